@@ -1,0 +1,6 @@
+"""One validated, frozen config object for all stages."""
+
+from emixer.config.config import Config, RayConfig
+from emixer.config.load import dotted_keys, load_config, to_yaml, validate, with_overrides
+
+__all__ = ["Config", "RayConfig", "dotted_keys", "load_config", "to_yaml", "validate", "with_overrides"]

@@ -1,0 +1,40 @@
+"""The one config object that every stage takes."""
+
+from pydantic import Field
+
+from emixer.config.base import Section
+from emixer.config.generation import GalleryConfig, GenerateConfig
+from emixer.config.ingest import IngestConfig
+from emixer.config.model import EmixerModelConfig, ModelConfig
+from emixer.config.phantom import PhantomConfig
+from emixer.config.training import DataConfig, LossConfig, OptimConfig, TrainConfig, ValidationConfig
+
+
+class RayConfig(Section):
+    """Where the work runs."""
+
+    address: str | None = None
+    """A running cluster, e.g. `auto` or `ray://host:10001`. None: a cluster of this process on this machine."""
+    num_cpus: int | None = Field(None, ge=1)
+    """CPUs of that local cluster. None: all this process may use."""
+    num_gpus: int | None = Field(None, ge=0)
+    object_store_mb: int | None = Field(None, ge=80)
+    """Shared memory of the local cluster [MiB]. None: Ray's choice."""
+
+
+class Config(Section):
+    """Everything. Each stage reads its sections; `emixer STAGE --print-config` shows the whole."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Seed of everything random in phantom and training."""
+    ray: RayConfig = Field(default_factory=RayConfig)
+    phantom: PhantomConfig = Field(default_factory=PhantomConfig)
+    ingest: IngestConfig = Field(default_factory=IngestConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    model: ModelConfig = Field(default_factory=EmixerModelConfig)
+    loss: LossConfig = Field(default_factory=LossConfig)
+    optim: OptimConfig = Field(default_factory=OptimConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    validation: ValidationConfig = Field(default_factory=ValidationConfig)
+    generate: GenerateConfig = Field(default_factory=GenerateConfig)
+    gallery: GalleryConfig = Field(default_factory=GalleryConfig)

@@ -1,0 +1,96 @@
+"""Settings of `emixer ingest`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from emixer.config.base import Section
+
+
+class MimicCxrSource(Section):
+    """MIMIC-CXR-JPG 2.0.0 as PhysioNet publishes it (the phantom writes the same)."""
+
+    kind: Literal["mimic-cxr"] = "mimic-cxr"
+    root: Path = Field(strict=False)
+    """Folder that holds `files/` and the mimic-cxr-2.0.0-*.csv.gz tables."""
+    reports_root: Path | None = Field(None, strict=False)
+    """Folder that holds the report tree `files/pXX/pXXXXXXXX/sXXXXXXXX.txt`, if it is not `root`."""
+    labeler: Literal["chexpert", "negbio"] = "chexpert"
+    """Which of the two published label tables to use."""
+    views: tuple[str, ...] = Field(("PA", "AP"), strict=False)
+    """ViewPosition values to keep."""
+    keep_missing_view: bool = False
+    """Whether to keep films whose ViewPosition is blank (some 16,000 in the real table)."""
+
+
+class OpenISource(Section):
+    """The Indiana University collection: ecgen-radiology/*.xml, images/, optionally a label CSV."""
+
+    kind: Literal["open-i"] = "open-i"
+    root: Path = Field(strict=False)
+    """Folder that holds `ecgen-radiology/` and `images/`."""
+    label_csv: Path | None = Field(None, strict=False)
+    """CSV with a `dicom_id` column, `gold_<finding>` columns and optionally `split`; `labels.csv` in root if present."""
+    validate_fraction: float = Field(0.1, ge=0, lt=1)
+    """Share of subjects held out for validation, where the CSV names no split."""
+    test_fraction: float = Field(0.1, ge=0, lt=1)
+    """Share of subjects held out for test, where the CSV names no split."""
+
+
+class ImageFolderSource(Section):
+    """Any folder of films with a label CSV whose columns are named here. No reports, unless a column holds them."""
+
+    kind: Literal["image-folder"] = "image-folder"
+    root: Path = Field(strict=False)
+    """Folder that the paths in the CSV are relative to."""
+    label_csv: Path = Field(strict=False)
+    """One row a film."""
+    name: str = Field("image-folder", min_length=1)
+    """What the `source` column of the shards says."""
+    path_column: str = "image"
+    """Column with the film's path."""
+    subject_column: str | None = None
+    """Column that identifies the patient; each film is its own patient without it."""
+    study_column: str | None = None
+    """Column that identifies the study."""
+    view_column: str | None = None
+    """Column with the projection (PA, AP, ...)."""
+    report_column: str | None = None
+    """Column with the report text."""
+    split_column: str | None = None
+    """Column with train / validate / test; without it subjects are split by hash."""
+    label_columns: tuple[str, ...] = Field((), strict=False)
+    """Columns with one label each: 1, 0, -1 or blank. `NIH14` or `CHEXPERT` stands for the 14 of that collection."""
+    class_column: str | None = None
+    """Instead of label_columns: one column that names the class of each film (becomes one-hot labels)."""
+    validate_fraction: float = Field(0.1, ge=0, lt=1)
+    """Share of subjects held out for validation, where the CSV names no split."""
+    test_fraction: float = Field(0.1, ge=0, lt=1)
+    """Share of subjects held out for test, where the CSV names no split."""
+
+
+Source = Annotated[MimicCxrSource | OpenISource | ImageFolderSource, Field(discriminator="kind")]
+
+
+class IngestConfig(Section):
+    """Raw collection -> sharded Parquet, manifest, vocabulary."""
+
+    source: Source | None = None
+    """Which collection to read, and where it lies."""
+    out: Path | None = Field(None, strict=False)
+    """Folder to write shards to."""
+    side_px: Literal[32, 64, 128, 256] = 128
+    """Side of the square films in the shards [px]."""
+    fit: Literal["crop", "pad", "squeeze"] = "crop"
+    """How a film becomes square: central crop of the short side, black padding of the long side, or changed aspect."""
+    missing_findings: Literal["drop", "impression", "impression-or-last-paragraph", "keep-without-report"] = (
+        "impression-or-last-paragraph"
+    )
+    """What to do with a study whose report has no findings section."""
+    min_token_count: int = Field(6, ge=1)
+    """Tokens seen less often in train become <UNK>. EMIXER §6.3.1: 6."""
+    rows_per_shard: int = Field(4096, ge=1)
+    """Films in one shard file."""
+    row_group_bytes: int = Field(4 * 2**20, ge=4096, le=16 * 2**20)
+    """Upper bound of one row group's pixel bytes; small row groups stream and shuffle well."""

@@ -1,0 +1,125 @@
+"""Settings of the networks. Defaults are the paper's where it gives a number; docs/deviations.md says where it does not."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from emixer.config.base import Section
+
+
+class ImageGeneratorConfig(Section):
+    """G(z, y). EMIXER §3.2.1, §6.2.2, table 7."""
+
+    channels: int = Field(64, ge=4)
+    """Width of the last block; earlier ones double up to 16 times this."""
+    noise_chunk: int = Field(20, ge=1)
+    """Noise dimensions for the stem and for each block: 20 x (stem + 5 blocks) = 120 at 128 px, as in the paper."""
+    label_embedding: int = Field(128, ge=1)
+    """Width of the label embedding y_emb."""
+    attention: bool = True
+    """Self-attention before the last block."""
+    spectral_norm: bool = True
+    """Spectral normalization of every convolution and linear layer."""
+
+
+class ImageDiscriminatorConfig(Section):
+    """D_image(I, y). EMIXER §3.2.3, §6.2.2, table 8."""
+
+    channels: int = Field(64, ge=4)
+    """Width of the first block; it doubles in each block up to 16 times this."""
+    spectral_norm: bool = True
+    """Spectral normalization of every layer."""
+
+
+class ChestEncoderConfig(Section):
+    """The DenseNet that gives the report decoder its features. EMIXER §3.2.2: DenseNet-121, v in R^512."""
+
+    growth: int = Field(32, ge=4)
+    """DenseNet growth rate (121: 32)."""
+    blocks: tuple[int, int, int, int] = Field((6, 12, 24, 16), strict=False)
+    """Layers in each dense block (121: 6, 12, 24, 16)."""
+    stem_channels: int = Field(64, ge=4)
+    """Channels after the stem (121: 64)."""
+    input_px: int = Field(224, ge=32, le=512)
+    """Films are resized to this before they enter the encoder."""
+    weights: Path | None = Field(None, strict=False)
+    """State dict: our encoder stage's safetensors or a torchxrayvision DenseNet-121 file. None: fresh."""
+    frozen: bool = True
+    """Whether the encoder keeps its weights. A fresh encoder must not be frozen."""
+
+    @model_validator(mode="after")
+    def _fresh_encoder_learns(self) -> "ChestEncoderConfig":
+        if self.weights is None and self.frozen:
+            raise ValueError(
+                "a fresh encoder (weights: null) that is frozen would give the report decoder random features; "
+                "set weights to a file or frozen to false"
+            )
+        return self
+
+
+class ReportDecoderConfig(Section):
+    """F(image). EMIXER §3.2.2: sentence LSTM, stop head, topic network, three-layer word LSTM."""
+
+    encoder: ChestEncoderConfig = Field(default_factory=lambda: ChestEncoderConfig(frozen=False))
+    sentence_hidden: int = Field(512, ge=8)
+    """State size of the sentence LSTM."""
+    topic: int = Field(512, ge=8)
+    """Size of a sentence topic."""
+    word_embedding: int = Field(512, ge=8)
+    """Size of a word embedding."""
+    word_hidden: int = Field(512, ge=8)
+    """State size of the word LSTM."""
+    word_layers: int = Field(3, ge=1)
+    """Layers of the word LSTM. The paper: three."""
+
+
+class ReportDiscriminatorConfig(Section):
+    """D_report. EMIXER §6.2.2: LSTM, then linear layers."""
+
+    word_embedding: int = Field(256, ge=8)
+    hidden: int = Field(512, ge=8)
+
+
+class JointDiscriminatorConfig(Section):
+    """D_joint. EMIXER §3.2.3: CNN features before pooling + last LSTM state, concatenated, linear layers."""
+
+    channels: int = Field(32, ge=4)
+    """Width of the first image block."""
+    word_embedding: int = Field(256, ge=8)
+    hidden: int = Field(512, ge=8)
+    """State size of the LSTM and width of the joint layers."""
+
+
+class GumbelConfig(Section):
+    """How gradients pass through generated words."""
+
+    straight_through: bool = True
+    """Hard one-hot words forward, soft ones backward; false: soft embeddings both ways."""
+    temperature: float = Field(1.0, gt=0)
+    """Temperature of the Gumbel-softmax."""
+
+
+class EmixerModelConfig(Section):
+    """The five networks of EMIXER (paper §3.2, §6.2)."""
+
+    kind: Literal["emixer"] = "emixer"
+    side_px: Literal[32, 64, 128, 256] = 128
+    """Side of a film [px]. Must equal the shards'."""
+    channels: Literal[1, 3] = 1
+    """Image channels. Radiographs are gray; the paper's tensors have 3 equal ones."""
+    max_sentences: int = Field(10, ge=1)
+    """Sentences of a report beyond this are cut."""
+    max_words: int = Field(30, ge=2)
+    """Words of a sentence, its end token included, beyond this are cut."""
+    image_generator: ImageGeneratorConfig = Field(default_factory=ImageGeneratorConfig)
+    image_discriminator: ImageDiscriminatorConfig = Field(default_factory=ImageDiscriminatorConfig)
+    report_decoder: ReportDecoderConfig = Field(default_factory=ReportDecoderConfig)
+    report_discriminator: ReportDiscriminatorConfig = Field(default_factory=ReportDiscriminatorConfig)
+    joint_discriminator: JointDiscriminatorConfig = Field(default_factory=JointDiscriminatorConfig)
+    gumbel: GumbelConfig = Field(default_factory=GumbelConfig)
+
+
+ModelConfig = EmixerModelConfig
+"""Becomes a union tagged by `kind` as the baselines arrive."""
+

@@ -1,0 +1,107 @@
+"""Settings of training: what it reads, what it minimises, how it steps, what it writes."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from emixer.config.base import Section
+
+
+class DataConfig(Section):
+    """What training reads."""
+
+    shards: Path | None = Field(None, strict=False)
+    """Folder written by `emixer ingest`."""
+    uncertain: Literal["zero", "one"] = "zero"
+    """What an uncertain label (-1) counts as when it conditions the networks."""
+    labelled_fraction: float = Field(1.0, gt=0, le=1)
+    """Share of the labelled films, drawn per class, that keep their labels; the rest train by rotation only. Paper §6.3.2."""
+    window_rows: int = Field(4096, ge=16)
+    """Films shuffled together; whole row groups in an order drawn anew each epoch fill a window."""
+    read_tasks: int = Field(2, ge=1)
+    """Ray tasks that read ahead for each worker."""
+
+
+class LossConfig(Section):
+    """Weights of the terms of the value function, EMIXER §3.2.3. A weight of 0 switches a term off."""
+
+    adversarial: Literal["logistic", "hinge"] = "logistic"
+    """The paper's logistic loss (non-saturating for the generators), or hinge."""
+    image: float = Field(1.0, ge=0)
+    """Weight of D_image."""
+    report: float = Field(1.0, ge=0)
+    """Weight of D_report."""
+    joint: float = Field(1.0, ge=0)
+    """Weight of D_joint."""
+    alpha: float = Field(0.2, ge=0)
+    """Weight of the rotation loss on generated films (for G). The paper leaves it open; SSGAN: 0.2."""
+    beta: float = Field(1.0, ge=0)
+    """Weight of the rotation loss on real films (for D_image). SSGAN: 1."""
+    rotation_share: float = Field(0.25, gt=0, le=1)
+    """Share of a batch that is shown in all four rotations."""
+    teacher_forcing: float = Field(1.0, ge=0)
+    """Weight of the word and stop cross-entropy of F on real pairs."""
+    report_gradient_to_image: bool = True
+    """Whether D_report and D_joint also train G through F, as the paper's game has it."""
+
+
+class OptimConfig(Section):
+    """Adam for the generators (G, F) and for the discriminators. EMIXER §6.3.2."""
+
+    lr_generator: float = Field(5e-5, gt=0, le=0.1)
+    """Learning rate of G and F."""
+    lr_discriminator: float = Field(2e-4, gt=0, le=0.1)
+    """Learning rate of the discriminators (the paper prints 2*10^4)."""
+    lr_report_decoder: float | None = Field(None, gt=0, le=0.1)
+    """Learning rate of F alone; None: lr_generator."""
+    beta1: float = Field(0.0, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    discriminator_steps: int = Field(2, ge=1)
+    """Discriminator steps per generator step. The paper: 2."""
+
+
+class TrainConfig(Section):
+    """The schedule. Progress is counted in real films shown to the discriminators."""
+
+    run: Path | None = Field(None, strict=False)
+    """Run folder to write; an existing one of the same config is resumed."""
+    images: int = Field(409_600_000, ge=1)
+    """Real films to train on: 400k generator steps x 2 discriminator steps x batch 512 in the paper."""
+    batch_size: int = Field(512, ge=1)
+    """Films per discriminator step over all workers. The paper: 512."""
+    accumulate: int = Field(1, ge=1)
+    """Micro-batches a worker splits its share of a batch into, to fit its memory."""
+    num_workers: int = Field(1, ge=1)
+    """Ray Train workers; one a GPU, or one a group of CPUs."""
+    use_gpu: bool | None = None
+    """None: where the cluster has GPUs."""
+    cpus_per_worker: int = Field(1, ge=1)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Autocast dtype; fp16 adds loss scaling."""
+    compile: bool = False
+    """torch.compile of the convolutional networks; pays on GPUs in long runs."""
+    sync_batch_norm: bool = True
+    """Batch-norm statistics over all workers, so that their number does not change the mathematics."""
+    ema_half_life_images: int = Field(50_000, ge=1)
+    """Films after which a weight counts half in the moving average that samples are drawn from."""
+    log_every_images: int = Field(1_000, ge=1)
+    sample_every_images: int = Field(1_000_000, ge=1)
+    """Interval of sample grids."""
+    validate_every_images: int = Field(1_000_000, ge=1)
+    save_every_images: int = Field(500_000, ge=1)
+    max_failures: int = Field(3, ge=0)
+    """How often Ray Train restarts the workers from the last checkpoint before it gives up."""
+
+
+class ValidationConfig(Section):
+    """The validation pass."""
+
+    films: int = Field(2000, ge=2)
+    """Real and generated films compared; at most the validation split."""
+    encoder: Path | None = Field(None, strict=False)
+    """Weights of the DenseNet whose features FID uses. None: a fixed random DenseNet, and the metric says so."""
+    metric: Literal["fid", "word_cross_entropy"] = "fid"
+    """What `best` means; lower is better."""
+    sample_rows: int = Field(6, ge=1, le=16)
+    """Rows of the sample grid."""

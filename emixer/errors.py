@@ -1,0 +1,53 @@
+"""Every error that emixer raises on purpose.
+
+    EmixerError                 something the user can act on; shown without a traceback
+    ├── ConfigError             a setting is unknown, out of range or contradicts another
+    ├── SourceError             the raw collection is not what its layout promises
+    ├── ShardError              shards are missing, corrupt, or of another schema or version
+    ├── CheckpointError         a checkpoint is missing, damaged or belongs to another model
+    ├── RunFolderError          a run folder belongs to another stage, config or version
+    ├── StorageError            a disk is full or a path cannot be written
+    └── DivergenceError         training produced a loss that is not finite
+
+Messages follow one form: what failed · the value · what was expected · what to do.
+They never hold report text, patient ids or study ids.
+"""
+
+
+class EmixerError(Exception):
+    """Base of all errors meant for the user. Takes one message, so that it survives pickling by Ray."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ConfigError(EmixerError):
+    """A setting is unknown, out of range or contradicts another."""
+
+
+class SourceError(EmixerError):
+    """The raw collection is not what its layout promises."""
+
+
+class ShardError(EmixerError):
+    """Shards are missing, corrupt, or of another schema or version."""
+
+
+class CheckpointError(EmixerError):
+    """A checkpoint is missing, damaged or belongs to another model."""
+
+
+class RunFolderError(EmixerError):
+    """A run folder belongs to another stage, config or version."""
+
+
+class StorageError(EmixerError):
+    """A disk is full or a path cannot be written."""
+
+
+class DivergenceError(EmixerError):
+    """Training produced a loss that is not finite."""

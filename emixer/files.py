@@ -1,0 +1,116 @@
+"""Writing files so that a reader sees the old one or the whole new one, never half of it.
+
+Everything emixer writes goes through here: written aside in the same folder, flushed to disk, renamed.
+A full disk becomes a `StorageError` that names the path and the free space, and leaves no debris.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from emixer.errors import StorageError
+
+_ASIDE = ".partial-"
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Yields a path beside `path` to write a file or a folder to; renames it to `path` if the block succeeds.
+
+    A folder replaces an existing folder of that name. Raises StorageError when the disk is full or not writable.
+    """
+    aside = path.with_name(f"{_ASIDE}{path.name}-{uuid.uuid4().hex[:8]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        _flush(aside)
+        _replace(aside, path)
+    except OSError as error:
+        _remove(aside)
+        raise storage_error(path, error) from error
+    except BaseException:
+        _remove(aside)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole UTF-8 text file atomically."""
+    with written_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a whole binary file atomically."""
+    with written_aside(path) as aside:
+        aside.write_bytes(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON atomically; NaN is refused, since JSON has none."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_partial(path: Path) -> bool:
+    """True for what an interrupted `written_aside` may have left behind."""
+    return path.name.startswith(_ASIDE)
+
+
+def remove_partials(folder: Path) -> None:
+    """Deletes what an interrupted run left behind in `folder`. Call only while no other writer is active there."""
+    for path in folder.glob(f"{_ASIDE}*"):
+        _remove(path)
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """The user's view of an OSError met while writing `path`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = _free_bytes(path)
+        return StorageError(
+            f"Cannot write {path}: the disk or quota is full ({free / 2**20:.0f} MiB free). "
+            "What was finished before is intact. Free some space or choose another folder, then run the same command again."
+        )
+    return StorageError(
+        f"Cannot write {path}: {error.strerror or error}. Check that the folder exists and that you may write there."
+    )
+
+
+def _free_bytes(path: Path) -> int:
+    existing = next((p for p in [path, *path.parents] if p.exists()), Path("/"))
+    return shutil.disk_usage(existing).free
+
+
+def _flush(path: Path) -> None:
+    targets = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    for target in targets:
+        with target.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _replace(aside: Path, path: Path) -> None:
+    if not (aside.is_dir() and path.exists()):
+        os.replace(aside, path)
+        return
+    old = path.with_name(f"{_ASIDE}old-{path.name}-{uuid.uuid4().hex[:8]}")
+    os.replace(path, old)  # a folder cannot be renamed over a non-empty one
+    os.replace(aside, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

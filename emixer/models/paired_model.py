@@ -1,0 +1,136 @@
+"""What the trainer, the generator and the evaluation know of a model: nothing but this.
+
+EMIXER and each baseline is a `PairedModel` (networks, sampling) plus an `Objective` (two losses). The trainer never asks
+which one it holds.
+
+Shapes: B batch, C channels, H = W side [px], Y labels, S sentences, W words of a sentence.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from emixer.models.noise import RowNoise
+
+PAD, START, END, UNKNOWN = 0, 1, 2, 3
+"""Token ids that every vocabulary begins with: <PAD> <START> <END> <UNK>."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Real rows on the device."""
+
+    image_BCHW: Tensor
+    """float32 in [-1, 1]."""
+    labels_BY: Tensor
+    """float32, 1 present, 0 absent or unknown."""
+    labelled_B: Tensor
+    """bool: whether the row's labels are known; the projection term is left out where not."""
+    words_BSW: Tensor
+    """int64 token ids; every sentence ends in END and is padded with PAD; missing sentences are all PAD. No START."""
+    has_report_B: Tensor
+    """bool: whether the row has a report; text terms are left out where not."""
+
+    def rows(self, first: int, num: int) -> "Batch":
+        """A view of rows [first, first + num)."""
+        part = slice(first, first + num)
+        return replace(self, **{name: getattr(self, name)[part] for name in self.__dataclass_fields__})
+
+    def __len__(self) -> int:
+        return self.image_BCHW.shape[0]
+
+
+@dataclass(frozen=True)
+class RowWeights:
+    """What a sum over this micro-batch's rows is multiplied with, so that the gradients, summed over micro-batches and
+    averaged over workers, are those of the mean over the *global* batch. Device scalars (no host sync).
+
+    With one worker and no accumulation: row = 1 / B, labelled_row = 1 / #labelled, report = 1 / #with report,
+    word = 1 / #target words, stop = 1 / #stop decisions that have a target.
+    """
+
+    row: Tensor
+    labelled_row: Tensor
+    report: Tensor
+    word: Tensor
+    stop: Tensor
+
+
+@dataclass(frozen=True)
+class GeneratedPairs:
+    """Sampled films and reports."""
+
+    image_BCHW: Tensor
+    """float32 in [-1, 1]."""
+    words_BSW: Tensor
+    """int64 token ids in the layout of `Batch.words_BSW`."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What the data decides about a model; stored in every checkpoint beside the model's config."""
+
+    label_names: tuple[str, ...]
+    tokens: tuple[str, ...]
+    """The vocabulary, in id order; begins with <PAD> <START> <END> <UNK>."""
+    label_vectors: tuple[tuple[int, ...], ...]
+    """Distinct label vectors of the train split ..."""
+    label_counts: tuple[int, ...]
+    """... and how many films carry each: the prior that training and generation draw conditions from."""
+
+
+class PairedModel(nn.Module, ABC):
+    """Networks that make a film and its report from labels. Imports neither Ray nor files."""
+
+    spec: ModelSpec
+
+    @abstractmethod
+    def generator_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """Trainable parameters of the generating side by group: "image" and "report" (their rates may differ)."""
+
+    @abstractmethod
+    def discriminator_parameters(self) -> list[nn.Parameter]:
+        """Trainable parameters of all critics."""
+
+    @abstractmethod
+    def ema_modules(self) -> Sequence[str]:
+        """Names of the submodules whose moving average samples are drawn from."""
+
+    @abstractmethod
+    def noise_shape(self) -> int:
+        """Dimensions of the noise vector z."""
+
+    @abstractmethod
+    def sample(self, labels_BY: Tensor, noise: RowNoise, temperature: float) -> GeneratedPairs:
+        """Draws one pair a row, in eval mode and without gradients. temperature 0 takes the likeliest word."""
+
+    @abstractmethod
+    def word_cross_entropy(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Sum over target words of -log p [nats] and their number, teacher-forced, for validation."""
+
+
+class Objective(ABC):
+    """The two-player game of one model. Losses are sums weighted by `RowWeights`; terms are detached, for logging."""
+
+    @abstractmethod
+    def discriminator_loss(
+        self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of the critics on one micro-batch and its terms by name. No gradient reaches the generators."""
+
+    @abstractmethod
+    def generator_loss(
+        self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of the generating side on one micro-batch and its terms by name. Critics' gradients are not wanted."""
+
+
+def draw_labels(spec: ModelSpec, uniform_B: Tensor) -> Tensor:
+    """Label vectors (B, Y) float32 drawn from the train distribution by inverse transform of `uniform_B` in [0, 1)."""
+    counts_K = torch.tensor(spec.label_counts, dtype=torch.float64)
+    cumulative_K = (counts_K.cumsum(0) / counts_K.sum()).to(uniform_B.device)
+    index_B = torch.searchsorted(cumulative_K, uniform_B.double(), right=True).clamp_(max=len(counts_K) - 1)
+    return torch.tensor(spec.label_vectors, dtype=torch.float32, device=uniform_B.device)[index_B]
