@@ -1,0 +1,134 @@
+"""Checkpoints: safetensors for numbers, JSON for the rest, nothing pickled, each whole or absent.
+
+    checkpoints/
+      images-000000064000/
+        checkpoint.json       version, progress, model config, what the data decided (labels, vocabulary), metrics
+        sampler.safetensors   moving averages of the sampling networks: all that `emixer.load` reads
+        networks.safetensors  every parameter and buffer as trained
+        optimizer.safetensors Adam moments
+      last.json, best.json    {"name": "images-000000064000"}
+"""
+
+import errno
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from emixer import files
+from emixer.errors import CheckpointError
+
+CHECKPOINT_VERSION = 1
+SAMPLER, NETWORKS, OPTIMIZER = "sampler", "networks", "optimizer"
+_STATE = "checkpoint.json"
+
+Which = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk. `state` is the content of checkpoint.json."""
+
+    path: Path
+    state: dict[str, Any]
+
+    @property
+    def images(self) -> int:
+        """Real films trained on."""
+        return int(self.state["images"])
+
+    def tensors(self, part: str, device: str = "cpu") -> dict[str, Tensor]:
+        """Reads one of SAMPLER, NETWORKS, OPTIMIZER. Raises CheckpointError for a damaged file."""
+        file = self.path / f"{part}.safetensors"
+        try:
+            expected = self.state["bytes"][part]
+            if file.stat().st_size != expected:
+                raise CheckpointError(
+                    f"{file} is damaged: {file.stat().st_size} bytes instead of {expected}. "
+                    "Delete this checkpoint's folder; the run then goes on from the one before."
+                )
+            return safetensors.torch.load_file(file, device=device)
+        except (OSError, KeyError, safetensors.SafetensorError) as error:
+            raise CheckpointError(
+                f"{file} cannot be read ({type(error).__name__}: {error}). "
+                "Delete this checkpoint's folder; the run then goes on from the one before."
+            ) from error
+
+
+def save_checkpoint(
+    folder: Path, images: int, parts: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
+) -> Checkpoint:
+    """Writes `parts` (name -> tensors) and `state` as folder/images-<images> and points `last` to it.
+
+    Raises StorageError when the disk is full; older checkpoints stay as they are.
+    """
+    path = folder / f"images-{images:012d}"
+    with files.written_aside(path) as aside:
+        aside.mkdir(parents=True)
+        sizes = {}
+        for name, tensors in parts.items():
+            file = aside / f"{name}.safetensors"
+            try:
+                safetensors.torch.save_file({k: t.detach().contiguous() for k, t in tensors.items()}, file)
+            except safetensors.SafetensorError as error:
+                raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from error
+            sizes[name] = file.stat().st_size
+        content = {**state, "version": CHECKPOINT_VERSION, "images": images, "bytes": sizes}
+        (aside / _STATE).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+    point(folder, "last", path)
+    return Checkpoint(path, content)
+
+
+def point(folder: Path, which: Which, path: Path) -> None:
+    """Makes `best` or `last` mean the checkpoint at `path`."""
+    files.write_json(folder / f"{which}.json", {"name": path.name})
+
+
+def find_checkpoint(folder: Path, which: Which) -> Checkpoint | None:
+    """The checkpoint that `which` points to, or None if there is none yet. Raises CheckpointError when damaged."""
+    pointer = folder / f"{which}.json"
+    if not pointer.exists():
+        return None
+    try:
+        path = folder / json.loads(pointer.read_text(encoding="utf-8"))["name"]
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{pointer} cannot be read: {error}. Delete it, or restore the folder.") from error
+    return read_checkpoint(path)
+
+
+def newest_readable(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint that can be opened: `last`, or an older one when `last` was deleted."""
+    for path in sorted(folder.glob("images-*"), reverse=True):
+        if (path / _STATE).exists():
+            return read_checkpoint(path)
+    return None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Opens a checkpoint folder. Raises CheckpointError when it is missing, damaged or of another version."""
+    try:
+        state = json.loads((path / _STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a readable checkpoint ({type(error).__name__}). Expected a folder `images-...` with "
+            f"{_STATE} and .safetensors files; delete a damaged one to go on from the one before."
+        ) from error
+    if state.get("version") != CHECKPOINT_VERSION:
+        raise CheckpointError(
+            f"{path} has checkpoint version {state.get('version')}, this emixer reads {CHECKPOINT_VERSION}."
+        )
+    return Checkpoint(path, state)
+
+
+def prune(folder: Path) -> None:
+    """Deletes every checkpoint but the last two and the best (the last but one survives a damaged last)."""
+    best = find_checkpoint(folder, "best")
+    for path in sorted(folder.glob("images-*"))[:-2]:
+        if best is None or path != best.path:
+            shutil.rmtree(path)

@@ -1,0 +1,45 @@
+"""`emixer`: the list of commands. Each lives in a module of its own that is imported only when it is called."""
+
+import importlib
+
+import click
+
+from emixer._version import __version__
+
+_COMMANDS = {
+    "phantom": ("emixer.cli.phantom", "Write a procedural collection in the MIMIC-CXR-JPG layout."),
+    "ingest": ("emixer.cli.ingest", "Turn a raw collection into shards: Parquet, manifest, vocabulary."),
+    "train": ("emixer.cli.train", "Train a model on shards with Ray Train; resumes by itself."),
+    "generate": ("emixer.cli.generate", "Write a synthetic paired dataset from a trained run."),
+    "gallery": ("emixer.cli.gallery", "Make one HTML page of a run or a dataset."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(_COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands, in the order of the work"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"max_content_width": 110})
+@click.version_option(__version__, prog_name="emixer")
+def main() -> None:
+    """Synthetic paired chest X-rays and reports: train EMIXER on your films, generate datasets.
+
+    \b
+    A first run, from nothing to a dataset:
+      emixer phantom  --studies 2000 --out data/phantom
+      emixer ingest mimic-cxr --root data/phantom --out data/shards --side-px 64
+      emixer train    --config configs/demo.yaml --shards data/shards --run runs/first
+      emixer generate --run runs/first --num 1000 --out data/synthetic
+      emixer gallery  --run runs/first
+    """

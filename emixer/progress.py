@@ -1,0 +1,71 @@
+"""One progress line: rewritten in place on a terminal, printed now and then into a log file."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self, TextIO
+
+_TERMINAL_EVERY_S = 0.2
+_LOG_EVERY_S = 30.0
+
+
+class Progress:
+    """`label 1,234/5,000 films (25%) 321 films/s ... ETA 0:12`.
+
+    total: how much work there is; unit: plural noun, e.g. "films"; done: what an earlier run already finished, which
+    counts as done but not for the rate.
+    """
+
+    def __init__(self, label: str, total: int, unit: str, done: int = 0, stream: TextIO | None = None) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self._stream = stream or sys.stderr
+        self._every_s = _TERMINAL_EVERY_S if self._stream.isatty() else _LOG_EVERY_S
+        self._first = self._done = done
+        self._start = time.monotonic()
+        self._shown = -float("inf")
+        self._fields: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._show(last=True)
+
+    def update(self, done: int, **fields: str) -> None:
+        """Sets how much is done in all; `fields` are shown as `name value`."""
+        self._done = done
+        self._fields.update(fields)
+        if time.monotonic() - self._shown >= self._every_s:
+            self._show()
+
+    def advance(self, more: int, **fields: str) -> None:
+        """Adds to what is done."""
+        self.update(self._done + more, **fields)
+
+    @property
+    def rate(self) -> float:
+        """Units per second since this progress began."""
+        return (self._done - self._first) / max(time.monotonic() - self._start, 1e-9)
+
+    def line(self) -> str:
+        """The line as shown."""
+        share = self._done / self.total if self.total else 1.0
+        fields = "".join(f"  {name} {value}" for name, value in self._fields.items())
+        eta = f"  ETA {_clock((self.total - self._done) / self.rate)}" if self.rate > 0 and self._done < self.total else ""
+        return f"{self.label}  {self._done:,}/{self.total:,} {self.unit} ({share:.0%})  {self.rate:,.0f} {self.unit}/s{fields}{eta}"
+
+    def _show(self, last: bool = False) -> None:
+        self._shown = time.monotonic()
+        if self._stream.isatty():
+            self._stream.write(f"\r\033[K{self.line()}" + ("\n" if last else ""))
+        else:
+            self._stream.write(self.line() + "\n")
+        self._stream.flush()
+
+
+def _clock(seconds: float) -> str:
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

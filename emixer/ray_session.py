@@ -1,0 +1,58 @@
+"""Joining a Ray cluster, or starting one on this machine. The one place that calls ray.init."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from emixer.config import RayConfig
+from emixer.errors import EmixerError
+
+# Ray asks for metrics agents and usage reports that a library run by hand in a hospital does not want
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TRAIN_V2_ENABLED": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+
+@contextmanager
+def connect(config: RayConfig) -> Iterator[None]:
+    """Connects for the duration of the block; leaves a cluster alone that was already connected.
+
+    Raises EmixerError when the address does not answer.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        ray.init(**_arguments(config))
+    except (ConnectionError, ray.exceptions.RaySystemError, TimeoutError) as error:
+        raise EmixerError(
+            f"No Ray cluster answers at ray.address={config.address!r} ({error}). "
+            "Check that it runs (`ray status --address ...`), or leave the address out to start one here."
+        ) from error
+    _quiet_data()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _arguments(config: RayConfig) -> dict[str, Any]:
+    common: dict[str, Any] = {"log_to_driver": True, "logging_level": logging.WARNING}
+    if config.address is not None:
+        return common | {"address": config.address}
+    arguments = common | {"include_dashboard": False, "num_cpus": config.num_cpus or len(os.sched_getaffinity(0))}
+    if config.num_gpus is not None:
+        arguments["num_gpus"] = config.num_gpus
+    if config.object_store_mb is not None:
+        arguments["object_store_memory"] = config.object_store_mb * 2**20
+    return arguments
+
+
+def _quiet_data() -> None:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)

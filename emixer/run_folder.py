@@ -1,0 +1,158 @@
+"""A run folder: what a stage was asked, what it measured, what it needs to go on.
+
+    config.yaml     the resolved config          metrics.jsonl   one JSON object a line, in order of `images`
+    run.json        stage, version               checkpoints/    see emixer.checkpoint
+    samples/        grids                        tensorboard/    the values of metrics.jsonl
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from emixer import files
+from emixer._version import __version__
+from emixer.config import Config, to_yaml, validate
+from emixer.errors import ConfigError, RunFolderError
+
+_RUN_VERSION = 1
+
+# What may change when a run is resumed: how long, how often, on what machines; not what is computed.
+_FREE_KEYS = (
+    "ray", "phantom", "ingest", "generate", "gallery", "validation",
+    "train.run", "train.images", "train.num_workers", "train.use_gpu", "train.cpus_per_worker", "train.compile",
+    "train.accumulate", "train.max_failures", "train.log_every_images", "train.sample_every_images",
+    "train.validate_every_images", "train.save_every_images", "data.read_tasks", "data.shards",
+)  # fmt: skip
+
+
+class RunFolder:
+    """An existing run folder at `path`. Make one with `create_or_resume`, read one with `open`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create_or_resume(cls, path: Path, stage: str, config: Config) -> Self:
+        """Makes the folder, or checks that the one that is there belongs to the same stage and config.
+
+        Raises RunFolderError naming the keys that differ.
+        """
+        folder = cls(path)
+        if folder._run_file.exists():
+            folder._check_same(stage, config)
+        elif path.exists() and any(p for p in path.iterdir() if not files.is_partial(p)):
+            raise RunFolderError(
+                f"{path} holds files but is not a run folder of emixer. Choose a new folder, or empty this one."
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        files.write_text(path / "config.yaml", to_yaml(config))
+        files.write_json(
+            folder._run_file, {"run_version": _RUN_VERSION, "stage": stage, "package_version": __version__}
+        )
+        return folder
+
+    @classmethod
+    def open(cls, path: Path, stage: str) -> Self:
+        """Opens a finished or running run. Raises RunFolderError when there is none of that stage."""
+        folder = cls(path)
+        if not folder._run_file.exists():
+            raise RunFolderError(f"{path} is not a run folder (no run.json). Give the folder that `emixer {stage}` wrote.")
+        found = folder._read_run()["stage"]
+        if found != stage:
+            raise RunFolderError(f"{path} was written by `emixer {found}`; a run of `emixer {stage}` is needed here.")
+        return folder
+
+    @property
+    def config(self) -> Config:
+        """The config the run was last started with."""
+        file = self.path / "config.yaml"
+        try:
+            return validate(yaml.safe_load(file.read_text(encoding="utf-8")), origin=str(file))
+        except (OSError, yaml.YAMLError, ConfigError) as error:
+            raise RunFolderError(f"{file} cannot be read: {error}") from error
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        """Folder of the sample grids."""
+        return self.path / "samples"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of the TensorBoard events."""
+        return self.path / "tensorboard"
+
+    def append_metrics(self, values: Mapping[str, Any]) -> None:
+        """Adds one line to metrics.jsonl. `values` holds `images`, the films trained on so far."""
+        line = json.dumps(dict(values), allow_nan=False)
+        try:
+            with self._metrics_file.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise files.storage_error(self._metrics_file, error) from error
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All lines of metrics.jsonl; a line cut short by a crash is left out."""
+        if not self._metrics_file.exists():
+            return []
+        lines = self._metrics_file.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def forget_after(self, images: int) -> None:
+        """Drops metrics of work that the checkpoint being resumed does not contain; it is done again."""
+        kept = [line for line in self.metrics() if line["images"] <= images]
+        files.write_text(self._metrics_file, "".join(json.dumps(line) + "\n" for line in kept))
+
+    @property
+    def _run_file(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def _metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def _read_run(self) -> dict[str, Any]:
+        try:
+            run: dict[str, Any] = json.loads(self._run_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{self._run_file} cannot be read: {error}") from error
+        if run.get("run_version") != _RUN_VERSION:
+            raise RunFolderError(
+                f"{self.path} was written with run version {run.get('run_version')}, this emixer has {_RUN_VERSION}. "
+                "Start a new run folder."
+            )
+        return run
+
+    def _check_same(self, stage: str, config: Config) -> None:
+        found = self._read_run()["stage"]
+        if found != stage:
+            raise RunFolderError(f"{self.path} belongs to `emixer {found}`; choose another folder for `emixer {stage}`.")
+        before, now = _leaves(self.config.model_dump(mode="json")), _leaves(config.model_dump(mode="json"))
+        differing = [
+            f"  {key}: {before.get(key)!r} there, {now.get(key)!r} now"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and not _is_free(key)
+        ]
+        if differing:
+            raise RunFolderError(
+                f"{self.path} belongs to a run with another config:\n" + "\n".join(differing) + "\n"
+                "Use a new run folder, or give the settings of that run to resume it."
+            )
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        leaves |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return leaves
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in _FREE_KEYS)
