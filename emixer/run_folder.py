@@ -24,7 +24,7 @@ _FREE_KEYS = (
     "ray", "phantom", "ingest", "generate", "gallery", "validation",
     "train.run", "train.images", "train.num_workers", "train.use_gpu", "train.cpus_per_worker", "train.compile",
     "train.accumulate", "train.max_failures", "train.log_every_images", "train.sample_every_images",
-    "train.validate_every_images", "train.save_every_images", "data.read_tasks", "data.shards",
+    "train.validate_every_images", "train.save_every_images", "train.trackers", "data.read_tasks", "data.shards",
 )  # fmt: skip
 
 

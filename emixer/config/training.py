@@ -16,7 +16,8 @@ class DataConfig(Section):
     uncertain: Literal["zero", "one"] = "zero"
     """What an uncertain label (-1) counts as when it conditions the networks."""
     labelled_fraction: float = Field(1.0, gt=0, le=1)
-    """Share of the labelled films, drawn per class, that keep their labels; the rest train by rotation only. Paper §6.3.2."""
+    """Share of the labelled films, drawn by a hash of their id, that keep their labels; the rest train by rotation only.
+    Paper §6.3.2: 30 % of each class."""
     window_rows: int = Field(4096, ge=16)
     """Films shuffled together; whole row groups in an order drawn anew each epoch fill a window."""
     read_tasks: int = Field(2, ge=1)
@@ -90,6 +91,8 @@ class TrainConfig(Section):
     """Interval of sample grids."""
     validate_every_images: int = Field(1_000_000, ge=1)
     save_every_images: int = Field(500_000, ge=1)
+    trackers: tuple[Literal["wandb", "mlflow"], ...] = Field((), strict=False)
+    """Where metrics go besides metrics.jsonl and TensorBoard; each is an extra to install."""
     max_failures: int = Field(3, ge=0)
     """How often Ray Train restarts the workers from the last checkpoint before it gives up."""
 

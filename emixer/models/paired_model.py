@@ -46,7 +46,7 @@ class Batch:
 @dataclass(frozen=True)
 class RowWeights:
     """What a sum over this micro-batch's rows is multiplied with, so that the gradients, summed over micro-batches and
-    averaged over workers, are those of the mean over the *global* batch. Device scalars (no host sync).
+    workers, are those of the mean over the *global* batch. Device scalars (no host sync).
 
     With one worker and no accumulation: row = 1 / B, labelled_row = 1 / #labelled, report = 1 / #with report,
     word = 1 / #target words, stop = 1 / #stop decisions that have a target.

@@ -1,0 +1,269 @@
+"""Shards -> training batches: Ray Data reads windows of films ahead; a worker slices batches out of them.
+
+A window is one Ray block of fixed-width columns. Pixels are decoded from Parquet once, permuted once, and from then on
+are views: into the block in shared memory, and slices of it. Only a batch that straddles two windows is copied.
+
+Each worker runs its own small Ray Data execution over its own windows (emixer.data.order). That keeps the order a pure
+function of the seed, which a shared `streaming_split` does not promise; docs/decisions/002-data-order.md.
+
+Shapes: N films, P pixels of a film, Y labels, S sentences, W words.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import DTypeLike, NDArray
+
+from emixer.config.training import DataConfig
+from emixer.data.order import DataOrder, Position, windows_from
+from emixer.data.shards import ShardSet
+from emixer.data.vocabulary import Vocabulary
+
+_MAX_WINDOW_BYTES = 48 * 2**20
+_SPAN_WINDOWS = 256
+"""Windows in one Ray Data execution: long enough to hide its start, short enough to plan in no time."""
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class HostBatch:
+    """Films and targets in host memory, possibly views into shared memory: read-only."""
+
+    image: Array
+    """uint8 (N, side_px, side_px)."""
+    labels: Array
+    """uint8 (N, Y): 1 present, 0 absent or unknown."""
+    labelled: Array
+    """bool (N)."""
+    words: Array
+    """int32 (N, S, W) token ids."""
+    has_report: Array
+    """bool (N)."""
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def rows(self, start: int, stop: int) -> "HostBatch":
+        """A view of rows [start, stop)."""
+        return HostBatch(*(column[start:stop] for column in self._columns()))
+
+    @staticmethod
+    def concatenate(parts: list["HostBatch"]) -> "HostBatch":
+        """One batch of several; a single one is passed through without a copy."""
+        if len(parts) == 1:
+            return parts[0]
+        return HostBatch(*(np.concatenate(columns) for columns in zip(*(p._columns() for p in parts), strict=True)))
+
+    def _columns(self) -> tuple[Array, ...]:
+        return self.image, self.labels, self.labelled, self.words, self.has_report
+
+
+@dataclass(frozen=True)
+class WindowReader:
+    """Reads and permutes one window. Small and picklable: it travels with every read task."""
+
+    files: tuple[Path, ...]
+    groups: tuple[tuple[int, int], ...]
+    """(file, row group within it) for each index of the order."""
+    order: DataOrder
+    vocabulary: Vocabulary
+    side_px: int
+    max_sentences: int
+    max_words: int
+    uncertain_is: int
+    """What an uncertain label counts as: 0 or 1."""
+    labelled_fraction: float
+
+    def read(self, window: int) -> HostBatch:
+        """The films of `window` in their order."""
+        indices = self.order.groups_of(window)
+        tables = [self._read_file(file, indices) for file in self._files_of(indices)]
+        table = pa.concat_tables(tables)
+        return self._take(table, self.order.permutation(window, table.num_rows))
+
+    def read_rows(self, num_rows: int) -> HostBatch:
+        """The first `num_rows` films of the split in shard order, e.g. for validation."""
+        parts: list[HostBatch] = []
+        for file, group in self.groups:
+            table = pq.ParquetFile(self.files[file]).read_row_group(group, columns=self._columns())
+            parts.append(self._take(table, np.arange(table.num_rows)))
+            if sum(map(len, parts)) >= num_rows:
+                break
+        return HostBatch.concatenate(parts).rows(0, num_rows)
+
+    def label_counts(self) -> tuple[Array, Array]:
+        """Distinct label vectors of the labelled films, uint8 (K, Y), and how many films carry each, int64 (K)."""
+        columns = [name for name in self._columns() if name not in ("image", "sentences")]
+        found = [self._labels(pq.read_table(file, columns=columns)) for file in self.files]
+        labels = np.concatenate([labels[labelled] for labels, labelled in found])
+        vectors, counts = np.unique(labels, axis=0, return_counts=True)
+        return vectors, counts
+
+    def _files_of(self, indices: Array) -> list[int]:
+        return sorted({self.groups[index][0] for index in indices})
+
+    def _read_file(self, file: int, indices: Array) -> pa.Table:
+        groups = sorted(self.groups[index][1] for index in indices if self.groups[index][0] == file)
+        return pq.ParquetFile(self.files[file]).read_row_groups(groups, columns=self._columns(), use_threads=False)
+
+    def _columns(self) -> list[str]:
+        hashed = ["dicom_id"] if self.labelled_fraction < 1 else []
+        return ["image", "sentences", "labels", *hashed]
+
+    def _take(self, table: pa.Table, rows: Array) -> HostBatch:
+        image = fixed_binary_view(table["image"], np.uint8, (self.side_px, self.side_px))
+        labels, labelled = self._labels(table)
+        sentences = table["sentences"].combine_chunks()
+        words = self.vocabulary.encode_sentences(sentences, self.max_sentences, self.max_words)
+        has_report = sentences.is_valid().to_numpy(zero_copy_only=False)
+        return HostBatch(*(column[rows] for column in (image, labels, labelled, words, has_report)))
+
+    def _labels(self, table: pa.Table) -> tuple[Array, Array]:
+        column = table["labels"].combine_chunks()
+        labelled = column.is_valid().to_numpy(zero_copy_only=False)
+        if self.labelled_fraction < 1:
+            ids = table["dicom_id"].to_numpy()
+            keep = pd.util.hash_array(ids.astype(object)) < self.labelled_fraction * 2.0**64
+            labelled = labelled & keep
+        # values of a null vector are undefined in Arrow: fill before looking at them
+        values = column.values.fill_null(0).to_numpy(zero_copy_only=False)
+        values = values[column.offset * column.type.list_size :][: len(column) * column.type.list_size]
+        values = values.reshape(len(column), column.type.list_size)
+        present = np.where(values == -1, self.uncertain_is, values).astype(np.uint8)
+        return present * labelled[:, None], labelled
+
+
+def open_windows(
+    shards: ShardSet, split: str, config: DataConfig, seed: int, max_sentences: int, max_words: int
+) -> WindowReader:
+    """Plans the order of a split. Raises ShardError when the split is empty or a shard is damaged."""
+    files = tuple(shards.files(split))
+    groups, group_rows = [], []
+    for index, file in enumerate(files):
+        metadata = pq.read_metadata(file)
+        for group in range(metadata.num_row_groups):
+            groups.append((index, group))
+            group_rows.append(metadata.row_group(group).num_rows)
+    side_px = shards.info.side_px
+    window_rows = max(1, min(config.window_rows, _MAX_WINDOW_BYTES // side_px**2))
+    return WindowReader(
+        files=files,
+        groups=tuple(groups),
+        order=DataOrder(tuple(group_rows), window_rows, seed),
+        vocabulary=shards.vocabulary,
+        side_px=side_px,
+        max_sentences=max_sentences,
+        max_words=max_words,
+        uncertain_is=1 if config.uncertain == "one" else 0,
+        labelled_fraction=config.labelled_fraction,
+    )
+
+
+def read_ahead(reader: WindowReader, windows: Iterable[int], num_tasks: int) -> Iterator[HostBatch]:
+    """Windows in the given order, read by up to `num_tasks` Ray tasks at once. Needs a Ray connection."""
+    windows = iter(windows)
+    while span := list(islice(windows, _SPAN_WINDOWS)):
+        yield from _read_span(reader, span, num_tasks)
+
+
+def _read_span(reader: WindowReader, span: list[int], num_tasks: int) -> Iterator[HostBatch]:
+    import ray
+    from ray.data import DataContext
+
+    from emixer.data.window_source import WindowSource
+
+    context = DataContext.get_current().copy()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    with DataContext.current(context):
+        dataset = ray.data.read_datasource(
+            WindowSource(partial(_read_block, ray.put(reader)), span),
+            override_num_blocks=len(span),
+            # Reading needs little CPU and must go on when training workers hold every CPU of the cluster
+            ray_remote_args={"num_cpus": 0},
+            concurrency=num_tasks,
+        )
+        blocks = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+        for block in blocks:
+            yield _from_block(block, reader)
+
+
+class BatchStream:
+    """Endless batches of one worker. Iterate; `position` is where the next batch begins."""
+
+    def __init__(
+        self,
+        reader: WindowReader,
+        batch_rows: int,
+        position: Position,
+        worker: int,
+        windows: Callable[[Iterable[int]], Iterator[HostBatch]],
+    ) -> None:
+        """windows: how to read window numbers, e.g. partial(read_ahead, reader, num_tasks=2), or without Ray
+        lambda numbers: map(reader.read, numbers)."""
+        self.position = position
+        self._batch_rows = batch_rows
+        first, self._skip = reader.order.seek(position, worker)
+        self._windows = windows(windows_from(first, position.num_workers))
+        self._parts: list[HostBatch] = []
+
+    def __iter__(self) -> Iterator[HostBatch]:
+        return self
+
+    def __next__(self) -> HostBatch:
+        parts: list[HostBatch] = []
+        missing = self._batch_rows
+        while missing:
+            if not self._parts:
+                window = next(self._windows)
+                self._parts = [window.rows(self._skip, len(window))]
+                self._skip = 0
+            rest = self._parts.pop()
+            parts.append(rest.rows(0, missing))
+            if len(rest) > missing:
+                self._parts = [rest.rows(missing, len(rest))]
+            missing -= len(parts[-1])
+        self.position = self.position.advanced(self._batch_rows)
+        return HostBatch.concatenate(parts)
+
+
+def fixed_binary_view(column: pa.ChunkedArray | pa.Array, dtype: DTypeLike, shape: tuple[int, ...]) -> Array:
+    """A fixed-size binary column as an array (N, *shape). A view of the Arrow buffer when the column is one chunk."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    width = column.type.byte_width
+    data = np.frombuffer(column.buffers()[1], np.uint8, len(column) * width, column.offset * width)
+    return data.view(dtype).reshape(len(column), *shape)
+
+
+def _fixed_binary(array: Array) -> pa.Array:
+    array = np.ascontiguousarray(array)
+    width = array.itemsize * int(np.prod(array.shape[1:], dtype=np.int64))
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(array), [None, pa.py_buffer(array)])
+
+
+def _read_block(reader: Any, window: int) -> pa.Table:
+    import ray
+
+    batch = ray.get(reader).read(window)  # by reference: the vocabulary travels once, not with every task
+    return pa.table({name: _fixed_binary(getattr(batch, name)) for name in batch.__dataclass_fields__})
+
+
+def _from_block(block: pa.Table, reader: WindowReader) -> HostBatch:
+    side, num_labels = reader.side_px, block.schema.field("labels").type.byte_width
+    return HostBatch(
+        image=fixed_binary_view(block["image"], np.uint8, (side, side)),
+        labels=fixed_binary_view(block["labels"], np.uint8, (num_labels,)),
+        labelled=fixed_binary_view(block["labelled"], np.bool_, ()),
+        words=fixed_binary_view(block["words"], np.int32, (reader.max_sentences, reader.max_words)),
+        has_report=fixed_binary_view(block["has_report"], np.bool_, ()),
+    )

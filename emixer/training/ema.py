@@ -1,0 +1,72 @@
+"""Moving average of the sampling networks. Samples and metrics come from it, training never does.
+
+Source: not in the paper; as in BigGAN and StyleGAN2, with a half-life counted in images and a ramp at the start.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+_RAMP = 0.1
+"""Early on the half-life is this share of the films seen, so that the first samples are not an average of noise."""
+
+
+class MovingAverage:
+    """Averaged copies of some submodules of a model."""
+
+    def __init__(self, model: nn.Module, names: tuple[str, ...], half_life_images: int) -> None:
+        self.half_life_images = half_life_images
+        self._source = {name: model.get_submodule(name) for name in names}
+        self._average = {name: copy.deepcopy(module).requires_grad_(False) for name, module in self._source.items()}
+        self._lerped, self._copied = self._pairs()
+
+    @torch.no_grad()
+    def update(self, new_images: int, images: int) -> None:
+        """Moves the average towards the model after a step over `new_images`, `images` in all."""
+        half_life = max(1.0, min(self.half_life_images, _RAMP * images))
+        averages, values = self._lerped
+        get_ema_multi_avg_fn(0.5 ** (new_images / half_life))(averages, values, 0)
+        for average, value in zip(*self._copied, strict=True):
+            average.copy_(value)
+
+    @contextmanager
+    def in_place(self, model: nn.Module) -> Iterator[None]:
+        """Within the block `model` holds the averaged networks."""
+        try:
+            for name, average in self._average.items():
+                model.set_submodule(name, average)
+            yield
+        finally:
+            for name, source in self._source.items():
+                model.set_submodule(name, source)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors by the names they have in the model."""
+        return {
+            f"{name}.{key}": tensor for name, average in self._average.items() for key, tensor in average.state_dict().items()
+        }
+
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
+        """Inverse of `state_dict`."""
+        for name, average in self._average.items():
+            prefix = f"{name}."
+            average.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
+
+    def _pairs(self) -> tuple[tuple[list[Tensor], list[Tensor]], tuple[list[Tensor], list[Tensor]]]:
+        lerped: tuple[list[Tensor], list[Tensor]] = ([], [])
+        copied: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for name, source in self._source.items():
+            averages = self._average[name].state_dict(keep_vars=True)
+            trained = {key for key, parameter in source.named_parameters() if parameter.requires_grad}
+            for key, value in source.state_dict(keep_vars=True).items():
+                # Batch-norm statistics belong to the averaged weights; spectral norm's vectors are unit vectors that
+                # an average would shorten, and a frozen weight has nothing to average.
+                is_lerped = key in trained or key.endswith(("running_mean", "running_var"))
+                target = lerped if is_lerped and value.is_floating_point() else copied
+                target[0].append(averages[key].detach())
+                target[1].append(value.detach())
+        return lerped, copied

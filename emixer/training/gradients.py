@@ -1,0 +1,60 @@
+"""Sums gradients over workers, for any set of networks.
+
+DDP wraps one network with one forward and one backward pass; a GAN step runs several networks several times and wants
+the gradients of some of them. So the gradients are summed here, after the backward pass, in buckets that are all in
+flight at once. Losses are weighted by global counts (`RowWeights`), so a sum is all that is needed.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+_BUCKET_BYTES = 32 * 2**20
+
+
+def world_size() -> int:
+    """Number of workers; 1 outside torch.distributed."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Index of this worker; 0 outside torch.distributed."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def sum_over_workers(tensor: Tensor) -> Tensor:
+    """Sums `tensor` in place over all workers and returns it."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Replaces every gradient by its sum over workers. A missing gradient counts as zero and stays missing everywhere
+    only if it is missing on every worker by construction (a term switched off), so none is invented here."""
+    if world_size() == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    pending = []
+    for bucket in _buckets(gradients):
+        flat = torch.cat([g.reshape(-1) for g in bucket])
+        pending.append((dist.all_reduce(flat, async_op=True), flat, bucket))
+    for work, flat, bucket in pending:
+        work.wait()
+        for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
+            gradient.copy_(summed.view_as(gradient))
+
+
+def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    bucket: list[Tensor] = []
+    size = 0
+    for gradient in gradients:
+        bucket.append(gradient)
+        size += gradient.numel() * gradient.element_size()
+        if size >= _BUCKET_BYTES:
+            yield bucket
+            bucket, size = [], 0
+    if bucket:
+        yield bucket

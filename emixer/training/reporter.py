@@ -1,0 +1,162 @@
+"""What a run writes while it trains: metrics.jsonl, TensorBoard, samples, checkpoints. The first worker writes."""
+
+import importlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from emixer import checkpoint
+from emixer.data.order import DataOrder
+from emixer.errors import ConfigError
+from emixer.models.noise import RowNoise
+from emixer.models.paired_model import GeneratedPairs, PairedModel
+from emixer.run_folder import RunFolder
+from emixer.training.gradients import rank, world_size
+from emixer.training.state import TrainState
+
+SAMPLE_STEP = 2**62
+"""Noise step of sample grids: the same noise each time, so that a viewer sees one film develop."""
+
+Draw = Callable[[RunFolder, TrainState, GeneratedPairs, torch.Tensor], None]
+Measure = Callable[[PairedModel], dict[str, float]]
+Tracker = Callable[[dict[str, float], int], None]
+
+
+class RunReporter:
+    """Writes to a run folder. `draw` makes a picture of pairs, `measure` computes validation metrics; both are given,
+    since pictures and metrics belong to other packages."""
+
+    def __init__(self, folder: RunFolder, state: TrainState, order: DataOrder, draw: Draw, measure: Measure) -> None:
+        self._folder, self._order = folder, order
+        self._draw, self._measure = draw, measure
+        self._validation: dict[str, float] = {}
+        self._trackers: list[Tracker] = []
+        if rank() == 0:
+            folder.forget_after(state.images)
+            self._trackers = _open_trackers(folder, state)
+
+    def log(self, state: TrainState, values: dict[str, float]) -> None:
+        """One line of losses and rates."""
+        self._write(state, values | {"epochs": self._order.epochs(state.position)})
+
+    def sample(self, state: TrainState) -> None:
+        """A grid of pairs from the averaged networks, always with the same noise and labels."""
+        if rank() == 0:
+            rows = state.config.validation.sample_rows * 4
+            noise = RowNoise(state.config.seed, SAMPLE_STEP, 0, rows, state.device)
+            labels_BY = state.prior.draw(noise.uniform("labels"))
+            with averaged(state) as model:
+                pairs = model.sample(labels_BY, noise, state.config.generate.temperature)
+            self._draw(self._folder, state, pairs, labels_BY)
+        _wait()
+
+    def validate(self, state: TrainState) -> None:
+        """Measures the averaged networks and keeps the best value, on every worker alike."""
+        best = torch.tensor([math.inf if state.best is None else state.best, 0.0], dtype=torch.float64)
+        if rank() == 0:
+            with averaged(state) as model:
+                self._validation = self._measure(model)
+            self._write(state, {f"validation/{name}": value for name, value in self._validation.items()})
+            metric = state.config.validation.metric
+            value = next((v for name, v in self._validation.items() if name.startswith(metric)), math.inf)
+            best = torch.tensor([min(value, best[0].item()), float(value < best[0])], dtype=torch.float64)
+        best = _from_first(best, state.device)
+        if math.isfinite(best[0]):
+            state.best = best[0].item()
+        if best[1]:
+            self._save(state, is_best=True)
+
+    def save(self, state: TrainState) -> None:
+        """A checkpoint that the run can go on from."""
+        self._save(state, is_best=False)
+
+    def _save(self, state: TrainState, is_best: bool) -> None:
+        if rank() == 0:
+            folder = self._folder.checkpoints
+            content = state.describe() | {"validation": self._validation}
+            saved = checkpoint.save_checkpoint(folder, state.images, state.parts(), content)
+            if is_best:
+                checkpoint.point(folder, "best", saved.path)
+            checkpoint.prune(folder)
+        _wait()
+
+    def _write(self, state: TrainState, values: dict[str, float]) -> None:
+        if rank() != 0:
+            return
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        self._folder.append_metrics({"images": state.images, **finite})
+        for track in self._trackers:
+            track(finite, state.images)
+
+
+class averaged:  # noqa: N801 - reads as a statement: with averaged(state) as model
+    """The model with its moving averages in place, in eval mode, for the duration of a block."""
+
+    def __init__(self, state: TrainState) -> None:
+        self._state = state
+        self._swap = state.ema.in_place(state.model)
+
+    def __enter__(self) -> PairedModel:
+        self._swap.__enter__()
+        self._state.model.eval()
+        return self._state.model
+
+    def __exit__(self, *error: Any) -> None:
+        self._swap.__exit__(*error)
+        self._state.model.train()
+
+
+def _open_trackers(folder: RunFolder, state: TrainState) -> list[Tracker]:
+    extras = {"wandb": _to_wandb, "mlflow": _to_mlflow}
+    return [_to_tensorboard(folder, state.images), *(extras[name](folder) for name in state.config.train.trackers)]
+
+
+def _to_tensorboard(folder: RunFolder, images: int) -> Tracker:
+    from torch.utils.tensorboard import SummaryWriter
+
+    board = SummaryWriter(str(folder.tensorboard), purge_step=images or None)
+
+    def track(values: dict[str, float], images: int) -> None:
+        for name, value in values.items():
+            board.add_scalar(name, value, images)
+        board.flush()
+
+    return track
+
+
+def _to_wandb(folder: RunFolder) -> Tracker:
+    wandb = _import_extra("wandb")
+    run = wandb.init(project="emixer", dir=str(folder.path), id=folder.path.name, resume="allow")
+    return lambda values, images: run.log(values, step=images)
+
+
+def _to_mlflow(folder: RunFolder) -> Tracker:
+    mlflow = _import_extra("mlflow")
+    mlflow.set_experiment("emixer")
+    mlflow.start_run(run_name=folder.path.name)
+    return lambda values, images: mlflow.log_metrics({k.replace("/", "."): v for k, v in values.items()}, step=images)
+
+
+def _import_extra(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(
+            f"train.trackers names {name}, which is not installed. Run `pip install 'emixer[{name}]'`, or leave it out."
+        ) from error
+
+
+def _wait() -> None:
+    if world_size() > 1:
+        dist.barrier()
+
+
+def _from_first(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    if world_size() == 1:
+        return tensor
+    shared = tensor.to(device)
+    dist.broadcast(shared, src=0)
+    return shared.cpu()

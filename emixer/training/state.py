@@ -1,0 +1,139 @@
+"""Everything that a training run consists of at one moment, and how it is saved and restored.
+
+There is no random state in it: noise and data order are functions of the seed and of the counters below.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emixer.checkpoint import NETWORKS, OPTIMIZER, SAMPLER, Checkpoint
+from emixer.config import Config
+from emixer.data.order import Position
+from emixer.errors import CheckpointError
+from emixer.models.paired_model import LabelPrior, ModelSpec, Objective, PairedModel
+from emixer.training.ema import MovingAverage
+
+
+@dataclass
+class TrainState:
+    """Networks, optimizers and counters. `iteration` counts generator steps; each shows the critics new films."""
+
+    config: Config
+    spec: ModelSpec
+    model: PairedModel
+    objective: Objective
+    prior: LabelPrior
+    ema: MovingAverage
+    generator_optimizer: torch.optim.Optimizer
+    discriminator_optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    device: torch.device
+    position: Position
+    iteration: int = 0
+    best: float | None = None
+    """Best value of the validation metric so far."""
+
+    @property
+    def images_per_iteration(self) -> int:
+        """Real films that one iteration shows to the discriminators."""
+        return self.config.optim.discriminator_steps * self.config.train.batch_size
+
+    @property
+    def images(self) -> int:
+        """Real films trained on so far."""
+        return self.iteration * self.images_per_iteration
+
+    @classmethod
+    def create(
+        cls, config: Config, spec: ModelSpec, model: PairedModel, objective: Objective, device: torch.device,
+        position: Position,
+    ) -> "TrainState":  # fmt: skip
+        """A fresh run with `model` moved to `device`, convolutions in channels-last layout."""
+        model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.train()
+        groups = model.generator_parameters()
+        optim = config.optim
+        generator_groups = [
+            {"params": groups["image"], "lr": optim.lr_generator},
+            {"params": groups["report"], "lr": optim.lr_report_decoder or optim.lr_generator},
+        ]
+        return cls(
+            config=config,
+            spec=spec,
+            model=model,
+            objective=objective,
+            prior=LabelPrior(spec).to(device),
+            ema=MovingAverage(model, tuple(model.ema_modules()), config.train.ema_half_life_images),
+            generator_optimizer=_adam([g for g in generator_groups if g["params"]], config),
+            discriminator_optimizer=_adam(
+                [{"params": model.discriminator_parameters(), "lr": optim.lr_discriminator}], config
+            ),
+            scaler=torch.amp.GradScaler(device.type, enabled=config.train.precision == "fp16"),
+            device=device,
+            position=position,
+        )
+
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        """The tensors of a checkpoint, by file."""
+        moments = {
+            f"{name}.{index}.{key}": value
+            for name, optimizer in self._optimizers().items()
+            for index, values in optimizer.state_dict()["state"].items()
+            for key, value in values.items()
+        }
+        return {SAMPLER: self.ema.state_dict(), NETWORKS: self.model.state_dict(), OPTIMIZER: moments}
+
+    def describe(self) -> dict[str, Any]:
+        """The JSON part of a checkpoint."""
+        return {
+            "iteration": self.iteration,
+            "position": asdict(self.position),
+            "model": self.config.model.model_dump(mode="json"),
+            "spec": self.spec.to_json(),
+            "scaler": self.scaler.state_dict(),
+            "best": self.best,
+        }
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes back to a checkpoint. Raises CheckpointError when it is damaged or belongs to another model."""
+        state = checkpoint.state
+        if ModelSpec.from_json(state["spec"]) != self.spec:
+            raise CheckpointError(
+                f"{checkpoint.path} was trained on data with other labels, another vocabulary or other label counts. "
+                "Resume with the shards it was trained on, or start a new run folder."
+            )
+        device = str(self.device)
+        try:
+            self.model.load_state_dict(checkpoint.tensors(NETWORKS, device))
+            self.ema.load_state_dict(checkpoint.tensors(SAMPLER, device))
+            for name, optimizer in self._optimizers().items():
+                _load_moments(optimizer, checkpoint.tensors(OPTIMIZER, device), name)
+        except (RuntimeError, KeyError) as error:
+            raise CheckpointError(
+                f"{checkpoint.path} does not fit this model ({str(error).splitlines()[0]}). "
+                "Resume with the config of that run, or start a new run folder."
+            ) from error
+        self.scaler.load_state_dict(state["scaler"])
+        self.iteration, self.best = state["iteration"], state["best"]
+        self.position = Position(**state["position"])
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"generator": self.generator_optimizer, "discriminator": self.discriminator_optimizer}
+
+
+def _adam(groups: list[dict[str, Any]], config: Config) -> torch.optim.Optimizer:
+    return torch.optim.Adam(groups, betas=(config.optim.beta1, config.optim.beta2), fused=True)
+
+
+def _load_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], name: str) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        owner, index, field = key.split(".")
+        if owner == name:
+            state.setdefault(int(index), {})[field] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+

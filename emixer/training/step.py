@@ -1,0 +1,158 @@
+"""One iteration: two discriminator steps, one generator step (EMIXER §6.3.2). Knows neither Ray nor EMIXER.
+
+Shapes: B films of a micro-batch on this worker, Y labels.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from emixer.data.loader import HostBatch
+from emixer.models.noise import RowNoise
+from emixer.models.paired_model import PAD, Batch, RowWeights
+from emixer.training.gradients import rank, sum_gradients, sum_over_workers
+from emixer.training.state import TrainState
+
+Terms = dict[str, Tensor]
+
+
+def train_iteration(state: TrainState, batches: Iterator[HostBatch]) -> Terms:
+    """Moves `state` one iteration on. Returns the loss terms of this worker's rows, weighted so that their sum over
+    workers is the mean over the global batch: device scalars, no host sync."""
+    num_steps = state.config.optim.discriminator_steps
+    terms: Terms = {}
+    for index in range(num_steps):
+        real = to_device(next(batches), state.device)
+        weights = row_weights(real)
+        step_terms = _step(state, real, weights, index)
+        for name, value in step_terms.items():
+            terms[f"discriminator/{name}"] = terms.get(f"discriminator/{name}", 0) + value / num_steps
+    # The generators' real rows, for teacher forcing, are those of the last discriminator step
+    generator_terms = _step(state, real, weights, num_steps, of_generator=True)
+    terms |= {f"generator/{name}": value for name, value in generator_terms.items()}
+    state.iteration += 1
+    state.ema.update(state.images_per_iteration, state.images)
+    return terms
+
+
+def to_device(host: HostBatch, device: torch.device) -> Batch:
+    """Moves a host batch; films travel as bytes and are scaled to [-1, 1] on the device."""
+
+    def moved(array: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+        if device.type == "cpu":
+            return torch.from_numpy(np.array(array))  # the views are read-only
+        pinned = torch.empty(array.shape, dtype=_TORCH_DTYPES[array.dtype.name], pin_memory=True)
+        pinned.numpy()[...] = array
+        return pinned.to(device, non_blocking=True)
+
+    image_BHW = moved(host.image)
+    return Batch(
+        image_BCHW=image_BHW.float().div_(127.5).sub_(1).unsqueeze(1),
+        labels_BY=moved(host.labels).float(),
+        labelled_B=moved(host.labelled),
+        words_BSW=moved(host.words).long(),
+        has_report_B=moved(host.has_report),
+    )
+
+
+def row_weights(real: Batch) -> RowWeights:
+    """One over the global counts of what the terms average over."""
+    words_BSW = real.words_BSW
+    has_sentence_BS = (words_BSW != PAD).any(dim=2)
+    num_reports = real.has_report_B.sum()
+    counts = torch.stack([
+        torch.full((), len(real), device=words_BSW.device),
+        real.labelled_B.sum(),
+        num_reports,
+        (words_BSW != PAD).sum(),
+        stop_targets(has_sentence_BS, real.has_report_B).sum(),
+    ]).double()  # fmt: skip
+    inverse = 1 / sum_over_workers(counts).clamp_(min=1)
+    return RowWeights(*inverse.float().unbind())
+
+
+def stop_targets(has_sentence_BS: Tensor, has_report_B: Tensor) -> Tensor:
+    """Which sentence positions have a stop target: every sentence, as CONTINUE or as the last one, STOP. bool (B, S)."""
+    return has_sentence_BS & has_report_B[:, None]
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What differs between a discriminator and a generator step."""
+
+    parameters: Sequence[nn.Parameter]
+    opponents: Sequence[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+
+
+def _step(state: TrainState, real: Batch, weights: RowWeights, index: int, of_generator: bool = False) -> Terms:
+    side = _side(state, of_generator)
+    loss_of = state.objective.generator_loss if of_generator else state.objective.discriminator_loss
+    num_micro = state.config.train.accumulate
+    micro_rows = len(real) // num_micro
+    noise = _noise(state, index, len(real))
+    fake_labels_BY = state.prior.draw(noise.uniform("labels"))
+    side.optimizer.zero_grad(set_to_none=True)
+    terms: Terms = {}
+    with _frozen(side.opponents):
+        for micro in range(num_micro):
+            first = micro * micro_rows
+            with _autocast(state):
+                loss, micro_terms = loss_of(
+                    state.model,
+                    real.rows(first, micro_rows),
+                    fake_labels_BY[first : first + micro_rows],
+                    noise.rows(first, micro_rows),
+                    weights,
+                )
+            state.scaler.scale(loss).backward()
+            for name, value in {"total": loss.detach(), **micro_terms}.items():
+                terms[name] = terms[name] + value if name in terms else value
+    sum_gradients(side.parameters)
+    state.scaler.step(side.optimizer)
+    state.scaler.update()
+    return terms
+
+
+def _side(state: TrainState, of_generator: bool) -> _Side:
+    generators = [p for group in state.model.generator_parameters().values() for p in group]
+    critics = list(state.model.discriminator_parameters())
+    if of_generator:
+        return _Side(generators, critics, state.generator_optimizer)
+    return _Side(critics, generators, state.discriminator_optimizer)
+
+
+def _noise(state: TrainState, index: int, num_rows: int) -> RowNoise:
+    steps_per_iteration = state.config.optim.discriminator_steps + 1
+    return RowNoise(
+        seed=state.config.seed,
+        step=state.iteration * steps_per_iteration + index,
+        first_row=rank() * num_rows,
+        num_rows=num_rows,
+        device=state.device,
+    )
+
+
+def _autocast(state: TrainState) -> torch.autocast:
+    precision = state.config.train.precision
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return torch.autocast(state.device.type, dtype=dtype, enabled=precision != "fp32")
+
+
+@contextmanager
+def _frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+_TORCH_DTYPES = {"uint8": torch.uint8, "bool": torch.bool, "int32": torch.int32}
+

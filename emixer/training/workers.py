@@ -1,0 +1,112 @@
+"""Ray Train around the loop: one process a GPU or CPU group, the same function in each.
+
+The driver plans (`TrainPlan`, picklable); each worker builds the model, finds its place in the data and trains.
+Checkpoints go straight to the run folder, which all nodes must see; Ray restarts the workers after a failure and they
+go on from the last checkpoint.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import ray
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+
+from emixer import files
+from emixer.checkpoint import find_checkpoint, newest_readable
+from emixer.config import Config
+from emixer.data.loader import BatchStream, WindowReader, read_ahead
+from emixer.data.order import Position
+from emixer.errors import DivergenceError
+from emixer.models.build import build_model, build_objective
+from emixer.models.paired_model import ModelSpec
+from emixer.run_folder import RunFolder
+from emixer.training.gradients import rank, world_size
+from emixer.training.loop import Reporter, train
+from emixer.training.state import TrainState
+
+_COLLECTIVE_TIMEOUT_S = 3600  # the others wait while the first worker validates and writes
+_DIVERGED = "diverged.txt"
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """What every worker needs."""
+
+    config: Config
+    spec: ModelSpec
+    reader: WindowReader
+    run: Path
+    make_reporter: Callable[["TrainPlan", TrainState], Reporter]
+
+
+def run_workers(plan: TrainPlan) -> None:
+    """Trains on `train.num_workers` Ray workers until `train.images`.
+
+    Raises DivergenceError, or what a worker raised after `train.max_failures` restarts.
+    """
+    schedule = plan.config.train
+    (plan.run / _DIVERGED).unlink(missing_ok=True)
+    use_gpu = bool(ray.cluster_resources().get("GPU")) if schedule.use_gpu is None else schedule.use_gpu
+    trainer = TorchTrainer(
+        partial(_train_worker, plan),
+        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=_COLLECTIVE_TIMEOUT_S),
+        scaling_config=ScalingConfig(
+            num_workers=schedule.num_workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": schedule.cpus_per_worker} | ({"GPU": 1} if use_gpu else {}),
+        ),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=str(plan.run.resolve()),
+            failure_config=FailureConfig(max_failures=schedule.max_failures),
+        ),
+    )
+    trainer.fit()
+    if (plan.run / _DIVERGED).exists():
+        raise DivergenceError((plan.run / _DIVERGED).read_text(encoding="utf-8"))
+
+
+def _train_worker(plan: TrainPlan) -> None:
+    logging.getLogger("emixer").setLevel(logging.INFO)
+    device = get_device()
+    if device.type == "cpu":
+        torch.set_num_threads(plan.config.train.cpus_per_worker)
+    try:
+        train_from_last(plan, device)
+    except DivergenceError as error:
+        # Every worker sees the same losses: a restart would diverge again, so this is an end and not a failure
+        if rank() == 0:
+            files.write_text(plan.run / _DIVERGED, error.message)
+
+
+def train_from_last(plan: TrainPlan, device: torch.device) -> None:
+    """What one worker does, in a process group or alone: restore the last checkpoint if there is one, train to the end."""
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    torch.manual_seed(plan.config.seed)  # the same initial weights on every worker
+    state = TrainState.create(
+        plan.config,
+        plan.spec,
+        build_model(plan.config.model, plan.spec),
+        build_objective(plan.config.model, plan.config.loss),
+        device,
+        Position(world_size()),
+    )
+    folder = RunFolder(plan.run)
+    checkpoint = find_checkpoint(folder.checkpoints, "last") or newest_readable(folder.checkpoints)
+    if checkpoint is not None:
+        state.restore(checkpoint)
+        state.position = plan.reader.order.for_workers(state.position, world_size())
+    stream = BatchStream(
+        plan.reader,
+        plan.config.train.batch_size // world_size(),
+        state.position,
+        rank(),
+        partial(read_ahead, plan.reader, num_tasks=plan.config.data.read_tasks),
+    )
+    train(state, stream, plan.make_reporter(plan, state))
