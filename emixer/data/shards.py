@@ -1,0 +1,219 @@
+"""Shards on disk: writing one whole or not at all, and opening a finished set.
+
+A finished folder holds `<split>-00000.parquet ...`, manifest.json, vocabulary.json and quarantine.parquet.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from emixer.data.schema import MANIFEST_NAME, SHARD_GLOB, SPLITS, VOCABULARY_NAME, ShardInfo, read_shard_info
+from emixer.data.vocabulary import Vocabulary
+from emixer.errors import ShardError
+from emixer.files import sha256_of, written_aside
+
+_INGEST_AGAIN = "Run the same `emixer ingest` command again; finished shards are kept."
+# pixels barely compress and must stream at tens of thousands of films a second; text and ids compress well
+_COMPRESSION = {
+    "dicom_id": "zstd", "study_id": "zstd", "subject_id": "zstd", "view": "zstd", "split": "zstd", "image": "none",
+    "report": "zstd", "sentences.list.element.list.element": "zstd", "labels.list.element": "zstd", "source": "zstd",
+}  # fmt: skip
+_DICTIONARY = ["view", "split", "source", "sentences.list.element.list.element"]
+
+
+def shard_name(split: str, index: int) -> str:
+    """File name of a shard, e.g. train-00012.parquet."""
+    return f"{split}-{index:05d}.parquet"
+
+
+class ShardWriter:
+    """Appends tables of any length to one Parquet file, in row groups of `row_group_rows`. See `open_shard`."""
+
+    def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema, row_group_rows: int) -> None:
+        self._writer = writer
+        self._schema = schema
+        self._row_group_rows = row_group_rows
+        self._waiting: list[pa.Table] = []
+        self.num_rows = 0
+
+    def write(self, table: pa.Table) -> None:
+        """Adds rows; holds back at most one row group in memory."""
+        self.num_rows += table.num_rows
+        self._waiting.append(table.select(self._schema.names).cast(self._schema))
+        waiting = pa.concat_tables(self._waiting)
+        whole = waiting.num_rows - waiting.num_rows % self._row_group_rows
+        for start in range(0, whole, self._row_group_rows):
+            self._write_group(waiting.slice(start, self._row_group_rows))
+        self._waiting = [waiting.slice(whole)]
+
+    def finish(self) -> None:
+        """Writes the last, shorter row group."""
+        waiting = pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table()
+        if waiting.num_rows or not self.num_rows:
+            self._write_group(waiting)
+        self._waiting = []
+
+    def _write_group(self, table: pa.Table) -> None:
+        self._writer.write_table(table.combine_chunks(), row_group_size=self._row_group_rows)
+
+
+@contextmanager
+def open_shard(path: Path, info: ShardInfo, row_group_rows: int) -> Iterator[ShardWriter]:
+    """Yields a writer of `path`; the file appears whole when the block ends, or not at all.
+
+    Raises StorageError when the disk is full.
+    """
+    schema = info.arrow_schema()
+    with (
+        written_aside(path) as aside,
+        pq.ParquetWriter(aside, schema, compression=_COMPRESSION, use_dictionary=_DICTIONARY) as parquet,
+    ):
+        writer = ShardWriter(parquet, schema, row_group_rows)
+        yield writer
+        writer.finish()
+
+
+def write_shard(path: Path, table: pa.Table, info: ShardInfo, row_group_rows: int) -> None:
+    """Writes `table` (columns of `info.arrow_schema()`) as one shard, atomically."""
+    with open_shard(path, info, row_group_rows) as writer:
+        writer.write(table)
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """What the manifest says of one shard."""
+
+    name: str
+    split: str
+    num_rows: int
+    num_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ShardSet:
+    """A finished folder of shards.
+
+    manifest: manifest.json as it stands; vocabulary: of the train reports (special tokens only, if there are none).
+    """
+
+    folder: Path
+    info: ShardInfo
+    manifest: dict[str, Any]
+    vocabulary: Vocabulary
+    shard_files: tuple[ShardFile, ...]
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Opens what `emixer ingest` finished; reads every shard's footer, no rows.
+
+        Raises ShardError when something is missing, cut short, of another version, or does not belong together.
+        """
+        manifest = _read_manifest(folder)
+        listed = _listed_files(folder, manifest)
+        if not listed:
+            raise ShardError(
+                f"{folder} lists no shards: every film was left out. See quarantine.parquet there for why."
+            )
+        infos = [_checked_info(folder / file.name, file) for file in listed]
+        for file, info in zip(listed, infos, strict=True):
+            _require_same(infos[0], info, folder / listed[0].name, folder / file.name)
+        _refuse_strangers(folder, {file.name for file in listed})
+        return cls(folder, infos[0], manifest, Vocabulary.load(folder / VOCABULARY_NAME), tuple(listed))
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Splits that have at least one film, in the order train, validate, test."""
+        return tuple(split for split in SPLITS if any(f.split == split and f.num_rows for f in self.shard_files))
+
+    def files(self, split: str) -> list[Path]:
+        """Shards of a split, in order. Raises ShardError when the split has no film."""
+        self._require_split(split)
+        return [self.folder / f.name for f in self.shard_files if f.split == split and f.num_rows]
+
+    def num_rows(self, split: str) -> int:
+        """Films of a split; 0 when it is empty."""
+        return sum(f.num_rows for f in self.shard_files if f.split == split)
+
+    def verify(self) -> None:
+        """Compares every shard's SHA-256 with the manifest, reading all bytes.
+
+        Raises ShardError naming the first that differs.
+        """
+        for file in self.shard_files:
+            if sha256_of(self.folder / file.name) != file.sha256:
+                raise ShardError(
+                    f"{self.folder / file.name} has changed since it was written (SHA-256 differs). {_INGEST_AGAIN}"
+                )
+
+    def _require_split(self, split: str) -> None:
+        if split not in SPLITS:
+            raise ShardError(f"There is no split {split!r}. The splits are {', '.join(SPLITS)}.")
+        if self.num_rows(split) == 0:
+            raise ShardError(
+                f"The split {split!r} of {self.folder} is empty; films are in: {', '.join(self.splits) or 'none'}. "
+                "Choose one of those, or ingest again with films for it."
+            )
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST_NAME
+    if not folder.is_dir():
+        raise ShardError(f"There is no folder {folder}. Expected shards written by `emixer ingest --out {folder}`.")
+    if not path.exists():
+        begun = any(folder.glob("*-[0-9]*.parquet")) or (folder / ".ingest").is_dir()
+        state = "an ingest that has not finished" if begun else "no shards"
+        raise ShardError(f"{folder} holds {state} (no {MANIFEST_NAME}). Run `emixer ingest ... --out {folder}`.")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ShardError(f"{path} cannot be read as JSON: it is damaged. {_INGEST_AGAIN}") from error
+    if not isinstance(manifest, dict) or "shards" not in manifest:
+        raise ShardError(f"{path} is not a manifest of emixer shards. Expected a folder written by `emixer ingest`.")
+    return manifest
+
+
+def _listed_files(folder: Path, manifest: dict[str, Any]) -> list[ShardFile]:
+    try:
+        names = [f.name for f in fields(ShardFile)]
+        return [ShardFile(**{name: entry[name] for name in names}) for entry in manifest["shards"]]
+    except (KeyError, TypeError) as error:
+        raise ShardError(f"{folder / MANIFEST_NAME} does not list its shards as expected. {_INGEST_AGAIN}") from error
+
+
+def _checked_info(path: Path, listed: ShardFile) -> ShardInfo:
+    if not path.exists():
+        raise ShardError(f"{path} is missing, though {MANIFEST_NAME} lists it. {_INGEST_AGAIN}")
+    info = read_shard_info(path)
+    num_bytes = path.stat().st_size
+    if num_bytes != listed.num_bytes:
+        raise ShardError(
+            f"{path} has {num_bytes:,} bytes, {MANIFEST_NAME} says {listed.num_bytes:,}: "
+            f"it has changed or is cut short. {_INGEST_AGAIN}"
+        )
+    return info
+
+
+def _require_same(first: ShardInfo, other: ShardInfo, first_path: Path, other_path: Path) -> None:
+    for field in fields(ShardInfo):
+        ours, theirs = getattr(first, field.name), getattr(other, field.name)
+        if ours != theirs:
+            raise ShardError(
+                f"Shards of two datasets are mixed: {field.name} is {ours!r} in {first_path} but {theirs!r} in "
+                f"{other_path}. Give each dataset a folder of its own."
+            )
+
+
+def _refuse_strangers(folder: Path, listed: set[str]) -> None:
+    found = {path.name for split in SPLITS for path in folder.glob(SHARD_GLOB.format(split=split))}
+    if found - listed:
+        raise ShardError(
+            f"{folder} holds {len(found - listed)} shards that {MANIFEST_NAME} does not list, "
+            f"e.g. {min(found - listed)}. Give each dataset a folder of its own."
+        )
