@@ -7,6 +7,7 @@ CPU and CUDA generators give different streams; a run is reproducible per device
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -34,21 +35,23 @@ class RowNoise:
         return self._draw(name, shape, lambda t, g: t.uniform_(generator=g))
 
     def gumbel(self, name: str, *shape: int) -> Tensor:
-        """Standard Gumbel, (num_rows, *shape) float32."""
-        return self._draw(name, shape, lambda t, g: t.exponential_(generator=g).log_().neg_())
+        """Standard Gumbel, (num_rows, *shape) float32, always finite."""
+        smallest = torch.finfo(torch.float32).tiny  # an exponential may come out as 0, whose logarithm is not finite
+        return self._draw(name, shape, lambda t, g: t.exponential_(generator=g).clamp_(min=smallest).log_().neg_())
 
     def rows(self, first: int, num: int) -> "RowNoise":
         """The noise of rows [first, first + num) of these rows: what a micro-batch sees."""
         return RowNoise(self.seed, self.step, self.first_row + first, num, self.device)
 
-    def _draw(self, name: str, shape: tuple[int, ...], fill) -> Tensor:  # type: ignore[no-untyped-def]
-        first_block, last_block = self.first_row // BLOCK_ROWS, (self.first_row + self.num_rows - 1) // BLOCK_ROWS
-        blocks = []
-        for block in range(first_block, last_block + 1):
-            generator = torch.Generator(self.device).manual_seed(_seed_of(self.seed, self.step, name, block))
-            blocks.append(fill(torch.empty(BLOCK_ROWS, *shape, device=self.device), generator))
+    def _draw(self, name: str, shape: tuple[int, ...], fill: Callable[[Tensor, torch.Generator], Tensor]) -> Tensor:
+        first_block = self.first_row // BLOCK_ROWS
+        num_blocks = (self.first_row + self.num_rows - 1) // BLOCK_ROWS - first_block + 1
+        drawn = torch.empty(num_blocks, BLOCK_ROWS, *shape, device=self.device)
+        generator = torch.Generator(self.device)
+        for index in range(num_blocks):
+            fill(drawn[index], generator.manual_seed(_seed_of(self.seed, self.step, name, first_block + index)))
         start = self.first_row - first_block * BLOCK_ROWS
-        return torch.cat(blocks)[start : start + self.num_rows]
+        return drawn.flatten(0, 1)[start : start + self.num_rows]
 
 
 def _seed_of(seed: int, step: int, name: str, block: int) -> int:

@@ -7,8 +7,9 @@ Shapes: B batch, C channels, H = W side [px], Y labels, S sentences, W words of 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,8 @@ class RowWeights:
     workers, are those of the mean over the *global* batch. Device scalars (no host sync).
 
     With one worker and no accumulation: row = 1 / B, labelled_row = 1 / #labelled, report = 1 / #with report,
-    word = 1 / #target words, stop = 1 / #stop decisions that have a target.
+    word = 1 / #target words (END included), stop = 1 / #stop decisions that have a target: one a sentence of a report,
+    CONTINUE before another sentence, STOP at the last.
     """
 
     row: Tensor
@@ -81,11 +83,29 @@ class ModelSpec:
     label_counts: tuple[int, ...]
     """... and how many films carry each: the prior that training and generation draw conditions from."""
 
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """The spec that `to_json` wrote, read from a checkpoint's JSON."""
+        return cls(
+            label_names=tuple(fields["label_names"]),
+            tokens=tuple(fields["tokens"]),
+            label_vectors=tuple(tuple(vector) for vector in fields["label_vectors"]),
+            label_counts=tuple(fields["label_counts"]),
+        )
+
 
 class PairedModel(nn.Module, ABC):
     """Networks that make a film and its report from labels. Imports neither Ray nor files."""
 
     spec: ModelSpec
+
+    def begin_step(self) -> None:
+        """Called once before the micro-batches of each discriminator or generator step, on every worker: what moves once
+        a step whatever the accumulation, such as the power iteration of spectral normalization. Does nothing here."""
 
     @abstractmethod
     def generator_parameters(self) -> dict[str, list[nn.Parameter]]:
@@ -128,9 +148,19 @@ class Objective(ABC):
         """Loss of the generating side on one micro-batch and its terms by name. Critics' gradients are not wanted."""
 
 
-def draw_labels(spec: ModelSpec, uniform_B: Tensor) -> Tensor:
-    """Label vectors (B, Y) float32 drawn from the train distribution by inverse transform of `uniform_B` in [0, 1)."""
-    counts_K = torch.tensor(spec.label_counts, dtype=torch.float64)
-    cumulative_K = (counts_K.cumsum(0) / counts_K.sum()).to(uniform_B.device)
-    index_B = torch.searchsorted(cumulative_K, uniform_B.double(), right=True).clamp_(max=len(counts_K) - 1)
-    return torch.tensor(spec.label_vectors, dtype=torch.float32, device=uniform_B.device)[index_B]
+class LabelPrior(nn.Module):
+    """The joint label distribution of the train split, ready to draw from. Follows `.to(device)`; holds no parameters."""
+
+    vectors_KY: Tensor
+    cumulative_K: Tensor
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        cumulative_K = torch.tensor(spec.label_counts, dtype=torch.float64).cumsum(0)
+        self.register_buffer("cumulative_K", cumulative_K / cumulative_K[-1], persistent=False)
+        self.register_buffer("vectors_KY", torch.tensor(spec.label_vectors, dtype=torch.float32), persistent=False)
+
+    def draw(self, uniform_B: Tensor) -> Tensor:
+        """Label vectors (B, Y) float32 by inverse transform of `uniform_B` in [0, 1)."""
+        index_B = torch.searchsorted(self.cumulative_K, uniform_B.double(), right=True)
+        return self.vectors_KY[index_B.clamp_(max=len(self.vectors_KY) - 1)]
