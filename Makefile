@@ -1,0 +1,52 @@
+# `make` alone lists what there is. Every target makes its own environment in .venv; only Python 3.11+ is needed before.
+# PYTHON=...       the interpreter to build .venv from (default: the first of 3.11 to 3.13 on PATH)
+# PYTEST_ARGS=...  further arguments for pytest, e.g. PYTEST_ARGS="-k loader -x"
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench lock docs clean
+.DELETE_ON_ERROR:
+
+export PYTHON
+python := .venv/bin/python
+emixer := $(python) -m emixer
+ready := .venv/.installed
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+$(ready): pyproject.toml requirements.lock scripts/environment.sh
+	@sh scripts/environment.sh
+	@touch $@
+
+demo: $(ready) ## phantom films -> shards -> training -> synthetic pairs -> web page, all in ./demo
+	$(emixer) phantom --config configs/demo.yaml --out demo/phantom
+	$(emixer) ingest mimic-cxr --config configs/demo.yaml --root demo/phantom --out demo/shards
+	$(emixer) train --config configs/demo.yaml --shards demo/shards --run demo/run
+	$(emixer) generate --config configs/demo.yaml --run demo/run --out demo/dataset
+	$(emixer) gallery --config configs/demo.yaml --run demo/run --dataset demo/dataset --out demo/gallery.html
+	@echo
+	@echo "Open this page in a browser: $(CURDIR)/demo/gallery.html"
+
+test: $(ready) ## the default test suite: CPU, no network
+	$(python) -m pytest -m "not gpu and not slurm and not real_data" $(PYTEST_ARGS)
+
+check: $(ready) ## formatting, lint, types, import contracts
+	$(python) -m ruff format --check .
+	$(python) -m ruff check .
+	$(python) -m mypy
+	.venv/bin/lint-imports
+
+bench: $(ready) ## measure speed against the reference loops (minutes to an hour)
+	$(python) -m benchmarks
+
+lock: $(ready) ## renew requirements.lock from pyproject.toml
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-emit-index-url \
+		--no-annotate --no-header --upgrade --output-file requirements.lock
+
+docs: $(ready) ## write docs/configuration.md from the config fields
+	$(python) -m emixer.config.reference > docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
+
+clean: ## delete caches and build products; keeps .venv, demo and runs
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
