@@ -87,15 +87,16 @@ class WindowReader:
         """The films of `window` in their order."""
         indices = self.order.groups_of(window)
         tables = [self._read_file(file, indices) for file in self._files_of(indices)]
-        table = pa.concat_tables(tables)
-        return self._take(table, self.order.permutation(window, table.num_rows))
+        num_rows = sum(table.num_rows for table in tables)
+        destination = np.argsort(self.order.permutation(window, num_rows))
+        return self._scatter(pa.concat_tables(tables), destination)
 
     def read_rows(self, num_rows: int) -> HostBatch:
         """The first `num_rows` films of the split in shard order, e.g. for validation."""
         parts: list[HostBatch] = []
         for file, group in self.groups:
             table = pq.ParquetFile(self.files[file]).read_row_group(group, columns=self._columns())
-            parts.append(self._take(table, np.arange(table.num_rows)))
+            parts.append(self._scatter(table, np.arange(table.num_rows)))
             if sum(map(len, parts)) >= num_rows:
                 break
         return HostBatch.concatenate(parts).rows(0, num_rows)
@@ -119,13 +120,19 @@ class WindowReader:
         hashed = ["dicom_id"] if self.labelled_fraction < 1 else []
         return ["image", "sentences", "labels", *hashed]
 
-    def _take(self, table: pa.Table, rows: Array) -> HostBatch:
-        image = fixed_binary_view(table["image"], np.uint8, (self.side_px, self.side_px))
+    def _scatter(self, table: pa.Table, destination: Array) -> HostBatch:
+        """Columns as arrays with row i moved to `destination[i]`; pixels are copied once, from the decoded chunks."""
+        image = np.empty((len(destination), self.side_px, self.side_px), np.uint8)
+        start = 0
+        for chunk in table["image"].chunks:
+            image[destination[start : start + len(chunk)]] = fixed_binary_view(chunk, np.uint8, image.shape[1:])
+            start += len(chunk)
         labels, labelled = self._labels(table)
         sentences = table["sentences"].combine_chunks()
         words = self.vocabulary.encode_sentences(sentences, self.max_sentences, self.max_words)
         has_report = sentences.is_valid().to_numpy(zero_copy_only=False)
-        return HostBatch(*(column[rows] for column in (image, labels, labelled, words, has_report)))
+        order = np.argsort(destination)
+        return HostBatch(image, labels[order], labelled[order], words[order], has_report[order])
 
     def _labels(self, table: pa.Table) -> tuple[Array, Array]:
         column = table["labels"].combine_chunks()
@@ -189,7 +196,7 @@ def _read_span(reader: WindowReader, span: list[int], num_tasks: int) -> Iterato
             WindowSource(partial(_read_block, ray.put(reader)), span),
             override_num_blocks=len(span),
             # Reading needs little CPU and must go on when training workers hold every CPU of the cluster
-            ray_remote_args={"num_cpus": 0},
+            num_cpus=0,
             concurrency=num_tasks,
         )
         blocks = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)

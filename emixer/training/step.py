@@ -3,6 +3,7 @@
 Shapes: B films of a micro-batch on this worker, Y labels.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +45,10 @@ def to_device(host: HostBatch, device: torch.device) -> Batch:
 
     def moved(array: np.ndarray) -> Tensor:  # type: ignore[type-arg]
         if device.type == "cpu":
-            return torch.from_numpy(np.array(array))  # the views are read-only
+            with warnings.catch_warnings():
+                # views into shared memory are read-only; nothing here writes to them
+                warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+                return torch.from_numpy(array)
         pinned = torch.empty(array.shape, dtype=_TORCH_DTYPES[array.dtype.name], pin_memory=True)
         pinned.numpy()[...] = array
         return pinned.to(device, non_blocking=True)
