@@ -1,11 +1,28 @@
 """What every config section is: frozen, strict, closed."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 class Section(BaseModel):
-    """A group of settings. Unknown keys are refused, values are never coerced silently, nothing changes after validation."""
+    """A group of settings: unknown keys are refused, values never coerced silently, nothing changes afterwards."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, validate_default=True, use_attribute_docstrings=True
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
+
+
+def _refuse_look_alikes(value: Any) -> Any:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("expected a whole number")
+    return value
+
+
+ExactInteger = BeforeValidator(_refuse_look_alikes)
+"""Goes with Literal[1, 3]: True and 1.0 equal 1, so that even strict mode lets them pass."""

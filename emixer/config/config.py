@@ -18,6 +18,7 @@ class RayConfig(Section):
     num_cpus: int | None = Field(None, ge=1)
     """CPUs of that local cluster. None: all this process may use."""
     num_gpus: int | None = Field(None, ge=0)
+    """GPUs of that local cluster. None: all that are visible."""
     object_store_mb: int | None = Field(None, ge=80)
     """Shared memory of the local cluster [MiB]. None: Ray's choice."""
 

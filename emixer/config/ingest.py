@@ -5,13 +5,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from emixer.config.base import Section
+from emixer.config.base import ExactInteger, Section
 
 
 class MimicCxrSource(Section):
     """MIMIC-CXR-JPG 2.0.0 as PhysioNet publishes it (the phantom writes the same)."""
 
     kind: Literal["mimic-cxr"] = "mimic-cxr"
+    """Which source."""
     root: Path = Field(strict=False)
     """Folder that holds `files/` and the mimic-cxr-2.0.0-*.csv.gz tables."""
     reports_root: Path | None = Field(None, strict=False)
@@ -28,10 +29,11 @@ class OpenISource(Section):
     """The Indiana University collection: ecgen-radiology/*.xml, images/, optionally a label CSV."""
 
     kind: Literal["open-i"] = "open-i"
+    """Which source."""
     root: Path = Field(strict=False)
     """Folder that holds `ecgen-radiology/` and `images/`."""
     label_csv: Path | None = Field(None, strict=False)
-    """CSV with a `dicom_id` column, `gold_<finding>` columns and optionally `split`; `labels.csv` in root if present."""
+    """CSV with `dicom_id`, `gold_<finding>` columns and optionally `split`. None: `labels.csv` in root, if present."""
     validate_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of subjects held out for validation, where the CSV names no split."""
     test_fraction: float = Field(0.1, ge=0, lt=1)
@@ -42,6 +44,7 @@ class ImageFolderSource(Section):
     """Any folder of films with a label CSV whose columns are named here. No reports, unless a column holds them."""
 
     kind: Literal["image-folder"] = "image-folder"
+    """Which source."""
     root: Path = Field(strict=False)
     """Folder that the paths in the CSV are relative to."""
     label_csv: Path = Field(strict=False)
@@ -80,7 +83,7 @@ class IngestConfig(Section):
     """Which collection to read, and where it lies."""
     out: Path | None = Field(None, strict=False)
     """Folder to write shards to."""
-    side_px: Literal[32, 64, 128, 256] = 128
+    side_px: Annotated[Literal[32, 64, 128, 256], ExactInteger] = 128
     """Side of the square films in the shards [px]."""
     fit: Literal["crop", "pad", "squeeze"] = "crop"
     """How a film becomes square: central crop of the short side, black padding of the long side, or changed aspect."""

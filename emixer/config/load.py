@@ -1,53 +1,75 @@
 """defaults <- --config FILE <- --set a.b=c: one merge, one validation, messages a user can act on."""
 
 import difflib
+import json
 import re
-import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from emixer.config.base import Section
 from emixer.config.config import Config
+from emixer.config.settings import all_settings, kind_of, sections_in
 from emixer.errors import ConfigError
 
 Tree = dict[str, Any]
 
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-4 as a number, which YAML 1.1 takes for text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*\.[\d_]*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(?:inf|nan))$"),
-    list("-+0123456789."),
+_FLOAT = re.compile(
+    r"^[-+]?(?:\d[\d_]*\.[\d_]*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(?:inf|nan))$"
 )
 
 
-def load_config(file: Path | None = None, overrides: Sequence[str] = (), extra: Mapping[str, Any] | None = None) -> Config:
-    """Builds the config. `overrides` are `dotted.key=value` texts, `extra` maps dotted keys to values and wins over all.
+class _Loader(yaml.SafeLoader):
+    """SafeLoader without the surprises of YAML 1.1: 1e-4 is a number; no, 1:30, 010 and 2020-01-01 are text."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own name
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        names = [name.value for name, _ in node.value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][\d_]*)$"), list("-+0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that also quotes text which `_Loader`, but not YAML 1.1, would take for a number."""
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+
+
+def load_config(
+    file: Path | None = None, overrides: Sequence[str] = (), extra: Mapping[str, Any] | None = None
+) -> Config:
+    """Builds the config. `overrides` are `dotted.key=value` texts; `extra` maps dotted keys to values and wins.
 
     Raises ConfigError for an unknown key (naming the nearest valid one), a value out of range, or an unreadable file.
     """
-    tree: Tree = _read_yaml(file) if file else {}
-    for text in overrides:
-        key, value = _parse_override(text)
-        _put(tree, key, value)
-    for key, value in (extra or {}).items():
-        _put(tree, key, value)
-    return validate(tree, origin=str(file) if file else "the command line")
+    tree = Config().model_dump()
+    if file is not None:
+        tree = _merge(tree, _without_empty_sections(_read_yaml(file), tree))
+    assignments = [*map(_parse_override, overrides), *(extra or {}).items()]
+    named = "the command line" if file is None else f"{file} and the command line" if assignments else str(file)
+    return validate(_assign(tree, assignments), origin=named)
 
 
 def with_overrides(config: Config, values: Mapping[str, Any]) -> Config:
     """The same config with dotted keys replaced, validated again (model_copy would not)."""
-    tree = config.model_dump()
-    for key, value in values.items():
-        _put(tree, key, value)
-    return validate(tree, origin="overrides")
+    return validate(_assign(config.model_dump(), list(values.items())), origin="overrides")
 
 
 def validate(tree: Tree, origin: str) -> Config:
@@ -55,81 +77,137 @@ def validate(tree: Tree, origin: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error, origin)) from error
+        problems = "\n".join(f"  {_explain(problem)}" for problem in error.errors())
+        raise ConfigError(f"The config from {origin} is not valid:\n{problems}") from error
 
 
 def to_yaml(config: Section) -> str:
     """The resolved config as YAML that `load_config` reads back to an equal one."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def dotted_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
-    """Every leaf key, e.g. `optim.lr_generator`."""
-    for name, field in section.model_fields.items():
-        nested = list(_sections_in(field.annotation))
-        for inner in nested:
-            yield from dotted_keys(inner, f"{prefix}{name}.")
-        if not nested:
-            yield prefix + name
+def _assign(tree: Tree, assignments: Iterable[tuple[str, Any]]) -> Tree:
+    # a kind first: it drops the other kind's keys, but not those that are assigned beside it
+    for key, value in sorted(assignments, key=lambda item: not item[0].endswith(".kind")):
+        nested = value
+        for name in reversed(key.split(".")):
+            nested = {name: nested}
+        tree = _merge(tree, nested)
+    return tree
 
 
-def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif get_origin(annotation) in (Union, types.UnionType, Annotated):
-        for argument in get_args(annotation):
-            yield from _sections_in(argument)
+def _merge(below: Tree, above: Tree) -> Tree:
+    """`above` wins, key by key; a section of another kind replaces the one below whole."""
+    if "kind" in above and above["kind"] != below.get("kind"):
+        return above
+    merged = dict(below)
+    for name, value in above.items():
+        old = merged.get(name)
+        merged[name] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _without_empty_sections(tree: Tree, defaults: Tree) -> Tree:
+    """Drops `train:` with nothing but comments under it, which YAML reads as null."""
+    kept = {}
+    for name, value in tree.items():
+        default = defaults.get(name)
+        if isinstance(default, dict):
+            if value is not None:
+                kept[name] = _without_empty_sections(value, default) if isinstance(value, dict) else value
+        else:
+            kept[name] = value
+    return kept
 
 
 def _read_yaml(file: Path) -> Tree:
     try:
         tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError as error:
-        raise ConfigError(f"There is no config file {file}. Give --config a YAML file, e.g. configs/demo.yaml.") from error
+        raise ConfigError(
+            f"There is no config file {file}. Give --config a YAML file, e.g. configs/demo.yaml."
+        ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{file} cannot be read as YAML: {error}") from error
     if tree is None:
         return {}
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{file} holds a {type(tree).__name__}; a config is a mapping of sections to settings.")
+    if not isinstance(tree, dict) or not all(isinstance(name, str) for name in tree):
+        raise ConfigError(
+            f"{file} does not hold settings; a config maps sections to settings, e.g. train: {{images: 1000}}."
+        )
     return tree
 
 
 def _parse_override(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not separator or not key.strip():
-        raise ConfigError(f"--set {text!r} is not an assignment. Write --set section.key=value, e.g. --set loss.alpha=0.2.")
+        raise ConfigError(
+            f"--set {text!r} is not an assignment. Write --set section.key=value, e.g. --set loss.alpha=0.2."
+        )
     try:
         return key.strip(), yaml.load(value, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {text!r}: the value is not valid YAML ({error}).") from error
 
 
-def _put(tree: Tree, dotted: str, value: Any) -> None:
-    *parents, leaf = dotted.split(".")
-    node = tree
-    for depth, name in enumerate(parents):
-        child = node.setdefault(name, {})
-        if child is None:
-            child = node[name] = {}
-        if not isinstance(child, dict):
-            raise ConfigError(f"{dotted} cannot be set: {'.'.join(parents[: depth + 1])} is a value, not a section.")
-        node = child
-    if leaf == "kind" and node.get("kind") not in (None, value):
-        node.clear()  # another kind has other keys
-    node[leaf] = value
+def _explain(problem: ErrorDetails) -> str:
+    key, kind = _written_key(problem["loc"])
+    value = problem["input"]
+    given = f" (given: {json.dumps(value, default=str)})"
+    kinds = _kinds_at(problem["loc"])
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"{key}: there is no such key.{_hint(key, kind)}"
+        case "missing":
+            return f"{key}: is not set, and has no default."
+        case "union_tag_not_found":
+            return f"{key}.kind: is not set. Choose one of {kinds}."
+        case "union_tag_invalid":
+            return f"{key}.kind: {value.get('kind')!r} is not one of {kinds}."
+        case "model_type" | "model_attributes_type":
+            return f"{key}: is a section with settings of its own, not a value{given}."
+        case "path_type":
+            return f"{key}: expected a path as text; quote it if it looks like a number{given}."
+        case "tuple_type":
+            return f"{key}: expected a list, e.g. [a, b]{given}."
+        case "value_error":
+            return f"{key}: {problem['msg'].removeprefix('Value error, ')}{'' if isinstance(value, dict) else given}."
+        case "int_type" | "int_from_float" if isinstance(value, float) and value.is_integer():
+            return f"{key}: expected a whole number; write {int(value)}{given}."
+    if isinstance(value, dict):
+        return f"{key}: is a value, not a section{given}."
+    return f"{key}: {problem['msg'].replace('Input should be', 'must be')}{given}."
 
 
-def _explain(error: ValidationError, origin: str) -> str:
-    lines = [f"The config from {origin} is not valid:"]
-    for problem in error.errors():
-        # pydantic puts the tag of a union into the location; the user never wrote it
-        key = ".".join(str(part) for part in problem["loc"] if part not in ("mimic-cxr", "open-i", "image-folder"))
-        if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, list(dotted_keys()), n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]}?" if near else " `emixer train --print-config` lists all keys."
-            lines.append(f"  {key}: there is no such key.{hint}")
-        else:
-            given = "" if isinstance(problem["input"], dict) else f" (given: {problem['input']!r})"
-            lines.append(f"  {key or 'config'}: {problem['msg']}{given}")
-    return "\n".join(lines)
+def _written_key(location: Sequence[int | str]) -> tuple[str, str | None]:
+    """The dotted key as the user wrote it, and the kind of the tagged section it lies in.
+
+    pydantic puts the tag of a union into the location, which the user never wrote there.
+    """
+    parts: list[str] = []
+    kind: str | None = None
+    sections: list[type[Section]] = [Config]
+    for part in location:
+        chosen = [section for section in sections if len(sections) > 1 and kind_of(section) == part]
+        if chosen:
+            sections, kind = chosen, str(part)
+            continue
+        parts.append(str(part))
+        fields = [section.model_fields[part] for section in sections if part in section.model_fields]
+        sections = [inner for field in fields for inner in sections_in(field.annotation)]
+    return ".".join(parts), kind
+
+
+def _kinds_at(location: Sequence[int | str]) -> str:
+    key, _ = _written_key(location)
+    return ", ".join(dict.fromkeys(s.kind for s in all_settings() if s.kind and s.key.startswith(f"{key}.")))
+
+
+def _hint(key: str, kind: str | None) -> str:
+    elsewhere = [s.kind for s in all_settings() if s.key == key and s.kind and s.kind != kind]
+    if elsewhere:
+        return f" It belongs to the kind {' or '.join(elsewhere)}; this one is {kind}."
+    keys = list(dict.fromkeys(s.key for s in all_settings() if s.kind in (None, kind)))
+    same_leaf = [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]]
+    near = difflib.get_close_matches(key, same_leaf or keys, n=1, cutoff=0.0 if same_leaf else 0.5)
+    return f" Did you mean {near[0]}?" if near else " `emixer train --print-config` lists all keys."

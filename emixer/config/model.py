@@ -1,11 +1,11 @@
-"""Settings of the networks. Defaults are the paper's where it gives a number; docs/deviations.md says where it does not."""
+"""Settings of the networks. Defaults are the paper's where it gives a number; see docs/deviations.md where not."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from emixer.config.base import Section
+from emixer.config.base import ExactInteger, Section
 
 
 class ImageGeneratorConfig(Section):
@@ -45,6 +45,8 @@ class ChestEncoderConfig(Section):
     """Films are resized to this before they enter the encoder."""
     weights: Path | None = Field(None, strict=False)
     """State dict: our encoder stage's safetensors or a torchxrayvision DenseNet-121 file. None: fresh."""
+    weights_from: Literal["emixer", "torchxrayvision"] = "emixer"
+    """Who trained them: torchxrayvision's expect films in [-1024, 1024], ours in [-1, 1]."""
     frozen: bool = True
     """Whether the encoder keeps its weights. A fresh encoder must not be frozen."""
 
@@ -64,10 +66,8 @@ class ReportDecoderConfig(Section):
     encoder: ChestEncoderConfig = Field(default_factory=lambda: ChestEncoderConfig(frozen=False))
     sentence_hidden: int = Field(512, ge=8)
     """State size of the sentence LSTM."""
-    topic: int = Field(512, ge=8)
-    """Size of a sentence topic."""
     word_embedding: int = Field(512, ge=8)
-    """Size of a word embedding."""
+    """Size of a word embedding, and of a sentence topic, which the word LSTM reads as if it were a word."""
     word_hidden: int = Field(512, ge=8)
     """State size of the word LSTM."""
     word_layers: int = Field(3, ge=1)
@@ -78,7 +78,9 @@ class ReportDiscriminatorConfig(Section):
     """D_report. EMIXER §6.2.2: LSTM, then linear layers."""
 
     word_embedding: int = Field(256, ge=8)
+    """Size of a word embedding."""
     hidden: int = Field(512, ge=8)
+    """State size of the LSTM and width of the linear layers."""
 
 
 class JointDiscriminatorConfig(Section):
@@ -87,6 +89,7 @@ class JointDiscriminatorConfig(Section):
     channels: int = Field(32, ge=4)
     """Width of the first image block."""
     word_embedding: int = Field(256, ge=8)
+    """Size of a word embedding."""
     hidden: int = Field(512, ge=8)
     """State size of the LSTM and width of the joint layers."""
 
@@ -104,9 +107,10 @@ class EmixerModelConfig(Section):
     """The five networks of EMIXER (paper §3.2, §6.2)."""
 
     kind: Literal["emixer"] = "emixer"
-    side_px: Literal[32, 64, 128, 256] = 128
+    """Which model."""
+    side_px: Annotated[Literal[32, 64, 128, 256], ExactInteger] = 128
     """Side of a film [px]. Must equal the shards'."""
-    channels: Literal[1, 3] = 1
+    channels: Annotated[Literal[1, 3], ExactInteger] = 1
     """Image channels. Radiographs are gray; the paper's tensors have 3 equal ones."""
     max_sentences: int = Field(10, ge=1)
     """Sentences of a report beyond this are cut."""
@@ -122,4 +126,3 @@ class EmixerModelConfig(Section):
 
 ModelConfig = EmixerModelConfig
 """Becomes a union tagged by `kind` as the baselines arrive."""
-

@@ -16,7 +16,7 @@ class DataConfig(Section):
     uncertain: Literal["zero", "one"] = "zero"
     """What an uncertain label (-1) counts as when it conditions the networks."""
     labelled_fraction: float = Field(1.0, gt=0, le=1)
-    """Share of the labelled films, drawn by a hash of their id, that keep their labels; the rest train by rotation only.
+    """Share of the labelled films, drawn by a hash of their id, that keep their labels; the rest train by rotation.
     Paper §6.3.2: 30 % of each class."""
     window_rows: int = Field(4096, ge=16)
     """Films shuffled together; whole row groups in an order drawn anew each epoch fill a window."""
@@ -57,7 +57,9 @@ class OptimConfig(Section):
     lr_report_decoder: float | None = Field(None, gt=0, le=0.1)
     """Learning rate of F alone; None: lr_generator."""
     beta1: float = Field(0.0, ge=0, lt=1)
+    """Adam: decay of the mean gradient."""
     beta2: float = Field(0.999, ge=0, lt=1)
+    """Adam: decay of the mean squared gradient."""
     discriminator_steps: int = Field(2, ge=1)
     """Discriminator steps per generator step. The paper: 2."""
 
@@ -78,6 +80,7 @@ class TrainConfig(Section):
     use_gpu: bool | None = None
     """None: where the cluster has GPUs."""
     cpus_per_worker: int = Field(1, ge=1)
+    """CPUs that Ray reserves for each worker."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Autocast dtype; fp16 adds loss scaling."""
     compile: bool = False
@@ -87,10 +90,13 @@ class TrainConfig(Section):
     ema_half_life_images: int = Field(50_000, ge=1)
     """Films after which a weight counts half in the moving average that samples are drawn from."""
     log_every_images: int = Field(1_000, ge=1)
+    """Interval of a line in metrics.jsonl and TensorBoard [films]."""
     sample_every_images: int = Field(1_000_000, ge=1)
-    """Interval of sample grids."""
+    """Interval of sample grids [films]."""
     validate_every_images: int = Field(1_000_000, ge=1)
+    """Interval of the validation pass [films]."""
     save_every_images: int = Field(500_000, ge=1)
+    """Interval of checkpoints [films]; what a killed run loses at most."""
     trackers: tuple[Literal["wandb", "mlflow"], ...] = Field((), strict=False)
     """Where metrics go besides metrics.jsonl and TensorBoard; each is an extra to install."""
     max_failures: int = Field(3, ge=0)

@@ -1,0 +1,146 @@
+"""The settings as data: each leaf of Config with its type, default, range and description.
+
+Command-line help, error hints and docs/configuration.md all come from here.
+"""
+
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from emixer.config.base import Section
+from emixer.config.config import Config
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One leaf of the config."""
+
+    key: str
+    """Dotted, e.g. `optim.lr_generator`."""
+    annotation: Any
+    """Python type, without None."""
+    optional: bool
+    """Whether null is a value."""
+    default: Any
+    """Value that Config() has; for a section that is absent there, the field's own default."""
+    required: bool
+    """Whether the field has no default."""
+    bounds: str
+    """e.g. `>= 1, <= 16`; empty where there are none."""
+    description: str
+    section: type[Section]
+    """The section class that declares it."""
+    kind: str | None
+    """Tag of the alternative it belongs to, e.g. `open-i`; None outside of tagged sections."""
+
+    @property
+    def type_name(self) -> str:
+        """The type in words a user of YAML knows, e.g. `whole number`, `a | b`, `list of texts`."""
+        return _type_name(self.annotation)
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """The allowed values where they are listed, else empty."""
+        return get_args(self.annotation) if get_origin(self.annotation) is Literal else ()
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the value is a list."""
+        return get_origin(self.annotation) is tuple
+
+
+def all_settings() -> Iterator[Setting]:
+    """Every setting in the order of Config; keys of tagged sections come once for each kind that has them."""
+    yield from _settings_of(Config, Config(), "", None)
+
+
+def find_setting(key: str) -> Setting:
+    """The setting with that dotted key. Raises KeyError when there is none."""
+    for setting in all_settings():
+        if setting.key == key:
+            return setting
+    raise KeyError(key)
+
+
+def dotted_keys() -> Iterator[str]:
+    """Every key once, e.g. `optim.lr_generator`."""
+    yield from dict.fromkeys(setting.key for setting in all_settings())
+
+
+def sections_in(annotation: Any) -> list[type[Section]]:
+    """The section classes a field may hold: none for a plain value, several for a tagged section."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    if get_origin(annotation) in (Union, types.UnionType, Annotated):
+        return [section for argument in get_args(annotation) for section in sections_in(argument)]
+    return []
+
+
+def kind_of(section: type[BaseModel]) -> str | None:
+    """The tag of a section class that is one of several alternatives."""
+    field = section.model_fields.get("kind")
+    return None if field is None else str(get_args(field.annotation)[0])
+
+
+def _settings_of(section: type[Section], value: Section | None, prefix: str, kind: str | None) -> Iterator[Setting]:
+    for name, field in section.model_fields.items():
+        current = getattr(value, name) if value is not None else None
+        inner = sections_in(field.annotation)
+        for alternative in inner:
+            held = current if isinstance(current, alternative) else None
+            tag = kind_of(alternative) if len(inner) > 1 else kind
+            yield from _settings_of(alternative, held, f"{prefix}{name}.", tag)
+        if not inner:
+            default = current if value is not None else field.get_default(call_default_factory=True)
+            yield _setting(prefix + name, field, default, section, kind)
+
+
+def _setting(key: str, field: FieldInfo, default: Any, section: type[Section], kind: str | None) -> Setting:
+    annotation = field.annotation
+    optional = get_origin(annotation) in (Union, types.UnionType) and type(None) in get_args(annotation)
+    if optional:
+        annotation = next(argument for argument in get_args(annotation) if argument is not type(None))
+    return Setting(
+        key=key,
+        annotation=annotation,
+        optional=optional,
+        default=default,
+        required=field.is_required(),
+        bounds=_bounds(field),
+        description=" ".join((field.description or "").split()),
+        section=section,
+        kind=kind,
+    )
+
+
+def _bounds(field: FieldInfo) -> str:
+    signs = ((annotated_types.Ge, "ge", ">="), (annotated_types.Gt, "gt", ">"),
+             (annotated_types.Le, "le", "<="), (annotated_types.Lt, "lt", "<"))  # fmt: skip
+    found = [
+        f"{sign} {_number(getattr(entry, attribute))}"
+        for kind, attribute, sign in signs
+        for entry in field.metadata
+        if isinstance(entry, kind)
+    ]
+    return ", ".join(found)
+
+
+def _number(value: Any) -> str:
+    return f"{value:,}".replace(",", "_") if isinstance(value, int) else f"{value:g}"
+
+
+def _type_name(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return " | ".join(str(choice) for choice in get_args(annotation))
+    if get_origin(annotation) is tuple:
+        arguments = [argument for argument in get_args(annotation) if argument is not Ellipsis]
+        many = f"{len(arguments)} " if Ellipsis not in get_args(annotation) else ""
+        return f"list of {many}{_type_name(arguments[0])}s"
+    names = {int: "whole number", float: "number", bool: "true | false", Path: "path", str: "text"}
+    return names[annotation]
