@@ -1,0 +1,64 @@
+"""The two-player losses, as pure functions of the critics' logits. Each returns one value a row.
+
+Shapes: B rows.
+Source: EMIXER §3.2.3, §6.1; Goodfellow et al. 2014 (logistic, non-saturating); Lim & Ye 2017, Miyato et al. 2018 (hinge).
+Departures: docs/deviations.md#value-function.
+"""
+
+from typing import Protocol
+
+from torch import Tensor
+from torch.nn import functional
+
+
+class AdversarialLoss(Protocol):
+    """What a critic pays for real and for fake rows, and what a generator pays for its fakes."""
+
+    def real(self, logit_B: Tensor) -> Tensor:
+        """The critic's loss on real rows."""
+        ...
+
+    def fake(self, logit_B: Tensor) -> Tensor:
+        """The critic's loss on fake rows."""
+        ...
+
+    def generator(self, logit_B: Tensor) -> Tensor:
+        """The generator's loss on its own rows."""
+        ...
+
+
+class Logistic:
+    """-log D on real, -log(1 - D) on fake; the generator minimises -log D, which has a slope where it is losing."""
+
+    def real(self, logit_B: Tensor) -> Tensor:
+        """softplus(-logit) = -log sigmoid(logit)."""
+        return functional.softplus(-logit_B)
+
+    def fake(self, logit_B: Tensor) -> Tensor:
+        """softplus(logit) = -log(1 - sigmoid(logit))."""
+        return functional.softplus(logit_B)
+
+    def generator(self, logit_B: Tensor) -> Tensor:
+        """softplus(-logit)."""
+        return functional.softplus(-logit_B)
+
+
+class Hinge:
+    """max(0, 1 - logit) on real, max(0, 1 + logit) on fake; the generator minimises -logit."""
+
+    def real(self, logit_B: Tensor) -> Tensor:
+        """max(0, 1 - logit)."""
+        return functional.relu(1 - logit_B)
+
+    def fake(self, logit_B: Tensor) -> Tensor:
+        """max(0, 1 + logit)."""
+        return functional.relu(1 + logit_B)
+
+    def generator(self, logit_B: Tensor) -> Tensor:
+        """-logit."""
+        return -logit_B
+
+
+def adversarial_loss(kind: str) -> AdversarialLoss:
+    """The loss that `loss.adversarial` names."""
+    return Hinge() if kind == "hinge" else Logistic()

@@ -1,0 +1,40 @@
+"""Self-supervision by rotation: the critic says which way up a film is.
+
+Shapes: B films of a micro-batch, R films of it that are rotated, C channels, H = W side [px].
+Source: EMIXER §3.2.3, §6.3.2; Chen et al. 2019 (SSGAN). Departures: docs/deviations.md#rotation.
+"""
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from emixer.models.image_discriminator import NUM_ROTATIONS
+
+
+@lru_cache(maxsize=64)
+def rotated_rows(first_row: int, num_rows: int, share: float, device: torch.device) -> Tensor:
+    """Indices of the rows that are rotated, in a micro-batch that begins at the step's row `first_row`: `share` of them,
+    spread evenly. A row is chosen by its place in the whole step, so micro-batches and workers change nothing.
+    """
+    places = range(first_row, first_row + num_rows)
+    rows = [place - first_row for place in places if math.floor(place * share) != math.floor((place - 1) * share)]
+    return torch.tensor(rows, dtype=torch.int64, device=device)
+
+
+def in_all_rotations(image_RCHW: Tensor) -> Tensor:
+    """(4R, C, H, W): all films turned by 0, then all by 90, 180 and 270 degrees."""
+    turned = [image_RCHW.rot90(quarter_turns, dims=(2, 3)) for quarter_turns in range(NUM_ROTATIONS)]
+    return torch.cat(turned)
+
+
+def rotation_cross_entropy(rotation_logits: Tensor) -> Tensor:
+    """Sum over films of the mean over their rotations of -log Q(R = r | film turned by r), for `in_all_rotations`.
+
+    rotation_logits: (4R, 4).
+    """
+    num_films = len(rotation_logits) // NUM_ROTATIONS
+    target = torch.arange(NUM_ROTATIONS, device=rotation_logits.device).repeat_interleave(num_films)
+    return functional.cross_entropy(rotation_logits, target, reduction="sum") / NUM_ROTATIONS

@@ -1,0 +1,122 @@
+"""Batch normalization over all workers, plain and conditional.
+
+torch's SyncBatchNorm runs on GPUs only and cannot be conditional. Here (sum, sum of squares, count) of each channel are
+summed over the workers in one small reduction that autograd knows, so two workers with half the batch compute what one
+computes with the whole, on gloo as on NCCL.
+
+Shapes: B films, C channels, H = W side [px], E condition.
+Source: EMIXER table 7 (condBN); de Vries et al. 2017.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional
+
+_MOMENTUM = 0.1
+_EPS = 1e-5
+_CONDITION_STD = 0.05
+"""Initial spread of the conditional gains and biases per unit of condition: a few tenths with the paper's sizes."""
+
+
+class _SumOverWorkers(torch.autograd.Function):
+    """All-reduce by sum; the gradient of a sum over workers is the sum of the workers' gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, local: Tensor) -> Tensor:
+        total = local.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """nn.BatchNorm2d, parameter names included, whose statistics span all workers while `synchronized`.
+
+    Statistics are float32 under any autocast dtype. In eval mode the running statistics are used.
+    """
+
+    synchronized: bool = True
+
+    def forward(self, h_BCHW: Tensor) -> Tensor:
+        """Normalizes each channel, then scales and shifts it where the layer is affine."""
+        if not (self.training and self.synchronized and _num_workers() > 1):
+            # The batch count that nn.BatchNorm2d keeps is of no use: momentum is fixed
+            return functional.batch_norm(
+                h_BCHW, self.running_mean, self.running_var, self.weight, self.bias, self.training, _MOMENTUM, _EPS
+            )
+        mean_C, var_C, count = _moments_over_workers(h_BCHW)
+        self._update_running(mean_C.detach(), var_C.detach() * (count / (count - 1)))
+        scale_C = torch.rsqrt(var_C + _EPS) * (1.0 if self.weight is None else self.weight)
+        shift_C = -mean_C * scale_C + (0.0 if self.bias is None else self.bias)
+        return torch.addcmul(_per_channel(shift_C), h_BCHW, _per_channel(scale_C)).to(h_BCHW.dtype)
+
+    @torch.no_grad()
+    def _update_running(self, mean_C: Tensor, var_C: Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        self.running_mean.lerp_(mean_C, _MOMENTUM)
+        self.running_var.lerp_(var_C, _MOMENTUM)
+
+
+class ConditionalBatchNorm2d(nn.Module):
+    """Batch normalization whose gain and bias are a linear function of a condition.
+
+    That linear map is not spectrally normalized: docs/deviations.md#spectral-norm.
+    """
+
+    def __init__(self, channels: int, condition: int) -> None:
+        super().__init__()
+        self.norm = BatchNorm2d(channels, affine=False)
+        self.gain_and_bias = nn.Linear(condition, 2 * channels)
+        nn.init.normal_(self.gain_and_bias.weight, std=_CONDITION_STD)
+        nn.init.zeros_(self.gain_and_bias.bias)
+
+    def forward(self, h_BCHW: Tensor, condition_BE: Tensor) -> Tensor:
+        """Returns a tensor of the shape and dtype of `h_BCHW`."""
+        gain_BC, bias_BC = self.gain_and_bias(condition_BE).to(h_BCHW.dtype).chunk(2, dim=1)
+        return torch.addcmul(bias_BC[:, :, None, None], self.norm(h_BCHW), 1 + gain_BC[:, :, None, None])
+
+
+def set_synchronized(module: nn.Module, synchronized: bool) -> None:
+    """Whether batch-norm statistics of `module` span all workers (the default) or each worker's own rows."""
+    for part in module.modules():
+        if isinstance(part, BatchNorm2d):
+            part.synchronized = synchronized
+
+
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Within the block, `module` normalizes by its running statistics and leaves them as they are."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
+
+
+def _moments_over_workers(h_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    h = h_BCHW.float()
+    count = h.new_full((1,), h.numel() // h.shape[1])
+    local = torch.cat([h.sum(dim=(0, 2, 3)), h.square().sum(dim=(0, 2, 3)), count])
+    total_C, total_square_C, total = _SumOverWorkers.apply(local).split([h.shape[1], h.shape[1], 1])
+    mean_C = total_C / total
+    return mean_C, (total_square_C / total - mean_C.square()).clamp(min=0), total
+
+
+def _per_channel(x_C: Tensor) -> Tensor:
+    return x_C[None, :, None, None]
+
+
+def _num_workers() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

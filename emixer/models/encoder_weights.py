@@ -1,0 +1,87 @@
+"""Reading a chest encoder's weights from a file: our safetensors, or a state dict saved by torch.
+
+Nothing pickled is ever run: a file that holds a whole module (as torchxrayvision's downloads do) is refused with the
+line that turns it into a state dict where torchxrayvision is installed.
+"""
+
+import pickle
+from pathlib import Path
+from typing import Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from emixer.errors import CheckpointError
+
+WeightsFrom = Literal["emixer", "torchxrayvision"]
+
+_CONVERT = (
+    'python -c "import torch, torchxrayvision as xrv; '
+    "torch.save(xrv.models.DenseNet(weights='densenet121-res224-nih').state_dict(), 'densenet121-nih.pt')\""
+)
+_XRV_CLASSES = 18
+_UNUSED = ("classifier.", "op_threshs")
+
+
+def load_encoder_weights(encoder: nn.Module, path: Path, weights_from: WeightsFrom) -> None:
+    """Copies the state dict at `path` into `encoder`. What lies behind the layers that `encoder` has is ignored, and so
+    is a classifier over other labels.
+
+    Raises CheckpointError when the file is missing, holds a pickled module, or belongs to another network.
+    """
+    state = _read(path)
+    if weights_from == "emixer" and _is_from_torchxrayvision(state):
+        raise CheckpointError(
+            f"{path} holds torchxrayvision weights, which expect films in [-1024, 1024]. "
+            "Set model.report_decoder.encoder.weights_from=torchxrayvision."
+        )
+    wanted = encoder.state_dict()
+    usable = {name: tensor for name, tensor in state.items() if _shape(wanted.get(name)) == tensor.shape}
+    missing = [
+        name for name in wanted if name not in usable and not name.startswith(_UNUSED) and "num_batches" not in name
+    ]
+    if missing:
+        name = missing[0]
+        raise CheckpointError(
+            f"{path} does not fit the chest encoder: {len(missing)} of {len(wanted)} tensors are missing or differ, "
+            f"e.g. {name} is {_described(state.get(name))}, expected {list(wanted[name].shape)}. "
+            "Check model.report_decoder.encoder growth, blocks and stem_channels; films must have one channel."
+        )
+    encoder.load_state_dict(usable, strict=False)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds a pickled module or is damaged; only state dicts are read, since a pickle can run any code. "
+            f"Where torchxrayvision is installed, make one with\n  {_CONVERT}"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as encoder weights ({type(error).__name__}: {str(error).splitlines()[0]}). "
+            "Expected a .safetensors file or a state dict saved by torch.save."
+        ) from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict of tensors.")
+    return content
+
+
+def _is_from_torchxrayvision(state: dict[str, Tensor]) -> bool:
+    classifier = state.get("classifier.weight")
+    return "op_threshs" in state or (classifier is not None and classifier.shape[0] == _XRV_CLASSES)
+
+
+def _shape(tensor: Tensor | None) -> torch.Size | None:
+    return None if tensor is None else tensor.shape
+
+
+def _described(tensor: Tensor | None) -> str:
+    return "absent" if tensor is None else str(list(tensor.shape))

@@ -1,0 +1,55 @@
+"""Image discriminator: film and labels -> real or fake, and which way up it is.
+
+Shapes: B films, C channels, H = W side [px], F features, Y labels.
+Source: EMIXER §3.2.3, §6.2.2, table 8; Miyato & Koyama 2018 (projection); Chen et al. 2019 (SSGAN, rotation head).
+Departures: docs/deviations.md#image-discriminator.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from emixer.config.model import ImageDiscriminatorConfig
+from emixer.models.image_generator import block_widths, num_blocks
+from emixer.models.layers import DownBlock
+from emixer.models.spectral_norm import spectrally_normalized
+
+NUM_ROTATIONS = 4
+
+
+class ImageDiscriminator(nn.Module):
+    """D_image(I, y). Features once, heads as often as wanted."""
+
+    def __init__(self, config: ImageDiscriminatorConfig, num_labels: int, side_px: int, image_channels: int) -> None:
+        super().__init__()
+        self.blocks = down_blocks(config.channels, side_px, image_channels, config.spectral_norm)
+        features = block_widths(config.channels, num_blocks(side_px))[-1]
+        self.real_head = spectrally_normalized(nn.Linear(features, 1), config.spectral_norm)
+        self.projection = spectrally_normalized(nn.Linear(num_labels, features, bias=False), config.spectral_norm)
+        self.rotation_head = spectrally_normalized(nn.Linear(features, NUM_ROTATIONS), config.spectral_norm)
+
+    def features(self, image_BCHW: Tensor) -> Tensor:
+        """Pooled features_BF.
+
+        Summed over positions, not averaged, as in SNGAN and BigGAN: behind spectrally normalized heads a mean would
+        keep the logits so close to 0 that the losses have no slope to give.
+        """
+        return functional.relu(self.blocks(image_BCHW)).float().sum(dim=(2, 3))
+
+    def real_logit(self, features_BF: Tensor, labels_BY: Tensor, labelled_B: Tensor) -> Tensor:
+        """Logit (B,) of being real. The projection term of rows that are not labelled is left out."""
+        projected_B = (self.projection(labels_BY) * features_BF).sum(dim=1)
+        real_B: Tensor = self.real_head(features_BF).squeeze(1)
+        return (real_B + projected_B.where(labelled_B, 0.0)).float()
+
+    def rotation_logits(self, features_BF: Tensor) -> Tensor:
+        """Logits (B, 4) of having been turned by 0, 90, 180 or 270 degrees."""
+        logits_B4: Tensor = self.rotation_head(features_BF)
+        return logits_B4.float()
+
+
+def down_blocks(channels: int, side_px: int, image_channels: int, spectral_norm: bool) -> nn.Sequential:
+    """Blocks from a film down to 4 x 4, doubling their width: (B, image_channels, H, W) -> (B, F, 4, 4)."""
+    widths = [image_channels, *block_widths(channels, num_blocks(side_px))]
+    return nn.Sequential(
+        *(DownBlock(widths[i], widths[i + 1], spectral_norm, reads_pixels=i == 0) for i in range(len(widths) - 1))
+    )

@@ -1,0 +1,72 @@
+"""Image generator: noise and labels -> one radiograph.
+
+The noise is split into chunks, one for the stem and one for each residual block, so that each resolution has its own
+say; labels reach every block by conditional batch norm. The number of blocks follows from the side: 3 at 32 px, 4 at 64,
+5 at 128 (where 6 chunks of 20 make the paper's 120 dimensions), 6 at 256.
+
+Shapes: B films, Z noise, z one chunk of it, Y labels, E condition, C channels, H = W side [px].
+Source: EMIXER §3.2.1, §6.2.2, table 7. Departures: docs/deviations.md#image-generator.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from emixer.config.model import ImageGeneratorConfig
+from emixer.models.batch_norm import BatchNorm2d
+from emixer.models.layers import SelfAttention, UpBlock
+from emixer.models.spectral_norm import spectrally_normalized
+
+STEM_PX = 4
+_WIDEST = 16
+"""Blocks are at most this many times as wide as the last."""
+
+
+def num_blocks(side_px: int) -> int:
+    """Residual blocks between STEM_PX and `side_px`, a power of two."""
+    return (side_px // STEM_PX).bit_length() - 1
+
+
+def block_widths(channels: int, num: int) -> list[int]:
+    """Widths that double from one block to the next, the narrowest first."""
+    return [channels * min(2**i, _WIDEST) for i in range(num)]
+
+
+class ImageGenerator(nn.Module):
+    """G(z, y)."""
+
+    def __init__(self, config: ImageGeneratorConfig, num_labels: int, side_px: int, image_channels: int) -> None:
+        super().__init__()
+        blocks = num_blocks(side_px)
+        widths = block_widths(config.channels, blocks + 1)[::-1]
+        condition = config.noise_chunk + config.label_embedding
+        self.noise_chunk = config.noise_chunk
+        self.noise_size = config.noise_chunk * (blocks + 1)
+        self.embed_labels = nn.Linear(num_labels, config.label_embedding)
+        nn.init.normal_(self.embed_labels.weight, std=config.label_embedding**-0.5 * config.noise_chunk**0.5)
+        self.stem = _linear(config.noise_chunk, widths[0] * STEM_PX**2, config.spectral_norm)
+        self.chunk_layers = nn.ModuleList(
+            _linear(config.noise_chunk, config.noise_chunk, config.spectral_norm) for _ in range(blocks)
+        )
+        self.blocks = nn.ModuleList(
+            UpBlock(widths[i], widths[i + 1], condition, config.spectral_norm) for i in range(blocks)
+        )
+        self.attention = SelfAttention(widths[-2], config.spectral_norm) if config.attention else nn.Identity()
+        self.last_norm = BatchNorm2d(widths[-1])
+        last_conv = nn.Conv2d(widths[-1], image_channels, 3, padding=1)
+        self.to_image = spectrally_normalized(last_conv, config.spectral_norm)
+
+    def forward(self, z_BZ: Tensor, y_BY: Tensor) -> Tensor:
+        """Returns image_BCHW in [-1, 1], float32 under any autocast dtype."""
+        stem_Bz, *chunks_Bz = z_BZ.split(self.noise_chunk, dim=1)
+        y_embedded_BE = self.embed_labels(y_BY)
+        h_BCHW = self.stem(stem_Bz).unflatten(1, (-1, STEM_PX, STEM_PX))
+        for index, (block, layer, z_Bz) in enumerate(zip(self.blocks, self.chunk_layers, chunks_Bz, strict=True)):
+            if index == len(self.blocks) - 1:
+                h_BCHW = self.attention(h_BCHW)
+            h_BCHW = block(h_BCHW, torch.cat([layer(z_Bz), y_embedded_BE], dim=1))
+        return self.to_image(functional.relu(self.last_norm(h_BCHW))).float().tanh()
+
+
+def _linear(size_in: int, size_out: int, spectral_norm: bool) -> nn.Linear:
+    return spectrally_normalized(nn.Linear(size_in, size_out), spectral_norm)

@@ -1,0 +1,71 @@
+"""Words as critics and decoder see them: embeddings of ids, or of a distribution that gradients can pass.
+
+Shapes: B films, S sentences, W words of a sentence, T = S * W, N rows, V vocabulary, E embedding, H state.
+Source: EMIXER §3.2.3 (LSTM over the report); Jang et al. 2017 (straight-through Gumbel-softmax).
+Departures: docs/deviations.md#words.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from emixer.models.paired_model import PAD
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Forward: the row of the table that the id names. Backward: as if it had been `probability @ table`.
+
+    So only the backward pass pays for a matrix product, and no one-hot tensor is ever made.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, probability_NV: Tensor, id_N: Tensor, table_VE: Tensor) -> Tensor:
+        ctx.save_for_backward(id_N, table_VE)
+        return functional.embedding(id_N, table_VE)
+
+    @staticmethod
+    def backward(ctx: Any, gradient_NE: Tensor) -> tuple[Tensor | None, None, Tensor | None]:  # type: ignore[override]
+        id_N, table_VE = ctx.saved_tensors
+        to_probability = gradient_NE @ table_VE.t() if ctx.needs_input_grad[0] else None
+        to_table = None
+        if ctx.needs_input_grad[2]:
+            to_table = torch.zeros_like(table_VE).index_add_(0, id_N, gradient_NE)
+        return to_probability, None, to_table
+
+
+def embedded(probability_NV: Tensor, id_N: Tensor, table_VE: Tensor, straight_through: bool) -> Tensor:
+    """Embedding (N, E) of relaxed words: hard forward and soft backward, or soft both ways."""
+    if not straight_through:
+        return probability_NV @ table_VE
+    result_NE: Tensor = _StraightThrough.apply(probability_NV, id_N, table_VE)
+    return result_NE
+
+
+class ReportReader(nn.Module):
+    """Reads a report as one sequence of words: embedding, then an LSTM whose state after the last word is the result."""
+
+    def __init__(self, num_words: int, embedding: int, hidden: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(num_words, embedding, padding_idx=PAD)
+        self.lstm = nn.LSTM(embedding, hidden, batch_first=True)
+
+    def embed(self, words_BSW: Tensor) -> Tensor:
+        """Embeddings (B, S, W, E) of token ids."""
+        embedded_BSWE: Tensor = self.embedding(words_BSW)
+        return embedded_BSWE
+
+    def forward(self, embedded_BSWE: Tensor, valid_BSW: Tensor) -> Tensor:
+        """State (B, H), float32, after the last valid word. A report without words gives the state after one padding."""
+        invalid_BT = ~valid_BSW.flatten(1)
+        length_B = (~invalid_BT).sum(dim=1)
+        # A stable sort moves the words of all sentences together, in order, without a look at the lengths
+        order_BT = torch.argsort(invalid_BT.byte(), dim=1, stable=True)
+        if not order_BT.is_cuda:  # looking is free here, and saves the steps that no report of the batch has
+            order_BT = order_BT[:, : max(int(length_B.max()), 1)]
+        embedded_BTE = embedded_BSWE.flatten(1, 2)
+        index_BTE = order_BT[:, :, None].expand(-1, -1, embedded_BTE.shape[2])
+        states_BTH, _ = self.lstm(embedded_BTE.gather(1, index_BTE))
+        last_B = (length_B - 1).clamp(min=0)
+        return states_BTH[torch.arange(len(last_B), device=last_B.device), last_B].float()
