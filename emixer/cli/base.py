@@ -3,85 +3,123 @@
 import importlib
 import logging
 import sys
-import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args
 
 import click
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
-from emixer.config import Config, load_config, to_yaml
-from emixer.errors import EmixerError
+from emixer.cli.group import CONTEXT
+from emixer.config import to_yaml, validate
+from emixer.config.load import Tree, merge_config
+from emixer.config.settings import Setting, find_setting
+from emixer.errors import ConfigError, EmixerError
 
-_SETTINGS = "__emixer_settings__"
+_FLAGS = "__emixer_flags__"
 
 
-def setting(flag: str, key: str, *, required: bool = False, hidden: bool = False) -> Callable[[Callable[..., None]], Any]:
-    """Adds a flag that sets the dotted config key `key`; help text and default come from the config field."""
-    field = _field(key)
-    default = field.get_default(call_default_factory=True)
-    text = (field.description or "").strip()
-    shown = "" if required or default in (None, (), "") else f"  [default: {_show(default)}]"
-    many = _is_tuple(field.annotation)
+@dataclass(frozen=True)
+class _Flag:
+    name: str
+    setting: Setting
+    required: bool
+
+    @property
+    def parameter(self) -> str:
+        """The name under which click hands over the value."""
+        return self.setting.key.replace(".", "_")
+
+
+def setting(
+    flag: str, key: str, *, required: bool = False, hidden: bool = False
+) -> Callable[[Callable[..., None]], Any]:
+    """Adds a flag that sets the dotted config key `key`; type, help, range and default come from the config field.
+
+    required: the stage does not start unless this flag, --set or --config gives a value.
+    """
+    named = _Flag(flag, find_setting(key), required)
     option = click.option(
         flag,
-        _parameter_name(key),
-        required=required,
-        multiple=many,
+        named.parameter,
+        multiple=named.setting.is_list,
         hidden=hidden,
-        default=None,
-        metavar=_metavar(field.annotation),
-        help=f"{text}{' Comma-separated or repeated.' if many else ''}{shown}",
+        metavar=_metavar(named.setting),
     )
 
     def decorate(function: Callable[..., None]) -> Any:
-        getattr(function, _SETTINGS, None) or setattr(function, _SETTINGS, {})
-        getattr(function, _SETTINGS)[_parameter_name(key)] = (key, field.annotation, required)
+        setattr(function, _FLAGS, [named, *getattr(function, _FLAGS, [])])
         return option(function)
 
     return decorate
 
 
 def stage_command(
-    name: str, *, stage: str, preset: dict[str, Any] | None = None, requires: tuple[str, ...] = ()
+    name: str, *, stage: str, preset: Mapping[str, Any] | None = None, requires: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., None]], click.Command]:
     """Turns a function with `setting` decorators into a command that runs the stage module `stage`.
 
     preset: config keys that this command fixes (e.g. the source kind of `ingest open-i`).
-    requires: keys that must be set by a flag, --config or --set before the stage starts.
+    requires: further keys, with or without a flag, that must be set before the stage starts.
     """
 
     def decorate(function: Callable[..., None]) -> click.Command:
-        settings = getattr(function, _SETTINGS, {})
+        flags = [
+            _Flag(f.name, f.setting, f.required or f.setting.key in requires) for f in getattr(function, _FLAGS, [])
+        ]
 
         def invoke(
             config: Path | None, overrides: tuple[str, ...], print_config: bool, dry_run: bool, debug: bool,
-            ray_address: str | None, **flags: Any,
+            ray_address: str | None, **given: Any,
         ) -> None:  # fmt: skip
             with readable_errors(debug):
-                extra = dict(preset or {})
-                for parameter, (key, annotation, _) in settings.items():
-                    value = flags[parameter]
-                    if value not in (None, ()):
-                        extra[key] = _convert(value, annotation, key)
+                extra = {**(preset or {}), **_values(flags, given)}
                 if ray_address is not None:
                     extra["ray.address"] = ray_address
-                resolved = load_config(config, overrides, extra)
+                tree, origin = merge_config(config, overrides, extra)
                 if print_config:
-                    click.echo(to_yaml(resolved), nl=False)
+                    click.echo(to_yaml(validate(tree, origin)), nl=False)
                     return
-                _require(resolved, requires, settings, function)
+                _require(tree, flags, requires)
+                resolved = validate(tree, origin)
                 configure_logging(debug)
                 module = importlib.import_module(stage)
                 click.echo(module.describe(resolved) if dry_run else str(module.run(resolved)))
 
-        command = click.command(name, help=function.__doc__, context_settings={"max_content_width": 110})(invoke)
-        command.params = [*getattr(function, "__click_params__", [])[::-1], *_common_options()]
+        own = _described(getattr(function, "__click_params__", [])[::-1], flags)
+        command = _StageCommand(name, callback=invoke, params=[*own, *_common_options()], help=function.__doc__,
+                                context_settings=CONTEXT)  # fmt: skip
+        command.own_parameters = frozenset(option.name for option in own)
         return command
 
     return decorate
+
+
+class _StageCommand(click.Command):
+    """A command whose help shows the stage's own settings apart from the options that every stage has."""
+
+    own_parameters: frozenset[str | None] = frozenset()
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own: list[tuple[str, str]] = []
+        shared: list[tuple[str, str]] = []
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                (own if parameter.name in self.own_parameters else shared).append(record)
+        if own:
+            with formatter.section("Settings (each is the config key in brackets)"):
+                formatter.write_dl(own)
+        with formatter.section("Options of every stage"):
+            formatter.write_dl(shared)
+
+
+def _described(options: Sequence[click.Parameter], flags: Sequence[_Flag]) -> list[click.Parameter]:
+    help_of = {flag.parameter: _help(flag) for flag in flags}
+    for option in options:
+        assert isinstance(option, click.Option), "a stage takes options only"
+        option.help = help_of[str(option.name)]
+    return list(options)
 
 
 def _common_options() -> list[click.Parameter]:
@@ -90,13 +128,14 @@ def _common_options() -> list[click.Parameter]:
 
     path = click.Path(path_type=Path, dir_okay=False)
     return [
-        common("--config", type=path, help="YAML file of settings; flags and --set win over it."),
-        common("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any setting, e.g. --set loss.alpha=0.5."),
+        common("--config", type=path, metavar="FILE", help="YAML file of settings; --set and flags win over it."),
+        common("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+               help="Any setting of docs/configuration.md, e.g. --set loss.alpha=0.5. Repeatable."),
         common("--print-config", is_flag=True, help="Print the resolved settings as YAML and stop."),
         common("--dry-run", is_flag=True, help="Say what would be done, how large and where to, and stop."),
         common("--ray-address", metavar="ADDRESS", help="A running Ray cluster; without it one is started here."),
         common("--debug", is_flag=True, help="Show tracebacks and debug messages."),
-    ]
+    ]  # fmt: skip
 
 
 class readable_errors:  # noqa: N801 - reads as a statement
@@ -131,8 +170,8 @@ def find_emixer_error(error: BaseException) -> EmixerError | None:
             continue
         seen.add(id(current))
         if isinstance(current, EmixerError):
-            # Ray raises a class made of both; the plain message is what the user needs
-            return EmixerError(current.message) if hasattr(current, "message") else current
+            # Ray raises a class made of both, whose text is a traceback; the plain message is what the user needs
+            return EmixerError(current.message)
         inner = getattr(current, "worker_failures", None)  # Ray Train: {rank: error}
         queue += [getattr(current, "cause", None), current.__cause__, current.__context__]
         queue += list(inner.values()) if isinstance(inner, dict) else []
@@ -145,76 +184,75 @@ def configure_logging(debug: bool) -> None:
     logging.getLogger("emixer").setLevel(logging.DEBUG if debug else logging.INFO)
 
 
-def _field(key: str) -> FieldInfo:
-    section: type[BaseModel] = Config
-    *parents, leaf = key.split(".")
-    for index, name in enumerate(parents):
-        inner = list(_sections(section.model_fields[name].annotation))
-        following = [*parents, leaf][index + 1]
-        section = next(s for s in inner if following in s.model_fields)
-    return section.model_fields[leaf]
+def _require(tree: Tree, flags: Sequence[_Flag], requires: Sequence[str]) -> None:
+    names = {flag.setting.key: flag.name for flag in flags}
+    keys = dict.fromkeys([*(flag.setting.key for flag in flags if flag.required), *requires])
+    missing = [key for key in keys if _at(tree, key) is None]
+    if missing:
+        wanted = " and ".join(names.get(key, f"--set {key}=...") for key in missing)
+        raise ConfigError(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set. "
+            f"Give {wanted}, or put {'it' if len(missing) == 1 else 'them'} into a --config file."
+        )
 
 
-def _sections(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [section for argument in get_args(annotation) for section in _sections(argument)]
+def _at(tree: Tree, key: str) -> Any:
+    node: Any = tree
+    for name in key.split("."):
+        node = node.get(name) if isinstance(node, dict) else None
+    return node
 
 
-def _require(config: Config, keys: tuple[str, ...], settings: dict[str, Any], function: Callable[..., None]) -> None:
-    flags = {p.name: p.opts[0] for p in getattr(function, "__click_params__", [])}
-    for key in keys:
-        node: Any = config
-        for name in key.split("."):
-            node = getattr(node, name, None)
-        if node is None:
-            flag = flags.get(_parameter_name(key))
-            raise EmixerError(
-                f"{key} is not set. Give {flag + ' VALUE, or ' if flag else ''}--set {key}=VALUE, or put it into a --config file."
-            )
+def _values(flags: Sequence[_Flag], given: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        flag.setting.key: _convert(flag, given[flag.parameter])
+        for flag in flags
+        if given[flag.parameter] not in (None, ())
+    }
 
 
-def _parameter_name(key: str) -> str:
-    return key.replace(".", "_")
+def _convert(flag: _Flag, value: Any) -> Any:
+    if flag.setting.is_list:
+        (element, *_) = get_args(flag.setting.annotation)
+        parts = [part.strip() for text in value for part in text.split(",") if part.strip()]
+        return tuple(_scalar(flag, part, element) for part in parts)
+    choices = flag.setting.choices
+    return _scalar(flag, value, type(choices[0]) if choices else flag.setting.annotation)
 
 
-def _is_tuple(annotation: Any) -> bool:
-    return get_origin(annotation) is tuple
-
-
-def _choices(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if get_origin(annotation) is Literal else ()
-
-
-def _plain_type(annotation: Any) -> Any:
-    if get_origin(annotation) in (Union, types.UnionType):
-        return next(a for a in get_args(annotation) if a is not type(None))
-    return annotation
-
-
-def _metavar(annotation: Any) -> str:
-    plain = _plain_type(annotation)
-    if _choices(plain):
-        return "|".join(str(choice) for choice in _choices(plain))
-    names = {int: "N", float: "X", bool: "true|false", Path: "PATH", str: "TEXT"}
-    return names.get(plain, "A,B,..." if _is_tuple(plain) else "VALUE")
-
-
-def _convert(value: Any, annotation: Any, key: str) -> Any:
-    plain = _plain_type(annotation)
-    if _is_tuple(plain):
-        return tuple(part.strip() for item in value for part in item.split(",") if part.strip())
+def _scalar(flag: _Flag, text: str, wanted: type) -> Any:
     try:
-        if plain is bool:
-            return {"true": True, "false": False}[value.lower()]
-        if plain is int or (_choices(plain) and isinstance(_choices(plain)[0], int)):
-            return int(value.replace("_", ""))
-        if plain is float:
-            return float(value)
+        if wanted is bool:
+            return {"true": True, "false": False}[text.lower()]
+        return wanted(text) if wanted in (int, float) else text
     except (ValueError, KeyError) as error:
-        raise EmixerError(f"{key} takes {_metavar(annotation)}; {value!r} is not one.") from error
-    return value
+        raise ConfigError(
+            f"{flag.name} takes {_metavar(flag.setting)} ({flag.setting.type_name}); got {text!r}."
+        ) from error
 
 
-def _show(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def _metavar(setting: Setting) -> str:
+    if setting.choices:
+        return "|".join(map(str, setting.choices))
+    names = {int: "N", float: "X", bool: "true|false", Path: "PATH", str: "TEXT"}
+    return "A,B,..." if setting.is_list else names[setting.annotation]
+
+
+def _help(flag: _Flag) -> str:
+    setting = flag.setting
+    notes = [setting.key]
+    if flag.required:
+        notes.append("required")
+    elif setting.default not in (None, (), ""):
+        default = setting.default
+        notes.append(f"default: {','.join(map(str, default)) if setting.is_list else _plain(default)}")
+    if setting.bounds:
+        notes.append(setting.bounds)
+    many = " Comma-separated or repeated." if setting.is_list else ""
+    return f"{setting.description}{many}  [{'; '.join(notes)}]"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:_}" if isinstance(value, int) else str(value)

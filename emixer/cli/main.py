@@ -5,6 +5,7 @@ import importlib
 import click
 
 from emixer._version import __version__
+from emixer.cli.group import CONTEXT, CommandGroup
 
 _COMMANDS = {
     "phantom": ("emixer.cli.phantom", "Write a procedural collection in the MIMIC-CXR-JPG layout."),
@@ -15,7 +16,7 @@ _COMMANDS = {
 }
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(CommandGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -30,7 +31,7 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
 
-@click.group(cls=_LazyGroup, context_settings={"max_content_width": 110})
+@click.group(cls=_LazyGroup, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="emixer")
 def main() -> None:
     """Synthetic paired chest X-rays and reports: train EMIXER on your films, generate datasets.
@@ -42,4 +43,7 @@ def main() -> None:
       emixer train    --config configs/demo.yaml --shards data/shards --run runs/first
       emixer generate --run runs/first --num 1000 --out data/synthetic
       emixer gallery  --run runs/first
+
+    Each command goes on where it was interrupted, and takes --config FILE, --set KEY=VALUE, --print-config and
+    --dry-run. `emixer COMMAND --help` teaches the rest.
     """

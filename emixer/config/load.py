@@ -59,12 +59,20 @@ def load_config(
 
     Raises ConfigError for an unknown key (naming the nearest valid one), a value out of range, or an unreadable file.
     """
+    return validate(*merge_config(file, overrides, extra))
+
+
+def merge_config(
+    file: Path | None = None, overrides: Sequence[str] = (), extra: Mapping[str, Any] | None = None
+) -> tuple[Tree, str]:
+    """What `load_config` validates, and where it comes from, in words."""
     tree = Config().model_dump()
     if file is not None:
         tree = _merge(tree, _without_empty_sections(_read_yaml(file), tree))
     assignments = [*map(_parse_override, overrides), *(extra or {}).items()]
-    named = "the command line" if file is None else f"{file} and the command line" if assignments else str(file)
-    return validate(_assign(tree, assignments), origin=named)
+    origins = [str(file)] if file is not None else []
+    origins += ["the command line"] if assignments or not origins else []
+    return _assign(tree, assignments), " and ".join(origins)
 
 
 def with_overrides(config: Config, values: Mapping[str, Any]) -> Config:
