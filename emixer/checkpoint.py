@@ -1,12 +1,12 @@
 """Checkpoints: safetensors for numbers, JSON for the rest, nothing pickled, each whole or absent.
 
-    checkpoints/
-      images-000000064000/
-        checkpoint.json       version, progress, model config, what the data decided (labels, vocabulary), metrics
-        sampler.safetensors   moving averages of the sampling networks: all that `emixer.load` reads
-        networks.safetensors  every parameter and buffer as trained
-        optimizer.safetensors Adam moments
-      last.json, best.json    {"name": "images-000000064000"}
+checkpoints/
+  images-000000064000/
+    checkpoint.json       version, progress, model config, what the data decided (labels, vocabulary), metrics
+    sampler.safetensors   moving averages of the sampling networks: all that `emixer.load` reads
+    networks.safetensors  every parameter and buffer as trained
+    optimizer.safetensors Adam moments
+  last.json, best.json    {"name": "images-000000064000"}
 """
 
 import errno
@@ -53,7 +53,8 @@ class Checkpoint:
                     f"{file} is damaged: {file.stat().st_size} bytes instead of {expected}. "
                     "Delete this checkpoint's folder; the run then goes on from the one before."
                 )
-            return safetensors.torch.load_file(file, device=device)
+            tensors: dict[str, Tensor] = safetensors.torch.load_file(file, device=device)
+            return tensors
         except (OSError, KeyError, safetensors.SafetensorError) as error:
             raise CheckpointError(
                 f"{file} cannot be read ({type(error).__name__}: {error}). "
@@ -91,14 +92,15 @@ def point(folder: Path, which: Which, path: Path) -> None:
 
 
 def find_checkpoint(folder: Path, which: Which) -> Checkpoint | None:
-    """The checkpoint that `which` points to, or None if there is none yet. Raises CheckpointError when damaged."""
-    pointer = folder / f"{which}.json"
-    if not pointer.exists():
+    """The checkpoint that `which` points to, or None if there is none yet. Raises CheckpointError when damaged.
+
+    When the last one was deleted by hand, as the messages about a damaged one advise, the newest that is left is last.
+    """
+    path = _pointed(folder, which)
+    if path is None:
         return None
-    try:
-        path = folder / json.loads(pointer.read_text(encoding="utf-8"))["name"]
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{pointer} cannot be read: {error}. Delete it, or restore the folder.") from error
+    if which == "last" and not path.exists():
+        return newest_readable(folder)
     return read_checkpoint(path)
 
 
@@ -128,7 +130,20 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def prune(folder: Path) -> None:
     """Deletes every checkpoint but the last two and the best (the last but one survives a damaged last)."""
-    best = find_checkpoint(folder, "best")
+    best = _pointed(folder, "best")
     for path in sorted(folder.glob("images-*"))[:-2]:
-        if best is None or path != best.path:
+        if path != best:
             shutil.rmtree(path)
+
+
+def _pointed(folder: Path, which: Which) -> Path | None:
+    pointer = folder / f"{which}.json"
+    if not pointer.exists():
+        return None
+    try:
+        return folder / str(json.loads(pointer.read_text(encoding="utf-8"))["name"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f'{pointer} cannot be read ({type(error).__name__}). Expected {{"name": "images-..."}}; '
+            "delete the file, and the run goes on from the newest checkpoint."
+        ) from error

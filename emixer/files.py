@@ -24,7 +24,8 @@ _ASIDE = ".partial-"
 def written_aside(path: Path) -> Iterator[Path]:
     """Yields a path beside `path` to write a file or a folder to; renames it to `path` if the block succeeds.
 
-    A folder replaces an existing folder of that name. Raises StorageError when the disk is full or not writable.
+    A folder replaces an existing folder of that name. Raises StorageError when the disk is full or not writable; an
+    OSError about some other file (an input that is missing, say) passes through unchanged.
     """
     aside = path.with_name(f"{_ASIDE}{path.name}-{uuid.uuid4().hex[:8]}")
     try:
@@ -32,8 +33,11 @@ def written_aside(path: Path) -> Iterator[Path]:
         yield aside
         _flush(aside)
         _replace(aside, path)
+        _flush_entry(path.parent)
     except OSError as error:
         _remove(aside)
+        if _is_about_another_file(error, path.parent):
+            raise
         raise storage_error(path, error) from error
     except BaseException:
         _remove(aside)
@@ -80,7 +84,7 @@ def storage_error(path: Path, error: OSError) -> StorageError:
         free = _free_bytes(path)
         return StorageError(
             f"Cannot write {path}: the disk or quota is full ({free / 2**20:.0f} MiB free). "
-            "What was finished before is intact. Free some space or choose another folder, then run the same command again."
+            "What was finished before is intact. Free space or choose another folder, then give the same command again."
         )
     return StorageError(
         f"Cannot write {path}: {error.strerror or error}. Check that the folder exists and that you may write there."
@@ -99,13 +103,29 @@ def _flush(path: Path) -> None:
             os.fsync(file.fileno())
 
 
+def _flush_entry(folder: Path) -> None:
+    """Makes the rename itself survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_about_another_file(error: OSError, folder: Path) -> bool:
+    if not isinstance(error.filename, str | os.PathLike):
+        return False
+    named = Path(error.filename)
+    return named != folder and folder not in named.parents and named not in folder.parents
+
+
 def _replace(aside: Path, path: Path) -> None:
     if not (aside.is_dir() and path.exists()):
-        os.replace(aside, path)
+        aside.replace(path)
         return
     old = path.with_name(f"{_ASIDE}old-{path.name}-{uuid.uuid4().hex[:8]}")
-    os.replace(path, old)  # a folder cannot be renamed over a non-empty one
-    os.replace(aside, path)
+    path.replace(old)  # a folder cannot be renamed over a non-empty one
+    aside.replace(path)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -1,5 +1,6 @@
 """One progress line: rewritten in place on a terminal, printed now and then into a log file."""
 
+import shutil
 import sys
 import time
 from types import TracebackType
@@ -24,6 +25,7 @@ class Progress:
         self._start = time.monotonic()
         self._shown = -float("inf")
         self._fields: dict[str, str] = {}
+        self._last_line = ""
 
     def __enter__(self) -> Self:
         return self
@@ -52,16 +54,25 @@ class Progress:
     def line(self) -> str:
         """The line as shown."""
         share = self._done / self.total if self.total else 1.0
-        fields = "".join(f"  {name} {value}" for name, value in self._fields.items())
-        eta = f"  ETA {_clock((self.total - self._done) / self.rate)}" if self.rate > 0 and self._done < self.total else ""
-        return f"{self.label}  {self._done:,}/{self.total:,} {self.unit} ({share:.0%})  {self.rate:,.0f} {self.unit}/s{fields}{eta}"
+        parts = [
+            self.label,
+            f"{self._done:,}/{self.total:,} {self.unit} ({share:.0%})",
+            f"{self.rate:,.0f} {self.unit}/s",
+            *(f"{name} {value}" for name, value in self._fields.items()),
+        ]
+        if self.rate > 0 and self._done < self.total:
+            parts.append(f"ETA {_clock((self.total - self._done) / self.rate)}")
+        return "  ".join(parts)
 
     def _show(self, last: bool = False) -> None:
         self._shown = time.monotonic()
+        line = self.line()
         if self._stream.isatty():
-            self._stream.write(f"\r\033[K{self.line()}" + ("\n" if last else ""))
-        else:
-            self._stream.write(self.line() + "\n")
+            columns = shutil.get_terminal_size().columns  # a line that wraps could not be rewritten in place
+            self._stream.write(f"\r\033[K{line[: columns - 1]}" + ("\n" if last else ""))
+        elif not (last and line == self._last_line):
+            self._stream.write(line + "\n")
+        self._last_line = line
         self._stream.flush()
 
 

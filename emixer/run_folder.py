@@ -1,8 +1,8 @@
 """A run folder: what a stage was asked, what it measured, what it needs to go on.
 
-    config.yaml     the resolved config          metrics.jsonl   one JSON object a line, in order of `images`
-    run.json        stage, version               checkpoints/    see emixer.checkpoint
-    samples/        grids                        tensorboard/    the values of metrics.jsonl
+config.yaml     the resolved config          metrics.jsonl   one JSON object a line, in order of `images`
+run.json        stage, version               checkpoints/    see emixer.checkpoint
+samples/        grids                        tensorboard/    the values of metrics.jsonl
 """
 
 import json
@@ -10,11 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
-
 from emixer import files
 from emixer._version import __version__
-from emixer.config import Config, to_yaml, validate
+from emixer.config import Config, load_config, to_yaml
 from emixer.errors import ConfigError, RunFolderError
 
 _RUN_VERSION = 1
@@ -41,9 +39,11 @@ class RunFolder:
         Raises RunFolderError naming the keys that differ.
         """
         folder = cls(path)
+        if path.exists() and not path.is_dir():
+            raise RunFolderError(f"{path} is a file. A run needs a folder: choose another name.")
         if folder._run_file.exists():
             folder._check_same(stage, config)
-        elif path.exists() and any(p for p in path.iterdir() if not files.is_partial(p)):
+        elif path.exists() and any(p for p in path.iterdir() if not _left_by_a_first_start(p)):
             raise RunFolderError(
                 f"{path} holds files but is not a run folder of emixer. Choose a new folder, or empty this one."
             )
@@ -59,7 +59,9 @@ class RunFolder:
         """Opens a finished or running run. Raises RunFolderError when there is none of that stage."""
         folder = cls(path)
         if not folder._run_file.exists():
-            raise RunFolderError(f"{path} is not a run folder (no run.json). Give the folder that `emixer {stage}` wrote.")
+            raise RunFolderError(
+                f"{path} is not a run folder (no run.json). Give the folder that `emixer {stage}` wrote."
+            )
         found = folder._read_run()["stage"]
         if found != stage:
             raise RunFolderError(f"{path} was written by `emixer {found}`; a run of `emixer {stage}` is needed here.")
@@ -70,9 +72,9 @@ class RunFolder:
         """The config the run was last started with."""
         file = self.path / "config.yaml"
         try:
-            return validate(yaml.safe_load(file.read_text(encoding="utf-8")), origin=str(file))
-        except (OSError, yaml.YAMLError, ConfigError) as error:
-            raise RunFolderError(f"{file} cannot be read: {error}") from error
+            return load_config(file)
+        except ConfigError as error:
+            raise RunFolderError(f"{file} cannot be read as the config of a run. {error}") from error
 
     @property
     def checkpoints(self) -> Path:
@@ -99,11 +101,21 @@ class RunFolder:
             raise files.storage_error(self._metrics_file, error) from error
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All lines of metrics.jsonl; a line cut short by a crash is left out."""
+        """All lines of metrics.jsonl; a last line cut short by a crash is left out.
+
+        Raises RunFolderError for a file that is damaged otherwise.
+        """
         if not self._metrics_file.exists():
             return []
         lines = self._metrics_file.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        whole = [line for line in lines if line.endswith("\n")]
+        try:
+            return [json.loads(line) for line in whole]
+        except ValueError as error:
+            raise RunFolderError(
+                f"{self._metrics_file} is damaged: a line among its {len(whole)} is not JSON. "
+                "Delete that line, or the file; the run can go on without it."
+            ) from error
 
     def forget_after(self, images: int) -> None:
         """Drops metrics of work that the checkpoint being resumed does not contain; it is done again."""
@@ -133,7 +145,9 @@ class RunFolder:
     def _check_same(self, stage: str, config: Config) -> None:
         found = self._read_run()["stage"]
         if found != stage:
-            raise RunFolderError(f"{self.path} belongs to `emixer {found}`; choose another folder for `emixer {stage}`.")
+            raise RunFolderError(
+                f"{self.path} belongs to `emixer {found}`; choose another folder for `emixer {stage}`."
+            )
         before, now = _leaves(self.config.model_dump(mode="json")), _leaves(config.model_dump(mode="json"))
         differing = [
             f"  {key}: {before.get(key)!r} there, {now.get(key)!r} now"
@@ -145,6 +159,11 @@ class RunFolder:
                 f"{self.path} belongs to a run with another config:\n" + "\n".join(differing) + "\n"
                 "Use a new run folder, or give the settings of that run to resume it."
             )
+
+
+def _left_by_a_first_start(path: Path) -> bool:
+    """config.yaml is written before run.json; a start that was killed between the two may be repeated."""
+    return files.is_partial(path) or path.name == "config.yaml"
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
