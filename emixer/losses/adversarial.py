@@ -1,7 +1,7 @@
 """The two-player losses, as pure functions of the critics' logits. Each returns one value a row.
 
 Shapes: B rows.
-Source: EMIXER §3.2.3, §6.1; Goodfellow et al. 2014 (logistic, non-saturating); Lim & Ye 2017, Miyato et al. 2018 (hinge).
+Source: EMIXER §3.2.3, §6.1; Goodfellow et al. 2014 (logistic, non-saturating); Lim & Ye 2017 (hinge).
 Departures: docs/deviations.md#value-function.
 """
 

@@ -54,8 +54,8 @@ class EmixerObjective(Objective):
             )
         if loss.image == loss.report == loss.joint == loss.alpha == loss.teacher_forcing == 0:
             raise ConfigError(
-                "loss.image, loss.report, loss.joint, loss.alpha and loss.teacher_forcing are all 0: the generators have "
-                "nothing to learn. Give at least one of them a positive weight."
+                "loss.image, loss.report, loss.joint, loss.alpha and loss.teacher_forcing are all 0: the generators "
+                "have nothing to learn. Give at least one of them a positive weight."
             )
         self.loss = loss
         self.gumbel = gumbel
@@ -125,7 +125,7 @@ class EmixerObjective(Objective):
                 image_BCHW, labels_BY, words_BSW != PAD, report_reader.embed(words_BSW), joint_reader.embed(words_BSW)
             )
         report = self._relaxed(model, image_BCHW, noise)
-        return _FakePairs(image_BCHW, labels_BY, report.valid_BSW, *report.embedded_BSWE)
+        return _FakePairs(image_BCHW, labels_BY, report.valid, *report.embedded_BSWE)
 
     def _image_terms(self, model: Emixer, real: Batch, fake: _FakePairs, noise: RowNoise, weights: RowWeights) -> Terms:
         critic = model.image_discriminator
@@ -199,10 +199,10 @@ class EmixerObjective(Objective):
         report_BSWE, joint_BSWE = report.embedded_BSWE
         terms: Terms = {}
         if self.loss.report > 0:
-            logit_B = model.report_discriminator(report_BSWE, report.valid_BSW)
+            logit_B = model.report_discriminator(report_BSWE, report.valid)
             terms["report"] = self.adversarial.generator(logit_B).sum() * weights.row
         if self.loss.joint > 0:
-            logit_B = model.joint_discriminator(read_BCHW, joint_BSWE, report.valid_BSW)
+            logit_B = model.joint_discriminator(read_BCHW, joint_BSWE, report.valid)
             terms["joint"] = self.adversarial.generator(logit_B).sum() * weights.row
         return terms
 

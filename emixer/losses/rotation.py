@@ -16,8 +16,9 @@ from emixer.models.image_discriminator import NUM_ROTATIONS
 
 @lru_cache(maxsize=64)
 def rotated_rows(first_row: int, num_rows: int, share: float, device: torch.device) -> Tensor:
-    """Indices of the rows that are rotated, in a micro-batch that begins at the step's row `first_row`: `share` of them,
-    spread evenly. A row is chosen by its place in the whole step, so micro-batches and workers change nothing.
+    """Indices of the rows that are rotated: `share` of a micro-batch that begins at the step's row `first_row`.
+
+    They are spread evenly. A row is chosen by its place in the whole step, so micro-batches and workers change nothing.
     """
     places = range(first_row, first_row + num_rows)
     rows = [place - first_row for place in places if math.floor(place * share) != math.floor((place - 1) * share)]

@@ -1,7 +1,7 @@
 """Chest encoder: a DenseNet whose features the report decoder reads.
 
-At growth 32, blocks (6, 12, 24, 16), stem 64 this is DenseNet-121 with one input channel; parameter names and shapes are
-those of torchvision (and so of torchxrayvision), so their state dicts load as they are. The report decoder uses it up to
+At growth 32, blocks (6, 12, 24, 16), stem 64 this is DenseNet-121 with one input channel. Parameter names and shapes
+are torchvision's (and so torchxrayvision's), so their state dicts load as they are. The report decoder uses it up to
 transition 3; the whole network, with its classifier, is what the encoder stage trains and FID reads.
 
 Shapes: B films, C channels, H = W side [px], V features after transition 3 (121: 512), P final features (121: 1024),
@@ -60,7 +60,7 @@ class ChestEncoder(nn.Module):
             self.eval()
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        """v_BV, float32: mean over positions of transition 3's output. Films in [-1, 1], one or three equal channels."""
+        """v_BV, float32: mean over positions of transition 3's output. Films in [-1, 1], 1 or 3 equal channels."""
         h_BCHW = self._prepared(image_BCHW)
         for name, stage in self.features.named_children():
             h_BCHW = stage(h_BCHW)
@@ -80,7 +80,8 @@ class ChestEncoder(nn.Module):
 
     def train(self, mode: bool = True) -> "ChestEncoder":
         """As nn.Module.train, but a frozen encoder stays in eval mode."""
-        return super().train(mode and not self.frozen)
+        super().train(mode and not self.frozen)
+        return self
 
     def _prepared(self, image_BCHW: Tensor) -> Tensor:
         gray_B1HW = image_BCHW.mean(dim=1, keepdim=True)

@@ -55,7 +55,8 @@ def load_encoder_weights(encoder: nn.Module, path: Path, weights_from: WeightsFr
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
+            tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+            return tensors
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(

@@ -33,7 +33,8 @@ class ImageDiscriminator(nn.Module):
         Summed over positions, not averaged, as in SNGAN and BigGAN: behind spectrally normalized heads a mean would
         keep the logits so close to 0 that the losses have no slope to give.
         """
-        return functional.relu(self.blocks(image_BCHW)).float().sum(dim=(2, 3))
+        features_BF: Tensor = functional.relu(self.blocks(image_BCHW)).float().sum(dim=(2, 3))
+        return features_BF
 
     def real_logit(self, features_BF: Tensor, labels_BY: Tensor, labelled_B: Tensor) -> Tensor:
         """Logit (B,) of being real. The projection term of rows that are not labelled is left out."""

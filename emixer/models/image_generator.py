@@ -1,8 +1,8 @@
 """Image generator: noise and labels -> one radiograph.
 
 The noise is split into chunks, one for the stem and one for each residual block, so that each resolution has its own
-say; labels reach every block by conditional batch norm. The number of blocks follows from the side: 3 at 32 px, 4 at 64,
-5 at 128 (where 6 chunks of 20 make the paper's 120 dimensions), 6 at 256.
+say; labels reach every block by conditional batch norm. The number of blocks follows from the side: 3 at 32 px, 4 at
+64, 5 at 128 (where 6 chunks of 20 make the paper's 120 dimensions), 6 at 256.
 
 Shapes: B films, Z noise, z one chunk of it, Y labels, E condition, C channels, H = W side [px].
 Source: EMIXER §3.2.1, §6.2.2, table 7. Departures: docs/deviations.md#image-generator.
@@ -65,7 +65,8 @@ class ImageGenerator(nn.Module):
             if index == len(self.blocks) - 1:
                 h_BCHW = self.attention(h_BCHW)
             h_BCHW = block(h_BCHW, torch.cat([layer(z_Bz), y_embedded_BE], dim=1))
-        return self.to_image(functional.relu(self.last_norm(h_BCHW))).float().tanh()
+        image_BCHW: Tensor = self.to_image(functional.relu(self.last_norm(h_BCHW))).float().tanh()
+        return image_BCHW
 
 
 def _linear(size_in: int, size_out: int, spectral_norm: bool) -> nn.Linear:

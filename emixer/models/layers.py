@@ -31,7 +31,8 @@ class UpBlock(nn.Module):
         h = self.conv1(_doubled(functional.relu(self.norm1(x_BCHW, condition_BE))))
         h = self.conv2(functional.relu(self.norm2(h, condition_BE)))
         # A 1 x 1 convolution before nearest upsampling equals one after it, at a quarter of the work
-        return h + _doubled(self.shortcut(x_BCHW))
+        up_BCHW: Tensor = h + _doubled(self.shortcut(x_BCHW))
+        return up_BCHW
 
 
 class DownBlock(nn.Module):
@@ -53,11 +54,12 @@ class DownBlock(nn.Module):
         h = x_BCHW if self.reads_pixels else functional.relu(x_BCHW)
         h = self.conv2(functional.relu(self.conv1(h)))
         # Mean pooling commutes with a 1 x 1 convolution: pooling first is a quarter of the work
-        return functional.avg_pool2d(h, 2) + self.shortcut(functional.avg_pool2d(x_BCHW, 2))
+        down_BCHW: Tensor = functional.avg_pool2d(h, 2) + self.shortcut(functional.avg_pool2d(x_BCHW, 2))
+        return down_BCHW
 
 
 class SelfAttention(nn.Module):
-    """Each position reads all others: 1 x 1 queries, keys and values, softmax, added with a learned gain that starts at 0.
+    """Each position reads all others (1 x 1 queries, keys, values; softmax); added with a learned gain, at first 0.
 
     Keys and values are max-pooled 2 x 2 as in SAGAN's code, which quarters the cost.
     """
@@ -78,7 +80,7 @@ class SelfAttention(nn.Module):
         value_BNC = _positions(functional.max_pool2d(self.value(x_BCHW), 2))
         # SAGAN does not divide by the square root of the width: q and k are spectrally normalized already
         read_BNC = functional.scaled_dot_product_attention(query_BNC, key_BNC, value_BNC, scale=1.0)
-        read_BCHW = self.out(read_BNC.transpose(1, 2).unflatten(2, x_BCHW.shape[2:]))
+        read_BCHW: Tensor = self.out(read_BNC.transpose(1, 2).unflatten(2, x_BCHW.shape[2:]))
         return x_BCHW + self.gain.to(x_BCHW.dtype) * read_BCHW
 
 

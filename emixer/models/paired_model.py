@@ -1,7 +1,7 @@
 """What the trainer, the generator and the evaluation know of a model: nothing but this.
 
-EMIXER and each baseline is a `PairedModel` (networks, sampling) plus an `Objective` (two losses). The trainer never asks
-which one it holds.
+EMIXER and each baseline is a `PairedModel` (networks, sampling) plus an `Objective` (two losses). The trainer never
+asks which one it holds.
 
 Shapes: B batch, C channels, H = W side [px], Y labels, S sentences, W words of a sentence.
 """
@@ -104,8 +104,8 @@ class PairedModel(nn.Module, ABC):
     spec: ModelSpec
 
     def begin_step(self) -> None:
-        """Called once before the micro-batches of each discriminator or generator step, on every worker: what moves once
-        a step whatever the accumulation, such as the power iteration of spectral normalization. Does nothing here."""
+        """Called once before the micro-batches of each discriminator or generator step, on every worker: for what moves
+        once a step whatever the accumulation, as spectral normalization's power iteration. Here: nothing."""
 
     @abstractmethod
     def generator_parameters(self) -> dict[str, list[nn.Parameter]]:
@@ -149,7 +149,7 @@ class Objective(ABC):
 
 
 class LabelPrior(nn.Module):
-    """The joint label distribution of the train split, ready to draw from. Follows `.to(device)`; holds no parameters."""
+    """The joint label distribution of the train split, ready to draw from. Follows `.to(device)`; saves nothing."""
 
     vectors_KY: Tensor
     cumulative_K: Tensor

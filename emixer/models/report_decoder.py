@@ -46,8 +46,8 @@ class RelaxedReport:
     """The same words in each of the tables that were asked for."""
 
     @property
-    def valid_BSW(self) -> Tensor:
-        """bool: where there is a word."""
+    def valid(self) -> Tensor:
+        """bool (B, S, W): where there is a word."""
         return self.words_BSW != PAD
 
 
@@ -88,8 +88,8 @@ class ReportDecoder(nn.Module):
         read_BSWE = self.word_embedding(torch.cat([start_BS1, words_BSW[:, :, :-1]], dim=2))
         inputs_BSWE = torch.cat([topics_BSE[:, :, None].to(read_BSWE.dtype), read_BSWE], dim=2)
         states_NWH, _ = self.word_lstm(inputs_BSWE.flatten(0, 1))
-        logits_NWK: Tensor = self.to_words(states_NWH[:, 1:])
-        return logits_NWK.unflatten(0, words_BSW.shape[:2])
+        logits_BSWK: Tensor = self.to_words(states_NWH[:, 1:]).unflatten(0, words_BSW.shape[:2])
+        return logits_BSWK
 
     @torch.no_grad()
     def sample(self, image_BCHW: Tensor, noise: RowNoise, temperature: float, unknown: bool = False) -> Tensor:
@@ -111,7 +111,8 @@ class ReportDecoder(nn.Module):
             alive_N = alive_N & (word_N != END)
             if not alive_N.is_cuda and not alive_N.any():  # looking is free here; on a GPU it would wait for the queue
                 break
-        return words_NW.unflatten(0, (-1, self.max_sentences))
+        words_BSW: Tensor = words_NW.unflatten(0, (-1, self.max_sentences))
+        return words_BSW
 
     def relaxed(
         self, image_BCHW: Tensor, noise: RowNoise, gumbel: GumbelConfig, tables_KE: Sequence[Tensor]

@@ -2,8 +2,8 @@
 
 torch's own parametrization iterates on every access in training mode. A GAN step reads each weight several times (micro
 batches, fakes for two players), so the weights would change between two readings within a step, accumulation would
-change the mathematics, and a compiled forward pass would mutate buffers. Here a reading is a pure function of weight and
-buffers; `advance_power_iterations` moves the buffers once a step (`PairedModel.begin_step`).
+change the mathematics, and a compiled forward pass would mutate buffers. Here a reading is a pure function of weight
+and buffers; `advance_power_iterations` moves the buffers once a step (`PairedModel.begin_step`).
 
 Shapes: O outputs, I inputs of the weight seen as a matrix.
 Source: EMIXER §6.3.2 ("spectral normalization for the layers in the generator and discriminator"); Miyato et al. 2018.

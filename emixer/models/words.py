@@ -26,7 +26,7 @@ class _StraightThrough(torch.autograd.Function):
         return functional.embedding(id_N, table_VE)
 
     @staticmethod
-    def backward(ctx: Any, gradient_NE: Tensor) -> tuple[Tensor | None, None, Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient_NE: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
         id_N, table_VE = ctx.saved_tensors
         to_probability = gradient_NE @ table_VE.t() if ctx.needs_input_grad[0] else None
         to_table = None
@@ -44,7 +44,7 @@ def embedded(probability_NV: Tensor, id_N: Tensor, table_VE: Tensor, straight_th
 
 
 class ReportReader(nn.Module):
-    """Reads a report as one sequence of words: embedding, then an LSTM whose state after the last word is the result."""
+    """Reads a report as one sequence of words: embedding, then an LSTM; its state after the last word is the result."""
 
     def __init__(self, num_words: int, embedding: int, hidden: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class ReportReader(nn.Module):
         return embedded_BSWE
 
     def forward(self, embedded_BSWE: Tensor, valid_BSW: Tensor) -> Tensor:
-        """State (B, H), float32, after the last valid word. A report without words gives the state after one padding."""
+        """State (B, H), float32, after the last valid word; without any word, after one padding."""
         invalid_BT = ~valid_BSW.flatten(1)
         length_B = (~invalid_BT).sum(dim=1)
         # A stable sort moves the words of all sentences together, in order, without a look at the lengths
@@ -68,4 +68,5 @@ class ReportReader(nn.Module):
         index_BTE = order_BT[:, :, None].expand(-1, -1, embedded_BTE.shape[2])
         states_BTH, _ = self.lstm(embedded_BTE.gather(1, index_BTE))
         last_B = (length_B - 1).clamp(min=0)
-        return states_BTH[torch.arange(len(last_B), device=last_B.device), last_B].float()
+        last_state_BH: Tensor = states_BTH[torch.arange(len(last_B), device=last_B.device), last_B]
+        return last_state_BH.float()
