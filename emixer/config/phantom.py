@@ -12,12 +12,16 @@ class PhantomConfig(Section):
 
     out: Path | None = Field(None, strict=False)
     """Folder to write the collection to."""
-    studies: int = Field(1000, ge=1)
+    studies: int = Field(1000, ge=1, le=10_000_000)
     """Number of studies (a study has one report and one to three films)."""
     height_px: int = Field(512, ge=64, le=4096)
     """Height of a film before collimation varies it; the real ones have about 3000."""
+    validate_fraction: float = Field(0.1, ge=0, le=0.4)
+    """Share of the patients in the validate split (0.008 in MIMIC-CXR, too few for a small collection)."""
+    test_fraction: float = Field(0.1, ge=0, le=0.4)
+    """Share of the patients in the test split (0.014 in MIMIC-CXR)."""
     broken_files: int = Field(0, ge=0)
-    """How many film files to damage on purpose (truncated, empty, not an image, 16-bit, RGB, ...)."""
+    """How many studies to damage on purpose (film truncated, empty, not an image, 16-bit, RGB, report missing, ...)."""
     duplicate_fraction: float = Field(0.01, ge=0, le=0.5)
     """Share of films stored a second time under another id, as happens in the real collection."""
     studies_per_task: int = Field(64, ge=1)

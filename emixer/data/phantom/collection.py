@@ -1,0 +1,293 @@
+"""Writes a phantom collection in the layout of MIMIC-CXR-JPG 2.0.0: blocks of studies in parallel on Ray, then the tables.
+
+Layout: docs/phantom.md. A study's folder is renamed into place when all its files are whole, so its presence means that it
+is finished; a block's factor rows under `.phantom/` say that all its studies are. The tables come last and are made of
+those rows, block after block, so memory does not grow with the collection.
+"""
+
+import csv
+import gzip
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from emixer.data.labels import CHEXPERT
+from emixer.data.phantom.damage import FILM_DAMAGES, Damage, broken_film, broken_report, damaged_studies
+from emixer.data.phantom.factors import SCHEMA, column_name, factor_row, table
+from emixer.data.phantom.study import FilmPlan, Settings, Study, make_study
+from emixer.errors import RunFolderError
+from emixer.files import remove_partials, sha256_of, storage_error, write_bytes, write_json, written_aside
+
+LABEL_TABLE = "mimic-cxr-2.0.0-chexpert.csv.gz"
+METADATA_TABLE = "mimic-cxr-2.0.0-metadata.csv.gz"
+SPLIT_TABLE = "mimic-cxr-2.0.0-split.csv.gz"
+FACTORS = "factors.parquet"
+BROKEN = "broken.csv"
+CHECKSUMS = "SHA256SUMS.txt"
+RECORD = "phantom.json"
+DRAWING_VERSION = 1
+"""Changes whenever the same seed would give other bytes."""
+
+_STATE = ".phantom"
+_BLOCK = re.compile(r"studies-(\d{8})-(\d{8})\.parquet")
+_JPEG_QUALITY = 92
+_ROW_GROUP = 4096
+_METADATA_COLUMNS = (
+    "dicom_id", "subject_id", "study_id", "PerformedProcedureStepDescription", "ViewPosition", "Rows", "Columns", "StudyDate",
+    "StudyTime", "ProcedureCodeSequence_CodeMeaning", "ViewCodeSequence_CodeMeaning",
+    "PatientOrientationCodeSequence_CodeMeaning",
+)  # fmt: skip
+_VIEW_MEANING = {"PA": "postero-anterior", "AP": "antero-posterior", "LATERAL": "lateral"}
+_README = """This is a phantom: procedurally drawn chest films with matching reports, in the layout of MIMIC-CXR-JPG 2.0.0.
+No patient, no real film and no real report went into it. Made by `emixer phantom`; the settings stand in phantom.json,
+the truth behind each film in factors.parquet. Dedicated to the public domain (CC0 1.0).
+"""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What is to be written where."""
+
+    out: Path
+    studies: int
+    settings: Settings
+    broken_files: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """What decides every byte of the collection; stands in phantom.json."""
+        return {
+            "studies": self.studies,
+            **asdict(self.settings),
+            "broken_files": self.broken_files,
+            "drawing_version": DRAWING_VERSION,
+        }
+
+    def is_complete(self) -> bool:
+        """True when a run with the same settings has finished here. Raises RunFolderError when another's files are here."""
+        record = _read_record(self.out)
+        if record is None:
+            return False
+        complete = record.pop("complete")
+        if record != self.record():
+            theirs = {k: v for k, v in record.items() if self.record().get(k) != v}
+            raise RunFolderError(
+                f"{self.out} holds a phantom made with other settings ({_listed(theirs)}); asked for were "
+                f"{_listed({k: self.record().get(k) for k in theirs})}. Choose another folder, or delete this one."
+            )
+        return bool(complete)
+
+    def unfinished(self, studies_per_block: int) -> list[tuple[int, int]]:
+        """Ranges [start, stop) of studies that no finished block covers, at most `studies_per_block` long."""
+        ranges, position = [], 0
+        for start, stop, _ in [*_blocks(self.out), (self.studies, self.studies, None)]:
+            ranges += [(a, min(a + studies_per_block, start)) for a in range(position, start, studies_per_block)]
+            position = stop
+        return ranges
+
+    def begin(self) -> None:
+        """Marks the folder as ours before anything is written."""
+        write_json(self.out / RECORD, {**self.record(), "complete": False})
+        (self.out / _STATE).mkdir(exist_ok=True)
+
+
+def write_block(collection: Collection, start: int, stop: int) -> int:
+    """Writes the studies [start, stop) and the record that they are finished; returns the number of films.
+
+    Studies whose folder is already there are kept. Raises StorageError when the disk is full.
+    """
+    damages = dict(damaged_studies(collection.studies, collection.broken_files))
+    rows: list[dict[str, Any]] = []
+    sums: list[dict[str, str]] = []
+    for index in range(start, stop):
+        study = make_study(collection.settings, index)
+        damage = damages.get(index)
+        sums += _write_study(collection.out, study, damage)
+        for number, film in enumerate(study.films):
+            hurt = damage if number == 0 or damage not in FILM_DAMAGES else None
+            rows.append(factor_row(study, film, hurt))
+    path = collection.out / _STATE / f"studies-{start:08d}-{stop:08d}.parquet"
+    with written_aside(path) as aside:
+        pq.write_table(table(rows).replace_schema_metadata({"sums": json.dumps(sums)}), aside)
+    return len(rows)
+
+
+def finish(collection: Collection) -> None:
+    """Writes the tables, factors and checksums from the blocks, and removes the blocks."""
+    out = collection.out
+    write_bytes(out / "README.txt", _README.encode())
+    _write_csv(out / LABEL_TABLE, ("subject_id", "study_id", *CHEXPERT), _label_rows(_rows(out)))
+    _write_csv(out / METADATA_TABLE, _METADATA_COLUMNS, map(_metadata_row, _rows(out)))
+    _write_csv(out / SPLIT_TABLE, ("dicom_id", "study_id", "subject_id", "split"), map(_split_row, _rows(out)))
+    if collection.broken_files:
+        _write_csv(out / BROKEN, ("path", "damage"), _broken_rows(_rows(out)))
+    _write_factors(out / FACTORS, _tables(out))
+    with written_aside(out / CHECKSUMS) as aside, aside.open("w", encoding="utf-8") as file:
+        for line in _checksum_lines(collection):
+            file.write(line)
+    write_json(out / RECORD, {**collection.record(), "complete": True})
+    shutil.rmtree(out / _STATE)
+    remove_partials(out)
+
+
+def encode_jpeg(film: Any) -> bytes:
+    """One uint8 film as the bytes of a grayscale JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(film).save(buffer, format="JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def _read_record(out: Path) -> dict[str, Any] | None:
+    """phantom.json of a folder; None for a folder that is missing or empty."""
+    try:
+        record: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if out.is_dir() and any(out.iterdir()):
+            raise RunFolderError(
+                f"{out} holds files but no {RECORD}: it is not a phantom. Choose an empty or a new folder."
+            ) from None
+        return None
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{out / RECORD} cannot be read ({error}). Choose another folder, or delete this one.") from error
+    return record
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items()) or "nothing else"
+
+
+def _write_study(out: Path, study: Study, damage: Damage | None) -> list[dict[str, str]]:
+    """Report and films of one study; returns path and checksum of each file."""
+    home = out / study.identity.folder
+    folder, report = home / f"s{study.identity.study_id}", home / f"s{study.identity.study_id}.txt"
+    if not folder.is_dir():
+        content = broken_report(study.report.text, damage)
+        if content is not None:
+            write_bytes(report, content)
+        with written_aside(folder) as aside:
+            aside.mkdir()
+            _write_films(aside, study, damage)
+    written = [*sorted(folder.iterdir()), *([report] if report.exists() else [])]
+    return [{"path": str(path.relative_to(out)), "sha256": sha256_of(path)} for path in written]
+
+
+def _write_films(folder: Path, study: Study, damage: Damage | None) -> None:
+    jpegs: dict[str, bytes] = {}
+    for number, film in enumerate(study.films):
+        if film.duplicate_of:
+            content = jpegs[film.duplicate_of]
+        else:
+            pixels = study.render(film)
+            content = jpegs[film.dicom_id] = encode_jpeg(pixels)
+            content = broken_film(content, pixels, damage) if number == 0 else content
+        (folder / f"{film.dicom_id}.jpg").write_bytes(content)
+
+
+def _blocks(out: Path) -> Iterator[tuple[int, int, Path]]:
+    """Finished blocks in order: start, stop, file."""
+    for path in sorted((out / _STATE).glob("studies-*.parquet")):
+        match = _BLOCK.fullmatch(path.name)
+        if match:
+            yield int(match[1]), int(match[2]), path
+
+
+def _tables(out: Path) -> Iterator[pa.Table]:
+    for _, _, path in _blocks(out):
+        yield pq.read_table(path)
+
+
+def _rows(out: Path) -> Iterator[dict[str, Any]]:
+    for block in _tables(out):
+        yield from block.to_pylist()
+
+
+def _label_rows(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
+    """One row a study, that is, at its first film."""
+    last = None
+    for row in rows:
+        if row["study_id"] == last or row["damage"] == Damage.NO_LABEL_ROW:
+            continue
+        last = row["study_id"]
+        values = (row[f"stated_{column_name(name)}"] for name in CHEXPERT)
+        yield (row["subject_id"], row["study_id"], *("" if v is None else f"{v:.1f}" for v in values))
+
+
+def _metadata_row(row: dict[str, Any]) -> tuple[Any, ...]:
+    procedure = "CHEST (PORTABLE AP)" if row["portable"] else "CHEST (PA AND LAT)"
+    position = "" if not row["view"] else "Recumbent" if row["portable"] else "Erect"
+    return (
+        row["dicom_id"], row["subject_id"], row["study_id"], procedure, row["view"], row["rows"], row["columns"],
+        row["study_date"], row["study_time"], procedure, _VIEW_MEANING.get(row["view"], ""), position,
+    )  # fmt: skip
+
+
+def _split_row(row: dict[str, Any]) -> tuple[str, ...]:
+    return row["dicom_id"], row["study_id"], row["subject_id"], row["split"]
+
+
+def _broken_rows(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """The file that each damage concerns; once a study."""
+    seen: set[str] = set()
+    for row in rows:
+        if row["damage"] is None or row["study_id"] in seen:
+            continue
+        seen.add(row["study_id"])
+        home = f"files/p{row['subject_id'][:2]}/p{row['subject_id']}/s{row['study_id']}"
+        is_film = row["damage"] in {str(damage) for damage in FILM_DAMAGES}
+        yield f"{home}/{row['dicom_id']}.jpg" if is_film else f"{home}.txt", row["damage"]
+
+
+def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
+    with written_aside(path) as aside, _text(aside, compressed=path.suffix == ".gz") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+@contextmanager
+def _text(path: Path, *, compressed: bool) -> Iterator[TextIO]:
+    """A text file to write; gzip without the name and time that would make equal tables differ."""
+    with path.open("wb") as raw:
+        if not compressed:
+            with io.TextIOWrapper(raw, encoding="utf-8", newline="") as file:
+                yield file
+            return
+        with (
+            gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
+            io.TextIOWrapper(packed, encoding="utf-8", newline="") as file,
+        ):
+            yield file
+
+
+def _write_factors(path: Path, tables: Iterable[pa.Table]) -> None:
+    """Row groups of a fixed size, whatever the blocks were."""
+    with written_aside(path) as aside, pq.ParquetWriter(aside, SCHEMA) as writer:
+        waiting: list[pa.Table] = []
+        for block in tables:
+            waiting.append(block.replace_schema_metadata(None))
+            if sum(t.num_rows for t in waiting) >= _ROW_GROUP:
+                joined = pa.concat_tables(waiting)
+                whole = joined.num_rows // _ROW_GROUP * _ROW_GROUP
+                writer.write_table(joined.slice(0, whole).combine_chunks(), row_group_size=_ROW_GROUP)
+                waiting = [joined.slice(whole)]
+        rest = pa.concat_tables(waiting).combine_chunks()
+        if rest.num_rows:
+            writer.write_table(rest, row_group_size=_ROW_GROUP)
+
+
+def _checksum_lines(collection: Collection) -> Iterator[str]:
+    for _, _, path in _blocks(collection.out):
+        for entry in json.loads(pq.read_schema(path).metadata[b"sums"]):
+            yield f"{entry['sha256']}  {entry['path']}\n"
+    for name in (LABEL_TABLE, METADATA_TABLE, SPLIT_TABLE, FACTORS):
+        yield f"{sha256_of(collection.out / name)}  {name}\n"

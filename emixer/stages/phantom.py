@@ -1,0 +1,144 @@
+"""The phantom stage: a procedural collection in the MIMIC-CXR-JPG layout, written in parallel on Ray."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from emixer.config import Config
+from emixer.data.labels import CHEXPERT
+from emixer.data.phantom.collection import FACTORS, Collection, finish, write_block
+from emixer.data.phantom.factors import column_name
+from emixer.data.phantom.study import Settings
+from emixer.data.schema import SPLITS
+from emixer.errors import ConfigError
+
+_FILMS_PER_STUDY = 1.56
+_BYTES_PER_PIXEL = 0.24
+_SECONDS_PER_MEGAPIXEL = 0.30
+
+
+@dataclass(frozen=True)
+class PhantomResult:
+    """What lies in a phantom collection."""
+
+    out: Path
+    already_there: bool
+    splits: dict[str, tuple[int, int, int]]
+    """Patients, studies and films of each split."""
+    labels: dict[str, dict[int | None, int]]
+    """Studies with each value (1, 0, -1, None) of each label."""
+
+    def __str__(self) -> str:
+        state = "was already there, nothing was written" if self.already_there else "written"
+        lines = [f"Phantom {state}: {self.out}", "", f"  {'split':<10}{'patients':>10}{'studies':>10}{'films':>10}"]
+        lines += [f"  {name:<10}{p:>10,}{s:>10,}{f:>10,}" for name, (p, s, f) in self.splits.items()]
+        lines += ["", f"  {'label':<28}{'present':>9}{'absent':>9}{'uncertain':>11}{'blank':>9}"]
+        for name, counts in self.labels.items():
+            present, absent, unsure, blank = (counts.get(v, 0) for v in (1, 0, -1, None))
+            lines.append(f"  {name:<28}{present:>9,}{absent:>9,}{unsure:>11,}{blank:>9,}")
+        lines += ["", f"Next: emixer ingest mimic-cxr --root {self.out} --out {self.out.with_name('shards')}"]
+        return "\n".join(lines)
+
+
+def describe(config: Config) -> str:
+    """What `run` would do: studies, films, bytes and time. Writes nothing."""
+    collection = _collection(config)
+    phantom = config.phantom
+    if collection.is_complete():
+        return f"{collection.out} already holds this phantom of {phantom.studies:,} studies. Nothing would be written."
+    waiting = sum(stop - start for start, stop in collection.unfinished(phantom.studies_per_task))
+    films = round(waiting * _FILMS_PER_STUDY)
+    megapixels = phantom.height_px**2 * 0.82 / 1e6
+    size_gb = films * megapixels * _BYTES_PER_PIXEL / 1e3
+    minutes = films * megapixels * _SECONDS_PER_MEGAPIXEL / 60
+    return (
+        f"Would write {waiting:,} of {phantom.studies:,} studies (about {films:,} films of {phantom.height_px} px) to "
+        f"{collection.out}:\nabout {size_gb:.2f} GB, about {minutes:.1f} minutes of one CPU, in tasks of "
+        f"{phantom.studies_per_task} studies on Ray. Seed {config.seed}."
+    )
+
+
+def run(config: Config) -> PhantomResult:
+    """Writes the collection, or what is missing of it."""
+    collection = _collection(config)
+    already_there = collection.is_complete()
+    if not already_there:
+        collection.begin()
+        _write_blocks(config, collection)
+        finish(collection)
+    return _summarize(collection.out, already_there)
+
+
+def _collection(config: Config) -> Collection:
+    phantom = config.phantom
+    if phantom.out is None:
+        raise ConfigError("phantom.out is not set. Give --out DIR, a folder to write the collection to.")
+    if phantom.broken_files > phantom.studies:
+        raise ConfigError(
+            f"phantom.broken_files={phantom.broken_files} is more than phantom.studies={phantom.studies}. "
+            "At most one file a study is damaged; lower the one or raise the other."
+        )
+    settings = Settings(
+        seed=config.seed,
+        height_px=phantom.height_px,
+        duplicate_fraction=phantom.duplicate_fraction,
+        validate_fraction=phantom.validate_fraction,
+        test_fraction=phantom.test_fraction,
+    )
+    return Collection(phantom.out, phantom.studies, settings, phantom.broken_files)
+
+
+def _write_blocks(config: Config, collection: Collection) -> None:
+    """All unfinished blocks as Ray tasks; twice as many wait as run, so that none is idle and none piles up."""
+    import ray  # here, so that --dry-run and the pure functions do without it
+
+    from emixer.progress import Progress
+    from emixer.ray_session import connect
+
+    ranges = collection.unfinished(config.phantom.studies_per_task)
+    done = collection.studies - sum(stop - start for start, stop in ranges)
+    with connect(config.ray), Progress("phantom", collection.studies, "studies", done=done) as progress:
+        task = ray.remote(num_cpus=1, max_retries=3)(write_block)
+        at_once = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        running: dict[Any, int] = {}
+        for start, stop in ranges:
+            if len(running) >= at_once:
+                _collect(ray, running, progress)
+            running[task.remote(collection, start, stop)] = stop - start
+        while running:
+            _collect(ray, running, progress)
+
+
+def _collect(ray: Any, running: dict[Any, int], progress: Any) -> None:
+    (ready,), _ = ray.wait(list(running), num_returns=1)
+    ray.get(ready)
+    progress.advance(running.pop(ready))
+
+
+def _summarize(out: Path, already_there: bool) -> PhantomResult:
+    subjects: dict[str, set[str]] = {name: set() for name in SPLITS}
+    studies: Counter[str] = Counter()
+    films: Counter[str] = Counter()
+    labels: dict[str, Counter[int | None]] = {name: Counter() for name in CHEXPERT}
+    last = None
+    for row in _factor_rows(out):
+        films[row["split"]] += 1
+        if row["study_id"] == last:
+            continue
+        last = row["study_id"]
+        studies[row["split"]] += 1
+        subjects[row["split"]].add(row["subject_id"])
+        for name in CHEXPERT:
+            labels[name][row[f"stated_{column_name(name)}"]] += 1
+    counts = {name: (len(subjects[name]), studies[name], films[name]) for name in SPLITS}
+    return PhantomResult(out, already_there, counts, {name: dict(values) for name, values in labels.items()})
+
+
+def _factor_rows(out: Path) -> Iterator[dict[str, Any]]:
+    columns = ["study_id", "subject_id", "split", *(f"stated_{column_name(name)}" for name in CHEXPERT)]
+    for batch in pq.ParquetFile(out / FACTORS).iter_batches(columns=columns):
+        yield from batch.to_pylist()
