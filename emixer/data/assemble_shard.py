@@ -1,0 +1,109 @@
+"""The decoded blocks of one planned shard + the verdicts -> one finished shard and its record. One Ray task each."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from emixer.data.plan import Plan, PlannedShard, Workspace, read_aligned
+from emixer.data.schema import ShardInfo
+from emixer.data.shards import ShardFile, open_shard
+from emixer.errors import SourceError
+from emixer.files import sha256_of, write_json
+
+_FROM_PLAN = ("dicom_id", "study_id", "subject_id", "view", "split", "labels")
+_FROM_BLOCK = ("image", "report", "sentences")
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """A finished shard; `file` is None when none of its films was kept.
+
+    token_counts: occurrences in the reports of this shard that count for the vocabulary (train only).
+    """
+
+    file: ShardFile | None
+    token_counts: dict[str, int]
+
+    def save(self, workspace: Workspace, name: str) -> None:
+        """Writes it beside the shard; from then on the shard is finished."""
+        write_json(workspace.record(name), {"file": self.file and asdict(self.file), "token_counts": self.token_counts})
+
+
+def read_record(workspace: Workspace, name: str) -> ShardRecord | None:
+    """The record of a shard that is whole on disk; None when the shard must be made, for whatever reason."""
+    try:
+        content = json.loads(workspace.record(name).read_text(encoding="utf-8"))
+        file = content["file"] and ShardFile(**content["file"])
+        record = ShardRecord(file, content["token_counts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if record.file is None:
+        return record
+    path = workspace.out / name
+    whole = path.exists() and path.stat().st_size == record.file.num_bytes and sha256_of(path) == record.file.sha256
+    return record if whole else None
+
+
+@dataclass(frozen=True)
+class ShardAssembler:
+    """How the shards of this ingest are put together."""
+
+    workspace: Workspace
+    info: ShardInfo
+    source: str
+    row_group_rows: int
+
+    @classmethod
+    def of(cls, plan: Plan, workspace: Workspace, source: str) -> "ShardAssembler":
+        """The assembler of a plan."""
+        return cls(workspace, plan.info, source, plan.row_group_rows)
+
+    def assemble(self, shard: PlannedShard) -> int:
+        """Writes the shard, then its record, then deletes its blocks; holds one block in memory. Returns its films.
+
+        Raises StorageError when it cannot be written, SourceError when a film has changed since it was judged.
+        """
+        path = self.workspace.out / shard.name
+        counts: dict[str, int] = {}
+        num_kept = sum(pc.sum(self._verdicts(block)["keep"]).as_py() or 0 for block in shard.blocks)
+        file = None
+        if num_kept:
+            with open_shard(path, self.info, self.row_group_rows) as writer:
+                for block in shard.blocks:
+                    rows, counted = self._rows(block)
+                    writer.write(rows)
+                    _add(counts, rows["sentences"].filter(counted))
+            file = ShardFile(shard.name, shard.split, num_kept, path.stat().st_size, sha256_of(path))
+        ShardRecord(file, dict(sorted(counts.items()))).save(self.workspace, shard.name)
+        for block in shard.blocks:
+            self.workspace.block(block).unlink(missing_ok=True)
+        return shard.num_films
+
+    def _verdicts(self, block: int) -> pa.Table:
+        return read_aligned(self.workspace.verdicts, block)
+
+    def _rows(self, block: int) -> tuple[pa.Table, pa.ChunkedArray]:
+        """Kept rows of a block as they stand in the shard, and which of them count for the vocabulary."""
+        verdicts = self._verdicts(block)
+        films = read_aligned(self.workspace.plan_table, block).filter(verdicts["keep"])
+        decoded = pq.read_table(self.workspace.block(block), columns=list(_FROM_BLOCK)).filter(verdicts["keep"])
+        if decoded["image"].null_count:
+            raise SourceError(
+                f"{decoded['image'].null_count} films that were read before cannot be read any more. "
+                "Restore the collection, or delete the folder of shards and ingest again."
+            )
+        columns: dict[str, Any] = {name: films[name] for name in _FROM_PLAN}
+        columns |= {name: decoded[name] for name in _FROM_BLOCK}
+        columns["source"] = pa.repeat(self.source, films.num_rows)
+        rows = pa.table({name: columns[name] for name in self.info.arrow_schema().names})
+        return rows, verdicts["counts_report"].filter(verdicts["keep"])
+
+
+def _add(counts: dict[str, int], sentences: pa.ChunkedArray) -> None:
+    tokens = pc.list_flatten(pc.list_flatten(sentences))
+    for item in pc.value_counts(tokens).to_pylist():
+        counts[item["values"]] = counts.get(item["values"], 0) + item["counts"]

@@ -1,0 +1,105 @@
+"""One block of the plan -> its films decoded and its reports as sentences. The work of one Ray task.
+
+Every film of the block gets a row, in order, whatever is wrong with it; nothing here knows of other blocks.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from emixer.data.films import FilmError, Fit, decode_film
+from emixer.data.plan import Workspace, read_aligned
+from emixer.data.sections import MissingFindings, Outcome, findings_of, findings_or_whole
+from emixer.data.text import tokenize
+from emixer.files import written_aside
+
+_SENTENCES = pa.list_(pa.list_(pa.string()))
+_COMPRESSION = {"image": "none", "pixel_hash": "none"}
+
+
+@dataclass(frozen=True)
+class BlockDecoder:
+    """How films and reports are read: a report is text of the film table, or a file below reports_root."""
+
+    workspace: Workspace
+    films_root: Path
+    reports_root: Path | None
+    side_px: int
+    fit: Fit
+    missing_findings: MissingFindings
+    has_reports: bool
+
+    def decode(self, block: int) -> int:
+        """Writes the decoded block; returns its number of films. Raises StorageError when it cannot be written."""
+        films = read_aligned(self.workspace.plan_table, block)
+        images, hashes, reasons = self._decode_films(films["film_path"].to_pylist())
+        reports, sentences, outcomes = self._read_reports(films)
+        columns = {
+            "image": pa.array(images, pa.binary(self.side_px**2)),
+            "pixel_hash": pa.array(hashes, pa.binary(16)),
+            "film_reason": pa.array(reasons, pa.string()),
+            "report": pa.array(reports, pa.string()),
+            "sentences": pa.array(sentences, _SENTENCES),
+            "outcome": pa.array(outcomes, pa.string()),
+        }
+        table = pa.table(columns)
+        with written_aside(self.workspace.block(block)) as aside:
+            pq.write_table(table, aside, compression={name: _COMPRESSION.get(name, "zstd") for name in _leaves(table)})
+        return len(images)
+
+    def _decode_films(self, paths: list[str]) -> tuple[list[bytes | None], list[bytes | None], list[str | None]]:
+        images: list[bytes | None] = []
+        reasons: list[str | None] = []
+        for path in paths:
+            try:
+                content = _read(self.films_root / path)
+                images.append(decode_film(content, self.side_px, self.fit).tobytes())
+                reasons.append(None)
+            except FilmError as error:
+                images.append(None)
+                reasons.append(error.reason)
+        hashes = [None if image is None else hashlib.blake2b(image, digest_size=16).digest() for image in images]
+        return images, hashes, reasons
+
+    def _read_reports(self, films: pa.Table) -> tuple[list[str | None], list[list[list[str]] | None], list[str]]:
+        """Findings, their sentences, and the outcome of each film's report; each report is parsed once a block."""
+        parsed: dict[tuple[str | None, str | None], tuple[str | None, list[list[str]] | None, Outcome]] = {}
+        rows = []
+        for key in zip(films["report_path"].to_pylist(), films["report"].to_pylist(), strict=True):
+            if key not in parsed:
+                text, outcome = self._findings(*key)
+                parsed[key] = text, None if text is None else tokenize(text), outcome
+            rows.append(parsed[key])
+        return [row[0] for row in rows], [row[1] for row in rows], [row[2].value for row in rows]
+
+    def _findings(self, path: str | None, text: str | None) -> tuple[str | None, Outcome]:
+        if not self.has_reports:
+            return None, Outcome.NOT_GIVEN
+        if text is not None:
+            return findings_or_whole(text, self.missing_findings)
+        if path is None or self.reports_root is None:
+            return None, Outcome.MISSING
+        try:
+            content = (self.reports_root / path).read_bytes()
+            return findings_of(content.decode("utf-8-sig"), self.missing_findings)
+        except UnicodeDecodeError:
+            return None, Outcome.NOT_UTF8
+        except OSError:
+            return None, Outcome.MISSING
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise FilmError("file is missing") from error
+    except OSError as error:
+        raise FilmError(f"file cannot be read ({error.strerror or type(error).__name__})") from error
+
+
+def _leaves(table: pa.Table) -> list[str]:
+    """Column paths as Parquet names them."""
+    return [f"{name}.list.element.list.element" if name == "sentences" else name for name in table.column_names]

@@ -1,0 +1,161 @@
+"""Film files -> square 8-bit gray films: decode cheaply, fit, resize by exact area means.
+
+The rules, which `FILM_VERSION` stands for:
+1. JPEG, PNG, TIFF and BMP are read; colour becomes luma, transparency is ignored, EXIF orientation is applied.
+2. Large JPEGs are decoded at 1/2, 1/4 or 1/8 of their size by the DCT itself, never below the size asked for.
+3. Films of 16 bits or more are scaled from their own range to 0..255; 8-bit films keep their values.
+4. `crop` takes the central square; `squeeze` changes the aspect; `pad` centres the film on black.
+5. Each pixel is the mean of the area it covers, rounded half up. Weights and sums are whole numbers held in float64,
+   so the result is the same on every machine, whatever its BLAS. A film that is too small is enlarged the same way.
+
+Shapes: H, W of the file; h, w of the fitted area; S the side [px].
+"""
+
+import math
+import struct
+import warnings
+from fractions import Fraction
+from functools import lru_cache
+from io import BytesIO
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+FILM_VERSION = 1
+Fit = Literal["crop", "pad", "squeeze"]
+
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
+_MAX_PIXELS = 120_000_000
+_ORIENTATION = 0x0112
+_PHOTOMETRIC = 262
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# what Pillow raises for damaged files, over all of its parsers
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, TypeError, OverflowError)
+
+
+class FilmError(ValueError):
+    """A film that cannot be used; `reason` is a short phrase for the quarantine table."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def decode_film(content: bytes, side_px: int, fit: Fit) -> NDArray[np.uint8]:
+    """The film in the bytes of a file, uint8 (side_px, side_px). Raises FilmError for what cannot be used."""
+    if not content:
+        raise FilmError("file is empty")
+    pixels_HW = _decode(content, side_px, fit)
+    low, high = _value_range(pixels_HW)
+    film_SS = _fitted(pixels_HW, side_px, fit, low, high)
+    if film_SS.min() == film_SS.max():
+        raise FilmError("film is one uniform value")
+    return film_SS
+
+
+def _decode(content: bytes, side_px: int, fit: Fit) -> NDArray[np.generic]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged metadata; what matters ends in an exception below
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(BytesIO(content), formats=_FORMATS) as image:
+                return _pixels(image, side_px, fit)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise FilmError("film is too large to be a radiograph") from error
+    except UnidentifiedImageError as error:
+        raise FilmError("file is not an image") from error
+    except FilmError:
+        raise
+    except MemoryError as error:
+        raise FilmError("film does not fit into memory") from error
+    except _DAMAGE as error:
+        raise FilmError("image is damaged or cut short") from error
+
+
+def _pixels(image: Image.Image, side_px: int, fit: Fit) -> NDArray[np.generic]:
+    """Gray pixels (H, W) of 8 bits, 16 bits or more, after orientation."""
+    if image.width * image.height > _MAX_PIXELS:
+        raise FilmError("film is too large to be a radiograph")
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    inverted = _white_is_zero(image)
+    if image.format == "JPEG":
+        image.draft("L", fitted_size(image.size, side_px, fit))
+    if not (image.mode.startswith("I") or image.mode == "F" or image.mode == "L"):
+        image = (image.convert("RGB") if image.mode in ("P", "PA") else image).convert("L")
+    if orientation in _TRANSPOSE:
+        image = image.transpose(_TRANSPOSE[orientation])
+    pixels_HW = np.asarray(image)
+    return np.iinfo(pixels_HW.dtype).max - pixels_HW if inverted and pixels_HW.dtype.kind in "iu" else pixels_HW
+
+
+def _white_is_zero(image: Image.Image) -> bool:
+    """True for TIFFs whose zero is white at a depth where Pillow leaves that to the caller."""
+    return image.format == "TIFF" and image.mode.startswith("I") and image.tag_v2.get(_PHOTOMETRIC) == 0  # type: ignore[attr-defined]
+
+
+def _value_range(pixels_HW: NDArray[np.generic]) -> tuple[float, float]:
+    """What becomes 0 and 255. Raises FilmError for a film of one value or with values that are not finite."""
+    if pixels_HW.dtype == np.uint8:
+        return 0.0, 255.0
+    low, high = float(np.min(pixels_HW)), float(np.max(pixels_HW))  # type: ignore[call-overload]
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise FilmError("film has values that are not finite")
+    if low == high:
+        raise FilmError("film is one uniform value")
+    return low, high
+
+
+def _fitted(pixels_HW: NDArray[np.generic], side_px: int, fit: Fit, low: float, high: float) -> NDArray[np.uint8]:
+    height, width = pixels_HW.shape
+    if fit == "crop":
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        return resize_area(pixels_HW[top : top + side, left : left + side], side_px, side_px, low, high)
+    if fit == "squeeze":
+        return resize_area(pixels_HW, side_px, side_px, low, high)
+    w, h = fitted_size((width, height), side_px, fit)
+    film_SS = np.zeros((side_px, side_px), np.uint8)
+    top, left = (side_px - h) // 2, (side_px - w) // 2
+    film_SS[top : top + h, left : left + w] = resize_area(pixels_HW, h, w, low, high)
+    return film_SS
+
+
+def fitted_size(size: tuple[int, int], side_px: int, fit: Fit) -> tuple[int, int]:
+    """Width and height [px] that a film of `size` (width, height) takes before it is cropped or padded."""
+    if fit == "squeeze":
+        return side_px, side_px
+    reference = min(size) if fit == "crop" else max(size)
+    width, height = (max(1, round(Fraction(side_px * length, reference))) for length in size)
+    return width, height
+
+
+def resize_area(
+    pixels_HW: NDArray[np.generic], height: int, width: int, low: float = 0.0, high: float = 255.0
+) -> NDArray[np.uint8]:
+    """Means over the areas of the new pixels, low..high mapped to 0..255, rounded half up. uint8 (height, width)."""
+    rows_hH = _area_weights(pixels_HW.shape[0], height)
+    columns_wW = _area_weights(pixels_HW.shape[1], width)
+    sums_hw = rows_hH @ pixels_HW.astype(np.float64) @ columns_wW.T
+    area = float(pixels_HW.shape[0] * pixels_HW.shape[1])
+    scaled_hw = np.floor((sums_hw - area * low) * 255 / (area * (high - low)) + 0.5)
+    return np.clip(scaled_hw, 0, 255).astype(np.uint8)
+
+
+@lru_cache(maxsize=64)
+def _area_weights(length: int, new_length: int) -> NDArray[np.float64]:
+    """Overlap of each new pixel with each old one, (new_length, length), in units of 1/new_length of an old pixel."""
+    edges = np.arange(length + 1, dtype=np.int64) * new_length
+    new_edges = np.arange(new_length + 1, dtype=np.int64) * length
+    overlap = np.minimum(edges[1:], new_edges[1:, None]) - np.maximum(edges[:-1], new_edges[:-1, None])
+    weights: NDArray[np.float64] = np.maximum(overlap, 0).astype(np.float64)
+    return weights

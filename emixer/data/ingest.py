@@ -1,0 +1,167 @@
+"""Raw collection -> shards on Ray Data: decode blocks, judge them all, assemble shards.
+
+    tables --(driver)--> plan --(tasks: one a block)--> decoded blocks --(driver)--> verdicts
+           --(tasks: one a shard)--> shards --(driver)--> vocabulary, quarantine, manifest
+
+Reasons: docs/decisions/003-ingest.md. Tasks communicate through files in `ingest.out`, which every node must see; what
+passes through Ray are block numbers, so memory does not grow with the collection. Each file is written whole or not at
+all, and what is there is not made again: giving the same command again goes on.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.data
+
+from emixer import errors
+from emixer.config import Config
+from emixer.config.ingest import IngestConfig
+from emixer.data.assemble_shard import ShardAssembler, ShardRecord, read_record
+from emixer.data.decode_block import BlockDecoder
+from emixer.data.manifest import write_manifest
+from emixer.data.plan import Plan, PlannedShard, Workspace, make_plan
+from emixer.data.schema import MANIFEST_NAME
+from emixer.data.sources import Collection, read_collection
+from emixer.data.verdicts import decide
+from emixer.errors import EmixerError, SourceError
+from emixer.progress import Progress
+from emixer.ray_session import connect
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """An ingest that has been planned: its tables are read and found good, its films not yet opened."""
+
+    config: Config
+    collection: Collection
+    plan: Plan
+    workspace: Workspace
+
+
+@dataclass(frozen=True)
+class IngestOutcome:
+    """films_decoded: in this call, not by earlier ones it went on from. seconds: of decoding them."""
+
+    manifest: dict[str, Any]
+    films_decoded: int
+    decode_s: float
+
+
+def plan_ingest(config: Config) -> Ingest:
+    """Reads and checks the collection's tables. Raises SourceError or RunFolderError; writes nothing."""
+    settings = config.ingest
+    assert settings.source is not None, "the stage requires it"
+    assert settings.out is not None, "the stage requires it"
+    collection = read_collection(settings.source)
+    plan = make_plan(collection, settings)
+    workspace = Workspace(settings.out.absolute())
+    workspace.check(plan)
+    return Ingest(config, collection, plan, workspace)
+
+
+def run_ingest(ingest: Ingest) -> IngestOutcome:
+    """Does what is left to do. Raises StorageError, SourceError or RunFolderError; what is finished stays."""
+    plan, workspace = ingest.plan, ingest.workspace
+    with workspace.opened(plan):
+        records = {shard.name: read_record(workspace, shard.name) for shard in plan.shards}
+        missing = [shard for shard in plan.shards if records[shard.name] is None]
+        films_decoded, decode_s = 0, 0.0
+        if missing:
+            # a folder that is being written is not a finished one
+            (workspace.out / MANIFEST_NAME).unlink(missing_ok=True)
+            with connect(ingest.config.ray):
+                start = time.monotonic()
+                films_decoded = _decode(ingest, missing)
+                decode_s = time.monotonic() - start
+                _judge(ingest)
+                _assemble(ingest, missing)
+        made = [records[shard.name] or read_record(workspace, shard.name) for shard in plan.shards]
+        manifest = _finish(ingest, made)
+    return IngestOutcome(manifest, films_decoded, decode_s)
+
+
+def _decode(ingest: Ingest, missing: Sequence[PlannedShard]) -> int:
+    """Phase 1: decodes the blocks of unfinished shards, or all that are not there as long as nothing is judged."""
+    plan, workspace = ingest.plan, ingest.workspace
+    todo = [i for shard in missing for i in shard.blocks if not workspace.block(i).exists()]
+    settings = ingest.config.ingest
+    decoder = BlockDecoder(
+        workspace=workspace,
+        films_root=ingest.collection.films_root.absolute(),
+        reports_root=ingest.collection.reports_root and ingest.collection.reports_root.absolute(),
+        side_px=settings.side_px,
+        fit=settings.fit,
+        missing_findings=settings.missing_findings,
+        has_reports=ingest.collection.has_reports,
+    )
+    total = plan.num_films([i for shard in missing for i in shard.blocks])
+    return _run_tasks("decode", decoder.decode, todo, total, done=total - plan.num_films(todo))
+
+
+def _judge(ingest: Ingest) -> None:
+    """Between the phases: verdicts over all films, made once; a shard that is remade later keeps its verdicts."""
+    if not ingest.workspace.verdicts.exists():
+        decide(ingest.plan, ingest.workspace, ingest.config.ingest.missing_findings)
+
+
+def _assemble(ingest: Ingest, missing: Sequence[PlannedShard]) -> None:
+    """Phase 2."""
+    assembler = ShardAssembler.of(ingest.plan, ingest.workspace, ingest.collection.source)
+    _run_tasks("write shards", assembler.assemble, missing, sum(shard.num_films for shard in missing))
+
+
+def _finish(ingest: Ingest, records: Sequence[ShardRecord | None]) -> dict[str, Any]:
+    whole = [record for record in records if record is not None]
+    assert len(whole) == len(records), "every planned shard has been written"
+    manifest = write_manifest(
+        ingest.plan, ingest.collection, ingest.workspace, whole, ingest.config.ingest.min_token_count
+    )
+    shutil.rmtree(ingest.workspace.blocks, ignore_errors=True)
+    if not manifest["shards"]:
+        raise SourceError(_nothing_kept(manifest, ingest.workspace.out))
+    return manifest
+
+
+def _nothing_kept(manifest: dict[str, Any], out: Path) -> str:
+    reasons = [f"{n:,} {reason}" for stage in manifest["left_out"].values() for reason, n in stage.items()]
+    return (
+        f"None of the {manifest['films_selected']:,} films could be kept: {'; '.join(reasons)}. "
+        f"{out / 'quarantine.parquet'} lists each. Check ingest.source, then delete {out} and run the command again."
+    )
+
+
+def _run_tasks(label: str, work: Callable[[Any], int], items: Sequence[Any], total: int, done: int = 0) -> int:
+    """Runs `work` on each item as a Ray Data task and shows the films done. Raises the first EmixerError of a task."""
+    if not items:
+        return 0
+    dataset = ray.data.from_items([{"item": item} for item in items], override_num_blocks=len(items))
+    films: int = 0
+    with Progress(label, total, "films", done=done) as progress:
+        for row in dataset.map(_Task(work), num_cpus=1).iter_rows():
+            if row["error"]:
+                raise getattr(errors, row["error"])(row["message"])
+            films += row["films"]
+            progress.update(done + films)
+    return films
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Carries an EmixerError back as a value: Ray Data would wrap it and lose its type."""
+
+    work: Callable[[Any], int]
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return {"films": self.work(row["item"]), "error": "", "message": ""}
+        except EmixerError as error:
+            return {"films": 0, "error": type(error).__name__, "message": str(error)}
+
+
+def estimated_bytes(plan: Plan, settings: IngestConfig, has_reports: bool) -> int:
+    """What the shards will take at most, about: pixels, and 400 bytes of compressed text a film with a report."""
+    return plan.films.num_rows * (settings.side_px**2 + 50 + (400 if has_reports else 0))

@@ -1,0 +1,124 @@
+"""manifest.json, vocabulary.json and quarantine.parquet: what a finished ingest says of itself.
+
+All three are pure functions of the plan, the verdicts and the shards' records: byte-identical whatever the number of
+workers and restarts. None holds report text.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from emixer.data.assemble_shard import ShardRecord
+from emixer.data.plan import Plan, Workspace
+from emixer.data.schema import MANIFEST_NAME, QUARANTINE_NAME, SPLITS, VOCABULARY_NAME
+from emixer.data.sources import Collection
+from emixer.data.vocabulary import Vocabulary
+from emixer.files import write_json, written_aside
+
+DUPLICATE_RULE = (
+    "Films with identical pixels in the shards are one film: a film of test stays before one of validate before one of "
+    "train, then the first dicom_id in alphabetical order."
+)
+_QUARANTINE_SCHEMA = pa.schema([("path", pa.string()), ("stage", pa.string()), ("reason", pa.string())])
+
+
+def write_manifest(
+    plan: Plan, collection: Collection, workspace: Workspace, records: Sequence[ShardRecord], min_token_count: int
+) -> dict[str, Any]:
+    """Writes the three files, the manifest last, since it makes the folder a finished one. Returns the manifest."""
+    verdicts = pq.read_table(workspace.verdicts)
+    quarantine = _quarantine(plan, collection, verdicts)
+    counts: Counter[str] = Counter()
+    for record in records:
+        counts.update(record.token_counts)
+    vocabulary = Vocabulary.from_counts(counts, min_token_count)
+    vocabulary.save(workspace.out / VOCABULARY_NAME)
+    with written_aside(workspace.out / QUARANTINE_NAME) as aside:
+        pq.write_table(quarantine, aside, compression="zstd")
+    kept = plan.films.filter(verdicts["keep"])
+    manifest = {
+        "shard_version": plan.info.shard_version,
+        "package_version": plan.info.package_version,
+        "fingerprint": plan.fingerprint,
+        "settings": plan.settings,
+        "info": asdict(plan.info),
+        "duplicate_rule": DUPLICATE_RULE,
+        "splits": {split: _split_counts(kept, split, records) for split in SPLITS},
+        "labels": {split: _label_counts(kept, split, collection.label_names) for split in SPLITS},
+        "reports": {split: _report_counts(kept, verdicts, split) for split in SPLITS},
+        "films_selected": plan.films.num_rows,
+        "not_selected": dict(collection.not_selected),
+        "left_out": _left_out_counts(quarantine),
+        "remarks": dict(collection.remarks),
+        "vocabulary": _vocabulary_counts(vocabulary, counts),
+        "shards": [asdict(record.file) for record in records if record.file is not None],
+    }
+    write_json(workspace.out / MANIFEST_NAME, manifest)
+    return manifest
+
+
+def _quarantine(plan: Plan, collection: Collection, verdicts: pa.Table) -> pa.Table:
+    listed = pc.is_valid(verdicts["stage"])
+    films = pa.table(
+        [plan.films["film_path"].filter(listed), verdicts["stage"].filter(listed), verdicts["reason"].filter(listed)],
+        schema=_QUARANTINE_SCHEMA,
+    )
+    from_tables = pa.Table.from_pylist([row._asdict() for row in collection.left_out], schema=_QUARANTINE_SCHEMA)
+    return pa.concat_tables([from_tables, films]).sort_by([("path", "ascending")])
+
+
+def _split_counts(kept: pa.Table, split: str, records: Sequence[ShardRecord]) -> dict[str, int]:
+    films = kept.filter(pc.equal(kept["split"], split))
+    files = [record.file for record in records if record.file is not None and record.file.split == split]
+    return {
+        "films": films.num_rows,
+        "studies": pc.count_distinct(films["study_id"]).as_py(),
+        "subjects": pc.count_distinct(films["subject_id"]).as_py(),
+        "shards": len(files),
+        "bytes": sum(file.num_bytes for file in files),
+    }
+
+
+def _label_counts(kept: pa.Table, split: str, names: Sequence[str]) -> dict[str, Any]:
+    """Films by value of each label; films without any label vector are counted once, as `unlabelled_films`."""
+    vectors = kept["labels"].filter(pc.equal(kept["split"], split))
+    given = vectors.drop_null().combine_chunks()
+    values = given.flatten().cast(pa.int16()).fill_null(2).to_numpy(zero_copy_only=False).reshape(-1, len(names))
+    counts = {
+        name: {
+            key: int(np.count_nonzero(values[:, y] == value))
+            for key, value in (("present", 1), ("absent", 0), ("uncertain", -1), ("not_mentioned", 2))
+        }
+        for y, name in enumerate(names)
+    }
+    return {"unlabelled_films": vectors.null_count, "names": counts}
+
+
+def _report_counts(kept: pa.Table, verdicts: pa.Table, split: str) -> dict[str, int]:
+    outcomes = verdicts["outcome"].filter(verdicts["keep"]).filter(pc.equal(kept["split"], split))
+    return _counts(outcomes)
+
+
+def _left_out_counts(quarantine: pa.Table) -> dict[str, dict[str, int]]:
+    stages = sorted(set(quarantine["stage"].to_pylist()))
+    return {stage: _counts(quarantine["reason"].filter(pc.equal(quarantine["stage"], stage))) for stage in stages}
+
+
+def _counts(values: pa.ChunkedArray) -> dict[str, int]:
+    items = sorted(values.value_counts().to_pylist(), key=lambda item: (-item["counts"], item["values"]))
+    return {item["values"]: item["counts"] for item in items}
+
+
+def _vocabulary_counts(vocabulary: Vocabulary, counts: Counter[str]) -> dict[str, int]:
+    return {
+        "tokens": len(vocabulary),
+        "distinct_tokens_in_train": len(counts),
+        "token_occurrences_in_train": counts.total(),
+        "unknown_occurrences_in_train": counts.total() - sum(vocabulary.counts),
+    }

@@ -1,0 +1,253 @@
+"""The plan of an ingest: which film goes to which shard, decided before any film is opened.
+
+Films of a split are put in the order of a hash of their id, so every shard is a fair sample of its split, and are cut
+into shards of `rows_per_shard`. A shard is cut into blocks; a block is the work of one task. What is left out later
+makes a shard shorter and moves nothing to another one, so each shard can be made, checked and remade on its own.
+
+The folder `.ingest` beside the shards holds the plan and what is done of it:
+
+    plan.json, plan.parquet    settings and films; row group i is block i
+    blocks/00000.parquet       decoded block i, row for row; deleted once its shard is written
+    verdicts.parquet           keep or not, and why, row for row; row group i is block i
+    shards/train-00000.json    what a finished shard holds
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from emixer._version import __version__
+from emixer.config.ingest import IngestConfig
+from emixer.data.films import FILM_VERSION
+from emixer.data.schema import SHARD_GLOB, SHARD_VERSION, SPLITS, ShardInfo
+from emixer.data.sections import SECTION_VERSION
+from emixer.data.shards import shard_name
+from emixer.data.sources import Collection
+from emixer.data.text import TOKENIZER_VERSION
+from emixer.errors import RunFolderError
+from emixer.files import remove_partials, storage_error, write_json, written_aside
+
+logger = logging.getLogger(__name__)
+
+FILMS_PER_BLOCK = 256
+_SECTION_RULES = {
+    "drop": "findings",
+    "impression": "findings-or-impression",
+    "impression-or-last-paragraph": "findings-or-impression-or-last-paragraph",
+    "keep-without-report": "findings-or-none",
+}
+
+
+@dataclass(frozen=True)
+class PlannedShard:
+    """One file to be. blocks: indices of its blocks, in order."""
+
+    name: str
+    split: str
+    blocks: tuple[int, ...]
+    num_films: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Films in their final order, and their cut into shards and blocks.
+
+    block_starts: first row of each block, and one past the last row at the end.
+    fingerprint: changes with anything that could change a byte of a shard, except the films' own bytes.
+    """
+
+    films: pa.Table
+    shards: tuple[PlannedShard, ...]
+    block_starts: tuple[int, ...]
+    info: ShardInfo
+    row_group_rows: int
+    settings: dict[str, Any]
+    fingerprint: str
+
+    @property
+    def num_blocks(self) -> int:
+        return len(self.block_starts) - 1
+
+    def num_films(self, blocks: list[int]) -> int:
+        """Films of these blocks together."""
+        return sum(self.block_starts[i + 1] - self.block_starts[i] for i in blocks)
+
+
+def make_plan(collection: Collection, config: IngestConfig) -> Plan:
+    """Orders and cuts the films of a collection. A pure function of the tables and the settings."""
+    films = _ordered(collection.films)
+    info = ShardInfo(
+        side_px=config.side_px,
+        label_names=collection.label_names,
+        section_rule=_SECTION_RULES[config.missing_findings] if collection.has_reports else "none",
+        tokenizer_version=TOKENIZER_VERSION,
+        package_version=__version__,
+    )
+    shards, block_starts = _cut(films, config.rows_per_shard)
+    settings = _settings(collection, config)
+    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
+    for batch in films.combine_chunks().to_batches():
+        digest.update(batch.serialize())
+    row_group_rows = max(1, config.row_group_bytes // config.side_px**2)
+    return Plan(films, shards, block_starts, info, row_group_rows, settings, digest.hexdigest())
+
+
+def _ordered(films: pa.Table) -> pa.Table:
+    """By split, then by a hash of the id."""
+    hashes = [
+        hashlib.blake2b(i.encode(), digest_size=8, person=b"emixer-order").digest()
+        for i in films["dicom_id"].to_pylist()
+    ]
+    splits = pc.index_in(films["split"], value_set=pa.array(SPLITS)).to_numpy()
+    order = np.lexsort((np.array(hashes, dtype="S8").view(">u8"), splits))
+    return films.take(pa.array(order)).combine_chunks()
+
+
+def _cut(films: pa.Table, rows_per_shard: int) -> tuple[tuple[PlannedShard, ...], tuple[int, ...]]:
+    shards: list[PlannedShard] = []
+    starts = [0]
+    split_of_row = pc.index_in(films["split"], value_set=pa.array(SPLITS)).to_numpy()
+    for index, split in enumerate(SPLITS):
+        first, last = np.searchsorted(split_of_row, [index, index + 1])
+        for number, start in enumerate(range(first, last, rows_per_shard)):
+            stop = min(start + rows_per_shard, int(last))
+            cuts = [*range(start + FILMS_PER_BLOCK, stop, FILMS_PER_BLOCK), stop]
+            blocks = tuple(range(len(starts) - 1, len(starts) - 1 + len(cuts)))
+            shards.append(PlannedShard(shard_name(split, number), split, blocks, stop - start))
+            starts += cuts
+    return tuple(shards), tuple(starts)
+
+
+def _settings(collection: Collection, config: IngestConfig) -> dict[str, Any]:
+    """What the shards depend on besides the film table; where things lie is no part of it."""
+    kept = config.model_dump(mode="json", exclude={"out", "source"})
+    return kept | {
+        "source": collection.source,
+        "label_names": list(collection.label_names),
+        "versions": {
+            "package": __version__,
+            "shards": SHARD_VERSION,
+            "films": FILM_VERSION,
+            "sections": SECTION_VERSION,
+            "tokenizer": TOKENIZER_VERSION,
+        },
+    }
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder of shards and its `.ingest`. Paths only, so that it travels to tasks."""
+
+    out: Path
+
+    @property
+    def state(self) -> Path:
+        return self.out / ".ingest"
+
+    @property
+    def plan_table(self) -> Path:
+        return self.state / "plan.parquet"
+
+    @property
+    def plan_json(self) -> Path:
+        return self.state / "plan.json"
+
+    @property
+    def verdicts(self) -> Path:
+        return self.state / "verdicts.parquet"
+
+    @property
+    def blocks(self) -> Path:
+        return self.state / "blocks"
+
+    def block(self, index: int) -> Path:
+        """Decoded block `index`."""
+        return self.blocks / f"{index:06d}.parquet"
+
+    def record(self, shard: str) -> Path:
+        """What is known of a finished shard."""
+        return self.state / "shards" / f"{Path(shard).stem}.json"
+
+    @contextmanager
+    def opened(self, plan: Plan) -> Iterator[None]:
+        """Takes the folder for this plan alone: writes the plan, or checks that the one there is the same.
+
+        Raises RunFolderError when the folder belongs to another ingest, or another process works in it.
+        """
+        self.check(plan)
+        try:
+            self.state.mkdir(parents=True, exist_ok=True)
+            lock = (self.state / "lock").open("w")
+        except OSError as error:
+            raise storage_error(self.state, error) from error
+        with lock:
+            _take(lock.fileno(), self.out)
+            for folder in (self.out, self.state, self.blocks, self.state / "shards"):
+                remove_partials(folder)
+            if not self.plan_json.exists():
+                write_aligned(self.plan_table, plan.films, plan.block_starts)
+                write_json(self.plan_json, {"fingerprint": plan.fingerprint, "settings": plan.settings})
+            yield
+
+    def check(self, plan: Plan) -> None:
+        """Raises RunFolderError when the folder belongs to another ingest."""
+        if not self.plan_json.exists():
+            strangers = [p.name for split in SPLITS for p in self.out.glob(SHARD_GLOB.format(split=split))]
+            if strangers:
+                raise RunFolderError(
+                    f"{self.out} already holds {len(strangers)} shards of unknown origin, e.g. {min(strangers)}. "
+                    "Choose an empty folder for ingest.out."
+                )
+            return
+        try:
+            there = json.loads(self.plan_json.read_text(encoding="utf-8"))
+            fingerprint, settings = there["fingerprint"], there["settings"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunFolderError(f"{self.plan_json} is damaged. Choose another folder for ingest.out.") from error
+        if fingerprint != plan.fingerprint:
+            raise RunFolderError(
+                f"{self.out} belongs to another ingest: {_difference(settings, plan.settings)}. "
+                "Choose another folder for ingest.out, or delete this one to begin anew."
+            )
+
+
+def write_aligned(path: Path, table: pa.Table, block_starts: tuple[int, ...]) -> None:
+    """Writes `table` so that row group i is block i."""
+    with written_aside(path) as aside, pq.ParquetWriter(aside, table.schema, compression="zstd") as writer:
+        for start, stop in pairwise(block_starts):
+            writer.write_table(table.slice(start, stop - start), row_group_size=stop - start)
+
+
+def read_aligned(path: Path, block: int) -> pa.Table:
+    """Rows of one block of a table written by `write_aligned`."""
+    with pq.ParquetFile(path) as file:
+        return file.read_row_group(block)
+
+
+def _take(descriptor: int, out: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise RunFolderError(f"Another ingest is writing to {out}. Wait for it, or choose another folder.") from error
+    except OSError:
+        logger.warning("%s cannot be locked; make sure that no other ingest writes to it.", out)
+
+
+def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
+    changed = [key for key in here if there.get(key) != here[key]]
+    if not changed:
+        return "the tables of the collection name other films, labels or splits"
+    key = changed[0]
+    return f"{key} was {there.get(key)!r} there and is {here[key]!r} here"

@@ -1,0 +1,96 @@
+"""What every source hands to ingest: one table of films, and what it says of the collection as a whole.
+
+A film table has a row for each film that was selected, whether or not its file is any good.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from emixer.data.schema import SPLITS
+from emixer.errors import SourceError
+
+
+class LeftOut(NamedTuple):
+    """One row of the quarantine table. path: relative to the collection's root."""
+
+    path: str
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A raw collection whose tables have been read and checked; no film has been opened.
+
+    films: columns of `film_schema`. report_path is relative to reports_root; report is text that stood in a table.
+    not_selected: films that the settings leave out, by reason. left_out: films and files that the tables contradict.
+    remarks: other counts a user should see.
+    """
+
+    source: str
+    films: pa.Table
+    label_names: tuple[str, ...]
+    films_root: Path
+    reports_root: Path | None = None
+    has_reports: bool = False
+    not_selected: Mapping[str, int] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
+    remarks: Mapping[str, int] = field(default_factory=dict)
+
+
+def film_schema(num_labels: int) -> pa.Schema:
+    """Columns of a film table."""
+    return pa.schema(
+        [
+            ("dicom_id", pa.string()),
+            ("study_id", pa.string()),
+            ("subject_id", pa.string()),
+            ("view", pa.string()),
+            ("split", pa.string()),
+            ("film_path", pa.string()),
+            ("report_path", pa.string()),
+            ("report", pa.string()),
+            ("labels", pa.list_(pa.int8(), num_labels)),
+        ]
+    )
+
+
+def split_by_subject(subject_ids: pa.ChunkedArray, validate_fraction: float, test_fraction: float) -> pa.Array:
+    """A split for each subject from a hash of its id: the same for ever, whatever other subjects there are."""
+    subjects = subject_ids.combine_chunks().dictionary_encode()
+    names = [_split_of(name, validate_fraction, test_fraction) for name in subjects.dictionary.to_pylist()]
+    return pa.array(names, pa.string()).take(subjects.indices)
+
+
+def _split_of(subject_id: str, validate_fraction: float, test_fraction: float) -> str:
+    digest = hashlib.blake2b(subject_id.encode(), digest_size=8, person=b"emixer-split").digest()
+    position = int.from_bytes(digest, "big") / 2**64
+    if position < test_fraction:
+        return "test"
+    return "validate" if position < test_fraction + validate_fraction else "train"
+
+
+def require_films(films: pa.Table, where: Path, not_selected: Mapping[str, int]) -> None:
+    """Raises SourceError when no film is left to read."""
+    if films.num_rows == 0:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in not_selected.items()) or "the tables are empty"
+        raise SourceError(
+            f"No film of {where} is selected ({reasons}). Check the tables and the ingest.source settings."
+        )
+
+
+def require_disjoint_subjects(films: pa.Table, where: Path) -> None:
+    """Raises SourceError when a patient's films are in two splits, which would leak test patients into training."""
+    splits = films.group_by("subject_id").aggregate([("split", "count_distinct")])
+    num_mixed = pc.sum(pc.greater(splits["split_count_distinct"], 1)).as_py() or 0
+    if num_mixed:
+        raise SourceError(
+            f"{where}: {num_mixed:,} subjects have films in more than one split. Splits must not share subjects; "
+            f"give each subject one of {', '.join(SPLITS)}."
+        )

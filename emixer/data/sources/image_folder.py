@@ -1,0 +1,121 @@
+"""Any folder of films with a CSV of one row a film, whose columns the settings name (NIH, COVID, your own)."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from emixer.config.ingest import ImageFolderSource
+from emixer.data.labels import CHEXPERT, NIH14
+from emixer.data.schema import SPLITS
+from emixer.data.sources.collection import (
+    Collection,
+    film_schema,
+    require_disjoint_subjects,
+    require_films,
+    split_by_subject,
+)
+from emixer.data.sources.tables import label_vectors, read_table, require_one_of, require_present, require_unique
+from emixer.errors import SourceError
+
+_NAMED_SETS = {"NIH14": NIH14, "CHEXPERT": CHEXPERT}
+_SPLIT_SYNONYMS = {
+    "training": "train",
+    "val": "validate",
+    "valid": "validate",
+    "validation": "validate",
+    "testing": "test",
+}
+_MAX_CLASSES = 256
+
+
+def read_image_folder(source: ImageFolderSource) -> Collection:
+    """Reads the CSV. Raises SourceError when a column or value is not what the settings promise."""
+    if not source.root.is_dir():
+        raise SourceError(f"There is no folder {source.root}. ingest.source.root holds the films that the CSV names.")
+    if bool(source.label_columns) == bool(source.class_column):
+        raise SourceError(
+            "Give ingest.source.label_columns (columns of 1, 0, -1 or blank; or NIH14, CHEXPERT) or "
+            "ingest.source.class_column (one column that names the class): one of the two."
+        )
+    path = source.label_csv
+    label_names = _expanded(source.label_columns)
+    named = (source.subject_column, source.study_column, source.view_column, source.report_column, source.split_column)
+    columns = [source.path_column, *(name for name in (*named, source.class_column) if name is not None), *label_names]
+    table = read_table(path, list(dict.fromkeys(columns)))
+    require_unique(path, table, source.path_column)
+    _require_inside(path, table[source.path_column])
+    if source.class_column is not None:
+        label_names, labels = _one_hot(path, table[source.class_column], source.class_column)
+    else:
+        labels = label_vectors(path, table, label_names)
+    films = _film_table(source, table, labels, len(label_names))
+    require_films(films, path, {})
+    require_disjoint_subjects(films, path)
+    return Collection(
+        source=source.name,
+        films=films,
+        label_names=label_names,
+        films_root=source.root,
+        has_reports=source.report_column is not None,
+    )
+
+
+def _expanded(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(label for name in names for label in _NAMED_SETS.get(name, (name,)))
+
+
+def _require_inside(path: Path, films: pa.ChunkedArray) -> None:
+    outside = pc.match_substring_regex(films, r"^/|(^|/)\.\.(/|$)|\\|\x00")
+    if pc.any(outside).as_py():
+        row = int(np.flatnonzero(outside.to_numpy())[0]) + 2
+        raise SourceError(
+            f"{path}, row {row}: the film's path leaves ingest.source.root. Use paths relative to that folder."
+        )
+
+
+def _one_hot(path: Path, classes: pa.ChunkedArray, name: str) -> tuple[tuple[str, ...], pa.Array]:
+    """Classes in alphabetical order; a film without a class has no labels."""
+    encoded = classes.combine_chunks().dictionary_encode()
+    names = sorted(encoded.dictionary.to_pylist())
+    if not 1 < len(names) <= _MAX_CLASSES:
+        raise SourceError(
+            f"{path}: {name!r} holds {len(names):,} classes. Expected 2 to {_MAX_CLASSES}; is it the right column?"
+        )
+    vectors = np.eye(len(names), dtype=np.int8)[[names.index(value) for value in encoded.dictionary.to_pylist()]]
+    table = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), len(names))
+    return tuple(names), table.take(encoded.indices)
+
+
+def _film_table(source: ImageFolderSource, table: pa.Table, labels: pa.Array, num_labels: int) -> pa.Table:
+    nothing = pa.nulls(table.num_rows, pa.string())
+    films = table[source.path_column]
+
+    def column(name: str | None, otherwise: pa.Array) -> pa.Array:
+        return otherwise if name is None else pc.coalesce(table[name], otherwise)
+
+    study_ids = column(source.study_column, films)
+    subject_ids = column(source.subject_column, study_ids)
+    columns = {
+        "dicom_id": films,
+        "study_id": study_ids,
+        "subject_id": subject_ids,
+        "view": column(source.view_column, nothing),
+        "split": _splits(source, table, subject_ids),
+        "film_path": films,
+        "report_path": nothing,
+        "report": column(source.report_column, nothing),
+        "labels": labels,
+    }
+    return pa.table(columns, schema=film_schema(num_labels))
+
+
+def _splits(source: ImageFolderSource, table: pa.Table, subject_ids: pa.ChunkedArray) -> pa.Array:
+    if source.split_column is None:
+        return split_by_subject(subject_ids, source.validate_fraction, source.test_fraction)
+    name = source.split_column
+    require_present(source.label_csv, table, name)
+    require_one_of(source.label_csv, table, name, [*SPLITS, *_SPLIT_SYNONYMS])
+    synonyms = pc.index_in(table[name], value_set=pa.array(list(_SPLIT_SYNONYMS)))
+    return pc.coalesce(pa.array(list(_SPLIT_SYNONYMS.values())).take(synonyms.combine_chunks()), table[name])

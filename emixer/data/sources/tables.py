@@ -1,0 +1,173 @@
+"""Reading the CSV tables of a collection strictly: every problem names file, column and row, never a patient.
+
+Rows are counted from 1, the header being row 1.
+"""
+
+import csv
+import difflib
+import gzip
+from collections.abc import Sequence
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+
+from emixer.errors import SourceError
+
+_FIRST_ROW = 2  # of the data; the header is row 1
+_LABELS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
+
+
+def read_header(path: Path) -> list[str]:
+    """Column names of a CSV or CSV.GZ. Raises SourceError when it cannot be read or names a column twice."""
+    try:
+        with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as file:
+            header = next(csv.reader(TextIOWrapper(file, encoding="utf-8-sig", newline="")), [])
+    except FileNotFoundError as error:
+        raise SourceError(
+            f"There is no table {path}. Check ingest.source.root and that the download is complete."
+        ) from error
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise _unreadable(path, error) from error
+    if not header:
+        raise SourceError(f"{path} is empty. Expected a CSV table with a header.")
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise SourceError(f"{path} names the column {twice[0]!r} twice. Column names must be unique.")
+    return header
+
+
+def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
+    """The named columns as text, blank cells null. Optional columns that are absent are absent from the result.
+
+    Raises SourceError for a missing column, a row of another length, or bytes that are not UTF-8.
+    """
+    header = read_header(path)
+    for name in columns:
+        require_column(path, header, name)
+    wanted = [*columns, *(name for name in optional if name in header and name not in columns)]
+    ragged: list[Any] = []
+
+    def note(row: Any) -> str:
+        ragged.append(row)
+        return "error"
+
+    try:
+        return pa_csv.read_csv(
+            path,
+            # one thread, so that a bad row has a number
+            read_options=pa_csv.ReadOptions(use_threads=False),
+            parse_options=pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
+            convert_options=pa_csv.ConvertOptions(
+                column_types=dict.fromkeys(header, pa.string()),
+                include_columns=wanted,
+                strings_can_be_null=True,
+                null_values=[""],
+            ),
+        )
+    except (pa.ArrowInvalid, OSError, EOFError) as error:
+        if ragged:
+            row = ragged[0]
+            raise SourceError(
+                f"{path}, row {row.number}: {row.actual_columns} columns, the header has {row.expected_columns}. "
+                "Repair or download the table again."
+            ) from None  # Arrow's message quotes the row
+        raise _unreadable(path, error) from None
+
+
+def require_column(path: Path, header: Sequence[str], name: str) -> None:
+    """Raises SourceError, with the nearest name there is, when a column is absent."""
+    if name not in header:
+        near = difflib.get_close_matches(name, header, n=1, cutoff=0.6)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise SourceError(f"{path} has no column {name!r}. Its columns are: {', '.join(header[:40])}.{hint}")
+
+
+def require_only(path: Path, columns: Sequence[str]) -> None:
+    """Raises SourceError when the table has a column that is not expected: it may be a label nobody would see."""
+    unknown = [name for name in read_header(path) if name not in columns]
+    if unknown:
+        raise SourceError(f"{path} has an unknown column {unknown[0]!r}. Expected exactly: {', '.join(columns)}.")
+
+
+def require_present(path: Path, table: pa.Table, name: str) -> None:
+    """Raises SourceError when a cell of a key column is blank."""
+    if table[name].null_count:
+        row = _first(pc.is_null(table[name]))
+        raise SourceError(f"{path}, row {row}: {name} is blank. Every row needs one.")
+
+
+def require_unique(path: Path, table: pa.Table, name: str) -> None:
+    """Raises SourceError when a key stands in two rows."""
+    require_present(path, table, name)
+    codes = table[name].combine_chunks().dictionary_encode().indices.to_numpy()
+    _, first, counts = np.unique(codes, return_index=True, return_counts=True)
+    if (counts > 1).any():
+        code = int(np.flatnonzero(counts > 1)[0])
+        earlier, later = np.flatnonzero(codes == codes[first[code]])[:2] + _FIRST_ROW
+        raise SourceError(f"{path}: rows {earlier} and {later} have the same {name}. Each must stand in one row only.")
+
+
+def require_safe_ids(path: Path, table: pa.Table, name: str) -> None:
+    """Raises SourceError for a blank id, or one that could not be part of a path."""
+    require_present(path, table, name)
+    wrong = pc.invert(pc.match_substring_regex(table[name], r"^[A-Za-z0-9][A-Za-z0-9._-]*$"))
+    if pc.any(wrong).as_py():
+        raise SourceError(
+            f"{path}, row {_first(wrong)}: {name} is not an id (letters, digits, '.', '_' and '-'). "
+            "Check that the columns are not shifted."
+        )
+
+
+def require_one_of(path: Path, table: pa.Table, name: str, allowed: Sequence[str]) -> None:
+    """Raises SourceError for a value that is not allowed; null is let through."""
+    wrong = pc.and_(pc.is_valid(table[name]), pc.invert(pc.is_in(table[name], pa.array(allowed, pa.string()))))
+    if pc.any(wrong).as_py():
+        row = _first(wrong)
+        value = shown(table[name][row - _FIRST_ROW].as_py())
+        raise SourceError(f"{path}, row {row}: {name} is {value}. Expected one of {', '.join(allowed)}.")
+
+
+def label_vectors(path: Path, table: pa.Table, columns: Sequence[str]) -> pa.FixedSizeListArray:
+    """Label columns as vectors of int8, blank cells null. Raises SourceError for any value but 1, 0, -1 and blank."""
+    texts = pa.array(list(_LABELS), pa.string())
+    numbers = np.array([*_LABELS.values(), 0], np.int8)
+    codes_NY = np.empty((table.num_rows, len(columns)), np.int64)
+    for y, name in enumerate(columns):
+        values = pc.utf8_trim_whitespace(table[name])
+        found = pc.index_in(values, value_set=texts)
+        wrong = pc.and_(pc.is_valid(values), pc.is_null(found))
+        if pc.any(wrong).as_py():
+            row = _first(wrong)
+            value = shown(table[name][row - _FIRST_ROW].as_py())
+            raise SourceError(
+                f"{path}, row {row}, column {name!r}: the label is {value}. Expected 1 (present), 0 (absent), "
+                "-1 (uncertain) or blank (not mentioned)."
+            )
+        codes_NY[:, y] = pc.fill_null(found, len(_LABELS)).to_numpy()
+    flat = pa.array(numbers[codes_NY].ravel(), mask=(codes_NY == len(_LABELS)).ravel())
+    return pa.FixedSizeListArray.from_arrays(flat, len(columns))
+
+
+def lookup(keys: pa.ChunkedArray, table_keys: pa.ChunkedArray) -> pa.Array:
+    """Row of each key in another table; null where it has none."""
+    return pc.index_in(keys, value_set=table_keys.combine_chunks()).combine_chunks()
+
+
+def shown(value: str) -> str:
+    """A cell's value as far as it may be shown: short ones only, since a shifted column could hold an id or text."""
+    return repr(value) if len(value) <= 6 else f"a text of {len(value)} characters"
+
+
+def _first(mask: pa.ChunkedArray) -> int:
+    return int(np.flatnonzero(mask.to_numpy())[0]) + _FIRST_ROW
+
+
+def _unreadable(path: Path, error: Exception) -> SourceError:
+    return SourceError(
+        f"{path} cannot be read as a UTF-8 CSV table ({type(error).__name__}). Check that the download is complete."
+    )

@@ -1,0 +1,139 @@
+"""`emixer ingest`: raw collection -> shards, manifest, vocabulary, quarantine table."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emixer.config import Config
+from emixer.data.ingest import Ingest, IngestOutcome, estimated_bytes, plan_ingest, run_ingest
+from emixer.data.schema import SPLITS
+from emixer.errors import ConfigError
+
+_SAMPLED_FILMS = 200
+
+
+@dataclass(frozen=True)
+class IngestResult:
+    """What a finished ingest came to; prints as the summary of the command."""
+
+    out: Path
+    manifest: dict[str, Any]
+    films_decoded: int
+    decode_s: float
+
+    def __str__(self) -> str:
+        manifest = self.manifest
+        kept = sum(split["films"] for split in manifest["splits"].values())
+        lines = [f"{kept:,} of {manifest['films_selected']:,} films are in {self.out}", ""]
+        lines += [*_split_table(manifest), "", *_label_table(manifest), ""]
+        lines += [*_reports(manifest), *_left_out(manifest)]
+        vocabulary = manifest["vocabulary"]
+        if vocabulary["token_occurrences_in_train"]:
+            share = vocabulary["unknown_occurrences_in_train"] / vocabulary["token_occurrences_in_train"]
+            lines.append(f"Vocabulary: {vocabulary['tokens']:,} tokens; {share:.1%} of the words in train are <UNK>")
+        if self.films_decoded:
+            rate = self.films_decoded / max(self.decode_s, 1e-9)
+            lines.append(f"Decoded {self.films_decoded:,} films in {self.decode_s:,.0f} s ({rate:,.0f} films/s)")
+        else:
+            lines.append("Everything was finished before; nothing was written again.")
+        lines += ["Next:", f"  emixer train --config configs/demo.yaml --shards {self.out} --run runs/first"]
+        return "\n".join(lines)
+
+
+def run(config: Config) -> IngestResult:
+    """Ingests, or goes on with, `ingest.source` into `ingest.out`.
+
+    Raises ConfigError, SourceError or RunFolderError before any film is opened; StorageError when a disk is full.
+    """
+    ingest = _planned(config)
+    outcome: IngestOutcome = run_ingest(ingest)
+    return IngestResult(ingest.workspace.out, outcome.manifest, outcome.films_decoded, outcome.decode_s)
+
+
+def describe(config: Config) -> str:
+    """What `run` would do. Checks all tables, opens no film, writes nothing."""
+    ingest = _planned(config)
+    films, settings = ingest.plan.films, config.ingest
+    needed = estimated_bytes(ingest.plan, settings, ingest.collection.has_reports)
+    lines = [f"Would ingest {films.num_rows:,} films of {ingest.collection.source} into {ingest.workspace.out}"]
+    for split in SPLITS:
+        shards = [shard for shard in ingest.plan.shards if shard.split == split]
+        lines.append(f"  {split:<10}{sum(s.num_films for s in shards):>10,} films in {len(shards):,} shards")
+    lines += [f"  not selected: {count:,} {reason}" for reason, count in ingest.collection.not_selected.items()]
+    lines += [f"  {reason}: {count:,}" for reason, count in ingest.collection.remarks.items()]
+    there, sampled = _films_on_disk(ingest)
+    lines.append(f"  {there} of {sampled} sampled films are on disk below {ingest.collection.films_root}")
+    lines.append(
+        f"  {settings.side_px} x {settings.side_px} px, {settings.fit}; reports: {ingest.plan.info.section_rule}"
+    )
+    free = _size(_free_bytes(ingest.workspace.out))
+    lines.append(f"  about {_size(needed)}, and as much again while it works; {free} are free")
+    return "\n".join(lines)
+
+
+def _planned(config: Config) -> Ingest:
+    if config.ingest.source is None or config.ingest.out is None:
+        raise ConfigError(
+            "ingest.source and ingest.out must be set. E.g. emixer ingest mimic-cxr --root DIR --out DIR."
+        )
+    return plan_ingest(config)
+
+
+def _films_on_disk(ingest: Ingest) -> tuple[int, int]:
+    films = ingest.plan.films["film_path"]
+    rows = np.unique(np.linspace(0, len(films) - 1, _SAMPLED_FILMS).astype(int))
+    return sum((ingest.collection.films_root / films[int(i)].as_py()).exists() for i in rows), len(rows)
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+
+
+def _split_table(manifest: dict[str, Any]) -> list[str]:
+    lines = [f"{'split':<10}{'films':>10}{'studies':>10}{'subjects':>10}{'shards':>8}{'size':>10}"]
+    for split, counts in manifest["splits"].items():
+        numbers = "".join(f"{counts[key]:>10,}" for key in ("films", "studies", "subjects"))
+        lines.append(f"{split:<10}{numbers}{counts['shards']:>8,}{_size(counts['bytes']):>10}")
+    return lines
+
+
+def _label_table(manifest: dict[str, Any]) -> list[str]:
+    """Films by label over all splits."""
+    names = manifest["info"]["label_names"]
+    width = max(len(name) for name in names) + 2
+    keys = ("present", "absent", "uncertain", "not_mentioned")
+    lines = [f"{'label':<{width}}" + "".join(f"{key.replace('_', ' '):>15}" for key in keys)]
+    for name in names:
+        totals = [sum(manifest["labels"][split]["names"][name][key] for split in SPLITS) for key in keys]
+        lines.append(f"{name:<{width}}" + "".join(f"{total:>15,}" for total in totals))
+    unlabelled = sum(manifest["labels"][split]["unlabelled_films"] for split in SPLITS)
+    return lines + ([f"Films without labels: {unlabelled:,}"] if unlabelled else [])
+
+
+def _reports(manifest: dict[str, Any]) -> list[str]:
+    totals: dict[str, int] = {}
+    for counts in manifest["reports"].values():
+        for outcome, count in counts.items():
+            totals[outcome] = totals.get(outcome, 0) + count
+    return ["Reports of the films, taken from:"] + [f"  {count:>10,}  {outcome}" for outcome, count in totals.items()]
+
+
+def _left_out(manifest: dict[str, Any]) -> list[str]:
+    lines = [
+        f"  {n:>10,}  {stage}: {reason}"
+        for stage, counts in manifest["left_out"].items()
+        for reason, n in counts.items()
+    ]
+    lines = ["Left out (quarantine.parquet lists each):", *lines] if lines else ["Left out: none"]
+    lines += [f"  {count:>10,}  not selected: {reason}" for reason, count in manifest["not_selected"].items()]
+    return lines + [f"  {count:>10,}  {remark}" for remark, count in manifest["remarks"].items()]
+
+
+def _size(num_bytes: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.1f} {unit}"
+    return f"{num_bytes / 1000:.1f} kB"
