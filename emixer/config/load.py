@@ -165,7 +165,7 @@ def _explain(problem: ErrorDetails) -> str:
     kinds = _kinds_at(problem["loc"])
     match problem["type"]:
         case "extra_forbidden":
-            return f"{key}: there is no such key.{_hint(key, kind)}"
+            return f"{key}: there is no such key.{_hint(_first_leaf(key, value), kind)}"
         case "missing":
             return f"{key}: is not set, and has no default."
         case "union_tag_not_found":
@@ -209,6 +209,13 @@ def _written_key(location: Sequence[int | str]) -> tuple[str, str | None]:
 def _kinds_at(location: Sequence[int | str]) -> str:
     key, _ = _written_key(location)
     return ", ".join(dict.fromkeys(s.kind for s in all_settings() if s.kind and s.key.startswith(f"{key}.")))
+
+
+def _first_leaf(key: str, value: Any) -> str:
+    while isinstance(value, dict) and value:
+        name, value = next(iter(value.items()))
+        key = f"{key}.{name}"
+    return key
 
 
 def _hint(key: str, kind: str | None) -> str:

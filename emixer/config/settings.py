@@ -56,7 +56,10 @@ class Setting:
 
 
 def all_settings() -> Iterator[Setting]:
-    """Every setting in the order of Config; keys of tagged sections come once for each kind that has them."""
+    """Every setting in the order of Config, a section's own before those of its sections.
+
+    Keys of tagged sections come once for each kind that has them.
+    """
     yield from _settings_of(Config, Config(), "", None)
 
 
@@ -89,16 +92,18 @@ def kind_of(section: type[BaseModel]) -> str | None:
 
 
 def _settings_of(section: type[Section], value: Section | None, prefix: str, kind: str | None) -> Iterator[Setting]:
+    nested = {name: sections_in(field.annotation) for name, field in section.model_fields.items()}
     for name, field in section.model_fields.items():
-        current = getattr(value, name) if value is not None else None
-        inner = sections_in(field.annotation)
-        for alternative in inner:
-            held = current if isinstance(current, alternative) else None
-            tag = kind_of(alternative) if len(inner) > 1 else kind
-            yield from _settings_of(alternative, held, f"{prefix}{name}.", tag)
-        if not inner:
-            default = current if value is not None else field.get_default(call_default_factory=True)
-            yield _setting(prefix + name, field, default, section, kind)
+        if not nested[name]:
+            own_default = field.get_default(call_default_factory=True)
+            yield _setting(prefix + name, field, getattr(value, name, own_default), section, kind)
+    for name, alternatives in nested.items():
+        for alternative in alternatives:
+            held = getattr(value, name, None)
+            tag = kind_of(alternative) if len(alternatives) > 1 else kind
+            yield from _settings_of(
+                alternative, held if isinstance(held, alternative) else None, f"{prefix}{name}.", tag
+            )
 
 
 def _setting(key: str, field: FieldInfo, default: Any, section: type[Section], kind: str | None) -> Setting:

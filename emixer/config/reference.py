@@ -1,0 +1,104 @@
+"""docs/configuration.md, made from the fields: `make docs` writes it, a test compares it.
+
+python -m emixer.config.reference > docs/configuration.md
+"""
+
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from emixer.config.settings import Setting, all_settings
+
+_INTRODUCTION = """\
+# Configuration
+
+<!-- Written by `make docs` from emixer/config/; edit the fields or emixer/config/reference.py, not this page. -->
+
+Every stage takes the same config: one tree of settings, checked once, frozen after. It is merged in this order, later
+wins:
+
+1. the defaults below, which are the paper's wherever it gives a number;
+2. `--config FILE`: YAML, with as few keys as you like;
+3. `--set section.key=value`, as often as you like; the value is YAML;
+4. the flags of a command. Each is a short name for one key, shown in brackets by `emixer STAGE --help`.
+
+```
+emixer train --config configs/demo.yaml --set optim.lr_generator=1e-4 --shards data/shards --run runs/first
+```
+
+`--print-config` prints the resolved tree as YAML, which `--config` reads back to the same settings. `--dry-run` checks
+everything the stage needs and says what it would do, how large and where to. A run folder keeps the resolved tree as
+`config.yaml`; a run resumes only under the settings it was computed with, and the message names the keys that differ.
+Hyperparameter search sets the same dotted keys. Environment variables are never settings.
+
+## What is refused, and what is read how
+
+- An unknown key is refused, with the nearest valid one. So is a key that stands twice in a file.
+- Nothing is coerced: `true` is not 1, `"64"` is not 64, 64.0 is not 64, and no number may be infinite or NaN.
+  `train.images: 1e6` is a float in YAML and refused with the number to write: 1000000, or 1_000_000.
+- `1e-4` is a number here. Plain YAML 1.1 readers take it for text; if other tools read your files, write `1.0e-4`.
+- Only `true` and `false` are truth values: `no`, `off` and `yes` are text. So are `010`, `1:30` and `2020-01-01`.
+- A section that is empty, or holds comments only, changes nothing. Any other null means what the table says of None.
+- `ingest.source` has a `kind`, and keys that belong to it. Choosing another kind drops the other one's keys, wherever
+  they came from; keys that are set beside it, in the same file or by `--set`, stay.
+- Relative paths start where the command is run, not where the YAML file lies.
+
+## All settings
+
+In ranges, a bound that is missing is open. Sizes are in what the key's ending says: `_px` pixels, `_mb` MiB,
+`_images` films, `_bytes` bytes.
+"""
+
+
+def reference() -> str:
+    """The whole page as Markdown."""
+    return _INTRODUCTION + "".join(_section(list(group)) for _, group in groupby(all_settings(), key=_heading))
+
+
+def _heading(setting: Setting) -> tuple[str, str | None]:
+    return setting.key.rpartition(".")[0], setting.kind
+
+
+def _section(settings: list[Setting]) -> str:
+    path, kind = _heading(settings[0])
+    title = f"`{path}`" if path else "Top level"
+    about = " ".join((settings[0].section.__doc__ or "").split())
+    rows = "".join(_row(setting) for setting in settings)
+    named = f", kind `{kind}`" if kind else ""
+    return (
+        f"\n### {title}{named}\n\n{_literal(about)}\n\n"
+        f"| key | type and range | default | meaning |\n| --- | --- | --- | --- |\n{rows}"
+    )
+
+
+def _row(setting: Setting) -> str:
+    kind = ", ".join(filter(None, [setting.type_name, setting.bounds])) + (" or null" if setting.optional else "")
+    default = "(required)" if setting.required else f"`{_yaml(setting.default)}`"
+    cells = [f"`{setting.key.rpartition('.')[2]}`", kind, default, setting.description]
+    return "| " + " | ".join(_literal(cell).replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def _literal(text: str) -> str:
+    """Escapes what Markdown would read as markup, outside of `code`."""
+    parts = text.split("`")
+    parts[::2] = [part.replace("<", "&lt;").replace("*", "\\*") for part in parts[::2]]
+    return "`".join(parts)
+
+
+def _yaml(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case int():
+            return f"{value:_}" if value >= 10_000 else str(value)
+        case tuple():
+            return f"[{', '.join(map(_yaml, value))}]"
+        case Path():
+            return value.as_posix()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

@@ -1,0 +1,79 @@
+"""Every setting is described, bounded, and reachable by its dotted key."""
+
+from typing import Any
+
+import pytest
+
+from emixer.config import Config, load_config
+from emixer.config.base import Section
+from emixer.config.settings import Setting, all_settings, dotted_keys, find_setting
+from emixer.errors import ConfigError
+
+SETTINGS = list(all_settings())
+NUMBERS = [s for s in SETTINGS if s.annotation in (int, float)]
+INTEGER_CHOICES = [s for s in SETTINGS if s.choices and isinstance(s.choices[0], int)]
+
+
+def name_of(setting: Setting) -> str:
+    return f"{setting.key}({setting.kind})" if setting.kind else setting.key
+
+
+def test_every_setting_says_what_it_is() -> None:
+    terse = [s.key for s in SETTINGS if len(s.description.split()) < 2 or not s.description.endswith((".", ")"))]
+    assert terse == []
+
+
+def test_every_section_says_what_it_is() -> None:
+    inherited = Section.__doc__
+    assert [s.section.__name__ for s in SETTINGS if s.section.__doc__ in (None, "", inherited)] == []
+
+
+def test_every_number_has_a_bound() -> None:
+    assert [s.key for s in NUMBERS if not s.bounds] == []
+
+
+@pytest.mark.parametrize("setting", [s for s in NUMBERS if s.kind is None], ids=name_of)
+def test_no_number_takes_what_is_not_a_number_in_range(setting: Setting) -> None:
+    for wrong in (-1, True, "1", float("inf"), float("nan")):
+        with pytest.raises(ConfigError, match=setting.key):
+            load_config(extra={setting.key: wrong})
+
+
+@pytest.mark.parametrize("setting", INTEGER_CHOICES, ids=name_of)
+def test_a_choice_of_numbers_takes_no_look_alike(setting: Setting) -> None:
+    for choice in setting.choices:
+        with pytest.raises(ConfigError, match="expected a whole number"):
+            load_config(extra={setting.key: float(choice)})
+    with pytest.raises(ConfigError, match="expected a whole number"):
+        load_config(extra={setting.key: True})
+
+
+def test_each_default_is_what_the_default_config_holds() -> None:
+    config = Config()
+    for setting in SETTINGS:
+        if setting.kind is None:
+            node: Any = config
+            for name in setting.key.split("."):
+                node = getattr(node, name)
+            assert node == setting.default, setting.key
+
+
+def test_the_default_of_a_nested_section_is_the_one_its_owner_chose() -> None:
+    assert find_setting("model.report_decoder.encoder.frozen").default is False
+
+
+def test_bounds_and_types_are_in_words() -> None:
+    assert find_setting("generate.batch_size").bounds == ">= 1, <= 1_024"
+    assert find_setting("optim.lr_generator").bounds == "> 0, <= 0.1"
+    assert find_setting("model.report_decoder.encoder.blocks").type_name == "list of 4 whole numbers"
+    assert find_setting("ingest.fit").type_name == "crop | pad | squeeze"
+    assert find_setting("train.use_gpu").optional
+
+
+def test_dotted_keys_name_each_leaf_once_and_no_section() -> None:
+    keys = list(dotted_keys())
+    assert len(keys) == len(set(keys))
+    assert {"seed", "optim.lr_generator", "ingest.source.root", "ingest.source.label_columns"} <= set(keys)
+    assert not {"optim", "ingest.source", "model.gumbel"} & set(keys)
+    with pytest.raises(KeyError):
+        find_setting("optim")
