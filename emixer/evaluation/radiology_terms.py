@@ -1,0 +1,191 @@
+"""Words of chest radiology: how reports name each label, and how they negate and hedge.
+
+Patterns of lower-case tokens joined by single spaces, one alternative a line. Phrases are the common ones of the
+CheXpert and NIH vocabularies; what a label's phrases are is a matter of convention, stated here and nowhere else.
+"""
+
+import re
+
+NO_FINDING = "No Finding"
+
+_EFFUSION = r"""
+    (?<!pericardial )effusions?
+    pleural fluid
+    hydrothorax
+    hydropneumothora(x|ces)"""
+_MASS = r"""
+    mass(es)?
+    tumou?rs?
+    neoplasms?
+    malignanc(y|ies)
+    metasta(sis|ses|tic disease)"""
+_NODULE = r"""
+    nodul(es?|arity)
+    nodular (opacit(y|ies)|densit(y|ies)|lesions?)"""
+_THICKENING = r"""
+    (pleural|pleuro-?parenchymal|fissural) (\S+ ){0,2}?thickening
+    apical (cap\w*|thickening)
+    pleural plaques?
+    fibrothorax"""
+
+TERMS: dict[str, str] = {
+    "Atelectasis": r"""
+        atelecta(sis|ses|tic)
+        (lobar|lung|lobe) collapse
+        volume loss""",
+    "Cardiomegaly": r"""
+        cardiomegaly
+        cardiac enlargement
+        enlarge(d|ment)( of)?( the)? (heart|cardiac|cardio\S*)
+        (heart|cardiac|cardio\S*)( (?!normal|not|no|without|but)\S+){0,6} (enlarged|large|prominent)""",
+    "Consolidation": r"""
+        consolidat(ions?|ive)""",
+    "Edema": r"""
+        (?<!tissue )o?edema
+        (pulmonary|vascular) (\S+ )?congestion
+        (heart|cardiac) failure
+        chf
+        kerley
+        cephalization""",
+    "Enlarged Cardiomediastinum": r"""
+        (widen\w*|enlarge\w*|prominen\w*)( of)?( the)?( \S+)? \w*mediastin\w+
+        \w*mediastin\w+( (?!normal|not|no|without|but)\S+){0,5} (widen\w*|enlarge\w*|prominen\w*)""",
+    "Fracture": r"""
+        fractur(es?|ed)""",
+    "Lung Lesion": rf"""{_MASS}{_NODULE}
+        (lung|pulmonary|cavitary) lesions?""",
+    "Lung Opacity": r"""
+        opaci(ty|ties|fications?|fied)
+        infiltrat(es?|ions?)
+        airspace
+        air-space (disease|process)
+        interstitial markings
+        densit(y|ies)
+        reticula(tion|r)\S*""",
+    "Pleural Effusion": _EFFUSION,
+    "Pleural Other": rf"""{_THICKENING}
+        pleural (scar\w*|lesions?|disease|calcifications?|abnormalit\w+)""",
+    "Pneumonia": r"""
+        (broncho)?pneumonias?
+        (infectious|infective) (process|infiltrate)(es|s)?
+        (?<!granulomatous )(?<!tuberculous )(?<!tuberculosis )infections?""",
+    "Pneumothorax": r"""
+        (hydro)?pneumothora(x|ces)
+        ptx""",
+    "Support Devices": r"""
+        pace(makers?|r)
+        defibrillators?
+        a?icd
+        catheters?
+        tubes?
+        picc
+        (central|venous|jugular|subclavian|ij|arterial) lines?
+        lines?(?= (tips?|terminat\w+|ends?|is in place))
+        port-?a-?cath\S*
+        mediport
+        (chest|infusion) ports?
+        (sternotomy|sternal) wires
+        leads?
+        stents?
+        (prosthetic|mechanical|\S+ valve) valve
+        valve prosthes\w+
+        devices?
+        drains?""",
+    "Effusion": _EFFUSION,
+    "Infiltration": r"""
+        infiltrat(es?|ions?)""",
+    "Mass": _MASS,
+    "Nodule": _NODULE,
+    "Emphysema": r"""
+        (?<!subcutaneous )emphysema\w*
+        bull(ous|ae)
+        blebs?
+        copd
+        chronic obstructive pulmonary disease""",
+    "Fibrosis": r"""
+        fibrosis
+        fibrotic (changes?|scar\w*|disease)
+        interstitial lung disease""",
+    "Pleural_Thickening": _THICKENING,
+    "Hernia": r"""
+        hernia(s|ted|tion)?""",
+}
+"""How a label is named."""
+
+_NORMAL = r"(normal|unremarkable|within normal limits|not enlarged|not widened|preserved)"
+_NOT_BEFORE_NORMAL = r"(upper limits?|top|borderline|high|mildly|slightly|prominent|enlarged|but|with|except|lungs?)"
+
+NORMAL_STATEMENTS: dict[str, str] = {
+    "Cardiomegaly": rf"""
+        (heart|cardiac|cardio\S*)\b( (?!{_NOT_BEFORE_NORMAL}\b)[^ ;]+){{0,9}}? {_NORMAL}(?! except)
+        normal( \S+)? (heart|cardiac|cardio\S*)(?! except)""",
+    "Enlarged Cardiomediastinum": rf"""
+        \w*mediastin\w+\b( (?!{_NOT_BEFORE_NORMAL}\b)[^ ;]+){{0,9}}? {_NORMAL}(?! except)
+        normal( \S+){{0,4}} \w*mediastin\w+(?! except)""",
+    "Fracture": rf"""
+        (osseous|bony|skeletal) structures( \S+){{0,3}} ({_NORMAL}|intact)
+        (bones|ribs|bony thorax)( \S+){{0,3}} ({_NORMAL}|intact)""",
+}
+"""Statements that deny a label without naming it."""
+
+BORDERLINE_STATEMENTS: dict[str, str] = {
+    "Cardiomegaly": r"""
+        (heart|cardiac|cardio\S*)\b( (?!but\b)[^ ;]+){0,6}? (upper limits?|top|borderline|high)
+        (upper limits?|top|high)[ -]normal( \S+)? (heart|cardiac)
+        borderline (cardiomegaly|heart|cardiac|enlarge\w+)""",
+}
+"""Statements that leave a label open."""
+
+_FIRM_VERB = r"(is|are|was|were|has|have|had|can|could)( been| also| now| clearly| currently)?"
+
+CLAUSE_END_BEFORE_TERM = r"""
+    but|however|although|though|except|aside|apart|despite|while|whereas
+    there|is|are|was|were|has|have|shows|demonstrates|now|which
+    [;:]
+    (?<!consistent )(?<!compatible )(?<!associated )with
+    , (and )?((a|an|the) )?(small|mild|moderate|minimal|stable|unchanged|persistent|new|worsening)
+    , (and )?((a|an|the) )?(left|right|bilateral)"""
+CLAUSE_END_AFTER_TERM = r"""
+    but|however|although|though|except|while|whereas|there|with|;"""
+_MUCH = r"( (significant|interval|definite|appreciable|substantial|great(ly)?|much|other|further))*"
+NO_CHANGE = rf"""
+    (no|not|without){_MUCH} (changes?|(in|de)creased?|changed|difference|improvement)( (in|of|from|since|to))?
+    (no|not) (longer|only)"""
+UNDECIDED = r"""
+    (cannot|can not|not|difficult to|hard to)( be)?( \S+)? (excluded?|ruled? out|ruling out)"""
+NEGATION_BEFORE_TERM = r"""
+    no|not|without|never|nor|neither|denies
+    negative for
+    (free|absence|lack|clear|clearing|resolution) of
+    absent|resolved
+    rule[sd]? out
+    excludes?"""
+NEGATION_AFTER_TERM = rf"""
+    {_FIRM_VERB} (not|no longer|unlikely|absent|excluded|ruled out|resolved|cleared|gone)
+    not (seen|identified|visualized|evident|present|noted|appreciated)
+    (has|have) (completely |largely )?(resolved|cleared)
+    unlikely|resolved"""
+DOUBT_BEFORE_TERM = r"""
+    may|might|could|perhaps|cannot|if|either
+    possib(le|ly|ility)|probabl[ey]|potential(ly)?|presum\S+
+    question(abl[ey])?|equivocal|borderline
+    suspect(ed)?|suspicious|suspicion|concern(ing)?|worrisome
+    suggest(s|ed|ing|ive|ion)?
+    versus|vs\.?|differential\S*
+    rule out|correlat\S+|recommend\S*|evaluate"""
+DOUBT_AFTER_TERM = r"""
+    ((is|are|was|were|has|have) (\S+ )?)?(possible|questioned|suspected|questionable)
+    not (be )?((entirely|completely) )?excluded
+    (can ?not|could not) be ((entirely|completely) )?(excluded|ruled out)
+    difficult to (\S+ )?exclude
+    versus|vs\.?"""
+
+
+def alternatives(lines: str) -> str:
+    """One group of all lines of a pattern."""
+    return "(" + "|".join(line.strip() for line in lines.splitlines() if line.strip()) + ")"
+
+
+def whole_words(lines: str) -> re.Pattern[str]:
+    """Finds any of the lines between spaces; the spaces belong to no match, so that neighbours may share them."""
+    return re.compile(rf"(?<= ){alternatives(lines)}(?= )")

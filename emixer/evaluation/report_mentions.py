@@ -1,0 +1,148 @@
+"""What a report says of each label: present, negated, uncertain, or nothing. A small rule-based reader.
+
+A sentence is searched for the terms of each label; a term is negated or made uncertain by trigger words before or
+after it within its clause (the idea of NegEx, Chapman et al. 2001). Normal statements ("the heart is normal in size")
+negate, too. Over a report, present wins over uncertain over negated (as in the CheXpert labeler, Irvin et al. 2019).
+
+The reader is short, so it misses rare wordings: read what it says of generated reports beside what it says of real
+ones. Its words stand in `radiology_terms`.
+
+Shapes: N reports, Y labels.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emixer.evaluation import radiology_terms as terms
+
+Sentence = Sequence[str]
+"""Lower-case tokens, without the full stop."""
+
+
+class Mention(IntEnum):
+    """What a report says of one label. The first three are the values of labels in shards."""
+
+    PRESENT = 1
+    NEGATED = 0
+    UNCERTAIN = -1
+    UNMENTIONED = -2
+
+
+READABLE_LABELS = frozenset(terms.TERMS) | {terms.NO_FINDING}
+"""Labels that the reader knows: the 14 of CheXpert and the 14 of NIH ChestX-ray14."""
+
+_STRENGTH = (Mention.UNMENTIONED, Mention.NEGATED, Mention.UNCERTAIN, Mention.PRESENT)
+_DEVICES = "Support Devices"
+
+_TERMS = {label: terms.whole_words(lines) for label, lines in terms.TERMS.items()}
+_NORMAL = {label: terms.whole_words(lines) for label, lines in terms.NORMAL_STATEMENTS.items()}
+_BORDERLINE = {label: terms.whole_words(lines) for label, lines in terms.BORDERLINE_STATEMENTS.items()}
+_ENDS_BEFORE = terms.whole_words(terms.CLAUSE_END_BEFORE_TERM)
+_ENDS_AFTER = terms.whole_words(terms.CLAUSE_END_AFTER_TERM)
+_NO_CHANGE = terms.whole_words(terms.NO_CHANGE)
+_UNDECIDED = terms.whole_words(terms.UNDECIDED)
+_NEGATED_BEFORE = terms.whole_words(terms.NEGATION_BEFORE_TERM)
+_DOUBT_BEFORE = terms.whole_words(terms.DOUBT_BEFORE_TERM)
+# A trigger after the term belongs to it only if no other statement lies between
+_NEGATED_AFTER = re.compile(
+    rf"^(?: (?!(?:is|are|was|were|has|have|had|with|but) )\S+)*? {terms.alternatives(terms.NEGATION_AFTER_TERM)} "
+)
+_DOUBT_AFTER = re.compile(
+    rf"^(?: (?!(?:is|are|was|were|has|have|with|but|and|,) )\S+){{0,4}}? {terms.alternatives(terms.DOUBT_AFTER_TERM)} "
+)
+_VERB = re.compile(r" (?:is|are|was|were|appears?|remains?) ")
+
+
+def mentions(reports: Iterable[Sequence[Sentence]], label_names: Sequence[str]) -> NDArray[np.int8]:
+    """Reads reports given as sentences of lower-case tokens. Returns `Mention` values, int8 (N, Y).
+
+    Labels outside READABLE_LABELS are UNMENTIONED throughout. "No Finding" is PRESENT when the report says something
+    and nothing but a support device is present or uncertain, else NEGATED.
+    """
+    seen: dict[str, dict[str, Mention]] = {}
+    rows = [_read_report(report, label_names, seen) for report in reports]
+    return np.array(rows, np.int8).reshape(len(rows), len(label_names))
+
+
+def read_sentence(tokens: Sentence) -> dict[str, Mention]:
+    """Labels that one sentence mentions."""
+    sentence = f" {' '.join(tokens)} "
+    found: dict[str, Mention] = {}
+    for label, reader in _TERMS.items():
+        for match in reader.finditer(sentence):
+            _note(found, label, _judge(sentence, match))
+    for label, reader in _NORMAL.items():
+        if label not in found and reader.search(sentence):
+            found[label] = Mention.NEGATED
+    for label, reader in _BORDERLINE.items():
+        if reader.search(sentence):
+            found[label] = Mention.UNCERTAIN
+    return found
+
+
+@dataclass(frozen=True)
+class MentionScores:
+    """How well the labels that reports state agree with those they should state. Arrays (Y,), NaN where undefined."""
+
+    precision_Y: NDArray[np.float64]
+    recall_Y: NDArray[np.float64]
+    f1_Y: NDArray[np.float64]
+
+
+def score_mentions(found_NY: NDArray[np.int8], wanted_NY: NDArray[np.generic]) -> MentionScores:
+    """Scores PRESENT against wanted == 1. A label never wanted is NaN; one never stated has precision 0."""
+    stated, wanted = found_NY == Mention.PRESENT, wanted_NY == 1
+    right = (stated & wanted).sum(0).astype(np.float64)
+    num_stated, num_wanted = stated.sum(0), wanted.sum(0)
+
+    def ratio(share: NDArray[np.float64], of: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.where(num_wanted > 0, share / np.maximum(of, 1), np.nan)
+
+    return MentionScores(ratio(right, num_stated), ratio(right, num_wanted), ratio(2 * right, num_stated + num_wanted))
+
+
+def _read_report(
+    report: Sequence[Sentence], label_names: Sequence[str], seen: dict[str, dict[str, Mention]]
+) -> list[Mention]:
+    found: dict[str, Mention] = {}
+    for tokens in report:
+        key = " ".join(tokens)
+        if key not in seen:  # reports repeat themselves: most sentences are read once
+            seen[key] = read_sentence(tokens)
+        for label, mention in seen[key].items():
+            _note(found, label, mention)
+    if any(len(tokens) for tokens in report):
+        suspect = any(found[label] in (Mention.PRESENT, Mention.UNCERTAIN) for label in found.keys() - {_DEVICES})
+        found[terms.NO_FINDING] = Mention.NEGATED if suspect else Mention.PRESENT
+    return [found.get(label, Mention.UNMENTIONED) for label in label_names]
+
+
+def _note(found: dict[str, Mention], label: str, mention: Mention) -> None:
+    found[label] = max(found.get(label, Mention.UNMENTIONED), mention, key=_STRENGTH.index)
+
+
+def _judge(sentence: str, match: re.Match[str]) -> Mention:
+    before = _after_last_end(sentence[: match.start()])
+    after = sentence[match.end() :]
+    if end := _ENDS_AFTER.search(after):
+        after = after[: end.start()]
+    if _UNDECIDED.search(before):
+        return Mention.UNCERTAIN
+    if _NEGATED_BEFORE.search(_NO_CHANGE.sub("", before)):
+        return Mention.NEGATED
+    if _DOUBT_BEFORE.search(before) or _DOUBT_AFTER.search(after):
+        return Mention.UNCERTAIN
+    if not _VERB.search(match.group()) and _NEGATED_AFTER.search(after):
+        return Mention.NEGATED
+    return Mention.PRESENT
+
+
+def _after_last_end(text: str) -> str:
+    """What follows the last end of a clause in `text`, with a space at both ends."""
+    ends = list(_ENDS_BEFORE.finditer(text))
+    return text[ends[-1].end() :] if ends else text

@@ -1,0 +1,191 @@
+"""The validation pass: one model against held-out films and reports, in seconds.
+
+`Validator.prepare` looks at the real films once; `validate` draws one pair for each real validation row, conditioned on
+that row's labels (drawn from the train distribution where it has none), and returns the metrics
+
+    fid_<encoder>                     Fréchet distance between real and generated films, by the named encoder's features
+    word_cross_entropy                mean -log p of the real reports' words, teacher-forced [nats]
+    word_perplexity                   its exponential
+    label_auc_{generated,real}        the judge's AUC of films against their labels, mean over labels
+    label_auc_{generated,real}/<L>    ... of label L
+    report_f1_{generated,real}        labels that reports state against the films' labels, mean over labels;
+                                      also report_precision_..., report_recall_... and report_f1_.../<L>
+    distinct_reports_{generated,real} share of reports that differ from all others
+    words_per_report_{generated,real} mean number of words
+
+`real` is the same measurement on the real validation rows: what a perfect generator would get from this judge and this
+reader. A metric that cannot be measured (no labels, no reports, a label with too few films) is left out, never guessed.
+
+Shapes: B films of a batch, N films, F features, Y labels, S sentences, W words of a sentence.
+Source: EMIXER §6.3.3 (FID); the rest is ours.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emixer.data.vocabulary import Vocabulary
+from emixer.evaluation.features import FeatureExtractor
+from emixer.evaluation.fid import FeatureStatistics, frechet_distance
+from emixer.evaluation.label_faithfulness import LabelJudge, area_under_roc
+from emixer.evaluation.report_mentions import READABLE_LABELS, mentions, score_mentions
+from emixer.models.noise import RowNoise
+from emixer.models.paired_model import Batch, LabelPrior, ModelSpec, PairedModel
+
+MIN_FILMS = 5
+"""A label counts when at least so many films carry it and so many do not: an AUC of one film is a coin's toss."""
+
+Report = list[list[str]]
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Validator:
+    """Real validation rows and what was measured on them."""
+
+    extractor: FeatureExtractor
+    spec: ModelSpec
+    batches: Sequence[Batch]
+    labels_NY: Tensor
+    """float32: the labels of the real rows, NaN for a row without any."""
+    statistics: FeatureStatistics
+    judge: LabelJudge | None
+    real: Metrics
+
+    @classmethod
+    def prepare(
+        cls, extractor: FeatureExtractor, spec: ModelSpec, train: Iterable[Batch], validation: Sequence[Batch]
+    ) -> Self:
+        """Measures the real rows: `train` (read once, not kept) teaches the judge, `validation` is what models meet.
+
+        Raises ValueError when there are fewer than two validation films.
+        """
+        num = sum(len(batch) for batch in validation)
+        if num < 2:
+            raise ValueError(f"The validation pass needs at least 2 films; {num} were given.")
+        judge = _fit_judge(extractor, train)
+        features_NF = extractor.over(batch.image_BCHW for batch in validation)
+        labels_NY = torch.cat([_known_labels(batch) for batch in validation]).cpu()
+        real = _label_areas(judge, features_NF, labels_NY, spec)
+        with_report = torch.cat([batch.has_report_B for batch in validation]).cpu()
+        reports = list(_reports((batch.words_BSW for batch in validation), spec.tokens))
+        real |= _report_metrics(
+            [r for r, has in zip(reports, with_report, strict=True) if has], labels_NY[with_report], spec
+        )
+        return cls(
+            extractor, spec, validation, labels_NY, FeatureStatistics.of(features_NF), judge, _named(real, "real")
+        )
+
+    def validate(self, model: PairedModel, noise: RowNoise, temperature: float = 0.0) -> Metrics:
+        """Metrics of `model`. `noise` has a row for each validation film; the same noise gives the same metrics."""
+        assert noise.num_rows == len(self.labels_NY), "the noise has a row for each validation film"
+        statistics = FeatureStatistics.empty(self.extractor.num_features, self.extractor.device)
+        features, words, conditions = [], [], []
+        for batch, rows in zip(self.batches, self._noise_of_batches(noise), strict=True):
+            labels_BY = self._conditions(batch, rows)
+            pairs = model.sample(labels_BY, rows, temperature)
+            features.append(self.extractor(pairs.image_BCHW))
+            statistics += FeatureStatistics.of(features[-1])
+            words.append(pairs.words_BSW)
+            conditions.append(labels_BY)
+        labels_NY = torch.cat(conditions).cpu()
+        generated = _label_areas(self.judge, torch.cat(features), labels_NY, self.spec)
+        generated |= _report_metrics(list(_reports(words, self.spec.tokens)), labels_NY, self.spec)
+        return {
+            f"fid_{self.extractor.name}": frechet_distance(self.statistics, statistics),
+            **_word_metrics(model, self.batches),
+            **_named(generated, "generated"),
+            **self.real,
+        }
+
+    def _noise_of_batches(self, noise: RowNoise) -> Iterator[RowNoise]:
+        first = 0
+        for batch in self.batches:
+            yield noise.rows(first, len(batch))
+            first += len(batch)
+
+    def _conditions(self, batch: Batch, noise: RowNoise) -> Tensor:
+        prior = LabelPrior(self.spec).to(batch.labels_BY.device)
+        drawn_BY = prior.draw(noise.uniform("labels"))
+        return torch.where(batch.labelled_B[:, None], batch.labels_BY, drawn_BY)
+
+
+def _fit_judge(extractor: FeatureExtractor, train: Iterable[Batch]) -> LabelJudge | None:
+    features, labels = [], []
+    for batch in train:
+        features.append(extractor(batch.image_BCHW[batch.labelled_B]))
+        labels.append(batch.labels_BY[batch.labelled_B])
+    if sum(map(len, labels)) < 2:
+        return None
+    return LabelJudge.fit(torch.cat(features), torch.cat(labels).to(extractor.device))
+
+
+def _known_labels(batch: Batch) -> Tensor:
+    return batch.labels_BY.masked_fill(~batch.labelled_B[:, None], torch.nan)
+
+
+def _reports(words: Iterable[Tensor], tokens: Sequence[str]) -> Iterator[Report]:
+    vocabulary = Vocabulary(tuple(tokens))
+    for words_BSW in words:
+        for words_SW in words_BSW.cpu().numpy():
+            yield [sentence for ids_W in words_SW if (sentence := vocabulary.tokens_of(ids_W))]
+
+
+def _label_areas(judge: LabelJudge | None, features_NF: Tensor, labels_NY: Tensor, spec: ModelSpec) -> Metrics:
+    if judge is None:
+        return {}
+    area_Y = area_under_roc(judge.score(features_NF).cpu(), labels_NY).numpy()
+    return _over_labels("label_auc", area_Y, _measurable(labels_NY), spec.label_names)
+
+
+def _report_metrics(reports: Sequence[Report], labels_NY: Tensor, spec: ModelSpec) -> Metrics:
+    if not reports:
+        return {}
+    distinct = len({repr(report) for report in reports})
+    words = sum(len(sentence) for report in reports for sentence in report)
+    metrics = {"distinct_reports": distinct / len(reports), "words_per_report": words / len(reports)}
+    known_N = ~labels_NY.isnan().any(1)
+    labels_NY = labels_NY[known_N]
+    scores = score_mentions(
+        mentions((r for r, known in zip(reports, known_N, strict=True) if known), spec.label_names), labels_NY.numpy()
+    )
+    measured_Y = _measurable(labels_NY) & np.array([name in READABLE_LABELS for name in spec.label_names])
+    for name, values_Y in {"f1": scores.f1_Y, "precision": scores.precision_Y, "recall": scores.recall_Y}.items():
+        found = _over_labels(f"report_{name}", values_Y, measured_Y, spec.label_names)
+        metrics |= found if name == "f1" else {key: value for key, value in found.items() if "/" not in key}
+    return metrics
+
+
+def _measurable(labels_NY: Tensor) -> NDArray[np.bool_]:
+    measurable_Y: NDArray[np.bool_] = (
+        ((labels_NY == 1).sum(0) >= MIN_FILMS) & ((labels_NY == 0).sum(0) >= MIN_FILMS)
+    ).numpy()
+    return measurable_Y
+
+
+def _over_labels(
+    name: str, value_Y: NDArray[np.float64], use_Y: NDArray[np.bool_], label_names: Sequence[str]
+) -> Metrics:
+    each = {f"{name}/{label}": float(v) for label, v, use in zip(label_names, value_Y, use_Y, strict=True) if use}
+    return {name: sum(each.values()) / len(each), **each} if each else {}
+
+
+def _named(metrics: Metrics, kind: str) -> Metrics:
+    """report_f1/Edema -> report_f1_generated/Edema."""
+    return {
+        f"{name}_{kind}{slash}{label}": v for key, v in metrics.items() for name, slash, label in [key.partition("/")]
+    }
+
+
+def _word_metrics(model: PairedModel, batches: Iterable[Batch]) -> Metrics:
+    sums = [torch.stack([part.double() for part in model.word_cross_entropy(batch)]) for batch in batches]
+    nats, num_words = torch.stack(sums).sum(0).tolist()
+    if num_words == 0:
+        return {}
+    return {"word_cross_entropy": nats / num_words, "word_perplexity": math.exp(min(nats / num_words, 700.0))}
