@@ -12,33 +12,36 @@ class GenerateConfig(Section):
     """A run's model -> a paired dataset on disk."""
 
     run: Path | None = Field(None, strict=False)
-    """Run folder of the trained model."""
+    """Run folder of the trained model, or one checkpoint folder in it."""
     checkpoint: Literal["best", "last"] = "best"
-    """Which of the run's checkpoints to sample from."""
+    """Which checkpoint of the run; `last` is taken where no `best` was measured."""
     out: Path | None = Field(None, strict=False)
     """Folder of the dataset."""
-    num: int = Field(1000, ge=1)
-    """Pairs to generate."""
-    seed: int = Field(0, ge=0)
+    num: int | None = Field(None, ge=1)
+    """Pairs to generate. None: as many as a CSV plan lists, else 1000."""
+    seed: int = Field(0, ge=0, le=2**63 - 1)
     """Row i depends on this, on i and on its labels alone."""
     labels: tuple[str, ...] = Field((), strict=False)
-    """Fixed labels for every row, by name. Empty: see plan."""
+    """Labels that every row has, by name. Empty: see plan."""
     plan: str = "train"
-    """`train` (joint label distribution of the training films), `balanced` (each label alike often), or a CSV file."""
+    """Where labels come from: `train` (the joint distribution of the training films), `balanced` (each label in turn,
+    with the company it keeps in training), or a CSV file (a column of 0/1 a label, optionally `count`; read in a circle)."""
     batch_size: int = Field(64, ge=1, le=1024)
     """Pairs in one forward pass. Part of what decides a row's last bits, so it is recorded."""
     image_format: Literal["png", "jpeg"] = "png"
-    """How films are encoded; JPEG is smaller and lossy."""
+    """PNG is lossless; JPEG (quality 95) is smaller."""
     rows_per_file: int = Field(8192, ge=1)
-    """Pairs in one Parquet file, and what a killed run loses at most per sampler."""
+    """Rows of one Parquet file, a multiple of rows_per_group."""
     rows_per_group: int = Field(512, ge=1)
-    """Row group of the written Parquet; its bytes must stay under 300 MB."""
+    """Rows of a Parquet row group, a multiple of batch_size; its bytes must stay under 300 MB."""
     temperature: float = Field(0.7, ge=0)
     """Temperature of the words; 0 takes the likeliest word."""
     num_samplers: int | None = Field(None, ge=1)
-    """Sampler actors. None: one a GPU, or one a CPU pair."""
+    """Sampler actors. None: one a GPU, or as many as the CPUs carry."""
+    cpus_per_sampler: int = Field(2, ge=1)
+    """Threads of a sampler that runs on CPUs. Part of what decides a row's last bits, so it is recorded."""
     use_gpu: bool | None = None
-    """None: where the cluster has GPUs."""
+    """None: where the cluster has GPUs. CPUs and GPUs draw different numbers, so a dataset is made on one kind."""
 
 
 class GalleryConfig(Section):
