@@ -116,6 +116,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Opens a checkpoint folder. Raises CheckpointError when it is missing, damaged or of another version."""
     try:
         state = json.loads((path / _STATE).read_text(encoding="utf-8"))
+        if not isinstance(state, dict):
+            raise ValueError(f"{_STATE} does not hold an object")
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} is not a readable checkpoint ({type(error).__name__}). Expected a folder `images-...` with "

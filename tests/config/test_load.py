@@ -232,9 +232,9 @@ def test_overrides_of_a_config_with_another_kind_drop_the_old_keys() -> None:
 def test_a_config_cannot_be_changed() -> None:
     config = Config()
     with pytest.raises(ValidationError, match="frozen"):
-        config.seed = 3
+        config.seed = 3  # type: ignore[misc]
     with pytest.raises(ValidationError, match="frozen"):
-        config.train.images = 3
+        config.train.images = 3  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("file", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda file: file.name)

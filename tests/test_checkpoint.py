@@ -1,0 +1,205 @@
+"""Checkpoints are whole or absent, and a damaged one says what to do."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from emixer.checkpoint import (
+    NETWORKS,
+    OPTIMIZER,
+    SAMPLER,
+    Checkpoint,
+    find_checkpoint,
+    newest_readable,
+    point,
+    prune,
+    read_checkpoint,
+    save_checkpoint,
+)
+from emixer.errors import CheckpointError, StorageError
+
+PARTS = (SAMPLER, NETWORKS, OPTIMIZER)
+
+
+def save(folder: Path, images: int, **state: Any) -> Checkpoint:
+    weights = torch.arange(6.0).reshape(2, 3) + images
+    return save_checkpoint(folder, images, {name: {"layer.weight": weights} for name in PARTS}, state)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    tensors = {
+        "float": torch.randn(3, 4),
+        "half": torch.randn(5).to(torch.bfloat16),
+        "counter": torch.tensor(7),
+        "channels_last": torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last),
+        "with_gradient": torch.randn(2, requires_grad=True),
+        "empty": torch.empty(0, 3),
+    }
+    save_checkpoint(tmp_path, 64, {NETWORKS: tensors}, {"vocabulary": ["grün"]})
+    found = find_checkpoint(tmp_path, "last")
+    assert found is not None
+    assert found.images == 64
+    assert found.state["vocabulary"] == ["grün"]
+    read = found.tensors(NETWORKS)
+    assert read.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert read[name].dtype == tensor.dtype
+        assert torch.equal(read[name], tensor.detach()), name
+
+
+def test_nothing_is_pickled(tmp_path: Path) -> None:
+    path = save(tmp_path, 1).path
+    assert names(path) == ["checkpoint.json", "networks.safetensors", "optimizer.safetensors", "sampler.safetensors"]
+    assert names(tmp_path) == ["images-000000000001", "last.json"]
+
+
+def test_there_is_no_checkpoint_before_the_first(tmp_path: Path) -> None:
+    assert find_checkpoint(tmp_path / "absent", "last") is None
+    assert find_checkpoint(tmp_path, "best") is None
+    assert newest_readable(tmp_path) is None
+
+
+def test_last_follows_each_save_and_best_only_when_told(tmp_path: Path) -> None:
+    first = save(tmp_path, 1)
+    point(tmp_path, "best", first.path)
+    save(tmp_path, 2)
+    best, last = find_checkpoint(tmp_path, "best"), find_checkpoint(tmp_path, "last")
+    assert best is not None
+    assert last is not None
+    assert (best.images, last.images) == (1, 2)
+
+
+def test_saving_the_same_progress_again_replaces_the_checkpoint(tmp_path: Path) -> None:
+    save(tmp_path, 1, attempt="first")
+    save(tmp_path, 1, attempt="second")
+    assert read_checkpoint(tmp_path / "images-000000000001").state["attempt"] == "second"
+    assert names(tmp_path) == ["images-000000000001", "last.json"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_file_cut_in_half_is_named_with_what_to_do(tmp_path: Path, part: str) -> None:
+    checkpoint = save(tmp_path, 1)
+    file = checkpoint.path / f"{part}.safetensors"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(CheckpointError, match=rf"{part}\.safetensors is damaged: \d+ bytes instead of \d+.*Delete"):
+        checkpoint.tensors(part)
+
+
+def test_a_file_overwritten_with_other_bytes_of_the_same_length_is_damaged(tmp_path: Path) -> None:
+    checkpoint = save(tmp_path, 1)
+    file = checkpoint.path / "networks.safetensors"
+    file.write_bytes(b"\xff" * file.stat().st_size)
+    with pytest.raises(CheckpointError, match=r"networks\.safetensors cannot be read.*Delete"):
+        checkpoint.tensors(NETWORKS)
+
+
+def test_a_missing_part_is_a_checkpoint_error(tmp_path: Path) -> None:
+    checkpoint = save(tmp_path, 1)
+    (checkpoint.path / "sampler.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"sampler\.safetensors cannot be read"):
+        checkpoint.tensors(SAMPLER)
+    with pytest.raises(CheckpointError, match="other"):
+        checkpoint.tensors("other")
+
+
+@pytest.mark.parametrize("content", ["", '{"version": 1, "ima', "[1]", "null", '"text"'])
+def test_a_damaged_checkpoint_json_is_a_checkpoint_error(tmp_path: Path, content: str) -> None:
+    path = save(tmp_path, 1).path
+    (path / "checkpoint.json").write_text(content)
+    with pytest.raises(CheckpointError, match="delete"):
+        find_checkpoint(tmp_path, "last")
+
+
+def test_a_folder_that_is_no_checkpoint_is_a_checkpoint_error(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is not a readable checkpoint"):
+        read_checkpoint(tmp_path / "absent")
+
+
+def test_a_checkpoint_of_another_version_is_refused_with_both_versions(tmp_path: Path) -> None:
+    path = save(tmp_path, 1).path
+    state = json.loads((path / "checkpoint.json").read_text())
+    (path / "checkpoint.json").write_text(json.dumps(state | {"version": 99}))
+    with pytest.raises(CheckpointError, match="version 99, this emixer reads 1"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"nam'])
+def test_a_damaged_pointer_is_a_checkpoint_error(tmp_path: Path, content: str) -> None:
+    save(tmp_path, 1)
+    (tmp_path / "last.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"last\.json cannot be read"):
+        find_checkpoint(tmp_path, "last")
+
+
+def test_after_deleting_a_damaged_last_the_one_before_is_last(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    damaged = save(tmp_path, 2)
+    for file in damaged.path.iterdir():
+        file.unlink()
+    damaged.path.rmdir()
+    found = find_checkpoint(tmp_path, "last")
+    assert found is not None
+    assert found.images == 1
+
+
+def test_a_deleted_best_is_not_replaced_by_another_silently(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    (tmp_path / "best.json").write_text('{"name": "images-000000000099"}')
+    with pytest.raises(CheckpointError, match="images-000000000099"):
+        find_checkpoint(tmp_path, "best")
+
+
+def test_pruning_keeps_the_best_and_the_last_two(tmp_path: Path) -> None:
+    saved = {images: save(tmp_path, images) for images in (1, 2, 3, 10, 200)}
+    point(tmp_path, "best", saved[2].path)
+    prune(tmp_path)
+    assert [int(path.name[7:]) for path in sorted(tmp_path.glob("images-*"))] == [2, 10, 200]
+
+
+def test_pruning_goes_on_beside_a_best_that_is_gone(tmp_path: Path) -> None:
+    for images in (1, 2, 3):
+        save(tmp_path, images)
+    (tmp_path / "best.json").write_text('{"name": "images-000000000099"}')
+    prune(tmp_path)
+    assert [int(path.name[7:]) for path in sorted(tmp_path.glob("images-*"))] == [2, 3]
+
+
+def test_numbers_that_json_lacks_are_refused_before_anything_is_replaced(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        save(tmp_path, 2, loss=float("inf"))
+    assert names(tmp_path) == ["images-000000000001", "last.json"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_it_whole(small_disk: Path) -> None:
+    megabyte = {NETWORKS: {"weight": torch.randn(2**18)}}
+    save_checkpoint(small_disk, 1, megabyte, {})
+    with pytest.raises(StorageError, match="disk or quota is full"):
+        save_checkpoint(small_disk, 2, megabyte, {})
+    assert names(small_disk) == ["images-000000000001", "last.json"]
+    found = find_checkpoint(small_disk, "last")
+    assert found is not None
+    assert torch.equal(found.tensors(NETWORKS)["weight"], megabyte[NETWORKS]["weight"])
