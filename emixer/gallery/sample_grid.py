@@ -1,0 +1,142 @@
+"""Films with their labels and reports as one picture, for sample grids and contact sheets.
+
+Shapes: N films, H = W side [px].
+"""
+
+import io
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from emixer.files import write_bytes
+
+_TILE_PX, _GAP_PX, _MARGIN_PX = 240, 20, 28
+_TITLE_PT, _LABEL_PT, _REPORT_PT = 21, 14, 13
+_LEADING = 1.36
+_MAX_LABEL_LINES, _MAX_REPORT_LINES = 3, 9
+_BACKGROUND, _FILM = (13, 17, 22), (0, 0, 0)
+_TITLE_INK, _LABEL_INK, _REPORT_INK, _SOFT_INK = (240, 244, 248), (120, 214, 208), (205, 213, 222), (125, 138, 152)
+_KIND_INK = {"real": (150, 184, 230), "generated": (245, 171, 92)}
+
+Line = tuple[str, ImageFont.FreeTypeFont, tuple[int, int, int]]
+
+
+def draw_pairs(
+    images_NHW: NDArray[np.uint8],
+    labels: Sequence[Sequence[str]],
+    reports: Sequence[str],
+    path: Path,
+    title: str,
+    kinds: Sequence[str] | None = None,
+    columns: int = 4,
+) -> None:
+    """Writes a PNG: rows of films, under each its labels and its report, wrapped and cut with an ellipsis.
+
+    kinds: "real" or "generated" for each film, where both are shown. Raises StorageError when the disk is full.
+    """
+    assert len(images_NHW) == len(labels) == len(reports), "each film has labels and a report"
+    kinds = kinds or [""] * len(reports)
+    captions = [_caption(*parts) for parts in zip(kinds, labels, reports, strict=True)]
+    _write(path, _compose(images_NHW, captions, title, columns, _TILE_PX))
+
+
+def draw_films(images_NHW: NDArray[np.uint8], path: Path, title: str, columns: int = 8, tile_px: int = 160) -> None:
+    """Writes a PNG of films alone. Raises StorageError when the disk is full."""
+    captions: list[list[Line]] = [[] for _ in images_NHW]
+    _write(path, _compose(images_NHW, captions, title, columns, tile_px))
+
+
+def _compose(
+    images_NHW: NDArray[np.uint8], captions: Sequence[Sequence[Line]], title: str, columns: int, tile_px: int
+) -> Image.Image:
+    columns = min(columns, max(len(captions), 1))
+    starts = range(0, len(captions), columns)
+    caption_px = [max(_height(caption) for caption in captions[start : start + columns]) for start in starts]
+    top = _MARGIN_PX + round(_TITLE_PT * 2)
+    width = 2 * _MARGIN_PX + columns * tile_px + (columns - 1) * _GAP_PX
+    height = top + sum(tile_px + text_px + _GAP_PX for text_px in caption_px) - _GAP_PX + _MARGIN_PX
+    sheet = Image.new("RGB", (width, height), _BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((_MARGIN_PX, _MARGIN_PX - 6), _fitted(title, _font(_TITLE_PT, bold=True), width - 2 * _MARGIN_PX), _TITLE_INK,
+              _font(_TITLE_PT, bold=True))  # fmt: skip
+    y = top
+    for start, text_px in zip(starts, caption_px, strict=True):
+        for place, caption in enumerate(captions[start : start + columns]):
+            x = _MARGIN_PX + place * (tile_px + _GAP_PX)
+            sheet.paste(_tile(images_NHW[start + place], tile_px), (x, y))
+            _write_lines(draw, caption, x, y + tile_px)
+        y += tile_px + text_px + _GAP_PX
+    return sheet
+
+
+def _tile(image_HW: NDArray[np.uint8], tile_px: int) -> Image.Image:
+    method = Image.Resampling.BICUBIC if len(image_HW) <= tile_px else Image.Resampling.LANCZOS
+    return Image.fromarray(image_HW).resize((tile_px, tile_px), method).convert("RGB")
+
+
+def _caption(kind: str, labels: Sequence[str], report: str) -> list[Line]:
+    lines: list[Line] = []
+    if kind:
+        lines.append((kind.upper(), _font(_REPORT_PT - 2, bold=True), _KIND_INK.get(kind, _SOFT_INK)))
+    label_font, report_font = _font(_LABEL_PT, bold=True), _font(_REPORT_PT)
+    named = ", ".join(labels).replace("_", " ")
+    ink = _LABEL_INK if named else _SOFT_INK
+    lines += [(text, label_font, ink) for text in _wrapped(named or "no label", label_font, _MAX_LABEL_LINES)]
+    ink = _REPORT_INK if report else _SOFT_INK
+    lines += [(text, report_font, ink) for text in _wrapped(report or "no report", report_font, _MAX_REPORT_LINES)]
+    return lines
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont, max_lines: int) -> list[str]:
+    """Lines no wider than a tile; the last one ends in an ellipsis if something is left out."""
+    lines, current = [], ""
+    for word in text.split():
+        longer = f"{current} {word}".strip()
+        if current and font.getlength(longer) > _TILE_PX:
+            lines.append(current)
+            current = word
+        else:
+            current = longer
+    lines.append(current)
+    if len(lines) > max_lines:
+        lines = [*lines[: max_lines - 1], f"{lines[max_lines - 1]} …"]
+    return [_fitted(line, font, _TILE_PX) for line in lines]
+
+
+def _fitted(text: str, font: ImageFont.FreeTypeFont, width_px: int) -> str:
+    """`text`, cut so that it fits the width."""
+    if font.getlength(text) <= width_px:
+        return text
+    text = text.removesuffix(" …")
+    while text and font.getlength(f"{text}…") > width_px:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
+
+
+def _height(lines: Sequence[Line]) -> int:
+    return 10 + round(sum(font.size * _LEADING for _, font, _ in lines)) if lines else 0
+
+
+def _write_lines(draw: ImageDraw.ImageDraw, lines: Sequence[Line], x: int, y: int) -> None:
+    at = y + 10.0
+    for text, font, ink in lines:
+        draw.text((x, at), text, ink, font)
+        at += font.size * _LEADING
+
+
+@cache
+def _font(size_px: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    # matplotlib brings a font with every letter a report may hold; no system font is needed
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    return ImageFont.truetype(folder / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"), size_px)
+
+
+def _write(path: Path, picture: Image.Image) -> None:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    write_bytes(path, buffer.getvalue())
