@@ -1,9 +1,22 @@
 """Fixtures shared by all tests."""
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
+import torch
+
+from emixer.config import Config, load_config
+from emixer.data.labels import CHEXPERT
+from emixer.data.schema import ShardInfo
+from emixer.data.shards import shard_name, write_shard
+from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
+from emixer.files import sha256_of
+from emixer.models.paired_model import END, Batch, ModelSpec
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
@@ -17,3 +30,133 @@ def ray_cluster() -> Iterator[None]:
 
     with connect(RayConfig(num_cpus=2, object_store_mb=200)):
         yield
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished shard folder: 96 train, 32 validate and 16 test films of 32 px, every eighth without labels, every
+    tenth without a report. A label brightens a stripe of its own, and the report names it, so there is something to learn.
+    """
+    folder = tmp_path_factory.mktemp("tiny-shards")
+    info = ShardInfo(32, CHEXPERT, "findings", 1, "test")
+    generator = np.random.default_rng(0)
+    entries = []
+    for split, count in {"train": 96, "validate": 32, "test": 16}.items():
+        path = folder / shard_name(split, 0)
+        write_shard(path, _tiny_films(generator, split, count, info), info, row_group_rows=16)
+        entries.append({
+            "name": path.name, "split": split, "num_rows": count, "num_bytes": path.stat().st_size,
+            "sha256": sha256_of(path),
+        })  # fmt: skip
+    (folder / "manifest.json").write_text(json.dumps({"shards": entries}))
+    words = sorted({word for name in CHEXPERT for word in name.lower().split()} | {"is", "present", "no", "seen"})
+    Vocabulary(SPECIAL_TOKENS + tuple(words)).save(folder / "vocabulary.json")
+    return folder
+
+
+def _tiny_films(generator: np.random.Generator, split: str, count: int, info: ShardInfo) -> pa.Table:
+    labels = (generator.random((count, len(CHEXPERT))) < 0.2).astype(np.int8)
+    image = generator.integers(60, 100, (count, 32, 32), dtype=np.uint8)
+    for index, row in enumerate(labels):
+        for label in np.flatnonzero(row):
+            image[index, 2 * label : 2 * label + 2] += 120
+    present = [
+        [name.lower().split() + ["is", "present"] for name, y in zip(CHEXPERT, row, strict=True) if y] for row in labels
+    ]
+    sentences = [found or [["no", "finding", "is", "seen"]] for found in present]
+    has_report = [index % 10 != 9 for index in range(count)]
+    ids = [f"{split}-{index}" for index in range(count)]
+    return pa.table(
+        {
+            "dicom_id": ids, "study_id": ids, "subject_id": ids, "view": ["PA"] * count, "split": [split] * count,
+            "image": pa.array([film.tobytes() for film in image], pa.binary(32 * 32)),
+            "report": [" ".join(" ".join(s) for s in text) if h else None for text, h in zip(sentences, has_report, strict=True)],
+            "sentences": [text if h else None for text, h in zip(sentences, has_report, strict=True)],
+            "labels": [None if index % 8 == 7 else row.tolist() for index, row in enumerate(labels)],
+            "source": ["tiny"] * count,
+        },
+        schema=info.arrow_schema(),
+    )  # fmt: skip
+
+
+TINY_MODEL = {
+    "model.side_px": 32, "model.max_sentences": 4, "model.max_words": 6,
+    "model.image_generator.channels": 4, "model.image_generator.label_embedding": 8, "model.image_generator.noise_chunk": 4,
+    "model.image_discriminator.channels": 4,
+    "model.report_decoder.encoder.growth": 4, "model.report_decoder.encoder.blocks": [1, 1, 1, 1],
+    "model.report_decoder.encoder.stem_channels": 8, "model.report_decoder.encoder.input_px": 32,
+    "model.report_decoder.encoder.frozen": False,
+    "model.report_decoder.sentence_hidden": 16, "model.report_decoder.word_embedding": 16,
+    "model.report_decoder.word_hidden": 16,
+    "model.report_discriminator.word_embedding": 8, "model.report_discriminator.hidden": 16,
+    "model.joint_discriminator.channels": 4, "model.joint_discriminator.word_embedding": 8,
+    "model.joint_discriminator.hidden": 16,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_shards: Path) -> Config:
+    """EMIXER at its smallest, on the tiny shards, 16 films a batch."""
+    training = {
+        "data.shards": tiny_shards, "data.window_rows": 32, "train.batch_size": 16, "train.images": 160,
+        "train.log_every_images": 32, "train.save_every_images": 64, "train.sample_every_images": 160,
+        "train.validate_every_images": 160, "validation.films": 32, "optim.lr_generator": 1e-3,
+        "optim.lr_discriminator": 1e-3,
+    }  # fmt: skip
+    return load_config(extra=TINY_MODEL | training)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder as training leaves it, with a 32 px EMIXER of random weights: for what samples from a run."""
+    import torch
+
+    from emixer.checkpoint import SAMPLER, point, save_checkpoint
+    from emixer.models.build import build_model
+    from emixer.models.paired_model import ModelSpec
+    from emixer.run_folder import RunFolder
+
+    config = load_config(extra=TINY_MODEL)
+    words = "the heart is enlarged normal lungs are clear no effusion left right small moderate pneumothorax".split()
+    vectors = ((0,) * 8 + (1,) + (0,) * 5, (0,) * 14, (1, 1) + (0,) * 12, (0, 0, 1, 1) + (0,) * 10)
+    spec = ModelSpec(CHEXPERT, (*SPECIAL_TOKENS, *words), vectors, (50, 20, 20, 10))
+    torch.manual_seed(0)
+    model = build_model(config.model, spec)
+    sampling = tuple(model.ema_modules())
+    tensors = {key: value for key, value in model.state_dict().items() if key.startswith(sampling)}
+    run = RunFolder.create_or_resume(tmp_path_factory.mktemp("runs") / "tiny", "train", config)
+    state = {"model": config.model.model_dump(mode="json"), "spec": spec.to_json(), "source": {}}
+    checkpoint = save_checkpoint(run.checkpoints, 1000, {SAMPLER: tensors}, state)
+    point(run.checkpoints, "best", checkpoint.path)
+    return run.path
+
+
+@pytest.fixture(scope="session")
+def tiny_spec() -> ModelSpec:
+    """Three labels and twelve tokens."""
+    tokens = (*SPECIAL_TOKENS, "heart", "lungs", "clear", "large", "no", "effusion", "left", "right")
+    return ModelSpec(("A", "B", "C"), tokens, ((0, 0, 0), (1, 0, 1)), (3, 1))
+
+
+@pytest.fixture
+def make_batch() -> Callable[..., Batch]:
+    """make_batch(num_rows, side_px=32): random films and reports of 1 to 3 sentences; row 1 has no labels, row 2 no report."""
+
+    def make(num_rows: int, side_px: int = 32) -> Batch:
+        generator = torch.Generator().manual_seed(5)
+        words_BSW = torch.zeros(num_rows, 4, 6, dtype=torch.int64)
+        for row in range(num_rows):
+            for sentence in range(0 if row == 2 else 1 + row % 3):
+                length = 1 + (row + sentence) % 5
+                words_BSW[row, sentence, :length] = torch.randint(3, 12, (length,), generator=generator)
+                words_BSW[row, sentence, length] = END
+        rows = torch.arange(num_rows)
+        return Batch(
+            image_BCHW=torch.rand(num_rows, 1, side_px, side_px, generator=generator) * 2 - 1,
+            labels_BY=(torch.rand(num_rows, 3, generator=generator) < 0.4).float(),
+            labelled_B=rows != 1,
+            words_BSW=words_BSW,
+            has_report_B=rows != 2,
+        )
+
+    return make

@@ -4,6 +4,7 @@ What happens at an interval (log, sample, validate, save) is given as functions,
 run and siblings of this package need not be imported.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -69,6 +70,8 @@ def train(state: TrainState, stream: BatchStream, reporter: Reporter) -> None:
         if due(schedule.log_every_images) or due(schedule.save_every_images):  # losses are checked before a save
             reporter.log(state, _averages(state, sums, clock, state.iteration - logged_at))
             sums, logged_at = {}, state.iteration
+        if due(schedule.save_every_images) or due(schedule.validate_every_images):
+            _require_finite_weights(state)
         if due(schedule.sample_every_images):
             reporter.sample(state)
         if due(schedule.validate_every_images):
@@ -87,16 +90,27 @@ def _averages(state: TrainState, sums: dict[str, Tensor], clock: _Clock, iterati
     names = sorted(sums)
     means = sum_over_workers(torch.stack([sums[name].float() for name in names])) / iterations
     values = dict(zip(names, means.tolist(), strict=True))  # the host waits for the device here, once a log line
-    broken = [name for name, value in values.items() if not torch.isfinite(torch.tensor(value))]
+    broken = [name for name, value in values.items() if not math.isfinite(value)]
     if broken:
-        raise DivergenceError(
-            f"Training diverged after {state.images:,} films: {', '.join(broken)} not finite. The last checkpoint is "
-            "intact. Start again from it with lower learning rates (optim.lr_*), train.precision=bf16 instead of fp16, "
-            "or loss.adversarial=hinge."
-        )
+        raise _divergence(state, ", ".join(broken))
     now = time.perf_counter()
     elapsed_s = now - clock.start
     values["images_per_s"] = iterations * state.images_per_iteration / elapsed_s
     values["wait_share"] = clock.waited_s / elapsed_s
     clock.start, clock.waited_s = now, 0.0
     return values
+
+
+def _require_finite_weights(state: TrainState) -> None:
+    """A step can make weights infinite whose losses were still finite: look before they are saved."""
+    weights = [p.detach() for p in state.model.parameters()]
+    if not bool(torch.stack([w.isfinite().all() for w in weights]).all()):
+        raise _divergence(state, "weights")
+
+
+def _divergence(state: TrainState, what: str) -> DivergenceError:
+    return DivergenceError(
+        f"Training diverged after {state.images:,} films: {what} not finite. The last checkpoint is intact. "
+        "Start a new run with lower learning rates (optim.lr_*), train.precision=bf16 instead of fp16, "
+        "or loss.adversarial=hinge."
+    )

@@ -129,11 +129,14 @@ def _adam(groups: list[dict[str, Any]], config: Config) -> torch.optim.Optimizer
 
 
 def _load_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], name: str) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         owner, index, field = key.split(".")
         if owner == name:
-            state.setdefault(int(index), {})[field] = tensor
+            parameter = parameters[int(index)]
+            # The fused kernel walks memory: a moment needs the strides of its parameter, which a file does not keep
+            laid_out = torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
+            state.setdefault(int(index), {})[field] = laid_out
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-

@@ -101,6 +101,7 @@ def _step(state: TrainState, real: Batch, weights: RowWeights, index: int, of_ge
     noise = _noise(state, index, len(real))
     fake_labels_BY = state.prior.draw(noise.uniform("labels"))
     side.optimizer.zero_grad(set_to_none=True)
+    state.model.begin_step()
     terms: Terms = {}
     with _frozen(side.opponents):
         for micro in range(num_micro):

@@ -6,7 +6,7 @@ go on from the last checkpoint.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,15 +19,19 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from emixer import files
 from emixer.checkpoint import find_checkpoint, newest_readable
 from emixer.config import Config
-from emixer.data.loader import BatchStream, WindowReader, read_ahead
+from emixer.data.loader import BatchStream, HostBatch, WindowReader, read_ahead
 from emixer.data.order import Position
 from emixer.errors import DivergenceError
-from emixer.models.build import build_model, build_objective
+from emixer.models.batch_norm import set_synchronized
+from emixer.losses.build import build_objective
+from emixer.models.build import build_model
 from emixer.models.paired_model import ModelSpec
 from emixer.run_folder import RunFolder
 from emixer.training.gradients import rank, world_size
 from emixer.training.loop import Reporter, train
 from emixer.training.state import TrainState
+
+ReadWindows = Callable[[Iterable[int]], Iterator[HostBatch]]
 
 _COLLECTIVE_TIMEOUT_S = 3600  # the others wait while the first worker validates and writes
 _DIVERGED = "diverged.txt"
@@ -77,36 +81,35 @@ def _train_worker(plan: TrainPlan) -> None:
     if device.type == "cpu":
         torch.set_num_threads(plan.config.train.cpus_per_worker)
     try:
-        train_from_last(plan, device)
+        train_from_last(plan, device, partial(read_ahead, plan.reader, num_tasks=plan.config.data.read_tasks))
     except DivergenceError as error:
         # Every worker sees the same losses: a restart would diverge again, so this is an end and not a failure
         if rank() == 0:
             files.write_text(plan.run / _DIVERGED, error.message)
 
 
-def train_from_last(plan: TrainPlan, device: torch.device) -> None:
-    """What one worker does, in a process group or alone: restore the last checkpoint if there is one, train to the end."""
+def train_from_last(plan: TrainPlan, device: torch.device, windows: ReadWindows) -> None:
+    """What one worker does, in a process group or alone: restore the last checkpoint if there is one, train to the end.
+
+    windows: reads window numbers, see `BatchStream`.
+    """
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     torch.manual_seed(plan.config.seed)  # the same initial weights on every worker
-    state = TrainState.create(
-        plan.config,
-        plan.spec,
-        build_model(plan.config.model, plan.spec),
-        build_objective(plan.config.model, plan.config.loss),
-        device,
-        Position(world_size()),
-    )
+    state = _initial_state(plan, device)
     folder = RunFolder(plan.run)
     checkpoint = find_checkpoint(folder.checkpoints, "last") or newest_readable(folder.checkpoints)
     if checkpoint is not None:
         state.restore(checkpoint)
         state.position = plan.reader.order.for_workers(state.position, world_size())
-    stream = BatchStream(
-        plan.reader,
-        plan.config.train.batch_size // world_size(),
-        state.position,
-        rank(),
-        partial(read_ahead, plan.reader, num_tasks=plan.config.data.read_tasks),
-    )
+    rows = plan.config.train.batch_size // world_size()
+    stream = BatchStream(plan.reader, rows, state.position, rank(), windows)
     train(state, stream, plan.make_reporter(plan, state))
+
+
+def _initial_state(plan: TrainPlan, device: torch.device) -> TrainState:
+    config = plan.config
+    model = build_model(config.model, plan.spec)
+    set_synchronized(model, config.train.sync_batch_norm)
+    objective = build_objective(config.model, config.loss)
+    return TrainState.create(config, plan.spec, model, objective, device, Position(world_size()))

@@ -1,0 +1,108 @@
+"""A run that is cut and resumed is the run that was not cut."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from emixer.checkpoint import find_checkpoint
+from emixer.config import Config, with_overrides
+from emixer.errors import CheckpointError, DivergenceError, RunFolderError
+
+Train = Callable[[Config, Path], Any]
+
+RATES = ("images_per_s", "wait_share")
+
+
+def losses(run: Any) -> list[dict[str, float]]:
+    return [{k: v for k, v in line.items() if k not in RATES} for line in run.folder.metrics()]
+
+
+@pytest.mark.parametrize("precision", ["fp32"])
+def test_resuming_continues_the_losses_and_weights_of_an_uninterrupted_run(
+    tiny_config: Config, tmp_path: Path, train_locally: Train, precision: str
+) -> None:
+    config = with_overrides(tiny_config, {"train.precision": precision})
+    whole = train_locally(config, tmp_path / "whole")
+    train_locally(with_overrides(config, {"train.images": 64}), tmp_path / "cut")
+    resumed = train_locally(config, tmp_path / "cut")
+    # the first part measured and logged at its end; from there on every number must agree
+    assert [line for line in losses(resumed) if line["images"] > 64] == [l for l in losses(whole) if l["images"] > 64]
+    left, right = whole.states[0].parts(), resumed.states[0].parts()
+    for part in left:
+        assert left[part].keys() == right[part].keys()
+        assert all(torch.equal(left[part][key], right[part][key]) for key in left[part]), part
+
+
+def test_the_seed_decides_everything(tiny_config: Config, tmp_path: Path, train_locally: Train) -> None:
+    config = with_overrides(tiny_config, {"train.images": 64})
+    first, again = train_locally(config, tmp_path / "a"), train_locally(config, tmp_path / "b")
+    other = train_locally(with_overrides(config, {"seed": 1}), tmp_path / "c")
+    assert losses(first) == losses(again)
+    assert losses(first) != losses(other)
+
+
+def test_accumulation_gives_the_losses_of_the_whole_batch(
+    tiny_config: Config, tmp_path: Path, train_locally: Train
+) -> None:
+    # The first step only, and terms that no batch norm mixes over rows: those on real films and real reports
+    first_step = {"train.images": 16, "optim.discriminator_steps": 1, "loss.rotation_share": 1.0}
+    encoder = {"model.report_decoder.encoder.frozen": False, "loss.image": 0.0, "loss.report": 0.0, "loss.joint": 0.0}
+    config = with_overrides(tiny_config, first_step | encoder)
+    whole = losses(train_locally(config, tmp_path / "whole"))[0]
+    quarters = losses(train_locally(with_overrides(config, {"train.accumulate": 4}), tmp_path / "quarters"))[0]
+    assert quarters["discriminator/rotation"] == pytest.approx(whole["discriminator/rotation"], rel=1e-5)
+
+
+def test_checkpoints_keep_the_best_the_last_and_the_one_before(
+    tiny_config: Config, tmp_path: Path, train_locally: Train
+) -> None:
+    every = {"train.save_every_images": 32, "train.validate_every_images": 32, "validation.metric": "word_cross_entropy"}
+    run = train_locally(with_overrides(tiny_config, every), tmp_path / "run")
+    names = sorted(p.name for p in run.folder.checkpoints.glob("images-*"))
+    # the stand-in metric grows, so the first validation is the best
+    assert names == ["images-000000000032", "images-000000000128", "images-000000000160"]
+    best, last = (find_checkpoint(run.folder.checkpoints, which) for which in ("best", "last"))
+    assert best is not None and best.images == 32
+    assert last is not None and last.images == 160
+
+
+def test_a_damaged_last_checkpoint_says_so_and_the_one_before_serves_when_it_is_deleted(
+    tiny_config: Config, tmp_path: Path, train_locally: Train
+) -> None:
+    import shutil
+
+    run = train_locally(with_overrides(tiny_config, {"train.images": 128}), tmp_path / "run")
+    last = find_checkpoint(run.folder.checkpoints, "last")
+    assert last is not None
+    networks = last.path / "networks.safetensors"
+    networks.write_bytes(networks.read_bytes()[: networks.stat().st_size // 2])
+    with pytest.raises(CheckpointError, match="damaged"):
+        train_locally(tiny_config, tmp_path / "run")
+    shutil.rmtree(last.path)
+    (run.folder.checkpoints / "last.json").unlink()
+    (run.folder.checkpoints / "best.json").unlink(missing_ok=True)
+    resumed = train_locally(tiny_config, tmp_path / "run")
+    assert [line["images"] for line in resumed.folder.metrics() if "images_per_s" in line] == [32, 64, 96, 128, 160]
+
+
+def test_another_config_does_not_touch_the_run(tiny_config: Config, tmp_path: Path, train_locally: Train) -> None:
+    train_locally(with_overrides(tiny_config, {"train.images": 32}), tmp_path / "run")
+    before = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*"))
+    with pytest.raises(RunFolderError, match=r"loss\.alpha: 0\.2 there, 0\.7 now"):
+        train_locally(with_overrides(tiny_config, {"loss.alpha": 0.7}), tmp_path / "run")
+    assert sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*")) == before
+
+
+def test_losses_that_are_not_finite_stop_the_run_and_are_never_saved(
+    tiny_config: Config, tmp_path: Path, train_locally: Train
+) -> None:
+    config = with_overrides(tiny_config, {"optim.lr_discriminator": 0.1, "optim.beta2": 0.0, "train.images": 100_000})
+    config = with_overrides(config, {"optim.lr_generator": 0.1, "loss.teacher_forcing": 1e30})
+    with pytest.raises(DivergenceError, match="not finite"):
+        train_locally(config, tmp_path / "run")
+    last = find_checkpoint(tmp_path / "run" / "checkpoints", "last")
+    if last is not None:
+        assert all(bool(t.isfinite().all()) for t in last.tensors("networks").values())

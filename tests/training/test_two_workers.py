@@ -1,0 +1,103 @@
+"""Two workers with half the batch each do what one worker does with the whole."""
+
+import socket
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from emixer.config import Config, validate, with_overrides
+from emixer.data.loader import BatchStream, HostBatch, WindowReader, open_windows
+from emixer.data.order import Position
+from emixer.data.shards import ShardSet
+from emixer.losses.build import build_objective
+from emixer.models.build import build_model
+from emixer.stages.train import model_spec
+from emixer.training.gradients import sum_gradients
+from emixer.training.state import TrainState
+from emixer.training.step import train_iteration
+
+NUM_ITERATIONS = 3
+
+
+def open_reader(config: Config) -> tuple[ShardSet, WindowReader]:
+    assert config.data.shards is not None
+    shards = ShardSet.open(config.data.shards)
+    return shards, open_windows(shards, "train", config.data, config.seed, 4, 6)
+
+
+def first_batches(config: Config) -> list[HostBatch]:
+    _, reader = open_reader(config)
+    stream = BatchStream(reader, config.train.batch_size, Position(1), 0, lambda windows: map(reader.read, windows))
+    return list(islice(stream, NUM_ITERATIONS * config.optim.discriminator_steps))
+
+
+def trained(config: Config, batches: list[HostBatch]) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
+    """Loss terms of each iteration on this worker, and the weights at the end."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    spec = model_spec(*open_reader(config))
+    model, objective = build_model(config.model, spec), build_objective(config.model, config.loss)
+    state = TrainState.create(config, spec, model, objective, torch.device("cpu"), Position(1))
+    stream = iter(batches)
+    terms = [{k: float(v) for k, v in train_iteration(state, stream).items()} for _ in range(NUM_ITERATIONS)]
+    return terms, {k: v.clone() for k, v in model.state_dict().items()}
+
+
+def _worker(rank: int, address: str, tree: dict[str, Any], out: Path) -> None:
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    config = validate(tree, "test")
+    half = config.train.batch_size // 2
+    batches = [batch.rows(rank * half, (rank + 1) * half) for batch in first_batches(config)]
+    torch.save(trained(config, batches), out / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def run_two(config: Config, out: Path) -> list[tuple[list[dict[str, float]], dict[str, torch.Tensor]]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    mp.spawn(_worker, args=(address, config.model_dump(), out), nprocs=2)
+    return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("straight_through", [False, True])
+def test_losses_and_weights_equal_those_of_one_worker(tiny_config: Config, tmp_path: Path, straight_through: bool) -> None:
+    config = with_overrides(
+        tiny_config,
+        # rows own their noise in blocks of 16; Adam's first steps divide by |gradient|, so rates are kept small
+        {"train.batch_size": 32, "optim.lr_generator": 1e-4, "optim.lr_discriminator": 1e-4}
+        | {"model.gumbel.straight_through": straight_through},
+    )
+    whole, weights = trained(config, first_batches(config))
+    halves = run_two(config, tmp_path)
+    for step, terms in enumerate(whole):
+        for name, value in terms.items():
+            summed = halves[0][0][step][name] + halves[1][0][step][name]
+            assert summed == pytest.approx(value, rel=2e-3, abs=1e-4), (step, name)
+    for key, value in weights.items():
+        assert torch.equal(halves[0][1][key], halves[1][1][key]), f"the workers drifted apart in {key}"
+        assert torch.allclose(halves[0][1][key], value, atol=2e-3), key
+
+
+def _sum_in_process(rank: int, address: str) -> None:
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    parameters = [torch.nn.Parameter(torch.zeros(3, 2)), torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1))]
+    parameters[0].grad = torch.arange(6.0).reshape(3, 2) * (rank + 1)
+    parameters[1].grad = torch.full((2,), 10.0 * rank)
+    sum_gradients(parameters)
+    assert torch.equal(parameters[0].grad, torch.arange(6.0).reshape(3, 2) * 3)
+    assert torch.equal(parameters[1].grad, torch.full((2,), 10.0))
+    assert parameters[2].grad is None
+    dist.destroy_process_group()
+
+
+def test_gradients_are_summed_over_workers_and_keep_their_shape() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    mp.spawn(_sum_in_process, args=(address,), nprocs=2)
