@@ -32,13 +32,14 @@ class _Flag:
 
 
 def setting(
-    flag: str, key: str, *, required: bool = False, hidden: bool = False
+    flag: str, key: str, *, kind: str | None = None, required: bool = False, hidden: bool = False
 ) -> Callable[[Callable[..., None]], Any]:
     """Adds a flag that sets the dotted config key `key`; type, help, range and default come from the config field.
 
+    kind: which alternative of a tagged section is meant, e.g. `open-i`, where several have the key.
     required: the stage does not start unless this flag, --set or --config gives a value.
     """
-    named = _Flag(flag, find_setting(key), required)
+    named = _Flag(flag, find_setting(key, kind), required)
     option = click.option(
         flag,
         named.parameter,
@@ -255,4 +256,4 @@ def _help(flag: _Flag) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:_}" if isinstance(value, int) else str(value)
+    return f"{value:_}" if isinstance(value, int) and value >= 10_000 else str(value)

@@ -1,42 +1,40 @@
 """`emixer ingest`: one command for each kind of collection."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import click
 
 from emixer.cli.base import setting, stage_command
 from emixer.cli.group import CommandGroup
 
-_REQUIRES = ("ingest.source.root", "ingest.out")
+_COMMON = (
+    ("--out", "ingest.out"),
+    ("--side-px", "ingest.side_px"),
+    ("--fit", "ingest.fit"),
+    ("--missing-findings", "ingest.missing_findings"),
+    ("--min-token-count", "ingest.min_token_count"),
+    ("--rows-per-shard", "ingest.rows_per_shard"),
+)
 
 
-def _common(function: Callable[..., None]) -> Any:
-    """Settings that every kind of collection has."""
-    for flag, key in (
-        ("--rows-per-shard", "ingest.rows_per_shard"),
-        ("--min-token-count", "ingest.min_token_count"),
-        ("--missing-findings", "ingest.missing_findings"),
-        ("--fit", "ingest.fit"),
-        ("--side-px", "ingest.side_px"),
-        ("--out", "ingest.out"),
-    ):
-        function = setting(flag, key)(function)
-    return function
+def _ingest_command(
+    kind: str, settings: Sequence[str], *also_required: str
+) -> Callable[[Callable[..., None]], click.Command]:
+    """A command for one kind of collection, with a flag for each of its settings and for those of every kind."""
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        for flag, key in reversed(_COMMON):
+            function = setting(flag, key)(function)
+        for name in reversed(settings):
+            function = setting(f"--{name.replace('_', '-')}", f"ingest.source.{name}", kind=kind)(function)
+        requires = ("ingest.source.root", *also_required, "ingest.out")
+        preset = {"ingest.source.kind": kind}
+        return stage_command(kind, stage="emixer.stages.ingest", preset=preset, requires=requires)(function)
+
+    return decorate
 
 
-def _ingest_command(kind: str, *also_required: str) -> Callable[[Callable[..., None]], click.Command]:
-    requires = (*_REQUIRES, *also_required)
-    return stage_command(kind, stage="emixer.stages.ingest", preset={"ingest.source.kind": kind}, requires=requires)
-
-
-@_ingest_command("mimic-cxr")
-@setting("--root", "ingest.source.root")
-@setting("--reports-root", "ingest.source.reports_root")
-@setting("--labeler", "ingest.source.labeler")
-@setting("--views", "ingest.source.views")
-@setting("--keep-missing-view", "ingest.source.keep_missing_view")
-@_common
+@_ingest_command("mimic-cxr", ("root", "reports_root", "labeler", "views", "keep_missing_view"))
 def mimic_cxr() -> None:
     """MIMIC-CXR-JPG 2.0.0 as PhysioNet publishes it, or the phantom.
 
@@ -49,12 +47,7 @@ def mimic_cxr() -> None:
     """
 
 
-@_ingest_command("open-i")
-@setting("--root", "ingest.source.root")
-@setting("--label-csv", "ingest.source.label_csv")
-@setting("--validate-fraction", "ingest.source.validate_fraction")
-@setting("--test-fraction", "ingest.source.test_fraction")
-@_common
+@_ingest_command("open-i", ("root", "label_csv", "validate_fraction", "test_fraction"))
 def open_i() -> None:
     """The Indiana University collection: ecgen-radiology/*.xml and images/.
 
@@ -65,21 +58,25 @@ def open_i() -> None:
     """
 
 
-@_ingest_command("image-folder", "ingest.source.label_csv")
-@setting("--root", "ingest.source.root")
-@setting("--label-csv", "ingest.source.label_csv")
-@setting("--name", "ingest.source.name")
-@setting("--path-column", "ingest.source.path_column")
-@setting("--label-columns", "ingest.source.label_columns")
-@setting("--class-column", "ingest.source.class_column")
-@setting("--subject-column", "ingest.source.subject_column")
-@setting("--study-column", "ingest.source.study_column")
-@setting("--view-column", "ingest.source.view_column")
-@setting("--split-column", "ingest.source.split_column")
-@setting("--report-column", "ingest.source.report_column")
-@setting("--validate-fraction", "ingest.source.validate_fraction")
-@setting("--test-fraction", "ingest.source.test_fraction")
-@_common
+@_ingest_command(
+    "image-folder",
+    (
+        "root",
+        "label_csv",
+        "name",
+        "path_column",
+        "label_columns",
+        "class_column",
+        "subject_column",
+        "study_column",
+        "view_column",
+        "split_column",
+        "report_column",
+        "validate_fraction",
+        "test_fraction",
+    ),
+    "ingest.source.label_csv",
+)
 def image_folder() -> None:
     """Any folder of films with a CSV of one row a film.
 

@@ -63,10 +63,10 @@ def all_settings() -> Iterator[Setting]:
     yield from _settings_of(Config, Config(), "", None)
 
 
-def find_setting(key: str) -> Setting:
-    """The setting with that dotted key. Raises KeyError when there is none."""
+def find_setting(key: str, kind: str | None = None) -> Setting:
+    """The setting with that dotted key; of that kind, where a tagged section has one for each. Raises KeyError."""
     for setting in all_settings():
-        if setting.key == key:
+        if setting.key == key and kind in (None, setting.kind):
             return setting
     raise KeyError(key)
 

@@ -53,6 +53,7 @@ class ShardAssembler:
     """How the shards of this ingest are put together."""
 
     workspace: Workspace
+    shards: tuple[PlannedShard, ...]
     info: ShardInfo
     source: str
     row_group_rows: int
@@ -60,13 +61,14 @@ class ShardAssembler:
     @classmethod
     def of(cls, plan: Plan, workspace: Workspace, source: str) -> "ShardAssembler":
         """The assembler of a plan."""
-        return cls(workspace, plan.info, source, plan.row_group_rows)
+        return cls(workspace, plan.shards, plan.info, source, plan.row_group_rows)
 
-    def assemble(self, shard: PlannedShard) -> int:
-        """Writes the shard, then its record, then deletes its blocks; holds one block in memory. Returns its films.
+    def assemble(self, index: int) -> int:
+        """Writes shard `index`, then its record, then deletes its blocks; holds one block in memory. Returns its films.
 
         Raises StorageError when it cannot be written, SourceError when a film has changed since it was judged.
         """
+        shard = self.shards[index]
         path = self.workspace.out / shard.name
         counts: dict[str, int] = {}
         num_kept = sum(pc.sum(self._verdicts(block)["keep"]).as_py() or 0 for block in shard.blocks)

@@ -22,6 +22,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 FILM_VERSION = 1
 Fit = Literal["crop", "pad", "squeeze"]
@@ -100,14 +101,14 @@ def _pixels(image: Image.Image, side_px: int, fit: Fit) -> NDArray[np.generic]:
 
 def _white_is_zero(image: Image.Image) -> bool:
     """True for TIFFs whose zero is white at a depth where Pillow leaves that to the caller."""
-    return image.format == "TIFF" and image.mode.startswith("I") and image.tag_v2.get(_PHOTOMETRIC) == 0  # type: ignore[attr-defined]
+    return isinstance(image, TiffImageFile) and image.mode.startswith("I") and image.tag_v2.get(_PHOTOMETRIC) == 0
 
 
 def _value_range(pixels_HW: NDArray[np.generic]) -> tuple[float, float]:
     """What becomes 0 and 255. Raises FilmError for a film of one value or with values that are not finite."""
     if pixels_HW.dtype == np.uint8:
         return 0.0, 255.0
-    low, high = float(np.min(pixels_HW)), float(np.max(pixels_HW))  # type: ignore[call-overload]
+    low, high = float(np.min(pixels_HW)), float(np.max(pixels_HW))
     if not (math.isfinite(low) and math.isfinite(high)):
         raise FilmError("film has values that are not finite")
     if low == high:

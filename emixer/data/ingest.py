@@ -111,7 +111,8 @@ def _judge(ingest: Ingest) -> None:
 def _assemble(ingest: Ingest, missing: Sequence[PlannedShard]) -> None:
     """Phase 2."""
     assembler = ShardAssembler.of(ingest.plan, ingest.workspace, ingest.collection.source)
-    _run_tasks("write shards", assembler.assemble, missing, sum(shard.num_films for shard in missing))
+    todo = [ingest.plan.shards.index(shard) for shard in missing]
+    _run_tasks("write shards", assembler.assemble, todo, sum(shard.num_films for shard in missing))
 
 
 def _finish(ingest: Ingest, records: Sequence[ShardRecord | None]) -> dict[str, Any]:
@@ -134,8 +135,8 @@ def _nothing_kept(manifest: dict[str, Any], out: Path) -> str:
     )
 
 
-def _run_tasks(label: str, work: Callable[[Any], int], items: Sequence[Any], total: int, done: int = 0) -> int:
-    """Runs `work` on each item as a Ray Data task and shows the films done. Raises the first EmixerError of a task."""
+def _run_tasks(label: str, work: Callable[[int], int], items: Sequence[int], total: int, done: int = 0) -> int:
+    """Runs `work` on each number as a Ray Data task, showing the films done. Raises the first EmixerError of a task."""
     if not items:
         return 0
     dataset = ray.data.from_items([{"item": item} for item in items], override_num_blocks=len(items))
@@ -144,7 +145,7 @@ def _run_tasks(label: str, work: Callable[[Any], int], items: Sequence[Any], tot
         for row in dataset.map(_Task(work), num_cpus=1).iter_rows():
             if row["error"]:
                 raise getattr(errors, row["error"])(row["message"])
-            films += row["films"]
+            films += int(row["films"])
             progress.update(done + films)
     return films
 
@@ -153,7 +154,7 @@ def _run_tasks(label: str, work: Callable[[Any], int], items: Sequence[Any], tot
 class _Task:
     """Carries an EmixerError back as a value: Ray Data would wrap it and lose its type."""
 
-    work: Callable[[Any], int]
+    work: Callable[[int], int]
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -164,4 +165,5 @@ class _Task:
 
 def estimated_bytes(plan: Plan, settings: IngestConfig, has_reports: bool) -> int:
     """What the shards will take at most, about: pixels, and 400 bytes of compressed text a film with a report."""
-    return plan.films.num_rows * (settings.side_px**2 + 50 + (400 if has_reports else 0))
+    bytes_per_film = settings.side_px**2 + 50 + (400 if has_reports else 0)
+    return int(plan.films.num_rows) * bytes_per_film

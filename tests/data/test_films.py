@@ -1,0 +1,162 @@
+"""Film decoding: exact area means, every kind of file, and a reason for everything that cannot be used."""
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from emixer.data.films import FilmError, decode_film, fitted_size, resize_area
+
+
+def encoded(pixels: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def gradient(height: int, width: int) -> np.ndarray:
+    rows, columns = np.mgrid[0:height, 0:width]
+    return (20 + 200 * (rows / height + columns / width) / 2).astype(np.uint8)
+
+
+def area_by_loop(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Each old pixel cut into height x width equal tiles, each new pixel the mean of the tiles it covers."""
+    tiles = np.repeat(np.repeat(pixels.astype(np.int64), height, 0), width, 1)
+    blocks = tiles.reshape(height, pixels.shape[0], width, pixels.shape[1])
+    area = pixels.shape[0] * pixels.shape[1]
+    return (2 * blocks.sum(axis=(1, 3)) + area) // (2 * area)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_area_resize_is_exact_whatever_the_sizes(h: int, w: int, new_h: int, new_w: int, seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (h, w), dtype=np.uint8)
+    np.testing.assert_array_equal(resize_area(pixels, new_h, new_w), area_by_loop(pixels, new_h, new_w))
+
+
+def test_a_hand_computed_mean_is_rounded_half_up() -> None:
+    assert resize_area(np.array([[1, 2], [4, 3]], np.uint8), 1, 1).item() == 3  # 2.5
+    np.testing.assert_array_equal(resize_area(np.array([[0, 90, 255]], np.uint8), 1, 2), [[30, 200]])
+
+
+def test_reduced_scale_decoding_differs_little_from_full_decoding() -> None:
+    film = gradient(800, 640)
+    small = decode_film(encoded(film, "JPEG", quality=95), 64, "squeeze")
+    assert np.abs(small.astype(int) - resize_area(film, 64, 64)).max() <= 2
+
+
+@pytest.mark.parametrize(("side", "decoded"), [(32, (250, 300)), (256, (313, 375)), (320, (625, 750))])
+def test_large_jpegs_are_decoded_at_the_smallest_scale_that_is_not_below_the_target(
+    side: int, decoded: tuple[int, int]
+) -> None:
+    size = (2500, 3000) if side > 32 else (2000, 2400)
+    image = Image.open(BytesIO(encoded(np.zeros((size[1], size[0]), np.uint8), "JPEG")))
+    image.draft("L", fitted_size(image.size, side, "crop"))
+    assert image.size == decoded
+    assert min(image.size) >= side
+
+
+def test_crop_takes_the_centre() -> None:
+    film = np.zeros((4, 8), np.uint8)
+    film[:, 2:6] = [[10, 20, 30, 40]] * 4
+    np.testing.assert_array_equal(decode_film(encoded(film), 4, "crop"), [[10, 20, 30, 40]] * 4)
+
+
+def test_pad_centres_on_black_and_squeeze_uses_all() -> None:
+    film = np.full((4, 8), 100, np.uint8)
+    film[:, 4:] = 200
+    padded = decode_film(encoded(film), 8, "pad")
+    assert padded[:2].max() == 0
+    assert padded[6:].max() == 0
+    np.testing.assert_array_equal(padded[2:6], film)
+    np.testing.assert_array_equal(decode_film(encoded(film), 4, "squeeze"), [[100, 100, 200, 200]] * 4)
+
+
+def test_sixteen_bit_films_are_scaled_from_their_own_range() -> None:
+    film = np.array([[100, 1100], [2100, 4100]], np.uint16)
+    expected = np.floor((film - 100.0) * 255 / 4000 + 0.5)
+    for content in (encoded(film), encoded(film, "TIFF")):
+        np.testing.assert_array_equal(decode_film(content, 2, "crop"), expected)
+
+
+def test_sixteen_bit_tiffs_whose_zero_is_white_are_inverted() -> None:
+    film = np.array([[0, 65535], [0, 0]], np.uint16)
+    content = encoded(film, "TIFF", tiffinfo={262: 0})
+    np.testing.assert_array_equal(decode_film(content, 2, "crop"), [[255, 0], [255, 255]])
+
+
+def test_float_films_are_scaled_and_refused_when_not_finite() -> None:
+    film = np.array([[0.0, 0.5], [1.0, 0.25]], np.float32)
+    np.testing.assert_array_equal(decode_film(encoded(film, "TIFF"), 2, "crop"), [[0, 128], [255, 64]])
+    film[0, 0] = np.nan
+    with pytest.raises(FilmError, match="not finite"):
+        decode_film(encoded(film, "TIFF"), 2, "crop")
+
+
+def test_colour_becomes_luma_and_palettes_and_transparency_are_read() -> None:
+    colour = np.zeros((2, 2, 3), np.uint8)
+    colour[0, 0], colour[1, 1] = (255, 0, 0), (0, 255, 0)
+    expected = [[76, 0], [0, 150]]  # 0.299 and 0.587 of 255
+    np.testing.assert_array_equal(decode_film(encoded(colour), 2, "crop"), expected)
+    alpha = np.dstack([colour, np.full((2, 2), 7, np.uint8)])
+    np.testing.assert_array_equal(decode_film(encoded(alpha), 2, "crop"), expected)
+    buffer = BytesIO()
+    Image.fromarray(colour).quantize(4).save(buffer, "PNG")
+    np.testing.assert_allclose(decode_film(buffer.getvalue(), 2, "crop"), expected, atol=1)
+
+
+def test_colour_jpegs_give_their_luma() -> None:
+    colour = np.dstack([gradient(64, 64)] * 3)
+    small = decode_film(encoded(colour, "JPEG", quality=95), 16, "crop")
+    assert np.abs(small.astype(int) - resize_area(gradient(64, 64), 16, 16)).max() <= 2
+
+
+def test_exif_orientation_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the top of the film is at the right of the picture
+    film = np.array([[10, 20], [30, 40]], np.uint8)
+    np.testing.assert_array_equal(decode_film(encoded(film, exif=exif), 2, "crop"), [[30, 10], [40, 20]])
+
+
+JPEG = encoded(gradient(64, 64), "JPEG")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "file is empty"),
+        (b"this is not an image", "file is not an image"),
+        (JPEG[: len(JPEG) // 2], "image is damaged or cut short"),
+        (JPEG[:30], "file is not an image|image is damaged or cut short"),
+        (encoded(gradient(64, 64))[:100], "image is damaged or cut short"),
+        (encoded(np.full((40, 40), 7, np.uint8)), "one uniform value"),
+        (encoded(np.full((40, 40), 700, np.uint16)), "one uniform value"),
+        (encoded(gradient(8, 8), "GIF"), "file is not an image"),
+    ],
+)
+def test_what_cannot_be_used_has_a_reason(content: bytes, reason: str) -> None:
+    with pytest.raises(FilmError, match=reason):
+        decode_film(content, 16, "crop")
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded() -> None:
+    buffer = BytesIO()
+    Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
+    assert len(buffer.getvalue()) < 100_000
+    with pytest.raises(FilmError, match="too large"):
+        decode_film(buffer.getvalue(), 16, "crop")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, len(JPEG) - 1), st.integers(0, 255), st.integers(0, len(JPEG)))
+def test_a_damaged_file_gives_a_film_or_a_reason_and_nothing_else(position: int, value: int, length: int) -> None:
+    content = bytearray(JPEG)
+    content[position] = value
+    try:
+        film = decode_film(bytes(content[: max(length, position)]), 16, "crop")
+    except FilmError:
+        return
+    assert film.shape == (16, 16)

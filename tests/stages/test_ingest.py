@@ -1,0 +1,477 @@
+"""`emixer ingest` through its public door, on small collections with everything wrong that real ones have."""
+
+import fcntl
+import gzip
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from emixer.cli.main import main
+from emixer.config import load_config
+from emixer.data.ingest import _decode, plan_ingest
+from emixer.data.labels import CHEXPERT
+from emixer.data.shards import ShardSet
+from emixer.files import sha256_of
+
+LABEL_ROW = ",".join(["1.0", "0.0", "-1.0", *[""] * 11])
+REPORT = " FINAL REPORT\n\n FINDINGS:\n\n Secretword lungs are clear. Heart is normal.\n\n IMPRESSION: Fine.\n"
+
+
+def film(seed: int, height: int = 48, width: int = 40) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+
+
+def encoded(pixels: np.ndarray, kind: str = "JPEG") -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+class MimicTree:
+    """A collection in the MIMIC-CXR layout, one study a subject unless said otherwise."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.films: list[tuple[str, str, str, str, str]] = []
+        self.label_rows: dict[str, str] = {}
+
+    def add(
+        self,
+        number: int,
+        content: bytes | None,
+        *,
+        split: str = "train",
+        view: str = "PA",
+        report: str | bytes | None = REPORT,
+        labels: str | None = LABEL_ROW,
+        dicom_id: str | None = None,
+    ) -> str:
+        """Adds one film; returns its path below the root."""
+        subject, study = f"1000{number:04d}", f"5000{number:04d}"
+        dicom_id = dicom_id or f"film-{number:04d}"
+        folder = self.root / f"files/p{subject[:2]}/p{subject}/s{study}"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{dicom_id}.jpg"
+        if content is not None:
+            path.write_bytes(content)
+        if report is not None:
+            folder.with_suffix(".txt").write_bytes(report.encode() if isinstance(report, str) else report)
+        self.films.append((dicom_id, subject, study, view, split))
+        if labels is not None:
+            self.label_rows[study] = f"{subject},{study},{labels}"
+        return path.relative_to(self.root).as_posix()
+
+    def write_tables(self) -> None:
+        metadata = ["dicom_id,subject_id,study_id,ViewPosition,Rows"]
+        metadata += [f"{d},{s},{t},{v},3000" for d, s, t, v, _ in self.films]
+        splits = ["dicom_id,study_id,subject_id,split", *(f"{d},{t},{s},{x}" for d, s, t, _, x in self.films)]
+        labels = [",".join(("subject_id", "study_id", *CHEXPERT)), *self.label_rows.values()]
+        for name, lines in (("metadata", metadata), ("split", splits), ("chexpert", labels)):
+            self.write_table(name, lines)
+
+    def write_table(self, name: str, lines: list[str]) -> None:
+        content = "".join(f"{line}\n" for line in lines).encode()
+        (self.root / f"mimic-cxr-2.0.0-{name}.csv.gz").write_bytes(gzip.compress(content))
+
+    def read_table(self, name: str) -> list[str]:
+        return gzip.decompress((self.root / f"mimic-cxr-2.0.0-{name}.csv.gz").read_bytes()).decode().splitlines()
+
+
+def good_tree(root: Path, num_films: int = 12) -> MimicTree:
+    tree = MimicTree(root)
+    for number in range(num_films):
+        tree.add(number, encoded(film(number)), split=("train", "train", "train", "validate", "test")[number % 5])
+    tree.write_tables()
+    return tree
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["ingest", *map(str, arguments)])
+
+
+def ingest(root: Path, out: Path, *more: object) -> Result:
+    return invoke("mimic-cxr", "--root", root, "--out", out, "--side-px", 32, *more)
+
+
+def fails(result: Result) -> str:
+    """The one paragraph of an error, checked to be just that and to name no patient and quote no report."""
+    assert result.exit_code == 2, result.output
+    lines = [line for line in result.output.splitlines() if " films/s" not in line]
+    assert len(lines) == 1, result.output
+    assert lines[0].startswith("Error: ")
+    assert "1000" not in result.output
+    assert "Secretword" not in result.output
+    return lines[0]
+
+
+def rows_of(out: Path, split: str) -> dict[str, dict[str, Any]]:
+    rows = [row for path in ShardSet.open(out).files(split) for row in pq.read_table(path).to_pylist()]
+    return {row["dicom_id"]: row for row in rows}
+
+
+def quarantine_of(out: Path) -> dict[str, tuple[str, str]]:
+    return {row["path"]: (row["stage"], row["reason"]) for row in pq.read_table(out / "quarantine.parquet").to_pylist()}
+
+
+# ---------------------------------------------------------------- one untidy collection, ingested once
+
+
+@pytest.fixture(scope="module")
+def untidy(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> dict[str, Any]:
+    """What becomes of a collection with all kinds of bad films and reports."""
+    folder = tmp_path_factory.mktemp("untidy")
+    tree = MimicTree(folder / "source")
+    good = encoded(film(1))
+    paths = {
+        "good": tree.add(1, good),
+        "second film": tree.add(1, encoded(film(101)), dicom_id="film-0001b", view="AP"),
+        "truncated": tree.add(2, encoded(film(2))[:600]),
+        "not an image": tree.add(3, b"<html>404</html>"),
+        "empty": tree.add(4, b""),
+        "missing": tree.add(5, None),
+        "uniform": tree.add(6, encoded(np.full((48, 40), 9, np.uint8))),
+        "16 bit": tree.add(7, encoded(film(7).astype(np.uint16) * 16, "PNG")),
+        "rgb": tree.add(8, encoded(np.dstack([film(8)] * 3))),
+        "test": tree.add(9, encoded(film(9)), split="test"),
+        "copy of test": tree.add(10, encoded(film(9))),
+        "copy in train": tree.add(11, encoded(film(8), "PNG")),
+        "no report": tree.add(12, encoded(film(12)), report=None),
+        "no findings": tree.add(13, encoded(film(13)), report="INDICATION: Secretword cough.\n"),
+        "latin-1": tree.add(14, encoded(film(14)), report="FINDINGS: Secretword caf\xe9.".encode("latin-1")),
+        "empty report": tree.add(15, encoded(film(15)), report=""),
+        "impression": tree.add(16, encoded(film(16)), report="IMPRESSION: Only this."),
+        "no labels": tree.add(17, encoded(film(17)), labels=None, split="validate"),
+    }
+    tree.add(18, encoded(film(18)), view="LATERAL")
+    tree.add(19, encoded(film(19)), view="")
+    shutil.copy(tree.root / paths["rgb"], tree.root / paths["copy in train"])
+    tree.write_tables()
+    out = folder / "shards"
+    result = ingest(tree.root, out, "--min-token-count", 2)
+    assert result.exit_code == 0, result.output
+    return {"root": tree.root, "out": out, "paths": paths, "output": result.output}
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("film_name", "stage", "reason"),
+    [
+        ("truncated", "film", "image is damaged or cut short"),
+        ("not an image", "film", "file is not an image"),
+        ("empty", "film", "file is empty"),
+        ("missing", "film", "file is missing"),
+        ("uniform", "film", "film is one uniform value"),
+        ("copy of test", "duplicate", "same pixels as another film, which is in test"),
+        ("copy in train", "duplicate", "same pixels as another film, which is in train"),
+        ("no report", "report", "report is missing"),
+        ("no findings", "report", "report without findings"),
+        ("latin-1", "report", "report is not UTF-8"),
+        ("empty report", "report", "report is empty"),
+    ],
+)
+def test_what_is_bad_is_quarantined_with_its_reason(
+    untidy: dict[str, Any], film_name: str, stage: str, reason: str
+) -> None:
+    assert quarantine_of(untidy["out"])[untidy["paths"][film_name]] == (stage, reason)
+
+
+@pytest.mark.ray
+def test_every_selected_film_is_in_the_shards_or_in_the_quarantine_but_never_in_both(untidy: dict[str, Any]) -> None:
+    kept = {name for split in ("train", "validate", "test") for name in rows_of(untidy["out"], split)}
+    left_out = {Path(path).stem for path in quarantine_of(untidy["out"])}
+    assert kept & left_out == set()
+    assert kept | left_out == {Path(path).stem for path in untidy["paths"].values()}
+    assert kept == {"film-0001", "film-0001b", "film-0007", "film-0008", "film-0009", "film-0016", "film-0017"}
+
+
+@pytest.mark.ray
+def test_a_row_holds_the_film_its_findings_and_its_labels(untidy: dict[str, Any]) -> None:
+    row = rows_of(untidy["out"], "train")["film-0001b"]
+    assert row["report"] == "Secretword lungs are clear. Heart is normal."
+    assert row["sentences"] == [["secretword", "lungs", "are", "clear"], ["heart", "is", "normal"]]
+    assert row["labels"] == [1, 0, -1, *[None] * 11]
+    assert (row["study_id"], row["subject_id"], row["view"]) == ("50000001", "10000001", "AP")
+    assert (row["split"], row["source"], len(row["image"])) == ("train", "mimic-cxr", 32 * 32)
+
+
+@pytest.mark.ray
+def test_a_study_without_a_label_row_has_null_labels_and_an_impression_can_stand_in(untidy: dict[str, Any]) -> None:
+    assert rows_of(untidy["out"], "validate")["film-0017"]["labels"] is None
+    assert rows_of(untidy["out"], "train")["film-0016"]["report"] == "Only this."
+
+
+@pytest.mark.ray
+def test_sixteen_bit_films_keep_their_contrast(untidy: dict[str, Any]) -> None:
+    pixels = np.frombuffer(rows_of(untidy["out"], "train")["film-0007"]["image"], np.uint8)
+    eight_bit = np.frombuffer(rows_of(untidy["out"], "train")["film-0001"]["image"], np.uint8)
+    assert abs(float(pixels.std()) - float(eight_bit.std())) < 10
+
+
+@pytest.mark.ray
+def test_the_vocabulary_counts_each_train_report_once(untidy: dict[str, Any]) -> None:
+    vocabulary = ShardSet.open(untidy["out"]).vocabulary
+    # the same report for the studies 1 (two films), 7 and 8; "only this" occurs once and stays out
+    assert dict(zip(vocabulary.tokens[4:], vocabulary.counts[4:], strict=True)) == {
+        "are": 3, "clear": 3, "heart": 3, "is": 3, "lungs": 3, "normal": 3, "secretword": 3,
+    }  # fmt: skip
+
+
+@pytest.mark.ray
+def test_the_manifest_counts_what_there_is(untidy: dict[str, Any]) -> None:
+    manifest = json.loads((untidy["out"] / "manifest.json").read_text())
+    assert manifest["films_selected"] == 18
+    assert {split: counts["films"] for split, counts in manifest["splits"].items()} == {
+        "train": 5, "validate": 1, "test": 1,
+    }  # fmt: skip
+    assert manifest["splits"]["train"]["studies"] == 4
+    assert manifest["labels"]["train"]["names"]["Consolidation"] == {
+        "present": 0, "absent": 0, "uncertain": 5, "not_mentioned": 0,
+    }  # fmt: skip
+    assert manifest["labels"]["validate"]["unlabelled_films"] == 1
+    assert manifest["reports"]["train"] == {"findings section": 4, "impression section": 1}
+    assert manifest["not_selected"] == {"of view LATERAL": 1, "of view not given": 1}
+    assert sum(sum(reasons.values()) for reasons in manifest["left_out"].values()) == 11
+    ShardSet.open(untidy["out"]).verify()
+
+
+@pytest.mark.ray
+def test_neither_summary_nor_quarantine_nor_manifest_quotes_a_report_or_names_a_patient(untidy: dict[str, Any]) -> None:
+    assert "Secretword" not in untidy["output"]
+    assert "1000" not in untidy["output"]
+    for name in ("manifest.json", "quarantine.parquet"):
+        assert b"ecretword" not in (untidy["out"] / name).read_bytes()
+
+
+@pytest.mark.ray
+def test_films_without_a_usable_report_can_be_kept(untidy: dict[str, Any], tmp_path: Path) -> None:
+    result = ingest(untidy["root"], tmp_path / "out", "--missing-findings", "keep-without-report")
+    assert result.exit_code == 0, result.output
+    rows = rows_of(tmp_path / "out", "train")
+    assert {name for name, row in rows.items() if row["report"] is None} == {
+        f"film-{n:04d}" for n in (12, 13, 14, 15, 16)
+    }
+    listed = quarantine_of(tmp_path / "out")[untidy["paths"]["latin-1"]]
+    assert listed == ("report", "report is not UTF-8; film kept without it")
+
+
+# ---------------------------------------------------------------- going on, and doing nothing twice
+
+
+def stamps(out: Path) -> dict[str, tuple[int, str]]:
+    return {path.name: (path.stat().st_mtime_ns, sha256_of(path)) for path in sorted(out.glob("*.parquet"))}
+
+
+@pytest.mark.ray
+def test_a_finished_ingest_given_again_writes_no_shard(tmp_path: Path, ray_cluster: None) -> None:
+    tree, out = good_tree(tmp_path / "source"), tmp_path / "out"
+    assert ingest(tree.root, out, "--rows-per-shard", 4).exit_code == 0
+    before = {name: stamp for name, stamp in stamps(out).items() if name != "quarantine.parquet"}
+    again = ingest(tree.root, out, "--rows-per-shard", 4)
+    assert "nothing was written again" in again.output
+    assert {name: stamps(out)[name] for name in before} == before
+    assert len(before) == 4
+
+
+@pytest.mark.ray
+def test_an_interrupted_ingest_goes_on_and_gives_the_same_bytes(tmp_path: Path, ray_cluster: None) -> None:
+    tree, whole, broken = good_tree(tmp_path / "source"), tmp_path / "whole", tmp_path / "broken"
+    for out in (whole, broken):
+        assert ingest(tree.root, out, "--rows-per-shard", 3).exit_code == 0
+    (broken / "manifest.json").unlink()
+    (broken / "train-00001.parquet").unlink()  # killed before it was renamed
+    (broken / ".partial-train-00001.parquet-0000").write_bytes(b"half a shard")
+    damaged = broken / "train-00000.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    untouched = stamps(broken)["test-00000.parquet"]
+
+    result = ingest(tree.root, broken, "--rows-per-shard", 3)
+    assert result.exit_code == 0, result.output
+    assert "Decoded 6 films" in result.output
+    assert {n: digest for n, (_, digest) in stamps(broken).items()} == {n: d for n, (_, d) in stamps(whole).items()}
+    assert (broken / "manifest.json").read_bytes() == (whole / "manifest.json").read_bytes()
+    assert stamps(broken)["test-00000.parquet"] == untouched
+    assert not list(broken.glob(".partial*"))
+
+
+@pytest.mark.ray
+def test_a_killed_process_leaves_nothing_half_and_is_gone_on_with(tmp_path: Path, ray_cluster: None) -> None:
+    """Stops between the phases, as a kill does: blocks are there, no shard is."""
+    tree, out = good_tree(tmp_path / "source"), tmp_path / "out"
+    config = load_config(
+        extra={
+            "ingest.source.kind": "mimic-cxr",
+            "ingest.source.root": tree.root,
+            "ingest.out": out,
+            "ingest.side_px": 32,
+        }
+    )
+    planned = plan_ingest(config)
+    with planned.workspace.opened(planned.plan):
+        _decode(planned, planned.plan.shards[:1])
+    result = ingest(tree.root, out)
+    assert result.exit_code == 0, result.output
+    assert "Decoded 4 films" in result.output  # the train block was there
+    assert ShardSet.open(out).num_rows("train") == 8
+
+
+@pytest.mark.ray
+def test_another_config_into_the_same_folder_is_one_clear_error(tmp_path: Path, ray_cluster: None) -> None:
+    tree, out = good_tree(tmp_path / "source"), tmp_path / "out"
+    assert ingest(tree.root, out).exit_code == 0
+    before = stamps(out)
+    assert "side_px was 32 there and is 64 here" in fails(
+        invoke("mimic-cxr", "--root", tree.root, "--out", out, "--side-px", 64)
+    )
+    tree.write_table("chexpert", tree.read_table("chexpert")[:-1])
+    assert "tables of the collection" in fails(ingest(tree.root, out))
+    assert stamps(out) == before
+
+
+def test_a_folder_with_shards_of_unknown_origin_is_left_alone(tmp_path: Path) -> None:
+    tree = good_tree(tmp_path / "source")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/train-00000.parquet").write_bytes(b"precious")
+    assert "unknown origin" in fails(ingest(tree.root, tmp_path / "out"))
+    assert (tmp_path / "out/train-00000.parquet").read_bytes() == b"precious"
+
+
+@pytest.mark.ray
+def test_two_ingests_into_one_folder_do_not_meet(tmp_path: Path, ray_cluster: None) -> None:
+    tree, out = good_tree(tmp_path / "source"), tmp_path / "out"
+    (out / ".ingest").mkdir(parents=True)
+    with (out / ".ingest/lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "Another ingest is writing" in fails(ingest(tree.root, out))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """A tmpfs of so many KiB; called again it is resized."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(size_kb: int) -> Path:
+        options = f"size={size_kb}k" + (",remount" if folder.is_mount() else "")
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False
+        )
+        if done.returncode:
+            pytest.skip("this machine does not allow mounting a tmpfs")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", folder], capture_output=True, check=False)
+
+
+@pytest.mark.ray
+def test_a_full_disk_harms_nothing_and_the_command_goes_on_after_space_is_freed(
+    tmp_path: Path, ray_cluster: None, small_disk: Callable[[int], Path]
+) -> None:
+    tree = good_tree(tmp_path / "source", num_films=40)
+    out = small_disk(120) / "out"  # the pixels alone are 40 KiB, twice, and every file takes whole pages
+    message = fails(ingest(tree.root, out, "--rows-per-shard", 5))
+    assert "the disk or quota is full" in message
+    assert not [path for path in out.rglob("*") if ".partial" in path.name]
+    before = stamps(out)
+    small_disk(4096)
+    result = ingest(tree.root, out, "--rows-per-shard", 5)
+    assert result.exit_code == 0, result.output
+    assert stamps(out).items() >= before.items()
+    ShardSet.open(out).verify()
+    assert sum(ShardSet.open(out).num_rows(split) for split in ("train", "validate", "test")) == 40
+
+
+@pytest.mark.ray
+def test_a_collection_of_which_nothing_can_be_kept_says_why(tmp_path: Path, ray_cluster: None) -> None:
+    tree = MimicTree(tmp_path / "source")
+    for number in range(3):
+        tree.add(number, None if number else b"")
+    tree.write_tables()
+    message = fails(ingest(tree.root, tmp_path / "out"))
+    assert "None of the 3 films could be kept: 2 file is missing; 1 file is empty" in message
+
+
+# ---------------------------------------------------------------- tables that are wrong: no film is opened
+
+
+def with_line(name: str, row: int, line: str) -> Callable[[MimicTree], None]:
+    def change(tree: MimicTree) -> None:
+        lines = tree.read_table(name)
+        lines[row - 1] = line
+        tree.write_table(name, lines)
+
+    return change
+
+
+def without(name: str) -> Callable[[MimicTree], None]:
+    return lambda tree: (tree.root / f"mimic-cxr-2.0.0-{name}.csv.gz").unlink()
+
+
+def replacing(name: str, old: str, new: str) -> Callable[[MimicTree], None]:
+    return lambda tree: tree.write_table(name, [line.replace(old, new) for line in tree.read_table(name)])
+
+
+CHEXPERT_HEADER = ",".join(("subject_id", "study_id", *CHEXPERT))
+BLANKS = "," * 11
+SPLIT_TABLE = "mimic-cxr-2.0.0-split.csv.gz"
+NOT_UTF8 = gzip.compress(b"dicom_id,split\n\xff,train\n")
+BAD_TABLES: list[tuple[Callable[[MimicTree], Any], str]] = [
+    (without("metadata"), "no table mimic-cxr-2.0.0-metadata.csv.gz"),
+    (lambda tree: shutil.rmtree(tree.root / "files"), "holds no folder `files`"),
+    (lambda tree: (tree.root / "mimic-cxr-2.1.0-split.csv").write_text("x"), "more than one split table"),
+    (lambda tree: (tree.root / SPLIT_TABLE).write_bytes(b"not gzip"), "cannot be read as a UTF-8 CSV"),
+    (lambda tree: (tree.root / SPLIT_TABLE).write_bytes(NOT_UTF8), "cannot be read as a UTF-8 CSV"),
+    (lambda tree: (tree.root / SPLIT_TABLE).write_bytes(gzip.compress(b"")), "split.csv.gz is empty"),
+    (replacing("metadata", "ViewPosition", "View"), "metadata.csv.gz has no column 'ViewPosition'. Its columns are"),
+    (replacing("chexpert", "Edema", "Oedema"), "unknown column 'Oedema'"),
+    (with_line("chexpert", 1, f"{CHEXPERT_HEADER},Extra"), "unknown column 'Extra'"),
+    (with_line("chexpert", 1, CHEXPERT_HEADER.replace("Edema", "Fracture")), "names the column 'Fracture' twice"),
+    (with_line("chexpert", 3, f"10000001,50000001,1,0,2{BLANKS}"), "row 3, column 'Consolidation': the label is '2'"),
+    (with_line("chexpert", 4, f"10000002,50000002,10000002,0,1{BLANKS}"), "row 4, .* the label is a text of 8"),
+    (with_line("chexpert", 4, f"10000001,50000001,1,0,1{BLANKS}"), "rows 3 and 4 have the same study_id"),
+    (with_line("chexpert", 5, "10000003,50000003,1"), "row 5: 3 columns, the header has 16"),
+    (with_line("metadata", 3, "film-0000,10000001,50000001,PA,3000"), "rows 2 and 3 have the same dicom_id"),
+    (with_line("metadata", 3, ",10000001,50000001,PA,3000"), "row 3: dicom_id is blank"),
+    (with_line("metadata", 3, "../../x,10000001,50000001,PA,3000"), "row 3: dicom_id is not an id"),
+    (with_line("split", 2, "film-0000,50000000,10000000,training"), "row 2: split is a text of 8"),
+    (
+        with_line("split", 2, "film-0000,50000000,10000000,dev"),
+        "row 2: split is 'dev'. Expected one of train, validate",
+    ),
+    (replacing("metadata", "10000003", "10000000"), "1 subjects have films in more than one split"),
+    (replacing("metadata", "PA", "LATERAL"), r"No film of .* is selected \(12 of view LATERAL\)"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), BAD_TABLES)
+def test_a_wrong_table_is_one_paragraph_with_file_and_row(
+    tmp_path: Path, damage: Callable[[MimicTree], Any], message: str
+) -> None:
+    tree = good_tree(tmp_path / "source")
+    damage(tree)
+    output = fails(ingest(tree.root, tmp_path / "out", "--dry-run"))
+    assert re.search(message, output), output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_says_how_much_and_writes_nothing(tmp_path: Path) -> None:
+    tree = good_tree(tmp_path / "source")
+    result = ingest(tree.root, tmp_path / "out", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "Would ingest 12 films of mimic-cxr" in result.output
+    assert "12 of 12 sampled films are on disk" in result.output
+    assert not (tmp_path / "out").exists()
