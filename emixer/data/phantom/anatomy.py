@@ -38,7 +38,7 @@ class Anatomy:
     scoliosis: float = 0.0
     """Largest sideways shift of the spine."""
     shoulder_y: float = 0.0
-    clavicle_slope: float = 0.2
+    clavicle_slope: float = 0.13
     knob: float = 1.7
     """Radius of the aortic arch seen from the front."""
     right_share: float = 0.31
@@ -96,7 +96,7 @@ def sample_anatomy(rng: np.random.Generator) -> Anatomy:
         rib_drop=float(rng.uniform(3.4, 5.8)),
         scoliosis=float(rng.normal(0.0, 0.45)),
         shoulder_y=float(rng.normal(0.0, 0.9)),
-        clavicle_slope=float(rng.normal(0.2, 0.09)),
+        clavicle_slope=float(rng.normal(0.13, 0.07)),
         knob=float(np.clip(rng.normal(1.7, 0.25), 1.2, 2.5)),
         right_share=float(np.clip(rng.normal(0.31, 0.03), 0.24, 0.38)),
         dome_difference=float(np.clip(rng.normal(1.2, 0.6), -0.4, 2.6)),

@@ -54,12 +54,14 @@ class Canvas:
 
     def _grid(self, shape: tuple[int, int], factor: int) -> tuple[Plane, Plane]:
         frame, scale = self.frame, self.pixels_per_cm
-        columns = ((np.arange(shape[1]) + 0.5) * factor / scale - frame.columns / scale / 2)[None, :]
-        rows = ((np.arange(shape[0]) + 0.5) * factor / scale - frame.rows / scale / 2)[:, None]
+        columns = (np.arange(shape[1]) + 0.5) * factor / scale - frame.columns / scale / 2
+        rows = (np.arange(shape[0]) + 0.5) * factor / scale - frame.rows / scale / 2
         cosine, sine = np.cos(frame.rotation_rad), np.sin(frame.rotation_rad)
-        x = cosine * columns + sine * rows + (frame.left_cm + frame.columns / scale / 2)
-        y = -sine * columns + cosine * rows + (frame.top_cm + frame.rows / scale / 2)
-        return x.astype(np.float32), y.astype(np.float32)
+        x_of_column = (cosine * columns + (frame.left_cm + frame.columns / scale / 2)).astype(np.float32)
+        y_of_row = (cosine * rows + (frame.top_cm + frame.rows / scale / 2)).astype(np.float32)
+        x = x_of_column[None, :] + (sine * rows).astype(np.float32)[:, None]
+        y = y_of_row[:, None] - (sine * columns).astype(np.float32)[None, :]
+        return x, y
 
     def to_pixels(self, x_cm: NDArray[np.floating], y_cm: NDArray[np.floating]) -> tuple[Plane, Plane]:
         """Column and row (both continuous, pixel centres at .5) of points given in cm."""
@@ -75,8 +77,9 @@ class Canvas:
         """A coarse field (h, w) at full resolution (H, W), bicubic."""
         if self.factor == 1:
             return coarse
-        tall = _enlarge(coarse, self.factor, axis=0)[: self.shape[0]]
-        return _enlarge(tall, self.factor, axis=1)[:, : self.shape[1]]
+        # columns first: the second, larger pass then writes whole rows
+        wide = _enlarge(coarse, self.factor, axis=1)[:, : self.shape[1]]
+        return _enlarge(wide, self.factor, axis=0)[: self.shape[0]]
 
     def shrink(self, plane: Plane) -> Plane:
         """The mean of each factor x factor block: (H, W) -> (h, w)."""
@@ -108,22 +111,32 @@ class Canvas:
         width = max(softness_cm, 1.0 / self.pixels_per_cm)
         return smoothstep(distance_cm / width + 0.5)
 
-    def lines(self, x_cm: Plane, y_cm: Plane, area_cm2: Plane, sigma_cm: float) -> Plane:
-        """Thickness [cm] of round strands through the given points, as a full plane (H, W).
+    def add_lines(self, plane: Plane, x_cm: Plane, y_cm: Plane, volume_cm3: Plane, sigma_cm: float) -> None:
+        """Adds the thickness [cm] of round strands through the given points to a plane (H, W).
 
-        x_cm, y_cm, area_cm2: (N,) sample points, each carrying its cross-section times its share of the length divided
-        by one cm, i.e. a volume in cm^3. sigma_cm: how wide the strand is spread.
+        x_cm, y_cm, volume_cm3: (N,) sample points, each with the volume that it stands for: cross-section times length.
+        sigma_cm: how wide the strand is spread. Only the box around the points is touched.
         """
         column, row = self.to_pixels(x_cm, y_cm)
         sigma_px = sigma_cm * self.pixels_per_cm
+        reach = 3 * sigma_px + 2
+        box = tuple(
+            slice(max(0, int(at.min() - reach)), max(0, min(size, int(at.max() + reach) + 1)))
+            for at, size in ((row, self.shape[0]), (column, self.shape[1]))
+        ) if column.size else (slice(0), slice(0))  # fmt: skip
+        height, width = (side.stop - side.start for side in box)
+        if min(height, width) < 2:
+            return
         step = max(1, int(sigma_px / 1.5))  # wide strands lose nothing on a smaller grid
-        plane = _splat(column / step, row / step, area_cm2, (-(-self.shape[0] // step), -(-self.shape[1] // step)))
-        plane *= np.float32((self.pixels_per_cm / step) ** 2)
+        small = _splat(
+            (column - box[1].start) / step, (row - box[0].start) / step, volume_cm3, (-(-height // step), -(-width // step))
+        )
+        small *= np.float32((self.pixels_per_cm / step) ** 2)
         sigma = float(np.sqrt(max((sigma_px / step) ** 2 - 0.2, 0.2)))
-        plane = ndimage.gaussian_filter(plane, sigma, truncate=2.5)
-        if step == 1:
-            return plane
-        return _enlarge(_enlarge(plane, step, axis=0), step, axis=1)[: self.shape[0], : self.shape[1]]
+        small = ndimage.gaussian_filter(small, sigma, truncate=2.5)
+        if step > 1:
+            small = _enlarge(_enlarge(small, step, axis=1), step, axis=0)[:height, :width]
+        plane[box] += small
 
 
 def ellipse_chord(
@@ -163,7 +176,8 @@ def _enlarge(plane: Plane, factor: int, axis: int) -> Plane:
     Written out because Pillow hands float images back in 64 kB pieces, which costs more than the arithmetic.
     """
     length = plane.shape[axis]
-    padded = np.pad(plane, [(2, 2) if k == axis else (0, 0) for k in range(2)], mode="edge")
+    before, after = (plane[:1], plane[-1:]) if axis == 0 else (plane[:, :1], plane[:, -1:])
+    padded = np.concatenate([before, before, plane, after, after], axis=axis)
     taps = [padded[k : k + length] if axis == 0 else padded[:, k : k + length] for k in range(5)]
     shape = (length * factor, plane.shape[1]) if axis == 0 else (plane.shape[0], length * factor)
     large = np.empty(shape, dtype=np.float32)
@@ -172,9 +186,9 @@ def _enlarge(plane: Plane, factor: int, axis: int) -> Plane:
         first, t = (1, place + 1) if place < 0 else (2, place)
         weights = [-0.5 * t + t * t - 0.5 * t**3, 1 - 2.5 * t * t + 1.5 * t**3,
                    0.5 * t + 2 * t * t - 1.5 * t**3, -0.5 * t * t + 0.5 * t**3]  # fmt: skip
-        total = np.zeros_like(plane)
-        for k, weight in enumerate(weights):
-            total += taps[first - 1 + k] * np.float32(weight)
+        total = taps[first - 1] * np.float32(weights[0])
+        for k in (1, 2, 3):
+            total += taps[first - 1 + k] * np.float32(weights[k])
         large[(slice(phase, None, factor), slice(None)) if axis == 0 else (slice(None), slice(phase, None, factor))] = total
     return large
 

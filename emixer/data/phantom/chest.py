@@ -4,13 +4,13 @@
 """
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 
 from emixer.data.phantom.anatomy import Anatomy
 from emixer.data.phantom.canvas import Canvas, Plane, ellipse_chord, smoothstep
 from emixer.data.phantom.findings import Findings, Side
 
-_LUNG_DEPTH_SHARE = 0.74
-_HEART_DEPTH_CM = 10.5
+_LUNG_DEPTH_SHARE = 0.78
 
 
 class Chest:
@@ -87,82 +87,107 @@ class Chest:
     def _wall_distance(self) -> Plane:
         x, y = np.abs(self.canvas.x_coarse), self.canvas.y_coarse
         lateral = self.anatomy.lung_wall(y) - x
-        medial = x - self.anatomy.lung_medial(y) + 0.02
-        return self.canvas.enlarge(np.minimum(np.minimum(lateral, medial + 1.0), y + 0.2))
+        medial = x - self.anatomy.lung_medial(y) + 3.0 * np.clip(y / np.float32(3.0), 0.0, 1)
+        return self.canvas.enlarge(np.minimum(np.minimum(lateral, medial), 1.3 * y))
 
     def _full_air(self) -> Plane:
         canvas, anatomy = self.canvas, self.anatomy
         y = canvas.y_coarse
-        depth = (anatomy.thickness * _LUNG_DEPTH_SHARE) * (0.42 + 0.58 * smoothstep(y / (0.55 * anatomy.lung_height)))
-        chord = np.sqrt(np.clip(self.wall_distance / np.float32(0.62 * anatomy.half_width), 0, 1))
+        depth = (anatomy.thickness * _LUNG_DEPTH_SHARE) * (0.50 + 0.50 * smoothstep(y / (0.5 * anatomy.lung_height)))
+        chord = np.sqrt(np.clip(self.wall_distance / np.float32(0.36 * anatomy.half_width), 0, 1))
         above = canvas.edge(self.diaphragm_distance)
         # behind the dome the lung reaches further down: its shadow fades through the upper abdomen
         sulcus = 0.24 * np.exp(np.minimum(self.diaphragm_distance, 0) / np.float32(1.8))
         share = above + (1 - above) * sulcus
-        thinner = 0.62 + 0.38 * smoothstep(self.diaphragm_distance / np.float32(7.0))
+        thinner = 0.80 + 0.20 * smoothstep(self.diaphragm_distance / np.float32(7.0))
         return np.asarray(canvas.enlarge(depth) * chord * share * thinner, dtype=np.float32)
 
     def _mediastinum(self) -> Plane:
         """Thickness [cm] of heart, great vessels and mediastinal fat (H, W)."""
-        plane = np.zeros(self.canvas.shape, dtype=np.float32)
-        for center, radii, angle, depth in [*self._heart_parts(), *self._vessel_parts()]:
-            where, chord = ellipse_chord(self.canvas, center, radii, angle)
-            plane[where] = np.maximum(plane[where], chord * np.float32(depth))
-        return np.maximum(plane, self._column())
+        y = self.canvas.y_coarse
+        x = self.canvas.x_coarse - 0.6 * self.midline(y) * smoothstep((6 - y) / 6)
+        levels, right, left = self._silhouette()
+        inside = np.minimum(np.interp(y, levels, left) - x, x + np.interp(y, levels, right))
+        lower = smoothstep((y / self._scale() - 10.5) / 4)
+        radius = 2.0 + 2.4 * lower
+        depth = 8.5 - 0.5 * lower + 4.0 * smoothstep((2.5 - y) / 5)
+        share = self.canvas.enlarge((np.clip(inside / radius, -0.2, 1.0)).astype(np.float32))
+        share = np.clip(share, 0, 1)
+        chord = np.sqrt(share * (2 - share)) * self.canvas.enlarge(depth.astype(np.float32))
+        return np.maximum(chord, self._column())
 
-    def _heart_parts(self) -> list[tuple[tuple[float, float], tuple[float, float], float, float]]:
-        """Ellipsoids (center, radii, angle, depth) whose outermost points stand at `heart_edges`."""
+    def _scale(self) -> float:
+        return self.anatomy.lung_height / 24.0
+
+    def _silhouette(self) -> tuple[Plane, Plane, Plane]:
+        """Heights, and the distances of the right and the left border of the cardiac shadow from the midline there."""
         right, left = self.heart_edges()
-        size = (right + left) / 12.0
-        bottom = self.anatomy.lung_height - 2.6
-        middle = bottom - 4.9 * size**0.7
-        tilt = 0.62 + 0.08 * float(self.anatomy.bulge[2])
-        long, short = 6.6 * size, 4.9 * size
-        reach = float(np.hypot(long * np.cos(tilt), short * np.sin(tilt)))
-        ventricle = ((left - reach, middle + 0.5 * size), (long, short), tilt, _HEART_DEPTH_CM * size)
-        atrium_width = min(4.0 * size, 0.95 * right)
-        atrium = ((-right + atrium_width, middle - 0.2), (atrium_width, 5.1 * size), -0.05, 8.0 * size)
-        base = ((0.25 * left, middle - 3.2 * size), (3.1 * size, 4.2 * size), 0.5, 9.0 * size)
-        return [ventricle, atrium, base]
+        anatomy, wide = self.anatomy, self._extra_width()
+        knob = 2.0 + anatomy.knob
+        upper = 2.45 + 0.10 * float(anatomy.bulge[3])
+        bottom = self.heart_bottom_y()
+        height = (bottom - 12.0 * self._scale()) / 9.4  # from the left atrial appendage down
+        left_knots = [
+            (-6.0, upper + 2.2), (-1.0, upper + 1.0), (2.5, upper + 0.2 + 0.8 * wide), (5.2, upper + 0.35 + wide),
+            (6.6, knob - 0.3 + wide), (7.7, knob + wide), (8.8, knob - 0.3 + 0.9 * wide), (9.7, 3.25 + 0.6 * wide),
+            (10.9, 3.55 + 0.3 * wide), (12.0, 3.0 + 0.14 * left + 0.1 * wide),
+        ]  # fmt: skip
+        right_knots = [
+            (-6.0, upper + 2.0), (-1.0, upper + 0.9), (2.5, upper + 0.15 + 0.7 * wide), (6.0, upper + 0.45 + wide),
+            (9.0, 2.85 + 0.7 * wide), (11.5, 0.5 * right + 1.1 + 0.3 * wide),
+        ]  # fmt: skip
+        scale = self._scale()
+        apex = [(0.18, 0.66), (0.40, 0.83), (0.62, 0.95), (0.82, 1.0), (0.93, 0.96), (1.05, 0.80), (1.25, 0.45)]
+        atrium = [(0.18, 0.90), (0.38, 0.98), (0.55, 1.0), (0.75, 0.97), (1.0, 0.84), (1.25, 0.6)]
+        lower_left = [(12.0 * scale + 9.4 * height * t, left * share) for t, share in apex]
+        lower_right = [(12.0 * scale + 9.4 * height * t, right * share) for t, share in atrium]
+        levels = np.linspace(-9, 34, 400)
+        curves = []
+        for upper_knots, lower_knots in ((right_knots, lower_right), (left_knots, lower_left)):
+            knots = [(y * scale, x) for y, x in upper_knots] + lower_knots
+            curve = PchipInterpolator([y for y, _ in knots], [x for _, x in knots], extrapolate=False)(levels)
+            curves.append(np.nan_to_num(curve, nan=0.0).astype(np.float32))
+        curves = [np.where(levels < knots[0][0], upper + 2.0, c).astype(np.float32) for c in curves]
+        return levels.astype(np.float32), curves[0], curves[1]
 
-    def _vessel_parts(self) -> list[tuple[tuple[float, float], tuple[float, float], float, float]]:
-        wide = self._extra_width()
-        knob = self.anatomy.knob * (1 + 0.25 * wide)
-        scale = self.anatomy.lung_height / 24.0
-        arch = ((2.0 + 0.55 * wide, 7.6 * scale), (knob, knob * 1.05), 0.0, 7.5)
-        trunk = ((1.3 + 0.35 * wide, 11.4 * scale), (2.5, 2.9), 0.3, 7.5)
-        ascending = ((-0.7 - 0.5 * wide, 10.0 * scale), (2.4 + 0.2 * wide, 5.0), 0.06, 7.0)
-        return [arch, trunk, ascending]
+    def heart_bottom_y(self) -> float:
+        """y of the lower end of the heart, sunk into the diaphragm."""
+        return self.anatomy.lung_height - 2.2
 
     def _extra_width(self) -> float:
         wide = self.findings.wide_mediastinum
         return wide.extra_cm if wide else 0.0
 
     def _column(self) -> Plane:
-        """Spine, vessels to the neck and the descending aorta: the upright bar behind everything."""
+        """Spine with its muscles and the descending aorta: the upright bar behind everything."""
         x, y = self.canvas.x_coarse, self.canvas.y_coarse
-        wide = self._extra_width() * np.exp(-(((y - 6.5) / 5.5) ** 2))
-        flare = 1.3 * np.exp(-(((y + 2.0) / 3.5) ** 2))
-        half = 2.35 + flare + 0.9 * wide + 0.12 * np.sin(y * 0.8 + self.anatomy.bulge[3])
-        offset = x - self.midline(y) * 0.6
-        distance = self.canvas.enlarge(half - np.abs(offset))
-        return np.asarray(12.0 * np.sqrt(np.clip(distance / 1.9, 0, 1)), dtype=np.float32)
+        offset = x - self.midline(y)
+        distance = self.canvas.enlarge((2.0 + 0.012 * np.maximum(y, 0) - np.abs(offset)).astype(np.float32))
+        aorta = self.canvas.enlarge((2.9 - 0.03 * y - offset).astype(np.float32))
+        after = self.canvas.enlarge(smoothstep((y - 7.5) / 3.0))
+        bar = 7.5 * np.sqrt(np.clip(distance / 1.6, 0, 1)) + 1.3 * after * self.canvas.edge(np.minimum(aorta, distance + 1.0))
+        return np.asarray(bar, dtype=np.float32)
 
 
 def trunk_thickness(canvas: Canvas, anatomy: Anatomy) -> Plane:
     """Thickness of the whole patient [cm] (H, W), air of the lungs not yet taken out; 0 beside the body."""
     x, y = np.abs(canvas.x_coarse), canvas.y_coarse
-    wall = anatomy.cage(y) + anatomy.fat + 0.9
-    waist = smoothstep((anatomy.scaled(y) - 4.0) / 6.0)
-    flank = wall * waist + (1 - waist) * 40.0
+    axilla = smoothstep((y - 2.0 - anatomy.shoulder_y) / 10.5)
+    flank = anatomy.cage(y) + anatomy.fat + 1.0 + 1.6 * np.exp(-(((y - 11) / 5) ** 2)) + 11.0 * (1 - axilla)
     belly = 1 + 0.10 * smoothstep((y - anatomy.lung_height + 8) / 10)
     trunk = canvas.enlarge(anatomy.thickness * belly) * _rounded(canvas.enlarge(flank - x), 0.62 * anatomy.half_width)
     skin = canvas.enlarge(y - _shoulder_line(x, anatomy))
     body = np.minimum(trunk, (0.52 * anatomy.thickness) * _rounded(skin, 2.6) + 0.75 * np.maximum(skin, 0))
-    neck = 0.52 * anatomy.thickness * _rounded(canvas.enlarge(5.6 + 0.12 * anatomy.fat - x + 0.0 * y), 4.6)
+    neck = 0.52 * anatomy.thickness * _rounded(canvas.enlarge(_neck(y, anatomy) - x), 4.6)
     body = np.maximum(body, np.where(skin < 6, neck, 0))
     body = np.maximum(body, _arms(canvas, anatomy, x, y))
     return np.asarray(body + _breasts(canvas, anatomy), dtype=np.float32)
+
+
+def _neck(y: Plane, anatomy: Anatomy) -> Plane:
+    """Half-width of the neck, which widens into the trapezius muscles."""
+    below = np.maximum(y - anatomy.shoulder_y + 8.5, 0)
+    return np.asarray(5.4 + 0.12 * anatomy.fat + 0.10 * below**1.7, dtype=np.float32)
 
 
 def _shoulder_line(x: Plane, anatomy: Anatomy) -> Plane:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from emixer.data.phantom.anatomy import Anatomy
@@ -22,8 +23,8 @@ from emixer.data.phantom.vessels import vessel_thickness
 
 Film = NDArray[np.uint8]
 
-_SOFT_PER_CM = 0.19
-_BONE_PER_CM = 0.56
+SOFT_PER_CM = 0.19
+BONE_PER_CM = 0.56
 _LUNG_DENSITY = 0.25
 """Density of aerated lung relative to water."""
 
@@ -72,11 +73,11 @@ def _attenuation(chest: Chest, key: FilmKey) -> Plane:
     canvas = chest.canvas
     vessels = vessel_thickness(chest, key.generator(Stream.VESSELS))
     texture = canvas.enlarge(smooth_noise(key.generator(Stream.TEXTURE), canvas, 0.3))
-    air, extra = diseased_lung(chest, vessels, key.generator(Stream.OPACITIES))
-    lung = air * np.float32(1 - _LUNG_DENSITY) * (1 + np.float32(0.012) * texture)
-    soft = trunk_thickness(canvas, chest.anatomy) - lung - _airways(chest) - _bowel_gas(chest, key) + extra
-    plane = np.maximum(soft, 0) * np.float32(_SOFT_PER_CM)
-    plane += bones(chest, key.generator(Stream.SKELETON)) * np.float32(_BONE_PER_CM)
+    lungs = diseased_lung(chest, vessels, key.generator(Stream.OPACITIES))
+    lung = lungs.air * np.float32(1 - _LUNG_DENSITY) * (1 + np.float32(0.012) * texture)
+    soft = trunk_thickness(canvas, chest.anatomy) - lung - _airways(chest) - _bowel_gas(chest, key) + lungs.extra
+    plane = np.maximum(soft, 0) * np.float32(SOFT_PER_CM)
+    plane += bones(chest, key.generator(Stream.SKELETON)) * np.float32(BONE_PER_CM)
     plane += draw_devices(chest, key.generator(Stream.DEVICES))
     return plane
 
@@ -88,11 +89,11 @@ def _airways(chest: Chest) -> Plane:
     plane = np.zeros(canvas.shape, dtype=np.float32)
     y = np.linspace(-9, carina, 60, dtype=np.float32)
     bow = 0.35 * np.exp(-(((y - 7.5) / 3.0) ** 2)) * -1.0
-    plane += canvas.lines(chest.midline(y) * 0.7 + bow, y, np.full_like(y, 2.2 * (carina + 9) / 60), 0.42)
+    canvas.add_lines(plane, chest.midline(y) * 0.7 + bow, y, np.full_like(y, 2.2 * (carina + 9) / 60), 0.42)
     for sign, dx, dy in ((-1, 3.4, 3.6), (1, 4.4, 2.9)):
         t = np.linspace(0, 1, 24, dtype=np.float32)
         volume = np.full_like(t, 0.95 * float(np.hypot(dx, dy)) / 24) * (1 - 0.5 * t)
-        plane += canvas.lines(sign * t * dx, carina + t * dy, volume, 0.30)
+        canvas.add_lines(plane, sign * t * dx, carina + t * dy, volume, 0.30)
     return plane
 
 
@@ -124,7 +125,7 @@ def develop(canvas: Canvas, attenuation: Plane, exposure: Exposure, key: FilmKey
     rng = key.generator(Stream.NOISE)
     grain = rng.standard_normal(canvas.shape, dtype=np.float32)
     grain = 0.6 * grain + 1.1 * ndimage.uniform_filter(grain, 2)
-    level = np.float32(0.0035 * exposure.noise * (1.5 if exposure.portable else 1.0))
+    level = np.float32(0.0026 * exposure.noise * (1.5 if exposure.portable else 1.0))
     density = -np.log(intensity) + level * grain / np.sqrt(intensity)
     density = density + np.float32(0.45) * (density - canvas.blur(density, 2.2))
     gray = _display(density, exposure)
@@ -138,12 +139,46 @@ def _display(density: Plane, exposure: Exposure) -> Plane:
     low, high = 0.9, 4.6
     t = (density - np.float32(low)) / np.float32(high - low)
     t = (t - 0.5) * np.float32(exposure.contrast) + np.float32(0.5 + exposure.brightness)
-    return np.asarray(1 / (1 + np.exp(-(t - 0.42) * np.float32(5.2))), dtype=np.float32)
+    return np.asarray(1 / (1 + np.exp(-(t - 0.42) * np.float32(4.6))), dtype=np.float32)
 
 
 def _draw_marker(canvas: Canvas, gray: Plane, exposure: Exposure) -> None:
-    return
+    """The lead letter L or R beside the shoulder of that side."""
+    if exposure.marker is None:
+        return
+    strokes = _LETTERS[exposure.marker]
+    size = 0.032 * canvas.shape[0]
+    border = 0.07 * canvas.shape[1]
+    column = border if exposure.marker is Side.RIGHT else canvas.shape[1] - border - 0.6 * size
+    row = exposure.marker_y_cm * canvas.pixels_per_cm
+    cosine, sine = np.cos(exposure.tilt_rad), np.sin(exposure.tilt_rad)
+    letter = Image.new("L", (canvas.shape[1], canvas.shape[0]))
+    pen = ImageDraw.Draw(letter)
+    for stroke in strokes:
+        points = [(column + size * (cosine * u - sine * v), row + size * (sine * u + cosine * v)) for u, v in stroke]
+        pen.line(points, fill=255, width=max(1, round(0.16 * size)), joint="curve")
+    np.maximum(gray, np.asarray(letter, dtype=np.float32) / 255 * np.float32(0.93), out=gray)
+
+
+_LETTERS: dict[Side, tuple[tuple[tuple[float, float], ...], ...]] = {
+    Side.LEFT: (((0.0, 0.0), (0.0, 1.0), (0.6, 1.0)),),
+    Side.RIGHT: (
+        ((0.0, 1.0), (0.0, 0.0), (0.42, 0.0), (0.58, 0.12), (0.58, 0.38), (0.42, 0.5), (0.0, 0.5)),
+        ((0.3, 0.5), (0.6, 1.0)),
+    ),
+}
 
 
 def _shutters(canvas: Canvas, exposure: Exposure) -> Plane:
-    return np.ones((1, 1), dtype=np.float32)
+    """1 inside the beam, dark where the shutters were closed, with a soft border (H, W)."""
+    rows, columns = canvas.shape
+    top, bottom, left, right = (width * canvas.pixels_per_cm for width in exposure.collimation_cm)
+    soft = np.float32(0.12 * canvas.pixels_per_cm + 1)
+
+    def beam(length: int, start: float, end: float) -> Plane:
+        place = np.arange(length, dtype=np.float32) + 0.5
+        opened = smoothstep((place - start) / soft + 1.0) if start > 0 else 1.0
+        closed = smoothstep((length - end - place) / soft + 1.0) if end > 0 else 1.0
+        return np.asarray(0.03 + 0.97 * opened * closed * np.ones(length), dtype=np.float32)
+
+    return beam(rows, top, bottom)[:, None] * beam(columns, left, right)[None, :]

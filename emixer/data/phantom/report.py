@@ -23,6 +23,7 @@ from emixer.data.phantom.wording import (
     normal_lungs,
     positive,
     summary,
+    without_history,
 )
 
 LAYOUTS: dict[str, float] = {
@@ -63,6 +64,7 @@ def write_report(
 ) -> Report:
     """The report of a study. uncertain: labels to be hedged, drawn or not; before: the patient's previous study."""
     body = _body(rng, findings, uncertain, before)
+    body = body if before else [without_history(sentence) for sentence in body]
     end = _impression(rng, findings, body, uncertain)
     layout = str(rng.choice(list(LAYOUTS), p=list(LAYOUTS.values())))
     states: dict[Label, int] = {}
@@ -73,7 +75,7 @@ def write_report(
             states[label] = 1
     if not any(states.get(label) in (1, -1) for label in _ORDER[1:]):
         states[Label.NO_FINDING] = 1
-    text = _lay_out(rng, layout, _join(body), _join(end, numbered=rng.random() < 0.3), views)
+    text = _lay_out(rng, layout, _join(body), _join(end, numbered=rng.random() < 0.3), views, before is None)
     return Report(text, states, layout)
 
 
@@ -125,9 +127,9 @@ def _join(sentences: list[Sentence], *, numbered: bool = False) -> str:
     return " ".join(sentence.text for sentence in sentences)
 
 
-def _lay_out(rng: np.random.Generator, layout: str, body: str, end: str, views: str) -> str:
+def _lay_out(rng: np.random.Generator, layout: str, body: str, end: str, views: str, first: bool) -> str:
     """Puts the text under headers. An impression that stands alone carries the whole body."""
-    head = _preamble(rng, views)
+    head = _preamble(rng, views, first)
     upper = rng.random() < 0.93
     findings_header = "FINDINGS:" if upper else "Findings:"
     impression_header = "IMPRESSION:" if upper else "Impression:"
@@ -146,7 +148,7 @@ def _lay_out(rng: np.random.Generator, layout: str, body: str, end: str, views: 
     return _wrap(rng, [*head, *sections])
 
 
-def _preamble(rng: np.random.Generator, views: str) -> list[tuple[str, str]]:
+def _preamble(rng: np.random.Generator, views: str, first: bool) -> list[tuple[str, str]]:
     age = "___"
     sex = "(man|woman|year old man|year old woman|year-old female|year-old male|F|M)"
     reason = (
@@ -161,7 +163,8 @@ def _preamble(rng: np.random.Generator, views: str) -> list[tuple[str, str]]:
     if rng.random() < 0.6:
         sections.append(("TECHNIQUE:", f"(Chest, {views}|{views} of the chest|{views} views were obtained)."))
     if rng.random() < 0.85:
-        sections.append(("(COMPARISON:|COMPARISON:|COMPARISONS:)", "(None.|___.|Chest radiograph ___.|Multiple priors, most recently ___.)"))
+        earlier = "None(.|)" if first else "(___.|Chest radiograph ___.|Multiple priors, most recently ___.)"
+        sections.append(("(COMPARISON:|COMPARISON:|COMPARISONS:)", earlier))
     return [(expand(rng, header), expand(rng, text)) for header, text in sections]
 
 

@@ -52,7 +52,7 @@ def _ribs(chest: Chest, wobble: Plane, *, front: bool) -> Plane:
     offset = (number_fine - np.rint(number_fine)) * canvas.enlarge(np.clip(spacing, 0.9, 3.0)) / np.float32(half)
     visible = smoothstep((1.012 - across) / 0.02 + 0.5) * _shown(number, across, front)
     # where a rib runs toward the viewer, at the side, the rays pass through more of it
-    visible = visible * (1 + 1.1 * np.minimum(across, 1) ** 10) * (0.40 if front else 0.52)
+    visible = visible * (1 + 1.1 * np.minimum(across, 1) ** 10) * (0.24 if front else 0.46)
     plane = tube_profile(offset) * canvas.enlarge(visible)
     return plane if front else plane * canvas.enlarge(1 - gap)
 
@@ -134,7 +134,7 @@ def _clavicles(chest: Chest) -> Plane:
     half = 0.62 + 0.45 * np.exp(-(((t - 0.0) / 0.12) ** 2)) + 0.15 * t
     profile = tube_profile((y - axis) / half)
     ends = smoothstep((distance - 1.3) / 0.35) * smoothstep((16.0 - distance) / 0.5)
-    plane[where] = profile * ends * np.float32(0.85)
+    plane[where] = profile * ends * np.float32(0.62)
     return plane
 
 
@@ -146,10 +146,10 @@ def _shoulders(chest: Chest) -> Plane:
     lateral = 18.2 - 0.42 * np.maximum(y - 3, 0)
     blade = np.minimum(np.minimum(x - medial, lateral - x), np.minimum(y - 1.2 + 0.25 * (x - 14), 15.5 - y))
     step = np.float32(canvas.factor / canvas.pixels_per_cm)
-    plane = 0.16 * smoothstep(blade / step + 0.5) + 0.30 * np.exp(-(((blade - 0.35) / 0.3) ** 2))
+    plane = 0.10 * smoothstep(blade / step + 0.5) + 0.18 * np.exp(-(((blade - 0.35) / 0.3) ** 2))
     spine_axis = 1.6 - 0.28 * (x - 13.0)
     ridge = smoothstep((x - medial) / 0.8) * smoothstep((20.0 - x) / 0.8)
-    plane = plane + 0.55 * tube_profile((y - spine_axis) / 0.8) * ridge
+    plane = plane + 0.30 * tube_profile((y - spine_axis) / 0.8) * ridge
     head = np.hypot(x - 19.6, y - 3.0)
     plane = plane + 0.55 * np.sqrt(np.clip((2.5 - head) / 2.5, 0, 1))
     shaft = np.abs(x - 20.6 - 0.12 * (y - 5)) / 1.25

@@ -164,13 +164,13 @@ def _frame(rng: np.random.Generator, height_px: int, projection: str, portable: 
     landscape = bool(rng.random() < (0.16 if portable else 0.06)) and projection != "LATERAL"
     rows = round(height_px * float(rng.uniform(0.94, 1.0)))
     columns = round(rows * _ASPECT * float(rng.uniform(0.95, 1.06)))
-    height_cm = _FILM_HEIGHT_CM * (1.0 if rng.random() < 0.6 else float(rng.uniform(0.86, 1.0)))
+    height_cm = _FILM_HEIGHT_CM * float(rng.uniform(0.82, 0.98))
     if landscape:
         rows, columns = round(rows * _ASPECT), rows
         height_cm *= _ASPECT
     height_cm /= 1.05 if portable else 1.0
     scale = rows / height_cm
-    top = -6.3 + float(rng.normal(0, 1.1)) - 0.25 * (height_cm - anatomy.lung_height - 14)
+    top = -5.6 + float(rng.normal(0, 0.9)) - 0.25 * (height_cm - anatomy.lung_height - 13)
     left = -columns / scale / 2 + float(rng.normal(0, 0.8 if portable else 0.4))
     turn = float(np.clip(rng.normal(0, 0.035 if portable else 0.014), -0.12, 0.12))
     return Frame(rows, columns, scale, left, max(top, -9.0), turn)

@@ -37,8 +37,8 @@ def vessel_thickness(chest: Chest, rng: np.random.Generator) -> Plane:
     plane = np.zeros(chest.canvas.shape, dtype=np.float32)
     for low, high, sigma_cm in _WIDTH_CLASSES_CM:
         chosen = (joined.diameter_cm >= low) & (joined.diameter_cm < high)
-        area = joined.diameter_cm[chosen] ** 2 * joined.length_cm[chosen] * np.float32(0.785)
-        plane += chest.canvas.lines(joined.x_cm[chosen], joined.y_cm[chosen], area, sigma_cm)
+        area = joined.diameter_cm[chosen] ** 2 * joined.length_cm[chosen] * np.float32(1.25)  # blood, wall and sheath
+        chest.canvas.add_lines(plane, joined.x_cm[chosen], joined.y_cm[chosen], area, sigma_cm)
     return plane
 
 
@@ -59,7 +59,7 @@ def lung_tree(chest: Chest, side: Side, rng: np.random.Generator) -> Strands:
     length = size * (2.6 + 1.1 * np.abs(np.sin(angles))) * rng.uniform(0.85, 1.15, num)
     # gravity fills the lower lobes; congestion evens that out
     edema = chest.findings.edema.severity if chest.findings.edema else 0.0
-    width = np.where(angles > 0, 0.62, 0.44 + 0.30 * edema) * rng.uniform(0.85, 1.2, num) * (1 + 0.25 * edema)
+    width = np.where(angles > 0, 0.78, 0.58 + 0.36 * edema) * rng.uniform(0.85, 1.2, num) * (1 + 0.25 * edema)
     pieces: list[Strands] = []
     for _ in range(_GENERATIONS):
         x, y, angles, strand = _grow(side, x, y, angles, length, width, rng)

@@ -51,6 +51,13 @@ def positive(rng: np.random.Generator, findings: Findings, label: Label) -> list
     return [Sentence(text, {label: 1}) for text in writer(rng, findings)]
 
 
+def without_history(sentence: Sentence) -> Sentence:
+    """The sentence as it stands in a patient's first report, which has nothing to look back on."""
+    text = re.sub(r"^Again (?:seen|noted) (is|are)", r"There \1", sentence.text)
+    text = text.replace("is again seen", "is present").replace("in unchanged position", "in place")
+    return Sentence(text.replace("stable and unremarkable", "unremarkable"), sentence.states)
+
+
 def hedged(rng: np.random.Generator, findings: Findings, label: Label) -> Sentence:
     """A finding that is barely there, or not at all, in doubtful words."""
     side = _side_of(findings, label) or ("left" if rng.random() < 0.5 else "right")
@@ -269,7 +276,7 @@ def _fracture(rng: np.random.Generator, findings: Findings) -> list[str]:
 
 
 def _ordinal(number: int) -> str:
-    names = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split()
+    names = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth"]
     return names[number - 1]
 
 
