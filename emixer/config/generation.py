@@ -25,7 +25,7 @@ class GenerateConfig(Section):
     """Labels that every row has, by name. Empty: see plan."""
     plan: str = "train"
     """Where labels come from: `train` (the joint distribution of the training films), `balanced` (each label in turn,
-    with the company it keeps in training), or a CSV file (a column of 0/1 a label, optionally `count`; read in a circle)."""
+    with the company it keeps in training), or a CSV file (a 0/1 column a label, perhaps `count`), read in a circle."""
     batch_size: int = Field(64, ge=1, le=1024)
     """Pairs in one forward pass. Part of what decides a row's last bits, so it is recorded."""
     image_format: Literal["png", "jpeg"] = "png"
@@ -50,8 +50,16 @@ class GalleryConfig(Section):
     run: Path | None = Field(None, strict=False)
     """Run folder to show."""
     dataset: Path | None = Field(None, strict=False)
-    """Generated dataset to show instead of, or beside, the run."""
+    """Generated dataset to show instead of the run, or beside it."""
     out: Path | None = Field(None, strict=False)
-    """HTML file; default: gallery.html in the run or dataset folder."""
+    """HTML file. Default: gallery.html in the folder of the run, or of the dataset."""
     pairs: int = Field(24, ge=1, le=500)
-    """Real and generated pairs to show."""
+    """Generated pairs to show; of a run, each beside a real held-out one with the same labels."""
+    real: bool = True
+    """Whether to show real films and reports. A page with them falls under the terms of their collection."""
+    grids: int = Field(12, ge=0, le=100)
+    """Sample grids of the run to show, spread evenly over its training."""
+    checkpoint: Literal["best", "last"] = "best"
+    """Checkpoint of the run that pairs are drawn from."""
+    seed: int = Field(0, ge=0)
+    """Seed of the generated pairs."""

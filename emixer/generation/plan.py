@@ -55,7 +55,7 @@ class TrainPlan:
         """Inverse transform of one uniform number a row."""
         cumulative_K = self.counts_K.cumsum()
         drawn_N = (_uniform(self.seed, first_row, num_rows) * cumulative_K[-1]).astype(np.int64)
-        return self.vectors_KY[np.searchsorted(cumulative_K, drawn_N, side="right")]
+        return _picked(self.vectors_KY, np.searchsorted(cumulative_K, drawn_N, side="right"))
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class BalancedPlan:
         # one ascending scale for all labels: label y owns [sum of the totals before it, + its own)
         start_Y = totals_Y.cumsum() - totals_Y
         picked_N = np.searchsorted(carried_YK.ravel().cumsum(), start_Y[turn_N] + drawn_N, side="right")
-        return self.vectors_KY[picked_N % len(self.vectors_KY)]
+        return _picked(self.vectors_KY, picked_N % len(self.vectors_KY))
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class ListedPlan:
         """The list, read in a circle."""
         cumulative_K = self.counts_K.cumsum()
         place_N = np.arange(first_row, first_row + num_rows) % cumulative_K[-1]
-        return self.vectors_KY[np.searchsorted(cumulative_K, place_N, side="right")]
+        return _picked(self.vectors_KY, np.searchsorted(cumulative_K, place_N, side="right"))
 
 
 def make_plan(plan: str, labels: Sequence[str], spec: ModelSpec, seed: int) -> LabelPlan:
@@ -116,8 +116,8 @@ def make_plan(plan: str, labels: Sequence[str], spec: ModelSpec, seed: int) -> L
         return BalancedPlan(vectors_KY, counts_K, seed)
     if not Path(plan).is_file():
         raise ConfigError(
-            f"generate.plan={plan} is neither `train` nor `balanced` nor a file. Give one of the two names, or a CSV file "
-            "with a column of 0/1 a label."
+            f"generate.plan={plan} is neither `train` nor `balanced` nor a file. Give one of the two names, or a CSV "
+            "file with a column of 0/1 a label."
         )
     return read_plan(Path(plan), spec.label_names)
 
@@ -187,12 +187,16 @@ def _check_header(header: list[str], label_names: Sequence[str], path: Path) -> 
 
 def _read_row(values: list[str], header: list[str], path: Path, line: int) -> list[int]:
     if len(values) != len(header):
-        raise ConfigError(f"The label plan {path} has {len(values)} values in line {line}; its header has {len(header)}.")
+        raise ConfigError(
+            f"The label plan {path} has {len(values)} values in line {line}; its header has {len(header)}."
+        )
     row = []
     for name, text in zip(header, (value.strip() for value in values), strict=True):
         if not (text.isdecimal() if name == _COUNT else text in ("0", "1")):
             expected = "a whole number" if name == _COUNT else "0 or 1"
-            raise ConfigError(f"The label plan {path} has {text!r} in line {line}, column {name!r}. Expected {expected}.")
+            raise ConfigError(
+                f"The label plan {path} has {text!r} in line {line}, column {name!r}. Expected {expected}."
+            )
         row.append(int(text))
     return row
 
@@ -205,8 +209,13 @@ def _did_you_mean(name: str, valid: Sequence[str]) -> str:
     return f" It knows {', '.join(valid)}."
 
 
+def _picked(vectors_KY: Labels, index_N: NDArray[np.int64]) -> Labels:
+    picked_NY: Labels = vectors_KY[index_N]
+    return picked_NY
+
+
 def _uniform(seed: int, first_row: int, num_rows: int) -> NDArray[np.float64]:
     """Uniform in [0, 1), one for each row, by random access into one Philox stream."""
     counter, skip = divmod(first_row, _WORDS_A_COUNTER)
     words: NDArray[np.uint64] = np.random.Philox(key=seed, counter=counter).random_raw(skip + num_rows)[skip:]
-    return (words >> np.uint64(11)) * 2.0**-53
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53

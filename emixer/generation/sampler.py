@@ -32,6 +32,7 @@ from emixer.models.noise import RowNoise
 from emixer.models.paired_model import ModelSpec, PairedModel
 from emixer.run_folder import RunFolder
 
+_SHOWN_ROWS = 3
 _STEP = 0  # generation has no steps: rows are told apart by their number
 _DEFAULT_BATCH = int(GenerateConfig.model_fields["batch_size"].default)
 _DEFAULT_TEMPERATURE = float(GenerateConfig.model_fields["temperature"].default)
@@ -77,8 +78,9 @@ class Pairs:
     def __repr__(self) -> str:
         height, width = self.images.shape[1:]
         lines = [f"{len(self)} pair{'s' * (len(self) != 1)} of {height} x {width} px"]
-        lines += [f"  {i}  {', '.join(self.labels_of(i)) or 'no label'}: {self.reports[i]}" for i in range(len(self))[:3]]
-        return "\n".join([*lines, "  ..."] if len(self) > 3 else lines)
+        for index in range(min(len(self), _SHOWN_ROWS)):
+            lines.append(f"  {index}  {', '.join(self.labels_of(index)) or 'no label'}: {self.reports[index]}")
+        return "\n".join([*lines, "  ..."] if len(self) > _SHOWN_ROWS else lines)
 
     def labels_of(self, index: int) -> list[str]:
         """Names of the labels of one row."""
@@ -144,10 +146,11 @@ class Sampler:
     ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """Films uint8 (N, H, W) and token ids int32 (N, S, W) of whole blocks.
 
-        `first_row` and N are multiples of the batch size. Nothing is copied from the device before all blocks are drawn.
+        `first_row` and N are multiples of the batch size. Nothing is copied from the device before all is drawn.
         """
         size = self.batch_size
-        assert first_row % size == 0 and len(labels_NY) % size == 0, "rows are drawn in whole, aligned blocks"
+        assert first_row % size == 0, "blocks are aligned"
+        assert len(labels_NY) % size == 0, "blocks are whole"
         with torch.inference_mode(), _same_kernels():
             all_labels_NY = torch.from_numpy(labels_NY).to(self.device, torch.float32)
             images, words = [], []
@@ -174,7 +177,7 @@ class Sampler:
 
 
 def load(path: Path | str, which: Which = "best", device: torch.device | str | None = None) -> Sampler:
-    """The sampler of a run folder (its `best` checkpoint, or the `last` one where none was measured) or of a checkpoint.
+    """The sampler of a run folder (its `best` checkpoint, or the `last` where none was measured) or of a checkpoint.
 
     Raises RunFolderError or CheckpointError when there is none or it is damaged.
     """
@@ -190,8 +193,8 @@ def read_trained_model(path: Path, which: Which = "best") -> TrainedModel:
         spec = ModelSpec.from_json(state["spec"])
     except (KeyError, TypeError, ValidationError) as error:
         raise CheckpointError(
-            f"{checkpoint.path} does not say what model it holds ({type(error).__name__}: {str(error).splitlines()[0]}). "
-            "Use a checkpoint that `emixer train` of this version wrote."
+            f"{checkpoint.path} does not say what model it holds ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}). Use a checkpoint that `emixer train` of this version wrote."
         ) from error
     return TrainedModel(
         config=config,
@@ -210,7 +213,9 @@ def _find(path: Path, which: Which) -> Checkpoint:
     folder = RunFolder.open(path, "train").checkpoints
     checkpoint = find_checkpoint(folder, which) or find_checkpoint(folder, "last") or newest_readable(folder)
     if checkpoint is None:
-        raise CheckpointError(f"{path} holds no checkpoint yet. Wait for its training to write the first one, or train on.")
+        raise CheckpointError(
+            f"{path} holds no checkpoint yet. Wait for its training to write the first one, or train on."
+        )
     return checkpoint
 
 
@@ -234,6 +239,7 @@ def _fold_parametrizations(model: nn.Module) -> None:
     """Makes plain weights of computed ones (spectral norm): in sampling they never change, so once is enough."""
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
+            assert isinstance(module.parametrizations, nn.ModuleDict)
             for name in list(module.parametrizations):
                 parametrize.remove_parametrizations(module, name)
 

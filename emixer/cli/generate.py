@@ -1,0 +1,35 @@
+"""`emixer generate`."""
+
+from emixer.cli.base import setting, stage_command
+
+
+@stage_command("generate", stage="emixer.stages.generate", requires=("generate.run", "generate.out"))
+@setting("--run", "generate.run")
+@setting("--num", "generate.num")
+@setting("--seed", "generate.seed")
+@setting("--out", "generate.out")
+@setting("--labels", "generate.labels")
+@setting("--plan", "generate.plan")
+@setting("--checkpoint", "generate.checkpoint")
+@setting("--image-format", "generate.image_format")
+@setting("--temperature", "generate.temperature")
+@setting("--batch-size", "generate.batch_size")
+@setting("--num-samplers", "generate.num_samplers")
+@setting("--use-gpu", "generate.use_gpu")
+def command() -> None:
+    """Write a synthetic paired dataset from a trained run.
+
+    Films, reports and labels go to Parquet that the `datasets` library and the Hugging Face hub open, with a dataset
+    card, a contact sheet and a manifest. Row i depends on the seed, on i and on its labels alone, however many
+    samplers draw and however many rows are asked for. Give the same command again after an interruption: finished
+    files stay, the rest is made.
+
+    \b
+    A thousand pairs with the labels that the training films have:
+      emixer generate --run runs/first --num 1000 --out data/synthetic
+    Pneumothorax in every film, or rows as a table lists them:
+      emixer generate --run runs/first --num 500 --labels Pneumothorax --out data/pneumothorax
+      emixer generate --run runs/first --plan plan.csv --out data/planned
+    600,000 pairs on every GPU of a running cluster:
+      emixer generate --run runs/paper --num 600_000 --seed 1 --ray-address auto --out /data/synthetic
+    """

@@ -1,0 +1,101 @@
+"""README.md of a generated dataset: the card that the Hugging Face hub shows, and what its user must know."""
+
+import json
+from collections.abc import Mapping
+
+import yaml
+
+from emixer.generation.dataset import DatasetPlan
+from emixer.generation.dataset_files import DATA_FOLDER
+
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+
+
+def dataset_card(plan: DatasetPlan, label_counts: Mapping[str, int], num_bytes: int) -> str:
+    """The whole file. It says how the rows were made; it holds no paths and nothing of the training films."""
+    return f"---\n{_front_matter(plan)}---\n\n{_body(plan, label_counts, num_bytes)}"
+
+
+def _front_matter(plan: DatasetPlan) -> str:
+    rows = plan.layout.num_rows
+    size = next((name for limit, name in _SIZES if rows < limit), "n>10M")
+    fields = {
+        "pretty_name": f"Synthetic chest X-rays with reports ({plan.trained.config.kind}, {rows:,} pairs)",
+        "license": "other",
+        "license_name": "as-the-data-use-agreement-of-the-training-data",
+        "language": ["en"],
+        "task_categories": ["image-to-text", "text-to-image", "image-classification"],
+        "tags": ["medical", "radiology", "chest-x-ray", "synthetic", "emixer"],
+        "size_categories": [size],
+        "configs": [
+            {"config_name": "default", "data_files": [{"split": "train", "path": f"{DATA_FOLDER}/train-*.parquet"}]}
+        ],
+    }
+    return str(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
+
+
+def _body(plan: DatasetPlan, label_counts: Mapping[str, int], num_bytes: int) -> str:
+    rows, config = plan.layout.num_rows, plan.trained.config
+    table = "\n".join(f"| {name} | {count:,} | {count / rows:.1%} |" for name, count in label_counts.items())
+    made = "\n".join(
+        f"| {name.replace('_', ' ')} | {value} |" for name, value in plan.settings.items() if value is not None
+    )
+    return f"""# Synthetic chest X-rays with reports
+
+{rows:,} generated pairs of a chest film ({config.side_px} x {config.side_px} px) and a findings report, with the labels
+that each was conditioned on; {num_bytes / 1e6:,.1f} MB of Parquet. No row shows a patient.
+
+![The first pairs](contact_sheet.png)
+
+## Before you use it
+
+- **Synthetic, and not for diagnosis.** Films and reports come from a generative model. They can be wrong in ways that
+  no real film is, and nobody has read them. Do not use them for any decision about a patient.
+- **Labels are what the model was asked for**, not what a radiologist found in the film.
+- **No privacy audit was done on this dataset.** Generative models can repeat training examples.
+- **Licence.** The data use agreement of the training data may cover what a model trained on it produces. Check it
+  before you share this dataset (for MIMIC-CXR: the PhysioNet Credentialed Health Data Use Agreement).
+
+## Open it
+
+```python
+from datasets import load_dataset
+
+pairs = load_dataset("parquet", data_files="{DATA_FOLDER}/*.parquet", split="train")
+pairs[0]["image"], pairs[0]["report"]
+```
+
+## Columns
+
+| column | content |
+| --- | --- |
+| `image` | the film, 8-bit gray {plan.row_format.image_format.upper()} |
+| `report` | the findings as text |
+| one column a label | int8, 1 where the row was conditioned on the label, else 0 |
+| `seed`, `index` | a row depends on these two and its labels alone |
+
+## Labels
+
+Drawn from: {plan.labels.description}.
+
+| label | rows | share |
+| --- | --- | --- |
+{table}
+
+## How it was made
+
+By `emixer generate` with {config.kind} after {plan.trained.images:,} training films.{_training_data(plan)}
+
+| setting | value |
+| --- | --- |
+{made}
+
+The method: Biswal et al., *EMIXER: End-to-end Multimodal X-ray Generation via Self-supervision*, arXiv:2007.05597.
+`manifest.json` has the files' checksums.
+"""
+
+
+def _training_data(plan: DatasetPlan) -> str:
+    if not plan.trained.source:
+        return ""
+    return f" What the checkpoint says of its training data: `{json.dumps(plan.trained.source, ensure_ascii=False)}`."

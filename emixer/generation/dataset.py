@@ -1,0 +1,211 @@
+"""Sampler actors and encoders on Ray Data, and the driver that writes what they make, file after file.
+
+    rows to draw -> sampler actors (one a GPU or a few CPUs) -> encoders (PNG, text) -> driver: Parquet
+
+The three overlap. Results come to the driver in order, so it writes one file at a time and holds one row group, and no
+other machine needs to see the disk; Ray Data stops the samplers when the driver falls behind. A file that is there is
+never made again: that is all there is to resuming. An actor that dies is started again by Ray and its rows are drawn
+again, which gives the same rows.
+
+Shapes: N rows, H = W side [px], S sentences, W words, Y labels.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+from numpy.typing import NDArray
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+
+from emixer._version import __version__
+from emixer.data.vocabulary import Vocabulary
+from emixer.errors import ConfigError
+from emixer.files import remove_partials
+from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat, Rows, is_finished, open_file
+from emixer.generation.manifest import fingerprint
+from emixer.generation.plan import LabelPlan, plan_digest
+from emixer.generation.sampler import Sampler, TrainedModel
+
+_TASKS_A_SAMPLER = 4
+"""A small dataset is cut into at least so many pieces for each sampler, so that all of them have work to the end."""
+
+Columns = dict[str, NDArray[Any]]
+Device = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class DatasetPlan:
+    """Everything that decides what the dataset is. Travels to every actor."""
+
+    trained: TrainedModel
+    labels: LabelPlan
+    layout: Layout
+    row_format: RowFormat
+    batch_size: int
+    temperature: float
+    device: Device
+    cpus_per_sampler: int
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The same as plain values, for the manifest; two datasets with equal settings have equal rows."""
+        return {
+            "weights_sha256": self.trained.digest,
+            "num": self.layout.num_rows,
+            "seed": self.row_format.seed,
+            "labels": self.labels.description,
+            "labels_digest": plan_digest(self.labels),
+            "image_format": self.row_format.image_format,
+            "rows_per_file": self.layout.rows_per_file,
+            "rows_per_group": self.layout.rows_per_group,
+            "batch_size": self.batch_size,
+            "temperature": self.temperature,
+            "device": self.device,
+            "cpus_per_sampler": self.cpus_per_sampler if self.device == "cpu" else None,
+            "emixer": __version__,
+            "torch": torch.__version__,
+        }
+
+
+@dataclass(frozen=True)
+class SamplerPool:
+    """How many actors draw."""
+
+    num_samplers: int
+    fixed: bool = True
+    """Whether all start at once; false: as many as the cluster has room for, more as it grows."""
+
+
+class SamplerActor:
+    """Draws rows with a model that it loads once. A class for Ray Data's `map_batches`."""
+
+    def __init__(self, plan: "ray.ObjectRef[DatasetPlan]") -> None:
+        self._plan: DatasetPlan = ray.get(plan)
+        if self._plan.device == "cpu":
+            torch.set_num_threads(self._plan.cpus_per_sampler)
+        self._sampler = Sampler(self._plan.trained, self._plan.device, self._plan.batch_size)
+
+    def __call__(self, task: Columns) -> Columns:
+        """Draws the rows that `task` names: pixels, token ids and labels, as arrays."""
+        plan = self._plan
+        rows = Rows(int(task["first"][0]), int(task["num"][0]))
+        labels_NY = plan.labels.labels(rows.first, self._sampler.padded(rows.num))
+        images, words = self._sampler.draw(labels_NY, rows.first, plan.row_format.seed, plan.temperature)
+        return {
+            "index": np.arange(rows.first, rows.end),
+            "image": images[: rows.num],
+            "words": words[: rows.num],
+            "labels": labels_NY[: rows.num],
+        }
+
+
+def write_dataset(
+    plan: DatasetPlan,
+    folder: Path,
+    pool: SamplerPool,
+    on_rows: Callable[[int], None],
+    actor: type[SamplerActor] = SamplerActor,
+) -> None:
+    """Writes the files of the dataset that are not there yet. Needs a Ray connection.
+
+    on_rows: is told after each piece how many rows are new on their way to the disk.
+    Raises StorageError when the disk is full; finished files stay.
+    """
+    data = folder / DATA_FOLDER
+    data.mkdir(parents=True, exist_ok=True)
+    remove_partials(data)
+    missing = missing_files(plan.layout, folder, plan.settings)
+    tables = encoded_tables(plan, [rows for _, rows in missing], pool, actor)
+    mark = fingerprint(plan.settings)
+    for name, rows in missing:
+        with open_file(data / name, rows, plan.layout, plan.row_format, mark) as writer:
+            while not writer.is_full:
+                table = next(tables)
+                writer.write(table)
+                on_rows(table.num_rows)
+
+
+def missing_files(layout: Layout, folder: Path, settings: Mapping[str, Any]) -> list[tuple[str, Rows]]:
+    """Files that are not there, or not whole, or not of this dataset."""
+    mark = fingerprint(settings)
+    return [(name, rows) for name, rows in layout.files if not is_finished(folder / DATA_FOLDER / name, rows, mark)]
+
+
+def encoded_tables(
+    plan: DatasetPlan, ranges: Sequence[Rows], pool: SamplerPool, actor: type[SamplerActor] = SamplerActor
+) -> Iterator[pa.Table]:
+    """The rows of `ranges`, in order, as tables ready to be written. No table spans two ranges."""
+    if not ranges:
+        return
+    size = _rows_a_task(plan, sum(rows.num for rows in ranges), pool.num_samplers)
+    tasks = [{"first": part.first, "num": part.num} for rows in ranges for part in rows.split(size)]
+    context = DataContext.get_current().copy()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    with DataContext.current(context):
+        drawn = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
+            actor,
+            fn_constructor_args=(ray.put(plan),),
+            batch_size=None,
+            batch_format="numpy",
+            compute=_compute(pool, len(tasks)),
+            num_gpus=1 if plan.device == "cuda" else None,
+            num_cpus=1 if plan.device == "cuda" else plan.cpus_per_sampler,
+        )
+        encoded = drawn.map_batches(
+            _encode,
+            fn_args=(ray.put((plan.row_format, plan.trained.vocabulary)),),
+            batch_size=None,
+            batch_format="numpy",
+            # On CPUs the samplers hold them all; encoding is a few per cent of their work and takes no share of its own
+            num_cpus=0,
+            compute=TaskPoolStrategy(size=_num_encoders(plan, pool)),
+        )
+        yield from encoded.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+
+
+def make_pool(num_samplers: int | None, cpus_per_sampler: int, device: Device, growing: bool) -> SamplerPool:
+    """As many samplers as asked for, or as the connected cluster has room for.
+
+    growing: whether the cluster may get more nodes, so that samplers may wait for them. Raises ConfigError when the
+    cluster cannot hold what is asked for and will not grow.
+    """
+    resources = ray.cluster_resources()
+    unit, share = ("GPU", 1) if device == "cuda" else ("CPU", cpus_per_sampler)
+    room = int(resources.get(unit, 0) // share)
+    if room < (num_samplers or 1) and not growing:
+        raise ConfigError(
+            f"The Ray cluster has {resources.get(unit, 0):g} {unit}s, which hold {room} samplers of {share} {unit}(s); "
+            f"{num_samplers or 1} asked for. Lower generate.num_samplers"
+            + (" or generate.cpus_per_sampler." if unit == "CPU" else " or set generate.use_gpu=false.")
+        )
+    return SamplerPool(num_samplers or max(1, room), fixed=not growing)
+
+
+def _encode(batch: Columns, shared: "ray.ObjectRef[tuple[RowFormat, Vocabulary]]") -> pa.Table:
+    row_format, vocabulary = ray.get(shared)
+    reports = vocabulary.decode(batch["words"])
+    return row_format.table(int(batch["index"][0]), batch["image"], reports, batch["labels"])
+
+
+def _rows_a_task(plan: DatasetPlan, num_rows: int, num_samplers: int) -> int:
+    """A row group at most; less where samplers would go short of work. What a row is does not depend on it."""
+    blocks = math.ceil(num_rows / (plan.batch_size * num_samplers * _TASKS_A_SAMPLER))
+    return min(plan.layout.rows_per_group, blocks * plan.batch_size)
+
+
+def _compute(pool: SamplerPool, num_tasks: int) -> ActorPoolStrategy:
+    size = min(pool.num_samplers, num_tasks)
+    return ActorPoolStrategy(size=size) if pool.fixed else ActorPoolStrategy(min_size=1, max_size=size, initial_size=1)
+
+
+def _num_encoders(plan: DatasetPlan, pool: SamplerPool) -> int:
+    if plan.device == "cpu":
+        return pool.num_samplers
+    return max(pool.num_samplers, int(ray.cluster_resources().get("CPU", 1)) - pool.num_samplers)

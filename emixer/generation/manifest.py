@@ -1,0 +1,106 @@
+"""manifest.json of a generated dataset: what was asked for, and what is there.
+
+It is written before the first row, so that a folder knows from the start which dataset it is becoming, and again at the
+end with the files and their checksums.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from emixer.errors import RunFolderError
+from emixer.files import is_partial, sha256_of, write_json
+from emixer.generation.dataset_files import DATA_FOLDER, Layout
+
+MANIFEST_NAME = "manifest.json"
+_MANIFEST_VERSION = 1
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """Short hash of everything that decides the rows and where they stand."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest in `folder`, or None if the folder is new or empty.
+
+    Raises RunFolderError when the folder holds something else, or the manifest is damaged or of another version.
+    """
+    path = folder / MANIFEST_NAME
+    if not path.exists():
+        if folder.exists() and any(not is_partial(p) for p in folder.iterdir()):
+            raise RunFolderError(
+                f"{folder} holds files but no dataset of emixer (no {MANIFEST_NAME}). "
+                "Choose a new folder, or empty this one."
+            )
+        return None
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = manifest["manifest_version"]
+    except (OSError, ValueError, KeyError) as error:
+        raise RunFolderError(
+            f"{path} cannot be read ({type(error).__name__}). Choose a new folder, or empty this one."
+        ) from error
+    if version != _MANIFEST_VERSION:
+        raise RunFolderError(
+            f"{folder} was written with manifest version {version}, this emixer has {_MANIFEST_VERSION}. "
+            "Choose a new folder."
+        )
+    return manifest
+
+
+def begin_manifest(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Claims `folder` for the dataset of these settings.
+
+    Raises RunFolderError, naming what differs, when it belongs to another dataset.
+    """
+    existing = read_manifest(folder)
+    if existing is None:
+        write_json(folder / MANIFEST_NAME, _content(settings, complete=False))
+    else:
+        require_same(existing, settings, folder)
+
+
+def require_same(existing: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) -> None:
+    """Raises RunFolderError, naming what differs, when the manifest `existing` in `folder` is of other settings."""
+    before = existing["settings"]
+    differing = [
+        f"  {key}: {before.get(key)!r} there, {settings.get(key)!r} now"
+        for key in sorted(before.keys() | settings.keys())
+        if before.get(key) != settings.get(key)
+    ]
+    if differing:
+        raise RunFolderError(
+            f"{folder} belongs to another dataset:\n" + "\n".join(differing) + "\n"
+            "Use a new folder, or give the settings of that dataset to finish it."
+        )
+
+
+def finish_manifest(
+    folder: Path, settings: Mapping[str, Any], layout: Layout, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Writes the manifest of a complete dataset, with a checksum of every file; returns it. Reads all bytes once."""
+    listed: list[dict[str, Any]] = []
+    for name, rows in layout.files:
+        path = folder / DATA_FOLDER / name
+        listed.append({
+            "name": f"{DATA_FOLDER}/{name}", "first_row": rows.first, "rows": rows.num, "bytes": path.stat().st_size,
+            "sha256": sha256_of(path),
+        })  # fmt: skip
+    total_bytes = sum(file["bytes"] for file in listed)
+    manifest = _content(settings, complete=True) | {
+        "rows": layout.num_rows, "bytes": total_bytes, **about, "files": listed
+    }  # fmt: skip
+    write_json(folder / MANIFEST_NAME, manifest)
+    return manifest
+
+
+def _content(settings: Mapping[str, Any], complete: bool) -> dict[str, Any]:
+    return {
+        "manifest_version": _MANIFEST_VERSION,
+        "complete": complete,
+        "fingerprint": fingerprint(settings),
+        "settings": dict(settings),
+    }

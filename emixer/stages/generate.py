@@ -1,0 +1,186 @@
+"""`emixer generate`: a trained run -> a paired dataset on disk. Composes model, label plan, Ray Data and the files."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import ray
+import torch
+
+from emixer import files
+from emixer.config import Config
+from emixer.config.generation import GenerateConfig
+from emixer.errors import ConfigError, RunFolderError
+from emixer.generation.card import dataset_card
+from emixer.generation.contact_sheet import CaptionedFilm, contact_sheet
+from emixer.generation.dataset import DatasetPlan, Device, make_pool, missing_files, write_dataset
+from emixer.generation.dataset_files import (
+    DATA_FOLDER,
+    Layout,
+    RowFormat,
+    check_layout,
+    estimated_row_bytes,
+    strangers,
+)
+from emixer.generation.manifest import begin_manifest, finish_manifest, read_manifest, require_same
+from emixer.generation.plan import LabelPlan, make_plan
+from emixer.generation.sampler import read_trained_model
+from emixer.progress import Progress
+from emixer.ray_session import connect
+
+_DEFAULT_ROWS = 1000
+_SHEET_FILMS = 12
+_COUNT_ROWS = 2**20
+
+
+@dataclass(frozen=True)
+class GenerateResult:
+    """A finished dataset."""
+
+    folder: Path
+    rows: int
+    new_rows: int
+    num_files: int
+    num_bytes: int
+    elapsed_s: float
+    label_counts: dict[str, int]
+
+    def __str__(self) -> str:
+        kept = self.rows - self.new_rows
+        lines = [
+            f"{self.rows:,} pairs in {self.num_files:,} file(s), {self.num_bytes / 1e6:,.1f} MB: {self.folder}",
+            f"  {self.new_rows:,} made in {self.elapsed_s:,.0f} s" + (f", {kept:,} kept from before" if kept else ""),
+            *(f"  {name:<28} {count:>9,}  {count / self.rows:>6.1%}" for name, count in self.label_counts.items()),
+            f"Look at {self.folder / 'contact_sheet.png'}, or open it in Python:",
+            "  from datasets import load_dataset",
+            f'  pairs = load_dataset("parquet", data_files="{self.folder / DATA_FOLDER}/*.parquet", split="train")',
+        ]
+        return "\n".join(lines)
+
+
+def run(config: Config) -> GenerateResult:
+    """Writes the dataset at `generate.out`, or finishes it.
+
+    Raises ConfigError, RunFolderError or CheckpointError before anything is drawn; StorageError when the disk is full.
+    """
+    start = time.monotonic()
+    settings = config.generate
+    folder = _out(settings)
+    existing = read_manifest(folder)
+    plan = _plan(settings)  # what can be wrong is wrong before Ray starts
+    with connect(config.ray):
+        plan = replace(plan, device=_device(settings, existing, bool(ray.cluster_resources().get("GPU"))))
+        pool = make_pool(settings.num_samplers, settings.cpus_per_sampler, plan.device, config.ray.address is not None)
+        begin_manifest(folder, plan.settings)
+        _refuse_strangers(folder, plan.layout)
+        missing = sum(rows.num for _, rows in missing_files(plan.layout, folder, plan.settings))
+        kept = plan.layout.num_rows - missing
+        with Progress("generate", plan.layout.num_rows, "pairs", done=kept) as progress:
+            progress.update(kept, samplers=str(pool.num_samplers))
+            write_dataset(plan, folder, pool, progress.advance)
+    counts = _label_counts(plan)
+    manifest = finish_manifest(folder, plan.settings, plan.layout, {"label_counts": counts})
+    _describe_dataset(folder, plan, counts, manifest["bytes"])
+    elapsed_s = time.monotonic() - start
+    return GenerateResult(
+        folder, plan.layout.num_rows, missing, len(manifest["files"]), manifest["bytes"], elapsed_s, counts
+    )
+
+
+def describe(config: Config) -> str:
+    """What `run` would do."""
+    settings = config.generate
+    folder = _out(settings)
+    existing = read_manifest(folder)
+    # Ray, which knows of GPUs on other nodes, is not started for a look
+    plan = replace(_plan(settings), device=_device(settings, existing, torch.cuda.is_available()))
+    if existing is not None:
+        require_same(existing, plan.settings, folder)
+        _refuse_strangers(folder, plan.layout)
+    layout, model = plan.layout, plan.trained.config
+    missing = missing_files(layout, folder, plan.settings)
+    num_bytes = layout.num_rows * estimated_row_bytes(model.side_px, settings.image_format)
+    one = "GPU" if plan.device == "cuda" else f"{settings.cpus_per_sampler} CPUs"
+    samplers = f"{settings.num_samplers}, each on" if settings.num_samplers else "one for every"
+    return "\n".join([
+        f"Would write {layout.num_rows:,} pairs of {model.side_px} px to {folder}:",
+        f"  model      {model.kind} after {plan.trained.images:,} films, {plan.trained.path}",
+        f"  labels     {plan.labels.description}",
+        f"  seed       {settings.seed}, word temperature {settings.temperature:g}, blocks of {settings.batch_size}",
+        f"  files      {len(layout.files):,} of up to {layout.rows_per_file:,} rows, {len(missing):,} still to make; "
+        f"about {num_bytes / 1e6:,.1f} MB of {settings.image_format.upper()} in Parquet",
+        f"  samplers   {samplers} {one}",
+    ])  # fmt: skip
+
+
+def _out(settings: GenerateConfig) -> Path:
+    if settings.out is None:
+        raise ConfigError("generate.out is not set. Give --out FOLDER, where the dataset is written.")
+    return settings.out.resolve()
+
+
+def _plan(settings: GenerateConfig) -> DatasetPlan:
+    if settings.run is None:
+        raise ConfigError("generate.run is not set. Give --run FOLDER, a run folder written by `emixer train`.")
+    trained = read_trained_model(settings.run.resolve(), settings.checkpoint)
+    labels = make_plan(settings.plan, settings.labels, trained.spec, settings.seed)
+    layout = Layout(_num_rows(settings, labels), settings.rows_per_file, settings.rows_per_group)
+    check_layout(layout, settings.batch_size, trained.config.side_px)
+    return DatasetPlan(
+        trained=trained,
+        labels=labels,
+        layout=layout,
+        row_format=RowFormat(trained.spec.label_names, settings.seed, settings.image_format),
+        batch_size=settings.batch_size,
+        temperature=settings.temperature,
+        device="cpu",
+        cpus_per_sampler=settings.cpus_per_sampler,
+    )
+
+
+def _num_rows(settings: GenerateConfig, labels: LabelPlan) -> int:
+    return settings.num or labels.num_rows or _DEFAULT_ROWS
+
+
+def _device(settings: GenerateConfig, existing: dict[str, Any] | None, has_gpu: bool) -> Device:
+    """As set; else as the dataset in the folder was begun; else a GPU where there is one."""
+    if settings.use_gpu is not None:
+        return "cuda" if settings.use_gpu else "cpu"
+    if existing is not None:
+        begun: Device = existing["settings"]["device"]
+        return begun
+    return "cuda" if has_gpu else "cpu"
+
+
+def _refuse_strangers(folder: Path, layout: Layout) -> None:
+    found = strangers(folder, layout)
+    if found:
+        raise RunFolderError(
+            f"{folder / DATA_FOLDER} holds {len(found)} Parquet file(s) that are not of this dataset, e.g. {found[0]}; "
+            "whoever opens the folder would read them along. Choose a new folder, or move them away."
+        )
+
+
+def _label_counts(plan: DatasetPlan) -> dict[str, int]:
+    rows = plan.layout.num_rows
+    totals: Any = sum(
+        plan.labels.labels(first, min(_COUNT_ROWS, rows - first)).sum(axis=0, dtype=np.int64)
+        for first in range(0, rows, _COUNT_ROWS)
+    )
+    return dict(zip(plan.trained.spec.label_names, totals.tolist(), strict=True))
+
+
+def _describe_dataset(folder: Path, plan: DatasetPlan, counts: dict[str, int], num_bytes: int) -> None:
+    """The dataset card and the contact sheet."""
+    files.write_text(folder / "README.md", dataset_card(plan, counts, num_bytes))
+    name, _ = plan.layout.files[0]
+    group = pq.ParquetFile(folder / DATA_FOLDER / name).read_row_group(0).slice(0, _SHEET_FILMS)
+    films = [
+        CaptionedFilm(row["image"]["bytes"], [n for n in plan.row_format.label_names if row[n]], row["report"])
+        for row in group.to_pylist()
+    ]
+    title = f"Synthetic, not for diagnosis: the first {len(films)} of {plan.layout.num_rows:,} pairs"
+    files.write_bytes(folder / "contact_sheet.png", contact_sheet(films, title))
