@@ -26,6 +26,8 @@ def connect(config: RayConfig) -> Iterator[None]:
         return
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    if "RAY_AUTH_MODE" not in os.environ:  # a notice at every start that the secure default is on
+        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     try:
         ray.init(**_arguments(config))
     except (ConnectionError, ray.exceptions.RaySystemError, TimeoutError) as error:
@@ -55,4 +57,7 @@ def _arguments(config: RayConfig) -> dict[str, Any]:
 def _quiet_data() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    context.raise_original_map_exception = True  # else the EmixerError of a task arrives as text in a traceback
+    debugging = logging.getLogger("emixer").isEnabledFor(logging.DEBUG)
+    # Ray Data logs the traceback of an error that it then raises; the raised one is what the user is shown
+    logging.getLogger("ray.data").setLevel(logging.WARNING if debugging else logging.CRITICAL)

@@ -132,9 +132,11 @@ class RunFolder:
 
     def _read_run(self) -> dict[str, Any]:
         try:
-            run: dict[str, Any] = json.loads(self._run_file.read_text(encoding="utf-8"))
+            run = json.loads(self._run_file.read_text(encoding="utf-8"))
+            if not (isinstance(run, dict) and "stage" in run):
+                raise ValueError("it does not name a stage")
         except (OSError, ValueError) as error:
-            raise RunFolderError(f"{self._run_file} cannot be read: {error}") from error
+            raise RunFolderError(f"{self._run_file} cannot be read: {error}. Start a new run folder.") from error
         if run.get("run_version") != _RUN_VERSION:
             raise RunFolderError(
                 f"{self.path} was written with run version {run.get('run_version')}, this emixer has {_RUN_VERSION}. "

@@ -1,0 +1,119 @@
+"""Errors are one tree, one paragraph, and survive the way through Ray."""
+
+import pickle
+
+import pytest
+
+import emixer
+from emixer import errors
+from emixer.cli.base import find_emixer_error
+from emixer.config import RayConfig
+from emixer.errors import ConfigError, EmixerError, ShardError, StorageError
+from emixer.ray_session import connect
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_error_is_an_emixer_error_and_in_the_drawn_tree(kind: type[EmixerError]) -> None:
+    assert issubclass(kind, EmixerError)
+    assert kind.__name__ in (errors.__doc__ or "")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_error_survives_pickling(kind: type[EmixerError]) -> None:
+    copy = pickle.loads(pickle.dumps(kind("what failed · the value")))
+    assert type(copy) is kind
+    assert str(copy) == copy.message == "what failed · the value"
+
+
+def test_the_base_error_is_public() -> None:
+    assert emixer.EmixerError is EmixerError
+
+
+def test_an_error_is_found_under_causes_and_contexts() -> None:
+    def fail() -> None:
+        try:
+            raise ShardError("shard 3")
+        except ShardError:
+            raise KeyError("while handling") from None
+
+    with pytest.raises(KeyError) as by_context:
+        fail()
+    wrapped = RuntimeError("outer")
+    wrapped.__cause__ = ShardError("shard 4")
+    assert str(find_emixer_error(by_context.value)) == "shard 3"
+    assert str(find_emixer_error(wrapped)) == "shard 4"
+    assert find_emixer_error(RuntimeError("a bug")) is None
+
+
+def test_a_circle_of_causes_ends() -> None:
+    first, second = RuntimeError("a"), RuntimeError("b")
+    first.__cause__, second.__cause__ = second, first
+    assert find_emixer_error(first) is None
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+class TestThroughRay:
+    """The user reads the same paragraph whether a stage or one of its workers failed."""
+
+    def test_from_a_task(self) -> None:
+        import ray
+
+        @ray.remote  # type: ignore[untyped-decorator]
+        def work() -> None:
+            raise StorageError("the disk is full")
+
+        with pytest.raises(ray.exceptions.RayTaskError) as caught:
+            ray.get(work.remote())
+        assert str(find_emixer_error(caught.value)) == "the disk is full"
+
+    def test_from_a_task_that_a_task_waited_for(self) -> None:
+        import ray
+
+        @ray.remote  # type: ignore[untyped-decorator]
+        def inner() -> None:
+            raise StorageError("the disk is full")
+
+        @ray.remote(num_cpus=0)  # type: ignore[untyped-decorator]
+        def outer() -> None:
+            ray.get(inner.remote())
+
+        with pytest.raises(ray.exceptions.RayTaskError) as caught:
+            ray.get(outer.remote())
+        assert str(find_emixer_error(caught.value)) == "the disk is full"
+
+    def test_from_a_function_of_ray_data(self) -> None:
+        import ray
+
+        def work(batch: dict[str, object]) -> dict[str, object]:
+            raise ShardError("shards of another version")
+
+        with pytest.raises(Exception, match="another version") as caught:
+            ray.data.range(4).map_batches(work).materialize()
+        assert str(find_emixer_error(caught.value)) == "shards of another version"
+
+    def test_from_a_worker_of_ray_train(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        from ray.train import RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        def work() -> None:
+            raise ConfigError("a batch of 7 cannot be split")
+
+        storage = tmp_path_factory.mktemp("train")
+        trainer = TorchTrainer(
+            work,
+            scaling_config=ScalingConfig(num_workers=1),
+            run_config=RunConfig(name="fails", storage_path=str(storage)),
+        )
+        with pytest.raises(Exception, match="cannot be split") as caught:
+            trainer.fit()
+        assert str(find_emixer_error(caught.value)) == "a batch of 7 cannot be split"
+
+    def test_a_session_inside_a_session_leaves_the_outer_one_alone(self) -> None:
+        import ray
+
+        with connect(RayConfig(num_cpus=1)):
+            pass
+        assert ray.is_initialized()
