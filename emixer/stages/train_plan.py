@@ -1,0 +1,98 @@
+"""What a training worker is given besides the loop: sample grids drawn by the gallery, metrics by the evaluation.
+
+Runs inside the workers; siblings (training, evaluation, gallery) meet only here.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from emixer.config import Config
+from emixer.config.model import ChestEncoderConfig
+from emixer.data.loader import HostBatch, WindowReader, open_windows
+from emixer.data.shards import ShardSet
+from emixer.data.vocabulary import Vocabulary
+from emixer.evaluation.features import FeatureExtractor
+from emixer.evaluation.validation import Validator
+from emixer.gallery.sample_grid import draw_pairs
+from emixer.models.noise import RowNoise
+from emixer.models.paired_model import Batch, GeneratedPairs, ModelSpec, PairedModel
+from emixer.run_folder import RunFolder
+from emixer.stages.train import model_spec
+from emixer.training.reporter import RunReporter
+from emixer.training.state import TrainState
+from emixer.training.step import to_device
+from emixer.training.workers import TrainPlan
+
+_VALIDATION_STEP = 2**62 + 1
+"""Noise step of the validation pass: the same noise each time, so that metrics differ by the model alone."""
+_VALIDATION_BATCH = 64
+
+
+def make_plan(config: Config, shards: ShardSet, reader: WindowReader, run: Path) -> TrainPlan:
+    """Everything a worker needs, picklable."""
+    return TrainPlan(config, model_spec(shards, reader), reader, run, make_reporter)
+
+
+def make_reporter(plan: TrainPlan, state: TrainState) -> RunReporter:
+    """The reporter of one worker; real validation films are read when the first validation comes."""
+    measure = _ValidationPass(plan, state.device)
+    return RunReporter(RunFolder(plan.run), state, plan.reader.order, draw_samples, measure)
+
+
+def draw_samples(folder: RunFolder, state: TrainState, pairs: GeneratedPairs, labels_BY: Tensor) -> None:
+    """Writes samples/images-<films>.png: generated films, their labels and reports."""
+    spec = state.spec
+    names = [[n for n, y in zip(spec.label_names, row, strict=True) if y] for row in labels_BY.tolist()]
+    reports = Vocabulary(spec.tokens).decode(pairs.words_BSW.cpu().numpy())
+    path = folder.samples / f"images-{state.images:012d}.png"
+    draw_pairs(to_gray(pairs.image_BCHW), names, reports, path, f"Generated after {state.images:,} films")
+
+
+def to_gray(image_BCHW: Tensor):  # type: ignore[no-untyped-def]
+    """Films in [-1, 1] as uint8 (N, H, W); equal channels become one."""
+    return image_BCHW.mean(dim=1).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+
+
+class _ValidationPass:
+    """Measures a model against the validation split. The real films are prepared once, at the first call."""
+
+    def __init__(self, plan: TrainPlan, device: torch.device) -> None:
+        self._plan, self._device = plan, device
+        self._validator: Validator | None = None
+
+    def __call__(self, model: PairedModel) -> dict[str, float]:
+        if self._validator is None:
+            self._validator = _prepare(self._plan, self._device)
+        num = sum(len(batch) for batch in self._validator.batches)
+        noise = RowNoise(self._plan.config.seed, _VALIDATION_STEP, 0, num, self._device)
+        return self._validator.validate(model, noise, self._plan.config.generate.temperature)
+
+
+def _prepare(plan: TrainPlan, device: torch.device) -> Validator:
+    config = plan.config
+    assert config.data.shards is not None, "checked before the workers started"
+    model, num = config.model, config.validation.films
+    shards = ShardSet.open(config.data.shards)
+    validate = open_windows(shards, "validate", config.data, config.seed, model.max_sentences, model.max_words)
+    extractor = _extractor(config, device)
+    spec: ModelSpec = plan.spec
+    return Validator.prepare(
+        extractor,
+        spec,
+        _device_batches(plan.reader.read_rows(num), device),
+        list(_device_batches(validate.read_rows(num), device)),
+    )
+
+
+def _extractor(config: Config, device: torch.device) -> FeatureExtractor:
+    if config.validation.encoder is None:
+        return FeatureExtractor.random(device)
+    return FeatureExtractor.pretrained(ChestEncoderConfig(weights=config.validation.encoder), device)
+
+
+def _device_batches(rows: HostBatch, device: torch.device) -> Iterator[Batch]:
+    for start in range(0, len(rows), _VALIDATION_BATCH):
+        yield to_device(rows.rows(start, start + _VALIDATION_BATCH), device)
