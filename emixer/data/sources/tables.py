@@ -7,9 +7,8 @@ import csv
 import difflib
 import gzip
 from collections.abc import Sequence
-from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +24,8 @@ _LABELS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
 def read_header(path: Path) -> list[str]:
     """Column names of a CSV or CSV.GZ. Raises SourceError when it cannot be read or names a column twice."""
     try:
-        with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as file:
-            header = next(csv.reader(TextIOWrapper(file, encoding="utf-8-sig", newline="")), [])
+        with _opened(path) as file:
+            header = next(csv.reader(file), [])
     except FileNotFoundError as error:
         raise SourceError(
             f"There is no table {path}. Check ingest.source.root and that the download is complete."
@@ -161,6 +160,12 @@ def lookup(keys: pa.ChunkedArray, table_keys: pa.ChunkedArray) -> pa.Array:
 def shown(value: str) -> str:
     """A cell's value as far as it may be shown: short ones only, since a shifted column could hold an id or text."""
     return repr(value) if len(value) <= 6 else f"a text of {len(value)} characters"
+
+
+def _opened(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
 
 
 def _first(mask: pa.ChunkedArray) -> int:

@@ -1,0 +1,93 @@
+"""Any folder with a CSV: named columns, classes, splits by subject."""
+
+from pathlib import Path
+
+import pytest
+
+from emixer.config.ingest import ImageFolderSource
+from emixer.data.labels import NIH14
+from emixer.data.sources import Collection, read_collection
+from emixer.errors import SourceError
+
+
+def read(folder: Path, text: str, **settings: object) -> Collection:
+    (folder / "labels.csv").write_text(text)
+    return read_collection(ImageFolderSource(root=folder, label_csv=folder / "labels.csv", **settings))
+
+
+def column(collection: Collection, name: str) -> list[object]:
+    values: list[object] = collection.films[name].to_pylist()
+    return values
+
+
+def test_classes_become_one_hot_labels_in_alphabetical_order(tmp_path: Path) -> None:
+    collection = read(tmp_path, "image,kind\na.png,sick\nb.png,fine\nc.png,\n", class_column="kind")
+    assert collection.label_names == ("fine", "sick")
+    assert column(collection, "labels") == [[0, 1], [1, 0], None]
+    assert not collection.has_reports
+
+
+def test_label_columns_keep_uncertain_and_blank_apart(tmp_path: Path) -> None:
+    collection = read(tmp_path, "image,Edema,Mass\na.png,1,\nb.png,-1.0, 0\n", label_columns=("Mass", "Edema"))
+    assert column(collection, "labels") == [[None, 1], [0, -1]]
+
+
+def test_the_name_of_a_label_set_stands_for_its_columns(tmp_path: Path) -> None:
+    text = ",".join(("image", *NIH14)) + "\na.png" + ",1" * 14 + "\n"
+    assert read(tmp_path, text, label_columns=("NIH14",)).label_names == NIH14
+
+
+def test_named_columns_become_ids_view_split_and_report(tmp_path: Path) -> None:
+    text = 'file,Edema,patient,exam,proj,set,text\nx/a.png,0,p1,e1,PA,val,"No ""free"" air,\nclear."\n'
+    collection = read(
+        tmp_path, text, path_column="file", label_columns=("Edema",), subject_column="patient", study_column="exam",
+        view_column="proj", split_column="set", report_column="text", name="ours",
+    )  # fmt: skip
+    assert collection.films.to_pylist() == [
+        {
+            "dicom_id": "x/a.png", "study_id": "e1", "subject_id": "p1", "view": "PA", "split": "validate",
+            "film_path": "x/a.png", "report_path": None, "report": 'No "free" air,\nclear.', "labels": [0],
+        }
+    ]  # fmt: skip
+    assert collection.source == "ours"
+    assert collection.has_reports
+
+
+def test_films_of_a_subject_share_a_split_that_other_subjects_do_not_change(tmp_path: Path) -> None:
+    rows = [f"{n}.png,1,p{n // 2}" for n in range(400)]
+    few, many = (
+        read(tmp_path, "\n".join(["image,Edema,who", *chosen]), label_columns=("Edema",), subject_column="who",
+             validate_fraction=0.2, test_fraction=0.3)
+        for chosen in (rows[:200], rows)
+    )  # fmt: skip
+    assert column(many, "split")[:200] == column(few, "split")
+    assert column(many, "split")[0::2] == column(many, "split")[1::2]
+    shares = [column(many, "split").count(split) / 400 for split in ("train", "validate", "test")]
+    assert shares == pytest.approx([0.5, 0.2, 0.3], abs=0.08)
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "message"),
+    [
+        ("image,Edema\na.png,1\n", {}, "one of the two"),
+        ("image,Edema\na.png,1\n", {"label_columns": ("Edema",), "class_column": "Edema"}, "one of the two"),
+        ("image,Edema\na.png,1\n", {"label_columns": ("Oedema",)}, "no column 'Oedema'.* Did you mean 'Edema'"),
+        ("image,Edema\na.png,2\n", {"label_columns": ("Edema",)}, "row 2, column 'Edema': the label is '2'"),
+        ("image,Edema\na.png,1\na.png,0\n", {"label_columns": ("Edema",)}, "rows 2 and 3 have the same image"),
+        ("image,Edema\n../a.png,1\n", {"label_columns": ("Edema",)}, "row 2: the film's path leaves"),
+        ("image,Edema\n/a.png,1\n", {"label_columns": ("Edema",)}, "row 2: the film's path leaves"),
+        ("image,kind\na.png,x\n", {"class_column": "kind"}, "holds 1 classes"),
+        ("image,Edema\n", {"label_columns": ("Edema",)}, "No film"),
+        ("image,Edema,set\na.png,1,dev\n", {"label_columns": ("Edema",), "split_column": "set"}, "set is 'dev'"),
+        (
+            "image,Edema,who,set\na.png,1,p,train\nb.png,1,p,test\n",
+            {"label_columns": ("Edema",), "split_column": "set", "subject_column": "who"},
+            "1 subjects have films in more than one split",
+        ),
+    ],
+)
+def test_a_csv_that_breaks_a_promise_is_refused(
+    tmp_path: Path, text: str, settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(SourceError, match=message):
+        read(tmp_path, text, **settings)

@@ -1,0 +1,66 @@
+"""Joining the tables of MIMIC-CXR-JPG. What is wrong with them is tested through the command, in tests/stages."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from emixer.config.ingest import MimicCxrSource
+from emixer.data.labels import CHEXPERT
+from emixer.data.sources import read_collection
+from emixer.errors import SourceError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "files").mkdir()
+    tables = {
+        "metadata": [
+            "dicom_id,subject_id,study_id,ViewPosition", "a-1,10000032,50414267,PA", "a-2,10000032,50414267,AP",
+            "a-3,10000032,50414267,LATERAL", "b-1,19000001,58000001,", "c-1,11000001,51000001,PA",
+        ],
+        "split": ["dicom_id,study_id,subject_id,split", "b-1,58000001,19000001,test", "a-1,50414267,10000032,train",
+                  "a-2,50414267,10000032,train", "a-3,50414267,10000032,train"],
+        "chexpert": [",".join(("subject_id", "study_id", *CHEXPERT)), "10000032,50414267,1.0" + "," * 12 + ",-1.0"],
+        "negbio": [",".join(("subject_id", "study_id", *CHEXPERT)), "10000032,50414267,0.0" + "," * 13],
+    }  # fmt: skip
+    for name, lines in tables.items():
+        path = tmp_path / f"mimic-cxr-2.0.0-{name}.csv.gz"
+        path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    return tmp_path
+
+
+def test_tables_are_joined_whatever_their_order(root: Path) -> None:
+    collection = read_collection(MimicCxrSource(root=root))
+    assert collection.films.to_pylist()[1] == {
+        "dicom_id": "a-2", "study_id": "50414267", "subject_id": "10000032", "view": "AP", "split": "train",
+        "film_path": "files/p10/p10000032/s50414267/a-2.jpg", "report_path": "files/p10/p10000032/s50414267.txt",
+        "report": None, "labels": [1, *[None] * 12, -1],
+    }  # fmt: skip
+    assert collection.not_selected == {"of view LATERAL": 1, "of view not given": 1}
+
+
+def test_films_without_a_view_and_other_views_are_kept_on_request(root: Path) -> None:
+    films = read_collection(MimicCxrSource(root=root, views=("LATERAL",), keep_missing_view=True)).films
+    assert films["dicom_id"].to_pylist() == ["a-3", "b-1"]
+    assert films["labels"].to_pylist()[1] is None
+
+
+def test_a_film_without_an_official_split_is_left_out_by_name(root: Path) -> None:
+    left_out = read_collection(MimicCxrSource(root=root)).left_out
+    assert [tuple(item) for item in left_out] == [
+        ("files/p11/p11000001/s51000001/c-1.jpg", "table", "film is not in the split table")
+    ]
+
+
+def test_the_other_labeler_is_read_from_its_own_table(root: Path) -> None:
+    films = read_collection(MimicCxrSource(root=root, labeler="negbio")).films
+    assert films["labels"].to_pylist()[0] == [0, *[None] * 13]
+
+
+def test_reports_may_be_unpacked_elsewhere_or_below_the_root(root: Path, tmp_path: Path) -> None:
+    assert read_collection(MimicCxrSource(root=root)).reports_root == root
+    (root / "mimic-cxr-reports/files").mkdir(parents=True)
+    assert read_collection(MimicCxrSource(root=root)).reports_root == root / "mimic-cxr-reports"
+    with pytest.raises(SourceError, match=r"reports_root=.* holds no folder `files`"):
+        read_collection(MimicCxrSource(root=root, reports_root=tmp_path / "elsewhere"))

@@ -1,0 +1,98 @@
+"""The Indiana layout: XML reports, films by image id, gold labels."""
+
+from pathlib import Path
+
+import pytest
+
+from emixer.config.ingest import OpenISource
+from emixer.data.labels import NIH14
+from emixer.data.sources import read_collection
+from emixer.errors import SourceError
+
+GOLD = [f"gold_{name}" for name in NIH14]
+
+
+def xml(study: str, sections: dict[str, str], images: list[str]) -> str:
+    texts = "".join(f'<AbstractText Label="{name}">{text}</AbstractText>' for name, text in sections.items())
+    films = "".join(f'<parentImage id="{image}"/>' for image in images)
+    return f'<eCitation><uId id="{study}"/><Abstract>{texts}</Abstract>{films}</eCitation>'
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Studies 1 (frontal and lateral), 2 (no findings), 3 (no film on disk); film c is in no report."""
+    reports, images = tmp_path / "ecgen-radiology", tmp_path / "images"
+    reports.mkdir()
+    images.mkdir()
+    (reports / "1.xml").write_text(xml("CXR1", {"FINDINGS": "Clear &amp; dry.", "IMPRESSION": "Fine."}, ["a", "a2"]))
+    (reports / "2.xml").write_text(xml("CXR2", {"INDICATION": "Cough.", "FINDINGS": ""}, ["b"]))
+    (reports / "3.xml").write_text(xml("CXR3", {"FINDINGS": "Clear."}, ["gone"]))
+    for name in ("a.png", "a2.png", "b.jpg", "c.png"):
+        (images / name).write_bytes(b"film")
+    return tmp_path
+
+
+def write_labels(root: Path, header: list[str], rows: list[str]) -> None:
+    (root / "labels.csv").write_text("\n".join([",".join(header), *rows]) + "\n")
+
+
+def read(root: Path, **settings: object) -> dict[str, dict[str, object]]:
+    films = read_collection(OpenISource(root=root, **settings)).films.to_pylist()
+    return {film["dicom_id"]: film for film in films}
+
+
+def test_without_a_label_table_every_film_of_a_report_is_selected(root: Path) -> None:
+    films = read(root)
+    assert set(films) == {"a", "a2", "b", "gone"}
+    assert films["a"]["study_id"] == films["a2"]["subject_id"] == "CXR1"
+    assert films["a"]["split"] == films["a2"]["split"]
+    assert films["a"]["report"] == "FINDINGS:\nClear & dry.\n\nIMPRESSION:\nFine."
+    assert films["b"]["film_path"] == "images/b.jpg"
+    assert films["a"]["labels"] is None
+
+
+def test_with_a_label_table_its_films_are_selected_with_split_and_labels(root: Path) -> None:
+    write_labels(root, ["dicom_id", "split", *GOLD], ["a,train,1" + ",0" * 13, "c,validate" + ",0" * 14])
+    collection = read_collection(OpenISource(root=root))
+    films = {film["dicom_id"]: film for film in collection.films.to_pylist()}
+    assert films["a"]["labels"] == [1] + [0] * 13
+    assert (films["a"]["split"], films["c"]["split"]) == ("train", "validate")
+    assert (films["c"]["report"], films["c"]["study_id"]) == (None, "c")
+    assert collection.not_selected == {"not in the label table": 3}
+    assert collection.remarks == {"reports without a selected film": 2}
+
+
+def test_a_report_that_is_not_xml_is_left_out_and_the_others_are_read(root: Path) -> None:
+    (root / "ecgen-radiology/2.xml").write_text("<eCitation>")
+    collection = read_collection(OpenISource(root=root))
+    assert [tuple(item) for item in collection.left_out] == [
+        ("ecgen-radiology/2.xml", "report", "report is not well-formed XML")
+    ]
+    assert collection.films.num_rows == 3
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "message"),
+    [
+        (["dicom_id", *GOLD[1:]], "a" + ",0" * 13, "no column 'gold_Atelectasis'"),
+        (["dicom_id", *GOLD, "gold_Lump"], "a" + ",0" * 15, "unknown column 'gold_Lump'"),
+        (["dicom_id", *GOLD], "a,2" + ",0" * 13, "row 2, column 'gold_Atelectasis': the label is '2'"),
+        (["dicom_id", "split"], "a,dev", "row 2: split is 'dev'"),
+        (["film"], "a", "no column 'dicom_id'"),
+    ],
+)
+def test_a_wrong_label_table_is_refused(root: Path, header: list[str], row: str, message: str) -> None:
+    write_labels(root, header, [row])
+    with pytest.raises(SourceError, match=message):
+        read(root)
+
+
+def test_two_reports_that_claim_one_film_are_refused(root: Path) -> None:
+    (root / "ecgen-radiology/4.xml").write_text(xml("CXR4", {}, ["a"]))
+    with pytest.raises(SourceError, match="claim the same study or film"):
+        read(root)
+
+
+def test_a_folder_of_another_layout_says_what_is_expected(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="holds no folder `ecgen-radiology`"):
+        read(tmp_path)

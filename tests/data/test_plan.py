@@ -1,0 +1,79 @@
+"""The plan: a fixed order, fair shards, and a fingerprint that changes with what changes a byte."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from emixer.config.ingest import ImageFolderSource, IngestConfig
+from emixer.data.plan import FILMS_PER_BLOCK, Plan, Workspace, make_plan, read_aligned, write_aligned
+from emixer.data.sources import Collection
+from emixer.data.sources.collection import film_schema
+
+
+def collection(num_films: int, root: str = "/a", label: int = 1) -> Collection:
+    ids = [f"film-{n}" for n in range(num_films)]
+    splits = [("train", "train", "train", "test")[n % 4] for n in range(num_films)]
+    columns = {"dicom_id": ids, "study_id": ids, "subject_id": ids, "split": splits, "film_path": ids}
+    nulls = {name: [None] * num_films for name in ("view", "report_path", "report")}
+    films = pa.table({**columns, **nulls, "labels": [[label]] * num_films}, schema=None)
+    schema = film_schema(1)
+    return Collection("test", films.select(schema.names).cast(schema), ("Edema",), films_root=Path(root))
+
+
+def config(**settings: object) -> IngestConfig:
+    source = ImageFolderSource(root=Path("/a"), label_csv=Path("/a/labels.csv"))
+    return IngestConfig(source=source, **settings)
+
+
+def plan(num_films: int = 2000, **settings: object) -> Plan:
+    return make_plan(collection(num_films), config(**settings))
+
+
+def test_shards_cut_each_split_and_blocks_cut_each_shard() -> None:
+    planned = plan(2000, rows_per_shard=600)
+    sizes = {shard.name: shard.num_films for shard in planned.shards}
+    assert sizes == {
+        "train-00000.parquet": 600, "train-00001.parquet": 600, "train-00002.parquet": 300, "test-00000.parquet": 500,
+    }  # fmt: skip
+    assert [block for shard in planned.shards for block in shard.blocks] == list(range(planned.num_blocks))
+    lengths = [stop - start for start, stop in zip(planned.block_starts, planned.block_starts[1:], strict=False)]
+    assert lengths == [256, 256, 88, 256, 256, 88, 256, 44, 256, 244]
+    assert max(lengths) == FILMS_PER_BLOCK
+    assert planned.num_films([0, 2]) == 344
+
+
+def test_the_order_is_shuffled_and_the_same_whatever_order_the_tables_have() -> None:
+    forward = collection(400)
+    backward = Collection("test", forward.films.take(pa.array(range(399, -1, -1))), ("Edema",), Path("/a"))
+    plans = [make_plan(each, config()) for each in (forward, backward)]
+    assert plans[0].films.equals(plans[1].films)
+    assert plans[0].fingerprint == plans[1].fingerprint
+    train = plans[0].films.filter(pc.equal(plans[0].films["split"], "train"))["dicom_id"].to_pylist()
+    assert train != sorted(train, key=lambda name: int(name.split("-")[1]))
+
+
+def test_the_fingerprint_changes_with_what_changes_a_byte_and_not_with_where_things_lie() -> None:
+    fingerprint = plan(40).fingerprint
+    assert make_plan(collection(40, root="/elsewhere"), config(out=Path("/b"))).fingerprint == fingerprint
+    others = [
+        plan(41), plan(40, side_px=64), plan(40, fit="pad"), plan(40, rows_per_shard=7), plan(40, min_token_count=2),
+        plan(40, missing_findings="drop"), make_plan(collection(40, label=0), config()),
+    ]  # fmt: skip
+    assert len({fingerprint, *(other.fingerprint for other in others)}) == len(others) + 1
+
+
+@pytest.mark.parametrize(
+    ("side_px", "row_group_bytes", "rows"), [(32, 4 * 2**20, 4096), (256, 4 * 2**20, 64), (256, 4096, 1)]
+)
+def test_row_groups_stay_below_their_bytes(side_px: int, row_group_bytes: int, rows: int) -> None:
+    assert plan(4, side_px=side_px, row_group_bytes=row_group_bytes).row_group_rows == rows
+
+
+def test_a_block_is_one_row_group_of_an_aligned_table(tmp_path: Path) -> None:
+    planned = plan(700)
+    workspace = Workspace(tmp_path)
+    write_aligned(workspace.plan_table, planned.films, planned.block_starts)
+    start, stop = planned.block_starts[1:3]
+    assert read_aligned(workspace.plan_table, 1).equals(planned.films.slice(start, stop - start))

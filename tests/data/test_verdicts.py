@@ -1,0 +1,81 @@
+"""Which films stay, worked out by hand on small tables."""
+
+import pyarrow as pa
+import pytest
+
+from emixer.data.sections import MissingFindings, Outcome
+from emixer.data.verdicts import judge
+
+FOUND = Outcome.FINDINGS.value
+
+
+def judged(rows: list[tuple[str, str, str, str | None, str | None, str]], rule: MissingFindings = "drop") -> pa.Table:
+    """rows: dicom_id, study_id, split, pixels (None: undecodable), reason, outcome."""
+    films = pa.table({name: [row[i] for row in rows] for i, name in enumerate(("dicom_id", "study_id", "split"))})
+    hashes = pa.array([None if row[3] is None else row[3].encode().ljust(16) for row in rows], pa.binary(16))
+    decoded = pa.table(
+        {
+            "pixel_hash": hashes,
+            "film_reason": pa.array([r[4] for r in rows], pa.string()),
+            "outcome": [r[5] for r in rows],
+        }
+    )
+    return judge(films, decoded, rule)
+
+
+def test_of_identical_films_the_one_in_test_stays_then_validate_then_the_first_id() -> None:
+    verdicts = judged(
+        [
+            ("d", "1", "train", "x", None, FOUND),
+            ("c", "2", "test", "x", None, FOUND),
+            ("b", "3", "validate", "x", None, FOUND),
+            ("z", "4", "train", "y", None, FOUND),
+            ("a", "5", "train", "y", None, FOUND),
+            ("q", "6", "validate", "w", None, FOUND),
+        ]
+    )
+    assert verdicts["keep"].to_pylist() == [False, True, False, False, True, True]
+    assert verdicts["reason"].to_pylist() == [
+        "same pixels as another film, which is in test", None, "same pixels as another film, which is in test",
+        "same pixels as another film, which is in train", None, None,
+    ]  # fmt: skip
+
+
+def test_a_film_that_is_left_out_for_another_reason_does_not_displace_its_copy() -> None:
+    verdicts = judged([("a", "1", "test", "x", None, Outcome.MISSING.value), ("b", "2", "train", "x", None, FOUND)])
+    assert verdicts["keep"].to_pylist() == [False, True]
+    assert verdicts["stage"].to_pylist() == ["report", None]
+
+
+def test_films_that_could_not_be_decoded_are_not_taken_for_copies_of_each_other() -> None:
+    verdicts = judged([(name, name, "train", None, "file is empty", FOUND) for name in "ab"])
+    assert verdicts["stage"].to_pylist() == ["film", "film"]
+    assert verdicts["reason"].to_pylist() == ["file is empty"] * 2
+
+
+@pytest.mark.parametrize(("rule", "kept"), [("drop", False), ("keep-without-report", True)])
+def test_a_film_without_a_usable_report_follows_the_rule_and_is_listed_either_way(
+    rule: MissingFindings, kept: bool
+) -> None:
+    verdicts = judged([("a", "1", "train", "x", None, Outcome.NOT_UTF8.value)], rule)
+    assert verdicts["keep"].to_pylist() == [kept]
+    assert verdicts["stage"].to_pylist() == ["report"]
+    assert verdicts["counts_report"].to_pylist() == [False]
+
+
+def test_films_of_a_collection_without_reports_are_kept() -> None:
+    verdicts = judged([("a", "1", "train", "x", None, Outcome.NOT_GIVEN.value)])
+    assert verdicts["keep"].to_pylist() == [True]
+    assert verdicts["counts_report"].to_pylist() == [False]
+
+
+def test_a_train_study_counts_its_report_through_its_first_kept_film() -> None:
+    verdicts = judged(
+        [
+            ("a", "1", "train", None, "file is empty", FOUND),
+            ("b", "1", "train", "b", None, FOUND),
+            ("c", "1", "train", "c", None, FOUND),
+            ("d", "2", "test", "d", None, FOUND),
+        ]
+    )
+    assert verdicts["counts_report"].to_pylist() == [False, True, False, False]
