@@ -96,13 +96,15 @@ def set_synchronized(module: nn.Module, synchronized: bool) -> None:
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Within the block, `module` normalizes by its running statistics and leaves them as they are."""
-    was_training = module.training
+    """Within the block, `module` normalizes by its running statistics and leaves them as they are. Each part's own mode
+    comes back after it."""
+    was_training = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
         yield
     finally:
-        module.train(was_training)
+        for part, mode in was_training:
+            part.training = mode
 
 
 def _moments_over_workers(h_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -38,7 +38,7 @@ class ImageDiscriminator(nn.Module):
 
     def real_logit(self, features_BF: Tensor, labels_BY: Tensor, labelled_B: Tensor) -> Tensor:
         """Logit (B,) of being real. The projection term of rows that are not labelled is left out."""
-        projected_B = (self.projection(labels_BY) * features_BF).sum(dim=1)
+        projected_B: Tensor = (self.projection(labels_BY) * features_BF).sum(dim=1)
         real_B: Tensor = self.real_head(features_BF).squeeze(1)
         return (real_B + projected_B.where(labelled_B, 0.0)).float()
 

@@ -20,12 +20,11 @@ from emixer.models.batch_norm import eval_mode
 from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import END, PAD, START, UNKNOWN
+from emixer.models.recurrent import Lstm, LstmState
 from emixer.models.words import embedded
 
 CONTINUE, STOP = 0, 1
 """States of the sentence LSTM's head. STOP says that this sentence is the last, so a report has at least one."""
-
-LstmState = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class ReportDecoder(nn.Module):
         super().__init__()
         self.max_sentences, self.max_words = max_sentences, max_words
         self.encoder = ChestEncoder(config.encoder, load_weights=load_weights)
-        self.sentence_lstm = nn.LSTM(self.encoder.feature_size, config.sentence_hidden, batch_first=True)
+        self.sentence_lstm = Lstm(self.encoder.feature_size, config.sentence_hidden)
         self.stop = nn.Linear(config.sentence_hidden, 2)
         self.topic = nn.Sequential(
             nn.Linear(config.sentence_hidden, config.word_embedding),
@@ -70,7 +69,7 @@ class ReportDecoder(nn.Module):
             nn.Linear(config.word_embedding, config.word_embedding),
         )
         self.word_embedding = nn.Embedding(num_words, config.word_embedding, padding_idx=PAD)
-        self.word_lstm = nn.LSTM(config.word_embedding, config.word_hidden, config.word_layers, batch_first=True)
+        self.word_lstm = Lstm(config.word_embedding, config.word_hidden, config.word_layers)
         self.to_words = nn.Linear(config.word_hidden, num_words)
 
     def plan(self, features_BV: Tensor, num_sentences: int | None = None) -> ReportPlan:

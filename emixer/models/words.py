@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emixer.models.paired_model import PAD
+from emixer.models.recurrent import Lstm
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -49,7 +50,7 @@ class ReportReader(nn.Module):
     def __init__(self, num_words: int, embedding: int, hidden: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(num_words, embedding, padding_idx=PAD)
-        self.lstm = nn.LSTM(embedding, hidden, batch_first=True)
+        self.lstm = Lstm(embedding, hidden)
 
     def embed(self, words_BSW: Tensor) -> Tensor:
         """Embeddings (B, S, W, E) of token ids."""
@@ -68,5 +69,4 @@ class ReportReader(nn.Module):
         index_BTE = order_BT[:, :, None].expand(-1, -1, embedded_BTE.shape[2])
         states_BTH, _ = self.lstm(embedded_BTE.gather(1, index_BTE))
         last_B = (length_B - 1).clamp(min=0)
-        last_state_BH: Tensor = states_BTH[torch.arange(len(last_B), device=last_B.device), last_B]
-        return last_state_BH.float()
+        return states_BTH[torch.arange(len(last_B), device=last_B.device), last_B]

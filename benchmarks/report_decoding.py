@@ -1,0 +1,101 @@
+"""How much faster all sentences at once are than sentence after sentence and film after film.
+
+Same weights, same noise, and the reports are checked to be the same. Both go to the last word of the last sentence, so
+the ratio does not depend on how long untrained reports happen to be.
+
+    python benchmarks/report_decoding.py [--films 16] [--threads 2]
+
+Source: EMIXER §3.2.2. Needs no data, no Ray and no GPU.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from emixer.config.model import ChestEncoderConfig, ReportDecoderConfig
+from emixer.models.noise import RowNoise
+from emixer.models.paired_model import END, PAD, START, UNKNOWN
+from emixer.models.report_decoder import STOP, ReportDecoder
+
+NUM_WORDS, MAX_SENTENCES, MAX_WORDS = 2000, 8, 20
+TARGET_RATIO = 8.0
+
+
+def make_decoder() -> ReportDecoder:
+    """The paper's sentence and word LSTMs, with an encoder so small that the words are what is timed."""
+    torch.manual_seed(0)
+    encoder = ChestEncoderConfig(growth=4, blocks=(1, 1, 1, 1), stem_channels=8, input_px=32, frozen=False)
+    decoder = ReportDecoder(ReportDecoderConfig(encoder=encoder), NUM_WORDS, MAX_SENTENCES, MAX_WORDS).eval()
+    with torch.no_grad():
+        decoder.stop.bias[STOP] -= 100
+        decoder.to_words.bias[END] -= 100
+    return decoder
+
+
+@torch.no_grad()
+def one_after_another(decoder: ReportDecoder, films: Tensor, noise: RowNoise) -> Tensor:
+    """The plain reading of §3.2.2: for each film, for each sentence, for each word."""
+    uniform = noise.uniform("words", MAX_SENTENCES, MAX_WORDS)
+    reports = torch.full((len(films), MAX_SENTENCES, MAX_WORDS), PAD)
+    for row, film in enumerate(films):
+        features, sentence_state = decoder.encoder(film[None]), None
+        for sentence in range(MAX_SENTENCES):
+            hidden, sentence_state = decoder.sentence_lstm(features[:, None], sentence_state)
+            _, word_state = decoder.word_lstm(decoder.topic(hidden))
+            word = START
+            for place in range(MAX_WORDS):
+                output, word_state = decoder.word_lstm(decoder.word_embedding(torch.tensor([[word]])), word_state)
+                logits = decoder.to_words(output[0, 0])
+                logits[[PAD, START, UNKNOWN]] = -torch.inf
+                cumulative = logits.softmax(0).cumsum(0)
+                drawn = int(torch.searchsorted(cumulative, uniform[row, sentence, place] * cumulative[-1], right=True))
+                word = END if place == MAX_WORDS - 1 else drawn
+                reports[row, sentence, place] = word
+                if word == END:
+                    break
+            if decoder.stop(hidden)[0, 0].argmax() == STOP:
+                break
+    return reports
+
+
+def timed(work: Callable[[], Tensor], repeats: int) -> tuple[Tensor, float]:
+    """What `work` gives, and its median time [s]."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = work()
+        times.append(time.perf_counter() - start)
+    return result, statistics.median(times)
+
+
+def main() -> int:
+    """Prints one table; the exit status says whether the target was met."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--films", type=int, default=16, help="films in a batch (16)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    decoder = make_decoder()
+    films = torch.rand(arguments.films, 1, 32, 32) * 2 - 1
+    noise = RowNoise(0, 0, 0, arguments.films, torch.device("cpu"))
+    one_after_another(decoder, films[:1], noise.rows(0, 1))  # warms up
+    together, parallel_s = timed(lambda: decoder.sample(films, noise, temperature=1.0), repeats=5)
+    apart, serial_s = timed(lambda: one_after_another(decoder, films, noise), repeats=1)
+    same = (together == apart).flatten(1).all(dim=1).float().mean().item()
+    ratio = serial_s / parallel_s
+    print(f"{arguments.films} films x {MAX_SENTENCES} sentences x {MAX_WORDS} words, vocabulary {NUM_WORDS}, ", end="")
+    print(f"{arguments.threads} CPU threads; {same:.0%} of the reports are equal word for word\n")
+    print(f"{'decoding':<38}{'seconds':>10}{'reports/s':>12}")
+    print(f"{'film by film, sentence by sentence':<38}{serial_s:>10.3f}{arguments.films / serial_s:>12.1f}")
+    print(f"{'all sentences of a batch at once':<38}{parallel_s:>10.3f}{arguments.films / parallel_s:>12.1f}")
+    print(f"\nratio {ratio:.1f} x (target {TARGET_RATIO:.0f} x)")
+    return 0 if ratio >= TARGET_RATIO else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

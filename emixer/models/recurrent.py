@@ -1,0 +1,25 @@
+"""An LSTM that stays in float32 under autocast.
+
+Its cell state adds up over hundreds of words, which 8 bits of mantissa do not carry, and oneDNN has no bfloat16 LSTM for
+many CPUs. On GPUs its products still run in TF32 where that is allowed.
+"""
+
+import torch
+from torch import Tensor, nn
+
+LstmState = tuple[Tensor, Tensor]
+
+
+class Lstm(nn.LSTM):
+    """nn.LSTM, batch first, float32 in and out."""
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1) -> None:
+        super().__init__(input_size, hidden_size, num_layers, batch_first=True)
+
+    def forward(  # type: ignore[override]
+        self, inputs: Tensor, state: LstmState | None = None
+    ) -> tuple[Tensor, LstmState]:
+        """States of the last layer at all steps, and the state of all layers after the last step."""
+        with torch.autocast(inputs.device.type, enabled=False):
+            states, last = super().forward(inputs.float(), state)
+        return states, last

@@ -1,0 +1,320 @@
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from emixer.config import Config
+from emixer.config.model import EmixerModelConfig, GumbelConfig
+from emixer.config.training import LossConfig
+from emixer.errors import ConfigError
+from emixer.losses.build import build_objective
+from emixer.losses.emixer_objective import EmixerObjective
+from emixer.models.build import build_model
+from emixer.models.emixer import Emixer
+from emixer.models.noise import RowNoise
+from emixer.models.paired_model import PAD, Batch, ModelSpec
+from emixer.training.step import row_weights
+
+MakeBatch = Callable[[int], Batch]
+OFF = {"image": 0.0, "report": 0.0, "joint": 0.0, "alpha": 0.0, "beta": 0.0, "teacher_forcing": 0.0}
+NUM = 8
+FAKE_LABELS = (torch.arange(NUM)[:, None] % torch.tensor([2, 3, 5]) == 0).float()
+
+
+def noise(num_rows: int = NUM, first_row: int = 0) -> RowNoise:
+    return RowNoise(seed=3, step=1, first_row=first_row, num_rows=num_rows, device=torch.device("cpu"))
+
+
+@pytest.fixture
+def model(tiny_config: Config, tiny_spec: ModelSpec) -> Emixer:
+    torch.manual_seed(0)
+    model = build_model(tiny_config.model, tiny_spec)
+    assert isinstance(model, Emixer)
+    nn.init.constant_(model.image_generator.attention.gain, 0.5)  # at 0 nothing behind it would have a gradient
+    return model
+
+
+def objective(**weights: float | bool | str) -> EmixerObjective:
+    return EmixerObjective(LossConfig.model_validate(weights), GumbelConfig())
+
+
+@contextmanager
+def frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    yield
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+
+
+def generator_side(model: Emixer) -> list[nn.Parameter]:
+    return [parameter for group in model.generator_parameters().values() for parameter in group]
+
+
+def critics_loss(game: EmixerObjective, model: Emixer, real: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    with frozen(generator_side(model)):
+        loss, terms = game.discriminator_loss(model, real, FAKE_LABELS, noise(), row_weights(real))
+        loss.backward()
+    return loss, terms
+
+
+def generators_loss(game: EmixerObjective, model: Emixer, real: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    with frozen(model.discriminator_parameters()):
+        loss, terms = game.generator_loss(model, real, FAKE_LABELS, noise(), row_weights(real))
+        loss.backward()
+    return loss, terms
+
+
+def assert_reached(parameters: list[nn.Parameter], model: Emixer) -> None:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    unreached = [names[id(p)] for p in parameters if p.grad is None or not p.grad.abs().max() > 0]
+    assert unreached == []
+
+
+@pytest.mark.parametrize("straight_through", [True, False])
+def test_the_critics_loss_reaches_every_parameter_of_the_critics_and_none_else(
+    model: Emixer, make_batch: MakeBatch, straight_through: bool
+) -> None:
+    game = EmixerObjective(LossConfig(), GumbelConfig(straight_through=straight_through))
+    critics_loss(game, model, make_batch(NUM))
+    assert_reached(model.discriminator_parameters(), model)
+    assert all(parameter.grad is None for parameter in generator_side(model))
+
+
+@pytest.mark.parametrize("straight_through", [True, False])
+def test_the_generators_loss_reaches_every_parameter_of_the_generators_and_none_else(
+    model: Emixer, make_batch: MakeBatch, straight_through: bool
+) -> None:
+    game = EmixerObjective(LossConfig(), GumbelConfig(straight_through=straight_through))
+    generators_loss(game, model, make_batch(NUM))
+    assert_reached(generator_side(model), model)
+    assert all(parameter.grad is None for parameter in model.discriminator_parameters())
+
+
+@pytest.mark.parametrize("term", ["report", "joint"])
+def test_the_text_critics_train_decoder_and_image_generator_by_themselves(
+    model: Emixer, make_batch: MakeBatch, term: str
+) -> None:
+    generators_loss(objective(**OFF | {term: 1.0}), model, make_batch(NUM))
+    untrained = {id(p) for p in model.report_decoder.stop.parameters()}  # a number of sentences has no gradient
+    assert_reached([p for p in generator_side(model) if id(p) not in untrained], model)
+
+
+def test_the_text_critics_leave_the_image_generator_alone_when_told_so(model: Emixer, make_batch: MakeBatch) -> None:
+    game = objective(**OFF | {"report": 1.0, "joint": 1.0, "report_gradient_to_image": False})
+    generators_loss(game, model, make_batch(NUM))
+    assert all(parameter.grad is None for parameter in model.image_generator.parameters())
+    assert model.report_decoder.to_words.weight.grad is not None
+
+
+def softplus(x: float) -> float:
+    return math.log(1 + math.exp(x))
+
+
+def test_the_critics_terms_by_hand(model: Emixer, make_batch: MakeBatch) -> None:
+    """Film by film, with means written out, against the one pass over everything."""
+    real = make_batch(NUM)
+    _, terms = critics_loss(objective(), model, real)
+    with torch.no_grad():
+        fake_image = model.generate_films(FAKE_LABELS, noise())
+        fake_words = model.report_decoder.sample(fake_image, noise(), 1.0, unknown=True)
+
+    def image(row: int, films: Tensor, labels: Tensor, labelled: bool) -> float:
+        features = model.image_discriminator.features(films[row : row + 1])
+        known = torch.tensor([labelled])
+        return model.image_discriminator.real_logit(features, labels[row : row + 1], known).item()
+
+    def report(row: int, words: Tensor) -> float:
+        one, critic = words[row : row + 1], model.report_discriminator
+        return critic(critic.reader.embed(one), one != PAD).item()
+
+    def joint(row: int, films: Tensor, words: Tensor) -> float:
+        one, critic = words[row : row + 1], model.joint_discriminator
+        return critic(films[row : row + 1], critic.reader.embed(one), one != PAD).item()
+
+    rows = range(NUM)
+    with_report = [row for row in rows if real.has_report_B[row]]
+    assert len(with_report) == NUM - 1
+    expected_image = sum(
+        softplus(-image(row, real.image_BCHW, real.labels_BY, bool(real.labelled_B[row])))
+        + softplus(image(row, fake_image, FAKE_LABELS, True))
+        for row in rows
+    )
+    assert terms["image"].item() == pytest.approx(expected_image / NUM, rel=1e-4)
+    expected_report = sum(softplus(-report(row, real.words_BSW)) for row in with_report) / (NUM - 1)
+    expected_report += sum(softplus(report(row, fake_words)) for row in rows) / NUM
+    assert terms["report"].item() == pytest.approx(expected_report, rel=1e-4)
+    expected_joint = sum(softplus(-joint(row, real.image_BCHW, real.words_BSW)) for row in with_report) / (NUM - 1)
+    expected_joint += sum(softplus(joint(row, fake_image, fake_words)) for row in rows) / NUM
+    assert terms["joint"].item() == pytest.approx(expected_joint, rel=1e-4)
+    assert terms["rotation"].item() == pytest.approx(rotation_by_hand(model, real.image_BCHW), rel=1e-4)
+
+
+def rotation_by_hand(model: Emixer, films: Tensor) -> float:
+    """Mean over rows 0 and 4 (a quarter of eight) and the four rotations."""
+    costs = []
+    for row in (0, 4):
+        for turns in range(4):
+            features = model.image_discriminator.features(films[row : row + 1].rot90(turns, (2, 3)))
+            costs.append(-model.image_discriminator.rotation_logits(features)[0].log_softmax(0)[turns].item())
+    return sum(costs) / len(costs)
+
+
+def test_the_generators_terms_by_hand(model: Emixer, make_batch: MakeBatch) -> None:
+    real = make_batch(NUM)
+    model.image_generator.eval()  # so that the films below are those of the step
+    _, terms = generators_loss(objective(), model, real)
+    with torch.no_grad():
+        film = model.generate_films(FAKE_LABELS, noise())
+        features = model.image_discriminator.features(film)
+        logits = model.image_discriminator.real_logit(features, FAKE_LABELS, torch.ones(NUM).bool())
+    assert terms["image"].item() == pytest.approx(sum(softplus(-x) for x in logits.tolist()) / NUM, rel=1e-4)
+    assert terms["rotation"].item() == pytest.approx(rotation_by_hand(model, film), rel=1e-4)
+
+
+def test_teacher_forcing_terms_are_means_over_words_and_over_stop_decisions(
+    model: Emixer, make_batch: MakeBatch
+) -> None:
+    real = make_batch(NUM)
+    model.report_decoder.eval()
+    _, terms = generators_loss(objective(**OFF | {"beta": 1.0, "teacher_forcing": 1.0}), model, real)
+    total, count = model.word_cross_entropy(real)
+    assert terms["words"].item() == pytest.approx((total / count).item(), rel=1e-5)
+    stops = model.report_decoder.plan(model.report_decoder.encoder(real.image_BCHW)).stop_logits_BS2.log_softmax(2)
+    costs = []
+    for row in range(NUM):
+        num_sentences = int((real.words_BSW[row, :, 0] != PAD).sum())
+        costs += [-stops[row, s, int(s == num_sentences - 1)].item() for s in range(num_sentences)]
+    assert terms["stops"].item() == pytest.approx(sum(costs) / len(costs), rel=1e-5)
+    assert set(terms) == {"words", "stops"}
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms(model: Emixer, make_batch: MakeBatch) -> None:
+    weights = {"image": 2.0, "report": 0.5, "joint": 3.0, "alpha": 0.2, "beta": 0.7, "teacher_forcing": 4.0}
+    loss, terms = critics_loss(objective(**weights), model, make_batch(NUM))
+    expected = 2 * terms["image"] + 0.5 * terms["report"] + 3 * terms["joint"] + 0.7 * terms["rotation"]
+    torch.testing.assert_close(loss.detach(), expected)
+    loss, terms = generators_loss(objective(**weights), model, make_batch(NUM))
+    expected = 2 * terms["image"] + 0.5 * terms["report"] + 3 * terms["joint"] + 0.2 * terms["rotation"]
+    torch.testing.assert_close(loss.detach(), expected + 4 * (terms["words"] + terms["stops"]))
+    assert not any(term.requires_grad for term in terms.values())
+
+
+@pytest.mark.parametrize(
+    ("weights", "idle"),
+    [
+        ({"image": 1.0}, {"report_decoder", "report_discriminator", "joint_discriminator"}),
+        ({"report": 1.0}, {"image_discriminator", "joint_discriminator"}),
+        ({"joint": 1.0}, {"image_discriminator", "report_discriminator"}),
+        ({"beta": 1.0, "alpha": 1.0}, {"report_decoder", "report_discriminator", "joint_discriminator"}),
+    ],
+)
+def test_a_term_of_weight_zero_costs_no_work(
+    model: Emixer, make_batch: MakeBatch, weights: dict[str, float], idle: set[str]
+) -> None:
+    worked: set[str] = set()
+    for name, network in model.named_children():
+        for leaf in network.modules():
+            if not list(leaf.children()):
+                leaf.register_forward_hook(lambda *_, name=name: worked.add(name))
+    game = objective(**OFF | weights)
+    critics_loss(game, model, make_batch(NUM))
+    generators_loss(game, model, make_batch(NUM))
+    everything = {name for name, _ in model.named_children()}
+    reads_words = {"report_discriminator", "joint_discriminator"}  # words are looked up for both critics together
+    assert everything - worked >= (idle if "report" not in weights and "joint" not in weights else idle - reads_words)
+    for name in idle:
+        assert all(parameter.grad is None for parameter in model.get_submodule(name).parameters())
+
+
+def test_unlabelled_rows_and_rows_without_a_report_have_no_say_in_those_terms(
+    model: Emixer, make_batch: MakeBatch
+) -> None:
+    real = make_batch(NUM)
+    labels, words = real.labels_BY.clone(), real.words_BSW.clone()
+    labels[1] = 1 - labels[1]
+    words[2, 0] = torch.tensor([5, 6, 2, 0, 0, 0])
+    _, terms = critics_loss(objective(), model, real)
+    weights = row_weights(real)
+    other = replace(real, labels_BY=labels, words_BSW=words)
+    for game_loss in (objective().discriminator_loss, objective().generator_loss):
+        first = game_loss(model, real, FAKE_LABELS, noise(), weights)[1]
+        second = game_loss(model, other, FAKE_LABELS, noise(), weights)[1]
+        for name in first:
+            torch.testing.assert_close(first[name], second[name], msg=name)
+    assert terms["report"].isfinite()
+
+
+def test_a_batch_without_any_report_or_label_still_has_finite_losses(model: Emixer, make_batch: MakeBatch) -> None:
+    nothing = torch.zeros(NUM, dtype=torch.bool)
+    real = make_batch(NUM)
+    real = replace(real, labelled_B=nothing, has_report_B=nothing, words_BSW=torch.zeros_like(real.words_BSW))
+    for play in (critics_loss, generators_loss):
+        loss, _ = play(objective(), model, real)
+        assert loss.isfinite()
+
+
+def test_two_halves_of_a_batch_add_up_to_the_whole(model: Emixer, make_batch: MakeBatch) -> None:
+    """With statistics that do not depend on the batch; synchronized statistics are tested with two processes."""
+    model.eval()
+    real, weights = make_batch(NUM), row_weights(make_batch(NUM))
+
+    def gradients(parts: list[slice], of_critics: bool) -> tuple[Tensor, list[Tensor]]:
+        side, other = model.discriminator_parameters(), generator_side(model)
+        side, other = (side, other) if of_critics else (other, side)
+        play = objective().discriminator_loss if of_critics else objective().generator_loss
+        total = torch.zeros(())
+        model.zero_grad()
+        with frozen(other):
+            for part in parts:
+                rows = real.rows(part.start, part.stop - part.start)
+                loss, _ = play(model, rows, FAKE_LABELS[part], noise(len(rows), part.start), weights)
+                loss.backward()
+                total += loss.detach()
+        return total, [p.grad.clone() for p in side if p.grad is not None]
+
+    for of_critics in (True, False):
+        whole = gradients([slice(0, NUM)], of_critics)
+        halves = gradients([slice(0, 4), slice(4, NUM)], of_critics)
+        torch.testing.assert_close(whole[0], halves[0])
+        for a, b in zip(whole[1], halves[1], strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_shorter_real_reports_are_judged_as_if_padded(model: Emixer, make_batch: MakeBatch) -> None:
+    model.eval()
+    real = make_batch(NUM)
+    cut = replace(real, words_BSW=real.words_BSW[:, :3])  # no report has more than three sentences
+    for play in (critics_loss, generators_loss):
+        torch.testing.assert_close(play(objective(), model, real)[0], play(objective(), model, cut)[0])
+
+
+def test_losses_are_finite_and_have_gradients_under_bfloat16_autocast(model: Emixer, make_batch: MakeBatch) -> None:
+    for play, side in ((critics_loss, model.discriminator_parameters()), (generators_loss, generator_side(model))):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss, _ = play(objective(), model, make_batch(NUM))
+        assert loss.dtype == torch.float32
+        assert loss.isfinite()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in side)
+
+
+def test_gray_films_meet_a_model_of_three_channels(
+    tiny_config: Config, tiny_spec: ModelSpec, make_batch: MakeBatch
+) -> None:
+    config = tiny_config.model.model_copy(update={"channels": 3})
+    model = build_model(config, tiny_spec)
+    assert isinstance(model, Emixer)
+    for play in (critics_loss, generators_loss):
+        assert play(objective(), model, make_batch(NUM))[0].isfinite()
+
+
+def test_a_game_in_which_one_side_has_nothing_to_learn_is_refused(tiny_config: Config) -> None:
+    assert isinstance(tiny_config.model, EmixerModelConfig)
+    with pytest.raises(ConfigError, match="no critic has anything to learn"):
+        build_objective(tiny_config.model, LossConfig(**OFF | {"teacher_forcing": 1.0}))
+    with pytest.raises(ConfigError, match="generators"):
+        build_objective(tiny_config.model, LossConfig(**OFF | {"beta": 1.0}))

@@ -1,0 +1,43 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from emixer.losses.rotation import in_all_rotations, rotated_rows, rotation_cross_entropy
+
+CPU = torch.device("cpu")
+
+
+def test_films_are_turned_as_numpy_turns_them() -> None:
+    films = torch.arange(2 * 9.0).view(2, 1, 3, 3)
+    turned = in_all_rotations(films)
+    assert turned.shape == (8, 1, 3, 3)
+    for quarter_turns in range(4):
+        for film in range(2):
+            expected = np.rot90(films[film, 0].numpy(), quarter_turns)
+            assert (turned[quarter_turns * 2 + film, 0].numpy() == expected).all()
+
+
+def test_rotation_cross_entropy_by_hand() -> None:
+    undecided = torch.zeros(8, 4)
+    assert rotation_cross_entropy(undecided).item() == pytest.approx(2 * math.log(4))
+    right = torch.zeros(4, 4)
+    right[range(4), range(4)] = math.log(9)  # p = 9 / 12
+    assert rotation_cross_entropy(right).item() == pytest.approx(math.log(12 / 9))
+
+
+@pytest.mark.parametrize("share", [0.25, 0.3, 1.0])
+def test_the_rotated_rows_of_micro_batches_are_those_of_the_whole_batch(share: float) -> None:
+    whole = rotated_rows(0, 40, share, CPU).tolist()
+    assert len(whole) == round(40 * share)
+    pieces = [first + row for first in (0, 10, 20, 30) for row in rotated_rows(first, 10, share, CPU).tolist()]
+    assert pieces == whole
+
+
+def test_a_quarter_is_every_fourth_row() -> None:
+    assert rotated_rows(0, 12, 0.25, CPU).tolist() == [0, 4, 8]
+
+
+def test_no_rotated_row_costs_nothing() -> None:
+    assert rotation_cross_entropy(torch.zeros(0, 4)) == 0
