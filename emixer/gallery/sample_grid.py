@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from emixer.files import write_bytes
 
 _TILE_PX, _GAP_PX, _MARGIN_PX = 240, 20, 28
-_TITLE_PT, _LABEL_PT, _REPORT_PT = 21, 14, 13
+_TITLE_PX, _LABEL_PX, _REPORT_PX = 21, 14, 13
 _LEADING = 1.36
 _MAX_LABEL_LINES, _MAX_REPORT_LINES = 3, 9
 _BACKGROUND, _FILM = (13, 17, 22), (0, 0, 0)
@@ -57,13 +57,14 @@ def _compose(
     columns = min(columns, max(len(captions), 1))
     starts = range(0, len(captions), columns)
     caption_px = [max(_height(caption) for caption in captions[start : start + columns]) for start in starts]
-    top = _MARGIN_PX + round(_TITLE_PT * 2)
+    top = _MARGIN_PX + round(_TITLE_PX * 2)
     width = 2 * _MARGIN_PX + columns * tile_px + (columns - 1) * _GAP_PX
     height = top + sum(tile_px + text_px + _GAP_PX for text_px in caption_px) - _GAP_PX + _MARGIN_PX
     sheet = Image.new("RGB", (width, height), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    draw.text((_MARGIN_PX, _MARGIN_PX - 6), _fitted(title, _font(_TITLE_PT, bold=True), width - 2 * _MARGIN_PX), _TITLE_INK,
-              _font(_TITLE_PT, bold=True))  # fmt: skip
+    title_font = _font(_TITLE_PX, bold=True)
+    title = _fitted(title, title_font, width - 2 * _MARGIN_PX)
+    draw.text((_MARGIN_PX, _MARGIN_PX - 6), title, _TITLE_INK, title_font)
     y = top
     for start, text_px in zip(starts, caption_px, strict=True):
         for place, caption in enumerate(captions[start : start + columns]):
@@ -82,8 +83,8 @@ def _tile(image_HW: NDArray[np.uint8], tile_px: int) -> Image.Image:
 def _caption(kind: str, labels: Sequence[str], report: str) -> list[Line]:
     lines: list[Line] = []
     if kind:
-        lines.append((kind.upper(), _font(_REPORT_PT - 2, bold=True), _KIND_INK.get(kind, _SOFT_INK)))
-    label_font, report_font = _font(_LABEL_PT, bold=True), _font(_REPORT_PT)
+        lines.append((kind.upper(), _font(_REPORT_PX - 2, bold=True), _KIND_INK.get(kind, _SOFT_INK)))
+    label_font, report_font = _font(_LABEL_PX, bold=True), _font(_REPORT_PX)
     named = ", ".join(labels).replace("_", " ")
     ink = _LABEL_INK if named else _SOFT_INK
     lines += [(text, label_font, ink) for text in _wrapped(named or "no label", label_font, _MAX_LABEL_LINES)]

@@ -1,0 +1,169 @@
+"""One self-contained HTML page: pairs, curves, label faithfulness and facts of a run or a dataset.
+
+Everything is in the file: pictures as data URIs, style and script inline, nothing is requested from anywhere. All text
+is escaped by the template; a content security policy allows the one script of the page by its hash and nothing else.
+The page holds no patient, study or film ids.
+"""
+
+import base64
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from emixer._version import __version__
+from emixer.gallery import charts
+from emixer.gallery.charts import Chart
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_GRID_WIDTH_PX = 1600
+_JPEG_QUALITY = 88
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A film with its report. image_HW: uint8."""
+
+    image_HW: NDArray[np.uint8]
+    report: str
+
+    @property
+    def uri(self) -> str:
+        """The film as a data URI."""
+        return picture_uri(Image.fromarray(self.image_HW), "PNG")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A real pair and a generated one of the same labels; either may be missing."""
+
+    labels: tuple[str, ...]
+    real: Pair | None = None
+    generated: Pair | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A picture of samples, taken after `images` films."""
+
+    images: int
+    uri: str
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """Faithfulness to one label: AUC of films, F1 of reports; None where not measured."""
+
+    label: str
+    auc_real: float | None
+    auc_generated: float | None
+    f1_real: float | None
+    f1_generated: float | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A titled list of names and values."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What the page shows. Parts that are empty are left out."""
+
+    title: str
+    lead: str
+    """One or two sentences: what this is."""
+    highlights: tuple[tuple[str, str], ...] = ()
+    """The few figures to see first: value and what it is."""
+    comparisons: tuple[Comparison, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    grids: tuple[Grid, ...] = ()
+    label_rows: tuple[LabelRow, ...] = ()
+    measured_at: int | None = None
+    """Films trained on when the label rows were measured."""
+    label_counts: tuple[tuple[str, int], ...] = ()
+    """Pairs of a dataset by label, most frequent first."""
+    facts: tuple[Facts, ...] = field(default=())
+
+    @property
+    def shows_real(self) -> bool:
+        """Whether the page holds real films."""
+        return any(comparison.real for comparison in self.comparisons)
+
+
+def render(gallery: Gallery) -> str:
+    """The page as HTML."""
+    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            gallery=gallery,
+            label_filter=_label_filter(gallery.comparisons),
+            chart_width=charts.WIDTH,
+            chart_height=charts.HEIGHT,
+            chart_points=[[[list(p) for p in line.points] for line in chart.lines] for chart in gallery.charts],
+            style=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+            script=Markup(script),  # noqa: S704 - our own file
+            script_digest=digest,
+            version=__version__,
+        )
+    )
+
+
+def picture_uri(image: Image.Image, kind: str) -> str:
+    """A picture as a data URI. kind: PNG or JPEG."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **({"quality": _JPEG_QUALITY} if kind == "JPEG" else {"optimize": True}))
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def read_grid(path: Path, images: int) -> Grid:
+    """A sample grid from its file, scaled down to the width of a page."""
+    with Image.open(path) as file:
+        picture = file.convert("RGB")
+    if picture.width > _GRID_WIDTH_PX:
+        height = round(picture.height * _GRID_WIDTH_PX / picture.width)
+        picture = picture.resize((_GRID_WIDTH_PX, height), Image.Resampling.LANCZOS)
+    return Grid(images, picture_uri(picture, "JPEG"))
+
+
+def label_rows_of(measured: Mapping[str, float], label_names: Sequence[str]) -> tuple[LabelRow, ...]:
+    """Faithfulness by label from the metrics of one validation pass; labels that it did not measure are left out."""
+    columns = ("label_auc_real", "label_auc_generated", "report_f1_real", "report_f1_generated")
+    rows = [
+        LabelRow(name, *(measured.get(f"validation/{column}/{name}") for column in columns)) for name in label_names
+    ]
+    return tuple(row for row in rows if row.auc_generated is not None or row.f1_generated is not None)
+
+
+def _label_filter(comparisons: Sequence[Comparison]) -> list[tuple[str, int]]:
+    names = [name for comparison in comparisons for name in comparison.labels]
+    return sorted(((name, names.count(name)) for name in set(names)), key=lambda item: (-item[1], item[0]))
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["words"] = lambda name: str(name).replace("_", " ")
+    environment.filters["figure"] = lambda value: "-" if value is None else f"{value:.2f}"
+    environment.filters["percent"] = lambda value: f"{100 * max(0.0, min(1.0, value)):.0f}"
+    return environment

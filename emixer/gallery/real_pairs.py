@@ -1,0 +1,79 @@
+"""Real pairs to set beside generated ones: a varied few of the held-out rows, without their ids.
+
+Shapes: N rows, Y labels, H = W side [px].
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from emixer.data.loader import fixed_binary_view
+from emixer.data.shards import ShardSet
+
+_CANDIDATES = 2000
+_COLUMNS = ["image", "report", "labels"]
+_UNCERTAIN = -1
+
+
+@dataclass(frozen=True)
+class RealPairs:
+    """Films, reports and labels of the same rows."""
+
+    images_NHW: NDArray[np.uint8]
+    reports: tuple[str, ...]
+    labels_NY: NDArray[np.uint8]
+    """1 present, 0 absent or unknown."""
+
+
+def read_real_pairs(shards: ShardSet, split: str, num: int, uncertain_is: int) -> RealPairs:
+    """Up to `num` labelled rows of a split, among them each label that its first rows carry; always the same ones.
+
+    uncertain_is: what an uncertain label counts as. Raises ShardError when the split is empty.
+    """
+    table = _candidates(shards, split)
+    labels_NY = _present(table, len(shards.info.label_names), uncertain_is)
+    rows = _varied(labels_NY, num)
+    side_px = shards.info.side_px
+    table = table.take(pa.array(rows)).combine_chunks()
+    return RealPairs(
+        images_NHW=fixed_binary_view(table["image"], np.uint8, (side_px, side_px)).copy(),
+        reports=tuple(report or "" for report in table["report"].to_pylist()),
+        labels_NY=labels_NY[rows],
+    )
+
+
+def _candidates(shards: ShardSet, split: str) -> pa.Table:
+    tables, num_rows = [], 0
+    for path in shards.files(split):
+        file = pq.ParquetFile(path)
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, columns=_COLUMNS)
+            tables.append(table.filter(pc.is_valid(table["labels"])))
+            num_rows += tables[-1].num_rows
+            if num_rows >= _CANDIDATES:
+                return pa.concat_tables(tables)
+    return pa.concat_tables(tables)
+
+
+def _present(table: pa.Table, num_labels: int, uncertain_is: int) -> NDArray[np.uint8]:
+    values = pc.fill_null(table["labels"].combine_chunks().flatten(), 0)
+    labels_NY = values.to_numpy(zero_copy_only=False).reshape(-1, num_labels)
+    return np.where(labels_NY == _UNCERTAIN, uncertain_is, labels_NY == 1).astype(np.uint8)
+
+
+def _varied(labels_NY: NDArray[np.uint8], num: int) -> NDArray[np.int64]:
+    """Rows that show every label, rare ones first in line for a place, then rows at even distances; in their order."""
+    chosen: list[int] = []
+    counts_Y = labels_NY.sum(0)
+    for label in np.argsort(counts_Y, kind="stable"):
+        carriers = np.flatnonzero(labels_NY[:, label])
+        if len(carriers) and not labels_NY[chosen, label].any():
+            chosen.append(int(carriers[0]))
+    rest = np.setdiff1d(np.arange(len(labels_NY)), chosen)
+    wanted = max(0, min(num - len(chosen), len(rest)))
+    even = rest[(np.arange(wanted) * len(rest)) // wanted] if wanted else rest[:0]
+    return np.sort(np.concatenate([chosen[:num], even]).astype(np.int64))

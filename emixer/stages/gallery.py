@@ -1,0 +1,239 @@
+"""`emixer gallery`: a run or a dataset -> one HTML page. Composes sampler, real pairs, metrics and page."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from emixer import files
+from emixer.config import Config
+from emixer.data.shards import ShardSet
+from emixer.errors import ConfigError, RunFolderError
+from emixer.gallery.charts import charts_of_run
+from emixer.gallery.page import Comparison, Gallery, Pair, label_rows_of, render
+from emixer.gallery.real_pairs import RealPairs, read_real_pairs
+from emixer.gallery.run_page import (
+    facts_of_dataset,
+    facts_of_run,
+    facts_of_shards,
+    highlights_of_run,
+    last_validation,
+    read_grids,
+)
+from emixer.generation.manifest import read_manifest
+from emixer.generation.sampler import Pairs, Sampler, TrainedModel, read_trained_model
+from emixer.run_folder import RunFolder
+
+_NAME = "gallery.html"
+_SYNTHETIC = "Synthetic chest films with the reports that were written with them."
+
+
+@dataclass(frozen=True)
+class GalleryResult:
+    """A written page."""
+
+    page: Path
+    pairs: int
+    real: bool
+    num_bytes: int
+
+    def __str__(self) -> str:
+        kind = "generated pairs beside real ones" if self.real else "generated pairs"
+        lines = [f"{self.pairs} {kind}, {self.num_bytes / 1e6:.1f} MB in one file. Open it in a browser:"]
+        lines.append(f"  {self.page}")
+        if self.real:
+            lines.append("It holds real films and reports: share it only as the terms of their collection allow.")
+            lines.append("For a page without them: --real false")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run, opened and checked. shards: None for a page without real films."""
+
+    folder: RunFolder
+    config: Config
+    trained: TrainedModel
+    shards: ShardSet | None
+
+
+@dataclass(frozen=True)
+class _Dataset:
+    """A finished dataset, opened and checked."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def num_rows(self) -> int:
+        return int(self.manifest["rows"])
+
+    @property
+    def label_counts(self) -> tuple[tuple[str, int], ...]:
+        counts: dict[str, int] = self.manifest["label_counts"]
+        return tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def run(config: Config) -> GalleryResult:
+    """Writes the page.
+
+    Raises ConfigError, RunFolderError, CheckpointError or ShardError when something it needs is not there.
+    """
+    page, trained_run, dataset = _open(config)
+    if trained_run is not None:
+        gallery = _of_run(config, trained_run, dataset)
+    else:
+        assert dataset is not None, "a run or a dataset was opened"
+        gallery = _of_dataset(config, dataset)
+    html = render(gallery)
+    files.write_text(page, html)
+    return GalleryResult(page, len(gallery.comparisons), gallery.shows_real, len(html.encode()))
+
+
+def describe(config: Config) -> str:
+    """What `run` would do."""
+    page, trained_run, dataset = _open(config)
+    settings = config.gallery
+    lines = [f"Would write {page}:"]
+    if trained_run is not None:
+        beside = "beside real held-out ones with the same labels" if trained_run.shards else "alone"
+        checkpoint = trained_run.trained.path.name
+        lines.append(f"  up to {settings.pairs} pairs drawn from {checkpoint} with seed {settings.seed}, {beside}")
+        lines.append(f"  curves and up to {settings.grids} sample grids of {settings.run}")
+    if dataset is not None:
+        what = "label counts" if trained_run else f"the first {settings.pairs} pairs and label counts"
+        lines.append(f"  {what} of the {dataset.num_rows:,} pairs in {dataset.folder}")
+    return "\n".join(lines)
+
+
+def _open(config: Config) -> tuple[Path, _Run | None, _Dataset | None]:
+    settings = config.gallery
+    folder = settings.run or settings.dataset
+    if folder is None:
+        raise ConfigError(
+            "Neither gallery.run nor gallery.dataset is set. Give --run FOLDER, --dataset FOLDER, or both."
+        )
+    page = (settings.out or folder / _NAME).resolve()
+    trained_run = _open_run(config, settings.run) if settings.run else None
+    return page, trained_run, _open_dataset(settings.dataset) if settings.dataset else None
+
+
+def _open_run(config: Config, path: Path) -> _Run:
+    folder = RunFolder.open(path, "train")
+    trained = read_trained_model(path, config.gallery.checkpoint)
+    run_config = folder.config
+    shards = _open_shards(config, run_config, trained) if config.gallery.real else None
+    return _Run(folder, run_config, trained, shards)
+
+
+def _open_shards(config: Config, run_config: Config, trained: TrainedModel) -> ShardSet:
+    folder = config.data.shards or run_config.data.shards
+    if folder is None or not folder.exists():
+        raise ConfigError(
+            f"The films that the run was trained on are not at {folder}. Give --shards FOLDER if they were moved, or "
+            "--real false for a page without real films."
+        )
+    shards = ShardSet.open(folder)
+    if shards.info.label_names != trained.spec.label_names:
+        raise ConfigError(
+            f"The shards in {folder} have other labels than the run. Give --shards the folder that it was trained on."
+        )
+    return shards
+
+
+def _open_dataset(folder: Path) -> _Dataset:
+    manifest = read_manifest(folder)
+    if manifest is None or not manifest["complete"]:
+        raise RunFolderError(
+            f"{folder} holds no finished dataset. Give a folder that `emixer generate` wrote to its end; "
+            "the same `emixer generate` command finishes one that was interrupted."
+        )
+    return _Dataset(folder, manifest)
+
+
+def _of_run(config: Config, run: _Run, dataset: _Dataset | None) -> Gallery:
+    trained, model = run.trained, run.config.model
+    metrics = run.folder.metrics()
+    measured = last_validation(metrics, trained.images)
+    checkpoint = f"after {trained.images:,} films ({config.gallery.checkpoint})"
+    facts = list(facts_of_run(run.config, checkpoint, len(trained.spec.tokens)))
+    if run.shards is not None:
+        facts.append(facts_of_shards(run.shards))
+    if dataset is not None:
+        facts.append(facts_of_dataset(dataset.manifest))
+    beside = ", beside real held-out ones of the same labels" if run.shards else ""
+    return Gallery(
+        title=f"{run.folder.path.resolve().name}: {model.kind.upper()} at {model.side_px} px",
+        lead=f"{_SYNTHETIC} Drawn from the checkpoint {checkpoint}{beside}.",
+        highlights=highlights_of_run(trained.images, measured),
+        comparisons=_sampled(config, run),
+        charts=tuple(charts_of_run(metrics)),
+        grids=read_grids(run.folder.samples, config.gallery.grids),
+        label_rows=label_rows_of(measured, trained.spec.label_names),
+        measured_at=int(measured["images"]) if measured else None,
+        label_counts=dataset.label_counts if dataset else (),
+        facts=tuple(facts),
+    )
+
+
+def _sampled(config: Config, run: _Run) -> tuple[Comparison, ...]:
+    settings, sampler = config.gallery, Sampler(run.trained)
+    if run.shards is None:
+        return _comparisons(sampler.sample(num=settings.pairs, seed=settings.seed), None)
+    split = "validate" if "validate" in run.shards.splits else run.shards.splits[-1]
+    uncertain_is = 1 if run.config.data.uncertain == "one" else 0
+    real = read_real_pairs(run.shards, split, settings.pairs, uncertain_is)
+    return _comparisons(sampler.sample(labels=real.labels_NY, seed=settings.seed), real)
+
+
+def _comparisons(generated: Pairs, real: RealPairs | None) -> tuple[Comparison, ...]:
+    return tuple(
+        Comparison(
+            labels=tuple(generated.labels_of(i)),
+            real=Pair(real.images_NHW[i], real.reports[i]) if real else None,
+            generated=Pair(generated.images[i], generated.reports[i]),
+        )
+        for i in range(len(generated))
+    )
+
+
+def _of_dataset(config: Config, dataset: _Dataset) -> Gallery:
+    names = [name for name, _ in dataset.label_counts]
+    rows = _first_rows(dataset, config.gallery.pairs).to_pylist()
+    return Gallery(
+        title=f"{dataset.folder.resolve().name}: {dataset.num_rows:,} synthetic pairs",
+        lead=f"{_SYNTHETIC} The first {len(rows):,} of {dataset.num_rows:,} pairs.",
+        highlights=((f"{dataset.num_rows:,}", "pairs"), (f"{dataset.manifest['bytes'] / 1e6:,.1f} MB", "of Parquet")),
+        comparisons=tuple(
+            Comparison(tuple(name for name in names if row[name] == 1), generated=_stored_pair(row)) for row in rows
+        ),
+        label_counts=dataset.label_counts,
+        facts=(facts_of_dataset(dataset.manifest),),
+    )
+
+
+def _first_rows(dataset: _Dataset, num: int) -> pa.Table:
+    tables: list[pa.Table] = []
+    for listed in dataset.manifest["files"]:
+        path = dataset.folder / listed["name"]
+        try:
+            batch = next(pq.ParquetFile(path).iter_batches(batch_size=num))
+        except (OSError, pa.ArrowInvalid) as error:
+            raise RunFolderError(
+                f"{path} cannot be read ({type(error).__name__}). Delete it and give the same `emixer generate` "
+                "command again, which makes what is missing."
+            ) from error
+        tables.append(pa.Table.from_batches([batch]))
+        if sum(table.num_rows for table in tables) >= num:
+            break
+    return pa.concat_tables(tables).slice(0, num)
+
+
+def _stored_pair(row: dict[str, Any]) -> Pair:
+    with Image.open(io.BytesIO(row["image"]["bytes"])) as film:
+        return Pair(np.asarray(film.convert("L")), row["report"])
