@@ -3,7 +3,7 @@
 # PYTEST_ARGS=...  further arguments for pytest, e.g. PYTEST_ARGS="-k loader -x"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lock docs clean
+.PHONY: help demo test check smoke bench lock docs clean
 .DELETE_ON_ERROR:
 
 export PYTHON
@@ -36,8 +36,18 @@ check: $(ready) ## formatting, lint, types, import contracts
 	$(python) -m mypy
 	.venv/bin/lint-imports
 
-bench: $(ready) ## measure speed against the reference loops (minutes to an hour)
-	$(python) -m benchmarks
+smoke: $(ready) ## the whole pipeline in miniature, in a folder that is deleted afterwards
+	rm -rf .smoke
+	$(emixer) phantom --config configs/demo.yaml --studies 60 --out .smoke/phantom
+	$(emixer) ingest mimic-cxr --config configs/demo.yaml --root .smoke/phantom --out .smoke/shards --min-token-count 1
+	$(emixer) train --config configs/demo.yaml --shards .smoke/shards --run .smoke/run --images 320 \
+		--set data.window_rows=16 --set train.validate_every_images=320 --set validation.films=4
+	$(emixer) generate --config configs/demo.yaml --run .smoke/run --num 32 --out .smoke/dataset
+	$(emixer) gallery --config configs/demo.yaml --run .smoke/run --dataset .smoke/dataset --out .smoke/gallery.html
+	rm -rf .smoke
+
+bench: $(ready) ## every benchmark in benchmarks/, one after the other; figures in docs/performance.md
+	set -e; for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(python) "$$benchmark"; done
 
 lock: $(ready) ## renew requirements.lock from pyproject.toml
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-emit-index-url \
