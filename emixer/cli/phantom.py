@@ -14,10 +14,10 @@ from emixer.cli.base import setting, stage_command
 def command() -> None:
     """Write a procedural collection in the MIMIC-CXR-JPG layout.
 
-    Draws chest films with matching reports and the 14 CheXpert labels, as a stand-in for MIMIC-CXR where that cannot be
-    had, and keeps the truth behind every film in factors.parquet. Films, reports and tables are the same bytes for the
-    same seed, however many workers draw them; study i is the same in a collection of any size. An interrupted run goes on
-    when the same command is given again.
+    Draws chest films with matching reports and the 14 CheXpert labels, as a stand-in for MIMIC-CXR where that cannot
+    be had, and keeps the truth behind every film in factors.parquet. Films, reports and tables are the same bytes for
+    the same seed, however many workers draw them; study i is the same in a collection of any size. An interrupted run
+    goes on when the same command is given again.
 
     \b
     Two thousand studies, then shards of them:

@@ -54,14 +54,14 @@ class Anatomy:
 
     def scaled(self, y: Plane) -> Plane:
         """y in a lung of 24 cm."""
-        return y * np.float32(24.0 / self.lung_height)
+        return np.asarray(y * np.float32(24.0 / self.lung_height))
 
     def cage(self, y: Plane) -> Plane:
         """Half-width of the rib cage at height y: wide and smooth, defined far beyond the lungs."""
         down = np.clip((self.scaled(y) / 24.0 + 0.09) / 0.8, 0, 1)
         grow = 1 - (1 - down) ** 2.3
         below = np.maximum(self.scaled(y) / 24.0 - 0.85, 0)
-        return (self.half_width * (0.34 + 0.66 * grow) * (1 - 0.25 * below * below)).astype(np.float32)
+        return np.asarray(self.half_width * (0.34 + 0.66 * grow) * (1 - 0.25 * below * below), dtype=np.float32)
 
     def lung_wall(self, y: Plane) -> Plane:
         """Distance of the lateral pleura from the midline at height y; below zero above the apex."""
@@ -76,7 +76,7 @@ class Anatomy:
         """Where the medial border of the apex stands; the mediastinum takes over further down."""
         dome = np.clip(self.scaled(y) / 24.0 / 0.17, 0, 1)
         tip = np.sqrt(np.maximum(1 - (1 - dome) ** 2, 0))
-        return (self.half_width * (0.36 - 0.36 * tip)).astype(np.float32)
+        return np.asarray(self.half_width * (0.36 - 0.36 * tip), dtype=np.float32)
 
 
 def sample_anatomy(rng: np.random.Generator) -> Anatomy:

@@ -7,13 +7,14 @@ full resolution. H, W: rows and columns [px]; h, w: those of the coarse grid.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-Plane = NDArray[np.float32]
+Plane = NDArray[np.floating[Any]]
 
 _COARSE_ROWS = 128
 
@@ -88,8 +89,8 @@ class Canvas:
         factor = self.factor
         padding = [(0, c * factor - n) for c, n in zip(self.coarse_shape, self.shape, strict=True)]
         padded = np.pad(plane, padding, mode="edge") if any(after for _, after in padding) else plane
-        rows = sum(padded[k::factor] for k in range(factor))
-        return np.asarray(sum(rows[:, k::factor] for k in range(factor)) / np.float32(factor**2), dtype=np.float32)
+        rows = np.add.reduce([padded[k::factor] for k in range(factor)])
+        return np.asarray(np.add.reduce([rows[:, k::factor] for k in range(factor)]) / np.float32(factor**2))
 
     def blur(self, plane: Plane, sigma_cm: float) -> Plane:
         """A wide Gaussian blur, computed on the coarse grid."""
@@ -98,7 +99,7 @@ class Canvas:
 
     def window(self, x_cm: float, y_cm: float, half_width_cm: float, half_height_cm: float) -> tuple[slice, slice]:
         """The pixels that a box around a point can reach, whatever the rotation; possibly empty."""
-        column, row = self.to_pixels(np.float32(x_cm), np.float32(y_cm))
+        column, row = self.to_pixels(np.asarray(x_cm), np.asarray(y_cm))
         turn = abs(np.sin(self.frame.rotation_rad))
         reach_x = (half_width_cm + turn * half_height_cm) * self.pixels_per_cm + 2
         reach_y = (half_height_cm + turn * half_width_cm) * self.pixels_per_cm + 2
@@ -129,7 +130,10 @@ class Canvas:
             return
         step = max(1, int(sigma_px / 1.5))  # wide strands lose nothing on a smaller grid
         small = _splat(
-            (column - box[1].start) / step, (row - box[0].start) / step, volume_cm3, (-(-height // step), -(-width // step))
+            (column - box[1].start) / step,
+            (row - box[0].start) / step,
+            volume_cm3,
+            (-(-height // step), -(-width // step)),
         )
         small *= np.float32((self.pixels_per_cm / step) ** 2)
         sigma = float(np.sqrt(max((sigma_px / step) ** 2 - 0.2, 0.2)))
@@ -142,7 +146,7 @@ class Canvas:
 def ellipse_chord(
     canvas: Canvas, center_cm: tuple[float, float], radii_cm: tuple[float, float], angle_rad: float = 0.0
 ) -> tuple[tuple[slice, slice], Plane]:
-    """Window and relative chord (0..1) of an ellipsoid: 1 in the middle, falling to 0 at the outline like a sphere's."""
+    """Window and relative chord (0..1) of an ellipsoid: 1 in the middle, 0 at the outline."""
     cosine, sine = np.cos(angle_rad), np.sin(angle_rad)
     half_width = float(np.hypot(radii_cm[0] * cosine, radii_cm[1] * sine))
     half_height = float(np.hypot(radii_cm[0] * sine, radii_cm[1] * cosine))
@@ -189,7 +193,9 @@ def _enlarge(plane: Plane, factor: int, axis: int) -> Plane:
         total = taps[first - 1] * np.float32(weights[0])
         for k in (1, 2, 3):
             total += taps[first - 1 + k] * np.float32(weights[k])
-        large[(slice(phase, None, factor), slice(None)) if axis == 0 else (slice(None), slice(phase, None, factor))] = total
+        large[(slice(phase, None, factor), slice(None)) if axis == 0 else (slice(None), slice(phase, None, factor))] = (
+            total
+        )
     return large
 
 

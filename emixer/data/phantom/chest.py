@@ -38,7 +38,7 @@ class Chest:
         """The point (x, y) in cm at a relative position in one lung."""
         dome = self.dome_y(side)
         y = 1.0 + down * (dome - 1.0)
-        wall = float(self.anatomy.lung_wall(np.float32(y)))
+        wall = float(self.anatomy.lung_wall(np.asarray(y)))
         inner = 2.6 + 1.5 * down
         return side.sign * (inner + across * (wall - inner)), y
 
@@ -165,7 +165,9 @@ class Chest:
         distance = self.canvas.enlarge((2.0 + 0.012 * np.maximum(y, 0) - np.abs(offset)).astype(np.float32))
         aorta = self.canvas.enlarge((2.9 - 0.03 * y - offset).astype(np.float32))
         after = self.canvas.enlarge(smoothstep((y - 7.5) / 3.0))
-        bar = 7.5 * np.sqrt(np.clip(distance / 1.6, 0, 1)) + 1.3 * after * self.canvas.edge(np.minimum(aorta, distance + 1.0))
+        bar = 7.5 * np.sqrt(np.clip(distance / 1.6, 0, 1)) + 1.3 * after * self.canvas.edge(
+            np.minimum(aorta, distance + 1.0)
+        )
         return np.asarray(bar, dtype=np.float32)
 
 
@@ -199,7 +201,7 @@ def _shoulder_line(x: Plane, anatomy: Anatomy) -> Plane:
 def _rounded(distance: Plane, radius_cm: float) -> Plane:
     """Relative thickness of a rounded slab at a distance from its edge: 0 outside, 1 from `radius_cm` inward."""
     t = np.clip(distance / np.float32(radius_cm), 0, 1)
-    return np.sqrt(t * (2 - t))
+    return np.asarray(np.sqrt(t * (2 - t)))
 
 
 def _arms(canvas: Canvas, anatomy: Anatomy, x: Plane, y: Plane) -> Plane:

@@ -1,18 +1,17 @@
-"""Writes a phantom collection in the layout of MIMIC-CXR-JPG 2.0.0: blocks of studies in parallel on Ray, then the tables.
+"""Writes a phantom collection in the layout of MIMIC-CXR-JPG 2.0.0: studies in blocks, then the tables.
 
-Layout: docs/phantom.md. A study's folder is renamed into place when all its files are whole, so its presence means that it
-is finished; a block's factor rows under `.phantom/` say that all its studies are. The tables come last and are made of
-those rows, block after block, so memory does not grow with the collection.
+Layout: docs/phantom.md. A study's folder is renamed into place when all its files are whole, so its presence means that
+it is finished; a block's factor rows under `.phantom/` say that all its studies are. The tables come last and are made
+of those rows, block after block, so memory does not grow with the collection.
 """
 
 import csv
 import gzip
 import io
 import json
-import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,9 +24,9 @@ from PIL import Image
 from emixer.data.labels import CHEXPERT
 from emixer.data.phantom.damage import FILM_DAMAGES, Damage, broken_film, broken_report, damaged_studies
 from emixer.data.phantom.factors import SCHEMA, column_name, factor_row, table
-from emixer.data.phantom.study import FilmPlan, Settings, Study, make_study
+from emixer.data.phantom.study import Settings, Study, make_study
 from emixer.errors import RunFolderError
-from emixer.files import remove_partials, sha256_of, storage_error, write_bytes, write_json, written_aside
+from emixer.files import remove_partials, sha256_of, write_bytes, write_json, written_aside
 
 LABEL_TABLE = "mimic-cxr-2.0.0-chexpert.csv.gz"
 METADATA_TABLE = "mimic-cxr-2.0.0-metadata.csv.gz"
@@ -44,12 +43,12 @@ _BLOCK = re.compile(r"studies-(\d{8})-(\d{8})\.parquet")
 _JPEG_QUALITY = 92
 _ROW_GROUP = 4096
 _METADATA_COLUMNS = (
-    "dicom_id", "subject_id", "study_id", "PerformedProcedureStepDescription", "ViewPosition", "Rows", "Columns", "StudyDate",
-    "StudyTime", "ProcedureCodeSequence_CodeMeaning", "ViewCodeSequence_CodeMeaning",
+    "dicom_id", "subject_id", "study_id", "PerformedProcedureStepDescription", "ViewPosition", "Rows", "Columns",
+    "StudyDate", "StudyTime", "ProcedureCodeSequence_CodeMeaning", "ViewCodeSequence_CodeMeaning",
     "PatientOrientationCodeSequence_CodeMeaning",
 )  # fmt: skip
 _VIEW_MEANING = {"PA": "postero-anterior", "AP": "antero-posterior", "LATERAL": "lateral"}
-_README = """This is a phantom: procedurally drawn chest films with matching reports, in the layout of MIMIC-CXR-JPG 2.0.0.
+_README = """This is a phantom: procedurally drawn chest films with matching reports, laid out like MIMIC-CXR-JPG 2.0.0.
 No patient, no real film and no real report went into it. Made by `emixer phantom`; the settings stand in phantom.json,
 the truth behind each film in factors.parquet. Dedicated to the public domain (CC0 1.0).
 """
@@ -74,7 +73,10 @@ class Collection:
         }
 
     def is_complete(self) -> bool:
-        """True when a run with the same settings has finished here. Raises RunFolderError when another's files are here."""
+        """True when a run with the same settings has finished here.
+
+        Raises RunFolderError when the folder holds anything else than a phantom of these settings.
+        """
         record = _read_record(self.out)
         if record is None:
             return False
@@ -158,7 +160,9 @@ def _read_record(out: Path) -> dict[str, Any] | None:
             ) from None
         return None
     except (OSError, ValueError) as error:
-        raise RunFolderError(f"{out / RECORD} cannot be read ({error}). Choose another folder, or delete this one.") from error
+        raise RunFolderError(
+            f"{out / RECORD} cannot be read ({error}). Choose another folder, or delete this one."
+        ) from error
     return record
 
 

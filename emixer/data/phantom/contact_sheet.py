@@ -59,10 +59,12 @@ def contact_sheet() -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.8, 8.3), dpi=100)
+    figure = Figure(figsize=(9.8, 7.9), dpi=100)
     drawing = FigureCanvasAgg(figure)
-    heights = (1.0, 1.0, 1.62, 1.62)
-    grid = figure.add_gridspec(4, _COLUMNS, height_ratios=heights, left=0.004, right=0.996, top=0.996, bottom=0.004, wspace=0.03, hspace=0.02)
+    heights = (1.0, 1.0, 1.42, 1.42)
+    grid = figure.add_gridspec(
+        4, _COLUMNS, height_ratios=heights, left=0.004, right=0.996, top=0.996, bottom=0.004, wspace=0.03, hspace=0.02
+    )
     for position in range(4 * _COLUMNS):
         axes = figure.add_subplot(grid[position // _COLUMNS, position % _COLUMNS])
         axes.set_axis_off()
@@ -74,8 +76,8 @@ def contact_sheet() -> bytes:
         label = Label(CHEXPERT[position - 2 * _COLUMNS])
         film, caption = labelled(position, label)
         axes.imshow(_thumbnail(film), cmap="gray", vmin=0, vmax=255)
-        text = f"{label}\n" + "\n".join(textwrap.wrap(caption, 30)[:5])
-        axes.text(0, 1.03 * 166, text, fontsize=6.2, va="top", linespacing=1.25)
+        text = f"{label}\n" + "\n".join(textwrap.wrap(caption, 29)[:6])
+        axes.text(0, 1.03 * 166, text, fontsize=5.6, va="top", linespacing=1.25)
     drawing.draw()
     page = Image.fromarray(np.asarray(drawing.buffer_rgba())).convert("L")
     return _small_png(page)

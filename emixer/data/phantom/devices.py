@@ -60,9 +60,15 @@ def _to_superior_vena_cava(chest: Chest, device: Device, start: Points) -> Point
 def _endotracheal_tube(chest: Chest, plane: Plane, device: Device, rng: np.random.Generator) -> None:
     above = float(device.tip.split()[0])
     carina = 9.6 * _scale(chest)
-    shift = float(chest.midline(np.float32(0.0))) * 0.7
+    shift = float(chest.midline(np.asarray(0.0))) * 0.7
     for dx, width, strength in ((0.0, 0.85, 0.10), (0.36, 0.13, 0.55), (-0.36, 0.10, 0.22)):
-        _strand(chest, plane, [(shift + dx + 0.5, -11.0), (shift + dx, -4.0), (shift + dx - 0.1, carina - above)], width, strength)
+        _strand(
+            chest,
+            plane,
+            [(shift + dx + 0.5, -11.0), (shift + dx, -4.0), (shift + dx - 0.1, carina - above)],
+            width,
+            strength,
+        )
 
 
 def _central_line(chest: Chest, plane: Plane, device: Device, rng: np.random.Generator) -> None:
@@ -92,7 +98,9 @@ def _pacemaker(chest: Chest, plane: Plane, device: Device, rng: np.random.Genera
     where = chest.canvas.window(x0, y0, 3.2, 3.2)
     dx, dy = (chest.canvas.x[where] - x0) / 2.35, (chest.canvas.y[where] - y0) / 2.1
     inside = (1 - (dx**4 + dy**4) ** 0.25) * 2.1
-    plane[where] += chest.canvas.edge(inside) * np.float32(1.7) + chest.canvas.edge(inside - 0.35) * (dy > -0.2) * np.float32(0.9)
+    plane[where] += chest.canvas.edge(inside) * np.float32(1.7) + chest.canvas.edge(inside - 0.35) * (
+        dy > -0.2
+    ) * np.float32(0.9)
     start = [(x0 - s * 0.8, y0 - 2.0), (x0 - s * 2.6, y0 - 2.6), (s * 4.4, 2.6)]
     crossing = [(1.4, 4.4 * scale)] if s > 0 else []
     trunk = [*start, *crossing, (-1.9, 6.0 * scale), (-2.4, 11.0 * scale)]
@@ -104,7 +112,16 @@ def _pacemaker(chest: Chest, plane: Plane, device: Device, rng: np.random.Genera
 
 def _nasogastric_tube(chest: Chest, plane: Plane, device: Device, rng: np.random.Generator) -> None:
     dome = chest.dome_y(Side.LEFT)
-    points = [(0.6, -11.0), (0.4, -3.0), (0.3, 6.0), (0.6, 13.0), (1.6, dome - 1.5), (2.6, dome + 1.6), (5.0, dome + 3.6), (7.0, dome + 3.2)]
+    points = [
+        (0.6, -11.0),
+        (0.4, -3.0),
+        (0.3, 6.0),
+        (0.6, 13.0),
+        (1.6, dome - 1.5),
+        (2.6, dome + 1.6),
+        (5.0, dome + 3.6),
+        (7.0, dome + 3.2),
+    ]
     _strand(chest, plane, points, 0.20, 0.55)
     _strand(chest, plane, points, 0.45, 0.08)
 
@@ -130,7 +147,9 @@ def _sternal_wires(chest: Chest, plane: Plane, device: Device, rng: np.random.Ge
 def _valve(chest: Chest, plane: Plane, device: Device, rng: np.random.Generator) -> None:
     bottom = chest.anatomy.lung_height
     angle = np.linspace(0, 2 * np.pi, 16)
-    ring = [(1.6 + 1.35 * float(np.cos(a)) , bottom - 9.2 + 0.75 * float(np.sin(a)) + 0.5 * float(np.cos(a))) for a in angle]
+    ring = [
+        (1.6 + 1.35 * float(np.cos(a)), bottom - 9.2 + 0.75 * float(np.sin(a)) + 0.5 * float(np.cos(a))) for a in angle
+    ]
     _strand(chest, plane, ring, 0.22, 1.2)
 
 

@@ -1,4 +1,4 @@
-"""`factors.parquet`: one row a film with everything that is true of it. The published tables are views of the same rows."""
+"""`factors.parquet`: one row a film with everything that is true of it. The tables are views of the same rows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,13 +31,23 @@ def column_name(label: str) -> str:
     return label.lower().replace(" ", "_")
 
 
-_IDENTITY = ("dicom_id", "study_id", "subject_id", "split", "projection", "view", "duplicate_of", "damage", "report_layout")
+_IDENTITY = (
+    "dicom_id",
+    "study_id",
+    "subject_id",
+    "split",
+    "projection",
+    "view",
+    "duplicate_of",
+    "damage",
+    "report_layout",
+)
 _TIMES = ("study_date", "study_time")
 _COUNTS = ("study_index", "rows", "columns")
 _LENGTHS = (
     "cardiothoracic_ratio", "effusion_left_cm", "effusion_right_cm", "pneumothorax_cm", "atelectasis_left_loss_cm",
-    "atelectasis_right_loss_cm", "mediastinum_extra_cm", "pleural_thickness_cm", "half_width_cm", "lung_height_cm", "fat_cm",
-    "pixels_per_cm", "left_cm", "top_cm", "rotation_deg",
+    "atelectasis_right_loss_cm", "mediastinum_extra_cm", "pleural_thickness_cm", "half_width_cm", "lung_height_cm",
+    "fat_cm", "pixels_per_cm", "left_cm", "top_cm", "rotation_deg",
 )  # fmt: skip
 _WORDS = ("pneumothorax_side", "fracture_side", "pleural_kind", "pleural_side")
 

@@ -1,8 +1,8 @@
 """A lateral film: the same patient from the side, much simpler than the frontal one.
 
-Both lungs overlap between sternum and spine; the heart lies in front and below, the two halves of the diaphragm cross. Only
-findings that change the picture as a whole are drawn: heart size, effusion, edema, patches by their height, lines.
-Coordinates: x from the back (left of the film) to the front, in cm from the middle of the trunk; y as in the frontal film.
+Both lungs overlap between sternum and spine; the heart lies in front and below. Only findings that change the picture
+as a whole are drawn: heart size, effusion, edema, and patches by their height; no devices, no pneumothorax.
+Coordinates: x from the back (left of the film) to the front, in cm from the middle of the trunk; y as on frontal films.
 """
 
 import numpy as np
@@ -113,10 +113,16 @@ def _bones(canvas: Canvas, anatomy: Anatomy, back: Plane, front: Plane) -> Plane
     body = canvas.enlarge(np.sqrt(np.clip(1 - column**2, 0, 1)).astype(np.float32))
     discs = canvas.enlarge(smoothstep((within - 0.36) / 0.08))
     plane = body * (1.9 - 0.9 * discs)
-    plane += 0.7 * canvas.enlarge(np.exp(-(((x - front + 0.2) / 0.45) ** 2)).astype(np.float32)) * canvas.enlarge(smoothstep((y - 4) / 2))
+    plane += (
+        0.7
+        * canvas.enlarge(np.exp(-(((x - front + 0.2) / 0.45) ** 2)).astype(np.float32))
+        * canvas.enlarge(smoothstep((y - 4) / 2))
+    )
     slope = y - 0.42 * (x - back) - 1.5 * np.sin((x - back) / 9)
     for phase, strength in ((0.0, 0.12), (0.42, 0.09)):
         offset = canvas.enlarge(np.abs((slope / 2.9 + phase) % 1 - 0.5).astype(np.float32))
-        inside = canvas.enlarge(smoothstep(np.minimum(x - back, front - x) / 1.0) * smoothstep((y + 1) / 2) * smoothstep((24 - y) / 4))
+        inside = canvas.enlarge(
+            smoothstep(np.minimum(x - back, front - x) / 1.0) * smoothstep((y + 1) / 2) * smoothstep((24 - y) / 4)
+        )
         plane += strength * smoothstep((0.22 - offset) / 0.06) * inside
     return np.asarray(plane * anatomy.bone, dtype=np.float32)

@@ -36,7 +36,7 @@ class Lung:
 
 
 def diseased_lung(chest: Chest, vessels: Plane, rng: np.random.Generator) -> Lung:
-    """The lungs of `chest` with all its findings drawn in. vessels: from `vessel_thickness`, which air and fluid hide."""
+    """The lungs of `chest` with all its findings drawn in. vessels: from `vessel_thickness`."""
     findings = chest.findings
     lung = Lung(chest.air.copy(), _hila(chest) + vessels)
     shown = smoothstep(chest.full_air / np.float32(3.0)) * np.clip(1.2 - chest.mediastinum / np.float32(9.0), 0, 1)
@@ -139,7 +139,9 @@ def _edema(chest: Chest, lung: Lung, edema: Edema, rng: np.random.Generator) -> 
         reach = np.hypot((canvas.x_coarse - x - side.sign * 2.2) / 4.6, (canvas.y_coarse - y - 2.0) / 6.8)
         haze += np.exp(-(reach**2)).astype(np.float32)
     mottled = 1 + 0.22 * smooth_noise(rng, canvas, 1.2)
-    _replace_air(chest, lung, (0.20 + 0.42 * edema.severity) * np.minimum(haze, 1) * mottled + 0.06 + 0.06 * edema.severity)
+    _replace_air(
+        chest, lung, (0.20 + 0.42 * edema.severity) * np.minimum(haze, 1) * mottled + 0.06 + 0.06 * edema.severity
+    )
     _septal_lines(chest, lung, edema, rng)
 
 

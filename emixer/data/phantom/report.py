@@ -142,7 +142,11 @@ def _lay_out(rng: np.random.Generator, layout: str, body: str, end: str, views: 
     elif layout == "joint header":
         sections = [("FINDINGS AND IMPRESSION:", body)]
     elif layout == "repeated findings":
-        sections = [(findings_header, views + " of the chest provided."), (findings_header, body), (impression_header, end)]
+        sections = [
+            (findings_header, views + " of the chest provided."),
+            (findings_header, body),
+            (impression_header, end),
+        ]
     else:
         sections = [(findings_header, body), (impression_header, end)]
     return _wrap(rng, [*head, *sections])
@@ -152,14 +156,17 @@ def _preamble(rng: np.random.Generator, views: str, first: bool) -> list[tuple[s
     age = "___"
     sex = "(man|woman|year old man|year old woman|year-old female|year-old male|F|M)"
     reason = (
-        f"{age} {sex} with (cough|shortness of breath|fever|chest pain|dyspnea|hypoxia|weakness|leukocytosis|altered mental status"
-        "|recent surgery|syncope|a fall|sepsis)(|, (evaluate for|rule out|assess for|question) (acute process|pneumonia|pneumothorax"
-        "|effusion|volume overload|interval change|line placement))(.| // ?(pna|acute process|interval change))"
+        f"{age} {sex} with (cough|shortness of breath|fever|chest pain|dyspnea|hypoxia|weakness|leukocytosis|sepsis"
+        "|altered mental status|recent surgery|syncope|a fall)(|, (evaluate for|rule out|assess for|question) "
+        "(acute process|pneumonia|pneumothorax|effusion|volume overload|interval change|line placement))"
+        "(.| // ?(pna|acute process|interval change))"
     )
     sections = []
     if rng.random() < 0.65:
         sections.append(("EXAMINATION:", f"(CHEST|Chest radiograph|Chest) ({views}|{views.upper()})"))
-    sections.append(("(INDICATION:|INDICATION:|HISTORY:|REASON FOR EXAM:|CLINICAL INFORMATION:|CLINICAL HISTORY:)", reason))
+    sections.append(
+        ("(INDICATION:|INDICATION:|HISTORY:|REASON FOR EXAM:|CLINICAL INFORMATION:|CLINICAL HISTORY:)", reason)
+    )
     if rng.random() < 0.6:
         sections.append(("TECHNIQUE:", f"(Chest, {views}|{views} of the chest|{views} views were obtained)."))
     if rng.random() < 0.85:

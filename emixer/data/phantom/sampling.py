@@ -1,7 +1,7 @@
 """Which findings a study has: label prevalences and correlations like those of MIMIC-CXR, and the numbers behind each.
 
-Labels come from a Gaussian copula: four latent traits (acuity, congestion, infection, trauma) with loadings for each label, and
-a threshold that gives the label its prevalence. Lengths in cm.
+Labels come from a Gaussian copula: four latent traits (acuity, congestion, infection, trauma) with loadings for each
+label, and a threshold that gives the label its prevalence. Lengths in cm.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ PREVALENCE: dict[Label, float] = {
     Label.PNEUMOTHORAX: 0.05,
     Label.SUPPORT_DEVICES: 0.29,
 }
-"""Share of studies in whose films the finding is drawn. No Finding is what remains, about a third."""
+"""Share of studies with the finding beyond doubt. Hedged findings come on top; No Finding is what remains."""
 
 _ACUITY, _CONGESTION, _INFECTION, _TRAUMA = range(4)
 _LOADINGS: dict[Label, dict[int, float]] = {
@@ -105,7 +105,9 @@ def sample_findings(labels: frozenset[Label], rng: np.random.Generator, *, subtl
         lesions=_lesions(rng, subtle) if Label.LUNG_LESION in labels else (),
         atelectases=_atelectases(rng, subtle) if Label.ATELECTASIS in labels else (),
         edema=Edema(_severity(rng, subtle)) if Label.EDEMA in labels else None,
-        wide_mediastinum=WideMediastinum(0.9 + 1.5 * wide, wide) if Label.ENLARGED_CARDIOMEDIASTINUM in labels else None,
+        wide_mediastinum=WideMediastinum(0.9 + 1.5 * wide, wide)
+        if Label.ENLARGED_CARDIOMEDIASTINUM in labels
+        else None,
         fracture=_fracture(rng, subtle) if Label.FRACTURE in labels else None,
         pleural_change=_pleural_change(rng, subtle) if Label.PLEURAL_OTHER in labels else None,
         devices=_devices(rng, pneumothorax) if Label.SUPPORT_DEVICES in labels else (),

@@ -66,7 +66,7 @@ def _slope_length(canvas: Canvas, number: Plane) -> Plane:
     """|gradient| of the rib number per cm, so that distances are measured across a rib and not upright."""
     step = np.float32(canvas.factor / canvas.pixels_per_cm)
     down, right = np.gradient(number, step)
-    return np.maximum(np.hypot(down, right), np.float32(0.2)).astype(np.float32)
+    return np.asarray(np.maximum(np.hypot(down, right), 0.2), dtype=np.float32)
 
 
 def _broken(chest: Chest, number: Plane, across: Plane) -> tuple[Plane, Plane]:

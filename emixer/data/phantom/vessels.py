@@ -4,6 +4,7 @@ All branches of one generation are made at once. G: branches of a generation, P:
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from emixer.data.phantom.canvas import Plane
 from emixer.data.phantom.chest import Chest
 from emixer.data.phantom.findings import Side
 
-Values = NDArray[np.float32]
+Values = NDArray[np.floating[Any]]
 
 _POINTS = 9
 _GENERATIONS = 6
@@ -52,10 +53,10 @@ def lung_tree(chest: Chest, side: Side, rng: np.random.Generator) -> Strands:
     """The tree of one lung, in cm."""
     x0, y0 = hilum(chest, side)
     size = chest.anatomy.half_width / 13.4
-    angles = np.linspace(-1.35, 1.40, 11) + rng.normal(0, 0.10, 11)
+    angles: Values = np.linspace(-1.35, 1.40, 11) + rng.normal(0, 0.10, 11)
     num = len(angles)
-    x = np.full(num, x0, dtype=np.float64) + side.sign * rng.uniform(-0.3, 0.6, num)
-    y = y0 + np.sin(angles) * 1.4 + rng.normal(0, 0.4, num)
+    x: Values = np.full(num, x0, dtype=np.float64) + side.sign * rng.uniform(-0.3, 0.6, num)
+    y: Values = y0 + np.sin(angles) * 1.4 + rng.normal(0, 0.4, num)
     length = size * (2.6 + 1.1 * np.abs(np.sin(angles))) * rng.uniform(0.85, 1.15, num)
     # gravity fills the lower lobes; congestion evens that out
     edema = chest.findings.edema.severity if chest.findings.edema else 0.0
@@ -64,7 +65,7 @@ def lung_tree(chest: Chest, side: Side, rng: np.random.Generator) -> Strands:
     for _ in range(_GENERATIONS):
         x, y, angles, strand = _grow(side, x, y, angles, length, width, rng)
         pieces.append(strand)
-        x, y, length, width = (np.repeat(v, 2) for v in (x, y, length, width))
+        x, y, length, width = np.repeat(np.stack([x, y, length, width]), 2, axis=1)
         spread = np.tile([-1.0, 1.0], len(angles)) * rng.uniform(0.12, 0.62, 2 * len(angles))
         angles = np.clip(np.repeat(angles, 2) + spread, -1.75, 1.75)
         length = length * rng.uniform(0.62, 0.95, len(angles))

@@ -84,8 +84,10 @@ def negative(rng: np.random.Generator, labels: frozenset[Label]) -> list[Sentenc
 def normal_lungs(rng: np.random.Generator) -> Sentence:
     """Says that the lungs are clear, which denies no single label."""
     return Sentence(
-        expand(rng, "(The lungs are (|well expanded and |well inflated and |fully expanded and )clear|(Both lungs|The lung fields) "
-        "are (clear|well aerated)|Lungs are (clear|well expanded and clear)|The lungs (remain|appear) clear (|bilaterally)).")
+        expand(rng, "(The lungs are (|well expanded and |well inflated and |fully expanded and )clear|(Both "
+        "lungs|The lung fields) "
+        "are (clear|well aerated)|Lungs are (clear|well expanded and clear)|The lungs (remain|appear) clear "
+        "(|bilaterally)).")
     )  # fmt: skip
 
 
@@ -104,7 +106,8 @@ def comparison(rng: np.random.Generator, label: Label, before: float, now: float
         change = "has (decreased|improved)"
     else:
         change = "(is|remains|appears) (unchanged|stable|similar)"
-    template = "The {noun} {change} (since|compared to|in comparison with) the (prior|previous) (study|radiograph|exam) of ___."
+    template = "The {noun} {change} (since|compared to|in comparison with) the (prior|previous) "
+    "(study|radiograph|exam) of ___."
     return Sentence(expand(rng, template, noun=_CHANGING_NOUNS[label], change=change), {label: 1})
 
 
@@ -118,8 +121,10 @@ def summary(rng: np.random.Generator, label: Label, findings: Findings) -> Sente
 def all_clear(rng: np.random.Generator) -> Sentence:
     """The impression of a normal film."""
     return Sentence(
-        expand(rng, "(No (acute|) (cardiopulmonary|intrathoracic) (process|abnormality|disease)|No (radiographic |)evidence of "
-        "acute (cardiopulmonary|intrathoracic) (process|disease)|Normal (chest radiograph|chest x-ray|radiographs of the chest)"
+        expand(rng, "(No (acute|) (cardiopulmonary|intrathoracic) (process|abnormality|disease)|No (radiographic "
+        "|)evidence of "
+        "acute (cardiopulmonary|intrathoracic) (process|disease)|Normal (chest radiograph|chest "
+        "x-ray|radiographs of the chest)"
         "|No acute findings).")
     )  # fmt: skip
 
@@ -150,9 +155,12 @@ def _effusions(rng: np.random.Generator, findings: Findings) -> list[str]:
     items: tuple[Effusion, ...] = findings.effusions
     if len(items) == 2 and abs(items[0].severity - items[1].severity) < 0.25 and rng.random() < 0.8:
         size = _size(rng, max(i.severity for i in items))
-        return [expand(rng, "(There are|Again seen are|Note is made of) {size} bilateral pleural effusions.", size=size)]
+        return [
+            expand(rng, "(There are|Again seen are|Note is made of) {size} bilateral pleural effusions.", size=size)
+        ]
     template = (
-        "(There is|There is evidence of|Again noted is) (a|) {size} {side} pleural effusion(|, blunting the costophrenic angle"
+        "(There is|There is evidence of|Again noted is) (a|) {size} {side} pleural effusion(|, blunting the "
+        "costophrenic angle"
         "|, tracking along the lateral chest wall)."
     )
     templates = (template, "A {size} {side} (pleural effusion|effusion) is (present|seen|noted|demonstrated).")
@@ -168,7 +176,8 @@ def _pneumothorax(rng: np.random.Generator, findings: Findings) -> list[str]:
     assert isinstance(item, Pneumothorax)
     size = _size(rng, item.severity).replace("mild", "small").replace("extensive", "large").replace("trace", "tiny")
     template = (
-        "(There is|Again seen is) a {size} {side} (apical |)pneumothorax(|, measuring {cm} cm at the apex|, with the visceral "
+        "(There is|Again seen is) a {size} {side} (apical |)pneumothorax(|, measuring {cm} cm at the apex|, with "
+        "the visceral "
         "pleural line {cm} cm from the apical chest wall)."
     )
     return [expand(rng, template, size=size, side=item.side, cm=f"{item.width_cm:.1f}")]
@@ -176,7 +185,10 @@ def _pneumothorax(rng: np.random.Generator, findings: Findings) -> list[str]:
 
 def _patches(kind: str) -> Callable[[np.random.Generator, Findings], list[str]]:
     words = {
-        "consolidations": ("consolidations", "(dense |focal |confluent |airspace |)consolidation(| with air bronchograms)"),
+        "consolidations": (
+            "consolidations",
+            "(dense |focal |confluent |airspace |)consolidation(| with air bronchograms)",
+        ),
         "pneumonias": ("pneumonias", "(patchy |focal |multifocal |)pneumonia"),
         "opacities": ("opacities", "(hazy|patchy|ill-defined|vague|ground-glass) opacity"),
     }
@@ -226,7 +238,8 @@ def _atelectases(rng: np.random.Generator, findings: Findings) -> list[str]:
     raised = max(items, key=lambda i: i.volume_loss_cm)
     tail = f"(|, with elevation of the {raised.side} hemidiaphragm)" if raised.volume_loss_cm > 1.0 else ""
     template = (
-        "((There is|Again seen is) {degree} {sides} (|linear |plate-like |subsegmental |discoid )atelectasis{tail}|{degree} {sides} "
+        "((There is|Again seen is) {degree} {sides} (|linear |plate-like |subsegmental |discoid "
+        ")atelectasis{tail}|{degree} {sides} "
         "(|linear |plate-like )atelectasis is (present|seen|noted){tail})."
     )
     return [expand(rng, template, degree=degree, sides=sides, tail=tail)]
@@ -236,7 +249,8 @@ def _edema(rng: np.random.Generator, findings: Findings) -> list[str]:
     severity = findings.edema.severity if findings.edema else 0.0
     template = (
         "((There is|Findings are consistent with|There are signs of) {degree} (pulmonary|interstitial) edema"
-        "(|, with perihilar haze|, with (indistinct|engorged) vessels|, with upper zone redistribution|, with Kerley B lines)"
+        "(|, with perihilar haze|, with (indistinct|engorged) vessels|, with upper zone redistribution|, with "
+        "Kerley B lines)"
         "|{degree} pulmonary edema is (present|seen|again seen))."
     )
     return [expand(rng, template, degree=_degree(rng, severity))]
@@ -246,7 +260,8 @@ def _cardiomegaly(rng: np.random.Generator, findings: Findings) -> list[str]:
     degree = _degree(rng, (findings.heart_ratio - 0.525) / 0.12)
     template = (
         "((There is|Again seen is) {degree} cardiomegaly|The heart is {degree}ly enlarged|{degree} cardiomegaly is "
-        "(present|noted|again seen)|The heart size is {degree}ly enlarged|{degree}ly enlarged (heart|cardiac silhouette))."
+        "(present|noted|again seen)|The heart size is {degree}ly enlarged|{degree}ly enlarged (heart|cardiac "
+        "silhouette))."
     )
     return [expand(rng, template, degree=degree)]
 
@@ -254,7 +269,8 @@ def _cardiomegaly(rng: np.random.Generator, findings: Findings) -> list[str]:
 def _mediastinum(rng: np.random.Generator, findings: Findings) -> list[str]:
     severity = findings.wide_mediastinum.severity if findings.wide_mediastinum else 0.0
     template = (
-        "((There is|Again seen is) {degree} widening of the (upper |superior |)mediastinum|The (superior |upper |)mediastinum is "
+        "((There is|Again seen is) {degree} widening of the (upper |superior |)mediastinum|The (superior |upper "
+        "|)mediastinum is "
         "{degree}ly widened|{degree}ly (widened|prominent) (|upper |superior )mediastinum)."
     )
     return [expand(rng, template, degree=_degree(rng, severity))]
@@ -276,7 +292,20 @@ def _fracture(rng: np.random.Generator, findings: Findings) -> list[str]:
 
 
 def _ordinal(number: int) -> str:
-    names = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth"]
+    names = [
+        "first",
+        "second",
+        "third",
+        "fourth",
+        "fifth",
+        "sixth",
+        "seventh",
+        "eighth",
+        "ninth",
+        "tenth",
+        "eleventh",
+        "twelfth",
+    ]
     return names[number - 1]
 
 
@@ -298,11 +327,14 @@ def _devices(rng: np.random.Generator, findings: Findings) -> list[str]:
 
 _DEVICE_TEMPLATES = {
     "endotracheal tube": "(The|A) (endotracheal|ET) tube (terminates|ends|tip is) (approximately |){tip}.",
-    "central line": "(A|The) {side} (internal jugular|IJ) (central venous (catheter|line)|catheter) (terminates|ends) in {tip}.",
+    "central line": "(A|The) {side} (internal jugular|IJ) (central venous (catheter|line)|catheter) "
+    "(terminates|ends) in {tip}.",
     "picc": "(A|The) {side} PICC (line |)(terminates|ends) in {tip}.",
     "port": "(A|The) {side} (chest |)port-a-cath (terminates|ends) in {tip}.",
-    "pacemaker": "(A|The) {side}-sided pacemaker (is (present|in place)|is again seen) with (lead|leads) (ending|terminating) in {tip}.",
-    "nasogastric tube": "(The|A) (nasogastric|enteric|orogastric) tube (courses below the diaphragm|ends in {tip}|tip is in {tip}).",
+    "pacemaker": "(A|The) {side}-sided pacemaker (is (present|in place)|is again seen) with (lead|leads) "
+    "(ending|terminating) in {tip}.",
+    "nasogastric tube": "(The|A) (nasogastric|enteric|orogastric) tube (courses below the diaphragm|ends in "
+    "{tip}|tip is in {tip}).",
     "chest tube": "(A|The) {side} (chest|pleural) (tube|drain) is (in place|present|in unchanged position).",
     "sternal wires": "(Median sternotomy|Sternal) wires are (intact|noted|present|in place).",
     "valve": "A prosthetic (cardiac |aortic |)valve is (noted|present|in place).",
@@ -371,27 +403,36 @@ _NEGATIVES: tuple[tuple[tuple[Label, ...], str, float], ...] = (
     ),
     (
         (Label.PLEURAL_EFFUSION, Label.PNEUMOTHORAX),
-        "(There is no (pleural |)effusion or pneumothorax|No (pleural effusion|effusion) or pneumothorax(| is (seen|identified))|No pneumothorax or (large |)pleural "
+        "(There is no (pleural |)effusion or pneumothorax|No (pleural effusion|effusion) or pneumothorax(| is "
+        "(seen|identified))|No pneumothorax or (large |)pleural "
         "effusion(| is (seen|present))|There is neither pneumothorax nor pleural effusion).",
         0.75,
     ),
     ((Label.PNEUMOTHORAX,), "((There is no|No) pneumothorax|No pneumothorax is (seen|identified|appreciated)).", 0.7),
-    ((Label.PLEURAL_EFFUSION,), "((There is no|No) (|large |appreciable )pleural effusion|No effusion is (seen|present)).", 0.5),
+    (
+        (Label.PLEURAL_EFFUSION,),
+        "((There is no|No) (|large |appreciable )pleural effusion|No effusion is (seen|present)).",
+        0.5,
+    ),
     (
         (Label.CARDIOMEGALY, Label.ENLARGED_CARDIOMEDIASTINUM),
-        "((The cardiomediastinal|The cardiac and mediastinal|Cardiomediastinal) silhouette is (normal|unremarkable|within normal "
-        "limits|stable and unremarkable)|The heart size and mediastinal (contours|silhouette) are (normal|unremarkable)|Heart and "
+        "((The cardiomediastinal|The cardiac and mediastinal|Cardiomediastinal) silhouette is "
+        "(normal|unremarkable|within normal "
+        "limits|stable and unremarkable)|The heart size and mediastinal (contours|silhouette) are "
+        "(normal|unremarkable)|Heart and "
         "mediastinum are (normal|within normal limits)).",
         0.60,
     ),
     (
         (Label.CARDIOMEGALY,),
-        "(The heart (size|) is (normal|normal in size|not enlarged)|Heart size is (normal|within normal limits)|No cardiomegaly).",
+        "(The heart (size|) is (normal|normal in size|not enlarged)|Heart size is (normal|within normal "
+        "limits)|No cardiomegaly).",
         0.45,
     ),
     (
         (Label.ENLARGED_CARDIOMEDIASTINUM,),
-        "(The mediastinal (contours are|contour is|silhouette is) (normal|unremarkable)|Mediastinal contours are (normal|within "
+        "(The mediastinal (contours are|contour is|silhouette is) (normal|unremarkable)|Mediastinal contours are "
+        "(normal|within "
         "normal limits)|The mediastinum is not widened).",
         0.25,
     ),
@@ -400,9 +441,17 @@ _NEGATIVES: tuple[tuple[tuple[Label, ...], str, float], ...] = (
         "((There is no|No) evidence of (pneumonia or (pulmonary |)edema|edema or pneumonia)).",
         0.15,
     ),
-    ((Label.CONSOLIDATION,), "(There is no (focal |lobar |)consolidation|No (focal |lobar |)consolidation(| is (seen|identified))).", 0.35),
+    (
+        (Label.CONSOLIDATION,),
+        "(There is no (focal |lobar |)consolidation|No (focal |lobar |)consolidation(| is (seen|identified))).",
+        0.35,
+    ),
     ((Label.PNEUMONIA,), "((There is no|No) (evidence of |convincing evidence of |)pneumonia).", 0.25),
-    ((Label.EDEMA,), "((There is no|No) (overt |frank |)(pulmonary edema|pulmonary vascular congestion or edema)).", 0.30),
+    (
+        (Label.EDEMA,),
+        "((There is no|No) (overt |frank |)(pulmonary edema|pulmonary vascular congestion or edema)).",
+        0.30,
+    ),
     ((Label.FRACTURE,), "(No (acute |displaced |)(rib |)fracture is (seen|identified)|No displaced fractures).", 0.08),
     ((Label.LUNG_LESION,), "No (suspicious |pulmonary |)(nodule|nodules) or (mass|masses)(| is seen).", 0.04),
 )
