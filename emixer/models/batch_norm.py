@@ -54,11 +54,12 @@ class BatchNorm2d(nn.BatchNorm2d):
             return functional.batch_norm(
                 h_BCHW, self.running_mean, self.running_var, self.weight, self.bias, self.training, _MOMENTUM, _EPS
             )
-        mean_C, var_C, count = _moments_over_workers(h_BCHW)
+        float_BCHW = h_BCHW.float()
+        mean_C, var_C, count = _moments_over_workers(float_BCHW)
         self._update_running(mean_C.detach(), var_C.detach() * (count / (count - 1)))
         scale_C = torch.rsqrt(var_C + _EPS) * (1.0 if self.weight is None else self.weight)
         shift_C = -mean_C * scale_C + (0.0 if self.bias is None else self.bias)
-        return torch.addcmul(_per_channel(shift_C), h_BCHW, _per_channel(scale_C)).to(h_BCHW.dtype)
+        return torch.addcmul(_per_channel(shift_C), float_BCHW, _per_channel(scale_C)).to(h_BCHW.dtype)
 
     @torch.no_grad()
     def _update_running(self, mean_C: Tensor, var_C: Tensor) -> None:
@@ -108,10 +109,10 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
 
 
 def _moments_over_workers(h_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    h = h_BCHW.float()
-    count = h.new_full((1,), h.numel() // h.shape[1])
-    local = torch.cat([h.sum(dim=(0, 2, 3)), h.square().sum(dim=(0, 2, 3)), count])
-    total_C, total_square_C, total = _SumOverWorkers.apply(local).split([h.shape[1], h.shape[1], 1])
+    channels = h_BCHW.shape[1]
+    count = h_BCHW.new_full((1,), h_BCHW.numel() // channels)
+    local = torch.cat([h_BCHW.sum(dim=(0, 2, 3)), h_BCHW.square().sum(dim=(0, 2, 3)), count])
+    total_C, total_square_C, total = _SumOverWorkers.apply(local).split([channels, channels, 1])
     mean_C = total_C / total
     return mean_C, (total_square_C / total - mean_C.square()).clamp(min=0), total
 

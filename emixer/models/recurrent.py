@@ -1,7 +1,7 @@
 """An LSTM that stays in float32 under autocast.
 
-Its cell state adds up over hundreds of words, which 8 bits of mantissa do not carry, and oneDNN has no bfloat16 LSTM for
-many CPUs. On GPUs its products still run in TF32 where that is allowed.
+Its cell state adds up over hundreds of words, which 8 bits of mantissa do not carry, and oneDNN has no bfloat16 LSTM
+for many CPUs. On GPUs its products still run in TF32 where that is allowed.
 """
 
 import torch

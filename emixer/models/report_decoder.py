@@ -53,6 +53,8 @@ class RelaxedReport:
 class ReportDecoder(nn.Module):
     """F(image)."""
 
+    forbidden_WK: Tensor
+
     def __init__(
         self, config: ReportDecoderConfig, num_words: int, max_sentences: int, max_words: int, load_weights: bool = True
     ) -> None:
@@ -71,6 +73,7 @@ class ReportDecoder(nn.Module):
         self.word_embedding = nn.Embedding(num_words, config.word_embedding, padding_idx=PAD)
         self.word_lstm = Lstm(config.word_embedding, config.word_hidden, config.word_layers)
         self.to_words = nn.Linear(config.word_hidden, num_words)
+        self.register_buffer("forbidden_WK", _forbidden(max_words, num_words), persistent=False)
 
     def plan(self, features_BV: Tensor, num_sentences: int | None = None) -> ReportPlan:
         """Topics and stop logits (float32) of the first `num_sentences` sentences; None: of max_sentences."""
@@ -101,10 +104,10 @@ class ReportDecoder(nn.Module):
         alive_N = _sentences_kept(plan.stop_logits_BS2, noise, temperature).flatten()
         uniform_NW = noise.uniform("words", self.max_sentences, self.max_words).flatten(0, 1)
         words_NW = torch.full(uniform_NW.shape, PAD, device=uniform_NW.device)
-        forbidden = self._forbidden(unknown)
+        forbidden_WK = self.forbidden_WK if unknown else self.forbidden_WK | self._is_unknown()
         state, word_N = self._start(plan.topics_BSE)
         for step in range(self.max_words):
-            logits_NK, state = self._next_logits(self.word_embedding(word_N), state, forbidden[step])
+            logits_NK, state = self._next_logits(self.word_embedding(word_N), state, forbidden_WK[step])
             word_N = _chosen(logits_NK, uniform_NW[:, step], temperature).where(alive_N, PAD)
             words_NW[:, step] = word_N
             alive_N = alive_N & (word_N != END)
@@ -124,13 +127,12 @@ class ReportDecoder(nn.Module):
         with eval_mode(self.encoder):
             plan = self.plan(self.encoder(image_BCHW))
         alive_N = _sentences_kept(plan.stop_logits_BS2.detach(), noise, temperature=1.0).flatten()
-        forbidden = self._forbidden(unknown=True)
         table_KE = torch.cat(list(tables_KE), dim=1)
         state, word_N = self._start(plan.topics_BSE)
         read_NE = self.word_embedding(word_N)
         words, outputs = [], []
         for step in range(self.max_words):
-            logits_NK, state = self._next_logits(read_NE, state, forbidden[step])
+            logits_NK, state = self._next_logits(read_NE, state, self.forbidden_WK[step])
             gumbel_NK = noise.gumbel(f"gumbel/{step}", self.max_sentences, logits_NK.shape[1]).flatten(0, 1)
             probability_NK = functional.softmax((logits_NK + gumbel_NK) / gumbel.temperature, dim=1)
             word_N = probability_NK.argmax(dim=1).where(alive_N, PAD)
@@ -152,14 +154,17 @@ class ReportDecoder(nn.Module):
         states_N1H, state = self.word_lstm(read_NE[:, None], state)
         return self.to_words(states_N1H[:, 0]).float().masked_fill(forbidden_K, -torch.inf), state
 
-    def _forbidden(self, unknown: bool) -> Tensor:
-        """(W, K) bool: tokens that may not stand at each place. A sentence has a word, and ends where space ends."""
-        device = self.to_words.weight.device
-        forbidden_WK = torch.zeros(self.max_words, self.to_words.out_features, dtype=torch.bool, device=device)
-        forbidden_WK[:, [PAD, START] if unknown else [PAD, START, UNKNOWN]] = True
-        forbidden_WK[0, END] = True
-        forbidden_WK[-1] = torch.arange(self.to_words.out_features, device=device) != END
-        return forbidden_WK
+    def _is_unknown(self) -> Tensor:
+        return torch.arange(self.forbidden_WK.shape[1], device=self.forbidden_WK.device) == UNKNOWN
+
+
+def _forbidden(max_words: int, num_words: int) -> Tensor:
+    """(W, K) bool: tokens that may not stand at each place. A sentence has a word, and ends where space ends."""
+    forbidden_WK = torch.zeros(max_words, num_words, dtype=torch.bool)
+    forbidden_WK[:, [PAD, START]] = True
+    forbidden_WK[0, END] = True
+    forbidden_WK[-1] = torch.arange(num_words) != END
+    return forbidden_WK
 
 
 def _sentences_kept(stop_logits_BS2: Tensor, noise: RowNoise, temperature: float) -> Tensor:

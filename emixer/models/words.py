@@ -69,4 +69,5 @@ class ReportReader(nn.Module):
         index_BTE = order_BT[:, :, None].expand(-1, -1, embedded_BTE.shape[2])
         states_BTH, _ = self.lstm(embedded_BTE.gather(1, index_BTE))
         last_B = (length_B - 1).clamp(min=0)
-        return states_BTH[torch.arange(len(last_B), device=last_B.device), last_B]
+        last_state_BH: Tensor = states_BTH[torch.arange(len(last_B), device=last_B.device), last_B]
+        return last_state_BH

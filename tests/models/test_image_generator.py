@@ -8,16 +8,15 @@ from emixer.models.layers import SelfAttention, UpBlock
 TINY = ImageGeneratorConfig(channels=4, noise_chunk=3, label_embedding=6)
 
 
-@pytest.mark.parametrize(("side_px", "blocks"), [(32, 3), (64, 4), (128, 5), (256, 6)])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("side_px", "blocks", "channels"), [(32, 3, 3), (64, 4, 1), (128, 5, 3), (256, 6, 1)])
 def test_a_film_has_the_configured_side_and_channels_and_one_noise_chunk_a_block(
     side_px: int, blocks: int, channels: int
 ) -> None:
     generator = ImageGenerator(TINY, num_labels=14, side_px=side_px, image_channels=channels)
     assert len(generator.blocks) == blocks
     assert generator.noise_size == 3 * (blocks + 1)
-    film = generator(torch.randn(2, generator.noise_size), torch.zeros(2, 14))
-    assert film.shape == (2, channels, side_px, side_px)
+    film = generator(torch.randn(1, generator.noise_size), torch.zeros(1, 14))
+    assert film.shape == (1, channels, side_px, side_px)
     assert film.abs().max() <= 1
 
 

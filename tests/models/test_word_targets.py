@@ -26,7 +26,9 @@ def test_word_cross_entropy_by_hand() -> None:
 
 def test_stop_cross_entropy_by_hand() -> None:
     # two sentences: CONTINUE, STOP; one sentence: STOP; a row without a report has no target
-    batch = batch_of([[[5, 2], [4, 2], [0, 0]], [[4, 2], [0, 0], [0, 0]], [[4, 2], [4, 2], [4, 2]]], [True, True, False])
+    batch = batch_of(
+        [[[5, 2], [4, 2], [0, 0]], [[4, 2], [0, 0], [0, 0]], [[4, 2], [4, 2], [4, 2]]], [True, True, False]
+    )
     logits = torch.zeros(3, 3, 2)
     logits[0, 0] = torch.tensor([math.log(3), 0])  # p(CONTINUE) = 3/4
     logits[0, 1] = torch.tensor([math.log(3), 0])  # p(STOP) = 1/4

@@ -47,6 +47,4 @@ def test_more_room_for_padding_changes_nothing() -> None:
     reader = ReportReader(num_words=9, embedding=4, hidden=5)
     words = torch.tensor([[[4, 5, 2], [6, 2, 0]]])
     roomy = torch.nn.functional.pad(words, (0, 3, 0, 2))
-    torch.testing.assert_close(
-        reader(reader.embed(words), words != 0), reader(reader.embed(roomy), roomy != 0)
-    )
+    torch.testing.assert_close(reader(reader.embed(words), words != 0), reader(reader.embed(roomy), roomy != 0))
