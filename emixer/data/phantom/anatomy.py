@@ -64,18 +64,18 @@ class Anatomy:
         return np.asarray(self.half_width * (0.34 + 0.66 * grow) * (1 - 0.25 * below * below), dtype=np.float32)
 
     def lung_wall(self, y: Plane) -> Plane:
-        """Distance of the lateral pleura from the midline at height y; below zero above the apex."""
+        """Distance of the lateral pleura from the midline at height y; shrinking fast above the apex."""
         down = self.scaled(y) / 24.0
         dome = np.clip(down / 0.17, 0, 1)
-        tip = np.sqrt(np.maximum(1 - (1 - dome) ** 2, 0))
+        tip = np.maximum(1 - (1 - dome) ** 2, 0) ** 0.8
         grow = 1 - (1 - np.clip(down / 0.75, 0, 1)) ** 2.2
         wall = 0.36 + 0.25 * tip + 0.39 * grow - 0.03 * np.clip(down - 0.8, 0, 1)
-        return np.where(down > 0, self.half_width * wall, -1.0).astype(np.float32)
+        return np.where(down > 0, self.half_width * wall, 0.36 * self.half_width + 2.0 * y).astype(np.float32)
 
     def lung_medial(self, y: Plane) -> Plane:
         """Where the medial border of the apex stands; the mediastinum takes over further down."""
         dome = np.clip(self.scaled(y) / 24.0 / 0.17, 0, 1)
-        tip = np.sqrt(np.maximum(1 - (1 - dome) ** 2, 0))
+        tip = np.maximum(1 - (1 - dome) ** 2, 0) ** 0.8
         return np.asarray(self.half_width * (0.36 - 0.36 * tip), dtype=np.float32)
 
 

@@ -88,7 +88,7 @@ class Chest:
         x, y = np.abs(self.canvas.x_coarse), self.canvas.y_coarse
         lateral = self.anatomy.lung_wall(y) - x
         medial = x - self.anatomy.lung_medial(y) + 3.0 * np.clip(y / np.float32(3.0), 0.0, 1)
-        return self.canvas.enlarge(np.minimum(np.minimum(lateral, medial), 1.3 * y))
+        return self.canvas.enlarge(np.minimum(np.minimum(lateral, medial), (0.45 + 0.11 * np.maximum(y, 0)) * y))
 
     def _full_air(self) -> Plane:
         canvas, anatomy = self.canvas, self.anatomy
@@ -114,7 +114,7 @@ class Chest:
         share = self.canvas.enlarge((np.clip(inside / radius, -0.2, 1.0)).astype(np.float32))
         share = np.clip(share, 0, 1)
         chord = np.sqrt(share * (2 - share)) * self.canvas.enlarge(depth.astype(np.float32))
-        return np.maximum(chord, self._column())
+        return np.asarray(chord + 0.7 * self._column(), dtype=np.float32)
 
     def _scale(self) -> float:
         return self.anatomy.lung_height / 24.0
@@ -179,8 +179,9 @@ def trunk_thickness(canvas: Canvas, anatomy: Anatomy) -> Plane:
     belly = 1 + 0.10 * smoothstep((y - anatomy.lung_height + 8) / 10)
     trunk = canvas.enlarge(anatomy.thickness * belly) * _rounded(canvas.enlarge(flank - x), 0.62 * anatomy.half_width)
     skin = canvas.enlarge(y - _shoulder_line(x, anatomy))
-    body = np.minimum(trunk, (0.52 * anatomy.thickness) * _rounded(skin, 2.6) + 0.75 * np.maximum(skin, 0))
-    neck = 0.52 * anatomy.thickness * _rounded(canvas.enlarge(_neck(y, anatomy) - x), 4.6)
+    deeper = canvas.enlarge(0.75 * np.maximum(y + 3.5, 0))
+    body = np.minimum(trunk, (0.52 * anatomy.thickness) * _rounded(skin, 2.6) + deeper)
+    neck = 0.52 * anatomy.thickness * smoothstep(canvas.enlarge(_neck(y, anatomy) - x) / 5.5)
     body = np.maximum(body, np.where(skin < 6, neck, 0))
     body = np.maximum(body, _arms(canvas, anatomy, x, y))
     return np.asarray(body + _breasts(canvas, anatomy), dtype=np.float32)
@@ -193,8 +194,10 @@ def _neck(y: Plane, anatomy: Anatomy) -> Plane:
 
 
 def _shoulder_line(x: Plane, anatomy: Anatomy) -> Plane:
-    knots_x = [0, 4.5, 5.8, 7.5, 10.5, 15.0, 18.0, 20.0, 23.0]
-    knots_y = np.array([-14, -13, -8.5, -5.2, -3.6, -2.6, -1.6, 0.2, 6.0]) - 0.25 * anatomy.fat + anatomy.shoulder_y
+    knots_x = [0, 4.0, 5.5, 7.0, 9.0, 12.0, 15.0, 18.0, 20.0, 23.0]
+    knots_y = (
+        np.array([-15, -12, -9.0, -6.6, -4.9, -3.6, -2.7, -1.6, 0.2, 6.0]) - 0.25 * anatomy.fat + anatomy.shoulder_y
+    )
     return np.interp(x, knots_x, knots_y).astype(np.float32)
 
 

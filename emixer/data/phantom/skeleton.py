@@ -112,13 +112,13 @@ def _spine(chest: Chest, rng: np.random.Generator) -> Plane:
     body = np.sqrt(np.clip((half - np.abs(x)) / 0.9, 0, 1))
     disc = smoothstep((within - 0.36) / 0.06)
     endplate = np.exp(-(((within - 0.36) / 0.035) ** 2))
-    bone = body * (0.78 - 0.34 * disc + 0.16 * endplate)
+    bone = body * (0.70 - 0.22 * disc + 0.07 * endplate)
     ring = np.hypot((np.abs(x) - 0.62 * half) / 0.34, (within - 0.16) * pitch / 0.42)
-    bone += 0.30 * np.exp(-(((ring - 0.9) / 0.35) ** 2))
+    bone += 0.12 * np.exp(-(((ring - 0.9) / 0.35) ** 2))
     process = np.exp(-((x / 0.28) ** 2)) * smoothstep((within - 0.22) / 0.1)
-    bone += 0.34 * process
+    bone += 0.15 * process
     transverse = np.clip(1 - np.abs(np.abs(x) - half - 0.5) / 1.0, 0, 1) * np.exp(-(((within - 0.1) / 0.10) ** 2))
-    plane[where] = bone + 0.28 * transverse
+    plane[where] = bone + 0.13 * transverse
     return plane
 
 
@@ -134,7 +134,7 @@ def _clavicles(chest: Chest) -> Plane:
     half = 0.62 + 0.45 * np.exp(-(((t - 0.0) / 0.12) ** 2)) + 0.15 * t
     profile = tube_profile((y - axis) / half)
     ends = smoothstep((distance - 1.3) / 0.35) * smoothstep((16.0 - distance) / 0.5)
-    plane[where] = profile * ends * np.float32(0.62)
+    plane[where] = profile * ends * np.float32(0.75)
     return plane
 
 

@@ -60,7 +60,7 @@ def lung_tree(chest: Chest, side: Side, rng: np.random.Generator) -> Strands:
     length = size * (2.6 + 1.1 * np.abs(np.sin(angles))) * rng.uniform(0.85, 1.15, num)
     # gravity fills the lower lobes; congestion evens that out
     edema = chest.findings.edema.severity if chest.findings.edema else 0.0
-    width = np.where(angles > 0, 0.78, 0.58 + 0.36 * edema) * rng.uniform(0.85, 1.2, num) * (1 + 0.25 * edema)
+    width = np.where(angles > 0, 0.78, 0.58 + 0.22 * edema) * rng.uniform(0.85, 1.2, num) * (1 + 0.10 * edema)
     pieces: list[Strands] = []
     for _ in range(_GENERATIONS):
         x, y, angles, strand = _grow(side, x, y, angles, length, width, rng)
