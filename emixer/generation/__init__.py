@@ -1,5 +1,17 @@
 """From a trained model to pairs: in Python (`load`, `Sampler`), or as a dataset on disk (`dataset`)."""
 
-from emixer.generation.sampler import Pairs, Sampler, load
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from emixer.generation.sampler import Pairs, Sampler, load
 
 __all__ = ["Pairs", "Sampler", "load"]
+
+
+def __getattr__(name: str) -> object:
+    # Ray starts a process for each encoder, and encoders need no torch
+    if name in __all__:
+        from emixer.generation import sampler
+
+        return getattr(sampler, name)
+    raise AttributeError(f"module 'emixer.generation' has no attribute {name!r}")

@@ -7,7 +7,7 @@ other machine needs to see the disk; Ray Data stops the samplers when the driver
 never made again: that is all there is to resuming. An actor that dies is started again by Ray and its rows are drawn
 again, which gives the same rows.
 
-Shapes: N rows, H = W side [px], S sentences, W words, Y labels.
+Shapes: N rows, Y labels.
 """
 
 import math
@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from emixer._version import __version__
-from emixer.data.vocabulary import Vocabulary
 from emixer.errors import ConfigError
 from emixer.files import remove_partials
 from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat, Rows, is_finished, open_file
+from emixer.generation.encode_rows import encode_rows
 from emixer.generation.manifest import fingerprint
 from emixer.generation.plan import LabelPlan, plan_digest
 from emixer.generation.sampler import Sampler, TrainedModel
@@ -159,7 +159,7 @@ def encoded_tables(
             num_cpus=1 if plan.device == "cuda" else plan.cpus_per_sampler,
         )
         encoded = drawn.map_batches(
-            _encode,
+            encode_rows,
             fn_args=(ray.put((plan.row_format, plan.trained.vocabulary)),),
             batch_size=None,
             batch_format="numpy",
@@ -186,12 +186,6 @@ def make_pool(num_samplers: int | None, cpus_per_sampler: int, device: Device, g
             + (" or generate.cpus_per_sampler." if unit == "CPU" else " or set generate.use_gpu=false.")
         )
     return SamplerPool(num_samplers or max(1, room), fixed=not growing)
-
-
-def _encode(batch: Columns, shared: "ray.ObjectRef[tuple[RowFormat, Vocabulary]]") -> pa.Table:
-    row_format, vocabulary = ray.get(shared)
-    reports = vocabulary.decode(batch["words"])
-    return row_format.table(int(batch["index"][0]), batch["image"], reports, batch["labels"])
 
 
 def _rows_a_task(plan: DatasetPlan, num_rows: int, num_samplers: int) -> int:

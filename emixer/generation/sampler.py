@@ -127,8 +127,10 @@ class Sampler:
         labels: names that every row has; or 0/1 of shape (num, Y), one vector a row; or None for the joint distribution
         of the training films. temperature: of the words; 0 takes the likeliest.
 
-        Raises ConfigError for an unknown label, or labels of another shape.
+        Raises ConfigError for an unknown label, labels of another shape, or a negative seed.
         """
+        if seed < 0:
+            raise ConfigError(f"seed={seed} is negative. Use 0 or more.")
         plan = self._plan(labels, seed)
         rows = num if num is not None else plan.num_rows or 1
         if rows < 1 or (plan.num_rows is not None and rows != plan.num_rows):

@@ -67,26 +67,30 @@ def run(config: Config) -> GenerateResult:
     Raises ConfigError, RunFolderError or CheckpointError before anything is drawn; StorageError when the disk is full.
     """
     start = time.monotonic()
-    settings = config.generate
-    folder = _out(settings)
+    folder = _out(config.generate)
+    plan = _plan(config.generate)  # what can be wrong is wrong before Ray starts
     existing = read_manifest(folder)
-    plan = _plan(settings)  # what can be wrong is wrong before Ray starts
-    with connect(config.ray):
-        plan = replace(plan, device=_device(settings, existing, bool(ray.cluster_resources().get("GPU"))))
-        pool = make_pool(settings.num_samplers, settings.cpus_per_sampler, plan.device, config.ray.address is not None)
-        begin_manifest(folder, plan.settings)
+    if existing is not None:
+        plan = replace(plan, device=_device(config.generate, existing, has_gpu=False))
+        require_same(existing, plan.settings, folder)
         _refuse_strangers(folder, plan.layout)
-        missing = sum(rows.num for _, rows in missing_files(plan.layout, folder, plan.settings))
-        kept = plan.layout.num_rows - missing
-        with Progress("generate", plan.layout.num_rows, "pairs", done=kept) as progress:
-            progress.update(kept, samplers=str(pool.num_samplers))
-            write_dataset(plan, folder, pool, progress.advance)
+    missing = sum(rows.num for _, rows in missing_files(plan.layout, folder, plan.settings))
+    if missing:
+        with connect(config.ray):
+            has_gpu = bool(ray.cluster_resources().get("GPU"))
+            plan = replace(plan, device=_device(config.generate, existing, has_gpu))
+            _write(config, plan, folder, missing)
     counts = _label_counts(plan)
     manifest = finish_manifest(folder, plan.settings, plan.layout, {"label_counts": counts})
     _describe_dataset(folder, plan, counts, manifest["bytes"])
-    elapsed_s = time.monotonic() - start
     return GenerateResult(
-        folder, plan.layout.num_rows, missing, len(manifest["files"]), manifest["bytes"], elapsed_s, counts
+        folder=folder,
+        rows=plan.layout.num_rows,
+        new_rows=missing,
+        num_files=len(manifest["files"]),
+        num_bytes=manifest["bytes"],
+        elapsed_s=time.monotonic() - start,
+        label_counts=counts,
     )
 
 
@@ -114,6 +118,16 @@ def describe(config: Config) -> str:
         f"about {num_bytes / 1e6:,.1f} MB of {settings.image_format.upper()} in Parquet",
         f"  samplers   {samplers} {one}",
     ])  # fmt: skip
+
+
+def _write(config: Config, plan: DatasetPlan, folder: Path, missing_rows: int) -> None:
+    settings = config.generate
+    pool = make_pool(settings.num_samplers, settings.cpus_per_sampler, plan.device, config.ray.address is not None)
+    begin_manifest(folder, plan.settings)
+    kept = plan.layout.num_rows - missing_rows
+    with Progress("generate", plan.layout.num_rows, "pairs", done=kept) as progress:
+        progress.update(kept, samplers=str(pool.num_samplers))
+        write_dataset(plan, folder, pool, progress.advance)
 
 
 def _out(settings: GenerateConfig) -> Path:

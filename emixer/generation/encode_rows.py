@@ -1,0 +1,20 @@
+"""What the encoders of the pipeline do: pixels and token ids to rows of the dataset. Imports no torch.
+
+Shapes: N rows, H = W side [px], S sentences, W words, Y labels.
+"""
+
+from typing import Any
+
+import pyarrow as pa
+import ray
+from numpy.typing import NDArray
+
+from emixer.data.vocabulary import Vocabulary
+from emixer.generation.dataset_files import RowFormat
+
+
+def encode_rows(drawn: dict[str, NDArray[Any]], shared: "ray.ObjectRef[tuple[RowFormat, Vocabulary]]") -> pa.Table:
+    """`drawn` holds index (N), image uint8 (N, H, W), words int32 (N, S, W) and labels uint8 (N, Y)."""
+    row_format, vocabulary = ray.get(shared)
+    reports = vocabulary.decode(drawn["words"])
+    return row_format.table(int(drawn["index"][0]), drawn["image"], reports, drawn["labels"])

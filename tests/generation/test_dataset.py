@@ -1,0 +1,166 @@
+"""The Ray Data pipeline on a real cluster: rows do not depend on samplers, lengths, deaths or restarts."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from emixer.errors import ConfigError
+from emixer.generation.dataset import DatasetPlan, SamplerActor, SamplerPool, encoded_tables, make_pool, write_dataset
+from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat, Rows
+from emixer.generation.encoding import encode_png
+from emixer.generation.plan import make_plan
+from emixer.generation.sampler import Sampler, read_trained_model
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.usefixtures("ray_cluster"),
+]
+
+BATCH, SEED, TEMPERATURE = 16, 4, 0.7
+ONE, TWO = SamplerPool(1), SamplerPool(2)
+
+
+@pytest.fixture(scope="module")
+def make_dataset_plan(tiny_run: Path) -> Callable[[int], DatasetPlan]:
+    trained = read_trained_model(tiny_run)
+
+    def make(num: int) -> DatasetPlan:
+        return DatasetPlan(
+            trained=trained,
+            labels=make_plan("train", (), trained.spec, SEED),
+            layout=Layout(num, rows_per_file=64, rows_per_group=32),
+            row_format=RowFormat(trained.spec.label_names, SEED, "png"),
+            batch_size=BATCH,
+            temperature=TEMPERATURE,
+            device="cpu",
+            cpus_per_sampler=1,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def expected_rows(make_dataset_plan: Callable[[int], DatasetPlan], tiny_run: Path) -> pa.Table:
+    """The first 150 rows as `emixer.load(...).sample` draws them, in this process."""
+    pairs = Sampler(read_trained_model(tiny_run), "cpu", BATCH).sample(num=150, seed=SEED, temperature=TEMPERATURE)
+    table = make_dataset_plan(150).row_format.table(0, pairs.images, pairs.reports, pairs.labels)
+    assert table["image"].combine_chunks().field("bytes").to_pylist() == encode_png(pairs.images)
+    return table
+
+
+@pytest.mark.parametrize(("num", "pool"), [(100, ONE), (150, TWO)])
+def test_rows_are_those_of_sample_whatever_the_number_of_rows_and_samplers(
+    make_dataset_plan: Callable[[int], DatasetPlan], expected_rows: pa.Table, num: int, pool: SamplerPool
+) -> None:
+    tables = encoded_tables(make_dataset_plan(num), [Rows(0, 64), Rows(64, num - 64)], pool)
+    assert pa.concat_tables(tables).equals(expected_rows.slice(0, num))
+
+
+def test_rows_are_the_same_after_an_actor_was_killed(
+    make_dataset_plan: Callable[[int], DatasetPlan], expected_rows: pa.Table, tmp_path: Path
+) -> None:
+    marker = tmp_path / "was killed"
+
+    class Mortal(SamplerActor):
+        def __call__(self, task: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            if task["first"][0] >= 64 and not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().__call__(task)
+
+    rows = pa.concat_tables(encoded_tables(make_dataset_plan(150), [Rows(0, 150)], ONE, Mortal))
+    assert marker.exists()
+    assert rows.equals(expected_rows)
+
+
+def test_dataset_whose_driver_was_killed_is_finished_without_gap_or_double(
+    make_dataset_plan: Callable[[int], DatasetPlan], expected_rows: pa.Table, tiny_run: Path, tmp_path: Path
+) -> None:
+    plan = make_dataset_plan(150)
+    script = _KILLED_DRIVER.format(run=str(tiny_run), out=str(tmp_path), address=ray.get_runtime_context().gcs_address)
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    data = tmp_path / DATA_FOLDER
+    finished = [path for path in data.iterdir() if path.suffix == ".parquet"]
+    assert [path.name for path in finished] == ["train-00000-of-00003.parquet"]
+    assert len(list(data.iterdir())) == 2, "the file that was being written is left behind half"
+    before = finished[0].stat()
+
+    told: list[int] = []
+    write_dataset(plan, tmp_path, ONE, told.append)
+    assert sum(told) == 150 - 64
+    assert sorted(path.name for path in data.iterdir()) == [name for name, _ in plan.layout.files]
+    assert (finished[0].stat().st_ino, finished[0].stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    written = pa.concat_tables(pq.read_table(data / name) for name, _ in plan.layout.files)
+    assert written.replace_schema_metadata().equals(expected_rows.replace_schema_metadata())
+    _assert_same_bytes_as_uninterrupted(plan, data, tmp_path / "uninterrupted")
+
+
+_KILLED_DRIVER = """
+import os, signal
+from pathlib import Path
+from emixer.config import RayConfig
+from emixer.generation.dataset import DatasetPlan, SamplerPool, write_dataset
+from emixer.generation.dataset_files import Layout, RowFormat
+from emixer.generation.plan import make_plan
+from emixer.generation.sampler import read_trained_model
+from emixer.ray_session import connect
+
+trained = read_trained_model(Path({run!r}))
+plan = DatasetPlan(
+    trained, make_plan("train", (), trained.spec, 4), Layout(150, 64, 32), RowFormat(trained.spec.label_names, 4, "png"),
+    16, 0.7, "cpu", 1,
+)
+written = 0
+
+def die_in_the_second_file(num):
+    global written
+    written += num
+    if written > 64:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+with connect(RayConfig(address={address!r})):
+    write_dataset(plan, Path({out!r}), SamplerPool(1), die_in_the_second_file)
+"""
+
+
+def _assert_same_bytes_as_uninterrupted(plan: DatasetPlan, data: Path, folder: Path) -> None:
+    write_dataset(plan, folder, ONE, lambda _: None)
+    for name, _ in plan.layout.files:
+        assert (folder / DATA_FOLDER / name).read_bytes() == (data / name).read_bytes()
+
+
+def test_settings_change_with_everything_that_decides_rows(make_dataset_plan: Callable[[int], DatasetPlan]) -> None:
+    plan = make_dataset_plan(100)
+    others = [
+        make_dataset_plan(101),
+        replace(plan, batch_size=32),
+        replace(plan, temperature=0.0),
+        replace(plan, device="cuda"),
+        replace(plan, cpus_per_sampler=2),
+        replace(plan, trained=replace(plan.trained, digest="other")),
+        replace(plan, labels=make_plan("balanced", (), plan.trained.spec, SEED)),
+        replace(plan, row_format=replace(plan.row_format, seed=5)),
+        replace(plan, row_format=replace(plan.row_format, image_format="jpeg")),
+    ]
+    assert len({str(p.settings) for p in (plan, *others)}) == 1 + len(others)
+
+
+def test_pool_fills_the_cluster_or_says_what_it_lacks() -> None:
+    assert make_pool(None, 2, "cpu", growing=False) == SamplerPool(1)
+    assert make_pool(None, 1, "cpu", growing=False) == SamplerPool(2)
+    assert make_pool(3, 1, "cpu", growing=True) == SamplerPool(3, fixed=False)
+    with pytest.raises(ConfigError, match=r"has 2 CPUs, which hold 1 samplers of 2 CPU\(s\); 2 asked for"):
+        make_pool(2, 2, "cpu", growing=False)
+    with pytest.raises(ConfigError, match=r"has 0 GPUs.*use_gpu=false"):
+        make_pool(None, 1, "cuda", growing=False)

@@ -1,0 +1,54 @@
+"""Films to files. The reference is Pillow, which did not write them."""
+
+import io
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from emixer.generation.encoding import ImageFormat, encode, encode_jpeg, encode_png
+
+
+def _films() -> NDArray[np.uint8]:
+    noise = np.random.default_rng(0).integers(0, 256, (2, 24, 17), dtype=np.uint8)
+    steps = np.tile(np.array([[0], [255]], np.uint8), (12, 17))  # differences that wrap round
+    slope = np.add.outer(np.arange(24), np.arange(17)).astype(np.uint8)
+    return np.stack([*noise, np.zeros((24, 17), np.uint8), steps, slope])
+
+
+def _decoded(content: bytes) -> NDArray[np.uint8]:
+    image = Image.open(io.BytesIO(content))
+    assert image.mode == "L"
+    return np.asarray(image)
+
+
+def test_png_gives_every_pixel_back() -> None:
+    films = _films()
+    for film, content in zip(films, encode_png(films), strict=True):
+        np.testing.assert_array_equal(_decoded(content), film)
+
+
+def test_png_of_one_pixel_is_a_png() -> None:
+    film = np.array([[[7]]], np.uint8)
+    assert _decoded(encode_png(film)[0]).tolist() == [[7]]
+
+
+def test_png_of_a_view_into_a_larger_array_is_that_of_a_copy() -> None:
+    films = _films()
+    assert encode_png(films[1::2, ::2, 3:]) == encode_png(films[1::2, ::2, 3:].copy())
+
+
+def test_smooth_film_takes_less_room_than_its_pixels() -> None:
+    ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, :, None], (1, 64, 64))
+    assert len(encode_png(ramp)[0]) < 64 * 64 / 8
+
+
+def test_jpeg_is_close() -> None:
+    films = _films()[2:3] + 100
+    assert np.abs(_decoded(encode_jpeg(films)[0]).astype(int) - films[0]).max() <= 2
+
+
+@pytest.mark.parametrize(("image_format", "signature"), [("png", b"\x89PNG"), ("jpeg", b"\xff\xd8")])
+def test_format_decides_the_encoder(image_format: ImageFormat, signature: bytes) -> None:
+    assert all(content.startswith(signature) for content in encode(_films(), image_format))

@@ -1,0 +1,137 @@
+"""Label plans."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emixer.errors import ConfigError
+from emixer.generation.plan import LabelPlan, label_vector, make_plan, plan_digest, read_plan
+from emixer.models.paired_model import ModelSpec
+
+NAMES = ("Edema", "Fracture", "Pneumonia", "Pneumothorax")
+SPEC = ModelSpec(
+    label_names=NAMES,
+    tokens=("<PAD>", "<START>", "<END>", "<UNK>"),
+    label_vectors=((0, 0, 0, 0), (1, 0, 0, 0), (1, 0, 1, 0), (0, 0, 1, 0)),
+    label_counts=(50, 30, 15, 5),
+)
+
+
+@pytest.fixture(params=["train", "balanced"])
+def drawn_plan(request: pytest.FixtureRequest) -> LabelPlan:
+    return make_plan(request.param, (), SPEC, seed=3)
+
+
+def test_rows_of_a_plan_do_not_depend_on_where_reading_begins(drawn_plan: LabelPlan) -> None:
+    whole = drawn_plan.labels(0, 100)
+    for first, num in ((0, 1), (1, 5), (37, 2), (64, 36)):
+        np.testing.assert_array_equal(drawn_plan.labels(first, num), whole[first : first + num])
+
+
+def test_another_seed_draws_other_labels() -> None:
+    one, other = (make_plan("train", (), SPEC, seed).labels(0, 200) for seed in (0, 1))
+    assert (one != other).any()
+
+
+def test_train_plan_follows_the_joint_distribution_of_the_training_films() -> None:
+    rows = make_plan("train", (), SPEC, seed=0).labels(0, 100_000)
+    for vector, count in zip(SPEC.label_vectors, SPEC.label_counts, strict=True):
+        share = (rows == vector).all(axis=1).mean()
+        assert share == pytest.approx(count / 100, abs=0.006)  # more than three standard deviations
+
+
+def test_balanced_plan_gives_each_label_its_turn_with_the_company_it_keeps() -> None:
+    rows = make_plan("balanced", (), SPEC, seed=0).labels(0, 60_000)
+    # No film carries Fracture or Pneumothorax, so Edema and Pneumonia take turns.
+    assert (rows[0::2, NAMES.index("Edema")] == 1).all()
+    assert (rows[1::2, NAMES.index("Pneumonia")] == 1).all()
+    assert not rows[:, [NAMES.index("Fracture"), NAMES.index("Pneumothorax")]].any()
+    # Of 45 films with edema 15 have pneumonia too; of 20 with pneumonia 15 have edema.
+    assert rows[0::2, NAMES.index("Pneumonia")].mean() == pytest.approx(15 / 45, abs=0.01)
+    assert rows[1::2, NAMES.index("Edema")].mean() == pytest.approx(15 / 20, abs=0.01)
+
+
+def test_balanced_plan_needs_a_label() -> None:
+    spec = ModelSpec(NAMES, SPEC.tokens, ((0, 0, 0, 0),), (9,))
+    with pytest.raises(ConfigError, match="plan=balanced needs labels"):
+        make_plan("balanced", (), spec, seed=0)
+
+
+def test_fixed_labels_stand_in_every_row() -> None:
+    plan = make_plan("train", ("Pneumonia", "Edema"), SPEC, seed=0)
+    np.testing.assert_array_equal(plan.labels(7, 3), [[1, 0, 1, 0]] * 3)
+
+
+def test_unknown_label_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"no label 'pneumotorax'\. Did you mean Pneumothorax"):
+        label_vector(["pneumotorax"], NAMES)
+    with pytest.raises(ConfigError, match=r"It knows Edema, Fracture, Pneumonia, Pneumothorax\."):
+        label_vector(["zzz"], NAMES)
+
+
+def test_labels_and_plan_together_are_refused() -> None:
+    with pytest.raises(ConfigError, match="both set"):
+        make_plan("balanced", ("Edema",), SPEC, seed=0)
+
+
+def test_plan_that_is_no_name_and_no_file_is_refused() -> None:
+    with pytest.raises(ConfigError, match="neither `train` nor `balanced` nor a file"):
+        make_plan("trian", (), SPEC, seed=0)
+
+
+def test_csv_plan_gives_each_row_so_often_and_starts_again(tmp_path: Path) -> None:
+    # with the byte order mark and the blank line at the end that spreadsheets write
+    path = _written(tmp_path, "\ufeffPneumothorax, count ,Edema\n1,2,0\n0,0,1\n1,1,1\n\n")
+    plan = read_plan(path, NAMES)
+    assert plan.num_rows == 3
+    expected = [[0, 0, 0, 1], [0, 0, 0, 1], [1, 0, 0, 1]]
+    np.testing.assert_array_equal(plan.labels(0, 7), (expected * 3)[:7])
+
+
+def test_csv_plan_without_counts_gives_each_row_once(tmp_path: Path) -> None:
+    plan = make_plan(str(_written(tmp_path, "Edema\n1\n0\n")), (), SPEC, seed=0)
+    assert plan.num_rows == 2
+    np.testing.assert_array_equal(plan.labels(0, 2)[:, 0], [1, 0])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Pneumotorax,count\n1,2\n", r"column 'Pneumotorax', which is no label of the model\. Did you mean Pneumothorax"),
+        ("Edema,cuont\n1,2\n", r"column 'cuont'.*Did you mean count"),
+        ("Edema,Edema\n1,1\n", "the column 'Edema' twice"),
+        ("count\n3\n", "names no label in its first line"),
+        ("", "names no label in its first line"),
+        ("Edema,count\n1,1\n2,1\n", r"'2' in line 3, column 'Edema'\. Expected 0 or 1"),
+        ("Edema,count\n1,-1\n", r"'-1' in line 2, column 'count'\. Expected a whole number"),
+        ("Edema,count\n1\n", "1 values in line 2; its header has 2"),
+        ("Edema,count\n", "lists no rows"),
+        ("Edema,count\n1,0\n", "lists no rows"),
+    ],
+)
+def test_csv_plan_that_cannot_be_used_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_plan(_written(tmp_path, text), NAMES)
+
+
+def test_csv_plan_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "plan.csv"
+    path.write_bytes(b"\xff\xfe\x00PNG")
+    with pytest.raises(ConfigError, match="cannot be read as CSV"):
+        read_plan(path, NAMES)
+
+
+def test_digest_tells_plans_apart_by_content_not_by_place(tmp_path: Path) -> None:
+    text = "Edema\n1\n"
+    (tmp_path / "other").mkdir()
+    here, there = (read_plan(_written(folder, text), NAMES) for folder in (tmp_path, tmp_path / "other"))
+    changed = read_plan(_written(tmp_path, "Edema\n0\n"), NAMES)
+    assert plan_digest(here) == plan_digest(there) != plan_digest(changed)
+    assert plan_digest(make_plan("train", (), SPEC, 0)) != plan_digest(make_plan("balanced", (), SPEC, 0))
+
+
+def _written(folder: Path, text: str) -> Path:
+    path = folder / "plan.csv"
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -1,0 +1,148 @@
+"""`emixer.load(run).sample(...)`, on a tiny model of random weights."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import emixer
+from emixer.config import validate
+from emixer.data.labels import CHEXPERT
+from emixer.errors import CheckpointError, ConfigError, RunFolderError
+from emixer.generation.sampler import Sampler, _gray_bytes, load, read_trained_model
+from emixer.models.build import build_model
+from emixer.models.noise import RowNoise
+
+BATCH = 16
+
+
+@pytest.fixture(scope="module")
+def sampler(tiny_run: Path) -> Sampler:
+    return Sampler(read_trained_model(tiny_run), "cpu", BATCH)
+
+
+def test_two_lines_of_python_give_films_and_reports(tiny_run: Path) -> None:
+    pairs = emixer.load(tiny_run).sample(labels=["Pneumothorax"], num=4, seed=0)
+    assert pairs.images.shape == (4, 32, 32)
+    assert pairs.images.dtype == np.uint8
+    assert len(pairs) == len(pairs.reports) == 4
+    assert all(report.endswith(".") for report in pairs.reports)
+    assert pairs.labels_of(2) == ["Pneumothorax"]
+    np.testing.assert_array_equal(np.asarray(pairs.to_pil(1)), pairs.images[1])
+    assert repr(pairs).startswith(f"4 pairs of 32 x 32 px\n  0  Pneumothorax: {pairs.reports[0]}")
+
+
+def test_first_rows_are_the_same_however_many_are_drawn(sampler: Sampler) -> None:
+    few, many = sampler.sample(num=5, seed=2), sampler.sample(num=3 * BATCH + 1, seed=2)
+    np.testing.assert_array_equal(few.images, many.images[:5])
+    np.testing.assert_array_equal(few.labels, many.labels[:5])
+    assert few.reports == many.reports[:5]
+
+
+def test_rows_differ_from_each_other_and_from_another_seed(sampler: Sampler) -> None:
+    one, other = (sampler.sample(labels=["Edema"], num=8, seed=seed) for seed in (0, 1))
+    assert len({image.tobytes() for image in (*one.images, *other.images)}) == 16
+    assert one.reports != other.reports
+
+
+def test_a_row_does_not_depend_on_its_neighbours_labels(sampler: Sampler) -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, (2 * BATCH, len(CHEXPERT)))
+    changed = labels.copy()
+    changed[1::2] = 1 - changed[1::2]
+    before, after = sampler.sample(labels), sampler.sample(changed)
+    np.testing.assert_array_equal(before.images[::2], after.images[::2])
+    assert before.reports[::2] == after.reports[::2]
+    assert (before.images[1::2] != after.images[1::2]).any()
+
+
+def test_labels_given_by_row_are_those_of_the_rows(sampler: Sampler) -> None:
+    labels = np.eye(3, len(CHEXPERT), dtype=int)
+    pairs = sampler.sample(labels)
+    np.testing.assert_array_equal(pairs.labels, labels)
+    assert [pairs.labels_of(i) for i in range(3)] == [["Atelectasis"], ["Cardiomegaly"], ["Consolidation"]]
+
+
+def test_one_name_and_no_name_are_labels_too(sampler: Sampler) -> None:
+    assert sampler.sample("Edema").labels_of(0) == ["Edema"]
+    assert sampler.sample([]).labels_of(0) == []
+
+
+def test_draws_are_those_of_the_model_itself(sampler: Sampler, tiny_run: Path) -> None:
+    """Against the untouched model: no folded spectral norm, no channels-last, critics still there."""
+    trained = read_trained_model(tiny_run)
+    model = build_model(trained.config, trained.spec)
+    model.load_state_dict(trained.tensors, strict=False)
+    labels = np.random.default_rng(1).integers(0, 2, (BATCH, len(CHEXPERT))).astype(np.uint8)
+    noise = RowNoise(5, 0, BATCH, BATCH, torch.device("cpu"))
+    expected = model.sample(torch.from_numpy(labels).float(), noise, temperature=0.5)
+    images, words = sampler.draw(labels, BATCH, seed=5, temperature=0.5)
+    pixels = (expected.image_BCHW[:, 0] + 1) * 127.5
+    assert np.abs(images - pixels.numpy()).max() <= 0.51
+    np.testing.assert_array_equal(words, expected.words_BSW.numpy())
+
+
+def test_sampler_holds_neither_critics_nor_parametrizations(sampler: Sampler) -> None:
+    names = [name for name, _ in sampler._model.named_parameters()]
+    assert not [name for name in names if "discriminator" in name or "parametrizations" in name]
+
+
+def test_pixels_are_rounded_to_nearest_and_channels_averaged() -> None:
+    values = torch.tensor([-1.0, 1.0, 0.0, 1.2, -1.0 + 0.7 / 127.5])
+    three_channels = values.view(1, 1, 1, 5).expand(1, 3, 1, 5)
+    assert _gray_bytes(three_channels).flatten().tolist() == [0, 255, 128, 255, 1]
+    different = torch.tensor([-1.0, -1.0, 0.5]).view(1, 3, 1, 1)
+    assert _gray_bytes(different).item() == 64  # (-0.5 + 1) * 127.5 = 63.75
+
+
+def test_unknown_label_and_wrong_shape_are_refused(sampler: Sampler) -> None:
+    with pytest.raises(ConfigError, match="Did you mean Pneumonia"):
+        sampler.sample(["Pneumona"])
+    with pytest.raises(ConfigError, match=r"shape \(2, 3\).*\(num, 14\)"):
+        sampler.sample(np.zeros((2, 3)))
+    with pytest.raises(ConfigError, match="0 and 1"):
+        sampler.sample(np.full((1, 14), 2))
+    with pytest.raises(ConfigError, match="num=0 does not fit"):
+        sampler.sample(num=0)
+    with pytest.raises(ConfigError, match="num=3 does not fit: expected 2"):
+        sampler.sample(np.zeros((2, 14)), num=3)
+    with pytest.raises(ConfigError, match="seed=-1"):
+        sampler.sample(seed=-1)
+
+
+def test_run_checkpoint_and_last_checkpoint_are_loaded(tiny_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    (run / "checkpoints" / "best.json").unlink()
+    checkpoint = next((run / "checkpoints").glob("images-*"))
+    digests = {load(path, device="cpu").trained.digest for path in (tiny_run, run, str(checkpoint))}
+    assert len(digests) == 1
+
+
+def test_folder_without_run_or_checkpoint_is_refused(tiny_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="not a run folder"):
+        load(tmp_path)
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run, ignore=shutil.ignore_patterns("checkpoints"))
+    with pytest.raises(CheckpointError, match="holds no checkpoint yet"):
+        load(run)
+
+
+def test_checkpoint_of_another_model_is_refused(tiny_run: Path) -> None:
+    trained = read_trained_model(tiny_run)
+    tree = {"model": trained.config.model_dump() | {"max_sentences": 2, "side_px": 64}}
+    other = dataclasses.replace(trained, config=validate(tree, origin="test").model)
+    with pytest.raises(CheckpointError, match="does not fit the model it names"):
+        Sampler(other, "cpu")
+
+
+def test_checkpoint_that_names_no_model_is_refused(tiny_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    state = next((run / "checkpoints").glob("images-*")) / "checkpoint.json"
+    state.write_text(state.read_text().replace('"spec"', '"other"'))
+    with pytest.raises(CheckpointError, match="does not say what model it holds"):
+        load(run)
