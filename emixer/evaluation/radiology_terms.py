@@ -57,7 +57,7 @@ TERMS: dict[str, str] = {
     "Lung Opacity": r"""
         opaci(ty|ties|fications?|fied)
         infiltrat(es?|ions?)
-        airspace
+        airspace(?! consolidation)
         air-space (disease|process)
         interstitial markings
         densit(y|ies)
@@ -172,7 +172,7 @@ DOUBT_BEFORE_TERM = r"""
     suspect(ed)?|suspicious|suspicion|concern(ing)?|worrisome
     suggest(s|ed|ing|ive|ion)?
     versus|vs\.?|differential\S*
-    rule out|correlat\S+|recommend\S*|evaluate"""
+    rule out|correlat\S+|recommend\S*|evaluate|assess"""
 DOUBT_AFTER_TERM = r"""
     ((is|are|was|were|has|have) (\S+ )?)?(possible|questioned|suspected|questionable)
     not (be )?((entirely|completely) )?excluded

@@ -18,8 +18,9 @@ from emixer.gallery.sample_grid import draw_pairs
 from emixer.run_folder import RunFolder
 
 _FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-pipe",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+    "--remote-debugging-pipe",
 )  # fmt: skip
 _TIMEOUT_S = 60
 _QUIET_S = 0.3
@@ -81,7 +82,9 @@ class Page:
         """Loads a file at a window size [CSS px] and waits until it has loaded and gone quiet."""
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.command("Emulation.setEmulatedMedia", features=scheme)
-        self.command("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.command(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
         self.command("Page.navigate", url=f"{path.resolve().as_uri()}{fragment}")
         deadline = time.monotonic() + _TIMEOUT_S
         while self.evaluate("document.readyState") != "complete":
@@ -102,9 +105,9 @@ class Page:
 
     def _note(self, message: dict[str, Any]) -> None:
         method, event = message.get("method"), message.get("params", {})
-        if method == "Runtime.exceptionThrown" or (method == "Log.entryAdded" and event["entry"]["level"] == "error"):
-            self.errors.append(json.dumps(event)[:500])
-        elif method == "Runtime.consoleAPICalled" and event["type"] in ("error", "assert", "warning"):
+        logged = method == "Log.entryAdded" and event["entry"]["level"] == "error"
+        printed = method == "Runtime.consoleAPICalled" and event["type"] in ("error", "assert", "warning")
+        if method == "Runtime.exceptionThrown" or logged or printed:
             self.errors.append(json.dumps(event)[:500])
         elif method == "Network.requestWillBeSent" and not event["request"]["url"].startswith("data:"):
             self.requests.append(event["request"]["url"])

@@ -20,7 +20,9 @@ def html(shown_run: Path, tiny_shards: Path, tmp_path_factory: pytest.TempPathFa
 
 
 def shown(page, selector: str) -> int:  # type: ignore[no-untyped-def]
-    return int(page.evaluate(f"[...document.querySelectorAll('{selector}')].filter(e => e.offsetParent !== null).length"))
+    return int(
+        page.evaluate(f"[...document.querySelectorAll('{selector}')].filter(e => e.offsetParent !== null).length")
+    )
 
 
 def test_it_loads_without_errors_and_asks_the_network_for_nothing(page, html: Path) -> None:  # type: ignore[no-untyped-def]
@@ -37,7 +39,8 @@ def test_the_charts_are_drawn_and_tell_values_under_the_pointer(page, html: Path
     assert titles[:4] == ["Discriminator losses", "Generator losses", "Fréchet distance of films", "Word cross-entropy"]
     assert page.evaluate("[...document.querySelectorAll('.chart path.line')].every(p => p.getTotalLength() > 50)")
     svg = "document.querySelector('svg[data-chart]')"
-    move = "new PointerEvent('pointermove', {clientX: %s.getBoundingClientRect().left + 60, bubbles: true})" % svg
+    at = f"{svg}.getBoundingClientRect().left + 60"
+    move = f"new PointerEvent('pointermove', {{clientX: {at}, bubbles: true}})"
     first = f"{svg}.parentElement.querySelector('.legend b').textContent"
     assert page.evaluate(first) == "2"  # the total at the end: 3 - 1000 / 1000
     page.evaluate(f"{svg}.dispatchEvent({move})")
@@ -105,7 +108,7 @@ def test_a_report_cannot_run_a_script(page, tmp_path: Path) -> None:  # type: ig
     film = np.zeros((8, 8), np.uint8)
     pair = Pair(film, attack)
     path = tmp_path / "attack.html"
-    path.write_text(render(Gallery("Safe", attack, comparisons=(Comparison(("\"><b>", attack), pair, pair),))))
+    path.write_text(render(Gallery("Safe", attack, comparisons=(Comparison(('"><b>', attack), pair, pair),))))
     page.open(path)
     assert page.evaluate("document.title") == "Safe"
     assert page.evaluate("document.querySelector('.pair p').textContent") == attack
@@ -125,12 +128,14 @@ def test_a_report_cannot_run_a_script(page, tmp_path: Path) -> None:  # type: ig
 
 _WORST_CONTRAST = """(() => {
   const parse = (c) => c.match(/[\\d.]+/g).map(Number);
-  const luminance = ([r, g, b]) => [r, g, b].map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+  const linear = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const luminance = ([r, g, b]) => [r, g, b].map(linear)
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
   const behind = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
     if (c.length < 4 || c[3] > 0) return c; } return [255, 255, 255]; };
   let worst = 21;
-  for (const e of document.querySelectorAll("h1, h2, h3, p, li, dt, dd, th, td, button, span, figcaption, output, b, a, text")) {
+  const texts = "h1, h2, h3, p, li, dt, dd, th, td, button, span, figcaption, output, b, a, text";
+  for (const e of document.querySelectorAll(texts)) {
     if (![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())) continue;
     const style = getComputedStyle(e);
     const ink = luminance(parse(e.tagName === "text" ? style.fill : style.color)), ground = luminance(behind(e));

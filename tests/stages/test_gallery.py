@@ -1,0 +1,161 @@
+"""Tests of the gallery stage and its command."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from emixer.cli.gallery import command
+from emixer.config import load_config
+from emixer.errors import CheckpointError, ConfigError, RunFolderError
+from emixer.gallery.page import Pair
+from emixer.gallery.sample_grid import draw_films
+from emixer.generation import load
+from emixer.run_folder import RunFolder
+from emixer.stages import gallery, generate
+
+
+@pytest.fixture(scope="module")
+def dataset(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
+    """A finished dataset of 32 pairs in two files."""
+    out = tmp_path_factory.mktemp("dataset") / "synthetic"
+    rows = {"generate.num": 32, "generate.batch_size": 16, "generate.rows_per_group": 16, "generate.rows_per_file": 16}
+    generate.run(load_config(extra={"generate.run": tiny_run, "generate.out": out, "generate.num_samplers": 1} | rows))
+    return out
+
+
+def test_generated_pairs_stand_beside_real_ones_with_the_same_labels(
+    tiny_run: Path, tiny_shards: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "page.html"
+    keys = {
+        "gallery.run": tiny_run,
+        "gallery.out": out,
+        "gallery.pairs": 5,
+        "gallery.seed": 3,
+        "data.shards": tiny_shards,
+    }
+    result = gallery.run(load_config(extra=keys))
+    assert (result.page, result.pairs, result.real) == (out, 5, True)
+    assert str(out) in str(result)
+    html = out.read_text()
+    from emixer.data.shards import ShardSet
+    from emixer.gallery.real_pairs import read_real_pairs
+
+    real = read_real_pairs(ShardSet.open(tiny_shards), "validate", 5, uncertain_is=0)
+    pairs = load(tiny_run).sample(labels=real.labels_NY, seed=3)
+    for image_HW in [*real.images_NHW, *pairs.images]:
+        assert Pair(image_HW, "").uri in html
+    for identifier in pq.read_table(ShardSet.open(tiny_shards).files("validate")[0])["subject_id"].to_pylist():
+        assert identifier not in html
+
+
+def test_without_real_films_the_shards_are_not_needed(tiny_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    result = gallery.run(load_config(extra={"gallery.run": tiny_run, "gallery.out": out, "gallery.real": False}))
+    assert (result.pairs, result.real) == (24, False)
+    assert "Real data" not in out.read_text()
+
+
+def test_figures_are_those_of_the_checkpoint_that_is_shown(tiny_run: Path, tmp_path: Path) -> None:
+    run = RunFolder(shutil.copytree(tiny_run, tmp_path / "run"))
+    for images, distance in ((500, 9.125), (1000, 4.25), (2000, 17.5)):  # the checkpoint is of 1,000 films
+        run.append_metrics({"images": images, "validation/fid_random_densenet": distance})
+    draw_films(np.zeros((1, 32, 32), np.uint8), run.samples / "images-000000001000.png", "One")
+    result = gallery.run(load_config(extra={"gallery.run": run.path, "gallery.real": False}))
+    html = result.page.read_text()
+    assert result.page == run.path / "gallery.html"
+    assert "<dd>4.25</dd>" in html
+    assert "Grid of generated films with labels and reports after 1,000 films" in html
+
+
+def test_a_dataset_shows_its_first_pairs_and_its_label_counts(dataset: Path) -> None:
+    result = gallery.run(load_config(extra={"gallery.dataset": dataset, "gallery.pairs": 20}))
+    html = result.page.read_text()
+    rows = [row for path in sorted((dataset / "data").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+    assert (result.page, result.pairs) == (dataset / "gallery.html", 20)
+    assert html.count('<article class="comparison"') == 20
+    assert html.count(rows[19]["report"]) >= 1
+    assert "Labels of the dataset" in html
+    assert "32 synthetic pairs" in html
+    result.page.unlink()  # the dataset stays as `emixer generate` left it
+
+
+def test_a_run_and_its_dataset_share_a_page(tiny_run: Path, dataset: Path, tmp_path: Path) -> None:
+    keys = {
+        "gallery.run": tiny_run,
+        "gallery.dataset": dataset,
+        "gallery.out": tmp_path / "p.html",
+        "gallery.real": False,
+    }
+    html = gallery.run(load_config(extra=keys)).page.read_text()
+    assert "Labels of the dataset" in html
+    assert "EMIXER at 32 px" in html
+
+
+def test_a_damaged_dataset_file_is_named_with_what_to_do(dataset: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(dataset, tmp_path / "broken")
+    first = min((broken / "data").glob("*.parquet"))
+    first.write_bytes(first.read_bytes()[:100])
+    with pytest.raises(RunFolderError, match=rf"{first.name} cannot be read .* Delete it"):
+        gallery.run(load_config(extra={"gallery.dataset": broken}))
+    assert not (broken / "gallery.html").exists()
+
+
+def test_what_is_missing_is_said_before_anything_is_drawn(tiny_run: Path, tiny_shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Give --run FOLDER"):
+        gallery.run(load_config())
+    with pytest.raises(RunFolderError, match="is not a run folder"):
+        gallery.run(load_config(extra={"gallery.run": tmp_path}))
+    with pytest.raises(ConfigError, match=r"moved, or --real false"):
+        gallery.run(load_config(extra={"gallery.run": tiny_run, "data.shards": tmp_path / "gone"}))
+    with pytest.raises(RunFolderError, match="no finished dataset"):
+        gallery.run(load_config(extra={"gallery.dataset": tmp_path}))
+    empty = shutil.copytree(tiny_run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+    with pytest.raises(CheckpointError, match="no checkpoint yet"):
+        gallery.run(load_config(extra={"gallery.run": empty, "data.shards": tiny_shards}))
+
+
+def test_shards_with_other_labels_are_refused(tiny_run: Path, tmp_path: Path) -> None:
+    from emixer.data.schema import ShardInfo
+    from emixer.data.shards import shard_name, write_shard
+    from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
+    from emixer.files import write_json
+
+    info = ShardInfo(32, ("Normal", "COVID"), "findings", 1, "test")
+    path = tmp_path / shard_name("validate", 0)
+    row = {
+        "dicom_id": "a",
+        "study_id": "a",
+        "subject_id": "a",
+        "split": "validate",
+        "image": bytes(1024),
+        "source": "t",
+    }
+    write_shard(path, info.arrow_schema().empty_table().from_pylist([row], schema=info.arrow_schema()), info, 16)
+    listed = {"name": path.name, "split": "validate", "num_rows": 1, "num_bytes": path.stat().st_size, "sha256": ""}
+    write_json(tmp_path / "manifest.json", {"shards": [listed]})
+    Vocabulary(SPECIAL_TOKENS).save(tmp_path / "vocabulary.json")
+    with pytest.raises(ConfigError, match="other labels than the run"):
+        gallery.run(load_config(extra={"gallery.run": tiny_run, "data.shards": tmp_path}))
+
+
+def test_dry_run_says_what_it_would_do_and_writes_nothing(tiny_run: Path, tiny_shards: Path, tmp_path: Path) -> None:
+    arguments = ["--run", str(tiny_run), "--shards", str(tiny_shards), "--out", str(tmp_path / "p.html"), "--dry-run"]
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 0, result.output
+    assert f"Would write {tmp_path / 'p.html'}" in result.output
+    assert "24 pairs drawn from images-000000001000 with seed 0, beside real held-out ones" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_names_the_page_and_warns_of_real_films(tiny_run: Path, tiny_shards: Path, tmp_path: Path) -> None:
+    page = tmp_path / "p.html"
+    result = CliRunner().invoke(command, ["--run", str(tiny_run), "--shards", str(tiny_shards), "--out", str(page)])
+    assert result.exit_code == 0, result.output
+    assert str(page) in result.output
+    assert "share it only as the terms" in result.output
+    assert page.stat().st_size > 10_000
