@@ -1,8 +1,9 @@
 """What every config section is: frozen, strict, closed."""
 
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
 
 
 class Section(BaseModel):
@@ -16,6 +17,12 @@ class Section(BaseModel):
         allow_inf_nan=False,
         use_attribute_docstrings=True,
     )
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _paths_are_absolute(cls, value: Any) -> Any:
+        # Ray's workers run in folders of their own, and a run folder's config must mean the same from anywhere
+        return value.expanduser().absolute() if isinstance(value, Path) else value
 
 
 def _refuse_look_alikes(value: Any) -> Any:

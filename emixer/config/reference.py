@@ -41,7 +41,8 @@ Hyperparameter search sets the same dotted keys. Environment variables are never
 - A section that is empty, or holds comments only, changes nothing. Any other null means what the table says of None.
 - `ingest.source` has a `kind`, and keys that belong to it. Choosing another kind drops the other one's keys, wherever
   they came from; keys that are set beside it, in the same file or by `--set`, stay.
-- Relative paths start where the command is run, not where the YAML file lies.
+- Relative paths start where the command is run, not where the YAML file lies, and `~` is your home. The resolved
+  config holds them absolute, since Ray's workers run in folders of their own.
 
 ## All settings
 

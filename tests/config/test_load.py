@@ -229,6 +229,19 @@ def test_overrides_of_a_config_with_another_kind_drop_the_old_keys() -> None:
     assert changed.ingest.source == ImageFolderSource(root=Path("/y"), label_csv=Path("/y.csv"))
 
 
+def test_paths_become_absolute_from_where_the_command_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path, "data: {shards: shards}\ningest: {source: {kind: open-i, root: ~/indiana}}\n")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("HOME", "/home/ada")
+    config = load_config(file, ["train.run=../run", "generate.out=/data/out"])
+    assert config.data.shards == tmp_path / "elsewhere" / "shards"
+    assert config.ingest.source == OpenISource(root=Path("/home/ada/indiana"))
+    assert config.generate.out == Path("/data/out")
+    assert config.train.run is not None
+    assert config.train.run.resolve() == tmp_path / "run"
+
+
 def test_a_config_cannot_be_changed() -> None:
     config = Config()
     with pytest.raises(ValidationError, match="frozen"):
@@ -280,10 +293,10 @@ def test_any_valid_config_comes_back_from_its_yaml(
 
 
 def test_the_written_yaml_means_the_same_to_a_plain_yaml_reader() -> None:
-    config = load_config(extra={"generate.plan": "no", "optim.lr_generator": 1e-5, "generate.out": "010"})
+    config = load_config(extra={"generate.plan": "no", "optim.lr_generator": 1e-5, "data.uncertain": "one"})
     tree = yaml.safe_load(to_yaml(config))
     assert tree["generate"]["plan"] == "no"
-    assert tree["generate"]["out"] == "010"
+    assert tree["data"]["uncertain"] == "one"
     assert tree["optim"]["lr_generator"] == 1e-5
 
 
