@@ -17,7 +17,7 @@ from emixer.data.schema import SPLITS
 from emixer.errors import ConfigError
 
 _FILMS_PER_STUDY = 1.56
-_BYTES_PER_PIXEL = 0.24
+_BYTES_PER_PIXEL = 0.17
 _SECONDS_PER_MEGAPIXEL = 0.30
 
 

@@ -160,7 +160,11 @@ def ellipse_chord(
 def smoothstep(t: Plane) -> Plane:
     """0 for t <= 0, 1 for t >= 1, smooth between."""
     t = np.clip(t, 0, 1)
-    return t * t * (3 - 2 * t)
+    curve = np.asarray(t * -2)
+    curve += 3
+    curve *= t
+    curve *= t
+    return curve
 
 
 def smooth_noise(rng: np.random.Generator, canvas: Canvas, scale_cm: float) -> Plane:
@@ -185,17 +189,16 @@ def _enlarge(plane: Plane, factor: int, axis: int) -> Plane:
     taps = [padded[k : k + length] if axis == 0 else padded[:, k : k + length] for k in range(5)]
     shape = (length * factor, plane.shape[1]) if axis == 0 else (plane.shape[0], length * factor)
     large = np.empty(shape, dtype=np.float32)
+    total, product = np.empty(plane.shape, dtype=np.float32), np.empty(plane.shape, dtype=np.float32)
     for phase in range(factor):
         place = (phase + 0.5) / factor - 0.5
-        first, t = (1, place + 1) if place < 0 else (2, place)
-        weights = [-0.5 * t + t * t - 0.5 * t**3, 1 - 2.5 * t * t + 1.5 * t**3,
-                   0.5 * t + 2 * t * t - 1.5 * t**3, -0.5 * t * t + 0.5 * t**3]  # fmt: skip
-        total = taps[first - 1] * np.float32(weights[0])
+        first, t = (0, place + 1) if place < 0 else (1, place)
+        weights = (-0.5 * t + t * t - 0.5 * t**3, 1 - 2.5 * t * t + 1.5 * t**3,
+                   0.5 * t + 2 * t * t - 1.5 * t**3, -0.5 * t * t + 0.5 * t**3)  # fmt: skip
+        np.multiply(taps[first], np.float32(weights[0]), out=total, casting="same_kind")
         for k in (1, 2, 3):
-            total += taps[first - 1 + k] * np.float32(weights[k])
-        large[(slice(phase, None, factor), slice(None)) if axis == 0 else (slice(None), slice(phase, None, factor))] = (
-            total
-        )
+            total += np.multiply(taps[first + k], np.float32(weights[k]), out=product, casting="same_kind")
+        large[(slice(phase, None, factor),) if axis == 0 else (slice(None), slice(phase, None, factor))] = total
     return large
 
 

@@ -3,6 +3,8 @@
 `Chest` is what every other part draws into or asks for places. H, W: rows and columns [px]; h, w: the coarse grid.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
@@ -11,6 +13,12 @@ from emixer.data.phantom.canvas import Canvas, Plane, ellipse_chord, smoothstep
 from emixer.data.phantom.findings import Findings, Side
 
 _LUNG_DEPTH_SHARE = 0.78
+
+Knots = Sequence[tuple[float, float]]
+
+_APEX: Knots = ((0.18, 0.66), (0.40, 0.83), (0.62, 0.95), (0.82, 1.0), (0.93, 0.96), (1.05, 0.80), (1.25, 0.45))
+_ATRIUM: Knots = ((0.18, 0.90), (0.38, 0.98), (0.55, 1.0), (0.75, 0.97), (1.0, 0.84), (1.25, 0.6))
+"""Left and right border of the heart: height 0 base to 1 lower end, share of its reach to that side."""
 
 
 class Chest:
@@ -110,11 +118,11 @@ class Chest:
         inside = np.minimum(np.interp(y, levels, left) - x, x + np.interp(y, levels, right))
         lower = smoothstep((y / self._scale() - 10.5) / 4)
         radius = 2.0 + 2.4 * lower
-        depth = 8.5 - 0.5 * lower + 4.0 * smoothstep((2.5 - y) / 5)
+        depth = 9.5 - 0.3 * lower + 4.0 * smoothstep((2.5 - y) / 5)
         share = self.canvas.enlarge((np.clip(inside / radius, -0.2, 1.0)).astype(np.float32))
         share = np.clip(share, 0, 1)
         chord = np.sqrt(share * (2 - share)) * self.canvas.enlarge(depth.astype(np.float32))
-        return np.asarray(chord + 0.7 * self._column(), dtype=np.float32)
+        return np.asarray(chord + 0.5 * self._column(), dtype=np.float32)
 
     def _scale(self) -> float:
         return self.anatomy.lung_height / 24.0
@@ -122,33 +130,34 @@ class Chest:
     def _silhouette(self) -> tuple[Plane, Plane, Plane]:
         """Heights, and the distances of the right and the left border of the cardiac shadow from the midline there."""
         right, left = self.heart_edges()
-        anatomy, wide = self.anatomy, self._extra_width()
-        knob = 2.0 + anatomy.knob
-        upper = 2.45 + 0.10 * float(anatomy.bulge[3])
-        bottom = self.heart_bottom_y()
-        height = (bottom - 12.0 * self._scale()) / 9.4  # from the left atrial appendage down
-        left_knots = [
-            (-6.0, upper + 2.2), (-1.0, upper + 1.0), (2.5, upper + 0.2 + 0.8 * wide), (5.2, upper + 0.35 + wide),
-            (6.6, knob - 0.3 + wide), (7.7, knob + wide), (8.8, knob - 0.3 + 0.9 * wide), (9.7, 3.25 + 0.6 * wide),
-            (10.9, 3.55 + 0.3 * wide), (12.0, 3.0 + 0.14 * left + 0.1 * wide),
+        wide = self._extra_width()
+        knob = 2.0 + self.anatomy.knob + wide
+        upper = 2.45 + 0.10 * float(self.anatomy.bulge[3])
+        right_vessels = [
+            (-6.0, upper + 2.0), (-1.0, upper + 0.9 + 0.35 * wide), (2.5, upper + 0.15 + 0.7 * wide),
+            (6.0, upper + 0.45 + wide), (9.0, 2.85 + 0.7 * wide), (11.5, 0.5 * right + 1.1 + 0.3 * wide),
         ]  # fmt: skip
-        right_knots = [
-            (-6.0, upper + 2.0), (-1.0, upper + 0.9), (2.5, upper + 0.15 + 0.7 * wide), (6.0, upper + 0.45 + wide),
-            (9.0, 2.85 + 0.7 * wide), (11.5, 0.5 * right + 1.1 + 0.3 * wide),
+        left_vessels = [
+            (-6.0, upper + 2.2), (-1.0, upper + 1.0 + 0.4 * wide), (2.5, upper + 0.2 + 0.8 * wide),
+            (5.2, upper + 0.35 + wide), (6.6, knob - 0.3), (7.7, knob), (8.8, knob - 0.3 - 0.1 * wide),
+            (9.7, 3.25 + 0.6 * wide), (10.9, 3.55 + 0.3 * wide), (12.0, 3.0 + 0.14 * left + 0.1 * wide),
         ]  # fmt: skip
+        levels = np.linspace(-9, 34, 400, dtype=np.float32)
+        borders = (self._border(levels, right_vessels, _ATRIUM, right), self._border(levels, left_vessels, _APEX, left))
+        return levels, *borders
+
+    def _border(self, levels: Plane, vessels: Knots, heart: Knots, reach_cm: float) -> Plane:
+        """A border through (height, distance) knots of the vessels, then of the heart, whose outermost is `reach_cm`.
+
+        Monotone between knots, so that nothing stands out further than they do.
+        """
         scale = self._scale()
-        apex = [(0.18, 0.66), (0.40, 0.83), (0.62, 0.95), (0.82, 1.0), (0.93, 0.96), (1.05, 0.80), (1.25, 0.45)]
-        atrium = [(0.18, 0.90), (0.38, 0.98), (0.55, 1.0), (0.75, 0.97), (1.0, 0.84), (1.25, 0.6)]
-        lower_left = [(12.0 * scale + 9.4 * height * t, left * share) for t, share in apex]
-        lower_right = [(12.0 * scale + 9.4 * height * t, right * share) for t, share in atrium]
-        levels = np.linspace(-9, 34, 400)
-        curves = []
-        for upper_knots, lower_knots in ((right_knots, lower_right), (left_knots, lower_left)):
-            knots = [(y * scale, x) for y, x in upper_knots] + lower_knots
-            curve = PchipInterpolator([y for y, _ in knots], [x for _, x in knots], extrapolate=False)(levels)
-            curves.append(np.nan_to_num(curve, nan=0.0).astype(np.float32))
-        curves = [np.where(levels < knots[0][0], upper + 2.0, c).astype(np.float32) for c in curves]
-        return levels.astype(np.float32), curves[0], curves[1]
+        start = 12.0 * scale
+        height = self.heart_bottom_y() - start
+        knots = [(y * scale, x) for y, x in vessels] + [(start + height * t, reach_cm * share) for t, share in heart]
+        heights, distances = zip(*knots, strict=True)
+        inner = np.clip(levels, heights[0], heights[-1])
+        return np.asarray(PchipInterpolator(heights, distances)(inner), dtype=np.float32)
 
     def heart_bottom_y(self) -> float:
         """y of the lower end of the heart, sunk into the diaphragm."""

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
@@ -108,6 +109,7 @@ def write_block(collection: Collection, start: int, stop: int) -> int:
 
     Studies whose folder is already there are kept. Raises StorageError when the disk is full.
     """
+    _keep_freed_memory()
     damages = dict(damaged_studies(collection.studies, collection.broken_files))
     rows: list[dict[str, Any]] = []
     sums: list[dict[str, str]] = []
@@ -122,6 +124,14 @@ def write_block(collection: Collection, start: int, stop: int) -> int:
     with written_aside(path) as aside:
         pq.write_table(table(rows).replace_schema_metadata({"sums": json.dumps(sums)}), aside)
     return len(rows)
+
+
+def _keep_freed_memory() -> None:
+    """Frees one large block, upon which glibc stops handing memory back to the system after every full-size plane.
+
+    Without it a third of a film's time goes into page faults. Elsewhere it does nothing.
+    """
+    np.ones(31 * 2**20, dtype=np.uint8)
 
 
 def finish(collection: Collection) -> None:

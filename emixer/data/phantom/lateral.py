@@ -20,7 +20,7 @@ _WIDTH_OF_TRUNK = 30.0
 def render_lateral(anatomy: Anatomy, findings: Findings, frame: Frame, exposure: Exposure, key: FilmKey) -> Film:
     """One left lateral film, uint8 (rows, columns)."""
     canvas = Canvas(frame)
-    depth = 0.56 * anatomy.thickness
+    depth = 0.60 * anatomy.thickness
     y = canvas.y_coarse
     back = -depth + 3.4 * np.minimum(np.abs(y - 12.0) / 15.0, 1.4) ** 2
     front = depth - 7.5 * np.minimum(np.maximum(17.0 - y, 0) / 18.0, 1.2) ** 1.6
@@ -42,10 +42,10 @@ def _lung(canvas: Canvas, anatomy: Anatomy, findings: Findings, back: Plane, fro
     dome = bottom + 0.8 - 7.2 * np.clip(1.25 * along, 0, 1) ** 0.7 + 2.6 * np.maximum(along - 0.6, 0)
     fluid = max((e.height_cm for e in findings.effusions), default=0.0)
     level = bottom - 0.9 * fluid * (1 - 0.5 * along)
-    distance = np.minimum(np.minimum(x - back, front - x), (y - 0.3) * 1.2)
-    wall = np.clip(canvas.enlarge(distance) / 4.5, 0, 1)
+    distance = np.minimum(np.minimum(x - back, front - x), (y - 0.3 - 0.09 * (x + 2.5) ** 2) * 0.7)
+    wall = np.clip(canvas.enlarge(distance) / 3.2, 0, 1)
     above = canvas.edge(canvas.enlarge(dome - y)) * canvas.edge(canvas.enlarge(level - y), 0.8)
-    air = 18.5 * (0.45 + 0.55 * smoothstep(y / 9)) * (1 - _disease(canvas, anatomy, findings))
+    air = 20.0 * (0.45 + 0.55 * smoothstep(y / 9)) * (1 - _disease(canvas, anatomy, findings))
     return np.asarray(canvas.enlarge(air.astype(np.float32)) * np.sqrt(wall * (2 - wall)) * above, dtype=np.float32)
 
 
@@ -107,12 +107,12 @@ def _trachea(canvas: Canvas, anatomy: Anatomy) -> Plane:
 def _bones(canvas: Canvas, anatomy: Anatomy, back: Plane, front: Plane) -> Plane:
     """Spine, sternum and ribs seen along their length [cm of bone] (H, W)."""
     x, y = canvas.x_coarse, canvas.y_coarse
-    column = np.abs(x - back - 1.9) / 1.7
+    column = np.abs(x - back - 2.6) / 1.7
     scaled = anatomy.scaled(y)
     within = np.abs((scaled / 2.6) % 1 - 0.5)
     body = canvas.enlarge(np.sqrt(np.clip(1 - column**2, 0, 1)).astype(np.float32))
     discs = canvas.enlarge(smoothstep((within - 0.36) / 0.08))
-    plane = body * (1.9 - 0.9 * discs)
+    plane = body * (1.5 - 0.9 * discs) * canvas.enlarge(1 - 0.45 * smoothstep((y - 8) / 14))
     plane += (
         0.7
         * canvas.enlarge(np.exp(-(((x - front + 0.2) / 0.45) ** 2)).astype(np.float32))

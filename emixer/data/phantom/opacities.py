@@ -77,7 +77,8 @@ def pleural_line_depth(chest: Chest, pneumothorax: Pneumothorax) -> Plane:
     inward = chest.anatomy.lung_wall(y) - np.abs(x)
     width = pneumothorax.width_cm * np.clip(1.15 - y / np.float32(chest.anatomy.lung_height), 0.1, 1.1)
     from_apex = (y - 0.6 * pneumothorax.width_cm) * 0.9
-    depth = np.minimum(inward - width, from_apex)
+    inside = inward - width
+    depth = inside + from_apex - np.hypot(inside, from_apex)  # the lesser of the two, with the corner rounded
     return np.where(np.sign(x) == pneumothorax.side.sign, depth, 9.0).astype(np.float32)
 
 

@@ -45,6 +45,7 @@ def _ribs(chest: Chest, wobble: Plane, *, front: bool) -> Plane:
         fall = anatomy.rib_drop * size + 5.6 * arc**1.1 * np.minimum(size, 1) + 0.25 * wobble
     number = _rib_number(anatomy, y - fall + wobble)
     spacing = 24.0 / anatomy.lung_height / _slope_length(canvas, number)
+    gap: Plane | float = 0.0
     if not front:
         number, gap = _broken(chest, number, across)
     number_fine = canvas.enlarge(number)
@@ -53,8 +54,7 @@ def _ribs(chest: Chest, wobble: Plane, *, front: bool) -> Plane:
     visible = smoothstep((1.012 - across) / 0.02 + 0.5) * _shown(number, across, front)
     # where a rib runs toward the viewer, at the side, the rays pass through more of it
     visible = visible * (1 + 1.1 * np.minimum(across, 1) ** 10) * (0.24 if front else 0.46)
-    plane = tube_profile(offset) * canvas.enlarge(visible)
-    return plane if front else plane * canvas.enlarge(1 - gap)
+    return np.asarray(tube_profile(offset) * canvas.enlarge(visible * (1 - gap)), dtype=np.float32)
 
 
 def _rib_number(anatomy: Anatomy, y: Plane) -> Plane:
@@ -112,7 +112,7 @@ def _spine(chest: Chest, rng: np.random.Generator) -> Plane:
     body = np.sqrt(np.clip((half - np.abs(x)) / 0.9, 0, 1))
     disc = smoothstep((within - 0.36) / 0.06)
     endplate = np.exp(-(((within - 0.36) / 0.035) ** 2))
-    bone = body * (0.70 - 0.22 * disc + 0.07 * endplate)
+    bone = body * (0.62 - 0.22 * disc + 0.07 * endplate)
     ring = np.hypot((np.abs(x) - 0.62 * half) / 0.34, (within - 0.16) * pitch / 0.42)
     bone += 0.12 * np.exp(-(((ring - 0.9) / 0.35) ** 2))
     process = np.exp(-((x / 0.28) ** 2)) * smoothstep((within - 0.22) / 0.1)
