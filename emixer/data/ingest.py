@@ -88,9 +88,15 @@ def _decode(ingest: Ingest, missing: Sequence[PlannedShard]) -> int:
     """Phase 1: decodes the blocks of unfinished shards, or all that are not there as long as nothing is judged."""
     plan, workspace = ingest.plan, ingest.workspace
     todo = [i for shard in missing for i in shard.blocks if not workspace.block(i).exists()]
+    total = plan.num_films([i for shard in missing for i in shard.blocks])
+    return _run_tasks("decode", decoder_of(ingest).decode, todo, total, done=total - plan.num_films(todo))
+
+
+def decoder_of(ingest: Ingest) -> BlockDecoder:
+    """How this ingest reads films and reports."""
     settings = ingest.config.ingest
-    decoder = BlockDecoder(
-        workspace=workspace,
+    return BlockDecoder(
+        workspace=ingest.workspace,
         films_root=ingest.collection.films_root.absolute(),
         reports_root=ingest.collection.reports_root and ingest.collection.reports_root.absolute(),
         side_px=settings.side_px,
@@ -98,8 +104,6 @@ def _decode(ingest: Ingest, missing: Sequence[PlannedShard]) -> int:
         missing_findings=settings.missing_findings,
         has_reports=ingest.collection.has_reports,
     )
-    total = plan.num_films([i for shard in missing for i in shard.blocks])
-    return _run_tasks("decode", decoder.decode, todo, total, done=total - plan.num_films(todo))
 
 
 def _judge(ingest: Ingest) -> None:

@@ -95,7 +95,11 @@ def test_file_cut_short_of_another_dataset_or_other_rows_is_not_finished(tmp_pat
 def test_parquet_of_a_stranger_is_noticed_and_debris_is_not(tmp_path: Path) -> None:
     data = tmp_path / DATA_FOLDER
     data.mkdir()
-    for name in ("train-00001-of-00003.parquet", "train-00001-of-00009.parquet", ".partial-train-00002-of-00003.parquet-1"):
+    for name in (
+        "train-00001-of-00003.parquet",
+        "train-00001-of-00009.parquet",
+        ".partial-train-00002-of-00003.parquet-1",
+    ):
         (data / name).touch()
     assert strangers(tmp_path, LAYOUT) == ["train-00001-of-00009.parquet"]
 
@@ -108,7 +112,12 @@ def test_label_named_like_a_column_is_refused() -> None:
 @pytest.mark.parametrize(
     ("layout", "batch_size", "side_px", "message"),
     [
-        (Layout(10, 1024, 500), 64, 32, r"rows_per_group=500 is not a multiple of generate\.batch_size=64.*rows_per_group=512"),
+        (
+            Layout(10, 1024, 500),
+            64,
+            32,
+            r"rows_per_group=500 is not a multiple of generate\.batch_size=64.*rows_per_group=512",
+        ),
         (Layout(10, 1000, 512), 64, 32, r"rows_per_file=1000 is not a multiple.*rows_per_file=1024"),
         (Layout(10, 8192, 8192), 64, 256, r"row groups of 545 MB.*at most rows_per_group=4480"),
     ],

@@ -98,7 +98,10 @@ def test_csv_plan_without_counts_gives_each_row_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("Pneumotorax,count\n1,2\n", r"column 'Pneumotorax', which is no label of the model\. Did you mean Pneumothorax"),
+        (
+            "Pneumotorax,count\n1,2\n",
+            r"column 'Pneumotorax', which is no label of the model\. Did you mean Pneumothorax",
+        ),
         ("Edema,cuont\n1,2\n", r"column 'cuont'.*Did you mean count"),
         ("Edema,Edema\n1,1\n", "the column 'Edema' twice"),
         ("count\n3\n", "names no label in its first line"),

@@ -1,7 +1,7 @@
 """`emixer generate`, from a run folder to what other people's tools open."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +42,14 @@ def made(make_config: Make, tmp_path_factory: pytest.TempPathFactory, ray_cluste
 
 
 @pytest.fixture
-def datasets_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def datasets_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The real `datasets`, offline, with a cache of its own."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     datasets.disable_progress_bars()
-    yield datasets
+    return datasets
 
 
 @pytest.mark.ray
@@ -89,7 +89,13 @@ def test_card_and_manifest_say_what_the_dataset_is(made: GenerateResult) -> None
     assert front["license"] == "other"
     assert front["size_categories"] == ["n<1K"]
     assert front["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
-    for phrase in ("150 generated pairs", "not for diagnosis", "No privacy audit", "data use agreement", "| seed | 4 |"):
+    for phrase in (
+        "150 generated pairs",
+        "not for diagnosis",
+        "No privacy audit",
+        "data use agreement",
+        "| seed | 4 |",
+    ):
         assert phrase in card
     assert str(made.folder) not in card
 
@@ -133,7 +139,9 @@ def test_same_command_again_makes_only_what_is_missing_or_damaged(made: Generate
 def test_other_settings_into_the_same_folder_are_refused_by_name(made: GenerateResult, make_config: Make) -> None:
     before = {path: path.read_bytes() for path in made.folder.rglob("*") if path.is_file()}
     for go in (run, describe):
-        with pytest.raises(RunFolderError, match=r"another dataset:\n  num: 150 there, 151 now\n  seed: 4 there, 5 now"):
+        with pytest.raises(
+            RunFolderError, match=r"another dataset:\n  num: 150 there, 151 now\n  seed: 4 there, 5 now"
+        ):
             go(make_config(made.folder, num=151, seed=5))
     assert {path: path.read_bytes() for path in made.folder.rglob("*") if path.is_file()} == before
 

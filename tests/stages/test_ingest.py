@@ -20,9 +20,11 @@ from PIL import Image
 
 from emixer.cli.main import main
 from emixer.config import load_config
-from emixer.data.ingest import _decode, plan_ingest
+from emixer.data.assemble_shard import ShardAssembler
+from emixer.data.ingest import _decode, decoder_of, plan_ingest
 from emixer.data.labels import CHEXPERT
 from emixer.data.shards import ShardSet
+from emixer.data.verdicts import decide
 from emixer.files import sha256_of
 
 LABEL_ROW = ",".join(["1.0", "0.0", "-1.0", *[""] * 11])
@@ -324,6 +326,25 @@ def test_a_killed_process_leaves_nothing_half_and_is_gone_on_with(tmp_path: Path
     assert result.exit_code == 0, result.output
     assert "Decoded 4 films" in result.output  # the train block was there
     assert ShardSet.open(out).num_rows("train") == 8
+
+
+@pytest.mark.ray
+def test_the_bytes_do_not_depend_on_workers_or_on_the_order_of_the_work(tmp_path: Path, ray_cluster: None) -> None:
+    """On Ray, against one process that does everything backwards; shards of more than one block."""
+    tree, parallel, backwards = good_tree(tmp_path / "source", 500), tmp_path / "parallel", tmp_path / "backwards"
+    settings = {"ingest.source.kind": "mimic-cxr", "ingest.source.root": tree.root, "ingest.side_px": 32}
+    planned = plan_ingest(load_config(extra={**settings, "ingest.out": backwards}))
+    assert [len(shard.blocks) for shard in planned.plan.shards] == [2, 1, 1]
+    with planned.workspace.opened(planned.plan):
+        for block in reversed(range(planned.plan.num_blocks)):
+            decoder_of(planned).decode(block)
+        decide(planned.plan, planned.workspace, planned.config.ingest.missing_findings)
+        for shard in reversed(range(len(planned.plan.shards))):
+            ShardAssembler.of(planned.plan, planned.workspace, "mimic-cxr").assemble(shard)
+    for out in (parallel, backwards):
+        assert ingest(tree.root, out).exit_code == 0
+    assert (parallel / "manifest.json").read_bytes() == (backwards / "manifest.json").read_bytes()
+    assert {n: d for n, (_, d) in stamps(parallel).items()} == {n: d for n, (_, d) in stamps(backwards).items()}
 
 
 @pytest.mark.ray

@@ -1,0 +1,239 @@
+"""Generation: the whole pipeline against the bare forward pass, and memory against the number of rows.
+
+    python benchmarks/generation.py [--config configs/demo.yaml] [--rows 6144] [--device cpu] [--rounds 3]
+
+bare       one process calls the model's `sample` on the same batches, on the same cores, and throws the result away.
+pipeline   `emixer generate`'s own path: Ray Data samplers, PNG, text, Parquet on disk. Its clock runs from the first
+           call of the first sampler to the last file closed, so filling and draining the pipeline count, and the start
+           of processes, which a long run does not feel, does not. `with start` counts that too.
+memory     proportional set size of this process and all Ray processes together, at the peak, for --rows / 10 and --rows.
+
+Weights are random: they cost what trained ones cost. Films of random weights are smooth, so they compress better than
+real ones; `--noise` adds noise to the pixels before they are encoded, which makes PNG do its worst.
+"""
+
+import argparse
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from emixer.config import Config, RayConfig, load_config
+from emixer.data.labels import CHEXPERT
+from emixer.data.vocabulary import SPECIAL_TOKENS
+from emixer.generation.dataset import DatasetPlan, Device, SamplerActor, make_pool, write_dataset
+from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat
+from emixer.generation.plan import make_plan
+from emixer.generation.sampler import Sampler, TrainedModel
+from emixer.models.build import build_model
+from emixer.models.noise import RowNoise
+from emixer.models.paired_model import ModelSpec
+from emixer.ray_session import connect
+
+VOCABULARY = 1000
+TEMPERATURE = 0.7
+_CLOCK = "EMIXER_BENCHMARK_CLOCK"
+_NOISE = "EMIXER_BENCHMARK_NOISE"
+_MEMORY_EVERY_S = 0.25
+
+
+class TimedSampler(SamplerActor):
+    """Notes when the first draw began; optionally makes films that do not compress."""
+
+    def __call__(self, task: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        clock = Path(os.environ[_CLOCK])
+        if not clock.exists():
+            clock.write_text(str(time.time()))
+        drawn = super().__call__(task)
+        if _NOISE in os.environ:
+            drawn["image"] = np.random.default_rng(0).integers(0, 256, drawn["image"].shape, dtype=np.uint8)
+        return drawn
+
+
+@dataclass
+class PipelineRun:
+    """What one run of the pipeline took."""
+
+    rows_per_s: float
+    rows_per_s_with_start: float
+    peak_memory_mb: float
+    bytes_a_row: float
+
+
+@dataclass
+class Memory:
+    """Peak memory while it is watched [MB]."""
+
+    peak_mb: float = 0.0
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+def main() -> None:
+    """Times bare forward passes and the pipeline in turn, prints medians and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=Path("configs/demo.yaml"))
+    parser.add_argument("--rows", type=int, default=6144)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--noise", action="store_true")
+    args = parser.parse_args()
+    if args.noise:
+        os.environ[_NOISE] = "1"
+
+    num_cpus = len(os.sched_getaffinity(0))
+    trained = random_model(load_config(args.config))
+    plan = dataset_plan(trained, args.rows, args.batch_size, args.device, cpus_per_sampler=num_cpus)
+    bare: list[float] = []
+    runs: list[PipelineRun] = []
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[_CLOCK] = str(Path(folder) / "clock")
+        with connect(RayConfig(num_cpus=num_cpus, object_store_mb=500)):
+            few = run_pipeline(
+                dataset_plan(trained, args.rows // 10, args.batch_size, args.device, num_cpus), Path(folder)
+            )
+            for _ in range(args.rounds):
+                bare.append(bare_rate(plan, num_cpus))
+                runs.append(run_pipeline(plan, Path(folder)))
+    report(args.config.stem, plan, num_cpus, bare, runs, few)
+
+
+def report(
+    name: str, plan: DatasetPlan, num_cpus: int, bare: list[float], runs: list[PipelineRun], few: PipelineRun
+) -> None:
+    """Prints the table."""
+    side = plan.trained.config.side_px
+    forward, pipeline = float(np.median(bare)), float(np.median([run.rows_per_s for run in runs]))
+    with_start = float(np.median([run.rows_per_s_with_start for run in runs]))
+    ratio = float(np.median([run.rows_per_s / rate for run, rate in zip(runs, bare, strict=True)]))
+    rows = plan.layout.num_rows
+    print(
+        f"\n{name}, {side} px, batch {plan.batch_size}, {plan.device}, {num_cpus} CPUs, {rows:,} rows, {len(runs)} rounds"
+    )
+    print(f"  bare forward                {forward:10,.1f} pairs/s")
+    print(f"  pipeline                    {pipeline:10,.1f} pairs/s   {ratio:.2f} of the bare forward")
+    print(f"  pipeline with start         {with_start:10,.1f} pairs/s")
+    print(f"  a row on disk               {runs[0].bytes_a_row:10,.0f} bytes (raw film {side * side:,})")
+    print(f"  peak memory, {rows // 10:>9,} rows {few.peak_memory_mb:10,.0f} MB")
+    print(f"  peak memory, {rows:>9,} rows {max(run.peak_memory_mb for run in runs):10,.0f} MB")
+
+
+def bare_rate(plan: DatasetPlan, num_threads: int) -> float:
+    """Pairs/s of the model alone."""
+    if plan.device == "cpu":
+        torch.set_num_threads(num_threads)
+    sampler = Sampler(plan.trained, plan.device, plan.batch_size)
+    labels = torch.from_numpy(plan.labels.labels(0, plan.batch_size)).to(sampler.device, torch.float32)
+    blocks = max(4, plan.layout.num_rows // plan.batch_size // 4)
+
+    def forward(block: int) -> None:
+        noise = RowNoise(0, 0, block * plan.batch_size, plan.batch_size, sampler.device)
+        with torch.inference_mode():
+            sampler._model.sample(labels, noise, TEMPERATURE)
+
+    forward(0)
+    _synchronize(plan.device)
+    start = time.perf_counter()
+    for block in range(blocks):
+        forward(block)
+    _synchronize(plan.device)
+    return blocks * plan.batch_size / (time.perf_counter() - start)
+
+
+def run_pipeline(plan: DatasetPlan, folder: Path) -> PipelineRun:
+    """Writes the dataset into a folder of its own."""
+    clock = Path(os.environ[_CLOCK])
+    clock.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as out, watched_memory() as memory:
+        start = time.time()
+        pool = make_pool(None, plan.cpus_per_sampler, plan.device, growing=False)
+        write_dataset(plan, Path(out), pool, lambda _: None, TimedSampler)
+        end = time.time()
+        num_bytes = sum(path.stat().st_size for path in (Path(out) / DATA_FOLDER).iterdir())
+    rows = plan.layout.num_rows
+    return PipelineRun(rows / (end - float(clock.read_text())), rows / (end - start), memory.peak_mb, num_bytes / rows)
+
+
+def dataset_plan(
+    trained: TrainedModel, num: int, batch_size: int, device: Device, cpus_per_sampler: int
+) -> DatasetPlan:
+    """The default layout."""
+    return DatasetPlan(
+        trained=trained,
+        labels=make_plan("train", (), trained.spec, 0),
+        layout=Layout(num, 8192, 512),
+        row_format=RowFormat(trained.spec.label_names, 0, "png"),
+        batch_size=batch_size,
+        temperature=TEMPERATURE,
+        device=device,
+        cpus_per_sampler=cpus_per_sampler,
+    )
+
+
+def random_model(config: Config) -> TrainedModel:
+    """The config's model as it is before training."""
+    tokens = SPECIAL_TOKENS + tuple(f"word{i}" for i in range(VOCABULARY))
+    vectors = tuple(tuple(int(i == y) for i in range(len(CHEXPERT))) for y in range(len(CHEXPERT)))
+    spec = ModelSpec(CHEXPERT, tokens, vectors, (1,) * len(CHEXPERT))
+    torch.manual_seed(0)
+    model = build_model(config.model, spec, load_weights=False)
+    sampling = tuple(model.ema_modules())
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(sampling)}
+    return TrainedModel(config.model, spec, tensors, 0, "random", Path("random"), {})
+
+
+@contextmanager
+def watched_memory() -> Iterator[Memory]:
+    """Watches this process and its descendants."""
+    memory = Memory()
+
+    def watch() -> None:
+        while not memory.stop.wait(_MEMORY_EVERY_S):
+            memory.peak_mb = max(memory.peak_mb, sum(map(_proportional_mb, _family(os.getpid()))))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield memory
+    finally:
+        memory.stop.set()
+        thread.join()
+
+
+def _family(root: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            after_name = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # gone meanwhile
+            continue
+        children.setdefault(int(after_name[1]), []).append(int(stat.parent.name))
+    family = [root]
+    for member in family:
+        family += children.get(member, [])
+    return family
+
+
+def _proportional_mb(process: int) -> float:
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except OSError:  # gone meanwhile
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
+
+
+def _synchronize(device: Any) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Ingest: films/s of large films against Pillow, and memory against the number of films.
+
+    python benchmarks/ingest.py decode [--films 24]            one core, in turn, medians
+    python benchmarks/ingest.py memory [--films 10000 100000]  each in a process of its own, on Ray
+
+decode    JPEGs of 2500 x 3000 at quality 95 with the smoothness and grain that give them the mean size of the films of
+          MIMIC-CXR-JPG (1.5 MB). Ours: emixer's decode_film to 128 px. Peers: Pillow's full decode, convert("L") and
+          resize with its default filter (bicubic) and with the two others that are in use.
+memory    Peak resident memory of the driver and of all Ray workers while small films are ingested.
+"""
+
+import argparse
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from emixer.config import load_config
+from emixer.data.films import decode_film
+
+SIDE_PX = 128
+
+
+def main() -> None:
+    """Runs the part that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(dest="part", required=True)
+    decode = parts.add_parser("decode")
+    decode.add_argument("--films", type=int, default=24)
+    decode.add_argument("--rounds", type=int, default=5)
+    memory = parts.add_parser("memory")
+    memory.add_argument("--films", type=int, nargs="+", default=[10_000, 100_000])
+    one = parts.add_parser("memory-of-one")
+    one.add_argument("films", type=int)
+    args = parser.parse_args()
+    if args.part == "decode":
+        compare_decoding(args.films, args.rounds)
+    elif args.part == "memory":
+        for films in args.films:  # apart, since a process does not give its peak back
+            subprocess.run([sys.executable, __file__, "memory-of-one", str(films)], check=True)
+    else:
+        measure_memory(args.films)
+
+
+def compare_decoding(num_films: int, rounds: int) -> None:
+    """Times all methods on the same films in turn, `rounds` times; prints medians and ratios."""
+    films = [large_film(seed) for seed in range(num_films)]
+    methods: dict[str, Callable[[bytes], object]] = {
+        "emixer decode_film, area means": lambda content: decode_film(content, SIDE_PX, "squeeze"),
+        "Pillow full decode + bicubic (its default)": lambda content: full(content, Image.Resampling.BICUBIC),
+        "Pillow full decode + Lanczos": lambda content: full(content, Image.Resampling.LANCZOS),
+        "Pillow full decode + box": lambda content: full(content, Image.Resampling.BOX),
+    }
+    times: dict[str, list[float]] = {name: [] for name in methods}
+    for _ in range(rounds):
+        for name, method in methods.items():
+            start = time.process_time()
+            for content in films:
+                method(content)
+            times[name].append((time.process_time() - start) / num_films)
+    own = float(np.median(times["emixer decode_film, area means"]))
+    size = sum(map(len, films)) / num_films / 1e6
+    print(f"{num_films} films of 2500 x 3000, {size:.2f} MB each, to {SIDE_PX} px, one core, median of {rounds} rounds")
+    for name, values in times.items():
+        seconds = float(np.median(values))
+        print(f"  {name:<46}{1 / seconds:>8.1f} films/s   emixer is {seconds / own:.2f} x as fast")
+
+
+def full(content: bytes, resampling: Image.Resampling) -> np.ndarray:
+    """What most preprocessing scripts do."""
+    return np.asarray(Image.open(io.BytesIO(content)).convert("L").resize((SIDE_PX, SIDE_PX), resampling))
+
+
+def large_film(seed: int) -> bytes:
+    """A smooth chest-like field with grain, a black border as from collimation, as a JPEG of 2500 x 3000."""
+    generator = np.random.default_rng(seed)
+    coarse = Image.fromarray(generator.integers(40, 215, (14, 12), dtype=np.uint8))
+    field = np.asarray(coarse.resize((2500, 3000), Image.Resampling.BICUBIC), np.float32)
+    film = field + generator.normal(0, 2.3, field.shape).astype(np.float32)
+    film[:, :150] = film[:, -120:] = 0
+    buffer = io.BytesIO()
+    Image.fromarray(film.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def measure_memory(num_films: int) -> None:
+    """Ingests so many small films and prints the peak memory of the driver and of the workers."""
+    from emixer.stages import ingest
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "source"
+        write_small_films(root, num_films)
+        settings = {
+            "ingest.source.kind": "image-folder", "ingest.source.root": root, "ingest.source.name": "small",
+            "ingest.source.label_csv": root / "labels.csv", "ingest.source.label_columns": ["Edema"],
+            "ingest.source.report_column": "report", "ingest.out": Path(folder) / "out", "ingest.side_px": 64,
+            "ray.num_cpus": 2, "ray.object_store_mb": 200,
+        }  # fmt: skip
+        with Watch() as watch:
+            start = time.monotonic()
+            ingest.run(load_config(extra=settings))
+            seconds = time.monotonic() - start
+    print(
+        f"{num_films:>8,} films: driver {watch.driver_mb:,.0f} MB, largest worker {watch.worker_mb:,.0f} MB at peak; "
+        f"{num_films / seconds:,.0f} films/s with the start of Ray"
+    )
+
+
+def write_small_films(root: Path, num_films: int) -> None:
+    """64 px JPEGs of noise, each another one, with a report each."""
+    lines = ["image,Edema,report"]
+    generator = np.random.default_rng(0)
+    for number in range(num_films):
+        path = root / f"{number // 1000:04d}" / f"{number:07d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (64, 64), dtype=np.uint8)).save(path)
+        lines.append(f"{path.relative_to(root)},{number % 2},The lungs are clear. Nodule of {number % 97} mm.")
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+
+
+class Watch:
+    """Samples the resident memory of this process and of Ray's worker processes below it, ten times a second."""
+
+    def __init__(self) -> None:
+        self.driver_mb = self.worker_mb = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample)
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._stop.wait(0.1):
+            self.driver_mb = max(self.driver_mb, resident_mb(os.getpid()))
+            workers = [pid for pid in descendants(os.getpid()) if command(pid).startswith("ray::")]
+            self.worker_mb = max([self.worker_mb, *map(resident_mb, workers)])
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids below `pid`."""
+    try:
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except OSError:  # it has ended meanwhile
+        return []
+    return children + [below for child in children for below in descendants(child)]
+
+
+def command(pid: int) -> str:
+    """Command line of a process."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory without pages shared with the object store [MB]."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    sizes = dict(line.split(":", 1) for line in lines)
+    return float(sizes.get("RssAnon", "0 kB").split()[0]) / 1000
+
+
+if __name__ == "__main__":
+    main()
