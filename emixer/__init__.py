@@ -1,7 +1,7 @@
 """EMIXER on Ray: synthetic paired chest X-rays and reports.
 
-    import emixer
-    pairs = emixer.load("runs/first").sample(labels=["Pneumothorax"], num=4, seed=0)
+import emixer
+pairs = emixer.load("runs/first").sample(labels=["Pneumothorax"], num=4, seed=0)
 """
 
 from typing import TYPE_CHECKING

@@ -35,7 +35,11 @@ class TrainResult:
         lines += [f"  {name:<32} {value:.4g}" for name, value in measured.items()]
         if self.best is not None:
             lines.append(f"  best {self.metric:<27} {self.best:.4g}  (checkpoints/best.json)")
-        lines += ["Next:", f"  emixer generate --run {self.run} --num 1000 --out ...", f"  emixer gallery --run {self.run}"]
+        lines += [
+            "Next:",
+            f"  emixer generate --run {self.run} --num 1000 --out ...",
+            f"  emixer gallery --run {self.run}",
+        ]
         return "\n".join(lines)
 
 
@@ -117,7 +121,10 @@ def _checked(config: Config) -> tuple[Config, ShardSet, WindowReader]:
             f"{train.accumulate} micro-batch(es). Use a multiple of {share}, e.g. {lower} or {lower + share}."
         )
     weights = config.model.report_decoder.encoder.weights
-    for key, file in {"model.report_decoder.encoder.weights": weights, "validation.encoder": config.validation.encoder}.items():
+    for key, file in {
+        "model.report_decoder.encoder.weights": weights,
+        "validation.encoder": config.validation.encoder,
+    }.items():
         if file is not None and not file.exists():
             raise ConfigError(f"{key}={file} does not exist. Give a weights file, or null.")
     for split in ("train", "validate"):

@@ -47,7 +47,9 @@ class MovingAverage:
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors by the names they have in the model."""
         return {
-            f"{name}.{key}": tensor for name, average in self._average.items() for key, tensor in average.state_dict().items()
+            f"{name}.{key}": tensor
+            for name, average in self._average.items()
+            for key, tensor in average.state_dict().items()
         }
 
     def load_state_dict(self, tensors: dict[str, Tensor]) -> None:

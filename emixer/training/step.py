@@ -160,4 +160,3 @@ def _frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
 
 
 _TORCH_DTYPES = {"uint8": torch.uint8, "bool": torch.bool, "int32": torch.int32}
-

@@ -59,7 +59,11 @@ def test_accumulation_gives_the_losses_of_the_whole_batch(
 def test_checkpoints_keep_the_best_the_last_and_the_one_before(
     tiny_config: Config, tmp_path: Path, train_locally: Train
 ) -> None:
-    every = {"train.save_every_images": 32, "train.validate_every_images": 32, "validation.metric": "word_cross_entropy"}
+    every = {
+        "train.save_every_images": 32,
+        "train.validate_every_images": 32,
+        "validation.metric": "word_cross_entropy",
+    }
     run = train_locally(with_overrides(tiny_config, every), tmp_path / "run")
     names = sorted(p.name for p in run.folder.checkpoints.glob("images-*"))
     # the stand-in metric grows, so the first validation is the best

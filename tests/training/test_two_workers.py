@@ -66,7 +66,9 @@ def run_two(config: Config, out: Path) -> list[tuple[list[dict[str, float]], dic
 
 
 @pytest.mark.parametrize("straight_through", [False, True])
-def test_losses_and_weights_equal_those_of_one_worker(tiny_config: Config, tmp_path: Path, straight_through: bool) -> None:
+def test_losses_and_weights_equal_those_of_one_worker(
+    tiny_config: Config, tmp_path: Path, straight_through: bool
+) -> None:
     config = with_overrides(
         tiny_config,
         # rows own their noise in blocks of 16; Adam's first steps divide by |gradient|, so rates are kept small
@@ -86,7 +88,11 @@ def test_losses_and_weights_equal_those_of_one_worker(tiny_config: Config, tmp_p
 
 def _sum_in_process(rank: int, address: str) -> None:
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    parameters = [torch.nn.Parameter(torch.zeros(3, 2)), torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1))]
+    parameters = [
+        torch.nn.Parameter(torch.zeros(3, 2)),
+        torch.nn.Parameter(torch.zeros(2)),
+        torch.nn.Parameter(torch.zeros(1)),
+    ]
     parameters[0].grad = torch.arange(6.0).reshape(3, 2) * (rank + 1)
     parameters[1].grad = torch.full((2,), 10.0 * rank)
     sum_gradients(parameters)
