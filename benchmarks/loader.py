@@ -69,7 +69,7 @@ def ours(shards: ShardSet, num_rows: int) -> float:
     reader = open_windows(shards, "train", Config().data, 0, MAX_SENTENCES, MAX_WORDS)
     stream = BatchStream(reader, BATCH, Position(1), 0, partial(read_ahead, reader, num_tasks=2))
     to_device(next(stream), torch.device("cpu"))
-    return timed((len(to_device(next(stream), torch.device("cpu"))) for _ in range(num_rows // BATCH)))
+    return timed(len(to_device(next(stream), torch.device("cpu"))) for _ in range(num_rows // BATCH))
 
 
 def bare(shards: ShardSet, reports: bool) -> float:

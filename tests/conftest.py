@@ -61,7 +61,7 @@ def _tiny_films(generator: np.random.Generator, split: str, count: int, info: Sh
         for label in np.flatnonzero(row):
             image[index, 2 * label : 2 * label + 2] += 120
     present = [
-        [name.lower().split() + ["is", "present"] for name, y in zip(CHEXPERT, row, strict=True) if y] for row in labels
+        [[*name.lower().split(), "is", "present"] for name, y in zip(CHEXPERT, row, strict=True) if y] for row in labels
     ]
     sentences = [found or [["no", "finding", "is", "seen"]] for found in present]
     has_report = [index % 10 != 9 for index in range(count)]
@@ -117,7 +117,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from emixer.run_folder import RunFolder
 
     config = load_config(extra=TINY_MODEL)
-    words = "the heart is enlarged normal lungs are clear no effusion left right small moderate pneumothorax".split()
+    words = ["the", "heart", "is", "enlarged", "normal", "lungs", "are", "clear", "no", "effusion", "left", "right", "small", "moderate", "pneumothorax"]
     vectors = ((0,) * 8 + (1,) + (0,) * 5, (0,) * 14, (1, 1) + (0,) * 12, (0, 0, 1, 1) + (0,) * 10)
     spec = ModelSpec(CHEXPERT, (*SPECIAL_TOKENS, *words), vectors, (50, 20, 20, 10))
     torch.manual_seed(0)

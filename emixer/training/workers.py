@@ -22,8 +22,8 @@ from emixer.config import Config
 from emixer.data.loader import BatchStream, HostBatch, WindowReader, read_ahead
 from emixer.data.order import Position
 from emixer.errors import DivergenceError
-from emixer.models.batch_norm import set_synchronized
 from emixer.losses.build import build_objective
+from emixer.models.batch_norm import set_synchronized
 from emixer.models.build import build_model
 from emixer.models.paired_model import ModelSpec
 from emixer.run_folder import RunFolder

@@ -69,8 +69,10 @@ def test_checkpoints_keep_the_best_the_last_and_the_one_before(
     # the stand-in metric grows, so the first validation is the best
     assert names == ["images-000000000032", "images-000000000128", "images-000000000160"]
     best, last = (find_checkpoint(run.folder.checkpoints, which) for which in ("best", "last"))
-    assert best is not None and best.images == 32
-    assert last is not None and last.images == 160
+    assert best is not None
+    assert best.images == 32
+    assert last is not None
+    assert last.images == 160
 
 
 def test_a_damaged_last_checkpoint_says_so_and_the_one_before_serves_when_it_is_deleted(
