@@ -117,7 +117,23 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from emixer.run_folder import RunFolder
 
     config = load_config(extra=TINY_MODEL)
-    words = ["the", "heart", "is", "enlarged", "normal", "lungs", "are", "clear", "no", "effusion", "left", "right", "small", "moderate", "pneumothorax"]
+    words = [
+        "the",
+        "heart",
+        "is",
+        "enlarged",
+        "normal",
+        "lungs",
+        "are",
+        "clear",
+        "no",
+        "effusion",
+        "left",
+        "right",
+        "small",
+        "moderate",
+        "pneumothorax",
+    ]
     vectors = ((0,) * 8 + (1,) + (0,) * 5, (0,) * 14, (1, 1) + (0,) * 12, (0, 0, 1, 1) + (0,) * 10)
     spec = ModelSpec(CHEXPERT, (*SPECIAL_TOKENS, *words), vectors, (50, 20, 20, 10))
     torch.manual_seed(0)

@@ -9,7 +9,7 @@ from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 
-class WindowSource(Datasource):
+class WindowSource(Datasource):  # type: ignore[misc]
     """One read task a window; blocks keep the order of `windows` when the execution preserves order."""
 
     def __init__(self, read_block: Callable[[int], pa.Table], windows: Sequence[int]) -> None:

@@ -58,7 +58,9 @@ def run(config: Config) -> TrainResult:
         run_workers(make_plan(config, shards, reader, path))
     last = find_checkpoint(folder.checkpoints, "last")
     assert last is not None, "a finished run has a checkpoint"
-    measured = next((line for line in reversed(folder.metrics()) if any("validation/" in k for k in line)), {})
+    measured: dict[str, float] = next(
+        (line for line in reversed(folder.metrics()) if any("validation/" in k for k in line)), {}
+    )
     return TrainResult(path, last.images, last.state["best"], config.validation.metric, measured)
 
 

@@ -43,7 +43,7 @@ def train_iteration(state: TrainState, batches: Iterator[HostBatch]) -> Terms:
 def to_device(host: HostBatch, device: torch.device) -> Batch:
     """Moves a host batch; films travel as bytes and are scaled to [-1, 1] on the device."""
 
-    def moved(array: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+    def moved(array: np.ndarray) -> Tensor:
         if device.type == "cpu":
             with warnings.catch_warnings():
                 # views into shared memory are read-only; nothing here writes to them

@@ -29,7 +29,9 @@ def test_resuming_continues_the_losses_and_weights_of_an_uninterrupted_run(
     train_locally(with_overrides(config, {"train.images": 64}), tmp_path / "cut")
     resumed = train_locally(config, tmp_path / "cut")
     # the first part measured and logged at its end; from there on every number must agree
-    assert [line for line in losses(resumed) if line["images"] > 64] == [l for l in losses(whole) if l["images"] > 64]
+    assert [line for line in losses(resumed) if line["images"] > 64] == [
+        line for line in losses(whole) if line["images"] > 64
+    ]
     left, right = whole.states[0].parts(), resumed.states[0].parts()
     for part in left:
         assert left[part].keys() == right[part].keys()
