@@ -6,7 +6,7 @@ bare       one process calls the model's `sample` on the same batches, on the sa
 pipeline   `emixer generate`'s own path: Ray Data samplers, PNG, text, Parquet on disk. Its clock runs from the first
            call of the first sampler to the last file closed, so filling and draining the pipeline count, and the start
            of processes, which a long run does not feel, does not. `with start` counts that too.
-memory     proportional set size of this process and all Ray processes together, at the peak, for --rows / 10 and --rows.
+memory     proportional set size of this and all Ray processes together, at the peak, for --rows / 10 and --rows.
 
 Weights are random: they cost what trained ones cost. Films of random weights are smooth, so they compress better than
 real ones; `--noise` adds noise to the pixels before they are encoded, which makes PNG do its worst.
@@ -116,7 +116,8 @@ def report(
     ratio = float(np.median([run.rows_per_s / rate for run, rate in zip(runs, bare, strict=True)]))
     rows = plan.layout.num_rows
     print(
-        f"\n{name}, {side} px, batch {plan.batch_size}, {plan.device}, {num_cpus} CPUs, {rows:,} rows, {len(runs)} rounds"
+        f"\n{name}, {side} px, batch {plan.batch_size}, {plan.device}, {num_cpus} CPUs, "
+        f"{rows:,} rows, {len(runs)} rounds"
     )
     print(f"  bare forward                {forward:10,.1f} pairs/s")
     print(f"  pipeline                    {pipeline:10,.1f} pairs/s   {ratio:.2f} of the bare forward")

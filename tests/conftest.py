@@ -35,7 +35,7 @@ def ray_cluster() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished shard folder: 96 train, 32 validate and 16 test films of 32 px, every eighth without labels, every
-    tenth without a report. A label brightens a stripe of its own, and the report names it, so there is something to learn.
+    tenth without a report. A label brightens a stripe of its own, and the report names it: something to learn.
     """
     folder = tmp_path_factory.mktemp("tiny-shards")
     info = ShardInfo(32, CHEXPERT, "findings", 1, "test")
@@ -70,7 +70,9 @@ def _tiny_films(generator: np.random.Generator, split: str, count: int, info: Sh
         {
             "dicom_id": ids, "study_id": ids, "subject_id": ids, "view": ["PA"] * count, "split": [split] * count,
             "image": pa.array([film.tobytes() for film in image], pa.binary(32 * 32)),
-            "report": [" ".join(" ".join(s) for s in text) if h else None for text, h in zip(sentences, has_report, strict=True)],
+            "report": [
+                " ".join(" ".join(s) for s in text) if h else None for text, h in zip(sentences, has_report, strict=True)
+            ],
             "sentences": [text if h else None for text, h in zip(sentences, has_report, strict=True)],
             "labels": [None if index % 8 == 7 else row.tolist() for index, row in enumerate(labels)],
             "source": ["tiny"] * count,
@@ -81,7 +83,8 @@ def _tiny_films(generator: np.random.Generator, split: str, count: int, info: Sh
 
 TINY_MODEL = {
     "model.side_px": 32, "model.max_sentences": 4, "model.max_words": 6,
-    "model.image_generator.channels": 4, "model.image_generator.label_embedding": 8, "model.image_generator.noise_chunk": 4,
+    "model.image_generator.channels": 4, "model.image_generator.label_embedding": 8,
+    "model.image_generator.noise_chunk": 4,
     "model.image_discriminator.channels": 4,
     "model.report_decoder.encoder.growth": 4, "model.report_decoder.encoder.blocks": [1, 1, 1, 1],
     "model.report_decoder.encoder.stem_channels": 8, "model.report_decoder.encoder.input_px": 32,
@@ -156,7 +159,7 @@ def tiny_spec() -> ModelSpec:
 
 @pytest.fixture
 def make_batch() -> Callable[..., Batch]:
-    """make_batch(num_rows, side_px=32): random films and reports of 1 to 3 sentences; row 1 has no labels, row 2 no report."""
+    """make_batch(num_rows, side_px=32): random films, reports of 1 to 3 sentences; row 1 has no labels, row 2 no report."""
 
     def make(num_rows: int, side_px: int = 32) -> Batch:
         generator = torch.Generator().manual_seed(5)

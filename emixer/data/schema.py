@@ -57,7 +57,7 @@ class ShardInfo:
 
     @classmethod
     def from_schema(cls, schema: pa.Schema, origin: Path) -> Self:
-        """Reads the metadata back. Raises ShardError when `schema` is not a shard of this version; `origin` is for the message."""
+        """Reads the metadata back. Raises ShardError, naming `origin`, when `schema` is not a shard of this version."""
         raw = (schema.metadata or {}).get(_METADATA_KEY)
         if raw is None:
             raise ShardError(

@@ -1,4 +1,4 @@
-"""A Ray Data datasource whose read task i yields window i as one block. Apart, so that the loader imports without Ray."""
+"""A Ray Data datasource whose read task i yields window i as one block. Apart: the loader imports without Ray."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

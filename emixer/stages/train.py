@@ -80,7 +80,8 @@ def describe(config: Config) -> str:
     return "\n".join([
         f"Would train {config.model.kind} at {config.model.side_px} px in {path} ({where}):",
         f"  data        {rows:,} films in train, {shards.num_rows('validate'):,} in validate, {config.data.shards}",
-        f"  labels      {len(spec.label_names)} ({len(spec.label_vectors):,} distinct vectors); {len(spec.tokens):,} tokens",
+        f"  labels      {len(spec.label_names)} ({len(spec.label_vectors):,} distinct vectors); "
+        f"{len(spec.tokens):,} tokens",
         f"  schedule    {train.images:,} films = {train.images / rows:,.1f} epochs, batch {train.batch_size} over "
         f"{train.num_workers} worker(s) x {train.accumulate} micro-batch(es), {train.precision}",
         f"  parameters  {generators:,} in the generators, {critics:,} in the critics",
@@ -113,7 +114,8 @@ def _checked(config: Config) -> tuple[Config, ShardSet, WindowReader]:
     if shards.info.side_px != model.side_px:
         raise ConfigError(
             f"model.side_px={model.side_px}, but the shards in {config.data.shards} hold films of "
-            f"{shards.info.side_px} px. Set model.side_px={shards.info.side_px}, or ingest with side_px={model.side_px}."
+            f"{shards.info.side_px} px. Set model.side_px={shards.info.side_px}, "
+            f"or ingest with side_px={model.side_px}."
         )
     share = train.num_workers * train.accumulate
     if train.batch_size % share:

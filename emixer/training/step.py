@@ -80,7 +80,7 @@ def row_weights(real: Batch) -> RowWeights:
 
 
 def stop_targets(has_sentence_BS: Tensor, has_report_B: Tensor) -> Tensor:
-    """Which sentence positions have a stop target: every sentence, as CONTINUE or as the last one, STOP. bool (B, S)."""
+    """Which sentences have a stop target: each one, CONTINUE or, for the last, STOP. bool (B, S)."""
     return has_sentence_BS & has_report_B[:, None]
 
 

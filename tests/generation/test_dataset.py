@@ -117,7 +117,8 @@ from emixer.ray_session import connect
 
 trained = read_trained_model(Path({run!r}))
 plan = DatasetPlan(
-    trained, make_plan("train", (), trained.spec, 4), Layout(150, 64, 32), RowFormat(trained.spec.label_names, 4, "png"),
+    trained, make_plan("train", (), trained.spec, 4), Layout(150, 64, 32),
+    RowFormat(trained.spec.label_names, 4, "png"),
     16, 0.7, "cpu", 1,
 )
 written = 0
