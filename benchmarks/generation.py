@@ -4,8 +4,8 @@
 
 bare       one process calls the model's `sample` on the same batches, on the same cores, and throws the result away.
 pipeline   `emixer generate`'s own path: Ray Data samplers, PNG, text, Parquet on disk. Its clock runs from the first
-           call of the first sampler to the last file closed, so filling and draining the pipeline count, and the start
-           of processes, which a long run does not feel, does not. `with start` counts that too.
+           call of the first sampler to the last file closed: filling and draining the pipeline count, the start of
+           processes, which a long run does not feel, does not. `with start` counts that too.
 memory     proportional set size of this and all Ray processes together, at the peak, for --rows / 10 and --rows.
 
 Weights are random: they cost what trained ones cost. Films of random weights are smooth, so they compress better than

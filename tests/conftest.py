@@ -71,7 +71,8 @@ def _tiny_films(generator: np.random.Generator, split: str, count: int, info: Sh
             "dicom_id": ids, "study_id": ids, "subject_id": ids, "view": ["PA"] * count, "split": [split] * count,
             "image": pa.array([film.tobytes() for film in image], pa.binary(32 * 32)),
             "report": [
-                " ".join(" ".join(s) for s in text) if h else None for text, h in zip(sentences, has_report, strict=True)
+                " ".join(" ".join(s) for s in text) if has else None
+                for text, has in zip(sentences, has_report, strict=True)
             ],
             "sentences": [text if h else None for text, h in zip(sentences, has_report, strict=True)],
             "labels": [None if index % 8 == 7 else row.tolist() for index, row in enumerate(labels)],
@@ -159,7 +160,7 @@ def tiny_spec() -> ModelSpec:
 
 @pytest.fixture
 def make_batch() -> Callable[..., Batch]:
-    """make_batch(num_rows, side_px=32): random films, reports of 1 to 3 sentences; row 1 has no labels, row 2 no report."""
+    """make_batch(num_rows, side_px=32): random rows; row 1 has no labels, row 2 no report."""
 
     def make(num_rows: int, side_px: int = 32) -> Batch:
         generator = torch.Generator().manual_seed(5)
