@@ -55,15 +55,18 @@ def highlights_of_run(images: int, measured: Mapping[str, float]) -> tuple[tuple
             shown.append((f"{measured[key]:.3g}", f"Fréchet distance of films ({encoder})"))
     for key, name in _HIGHLIGHTS.items():
         if key in measured:
-            shown.append((f"{measured[key]:.2f}", name))
+            real = measured.get(key.replace("_generated", "_real")) if "_generated" in key else None
+            beside = "" if real is None else f" (real: {real:.2f})"
+            shown.append((f"{measured[key]:.2f}", name + beside))
     return tuple(shown)
 
 
-def facts_of_run(config: Config, checkpoint: str, num_tokens: int) -> tuple[Facts, ...]:
+def facts_of_run(config: Config, name: str, checkpoint: str, num_tokens: int) -> tuple[Facts, ...]:
     """Model and training, as far as a reader needs them to judge the pairs. Holds no paths."""
     model, train, optim, loss = config.model, config.train, config.optim, config.loss
     return (
         Facts("Model", (
+            ("Run", name),
             ("Kind", model.kind.upper()),
             ("Film size", f"{model.side_px} px square, {model.channels} channel(s)"),
             ("Vocabulary", f"{num_tokens:,} tokens"),

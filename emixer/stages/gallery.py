@@ -161,14 +161,14 @@ def _of_run(config: Config, run: _Run, dataset: _Dataset | None) -> Gallery:
     metrics = run.folder.metrics()
     measured = last_validation(metrics, trained.images)
     checkpoint = f"after {trained.images:,} films ({config.gallery.checkpoint})"
-    facts = list(facts_of_run(run.config, checkpoint, len(trained.spec.tokens)))
+    facts = list(facts_of_run(run.config, run.folder.path.resolve().name, checkpoint, len(trained.spec.tokens)))
     if run.shards is not None:
         facts.append(facts_of_shards(run.shards))
     if dataset is not None:
         facts.append(facts_of_dataset(dataset.manifest))
     beside = ", beside real held-out ones of the same labels" if run.shards else ""
     return Gallery(
-        title=f"{run.folder.path.resolve().name}: {model.kind.upper()} at {model.side_px} px",
+        title=f"{model.kind.upper()} at {model.side_px} px",
         lead=f"{_SYNTHETIC} Drawn from the checkpoint {checkpoint}{beside}.",
         highlights=highlights_of_run(trained.images, measured),
         comparisons=_sampled(config, run),

@@ -10,8 +10,13 @@ from click.testing import CliRunner
 
 from emixer.cli.gallery import command
 from emixer.config import load_config
+from emixer.data.schema import ShardInfo
+from emixer.data.shards import ShardSet, shard_name, write_shard
+from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
 from emixer.errors import CheckpointError, ConfigError, RunFolderError
+from emixer.files import write_json
 from emixer.gallery.page import Pair
+from emixer.gallery.real_pairs import read_real_pairs
 from emixer.gallery.sample_grid import draw_films
 from emixer.generation import load
 from emixer.run_folder import RunFolder
@@ -42,9 +47,6 @@ def test_generated_pairs_stand_beside_real_ones_with_the_same_labels(
     assert (result.page, result.pairs, result.real) == (out, 5, True)
     assert str(out) in str(result)
     html = out.read_text()
-    from emixer.data.shards import ShardSet
-    from emixer.gallery.real_pairs import read_real_pairs
-
     real = read_real_pairs(ShardSet.open(tiny_shards), "validate", 5, uncertain_is=0)
     pairs = load(tiny_run).sample(labels=real.labels_NY, seed=3)
     for image_HW in [*real.images_NHW, *pairs.images]:
@@ -63,15 +65,18 @@ def test_without_real_films_the_shards_are_not_needed(tiny_run: Path, tmp_path: 
 def test_figures_are_those_of_the_checkpoint_that_is_shown(tiny_run: Path, tmp_path: Path) -> None:
     run = RunFolder(shutil.copytree(tiny_run, tmp_path / "run"))
     for images, distance in ((500, 9.125), (1000, 4.25), (2000, 17.5)):  # the checkpoint is of 1,000 films
-        run.append_metrics({"images": images, "validation/fid_random_densenet": distance})
+        areas = {"validation/label_auc_generated": 0.75, "validation/label_auc_real": 0.88}
+        run.append_metrics({"images": images, "validation/fid_random_densenet": distance, **areas})
     draw_films(np.zeros((1, 32, 32), np.uint8), run.samples / "images-000000001000.png", "One")
     result = gallery.run(load_config(extra={"gallery.run": run.path, "gallery.real": False}))
     html = result.page.read_text()
     assert result.page == run.path / "gallery.html"
     assert "<dd>4.25</dd>" in html
+    assert "AUC of labels in films (real: 0.88)" in html
     assert "Grid of generated films with labels and reports after 1,000 films" in html
 
 
+@pytest.mark.ray
 def test_a_dataset_shows_its_first_pairs_and_its_label_counts(dataset: Path) -> None:
     result = gallery.run(load_config(extra={"gallery.dataset": dataset, "gallery.pairs": 20}))
     html = result.page.read_text()
@@ -84,6 +89,7 @@ def test_a_dataset_shows_its_first_pairs_and_its_label_counts(dataset: Path) -> 
     result.page.unlink()  # the dataset stays as `emixer generate` left it
 
 
+@pytest.mark.ray
 def test_a_run_and_its_dataset_share_a_page(tiny_run: Path, dataset: Path, tmp_path: Path) -> None:
     keys = {
         "gallery.run": tiny_run,
@@ -96,6 +102,7 @@ def test_a_run_and_its_dataset_share_a_page(tiny_run: Path, dataset: Path, tmp_p
     assert "EMIXER at 32 px" in html
 
 
+@pytest.mark.ray
 def test_a_damaged_dataset_file_is_named_with_what_to_do(dataset: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(dataset, tmp_path / "broken")
     first = min((broken / "data").glob("*.parquet"))
@@ -120,11 +127,6 @@ def test_what_is_missing_is_said_before_anything_is_drawn(tiny_run: Path, tiny_s
 
 
 def test_shards_with_other_labels_are_refused(tiny_run: Path, tmp_path: Path) -> None:
-    from emixer.data.schema import ShardInfo
-    from emixer.data.shards import shard_name, write_shard
-    from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
-    from emixer.files import write_json
-
     info = ShardInfo(32, ("Normal", "COVID"), "findings", 1, "test")
     path = tmp_path / shard_name("validate", 0)
     row = {
