@@ -43,7 +43,9 @@ def connect(config: RayConfig) -> Iterator[None]:
 
 
 def _arguments(config: RayConfig) -> dict[str, Any]:
-    common: dict[str, Any] = {"log_to_driver": True, "logging_level": logging.WARNING}
+    # Ray's own processes write much into the driver's terminal, over the progress line; what a user needs is raised
+    debugging = logging.getLogger("emixer").isEnabledFor(logging.DEBUG)
+    common: dict[str, Any] = {"log_to_driver": debugging, "logging_level": logging.WARNING}
     if config.address is not None:
         return common | {"address": config.address}
     arguments = common | {"include_dashboard": False, "num_cpus": config.num_cpus or len(os.sched_getaffinity(0))}

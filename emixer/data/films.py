@@ -28,7 +28,6 @@ FILM_VERSION = 1
 Fit = Literal["crop", "pad", "squeeze"]
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
-_MAX_PIXELS = 120_000_000
 _ORIENTATION = 0x0112
 _PHOTOMETRIC = 262
 _TRANSPOSE = {
@@ -68,7 +67,7 @@ def _decode(content: bytes, side_px: int, fit: Fit) -> NDArray[np.generic]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged metadata; what matters ends in an exception below
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("error", Image.DecompressionBombWarning)  # beyond 89 megapixels
             with Image.open(BytesIO(content), formats=_FORMATS) as image:
                 return _pixels(image, side_px, fit)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
@@ -85,8 +84,6 @@ def _decode(content: bytes, side_px: int, fit: Fit) -> NDArray[np.generic]:
 
 def _pixels(image: Image.Image, side_px: int, fit: Fit) -> NDArray[np.generic]:
     """Gray pixels (H, W) of 8 bits, 16 bits or more, after orientation."""
-    if image.width * image.height > _MAX_PIXELS:
-        raise FilmError("film is too large to be a radiograph")
     orientation = image.getexif().get(_ORIENTATION, 1)
     inverted = _white_is_zero(image)
     if image.format == "JPEG":

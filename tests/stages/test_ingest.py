@@ -1,5 +1,6 @@
 """`emixer ingest` through its public door, on small collections with everything wrong that real ones have."""
 
+import csv
 import fcntl
 import gzip
 import json
@@ -496,3 +497,55 @@ def test_a_dry_run_says_how_much_and_writes_nothing(tmp_path: Path) -> None:
     assert "Would ingest 12 films of mimic-cxr" in result.output
     assert "12 of 12 sampled films are on disk" in result.output
     assert not (tmp_path / "out").exists()
+
+
+# ---------------------------------------------------------------- the phantom and the real collections
+
+
+@pytest.mark.ray
+def test_a_phantom_with_broken_files_is_taken(tmp_path: Path, ray_cluster: None) -> None:
+    phantom = ["--studies", "16", "--out", str(tmp_path / "phantom"), "--set", "phantom.height_px=64"]
+    made = CliRunner().invoke(main, ["phantom", *phantom, "--set", "phantom.broken_files=6"])
+    assert made.exit_code == 0, made.output
+    result = ingest(tmp_path / "phantom", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    manifest = ShardSet.open(tmp_path / "out").manifest
+    kept = sum(counts["films"] for counts in manifest["splits"].values())
+    assert kept > 5
+    assert manifest["films_selected"] == kept + sum(sum(r.values()) for r in manifest["left_out"].values())
+
+
+@pytest.fixture
+def real_data() -> Path:
+    folder = os.environ.get("EMIXER_REAL_DATA")
+    if folder is None:
+        pytest.skip("EMIXER_REAL_DATA names no folder with the real collections")
+    return Path(folder)
+
+
+@pytest.mark.ray
+@pytest.mark.real_data
+def test_the_indiana_films_and_reports_are_taken(real_data: Path, tmp_path: Path, ray_cluster: None) -> None:
+    result = invoke("open-i", "--root", real_data / "iu_xray", "--out", tmp_path, "--side-px", 32)
+    assert result.exit_code == 0, result.output
+    manifest = ShardSet.open(tmp_path).manifest
+    assert manifest["films_selected"] == 3437
+    assert manifest["left_out"].keys() == {"duplicate"}
+    assert manifest["reports"]["train"].keys() == {"findings section", "impression section"}
+
+
+@pytest.mark.ray
+@pytest.mark.real_data
+def test_the_duplicates_found_are_those_that_the_collection_marks(
+    real_data: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    table = real_data / "covid4class/labels.csv"
+    result = invoke(
+        "image-folder", "--root", table.parent, "--label-csv", table, "--class-column", "label",
+        "--subject-column", "patient_id", "--out", tmp_path, "--side-px", 64,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    with table.open() as file:
+        marked = [row for row in csv.DictReader(file) if row["duplicate_of"]]
+    duplicates = [path for path, (stage, _) in quarantine_of(tmp_path).items() if stage == "duplicate"]
+    assert len(duplicates) == len(marked) == 30
