@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from emixer.config.base import Section
+from emixer.config.model import ChestEncoderConfig
 
 
 class DataConfig(Section):
@@ -108,8 +109,11 @@ class ValidationConfig(Section):
 
     films: int = Field(2000, ge=2)
     """Real and generated films compared; at most the validation split."""
-    encoder: Path | None = Field(None, strict=False)
-    """Weights of the DenseNet whose features FID uses. None: a fixed random DenseNet, and the metric says so."""
+    judge_films: int = Field(2000, ge=2)
+    """Real train films that teach the judge of labels."""
+    encoder: ChestEncoderConfig | None = None
+    """The DenseNet whose features FID and the judge use; its `weights` must be set. None: a small random DenseNet, and
+    the metric's name says so."""
     metric: Literal["fid", "word_cross_entropy"] = "fid"
     """What `best` means; lower is better."""
     sample_rows: int = Field(6, ge=1, le=16)

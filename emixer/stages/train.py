@@ -107,7 +107,7 @@ def model_spec(shards: ShardSet, reader: WindowReader) -> ModelSpec:
 
 def _checked(config: Config) -> tuple[Config, ShardSet, WindowReader]:
     """Everything that can be wrong before a worker starts."""
-    train, model = config.train, config.model
+    model = config.model
     if config.data.shards is None:
         raise ConfigError("data.shards is not set. Give --shards FOLDER, a folder written by `emixer ingest`.")
     shards = ShardSet.open(config.data.shards)
@@ -117,6 +117,17 @@ def _checked(config: Config) -> tuple[Config, ShardSet, WindowReader]:
             f"{shards.info.side_px} px. Set model.side_px={shards.info.side_px}, "
             f"or ingest with side_px={model.side_px}."
         )
+    _check_batch_size(config)
+    _check_weights(config)
+    for split in ("train", "validate"):
+        if not shards.num_rows(split):
+            raise ShardError(f"The {split} split of {config.data.shards} is empty. Ingest again so that it has films.")
+    reader = open_windows(shards, "train", config.data, config.seed, model.max_sentences, model.max_words)
+    return config, shards, reader
+
+
+def _check_batch_size(config: Config) -> None:
+    train = config.train
     share = train.num_workers * train.accumulate
     if train.batch_size % share:
         lower = max(1, train.batch_size // share) * share
@@ -124,18 +135,19 @@ def _checked(config: Config) -> tuple[Config, ShardSet, WindowReader]:
             f"train.batch_size={train.batch_size} cannot be split over {train.num_workers} worker(s) x "
             f"{train.accumulate} micro-batch(es). Use a multiple of {share}, e.g. {lower} or {lower + share}."
         )
-    weights = config.model.report_decoder.encoder.weights
-    for key, file in {
-        "model.report_decoder.encoder.weights": weights,
-        "validation.encoder": config.validation.encoder,
-    }.items():
-        if file is not None and not file.exists():
-            raise ConfigError(f"{key}={file} does not exist. Give a weights file, or null.")
-    for split in ("train", "validate"):
-        if not shards.num_rows(split):
-            raise ShardError(f"The {split} split of {config.data.shards} is empty. Ingest again so that it has films.")
-    reader = open_windows(shards, "train", config.data, config.seed, model.max_sentences, model.max_words)
-    return config, shards, reader
+
+
+def _check_weights(config: Config) -> None:
+    judge = config.validation.encoder
+    if judge is not None and judge.weights is None:
+        raise ConfigError(
+            "validation.encoder is given without validation.encoder.weights. Give a weights file, or leave the whole "
+            "section out: then a fixed random DenseNet measures, and the metric's name says so."
+        )
+    encoders = {"model.report_decoder.encoder": config.model.report_decoder.encoder, "validation.encoder": judge}
+    for key, encoder in encoders.items():
+        if encoder is not None and encoder.weights is not None and not encoder.weights.exists():
+            raise ConfigError(f"{key}.weights={encoder.weights} does not exist. Give a weights file, or null.")
 
 
 def _run_path(config: Config) -> Path:

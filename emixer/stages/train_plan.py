@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from emixer.config import Config
-from emixer.config.model import ChestEncoderConfig
 from emixer.data.loader import HostBatch, WindowReader, open_windows
 from emixer.data.shards import ShardSet
 from emixer.data.vocabulary import Vocabulary
@@ -82,7 +81,7 @@ def _prepare(plan: TrainPlan, device: torch.device) -> Validator:
     return Validator.prepare(
         extractor,
         spec,
-        _device_batches(plan.reader.read_rows(num), device),
+        _device_batches(plan.reader.read_rows(config.validation.judge_films), device),
         list(_device_batches(validate.read_rows(num), device)),
     )
 
@@ -90,7 +89,7 @@ def _prepare(plan: TrainPlan, device: torch.device) -> Validator:
 def _extractor(config: Config, device: torch.device) -> FeatureExtractor:
     if config.validation.encoder is None:
         return FeatureExtractor.random(device)
-    return FeatureExtractor.pretrained(ChestEncoderConfig(weights=config.validation.encoder), device)
+    return FeatureExtractor.pretrained(config.validation.encoder, device)
 
 
 def _device_batches(rows: HostBatch, device: torch.device) -> Iterator[Batch]:
