@@ -35,6 +35,14 @@ def connect(config: RayConfig) -> Iterator[None]:
             f"No Ray cluster answers at ray.address={config.address!r} ({error}). "
             "Check that it runs (`ray status --address ...`), or leave the address out to start one here."
         ) from error
+    except Exception as error:
+        if "timed out during startup" not in str(error):  # Ray has no class of its own for it
+            raise
+        load = os.getloadavg()[0]
+        raise EmixerError(
+            f"Ray did not start on this machine within the 30 s that it gives itself (load {load:.0f} on "
+            f"{os.cpu_count()} CPUs). Give the command again when the machine is less busy, or give --ray-address."
+        ) from error
     _quiet_data()
     try:
         yield
