@@ -49,10 +49,12 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, h_BCHW: Tensor) -> Tensor:
         """Normalizes each channel, then scales and shifts it where the layer is affine."""
-        if not (self.training and self.synchronized and _num_workers() > 1):
+        if not self.training:
+            return self._by_running_statistics(h_BCHW)
+        if not (self.synchronized and _num_workers() > 1):
             # The batch count that nn.BatchNorm2d keeps is of no use: momentum is fixed
             return functional.batch_norm(
-                h_BCHW, self.running_mean, self.running_var, self.weight, self.bias, self.training, _MOMENTUM, _EPS
+                h_BCHW, self.running_mean, self.running_var, self.weight, self.bias, True, _MOMENTUM, _EPS
             )
         float_BCHW = h_BCHW.float()
         mean_C, var_C, count = _moments_over_workers(float_BCHW)
@@ -60,6 +62,15 @@ class BatchNorm2d(nn.BatchNorm2d):
         scale_C = torch.rsqrt(var_C + _EPS) * (1.0 if self.weight is None else self.weight)
         shift_C = -mean_C * scale_C + (0.0 if self.bias is None else self.bias)
         return torch.addcmul(_per_channel(shift_C), float_BCHW, _per_channel(scale_C)).to(h_BCHW.dtype)
+
+    def _by_running_statistics(self, h_BCHW: Tensor) -> Tensor:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        mean_C, var_C = self.running_mean, self.running_var
+        if torch.is_grad_enabled():
+            # The backward pass needs the statistics of now; a forward pass in training mode may move them before it
+            mean_C, var_C = mean_C.clone(), var_C.clone()
+        return functional.batch_norm(h_BCHW, mean_C, var_C, self.weight, self.bias, False, _MOMENTUM, _EPS)
 
     @torch.no_grad()
     def _update_running(self, mean_C: Tensor, var_C: Tensor) -> None:

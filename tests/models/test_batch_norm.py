@@ -64,3 +64,16 @@ def test_two_workers_with_parts_of_a_batch_compute_what_one_computes_with_the_wh
     for name in ("running_mean", "running_var"):
         torch.testing.assert_close(first[f"norm.{name}"], getattr(layer.norm, name), **close)
         assert torch.equal(first[f"norm.{name}"], second[f"norm.{name}"])
+
+
+def test_the_gradient_of_an_eval_pass_is_not_changed_by_a_training_pass_before_backward() -> None:
+    # F reads generated films in eval mode and real ones in training mode before one backward pass
+    layer = BatchNorm2d(3)
+    films, others = torch.randn(4, 3, 5, 5, requires_grad=True), 10 + 5 * torch.randn(4, 3, 5, 5)
+    layer.eval()
+    (expected,) = torch.autograd.grad(layer(films).square().sum(), films)
+    out = layer(films)
+    layer.train()
+    layer(others)
+    (actual,) = torch.autograd.grad(out.square().sum(), films)
+    torch.testing.assert_close(actual, expected)
