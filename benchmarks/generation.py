@@ -103,6 +103,7 @@ def main() -> None:
             for _ in range(args.rounds):
                 bare.append(bare_rate(plan, num_cpus))
                 runs.append(run_pipeline(plan, Path(folder)))
+                print(f"round: bare {bare[-1]:,.1f}, pipeline {runs[-1].rows_per_s:,.1f} pairs/s", flush=True)
     report(args.config.stem, plan, num_cpus, bare, runs, few)
 
 

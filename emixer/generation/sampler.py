@@ -178,12 +178,18 @@ class Sampler:
         return ListedPlan(given.astype(np.uint8), np.ones(len(given), np.int64), "given labels", len(given))
 
 
-def load(path: Path | str, which: Which = "best", device: torch.device | str | None = None) -> Sampler:
+def load(
+    path: Path | str,
+    which: Which = "best",
+    device: torch.device | str | None = None,
+    batch_size: int = _DEFAULT_BATCH,
+) -> Sampler:
     """The sampler of a run folder (its `best` checkpoint, or the `last` where none was measured) or of a checkpoint.
 
-    Raises RunFolderError or CheckpointError when there is none or it is damaged.
+    batch_size: that of a dataset whose rows are to be drawn again.
+    Raises RunFolderError or CheckpointError when there is no checkpoint or it is damaged.
     """
-    return Sampler(read_trained_model(Path(path), which), device)
+    return Sampler(read_trained_model(Path(path), which), device, batch_size)
 
 
 def read_trained_model(path: Path, which: Which = "best") -> TrainedModel:

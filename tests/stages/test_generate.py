@@ -64,9 +64,7 @@ def test_datasets_opens_the_files_with_decoded_films(
     assert {opened.features[name].dtype for name in CHEXPERT} == {"int8"}
     assert opened["index"][:] == list(range(NUM))
     assert set(opened["seed"]) == {4}
-    sampler = load(tiny_run, device="cpu")
-    sampler.batch_size = 16
-    pairs = sampler.sample(num=NUM, seed=4)
+    pairs = load(tiny_run, device="cpu", batch_size=16).sample(num=NUM, seed=4)
     for index in (0, 63, 64, 149):  # the ends of files
         row = opened[index]
         assert isinstance(row["image"], Image.Image)
