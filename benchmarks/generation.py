@@ -6,6 +6,8 @@ bare       one process calls the model's `sample` on the same batches, on the sa
 pipeline   `emixer generate`'s own path: Ray Data samplers, PNG, text, Parquet on disk. Its clock runs from the first
            call of the first sampler to the last file closed: filling and draining the pipeline count, the start of
            processes, which a long run does not feel, does not. `with start` counts that too.
+CPU time   of a pair: bare, and of all processes of the pipeline together between a quarter and three quarters of the
+           rows. On a machine that others use too this is the ratio to look at; on CPUs alone it bounds the other.
 memory     proportional set size of this and all Ray processes together, at the peak, for --rows / 10 and --rows.
 
 Weights are random: they cost what trained ones cost. Films of random weights are smooth, so they compress better than
@@ -17,9 +19,9 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +66,17 @@ class PipelineRun:
 
     rows_per_s: float
     rows_per_s_with_start: float
+    cpu_s_a_row: float
     peak_memory_mb: float
     bytes_a_row: float
+
+
+@dataclass
+class BareRun:
+    """What the model alone took."""
+
+    rows_per_s: float
+    cpu_s_a_row: float
 
 
 @dataclass
@@ -84,54 +95,57 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of a forward pass on CPUs")
     parser.add_argument("--noise", action="store_true")
     args = parser.parse_args()
     if args.noise:
         os.environ[_NOISE] = "1"
 
-    num_cpus = len(os.sched_getaffinity(0))
     trained = random_model(load_config(args.config))
-    plan = dataset_plan(trained, args.rows, args.batch_size, args.device, cpus_per_sampler=num_cpus)
-    bare: list[float] = []
+    plan = dataset_plan(trained, args.rows, args.batch_size, args.device, args.threads)
+    few_rows = replace(plan, layout=replace(plan.layout, num_rows=args.rows // 10))
+    bare: list[BareRun] = []
     runs: list[PipelineRun] = []
     with tempfile.TemporaryDirectory() as folder:
         os.environ[_CLOCK] = str(Path(folder) / "clock")
-        with connect(RayConfig(num_cpus=num_cpus, object_store_mb=500)):
-            few = run_pipeline(
-                dataset_plan(trained, args.rows // 10, args.batch_size, args.device, num_cpus), Path(folder)
-            )
+        with connect(RayConfig(object_store_mb=500)):
+            few = run_pipeline(few_rows, Path(folder))
             for _ in range(args.rounds):
-                bare.append(bare_rate(plan, num_cpus))
+                bare.append(run_bare(plan))
                 runs.append(run_pipeline(plan, Path(folder)))
-                print(f"round: bare {bare[-1]:,.1f}, pipeline {runs[-1].rows_per_s:,.1f} pairs/s", flush=True)
-    report(args.config.stem, plan, num_cpus, bare, runs, few)
+                print(
+                    f"round: bare {bare[-1].rows_per_s:,.1f}, pipeline {runs[-1].rows_per_s:,.1f} pairs/s", flush=True
+                )
+    report(args.config.stem, plan, bare, runs, few)
 
 
-def report(
-    name: str, plan: DatasetPlan, num_cpus: int, bare: list[float], runs: list[PipelineRun], few: PipelineRun
-) -> None:
+def report(name: str, plan: DatasetPlan, bare: list[BareRun], runs: list[PipelineRun], few: PipelineRun) -> None:
     """Prints the table."""
-    side = plan.trained.config.side_px
-    forward, pipeline = float(np.median(bare)), float(np.median([run.rows_per_s for run in runs]))
-    with_start = float(np.median([run.rows_per_s_with_start for run in runs]))
-    ratio = float(np.median([run.rows_per_s / rate for run, rate in zip(runs, bare, strict=True)]))
-    rows = plan.layout.num_rows
+    side, rows = plan.trained.config.side_px, plan.layout.num_rows
+
+    def median(values: Iterable[float]) -> float:
+        return float(np.median(list(values)))
+
+    ratio = median(run.rows_per_s / alone.rows_per_s for run, alone in zip(runs, bare, strict=True))
+    cpu_ratio = median(alone.cpu_s_a_row / run.cpu_s_a_row for run, alone in zip(runs, bare, strict=True))
+    on = "a GPU" if plan.device == "cuda" else f"{plan.cpus_per_sampler} thread(s) a sampler"
+    print(f"\n{name}, {side} px, batch {plan.batch_size}, {on}, {rows:,} rows, median of {len(runs)} rounds")
+    print(f"  bare forward            {median(run.rows_per_s for run in bare):10,.1f} pairs/s")
+    print(f"  pipeline                {median(run.rows_per_s for run in runs):10,.1f} pairs/s   {ratio:.2f} of bare")
+    print(f"  pipeline with start     {median(run.rows_per_s_with_start for run in runs):10,.1f} pairs/s")
+    print(f"  CPU time, bare          {median(run.cpu_s_a_row for run in bare) * 1e3:10,.2f} ms a pair")
     print(
-        f"\n{name}, {side} px, batch {plan.batch_size}, {plan.device}, {num_cpus} CPUs, "
-        f"{rows:,} rows, {len(runs)} rounds"
+        f"  CPU time, pipeline      {median(run.cpu_s_a_row for run in runs) * 1e3:10,.2f} ms a pair   {cpu_ratio:.2f}"
     )
-    print(f"  bare forward                {forward:10,.1f} pairs/s")
-    print(f"  pipeline                    {pipeline:10,.1f} pairs/s   {ratio:.2f} of the bare forward")
-    print(f"  pipeline with start         {with_start:10,.1f} pairs/s")
-    print(f"  a row on disk               {runs[0].bytes_a_row:10,.0f} bytes (raw film {side * side:,})")
-    print(f"  peak memory, {rows // 10:>9,} rows {few.peak_memory_mb:10,.0f} MB")
-    print(f"  peak memory, {rows:>9,} rows {max(run.peak_memory_mb for run in runs):10,.0f} MB")
+    print(f"  a row on disk           {runs[0].bytes_a_row:10,.0f} bytes (raw film {side * side:,})")
+    print(f"  memory, {rows // 10:>9,} rows  {few.peak_memory_mb:10,.0f} MB at the peak")
+    print(f"  memory, {rows:>9,} rows  {max(run.peak_memory_mb for run in runs):10,.0f} MB at the peak")
 
 
-def bare_rate(plan: DatasetPlan, num_threads: int) -> float:
-    """Pairs/s of the model alone."""
+def run_bare(plan: DatasetPlan) -> BareRun:
+    """The model alone, on as many batches as a quarter of the rows."""
     if plan.device == "cpu":
-        torch.set_num_threads(num_threads)
+        torch.set_num_threads(plan.cpus_per_sampler)
     sampler = Sampler(plan.trained, plan.device, plan.batch_size)
     labels = torch.from_numpy(plan.labels.labels(0, plan.batch_size)).to(sampler.device, torch.float32)
     blocks = max(4, plan.layout.num_rows // plan.batch_size // 4)
@@ -143,25 +157,42 @@ def bare_rate(plan: DatasetPlan, num_threads: int) -> float:
 
     forward(0)
     _synchronize(plan.device)
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     for block in range(blocks):
         forward(block)
     _synchronize(plan.device)
-    return blocks * plan.batch_size / (time.perf_counter() - start)
+    rows = blocks * plan.batch_size
+    return BareRun(rows / (time.perf_counter() - start), (time.process_time() - cpu_start) / rows)
 
 
 def run_pipeline(plan: DatasetPlan, folder: Path) -> PipelineRun:
     """Writes the dataset into a folder of its own."""
     clock = Path(os.environ[_CLOCK])
     clock.unlink(missing_ok=True)
+    rows = plan.layout.num_rows
+    marks: list[tuple[int, float]] = []  # rows written and CPU time so far, at a quarter and at three quarters
+    written = 0
+
+    def mark(num: int) -> None:
+        nonlocal written
+        written += num
+        if len(marks) < 2 and written >= (0.25 + 0.5 * len(marks)) * rows:
+            marks.append((written, sum(map(_cpu_s, _family(os.getpid())))))
+
     with tempfile.TemporaryDirectory(dir=folder) as out, watched_memory() as memory:
         start = time.time()
         pool = make_pool(None, plan.cpus_per_sampler, plan.device, growing=False)
-        write_dataset(plan, Path(out), pool, lambda _: None, TimedSampler)
+        write_dataset(plan, Path(out), pool, mark, TimedSampler)
         end = time.time()
         num_bytes = sum(path.stat().st_size for path in (Path(out) / DATA_FOLDER).iterdir())
-    rows = plan.layout.num_rows
-    return PipelineRun(rows / (end - float(clock.read_text())), rows / (end - start), memory.peak_mb, num_bytes / rows)
+    (first_rows, first_cpu_s), (last_rows, last_cpu_s) = marks[0], marks[-1]
+    return PipelineRun(
+        rows_per_s=rows / (end - float(clock.read_text())),
+        rows_per_s_with_start=rows / (end - start),
+        cpu_s_a_row=(last_cpu_s - first_cpu_s) / max(1, last_rows - first_rows),
+        peak_memory_mb=memory.peak_mb,
+        bytes_a_row=num_bytes / rows,
+    )
 
 
 def dataset_plan(
@@ -222,6 +253,14 @@ def _family(root: int) -> list[int]:
     for member in family:
         family += children.get(member, [])
     return family
+
+
+def _cpu_s(process: int) -> float:
+    try:
+        after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # gone meanwhile
+        return 0.0
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _proportional_mb(process: int) -> float:
