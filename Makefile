@@ -47,7 +47,12 @@ smoke: $(ready) ## the whole pipeline in miniature, in a folder that is deleted 
 	rm -rf .smoke
 
 bench: $(ready) ## every benchmark in benchmarks/, one after the other; figures in docs/performance.md
-	set -e; for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(python) "$$benchmark"; done
+	$(python) benchmarks/loader.py
+	$(python) benchmarks/ingest.py decode
+	$(python) benchmarks/ingest.py memory
+	$(python) benchmarks/report_decoding.py
+	$(python) benchmarks/train_overhead.py
+	$(python) benchmarks/generation.py
 
 lock: $(ready) ## renew requirements.lock from pyproject.toml
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-emit-index-url \
