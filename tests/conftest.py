@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,17 @@ import torch
 
 from emixer.config import Config, load_config
 from emixer.data.labels import CHEXPERT
+from emixer.data.loader import open_windows
 from emixer.data.schema import ShardInfo
-from emixer.data.shards import shard_name, write_shard
+from emixer.data.shards import ShardSet, shard_name, write_shard
 from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
 from emixer.files import sha256_of
 from emixer.models.paired_model import END, Batch, ModelSpec
+from emixer.run_folder import RunFolder
+from emixer.stages.train import model_spec
+from emixer.training.reporter import RunReporter
+from emixer.training.state import TrainState
+from emixer.training.workers import TrainPlan, train_from_last
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
@@ -180,3 +187,35 @@ def make_batch() -> Callable[..., Batch]:
         )
 
     return make
+
+
+@dataclass
+class LocalRun:
+    """What `train_locally` did."""
+
+    folder: RunFolder
+    states: list[TrainState] = field(default_factory=list)
+
+
+@pytest.fixture
+def train_locally() -> Callable[[Config, Path], LocalRun]:
+    """Runs the same function as a Ray worker, in this process, reading windows in place."""
+
+    def run(config: Config, path: Path) -> LocalRun:
+        torch.set_num_threads(config.train.cpus_per_worker)
+        assert config.data.shards is not None
+        shards = ShardSet.open(config.data.shards)
+        model = config.model
+        reader = open_windows(shards, "train", config.data, config.seed, model.max_sentences, model.max_words)
+        result = LocalRun(RunFolder.create_or_resume(path, "train", config))
+
+        def make_reporter(plan: TrainPlan, state: TrainState) -> RunReporter:
+            result.states.append(state)
+            measure = lambda model: {"word_cross_entropy": float(state.images)}  # noqa: E731
+            return RunReporter(result.folder, state, reader.order, lambda *_: None, measure)
+
+        plan = TrainPlan(config, model_spec(shards, reader), reader, path, make_reporter)
+        train_from_last(plan, torch.device("cpu"), lambda windows: map(reader.read, windows))
+        return result
+
+    return run

@@ -96,13 +96,13 @@ class TestThroughRay:
 
     def test_from_a_worker_of_ray_train(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         from ray.train import RunConfig, ScalingConfig
-        from ray.train.data_parallel_trainer import DataParallelTrainer  # as TorchTrainer, without importing torch
+        from ray.train.torch import TorchTrainer
 
         def work() -> None:
             raise ConfigError("a batch of 7 cannot be split")
 
         storage = tmp_path_factory.mktemp("train")
-        trainer = DataParallelTrainer(
+        trainer = TorchTrainer(
             work,
             scaling_config=ScalingConfig(num_workers=1),
             run_config=RunConfig(name="fails", storage_path=str(storage)),

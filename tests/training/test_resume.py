@@ -20,7 +20,7 @@ def losses(run: Any) -> list[dict[str, float]]:
     return [{k: v for k, v in line.items() if k not in RATES} for line in run.folder.metrics()]
 
 
-@pytest.mark.parametrize("precision", ["fp32"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_resuming_continues_the_losses_and_weights_of_an_uninterrupted_run(
     tiny_config: Config, tmp_path: Path, train_locally: Train, precision: str
 ) -> None:

@@ -1,0 +1,117 @@
+"""`emixer train` as a user meets it: on Ray, resumed, killed, and refused with a reason."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from emixer.checkpoint import find_checkpoint
+from emixer.cli.main import main
+from emixer.config import Config, to_yaml, with_overrides
+from emixer.errors import ConfigError, ShardError
+from emixer.run_folder import RunFolder
+from emixer.stages import train
+
+RATES = ("images_per_s", "wait_share")
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    lines = RunFolder(folder).metrics()
+    return [{k: v for k, v in line.items() if k not in RATES} for line in lines if "images_per_s" in line]
+
+
+def worker_pids() -> set[int]:
+    found = set()
+    for entry in Path("/proc").iterdir():
+        try:
+            title = (entry / "cmdline").read_text() if entry.name.isdigit() else ""
+        except OSError:  # it ended meanwhile
+            continue
+        if title.startswith("ray::RayTrainWorker"):
+            found.add(int(entry.name))
+    return found
+
+
+def kill_a_worker_once_saved(run: Path, killed: list[int]) -> None:
+    while not (run / "checkpoints" / "last.json").exists():
+        time.sleep(0.05)
+    for pid in worker_pids():
+        os.kill(pid, signal.SIGKILL)
+        killed.append(pid)
+
+
+@pytest.mark.ray
+def test_two_workers_train_measure_draw_and_save(ray_cluster: None, tiny_config: Config, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    config = with_overrides(tiny_config, {"train.num_workers": 2, "train.run": run, "train.images": 96})
+    result = train.run(config)
+    assert result.images == 96
+    assert "word_cross_entropy" in str(result)
+    assert [line["images"] for line in losses(run)] == [32, 64, 96]
+    assert (run / "samples" / "images-000000000096.png").stat().st_size > 10_000
+    assert list((run / "tensorboard").glob("events.*"))
+    measured = RunFolder(run).metrics()[-1]
+    assert measured["validation/fid_random_densenet"] > 0
+    last = find_checkpoint(run / "checkpoints", "last")
+    assert last is not None
+    assert last.images == 96
+
+
+@pytest.mark.ray
+def test_a_killed_worker_costs_no_loss_value(
+    ray_cluster: None, tiny_config: Config, tmp_path: Path, train_locally: Callable[[Config, Path], Any]
+) -> None:
+    run = tmp_path / "run"
+    settings = {"train.images": 256, "train.save_every_images": 64, "train.validate_every_images": 10**6}
+    config = with_overrides(tiny_config, settings | {"train.sample_every_images": 10**6})
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_a_worker_once_saved, args=(run, killed))
+    killer.start()
+    train.run(with_overrides(config, {"train.run": run}))
+    killer.join()
+    assert killed, "the worker ended before it could be killed"
+    train_locally(config, tmp_path / "whole")
+    on_ray, whole = losses(run), losses(tmp_path / "whole")
+    assert [line["images"] for line in on_ray] == list(range(32, 257, 32))
+    assert on_ray == whole
+
+
+def test_dry_run_says_what_would_be_done_and_touches_nothing(tiny_config: Config, tmp_path: Path) -> None:
+    text = train.describe(with_overrides(tiny_config, {"train.run": tmp_path / "run"}))
+    assert "96 films in train, 32 in validate" in text
+    assert "new run" in text
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"train.num_workers": 3}, ConfigError, r"batch_size=16 cannot be split over 3 .* e\.g\. 15 or 18"),
+        ({"model.side_px": 64}, ConfigError, r"model\.side_px=64, but the shards .* hold films of 32 px"),
+        ({"validation.encoder.frozen": False}, ConfigError, "without validation.encoder.weights"),
+        ({"model.report_decoder.encoder.weights": "/nowhere.safetensors"}, ConfigError, "does not exist"),
+        ({"data.shards": "/nowhere"}, ShardError, "There is no folder"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_starts(
+    tiny_config: Config, tmp_path: Path, settings: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    config = with_overrides(tiny_config, settings | {"train.run": tmp_path / "run"})
+    with pytest.raises(error, match=message):
+        train.run(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_prints_one_paragraph_for_an_error(tiny_config: Config, tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(to_yaml(tiny_config))
+    result = CliRunner().invoke(main, ["train", "--config", str(file), "--run", str(tmp_path), "--num-workers", "2"])
+    assert result.exit_code == 2
+    assert "not a run folder" in result.stderr
+    assert "Traceback" not in result.output
