@@ -21,6 +21,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"  # as in a Ray task of one CPU; a second BLAS thread only spins
+
 import numpy as np
 from PIL import Image
 

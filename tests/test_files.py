@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +14,6 @@ import pytest
 
 from emixer import files
 from emixer.errors import StorageError
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 def contents(folder: Path) -> list[str]:
@@ -99,25 +85,25 @@ def test_a_folder_interrupted_halfway_leaves_the_old_folder(tmp_path: Path) -> N
     assert contents(tmp_path / "folder") == ["old"]
 
 
-def test_a_full_disk_is_named_and_leaves_the_old_file(small_disk: Path) -> None:
-    path = small_disk / "a.bin"
+def test_a_full_disk_is_named_and_leaves_the_old_file(small_disk: Callable[[int], Path]) -> None:
+    path = small_disk(1024) / "a.bin"
     files.write_bytes(path, b"old")
     with pytest.raises(StorageError, match=r"a\.bin: the disk or quota is full \(\d MiB free\)"):
         files.write_bytes(path, os.urandom(2 * 2**20))
     assert path.read_bytes() == b"old"
-    assert contents(small_disk) == ["a.bin"]
+    assert contents(small_disk(1024)) == ["a.bin"]
     files.write_bytes(path, b"new")  # the failed attempt holds no space
     assert path.read_bytes() == b"new"
 
 
-def test_a_disk_that_fills_while_arrow_writes_is_a_storage_error_too(small_disk: Path) -> None:
+def test_a_disk_that_fills_while_arrow_writes_is_a_storage_error_too(small_disk: Callable[[int], Path]) -> None:
     table = pa.table({"noise": np.random.default_rng(0).integers(0, 2**62, 2**18)})
     with (
         pytest.raises(StorageError, match="disk or quota is full"),
-        files.written_aside(small_disk / "a.parquet") as aside,
+        files.written_aside(small_disk(1024) / "a.parquet") as aside,
     ):
         pq.write_table(table, aside)
-    assert contents(small_disk) == []
+    assert contents(small_disk(1024)) == []
 
 
 def test_a_path_under_a_file_is_a_storage_error(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`emixer train`: shards -> run folder. Composes the loop with metrics and pictures."""
 
+import importlib.util
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,6 +120,7 @@ def _checked(config: Config) -> tuple[Config, ShardSet, WindowReader]:
         )
     _check_batch_size(config)
     _check_weights(config)
+    _check_trackers(config)
     for split in ("train", "validate"):
         if not shards.num_rows(split):
             raise ShardError(f"The {split} split of {config.data.shards} is empty. Ingest again so that it has films.")
@@ -148,6 +150,15 @@ def _check_weights(config: Config) -> None:
     for key, encoder in encoders.items():
         if encoder is not None and encoder.weights is not None and not encoder.weights.exists():
             raise ConfigError(f"{key}.weights={encoder.weights} does not exist. Give a weights file, or null.")
+
+
+def _check_trackers(config: Config) -> None:
+    for name in config.train.trackers:
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(
+                f"train.trackers names {name}, which is not installed. "
+                f"Run `pip install 'emixer[{name}]'`, or leave it out."
+            )
 
 
 def _run_path(config: Config) -> Path:

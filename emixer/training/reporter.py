@@ -10,7 +10,6 @@ import torch.distributed as dist
 
 from emixer import checkpoint
 from emixer.data.order import DataOrder
-from emixer.errors import ConfigError
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import GeneratedPairs, PairedModel
 from emixer.run_folder import RunFolder
@@ -128,25 +127,16 @@ def _to_tensorboard(folder: RunFolder, images: int) -> Tracker:
 
 
 def _to_wandb(folder: RunFolder) -> Tracker:
-    wandb = _import_extra("wandb")
+    wandb = importlib.import_module("wandb")
     run = wandb.init(project="emixer", dir=str(folder.path), id=folder.path.name, resume="allow")
     return lambda values, images: run.log(values, step=images)
 
 
 def _to_mlflow(folder: RunFolder) -> Tracker:
-    mlflow = _import_extra("mlflow")
+    mlflow = importlib.import_module("mlflow")
     mlflow.set_experiment("emixer")
     mlflow.start_run(run_name=folder.path.name)
     return lambda values, images: mlflow.log_metrics({k.replace("/", "."): v for k, v in values.items()}, step=images)
-
-
-def _import_extra(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ConfigError(
-            f"train.trackers names {name}, which is not installed. Run `pip install 'emixer[{name}]'`, or leave it out."
-        ) from error
 
 
 def _wait() -> None:

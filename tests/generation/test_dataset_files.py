@@ -1,8 +1,7 @@
 """Which rows stand in which file, what a row is, and that a file is whole or absent."""
 
 import io
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -129,26 +128,13 @@ def test_layout_that_does_not_nest_or_is_too_large_is_refused(
         check_layout(layout, batch_size, side_px)
 
 
-def test_full_disk_is_said_and_harms_no_finished_file(small_disk: Path) -> None:
-    _write(small_disk / "first", Rows(0, 8), [8])
+def test_full_disk_is_said_and_harms_no_finished_file(small_disk: Callable[[int], Path]) -> None:
+    folder = small_disk(1024)
+    _write(folder / "first", Rows(0, 8), [8])
     with (
         pytest.raises(StorageError, match=r"disk or quota is full.*give the same command again"),
-        open_file(small_disk / "second", Rows(8, 8), LAYOUT, FORMAT, "mark") as writer,
+        open_file(folder / "second", Rows(8, 8), LAYOUT, FORMAT, "mark") as writer,
     ):
         writer.write(_table(8, 8, side_px=512))
-    assert [path.name for path in small_disk.iterdir()] == ["first"]
-    assert is_finished(small_disk / "first", Rows(0, 8), "mark")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    assert [path.name for path in folder.iterdir()] == ["first"]
+    assert is_finished(folder / "first", Rows(0, 8), "mark")

@@ -7,8 +7,7 @@ import json
 import os
 import re
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -376,27 +375,6 @@ def test_two_ingests_into_one_folder_do_not_meet(tmp_path: Path, ray_cluster: No
     with (out / ".ingest/lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "Another ingest is writing" in fails(ingest(tree.root, out))
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """A tmpfs of so many KiB; called again it is resized."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def mount(size_kb: int) -> Path:
-        options = f"size={size_kb}k" + (",remount" if folder.is_mount() else "")
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False
-        )
-        if done.returncode:
-            pytest.skip("this machine does not allow mounting a tmpfs")
-        return folder
-
-    yield mount
-    subprocess.run(["umount", folder], capture_output=True, check=False)
 
 
 @pytest.mark.ray

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,12 @@ def test_dry_run_says_what_would_be_done_and_touches_nothing(tiny_config: Config
         ({"model.side_px": 64}, ConfigError, r"model\.side_px=64, but the shards .* hold films of 32 px"),
         ({"validation.encoder.frozen": False}, ConfigError, "without validation.encoder.weights"),
         ({"model.report_decoder.encoder.weights": "/nowhere.safetensors"}, ConfigError, "does not exist"),
+        pytest.param(
+            {"train.trackers": ["wandb"]},
+            ConfigError,
+            "names wandb, which is not installed",
+            marks=pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed"),
+        ),
         ({"data.shards": "/nowhere"}, ShardError, "There is no folder"),
     ],
 )

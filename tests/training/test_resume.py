@@ -1,5 +1,6 @@
 """A run that is cut and resumed is the run that was not cut."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import torch
 
 from emixer.checkpoint import find_checkpoint
 from emixer.config import Config, with_overrides
-from emixer.errors import CheckpointError, DivergenceError, RunFolderError
+from emixer.data.vocabulary import Vocabulary
+from emixer.errors import CheckpointError, DivergenceError, RunFolderError, StorageError
 
 Train = Callable[[Config, Path], Any]
 
@@ -80,8 +82,6 @@ def test_checkpoints_keep_the_best_the_last_and_the_one_before(
 def test_a_damaged_last_checkpoint_says_so_and_the_one_before_serves_when_it_is_deleted(
     tiny_config: Config, tmp_path: Path, train_locally: Train
 ) -> None:
-    import shutil
-
     run = train_locally(with_overrides(tiny_config, {"train.images": 128}), tmp_path / "run")
     last = find_checkpoint(run.folder.checkpoints, "last")
     assert last is not None
@@ -102,6 +102,35 @@ def test_another_config_does_not_touch_the_run(tiny_config: Config, tmp_path: Pa
     with pytest.raises(RunFolderError, match=r"loss\.alpha: 0\.2 there, 0\.7 now"):
         train_locally(with_overrides(tiny_config, {"loss.alpha": 0.7}), tmp_path / "run")
     assert sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*")) == before
+
+
+def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
+    tiny_config: Config, tmp_path: Path, train_locally: Train, small_disk: Callable[[int], Path]
+) -> None:
+    config = with_overrides(tiny_config, {"train.sample_every_images": 10**6, "train.images": 128})
+    whole = train_locally(config, tmp_path / "whole")
+    size_kb = sum(p.stat().st_size for p in (tmp_path / "whole" / "checkpoints").rglob("*")) // 1024
+    with pytest.raises(StorageError, match="disk or quota is full"):  # there is room for one checkpoint of two
+        train_locally(config, small_disk(size_kb * 3 // 4) / "run")
+    first = find_checkpoint(tmp_path / "disk" / "run" / "checkpoints", "last")
+    assert first is not None
+    assert first.images == 64
+    resumed = train_locally(config, small_disk(size_kb * 4) / "run")
+    assert losses(resumed) == losses(whole)
+
+
+def test_shards_of_another_vocabulary_are_refused_and_the_run_is_unharmed(
+    tiny_config: Config, tmp_path: Path, train_locally: Train
+) -> None:
+    assert tiny_config.data.shards is not None
+    shards = shutil.copytree(tiny_config.data.shards, tmp_path / "shards")
+    config = with_overrides(tiny_config, {"data.shards": shards, "train.images": 64})
+    run = train_locally(config, tmp_path / "run")
+    before = losses(run)
+    Vocabulary((*Vocabulary.load(shards / "vocabulary.json").tokens, "another")).save(shards / "vocabulary.json")
+    with pytest.raises(CheckpointError, match="another vocabulary"):
+        train_locally(with_overrides(config, {"train.images": 128}), tmp_path / "run")
+    assert losses(run) == before
 
 
 def test_losses_that_are_not_finite_stop_the_run_and_are_never_saved(
