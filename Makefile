@@ -52,6 +52,7 @@ bench: $(ready) ## every benchmark in benchmarks/, one after the other; figures 
 	$(python) benchmarks/ingest.py memory
 	$(python) benchmarks/report_decoding.py
 	$(python) benchmarks/train_overhead.py
+	$(python) benchmarks/train_memory.py
 	$(python) benchmarks/generation.py
 
 lock: $(ready) ## renew requirements.lock from pyproject.toml

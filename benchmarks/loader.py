@@ -120,16 +120,17 @@ def timed(rows: Iterator[int]) -> float:
 
 
 def write_films(folder: Path, num_films: int, side_px: int) -> ShardSet:
-    """A finished shard folder of procedural films."""
+    """A finished shard folder of procedural films: so many in train, 64 in validate."""
     info = ShardInfo(side_px, CHEXPERT, "none", 1, "benchmark")
     generator = np.random.default_rng(0)
     entries = []
-    for shard, start in enumerate(range(0, num_films, 4096)):
-        path = folder / shard_name("train", shard)
-        table = _films(generator, start, min(4096, num_films - start), side_px, info)
+    train = [("train", start // 4096, start, min(4096, num_films - start)) for start in range(0, num_films, 4096)]
+    for split, shard, start, count in [*train, ("validate", 0, num_films, 64)]:
+        path = folder / shard_name(split, shard)
+        table = _films(generator, split, start, count, side_px, info)
         write_shard(path, table, info, max(1, 4 * 2**20 // side_px**2))
         entries.append({
-            "name": path.name, "split": "train", "num_rows": len(table), "num_bytes": path.stat().st_size,
+            "name": path.name, "split": split, "num_rows": len(table), "num_bytes": path.stat().st_size,
             "sha256": sha256_of(path),
         })  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps({"shards": entries}))
@@ -137,7 +138,9 @@ def write_films(folder: Path, num_films: int, side_px: int) -> ShardSet:
     return ShardSet.open(folder)
 
 
-def _films(generator: np.random.Generator, start: int, count: int, side_px: int, info: ShardInfo) -> pa.Table:
+def _films(
+    generator: np.random.Generator, split: str, start: int, count: int, side_px: int, info: ShardInfo
+) -> pa.Table:
     coarse = generator.integers(0, 256, (count, side_px // 8, side_px // 8), dtype=np.uint8)
     image = coarse.repeat(8, axis=1).repeat(8, axis=2)
     image = (image // 2 + np.roll(image, 4, axis=(1, 2)) // 2).astype(np.uint8)
@@ -145,7 +148,7 @@ def _films(generator: np.random.Generator, start: int, count: int, side_px: int,
     sentences = [[list(generator.choice(WORDS, 9)) for _ in range(5)] for _ in range(64)]
     return pa.table(
         {
-            "dicom_id": ids, "study_id": ids, "subject_id": ids, "view": ["PA"] * count, "split": ["train"] * count,
+            "dicom_id": ids, "study_id": ids, "subject_id": ids, "view": ["PA"] * count, "split": [split] * count,
             "image": pa.array([film.tobytes() for film in image], pa.binary(side_px**2)),
             "report": ["-"] * count,
             "sentences": [sentences[i % 64] for i in range(count)],
