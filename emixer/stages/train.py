@@ -32,6 +32,7 @@ class TrainResult:
 
     def __str__(self) -> str:
         measured = {k.removeprefix("validation/"): v for k, v in self.last.items() if k.startswith("validation/")}
+        measured = {k: v for k, v in measured.items() if "/" not in k}  # those by label stand in metrics.jsonl
         lines = [f"Trained on {self.images:,} films: {self.run}"]
         lines += [f"  {name:<32} {value:.4g}" for name, value in measured.items()]
         if self.best is not None:
