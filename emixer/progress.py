@@ -3,11 +3,15 @@
 import shutil
 import sys
 import time
+from collections import deque
 from types import TracebackType
 from typing import Self, TextIO
 
 _TERMINAL_EVERY_S = 0.2
 _LOG_EVERY_S = 30.0
+_RATE_OVER_S = 60.0
+"""Rates and what is left are those of the last minute: the start of processes is soon forgotten."""
+_MARK_EVERY_S = 1.0
 
 
 class Progress:
@@ -21,8 +25,8 @@ class Progress:
         self.label, self.total, self.unit = label, total, unit
         self._stream = stream or sys.stderr
         self._every_s = _TERMINAL_EVERY_S if self._stream.isatty() else _LOG_EVERY_S
-        self._first = self._done = done
-        self._start = time.monotonic()
+        self._done = done
+        self._marks = deque([(time.monotonic(), done)])
         self._shown = -float("inf")
         self._fields: dict[str, str] = {}
         self._last_line = ""
@@ -37,6 +41,8 @@ class Progress:
 
     def update(self, done: int, **fields: str) -> None:
         """Sets how much is done in all; `fields` are shown as `name value`."""
+        if done != self._done:
+            self._mark(done)
         self._done = done
         self._fields.update(fields)
         if time.monotonic() - self._shown >= self._every_s:
@@ -48,8 +54,9 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Units per second since this progress began."""
-        return (self._done - self._first) / max(time.monotonic() - self._start, 1e-9)
+        """Units per second over the last minute."""
+        (begin, first), (end, last) = self._marks[0], self._marks[-1]
+        return (last - first) / max(end - begin, 1e-9)
 
     def line(self) -> str:
         """The line as shown."""
@@ -63,6 +70,14 @@ class Progress:
         if self.rate > 0 and self._done < self.total:
             parts.append(f"ETA {_clock((self.total - self._done) / self.rate)}")
         return "  ".join(parts)
+
+    def _mark(self, done: int) -> None:
+        now = time.monotonic()
+        if len(self._marks) > 1 and now - self._marks[-2][0] < _MARK_EVERY_S:
+            self._marks.pop()
+        self._marks.append((now, done))
+        while len(self._marks) > 2 and self._marks[1][0] < now - _RATE_OVER_S:
+            self._marks.popleft()
 
     def _show(self, last: bool = False) -> None:
         self._shown = time.monotonic()

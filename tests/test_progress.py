@@ -66,6 +66,20 @@ def test_work_of_an_earlier_run_counts_as_done_but_not_for_the_rate() -> None:
     assert "ETA" in progress.line()
 
 
+def test_the_rate_is_that_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("emixer.progress.time.monotonic", lambda: now)
+    progress = Progress("train", 10_000, "films", stream=io.StringIO())
+    now = 100.0  # processes start
+    progress.update(10)
+    for _ in range(100):
+        now += 1.0
+        progress.advance(20)
+    assert progress.rate == pytest.approx(20)
+    assert progress.line().endswith("ETA 6:39")  # 7,990 films left
+    assert len(progress._marks) < 70
+
+
 def test_nothing_to_do_is_done() -> None:
     log = io.StringIO()
     with Progress("ingest", 0, "films", stream=log):
