@@ -31,6 +31,9 @@ _MAX_WINDOW_BYTES = 48 * 2**20
 _SPAN_WINDOWS = 256
 """Windows in one Ray Data execution: long enough to hide its start, short enough to plan in no time."""
 
+_READY_WINDOWS = 4
+"""Windows that may wait in the object store beside those being read."""
+
 Array = NDArray[Any]
 
 
@@ -82,6 +85,12 @@ class WindowReader:
     uncertain_is: int
     """What an uncertain label counts as: 0 or 1."""
     labelled_fraction: float
+
+    @property
+    def window_bytes(self) -> int:
+        """What a window takes in memory, roughly."""
+        words = 4 * self.max_sentences * self.max_words
+        return self.order.window_rows * (self.side_px**2 + words + 32)
 
     def read(self, window: int) -> HostBatch:
         """The films of `window` in their order."""
@@ -184,12 +193,15 @@ def read_ahead(reader: WindowReader, windows: Iterable[int], num_tasks: int) -> 
 
 def _read_span(reader: WindowReader, span: list[int], num_tasks: int) -> Iterator[HostBatch]:
     import ray
-    from ray.data import DataContext
+    from ray.data import DataContext, ExecutionResources
 
     from emixer.data.window_source import WindowSource
 
     context = DataContext.get_current().copy()
     context.execution_options.preserve_order = True
+    # without a limit, a span is read as far ahead as the object store holds: gigabytes, and a burst of work
+    in_flight = (num_tasks + _READY_WINDOWS) * reader.window_bytes
+    context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=in_flight)
     context.enable_progress_bars = False
     with DataContext.current(context):
         dataset = ray.data.read_datasource(

@@ -1,5 +1,7 @@
 """Shards -> batches: the right rows, in the promised order, as views where it matters."""
 
+import time
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -119,6 +121,30 @@ def test_reading_ahead_on_ray_gives_the_same_batches_as_reading_in_place(
     here = local_stream(reader, 16, position, 1)
     for left, right in zip(islice(ahead, 20), islice(here, 20), strict=True):
         assert same(left, right)
+
+
+@dataclass(frozen=True)
+class Recording(WindowReader):
+    """Leaves a file for each window it has read."""
+
+    folder: Path = Path()
+
+    def read(self, window: int) -> HostBatch:
+        (self.folder / str(window)).touch()
+        return super().read(window)
+
+
+@pytest.mark.ray
+def test_reading_runs_a_few_windows_ahead_and_then_waits(ray_cluster: None, tiny_shards: Path, tmp_path: Path) -> None:
+    reader = Recording(**vars(reader_of(tiny_shards)), folder=tmp_path)
+    windows = read_ahead(reader, range(200), num_tasks=2)
+    next(windows)
+    read: list[int] = []
+    while not read or len(list(tmp_path.iterdir())) > read[-1]:  # until it reads no more
+        read.append(len(list(tmp_path.iterdir())))
+        time.sleep(2)
+    windows.close()
+    assert 2 <= read[-1] <= 16
 
 
 @pytest.mark.ray
