@@ -55,5 +55,7 @@ find_uv() {
 
 suits .venv/bin/python || make_venv
 uv=$(find_uv)
-"$uv" pip install --python .venv/bin/python --no-deps --requirement requirements.lock
+# Compiled at once: where PYTHONDONTWRITEBYTECODE is set, as in many containers, each of Ray's processes would spend
+# some ten seconds on compiling what it imports.
+"$uv" pip install --compile-bytecode --python .venv/bin/python --no-deps --requirement requirements.lock
 "$uv" pip install --python .venv/bin/python --no-deps --editable .
