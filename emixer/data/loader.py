@@ -29,10 +29,10 @@ from emixer.data.vocabulary import Vocabulary
 
 _MAX_WINDOW_BYTES = 48 * 2**20
 _SPAN_WINDOWS = 256
-"""Windows in one Ray Data execution: long enough to hide its start, short enough to plan in no time."""
-
-_READY_WINDOWS = 4
-"""Windows that may wait in the object store beside those being read."""
+_SPAN_BYTES = 512 * 2**20
+"""At most so much in one Ray Data execution, for all of it is read ahead: long enough to hide its start, short enough to
+plan in no time and to leave room in the object store. A limit on the execution's memory would be another way, but while
+it holds, Ray Data's scheduling thread takes two thirds of a CPU-bound training step (docs/log.md)."""
 
 Array = NDArray[Any]
 
@@ -187,21 +187,19 @@ def open_windows(
 def read_ahead(reader: WindowReader, windows: Iterable[int], num_tasks: int) -> Iterator[HostBatch]:
     """Windows in the given order, read by up to `num_tasks` Ray tasks at once. Needs a Ray connection."""
     windows = iter(windows)
-    while span := list(islice(windows, _SPAN_WINDOWS)):
+    length = max(num_tasks, min(_SPAN_WINDOWS, _SPAN_BYTES // reader.window_bytes))
+    while span := list(islice(windows, length)):
         yield from _read_span(reader, span, num_tasks)
 
 
 def _read_span(reader: WindowReader, span: list[int], num_tasks: int) -> Iterator[HostBatch]:
     import ray
-    from ray.data import DataContext, ExecutionResources
+    from ray.data import DataContext
 
     from emixer.data.window_source import WindowSource
 
     context = DataContext.get_current().copy()
     context.execution_options.preserve_order = True
-    # without a limit, a span is read as far ahead as the object store holds: gigabytes, and a burst of work
-    in_flight = (num_tasks + _READY_WINDOWS) * reader.window_bytes
-    context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=in_flight)
     context.enable_progress_bars = False
     with DataContext.current(context):
         dataset = ray.data.read_datasource(

@@ -135,16 +135,20 @@ class Recording(WindowReader):
 
 
 @pytest.mark.ray
-def test_reading_runs_a_few_windows_ahead_and_then_waits(ray_cluster: None, tiny_shards: Path, tmp_path: Path) -> None:
+def test_no_more_is_read_ahead_than_a_span_holds(
+    ray_cluster: None, tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reader = Recording(**vars(reader_of(tiny_shards)), folder=tmp_path)
+    monkeypatch.setattr("emixer.data.loader._SPAN_BYTES", 8 * reader.window_bytes)
     windows = read_ahead(reader, range(200), num_tasks=2)
     next(windows)
     read: list[int] = []
     while not read or len(list(tmp_path.iterdir())) > read[-1]:  # until it reads no more
         read.append(len(list(tmp_path.iterdir())))
         time.sleep(2)
+    assert read[-1] == 8
+    assert sum(1 for _ in islice(windows, 11)) == 11  # into the next span
     windows.close()
-    assert 2 <= read[-1] <= 16
 
 
 @pytest.mark.ray
