@@ -30,9 +30,9 @@ from emixer.data.vocabulary import Vocabulary
 _MAX_WINDOW_BYTES = 48 * 2**20
 _SPAN_WINDOWS = 256
 _SPAN_BYTES = 512 * 2**20
-"""At most so much in one Ray Data execution, for all of it is read ahead: long enough to hide its start, short enough to
-plan in no time and to leave room in the object store. A limit on the execution's memory would be another way, but while
-it holds, Ray Data's scheduling thread takes two thirds of a CPU-bound training step (docs/log.md)."""
+"""At most so much in one Ray Data execution, for all of it is read ahead: long enough to hide its start, short enough
+to plan in no time and to leave room in the object store. Not a limit on the execution's memory instead: while it holds,
+Ray Data's scheduling thread slows a CPU-bound training step to a third (docs/log.md)."""
 
 Array = NDArray[Any]
 
