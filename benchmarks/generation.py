@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from worker_memory import descendants
 
 from emixer.config import Config, RayConfig, load_config
 from emixer.data.labels import CHEXPERT
@@ -177,7 +178,7 @@ def run_pipeline(plan: DatasetPlan, folder: Path) -> PipelineRun:
         nonlocal written
         written += num
         if len(marks) < 2 and written >= (0.25 + 0.5 * len(marks)) * rows:
-            marks.append((written, sum(map(_cpu_s, _family(os.getpid())))))
+            marks.append((written, sum(map(_cpu_s, [os.getpid(), *descendants(os.getpid())]))))
 
     with tempfile.TemporaryDirectory(dir=folder) as out, watched_memory() as memory:
         start = time.time()
@@ -230,7 +231,7 @@ def watched_memory() -> Iterator[Memory]:
 
     def watch() -> None:
         while not memory.stop.wait(_MEMORY_EVERY_S):
-            memory.peak_mb = max(memory.peak_mb, sum(map(_proportional_mb, _family(os.getpid()))))
+            memory.peak_mb = max(memory.peak_mb, sum(map(_proportional_mb, [os.getpid(), *descendants(os.getpid())])))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -239,20 +240,6 @@ def watched_memory() -> Iterator[Memory]:
     finally:
         memory.stop.set()
         thread.join()
-
-
-def _family(root: int) -> list[int]:
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            after_name = stat.read_text().rpartition(")")[2].split()
-        except OSError:  # gone meanwhile
-            continue
-        children.setdefault(int(after_name[1]), []).append(int(stat.parent.name))
-    family = [root]
-    for member in family:
-        family += children.get(member, [])
-    return family
 
 
 def _cpu_s(process: int) -> float:

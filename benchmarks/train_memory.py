@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ingest import Watch
 from loader import write_films
+from worker_memory import Watch
 
 from emixer.config import load_config
 from emixer.stages import train

@@ -92,10 +92,10 @@ def _log_only(run: Path, plan: TrainPlan, state: TrainState) -> RunReporter:
 
 
 def _schedule(file: Path, shards: Path, iterations: int, base: Config) -> Config:
-    images = iterations * base.optim.discriminator_steps * base.train.batch_size
-    interval = LOG_ITERATIONS * base.optim.discriminator_steps * base.train.batch_size
+    films = base.optim.discriminator_steps * base.train.batch_size
     never = {f"train.{name}_every_images": 10**9 for name in ("sample", "validate", "save")}
-    settings = {"data.shards": shards, "train.images": images, "train.log_every_images": interval}
+    settings = {"data.shards": shards, "train.images": iterations * films}
+    settings |= {"train.log_every_images": LOG_ITERATIONS * films}
     return load_config(file, extra=settings | never)
 
 

@@ -29,10 +29,10 @@ from emixer.data.vocabulary import Vocabulary
 
 _MAX_WINDOW_BYTES = 48 * 2**20
 _SPAN_WINDOWS = 256
+"""Most windows in one Ray Data execution: long enough to hide its start, short enough to plan in no time."""
 _SPAN_BYTES = 512 * 2**20
-"""At most so much in one Ray Data execution, for all of it is read ahead: long enough to hide its start, short enough
-to plan in no time and to leave room in the object store. Not a limit on the execution's memory instead: while it holds,
-Ray Data's scheduling thread slows a CPU-bound training step to a third (docs/log.md)."""
+"""Most films in one execution, which is read ahead as a whole. Not a limit on the execution's object-store memory:
+while that held, CPU training ran at under half its speed without waiting for data (docs/log.md)."""
 
 Array = NDArray[Any]
 

@@ -31,8 +31,8 @@ class TrainResult:
     last: dict[str, float]
 
     def __str__(self) -> str:
-        measured = {k.removeprefix("validation/"): v for k, v in self.last.items() if k.startswith("validation/")}
-        measured = {k: v for k, v in measured.items() if "/" not in k}  # those by label stand in metrics.jsonl
+        names = [k for k in self.last if k.startswith("validation/") and k.count("/") == 1]  # not those by label
+        measured = {name.removeprefix("validation/"): self.last[name] for name in names}
         lines = [f"Trained on {self.images:,} films: {self.run}"]
         lines += [f"  {name:<32} {value:.4g}" for name, value in measured.items()]
         if self.best is not None:
