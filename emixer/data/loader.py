@@ -9,7 +9,9 @@ function of the seed, which a shared `streaming_split` does not promise; docs/de
 Shapes: N films, P pixels of a film, Y labels, S sentences, W words.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -30,9 +32,9 @@ from emixer.data.vocabulary import Vocabulary
 _MAX_WINDOW_BYTES = 48 * 2**20
 _SPAN_WINDOWS = 256
 """Most windows in one Ray Data execution: long enough to hide its start, short enough to plan in no time."""
-_SPAN_BYTES = 512 * 2**20
-"""Most films in one execution, which is read ahead as a whole. Not a limit on the execution's object-store memory:
-while that held, CPU training ran at under half its speed without waiting for data (docs/log.md)."""
+_SPAN_BYTES = 256 * 2**20
+"""Most films in one execution. It is read ahead as a whole, and beside it the next one. Not a limit on the execution's
+object-store memory: at such a limit Ray Data's scheduler spins (docs/log.md)."""
 
 Array = NDArray[Any]
 
@@ -185,33 +187,52 @@ def open_windows(
 
 
 def read_ahead(reader: WindowReader, windows: Iterable[int], num_tasks: int) -> Iterator[HostBatch]:
-    """Windows in the given order, read by up to `num_tasks` Ray tasks at once. Needs a Ray connection."""
+    """Windows in the given order, read by Ray tasks. Needs a Ray connection until it is exhausted or closed.
+
+    Windows are read in spans, each a Ray Data execution of its own; while one is used, the next is read already.
+    num_tasks: how many Ray tasks read a span at once.
+    """
     windows = iter(windows)
     length = max(num_tasks, min(_SPAN_WINDOWS, _SPAN_BYTES // reader.window_bytes))
-    while span := list(islice(windows, length)):
-        yield from _read_span(reader, span, num_tasks)
+
+    def start_next() -> tuple[HostBatch, Generator[HostBatch]] | None:
+        if not (span := list(islice(windows, length))):
+            return None
+        batches = _read_span(reader, span, num_tasks)
+        return next(batches), batches
+
+    with ThreadPoolExecutor(1, "emixer-read-ahead") as starter:
+        upcoming = starter.submit(start_next)
+        try:
+            while started := upcoming.result():
+                upcoming = starter.submit(start_next)
+                first, rest = started
+                with closing(rest):
+                    yield first
+                    yield from rest
+        finally:
+            if started := upcoming.result():
+                started[1].close()
 
 
-def _read_span(reader: WindowReader, span: list[int], num_tasks: int) -> Iterator[HostBatch]:
+def _read_span(reader: WindowReader, span: list[int], num_tasks: int) -> Generator[HostBatch]:
     import ray
-    from ray.data import DataContext
 
     from emixer.data.window_source import WindowSource
 
-    context = DataContext.get_current().copy()
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
-    with DataContext.current(context):
-        dataset = ray.data.read_datasource(
-            WindowSource(partial(_read_block, ray.put(reader)), span),
-            override_num_blocks=len(span),
-            # Reading needs little CPU and must go on when training workers hold every CPU of the cluster
-            num_cpus=0,
-            concurrency=num_tasks,
-        )
-        blocks = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
-        for block in blocks:
-            yield _from_block(block, reader)
+    # One task reads its whole share of the span: with a task a window, Ray Data ran them one after the other
+    source = WindowSource(partial(_read_block, ray.put(reader)), span, windows_a_task=-(-len(span) // num_tasks))
+    dataset = ray.data.read_datasource(
+        source,
+        override_num_blocks=source.num_tasks,
+        # Reading needs little CPU and must go on when training workers hold every CPU of the cluster
+        num_cpus=0,
+        concurrency=num_tasks,
+    )
+    dataset.context.execution_options.preserve_order = True
+    dataset.context.enable_progress_bars = False
+    for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+        yield _from_block(block, reader)
 
 
 class BatchStream:
