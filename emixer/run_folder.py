@@ -20,7 +20,7 @@ _RUN_VERSION = 1
 # What may change when a run is resumed: how long, how often, on what machines; not what is computed.
 _FREE_KEYS = (
     "ray", "phantom", "ingest", "generate", "gallery", "validation",
-    "train.run", "train.images", "train.num_workers", "train.use_gpu", "train.cpus_per_worker", "train.compile",
+    "train.run", "train.images", "train.num_workers", "train.use_gpu", "train.cpus_per_worker",
     "train.accumulate", "train.max_failures", "train.log_every_images", "train.sample_every_images",
     "train.validate_every_images", "train.save_every_images", "train.trackers", "data.read_tasks", "data.shards",
 )  # fmt: skip

@@ -44,6 +44,8 @@ class LossConfig(Section):
     """Share of a batch that is shown in all four rotations."""
     teacher_forcing: float = Field(1.0, ge=0)
     """Weight of the word and stop cross-entropy of F on real pairs."""
+    augment: tuple[Literal["color", "translation", "cutout"], ...] = Field((), strict=False)
+    """Differentiable augmentation of the films that D_image and D_joint read; helps with a few thousand films."""
     report_gradient_to_image: bool = True
     """Whether D_report and D_joint also train G through F, as the paper's game has it."""
 
@@ -84,8 +86,6 @@ class TrainConfig(Section):
     """CPUs that Ray reserves for each worker."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Autocast dtype; fp16 adds loss scaling."""
-    compile: bool = False
-    """torch.compile of the convolutional networks; pays on GPUs in long runs."""
     sync_batch_norm: bool = True
     """Batch-norm statistics over all workers, so that their number does not change the mathematics."""
     ema_half_life_images: int = Field(50_000, ge=1)

@@ -22,6 +22,7 @@ from emixer.config.model import GumbelConfig
 from emixer.config.training import LossConfig
 from emixer.errors import ConfigError
 from emixer.losses.adversarial import adversarial_loss
+from emixer.losses.augmentation import NUM_UNIFORMS, augmented
 from emixer.losses.rotation import in_all_rotations, rotated_rows, rotation_cross_entropy
 from emixer.models.emixer import Emixer
 from emixer.models.noise import RowNoise
@@ -69,6 +70,8 @@ class EmixerObjective(Objective):
         real = _with_channels(real, model)
         with torch.no_grad():
             fake = self._sampled_fakes(model, fake_labels_BY, noise)
+        real = replace(real, image_BCHW=self._augmented(real.image_BCHW, noise, "real"))
+        fake = replace(fake, image_BCHW=self._augmented(fake.image_BCHW, noise, "fake"))
         terms: Terms = {}
         if self.loss.image > 0 or self.loss.beta > 0:
             terms |= self._image_terms(model, real, fake, noise, weights)
@@ -86,10 +89,11 @@ class EmixerObjective(Objective):
         terms: Terms = {}
         if self._uses_films or self._uses_reports:
             image_BCHW = model.generate_films(fake_labels_BY, noise)
+            seen_BCHW = self._augmented(image_BCHW, noise, "fake")
             if self._uses_films:
-                terms |= self._fooling_films(model, image_BCHW, fake_labels_BY, noise, weights)
+                terms |= self._fooling_films(model, seen_BCHW, fake_labels_BY, noise, weights)
             if self._uses_reports:
-                terms |= self._fooling_reports(model, image_BCHW, noise, weights)
+                terms |= self._fooling_reports(model, image_BCHW, seen_BCHW, noise, weights)
         if self.loss.teacher_forcing > 0:
             terms |= _teacher_forcing(model, _with_channels(real, model), weights)
         return self._total(terms, rotation=self.loss.alpha)
@@ -193,20 +197,29 @@ class EmixerObjective(Objective):
             terms["rotation"] = self._rotation_term(critic.rotation_logits(features), weights)
         return terms
 
-    def _fooling_reports(self, model: Emixer, image_BCHW: Tensor, noise: RowNoise, weights: RowWeights) -> Terms:
-        read_BCHW = image_BCHW if self.loss.report_gradient_to_image else image_BCHW.detach()
-        report = self._relaxed(model, read_BCHW, noise)
+    def _fooling_reports(
+        self, model: Emixer, image_BCHW: Tensor, seen_BCHW: Tensor, noise: RowNoise, weights: RowWeights
+    ) -> Terms:
+        """image_BCHW: what F reads. seen_BCHW: the same films as D_joint sees them."""
+        if not self.loss.report_gradient_to_image:
+            image_BCHW, seen_BCHW = image_BCHW.detach(), seen_BCHW.detach()
+        report = self._relaxed(model, image_BCHW, noise)
         report_BSWE, joint_BSWE = report.embedded_BSWE
         terms: Terms = {}
         if self.loss.report > 0:
             logit_B = model.report_discriminator(report_BSWE, report.valid)
             terms["report"] = self.adversarial.generator(logit_B).sum() * weights.row
         if self.loss.joint > 0:
-            logit_B = model.joint_discriminator(read_BCHW, joint_BSWE, report.valid)
+            logit_B = model.joint_discriminator(seen_BCHW, joint_BSWE, report.valid)
             terms["joint"] = self.adversarial.generator(logit_B).sum() * weights.row
         return terms
 
     # Both sides
+
+    def _augmented(self, image_BCHW: Tensor, noise: RowNoise, which: str) -> Tensor:
+        if not self.loss.augment:
+            return image_BCHW
+        return augmented(image_BCHW, noise.uniform(f"augment/{which}", NUM_UNIFORMS), self.loss.augment)
 
     def _relaxed(self, model: Emixer, image_BCHW: Tensor, noise: RowNoise) -> RelaxedReport:
         tables = [model.report_discriminator.reader.embedding.weight, model.joint_discriminator.reader.embedding.weight]

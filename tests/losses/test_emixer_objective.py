@@ -38,7 +38,7 @@ def model(tiny_config: Config, tiny_spec: ModelSpec) -> Emixer:
     return model
 
 
-def objective(**weights: float | bool | str) -> EmixerObjective:
+def objective(**weights: float | bool | str | tuple[str, ...]) -> EmixerObjective:
     return EmixerObjective(LossConfig.model_validate(weights), GumbelConfig())
 
 
@@ -258,7 +258,10 @@ def test_a_batch_without_any_report_or_label_still_has_finite_losses(model: Emix
         assert loss.isfinite()
 
 
-def test_two_halves_of_a_batch_add_up_to_the_whole(model: Emixer, make_batch: MakeBatch) -> None:
+@pytest.mark.parametrize("augment", [(), ("color", "translation", "cutout")])
+def test_two_halves_of_a_batch_add_up_to_the_whole(
+    model: Emixer, make_batch: MakeBatch, augment: tuple[str, ...]
+) -> None:
     """With statistics that do not depend on the batch; synchronized statistics are tested with two processes."""
     model.eval()
     real, weights = make_batch(NUM), row_weights(make_batch(NUM))
@@ -266,7 +269,8 @@ def test_two_halves_of_a_batch_add_up_to_the_whole(model: Emixer, make_batch: Ma
     def gradients(parts: list[slice], of_critics: bool) -> tuple[Tensor, list[Tensor]]:
         side, other = model.discriminator_parameters(), generator_side(model)
         side, other = (side, other) if of_critics else (other, side)
-        play = objective().discriminator_loss if of_critics else objective().generator_loss
+        game = objective(augment=augment)
+        play = game.discriminator_loss if of_critics else game.generator_loss
         total = torch.zeros(())
         model.zero_grad()
         with frozen(other):
@@ -283,6 +287,26 @@ def test_two_halves_of_a_batch_add_up_to_the_whole(model: Emixer, make_batch: Ma
         torch.testing.assert_close(whole[0], halves[0])
         for a, b in zip(whole[1], halves[1], strict=True):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_both_critics_of_films_read_augmented_films_and_the_decoder_does_not(
+    model: Emixer, make_batch: MakeBatch
+) -> None:
+    seen: dict[str, list[Tensor]] = {"image": [], "joint": [], "decoder": []}
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda _, inputs: seen[name].append(inputs[0].detach())
+
+    model.image_discriminator.blocks.register_forward_pre_hook(note("image"))
+    model.joint_discriminator.blocks.register_forward_pre_hook(note("joint"))
+    model.report_decoder.encoder.register_forward_pre_hook(note("decoder"))
+    real = make_batch(NUM)
+    critics_loss(objective(augment=("cutout",), beta=0.0), model, real)
+    films, pairs, read = seen["image"][0], seen["joint"][0], seen["decoder"][0]
+    assert torch.equal(films, pairs)
+    gray_share_B = (films == 0).float().mean(dim=(1, 2, 3))
+    assert (gray_share_B >= 1 / 16).all()  # half the side squared, of which a quarter at least lies inside
+    assert ((read == 0).float().mean(dim=(1, 2, 3)) < 1 / 64).all()
 
 
 def test_shorter_real_reports_are_judged_as_if_padded(model: Emixer, make_batch: MakeBatch) -> None:

@@ -1,0 +1,75 @@
+"""Differentiable augmentation: every film that a critic reads, real or generated, is changed at random first.
+
+A critic that sees few real films learns them by heart; changed anew each time, they are many. The change is the same in
+law for real and generated films and lets gradients through, so G learns films and not changed films.
+
+Shapes: B films, C channels, H = W side [px], U uniform numbers a film.
+Source: not in the paper; Zhao et al. 2020 (DiffAugment). Departures: docs/deviations.md#augmentation.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Augmentation = Literal["color", "translation", "cutout"]
+
+NUM_UNIFORMS = 6
+"""Two a kind, whatever kinds are used: switching one on leaves the draws of the others as they are."""
+
+_BLACK, _GRAY = -1.0, 0.0
+_LARGEST_SHIFT = 1 / 8
+_CUTOUT = 1 / 2
+"""Shares of the side, as in DiffAugment."""
+
+
+def augmented(image_BCHW: Tensor, uniform_BU: Tensor, kinds: Sequence[Augmentation]) -> Tensor:
+    """Films in about [-1, 1], each changed by its own numbers in [0, 1); 0.5 throughout changes no gray value or place.
+
+    color: brightness by up to 0.5, contrast by half to one and a half. translation: by whole pixels, up to an eighth of
+    the side, black behind it as outside the collimation. cutout: a gray square of half the side, anywhere.
+    """
+    for kind in kinds:
+        match kind:
+            case "color":
+                image_BCHW = _recolored(image_BCHW, uniform_BU[:, 0], uniform_BU[:, 1])
+            case "translation":
+                image_BCHW = _translated(image_BCHW, uniform_BU[:, 2], uniform_BU[:, 3])
+            case "cutout":
+                image_BCHW = _cut_out(image_BCHW, uniform_BU[:, 4], uniform_BU[:, 5])
+    return image_BCHW
+
+
+def _recolored(image_BCHW: Tensor, brightness_B: Tensor, contrast_B: Tensor) -> Tensor:
+    bright_BCHW = image_BCHW + (brightness_B - 0.5)[:, None, None, None]
+    mean_B111 = bright_BCHW.mean(dim=(1, 2, 3), keepdim=True)
+    return mean_B111 + (bright_BCHW - mean_B111) * (contrast_B + 0.5)[:, None, None, None]
+
+
+def _translated(image_BCHW: Tensor, down_B: Tensor, right_B: Tensor) -> Tensor:
+    moved_BCHW = _shifted(image_BCHW, down_B, dim=2)
+    return _shifted(moved_BCHW, right_B, dim=3)
+
+
+def _shifted(image_BCHW: Tensor, uniform_B: Tensor, dim: int) -> Tensor:
+    side = image_BCHW.shape[dim]
+    largest = int(side * _LARGEST_SHIFT)
+    shift_B = (uniform_B * (2 * largest + 1)).floor().long() - largest
+    from_BH = torch.arange(side, device=image_BCHW.device) - shift_B[:, None]
+    shape = [len(image_BCHW), 1, 1, 1]
+    shape[dim] = side
+    inside = ((from_BH >= 0) & (from_BH < side)).view(shape)
+    index = from_BH.clamp(0, side - 1).view(shape).expand_as(image_BCHW)
+    return image_BCHW.gather(dim, index).where(inside, _BLACK)
+
+
+def _cut_out(image_BCHW: Tensor, down_B: Tensor, right_B: Tensor) -> Tensor:
+    side = image_BCHW.shape[2]
+    place_H = torch.arange(side, device=image_BCHW.device) + 0.5
+
+    def covered(center_B: Tensor) -> Tensor:
+        return (place_H - center_B[:, None] * side).abs() < side * _CUTOUT / 2
+
+    square_BHW = covered(down_B)[:, :, None] & covered(right_B)[:, None, :]
+    return image_BCHW.where(~square_BHW[:, None], _GRAY)

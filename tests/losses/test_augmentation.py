@@ -1,0 +1,77 @@
+"""Differentiable augmentation against values worked out by hand."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from emixer.losses.augmentation import NUM_UNIFORMS, Augmentation, augmented
+
+SIDE = 16
+
+
+def films(num: int = 2) -> Tensor:
+    return torch.linspace(-0.5, 0.5, num * SIDE * SIDE).view(num, 1, SIDE, SIDE)
+
+
+def numbers(**changed: float) -> Tensor:
+    places = ["brightness", "contrast", "down", "right", "cut_down", "cut_right"]
+    assert len(places) == NUM_UNIFORMS
+    uniform_BU = torch.full((2, NUM_UNIFORMS), 0.5)
+    for name, value in changed.items():
+        uniform_BU[1, places.index(name)] = value  # the first film stays as it is
+    return uniform_BU
+
+
+def test_without_a_kind_the_very_same_films_come_back() -> None:
+    image = films()
+    assert augmented(image, numbers(), ()) is image
+
+
+@pytest.mark.parametrize("kind", ["color", "translation"])
+def test_a_half_changes_nothing(kind: Augmentation) -> None:
+    torch.testing.assert_close(augmented(films(), numbers(), (kind,)), films())
+
+
+def test_brightness_is_added_and_contrast_stretches_about_the_mean() -> None:
+    image = films()
+    brighter = augmented(image, numbers(brightness=0.75), ("color",))
+    torch.testing.assert_close(brighter[1], image[1] + 0.25)
+    flatter = augmented(image, numbers(contrast=0.0), ("color",))
+    torch.testing.assert_close(flatter[1], image[1].mean() + (image[1] - image[1].mean()) / 2)
+    torch.testing.assert_close(flatter[0], image[0])
+
+
+def test_a_film_moves_by_whole_pixels_and_black_comes_in() -> None:
+    image = films()
+    moved = augmented(image, numbers(down=0.99, right=0.0), ("translation",))  # by 16 / 8 = 2 down, 2 left
+    assert torch.equal(moved[0], image[0])
+    assert torch.equal(moved[1, 0, 2:, :-2], image[1, 0, :-2, 2:])
+    assert (moved[1, 0, :2] == -1).all()
+    assert (moved[1, 0, :, -2:] == -1).all()
+
+
+def test_every_shift_is_as_likely_as_its_opposite() -> None:
+    shifts = [
+        (augmented(films(), numbers(down=u), ("translation",))[1, 0, :, 0] == -1).sum().item()
+        for u in torch.arange(0.05, 1, 0.1).tolist()
+    ]
+    assert shifts == [2, 2, 1, 1, 0, 0, 1, 1, 2, 2]
+
+
+def test_a_gray_square_of_half_the_side_is_cut_out_and_may_lie_over_the_edge() -> None:
+    image = films()
+    inside = augmented(image, numbers(), ("cutout",))
+    assert (inside[0, 0, 4:12, 4:12] == 0).all()
+    assert torch.equal(inside[0, 0, :4], image[0, 0, :4])
+    at_corner = augmented(image, numbers(cut_down=0.0, cut_right=0.0), ("cutout",))
+    assert (at_corner[1, 0, :4, :4] == 0).all()
+    assert torch.equal(at_corner[1, 0, 4:, 4:], image[1, 0, 4:, 4:])
+
+
+def test_gradients_pass_where_the_film_is_still_seen_and_nowhere_else() -> None:
+    image = films().requires_grad_()
+    augmented(image, numbers(down=0.99), ("translation", "cutout")).sum().backward()
+    assert image.grad is not None
+    assert (image.grad[1, 0, -2:] == 0).all()  # moved out of the film
+    assert (image.grad[0, 0, 4:12, 4:12] == 0).all()  # under the square
+    assert (image.grad[0, 0, :4] == 1).all()
