@@ -38,7 +38,7 @@ class GenerateConfig(Section):
     """Temperature of the words; 0 takes the likeliest word."""
     num_samplers: int | None = Field(None, ge=1)
     """Sampler actors. None: one a GPU, or as many as the CPUs carry."""
-    cpus_per_sampler: int = Field(2, ge=1)
+    cpus_per_sampler: int = Field(1, ge=1)
     """Threads of a sampler that runs on CPUs. Part of what decides a row's last bits, so it is recorded."""
     use_gpu: bool | None = None
     """None: where the cluster has GPUs. CPUs and GPUs draw different numbers, so a dataset is made on one kind."""

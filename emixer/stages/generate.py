@@ -107,7 +107,8 @@ def describe(config: Config) -> str:
     layout, model = plan.layout, plan.trained.config
     missing = missing_files(layout, folder, plan.settings)
     num_bytes = layout.num_rows * estimated_row_bytes(model.side_px, settings.image_format)
-    one = "GPU" if plan.device == "cuda" else f"{settings.cpus_per_sampler} CPUs"
+    cpus = settings.cpus_per_sampler
+    one = "GPU" if plan.device == "cuda" else "CPU" if cpus == 1 else f"{cpus} CPUs"
     samplers = f"{settings.num_samplers}, each on" if settings.num_samplers else "one for every"
     return "\n".join([
         f"Would write {layout.num_rows:,} pairs of {model.side_px} px to {folder}:",
