@@ -8,6 +8,8 @@ from pydantic import Field
 from emixer.config.base import Section
 from emixer.config.model import ChestEncoderConfig
 
+Augmentation = Literal["color", "translation", "cutout"]
+
 
 class DataConfig(Section):
     """What training reads."""
@@ -44,8 +46,8 @@ class LossConfig(Section):
     """Share of a batch that is shown in all four rotations."""
     teacher_forcing: float = Field(1.0, ge=0)
     """Weight of the word and stop cross-entropy of F on real pairs."""
-    augment: tuple[Literal["color", "translation", "cutout"], ...] = Field((), strict=False)
-    """Differentiable augmentation of the films that D_image and D_joint read; helps with a few thousand films."""
+    augment: tuple[Augmentation, ...] = Field((), strict=False)
+    """Differentiable augmentation of the films that D_image and D_joint read; made for a few thousand films."""
     report_gradient_to_image: bool = True
     """Whether D_report and D_joint also train G through F, as the paper's game has it."""
 

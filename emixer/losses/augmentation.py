@@ -8,12 +8,11 @@ Source: not in the paper; Zhao et al. 2020 (DiffAugment). Departures: docs/devia
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Augmentation = Literal["color", "translation", "cutout"]
+from emixer.config.training import Augmentation
 
 NUM_UNIFORMS = 6
 """Two a kind, whatever kinds are used: switching one on leaves the draws of the others as they are."""

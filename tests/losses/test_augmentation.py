@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from emixer.losses.augmentation import NUM_UNIFORMS, Augmentation, augmented
+from emixer.config.training import Augmentation
+from emixer.losses.augmentation import NUM_UNIFORMS, augmented
 
 SIDE = 16
 
