@@ -21,7 +21,7 @@ from emixer.config import Config, load_config
 from emixer.data.loader import BatchStream, HostBatch, open_windows
 from emixer.data.order import Position
 from emixer.data.shards import ShardSet
-from emixer.losses.build import build_objective
+from emixer.losses.build import build_phases
 from emixer.models.build import build_model
 from emixer.ray_session import connect
 from emixer.run_folder import RunFolder
@@ -63,7 +63,7 @@ def bare_loop(config: Config, shards: ShardSet, iterations: int) -> list[float]:
     reader = open_windows(shards, "train", config.data, 0, config.model.max_sentences, config.model.max_words)
     spec = model_spec(shards, reader)
     torch.manual_seed(0)
-    model, objective = build_model(config.model, spec), build_objective(config.model, config.loss)
+    model, objective = build_model(config.model, spec), build_phases(config.model, config.loss)
     state = TrainState.create(config, spec, model, objective, torch.device("cpu"), Position(1))
     window: HostBatch = reader.read(0)
     stream = BatchStream(reader, config.train.batch_size, Position(1), 0, lambda windows: (window for _ in windows))

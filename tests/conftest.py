@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from emixer.config import Config, load_config
+from emixer.config import Config, load_config, with_overrides
 from emixer.data.labels import CHEXPERT
 from emixer.data.loader import open_windows
 from emixer.data.schema import ShardInfo
@@ -90,6 +91,8 @@ def _tiny_films(generator: np.random.Generator, split: str, count: int, info: Sh
     )  # fmt: skip
 
 
+KINDS = ("emixer", "cogan", "jointgan", "smgan")
+
 TINY_MODEL = {
     "model.side_px": 32, "model.max_sentences": 4, "model.max_words": 6,
     "model.image_generator.channels": 4, "model.image_generator.label_embedding": 8,
@@ -159,6 +162,12 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run.path
 
 
+@pytest.fixture(params=KINDS)
+def kind_config(request: pytest.FixtureRequest, tiny_config: Config) -> Config:
+    """`tiny_config` for each kind of model."""
+    return with_overrides(tiny_config, {"model.kind": request.param})
+
+
 @pytest.fixture(scope="session")
 def tiny_spec() -> ModelSpec:
     """Three labels and twelve tokens."""
@@ -198,11 +207,16 @@ class LocalRun:
     states: list[TrainState] = field(default_factory=list)
 
 
-@pytest.fixture
-def train_locally() -> Callable[[Config, Path], LocalRun]:
-    """Runs the same function as a Ray worker, in this process, reading windows in place."""
+class WorkerKilledError(Exception):
+    """Stands for the end of a worker."""
 
-    def run(config: Config, path: Path) -> LocalRun:
+
+@pytest.fixture
+def train_locally() -> Callable[..., LocalRun]:
+    """Runs the same function as a Ray worker, in this process, reading windows in place. `killed_after`: dies right
+    after the checkpoint of so many films."""
+
+    def run(config: Config, path: Path, killed_after: int | None = None) -> LocalRun:
         torch.set_num_threads(config.train.cpus_per_worker)
         assert config.data.shards is not None
         shards = ShardSet.open(config.data.shards)
@@ -210,13 +224,20 @@ def train_locally() -> Callable[[Config, Path], LocalRun]:
         reader = open_windows(shards, "train", config.data, config.seed, model.max_sentences, model.max_words)
         result = LocalRun(RunFolder.create_or_resume(path, "train", config))
 
+        class Reporter(RunReporter):
+            def save(self, state: TrainState) -> None:
+                super().save(state)
+                if state.images == killed_after:
+                    raise WorkerKilledError
+
         def make_reporter(plan: TrainPlan, state: TrainState) -> RunReporter:
             result.states.append(state)
             measure = lambda model: {"word_cross_entropy": float(state.images)}  # noqa: E731
-            return RunReporter(result.folder, state, reader.order, lambda *_: None, measure)
+            return Reporter(result.folder, state, reader.order, lambda *_: None, measure)
 
         plan = TrainPlan(config, model_spec(shards, reader), reader, path, make_reporter)
-        train_from_last(plan, torch.device("cpu"), lambda windows: map(reader.read, windows))
+        with suppress(WorkerKilledError):
+            train_from_last(plan, torch.device("cpu"), lambda windows: map(reader.read, windows))
         return result
 
     return run

@@ -1,7 +1,7 @@
 """What every config section is: frozen, strict, closed."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
 
@@ -17,6 +17,9 @@ class Section(BaseModel):
         allow_inf_nan=False,
         use_attribute_docstrings=True,
     )
+
+    keeps_settings_of_other_kinds: ClassVar[bool] = False
+    """For a section tagged by `kind`: whether choosing another kind keeps the settings that both kinds have."""
 
     @field_validator("*", mode="after")
     @classmethod

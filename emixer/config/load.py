@@ -68,7 +68,7 @@ def merge_config(
     """What `load_config` validates, and where it comes from, in words."""
     tree = Config().model_dump()
     if file is not None:
-        tree = _merge(tree, _without_empty_sections(_read_yaml(file), tree))
+        tree = _merge(tree, _without_empty_sections(_read_yaml(file), tree), [Config])
     assignments = [*map(_parse_override, overrides), *(extra or {}).items()]
     origins = [str(file)] if file is not None else []
     origins += ["the command line"] if assignments or not origins else []
@@ -100,19 +100,38 @@ def _assign(tree: Tree, assignments: Iterable[tuple[str, Any]]) -> Tree:
         nested = value
         for name in reversed(key.split(".")):
             nested = {name: nested}
-        tree = _merge(tree, nested)
+        tree = _merge(tree, nested, [Config])
     return tree
 
 
-def _merge(below: Tree, above: Tree) -> Tree:
-    """`above` wins, key by key; a section of another kind replaces the one below whole."""
+def _merge(below: Tree, above: Tree, sections: Sequence[type[Section]]) -> Tree:
+    """`above` wins, key by key. A section of another kind drops what is below it, except for settings that both kinds
+    have, where the kinds say so. sections: the classes that the tree may be."""
     if "kind" in above and above["kind"] != below.get("kind"):
-        return above
+        chosen = [s for s in sections if kind_of(s) == above["kind"] and s.keeps_settings_of_other_kinds]
+        below = _known_to(chosen[0], below) if chosen else {}
     merged = dict(below)
     for name, value in above.items():
         old = merged.get(name)
-        merged[name] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        if isinstance(old, dict) and isinstance(value, dict):
+            value = _merge(old, value, _sections_under(sections, name))
+        merged[name] = value
     return merged
+
+
+def _known_to(section: type[Section], tree: Tree) -> Tree:
+    """The settings of `tree` that `section` has."""
+    kept: Tree = {}
+    for name, value in tree.items():
+        if name in section.model_fields:
+            inner = _sections_under([section], name)
+            kept[name] = _known_to(inner[0], value) if inner and isinstance(value, dict) else value
+    return kept
+
+
+def _sections_under(sections: Sequence[type[Section]], name: str) -> list[type[Section]]:
+    fields = [section.model_fields[name] for section in sections if name in section.model_fields]
+    return [inner for field in fields for inner in sections_in(field.annotation)]
 
 
 def _without_empty_sections(tree: Tree, defaults: Tree) -> Tree:
@@ -201,8 +220,7 @@ def _written_key(location: Sequence[int | str]) -> tuple[str, str | None]:
             sections, kind = chosen, str(part)
             continue
         parts.append(str(part))
-        fields = [section.model_fields[part] for section in sections if part in section.model_fields]
-        sections = [inner for field in fields for inner in sections_in(field.annotation)]
+        sections = _sections_under(sections, str(part))
     return ".".join(parts), kind
 
 

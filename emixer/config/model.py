@@ -1,7 +1,7 @@
 """Settings of the networks. Defaults are the paper's where it gives a number; see docs/deviations.md where not."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -60,10 +60,9 @@ class ChestEncoderConfig(Section):
         return self
 
 
-class ReportDecoderConfig(Section):
-    """F(image). EMIXER §3.2.2: sentence LSTM, stop head, topic network, three-layer word LSTM."""
+class ReportWriterConfig(Section):
+    """From features to a report. EMIXER §3.2.2: sentence LSTM, stop head, topic network, three-layer word LSTM."""
 
-    encoder: ChestEncoderConfig = Field(default_factory=lambda: ChestEncoderConfig(frozen=False))
     sentence_hidden: int = Field(512, ge=8)
     """State size of the sentence LSTM."""
     word_embedding: int = Field(512, ge=8)
@@ -72,6 +71,12 @@ class ReportDecoderConfig(Section):
     """State size of the word LSTM."""
     word_layers: int = Field(3, ge=1)
     """Layers of the word LSTM. The paper: three."""
+
+
+class ReportDecoderConfig(ReportWriterConfig):
+    """F(image). EMIXER §3.2.2: chest encoder, then sentence LSTM, stop head, topic network, three-layer word LSTM."""
+
+    encoder: ChestEncoderConfig = Field(default_factory=lambda: ChestEncoderConfig(frozen=False))
 
 
 class ReportDiscriminatorConfig(Section):
@@ -103,11 +108,11 @@ class GumbelConfig(Section):
     """Temperature of the Gumbel-softmax."""
 
 
-class EmixerModelConfig(Section):
-    """The five networks of EMIXER (paper §3.2, §6.2)."""
+class PairedModelConfig(Section):
+    """What every kind of model has. Choosing another kind keeps the settings that both have."""
 
-    kind: Literal["emixer"] = "emixer"
-    """Which model."""
+    keeps_settings_of_other_kinds: ClassVar[bool] = True
+
     side_px: Annotated[Literal[32, 64, 128, 256], ExactInteger] = 128
     """Side of a film [px]. Must equal the shards'."""
     channels: Annotated[Literal[1, 3], ExactInteger] = 1
@@ -117,12 +122,88 @@ class EmixerModelConfig(Section):
     max_words: int = Field(30, ge=2)
     """Words of a sentence, its end token included, beyond this are cut."""
     image_generator: ImageGeneratorConfig = Field(default_factory=ImageGeneratorConfig)
+
+    @property
+    def chest_encoder(self) -> ChestEncoderConfig | None:
+        """The encoder that reads films for the report, in the kinds that have one."""
+        return None
+
+
+class EmixerModelConfig(PairedModelConfig):
+    """The five networks of EMIXER (paper §3.2, §6.2)."""
+
+    kind: Literal["emixer"] = "emixer"
+    """Which model."""
     image_discriminator: ImageDiscriminatorConfig = Field(default_factory=ImageDiscriminatorConfig)
     report_decoder: ReportDecoderConfig = Field(default_factory=ReportDecoderConfig)
     report_discriminator: ReportDiscriminatorConfig = Field(default_factory=ReportDiscriminatorConfig)
     joint_discriminator: JointDiscriminatorConfig = Field(default_factory=JointDiscriminatorConfig)
     gumbel: GumbelConfig = Field(default_factory=GumbelConfig)
 
+    @property
+    def chest_encoder(self) -> ChestEncoderConfig:
+        """F's."""
+        return self.report_decoder.encoder
 
-ModelConfig = EmixerModelConfig
-"""Becomes a union tagged by `kind` as the baselines arrive."""
+
+class SmganModelConfig(PairedModelConfig):
+    """SM-GAN (paper §4.3): a conditional image GAN, then a report decoder trained on real pairs alone."""
+
+    kind: Literal["smgan"] = "smgan"
+    """Which model."""
+    image_discriminator: ImageDiscriminatorConfig = Field(default_factory=ImageDiscriminatorConfig)
+    report_decoder: ReportDecoderConfig = Field(default_factory=ReportDecoderConfig)
+    decoder_share: float = Field(0.3, gt=0, lt=1)
+    """Share of train.images, at the end, that trains the report decoder; the films before it train the image GAN."""
+
+    @property
+    def chest_encoder(self) -> ChestEncoderConfig:
+        """F's."""
+        return self.report_decoder.encoder
+
+
+class CoganModelConfig(PairedModelConfig):
+    """CoGAN (Liu & Tuzel 2016) for films and reports: generators tied in their first layers, critics in their last."""
+
+    kind: Literal["cogan"] = "cogan"
+    """Which model."""
+    tied_blocks: int = Field(1, ge=1, le=5)
+    """Residual blocks of the image generator, after its stem, that the report generator shares; fewer than it has."""
+    image_discriminator: ImageDiscriminatorConfig = Field(default_factory=ImageDiscriminatorConfig)
+    report_decoder: ReportWriterConfig = Field(default_factory=ReportWriterConfig)
+    report_discriminator: ReportDiscriminatorConfig = Field(default_factory=ReportDiscriminatorConfig)
+    gumbel: GumbelConfig = Field(default_factory=GumbelConfig)
+
+    @model_validator(mode="after")
+    def _has_blocks_of_its_own(self) -> "CoganModelConfig":
+        blocks = (self.side_px // 4).bit_length() - 1
+        if self.tied_blocks >= blocks:
+            raise ValueError(
+                f"tied_blocks={self.tied_blocks} leaves the image generator, which has {blocks} blocks at "
+                f"{self.side_px} px, none of its own; use at most {blocks - 1}"
+            )
+        return self
+
+
+class JointganModelConfig(PairedModelConfig):
+    """JointGAN (Pu et al. 2018) for films and reports: p(film) p(report | film), p(report) p(film | report), and one
+    softmax critic that tells the kinds of pairs apart."""
+
+    kind: Literal["jointgan"] = "jointgan"
+    """Which model."""
+    report_decoder: ReportDecoderConfig = Field(default_factory=ReportDecoderConfig)
+    joint_discriminator: JointDiscriminatorConfig = Field(default_factory=JointDiscriminatorConfig)
+    gumbel: GumbelConfig = Field(default_factory=GumbelConfig)
+    direction: Literal["film_first", "report_first"] = "film_first"
+    """How pairs are sampled: the film from labels and the report from the film, or the other way round."""
+
+    @property
+    def chest_encoder(self) -> ChestEncoderConfig:
+        """That of p(report | film)."""
+        return self.report_decoder.encoder
+
+
+ModelConfig = Annotated[
+    EmixerModelConfig | CoganModelConfig | JointganModelConfig | SmganModelConfig, Field(discriminator="kind")
+]
+"""Which model, and how large; tagged by `kind`."""

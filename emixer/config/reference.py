@@ -3,10 +3,10 @@
 python -m emixer.config.reference > docs/configuration.md
 """
 
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from emixer.config.base import Section
 from emixer.config.settings import Setting, all_settings
 
 _INTRODUCTION = """\
@@ -39,8 +39,9 @@ Hyperparameter search sets the same dotted keys. Environment variables are never
 - `1e-4` is a number here. Plain YAML 1.1 readers take it for text; if other tools read your files, write `1.0e-4`.
 - Only `true` and `false` are truth values: `no`, `off` and `yes` are text. So are `010`, `1:30` and `2020-01-01`.
 - A section that is empty, or holds comments only, changes nothing. Any other null means what the table says of None.
-- `ingest.source` has a `kind`, and keys that belong to it. Choosing another kind drops the other one's keys, wherever
-  they came from; keys that are set beside it, in the same file or by `--set`, stay.
+- `ingest.source` and `model` have a `kind`, and keys that belong to it. Choosing another kind drops the other one's
+  keys, wherever they came from; keys that are set beside it, in the same file or by `--set`, stay. Of `model`, keys
+  that both kinds have stay too: `--set model.kind=cogan` turns any config into a CoGAN of the same size.
 - Relative paths start where the command is run, not where the YAML file lies, and `~` is your home. The resolved
   config holds them absolute, since Ray's workers run in folders of their own.
 
@@ -53,19 +54,20 @@ In ranges, a bound that is missing is open. Sizes are in what the key's ending s
 
 def reference() -> str:
     """The whole page as Markdown."""
-    return _INTRODUCTION + "".join(_section(list(group)) for _, group in groupby(all_settings(), key=_heading))
+    sections: dict[tuple[str, type[Section]], dict[str | None, list[Setting]]] = {}
+    for setting in all_settings():
+        place = setting.key.rpartition(".")[0], setting.section
+        sections.setdefault(place, {}).setdefault(setting.kind, []).append(setting)
+    return _INTRODUCTION + "".join(_section(path, section, by_kind) for (path, section), by_kind in sections.items())
 
 
-def _heading(setting: Setting) -> tuple[str, str | None]:
-    return setting.key.rpartition(".")[0], setting.kind
-
-
-def _section(settings: list[Setting]) -> str:
-    path, kind = _heading(settings[0])
+def _section(path: str, section: type[Section], by_kind: dict[str | None, list[Setting]]) -> str:
+    """A section that several kinds have alike is shown once."""
     title = f"`{path}`" if path else "Top level"
-    about = " ".join((settings[0].section.__doc__ or "").split())
-    rows = "".join(_row(setting) for setting in settings)
-    named = f", kind `{kind}`" if kind else ""
+    about = " ".join((section.__doc__ or "").split())
+    rows = "".join(_row(setting) for setting in next(iter(by_kind.values())))
+    kinds = [f"`{kind}`" for kind in by_kind if kind]
+    named = f", kind {', '.join(kinds)}" if kinds else ""
     return (
         f"\n### {title}{named}\n\n{_literal(about)}\n\n"
         f"| key | type and range | default | meaning |\n| --- | --- | --- | --- |\n{rows}"

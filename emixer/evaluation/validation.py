@@ -99,7 +99,7 @@ class Validator:
         generated |= _report_metrics(list(_reports(words, self.spec.tokens)), labels_NY, self.spec)
         return {
             f"fid_{self.extractor.name}": frechet_distance(self.statistics, statistics),
-            **_word_metrics(model, self.batches),
+            **_word_metrics(model, zip(self.batches, self._noise_of_batches(noise), strict=True)),
             **_named(generated, "generated"),
             **self.real,
         }
@@ -183,8 +183,8 @@ def _named(metrics: Metrics, kind: str) -> Metrics:
     }
 
 
-def _word_metrics(model: PairedModel, batches: Iterable[Batch]) -> Metrics:
-    sums = [torch.stack([part.double() for part in model.word_cross_entropy(batch)]) for batch in batches]
+def _word_metrics(model: PairedModel, batches: Iterable[tuple[Batch, RowNoise]]) -> Metrics:
+    sums = [torch.stack([part.double() for part in model.word_cross_entropy(*both)]) for both in batches]
     nats, num_words = torch.stack(sums).sum(0).tolist()
     if num_words == 0:
         return {}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from emixer.config.training import Augmentation
+from emixer.models.noise import RowNoise
 
 NUM_UNIFORMS = 6
 """Two a kind, whatever kinds are used: switching one on leaves the draws of the others as they are."""
@@ -21,6 +22,13 @@ _BLACK, _GRAY = -1.0, 0.0
 _LARGEST_SHIFT = 1 / 8
 _CUTOUT = 1 / 2
 """Shares of the side, as in DiffAugment."""
+
+
+def seen_by_critics(image_BCHW: Tensor, noise: RowNoise, which: str, kinds: Sequence[Augmentation]) -> Tensor:
+    """Films as critics see them. which: names a stream of `noise`; real and generated films of a step have one each."""
+    if not kinds:
+        return image_BCHW
+    return augmented(image_BCHW, noise.uniform(f"augment/{which}", NUM_UNIFORMS), kinds)
 
 
 def augmented(image_BCHW: Tensor, uniform_BU: Tensor, kinds: Sequence[Augmentation]) -> Tensor:

@@ -16,21 +16,16 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from emixer.config.model import GumbelConfig
 from emixer.config.training import LossConfig
-from emixer.errors import ConfigError
-from emixer.losses.adversarial import adversarial_loss
-from emixer.losses.augmentation import NUM_UNIFORMS, augmented
-from emixer.losses.rotation import in_all_rotations, rotated_rows, rotation_cross_entropy
+from emixer.losses.augmentation import seen_by_critics
+from emixer.losses.film_game import FilmGame
+from emixer.losses.terms import Terms, padded_like, require_a_term, teacher_forcing, weighted_total, with_channels
 from emixer.models.emixer import Emixer
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch, Objective, PairedModel, RowWeights
 from emixer.models.report_decoder import RelaxedReport
-from emixer.models.word_targets import stop_cross_entropy, word_cross_entropy
-
-Terms = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -48,33 +43,26 @@ class EmixerObjective(Objective):
     """The value function of EMIXER §3.2.3 with its signs mended."""
 
     def __init__(self, loss: LossConfig, gumbel: GumbelConfig) -> None:
-        if loss.image == loss.report == loss.joint == loss.beta == 0:
-            raise ConfigError(
-                "loss.image, loss.report, loss.joint and loss.beta are all 0: no critic has anything to learn. "
-                "Give at least one of them a positive weight."
-            )
-        if loss.image == loss.report == loss.joint == loss.alpha == loss.teacher_forcing == 0:
-            raise ConfigError(
-                "loss.image, loss.report, loss.joint, loss.alpha and loss.teacher_forcing are all 0: the generators "
-                "have nothing to learn. Give at least one of them a positive weight."
-            )
+        require_a_term(
+            loss, ("image", "report", "joint", "beta"), ("image", "report", "joint", "alpha", "teacher_forcing")
+        )
         self.loss = loss
         self.gumbel = gumbel
-        self.adversarial = adversarial_loss(loss.adversarial)
+        self.films = FilmGame(loss)
+        self.adversarial = self.films.adversarial
 
     def discriminator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> tuple[Tensor, Terms]:
         """Terms: image, report, joint, rotation, each before its weight in the config."""
         assert isinstance(model, Emixer)
-        real = _with_channels(real, model)
+        real = with_channels(real, model.channels)
         with torch.no_grad():
             fake = self._sampled_fakes(model, fake_labels_BY, noise)
-        real = replace(real, image_BCHW=self._augmented(real.image_BCHW, noise, "real"))
-        fake = replace(fake, image_BCHW=self._augmented(fake.image_BCHW, noise, "fake"))
-        terms: Terms = {}
-        if self.loss.image > 0 or self.loss.beta > 0:
-            terms |= self._image_terms(model, real, fake, noise, weights)
+        real = replace(real, image_BCHW=seen_by_critics(real.image_BCHW, noise, "real", self.loss.augment))
+        fake = replace(fake, image_BCHW=seen_by_critics(fake.image_BCHW, noise, "fake", self.loss.augment))
+        critic = model.image_discriminator
+        terms = self.films.critic_terms(critic, real, fake.image_BCHW, fake.labels_BY, noise, weights)
         if self.loss.report > 0:
             terms["report"] = self._report_term(model, real, fake, weights)
         if self.loss.joint > 0:
@@ -87,32 +75,26 @@ class EmixerObjective(Objective):
         """Terms: image, report, joint, rotation, words, stops, each before its weight in the config."""
         assert isinstance(model, Emixer)
         terms: Terms = {}
-        if self._uses_films or self._uses_reports:
+        if self.films.generator_learns or self._uses_reports:
             image_BCHW = model.generate_films(fake_labels_BY, noise)
-            seen_BCHW = self._augmented(image_BCHW, noise, "fake")
-            if self._uses_films:
-                terms |= self._fooling_films(model, seen_BCHW, fake_labels_BY, noise, weights)
+            seen_BCHW = seen_by_critics(image_BCHW, noise, "fake", self.loss.augment)
+            critic = model.image_discriminator
+            terms |= self.films.generator_terms(critic, seen_BCHW, fake_labels_BY, noise, weights)
             if self._uses_reports:
                 terms |= self._fooling_reports(model, image_BCHW, seen_BCHW, noise, weights)
         if self.loss.teacher_forcing > 0:
-            terms |= _teacher_forcing(model, _with_channels(real, model), weights)
+            terms |= teacher_forcing(model.report_decoder, with_channels(real, model.channels), weights)
         return self._total(terms, rotation=self.loss.alpha)
-
-    @property
-    def _uses_films(self) -> bool:
-        return self.loss.image > 0 or self.loss.alpha > 0
 
     @property
     def _uses_reports(self) -> bool:
         return self.loss.report > 0 or self.loss.joint > 0
 
     def _total(self, terms: Terms, rotation: float) -> tuple[Tensor, Terms]:
-        weight = {
+        return weighted_total(terms, {
             "image": self.loss.image, "report": self.loss.report, "joint": self.loss.joint, "rotation": rotation,
             "words": self.loss.teacher_forcing, "stops": self.loss.teacher_forcing,
-        }  # fmt: skip
-        total = torch.stack([weight[name] * term for name, term in terms.items()]).sum()
-        return total, {name: term.detach() for name, term in terms.items()}
+        })  # fmt: skip
 
     # The critics' side
 
@@ -131,31 +113,9 @@ class EmixerObjective(Objective):
         report = self._relaxed(model, image_BCHW, noise)
         return _FakePairs(image_BCHW, labels_BY, report.valid, *report.embedded_BSWE)
 
-    def _image_terms(self, model: Emixer, real: Batch, fake: _FakePairs, noise: RowNoise, weights: RowWeights) -> Terms:
-        critic = model.image_discriminator
-        films: list[Tensor] = [real.image_BCHW, fake.image_BCHW] if self.loss.image > 0 else []
-        if self.loss.beta > 0:
-            films.append(self._rotated(real.image_BCHW, noise))
-        features = critic.features(torch.cat(films))
-        terms: Terms = {}
-        if self.loss.image > 0:
-            num_pairs = 2 * len(real)
-            all_labelled_B = torch.ones_like(real.labelled_B)
-            logit_real_B, logit_fake_B = critic.real_logit(
-                features[:num_pairs],
-                torch.cat([real.labels_BY, fake.labels_BY]),
-                torch.cat([real.labelled_B, all_labelled_B]),
-            ).chunk(2)
-            per_row_B = self.adversarial.real(logit_real_B) + self.adversarial.fake(logit_fake_B)
-            terms["image"] = per_row_B.sum() * weights.row
-            features = features[num_pairs:]
-        if self.loss.beta > 0:
-            terms["rotation"] = self._rotation_term(critic.rotation_logits(features), weights)
-        return terms
-
     def _report_term(self, model: Emixer, real: Batch, fake: _FakePairs, weights: RowWeights) -> Tensor:
         critic = model.report_discriminator
-        words_BSW = _padded_like(real.words_BSW, fake.valid_BSW)
+        words_BSW = padded_like(real.words_BSW, fake.valid_BSW)
         logit_real_B, logit_fake_B = critic(
             torch.cat([critic.reader.embed(words_BSW), fake.report_BSWE]),
             torch.cat([words_BSW != PAD, fake.valid_BSW]),
@@ -164,7 +124,7 @@ class EmixerObjective(Objective):
 
     def _joint_term(self, model: Emixer, real: Batch, fake: _FakePairs, weights: RowWeights) -> Tensor:
         critic = model.joint_discriminator
-        words_BSW = _padded_like(real.words_BSW, fake.valid_BSW)
+        words_BSW = padded_like(real.words_BSW, fake.valid_BSW)
         logit_real_B, logit_fake_B = critic(
             torch.cat([real.image_BCHW, fake.image_BCHW]),
             torch.cat([critic.reader.embed(words_BSW), fake.joint_BSWE]),
@@ -177,25 +137,6 @@ class EmixerObjective(Objective):
         return real_B.sum() * weights.report + self.adversarial.fake(logit_fake_B).sum() * weights.row
 
     # The generators' side
-
-    def _fooling_films(
-        self, model: Emixer, image_BCHW: Tensor, labels_BY: Tensor, noise: RowNoise, weights: RowWeights
-    ) -> Terms:
-        critic = model.image_discriminator
-        films: list[Tensor] = [image_BCHW] if self.loss.image > 0 else []
-        if self.loss.alpha > 0:
-            films.append(self._rotated(image_BCHW, noise))
-        features = critic.features(torch.cat(films))
-        terms: Terms = {}
-        if self.loss.image > 0:
-            num_films = len(image_BCHW)
-            labelled_B = torch.ones(num_films, dtype=torch.bool, device=image_BCHW.device)
-            logit_B = critic.real_logit(features[:num_films], labels_BY, labelled_B)
-            terms["image"] = self.adversarial.generator(logit_B).sum() * weights.row
-            features = features[num_films:]
-        if self.loss.alpha > 0:
-            terms["rotation"] = self._rotation_term(critic.rotation_logits(features), weights)
-        return terms
 
     def _fooling_reports(
         self, model: Emixer, image_BCHW: Tensor, seen_BCHW: Tensor, noise: RowNoise, weights: RowWeights
@@ -216,38 +157,6 @@ class EmixerObjective(Objective):
 
     # Both sides
 
-    def _augmented(self, image_BCHW: Tensor, noise: RowNoise, which: str) -> Tensor:
-        if not self.loss.augment:
-            return image_BCHW
-        return augmented(image_BCHW, noise.uniform(f"augment/{which}", NUM_UNIFORMS), self.loss.augment)
-
     def _relaxed(self, model: Emixer, image_BCHW: Tensor, noise: RowNoise) -> RelaxedReport:
         tables = [model.report_discriminator.reader.embedding.weight, model.joint_discriminator.reader.embedding.weight]
         return model.report_decoder.relaxed(image_BCHW, noise, self.gumbel, tables)
-
-    def _rotated(self, image_BCHW: Tensor, noise: RowNoise) -> Tensor:
-        rows = rotated_rows(noise.first_row, len(image_BCHW), self.loss.rotation_share, image_BCHW.device)
-        return in_all_rotations(image_BCHW[rows])
-
-    def _rotation_term(self, rotation_logits: Tensor, weights: RowWeights) -> Tensor:
-        return rotation_cross_entropy(rotation_logits) * weights.row / self.loss.rotation_share
-
-
-def _teacher_forcing(model: Emixer, real: Batch, weights: RowWeights) -> Terms:
-    decoder = model.report_decoder
-    plan = decoder.plan(decoder.encoder(real.image_BCHW), real.words_BSW.shape[1])
-    words_total, _ = word_cross_entropy(decoder.teacher_forced(plan.topics_BSE, real.words_BSW), real)
-    stops_total = stop_cross_entropy(plan.stop_logits_BS2, real)
-    return {"words": words_total * weights.word, "stops": stops_total * weights.stop}
-
-
-def _with_channels(real: Batch, model: Emixer) -> Batch:
-    """Gray films repeated (as a view) to the model's channels."""
-    return replace(real, image_BCHW=real.image_BCHW.expand(-1, model.channels, -1, -1))
-
-
-def _padded_like(words_BSW: Tensor, valid_BSW: Tensor) -> Tensor:
-    """Real words padded to the shape of the generated ones, so that one pass takes both."""
-    sentences = valid_BSW.shape[1] - words_BSW.shape[1]
-    words = valid_BSW.shape[2] - words_BSW.shape[2]
-    return functional.pad(words_BSW, (0, words, 0, sentences), value=PAD)

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from emixer.models.image_discriminator import NUM_ROTATIONS
+from emixer.models.noise import RowNoise
+from emixer.models.paired_model import RowWeights
 
 
 @lru_cache(maxsize=64)
@@ -23,6 +25,11 @@ def rotated_rows(first_row: int, num_rows: int, share: float, device: torch.devi
     places = range(first_row, first_row + num_rows)
     rows = [place - first_row for place in places if math.floor(place * share) != math.floor((place - 1) * share)]
     return torch.tensor(rows, dtype=torch.int64, device=device)
+
+
+def rotated_films(image_BCHW: Tensor, noise: RowNoise, share: float) -> Tensor:
+    """image_RCHW: the films that are rotated. noise: whose rows the films are."""
+    return image_BCHW[rotated_rows(noise.first_row, len(image_BCHW), share, image_BCHW.device)]
 
 
 def in_all_rotations(image_RCHW: Tensor) -> Tensor:
@@ -39,3 +46,8 @@ def rotation_cross_entropy(rotation_logits: Tensor) -> Tensor:
     num_films = len(rotation_logits) // NUM_ROTATIONS
     target = torch.arange(NUM_ROTATIONS, device=rotation_logits.device).repeat_interleave(num_films)
     return functional.cross_entropy(rotation_logits, target, reduction="sum") / NUM_ROTATIONS
+
+
+def rotation_term(rotation_logits: Tensor, share: float, weights: RowWeights) -> Tensor:
+    """Mean over the rotated rows of the global batch, of which `share` are rotated."""
+    return rotation_cross_entropy(rotation_logits) * weights.row / share

@@ -1,12 +1,21 @@
-"""From the model's section of the config to its networks and its game."""
+"""From the model's section of the config to its networks."""
 
-from emixer.config.model import EmixerModelConfig, ModelConfig
+from emixer.config.model import (
+    CoganModelConfig,
+    EmixerModelConfig,
+    JointganModelConfig,
+    ModelConfig,
+    SmganModelConfig,
+)
+from emixer.models.cogan import Cogan
 from emixer.models.emixer import Emixer
+from emixer.models.jointgan import Jointgan
 from emixer.models.paired_model import ModelSpec, PairedModel
+from emixer.models.smgan import Smgan
 
 
 def build_model(config: ModelConfig, spec: ModelSpec, load_weights: bool = True) -> PairedModel:
-    """A model with fresh weights, its chest encoder's read from `encoder.weights` if that is set.
+    """A model with fresh weights, its chest encoder's (if it has one) read from `encoder.weights` if that is set.
 
     `load_weights=False` skips that file: for a model whose whole state comes from a checkpoint next.
     Raises CheckpointError when the encoder's weights cannot be used.
@@ -14,3 +23,9 @@ def build_model(config: ModelConfig, spec: ModelSpec, load_weights: bool = True)
     match config:
         case EmixerModelConfig():
             return Emixer(config, spec, load_weights)
+        case CoganModelConfig():
+            return Cogan(config, spec)
+        case JointganModelConfig():
+            return Jointgan(config, spec, load_weights)
+        case SmganModelConfig():
+            return Smgan(config, spec, load_weights)

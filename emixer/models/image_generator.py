@@ -4,7 +4,7 @@ The noise is split into chunks, one for the stem and one for each residual block
 say; labels reach every block by conditional batch norm. The number of blocks follows from the side: 3 at 32 px, 4 at
 64, 5 at 128 (where 6 chunks of 20 make the paper's 120 dimensions), 6 at 256.
 
-Shapes: B films, Z noise, z one chunk of it, Y labels, E condition, C channels, H = W side [px].
+Shapes: B films, Z noise, z one chunk of it, Y labels, E condition, F features, C channels, H = W side [px].
 Source: EMIXER §3.2.1, §6.2.2, table 7. Departures: docs/deviations.md#image-generator.
 """
 
@@ -40,6 +40,8 @@ class ImageGenerator(nn.Module):
         blocks = num_blocks(side_px)
         widths = block_widths(config.channels, blocks + 1)[::-1]
         condition = config.noise_chunk + config.label_embedding
+        self.widths = widths
+        """Channels after the stem and after each block."""
         self.noise_chunk = config.noise_chunk
         self.noise_size = config.noise_chunk * (blocks + 1)
         self.embed_labels = nn.Linear(num_labels, config.label_embedding)
@@ -58,15 +60,31 @@ class ImageGenerator(nn.Module):
 
     def forward(self, z_BZ: Tensor, y_BY: Tensor) -> Tensor:
         """Returns image_BCHW in [-1, 1], float32 under any autocast dtype."""
-        stem_Bz, *chunks_Bz = z_BZ.split(self.noise_chunk, dim=1)
-        y_embedded_BE = self.embed_labels(y_BY)
-        h_BCHW = self.stem(stem_Bz).unflatten(1, (-1, STEM_PX, STEM_PX))
-        for index, (block, layer, z_Bz) in enumerate(zip(self.blocks, self.chunk_layers, chunks_Bz, strict=True)):
-            if index == len(self.blocks) - 1:
-                h_BCHW = self.attention(h_BCHW)
-            h_BCHW = block(h_BCHW, torch.cat([layer(z_Bz), y_embedded_BE], dim=1))
+        return self.render(z_BZ, self.embed_labels(y_BY))
+
+    def render(self, z_BZ: Tensor, condition_BE: Tensor) -> Tensor:
+        """As `forward`, for a condition that is not, or not only, an embedding of labels."""
+        return self.late(self.early(z_BZ, condition_BE, 0), z_BZ, condition_BE, 0)
+
+    def early(self, z_BZ: Tensor, condition_BE: Tensor, num: int) -> Tensor:
+        """Features (B, F, H, W) after the stem and the first `num` blocks."""
+        h_BCHW = self.stem(z_BZ[:, : self.noise_chunk]).unflatten(1, (-1, STEM_PX, STEM_PX))
+        return self._through(range(num), h_BCHW, z_BZ, condition_BE)
+
+    def late(self, h_BCHW: Tensor, z_BZ: Tensor, condition_BE: Tensor, num: int) -> Tensor:
+        """image_BCHW from what `early` gave for the same `num`."""
+        h_BCHW = self._through(range(num, len(self.blocks)), h_BCHW, z_BZ, condition_BE)
         image_BCHW: Tensor = self.to_image(functional.relu(self.last_norm(h_BCHW))).float().tanh()
         return image_BCHW
+
+    def _through(self, blocks: range, h_BCHW: Tensor, z_BZ: Tensor, condition_BE: Tensor) -> Tensor:
+        _, *chunks_Bz = z_BZ.split(self.noise_chunk, dim=1)
+        for index in blocks:
+            if index == len(self.blocks) - 1:
+                h_BCHW = self.attention(h_BCHW)
+            chunk_Bz = self.chunk_layers[index](chunks_Bz[index])
+            h_BCHW = self.blocks[index](h_BCHW, torch.cat([chunk_Bz, condition_BE], dim=1))
+        return h_BCHW
 
 
 def _linear(size_in: int, size_out: int, spectral_norm: bool) -> nn.Linear:

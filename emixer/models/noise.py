@@ -7,13 +7,30 @@ CPU and CUDA generators give different streams; a run is reproducible per device
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 BLOCK_ROWS = 16
+
+
+class NoiseSource(Protocol):
+    """What a network that draws asks for. Each `name` is an independent stream."""
+
+    def normal(self, name: str, *shape: int) -> Tensor:
+        """Standard normal, (rows, *shape) float32."""
+        ...
+
+    def uniform(self, name: str, *shape: int) -> Tensor:
+        """Uniform in [0, 1), (rows, *shape) float32."""
+        ...
+
+    def gumbel(self, name: str, *shape: int) -> Tensor:
+        """Standard Gumbel, (rows, *shape) float32, always finite."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -25,6 +42,8 @@ class RowNoise:
     first_row: int
     num_rows: int
     device: torch.device
+    prefix: str = ""
+    """Stands before the name of each stream."""
 
     def normal(self, name: str, *shape: int) -> Tensor:
         """Standard normal, (num_rows, *shape) float32."""
@@ -41,17 +60,41 @@ class RowNoise:
 
     def rows(self, first: int, num: int) -> "RowNoise":
         """The noise of rows [first, first + num) of these rows: what a micro-batch sees."""
-        return RowNoise(self.seed, self.step, self.first_row + first, num, self.device)
+        return replace(self, first_row=self.first_row + first, num_rows=num)
+
+    def named(self, prefix: str) -> "RowNoise":
+        """Other noise for the same rows: a second draw of each."""
+        return replace(self, prefix=f"{self.prefix}{prefix}/")
 
     def _draw(self, name: str, shape: tuple[int, ...], fill: Callable[[Tensor, torch.Generator], Tensor]) -> Tensor:
         first_block = self.first_row // BLOCK_ROWS
         num_blocks = (self.first_row + self.num_rows - 1) // BLOCK_ROWS - first_block + 1
+        stream = self.prefix + name
         drawn = torch.empty(num_blocks, BLOCK_ROWS, *shape, device=self.device)
         generator = torch.Generator(self.device)
         for index in range(num_blocks):
-            fill(drawn[index], generator.manual_seed(_seed_of(self.seed, self.step, name, first_block + index)))
+            fill(drawn[index], generator.manual_seed(_seed_of(self.seed, self.step, stream, first_block + index)))
         start = self.first_row - first_block * BLOCK_ROWS
         return drawn.flatten(0, 1)[start : start + self.num_rows]
+
+
+@dataclass(frozen=True)
+class StackedNoise:
+    """The rows of several sources below each other, for one pass over batches that were concatenated."""
+
+    parts: Sequence[RowNoise]
+
+    def normal(self, name: str, *shape: int) -> Tensor:
+        """As `RowNoise.normal`."""
+        return torch.cat([part.normal(name, *shape) for part in self.parts])
+
+    def uniform(self, name: str, *shape: int) -> Tensor:
+        """As `RowNoise.uniform`."""
+        return torch.cat([part.uniform(name, *shape) for part in self.parts])
+
+    def gumbel(self, name: str, *shape: int) -> Tensor:
+        """As `RowNoise.gumbel`."""
+        return torch.cat([part.gumbel(name, *shape) for part in self.parts])
 
 
 def _seed_of(seed: int, step: int, name: str, block: int) -> int:

@@ -7,6 +7,7 @@ Shapes: B batch, C channels, H = W side [px], Y labels, S sentences, W words of 
 """
 
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from emixer.models.noise import RowNoise
+from emixer.models.spectral_norm import advance_power_iterations
 
 PAD, START, END, UNKNOWN = 0, 1, 2, 3
 """Token ids that every vocabulary begins with: <PAD> <START> <END> <UNK>."""
@@ -105,7 +107,8 @@ class PairedModel(nn.Module, ABC):
 
     def begin_step(self) -> None:
         """Called once before the micro-batches of each discriminator or generator step, on every worker: for what moves
-        once a step whatever the accumulation, as spectral normalization's power iteration. Here: nothing."""
+        once a step whatever the accumulation. Here: one power iteration of every spectrally normalized weight."""
+        advance_power_iterations(self)
 
     @abstractmethod
     def generator_parameters(self) -> dict[str, list[nn.Parameter]]:
@@ -128,12 +131,15 @@ class PairedModel(nn.Module, ABC):
         """Draws one pair a row, in eval mode and without gradients. temperature 0 takes the likeliest word."""
 
     @abstractmethod
-    def word_cross_entropy(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def word_cross_entropy(self, batch: Batch, noise: RowNoise) -> tuple[Tensor, Tensor]:
         """Sum over target words of -log p [nats] and their number, teacher-forced, for validation."""
 
 
 class Objective(ABC):
     """The two-player game of one model. Losses are sums weighted by `RowWeights`; terms are detached, for logging."""
+
+    has_critics: bool = True
+    """Whether critics play. Without, each batch is a step of the generating side."""
 
     @abstractmethod
     def discriminator_loss(
@@ -146,6 +152,28 @@ class Objective(ABC):
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of the generating side on one micro-batch and its terms by name. Critics' gradients are not wanted."""
+
+
+@dataclass(frozen=True)
+class Phases:
+    """What is played when: each objective up to its share of the run, the last one to the end. Most models have one."""
+
+    ends: tuple[float, ...]
+    """Where each phase but the last ends, in (0, 1), ascending."""
+    objectives: tuple[Objective, ...]
+
+    @classmethod
+    def single(cls, objective: Objective) -> Self:
+        """One game from the beginning to the end."""
+        return cls((), (objective,))
+
+    def at(self, progress: float) -> Objective:
+        """What is played after the share `progress` of the run."""
+        return self.objectives[bisect_right(self.ends, progress)]
+
+    def is_last(self, progress: float) -> bool:
+        """Whether no other phase follows: before that a model is not finished, and cannot be the best one."""
+        return bisect_right(self.ends, progress) == len(self.ends)
 
 
 class LabelPrior(nn.Module):

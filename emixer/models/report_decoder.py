@@ -1,6 +1,7 @@
 """Report decoder: a film -> its report, sentence by sentence, word by word.
 
-The chest encoder gives v. The sentence LSTM reads v at every step, so the topics and stop decisions of all sentences
+The chest encoder gives v; the writer behind it serves the baselines too, whose v comes from elsewhere. The sentence
+LSTM reads v at every step, so the topics and stop decisions of all sentences
 are known before the first word, and the word LSTM writes all sentences of all films side by side: W steps for a whole
 batch, where a loop over sentences takes S times as many for each film.
 
@@ -15,12 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from emixer.config.model import GumbelConfig, ReportDecoderConfig
+from emixer.config.model import GumbelConfig, ReportDecoderConfig, ReportWriterConfig
 from emixer.models.batch_norm import eval_mode
 from emixer.models.chest_encoder import ChestEncoder
-from emixer.models.noise import RowNoise
-from emixer.models.paired_model import END, PAD, START, UNKNOWN
+from emixer.models.noise import NoiseSource
+from emixer.models.paired_model import END, PAD, START, UNKNOWN, Batch
 from emixer.models.recurrent import Lstm, LstmState
+from emixer.models.word_targets import word_cross_entropy
 from emixer.models.words import embedded
 
 CONTINUE, STOP = 0, 1
@@ -50,18 +52,17 @@ class RelaxedReport:
         return self.words_BSW != PAD
 
 
-class ReportDecoder(nn.Module):
-    """F(image)."""
+class ReportWriter(nn.Module):
+    """From features v_BV to a report."""
 
     forbidden_WK: Tensor
 
     def __init__(
-        self, config: ReportDecoderConfig, num_words: int, max_sentences: int, max_words: int, load_weights: bool = True
+        self, config: ReportWriterConfig, feature_size: int, num_words: int, max_sentences: int, max_words: int
     ) -> None:
         super().__init__()
         self.max_sentences, self.max_words = max_sentences, max_words
-        self.encoder = ChestEncoder(config.encoder, load_weights=load_weights)
-        self.sentence_lstm = Lstm(self.encoder.feature_size, config.sentence_hidden)
+        self.sentence_lstm = Lstm(feature_size, config.sentence_hidden)
         self.stop = nn.Linear(config.sentence_hidden, 2)
         self.topic = nn.Sequential(
             nn.Linear(config.sentence_hidden, config.word_embedding),
@@ -94,13 +95,12 @@ class ReportDecoder(nn.Module):
         return logits_BSWK
 
     @torch.no_grad()
-    def sample(self, image_BCHW: Tensor, noise: RowNoise, temperature: float, unknown: bool = False) -> Tensor:
+    def write(self, features_BV: Tensor, noise: NoiseSource, temperature: float, unknown: bool = False) -> Tensor:
         """Free-running token ids (B, S, W) in the layout of `Batch.words_BSW`. Temperature 0 takes the likeliest.
 
         `unknown` allows the token UNK, which a reader should never see but which real reports show to the critics.
         """
-        with eval_mode(self.encoder):
-            plan = self.plan(self.encoder(image_BCHW))
+        plan = self.plan(features_BV)
         alive_N = _sentences_kept(plan.stop_logits_BS2, noise, temperature).flatten()
         uniform_NW = noise.uniform("words", self.max_sentences, self.max_words).flatten(0, 1)
         words_NW = torch.full(uniform_NW.shape, PAD, device=uniform_NW.device)
@@ -116,16 +116,12 @@ class ReportDecoder(nn.Module):
         words_BSW: Tensor = words_NW.unflatten(0, (-1, self.max_sentences))
         return words_BSW
 
-    def relaxed(
-        self, image_BCHW: Tensor, noise: RowNoise, gumbel: GumbelConfig, tables_KE: Sequence[Tensor]
+    def write_relaxed(
+        self, features_BV: Tensor, noise: NoiseSource, gumbel: GumbelConfig, tables_KE: Sequence[Tensor]
     ) -> RelaxedReport:
         """Free-running words by Gumbel-softmax, embedded in each of `tables_KE` as they are made, so that the
-        distributions over the vocabulary never stand side by side for all words.
-
-        Films are read with the running statistics of the encoder: those of real films, and of sampling.
-        """
-        with eval_mode(self.encoder):
-            plan = self.plan(self.encoder(image_BCHW))
+        distributions over the vocabulary never stand side by side for all words."""
+        plan = self.plan(features_BV)
         alive_N = _sentences_kept(plan.stop_logits_BS2.detach(), noise, temperature=1.0).flatten()
         table_KE = torch.cat(list(tables_KE), dim=1)
         state, word_N = self._start(plan.topics_BSE)
@@ -158,6 +154,47 @@ class ReportDecoder(nn.Module):
         return torch.arange(self.forbidden_WK.shape[1], device=self.forbidden_WK.device) == UNKNOWN
 
 
+class ReportDecoder(ReportWriter):
+    """F(image): a writer that reads films through its own chest encoder."""
+
+    def __init__(
+        self, config: ReportDecoderConfig, num_words: int, max_sentences: int, max_words: int, load_weights: bool = True
+    ) -> None:
+        encoder = ChestEncoder(config.encoder, load_weights=load_weights)
+        super().__init__(config, encoder.feature_size, num_words, max_sentences, max_words)
+        self.encoder = encoder
+
+    def read(self, image_BCHW: Tensor) -> Tensor:
+        """Features v_BV of films of any origin, by the running statistics of the encoder: those of real films, and of
+        sampling."""
+        with eval_mode(self.encoder):
+            features_BV: Tensor = self.encoder(image_BCHW)
+        return features_BV
+
+    @torch.no_grad()
+    def sample(self, image_BCHW: Tensor, noise: NoiseSource, temperature: float, unknown: bool = False) -> Tensor:
+        """`write` for films."""
+        return self.write(self.read(image_BCHW), noise, temperature, unknown)
+
+    def relaxed(
+        self, image_BCHW: Tensor, noise: NoiseSource, gumbel: GumbelConfig, tables_KE: Sequence[Tensor]
+    ) -> RelaxedReport:
+        """`write_relaxed` for films."""
+        return self.write_relaxed(self.read(image_BCHW), noise, gumbel, tables_KE)
+
+    @torch.no_grad()
+    def word_cross_entropy(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Sum over target words of -log p(word | film, words before) [nats] and their number, in eval mode."""
+        with eval_mode(self):
+            plan = self.plan(self.encoder(batch.image_BCHW), batch.words_BSW.shape[1])
+            return word_cross_entropy(self.teacher_forced(plan.topics_BSE, batch.words_BSW), batch)
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """All but those of a frozen encoder."""
+        frozen = {id(p) for p in self.encoder.parameters()} if self.encoder.frozen else set()
+        return [p for p in self.parameters() if id(p) not in frozen]
+
+
 def _forbidden(max_words: int, num_words: int) -> Tensor:
     """(W, K) bool: tokens that may not stand at each place. A sentence has a word, and ends where space ends."""
     forbidden_WK = torch.zeros(max_words, num_words, dtype=torch.bool)
@@ -167,7 +204,7 @@ def _forbidden(max_words: int, num_words: int) -> Tensor:
     return forbidden_WK
 
 
-def _sentences_kept(stop_logits_BS2: Tensor, noise: RowNoise, temperature: float) -> Tensor:
+def _sentences_kept(stop_logits_BS2: Tensor, noise: NoiseSource, temperature: float) -> Tensor:
     """(B, S) bool: sentences up to and including the first that stops."""
     uniform_BS = noise.uniform("stop", stop_logits_BS2.shape[1])
     logit_BS = stop_logits_BS2[:, :, STOP] - stop_logits_BS2[:, :, CONTINUE]

@@ -147,7 +147,7 @@ def _check_weights(config: Config) -> None:
             "validation.encoder is given without validation.encoder.weights. Give a weights file, or leave the whole "
             "section out: then a fixed random DenseNet measures, and the metric's name says so."
         )
-    encoders = {"model.report_decoder.encoder": config.model.report_decoder.encoder, "validation.encoder": judge}
+    encoders = {"model.report_decoder.encoder": config.model.chest_encoder, "validation.encoder": judge}
     for key, encoder in encoders.items():
         if encoder is not None and encoder.weights is not None and not encoder.weights.exists():
             raise ConfigError(f"{key}.weights={encoder.weights} does not exist. Give a weights file, or null.")

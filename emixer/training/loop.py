@@ -6,12 +6,12 @@ run and siblings of this package need not be imported.
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from emixer.data.loader import BatchStream, HostBatch
 from emixer.errors import DivergenceError
@@ -60,16 +60,18 @@ def train(state: TrainState, stream: BatchStream, reporter: Reporter) -> None:
     clock = _Clock(time.perf_counter())
     batches = clock.timed(stream)
     sums: Terms = {}
+    counts: Counter[str] = Counter()
     logged_at = state.iteration
     while state.images < schedule.images:
         before = state.images
         for name, value in train_iteration(state, batches).items():
             sums[name] = sums[name] + value if name in sums else value
+            counts[name] += 1  # not every phase of a run has every term
         state.position = stream.position
         due = _due(state, before)
         if due(schedule.log_every_images) or due(schedule.save_every_images):  # losses are checked before a save
-            reporter.log(state, _averages(state, sums, clock, state.iteration - logged_at))
-            sums, logged_at = {}, state.iteration
+            reporter.log(state, _averages(state, sums, counts, clock, state.iteration - logged_at))
+            sums, counts, logged_at = {}, Counter(), state.iteration
         if due(schedule.save_every_images) or due(schedule.validate_every_images):
             _require_finite_weights(state)
         if due(schedule.sample_every_images):
@@ -86,9 +88,9 @@ def _due(state: TrainState, before: int) -> Callable[[int], bool]:
     return lambda every: last or state.images // every > before // every
 
 
-def _averages(state: TrainState, sums: dict[str, Tensor], clock: _Clock, iterations: int) -> dict[str, float]:
+def _averages(state: TrainState, sums: Terms, counts: Counter[str], clock: _Clock, iterations: int) -> dict[str, float]:
     names = sorted(sums)
-    means = sum_over_workers(torch.stack([sums[name].float() for name in names])) / iterations
+    means = sum_over_workers(torch.stack([sums[name].float() / counts[name] for name in names]))
     values = dict(zip(names, means.tolist(), strict=True))  # the host waits for the device here, once a log line
     broken = [name for name, value in values.items() if not math.isfinite(value)]
     if broken:

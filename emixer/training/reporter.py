@@ -61,7 +61,8 @@ class RunReporter:
             self._write(state, {f"validation/{name}": value for name, value in self._validation.items()})
             metric = state.config.validation.metric
             value = next((v for name, v in self._validation.items() if name.startswith(metric)), math.inf)
-            best = torch.tensor([min(value, best[0].item()), float(value < best[0])], dtype=torch.float64)
+            if state.phases.is_last(state.progress):
+                best = torch.tensor([min(value, best[0].item()), float(value < best[0])], dtype=torch.float64)
         best = _from_first(best, state.device)
         if math.isfinite(best[0]):
             state.best = best[0].item()

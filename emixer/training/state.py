@@ -13,7 +13,7 @@ from emixer.checkpoint import NETWORKS, OPTIMIZER, SAMPLER, Checkpoint
 from emixer.config import Config
 from emixer.data.order import Position
 from emixer.errors import CheckpointError
-from emixer.models.paired_model import LabelPrior, ModelSpec, Objective, PairedModel
+from emixer.models.paired_model import LabelPrior, ModelSpec, PairedModel, Phases
 from emixer.training.ema import MovingAverage
 
 
@@ -24,7 +24,7 @@ class TrainState:
     config: Config
     spec: ModelSpec
     model: PairedModel
-    objective: Objective
+    phases: Phases
     prior: LabelPrior
     ema: MovingAverage
     generator_optimizer: torch.optim.Optimizer
@@ -46,9 +46,14 @@ class TrainState:
         """Real films trained on so far."""
         return self.iteration * self.images_per_iteration
 
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done."""
+        return self.images / self.config.train.images
+
     @classmethod
     def create(
-        cls, config: Config, spec: ModelSpec, model: PairedModel, objective: Objective, device: torch.device,
+        cls, config: Config, spec: ModelSpec, model: PairedModel, phases: Phases, device: torch.device,
         position: Position,
     ) -> "TrainState":  # fmt: skip
         """A fresh run with `model` moved to `device`, convolutions in channels-last layout."""
@@ -64,7 +69,7 @@ class TrainState:
             config=config,
             spec=spec,
             model=model,
-            objective=objective,
+            phases=phases,
             prior=LabelPrior(spec).to(device),
             ema=MovingAverage(model, tuple(model.ema_modules()), config.train.ema_half_life_images),
             generator_optimizer=_adam([g for g in generator_groups if g["params"]], config),
@@ -100,6 +105,12 @@ class TrainState:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes back to a checkpoint. Raises CheckpointError when it is damaged or belongs to another model."""
         state = checkpoint.state
+        kind, other = self.config.model.kind, state["model"]["kind"]
+        if other != kind:
+            raise CheckpointError(
+                f"{checkpoint.path} holds a model of kind {other}, and this run trains {kind}. "
+                f"Set model.kind={other}, or start a new run folder."
+            )
         if ModelSpec.from_json(state["spec"]) != self.spec:
             raise CheckpointError(
                 f"{checkpoint.path} was trained on data with other labels, another vocabulary or other label counts. "

@@ -1,5 +1,8 @@
 """One iteration: two discriminator steps, one generator step (EMIXER §6.3.2). Knows neither Ray nor EMIXER.
 
+In a phase without critics the same batches are steps of the generating side instead, so that an iteration is always as
+many films.
+
 Shapes: B films of a micro-batch on this worker, Y labels.
 """
 
@@ -14,7 +17,7 @@ from torch import Tensor, nn
 
 from emixer.data.loader import HostBatch
 from emixer.models.noise import RowNoise
-from emixer.models.paired_model import PAD, Batch, RowWeights
+from emixer.models.paired_model import PAD, Batch, Objective, RowWeights
 from emixer.training.gradients import rank, sum_gradients, sum_over_workers
 from emixer.training.state import TrainState
 
@@ -24,17 +27,20 @@ Terms = dict[str, Tensor]
 def train_iteration(state: TrainState, batches: Iterator[HostBatch]) -> Terms:
     """Moves `state` one iteration on. Returns the loss terms of this worker's rows, weighted so that their sum over
     workers is the mean over the global batch: device scalars, no host sync."""
-    num_steps = state.config.optim.discriminator_steps
+    num_batches = state.config.optim.discriminator_steps
+    objective = state.phases.at(state.progress)
+    side = "discriminator" if objective.has_critics else "generator"
     terms: Terms = {}
-    for index in range(num_steps):
+    for index in range(num_batches):
         real = to_device(next(batches), state.device)
         weights = row_weights(real)
-        step_terms = _step(state, real, weights, index)
+        step_terms = _step(state, objective, real, weights, index, of_generator=not objective.has_critics)
         for name, value in step_terms.items():
-            terms[f"discriminator/{name}"] = terms.get(f"discriminator/{name}", 0) + value / num_steps
-    # The generators' real rows, for teacher forcing, are those of the last discriminator step
-    generator_terms = _step(state, real, weights, num_steps, of_generator=True)
-    terms |= {f"generator/{name}": value for name, value in generator_terms.items()}
+            terms[f"{side}/{name}"] = terms.get(f"{side}/{name}", 0) + value / num_batches
+    if objective.has_critics:
+        # The generators' real rows, for teacher forcing, are those of the last discriminator step
+        generator_terms = _step(state, objective, real, weights, num_batches, of_generator=True)
+        terms |= {f"generator/{name}": value for name, value in generator_terms.items()}
     state.iteration += 1
     state.ema.update(state.images_per_iteration, state.images)
     return terms
@@ -93,9 +99,11 @@ class _Side:
     optimizer: torch.optim.Optimizer
 
 
-def _step(state: TrainState, real: Batch, weights: RowWeights, index: int, of_generator: bool = False) -> Terms:
+def _step(
+    state: TrainState, objective: Objective, real: Batch, weights: RowWeights, index: int, of_generator: bool
+) -> Terms:
     side = _side(state, of_generator)
-    loss_of = state.objective.generator_loss if of_generator else state.objective.discriminator_loss
+    loss_of = objective.generator_loss if of_generator else objective.discriminator_loss
     num_micro = state.config.train.accumulate
     micro_rows = len(real) // num_micro
     noise = _noise(state, index, len(real))

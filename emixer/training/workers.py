@@ -22,7 +22,7 @@ from emixer.config import Config
 from emixer.data.loader import BatchStream, HostBatch, WindowReader, read_ahead
 from emixer.data.order import Position
 from emixer.errors import DivergenceError
-from emixer.losses.build import build_objective
+from emixer.losses.build import build_phases
 from emixer.models.batch_norm import set_synchronized
 from emixer.models.build import build_model
 from emixer.models.paired_model import ModelSpec
@@ -111,5 +111,5 @@ def _initial_state(plan: TrainPlan, device: torch.device) -> TrainState:
     config = plan.config
     model = build_model(config.model, plan.spec)
     set_synchronized(model, config.train.sync_batch_norm)
-    objective = build_objective(config.model, config.loss)
-    return TrainState.create(config, plan.spec, model, objective, device, Position(world_size()))
+    phases = build_phases(config.model, config.loss)
+    return TrainState.create(config, plan.spec, model, phases, device, Position(world_size()))

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from emixer.config import Config, load_config, to_yaml, with_overrides
 from emixer.config.ingest import ImageFolderSource, OpenISource
+from emixer.config.model import CoganModelConfig, JointganModelConfig
 from emixer.config.settings import all_settings
 from emixer.errors import ConfigError
 
@@ -167,6 +168,35 @@ def test_another_kind_drops_the_keys_of_the_old_one(tmp_path: Path) -> None:
     file = write(tmp_path, "ingest: {source: {kind: mimic-cxr, root: /mimic, labeler: negbio}}\n")
     source = load_config(file, ["ingest.source.kind=open-i", "ingest.source.root=/indiana"]).ingest.source
     assert source == OpenISource(root=Path("/indiana"))
+
+
+def test_another_kind_of_model_keeps_the_settings_that_both_have(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        """
+        model:
+          side_px: 64
+          image_generator: {channels: 12}
+          report_decoder: {word_hidden: 96, encoder: {growth: 8}}
+          joint_discriminator: {channels: 8}
+    """,
+    )
+    model = load_config(file, ["model.kind=cogan"]).model
+    assert (model.kind, model.side_px, model.image_generator.channels) == ("cogan", 64, 12)
+    assert isinstance(model, CoganModelConfig)
+    assert model.report_decoder.word_hidden == 96, "its encoder, which CoGAN has not, is gone"
+    joint = load_config(file, ["model.kind=jointgan"]).model
+    assert isinstance(joint, JointganModelConfig)
+    assert (joint.joint_discriminator.channels, joint.report_decoder.encoder.growth) == (8, 8)
+
+
+def test_a_setting_of_another_kind_of_model_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model\.decoder_share: there is no such key\. It belongs to the kind smgan"):
+        load_config(None, ["model.kind=cogan", "model.decoder_share=0.5"])
+    with pytest.raises(ConfigError, match=r"model\.kind: 'gan' is not one of emixer, cogan, jointgan, smgan"):
+        load_config(None, ["model.kind=gan"])
+    with pytest.raises(ConfigError, match=r"tied_blocks=3 leaves the image generator, which has 3 blocks"):
+        load_config(None, ["model.kind=cogan", "model.side_px=32", "model.tied_blocks=3"])
 
 
 def test_keys_beside_a_new_kind_stay_in_whatever_order_they_come(tmp_path: Path) -> None:

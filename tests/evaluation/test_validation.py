@@ -68,7 +68,7 @@ class Archive(PairedModel):
         rows = slice(noise.first_row, noise.first_row + noise.num_rows)
         return GeneratedPairs(self.image[rows], self.words[rows])
 
-    def word_cross_entropy(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def word_cross_entropy(self, batch: Batch, noise: RowNoise) -> tuple[Tensor, Tensor]:
         num = (batch.words_BSW != 0).sum()
         return num * self.report_nats, num
 

@@ -12,6 +12,7 @@ from emixer.checkpoint import find_checkpoint
 from emixer.config import Config, with_overrides
 from emixer.data.vocabulary import Vocabulary
 from emixer.errors import CheckpointError, DivergenceError, RunFolderError, StorageError
+from emixer.run_folder import RunFolder
 
 Train = Callable[[Config, Path], Any]
 
@@ -38,6 +39,50 @@ def test_resuming_continues_the_losses_and_weights_of_an_uninterrupted_run(
     for part in left:
         assert left[part].keys() == right[part].keys()
         assert all(torch.equal(left[part][key], right[part][key]) for key in left[part]), part
+
+
+def test_a_killed_run_of_any_kind_of_model_goes_on_as_if_nothing_had_happened(
+    kind_config: Config, tmp_path: Path, train_locally: Train
+) -> None:
+    """SM-GAN is killed in its first phase and finishes its second."""
+    whole = train_locally(kind_config, tmp_path / "whole")
+    train_locally(kind_config, tmp_path / "killed", killed_after=64)
+    resumed = train_locally(kind_config, tmp_path / "killed")
+    assert losses(resumed) == losses(whole)
+    left, right = whole.states[0].parts(), resumed.states[0].parts()
+    for part in left:
+        assert left[part].keys() == right[part].keys()
+        assert all(torch.equal(left[part][key], right[part][key]) for key in left[part]), part
+
+
+def test_a_checkpoint_of_another_kind_of_model_is_refused(
+    tiny_config: Config, tmp_path: Path, train_locally: Train
+) -> None:
+    run = train_locally(with_overrides(tiny_config, {"train.images": 64}), tmp_path / "emixer")
+    other = RunFolder.create_or_resume(
+        tmp_path / "cogan", "train", with_overrides(tiny_config, {"model.kind": "cogan"})
+    )
+    shutil.copytree(run.folder.checkpoints, other.checkpoints, dirs_exist_ok=True)
+    with pytest.raises(CheckpointError, match="holds a model of kind emixer, and this run trains cogan"):
+        train_locally(with_overrides(tiny_config, {"model.kind": "cogan"}), tmp_path / "cogan")
+
+
+def test_smgan_trains_its_two_parts_one_after_the_other(
+    tiny_config: Config, tmp_path: Path, train_locally: Train
+) -> None:
+    every = {"train.validate_every_images": 32, "validation.metric": "word_cross_entropy"}
+    config = with_overrides(tiny_config, {"model.kind": "smgan", "model.decoder_share": 0.4, **every})
+    first = train_locally(config, tmp_path / "run", killed_after=64).states[0].model.state_dict()
+    run = train_locally(config, tmp_path / "run")  # films up to 96, then 64 for the decoder
+    lines = [line for line in run.folder.metrics() if "images_per_s" in line]
+    assert ["generator/image" in line for line in lines] == [True, True, True, False, False]
+    assert ["generator/words" in line for line in lines] == [False, False, False, True, True]
+    last = run.states[0].model.state_dict()
+    moved = {name.split(".")[0] for name in first if not torch.equal(first[name], last[name])}
+    assert moved == {"image_generator", "image_discriminator", "report_decoder"}
+    best = find_checkpoint(run.folder.checkpoints, "best")
+    assert best is not None
+    assert best.images == 128, "the stand-in metric grows, and no model is finished before the second phase"
 
 
 def test_the_seed_decides_everything(tiny_config: Config, tmp_path: Path, train_locally: Train) -> None:

@@ -1,0 +1,116 @@
+"""CoGAN's game: a film critic against the film generator, a report critic against the report generator. What couples
+them is the layers that they share, and nothing else.
+
+Shapes: B rows, Y labels, S sentences, W words of a sentence, E embedding.
+Source: Liu & Tuzel 2016, §3; EMIXER §4.3. Departures: docs/deviations.md#baselines.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from emixer.config.model import GumbelConfig
+from emixer.config.training import LossConfig
+from emixer.losses.augmentation import seen_by_critics
+from emixer.losses.film_game import FilmGame
+from emixer.losses.terms import (
+    Terms,
+    padded_like,
+    require_a_term,
+    taught_by,
+    weighted_total,
+    with_channels,
+)
+from emixer.models.cogan import Cogan, known_by_labels
+from emixer.models.noise import RowNoise
+from emixer.models.paired_model import PAD, Batch, Objective, PairedModel, RowWeights
+
+
+class CoganObjective(Objective):
+    """Terms "image", "rotation" and "report" of both players, and teacher forcing of reports from labels."""
+
+    def __init__(self, loss: LossConfig, gumbel: GumbelConfig) -> None:
+        require_a_term(loss, ("image", "report", "beta"), ("image", "report", "alpha", "teacher_forcing"))
+        self.loss = loss
+        self.gumbel = gumbel
+        self.films = FilmGame(loss)
+        self.adversarial = self.films.adversarial
+
+    def discriminator_loss(
+        self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
+    ) -> tuple[Tensor, Terms]:
+        """Terms: image, rotation, report."""
+        assert isinstance(model, Cogan)
+        real = with_channels(real, model.channels)
+        with torch.no_grad():
+            tied = model.tied(fake_labels_BY, noise)
+            fake_BCHW = seen_by_critics(model.films(tied), noise, "fake", self.loss.augment)
+        real = replace(real, image_BCHW=seen_by_critics(real.image_BCHW, noise, "real", self.loss.augment))
+        terms = self.films.critic_terms(model.critics, real, fake_BCHW, fake_labels_BY, noise, weights)
+        if self.loss.report > 0:
+            with torch.no_grad():
+                fake_BSWE, valid_BSW = self._written(model, model.report_generator.read(tied.features_BFHW), noise)
+            terms["report"] = self._report_term(model, real, fake_BSWE, valid_BSW, fake_labels_BY, weights)
+        return self._total(terms, rotation=self.loss.beta)
+
+    def generator_loss(
+        self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
+    ) -> tuple[Tensor, Terms]:
+        """Terms: image, rotation, report, words, stops."""
+        assert isinstance(model, Cogan)
+        terms: Terms = {}
+        if self.films.generator_learns or self.loss.report > 0:
+            tied = model.tied(fake_labels_BY, noise)
+            if self.films.generator_learns:
+                fake_BCHW = seen_by_critics(model.films(tied), noise, "fake", self.loss.augment)
+                terms |= self.films.generator_terms(model.critics, fake_BCHW, fake_labels_BY, noise, weights)
+            if self.loss.report > 0:
+                terms["report"] = self._fooling_reports(model, tied.features_BFHW, fake_labels_BY, noise, weights)
+        if self.loss.teacher_forcing > 0:
+            generator = model.report_generator
+            features_BF = generator.read(model.tied(real.labels_BY, noise.named("taught")).features_BFHW)
+            terms |= taught_by(generator.writer, features_BF, known_by_labels(real), weights)
+        return self._total(terms, rotation=self.loss.alpha)
+
+    def _total(self, terms: Terms, rotation: float) -> tuple[Tensor, Terms]:
+        return weighted_total(terms, {
+            "image": self.loss.image, "report": self.loss.report, "rotation": rotation,
+            "words": self.loss.teacher_forcing, "stops": self.loss.teacher_forcing,
+        })  # fmt: skip
+
+    def _written(self, model: Cogan, features_BF: Tensor, noise: RowNoise) -> tuple[Tensor, Tensor]:
+        """Generated words as the critic reads them (B, S, W, E), and where there is one."""
+        writer, reader = model.report_generator.writer, model.critics.reader
+        if self.gumbel.straight_through and not torch.is_grad_enabled():
+            # Without gradients the straight-through word is a plain draw: one number a word instead of a vocabulary
+            words_BSW = writer.write(features_BF, noise, temperature=1.0, unknown=True)
+            return reader.embed(words_BSW), words_BSW != PAD
+        report = writer.write_relaxed(features_BF, noise, self.gumbel, [reader.embedding.weight])
+        return report.embedded_BSWE[0], report.valid
+
+    def _report_term(
+        self, model: Cogan, real: Batch, fake_BSWE: Tensor, valid_BSW: Tensor, fake_labels_BY: Tensor,
+        weights: RowWeights,
+    ) -> Tensor:  # fmt: skip
+        critic = model.critics
+        words_BSW = padded_like(real.words_BSW, valid_BSW)
+        features = critic.report_features(
+            torch.cat([critic.reader.embed(words_BSW), fake_BSWE]), torch.cat([words_BSW != PAD, valid_BSW])
+        )
+        logit_real_B, logit_fake_B = critic.real_logit(
+            features,
+            torch.cat([real.labels_BY, fake_labels_BY]),
+            torch.cat([real.labelled_B, torch.ones_like(real.labelled_B)]),
+        ).chunk(2)
+        real_B = self.adversarial.real(logit_real_B).where(real.has_report_B, 0.0)
+        return real_B.sum() * weights.report + self.adversarial.fake(logit_fake_B).sum() * weights.row
+
+    def _fooling_reports(
+        self, model: Cogan, features_BFHW: Tensor, labels_BY: Tensor, noise: RowNoise, weights: RowWeights
+    ) -> Tensor:
+        critic = model.critics
+        fake_BSWE, valid_BSW = self._written(model, model.report_generator.read(features_BFHW), noise)
+        labelled_B = torch.ones(len(labels_BY), dtype=torch.bool, device=labels_BY.device)
+        logit_B = critic.real_logit(critic.report_features(fake_BSWE, valid_BSW), labels_BY, labelled_B)
+        return self.adversarial.generator(logit_B).sum() * weights.row

@@ -1,0 +1,104 @@
+"""The part of a game that is played over films alone: real or fake, and which way up.
+
+    critic     image [l(D_image(I)) + l'(D_image(fake))]  - beta log Q(R = r | real film turned by r)
+    generator  image g(D_image(fake))                     - alpha log Q(R = r | fake turned by r)
+
+Shapes: B rows, C channels, H = W side [px], Y labels, F features.
+Source: EMIXER §3.2.3; Chen et al. 2019 (SSGAN). Departures: docs/deviations.md#value-function.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from emixer.config.training import LossConfig
+from emixer.losses.adversarial import adversarial_loss
+from emixer.losses.rotation import in_all_rotations, rotated_films, rotation_term
+from emixer.losses.terms import Terms
+from emixer.models.noise import RowNoise
+from emixer.models.paired_model import Batch, RowWeights
+
+
+class FilmCritic(Protocol):
+    """What the game asks of a critic of films."""
+
+    def features(self, image_BCHW: Tensor) -> Tensor:
+        """Features_BF."""
+        ...
+
+    def real_logit(self, features_BF: Tensor, labels_BY: Tensor, labelled_B: Tensor) -> Tensor:
+        """Logit (B,) of being real."""
+        ...
+
+    def rotation_logits(self, features_BF: Tensor) -> Tensor:
+        """Logits (B, 4) of having been turned by 0, 90, 180 or 270 degrees."""
+        ...
+
+
+class FilmGame:
+    """The terms "image" and "rotation" of both players. A weight of 0 leaves a term out, and the work for it."""
+
+    def __init__(self, loss: LossConfig) -> None:
+        self.loss = loss
+        self.adversarial = adversarial_loss(loss.adversarial)
+
+    @property
+    def critic_learns(self) -> bool:
+        """Whether the critic has a term."""
+        return self.loss.image > 0 or self.loss.beta > 0
+
+    @property
+    def generator_learns(self) -> bool:
+        """Whether the generator has a term."""
+        return self.loss.image > 0 or self.loss.alpha > 0
+
+    def critic_terms(
+        self, critic: FilmCritic, real: Batch, fake_BCHW: Tensor, fake_labels_BY: Tensor, noise: RowNoise,
+        weights: RowWeights,
+    ) -> Terms:  # fmt: skip
+        """Films as the critic shall see them: see `augmentation.seen_by_critics`."""
+        if not self.critic_learns:
+            return {}
+        films: list[Tensor] = [real.image_BCHW, fake_BCHW] if self.loss.image > 0 else []
+        if self.loss.beta > 0:
+            films.append(self._turned(real.image_BCHW, noise))
+        features = critic.features(torch.cat(films))
+        terms: Terms = {}
+        if self.loss.image > 0:
+            num_pairs = 2 * len(real)
+            logit_real_B, logit_fake_B = critic.real_logit(
+                features[:num_pairs],
+                torch.cat([real.labels_BY, fake_labels_BY]),
+                torch.cat([real.labelled_B, torch.ones_like(real.labelled_B)]),
+            ).chunk(2)
+            per_row_B = self.adversarial.real(logit_real_B) + self.adversarial.fake(logit_fake_B)
+            terms["image"] = per_row_B.sum() * weights.row
+            features = features[num_pairs:]
+        if self.loss.beta > 0:
+            terms["rotation"] = rotation_term(critic.rotation_logits(features), self.loss.rotation_share, weights)
+        return terms
+
+    def generator_terms(
+        self, critic: FilmCritic, fake_BCHW: Tensor, labels_BY: Tensor, noise: RowNoise, weights: RowWeights
+    ) -> Terms:
+        """Films as the critic shall see them: see `augmentation.seen_by_critics`."""
+        if not self.generator_learns:
+            return {}
+        films: list[Tensor] = [fake_BCHW] if self.loss.image > 0 else []
+        if self.loss.alpha > 0:
+            films.append(self._turned(fake_BCHW, noise))
+        features = critic.features(torch.cat(films))
+        terms: Terms = {}
+        if self.loss.image > 0:
+            num_films = len(fake_BCHW)
+            labelled_B = torch.ones(num_films, dtype=torch.bool, device=fake_BCHW.device)
+            logit_B = critic.real_logit(features[:num_films], labels_BY, labelled_B)
+            terms["image"] = self.adversarial.generator(logit_B).sum() * weights.row
+            features = features[num_films:]
+        if self.loss.alpha > 0:
+            terms["rotation"] = rotation_term(critic.rotation_logits(features), self.loss.rotation_share, weights)
+        return terms
+
+    def _turned(self, image_BCHW: Tensor, noise: RowNoise) -> Tensor:
+        return in_all_rotations(rotated_films(image_BCHW, noise, self.loss.rotation_share))

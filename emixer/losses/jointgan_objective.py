@@ -1,0 +1,190 @@
+"""JointGAN's game: one softmax critic names the kind of each pair, the generators want every kind taken for real.
+
+    kind 0  (x, s)        a real pair
+    kind 1  (x, s~ | x)   a real film and a report written from it
+    kind 2  (x~ | s, s)   a real report and a film drawn from it
+    kind 3  (x~, s~ | x~) a film drawn from labels and a report written from it
+    kind 4  (x~ | s~, s~) a report written from labels and a film drawn from it
+
+The critic minimises the mean over kinds of -log g_k(pair of kind k); the generators minimise the mean over k > 0 of
+-log g_0(pair of kind k), which has a slope while the critic is winning (the minimax form, log g_k, has none).
+
+Shapes: B rows, N = several batches of B, C channels, H = W side [px], Y labels, S sentences, W words, E embedding.
+Source: Pu et al. 2018, §3.2; EMIXER §4.3. Departures: docs/deviations.md#baselines.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from emixer.config.model import GumbelConfig
+from emixer.config.training import LossConfig
+from emixer.losses.augmentation import seen_by_critics
+from emixer.losses.rotation import in_all_rotations, rotated_films, rotation_term
+from emixer.losses.terms import (
+    Terms,
+    padded_like,
+    require_a_term,
+    taught_by,
+    teacher_forcing,
+    weighted_total,
+    with_channels,
+)
+from emixer.models.cogan import known_by_labels
+from emixer.models.jointgan import Jointgan
+from emixer.models.kinds_critic import NUM_KINDS, REAL_PAIR
+from emixer.models.noise import RowNoise, StackedNoise
+from emixer.models.paired_model import PAD, Batch, Objective, PairedModel, RowWeights
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Pairs of one or several kinds, one below the other. Reports are embedded in the critic's table."""
+
+    image_NCHW: Tensor
+    embedded_NSWE: Tensor
+    valid_NSW: Tensor
+    labels_NY: Tensor
+    labelled_N: Tensor
+    weight_N: Tensor
+    """What each pair counts in the mean of its kind; 0 where the kind needs a report that the row does not have."""
+    kind_N: Tensor
+
+
+class JointganObjective(Objective):
+    """Terms: "joint" (the kinds of pairs) and "rotation" of both players, and teacher forcing of both report laws."""
+
+    def __init__(self, loss: LossConfig, gumbel: GumbelConfig) -> None:
+        require_a_term(loss, ("joint", "beta"), ("joint", "alpha", "teacher_forcing"))
+        self.loss = loss
+        self.gumbel = gumbel
+
+    def discriminator_loss(
+        self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
+    ) -> tuple[Tensor, Terms]:
+        """Terms: joint, rotation."""
+        assert isinstance(model, Jointgan)
+        real = with_channels(real, model.channels)
+        terms: Terms = {}
+        if self.loss.beta > 0:
+            terms["rotation"] = self._rotation_term(model, real.image_BCHW, noise, weights)
+        if self.loss.joint > 0:
+            with torch.no_grad():
+                film_BCHW = model.films_of_labels(fake_labels_BY, noise)
+                generated = self._generated(model, real, film_BCHW, fake_labels_BY, noise, weights)
+            pairs = _stacked(_real_pairs(model, real, generated, weights), generated)
+            terms["joint"] = self._naming(model, pairs, pairs.kind_N, noise) / NUM_KINDS
+        return self._total(terms, rotation=self.loss.beta)
+
+    def generator_loss(
+        self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
+    ) -> tuple[Tensor, Terms]:
+        """Terms: joint, rotation, words and stops (given the film), words_of_labels and stops_of_labels."""
+        assert isinstance(model, Jointgan)
+        real = with_channels(real, model.channels)
+        terms: Terms = {}
+        if self.loss.joint > 0 or self.loss.alpha > 0:
+            film_BCHW = model.films_of_labels(fake_labels_BY, noise)
+        if self.loss.joint > 0:
+            pairs = self._generated(model, real, film_BCHW, fake_labels_BY, noise, weights)
+            wanted_N = torch.full_like(pairs.kind_N, REAL_PAIR)
+            terms["joint"] = self._naming(model, pairs, wanted_N, noise) / (NUM_KINDS - 1)
+        if self.loss.alpha > 0:
+            terms["rotation"] = self._rotation_term(model, film_BCHW, noise, weights)
+        if self.loss.teacher_forcing > 0:
+            terms |= teacher_forcing(model.report_decoder, real, weights)
+            features_BV = model.features_of_labels(real.labels_BY, noise.named("taught"))
+            alone = taught_by(model.report_decoder, features_BV, known_by_labels(real), weights)
+            terms |= {f"{name}_of_labels": term for name, term in alone.items()}
+        return self._total(terms, rotation=self.loss.alpha)
+
+    def _total(self, terms: Terms, rotation: float) -> tuple[Tensor, Terms]:
+        taught = ("words", "stops", "words_of_labels", "stops_of_labels")
+        weight = {"joint": self.loss.joint, "rotation": rotation} | dict.fromkeys(taught, self.loss.teacher_forcing)
+        return weighted_total(terms, weight)
+
+    def _naming(self, model: Jointgan, pairs: _Pairs, kind_N: Tensor, noise: RowNoise) -> Tensor:
+        """Sum over kinds of the mean of -log g_kind."""
+        num = len(pairs.kind_N) // noise.num_rows
+        films = [
+            seen_by_critics(film_BCHW, noise, f"pair {index}", self.loss.augment)
+            for index, film_BCHW in enumerate(pairs.image_NCHW.chunk(num))
+        ]
+        logits_NK = model.critic(
+            torch.cat(films), pairs.embedded_NSWE, pairs.valid_NSW, pairs.labels_NY, pairs.labelled_N
+        )
+        return (functional.cross_entropy(logits_NK, kind_N, reduction="none") * pairs.weight_N).sum()
+
+    def _rotation_term(self, model: Jointgan, image_BCHW: Tensor, noise: RowNoise, weights: RowWeights) -> Tensor:
+        seen_BCHW = seen_by_critics(image_BCHW, noise, "rotation", self.loss.augment)
+        turned = in_all_rotations(rotated_films(seen_BCHW, noise, self.loss.rotation_share))
+        logits = model.critic.rotation_logits(model.critic.features(turned))
+        return rotation_term(logits, self.loss.rotation_share, weights)
+
+    def _generated(
+        self, model: Jointgan, real: Batch, film_BCHW: Tensor, fake_labels_BY: Tensor, noise: RowNoise,
+        weights: RowWeights,
+    ) -> _Pairs:  # fmt: skip
+        """Kinds 1 to 4; film_BCHW is kind 3's. The three reports are written side by side."""
+        read_BCHW = film_BCHW if self.loss.report_gradient_to_image else film_BCHW.detach()
+        features = [
+            model.report_decoder.read(torch.cat([real.image_BCHW, read_BCHW])),
+            model.features_of_labels(fake_labels_BY, noise.named("report alone")),
+        ]
+        written = StackedNoise([noise.named("1"), noise.named("3"), noise.named("4")])
+        critic_NSWE, condition_NSWE, valid_NSW = self._written(model, torch.cat(features), written)
+        _, _, valid_4 = valid_NSW.chunk(3)
+        film_4 = model.films_of_reports(condition_NSWE.chunk(3)[2], valid_4, noise.named("film of report"))
+        words_BSW = padded_like(real.words_BSW, valid_4)
+        film_2 = model.films_of_reports(
+            model.report_condition.reader.embed(words_BSW), words_BSW != PAD, noise.named("film of real report")
+        )
+        critic_1, critic_3, critic_4 = critic_NSWE.chunk(3)
+        valid_1, valid_3, _ = valid_NSW.chunk(3)
+        critic_2 = model.critic.reader.embed(words_BSW)
+        num = len(real)
+        labelled_B = torch.ones_like(real.labelled_B)
+        with_report_B = real.has_report_B * weights.report
+        each_B = weights.row.expand(num)
+        return _Pairs(
+            image_NCHW=torch.cat([real.image_BCHW, film_2, film_BCHW, film_4]),
+            embedded_NSWE=torch.cat([critic_1, critic_2, critic_3, critic_4]),
+            valid_NSW=torch.cat([valid_1, words_BSW != PAD, valid_3, valid_4]),
+            labels_NY=torch.cat([real.labels_BY, real.labels_BY, fake_labels_BY, fake_labels_BY]),
+            labelled_N=torch.cat([real.labelled_B, real.labelled_B, labelled_B, labelled_B]),
+            weight_N=torch.cat([each_B, with_report_B, each_B, each_B]),
+            kind_N=torch.arange(1, NUM_KINDS, device=film_BCHW.device).repeat_interleave(num),
+        )
+
+    def _written(self, model: Jointgan, features_NV: Tensor, noise: StackedNoise) -> tuple[Tensor, Tensor, Tensor]:
+        """Reports as the critic reads them, as `report_condition` reads them, and where there is a word."""
+        decoder, readers = model.report_decoder, (model.critic.reader, model.report_condition.reader)
+        if self.gumbel.straight_through and not torch.is_grad_enabled():
+            # Without gradients the straight-through word is a plain draw: one number a word instead of a vocabulary
+            words_NSW = decoder.write(features_NV, noise, temperature=1.0, unknown=True)
+            return readers[0].embed(words_NSW), readers[1].embed(words_NSW), words_NSW != PAD
+        tables = [reader.embedding.weight for reader in readers]
+        report = decoder.write_relaxed(features_NV, noise, self.gumbel, tables)
+        critic_NSWE, condition_NSWE = report.embedded_BSWE
+        return critic_NSWE, condition_NSWE, report.valid
+
+
+def _real_pairs(model: Jointgan, real: Batch, generated: _Pairs, weights: RowWeights) -> _Pairs:
+    words_BSW = padded_like(real.words_BSW, generated.valid_NSW)
+    return _Pairs(
+        image_NCHW=real.image_BCHW,
+        embedded_NSWE=model.critic.reader.embed(words_BSW),
+        valid_NSW=words_BSW != PAD,
+        labels_NY=real.labels_BY,
+        labelled_N=real.labelled_B,
+        weight_N=real.has_report_B * weights.report,
+        kind_N=torch.full_like(real.has_report_B, REAL_PAIR, dtype=torch.int64),
+    )
+
+
+def _stacked(first: _Pairs, second: _Pairs) -> _Pairs:
+    return _Pairs(**{
+        name: torch.cat([getattr(first, name), getattr(second, name)]) for name in _Pairs.__dataclass_fields__
+    })  # fmt: skip

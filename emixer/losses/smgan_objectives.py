@@ -1,0 +1,77 @@
+"""SM-GAN's two phases: first films against D_image, then the report decoder on real pairs.
+
+Shapes: B rows, Y labels.
+Source: EMIXER §4.3. Departures: docs/deviations.md#baselines.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from emixer.config.training import LossConfig
+from emixer.errors import ConfigError
+from emixer.losses.augmentation import seen_by_critics
+from emixer.losses.film_game import FilmGame
+from emixer.losses.terms import Terms, require_a_term, teacher_forcing, weighted_total, with_channels
+from emixer.models.noise import RowNoise
+from emixer.models.paired_model import Batch, Objective, PairedModel, RowWeights
+from emixer.models.smgan import Smgan
+
+
+class FilmObjective(Objective):
+    """The first phase: a conditional image GAN with rotation, as EMIXER's, and nothing else."""
+
+    def __init__(self, loss: LossConfig) -> None:
+        require_a_term(loss, ("image", "beta"), ("image", "alpha"))
+        self.loss = loss
+        self.films = FilmGame(loss)
+
+    def discriminator_loss(
+        self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
+    ) -> tuple[Tensor, Terms]:
+        """Terms: image, rotation."""
+        assert isinstance(model, Smgan)
+        real = with_channels(real, model.channels)
+        with torch.no_grad():
+            fake_BCHW = seen_by_critics(model.generate_films(fake_labels_BY, noise), noise, "fake", self.loss.augment)
+        real = replace(real, image_BCHW=seen_by_critics(real.image_BCHW, noise, "real", self.loss.augment))
+        terms = self.films.critic_terms(model.image_discriminator, real, fake_BCHW, fake_labels_BY, noise, weights)
+        return weighted_total(terms, {"image": self.loss.image, "rotation": self.loss.beta})
+
+    def generator_loss(
+        self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
+    ) -> tuple[Tensor, Terms]:
+        """Terms: image, rotation."""
+        assert isinstance(model, Smgan)
+        fake_BCHW = seen_by_critics(model.generate_films(fake_labels_BY, noise), noise, "fake", self.loss.augment)
+        terms = self.films.generator_terms(model.image_discriminator, fake_BCHW, fake_labels_BY, noise, weights)
+        return weighted_total(terms, {"image": self.loss.image, "rotation": self.loss.alpha})
+
+
+class DecoderObjective(Objective):
+    """The second phase: words and stops of real reports given their films. G rests."""
+
+    has_critics = False
+
+    def __init__(self, loss: LossConfig) -> None:
+        if loss.teacher_forcing == 0:
+            raise ConfigError(
+                "loss.teacher_forcing is 0, and it is all that SM-GAN's report decoder learns from. Give it a positive "
+                "weight."
+            )
+        self.loss = loss
+
+    def discriminator_loss(
+        self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
+    ) -> tuple[Tensor, Terms]:
+        """No critic plays in this phase."""
+        raise NotImplementedError("has_critics is False: nobody may ask")
+
+    def generator_loss(
+        self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
+    ) -> tuple[Tensor, Terms]:
+        """Terms: words, stops."""
+        assert isinstance(model, Smgan)
+        terms = teacher_forcing(model.report_decoder, with_channels(real, model.channels), weights)
+        return weighted_total(terms, dict.fromkeys(terms, self.loss.teacher_forcing))

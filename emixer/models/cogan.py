@@ -1,0 +1,123 @@
+"""CoGAN, a baseline: a film generator and a report generator that begin as one network.
+
+Theirs: one noise vector, two generators whose first layers are tied, two critics whose last layers are tied; nothing
+else couples the domains, and no critic ever sees a pair. Ours: the second domain is the report, so the report
+generator goes on from the tied features with EMIXER's sentence and word LSTMs; labels condition the tied blocks, hence
+both domains, and both critics by projection; the report generator is also taught real reports (teacher forcing) from
+noise and the labels of the film, since nothing encodes a film here.
+
+Shapes: B films, C channels, H = W side [px], Y labels, Z noise, F features, S sentences, W words of a sentence.
+Source: Liu & Tuzel 2016; EMIXER §4.3. Departures: docs/deviations.md#baselines.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from emixer.config.model import CoganModelConfig, ReportWriterConfig
+from emixer.models.batch_norm import BatchNorm2d, eval_mode
+from emixer.models.coupled_critics import CoupledCritics
+from emixer.models.image_generator import ImageGenerator
+from emixer.models.noise import RowNoise
+from emixer.models.paired_model import Batch, GeneratedPairs, ModelSpec, PairedModel
+from emixer.models.report_decoder import ReportWriter
+from emixer.models.word_targets import word_cross_entropy
+
+
+@dataclass(frozen=True)
+class TiedState:
+    """What both generators have computed when their ways part."""
+
+    z_BZ: Tensor
+    condition_BE: Tensor
+    features_BFHW: Tensor
+
+
+class ReportGenerator(nn.Module):
+    """The report generator's own layers: tied features, normalized and averaged over positions, then the writer."""
+
+    def __init__(
+        self, config: ReportWriterConfig, feature_size: int, num_words: int, max_sentences: int, max_words: int
+    ) -> None:
+        super().__init__()
+        self.norm = BatchNorm2d(feature_size)
+        self.writer = ReportWriter(config, feature_size, num_words, max_sentences, max_words)
+
+    def read(self, features_BFHW: Tensor) -> Tensor:
+        """What the writer begins with: v_BF, float32."""
+        return functional.relu(self.norm(features_BFHW)).float().mean(dim=(2, 3))
+
+
+class Cogan(PairedModel):
+    """Two generators tied in their stem and first blocks, two critics tied in their last layers.
+
+    The tied layers of the generators are `image_generator`'s; the report generator holds no copy of them.
+    """
+
+    def __init__(self, config: CoganModelConfig, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.channels = config.channels
+        self.tied_blocks = config.tied_blocks
+        num_labels, num_words = len(spec.label_names), len(spec.tokens)
+        self.image_generator = ImageGenerator(config.image_generator, num_labels, config.side_px, config.channels)
+        self.report_generator = ReportGenerator(
+            config.report_decoder, self.image_generator.widths[config.tied_blocks], num_words, config.max_sentences,
+            config.max_words,
+        )  # fmt: skip
+        self.critics = CoupledCritics(config, num_labels, num_words)
+
+    def generator_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """The film generator, tied layers included, under "image"; the report generator's own under "report"."""
+        return {
+            "image": list(self.image_generator.parameters()),
+            "report": list(self.report_generator.parameters()),
+        }
+
+    def discriminator_parameters(self) -> list[nn.Parameter]:
+        """Parameters of both critics; the tied ones once."""
+        return list(self.critics.parameters())
+
+    def ema_modules(self) -> Sequence[str]:
+        """Samples come from the averages of both generators."""
+        return ("image_generator", "report_generator")
+
+    def noise_shape(self) -> int:
+        """Dimensions of z."""
+        return self.image_generator.noise_size
+
+    def tied(self, labels_BY: Tensor, noise: RowNoise) -> TiedState:
+        """The common part, from the stream "z"."""
+        z_BZ = noise.normal("z", self.noise_shape())
+        condition_BE = self.image_generator.embed_labels(labels_BY)
+        return TiedState(z_BZ, condition_BE, self.image_generator.early(z_BZ, condition_BE, self.tied_blocks))
+
+    def films(self, tied: TiedState) -> Tensor:
+        """image_BCHW in [-1, 1]: the film generator's own part."""
+        return self.image_generator.late(tied.features_BFHW, tied.z_BZ, tied.condition_BE, self.tied_blocks)
+
+    @torch.no_grad()
+    def sample(self, labels_BY: Tensor, noise: RowNoise, temperature: float) -> GeneratedPairs:
+        """One pair a row from the streams "z", "stop" and "words", in eval mode."""
+        with eval_mode(self):
+            tied = self.tied(labels_BY, noise)
+            features_BF = self.report_generator.read(tied.features_BFHW)
+            return GeneratedPairs(self.films(tied), self.report_generator.writer.write(features_BF, noise, temperature))
+
+    @torch.no_grad()
+    def word_cross_entropy(self, batch: Batch, noise: RowNoise) -> tuple[Tensor, Tensor]:
+        """Sum over target words of -log p(word | labels, z, words before) [nats] and their number, in eval mode, for
+        one z a row. Rows without labels are left out: this model knows a report by its labels alone."""
+        with eval_mode(self):
+            writer = self.report_generator.writer
+            features_BF = self.report_generator.read(self.tied(batch.labels_BY, noise).features_BFHW)
+            plan = writer.plan(features_BF, batch.words_BSW.shape[1])
+            return word_cross_entropy(writer.teacher_forced(plan.topics_BSE, batch.words_BSW), known_by_labels(batch))
+
+
+def known_by_labels(batch: Batch) -> Batch:
+    """The batch with the reports of rows that have labels only."""
+    return replace(batch, has_report_B=batch.has_report_B & batch.labelled_B)

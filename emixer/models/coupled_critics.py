@@ -1,0 +1,55 @@
+"""CoGAN's two critics, tied in their late layers: what makes a film real and what makes a report real is asked of one
+representation.
+
+Shapes: B films, C channels, H = W side [px], F features, Y labels, S sentences, W words of a sentence, E embedding.
+Source: Liu & Tuzel 2016, §3 (weight sharing in the last layers of the discriminators); Miyato & Koyama 2018
+(projection). Departures: docs/deviations.md#baselines.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from emixer.config.model import CoganModelConfig
+from emixer.models.image_discriminator import NUM_ROTATIONS, down_blocks
+from emixer.models.image_generator import block_widths, num_blocks
+from emixer.models.spectral_norm import spectrally_normalized
+from emixer.models.words import ReportReader
+
+_LEAK = 0.2
+
+
+class CoupledCritics(nn.Module):
+    """D_1 (films) and D_2 (reports): layers of their own up to F features, then the same layers for both."""
+
+    def __init__(self, config: CoganModelConfig, num_labels: int, num_words: int) -> None:
+        super().__init__()
+        films, reports = config.image_discriminator, config.report_discriminator
+        features = block_widths(films.channels, num_blocks(config.side_px))[-1]
+        self.blocks = down_blocks(films.channels, config.side_px, config.channels, films.spectral_norm)
+        self.reader = ReportReader(num_words, reports.word_embedding, reports.hidden)
+        self.embed_report = spectrally_normalized(nn.Linear(reports.hidden, features))
+        self.tied = nn.Sequential(spectrally_normalized(nn.Linear(features, features)), nn.LeakyReLU(_LEAK))
+        self.real_head = spectrally_normalized(nn.Linear(features, 1))
+        self.projection = spectrally_normalized(nn.Linear(num_labels, features, bias=False))
+        self.rotation_head = spectrally_normalized(nn.Linear(features, NUM_ROTATIONS))
+
+    def features(self, image_BCHW: Tensor) -> Tensor:
+        """Features_BF of films, after the tied layer. Summed over positions as in D_image."""
+        features_BF: Tensor = self.tied(functional.relu(self.blocks(image_BCHW)).float().sum(dim=(2, 3)))
+        return features_BF
+
+    def report_features(self, embedded_BSWE: Tensor, valid_BSW: Tensor) -> Tensor:
+        """Features_BF of reports, after the tied layer, for words embedded by `reader`."""
+        features_BF: Tensor = self.tied(functional.relu(self.embed_report(self.reader(embedded_BSWE, valid_BSW))))
+        return features_BF
+
+    def real_logit(self, features_BF: Tensor, labels_BY: Tensor, labelled_B: Tensor) -> Tensor:
+        """Logit (B,) of being real, for films and reports alike. Rows that are not labelled: without projection."""
+        projected_B: Tensor = (self.projection(labels_BY) * features_BF).sum(dim=1)
+        real_B: Tensor = self.real_head(features_BF).squeeze(1)
+        return (real_B + projected_B.where(labelled_B, 0.0)).float()
+
+    def rotation_logits(self, features_BF: Tensor) -> Tensor:
+        """Logits (B, 4) of a film's having been turned by 0, 90, 180 or 270 degrees."""
+        logits_B4: Tensor = self.rotation_head(features_BF)
+        return logits_B4.float()

@@ -1,0 +1,124 @@
+"""JointGAN, a baseline: films and reports, each drawn alone and each from the other.
+
+Theirs: generators for p(x) p(y | x) and for p(y) p(x | y), where the marginal and the conditional generator of a domain
+share their weights and differ in what they are given, and one softmax critic over all kinds of pairs. Ours: y is the
+report; labels condition the marginals, p(film | labels) and p(report | labels), while a conditional sees the other half
+alone; conditional reports are taught real pairs, marginal reports real reports (teacher forcing).
+
+Shapes: B films, C channels, H = W side [px], Y labels, Z noise, V features, S sentences, W words, E embedding.
+Source: Pu et al. 2018; EMIXER §4.3. Departures: docs/deviations.md#baselines.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from emixer.config.model import JointganModelConfig
+from emixer.models.batch_norm import eval_mode
+from emixer.models.image_generator import ImageGenerator
+from emixer.models.kinds_critic import KindsCritic
+from emixer.models.noise import RowNoise
+from emixer.models.paired_model import PAD, Batch, GeneratedPairs, ModelSpec, PairedModel
+from emixer.models.report_decoder import ReportDecoder
+from emixer.models.words import ReportReader
+
+
+class ReportPrior(nn.Module):
+    """What stands in for a film's features when a report is drawn alone: noise and labels -> v_BV."""
+
+    def __init__(self, noise_size: int, num_labels: int, feature_size: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(noise_size + num_labels, feature_size), nn.ReLU(), nn.Linear(feature_size, feature_size)
+        )
+
+    def forward(self, z_BZ: Tensor, labels_BY: Tensor) -> Tensor:
+        """v_BV, float32."""
+        features_BV: Tensor = self.layers(torch.cat([z_BZ, labels_BY], dim=1))
+        return features_BV.float()
+
+
+class ReportCondition(nn.Module):
+    """What stands in for the labels' embedding when a film is drawn from a report: words -> condition_BE."""
+
+    def __init__(self, num_words: int, word_embedding: int, hidden: int, condition_size: int) -> None:
+        super().__init__()
+        self.reader = ReportReader(num_words, word_embedding, hidden)
+        self.embed = nn.Linear(hidden, condition_size)
+
+    def forward(self, embedded_BSWE: Tensor, valid_BSW: Tensor) -> Tensor:
+        """condition_BE for words embedded by `reader`."""
+        condition_BE: Tensor = self.embed(self.reader(embedded_BSWE, valid_BSW))
+        return condition_BE
+
+
+class Jointgan(PairedModel):
+    """Two generators, each for a marginal and a conditional, and one critic."""
+
+    def __init__(self, config: JointganModelConfig, spec: ModelSpec, load_weights: bool = True) -> None:
+        super().__init__()
+        self.spec = spec
+        self.channels = config.channels
+        self.direction = config.direction
+        num_labels, num_words = len(spec.label_names), len(spec.tokens)
+        decoder, films = config.report_decoder, config.image_generator
+        self.image_generator = ImageGenerator(films, num_labels, config.side_px, config.channels)
+        self.report_condition = ReportCondition(
+            num_words, decoder.word_embedding, decoder.sentence_hidden, films.label_embedding
+        )
+        self.report_decoder = ReportDecoder(decoder, num_words, config.max_sentences, config.max_words, load_weights)
+        self.report_prior = ReportPrior(
+            self.image_generator.noise_size, num_labels, self.report_decoder.encoder.feature_size
+        )
+        self.critic = KindsCritic(config.joint_discriminator, num_labels, num_words, config.side_px, config.channels)
+
+    def generator_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """What draws films under "image", what writes reports under "report"."""
+        return {
+            "image": [*self.image_generator.parameters(), *self.report_condition.parameters()],
+            "report": [*self.report_decoder.trainable_parameters(), *self.report_prior.parameters()],
+        }
+
+    def discriminator_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the one critic."""
+        return list(self.critic.parameters())
+
+    def ema_modules(self) -> Sequence[str]:
+        """Samples come from the averages of both generators."""
+        return ("image_generator", "report_condition", "report_decoder", "report_prior")
+
+    def noise_shape(self) -> int:
+        """Dimensions of z."""
+        return self.image_generator.noise_size
+
+    def films_of_labels(self, labels_BY: Tensor, noise: RowNoise) -> Tensor:
+        """p(film | labels) from the stream "z": image_BCHW in [-1, 1]."""
+        films_BCHW: Tensor = self.image_generator(noise.normal("z", self.noise_shape()), labels_BY)
+        return films_BCHW
+
+    def films_of_reports(self, embedded_BSWE: Tensor, valid_BSW: Tensor, noise: RowNoise) -> Tensor:
+        """p(film | report) from the stream "z", for words embedded by `report_condition.reader`."""
+        condition_BE = self.report_condition(embedded_BSWE, valid_BSW)
+        return self.image_generator.render(noise.normal("z", self.noise_shape()), condition_BE)
+
+    def features_of_labels(self, labels_BY: Tensor, noise: RowNoise) -> Tensor:
+        """v_BV that p(report | labels) is written from, of the stream "z"."""
+        features_BV: Tensor = self.report_prior(noise.normal("z", self.noise_shape()), labels_BY)
+        return features_BV
+
+    @torch.no_grad()
+    def sample(self, labels_BY: Tensor, noise: RowNoise, temperature: float) -> GeneratedPairs:
+        """One pair a row, in the config's direction, from the streams "z", "stop" and "words", in eval mode."""
+        with eval_mode(self):
+            if self.direction == "film_first":
+                image_BCHW = self.films_of_labels(labels_BY, noise)
+                return GeneratedPairs(image_BCHW, self.report_decoder.sample(image_BCHW, noise, temperature))
+            words_BSW = self.report_decoder.write(self.features_of_labels(labels_BY, noise), noise, temperature)
+            embedded_BSWE = self.report_condition.reader.embed(words_BSW)
+            films_BCHW = self.films_of_reports(embedded_BSWE, words_BSW != PAD, noise.named("film of report"))
+            return GeneratedPairs(films_BCHW, words_BSW)
+
+    def word_cross_entropy(self, batch: Batch, noise: RowNoise) -> tuple[Tensor, Tensor]:
+        """Sum over target words of -log p(word | film, words before) [nats] and their number, in eval mode."""
+        return self.report_decoder.word_cross_entropy(batch)

@@ -1,0 +1,52 @@
+"""JointGAN's single critic: a film and a report -> which kind of pair they are.
+
+Shapes: B pairs, K kinds, C channels, H = W side [px], F features, Y labels, S sentences, W words, E embedding.
+Source: Pu et al. 2018, §3.2 (softmax critic over the kinds of pairs); Miyato & Koyama 2018 (projection).
+Departures: docs/deviations.md#baselines.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from emixer.config.model import JointDiscriminatorConfig
+from emixer.models.image_discriminator import NUM_ROTATIONS
+from emixer.models.joint_discriminator import PairFeatures
+from emixer.models.spectral_norm import spectrally_normalized
+
+NUM_KINDS = 5
+"""A real pair; a real film with a written report; a real report with a drawn film; a generated pair in either order."""
+REAL_PAIR = 0
+_LEAK = 0.2
+
+
+class KindsCritic(PairFeatures):
+    """Softmax critic over five kinds of pairs, with a projection of the labels for each kind."""
+
+    def __init__(
+        self, config: JointDiscriminatorConfig, num_labels: int, num_words: int, side_px: int, image_channels: int
+    ) -> None:
+        super().__init__(config, num_words, side_px, image_channels)
+        self.hidden = spectrally_normalized(nn.Linear(self.pair_size, config.hidden))
+        self.kind_head = spectrally_normalized(nn.Linear(config.hidden, NUM_KINDS))
+        self.projection = spectrally_normalized(nn.Linear(num_labels, NUM_KINDS * config.hidden, bias=False))
+        self.rotation_head = spectrally_normalized(nn.Linear(self.film_size, NUM_ROTATIONS))
+
+    def forward(
+        self, image_BCHW: Tensor, embedded_BSWE: Tensor, valid_BSW: Tensor, labels_BY: Tensor, labelled_B: Tensor
+    ) -> Tensor:
+        """Logits_BK of the kinds, float32, for words embedded by `reader`. Rows without labels: without projection."""
+        pair = self.pair_features(self.film_map(image_BCHW), embedded_BSWE, valid_BSW)
+        hidden_BH = functional.leaky_relu(self.hidden(pair), _LEAK)
+        projected_BKH = self.projection(labels_BY).unflatten(1, (NUM_KINDS, -1))
+        projected_BK = (projected_BKH * hidden_BH[:, None]).sum(dim=2)
+        logits_BK: Tensor = self.kind_head(hidden_BH) + projected_BK.where(labelled_B[:, None], 0.0)
+        return logits_BK.float()
+
+    def features(self, image_BCHW: Tensor) -> Tensor:
+        """Features_BF of films alone, for `rotation_logits`."""
+        return self.film_map(image_BCHW).sum(dim=(2, 3))
+
+    def rotation_logits(self, features_BF: Tensor) -> Tensor:
+        """Logits (B, 4) of a film's having been turned by 0, 90, 180 or 270 degrees."""
+        logits_B4: Tensor = self.rotation_head(features_BF)
+        return logits_B4.float()

@@ -1,0 +1,29 @@
+"""SM-GAN, a baseline: a conditional image GAN and a report decoder that never meet in training.
+
+Theirs: images from a GAN, "passed to a text decoder which produces text reports" (EMIXER §4.3). Ours: G, D_image and F
+are EMIXER's own networks, so that what the comparison shows is the game and not the sizes.
+Source: EMIXER §4.3, "Single Modal Image GAN with text decoder". Departures: docs/deviations.md#baselines.
+"""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from emixer.config.model import SmganModelConfig
+from emixer.models.film_first import FilmFirstModel
+from emixer.models.image_discriminator import ImageDiscriminator
+from emixer.models.paired_model import ModelSpec
+
+
+class Smgan(FilmFirstModel):
+    """Image generator G, its critic D_image, and a report decoder F."""
+
+    def __init__(self, config: SmganModelConfig, spec: ModelSpec, load_weights: bool = True) -> None:
+        super().__init__(config, spec, load_weights)
+        self.image_discriminator = ImageDiscriminator(
+            config.image_discriminator, len(spec.label_names), config.side_px, config.channels
+        )
+
+    def critics(self) -> Sequence[nn.Module]:
+        """D_image."""
+        return (self.image_discriminator,)

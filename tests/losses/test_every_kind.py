@@ -1,0 +1,153 @@
+"""What every kind of game owes to the trainer."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from emixer.config import Config
+from emixer.config.training import LossConfig
+from emixer.errors import ConfigError
+from emixer.losses.build import build_phases
+from emixer.models.build import build_model
+from emixer.models.noise import RowNoise
+from emixer.models.paired_model import Batch, ModelSpec, Objective, PairedModel
+from emixer.training.step import row_weights
+
+NUM = 16
+CPU = torch.device("cpu")
+FAKE_LABELS = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]).repeat(NUM // 2, 1)
+MakeBatch = Callable[[int], Batch]
+
+
+def noise(num_rows: int = NUM, first_row: int = 0) -> RowNoise:
+    return RowNoise(seed=3, step=1, first_row=first_row, num_rows=num_rows, device=CPU)
+
+
+@pytest.fixture
+def model(kind_config: Config, tiny_spec: ModelSpec) -> PairedModel:
+    torch.manual_seed(0)
+    model = build_model(kind_config.model, tiny_spec)
+    for name, parameter in model.named_parameters():
+        if name.endswith("attention.gain"):
+            nn.init.constant_(parameter, 0.5)  # at 0 nothing behind it would have a gradient
+    return model
+
+
+def games(config: Config, **loss: float) -> tuple[Objective, ...]:
+    return build_phases(config.model, LossConfig.model_validate(loss)).objectives
+
+
+def generators(model: PairedModel) -> list[nn.Parameter]:
+    return [parameter for group in model.generator_parameters().values() for parameter in group]
+
+
+@contextmanager
+def frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    yield
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+
+
+def critics_loss(game: Objective, model: PairedModel, real: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    with frozen(generators(model)):
+        loss, terms = game.discriminator_loss(model, real, FAKE_LABELS, noise(), row_weights(real))
+        loss.backward()
+    return loss, terms
+
+
+def generators_loss(game: Objective, model: PairedModel, real: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    with frozen(model.discriminator_parameters()):
+        loss, terms = game.generator_loss(model, real, FAKE_LABELS, noise(), row_weights(real))
+        loss.backward()
+    return loss, terms
+
+
+def unreached(parameters: list[nn.Parameter], model: PairedModel) -> list[str]:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [names[id(p)] for p in parameters if p.grad is None or not p.grad.abs().max() > 0]
+
+
+def test_the_games_reach_every_parameter_of_the_player_and_none_of_the_other(
+    kind_config: Config, model: PairedModel, make_batch: MakeBatch
+) -> None:
+    real = make_batch(NUM)
+    for game in games(kind_config):
+        if game.has_critics:
+            critics_loss(game, model, real)
+    assert unreached(model.discriminator_parameters(), model) == []
+    assert all(parameter.grad is None for parameter in generators(model))
+    model.zero_grad(set_to_none=True)
+    for game in games(kind_config):
+        generators_loss(game, model, real)
+    assert unreached(generators(model), model) == []
+    assert all(parameter.grad is None for parameter in model.discriminator_parameters())
+
+
+def test_terms_are_finite_named_and_add_up_to_the_loss(
+    kind_config: Config, model: PairedModel, make_batch: MakeBatch
+) -> None:
+    weights = {"image": 0.5, "report": 0.7, "joint": 0.9, "alpha": 0.3, "beta": 0.6, "teacher_forcing": 2.0}
+    for game in games(kind_config, **weights):
+        sides = [(generators_loss, "alpha")] + [(critics_loss, "beta")] * game.has_critics
+        for play, rotation in sides:
+            loss, terms = play(game, model, make_batch(NUM))
+            taught = weights["teacher_forcing"]
+            weight = weights | {"rotation": weights[rotation], "words": taught, "stops": taught}
+            weight |= {"words_of_labels": taught, "stops_of_labels": taught}
+            assert loss.item() == pytest.approx(sum(weight[k] * t.item() for k, t in terms.items()), rel=1e-5)
+            assert all(term.isfinite() and not term.requires_grad for term in terms.values())
+
+
+def test_rows_without_a_report_or_labels_change_nothing_by_what_stands_in_their_place(
+    kind_config: Config, model: PairedModel, make_batch: MakeBatch
+) -> None:
+    real, other = make_batch(NUM), make_batch(NUM)  # row 1 has no labels, row 2 no report
+    other.labels_BY[1] = 1 - other.labels_BY[1]
+    other.words_BSW[2, 0, :2] = torch.tensor([5, 2])
+    weights = row_weights(real)
+    model.eval()  # in batch norm rows see each other
+    for game in games(kind_config):
+        losses = [game.generator_loss] + [game.discriminator_loss] * game.has_critics
+        for loss in losses:
+            left, right = (loss(model, batch, FAKE_LABELS, noise(), weights)[0].item() for batch in (real, other))
+            assert left == pytest.approx(right, rel=1e-6)
+
+
+def test_micro_batches_add_up_to_the_batch(kind_config: Config, model: PairedModel, make_batch: MakeBatch) -> None:
+    real = make_batch(NUM)
+    model.eval()  # in training, batch norm sees the micro-batch
+    weights = row_weights(real)
+    for game in games(kind_config):
+        losses = [game.generator_loss] + [game.discriminator_loss] * game.has_critics
+        for loss in losses:
+            whole = loss(model, real, FAKE_LABELS, noise(), weights)[0].item()
+            parts = [
+                loss(model, real.rows(first, 8), FAKE_LABELS[first : first + 8], noise().rows(first, 8), weights)[0]
+                for first in (0, 8)
+            ]
+            assert sum(part.item() for part in parts) == pytest.approx(whole, rel=1e-4)
+
+
+def test_augmented_films_reach_the_critics_and_the_gradient_the_generator(
+    kind_config: Config, model: PairedModel, make_batch: MakeBatch
+) -> None:
+    real = make_batch(NUM)
+    plain, changed = games(kind_config)[0], games(kind_config, augment=("translation", "cutout"))[0]
+    assert critics_loss(plain, model, real)[0].item() != critics_loss(changed, model, real)[0].item()
+    model.zero_grad(set_to_none=True)
+    generators_loss(changed, model, real)
+    image = [p for name, p in model.named_parameters() if name.startswith("image_generator.")]
+    assert unreached(image, model) == []
+
+
+def test_a_game_in_which_one_side_has_nothing_to_learn_is_refused(kind_config: Config) -> None:
+    off = dict.fromkeys(("image", "report", "joint", "alpha", "beta", "teacher_forcing"), 0.0)
+    with pytest.raises(ConfigError, match="no critic has anything to learn"):
+        games(kind_config, **off | {"teacher_forcing": 1.0})
+    with pytest.raises(ConfigError, match="no generator has anything to learn"):
+        games(kind_config, **off | {"beta": 1.0})
