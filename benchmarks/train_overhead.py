@@ -27,10 +27,11 @@ from emixer.ray_session import connect
 from emixer.run_folder import RunFolder
 from emixer.stages.train import model_spec
 from emixer.stages.train_plan import draw_samples
+from emixer.training.game import GamePlan, game_plan
 from emixer.training.reporter import RunReporter
 from emixer.training.state import TrainState
 from emixer.training.step import train_iteration
-from emixer.training.workers import TrainPlan, run_workers
+from emixer.training.workers import run_workers
 
 LOG_ITERATIONS = 5
 
@@ -63,8 +64,8 @@ def bare_loop(config: Config, shards: ShardSet, iterations: int) -> list[float]:
     reader = open_windows(shards, "train", config.data, 0, config.model.max_sentences, config.model.max_words)
     spec = model_spec(shards, reader)
     torch.manual_seed(0)
-    model, objective = build_model(config.model, spec), build_phases(config.model, config.loss)
-    state = TrainState.create(config, spec, model, objective, torch.device("cpu"), Position(1))
+    model, phases = build_model(config.model, spec), build_phases(config.model, config.loss)
+    state = TrainState.create(config, spec, model, phases, torch.device("cpu"), Position(1))
     window: HostBatch = reader.read(0)
     stream = BatchStream(reader, config.train.batch_size, Position(1), 0, lambda windows: (window for _ in windows))
     times = []
@@ -80,14 +81,14 @@ def ray_train(config: Config, shards: ShardSet, run: Path) -> list[float]:
     """Seconds an iteration, by log line of a real run."""
     folder = RunFolder.create_or_resume(run, "train", config)
     reader = open_windows(shards, "train", config.data, 0, config.model.max_sentences, config.model.max_words)
-    plan = TrainPlan(config, model_spec(shards, reader), reader, run, partial(_log_only, run))
+    plan = game_plan(config, model_spec(shards, reader), reader, run, partial(_log_only, run))
     with connect(config.ray):
         run_workers(plan)
     images = config.optim.discriminator_steps * config.train.batch_size
     return [images / line["images_per_s"] for line in folder.metrics() if "images_per_s" in line][1:]
 
 
-def _log_only(run: Path, plan: TrainPlan, state: TrainState) -> RunReporter:
+def _log_only(run: Path, plan: GamePlan, state: TrainState) -> RunReporter:
     return RunReporter(RunFolder(run), state, plan.reader.order, draw_samples, lambda _: {})
 
 

@@ -17,12 +17,16 @@ from emixer.errors import ConfigError, RunFolderError
 
 _RUN_VERSION = 1
 
-# What may change when a run is resumed: how long, how often, on what machines; not what is computed.
+# What a run computes is decided by these sections ...
+_SECTIONS = {"train": ("seed", "data", "model", "loss", "optim", "train"), "encoder": ("seed", "data", "encoder")}
+# ... but for how long, how often and on what machines, which may change when it is resumed.
 _FREE_KEYS = (
-    "ray", "phantom", "ingest", "generate", "gallery", "validation",
     "train.run", "train.images", "train.num_workers", "train.use_gpu", "train.cpus_per_worker",
     "train.accumulate", "train.max_failures", "train.log_every_images", "train.sample_every_images",
     "train.validate_every_images", "train.save_every_images", "train.trackers", "data.read_tasks", "data.shards",
+    "encoder.run", "encoder.num_workers", "encoder.use_gpu", "encoder.cpus_per_worker", "encoder.accumulate",
+    "encoder.max_failures", "encoder.log_every_images", "encoder.validate_every_images", "encoder.save_every_images",
+    "encoder.trackers",
 )  # fmt: skip
 
 
@@ -154,7 +158,7 @@ class RunFolder:
         differing = [
             f"  {key}: {before.get(key)!r} there, {now.get(key)!r} now"
             for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and not _is_free(key)
+            if before.get(key) != now.get(key) and not _is_free(key, stage)
         ]
         if differing:
             raise RunFolderError(
@@ -175,5 +179,5 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def _is_free(key: str) -> bool:
-    return any(key == free or key.startswith(f"{free}.") for free in _FREE_KEYS)
+def _is_free(key: str, stage: str) -> bool:
+    return key in _FREE_KEYS or key.split(".")[0] not in _SECTIONS[stage]

@@ -23,9 +23,10 @@ from emixer.files import sha256_of
 from emixer.models.paired_model import END, Batch, ModelSpec
 from emixer.run_folder import RunFolder
 from emixer.stages.train import model_spec
+from emixer.training.game import GamePlan, game_plan
 from emixer.training.reporter import RunReporter
 from emixer.training.state import TrainState
-from emixer.training.workers import TrainPlan, train_from_last
+from emixer.training.workers import train_from_last
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
@@ -225,17 +226,17 @@ def train_locally() -> Callable[..., LocalRun]:
         result = LocalRun(RunFolder.create_or_resume(path, "train", config))
 
         class Reporter(RunReporter):
-            def save(self, state: TrainState) -> None:
-                super().save(state)
-                if state.images == killed_after:
+            def save(self) -> None:
+                super().save()
+                if self._state.images == killed_after:
                     raise WorkerKilledError
 
-        def make_reporter(plan: TrainPlan, state: TrainState) -> RunReporter:
+        def make_reporter(plan: GamePlan, state: TrainState) -> RunReporter:
             result.states.append(state)
             measure = lambda model: {"word_cross_entropy": float(state.images)}  # noqa: E731
             return Reporter(result.folder, state, reader.order, lambda *_: None, measure)
 
-        plan = TrainPlan(config, model_spec(shards, reader), reader, path, make_reporter)
+        plan = game_plan(config, model_spec(shards, reader), reader, path, make_reporter)
         with suppress(WorkerKilledError):
             train_from_last(plan, torch.device("cpu"), lambda windows: map(reader.read, windows))
         return result

@@ -10,6 +10,7 @@ from emixer.cli.group import CONTEXT, CommandGroup
 _COMMANDS = {
     "phantom": ("emixer.cli.phantom", "Write a procedural collection in the MIMIC-CXR-JPG layout."),
     "ingest": ("emixer.cli.ingest", "Turn a raw collection into shards: Parquet, manifest, vocabulary."),
+    "encoder": ("emixer.cli.encoder", "Train the chest encoder: features for reports and FID, a judge of labels."),
     "train": ("emixer.cli.train", "Train a model on shards with Ray Train; resumes by itself."),
     "generate": ("emixer.cli.generate", "Write a synthetic paired dataset from a trained run."),
     "gallery": ("emixer.cli.gallery", "Make one HTML page of a run or a dataset."),

@@ -7,7 +7,7 @@ from emixer.config.generation import GalleryConfig, GenerateConfig
 from emixer.config.ingest import IngestConfig
 from emixer.config.model import EmixerModelConfig, ModelConfig
 from emixer.config.phantom import PhantomConfig
-from emixer.config.training import DataConfig, LossConfig, OptimConfig, TrainConfig, ValidationConfig
+from emixer.config.training import DataConfig, EncoderConfig, LossConfig, OptimConfig, TrainConfig, ValidationConfig
 
 
 class RayConfig(Section):
@@ -32,6 +32,7 @@ class Config(Section):
     phantom: PhantomConfig = Field(default_factory=PhantomConfig)
     ingest: IngestConfig = Field(default_factory=IngestConfig)
     data: DataConfig = Field(default_factory=DataConfig)
+    encoder: EncoderConfig = Field(default_factory=EncoderConfig)
     model: ModelConfig = Field(default_factory=EmixerModelConfig)
     loss: LossConfig = Field(default_factory=LossConfig)
     optim: OptimConfig = Field(default_factory=OptimConfig)

@@ -49,6 +49,8 @@ class ChestEncoderConfig(Section):
     """Who trained them: torchxrayvision's expect films in [-1024, 1024], ours in [-1, 1]."""
     frozen: bool = True
     """Whether the encoder keeps its weights. A fresh encoder must not be frozen."""
+    same_collection: bool = False
+    """Whether F's encoder may come from the very collection that the model trains on; the paper's did not."""
 
     @model_validator(mode="after")
     def _fresh_encoder_learns(self) -> "ChestEncoderConfig":

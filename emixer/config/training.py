@@ -16,8 +16,8 @@ class DataConfig(Section):
 
     shards: Path | None = Field(None, strict=False)
     """Folder written by `emixer ingest`."""
-    uncertain: Literal["zero", "one"] = "zero"
-    """What an uncertain label (-1) counts as when it conditions the networks."""
+    uncertain: Literal["zeros", "ones"] = "zeros"
+    """What an uncertain label (-1) counts as when it conditions the networks: absent or present."""
     labelled_fraction: float = Field(1.0, gt=0, le=1)
     """Share of the labelled films, drawn by a hash of their id, that keep their labels; the rest train by rotation.
     Paper §6.3.2: 30 % of each class."""
@@ -25,6 +25,9 @@ class DataConfig(Section):
     """Films shuffled together; whole row groups in an order drawn anew each epoch fill a window."""
     read_tasks: int = Field(2, ge=1)
     """Ray tasks that read ahead for each worker."""
+    horizontal_flip: bool = False
+    """Whether half of the real films are mirrored, anew each time. The heart has a side, and reports name sides: a
+    model trained so writes of the wrong one half of the time."""
 
 
 class LossConfig(Section):
@@ -69,41 +72,71 @@ class OptimConfig(Section):
     """Discriminator steps per generator step. The paper: 2."""
 
 
-class TrainConfig(Section):
-    """The schedule. Progress is counted in real films shown to the discriminators."""
+class ScheduleConfig(Section):
+    """How a stage trains: on what machines, how long, what it writes when. Progress is counted in films."""
 
     run: Path | None = Field(None, strict=False)
     """Run folder to write; an existing one of the same config is resumed."""
-    images: int = Field(409_600_000, ge=1)
-    """Real films to train on: 400k generator steps x 2 discriminator steps x batch 512 in the paper."""
-    batch_size: int = Field(512, ge=1)
-    """Films per discriminator step over all workers. The paper: 512."""
-    accumulate: int = Field(1, ge=1)
-    """Micro-batches a worker splits its share of a batch into, to fit its memory."""
     num_workers: int = Field(1, ge=1)
     """Ray Train workers; one a GPU, or one a group of CPUs."""
     use_gpu: bool | None = None
     """None: where the cluster has GPUs."""
     cpus_per_worker: int = Field(1, ge=1)
     """CPUs that Ray reserves for each worker."""
+    accumulate: int = Field(1, ge=1)
+    """Micro-batches a worker splits its share of a batch into, to fit its memory."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Autocast dtype; fp16 adds loss scaling."""
     sync_batch_norm: bool = True
     """Batch-norm statistics over all workers, so that their number does not change the mathematics."""
-    ema_half_life_images: int = Field(50_000, ge=1)
-    """Films after which a weight counts half in the moving average that samples are drawn from."""
     log_every_images: int = Field(1_000, ge=1)
     """Interval of a line in metrics.jsonl and TensorBoard [films]."""
+    trackers: tuple[Literal["wandb", "mlflow"], ...] = Field((), strict=False)
+    """Where metrics go besides metrics.jsonl and TensorBoard; each is an extra to install."""
+    max_failures: int = Field(3, ge=0)
+    """How often Ray Train restarts the workers from the last checkpoint before it gives up."""
+
+
+class TrainConfig(ScheduleConfig):
+    """The schedule of EMIXER and its baselines. Progress is counted in real films shown to the discriminators."""
+
+    images: int = Field(409_600_000, ge=1)
+    """Real films to train on: 400k generator steps x 2 discriminator steps x batch 512 in the paper."""
+    batch_size: int = Field(512, ge=1)
+    """Films per discriminator step over all workers. The paper: 512."""
+    ema_half_life_images: int = Field(50_000, ge=1)
+    """Films after which a weight counts half in the moving average that samples are drawn from."""
     sample_every_images: int = Field(1_000_000, ge=1)
     """Interval of sample grids [films]."""
     validate_every_images: int = Field(1_000_000, ge=1)
     """Interval of the validation pass [films]."""
     save_every_images: int = Field(500_000, ge=1)
     """Interval of checkpoints [films]; what a killed run loses at most."""
-    trackers: tuple[Literal["wandb", "mlflow"], ...] = Field((), strict=False)
-    """Where metrics go besides metrics.jsonl and TensorBoard; each is an extra to install."""
-    max_failures: int = Field(3, ge=0)
-    """How often Ray Train restarts the workers from the last checkpoint before it gives up."""
+
+
+class EncoderConfig(ScheduleConfig):
+    """The chest encoder's own training, `emixer encoder`: a DenseNet that tells labels from films."""
+
+    images: int = Field(1_000_000, ge=1)
+    """Labelled films to train on; an epoch of ChestX-ray14 is 86,524."""
+    batch_size: int = Field(64, ge=1)
+    """Films per step over all workers."""
+    network: ChestEncoderConfig = Field(default_factory=lambda: ChestEncoderConfig(frozen=False))
+    """What is trained; `weights`, if given, is where it starts."""
+    uncertain: Literal["ignore", "zeros", "ones"] = "ignore"
+    """What an uncertain label (-1) teaches: nothing, absent or present. CheXpert's U-Ignore, U-Zeros, U-Ones."""
+    unmentioned: Literal["ignore", "zeros"] = "ignore"
+    """What a label that the report does not mention (null) teaches: nothing, or absent."""
+    lr: float = Field(1e-3, gt=0, le=0.1)
+    """Adam's learning rate at the start; it falls to 0 along a cosine."""
+    weight_decay: float = Field(1e-5, ge=0, lt=1)
+    """Decoupled weight decay (AdamW)."""
+    augment: tuple[Augmentation, ...] = Field(("translation",), strict=False)
+    """Random changes of the films while training; see loss.augment."""
+    validate_every_images: int = Field(50_000, ge=1)
+    """Interval of the AUCs on the validation split [films]; the best mean is the encoder that is kept."""
+    save_every_images: int = Field(50_000, ge=1)
+    """Interval of checkpoints [films]; what a killed run loses at most."""
 
 
 class ValidationConfig(Section):
@@ -116,6 +149,9 @@ class ValidationConfig(Section):
     encoder: ChestEncoderConfig | None = None
     """The DenseNet whose features FID and the judge use; its `weights` must be set. None: a small random DenseNet, and
     the metric's name says so."""
+    judge: Literal["probe", "encoder"] = "probe"
+    """Who reads labels off films: a linear probe of the encoder's features, fitted on real train films, or the
+    encoder's own outputs, for those labels that it was trained on."""
     metric: Literal["fid", "word_cross_entropy"] = "fid"
     """What `best` means; lower is better."""
     sample_rows: int = Field(6, ge=1, le=16)

@@ -4,7 +4,12 @@ MIMIC-CXR carries the 14 CheXpert observations; NIH ChestX-ray14 and the Indiana
 Values in shards: 1 present, 0 absent, -1 uncertain, null not mentioned. A film without any labels has a null vector.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 CHEXPERT: tuple[str, ...] = (
     "Atelectasis",
@@ -60,3 +65,37 @@ class Label(StrEnum):
     PNEUMONIA = "Pneumonia"
     PNEUMOTHORAX = "Pneumothorax"
     SUPPORT_DEVICES = "Support Devices"
+
+
+_NOT_FINDINGS = (Label.NO_FINDING, Label.SUPPORT_DEVICES)
+
+
+@dataclass(frozen=True)
+class LabelPolicy:
+    """What a label that is uncertain (-1) or not mentioned (null) counts as."""
+
+    uncertain: Literal["zeros", "ones", "ignore"]
+    unmentioned: Literal["zeros", "ignore"]
+
+    def resolve(
+        self, values_NY: NDArray[np.int8], mentioned_NY: NDArray[np.bool_], names: tuple[str, ...]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """present_NY and known_NY. values: 1, 0 or -1, undefined where not mentioned.
+
+        Where unmentioned labels are ignored, "No Finding" still says something of them: where it is present, findings
+        that are not mentioned are absent (support devices are none), and where a finding is present, it is absent.
+        """
+        uncertain_NY = mentioned_NY & (values_NY == -1)
+        present_NY = mentioned_NY & (values_NY == 1)
+        if self.uncertain == "ones":
+            present_NY = present_NY | uncertain_NY
+        known_NY = np.ones_like(mentioned_NY) if self.unmentioned == "zeros" else mentioned_NY.copy()
+        if self.uncertain == "ignore":
+            known_NY &= ~uncertain_NY
+        if self.unmentioned == "ignore" and Label.NO_FINDING in names:
+            no_finding = names.index(Label.NO_FINDING)
+            findings_Y = np.array([name not in _NOT_FINDINGS for name in names])
+            normal_N = mentioned_NY[:, no_finding] & (values_NY[:, no_finding] == 1)
+            known_NY |= normal_N[:, None] & ~mentioned_NY & findings_Y
+            known_NY[:, no_finding] |= (present_NY & findings_Y).any(1) & ~mentioned_NY[:, no_finding]
+        return present_NY.astype(np.uint8), known_NY

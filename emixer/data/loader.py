@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
 from emixer.config.training import DataConfig
+from emixer.data.labels import LabelPolicy
 from emixer.data.order import DataOrder, Position, windows_from
 from emixer.data.shards import ShardSet
 from emixer.data.vocabulary import Vocabulary
@@ -48,7 +49,9 @@ class HostBatch:
     labels: Array
     """uint8 (N, Y): 1 present, 0 absent or unknown."""
     labelled: Array
-    """bool (N)."""
+    """bool (N): whether any label is known."""
+    known: Array
+    """bool (N, Y): which labels are known, under the reader's policy."""
     words: Array
     """int32 (N, S, W) token ids."""
     has_report: Array
@@ -69,7 +72,7 @@ class HostBatch:
         return HostBatch(*(np.concatenate(columns) for columns in zip(*(p._columns() for p in parts), strict=True)))
 
     def _columns(self) -> tuple[Array, ...]:
-        return self.image, self.labels, self.labelled, self.words, self.has_report
+        return self.image, self.labels, self.labelled, self.known, self.words, self.has_report
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,8 @@ class WindowReader:
     side_px: int
     max_sentences: int
     max_words: int
-    uncertain_is: int
-    """What an uncertain label counts as: 0 or 1."""
+    label_names: tuple[str, ...]
+    policy: LabelPolicy
     labelled_fraction: float
 
     @property
@@ -116,7 +119,7 @@ class WindowReader:
         """Distinct label vectors of the labelled films, uint8 (K, Y), and how many films carry each, int64 (K)."""
         columns = [name for name in self._columns() if name not in ("image", "sentences")]
         found = [self._labels(pq.read_table(file, columns=columns)) for file in self.files]
-        labels = np.concatenate([labels[labelled] for labels, labelled in found])
+        labels = np.concatenate([labels[labelled] for labels, labelled, _ in found])
         vectors, counts = np.unique(labels, axis=0, return_counts=True)
         return vectors, counts
 
@@ -138,32 +141,38 @@ class WindowReader:
         for chunk in table["image"].chunks:
             image[destination[start : start + len(chunk)]] = fixed_binary_view(chunk, np.uint8, image.shape[1:])
             start += len(chunk)
-        labels, labelled = self._labels(table)
+        labels, labelled, known = self._labels(table)
         sentences = table["sentences"].combine_chunks()
         words = self.vocabulary.encode_sentences(sentences, self.max_sentences, self.max_words)
         has_report = sentences.is_valid().to_numpy(zero_copy_only=False)
         order = np.argsort(destination)
-        return HostBatch(image, labels[order], labelled[order], words[order], has_report[order])
+        return HostBatch(image, labels[order], labelled[order], known[order], words[order], has_report[order])
 
-    def _labels(self, table: pa.Table) -> tuple[Array, Array]:
+    def _labels(self, table: pa.Table) -> tuple[Array, Array, Array]:
         column = table["labels"].combine_chunks()
         labelled = column.is_valid().to_numpy(zero_copy_only=False)
         if self.labelled_fraction < 1:
             ids = table["dicom_id"].to_numpy()
             keep = pd.util.hash_array(ids.astype(object)) < self.labelled_fraction * 2.0**64
             labelled = labelled & keep
-        # values of a null vector are undefined in Arrow: fill before looking at them
-        values = column.values.fill_null(0).to_numpy(zero_copy_only=False)
-        values = values[column.offset * column.type.list_size :][: len(column) * column.type.list_size]
-        values = values.reshape(len(column), column.type.list_size)
-        present = np.where(values == -1, self.uncertain_is, values).astype(np.uint8)
-        return present * labelled[:, None], labelled
+        # values of a null vector are undefined in Arrow: its mask says so, whatever stands there
+        size = column.type.list_size
+        flat = column.values.slice(column.offset * size, len(column) * size)
+        mentioned = flat.is_valid().to_numpy(zero_copy_only=False).reshape(len(column), size) & labelled[:, None]
+        values = flat.fill_null(0).to_numpy(zero_copy_only=False).reshape(len(column), size)
+        present, known = self.policy.resolve(values, mentioned, self.label_names)
+        known &= labelled[:, None]
+        return present, labelled, known
 
 
 def open_windows(
-    shards: ShardSet, split: str, config: DataConfig, seed: int, max_sentences: int, max_words: int
-) -> WindowReader:
-    """Plans the order of a split. Raises ShardError when the split is empty or a shard is damaged."""
+    shards: ShardSet, split: str, config: DataConfig, seed: int, max_sentences: int, max_words: int,
+    policy: LabelPolicy | None = None,
+) -> WindowReader:  # fmt: skip
+    """Plans the order of a split. Raises ShardError when the split is empty or a shard is damaged.
+
+    policy: how labels are read. None: as conditions, where unknown is absent and `data.uncertain` says what -1 is.
+    """
     files = tuple(shards.files(split))
     groups, group_rows = [], []
     for index, file in enumerate(files):
@@ -181,7 +190,8 @@ def open_windows(
         side_px=side_px,
         max_sentences=max_sentences,
         max_words=max_words,
-        uncertain_is=1 if config.uncertain == "one" else 0,
+        label_names=shards.info.label_names,
+        policy=policy or LabelPolicy(config.uncertain, "zeros"),
         labelled_fraction=config.labelled_fraction,
     )
 
@@ -302,6 +312,7 @@ def _from_block(block: pa.Table, reader: WindowReader) -> HostBatch:
         image=fixed_binary_view(block["image"], np.uint8, (side, side)),
         labels=fixed_binary_view(block["labels"], np.uint8, (num_labels,)),
         labelled=fixed_binary_view(block["labelled"], np.bool_, ()),
+        known=fixed_binary_view(block["known"], np.bool_, (num_labels,)),
         words=fixed_binary_view(block["words"], np.int32, (reader.max_sentences, reader.max_words)),
         has_report=fixed_binary_view(block["has_report"], np.bool_, ()),
     )

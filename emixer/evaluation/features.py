@@ -9,13 +9,15 @@ Shapes: B films of a batch, N films, C channels, H = W side [px], F features.
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from emixer.config.model import ChestEncoderConfig
 from emixer.models.chest_encoder import ChestEncoder
+from emixer.models.encoder_facts import read_encoder_facts
 
 RANDOM_NAME = "random_densenet"
 _RANDOM_SEED = 20200711
@@ -27,17 +29,24 @@ _RANDOM_CONFIG = ChestEncoderConfig(
 class FeatureExtractor:
     """Deterministic features of films. `name` tells whose they are and becomes part of metric names."""
 
-    def __init__(self, encoder: nn.Module, name: str, num_features: int, device: torch.device) -> None:
-        self.name, self.num_features, self.device = name, num_features, device
+    def __init__(
+        self, encoder: ChestEncoder, name: str, device: torch.device, label_names: tuple[str, ...] = ()
+    ) -> None:
+        self.name, self.device = name, device
+        self.num_features = encoder.classifier.in_features
+        self.label_names = label_names
+        """What `label_logits` are of; empty where the encoder's outputs have no known meaning."""
         self._encoder = encoder.requires_grad_(False).eval().to(device)
 
     @classmethod
     def pretrained(cls, config: ChestEncoderConfig, device: torch.device) -> Self:
         """The DenseNet of `config.weights`, named after that file. Raises CheckpointError when it does not fit."""
         assert config.weights is not None, "FeatureExtractor.random is the one without weights"
-        encoder = ChestEncoder(config, num_labels=1)
-        name = re.sub(r"\W+", "_", config.weights.stem.lower()).strip("_")
-        return cls(encoder, name, encoder.classifier.in_features, device)
+        facts = read_encoder_facts(config.weights)
+        label_names = facts.label_names if facts else ()
+        encoder = ChestEncoder(config, num_labels=len(label_names) or 1)
+        name = re.sub(r"\W+", "_", _named_after(config.weights).lower()).strip("_")
+        return cls(encoder, name, device, label_names)
 
     @classmethod
     def random(cls, device: torch.device) -> Self:
@@ -45,7 +54,7 @@ class FeatureExtractor:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_RANDOM_SEED)
             encoder = ChestEncoder(_RANDOM_CONFIG, num_labels=1)
-        return cls(encoder, RANDOM_NAME, encoder.classifier.in_features, device)
+        return cls(encoder, RANDOM_NAME, device)
 
     @torch.no_grad()
     def __call__(self, image_BCHW: Tensor) -> Tensor:
@@ -53,10 +62,19 @@ class FeatureExtractor:
         image_BCHW = image_BCHW.to(self.device)
         if image_BCHW.dtype == torch.uint8:
             image_BCHW = image_BCHW.float() / 127.5 - 1
-        features_BF: Tensor = self._encoder.final_features(image_BCHW.float())  # type: ignore[operator]
-        return features_BF
+        return self._encoder.final_features(image_BCHW.float())
+
+    @torch.no_grad()
+    def label_logits(self, features_NF: Tensor) -> Tensor:
+        """The encoder's own logits (N, labels of `label_names`) from features."""
+        return self._encoder.logits(features_NF)
 
     def over(self, batches: Iterable[Tensor]) -> Tensor:
         """Features (N, F) of films that come in batches; films are let go batch by batch."""
         features = [self(batch) for batch in batches]
         return torch.cat(features) if features else torch.empty(0, self.num_features, device=self.device)
+
+
+def _named_after(weights: Path) -> str:
+    """The file's name; of the file that every encoder run ends with, the run's."""
+    return weights.parent.name if weights.stem == "encoder" else weights.stem

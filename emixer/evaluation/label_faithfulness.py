@@ -1,19 +1,45 @@
 """Do generated films show the labels they were made from? A judge that was fitted on real films decides.
 
-The judge is a linear probe: ridge regression from film features to labels. It is weak on purpose: it is fitted in a
-second, it cannot memorise, and what it says of generated films is only read beside what it says of real held-out ones.
-An AUC of generated films near the real one means that conditioning works as far as this judge can see.
+One judge is an encoder's own outputs, for the labels that it was trained on. The other is a linear probe: ridge
+regression from film features to labels. It is weak on purpose: it is fitted in a second, it cannot memorise, and what
+it says of generated films is only read beside what it says of real held-out ones. An AUC of generated films near the
+real one means that conditioning works as far as this judge can see.
 
 Shapes: N films, F features, Y labels, L ridge strengths.
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
+from emixer.evaluation.features import FeatureExtractor
+
 _RIDGE_STRENGTHS = 15
+
+
+class Judge(Protocol):
+    """Scores films for each label; higher means more likely present. Not probabilities."""
+
+    def score(self, features_NF: Tensor) -> Tensor:
+        """Scores (N, Y) float32; NaN throughout for a label that this judge does not know."""
+        ...
+
+
+@dataclass(frozen=True)
+class EncoderJudge:
+    """The classifier of the encoder that the features come from."""
+
+    extractor: FeatureExtractor
+    label_names: tuple[str, ...]
+
+    def score(self, features_NF: Tensor) -> Tensor:
+        """See `Judge.score`."""
+        logits_NK = self.extractor.label_logits(features_NF)
+        known = {name: logits_NK[:, k] for k, name in enumerate(self.extractor.label_names)}
+        unknown_N = features_NF.new_full((len(features_NF),), torch.nan)
+        return torch.stack([known.get(name, unknown_N) for name in self.label_names], dim=1).float()
 
 
 @dataclass(frozen=True)
@@ -46,7 +72,7 @@ class LabelJudge:
 def area_under_roc(scores_NY: Tensor, labels_NY: Tensor) -> Tensor:
     """AUC of each column by the rank statistic, ties counted half: (Y,) float64, NaN where only one class occurs.
 
-    labels: 1 present, 0 absent, anything else is left out of that column.
+    labels: 1 present, 0 absent, anything else is left out of that column. A column with a score of NaN is NaN.
     """
     present_YN, absent_YN = labels_NY.T == 1, labels_NY.T == 0
     # films left out rank behind all others, so that the ranks of the rest are as if they were not there
@@ -58,7 +84,8 @@ def area_under_roc(scores_NY: Tensor, labels_NY: Tensor) -> Tensor:
     num_present_Y, num_absent_Y = present_YN.sum(1), absent_YN.sum(1)
     rank_sum_Y = (rank_YN * present_YN).sum(1)
     wins_Y = rank_sum_Y - num_present_Y * (num_present_Y + 1) / 2
-    return wins_Y / (num_present_Y * num_absent_Y)  # 0 / 0 is NaN
+    area_Y = wins_Y / (num_present_Y * num_absent_Y)  # 0 / 0 is NaN
+    return area_Y.masked_fill(scores_NY.isnan().any(0), torch.nan)
 
 
 def _ridge_by_leave_one_out(x_NF: Tensor, t_NY: Tensor) -> Tensor:

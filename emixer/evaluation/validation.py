@@ -8,6 +8,8 @@ that row's labels (drawn from the train distribution where it has none), and ret
     word_perplexity                   its exponential
     label_auc_{generated,real}        the judge's AUC of films against their labels, mean over labels
     label_auc_{generated,real}/<L>    ... of label L
+    pair_agreement_{generated,real}   the judge's AUC of films against what their own reports state, mean over labels;
+                                      also pair_agreement_.../<L>
     report_f1_{generated,real}        labels that reports state against the films' labels, mean over labels;
                                       also report_precision_..., report_recall_... and report_f1_.../<L>
     distinct_reports_{generated,real} share of reports that differ from all others
@@ -23,7 +25,7 @@ Source: EMIXER §6.3.3 (FID); the rest is ours.
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -31,15 +33,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emixer.data.vocabulary import Vocabulary
+from emixer.evaluation.auc_table import MIN_FILMS
 from emixer.evaluation.features import FeatureExtractor
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
-from emixer.evaluation.label_faithfulness import LabelJudge, area_under_roc
-from emixer.evaluation.report_mentions import READABLE_LABELS, mentions, score_mentions
+from emixer.evaluation.label_faithfulness import EncoderJudge, Judge, LabelJudge, area_under_roc
+from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, mentions, score_mentions
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, LabelPrior, ModelSpec, PairedModel
-
-MIN_FILMS = 5
-"""A label counts when at least so many films carry it and so many do not: an AUC of one film is a coin's toss."""
 
 Report = list[list[str]]
 Metrics = dict[str, float]
@@ -55,31 +55,36 @@ class Validator:
     labels_NY: Tensor
     """float32: the labels of the real rows, NaN for a row without any."""
     statistics: FeatureStatistics
-    judge: LabelJudge | None
+    judge: Judge | None
     real: Metrics
 
     @classmethod
     def prepare(
-        cls, extractor: FeatureExtractor, spec: ModelSpec, train: Iterable[Batch], validation: Sequence[Batch]
-    ) -> Self:
+        cls, extractor: FeatureExtractor, spec: ModelSpec, train: Iterable[Batch], validation: Sequence[Batch],
+        judge: Literal["probe", "encoder"] = "probe",
+    ) -> Self:  # fmt: skip
         """Measures the real rows: `train` (read once, not kept) teaches the judge, `validation` is what models meet.
 
+        judge: "encoder" takes the extractor's own outputs and does not look at `train`.
         Raises ValueError when there are fewer than two validation films.
         """
         num = sum(len(batch) for batch in validation)
         if num < 2:
             raise ValueError(f"The validation pass needs at least 2 films; {num} were given.")
-        judge = _fit_judge(extractor, train)
+        decider: Judge | None = (
+            EncoderJudge(extractor, spec.label_names) if judge == "encoder" else _fit_judge(extractor, train)
+        )
         features_NF = extractor.over(batch.image_BCHW for batch in validation)
         labels_NY = torch.cat([_known_labels(batch) for batch in validation]).cpu()
-        real = _label_areas(judge, features_NF, labels_NY, spec)
+        scores_NY = None if decider is None else decider.score(features_NF).cpu()
+        real = _label_areas(scores_NY, labels_NY, spec)
         with_report = torch.cat([batch.has_report_B for batch in validation]).cpu()
-        reports = list(_reports((batch.words_BSW for batch in validation), spec.tokens))
-        real |= _report_metrics(
-            [r for r, has in zip(reports, with_report, strict=True) if has], labels_NY[with_report], spec
-        )
+        every_report = list(_reports((batch.words_BSW for batch in validation), spec.tokens))
+        reports = [report for report, has in zip(every_report, with_report, strict=True) if has]
+        real |= _report_metrics(reports, labels_NY[with_report], spec)
+        real |= _agreement(None if scores_NY is None else scores_NY[with_report], reports, spec)
         return cls(
-            extractor, spec, validation, labels_NY, FeatureStatistics.of(features_NF), judge, _named(real, "real")
+            extractor, spec, validation, labels_NY, FeatureStatistics.of(features_NF), decider, _named(real, "real")
         )
 
     def validate(self, model: PairedModel, noise: RowNoise, temperature: float = 0.0) -> Metrics:
@@ -95,8 +100,11 @@ class Validator:
             words.append(pairs.words_BSW)
             conditions.append(labels_BY)
         labels_NY = torch.cat(conditions).cpu()
-        generated = _label_areas(self.judge, torch.cat(features), labels_NY, self.spec)
-        generated |= _report_metrics(list(_reports(words, self.spec.tokens)), labels_NY, self.spec)
+        scores_NY = None if self.judge is None else self.judge.score(torch.cat(features)).cpu()
+        reports = list(_reports(words, self.spec.tokens))
+        generated = _label_areas(scores_NY, labels_NY, self.spec)
+        generated |= _report_metrics(reports, labels_NY, self.spec)
+        generated |= _agreement(scores_NY, reports, self.spec)
         return {
             f"fid_{self.extractor.name}": frechet_distance(self.statistics, statistics),
             **_word_metrics(model, zip(self.batches, self._noise_of_batches(noise), strict=True)),
@@ -137,11 +145,25 @@ def _reports(words: Iterable[Tensor], tokens: Sequence[str]) -> Iterator[Report]
             yield [sentence for ids_W in words_SW if (sentence := vocabulary.tokens_of(ids_W))]
 
 
-def _label_areas(judge: LabelJudge | None, features_NF: Tensor, labels_NY: Tensor, spec: ModelSpec) -> Metrics:
-    if judge is None:
+def _label_areas(scores_NY: Tensor | None, labels_NY: Tensor, spec: ModelSpec) -> Metrics:
+    if scores_NY is None:
         return {}
-    area_Y = area_under_roc(judge.score(features_NF).cpu(), labels_NY).numpy()
-    return _over_labels("label_auc", area_Y, _measurable(labels_NY), spec.label_names)
+    area_Y = area_under_roc(scores_NY, labels_NY)
+    measured_Y = _measurable(labels_NY) & ~area_Y.isnan().numpy()
+    return _over_labels("label_auc", area_Y.numpy(), measured_Y, spec.label_names)
+
+
+def _agreement(scores_NY: Tensor | None, reports: Sequence[Report], spec: ModelSpec) -> Metrics:
+    """Whether films show what their own reports say, whatever both were made from. What is uncertain does not count."""
+    if scores_NY is None or not reports:
+        return {}
+    stated_NY = torch.from_numpy(mentions(reports, spec.label_names)).float()
+    stated_NY[stated_NY == Mention.UNMENTIONED] = Mention.NEGATED
+    stated_NY[stated_NY == Mention.UNCERTAIN] = torch.nan
+    area_Y = area_under_roc(scores_NY, stated_NY)
+    readable_Y = np.array([name in READABLE_LABELS for name in spec.label_names])
+    measured_Y = _measurable(stated_NY) & readable_Y & ~area_Y.isnan().numpy()
+    return _over_labels("pair_agreement", area_Y.numpy(), measured_Y, spec.label_names)
 
 
 def _report_metrics(reports: Sequence[Report], labels_NY: Tensor, spec: ModelSpec) -> Metrics:

@@ -4,6 +4,7 @@ Nothing pickled is ever run: a file that holds a whole module (as torchxrayvisio
 line that turns it into a state dict where torchxrayvision is installed.
 """
 
+import errno
 import pickle
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from emixer import files
 from emixer.errors import CheckpointError
+from emixer.models.encoder_facts import EncoderFacts
 
 WeightsFrom = Literal["emixer", "torchxrayvision"]
 
@@ -23,6 +26,16 @@ _CONVERT = (
 )
 _XRV_CLASSES = 18
 _UNUSED = ("classifier.", "op_threshs")
+
+
+def save_encoder_weights(path: Path, encoder: nn.Module, facts: EncoderFacts) -> None:
+    """Writes the whole network, `facts` in the header, whole or not at all. Raises StorageError on a full disk."""
+    with files.written_aside(path) as aside:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+        try:
+            safetensors.torch.save_file(tensors, aside, metadata=facts.to_metadata())
+        except safetensors.SafetensorError as error:
+            raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from error
 
 
 def load_encoder_weights(encoder: nn.Module, path: Path, weights_from: WeightsFrom) -> None:

@@ -5,6 +5,7 @@ Source: Pu et al. 2018, §3.2 (softmax critic over the kinds of pairs); Miyato &
 Departures: docs/deviations.md#baselines.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,7 +27,8 @@ class KindsCritic(PairFeatures):
         self, config: JointDiscriminatorConfig, num_labels: int, num_words: int, side_px: int, image_channels: int
     ) -> None:
         super().__init__(config, num_words, side_px, image_channels)
-        self.hidden = spectrally_normalized(nn.Linear(self.pair_size, config.hidden))
+        # No critic of films stands beside this one, so it also gets what D_image has: features summed over positions
+        self.hidden = spectrally_normalized(nn.Linear(self.pair_size + self.film_size, config.hidden))
         self.kind_head = spectrally_normalized(nn.Linear(config.hidden, NUM_KINDS))
         self.projection = spectrally_normalized(nn.Linear(num_labels, NUM_KINDS * config.hidden, bias=False))
         self.rotation_head = spectrally_normalized(nn.Linear(self.film_size, NUM_ROTATIONS))
@@ -35,8 +37,10 @@ class KindsCritic(PairFeatures):
         self, image_BCHW: Tensor, embedded_BSWE: Tensor, valid_BSW: Tensor, labels_BY: Tensor, labelled_B: Tensor
     ) -> Tensor:
         """Logits_BK of the kinds, float32, for words embedded by `reader`. Rows without labels: without projection."""
-        pair = self.pair_features(self.film_map(image_BCHW), embedded_BSWE, valid_BSW)
-        hidden_BH = functional.leaky_relu(self.hidden(pair), _LEAK)
+        film_map_BFHW = self.film_map(image_BCHW)
+        pair_BF = self.pair_features(film_map_BFHW, embedded_BSWE, valid_BSW)
+        read_BF = torch.cat([pair_BF, film_map_BFHW.sum(dim=(2, 3))], dim=1)
+        hidden_BH = functional.leaky_relu(self.hidden(read_BF), _LEAK)
         projected_BKH = self.projection(labels_BY).unflatten(1, (NUM_KINDS, -1))
         projected_BK = (projected_BKH * hidden_BH[:, None]).sum(dim=2)
         logits_BK: Tensor = self.kind_head(hidden_BH) + projected_BK.where(labelled_B[:, None], 0.0)

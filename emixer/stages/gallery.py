@@ -186,7 +186,7 @@ def _sampled(config: Config, run: _Run) -> tuple[Comparison, ...]:
     if run.shards is None:
         return _comparisons(sampler.sample(num=settings.pairs, seed=settings.seed), None)
     split = "validate" if "validate" in run.shards.splits else run.shards.splits[-1]
-    uncertain_is = 1 if run.config.data.uncertain == "one" else 0
+    uncertain_is = 1 if run.config.data.uncertain == "ones" else 0
     real = read_real_pairs(run.shards, split, settings.pairs, uncertain_is)
     return _comparisons(sampler.sample(labels=real.labels_NY, seed=settings.seed), real)
 

@@ -1,23 +1,20 @@
 """`emixer train`: shards -> run folder. Composes the loop with metrics and pictures."""
 
-import importlib.util
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from emixer.checkpoint import find_checkpoint
 from emixer.config import Config
+from emixer.config.model import ChestEncoderConfig
+from emixer.data.collection import identify
 from emixer.data.loader import WindowReader, open_windows
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
+from emixer.models.encoder_facts import EncoderFacts, read_encoder_facts
 from emixer.models.paired_model import ModelSpec
-from emixer.progress import Progress
 from emixer.ray_session import connect
 from emixer.run_folder import RunFolder
-
-_POLL_S = 0.5
+from emixer.stages.training_run import check_batch_size, check_trackers, run_progress
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ def run(config: Config) -> TrainResult:
     config, shards, reader = _checked(config)
     path = _run_path(config)
     folder = RunFolder.create_or_resume(path, "train", config)
-    with connect(config.ray), _progress(folder, config.train.images):
+    with connect(config.ray), run_progress(folder, "train", config.train.images):
         run_workers(make_plan(config, shards, reader, path))
     last = find_checkpoint(folder.checkpoints, "last")
     assert last is not None, "a finished run has a checkpoint"
@@ -119,9 +116,9 @@ def _checked(config: Config) -> tuple[Config, ShardSet, WindowReader]:
             f"{shards.info.side_px} px. Set model.side_px={shards.info.side_px}, "
             f"or ingest with side_px={model.side_px}."
         )
-    _check_batch_size(config)
-    _check_weights(config)
-    _check_trackers(config)
+    check_batch_size("train", config.train)
+    _check_weights(config, shards)
+    check_trackers("train", config.train)
     for split in ("train", "validate"):
         if not shards.num_rows(split):
             raise ShardError(f"The {split} split of {config.data.shards} is empty. Ingest again so that it has films.")
@@ -129,37 +126,65 @@ def _checked(config: Config) -> tuple[Config, ShardSet, WindowReader]:
     return config, shards, reader
 
 
-def _check_batch_size(config: Config) -> None:
-    train = config.train
-    share = train.num_workers * train.accumulate
-    if train.batch_size % share:
-        lower = max(1, train.batch_size // share) * share
-        raise ConfigError(
-            f"train.batch_size={train.batch_size} cannot be split over {train.num_workers} worker(s) x "
-            f"{train.accumulate} micro-batch(es). Use a multiple of {share}, e.g. {lower} or {lower + share}."
-        )
-
-
-def _check_weights(config: Config) -> None:
-    judge = config.validation.encoder
+def _check_weights(config: Config, shards: ShardSet) -> None:
+    reader, judge = config.model.chest_encoder, config.validation.encoder
     if judge is not None and judge.weights is None:
         raise ConfigError(
             "validation.encoder is given without validation.encoder.weights. Give a weights file, or leave the whole "
             "section out: then a fixed random DenseNet measures, and the metric's name says so."
         )
-    encoders = {"model.report_decoder.encoder": config.model.chest_encoder, "validation.encoder": judge}
-    for key, encoder in encoders.items():
-        if encoder is not None and encoder.weights is not None and not encoder.weights.exists():
-            raise ConfigError(f"{key}.weights={encoder.weights} does not exist. Give a weights file, or null.")
-
-
-def _check_trackers(config: Config) -> None:
-    for name in config.train.trackers:
-        if importlib.util.find_spec(name) is None:
+    facts = {
+        key: _checked_facts(key, encoder)
+        for key, encoder in {"model.report_decoder.encoder": reader, "validation.encoder": judge}.items()
+        if encoder is not None and encoder.weights is not None
+    }
+    of_reader = facts.get("model.report_decoder.encoder")
+    if reader is not None and of_reader is not None and not reader.same_collection:
+        collection = identify(shards)
+        if collection.digest == of_reader.collection:
             raise ConfigError(
-                f"train.trackers names {name}, which is not installed. "
-                f"Run `pip install 'emixer[{name}]'`, or leave it out."
+                f"{reader.weights} was trained on the collection that these shards come from "
+                f"({', '.join(collection.sources)}). The paper's encoder comes from another one, so that F cannot read "
+                "films it has seen before. Give an encoder of another collection, or say "
+                "model.report_decoder.encoder.same_collection=true."
             )
+    if config.validation.judge == "encoder":
+        _check_judge(facts.get("validation.encoder"), shards.info.label_names)
+
+
+def _checked_facts(key: str, encoder: ChestEncoderConfig) -> EncoderFacts | None:
+    assert encoder.weights is not None
+    if not encoder.weights.exists():
+        raise ConfigError(f"{key}.weights={encoder.weights} does not exist. Give a weights file, or null.")
+    facts = read_encoder_facts(encoder.weights)
+    differing = {} if facts is None else facts.differences(encoder)
+    if differing:
+        held = ", ".join(f"{name} {there}" for name, (there, _) in differing.items())
+        here = ", ".join(f"{name} {here}" for name, (_, here) in differing.items())
+        raise ConfigError(
+            f"{encoder.weights} holds an encoder with {held}; the config has {here}. Set "
+            + " ".join(f"{key}.{name}={_written(there)}" for name, (there, _) in differing.items())
+            + ", or give a file of this architecture."
+        )
+    return facts
+
+
+def _written(value: object) -> str:
+    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
+
+
+def _check_judge(facts: EncoderFacts | None, label_names: tuple[str, ...]) -> None:
+    if facts is None:
+        raise ConfigError(
+            "validation.judge=encoder needs validation.encoder.weights, a file that `emixer encoder` wrote: it knows "
+            "what its outputs mean. Give one, or use validation.judge=probe."
+        )
+    if not set(facts.label_names) & set(label_names):
+        raise ConfigError(
+            f"The judge in validation.encoder.weights knows {', '.join(facts.label_names)}; none of them is a label of "
+            f"the shards ({', '.join(label_names)}). Give a judge trained on these labels, or use "
+            "validation.judge=probe, which learns them from the encoder's features."
+        )
 
 
 def _run_path(config: Config) -> Path:
@@ -171,35 +196,3 @@ def _run_path(config: Config) -> Path:
 def _checkpoint_bytes(generators: int, critics: int) -> int:
     averaged, networks, moments = generators, generators + critics, 2 * (generators + critics)
     return 4 * (averaged + networks + moments)
-
-
-@contextmanager
-def _progress(folder: RunFolder, images: int) -> Iterator[None]:
-    """Shows the run's own metrics as a progress line; the workers may be on other nodes, the run folder is shared."""
-    stop = threading.Event()
-    lines = folder.metrics()
-    done = lines[-1]["images"] if lines else 0
-    with Progress("train", images, "films", done=done) as progress:
-
-        def follow() -> None:
-            while not stop.wait(_POLL_S):
-                for line in reversed(folder.metrics()):
-                    if "images_per_s" in line:
-                        progress.update(line["images"], **_shown(line))
-                        break
-
-        thread = threading.Thread(target=follow, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-
-
-def _shown(line: dict[str, float]) -> dict[str, str]:
-    fields = {"waiting": f"{line['wait_share']:.0%}"}
-    for name, key in {"D": "discriminator/total", "G": "generator/total", "words": "generator/words"}.items():
-        if key in line:
-            fields[name] = f"{line[key]:.3f}"
-    return fields

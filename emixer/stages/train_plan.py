@@ -20,24 +20,24 @@ from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, GeneratedPairs, ModelSpec, PairedModel
 from emixer.run_folder import RunFolder
 from emixer.stages.train import model_spec
+from emixer.training.game import GamePlan, game_plan
 from emixer.training.reporter import RunReporter
 from emixer.training.state import TrainState
 from emixer.training.step import to_device
-from emixer.training.workers import TrainPlan
 
 _VALIDATION_STEP = 2**62 + 1
 """Noise step of the validation pass: the same noise each time, so that metrics differ by the model alone."""
 _VALIDATION_BATCH = 64
 
 
-def make_plan(config: Config, shards: ShardSet, reader: WindowReader, run: Path) -> TrainPlan:
+def make_plan(config: Config, shards: ShardSet, reader: WindowReader, run: Path) -> GamePlan:
     """Everything a worker needs, picklable."""
-    return TrainPlan(config, model_spec(shards, reader), reader, run, make_reporter)
+    return game_plan(config, model_spec(shards, reader), reader, run, make_reporter)
 
 
-def make_reporter(plan: TrainPlan, state: TrainState) -> RunReporter:
+def make_reporter(plan: GamePlan, state: TrainState) -> RunReporter:
     """The reporter of one worker; real validation films are read when the first validation comes."""
-    measure = _ValidationPass(plan, state.device)
+    measure = _ValidationPass(plan, state.spec, state.device)
     return RunReporter(RunFolder(plan.run), state, plan.reader.order, draw_samples, measure)
 
 
@@ -58,31 +58,31 @@ def to_gray(image_BCHW: Tensor):  # type: ignore[no-untyped-def]
 class _ValidationPass:
     """Measures a model against the validation split. The real films are prepared once, at the first call."""
 
-    def __init__(self, plan: TrainPlan, device: torch.device) -> None:
-        self._plan, self._device = plan, device
+    def __init__(self, plan: GamePlan, spec: ModelSpec, device: torch.device) -> None:
+        self._plan, self._spec, self._device = plan, spec, device
         self._validator: Validator | None = None
 
     def __call__(self, model: PairedModel) -> dict[str, float]:
         if self._validator is None:
-            self._validator = _prepare(self._plan, self._device)
+            self._validator = _prepare(self._plan, self._spec, self._device)
         num = sum(len(batch) for batch in self._validator.batches)
         noise = RowNoise(self._plan.config.seed, _VALIDATION_STEP, 0, num, self._device)
         return self._validator.validate(model, noise, self._plan.config.generate.temperature)
 
 
-def _prepare(plan: TrainPlan, device: torch.device) -> Validator:
+def _prepare(plan: GamePlan, spec: ModelSpec, device: torch.device) -> Validator:
     config = plan.config
     assert config.data.shards is not None, "checked before the workers started"
     model, num = config.model, config.validation.films
     shards = ShardSet.open(config.data.shards)
     validate = open_windows(shards, "validate", config.data, config.seed, model.max_sentences, model.max_words)
     extractor = _extractor(config, device)
-    spec: ModelSpec = plan.spec
     return Validator.prepare(
         extractor,
         spec,
         _device_batches(plan.reader.read_rows(config.validation.judge_films), device),
         list(_device_batches(validate.read_rows(num), device)),
+        config.validation.judge,
     )
 
 

@@ -9,31 +9,99 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
+from torch import Tensor, nn
 
+from emixer.checkpoint import Checkpoint
+from emixer.config.training import EncoderConfig, TrainConfig
 from emixer.data.loader import BatchStream, HostBatch
+from emixer.data.order import Position
 from emixer.errors import DivergenceError
 from emixer.training.gradients import sum_over_workers
-from emixer.training.state import TrainState
-from emixer.training.step import Terms, train_iteration
+
+Terms = dict[str, Tensor]
+
+
+class Trainee(Protocol):
+    """What is trained: networks, optimizers, counters. `emixer.training.state` holds the two that there are."""
+
+    position: Position
+    best: float | None
+
+    @property
+    def schedule(self) -> TrainConfig | EncoderConfig:
+        """How long, how often, with how many."""
+        ...
+
+    @property
+    def sample_every_images(self) -> int | None:
+        """Interval of sample grids [films]; None: there are none."""
+        ...
+
+    @property
+    def remedy(self) -> str:
+        """What to lower, or change, when losses are not finite."""
+        ...
+
+    @property
+    def model(self) -> nn.Module:
+        """All that learns."""
+        ...
+
+    @property
+    def iteration(self) -> int:
+        """Iterations so far."""
+        ...
+
+    @property
+    def images_per_iteration(self) -> int:
+        """Real films that one iteration sees."""
+        ...
+
+    @property
+    def images(self) -> int:
+        """Real films seen so far."""
+        ...
+
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        """The tensors of a checkpoint, by file."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """The JSON part of a checkpoint."""
+        ...
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes back to a checkpoint. Raises CheckpointError when it is damaged or belongs to another model."""
+        ...
+
+
+State = TypeVar("State", bound=Trainee)
+
+Advance = Callable[[State, Iterator[HostBatch]], Terms]
+"""One iteration of a state. Returns the loss terms of this worker's rows, weighted so that their sum over workers is
+the mean over the global batch: device scalars, no host sync."""
 
 
 class Reporter(Protocol):
     """What a run does besides learning. Called on every worker; only the first one writes."""
 
-    def log(self, state: TrainState, values: dict[str, float]) -> None:
+    def log(self, values: dict[str, float]) -> None:
         """Records the mean loss terms and rates since the last call."""
 
-    def sample(self, state: TrainState) -> None:
+    def sample(self) -> None:
         """Draws a grid of pairs."""
 
-    def validate(self, state: TrainState) -> None:
-        """Measures the model; may update `state.best`."""
+    def validate(self) -> None:
+        """Measures the model; may update its `best`."""
 
-    def save(self, state: TrainState) -> None:
+    def save(self) -> None:
         """Writes a checkpoint."""
+
+    def finish(self) -> None:
+        """Called once, after the last checkpoint."""
 
 
 @dataclass
@@ -51,12 +119,12 @@ class _Clock:
             yield batch
 
 
-def train(state: TrainState, stream: BatchStream, reporter: Reporter) -> None:
-    """Trains up to `train.images` films.
+def train(state: State, advance: Advance[State], stream: BatchStream, reporter: Reporter) -> None:
+    """Trains up to the schedule's number of films.
 
     Raises DivergenceError at the first log line whose losses are not finite; nothing is saved from then on.
     """
-    schedule = state.config.train
+    schedule = state.schedule
     clock = _Clock(time.perf_counter())
     batches = clock.timed(stream)
     sums: Terms = {}
@@ -64,31 +132,32 @@ def train(state: TrainState, stream: BatchStream, reporter: Reporter) -> None:
     logged_at = state.iteration
     while state.images < schedule.images:
         before = state.images
-        for name, value in train_iteration(state, batches).items():
+        for name, value in advance(state, batches).items():
             sums[name] = sums[name] + value if name in sums else value
             counts[name] += 1  # not every phase of a run has every term
         state.position = stream.position
         due = _due(state, before)
         if due(schedule.log_every_images) or due(schedule.save_every_images):  # losses are checked before a save
-            reporter.log(state, _averages(state, sums, counts, clock, state.iteration - logged_at))
+            reporter.log(_averages(state, sums, counts, clock, state.iteration - logged_at))
             sums, counts, logged_at = {}, Counter(), state.iteration
         if due(schedule.save_every_images) or due(schedule.validate_every_images):
             _require_finite_weights(state)
-        if due(schedule.sample_every_images):
-            reporter.sample(state)
+        if state.sample_every_images and due(state.sample_every_images):
+            reporter.sample()
         if due(schedule.validate_every_images):
-            reporter.validate(state)
+            reporter.validate()
         if due(schedule.save_every_images):
-            reporter.save(state)
+            reporter.save()
+    reporter.finish()
 
 
-def _due(state: TrainState, before: int) -> Callable[[int], bool]:
+def _due(state: Trainee, before: int) -> Callable[[int], bool]:
     """Whether an interval of so many films ended with the last iteration; all end with the run."""
-    last = state.images >= state.config.train.images
+    last = state.images >= state.schedule.images
     return lambda every: last or state.images // every > before // every
 
 
-def _averages(state: TrainState, sums: Terms, counts: Counter[str], clock: _Clock, iterations: int) -> dict[str, float]:
+def _averages(state: Trainee, sums: Terms, counts: Counter[str], clock: _Clock, iterations: int) -> dict[str, float]:
     names = sorted(sums)
     means = sum_over_workers(torch.stack([sums[name].float() / counts[name] for name in names]))
     values = dict(zip(names, means.tolist(), strict=True))  # the host waits for the device here, once a log line
@@ -103,16 +172,15 @@ def _averages(state: TrainState, sums: Terms, counts: Counter[str], clock: _Cloc
     return values
 
 
-def _require_finite_weights(state: TrainState) -> None:
+def _require_finite_weights(state: Trainee) -> None:
     """A step can make weights infinite whose losses were still finite: look before they are saved."""
     weights = [p.detach() for p in state.model.parameters()]
     if not bool(torch.stack([w.isfinite().all() for w in weights]).all()):
         raise _divergence(state, "weights")
 
 
-def _divergence(state: TrainState, what: str) -> DivergenceError:
+def _divergence(state: Trainee, what: str) -> DivergenceError:
     return DivergenceError(
         f"Training diverged after {state.images:,} films: {what} not finite. The last checkpoint is intact. "
-        "Start a new run with lower learning rates (optim.lr_*), train.precision=bf16 instead of fp16, "
-        "or loss.adversarial=hinge."
+        f"Start a new run with lower learning rates ({state.remedy}), or precision=bf16 instead of fp16."
     )

@@ -14,6 +14,7 @@ from emixer.models.noise import RowNoise
 from emixer.models.paired_model import GeneratedPairs, PairedModel
 from emixer.run_folder import RunFolder
 from emixer.training.gradients import rank, world_size
+from emixer.training.loop import Trainee
 from emixer.training.state import TrainState
 
 SAMPLE_STEP = 2**62
@@ -24,25 +25,73 @@ Measure = Callable[[PairedModel], dict[str, float]]
 Tracker = Callable[[dict[str, float], int], None]
 
 
-class RunReporter:
-    """Writes to a run folder. `draw` makes a picture of pairs, `measure` computes validation metrics; both are given,
-    since pictures and metrics belong to other packages."""
+class Recorder:
+    """Writes metrics and checkpoints of any state to a run folder."""
 
-    def __init__(self, folder: RunFolder, state: TrainState, order: DataOrder, draw: Draw, measure: Measure) -> None:
-        self._folder, self._order = folder, order
-        self._draw, self._measure = draw, measure
+    def __init__(self, folder: RunFolder, state: Trainee, order: DataOrder) -> None:
+        self._folder, self._state, self._order = folder, state, order
         self._validation: dict[str, float] = {}
         self._trackers: list[Tracker] = []
         if rank() == 0:
             folder.forget_after(state.images)
             self._trackers = _open_trackers(folder, state)
 
-    def log(self, state: TrainState, values: dict[str, float]) -> None:
+    def log(self, values: dict[str, float]) -> None:
         """One line of losses and rates."""
-        self._write(state, values | {"epochs": self._order.epochs(state.position)})
+        self._write(values | {"epochs": self._order.epochs(self._state.position)})
 
-    def sample(self, state: TrainState) -> None:
+    def save(self) -> None:
+        """A checkpoint that the run can go on from."""
+        self._save(is_best=False)
+
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
+    def _keep_if_best(self, value: float) -> None:
+        """Saves a checkpoint as the best if the first worker's `value` is lower than any before."""
+        before = math.inf if self._state.best is None else self._state.best
+        best = torch.tensor([min(value, before), float(value < before)], dtype=torch.float64)
+        best = _from_first(best, next(self._state.model.parameters()).device)
+        if math.isfinite(best[0]):
+            self._state.best = best[0].item()
+        if best[1]:
+            self._save(is_best=True)
+
+    def _record_validation(self, metrics: dict[str, float]) -> None:
+        self._validation = metrics
+        self._write({f"validation/{name}": value for name, value in metrics.items()})
+
+    def _save(self, is_best: bool) -> None:
+        if rank() == 0:
+            folder, state = self._folder.checkpoints, self._state
+            content = state.describe() | {"validation": self._validation}
+            saved = checkpoint.save_checkpoint(folder, state.images, state.parts(), content)
+            if is_best:
+                checkpoint.point(folder, "best", saved.path)
+            checkpoint.prune(folder)
+        wait_for_all()
+
+    def _write(self, values: dict[str, float]) -> None:
+        if rank() != 0:
+            return
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        self._folder.append_metrics({"images": self._state.images, **finite})
+        for track in self._trackers:
+            track(finite, self._state.images)
+
+
+class RunReporter(Recorder):
+    """Reports on a game. `draw` makes a picture of pairs, `measure` computes validation metrics; both are given, since
+    pictures and metrics belong to other packages."""
+
+    def __init__(self, folder: RunFolder, state: TrainState, order: DataOrder, draw: Draw, measure: Measure) -> None:
+        super().__init__(folder, state, order)
+        self._game = state
+        self._draw, self._measure = draw, measure
+
+    def sample(self) -> None:
         """A grid of pairs from the averaged networks, always with the same noise and labels."""
+        state = self._game
         if rank() == 0:
             rows = state.config.validation.sample_rows * 4
             noise = RowNoise(state.config.seed, SAMPLE_STEP, 0, rows, state.device)
@@ -50,46 +99,18 @@ class RunReporter:
             with averaged(state) as model:
                 pairs = model.sample(labels_BY, noise, state.config.generate.temperature)
             self._draw(self._folder, state, pairs, labels_BY)
-        _wait()
+        wait_for_all()
 
-    def validate(self, state: TrainState) -> None:
+    def validate(self) -> None:
         """Measures the averaged networks and keeps the best value, on every worker alike."""
-        best = torch.tensor([math.inf if state.best is None else state.best, 0.0], dtype=torch.float64)
+        state, value = self._game, math.inf
         if rank() == 0:
             with averaged(state) as model:
-                self._validation = self._measure(model)
-            self._write(state, {f"validation/{name}": value for name, value in self._validation.items()})
-            metric = state.config.validation.metric
-            value = next((v for name, v in self._validation.items() if name.startswith(metric)), math.inf)
+                self._record_validation(self._measure(model))
             if state.phases.is_last(state.progress):
-                best = torch.tensor([min(value, best[0].item()), float(value < best[0])], dtype=torch.float64)
-        best = _from_first(best, state.device)
-        if math.isfinite(best[0]):
-            state.best = best[0].item()
-        if best[1]:
-            self._save(state, is_best=True)
-
-    def save(self, state: TrainState) -> None:
-        """A checkpoint that the run can go on from."""
-        self._save(state, is_best=False)
-
-    def _save(self, state: TrainState, is_best: bool) -> None:
-        if rank() == 0:
-            folder = self._folder.checkpoints
-            content = state.describe() | {"validation": self._validation}
-            saved = checkpoint.save_checkpoint(folder, state.images, state.parts(), content)
-            if is_best:
-                checkpoint.point(folder, "best", saved.path)
-            checkpoint.prune(folder)
-        _wait()
-
-    def _write(self, state: TrainState, values: dict[str, float]) -> None:
-        if rank() != 0:
-            return
-        finite = {name: value for name, value in values.items() if math.isfinite(value)}
-        self._folder.append_metrics({"images": state.images, **finite})
-        for track in self._trackers:
-            track(finite, state.images)
+                metric = state.config.validation.metric
+                value = next((v for name, v in self._validation.items() if name.startswith(metric)), math.inf)
+        self._keep_if_best(value)
 
 
 class averaged:  # noqa: N801 - reads as a statement: with averaged(state) as model
@@ -109,9 +130,9 @@ class averaged:  # noqa: N801 - reads as a statement: with averaged(state) as mo
         self._state.model.train()
 
 
-def _open_trackers(folder: RunFolder, state: TrainState) -> list[Tracker]:
+def _open_trackers(folder: RunFolder, state: Trainee) -> list[Tracker]:
     extras = {"wandb": _to_wandb, "mlflow": _to_mlflow}
-    return [_to_tensorboard(folder, state.images), *(extras[name](folder) for name in state.config.train.trackers)]
+    return [_to_tensorboard(folder, state.images), *(extras[name](folder) for name in state.schedule.trackers)]
 
 
 def _to_tensorboard(folder: RunFolder, images: int) -> Tracker:
@@ -140,7 +161,8 @@ def _to_mlflow(folder: RunFolder) -> Tracker:
     return lambda values, images: mlflow.log_metrics({k.replace("/", "."): v for k, v in values.items()}, step=images)
 
 
-def _wait() -> None:
+def wait_for_all() -> None:
+    """Until every worker is here."""
     if world_size() > 1:
         dist.barrier()
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from emixer.checkpoint import NETWORKS, OPTIMIZER, SAMPLER, Checkpoint
 from emixer.config import Config
+from emixer.config.training import TrainConfig
 from emixer.data.order import Position
 from emixer.errors import CheckpointError
 from emixer.models.paired_model import LabelPrior, ModelSpec, PairedModel, Phases
@@ -35,6 +36,21 @@ class TrainState:
     iteration: int = 0
     best: float | None = None
     """Best value of the validation metric so far."""
+
+    @property
+    def schedule(self) -> TrainConfig:
+        """How long, how often, with how many."""
+        return self.config.train
+
+    @property
+    def sample_every_images(self) -> int:
+        """Interval of sample grids [films]."""
+        return self.config.train.sample_every_images
+
+    @property
+    def remedy(self) -> str:
+        """What to lower, or change, when losses are not finite."""
+        return "optim.lr_*, or loss.adversarial=hinge"
 
     @property
     def images_per_iteration(self) -> int:
@@ -84,10 +100,7 @@ class TrainState:
     def parts(self) -> dict[str, dict[str, Tensor]]:
         """The tensors of a checkpoint, by file."""
         moments = {
-            f"{name}.{index}.{key}": value
-            for name, optimizer in self._optimizers().items()
-            for index, values in optimizer.state_dict()["state"].items()
-            for key, value in values.items()
+            key: v for name, optimizer in self._optimizers().items() for key, v in moments_of(optimizer, name).items()
         }
         return {SAMPLER: self.ema.state_dict(), NETWORKS: self.model.state_dict(), OPTIMIZER: moments}
 
@@ -121,7 +134,7 @@ class TrainState:
             self.model.load_state_dict(checkpoint.tensors(NETWORKS, device))
             self.ema.load_state_dict(checkpoint.tensors(SAMPLER, device))
             for name, optimizer in self._optimizers().items():
-                _load_moments(optimizer, checkpoint.tensors(OPTIMIZER, device), name)
+                load_moments(optimizer, checkpoint.tensors(OPTIMIZER, device), name)
         except (RuntimeError, KeyError) as error:
             raise CheckpointError(
                 f"{checkpoint.path} does not fit this model ({str(error).splitlines()[0]}). "
@@ -139,7 +152,17 @@ def _adam(groups: list[dict[str, Any]], config: Config) -> torch.optim.Optimizer
     return torch.optim.Adam(groups, betas=(config.optim.beta1, config.optim.beta2), fused=True)
 
 
-def _load_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], name: str) -> None:
+def moments_of(optimizer: torch.optim.Optimizer, name: str) -> dict[str, Tensor]:
+    """Adam's moments by <name>.<index of the parameter>.<moment>."""
+    return {
+        f"{name}.{index}.{key}": value
+        for index, values in optimizer.state_dict()["state"].items()
+        for key, value in values.items()
+    }
+
+
+def load_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], name: str) -> None:
+    """Inverse of `moments_of`; `tensors` may hold other optimizers' moments too."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():

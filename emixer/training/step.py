@@ -9,7 +9,7 @@ Shapes: B films of a micro-batch on this worker, Y labels.
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -48,25 +48,35 @@ def train_iteration(state: TrainState, batches: Iterator[HostBatch]) -> Terms:
 
 def to_device(host: HostBatch, device: torch.device) -> Batch:
     """Moves a host batch; films travel as bytes and are scaled to [-1, 1] on the device."""
-
-    def moved(array: np.ndarray) -> Tensor:
-        if device.type == "cpu":
-            with warnings.catch_warnings():
-                # views into shared memory are read-only; nothing here writes to them
-                warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-                return torch.from_numpy(array)
-        pinned = torch.empty(array.shape, dtype=_TORCH_DTYPES[array.dtype.name], pin_memory=True)
-        pinned.numpy()[...] = array
-        return pinned.to(device, non_blocking=True)
-
-    image_BHW = moved(host.image)
     return Batch(
-        image_BCHW=image_BHW.float().div_(127.5).sub_(1).unsqueeze(1),
-        labels_BY=moved(host.labels).float(),
-        labelled_B=moved(host.labelled),
-        words_BSW=moved(host.words).long(),
-        has_report_B=moved(host.has_report),
+        image_BCHW=films_to_device(host.image, device),
+        labels_BY=moved(host.labels, device).float(),
+        labelled_B=moved(host.labelled, device),
+        words_BSW=moved(host.words, device).long(),
+        has_report_B=moved(host.has_report, device),
     )
+
+
+def films_to_device(image_NHW: np.ndarray, device: torch.device) -> Tensor:
+    """Films uint8 (N, H, W) as image_BCHW, float32 in [-1, 1]."""
+    return moved(image_NHW, device).float().div_(127.5).sub_(1).unsqueeze(1)
+
+
+def moved(array: np.ndarray, device: torch.device) -> Tensor:
+    """The array on the device, without waiting for it."""
+    if device.type == "cpu":
+        with warnings.catch_warnings():
+            # views into shared memory are read-only; nothing here writes to them
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            return torch.from_numpy(array)
+    pinned = torch.empty(array.shape, dtype=_TORCH_DTYPES[array.dtype.name], pin_memory=True)
+    pinned.numpy()[...] = array
+    return pinned.to(device, non_blocking=True)
+
+
+def mirrored(image_BCHW: Tensor, noise: RowNoise) -> Tensor:
+    """Half of the films, drawn by `noise`, left to right."""
+    return torch.where(noise.uniform("flip")[:, None, None, None] < 0.5, image_BCHW.flip(3), image_BCHW)
 
 
 def row_weights(real: Batch) -> RowWeights:
@@ -107,6 +117,8 @@ def _step(
     num_micro = state.config.train.accumulate
     micro_rows = len(real) // num_micro
     noise = _noise(state, index, len(real))
+    if state.config.data.horizontal_flip:
+        real = replace(real, image_BCHW=mirrored(real.image_BCHW, noise))
     fake_labels_BY = state.prior.draw(noise.uniform("labels"))
     side.optimizer.zero_grad(set_to_none=True)
     state.model.begin_step()
@@ -114,7 +126,7 @@ def _step(
     with _frozen(side.opponents):
         for micro in range(num_micro):
             first = micro * micro_rows
-            with _autocast(state):
+            with autocast(state.config.train.precision, state.device):
                 loss, micro_terms = loss_of(
                     state.model,
                     real.rows(first, micro_rows),
@@ -150,10 +162,10 @@ def _noise(state: TrainState, index: int, num_rows: int) -> RowNoise:
     )
 
 
-def _autocast(state: TrainState) -> torch.autocast:
-    precision = state.config.train.precision
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The context in which a forward pass has that `precision`: fp32, bf16 or fp16."""
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    return torch.autocast(state.device.type, dtype=dtype, enabled=precision != "fp32")
+    return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
 
 
 @contextmanager

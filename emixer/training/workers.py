@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Generic
 
 import ray
 import torch
@@ -19,17 +20,15 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from emixer import files
 from emixer.checkpoint import find_checkpoint, newest_readable
 from emixer.config import Config
+from emixer.config.training import EncoderConfig, TrainConfig
 from emixer.data.loader import BatchStream, HostBatch, WindowReader, read_ahead
-from emixer.data.order import Position
 from emixer.errors import DivergenceError
-from emixer.losses.build import build_phases
 from emixer.models.batch_norm import set_synchronized
-from emixer.models.build import build_model
-from emixer.models.paired_model import ModelSpec
 from emixer.run_folder import RunFolder
 from emixer.training.gradients import rank, world_size
-from emixer.training.loop import Reporter, train
-from emixer.training.state import TrainState
+from emixer.training.loop import Advance, Reporter, State, train
+
+MakeReporter = Callable[["TrainPlan[State]", State], Reporter]
 
 ReadWindows = Callable[[Iterable[int]], Iterator[HostBatch]]
 
@@ -38,22 +37,25 @@ _DIVERGED = "diverged.txt"
 
 
 @dataclass(frozen=True)
-class TrainPlan:
-    """What every worker needs."""
+class TrainPlan(Generic[State]):
+    """What every worker needs. Picklable."""
 
     config: Config
-    spec: ModelSpec
+    schedule: TrainConfig | EncoderConfig
     reader: WindowReader
     run: Path
-    make_reporter: Callable[["TrainPlan", TrainState], Reporter]
+    make_state: Callable[["TrainPlan[State]", torch.device], State]
+    """The state of a fresh run; called on every worker with the same seed."""
+    advance: Advance[State]
+    make_reporter: MakeReporter[State]
 
 
-def run_workers(plan: TrainPlan) -> None:
+def run_workers(plan: TrainPlan[State]) -> None:
     """Trains on `train.num_workers` Ray workers until `train.images`.
 
     Raises DivergenceError, or what a worker raised after `train.max_failures` restarts.
     """
-    schedule = plan.config.train
+    schedule = plan.schedule
     (plan.run / _DIVERGED).unlink(missing_ok=True)
     use_gpu = bool(ray.cluster_resources().get("GPU")) if schedule.use_gpu is None else schedule.use_gpu
     trainer = TorchTrainer(
@@ -75,11 +77,11 @@ def run_workers(plan: TrainPlan) -> None:
         raise DivergenceError((plan.run / _DIVERGED).read_text(encoding="utf-8"))
 
 
-def _train_worker(plan: TrainPlan) -> None:
+def _train_worker(plan: TrainPlan[State]) -> None:
     logging.getLogger("emixer").setLevel(logging.INFO)
     device = get_device()
     if device.type == "cpu":
-        torch.set_num_threads(plan.config.train.cpus_per_worker)
+        torch.set_num_threads(plan.schedule.cpus_per_worker)
     try:
         train_from_last(plan, device, partial(read_ahead, plan.reader, num_tasks=plan.config.data.read_tasks))
     except DivergenceError as error:
@@ -88,7 +90,7 @@ def _train_worker(plan: TrainPlan) -> None:
             files.write_text(plan.run / _DIVERGED, error.message)
 
 
-def train_from_last(plan: TrainPlan, device: torch.device, windows: ReadWindows) -> None:
+def train_from_last(plan: TrainPlan[State], device: torch.device, windows: ReadWindows) -> None:
     """What one worker does, in a process group or alone: restore the last checkpoint if there is one, train to the end.
 
     windows: reads window numbers, see `BatchStream`.
@@ -96,20 +98,13 @@ def train_from_last(plan: TrainPlan, device: torch.device, windows: ReadWindows)
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     torch.manual_seed(plan.config.seed)  # the same initial weights on every worker
-    state = _initial_state(plan, device)
+    state = plan.make_state(plan, device)
+    set_synchronized(state.model, plan.schedule.sync_batch_norm)
     folder = RunFolder(plan.run)
     checkpoint = find_checkpoint(folder.checkpoints, "last") or newest_readable(folder.checkpoints)
     if checkpoint is not None:
         state.restore(checkpoint)
         state.position = plan.reader.order.for_workers(state.position, world_size())
-    rows = plan.config.train.batch_size // world_size()
+    rows = plan.schedule.batch_size // world_size()
     stream = BatchStream(plan.reader, rows, state.position, rank(), windows)
-    train(state, stream, plan.make_reporter(plan, state))
-
-
-def _initial_state(plan: TrainPlan, device: torch.device) -> TrainState:
-    config = plan.config
-    model = build_model(config.model, plan.spec)
-    set_synchronized(model, config.train.sync_batch_norm)
-    phases = build_phases(config.model, config.loss)
-    return TrainState.create(config, plan.spec, model, phases, device, Position(world_size()))
+    train(state, plan.advance, stream, plan.make_reporter(plan, state))

@@ -323,10 +323,10 @@ def test_any_valid_config_comes_back_from_its_yaml(
 
 
 def test_the_written_yaml_means_the_same_to_a_plain_yaml_reader() -> None:
-    config = load_config(extra={"generate.plan": "no", "optim.lr_generator": 1e-5, "data.uncertain": "one"})
+    config = load_config(extra={"generate.plan": "no", "optim.lr_generator": 1e-5, "data.uncertain": "ones"})
     tree = yaml.safe_load(to_yaml(config))
     assert tree["generate"]["plan"] == "no"
-    assert tree["data"]["uncertain"] == "one"
+    assert tree["data"]["uncertain"] == "ones"
     assert tree["optim"]["lr_generator"] == 1e-5
 
 

@@ -88,10 +88,11 @@ def test_uncertain_labels_count_as_configured(tiny_shards: Path) -> None:
 
     labels = pa.array([[-1] + [1] * 13, None, [0] + [None] * 13], pa.list_(pa.int8(), 14))
     table = pa.table({"labels": labels})
-    for uncertain, expected in {"zero": 0, "one": 1}.items():
-        values, labelled = reader_of(tiny_shards, uncertain=uncertain)._labels(table)
+    for uncertain, expected in {"zeros": 0, "ones": 1}.items():
+        values, labelled, known = reader_of(tiny_shards, uncertain=uncertain)._labels(table)
         assert values.tolist() == [[expected] + [1] * 13, [0] * 14, [0] * 14]
         assert labelled.tolist() == [True, False, True]
+        assert known.tolist() == [[True] * 14, [False] * 14, [True] * 14]
 
 
 def test_a_share_of_the_labels_can_be_withheld_and_stays_the_same(tiny_shards: Path) -> None:

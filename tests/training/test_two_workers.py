@@ -41,8 +41,8 @@ def trained(config: Config, batches: list[HostBatch]) -> tuple[list[dict[str, fl
     torch.manual_seed(0)
     torch.set_num_threads(1)
     spec = model_spec(*open_reader(config))
-    model, objective = build_model(config.model, spec), build_phases(config.model, config.loss)
-    state = TrainState.create(config, spec, model, objective, torch.device("cpu"), Position(1))
+    model, phases = build_model(config.model, spec), build_phases(config.model, config.loss)
+    state = TrainState.create(config, spec, model, phases, torch.device("cpu"), Position(1))
     stream = iter(batches)
     terms = [{k: float(v) for k, v in train_iteration(state, stream).items()} for _ in range(NUM_ITERATIONS)]
     return terms, {k: v.clone() for k, v in model.state_dict().items()}

@@ -1,0 +1,30 @@
+"""`emixer encoder`."""
+
+from emixer.cli.base import setting, stage_command
+
+
+@stage_command("encoder", stage="emixer.stages.encoder", requires=("data.shards", "encoder.run"))
+@setting("--shards", "data.shards")
+@setting("--run", "encoder.run")
+@setting("--images", "encoder.images")
+@setting("--batch-size", "encoder.batch_size")
+@setting("--num-workers", "encoder.num_workers")
+@setting("--precision", "encoder.precision")
+@setting("--uncertain", "encoder.uncertain")
+def command() -> None:
+    """Train a chest encoder on labelled shards; give the same command again to resume.
+
+    A DenseNet (121 by default) learns to tell the shards' labels from films. The run folder ends with
+    encoder.safetensors, one file that serves three times: as the report decoder's eyes, as the features behind FID,
+    and as the judge of labels. Use one collection for it and another for the generator, as the paper does.
+
+    \b
+    On ChestX-ray14, 8 GPUs:
+      emixer ingest image-folder --root /data/nih --out nih-shards --side-px 128 ...
+      emixer encoder --shards nih-shards --run runs/encoder --num-workers 8 --precision bf16
+    Then a generator that uses it:
+      emixer train --config configs/paper.yaml --shards mimic-shards --run runs/paper \\
+          --set model.report_decoder.encoder.weights=runs/encoder/encoder.safetensors \\
+          --set model.report_decoder.encoder.weights_from=emixer \\
+          --set validation.encoder.weights=runs/encoder/encoder.safetensors
+    """

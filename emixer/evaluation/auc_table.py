@@ -1,0 +1,95 @@
+"""AUC of each label with an interval, on films that are few: resampled by subject, since a subject's films are alike.
+
+Shapes: N films, Y labels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emixer.evaluation.label_faithfulness import area_under_roc
+
+MIN_FILMS = 5
+"""A label is measured when at least so many films carry it and so many do not: an AUC of one film is a coin's toss."""
+
+_RESAMPLES = 1000
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class LabelAuc:
+    """One row."""
+
+    label: str
+    auc: float
+    low: float
+    high: float
+    present: int
+    absent: int
+
+
+@dataclass(frozen=True)
+class AucTable:
+    """Labels that could be measured, and their mean with its own interval."""
+
+    rows: tuple[LabelAuc, ...]
+    mean: LabelAuc | None
+    unmeasured: tuple[str, ...]
+    """Labels with fewer than MIN_FILMS films on either side."""
+
+    def __str__(self) -> str:
+        if self.mean is None:
+            return "  no label has enough films on both sides"
+        width = max(len(row.label) for row in (*self.rows, self.mean))
+        lines = [f"  {'label':<{width}}   AUC   95 % interval    present   absent"]
+        lines += [
+            f"  {row.label:<{width}}  {row.auc:.3f}  {row.low:.3f} - {row.high:.3f}  {row.present:>9,} {row.absent:>8,}"
+            for row in self.rows
+        ]
+        lines.append(f"  {self.mean.label:<{width}}  {self.mean.auc:.3f}  {self.mean.low:.3f} - {self.mean.high:.3f}")
+        if self.unmeasured:
+            lines.append(f"  fewer than {MIN_FILMS} films on one side: {', '.join(self.unmeasured)}")
+        return "\n".join(lines)
+
+
+def auc_table(
+    scores_NY: Tensor, labels_NY: Tensor, subjects_N: Sequence[str], label_names: Sequence[str], seed: int = 0
+) -> AucTable:
+    """labels: 1 present, 0 absent, NaN unknown. Intervals: percentiles of 1000 resamples of the subjects."""
+    present_Y, absent_Y = (labels_NY == 1).sum(0).tolist(), (labels_NY == 0).sum(0).tolist()
+    used = [y for y in range(len(label_names)) if min(present_Y[y], absent_Y[y]) >= MIN_FILMS]
+    unmeasured = tuple(name for y, name in enumerate(label_names) if y not in used)
+    if not used:
+        return AucTable((), None, unmeasured)
+    scores_NY, labels_NY = scores_NY[:, used].cpu(), labels_NY[:, used].cpu()
+    auc_Y = area_under_roc(scores_NY, labels_NY).numpy()
+    resampled_RY = np.stack([
+        area_under_roc(scores_NY[rows], labels_NY[rows]).numpy() for rows in _resamples(subjects_N, seed)
+    ])  # fmt: skip
+    low_Y, high_Y = _interval(resampled_RY)
+    rows = tuple(
+        LabelAuc(label_names[y], float(auc_Y[i]), float(low_Y[i]), float(high_Y[i]), present_Y[y], absent_Y[y])
+        for i, y in enumerate(used)
+    )
+    low, high = _interval(np.nanmean(resampled_RY, axis=1, keepdims=True))
+    mean = LabelAuc("mean", float(auc_Y.mean()), float(low[0]), float(high[0]), 0, 0)
+    return AucTable(rows, mean, unmeasured)
+
+
+def _resamples(subjects_N: Sequence[str], seed: int) -> list[Tensor]:
+    _, subject_N = np.unique(np.asarray(subjects_N), return_inverse=True)
+    order = np.argsort(subject_N, kind="stable")
+    films_of = np.split(order, np.cumsum(np.bincount(subject_N))[:-1])
+    generator = np.random.default_rng(seed)
+    drawn = (generator.integers(len(films_of), size=len(films_of)) for _ in range(_RESAMPLES))
+    return [torch.from_numpy(np.concatenate([films_of[subject] for subject in subjects])) for subjects in drawn]
+
+
+def _interval(resampled_RY: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    tail = 50 * (1 - _LEVEL)
+    low_Y, high_Y = np.nanpercentile(resampled_RY, [tail, 100 - tail], axis=0)
+    return low_Y, high_Y

@@ -1,0 +1,70 @@
+"""What an encoder file says of itself: architecture, labels, what it was trained on, how well it does.
+
+Stands in the safetensors header, so that one file is all there is to copy. Needs no torch.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import safetensors
+
+from emixer.config.model import ChestEncoderConfig
+
+_KEY = "emixer_encoder"
+_ARCHITECTURE = ("growth", "blocks", "stem_channels", "input_px")
+
+
+@dataclass(frozen=True)
+class EncoderFacts:
+    """The header of `encoder.safetensors`."""
+
+    growth: int
+    blocks: tuple[int, int, int, int]
+    stem_channels: int
+    input_px: int
+    label_names: tuple[str, ...]
+    """What the classifier's outputs mean, in order."""
+    collection: str
+    """Digest of the subjects it was trained, validated and tested on."""
+    sources: tuple[str, ...]
+    """Their collections by name, e.g. `open-i`."""
+    films: int
+    """Films that it was shown."""
+    test_auc: Mapping[str, float]
+    """AUC of each measurable label on test films of the same collection."""
+
+    @classmethod
+    def of(cls, network: ChestEncoderConfig, **facts: Any) -> Self:
+        """Facts of an encoder with that architecture."""
+        return cls(**{name: getattr(network, name) for name in _ARCHITECTURE}, **facts)
+
+    def to_metadata(self) -> dict[str, str]:
+        """What `read_encoder_facts` reads back."""
+        fields = asdict(self)
+        fields["test_auc"] = {name: auc for name, auc in self.test_auc.items() if math.isfinite(auc)}
+        return {_KEY: json.dumps(fields)}
+
+    def differences(self, network: ChestEncoderConfig) -> dict[str, tuple[Any, Any]]:
+        """Settings of the architecture that differ: name -> (in the file, in the config)."""
+        both = {name: (getattr(self, name), getattr(network, name)) for name in _ARCHITECTURE}
+        return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
+
+
+def read_encoder_facts(path: Path) -> EncoderFacts | None:
+    """The header of a file that our encoder stage wrote; None for any other file, readable or not."""
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get(_KEY)
+        if text is None:
+            return None
+        fields = json.loads(text)
+        lists = {name: tuple(fields[name]) for name in ("blocks", "label_names", "sources")}
+        return EncoderFacts(**fields | lists)
+    except (OSError, ValueError, TypeError, KeyError, safetensors.SafetensorError):
+        return None

@@ -1,0 +1,114 @@
+"""`emixer encoder`: labelled shards -> a chest encoder with its AUCs, as one file."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from emixer.checkpoint import find_checkpoint
+from emixer.config import Config
+from emixer.data.collection import identify
+from emixer.data.shards import ShardSet
+from emixer.errors import ConfigError, ShardError
+from emixer.ray_session import connect
+from emixer.run_folder import RunFolder
+from emixer.stages.training_run import check_batch_size, check_trackers, run_progress
+
+
+@dataclass(frozen=True)
+class EncoderResult:
+    """What a finished encoder came to."""
+
+    run: Path
+    images: int
+    tables: dict[str, str]
+    """AUCs by split, as text."""
+
+    def __str__(self) -> str:
+        from emixer.stages.encoder_plan import WEIGHTS_NAME
+
+        weights = self.run / WEIGHTS_NAME
+        lines = [f"Trained on {self.images:,} films: {weights}"]
+        for split, table in self.tables.items():
+            chosen = " (the best of several was chosen by it)" if split == "validate" else ""
+            lines += [f"AUC on {split}{chosen}, intervals by subject:", table]
+        lines += [
+            "Next:",
+            "  emixer train ... --set model.report_decoder.encoder.frozen=true \\",
+            f"      --set model.report_decoder.encoder.weights={weights} --set validation.encoder.weights={weights}",
+        ]
+        return "\n".join(lines)
+
+
+def run(config: Config) -> EncoderResult:
+    """Trains, or resumes, the encoder at `encoder.run`.
+
+    Raises ConfigError, ShardError or RunFolderError before anything starts; DivergenceError when losses are not finite.
+    """
+    from emixer.stages.encoder_plan import EVALUATION_NAME, make_encoder_plan
+    from emixer.training.workers import run_workers
+
+    shards, path = _checked(config)
+    folder = RunFolder.create_or_resume(path, "encoder", config)
+    collection = identify(shards)
+    with connect(config.ray), run_progress(folder, "encoder", config.encoder.images):
+        run_workers(make_encoder_plan(config, shards, path, collection))
+    last = find_checkpoint(folder.checkpoints, "last")
+    assert last is not None, "a finished run has a checkpoint"
+    evaluation = json.loads((path / EVALUATION_NAME).read_text(encoding="utf-8"))
+    return EncoderResult(path, last.images, {split: table["text"] for split, table in evaluation.items()})
+
+
+def describe(config: Config) -> str:
+    """What `run` would do."""
+    from emixer.models.chest_encoder import ChestEncoder
+
+    shards, path = _checked(config)
+    settings, rows = config.encoder, shards.num_rows("train")
+    labels = shards.manifest["labels"]["train"]["names"]
+    encoder = ChestEncoder(settings.network, num_labels=len(shards.info.label_names), load_weights=False)
+    parameters = sum(p.numel() for p in encoder.parameters())
+    found = find_checkpoint(path / "checkpoints", "last")
+    where = f"resumes at {found.images:,} films" if found else "new run"
+    width = max(map(len, labels))
+    counts = [
+        f"    {name:<{width}} {n['present']:>9,} {n['absent']:>9,} {n['uncertain']:>10,} {n['not_mentioned']:>13,}"
+        for name, n in labels.items()
+    ]
+    return "\n".join([
+        f"Would train a chest encoder in {path} ({where}):",
+        f"  data        {rows:,} films in train, {shards.num_rows('validate'):,} in validate, "
+        f"{shards.num_rows('test'):,} in test, {config.data.shards}",
+        f"  network     {parameters:,} parameters, films of {shards.info.side_px} px resized to "
+        f"{settings.network.input_px}",
+        f"  schedule    {settings.images:,} films = {settings.images / rows:,.1f} epochs, batch {settings.batch_size} "
+        f"over {settings.num_workers} worker(s), {settings.precision}",
+        f"  labels      uncertain: {settings.uncertain}, not mentioned: {settings.unmentioned}",
+        f"    {'':<{width}} {'present':>9} {'absent':>9} {'uncertain':>10} {'not mentioned':>13}",
+        *counts,
+    ])  # fmt: skip
+
+
+def _checked(config: Config) -> tuple[ShardSet, Path]:
+    settings = config.encoder
+    if config.data.shards is None:
+        raise ConfigError("data.shards is not set. Give --shards FOLDER, a folder written by `emixer ingest`.")
+    if settings.run is None:
+        raise ConfigError("encoder.run is not set. Give --run FOLDER, where checkpoints and metrics are written.")
+    if settings.network.frozen:
+        raise ConfigError("encoder.network.frozen is true: a frozen encoder learns nothing. Set it to false.")
+    weights = settings.network.weights
+    if weights is not None and not weights.exists():
+        raise ConfigError(f"encoder.network.weights={weights} does not exist. Give a weights file, or null.")
+    shards = ShardSet.open(config.data.shards)
+    check_batch_size("encoder", settings)
+    check_trackers("encoder", settings)
+    for split in ("train", "validate"):
+        if not shards.num_rows(split):
+            raise ShardError(f"The {split} split of {config.data.shards} is empty. Ingest again so that it has films.")
+        counts = shards.manifest["labels"][split]
+        if not any(name["present"] for name in counts["names"].values()):
+            raise ShardError(
+                f"No film in the {split} split of {config.data.shards} has a label that is present: there is nothing "
+                "to learn or to measure. Ingest with label columns."
+            )
+    return shards, settings.run.resolve()

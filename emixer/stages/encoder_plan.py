@@ -1,0 +1,146 @@
+"""What a worker of `emixer encoder` is given besides the loop: AUCs, and the file at the end. Runs inside the workers.
+
+Shapes: B films of a batch, N films, Y labels.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from emixer import files
+from emixer.config import Config
+from emixer.data.collection import Collection
+from emixer.data.labels import LabelPolicy
+from emixer.data.loader import HostBatch, WindowReader, open_windows
+from emixer.data.shards import ShardSet
+from emixer.evaluation.auc_table import MIN_FILMS, AucTable, auc_table
+from emixer.evaluation.label_faithfulness import area_under_roc
+from emixer.models.encoder_facts import EncoderFacts
+from emixer.models.encoder_weights import save_encoder_weights
+from emixer.run_folder import RunFolder
+from emixer.training.encoder import EncoderPlan, EncoderReporter, EncoderState, encoder_plan
+from emixer.training.step import autocast, films_to_device
+
+WEIGHTS_NAME, EVALUATION_NAME = "encoder.safetensors", "evaluation.json"
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class _Reporting:
+    """Makes the reporter of one worker. Picklable."""
+
+    collection: Collection
+
+    def __call__(self, plan: EncoderPlan, state: EncoderState) -> EncoderReporter:
+        splits = _Splits(plan.config)
+
+        def conclude(state: EncoderState) -> None:
+            _conclude(plan.run, self.collection, splits, state)
+
+        return EncoderReporter(RunFolder(plan.run), state, plan.reader.order, splits.validation_metrics, conclude)
+
+
+def make_encoder_plan(config: Config, shards: ShardSet, run: Path, collection: Collection) -> EncoderPlan:
+    """Everything a worker needs, picklable."""
+    reader = open_labelled(config, shards, "train")
+    return encoder_plan(config, shards.info.label_names, reader, run, _Reporting(collection))
+
+
+def open_labelled(config: Config, shards: ShardSet, split: str) -> WindowReader:
+    """Films of a split with labels as `encoder.uncertain` and `encoder.unmentioned` have them. Reports are cut."""
+    policy = LabelPolicy(config.encoder.uncertain, config.encoder.unmentioned)
+    return open_windows(shards, split, config.data, config.seed, max_sentences=1, max_words=2, policy=policy)
+
+
+class _Splits:
+    """Films that the encoder is measured on, read when they are first asked for."""
+
+    def __init__(self, config: Config) -> None:
+        assert config.data.shards is not None, "checked before the workers started"
+        self._config = config
+        self._shards = ShardSet.open(config.data.shards)
+        self._validation: HostBatch | None = None
+
+    def validation_metrics(self, state: EncoderState) -> dict[str, float]:
+        """loss, auc (mean over labels with enough films on both sides) and auc/<label> on the validation split."""
+        if self._validation is None:
+            self._validation = self._read("validate")
+        host = self._validation
+        logits_NY, labels_NY = _logits(state, host), _labels(host)
+        known_NY = ~labels_NY.isnan()
+        loss = functional.binary_cross_entropy_with_logits(logits_NY[known_NY], labels_NY[known_NY])
+        area_Y = area_under_roc(logits_NY, labels_NY)
+        enough_Y = ((labels_NY == 1).sum(0) >= MIN_FILMS) & ((labels_NY == 0).sum(0) >= MIN_FILMS)
+        each = {
+            f"auc/{name}": area.item()
+            for name, area, enough in zip(state.label_names, area_Y, enough_Y, strict=True)
+            if enough
+        }
+        return {"loss": loss.item(), **({"auc": sum(each.values()) / len(each)} if each else {}), **each}
+
+    def table(self, state: EncoderState, split: str) -> AucTable:
+        """AUC of each label with intervals."""
+        host = self._validation if split == "validate" and self._validation else self._read(split)
+        subjects = [
+            subject
+            for file in self._shards.files(split)
+            for subject in pq.read_table(file, columns=["subject_id"])["subject_id"].to_pylist()
+        ]
+        return auc_table(_logits(state, host), _labels(host), subjects, state.label_names, self._config.seed)
+
+    @property
+    def measured(self) -> list[str]:
+        """Splits to conclude on."""
+        return [split for split in ("validate", "test") if self._shards.num_rows(split)]
+
+    def _read(self, split: str) -> HostBatch:
+        return open_labelled(self._config, self._shards, split).read_rows(self._shards.num_rows(split))
+
+
+def _conclude(run: Path, collection: Collection, splits: _Splits, state: EncoderState) -> None:
+    tables = {split: splits.table(state, split) for split in splits.measured}
+    network = state.config.encoder.network
+    facts = EncoderFacts.of(
+        network,
+        label_names=state.label_names,
+        collection=collection.digest,
+        sources=collection.sources,
+        films=state.images,
+        test_auc={row.label: row.auc for row in tables["test"].rows} if "test" in tables else {},
+    )
+    save_encoder_weights(run / WEIGHTS_NAME, state.model, facts)
+    content = {
+        split: {
+            "labels": {row.label: _fields(row) for row in table.rows},
+            "mean": None if table.mean is None else _fields(table.mean),
+            "unmeasured": list(table.unmeasured),
+            "text": str(table),
+        }
+        for split, table in tables.items()
+    }
+    files.write_json(run / EVALUATION_NAME, content)
+
+
+def _fields(row: object) -> dict[str, float]:
+    return {name: value for name, value in vars(row).items() if name != "label"}
+
+
+@torch.no_grad()
+def _logits(state: EncoderState, host: HostBatch) -> Tensor:
+    def batches() -> Iterator[Tensor]:
+        for start in range(0, len(host), _BATCH):
+            image_BCHW = films_to_device(host.image[start : start + _BATCH], state.device)
+            with autocast(state.config.encoder.precision, state.device):
+                yield state.model.logits(state.model.final_features(image_BCHW)).cpu()
+
+    return torch.cat(list(batches()))
+
+
+def _labels(host: HostBatch) -> Tensor:
+    return torch.from_numpy(np.where(host.known, host.labels.astype(np.float32), np.nan).astype(np.float32))

@@ -1,0 +1,33 @@
+"""The training of EMIXER and its baselines, as workers run it."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from emixer.config import Config
+from emixer.data.loader import WindowReader
+from emixer.data.order import Position
+from emixer.losses.build import build_phases
+from emixer.models.build import build_model
+from emixer.models.paired_model import ModelSpec
+from emixer.training.gradients import world_size
+from emixer.training.state import TrainState
+from emixer.training.step import train_iteration
+from emixer.training.workers import MakeReporter, TrainPlan
+
+GamePlan = TrainPlan[TrainState]
+
+
+def game_plan(
+    config: Config, spec: ModelSpec, reader: WindowReader, run: Path,
+    make_reporter: MakeReporter[TrainState],
+) -> GamePlan:  # fmt: skip
+    """The plan of `emixer train`."""
+    return TrainPlan(config, config.train, reader, run, partial(_initial_state, spec), train_iteration, make_reporter)
+
+
+def _initial_state(spec: ModelSpec, plan: GamePlan, device: torch.device) -> TrainState:
+    config = plan.config
+    model, phases = build_model(config.model, spec), build_phases(config.model, config.loss)
+    return TrainState.create(config, spec, model, phases, device, Position(world_size()))
