@@ -50,15 +50,21 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny-shards")
     info = ShardInfo(32, CHEXPERT, "findings", 1, "test")
     generator = np.random.default_rng(0)
-    entries = []
+    entries, counts = [], {}
     for split, count in {"train": 96, "validate": 32, "test": 16}.items():
         path = folder / shard_name(split, 0)
-        write_shard(path, _tiny_films(generator, split, count, info), info, row_group_rows=16)
+        films = _tiny_films(generator, split, count, info)
+        write_shard(path, films, info, row_group_rows=16)
+        labels = np.array([row for row in films["labels"].to_pylist() if row])
+        counts[split] = {"unlabelled_films": count - len(labels), "names": {
+            name: {"present": int(y.sum()), "absent": int((1 - y).sum()), "uncertain": 0, "not_mentioned": 0}
+            for name, y in zip(CHEXPERT, labels.T, strict=True)
+        }}  # fmt: skip
         entries.append({
             "name": path.name, "split": split, "num_rows": count, "num_bytes": path.stat().st_size,
             "sha256": sha256_of(path),
         })  # fmt: skip
-    (folder / "manifest.json").write_text(json.dumps({"shards": entries}))
+    (folder / "manifest.json").write_text(json.dumps({"shards": entries, "labels": counts}))
     words = sorted({word for name in CHEXPERT for word in name.lower().split()} | {"is", "present", "no", "seen"})
     Vocabulary(SPECIAL_TOKENS + tuple(words)).save(folder / "vocabulary.json")
     return folder

@@ -1,0 +1,66 @@
+"""AUCs with intervals, against scikit-learn and what is known of their spread."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from emixer.evaluation.auc_table import auc_table
+
+
+def films(num: int, seed: int, separation: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    labels = (torch.rand(num, 3, generator=generator) < 0.3).float()
+    return torch.randn(num, 3, generator=generator) + separation * labels, labels
+
+
+def test_areas_are_those_of_scikit_learn_and_unknown_labels_do_not_count() -> None:
+    scores, labels = films(200, seed=0)
+    labels[:50, 1] = torch.nan
+    table = auc_table(scores, labels, [str(i) for i in range(200)], ("A", "B", "C"))
+    for y, row in enumerate(table.rows):
+        known = ~labels[:, y].isnan()
+        assert row.auc == pytest.approx(roc_auc_score(labels[known, y], scores[known, y]))
+        assert (row.present, row.absent) == (int((labels[:, y] == 1).sum()), int((labels[:, y] == 0).sum()))
+    assert table.mean is not None
+    assert table.mean.auc == pytest.approx(np.mean([row.auc for row in table.rows]))
+
+
+def test_the_interval_is_as_wide_as_areas_of_fresh_samples_spread() -> None:
+    """Repeat the whole experiment 300 times; the middle 95 % of its areas are about as wide as one table's interval."""
+    areas = []
+    for seed in range(300):
+        scores, labels = films(150, seed)
+        areas.append(roc_auc_score(labels[:, 0], scores[:, 0]))
+    low, high = np.percentile(areas, [2.5, 97.5])
+    widths = []
+    for seed in range(5):
+        scores, labels = films(150, 1000 + seed)
+        row = auc_table(scores, labels, [str(i) for i in range(150)], ("A", "B", "C"), seed).rows[0]
+        assert row.low < row.auc < row.high
+        widths.append(row.high - row.low)
+    assert np.mean(widths) == pytest.approx(high - low, rel=0.2)
+
+
+def test_copies_of_a_subjects_film_do_not_make_the_interval_narrower() -> None:
+    scores, labels = films(100, seed=3)
+    once = auc_table(scores, labels, [str(i) for i in range(100)], ("A", "B", "C")).rows[0]
+    four = auc_table(scores.repeat(4, 1), labels.repeat(4, 1), [str(i) for i in range(100)] * 4, ("A", "B", "C")).rows[
+        0
+    ]
+    assert four.high - four.low == pytest.approx(once.high - once.low, rel=0.05)
+    as_if_new = auc_table(scores.repeat(4, 1), labels.repeat(4, 1), [str(i) for i in range(400)], ("A", "B", "C"))
+    assert as_if_new.rows[0].high - as_if_new.rows[0].low < 0.7 * (once.high - once.low)
+
+
+def test_labels_with_too_few_films_are_named_and_not_measured() -> None:
+    scores, labels = films(60, seed=1)
+    labels[:, 2] = 0
+    labels[:4, 2] = 1
+    table = auc_table(scores, labels, [str(i) for i in range(60)], ("A", "B", "C"))
+    assert [row.label for row in table.rows] == ["A", "B"]
+    assert table.unmeasured == ("C",)
+    assert "fewer than 5 films on one side: C" in str(table)
+    nothing = auc_table(scores, torch.zeros(60, 3), [str(i) for i in range(60)], ("A", "B", "C"))
+    assert nothing.mean is None
+    assert "no label has enough films" in str(nothing)

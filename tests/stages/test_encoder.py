@@ -1,0 +1,159 @@
+"""`emixer encoder` as a user meets it, and what its file is good for."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from click.testing import CliRunner
+
+from emixer.cli.main import main
+from emixer.config import Config, to_yaml, with_overrides
+from emixer.data.labels import CHEXPERT
+from emixer.errors import ConfigError
+from emixer.models.encoder_facts import EncoderFacts, read_encoder_facts
+from emixer.models.encoder_weights import save_encoder_weights
+from emixer.run_folder import RunFolder
+from emixer.stages import encoder, train
+
+NETWORK = {"growth": 4, "blocks": [1, 1, 1, 1], "stem_channels": 8, "input_px": 32}
+
+
+@pytest.fixture(scope="module")
+def small(tiny_config: Config) -> Config:
+    network = {f"encoder.network.{name}": value for name, value in NETWORK.items()}
+    schedule = {
+        "encoder.images": 192, "encoder.batch_size": 16, "encoder.log_every_images": 64,
+        "encoder.validate_every_images": 96, "encoder.save_every_images": 96,
+    }  # fmt: skip
+    return with_overrides(tiny_config, network | schedule)
+
+
+@pytest.fixture(scope="module")
+def trained(ray_cluster: None, small: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that two Ray workers ended with."""
+    run = tmp_path_factory.mktemp("encoders") / "tiny-encoder"
+    result = encoder.run(with_overrides(small, {"encoder.run": run, "encoder.num_workers": 2}))
+    assert result.images == 192
+    assert "AUC on validate" in str(result)
+    return run / "encoder.safetensors"
+
+
+@pytest.mark.ray
+def test_the_file_says_what_it_is_and_its_areas_stand_beside_it(trained: Path) -> None:
+    facts = read_encoder_facts(trained)
+    assert facts is not None
+    assert (facts.growth, facts.blocks, facts.stem_channels, facts.input_px) == (4, (1, 1, 1, 1), 8, 32)
+    assert facts.label_names == CHEXPERT
+    assert facts.sources == ("tiny",)
+    assert facts.films == 192
+    evaluation = json.loads((trained.parent / "evaluation.json").read_text())
+    assert set(evaluation) == {"validate", "test"}
+    rows = evaluation["validate"]["labels"]
+    assert rows
+    assert all(0 <= row["low"] <= row["auc"] <= row["high"] <= 1 for row in rows.values())
+    measured = [line for line in RunFolder(trained.parent).metrics() if "validation/auc" in line]
+    assert [line["images"] for line in measured] == [96, 192]
+    best = max(line["validation/auc"] for line in measured)
+    assert evaluation["validate"]["mean"]["auc"] == pytest.approx(best, abs=1e-6), "the best encoder is the one kept"
+
+
+@pytest.mark.ray
+def test_the_same_command_again_has_nothing_left_to_do(ray_cluster: None, trained: Path, small: Config) -> None:
+    before = trained.read_bytes()
+    encoder.run(with_overrides(small, {"encoder.run": trained.parent, "encoder.num_workers": 2}))
+    assert trained.read_bytes() == before
+
+
+@pytest.mark.ray
+def test_it_is_the_eyes_the_features_and_the_judge_of_a_generators_training(
+    ray_cluster: None, trained: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    eyes = {f"model.report_decoder.encoder.{name}": value for name, value in NETWORK.items()}
+    eyes |= {"model.report_decoder.encoder.weights": trained, "model.report_decoder.encoder.frozen": True}
+    judge: dict[str, Any] = {"validation.encoder": {**NETWORK, "weights": trained}, "validation.judge": "encoder"}
+    config = with_overrides(tiny_config, {**eyes, **judge, "train.run": tmp_path / "run", "train.images": 64})
+    with pytest.raises(ConfigError, match=r"trained on the collection that these shards come from \(tiny\)"):
+        train.describe(config)
+    config = with_overrides(config, {"model.report_decoder.encoder.same_collection": True})
+    train.run(config)
+    measured = RunFolder(tmp_path / "run").metrics()[-1]
+    assert measured["validation/fid_tiny_encoder"] > 0
+    assert measured["validation/label_auc_real"] == pytest.approx(
+        json.loads((trained.parent / "evaluation.json").read_text())["validate"]["mean"]["auc"], abs=0.06
+    ), "the same encoder on the same films; labels that are uncertain or unmentioned aside"
+    state = safetensors.torch.load_file(
+        tmp_path / "run" / "checkpoints" / "images-000000000064" / "networks.safetensors"
+    )
+    name = "features.conv0.weight"
+    assert torch.equal(state[f"report_decoder.encoder.{name}"], safetensors.torch.load_file(trained)[name])
+
+
+def written(path: Path, **changes: Any) -> Path:
+    """An encoder file that says other things of itself."""
+    facts = EncoderFacts(
+        growth=4, blocks=(1, 1, 1, 1), stem_channels=8, input_px=32, label_names=CHEXPERT, collection="another",
+        sources=("another",), films=1, test_auc={},
+    )  # fmt: skip
+    save_encoder_weights(path, torch.nn.Linear(1, 1), EncoderFacts(**vars(facts) | changes))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "message"),
+    [
+        (
+            {"growth": 12, "blocks": (2, 4, 4, 2)},
+            {"model.report_decoder.encoder.growth": 4},
+            r"holds an encoder with growth 12, blocks \(2, 4, 4, 2\); the config has growth 4, blocks \(1, 1, 1, 1\)\. "
+            r"Set model\.report_decoder\.encoder\.growth=12 model\.report_decoder\.encoder\.blocks=\[2,4,4,2\]",
+        ),
+        (
+            {"label_names": ("Mass", "Nodule")},
+            {"validation.judge": "encoder"},
+            "knows Mass, Nodule; none of them is a label of the shards",
+        ),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_with_what_to_set(
+    tiny_config: Config, tmp_path: Path, changes: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    file = written(tmp_path / "other.safetensors", **changes)
+    encoders = {"model.report_decoder.encoder.weights": file, "validation.encoder": {**NETWORK, "weights": file}}
+    config = with_overrides(tiny_config, {**encoders, **settings, "train.run": tmp_path / "run"})
+    with pytest.raises(ConfigError, match=message):
+        train.describe(config)
+
+
+def test_a_judge_that_does_not_know_its_labels_is_refused(tiny_config: Config, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a file that `emixer encoder` wrote"):
+        train.describe(with_overrides(tiny_config, {"validation.judge": "encoder", "train.run": tmp_path / "run"}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"encoder.network.frozen": True, "encoder.network.weights": "/x"}, "a frozen encoder learns nothing"),
+        ({"encoder.network.weights": "/nowhere.safetensors"}, "does not exist"),
+        ({"encoder.num_workers": 3}, r"encoder\.batch_size=16 cannot be split over 3"),
+        ({"encoder.run": None}, r"encoder\.run is not set"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_starts(
+    small: Config, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        encoder.describe(with_overrides(small, {"encoder.run": tmp_path / "run", **settings}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_shows_the_labels_that_there_are(small: Config, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(to_yaml(small))
+    result = CliRunner().invoke(main, ["encoder", "--config", str(file), "--run", str(tmp_path / "run"), "--dry-run"])
+    assert result.exit_code == 0, result.output
+    assert "96 films in train, 32 in validate, 16 in test" in result.output
+    assert "Pleural Effusion" in result.output
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,166 @@
+"""The chest encoder's training loop, in this process."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from emixer.config import Config, with_overrides
+from emixer.data.collection import identify
+from emixer.data.loader import HostBatch
+from emixer.data.order import Position
+from emixer.data.shards import ShardSet
+from emixer.run_folder import RunFolder
+from emixer.stages.encoder_plan import make_encoder_plan
+from emixer.training.encoder import EncoderPlan, EncoderReporter, EncoderState, encoder_iteration
+from emixer.training.workers import train_from_last
+
+SMALL = {
+    "encoder.network.growth": 4, "encoder.network.blocks": [1, 1, 1, 1], "encoder.network.stem_channels": 8,
+    "encoder.network.input_px": 32, "encoder.images": 192, "encoder.batch_size": 16,
+    "encoder.log_every_images": 32, "encoder.validate_every_images": 96, "encoder.save_every_images": 64,
+}  # fmt: skip
+
+
+@pytest.fixture
+def small(tiny_config: Config) -> Config:
+    return with_overrides(tiny_config, SMALL)
+
+
+@dataclass
+class Trained:
+    folder: RunFolder
+    state: EncoderState
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def train_here() -> Callable[..., Trained]:
+    def run(config: Config, path: Path, killed_after: int | None = None) -> Trained:
+        torch.set_num_threads(1)
+        assert config.data.shards is not None
+        shards = ShardSet.open(config.data.shards)
+        folder = RunFolder.create_or_resume(path, "encoder", config)
+        plan = make_encoder_plan(config, shards, path, identify(shards))
+        states: list[EncoderState] = []
+
+        def reporter(plan: EncoderPlan, state: EncoderState) -> Any:
+            states.append(state)
+            made = plan_reporter(plan, state)
+            assert isinstance(made, EncoderReporter)
+            save = made.save
+
+            def save_and_die() -> None:
+                save()
+                if state.images == killed_after:
+                    raise Killed
+
+            made.save = save_and_die  # type: ignore[method-assign]
+            return made
+
+        plan_reporter = plan.make_reporter
+        object.__setattr__(plan, "make_reporter", reporter)
+        with suppress(Killed):
+            train_from_last(plan, torch.device("cpu"), lambda windows: map(plan.reader.read, windows))
+        return Trained(folder, states[0])
+
+    return run
+
+
+def losses(trained: Trained) -> list[dict[str, float]]:
+    rates = ("images_per_s", "wait_share")
+    return [{k: v for k, v in line.items() if k not in rates} for line in trained.folder.metrics()]
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    small: Config, tmp_path: Path, train_here: Callable[..., Trained]
+) -> None:
+    whole = train_here(small, tmp_path / "whole")
+    train_here(small, tmp_path / "killed", killed_after=128)
+    resumed = train_here(small, tmp_path / "killed")
+    assert losses(resumed) == losses(whole)
+    left, right = whole.state.model.state_dict(), resumed.state.model.state_dict()
+    assert all(torch.equal(left[key], right[key]) for key in left)
+
+
+def test_it_learns_what_the_films_show(small: Config, tmp_path: Path, train_here: Callable[..., Trained]) -> None:
+    """A label of the tiny shards brightens a stripe of its own."""
+    config = with_overrides(small, {"encoder.images": 6400, "encoder.augment": [], "encoder.lr": 0.01,
+                                    "encoder.validate_every_images": 3200})  # fmt: skip
+    lines = [line for line in losses(train_here(config, tmp_path / "run")) if "validation/auc" in line]
+    # the mean of some ten areas of 32 films each: by chance it is within 0.1 of 0.5
+    assert lines[-1]["validation/auc"] > 0.62
+    assert lines[-1]["validation/auc"] == pytest.approx(
+        np.mean([value for name, value in lines[-1].items() if name.startswith("validation/auc/")])
+    )
+
+
+def batch(num: int = 8) -> HostBatch:
+    generator = np.random.default_rng(0)
+    known = generator.random((num, 14)) < 0.6
+    return HostBatch(
+        image=generator.integers(0, 255, (num, 32, 32), dtype=np.uint8),
+        labels=(generator.random((num, 14)) < 0.4).astype(np.uint8),
+        labelled=np.ones(num, bool),
+        known=known,
+        words=np.zeros((num, 1, 2), np.int32),
+        has_report=np.zeros(num, bool),
+    )
+
+
+def fresh(config: Config) -> EncoderState:
+    assert config.data.shards is not None
+    shards = ShardSet.open(config.data.shards)
+    plan = make_encoder_plan(config, shards, Path("unused"), identify(shards))
+    torch.manual_seed(0)
+    state = plan.make_state(plan, torch.device("cpu"))
+    state.position = Position(1)
+    return state
+
+
+def test_the_loss_is_the_mean_over_known_labels_and_unknown_ones_change_nothing(small: Config) -> None:
+    config = with_overrides(small, {"encoder.augment": []})
+    host = batch()
+    state = fresh(config)
+    with torch.no_grad():
+        film = torch.from_numpy(host.image).float().div(127.5).sub(1)[:, None]
+        probability = state.model.logits(state.model.final_features(film)).sigmoid().double().numpy()
+    each = -np.where(host.labels == 1, np.log(probability), np.log(1 - probability))
+    loss = encoder_iteration(fresh(config), iter([host]))["encoder/loss"].item()
+    assert loss == pytest.approx(each[host.known].mean(), rel=1e-4)
+    other = host.labels.copy()
+    other[~host.known] = 1 - other[~host.known]
+    changed = HostBatch(host.image, other, host.labelled, host.known, host.words, host.has_report)
+    one, two = fresh(config), fresh(config)
+    encoder_iteration(one, iter([host]))
+    encoder_iteration(two, iter([changed]))
+    left, right = one.model.state_dict(), two.model.state_dict()
+    assert all(torch.equal(left[key], right[key]) for key in left)
+
+
+def test_the_rate_falls_along_a_cosine_and_a_step_follows_it(small: Config) -> None:
+    state = fresh(with_overrides(small, {"encoder.lr": 0.01}))
+    rates = []
+    for _ in range(12):  # the whole run: 192 films, 16 a step
+        encoder_iteration(state, iter([batch(16)]))
+        rates.append(state.optimizer.param_groups[0]["lr"])
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[6] == pytest.approx(0.005)
+    assert rates[-1] == pytest.approx(0.01 * (1 + np.cos(np.pi * 11 / 12)) / 2)
+
+
+def test_films_without_any_known_label_are_a_step_that_teaches_nothing(small: Config) -> None:
+    state = fresh(with_overrides(small, {"encoder.weight_decay": 0.0}))
+    host = batch()
+    nothing = HostBatch(host.image, host.labels, host.labelled, np.zeros_like(host.known), host.words, host.has_report)
+    before = {name: parameter.clone() for name, parameter in state.model.named_parameters()}
+    assert encoder_iteration(state, iter([nothing]))["encoder/loss"] == 0
+    assert all(torch.equal(parameter, before[name]) for name, parameter in state.model.named_parameters())
