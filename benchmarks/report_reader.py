@@ -1,20 +1,24 @@
 """The rule-based report reader against gold labels of the Indiana reports (Open-i), label by label.
 
     python benchmarks/report_reader.py --root DIR [--resamples 1000]
+    python benchmarks/report_reader.py --chexpert FILE
 
 DIR is the collection as `emixer ingest open-i` takes it, with a label table that has gold_* columns. The reader sees
 findings and impression. A label counts as stated when it is present, with `--uncertain` also when it is uncertain.
-Intervals are 95 % bootstrap intervals over reports. Prints a Markdown table; no report text, no ids.
+Intervals are 95 % bootstrap intervals over reports. FILE is a table as the CheXpert labeler writes it: a column
+`Reports` and the 14 observations as 1, 0, -1 or blank; printed is where the reader says something else. Prints Markdown
+tables; no report text, no ids.
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from emixer.config.ingest import OpenISource
-from emixer.data.labels import NIH14
+from emixer.data.labels import CHEXPERT, NIH14
 from emixer.data.sections import split_sections
 from emixer.data.sources.open_i import read_open_i
 from emixer.data.text import clean_text, tokenize
@@ -26,10 +30,15 @@ _READ = ("findings", "impression")
 def main() -> None:
     """Reads every report that has gold labels once and prints precision, recall and F1 of each label."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, required=True)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--root", type=Path)
+    source.add_argument("--chexpert", type=Path)
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--uncertain", action="store_true")
     args = parser.parse_args()
+    if args.chexpert:
+        print(against_chexpert(args.chexpert))
+        return
     found_NY, gold_NY = read(args.root)
     if args.uncertain:
         found_NY = np.where(found_NY == Mention.UNCERTAIN, Mention.PRESENT, found_NY).astype(np.int8)
@@ -42,6 +51,24 @@ def main() -> None:
         cells = [f"{value:.2f}" for value in figures] + [f"{low_Y[y]:.2f} to {high_Y[y]:.2f}"]
         print(f"| {label} | {gold} | {stated} | {' | '.join(cells if gold else ['-'] * 4)} |")
     print(f"| mean | | | | | {np.nanmean(scores.f1_Y):.2f} | |")
+
+
+def against_chexpert(path: Path) -> str:
+    """How often the reader says of a label what the CheXpert labeler says, and each cell where it does not."""
+    table = pd.read_csv(path)
+    reports = [tokenize(clean_text(text)) for text in table["Reports"]]
+    found_NY = mentions(reports, CHEXPERT)
+    wanted_NY = table[list(CHEXPERT)].fillna(Mention.UNMENTIONED).to_numpy().astype(np.int8)
+    said_NY = wanted_NY != Mention.UNMENTIONED
+    lines = [
+        f"{len(reports)} reports: of {said_NY.sum()} statements {(said_NY & (found_NY == wanted_NY)).sum()} are read "
+        f"alike; of {(~said_NY).sum()} blanks {(~said_NY & (found_NY == wanted_NY)).sum()} stay blank\n",
+        "| report | label | CheXpert labeler | reader |\n| --- | --- | --- | --- |",
+    ]
+    for n, y in np.argwhere(found_NY != wanted_NY):
+        names = [Mention(value[n, y]).name.lower() for value in (wanted_NY, found_NY)]
+        lines.append(f"| {n + 1} | {CHEXPERT[y]} | {names[0]} | {names[1]} |")
+    return "\n".join(lines)
 
 
 def read(root: Path) -> tuple[NDArray[np.int8], NDArray[np.int8]]:

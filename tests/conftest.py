@@ -22,7 +22,7 @@ from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
 from emixer.files import sha256_of
 from emixer.models.paired_model import END, Batch, ModelSpec
 from emixer.run_folder import RunFolder
-from emixer.stages.train import model_spec
+from emixer.stages.model_spec import model_spec
 from emixer.training.game import GamePlan, game_plan
 from emixer.training.reporter import RunReporter
 from emixer.training.state import TrainState

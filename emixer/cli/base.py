@@ -70,7 +70,7 @@ def stage_command(
         ]
 
         def invoke(
-            config: Path | None, overrides: tuple[str, ...], print_config: bool, dry_run: bool, debug: bool,
+            config: tuple[Path, ...], overrides: tuple[str, ...], print_config: bool, dry_run: bool, debug: bool,
             ray_address: str | None, **given: Any,
         ) -> None:  # fmt: skip
             with readable_errors(debug):
@@ -129,7 +129,8 @@ def _common_options() -> list[click.Parameter]:
 
     path = click.Path(path_type=Path, dir_okay=False)
     return [
-        common("--config", type=path, metavar="FILE", help="YAML file of settings; --set and flags win over it."),
+        common("--config", type=path, multiple=True, metavar="FILE",
+               help="YAML file of settings; --set and flags win over it. Repeatable: a later file wins."),
         common("--set", "overrides", multiple=True, metavar="KEY=VALUE",
                help="Any setting of docs/configuration.md, e.g. --set loss.alpha=0.5. Repeatable."),
         common("--print-config", is_flag=True, help="Print the resolved settings as YAML and stop."),

@@ -17,8 +17,8 @@ class MimicCxrSource(Section):
     """Folder that holds `files/` and the mimic-cxr-2.0.0-*.csv.gz tables."""
     reports_root: Path | None = Field(None, strict=False)
     """Folder that holds the report tree `files/pXX/pXXXXXXXX/sXXXXXXXX.txt`, if it is not `root`."""
-    labeler: Literal["chexpert", "negbio"] = "chexpert"
-    """Which of the two published label tables to use."""
+    labeler: Literal["chexpert", "negbio", "factors"] = "chexpert"
+    """Which of the two published label tables to use; `factors`: what the phantom's films truly show."""
     views: tuple[str, ...] = Field(("PA", "AP"), strict=False)
     """ViewPosition values to keep."""
     keep_missing_view: bool = False

@@ -53,9 +53,10 @@ _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456
 
 
 def load_config(
-    file: Path | None = None, overrides: Sequence[str] = (), extra: Mapping[str, Any] | None = None
+    file: Path | Sequence[Path] | None = None, overrides: Sequence[str] = (), extra: Mapping[str, Any] | None = None
 ) -> Config:
-    """Builds the config. `overrides` are `dotted.key=value` texts; `extra` maps dotted keys to values and wins.
+    """Builds the config. Of several files a later one wins; `overrides` are `dotted.key=value` texts; `extra` maps
+    dotted keys to values and wins over all.
 
     Raises ConfigError for an unknown key (naming the nearest valid one), a value out of range, or an unreadable file.
     """
@@ -63,14 +64,15 @@ def load_config(
 
 
 def merge_config(
-    file: Path | None = None, overrides: Sequence[str] = (), extra: Mapping[str, Any] | None = None
+    file: Path | Sequence[Path] | None = None, overrides: Sequence[str] = (), extra: Mapping[str, Any] | None = None
 ) -> tuple[Tree, str]:
     """What `load_config` validates, and where it comes from, in words."""
     tree = Config().model_dump()
-    if file is not None:
-        tree = _merge(tree, _without_empty_sections(_read_yaml(file), tree), [Config])
+    files = [file] if isinstance(file, Path) else list(file or ())
+    for each in files:
+        tree = _merge(tree, _without_empty_sections(_read_yaml(each), tree), [Config])
     assignments = [*map(_parse_override, overrides), *(extra or {}).items()]
-    origins = [str(file)] if file is not None else []
+    origins = [str(each) for each in files]
     origins += ["the command line"] if assignments or not origins else []
     return _assign(tree, assignments), " and ".join(origins)
 

@@ -11,9 +11,9 @@ from emixer.data.loader import WindowReader, open_windows
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
 from emixer.models.encoder_facts import EncoderFacts, read_encoder_facts
-from emixer.models.paired_model import ModelSpec
 from emixer.ray_session import connect
 from emixer.run_folder import RunFolder
+from emixer.stages.model_spec import model_spec
 from emixer.stages.training_run import check_batch_size, check_trackers, run_progress
 
 
@@ -86,22 +86,6 @@ def describe(config: Config) -> str:
         f"  parameters  {generators:,} in the generators, {critics:,} in the critics",
         f"  checkpoint  {_checkpoint_bytes(generators, critics) / 1e6:,.0f} MB each, at most three kept",
     ])  # fmt: skip
-
-
-def model_spec(shards: ShardSet, reader: WindowReader) -> ModelSpec:
-    """What the training data decides about the model. Raises ShardError when no film has labels."""
-    vectors, counts = reader.label_counts()
-    if not len(vectors):
-        raise ShardError(
-            f"No film in the train split of {shards.folder} has labels, and generation is conditioned on labels. "
-            "Ingest with label columns, or raise data.labelled_fraction."
-        )
-    return ModelSpec(
-        label_names=shards.info.label_names,
-        tokens=tuple(shards.vocabulary.tokens),
-        label_vectors=tuple(tuple(int(v) for v in vector) for vector in vectors),
-        label_counts=tuple(int(count) for count in counts),
-    )
 
 
 def _checked(config: Config) -> tuple[Config, ShardSet, WindowReader]:

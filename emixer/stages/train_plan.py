@@ -3,31 +3,24 @@
 Runs inside the workers; siblings (training, evaluation, gallery) meet only here.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from emixer.config import Config
-from emixer.data.loader import HostBatch, WindowReader, open_windows
+from emixer.data.loader import WindowReader
 from emixer.data.shards import ShardSet
 from emixer.data.vocabulary import Vocabulary
-from emixer.evaluation.features import FeatureExtractor
 from emixer.evaluation.validation import Validator
 from emixer.gallery.sample_grid import draw_pairs
-from emixer.models.noise import RowNoise
-from emixer.models.paired_model import Batch, GeneratedPairs, ModelSpec, PairedModel
+from emixer.models.paired_model import GeneratedPairs, ModelSpec, PairedModel
 from emixer.run_folder import RunFolder
-from emixer.stages.train import model_spec
+from emixer.stages.model_spec import model_spec
+from emixer.stages.validation_pass import prepare_validator, validated
 from emixer.training.game import GamePlan, game_plan
 from emixer.training.reporter import RunReporter
 from emixer.training.state import TrainState
-from emixer.training.step import to_device
-
-_VALIDATION_STEP = 2**62 + 1
-"""Noise step of the validation pass: the same noise each time, so that metrics differ by the model alone."""
-_VALIDATION_BATCH = 64
 
 
 def make_plan(config: Config, shards: ShardSet, reader: WindowReader, run: Path) -> GamePlan:
@@ -64,34 +57,5 @@ class _ValidationPass:
 
     def __call__(self, model: PairedModel) -> dict[str, float]:
         if self._validator is None:
-            self._validator = _prepare(self._plan, self._spec, self._device)
-        num = sum(len(batch) for batch in self._validator.batches)
-        noise = RowNoise(self._plan.config.seed, _VALIDATION_STEP, 0, num, self._device)
-        return self._validator.validate(model, noise, self._plan.config.generate.temperature)
-
-
-def _prepare(plan: GamePlan, spec: ModelSpec, device: torch.device) -> Validator:
-    config = plan.config
-    assert config.data.shards is not None, "checked before the workers started"
-    model, num = config.model, config.validation.films
-    shards = ShardSet.open(config.data.shards)
-    validate = open_windows(shards, "validate", config.data, config.seed, model.max_sentences, model.max_words)
-    extractor = _extractor(config, device)
-    return Validator.prepare(
-        extractor,
-        spec,
-        _device_batches(plan.reader.read_rows(config.validation.judge_films), device),
-        list(_device_batches(validate.read_rows(num), device)),
-        config.validation.judge,
-    )
-
-
-def _extractor(config: Config, device: torch.device) -> FeatureExtractor:
-    if config.validation.encoder is None:
-        return FeatureExtractor.random(device)
-    return FeatureExtractor.pretrained(config.validation.encoder, device)
-
-
-def _device_batches(rows: HostBatch, device: torch.device) -> Iterator[Batch]:
-    for start in range(0, len(rows), _VALIDATION_BATCH):
-        yield to_device(rows.rows(start, start + _VALIDATION_BATCH), device)
+            self._validator = prepare_validator(self._plan.config, self._spec, self._plan.reader, self._device)
+        return validated(self._validator, model, self._plan.config)

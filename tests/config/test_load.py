@@ -170,6 +170,18 @@ def test_another_kind_drops_the_keys_of_the_old_one(tmp_path: Path) -> None:
     assert source == OpenISource(root=Path("/indiana"))
 
 
+def test_of_several_files_a_later_one_wins_key_by_key(tmp_path: Path) -> None:
+    first = write(tmp_path, "model: {side_px: 64, image_generator: {channels: 12}}\ntrain: {images: 5}\n")
+    second = tmp_path / "second.yaml"
+    second.write_text("model: {kind: smgan, decoder_share: 0.5}\ntrain: {images: 7}\n")
+    config = load_config([first, second])
+    assert (config.model.kind, config.model.side_px, config.model.image_generator.channels) == ("smgan", 64, 12)
+    assert config.train.images == 7
+    second.write_text("model: {kind: smgan, decoder_shar: 0.5}\n")
+    with pytest.raises(ConfigError, match=r"second\.yaml is not valid:\n  model\.decoder_shar: .*decoder_share"):
+        load_config([first, second])
+
+
 def test_another_kind_of_model_keeps_the_settings_that_both_have(tmp_path: Path) -> None:
     file = write(
         tmp_path,

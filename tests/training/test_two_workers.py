@@ -16,7 +16,7 @@ from emixer.data.order import Position
 from emixer.data.shards import ShardSet
 from emixer.losses.build import build_phases
 from emixer.models.build import build_model
-from emixer.stages.train import model_spec
+from emixer.stages.model_spec import model_spec
 from emixer.training.gradients import sum_gradients
 from emixer.training.state import TrainState
 from emixer.training.step import train_iteration

@@ -9,8 +9,10 @@ Everything but the films and reports is joined here, column by column in Arrow: 
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from emixer.config.ingest import MimicCxrSource
 from emixer.data.labels import CHEXPERT
@@ -104,11 +106,28 @@ def _splits(root: Path, films: pa.Table) -> pa.ChunkedArray:
 
 def _labels(source: MimicCxrSource, films: pa.Table) -> pa.Array:
     """Label vector of each film's study; null for the few studies that have no row."""
+    if source.labeler == "factors":
+        return _true_labels(source.root, films)
     path = _find_table(source.root, source.labeler)
     require_only(path, ("subject_id", "study_id", *CHEXPERT))
     table = read_table(path, ("subject_id", "study_id", *CHEXPERT))
     require_unique(path, table, "study_id")
     return label_vectors(path, table, CHEXPERT).take(lookup(films["study_id"], table["study_id"]))
+
+
+def _true_labels(root: Path, films: pa.Table) -> pa.Array:
+    """What each film of the phantom shows, whatever its report says: nothing uncertain, nothing unknown."""
+    path = root / "factors.parquet"
+    if not path.exists():
+        raise SourceError(
+            f"ingest.source.labeler=factors needs {path}, the truth that `emixer phantom` keeps beside its films. "
+            "Real collections have no such table: use chexpert or negbio."
+        )
+    columns = [f"true_{name.lower().replace(' ', '_')}" for name in CHEXPERT]
+    table = pq.read_table(path, columns=["dicom_id", *columns])
+    rows = lookup(films["dicom_id"], table["dicom_id"])
+    values = np.stack([table[name].take(rows).to_numpy() for name in columns], axis=1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.int8).ravel()), len(CHEXPERT))
 
 
 def _film_table(films: pa.Table, splits: pa.ChunkedArray, labels: pa.Array) -> pa.Table:

@@ -3,6 +3,8 @@
 import gzip
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from emixer.config.ingest import MimicCxrSource
@@ -64,3 +66,18 @@ def test_reports_may_be_unpacked_elsewhere_or_below_the_root(root: Path, tmp_pat
     assert read_collection(MimicCxrSource(root=root)).reports_root == root / "mimic-cxr-reports"
     with pytest.raises(SourceError, match=r"reports_root=.* holds no folder `files`"):
         read_collection(MimicCxrSource(root=root, reports_root=tmp_path / "elsewhere"))
+
+
+def test_the_phantoms_truth_is_read_film_by_film(root: Path) -> None:
+    with pytest.raises(SourceError, match="the truth that `emixer phantom` keeps beside its films"):
+        read_collection(MimicCxrSource(root=root, labeler="factors"))
+    films = ["b-1", "a-2", "a-1"]
+    truth = {f"true_{name.lower().replace(' ', '_')}": [False] * 3 for name in CHEXPERT}
+    truth["true_pleural_effusion"], truth["true_no_finding"] = [True, False, True], [False, True, False]
+    pq.write_table(pa.table({"dicom_id": films, **truth}), root / "factors.parquet")
+    read = read_collection(MimicCxrSource(root=root, labeler="factors")).films
+    effusion, no_finding = CHEXPERT.index("Pleural Effusion"), CHEXPERT.index("No Finding")
+    labels = dict(zip(read["dicom_id"].to_pylist(), read["labels"].to_pylist(), strict=True))
+    assert [labels[film][effusion] for film in ("a-1", "a-2")] == [1, 0]
+    assert [labels[film][no_finding] for film in ("a-1", "a-2")] == [0, 1]
+    assert all(sum(row) == 1 for row in labels.values())
