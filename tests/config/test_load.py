@@ -298,6 +298,18 @@ def test_every_shipped_config_is_valid_and_comes_back_from_its_yaml(file: Path, 
     assert load_config(write(tmp_path, to_yaml(config))) == config
 
 
+@pytest.mark.parametrize(
+    "file", sorted((REPOSITORY / "configs" / "baselines").glob("*.yaml")), ids=lambda file: file.name
+)
+def test_a_baseline_is_a_few_lines_over_the_demo(file: Path) -> None:
+    demo = load_config(REPOSITORY / "configs" / "demo.yaml")
+    baseline = load_config([REPOSITORY / "configs" / "demo.yaml", file])
+    assert baseline.model.kind == file.stem
+    assert baseline.model.side_px == demo.model.side_px
+    assert baseline.model.image_generator == demo.model.image_generator
+    assert baseline.train == demo.train
+
+
 def values_of(annotation: Any, choices: tuple[Any, ...]) -> st.SearchStrategy[Any]:
     if choices:
         return st.sampled_from(choices)
