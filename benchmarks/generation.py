@@ -2,7 +2,8 @@
 
     python benchmarks/generation.py [--config configs/demo.yaml] [--rows 6144] [--device cpu] [--rounds 3]
 
-bare       one process calls the model's `sample` on the same batches, on the same cores, and throws the result away.
+bare       one process calls the model's `sample` on the same batches, with a thread for each core of this machine, and
+           throws the result away.
 pipeline   `emixer generate`'s own path: Ray Data samplers, PNG, text, Parquet on disk. Its clock runs from the first
            call of the first sampler to the last file closed: filling and draining the pipeline count, the start of
            processes, which a long run does not feel, does not. `with start` counts that too.
@@ -96,7 +97,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of a forward pass on CPUs")
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--threads", type=int, default=1, help="of each sampler on CPUs (generate.cpus_per_sampler)")
+    parser.add_argument("--bare-threads", type=int, default=cores, help="of the bare forward pass on CPUs")
     parser.add_argument("--noise", action="store_true")
     args = parser.parse_args()
     if args.noise:
@@ -112,7 +115,7 @@ def main() -> None:
         with connect(RayConfig(object_store_mb=500)):
             few = run_pipeline(few_rows, Path(folder))
             for _ in range(args.rounds):
-                bare.append(run_bare(plan))
+                bare.append(run_bare(plan, args.bare_threads))
                 runs.append(run_pipeline(plan, Path(folder)))
                 print(
                     f"round: bare {bare[-1].rows_per_s:,.1f}, pipeline {runs[-1].rows_per_s:,.1f} pairs/s", flush=True
@@ -143,10 +146,10 @@ def report(name: str, plan: DatasetPlan, bare: list[BareRun], runs: list[Pipelin
     print(f"  memory, {rows:>9,} rows  {max(run.peak_memory_mb for run in runs):10,.0f} MB at the peak")
 
 
-def run_bare(plan: DatasetPlan) -> BareRun:
+def run_bare(plan: DatasetPlan, threads: int) -> BareRun:
     """The model alone, on as many batches as a quarter of the rows."""
     if plan.device == "cpu":
-        torch.set_num_threads(plan.cpus_per_sampler)
+        torch.set_num_threads(threads)
     sampler = Sampler(plan.trained, plan.device, plan.batch_size)
     labels = torch.from_numpy(plan.labels.labels(0, plan.batch_size)).to(sampler.device, torch.float32)
     blocks = max(4, plan.layout.num_rows // plan.batch_size // 4)

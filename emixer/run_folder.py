@@ -126,6 +126,23 @@ class RunFolder:
         kept = [line for line in self.metrics() if line["images"] <= images]
         files.write_text(self._metrics_file, "".join(json.dumps(line) + "\n" for line in kept))
 
+    def request_save(self) -> None:
+        """Asks whoever trains here, on whatever node, for a checkpoint at its next log line."""
+        files.write_text(self._save_request, "")
+
+    @property
+    def save_is_requested(self) -> bool:
+        """Whether somebody waits for a checkpoint."""
+        return self._save_request.exists()
+
+    def answer_save_request(self) -> None:
+        """Takes the request back: there is a checkpoint."""
+        self._save_request.unlink(missing_ok=True)
+
+    @property
+    def _save_request(self) -> Path:
+        return self.path / "save-requested"
+
     @property
     def _run_file(self) -> Path:
         return self.path / "run.json"

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import click
 
 from emixer.cli.group import CONTEXT
-from emixer.config import to_yaml, validate
+from emixer.config import Config, to_yaml, validate
 from emixer.config.load import Tree, merge_config
 from emixer.config.settings import Setting, find_setting
 from emixer.errors import ConfigError, EmixerError
@@ -57,49 +57,57 @@ def setting(
 
 def stage_command(
     name: str, *, stage: str, preset: Mapping[str, Any] | None = None, requires: tuple[str, ...] = ()
-) -> Callable[[Callable[..., None]], click.Command]:
+) -> Callable[[Callable[..., None]], "StageCommand"]:
     """Turns a function with `setting` decorators into a command that runs the stage module `stage`.
 
     preset: config keys that this command fixes (e.g. the source kind of `ingest open-i`).
     requires: further keys, with or without a flag, that must be set before the stage starts.
     """
 
-    def decorate(function: Callable[..., None]) -> click.Command:
+    def decorate(function: Callable[..., None]) -> StageCommand:
         flags = [
             _Flag(f.name, f.setting, f.required or f.setting.key in requires) for f in getattr(function, _FLAGS, [])
         ]
 
-        def invoke(
-            config: tuple[Path, ...], overrides: tuple[str, ...], print_config: bool, dry_run: bool, debug: bool,
-            ray_address: str | None, **given: Any,
-        ) -> None:  # fmt: skip
-            with readable_errors(debug):
-                extra = {**(preset or {}), **_values(flags, given)}
-                if ray_address is not None:
-                    extra["ray.address"] = ray_address
-                tree, origin = merge_config(config, overrides, extra)
-                if print_config:
-                    click.echo(to_yaml(validate(tree, origin)), nl=False)
-                    return
+        def resolve(
+            config: tuple[Path, ...], overrides: tuple[str, ...], ray_address: str | None, check: bool, **given: Any
+        ) -> Config:
+            extra = {**(preset or {}), **_values(flags, given)}
+            if ray_address is not None:
+                extra["ray.address"] = ray_address
+            tree, origin = merge_config(config, overrides, extra)
+            if check:
                 _require(tree, flags, requires)
-                resolved = validate(tree, origin)
+            return validate(tree, origin)
+
+        def invoke(print_config: bool, dry_run: bool, debug: bool, **given: Any) -> None:
+            with readable_errors(debug):
+                resolved = resolve(check=not print_config, **given)
+                if print_config:
+                    click.echo(to_yaml(resolved), nl=False)
+                    return
                 configure_logging(debug)
                 module = importlib.import_module(stage)
                 click.echo(module.describe(resolved) if dry_run else str(module.run(resolved)))
 
         own = _described(getattr(function, "__click_params__", [])[::-1], flags)
-        command = _StageCommand(name, callback=invoke, params=[*own, *_common_options()], help=function.__doc__,
+        command = StageCommand(name, callback=invoke, params=[*own, *_common_options()], help=function.__doc__,
                                 context_settings=CONTEXT)  # fmt: skip
         command.own_parameters = frozenset(option.name for option in own)
+        command.stage, command.resolve = stage, resolve
         return command
 
     return decorate
 
 
-class _StageCommand(click.Command):
+class StageCommand(click.Command):
     """A command whose help shows the stage's own settings apart from the options that every stage has."""
 
     own_parameters: frozenset[str | None] = frozenset()
+    stage: str
+    """The module that does the work: `run(config)`, `describe(config)`."""
+    resolve: Callable[..., Config]
+    """From the parsed options to a checked config, without doing anything. Raises ConfigError."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         own: list[tuple[str, str]] = []

@@ -7,6 +7,7 @@ from emixer.config.generation import GalleryConfig, GenerateConfig
 from emixer.config.ingest import IngestConfig
 from emixer.config.model import EmixerModelConfig, ModelConfig
 from emixer.config.phantom import PhantomConfig
+from emixer.config.slurm import SlurmConfig
 from emixer.config.training import DataConfig, EncoderConfig, LossConfig, OptimConfig, TrainConfig, ValidationConfig
 
 
@@ -40,3 +41,4 @@ class Config(Section):
     validation: ValidationConfig = Field(default_factory=ValidationConfig)
     generate: GenerateConfig = Field(default_factory=GenerateConfig)
     gallery: GalleryConfig = Field(default_factory=GalleryConfig)
+    slurm: SlurmConfig = Field(default_factory=SlurmConfig)

@@ -78,6 +78,8 @@ class Trainee(Protocol):
         ...
 
 
+_ASKED = "save is requested"
+
 State = TypeVar("State", bound=Trainee)
 
 Advance = Callable[[State, Iterator[HostBatch]], Terms]
@@ -99,6 +101,10 @@ class Reporter(Protocol):
 
     def save(self) -> None:
         """Writes a checkpoint."""
+
+    def save_is_requested(self) -> bool:
+        """Whether a checkpoint is asked for outside of its turn. Only the first worker's answer counts."""
+        ...
 
     def finish(self) -> None:
         """Called once, after the last checkpoint."""
@@ -137,16 +143,21 @@ def train(state: State, advance: Advance[State], stream: BatchStream, reporter: 
             counts[name] += 1  # not every phase of a run has every term
         state.position = stream.position
         due = _due(state, before)
+        asked = False
         if due(schedule.log_every_images) or due(schedule.save_every_images):  # losses are checked before a save
-            reporter.log(_averages(state, sums, counts, clock, state.iteration - logged_at))
+            sums[_ASKED] = torch.full((), float(reporter.save_is_requested()), device=next(iter(sums.values())).device)
+            counts[_ASKED] = 1
+            values = _averages(state, sums, counts, clock, state.iteration - logged_at)
+            asked = values.pop(_ASKED) > 0  # summed over workers with the losses: all of them save, or none
+            reporter.log(values)
             sums, counts, logged_at = {}, Counter(), state.iteration
-        if due(schedule.save_every_images) or due(schedule.validate_every_images):
+        if asked or due(schedule.save_every_images) or due(schedule.validate_every_images):
             _require_finite_weights(state)
         if state.sample_every_images and due(state.sample_every_images):
             reporter.sample()
         if due(schedule.validate_every_images):
             reporter.validate()
-        if due(schedule.save_every_images):
+        if asked or due(schedule.save_every_images):
             reporter.save()
     reporter.finish()
 

@@ -44,6 +44,10 @@ class Recorder:
         """A checkpoint that the run can go on from."""
         self._save(is_best=False)
 
+    def save_is_requested(self) -> bool:
+        """Whether the run folder holds a request; the first worker looks."""
+        return rank() == 0 and self._folder.save_is_requested
+
     def finish(self) -> None:
         """Nothing is left to do."""
 
@@ -69,6 +73,7 @@ class Recorder:
             if is_best:
                 checkpoint.point(folder, "best", saved.path)
             checkpoint.prune(folder)
+            self._folder.answer_save_request()
         wait_for_all()
 
     def _write(self, values: dict[str, float]) -> None:

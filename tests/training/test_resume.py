@@ -188,3 +188,19 @@ def test_losses_that_are_not_finite_stop_the_run_and_are_never_saved(
     last = find_checkpoint(tmp_path / "run" / "checkpoints", "last")
     if last is not None:
         assert all(bool(t.isfinite().all()) for t in last.tensors("networks").values())
+
+
+def test_a_checkpoint_can_be_asked_for_outside_of_its_turn(
+    tiny_config: Config, tmp_path: Path, train_locally: Train
+) -> None:
+    """What a job does when its time is nearly over: the next log line is followed by a checkpoint."""
+    config = with_overrides(tiny_config, {"train.save_every_images": 10**6, "train.validate_every_images": 10**6})
+    whole = train_locally(config, tmp_path / "whole")
+    folder = RunFolder.create_or_resume(tmp_path / "asked", "train", config)
+    folder.request_save()
+    train_locally(config, tmp_path / "asked", killed_after=32)
+    saved = find_checkpoint(folder.checkpoints, "last")
+    assert saved is not None
+    assert saved.images == 32
+    assert not folder.save_is_requested
+    assert losses(train_locally(config, tmp_path / "asked")) == losses(whole)

@@ -1,0 +1,69 @@
+"""Settings of `python -m jobs`: what each job asks SLURM for."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from emixer.config.base import Section
+
+_OURS = ("job-name", "nodes", "ntasks", "output", "error", "signal", "dependency", "comment", "array", "requeue")
+
+
+class SlurmConfig(Section):
+    """One job: a Ray cluster over its nodes, and a stage that runs on it. Each becomes an option of sbatch."""
+
+    partition: str | None = None
+    """--partition. None: the site's default."""
+    account: str | None = None
+    """--account."""
+    qos: str | None = None
+    """--qos."""
+    nodes: int = Field(1, ge=1)
+    """--nodes."""
+    gpus_per_node: int = Field(0, ge=0)
+    """--gpus-per-node; 0: none."""
+    gres: str | None = None
+    """--gres, for sites that name GPUs by type, e.g. `gpu:a100:4`; instead of gpus_per_node."""
+    cpus: int = Field(4, ge=1)
+    """--cpus-per-task: CPUs on each node; the job has one task a node."""
+    memory_gb: float = Field(16, gt=0)
+    """--mem: memory on each node [GB]."""
+    time_min: int = Field(24 * 60, ge=1)
+    """--time [min]. At its end the job saves, requeues itself and goes on."""
+    constraint: str | None = None
+    """--constraint."""
+    mail_user: str | None = None
+    """--mail-user."""
+    mail_type: str = "END,FAIL"
+    """--mail-type, if mail_user is given."""
+    extra: tuple[str, ...] = Field((), strict=False)
+    """Further options of sbatch, e.g. `[--exclusive, --reservation=maintenance]`."""
+    setup: tuple[str, ...] = Field((), strict=False)
+    """Lines of shell before the stage, e.g. `[module load cuda]`."""
+    folder: Path = Field(Path("slurm-jobs"), strict=False)
+    """Where scripts, logs and states of jobs are kept; all nodes must see it."""
+    warn_s: int = Field(120, ge=30)
+    """How long before the time limit SLURM warns the job, which then saves and requeues [s]."""
+    max_requeues: int = Field(100, ge=0)
+    """How often a job may requeue itself at its time limit."""
+    local_disk: Path = Field(Path("/tmp"), strict=False)  # noqa: S108 - a folder of the job's own is made in it
+    """Folder on each node for Ray's files of this job; short, since socket paths may have 107 characters only."""
+
+    @model_validator(mode="after")
+    def _asks_once(self) -> "SlurmConfig":
+        if self.gres and self.gpus_per_node:
+            raise ValueError("gres and gpus_per_node both ask for GPUs; give one of them")
+        for option in self.extra:
+            name = option.removeprefix("--").partition("=")[0]
+            if not option.startswith("--") or "\n" in option:
+                raise ValueError(f"extra: {option!r} is not a long option of sbatch; write e.g. --exclusive")
+            if name in _OURS:
+                raise ValueError(
+                    f"extra: --{name} is set by this program; there is a setting for it, or none is needed"
+                )
+        return self
+
+
+Executor = Literal["slurm", "local"]
+"""Where a job runs: submitted with sbatch, or as a process of its own on this machine."""
