@@ -128,19 +128,20 @@ class RunFolder:
 
     def request_save(self) -> None:
         """Asks whoever trains here, on whatever node, for a checkpoint at its next log line."""
-        files.write_text(self._save_request, "")
+        files.write_text(self.save_request, "")
 
     @property
     def save_is_requested(self) -> bool:
         """Whether somebody waits for a checkpoint."""
-        return self._save_request.exists()
+        return self.save_request.exists()
 
     def answer_save_request(self) -> None:
         """Takes the request back: there is a checkpoint."""
-        self._save_request.unlink(missing_ok=True)
+        self.save_request.unlink(missing_ok=True)
 
     @property
-    def _save_request(self) -> Path:
+    def save_request(self) -> Path:
+        """A file that is there as long as somebody waits for a checkpoint."""
         return self.path / "save-requested"
 
     @property

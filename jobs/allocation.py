@@ -1,0 +1,74 @@
+"""What SLURM gave this task: which job, which nodes, how many CPUs and GPUs, how much memory.
+
+Read from the environment that srun sets. Ray must be told, since it would take the whole machine for its own.
+"""
+
+import os
+import socket
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """One task's view of its job; there is one task a node."""
+
+    job_id: str
+    restarts: int
+    """How often SLURM has requeued the job."""
+    rank: int
+    """Of this task; 0 is the head."""
+    node: str
+    """Name of this node, as SLURM has it."""
+    nodes: tuple[str, ...]
+    """All nodes of the job, in order."""
+    cpus: int
+    """On this node."""
+    gpus: int
+    """On this node."""
+    memory_mb: int | None
+    """On this node; None where SLURM does not share out memory."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self | None:
+        """The allocation that this process runs in; None outside of a SLURM job step."""
+        if "SLURM_JOB_ID" not in environment or "SLURM_PROCID" not in environment:
+            return None
+        cpus = int(environment.get("SLURM_CPUS_PER_TASK") or environment["SLURM_CPUS_ON_NODE"])
+        return cls(
+            job_id=environment["SLURM_JOB_ID"],
+            restarts=int(environment.get("SLURM_RESTART_COUNT", 0)),
+            rank=int(environment["SLURM_PROCID"]),
+            node=environment.get("SLURMD_NODENAME", socket.gethostname()),
+            nodes=_host_names(environment["SLURM_JOB_NODELIST"]),
+            cpus=cpus,
+            gpus=_gpus(environment),
+            memory_mb=_memory_mb(environment, cpus),
+        )
+
+
+def _host_names(node_list: str) -> tuple[str, ...]:
+    if "[" not in node_list:
+        return tuple(node_list.split(","))
+    shown = subprocess.run(["scontrol", "show", "hostnames", node_list], capture_output=True, text=True, check=True)  # noqa: S607
+    return tuple(shown.stdout.split())
+
+
+def _gpus(environment: Mapping[str, str]) -> int:
+    """SLURM names the GPUs of a step in CUDA_VISIBLE_DEVICES, by numbers or UUIDs."""
+    if "SLURM_GPUS_ON_NODE" in environment:
+        return int(environment["SLURM_GPUS_ON_NODE"])
+    if not any(name.startswith("SLURM") and "GPU" in name for name in environment):
+        return 0
+    return len([device for device in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if device])
+
+
+def _memory_mb(environment: Mapping[str, str], cpus: int) -> int | None:
+    """0 means all of the node's: then there is nothing to share out."""
+    if int(environment.get("SLURM_MEM_PER_NODE", 0)):
+        return int(environment["SLURM_MEM_PER_NODE"])
+    if int(environment.get("SLURM_MEM_PER_CPU", 0)):
+        return int(environment["SLURM_MEM_PER_CPU"]) * cpus
+    return None

@@ -1,0 +1,86 @@
+"""What can be known to fail before a job waits for hours: checked on the login node, without torch."""
+
+from pathlib import Path
+
+from emixer.config import Config
+from emixer.config.training import EncoderConfig, TrainConfig
+from emixer.errors import ConfigError
+
+
+def check_stage(stage: str, config: Config, expected: bool = False) -> None:
+    """Raises ConfigError. expected: another job will have made the inputs by then."""
+    {"ingest": _ingest, "encoder": _encoder, "train": _train, "generate": _generate}[stage](config, expected)
+    _local_disk(config)
+
+
+def _ingest(config: Config, expected: bool) -> None:
+    if config.ingest.source is None or config.ingest.out is None:
+        raise ConfigError("ingest.source and ingest.out must be set: say which collection, and where to.")
+    _require("ingest.source.root", config.ingest.source.root, expected)
+
+
+def _encoder(config: Config, expected: bool) -> None:
+    _require("data.shards", config.data.shards, expected)
+    _require_named("encoder.run", config.encoder.run)
+    _fits("encoder", config.encoder, config)
+
+
+def _train(config: Config, expected: bool) -> None:
+    _require("data.shards", config.data.shards, expected)
+    _require_named("train.run", config.train.run)
+    encoder = config.model.chest_encoder
+    if encoder is not None and encoder.weights is not None:
+        _require("model.report_decoder.encoder.weights", encoder.weights, expected)
+    _fits("train", config.train, config)
+
+
+def _generate(config: Config, expected: bool) -> None:
+    _require("generate.run", config.generate.run, expected)
+    _require_named("generate.out", config.generate.out)
+
+
+def _require_named(key: str, path: Path | None) -> None:
+    if path is None:
+        raise ConfigError(f"{key} is not set.")
+
+
+def _require(key: str, path: Path | None, expected: bool) -> None:
+    _require_named(key, path)
+    if path is not None and not expected and not path.exists():
+        raise ConfigError(f"{key}={path} does not exist. Give what is there, or --after the job that will make it.")
+
+
+def _fits(section: str, schedule: TrainConfig | EncoderConfig, config: Config) -> None:
+    """Whether the workers asked for find room in the nodes asked for."""
+    slurm, workers = config.slurm, schedule.num_workers
+    share = workers * schedule.accumulate
+    if schedule.batch_size % share:
+        raise ConfigError(
+            f"{section}.batch_size={schedule.batch_size} cannot be split over {workers} worker(s) x "
+            f"{schedule.accumulate} micro-batch(es). Use a multiple of {share}."
+        )
+    gpus = slurm.nodes * slurm.gpus_per_node
+    if schedule.use_gpu and not gpus and not slurm.gres:
+        raise ConfigError(
+            f"{section}.use_gpu=true, but the job asks for no GPU. Set slurm.gpus_per_node or slurm.gres."
+        )
+    if gpus and workers > gpus and schedule.use_gpu is not False:
+        raise ConfigError(
+            f"{section}.num_workers={workers} want a GPU each, and {slurm.nodes} node(s) x {slurm.gpus_per_node} are "
+            f"{gpus}. Lower {section}.num_workers, or raise slurm.nodes or slurm.gpus_per_node."
+        )
+    per_node = slurm.cpus // schedule.cpus_per_worker
+    if workers > slurm.nodes * per_node:
+        raise ConfigError(
+            f"{section}.num_workers={workers} x {schedule.cpus_per_worker} CPU(s) do not fit into {slurm.nodes} "
+            f"node(s) of {slurm.cpus} CPUs. Raise slurm.cpus or slurm.nodes, or lower {section}.num_workers."
+        )
+
+
+def _local_disk(config: Config) -> None:
+    # Ray's sockets lie some 60 characters below its folder, and a path to a socket may have 107
+    if len(str(config.slurm.local_disk)) > 24:
+        raise ConfigError(
+            f"slurm.local_disk={config.slurm.local_disk} is too long: paths of Ray's sockets below it would pass the "
+            "107 characters that Linux allows. Give a short one, e.g. /tmp."
+        )

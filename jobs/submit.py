@@ -1,0 +1,182 @@
+"""From a config to a job: the script that sbatch is given, and its submission.
+
+submitit writes the script and pickles the task; what SLURM is asked for stands in the config's `slurm` section.
+"""
+
+import getpass
+import json
+import os
+import shlex
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import submitit
+
+from emixer import files
+from emixer.config import Config
+from emixer.config.slurm import Executor, SlurmConfig
+from emixer.errors import EmixerError
+from jobs.task import StageTask
+
+JOB_NAME, CLUSTER_FOLDER = "job.json", "cluster"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that was submitted, as its folder remembers it."""
+
+    job_id: str
+    stage: str
+    executor: Executor
+    folder: str
+    """Of this job: script, logs, state."""
+    run: str | None
+    """What the stage writes to."""
+    after: tuple[str, ...]
+    """Jobs that must finish first."""
+    submitted: float
+    """Seconds since the epoch."""
+
+    def save(self) -> None:
+        """Writes job.json into its folder."""
+        files.write_json(Path(self.folder) / JOB_NAME, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Reads job.json. Raises EmixerError when it is damaged."""
+        try:
+            fields = json.loads((folder / JOB_NAME).read_text(encoding="utf-8"))
+            return cls(**fields | {"after": tuple(fields["after"])})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise EmixerError(
+                f"{folder / JOB_NAME} cannot be read as a job ({type(error).__name__}). Delete its folder; the job "
+                "itself is not touched by that."
+            ) from error
+
+
+def script(stage: str, module: str, config: Config, after: Sequence[str] = ()) -> str:
+    """What sbatch would be given."""
+    return str(_executor(stage, config, after)._make_submission_file_text(_command(config.slurm), "dry-run"))
+
+
+def submit(stage: str, module: str, config: Config, executor: Executor, after: Sequence[str] = ()) -> Job:
+    """Submits one stage. Raises EmixerError with SLURM's own words when it refuses."""
+    folder = config.slurm.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    tree = config.model_dump(mode="json")
+    run = output_of(stage, config)
+    training = {"train": config.train.run, "encoder": config.encoder.run}.get(stage)
+    task = StageTask(stage, module, tree, None if training is None else str(training), str(folder / CLUSTER_FOLDER))
+    chosen = _local_executor(config) if executor == "local" else _executor(stage, config, after)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            submitted = chosen.submit(task)
+    except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
+        raise EmixerError(f"SLURM refused the job: {_words_of_sbatch(error)}") from error
+    job_id = str(submitted.job_id)
+    job = Job(
+        job_id, stage, executor, str(folder / job_id), None if run is None else str(run), tuple(after), time.time()
+    )
+    Path(job.folder).mkdir(exist_ok=True)
+    job.save()
+    return job
+
+
+def output_of(stage: str, config: Config) -> Path | None:
+    """The folder that a stage writes."""
+    return {
+        "ingest": config.ingest.out, "encoder": config.encoder.run, "train": config.train.run,
+        "generate": config.generate.out,
+    }.get(stage)  # fmt: skip
+
+
+def require_slurm() -> None:
+    """Raises EmixerError where there is no sbatch."""
+    if not (shutil.which("sbatch") and shutil.which("srun")):
+        raise EmixerError(
+            "sbatch and srun are not on PATH: this is no login node of a SLURM cluster. Log in to one, or give "
+            "--executor local to run the job as a process of its own on this machine."
+        )
+
+
+def _executor(stage: str, config: Config, after: Sequence[str]) -> submitit.SlurmExecutor:
+    slurm = config.slurm
+    executor = _Executor(folder=slurm.folder / "%j", max_num_timeout=slurm.max_requeues, python=_python())
+    executor.update_parameters(**_parameters(stage, slurm, after))
+    return executor
+
+
+class _Executor(submitit.SlurmExecutor):  # type: ignore[misc]
+    """submitit's, also where srun is absent: a dry run needs none."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        return 2
+
+
+def _parameters(stage: str, slurm: SlurmConfig, after: Sequence[str]) -> dict[str, Any]:
+    named: Mapping[str, Any] = {
+        "partition": slurm.partition, "account": slurm.account, "qos": slurm.qos, "constraint": slurm.constraint,
+        "gres": slurm.gres, "gpus_per_node": slurm.gpus_per_node or None, "mail_user": slurm.mail_user,
+        "mail_type": slurm.mail_type if slurm.mail_user else None,
+        "dependency": "afterok:" + ":".join(after) if after else None,
+    }  # fmt: skip
+    extra = dict(_option(text) for text in slurm.extra)
+    return {
+        "job_name": f"emixer-{stage}",
+        "nodes": slurm.nodes,
+        "ntasks_per_node": 1,
+        "cpus_per_task": slurm.cpus,
+        "mem": _memory(slurm.memory_gb),
+        "time": slurm.time_min,
+        "signal_delay_s": slurm.warn_s,
+        "stderr_to_stdout": True,
+        "setup": list(slurm.setup) or None,
+        # srun does not take these over from sbatch in every version; a task may use every CPU of its share
+        "srun_args": [f"--cpus-per-task={slurm.cpus}", "--kill-on-bad-exit=1"],
+        "additional_parameters": {"requeue": True, "comment": f"emixer:{stage}", **extra},
+        **{name: value for name, value in named.items() if value is not None},
+    }
+
+
+def _option(text: str) -> tuple[str, str | bool]:
+    name, equals, value = text.removeprefix("--").partition("=")
+    return name, value if equals else True
+
+
+def _memory(gb: float) -> str:
+    return f"{round(gb * 1024)}M"
+
+
+def _command(slurm: SlurmConfig) -> str:
+    executor = _Executor(folder=slurm.folder / "%j", python=_python())
+    return str(executor._submitit_command_str)
+
+
+def _python() -> str:
+    return shlex.quote(sys.executable)
+
+
+def _local_executor(config: Config) -> submitit.LocalExecutor:
+    executor = submitit.LocalExecutor(folder=config.slurm.folder / "%j")
+    executor.update_parameters(timeout_min=config.slurm.time_min, stderr_to_stdout=True)
+    return executor
+
+
+def _words_of_sbatch(error: Exception) -> str:
+    text = str(error)
+    lines = [line.removeprefix("sbatch: ").removeprefix("error: ").strip() for line in text.splitlines()]
+    said = [line for line in lines if line and "Traceback" not in line]
+    return said[-1] if said else type(error).__name__
+
+
+def who() -> str:
+    """The user, as squeue wants it."""
+    return os.environ.get("USER") or getpass.getuser()

@@ -1,0 +1,39 @@
+"""What SLURM's environment says, as srun sets it on common sites."""
+
+import pytest
+
+from jobs.allocation import Allocation
+
+STEP = {
+    "SLURM_JOB_ID": "77", "SLURM_PROCID": "1", "SLURM_JOB_NODELIST": "gpu1,gpu2", "SLURMD_NODENAME": "gpu2",
+    "SLURM_CPUS_ON_NODE": "16",
+}  # fmt: skip
+
+
+def test_outside_of_a_job_step_there_is_none() -> None:
+    assert Allocation.from_environment({}) is None
+    assert Allocation.from_environment({"SLURM_JOB_ID": "77"}) is None, "the batch script itself is no task"
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, (16, 0, None)),
+        ({"SLURM_CPUS_PER_TASK": "8", "SLURM_MEM_PER_NODE": "4096"}, (8, 0, 4096)),
+        ({"SLURM_MEM_PER_CPU": "500"}, (16, 0, 8000)),
+        ({"SLURM_MEM_PER_NODE": "0"}, (16, 0, None)),
+        ({"SLURM_GPUS_ON_NODE": "4"}, (16, 4, None)),
+        ({"SLURM_JOB_GPUS": "2,3", "CUDA_VISIBLE_DEVICES": "0,1"}, (16, 2, None)),
+        ({"CUDA_VISIBLE_DEVICES": "0,1"}, (16, 0, None)),
+    ],
+)
+def test_cpus_gpus_and_memory_of_this_node(more: dict[str, str], expected: tuple[int, int, int | None]) -> None:
+    found = Allocation.from_environment(STEP | more)
+    assert found is not None
+    assert (found.cpus, found.gpus, found.memory_mb) == expected
+
+
+def test_who_and_where() -> None:
+    found = Allocation.from_environment(STEP | {"SLURM_RESTART_COUNT": "3"})
+    assert found is not None
+    assert (found.job_id, found.restarts, found.rank, found.node, found.nodes) == ("77", 3, 1, "gpu2", ("gpu1", "gpu2"))

@@ -1,0 +1,219 @@
+"""`python -m jobs` as far as it goes without SLURM: scripts to the letter, and what is refused before a submission."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from jobs.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    (tmp_path / "shards").mkdir()
+    return tmp_path / "shards"
+
+
+def training(tmp_path: Path, *settings: str) -> list[str]:
+    asked = [part for setting in settings for part in ("--set", setting)]
+    folder = f"slurm.folder={tmp_path / 'jobs'}"
+    return ["train", "--shards", str(tmp_path / "shards"), "--run", str(tmp_path / "run"), "--set", folder, *asked]
+
+
+def test_the_script_of_a_plain_job(tmp_path: Path, shards: Path) -> None:
+    result = run(*training(tmp_path), "--dry-run")
+    assert result.exit_code == 0, result.output
+    jobs = tmp_path / "jobs"
+    assert (
+        result.output
+        == f"""\
+#!/bin/bash
+
+# Parameters
+#SBATCH --comment=emixer:train
+#SBATCH --cpus-per-task=4
+#SBATCH --job-name=emixer-train
+#SBATCH --mem=16384M
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --open-mode=append
+#SBATCH --output={jobs}/%j/%j_0_log.out
+#SBATCH --requeue
+#SBATCH --signal=USR2@120
+#SBATCH --time=1440
+#SBATCH --wckey=submitit
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+srun --unbuffered --output {jobs}/%j/%j_%t_log.out --cpus-per-task=4 --kill-on-bad-exit=1 \
+{sys.executable} -u -m submitit.core._submit {jobs}/%j
+"""
+    )
+
+
+def test_the_script_of_a_job_that_asks_for_everything(tmp_path: Path, shards: Path) -> None:
+    result = run(
+        *training(
+            tmp_path, "slurm.partition=gpu", "slurm.account=chest", "slurm.qos=long", "slurm.nodes=2",
+            "slurm.gpus_per_node=4", "slurm.cpus=32", "slurm.memory_gb=120.5", "slurm.time_min=600",
+            "slurm.constraint='a100&nvlink'", "slurm.mail_user=me@site.org", "slurm.warn_s=300",
+            "slurm.extra=[--exclusive, '--reservation=next week']", "slurm.setup=['module load cuda']",
+            "train.num_workers=8",
+        ),
+        "--after", "17", "--after", "18", "--dry-run",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    jobs = tmp_path / "jobs"
+    assert (
+        result.output
+        == f"""\
+#!/bin/bash
+
+# Parameters
+#SBATCH --account=chest
+#SBATCH --comment=emixer:train
+#SBATCH --constraint='a100&nvlink'
+#SBATCH --cpus-per-task=32
+#SBATCH --dependency=afterok:17:18
+#SBATCH --exclusive
+#SBATCH --gpus-per-node=4
+#SBATCH --job-name=emixer-train
+#SBATCH --mail-type=END,FAIL
+#SBATCH --mail-user=me@site.org
+#SBATCH --mem=123392M
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --open-mode=append
+#SBATCH --output={jobs}/%j/%j_0_log.out
+#SBATCH --partition=gpu
+#SBATCH --qos=long
+#SBATCH --requeue
+#SBATCH --reservation='next week'
+#SBATCH --signal=USR2@300
+#SBATCH --time=600
+#SBATCH --wckey=submitit
+
+# setup
+module load cuda
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+srun --unbuffered --output {jobs}/%j/%j_%t_log.out --cpus-per-task=32 --kill-on-bad-exit=1 \
+{sys.executable} -u -m submitit.core._submit {jobs}/%j
+"""
+    )
+
+
+def test_a_folder_with_spaces_and_dollars_is_quoted(tmp_path: Path, shards: Path) -> None:
+    result = run(*training(tmp_path, f"slurm.folder={tmp_path}/my $HOME"), "--dry-run")
+    assert f"#SBATCH --output='{tmp_path}/my $HOME/%j/%j_0_log.out'" in result.output
+    assert f"-m submitit.core._submit '{tmp_path}/my $HOME/%j'" in result.output
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ["train.num_workers=8", "slurm.gpus_per_node=4"],
+            r"train.num_workers=8 want a GPU each, and 1 node(s) x 4 are 4",
+        ),
+        (["train.use_gpu=true"], "the job asks for no GPU"),
+        (["train.num_workers=8"], "do not fit into 1 node(s) of 4 CPUs"),
+        (["train.num_workers=3"], "cannot be split over 3 worker(s)"),
+        (["slurm.gres='gpu:a100:2'", "slurm.gpus_per_node=2"], "both ask for GPUs"),
+        (["slurm.extra=[--signal=USR1@5]"], "--signal is set by this program"),
+        (["slurm.extra=[-p gpu]"], "is not a long option of sbatch"),
+        (["slurm.local_disk=/a/folder/with/a/rather/long/name"], "would pass the 107 characters"),
+        (["slurm.partion=gpu"], "Did you mean slurm.partition?"),
+        (["model.report_decoder.encoder.weights=/nowhere.pt"], "weights=/nowhere.pt does not exist"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_it_is_submitted(
+    tmp_path: Path, shards: Path, settings: list[str], message: str
+) -> None:
+    result = run(*training(tmp_path, *settings), "--dry-run")
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "jobs").exists()
+
+
+def test_inputs_that_another_job_will_make_need_not_be_there_yet(tmp_path: Path) -> None:
+    missing = run(*training(tmp_path), "--dry-run")
+    assert missing.exit_code == 2
+    assert "or --after the job that will make it" in missing.output
+    assert run(*training(tmp_path), "--after", "5", "--dry-run").exit_code == 0
+
+
+def test_a_pipeline_hands_on_what_each_stage_makes(tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    paths = [f"ingest.source={{kind: mimic-cxr, root: {tmp_path / 'films'}}}", f"ingest.out={tmp_path / 'shards'}",
+             f"train.run={tmp_path / 'run'}", f"generate.out={tmp_path / 'made'}"]  # fmt: skip
+    arguments = [part for setting in paths for part in ("--set", setting)]
+    result = run("pipeline", *arguments, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert [line for line in result.output.splitlines() if "job-name" in line] == [
+        "#SBATCH --job-name=emixer-ingest", "#SBATCH --job-name=emixer-train", "#SBATCH --job-name=emixer-generate"
+    ]  # fmt: skip
+    assert [line for line in result.output.splitlines() if "dependency" in line] == [
+        "#SBATCH --dependency='afterok:<job of ingest>'", "#SBATCH --dependency='afterok:<job of train>'"
+    ]  # fmt: skip
+    wrong = run("pipeline", *arguments, "--stages", "train,ingest", "--dry-run")
+    assert "is not the order of the work" in wrong.output
+    assert "choose from ingest, encoder, train, generate" in run("pipeline", "--stages", "trian", "--dry-run").output
+
+
+def test_without_slurm_the_message_names_the_way_out(
+    tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    result = run(*training(tmp_path))
+    assert result.exit_code == 2
+    assert "--executor local" in result.output
+
+
+def test_it_answers_on_a_login_node_without_importing_torch_or_ray(tmp_path: Path, shards: Path) -> None:
+    program = (
+        "import sys; from jobs.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: print(sorted({'torch', 'ray', 'pyarrow', 'pandas'} & set(sys.modules)), file=sys.stderr)"
+    )
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", program, *training(tmp_path), "--dry-run"], capture_output=True, text=True, cwd=ROOT,
+        check=True,
+    )  # fmt: skip
+    assert done.stderr.strip().splitlines()[-1] == "[]"
+    assert time.perf_counter() - start < 30  # that it hangs would be a fault; how fast it is, a benchmark says
+
+
+def test_the_local_executor_runs_the_stage_as_a_process_of_its_own(tmp_path: Path, shards: Path) -> None:
+    """The stage's own complaint about these empty shards comes back by the same way as from a node."""
+    command = [sys.executable, "-m", "jobs", *training(tmp_path), "--executor", "local"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    job = shown.split("job ")[1].split()[0]
+    folder = str(tmp_path / "jobs")
+    for _ in range(300):
+        status = run("status", "--folder", folder).output
+        if "failed" in status:
+            break
+        time.sleep(0.2)
+    assert "manifest" in status or "not finished" in status, status
+    assert job in status
+    assert "Error: " in run("logs", job, "--folder", folder).output
+
+
+def test_an_unknown_job_is_answered_with_where_to_look(tmp_path: Path) -> None:
+    result = run("logs", "12", "--folder", str(tmp_path))
+    assert result.exit_code == 2
+    assert "`python -m jobs status` lists them" in result.output
+    assert run("status", "--folder", str(tmp_path)).output == "No job yet.\n"

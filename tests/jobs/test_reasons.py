@@ -1,0 +1,20 @@
+import pytest
+
+from jobs.reasons import in_words
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("Priority", "other jobs come first (Priority)"),
+        ("(Resources)", "waiting for nodes, CPUs, memory or GPUs to become free (Resources)"),
+        ("QOSMaxGRESPerUser", "the QOS allows you no more at once (QOSMaxGRESPerUser)"),
+        ("AssocGrpCPUMinutesLimit", "your account has reached its limit (AssocGrpCPUMinutesLimit)"),
+        ("ReqNodeNotAvail, UnavailableNodes:n3", "the nodes it needs are down, drained or reserved "
+         "(ReqNodeNotAvail, UnavailableNodes:n3)"),
+        ("SomethingNew", "SomethingNew"),
+        ("None", "just submitted: SLURM has not looked at it yet"),
+    ],
+)  # fmt: skip
+def test_reasons_are_told_in_words_and_keep_slurms_own(reason: str, expected: str) -> None:
+    assert in_words(reason) == expected

@@ -1,0 +1,223 @@
+"""`python -m jobs` on a real SLURM: submitted, followed, interrupted in every way, and gone on."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emixer.checkpoint import find_checkpoint
+from emixer.config import load_config, with_overrides
+from emixer.run_folder import RunFolder
+from emixer.stages import train
+
+pytestmark = pytest.mark.slurm
+
+RATES = ("images_per_s", "wait_share")
+LONG = ("--images", "200000", "--set", "train.save_every_images=1000000", "--set", "train.log_every_images=64",
+        "--set", "train.validate_every_images=1000000", "--set", "train.sample_every_images=1000000")  # fmt: skip
+"""A run that no test waits for, and that saves only when it is asked to."""
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    lines = [line for line in RunFolder(folder).metrics() if "images_per_s" in line]
+    return [{k: v for k, v in line.items() if k not in RATES} for line in lines]
+
+
+def images(folder: Path) -> int:
+    """Films of the last log line; 0 before the first."""
+    lines = RunFolder(folder).metrics()
+    return int(lines[-1]["images"]) if lines else 0
+
+
+def saved(folder: Path) -> int:
+    """Films of the last checkpoint; 0 before the first."""
+    found = find_checkpoint(folder / "checkpoints", "last")
+    return 0 if found is None else found.images
+
+
+def assert_nothing_left(site: Any, job: str) -> None:
+    site.bed.wait_for(lambda: not site.bed.processes_of(f"EMIXER_RAY_IN_JOB={job}-"), 10, "the end of Ray's processes")
+    site.bed.wait_for(
+        lambda: not any(list(site.bed.disk_of(node).iterdir()) for node in site.bed.names()), 10, "clean local disks"
+    )
+
+
+def test_a_job_over_two_nodes_trains_like_the_same_two_workers_here_and_leaves_nothing(
+    ray_cluster: None, site: Any, tmp_path: Path
+) -> None:
+    job = site.submit("train", "--num-workers", "2", "--set", "slurm.nodes=2")
+    status = site.wait(job, "finished")
+    assert status["progress"].endswith("of 160 films")
+    here = {"train.run": tmp_path / "local", "train.num_workers": 2}
+    train.run(with_overrides(load_config(site.config_file), here))
+    on_slurm, local = losses(tmp_path / "run"), losses(tmp_path / "local")
+    assert len(on_slurm) == len(local) == 3
+    for one, other in zip(on_slurm, local, strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+    assert_nothing_left(site, job)
+    assert not (tmp_path / "slurm-jobs" / "cluster" / job / "token").exists()
+    assert "Trained on 192 films" in site.jobs("logs", job).stdout
+
+
+def test_a_stage_that_is_done_says_so_and_stops(site: Any, tmp_path: Path) -> None:
+    first = site.submit("train")
+    site.wait(first, "finished")
+    before = [(p, p.stat().st_mtime_ns) for p in sorted((tmp_path / "run" / "checkpoints").rglob("*"))]
+    again = site.submit("train")
+    site.wait(again, "finished")
+    assert "Trained on 192 films" in site.log(again)
+    assert [(p, p.stat().st_mtime_ns) for p in sorted((tmp_path / "run" / "checkpoints").rglob("*"))] == before
+
+
+def test_a_job_preempted_by_a_higher_partition_saves_and_goes_on(site: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    job = site.submit("train", *LONG)
+    site.bed.wait_for(lambda: images(run) >= 128, 90, "the first lines")
+    rival = site.bed.run(
+        [
+            "sbatch",
+            "--parsable",
+            "-p",
+            "high",
+            "-N",
+            "4",
+            "-n",
+            "16",
+            "--mem=4G",
+            "-o",
+            "/dev/null",
+            "--wrap",
+            "sleep 8",
+        ]
+    ).stdout.strip()
+    site.bed.wait_for(lambda: site.bed.state_of(rival) in ("RUNNING", "COMPLETED"), 60, "the rival running")
+    at = saved(run)
+    assert at >= 128, "it was warned, and saved outside of its turn"
+    site.bed.wait_for(lambda: site.bed.state_of(job) == "RUNNING", 120, "the job running again")
+    site.bed.wait_for(lambda: images(run) > at + 64, 120, "going on from the checkpoint")
+    lines = [line["images"] for line in RunFolder(run).metrics()]
+    assert lines == sorted(set(lines)), "no line twice, none missing"
+    site.jobs("cancel", job)
+    assert_nothing_left(site, job)
+
+
+def test_a_job_at_its_time_limit_saves_requeues_itself_and_goes_on(site: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    job = site.submit("train", *LONG, "--set", "slurm.partition=short", "--set", "slurm.time_min=2",
+                      "--set", "slurm.warn_s=75")  # fmt: skip
+    site.bed.wait_for(lambda: saved(run) > 0, 170, "a checkpoint on the warning")
+    at = saved(run)
+    restarts = ["squeue", "-h", "-j", job, "-O", "RestartCnt"]
+    site.bed.wait_for(lambda: site.bed.run(restarts, check=False).stdout.strip() == "1", 60, "the requeue")
+    site.bed.wait_for(lambda: site.bed.state_of(job) == "RUNNING" and images(run) > at + 64, 120, "going on")
+    site.jobs("cancel", job)
+    assert_nothing_left(site, job)
+
+
+def test_a_job_whose_node_fails_or_that_is_requeued_by_hand_goes_on_from_its_checkpoint(
+    site: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    often = ("--set", "train.save_every_images=128")
+    job = site.submit("train", "--num-workers", "2", "--set", "slurm.nodes=2", *LONG, *often)
+    site.bed.wait_for(lambda: saved(run) > 0, 90, "a checkpoint")
+    node = site.bed.run(["squeue", "-h", "-j", job, "-o", "%N"]).stdout.strip()
+    last = site.bed.run(["scontrol", "show", "hostnames", node]).stdout.split()[-1]
+    site.bed.fail_node(last)
+    at = saved(run)
+    site.bed.wait_for(lambda: site.bed.state_of(job) == "RUNNING" and images(run) > at + 64, 150, "going on elsewhere")
+    site.bed.restore_node(last)
+    at = saved(run)
+    site.bed.run(["scontrol", "requeue", job])
+    site.bed.wait_for(lambda: images(run) > at + 64 and site.bed.state_of(job) == "RUNNING", 150, "going on once more")
+    site.jobs("cancel", job)
+    site.bed.wait_for(lambda: site.status(job)["state"] == "cancelled", 30, "being cancelled")
+    assert_nothing_left(site, job)
+
+
+def test_why_a_job_waits_is_said_in_words(site: Any) -> None:
+    blocker = site.bed.run(["sbatch", "--parsable", "-N", "4", "-n", "16", "--mem=4G", "-o", "/dev/null",
+                            "--wrap", "sleep 60"]).stdout.strip()  # fmt: skip
+    site.submitted.append(blocker)
+    job = site.submit("train")
+    site.bed.wait_for(lambda: "become free" in site.status(job)["note"] or "come first" in site.status(job)["note"], 30)
+    assert site.status(job)["state"] == "pending"
+    assert "has printed nothing yet (pending: " in site.jobs("logs", job).stdout
+
+
+def test_a_refusal_of_sbatch_is_told_in_slurms_own_words(site: Any) -> None:
+    done = site.jobs("train", "--config", str(site.config_file), "--set", "slurm.partition=nowhere", check=False)
+    assert done.returncode == 2
+    assert "SLURM refused the job: " in done.stderr
+    assert "invalid partition" in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+
+
+def test_an_error_of_the_stage_is_one_paragraph_in_status_and_log(site: Any, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "something").write_text("else")
+    job = site.submit("train")
+    site.bed.wait_for(lambda: site.status(job)["state"] == "failed", 90, "failing")
+    assert "holds files but is not a run folder" in site.status(job)["note"]
+    assert "Traceback" not in site.log(job)
+    assert_nothing_left(site, job)
+
+
+def test_stages_are_chained_and_a_failure_stops_what_follows(site: Any, tmp_path: Path) -> None:
+    done = site.jobs("pipeline", "--config", str(site.config_file), "--stages", "train,generate",
+                     "--set", f"generate.out={tmp_path / 'made'}", "--set", "generate.num=20",
+                     "--set", "generate.rows_per_group=64", "--set", "generate.rows_per_file=64")  # fmt: skip
+    first, second = (
+        line.split("job ")[1].split(",")[0].split()[0] for line in done.stdout.splitlines() if "job " in line
+    )
+    site.submitted += [first, second]
+    assert "the job before it" in site.status(second)["note"] or site.status(second)["state"] != "pending"
+    site.wait(first, "finished")
+    site.wait(second, "finished")
+    assert list((tmp_path / "made" / "data").glob("*.parquet"))
+
+
+def test_two_jobs_on_one_node_do_not_meet(site: Any, tmp_path: Path) -> None:
+    """Each has its own ports, folder and token; a client without the token, or with the other's, is refused."""
+    jobs = [
+        site.submit("train", *LONG, "--run", str(tmp_path / f"run{index}"), "--set", "slurm.extra=[--nodelist=n1]")
+        for index in range(2)
+    ]
+    site.bed.wait_for(lambda: all(images(tmp_path / f"run{index}") > 64 for index in range(2)), 150, "both training")
+    folders = [tmp_path / "slurm-jobs" / "cluster" / job for job in jobs]
+    heads = [json.loads((folder / "head.json").read_text())["address"] for folder in folders]
+    assert heads[0] != heads[1]
+    assert all((folder / "token").stat().st_mode & 0o077 == 0 for folder in folders)
+    ask = (
+        "import os, sys, ray; ray.init(address=sys.argv[1], log_to_driver=False); "
+        "print(sum(node['Alive'] for node in ray.nodes()), 'node')"
+    )
+
+    def client(address: str, token: Path | None) -> "subprocess.CompletedProcess[str]":
+        own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)} if token else {"RAY_AUTH_MODE": "disabled"}
+        inside = ["nsenter", "--target", str(site.bed.processes["n1"].pid), "--net", "--", sys.executable, "-c", ask]
+        return subprocess.run(
+            [*inside, address], capture_output=True, text=True, timeout=90, check=False,
+            env={**site.bed.environment(), **own},
+        )  # fmt: skip
+
+    assert "1 node" in client(heads[0], folders[0] / "token").stdout
+    assert client(heads[0], folders[1] / "token").returncode != 0
+    assert client(heads[0], None).returncode != 0
+    for job in jobs:
+        site.jobs("cancel", job)
+    for job in jobs:
+        assert_nothing_left(site, job)
+
+
+def test_paths_and_names_with_spaces_quotes_and_dollars_are_only_names(site: Any, tmp_path: Path) -> None:
+    folder = tmp_path / 'it\'s $HOME; a "run" & more'
+    job = site.submit(
+        "train", "--run", str(folder / "run"), "--set", f"slurm.folder={json.dumps(str(folder / 'jobs'))}"
+    )
+    shown = json.loads(site.jobs("status", "--json", "--folder", str(folder / "jobs")).stdout)
+    assert [line["job"] for line in shown] == [job]
+    site.bed.wait_for(lambda: saved(folder / "run") == 192, 120, "the end of the run")

@@ -1,0 +1,312 @@
+"""A real SLURM on one Debian machine, in seconds: munged, slurmctld and several slurmd, without systemd.
+
+    bed = TestBed.start(nodes=4)        as root: each node in network, mount, UTS and PID namespaces of its own
+    bed.run(["sinfo"])                  on the login node
+    bed.stop()
+
+Each node has its own address, /dev/shm and local disk (`bed.disk`, a path that is another folder on every node); all
+see the rest of the file system, as on a cluster with a shared home. Without root or namespaces `TestBed.why_not()` says
+what is missing. Needs the Debian packages in PACKAGES; nothing is written outside of the bed's folder but network
+namespaces, whose names begin with the bed's.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "iproute2", "util-linux")
+_PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "ip", "unshare")
+_TIMEOUT_S = 30
+
+
+@dataclass
+class TestBed:
+    """A running SLURM."""
+
+    __test__ = False
+
+    folder: Path
+    num_nodes: int
+    cpus: int
+    memory_mb: int
+    gpus: int
+    subnet: str
+    processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+
+    @staticmethod
+    def why_not() -> str | None:
+        """What this machine lacks, in words; None where a bed can be started."""
+        missing = [name for name in _PROGRAMS if shutil.which(name, path=_path()) is None]
+        if missing:
+            return f"no SLURM here ({', '.join(missing)} not found): apt-get install {' '.join(PACKAGES)}"
+        if os.geteuid() != 0:
+            return "a SLURM of one's own needs root: slurmd starts jobs as other users"
+        probe = ["unshare", "--net", "--mount", "--pid", "--uts", "--fork", "true"]
+        if subprocess.run(probe, capture_output=True, check=False).returncode:
+            return "namespaces cannot be made here (unshare is refused)"
+        return None
+
+    @classmethod
+    def start(cls, nodes: int = 4, cpus: int = 4, memory_mb: int = 5000, gpus: int = 2) -> Self:
+        """Starts the daemons and waits until all nodes are idle."""
+        folder = Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp"))
+        folder.chmod(0o755)
+        subnet = f"10.{os.getpid() % 200 + 20}.{os.getpid() // 200 % 250}"
+        bed = cls(folder, nodes, cpus, memory_mb, gpus, subnet)
+        try:
+            bed._start()
+        except BaseException:
+            bed.stop()
+            raise
+        return bed
+
+    @property
+    def disk(self) -> Path:
+        """The local disk of whatever node looks."""
+        return self.folder / "d"
+
+    def disk_of(self, node: str) -> Path:
+        """That node's local disk as the test sees it."""
+        return self.folder / f"disk-{node}"
+
+    def names(self) -> list[str]:
+        """The nodes."""
+        return [f"n{index}" for index in range(1, self.num_nodes + 1)]
+
+    def run(
+        self, command: Sequence[str], check: bool = True, timeout_s: float = 120, cwd: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> "subprocess.CompletedProcess[str]":  # fmt: skip
+        """Runs a command on the login node."""
+        return subprocess.run(
+            [*self._in_login, *command], capture_output=True, text=True, timeout=timeout_s, cwd=cwd,
+            env={**self.environment(), **(environment or {})}, check=check,
+        )  # fmt: skip
+
+    def environment(self) -> dict[str, str]:
+        """What a login shell has."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "RAY_", "SUBMITIT"))}
+        return {**kept, "SLURM_CONF": str(self._conf), "PATH": _path(), "USER": "root"}
+
+    def wait_for(self, what: Callable[[], object], timeout_s: float = 90, message: str = "") -> None:
+        """Until `what` is true. Raises TimeoutError."""
+        end = time.monotonic() + timeout_s
+        while not what():
+            if time.monotonic() > end:
+                raise TimeoutError(f"{message or 'it'} did not happen within {timeout_s:.0f} s\n{self.describe()}")
+            time.sleep(0.2)
+
+    def state_of(self, job_id: str) -> str:
+        """SLURM's word, e.g. RUNNING; empty for a job that it does not know."""
+        shown = self.run(["squeue", "-h", "-t", "all", "-j", job_id, "-o", "%T"], check=False).stdout.split()
+        return shown[0] if shown else ""
+
+    def processes_of(self, mark: str) -> list[int]:
+        """Processes on any node whose command line or environment holds `mark`."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            try:
+                if mark.encode() in (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+        return found
+
+    def fail_node(self, node: str) -> None:
+        """Pulls the plug: everything on the node dies at once, and it is gone from the network."""
+        self._stop_process(node, signal.SIGKILL)
+        self.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=test"])
+
+    def restore_node(self, node: str) -> None:
+        """The node comes back."""
+        self._start_node(node)
+        self.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)
+        self.wait_for(lambda: self._idle() >= 1, message=f"{node} coming back")
+
+    def describe(self) -> str:
+        """The queue and the nodes, for a message."""
+        shown = [
+            self.run(command, check=False).stdout
+            for command in (["sinfo", "-N", "-o", "%N %T %E"], ["squeue", "-t", "all", "-o", "%i %j %T %r %N"])
+        ]
+        return "\n".join(shown)
+
+    def stop(self) -> None:
+        """Ends everything that was started."""
+        for name in reversed(list(self.processes)):
+            self._stop_process(name, signal.SIGKILL)
+        for pid in self.processes_of(str(self.folder)):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                continue
+        for name in (self._ns("ctl"), *(self._ns(node) for node in self.names())):
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+            shutil.rmtree(Path("/etc/netns") / name, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # How it is made
+
+    @property
+    def _conf(self) -> Path:
+        return self.folder / "slurm.conf"
+
+    @property
+    def _in_login(self) -> list[str]:
+        return ["ip", "netns", "exec", self._ns("ctl"), "unshare", "--uts", "sh", "-c", 'hostname ctl; exec "$@"', "_"]
+
+    def _ns(self, node: str) -> str:
+        return f"{self.folder.name}-{node}"
+
+    def _address(self, node: str) -> str:
+        return f"{self.subnet}.{1 if node == 'ctl' else 10 + int(node[1:])}"
+
+    def _start(self) -> None:
+        for name in ("run", "log", "state", "gpu", "d"):
+            (self.folder / name).mkdir()
+        self._make_network()
+        self._write_config()
+        self._start_munge()
+        self._daemon("slurmctld", [*self._in_login, "slurmctld", "-D", "-f", str(self._conf)])
+        self.wait_for(lambda: "UP" in self.run(["scontrol", "ping"], check=False).stdout, message="slurmctld")
+        for node in self.names():
+            self._start_node(node)
+        self.wait_for(lambda: self._idle() == self.num_nodes, message="all nodes idle")
+
+    def _idle(self) -> int:
+        return len(self.run(["sinfo", "-h", "-N", "-t", "idle,mix,alloc", "-p", "main", "-o", "%N"]).stdout.split())
+
+    def _make_network(self) -> None:
+        """A bridge in the login node's namespace, a cable from each node to it."""
+        hosts = "127.0.0.1 localhost\n" + "".join(f"{self._address(n)} {n}\n" for n in ("ctl", *self.names()))
+        for node in ("ctl", *self.names()):
+            folder = Path("/etc/netns") / self._ns(node)
+            folder.mkdir(parents=True)
+            (folder / "hosts").write_text(hosts)
+            _sh(f"ip netns add {self._ns(node)}; ip -n {self._ns(node)} link set lo up")
+        ctl = self._ns("ctl")
+        _sh(
+            f"ip -n {ctl} link add name br0 type bridge; ip -n {ctl} addr add {self._address('ctl')}/24 dev br0; "
+            f"ip -n {ctl} link set br0 up"
+        )
+        for node in self.names():
+            name, cable = self._ns(node), f"v{node}"
+            _sh(
+                f"ip link add {cable} netns {ctl} type veth peer name eth0 netns {name}; "
+                f"ip -n {ctl} link set {cable} master br0 up; ip -n {name} addr add {self._address(node)}/24 dev eth0; "
+                f"ip -n {name} link set eth0 up; ip -n {name} route add default via {self._address('ctl')}"
+            )
+
+    def _write_config(self) -> None:
+        for index in range(self.gpus):
+            os.mknod(self.folder / "gpu" / f"nvidia{index}", 0o020666, os.makedev(1, 3))  # SLURM asks for a device
+        nodes = "".join(
+            f"NodeName={n} NodeAddr={self._address(n)} NodeHostname={n} CPUs={self.cpus} RealMemory={self.memory_mb} "
+            f"Gres=gpu:{self.gpus} State=UNKNOWN\n"
+            for n in self.names()
+        )
+        self._conf.write_text(_CONF.format(folder=self.folder, address=self._address("ctl")) + nodes + _PARTITIONS)
+        (self.folder / "gres.conf").write_text(f"Name=gpu File={self.folder}/gpu/nvidia[0-{self.gpus - 1}]\n")
+        version = subprocess.run(["slurmd", "-V"], capture_output=True, text=True, check=True, env={"PATH": _path()})
+        old = tuple(map(int, version.stdout.split()[1].split(".")[:2])) < (23, 11)
+        (self.folder / "cgroup.conf").write_text(f"CgroupPlugin={'cgroup/v1' if old else 'disabled'}\n")
+
+    def _start_munge(self) -> None:
+        key = self.folder / "munge.key"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o400)
+        run, log = self.folder / "run", self.folder / "log"
+        self._daemon("munged", [
+            "munged", "--foreground", "--force", f"--key-file={key}", f"--socket={run}/munge.socket",
+            f"--pid-file={run}/munged.pid", f"--log-file={log}/munged.log", f"--seed-file={run}/munge.seed",
+        ])  # fmt: skip
+        self.wait_for(lambda: (run / "munge.socket").exists(), message="munged")
+
+    def _start_node(self, node: str) -> None:
+        disk = self.disk_of(node)
+        shutil.rmtree(disk, ignore_errors=True)
+        disk.mkdir()
+        inside = (
+            f"hostname {node}; mount --bind {disk} {self.disk}; mount -t tmpfs -o size=2g,mode=1777 tmpfs /dev/shm; "
+            f"slurmd -D -f {self._conf} -N {node} & wait $!"  # slurmd must not be process 1 of its namespace
+        )
+        self._daemon(node, [
+            "ip", "netns", "exec", self._ns(node), "unshare", "--uts", "--mount", "--pid", "--fork", "--kill-child",
+            "--mount-proc", "sh", "-c", inside,
+        ])  # fmt: skip
+
+    def _daemon(self, name: str, command: Sequence[str]) -> None:
+        with (self.folder / "log" / f"{name}.out").open("ab") as out:
+            self.processes[name] = subprocess.Popen(
+                command,
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+                env=self.environment(),
+                start_new_session=True,
+            )
+
+    def _stop_process(self, name: str, how: signal.Signals) -> None:
+        process = self.processes.pop(name, None)
+        if process is not None and process.poll() is None:
+            os.killpg(process.pid, how)
+            process.wait()
+
+
+def _path() -> str:
+    return f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+
+def _sh(script: str) -> None:
+    subprocess.run(["sh", "-ec", script], check=True, capture_output=True, env={**os.environ, "PATH": _path()})
+
+
+_CONF = """\
+ClusterName=bed
+SlurmctldHost=ctl({address})
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/run/munge.socket,cred_expire=5
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/run/slurmctld.pid
+SlurmdPidFile={folder}/run/slurmd-%n.pid
+SlurmctldLogFile={folder}/log/slurmctld.log
+SlurmdLogFile={folder}/log/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SwitchType=switch/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+SlurmdParameters=config_overrides
+SchedulerType=sched/backfill
+SchedulerParameters=bf_interval=1,sched_interval=1,sched_min_interval=100000,batch_sched_delay=0
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+JobRequeue=1
+ReturnToService=2
+KillWait=5
+MinJobAge=3600
+SlurmctldTimeout=30
+SlurmdTimeout=15
+CompleteWait=0
+GresTypes=gpu
+DefMemPerCPU=500
+AccountingStorageType=accounting_storage/none
+"""
+_PARTITIONS = """\
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=20
+PartitionName=high Nodes=ALL Default=NO MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
+PartitionName=short Nodes=ALL Default=NO MaxTime=2 State=UP PriorityTier=1
+"""
