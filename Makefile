@@ -3,7 +3,7 @@
 # PYTEST_ARGS=...  further arguments for pytest, e.g. PYTEST_ARGS="-k loader -x"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check smoke bench lock docs clean
+.PHONY: help demo test slurm check smoke bench lock docs clean
 .DELETE_ON_ERROR:
 
 export PYTHON
@@ -29,6 +29,9 @@ demo: $(ready) ## phantom films -> shards -> training -> synthetic pairs -> web 
 
 test: $(ready) ## the default test suite: CPU, no network
 	$(python) -m pytest -m "not gpu and not slurm and not real_data" $(PYTEST_ARGS)
+
+slurm: $(ready) ## tests on a real SLURM, brought up in a second; needs root and the Debian packages slurmctld, slurmd, ...
+	$(python) -m pytest tests/slurm -m slurm $(PYTEST_ARGS)
 
 check: $(ready) ## formatting, lint, types, import contracts
 	$(python) -m ruff format --check .

@@ -23,8 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.allocation import Allocation
+from jobs.signals import ignore_warnings, is_running
 
 _MEETING, _TOKEN = "head.json", "token"
+_PREFIX = "emixer-"
 _MARK = "EMIXER_RAY_IN_JOB"
 """Stands in the environment of every process of the cluster: how they are found when it is time to go."""
 _HEAD_WAIT_S, _JOIN_WAIT_S, _POLL_S = 300.0, 300.0, 0.5
@@ -100,8 +102,8 @@ def _ray_node(
     allocation: Allocation, disk: Path, environment: dict[str, str], arguments: list[str]
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """`ray start` for the share of this node that the job has, and its end."""
-    temp = disk / f"emixer-{_attempt(allocation)}-{allocation.rank}"
-    shutil.rmtree(temp, ignore_errors=True)
+    _sweep(disk, allocation.job_id)
+    temp = disk / f"{_PREFIX}{_attempt(allocation)}-{allocation.rank}"
     temp.mkdir(mode=0o700, parents=True)
     command = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *arguments,
@@ -114,7 +116,7 @@ def _ray_node(
         command += [f"--memory={heap_mb * 2**20}", f"--object-store-memory={store_mb * 2**20}"]
     process = subprocess.Popen(
         command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=ignore_warnings,
     )  # fmt: skip
     try:
         yield process
@@ -122,6 +124,18 @@ def _ray_node(
         _kill_marked(environment[_MARK])
         process.wait()
         shutil.rmtree(temp, ignore_errors=True)
+
+
+def _sweep(disk: Path, own_job: str) -> None:
+    """Removes what jobs of this user left on the node that were killed too fast to do it themselves."""
+    for left in disk.glob(f"{_PREFIX}*"):
+        job_id = left.name.removeprefix(_PREFIX).split("-")[0]
+        try:
+            mine = left.stat().st_uid == os.getuid()
+        except OSError:
+            continue
+        if mine and (job_id == own_job or not is_running(job_id)):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _kill_marked(mark: str) -> None:
@@ -173,18 +187,26 @@ def _is_there(folder: Path, head: Head) -> bool:
 
 
 def _wait_for_nodes(address: str, wanted: int, environment: dict[str, str]) -> None:
-    os.environ.update(environment)
-    import ray  # only on compute nodes: it takes a second
-
-    ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    try:
-        end = time.monotonic() + _JOIN_WAIT_S
-        while (alive := sum(node["Alive"] for node in ray.nodes())) < wanted:
-            if time.monotonic() > end:
-                raise TimeoutError(f"Only {alive} of {wanted} nodes joined Ray within {_JOIN_WAIT_S:.0f} s.")
-            time.sleep(_POLL_S)
-    finally:
-        ray.shutdown()
+    """In a process of its own: Ray would take the signal handlers of this one."""
+    program = (
+        "import sys, time, ray\n"
+        "ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')\n"
+        "end = time.monotonic() + float(sys.argv[3])\n"
+        "while sum(node['Alive'] for node in ray.nodes()) < int(sys.argv[2]):\n"
+        "    sys.exit('late') if time.monotonic() > end else time.sleep(0.5)\n"
+    )
+    command = [sys.executable, "-c", program, address, str(wanted), str(_JOIN_WAIT_S)]
+    process = subprocess.Popen(
+        command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        preexec_fn=ignore_warnings,
+    )  # fmt: skip
+    while (code := process.poll()) is None:
+        time.sleep(_POLL_S)
+    if code:
+        raise TimeoutError(
+            f"Not all of {wanted} nodes joined Ray at {address} within {_JOIN_WAIT_S:.0f} s; see the logs of the other "
+            "tasks. Nodes must reach each other on ports of their choice."
+        )
 
 
 def _wait_for_port(address: str) -> None:

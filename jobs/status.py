@@ -16,8 +16,8 @@ from emixer.config.load import load_config
 from emixer.errors import EmixerError
 from emixer.run_folder import RunFolder
 from jobs.reasons import in_words
+from jobs.run_stage import read_state
 from jobs.submit import CLUSTER_FOLDER, JOB_NAME, Job
-from jobs.task import read_state
 
 _TIMEOUT_S = 20
 _OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "BOOT_FAIL")

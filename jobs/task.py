@@ -4,17 +4,16 @@ The object is pickled by submitit and called once a node. Everything that a stag
 stage goes on from what it finds on disk, so an interrupted job has only to be started again:
 
     time nearly over    SLURM sends USR2 `slurm.warn_s` before: a checkpoint is asked for, the job requeues itself
-    preempted           SLURM sends TERM and requeues the job: a checkpoint is asked for, as far as there is time
+    preempted           SLURM sends TERM and requeues the job: a checkpoint is asked for, as far as there is time (where
+                        SLURM tracks processes without cgroups, TERM reaches Ray too, and there is none)
     node failed         SLURM requeues the job
     requeued by hand    the same
 """
 
-import importlib
-import json
 import signal
+import subprocess
 import sys
 import time
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -24,11 +23,13 @@ import submitit
 
 from emixer import files
 from emixer.config import validate
-from emixer.errors import EmixerError
+from emixer.run_folder import RunFolder
 from jobs.allocation import Allocation
+from jobs.run_stage import ORDER_NAME
+from jobs.signals import ignore_warnings, is_running
 
-STATE_NAME = "state.json"
 _POLL_S = 0.5
+_REQUEUE_WAIT_S = 60
 
 
 @dataclass
@@ -45,51 +46,53 @@ class StageTask:
     """Where a checkpoint can be asked for, if the stage trains."""
     cluster_folder: str
     """Where the tasks of the job meet; each job has a subfolder by its id."""
+    _told_to_end: bool = False
 
     def __call__(self) -> None:
-        """Called in every task. Raises what the stage raised, in one paragraph where it is the user's to act on."""
+        """Called in every task. Ends the process with the stage's exit code where that is not 0."""
         allocation = Allocation.from_environment()
+        folder = Path(self.cluster_folder) / submitit.JobEnvironment().job_id
         if allocation is None:
-            self._run_stage(ray_address=None, state=Path(self.cluster_folder) / submitit.JobEnvironment().job_id)
+            self._run_stage(self.tree, folder)
             return
         from jobs import ray_in_job
 
-        config = validate(self.tree, "the job")
-        folder = Path(self.cluster_folder) / allocation.job_id
-        disk = config.slurm.local_disk
+        disk = validate(self.tree, "the job").slurm.local_disk
         if allocation.rank > 0:
             ray_in_job.serve(allocation, folder, disk)
             return
         signal.signal(signal.SIGTERM, self._on_term)
         with ray_in_job.head(allocation, folder, disk) as head:
-            self._run_stage(head.address, folder)
+            self._run_stage(self.tree | {"ray": self.tree["ray"] | {"address": head.address}}, folder)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Called by submitit when the time is nearly over, before it requeues the job."""
         self._save(wait_s=self.tree["slurm"]["warn_s"] / 2)
         return submitit.helpers.DelayedSubmission(self)
 
-    def _run_stage(self, ray_address: str | None, state: Path) -> None:
-        state.mkdir(parents=True, exist_ok=True)
-        files.write_json(state / STATE_NAME, {"state": "running", "since": time.time()})
-        tree = self.tree
-        if ray_address is not None:
-            tree = tree | {"ray": tree["ray"] | {"address": ray_address}}
+    def _run_stage(self, tree: dict[str, Any], folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        order = folder / ORDER_NAME
+        files.write_json(order, {"module": self.module, "config": tree})
+        job_id = submitit.JobEnvironment().job_id
+        process = subprocess.Popen([sys.executable, "-m", "jobs.run_stage", str(order)], preexec_fn=ignore_warnings)
         try:
-            result = importlib.import_module(self.module).run(validate(tree, "the job"))
-        except EmixerError as error:
-            files.write_json(state / STATE_NAME, {"state": "failed", "error": error.message})
-            print(f"Error: {error.message}", file=sys.stderr, flush=True)
-            raise SystemExit(2) from None  # what the user can act on needs no traceback
-        except Exception as error:
-            last = traceback.format_exception_only(error)[-1].strip()
-            files.write_json(state / STATE_NAME, {"state": "failed", "error": last})
-            raise
-        files.write_json(state / STATE_NAME, {"state": "finished", "summary": str(result)})
-        print(result, flush=True)
+            while (code := process.poll()) is None and not (self._told_to_end and not is_running(job_id)):
+                time.sleep(_POLL_S)  # signals of SLURM are handled here
+        finally:
+            process.kill()
+            process.wait()
+        if code is None:  # cancelled: what is left of the time is for tidying up
+            raise SystemExit(1)
+        if code and self._told_to_end and _requeued(job_id):
+            time.sleep(_REQUEUE_WAIT_S)  # SLURM ends this process
+        if code:  # what went wrong stands in the log and in state.json; a traceback of ours adds nothing
+            raise SystemExit(code)
 
     def _on_term(self, number: int, frame: FrameType | None) -> None:
-        """SLURM is about to take the nodes. It requeues the job itself; what time there is goes into a checkpoint."""
+        """SLURM is about to take the nodes. What time there is goes into a checkpoint, or, if the job was cancelled,
+        into leaving the nodes clean."""
+        self._told_to_end = True
         self._save(wait_s=0)
 
     def _save(self, wait_s: float) -> None:
@@ -102,8 +105,6 @@ class StageTask:
             time.sleep(_POLL_S)
 
     def _request(self) -> Path | None:
-        from emixer.run_folder import RunFolder
-
         if self.run_folder is None or not Path(self.run_folder).is_dir():
             return None
         folder = RunFolder(Path(self.run_folder))
@@ -111,10 +112,10 @@ class StageTask:
         return folder.save_request
 
 
-def read_state(folder: Path) -> dict[str, Any]:
-    """What the task said last; empty before it began."""
-    try:
-        state = json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return state if isinstance(state, dict) else {}
+def _requeued(job_id: str) -> bool:
+    """Requeues this job if it was told to end by a preemption, and not by scancel.
+
+    SLURM requeues a preempted job that it has to kill, but takes one that ends by itself in its grace time for failed.
+    """
+    requeue = ["scontrol", "requeue", job_id]
+    return is_running(job_id) and subprocess.run(requeue, capture_output=True, check=False).returncode == 0

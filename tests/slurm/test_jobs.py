@@ -1,6 +1,8 @@
 """`python -m jobs` on a real SLURM: submitted, followed, interrupted in every way, and gone on."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -72,34 +74,38 @@ def test_a_stage_that_is_done_says_so_and_stops(site: Any, tmp_path: Path) -> No
     assert [(p, p.stat().st_mtime_ns) for p in sorted((tmp_path / "run" / "checkpoints").rglob("*"))] == before
 
 
-def test_a_job_preempted_by_a_higher_partition_saves_and_goes_on(site: Any, tmp_path: Path) -> None:
+def test_a_job_preempted_by_a_higher_partition_goes_on_from_its_checkpoint(site: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    job = site.submit("train", *LONG)
-    site.bed.wait_for(lambda: images(run) >= 128, 90, "the first lines")
-    rival = site.bed.run(
-        [
-            "sbatch",
-            "--parsable",
-            "-p",
-            "high",
-            "-N",
-            "4",
-            "-n",
-            "16",
-            "--mem=4G",
-            "-o",
-            "/dev/null",
-            "--wrap",
-            "sleep 8",
-        ]
-    ).stdout.strip()
+    job = site.submit("train", *LONG, "--set", "train.save_every_images=128")
+    site.bed.wait_for(lambda: saved(run) > 0, 90, "a checkpoint")
+    asked = ["-p", "high", "-N", "4", "-n", "16", "--mem=4G", "-o", "/dev/null", "--wrap", "sleep 8"]
+    rival = site.bed.run(["sbatch", "--parsable", *asked]).stdout.strip()
     site.bed.wait_for(lambda: site.bed.state_of(rival) in ("RUNNING", "COMPLETED"), 60, "the rival running")
     at = saved(run)
-    assert at >= 128, "it was warned, and saved outside of its turn"
     site.bed.wait_for(lambda: site.bed.state_of(job) == "RUNNING", 120, "the job running again")
     site.bed.wait_for(lambda: images(run) > at + 64, 120, "going on from the checkpoint")
     lines = [line["images"] for line in RunFolder(run).metrics()]
-    assert lines == sorted(set(lines)), "no line twice, none missing"
+    assert lines == list(range(64, lines[-1] + 1, 64)), "no line twice, none missing"
+    site.jobs("cancel", job)
+    assert_nothing_left(site, job)
+
+
+def test_a_task_that_is_told_to_end_asks_for_a_checkpoint_first(site: Any, tmp_path: Path) -> None:
+    """What preemption does where SLURM has cgroups: TERM reaches the task alone, and the grace time begins."""
+    run = tmp_path / "run"
+    job = site.submit("train", *LONG)
+    site.bed.wait_for(lambda: images(run) >= 128, 90, "the first lines")
+    tasks = [
+        pid for pid in site.bed.processes_of("submitit.core._submit")
+        if b"jobs.run_stage" not in (line := Path(f"/proc/{pid}/cmdline").read_bytes()) and b"_submit" in line
+        and b"srun" not in line and f"SLURM_JOB_ID={job}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+    ]  # fmt: skip
+    assert tasks
+    for pid in tasks:
+        os.kill(pid, signal.SIGTERM)
+    site.bed.wait_for(lambda: saved(run) >= 128, 60, "a checkpoint outside of its turn")
+    at = images(run)
+    site.bed.wait_for(lambda: images(run) > at, 30, "still training")
     site.jobs("cancel", job)
     assert_nothing_left(site, job)
 

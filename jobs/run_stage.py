@@ -1,0 +1,66 @@
+"""One stage in a process of its own, below the task that SLURM started: python -m jobs.run_stage ORDER.json
+
+Apart from the task, because Ray sets signal handlers of its own in every process that joins a cluster, and SLURM's
+signals are the task's to act on.
+"""
+
+import importlib
+import json
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from emixer import files
+from emixer.config import validate
+from emixer.errors import EmixerError
+
+STATE_NAME, ORDER_NAME = "state.json", "order.json"
+USERS_ERROR = 2
+"""Exit code for what the user can act on."""
+
+
+def run_stage(order: Path) -> int:
+    """Runs what the order says, and keeps state.json beside it. Returns the exit code."""
+    state = order.parent / STATE_NAME
+    content: dict[str, Any] = json.loads(order.read_text(encoding="utf-8"))
+    files.write_json(state, {"state": "running", "since": time.time()})
+    try:
+        result = importlib.import_module(content["module"]).run(validate(content["config"], "the job"))
+    except EmixerError as error:
+        files.write_json(state, {"state": "failed", "error": error.message})
+        print(f"Error: {error.message}", file=sys.stderr, flush=True)
+        return USERS_ERROR
+    except Exception as error:
+        known = _of_ours(error)
+        message = known or traceback.format_exception_only(error)[-1].strip()
+        files.write_json(state, {"state": "failed", "error": message})
+        if known is None:
+            raise
+        print(f"Error: {known}", file=sys.stderr, flush=True)
+        return USERS_ERROR
+    files.write_json(state, {"state": "finished", "summary": str(result)})
+    print(result, flush=True)
+    return 0
+
+
+def _of_ours(error: Exception) -> str | None:
+    """The message of an EmixerError that Ray wrapped."""
+    from emixer.cli.base import find_emixer_error
+
+    found = find_emixer_error(error)
+    return None if found is None else found.message
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """What the stage said last; empty before it began."""
+    try:
+        state = json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(Path(sys.argv[1])))
