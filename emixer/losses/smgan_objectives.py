@@ -22,6 +22,8 @@ from emixer.models.smgan import Smgan
 class FilmObjective(Objective):
     """The first phase: a conditional image GAN with rotation, as EMIXER's, and nothing else."""
 
+    resting = ("report_decoder",)
+
     def __init__(self, loss: LossConfig) -> None:
         require_a_term(loss, ("image", "beta"), ("image", "alpha"))
         self.loss = loss
@@ -53,6 +55,7 @@ class DecoderObjective(Objective):
     """The second phase: words and stops of real reports given their films. G rests."""
 
     has_critics = False
+    resting = ("image_generator",)
 
     def __init__(self, loss: LossConfig) -> None:
         if loss.teacher_forcing == 0:

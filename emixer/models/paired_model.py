@@ -7,7 +7,7 @@ Shapes: B batch, C channels, H = W side [px], Y labels, S sentences, W words of 
 """
 
 from abc import ABC, abstractmethod
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
@@ -140,6 +140,8 @@ class Objective(ABC):
 
     has_critics: bool = True
     """Whether critics play. Without, each batch is a step of the generating side."""
+    resting: tuple[str, ...] = ()
+    """Submodules of the generating side that do not learn in this game; their moving averages rest with them."""
 
     @abstractmethod
     def discriminator_loss(
@@ -172,8 +174,9 @@ class Phases:
         return self.objectives[bisect_right(self.ends, progress)]
 
     def is_last(self, progress: float) -> bool:
-        """Whether no other phase follows: before that a model is not finished, and cannot be the best one."""
-        return bisect_right(self.ends, progress) == len(self.ends)
+        """Whether what led up to `progress` was already of the last phase: before that a model is not finished, and
+        cannot be the best one."""
+        return bisect_left(self.ends, progress) == len(self.ends)
 
 
 class LabelPrior(nn.Module):

@@ -4,7 +4,7 @@ Source: not in the paper; as in BigGAN and StyleGAN2, with a half-life counted i
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -22,16 +22,22 @@ class MovingAverage:
         self.half_life_images = half_life_images
         self._source = {name: model.get_submodule(name) for name in names}
         self._average = {name: copy.deepcopy(module).requires_grad_(False) for name, module in self._source.items()}
-        self._lerped, self._copied = self._pairs()
+        self._pairs = {name: self._pairs_of(name) for name in names}
 
     @torch.no_grad()
-    def update(self, new_images: int, images: int) -> None:
-        """Moves the average towards the model after a step over `new_images`, `images` in all."""
+    def update(self, new_images: int, images: int, resting: Sequence[str] = ()) -> None:
+        """Moves the average towards the model after a step over `new_images`, `images` in all.
+
+        resting: submodules that do not learn for now; else their average would end as their last, unaveraged weights.
+        """
         half_life = max(1.0, min(self.half_life_images, _RAMP * images))
-        averages, values = self._lerped
+        moving = [pairs for name, pairs in self._pairs.items() if name not in resting]
+        averages = [average for (lerped, _), _ in moving for average in lerped]
+        values = [value for (_, lerped), _ in moving for value in lerped]
         get_ema_multi_avg_fn(0.5 ** (new_images / half_life))(averages, values, 0)
-        for average, value in zip(*self._copied, strict=True):
-            average.copy_(value)
+        for _, (copies, sources) in moving:
+            for copy_, value in zip(copies, sources, strict=True):
+                copy_.copy_(value)
 
     @contextmanager
     def in_place(self, model: nn.Module) -> Iterator[None]:
@@ -58,17 +64,18 @@ class MovingAverage:
             prefix = f"{name}."
             average.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
 
-    def _pairs(self) -> tuple[tuple[list[Tensor], list[Tensor]], tuple[list[Tensor], list[Tensor]]]:
+    def _pairs_of(self, name: str) -> tuple[tuple[list[Tensor], list[Tensor]], tuple[list[Tensor], list[Tensor]]]:
+        """(averages, values) to be averaged, and (averages, values) to be copied."""
         lerped: tuple[list[Tensor], list[Tensor]] = ([], [])
         copied: tuple[list[Tensor], list[Tensor]] = ([], [])
-        for name, source in self._source.items():
-            averages = self._average[name].state_dict(keep_vars=True)
-            trained = {key for key, parameter in source.named_parameters() if parameter.requires_grad}
-            for key, value in source.state_dict(keep_vars=True).items():
-                # Batch-norm statistics belong to the averaged weights; spectral norm's vectors are unit vectors that
-                # an average would shorten, and a frozen weight has nothing to average.
-                is_lerped = key in trained or key.endswith(("running_mean", "running_var"))
-                target = lerped if is_lerped and value.is_floating_point() else copied
-                target[0].append(averages[key].detach())
-                target[1].append(value.detach())
+        source = self._source[name]
+        averages = self._average[name].state_dict(keep_vars=True)
+        trained = {key for key, parameter in source.named_parameters() if parameter.requires_grad}
+        for key, value in source.state_dict(keep_vars=True).items():
+            # Batch-norm statistics belong to the averaged weights; spectral norm's vectors are unit vectors that
+            # an average would shorten, and a frozen weight has nothing to average.
+            is_lerped = key in trained or key.endswith(("running_mean", "running_var"))
+            target = lerped if is_lerped and value.is_floating_point() else copied
+            target[0].append(averages[key].detach())
+            target[1].append(value.detach())
         return lerped, copied

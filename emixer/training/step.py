@@ -42,7 +42,7 @@ def train_iteration(state: TrainState, batches: Iterator[HostBatch]) -> Terms:
         generator_terms = _step(state, objective, real, weights, num_batches, of_generator=True)
         terms |= {f"generator/{name}": value for name, value in generator_terms.items()}
     state.iteration += 1
-    state.ema.update(state.images_per_iteration, state.images)
+    state.ema.update(state.images_per_iteration, state.images, objective.resting)
     return terms
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
 from emixer.checkpoint import find_checkpoint
@@ -78,6 +79,12 @@ def test_smgan_trains_its_two_parts_one_after_the_other(
     assert ["generator/image" in line for line in lines] == [True, True, True, False, False]
     assert ["generator/words" in line for line in lines] == [False, False, False, True, True]
     last = run.states[0].model.state_dict()
+    averages = [
+        safetensors.torch.load_file(run.folder.checkpoints / f"images-{images:012d}" / "sampler.safetensors")
+        for images in (128, 160)
+    ]
+    moving = {name.split(".")[0] for name in averages[0] if not torch.equal(averages[0][name], averages[1][name])}
+    assert moving == {"report_decoder"}, "the films' average does not drift to their last, unaveraged weights"
     moved = {name.split(".")[0] for name in first if not torch.equal(first[name], last[name])}
     assert moved == {"image_generator", "image_discriminator", "report_decoder"}
     best = find_checkpoint(run.folder.checkpoints, "best")
