@@ -1,4 +1,1 @@
-"""Ray clusters on SLURM. Imports nothing of emixer, jobs or torch.
-
-Empty in this version: until it holds something, start Ray on the nodes by hand and give `--ray-address`.
-"""
+"""A Ray cluster on SLURM that grows and shrinks by itself. Empty in this version; `jobs` makes one for each job."""

@@ -127,8 +127,9 @@ class RunFolder:
         files.write_text(self._metrics_file, "".join(json.dumps(line) + "\n" for line in kept))
 
     def request_save(self) -> None:
-        """Asks whoever trains here, on whatever node, for a checkpoint at its next log line."""
-        files.write_text(self.save_request, "")
+        """Asks whoever trains here, on whatever node, for a checkpoint at its next log line, if there is a run."""
+        if self._run_file.exists():
+            files.write_text(self.save_request, "")
 
     @property
     def save_is_requested(self) -> bool:
@@ -176,7 +177,7 @@ class RunFolder:
         differing = [
             f"  {key}: {before.get(key)!r} there, {now.get(key)!r} now"
             for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and not _is_free(key, stage)
+            if before.get(key) != now.get(key) and not _is_free(key, stage, config)
         ]
         if differing:
             raise RunFolderError(
@@ -197,5 +198,7 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def _is_free(key: str, stage: str) -> bool:
+def _is_free(key: str, stage: str, config: Config) -> bool:
+    if key == "train.images" and config.model.has_phases and stage == "train":
+        return False
     return key in _FREE_KEYS or key.split(".")[0] not in _SECTIONS[stage]

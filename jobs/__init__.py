@@ -1,4 +1,1 @@
-"""Stages as SLURM jobs. Imports without torch and Ray, so that it runs on a login node.
-
-Empty in this version: until it holds something, call `emixer STAGE --config FILE` from a batch script.
-"""
+"""The stages of emixer as SLURM jobs: `python -m jobs`. Guide: docs/jobs.md."""

@@ -22,15 +22,20 @@ def _ingest(config: Config, expected: bool) -> None:
 def _encoder(config: Config, expected: bool) -> None:
     _require("data.shards", config.data.shards, expected)
     _require_named("encoder.run", config.encoder.run)
+    if config.encoder.network.weights is not None:
+        _require("encoder.network.weights", config.encoder.network.weights, expected)
     _fits("encoder", config.encoder, config)
 
 
 def _train(config: Config, expected: bool) -> None:
     _require("data.shards", config.data.shards, expected)
     _require_named("train.run", config.train.run)
-    encoder = config.model.chest_encoder
-    if encoder is not None and encoder.weights is not None:
-        _require("model.report_decoder.encoder.weights", encoder.weights, expected)
+    encoders = {
+        "model.report_decoder.encoder": config.model.chest_encoder, "validation.encoder": config.validation.encoder
+    }  # fmt: skip
+    for key, encoder in encoders.items():
+        if encoder is not None and encoder.weights is not None:
+            _require(f"{key}.weights", encoder.weights, expected)
     _fits("train", config.train, config)
 
 
@@ -79,7 +84,7 @@ def _fits(section: str, schedule: TrainConfig | EncoderConfig, config: Config) -
 
 def _local_disk(config: Config) -> None:
     # Ray's sockets lie some 60 characters below its folder, and a path to a socket may have 107
-    if len(str(config.slurm.local_disk)) > 24:
+    if len(str(config.slurm.local_disk)) > 20:
         raise ConfigError(
             f"slurm.local_disk={config.slurm.local_disk} is too long: paths of Ray's sockets below it would pass the "
             "107 characters that Linux allows. Give a short one, e.g. /tmp."

@@ -12,11 +12,10 @@ import click
 from emixer.cli.base import StageCommand, readable_errors
 from emixer.cli.group import CONTEXT, CommandGroup
 from emixer.config import Config, to_yaml, with_overrides
-from emixer.config.slurm import SlurmConfig
 from emixer.errors import ConfigError
 from jobs.check import check_stage
-from jobs.status import all_jobs, cancel, find_job, statuses, summary, table
-from jobs.submit import Job, require_slurm, script, submit
+from jobs.status import ALIVE, all_jobs, cancel, find_job, statuses, summary, table
+from jobs.submit import DEFAULT_FOLDER, Job, folder_of, output_of, require_slurm, script, submit
 
 _STAGES = {
     "ingest": "Turn a raw collection into shards, as a job.",
@@ -24,7 +23,6 @@ _STAGES = {
     "train": "Train a model, as a job that saves, requeues itself and goes on.",
     "generate": "Write a synthetic paired dataset, as a job.",
 }
-_FOLDER = SlurmConfig().folder
 
 
 class _JobGroup(CommandGroup):
@@ -105,10 +103,11 @@ def _submit_one(
 ) -> Job | None:
     config = _absolute(config)
     if dry_run:
-        click.echo(script(stage, module, config, after), nl=False)
+        click.echo(script(stage, config, after), nl=False)
         return None
     if executor == "slurm":
         require_slurm()
+    _require_free(stage, config)
     job = submit(stage, module, config, executor, after)
     click.echo(f"{stage}: job {job.job_id}" + (f", after {', '.join(after)}" if after else ""))
     click.echo(f"  log     {Path(job.folder) / f'{job.job_id}_0_log.out'}")
@@ -116,9 +115,21 @@ def _submit_one(
     return job
 
 
+def _require_free(stage: str, config: Config) -> None:
+    """Two jobs that write one folder would undo each other's work."""
+    output = output_of(stage, config)
+    others = [job for job in all_jobs(folder_of(config.slurm)) if job.run == str(output)]
+    for found in statuses(others):
+        if found.state in ALIVE:
+            raise ConfigError(
+                f"Job {found.job.job_id} ({found.state}) writes {output} already, and goes on by itself. Wait for it, "
+                f"or take it back with `python -m jobs cancel {found.job.job_id}`."
+            )
+
+
 def _absolute(config: Config) -> Config:
     """The folder of jobs named so that nodes find it too."""
-    return with_overrides(config, {"slurm.folder": config.slurm.folder.absolute()})
+    return with_overrides(config, {"slurm.folder": folder_of(config.slurm)})
 
 
 @main.command()
@@ -168,7 +179,7 @@ def _handed_on(config: Config, names: Sequence[str]) -> Config:
 
 def _folder_option(function: Callable[..., None]) -> Callable[..., None]:
     return click.option(
-        "--folder", type=click.Path(path_type=Path), default=_FOLDER, show_default=True,
+        "--folder", type=click.Path(path_type=Path), default=Path(DEFAULT_FOLDER), show_default=True,
         help="slurm.folder of the jobs.",
     )(function)  # fmt: skip
 
@@ -203,7 +214,7 @@ def logs(job_id: str, folder: Path, follow: bool) -> None:
                     file.seek(shown)
                     click.echo(file.read(), nl=False)
                     shown = file.tell()
-            if not follow or found.state not in ("pending", "running", "completing", "configuring"):
+            if not follow or found.state not in ALIVE:
                 return
             time.sleep(2)
             (found,) = statuses([found.job])

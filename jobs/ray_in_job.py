@@ -10,6 +10,7 @@ without the job's token is refused.
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -23,14 +24,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.allocation import Allocation
-from jobs.signals import ignore_warnings, is_running
+from jobs.signals import ignore_warnings, is_over
 
 _MEETING, _TOKEN = "head.json", "token"
 _PREFIX = "emixer-"
+_LEFT_BY = re.compile(rf"{_PREFIX}(\d+)-\d+-\d+")
 _MARK = "EMIXER_RAY_IN_JOB"
 """Stands in the environment of every process of the cluster: how they are found when it is time to go."""
 _HEAD_WAIT_S, _JOIN_WAIT_S, _POLL_S = 300.0, 300.0, 0.5
 _STORE_SHARE = 0.3
+_MAX_STARTS = 5
 _MIN_STORE_MB = 80
 
 
@@ -54,35 +57,41 @@ def head(allocation: Allocation, folder: Path, disk: Path) -> Iterator[Head]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _MEETING).unlink(missing_ok=True)
     token_file = folder / _TOKEN
-    _write_private(token_file, secrets.token_hex(32))
     port = _free_port()
     address = f"{_own_address(allocation)}:{port}"
     here = Head(address, token_file, _attempt(allocation))
     environment = ray_environment(here)
-    with _ray_node(allocation, disk, environment, [
+    arguments = [
         "--head", f"--port={port}", f"--node-ip-address={address.partition(':')[0]}", "--include-dashboard=false",
         f"--ray-client-server-port={_free_port()}",
-    ]):  # fmt: skip
-        os.environ.update(environment)
-        _wait_for_port(address)
-        _write_private(folder / _MEETING, json.dumps({"address": address, "attempt": here.attempt}))
-        try:
-            _wait_for_nodes(address, len(allocation.nodes), environment)
-            yield here
-        finally:
-            (folder / _MEETING).unlink(missing_ok=True)  # workers see it go, and leave
-            token_file.unlink(missing_ok=True)
+    ]  # fmt: skip
+    try:
+        _write_private(token_file, secrets.token_hex(32))
+        with _ray_node(allocation, folder, disk, environment, arguments) as process:
+            os.environ.update(environment)
+            _wait_for_port(address, process, _log(folder, allocation))
+            _write_private(folder / _MEETING, json.dumps({"address": address, "attempt": here.attempt}))
+            try:
+                _wait_for_nodes(address, len(allocation.nodes), environment, folder)
+                yield here
+            finally:
+                (folder / _MEETING).unlink(missing_ok=True)  # workers see it go, and leave
+    finally:
+        token_file.unlink(missing_ok=True)
 
 
 def serve(allocation: Allocation, folder: Path, disk: Path) -> None:
     """What every other task does: join the head, and leave when it is gone."""
     found = _meet(allocation, folder)
     environment = ray_environment(found)
-    while _is_there(folder, found):
-        with _ray_node(allocation, disk, environment, [f"--address={found.address}"]) as process:
+    for _ in range(_MAX_STARTS):  # a node that died while the head lives comes back
+        if not _is_there(folder, found):
+            return
+        with _ray_node(allocation, folder, disk, environment, [f"--address={found.address}"]) as process:
             while process.poll() is None and _is_there(folder, found):
                 time.sleep(_POLL_S)
-        time.sleep(_POLL_S)  # a node that died while the head lives comes back
+        time.sleep(_POLL_S)
+    raise RuntimeError(f"Ray died {_MAX_STARTS} times on {allocation.node}; see {_log(folder, allocation)}.")
 
 
 def ray_environment(head: Head) -> dict[str, str]:
@@ -99,7 +108,7 @@ def ray_environment(head: Head) -> dict[str, str]:
 
 @contextmanager
 def _ray_node(
-    allocation: Allocation, disk: Path, environment: dict[str, str], arguments: list[str]
+    allocation: Allocation, folder: Path, disk: Path, environment: dict[str, str], arguments: list[str]
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """`ray start` for the share of this node that the job has, and its end."""
     _sweep(disk, allocation.job_id)
@@ -114,10 +123,11 @@ def _ray_node(
         store_mb = max(_MIN_STORE_MB, int(allocation.memory_mb * _STORE_SHARE))
         heap_mb = max(allocation.memory_mb - store_mb, 1)
         command += [f"--memory={heap_mb * 2**20}", f"--object-store-memory={store_mb * 2**20}"]
-    process = subprocess.Popen(
-        command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
-        start_new_session=True, preexec_fn=ignore_warnings,
-    )  # fmt: skip
+    with _log(folder, allocation).open("ab") as log:
+        process = subprocess.Popen(
+            command, env={**os.environ, **environment}, stdout=log, stderr=log, start_new_session=True,
+            preexec_fn=ignore_warnings,
+        )  # fmt: skip
     try:
         yield process
     finally:
@@ -126,15 +136,18 @@ def _ray_node(
         shutil.rmtree(temp, ignore_errors=True)
 
 
+def _log(folder: Path, allocation: Allocation) -> Path:
+    """What `ray start` said on this node."""
+    return folder / f"ray-{allocation.rank}.log"
+
+
 def _sweep(disk: Path, own_job: str) -> None:
     """Removes what jobs of this user left on the node that were killed too fast to do it themselves."""
     for left in disk.glob(f"{_PREFIX}*"):
-        job_id = left.name.removeprefix(_PREFIX).split("-")[0]
-        try:
-            mine = left.stat().st_uid == os.getuid()
-        except OSError:
+        named = _LEFT_BY.fullmatch(left.name)
+        if named is None or left.is_symlink() or left.stat().st_uid != os.getuid():
             continue
-        if mine and (job_id == own_job or not is_running(job_id)):
+        if named[1] == own_job or is_over(named[1]):
             shutil.rmtree(left, ignore_errors=True)
 
 
@@ -176,7 +189,7 @@ def _meet(allocation: Allocation, folder: Path) -> Head:
         except (OSError, ValueError):
             pass
         time.sleep(_POLL_S)
-    raise TimeoutError(f"The head of this job did not come up within {_HEAD_WAIT_S:.0f} s; see the log of task 0.")
+    raise TimeoutError(f"The head of this job did not come up within {_HEAD_WAIT_S:.0f} s; see ray-0.log in {folder}.")
 
 
 def _is_there(folder: Path, head: Head) -> bool:
@@ -186,7 +199,7 @@ def _is_there(folder: Path, head: Head) -> bool:
         return False
 
 
-def _wait_for_nodes(address: str, wanted: int, environment: dict[str, str]) -> None:
+def _wait_for_nodes(address: str, wanted: int, environment: dict[str, str], folder: Path) -> None:
     """In a process of its own: Ray would take the signal handlers of this one."""
     program = (
         "import sys, time, ray\n"
@@ -204,21 +217,21 @@ def _wait_for_nodes(address: str, wanted: int, environment: dict[str, str]) -> N
         time.sleep(_POLL_S)
     if code:
         raise TimeoutError(
-            f"Not all of {wanted} nodes joined Ray at {address} within {_JOIN_WAIT_S:.0f} s; see the logs of the other "
-            "tasks. Nodes must reach each other on ports of their choice."
+            f"Not all of {wanted} nodes joined Ray at {address} within {_JOIN_WAIT_S:.0f} s; see ray-*.log in "
+            f"{folder}. Nodes must reach each other on ports of their choice."
         )
 
 
-def _wait_for_port(address: str) -> None:
+def _wait_for_port(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     host, _, port = address.partition(":")
     end = time.monotonic() + _HEAD_WAIT_S
-    while time.monotonic() < end:
+    while time.monotonic() < end and process.poll() is None:
         try:
             with socket.create_connection((host, int(port)), timeout=1):
                 return
         except OSError:
             time.sleep(0.1)
-    raise TimeoutError(f"Ray's head did not answer at {address} within {_HEAD_WAIT_S:.0f} s.")
+    raise RuntimeError(f"Ray's head did not come up at {address}; see {log}.")
 
 
 def _own_address(allocation: Allocation) -> str:

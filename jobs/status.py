@@ -20,6 +20,8 @@ from jobs.run_stage import read_state
 from jobs.submit import CLUSTER_FOLDER, JOB_NAME, Job
 
 _TIMEOUT_S = 20
+ALIVE = ("pending", "running", "completing", "configuring", "suspended", "requeued", "resizing", "stopped")
+"""States of a job that will write again."""
 _OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "BOOT_FAIL")
 
 
@@ -66,6 +68,8 @@ def statuses(jobs: Sequence[Job]) -> list[JobStatus]:
 
 def cancel(job: Job) -> None:
     """Takes a job back, with what waits for it left pending for ever: SLURM says so. Raises EmixerError if refused."""
+    if job.executor == "local" and not _is_running(job):
+        raise EmixerError(f"Job {job.job_id} is over, or runs on another machine: there is nothing to cancel here.")
     command = ["scancel", job.job_id] if job.executor == "slurm" else ["kill", job.job_id]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
     if done.returncode:
@@ -84,7 +88,7 @@ def _status(job: Job, queued: dict[str, str] | None, accounted: str | None) -> J
         note = said.get("error", "").splitlines()
         return JobStatus(job, said["state"], note[0] if note else "", progress)
     if job.executor == "local":
-        alive = _is_running(int(job.job_id))
+        alive = _is_running(job)
         return JobStatus(job, "running" if alive else "gone", "" if alive else "ended without a word", progress)
     over = (queued or {}).get("state") or accounted
     if over is not None:
@@ -96,10 +100,12 @@ def _state_folder(job: Job) -> Path:
     return Path(job.folder).parent / CLUSTER_FOLDER / job.job_id
 
 
-def _is_running(pid: int) -> bool:
-    """A process that ended and was not waited for is not running, though it is still listed."""
+def _is_running(job: Job) -> bool:
+    """Whether the process of a local job is there: that number, its own folder in the command line, and not ended."""
+    process = Path("/proc") / job.job_id
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        ended = (process / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return not ended and str(Path(job.folder).parent).encode() in (process / "cmdline").read_bytes()
     except OSError:
         return False
 

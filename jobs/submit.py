@@ -11,7 +11,8 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,10 +22,10 @@ import submitit
 from emixer import files
 from emixer.config import Config
 from emixer.config.slurm import Executor, SlurmConfig
-from emixer.errors import EmixerError
+from emixer.errors import ConfigError, EmixerError
 from jobs.task import StageTask
 
-JOB_NAME, CLUSTER_FOLDER = "job.json", "cluster"
+JOB_NAME, CLUSTER_FOLDER, DEFAULT_FOLDER = "job.json", "cluster", "slurm-jobs"
 
 
 @dataclass(frozen=True)
@@ -60,22 +61,30 @@ class Job:
             ) from error
 
 
-def script(stage: str, module: str, config: Config, after: Sequence[str] = ()) -> str:
+def folder_of(slurm: SlurmConfig) -> Path:
+    """Where jobs are kept, absolute: nodes must find it too."""
+    return (slurm.folder or Path(DEFAULT_FOLDER)).absolute()
+
+
+def script(stage: str, config: Config, after: Sequence[str] = ()) -> str:
     """What sbatch would be given."""
-    return str(_executor(stage, config, after)._make_submission_file_text(_command(config.slurm), "dry-run"))
+    executor = _executor(stage, config, after)
+    return str(executor._make_submission_file_text(executor._submitit_command_str, "dry-run"))
 
 
 def submit(stage: str, module: str, config: Config, executor: Executor, after: Sequence[str] = ()) -> Job:
     """Submits one stage. Raises EmixerError with SLURM's own words when it refuses."""
-    folder = config.slurm.folder
+    folder = folder_of(config.slurm)
     folder.mkdir(parents=True, exist_ok=True)
     tree = config.model_dump(mode="json")
     run = output_of(stage, config)
+    if executor == "local" and after:
+        raise ConfigError("--after is SLURM's to keep: with --executor local give the command when the other is done.")
     training = {"train": config.train.run, "encoder": config.encoder.run}.get(stage)
     task = StageTask(stage, module, tree, None if training is None else str(training), str(folder / CLUSTER_FOLDER))
     chosen = _local_executor(config) if executor == "local" else _executor(stage, config, after)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _own_output(executor == "local"):
             warnings.simplefilter("ignore")
             submitted = chosen.submit(task)
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
@@ -87,6 +96,26 @@ def submit(stage: str, module: str, config: Config, executor: Executor, after: S
     Path(job.folder).mkdir(exist_ok=True)
     job.save()
     return job
+
+
+@contextmanager
+def _own_output(needed: bool) -> Iterator[None]:
+    """A local job outlives this process: holding its output open, it would keep `$(python -m jobs ...)` waiting."""
+    if not needed:
+        yield
+        return
+    sys.stdout.flush()
+    kept = [os.dup(number) for number in (1, 2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for number in (1, 2):
+            os.dup2(nowhere, number)
+        yield
+    finally:
+        for number, copy in zip((1, 2), kept, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(nowhere)
 
 
 def output_of(stage: str, config: Config) -> Path | None:
@@ -108,7 +137,7 @@ def require_slurm() -> None:
 
 def _executor(stage: str, config: Config, after: Sequence[str]) -> submitit.SlurmExecutor:
     slurm = config.slurm
-    executor = _Executor(folder=slurm.folder / "%j", max_num_timeout=slurm.max_requeues, python=_python())
+    executor = _Executor(folder=folder_of(slurm) / "%j", max_num_timeout=slurm.max_requeues, python=_python())
     executor.update_parameters(**_parameters(stage, slurm, after))
     return executor
 
@@ -155,18 +184,16 @@ def _memory(gb: float) -> str:
     return f"{round(gb * 1024)}M"
 
 
-def _command(slurm: SlurmConfig) -> str:
-    executor = _Executor(folder=slurm.folder / "%j", python=_python())
-    return str(executor._submitit_command_str)
-
-
 def _python() -> str:
     return shlex.quote(sys.executable)
 
 
 def _local_executor(config: Config) -> submitit.LocalExecutor:
-    executor = submitit.LocalExecutor(folder=config.slurm.folder / "%j")
-    executor.update_parameters(timeout_min=config.slurm.time_min, stderr_to_stdout=True)
+    executor = submitit.LocalExecutor(folder=folder_of(config.slurm) / "%j", max_num_timeout=config.slurm.max_requeues)
+    executor.update_parameters(
+        timeout_min=config.slurm.time_min, stderr_to_stdout=True, gpus_per_node=config.slurm.gpus_per_node,
+        signal_delay_s=config.slurm.warn_s,
+    )  # fmt: skip
     return executor
 
 

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,8 +25,8 @@ from emixer import files
 from emixer.config import validate
 from emixer.run_folder import RunFolder
 from jobs.allocation import Allocation
-from jobs.run_stage import ORDER_NAME
-from jobs.signals import ignore_warnings, is_running
+from jobs.run_stage import ORDER_NAME, STATE_NAME
+from jobs.signals import ignore_warnings, is_cancelled, state_of
 
 _POLL_S = 0.5
 _REQUEUE_WAIT_S = 60
@@ -52,7 +52,9 @@ class StageTask:
         """Called in every task. Ends the process with the stage's exit code where that is not 0."""
         allocation = Allocation.from_environment()
         folder = Path(self.cluster_folder) / submitit.JobEnvironment().job_id
+        (folder / STATE_NAME).unlink(missing_ok=True)  # of a former life
         if allocation is None:
+            signal.signal(signal.SIGTERM, _end)
             self._run_stage(self.tree, folder)
             return
         from jobs import ray_in_job
@@ -68,7 +70,7 @@ class StageTask:
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Called by submitit when the time is nearly over, before it requeues the job."""
         self._save(wait_s=self.tree["slurm"]["warn_s"] / 2)
-        return submitit.helpers.DelayedSubmission(self)
+        return submitit.helpers.DelayedSubmission(replace(self, _told_to_end=False))
 
     def _run_stage(self, tree: dict[str, Any], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +79,7 @@ class StageTask:
         job_id = submitit.JobEnvironment().job_id
         process = subprocess.Popen([sys.executable, "-m", "jobs.run_stage", str(order)], preexec_fn=ignore_warnings)
         try:
-            while (code := process.poll()) is None and not (self._told_to_end and not is_running(job_id)):
+            while (code := process.poll()) is None and not (self._told_to_end and is_cancelled(job_id)):
                 time.sleep(_POLL_S)  # signals of SLURM are handled here
         finally:
             process.kill()
@@ -112,10 +114,15 @@ class StageTask:
         return folder.save_request
 
 
+def _end(number: int, frame: FrameType | None) -> None:
+    """On this machine, TERM is how a job is cancelled."""
+    raise SystemExit(128 + number)
+
+
 def _requeued(job_id: str) -> bool:
     """Requeues this job if it was told to end by a preemption, and not by scancel.
 
     SLURM requeues a preempted job that it has to kill, but takes one that ends by itself in its grace time for failed.
     """
     requeue = ["scontrol", "requeue", job_id]
-    return is_running(job_id) and subprocess.run(requeue, capture_output=True, check=False).returncode == 0
+    return state_of(job_id) == "RUNNING" and subprocess.run(requeue, capture_output=True, check=False).returncode == 0

@@ -114,6 +114,8 @@ class PairedModelConfig(Section):
     """What every kind of model has. Choosing another kind keeps the settings that both have."""
 
     keeps_settings_of_other_kinds: ClassVar[bool] = True
+    has_phases: ClassVar[bool] = False
+    """Whether what is trained depends on the share of the run: then its length cannot change when it is resumed."""
 
     side_px: Annotated[Literal[32, 64, 128, 256], ExactInteger] = 128
     """Side of a film [px]. Must equal the shards'."""
@@ -150,6 +152,8 @@ class EmixerModelConfig(PairedModelConfig):
 
 class SmganModelConfig(PairedModelConfig):
     """SM-GAN (paper §4.3): a conditional image GAN, then a report decoder trained on real pairs alone."""
+
+    has_phases: ClassVar[bool] = True
 
     kind: Literal["smgan"] = "smgan"
     """Which model."""

@@ -16,11 +16,11 @@ class SlurmConfig(Section):
     partition: str | None = None
     """--partition. None: the site's default."""
     account: str | None = None
-    """--account."""
+    """--account, whose share of the cluster is used."""
     qos: str | None = None
-    """--qos."""
+    """--qos, a class of service of the site."""
     nodes: int = Field(1, ge=1)
-    """--nodes."""
+    """--nodes of the job."""
     gpus_per_node: int = Field(0, ge=0)
     """--gpus-per-node; 0: none."""
     gres: str | None = None
@@ -32,17 +32,17 @@ class SlurmConfig(Section):
     time_min: int = Field(24 * 60, ge=1)
     """--time [min]. At its end the job saves, requeues itself and goes on."""
     constraint: str | None = None
-    """--constraint."""
+    """--constraint on the features of nodes, e.g. `a100`."""
     mail_user: str | None = None
-    """--mail-user."""
+    """--mail-user, who is told."""
     mail_type: str = "END,FAIL"
     """--mail-type, if mail_user is given."""
     extra: tuple[str, ...] = Field((), strict=False)
     """Further options of sbatch, e.g. `[--exclusive, --reservation=maintenance]`."""
     setup: tuple[str, ...] = Field((), strict=False)
     """Lines of shell before the stage, e.g. `[module load cuda]`."""
-    folder: Path = Field(Path("slurm-jobs"), strict=False)
-    """Where scripts, logs and states of jobs are kept; all nodes must see it."""
+    folder: Path | None = Field(None, strict=False)
+    """Where scripts, logs and states of jobs are kept; all nodes must see it. None: ./slurm-jobs."""
     warn_s: int = Field(120, ge=30)
     """How long before the time limit SLURM warns the job, which then saves and requeues [s]."""
     max_requeues: int = Field(100, ge=0)
@@ -54,6 +54,11 @@ class SlurmConfig(Section):
     def _asks_once(self) -> "SlurmConfig":
         if self.gres and self.gpus_per_node:
             raise ValueError("gres and gpus_per_node both ask for GPUs; give one of them")
+        if self.warn_s > max(0.2 * 60 * self.time_min, 600) or self.warn_s >= 60 * self.time_min:
+            raise ValueError(
+                f"warn_s={self.warn_s} is too long before the end of time_min={self.time_min}; give at most a fifth of "
+                "the time, or ten minutes"
+            )
         for option in self.extra:
             name = option.removeprefix("--").partition("=")[0]
             if not option.startswith("--") or "\n" in option:

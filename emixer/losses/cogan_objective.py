@@ -69,8 +69,10 @@ class CoganObjective(Objective):
                 terms["report"] = self._fooling_reports(model, tied.features_BFHW, fake_labels_BY, noise, weights)
         if self.loss.teacher_forcing > 0:
             generator = model.report_generator
-            features_BF = generator.read(model.tied(real.labels_BY, noise.named("taught")).features_BFHW)
-            terms |= taught_by(generator.writer, features_BF, known_by_labels(real), weights)
+            # A row without labels teaches nothing, but stands in the batch norms: with labels that films do have
+            labels_BY = torch.where(real.labelled_B[:, None], real.labels_BY, fake_labels_BY)
+            features_BF = generator.read(model.tied(labels_BY, noise.named("taught")).features_BFHW)
+            terms |= taught_by(generator.writer, features_BF, known_by_labels(real), weights.of_labelled())
         return self._total(terms, rotation=self.loss.alpha)
 
     def _total(self, terms: Terms, rotation: float) -> tuple[Tensor, Terms]:
@@ -110,6 +112,8 @@ class CoganObjective(Objective):
         self, model: Cogan, features_BFHW: Tensor, labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> Tensor:
         critic = model.critics
+        if not self.loss.report_gradient_to_image:
+            features_BFHW = features_BFHW.detach()
         fake_BSWE, valid_BSW = self._written(model, model.report_generator.read(features_BFHW), noise)
         labelled_B = torch.ones(len(labels_BY), dtype=torch.bool, device=labels_BY.device)
         logit_B = critic.real_logit(critic.report_features(fake_BSWE, valid_BSW), labels_BY, labelled_B)

@@ -35,7 +35,7 @@ from emixer.losses.terms import (
 from emixer.models.cogan import known_by_labels
 from emixer.models.jointgan import Jointgan
 from emixer.models.kinds_critic import NUM_KINDS, REAL_PAIR
-from emixer.models.noise import RowNoise, StackedNoise
+from emixer.models.noise import NoiseSource, RowNoise, StackedNoise
 from emixer.models.paired_model import PAD, Batch, Objective, PairedModel, RowWeights
 
 
@@ -72,8 +72,7 @@ class JointganObjective(Objective):
             terms["rotation"] = self._rotation_term(model, real.image_BCHW, noise, weights)
         if self.loss.joint > 0:
             with torch.no_grad():
-                film_BCHW = model.films_of_labels(fake_labels_BY, noise)
-                generated = self._generated(model, real, film_BCHW, fake_labels_BY, noise, weights)
+                generated = self._generated(model, real, fake_labels_BY, noise, weights)
             pairs = _stacked(_real_pairs(model, real, generated, weights), generated)
             terms["joint"] = self._naming(model, pairs, pairs.kind_N, noise) / NUM_KINDS
         return self._total(terms, rotation=self.loss.beta)
@@ -86,17 +85,17 @@ class JointganObjective(Objective):
         real = with_channels(real, model.channels)
         terms: Terms = {}
         if self.loss.joint > 0 or self.loss.alpha > 0:
-            film_BCHW = model.films_of_labels(fake_labels_BY, noise)
-        if self.loss.joint > 0:
-            pairs = self._generated(model, real, film_BCHW, fake_labels_BY, noise, weights)
-            wanted_N = torch.full_like(pairs.kind_N, REAL_PAIR)
-            terms["joint"] = self._naming(model, pairs, wanted_N, noise) / (NUM_KINDS - 1)
-        if self.loss.alpha > 0:
-            terms["rotation"] = self._rotation_term(model, film_BCHW, noise, weights)
+            pairs = self._generated(model, real, fake_labels_BY, noise, weights)
+            if self.loss.joint > 0:
+                wanted_N = torch.full_like(pairs.kind_N, REAL_PAIR)
+                terms["joint"] = self._naming(model, pairs, wanted_N, noise) / (NUM_KINDS - 1)
+            if self.loss.alpha > 0:
+                film_of_labels_BCHW = pairs.image_NCHW.chunk(NUM_KINDS - 1)[2]
+                terms["rotation"] = self._rotation_term(model, film_of_labels_BCHW, noise, weights)
         if self.loss.teacher_forcing > 0:
             terms |= teacher_forcing(model.report_decoder, real, weights)
             features_BV = model.features_of_labels(real.labels_BY, noise.named("taught"))
-            alone = taught_by(model.report_decoder, features_BV, known_by_labels(real), weights)
+            alone = taught_by(model.report_decoder, features_BV, known_by_labels(real), weights.of_labelled())
             terms |= {f"{name}_of_labels": term for name, term in alone.items()}
         return self._total(terms, rotation=self.loss.alpha)
 
@@ -124,25 +123,25 @@ class JointganObjective(Objective):
         return rotation_term(logits, self.loss.rotation_share, weights)
 
     def _generated(
-        self, model: Jointgan, real: Batch, film_BCHW: Tensor, fake_labels_BY: Tensor, noise: RowNoise,
-        weights: RowWeights,
-    ) -> _Pairs:  # fmt: skip
-        """Kinds 1 to 4; film_BCHW is kind 3's. The three reports are written side by side."""
-        read_BCHW = film_BCHW if self.loss.report_gradient_to_image else film_BCHW.detach()
-        features = [
-            model.report_decoder.read(torch.cat([real.image_BCHW, read_BCHW])),
-            model.features_of_labels(fake_labels_BY, noise.named("report alone")),
-        ]
-        written = StackedNoise([noise.named("1"), noise.named("3"), noise.named("4")])
-        critic_NSWE, condition_NSWE, valid_NSW = self._written(model, torch.cat(features), written)
-        _, _, valid_4 = valid_NSW.chunk(3)
-        film_4 = model.films_of_reports(condition_NSWE.chunk(3)[2], valid_4, noise.named("film of report"))
+        self, model: Jointgan, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
+    ) -> _Pairs:
+        """Kinds 1 to 4. All films are drawn in one pass, so that batch norm sees, in training as in its running
+        statistics, films of every origin; the reports of films are written in one pass too."""
+        alone_BV = model.features_of_labels(fake_labels_BY, noise.named("report alone"))
+        critic_4, condition_4, valid_4 = self._written(model, alone_BV, noise.named("4"))
         words_BSW = padded_like(real.words_BSW, valid_4)
-        film_2 = model.films_of_reports(
-            model.report_condition.reader.embed(words_BSW), words_BSW != PAD, noise.named("film of real report")
+        condition_reader = model.report_condition.reader
+        film_BCHW, film_2, film_4 = model.films(
+            fake_labels_BY,
+            [(condition_reader.embed(words_BSW), words_BSW != PAD), (condition_4, valid_4)],
+            [noise, noise.named("film of real report"), noise.named("film of report")],
         )
-        critic_1, critic_3, critic_4 = critic_NSWE.chunk(3)
-        valid_1, valid_3, _ = valid_NSW.chunk(3)
+        read_BCHW = film_BCHW if self.loss.report_gradient_to_image else film_BCHW.detach()
+        features_NV = model.report_decoder.read(torch.cat([real.image_BCHW, read_BCHW]))
+        written = StackedNoise([noise.named("1"), noise.named("3")])
+        critic_NSWE, _, valid_NSW = self._written(model, features_NV, written)
+        critic_1, critic_3 = critic_NSWE.chunk(2)
+        valid_1, valid_3 = valid_NSW.chunk(2)
         critic_2 = model.critic.reader.embed(words_BSW)
         num = len(real)
         labelled_B = torch.ones_like(real.labelled_B)
@@ -158,7 +157,7 @@ class JointganObjective(Objective):
             kind_N=torch.arange(1, NUM_KINDS, device=film_BCHW.device).repeat_interleave(num),
         )
 
-    def _written(self, model: Jointgan, features_NV: Tensor, noise: StackedNoise) -> tuple[Tensor, Tensor, Tensor]:
+    def _written(self, model: Jointgan, features_NV: Tensor, noise: NoiseSource) -> tuple[Tensor, Tensor, Tensor]:
         """Reports as the critic reads them, as `report_condition` reads them, and where there is a word."""
         decoder, readers = model.report_decoder, (model.critic.reader, model.report_condition.reader)
         if self.gumbel.straight_through and not torch.is_grad_enabled():

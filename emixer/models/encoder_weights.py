@@ -28,10 +28,14 @@ _XRV_CLASSES = 18
 _UNUSED = ("classifier.", "op_threshs")
 
 
-def save_encoder_weights(path: Path, encoder: nn.Module, facts: EncoderFacts) -> None:
+def save_encoder_weights(path: Path, encoder: nn.Module, facts: EncoderFacts, input_range: float = 1.0) -> None:
     """Writes the whole network, `facts` in the header, whole or not at all. Raises StorageError on a full disk."""
     with files.written_aside(path) as aside:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+        # Films are multiplied by the input range before the first convolution, which has no bias: moved into its
+        # weights, the file is one for films in [-1, 1] whatever the encoder began as
+        if input_range != 1:
+            tensors["features.conv0.weight"] = tensors["features.conv0.weight"] * input_range
         try:
             safetensors.torch.save_file(tensors, aside, metadata=facts.to_metadata())
         except safetensors.SafetensorError as error:

@@ -92,6 +92,16 @@ class Jointgan(PairedModel):
         """Dimensions of z."""
         return self.image_generator.noise_size
 
+    def films(
+        self, labels_BY: Tensor, reports: Sequence[tuple[Tensor, Tensor]], noise: Sequence[RowNoise]
+    ) -> tuple[Tensor, ...]:
+        """Films of labels, and of each of `reports` (words embedded by `report_condition.reader`, where there is one),
+        in one pass of the image generator; `noise` has a source for each, of which it takes the stream "z"."""
+        conditions = [self.image_generator.embed_labels(labels_BY)]
+        conditions += [self.report_condition(embedded_BSWE, valid_BSW) for embedded_BSWE, valid_BSW in reports]
+        z_NZ = torch.cat([source.normal("z", self.noise_shape()) for source in noise])
+        return self.image_generator.render(z_NZ, torch.cat(conditions)).chunk(len(conditions))
+
     def films_of_labels(self, labels_BY: Tensor, noise: RowNoise) -> Tensor:
         """p(film | labels) from the stream "z": image_BCHW in [-1, 1]."""
         films_BCHW: Tensor = self.image_generator(noise.normal("z", self.noise_shape()), labels_BY)

@@ -53,7 +53,7 @@ class RowWeights:
 
     With one worker and no accumulation: row = 1 / B, labelled_row = 1 / #labelled, report = 1 / #with report,
     word = 1 / #target words (END included), stop = 1 / #stop decisions that have a target: one a sentence of a report,
-    CONTINUE before another sentence, STOP at the last.
+    CONTINUE before another sentence, STOP at the last. labelled_word and labelled_stop: the same over rows with labels.
     """
 
     row: Tensor
@@ -61,6 +61,12 @@ class RowWeights:
     report: Tensor
     word: Tensor
     stop: Tensor
+    labelled_word: Tensor
+    labelled_stop: Tensor
+
+    def of_labelled(self) -> "RowWeights":
+        """With `word` and `stop` for sums over rows that have both a report and labels."""
+        return replace(self, word=self.labelled_word, stop=self.labelled_stop)
 
 
 @dataclass(frozen=True)
@@ -172,6 +178,10 @@ class Phases:
     def at(self, progress: float) -> Objective:
         """What is played after the share `progress` of the run."""
         return self.objectives[bisect_right(self.ends, progress)]
+
+    def began(self, progress: float) -> float:
+        """The share of the run at which the phase of `progress` began."""
+        return (0.0, *self.ends)[bisect_right(self.ends, progress)]
 
     def is_last(self, progress: float) -> bool:
         """Whether what led up to `progress` was already of the last phase: before that a model is not finished, and

@@ -40,8 +40,8 @@ class _Reporting:
     def __call__(self, plan: EncoderPlan, state: EncoderState) -> EncoderReporter:
         splits = _Splits(plan.config)
 
-        def conclude(state: EncoderState) -> None:
-            _conclude(plan.run, self.collection, splits, state)
+        def conclude(state: EncoderState, films: int) -> None:
+            _conclude(plan.run, self.collection, splits, state, films)
 
         return EncoderReporter(RunFolder(plan.run), state, plan.reader.order, splits.validation_metrics, conclude)
 
@@ -55,7 +55,8 @@ def make_encoder_plan(config: Config, shards: ShardSet, run: Path, collection: C
 def open_labelled(config: Config, shards: ShardSet, split: str) -> WindowReader:
     """Films of a split with labels as `encoder.uncertain` and `encoder.unmentioned` have them. Reports are cut."""
     policy = LabelPolicy(config.encoder.uncertain, config.encoder.unmentioned)
-    return open_windows(shards, split, config.data, config.seed, max_sentences=1, max_words=2, policy=policy)
+    data = config.data if split == "train" else config.data.model_copy(update={"labelled_fraction": 1.0})
+    return open_windows(shards, split, data, config.seed, max_sentences=1, max_words=2, policy=policy)
 
 
 class _Splits:
@@ -103,7 +104,7 @@ class _Splits:
         return open_labelled(self._config, self._shards, split).read_rows(self._shards.num_rows(split))
 
 
-def _conclude(run: Path, collection: Collection, splits: _Splits, state: EncoderState) -> None:
+def _conclude(run: Path, collection: Collection, splits: _Splits, state: EncoderState, films: int) -> None:
     tables = {split: splits.table(state, split) for split in splits.measured}
     network = state.config.encoder.network
     facts = EncoderFacts.of(
@@ -111,10 +112,10 @@ def _conclude(run: Path, collection: Collection, splits: _Splits, state: Encoder
         label_names=state.label_names,
         collection=collection.digest,
         sources=collection.sources,
-        films=state.images,
+        films=films,
         test_auc={row.label: row.auc for row in tables["test"].rows} if "test" in tables else {},
     )
-    save_encoder_weights(run / WEIGHTS_NAME, state.model, facts)
+    save_encoder_weights(run / WEIGHTS_NAME, state.model, facts, state.model.input_range)
     content = {
         split: {
             "labels": {row.label: _fields(row) for row in table.rows},

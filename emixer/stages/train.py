@@ -125,11 +125,12 @@ def _check_weights(config: Config, shards: ShardSet) -> None:
     of_reader = facts.get("model.report_decoder.encoder")
     if reader is not None and of_reader is not None and not reader.same_collection:
         collection = identify(shards)
-        if collection.digest == of_reader.collection:
+        common = set(collection.sources) & set(of_reader.sources)
+        if common or collection.digest == of_reader.collection:
             raise ConfigError(
                 f"{reader.weights} was trained on the collection that these shards come from "
-                f"({', '.join(collection.sources)}). The paper's encoder comes from another one, so that F cannot read "
-                "films it has seen before. Give an encoder of another collection, or say "
+                f"({', '.join(sorted(common or collection.sources))}). The paper's encoder comes from another one, so "
+                "that F cannot read films that it has seen before. Give an encoder of another collection, or say "
                 "model.report_decoder.encoder.same_collection=true."
             )
     if config.validation.judge == "encoder":

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 _RAMP = 0.1
-"""Early on the half-life is this share of the films seen, so that the first samples are not an average of noise."""
+"""Early on the half-life is this share of the films learned on, so that first samples are not an average of noise."""
 
 
 class MovingAverage:
@@ -26,7 +26,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, new_images: int, images: int, resting: Sequence[str] = ()) -> None:
-        """Moves the average towards the model after a step over `new_images`, `images` in all.
+        """Moves the average towards the model after a step over `new_images`, `images` since this phase began.
 
         resting: submodules that do not learn for now; else their average would end as their last, unaveraged weights.
         """

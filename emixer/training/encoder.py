@@ -107,11 +107,11 @@ class EncoderState:
 
 class EncoderReporter(Recorder):
     """Reports on an encoder. measure: metrics of an encoder in eval mode, "auc" among them. conclude: called once at
-    the end, on the first worker, with the best encoder in place."""
+    the end, on the first worker, with the best encoder in place and the films that it had seen."""
 
     def __init__(
         self, folder: RunFolder, state: EncoderState, order: DataOrder,
-        measure: Callable[[EncoderState], dict[str, float]], conclude: Callable[[EncoderState], None],
+        measure: Callable[[EncoderState], dict[str, float]], conclude: Callable[[EncoderState, int], None],
     ) -> None:  # fmt: skip
         super().__init__(folder, state, order)
         self._encoder = state
@@ -139,7 +139,7 @@ class EncoderReporter(Recorder):
             device = str(self._encoder.device)
             self._encoder.model.load_state_dict(kept.tensors(NETWORKS, device))
             with eval_mode(self._encoder.model):
-                self._conclude(self._encoder)
+                self._conclude(self._encoder, kept.images)
         wait_for_all()
 
 

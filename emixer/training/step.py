@@ -29,6 +29,7 @@ def train_iteration(state: TrainState, batches: Iterator[HostBatch]) -> Terms:
     workers is the mean over the global batch: device scalars, no host sync."""
     num_batches = state.config.optim.discriminator_steps
     objective = state.phases.at(state.progress)
+    phase_began = state.phases.began(state.progress) * state.config.train.images
     side = "discriminator" if objective.has_critics else "generator"
     terms: Terms = {}
     for index in range(num_batches):
@@ -42,7 +43,8 @@ def train_iteration(state: TrainState, batches: Iterator[HostBatch]) -> Terms:
         generator_terms = _step(state, objective, real, weights, num_batches, of_generator=True)
         terms |= {f"generator/{name}": value for name, value in generator_terms.items()}
     state.iteration += 1
-    state.ema.update(state.images_per_iteration, state.images, objective.resting)
+    learned_on = max(state.images_per_iteration, int(state.images - phase_began))
+    state.ema.update(state.images_per_iteration, learned_on, objective.resting)
     return terms
 
 
@@ -84,12 +86,16 @@ def row_weights(real: Batch) -> RowWeights:
     words_BSW = real.words_BSW
     has_sentence_BS = (words_BSW != PAD).any(dim=2)
     num_reports = real.has_report_B.sum()
+    is_word_BSW = (words_BSW != PAD) & real.has_report_B[:, None, None]
+    is_stop_BS = stop_targets(has_sentence_BS, real.has_report_B)
     counts = torch.stack([
         torch.full((), len(real), device=words_BSW.device),
         real.labelled_B.sum(),
         num_reports,
-        (words_BSW != PAD).sum(),
-        stop_targets(has_sentence_BS, real.has_report_B).sum(),
+        is_word_BSW.sum(),
+        is_stop_BS.sum(),
+        (is_word_BSW & real.labelled_B[:, None, None]).sum(),
+        (is_stop_BS & real.labelled_B[:, None]).sum(),
     ]).double()  # fmt: skip
     inverse = 1 / sum_over_workers(counts).clamp_(min=1)
     return RowWeights(*inverse.float().unbind())

@@ -131,6 +131,7 @@ def test_a_folder_with_spaces_and_dollars_is_quoted(tmp_path: Path, shards: Path
         (["train.num_workers=3"], "cannot be split over 3 worker(s)"),
         (["slurm.gres='gpu:a100:2'", "slurm.gpus_per_node=2"], "both ask for GPUs"),
         (["slurm.extra=[--signal=USR1@5]"], "--signal is set by this program"),
+        (["slurm.time_min=60", "slurm.warn_s=900"], "is too long before the end"),
         (["slurm.extra=[-p gpu]"], "is not a long option of sbatch"),
         (["slurm.local_disk=/a/folder/with/a/rather/long/name"], "would pass the 107 characters"),
         (["slurm.partion=gpu"], "Did you mean slurm.partition?"),
@@ -210,6 +211,29 @@ def test_the_local_executor_runs_the_stage_as_a_process_of_its_own(tmp_path: Pat
     assert "manifest" in status or "not finished" in status, status
     assert job in status
     assert "Error: " in run("logs", job, "--folder", folder).output
+
+
+def test_a_local_job_is_cancelled_and_a_second_one_on_its_folder_refused(tmp_path: Path, tiny_shards: Path) -> None:
+    (tmp_path / "shards").symlink_to(tiny_shards)
+    command = [sys.executable, "-m", "jobs", *training(tmp_path, "model.side_px=32", "train.batch_size=16",
+               "train.log_every_images=32"), "--executor", "local"]  # fmt: skip
+    job = (
+        subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split("job ")[1].split()[0]
+    )
+    folder = str(tmp_path / "jobs")
+    assert "running" in run("status", "--folder", folder).output
+    again = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert again.returncode == 2
+    assert f"Job {job} (running) writes" in again.stderr
+    later = subprocess.run([*command, "--after", "5"], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert later.returncode == 2
+    assert run("cancel", job, "--folder", folder).output.startswith(f"Cancelled job {job}")
+    for _ in range(100):
+        if "running" not in run("status", "--folder", folder).output:
+            break
+        time.sleep(0.2)
+    assert "gone" in run("status", "--folder", folder).output
+    assert "nothing to cancel here" in run("cancel", job, "--folder", folder).output
 
 
 def test_an_unknown_job_is_answered_with_where_to_look(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,27 @@ def jointgan_pairs(model: Jointgan, real: Batch) -> list[list[tuple[torch.Tensor
         (film_of(report_4, "film of report"), report_4),
     ]
     return [[(films[row], words[row], row) for row in range(NUM)] for films, words in kinds]
+
+
+@pytest.mark.parametrize(("kind", "names"), [("cogan", ("words", "stops")),
+                                             ("jointgan", ("words_of_labels", "stops_of_labels"))])  # fmt: skip
+def test_reports_known_by_their_labels_are_averaged_over_rows_that_have_labels(
+    tiny_config: Config, tiny_spec: ModelSpec, make_batch: MakeBatch, kind: str, names: tuple[str, ...]
+) -> None:
+    """With few labels the mean is over few words, not a small share of all words."""
+    model = built(tiny_config, kind, tiny_spec).eval()
+    config = with_overrides(tiny_config, {"model.kind": kind}).model
+    (game,) = build_phases(config, LossConfig()).objectives
+    real = make_batch(NUM)
+
+    def terms(batch: Batch) -> list[float]:
+        _, found = game.generator_loss(model, batch, FAKE_LABELS, noise(), row_weights(batch))
+        return [found[name].item() for name in names]
+
+    few = replace(real, labelled_B=torch.arange(NUM) < 1)
+    only = replace(real, has_report_B=real.has_report_B & (torch.arange(NUM) < 1))
+    assert terms(few) == pytest.approx(terms(only), rel=1e-5)
+    assert terms(few)[0] == pytest.approx(math.log(12), abs=0.5)  # nats a word, untrained: twelve tokens
 
 
 def test_jointgans_critic_names_five_kinds_of_pairs(

@@ -203,12 +203,11 @@ def test_two_jobs_on_one_node_do_not_meet(site: Any, tmp_path: Path) -> None:
     )
 
     def client(address: str, token: Path | None) -> "subprocess.CompletedProcess[str]":
+        """A program on the node that both share, in a step of its own."""
         own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)} if token else {"RAY_AUTH_MODE": "disabled"}
-        inside = ["nsenter", "--target", str(site.bed.processes["n1"].pid), "--net", "--", sys.executable, "-c", ask]
-        return subprocess.run(
-            [*inside, address], capture_output=True, text=True, timeout=90, check=False,
-            env={**site.bed.environment(), **own},
-        )  # fmt: skip
+        step = ["srun", "--overlap", f"--jobid={jobs[0]}", "-n1", "--mem=500M", sys.executable, "-c", ask, address]
+        done: subprocess.CompletedProcess[str] = site.bed.run(step, check=False, environment=own)
+        return done
 
     assert "1 node" in client(heads[0], folders[0] / "token").stdout
     assert client(heads[0], folders[1] / "token").returncode != 0
