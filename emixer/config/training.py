@@ -51,6 +51,11 @@ class LossConfig(Section):
     """Weight of the word and stop cross-entropy of F on real pairs."""
     augment: tuple[Augmentation, ...] = Field((), strict=False)
     """Differentiable augmentation of the films that D_image and D_joint read; made for a few thousand films."""
+    augment_target: float | None = Field(None, gt=0, lt=1)
+    """None: every film is augmented (DiffAugment). Else each with a probability that rises from 0 while the mean sign
+    of D_image's logits of real films is above this, and falls while it is below (ADA; its authors: 0.6)."""
+    augment_images: int = Field(500_000, ge=1)
+    """Films after which that probability could have gone from 0 to 1."""
     report_gradient_to_image: bool = True
     """Whether D_report and D_joint also train G through F, as the paper's game has it."""
 

@@ -76,6 +76,8 @@ def charts_of_run(metrics: Metrics) -> list[Chart]:
          _beside("validation/label_auc")),
         ("Labels stated in reports", "mean F1 of a rule-based reader; dashed: the same reader on real held-out reports",
          _beside("validation/report_f1")),
+        ("Films against their own reports", "AUC of the judge against what a film's report states; dashed: real pairs",
+         _beside("validation/pair_agreement")),
     ]  # fmt: skip
     drawn = [_draw(title, note, series, metrics) for title, note, series in plans]
     return [chart for chart in drawn if chart is not None]

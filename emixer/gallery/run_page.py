@@ -17,6 +17,7 @@ _FID = "validation/fid_"
 _HIGHLIGHTS = {
     "validation/label_auc_generated": "AUC of labels in films",
     "validation/report_f1_generated": "F1 of labels in reports",
+    "validation/pair_agreement_generated": "AUC of films against their own reports",
     "validation/word_cross_entropy": "word cross-entropy [nats]",
 }
 

@@ -4,7 +4,8 @@ A critic that sees few real films learns them by heart; changed anew each time, 
 law for real and generated films and lets gradients through, so G learns films and not changed films.
 
 Shapes: B films, C channels, H = W side [px], U uniform numbers a film.
-Source: not in the paper; Zhao et al. 2020 (DiffAugment). Departures: docs/deviations.md#augmentation.
+Source: not in the paper; Zhao et al. 2020 (DiffAugment), Karras et al. 2020 (ADA: a probability that adapts).
+Departures: docs/deviations.md#augmentation.
 """
 
 from collections.abc import Sequence
@@ -24,11 +25,38 @@ _CUTOUT = 1 / 2
 """Shares of the side, as in DiffAugment."""
 
 
-def seen_by_critics(image_BCHW: Tensor, noise: RowNoise, which: str, kinds: Sequence[Augmentation]) -> Tensor:
-    """Films as critics see them. which: names a stream of `noise`; real and generated films of a step have one each."""
-    if not kinds:
-        return image_BCHW
-    return augmented(image_BCHW, noise.uniform(f"augment/{which}", NUM_UNIFORMS), kinds)
+class Augmenter:
+    """Films as critics see them: each changed, or each with a probability that follows the critic (ADA).
+
+    The probability is part of what is trained: it is saved, and the same on every worker.
+    """
+
+    def __init__(self, kinds: Sequence[Augmentation], target: float | None = None, images: int = 1) -> None:
+        """target, images: see `loss.augment_target` and `loss.augment_images`."""
+        self.kinds, self.target, self._images = tuple(kinds), target, images
+        self.probability = torch.tensor(1.0 if target is None else 0.0)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the probability follows the critic."""
+        return bool(self.kinds) and self.target is not None
+
+    def __call__(self, image_BCHW: Tensor, noise: RowNoise, which: str) -> Tensor:
+        """which: names a stream of `noise`; real and generated films of a step have one each."""
+        if not self.kinds:
+            return image_BCHW
+        changed_BCHW = augmented(image_BCHW, noise.uniform(f"augment/{which}", NUM_UNIFORMS), self.kinds)
+        if not self.adapts:
+            return changed_BCHW
+        self.probability = self.probability.to(image_BCHW.device)
+        chosen_B = noise.uniform(f"augment/{which}/whether") < self.probability
+        return torch.where(chosen_B[:, None, None, None], changed_BCHW, image_BCHW)
+
+    def follow(self, real_sign: Tensor, num_images: int) -> None:
+        """Moves the probability after a critic step on `num_images` films whose real logits had that mean sign."""
+        assert self.target is not None, "only an adaptive one follows"
+        step = torch.sign(real_sign - self.target) * (num_images / self._images)
+        self.probability = (self.probability.to(step.device) + step).clamp(0, 1)
 
 
 def augmented(image_BCHW: Tensor, uniform_BU: Tensor, kinds: Sequence[Augmentation]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from emixer.config.model import GumbelConfig
 from emixer.config.training import LossConfig
-from emixer.losses.augmentation import seen_by_critics
+from emixer.losses.augmentation import Augmenter
 from emixer.losses.film_game import FilmGame
 from emixer.losses.terms import (
     Terms,
@@ -35,6 +35,7 @@ class CoganObjective(Objective):
         self.loss = loss
         self.gumbel = gumbel
         self.films = FilmGame(loss)
+        self.adaptive = self.augment = Augmenter(loss.augment, loss.augment_target, loss.augment_images)
         self.adversarial = self.films.adversarial
 
     def discriminator_loss(
@@ -45,8 +46,8 @@ class CoganObjective(Objective):
         real = with_channels(real, model.channels)
         with torch.no_grad():
             tied = model.tied(fake_labels_BY, noise)
-            fake_BCHW = seen_by_critics(model.films(tied), noise, "fake", self.loss.augment)
-        real = replace(real, image_BCHW=seen_by_critics(real.image_BCHW, noise, "real", self.loss.augment))
+            fake_BCHW = self.augment(model.films(tied), noise, "fake")
+        real = replace(real, image_BCHW=self.augment(real.image_BCHW, noise, "real"))
         terms = self.films.critic_terms(model.critics, real, fake_BCHW, fake_labels_BY, noise, weights)
         if self.loss.report > 0:
             with torch.no_grad():
@@ -63,7 +64,7 @@ class CoganObjective(Objective):
         if self.films.generator_learns or self.loss.report > 0:
             tied = model.tied(fake_labels_BY, noise)
             if self.films.generator_learns:
-                fake_BCHW = seen_by_critics(model.films(tied), noise, "fake", self.loss.augment)
+                fake_BCHW = self.augment(model.films(tied), noise, "fake")
                 terms |= self.films.generator_terms(model.critics, fake_BCHW, fake_labels_BY, noise, weights)
             if self.loss.report > 0:
                 terms["report"] = self._fooling_reports(model, tied.features_BFHW, fake_labels_BY, noise, weights)
@@ -77,7 +78,7 @@ class CoganObjective(Objective):
 
     def _total(self, terms: Terms, rotation: float) -> tuple[Tensor, Terms]:
         return weighted_total(terms, {
-            "image": self.loss.image, "report": self.loss.report, "rotation": rotation,
+            "image": self.loss.image, "real_sign": 0.0, "report": self.loss.report, "rotation": rotation,
             "words": self.loss.teacher_forcing, "stops": self.loss.teacher_forcing,
         })  # fmt: skip
 

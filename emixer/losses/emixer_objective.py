@@ -19,7 +19,7 @@ from torch import Tensor
 
 from emixer.config.model import GumbelConfig
 from emixer.config.training import LossConfig
-from emixer.losses.augmentation import seen_by_critics
+from emixer.losses.augmentation import Augmenter
 from emixer.losses.film_game import FilmGame
 from emixer.losses.terms import Terms, padded_like, require_a_term, teacher_forcing, weighted_total, with_channels
 from emixer.models.emixer import Emixer
@@ -49,6 +49,7 @@ class EmixerObjective(Objective):
         self.loss = loss
         self.gumbel = gumbel
         self.films = FilmGame(loss)
+        self.adaptive = self.augment = Augmenter(loss.augment, loss.augment_target, loss.augment_images)
         self.adversarial = self.films.adversarial
 
     def discriminator_loss(
@@ -59,8 +60,8 @@ class EmixerObjective(Objective):
         real = with_channels(real, model.channels)
         with torch.no_grad():
             fake = self._sampled_fakes(model, fake_labels_BY, noise)
-        real = replace(real, image_BCHW=seen_by_critics(real.image_BCHW, noise, "real", self.loss.augment))
-        fake = replace(fake, image_BCHW=seen_by_critics(fake.image_BCHW, noise, "fake", self.loss.augment))
+        real = replace(real, image_BCHW=self.augment(real.image_BCHW, noise, "real"))
+        fake = replace(fake, image_BCHW=self.augment(fake.image_BCHW, noise, "fake"))
         critic = model.image_discriminator
         terms = self.films.critic_terms(critic, real, fake.image_BCHW, fake.labels_BY, noise, weights)
         if self.loss.report > 0:
@@ -77,7 +78,7 @@ class EmixerObjective(Objective):
         terms: Terms = {}
         if self.films.generator_learns or self._uses_reports:
             image_BCHW = model.generate_films(fake_labels_BY, noise)
-            seen_BCHW = seen_by_critics(image_BCHW, noise, "fake", self.loss.augment)
+            seen_BCHW = self.augment(image_BCHW, noise, "fake")
             critic = model.image_discriminator
             terms |= self.films.generator_terms(critic, seen_BCHW, fake_labels_BY, noise, weights)
             if self._uses_reports:
@@ -92,8 +93,8 @@ class EmixerObjective(Objective):
 
     def _total(self, terms: Terms, rotation: float) -> tuple[Tensor, Terms]:
         return weighted_total(terms, {
-            "image": self.loss.image, "report": self.loss.report, "joint": self.loss.joint, "rotation": rotation,
-            "words": self.loss.teacher_forcing, "stops": self.loss.teacher_forcing,
+            "image": self.loss.image, "real_sign": 0.0, "report": self.loss.report, "joint": self.loss.joint,
+            "rotation": rotation, "words": self.loss.teacher_forcing, "stops": self.loss.teacher_forcing,
         })  # fmt: skip
 
     # The critics' side

@@ -37,7 +37,10 @@ class FilmCritic(Protocol):
 
 
 class FilmGame:
-    """The terms "image" and "rotation" of both players. A weight of 0 leaves a term out, and the work for it."""
+    """The terms "image" and "rotation" of both players. A weight of 0 leaves a term out, and the work for it.
+
+    Where augmentation adapts, "real_sign" is the mean sign of the logits of real films, which no loss counts.
+    """
 
     def __init__(self, loss: LossConfig) -> None:
         self.loss = loss
@@ -57,7 +60,7 @@ class FilmGame:
         self, critic: FilmCritic, real: Batch, fake_BCHW: Tensor, fake_labels_BY: Tensor, noise: RowNoise,
         weights: RowWeights,
     ) -> Terms:  # fmt: skip
-        """Films as the critic shall see them: see `augmentation.seen_by_critics`."""
+        """Films as the critic shall see them: see `Augmenter`."""
         if not self.critic_learns:
             return {}
         films: list[Tensor] = [real.image_BCHW, fake_BCHW] if self.loss.image > 0 else []
@@ -72,6 +75,8 @@ class FilmGame:
                 torch.cat([real.labels_BY, fake_labels_BY]),
                 torch.cat([real.labelled_B, torch.ones_like(real.labelled_B)]),
             ).chunk(2)
+            if self.loss.augment_target is not None:
+                terms["real_sign"] = logit_real_B.detach().sign().sum() * weights.row
             per_row_B = self.adversarial.real(logit_real_B) + self.adversarial.fake(logit_fake_B)
             terms["image"] = per_row_B.sum() * weights.row
             features = features[num_pairs:]
@@ -82,7 +87,7 @@ class FilmGame:
     def generator_terms(
         self, critic: FilmCritic, fake_BCHW: Tensor, labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> Terms:
-        """Films as the critic shall see them: see `augmentation.seen_by_critics`."""
+        """Films as the critic shall see them: see `Augmenter`."""
         if not self.generator_learns:
             return {}
         films: list[Tensor] = [fake_BCHW] if self.loss.image > 0 else []

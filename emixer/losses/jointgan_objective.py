@@ -21,7 +21,8 @@ from torch.nn import functional
 
 from emixer.config.model import GumbelConfig
 from emixer.config.training import LossConfig
-from emixer.losses.augmentation import seen_by_critics
+from emixer.errors import ConfigError
+from emixer.losses.augmentation import Augmenter
 from emixer.losses.rotation import in_all_rotations, rotated_films, rotation_term
 from emixer.losses.terms import (
     Terms,
@@ -58,6 +59,12 @@ class JointganObjective(Objective):
 
     def __init__(self, loss: LossConfig, gumbel: GumbelConfig) -> None:
         require_a_term(loss, ("joint", "beta"), ("joint", "alpha", "teacher_forcing"))
+        if loss.augment_target is not None:
+            raise ConfigError(
+                "loss.augment_target is set, and JointGAN has no critic of films for it to follow. Leave it null: then "
+                "loss.augment changes every film."
+            )
+        self.augment = Augmenter(loss.augment)
         self.loss = loss
         self.gumbel = gumbel
 
@@ -108,7 +115,7 @@ class JointganObjective(Objective):
         """Sum over kinds of the mean of -log g_kind."""
         num = len(pairs.kind_N) // noise.num_rows
         films = [
-            seen_by_critics(film_BCHW, noise, f"pair {index}", self.loss.augment)
+            self.augment(film_BCHW, noise, f"pair {index}")
             for index, film_BCHW in enumerate(pairs.image_NCHW.chunk(num))
         ]
         logits_NK = model.critic(
@@ -117,7 +124,7 @@ class JointganObjective(Objective):
         return (functional.cross_entropy(logits_NK, kind_N, reduction="none") * pairs.weight_N).sum()
 
     def _rotation_term(self, model: Jointgan, image_BCHW: Tensor, noise: RowNoise, weights: RowWeights) -> Tensor:
-        seen_BCHW = seen_by_critics(image_BCHW, noise, "rotation", self.loss.augment)
+        seen_BCHW = self.augment(image_BCHW, noise, "rotation")
         turned = in_all_rotations(rotated_films(seen_BCHW, noise, self.loss.rotation_share))
         logits = model.critic.rotation_logits(model.critic.features(turned))
         return rotation_term(logits, self.loss.rotation_share, weights)

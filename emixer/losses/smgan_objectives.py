@@ -11,7 +11,7 @@ from torch import Tensor
 
 from emixer.config.training import LossConfig
 from emixer.errors import ConfigError
-from emixer.losses.augmentation import seen_by_critics
+from emixer.losses.augmentation import Augmenter
 from emixer.losses.film_game import FilmGame
 from emixer.losses.terms import Terms, require_a_term, teacher_forcing, weighted_total, with_channels
 from emixer.models.noise import RowNoise
@@ -28,6 +28,7 @@ class FilmObjective(Objective):
         require_a_term(loss, ("image", "beta"), ("image", "alpha"))
         self.loss = loss
         self.films = FilmGame(loss)
+        self.adaptive = self.augment = Augmenter(loss.augment, loss.augment_target, loss.augment_images)
 
     def discriminator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
@@ -36,17 +37,17 @@ class FilmObjective(Objective):
         assert isinstance(model, Smgan)
         real = with_channels(real, model.channels)
         with torch.no_grad():
-            fake_BCHW = seen_by_critics(model.generate_films(fake_labels_BY, noise), noise, "fake", self.loss.augment)
-        real = replace(real, image_BCHW=seen_by_critics(real.image_BCHW, noise, "real", self.loss.augment))
+            fake_BCHW = self.augment(model.generate_films(fake_labels_BY, noise), noise, "fake")
+        real = replace(real, image_BCHW=self.augment(real.image_BCHW, noise, "real"))
         terms = self.films.critic_terms(model.image_discriminator, real, fake_BCHW, fake_labels_BY, noise, weights)
-        return weighted_total(terms, {"image": self.loss.image, "rotation": self.loss.beta})
+        return weighted_total(terms, {"image": self.loss.image, "rotation": self.loss.beta, "real_sign": 0.0})
 
     def generator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> tuple[Tensor, Terms]:
         """Terms: image, rotation."""
         assert isinstance(model, Smgan)
-        fake_BCHW = seen_by_critics(model.generate_films(fake_labels_BY, noise), noise, "fake", self.loss.augment)
+        fake_BCHW = self.augment(model.generate_films(fake_labels_BY, noise), noise, "fake")
         terms = self.films.generator_terms(model.image_discriminator, fake_BCHW, fake_labels_BY, noise, weights)
         return weighted_total(terms, {"image": self.loss.image, "rotation": self.loss.alpha})
 

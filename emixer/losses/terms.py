@@ -26,7 +26,12 @@ def weighted_total(terms: Terms, weight: Mapping[str, float]) -> tuple[Tensor, T
 
 
 def require_a_term(loss: LossConfig, critics: tuple[str, ...], generators: tuple[str, ...]) -> None:
-    """Raises ConfigError when all `loss.<name>` of one player are 0."""
+    """Raises ConfigError when all `loss.<name>` of one player are 0, or when what augmentation follows is."""
+    if loss.augment_target is not None and (not loss.augment or loss.image == 0):
+        raise ConfigError(
+            "loss.augment_target follows D_image's logits of real films: it needs loss.augment, which says what is "
+            "changed, and a loss.image above 0. Set both, or leave it null."
+        )
     for names, player in (
         (critics, "no critic has anything to learn"),
         (generators, "no generator has anything to learn"),

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -141,11 +141,28 @@ class PairedModel(nn.Module, ABC):
         """Sum over target words of -log p [nats] and their number, teacher-forced, for validation."""
 
 
+class Adaptive(Protocol):
+    """A probability that follows the critics."""
+
+    probability: Tensor
+
+    @property
+    def adapts(self) -> bool:
+        """Whether it does."""
+        ...
+
+    def follow(self, real_sign: Tensor, num_images: int) -> None:
+        """Moves after a critic step over `num_images` films whose real logits had that mean sign."""
+        ...
+
+
 class Objective(ABC):
     """The two-player game of one model. Losses are sums weighted by `RowWeights`; terms are detached, for logging."""
 
     has_critics: bool = True
     """Whether critics play. Without, each batch is a step of the generating side."""
+    adaptive: Adaptive | None = None
+    """What of the objective itself adapts, is saved, and is moved after each critic step: augmentation."""
     resting: tuple[str, ...] = ()
     """Submodules of the generating side that do not learn in this game; their moving averages rest with them."""
 

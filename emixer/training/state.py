@@ -14,7 +14,7 @@ from emixer.config import Config
 from emixer.config.training import TrainConfig
 from emixer.data.order import Position
 from emixer.errors import CheckpointError
-from emixer.models.paired_model import LabelPrior, ModelSpec, PairedModel, Phases
+from emixer.models.paired_model import Adaptive, LabelPrior, ModelSpec, PairedModel, Phases
 from emixer.training.ema import MovingAverage
 
 
@@ -113,6 +113,7 @@ class TrainState:
             "spec": self.spec.to_json(),
             "scaler": self.scaler.state_dict(),
             "best": self.best,
+            "augment": [None if part is None else part.probability.item() for part in self._adaptive()],
         }
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -141,8 +142,14 @@ class TrainState:
                 "Resume with the config of that run, or start a new run folder."
             ) from error
         self.scaler.load_state_dict(state["scaler"])
+        for part, probability in zip(self._adaptive(), state.get("augment", []), strict=False):
+            if part is not None:
+                part.probability = torch.tensor(probability, device=self.device)
         self.iteration, self.best = state["iteration"], state["best"]
         self.position = Position(**state["position"])
+
+    def _adaptive(self) -> list[Adaptive | None]:
+        return [objective.adaptive for objective in self.phases.objectives]
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"generator": self.generator_optimizer, "discriminator": self.discriminator_optimizer}

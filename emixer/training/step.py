@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from emixer.data.loader import HostBatch
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch, Objective, RowWeights
-from emixer.training.gradients import rank, sum_gradients, sum_over_workers
+from emixer.training.gradients import rank, sum_gradients, sum_over_workers, world_size
 from emixer.training.state import TrainState
 
 Terms = dict[str, Tensor]
@@ -38,6 +38,11 @@ def train_iteration(state: TrainState, batches: Iterator[HostBatch]) -> Terms:
         step_terms = _step(state, objective, real, weights, index, of_generator=not objective.has_critics)
         for name, value in step_terms.items():
             terms[f"{side}/{name}"] = terms.get(f"{side}/{name}", 0) + value / num_batches
+        if objective.adaptive is not None and objective.adaptive.adapts and "real_sign" in step_terms:
+            real_sign = sum_over_workers(step_terms["real_sign"].clone())
+            objective.adaptive.follow(real_sign, state.config.train.batch_size)
+            share = objective.adaptive.probability / (num_batches * world_size())
+            terms["augment/probability"] = terms.get("augment/probability", 0) + share
     if objective.has_critics:
         # The generators' real rows, for teacher forcing, are those of the last discriminator step
         generator_terms = _step(state, objective, real, weights, num_batches, of_generator=True)

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from emixer.config.training import Augmentation
-from emixer.losses.augmentation import NUM_UNIFORMS, augmented
+from emixer.losses.augmentation import NUM_UNIFORMS, Augmenter, augmented
+from emixer.models.noise import RowNoise
 
 SIDE = 16
 
@@ -76,3 +77,33 @@ def test_gradients_pass_where_the_film_is_still_seen_and_nowhere_else() -> None:
     assert (image.grad[1, 0, -2:] == 0).all()  # moved out of the film
     assert (image.grad[0, 0, 4:12, 4:12] == 0).all()  # under the square
     assert (image.grad[0, 0, :4] == 1).all()
+
+
+def test_an_adaptive_probability_rises_while_the_critic_knows_real_films_and_falls_while_it_does_not() -> None:
+    augment = Augmenter(("translation",), target=0.6, images=1000)
+    assert augment.probability == 0
+    augment.follow(torch.tensor(0.9), 100)
+    augment.follow(torch.tensor(0.7), 100)
+    assert augment.probability.item() == pytest.approx(0.2)
+    augment.follow(torch.tensor(0.1), 50)
+    assert augment.probability.item() == pytest.approx(0.15)
+    for _ in range(30):
+        augment.follow(torch.tensor(1.0), 100)
+    assert augment.probability == 1
+    for _ in range(30):
+        augment.follow(torch.tensor(-1.0), 100)
+    assert augment.probability == 0
+
+
+def test_as_many_films_are_changed_as_the_probability_says_and_the_others_are_untouched() -> None:
+    films = torch.rand(600, 1, 16, 16)
+    noise = RowNoise(0, 0, 0, 600, torch.device("cpu"))
+    augment = Augmenter(("color",), target=0.6)
+    assert torch.equal(augment(films, noise, "real"), films), "it begins without"
+    augment.probability = torch.tensor(0.3)
+    seen = augment(films, noise, "real")
+    changed = (seen != films).flatten(1).any(1)
+    assert 130 < changed.sum() < 230
+    always = Augmenter(("color",))(films, noise, "real")
+    assert torch.equal(seen[changed], always[changed])
+    assert Augmenter(())(films, noise, "real") is films

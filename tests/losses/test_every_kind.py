@@ -151,3 +151,13 @@ def test_a_game_in_which_one_side_has_nothing_to_learn_is_refused(kind_config: C
         games(kind_config, **off | {"teacher_forcing": 1.0})
     with pytest.raises(ConfigError, match="no generator has anything to learn"):
         games(kind_config, **off | {"beta": 1.0})
+
+
+def test_augmentation_that_adapts_needs_something_to_adapt_and_something_to_follow(kind_config: Config) -> None:
+    with pytest.raises(ConfigError, match=r"augment_target"):
+        games(kind_config, augment_target=0.6)
+    with pytest.raises(ConfigError, match=r"augment_target"):
+        games(kind_config, augment_target=0.6, augment=("color",), image=0.0)
+    if kind_config.model.kind == "jointgan":
+        with pytest.raises(ConfigError, match="no critic of films for it to follow"):
+            games(kind_config, augment_target=0.6, augment=("color",))

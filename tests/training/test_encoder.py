@@ -164,3 +164,14 @@ def test_films_without_any_known_label_are_a_step_that_teaches_nothing(small: Co
     before = {name: parameter.clone() for name, parameter in state.model.named_parameters()}
     assert encoder_iteration(state, iter([nothing]))["encoder/loss"] == 0
     assert all(torch.equal(parameter, before[name]) for name, parameter in state.model.named_parameters())
+
+
+def test_mixed_precision_and_micro_batches_learn_the_same_to_their_precision(
+    small: Config, tmp_path: Path, train_here: Callable[..., Trained]
+) -> None:
+    """Micro-batches have batch norms of their own, so that only the first loss can be compared, and that loosely."""
+    whole = losses(train_here(small, tmp_path / "fp32"))[0]["encoder/loss"]
+    for name, setting in {"bf16": {"encoder.precision": "bf16"}, "micro": {"encoder.accumulate": 2}}.items():
+        other = losses(train_here(with_overrides(small, setting), tmp_path / name))[0]["encoder/loss"]
+        assert other == pytest.approx(whole, rel=0.05)
+        assert other != whole

@@ -56,6 +56,19 @@ def test_a_killed_run_of_any_kind_of_model_goes_on_as_if_nothing_had_happened(
         assert all(torch.equal(left[part][key], right[part][key]) for key in left[part]), part
 
 
+def test_adaptive_augmentation_is_part_of_what_is_resumed(
+    tiny_config: Config, tmp_path: Path, train_locally: Train
+) -> None:
+    settings = {"loss.augment": ["translation"], "loss.augment_target": 0.01, "loss.augment_images": 400}
+    config = with_overrides(tiny_config, settings)
+    whole = train_locally(config, tmp_path / "whole")
+    shares = [line["augment/probability"] for line in losses(whole) if "augment/probability" in line]
+    assert len(set(shares)) > 1, "it moves"
+    assert all(0 <= share <= 1 for share in shares)
+    train_locally(config, tmp_path / "killed", killed_after=64)
+    assert losses(train_locally(config, tmp_path / "killed")) == losses(whole)
+
+
 def test_a_checkpoint_of_another_kind_of_model_is_refused(
     tiny_config: Config, tmp_path: Path, train_locally: Train
 ) -> None:
