@@ -158,6 +158,7 @@ class ValidationConfig(Section):
     """Who reads labels off films: a linear probe of the encoder's features, fitted on real train films, or the
     encoder's own outputs, for those labels that it was trained on."""
     metric: Literal["fid", "word_cross_entropy"] = "fid"
-    """What `best` means; lower is better."""
+    """What `best` means; lower is better. `fid` chooses only where `validation.encoder` measures: random features may
+    prefer a blur to ribs, so without one there is no `best`, and `last` serves."""
     sample_rows: int = Field(6, ge=1, le=16)
     """Rows of the sample grid."""

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from emixer import files
+from emixer.checkpoint import find_checkpoint
 from emixer.config import Config
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, RunFolderError
@@ -160,7 +161,9 @@ def _of_run(config: Config, run: _Run, dataset: _Dataset | None) -> Gallery:
     trained, model = run.trained, run.config.model
     metrics = run.folder.metrics()
     measured = last_validation(metrics, trained.images)
-    checkpoint = f"after {trained.images:,} films ({config.gallery.checkpoint})"
+    best = find_checkpoint(run.folder.checkpoints, "best")
+    which = "best" if best is not None and best.path.resolve() == trained.path.resolve() else "last"
+    checkpoint = f"after {trained.images:,} films ({which})"
     facts = list(facts_of_run(run.config, run.folder.path.resolve().name, checkpoint, len(trained.spec.tokens)))
     if run.shards is not None:
         facts.append(facts_of_shards(run.shards))

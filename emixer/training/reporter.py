@@ -112,8 +112,9 @@ class RunReporter(Recorder):
         if rank() == 0:
             with averaged(state) as model:
                 self._record_validation(self._measure(model))
-            if state.phases.is_last(state.progress):
-                metric = state.config.validation.metric
+            metric, encoder = state.config.validation.metric, state.config.validation.encoder
+            # Random features may prefer a blur to ribs: they measure, but do not choose
+            if state.phases.is_last(state.progress) and not (metric == "fid" and encoder is None):
                 value = next((v for name, v in self._validation.items() if name.startswith(metric)), math.inf)
         self._keep_if_best(value)
 

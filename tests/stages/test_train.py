@@ -70,6 +70,7 @@ def test_two_workers_train_measure_draw_and_save(ray_cluster: None, tiny_config:
     last = find_checkpoint(run / "checkpoints", "last")
     assert last is not None
     assert last.images == 96
+    assert find_checkpoint(run / "checkpoints", "best") is None, "random features measure, but do not choose"
 
 
 @pytest.mark.ray
