@@ -31,7 +31,7 @@ test: $(ready) ## the default test suite: CPU, no network
 	$(python) -m pytest -m "not gpu and not slurm and not real_data" $(PYTEST_ARGS)
 
 slurm: $(ready) ## tests on a real SLURM, brought up in a second; needs root and the Debian packages slurmctld, slurmd, ...
-	$(python) -m pytest tests/slurm -m slurm $(PYTEST_ARGS)
+	$(python) -m pytest tests/slurm -m slurm --timeout 900 $(PYTEST_ARGS)
 
 check: $(ready) ## formatting, lint, types, import contracts
 	$(python) -m ruff format --check .

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,10 @@ def bed() -> Iterator[Any]:
     reason = testbed.TestBed.why_not()
     if reason is not None:
         pytest.skip(reason)
-    started = testbed.TestBed.start(nodes=4)
+    try:
+        started = testbed.TestBed.start(nodes=4)
+    except (TimeoutError, OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"SLURM did not come up on this machine: {error}")
     yield started
     started.stop()
 

@@ -112,9 +112,9 @@ def test_a_task_that_is_told_to_end_asks_for_a_checkpoint_first(site: Any, tmp_p
 
 def test_a_job_at_its_time_limit_saves_requeues_itself_and_goes_on(site: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    job = site.submit("train", *LONG, "--set", "slurm.partition=short", "--set", "slurm.time_min=2",
+    job = site.submit("train", *LONG, "--set", "slurm.partition=short", "--set", "slurm.time_min=4",
                       "--set", "slurm.warn_s=75")  # fmt: skip
-    site.bed.wait_for(lambda: saved(run) > 0, 170, "a checkpoint on the warning")
+    site.bed.wait_for(lambda: saved(run) > 0, 240, "a checkpoint on the warning")
     at = saved(run)
     restarts = ["squeue", "-h", "-j", job, "-O", "RestartCnt"]
     site.bed.wait_for(lambda: site.bed.run(restarts, check=False).stdout.strip() == "1", 60, "the requeue")
@@ -186,10 +186,19 @@ def test_stages_are_chained_and_a_failure_stops_what_follows(site: Any, tmp_path
     assert list((tmp_path / "made" / "data").glob("*.parquet"))
 
 
-def test_two_jobs_on_one_node_do_not_meet(site: Any, tmp_path: Path) -> None:
+def test_two_jobs_on_one_node_do_not_meet_and_see_their_own_share_of_it(site: Any, tmp_path: Path) -> None:
     """Each has its own ports, folder and token; a client without the token, or with the other's, is refused."""
     jobs = [
-        site.submit("train", *LONG, "--run", str(tmp_path / f"run{index}"), "--set", "slurm.extra=[--nodelist=n1]")
+        site.submit(
+            "train",
+            *LONG,
+            "--run",
+            str(tmp_path / f"run{index}"),
+            "--set",
+            "slurm.extra=[--nodelist=n1]",
+            "--set",
+            f"slurm.gpus_per_node={index}",
+        )
         for index in range(2)
     ]
     site.bed.wait_for(lambda: all(images(tmp_path / f"run{index}") > 64 for index in range(2)), 150, "both training")
@@ -199,7 +208,8 @@ def test_two_jobs_on_one_node_do_not_meet(site: Any, tmp_path: Path) -> None:
     assert all((folder / "token").stat().st_mode & 0o077 == 0 for folder in folders)
     ask = (
         "import os, sys, ray; ray.init(address=sys.argv[1], log_to_driver=False); "
-        "print(sum(node['Alive'] for node in ray.nodes()), 'node')"
+        "has = ray.cluster_resources(); nodes = sum(node['Alive'] for node in ray.nodes()); "
+        "print(f\"{nodes} node, {has['CPU']:g} CPU, {has.get('GPU', 0):g} GPU, {has['memory'] / 2**20:.0f} MB\")"
     )
 
     def client(address: str, token: Path | None) -> "subprocess.CompletedProcess[str]":
@@ -209,7 +219,9 @@ def test_two_jobs_on_one_node_do_not_meet(site: Any, tmp_path: Path) -> None:
         done: subprocess.CompletedProcess[str] = site.bed.run(step, check=False, environment=own)
         return done
 
-    assert "1 node" in client(heads[0], folders[0] / "token").stdout
+    # of a node of 4 CPUs, 2 GPUs and 5,000 MB; of the 2,048 MB asked for, 614 are the object store's
+    assert "1 node, 2 CPU, 0 GPU, 1434 MB" in client(heads[0], folders[0] / "token").stdout
+    assert "1 node, 2 CPU, 1 GPU, 1434 MB" in client(heads[1], folders[1] / "token").stdout
     assert client(heads[0], folders[1] / "token").returncode != 0
     assert client(heads[0], None).returncode != 0
     for job in jobs:
