@@ -5,7 +5,8 @@
 
 A variant is NAME[:PART,...]; a part is a YAML file laid over --config, or a setting KEY=VALUE (commas inside brackets
 belong to the value). Needs no Ray: one process, one device. `--resume` goes on from what FOLDER holds, so that a budget
-can be spent in several sittings. Phases of a run (SM-GAN) are shares of the time.
+can be spent in several sittings. Phases of a run (SM-GAN) are shares of the time: with more of it, SM-GAN goes back to
+its first.
 """
 
 import argparse

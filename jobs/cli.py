@@ -83,7 +83,7 @@ def _job_command(command: click.Command, stage: str) -> click.Command:
             assert isinstance(option, click.Option)
             option.help = "Check everything and print the script that sbatch would be given, and stop."
     made = StageCommand(
-        command.name, callback=lambda **given: invoke(**{"ray_address": None, **given}),
+        command.name, callback=invoke,
         params=[*options, *_job_options()], help=command.help, context_settings=CONTEXT,
     )  # fmt: skip
     made.own_parameters = command.own_parameters

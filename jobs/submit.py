@@ -3,7 +3,6 @@
 submitit writes the script and pickles the task; what SLURM is asked for stands in the config's `slurm` section.
 """
 
-import getpass
 import json
 import os
 import shlex
@@ -81,7 +80,7 @@ def submit(stage: str, module: str, config: Config, executor: Executor, after: S
     if executor == "local" and after:
         raise ConfigError("--after is SLURM's to keep: with --executor local give the command when the other is done.")
     training = {"train": config.train.run, "encoder": config.encoder.run}.get(stage)
-    task = StageTask(stage, module, tree, None if training is None else str(training), str(folder / CLUSTER_FOLDER))
+    task = StageTask(module, tree, None if training is None else str(training), str(folder / CLUSTER_FOLDER))
     chosen = _local_executor(config) if executor == "local" else _executor(stage, config, after)
     try:
         with warnings.catch_warnings(), _own_output(executor == "local"):
@@ -202,8 +201,3 @@ def _words_of_sbatch(error: Exception) -> str:
     lines = [line.removeprefix("sbatch: ").removeprefix("error: ").strip() for line in text.splitlines()]
     said = [line for line in lines if line and "Traceback" not in line]
     return said[-1] if said else type(error).__name__
-
-
-def who() -> str:
-    """The user, as squeue wants it."""
-    return os.environ.get("USER") or getpass.getuser()

@@ -36,10 +36,8 @@ _REQUEUE_WAIT_S = 60
 class StageTask:
     """One stage in one job."""
 
-    stage: str
-    """Name for people, e.g. `train`."""
     module: str
-    """What runs it, e.g. `emixer.stages.train`."""
+    """What runs the stage, e.g. `emixer.stages.train`."""
     tree: dict[str, Any]
     """The resolved config as YAML would have it."""
     run_folder: str | None
@@ -52,7 +50,8 @@ class StageTask:
         """Called in every task. Ends the process with the stage's exit code where that is not 0."""
         allocation = Allocation.from_environment()
         folder = Path(self.cluster_folder) / submitit.JobEnvironment().job_id
-        (folder / STATE_NAME).unlink(missing_ok=True)  # of a former life
+        if allocation is None or allocation.rank == 0:
+            (folder / STATE_NAME).unlink(missing_ok=True)  # of a former life; other tasks may come later than the stage
         if allocation is None:
             signal.signal(signal.SIGTERM, _end)
             self._run_stage(self.tree, folder)

@@ -70,7 +70,11 @@ def stage_command(
         ]
 
         def resolve(
-            config: tuple[Path, ...], overrides: tuple[str, ...], ray_address: str | None, check: bool, **given: Any
+            config: tuple[Path, ...],
+            overrides: tuple[str, ...],
+            check: bool,
+            ray_address: str | None = None,
+            **given: Any,
         ) -> Config:
             extra = {**(preset or {}), **_values(flags, given)}
             if ray_address is not None:

@@ -18,7 +18,7 @@ Every stage takes the same config: one tree of settings, checked once, frozen af
 wins:
 
 1. the defaults below, which are the paper's wherever it gives a number;
-2. `--config FILE`: YAML, with as few keys as you like;
+2. `--config FILE`: YAML, with as few keys as you like; of several, a later one wins;
 3. `--set section.key=value`, as often as you like; the value is YAML;
 4. the flags of a command. Each is a short name for one key, shown in brackets by `emixer STAGE --help`.
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from emixer.config.model import GumbelConfig
 from emixer.config.training import LossConfig
-from emixer.losses.augmentation import Augmenter
 from emixer.losses.film_game import FilmGame
 from emixer.losses.terms import (
     Terms,
@@ -22,7 +21,7 @@ from emixer.losses.terms import (
     weighted_total,
     with_channels,
 )
-from emixer.models.cogan import Cogan, known_by_labels
+from emixer.models.cogan import Cogan
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch, Objective, PairedModel, RowWeights
 
@@ -35,7 +34,7 @@ class CoganObjective(Objective):
         self.loss = loss
         self.gumbel = gumbel
         self.films = FilmGame(loss)
-        self.adaptive = self.augment = Augmenter(loss.augment, loss.augment_target, loss.augment_images)
+        self.adaptive = self.augment = self.films.augment
         self.adversarial = self.films.adversarial
 
     def discriminator_loss(
@@ -53,7 +52,7 @@ class CoganObjective(Objective):
             with torch.no_grad():
                 fake_BSWE, valid_BSW = self._written(model, model.report_generator.read(tied.features_BFHW), noise)
             terms["report"] = self._report_term(model, real, fake_BSWE, valid_BSW, fake_labels_BY, weights)
-        return self._total(terms, rotation=self.loss.beta)
+        return weighted_total(terms, self.loss, rotation=self.loss.beta)
 
     def generator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
@@ -73,14 +72,8 @@ class CoganObjective(Objective):
             # A row without labels teaches nothing, but stands in the batch norms: with labels that films do have
             labels_BY = torch.where(real.labelled_B[:, None], real.labels_BY, fake_labels_BY)
             features_BF = generator.read(model.tied(labels_BY, noise.named("taught")).features_BFHW)
-            terms |= taught_by(generator.writer, features_BF, known_by_labels(real), weights.of_labelled())
-        return self._total(terms, rotation=self.loss.alpha)
-
-    def _total(self, terms: Terms, rotation: float) -> tuple[Tensor, Terms]:
-        return weighted_total(terms, {
-            "image": self.loss.image, "real_sign": 0.0, "report": self.loss.report, "rotation": rotation,
-            "words": self.loss.teacher_forcing, "stops": self.loss.teacher_forcing,
-        })  # fmt: skip
+            terms |= taught_by(generator.writer, features_BF, real.with_labelled_reports(), weights.of_labelled())
+        return weighted_total(terms, self.loss, rotation=self.loss.alpha)
 
     def _written(self, model: Cogan, features_BF: Tensor, noise: RowNoise) -> tuple[Tensor, Tensor]:
         """Generated words as the critic reads them (B, S, W, E), and where there is one."""

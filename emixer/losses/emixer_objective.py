@@ -19,7 +19,6 @@ from torch import Tensor
 
 from emixer.config.model import GumbelConfig
 from emixer.config.training import LossConfig
-from emixer.losses.augmentation import Augmenter
 from emixer.losses.film_game import FilmGame
 from emixer.losses.terms import Terms, padded_like, require_a_term, teacher_forcing, weighted_total, with_channels
 from emixer.models.emixer import Emixer
@@ -49,7 +48,7 @@ class EmixerObjective(Objective):
         self.loss = loss
         self.gumbel = gumbel
         self.films = FilmGame(loss)
-        self.adaptive = self.augment = Augmenter(loss.augment, loss.augment_target, loss.augment_images)
+        self.adaptive = self.augment = self.films.augment
         self.adversarial = self.films.adversarial
 
     def discriminator_loss(
@@ -68,7 +67,7 @@ class EmixerObjective(Objective):
             terms["report"] = self._report_term(model, real, fake, weights)
         if self.loss.joint > 0:
             terms["joint"] = self._joint_term(model, real, fake, weights)
-        return self._total(terms, rotation=self.loss.beta)
+        return weighted_total(terms, self.loss, rotation=self.loss.beta)
 
     def generator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
@@ -85,17 +84,11 @@ class EmixerObjective(Objective):
                 terms |= self._fooling_reports(model, image_BCHW, seen_BCHW, noise, weights)
         if self.loss.teacher_forcing > 0:
             terms |= teacher_forcing(model.report_decoder, with_channels(real, model.channels), weights)
-        return self._total(terms, rotation=self.loss.alpha)
+        return weighted_total(terms, self.loss, rotation=self.loss.alpha)
 
     @property
     def _uses_reports(self) -> bool:
         return self.loss.report > 0 or self.loss.joint > 0
-
-    def _total(self, terms: Terms, rotation: float) -> tuple[Tensor, Terms]:
-        return weighted_total(terms, {
-            "image": self.loss.image, "real_sign": 0.0, "report": self.loss.report, "joint": self.loss.joint,
-            "rotation": rotation, "words": self.loss.teacher_forcing, "stops": self.loss.teacher_forcing,
-        })  # fmt: skip
 
     # The critics' side
 

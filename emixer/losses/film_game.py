@@ -14,6 +14,7 @@ from torch import Tensor
 
 from emixer.config.training import LossConfig
 from emixer.losses.adversarial import adversarial_loss
+from emixer.losses.augmentation import Augmenter
 from emixer.losses.rotation import in_all_rotations, rotated_films, rotation_term
 from emixer.losses.terms import Terms
 from emixer.models.noise import RowNoise
@@ -45,6 +46,7 @@ class FilmGame:
     def __init__(self, loss: LossConfig) -> None:
         self.loss = loss
         self.adversarial = adversarial_loss(loss.adversarial)
+        self.augment = Augmenter(loss.augment, loss.augment_target, loss.augment_images)
 
     @property
     def critic_learns(self) -> bool:
@@ -60,7 +62,7 @@ class FilmGame:
         self, critic: FilmCritic, real: Batch, fake_BCHW: Tensor, fake_labels_BY: Tensor, noise: RowNoise,
         weights: RowWeights,
     ) -> Terms:  # fmt: skip
-        """Films as the critic shall see them: see `Augmenter`."""
+        """Films as the critic shall see them: changed by `augment`."""
         if not self.critic_learns:
             return {}
         films: list[Tensor] = [real.image_BCHW, fake_BCHW] if self.loss.image > 0 else []
@@ -87,7 +89,7 @@ class FilmGame:
     def generator_terms(
         self, critic: FilmCritic, fake_BCHW: Tensor, labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> Terms:
-        """Films as the critic shall see them: see `Augmenter`."""
+        """Films as the critic shall see them: changed by `augment`."""
         if not self.generator_learns:
             return {}
         films: list[Tensor] = [fake_BCHW] if self.loss.image > 0 else []

@@ -33,7 +33,6 @@ from emixer.losses.terms import (
     weighted_total,
     with_channels,
 )
-from emixer.models.cogan import known_by_labels
 from emixer.models.jointgan import Jointgan
 from emixer.models.kinds_critic import NUM_KINDS, REAL_PAIR
 from emixer.models.noise import NoiseSource, RowNoise, StackedNoise
@@ -82,7 +81,7 @@ class JointganObjective(Objective):
                 generated = self._generated(model, real, fake_labels_BY, noise, weights)
             pairs = _stacked(_real_pairs(model, real, generated, weights), generated)
             terms["joint"] = self._naming(model, pairs, pairs.kind_N, noise) / NUM_KINDS
-        return self._total(terms, rotation=self.loss.beta)
+        return weighted_total(terms, self.loss, rotation=self.loss.beta)
 
     def generator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
@@ -102,14 +101,9 @@ class JointganObjective(Objective):
         if self.loss.teacher_forcing > 0:
             terms |= teacher_forcing(model.report_decoder, real, weights)
             features_BV = model.features_of_labels(real.labels_BY, noise.named("taught"))
-            alone = taught_by(model.report_decoder, features_BV, known_by_labels(real), weights.of_labelled())
+            alone = taught_by(model.report_decoder, features_BV, real.with_labelled_reports(), weights.of_labelled())
             terms |= {f"{name}_of_labels": term for name, term in alone.items()}
-        return self._total(terms, rotation=self.loss.alpha)
-
-    def _total(self, terms: Terms, rotation: float) -> tuple[Tensor, Terms]:
-        taught = ("words", "stops", "words_of_labels", "stops_of_labels")
-        weight = {"joint": self.loss.joint, "rotation": rotation} | dict.fromkeys(taught, self.loss.teacher_forcing)
-        return weighted_total(terms, weight)
+        return weighted_total(terms, self.loss, rotation=self.loss.alpha)
 
     def _naming(self, model: Jointgan, pairs: _Pairs, kind_N: Tensor, noise: RowNoise) -> Tensor:
         """Sum over kinds of the mean of -log g_kind."""

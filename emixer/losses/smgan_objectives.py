@@ -11,7 +11,6 @@ from torch import Tensor
 
 from emixer.config.training import LossConfig
 from emixer.errors import ConfigError
-from emixer.losses.augmentation import Augmenter
 from emixer.losses.film_game import FilmGame
 from emixer.losses.terms import Terms, require_a_term, teacher_forcing, weighted_total, with_channels
 from emixer.models.noise import RowNoise
@@ -28,7 +27,7 @@ class FilmObjective(Objective):
         require_a_term(loss, ("image", "beta"), ("image", "alpha"))
         self.loss = loss
         self.films = FilmGame(loss)
-        self.adaptive = self.augment = Augmenter(loss.augment, loss.augment_target, loss.augment_images)
+        self.adaptive = self.augment = self.films.augment
 
     def discriminator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
@@ -40,7 +39,7 @@ class FilmObjective(Objective):
             fake_BCHW = self.augment(model.generate_films(fake_labels_BY, noise), noise, "fake")
         real = replace(real, image_BCHW=self.augment(real.image_BCHW, noise, "real"))
         terms = self.films.critic_terms(model.image_discriminator, real, fake_BCHW, fake_labels_BY, noise, weights)
-        return weighted_total(terms, {"image": self.loss.image, "rotation": self.loss.beta, "real_sign": 0.0})
+        return weighted_total(terms, self.loss, rotation=self.loss.beta)
 
     def generator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
@@ -49,7 +48,7 @@ class FilmObjective(Objective):
         assert isinstance(model, Smgan)
         fake_BCHW = self.augment(model.generate_films(fake_labels_BY, noise), noise, "fake")
         terms = self.films.generator_terms(model.image_discriminator, fake_BCHW, fake_labels_BY, noise, weights)
-        return weighted_total(terms, {"image": self.loss.image, "rotation": self.loss.alpha})
+        return weighted_total(terms, self.loss, rotation=self.loss.alpha)
 
 
 class DecoderObjective(Objective):
@@ -78,4 +77,4 @@ class DecoderObjective(Objective):
         """Terms: words, stops."""
         assert isinstance(model, Smgan)
         terms = teacher_forcing(model.report_decoder, with_channels(real, model.channels), weights)
-        return weighted_total(terms, dict.fromkeys(terms, self.loss.teacher_forcing))
+        return weighted_total(terms, self.loss, rotation=self.loss.alpha)

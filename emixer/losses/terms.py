@@ -3,7 +3,6 @@
 Shapes: B rows, V features, S sentences, W words of a sentence, K vocabulary.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -19,8 +18,16 @@ from emixer.models.word_targets import stop_cross_entropy, word_cross_entropy
 Terms = dict[str, Tensor]
 
 
-def weighted_total(terms: Terms, weight: Mapping[str, float]) -> tuple[Tensor, Terms]:
-    """The sum of the terms times their weights, and the terms themselves, detached, for logging."""
+def weighted_total(terms: Terms, loss: LossConfig, rotation: float) -> tuple[Tensor, Terms]:
+    """The sum of the terms times their weights, and the terms themselves, detached, for logging.
+
+    rotation: this player's weight of the rotation term, alpha or beta.
+    """
+    taught = ("words", "stops", "words_of_labels", "stops_of_labels")
+    weight = {
+        "image": loss.image, "report": loss.report, "joint": loss.joint, "rotation": rotation, "real_sign": 0.0,
+        **dict.fromkeys(taught, loss.teacher_forcing),
+    }  # fmt: skip
     total = torch.stack([weight[name] * term for name, term in terms.items()]).sum()
     return total, {name: term.detach() for name, term in terms.items()}
 

@@ -11,7 +11,7 @@ Source: Liu & Tuzel 2016; EMIXER §4.3. Departures: docs/deviations.md#baselines
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -115,9 +115,6 @@ class Cogan(PairedModel):
             writer = self.report_generator.writer
             features_BF = self.report_generator.read(self.tied(batch.labels_BY, noise).features_BFHW)
             plan = writer.plan(features_BF, batch.words_BSW.shape[1])
-            return word_cross_entropy(writer.teacher_forced(plan.topics_BSE, batch.words_BSW), known_by_labels(batch))
-
-
-def known_by_labels(batch: Batch) -> Batch:
-    """The batch with the reports of rows that have labels only."""
-    return replace(batch, has_report_B=batch.has_report_B & batch.labelled_B)
+            return word_cross_entropy(
+                writer.teacher_forced(plan.topics_BSE, batch.words_BSW), batch.with_labelled_reports()
+            )

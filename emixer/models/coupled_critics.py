@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emixer.config.model import CoganModelConfig
-from emixer.models.image_discriminator import NUM_ROTATIONS, down_blocks
+from emixer.models.image_discriminator import LabelledHeads, down_blocks
 from emixer.models.image_generator import block_widths, num_blocks
 from emixer.models.spectral_norm import spectrally_normalized
 from emixer.models.words import ReportReader
@@ -18,7 +18,7 @@ from emixer.models.words import ReportReader
 _LEAK = 0.2
 
 
-class CoupledCritics(nn.Module):
+class CoupledCritics(LabelledHeads):
     """D_1 (films) and D_2 (reports): layers of their own up to F features, then the same layers for both."""
 
     def __init__(self, config: CoganModelConfig, num_labels: int, num_words: int) -> None:
@@ -29,9 +29,7 @@ class CoupledCritics(nn.Module):
         self.reader = ReportReader(num_words, reports.word_embedding, reports.hidden)
         self.embed_report = spectrally_normalized(nn.Linear(reports.hidden, features))
         self.tied = nn.Sequential(spectrally_normalized(nn.Linear(features, features)), nn.LeakyReLU(_LEAK))
-        self.real_head = spectrally_normalized(nn.Linear(features, 1))
-        self.projection = spectrally_normalized(nn.Linear(num_labels, features, bias=False))
-        self.rotation_head = spectrally_normalized(nn.Linear(features, NUM_ROTATIONS))
+        self.make_heads(features, num_labels)
 
     def features(self, image_BCHW: Tensor) -> Tensor:
         """Features_BF of films, after the tied layer. Summed over positions as in D_image."""
@@ -42,14 +40,3 @@ class CoupledCritics(nn.Module):
         """Features_BF of reports, after the tied layer, for words embedded by `reader`."""
         features_BF: Tensor = self.tied(functional.relu(self.embed_report(self.reader(embedded_BSWE, valid_BSW))))
         return features_BF
-
-    def real_logit(self, features_BF: Tensor, labels_BY: Tensor, labelled_B: Tensor) -> Tensor:
-        """Logit (B,) of being real, for films and reports alike. Rows that are not labelled: without projection."""
-        projected_B: Tensor = (self.projection(labels_BY) * features_BF).sum(dim=1)
-        real_B: Tensor = self.real_head(features_BF).squeeze(1)
-        return (real_B + projected_B.where(labelled_B, 0.0)).float()
-
-    def rotation_logits(self, features_BF: Tensor) -> Tensor:
-        """Logits (B, 4) of a film's having been turned by 0, 90, 180 or 270 degrees."""
-        logits_B4: Tensor = self.rotation_head(features_BF)
-        return logits_B4.float()

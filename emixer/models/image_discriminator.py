@@ -16,16 +16,35 @@ from emixer.models.spectral_norm import spectrally_normalized
 NUM_ROTATIONS = 4
 
 
-class ImageDiscriminator(nn.Module):
+class LabelledHeads(nn.Module):
+    """Real or fake given labels, and which way up, from features: the heads of a critic."""
+
+    def make_heads(self, features: int, num_labels: int, spectral_norm: bool = True) -> None:
+        """Adds the heads, behind whatever layers there are."""
+        self.real_head = spectrally_normalized(nn.Linear(features, 1), spectral_norm)
+        self.projection = spectrally_normalized(nn.Linear(num_labels, features, bias=False), spectral_norm)
+        self.rotation_head = spectrally_normalized(nn.Linear(features, NUM_ROTATIONS), spectral_norm)
+
+    def real_logit(self, features_BF: Tensor, labels_BY: Tensor, labelled_B: Tensor) -> Tensor:
+        """Logit (B,) of being real. The projection term of rows that are not labelled is left out."""
+        projected_B: Tensor = (self.projection(labels_BY) * features_BF).sum(dim=1)
+        real_B: Tensor = self.real_head(features_BF).squeeze(1)
+        return (real_B + projected_B.where(labelled_B, 0.0)).float()
+
+    def rotation_logits(self, features_BF: Tensor) -> Tensor:
+        """Logits (B, 4) of a film's having been turned by 0, 90, 180 or 270 degrees."""
+        logits_B4: Tensor = self.rotation_head(features_BF)
+        return logits_B4.float()
+
+
+class ImageDiscriminator(LabelledHeads):
     """D_image(I, y). Features once, heads as often as wanted."""
 
     def __init__(self, config: ImageDiscriminatorConfig, num_labels: int, side_px: int, image_channels: int) -> None:
         super().__init__()
         self.blocks = down_blocks(config.channels, side_px, image_channels, config.spectral_norm)
         features = block_widths(config.channels, num_blocks(side_px))[-1]
-        self.real_head = spectrally_normalized(nn.Linear(features, 1), config.spectral_norm)
-        self.projection = spectrally_normalized(nn.Linear(num_labels, features, bias=False), config.spectral_norm)
-        self.rotation_head = spectrally_normalized(nn.Linear(features, NUM_ROTATIONS), config.spectral_norm)
+        self.make_heads(features, num_labels, config.spectral_norm)
 
     def features(self, image_BCHW: Tensor) -> Tensor:
         """Pooled features_BF.
@@ -35,17 +54,6 @@ class ImageDiscriminator(nn.Module):
         """
         features_BF: Tensor = functional.relu(self.blocks(image_BCHW)).float().sum(dim=(2, 3))
         return features_BF
-
-    def real_logit(self, features_BF: Tensor, labels_BY: Tensor, labelled_B: Tensor) -> Tensor:
-        """Logit (B,) of being real. The projection term of rows that are not labelled is left out."""
-        projected_B: Tensor = (self.projection(labels_BY) * features_BF).sum(dim=1)
-        real_B: Tensor = self.real_head(features_BF).squeeze(1)
-        return (real_B + projected_B.where(labelled_B, 0.0)).float()
-
-    def rotation_logits(self, features_BF: Tensor) -> Tensor:
-        """Logits (B, 4) of having been turned by 0, 90, 180 or 270 degrees."""
-        logits_B4: Tensor = self.rotation_head(features_BF)
-        return logits_B4.float()
 
 
 def down_blocks(channels: int, side_px: int, image_channels: int, spectral_norm: bool) -> nn.Sequential:

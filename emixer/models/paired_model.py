@@ -42,6 +42,10 @@ class Batch:
         part = slice(first, first + num)
         return replace(self, **{name: getattr(self, name)[part] for name in self.__dataclass_fields__})
 
+    def with_labelled_reports(self) -> "Batch":
+        """The batch with the reports of labelled rows only."""
+        return replace(self, has_report_B=self.has_report_B & self.labelled_B)
+
     def __len__(self) -> int:
         return self.image_BCHW.shape[0]
 

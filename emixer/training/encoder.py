@@ -23,7 +23,7 @@ from emixer.config.training import EncoderConfig
 from emixer.data.loader import HostBatch, WindowReader
 from emixer.data.order import DataOrder, Position
 from emixer.errors import CheckpointError
-from emixer.losses.augmentation import Augmenter
+from emixer.losses.augmentation import NUM_UNIFORMS, augmented
 from emixer.models.batch_norm import eval_mode
 from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.noise import RowNoise
@@ -177,7 +177,8 @@ def encoder_iteration(state: EncoderState, batches: Iterator[HostBatch]) -> Term
     noise = RowNoise(state.config.seed, state.iteration, rank() * num, num, state.device)
     if state.config.data.horizontal_flip:
         image_BCHW = mirrored(image_BCHW, noise)
-    image_BCHW = Augmenter(settings.augment)(image_BCHW, noise, "encoder")
+    if settings.augment:
+        image_BCHW = augmented(image_BCHW, noise.uniform("augment/encoder", NUM_UNIFORMS), settings.augment)
     for group in state.optimizer.param_groups:
         group["lr"] = settings.lr * _decay(state.images / settings.images)
     state.optimizer.zero_grad(set_to_none=True)

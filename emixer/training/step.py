@@ -134,7 +134,7 @@ def _step(
     side.optimizer.zero_grad(set_to_none=True)
     state.model.begin_step()
     terms: Terms = {}
-    with _frozen(side.opponents):
+    with frozen(side.opponents):
         for micro in range(num_micro):
             first = micro * micro_rows
             with autocast(state.config.train.precision, state.device):
@@ -180,7 +180,8 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 
 
 @contextmanager
-def _frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Within the block no gradient reaches `parameters`."""
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:

@@ -188,13 +188,11 @@ def test_it_answers_on_a_login_node_without_importing_torch_or_ray(tmp_path: Pat
         "try: main(sys.argv[1:])\n"
         "finally: print(sorted({'torch', 'ray', 'pyarrow', 'pandas'} & set(sys.modules)), file=sys.stderr)"
     )
-    start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", program, *training(tmp_path), "--dry-run"], capture_output=True, text=True, cwd=ROOT,
         check=True,
     )  # fmt: skip
     assert done.stderr.strip().splitlines()[-1] == "[]"
-    assert time.perf_counter() - start < 30  # that it hangs would be a fault; how fast it is, a benchmark says
 
 
 def test_the_local_executor_runs_the_stage_as_a_process_of_its_own(tmp_path: Path, shards: Path) -> None:

@@ -1,6 +1,5 @@
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -17,7 +16,7 @@ from emixer.models.build import build_model
 from emixer.models.emixer import Emixer
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch, ModelSpec
-from emixer.training.step import row_weights
+from emixer.training.step import frozen, row_weights
 
 MakeBatch = Callable[[int], Batch]
 OFF = {"image": 0.0, "report": 0.0, "joint": 0.0, "alpha": 0.0, "beta": 0.0, "teacher_forcing": 0.0}
@@ -40,15 +39,6 @@ def model(tiny_config: Config, tiny_spec: ModelSpec) -> Emixer:
 
 def objective(**weights: float | bool | str | tuple[str, ...]) -> EmixerObjective:
     return EmixerObjective(LossConfig.model_validate(weights), GumbelConfig())
-
-
-@contextmanager
-def frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    yield
-    for parameter in parameters:
-        parameter.requires_grad_(True)
 
 
 def generator_side(model: Emixer) -> list[nn.Parameter]:

@@ -1,7 +1,6 @@
 """What every kind of game owes to the trainer."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from emixer.losses.build import build_phases
 from emixer.models.build import build_model
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, ModelSpec, Objective, PairedModel
-from emixer.training.step import row_weights
+from emixer.training.step import frozen, row_weights
 
 NUM = 16
 CPU = torch.device("cpu")
@@ -42,15 +41,6 @@ def games(config: Config, **loss: float) -> tuple[Objective, ...]:
 
 def generators(model: PairedModel) -> list[nn.Parameter]:
     return [parameter for group in model.generator_parameters().values() for parameter in group]
-
-
-@contextmanager
-def frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    yield
-    for parameter in parameters:
-        parameter.requires_grad_(True)
 
 
 def critics_loss(game: Objective, model: PairedModel, real: Batch) -> tuple[Tensor, dict[str, Tensor]]:
