@@ -1,1 +1,4 @@
-"""A Ray cluster on SLURM that grows and shrinks by itself. Empty in this version; `jobs` makes one for each job."""
+"""A Ray cluster on SLURM that grows and shrinks by itself: `python -m cluster`. Guide: docs/cluster.md.
+
+Independent of everything else here: it runs any Ray program.
+"""

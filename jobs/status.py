@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.reasons import in_words
 from emixer.config.load import load_config
 from emixer.errors import EmixerError
 from emixer.run_folder import RunFolder
-from jobs.reasons import in_words
 from jobs.run_stage import read_state
 from jobs.submit import CLUSTER_FOLDER, JOB_NAME, Job
 

@@ -21,12 +21,13 @@ from typing import Any
 
 import submitit
 
+from cluster.allocation import Allocation
+from cluster.ray_node import ignore_warnings
+from cluster.slurm import is_cancelled, state_of
 from emixer import files
 from emixer.config import validate
 from emixer.run_folder import RunFolder
-from jobs.allocation import Allocation
 from jobs.run_stage import ORDER_NAME, STATE_NAME
-from jobs.signals import ignore_warnings, is_cancelled, state_of
 
 _POLL_S = 0.5
 _REQUEUE_WAIT_S = 60

@@ -41,7 +41,7 @@ def saved(folder: Path) -> int:
 
 
 def assert_nothing_left(site: Any, job: str) -> None:
-    site.bed.wait_for(lambda: not site.bed.processes_of(f"EMIXER_RAY_IN_JOB={job}-"), 10, "the end of Ray's processes")
+    site.bed.wait_for(lambda: not site.bed.processes_of(f"RAY_ON_SLURM={job}-"), 10, "the end of Ray's processes")
     site.bed.wait_for(
         lambda: not any(list(site.bed.disk_of(node).iterdir()) for node in site.bed.names()), 10, "clean local disks"
     )

@@ -1,6 +1,6 @@
 import pytest
 
-from jobs.reasons import in_words
+from cluster.reasons import in_words
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+"""Takes back what is left of a cluster whose head is gone: python -m cluster.cleanup HOME ATTEMPT
+
+Run by the shell around the head when it ends for whatever reason, by a worker that misses its head, and by a small job
+that SLURM starts when the head's job is over: one of them is always left to do it.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from cluster import meeting, slurm
+from cluster.errors import ClusterError
+from cluster.members import members
+
+_TRIES, _PAUSE_S = 10, 3.0
+
+
+def cancel_all(home: Path, attempt: str | None = None, but: str | None = None) -> int:
+    """Cancels the jobs of the cluster, or those of one start of it; `but` is left. Returns how many there were.
+
+    A SLURM that does not answer is asked again; what it then does not take back ends by itself when it misses the head.
+    """
+    for tried in range(_TRIES):
+        try:
+            left = [
+                member.job.job_id
+                for member in members(slurm.my_jobs(), home.name, attempt)
+                if not member.job.is_over and not member.job.is_leaving and member.job.job_id != but
+            ]
+            slurm.cancel(left)
+        except ClusterError as error:
+            print(f"{error.message}; tried {tried + 1} of {_TRIES} times", flush=True)
+            time.sleep(_PAUSE_S)
+        else:
+            return len(left)
+    return 0
+
+
+if __name__ == "__main__":
+    folder, own_attempt = Path(sys.argv[1]), sys.argv[2]
+    head = meeting.find(folder)
+    if head is None or head.attempt == own_attempt:  # else another start of the cluster has the folder now
+        meeting.withdraw(folder)
+        meeting.forget_token(folder)
+    print(f"{cancel_all(folder, own_attempt, but=os.environ.get('SLURM_JOB_ID'))} jobs taken back.", flush=True)

@@ -1,0 +1,297 @@
+"""`python -m cluster`: a Ray cluster on SLURM, started, looked at, used and taken down from a login node."""
+
+import functools
+import json
+import os
+import secrets
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cluster import cleanup, files, meeting, programs, site, slurm
+from cluster.autoscaling import head_options, head_script, worker_options, worker_script
+from cluster.config import CONFIG_NAME, DEFAULT_FOLDER, STOP_NAME, ClusterConfig, load_config, validate
+from cluster.errors import ClusterError
+from cluster.members import HEAD, members
+from cluster.reasons import in_words
+from cluster.status import find_home, screen, snapshot, to_json
+
+_CONTEXT = {"max_content_width": 110, "help_option_names": ["-h", "--help"]}
+_POLL_S = 0.5
+_DOWN_WAIT_S = 60.0
+_INTERRUPTED = 130
+
+
+def _readable_errors(function: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(function)
+    def wrapped(*arguments: Any, **options: Any) -> None:
+        try:
+            function(*arguments, **options)
+        except ClusterError as error:
+            click.echo(f"Error: {error.message}", err=True)
+            sys.exit(2)
+
+    return wrapped
+
+
+@click.group(context_settings=_CONTEXT)
+def main() -> None:
+    """A Ray cluster on SLURM that grows and shrinks by itself. Needs no administrator.
+
+    \b
+      python -m cluster init > site.yaml          a first config, from what this site has
+      python -m cluster up --config site.yaml     start it
+      python -m cluster submit -- emixer train --config run.yaml
+      python -m cluster status                    what runs, what waits and why
+      python -m cluster down
+
+    Nodes are SLURM jobs: submitted when Ray has work for them, ended when they are idle. Guide: docs/cluster.md.
+    """
+
+
+def _of_cluster(function: Callable[..., None]) -> Callable[..., None]:
+    """Options that choose a running cluster; hands over its home."""
+
+    @click.option("--name", help="Of the cluster. Default: the only one that is up.")
+    @click.option("--folder", type=click.Path(path_type=Path), default=DEFAULT_FOLDER, show_default=True,
+                  help="`folder` of its config.")  # fmt: skip
+    @functools.wraps(function)
+    def wrapped(name: str | None, folder: Path, **options: Any) -> None:
+        function(find_home(folder.expanduser(), name), **options)
+
+    return wrapped
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write. Default: print it.")
+@_readable_errors
+def init(out: Path | None) -> None:
+    """Write a first config for this site, from what sinfo says of its partitions."""
+    text = site.first_config(site.look())
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    if out.exists():
+        raise ClusterError(f"{out} is there already. Give another name, or delete it.")
+    out.write_text(text, encoding="utf-8")
+    click.echo(f"Wrote {out}. Read it, then: python -m cluster up --config {out}")
+
+
+@main.command()
+@click.option("--config", "path", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="YAML file; `python -m cluster init` writes a first one.")  # fmt: skip
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+              help="Any setting, e.g. node_types.gpu.max=8. Repeatable.")  # fmt: skip
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Until the head answers.")
+@click.option("--dry-run", is_flag=True, help="Check everything, print the scripts of head and workers, and stop.")
+@_readable_errors
+def up(path: Path, overrides: tuple[str, ...], wait: bool, dry_run: bool) -> None:
+    """Start a cluster: its head now, its workers when there is work."""
+    config = load_config(path, overrides)
+    if dry_run:
+        click.echo(_scripts(config), nl=False)
+        return
+    if shutil.which("sbatch") is None:
+        raise ClusterError("sbatch is not on PATH: this is no login node of a SLURM cluster. Log in to one.")
+    _require_down(config)
+    attempt = secrets.token_hex(4)
+    _prepare_home(config)
+    started = time.monotonic()
+    job_id = _start_head(config, attempt)
+    click.echo(f"{config.name}: head " + (f"job {job_id}" if job_id else "on this machine"))
+    if wait:
+        _wait_for_head(config, attempt, job_id)
+        click.echo(f"Up after {time.monotonic() - started:.0f} s. Next:")
+        click.echo(f"  python -m cluster submit{_named(config)} -- emixer train --config ...")
+        click.echo(f"  python -m cluster status{_named(config)}")
+
+
+def _scripts(config: ClusterConfig) -> str:
+    attempt = "ATTEMPT"
+    parts = [_shown("head", head_options(config, attempt), head_script(config, attempt))]
+    for name, node_type in config.node_types.items():
+        parts.append(_shown(name, worker_options(name, node_type, config), worker_script(name, config, attempt)))
+    return "\n".join(parts)
+
+
+def _shown(kind: str, options: Sequence[str], script: str) -> str:
+    return f"# {kind}\nsbatch {shlex.join(options)} <<'END'\n{script}END\n"
+
+
+def _require_down(config: ClusterConfig) -> None:
+    head = meeting.find(config.home)
+    jobs = [m for m in members(slurm.my_jobs(), config.name) if not m.job.is_over]
+    if any(m.kind == HEAD for m in jobs) or (head is not None and head.answers()):
+        raise ClusterError(
+            f"Cluster {config.name} is up, or starting: see `python -m cluster status`. To change its config, take it "
+            "down first; to run a second one, give it another name."
+        )
+    slurm.cancel([m.job.job_id for m in jobs])  # of a former life
+
+
+def _prepare_home(config: ClusterConfig) -> None:
+    home = config.home
+    try:
+        (home / "logs").mkdir(parents=True, exist_ok=True)
+        home.chmod(0o700)
+        meeting.withdraw(home)
+        (home / STOP_NAME).unlink(missing_ok=True)
+        files.write_json(home / CONFIG_NAME, config.model_dump(mode="json"))
+    except OSError as error:
+        raise ClusterError(f"{home} cannot be written ({error.strerror}). Set `folder` to one that can.") from error
+
+
+def _start_head(config: ClusterConfig, attempt: str) -> str | None:
+    script = head_script(config, attempt)
+    if config.head.where == "job":
+        try:
+            return slurm.submit(script, head_options(config, attempt))
+        except slurm.SlurmRefusalError as error:
+            raise ClusterError(f"SLURM refused the head: {error.message}") from error
+    with (config.home / "logs" / "head.out").open("ab") as log:
+        subprocess.Popen(
+            ["/bin/bash", "-c", script], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            env=slurm.environment_of_user(os.environ),
+        )  # fmt: skip
+    return None
+
+
+def _wait_for_head(config: ClusterConfig, attempt: str, job_id: str | None) -> None:
+    said = ""
+    log = config.home / "logs" / ("head.out" if job_id is None else f"{job_id}-{HEAD}.out")
+    started = time.monotonic()
+    while True:
+        head = meeting.find(config.home)
+        if head is not None and head.attempt == attempt:
+            return
+        if job_id is not None:
+            job = next((j for j in slurm.my_jobs() if j.job_id == job_id), None)
+            if job is None or job.is_over:
+                raise ClusterError(f"The head's job {job_id} ended before it was up{_tail(log)}")
+            if job.state == "PENDING" and (words := in_words(job.reason)) != said:
+                said = words
+                click.echo(f"  pending: {words}")
+        elif time.monotonic() - started > 120:
+            raise ClusterError(f"The head did not come up within two minutes{_tail(log)}")
+        time.sleep(_POLL_S)
+
+
+def _tail(log: Path) -> str:
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
+    except OSError:
+        lines = []
+    return f": {' / '.join(lines)} ({log})" if lines else f"; it printed nothing ({log})."
+
+
+def _named(config: ClusterConfig) -> str:
+    chosen = [] if config.folder == DEFAULT_FOLDER.expanduser() else ["--folder", str(config.folder)]
+    return "".join(f" {part}" for part in chosen)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@_readable_errors
+@_of_cluster
+def status(home: Path, as_json: bool) -> None:
+    """Show what runs, what waits and why, on one screen."""
+    shot = snapshot(validate(files.read_json(home / CONFIG_NAME), str(home / CONFIG_NAME)))
+    click.echo(json.dumps(to_json(shot), indent=1) if as_json else screen(shot))
+
+
+@main.command(context_settings={**_CONTEXT, "ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Show its output until it ends.")
+@_readable_errors
+@_of_cluster
+def submit(home: Path, command: tuple[str, ...], wait: bool) -> None:
+    """Run a program on the cluster: a driver, on the head, in this folder and with this shell's environment.
+
+    \b
+      python -m cluster submit -- emixer generate --run runs/one --num 600000 --out pairs
+
+    It finds the cluster through RAY_ADDRESS. Ctrl-C ends it; with --no-wait it goes on when the terminal is closed.
+    """
+    if meeting.find(home) is None:
+        raise ClusterError(f"Cluster {home.name} is not up: see `python -m cluster status --name {home.name}`.")
+    program = programs.submit(home, command, Path.cwd(), os.environ)
+    if not wait:
+        click.echo(f"program {program.number}\n  log     {program.log}\n  status  python -m cluster status")
+        return
+    sys.exit(_follow(home, program))
+
+
+def _follow(home: Path, program: programs.Program) -> int:
+    shown = 0
+    try:
+        while True:
+            state = program.state()
+            if program.log.exists():
+                with program.log.open("rb") as log:
+                    log.seek(shown)
+                    while part := log.read(2**16):
+                        shown += len(part)
+                        sys.stdout.buffer.write(part)
+                sys.stdout.flush()
+            if state["state"] == "ended":
+                code = int(state["code"])
+                return code if code >= 0 else 128 - code
+            if meeting.find(home) is None and program.state()["state"] != "ended":
+                raise ClusterError(f"The head went down before the program had ended; its output is in {program.log}.")
+            time.sleep(_POLL_S)
+    except KeyboardInterrupt:
+        program.ask_to_stop()
+        click.echo(f"\nInterrupted: the head ends program {program.number}.", err=True)
+        return _INTERRUPTED
+
+
+@main.command()
+@_readable_errors
+@_of_cluster
+def env(home: Path) -> None:
+    """Print what a program needs that you start on a node of the cluster yourself: eval "$(python -m cluster env)"."""
+    head = meeting.find(home)
+    if head is None:
+        raise ClusterError(f"Cluster {home.name} is not up: see `python -m cluster status --name {home.name}`.")
+    wanted = {k: v for k, v in head.environment().items() if k != meeting.MARK} | {"RAY_ADDRESS": head.address}
+    for name, value in wanted.items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+
+
+@main.command()
+@_readable_errors
+@_of_cluster
+def down(home: Path) -> None:
+    """End the cluster: programs, workers, head, and what is pending."""
+    started = time.monotonic()
+    files.write_private(home / STOP_NAME, "")
+    head_jobs: list[str] = []
+    while True:
+        jobs = [m for m in members(slurm.my_jobs(), home.name) if not m.job.is_over]
+        pending_heads = [m.job.job_id for m in jobs if m.kind == HEAD and m.job.state == "PENDING"]
+        slurm.cancel(pending_heads)
+        head = meeting.find(home)
+        if not jobs and (head is None or not head.answers()):
+            break
+        waited = time.monotonic() - started
+        if waited > _DOWN_WAIT_S:
+            raise ClusterError(
+                f"After {waited:.0f} s {len(jobs)} jobs are still there: "
+                f"{', '.join(m.job.job_id for m in jobs)}. SLURM was told to end them; look with squeue."
+            )
+        if waited > _DOWN_WAIT_S / 3 and not head_jobs:
+            head_jobs = [m.job.job_id for m in jobs]
+            cleanup.cancel_all(home)
+        if head is None:  # nobody is left to take them back
+            slurm.cancel([m.job.job_id for m in jobs if m.kind != HEAD])
+        time.sleep(_POLL_S / 2)
+    meeting.withdraw(home)
+    meeting.forget_token(home)
+    click.echo(f"Cluster {home.name} is down, after {time.monotonic() - started:.1f} s.")

@@ -1,0 +1,250 @@
+"""The YAML of a cluster: its head, its types of nodes, when it grows and shrinks.
+
+Unknown keys, wrong types and contradictions are refused before anything is submitted.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from cluster.errors import ClusterError
+from cluster.members import CLEANUP, HEAD
+from cluster.ray_node import MAX_DISK_PATH
+
+DEFAULT_FOLDER = Path("~/.ray-on-slurm")
+CONFIG_NAME = "cluster.json"
+"""The config that a cluster was started with, in its own folder."""
+STOP_NAME = "stop"
+"""Beside it: the head is told to end."""
+_OURS = (
+    "job-name", "nodes", "ntasks", "output", "error", "signal", "dependency", "comment", "array", "requeue",
+    "no-requeue", "parsable", "wrap",
+)  # fmt: skip
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
+"""Lower case, digits and dashes: it stands in names and comments of jobs."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Ask(_Section):
+    """What a job of one node asks SLURM for. Each becomes an option of sbatch."""
+
+    partition: str | None = None
+    """--partition. None: the site's default."""
+    account: str | None = None
+    """--account, whose share is used."""
+    qos: str | None = None
+    """--qos, a class of service of the site."""
+    constraint: str | None = None
+    """--constraint on the features of nodes, e.g. `a100`."""
+    gres: str | None = None
+    """--gres, for sites that name GPUs by type, e.g. `gpu:a100:4`."""
+    cpus: int = Field(4, ge=1)
+    """--cpus-per-task: CPUs of the node."""
+    memory_gb: float = Field(16, gt=0)
+    """--mem: memory of the node [GB]."""
+    time_min: int = Field(24 * 60, ge=1)
+    """--time [min]."""
+    extra: tuple[str, ...] = ()
+    """Further options of sbatch, e.g. `[--exclusive, --reservation=maintenance]`."""
+
+    @field_validator("extra")
+    @classmethod
+    def _options(cls, extra: tuple[str, ...]) -> tuple[str, ...]:
+        for option in extra:
+            name = option.removeprefix("--").partition("=")[0]
+            if not option.startswith("--") or "\n" in option:
+                raise ValueError(f"{option!r} is not a long option of sbatch; write e.g. --exclusive")
+            if name in _OURS:
+                raise ValueError(f"--{name} is set by this program; there is a setting for it, or none is needed")
+        return extra
+
+    @property
+    def memory_mb(self) -> int:
+        """Memory of the node [MB]."""
+        return round(self.memory_gb * 1024)
+
+
+class HeadConfig(Ask):
+    """The head: Ray's own services, and the programs that are submitted. No tasks, unless `offers_cpus`."""
+
+    where: Literal["job", "here"] = "job"
+    """`job`: a job of its own. `here`: a process on this machine, where the site allows it and nodes reach it."""
+    cpus: int = Field(2, ge=1)
+    """--cpus-per-task: CPUs of the head."""
+    memory_gb: float = Field(8, gt=0)
+    """--mem: memory of the head [GB]."""
+    offers_cpus: int = Field(0, ge=0)
+    """CPUs that Ray's tasks may use on the head; with 0 all work makes the cluster grow."""
+    cleanup_job: bool = True
+    """Whether a job of one minute waits for the head to end, and takes pending jobs back should its node die."""
+
+
+class NodeType(Ask):
+    """One kind of worker node, and how many of it there may be."""
+
+    gpus: int = Field(0, ge=0)
+    """--gpus-per-node, and the GPUs that Ray is told of; with `gres` only the latter."""
+    min: int = Field(0, ge=0)
+    """Nodes that are kept without work."""
+    max: int = Field(ge=1)
+    """Most jobs of this type at a time, pending and leaving ones included."""
+    priority: int = 0
+    """Where several types fit, those of higher priority are asked for first."""
+    idle_timeout_s: float | None = Field(None, gt=0)
+    """After how long without work a node leaves [s]. None: that of the cluster."""
+    resources: dict[str, float] = Field(default_factory=dict)
+    """Resources of your own names that each node offers, for tasks that ask for them."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "NodeType":
+        if self.min > self.max:
+            raise ValueError(f"min={self.min} is more than max={self.max}")
+        if self.gres and "gpu" in self.gres and not self.gpus:
+            raise ValueError(f"gres={self.gres} asks for GPUs: say with `gpus` how many a node has, for Ray")
+        reserved = {"CPU", "GPU", "memory", "object_store_memory"} & set(self.resources)
+        if reserved:
+            raise ValueError(f"resources: {', '.join(sorted(reserved))} comes from cpus, gpus and memory_gb")
+        return self
+
+
+class ClusterConfig(_Section):
+    """A cluster."""
+
+    name: Name
+    """Of the cluster; one of that name a user and folder."""
+    folder: Path = DEFAULT_FOLDER
+    """Where the cluster keeps its address, token and logs; all nodes must see it."""
+    head: HeadConfig = Field(default_factory=HeadConfig)
+    """The head."""
+    node_types: dict[Name, NodeType]
+    """The types of worker nodes by name."""
+    idle_timeout_s: float = Field(300, gt=0)
+    """After how long without work a node leaves [s], and a pending job that nobody needs any more is taken back."""
+    pending_timeout_s: float | None = Field(None, ge=10)
+    """After how long a job that has not joined is given up, so that another type that fits is tried [s]; the type that
+    failed is avoided for ten minutes. None: a pending job keeps its place in the queue."""
+    warn_s: int = Field(120, ge=30)
+    """How long before its time limit a node takes no more work, so that its replacement is asked for before it goes
+    [s]."""
+    poll_s: float = Field(5, ge=1)
+    """How often squeue is asked [s]."""
+    setup: tuple[str, ...] = ()
+    """Lines of shell before Ray starts in each job, e.g. `[module load cuda]`."""
+    local_disk: Path = Path("/tmp")  # noqa: S108 - a folder of the job's own is made in it
+    """Folder on each node for Ray's files; short, since socket paths may have 107 characters only."""
+
+    @field_validator("folder")
+    @classmethod
+    def _absolute(cls, folder: Path) -> Path:
+        path = Path(os.path.abspath(folder.expanduser()))  # noqa: PTH100 - a link to a shared disk must stay one
+        if "%" in str(path) or "\n" in str(path) or "\\" in str(path):
+            raise ValueError(f"{path} holds a %, a backslash or a line break, which sbatch would take for its own")
+        return path
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ClusterConfig":
+        if not self.node_types:
+            raise ValueError("node_types is empty: give at least one type of worker node")
+        for name in (HEAD, CLEANUP):
+            if name in self.node_types:
+                raise ValueError(f"node_types: {name} is the name of a job of the cluster itself; choose another")
+        if self.pending_timeout_s is not None and len(self.node_types) == 1:
+            raise ValueError(
+                "pending_timeout_s gives a pending job up in favour of another type, and there is only one type: its "
+                "job would only lose its place in the queue. Add a type, or leave pending_timeout_s out"
+            )
+        for name, node_type in self.node_types.items():
+            if self.warn_s >= 30 * node_type.time_min:
+                raise ValueError(
+                    f"warn_s={self.warn_s} is half or more of the time that node_types.{name} has "
+                    f"(time_min={node_type.time_min}); lower it, or give the nodes more time"
+                )
+        if len(str(self.local_disk)) > MAX_DISK_PATH:
+            raise ValueError(
+                f"local_disk={self.local_disk} is too long: paths of Ray's sockets below it would pass the 107 "
+                "characters that Linux allows. Give a short one, e.g. /tmp"
+            )
+        return self
+
+    @property
+    def home(self) -> Path:
+        """This cluster's own folder."""
+        return self.folder / self.name
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> ClusterConfig:
+    """Reads a YAML file, and `KEY=VALUE` pairs over it with dotted keys. Raises ClusterError."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ClusterError(
+            f"{path} cannot be read ({error.strerror}). `python -m cluster init` writes a first one for this site."
+        ) from error
+    except yaml.YAMLError as error:
+        raise ClusterError(f"{path} is no valid YAML: {_first_line(error)}") from error
+    if not isinstance(tree, dict):
+        raise ClusterError(f"{path} holds no settings.")
+    for override in overrides:
+        _set(tree, override)
+    return validate(tree, str(path))
+
+
+def validate(tree: dict[str, Any], origin: str) -> ClusterConfig:
+    """The config that a tree of plain values says. Raises ClusterError that names the first thing wrong."""
+    try:
+        return ClusterConfig.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        raise ClusterError(f"{origin}: {_in_words(key, first)}") from error
+
+
+def _in_words(key: str, error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        parent, _, name = key.rpartition(".")
+        known = list(_model_of(parent).model_fields)
+        near = difflib.get_close_matches(name, known, n=1)
+        return f"there is no setting {key}. " + (
+            f"Did you mean {near[0]}?" if near else f"Known there: {', '.join(known)}."
+        )
+    said = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "string_pattern_mismatch":
+        said = "a name has lower-case letters, digits and dashes, at most 32"
+    given = "" if error["type"] in ("missing", "value_error") else f" (given: {error['input']!r})"
+    return f"{key}: {said}{given}." if key else f"{said}."
+
+
+def _model_of(parent: str) -> type[BaseModel]:
+    if not parent:
+        return ClusterConfig
+    return HeadConfig if re.fullmatch("head", parent) else NodeType
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ClusterError(f"--set {override}: write KEY=VALUE, e.g. --set node_types.gpu.max=8.")
+    *parents, last = key.split(".")
+    place = tree
+    for parent in parents:
+        child = place.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ClusterError(f"--set {override}: {parent} is not a section.")
+        place = child
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ClusterError(f"--set {override}: the value is no valid YAML: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

@@ -1,0 +1,29 @@
+"""Small files of a cluster's folder: whole or not at all, for the owner's eyes only from their first byte."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_private(path: Path, text: str) -> None:
+    """Writes aside and renames; mode 0600."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    aside.replace(path)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """The same for an object."""
+    write_private(path, json.dumps(content, indent=1))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object; empty if there is none, or none that can be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,141 @@
+"""What the head of a cluster does: python -m cluster.head HOME ATTEMPT
+
+Starts Ray's head with the autoscaler, tells the workers where it is, runs the programs that `python -m cluster submit`
+leaves in the folder, and takes everything down when it is told to, or when Ray ends.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+import yaml
+
+from cluster import cleanup, files, meeting, slurm
+from cluster.allocation import Allocation
+from cluster.autoscaling import (
+    autoscaler_environment,
+    autoscaling_config,
+    cleanup_options,
+    cleanup_script,
+    node_environment,
+)
+from cluster.config import CONFIG_NAME, STOP_NAME, validate
+from cluster.diary import Diary
+from cluster.errors import ClusterError
+from cluster.meeting import free_port
+from cluster.members import HEAD
+from cluster.programs import Programs
+from cluster.ray_node import Share, ray_node, wait_for_port
+from cluster.ray_state import ask_ray
+
+_AUTOSCALING = "autoscaling.yaml"
+_POLL_S = 0.25
+
+
+class _Head:
+    def __init__(self, home: Path, attempt: str) -> None:
+        self._home, self._attempt = home, attempt
+        self._config = validate(files.read_json(home / CONFIG_NAME), str(home / CONFIG_NAME))
+        self._allocation = Allocation.from_environment()
+        self._diary = Diary(home)
+        self._told_to_end = False
+        signal.signal(signal.SIGTERM, self._on_term)
+        signal.signal(signal.SIGINT, self._on_term)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def run(self) -> int:
+        """Returns the exit code: 0 if it was told to end."""
+        config, home = self._config, self._home
+        host = meeting.own_address(meeting.own_host())
+        head = meeting.prepare(home, f"{host}:{free_port()}", self._attempt)
+        tree = autoscaling_config(config, self._attempt)
+        files.write_private(home / _AUTOSCALING, yaml.safe_dump(tree, sort_keys=False))
+        ports = {"port": int(head.address.rpartition(":")[2]), "ray-client-server-port": free_port()}
+        arguments = [
+            "--head", f"--node-ip-address={host}", "--include-dashboard=false",
+            f"--autoscaling-config={home / _AUTOSCALING}", *(f"--{name}={port}" for name, port in ports.items()),
+        ]  # fmt: skip
+        environment = {
+            **head.environment(), **autoscaler_environment(config), **node_environment(self._attempt, HEAD, HEAD),
+            "AUTOSCALER_METRIC_PORT": str(free_port()),
+        }  # fmt: skip
+        log = home / "logs" / "head.ray.log"
+        programs = Programs(home, head.environment() | {"RAY_ADDRESS": head.address})
+        try:
+            with ray_node(self._share(), environment, arguments, config.local_disk, self._name(), log) as process:
+                wait_for_port(head.address, process, log)
+                self._wait_for_node(head, process, log)
+                self._wait_to_be_cleaned_up_after()
+                meeting.announce(home, head)
+                self._diary.note("head up", "", head.address)
+                print(f"Up at {head.address}.", flush=True)
+                try:
+                    code = self._watch(process, programs)
+                finally:
+                    meeting.withdraw(home)  # workers see it go, and leave
+                    programs.stop_all()
+                    self._keep_logs()
+                    cleanup.cancel_all(home, self._attempt, but=os.environ.get("SLURM_JOB_ID"))
+        finally:
+            meeting.forget_token(home)
+            self._diary.note("head down")
+        return code
+
+    def _watch(self, process: "subprocess.Popen[bytes]", programs: Programs) -> int:
+        while not self._told_to_end and not (self._home / STOP_NAME).exists():
+            if process.poll() is not None:
+                print(f"Ray's head ended with code {process.returncode}; see logs/head.ray.log.", flush=True)
+                return 1
+            programs.look()
+            time.sleep(_POLL_S)
+        return 0
+
+    def _wait_for_node(self, head: meeting.Head, process: "subprocess.Popen[bytes]", log: Path) -> None:
+        """Ray answers before its head node is there, and programs that come in between fail."""
+        while not self._told_to_end:
+            state = ask_ray(head)
+            if state is not None and HEAD in state["joined"]:
+                return
+            if process.poll() is not None:
+                raise RuntimeError(f"Ray's head ended with code {process.returncode}; see {log}.")
+
+    def _keep_logs(self) -> None:
+        """What the autoscaler said, before it goes with the disk."""
+        for path in (self._config.local_disk / f"ray-{self._name()}").glob("session_latest/logs/monitor.*"):
+            try:
+                shutil.copyfile(path, self._home / "logs" / f"autoscaler{path.suffix}")
+            except OSError:
+                continue
+
+    def _share(self) -> Share:
+        ask = self._config.head
+        allocation = self._allocation
+        memory_mb = ask.memory_mb if allocation is None else allocation.memory_mb or ask.memory_mb
+        return Share(ask.offers_cpus, 0, memory_mb)
+
+    def _name(self) -> str:
+        """Of its folder on this machine's disk."""
+        allocation = self._allocation
+        return f"{self._attempt}-head" if allocation is None else f"{allocation.job_id}-{allocation.restarts}-0"
+
+    def _wait_to_be_cleaned_up_after(self) -> None:
+        """A job that starts when this one is over: the node under it may die with all that runs there."""
+        if self._allocation is None or not self._config.head.cleanup_job:
+            return
+        try:
+            options = cleanup_options(self._config, self._attempt, self._allocation.job_id)
+            slurm.submit(cleanup_script(self._config, self._attempt), options)
+        except ClusterError as error:
+            print(f"No cleanup job: {error.message}. Should this node die, pending jobs stay until they start.")
+
+    def _on_term(self, number: int, frame: FrameType | None) -> None:
+        self._told_to_end = True
+
+
+if __name__ == "__main__":
+    sys.exit(_Head(Path(sys.argv[1]), sys.argv[2]).run())

@@ -1,0 +1,119 @@
+"""Where the nodes of a cluster meet: the head leaves its address in a folder that all nodes see, beside a token that
+only the owner can read. When the address goes, everybody leaves."""
+
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster import files
+
+_MEETING, _TOKEN = "head.json", "token"
+MARK = "RAY_ON_SLURM"
+"""Stands in the environment of every process of a cluster: how they are found when it is time to go."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a cluster is."""
+
+    address: str
+    """host:port of its GCS."""
+    token_file: Path
+    attempt: str
+    """Which start of which job it belongs to: a requeued job must not meet the head of its former life."""
+
+    def environment(self) -> dict[str, str]:
+        """What head, workers and clients need to find and believe each other."""
+        return {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token_file),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_TRAIN_V2_ENABLED": "1",
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            MARK: self.attempt,
+        }
+
+    def answers(self) -> bool:
+        """Whether something listens there."""
+        host, _, port = self.address.rpartition(":")
+        try:
+            with socket.create_connection((host, int(port)), timeout=2):
+                return True
+        except OSError:
+            return False
+
+
+def prepare(folder: Path, address: str, attempt: str) -> Head:
+    """A head that is about to start: makes its token, and forgets the head before it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    withdraw(folder)
+    files.write_private(folder / _TOKEN, secrets.token_hex(32))
+    return Head(address, folder / _TOKEN, attempt)
+
+
+def announce(folder: Path, head: Head) -> None:
+    """Tells the others that it is there."""
+    files.write_json(folder / _MEETING, {"address": head.address, "attempt": head.attempt})
+
+
+def withdraw(folder: Path) -> None:
+    """Others see it go, and leave. The token goes with `forget_token`."""
+    (folder / _MEETING).unlink(missing_ok=True)
+
+
+def forget_token(folder: Path) -> None:
+    """After the last process that needs it."""
+    (folder / _TOKEN).unlink(missing_ok=True)
+
+
+def find(folder: Path) -> Head | None:
+    """The head that has announced itself there."""
+    content = files.read_json(folder / _MEETING)
+    try:
+        return Head(str(content["address"]), folder / _TOKEN, str(content["attempt"]))
+    except KeyError:
+        return None
+
+
+def is_there(folder: Path, head: Head) -> bool:
+    """Whether that very head is still announced."""
+    found = find(folder)
+    return found is not None and found.attempt == head.attempt
+
+
+def own_address(node: str, others: Sequence[str] = ()) -> str:
+    """The address under which other nodes reach this one: that of the interface that leads to them."""
+    for other in others:
+        return _towards(other)
+    try:
+        found = socket.gethostbyname(node)
+    except OSError:
+        found = "127.0.0.1"
+    if not found.startswith("127."):
+        return found
+    # Debian gives a machine's own name to its loopback: ask where the default route leads (nothing is sent)
+    try:
+        return _towards("192.0.2.1")
+    except OSError:
+        return "127.0.0.1"
+
+
+def _towards(host: str) -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((socket.gethostbyname(host), 9))  # sends nothing
+        return str(probe.getsockname()[0])
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def own_host() -> str:
+    """Name of this machine."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()

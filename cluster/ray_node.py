@@ -1,0 +1,150 @@
+"""One Ray node inside the share of a machine that SLURM gave: started with that share alone, ended within a second.
+
+Whatever Ray puts on the node's disk lies in one folder of the job's own, and is gone when the node ends. Two jobs on
+one machine do not meet: ports are drawn from the free ones, the folder carries the job's id, and a client without the
+cluster's token is refused.
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cluster import slurm
+from cluster.meeting import MARK, free_port
+
+_PREFIX = "ray-"
+_LEFT_BY = re.compile(rf"{_PREFIX}(\d+)-\d+-\d+")
+_STORE_SHARE, _MIN_STORE_MB = 0.3, 80
+MAX_DISK_PATH = 20
+"""Characters that the path of a node's local disk may have: Ray's sockets lie some 60 below, and 107 are allowed."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What of the machine the node offers to Ray's tasks and actors."""
+
+    cpus: int
+    gpus: int
+    memory_mb: int | None
+    """Of the job on this machine; None where SLURM does not share out memory."""
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """Resources of one's own names."""
+
+    def options(self) -> list[str]:
+        """For `ray start`, which would else take the whole machine."""
+        options = [f"--num-cpus={self.cpus}", f"--num-gpus={self.gpus}"]
+        if self.resources:
+            named = ", ".join(f'"{name}": {value:g}' for name, value in self.resources.items())
+            options.append(f"--resources={{{named}}}")
+        if self.memory_mb is not None:
+            store = store_mb(self.memory_mb)
+            options += [
+                f"--memory={heap_mb(self.memory_mb) * 2**20}", f"--object-store-memory={store * 2**20}"
+            ]  # fmt: skip
+        return options
+
+
+def store_mb(memory_mb: int) -> int:
+    """How much of a job's memory is for objects."""
+    return max(_MIN_STORE_MB, int(memory_mb * _STORE_SHARE))
+
+
+def heap_mb(memory_mb: int) -> int:
+    """How much of a job's memory is for processes."""
+    return max(memory_mb - store_mb(memory_mb), 1)
+
+
+@contextmanager
+def ray_node(
+    share: Share, environment: Mapping[str, str], arguments: Sequence[str], disk: Path, name: str, log: Path
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """`ray start` for that share, and its end.
+
+    name: of its folder on `disk`, `<job>-<start of the job>-<task>`: by it, later jobs know what was left behind.
+    """
+    _sweep(disk, name)
+    temp = disk / f"{_PREFIX}{name}"
+    temp.mkdir(mode=0o700, parents=True)
+    command = [
+        sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *arguments, *share.options(),
+        f"--temp-dir={temp}", f"--dashboard-agent-listen-port={free_port()}", "--min-worker-port=0",
+        "--max-worker-port=0", "--disable-usage-stats",
+    ]  # fmt: skip
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, env={**os.environ, **environment}, stdout=output, stderr=output, start_new_session=True,
+            preexec_fn=ignore_warnings,
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        kill_marked(environment[MARK])
+        process.wait()
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+def ignore_warnings() -> None:
+    """For a child, before it begins: where SLURM tracks processes without cgroups, its warning reaches every process of
+    the job, and would end those that do not expect it."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
+def wait_for_port(address: str, process: "subprocess.Popen[bytes]", log: Path, patience_s: float = 300) -> None:
+    """Until something listens at the address. Raises RuntimeError when the process ends, or it takes too long."""
+    host, _, port = address.rpartition(":")
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with socket.create_connection((host, int(port)), timeout=1):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"Ray's head did not come up at {address}; see {log}.")
+
+
+def kill_marked(mark: str) -> None:
+    """Ends every process of the cluster on this node at once. Ray's own way drains for up to 30 s."""
+    wanted = f"{MARK}={mark}".encode()
+    for _ in range(5):  # some start others while they are being ended
+        marked = [
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit() and _has(int(entry.name), wanted)
+        ]
+        if not marked:
+            return
+        for pid in marked:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                continue
+        time.sleep(0.1)
+
+
+def _has(pid: int, wanted: bytes) -> bool:
+    if pid == os.getpid():
+        return False
+    try:
+        return wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def _sweep(disk: Path, own_name: str) -> None:
+    """Removes what jobs of this user left on the node that were killed too fast to do it themselves."""
+    own_job = own_name.partition("-")[0]
+    for left in disk.glob(f"{_PREFIX}*"):
+        named = _LEFT_BY.fullmatch(left.name)
+        if named is None or left.is_symlink() or left.stat().st_uid != os.getuid():
+            continue
+        if named[1] == own_job or slurm.is_over(named[1]):
+            shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,140 @@
+"""A first config for a site, from what sinfo says of its partitions and nodes."""
+
+import subprocess
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from re import findall, sub
+
+from cluster.errors import ClusterError
+from cluster.slurm import duration_s
+
+_FORMAT = "%R|%a|%l|%c|%m|%G|%D|%f"
+_MOST_MIN = 24 * 60
+_MEMORY_SHARE = 0.95
+
+
+@dataclass(frozen=True)
+class NodeGroup:
+    """Like nodes of a partition."""
+
+    partition: str
+    is_default: bool
+    time_limit_min: int | None
+    cpus: int
+    memory_mb: int
+    gres: str
+    count: int
+    features: str
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of a node."""
+        return sum(int(number) for number in findall(r"gpu(?::[^:,(]+)?:(\d+)", self.gres))
+
+    @property
+    def gpu_model(self) -> str | None:
+        """As the site names it, e.g. `a100`."""
+        found = findall(r"gpu:([^:,(\d][^:,(]*):\d+", self.gres)
+        return found[0] if found else None
+
+
+def look() -> list[NodeGroup]:
+    """Asks sinfo. Raises ClusterError where there is none."""
+    ask = ["sinfo", "--noheader"]
+    try:
+        done, default = (
+            subprocess.run([*ask, f"--format={shown}"], capture_output=True, text=True, check=False, timeout=30)
+            for shown in (_FORMAT, "%P")
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ClusterError(
+            "sinfo is not on PATH, or does not answer: this is no login node of a SLURM cluster. Log in to one."
+        ) from error
+    if done.returncode:
+        raise ClusterError(f"sinfo failed: {done.stderr.strip()}")
+    starred = {name.rstrip("*") for name in default.stdout.split() if name.endswith("*")}
+    return groups(done.stdout, starred)
+
+
+def groups(shown: str, default: set[str]) -> list[NodeGroup]:
+    """From sinfo's lines; partitions that are down are left out."""
+    counts: dict[NodeGroup, int] = defaultdict(int)
+    for line in shown.splitlines():
+        parts = line.strip().split("|")
+        if len(parts) != 8 or parts[1] != "up":
+            continue
+        partition, _, limit, cpus, memory, gres, count, features = parts
+        seconds = duration_s(limit)
+        group = NodeGroup(
+            partition, partition in default, None if seconds is None else int(seconds // 60),
+            int(cpus.rstrip("+")), int(memory.rstrip("+")), gres, 0, "" if features == "(null)" else features,
+        )  # fmt: skip
+        counts[group] += int(count)
+    return [NodeGroup(**{**vars(group), "count": count}) for group, count in counts.items()]
+
+
+def first_config(found: Sequence[NodeGroup]) -> str:
+    """YAML with comments. Raises ClusterError when no partition is up."""
+    if not found:
+        raise ClusterError("sinfo shows no partition that is up: ask the site's administrators.")
+    ordered = sorted(found, key=lambda g: (not g.is_default, g.partition, -g.gpus))
+    cpu_only = [g for g in ordered if not g.gpus]
+    home = (cpu_only or ordered)[0]
+    lines = [
+        "# A Ray cluster on SLURM that grows and shrinks by itself. Written from what sinfo says of this site; every",
+        "# setting is explained in docs/cluster.md. Check the partitions, and add an account or a qos if you need one.",
+        "name: emixer",
+        "idle_timeout_s: 300        # nodes without work leave after this",
+        "# pending_timeout_s: 600   # give up a job that has been pending so long, and try another type that fits",
+        "# setup: [module load cuda]",
+        "head:                      # Ray's own services and your programs; needs little",
+        "  where: job               # `here` runs it on this machine, where the site allows it",
+        f"  partition: {home.partition}",
+        f"  cpus: {min(2, home.cpus)}",
+        f"  memory_gb: {_round(min(8.0, home.memory_mb * _MEMORY_SHARE / 1024))}",
+        f"  time_min: {_time(home)}",
+        "node_types:",
+    ]
+    names: set[str] = set()
+    for group in ordered:
+        lines += _node_type(_name(group, names), group)
+    return "\n".join(lines) + "\n"
+
+
+def _node_type(name: str, group: NodeGroup) -> list[str]:
+    what = f"{group.count} node(s) of {group.cpus} CPUs, {group.memory_mb / 1024:.0f} GB"
+    what += f", {group.gpus} GPU(s)" if group.gpus else ""
+    what += f"; features: {group.features}" if group.features else ""
+    lines = [f"  {name}:  # {what}", f"    partition: {group.partition}"]
+    if group.gpus:
+        lines.append(f"    gpus: {group.gpus}")
+        if group.gpu_model:
+            lines.append(f"    gres: gpu:{group.gpu_model}:{group.gpus}")
+    return [
+        *lines,
+        f"    cpus: {group.cpus}",
+        f"    memory_gb: {_round(group.memory_mb * _MEMORY_SHARE / 1024)}",
+        f"    time_min: {_time(group)}",
+        "    min: 0",
+        f"    max: {min(group.count, 4)}",
+    ]
+
+
+def _name(group: NodeGroup, taken: set[str]) -> str:
+    parts = [group.partition, group.gpu_model or ""]
+    base = sub(r"[^a-z0-9]+", "-", "-".join(p for p in parts if p).lower()).strip("-")[:28].strip("-") or "nodes"
+    base = f"{base}-nodes" if base in ("head", "cleanup") else base
+    name, number = base, 2
+    while name in taken:
+        name, number = f"{base}-{number}", number + 1
+    taken.add(name)
+    return name
+
+
+def _time(group: NodeGroup) -> int:
+    return min(group.time_limit_min or _MOST_MIN, _MOST_MIN)
+
+
+def _round(gb: float) -> str:
+    return f"{int(gb * 10) / 10:g}"

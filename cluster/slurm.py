@@ -1,0 +1,160 @@
+"""The commands of SLURM that are used, and what they answer. The one place that calls them.
+
+Every command may fail, hang or be refused: each has a time limit, and "SLURM did not answer" is told apart from "SLURM
+says no".
+"""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cluster.errors import ClusterError
+
+_TIMEOUT_S = 30
+_OVER = (
+    "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "PREEMPTED",
+    "REVOKED", "LAUNCH_FAILED",
+)  # fmt: skip
+"""States of a job that will not run again."""
+
+
+class SlurmRefusalError(ClusterError):
+    """SLURM said no; the message is what it said."""
+
+
+class SlurmSilenceError(ClusterError):
+    """SLURM did not answer: nothing is known."""
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job as squeue shows it."""
+
+    job_id: str
+    state: str
+    """SLURM's word, e.g. PENDING."""
+    reason: str
+    """Why it is pending; SLURM's word."""
+    seconds_left: float | None
+    """Until its time limit; None if it has none or has not started."""
+    node: str
+    start: str
+    """When it started, or is expected to; N/A if SLURM cannot tell."""
+    comment: str
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it will not run again."""
+        return self.state in _OVER
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is being ended now: its node is not free yet, but it does no more work."""
+        return self.state == "COMPLETING"
+
+
+def submit(script: str, options: Sequence[str], cwd: str | None = None) -> str:
+    """Gives the script to sbatch. Returns the job's id.
+
+    Raises SlurmRefusalError with sbatch's own words, SlurmSilenceError when it does not answer.
+    """
+    command = ["sbatch", "--parsable", *options]
+    try:
+        done = subprocess.run(
+            command, input=script, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S, cwd=cwd,
+            env=environment_of_user(os.environ),
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SlurmSilenceError(f"sbatch did not answer ({type(error).__name__})") from error
+    if done.returncode:
+        raise SlurmRefusalError(_words(done.stderr) or f"sbatch ended with code {done.returncode}")
+    return done.stdout.strip().split(";")[0]
+
+
+def my_jobs() -> list[QueuedJob]:
+    """All jobs of this user that SLURM still knows. Raises SlurmSilenceError."""
+    shown = _ask(["squeue", "--me", "--noheader", "--states=all", "--format=%i|%T|%r|%L|%N|%S|%k"])
+    return [_parsed(line) for line in shown.splitlines() if line.count("|") >= 6]
+
+
+def cancel(job_ids: Sequence[str]) -> None:
+    """Takes jobs back; those that are over are no error. Raises SlurmSilenceError."""
+    if job_ids:
+        _ask(["scancel", "--quiet", *job_ids])
+
+
+def state_of(job_id: str) -> str | None:
+    """SLURM's word for the job, e.g. RUNNING; "" if it does not know the job, None if it did not answer."""
+    ask = ["squeue", "-h", "-j", job_id, "-t", "all", "-o", "%T"]
+    try:
+        shown = subprocess.run(ask, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if shown.returncode:
+        return "" if "Invalid job id" in shown.stderr else None
+    return shown.stdout.strip()
+
+
+def is_cancelled(job_id: str) -> bool:
+    """Whether the job was taken back, and not only interrupted."""
+    return (state_of(job_id) or "").startswith("CANCELLED")
+
+
+def is_over(job_id: str) -> bool:
+    """Whether the job will surely not run again; False where SLURM did not answer."""
+    state = state_of(job_id)
+    return state is not None and (not state or state.split("+")[0] in _OVER)
+
+
+def seconds_left(job_id: str) -> float | None:
+    """Until SLURM ends the job: its time limit, or the end of its grace time when it is preempted. None: not known."""
+    ask = ["squeue", "-h", "-j", job_id, "-o", "%L"]
+    try:
+        shown = subprocess.run(ask, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return duration_s(shown.stdout.strip()) if shown.returncode == 0 else None
+
+
+def environment_of_user(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without what SLURM and Ray set for the job that this process is part of: sbatch would take it for options."""
+    ours = ("SLURM_", "SBATCH_", "SRUN_", "RAY_")
+    return {k: v for k, v in environment.items() if k == "SLURM_CONF" or not k.startswith(ours)}
+
+
+def duration_s(shown: str) -> float | None:
+    """`1-02:03:04`, `02:03:04`, `03:04` or `04` [s]; None for anything else, e.g. UNLIMITED."""
+    days, dash, clock = shown.rpartition("-")
+    parts = clock.split(":")
+    if (dash and not days.isdigit()) or len(parts) > 3 or not all(part.isdigit() for part in parts):
+        return None
+    seconds = 0
+    for part in parts:
+        seconds = seconds * 60 + int(part)
+    return float(seconds + 86400 * int(days or 0))
+
+
+def _parsed(line: str) -> QueuedJob:
+    job_id, state, reason, left, node, start, comment = line.split("|", 6)
+    return QueuedJob(job_id, state, reason, duration_s(left), node, start, comment)
+
+
+def _ask(command: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SlurmSilenceError(
+            f"{command[0]} did not answer ({type(error).__name__}): is this a node of the cluster, and its controller "
+            "up?"
+        ) from error
+    if done.returncode:
+        raise SlurmSilenceError(f"{command[0]} failed: {_words(done.stderr) or done.returncode}")
+    return done.stdout
+
+
+def _words(stderr: str) -> str:
+    """What a command of SLURM said last, without the names that it puts before."""
+    lines = [line.split(": ", 1)[-1].removeprefix("error: ").strip() for line in stderr.splitlines()]
+    said = [line for line in lines if line]
+    return said[-1] if said else ""

@@ -1,0 +1,181 @@
+"""One screen about a cluster: what runs, what waits and why, what is asked for, what happened lately."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster import meeting, slurm
+from cluster.config import CONFIG_NAME, ClusterConfig
+from cluster.diary import Diary, Entry
+from cluster.errors import ClusterError
+from cluster.members import Member, members
+from cluster.programs import Program, programs
+from cluster.ray_state import ask_ray
+from cluster.reasons import in_words
+
+_LATELY, _PROGRAMS_SHOWN = 5, 5
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that the screen shows."""
+
+    config: ClusterConfig
+    head: meeting.Head | None
+    jobs: tuple[Member, ...]
+    """That are not over."""
+    joined: dict[str, str]
+    """Ray's state by job: busy, idle, draining."""
+    demands: tuple[tuple[str, int], ...] | None
+    """What waits for resources, and how many of it; None where Ray could not be asked."""
+    programs: tuple[Program, ...]
+    lately: tuple[Entry, ...]
+    at: float
+
+
+def snapshot(config: ClusterConfig) -> Snapshot:
+    """Asks SLURM, and Ray where its head answers. Raises ClusterError when SLURM does not answer."""
+    home = config.home
+    head = meeting.find(home)
+    jobs = [m for m in members(slurm.my_jobs(), config.name) if not m.job.is_over]
+    ray = ask_ray(head) if head is not None and head.answers() else None
+    joined, demands = ({}, None) if ray is None else (ray["joined"], tuple((d, n) for d, n in ray["demands"]))
+    return Snapshot(
+        config, head, tuple(jobs), joined, demands, tuple(programs(home)), tuple(Diary(home).last(_LATELY)), time.time()
+    )
+
+
+def to_json(shot: Snapshot) -> dict[str, Any]:
+    """For programs."""
+    return {
+        "name": shot.config.name,
+        "up": shot.head is not None,
+        "address": None if shot.head is None else shot.head.address,
+        "jobs": [
+            {
+                "job": m.job.job_id, "kind": m.kind, "state": _state(shot, m), "node": m.job.node,
+                "note": _note(shot, m),
+            }
+            for m in shot.jobs
+        ],
+        "demands": None if shot.demands is None else [{"shape": d, "count": n} for d, n in shot.demands],
+        "programs": [
+            {"number": p.number, "command": p.command(), "log": str(p.log), **p.state()} for p in shot.programs
+        ],
+        "lately": [{"at": e.at, "what": e.what, "node_type": e.node_type, "detail": e.detail} for e in shot.lately],
+    }  # fmt: skip
+
+
+def screen(shot: Snapshot) -> str:
+    """For people."""
+    parts = [_headline(shot), _types(shot)]
+    workers = [m for m in shot.jobs if m.is_worker]
+    if workers:
+        shown = [(m.job.job_id, m.kind, _state(shot, m), m.job.node or "-", _note(shot, m)) for m in workers]
+        parts.append(_table(("job", "type", "state", "node", ""), shown))
+    if shot.demands:
+        waits = ", ".join(f"{count} x {shape}" for shape, count in shot.demands)
+        parts.append(f"Waiting for resources: {waits}")
+    if shot.programs:
+        rows = [
+            (str(p.number), _program_state(p, shot.at), " ".join(p.command())[:70], str(p.log))
+            for p in shot.programs[-_PROGRAMS_SHOWN:]
+        ]
+        parts.append(_table(("program", "state", "command", "log"), rows))
+    if shot.lately:
+        lines = [
+            f"  {time.strftime('%H:%M:%S', time.localtime(e.at))}  {' '.join(p for p in (e.what, e.node_type) if p)}"
+            + (f": {e.detail}" if e.detail else "")
+            for e in shot.lately
+        ]
+        parts.append("\n".join(["Lately", *lines]))
+    return "\n\n".join(parts)
+
+
+def _headline(shot: Snapshot) -> str:
+    name = shot.config.name
+    own = next((m for m in shot.jobs if m.kind == "head"), None)
+    if shot.head is None:
+        if own is None:
+            return f"Cluster {name} is down. `python -m cluster up` starts it."
+        if own.job.state == "PENDING":
+            return f"Cluster {name}: its head, job {own.job.job_id}, is pending: {in_words(own.job.reason)}"
+        return f"Cluster {name}: its head, job {own.job.job_id} on {own.job.node}, is starting"
+    where = "on this login node" if own is None else f"job {own.job.job_id} on {own.job.node}, {_left(own)}"
+    silent = "" if shot.demands is not None else ". Ray does not answer from here: what it does is not shown"
+    return f"Cluster {name} is up at {shot.head.address} ({where}){silent}"
+
+
+def _types(shot: Snapshot) -> str:
+    rows = []
+    for name, node_type in shot.config.node_types.items():
+        count = Counter(_state(shot, m) for m in shot.jobs if m.kind == name)
+        rows.append((
+            name, *(str(count[s] or "-") for s in ("busy", "idle", "starting", "pending", "draining", "leaving")),
+            f"{node_type.min} to {node_type.max}", node_type.partition or "(default)",
+        ))  # fmt: skip
+    head = ("type", "busy", "idle", "starting", "pending", "draining", "leaving", "allowed", "partition")
+    return _table(head, rows)
+
+
+def _state(shot: Snapshot, member: Member) -> str:
+    state = member.job.state
+    if state == "RUNNING":
+        return shot.joined.get(member.job.job_id, "running" if shot.demands is None else "starting")
+    return {"COMPLETING": "leaving", "CONFIGURING": "starting"}.get(state, state.lower())
+
+
+def _note(shot: Snapshot, member: Member) -> str:
+    job = member.job
+    if job.state == "PENDING":
+        expected = "" if job.start in ("N/A", "") else f"; expected {job.start.replace('T', ' ')}"
+        return in_words(job.reason) + expected
+    return _left(member)
+
+
+def _left(member: Member) -> str:
+    left = member.job.seconds_left
+    if left is None:
+        return ""
+    hours, seconds = divmod(int(left), 3600)
+    return f"{hours} h {seconds // 60:02d} min left" if hours else f"{seconds // 60}:{seconds % 60:02d} min left"
+
+
+def _program_state(program: Program, now: float) -> str:
+    state = program.state()
+    if state["state"] == "ended":
+        return "done" if state["code"] == 0 else f"failed ({state['code']})"
+    if state["state"] == "running":
+        return f"running {(now - state['at']) / 60:.0f} min"
+    return "waiting"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, *rows)
+    )
+
+
+def find_home(folder: Path, name: str | None) -> Path:
+    """The folder of a cluster by name, or of the only one that is up. Raises ClusterError."""
+    known = sorted(path.parent for path in folder.glob(f"*/{CONFIG_NAME}"))
+    if name is not None:
+        if folder / name in known:
+            return folder / name
+        names = ", ".join(path.name for path in known)
+        raise ClusterError(
+            f"There is no cluster {name} in {folder}"
+            + (f"; there are {names}." if names else ": none was started yet.")
+        )
+    up = [path for path in known if meeting.find(path) is not None]
+    chosen = up or known
+    if len(chosen) == 1:
+        return chosen[0]
+    if not chosen:
+        raise ClusterError(f"No cluster was started yet in {folder}. `python -m cluster up --config FILE` starts one.")
+    raise ClusterError(f"Which one? Give --name: {', '.join(path.name for path in chosen)}.")

@@ -1,0 +1,108 @@
+"""What a worker's job does: python -m cluster.worker HOME ATTEMPT TYPE
+
+Joins the head, serves, and leaves: when Ray has drained the node, when the head is gone, when the job is taken back, or
+when its time is nearly over. Then the node takes no more work while what runs on it may finish, so that Ray asks for a
+replacement before it goes.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from cluster import cleanup, meeting, slurm
+from cluster.allocation import Allocation
+from cluster.autoscaling import node_environment
+from cluster.config import CONFIG_NAME, validate
+from cluster.diary import Diary
+from cluster.files import read_json
+from cluster.ray_node import Share, ignore_warnings, ray_node
+
+_POLL_S = 0.5
+_HEAD_EVERY_S, _HEAD_SILENT_S = 3.0, 20.0
+_MARGIN_S = 5.0
+"""How long before SLURM takes the node everything on it is ended."""
+_LEAST_GRACE_S = 5.0
+
+
+class _Worker:
+    def __init__(self, home: Path, attempt: str, node_type: str) -> None:
+        allocation = Allocation.from_environment()
+        if allocation is None:
+            raise SystemExit("This is started by SLURM, as a job of a cluster: see `python -m cluster up`.")
+        self._home, self._attempt, self._type, self._allocation = home, attempt, node_type, allocation
+        self._diary = Diary(home)
+        self._told_to_end = False
+        self._end: float | None = None
+        signal.signal(signal.SIGUSR2, self._on_signal)
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    def run(self) -> int:
+        head = meeting.find(self._home)
+        if head is None or head.attempt != self._attempt or not head.answers():
+            print("The head of this cluster is gone: nothing to join.", flush=True)
+            self._cancel_others()
+            return 0
+        config = validate(read_json(self._home / CONFIG_NAME), CONFIG_NAME)
+        node_type = config.node_types[self._type]
+        allocation = self._allocation
+        share = Share(node_type.cpus, node_type.gpus, allocation.memory_mb or node_type.memory_mb, node_type.resources)
+        name = f"{allocation.job_id}-{allocation.restarts}-0"
+        log = self._home / "logs" / f"{allocation.job_id}-{self._type}.ray.log"
+        environment = head.environment() | node_environment(self._attempt, allocation.job_id, self._type)
+        with ray_node(share, environment, [f"--address={head.address}"], config.local_disk, name, log) as process:
+            return self._serve(process, head, environment)
+
+    def _serve(self, process: "subprocess.Popen[bytes]", head: meeting.Head, environment: dict[str, str]) -> int:
+        looked = heard = time.monotonic()
+        while process.poll() is None:
+            time.sleep(_POLL_S)
+            now = time.monotonic()
+            if not meeting.is_there(self._home, head):
+                return self._left("the cluster is going down")
+            if now - looked >= _HEAD_EVERY_S:
+                looked = now
+                heard = now if head.answers() else heard
+                if now - heard > _HEAD_SILENT_S:
+                    self._cancel_others()
+                    return self._left("the head no longer answers")
+            if self._told_to_end and self._end is None:
+                if slurm.state_of(self._allocation.job_id) not in ("RUNNING", None):
+                    return self._left("released" if process.poll() == 0 else "taken back")
+                self._end = now + self._drain(head, environment)
+            if self._end is not None and now >= self._end:
+                return self._left("its time is over")
+        return self._left("drained" if self._end is not None or process.returncode == 0 else "Ray ended on it")
+
+    def _drain(self, head: meeting.Head, environment: dict[str, str]) -> float:
+        """Asks Ray to take the node out of service. Returns how many seconds it has."""
+        left = slurm.seconds_left(self._allocation.job_id)
+        grace_s = max(_LEAST_GRACE_S, (60.0 if left is None else left) - _MARGIN_S)
+        command = [sys.executable, "-m", "cluster.drain", head.address, self._allocation.job_id, str(int(grace_s))]
+        done = subprocess.run(
+            command, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+            preexec_fn=ignore_warnings,
+        )  # fmt: skip
+        said = done.stdout.strip() or done.stderr.strip()[-300:]
+        print(f"No more work for this node; it has {grace_s:.0f} s. {said}", flush=True)
+        self._diary.note("draining", self._type, f"job {self._allocation.job_id}, {grace_s:.0f} s left")
+        return grace_s
+
+    def _left(self, why: str) -> int:
+        print(f"Leaving: {why}.", flush=True)
+        self._diary.note("left", self._type, f"job {self._allocation.job_id}: {why}")
+        return 0
+
+    def _cancel_others(self) -> None:
+        """Nobody else may be left to take back what is pending for a head that is gone."""
+        cleanup.cancel_all(self._home, self._attempt, but=self._allocation.job_id)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._told_to_end = True
+
+
+if __name__ == "__main__":
+    sys.exit(_Worker(Path(sys.argv[1]), *sys.argv[2:4]).run())
