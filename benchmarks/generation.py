@@ -33,7 +33,7 @@ from worker_memory import descendants
 from emixer.config import Config, RayConfig, load_config
 from emixer.data.labels import CHEXPERT
 from emixer.data.vocabulary import SPECIAL_TOKENS
-from emixer.generation.dataset import DatasetPlan, Device, SamplerActor, make_pool, write_dataset
+from emixer.generation.dataset import DatasetPlan, Device, SamplerActor, choose_samplers, write_dataset
 from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat
 from emixer.generation.plan import make_plan
 from emixer.generation.sampler import Sampler, TrainedModel
@@ -185,8 +185,8 @@ def run_pipeline(plan: DatasetPlan, folder: Path) -> PipelineRun:
 
     with tempfile.TemporaryDirectory(dir=folder) as out, watched_memory() as memory:
         start = time.time()
-        pool = make_pool(None, plan.cpus_per_sampler, plan.device, growing=False)
-        write_dataset(plan, Path(out), pool, mark, TimedSampler)
+        num_samplers = choose_samplers(None, plan.cpus_per_sampler, plan.device, growing=False)
+        write_dataset(plan, Path(out), num_samplers, mark, TimedSampler)
         end = time.time()
         num_bytes = sum(path.stat().st_size for path in (Path(out) / DATA_FOLDER).iterdir())
     (first_rows, first_cpu_s), (last_rows, last_cpu_s) = marks[0], marks[-1]

@@ -19,7 +19,7 @@ _UPDATE_S = 1
 
 def autoscaling_config(config: ClusterConfig, attempt: str) -> dict[str, Any]:
     """The tree of `ray start --autoscaling-config`. attempt: which start of the cluster it is for."""
-    workers = {name: _node_type(name, node_type, config, attempt) for name, node_type in config.node_types.items()}
+    workers = {name: _node_type(node_type) for name, node_type in config.node_types.items()}
     head = {"resources": {"CPU": config.head.offers_cpus}, "node_config": {}, "min_workers": 0, "max_workers": 0}
     return {
         "cluster_name": config.name,
@@ -35,7 +35,14 @@ def autoscaling_config(config: ClusterConfig, attempt: str) -> dict[str, Any]:
             "folder": str(config.home),
             "attempt": attempt,
             "poll_s": config.poll_s,
-            "max": {name: node_type.max for name, node_type in config.node_types.items()},
+            "node_types": {
+                name: {
+                    "max": node_type.max,
+                    "options": worker_options(name, node_type, config),
+                    "script": worker_script(name, config, attempt),
+                }
+                for name, node_type in config.node_types.items()
+            },
         },
         "head_node_type": HEAD,
         "available_node_types": {HEAD: head, **workers},
@@ -60,16 +67,13 @@ def autoscaler_environment(config: ClusterConfig) -> dict[str, str]:
     }
 
 
-def _node_type(name: str, node_type: NodeType, config: ClusterConfig, attempt: str) -> dict[str, Any]:
+def _node_type(node_type: NodeType) -> dict[str, Any]:
     resources: dict[str, float] = {"CPU": node_type.cpus, "memory": heap_mb(node_type.memory_mb) * 2**20}
     if node_type.gpus:
         resources["GPU"] = node_type.gpus
     tree: dict[str, Any] = {
         "resources": resources | node_type.resources,
-        "node_config": {
-            "options": worker_options(name, node_type, config),
-            "script": worker_script(name, config, attempt),
-        },
+        "node_config": {},
         "min_workers": node_type.min,
         "max_workers": node_type.max,
         "priority": node_type.priority,

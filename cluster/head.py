@@ -98,7 +98,7 @@ class _Head:
     def _wait_for_node(self, head: meeting.Head, process: "subprocess.Popen[bytes]", log: Path) -> None:
         """Ray answers before its head node is there, and programs that come in between fail."""
         while not self._told_to_end:
-            state = ask_ray(head)
+            state = ask_ray(head, limits=self._home / _AUTOSCALING)
             if state is not None and HEAD in state["joined"]:
                 return
             if process.poll() is not None:

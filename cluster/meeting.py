@@ -3,6 +3,7 @@ only the owner can read. When the address goes, everybody leaves."""
 
 import os
 import secrets
+import shutil
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from cluster import files
 
-_MEETING, _TOKEN = "head.json", "token"
+_MEETING, _TOKEN, _LEAVING = "head.json", "token", "leaving"
 MARK = "RAY_ON_SLURM"
 """Stands in the environment of every process of a cluster: how they are found when it is time to go."""
 
@@ -50,6 +51,7 @@ def prepare(folder: Path, address: str, attempt: str) -> Head:
     """A head that is about to start: makes its token, and forgets the head before it."""
     folder.mkdir(parents=True, exist_ok=True)
     withdraw(folder)
+    shutil.rmtree(folder / _LEAVING, ignore_errors=True)  # ids of jobs come again
     files.write_private(folder / _TOKEN, secrets.token_hex(32))
     return Head(address, folder / _TOKEN, attempt)
 
@@ -82,6 +84,17 @@ def is_there(folder: Path, head: Head) -> bool:
     """Whether that very head is still announced."""
     found = find(folder)
     return found is not None and found.attempt == head.attempt
+
+
+def ask_to_replace(folder: Path, job_id: str) -> None:
+    """That node will soon be taken from its work."""
+    (folder / _LEAVING).mkdir(exist_ok=True)
+    files.write_private(folder / _LEAVING / job_id, "")
+
+
+def is_to_be_replaced(folder: Path, job_id: str) -> bool:
+    """Whether that node asked for it."""
+    return (folder / _LEAVING / job_id).exists()
 
 
 def own_address(node: str, others: Sequence[str] = ()) -> str:

@@ -25,6 +25,8 @@ from ray.autoscaler.tags import (
 
 from cluster import slurm
 from cluster.diary import Diary
+from cluster.errors import ClusterError
+from cluster.meeting import is_to_be_replaced
 from cluster.members import HEAD, Member, comment, members
 from cluster.slurm import QueuedJob, SlurmRefusalError, SlurmSilenceError
 
@@ -102,13 +104,15 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
     def __init__(self, provider_config: dict[str, Any], cluster_name: str) -> None:
         super().__init__(provider_config, cluster_name)
         self._attempt = str(provider_config["attempt"])
-        self._max: Mapping[str, int] = provider_config["max"]
-        self._diary = Diary(Path(provider_config["folder"]))
+        self._types: Mapping[str, dict[str, Any]] = provider_config["node_types"]
+        self._home = Path(provider_config["folder"])
+        self._diary = Diary(self._home)
         self._jobs = _Jobs(cluster_name, self._attempt, float(provider_config["poll_s"]))
         self._launching: dict[str, int] = {}
         self._launch_lock = threading.Lock()
         self._refused: dict[str, _Refusal] = {}
         self._last: dict[str, Member] = {}
+        self._replaced: set[str] = set()
 
     @staticmethod
     def bootstrap_config(cluster_config: dict[str, Any]) -> dict[str, Any]:
@@ -117,6 +121,7 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
 
     def non_terminated_nodes(self, tag_filters: dict[str, str]) -> list[str]:
         """Ids of jobs that are pending, running or suspended, and of the head."""
+        self._replace_leaving()
         self._last = {i: w for i, w in self._jobs.look().items() if not w.job.is_leaving}
         return [HEAD, *(i for i in self._last if tag_filters.items() <= self.node_tags(i).items())]
 
@@ -161,12 +166,7 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         reached."""
         node_type, request = tags[TAG_RAY_USER_NODE_TYPE], tags[TAG_RAY_LAUNCH_REQUEST]
         for _ in range(count):
-            self._reserve(node_type)
-            try:
-                self._submit(node_config, node_type, request)
-            finally:
-                with self._launch_lock:
-                    self._launching[node_type] -= 1
+            self._launch(node_type, request)
 
     def create_node(self, node_config: dict[str, Any], tags: dict[str, str], count: int) -> None:
         """The same, as older callers have it."""
@@ -185,31 +185,59 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
             self._diary.note("released", worker.kind if worker else "", f"job {job_id}")
         self._jobs.look_soon()
 
+    def _replace_leaving(self) -> None:
+        """Asks for another node for each that will soon be taken from its work: what runs there is no demand yet, and
+        would only be so when it has died."""
+        for job_id, worker in self._jobs.look().items():
+            if job_id in self._replaced or not is_to_be_replaced(self._home, job_id):
+                continue
+            try:
+                self._launch(worker.kind, f"for-{job_id}")
+            except ClusterError as error:
+                logger.info("No replacement for job %s yet: %s", job_id, error.message)
+            else:
+                self._replaced.add(job_id)
+
+    def _launch(self, node_type: str, request: str) -> None:
+        """One job, if the type's max allows it."""
+        self._reserve(node_type)
+        try:
+            self._submit(node_type, request)
+        finally:
+            with self._launch_lock:
+                self._launching[node_type] -= 1
+
     def _reserve(self, node_type: str) -> None:
         """Takes one of the places that the type's max leaves. Jobs that are leaving still hold theirs."""
         alive = sum(worker.kind == node_type for worker in self._jobs.look().values())
         with self._launch_lock:
-            launching = self._launching.get(node_type, 0)
-            if alive + launching >= self._max.get(node_type, 0):
-                raise SlurmRefusalError(
-                    f"{node_type} has its max of {self._max.get(node_type, 0)} jobs, those included that are leaving"
-                )
+            launching, limit = self._launching.get(node_type, 0), self._types[node_type]["max"]
+            if alive + launching >= limit:
+                raise SlurmRefusalError(f"{node_type} has its max of {limit} jobs, those included that are leaving")
             refusal = self._refused.get(node_type)
             if refusal is not None and time.monotonic() < refusal.until:
                 raise SlurmRefusalError(refusal.words)
             self._launching[node_type] = launching + 1
 
-    def _submit(self, node_config: dict[str, Any], node_type: str, request: str) -> None:
+    def _submit(self, node_type: str, request: str) -> None:
         said = comment(self.cluster_name, self._attempt, node_type, request)
         try:
-            job_id = slurm.submit(node_config["script"], [*node_config["options"], f"--comment={said}"])
+            asked = self._types[node_type]
+            job_id = slurm.submit(asked["script"], [*asked["options"], f"--comment={said}"])
         except SlurmRefusalError as error:
-            before = self._refused.get(node_type)
-            wait_s = _FIRST_BACKOFF_S if before is None else min(2 * before.wait_s, _MOST_BACKOFF_S)
-            self._refused[node_type] = _Refusal(error.message, wait_s, time.monotonic() + wait_s)
-            self._diary.note("refused", node_type, error.message)
+            self._note_refusal(node_type, error.message)
             raise
         self._refused.pop(node_type, None)
         job = QueuedJob(job_id, "PENDING", "None", None, "", "N/A", said)
         self._jobs.add(Member(job, self._attempt, node_type, request))
-        self._diary.note("asked", node_type, f"job {job_id}")
+        self._diary.note("asked", node_type, f"job {job_id}" + (f" {request}" if request.startswith("for-") else ""))
+
+    def _note_refusal(self, node_type: str, words: str) -> None:
+        """The next try waits, longer each time. Several jobs that are refused at once count as one."""
+        with self._launch_lock:
+            before, now = self._refused.get(node_type), time.monotonic()
+            if before is not None and now < before.until:
+                return
+            wait_s = _FIRST_BACKOFF_S if before is None else min(2 * before.wait_s, _MOST_BACKOFF_S)
+            self._refused[node_type] = _Refusal(words, wait_s, now + wait_s)
+        self._diary.note("refused", node_type, words)

@@ -79,17 +79,25 @@ def ray_node(
         f"--temp-dir={temp}", f"--dashboard-agent-listen-port={free_port()}", "--min-worker-port=0",
         "--max-worker-port=0", "--disable-usage-stats",
     ]  # fmt: skip
-    with log.open("ab") as output:
+    with _reaper(environment[MARK], temp), log.open("ab") as output:
         process = subprocess.Popen(
             command, env={**os.environ, **environment}, stdout=output, stderr=output, start_new_session=True,
             preexec_fn=ignore_warnings,
         )  # fmt: skip
-    try:
-        yield process
-    finally:
-        kill_marked(environment[MARK])
-        process.wait()
-        shutil.rmtree(temp, ignore_errors=True)
+        try:
+            yield process
+        finally:
+            kill_marked(environment[MARK])
+            process.wait()
+            shutil.rmtree(temp, ignore_errors=True)
+
+
+@contextmanager
+def _reaper(mark: str, temp: Path) -> Iterator[None]:
+    """Somebody who ends the node should this process be killed."""
+    command = [sys.executable, "-m", "cluster.reaper", mark, str(temp)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True):
+        yield
 
 
 def ignore_warnings() -> None:

@@ -1,5 +1,7 @@
 """Ray's nodes, and what waits for resources. Asked in a process of its own, which has the cluster's token in its
-environment and prints one line of JSON: python -m cluster.ray_state ADDRESS
+environment and prints one line of JSON: python -m cluster.ray_state ADDRESS [AUTOSCALING_YAML]
+
+With the file, Ray is told on the way how far the cluster may grow, so that programs can ask it.
 """
 
 import json
@@ -7,16 +9,19 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from cluster.meeting import MARK, Head
 
 _TIMEOUT_S = 30
 
 
-def ask_ray(head: Head) -> dict[str, Any] | None:
+def ask_ray(head: Head, limits: Path | None = None) -> dict[str, Any] | None:
     """joined: job id -> busy, idle or draining. demands: [shape, how many]. None where Ray does not answer."""
-    command = [sys.executable, "-m", "cluster.ray_state", head.address]
+    command = [sys.executable, "-m", "cluster.ray_state", head.address, *([] if limits is None else [str(limits)])]
     environment = {**os.environ, **head.environment()}
     environment.pop(MARK)  # it is none of the cluster's processes
     try:
@@ -46,9 +51,35 @@ def _ray_state(address: str) -> dict[str, Any]:
     return {"joined": joined, "demands": demands.most_common()}
 
 
+def _publish_limits(address: str, tree: dict[str, Any]) -> None:
+    """Where `ray.train` and others look how many nodes of which resources there may be."""
+    from ray._raylet import (  # type: ignore[attr-defined]
+        GCS_AUTOSCALER_CLUSTER_CONFIG_KEY,
+        GCS_AUTOSCALER_STATE_NAMESPACE,
+        GcsClient,
+    )
+    from ray.core.generated.autoscaler_pb2 import ClusterConfig, NodeGroupConfig
+
+    groups = [
+        NodeGroupConfig(
+            name=name, min_count=node_type["min_workers"], max_count=node_type["max_workers"],
+            resources={key: int(value) for key, value in node_type["resources"].items()},
+        )
+        for name, node_type in tree["available_node_types"].items()
+    ]  # fmt: skip
+    config = ClusterConfig(node_group_configs=groups)
+    GcsClient(address=address).internal_kv_put(
+        GCS_AUTOSCALER_CLUSTER_CONFIG_KEY.encode(), config.SerializeToString(), True,
+        GCS_AUTOSCALER_STATE_NAMESPACE.encode(),
+    )  # fmt: skip
+
+
 def _shape(bundle: dict[str, float]) -> str:
     return "{" + ", ".join(f"{name}: {value:g}" for name, value in sorted(bundle.items())) + "}"
 
 
 if __name__ == "__main__":
-    print(json.dumps(_ray_state(sys.argv[1])))
+    found = _ray_state(sys.argv[1])
+    if len(sys.argv) > 2:
+        _publish_limits(sys.argv[1], yaml.safe_load(Path(sys.argv[2]).read_text(encoding="utf-8")))
+    print(json.dumps(found))

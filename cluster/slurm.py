@@ -154,7 +154,7 @@ def _ask(command: Sequence[str]) -> str:
 
 
 def _words(stderr: str) -> str:
-    """What a command of SLURM said last, without the names that it puts before."""
+    """What a command of SLURM said, without the names that it puts before."""
     lines = [line.split(": ", 1)[-1].removeprefix("error: ").strip() for line in stderr.splitlines()]
-    said = [line for line in lines if line]
-    return said[-1] if said else ""
+    said = [line.removeprefix("Batch job submission failed: ") for line in lines if line]
+    return "; ".join(dict.fromkeys(said))

@@ -5,6 +5,7 @@ when its time is nearly over. Then the node takes no more work while what runs o
 replacement before it goes.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -86,8 +87,13 @@ class _Worker:
             command, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
             preexec_fn=ignore_warnings,
         )  # fmt: skip
-        said = done.stdout.strip() or done.stderr.strip()[-300:]
-        print(f"No more work for this node; it has {grace_s:.0f} s. {said}", flush=True)
+        try:
+            said = json.loads(done.stdout.splitlines()[-1])
+        except (ValueError, IndexError):
+            said = {"busy": True, "words": f"Ray did not answer: {done.stderr.strip()[-300:]}"}
+        print(f"No more work for this node; it has {grace_s:.0f} s. {said['words']}", flush=True)
+        if said["busy"]:
+            meeting.ask_to_replace(self._home, self._allocation.job_id)
         self._diary.note("draining", self._type, f"job {self._allocation.job_id}, {grace_s:.0f} s left")
         return grace_s
 

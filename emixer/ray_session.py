@@ -32,8 +32,8 @@ def connect(config: RayConfig) -> Iterator[None]:
         ray.init(**_arguments(config))
     except (ConnectionError, ray.exceptions.RaySystemError, TimeoutError) as error:
         raise EmixerError(
-            f"No Ray cluster answers at ray.address={config.address!r} ({error}). "
-            "Check that it runs (`ray status --address ...`), or leave the address out to start one here."
+            f"No Ray cluster answers at {address_of(config)} ({error}). "
+            "Check that it runs (`ray status --address ...`), or unset ray.address and RAY_ADDRESS to start one here."
         ) from error
     except Exception as error:
         if "timed out during startup" not in str(error):  # Ray has no class of its own for it
@@ -50,12 +50,24 @@ def connect(config: RayConfig) -> Iterator[None]:
         ray.shutdown()
 
 
+def address_of(config: RayConfig) -> str | None:
+    """Of the cluster to join, from the config or, as every Ray program has it, RAY_ADDRESS; None: start one here."""
+    return config.address or os.environ.get("RAY_ADDRESS") or None
+
+
+def capacity() -> dict[str, float]:
+    """Resources of the connected cluster by name; of one that grows, as far as it says that it may."""
+    now: dict[str, float] = ray.cluster_resources()
+    grown = ray._private.state.state.get_max_resources_from_cluster_config() or {}
+    return {name: max(now.get(name, 0), grown.get(name, 0)) for name in {*now, *grown}}
+
+
 def _arguments(config: RayConfig) -> dict[str, Any]:
     # Ray's own processes write much into the driver's terminal, over the progress line; what a user needs is raised
     debugging = logging.getLogger("emixer").isEnabledFor(logging.DEBUG)
     common: dict[str, Any] = {"log_to_driver": debugging, "logging_level": logging.WARNING}
-    if config.address is not None:
-        return common | {"address": config.address}
+    if address_of(config) is not None:
+        return common | {"address": address_of(config)}
     arguments = common | {"include_dashboard": False, "num_cpus": config.num_cpus or len(os.sched_getaffinity(0))}
     if config.num_gpus is not None:
         arguments["num_gpus"] = config.num_gpus

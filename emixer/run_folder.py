@@ -21,12 +21,12 @@ _RUN_VERSION = 1
 _SECTIONS = {"train": ("seed", "data", "model", "loss", "optim", "train"), "encoder": ("seed", "data", "encoder")}
 # ... but for how long, how often and on what machines, which may change when it is resumed.
 _FREE_KEYS = (
-    "train.run", "train.images", "train.num_workers", "train.use_gpu", "train.cpus_per_worker",
+    "train.run", "train.images", "train.num_workers", "train.resize_every_s", "train.use_gpu", "train.cpus_per_worker",
     "train.accumulate", "train.max_failures", "train.log_every_images", "train.sample_every_images",
     "train.validate_every_images", "train.save_every_images", "train.trackers", "data.read_tasks", "data.shards",
-    "encoder.run", "encoder.num_workers", "encoder.use_gpu", "encoder.cpus_per_worker", "encoder.accumulate",
-    "encoder.max_failures", "encoder.log_every_images", "encoder.validate_every_images", "encoder.save_every_images",
-    "encoder.trackers",
+    "encoder.run", "encoder.num_workers", "encoder.resize_every_s", "encoder.use_gpu", "encoder.cpus_per_worker",
+    "encoder.accumulate", "encoder.max_failures", "encoder.log_every_images", "encoder.validate_every_images",
+    "encoder.save_every_images", "encoder.trackers",
 )  # fmt: skip
 
 

@@ -57,8 +57,13 @@ def _require(key: str, path: Path | None, expected: bool) -> None:
 
 def _fits(section: str, schedule: TrainConfig | EncoderConfig, config: Config) -> None:
     """Whether the workers asked for find room in the nodes asked for."""
-    slurm, workers = config.slurm, schedule.num_workers
-    share = workers * schedule.accumulate
+    slurm, (fewest, workers) = config.slurm, schedule.worker_range
+    if fewest != workers:
+        raise ConfigError(
+            f"{section}.num_workers=[{fewest}, {workers}] is for a cluster that grows (`python -m cluster`); a job's "
+            f"nodes are all there from the start. Give one number."
+        )
+    share = schedule.batch_unit
     if schedule.batch_size % share:
         raise ConfigError(
             f"{section}.batch_size={schedule.batch_size} cannot be split over {workers} worker(s) x "

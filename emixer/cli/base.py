@@ -230,6 +230,9 @@ def _convert(flag: _Flag, value: Any) -> Any:
         (element, *_) = get_args(flag.setting.annotation)
         parts = [part.strip() for text in value for part in text.split(",") if part.strip()]
         return tuple(_scalar(flag, part, element) for part in parts)
+    if flag.setting.is_range:
+        numbers = tuple(_scalar(flag, part, int) for part in value.split(","))
+        return numbers[0] if len(numbers) == 1 else numbers
     choices = flag.setting.choices
     return _scalar(flag, value, type(choices[0]) if choices else flag.setting.annotation)
 
@@ -248,6 +251,8 @@ def _scalar(flag: _Flag, text: str, wanted: type) -> Any:
 def _metavar(setting: Setting) -> str:
     if setting.choices:
         return "|".join(map(str, setting.choices))
+    if setting.is_range:
+        return "N|MIN,MAX"
     names = {int: "N", float: "X", bool: "true|false", Path: "PATH", str: "TEXT"}
     return "A,B,..." if setting.is_list else names[setting.annotation]
 

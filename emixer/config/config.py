@@ -15,7 +15,8 @@ class RayConfig(Section):
     """Where the work runs."""
 
     address: str | None = None
-    """A running cluster, e.g. `auto` or `ray://host:10001`. None: a cluster of this process on this machine."""
+    """A running cluster, `host:port` of its head or `auto`. None: that of RAY_ADDRESS; without one, a cluster of this
+    process on this machine."""
     num_cpus: int | None = Field(None, ge=1)
     """CPUs of that local cluster. None: all this process may use."""
     num_gpus: int | None = Field(None, ge=0)

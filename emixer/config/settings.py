@@ -50,6 +50,11 @@ class Setting:
         return get_args(self.annotation) if get_origin(self.annotation) is Literal else ()
 
     @property
+    def is_range(self) -> bool:
+        """Whether the value is one number, or two."""
+        return get_origin(self.annotation) in (Union, types.UnionType)
+
+    @property
     def is_list(self) -> bool:
         """Whether the value is a list."""
         return get_origin(self.annotation) is tuple
@@ -143,6 +148,8 @@ def _number(value: Any) -> str:
 def _type_name(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return " | ".join(str(choice) for choice in get_args(annotation))
+    if get_origin(annotation) in (Union, types.UnionType):
+        return " | ".join(_type_name(argument) for argument in get_args(annotation))
     if get_origin(annotation) is tuple:
         arguments = [argument for argument in get_args(annotation) if argument is not Ellipsis]
         many = f"{len(arguments)} " if Ellipsis not in get_args(annotation) else ""

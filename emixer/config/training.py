@@ -1,9 +1,10 @@
 """Settings of training: what it reads, what it minimises, how it steps, what it writes."""
 
+import math
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from emixer.config.base import Section
 from emixer.config.model import ChestEncoderConfig
@@ -82,8 +83,9 @@ class ScheduleConfig(Section):
 
     run: Path | None = Field(None, strict=False)
     """Run folder to write; an existing one of the same config is resumed."""
-    num_workers: int = Field(1, ge=1)
-    """Ray Train workers; one a GPU, or one a group of CPUs."""
+    num_workers: int | tuple[int, int] = 1
+    """Ray Train workers, at least 1; one a GPU, or one a group of CPUs. `[MIN, MAX]` on a cluster that grows: training
+    starts with MIN, and goes on from its last checkpoint with more, or fewer, as nodes come and go."""
     use_gpu: bool | None = None
     """None: where the cluster has GPUs."""
     cpus_per_worker: int = Field(1, ge=1)
@@ -99,7 +101,37 @@ class ScheduleConfig(Section):
     trackers: tuple[Literal["wandb", "mlflow"], ...] = Field((), strict=False)
     """Where metrics go besides metrics.jsonl and TensorBoard; each is an extra to install."""
     max_failures: int = Field(3, ge=0)
-    """How often Ray Train restarts the workers from the last checkpoint before it gives up."""
+    """How often Ray Train restarts the workers from the last checkpoint before it gives up; nodes that SLURM takes with
+    a warning do not count."""
+    resize_every_s: float = Field(60, gt=0)
+    """How often a run whose number of workers may change looks whether the cluster has room for more [s]."""
+
+    @field_validator("num_workers", mode="before")
+    @classmethod
+    def _workers(cls, value: object) -> object:
+        given = value if isinstance(value, list | tuple) else (value,)
+        if not all(isinstance(number, int) and not isinstance(number, bool) and number >= 1 for number in given):
+            raise ValueError("expected a whole number of at least 1, or [MIN, MAX]")
+        if isinstance(value, list | tuple) and (len(value) != 2 or value[0] >= value[1]):
+            raise ValueError("expected a whole number, or [MIN, MAX] with MIN less than MAX")
+        return tuple(value) if isinstance(value, list) else value
+
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """Fewest and most workers."""
+        return self.num_workers if isinstance(self.num_workers, tuple) else (self.num_workers, self.num_workers)
+
+    @property
+    def batch_unit(self) -> int:
+        """What `batch_size` has to be a multiple of, for any number of workers that the run may have."""
+        fewest, most = self.worker_range
+        return math.lcm(*range(fewest, most + 1)) * self.accumulate
+
+    @property
+    def workers_in_words(self) -> str:
+        """`2`, or `1 to 4`."""
+        fewest, most = self.worker_range
+        return str(most) if fewest == most else f"{fewest} to {most}"
 
 
 class TrainConfig(ScheduleConfig):

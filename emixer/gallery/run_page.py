@@ -76,7 +76,7 @@ def facts_of_run(config: Config, name: str, checkpoint: str, num_tokens: int) ->
         )),
         Facts("Training", (
             ("Planned", f"{train.images:,} films"),
-            ("Batch", f"{train.batch_size} over {train.num_workers} worker(s)"),
+            ("Batch", f"{train.batch_size} over {train.workers_in_words} worker(s)"),
             ("Discriminator steps a generator step", str(optim.discriminator_steps)),
             ("Learning rates", f"{optim.lr_generator:g} generators, {optim.lr_discriminator:g} discriminators"),
             ("Adversarial loss", loss.adversarial),

@@ -31,6 +31,7 @@ from emixer.generation.encode_rows import encode_rows
 from emixer.generation.manifest import fingerprint
 from emixer.generation.plan import LabelPlan, plan_digest
 from emixer.generation.sampler import Sampler, TrainedModel
+from emixer.ray_session import capacity
 
 _TASKS_A_SAMPLER = 4
 """A small dataset is cut into at least so many pieces for each sampler, so that all of them have work to the end."""
@@ -73,15 +74,6 @@ class DatasetPlan:
         }
 
 
-@dataclass(frozen=True)
-class SamplerPool:
-    """How many actors draw."""
-
-    num_samplers: int
-    fixed: bool = True
-    """Whether all start at once; false: as many as the cluster has room for, more as it grows."""
-
-
 class SamplerActor:
     """Draws rows with a model that it loads once. A class for Ray Data's `map_batches`."""
 
@@ -108,7 +100,7 @@ class SamplerActor:
 def write_dataset(
     plan: DatasetPlan,
     folder: Path,
-    pool: SamplerPool,
+    num_samplers: int,
     on_rows: Callable[[int], None],
     actor: type[SamplerActor] = SamplerActor,
 ) -> None:
@@ -121,7 +113,7 @@ def write_dataset(
     data.mkdir(parents=True, exist_ok=True)
     remove_partials(data)
     missing = missing_files(plan.layout, folder, plan.settings)
-    tables = encoded_tables(plan, [rows for _, rows in missing], pool, actor)
+    tables = encoded_tables(plan, [rows for _, rows in missing], num_samplers, actor)
     mark = fingerprint(plan.settings)
     for name, rows in missing:
         with open_file(data / name, rows, plan.layout, plan.row_format, mark) as writer:
@@ -138,12 +130,12 @@ def missing_files(layout: Layout, folder: Path, settings: Mapping[str, Any]) -> 
 
 
 def encoded_tables(
-    plan: DatasetPlan, ranges: Sequence[Rows], pool: SamplerPool, actor: type[SamplerActor] = SamplerActor
+    plan: DatasetPlan, ranges: Sequence[Rows], num_samplers: int, actor: type[SamplerActor] = SamplerActor
 ) -> Iterator[pa.Table]:
     """The rows of `ranges`, in order, as tables ready to be written. No table spans two ranges."""
     if not ranges:
         return
-    size = _rows_a_task(plan, sum(rows.num for rows in ranges), pool.num_samplers)
+    size = _rows_a_task(plan, sum(rows.num for rows in ranges), num_samplers)
     tasks = [{"first": part.first, "num": part.num} for rows in ranges for part in rows.split(size)]
     context = DataContext.get_current().copy()
     context.execution_options.preserve_order = True
@@ -154,7 +146,7 @@ def encoded_tables(
             fn_constructor_args=(ray.put(plan),),
             batch_size=None,
             batch_format="numpy",
-            compute=_compute(pool, len(tasks)),
+            compute=ActorPoolStrategy(size=min(num_samplers, len(tasks))),
             num_gpus=1 if plan.device == "cuda" else None,
             num_cpus=1 if plan.device == "cuda" else plan.cpus_per_sampler,
         )
@@ -165,18 +157,18 @@ def encoded_tables(
             batch_format="numpy",
             # On CPUs the samplers hold them all; encoding is a few per cent of their work and takes no share of its own
             num_cpus=0,
-            compute=TaskPoolStrategy(size=_num_encoders(plan, pool)),
+            compute=TaskPoolStrategy(size=_num_encoders(plan, num_samplers)),
         )
         yield from encoded.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 
 
-def make_pool(num_samplers: int | None, cpus_per_sampler: int, device: Device, growing: bool) -> SamplerPool:
-    """As many samplers as asked for, or as the connected cluster has room for.
+def choose_samplers(num_samplers: int | None, cpus_per_sampler: int, device: Device, growing: bool) -> int:
+    """How many samplers: as many as asked for, or as the connected cluster has room for, as far as it may grow.
 
-    growing: whether the cluster may get more nodes, so that samplers may wait for them. Raises ConfigError when the
-    cluster cannot hold what is asked for and will not grow.
+    growing: whether it may get more nodes than it knows of, so that samplers may wait for them. Raises ConfigError when
+    the cluster cannot hold what is asked for and will not grow.
     """
-    resources = ray.cluster_resources()
+    resources = capacity()
     unit, share = ("GPU", 1) if device == "cuda" else ("CPU", cpus_per_sampler)
     room = int(resources.get(unit, 0) // share)
     if room < (num_samplers or 1) and not growing:
@@ -185,7 +177,7 @@ def make_pool(num_samplers: int | None, cpus_per_sampler: int, device: Device, g
             f"{num_samplers or 1} asked for. Lower generate.num_samplers"
             + (" or generate.cpus_per_sampler." if unit == "CPU" else " or set generate.use_gpu=false.")
         )
-    return SamplerPool(num_samplers or max(1, room), fixed=not growing)
+    return num_samplers or max(1, room)
 
 
 def _rows_a_task(plan: DatasetPlan, num_rows: int, num_samplers: int) -> int:
@@ -194,12 +186,7 @@ def _rows_a_task(plan: DatasetPlan, num_rows: int, num_samplers: int) -> int:
     return min(plan.layout.rows_per_group, blocks * plan.batch_size)
 
 
-def _compute(pool: SamplerPool, num_tasks: int) -> ActorPoolStrategy:
-    size = min(pool.num_samplers, num_tasks)
-    return ActorPoolStrategy(size=size) if pool.fixed else ActorPoolStrategy(min_size=1, max_size=size, initial_size=1)
-
-
-def _num_encoders(plan: DatasetPlan, pool: SamplerPool) -> int:
+def _num_encoders(plan: DatasetPlan, num_samplers: int) -> int:
     if plan.device == "cpu":
-        return pool.num_samplers
-    return max(pool.num_samplers, int(ray.cluster_resources().get("CPU", 1)) - pool.num_samplers)
+        return num_samplers
+    return max(num_samplers, int(capacity().get("CPU", 1)) - num_samplers)

@@ -81,7 +81,7 @@ def describe(config: Config) -> str:
         f"  network     {parameters:,} parameters, films of {shards.info.side_px} px resized to "
         f"{settings.network.input_px}",
         f"  schedule    {settings.images:,} films = {settings.images / rows:,.1f} epochs, batch {settings.batch_size} "
-        f"over {settings.num_workers} worker(s), {settings.precision}",
+        f"over {settings.workers_in_words} worker(s), {settings.precision}",
         f"  labels      uncertain: {settings.uncertain}, not mentioned: {settings.unmentioned}",
         f"    {'':<{width}} {'present':>9} {'absent':>9} {'uncertain':>10} {'not mentioned':>13}",
         *counts,

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-import ray
 import torch
 
 from emixer import files
@@ -16,7 +15,7 @@ from emixer.config.generation import GenerateConfig
 from emixer.errors import ConfigError, RunFolderError
 from emixer.generation.card import dataset_card
 from emixer.generation.contact_sheet import CaptionedFilm, contact_sheet
-from emixer.generation.dataset import DatasetPlan, Device, make_pool, missing_files, write_dataset
+from emixer.generation.dataset import DatasetPlan, Device, choose_samplers, missing_files, write_dataset
 from emixer.generation.dataset_files import (
     DATA_FOLDER,
     Layout,
@@ -29,7 +28,7 @@ from emixer.generation.manifest import begin_manifest, finish_manifest, read_man
 from emixer.generation.plan import LabelPlan, make_plan
 from emixer.generation.sampler import read_trained_model
 from emixer.progress import Progress
-from emixer.ray_session import connect
+from emixer.ray_session import address_of, capacity, connect
 
 _DEFAULT_ROWS = 1000
 _SHEET_FILMS = 12
@@ -77,7 +76,7 @@ def run(config: Config) -> GenerateResult:
     missing = sum(rows.num for _, rows in missing_files(plan.layout, folder, plan.settings))
     if missing:
         with connect(config.ray):
-            has_gpu = bool(ray.cluster_resources().get("GPU"))
+            has_gpu = bool(capacity().get("GPU"))
             plan = replace(plan, device=_device(config.generate, existing, has_gpu))
             _write(config, plan, folder, missing)
     counts = _label_counts(plan)
@@ -123,12 +122,13 @@ def describe(config: Config) -> str:
 
 def _write(config: Config, plan: DatasetPlan, folder: Path, missing_rows: int) -> None:
     settings = config.generate
-    pool = make_pool(settings.num_samplers, settings.cpus_per_sampler, plan.device, config.ray.address is not None)
+    growing = address_of(config.ray) is not None
+    num_samplers = choose_samplers(settings.num_samplers, settings.cpus_per_sampler, plan.device, growing)
     begin_manifest(folder, plan.settings)
     kept = plan.layout.num_rows - missing_rows
     with Progress("generate", plan.layout.num_rows, "pairs", done=kept) as progress:
-        progress.update(kept, samplers=str(pool.num_samplers))
-        write_dataset(plan, folder, pool, progress.advance)
+        progress.update(kept, samplers=str(num_samplers))
+        write_dataset(plan, folder, num_samplers, progress.advance)
 
 
 def _out(settings: GenerateConfig) -> Path:

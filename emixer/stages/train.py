@@ -82,7 +82,7 @@ def describe(config: Config) -> str:
         f"  labels      {len(spec.label_names)} ({len(spec.label_vectors):,} distinct vectors); "
         f"{len(spec.tokens):,} tokens",
         f"  schedule    {train.images:,} films = {train.images / rows:,.1f} epochs, batch {train.batch_size} over "
-        f"{train.num_workers} worker(s) x {train.accumulate} micro-batch(es), {train.precision}",
+        f"{train.workers_in_words} worker(s) x {train.accumulate} micro-batch(es), {train.precision}",
         f"  parameters  {generators:,} in the generators, {critics:,} in the critics",
         f"  checkpoint  {_checkpoint_bytes(generators, critics) / 1e6:,.0f} MB each, at most three kept",
     ])  # fmt: skip

@@ -16,11 +16,11 @@ _POLL_S = 0.5
 
 def check_batch_size(section: str, schedule: TrainConfig | EncoderConfig) -> None:
     """Raises ConfigError when a batch cannot be split over workers and micro-batches."""
-    share = schedule.num_workers * schedule.accumulate
+    share = schedule.batch_unit
     if schedule.batch_size % share:
         lower = max(1, schedule.batch_size // share) * share
         raise ConfigError(
-            f"{section}.batch_size={schedule.batch_size} cannot be split over {schedule.num_workers} worker(s) x "
+            f"{section}.batch_size={schedule.batch_size} cannot be split over {schedule.workers_in_words} worker(s) x "
             f"{schedule.accumulate} micro-batch(es). Use a multiple of {share}, e.g. {lower} or {lower + share}."
         )
 

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Generic
 
-import ray
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
@@ -24,9 +23,11 @@ from emixer.config.training import EncoderConfig, TrainConfig
 from emixer.data.loader import BatchStream, HostBatch, WindowReader, read_ahead
 from emixer.errors import DivergenceError
 from emixer.models.batch_norm import set_synchronized
+from emixer.ray_session import capacity
 from emixer.run_folder import RunFolder
 from emixer.training.gradients import rank, world_size
 from emixer.training.loop import Advance, Reporter, State, train
+from emixer.training.save_ahead import save_before_moves
 
 MakeReporter = Callable[["TrainPlan[State]", State], Reporter]
 
@@ -57,14 +58,17 @@ def run_workers(plan: TrainPlan[State]) -> None:
     """
     schedule = plan.schedule
     (plan.run / _DIVERGED).unlink(missing_ok=True)
-    use_gpu = bool(ray.cluster_resources().get("GPU")) if schedule.use_gpu is None else schedule.use_gpu
+    use_gpu = bool(capacity().get("GPU")) if schedule.use_gpu is None else schedule.use_gpu
+    resources = {"CPU": float(schedule.cpus_per_worker)} | ({"GPU": 1.0} if use_gpu else {})
+    fewest, most = schedule.worker_range
     trainer = TorchTrainer(
         partial(_train_worker, plan),
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=_COLLECTIVE_TIMEOUT_S),
         scaling_config=ScalingConfig(
             num_workers=schedule.num_workers,
+            elastic_resize_monitor_interval_s=schedule.resize_every_s,
             use_gpu=use_gpu,
-            resources_per_worker={"CPU": schedule.cpus_per_worker} | ({"GPU": 1} if use_gpu else {}),
+            resources_per_worker=resources,
         ),
         run_config=RunConfig(
             name="ray",
@@ -72,7 +76,8 @@ def run_workers(plan: TrainPlan[State]) -> None:
             failure_config=FailureConfig(max_failures=schedule.max_failures),
         ),
     )
-    trainer.fit()
+    with save_before_moves(RunFolder(plan.run), resources, may_grow=fewest < most):
+        trainer.fit()
     if (plan.run / _DIVERGED).exists():
         raise DivergenceError((plan.run / _DIVERGED).read_text(encoding="utf-8"))
 

@@ -14,7 +14,7 @@ import pytest
 import ray
 
 from emixer.errors import ConfigError
-from emixer.generation.dataset import DatasetPlan, SamplerActor, SamplerPool, encoded_tables, make_pool, write_dataset
+from emixer.generation.dataset import DatasetPlan, SamplerActor, choose_samplers, encoded_tables, write_dataset
 from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat, Rows, open_file
 from emixer.generation.encoding import encode_png
 from emixer.generation.manifest import fingerprint
@@ -57,7 +57,7 @@ def expected_rows(make_dataset_plan: Callable[[int], DatasetPlan], tiny_run: Pat
 def test_rows_of_two_samplers_are_those_of_a_longer_sample_in_this_process(
     make_dataset_plan: Callable[[int], DatasetPlan], expected_rows: pa.Table
 ) -> None:
-    tables = list(encoded_tables(make_dataset_plan(100), [Rows(0, 64), Rows(64, 36)], SamplerPool(2)))
+    tables = list(encoded_tables(make_dataset_plan(100), [Rows(0, 64), Rows(64, 36)], 2))
     assert len(tables) > 2, "both samplers have work"
     assert pa.concat_tables(tables).equals(expected_rows.slice(0, 100))
 
@@ -74,7 +74,7 @@ def test_rows_of_one_sampler_that_is_killed_are_the_same(
                 os.kill(os.getpid(), signal.SIGKILL)
             return super().__call__(task)
 
-    rows = pa.concat_tables(encoded_tables(make_dataset_plan(150), [Rows(0, 150)], SamplerPool(1), Mortal))
+    rows = pa.concat_tables(encoded_tables(make_dataset_plan(150), [Rows(0, 150)], 1, Mortal))
     assert marker.exists()
     assert rows.equals(expected_rows)
 
@@ -94,7 +94,7 @@ def test_dataset_whose_driver_was_killed_is_finished_without_gap_or_double(
     before = finished[0].stat()
 
     told: list[int] = []
-    write_dataset(plan, tmp_path, SamplerPool(1), told.append)
+    write_dataset(plan, tmp_path, 1, told.append)
     assert sum(told) == 150 - 64
     assert sorted(path.name for path in data.iterdir()) == [name for name, _ in plan.layout.files]
     assert (finished[0].stat().st_ino, finished[0].stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
@@ -108,7 +108,7 @@ _KILLED_DRIVER = """
 import os, signal
 from pathlib import Path
 from emixer.config import RayConfig
-from emixer.generation.dataset import DatasetPlan, SamplerPool, write_dataset
+from emixer.generation.dataset import DatasetPlan, write_dataset
 from emixer.generation.dataset_files import Layout, RowFormat
 from emixer.generation.manifest import fingerprint
 from emixer.generation.plan import make_plan
@@ -130,7 +130,7 @@ def die_in_the_second_file(num):
         os.kill(os.getpid(), signal.SIGKILL)
 
 with connect(RayConfig(address={address!r})):
-    write_dataset(plan, Path({out!r}), SamplerPool(1), die_in_the_second_file)
+    write_dataset(plan, Path({out!r}), 1, die_in_the_second_file)
 """
 
 
@@ -150,11 +150,11 @@ def test_settings_change_with_everything_that_decides_rows(make_dataset_plan: Ca
     assert len({str(p.settings) for p in (plan, *others)}) == 1 + len(others)
 
 
-def test_pool_fills_the_cluster_or_says_what_it_lacks() -> None:
-    assert make_pool(None, 2, "cpu", growing=False) == SamplerPool(1)
-    assert make_pool(None, 1, "cpu", growing=False) == SamplerPool(2)
-    assert make_pool(3, 1, "cpu", growing=True) == SamplerPool(3, fixed=False)
+def test_samplers_fill_the_cluster_or_it_is_said_what_it_lacks() -> None:
+    assert choose_samplers(None, 2, "cpu", growing=False) == 1
+    assert choose_samplers(None, 1, "cpu", growing=False) == 2
+    assert choose_samplers(3, 1, "cpu", growing=True) == 3
     with pytest.raises(ConfigError, match=r"has 2 CPUs, which hold 1 samplers of 2 CPU\(s\); 2 asked for"):
-        make_pool(2, 2, "cpu", growing=False)
+        choose_samplers(2, 2, "cpu", growing=False)
     with pytest.raises(ConfigError, match=r"has 0 GPUs.*use_gpu=false"):
-        make_pool(None, 1, "cuda", growing=False)
+        choose_samplers(None, 1, "cuda", growing=False)

@@ -4,11 +4,12 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from emixer.config import Config, to_yaml, with_overrides
 
@@ -102,4 +103,90 @@ def site(bed: Any, tmp_path: Path, tiny_config: Config) -> Iterator[Site]:
     yield made
     for job_id in made.submitted:
         bed.run(["scancel", job_id], check=False)
+    bed.wait_for(lambda: not bed.run(["squeue", "-h"], check=False).stdout.strip(), 60, "an empty queue")
+
+
+class Cluster:
+    """An autoscaled cluster of a user, and the commands they give on the login node."""
+
+    def __init__(self, bed: Any, folder: Path, name: str, rays: str, settings: dict[str, Any]) -> None:
+        self.bed, self.folder, self.name, self.rays = bed, folder, name, folder / rays
+        tree = {
+            "name": name, "folder": str(self.rays), "local_disk": str(bed.disk), "idle_timeout_s": 5, "poll_s": 1,
+            "warn_s": 30, "head": {"cpus": 1, "memory_gb": 1, "time_min": 60},
+            "node_types": {"cpu": {"cpus": 2, "memory_gb": 1.5, "time_min": 30, "max": 3}},
+        }  # fmt: skip
+        self.config_file = folder / f"{name}.yaml"
+        self.config_file.write_text(yaml.safe_dump({**tree, **settings}))
+
+    @property
+    def home(self) -> Path:
+        return self.rays / self.name
+
+    def command(self, *arguments: str, check: bool = True, timeout_s: float = 300) -> Any:
+        """`python -m cluster ...`; with the folder where it is taken."""
+        first, *rest = arguments
+        chosen = ["--folder", str(self.rays), "--name", self.name] if first not in ("up", "init") else []
+        return self.bed.run(
+            [sys.executable, "-m", "cluster", first, *chosen, *rest], check=check, cwd=self.folder, timeout_s=timeout_s,
+            environment={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    def up(self) -> "Cluster":
+        self.command("up", "--config", str(self.config_file))
+        return self
+
+    def start(self, *command: str) -> int:
+        """Submits a program without waiting for it. Returns its number."""
+        done = self.command("submit", "--no-wait", "--", *command)
+        return int(done.stdout.split("program ")[1].split()[0])
+
+    def run_python(self, program: str, check: bool = True) -> Any:
+        """Runs a Python program on the cluster; its output is what it printed last."""
+        return self.command("submit", "--", sys.executable, "-c", program, check=check)
+
+    def status(self) -> Any:
+        return json.loads(self.command("status", "--json").stdout)
+
+    def workers(self) -> list[dict[str, Any]]:
+        """Jobs that are nodes, or will be."""
+        return [job for job in self.status()["jobs"] if job["kind"] not in ("head", "cleanup")]
+
+    def events(self, what: str) -> list[dict[str, Any]]:
+        """What the cluster noted of itself."""
+        lines = (self.home / "events.jsonl").read_text().splitlines()
+        return [event for event in map(json.loads, lines) if event["what"] == what]
+
+    def program_state(self, number: int) -> dict[str, Any]:
+        found: dict[str, Any] = next(p for p in self.status()["programs"] if p["number"] == number)
+        return found
+
+    def assert_nothing_left(self, within_s: float = 10) -> None:
+        """No job, no process and nothing on a local disk."""
+        bed = self.bed
+        bed.wait_for(lambda: not self.queued(), within_s, "the end of all jobs")
+        bed.wait_for(lambda: not bed.processes_of("RAY_ON_SLURM="), within_s, "the end of Ray's processes")
+        bed.wait_for(
+            lambda: not any(list(bed.disk_of(node).iterdir()) for node in bed.names()), within_s, "clean local disks"
+        )
+
+    def queued(self) -> list[str]:
+        """Ids of its jobs that are not over."""
+        shown = self.bed.run(["squeue", "-h", "-o", "%i %j"]).stdout.splitlines()
+        return [line.split()[0] for line in shown if f" ray-{self.name}-" in line]
+
+
+@pytest.fixture
+def make_cluster(bed: Any, tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
+    """Makes clusters, and takes them down at the end."""
+    made: list[Cluster] = []
+
+    def make(name: str = "one", rays: str = "rays", **settings: Any) -> Cluster:
+        made.append(Cluster(bed, tmp_path, name, rays, settings))
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        cluster.command("down", check=False)
+        bed.run(["scancel", "--user=root"], check=False)
     bed.wait_for(lambda: not bed.run(["squeue", "-h"], check=False).stdout.strip(), 60, "an empty queue")

@@ -1,0 +1,279 @@
+"""`python -m cluster` on a real SLURM: it grows, shrinks, survives what happens to its nodes, and leaves nothing."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from emixer.config import load_config, with_overrides
+from emixer.stages import generate
+
+pytestmark = pytest.mark.slurm
+
+TASKS = """
+import collections, sys, time, ray
+ray.init(log_to_driver=False, logging_level="ERROR")
+@ray.remote(num_cpus=1, max_retries=5)
+def work(index, seconds):
+    time.sleep(seconds)
+    return index, ray.get_runtime_context().get_node_id()
+done = ray.get([work.remote(index, float(sys.argv[2])) for index in range(int(sys.argv[1]))])
+assert [index for index, _ in done] == list(range(int(sys.argv[1])))
+print(len(done), "tasks on", len({node for _, node in done}), "nodes")
+"""
+
+
+def tasks(count: int, seconds: float) -> list[str]:
+    return [sys.executable, "-c", TASKS, str(count), str(seconds)]
+
+
+def test_generate_grows_the_cluster_from_nothing_to_three_nodes_and_back_with_the_rows_of_a_local_run(
+    ray_cluster: None, make_cluster: Callable[..., Any], tiny_run: Path, tmp_path: Path
+) -> None:
+    cluster = make_cluster().up()
+    assert cluster.workers() == []
+    command = [
+        sys.executable, "-m", "emixer", "generate", "--run", str(tiny_run), "--num", "3000", "--out",
+        str(tmp_path / "pairs"), "--set", "generate.rows_per_file=1536",
+    ]  # fmt: skip
+    number = cluster.start(*command)
+    most = 0
+
+    def ended() -> bool:
+        nonlocal most
+        status = cluster.status()
+        most = max(most, sum(job["state"] in ("busy", "idle") for job in status["jobs"]))
+        return bool(status["programs"][0]["state"] == "ended")
+
+    cluster.bed.wait_for(ended, 180, "the end of generate")
+    assert cluster.program_state(number)["code"] == 0, Path(cluster.program_state(number)["log"]).read_text()
+    cluster.bed.wait_for(lambda: not cluster.workers(), 30, "the end of idle nodes")
+    assert most == 3
+    assert len(cluster.events("asked")) == len(cluster.events("left")) == 3
+    local = {
+        "generate.run": tiny_run, "generate.num": 3000, "generate.out": tmp_path / "local",
+        "generate.rows_per_file": 1536,
+    }  # fmt: skip
+    generate.run(with_overrides(load_config([]), local))
+    assert pq.read_table(tmp_path / "pairs" / "data") == pq.read_table(tmp_path / "local" / "data")
+    cluster.command("down")
+    cluster.assert_nothing_left()
+
+
+def test_work_survives_a_node_that_is_killed_and_one_that_is_drained_by_the_site(
+    make_cluster: Callable[..., Any],
+) -> None:
+    cluster = make_cluster().up()
+    number = cluster.start(*tasks(40, 1.5))
+    cluster.bed.wait_for(lambda: len([w for w in cluster.workers() if w["state"] == "busy"]) == 3, 60, "three nodes")
+    first, second, _ = cluster.workers()
+    for pid in cluster.bed.processes_of(f"-{first['job']}"):
+        if f"SLURM_JOB_ID={first['job']}" in Path(f"/proc/{pid}/environ").read_text(errors="replace"):
+            os.kill(pid, signal.SIGKILL)
+    cluster.bed.run(["scancel", second["job"]])
+    cluster.bed.wait_for(lambda: cluster.program_state(number)["state"] == "ended", 120, "the end of all tasks")
+    log = Path(cluster.program_state(number)["log"]).read_text()
+    assert cluster.program_state(number)["code"] == 0, log
+    assert "40 tasks on" in log
+    assert len(cluster.events("asked")) > 3, "what was lost was asked for again"
+
+
+def test_a_job_that_stays_pending_says_why_and_gives_way_to_another_type(make_cluster: Callable[..., Any]) -> None:
+    types = {
+        "best": {"cpus": 2, "memory_gb": 1.5, "max": 2, "priority": 1, "extra": ["--nodelist=n4"]},
+        "rest": {"cpus": 2, "memory_gb": 1.5, "max": 2, "extra": ["--exclude=n4"]},
+    }
+    cluster = make_cluster(node_types=types, pending_timeout_s=15)
+    cluster.bed.run(["scontrol", "update", "nodename=n4", "state=drain", "reason=test"])
+    try:
+        cluster.up()
+        number = cluster.start(*tasks(2, 0.5))
+        cluster.bed.wait_for(lambda: cluster.workers(), 30, "a job")
+        cluster.bed.wait_for(
+            lambda: any("down, drained or reserved" in w["note"] for w in cluster.workers()), 30, "a reason"
+        )
+        screen = cluster.command("status").stdout
+        assert "pending" in screen
+        assert "the nodes it needs are down, drained or reserved" in screen
+        cluster.bed.wait_for(lambda: cluster.program_state(number)["state"] == "ended", 60, "work on the other type")
+        assert cluster.program_state(number)["code"] == 0
+        assert [e["node_type"] for e in cluster.events("asked")] == ["best", "rest"]
+        assert cluster.queued() == [] or "best" not in [w["kind"] for w in cluster.workers()]
+    finally:
+        cluster.bed.run(["scontrol", "update", "nodename=n4", "state=resume"])
+
+
+def test_a_refusal_is_told_in_the_words_of_sbatch_and_not_repeated_every_second(
+    make_cluster: Callable[..., Any],
+) -> None:
+    types = {"cpu": {"cpus": 2, "memory_gb": 1.5, "max": 2, "partition": "nosuch"}}
+    cluster = make_cluster(node_types=types).up()
+    number = cluster.start(*tasks(2, 0.1))
+    cluster.bed.wait_for(lambda: len(cluster.events("refused")) >= 2, 60, "a second try")
+    first, second = cluster.events("refused")[:2]
+    assert first["detail"] == "invalid partition specified: nosuch; Invalid partition name specified"
+    assert second["at"] - first["at"] >= 5
+    screen = cluster.command("status").stdout
+    assert "refused cpu" in screen
+    assert "invalid partition" in screen
+    assert "Waiting for resources: 2 x {CPU: 1}" in screen
+    assert cluster.program_state(number)["state"] == "running"
+    assert cluster.workers() == []
+
+
+def test_a_replacement_is_asked_for_before_the_time_of_a_node_is_over(make_cluster: Callable[..., Any]) -> None:
+    types = {"cpu": {"cpus": 2, "memory_gb": 1.5, "max": 2, "time_min": 2}}
+    cluster = make_cluster(node_types=types, idle_timeout_s=60).up()
+    number = cluster.start(*tasks(2, 140))
+    cluster.bed.wait_for(lambda: cluster.events("draining"), 150, "the warning of SLURM")
+    (first,) = [e["detail"] for e in cluster.events("asked")]
+    cluster.bed.wait_for(lambda: len(cluster.events("asked")) == 2, 20, "a replacement")
+    states = {w["job"]: w["state"] for w in cluster.workers()}
+    assert f"job {first.split()[1]}" in cluster.events("draining")[0]["detail"]
+    assert first.split()[1] in states, "the old node is still there when the new one is asked for"
+    cluster.bed.wait_for(lambda: any("its time is over" in e["detail"] for e in cluster.events("left")), 90, "the end")
+    assert cluster.program_state(number)["state"] == "running", "its tasks go on elsewhere"
+
+
+def test_no_job_is_left_when_the_head_is_killed(make_cluster: Callable[..., Any]) -> None:
+    cluster = make_cluster().up()
+    cluster.start(*tasks(20, 5))
+    cluster.bed.wait_for(lambda: len([w for w in cluster.workers() if w["state"] == "busy"]) == 3, 60, "three nodes")
+    (head,) = [job for job in cluster.status()["jobs"] if job["kind"] == "head"]
+    for pid in cluster.bed.processes_of("cluster.head"):
+        os.kill(pid, signal.SIGKILL)
+    cluster.bed.wait_for(lambda: cluster.queued() == [], 30, "the end of all jobs")
+    cluster.assert_nothing_left()
+    assert "is down" in cluster.command("status").stdout
+    assert cluster.bed.state_of(head["job"]) == "FAILED"
+
+
+def test_no_job_is_left_when_the_node_of_the_head_fails_with_jobs_running_and_pending(
+    make_cluster: Callable[..., Any],
+) -> None:
+    head = {"cpus": 1, "memory_gb": 1, "time_min": 60, "extra": ["--nodelist=n1"]}
+    types = {
+        "cpu": {"cpus": 2, "memory_gb": 1.5, "max": 1, "extra": ["--nodelist=n2"]},
+        "held": {"cpus": 4, "memory_gb": 1.5, "max": 1, "extra": ["--hold"]},
+    }
+    head["extra"] = ["--exclude=n3,n4"]  # n1 or n2, so that the cleanup job has a node when one of them is gone
+    cluster = make_cluster(head=head, node_types=types).up()
+    program = (
+        "import ray, time; ray.init(logging_level='ERROR')\n"
+        "work = ray.remote(lambda: time.sleep(300))\n"
+        "ray.get([work.options(num_cpus=2).remote(), work.options(num_cpus=4).remote()])"
+    )
+    cluster.start(sys.executable, "-c", program)
+    cluster.bed.wait_for(
+        lambda: sorted(w["state"] for w in cluster.workers()) == ["busy", "pending"], 60, "one running, one pending"
+    )
+    cluster.bed.fail_node("n1")
+    try:
+        cluster.bed.wait_for(lambda: cluster.queued() == [], 60, "the end of all jobs")
+        cluster.bed.wait_for(lambda: not cluster.bed.processes_of("RAY_ON_SLURM="), 10, "the end of Ray's processes")
+    finally:
+        cluster.bed.restore_node("n1")
+
+
+def test_the_max_is_never_passed_under_ten_times_the_demand(make_cluster: Callable[..., Any]) -> None:
+    types = {"cpu": {"cpus": 1, "memory_gb": 1, "max": 4}}
+    cluster = make_cluster(node_types=types).up()
+    number = cluster.start(*tasks(40, 0.8))
+    seen = []
+
+    def ended() -> bool:
+        seen.append(len([j for j in cluster.queued() if j]) - 2)  # without head and cleanup
+        return bool(cluster.program_state(number)["state"] == "ended")
+
+    cluster.bed.wait_for(ended, 120, "the end of all tasks")
+    assert cluster.program_state(number)["code"] == 0
+    assert max(seen) == 4
+
+
+def test_two_users_run_clusters_side_by_side_and_neither_gets_into_the_others(
+    make_cluster: Callable[..., Any], bed: Any, tmp_path: Path
+) -> None:
+    mine, other = make_cluster("mine").up(), make_cluster("other").up()
+    both = [cluster.start(*tasks(6, 2)) for cluster in (mine, other)]
+    for cluster, number in zip((mine, other), both, strict=True):
+        bed.wait_for(lambda c=cluster, n=number: c.program_state(n)["state"] == "ended", 90, "the end of its tasks")
+        assert cluster.program_state(number)["code"] == 0
+    for private in (mine.home / "token", mine.home / "head.json", mine.home / "programs" / "1" / "request.json"):
+        assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    assert stat.S_IMODE(mine.home.stat().st_mode) == 0o700
+    connect = "import ray; ray.init(address='{}', logging_level='ERROR'); print('let in')"
+    program = connect.format(mine.status()["address"])
+    refused = other.run_python(program, check=False)  # with its own token
+    assert refused.returncode != 0
+    assert "let in" not in refused.stdout
+    assert "let in" in mine.run_python(program).stdout
+
+
+def test_gpus_are_shared_out_as_slurm_says(make_cluster: Callable[..., Any]) -> None:
+    types = {"gpu": {"cpus": 2, "gpus": 2, "memory_gb": 1.5, "max": 1}}
+    cluster = make_cluster(node_types=types).up()
+    program = (
+        "import os, ray; ray.init(log_to_driver=False, logging_level='ERROR')\n"
+        "see = ray.remote(num_gpus=1)(lambda: __import__('time').sleep(1) or os.environ['CUDA_VISIBLE_DEVICES'])\n"
+        "print('devices', sorted(ray.get([see.remote(), see.remote()])))"
+    )
+    assert "devices ['0', '1']" in cluster.run_python(program).stdout
+
+
+def test_a_program_is_followed_to_its_end_with_its_output_and_its_code(make_cluster: Callable[..., Any]) -> None:
+    cluster = make_cluster().up()
+    failed = cluster.run_python("import os; print('here', os.getcwd()); raise SystemExit(3)", check=False)
+    assert failed.returncode == 3
+    assert f"here {cluster.folder}" in failed.stdout
+    missing = cluster.command("submit", "--", "no-such-program", check=False)
+    assert missing.returncode == 127
+    assert "no-such-program: No such file or directory" in missing.stdout
+    again = cluster.command("up", "--config", str(cluster.config_file), check=False)
+    assert again.returncode == 2
+    assert "is up, or starting" in again.stderr
+    cluster.command("down")
+    cluster.assert_nothing_left()
+    late = cluster.run_python("print(1)", check=False)
+    assert late.returncode == 2
+    assert "is not up" in late.stderr
+
+
+def test_an_interrupted_submit_ends_the_program(make_cluster: Callable[..., Any], bed: Any) -> None:
+    cluster = make_cluster().up()
+    with subprocess.Popen(
+        [*bed._in_login, sys.executable, "-m", "cluster", "submit", "--folder", str(cluster.rays), "--",
+         sys.executable, "-c", "import time; print('running', flush=True); time.sleep(600)"],
+        env={**bed.environment(), "PYTHONPATH": str(Path(__file__).parents[2])}, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as waiting:  # fmt: skip
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == "running\n"
+        os.killpg(waiting.pid, signal.SIGINT)
+        assert waiting.wait(20) == 130
+    bed.wait_for(lambda: cluster.program_state(1)["state"] == "ended", 10, "the end of the program")
+
+
+def test_folders_with_blanks_and_quotes_are_fine(make_cluster: Callable[..., Any]) -> None:
+    cluster = make_cluster(rays="Dr. O'Neil's $HOME films").up()
+    assert "4 tasks on" in cluster.command("submit", "--", *tasks(4, 0.1)).stdout
+    cluster.command("down")
+    cluster.assert_nothing_left()
+
+
+def test_init_writes_a_config_that_up_accepts(bed: Any, make_cluster: Callable[..., Any], tmp_path: Path) -> None:
+    cluster = make_cluster()
+    written = cluster.command("init", "--out", str(tmp_path / "site.yaml"))
+    assert "python -m cluster up --config" in written.stdout
+    shown = cluster.command("up", "--config", str(tmp_path / "site.yaml"), "--dry-run").stdout
+    for name in ("main", "high", "short"):
+        assert f"--partition={name}" in shown
+    assert "--gpus-per-node=2" in shown
+    json.dumps(shown)
