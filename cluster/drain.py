@@ -1,13 +1,16 @@
 """Takes one node out of service: python -m cluster.drain ADDRESS JOB SECONDS
 
-Tasks that run may finish until the deadline, new ones go elsewhere, and the autoscaler asks for a replacement. Apart
-from the worker, because Ray sets signal handlers of its own in whatever joins a cluster.
+With some seconds left, tasks that run may finish, new ones go elsewhere. With 0 the node is declared dead at once, so
+that what ran there starts again elsewhere now, and not when Ray has missed its heartbeats for half a minute.
+
+Apart from the worker, because Ray sets signal handlers of its own in whatever joins a cluster. Prints one line of JSON.
 """
 
 import json
 import sys
 import time
 
+from ray._common.utils import hex_to_binary
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
@@ -21,12 +24,13 @@ def drain(address: str, job_id: str, seconds: int) -> tuple[bool, str]:
         return False, "Ray does not know this node."
     (node,) = nodes
     is_busy = node in status.active_nodes
-    accepted, why_not = GcsClient(address=address).drain_node(
-        node.node_id,
-        DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION"),
-        f"SLURM ends job {job_id} soon",
-        time.time_ns() // 1_000_000 + seconds * 1000,
-    )
+    client = GcsClient(address=address)
+    if not seconds:
+        client.drain_nodes(node_ids=[hex_to_binary(node.node_id)])
+        return is_busy, "Ray takes it for dead."
+    deadline_ms = time.time_ns() // 1_000_000 + seconds * 1000
+    reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    accepted, why_not = client.drain_node(node.node_id, reason, f"SLURM ends job {job_id} soon", deadline_ms)
     return is_busy, "Ray drains it." if accepted else f"Ray does not drain it: {why_not}"
 
 

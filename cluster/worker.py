@@ -27,6 +27,7 @@ _HEAD_EVERY_S, _HEAD_SILENT_S = 3.0, 20.0
 _MARGIN_S = 5.0
 """How long before SLURM takes the node everything on it is ended."""
 _LEAST_GRACE_S = 5.0
+_TELL_TIMEOUT_S = 20.0
 
 
 class _Worker:
@@ -72,9 +73,12 @@ class _Worker:
                     return self._left("the head no longer answers")
             if self._told_to_end and self._end is None:
                 if slurm.state_of(self._allocation.job_id) not in ("RUNNING", None):
-                    return self._left("released" if process.poll() == 0 else "taken back")
+                    if process.poll() is None:
+                        self._tell_ray(head, environment, 0)
+                    return self._left("taken back")
                 self._end = now + self._drain(head, environment)
             if self._end is not None and now >= self._end:
+                self._tell_ray(head, environment, 0)
                 return self._left("its time is over")
         return self._left("drained" if self._end is not None or process.returncode == 0 else "Ray ended on it")
 
@@ -82,20 +86,24 @@ class _Worker:
         """Asks Ray to take the node out of service. Returns how many seconds it has."""
         left = slurm.seconds_left(self._allocation.job_id)
         grace_s = max(_LEAST_GRACE_S, (60.0 if left is None else left) - _MARGIN_S)
-        command = [sys.executable, "-m", "cluster.drain", head.address, self._allocation.job_id, str(int(grace_s))]
-        done = subprocess.run(
-            command, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
-            preexec_fn=ignore_warnings,
-        )  # fmt: skip
-        try:
-            said = json.loads(done.stdout.splitlines()[-1])
-        except (ValueError, IndexError):
-            said = {"busy": True, "words": f"Ray did not answer: {done.stderr.strip()[-300:]}"}
-        print(f"No more work for this node; it has {grace_s:.0f} s. {said['words']}", flush=True)
-        if said["busy"]:
+        if self._tell_ray(head, environment, int(grace_s)):
             meeting.ask_to_replace(self._home, self._allocation.job_id)
         self._diary.note("draining", self._type, f"job {self._allocation.job_id}, {grace_s:.0f} s left")
         return grace_s
+
+    def _tell_ray(self, head: meeting.Head, environment: dict[str, str], seconds: int) -> bool:
+        """That the node has so long. Returns whether work may be running on it."""
+        command = [sys.executable, "-m", "cluster.drain", head.address, self._allocation.job_id, str(seconds)]
+        try:
+            done = subprocess.run(
+                command, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+                timeout=_TELL_TIMEOUT_S, preexec_fn=ignore_warnings,
+            )  # fmt: skip
+            said = json.loads(done.stdout.splitlines()[-1])
+        except (subprocess.TimeoutExpired, ValueError, IndexError) as error:
+            said = {"busy": True, "words": f"Ray did not answer ({type(error).__name__})."}
+        print(f"No more work for this node, which has {seconds} s: {said['words']}", flush=True)
+        return bool(said["busy"])
 
     def _left(self, why: str) -> int:
         print(f"Leaving: {why}.", flush=True)

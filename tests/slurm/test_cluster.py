@@ -13,7 +13,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from emixer.config import load_config, with_overrides
+from emixer.checkpoint import find_checkpoint
+from emixer.config import Config, load_config, to_yaml, with_overrides
+from emixer.run_folder import RunFolder
 from emixer.stages import generate
 
 pytestmark = pytest.mark.slurm
@@ -277,3 +279,43 @@ def test_init_writes_a_config_that_up_accepts(bed: Any, make_cluster: Callable[.
         assert f"--partition={name}" in shown
     assert "--gpus-per-node=2" in shown
     json.dumps(shown)
+
+
+def test_training_grows_and_shrinks_with_the_cluster_and_goes_on_from_its_checkpoints(
+    make_cluster: Callable[..., Any], tiny_config: Config, tmp_path: Path
+) -> None:
+    types = {
+        "first": {"cpus": 1, "memory_gb": 1.5, "max": 1, "extra": ["--nodelist=n1"]},
+        "second": {"cpus": 1, "memory_gb": 1.5, "max": 1, "extra": ["--nodelist=n2"]},
+    }
+    cluster = make_cluster(node_types=types, idle_timeout_s=60)
+    bed, run = cluster.bed, tmp_path / "run"
+    settings = {
+        "train.run": run, "train.num_workers": [1, 2], "train.resize_every_s": 5.0, "train.images": 100_000,
+        "train.log_every_images": 32, "train.save_every_images": 640, "train.batch_size": 16,
+        "train.validate_every_images": 10**6, "train.sample_every_images": 10**6, "train.use_gpu": False,
+    }  # fmt: skip
+    (tmp_path / "run.yaml").write_text(to_yaml(with_overrides(tiny_config, settings)))
+    bed.run(["scontrol", "update", "nodename=n2", "state=drain", "reason=test"])
+    try:
+        cluster.up()
+        command = [sys.executable, "-m", "emixer", "train", "--config", str(tmp_path / "run.yaml")]
+        number = cluster.start(*command)
+        bed.wait_for(lambda: workers_of_last(run) == 1, 90, "a checkpoint of one worker")
+        bed.run(["scontrol", "update", "nodename=n2", "state=resume"])
+        bed.wait_for(lambda: workers_of_last(run) == 2, 90, "a checkpoint of two workers")
+        (second,) = [w["job"] for w in cluster.workers() if w["kind"] == "second"]
+        bed.run(["scontrol", "update", "nodename=n2", "state=drain", "reason=test"])
+        bed.run(["scancel", second])
+        bed.wait_for(lambda: workers_of_last(run) == 1, 120, "a checkpoint of one worker again")
+        assert cluster.program_state(number)["state"] == "running"
+        seen = [line["images"] for line in RunFolder(run).metrics() if "images_per_s" in line]
+        assert seen == sorted(set(seen)), "no film is counted twice"
+    finally:
+        bed.run(["scontrol", "update", "nodename=n2", "state=resume"])
+
+
+def workers_of_last(run: Path) -> int:
+    """For how many workers the last checkpoint was written; 0 before the first."""
+    found = find_checkpoint(run / "checkpoints", "last")
+    return 0 if found is None else int(found.state["position"]["num_workers"])
