@@ -1,0 +1,34 @@
+"""A first config from what sinfo shows."""
+
+import yaml
+
+from cluster.config import ClusterConfig
+from cluster.site import first_config, groups
+
+SHOWN = """\
+long|up|infinite|64|515000|(null)|20|intel,avx512
+gpu|up|2-00:00:00|48|250000|gpu:a100:4(S:0-1)|6|a100
+gpu|up|2-00:00:00|40|190000|gpu:v100:8|3|v100
+debug|up|30:00|4+|8000+|(null)|2|(null)
+old|inact|1-00:00:00|8|32000|(null)|9|(null)
+Head|up|1:00:00|4|8000|gpu:1|1|(null)
+"""
+
+
+def test_each_kind_of_node_of_a_partition_that_is_up_becomes_a_type() -> None:
+    config = ClusterConfig.model_validate(yaml.safe_load(first_config(groups(SHOWN, {"debug"}))))
+    types = config.node_types
+    assert list(types) == ["debug", "head-nodes", "gpu-v100", "gpu-a100", "long"]
+    a100 = types["gpu-a100"]
+    assert (a100.partition, a100.gpus, a100.gres, a100.cpus, a100.max) == ("gpu", 4, "gpu:a100:4", 48, 4)
+    assert a100.memory_gb == 231.9, "95 % of 250,000 MB"
+    assert a100.time_min == 1440, "two days are more than is asked for at once"
+    assert types["long"].time_min == 1440
+    assert (types["debug"].time_min, types["debug"].cpus, types["debug"].max) == (30, 4, 2)
+    assert types["head-nodes"].gpus == 1
+    assert config.head.partition == "debug", "the default partition, where it has no GPUs"
+
+
+def test_names_that_would_meet_are_kept_apart() -> None:
+    shown = "a.b|up|infinite|8|16000|(null)|1|(null)\na_b|up|infinite|8|16000|(null)|1|(null)\n"
+    assert list(yaml.safe_load(first_config(groups(shown, set())))["node_types"]) == ["a-b", "a-b-2"]

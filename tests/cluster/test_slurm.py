@@ -1,0 +1,39 @@
+"""What SLURM's commands print, read; whose environment a job gets; which jobs are a cluster's."""
+
+import pytest
+
+from cluster.members import comment, members
+from cluster.slurm import QueuedJob, duration_s, environment_of_user
+
+
+@pytest.mark.parametrize(
+    ("shown", "seconds"),
+    [("1-02:03:04", 93784), ("02:03:04", 7384), ("3:04", 184), ("04", 4), ("0:00", 0), ("UNLIMITED", None),
+     ("INVALID", None), ("", None), ("2-00:00:00", 172800)],
+)  # fmt: skip
+def test_durations(shown: str, seconds: float | None) -> None:
+    assert duration_s(shown) == seconds
+
+
+def test_a_job_inside_a_job_inherits_no_options_and_no_token() -> None:
+    given = {
+        "PATH": "/bin", "SLURM_CONF": "/etc/slurm.conf", "SLURM_JOB_ID": "7", "SLURM_NTASKS": "4",
+        "SBATCH_PARTITION": "x", "RAY_AUTH_TOKEN_PATH": "/t", "RAY_ADDRESS": "a:1", "HOME": "/home/a",
+    }  # fmt: skip
+    assert environment_of_user(given) == {"PATH": "/bin", "SLURM_CONF": "/etc/slurm.conf", "HOME": "/home/a"}
+
+
+def job(job_id: str, text: str) -> QueuedJob:
+    return QueuedJob(job_id, "RUNNING", "None", None, "n1", "N/A", text)
+
+
+def test_only_jobs_with_the_clusters_own_comment_are_its() -> None:
+    jobs = [
+        job("1", comment("one", "a1", "head")), job("2", comment("one", "a1", "cpu", "r1")),
+        job("3", comment("one", "a0", "cpu", "r0")), job("4", comment("other", "a1", "cpu", "r2")),
+        job("5", "emixer:train"), job("6", "(null)"), job("7", "ray:one"),
+    ]  # fmt: skip
+    assert [m.job.job_id for m in members(jobs, "one")] == ["1", "2", "3"]
+    assert [(m.job.job_id, m.kind, m.is_worker) for m in members(jobs, "one", "a1")] == [
+        ("1", "head", False), ("2", "cpu", True),
+    ]  # fmt: skip

@@ -1,0 +1,94 @@
+"""The one screen about a cluster."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from cluster.config import ClusterConfig
+from cluster.diary import Entry
+from cluster.meeting import Head
+from cluster.members import Member
+from cluster.programs import Program
+from cluster.slurm import QueuedJob
+from cluster.status import Snapshot, screen, to_json
+
+NOW = time.mktime((2026, 3, 1, 12, 0, 0, 0, 0, 0))
+
+
+def member(job_id: str, kind: str, state: str, node: str = "", left: float | None = None, **more: Any) -> Member:
+    job = QueuedJob(job_id, state, more.get("reason", "None"), left, node, more.get("start", "N/A"), "")
+    return Member(job, "a1", kind, "-")
+
+
+def snapshot(folder: Path, **changed: Any) -> Snapshot:
+    types = {"gpu": {"max": 4, "partition": "gpu", "gpus": 2}, "cpu": {"max": 8, "min": 1}}
+    program = folder / "one" / "programs" / "1"
+    program.mkdir(parents=True)
+    (program / "request.json").write_text(json.dumps({"command": ["emixer", "train", "--config", "run.yaml"]}))
+    (program / "state.json").write_text(json.dumps({"state": "running", "at": NOW - 600}))
+    content: dict[str, Any] = {
+        "config": ClusterConfig.model_validate({"name": "one", "folder": str(folder), "node_types": types}),
+        "head": Head("10.0.0.1:6379", folder / "token", "a1"),
+        "jobs": (
+            member("10", "head", "RUNNING", "n1", 7 * 3600 + 300), member("11", "cleanup", "PENDING"),
+            member("12", "gpu", "RUNNING", "n2", 185), member("13", "gpu", "RUNNING", "n3", 3600),
+            member("14", "gpu", "PENDING", reason="Priority", start="2026-03-01T14:30:00"),
+            member("15", "cpu", "RUNNING", "n4", None), member("16", "cpu", "COMPLETING", "n5", 10),
+        ),
+        "joined": {"head": "idle", "12": "draining", "13": "busy"},
+        "demands": (("{CPU: 1, GPU: 1}", 3),),
+        "programs": (Program(program),),
+        "lately": (Entry(NOW - 30, "refused", "gpu", "Invalid account"), Entry(NOW, "head up", "", "10.0.0.1:6379")),
+        "at": NOW,
+    }  # fmt: skip
+    return Snapshot(**{**content, **changed})
+
+
+def test_the_screen_shows_what_runs_what_waits_and_why(tmp_path: Path) -> None:
+    assert (
+        screen(snapshot(tmp_path))
+        == f"""\
+Cluster one is up at 10.0.0.1:6379 (job 10 on n1, 7 h 05 min left)
+
+type  busy  idle  starting  pending  draining  leaving  allowed  partition
+gpu   1     -     -         1        1         -        0 to 4   gpu
+cpu   -     -     1         -        -         1        1 to 8   (default)
+
+job  type  state     node
+12   gpu   draining  n2    3:05 min left
+13   gpu   busy      n3    1 h 00 min left
+14   gpu   pending   -     other jobs come first (Priority); expected 2026-03-01 14:30:00
+15   cpu   starting  n4
+16   cpu   leaving   n5    0:10 min left
+
+Waiting for resources: 3 x {{CPU: 1, GPU: 1}}
+
+program  state           command                         log
+1        running 10 min  emixer train --config run.yaml  {tmp_path}/one/programs/1/log
+
+Lately
+  11:59:30  refused gpu: Invalid account
+  12:00:00  head up: 10.0.0.1:6379""".replace(
+            "command                          log", "command                         log"
+        )
+    )
+
+
+def test_a_cluster_that_is_down_starting_or_silent_says_so(tmp_path: Path) -> None:
+    down = screen(snapshot(tmp_path / "a", head=None, jobs=()))
+    assert down.startswith("Cluster one is down. `python -m cluster up` starts it.")
+    pending = (member("10", "head", "PENDING", reason="QOSMaxJobsPerUserLimit"),)
+    assert "its head, job 10, is pending: the QOS allows you no more at once" in screen(
+        snapshot(tmp_path / "b", head=None, jobs=pending)
+    )
+    silent = screen(snapshot(tmp_path / "c", demands=None, joined={}))
+    assert "Ray does not answer from here" in silent
+    assert "13   gpu   running" in silent
+
+
+def test_for_programs_there_is_the_same_as_json(tmp_path: Path) -> None:
+    shown = json.loads(json.dumps(to_json(snapshot(tmp_path))))
+    assert shown["address"] == "10.0.0.1:6379"
+    assert {job["job"]: job["state"] for job in shown["jobs"]}["14"] == "pending"
+    assert shown["demands"] == [{"shape": "{CPU: 1, GPU: 1}", "count": 3}]
