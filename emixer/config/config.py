@@ -9,6 +9,7 @@ from emixer.config.model import EmixerModelConfig, ModelConfig
 from emixer.config.phantom import PhantomConfig
 from emixer.config.slurm import SlurmConfig
 from emixer.config.training import DataConfig, EncoderConfig, LossConfig, OptimConfig, TrainConfig, ValidationConfig
+from emixer.config.tune import TuneConfig
 
 
 class RayConfig(Section):
@@ -42,4 +43,5 @@ class Config(Section):
     validation: ValidationConfig = Field(default_factory=ValidationConfig)
     generate: GenerateConfig = Field(default_factory=GenerateConfig)
     gallery: GalleryConfig = Field(default_factory=GalleryConfig)
+    tune: TuneConfig = Field(default_factory=TuneConfig)
     slurm: SlurmConfig = Field(default_factory=SlurmConfig)

@@ -91,6 +91,20 @@ def validate(tree: Tree, origin: str) -> Config:
         raise ConfigError(f"The config from {origin} is not valid:\n{problems}") from error
 
 
+def require_key(key: str, where: str) -> None:
+    """Raises ConfigError, with the nearest key there is, if `key` is no setting."""
+    if key not in {setting.key for setting in all_settings()}:
+        raise ConfigError(f"{where}: there is no setting {key}.{_hint(key, None)}")
+
+
+def read_value(text: str) -> Any:
+    """One plain value as a config file has it: 1e-4 is a number, yes is text. Raises ConfigError."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{text!r} is not a value that YAML knows.") from error
+
+
 def to_yaml(config: Section) -> str:
     """The resolved config as YAML that `load_config` reads back to an equal one."""
     return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)

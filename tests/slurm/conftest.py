@@ -2,8 +2,10 @@
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ import yaml
 from emixer.config import Config, to_yaml, with_overrides
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = Path(yaml.__file__).parents[1]
+"""Where this environment's packages lie, for another user's interpreter."""
 
 
 def _load_testbed() -> Any:
@@ -109,8 +113,12 @@ def site(bed: Any, tmp_path: Path, tiny_config: Config) -> Iterator[Site]:
 class Cluster:
     """An autoscaled cluster of a user, and the commands they give on the login node."""
 
-    def __init__(self, bed: Any, folder: Path, name: str, rays: str, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, bed: Any, folder: Path, name: str, rays: str, settings: dict[str, Any], user: str | None = None,
+        python: str = sys.executable,
+    ) -> None:  # fmt: skip
         self.bed, self.folder, self.name, self.rays = bed, folder, name, folder / rays
+        self.user, self.python = user, python
         tree = {
             "name": name, "folder": str(self.rays), "local_disk": str(bed.disk), "idle_timeout_s": 5, "poll_s": 1,
             "warn_s": 30, "head": {"cpus": 1, "memory_gb": 1, "time_min": 60},
@@ -128,8 +136,9 @@ class Cluster:
         first, *rest = arguments
         chosen = ["--folder", str(self.rays), "--name", self.name] if first not in ("up", "init") else []
         return self.bed.run(
-            [sys.executable, "-m", "cluster", first, *chosen, *rest], check=check, cwd=self.folder, timeout_s=timeout_s,
-            environment={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            [self.python, "-m", "cluster", first, *chosen, *rest], check=check, cwd=self.folder, timeout_s=timeout_s,
+            environment={"PYTHONPATH": f"{ROOT}:{PACKAGES}", "OMP_NUM_THREADS": "1", "HOME": str(self.folder)},
+            user=self.user,
         )  # fmt: skip
 
     def up(self) -> "Cluster":
@@ -143,7 +152,7 @@ class Cluster:
 
     def run_python(self, program: str, check: bool = True) -> Any:
         """Runs a Python program on the cluster; its output is what it printed last."""
-        return self.command("submit", "--", sys.executable, "-c", program, check=check)
+        return self.command("submit", "--", self.python, "-c", program, check=check)
 
     def status(self) -> Any:
         return json.loads(self.command("status", "--json").stdout)
@@ -181,12 +190,18 @@ def make_cluster(bed: Any, tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
     """Makes clusters, and takes them down at the end."""
     made: list[Cluster] = []
 
-    def make(name: str = "one", rays: str = "rays", **settings: Any) -> Cluster:
-        made.append(Cluster(bed, tmp_path, name, rays, settings))
+    def make(
+        name: str = "one", rays: str = "rays", user: str | None = None, python: str = sys.executable, **settings: Any
+    ) -> Cluster:
+        folder = tmp_path
+        if user is not None:  # what pytest makes is closed to others
+            folder = Path(tempfile.mkdtemp(dir=bed.folder))
+            shutil.chown(folder, user)
+        made.append(Cluster(bed, folder, name, rays, settings, user, python))
         return made[-1]
 
     yield make
     for cluster in made:
         cluster.command("down", check=False)
-        bed.run(["scancel", "--user=root"], check=False)
+        bed.run(["scancel", f"--user={cluster.user or bed.user}"], check=False)
     bed.wait_for(lambda: not bed.run(["squeue", "-h"], check=False).stdout.strip(), 60, "an empty queue")

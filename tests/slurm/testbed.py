@@ -8,11 +8,16 @@ Each node has its own address, /dev/shm and local disk (`bed.disk`, a path that 
 see the rest of the file system, as on a cluster with a shared home. Without root or namespaces `TestBed.why_not()` says
 what is missing. Needs the Debian packages in PACKAGES; nothing is written outside of the bed's folder but network
 namespaces, whose names begin with the bed's.
+
+`TestBed.start(isolated=False)` needs neither root nor namespaces: several slurmd on 127.0.0.1 that run jobs as the user
+who started them. Its nodes share everything and cannot be unplugged, and there are no GPUs.
 """
 
 import os
+import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -22,7 +27,8 @@ from pathlib import Path
 from typing import Self
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "iproute2", "util-linux")
-_PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "ip", "unshare")
+_PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged")
+_ISOLATING = ("ip", "unshare")
 _PATIENCE = 2.5
 
 
@@ -38,14 +44,18 @@ class TestBed:
     memory_mb: int
     gpus: int
     subnet: str
+    isolated: bool = True
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     @staticmethod
-    def why_not() -> str | None:
+    def why_not(isolated: bool = True) -> str | None:
         """What this machine lacks, in words; None where a bed can be started."""
-        missing = [name for name in _PROGRAMS if shutil.which(name, path=_path()) is None]
+        wanted = (*_PROGRAMS, *_ISOLATING) if isolated else _PROGRAMS
+        missing = [name for name in wanted if shutil.which(name, path=_path()) is None]
         if missing:
             return f"no SLURM here ({', '.join(missing)} not found): apt-get install {' '.join(PACKAGES)}"
+        if not isolated:
+            return None
         if os.geteuid() != 0:
             return "a SLURM of one's own needs root: slurmd starts jobs as other users"
         with tempfile.TemporaryDirectory() as folder:
@@ -61,12 +71,12 @@ class TestBed:
         return None
 
     @classmethod
-    def start(cls, nodes: int = 4, cpus: int = 4, memory_mb: int = 5000, gpus: int = 2) -> Self:
+    def start(cls, nodes: int = 4, cpus: int = 4, memory_mb: int = 5000, gpus: int = 2, isolated: bool = True) -> Self:
         """Starts the daemons and waits until all nodes are idle."""
         folder = Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp"))
         folder.chmod(0o755)
         subnet = f"10.{os.getpid() % 200 + 20}.{os.getpid() // 200 % 250}"
-        bed = cls(folder, nodes, cpus, memory_mb, gpus, subnet)
+        bed = cls(folder, nodes, cpus, memory_mb, gpus if isolated else 0, subnet, isolated)
         try:
             bed._start()
         except BaseException:
@@ -81,7 +91,7 @@ class TestBed:
 
     def disk_of(self, node: str) -> Path:
         """That node's local disk as the test sees it."""
-        return self.folder / f"disk-{node}"
+        return self.folder / f"disk-{node}" if self.isolated else self.disk
 
     def names(self) -> list[str]:
         """The nodes."""
@@ -89,18 +99,23 @@ class TestBed:
 
     def run(
         self, command: Sequence[str], check: bool = True, timeout_s: float = 120, cwd: Path | None = None,
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None, user: str | None = None,
     ) -> "subprocess.CompletedProcess[str]":  # fmt: skip
-        """Runs a command on the login node."""
+        """Runs a command on the login node, as this user or another."""
         return subprocess.run(
-            [*self._in_login, *command], capture_output=True, text=True, timeout=timeout_s, cwd=cwd,
+            [*self.in_login, *_as(user), *command], capture_output=True, text=True, timeout=timeout_s, cwd=cwd,
             env={**self.environment(), **(environment or {})}, check=check,
         )  # fmt: skip
 
     def environment(self) -> dict[str, str]:
         """What a login shell has."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "RAY_", "SUBMITIT"))}
-        return {**kept, "SLURM_CONF": str(self._conf), "PATH": _path(), "USER": "root"}
+        return {**kept, "SLURM_CONF": str(self._conf), "PATH": _path(), "USER": self.user}
+
+    @property
+    def user(self) -> str:
+        """Who runs the jobs."""
+        return pwd.getpwuid(os.geteuid()).pw_name
 
     def wait_for(self, what: Callable[[], object], timeout_s: float = 90, message: str = "") -> None:
         """Until `what` is true, with some patience for a busy machine. Raises TimeoutError."""
@@ -116,13 +131,14 @@ class TestBed:
         return shown[0] if shown else ""
 
     def processes_of(self, mark: str) -> list[int]:
-        """Processes on any node whose command line or environment holds `mark`."""
-        found = []
+        """Processes on any node of this bed whose command line or environment holds `mark`."""
+        found, own = [], str(self.folder).encode()
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
             try:
-                if mark.encode() in (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes():
+                text = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
+                if mark.encode() in text and own in text:
                     found.append(int(entry.name))
             except OSError:
                 continue
@@ -156,7 +172,7 @@ class TestBed:
                 os.kill(pid, signal.SIGKILL)
             except OSError:
                 continue
-        for name in (self._ns("ctl"), *(self._ns(node) for node in self.names())):
+        for name in (self._ns("ctl"), *(self._ns(node) for node in self.names())) if self.isolated else ():
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
             shutil.rmtree(Path("/etc/netns") / name, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -168,22 +184,27 @@ class TestBed:
         return self.folder / "slurm.conf"
 
     @property
-    def _in_login(self) -> list[str]:
+    def in_login(self) -> list[str]:
+        if not self.isolated:
+            return []
         return ["ip", "netns", "exec", self._ns("ctl"), "unshare", "--uts", "sh", "-c", 'hostname ctl; exec "$@"', "_"]
 
     def _ns(self, node: str) -> str:
         return f"{self.folder.name}-{node}"
 
     def _address(self, node: str) -> str:
+        if not self.isolated:
+            return "127.0.0.1"
         return f"{self.subnet}.{1 if node == 'ctl' else 10 + int(node[1:])}"
 
     def _start(self) -> None:
         for name in ("run", "log", "state", "gpu", "d"):
             (self.folder / name).mkdir()
-        self._make_network()
+        if self.isolated:
+            self._make_network()
         self._write_config()
         self._start_munge()
-        self._daemon("slurmctld", [*self._in_login, "slurmctld", "-D", "-f", str(self._conf)])
+        self._daemon("slurmctld", [*self.in_login, "slurmctld", "-D", "-f", str(self._conf)])
         self.wait_for(lambda: "UP" in self.run(["scontrol", "ping"], check=False).stdout, message="slurmctld")
         for node in self.names():
             self._start_node(node)
@@ -216,13 +237,21 @@ class TestBed:
     def _write_config(self) -> None:
         for index in range(self.gpus):
             os.mknod(self.folder / "gpu" / f"nvidia{index}", 0o020666, os.makedev(1, 3))  # SLURM asks for a device
+        host = socket.gethostname()
         nodes = "".join(
-            f"NodeName={n} NodeAddr={self._address(n)} NodeHostname={n} CPUs={self.cpus} RealMemory={self.memory_mb} "
-            f"Gres=gpu:{self.gpus} State=UNKNOWN\n"
+            f"NodeName={n} NodeAddr={self._address(n)} NodeHostname={n if self.isolated else host} CPUs={self.cpus} "
+            f"RealMemory={self.memory_mb} State=UNKNOWN"
+            + (f" Gres=gpu:{self.gpus}" if self.gpus else "")
+            + ("\n" if self.isolated else f" Port={_free_port()}\n")
             for n in self.names()
         )
-        self._conf.write_text(_CONF.format(folder=self.folder, address=self._address("ctl")) + nodes + _PARTITIONS)
-        (self.folder / "gres.conf").write_text(f"Name=gpu File={self.folder}/gpu/nvidia[0-{self.gpus - 1}]\n")
+        ports = "" if self.isolated else f"SlurmctldPort={_free_port()}\n"
+        conf = _CONF.format(
+            folder=self.folder, address=self._address("ctl"), user=self.user, ctl="ctl" if self.isolated else host
+        )
+        self._conf.write_text(conf + ports + nodes + _PARTITIONS)
+        devices = f"Name=gpu File={self.folder}/gpu/nvidia[0-{self.gpus - 1}]\n" if self.gpus else ""
+        (self.folder / "gres.conf").write_text(devices)
         version = subprocess.run(["slurmd", "-V"], capture_output=True, text=True, check=True, env={"PATH": _path()})
         old = tuple(map(int, version.stdout.split()[1].split(".")[:2])) < (23, 11)
         (self.folder / "cgroup.conf").write_text(f"CgroupPlugin={'cgroup/v1' if old else 'disabled'}\n")
@@ -239,9 +268,13 @@ class TestBed:
         self.wait_for(lambda: (run / "munge.socket").exists(), message="munged")
 
     def _start_node(self, node: str) -> None:
+        if not self.isolated:
+            self._daemon(node, ["slurmd", "-D", "-f", str(self._conf), "-N", node])
+            return
         disk = self.disk_of(node)
         shutil.rmtree(disk, ignore_errors=True)
         disk.mkdir()
+        disk.chmod(0o1777)
         inside = (
             f"hostname {node}; mount --bind {disk} {self.disk}; mount -t tmpfs -o size=2g,mode=1777 tmpfs /dev/shm; "
             f"slurmd -D -f {self._conf} -N {node} & wait $!"  # slurmd must not be process 1 of its namespace
@@ -273,15 +306,28 @@ def _path() -> str:
     return f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
+def _as(user: str | None) -> list[str]:
+    if user is None:
+        return []
+    entry = pwd.getpwnam(user)
+    return ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups", "env", f"USER={user}"]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def _sh(script: str) -> None:
     subprocess.run(["sh", "-ec", script], check=True, capture_output=True, env={**os.environ, "PATH": _path()})
 
 
 _CONF = """\
 ClusterName=bed
-SlurmctldHost=ctl({address})
-SlurmUser=root
-SlurmdUser=root
+SlurmctldHost={ctl}({address})
+SlurmUser={user}
+SlurmdUser={user}
 AuthType=auth/munge
 AuthInfo=socket={folder}/run/munge.socket,cred_expire=5
 StateSaveLocation={folder}/state

@@ -1,0 +1,221 @@
+"""How fast a cluster follows demand on SLURM: this project's, and dask-jobqueue's `adapt`, on the same four nodes.
+
+    python benchmarks/cluster.py [--rounds 3] [--dask PYTHON]
+
+Brings up the test bed of tests/slurm (root, Debian packages of SLURM), so that nothing but the two differs. Each round:
+
+    SLURM       three jobs of one node by sbatch: how long until their script runs. Nobody can be faster.
+    emixer      a cluster of 0 to 3 nodes that is up and idle; six tasks of one CPU come. Until the first task runs,
+                until all three nodes work; after the last task, until the last job is gone, less the idle time.
+    dask        the same with SLURMCluster.adapt(minimum=0, maximum=3), where --dask names a Python that has it.
+
+Then: `cluster down` with three busy nodes, and what is left. Prints seconds, medians, and ratios to SLURM and to dask.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+NODES, IDLE_S, TASK_S = 3, 6, 8
+
+RAY = """
+import json, time, ray
+ray.init(log_to_driver=False, logging_level="ERROR")
+@ray.remote(num_cpus=1)
+def work():
+    began = time.time()
+    time.sleep(SECONDS)
+    return began, ray.get_runtime_context().get_node_id(), time.time()
+time.sleep(1)
+asked = time.time()
+done = ray.get([work.remote() for _ in range(COUNT)])
+print("RESULT", json.dumps({"asked": asked, "done": done}))
+"""
+DASK = """
+import json, os, sys, time
+from dask.distributed import Client
+from dask_jobqueue import SLURMCluster
+
+def work(index):
+    import os, time
+    began = time.time()
+    time.sleep(SECONDS)
+    return began, os.environ["SLURM_JOB_ID"], time.time()
+
+cluster = SLURMCluster(
+    cores=2, processes=1, memory="1500MB", queue="main", walltime="00:30:00", local_directory=sys.argv[1],
+    log_directory=sys.argv[1], python=sys.executable, death_timeout=60,
+)
+cluster.adapt(minimum=0, maximum=3, interval="1s", wait_count=IDLE)
+client = Client(cluster)
+time.sleep(3)
+asked = time.time()
+done = client.gather(client.map(work, range(COUNT), pure=False))
+print("RESULT", json.dumps({"asked": asked, "done": done}), flush=True)
+time.sleep(60)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dask", help="a Python that has dask-jobqueue and distributed")
+    options = parser.parse_args()
+    testbed = _testbed()
+    reason = testbed.TestBed.why_not()
+    if reason is not None:
+        sys.exit(reason)
+    bed = testbed.TestBed.start(nodes=4)
+    results: dict[str, list[dict[str, float]]] = {"SLURM": [], "emixer": [], "dask": []}
+    try:
+        for _ in range(options.rounds):
+            results["SLURM"].append(slurm_latency(bed))
+            results["emixer"].append(emixer_round(bed))
+            if options.dask:
+                results["dask"].append(dask_round(bed, options.dask))
+            print(json.dumps({name: rounds[-1] for name, rounds in results.items() if rounds}), flush=True)
+    finally:
+        bed.stop()
+    report(results)
+
+
+def slurm_latency(bed: Any) -> dict[str, float]:
+    """Seconds from sbatch to the running script, for three jobs at once."""
+    folder = Path(tempfile.mkdtemp(dir=bed.folder))
+    asked = time.time()
+    for index in range(NODES):
+        bed.run([
+            "sbatch", "--parsable", "--cpus-per-task=2", "--mem=1500M", "--time=5", "--output=/dev/null",
+            f"--wrap=date +%s.%N > {folder}/{index}",
+        ])  # fmt: skip
+    bed.wait_for(lambda: len([p for p in folder.glob("*") if p.read_text().strip()]) == NODES)
+    began = [float((folder / str(index)).read_text()) for index in range(NODES)]
+    return {"first": min(began) - asked, "all": max(began) - asked}
+
+
+def emixer_round(bed: Any) -> dict[str, float]:
+    """One cluster from `up` to `down`."""
+    folder = Path(tempfile.mkdtemp(dir=bed.folder))
+    config = {
+        "name": "bench", "folder": str(folder / "rays"), "local_disk": str(bed.disk), "idle_timeout_s": IDLE_S,
+        "warn_s": 30, "poll_s": 1, "head": {"cpus": 1, "memory_gb": 1, "time_min": 60},
+        "node_types": {"cpu": {"cpus": 2, "memory_gb": 1.5, "time_min": 30, "max": NODES, "partition": "main"}},
+    }  # fmt: skip
+    (folder / "cluster.yaml").write_text(yaml.safe_dump(config))
+
+    def cluster(*arguments: str) -> str:
+        environment = {"PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "cluster", *arguments]
+        return str(bed.run(command, timeout_s=300, cwd=folder, environment=environment).stdout)
+
+    chosen = ("--folder", str(folder / "rays"))
+    start = time.time()
+    cluster("up", "--config", str(folder / "cluster.yaml"))
+    up_s = time.time() - start
+    shown = cluster("submit", *chosen, "--", sys.executable, "-c", filled(RAY, TASK_S))
+    grown = latencies(shown)
+    gone = wait_for_no_worker(bed, "ray-bench-cpu")
+    cluster("submit", *chosen, "--no-wait", "--", sys.executable, "-c", filled(RAY, 60))
+    bed.wait_for(lambda: len(running(bed, "ray-bench-cpu")) == NODES)
+    time.sleep(5)
+    start = time.time()
+    cluster("down", *chosen)
+    down_s = time.time() - start
+    left = len(bed.processes_of("RAY_ON_SLURM="))
+    return {
+        "up": up_s, "first": grown["first"], "all": grown["all"], "shrink": gone - grown["ended"] - IDLE_S,
+        "down": down_s, "processes_left": left,
+    }  # fmt: skip
+
+
+def dask_round(bed: Any, python: str) -> dict[str, float]:
+    """The same with dask-jobqueue: a scheduler on the login node, workers as jobs."""
+    folder = Path(tempfile.mkdtemp(dir=bed.folder))
+    text = filled(DASK, TASK_S)
+    with subprocess.Popen(
+        [*bed.in_login, python, "-c", text, str(folder)], env={**bed.environment(), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        shown = next(line for line in process.stdout if line.startswith("RESULT"))
+        grown = latencies(shown)
+        gone = wait_for_no_worker(bed, "dask-worker")
+        os.killpg(process.pid, 9)
+    return {"first": grown["first"], "all": grown["all"], "shrink": gone - grown["ended"] - IDLE_S}
+
+
+def filled(program: str, seconds: float) -> str:
+    """The program with its numbers."""
+    return program.replace("SECONDS", str(seconds)).replace("COUNT", str(2 * NODES)).replace("IDLE", str(IDLE_S))
+
+
+def latencies(shown: str) -> dict[str, float]:
+    """From the line that a program printed: until the first task, until all nodes work, when the last task ended."""
+    result = json.loads(next(line for line in shown.splitlines() if line.startswith("RESULT"))[7:])
+    first_of_node: dict[str, float] = {}
+    for began, node, _ in result["done"]:
+        first_of_node[node] = min(began, first_of_node.get(node, began))
+    began = sorted(first_of_node.values())
+    return {
+        "first": began[0] - result["asked"],
+        "all": began[-1] - result["asked"],
+        "nodes": len(began),
+        "ended": max(end for _, _, end in result["done"]),
+    }
+
+
+def running(bed: Any, name: str) -> list[str]:
+    """Jobs of that name that run."""
+    shown = bed.run(["squeue", "-h", "-t", "running", "-o", "%j"]).stdout.split()
+    return [job for job in shown if job == name]
+
+
+def wait_for_no_worker(bed: Any, name: str) -> float:
+    """When the last job of that name left the queue."""
+    bed.wait_for(lambda: name not in bed.run(["squeue", "-h", "-o", "%j"]).stdout.split(), 120, "the end of workers")
+    return time.time()
+
+
+def report(results: dict[str, list[dict[str, float]]]) -> None:
+    """Medians and ratios."""
+    rows = {"first": "first task [s]", "all": "all three nodes [s]", "shrink": "last job gone, less idle time [s]"}
+    middle = {
+        name: {key: statistics.median(r[key] for r in rounds if key in r) for key in rounds[0]}
+        for name, rounds in results.items()
+        if rounds
+    }
+    print(f"\n{'median of rounds':<36}" + "".join(f"{name:>10}" for name in middle))
+    for key, words in rows.items():
+        cells = [f"{found[key]:>10.2f}" if key in found else f"{'':>10}" for found in middle.values()]
+        print(f"{words:<36}" + "".join(cells))
+    ours = middle["emixer"]
+    print(f"up {ours['up']:.1f} s, down with three busy nodes {ours['down']:.1f} s, "
+          f"{max(r['processes_left'] for r in results['emixer']):.0f} processes left")  # fmt: skip
+    if "dask" in middle:
+        for key, words in rows.items():
+            print(f"emixer / dask, {words}: {ours[key] / middle['dask'][key]:.2f}")
+
+
+def _testbed() -> Any:
+    spec = importlib.util.spec_from_file_location("emixer_testbed", ROOT / "tests" / "slurm" / "testbed.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    main()

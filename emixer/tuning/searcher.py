@@ -1,0 +1,98 @@
+"""Between Ray Tune and the study: proposes values, takes results, stops poor trials.
+
+Ray Tune's own memory of a search is not used. A search that was killed goes on from the study alone: trials that were
+running are proposed again under their numbers, and find their run folders.
+"""
+
+import math
+from collections import deque
+from typing import Any
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from emixer.tuning.space import Space
+from emixer.tuning.study import DIVERGED, STARTS
+
+NUMBER, VALUES, STEP, MEASURED, ENDED = "number", "values", "step", "measured", "ended"
+"""Keys of what a trial is given, and of what it reports."""
+
+
+class StudySearcher(Searcher):  # type: ignore[misc]
+    """Proposes `num_samples` trials in all, those that the study already holds included."""
+
+    def __init__(self, study: Study, space: Space, num_samples: int) -> None:
+        super().__init__(metric=None, mode=None)
+        self._study, self._space = study, space
+        self._live: dict[str, Trial] = {}
+        trials = study.get_trials(deepcopy=False)
+        self._orphans = deque(t for t in trials if t.state == TrialState.RUNNING)
+        self._left = num_samples - sum(t.state.is_finished() or t.state == TrialState.RUNNING for t in trials)
+
+    @property
+    def num_left(self) -> int:
+        """Trials that it will propose."""
+        return len(self._orphans) + max(0, self._left)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Values for a trial of Ray Tune; Searcher.FINISHED when there are enough."""
+        if self._orphans:
+            orphan = self._orphans.popleft()
+            trial = Trial(self._study, orphan._trial_id)
+        elif self._left > 0:
+            self._left -= 1
+            trial = self._study.ask(dict(self._space))
+        else:
+            return Searcher.FINISHED  # type: ignore[no-any-return]
+        trial.set_user_attr(STARTS, trial.user_attrs.get(STARTS, 0) + 1)
+        self._live[trial_id] = trial
+        return {NUMBER: trial.number, VALUES: dict(trial.params)}
+
+    def take(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Remembers a validation pass. Returns whether the trial is worth going on with."""
+        trial = self._live[trial_id]
+        if len(self._study.directions) > 1 or STEP not in result:
+            return True
+        value = result[MEASURED][0]
+        if math.isfinite(value):
+            trial.report(value, result[STEP])
+        return ENDED in result or not trial.should_prune()
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tells the study how a trial ended."""
+        trial = self._live.pop(trial_id)
+        if error or result is None:
+            self._study.tell(trial, state=TrialState.FAIL)
+        elif result.get(ENDED) == DIVERGED:
+            trial.set_user_attr(DIVERGED, True)
+            self._study.tell(trial, state=TrialState.PRUNED)
+        elif result.get(ENDED) == "finished":
+            self._study.tell(trial, result[MEASURED])
+        else:
+            self._study.tell(trial, state=TrialState.PRUNED)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study remembers."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing."""
+
+
+class StudyPruning(FIFOScheduler):  # type: ignore[misc]
+    """Lets trials go on until the study's pruner says no."""
+
+    def __init__(self, searcher: StudySearcher) -> None:
+        super().__init__()
+        self._searcher = searcher
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Ray Tune asks here first, and tells the searcher only of results that are not the last."""
+        goes_on = self._searcher.take(trial.trial_id, result)
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+
+def running(study: Study) -> list[FrozenTrial]:
+    """Trials that run, or did when the search was killed."""
+    return [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
