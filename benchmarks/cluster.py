@@ -1,15 +1,15 @@
 """How fast a cluster follows demand on SLURM: this project's, and dask-jobqueue's `adapt`, on the same four nodes.
 
-    python benchmarks/cluster.py [--rounds 3] [--dask PYTHON]
+    python benchmarks/cluster.py [--rounds 3] [--nodes 3] [--dask PYTHON]
 
 Brings up the test bed of tests/slurm (root, Debian packages of SLURM), so that nothing but the two differs. Each round:
 
-    SLURM       three jobs of one node by sbatch: how long until their script runs. Nobody can be faster.
-    emixer      a cluster of 0 to 3 nodes that is up and idle; six tasks of one CPU come. Until the first task runs,
-                until all three nodes work; after the last task, until the last job is gone, less the idle time.
+    SLURM       as many jobs of one node by sbatch: how long until their script runs. Nobody can be faster.
+    emixer      a cluster of 0 to 3 nodes that is up and idle; two tasks of one CPU a node come. Until the first task
+                runs, until all nodes work; after the last task, until the last job is gone, less the idle time.
     dask        the same with SLURMCluster.adapt(minimum=0, maximum=3), where --dask names a Python that has it.
 
-Then: `cluster down` with three busy nodes, and what is left. Prints seconds, medians, and ratios to SLURM and to dask.
+Then: `cluster down` with all nodes busy, and what is left. Prints seconds, medians, and ratios to SLURM and to dask.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
-NODES, IDLE_S, TASK_S = 3, 6, 8
+IDLE_S, TASK_S = 6, 8
 
 RAY = """
 import json, time, ray
@@ -57,7 +57,7 @@ cluster = SLURMCluster(
     cores=2, processes=1, memory="1500MB", queue="main", walltime="00:30:00", local_directory=sys.argv[1],
     log_directory=sys.argv[1], python=sys.executable, death_timeout=60,
 )
-cluster.adapt(minimum=0, maximum=3, interval="1s", wait_count=IDLE)
+cluster.adapt(minimum=0, maximum=NODES, interval="1s", wait_count=IDLE)
 client = Client(cluster)
 time.sleep(3)
 asked = time.time()
@@ -70,6 +70,7 @@ time.sleep(60)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--nodes", type=int, default=3, choices=range(1, 5))
     parser.add_argument("--dask", help="a Python that has dask-jobqueue and distributed")
     options = parser.parse_args()
     testbed = _testbed()
@@ -80,37 +81,37 @@ def main() -> None:
     results: dict[str, list[dict[str, float]]] = {"SLURM": [], "emixer": [], "dask": []}
     try:
         for _ in range(options.rounds):
-            results["SLURM"].append(slurm_latency(bed))
-            results["emixer"].append(emixer_round(bed))
+            results["SLURM"].append(slurm_latency(bed, options.nodes))
+            results["emixer"].append(emixer_round(bed, options.nodes))
             if options.dask:
-                results["dask"].append(dask_round(bed, options.dask))
+                results["dask"].append(dask_round(bed, options.dask, options.nodes))
             print(json.dumps({name: rounds[-1] for name, rounds in results.items() if rounds}), flush=True)
     finally:
         bed.stop()
     report(results)
 
 
-def slurm_latency(bed: Any) -> dict[str, float]:
-    """Seconds from sbatch to the running script, for three jobs at once."""
+def slurm_latency(bed: Any, nodes: int) -> dict[str, float]:
+    """Seconds from sbatch to the running script, for `nodes` jobs at once."""
     folder = Path(tempfile.mkdtemp(dir=bed.folder))
     asked = time.time()
-    for index in range(NODES):
+    for index in range(nodes):
         bed.run([
             "sbatch", "--parsable", "--cpus-per-task=2", "--mem=1500M", "--time=5", "--output=/dev/null",
             f"--wrap=date +%s.%N > {folder}/{index}",
         ])  # fmt: skip
-    bed.wait_for(lambda: len([p for p in folder.glob("*") if p.read_text().strip()]) == NODES)
-    began = [float((folder / str(index)).read_text()) for index in range(NODES)]
+    bed.wait_for(lambda: len([p for p in folder.glob("*") if p.read_text().strip()]) == nodes)
+    began = [float((folder / str(index)).read_text()) for index in range(nodes)]
     return {"first": min(began) - asked, "all": max(began) - asked}
 
 
-def emixer_round(bed: Any) -> dict[str, float]:
+def emixer_round(bed: Any, nodes: int) -> dict[str, float]:
     """One cluster from `up` to `down`."""
     folder = Path(tempfile.mkdtemp(dir=bed.folder))
     config = {
         "name": "bench", "folder": str(folder / "rays"), "local_disk": str(bed.disk), "idle_timeout_s": IDLE_S,
         "warn_s": 30, "poll_s": 1, "head": {"cpus": 1, "memory_gb": 1, "time_min": 60},
-        "node_types": {"cpu": {"cpus": 2, "memory_gb": 1.5, "time_min": 30, "max": NODES, "partition": "main"}},
+        "node_types": {"cpu": {"cpus": 2, "memory_gb": 1.5, "time_min": 30, "max": nodes, "partition": "main"}},
     }  # fmt: skip
     (folder / "cluster.yaml").write_text(yaml.safe_dump(config))
 
@@ -123,11 +124,11 @@ def emixer_round(bed: Any) -> dict[str, float]:
     start = time.time()
     cluster("up", "--config", str(folder / "cluster.yaml"))
     up_s = time.time() - start
-    shown = cluster("submit", *chosen, "--", sys.executable, "-c", filled(RAY, TASK_S))
+    shown = cluster("submit", *chosen, "--", sys.executable, "-c", filled(RAY, TASK_S, nodes))
     grown = latencies(shown)
     gone = wait_for_no_worker(bed, "ray-bench-cpu")
-    cluster("submit", *chosen, "--no-wait", "--", sys.executable, "-c", filled(RAY, 60))
-    bed.wait_for(lambda: len(running(bed, "ray-bench-cpu")) == NODES)
+    cluster("submit", *chosen, "--no-wait", "--", sys.executable, "-c", filled(RAY, 60, nodes))
+    bed.wait_for(lambda: len(running(bed, "ray-bench-cpu")) == nodes)
     time.sleep(5)
     start = time.time()
     cluster("down", *chosen)
@@ -139,10 +140,10 @@ def emixer_round(bed: Any) -> dict[str, float]:
     }  # fmt: skip
 
 
-def dask_round(bed: Any, python: str) -> dict[str, float]:
+def dask_round(bed: Any, python: str, nodes: int) -> dict[str, float]:
     """The same with dask-jobqueue: a scheduler on the login node, workers as jobs."""
     folder = Path(tempfile.mkdtemp(dir=bed.folder))
-    text = filled(DASK, TASK_S)
+    text = filled(DASK, TASK_S, nodes)
     with subprocess.Popen(
         [*bed.in_login, python, "-c", text, str(folder)], env={**bed.environment(), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE, text=True, start_new_session=True,
@@ -155,9 +156,12 @@ def dask_round(bed: Any, python: str) -> dict[str, float]:
     return {"first": grown["first"], "all": grown["all"], "shrink": gone - grown["ended"] - IDLE_S}
 
 
-def filled(program: str, seconds: float) -> str:
+def filled(program: str, seconds: float, nodes: int) -> str:
     """The program with its numbers."""
-    return program.replace("SECONDS", str(seconds)).replace("COUNT", str(2 * NODES)).replace("IDLE", str(IDLE_S))
+    numbers = {"SECONDS": seconds, "COUNT": 2 * nodes, "NODES": nodes, "IDLE": IDLE_S}
+    for name, value in numbers.items():
+        program = program.replace(name, str(value))
+    return program
 
 
 def latencies(shown: str) -> dict[str, float]:
@@ -189,7 +193,7 @@ def wait_for_no_worker(bed: Any, name: str) -> float:
 
 def report(results: dict[str, list[dict[str, float]]]) -> None:
     """Medians and ratios."""
-    rows = {"first": "first task [s]", "all": "all three nodes [s]", "shrink": "last job gone, less idle time [s]"}
+    rows = {"first": "first task [s]", "all": "all nodes work [s]", "shrink": "last job gone, less idle time [s]"}
     middle = {
         name: {key: statistics.median(r[key] for r in rounds if key in r) for key in rounds[0]}
         for name, rounds in results.items()
@@ -200,7 +204,7 @@ def report(results: dict[str, list[dict[str, float]]]) -> None:
         cells = [f"{found[key]:>10.2f}" if key in found else f"{'':>10}" for found in middle.values()]
         print(f"{words:<36}" + "".join(cells))
     ours = middle["emixer"]
-    print(f"up {ours['up']:.1f} s, down with three busy nodes {ours['down']:.1f} s, "
+    print(f"up {ours['up']:.1f} s, down with all nodes busy {ours['down']:.1f} s, "
           f"{max(r['processes_left'] for r in results['emixer']):.0f} processes left")  # fmt: skip
     if "dask" in middle:
         for key, words in rows.items():

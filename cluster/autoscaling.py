@@ -5,7 +5,6 @@ import sys
 from typing import Any
 
 from cluster.config import Ask, ClusterConfig, NodeType
-from cluster.meeting import MARK
 from cluster.members import CLEANUP, HEAD, comment
 from cluster.ray_node import heap_mb
 
@@ -14,7 +13,6 @@ _COMMANDS = (
     "head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files",
 )  # fmt: skip
 _FOREVER_S = 10**8
-_UPDATE_S = 1
 
 
 def autoscaling_config(config: ClusterConfig, attempt: str) -> dict[str, Any]:
@@ -57,7 +55,7 @@ def autoscaler_environment(config: ClusterConfig) -> dict[str, str]:
     pending = config.pending_timeout_s
     return {
         "RAY_enable_autoscaler_v2": "1",
-        "AUTOSCALER_UPDATE_INTERVAL_S": str(_UPDATE_S),
+        "AUTOSCALER_UPDATE_INTERVAL_S": "0",  # whole seconds only: the provider keeps the time
         "AUTOSCALER_MAX_LAUNCH_BATCH": "1",  # an error then belongs to one job
         "RAY_AUTOSCALER_RECONCILE_ALLOCATE_STATUS_TIMEOUT_S": str(_FOREVER_S if pending is None else int(pending)),
         # A request is answered at once, by a job or an error
@@ -124,15 +122,6 @@ def cleanup_options(config: ClusterConfig, attempt: str, head_job: str) -> list[
 def cleanup_script(config: ClusterConfig, attempt: str) -> str:
     """The script of that job."""
     return _script(config, _cleanup(config, attempt))
-
-
-def node_environment(attempt: str, instance: str, node_type: str) -> dict[str, str]:
-    """By this the autoscaler knows which job a Ray node is, and `kill_marked` which processes are the node's."""
-    return {
-        "RAY_CLOUD_INSTANCE_ID": instance,
-        "RAY_NODE_TYPE_NAME": node_type,
-        MARK: f"{attempt}-{instance}",
-    }
 
 
 def _cleanup(config: ClusterConfig, attempt: str) -> str:

@@ -17,8 +17,9 @@ import click
 
 from cluster import cleanup, files, meeting, programs, site, slurm
 from cluster.autoscaling import head_options, head_script, worker_options, worker_script
-from cluster.config import CONFIG_NAME, DEFAULT_FOLDER, STOP_NAME, ClusterConfig, load_config, validate
+from cluster.config import DEFAULT_FOLDER, ClusterConfig, load_config, validate
 from cluster.errors import ClusterError
+from cluster.files import CONFIG_NAME, STOP_NAME
 from cluster.members import HEAD, members
 from cluster.reasons import in_words
 from cluster.status import find_home, screen, snapshot, to_json

@@ -18,10 +18,6 @@ from cluster.members import CLEANUP, HEAD
 from cluster.ray_node import MAX_DISK_PATH
 
 DEFAULT_FOLDER = Path("~/.ray-on-slurm")
-CONFIG_NAME = "cluster.json"
-"""The config that a cluster was started with, in its own folder."""
-STOP_NAME = "stop"
-"""Beside it: the head is told to end."""
 _OURS = (
     "job-name", "nodes", "ntasks", "output", "error", "signal", "dependency", "comment", "array", "requeue",
     "no-requeue", "parsable", "wrap",

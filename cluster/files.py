@@ -5,6 +5,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+CONFIG_NAME = "cluster.json"
+"""The config that a cluster was started with, in its own folder."""
+STOP_NAME = "stop"
+"""Beside it: the head is told to end."""
+
 
 def write_private(path: Path, text: str) -> None:
     """Writes aside and renames; mode 0600."""

@@ -22,12 +22,12 @@ from cluster.autoscaling import (
     autoscaling_config,
     cleanup_options,
     cleanup_script,
-    node_environment,
 )
-from cluster.config import CONFIG_NAME, STOP_NAME, validate
+from cluster.config import validate
 from cluster.diary import Diary
 from cluster.errors import ClusterError
-from cluster.meeting import free_port
+from cluster.files import CONFIG_NAME, STOP_NAME
+from cluster.meeting import free_port, node_environment
 from cluster.members import HEAD
 from cluster.programs import Programs
 from cluster.ray_node import Share, ray_node, wait_for_port

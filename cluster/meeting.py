@@ -47,6 +47,15 @@ class Head:
             return False
 
 
+def node_environment(attempt: str, instance: str, node_type: str) -> dict[str, str]:
+    """By this the autoscaler knows which job a Ray node is, and `kill_marked` which processes are the node's."""
+    return {
+        "RAY_CLOUD_INSTANCE_ID": instance,
+        "RAY_NODE_TYPE_NAME": node_type,
+        MARK: f"{attempt}-{instance}",
+    }
+
+
 def prepare(folder: Path, address: str, attempt: str) -> Head:
     """A head that is about to start: makes its token, and forgets the head before it."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -32,6 +32,8 @@ from cluster.slurm import QueuedJob, SlurmRefusalError, SlurmSilenceError
 
 logger = logging.getLogger(__name__)
 
+_LOOK_EVERY_S = 0.25
+"""How often the autoscaler looks for demand. Ray's own setting knows whole seconds only."""
 _FIRST_BACKOFF_S, _MOST_BACKOFF_S = 5.0, 300.0
 
 
@@ -113,6 +115,7 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         self._refused: dict[str, _Refusal] = {}
         self._last: dict[str, Member] = {}
         self._replaced: set[str] = set()
+        self._looked_at = 0.0
 
     @staticmethod
     def bootstrap_config(cluster_config: dict[str, Any]) -> dict[str, Any]:
@@ -120,7 +123,9 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         return cluster_config
 
     def non_terminated_nodes(self, tag_filters: dict[str, str]) -> list[str]:
-        """Ids of jobs that are pending, running or suspended, and of the head."""
+        """Ids of jobs that are pending, running or suspended, and of the head. Called once a look of the autoscaler."""
+        time.sleep(max(0.0, self._looked_at + _LOOK_EVERY_S - time.monotonic()))
+        self._looked_at = time.monotonic()
         self._replace_leaving()
         self._last = {i: w for i, w in self._jobs.look().items() if not w.job.is_leaving}
         return [HEAD, *(i for i in self._last if tag_filters.items() <= self.node_tags(i).items())]

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster import meeting, slurm
-from cluster.config import CONFIG_NAME, ClusterConfig
+from cluster.config import ClusterConfig
 from cluster.diary import Diary, Entry
 from cluster.errors import ClusterError
+from cluster.files import CONFIG_NAME
 from cluster.members import Member, members
 from cluster.programs import Program, programs
 from cluster.ray_state import ask_ray

@@ -16,10 +16,9 @@ from types import FrameType
 
 from cluster import cleanup, meeting, slurm
 from cluster.allocation import Allocation
-from cluster.autoscaling import node_environment
-from cluster.config import CONFIG_NAME, validate
 from cluster.diary import Diary
-from cluster.files import read_json
+from cluster.files import CONFIG_NAME, read_json
+from cluster.meeting import node_environment
 from cluster.ray_node import Share, ignore_warnings, ray_node
 
 _POLL_S = 0.5
@@ -48,14 +47,18 @@ class _Worker:
             print("The head of this cluster is gone: nothing to join.", flush=True)
             self._cancel_others()
             return 0
-        config = validate(read_json(self._home / CONFIG_NAME), CONFIG_NAME)
-        node_type = config.node_types[self._type]
+        # as `up` has checked and written it: the models that check cost a tenth of a second at the start of each node
+        config = read_json(self._home / CONFIG_NAME)
+        asked = config["node_types"][self._type]
         allocation = self._allocation
-        share = Share(node_type.cpus, node_type.gpus, allocation.memory_mb or node_type.memory_mb, node_type.resources)
+        memory_mb = allocation.memory_mb or round(asked["memory_gb"] * 1024)
+        share = Share(asked["cpus"], asked["gpus"], memory_mb, asked["resources"])
         name = f"{allocation.job_id}-{allocation.restarts}-0"
         log = self._home / "logs" / f"{allocation.job_id}-{self._type}.ray.log"
         environment = head.environment() | node_environment(self._attempt, allocation.job_id, self._type)
-        with ray_node(share, environment, [f"--address={head.address}"], config.local_disk, name, log) as process:
+        with ray_node(
+            share, environment, [f"--address={head.address}"], Path(config["local_disk"]), name, log
+        ) as process:
             return self._serve(process, head, environment)
 
     def _serve(self, process: "subprocess.Popen[bytes]", head: meeting.Head, environment: dict[str, str]) -> int:

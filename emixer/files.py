@@ -5,8 +5,10 @@ A full disk becomes a `StorageError` that names the path and the free space, and
 """
 
 import errno
+import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import uuid
@@ -15,7 +17,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from emixer.errors import StorageError
+from emixer.errors import RunFolderError, StorageError
+
+logger = logging.getLogger(__name__)
 
 _ASIDE = ".partial-"
 
@@ -76,6 +80,24 @@ def remove_partials(folder: Path) -> None:
     """Deletes what an interrupted run left behind in `folder`. Call only while no other writer is active there."""
     for path in folder.glob(f"{_ASIDE}*"):
         _remove(path)
+
+
+@contextmanager
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Holds a lock on the file `path` for the duration of the block. Raises RunFolderError with `busy` when another
+    process, on whatever node, holds it; where the file system knows no locks, a warning is all there is."""
+    try:
+        lock = path.open("w")
+    except OSError as error:
+        raise storage_error(path, error) from error
+    with lock:
+        try:
+            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunFolderError(busy) from error
+        except OSError:
+            logger.warning("%s cannot be locked; make sure that no other process works in its folder.", path)
+        yield
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:

@@ -52,6 +52,11 @@ class Progress:
         """Adds to what is done."""
         self.update(self._done + more, **fields)
 
+    def say(self, text: str) -> None:
+        """Prints a line that stays, above the progress line."""
+        self._stream.write(("\r\033[K" if self._stream.isatty() else "") + text + "\n")
+        self._show()
+
     @property
     def rate(self) -> float:
         """Units per second over the last minute."""
@@ -64,7 +69,7 @@ class Progress:
         parts = [
             self.label,
             f"{self._done:,}/{self.total:,} {self.unit} ({share:.0%})",
-            f"{self.rate:,.0f} {self.unit}/s",
+            _rate(self.rate, self.unit),
             *(f"{name} {value}" for name, value in self._fields.items()),
         ]
         if self.rate > 0 and self._done < self.total:
@@ -89,6 +94,12 @@ class Progress:
             self._stream.write(line + "\n")
         self._last_line = line
         self._stream.flush()
+
+
+def _rate(per_s: float, unit: str) -> str:
+    if per_s >= 1 or not per_s:
+        return f"{per_s:,.0f} {unit}/s"
+    return f"{60 * per_s:,.1f} {unit}/min" if per_s >= 1 / 60 else f"{3600 * per_s:,.1f} {unit}/h"
 
 
 def _clock(seconds: float) -> str:

@@ -7,6 +7,7 @@ samples/        grids                        tensorboard/    the values of metri
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,12 +22,13 @@ _RUN_VERSION = 1
 _SECTIONS = {"train": ("seed", "data", "model", "loss", "optim", "train"), "encoder": ("seed", "data", "encoder")}
 # ... but for how long, how often and on what machines, which may change when it is resumed.
 _FREE_KEYS = (
-    "train.run", "train.images", "train.num_workers", "train.resize_every_s", "train.use_gpu", "train.cpus_per_worker",
-    "train.accumulate", "train.max_failures", "train.log_every_images", "train.sample_every_images",
-    "train.validate_every_images", "train.save_every_images", "train.trackers", "data.read_tasks", "data.shards",
+    "train.run", "train.images", "train.num_workers", "train.resize_every_s", "train.use_gpu",
+    "train.cpus_per_worker", "train.gpus_per_worker", "train.accumulate", "train.max_failures",
+    "train.log_every_images", "train.sample_every_images", "train.validate_every_images", "train.save_every_images",
+    "train.trackers", "data.read_tasks", "data.shards",
     "encoder.run", "encoder.num_workers", "encoder.resize_every_s", "encoder.use_gpu", "encoder.cpus_per_worker",
-    "encoder.accumulate", "encoder.max_failures", "encoder.log_every_images", "encoder.validate_every_images",
-    "encoder.save_every_images", "encoder.trackers",
+    "encoder.gpus_per_worker", "encoder.accumulate", "encoder.max_failures", "encoder.log_every_images",
+    "encoder.validate_every_images", "encoder.save_every_images", "encoder.trackers",
 )  # fmt: skip
 
 
@@ -125,6 +127,14 @@ class RunFolder:
         """Drops metrics of work that the checkpoint being resumed does not contain; it is done again."""
         kept = [line for line in self.metrics() if line["images"] <= images]
         files.write_text(self._metrics_file, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def alone(self) -> AbstractContextManager[None]:
+        """For whoever trains here, for as long as it does. Raises RunFolderError when another process does already."""
+        return files.locked(
+            self.path / "lock",
+            f"Another process trains in {self.path} already, and two would undo each other's work. Wait for it, or "
+            "choose another run folder.",
+        )
 
     def request_save(self) -> None:
         """Asks whoever trains here, on whatever node, for a checkpoint at its next log line, if there is a run."""

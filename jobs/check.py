@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
-from emixer.config import Config
+from emixer.config import Config, with_overrides
 from emixer.config.training import EncoderConfig, TrainConfig
 from emixer.errors import ConfigError
 
 
 def check_stage(stage: str, config: Config, expected: bool = False) -> None:
     """Raises ConfigError. expected: another job will have made the inputs by then."""
-    {"ingest": _ingest, "encoder": _encoder, "train": _train, "generate": _generate}[stage](config, expected)
+    {"ingest": _ingest, "encoder": _encoder, "train": _train, "tune": _tune, "generate": _generate}[stage](
+        config, expected
+    )
     _local_disk(config)
 
 
@@ -37,6 +39,11 @@ def _train(config: Config, expected: bool) -> None:
         if encoder is not None and encoder.weights is not None:
             _require(f"{key}.weights", encoder.weights, expected)
     _fits("train", config.train, config)
+
+
+def _tune(config: Config, expected: bool) -> None:
+    _require_named("tune.study", config.tune.study)
+    _train(with_overrides(config, {"train.run": config.tune.study}), expected)
 
 
 def _generate(config: Config, expected: bool) -> None:

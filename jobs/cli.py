@@ -21,6 +21,7 @@ _STAGES = {
     "ingest": "Turn a raw collection into shards, as a job.",
     "encoder": "Train the chest encoder, as a job.",
     "train": "Train a model, as a job that saves, requeues itself and goes on.",
+    "tune": "Search settings, as a job that goes on when it is requeued.",
     "generate": "Write a synthetic paired dataset, as a job.",
 }
 

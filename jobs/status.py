@@ -18,6 +18,7 @@ from emixer.errors import EmixerError
 from emixer.run_folder import RunFolder
 from jobs.run_stage import read_state
 from jobs.submit import CLUSTER_FOLDER, JOB_NAME, Job
+from jobs.task import TRIALS
 
 _TIMEOUT_S = 20
 ALIVE = ("pending", "running", "completing", "configuring", "suspended", "requeued", "resizing", "stopped")
@@ -122,6 +123,8 @@ def _progress(job: Job) -> str:
             return ""
         images = config.train.images if job.stage == "train" else config.encoder.images
         return f"{lines[-1]['images']:,} of {images:,} films" if lines else ""
+    if job.stage == "tune":
+        return f"{len(list(run.glob(TRIALS))):,} trials begun"
     if job.stage == "generate":
         return f"{len(list(run.glob('data/*.parquet'))):,} files"
     return ""

@@ -79,8 +79,8 @@ def submit(stage: str, module: str, config: Config, executor: Executor, after: S
     run = output_of(stage, config)
     if executor == "local" and after:
         raise ConfigError("--after is SLURM's to keep: with --executor local give the command when the other is done.")
-    training = {"train": config.train.run, "encoder": config.encoder.run}.get(stage)
-    task = StageTask(module, tree, None if training is None else str(training), str(folder / CLUSTER_FOLDER))
+    trained = {"train": config.train.run, "encoder": config.encoder.run, "tune": config.tune.study}.get(stage)
+    task = StageTask(module, tree, None if trained is None else str(trained), str(folder / CLUSTER_FOLDER))
     chosen = _local_executor(config) if executor == "local" else _executor(stage, config, after)
     try:
         with warnings.catch_warnings(), _own_output(executor == "local"):
@@ -121,6 +121,7 @@ def output_of(stage: str, config: Config) -> Path | None:
     """The folder that a stage writes."""
     return {
         "ingest": config.ingest.out, "encoder": config.encoder.run, "train": config.train.run,
+        "tune": config.tune.study,
         "generate": config.generate.out,
     }.get(stage)  # fmt: skip
 

@@ -29,6 +29,8 @@ from emixer.config import validate
 from emixer.run_folder import RunFolder
 from jobs.run_stage import ORDER_NAME, STATE_NAME
 
+TRIALS = "trials/*"
+"""Run folders below that of a search."""
 _POLL_S = 0.5
 _REQUEUE_WAIT_S = 60
 
@@ -42,7 +44,7 @@ class StageTask:
     tree: dict[str, Any]
     """The resolved config as YAML would have it."""
     run_folder: str | None
-    """Where a checkpoint can be asked for, if the stage trains."""
+    """Where a checkpoint can be asked for, if the stage trains; of a search, where its trials train."""
     cluster_folder: str
     """Where the tasks of the job meet; each job has a subfolder by its id."""
     _told_to_end: bool = False
@@ -99,19 +101,13 @@ class StageTask:
 
     def _save(self, wait_s: float) -> None:
         """Asks the run for a checkpoint, and waits until there is one."""
-        request = self._request()
-        if request is None:
-            return
+        root = None if self.run_folder is None else Path(self.run_folder)
+        asked = [RunFolder(path) for path in ([] if root is None else [root, *root.glob(TRIALS)]) if path.is_dir()]
+        for folder in asked:
+            folder.request_save()
         end = time.monotonic() + wait_s
-        while request.exists() and time.monotonic() < end:
+        while any(folder.save_is_requested for folder in asked) and time.monotonic() < end:
             time.sleep(_POLL_S)
-
-    def _request(self) -> Path | None:
-        if self.run_folder is None or not Path(self.run_folder).is_dir():
-            return None
-        folder = RunFolder(Path(self.run_folder))
-        folder.request_save()
-        return folder.save_request
 
 
 def _end(number: int, frame: FrameType | None) -> None:

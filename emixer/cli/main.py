@@ -12,6 +12,7 @@ _COMMANDS = {
     "ingest": ("emixer.cli.ingest", "Turn a raw collection into shards: Parquet, manifest, vocabulary."),
     "encoder": ("emixer.cli.encoder", "Train the chest encoder: features for reports and FID, a judge of labels."),
     "train": ("emixer.cli.train", "Train a model on shards with Ray Train; resumes by itself."),
+    "tune": ("emixer.cli.tune", "Search learning rates, alpha or any settings with Ray Tune and Optuna."),
     "generate": ("emixer.cli.generate", "Write a synthetic paired dataset from a trained run."),
     "gallery": ("emixer.cli.gallery", "Make one HTML page of a run or a dataset."),
 }

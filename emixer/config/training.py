@@ -90,6 +90,8 @@ class ScheduleConfig(Section):
     """None: where the cluster has GPUs."""
     cpus_per_worker: int = Field(1, ge=1)
     """CPUs that Ray reserves for each worker."""
+    gpus_per_worker: float = Field(1.0, gt=0, le=1)
+    """Share of a GPU for each worker that uses one: 0.25 lets four small trials of a search share one."""
     accumulate: int = Field(1, ge=1)
     """Micro-batches a worker splits its share of a batch into, to fit its memory."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

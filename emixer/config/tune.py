@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 
 from emixer.config.base import Section
 
+TuneMetric = Literal["fid", "word_cross_entropy", "label_auc", "report_f1", "pair_agreement"]
+
 
 class TuneConfig(Section):
     """A search over any settings: each trial is a run of `emixer train`, a sampler of Optuna proposes their values, Ray
@@ -22,15 +24,15 @@ class TuneConfig(Section):
         ),
         strict=False,
     )
-    """What is searched: `KEY float LOW HIGH`, `KEY log LOW HIGH`, `KEY int LOW HIGH`, `KEY choice A B ...`, where KEY is
+    """What is searched: `KEY float LOW HIGH`, `KEY log LOW HIGH`, `KEY int LOW HIGH` or `KEY choice A B ...`; KEY is
     any setting of this page. A factor of ten around the paper's learning rates, and the weight that it searches."""
     num_samples: int = Field(20, ge=1)
     """Trials in all, those of earlier calls included."""
     budget_images: int = Field(1_000_000, ge=1)
     """Films that a trial trains on if it is not stopped early; `train.images` of each."""
-    metrics: tuple[str, ...] = Field(("fid",), strict=False)
-    """Metrics of the validation pass that are minimised, as metrics.jsonl names them after `validation/`, or the
-    beginning of a name. Two or more: the best trade-offs between them are sought, and nothing is stopped early."""
+    metrics: tuple[TuneMetric, ...] = Field(("fid",), strict=False)
+    """What the validation pass measures and the search improves: FID and word cross-entropy downwards, others upwards.
+    Two or more: the best trade-offs between them are sought, and nothing is stopped early."""
     sampler: Literal["tpe", "random", "gp"] = "tpe"
     """Who proposes values: Optuna's tree-structured Parzen estimator, chance, or a Gaussian process (needs scipy)."""
     startup_trials: int = Field(8, ge=1)

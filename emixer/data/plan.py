@@ -12,10 +12,8 @@ The folder `.ingest` beside the shards holds the plan and what is done of it:
     shards/train-00000.json    what a finished shard holds
 """
 
-import fcntl
 import hashlib
 import json
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,9 +35,7 @@ from emixer.data.shards import shard_name
 from emixer.data.sources import Collection
 from emixer.data.text import TOKENIZER_VERSION
 from emixer.errors import RunFolderError
-from emixer.files import remove_partials, storage_error, write_json, written_aside
-
-logger = logging.getLogger(__name__)
+from emixer.files import locked, remove_partials, storage_error, write_json, written_aside
 
 FILMS_PER_BLOCK = 256
 _SECTION_RULES = {
@@ -189,11 +185,10 @@ class Workspace:
         self.check(plan)
         try:
             self.state.mkdir(parents=True, exist_ok=True)
-            lock = (self.state / "lock").open("w")
         except OSError as error:
             raise storage_error(self.state, error) from error
-        with lock:
-            _take(lock.fileno(), self.out)
+        busy = f"Another ingest is writing to {self.out}. Wait for it, or choose another folder."
+        with locked(self.state / "lock", busy):
             for folder in (self.out, self.state, self.blocks, self.state / "shards"):
                 remove_partials(folder)
             if not self.plan_json.exists():
@@ -234,15 +229,6 @@ def read_aligned(path: Path, block: int) -> pa.Table:
     """Rows of one block of a table written by `write_aligned`."""
     with pq.ParquetFile(path) as file:
         return file.read_row_group(block)
-
-
-def _take(descriptor: int, out: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise RunFolderError(f"Another ingest is writing to {out}. Wait for it, or choose another folder.") from error
-    except OSError:
-        logger.warning("%s cannot be locked; make sure that no other ingest writes to it.", out)
 
 
 def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:

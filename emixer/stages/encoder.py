@@ -50,7 +50,7 @@ def run(config: Config) -> EncoderResult:
     shards, path = _checked(config)
     folder = RunFolder.create_or_resume(path, "encoder", config)
     collection = identify(shards)
-    with connect(config.ray), run_progress(folder, "encoder", config.encoder.images):
+    with folder.alone(), connect(config.ray), run_progress(folder, "encoder", config.encoder.images):
         run_workers(make_encoder_plan(config, shards, path, collection))
     last = find_checkpoint(folder.checkpoints, "last")
     assert last is not None, "a finished run has a checkpoint"

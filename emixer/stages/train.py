@@ -53,7 +53,7 @@ def run(config: Config) -> TrainResult:
     config, shards, reader = _checked(config)
     path = _run_path(config)
     folder = RunFolder.create_or_resume(path, "train", config)
-    with connect(config.ray), run_progress(folder, "train", config.train.images):
+    with folder.alone(), connect(config.ray), run_progress(folder, "train", config.train.images):
         run_workers(make_plan(config, shards, reader, path))
     last = find_checkpoint(folder.checkpoints, "last")
     assert last is not None, "a finished run has a checkpoint"
@@ -86,6 +86,11 @@ def describe(config: Config) -> str:
         f"  parameters  {generators:,} in the generators, {critics:,} in the critics",
         f"  checkpoint  {_checkpoint_bytes(generators, critics) / 1e6:,.0f} MB each, at most three kept",
     ])  # fmt: skip
+
+
+def check(config: Config) -> None:
+    """Raises what `run` would raise before anything starts."""
+    _checked(config)
 
 
 def _checked(config: Config) -> tuple[Config, ShardSet, WindowReader]:

@@ -59,7 +59,7 @@ def run_workers(plan: TrainPlan[State]) -> None:
     schedule = plan.schedule
     (plan.run / _DIVERGED).unlink(missing_ok=True)
     use_gpu = bool(capacity().get("GPU")) if schedule.use_gpu is None else schedule.use_gpu
-    resources = {"CPU": float(schedule.cpus_per_worker)} | ({"GPU": 1.0} if use_gpu else {})
+    resources = {"CPU": float(schedule.cpus_per_worker)} | ({"GPU": schedule.gpus_per_worker} if use_gpu else {})
     fewest, most = schedule.worker_range
     trainer = TorchTrainer(
         partial(_train_worker, plan),

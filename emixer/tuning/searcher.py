@@ -9,7 +9,7 @@ from collections import deque
 from typing import Any
 
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -91,8 +91,3 @@ class StudyPruning(FIFOScheduler):  # type: ignore[misc]
         """Ray Tune asks here first, and tells the searcher only of results that are not the last."""
         goes_on = self._searcher.take(trial.trial_id, result)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
-
-
-def running(study: Study) -> list[FrozenTrial]:
-    """Trials that run, or did when the search was killed."""
-    return [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]

@@ -5,6 +5,7 @@ a run diverged is a user attribute of a trial that counts as pruned, so that the
 not stretched by it.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +15,13 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvin
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalStorage
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from emixer.config import Config
 from emixer.config.tune import TuneConfig
 from emixer.errors import ConfigError
+from emixer.tuning.metrics import directions
 from emixer.tuning.space import Space
 
 Outcome = Literal["waiting", "running", "finished", "pruned", "diverged", "failed"]
@@ -39,7 +41,7 @@ def open_study(folder: Path, config: Config, space: Space) -> Study:
     try:
         study = optuna.create_study(
             storage=storage, study_name=STUDY_NAME if tune.storage is None else f"{STUDY_NAME}-{folder.name}",
-            directions=["minimize"] * len(tune.metrics), load_if_exists=True, sampler=_sampler(config),
+            directions=directions(tune.metrics), load_if_exists=True, sampler=_sampler(config),
             pruner=_pruner(tune),
         )  # fmt: skip
         _require_same(study, tune, space, folder)
@@ -84,7 +86,8 @@ def best(study: Study) -> FrozenTrial | None:
     if not done:
         return None
     front = study.best_trials if len(study.directions) > 1 else done
-    return min(front, key=lambda trial: trial.values[0])
+    sign = 1 if study.directions[0] == StudyDirection.MINIMIZE else -1
+    return min(front, key=lambda trial: sign * trial.values[0])
 
 
 def _storage(tune: TuneConfig, folder: Path) -> BaseStorage:
@@ -145,6 +148,4 @@ def _require_same(study: Study, tune: TuneConfig, space: Space, folder: Path) ->
 
 def _quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    import warnings
-
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

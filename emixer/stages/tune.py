@@ -1,0 +1,216 @@
+"""`emixer tune`: a search over settings. Composes the study, Ray Tune, ordinary training runs and the report."""
+
+import logging
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from optuna.study import Study
+
+from emixer import files
+from emixer.config import Config, to_yaml, with_overrides
+from emixer.errors import ConfigError, EmixerError
+from emixer.progress import Progress
+from emixer.ray_session import capacity, connect
+from emixer.stages import train
+from emixer.stages.tune_trial import TrialOrder, run_trial, trial_config
+from emixer.tuning.report import write_report
+from emixer.tuning.searcher import StudyPruning, StudySearcher
+from emixer.tuning.space import Space, parse_space, values_of, written
+from emixer.tuning.study import best, open_study, outcome
+
+BEST = "best.yaml"
+_POLL_S = 1.0
+_PRUNING = "emixer-tune"
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """A search that is through."""
+
+    study: Path
+    counts: dict[str, int]
+    """Trials by outcome."""
+    best_number: int | None
+    best_values: tuple[float, ...]
+    metrics: tuple[str, ...]
+    settings: str
+    """Of the best trial, in words."""
+
+    def __str__(self) -> str:
+        counted = ", ".join(f"{number} {name}" for name, number in self.counts.items())
+        lines = [f"Searched with {sum(self.counts.values())} trials ({counted}): {self.study}"]
+        if self.best_number is None:
+            return "\n".join([*lines, "  no trial finished: see trials/*/ and the table in report.html"])
+        measured = ", ".join(f"{n} {v:.4g}" for n, v in zip(self.metrics, self.best_values, strict=True))
+        return "\n".join([
+            *lines,
+            f"  best        trial {self.best_number}: {measured}",
+            f"  its values  {self.settings}",
+            f"Look at {self.study / 'report.html'}, then train on with it:",
+            f"  emixer train --config {self.study / BEST} --images ... --run ...",
+        ])  # fmt: skip
+
+
+def run(config: Config) -> TuneResult:
+    """Searches, or goes on searching, in `tune.study`.
+
+    Raises ConfigError, ShardError or RunFolderError before anything starts.
+    """
+    folder, space = _checked(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        study = open_study(folder, config, space)
+        if not study.get_trials(deepcopy=False):
+            files.write_text(folder / "config.yaml", to_yaml(config))
+            own = values_of(config, space)
+            if own is not None:
+                study.enqueue_trial(own)
+        searcher = StudySearcher(study, space, config.tune.num_samples)
+        if searcher.num_left:
+            with connect(config.ray), _followed(study, config):
+                _search(config, folder, searcher)
+        order = TrialOrder(config, folder)
+        found = best(study)
+        if found is not None:
+            trained = with_overrides(
+                trial_config(order, found.number, found.params),
+                {"train.run": None, "train.images": config.train.images},
+            )
+            files.write_text(folder / BEST, to_yaml(trained))
+        write_report(study, folder, config.tune.metrics)
+    counts = Counter(outcome(trial) for trial in study.get_trials(deepcopy=False))
+    return TuneResult(
+        study=folder,
+        counts={str(name): number for name, number in counts.items()},
+        best_number=None if found is None else found.number,
+        best_values=() if found is None else tuple(found.values),
+        metrics=config.tune.metrics,
+        settings="" if found is None else written(found.params),
+    )
+
+
+def describe(config: Config) -> str:
+    """What `run` would do."""
+    folder, space = _checked(config)
+    tune = config.tune
+    own = values_of(config, space)
+    first = "drawn, since the config's own values lie outside" if own is None else f"the config's own: {written(own)}"
+    prunes = tune.pruner != "none" and len(tune.metrics) == 1
+    return "\n".join([
+        f"Would search in {folder}:",
+        *(f"  {line}" for line in tune.space),
+        f"  first trial {first}",
+        f"  trials      {tune.num_samples} of up to {tune.budget_images:,} films, proposed by {tune.sampler}, "
+        + (f"poor ones stopped early ({tune.pruner})" if prunes else "none stopped early"),
+        f"  aims        {', '.join(tune.metrics)}, measured every {config.train.validate_every_images:,} films",
+        f"  each        {train.describe(trial_config(TrialOrder(config, folder), 0, {})).splitlines()[0]}",
+    ])  # fmt: skip
+
+
+def _checked(config: Config) -> tuple[Path, Space]:
+    tune = config.tune
+    if tune.study is None:
+        raise ConfigError("tune.study is not set. Give --study FOLDER, where the search keeps its trials.")
+    folder = tune.study.resolve()
+    space = parse_space(tune.space, config)
+    if len(tune.metrics) == 1 and tune.pruner != "none" and config.train.validate_every_images >= tune.budget_images:
+        raise ConfigError(
+            f"train.validate_every_images={config.train.validate_every_images} leaves a trial of "
+            f"tune.budget_images={tune.budget_images} films with one validation pass, so that nothing can be stopped "
+            f"early. Lower it, e.g. to {max(1, tune.budget_images // 10)}, or set tune.pruner=none."
+        )
+    train.check(trial_config(TrialOrder(config, folder), 0, {}))
+    return folder, space
+
+
+def _search(config: Config, folder: Path, searcher: StudySearcher) -> None:
+    from ray import tune
+    from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
+    from ray.tune.execution.placement_groups import PlacementGroupFactory
+
+    for name in ("ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    trainable = tune.with_parameters(run_trial, order=TrialOrder(config, folder))
+    results = Tuner(
+        tune.with_resources(trainable, PlacementGroupFactory([{"CPU": 0.0}])),  # the workers ask for their own
+        tune_config=TuneConfig(
+            search_alg=searcher, scheduler=StudyPruning(searcher), num_samples=-1,
+            max_concurrent_trials=_at_once(config), reuse_actors=False,
+        ),
+        run_config=RunConfig(
+            name=_PRUNING, storage_path=str(folder / "ray"), verbose=0,
+            failure_config=FailureConfig(max_failures=config.tune.max_failures),
+        ),
+    ).fit()  # fmt: skip
+    users = [error for error in results.errors if isinstance(error, EmixerError)]
+    if users and not any(True for result in results if result.error is None):
+        raise users[0]
+
+
+def _at_once(config: Config) -> int:
+    """How many trials the cluster has room for."""
+    schedule = config.train
+    if config.tune.max_concurrent is not None:
+        return config.tune.max_concurrent
+    has = capacity()
+    workers, _ = schedule.worker_range
+    room = has.get("CPU", 1) // (schedule.cpus_per_worker * workers)
+    if schedule.use_gpu or (schedule.use_gpu is None and has.get("GPU")):
+        room = min(room, has.get("GPU", 0) // (schedule.gpus_per_worker * workers))
+    return max(1, int(room))
+
+
+@contextmanager
+def _followed(study: Study, config: Config) -> Iterator[None]:
+    """A line for each trial that ends, and a progress line."""
+    stop = threading.Event()
+    shown = {t.number for t in study.get_trials(deepcopy=False) if t.state.is_finished()}
+    total = config.tune.num_samples
+    with Progress("tune", total, "trials", done=len(shown)) as progress:
+
+        def look() -> None:
+            trials = study.get_trials(deepcopy=False)
+            for trial in trials:
+                if trial.state.is_finished() and trial.number not in shown:
+                    shown.add(trial.number)
+                    progress.say(_line(trial.number, outcome(trial), trial.values, trial.params, config))
+            counts = Counter(outcome(trial) for trial in trials)
+            leader = best(study)
+            fields = {name: str(counts[name]) for name in ("running", "pruned", "diverged", "failed") if counts[name]}
+            if leader is not None:
+                fields["best"] = f"{leader.values[0]:.4g} (trial {leader.number})"
+            progress.update(len(shown), **fields)
+
+        def follow() -> None:
+            while not stop.wait(_POLL_S):
+                look()
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            look()
+
+
+def _line(number: int, ended: str, values: list[float] | None, params: dict[str, object], config: Config) -> str:
+    measured = ", ".join(f"{n} {v:.4g}" for n, v in zip(config.tune.metrics, values or (), strict=False))
+    return f"trial {number:>3}  {ended:<9} {measured:<24} {written(params)}"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two searches at once in one folder would run each other's trials."""
+    with files.locked(
+        folder / "lock", f"Another `emixer tune` works in {folder}. Wait for it, or choose another folder."
+    ):
+        yield

@@ -1,0 +1,98 @@
+"""One trial of a search: an ordinary `emixer train` in a run folder of its own, whose validation passes are reported to
+Ray Tune as they are written."""
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from emixer.config import Config, with_overrides
+from emixer.errors import DivergenceError
+from emixer.run_folder import RunFolder
+from emixer.stages import train
+from emixer.tuning.metrics import measured
+from emixer.tuning.searcher import ENDED, MEASURED, NUMBER, STEP, VALUES
+from emixer.tuning.space import Values
+from emixer.tuning.study import DIVERGED
+
+_POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class TrialOrder:
+    """What all trials of a search have in common. Picklable."""
+
+    config: Config
+    study: Path
+
+
+def run_folder_of(study: Path, number: int) -> Path:
+    """Where a trial trains."""
+    return study / "trials" / f"{number:04d}"
+
+
+def trial_config(order: TrialOrder, number: int, values: Values) -> Config:
+    """The config of a trial, as `emixer train` would be given it."""
+    return with_overrides(
+        order.config,
+        {"train.images": order.config.tune.budget_images, **values, "train.run": run_folder_of(order.study, number)},
+    )
+
+
+def run_trial(given: dict[str, Any], order: TrialOrder) -> None:
+    """Called by Ray Tune, in a process of its own."""
+    config = trial_config(order, given[NUMBER], given[VALUES])
+    assert config.train.run is not None
+    training = _Training(config)
+    training.start()
+    folder, told = RunFolder(config.train.run), 0
+    try:
+        while True:
+            is_over = training.is_over()
+            lines = [line for line in folder.metrics() if any(key.startswith("validation/") for key in line)]
+            for line in lines[told:]:
+                told += 1
+                values = measured(order.config.tune.metrics, line)
+                last = line["images"] >= config.train.images
+                if not last:  # the last one is told with the outcome
+                    tune.report({STEP: told, MEASURED: values, "images": line["images"]})
+            if is_over:
+                break
+            time.sleep(_POLL_S)
+    except SystemExit:  # Ray Tune has had enough of this trial: its workers must make room at once
+        os._exit(0)
+    try:
+        training.result()
+    except DivergenceError:
+        tune.report({ENDED: DIVERGED})
+        return
+    tune.report({STEP: told, MEASURED: measured(order.config.tune.metrics, lines[-1]), ENDED: "finished"})
+
+
+class _Training(threading.Thread):
+    """`emixer train` beside the loop that reports: Ray Tune wants to be told by the thread that it started."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(daemon=True)
+        self._config = config
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            train.run(self._config)
+        except BaseException as error:  # noqa: BLE001 - raised again by `result`
+            self._error = error
+
+    def is_over(self) -> bool:
+        """Asked before the metrics are read, so that none is missed."""
+        return not self.is_alive()
+
+    def result(self) -> None:
+        """Raises what the training raised."""
+        self.join()
+        if self._error is not None:
+            raise self._error

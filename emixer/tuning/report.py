@@ -1,0 +1,157 @@
+"""What a person looks at after a search: one HTML page with the trials and Optuna's plots, the plots as PNG, and which
+setting mattered how much as CSV."""
+
+import base64
+import io
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from emixer import files
+from emixer.tuning.study import best, finished, outcome
+
+_PLOTS = "plots"
+_LEAST_FOR_IMPORTANCE = 5
+_WIDTH_IN, _HEIGHT_IN, _DPI = 8.0, 4.2, 130
+_PAGE = """\
+<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title><style>
+:root { color-scheme: light dark }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem } .note { opacity: .75 }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem }
+th, td { padding: .2rem .8rem .2rem 0; text-align: left; border-bottom: 1px solid #8884 } td.n { text-align: right }
+tr.best { font-weight: 600 } .tag { padding: 0 .4rem; border-radius: .4rem; background: #8883 }
+.failed, .diverged { background: #d334 } .scroll { overflow-x: auto }
+img { max-width: 100%; background: white; border-radius: .3rem }
+</style></head><body>
+<h1>{{ title }}</h1>
+<p>{{ summary }}</p>
+{% if importances %}<h2>What mattered</h2>
+<p class="note">PED-ANOVA: how far the best tenth of the trials concentrates in a setting, compared with all; shares of
+the sum. With few trials, a rough guide.</p>
+<table><tr><th>setting</th><th>share</th></tr>
+{% for name, share in importances.items() %}
+<tr><td>{{ name }}</td><td class="n">{{ "%.0f" % (100 * share) }} %</td></tr>{% endfor %}</table>{% endif %}
+{% for name, uri in plots.items() %}<h2>{{ name }}</h2><img alt="{{ name }}" src="{{ uri }}">{% endfor %}
+<h2>All trials</h2><div class="scroll"><table><tr><th>trial</th><th>outcome</th>
+{% for name in metrics %}<th>{{ name }}</th>{% endfor %}{% for name in keys %}<th>{{ name }}</th>{% endfor %}
+<th>minutes</th><th>starts</th></tr>
+{% for row in rows %}<tr{% if row.best %} class="best"{% endif %}><td class="n">{{ row.number }}</td>
+<td><span class="tag {{ row.outcome }}">{{ row.outcome }}</span></td>
+{% for value in row.values %}<td class="n">{{ value }}</td>{% endfor %}
+{% for value in row.params %}<td class="n">{{ value }}</td>{% endfor %}
+<td class="n">{{ row.minutes }}</td><td class="n">{{ row.starts }}</td></tr>{% endfor %}</table></div>
+<p class="note">Pruned and diverged trials show the last value that they reported. The study is Optuna's own:
+<code>optuna.load_study</code> and <code>optuna-dashboard</code> open it.</p>
+</body></html>
+"""
+
+
+def write_report(study: Study, folder: Path, metrics: Sequence[str]) -> None:
+    """Writes report.html, importances.csv and plots/*.png into the folder. Plots that need more trials are left out."""
+    trials = study.get_trials(deepcopy=False)
+    leader = best(study)
+    shares = importances(study)
+    plots = {}
+    (folder / _PLOTS).mkdir(exist_ok=True)
+    for name, picture in _pictures(study, metrics):
+        files.write_bytes(folder / _PLOTS / f"{name.lower().replace(' ', '-')}.png", picture)
+        plots[name] = "data:image/png;base64," + base64.b64encode(picture).decode()
+    if shares:
+        lines = ["setting,importance", *(f"{name},{share:.6f}" for name, share in shares.items())]
+        files.write_text(folder / "importances.csv", "\n".join(lines) + "\n")
+    keys = list(dict.fromkeys(key for trial in trials for key in trial.params))
+    counts = Counter(outcome(trial) for trial in trials)
+    counted = ", ".join(f"{count} {name}" for name, count in counts.items())
+    page = jinja2.Environment(autoescape=True).from_string(_PAGE)
+    files.write_text(folder / "report.html", page.render(
+        title=f"Search in {folder.name}", metrics=metrics, keys=keys, importances=shares, plots=plots,
+        summary=f"{len(trials)} trials ({counted})." + ("" if leader is None else f" Best: trial {leader.number}."),
+        rows=[_row(trial, keys, len(metrics), trial is leader or trial == leader) for trial in trials],
+    ))  # fmt: skip
+
+
+def importances(study: Study) -> dict[str, float]:
+    """Share of each setting in what the first metric does, largest first; empty with too few trials to say."""
+    done = finished(study.get_trials(deepcopy=False))
+    varied = {key for t in done for key in t.params if len({repr(o.params.get(key)) for o in done}) > 1}
+    if len(done) < _LEAST_FOR_IMPORTANCE or not varied:
+        return {}
+    target = (lambda trial: trial.values[0]) if len(study.directions) > 1 else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=target)
+    total = sum(found.values())
+    return {name: share / total for name, share in found.items()} if total > 0 and math.isfinite(total) else {}
+
+
+def _row(trial: FrozenTrial, keys: Sequence[str], num_values: int, is_best: bool) -> dict[str, Any]:
+    values: Sequence[float | None] = trial.values or [*trial.intermediate_values.values()][-1:]
+    started, ended = trial.datetime_start, trial.datetime_complete
+    return {
+        "number": trial.number,
+        "outcome": outcome(trial),
+        "best": is_best,
+        "values": [_short(value) for value in [*values, *[None] * num_values][:num_values]],
+        "params": [_short(trial.params.get(key)) for key in keys],
+        "minutes": "" if started is None or ended is None else f"{(ended - started).total_seconds() / 60:.1f}",
+        "starts": trial.user_attrs.get("starts", ""),
+    }
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _pictures(study: Study, metrics: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from optuna.visualization import matplotlib as drawn
+
+    done = finished(study.get_trials(deepcopy=False))
+    if not done:
+        return
+    several = len(metrics) > 1
+    chosen: dict[str, Any] = {"target": lambda t: t.values[0], "target_name": metrics[0]} if several else {}
+    named: Mapping[str, Any] = chosen or {"target_name": metrics[0]}
+    keys = [key for key in done[0].params if len({repr(t.params.get(key)) for t in done}) > 1]
+    plots: dict[str, Callable[[], Any]] = {
+        "Optimization history": lambda: drawn.plot_optimization_history(study, **named)
+    }
+    if several:
+        plots["Pareto front"] = lambda: drawn.plot_pareto_front(study)
+    elif any(len(t.intermediate_values) > 1 for t in study.get_trials(deepcopy=False)):
+        plots["Validation passes"] = lambda: drawn.plot_intermediate_values(study)
+    if keys and len(done) > 1:
+        plots["Slices"] = lambda: drawn.plot_slice(study, params=keys, **named)
+    if len(keys) > 1 and len(done) > 1:
+        plots["Parallel coordinates"] = lambda: drawn.plot_parallel_coordinate(study, params=keys, **named)
+    if len(keys) > 1 and len(done) > 3:
+        plots["Contours"] = lambda: drawn.plot_contour(study, params=keys, **named)
+    for name, draw in plots.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield name, _drawn(draw, tall=name == "Contours")
+
+
+def _drawn(draw: Callable[[], Any], tall: bool) -> bytes:
+    from matplotlib import pyplot as plt
+
+    draw()
+    figure = plt.gcf()
+    figure.set_size_inches(_WIDTH_IN, _HEIGHT_IN * (2 if tall else 1))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI, bbox_inches="tight")
+    plt.close("all")
+    return buffer.getvalue()

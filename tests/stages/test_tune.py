@@ -1,0 +1,171 @@
+"""`emixer tune` on the tiny shards: whole searches of ordinary training runs, killed and gone on with."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from emixer.config import Config, load_config, to_yaml, with_overrides
+from emixer.errors import ConfigError, EmixerError
+from emixer.run_folder import RunFolder
+from emixer.stages import train, tune
+
+SHORT = {
+    "tune.budget_images": 96, "tune.num_samples": 4, "tune.pruner": "none", "train.validate_every_images": 32,
+    "train.sample_every_images": 10**6, "train.log_every_images": 32, "train.save_every_images": 32,
+    "tune.metrics": ["word_cross_entropy"], "tune.startup_trials": 2,
+    "tune.space": ["optim.lr_generator log 1e-4 1e-2", "loss.alpha float 0 1"],
+}  # fmt: skip
+
+
+def search(config: Config, folder: Path, **changed: Any) -> Config:
+    settings = {key.replace("__", "."): value for key, value in changed.items()}
+    return with_overrides(config, SHORT | {"tune.study": folder} | settings)
+
+
+def opened(folder: Path) -> optuna.Study:
+    """The study as anybody opens it who has Optuna and not emixer."""
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "study.journal")))
+    return optuna.load_study(study_name="emixer", storage=storage)
+
+
+@pytest.mark.ray
+def test_a_search_begins_with_the_configs_values_and_leaves_what_a_person_uses(
+    ray_cluster: None, tiny_config: Config, tmp_path: Path
+) -> None:
+    folder = tmp_path / "study"
+    config = search(tiny_config, folder)
+    result = tune.run(config)
+    trials = opened(folder).trials
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
+    assert trials[0].params == {"optim.lr_generator": 1e-3, "loss.alpha": 0.2}, "the config's own"
+    for trial in trials:
+        run = RunFolder.open(folder / "trials" / f"{trial.number:04d}", "train")
+        assert run.config.optim.lr_generator == trial.params["optim.lr_generator"]
+        assert run.config.loss.alpha == trial.params["loss.alpha"]
+        last = [line for line in run.metrics() if "validation/word_cross_entropy" in line][-1]
+        assert last["images"] == 96
+        assert trial.value == last["validation/word_cross_entropy"]
+    best = min(trials, key=lambda trial: trial.value or 0.0)
+    assert f"trial {best.number}: word_cross_entropy" in str(result)
+    found = load_config(folder / "best.yaml")
+    assert found.loss.alpha == best.params["loss.alpha"]
+    train.describe(with_overrides(found, {"train.run": tmp_path / "again"}))
+    page = (folder / "report.html").read_text()
+    assert page.count('class="tag finished"') == 4
+    assert page.count("data:image/png;base64,") >= 3
+    assert (folder / "plots" / "parallel-coordinates.png").stat().st_size > 5000
+    before = (folder / "study.journal").read_bytes()
+    tune.run(config)
+    assert (folder / "study.journal").read_bytes() == before, "a search that is through is not begun again"
+
+
+@pytest.mark.ray
+def test_the_same_seed_proposes_the_same_trials(ray_cluster: None, tiny_config: Config, tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        tune.run(search(tiny_config, folder, tune__max_concurrent=1, tune__budget_images=32))
+    assert [t.params for t in opened(one).trials] == [t.params for t in opened(other).trials]
+    assert [t.value for t in opened(one).trials] == [t.value for t in opened(other).trials]
+
+
+@pytest.mark.ray
+def test_poor_trials_are_stopped_and_diverged_and_failed_ones_are_told_apart(
+    ray_cluster: None, tiny_config: Config, tmp_path: Path
+) -> None:
+    folder = tmp_path / "study"
+    rates = "optim.lr_report_decoder choice 0.003 1e-9 1e-8"
+    config = search(
+        tiny_config, folder, tune__space=[rates], tune__pruner="asha", tune__num_samples=9, tune__sampler="random",
+        tune__max_concurrent=1, tune__budget_images=192, seed=3,
+    )  # fmt: skip
+    tune.run(config)
+    trials = opened(folder).trials
+    pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
+    assert pruned
+    assert all(trial.params["optim.lr_report_decoder"] < 1e-6 for trial in pruned), "those that hardly learn"
+    for trial in pruned:
+        run = RunFolder.open(folder / "trials" / f"{trial.number:04d}", "train")
+        assert run.metrics()[-1]["images"] < 192, "it was stopped before its budget"
+    diverging = {"optim.lr_discriminator": 0.1, "optim.beta2": 0.0, "optim.lr_generator": 0.1}
+    space = ["loss.teacher_forcing choice 1e30 1e31"]
+    wild = with_overrides(
+        search(tiny_config, tmp_path / "wild", tune__space=space, tune__num_samples=1, tune__budget_images=20_000),
+        diverging,
+    )
+    assert tune.run(wild).counts == {"diverged": 1}
+    (trial,) = opened(tmp_path / "wild").trials
+    assert (trial.state, trial.user_attrs["diverged"]) == (TrialState.PRUNED, True)
+
+
+def test_a_search_that_is_killed_goes_on_without_running_a_finished_trial_again(
+    tiny_config: Config, tmp_path: Path
+) -> None:
+    folder = tmp_path / "study"
+    config = search(tiny_config, folder, tune__budget_images=640, tune__max_concurrent=1, tune__num_samples=3)
+    config = with_overrides(config, {"ray.num_cpus": 2, "ray.object_store_mb": 200})
+    (tmp_path / "tune.yaml").write_text(to_yaml(config))
+    command = [sys.executable, "-m", "emixer", "tune", "--config", str(tmp_path / "tune.yaml")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True) as killed:
+        end = time.monotonic() + 240
+        while not list(folder.glob("trials/0001/checkpoints/last.json")):
+            assert killed.poll() is None, killed.stderr.read() if killed.stderr else ""
+            assert time.monotonic() < end, "the second trial did not begin"
+            time.sleep(0.2)
+        os.killpg(killed.pid, signal.SIGKILL)
+    states = [trial.state for trial in opened(folder).trials]
+    assert states == [TrialState.COMPLETE, TrialState.RUNNING]
+    first = [(p, p.stat().st_mtime_ns) for p in sorted((folder / "trials" / "0000").rglob("*.safetensors"))]
+    value = opened(folder).trials[0].value
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=280).stdout
+    assert "Searched with 3 trials (3 finished)" in shown
+    trials = opened(folder).trials
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3
+    assert [(p, p.stat().st_mtime_ns) for p in sorted((folder / "trials" / "0000").rglob("*.safetensors"))] == first
+    assert trials[0].value == value
+    assert [trial.user_attrs["starts"] for trial in trials] == [1, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"tune__space": ["optim.lr_genrator log 1e-5 1e-4"]}, r"Did you mean optim\.lr_generator\?"),
+        ({"tune__space": ["loss.alpha float 1 0"]}, r"inverted"),
+        ({"tune__study": None}, r"tune\.study is not set"),
+        ({"tune__pruner": "asha", "train__validate_every_images": 96}, r"nothing can be stopped early"),
+        ({"tune__storage": "nosuch://x"}, r"tune\.storage=nosuch://x cannot be opened"),
+        ({"model__side_px": 64}, r"films of 32 px"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_starts(
+    tiny_config: Config, tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(EmixerError, match=message):
+        tune.run(search(tiny_config, tmp_path / "study", **changed))
+    assert not list(tmp_path.glob("study/trials/*"))
+
+
+def test_a_study_of_another_space_or_of_somebody_else_is_refused(tiny_config: Config, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    folder.mkdir()
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "study.journal")))
+    study = optuna.create_study(study_name="emixer", storage=storage)
+    study.add_trial(optuna.create_trial(value=1.0))
+    with pytest.raises(ConfigError, match="holds a study that emixer did not make"):
+        tune.run(search(tiny_config, folder))
+
+
+def test_a_search_in_sqlite_is_opened_by_optuna_and_by_its_url(tiny_config: Config, tmp_path: Path) -> None:
+    folder, url = tmp_path / "study", f"sqlite:///{tmp_path}/study.db"
+    result = tune.run(search(tiny_config, folder, tune__storage=url, tune__num_samples=1, tune__budget_images=32))
+    assert result.counts == {"finished": 1}
+    assert len(optuna.load_study(study_name="emixer-study", storage=url).trials) == 1
+    with pytest.raises(ConfigError, match=r"has another tune\.space"):
+        tune.run(search(tiny_config, folder, tune__storage=url, tune__space=["loss.alpha float 0 2"]))
