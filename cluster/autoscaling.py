@@ -5,18 +5,21 @@ import sys
 from typing import Any
 
 from cluster.config import Ask, ClusterConfig, NodeType
-from cluster.members import CLEANUP, HEAD, comment
+from cluster.members import CLEANUP, HEAD, comment, key_of
 from cluster.ray_node import heap_mb
 
 _COMMANDS = (
     "initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands",
     "head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files",
 )  # fmt: skip
+_BOUND_TO_NODES = ("--nodelist", "--exclude", "--exclusive")
+"""Options that the cleanup job does not take over from the head, whose node may be gone."""
 _FOREVER_S = 10**8
 
 
-def autoscaling_config(config: ClusterConfig, attempt: str) -> dict[str, Any]:
-    """The tree of `ray start --autoscaling-config`. attempt: which start of the cluster it is for."""
+def autoscaling_config(config: ClusterConfig, attempt: str, address: str) -> dict[str, Any]:
+    """The tree of `ray start --autoscaling-config`. attempt: which start of the cluster it is for;
+    address: of its head."""
     workers = {name: _node_type(node_type) for name, node_type in config.node_types.items()}
     head = {"resources": {"CPU": config.head.offers_cpus}, "node_config": {}, "min_workers": 0, "max_workers": 0}
     return {
@@ -32,10 +35,14 @@ def autoscaling_config(config: ClusterConfig, attempt: str) -> dict[str, Any]:
             "foreground_node_launch": True,
             "folder": str(config.home),
             "attempt": attempt,
+            "key": key_of(config.home),
+            "address": address,
+            "pending_timeout_s": config.pending_timeout_s,
             "poll_s": config.poll_s,
             "node_types": {
                 name: {
                     "max": node_type.max,
+                    "min": node_type.min,
                     "options": worker_options(name, node_type, config),
                     "script": worker_script(name, config, attempt),
                 }
@@ -52,13 +59,12 @@ def autoscaling_config(config: ClusterConfig, attempt: str) -> dict[str, Any]:
 
 def autoscaler_environment(config: ClusterConfig) -> dict[str, str]:
     """Settings of the autoscaler that Ray reads from the environment of the head."""
-    pending = config.pending_timeout_s
     return {
         "RAY_enable_autoscaler_v2": "1",
         "AUTOSCALER_UPDATE_INTERVAL_S": "0",  # whole seconds only: the provider keeps the time
         "AUTOSCALER_MAX_LAUNCH_BATCH": "1",  # an error then belongs to one job
-        "RAY_AUTOSCALER_RECONCILE_ALLOCATE_STATUS_TIMEOUT_S": str(_FOREVER_S if pending is None else int(pending)),
-        # A request is answered at once, by a job or an error
+        "AUTOSCALER_MAX_CONCURRENT_LAUNCHES": "200",  # requests that are held must not keep others waiting
+        "RAY_AUTOSCALER_RECONCILE_ALLOCATE_STATUS_TIMEOUT_S": str(_FOREVER_S),  # the provider knows better
         "RAY_AUTOSCALER_RECONCILE_REQUEST_STATUS_TIMEOUT_S": "120",
         "RAY_AUTOSCALER_RECONCILE_TERMINATING_STATUS_TIMEOUT_S": "60",
         "RAY_AUTOSCALER_PENDING_NODE_IDLE_TIMEOUT_S": str(int(config.idle_timeout_s)),
@@ -99,7 +105,7 @@ def worker_script(name: str, config: ClusterConfig, attempt: str) -> str:
 def head_options(config: ClusterConfig, attempt: str) -> list[str]:
     """Options of sbatch for the head."""
     options = _options(f"ray-{config.name}-{HEAD}", config.head, config, f"%j-{HEAD}")
-    return [*options, f"--comment={comment(config.name, attempt, HEAD)}", *config.head.extra]
+    return [*options, f"--comment={comment(key_of(config.home), attempt, HEAD)}", *config.head.extra]
 
 
 def head_script(config: ClusterConfig, attempt: str) -> str:
@@ -114,8 +120,8 @@ def cleanup_options(config: ClusterConfig, attempt: str, head_job: str) -> list[
     ask = config.head.model_copy(update={"cpus": 1, "memory_gb": 0.5, "time_min": 2})
     options = _options(f"ray-{config.name}-{CLEANUP}", ask, config, f"%j-{CLEANUP}")
     return [
-        *options, f"--dependency=afterany:{head_job}", f"--comment={comment(config.name, attempt, CLEANUP)}",
-        *config.head.extra,
+        *options, f"--dependency=afterany:{head_job}", f"--comment={comment(key_of(config.home), attempt, CLEANUP)}",
+        *(option for option in config.head.extra if not option.startswith(_BOUND_TO_NODES)),
     ]  # fmt: skip
 
 

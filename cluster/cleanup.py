@@ -11,21 +11,22 @@ from pathlib import Path
 
 from cluster import meeting, slurm
 from cluster.errors import ClusterError
-from cluster.members import members
+from cluster.members import key_of, members
 
 _TRIES, _PAUSE_S = 10, 3.0
 
 
-def cancel_all(home: Path, attempt: str | None = None, but: str | None = None) -> int:
+def cancel_all(home: Path, attempt: str | None = None, but: str | None = None) -> int | None:
     """Cancels the jobs of the cluster, or those of one start of it; `but` is left. Returns how many there were.
 
-    A SLURM that does not answer is asked again; what it then does not take back ends by itself when it misses the head.
+    A SLURM that does not answer is asked again; None if it never did: what is left ends by itself when it misses the
+    head.
     """
     for tried in range(_TRIES):
         try:
             left = [
                 member.job.job_id
-                for member in members(slurm.my_jobs(), home.name, attempt)
+                for member in members(slurm.my_jobs(), key_of(home), attempt)
                 if not member.job.is_over and not member.job.is_leaving and member.job.job_id != but
             ]
             slurm.cancel(left)
@@ -34,7 +35,7 @@ def cancel_all(home: Path, attempt: str | None = None, but: str | None = None) -
             time.sleep(_PAUSE_S)
         else:
             return len(left)
-    return 0
+    return None
 
 
 if __name__ == "__main__":
@@ -42,5 +43,6 @@ if __name__ == "__main__":
     head = meeting.find(folder)
     if head is None or head.attempt == own_attempt:  # else another start of the cluster has the folder now
         meeting.withdraw(folder)
-        meeting.forget_token(folder)
-    print(f"{cancel_all(folder, own_attempt, but=os.environ.get('SLURM_JOB_ID'))} jobs taken back.", flush=True)
+    meeting.forget_token(folder, own_attempt)
+    taken = cancel_all(folder, own_attempt, but=os.environ.get("SLURM_JOB_ID"))
+    print("SLURM never answered." if taken is None else f"{taken} jobs taken back.", flush=True)

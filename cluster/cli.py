@@ -20,13 +20,13 @@ from cluster.autoscaling import head_options, head_script, worker_options, worke
 from cluster.config import DEFAULT_FOLDER, ClusterConfig, load_config, validate
 from cluster.errors import ClusterError
 from cluster.files import CONFIG_NAME, STOP_NAME
-from cluster.members import HEAD, members
+from cluster.members import HEAD, key_of, members
 from cluster.reasons import in_words
 from cluster.status import find_home, screen, snapshot, to_json
 
 _CONTEXT = {"max_content_width": 110, "help_option_names": ["-h", "--help"]}
 _POLL_S = 0.5
-_DOWN_WAIT_S = 60.0
+_DOWN_WAIT_S, _GRACE_S, _HERE_WAIT_S = 60.0, 20.0, 120.0
 _INTERRUPTED = 130
 
 
@@ -128,7 +128,7 @@ def _shown(kind: str, options: Sequence[str], script: str) -> str:
 
 def _require_down(config: ClusterConfig) -> None:
     head = meeting.find(config.home)
-    jobs = [m for m in members(slurm.my_jobs(), config.name) if not m.job.is_over]
+    jobs = [m for m in members(slurm.my_jobs(), key_of(config.home)) if not m.job.is_over]
     if any(m.kind == HEAD for m in jobs) or (head is not None and head.answers()):
         raise ClusterError(
             f"Cluster {config.name} is up, or starting: see `python -m cluster status`. To change its config, take it "
@@ -167,20 +167,26 @@ def _start_head(config: ClusterConfig, attempt: str) -> str | None:
 def _wait_for_head(config: ClusterConfig, attempt: str, job_id: str | None) -> None:
     said = ""
     log = config.home / "logs" / ("head.out" if job_id is None else f"{job_id}-{HEAD}.out")
-    started = time.monotonic()
+    started, ask_at = time.monotonic(), 0.0
     while True:
+        meeting.look_afresh(config.home)
         head = meeting.find(config.home)
         if head is not None and head.attempt == attempt:
             return
-        if job_id is not None:
-            job = next((j for j in slurm.my_jobs() if j.job_id == job_id), None)
+        now = time.monotonic()
+        if job_id is not None and now >= ask_at:
+            ask_at = now + config.poll_s
+            try:
+                job = next((j for j in slurm.my_jobs() if j.job_id == job_id), None)
+            except slurm.SlurmSilenceError:
+                continue
             if job is None or job.is_over:
                 raise ClusterError(f"The head's job {job_id} ended before it was up{_tail(log)}")
             if job.state == "PENDING" and (words := in_words(job.reason)) != said:
                 said = words
                 click.echo(f"  pending: {words}")
-        elif time.monotonic() - started > 120:
-            raise ClusterError(f"The head did not come up within two minutes{_tail(log)}")
+        elif job_id is None and now - started > _HERE_WAIT_S:
+            raise ClusterError(f"The head did not come up within {_HERE_WAIT_S:.0f} s{_tail(log)}")
         time.sleep(_POLL_S)
 
 
@@ -220,7 +226,8 @@ def submit(home: Path, command: tuple[str, ...], wait: bool) -> None:
 
     It finds the cluster through RAY_ADDRESS. Ctrl-C ends it; with --no-wait it goes on when the terminal is closed.
     """
-    if meeting.find(home) is None:
+    head = meeting.find(home)
+    if head is None or not head.answers():
         raise ClusterError(f"Cluster {home.name} is not up: see `python -m cluster status --name {home.name}`.")
     program = programs.submit(home, command, Path.cwd(), os.environ)
     if not wait:
@@ -261,7 +268,7 @@ def env(home: Path) -> None:
     head = meeting.find(home)
     if head is None:
         raise ClusterError(f"Cluster {home.name} is not up: see `python -m cluster status --name {home.name}`.")
-    wanted = {k: v for k, v in head.environment().items() if k != meeting.MARK} | {"RAY_ADDRESS": head.address}
+    wanted = {k: v for k, v in head.environment().items() if k != slurm.MARK} | {"RAY_ADDRESS": head.address}
     for name, value in wanted.items():
         click.echo(f"export {name}={shlex.quote(value)}")
 
@@ -273,26 +280,33 @@ def down(home: Path) -> None:
     """End the cluster: programs, workers, head, and what is pending."""
     started = time.monotonic()
     files.write_private(home / STOP_NAME, "")
-    head_jobs: list[str] = []
+    before = files.read_json(home / meeting.MEETING)
+    told = False
     while True:
-        jobs = [m for m in members(slurm.my_jobs(), home.name) if not m.job.is_over]
-        pending_heads = [m.job.job_id for m in jobs if m.kind == HEAD and m.job.state == "PENDING"]
-        slurm.cancel(pending_heads)
-        head = meeting.find(home)
-        if not jobs and (head is None or not head.answers()):
+        jobs = [m for m in members(slurm.my_jobs(), key_of(home)) if not m.job.is_over]
+        slurm.cancel([m.job.job_id for m in jobs if m.kind == HEAD and m.job.state == "PENDING"])
+        head, waited = meeting.find(home), time.monotonic() - started
+        if not jobs and (head is None or waited > _GRACE_S) and not _is_running_here(before):
             break
-        waited = time.monotonic() - started
         if waited > _DOWN_WAIT_S:
-            raise ClusterError(
-                f"After {waited:.0f} s {len(jobs)} jobs are still there: "
-                f"{', '.join(m.job.job_id for m in jobs)}. SLURM was told to end them; look with squeue."
-            )
-        if waited > _DOWN_WAIT_S / 3 and not head_jobs:
-            head_jobs = [m.job.job_id for m in jobs]
+            ids = ", ".join(m.job.job_id for m in jobs) or "none"
+            raise ClusterError(f"After {waited:.0f} s the cluster is not down; jobs still there: {ids}. See squeue.")
+        if waited > _GRACE_S and not told:
+            told = True
             cleanup.cancel_all(home)
-        if head is None:  # nobody is left to take them back
+        elif head is None:  # nobody is left to take them back
             slurm.cancel([m.job.job_id for m in jobs if m.kind != HEAD])
-        time.sleep(_POLL_S / 2)
+        time.sleep(_POLL_S / 2 if waited < _GRACE_S else 2)
     meeting.withdraw(home)
-    meeting.forget_token(home)
     click.echo(f"Cluster {home.name} is down, after {time.monotonic() - started:.1f} s.")
+
+
+def _is_running_here(announced: dict[str, Any]) -> bool:
+    """Whether the process of a head that runs on this machine itself is still there."""
+    pid = announced.get("pid")
+    if announced.get("host") != meeting.own_host() or not isinstance(pid, int):
+        return False
+    try:
+        return b"cluster.head" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False

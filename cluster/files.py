@@ -9,6 +9,8 @@ CONFIG_NAME = "cluster.json"
 """The config that a cluster was started with, in its own folder."""
 STOP_NAME = "stop"
 """Beside it: the head is told to end."""
+AUTOSCALING_NAME = "autoscaling.yaml"
+"""What Ray's autoscaler is told; it reads it again at each look."""
 
 
 def write_private(path: Path, text: str) -> None:
@@ -26,9 +28,9 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object; empty if there is none, or none that can be read."""
+    """The object; empty if there is none, or it is damaged. Raises OSError when that cannot be known."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

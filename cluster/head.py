@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -33,8 +34,7 @@ from cluster.programs import Programs
 from cluster.ray_node import Share, ray_node, wait_for_port
 from cluster.ray_state import ask_ray
 
-_AUTOSCALING = "autoscaling.yaml"
-_POLL_S = 0.25
+_POLL_S, _SAY_AGAIN_S = 0.25, 60.0
 
 
 class _Head:
@@ -53,19 +53,21 @@ class _Head:
         config, home = self._config, self._home
         host = meeting.own_address(meeting.own_host())
         head = meeting.prepare(home, f"{host}:{free_port()}", self._attempt)
-        tree = autoscaling_config(config, self._attempt)
-        files.write_private(home / _AUTOSCALING, yaml.safe_dump(tree, sort_keys=False))
+        tree = autoscaling_config(config, self._attempt, head.address)
+        files.write_private(home / files.AUTOSCALING_NAME, yaml.safe_dump(tree, sort_keys=False))
         ports = {"port": int(head.address.rpartition(":")[2]), "ray-client-server-port": free_port()}
         arguments = [
             "--head", f"--node-ip-address={host}", "--include-dashboard=false",
-            f"--autoscaling-config={home / _AUTOSCALING}", *(f"--{name}={port}" for name, port in ports.items()),
+            f"--autoscaling-config={home / files.AUTOSCALING_NAME}",
+            *(f"--{name}={port}" for name, port in ports.items()),
         ]  # fmt: skip
         environment = {
             **head.environment(), **autoscaler_environment(config), **node_environment(self._attempt, HEAD, HEAD),
             "AUTOSCALER_METRIC_PORT": str(free_port()),
         }  # fmt: skip
         log = home / "logs" / "head.ray.log"
-        programs = Programs(home, head.environment() | {"RAY_ADDRESS": head.address})
+        own_mark = {slurm.MARK: environment[slurm.MARK]}  # what a program leaves behind ends with this node
+        programs = Programs(home, head.environment() | {"RAY_ADDRESS": head.address} | own_mark)
         try:
             with ray_node(self._share(), environment, arguments, config.local_disk, self._name(), log) as process:
                 wait_for_port(head.address, process, log)
@@ -77,28 +79,43 @@ class _Head:
                 try:
                     code = self._watch(process, programs)
                 finally:
-                    meeting.withdraw(home)  # workers see it go, and leave
-                    programs.stop_all()
-                    self._keep_logs()
+                    with suppress(OSError):
+                        meeting.withdraw(home)  # workers see it go, and leave
                     cleanup.cancel_all(home, self._attempt, but=os.environ.get("SLURM_JOB_ID"))
+                    with suppress(OSError):
+                        programs.stop_all()
+                    self._keep_logs()
         finally:
-            meeting.forget_token(home)
+            with suppress(OSError):
+                meeting.forget_token(home, self._attempt)
             self._diary.note("head down")
         return code
 
     def _watch(self, process: "subprocess.Popen[bytes]", programs: Programs) -> int:
-        while not self._told_to_end and not (self._home / STOP_NAME).exists():
+        troubled_at = -_SAY_AGAIN_S
+        while not self._is_to_end():
             if process.poll() is not None:
                 print(f"Ray's head ended with code {process.returncode}; see logs/head.ray.log.", flush=True)
                 return 1
-            programs.look()
+            try:
+                programs.look()
+            except OSError as error:  # a disk that is full, or gone for a while, must not end the cluster
+                if time.monotonic() - troubled_at > _SAY_AGAIN_S:
+                    troubled_at = time.monotonic()
+                    print(f"Programs cannot be looked after: {error}", flush=True)
             time.sleep(_POLL_S)
         return 0
 
+    def _is_to_end(self) -> bool:
+        try:
+            return self._told_to_end or (self._home / STOP_NAME).exists()
+        except OSError:
+            return False
+
     def _wait_for_node(self, head: meeting.Head, process: "subprocess.Popen[bytes]", log: Path) -> None:
         """Ray answers before its head node is there, and programs that come in between fail."""
-        while not self._told_to_end:
-            state = ask_ray(head, limits=self._home / _AUTOSCALING)
+        while not self._is_to_end():
+            state = ask_ray(head, limits=self._home / files.AUTOSCALING_NAME)
             if state is not None and HEAD in state["joined"]:
                 return
             if process.poll() is not None:

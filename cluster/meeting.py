@@ -6,14 +6,14 @@ import secrets
 import shutil
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import files
+from cluster.slurm import MARK
 
-_MEETING, _TOKEN, _LEAVING = "head.json", "token", "leaving"
-MARK = "RAY_ON_SLURM"
-"""Stands in the environment of every process of a cluster: how they are found when it is time to go."""
+MEETING, _LEAVING = "head.json", "leaving"
 
 
 @dataclass(frozen=True)
@@ -61,38 +61,56 @@ def prepare(folder: Path, address: str, attempt: str) -> Head:
     folder.mkdir(parents=True, exist_ok=True)
     withdraw(folder)
     shutil.rmtree(folder / _LEAVING, ignore_errors=True)  # ids of jobs come again
-    files.write_private(folder / _TOKEN, secrets.token_hex(32))
-    return Head(address, folder / _TOKEN, attempt)
+    token_file = _token_file(folder, attempt)
+    files.write_private(token_file, secrets.token_hex(32))
+    return Head(address, token_file, attempt)
 
 
 def announce(folder: Path, head: Head) -> None:
     """Tells the others that it is there."""
-    files.write_json(folder / _MEETING, {"address": head.address, "attempt": head.attempt})
+    content = {"address": head.address, "attempt": head.attempt, "host": own_host(), "pid": os.getpid()}
+    files.write_json(folder / MEETING, content)
 
 
 def withdraw(folder: Path) -> None:
     """Others see it go, and leave. The token goes with `forget_token`."""
-    (folder / _MEETING).unlink(missing_ok=True)
+    (folder / MEETING).unlink(missing_ok=True)
 
 
-def forget_token(folder: Path) -> None:
+def forget_token(folder: Path, attempt: str) -> None:
     """After the last process that needs it."""
-    (folder / _TOKEN).unlink(missing_ok=True)
+    _token_file(folder, attempt).unlink(missing_ok=True)
+
+
+def _token_file(folder: Path, attempt: str) -> Path:
+    """Each start has its own: one that ends late must not take that of the next."""
+    return folder / f"token-{attempt}"
 
 
 def find(folder: Path) -> Head | None:
-    """The head that has announced itself there."""
-    content = files.read_json(folder / _MEETING)
+    """The head that has announced itself there. Raises OSError when the folder cannot be read."""
+    content = files.read_json(folder / MEETING)
     try:
-        return Head(str(content["address"]), folder / _TOKEN, str(content["attempt"]))
+        attempt = str(content["attempt"])
+        return Head(str(content["address"]), _token_file(folder, attempt), attempt)
     except KeyError:
         return None
 
 
 def is_there(folder: Path, head: Head) -> bool:
-    """Whether that very head is still announced."""
-    found = find(folder)
+    """Whether that very head is still announced; True where that cannot be known just now."""
+    try:
+        found = find(folder)
+    except OSError:
+        return True
     return found is not None and found.attempt == head.attempt
+
+
+def look_afresh(folder: Path) -> None:
+    """Makes NFS forget that a file was not there a moment ago."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for _ in entries:
+            pass
 
 
 def ask_to_replace(folder: Path, job_id: str) -> None:
@@ -101,9 +119,12 @@ def ask_to_replace(folder: Path, job_id: str) -> None:
     files.write_private(folder / _LEAVING / job_id, "")
 
 
-def is_to_be_replaced(folder: Path, job_id: str) -> bool:
-    """Whether that node asked for it."""
-    return (folder / _LEAVING / job_id).exists()
+def to_be_replaced(folder: Path) -> list[str]:
+    """Jobs that asked for it."""
+    try:
+        return [path.name for path in (folder / _LEAVING).iterdir() if path.name.isdigit()]
+    except OSError:
+        return []
 
 
 def own_address(node: str, others: Sequence[str] = ()) -> str:

@@ -1,7 +1,9 @@
 """Which of a user's jobs belong to a cluster. Their comments say so, and nothing else remembers it."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from cluster.slurm import QueuedJob
 
@@ -27,13 +29,18 @@ class Member:
         return self.kind not in (HEAD, CLEANUP)
 
 
+def key_of(home: Path) -> str:
+    """By what a cluster's jobs are known: its name, and which folder it lives in."""
+    return f"{home.name}.{hashlib.sha256(str(home).encode()).hexdigest()[:6]}"
+
+
 def comment(cluster: str, attempt: str, kind: str, request: str = "-") -> str:
-    """What is written into --comment."""
+    """What is written into --comment. cluster: its `key_of`."""
     return f"ray:{cluster}:{attempt}:{kind}:{request}"
 
 
 def members(jobs: Sequence[QueuedJob], cluster: str, attempt: str | None = None) -> list[Member]:
-    """Those of `jobs` that belong to the cluster, over or not. attempt: only those of that start."""
+    """Those of `jobs` that belong to the cluster (its `key_of`), over or not. attempt: only those of that start."""
     found = []
     for job in jobs:
         parts = job.comment.split(":")

@@ -79,7 +79,9 @@ class Programs:
         self._home, self._ray = home, dict(ray)
         self._running: dict[Path, subprocess.Popen[bytes]] = {}
         self._interrupted_at: dict[Path, float] = {}
+        self._over: set[Path] = set()
         for program in programs(home):  # of a former life of the cluster
+            self._over.add(program.folder)
             if program.state()["state"] != "ended":
                 _ended(program, -signal.SIGKILL)
 
@@ -89,7 +91,11 @@ class Programs:
             process = self._running.get(program.folder)
             if process is not None:
                 self._follow(program, process)
-            elif program.state()["state"] == "waiting" and (program.folder / _REQUEST).exists():
+            elif (
+                program.folder not in self._over
+                and program.state()["state"] == "waiting"
+                and (program.folder / _REQUEST).exists()
+            ):
                 self._start(program)
 
     def stop_all(self) -> None:
@@ -108,6 +114,7 @@ class Programs:
                 _ended(program, -signal.SIGTERM)
 
     def _start(self, program: Program) -> None:
+        self._over.add(program.folder)  # whatever becomes of it, it is not started twice
         request = files.read_json(program.folder / _REQUEST)
         environment = {**request.pop("environment"), **self._ray}
         if "SLURM_CONF" in os.environ:
@@ -138,6 +145,9 @@ class Programs:
 
 
 def _ended(program: Program, code: int) -> None:
+    request = files.read_json(program.folder / _REQUEST)
+    if request.pop("environment", None) is not None:
+        files.write_json(program.folder / _REQUEST, request)  # it never started
     files.write_json(program.folder / _STATE, {"state": "ended", "code": code, "at": time.time()})
 
 

@@ -1,17 +1,21 @@
 """Ray's autoscaler (v2) asks for nodes; here they become jobs of SLURM.
 
-Nothing is remembered that squeue does not know: the comment of each job says to which cluster, type and request it
-belongs, so a provider that starts anew finds its nodes again. Loaded by Ray through `provider: {type: external}`.
+What there is, squeue says: the comment of each job names its cluster, type and request, so a provider that starts anew
+finds its nodes again. Loaded by Ray through `provider: {type: external}`; Ray calls it from several threads.
 """
 
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ray.autoscaler.node_provider import NodeProvider
 from ray.autoscaler.tags import (
     NODE_KIND_HEAD,
@@ -23,11 +27,11 @@ from ray.autoscaler.tags import (
     TAG_RAY_USER_NODE_TYPE,
 )
 
-from cluster import slurm
+from cluster import files, meeting, slurm
 from cluster.diary import Diary
 from cluster.errors import ClusterError
-from cluster.meeting import is_to_be_replaced
-from cluster.members import HEAD, Member, comment, members
+from cluster.members import HEAD, Member, comment
+from cluster.own_jobs import OwnJobs
 from cluster.slurm import QueuedJob, SlurmRefusalError, SlurmSilenceError
 
 logger = logging.getLogger(__name__)
@@ -35,6 +39,13 @@ logger = logging.getLogger(__name__)
 _LOOK_EVERY_S = 0.25
 """How often the autoscaler looks for demand. Ray's own setting knows whole seconds only."""
 _FIRST_BACKOFF_S, _MOST_BACKOFF_S = 5.0, 300.0
+_HOLD_S = 100.0
+"""How long a request that cannot be met now is held: Ray takes it for pending so long, and asks for nothing more. Each
+refusal would leave a row in Ray's tables for ever."""
+_AVOID_S = 600.0
+"""How long a type is avoided whose job was pending for too long."""
+_SETTLED_S = 60.0
+"""A job that fails sooner after its start never worked."""
 
 
 @dataclass
@@ -42,62 +53,6 @@ class _Refusal:
     words: str
     wait_s: float
     until: float
-
-
-@dataclass
-class _Jobs:
-    """The cluster's jobs as last seen, with those submitted since. Safe for threads."""
-
-    cluster: str
-    attempt: str
-    poll_s: float
-    known: dict[str, Member] = field(default_factory=dict)
-    submitted_at: dict[str, float] = field(default_factory=dict)
-    asked_at: float | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def look(self) -> dict[str, Member]:
-        """Jobs by id that are not over. Asks SLURM when the last look is old; without an answer, nothing has changed.
-
-        Raises SlurmSilenceError if SLURM has never answered.
-        """
-        now = time.monotonic()
-        if self.asked_at is None or now - self.asked_at >= self.poll_s:
-            try:
-                shown = [m for m in members(slurm.my_jobs(), self.cluster, self.attempt) if m.is_worker]
-            except SlurmSilenceError as error:
-                if self.asked_at is None:
-                    raise
-                logger.warning("%s; the jobs are taken to be as they were", error.message)
-                self.asked_at = now
-            else:
-                self._take(shown, now)
-        with self.lock:
-            return dict(self.known)
-
-    def add(self, worker: Member) -> None:
-        """A job that was just submitted: squeue may have been asked before it was there."""
-        with self.lock:
-            self.known[worker.job.job_id] = worker
-            self.submitted_at[worker.job.job_id] = time.monotonic()
-
-    def look_soon(self) -> None:
-        """Something was changed: the next look asks SLURM."""
-        if self.asked_at is not None:
-            self.asked_at = -self.poll_s
-
-    def _take(self, shown: list[Member], asked_at: float) -> None:
-        alive = {worker.job.job_id: worker for worker in shown if not worker.job.is_over}
-        there = {worker.job.job_id for worker in shown}
-        with self.lock:
-            newer = {
-                job_id: self.known[job_id]
-                for job_id, at in self.submitted_at.items()
-                if at >= asked_at and job_id not in there
-            }
-            self.submitted_at = {job_id: self.submitted_at[job_id] for job_id in newer}
-            self.known = alive | newer
-            self.asked_at = asked_at
 
 
 class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
@@ -108,14 +63,16 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         self._attempt = str(provider_config["attempt"])
         self._types: Mapping[str, dict[str, Any]] = provider_config["node_types"]
         self._home = Path(provider_config["folder"])
+        self._address: str = provider_config["address"]
+        self._pending_timeout_s: float | None = provider_config["pending_timeout_s"]
         self._diary = Diary(self._home)
-        self._jobs = _Jobs(cluster_name, self._attempt, float(provider_config["poll_s"]))
-        self._launching: dict[str, int] = {}
-        self._launch_lock = threading.Lock()
+        self._jobs = OwnJobs(str(provider_config["key"]), self._attempt, float(provider_config["poll_s"]))
         self._refused: dict[str, _Refusal] = {}
-        self._last: dict[str, Member] = {}
-        self._replaced: set[str] = set()
+        self._closed: dict[str, float] = {}
+        self._failed: set[str] = set()
+        self._warned: set[str] = set()
         self._looked_at = 0.0
+        self._last: dict[str, Member] = {}
 
     @staticmethod
     def bootstrap_config(cluster_config: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +83,12 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         """Ids of jobs that are pending, running or suspended, and of the head. Called once a look of the autoscaler."""
         time.sleep(max(0.0, self._looked_at + _LOOK_EVERY_S - time.monotonic()))
         self._looked_at = time.monotonic()
-        self._replace_leaving()
+        known = self._jobs.look()
+        self._learn_from_failures()
+        self._warn_preempted(known)
+        self._replace_leaving(known)
+        self._give_up_pending(known)
+        self._reopen()
         self._last = {i: w for i, w in self._jobs.look().items() if not w.job.is_leaving}
         return [HEAD, *(i for i in self._last if tag_filters.items() <= self.node_tags(i).items())]
 
@@ -167,11 +129,17 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         self, node_config: dict[str, Any], tags: dict[str, str], count: int, resources: dict[str, float],
         labels: dict[str, str],
     ) -> None:  # fmt: skip
-        """Submits `count` jobs of a type. Raises SlurmRefusalError, in SLURM's words, or when the type's max is
-        reached."""
+        """Submits `count` jobs of a type, each when there is a place for it and no refusal to wait for.
+
+        Raises SlurmRefusalError, in SLURM's words, or when there was no place for long.
+        """
         node_type, request = tags[TAG_RAY_USER_NODE_TYPE], tags[TAG_RAY_LAUNCH_REQUEST]
         for _ in range(count):
-            self._launch(node_type, request)
+            end = time.monotonic() + _HOLD_S
+            while (why_not := self._launch(node_type, request)) is not None:
+                if time.monotonic() > end:
+                    raise SlurmRefusalError(why_not)
+                time.sleep(_LOOK_EVERY_S)
 
     def create_node(self, node_config: dict[str, Any], tags: dict[str, str], count: int) -> None:
         """The same, as older callers have it."""
@@ -190,59 +158,126 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
             self._diary.note("released", worker.kind if worker else "", f"job {job_id}")
         self._jobs.look_soon()
 
-    def _replace_leaving(self) -> None:
+    # Launching
+
+    def _launch(self, node_type: str, request: str) -> str | None:
+        """Submits one job, if it may be now. Returns why not. Raises SlurmRefusalError when SLURM says no."""
+        refusal = self._refused.get(node_type)
+        if refusal is not None and time.monotonic() < refusal.until:
+            return refusal.words
+        asked = self._types[node_type]
+        if not self._jobs.reserve(node_type, asked["max"]):
+            return f"{node_type} has its max of {asked['max']} jobs, those included that are leaving"
+        member: Member | None = None
+        try:
+            said = comment(str(self.provider_config["key"]), self._attempt, node_type, request)
+            job_id = slurm.submit(asked["script"], [*asked["options"], f"--comment={said}"])
+            job = QueuedJob(job_id, "PENDING", "None", None, "", "N/A", None, said)
+            member = Member(job, self._attempt, node_type, request)
+        except SlurmRefusalError as error:
+            self._refuse(node_type, error.message)
+            raise
+        except SlurmSilenceError:
+            self._jobs.distrust()  # the job may be there all the same: nothing is submitted before squeue has answered
+            raise
+        finally:
+            self._jobs.settle(node_type, member)
+        self._diary.note("asked", node_type, f"job {job_id}" + (f" {request}" if request.startswith("for-") else ""))
+        return None
+
+    def _refuse(self, node_type: str, words: str) -> None:
+        """The next try waits, longer each time. Several jobs that are refused at once count as one."""
+        before, now = self._refused.get(node_type), time.monotonic()
+        if before is not None and now < before.until:
+            return
+        wait_s = _FIRST_BACKOFF_S if before is None else min(2 * before.wait_s, _MOST_BACKOFF_S)
+        self._refused[node_type] = _Refusal(words, wait_s, now + wait_s)
+        self._diary.note("refused", node_type, words)
+        self._close(node_type, max(wait_s, 60.0))
+
+    def _learn_from_failures(self) -> None:
+        """A type whose jobs end as soon as they start is asked for less and less often; one that works, as ever."""
+        for worker, lived_s in self._jobs.failed():
+            job_id = worker.job.job_id
+            if job_id not in self._failed and lived_s < _SETTLED_S:
+                self._failed.add(job_id)
+                log = self._home / "logs" / f"{job_id}-{worker.kind}.out"
+                self._refuse(worker.kind, f"job {job_id} failed as soon as it had started; see {log}")
+        for node_type in self._jobs.settled(_SETTLED_S):
+            self._refused.pop(node_type, None)
+
+    # Nodes that will soon be taken from their work
+
+    def _warn_preempted(self, known: Mapping[str, Member]) -> None:
+        """SLURM tells a batch job of its preemption only at the end of its grace time; squeue shows it before."""
+        for job_id in self._jobs.ending_early():
+            if job_id not in self._warned and job_id in known:
+                self._warned.add(job_id)
+                threading.Thread(target=self._drain, args=(known[job_id],), daemon=True).start()
+
+    def _drain(self, worker: Member) -> None:
+        ends = worker.job.ends
+        left_s = 30 if ends is None else max(5, int(ends - time.time() - 5))
+        self._diary.note("draining", worker.kind, f"job {worker.job.job_id}, preempted, {left_s} s left")
+        command = [sys.executable, "-m", "cluster.drain", self._address, worker.job.job_id, str(left_s)]
+        try:
+            subprocess.run(command, env=dict(os.environ), capture_output=True, check=True, timeout=60)
+            meeting.ask_to_replace(self._home, worker.job.job_id)
+        except (OSError, subprocess.SubprocessError) as error:
+            logger.warning("Job %s could not be drained: %s", worker.job.job_id, error)
+
+    def _replace_leaving(self, known: Mapping[str, Member]) -> None:
         """Asks for another node for each that will soon be taken from its work: what runs there is no demand yet, and
         would only be so when it has died."""
-        for job_id, worker in self._jobs.look().items():
-            if job_id in self._replaced or not is_to_be_replaced(self._home, job_id):
+        replaced = {worker.request for worker in known.values()}
+        for job_id in meeting.to_be_replaced(self._home):
+            if job_id not in known or f"for-{job_id}" in replaced or job_id in self._failed:
                 continue
             try:
-                self._launch(worker.kind, f"for-{job_id}")
+                self._launch(known[job_id].kind, f"for-{job_id}")
             except ClusterError as error:
-                logger.info("No replacement for job %s yet: %s", job_id, error.message)
-            else:
-                self._replaced.add(job_id)
+                self._failed.add(job_id)
+                logger.info("No replacement for job %s: %s", job_id, error.message)
 
-    def _launch(self, node_type: str, request: str) -> None:
-        """One job, if the type's max allows it."""
-        self._reserve(node_type)
-        try:
-            self._submit(node_type, request)
-        finally:
-            with self._launch_lock:
-                self._launching[node_type] -= 1
+    # Types that are avoided for a while
 
-    def _reserve(self, node_type: str) -> None:
-        """Takes one of the places that the type's max leaves. Jobs that are leaving still hold theirs."""
-        alive = sum(worker.kind == node_type for worker in self._jobs.look().values())
-        with self._launch_lock:
-            launching, limit = self._launching.get(node_type, 0), self._types[node_type]["max"]
-            if alive + launching >= limit:
-                raise SlurmRefusalError(f"{node_type} has its max of {limit} jobs, those included that are leaving")
-            refusal = self._refused.get(node_type)
-            if refusal is not None and time.monotonic() < refusal.until:
-                raise SlurmRefusalError(refusal.words)
-            self._launching[node_type] = launching + 1
+    def _give_up_pending(self, known: Mapping[str, Member]) -> None:
+        if self._pending_timeout_s is None:
+            return
+        for node_type in self._types:
+            late = [
+                job_id for job_id, worker in known.items()
+                if worker.kind == node_type and worker.job.state == "PENDING"
+                and self._jobs.age_s(job_id) > self._pending_timeout_s
+            ]  # fmt: skip
+            if late and self._close(node_type, _AVOID_S):
+                self._diary.note("gave up", node_type, f"job {', '.join(late)}: pending for too long")
+                slurm.cancel(late)
+                self._jobs.look_soon()
 
-    def _submit(self, node_type: str, request: str) -> None:
-        said = comment(self.cluster_name, self._attempt, node_type, request)
-        try:
-            asked = self._types[node_type]
-            job_id = slurm.submit(asked["script"], [*asked["options"], f"--comment={said}"])
-        except SlurmRefusalError as error:
-            self._note_refusal(node_type, error.message)
-            raise
-        self._refused.pop(node_type, None)
-        job = QueuedJob(job_id, "PENDING", "None", None, "", "N/A", said)
-        self._jobs.add(Member(job, self._attempt, node_type, request))
-        self._diary.note("asked", node_type, f"job {job_id}" + (f" {request}" if request.startswith("for-") else ""))
+    def _close(self, node_type: str, seconds: float) -> bool:
+        """Makes Ray ask for other types. Returns False for the last type that is open: there is nothing else to ask."""
+        others = set(self._types) - set(self._closed) - {node_type}
+        if not others:
+            return False
+        self._closed[node_type] = time.monotonic() + seconds
+        self._write_limits()
+        return True
 
-    def _note_refusal(self, node_type: str, words: str) -> None:
-        """The next try waits, longer each time. Several jobs that are refused at once count as one."""
-        with self._launch_lock:
-            before, now = self._refused.get(node_type), time.monotonic()
-            if before is not None and now < before.until:
-                return
-            wait_s = _FIRST_BACKOFF_S if before is None else min(2 * before.wait_s, _MOST_BACKOFF_S)
-            self._refused[node_type] = _Refusal(words, wait_s, now + wait_s)
-        self._diary.note("refused", node_type, words)
+    def _reopen(self) -> None:
+        now = time.monotonic()
+        if any(until <= now for until in self._closed.values()):
+            self._closed = {name: until for name, until in self._closed.items() if until > now}
+            self._write_limits()
+
+    def _write_limits(self) -> None:
+        """Ray reads this file at each look: a type that is closed may keep the nodes that it has, and get no more."""
+        path = self._home / files.AUTOSCALING_NAME
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        running = [w.kind for w in self._last.values() if w.job.state == "RUNNING"]
+        for name, node_type in self._types.items():
+            limit = running.count(name) if name in self._closed else node_type["max"]
+            entry = tree["available_node_types"][name]
+            entry["max_workers"] = limit
+            entry["min_workers"] = min(node_type["min"], limit)
+        files.write_private(path, yaml.safe_dump(tree, sort_keys=False))

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster import slurm
-from cluster.meeting import MARK, free_port
+from cluster.meeting import free_port
+from cluster.slurm import MARK
 
 _PREFIX = "ray-"
 _LEFT_BY = re.compile(rf"{_PREFIX}(\d+)-\d+-\d+")
@@ -152,7 +153,10 @@ def _sweep(disk: Path, own_name: str) -> None:
     own_job = own_name.partition("-")[0]
     for left in disk.glob(f"{_PREFIX}*"):
         named = _LEFT_BY.fullmatch(left.name)
-        if named is None or left.is_symlink() or left.stat().st_uid != os.getuid():
+        try:
+            if named is None or left.is_symlink() or left.stat().st_uid != os.getuid():
+                continue
+        except OSError:  # a neighbour has just removed its own
             continue
         if named[1] == own_job or slurm.is_over(named[1]):
             shutil.rmtree(left, ignore_errors=True)

@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from cluster.meeting import MARK, Head
+from cluster.meeting import Head
+from cluster.slurm import MARK
 
 _TIMEOUT_S = 30
 

@@ -5,18 +5,27 @@ says no".
 """
 
 import os
+import re
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.errors import ClusterError
 
+MARK = "RAY_ON_SLURM"
+"""Stands in the environment of every process of a cluster: how they are found when it is time to go."""
 _TIMEOUT_S = 30
 _OVER = (
     "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "PREEMPTED",
     "REVOKED", "LAUNCH_FAILED",
 )  # fmt: skip
 """States of a job that will not run again."""
+_SIGNS_OF_SILENCE = (
+    "Socket timed out", "Unable to contact slurm controller", "Connection refused", "Connection timed out",
+    "Zero Bytes were transmitted", "Transport endpoint is not connected", "Unable to establish",
+)  # fmt: skip
+"""In what sbatch says when the controller did not answer: the job may be there or not."""
 
 
 class SlurmRefusalError(ClusterError):
@@ -41,6 +50,8 @@ class QueuedJob:
     node: str
     start: str
     """When it started, or is expected to; N/A if SLURM cannot tell."""
+    ends: float | None
+    """When SLURM will end it: its time limit, or the end of its grace time when it is preempted [s since the epoch]."""
     comment: str
 
     @property
@@ -68,14 +79,20 @@ def submit(script: str, options: Sequence[str], cwd: str | None = None) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SlurmSilenceError(f"sbatch did not answer ({type(error).__name__})") from error
     if done.returncode:
-        raise SlurmRefusalError(_words(done.stderr) or f"sbatch ended with code {done.returncode}")
-    return done.stdout.strip().split(";")[0]
+        words = _words(done.stderr) or f"sbatch ended with code {done.returncode}"
+        if any(sign in words for sign in _SIGNS_OF_SILENCE):
+            raise SlurmSilenceError(f"sbatch: {words}")
+        raise SlurmRefusalError(words)
+    ids = re.findall(r"^(\d+)(?:;.*)?$", done.stdout, flags=re.MULTILINE)  # some sites print more
+    if not ids:
+        raise SlurmSilenceError(f"sbatch gave no job id, but {done.stdout.strip()[:200]!r}")
+    return str(ids[-1])
 
 
 def my_jobs() -> list[QueuedJob]:
     """All jobs of this user that SLURM still knows. Raises SlurmSilenceError."""
-    shown = _ask(["squeue", "--me", "--noheader", "--states=all", "--format=%i|%T|%r|%L|%N|%S|%k"])
-    return [_parsed(line) for line in shown.splitlines() if line.count("|") >= 6]
+    shown = _ask(["squeue", "--me", "--noheader", "--states=all", "--format=%i|%T|%r|%L|%N|%S|%e|%k"])
+    return [_parsed(line) for line in shown.splitlines() if line.count("|") >= 7]
 
 
 def cancel(job_ids: Sequence[str]) -> None:
@@ -88,7 +105,9 @@ def state_of(job_id: str) -> str | None:
     """SLURM's word for the job, e.g. RUNNING; "" if it does not know the job, None if it did not answer."""
     ask = ["squeue", "-h", "-j", job_id, "-t", "all", "-o", "%T"]
     try:
-        shown = subprocess.run(ask, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
+        shown = subprocess.run(
+            ask, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S, env=environment_of_user(os.environ)
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     if shown.returncode:
@@ -109,18 +128,26 @@ def is_over(job_id: str) -> bool:
 
 def seconds_left(job_id: str) -> float | None:
     """Until SLURM ends the job: its time limit, or the end of its grace time when it is preempted. None: not known."""
-    ask = ["squeue", "-h", "-j", job_id, "-o", "%L"]
+    ask = ["squeue", "-h", "-j", job_id, "-o", "%e"]
     try:
-        shown = subprocess.run(ask, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
+        shown = subprocess.run(
+            ask, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S, env=environment_of_user(os.environ)
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return duration_s(shown.stdout.strip()) if shown.returncode == 0 else None
+    ends = moment(shown.stdout.strip()) if shown.returncode == 0 else None
+    return None if ends is None else ends - time.time()
 
 
 def environment_of_user(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without what SLURM and Ray set for the job that this process is part of: sbatch would take it for options."""
-    ours = ("SLURM_", "SBATCH_", "SRUN_", "RAY_")
-    return {k: v for k, v in environment.items() if k == "SLURM_CONF" or not k.startswith(ours)}
+    """Without what SLURM sets inside of a job, which sbatch would take for options, what narrows the view of squeue and
+    scancel, and the address and token of a cluster. On a login node, a user's own SBATCH_ variables stay.
+    """
+    dropped = ["SQUEUE_", "SCANCEL_", "RAY_AUTH_", "RAY_ADDRESS", "RAY_CLOUD_INSTANCE_ID", "RAY_NODE_TYPE_NAME", MARK]
+    if "SLURM_JOB_ID" in environment:
+        dropped += ["SLURM_", "SBATCH_", "SRUN_"]
+    kept = ("SLURM_CONF", "SLURM_CLUSTERS")
+    return {k: v for k, v in environment.items() if k in kept or not k.startswith(tuple(dropped))}
 
 
 def duration_s(shown: str) -> float | None:
@@ -136,13 +163,24 @@ def duration_s(shown: str) -> float | None:
 
 
 def _parsed(line: str) -> QueuedJob:
-    job_id, state, reason, left, node, start, comment = line.split("|", 6)
-    return QueuedJob(job_id, state, reason, duration_s(left), node, start, comment)
+    job_id, state, reason, left, node, start, end, comment = line.split("|", 7)
+    return QueuedJob(job_id, state, reason, duration_s(left), node, start, moment(end), comment)
+
+
+def moment(shown: str) -> float | None:
+    """`2026-03-01T14:30:00` in local time [seconds since the epoch]; None for anything else, e.g. N/A."""
+    try:
+        return time.mktime(time.strptime(shown, "%Y-%m-%dT%H:%M:%S"))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _ask(command: Sequence[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S,
+            env=environment_of_user(os.environ),
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SlurmSilenceError(
             f"{command[0]} did not answer ({type(error).__name__}): is this a node of the cluster, and its controller "

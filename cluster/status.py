@@ -12,7 +12,7 @@ from cluster.config import ClusterConfig
 from cluster.diary import Diary, Entry
 from cluster.errors import ClusterError
 from cluster.files import CONFIG_NAME
-from cluster.members import Member, members
+from cluster.members import Member, key_of, members
 from cluster.programs import Program, programs
 from cluster.ray_state import ask_ray
 from cluster.reasons import in_words
@@ -41,7 +41,7 @@ def snapshot(config: ClusterConfig) -> Snapshot:
     """Asks SLURM, and Ray where its head answers. Raises ClusterError when SLURM does not answer."""
     home = config.home
     head = meeting.find(home)
-    jobs = [m for m in members(slurm.my_jobs(), config.name) if not m.job.is_over]
+    jobs = [m for m in members(slurm.my_jobs(), key_of(home)) if not m.job.is_over]
     ray = ask_ray(head) if head is not None and head.answers() else None
     joined, demands = ({}, None) if ray is None else (ray["joined"], tuple((d, n) for d, n in ray["demands"]))
     return Snapshot(

@@ -19,10 +19,13 @@ from cluster.allocation import Allocation
 from cluster.diary import Diary
 from cluster.files import CONFIG_NAME, read_json
 from cluster.meeting import node_environment
+from cluster.members import HEAD, key_of, members
 from cluster.ray_node import Share, ignore_warnings, ray_node
 
 _POLL_S = 0.5
 _HEAD_EVERY_S, _HEAD_SILENT_S = 3.0, 20.0
+_MEET_S = 75.0
+"""NFS clients may remember for a minute that a file is not there."""
 _MARGIN_S = 5.0
 """How long before SLURM takes the node everything on it is ended."""
 _LEAST_GRACE_S = 5.0
@@ -36,17 +39,17 @@ class _Worker:
             raise SystemExit("This is started by SLURM, as a job of a cluster: see `python -m cluster up`.")
         self._home, self._attempt, self._type, self._allocation = home, attempt, node_type, allocation
         self._diary = Diary(home)
-        self._told_to_end = False
+        self._signals = 0
         self._end: float | None = None
         signal.signal(signal.SIGUSR2, self._on_signal)
         signal.signal(signal.SIGTERM, self._on_signal)
 
     def run(self) -> int:
-        head = meeting.find(self._home)
-        if head is None or head.attempt != self._attempt or not head.answers():
-            print("The head of this cluster is gone: nothing to join.", flush=True)
+        head = self._meet()
+        if head is None:
+            print("The head of this cluster is not there, or this node cannot reach it: nothing to join.", flush=True)
             self._cancel_others()
-            return 0
+            return 1
         # as `up` has checked and written it: the models that check cost a tenth of a second at the start of each node
         config = read_json(self._home / CONFIG_NAME)
         asked = config["node_types"][self._type]
@@ -61,8 +64,25 @@ class _Worker:
         ) as process:
             return self._serve(process, head, environment)
 
+    def _meet(self) -> meeting.Head | None:
+        """The head, with some patience: what a shared folder shows may be a minute old."""
+        end = time.monotonic() + _MEET_S
+        while time.monotonic() < end and not self._signals:
+            meeting.look_afresh(self._home)
+            try:
+                head = meeting.find(self._home)
+            except OSError:
+                head = None
+            if head is not None and head.attempt == self._attempt and head.answers():
+                return head
+            if head is not None and head.attempt != self._attempt:
+                return None  # another start of the cluster has the folder
+            time.sleep(2)
+        return None
+
     def _serve(self, process: "subprocess.Popen[bytes]", head: meeting.Head, environment: dict[str, str]) -> int:
         looked = heard = time.monotonic()
+        answered = 0
         while process.poll() is None:
             time.sleep(_POLL_S)
             now = time.monotonic()
@@ -74,16 +94,21 @@ class _Worker:
                 if now - heard > _HEAD_SILENT_S:
                     self._cancel_others()
                     return self._left("the head no longer answers")
-            if self._told_to_end and self._end is None:
+            if self._signals > answered:
+                answered = self._signals
                 if slurm.state_of(self._allocation.job_id) not in ("RUNNING", None):
                     if process.poll() is None:
                         self._tell_ray(head, environment, 0)
                     return self._left("taken back")
-                self._end = now + self._drain(head, environment)
+                end = now + self._drain(head, environment)
+                self._end = end if self._end is None else min(end, self._end)
             if self._end is not None and now >= self._end:
                 self._tell_ray(head, environment, 0)
                 return self._left("its time is over")
-        return self._left("drained" if self._end is not None or process.returncode == 0 else "Ray ended on it")
+        if self._end is not None or process.returncode == 0:
+            return self._left("drained")
+        self._left(f"Ray ended on it with code {process.returncode}")
+        return 1
 
     def _drain(self, head: meeting.Head, environment: dict[str, str]) -> float:
         """Asks Ray to take the node out of service. Returns how many seconds it has."""
@@ -114,11 +139,20 @@ class _Worker:
         return 0
 
     def _cancel_others(self) -> None:
-        """Nobody else may be left to take back what is pending for a head that is gone."""
-        cleanup.cancel_all(self._home, self._attempt, but=self._allocation.job_id)
+        """Nobody else may be left to take back what is pending for a head that is gone.
+
+        Only where SLURM says that its job is over: it may be this node alone that cannot reach it.
+        """
+        try:
+            jobs = members(slurm.my_jobs(), key_of(self._home), self._attempt)
+        except slurm.SlurmSilenceError:
+            return
+        heads = [member for member in jobs if member.kind == HEAD]
+        if heads and all(member.job.is_over or member.job.is_leaving for member in heads):
+            cleanup.cancel_all(self._home, self._attempt, but=self._allocation.job_id)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._told_to_end = True
+        self._signals += 1
 
 
 if __name__ == "__main__":

@@ -54,8 +54,12 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Prints a line that stays, above the progress line."""
-        self._stream.write(("\r\033[K" if self._stream.isatty() else "") + text + "\n")
-        self._show()
+        if self._stream.isatty():
+            self._stream.write(f"\r\033[K{text}\n")
+            self._show()
+        else:
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
 
     @property
     def rate(self) -> float:

@@ -150,6 +150,24 @@ class RunFolder:
         """Takes the request back: there is a checkpoint."""
         self.save_request.unlink(missing_ok=True)
 
+    def request_stop(self) -> None:
+        """Asks whoever trains here to save at its next log line, and to end there."""
+        if self._run_file.exists():
+            files.write_text(self._stop_request, "")
+
+    @property
+    def stop_is_requested(self) -> bool:
+        """Whether the run is to end before its time."""
+        return self._stop_request.exists()
+
+    def answer_stop_request(self) -> None:
+        """Takes the request back: the run has ended."""
+        self._stop_request.unlink(missing_ok=True)
+
+    @property
+    def _stop_request(self) -> Path:
+        return self.path / "stop-requested"
+
     @property
     def save_request(self) -> Path:
         """A file that is there as long as somebody waits for a checkpoint."""

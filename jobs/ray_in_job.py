@@ -45,7 +45,7 @@ def head(allocation: Allocation, folder: Path, disk: Path) -> Iterator[Head]:
             finally:
                 meeting.withdraw(folder)
     finally:
-        meeting.forget_token(folder)
+        meeting.forget_token(folder, here.attempt)
 
 
 def serve(allocation: Allocation, folder: Path, disk: Path) -> None:

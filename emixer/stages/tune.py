@@ -16,8 +16,9 @@ from emixer.config import Config, to_yaml, with_overrides
 from emixer.errors import ConfigError, EmixerError
 from emixer.progress import Progress
 from emixer.ray_session import capacity, connect
+from emixer.run_folder import RunFolder
 from emixer.stages import train
-from emixer.stages.tune_trial import TrialOrder, run_trial, trial_config
+from emixer.stages.tune_trial import TrialOrder, run_folder_of, run_trial, trial_config
 from emixer.tuning.report import write_report
 from emixer.tuning.searcher import StudyPruning, StudySearcher
 from emixer.tuning.space import Space, parse_space, values_of, written
@@ -25,7 +26,8 @@ from emixer.tuning.study import best, open_study, outcome
 
 BEST = "best.yaml"
 _POLL_S = 1.0
-_PRUNING = "emixer-tune"
+_TRIAL_BYTES = 512 * 2**20
+"""Of the process that leads a trial; it takes no CPU, and its workers ask for theirs."""
 
 
 @dataclass(frozen=True)
@@ -133,19 +135,22 @@ def _search(config: Config, folder: Path, searcher: StudySearcher) -> None:
     from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
     from ray.tune.execution.placement_groups import PlacementGroupFactory
 
+    def ask_to_stop(number: int) -> None:
+        RunFolder(run_folder_of(folder, number)).request_stop()
+
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     trainable = tune.with_parameters(run_trial, order=TrialOrder(config, folder))
     results = Tuner(
-        tune.with_resources(trainable, PlacementGroupFactory([{"CPU": 0.0}])),  # the workers ask for their own
+        tune.with_resources(trainable, PlacementGroupFactory([{"memory": _TRIAL_BYTES}])),
         tune_config=TuneConfig(
-            search_alg=searcher, scheduler=StudyPruning(searcher), num_samples=-1,
+            search_alg=searcher, scheduler=StudyPruning(searcher, ask_to_stop), num_samples=-1,
             max_concurrent_trials=_at_once(config), reuse_actors=False,
         ),
         run_config=RunConfig(
-            name=_PRUNING, storage_path=str(folder / "ray"), verbose=0,
+            name="tune", storage_path=str(folder / "ray"), verbose=0,
             failure_config=FailureConfig(max_failures=config.tune.max_failures),
         ),
     ).fit()  # fmt: skip
@@ -183,7 +188,8 @@ def _followed(study: Study, config: Config) -> Iterator[None]:
                     progress.say(_line(trial.number, outcome(trial), trial.values, trial.params, config))
             counts = Counter(outcome(trial) for trial in trials)
             leader = best(study)
-            fields = {name: str(counts[name]) for name in ("running", "pruned", "diverged", "failed") if counts[name]}
+            fields = {"running": str(counts["running"])}
+            fields |= {name: str(counts[name]) for name in ("pruned", "diverged", "failed") if counts[name]}
             if leader is not None:
                 fields["best"] = f"{leader.values[0]:.4g} (trial {leader.number})"
             progress.update(len(shown), **fields)

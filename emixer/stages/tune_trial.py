@@ -1,9 +1,9 @@
 """One trial of a search: an ordinary `emixer train` in a run folder of its own, whose validation passes are reported to
 Ray Tune as they are written."""
 
-import os
 import threading
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,27 +50,24 @@ def run_trial(given: dict[str, Any], order: TrialOrder) -> None:
     training = _Training(config)
     training.start()
     folder, told = RunFolder(config.train.run), 0
+    while True:
+        is_over = training.is_over()
+        lines = [line for line in folder.metrics() if any(key.startswith("validation/") for key in line)]
+        for line in lines[told:]:
+            told += 1
+            values = measured(order.config.tune.metrics, line)
+            if line["images"] < config.train.images:  # the last one is told with the outcome
+                tune.report({STEP: told, MEASURED: values, "images": line["images"]})
+        if is_over:
+            break
+        time.sleep(_POLL_S)
     try:
-        while True:
-            is_over = training.is_over()
-            lines = [line for line in folder.metrics() if any(key.startswith("validation/") for key in line)]
-            for line in lines[told:]:
-                told += 1
-                values = measured(order.config.tune.metrics, line)
-                last = line["images"] >= config.train.images
-                if not last:  # the last one is told with the outcome
-                    tune.report({STEP: told, MEASURED: values, "images": line["images"]})
-            if is_over:
-                break
-            time.sleep(_POLL_S)
-    except SystemExit:  # Ray Tune has had enough of this trial: its workers must make room at once
-        os._exit(0)
-    try:
-        training.result()
+        result = training.result()
     except DivergenceError:
         tune.report({ENDED: DIVERGED})
         return
-    tune.report({STEP: told, MEASURED: measured(order.config.tune.metrics, lines[-1]), ENDED: "finished"})
+    ended = "finished" if result.images >= config.train.images else "stopped"
+    tune.report({STEP: told, MEASURED: measured(order.config.tune.metrics, lines[-1]), ENDED: ended})
 
 
 class _Training(threading.Thread):
@@ -79,20 +76,18 @@ class _Training(threading.Thread):
     def __init__(self, config: Config) -> None:
         super().__init__(daemon=True)
         self._config = config
-        self._error: BaseException | None = None
+        self._outcome: Future[train.TrainResult] = Future()
 
     def run(self) -> None:
         try:
-            train.run(self._config)
+            self._outcome.set_result(train.run(self._config))
         except BaseException as error:  # noqa: BLE001 - raised again by `result`
-            self._error = error
+            self._outcome.set_exception(error)
 
     def is_over(self) -> bool:
         """Asked before the metrics are read, so that none is missed."""
         return not self.is_alive()
 
-    def result(self) -> None:
-        """Raises what the training raised."""
-        self.join()
-        if self._error is not None:
-            raise self._error
+    def result(self) -> train.TrainResult:
+        """What the training returned; raises what it raised."""
+        return self._outcome.result()

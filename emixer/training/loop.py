@@ -78,7 +78,7 @@ class Trainee(Protocol):
         ...
 
 
-_ASKED = "save is requested"
+_SAVE, _STOP = "save is requested", "stop is requested"
 
 State = TypeVar("State", bound=Trainee)
 
@@ -105,6 +105,13 @@ class Reporter(Protocol):
     def save_is_requested(self) -> bool:
         """Whether a checkpoint is asked for outside of its turn. Only the first worker's answer counts."""
         ...
+
+    def stop_is_requested(self) -> bool:
+        """Whether the run is to end before its time. Only the first worker's answer counts."""
+        ...
+
+    def stopped(self) -> None:
+        """Called once, after the checkpoint of a run that was told to end; `finish` is not called then."""
 
     def finish(self) -> None:
         """Called once, after the last checkpoint."""
@@ -143,12 +150,15 @@ def train(state: State, advance: Advance[State], stream: BatchStream, reporter: 
             counts[name] += 1  # not every phase of a run has every term
         state.position = stream.position
         due = _due(state, before)
-        asked = False
+        asked = stop = False
         if due(schedule.log_every_images) or due(schedule.save_every_images):  # losses are checked before a save
-            sums[_ASKED] = torch.full((), float(reporter.save_is_requested()), device=next(iter(sums.values())).device)
-            counts[_ASKED] = 1
+            device = next(iter(sums.values())).device
+            for name, is_requested in {_SAVE: reporter.save_is_requested, _STOP: reporter.stop_is_requested}.items():
+                sums[name], counts[name] = torch.full((), float(is_requested()), device=device), 1
             values = _averages(state, sums, counts, clock, state.iteration - logged_at)
-            asked = values.pop(_ASKED) > 0  # summed over workers with the losses: all of them save, or none
+            # summed over workers with the losses: all of them save, or none
+            stop = values.pop(_STOP) > 0
+            asked = values.pop(_SAVE) > 0 or stop
             reporter.log(values)
             sums, counts, logged_at = {}, Counter(), state.iteration
         if asked or due(schedule.save_every_images) or due(schedule.validate_every_images):
@@ -159,6 +169,9 @@ def train(state: State, advance: Advance[State], stream: BatchStream, reporter: 
             reporter.validate()
         if asked or due(schedule.save_every_images):
             reporter.save()
+        if stop:
+            reporter.stopped()
+            return
     reporter.finish()
 
 

@@ -48,6 +48,16 @@ class Recorder:
         """Whether the run folder holds a request; the first worker looks."""
         return rank() == 0 and self._folder.save_is_requested
 
+    def stop_is_requested(self) -> bool:
+        """Whether the run folder holds a request to end; the first worker looks."""
+        return rank() == 0 and self._folder.stop_is_requested
+
+    def stopped(self) -> None:
+        """The request is answered."""
+        if rank() == 0:
+            self._folder.answer_stop_request()
+        wait_for_all()
+
     def finish(self) -> None:
         """Nothing is left to do."""
 

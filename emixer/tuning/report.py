@@ -46,7 +46,7 @@ the sum. With few trials, a rough guide.</p>
 <th>minutes</th><th>starts</th></tr>
 {% for row in rows %}<tr{% if row.best %} class="best"{% endif %}><td class="n">{{ row.number }}</td>
 <td><span class="tag {{ row.outcome }}">{{ row.outcome }}</span></td>
-{% for value in row.values %}<td class="n">{{ value }}</td>{% endfor %}
+{% for value in row.measured %}<td class="n">{{ value }}</td>{% endfor %}
 {% for value in row.params %}<td class="n">{{ value }}</td>{% endfor %}
 <td class="n">{{ row.minutes }}</td><td class="n">{{ row.starts }}</td></tr>{% endfor %}</table></div>
 <p class="note">Pruned and diverged trials show the last value that they reported. The study is Optuna's own:
@@ -100,7 +100,7 @@ def _row(trial: FrozenTrial, keys: Sequence[str], num_values: int, is_best: bool
         "number": trial.number,
         "outcome": outcome(trial),
         "best": is_best,
-        "values": [_short(value) for value in [*values, *[None] * num_values][:num_values]],
+        "measured": [_short(value) for value in [*values, *[None] * num_values][:num_values]],
         "params": [_short(trial.params.get(key)) for key in keys],
         "minutes": "" if started is None or ended is None else f"{(ended - started).total_seconds() / 60:.1f}",
         "starts": trial.user_attrs.get("starts", ""),

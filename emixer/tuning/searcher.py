@@ -6,6 +6,7 @@ running are proposed again under their numbers, and find their run folders.
 
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from optuna.study import Study
@@ -27,6 +28,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         super().__init__(metric=None, mode=None)
         self._study, self._space = study, space
         self._live: dict[str, Trial] = {}
+        self._reported: dict[str, set[int]] = {}
         trials = study.get_trials(deepcopy=False)
         self._orphans = deque(t for t in trials if t.state == TrialState.RUNNING)
         self._left = num_samples - sum(t.state.is_finished() or t.state == TrialState.RUNNING for t in trials)
@@ -48,6 +50,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             return Searcher.FINISHED  # type: ignore[no-any-return]
         trial.set_user_attr(STARTS, trial.user_attrs.get(STARTS, 0) + 1)
         self._live[trial_id] = trial
+        self._reported[trial_id] = {*self._study.trials[trial.number].intermediate_values}
         return {NUMBER: trial.number, VALUES: dict(trial.params)}
 
     def take(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -55,9 +58,10 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         trial = self._live[trial_id]
         if len(self._study.directions) > 1 or STEP not in result:
             return True
-        value = result[MEASURED][0]
-        if math.isfinite(value):
-            trial.report(value, result[STEP])
+        value, step = result[MEASURED][0], result[STEP]
+        if math.isfinite(value) and step not in self._reported[trial_id]:  # one that starts again tells all of it again
+            self._reported[trial_id].add(step)
+            trial.report(value, step)
         return ENDED in result or not trial.should_prune()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -81,13 +85,18 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
 
 class StudyPruning(FIFOScheduler):  # type: ignore[misc]
-    """Lets trials go on until the study's pruner says no."""
+    """Lets trials go on until the study's pruner says no.
 
-    def __init__(self, searcher: StudySearcher) -> None:
+    A trial is then *asked* to stop. Were Ray Tune to end its process, Ray Train would not notice (without a dashboard
+    nobody tells it that its owner is gone), and the trial's workers would keep their place in the cluster.
+    """
+
+    def __init__(self, searcher: StudySearcher, ask_to_stop: Callable[[int], None]) -> None:
         super().__init__()
-        self._searcher = searcher
+        self._searcher, self._ask_to_stop = searcher, ask_to_stop
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Ray Tune asks here first, and tells the searcher only of results that are not the last."""
-        goes_on = self._searcher.take(trial.trial_id, result)
-        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+        if not self._searcher.take(trial.trial_id, result):
+            self._ask_to_stop(trial.config[NUMBER])
+        return str(TrialScheduler.CONTINUE)

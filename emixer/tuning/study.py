@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from emixer.config import Config
 from emixer.config.tune import TuneConfig
@@ -26,7 +28,8 @@ from emixer.tuning.space import Space
 
 Outcome = Literal["waiting", "running", "finished", "pruned", "diverged", "failed"]
 STUDY_NAME, JOURNAL = "emixer", "study.journal"
-DIVERGED, TRIAL_ID, STARTS = "diverged", "tune_trial", "starts"
+_STORAGE_ERRORS = (OSError, ValueError, KeyError, OptunaError, SQLAlchemyError)
+DIVERGED, STARTS = "diverged", "starts"
 """User attributes."""
 
 
@@ -45,9 +48,7 @@ def open_study(folder: Path, config: Config, space: Space) -> Study:
             pruner=_pruner(tune),
         )  # fmt: skip
         _require_same(study, tune, space, folder)
-    except ConfigError:
-        raise
-    except Exception as error:
+    except _STORAGE_ERRORS as error:
         raise ConfigError(f"{_named(tune, folder)} cannot be used: {type(error).__name__}: {error}") from error
     return study
 
@@ -95,7 +96,7 @@ def _storage(tune: TuneConfig, folder: Path) -> BaseStorage:
         if tune.storage is not None:
             return RDBStorage(tune.storage)
         return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
-    except Exception as error:
+    except (*_STORAGE_ERRORS, ImportError) as error:
         raise ConfigError(
             f"{_named(tune, folder)} cannot be opened ({type(error).__name__}: {error}). Give a URL that SQLAlchemy "
             "knows and whose driver is installed, or leave tune.storage out for a journal file in the study's folder."
@@ -115,7 +116,6 @@ def _sampler(config: Config) -> BaseSampler:
     # constant_liar: trials that run at the same time are not all sent to the same place
     return TPESampler(
         seed=config.seed, n_startup_trials=tune.startup_trials, multivariate=True, constant_liar=True,
-        warn_independent_sampling=False,
     )  # fmt: skip
 
 
@@ -148,4 +148,4 @@ def _require_same(study: Study, tune: TuneConfig, space: Space, folder: Path) ->
 
 def _quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)

@@ -12,6 +12,7 @@ from cluster.autoscaling import autoscaling_config
 from cluster.cli import main
 from cluster.config import ClusterConfig, load_config
 from cluster.errors import ClusterError
+from cluster.members import key_of
 
 ROOT = Path(__file__).parents[2]
 PLAIN: dict[str, Any] = {"name": "one", "folder": "/shared/rays", "node_types": {"cpu": {"max": 3}}}
@@ -90,7 +91,7 @@ def test_the_scripts_of_head_and_workers(tmp_path: Path) -> None:
         == f"""\
 # head
 sbatch --job-name=ray-one-head --nodes=1 --ntasks=1 --cpus-per-task=2 --mem=8192M --time=2880 --partition=cpu \
---output=/shared/rays/one/logs/%j-head.out --open-mode=append --no-requeue --comment=ray:one:ATTEMPT:head:- <<'END'
+--output=/shared/rays/one/logs/%j-head.out --open-mode=append --no-requeue --comment=ray:{key_of(Path("/shared/rays/one"))}:ATTEMPT:head:- <<'END'
 #!/bin/bash
 module load cuda
 trap : TERM
@@ -116,7 +117,7 @@ def test_ray_is_told_what_a_node_really_offers() -> None:
     """Heap: 10 GiB less 30 % for objects; were it more than the node has, tasks would wait for it for ever."""
     gpu = {"max": 2, "min": 1, "gpus": 4, "cpus": 8, "memory_gb": 10, "resources": {"fast_disk": 1}}
     config = ClusterConfig.model_validate({**PLAIN, "idle_timeout_s": 90, "node_types": {"gpu": gpu}})
-    tree = autoscaling_config(config, "abc")
+    tree = autoscaling_config(config, "abc", "n1:1")
     offered = tree["available_node_types"]["gpu"]["resources"]
     assert offered == {"CPU": 8, "GPU": 4, "memory": (10240 - 3072) * 2**20, "fast_disk": 1}
     assert tree["available_node_types"]["gpu"]["min_workers"] == 1

@@ -3,7 +3,7 @@
 import pytest
 
 from cluster.members import comment, members
-from cluster.slurm import QueuedJob, duration_s, environment_of_user
+from cluster.slurm import QueuedJob, duration_s, environment_of_user, moment
 
 
 @pytest.mark.parametrize(
@@ -16,15 +16,23 @@ def test_durations(shown: str, seconds: float | None) -> None:
 
 
 def test_a_job_inside_a_job_inherits_no_options_and_no_token() -> None:
-    given = {
-        "PATH": "/bin", "SLURM_CONF": "/etc/slurm.conf", "SLURM_JOB_ID": "7", "SLURM_NTASKS": "4",
-        "SBATCH_PARTITION": "x", "RAY_AUTH_TOKEN_PATH": "/t", "RAY_ADDRESS": "a:1", "HOME": "/home/a",
-    }  # fmt: skip
-    assert environment_of_user(given) == {"PATH": "/bin", "SLURM_CONF": "/etc/slurm.conf", "HOME": "/home/a"}
+    users = {"PATH": "/bin", "SLURM_CONF": "/etc/slurm.conf", "SLURM_CLUSTERS": "big", "RAY_DEDUP_LOGS": "0"}
+    ours = {"RAY_AUTH_TOKEN_PATH": "/t", "RAY_ADDRESS": "a:1", "RAY_ON_SLURM": "x", "SQUEUE_PARTITION": "gpu"}
+    login = {"SBATCH_ACCOUNT": "chest"}
+    assert environment_of_user(users | ours | login) == users | login
+    of_job = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}
+    assert environment_of_user(users | ours | login | of_job) == users
+
+
+def test_when_a_job_ends_is_a_moment() -> None:
+    later = moment("2026-03-01T14:30:05")
+    assert later is not None
+    assert later - (moment("2026-03-01T14:30:00") or 0) == 5
+    assert moment("N/A") is None
 
 
 def job(job_id: str, text: str) -> QueuedJob:
-    return QueuedJob(job_id, "RUNNING", "None", None, "n1", "N/A", text)
+    return QueuedJob(job_id, "RUNNING", "None", None, "n1", "N/A", None, text)
 
 
 def test_only_jobs_with_the_clusters_own_comment_are_its() -> None:

@@ -17,7 +17,7 @@ NOW = time.mktime((2026, 3, 1, 12, 0, 0, 0, 0, 0))
 
 
 def member(job_id: str, kind: str, state: str, node: str = "", left: float | None = None, **more: Any) -> Member:
-    job = QueuedJob(job_id, state, more.get("reason", "None"), left, node, more.get("start", "N/A"), "")
+    job = QueuedJob(job_id, state, more.get("reason", "None"), left, node, more.get("start", "N/A"), None, "")
     return Member(job, "a1", kind, "-")
 
 

@@ -218,7 +218,8 @@ def test_two_users_run_clusters_side_by_side_and_neither_gets_into_the_others(
     assert refused.returncode != 0
     assert "let in" not in refused.stdout
     assert "let in" in mine.run_python(connect).stdout
-    for private in (mine.home / "token", mine.home / "head.json", mine.home / "programs" / "1" / "request.json"):
+    (token,) = mine.home.glob("token-*")
+    for private in (token, mine.home / "head.json", mine.home / "programs" / "1" / "request.json"):
         assert stat.S_IMODE(private.stat().st_mode) == 0o600
         assert bed.run(["cat", str(private)], check=False, user="daemon").returncode != 0
     assert stat.S_IMODE(mine.home.stat().st_mode) == 0o700

@@ -18,7 +18,7 @@ from emixer.run_folder import RunFolder
 from emixer.stages import train, tune
 
 SHORT = {
-    "tune.budget_images": 96, "tune.num_samples": 4, "tune.pruner": "none", "train.validate_every_images": 32,
+    "tune.budget_images": 96, "tune.num_samples": 3, "tune.pruner": "none", "train.validate_every_images": 32,
     "train.sample_every_images": 10**6, "train.log_every_images": 32, "train.save_every_images": 32,
     "tune.metrics": ["word_cross_entropy"], "tune.startup_trials": 2,
     "tune.space": ["optim.lr_generator log 1e-4 1e-2", "loss.alpha float 0 1"],
@@ -44,7 +44,7 @@ def test_a_search_begins_with_the_configs_values_and_leaves_what_a_person_uses(
     config = search(tiny_config, folder)
     result = tune.run(config)
     trials = opened(folder).trials
-    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3
     assert trials[0].params == {"optim.lr_generator": 1e-3, "loss.alpha": 0.2}, "the config's own"
     for trial in trials:
         run = RunFolder.open(folder / "trials" / f"{trial.number:04d}", "train")
@@ -59,7 +59,7 @@ def test_a_search_begins_with_the_configs_values_and_leaves_what_a_person_uses(
     assert found.loss.alpha == best.params["loss.alpha"]
     train.describe(with_overrides(found, {"train.run": tmp_path / "again"}))
     page = (folder / "report.html").read_text()
-    assert page.count('class="tag finished"') == 4
+    assert page.count('class="tag finished"') == 3
     assert page.count("data:image/png;base64,") >= 3
     assert (folder / "plots" / "parallel-coordinates.png").stat().st_size > 5000
     before = (folder / "study.journal").read_bytes()
@@ -68,23 +68,13 @@ def test_a_search_begins_with_the_configs_values_and_leaves_what_a_person_uses(
 
 
 @pytest.mark.ray
-def test_the_same_seed_proposes_the_same_trials(ray_cluster: None, tiny_config: Config, tmp_path: Path) -> None:
-    one, other = tmp_path / "one", tmp_path / "other"
-    for folder in (one, other):
-        tune.run(search(tiny_config, folder, tune__max_concurrent=1, tune__budget_images=32))
-    assert [t.params for t in opened(one).trials] == [t.params for t in opened(other).trials]
-    assert [t.value for t in opened(one).trials] == [t.value for t in opened(other).trials]
-
-
-@pytest.mark.ray
-def test_poor_trials_are_stopped_and_diverged_and_failed_ones_are_told_apart(
+def test_poor_trials_are_stopped_and_those_that_diverge_are_told_apart(
     ray_cluster: None, tiny_config: Config, tmp_path: Path
 ) -> None:
     folder = tmp_path / "study"
-    rates = "optim.lr_report_decoder choice 0.003 1e-9 1e-8"
     config = search(
-        tiny_config, folder, tune__space=[rates], tune__pruner="asha", tune__num_samples=9, tune__sampler="random",
-        tune__max_concurrent=1, tune__budget_images=192, seed=3,
+        tiny_config, folder, tune__space=["optim.lr_report_decoder choice 0.003 1e-9"], tune__pruner="asha",
+        tune__num_samples=6, tune__sampler="random", tune__max_concurrent=2, tune__budget_images=160, seed=1,
     )  # fmt: skip
     tune.run(config)
     trials = opened(folder).trials
@@ -93,7 +83,7 @@ def test_poor_trials_are_stopped_and_diverged_and_failed_ones_are_told_apart(
     assert all(trial.params["optim.lr_report_decoder"] < 1e-6 for trial in pruned), "those that hardly learn"
     for trial in pruned:
         run = RunFolder.open(folder / "trials" / f"{trial.number:04d}", "train")
-        assert run.metrics()[-1]["images"] < 192, "it was stopped before its budget"
+        assert run.metrics()[-1]["images"] < 160, "it was stopped before its budget"
     diverging = {"optim.lr_discriminator": 0.1, "optim.beta2": 0.0, "optim.lr_generator": 0.1}
     space = ["loss.teacher_forcing choice 1e30 1e31"]
     wild = with_overrides(
@@ -162,7 +152,10 @@ def test_a_study_of_another_space_or_of_somebody_else_is_refused(tiny_config: Co
         tune.run(search(tiny_config, folder))
 
 
-def test_a_search_in_sqlite_is_opened_by_optuna_and_by_its_url(tiny_config: Config, tmp_path: Path) -> None:
+@pytest.mark.ray
+def test_a_search_in_sqlite_is_opened_by_optuna_and_by_its_url(
+    ray_cluster: None, tiny_config: Config, tmp_path: Path
+) -> None:
     folder, url = tmp_path / "study", f"sqlite:///{tmp_path}/study.db"
     result = tune.run(search(tiny_config, folder, tune__storage=url, tune__num_samples=1, tune__budget_images=32))
     assert result.counts == {"finished": 1}

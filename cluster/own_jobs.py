@@ -1,0 +1,150 @@
+"""The jobs of a cluster as squeue last showed them, with those submitted since. Used by several threads."""
+
+import logging
+import threading
+import time
+from collections import Counter
+
+from cluster import slurm
+from cluster.members import Member, members
+from cluster.slurm import QueuedJob, SlurmSilenceError
+
+logger = logging.getLogger(__name__)
+_EARLIER_S = 60.0
+"""By how much the end of a job has to come nearer to be a preemption."""
+
+
+class OwnJobs:
+    """Of one start of a cluster. Without an answer of SLURM, nothing has changed."""
+
+    def __init__(self, cluster: str, attempt: str, poll_s: float) -> None:
+        self._cluster, self._attempt, self._poll_s = cluster, attempt, poll_s
+        self._known: dict[str, Member] = {}
+        self._over: dict[str, Member] = {}
+        self._submitted_at: dict[str, float] = {}
+        self._first_seen: dict[str, float] = {}
+        self._started_at: dict[str, float] = {}
+        self._ended_at: dict[str, float] = {}
+        self._latest_end: dict[str, float] = {}
+        self._reserved: Counter[str] = Counter()
+        self._answered_at: float | None = None
+        self._ask_again_at = 0.0
+        self._distrusted_at: float | None = None
+        self._lock = threading.Lock()
+        self._asking = threading.Lock()
+
+    def look(self) -> dict[str, Member]:
+        """Jobs by id that are not over. Asks SLURM when the last look is old, one thread at a time.
+
+        Raises SlurmSilenceError if SLURM has never answered.
+        """
+        with self._asking:
+            now = time.monotonic()
+            if now >= self._ask_again_at:
+                self._ask_again_at = now + self._poll_s
+                try:
+                    shown = slurm.my_jobs()
+                except SlurmSilenceError as error:
+                    if self._answered_at is None:
+                        self._ask_again_at = 0.0
+                        raise
+                    logger.warning("%s; the jobs are taken to be as they were", error.message)
+                else:
+                    self._take(shown, now)
+        with self._lock:
+            return dict(self._known)
+
+    def look_soon(self) -> None:
+        """Something was changed: the next look asks SLURM."""
+        self._ask_again_at = 0.0
+
+    def reserve(self, node_type: str, limit: int) -> bool:
+        """Takes one of the places that `limit` leaves, if there is one. Jobs that are leaving still hold theirs.
+
+        False also while it is not known what there is.
+        """
+        self.look()
+        with self._lock:
+            if self._distrusted_at is not None:
+                return False
+            alive = sum(member.kind == node_type for member in self._known.values())
+            if alive + self._reserved[node_type] >= limit:
+                return False
+            self._reserved[node_type] += 1
+            return True
+
+    def settle(self, node_type: str, member: Member | None) -> None:
+        """Gives a reserved place to the job that was submitted, or back."""
+        now = time.monotonic()
+        with self._lock:
+            self._reserved[node_type] -= 1
+            if member is not None:
+                job_id = member.job.job_id
+                self._known[job_id] = member
+                self._submitted_at[job_id] = self._first_seen[job_id] = now
+
+    def distrust(self) -> None:
+        """A job may have been submitted that is not known: nothing is reserved until SLURM has been asked."""
+        with self._lock:
+            self._distrusted_at = time.monotonic()
+        self.look_soon()
+
+    def age_s(self, job_id: str) -> float:
+        """Since the job was submitted, or first seen."""
+        with self._lock:
+            return time.monotonic() - self._first_seen.get(job_id, time.monotonic())
+
+    def failed(self) -> list[tuple[Member, float]]:
+        """Jobs that ended with an error, and how long they had run [s]."""
+        with self._lock:
+            return [
+                (member, self._ended_at[job_id] - self._started_at.get(job_id, self._ended_at[job_id]))
+                for job_id, member in self._over.items()
+                if member.job.state == "FAILED" and job_id in self._first_seen
+            ]
+
+    def settled(self, seconds: float) -> set[str]:
+        """Types of which a job has been running for so long."""
+        now = time.monotonic()
+        with self._lock:
+            return {
+                member.kind for job_id, member in self._known.items()
+                if member.job.state == "RUNNING" and now - self._started_at.get(job_id, now) > seconds
+            }  # fmt: skip
+
+    def ending_early(self) -> list[str]:
+        """Running jobs whose end has come nearer: they are being preempted."""
+        with self._lock:
+            return [
+                job_id for job_id, member in self._known.items()
+                if member.job.state == "RUNNING" and member.job.ends is not None
+                and self._latest_end.get(job_id, member.job.ends) - member.job.ends > _EARLIER_S
+            ]  # fmt: skip
+
+    def _take(self, jobs: list[QueuedJob], asked_at: float) -> None:
+        shown = {m.job.job_id: m for m in members(jobs, self._cluster, self._attempt) if m.is_worker}
+        by_id = {job.job_id: job for job in jobs}
+        with self._lock:
+            # a site may change comments: what we have submitted is ours whatever it is called
+            for job_id, member in self._known.items():
+                if job_id in by_id and job_id not in shown:
+                    shown[job_id] = Member(by_id[job_id], member.attempt, member.kind, member.request)
+            newer = {
+                job_id: self._known[job_id]
+                for job_id, at in self._submitted_at.items()
+                if at >= asked_at and job_id not in shown and job_id in self._known
+            }
+            for job_id, member in shown.items():
+                self._first_seen.setdefault(job_id, asked_at)
+                if member.job.state == "RUNNING":
+                    self._started_at.setdefault(job_id, asked_at)
+                    if member.job.ends is not None:
+                        self._latest_end[job_id] = max(member.job.ends, self._latest_end.get(job_id, 0.0))
+                if member.job.is_over:
+                    self._ended_at.setdefault(job_id, asked_at)
+            self._over = {job_id: member for job_id, member in shown.items() if member.job.is_over}
+            self._known = {job_id: m for job_id, m in shown.items() if not m.job.is_over} | newer
+            self._submitted_at = {job_id: self._submitted_at[job_id] for job_id in newer}
+            self._answered_at = asked_at
+            if self._distrusted_at is not None and asked_at > self._distrusted_at:
+                self._distrusted_at = None

@@ -1,0 +1,106 @@
+"""The searcher on a real study: what it proposes, remembers and stops. What trials measure is a formula here."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from emixer.config import Config, with_overrides
+from emixer.tuning.searcher import ENDED, MEASURED, NUMBER, STEP, VALUES, StudySearcher
+from emixer.tuning.space import parse_space
+from emixer.tuning.study import DIVERGED, best, open_study, outcome
+
+SPACE = ["optim.lr_generator log 1e-5 1e-2", "loss.alpha float 0 1"]
+
+
+def config(**changed: Any) -> Config:
+    settings = {key.replace("__", "."): value for key, value in changed.items()}
+    return with_overrides(Config(), {"tune.space": SPACE, "tune.startup_trials": 3, **settings})
+
+
+def loss(values: dict[str, float]) -> float:
+    return (math.log10(values["optim.lr_generator"]) + 3) ** 2 + values["loss.alpha"]
+
+
+def searched(folder: Path, settings: Config, num: int) -> StudySearcher:
+    """A searcher that has run `num` more trials to their end, one after the other."""
+    folder.mkdir(exist_ok=True)
+    space = parse_space(settings.tune.space, settings)
+    searcher = StudySearcher(open_study(folder, settings, space), space, settings.tune.num_samples)
+    for index in range(num):
+        given = searcher.suggest(f"t{index}")
+        assert isinstance(given, dict)
+        searcher.on_trial_complete(f"t{index}", {MEASURED: [loss(given[VALUES])], ENDED: "finished"})
+    return searcher
+
+
+def proposals(folder: Path, settings: Config) -> list[dict[str, Any]]:
+    return [trial.params for trial in open_study(folder, settings, parse_space(SPACE, settings)).trials]
+
+
+def test_one_after_the_other_the_same_seed_proposes_the_same(tmp_path: Path) -> None:
+    settings = config(tune__num_samples=12)
+    for name in ("one", "two"):
+        searched(tmp_path / name, settings, 12)
+    searched(tmp_path / "other", with_overrides(settings, {"seed": 1}), 12)
+    one, two, other = (proposals(tmp_path / name, settings) for name in ("one", "two", "other"))
+    assert one == two
+    assert one != other
+    first, later = one[:3], one[-4:]
+    assert min(map(loss, later)) < min(map(loss, first)), "it learns from what it was told"
+
+
+def test_it_proposes_as_many_as_asked_for_over_all_calls_and_takes_up_what_was_running(tmp_path: Path) -> None:
+    settings = config(tune__num_samples=4)
+    searcher = searched(tmp_path / "s", settings, 2)
+    running = searcher.suggest("killed")
+    assert isinstance(running, dict)
+    again = searched(tmp_path / "s", settings, 0)
+    assert again.num_left == 2
+    taken_up = again.suggest("a")
+    assert taken_up == running, "the same number, so the same run folder, and the same values"
+    assert isinstance(taken_up, dict)
+    assert taken_up[NUMBER] == 2
+    assert isinstance(again.suggest("b"), dict)
+    assert again.suggest("c") == Searcher.FINISHED
+    assert searched(tmp_path / "s", config(tune__num_samples=6), 0).num_left == 4, "two running, two more"
+
+
+def test_each_way_to_end_is_told_apart(tmp_path: Path) -> None:
+    settings = config(tune__num_samples=5, tune__pruner="median", tune__reduction=2, tune__first_rung=1)
+    folder = tmp_path / "s"
+    searcher = searched(folder, settings, 0)
+    for name in ("good", "poor", "diverged", "failed"):
+        searcher.suggest(name)
+    assert all(searcher.take("good", {STEP: step, MEASURED: [0.1]}) for step in (1, 2))
+    searcher.on_trial_complete("good", {MEASURED: [0.1], ENDED: "finished"})
+    searcher.on_trial_complete("diverged", {ENDED: DIVERGED})
+    searcher.on_trial_complete("failed", error=True)
+    searcher.suggest("fifth")
+    searcher.take("fifth", {STEP: 1, MEASURED: [0.1]})
+    searcher.take("fifth", {STEP: 2, MEASURED: [0.1]})
+    searcher.on_trial_complete("fifth", {MEASURED: [0.1], ENDED: "finished"})
+    assert not searcher.take("poor", {STEP: 2, MEASURED: [9.0]}), "worse than the median of two others"
+    searcher.on_trial_complete("poor", {STEP: 2, MEASURED: [9.0], ENDED: "stopped"})
+    study = open_study(folder, settings, parse_space(SPACE, settings))
+    assert [outcome(trial) for trial in study.trials] == ["finished", "pruned", "diverged", "failed", "finished"]
+    assert study.trials[2].state == TrialState.PRUNED
+    leader = best(study)
+    assert leader is not None
+    assert leader.value == 0.1
+
+
+def test_with_two_aims_the_best_is_on_the_front_and_nothing_is_stopped(tmp_path: Path) -> None:
+    settings = config(tune__num_samples=3, tune__metrics=["label_auc", "word_cross_entropy"])
+    searcher = searched(tmp_path / "s", settings, 0)
+    for name, values in {"a": [0.9, 2.0], "b": [0.6, 1.0], "c": [0.5, 3.0]}.items():
+        searcher.suggest(name)
+        assert searcher.take(name, {STEP: 1, MEASURED: values})
+        searcher.on_trial_complete(name, {MEASURED: values, ENDED: "finished"})
+    study = open_study(tmp_path / "s", settings, parse_space(SPACE, settings))
+    assert {trial.number for trial in study.best_trials} == {0, 1}
+    leader = best(study)
+    assert leader is not None
+    assert leader.values == [0.9, 2.0], "the best in the first, where more is better"
