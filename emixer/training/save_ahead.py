@@ -4,29 +4,44 @@ They move when a node is drained (its SLURM job ends soon, or is preempted) and,
 cluster has room for more. Ray Train then starts them again from the last checkpoint.
 """
 
+import logging
+import math
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import ray
 
+from emixer.checkpoint import find_checkpoint
 from emixer.run_folder import RunFolder
 
+logger = logging.getLogger(__name__)
 _LOOK_EVERY_S, _ASK_EVERY_S = 2.0, 15.0
 
 
 @contextmanager
-def save_before_moves(folder: RunFolder, resources_per_worker: Mapping[str, float], may_grow: bool) -> Iterator[None]:
-    """Watches the cluster from the driver for the duration of the block."""
+def save_before_moves(
+    folder: RunFolder, resources_per_worker: Mapping[str, float], most: int, resize_every_s: float
+) -> Iterator[None]:
+    """Watches the cluster from the driver for the duration of the block.
+
+    most: workers that the run may have; one that has fewer looks every `resize_every_s` for room for more.
+    """
     stop = threading.Event()
 
     def watch() -> None:
         wait_s = _LOOK_EVERY_S
         while not stop.wait(wait_s):
-            moving = bool(_draining()) or (may_grow and _has_room(resources_per_worker))
-            if moving:
-                folder.request_save()
-            wait_s = _ASK_EVERY_S if moving else _LOOK_EVERY_S
+            wait_s = _LOOK_EVERY_S
+            try:
+                if _draining():
+                    folder.request_save()
+                    wait_s = _ASK_EVERY_S
+                elif _workers(folder) < most and _room(resources_per_worker):
+                    folder.request_save()
+                    wait_s = max(_ASK_EVERY_S, resize_every_s / 2)
+            except Exception as error:  # noqa: BLE001 - a checkpoint ahead of time is a help, and no more
+                logger.debug("The cluster could not be watched: %s", error)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -43,6 +58,13 @@ def _draining() -> Mapping[str, int]:
     return found
 
 
-def _has_room(resources_per_worker: Mapping[str, float]) -> bool:
-    free = ray.available_resources()
-    return all(free.get(name, 0) >= share for name, share in resources_per_worker.items())
+def _workers(folder: RunFolder) -> float:
+    """How many there were at the last checkpoint; before the first there is nothing to lose."""
+    found = find_checkpoint(folder.checkpoints, "last")
+    return math.inf if found is None else int(found.state["position"]["num_workers"])
+
+
+def _room(resources_per_worker: Mapping[str, float]) -> int:
+    """For how many more workers the cluster has room: whole ones, on each node."""
+    nodes = ray._private.state.available_resources_per_node().values()
+    return sum(min(int(free.get(name, 0) // share) for name, share in resources_per_worker.items()) for free in nodes)

@@ -60,7 +60,7 @@ def run_workers(plan: TrainPlan[State]) -> None:
     (plan.run / _DIVERGED).unlink(missing_ok=True)
     use_gpu = bool(capacity().get("GPU")) if schedule.use_gpu is None else schedule.use_gpu
     resources = {"CPU": float(schedule.cpus_per_worker)} | ({"GPU": schedule.gpus_per_worker} if use_gpu else {})
-    fewest, most = schedule.worker_range
+    most = schedule.worker_range[1]
     trainer = TorchTrainer(
         partial(_train_worker, plan),
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=_COLLECTIVE_TIMEOUT_S),
@@ -76,7 +76,7 @@ def run_workers(plan: TrainPlan[State]) -> None:
             failure_config=FailureConfig(max_failures=schedule.max_failures),
         ),
     )
-    with save_before_moves(RunFolder(plan.run), resources, may_grow=fewest < most):
+    with save_before_moves(RunFolder(plan.run), resources, most, schedule.resize_every_s):
         trainer.fit()
     if (plan.run / _DIVERGED).exists():
         raise DivergenceError((plan.run / _DIVERGED).read_text(encoding="utf-8"))

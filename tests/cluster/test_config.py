@@ -85,13 +85,14 @@ def test_the_scripts_of_head_and_workers(tmp_path: Path) -> None:
     path = write(tmp_path, head=head, node_types={"gpu": gpu}, setup=["module load cuda"])
     shown = CliRunner().invoke(main, ["up", "--config", str(path), "--dry-run"])
     assert shown.exit_code == 0, shown.output
-    python = sys.executable
+    python, key = sys.executable, key_of(Path("/shared/rays/one"))
     assert (
         shown.output
         == f"""\
 # head
 sbatch --job-name=ray-one-head --nodes=1 --ntasks=1 --cpus-per-task=2 --mem=8192M --time=2880 --partition=cpu \
---output=/shared/rays/one/logs/%j-head.out --open-mode=append --no-requeue --comment=ray:{key_of(Path("/shared/rays/one"))}:ATTEMPT:head:- <<'END'
+--output=/shared/rays/one/logs/%j-head.out --open-mode=append --no-requeue \
+--comment=ray:{key}:ATTEMPT:head:- <<'END'
 #!/bin/bash
 module load cuda
 trap : TERM
