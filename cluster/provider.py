@@ -165,6 +165,8 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         refusal = self._refused.get(node_type)
         if refusal is not None and time.monotonic() < refusal.until:
             return refusal.words
+        if node_type in self._closed:
+            return f"{node_type} is closed for a while: see the events of `python -m cluster status`"
         asked = self._types[node_type]
         if not self._jobs.reserve(node_type, asked["max"]):
             return f"{node_type} has its max of {asked['max']} jobs, those included that are leaving"
@@ -251,9 +253,8 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
                 and self._jobs.age_s(job_id) > self._pending_timeout_s
             ]  # fmt: skip
             if late and self._close(node_type, _AVOID_S):
+                # Ray takes back what is pending beyond the new limit, when it has read it
                 self._diary.note("gave up", node_type, f"job {', '.join(late)}: pending for too long")
-                slurm.cancel(late)
-                self._jobs.look_soon()
 
     def _close(self, node_type: str, seconds: float) -> bool:
         """Makes Ray ask for other types. Returns False for the last type that is open: there is nothing else to ask."""
