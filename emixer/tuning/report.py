@@ -20,7 +20,7 @@ from emixer.tuning.study import best, finished, outcome
 
 _PLOTS = "plots"
 _LEAST_FOR_IMPORTANCE = 5
-_WIDTH_IN, _HEIGHT_IN, _DPI = 8.0, 4.2, 130
+_WIDTH_IN, _HEIGHT_IN, _DPI = 10.0, 4.6, 110
 _PAGE = """\
 <!doctype html><html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title><style>
 :root { color-scheme: light dark }
@@ -40,7 +40,6 @@ the sum. With few trials, a rough guide.</p>
 <table><tr><th>setting</th><th>share</th></tr>
 {% for name, share in importances.items() %}
 <tr><td>{{ name }}</td><td class="n">{{ "%.0f" % (100 * share) }} %</td></tr>{% endfor %}</table>{% endif %}
-{% for name, uri in plots.items() %}<h2>{{ name }}</h2><img alt="{{ name }}" src="{{ uri }}">{% endfor %}
 <h2>All trials</h2><div class="scroll"><table><tr><th>trial</th><th>outcome</th>
 {% for name in metrics %}<th>{{ name }}</th>{% endfor %}{% for name in keys %}<th>{{ name }}</th>{% endfor %}
 <th>minutes</th><th>starts</th></tr>
@@ -51,6 +50,7 @@ the sum. With few trials, a rough guide.</p>
 <td class="n">{{ row.minutes }}</td><td class="n">{{ row.starts }}</td></tr>{% endfor %}</table></div>
 <p class="note">Pruned and diverged trials show the last value that they reported. The study is Optuna's own:
 <code>optuna.load_study</code> and <code>optuna-dashboard</code> open it.</p>
+{% for name, uri in plots.items() %}<h2>{{ name }}</h2><img alt="{{ name }}" src="{{ uri }}">{% endfor %}
 </body></html>
 """
 
