@@ -129,19 +129,19 @@ def to_be_replaced(folder: Path) -> list[str]:
 
 def own_address(node: str, others: Sequence[str] = ()) -> str:
     """The address under which other nodes reach this one: that of the interface that leads to them."""
-    for other in others:
-        return _towards(other)
-    try:
-        found = socket.gethostbyname(node)
-    except OSError:
-        found = "127.0.0.1"
-    if not found.startswith("127."):
-        return found
+    with suppress(OSError):  # SLURM's name of a node need not be one that resolves
+        return _towards(others[0]) if others else _resolved(node)
     # Debian gives a machine's own name to its loopback: ask where the default route leads (nothing is sent)
-    try:
+    with suppress(OSError):
         return _towards("192.0.2.1")
-    except OSError:
-        return "127.0.0.1"
+    return "127.0.0.1"
+
+
+def _resolved(node: str) -> str:
+    found = socket.gethostbyname(node)
+    if found.startswith("127."):
+        raise OSError(f"{node} is the loopback")
+    return found
 
 
 def _towards(host: str) -> str:
