@@ -21,7 +21,8 @@ def command() -> None:
 
     \b
     The paper's search, on this machine:
-      emixer tune --config configs/demo.yaml --shards data/shards --study runs/search --set train.validate_every_images=1000
+      emixer tune --config configs/demo.yaml --shards data/shards --study runs/search \\
+          --set train.validate_every_images=1000
     Other settings; the first trial is always the config's own values:
       emixer tune ... --space "optim.beta1 float 0 0.9" --space "train.batch_size choice 32 64"
     Trade-offs between two aims:

@@ -322,6 +322,7 @@ def values_of(annotation: Any, choices: tuple[Any, ...]) -> st.SearchStrategy[An
         int: st.integers(1, 16),
         float: st.floats(1e-12, 0.09),
         str: text | tricky,
+        int | tuple[int, int]: st.integers(1, 16) | st.tuples(st.integers(1, 4), st.integers(5, 9)),
         Path: st.text(string.ascii_letters + string.digits + "/ .:#-_é", min_size=1).map(Path),
     }
     return by_type[annotation]
