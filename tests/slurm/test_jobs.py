@@ -60,7 +60,7 @@ def test_a_job_over_two_nodes_trains_like_the_same_two_workers_here_and_leaves_n
     for one, other in zip(on_slurm, local, strict=True):
         assert one == pytest.approx(other, rel=1e-5)
     assert_nothing_left(site, job)
-    assert not (tmp_path / "slurm-jobs" / "cluster" / job / "token").exists()
+    assert not list((tmp_path / "slurm-jobs" / "cluster" / job).glob("token*"))
     assert "Trained on 192 films" in site.jobs("logs", job).stdout
 
 
@@ -205,7 +205,8 @@ def test_two_jobs_on_one_node_do_not_meet_and_see_their_own_share_of_it(site: An
     folders = [tmp_path / "slurm-jobs" / "cluster" / job for job in jobs]
     heads = [json.loads((folder / "head.json").read_text())["address"] for folder in folders]
     assert heads[0] != heads[1]
-    assert all((folder / "token").stat().st_mode & 0o077 == 0 for folder in folders)
+    tokens = [next(folder.glob("token-*")) for folder in folders]
+    assert all(token.stat().st_mode & 0o077 == 0 for token in tokens)
     ask = (
         "import os, sys, ray; ray.init(address=sys.argv[1], log_to_driver=False); "
         "has = ray.cluster_resources(); nodes = sum(node['Alive'] for node in ray.nodes()); "
@@ -220,9 +221,9 @@ def test_two_jobs_on_one_node_do_not_meet_and_see_their_own_share_of_it(site: An
         return done
 
     # of a node of 4 CPUs, 2 GPUs and 5,000 MB; of the 2,048 MB asked for, 614 are the object store's
-    assert "1 node, 2 CPU, 0 GPU, 1434 MB" in client(heads[0], folders[0] / "token").stdout
-    assert "1 node, 2 CPU, 1 GPU, 1434 MB" in client(heads[1], folders[1] / "token").stdout
-    assert client(heads[0], folders[1] / "token").returncode != 0
+    assert "1 node, 2 CPU, 0 GPU, 1434 MB" in client(heads[0], tokens[0]).stdout
+    assert "1 node, 2 CPU, 1 GPU, 1434 MB" in client(heads[1], tokens[1]).stdout
+    assert client(heads[0], tokens[1]).returncode != 0
     assert client(heads[0], None).returncode != 0
     for job in jobs:
         site.jobs("cancel", job)
