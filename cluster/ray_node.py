@@ -23,7 +23,8 @@ from cluster.meeting import free_port
 from cluster.slurm import MARK
 
 _PREFIX = "ray-"
-_LEFT_BY = re.compile(rf"{_PREFIX}(\d+)-\d+-\d+")
+_LEFT_BY = re.compile(rf"{_PREFIX}((\d+)-\d+)-\d+")
+"""Start of a job, and the job."""
 _STORE_SHARE, _MIN_STORE_MB = 0.3, 80
 MAX_DISK_PATH = 20
 """Characters that the path of a node's local disk may have: Ray's sockets lie some 60 below, and 107 are allowed."""
@@ -149,7 +150,9 @@ def _has(pid: int, wanted: bytes) -> bool:
 
 
 def _sweep(disk: Path, own_name: str) -> None:
-    """Removes what jobs of this user left on the node that were killed too fast to do it themselves."""
+    """Removes what jobs of this user left on the node that were killed too fast to do it themselves; also this one's
+    former lives, but not what its other tasks have here now."""
+    own_start = own_name.rpartition("-")[0]
     own_job = own_name.partition("-")[0]
     for left in disk.glob(f"{_PREFIX}*"):
         named = _LEFT_BY.fullmatch(left.name)
@@ -158,5 +161,6 @@ def _sweep(disk: Path, own_name: str) -> None:
                 continue
         except OSError:  # a neighbour has just removed its own
             continue
-        if named[1] == own_job or slurm.is_over(named[1]):
+        is_former_life = named[2] == own_job and named[1] != own_start
+        if is_former_life or left.name == f"{_PREFIX}{own_name}" or slurm.is_over(named[2]):
             shutil.rmtree(left, ignore_errors=True)

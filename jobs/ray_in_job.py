@@ -16,6 +16,7 @@ from cluster import meeting
 from cluster.allocation import Allocation
 from cluster.meeting import Head, free_port
 from cluster.ray_node import Share, ignore_warnings, ray_node, wait_for_port
+from cluster.slurm import MARK
 
 _HEAD_WAIT_S, _JOIN_WAIT_S, _POLL_S = 300.0, 300.0, 0.5
 _MAX_STARTS = 5
@@ -36,7 +37,7 @@ def head(allocation: Allocation, folder: Path, disk: Path) -> Iterator[Head]:
     ]  # fmt: skip
     try:
         with _node(allocation, folder, disk, here, arguments) as process:
-            os.environ.update(here.environment())
+            os.environ.update(_environment(allocation, here))
             wait_for_port(here.address, process, _log(folder, allocation))
             meeting.announce(folder, here)
             try:
@@ -65,8 +66,13 @@ def _node(
     allocation: Allocation, folder: Path, disk: Path, head: Head, arguments: list[str]
 ) -> AbstractContextManager["subprocess.Popen[bytes]"]:
     share = Share(allocation.cpus, allocation.gpus, allocation.memory_mb)
-    name = f"{_attempt(allocation)}-{allocation.rank}"
-    return ray_node(share, head.environment(), arguments, disk, name, _log(folder, allocation))
+    environment = _environment(allocation, head)
+    return ray_node(share, environment, arguments, disk, environment[MARK], _log(folder, allocation))
+
+
+def _environment(allocation: Allocation, head: Head) -> dict[str, str]:
+    """Marked as this task's: another task of the job may be on the same machine."""
+    return head.environment() | {MARK: f"{_attempt(allocation)}-{allocation.rank}"}
 
 
 def _log(folder: Path, allocation: Allocation) -> Path:
