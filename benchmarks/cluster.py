@@ -13,7 +13,6 @@ Then: `cluster down` with all nodes busy, and what is left. Prints seconds, medi
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import statistics
@@ -27,6 +26,9 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "tests" / "slurm"))
+from testbed import TestBed  # noqa: E402 - the tests' own bed, which is no part of the package
+
 IDLE_S, TASK_S = 6, 8
 
 RAY = """
@@ -73,11 +75,10 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=3, choices=range(1, 5))
     parser.add_argument("--dask", help="a Python that has dask-jobqueue and distributed")
     options = parser.parse_args()
-    testbed = _testbed()
-    reason = testbed.TestBed.why_not()
+    reason = TestBed.why_not()
     if reason is not None:
         sys.exit(reason)
-    bed = testbed.TestBed.start(nodes=4)
+    bed = TestBed.start(nodes=4)
     results: dict[str, list[dict[str, float]]] = {"SLURM": [], "emixer": [], "dask": []}
     try:
         for _ in range(options.rounds):
@@ -209,16 +210,6 @@ def report(results: dict[str, list[dict[str, float]]]) -> None:
     if "dask" in middle:
         for key, words in rows.items():
             print(f"emixer / dask, {words}: {ours[key] / middle['dask'][key]:.2f}")
-
-
-def _testbed() -> Any:
-    spec = importlib.util.spec_from_file_location("emixer_testbed", ROOT / "tests" / "slurm" / "testbed.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":

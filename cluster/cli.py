@@ -268,8 +268,7 @@ def env(home: Path) -> None:
     head = meeting.find(home)
     if head is None:
         raise ClusterError(f"Cluster {home.name} is not up: see `python -m cluster status --name {home.name}`.")
-    wanted = {k: v for k, v in head.environment().items() if k != slurm.MARK} | {"RAY_ADDRESS": head.address}
-    for name, value in wanted.items():
+    for name, value in (head.environment() | {"RAY_ADDRESS": head.address}).items():
         click.echo(f"export {name}={shlex.quote(value)}")
 
 

@@ -34,7 +34,6 @@ class Head:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_TRAIN_V2_ENABLED": "1",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-            MARK: self.attempt,
         }
 
     def answers(self) -> bool:

@@ -94,13 +94,18 @@ class OwnJobs:
         with self._lock:
             return time.monotonic() - self._first_seen.get(job_id, time.monotonic())
 
+    def requests(self) -> set[str]:
+        """What its jobs were submitted for, those included that are over."""
+        with self._lock:
+            return {member.request for member in (*self._known.values(), *self._over.values())}
+
     def failed(self) -> list[tuple[Member, float]]:
         """Jobs that ended with an error, and how long they had run [s]."""
         with self._lock:
             return [
                 (member, self._ended_at[job_id] - self._started_at.get(job_id, self._ended_at[job_id]))
                 for job_id, member in self._over.items()
-                if member.job.state == "FAILED" and job_id in self._first_seen
+                if member.job.state == "FAILED"
             ]
 
     def settled(self, seconds: float) -> set[str]:

@@ -79,9 +79,9 @@ class Programs:
         self._home, self._ray = home, dict(ray)
         self._running: dict[Path, subprocess.Popen[bytes]] = {}
         self._interrupted_at: dict[Path, float] = {}
-        self._over: set[Path] = set()
+        self._begun: set[Path] = set()
         for program in programs(home):  # of a former life of the cluster
-            self._over.add(program.folder)
+            self._begun.add(program.folder)
             if program.state()["state"] != "ended":
                 _ended(program, -signal.SIGKILL)
 
@@ -91,11 +91,7 @@ class Programs:
             process = self._running.get(program.folder)
             if process is not None:
                 self._follow(program, process)
-            elif (
-                program.folder not in self._over
-                and program.state()["state"] == "waiting"
-                and (program.folder / _REQUEST).exists()
-            ):
+            elif program.folder not in self._begun and (program.folder / _REQUEST).exists():
                 self._start(program)
 
     def stop_all(self) -> None:
@@ -114,7 +110,7 @@ class Programs:
                 _ended(program, -signal.SIGTERM)
 
     def _start(self, program: Program) -> None:
-        self._over.add(program.folder)  # whatever becomes of it, it is not started twice
+        self._begun.add(program.folder)  # whatever becomes of it, it is not started twice
         request = files.read_json(program.folder / _REQUEST)
         environment = {**request.pop("environment"), **self._ray}
         if "SLURM_CONF" in os.environ:

@@ -5,9 +5,6 @@ finds its nodes again. Loaded by Ray through `provider: {type: external}`; Ray c
 """
 
 import logging
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -29,6 +26,7 @@ from ray.autoscaler.tags import (
 
 from cluster import files, meeting, slurm
 from cluster.diary import Diary
+from cluster.drain import tell_ray
 from cluster.errors import ClusterError
 from cluster.members import HEAD, Member, comment
 from cluster.own_jobs import OwnJobs
@@ -44,15 +42,27 @@ _HOLD_S = 100.0
 refusal would leave a row in Ray's tables for ever."""
 _AVOID_S = 600.0
 """How long a type is avoided whose job was pending for too long."""
+_LEAST_AVOIDED_S = 60.0
+"""How long one that was refused is avoided at least."""
 _SETTLED_S = 60.0
 """A job that fails sooner after its start never worked."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Refusal:
     words: str
     wait_s: float
-    until: float
+    at: float
+
+    @property
+    def until(self) -> float:
+        """When the type is tried again."""
+        return self.at + self.wait_s
+
+    @property
+    def avoided_until(self) -> float:
+        """So long other types are asked for, where there are others."""
+        return self.at + max(self.wait_s, _LEAST_AVOIDED_S)
 
 
 class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
@@ -68,9 +78,12 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         self._diary = Diary(self._home)
         self._jobs = OwnJobs(str(provider_config["key"]), self._attempt, float(provider_config["poll_s"]))
         self._refused: dict[str, _Refusal] = {}
-        self._closed: dict[str, float] = {}
+        self._refusing = threading.Lock()
+        self._avoided_until: dict[str, float] = {}
+        self._limits = {name: int(node_type["max"]) for name, node_type in self._types.items()}
         self._failed: set[str] = set()
         self._warned: set[str] = set()
+        self._not_replaced: set[str] = set()
         self._looked_at = 0.0
         self._last: dict[str, Member] = {}
 
@@ -88,7 +101,7 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         self._warn_preempted(known)
         self._replace_leaving(known)
         self._give_up_pending(known)
-        self._reopen()
+        self._set_limits(known)
         self._last = {i: w for i, w in self._jobs.look().items() if not w.job.is_leaving}
         return [HEAD, *(i for i in self._last if tag_filters.items() <= self.node_tags(i).items())]
 
@@ -165,7 +178,7 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         refusal = self._refused.get(node_type)
         if refusal is not None and time.monotonic() < refusal.until:
             return refusal.words
-        if node_type in self._closed:
+        if node_type in self._closed():
             return f"{node_type} is closed for a while: see the events of `python -m cluster status`"
         asked = self._types[node_type]
         if not self._jobs.reserve(node_type, asked["max"]):
@@ -189,13 +202,13 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
 
     def _refuse(self, node_type: str, words: str) -> None:
         """The next try waits, longer each time. Several jobs that are refused at once count as one."""
-        before, now = self._refused.get(node_type), time.monotonic()
-        if before is not None and now < before.until:
-            return
-        wait_s = _FIRST_BACKOFF_S if before is None else min(2 * before.wait_s, _MOST_BACKOFF_S)
-        self._refused[node_type] = _Refusal(words, wait_s, now + wait_s)
+        with self._refusing:
+            before, now = self._refused.get(node_type), time.monotonic()
+            if before is not None and now < before.until:
+                return
+            wait_s = _FIRST_BACKOFF_S if before is None else min(2 * before.wait_s, _MOST_BACKOFF_S)
+            self._refused[node_type] = _Refusal(words, wait_s, now)
         self._diary.note("refused", node_type, words)
-        self._close(node_type, max(wait_s, 60.0))
 
     def _learn_from_failures(self) -> None:
         """A type whose jobs end as soon as they start is asked for less and less often; one that works, as ever."""
@@ -218,27 +231,25 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
                 threading.Thread(target=self._drain, args=(known[job_id],), daemon=True).start()
 
     def _drain(self, worker: Member) -> None:
-        ends = worker.job.ends
+        job_id, ends = worker.job.job_id, worker.job.ends
         left_s = 30 if ends is None else max(5, int(ends - time.time() - 5))
-        self._diary.note("draining", worker.kind, f"job {worker.job.job_id}, preempted, {left_s} s left")
-        command = [sys.executable, "-m", "cluster.drain", self._address, worker.job.job_id, str(left_s)]
-        try:
-            subprocess.run(command, env=dict(os.environ), capture_output=True, check=True, timeout=60)
-            meeting.ask_to_replace(self._home, worker.job.job_id)
-        except (OSError, subprocess.SubprocessError) as error:
-            logger.warning("Job %s could not be drained: %s", worker.job.job_id, error)
+        self._diary.note("draining", worker.kind, f"job {job_id}, preempted, {left_s} s left")
+        is_busy, words = tell_ray(self._address, job_id, left_s, {})
+        logger.info("Job %s is being preempted: %s", job_id, words)
+        if is_busy:
+            meeting.ask_to_replace(self._home, job_id)
 
     def _replace_leaving(self, known: Mapping[str, Member]) -> None:
         """Asks for another node for each that will soon be taken from its work: what runs there is no demand yet, and
         would only be so when it has died."""
-        replaced = {worker.request for worker in known.values()}
+        replaced = self._jobs.requests()
         for job_id in meeting.to_be_replaced(self._home):
-            if job_id not in known or f"for-{job_id}" in replaced or job_id in self._failed:
+            if job_id not in known or f"for-{job_id}" in replaced or job_id in self._not_replaced:
                 continue
             try:
                 self._launch(known[job_id].kind, f"for-{job_id}")
             except ClusterError as error:
-                self._failed.add(job_id)
+                self._not_replaced.add(job_id)
                 logger.info("No replacement for job %s: %s", job_id, error.message)
 
     # Types that are avoided for a while
@@ -252,33 +263,33 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
                 if worker.kind == node_type and worker.job.state == "PENDING"
                 and self._jobs.age_s(job_id) > self._pending_timeout_s
             ]  # fmt: skip
-            if late and self._close(node_type, _AVOID_S):
+            closed = self._closed()
+            if late and node_type not in closed and set(self._types) - closed - {node_type}:
+                self._avoided_until[node_type] = time.monotonic() + _AVOID_S
                 # Ray takes back what is pending beyond the new limit, when it has read it
                 self._diary.note("gave up", node_type, f"job {', '.join(late)}: pending for too long")
 
-    def _close(self, node_type: str, seconds: float) -> bool:
-        """Makes Ray ask for other types. Returns False for the last type that is open: there is nothing else to ask."""
-        others = set(self._types) - set(self._closed) - {node_type}
-        if not others:
-            return False
-        self._closed[node_type] = time.monotonic() + seconds
-        self._write_limits()
-        return True
-
-    def _reopen(self) -> None:
+    def _closed(self) -> set[str]:
+        """Types that are not asked for now; none where that would be all of them."""
         now = time.monotonic()
-        if any(until <= now for until in self._closed.values()):
-            self._closed = {name: until for name, until in self._closed.items() if until > now}
-            self._write_limits()
+        found = {name for name, until in list(self._avoided_until.items()) if until > now}
+        found |= {name for name, refusal in list(self._refused.items()) if refusal.avoided_until > now}
+        return found if found != set(self._types) else set()
 
-    def _write_limits(self) -> None:
-        """Ray reads this file at each look: a type that is closed may keep the nodes that it has, and get no more."""
+    def _set_limits(self, known: Mapping[str, Member]) -> None:
+        """Ray reads its config at each look: a type that is closed may keep the nodes that it has, and get no more."""
+        running = [worker.kind for worker in known.values() if worker.job.state == "RUNNING"]
+        closed = self._closed()
+        limits = {
+            name: running.count(name) if name in closed else int(node_type["max"])
+            for name, node_type in self._types.items()
+        }
+        if limits == self._limits:
+            return
         path = self._home / files.AUTOSCALING_NAME
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-        running = [w.kind for w in self._last.values() if w.job.state == "RUNNING"]
-        for name, node_type in self._types.items():
-            limit = running.count(name) if name in self._closed else node_type["max"]
-            entry = tree["available_node_types"][name]
-            entry["max_workers"] = limit
-            entry["min_workers"] = min(node_type["min"], limit)
+        for name, limit in limits.items():
+            at_least = min(int(self._types[name]["min"]), limit)
+            tree["available_node_types"][name] |= {"max_workers": limit, "min_workers": at_least}
         files.write_private(path, yaml.safe_dump(tree, sort_keys=False))
+        self._limits = limits

@@ -15,7 +15,6 @@ from typing import Any
 import yaml
 
 from cluster.meeting import Head
-from cluster.slurm import MARK
 
 _TIMEOUT_S = 30
 
@@ -23,11 +22,10 @@ _TIMEOUT_S = 30
 def ask_ray(head: Head, limits: Path | None = None) -> dict[str, Any] | None:
     """joined: job id -> busy, idle or draining. demands: [shape, how many]. None where Ray does not answer."""
     command = [sys.executable, "-m", "cluster.ray_state", head.address, *([] if limits is None else [str(limits)])]
-    environment = {**os.environ, **head.environment()}
-    environment.pop(MARK)  # it is none of the cluster's processes
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=_TIMEOUT_S, env=environment
+            command, capture_output=True, text=True, check=True, timeout=_TIMEOUT_S,
+            env={**os.environ, **head.environment()},
         )  # fmt: skip
         answer = json.loads(done.stdout.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):

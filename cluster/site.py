@@ -1,11 +1,11 @@
 """A first config for a site, from what sinfo says of its partitions and nodes."""
 
-import subprocess
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from re import findall, sub
 
+from cluster import slurm
 from cluster.errors import ClusterError
 from cluster.slurm import duration_s
 
@@ -41,20 +41,13 @@ class NodeGroup:
 
 def look() -> list[NodeGroup]:
     """Asks sinfo. Raises ClusterError where there is none."""
-    ask = ["sinfo", "--noheader"]
     try:
-        done, default = (
-            subprocess.run([*ask, f"--format={shown}"], capture_output=True, text=True, check=False, timeout=30)
-            for shown in (_FORMAT, "%P")
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        shown, default = slurm.partitions(_FORMAT), slurm.partitions("%P")
+    except slurm.SlurmSilenceError as error:
         raise ClusterError(
-            "sinfo is not on PATH, or does not answer: this is no login node of a SLURM cluster. Log in to one."
+            f"{error.message} Without sinfo this is no login node of a SLURM cluster. Log in to one."
         ) from error
-    if done.returncode:
-        raise ClusterError(f"sinfo failed: {done.stderr.strip()}")
-    starred = {name.rstrip("*") for name in default.stdout.split() if name.endswith("*")}
-    return groups(done.stdout, starred)
+    return groups(shown, {name.rstrip("*") for name in default.split() if name.endswith("*")})
 
 
 def groups(shown: str, default: set[str]) -> list[NodeGroup]:

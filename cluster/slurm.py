@@ -65,19 +65,12 @@ class QueuedJob:
         return self.state == "COMPLETING"
 
 
-def submit(script: str, options: Sequence[str], cwd: str | None = None) -> str:
+def submit(script: str, options: Sequence[str]) -> str:
     """Gives the script to sbatch. Returns the job's id.
 
     Raises SlurmRefusalError with sbatch's own words, SlurmSilenceError when it does not answer.
     """
-    command = ["sbatch", "--parsable", *options]
-    try:
-        done = subprocess.run(
-            command, input=script, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S, cwd=cwd,
-            env=environment_of_user(os.environ),
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SlurmSilenceError(f"sbatch did not answer ({type(error).__name__})") from error
+    done = _run(["sbatch", "--parsable", *options], script)
     if done.returncode:
         words = _words(done.stderr) or f"sbatch ended with code {done.returncode}"
         if any(sign in words for sign in _SIGNS_OF_SILENCE):
@@ -101,18 +94,20 @@ def cancel(job_ids: Sequence[str]) -> None:
         _ask(["scancel", "--quiet", *job_ids])
 
 
+def partitions(shown: str) -> str:
+    """What sinfo says, in lines of that format. Raises SlurmSilenceError."""
+    return _ask(["sinfo", "--noheader", f"--format={shown}"])
+
+
 def state_of(job_id: str) -> str | None:
     """SLURM's word for the job, e.g. RUNNING; "" if it does not know the job, None if it did not answer."""
-    ask = ["squeue", "-h", "-j", job_id, "-t", "all", "-o", "%T"]
     try:
-        shown = subprocess.run(
-            ask, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S, env=environment_of_user(os.environ)
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        done = _run(["squeue", "-h", "-j", job_id, "-t", "all", "-o", "%T"])
+    except SlurmSilenceError:
         return None
-    if shown.returncode:
-        return "" if "Invalid job id" in shown.stderr else None
-    return shown.stdout.strip()
+    if done.returncode:
+        return "" if "Invalid job id" in done.stderr else None
+    return done.stdout.strip()
 
 
 def is_cancelled(job_id: str) -> bool:
@@ -128,14 +123,10 @@ def is_over(job_id: str) -> bool:
 
 def seconds_left(job_id: str) -> float | None:
     """Until SLURM ends the job: its time limit, or the end of its grace time when it is preempted. None: not known."""
-    ask = ["squeue", "-h", "-j", job_id, "-o", "%e"]
     try:
-        shown = subprocess.run(
-            ask, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S, env=environment_of_user(os.environ)
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        ends = moment(_ask(["squeue", "-h", "-j", job_id, "-o", "%e"]).strip())
+    except SlurmSilenceError:
         return None
-    ends = moment(shown.stdout.strip()) if shown.returncode == 0 else None
     return None if ends is None else ends - time.time()
 
 
@@ -176,9 +167,16 @@ def moment(shown: str) -> float | None:
 
 
 def _ask(command: Sequence[str]) -> str:
+    done = _run(command)
+    if done.returncode:
+        raise SlurmSilenceError(f"{command[0]} failed: {_words(done.stderr) or done.returncode}")
+    return done.stdout
+
+
+def _run(command: Sequence[str], script: str | None = None) -> "subprocess.CompletedProcess[str]":
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S,
+        return subprocess.run(
+            command, input=script, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S,
             env=environment_of_user(os.environ),
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -186,9 +184,6 @@ def _ask(command: Sequence[str]) -> str:
             f"{command[0]} did not answer ({type(error).__name__}): is this a node of the cluster, and its controller "
             "up?"
         ) from error
-    if done.returncode:
-        raise SlurmSilenceError(f"{command[0]} failed: {_words(done.stderr) or done.returncode}")
-    return done.stdout
 
 
 def _words(stderr: str) -> str:

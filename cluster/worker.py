@@ -5,8 +5,6 @@ when its time is nearly over. Then the node takes no more work while what runs o
 replacement before it goes.
 """
 
-import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,10 +15,11 @@ from types import FrameType
 from cluster import cleanup, meeting, slurm
 from cluster.allocation import Allocation
 from cluster.diary import Diary
+from cluster.drain import tell_ray
 from cluster.files import CONFIG_NAME, read_json
 from cluster.meeting import node_environment
 from cluster.members import HEAD, key_of, members
-from cluster.ray_node import Share, ignore_warnings, ray_node
+from cluster.ray_node import Share, ray_node
 
 _POLL_S = 0.5
 _HEAD_EVERY_S, _HEAD_SILENT_S = 3.0, 20.0
@@ -29,7 +28,6 @@ _MEET_S = 75.0
 _MARGIN_S = 5.0
 """How long before SLURM takes the node everything on it is ended."""
 _LEAST_GRACE_S = 5.0
-_TELL_TIMEOUT_S = 20.0
 
 
 class _Worker:
@@ -121,17 +119,9 @@ class _Worker:
 
     def _tell_ray(self, head: meeting.Head, environment: dict[str, str], seconds: int) -> bool:
         """That the node has so long. Returns whether work may be running on it."""
-        command = [sys.executable, "-m", "cluster.drain", head.address, self._allocation.job_id, str(seconds)]
-        try:
-            done = subprocess.run(
-                command, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
-                timeout=_TELL_TIMEOUT_S, preexec_fn=ignore_warnings,
-            )  # fmt: skip
-            said = json.loads(done.stdout.splitlines()[-1])
-        except (subprocess.TimeoutExpired, ValueError, IndexError) as error:
-            said = {"busy": True, "words": f"Ray did not answer ({type(error).__name__})."}
-        print(f"No more work for this node, which has {seconds} s: {said['words']}", flush=True)
-        return bool(said["busy"])
+        is_busy, words = tell_ray(head.address, self._allocation.job_id, seconds, environment)
+        print(f"No more work for this node, which has {seconds} s: {words}", flush=True)
+        return is_busy
 
     def _left(self, why: str) -> int:
         print(f"Leaving: {why}.", flush=True)

@@ -20,10 +20,10 @@ def command() -> None:
     killed: no finished trial is run again, and those that were running go on from their checkpoints.
 
     \b
-    The paper's search, on this machine:
+    On this machine, around the demo's own values:
       emixer tune --config configs/demo.yaml --shards data/shards --study runs/search \\
           --set train.validate_every_images=1000
-    Other settings; the first trial is always the config's own values:
+    Other settings; the first trial is the config's own values where they lie in the ranges:
       emixer tune ... --space "optim.beta1 float 0 0.9" --space "train.batch_size choice 32 64"
     Trade-offs between two aims:
       emixer tune ... --metrics fid,word_cross_entropy

@@ -34,7 +34,7 @@ class TuneConfig(Section):
     """What the validation pass measures and the search improves: FID and word cross-entropy downwards, others upwards.
     Two or more: the best trade-offs between them are sought, and nothing is stopped early."""
     sampler: Literal["tpe", "random", "gp"] = "tpe"
-    """Who proposes values: Optuna's tree-structured Parzen estimator, chance, or a Gaussian process (needs scipy)."""
+    """Who proposes values: Optuna's tree-structured Parzen estimator, chance, or a Gaussian process."""
     startup_trials: int = Field(8, ge=1)
     """Trials that are drawn by chance before the sampler has something to learn from."""
     pruner: Literal["asha", "median", "none"] = "asha"

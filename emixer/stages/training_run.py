@@ -1,11 +1,11 @@
 """What the stages that train have in common: checks of the schedule, and a progress line."""
 
 import importlib.util
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from emixer.background import repeated
 from emixer.config.training import EncoderConfig, TrainConfig
 from emixer.errors import ConfigError
 from emixer.progress import Progress
@@ -38,25 +38,18 @@ def check_trackers(section: str, schedule: TrainConfig | EncoderConfig) -> None:
 @contextmanager
 def run_progress(folder: RunFolder, stage: str, images: int) -> Iterator[None]:
     """Shows the run's own metrics as a progress line; the workers may be on other nodes, the run folder is shared."""
-    stop = threading.Event()
     lines = folder.metrics()
     done = lines[-1]["images"] if lines else 0
     with Progress(stage, images, "films", done=done) as progress:
 
         def follow() -> None:
-            while not stop.wait(_POLL_S):
-                for line in reversed(folder.metrics()):
-                    if "images_per_s" in line:
-                        progress.update(line["images"], **_shown(line))
-                        break
+            for line in reversed(folder.metrics()):
+                if "images_per_s" in line:
+                    progress.update(line["images"], **_shown(line))
+                    break
 
-        thread = threading.Thread(target=follow, daemon=True)
-        thread.start()
-        try:
+        with repeated(follow, _POLL_S):
             yield
-        finally:
-            stop.set()
-            thread.join()
 
 
 def _shown(line: dict[str, Any]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 from optuna.study import Study
 
 from emixer import files
+from emixer.background import repeated
 from emixer.config import Config, to_yaml, with_overrides
 from emixer.errors import ConfigError, EmixerError
 from emixer.progress import Progress
@@ -65,7 +65,8 @@ def run(config: Config) -> TuneResult:
     """
     folder, space = _checked(config)
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    busy = f"Another `emixer tune` works in {folder}. Wait for it, or choose another folder."
+    with files.locked(folder / "lock", busy):  # two at once would run each other's trials
         study = open_study(folder, config, space)
         if not study.get_trials(deepcopy=False):
             files.write_text(folder / "config.yaml", to_yaml(config))
@@ -155,7 +156,7 @@ def _search(config: Config, folder: Path, searcher: StudySearcher) -> None:
         ),
     ).fit()  # fmt: skip
     users = [error for error in results.errors if isinstance(error, EmixerError)]
-    if users and not any(True for result in results if result.error is None):
+    if users and results.num_errors == len(results):
         raise users[0]
 
 
@@ -175,7 +176,6 @@ def _at_once(config: Config) -> int:
 @contextmanager
 def _followed(study: Study, config: Config) -> Iterator[None]:
     """A line for each trial that ends, and a progress line."""
-    stop = threading.Event()
     shown = {t.number for t in study.get_trials(deepcopy=False) if t.state.is_finished()}
     total = config.tune.num_samples
     with Progress("tune", total, "trials", done=len(shown)) as progress:
@@ -194,29 +194,13 @@ def _followed(study: Study, config: Config) -> Iterator[None]:
                 fields["best"] = f"{leader.values[0]:.4g} (trial {leader.number})"
             progress.update(len(shown), **fields)
 
-        def follow() -> None:
-            while not stop.wait(_POLL_S):
-                look()
-
-        thread = threading.Thread(target=follow, daemon=True)
-        thread.start()
         try:
-            yield
+            with repeated(look, _POLL_S):
+                yield
         finally:
-            stop.set()
-            thread.join()
             look()
 
 
 def _line(number: int, ended: str, values: list[float] | None, params: dict[str, object], config: Config) -> str:
     measured = ", ".join(f"{n} {v:.4g}" for n, v in zip(config.tune.metrics, values or (), strict=False))
     return f"trial {number:>3}  {ended:<9} {measured:<24} {written(params)}"
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two searches at once in one folder would run each other's trials."""
-    with files.locked(
-        folder / "lock", f"Another `emixer tune` works in {folder}. Wait for it, or choose another folder."
-    ):
-        yield

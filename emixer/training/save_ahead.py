@@ -6,12 +6,12 @@ cluster has room for more. Ray Train then starts them again from the last checkp
 
 import logging
 import math
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import ray
 
+from emixer.background import repeated
 from emixer.checkpoint import find_checkpoint
 from emixer.run_folder import RunFolder
 
@@ -27,29 +27,21 @@ def save_before_moves(
 
     most: workers that the run may have; one that has fewer looks every `resize_every_s` for room for more.
     """
-    stop = threading.Event()
 
-    def watch() -> None:
-        wait_s = _LOOK_EVERY_S
-        while not stop.wait(wait_s):
-            wait_s = _LOOK_EVERY_S
-            try:
-                if _draining():
-                    folder.request_save()
-                    wait_s = _ASK_EVERY_S
-                elif _workers(folder) < most and _room(resources_per_worker):
-                    folder.request_save()
-                    wait_s = max(_ASK_EVERY_S, resize_every_s / 2)
-            except Exception as error:  # noqa: BLE001 - a checkpoint ahead of time is a help, and no more
-                logger.debug("The cluster could not be watched: %s", error)
+    def watch() -> float | None:
+        try:
+            if _draining():
+                folder.request_save()
+                return _ASK_EVERY_S
+            if _workers(folder) < most and _room(resources_per_worker):
+                folder.request_save()
+                return max(_ASK_EVERY_S, resize_every_s / 2)
+        except Exception as error:  # noqa: BLE001 - a checkpoint ahead of time is a help, and no more
+            logger.debug("The cluster could not be watched: %s", error)
+        return None
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with repeated(watch, _LOOK_EVERY_S):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _draining() -> Mapping[str, int]:

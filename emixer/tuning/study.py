@@ -53,18 +53,6 @@ def open_study(folder: Path, config: Config, space: Space) -> Study:
     return study
 
 
-def load_study(folder: Path, tune: TuneConfig) -> Study:
-    """An existing study, to be looked at. Raises ConfigError when there is none."""
-    _quiet()
-    if tune.storage is None and not (folder / JOURNAL).exists():
-        raise ConfigError(f"There is no study in {folder}. Give the folder of an `emixer tune`.")
-    name = STUDY_NAME if tune.storage is None else f"{STUDY_NAME}-{folder.name}"
-    try:
-        return optuna.load_study(storage=_storage(tune, folder), study_name=name)
-    except KeyError as error:
-        raise ConfigError(f"There is no study of {folder} in {_named(tune, folder)}.") from error
-
-
 def outcome(trial: FrozenTrial) -> Outcome:
     """What became of a trial."""
     if trial.user_attrs.get(DIVERGED):

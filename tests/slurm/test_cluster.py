@@ -1,6 +1,5 @@
 """`python -m cluster` on a real SLURM: it grows, shrinks, survives what happens to its nodes, and leaves nothing."""
 
-import json
 import os
 import signal
 import stat
@@ -284,7 +283,6 @@ def test_init_writes_a_config_that_up_accepts(bed: Any, make_cluster: Callable[.
     for name in ("main", "high", "short"):
         assert f"--partition={name}" in shown
     assert "--gpus-per-node=2" in shown
-    json.dumps(shown)
 
 
 def test_training_grows_and_shrinks_with_the_cluster_and_goes_on_from_its_checkpoints(
