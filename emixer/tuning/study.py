@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import optuna
 from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
@@ -44,10 +45,10 @@ def open_study(folder: Path, config: Config, space: Space) -> Study:
     try:
         study = optuna.create_study(
             storage=storage, study_name=STUDY_NAME if tune.storage is None else f"{STUDY_NAME}-{folder.name}",
-            directions=directions(tune.metrics), load_if_exists=True, sampler=_sampler(config),
-            pruner=_pruner(tune),
+            directions=directions(tune.metrics), load_if_exists=True, pruner=_pruner(tune),
         )  # fmt: skip
         _require_same(study, tune, space, folder)
+        study.sampler = _sampler(config, len(study.get_trials(deepcopy=False)))
     except _STORAGE_ERRORS as error:
         raise ConfigError(f"{_named(tune, folder)} cannot be used: {type(error).__name__}: {error}") from error
     return study
@@ -95,15 +96,17 @@ def _named(tune: TuneConfig, folder: Path) -> str:
     return f"The journal {folder / JOURNAL}" if tune.storage is None else f"tune.storage={tune.storage}"
 
 
-def _sampler(config: Config) -> BaseSampler:
+def _sampler(config: Config, num_trials: int) -> BaseSampler:
+    """A search that goes on draws anew: with the seed alone it would propose again what it began with."""
     tune = config.tune
+    seed = int(np.random.SeedSequence([config.seed, num_trials]).generate_state(1)[0])
     if tune.sampler == "random":
-        return RandomSampler(seed=config.seed)
+        return RandomSampler(seed=seed)
     if tune.sampler == "gp":
-        return GPSampler(seed=config.seed, n_startup_trials=tune.startup_trials)
+        return GPSampler(seed=seed, n_startup_trials=tune.startup_trials)
     # constant_liar: trials that run at the same time are not all sent to the same place
     return TPESampler(
-        seed=config.seed, n_startup_trials=tune.startup_trials, multivariate=True, constant_liar=True,
+        seed=seed, n_startup_trials=tune.startup_trials, multivariate=True, constant_liar=True,
     )  # fmt: skip
 
 

@@ -68,6 +68,13 @@ def test_it_proposes_as_many_as_asked_for_over_all_calls_and_takes_up_what_was_r
     assert searched(tmp_path / "s", config(tune__num_samples=6), 0).num_left == 4, "two running, two more"
 
 
+def test_a_search_that_goes_on_does_not_propose_again_what_it_began_with(tmp_path: Path) -> None:
+    for _ in range(4):
+        searched(tmp_path / "s", config(tune__num_samples=8), 2)
+    values = [tuple(trial.values()) for trial in proposals(tmp_path / "s", config())]
+    assert len(set(values)) == 8
+
+
 def test_each_way_to_end_is_told_apart(tmp_path: Path) -> None:
     settings = config(tune__num_samples=5, tune__pruner="median", tune__reduction=2, tune__first_rung=1)
     folder = tmp_path / "s"
