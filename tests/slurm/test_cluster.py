@@ -76,9 +76,7 @@ def test_work_survives_a_node_that_is_killed_and_one_that_is_drained_by_the_site
     number = cluster.start(*tasks(40, 1.5))
     cluster.bed.wait_for(lambda: len([w for w in cluster.workers() if w["state"] == "busy"]) == 3, 60, "three nodes")
     first, second, _ = cluster.workers()
-    for pid in cluster.bed.processes_of(f"-{first['job']}"):
-        if f"SLURM_JOB_ID={first['job']}" in Path(f"/proc/{pid}/environ").read_text(errors="replace"):
-            os.kill(pid, signal.SIGKILL)
+    cluster.bed.kill(f"SLURM_JOB_ID={first['job']}\0")
     cluster.bed.run(["scancel", second["job"]])
     cluster.bed.wait_for(lambda: cluster.program_state(number)["state"] == "ended", 120, "the end of all tasks")
     log = Path(cluster.program_state(number)["log"]).read_text()
@@ -149,8 +147,7 @@ def test_no_job_is_left_when_the_head_is_killed(make_cluster: Callable[..., Any]
     cluster.start(*tasks(20, 5))
     cluster.bed.wait_for(lambda: len([w for w in cluster.workers() if w["state"] == "busy"]) == 3, 60, "three nodes")
     (head,) = [job for job in cluster.status()["jobs"] if job["kind"] == "head"]
-    for pid in cluster.bed.processes_of("cluster.head"):
-        os.kill(pid, signal.SIGKILL)
+    cluster.bed.kill("cluster.head")
     cluster.bed.wait_for(lambda: cluster.queued() == [], 30, "the end of all jobs")
     cluster.assert_nothing_left()
     assert "is down" in cluster.command("status").stdout

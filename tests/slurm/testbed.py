@@ -22,6 +22,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -130,19 +131,26 @@ class TestBed:
         shown = self.run(["squeue", "-h", "-t", "all", "-j", job_id, "-o", "%T"], check=False).stdout.split()
         return shown[0] if shown else ""
 
-    def processes_of(self, mark: str) -> list[int]:
-        """Processes on any node of this bed whose command line or environment holds `mark`."""
-        found, own = [], str(self.folder).encode()
+    def processes_of(self, *marks: str) -> dict[int, str]:
+        """Processes on any node of this bed whose command line or environment holds all of `marks`: their command
+        lines by id."""
+        found, wanted = {}, [str(self.folder).encode(), *(mark.encode() for mark in marks)]
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
             try:
-                text = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
-                if mark.encode() in text and own in text:
-                    found.append(int(entry.name))
+                command, environment = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
             except OSError:
                 continue
+            if all(mark in command or mark in environment for mark in wanted):
+                found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace")
         return found
+
+    def kill(self, *marks: str) -> None:
+        """Kills those processes; one that ends meanwhile is no loss."""
+        for pid in self.processes_of(*marks):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def fail_node(self, node: str) -> None:
         """Pulls the plug: everything on the node dies at once, and it is gone from the network."""
@@ -167,11 +175,7 @@ class TestBed:
         """Ends everything that was started."""
         for name in reversed(list(self.processes)):
             self._stop_process(name, signal.SIGKILL)
-        for pid in self.processes_of(str(self.folder)):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except OSError:
-                continue
+        self.kill()
         for name in (self._ns("ctl"), *(self._ns(node) for node in self.names())) if self.isolated else ():
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
             shutil.rmtree(Path("/etc/netns") / name, ignore_errors=True)
