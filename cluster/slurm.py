@@ -6,6 +6,7 @@ says no".
 
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -83,9 +84,19 @@ def submit(script: str, options: Sequence[str]) -> str:
 
 
 def my_jobs() -> list[QueuedJob]:
-    """All jobs of this user that SLURM still knows. Raises SlurmSilenceError."""
-    shown = _ask(["squeue", "--me", "--noheader", "--states=all", "--format=%i|%T|%r|%L|%N|%S|%e|%k"])
+    """All jobs of this user that SLURM still knows, jobs of arrays one by one. Raises SlurmSilenceError."""
+    shown = _ask(["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T|%r|%L|%N|%S|%e|%k"])
     return [_parsed(line) for line in shown.splitlines() if line.count("|") >= 7]
+
+
+def accounted(job_ids: Sequence[str]) -> dict[str, str]:
+    """SLURM's word for the state of each job that its accounts know; empty where the site keeps none."""
+    if not job_ids or shutil.which("sacct") is None:
+        return {}
+    command = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State", "-j", ",".join(job_ids)]
+    done = _run(command)
+    rows = [line.split("|", 1) for line in done.stdout.splitlines() if "|" in line]
+    return {job_id: state.split()[0] for job_id, state in rows if state}
 
 
 def cancel(job_ids: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 import importlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import click
 from emixer.cli.base import StageCommand, readable_errors
 from emixer.cli.group import CONTEXT, CommandGroup
 from emixer.config import Config, to_yaml, with_overrides
-from emixer.errors import ConfigError
+from emixer.errors import ConfigError, EmixerError
+from jobs.array import elements
 from jobs.check import check_stage
-from jobs.status import ALIVE, all_jobs, cancel, find_job, statuses, summary, table
-from jobs.submit import DEFAULT_FOLDER, Job, folder_of, output_of, require_slurm, script, submit
+from jobs.status import ALIVE, all_jobs, cancel, find_jobs, statuses, summary, table
+from jobs.submit import DEFAULT_FOLDER, Job, folder_of, log_of, output_of, require_slurm, script, submit
 
 _STAGES = {
     "ingest": "Turn a raw collection into shards, as a job.",
@@ -52,6 +53,7 @@ def main() -> None:
       python -m jobs train --config configs/paper.yaml --shards shards --run runs/paper \\
           --set slurm.partition=gpu --set slurm.nodes=2 --set slurm.gpus_per_node=4 --dry-run
       python -m jobs pipeline --config site.yaml --stages train,generate
+      python -m jobs train --config site.yaml --array seed=0,1,2 --array loss.alpha=0,0.5
       python -m jobs status
 
     Inside a job, a Ray cluster is made of its nodes for as long as the stage runs.
@@ -68,15 +70,18 @@ def _job_command(command: click.Command, stage: str) -> click.Command:
     assert isinstance(command, StageCommand)
 
     def invoke(
-        print_config: bool, dry_run: bool, debug: bool, executor: str, after: tuple[str, ...], **given: Any
-    ) -> None:
+        print_config: bool, dry_run: bool, debug: bool, executor: str, after: tuple[str, ...], array: tuple[str, ...],
+        at_once: int | None, **given: Any,
+    ) -> None:  # fmt: skip
         with readable_errors(debug):
             config = command.resolve(check=not print_config, **given)
             if print_config:
                 click.echo(to_yaml(config), nl=False)
                 return
-            check_stage(stage, config, expected=bool(after))
-            _submit_one(stage, command.stage, config, executor, after, dry_run)
+            configs = {element.label: element.config for element in elements(stage, config, array)}
+            for each in configs.values():
+                check_stage(stage, each, expected=bool(after))
+            _submit(stage, command.stage, configs, executor, after, dry_run, at_once)
 
     options = [o for o in command.params if o.name != "ray_address"]
     for option in options:
@@ -96,35 +101,52 @@ def _job_options() -> list[click.Parameter]:
         click.Option(["--executor"], type=click.Choice(["slurm", "local"]), default="slurm",
                      help="local: a process of its own on this machine, without SLURM."),
         click.Option(["--after"], multiple=True, metavar="JOB", help="Start when that job has finished. Repeatable."),
+        click.Option(["--array"], multiple=True, metavar="KEY=V1,V2,...",
+                     help="A job array with one job for each value of that setting, in a folder of its own below the "
+                          "stage's, e.g. --array seed=0,1,2. Repeatable: every combination."),
+        click.Option(["--at-once"], type=click.IntRange(min=1), metavar="N",
+                     help="How many jobs of the array may run at a time."),
     ]  # fmt: skip
 
 
-def _submit_one(
-    stage: str, module: str, config: Config, executor: Any, after: Sequence[str], dry_run: bool
-) -> Job | None:
-    config = _absolute(config)
+def _submit(
+    stage: str, module: str, configs: Mapping[str, Config], executor: Any, after: Sequence[str], dry_run: bool,
+    at_once: int | None = None,
+) -> list[Job]:  # fmt: skip
+    """configs: by label; one for a job of its own."""
+    configs = {label: _absolute(config) for label, config in configs.items()}
+    (first, *others) = configs.values()
+    if any(other.slurm != first.slurm for other in others):
+        raise ConfigError("--array: settings of `slurm` hold for all jobs of an array. Submit them one by one.")
     if dry_run:
-        click.echo(script(stage, config, after), nl=False)
-        return None
+        for label, config in configs.items():
+            if label:
+                click.echo(f"# {label}: {output_of(stage, config)}")
+        click.echo(script(stage, first, after, len(configs), at_once), nl=False)
+        return []
     if executor == "slurm":
         require_slurm()
-    _require_free(stage, config)
-    job = submit(stage, module, config, executor, after)
-    click.echo(f"{stage}: job {job.job_id}" + (f", after {', '.join(after)}" if after else ""))
-    click.echo(f"  log     {Path(job.folder) / f'{job.job_id}_0_log.out'}")
-    click.echo(f"  status  python -m jobs status --folder {config.slurm.folder}")
-    return job
+    _require_free(stage, list(configs.values()))
+    jobs = submit(stage, module, configs, executor, after, at_once)
+    job, many = jobs[0], len(jobs) > 1
+    name = f"array {job.array_id} of {len(jobs)} jobs" if many else f"job {job.job_id}"
+    click.echo(f"{stage}: {name}" + (f", after {', '.join(after)}" if after else ""))
+    for each in jobs if many else ():
+        click.echo(f"  {each.job_id}  {each.label}")
+    click.echo(f"  log     {log_of(job)}" + (", ..." if many else ""))
+    click.echo(f"  status  python -m jobs status --folder {first.slurm.folder}")
+    return jobs
 
 
-def _require_free(stage: str, config: Config) -> None:
+def _require_free(stage: str, configs: Sequence[Config]) -> None:
     """Two jobs that write one folder would undo each other's work."""
-    output = output_of(stage, config)
-    others = [job for job in all_jobs(folder_of(config.slurm)) if job.run == str(output)]
+    outputs = {str(output_of(stage, config)) for config in configs}
+    others = [job for job in all_jobs(folder_of(configs[0].slurm)) if job.run in outputs]
     for found in statuses(others):
         if found.state in ALIVE:
             raise ConfigError(
-                f"Job {found.job.job_id} ({found.state}) writes {output} already, and goes on by itself. Wait for it, "
-                f"or take it back with `python -m jobs cancel {found.job.job_id}`."
+                f"Job {found.job.job_id} ({found.state}) writes {found.job.run} already, and goes on by itself. Wait "
+                f"for it, or take it back with `python -m jobs cancel {found.job.job_id}`."
             )
 
 
@@ -156,8 +178,8 @@ def pipeline(config: tuple[Path, ...], overrides: tuple[str, ...], stages: str, 
             check_stage(name, resolved, expected=index > 0)
         after: tuple[str, ...] = ()
         for name in names:
-            job = _submit_one(name, f"emixer.stages.{name}", resolved, "slurm", after, dry_run)
-            after = (f"<job of {name}>",) if job is None else (job.job_id,)
+            jobs = _submit(name, f"emixer.stages.{name}", {"": resolved}, "slurm", after, dry_run)
+            after = tuple(job.job_id for job in jobs) or (f"<job of {name}>",)
 
 
 def _require_order(names: Sequence[str]) -> None:
@@ -203,7 +225,10 @@ def status(folder: Path, as_json: bool) -> None:
 def logs(job_id: str, folder: Path, follow: bool) -> None:
     """Show what a job printed."""
     with readable_errors(False):
-        (found,) = statuses([find_job(folder, job_id)])
+        job, *more = find_jobs(folder, job_id)
+        if more:
+            raise EmixerError(f"{job_id} is an array of {len(more) + 1} jobs. Name one, e.g. {job.job_id}.")
+        (found,) = statuses([job])
         if not found.log.exists() and not follow:
             click.echo(
                 f"Job {job_id} has printed nothing yet ({found.state}{': ' + found.note if found.note else ''})."
@@ -226,11 +251,12 @@ def logs(job_id: str, folder: Path, follow: bool) -> None:
 @click.argument("job_id")
 @_folder_option
 def cancel_command(job_id: str, folder: Path) -> None:
-    """Take a job back. What it has written stays, and another job can go on from it."""
+    """Take a job back, or a whole array. What it has written stays, and another job can go on from it."""
     with readable_errors(False):
-        job = find_job(folder, job_id)
-        cancel(job)
-        waiting = [other.job_id for other in all_jobs(folder) if job_id in other.after]
+        jobs = find_jobs(folder, job_id)
+        cancel(jobs)
+        taken = {job_id, *(job.job_id for job in jobs)}
+        waiting = [other.job_id for other in all_jobs(folder) if taken.intersection(other.after)]
         click.echo(f"Cancelled job {job_id}.")
         if waiting:
             click.echo(f"It will never finish, so {', '.join(waiting)} will never start: cancel them too.")

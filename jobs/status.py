@@ -4,26 +4,27 @@ SLURM is asked once for all of them: squeue for those that it still knows, sacct
 any more is told from what the job itself left behind.
 """
 
+import os
 import shutil
-import subprocess
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster import slurm
 from cluster.reasons import in_words
 from emixer.config.load import load_config
 from emixer.errors import EmixerError
 from emixer.run_folder import RunFolder
 from jobs.run_stage import read_state
-from jobs.submit import CLUSTER_FOLDER, JOB_NAME, Job
+from jobs.submit import CLUSTER_FOLDER, JOB_NAME, Job, log_of
 from jobs.task import TRIALS
 
-_TIMEOUT_S = 20
 ALIVE = ("pending", "running", "completing", "configuring", "suspended", "requeued", "resizing", "stopped")
 """States of a job that will write again."""
-_OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "BOOT_FAIL")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class JobStatus:
     @property
     def log(self) -> Path:
         """Of the first task, where the stage's own lines are."""
-        return Path(self.job.folder) / f"{self.job.job_id}_0_log.out"
+        return log_of(self.job)
 
 
 def all_jobs(folder: Path) -> list[Job]:
@@ -50,48 +51,65 @@ def all_jobs(folder: Path) -> list[Job]:
     return sorted(found, key=lambda job: job.submitted)
 
 
-def find_job(folder: Path, job_id: str) -> Job:
-    """The job with that id. Raises EmixerError when there is none."""
-    for job in all_jobs(folder):
-        if job.job_id == job_id:
-            return job
-    raise EmixerError(
-        f"There is no job {job_id} in {folder}. `python -m jobs status` lists them; --folder names another folder."
-    )
+def find_jobs(folder: Path, job_id: str) -> list[Job]:
+    """The job with that id, or all of that array. Raises EmixerError when there is none."""
+    found = [job for job in all_jobs(folder) if job_id in (job.job_id, job.array_id)]
+    if not found:
+        raise EmixerError(
+            f"There is no job {job_id} in {folder}. `python -m jobs status` lists them; --folder names another folder."
+        )
+    return found
 
 
 def statuses(jobs: Sequence[Job]) -> list[JobStatus]:
-    """One a job, in their order."""
+    """One a job, in their order. Raises EmixerError when SLURM does not answer."""
     asked = [job.job_id for job in jobs if job.executor == "slurm"]
-    queued, accounted = _squeue(asked), _sacct(asked)
-    return [_status(job, queued.get(job.job_id), accounted.get(job.job_id)) for job in jobs]
+    if not asked or shutil.which("squeue") is None:
+        return [_status(job, None, None) for job in jobs]
+    with _slurms_words():
+        queued = {job.job_id: job for job in slurm.my_jobs()}
+        forgotten = [job_id for job_id in asked if job_id not in queued]
+        states = slurm.accounted(forgotten)
+    return [_status(job, queued.get(job.job_id), states.get(job.job_id)) for job in jobs]
 
 
-def cancel(job: Job) -> None:
-    """Takes a job back, with what waits for it left pending for ever: SLURM says so. Raises EmixerError if refused."""
-    if job.executor == "local" and not _is_running(job):
-        raise EmixerError(f"Job {job.job_id} is over, or runs on another machine: there is nothing to cancel here.")
-    command = ["scancel", job.job_id] if job.executor == "slurm" else ["kill", job.job_id]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
-    if done.returncode:
-        raise EmixerError(f"Job {job.job_id} could not be cancelled: {done.stderr.strip() or done.returncode}")
+def cancel(jobs: Sequence[Job]) -> None:
+    """Takes jobs back, with what waits for them left pending for ever: SLURM says so. Raises EmixerError if refused."""
+    alive = [found.job for found in statuses(jobs) if found.state in ALIVE]
+    if not alive:
+        raise EmixerError(f"Job {jobs[0].job_id} is over, or runs on another machine: there is nothing to cancel here.")
+    for job in alive:
+        if job.executor == "local":
+            with suppress(ProcessLookupError):  # it has just ended by itself
+                os.kill(int(job.job_id), signal.SIGTERM)
+    with _slurms_words():
+        slurm.cancel([job.job_id for job in alive if job.executor == "slurm"])
 
 
-def _status(job: Job, queued: dict[str, str] | None, accounted: str | None) -> JobStatus:
+@contextmanager
+def _slurms_words() -> Iterator[None]:
+    try:
+        yield
+    except slurm.SlurmSilenceError as error:
+        raise EmixerError(str(error)) from error
+
+
+def _status(job: Job, queued: slurm.QueuedJob | None, accounted: str | None) -> JobStatus:
     said = read_state(_state_folder(job))
     progress = _progress(job)
-    if queued is not None and queued["state"] not in _OVER:
-        state = queued["state"].lower()
+    if queued is not None and not queued.is_over:
+        state = queued.state.lower()
         if state == "pending":
-            return JobStatus(job, state, in_words(queued["reason"]), progress)
-        return JobStatus(job, state, f"{queued['nodes']}, {queued['left']} left", progress)
+            return JobStatus(job, state, in_words(queued.reason), progress)
+        left = "" if queued.seconds_left is None else f", {_span(queued.seconds_left)} left"
+        return JobStatus(job, state, f"{queued.node}{left}", progress)
     if said.get("state") in ("finished", "failed"):
-        note = said.get("error", "").splitlines()
+        note = str(said.get("error") or said.get("summary") or "").splitlines()
         return JobStatus(job, said["state"], note[0] if note else "", progress)
     if job.executor == "local":
         alive = _is_running(job)
         return JobStatus(job, "running" if alive else "gone", "" if alive else "ended without a word", progress)
-    over = (queued or {}).get("state") or accounted
+    over = accounted if queued is None else queued.state
     if over is not None:
         return JobStatus(job, over.lower(), "", progress)
     return JobStatus(job, "gone", "SLURM no longer knows it, and it never said that it had finished", progress)
@@ -130,40 +148,6 @@ def _progress(job: Job) -> str:
     return ""
 
 
-def _squeue(job_ids: Sequence[str]) -> dict[str, dict[str, str]]:
-    if not job_ids or shutil.which("squeue") is None:
-        return {}
-    known: dict[str, dict[str, str]] = {}
-    # one unknown id makes squeue forget all others, so it is asked for all of the user's jobs
-    shown = _asked(["squeue", "--me", "--noheader", "--states=all", "--format=%i|%T|%r|%L|%N"])
-    for line in shown.splitlines():
-        job_id, state, reason, left, nodes = line.split("|", 4)
-        known[job_id] = {"state": state, "reason": reason, "left": left, "nodes": nodes}
-    return {job_id: known[job_id] for job_id in job_ids if job_id in known}
-
-
-def _sacct(job_ids: Sequence[str]) -> dict[str, str]:
-    """Empty where the site keeps no accounts."""
-    if not job_ids or shutil.which("sacct") is None:
-        return {}
-    command = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State", "-j", ",".join(job_ids)]
-    try:
-        rows = [line.split("|") for line in _asked(command).splitlines() if "|" in line]
-    except EmixerError:
-        return {}
-    return {row[0]: row[1].split()[0] for row in rows if row[1]}
-
-
-def _asked(command: list[str]) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_TIMEOUT_S)
-    except subprocess.TimeoutExpired as error:
-        raise EmixerError(f"{command[0]} did not answer within {_TIMEOUT_S} s: is the SLURM controller up?") from error
-    except subprocess.CalledProcessError as error:
-        raise EmixerError(f"{command[0]} failed: {error.stderr.strip()}") from error
-    return done.stdout
-
-
 def table(found: Sequence[JobStatus], now: float | None = None) -> str:
     """For a terminal."""
     if not found:
@@ -172,9 +156,9 @@ def table(found: Sequence[JobStatus], now: float | None = None) -> str:
     rows = [
         (
             status.job.job_id,
-            status.job.stage,
+            f"{status.job.stage} {status.job.label}".strip(),
             status.state,
-            _ago(status.job.submitted, now),
+            f"{_span((time.time() if now is None else now) - status.job.submitted)} ago",
             status.progress,
             status.note,
         )
@@ -188,17 +172,16 @@ def table(found: Sequence[JobStatus], now: float | None = None) -> str:
     return "\n".join(lines)
 
 
-def _ago(then: float, now: float | None) -> str:
-    seconds = (time.time() if now is None else now) - then
+def _span(seconds: float) -> str:
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{max(seconds, 0):.0f} s ago"
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
 
 
 def summary(status: JobStatus) -> dict[str, Any]:
     """One job as JSON."""
     return {
-        "job": status.job.job_id, "stage": status.job.stage, "state": status.state, "note": status.note,
-        "progress": status.progress, "log": str(status.log), "run": status.job.run,
+        "job": status.job.job_id, "stage": status.job.stage, "label": status.job.label, "state": status.state,
+        "note": status.note, "progress": status.progress, "log": str(status.log), "run": status.job.run,
     }  # fmt: skip

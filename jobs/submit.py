@@ -25,6 +25,13 @@ from emixer.errors import ConfigError, EmixerError
 from jobs.task import StageTask
 
 JOB_NAME, CLUSTER_FOLDER, DEFAULT_FOLDER = "job.json", "cluster", "slurm-jobs"
+OUTPUT_KEYS = {
+    "ingest": "ingest.out", "encoder": "encoder.run", "train": "train.run", "tune": "tune.study",
+    "generate": "generate.out",
+}  # fmt: skip
+"""The setting of each stage that names the folder it writes."""
+_MAX_AT_ONCE = 1000
+"""Jobs of an array at a time, unless the user says fewer: the site's own limits decide."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,14 @@ class Job:
     """Jobs that must finish first."""
     submitted: float
     """Seconds since the epoch."""
+    label: str = ""
+    """What it differs in from the others of its array."""
+
+    @property
+    def array_id(self) -> str | None:
+        """The id of the array that it belongs to."""
+        array, underscore, _ = self.job_id.partition("_")
+        return array if underscore else None
 
     def save(self) -> None:
         """Writes job.json into its folder."""
@@ -65,36 +80,59 @@ def folder_of(slurm: SlurmConfig) -> Path:
     return (slurm.folder or Path(DEFAULT_FOLDER)).absolute()
 
 
-def script(stage: str, config: Config, after: Sequence[str] = ()) -> str:
-    """What sbatch would be given."""
-    executor = _executor(stage, config, after)
+def log_of(job: Job) -> Path:
+    """Of the first task, where the stage's own lines are."""
+    return Path(job.folder) / f"{job.job_id}_0_log.out"
+
+
+def script(stage: str, config: Config, after: Sequence[str] = (), num: int = 1, at_once: int | None = None) -> str:
+    """What sbatch would be given for `num` jobs."""
+    executor = _executor(stage, config, after, at_once)
+    if num > 1:
+        executor.parameters["map_count"] = num
     return str(executor._make_submission_file_text(executor._submitit_command_str, "dry-run"))
 
 
-def submit(stage: str, module: str, config: Config, executor: Executor, after: Sequence[str] = ()) -> Job:
-    """Submits one stage. Raises EmixerError with SLURM's own words when it refuses."""
-    folder = folder_of(config.slurm)
+def submit(
+    stage: str, module: str, configs: Mapping[str, Config], executor: Executor, after: Sequence[str] = (),
+    at_once: int | None = None,
+) -> list[Job]:  # fmt: skip
+    """Submits one stage; with several configs, by label, as a job array. They differ in no setting of `slurm`.
+
+    at_once: how many of an array may run at a time. Raises EmixerError with SLURM's own words when it refuses.
+    """
+    first = next(iter(configs.values()))
+    folder = folder_of(first.slurm)
     folder.mkdir(parents=True, exist_ok=True)
-    tree = config.model_dump(mode="json")
-    run = output_of(stage, config)
     if executor == "local" and after:
         raise ConfigError("--after is SLURM's to keep: with --executor local give the command when the other is done.")
-    trained = {"train": config.train.run, "encoder": config.encoder.run, "tune": config.tune.study}.get(stage)
-    task = StageTask(module, tree, None if trained is None else str(trained), str(folder / CLUSTER_FOLDER))
-    chosen = _local_executor(config) if executor == "local" else _executor(stage, config, after)
+    if executor == "local" and len(configs) > 1:
+        raise ConfigError("--array is SLURM's to keep: with --executor local give one command after the other.")
+    chosen = _local_executor(first) if executor == "local" else _executor(stage, first, after, at_once)
     try:
         with warnings.catch_warnings(), _own_output(executor == "local"):
             warnings.simplefilter("ignore")
-            submitted = chosen.submit(task)
+            with chosen.batch():  # one job for one task, an array for several
+                submitted = [chosen.submit(_task(stage, module, config)) for config in configs.values()]
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
         raise EmixerError(f"SLURM refused the job: {_words_of_sbatch(error)}") from error
-    job_id = str(submitted.job_id)
-    job = Job(
-        job_id, stage, executor, str(folder / job_id), None if run is None else str(run), tuple(after), time.time()
-    )
-    Path(job.folder).mkdir(exist_ok=True)
-    job.save()
-    return job
+    jobs = []
+    for (label, config), made in zip(configs.items(), submitted, strict=True):
+        run, job_id = output_of(stage, config), str(made.job_id)
+        job = Job(
+            job_id, stage, executor, str(folder / job_id), None if run is None else str(run), tuple(after),
+            time.time(), label,
+        )  # fmt: skip
+        Path(job.folder).mkdir(exist_ok=True)
+        job.save()
+        jobs.append(job)
+    return jobs
+
+
+def _task(stage: str, module: str, config: Config) -> StageTask:
+    trained = {"train": config.train.run, "encoder": config.encoder.run, "tune": config.tune.study}.get(stage)
+    folder = folder_of(config.slurm) / CLUSTER_FOLDER
+    return StageTask(module, config.model_dump(mode="json"), None if trained is None else str(trained), str(folder))
 
 
 @contextmanager
@@ -119,11 +157,9 @@ def _own_output(needed: bool) -> Iterator[None]:
 
 def output_of(stage: str, config: Config) -> Path | None:
     """The folder that a stage writes."""
-    return {
-        "ingest": config.ingest.out, "encoder": config.encoder.run, "train": config.train.run,
-        "tune": config.tune.study,
-        "generate": config.generate.out,
-    }.get(stage)  # fmt: skip
+    section, _, name = OUTPUT_KEYS[stage].partition(".")
+    folder: Path | None = getattr(getattr(config, section), name)
+    return folder
 
 
 def require_slurm() -> None:
@@ -135,10 +171,10 @@ def require_slurm() -> None:
         )
 
 
-def _executor(stage: str, config: Config, after: Sequence[str]) -> submitit.SlurmExecutor:
+def _executor(stage: str, config: Config, after: Sequence[str], at_once: int | None = None) -> submitit.SlurmExecutor:
     slurm = config.slurm
     executor = _Executor(folder=folder_of(slurm) / "%j", max_num_timeout=slurm.max_requeues, python=_python())
-    executor.update_parameters(**_parameters(stage, slurm, after))
+    executor.update_parameters(**_parameters(stage, slurm, after), array_parallelism=at_once or _MAX_AT_ONCE)
     return executor
 
 

@@ -173,6 +173,78 @@ def test_a_pipeline_hands_on_what_each_stage_makes(tmp_path: Path) -> None:
     assert "choose from ingest, encoder, train, generate" in run("pipeline", "--stages", "trian", "--dry-run").output
 
 
+def test_an_array_has_a_job_and_a_folder_for_every_combination(tmp_path: Path, shards: Path) -> None:
+    result = run(*training(tmp_path), "--array", "seed=0,1", "--array", "loss.alpha=0.5,1e-1", "--at-once", "3",
+                 "--dry-run")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    jobs, base = tmp_path / "jobs", tmp_path / "run"
+    assert (
+        result.output
+        == f"""\
+# seed=0,alpha=0.5: {base}/seed=0,alpha=0.5
+# seed=0,alpha=0.1: {base}/seed=0,alpha=0.1
+# seed=1,alpha=0.5: {base}/seed=1,alpha=0.5
+# seed=1,alpha=0.1: {base}/seed=1,alpha=0.1
+#!/bin/bash
+
+# Parameters
+#SBATCH --array=0-3%3
+#SBATCH --comment=emixer:train
+#SBATCH --cpus-per-task=4
+#SBATCH --job-name=emixer-train
+#SBATCH --mem=16384M
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --open-mode=append
+#SBATCH --output={jobs}/%A_%a/%A_%a_0_log.out
+#SBATCH --requeue
+#SBATCH --signal=USR2@120
+#SBATCH --time=1440
+#SBATCH --wckey=submitit
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+srun --unbuffered --output {jobs}/%A_%a/%A_%a_%t_log.out --cpus-per-task=4 --kill-on-bad-exit=1 \
+{sys.executable} -u -m submitit.core._submit {jobs}/%j
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        (["sed=1,2"], "there is no setting sed. Did you mean seed?"),
+        (["seed"], "gives no values. Write KEY=V1,V2"),
+        (["seed="], "gives no values"),
+        (["seed=1,[2"], "is not a value that YAML knows"),
+        (["seed=1,2", "seed=3"], "names seed twice"),
+        (["seed=1,1"], "two elements would write 'seed=1'"),
+        (["seed=1,-2"], "seed: must be greater than or equal to 0"),
+        (["train.run=a,b"], "each element gets a folder of its own"),
+        (["slurm.cpus=2,4"], "settings of `slurm` hold for all jobs of an array"),
+        ([f"seed={','.join(map(str, range(1001)))}"], "gives 1,001 jobs; SLURM takes 1,000"),
+    ],
+)
+def test_an_array_that_cannot_be_is_refused(tmp_path: Path, shards: Path, axes: list[str], message: str) -> None:
+    result = run(*training(tmp_path), *(part for axis in axes for part in ("--array", axis)), "--dry-run")
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_values_with_commas_paths_and_equal_endings_have_names_of_their_own(tmp_path: Path, shards: Path) -> None:
+    """Two keys that end alike keep their whole name; a path goes by its last part; brackets hold a list together."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    result = run(*training(tmp_path), "--array", f"data.shards={tmp_path / 'a'},{tmp_path / 'b'}/",
+                 "--array", "generate.labels=[Edema, Fracture],[]", "--array", "generate.seed=3", "--array", "seed=4",
+                 "--dry-run")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    labels = [line.split(": ")[0][2:] for line in result.output.splitlines() if line.startswith("# shards")]
+    assert labels[0] == "shards=a,labels=Edema-Fracture,generate.seed=3,seed=4"
+    assert len(set(labels)) == 4
+
+
 def test_without_slurm_the_message_names_the_way_out(
     tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +297,9 @@ def test_a_local_job_is_cancelled_and_a_second_one_on_its_folder_refused(tmp_pat
     assert f"Job {job} (running) writes" in again.stderr
     later = subprocess.run([*command, "--after", "5"], capture_output=True, text=True, check=False, cwd=ROOT)
     assert later.returncode == 2
+    many = subprocess.run([*command, "--array", "seed=1,2"], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert many.returncode == 2
+    assert "give one command after the other" in many.stderr
     assert run("cancel", job, "--folder", folder).output.startswith(f"Cancelled job {job}")
     for _ in range(100):
         if "running" not in run("status", "--folder", folder).output:

@@ -64,6 +64,30 @@ def test_a_job_over_two_nodes_trains_like_the_same_two_workers_here_and_leaves_n
     assert "Trained on 192 films" in site.jobs("logs", job).stdout
 
 
+def test_an_array_trains_each_element_in_a_folder_of_its_own(ray_cluster: None, site: Any, tmp_path: Path) -> None:
+    shown = site.jobs("train", "--config", str(site.config_file), "--array", "seed=1,2", "--at-once", "1").stdout
+    array = shown.split("array ")[1].split()[0]
+    site.submitted.append(array)
+    assert [line.split() for line in shown.splitlines()[1:3]] == [[f"{array}_0", "seed=1"], [f"{array}_1", "seed=2"]]
+    site.bed.wait_for(lambda: site.status(f"{array}_0")["state"] == "running", 60, "the first element")
+    waiting = site.status(f"{array}_1")
+    assert (waiting["state"], waiting["label"]) == ("pending", "seed=2")
+    assert "as many tasks of the array run as may" in waiting["note"]
+    again = site.jobs("train", "--config", str(site.config_file), "--array", "seed=2,3", check=False)
+    assert again.returncode == 2
+    assert f"Job {array}_1 (pending) writes" in again.stderr
+    finished = [site.wait(f"{array}_{index}", "finished") for index in (0, 1)]
+    assert all("Trained on 192 films" in one["note"] for one in finished)
+    seeds = [load_config(tmp_path / "run" / f"seed={seed}" / "config.yaml").seed for seed in (1, 2)]
+    assert seeds == [1, 2]
+    assert losses(tmp_path / "run" / "seed=1") != losses(tmp_path / "run" / "seed=2")
+    assert "an array of 2 jobs" in site.jobs("logs", array, check=False).stderr
+    assert "Trained on 192 films" in site.jobs("logs", f"{array}_1").stdout
+    over = site.jobs("cancel", array, check=False)
+    assert over.returncode == 2
+    assert "is over" in over.stderr
+
+
 def test_a_stage_that_is_done_says_so_and_stops(site: Any, tmp_path: Path) -> None:
     first = site.submit("train")
     site.wait(first, "finished")

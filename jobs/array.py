@@ -1,0 +1,79 @@
+"""One stage with several values of some settings, as a job array: which configs, and where each writes."""
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from emixer.config import Config, with_overrides
+from emixer.config.load import read_value, require_key
+from emixer.errors import ConfigError
+from jobs.submit import OUTPUT_KEYS, output_of
+
+_MAX_ELEMENTS = 1000
+"""SLURM's own default for the size of an array."""
+
+
+@dataclass(frozen=True)
+class Element:
+    """One job of an array."""
+
+    label: str
+    """What it differs in, e.g. `seed=1,alpha=0.5`; empty for a job of its own."""
+    config: Config
+
+
+def elements(stage: str, config: Config, axes: Sequence[str]) -> list[Element]:
+    """Every combination of the axes, texts `KEY=V1,V2,...`, the last axis fastest. Each writes a folder of its own,
+    named after its label, in the folder that the stage would write. Without axes: the config as it is.
+
+    Raises ConfigError for an unknown key, an axis without values, or elements that would share a folder.
+    """
+    if not axes:
+        return [Element("", config)]
+    read = [_axis(text) for text in axes]
+    keys = [key for key, _ in read]
+    if len(set(keys)) < len(keys):
+        raise ConfigError(f"--array names {next(k for k in keys if keys.count(k) > 1)} twice; give all values at once.")
+    if OUTPUT_KEYS[stage] in keys:
+        raise ConfigError(f"--array {OUTPUT_KEYS[stage]}: each element gets a folder of its own below it; set one.")
+    names = _short_names(keys)
+    made = [_element(stage, config, keys, names, values) for values in itertools.product(*(v for _, v in read))]
+    if len(made) > _MAX_ELEMENTS:
+        raise ConfigError(f"--array gives {len(made):,} jobs; SLURM takes {_MAX_ELEMENTS:,} at a time. Split it.")
+    folders = [output_of(stage, element.config) for element in made]
+    twice = next((e.label for e, folder in zip(made, folders, strict=True) if folders.count(folder) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"--array: two elements would write {twice!r}. Leave out what stands twice.")
+    return made
+
+
+def _axis(text: str) -> tuple[str, list[Any]]:
+    key, equals, written = text.partition("=")
+    require_key(key, f"--array {text}")
+    values = read_value(f"[{written}]") if equals else []
+    if not isinstance(values, list) or not values:
+        raise ConfigError(f"--array {text!r} gives no values. Write KEY=V1,V2, e.g. --array seed=0,1,2.")
+    return key, values
+
+
+def _short_names(keys: Sequence[str]) -> list[str]:
+    """The last part of each key, or the whole where two end alike."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]
+
+
+def _element(stage: str, config: Config, keys: Sequence[str], names: Sequence[str], values: Sequence[Any]) -> Element:
+    label = ",".join(f"{name}={_in_a_name(value)}" for name, value in zip(names, values, strict=True))
+    base = output_of(stage, config)
+    overrides = dict(zip(keys, values, strict=True))
+    if base is not None:
+        overrides[OUTPUT_KEYS[stage]] = base / label
+    return Element(label, with_overrides(config, overrides))
+
+
+def _in_a_name(value: Any) -> str:
+    """The value without what a folder or a shell would stumble over; of a path, its last part."""
+    text = str(value).rstrip("/").rpartition("/")[2]
+    return re.sub(r"[^\w.+-]+", "-", text).strip("-") or "empty"
