@@ -48,7 +48,7 @@ class RunFolder:
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"{path} is a file. A run needs a folder: choose another name.")
         if folder._run_file.exists():
-            folder._check_same(stage, config)
+            folder.require_same(stage, config)
         elif path.exists() and any(p for p in path.iterdir() if not _left_by_a_first_start(p)):
             raise RunFolderError(
                 f"{path} holds files but is not a run folder of emixer. Choose a new folder, or empty this one."
@@ -195,7 +195,8 @@ class RunFolder:
             )
         return run
 
-    def _check_same(self, stage: str, config: Config) -> None:
+    def require_same(self, stage: str, config: Config) -> None:
+        """Raises RunFolderError, naming the keys, when the run here is of another stage, or computes something else."""
         found = self._read_run()["stage"]
         if found != stage:
             raise RunFolderError(

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from emixer.config.base import Section
+from emixer.config.experiment import EvaluateConfig, ExperimentConfig
 from emixer.config.generation import GalleryConfig, GenerateConfig
 from emixer.config.ingest import IngestConfig
 from emixer.config.model import EmixerModelConfig, ModelConfig
@@ -44,4 +45,6 @@ class Config(Section):
     generate: GenerateConfig = Field(default_factory=GenerateConfig)
     gallery: GalleryConfig = Field(default_factory=GalleryConfig)
     tune: TuneConfig = Field(default_factory=TuneConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    experiment: ExperimentConfig = Field(default_factory=ExperimentConfig)
     slurm: SlurmConfig = Field(default_factory=SlurmConfig)

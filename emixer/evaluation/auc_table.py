@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emixer.evaluation.label_faithfulness import area_under_roc
+from emixer.evaluation.resampling import interval, resampled_rows
 
 MIN_FILMS = 5
 """A label is measured when at least so many films carry it and so many do not: an AUC of one film is a coin's toss."""
 
 _RESAMPLES = 1000
-_LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def auc_table(
     scores_NY, labels_NY = scores_NY[:, used].cpu(), labels_NY[:, used].cpu()
     auc_Y = area_under_roc(scores_NY, labels_NY).numpy()
     resampled_RY = np.stack([
-        area_under_roc(scores_NY[rows], labels_NY[rows]).numpy() for rows in _resamples(subjects_N, seed)
+        area_under_roc(scores_NY[rows], labels_NY[rows]).numpy()
+        for rows in map(torch.from_numpy, resampled_rows(subjects_N, _RESAMPLES, seed))
     ])  # fmt: skip
     low_Y, high_Y = _interval(resampled_RY)
     rows = tuple(
@@ -80,16 +81,7 @@ def auc_table(
     return AucTable(rows, mean, unmeasured)
 
 
-def _resamples(subjects_N: Sequence[str], seed: int) -> list[Tensor]:
-    _, subject_N = np.unique(np.asarray(subjects_N), return_inverse=True)
-    order = np.argsort(subject_N, kind="stable")
-    films_of = np.split(order, np.cumsum(np.bincount(subject_N))[:-1])
-    generator = np.random.default_rng(seed)
-    drawn = (generator.integers(len(films_of), size=len(films_of)) for _ in range(_RESAMPLES))
-    return [torch.from_numpy(np.concatenate([films_of[subject] for subject in subjects])) for subjects in drawn]
-
-
 def _interval(resampled_RY: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    tail = 50 * (1 - _LEVEL)
-    low_Y, high_Y = np.nanpercentile(resampled_RY, [tail, 100 - tail], axis=0)
+    bounds = [interval(resampled_R) for resampled_R in resampled_RY.T]
+    low_Y, high_Y = np.array(bounds).T
     return low_Y, high_Y

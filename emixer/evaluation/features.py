@@ -34,6 +34,7 @@ class FeatureExtractor:
     ) -> None:
         self.name, self.device = name, device
         self.num_features = encoder.classifier.in_features
+        self.input_px = encoder.input_px
         self.label_names = label_names
         """What `label_logits` are of; empty where the encoder's outputs have no known meaning."""
         self._encoder = encoder.requires_grad_(False).eval().to(device)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from emixer.config.ingest import MimicCxrSource
 from emixer.data.labels import CHEXPERT
+from emixer.data.phantom.collection import RECORD
 from emixer.data.schema import SPLITS
 from emixer.data.sources.collection import (
     Collection,
@@ -61,7 +62,8 @@ def read_mimic_cxr(source: MimicCxrSource) -> Collection:
     require_films(films, metadata_path, not_selected)
     require_disjoint_subjects(films, _find_table(source.root, "split"))
     return Collection(
-        source="mimic-cxr",
+        # whoever reads a table or a card must not take drawn films for films of patients
+        source="phantom" if (source.root / RECORD).exists() else "mimic-cxr",
         films=films,
         label_names=CHEXPERT,
         films_root=source.root,

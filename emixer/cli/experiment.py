@@ -1,0 +1,68 @@
+"""`emixer experiment`: one command for each table of the paper."""
+
+import click
+
+from emixer.cli.base import setting, stage_command
+from emixer.cli.group import CONTEXT, CommandGroup
+
+_TABLES = {
+    "table1": ("Real + synthetic pairs: classifying films, writing reports.",
+               "Trains a classifier and a report generator on R100k and on R100k + S50k to S600k of each method."),
+    "table2": ("Real + synthetic pairs: classifying film and report together.",
+               "Trains a joint classifier on R100k and on R100k + S300k of each method."),
+    "table3": ("Generators trained with 30, 50 and 100 % of the labels.",
+               "Trains EMIXER with part of the labels, and the others with all; measures FID and downstream models."),
+    "table5": ("COVID-19: from scratch, pretrained on real, pretrained on real + synthetic.",
+               "Trains a classifier of four classes on --covid, from three starts."),
+    "table9": ("Classifiers trained on synthetic films alone, tested on real ones.",
+               "Trains a classifier on R100k, and on S100k of CoGAN, JointGAN and EMIXER."),
+    "table10": ("Synthetic films in place of real ones, at one size.",
+                "Trains a classifier on R100k, R90k + S10k, ... R20k + S80k of each method."),
+}  # fmt: skip
+
+
+def _table_command(name: str) -> click.Command:
+    short, what = _TABLES[name]
+
+    def function() -> None: ...
+
+    function.__doc__ = f"""{short}
+
+    {what} Sizes are the paper's times --scale. Generators are trained and their pairs generated where --out does not
+    hold them yet; every finished cell is kept, so the same command goes on after an interruption. Models are chosen on
+    the validation split and tested on the test split, whose subjects nothing was trained on.
+
+    \b
+    What would be done, and then all of it:
+      emixer experiment {name} --config configs/paper.yaml --shards /data/shards --out results --dry-run
+      emixer experiment {name} --config configs/paper.yaml --shards /data/shards --out results
+    With models that are trained already:
+      emixer experiment {name} ... --runs emixer=runs/paper --runs cogan=runs/cogan
+    On two cores, with the phantom:
+      emixer experiment {name} --config configs/demo.yaml --config configs/experiment-demo.yaml \\
+          --shards demo/shards --out demo/experiments
+    """
+    flags = [("--shards", "data.shards"), ("--out", "experiment.out"), ("--scale", "experiment.scale"),
+             ("--seeds", "experiment.seeds"), ("--methods", "experiment.methods"),
+             ("--runs", "experiment.runs")]  # fmt: skip
+    flags += [("--covid", "experiment.covid")] if name == "table5" else []
+    made = function
+    for flag, key in reversed(flags):
+        made = setting(flag, key)(made)
+    return stage_command(
+        name, stage="emixer.stages.experiment", preset={"experiment.table": name},
+        requires=("data.shards", "experiment.out"),
+    )(made)  # fmt: skip
+
+
+@click.group(name="experiment", cls=CommandGroup, context_settings=CONTEXT)
+def command() -> None:
+    """Fill a table of the paper: ours beside the printed figures.
+
+    Tables of one --out folder share generators, datasets and results. Each is written there as Markdown, CSV, LaTeX and
+    a plot, as mean ± sd over seeds with a 95 % interval by resampling the test subjects.
+    """
+
+
+for _name in _TABLES:
+    command.add_command(_table_command(_name), _name)

@@ -1,0 +1,125 @@
+"""Settings of `emixer experiment` and `emixer evaluate`: what the paper's tables are made with."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from emixer.config.base import Section
+from emixer.config.model import ChestEncoderConfig, ReportDecoderConfig
+from emixer.config.training import Augmentation
+
+Table = Literal["table1", "table2", "table3", "table5", "table9", "table10"]
+Method = Literal["jointgan", "cogan", "smgan", "emixer"]
+
+
+class DownstreamConfig(Section):
+    """The models that tell what synthetic pairs are worth: the same for all methods and all mixtures of data."""
+
+    network: ChestEncoderConfig = Field(default_factory=lambda: ChestEncoderConfig(frozen=False))
+    """DenseNet of the image and the joint classifier, trained from scratch."""
+    report_decoder: ReportDecoderConfig = Field(default_factory=ReportDecoderConfig)
+    """Report generator, the paper's hierarchical decoder, trained afresh."""
+    joint_hidden: int = Field(256, ge=8)
+    """State of the joint classifier's LSTM over the words of a report, and size of their embeddings."""
+    images: int = Field(2_000_000, ge=1)
+    """Pairs that each model is trained on, repeats included: equal for all mixtures, so that more data is not more
+    training."""
+    batch_size: int = Field(64, ge=2)
+    """Pairs a step."""
+    lr: float = Field(1e-3, gt=0, le=0.1)
+    """Adam's learning rate at the start; it falls to 0 along a cosine."""
+    weight_decay: float = Field(1e-5, ge=0, lt=1)
+    """Decoupled weight decay (AdamW)."""
+    augment: tuple[Augmentation, ...] = Field(("translation",), strict=False)
+    """Random changes of the films while training; see loss.augment."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Autocast dtype."""
+    validate_every_images: int = Field(100_000, ge=1)
+    """Interval of the loss on the real validation split, whose lowest decides which weights are tested."""
+    uncertain: Literal["ignore", "zeros", "ones"] = "ignore"
+    """What an uncertain label (-1) of a real film counts as, in training and in the test."""
+    unmentioned: Literal["ignore", "zeros"] = "zeros"
+    """What a label that the report does not mention (null) counts as."""
+
+
+class EvaluateConfig(Section):
+    """A generated dataset beside real films and reports: how near, how varied, how faithful to its labels."""
+
+    dataset: Path | None = Field(None, strict=False)
+    """Folder of a finished dataset, written by `emixer generate`."""
+    run: Path | None = Field(None, strict=False)
+    """Run folder whose report decoder reads the real films as well: BLEU, ROUGE-L and CIDEr against what radiologists
+    wrote. None: left out."""
+    split: Literal["validate", "test"] = "test"
+    """The real films that it is compared with."""
+    films: int | None = Field(None, ge=10)
+    """Films a side. None: as many as both sides have."""
+    encoder: ChestEncoderConfig | None = None
+    """The DenseNet that measures, beside a small random one; its `weights` must be set, as of `validation.encoder`.
+    None: that of `validation.encoder`."""
+    inception: Path | None = Field(None, strict=False)
+    """Weights of the Inception network of the FID literature; extra `emixer[fid]`. None: left out."""
+    rad_dino: Path | None = Field(None, strict=False)
+    """Folder of RadDino as the Hugging Face hub has it; extra `emixer[fid]`. None: left out."""
+    neighbours: int = Field(5, ge=1)
+    """Of precision, recall, density and coverage."""
+    out: Path | None = Field(None, strict=False)
+    """Folder of the results. None: `evaluation` in the folder of the dataset."""
+    use_gpu: bool | None = None
+    """None: where there is one."""
+
+
+class ExperimentConfig(Section):
+    """The paper's tables: sets of independent cells (method x mixture x seed), each remembered once it is done."""
+
+    table: Table = "table1"
+    """Which table; `emixer experiment TABLE` sets it."""
+    out: Path | None = Field(None, strict=False)
+    """Folder of generators, datasets, results and tables. All tables of a folder share what they can."""
+    scale: float = Field(1.0, gt=0, le=1)
+    """Factor on all the paper's numbers of films: 0.01 makes R100k + S600k to R1k + S6k."""
+    seeds: tuple[int, ...] = Field((0, 1, 2), strict=False)
+    """Each cell is trained once for each; they decide initialisation and order. Which real films are R does not change.
+    """
+    methods: tuple[Method, ...] = Field(("jointgan", "cogan", "smgan", "emixer"), strict=False)
+    """Which of the four; the others' rows stay empty."""
+    runs: tuple[str, ...] = Field((), strict=False)
+    """Trained models to take instead of training them here: `METHOD=RUN`, or `emixer-30=RUN` and `emixer-50=RUN` for
+    the limited labels of table 3."""
+    diseases: tuple[str, ...] = Field(
+        ("Cardiomegaly", "Consolidation", "Pleural Effusion", "Pneumothorax", "Edema"), strict=False
+    )
+    """The five of table 9."""
+    covid: Path | None = Field(None, strict=False)
+    """Shards of table 5: films with exactly one of four labels."""
+    covid_classes: tuple[str, ...] = Field(
+        ("Normal", "Bacterial Pneumonia", "Viral Pneumonia", "COVID-19"), strict=False
+    )
+    """Those labels, in the order of the paper's rows."""
+    downstream: DownstreamConfig = Field(default_factory=DownstreamConfig)
+    cpus_per_cell: int = Field(1, ge=1)
+    """CPUs that Ray reserves for a cell, and its threads."""
+    gpus_per_cell: float = Field(1.0, gt=0, le=1)
+    """Share of a GPU for a cell, where the cluster has GPUs."""
+    use_gpu: bool | None = None
+    """None: where the cluster has GPUs."""
+    resamples: int = Field(500, ge=20)
+    """Of the test subjects, for 95 % intervals."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ExperimentConfig":
+        for name in ("seeds", "diseases", "methods"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"{name} must name at least one, and none twice")
+        if len(set(self.covid_classes)) != 4:
+            raise ValueError("covid_classes must name the four classes of table 5")
+        for run in self.runs:
+            if run.partition("=")[0] not in RUN_NAMES or not run.partition("=")[2]:
+                raise ValueError(f"runs: {run!r} is not NAME=FOLDER with a NAME of {', '.join(RUN_NAMES)}")
+        return self
+
+
+RUN_NAMES = ("jointgan", "cogan", "smgan", "emixer", "emixer-30", "emixer-50")
+"""Generators that tables may want: a method, perhaps trained with that percentage of the labels."""

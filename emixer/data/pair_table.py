@@ -1,0 +1,224 @@
+"""Pairs as arrays, real ones from shards and generated ones from a dataset, for what compares or mixes the two.
+
+Generated films are compressed in Parquet, one by one. They are decoded once, into plain arrays on disk that every
+process maps into its memory; real films are plain bytes already.
+
+Shapes: N pairs, B pairs of a batch, H = W side [px], Y labels, S sentences, W words of a sentence.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
+
+from emixer.config.training import DataConfig
+from emixer.data.labels import LabelPolicy
+from emixer.data.loader import HostBatch, open_windows
+from emixer.data.shards import ShardSet
+from emixer.data.text import tokenize
+from emixer.data.vocabulary import Vocabulary
+from emixer.errors import ShardError
+from emixer.files import written_aside
+
+_FILMS, _LABELS, _WORDS = "films.npy", "labels.npy", "words.npy"
+_DECODERS = 4
+_TABLE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """Films with labels and reports, possibly views of files: read-only."""
+
+    image_NHW: NDArray[np.uint8]
+    """Gray values."""
+    labels_NY: NDArray[np.float32]
+    """1 present, 0 absent, NaN not known."""
+    words_NSW: NDArray[np.int32]
+    """Token ids in the layout of `Vocabulary.encode_sentences`; a pair without a report is all PAD."""
+
+    def __len__(self) -> int:
+        return len(self.image_NHW)
+
+    def head(self, num: int) -> "PairTable":
+        """A view of the first `num` pairs."""
+        return PairTable(self.image_NHW[:num], self.labels_NY[:num], self.words_NSW[:num])
+
+    def take(self, index_B: NDArray[np.int64]) -> "PairTable":
+        """Copies of those pairs, in that order."""
+        return PairTable(self.image_NHW[index_B], self.labels_NY[index_B], self.words_NSW[index_B])
+
+    def batches(self, size: int) -> Iterator["PairTable"]:
+        """Views of `size` pairs each, in order; the last may be smaller."""
+        for start in range(0, len(self), size):
+            part = slice(start, start + size)
+            yield PairTable(self.image_NHW[part], self.labels_NY[part], self.words_NSW[part])
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Several tables end to end, none of them copied."""
+
+    parts: tuple[PairTable, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def take(self, index_B: NDArray[np.int64]) -> PairTable:
+        """Copies of those pairs, in that order."""
+        first = np.cumsum([0, *map(len, self.parts)])
+        part_B = np.searchsorted(first, index_B, side="right") - 1
+        like = self.parts[0]
+        made = PairTable(
+            np.empty((len(index_B), *like.image_NHW.shape[1:]), np.uint8),
+            np.empty((len(index_B), *like.labels_NY.shape[1:]), np.float32),
+            np.empty((len(index_B), *like.words_NSW.shape[1:]), np.int32),
+        )
+        for number, part in enumerate(self.parts):
+            here = part_B == number
+            taken = part.take(index_B[here] - first[number])
+            made.image_NHW[here], made.labels_NY[here], made.words_NSW[here] = (
+                taken.image_NHW, taken.labels_NY, taken.words_NSW
+            )  # fmt: skip
+        return made
+
+
+@dataclass(frozen=True)
+class TableShape:
+    """What the tables of one experiment have in common."""
+
+    label_names: tuple[str, ...]
+    """Columns of `labels_NY`."""
+    side_px: int
+    max_sentences: int
+    max_words: int
+    vocabulary: Vocabulary
+
+    @property
+    def digest(self) -> str:
+        """Short hash."""
+        told = [_TABLE_VERSION, self.label_names, self.side_px, self.max_sentences, self.max_words,
+                self.vocabulary.tokens]  # fmt: skip
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class RealPairs:
+    """Real pairs with what stands beside them in the shards."""
+
+    table: PairTable
+    subjects: tuple[str, ...]
+    """Whose film each is: what intervals are resampled by. Never printed."""
+    reports: tuple[list[list[str]] | None, ...]
+    """Tokens as they stand, whatever the vocabulary and the lengths that a model knows."""
+
+    @classmethod
+    def read(cls, shards: ShardSet, split: str, shape: TableShape, policy: LabelPolicy) -> Self:
+        """All pairs of a split, in the order of the shards. Raises ShardError when it is empty or lacks a label."""
+        host = _reader(shards, split, shape, policy, seed=0).read_rows(shards.num_rows(split))
+        columns = [pq.read_table(file, columns=["subject_id", "sentences"]) for file in shards.files(split)]
+        beside = pa.concat_tables(columns)
+        return cls(
+            _table(host, shards, shape), tuple(beside["subject_id"].to_pylist()), tuple(beside["sentences"].to_pylist())
+        )
+
+
+def read_real(
+    shards: ShardSet, split: str, shape: TableShape, policy: LabelPolicy, num: int, seed: int = 0
+) -> PairTable:
+    """`num` pairs of a split, drawn by row groups in an order that the seed decides; the first ones are the same
+    whatever `num` is. Raises ShardError when the split has fewer."""
+    available = shards.num_rows(split)
+    if num > available:
+        raise ShardError(
+            f"{num:,} real films are asked for; the {split} split of {shards.folder} has {available:,}. Lower "
+            "experiment.real or experiment.scale, or ingest more."
+        )
+    reader = _reader(shards, split, shape, policy, seed)
+    parts: list[HostBatch] = []
+    for window in range(reader.order.num_windows):
+        parts.append(reader.read(window))
+        if sum(map(len, parts)) >= num:
+            break
+    return _table(HostBatch.concatenate(parts).rows(0, num), shards, shape)
+
+
+def open_generated(dataset: Path, files: Sequence[str], shape: TableShape, cache: Path) -> PairTable:
+    """The pairs of a generated dataset's Parquet `files`, decoded into `cache` where they are not there yet.
+
+    Raises ShardError when films have another size than `shape` says, or a label has no column.
+    """
+    if not cache.is_dir():
+        with written_aside(cache) as aside:
+            aside.mkdir()
+            _decode_into(aside, [dataset / name for name in files], shape)
+    return PairTable(*(np.load(cache / name, mmap_mode="r") for name in (_FILMS, _LABELS, _WORDS)))
+
+
+def _reader(shards: ShardSet, split: str, shape: TableShape, policy: LabelPolicy, seed: int) -> Any:
+    if shards.info.side_px != shape.side_px:
+        raise ShardError(f"{shards.folder} holds films of {shards.info.side_px} px, not of {shape.side_px}.")
+    return open_windows(shards, split, DataConfig(), seed, shape.max_sentences, shape.max_words, policy)
+
+
+def _table(host: HostBatch, shards: ShardSet, shape: TableShape) -> PairTable:
+    columns = _columns_of(shape.label_names, shards.info.label_names, f"The shards in {shards.folder}")
+    labels_NY = np.where(host.known, host.labels, np.nan).astype(np.float32)[:, columns]
+    return PairTable(host.image, labels_NY, host.words)
+
+
+def _columns_of(wanted: Sequence[str], there: Sequence[str], whose: str) -> list[int]:
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        raise ShardError(f"{whose} have no label {', '.join(missing)}. They have: {', '.join(there)}.")
+    return [there.index(name) for name in wanted]
+
+
+def _decode_into(folder: Path, paths: Sequence[Path], shape: TableShape) -> None:
+    num = sum(pq.read_metadata(path).num_rows for path in paths)
+    films = _new_array(folder / _FILMS, np.uint8, (num, shape.side_px, shape.side_px))
+    labels = _new_array(folder / _LABELS, np.float32, (num, len(shape.label_names)))
+    words = _new_array(folder / _WORDS, np.int32, (num, shape.max_sentences, shape.max_words))
+    row = 0
+    with ThreadPoolExecutor(_DECODERS) as pool:  # Pillow decodes without holding the interpreter
+        for path in paths:
+            file = pq.ParquetFile(path)
+            _columns_of(shape.label_names, file.schema_arrow.names, f"The pairs in {path}")
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, columns=["image", "report", *shape.label_names])
+                part = slice(row, row + table.num_rows)
+                encoded = pc.struct_field(table["image"].combine_chunks(), "bytes").to_pylist()
+                for target, film in zip(films[part], pool.map(_decoded, encoded), strict=True):
+                    if film.shape != target.shape:
+                        raise ShardError(
+                            f"{path} holds films of {film.shape[1]} x {film.shape[0]} px; the real ones have "
+                            f"{shape.side_px}. Generate with a model that was trained on these shards."
+                        )
+                    target[...] = film
+                labels[part] = np.stack([table[name].to_numpy() for name in shape.label_names], axis=1)
+                sentences = pa.array(
+                    [tokenize(report) for report in table["report"].to_pylist()], pa.list_(pa.list_(pa.string()))
+                )
+                words[part] = shape.vocabulary.encode_sentences(sentences, shape.max_sentences, shape.max_words)
+                row += table.num_rows
+    for array in (films, labels, words):
+        array.flush()
+
+
+def _new_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+
+
+def _decoded(encoded: bytes) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(encoded)) as film:
+        return np.asarray(film.convert("L"))

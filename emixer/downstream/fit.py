@@ -1,0 +1,147 @@
+"""Training of a downstream model: one process, one device, a fixed number of pairs seen, tested where the loss on real
+validation pairs was lowest.
+
+Every mixture of data gets the same number of steps, so that what differs is the data and not how long it was looked at.
+
+Shapes: B pairs of a batch, C channels, H = W side [px], Y labels, S sentences, W words of a sentence, U uniform
+numbers a film.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from emixer.config.experiment import DownstreamConfig
+from emixer.data.pair_table import Mixture, PairTable
+from emixer.errors import DivergenceError
+from emixer.losses.augmentation import NUM_UNIFORMS, augmented
+from emixer.models.batch_norm import eval_mode
+from emixer.training.step import autocast, films_to_device, moved
+
+_ORDER, _AUGMENT = 0, 1
+_EVAL_BATCH = 128
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Pairs on the device."""
+
+    image_BCHW: Tensor
+    """float32 in [-1, 1]."""
+    labels_BY: Tensor
+    """float32: 1 present, 0 absent, NaN not known."""
+    words_BSW: Tensor
+    """int64 token ids."""
+
+
+LossOf = Callable[[Model, PairBatch], tuple[Tensor, Tensor]]
+"""A sum of losses [nats] over what the batch has to teach, and of how many it is the sum. Device scalars."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a model was found."""
+
+    images: int
+    """Pairs seen when it was best."""
+    validation_loss: float
+
+
+def fit(
+    model: Model, loss_of: LossOf[Model], train: Mixture, validation: PairTable, settings: DownstreamConfig, seed: int,
+    device: torch.device,
+) -> Fit:  # fmt: skip
+    """Trains `model` and leaves it with the weights whose loss on `validation` was lowest.
+
+    Raises DivergenceError when no validation loss was finite.
+    """
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, settings.lr, weight_decay=settings.weight_decay, fused=True)
+    uniform = torch.Generator(device.type).manual_seed(seed * 2 + _AUGMENT)
+    best, best_state, seen = Fit(0, math.inf), copy.deepcopy(model.state_dict()), 0
+    next_look = min(settings.validate_every_images, settings.images)
+    batches = _batches(train, settings.batch_size, seed)
+    model.train()
+    while seen < settings.images:
+        batch = to_device(next(batches), device)
+        image_BCHW = batch.image_BCHW
+        if settings.augment:
+            uniform_BU = torch.rand(len(image_BCHW), NUM_UNIFORMS, generator=uniform, device=device)
+            image_BCHW = augmented(image_BCHW, uniform_BU, settings.augment)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.lr * 0.5 * (1 + math.cos(math.pi * seen / settings.images))
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(settings.precision, device):
+            total, count = loss_of(model, PairBatch(image_BCHW, batch.labels_BY, batch.words_BSW))
+        (total / count.clamp(min=1)).backward()
+        optimizer.step()
+        seen += len(image_BCHW)
+        if seen >= next_look:
+            next_look = min(next_look + settings.validate_every_images, max(settings.images, seen + 1))
+            loss = _mean_loss(model, loss_of, validation, settings, device)
+            if loss < best.validation_loss:
+                best, best_state = Fit(seen, loss), copy.deepcopy(model.state_dict())
+    if not math.isfinite(best.validation_loss):
+        raise DivergenceError(
+            "A downstream model's loss was never finite. Lower experiment.downstream.lr, or use "
+            "experiment.downstream.precision=fp32."
+        )
+    model.load_state_dict(best_state)
+    return best
+
+
+def to_device(pairs: PairTable, device: torch.device) -> PairBatch:
+    """Moves pairs; films travel as bytes."""
+    return PairBatch(
+        films_to_device(np.ascontiguousarray(pairs.image_NHW), device),
+        torch.from_numpy(np.array(pairs.labels_NY)).to(device),
+        moved(np.ascontiguousarray(pairs.words_NSW), device).long(),
+    )
+
+
+@torch.no_grad()
+def predict(
+    model: Model, outputs_of: Callable[[Model, PairBatch], Tensor], pairs: PairTable, device: torch.device
+) -> Tensor:
+    """What the model says of each pair, in eval mode, on the CPU. outputs_of: rows of equal shape for a batch."""
+    with eval_mode(model):
+        return torch.cat([outputs_of(model, to_device(batch, device)).cpu() for batch in pairs.batches(_EVAL_BATCH)])
+
+
+@torch.no_grad()
+def _mean_loss(
+    model: Model, loss_of: LossOf[Model], pairs: PairTable, settings: DownstreamConfig, device: torch.device
+) -> float:
+    sums = []
+    with eval_mode(model), autocast(settings.precision, device):
+        for batch in pairs.batches(_EVAL_BATCH):
+            total, count = loss_of(model, to_device(batch, device))
+            sums.append(torch.stack([total.double(), count.double()]))
+    total, count = torch.stack(sums).sum(0).tolist()
+    return total / count if count and math.isfinite(total) else math.inf
+
+
+def _batches(train: Mixture, size: int, seed: int) -> Iterator[PairTable]:
+    """Endless batches of one size; each epoch in an order of its own."""
+    size = min(size, len(train))
+    epoch, left = 0, np.empty(0, np.int64)
+    while True:
+        if len(left) < size:
+            left = np.concatenate([left, _order(len(train), seed, epoch)])
+            epoch += 1
+        yield train.take(left[:size])
+        left = left[size:]
+
+
+def _order(num: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, _ORDER, epoch]).permutation(num)

@@ -1,0 +1,145 @@
+"""The downstream models: a film's labels, a pair's labels, a film's report. The same for every method and mixture.
+
+Shapes: B pairs of a batch, C channels, H = W side [px], P film features, R report features, Y labels, S sentences, W
+words of a sentence.
+Source: EMIXER §4.4 (image classification, report generation, joint embedding); their networks are not described there.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from emixer.config.experiment import DownstreamConfig
+from emixer.data.pair_table import Mixture, PairTable, TableShape
+from emixer.downstream.fit import Fit, Model, PairBatch, fit, predict
+from emixer.models.chest_encoder import ChestEncoder
+from emixer.models.noise import RowNoise
+from emixer.models.paired_model import PAD, Batch
+from emixer.models.report_decoder import ReportDecoder
+from emixer.models.word_targets import stop_cross_entropy, word_cross_entropy
+from emixer.models.words import ReportReader
+
+
+class JointClassifier(nn.Module):
+    """Labels from a film and its report: features of both side by side, then one linear layer."""
+
+    def __init__(self, settings: DownstreamConfig, num_words: int, num_labels: int) -> None:
+        super().__init__()
+        self.encoder = ChestEncoder(settings.network, num_labels=num_labels)
+        self.reader = ReportReader(num_words, settings.joint_hidden, settings.joint_hidden)
+        self.classifier = nn.Linear(self.encoder.classifier.in_features + settings.joint_hidden, num_labels)
+
+    def forward(self, image_BCHW: Tensor, words_BSW: Tensor) -> Tensor:
+        """Logits (B, Y), float32."""
+        film_BP = self.encoder.final_features(image_BCHW)
+        report_BR = self.reader(self.reader.embed(words_BSW), words_BSW != PAD)
+        logits_BY: Tensor = self.classifier(torch.cat([film_BP, report_BR], dim=1))
+        return logits_BY.float()
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a downstream model is trained, chosen and tested on."""
+
+    train: Mixture
+    validation: PairTable
+    test: PairTable
+    shape: TableShape
+
+
+def classify_films(data: Data, settings: DownstreamConfig, seed: int, device: torch.device) -> tuple[Tensor, Fit]:
+    """Scores (N, Y) of the test films, logits of each label, from a classifier trained on films alone."""
+    model = new_classifier(settings, len(data.shape.label_names), seed)
+    return _fit_and_predict(model, _film_logits, label_loss, data, settings, seed, device)
+
+
+def classify_pairs(data: Data, settings: DownstreamConfig, seed: int, device: torch.device) -> tuple[Tensor, Fit]:
+    """Scores (N, Y) of the test pairs, logits of each label, from film and report together."""
+    torch.manual_seed(seed)
+    model = JointClassifier(settings, len(data.shape.vocabulary), len(data.shape.label_names))
+    return _fit_and_predict(model, _pair_logits, label_loss, data, settings, seed, device)
+
+
+def classify_classes(
+    pretraining: Data | None, data: Data, settings: DownstreamConfig, seed: int, device: torch.device
+) -> tuple[Tensor, Fit]:
+    """Logits (N, Y) of test films of which each is of exactly one class.
+
+    pretraining: what a classifier learns first; its features are where this one starts. None: from scratch.
+    """
+    model = new_classifier(settings, len(data.shape.label_names), seed)
+    if pretraining is not None:
+        first = new_classifier(settings, len(pretraining.shape.label_names), seed)
+        _fit_and_predict(first, _film_logits, label_loss, pretraining, settings, seed, device)
+        model.features.load_state_dict(first.features.state_dict())
+    return _fit_and_predict(model, _film_logits, class_loss, data, settings, seed, device)
+
+
+def write_reports(
+    data: Data, settings: DownstreamConfig, seed: int, device: torch.device
+) -> tuple[NDArray[np.int32], Fit]:
+    """Token ids (N, S, W) of a report for each test film, the likeliest word at each place."""
+    shape = data.shape
+    torch.manual_seed(seed)
+    model = ReportDecoder(settings.report_decoder, len(shape.vocabulary), shape.max_sentences, shape.max_words)
+    found = fit(model, _report_loss, data.train, data.validation, settings, seed, device)
+
+    def written(model: ReportDecoder, batch: PairBatch) -> Tensor:
+        noise = RowNoise(0, 0, 0, len(batch.image_BCHW), device)  # unused: nothing is drawn at temperature 0
+        return model.sample(batch.image_BCHW, noise, temperature=0.0)
+
+    return predict(model, written, data.test, device).int().numpy(), found
+
+
+def new_classifier(settings: DownstreamConfig, num_labels: int, seed: int) -> ChestEncoder:
+    """An untrained image classifier; the seed decides its weights."""
+    torch.manual_seed(seed)
+    return ChestEncoder(settings.network, num_labels=num_labels)
+
+
+def label_loss(logits_BY: Tensor, labels_BY: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of the binary cross-entropies of the labels that are known, and their number."""
+    known_BY = ~labels_BY.isnan()
+    each_BY = functional.binary_cross_entropy_with_logits(logits_BY, labels_BY.nan_to_num(), reduction="none")
+    return each_BY.where(known_BY, 0.0).sum(), known_BY.sum()
+
+
+def class_loss(logits_BY: Tensor, labels_BY: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of the cross-entropies of classes of which a film has exactly one, and the number of films."""
+    num = torch.full((), len(labels_BY), device=labels_BY.device)
+    return functional.cross_entropy(logits_BY, labels_BY.argmax(1), reduction="sum"), num
+
+
+def _film_logits(model: ChestEncoder, batch: PairBatch) -> Tensor:
+    return model.logits(model.final_features(batch.image_BCHW))
+
+
+def _pair_logits(model: JointClassifier, batch: PairBatch) -> Tensor:
+    logits_BY: Tensor = model(batch.image_BCHW, batch.words_BSW)
+    return logits_BY
+
+
+def _report_loss(model: ReportDecoder, batch: PairBatch) -> tuple[Tensor, Tensor]:
+    """Nats of words and stop decisions, a word."""
+    has_report_B = (batch.words_BSW != PAD).flatten(1).any(1)
+    target = Batch(batch.image_BCHW, batch.labels_BY, has_report_B, batch.words_BSW, has_report_B)
+    plan = model.plan(model.encoder(batch.image_BCHW), batch.words_BSW.shape[1])
+    words, num_words = word_cross_entropy(model.teacher_forced(plan.topics_BSE, batch.words_BSW), target)
+    return words + stop_cross_entropy(plan.stop_logits_BS2, target), num_words
+
+
+def _fit_and_predict(
+    model: Model, logits_of: Callable[[Model, PairBatch], Tensor],
+    loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], data: Data, settings: DownstreamConfig, seed: int,
+    device: torch.device,
+) -> tuple[Tensor, Fit]:  # fmt: skip
+    def loss_of(model: Model, batch: PairBatch) -> tuple[Tensor, Tensor]:
+        return loss(logits_of(model, batch), batch.labels_BY)
+
+    found = fit(model, loss_of, data.train, data.validation, settings, seed, device)
+    return predict(model, logits_of, data.test, device), found

@@ -1,0 +1,73 @@
+"""What a downstream model's answers on the real test rows are worth.
+
+Shapes: N test rows, Y labels or classes.
+Source: EMIXER §4.2: AUC and accuracy; table 5: AUC, sensitivity and positive predictive value.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emixer.evaluation.auc_table import MIN_FILMS
+from emixer.evaluation.label_faithfulness import area_under_roc
+from emixer.evaluation.resampling import Figures
+
+
+def label_figures(
+    logits_NY: Tensor, labels_NY: Tensor, names: Sequence[str]
+) -> Callable[[NDArray[np.int64] | slice], Figures]:
+    """A measure of rows: `auc` and `acc`, means over labels, and `auc/<label>`, `acc/<label>`.
+
+    A label counts where at least MIN_FILMS test films carry it and as many do not; which ones do is decided on all
+    rows. acc: share of known labels on whose side of logit 0 the film is. labels: 1, 0, NaN not known.
+    """
+    used = _measurable(labels_NY)
+
+    def measure(rows: NDArray[np.int64] | slice) -> Figures:
+        logits, labels = logits_NY[rows][:, used], labels_NY[rows][:, used]
+        known = ~labels.isnan()
+        right = ((logits > 0) == (labels == 1)) & known
+        auc, acc = area_under_roc(logits, labels).tolist(), (right.sum(0) / known.sum(0)).tolist()
+        each = {f"auc/{names[y]}": value for y, value in zip(used, auc, strict=True)}
+        each |= {f"acc/{names[y]}": value for y, value in zip(used, acc, strict=True)}
+        return {"auc": _mean(auc), "acc": _mean(acc), **each}
+
+    return measure
+
+
+def class_figures(
+    logits_NY: Tensor, labels_NY: Tensor, names: Sequence[str]
+) -> Callable[[NDArray[np.int64] | slice], Figures]:
+    """A measure of rows of which each is of one class: `auc/<class>` (log-odds against the others), `sensitivity/...`
+    and `ppv/...` (of the likeliest class), and `acc`. NaN where a class does not occur, or is never named."""
+    log_odds_NY = torch.logit(torch.softmax(logits_NY.double(), dim=1), eps=1e-12)
+
+    def measure(rows: NDArray[np.int64] | slice) -> Figures:
+        labels = labels_NY[rows]
+        is_class, named = labels == 1, torch.nn.functional.one_hot(logits_NY[rows].argmax(1), len(names)).bool()
+        hits = (is_class & named).sum(0)
+        columns = {
+            "auc": area_under_roc(log_odds_NY[rows], labels),
+            "sensitivity": hits / is_class.sum(0),
+            "ppv": hits / named.sum(0),
+        }
+        each = {
+            f"{kind}/{name}": float(value)
+            for kind, values in columns.items()
+            for name, value in zip(names, values, strict=True)
+        }
+        return {"acc": float((is_class & named).any(1).double().mean()), **each}
+
+    return measure
+
+
+def _measurable(labels_NY: Tensor) -> list[int]:
+    enough_Y = torch.minimum((labels_NY == 1).sum(0), (labels_NY == 0).sum(0)) >= MIN_FILMS
+    return [y for y, enough in enumerate(enough_Y.tolist()) if enough]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")

@@ -1,0 +1,221 @@
+"""Generated reports against what radiologists wrote, and how varied they are: BLEU, ROUGE-L, CIDEr, distinct n-grams
+and verbatim copies of training reports.
+
+The scores are pycocoevalcap's own, on this project's tokens instead of those of its PTB tokenizer, which needs Java. A
+report is scored as one line: n-grams run over the ends of sentences, and the full stop is no token. Commas are, unlike
+there, so compare these figures with each other rather than with those of other tokenizers. An <UNK> matches an <UNK>.
+
+Shapes: N reports, K = 4 n-gram orders.
+Source: EMIXER §4.2 (BLEU-1 to 4, CIDEr); Papineni et al. 2002 (BLEU), Lin 2004 (ROUGE-L), Vedantam et al. 2015 (CIDEr),
+Li et al. 2016 (distinct-n).
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocoevalcap.bleu.bleu_scorer import BleuScorer
+from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.rouge.rouge import Rouge
+
+from emixer.evaluation.report_mentions import Sentence
+from emixer.evaluation.resampling import Figures, interval, resampled_figures
+
+Report = Sequence[Sentence]
+"""Sentences of tokens. A token is not empty and holds no white space."""
+
+MAX_ORDER = 4
+"""Longest n-grams of BLEU and CIDEr."""
+
+_RESAMPLES = 1000
+_TINY, _SMALL = 1e-15, 1e-9  # the library adds them to numerators and denominators, so that none of none is not NaN
+_ALL = slice(None)
+
+
+@dataclass(frozen=True, eq=False)
+class BleuCounts:
+    """What corpus BLEU is made of, int64, report by report. Sums over any reports give the BLEU of those reports."""
+
+    matches_NK: NDArray[np.int64]
+    """n-grams of the report that its references hold, each at most as often as one reference does."""
+    ngrams_NK: NDArray[np.int64]
+    """All n-grams of the report."""
+    length_N: NDArray[np.int64]
+    """Tokens of the report."""
+    reference_length_N: NDArray[np.int64]
+    """Tokens of the reference nearest in length; the shorter of two that are as near."""
+
+    def bleu(self, rows: NDArray[np.int64] | slice = _ALL) -> NDArray[np.float64]:
+        """Corpus BLEU-1 to 4 (K,) in [0, 1] of some of the reports; a row given twice counts twice."""
+        precision_K = (self.matches_NK[rows].sum(0) + _TINY) / (self.ngrams_NK[rows].sum(0) + _SMALL)
+        mean_K = np.cumprod(precision_K) ** (1 / np.arange(1, MAX_ORDER + 1))
+        length, reference_length = self.length_N[rows].sum(), self.reference_length_N[rows].sum()
+        penalty: np.float64 = np.exp(min(0.0, 1 - (reference_length + _SMALL) / (length + _TINY)))
+        bleu_K: NDArray[np.float64] = mean_K * penalty
+        return bleu_K
+
+
+@dataclass(frozen=True, eq=False)
+class TextScores:
+    """Scores of all reports, and of each in the order given."""
+
+    bleu_K: NDArray[np.float64]
+    """Corpus BLEU-1 to 4 in [0, 1]."""
+    rouge_l: float
+    """Mean of the reports' ROUGE-L in [0, 1]."""
+    cider: float
+    """Mean of the reports' CIDEr in [0, 10]: ten times the mean over n-gram orders, as the library has it."""
+    bleu_NK: NDArray[np.float64]
+    """BLEU of each report alone. Its mean is not the corpus BLEU."""
+    rouge_l_N: NDArray[np.float64]
+    cider_N: NDArray[np.float64]
+    bleu_counts: BleuCounts
+
+    def figures(self, rows: NDArray[np.int64] | slice = _ALL) -> Figures:
+        """bleu_1 ... bleu_4, rouge_l and cider of some of the reports; a row given twice counts twice.
+
+        The document frequencies of CIDEr stay those of all references.
+        """
+        bleu_K = self.bleu_counts.bleu(rows)
+        figures = {f"bleu_{order}": float(bleu) for order, bleu in enumerate(bleu_K, start=1)}
+        return figures | {"rouge_l": float(self.rouge_l_N[rows].mean()), "cider": float(self.cider_N[rows].mean())}
+
+
+def text_scores(reports: Sequence[Report], references: Sequence[Sequence[Report]]) -> TextScores:
+    """Scores reports, of which each has one reference or more: N reports, N lists of reference reports.
+
+    Document frequencies of CIDEr are those of all references given, so a corpus of one report has CIDEr 0. Its length
+    penalty (sigma of 6 tokens) was made for captions and is harsh on reports. An empty report scores 0 throughout.
+    Raises ValueError for no reports at all, a report without a reference, a reference without tokens, a token that is
+    empty or holds white space, and a list of tokens where sentences were expected.
+    """
+    if not reports:
+        raise ValueError("There are 0 reports to score. Give at least 1.")
+    if len(reports) != len(references):
+        raise ValueError(f"{len(reports)} reports have {len(references)} lists of references. Give one list a report.")
+    generated = {n: [_line(report, f"report {n}")] for n, report in enumerate(reports)}
+    written = {n: _reference_lines(of_report, n) for n, of_report in enumerate(references)}
+    bleu = BleuScorer(n=MAX_ORDER)
+    for n, line in generated.items():
+        bleu += (line[0], written[n])
+    bleu_K, bleu_KN = bleu.compute_score(option="closest", verbose=0)
+    rouge_l, rouge_l_N = Rouge().compute_score(written, generated)
+    cider, cider_N = Cider(n=MAX_ORDER).compute_score(written, generated)
+    return TextScores(
+        np.array(bleu_K), float(rouge_l), float(cider), np.array(bleu_KN).T, rouge_l_N, cider_N, _bleu_counts(bleu)
+    )
+
+
+def bootstrap_text_scores(
+    scores: TextScores, subjects_N: Sequence[str], seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """95 % interval of each of `TextScores.figures`: percentiles of 1000 resamples of the subjects.
+
+    BLEU is computed anew in each resample, from its summed counts; ROUGE-L and CIDEr are means over the resample. The
+    document frequencies of CIDEr stay those of all references: they belong to the measure, not to the sample.
+    Raises ValueError unless there is one subject a report.
+    """
+    if len(subjects_N) != len(scores.cider_N):
+        raise ValueError(f"{len(scores.cider_N)} reports have {len(subjects_N)} subjects. Give one subject a report.")
+    resampled = resampled_figures(scores.figures, subjects_N, _RESAMPLES, seed)
+    return {name: interval(values_R) for name, values_R in resampled.items()}
+
+
+def distinct_n(reports: Iterable[Report], n: int) -> float:
+    """Distinct n-grams / all n-grams of all reports together, in [0, 1]; n-grams end with their sentence.
+
+    It falls with the number of reports: compare it at the same number. 0 where no sentence has n tokens.
+    Raises ValueError for no reports at all and for n < 1.
+    """
+    if n < 1:
+        raise ValueError(f"n={n} is not a length of n-grams. Give at least 1.")
+    num_reports, num_ngrams = 0, 0
+    distinct: set[tuple[str, ...]] = set()
+    for report in reports:
+        num_reports += 1
+        for sentence in report:
+            ngrams = list(zip(*(sentence[start:] for start in range(n)), strict=False))
+            num_ngrams += len(ngrams)
+            distinct.update(ngrams)
+    if not num_reports:
+        raise ValueError("There are 0 reports to count n-grams of. Give at least 1.")
+    return len(distinct) / num_ngrams if num_ngrams else 0.0
+
+
+@dataclass(frozen=True)
+class VerbatimShare:
+    """Shares in [0, 1]."""
+
+    reports: float
+    """Reports of which all sentences, in their order, are those of one training report."""
+    sentences: float
+    """Sentences that stand in a training report, each counted as often as it was generated."""
+
+
+def verbatim_share(reports: Iterable[Report], train_reports: Iterable[Report]) -> VerbatimShare:
+    """How much of what was generated is copied from training reports, token for token.
+
+    Both sides are read once; only 16-byte digests of the generated reports and sentences are kept, so the memory does
+    not grow with the training set. Sentences without tokens do not count; a report without any is no copy.
+    Raises ValueError for no reports at all, and for no training reports.
+    """
+    whole: Counter[bytes] = Counter()
+    single: Counter[bytes] = Counter()
+    num_reports = 0
+    for report in reports:
+        num_reports += 1
+        digests = _sentence_digests(report)
+        single.update(digests)
+        if digests:
+            whole[_digest(*digests)] += 1
+    if not num_reports:
+        raise ValueError("There are 0 reports to look for in the training reports. Give at least 1.")
+    num_sentences = single.total()
+    num_train, copied_reports, copied_sentences = 0, 0, 0
+    for report in train_reports:
+        num_train += 1
+        digests = _sentence_digests(report)
+        copied_reports += whole.pop(_digest(*digests), 0)
+        copied_sentences += sum(single.pop(digest, 0) for digest in digests)
+    if not num_train:
+        raise ValueError("There are 0 training reports. Give at least 1; an iterator can be read only once.")
+    return VerbatimShare(copied_reports / num_reports, copied_sentences / num_sentences if num_sentences else 0.0)
+
+
+def _bleu_counts(scorer: BleuScorer) -> BleuCounts:
+    parts = scorer.ctest
+    nearest = [min(part["reflen"], key=lambda length: (abs(length - part["testlen"]), length)) for part in parts]
+    return BleuCounts(
+        np.array([part["correct"] for part in parts], np.int64),
+        np.array([part["guess"] for part in parts], np.int64),
+        np.array([part["testlen"] for part in parts], np.int64),
+        np.array(nearest, np.int64),
+    )
+
+
+def _reference_lines(references: Sequence[Report], n: int) -> list[str]:
+    lines = [_line(reference, f"reference {i} of report {n}") for i, reference in enumerate(references)]
+    if not lines or not all(lines):
+        raise ValueError(f"Report {n} has no reference, or one without tokens. Leave such reports and references out.")
+    return lines
+
+
+def _line(report: Report, name: str) -> str:
+    if any(isinstance(sentence, str) for sentence in report):
+        raise ValueError(f"A sentence of {name} is a text; expected a list of sentences, which are lists of tokens.")
+    tokens = [token for sentence in report for token in sentence]
+    if any(token.split() != [token] for token in tokens):
+        raise ValueError(f"A token of {name} is empty or holds white space; expected tokens as `tokenize` makes them.")
+    return " ".join(tokens)
+
+
+def _sentence_digests(report: Report) -> list[bytes]:
+    return [_digest(json.dumps(list(sentence)).encode()) for sentence in report if sentence]
+
+
+def _digest(*parts: bytes) -> bytes:
+    return blake2b(b"".join(parts), digest_size=16).digest()

@@ -1,0 +1,157 @@
+"""Cells: the independent pieces that tables are made of, each remembered by what decides it.
+
+A cell trains one downstream model on one mixture of pairs with one seed, or measures one dataset. Its key is a hash of
+everything that its figures depend on: settings, the data's own digests and the version of the code. The same cell in
+two tables is computed once; a cell whose inputs have changed is another cell.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emixer import files
+from emixer.errors import RunFolderError
+
+Task = Literal["films", "pairs", "reports", "classes", "distance"]
+"""films: labels from films; pairs: labels from film and report; reports: reports from films; classes: table 5;
+distance: generated films beside real ones."""
+
+CODE_VERSION = 1
+"""Goes up when the same inputs would give other figures."""
+FOLDER_VERSION = 1
+_ABOUT, _CELLS = "experiment.json", "cells"
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What a downstream model is trained on."""
+
+    real: int
+    """Real pairs."""
+    synthetic: int = 0
+    """Generated pairs, the first of their dataset."""
+    generator: str | None = None
+    """Whose, e.g. `emixer` or `emixer-30`."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One piece of work."""
+
+    task: Task
+    mix: Mix
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """For people, e.g. `films R1000 + S500 emixer, seed 0`."""
+        parts = [f"R{self.mix.real}"] if self.mix.real else []
+        parts += [f"S{self.mix.synthetic} {self.mix.generator}"] if self.mix.synthetic else []
+        return f"{self.task} {' + '.join(parts) or 'no pretraining'}, seed {self.seed}"
+
+    def key(self, inputs: Mapping[str, Any]) -> str:
+        """Of the cell with these inputs: settings and digests as plain values."""
+        told = {"version": CODE_VERSION, "cell": asdict(self), "inputs": dict(inputs)}
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:20]
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What a cell came to."""
+
+    figures: dict[str, float]
+    """NaN where a figure is not defined."""
+    resampled: dict[str, NDArray[np.float64]]
+    """The same figures on resamples of the test subjects (R,); the same resamples in every cell of a test set."""
+    facts: dict[str, Any]
+    """How it came about: pairs seen, seconds, test rows."""
+
+    def save(self, path: Path) -> None:
+        """Writes JSON whole or not at all."""
+        files.write_json(path, {
+            "figures": {name: _finite(value) for name, value in self.figures.items()},
+            "resampled": {name: [_finite(round(v, 6)) for v in values] for name, values in self.resampled.items()},
+            "facts": self.facts,
+        })  # fmt: skip
+
+    @classmethod
+    def load(cls, path: Path) -> "CellResult | None":
+        """None where there is none, or what is there cannot be read: then it is computed again."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            figures = {name: _number(value) for name, value in content["figures"].items()}
+            resampled = {name: np.array([_number(v) for v in vs]) for name, vs in content["resampled"].items()}
+            return cls(figures, resampled, dict(content["facts"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
+@dataclass(frozen=True)
+class ResultsFolder:
+    """The folder of an experiment: results of cells by key, and beside them generators, datasets and tables."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path) -> "ResultsFolder":
+        """Makes the folder, or opens one of this version. Raises RunFolderError when it is something else."""
+        cls.check(path)
+        if not (path / _ABOUT).exists():
+            files.write_json(path / _ABOUT, {"experiment_version": FOLDER_VERSION})
+        return cls(path)
+
+    @staticmethod
+    def check(path: Path) -> None:
+        """Raises RunFolderError when there is something else in `path`."""
+        about = path / _ABOUT
+        if not about.exists():
+            if path.is_dir() and any(not files.is_partial(p) for p in path.iterdir()):
+                raise RunFolderError(
+                    f"{path} holds files but no experiment (no {_ABOUT}). Choose a new folder, or empty this one."
+                )
+            return
+        try:
+            version = json.loads(about.read_text(encoding="utf-8"))["experiment_version"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunFolderError(f"{about} cannot be read ({type(error).__name__}). Choose a new folder.") from error
+        if version != FOLDER_VERSION:
+            raise RunFolderError(
+                f"{path} holds results of experiment version {version}; this emixer has {FOLDER_VERSION}. Its tables "
+                "and results stay as they are: choose a new folder for new ones."
+            )
+
+    def result_path(self, key: str) -> Path:
+        """Where a cell's result stands."""
+        return self.path / _CELLS / f"{key}.json"
+
+    def result(self, key: str) -> CellResult | None:
+        """A cell's result, if it is done."""
+        return CellResult.load(self.result_path(key))
+
+    def generator(self, name: str) -> Path:
+        """Folder of a generator that is trained here: `run` and `dataset`."""
+        return self.path / "generators" / name
+
+    @property
+    def tables(self) -> Path:
+        """Folder of the written tables."""
+        return self.path / "tables"
+
+    @property
+    def decoded(self) -> Path:
+        """Folder of decoded datasets; may be deleted at any time."""
+        return self.path / "decoded"
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)

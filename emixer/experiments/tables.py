@@ -1,0 +1,201 @@
+"""Which cells a table is made of, row by row, and what the paper prints there. Sizes are the paper's times one factor.
+
+Source: EMIXER tables 1, 2, 3, 5, 9, 10. Where the paper leaves a setup open, docs/experiments.md says what is done.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from emixer.config.experiment import ExperimentConfig
+from emixer.experiments import paper
+from emixer.experiments.cells import Cell, Mix, Task
+
+SYNTHETIC_PAIRS = 600_000
+"""The most that a table of the paper asks for; every dataset has as many, scaled."""
+REAL_PAIRS = 100_000
+
+NAMES = {
+    "real": "Only real", "jointgan": "JointGAN", "cogan": "CoGAN", "smgan": "SM-GAN", "emixer": "EMIXER",
+    "emixer-30": "EMIXER", "emixer-50": "EMIXER",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Column:
+    """One kind of figure."""
+
+    figure: str
+    """Its name in the results of `task`; of a row with a suffix, what stands before it."""
+    title: str
+    task: Task
+    paper: str
+    """Its name in the paper's rows."""
+    digits: int = 3
+    lower_is_better: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line."""
+
+    method: str
+    """As people read it."""
+    data: str
+    mix: Mix
+    paper: paper.Figures
+    suffix: str = ""
+    """What a figure's name ends with in this row, e.g. `/COVID-19`."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the paper."""
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    """The first is what the others are compared with."""
+    notes: tuple[str, ...] = ()
+
+    def cells(self, row: Row, column: Column, seeds: tuple[int, ...]) -> tuple[Cell, ...]:
+        """Those behind one entry. A distance between sets of films does not depend on a downstream seed."""
+        return tuple(Cell(column.task, row.mix, seed) for seed in (seeds if column.task != "distance" else (0,)))
+
+    def all_cells(self, seeds: tuple[int, ...]) -> list[Cell]:
+        """Every cell once, in the order of the rows."""
+        found = (cell for row in self.rows for column in self.columns for cell in self.cells(row, column, seeds))
+        return list(dict.fromkeys(found))
+
+    @property
+    def generators(self) -> list[str]:
+        """Those whose pairs are needed."""
+        return list(dict.fromkeys(row.mix.generator for row in self.rows if row.mix.generator))
+
+
+def table_of(settings: ExperimentConfig) -> Table:
+    """The table that the settings name, with the methods and the factor that they give."""
+    return _TABLES[settings.table](settings)
+
+
+def scaled(films: int, settings: ExperimentConfig) -> int:
+    """The paper's number of films times `experiment.scale`, at least 1."""
+    return max(1, round(films * settings.scale))
+
+
+def _table1(settings: ExperimentConfig) -> Table:
+    return Table(
+        "table1",
+        "Image classification and report generation with real and synthetic pairs (paper: table 1)",
+        (
+            Column("auc", "AUC", "films", "auc"), Column("acc", "ACC", "films", "acc"),
+            Column("cider", "CIDEr", "reports", "cider"),
+            *(Column(f"bleu_{n}", f"BLEU-{n}", "reports", f"bleu{n}") for n in (1, 2, 3, 4)),
+        ),
+        _mixed_rows(paper.TABLE1, settings),
+    )  # fmt: skip
+
+
+def _table2(settings: ExperimentConfig) -> Table:
+    return Table(
+        "table2",
+        "Classification from film and report together (paper: table 2)",
+        (Column("auc", "AUC", "pairs", "auc"), Column("acc", "ACC", "pairs", "acc")),
+        _mixed_rows(paper.TABLE2, settings),
+        ("The labels were read off the reports, so a report says more of them than its film does.",),
+    )
+
+
+def _table3(settings: ExperimentConfig) -> Table:
+    synthetic = scaled(REAL_PAIRS, settings)
+    mix_of: Callable[[str], Mix] = lambda name: Mix(scaled(REAL_PAIRS, settings), synthetic, name)  # noqa: E731
+    rows = [
+        Row(NAMES[name], data, mix_of(name), printed)
+        for (name, data), printed in paper.TABLE3.items()
+        if name.partition("-")[0] in settings.methods
+    ]
+    return Table(
+        "table3",
+        "Generators trained with limited labels (paper: table 3)",
+        (
+            Column("acc", "ACC", "films", "acc"), Column("bleu_1", "BLEU-1", "reports", "bleu1"),
+            Column("fid", "FID", "distance", "fid", digits=2, lower_is_better=True),
+        ),
+        tuple(rows),
+        (
+            "ACC and BLEU-1 are those of downstream models trained on "
+            f"{size_in_words(REAL_PAIRS, settings, 'R')} + {size_in_words(REAL_PAIRS, settings, 'S')}; the paper does "
+            "not say on what.",
+            "The paper prints the same figures for JointGAN and SM-GAN.",
+        ),
+    )  # fmt: skip
+
+
+def _table5(settings: ExperimentConfig) -> Table:
+    real = scaled(REAL_PAIRS, settings)
+    kinds = {
+        "none": Mix(0), "real": Mix(real), "real + synthetic": Mix(real, scaled(250_000, settings), "emixer")
+    }  # fmt: skip
+    columns = {"auc": "AUC", "sensitivity": "Sensitivity", "ppv": "PPV"}
+    classes = dict(zip(("Normal", "Bacterial Pneumonia", "Viral Pneumonia", "COVID-19"), settings.covid_classes,
+                       strict=True))  # fmt: skip
+    return Table(
+        "table5",
+        "COVID-19 classification after three kinds of pretraining (paper: table 5)",
+        tuple(Column(name, title, "classes", name) for name, title in columns.items()),
+        tuple(
+            Row(f"pretrained on: {kind}", classes[printed_class], kinds[kind], printed, f"/{classes[printed_class]}")
+            for (kind, printed_class), printed in paper.TABLE5.items()
+        ),
+        (
+            "In public collections the class goes with the hospital, the age of the patients and the film's format: a "
+            "high figure may mean that those were told apart.",
+        ),
+    )
+
+
+def _table9(settings: ExperimentConfig) -> Table:
+    rows = []
+    for (name, _), printed in paper.TABLE9.items():
+        if name == "real" or name in settings.methods:
+            mix = Mix(scaled(REAL_PAIRS, settings)) if name == "real" else Mix(0, scaled(REAL_PAIRS, settings), name)
+            data = size_in_words(REAL_PAIRS, settings, "R" if name == "real" else "S")
+            rows.append(Row(NAMES[name], data, mix, printed))
+    columns = [Column(f"auc/{d}", d, "films", d.replace(" ", "_")) for d in settings.diseases]
+    return Table(
+        "table9", "AUC of classifiers trained on synthetic films alone (paper: table 9)", tuple(columns), tuple(rows)
+    )
+
+
+def _table10(settings: ExperimentConfig) -> Table:
+    return Table(
+        "table10",
+        "Classification when synthetic films replace real ones (paper: table 10)",
+        (Column("auc", "AUC", "films", "auc"), Column("acc", "ACC", "films", "acc")),
+        _mixed_rows(paper.TABLE10, settings),
+    )
+
+
+_TABLES: Mapping[str, Callable[[ExperimentConfig], Table]] = {
+    "table1": _table1, "table2": _table2, "table3": _table3, "table5": _table5, "table9": _table9,
+    "table10": _table10,
+}  # fmt: skip
+
+
+def size_in_words(films: int, settings: ExperimentConfig, letter: str) -> str:
+    """`S50k`, or what it is scaled to: `S500`."""
+    number = scaled(films, settings)
+    return f"{letter}{number // 1000}k" if number % 1000 == 0 else f"{letter}{number}"
+
+
+def _mixed_rows(printed: Mapping[tuple[str, str], paper.Figures], settings: ExperimentConfig) -> tuple[Row, ...]:
+    rows = []
+    for (name, data), figures in printed.items():
+        if name != "real" and name not in settings.methods:
+            continue
+        sizes = {part[0]: 1000 * int(part[1:-1]) for part in data.split(" + ")}
+        words = " + ".join(size_in_words(films, settings, letter) for letter, films in sizes.items())
+        synthetic = scaled(sizes["S"], settings) if "S" in sizes else 0
+        mix = Mix(scaled(sizes["R"], settings), synthetic, name if synthetic else None)
+        rows.append(Row(NAMES[name], words, mix, figures))
+    return tuple(rows)

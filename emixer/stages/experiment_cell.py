@@ -1,0 +1,182 @@
+"""One cell of an experiment, in one process: data as arrays, a downstream model or a distance, figures with resamples.
+
+Runs as a Ray task on whatever node has room; everything it needs stands in its order, which is small.
+
+Shapes: N test rows, Y labels.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emixer.config import Config
+from emixer.config.experiment import DownstreamConfig
+from emixer.data.labels import LabelPolicy
+from emixer.data.pair_table import Mixture, PairTable, RealPairs, TableShape, open_generated, read_real
+from emixer.data.shards import ShardSet
+from emixer.downstream.fit import Fit
+from emixer.downstream.models import Data, classify_classes, classify_films, classify_pairs, write_reports
+from emixer.downstream.scores import class_figures, label_figures
+from emixer.evaluation.features import FeatureExtractor
+from emixer.evaluation.fid import FeatureStatistics, frechet_distance
+from emixer.evaluation.resampling import Figures, resampled_figures
+from emixer.evaluation.text_scores import text_scores
+from emixer.experiments.cells import Cell, CellResult, Mix
+
+_RESAMPLE_SEED = 20200711
+_BATCH = 128
+_ALL = slice(None)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A finished dataset, as cells use it."""
+
+    folder: Path
+    files: tuple[str, ...]
+    decoded: Path
+
+
+@dataclass(frozen=True)
+class CellOrder:
+    """Everything that a cell needs. Travels to the node that works on it."""
+
+    cell: Cell
+    config: Config
+    generated: Generated | None
+    device: str
+    shape: TableShape
+    covid_shape: TableShape | None = None
+
+
+def run_cell(order: CellOrder) -> CellResult:
+    """Works on one cell. Raises EmixerError for what the user can act on."""
+    start = time.monotonic()
+    if order.device == "cpu":
+        torch.set_num_threads(order.config.experiment.cpus_per_cell)
+    work: Callable[[CellOrder], tuple[CellResult, Fit | None]] = {
+        "films": _films, "pairs": _pairs, "reports": _reports, "classes": _classes, "distance": _distance
+    }[order.cell.task]  # fmt: skip
+    result, fit = work(order)
+    facts = {**result.facts, "device": order.device, "seconds": round(time.monotonic() - start, 1)}
+    if fit is not None:
+        facts |= {"best_at_pairs": fit.images, "validation_loss": round(fit.validation_loss, 6)}
+    return CellResult(result.figures, result.resampled, facts)
+
+
+def decode(order: CellOrder) -> int:
+    """Decodes the order's dataset, so that cells that start together need not. Returns the number of pairs."""
+    assert order.generated is not None
+    return len(_generated(order, order.shape))
+
+
+def _films(order: CellOrder) -> tuple[CellResult, Fit]:
+    data, test = _data(order)
+    logits_NY, fit = classify_films(data, *_how(order))
+    return _measured(order, label_figures(logits_NY, _labels(test), data.shape.label_names), test.subjects), fit
+
+
+def _pairs(order: CellOrder) -> tuple[CellResult, Fit]:
+    data, test = _data(order)
+    logits_NY, fit = classify_pairs(data, *_how(order))
+    return _measured(order, label_figures(logits_NY, _labels(test), data.shape.label_names), test.subjects), fit
+
+
+def _reports(order: CellOrder) -> tuple[CellResult, Fit]:
+    data, test = _data(order)
+    words_NSW, fit = write_reports(data, *_how(order))
+    vocabulary = data.shape.vocabulary
+    rows = [n for n, report in enumerate(test.reports) if report and any(report)]
+    written = [[t for ids in words_NSW[n] if (t := vocabulary.tokens_of(ids))] for n in rows]
+    scores = text_scores(written, [[report] for n in rows if (report := test.reports[n])])
+    return _measured(order, scores.figures, [test.subjects[n] for n in rows]), fit
+
+
+def _classes(order: CellOrder) -> tuple[CellResult, Fit]:
+    """Table 5: pretrained on films with diseases, then trained and tested on films of four classes."""
+    covid, shape = order.config.experiment.covid, order.covid_shape
+    assert covid is not None, "checked before anything started"
+    assert shape is not None, "checked before anything started"
+    test, validation = (_real(covid, split, shape, _policy(order.config)) for split in ("test", "validate"))
+    shards = ShardSet.open(covid)
+    train = read_real(shards, "train", shape, _policy(order.config), shards.num_rows("train"))
+    data = Data(Mixture((train,)), validation.table, test.table, shape)
+    pretraining = _data(order)[0] if order.cell.mix != Mix(0) else None
+    logits_NY, fit = classify_classes(pretraining, data, *_how(order))
+    return _measured(order, class_figures(logits_NY, _labels(test), shape.label_names), test.subjects), fit
+
+
+def _distance(order: CellOrder) -> tuple[CellResult, None]:
+    """FID of as many generated films as there are real test films."""
+    config, device = order.config, torch.device(order.device)
+    assert config.data.shards is not None, "checked before anything started"
+    real = _real(config.data.shards, "test", order.shape, _policy(config)).table
+    generated = _generated(order, order.shape).head(len(real))
+    encoder = config.validation.encoder
+    extractor = FeatureExtractor.random(device) if encoder is None else FeatureExtractor.pretrained(encoder, device)
+    of_real, of_generated = (_statistics(extractor, table.head(len(generated))) for table in (real, generated))
+    facts = {"encoder": extractor.name, "films": len(generated), "input_px": extractor.input_px}
+    return CellResult({"fid": frechet_distance(of_real, of_generated)}, {}, facts), None
+
+
+def _how(order: CellOrder) -> tuple[DownstreamConfig, int, torch.device]:
+    return order.config.experiment.downstream, order.cell.seed, torch.device(order.device)
+
+
+def _data(order: CellOrder) -> tuple[Data, RealPairs]:
+    config, mix, shape = order.config, order.cell.mix, order.shape
+    assert config.data.shards is not None, "checked before anything started"
+    policy = _policy(config)
+    test, validation = (_real(config.data.shards, split, shape, policy) for split in ("test", "validate"))
+    parts: list[PairTable] = []
+    if mix.real:
+        parts.append(_real_train(config.data.shards, shape, policy, mix.real))
+    if mix.synthetic:
+        parts.append(_generated(order, shape).head(mix.synthetic))
+    return Data(Mixture(tuple(parts)), validation.table, test.table, shape), test
+
+
+def _generated(order: CellOrder, shape: TableShape) -> PairTable:
+    made = order.generated
+    assert made is not None, "checked before anything started"
+    return open_generated(made.folder, made.files, shape, made.decoded)
+
+
+@lru_cache(maxsize=4)
+def _real(folder: Path, split: str, shape: TableShape, policy: LabelPolicy) -> RealPairs:
+    return RealPairs.read(ShardSet.open(folder), split, shape, policy)
+
+
+@lru_cache(maxsize=1)
+def _real_train(folder: Path, shape: TableShape, policy: LabelPolicy, num: int) -> PairTable:
+    return read_real(ShardSet.open(folder), "train", shape, policy, num)
+
+
+def _policy(config: Config) -> LabelPolicy:
+    downstream = config.experiment.downstream
+    return LabelPolicy(downstream.uncertain, downstream.unmentioned)
+
+
+def _labels(pairs: RealPairs) -> Tensor:
+    return torch.from_numpy(np.array(pairs.table.labels_NY))
+
+
+def _measured(
+    order: CellOrder, measure: Callable[[NDArray[np.int64] | slice], Figures], subjects: Sequence[str]
+) -> CellResult:
+    resampled = resampled_figures(measure, subjects, order.config.experiment.resamples, _RESAMPLE_SEED)
+    return CellResult(measure(_ALL), resampled, {"test_rows": len(subjects), "test_subjects": len(set(subjects))})
+
+
+def _statistics(extractor: FeatureExtractor, table: PairTable) -> FeatureStatistics:
+    statistics = FeatureStatistics.empty(extractor.num_features, extractor.device)
+    for batch in table.batches(_BATCH):
+        statistics += FeatureStatistics.of(extractor(torch.from_numpy(np.array(batch.image_NHW)).unsqueeze(1)))
+    return statistics

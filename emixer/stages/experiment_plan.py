@@ -1,0 +1,250 @@
+"""What an experiment needs, checked before anything starts, and what decides each of its cells."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from emixer import files
+from emixer.checkpoint import find_checkpoint
+from emixer.config import Config, with_overrides
+from emixer.data.pair_table import TableShape
+from emixer.data.shards import ShardSet
+from emixer.errors import ConfigError, RunFolderError, ShardError
+from emixer.experiments.cells import Cell, ResultsFolder
+from emixer.experiments.tables import SYNTHETIC_PAIRS, Table, scaled, table_of
+from emixer.generation.manifest import read_manifest
+from emixer.run_folder import RunFolder
+from emixer.stages.experiment_cell import CellOrder, Generated
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Checked settings, and what follows from them."""
+
+    config: Config
+    table: Table
+    shards: ShardSet
+    covid: ShardSet | None
+    out: Path
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Those of the table."""
+        return self.table.all_cells(self.config.experiment.seeds)
+
+    @property
+    def shape(self) -> TableShape:
+        """Of the pairs that downstream models read."""
+        return self._shape(self.config.experiment.diseases, self.shards)
+
+    @property
+    def covid_shape(self) -> TableShape | None:
+        """Of the films of table 5."""
+        return None if self.covid is None else self._shape(self.config.experiment.covid_classes, self.covid)
+
+    def _shape(self, label_names: tuple[str, ...], shards: ShardSet) -> TableShape:
+        model = self.config.model
+        return TableShape(
+            label_names, self.shards.info.side_px, model.max_sentences, model.max_words, shards.vocabulary
+        )
+
+    @property
+    def given_runs(self) -> dict[str, Path]:
+        """Trained generators that the user brings."""
+        pairs = (run.split("=", 1) for run in self.config.experiment.runs)
+        return {name: Path(path).resolve() for name, path in pairs}
+
+    def is_given(self, generator: str) -> bool:
+        """Whether the user brings that generator."""
+        return generator in self.given_runs
+
+    def run_of(self, generator: str) -> Path:
+        """Where that generator is, or will be, trained."""
+        return self.given_runs.get(generator, ResultsFolder(self.out).generator(generator) / "run")
+
+    def generator_config(self, generator: str) -> Config:
+        """Settings under which `train` and `generate` make that generator's pairs."""
+        method, _, percent = generator.partition("-")
+        values: dict[str, Any] = {
+            "train.run": self.run_of(generator),
+            "generate.run": self.run_of(generator),
+            "generate.out": ResultsFolder(self.out).generator(generator) / "dataset",
+            "generate.num": scaled(SYNTHETIC_PAIRS, self.config.experiment),
+        }
+        if method != self.config.model.kind:
+            values["model.kind"] = method
+        if percent:
+            values["data.labelled_fraction"] = int(percent) / 100
+        return with_overrides(self.config, values)
+
+
+def checked(config: Config) -> Experiment:
+    """Raises ConfigError, ShardError or RunFolderError for everything that can be wrong before anything starts."""
+    settings = config.experiment
+    if settings.out is None:
+        raise ConfigError("experiment.out is not set. Give --out FOLDER, where results and tables are written.")
+    if config.data.shards is None:
+        raise ConfigError("data.shards is not set. Give --shards FOLDER, a folder written by `emixer ingest`.")
+    ResultsFolder.check(settings.out.resolve())
+    table = table_of(settings)
+    shards = ShardSet.open(config.data.shards)
+    experiment = Experiment(config, table, shards, _covid(config, shards), settings.out.resolve())
+    if len(table.rows) < 2:
+        raise ConfigError(f"{table.name} has no row of {', '.join(settings.methods)}. Add to experiment.methods.")
+    _require_rows(experiment)
+    _require_labels(shards, settings.diseases, "experiment.diseases")
+    for name, path in experiment.given_runs.items():
+        if not path.is_dir():
+            raise ConfigError(f"experiment.runs: {path} of {name} does not exist. Give a run folder of `emixer train`.")
+    encoder = config.validation.encoder
+    if encoder is not None and (encoder.weights is None or not encoder.weights.exists()):
+        raise ConfigError(
+            f"validation.encoder.weights={encoder.weights} does not exist, and FID is to be measured by it."
+        )
+    return experiment
+
+
+def _covid(config: Config, shards: ShardSet) -> ShardSet | None:
+    settings = config.experiment
+    if settings.table != "table5":
+        return None
+    if settings.covid is None:
+        raise ConfigError(
+            "experiment.covid is not set. table5 needs films of four classes: ingest them with `emixer ingest "
+            "image-folder` and give --covid FOLDER."
+        )
+    covid = ShardSet.open(settings.covid)
+    if covid.info.side_px != shards.info.side_px:
+        raise ShardError(
+            f"{settings.covid} holds films of {covid.info.side_px} px and {config.data.shards} of "
+            f"{shards.info.side_px}. Ingest one of them again at the size of the other."
+        )
+    _require_labels(covid, settings.covid_classes, "experiment.covid_classes")
+    _require_splits(covid)
+    return covid
+
+
+def _require_rows(experiment: Experiment) -> None:
+    shards = experiment.shards
+    _require_splits(shards)
+    wanted = max(cell.mix.real for cell in experiment.cells)
+    if wanted > shards.num_rows("train"):
+        raise ShardError(
+            f"{experiment.table.name} wants {wanted:,} real films in train; {shards.folder} has "
+            f"{shards.num_rows('train'):,}. Set experiment.scale to at most "
+            f"{experiment.config.experiment.scale * shards.num_rows('train') / wanted:.3g}."
+        )
+    if any(cell.task in ("reports", "pairs") for cell in experiment.cells):
+        for split in shards.splits:
+            if not _num_reports(shards, split):
+                raise ShardError(
+                    f"No film in the {split} split of {shards.folder} has a report; {experiment.table.name} is about "
+                    "reports. Use shards of a collection with reports, or table9 or table10."
+                )
+    _require_disjoint(shards)
+
+
+def _require_splits(shards: ShardSet) -> None:
+    for split in ("train", "validate", "test"):
+        if not shards.num_rows(split):
+            raise ShardError(
+                f"The {split} split of {shards.folder} is empty: models are trained, chosen and tested on films of "
+                "different people. Ingest again with all three."
+            )
+
+
+def _require_labels(shards: ShardSet, names: tuple[str, ...], key: str) -> None:
+    missing = [name for name in names if name not in shards.info.label_names]
+    if missing:
+        raise ShardError(
+            f"{shards.folder} has no label {', '.join(missing)}. Set {key} to labels out of: "
+            f"{', '.join(shards.info.label_names)}."
+        )
+
+
+def _require_disjoint(shards: ShardSet) -> None:
+    """No test subject may be known from training. Ids are compared here and never shown."""
+    subjects = {
+        split: {s for file in shards.files(split) for s in pq.read_table(file, columns=["subject_id"])[0].to_pylist()}
+        for split in ("train", "validate", "test")
+    }
+    common = (subjects["train"] | subjects["validate"]) & subjects["test"]
+    if common:
+        raise ShardError(
+            f"{len(common):,} subjects of the test split of {shards.folder} have films in train or validate too: a "
+            "test on them would tell who is known, not what is learned. Ingest with splits by subject."
+        )
+
+
+def _num_reports(shards: ShardSet, split: str) -> int:
+    columns = [pq.read_table(file, columns=["report"])["report"] for file in shards.files(split)]
+    return sum(len(column) - column.null_count for column in columns)
+
+
+def made_by(experiment: Experiment, name: str) -> Generated | None:
+    """The finished dataset. Raises RunFolderError when what is there has another size."""
+    folder = ResultsFolder(experiment.out)
+    dataset = folder.generator(name) / "dataset"
+    manifest = read_manifest(dataset) if dataset.exists() else None
+    if manifest is None or not manifest["complete"]:
+        return None
+    wanted = scaled(SYNTHETIC_PAIRS, experiment.config.experiment)
+    if manifest["rows"] != wanted:
+        raise RunFolderError(
+            f"{dataset} holds {manifest['rows']:,} pairs; experiment.scale={experiment.config.experiment.scale:g} "
+            f"makes it {wanted:,}. Set the scale that the folder was made with, or choose a new folder."
+        )
+    _require_same_training(experiment, name)
+    decoded = folder.decoded / f"{name}-{manifest['fingerprint']}-{experiment.shape.digest}"
+    return Generated(dataset, tuple(file["name"] for file in manifest["files"]), decoded)
+
+
+def _require_same_training(experiment: Experiment, name: str) -> None:
+    """A generator that the settings would now train otherwise is another one. Raises RunFolderError."""
+    config, run_folder = experiment.generator_config(name), experiment.run_of(name)
+    if experiment.is_given(name) or not run_folder.is_dir():
+        return
+    RunFolder.open(run_folder, "train").require_same("train", config)
+    found = find_checkpoint(run_folder / "checkpoints", "last")
+    if found is not None and found.images < config.train.images:
+        raise RunFolderError(
+            f"The dataset of {name} in {experiment.out} was made after {found.images:,} films; train.images is "
+            f"{config.train.images:,} now. Choose a new folder, or set train.images={found.images}."
+        )
+
+
+def order_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Generated], device: str) -> CellOrder:
+    """What the cell's task is given."""
+    made = generated[cell.mix.generator] if cell.mix.generator else None
+    covid_shape = experiment.covid_shape if cell.task == "classes" else None
+    return CellOrder(cell, experiment.config, made, device, experiment.shape, covid_shape)
+
+
+def inputs_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Generated]) -> dict[str, Any]:
+    """Everything besides the cell itself that its figures depend on, but for the last bits that machines differ in."""
+    config = experiment.config
+    settings = config.experiment
+    inputs: dict[str, Any] = {
+        "shards": _digest(experiment.shards),
+        "shape": experiment.shape.digest,
+        "generated": None if cell.mix.generator is None else generated[cell.mix.generator].decoded.name,
+    }
+    if cell.task == "distance":
+        encoder = config.validation.encoder
+        if encoder is None or encoder.weights is None:
+            return inputs
+        shape = encoder.model_dump(mode="json", exclude={"weights"})
+        return inputs | {"encoder": shape, "weights": files.sha256_of(encoder.weights)}
+    if cell.task == "classes":
+        assert experiment.covid is not None, "checked before anything started"
+        inputs |= {"covid": _digest(experiment.covid), "classes": settings.covid_classes}
+    return inputs | {"downstream": settings.downstream.model_dump(mode="json"), "resamples": settings.resamples}
+
+
+def _digest(shards: ShardSet) -> str:
+    """Of the films, by the checksums in the manifest."""
+    return hashlib.sha256("".join(file.sha256 for file in shards.shard_files).encode()).hexdigest()[:16]
