@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from cluster import cleanup, files, meeting, programs, site, slurm
+from cluster import cleanup, files, meeting, programs, site, slurm, which_slurm
 from cluster.autoscaling import head_options, head_script, worker_options, worker_script
 from cluster.config import DEFAULT_FOLDER, ClusterConfig, load_config, validate
 from cluster.errors import ClusterError
@@ -101,6 +101,7 @@ def up(path: Path, overrides: tuple[str, ...], wait: bool, dry_run: bool) -> Non
         return
     if shutil.which("sbatch") is None:
         raise ClusterError("sbatch is not on PATH: this is no login node of a SLURM cluster. Log in to one.")
+    which_slurm.require_same(config.home)
     _require_down(config)
     attempt = secrets.token_hex(4)
     _prepare_home(config)
@@ -144,6 +145,7 @@ def _prepare_home(config: ClusterConfig) -> None:
         home.chmod(0o700)
         meeting.withdraw(home)
         (home / STOP_NAME).unlink(missing_ok=True)
+        which_slurm.remember(home)
         files.write_json(home / CONFIG_NAME, config.model_dump(mode="json"))
     except OSError as error:
         raise ClusterError(f"{home} cannot be written ({error.strerror}). Set `folder` to one that can.") from error
@@ -209,6 +211,7 @@ def _named(config: ClusterConfig) -> str:
 @_of_cluster
 def status(home: Path, as_json: bool) -> None:
     """Show what runs, what waits and why, on one screen."""
+    which_slurm.require_same(home)
     shot = snapshot(validate(files.read_json(home / CONFIG_NAME), str(home / CONFIG_NAME)))
     click.echo(json.dumps(to_json(shot), indent=1) if as_json else screen(shot))
 
@@ -277,6 +280,7 @@ def env(home: Path) -> None:
 @_of_cluster
 def down(home: Path) -> None:
     """End the cluster: programs, workers, head, and what is pending."""
+    which_slurm.require_same(home)
     started = time.monotonic()
     files.write_private(home / STOP_NAME, "")
     before = files.read_json(home / meeting.MEETING)
@@ -297,6 +301,7 @@ def down(home: Path) -> None:
             slurm.cancel([m.job.job_id for m in jobs if m.kind != HEAD])
         time.sleep(_POLL_S / 2 if waited < _GRACE_S else 2)
     meeting.withdraw(home)
+    which_slurm.forget(home)
     click.echo(f"Cluster {home.name} is down, after {time.monotonic() - started:.1f} s.")
 
 

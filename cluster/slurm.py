@@ -90,19 +90,52 @@ def my_jobs() -> list[QueuedJob]:
 
 
 def accounted(job_ids: Sequence[str]) -> dict[str, str]:
-    """SLURM's word for the state of each job that its accounts know; empty where the site keeps none."""
+    """SLURM's word for the end of each job that is over by its accounts; empty where the site keeps none, or they do
+    not answer. Jobs of arrays are named one by one."""
     if not job_ids or shutil.which("sacct") is None:
         return {}
-    command = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State", "-j", ",".join(job_ids)]
-    done = _run(command)
-    rows = [line.split("|", 1) for line in done.stdout.splitlines() if "|" in line]
-    return {job_id: state.split()[0] for job_id, state in rows if state}
+    # asked for an array: elements that were taken back before they started have but one entry, `7_[1,3-5%2]`
+    asked = dict.fromkeys(job_id.partition("_")[0] for job_id in job_ids)
+    try:
+        done = _run(
+            ["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State", "-j", ",".join(asked)]
+        )
+    except SlurmSilenceError:
+        return {}
+    states: dict[str, str] = {}
+    for shown, bar, state in (line.partition("|") for line in done.stdout.splitlines()):
+        word = state.split(" ")[0]  # CANCELLED by 1000
+        if bar and word in _OVER:
+            states |= dict.fromkeys(_elements(shown), word)
+    return {job_id: states[job_id] for job_id in job_ids if job_id in states}
+
+
+def _elements(shown: str) -> list[str]:
+    """The jobs in an id as SLURM writes it: of `7_[1,3-5%2]`, an array of which two may run at a time, 7_1, 7_3, ..."""
+    array, bracket, tasks = shown.partition("_[")
+    if not bracket:
+        return [shown]
+    # SLURM cuts a long list short with dots
+    spans = [re.match(r"(\d+)(?:-(\d+))?(?::(\d+))?", span) for span in tasks.split(",")]
+    return [
+        f"{array}_{index}"
+        for first, last, step in (span.groups() for span in spans if span is not None)
+        for index in range(int(first), int(last or first) + 1, int(step or 1))
+    ]
 
 
 def cancel(job_ids: Sequence[str]) -> None:
     """Takes jobs back; those that are over are no error. Raises SlurmSilenceError."""
     if job_ids:
         _ask(["scancel", "--quiet", *job_ids])
+
+
+def cluster_name() -> str:
+    """What this SLURM calls itself. Raises SlurmSilenceError."""
+    found = re.search(r"^ClusterName\s*=\s*(\S+)", _ask(["scontrol", "show", "config"]), flags=re.MULTILINE)
+    if found is None:
+        raise SlurmSilenceError("scontrol did not say which SLURM cluster this is")
+    return found[1]
 
 
 def partitions(shown: str) -> str:

@@ -9,9 +9,11 @@ from emixer.errors import ConfigError
 
 def check_stage(stage: str, config: Config, expected: bool = False) -> None:
     """Raises ConfigError. expected: another job will have made the inputs by then."""
-    {"ingest": _ingest, "encoder": _encoder, "train": _train, "tune": _tune, "generate": _generate}[stage](
-        config, expected
-    )
+    checks = {
+        "ingest": _ingest, "encoder": _encoder, "train": _train, "tune": _tune, "generate": _generate,
+        "evaluate": _evaluate, "experiment": _experiment,
+    }  # fmt: skip
+    checks[stage](config, expected)
     _local_disk(config)
 
 
@@ -49,6 +51,29 @@ def _tune(config: Config, expected: bool) -> None:
 def _generate(config: Config, expected: bool) -> None:
     _require("generate.run", config.generate.run, expected)
     _require_named("generate.out", config.generate.out)
+
+
+def _evaluate(config: Config, expected: bool) -> None:
+    _require("data.shards", config.data.shards, expected)
+    _require("evaluate.dataset", config.evaluate.dataset, expected)
+    for key in ("inception", "rad_dino"):
+        path = getattr(config.evaluate, key)
+        if path is not None:
+            _require(f"evaluate.{key}", path, expected=False)
+
+
+def _experiment(config: Config, expected: bool) -> None:
+    settings = config.experiment
+    _require("data.shards", config.data.shards, expected)
+    _require_named("experiment.out", settings.out)
+    if settings.covid is not None:
+        _require("experiment.covid", settings.covid, expected)
+    if settings.cpus_per_cell > config.slurm.cpus:
+        raise ConfigError(
+            f"experiment.cpus_per_cell={settings.cpus_per_cell} do not fit into a node of slurm.cpus="
+            f"{config.slurm.cpus}. Raise slurm.cpus, or lower it."
+        )
+    _fits("train", config.train, config)
 
 
 def _require_named(key: str, path: Path | None) -> None:

@@ -24,6 +24,8 @@ _STAGES = {
     "train": "Train a model, as a job that saves, requeues itself and goes on.",
     "tune": "Search settings, as a job that goes on when it is requeued.",
     "generate": "Write a synthetic paired dataset, as a job.",
+    "evaluate": "Compare a dataset with real films and reports, as a job.",
+    "experiment": "Fill a table of the paper, as a job that keeps every finished cell.",
 }
 
 
@@ -165,8 +167,8 @@ def _absolute(config: Config) -> Config:
 def pipeline(config: tuple[Path, ...], overrides: tuple[str, ...], stages: str, dry_run: bool, debug: bool) -> None:
     """Submit several stages, each to start when the one before has finished.
 
-    Outputs are handed on: shards of ingest to encoder and train, the run of train to generate, unless the config says
-    otherwise.
+    Outputs are handed on: shards of ingest to encoder, train and evaluate, the run of train to generate, the dataset of
+    generate to evaluate, unless the config says otherwise.
     """
     from emixer.config import load_config
 
@@ -183,7 +185,8 @@ def pipeline(config: tuple[Path, ...], overrides: tuple[str, ...], stages: str, 
 
 
 def _require_order(names: Sequence[str]) -> None:
-    stages = [name for name in _STAGES if name != "tune"]  # somebody has to look at a search before training goes on
+    # somebody has to look at a search before training goes on, and a table is no step on the way to another
+    stages = [name for name in _STAGES if name not in ("tune", "experiment")]
     unknown = [name for name in names if name not in stages]
     if unknown or not names:
         raise ConfigError(f"--stages names {', '.join(unknown) or 'nothing'}; choose from {', '.join(stages)}.")
@@ -198,6 +201,8 @@ def _handed_on(config: Config, names: Sequence[str]) -> Config:
         values["data.shards"] = config.ingest.out
     if "train" in names and config.generate.run is None:
         values["generate.run"] = config.train.run
+    if "generate" in names and config.evaluate.dataset is None:
+        values["evaluate.dataset"] = config.generate.out
     return with_overrides(config, values)
 
 

@@ -1,7 +1,7 @@
 """What became of the jobs: state, why they wait, how far they are, where their logs are.
 
-SLURM is asked once for all of them: squeue for those that it still knows, sacct where there is one. What neither knows
-any more is told from what the job itself left behind.
+SLURM is asked once for all of them: squeue for those that it still knows; for those that have said nothing of their
+end, sacct where the site keeps accounts. What neither knows any more is told from what was left behind.
 """
 
 import os
@@ -25,6 +25,10 @@ from jobs.task import TRIALS
 
 ALIVE = ("pending", "running", "completing", "configuring", "suspended", "requeued", "resizing", "stopped")
 """States of a job that will write again."""
+_SAID = ("finished", "failed")
+"""States by the stage's own account that are an end."""
+_TAKEN_BACK = "cancelled"
+"""File in a job's folder: `cancel` was asked for. Of a job that never started, SLURM may know nothing soon after."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,9 @@ def statuses(jobs: Sequence[Job]) -> list[JobStatus]:
         return [_status(job, None, None) for job in jobs]
     with _slurms_words():
         queued = {job.job_id: job for job in slurm.my_jobs()}
-        forgotten = [job_id for job_id in asked if job_id not in queued]
-        states = slurm.accounted(forgotten)
+    said_nothing = (job for job in jobs if read_state(_state_folder(job)).get("state") not in _SAID)
+    forgotten = [job.job_id for job in said_nothing if job.executor == "slurm" and job.job_id not in queued]
+    states = slurm.accounted(forgotten)
     return [_status(job, queued.get(job.job_id), states.get(job.job_id)) for job in jobs]
 
 
@@ -82,8 +87,11 @@ def cancel(jobs: Sequence[Job]) -> None:
         if job.executor == "local":
             with suppress(ProcessLookupError):  # it has just ended by itself
                 os.kill(int(job.job_id), signal.SIGTERM)
+    queued = [job for job in alive if job.executor == "slurm"]
     with _slurms_words():
-        slurm.cancel([job.job_id for job in alive if job.executor == "slurm"])
+        slurm.cancel([job.job_id for job in queued])
+    for job in queued:
+        (Path(job.folder) / _TAKEN_BACK).touch()
 
 
 @contextmanager
@@ -103,7 +111,7 @@ def _status(job: Job, queued: slurm.QueuedJob | None, accounted: str | None) -> 
             return JobStatus(job, state, in_words(queued.reason), progress)
         left = "" if queued.seconds_left is None else f", {_span(queued.seconds_left)} left"
         return JobStatus(job, state, f"{queued.node}{left}", progress)
-    if said.get("state") in ("finished", "failed"):
+    if said.get("state") in _SAID:
         note = str(said.get("error") or said.get("summary") or "").splitlines()
         return JobStatus(job, said["state"], note[0] if note else "", progress)
     if job.executor == "local":
@@ -112,6 +120,8 @@ def _status(job: Job, queued: slurm.QueuedJob | None, accounted: str | None) -> 
     over = accounted if queued is None else queued.state
     if over is not None:
         return JobStatus(job, over.lower(), "", progress)
+    if (Path(job.folder) / _TAKEN_BACK).exists():
+        return JobStatus(job, "cancelled", "", progress)
     return JobStatus(job, "gone", "SLURM no longer knows it, and it never said that it had finished", progress)
 
 

@@ -14,6 +14,7 @@ _COMMANDS = {
     "train": ("emixer.cli.train", "Train a model on shards with Ray Train; resumes by itself."),
     "tune": ("emixer.cli.tune", "Search learning rates, alpha or any settings with Ray Tune and Optuna."),
     "generate": ("emixer.cli.generate", "Write a synthetic paired dataset from a trained run."),
+    "evaluate": ("emixer.cli.evaluate", "Compare a generated dataset with held-out real films and reports."),
     "experiment": ("emixer.cli.experiment", "Fill a table of the paper: what synthetic pairs are worth."),
     "gallery": ("emixer.cli.gallery", "Make one HTML page of a run or a dataset."),
 }

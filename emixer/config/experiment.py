@@ -42,15 +42,21 @@ class DownstreamConfig(Section):
     unmentioned: Literal["ignore", "zeros"] = "zeros"
     """What a label that the report does not mention (null) counts as."""
 
+    @model_validator(mode="after")
+    def _from_scratch(self) -> "DownstreamConfig":
+        if self.network.weights is not None or self.report_decoder.encoder.weights is not None:
+            raise ValueError(
+                "downstream models are trained from scratch, so that none has seen a test film: leave the weights of "
+                "network and of report_decoder.encoder out"
+            )
+        return self
+
 
 class EvaluateConfig(Section):
     """A generated dataset beside real films and reports: how near, how varied, how faithful to its labels."""
 
     dataset: Path | None = Field(None, strict=False)
     """Folder of a finished dataset, written by `emixer generate`."""
-    run: Path | None = Field(None, strict=False)
-    """Run folder whose report decoder reads the real films as well: BLEU, ROUGE-L and CIDEr against what radiologists
-    wrote. None: left out."""
     split: Literal["validate", "test"] = "test"
     """The real films that it is compared with."""
     films: int | None = Field(None, ge=10)
@@ -64,6 +70,11 @@ class EvaluateConfig(Section):
     """Folder of RadDino as the Hugging Face hub has it; extra `emixer[fid]`. None: left out."""
     neighbours: int = Field(5, ge=1)
     """Of precision, recall, density and coverage."""
+    references: int = Field(5, ge=1)
+    """Most real reports of the same labels that a generated report is scored against."""
+    features: Path | None = Field(None, strict=False)
+    """Folder where features of films are kept by content, for other datasets beside the same real films. None: `out`.
+    """
     out: Path | None = Field(None, strict=False)
     """Folder of the results. None: `evaluation` in the folder of the dataset."""
     use_gpu: bool | None = None
@@ -83,7 +94,7 @@ class ExperimentConfig(Section):
     """Each cell is trained once for each; they decide initialisation and order. Which real films are R does not change.
     """
     methods: tuple[Method, ...] = Field(("jointgan", "cogan", "smgan", "emixer"), strict=False)
-    """Which of the four; the others' rows stay empty."""
+    """Which of the four; the others' rows are left out."""
     runs: tuple[str, ...] = Field((), strict=False)
     """Trained models to take instead of training them here: `METHOD=RUN`, or `emixer-30=RUN` and `emixer-50=RUN` for
     the limited labels of table 3."""
@@ -113,11 +124,16 @@ class ExperimentConfig(Section):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} must name at least one, and none twice")
-        if len(set(self.covid_classes)) != 4:
+        if any(not 0 <= seed < 2**31 for seed in self.seeds):
+            raise ValueError("seeds must lie between 0 and 2147483647")
+        if len(self.covid_classes) != 4 or len(set(self.covid_classes)) != 4:
             raise ValueError("covid_classes must name the four classes of table 5")
         for run in self.runs:
             if run.partition("=")[0] not in RUN_NAMES or not run.partition("=")[2]:
                 raise ValueError(f"runs: {run!r} is not NAME=FOLDER with a NAME of {', '.join(RUN_NAMES)}")
+        named = [run.partition("=")[0] for run in self.runs]
+        if len(set(named)) < len(named):
+            raise ValueError("runs must name no generator twice")
         return self
 
 

@@ -9,6 +9,7 @@ Shapes: N pairs, B pairs of a batch, H = W side [px], Y labels, S sentences, W w
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -142,7 +143,7 @@ def read_real(
     if num > available:
         raise ShardError(
             f"{num:,} real films are asked for; the {split} split of {shards.folder} has {available:,}. Lower "
-            "experiment.real or experiment.scale, or ingest more."
+            "experiment.scale, or ingest more."
         )
     reader = _reader(shards, split, shape, policy, seed)
     parts: list[HostBatch] = []
@@ -156,13 +157,19 @@ def read_real(
 def open_generated(dataset: Path, files: Sequence[str], shape: TableShape, cache: Path) -> PairTable:
     """The pairs of a generated dataset's Parquet `files`, decoded into `cache` where they are not there yet.
 
-    Raises ShardError when films have another size than `shape` says, or a label has no column.
+    Raises ShardError when films have another size than `shape` says, a label has no column, or a file is damaged, and
+    StorageError when the disk is full.
     """
     if not cache.is_dir():
         with written_aside(cache) as aside:
             aside.mkdir()
             _decode_into(aside, [dataset / name for name in files], shape)
-    return PairTable(*(np.load(cache / name, mmap_mode="r") for name in (_FILMS, _LABELS, _WORDS)))
+    try:
+        return PairTable(*(np.load(cache / name, mmap_mode="r") for name in (_FILMS, _LABELS, _WORDS)))
+    except (OSError, ValueError, EOFError) as error:
+        raise ShardError(
+            f"{cache}, a dataset as arrays, is damaged ({type(error).__name__}). Delete that folder: it is made anew."
+        ) from error
 
 
 def _reader(shards: ShardSet, split: str, shape: TableShape, policy: LabelPolicy, seed: int) -> Any:
@@ -185,20 +192,19 @@ def _columns_of(wanted: Sequence[str], there: Sequence[str], whose: str) -> list
 
 
 def _decode_into(folder: Path, paths: Sequence[Path], shape: TableShape) -> None:
-    num = sum(pq.read_metadata(path).num_rows for path in paths)
+    num = sum(_opened(path).metadata.num_rows for path in paths)
     films = _new_array(folder / _FILMS, np.uint8, (num, shape.side_px, shape.side_px))
     labels = _new_array(folder / _LABELS, np.float32, (num, len(shape.label_names)))
     words = _new_array(folder / _WORDS, np.int32, (num, shape.max_sentences, shape.max_words))
     row = 0
     with ThreadPoolExecutor(_DECODERS) as pool:  # Pillow decodes without holding the interpreter
         for path in paths:
-            file = pq.ParquetFile(path)
-            _columns_of(shape.label_names, file.schema_arrow.names, f"The pairs in {path}")
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group, columns=["image", "report", *shape.label_names])
+            for table in _row_groups(path, shape):
                 part = slice(row, row + table.num_rows)
                 encoded = pc.struct_field(table["image"].combine_chunks(), "bytes").to_pylist()
                 for target, film in zip(films[part], pool.map(_decoded, encoded), strict=True):
+                    if film is None:
+                        raise _damaged(path, "a film that cannot be decoded")
                     if film.shape != target.shape:
                         raise ShardError(
                             f"{path} holds films of {film.shape[1]} x {film.shape[0]} px; the real ones have "
@@ -215,10 +221,38 @@ def _decode_into(folder: Path, paths: Sequence[Path], shape: TableShape) -> None
         array.flush()
 
 
+def _row_groups(path: Path, shape: TableShape) -> Iterator[pa.Table]:
+    file = _opened(path)
+    _columns_of(shape.label_names, file.schema_arrow.names, f"The pairs in {path}")
+    for group in range(file.num_row_groups):
+        try:
+            yield file.read_row_group(group, columns=["image", "report", *shape.label_names])
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged(path, type(error).__name__) from error
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(path, type(error).__name__) from error
+
+
+def _damaged(path: Path, why: str) -> ShardError:
+    return ShardError(f"{path}, of a generated dataset, is damaged ({why}). Delete that file: it is generated anew.")
+
+
 def _new_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    with path.open("r+b") as file:  # a full disk is an error here, and would end the process where pages are written
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
-def _decoded(encoded: bytes) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(encoded)) as film:
-        return np.asarray(film.convert("L"))
+def _decoded(encoded: bytes) -> NDArray[np.uint8] | None:
+    """None: it is no film."""
+    try:
+        with Image.open(io.BytesIO(encoded)) as film:
+            return np.asarray(film.convert("L"))
+    except (OSError, ValueError, SyntaxError):  # what Pillow raises for a damaged file
+        return None

@@ -141,6 +141,13 @@ class ShardSet:
         """Films of a split; 0 when it is empty."""
         return sum(f.num_rows for f in self.shard_files if f.split == split)
 
+    def num_reports(self, split: str) -> int:
+        """Films of a split that have a report; reads one column."""
+        columns = [
+            pq.read_table(self.folder / f.name, columns=["report"])[0] for f in self.shard_files if f.split == split
+        ]
+        return sum(len(column) - column.null_count for column in columns)
+
     def verify(self) -> None:
         """Compares every shard's SHA-256 with the manifest, reading all bytes.
 

@@ -67,7 +67,7 @@ def fit(
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, settings.lr, weight_decay=settings.weight_decay, fused=True)
-    uniform = torch.Generator(device.type).manual_seed(seed * 2 + _AUGMENT)
+    uniform = torch.Generator().manual_seed(seed * 2 + _AUGMENT)  # of the CPU: the same draws on every device
     best, best_state, seen = Fit(0, math.inf), copy.deepcopy(model.state_dict()), 0
     next_look = min(settings.validate_every_images, settings.images)
     batches = _batches(train, settings.batch_size, seed)
@@ -76,8 +76,8 @@ def fit(
         batch = to_device(next(batches), device)
         image_BCHW = batch.image_BCHW
         if settings.augment:
-            uniform_BU = torch.rand(len(image_BCHW), NUM_UNIFORMS, generator=uniform, device=device)
-            image_BCHW = augmented(image_BCHW, uniform_BU, settings.augment)
+            uniform_BU = torch.rand(len(image_BCHW), NUM_UNIFORMS, generator=uniform)
+            image_BCHW = augmented(image_BCHW, uniform_BU.to(device), settings.augment)
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * 0.5 * (1 + math.cos(math.pi * seen / settings.images))
         optimizer.zero_grad(set_to_none=True)
@@ -132,11 +132,11 @@ def _mean_loss(
 
 
 def _batches(train: Mixture, size: int, seed: int) -> Iterator[PairTable]:
-    """Endless batches of one size; each epoch in an order of its own."""
-    size = min(size, len(train))
+    """Endless batches of one size, be there ever so few pairs; each epoch in an order of its own."""
+    assert len(train), "checked before anything started"
     epoch, left = 0, np.empty(0, np.int64)
     while True:
-        if len(left) < size:
+        while len(left) < size:
             left = np.concatenate([left, _order(len(train), seed, epoch)])
             epoch += 1
         yield train.take(left[:size])

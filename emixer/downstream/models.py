@@ -55,14 +55,16 @@ class Data:
 def classify_films(data: Data, settings: DownstreamConfig, seed: int, device: torch.device) -> tuple[Tensor, Fit]:
     """Scores (N, Y) of the test films, logits of each label, from a classifier trained on films alone."""
     model = new_classifier(settings, len(data.shape.label_names), seed)
-    return _fit_and_predict(model, _film_logits, label_loss, data, settings, seed, device)
+    found = _fit(model, _film_logits, label_loss, data, settings, seed, device)
+    return predict(model, _film_logits, data.test, device), found
 
 
 def classify_pairs(data: Data, settings: DownstreamConfig, seed: int, device: torch.device) -> tuple[Tensor, Fit]:
     """Scores (N, Y) of the test pairs, logits of each label, from film and report together."""
     torch.manual_seed(seed)
     model = JointClassifier(settings, len(data.shape.vocabulary), len(data.shape.label_names))
-    return _fit_and_predict(model, _pair_logits, label_loss, data, settings, seed, device)
+    found = _fit(model, _pair_logits, label_loss, data, settings, seed, device)
+    return predict(model, _pair_logits, data.test, device), found
 
 
 def classify_classes(
@@ -75,9 +77,10 @@ def classify_classes(
     model = new_classifier(settings, len(data.shape.label_names), seed)
     if pretraining is not None:
         first = new_classifier(settings, len(pretraining.shape.label_names), seed)
-        _fit_and_predict(first, _film_logits, label_loss, pretraining, settings, seed, device)
+        _fit(first, _film_logits, label_loss, pretraining, settings, seed, device)
         model.features.load_state_dict(first.features.state_dict())
-    return _fit_and_predict(model, _film_logits, class_loss, data, settings, seed, device)
+    found = _fit(model, _film_logits, class_loss, data, settings, seed, device)
+    return predict(model, _film_logits, data.test, device), found
 
 
 def write_reports(
@@ -133,13 +136,12 @@ def _report_loss(model: ReportDecoder, batch: PairBatch) -> tuple[Tensor, Tensor
     return words + stop_cross_entropy(plan.stop_logits_BS2, target), num_words
 
 
-def _fit_and_predict(
+def _fit(
     model: Model, logits_of: Callable[[Model, PairBatch], Tensor],
     loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], data: Data, settings: DownstreamConfig, seed: int,
     device: torch.device,
-) -> tuple[Tensor, Fit]:  # fmt: skip
+) -> Fit:  # fmt: skip
     def loss_of(model: Model, batch: PairBatch) -> tuple[Tensor, Tensor]:
         return loss(logits_of(model, batch), batch.labels_BY)
 
-    found = fit(model, loss_of, data.train, data.validation, settings, seed, device)
-    return predict(model, logits_of, data.test, device), found
+    return fit(model, loss_of, data.train, data.validation, settings, seed, device)

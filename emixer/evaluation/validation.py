@@ -27,22 +27,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from emixer.data.vocabulary import Vocabulary
-from emixer.evaluation.auc_table import MIN_FILMS
 from emixer.evaluation.features import FeatureExtractor
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
-from emixer.evaluation.label_faithfulness import EncoderJudge, Judge, LabelJudge, area_under_roc
-from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, mentions, score_mentions
+from emixer.evaluation.label_faithfulness import EncoderJudge, Judge, LabelJudge
+from emixer.evaluation.pair_metrics import Metrics, Report, agreement, label_areas, report_metrics
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, LabelPrior, ModelSpec, PairedModel
-
-Report = list[list[str]]
-Metrics = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -77,12 +71,12 @@ class Validator:
         features_NF = extractor.over(batch.image_BCHW for batch in validation)
         labels_NY = torch.cat([_known_labels(batch) for batch in validation]).cpu()
         scores_NY = None if decider is None else decider.score(features_NF).cpu()
-        real = _label_areas(scores_NY, labels_NY, spec)
+        real = label_areas(scores_NY, labels_NY, spec.label_names)
         with_report = torch.cat([batch.has_report_B for batch in validation]).cpu()
         every_report = list(_reports((batch.words_BSW for batch in validation), spec.tokens))
         reports = [report for report, has in zip(every_report, with_report, strict=True) if has]
-        real |= _report_metrics(reports, labels_NY[with_report], spec)
-        real |= _agreement(None if scores_NY is None else scores_NY[with_report], reports, spec)
+        real |= report_metrics(reports, labels_NY[with_report], spec.label_names)
+        real |= agreement(None if scores_NY is None else scores_NY[with_report], reports, spec.label_names)
         return cls(
             extractor, spec, validation, labels_NY, FeatureStatistics.of(features_NF), decider, _named(real, "real")
         )
@@ -102,9 +96,9 @@ class Validator:
         labels_NY = torch.cat(conditions).cpu()
         scores_NY = None if self.judge is None else self.judge.score(torch.cat(features)).cpu()
         reports = list(_reports(words, self.spec.tokens))
-        generated = _label_areas(scores_NY, labels_NY, self.spec)
-        generated |= _report_metrics(reports, labels_NY, self.spec)
-        generated |= _agreement(scores_NY, reports, self.spec)
+        generated = label_areas(scores_NY, labels_NY, self.spec.label_names)
+        generated |= report_metrics(reports, labels_NY, self.spec.label_names)
+        generated |= agreement(scores_NY, reports, self.spec.label_names)
         return {
             f"fid_{self.extractor.name}": frechet_distance(self.statistics, statistics),
             **_word_metrics(model, zip(self.batches, self._noise_of_batches(noise), strict=True)),
@@ -143,59 +137,6 @@ def _reports(words: Iterable[Tensor], tokens: Sequence[str]) -> Iterator[Report]
     for words_BSW in words:
         for words_SW in words_BSW.cpu().numpy():
             yield [sentence for ids_W in words_SW if (sentence := vocabulary.tokens_of(ids_W))]
-
-
-def _label_areas(scores_NY: Tensor | None, labels_NY: Tensor, spec: ModelSpec) -> Metrics:
-    if scores_NY is None:
-        return {}
-    area_Y = area_under_roc(scores_NY, labels_NY)
-    measured_Y = _measurable(labels_NY) & ~area_Y.isnan().numpy()
-    return _over_labels("label_auc", area_Y.numpy(), measured_Y, spec.label_names)
-
-
-def _agreement(scores_NY: Tensor | None, reports: Sequence[Report], spec: ModelSpec) -> Metrics:
-    """Whether films show what their own reports say, whatever both were made from. What is uncertain does not count."""
-    if scores_NY is None or not reports:
-        return {}
-    stated_NY = torch.from_numpy(mentions(reports, spec.label_names)).float()
-    stated_NY[stated_NY == Mention.UNMENTIONED] = Mention.NEGATED
-    stated_NY[stated_NY == Mention.UNCERTAIN] = torch.nan
-    area_Y = area_under_roc(scores_NY, stated_NY)
-    readable_Y = np.array([name in READABLE_LABELS for name in spec.label_names])
-    measured_Y = _measurable(stated_NY) & readable_Y & ~area_Y.isnan().numpy()
-    return _over_labels("pair_agreement", area_Y.numpy(), measured_Y, spec.label_names)
-
-
-def _report_metrics(reports: Sequence[Report], labels_NY: Tensor, spec: ModelSpec) -> Metrics:
-    if not reports:
-        return {}
-    distinct = len({repr(report) for report in reports})
-    words = sum(len(sentence) for report in reports for sentence in report)
-    metrics = {"distinct_reports": distinct / len(reports), "words_per_report": words / len(reports)}
-    known_N = ~labels_NY.isnan().any(1)
-    labels_NY = labels_NY[known_N]
-    scores = score_mentions(
-        mentions((r for r, known in zip(reports, known_N, strict=True) if known), spec.label_names), labels_NY.numpy()
-    )
-    measured_Y = _measurable(labels_NY) & np.array([name in READABLE_LABELS for name in spec.label_names])
-    for name, values_Y in {"f1": scores.f1_Y, "precision": scores.precision_Y, "recall": scores.recall_Y}.items():
-        found = _over_labels(f"report_{name}", values_Y, measured_Y, spec.label_names)
-        metrics |= found if name == "f1" else {key: value for key, value in found.items() if "/" not in key}
-    return metrics
-
-
-def _measurable(labels_NY: Tensor) -> NDArray[np.bool_]:
-    measurable_Y: NDArray[np.bool_] = (
-        ((labels_NY == 1).sum(0) >= MIN_FILMS) & ((labels_NY == 0).sum(0) >= MIN_FILMS)
-    ).numpy()
-    return measurable_Y
-
-
-def _over_labels(
-    name: str, value_Y: NDArray[np.float64], use_Y: NDArray[np.bool_], label_names: Sequence[str]
-) -> Metrics:
-    each = {f"{name}/{label}": float(v) for label, v, use in zip(label_names, value_Y, use_Y, strict=True) if use}
-    return {name: sum(each.values()) / len(each), **each} if each else {}
 
 
 def _named(metrics: Metrics, kind: str) -> Metrics:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emixer import files
+from emixer.config.experiment import DownstreamConfig
 from emixer.errors import RunFolderError
 
 Task = Literal["films", "pairs", "reports", "classes", "distance"]
@@ -26,6 +27,13 @@ CODE_VERSION = 1
 """Goes up when the same inputs would give other figures."""
 FOLDER_VERSION = 1
 _ABOUT, _CELLS = "experiment.json", "cells"
+_UNUSED: Mapping[Task, tuple[str, ...]] = {
+    "films": ("report_decoder", "joint_hidden"),
+    "pairs": ("report_decoder",),
+    "reports": ("network", "joint_hidden", "uncertain", "unmentioned"),
+    "classes": ("report_decoder", "joint_hidden"),
+}
+"""Settings of downstream models that a task's figures do not depend on."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,10 @@ class Cell:
         parts += [f"S{self.mix.synthetic} {self.mix.generator}"] if self.mix.synthetic else []
         return f"{self.task} {' + '.join(parts) or 'no pretraining'}, seed {self.seed}"
 
+    def downstream_settings(self, settings: DownstreamConfig) -> dict[str, Any]:
+        """Those that the cell's figures depend on, as plain values."""
+        return settings.model_dump(mode="json", exclude=set(_UNUSED[self.task]))
+
     def key(self, inputs: Mapping[str, Any]) -> str:
         """Of the cell with these inputs: settings and digests as plain values."""
         told = {"version": CODE_VERSION, "cell": asdict(self), "inputs": dict(inputs)}
@@ -76,7 +88,7 @@ class CellResult:
         """Writes JSON whole or not at all."""
         files.write_json(path, {
             "figures": {name: _finite(value) for name, value in self.figures.items()},
-            "resampled": {name: [_finite(round(v, 6)) for v in values] for name, values in self.resampled.items()},
+            "resampled": {name: [_finite(v) for v in values] for name, values in self.resampled.items()},
             "facts": self.facts,
         })  # fmt: skip
 
@@ -99,31 +111,42 @@ class ResultsFolder:
     path: Path
 
     @classmethod
-    def open(cls, path: Path) -> "ResultsFolder":
-        """Makes the folder, or opens one of this version. Raises RunFolderError when it is something else."""
-        cls.check(path)
+    def open(cls, path: Path, trained_on: str) -> "ResultsFolder":
+        """Makes the folder, or opens one of this version. Raises RunFolderError when it is something else.
+
+        trained_on: digest of the films that its generators learn from.
+        """
+        cls.check(path, trained_on)
         if not (path / _ABOUT).exists():
-            files.write_json(path / _ABOUT, {"experiment_version": FOLDER_VERSION})
+            files.write_json(path / _ABOUT, {"experiment_version": FOLDER_VERSION, "trained_on": trained_on})
         return cls(path)
 
     @staticmethod
-    def check(path: Path) -> None:
+    def check(path: Path, trained_on: str) -> None:
         """Raises RunFolderError when there is something else in `path`."""
         about = path / _ABOUT
+        if path.exists() and not path.is_dir():
+            raise RunFolderError(f"{path} is a file. An experiment needs a folder: choose another name.")
         if not about.exists():
-            if path.is_dir() and any(not files.is_partial(p) for p in path.iterdir()):
+            if path.exists() and any(not files.is_partial(p) for p in path.iterdir()):
                 raise RunFolderError(
                     f"{path} holds files but no experiment (no {_ABOUT}). Choose a new folder, or empty this one."
                 )
             return
         try:
-            version = json.loads(about.read_text(encoding="utf-8"))["experiment_version"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            found = json.loads(about.read_text(encoding="utf-8"))
+            version, before = found["experiment_version"], found.get("trained_on", trained_on)  # not noted at first
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunFolderError(f"{about} cannot be read ({type(error).__name__}). Choose a new folder.") from error
         if version != FOLDER_VERSION:
             raise RunFolderError(
                 f"{path} holds results of experiment version {version}; this emixer has {FOLDER_VERSION}. Its tables "
                 "and results stay as they are: choose a new folder for new ones."
+            )
+        if before != trained_on:
+            raise RunFolderError(
+                f"The generators in {path} learn from other shards than those given: their train or validate films "
+                "differ. Give the same shards, or choose a new folder for these."
             )
 
     def result_path(self, key: str) -> Path:
@@ -133,6 +156,10 @@ class ResultsFolder:
     def result(self, key: str) -> CellResult | None:
         """A cell's result, if it is done."""
         return CellResult.load(self.result_path(key))
+
+    def failure_path(self, key: str) -> Path:
+        """Where the traceback of a cell that failed stands, until it succeeds."""
+        return self.path / "failures" / f"{key}.txt"
 
     def generator(self, name: str) -> Path:
         """Folder of a generator that is trained here: `run` and `dataset`."""

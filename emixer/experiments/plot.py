@@ -1,6 +1,7 @@
 """A table as a picture: one panel a column, one line a row, ours with its interval and the paper's figure as a ring."""
 
 import io
+import textwrap
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -8,14 +9,20 @@ from matplotlib.figure import Figure
 from emixer.experiments.render import FilledTable
 
 _OURS, _PAPER, _GRID = "#1b5e86", "#b0532b", "#dddddd"
-_ROW_IN, _HEAD_IN, _PANEL_IN, _NAMES_IN = 0.24, 1.25, 1.9, 2.3
+_ROW_IN, _PANEL_IN, _NAMES_IN, _FOOT_IN = 0.24, 1.9, 2.3, 0.25
+_TITLE_PT, _NOTE_PT = 10, 7
+_EXPLAINED = "Dots: ours, mean over seeds with the 95 % interval of the test subjects.  Rings: the paper, on MIMIC-CXR."
 
 
 def plot(filled: FilledTable) -> bytes:
     """PNG."""
     table = filled.table
     num_rows, num_columns = len(table.rows), len(table.columns)
-    width, height = _NAMES_IN + _PANEL_IN * num_columns, _HEAD_IN + _ROW_IN * num_rows
+    width = _NAMES_IN + _PANEL_IN * num_columns
+    texts = [(table.title, _TITLE_PT), (_EXPLAINED, _NOTE_PT), (filled.measured_on, _NOTE_PT)]
+    lines = [(line, size) for text, size in texts for line in _wrapped(text, size, width)]
+    head = 0.15 + sum(map(_line_in, (size for _, size in lines))) + 0.4
+    height = head + _ROW_IN * num_rows + _FOOT_IN
     figure = Figure(figsize=(width, height), dpi=130)
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, num_columns, sharey=True, squeeze=False)[0]
@@ -37,16 +44,25 @@ def plot(filled: FilledTable) -> bytes:
             panel.spines[side].set_visible(False)
     panels[0].set_yticks(range(num_rows), [f"{row.method}  {row.data}" for row in table.rows], fontsize=7)
     panels[0].set_ylim(num_rows - 0.5, -0.5)
-    head = 1 - 0.2 / height
-    figure.text(0.012, head, table.title, fontsize=10, weight="bold", va="top")
-    explained = (
-        "Dots: ours, mean over seeds with the 95 % interval of the test subjects.  Rings: the paper, on MIMIC-CXR."
-    )
-    figure.text(0.012, head - 0.24 / height, explained, fontsize=7, color="#444444", va="top")
-    figure.text(0.012, head - 0.40 / height, filled.measured_on, fontsize=7, color="#444444", va="top")
+    top = height - 0.15
+    for line, size in lines:
+        bold = size == _TITLE_PT
+        figure.text(0.12 / width, top / height, line, fontsize=size, va="top", weight="bold" if bold else "normal",
+                    color="black" if bold else "#444444")  # fmt: skip
+        top -= _line_in(size)
     figure.subplots_adjust(
-        left=_NAMES_IN / width, right=1 - 0.15 / width, top=1 - 0.95 / height, bottom=0.25 / height, wspace=0.12
+        left=_NAMES_IN / width, right=1 - 0.15 / width, top=1 - head / height, bottom=_FOOT_IN / height, wspace=0.12
     )
     out = io.BytesIO()
     figure.savefig(out, format="png")
     return out.getvalue()
+
+
+def _line_in(size_pt: float) -> float:
+    """Height of a line of text [in]."""
+    return size_pt * 1.6 / 72
+
+
+def _wrapped(text: str, size_pt: float, width_in: float) -> list[str]:
+    """Lines that fit; the letters of this font are on average well below 0.62 of its size wide."""
+    return textwrap.wrap(text, int((width_in - 0.3) * 72 / (0.62 * size_pt)))

@@ -4,6 +4,7 @@ resampling the test subjects, beside what the paper prints."""
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 
@@ -14,6 +15,8 @@ from emixer.evaluation.resampling import interval, mean_over
 from emixer.experiments.cells import Cell, CellResult
 from emixer.experiments.paper import Printed
 from emixer.experiments.tables import Column, Row, Table
+
+_PLUS_MINUS = r" \pm "
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class FilledTable:
         return "\n".join([*lines, "", *(f"- {note}" for note in self._notes()), ""])
 
     def csv(self) -> str:
-        """One line an entry, all numbers in full."""
+        """One line an entry, six digits a number."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["method", "data", "metric", "mean", "sd", "low", "high", "gain", "gain_low", "gain_high",
@@ -75,16 +78,16 @@ class FilledTable:
             *(f"% {note}" for note in self._notes()),
             rf"\begin{{tabular}}{{ll{'rr' * len(columns)}}}",
             r"\toprule",
-            " & ".join(["Method", "Data", *(f"{c.title} & (paper)" for c in columns)]) + r" \\",
+            " & ".join(["Method", "Data", *(f"{_latex(c.title)} & (paper)" for c in columns)]) + r" \\",
             r"\midrule",
         ]
         for index, row in enumerate(self.table.rows):
-            cells = [row.method, row.data]
+            cells = [_latex(row.method), _latex(row.data)]
             for c, column in enumerate(columns):
                 entry, printed = self.entries[index, c], row.paper.get(column.paper)
-                cells.append("--" if entry is None else f"${_number(entry.mean, column)} \\pm {_sd(entry, column)}$")
+                cells.append("--" if entry is None else f"${_with_spread(entry, column, _PLUS_MINUS)}$")
                 cells.append("--" if printed is None else str(printed))
-            lines.append(" & ".join(_latex(cell) for cell in cells) + r" \\")
+            lines.append(" & ".join(cells) + r" \\")
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
     def _both(self, index: int, c: int, row: Row, column: Column) -> tuple[str, str]:
@@ -108,6 +111,7 @@ def filled(
     """Puts results into a table; a text stands for a cell that is missing, and says why."""
     entries: dict[tuple[int, int], Entry | None] = {}
     missing: dict[tuple[int, int], str] = {}
+    first_of = {row.suffix: index for index, row in reversed(list(enumerate(table.rows)))}
     for c, column in enumerate(table.columns):
         bases: dict[str, _Measured] = {}
         for index, row in enumerate(table.rows):
@@ -116,18 +120,19 @@ def filled(
                 entries[index, c], missing[index, c] = None, measured
                 continue
             entries[index, c] = _entry(measured, bases.get(row.suffix))
-            if index == 0 or row.suffix != table.rows[0].suffix:
-                bases.setdefault(row.suffix, measured)  # the first row of its kind
+            if (
+                index == first_of[row.suffix]
+            ):  # where that one is missing, nothing is compared with another in its place
+                bases[row.suffix] = measured
     return FilledTable(table, seeds, entries, missing, measured_on)
 
 
 def entry_in_words(entry: Entry, column: Column) -> str:
     """`0.824 ± 0.003 [0.811, 0.836]`."""
-    spread = f" ± {_sd(entry, column)}" if math.isfinite(entry.sd) else ""
     between = (
         f" [{_number(entry.low, column)}, {_number(entry.high, column)}]" if math.isfinite(entry.low) else ""
     )  # fmt: skip
-    return f"{_number(entry.mean, column)}{spread}{between}"
+    return _with_spread(entry, column, " ± ") + between
 
 
 @dataclass(frozen=True)
@@ -170,8 +175,9 @@ def _number(value: float, column: Column) -> str:
     return f"{value:.{column.digits}f}"
 
 
-def _sd(entry: Entry, column: Column) -> str:
-    return _number(entry.sd, column) if math.isfinite(entry.sd) else "--"
+def _with_spread(entry: Entry, column: Column, sign: str) -> str:
+    spread = f"{sign}{_number(entry.sd, column)}" if math.isfinite(entry.sd) else ""
+    return _number(entry.mean, column) + spread
 
 
 def _csv_value(value: object) -> object:
@@ -181,4 +187,4 @@ def _csv_value(value: object) -> object:
 
 
 def _latex(text: str) -> str:
-    return text if text.startswith("$") else text.replace("%", r"\%").replace("&", r"\&").replace("_", r"\_")
+    return re.sub(r"[%&_#$]", r"\\\g<0>", text)

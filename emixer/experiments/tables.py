@@ -4,7 +4,7 @@ Source: EMIXER tables 1, 2, 3, 5, 9, 10. Where the paper leaves a setup open, do
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from emixer.config.experiment import ExperimentConfig
 from emixer.experiments import paper
@@ -59,8 +59,10 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def cells(self, row: Row, column: Column, seeds: tuple[int, ...]) -> tuple[Cell, ...]:
-        """Those behind one entry. A distance between sets of films does not depend on a downstream seed."""
-        return tuple(Cell(column.task, row.mix, seed) for seed in (seeds if column.task != "distance" else (0,)))
+        """Those behind one entry. A distance of generated films depends on no downstream seed and no R."""
+        if column.task == "distance":
+            return (Cell("distance", replace(row.mix, real=0), 0),)
+        return tuple(Cell(column.task, row.mix, seed) for seed in seeds)
 
     def all_cells(self, seeds: tuple[int, ...]) -> list[Cell]:
         """Every cell once, in the order of the rows."""

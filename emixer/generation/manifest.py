@@ -51,6 +51,17 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest
 
 
+def read_finished_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a dataset that is complete. Raises RunFolderError when there is none."""
+    manifest = read_manifest(folder)
+    if manifest is None or not manifest["complete"]:
+        raise RunFolderError(
+            f"{folder} holds no finished dataset. Give a folder that `emixer generate` wrote to its end; "
+            "the same `emixer generate` command finishes one that was interrupted."
+        )
+    return manifest
+
+
 def begin_manifest(folder: Path, settings: Mapping[str, Any]) -> None:
     """Claims `folder` for the dataset of these settings.
 

@@ -17,15 +17,17 @@ import ray
 from emixer import files
 from emixer.checkpoint import find_checkpoint
 from emixer.config import Config
-from emixer.errors import ConfigError, EmixerError
+from emixer.data.collection import identify
+from emixer.data.shards import ShardSet
+from emixer.errors import ConfigError, DivergenceError, EmixerError
 from emixer.experiments.cells import Cell, CellResult, ResultsFolder
 from emixer.experiments.plot import plot
 from emixer.experiments.render import FilledTable, filled
 from emixer.experiments.tables import SYNTHETIC_PAIRS, scaled
 from emixer.progress import Progress
-from emixer.ray_session import capacity, connect
+from emixer.ray_session import address_of, capacity, connect
 from emixer.stages.experiment_cell import CellOrder, Generated, decode, run_cell
-from emixer.stages.experiment_plan import Experiment, checked, inputs_of, made_by, order_of
+from emixer.stages.experiment_plan import Experiment, checked, inputs_of, made_by, order_of, trained_on
 
 _LOCK = ".lock"
 _RETRIES = 2
@@ -54,32 +56,34 @@ class ExperimentResult:
 def run(config: Config) -> ExperimentResult:
     """Fills the table `experiment.table` in the folder `experiment.out`.
 
-    Raises ConfigError, ShardError or RunFolderError before anything starts, and what training or generating raises.
+    Raises ConfigError, ShardError or RunFolderError before anything starts, and what training or generating raises; a
+    generator that diverges fails with all its cells.
     """
     experiment = checked(config)
-    folder = ResultsFolder.open(experiment.out)
+    folder = ResultsFolder.open(experiment.out, trained_on(experiment.shards))
     busy = f"Another `emixer experiment` works in {experiment.out}. Wait for it, or choose another folder."
     with files.locked(experiment.out / _LOCK, busy), connect(config.ray):
-        generated = {name: _generated(experiment, name) for name in experiment.table.generators}
         device = _device(config)
-        orders = {cell: order_of(experiment, cell, generated, device) for cell in experiment.cells}
-        keys = {cell: cell.key(inputs_of(experiment, cell, generated)) for cell in experiment.cells}
-        results: dict[Cell, CellResult | str] = {}
-        for cell, key in keys.items():
-            if (found := folder.result(key)) is not None:
-                results[cell] = found
-        kept = len(results)
-        failed = {}
-        for cell, outcome in _computed([orders[c] for c in keys if c not in results], len(keys), kept):
+        files.remove_partials(folder.decoded)  # gigabytes, where a kill came in between
+        generated, diverged = _all_generated(experiment)
+        cells = [cell for cell in experiment.cells if cell.mix.generator not in diverged]
+        keys = {cell: cell.key(inputs_of(experiment, cell, generated)) for cell in cells}
+        results: dict[Cell, CellResult | str] = dict.fromkeys(experiment.cells, "failed")
+        results |= {cell: found for cell, key in keys.items() if (found := folder.result(key)) is not None}
+        to_do = [order_of(experiment, cell, generated, device) for cell in cells if isinstance(results[cell], str)]
+        kept = len(cells) - len(to_do)
+        failed = {f"training {name}": why for name, why in diverged.items()}
+        for cell, outcome in _computed(to_do, len(cells), kept):
             if isinstance(outcome, CellResult):
                 outcome.save(folder.result_path(keys[cell]))
+                folder.failure_path(keys[cell]).unlink(missing_ok=True)
                 results[cell] = outcome
             else:
-                results[cell], failed[cell.name] = "failed", outcome.why
-                files.write_text(folder.path / "failures" / f"{keys[cell]}.txt", f"{cell.name}\n{outcome.trace}")
+                failed[cell.name] = _noted(outcome, cell, folder.failure_path(keys[cell]))
         table = filled(experiment.table, config.experiment.seeds, results, _measured_on(experiment, results))
         paths = _write(folder.tables, table)
-    return ExperimentResult(table, paths, len(results) - kept - len(failed), kept, failed)
+    computed = sum(isinstance(result, CellResult) for result in results.values()) - kept
+    return ExperimentResult(table, paths, computed, kept, failed)
 
 
 def describe(config: Config) -> str:
@@ -87,21 +91,13 @@ def describe(config: Config) -> str:
     experiment = checked(config)
     folder, settings = ResultsFolder(experiment.out), config.experiment
     lines = [f"Would fill {experiment.table.name} in {experiment.out}: {experiment.table.title}"]
-    lines.append(f"  data        {_collection(experiment)}, sizes of the paper x {settings.scale:g}")
+    lines.append(f"  data        {_collection(experiment.shards)}, sizes of the paper x {settings.scale:g}")
     known: dict[str, Generated] = {}
     for name in experiment.table.generators:
         made = made_by(experiment, name)
         if made is not None:
             known[name] = made
-            lines.append(f"  {name:<11} dataset is there: {made.folder}")
-            continue
-        run_folder = experiment.run_of(name)
-        found = find_checkpoint(run_folder / "checkpoints", "last") if run_folder.is_dir() else None
-        there, wanted = (found.images if found else 0), config.train.images
-        lines.append(
-            f"  {name:<11} to train on {max(wanted - there, 0):,} films, to generate "
-            f"{scaled(SYNTHETIC_PAIRS, settings):,} pairs"
-        )
+        lines.append(f"  {name:<11} {_state_of(experiment, name, made)}")
     seconds, done = [], 0
     for cell in experiment.cells:
         found_result = None
@@ -112,15 +108,29 @@ def describe(config: Config) -> str:
             seconds.append(float(found_result.facts.get("seconds", 0)))
         lines.append(f"  {'done ' if found_result else 'to do'}       {cell.name}")
     left = len(experiment.cells) - done
-    cost = f"{left} of {len(experiment.cells)} cells to do, each trained on {settings.downstream.images:,} pairs"
+    cost = f"{left} of {len(experiment.cells)} cells to do, a model on {settings.downstream.images:,} pairs each"
     if seconds:
         cost += f"; those done took {sum(seconds) / len(seconds):,.0f} s each"
     return "\n".join([*lines, f"  {cost}"])
 
 
+def _state_of(experiment: Experiment, name: str, made: Generated | None) -> str:
+    """What there is of a generator and its pairs, and what is to be done, in words."""
+    if made is not None:
+        return f"dataset is there: {made.folder}"
+    pairs = f"to generate {scaled(SYNTHETIC_PAIRS, experiment.config.experiment):,} pairs"
+    run_folder, wanted = experiment.run_of(name), experiment.config.train.images
+    if experiment.is_given(name):
+        return f"is given: {run_folder}; {pairs}"
+    found = find_checkpoint(run_folder / "checkpoints", "last") if run_folder.is_dir() else None
+    return f"to train on {max(wanted - (found.images if found else 0), 0):,} films, {pairs}"
+
+
 @dataclass(frozen=True)
 class _Failure:
     why: str
+    is_known: bool
+    """Whether it was raised for the user to read."""
     trace: str
 
 
@@ -132,12 +142,21 @@ def _computed(orders: list[CellOrder], total: int, done: int) -> Iterator[tuple[
     on_gpu = orders[0].device == "cuda"
     share: dict[str, Any] = {"num_cpus": settings.cpus_per_cell, "max_retries": _RETRIES}
     share |= {"num_gpus": settings.gpus_per_cell} if on_gpu else {}
-    task = ray.remote(**share)(run_cell)
-    by_dataset = {order.generated.decoded: order for order in orders if order.generated is not None}
+    task, decoding = ray.remote(**share)(run_cell), ray.remote(num_cpus=settings.cpus_per_cell)(decode)
+    by_dataset = {order.generated: order for order in orders if order.generated is not None}
     with Progress("experiment", total, "cells", done=done) as progress:
         progress.update(done)
-        ray.get([ray.remote(num_cpus=settings.cpus_per_cell)(decode).remote(order) for order in by_dataset.values()])
-        waiting = {task.remote(order): order.cell for order in orders}
+        # once for each dataset, so that cells that start together need not; what fails there fails no other's cells
+        decoded = {generated: decoding.remote(order) for generated, order in by_dataset.items()}
+        outcomes = {generated: _outcome(running) for generated, running in decoded.items()}
+        waiting = {}
+        for order in orders:
+            outcome = None if order.generated is None else outcomes[order.generated]
+            if isinstance(outcome, _Failure):
+                yield order.cell, outcome
+                progress.advance(1)
+            else:
+                waiting[task.remote(order)] = order.cell
         while waiting:
             (ready,), _ = ray.wait(list(waiting), num_returns=1)
             cell = waiting.pop(ready)
@@ -145,14 +164,33 @@ def _computed(orders: list[CellOrder], total: int, done: int) -> Iterator[tuple[
             progress.advance(1)
 
 
-def _outcome(ready: Any) -> CellResult | _Failure:
+def _outcome(running: Any) -> Any:
+    """What a Ray task returned, or a _Failure."""
     try:
-        result: CellResult = ray.get(ready)
+        return ray.get(running)
     except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None)
-        why = cause.message if isinstance(cause, EmixerError) else type(cause or error).__name__
-        return _Failure(why, "".join(traceback.format_exception(error)))
-    return result
+        cause = getattr(error, "cause", None) or error
+        trace = "".join(traceback.format_exception(error))
+        if isinstance(cause, EmixerError):
+            return _Failure(cause.message, True, trace)
+        return _Failure(type(cause).__name__, False, trace)
+
+
+def _noted(failure: _Failure, cell: Cell, path: Path) -> str:
+    """Writes the traceback to `path`; returns what the user is told."""
+    files.write_text(path, f"{cell.name}\n{failure.trace}")
+    return failure.why if failure.is_known else f"{failure.why}, with its traceback in {path}"
+
+
+def _all_generated(experiment: Experiment) -> tuple[dict[str, Generated], dict[str, str]]:
+    """The datasets that the table needs, by generator, and why generators that diverged have none."""
+    generated, diverged = {}, {}
+    for name in experiment.table.generators:
+        try:
+            generated[name] = _generated(experiment, name)
+        except DivergenceError as error:
+            diverged[name] = error.message
+    return generated, diverged
 
 
 def _generated(experiment: Experiment, name: str) -> Generated:
@@ -172,26 +210,34 @@ def _generated(experiment: Experiment, name: str) -> Generated:
 
 
 def _device(config: Config) -> str:
-    wanted = config.experiment.use_gpu
-    if wanted and not capacity().get("GPU"):
+    """Where cells are worked on. Raises ConfigError when the cluster has no room for one, and will not grow."""
+    wanted, room = config.experiment.use_gpu, capacity()
+    if wanted and not room.get("GPU"):
         raise ConfigError("experiment.use_gpu=true, but the Ray cluster has no GPU. Leave it out, or add one.")
-    return "cuda" if capacity().get("GPU") and wanted is not False else "cpu"
+    cpus = config.experiment.cpus_per_cell
+    if cpus > room.get("CPU", 0) and address_of(config.ray) is None:
+        raise ConfigError(
+            f"experiment.cpus_per_cell={cpus}, but the Ray cluster has {room.get('CPU', 0):g} CPUs: no cell would ever "
+            "start. Lower it."
+        )
+    return "cuda" if room.get("GPU") and wanted is not False else "cpu"
 
 
-def _collection(experiment: Experiment) -> str:
-    from emixer.data.collection import identify
-
-    sources = ", ".join(identify(experiment.shards).sources)
-    return f"{sources}, {experiment.shards.num_rows('train'):,} training films of {experiment.shape.side_px} px"
+def _collection(shards: ShardSet) -> str:
+    sources = ", ".join(identify(shards).sources)
+    return f"{sources}, {shards.num_rows('train'):,} training films of {shards.info.side_px} px"
 
 
 def _measured_on(experiment: Experiment, results: Mapping[Cell, CellResult | str]) -> str:
     facts = [r.facts for r in results.values() if isinstance(r, CellResult)]
     rows = sorted({(f["test_rows"], f["test_subjects"]) for f in facts if "test_rows" in f})
-    told = ", ".join(f"{films:,} test films of {people:,} subjects" for films, people in rows)
+    told = [f"{films:,} test films of {people:,} subjects" for films, people in rows]
     encoders = sorted({f"{f['encoder']} at {f['input_px']} px, {f['films']:,} films a side" for f in facts
                        if "encoder" in f})  # fmt: skip
-    measured = f"Measured on {_collection(experiment)}; {told}; sizes x {experiment.config.experiment.scale:g}."
+    parts = [_collection(experiment.covid or experiment.shards), ", ".join(told)]
+    parts += [f"pretrained on {_collection(experiment.shards)}"] if experiment.covid else []
+    parts.append(f"sizes x {experiment.config.experiment.scale:g}")
+    measured = f"Measured on {'; '.join(filter(None, parts))}."
     return measured + "".join(f" FID by {encoder}." for encoder in encoders)
 
 

@@ -33,6 +33,9 @@ from emixer.experiments.cells import Cell, CellResult, Mix
 _RESAMPLE_SEED = 20200711
 _BATCH = 128
 _ALL = slice(None)
+_DIGITS = 6
+"""Of resampled figures, of which a result holds thousands."""
+_ONE_HOT = LabelPolicy("zeros", "zeros")
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,9 @@ def _classes(order: CellOrder) -> tuple[CellResult, Fit]:
     covid, shape = order.config.experiment.covid, order.covid_shape
     assert covid is not None, "checked before anything started"
     assert shape is not None, "checked before anything started"
-    test, validation = (_real(covid, split, shape, _policy(order.config)) for split in ("test", "validate"))
+    test, validation = (_real(covid, split, shape, _ONE_HOT) for split in ("test", "validate"))
     shards = ShardSet.open(covid)
-    train = read_real(shards, "train", shape, _policy(order.config), shards.num_rows("train"))
+    train = read_real(shards, "train", shape, _ONE_HOT, shards.num_rows("train"))
     data = Data(Mixture((train,)), validation.table, test.table, shape)
     pretraining = _data(order)[0] if order.cell.mix != Mix(0) else None
     logits_NY, fit = classify_classes(pretraining, data, *_how(order))
@@ -172,7 +175,8 @@ def _measured(
     order: CellOrder, measure: Callable[[NDArray[np.int64] | slice], Figures], subjects: Sequence[str]
 ) -> CellResult:
     resampled = resampled_figures(measure, subjects, order.config.experiment.resamples, _RESAMPLE_SEED)
-    return CellResult(measure(_ALL), resampled, {"test_rows": len(subjects), "test_subjects": len(set(subjects))})
+    rounded = {name: values_R.round(_DIGITS) for name, values_R in resampled.items()}
+    return CellResult(measure(_ALL), rounded, {"test_rows": len(subjects), "test_subjects": len(set(subjects))})
 
 
 def _statistics(extractor: FeatureExtractor, table: PairTable) -> FeatureStatistics:

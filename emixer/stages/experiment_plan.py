@@ -6,19 +6,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from emixer import files
 from emixer.checkpoint import find_checkpoint
 from emixer.config import Config, with_overrides
 from emixer.data.pair_table import TableShape
+from emixer.data.schema import SPLITS
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, RunFolderError, ShardError
-from emixer.experiments.cells import Cell, ResultsFolder
+from emixer.experiments.cells import Cell, Mix, ResultsFolder
 from emixer.experiments.tables import SYNTHETIC_PAIRS, Table, scaled, table_of
-from emixer.generation.manifest import read_manifest
+from emixer.generation.manifest import read_manifest, require_same
+from emixer.generation.plan import make_plan, plan_digest
+from emixer.generation.sampler import read_trained_model
 from emixer.run_folder import RunFolder
 from emixer.stages.experiment_cell import CellOrder, Generated
+from emixer.stages.experiment_checks import (
+    require_classes,
+    require_fitting,
+    require_labels,
+    require_measurable,
+    require_rows,
+    require_splits,
+    require_unseen,
+)
 
 
 @dataclass(frozen=True)
@@ -89,21 +99,25 @@ def checked(config: Config) -> Experiment:
         raise ConfigError("experiment.out is not set. Give --out FOLDER, where results and tables are written.")
     if config.data.shards is None:
         raise ConfigError("data.shards is not set. Give --shards FOLDER, a folder written by `emixer ingest`.")
-    ResultsFolder.check(settings.out.resolve())
     table = table_of(settings)
     shards = ShardSet.open(config.data.shards)
-    experiment = Experiment(config, table, shards, _covid(config, shards), settings.out.resolve())
+    ResultsFolder.check(settings.out.resolve(), trained_on(shards))
     if len(table.rows) < 2:
         raise ConfigError(f"{table.name} has no row of {', '.join(settings.methods)}. Add to experiment.methods.")
-    _require_rows(experiment)
-    _require_labels(shards, settings.diseases, "experiment.diseases")
-    for name, path in experiment.given_runs.items():
-        if not path.is_dir():
-            raise ConfigError(f"experiment.runs: {path} of {name} does not exist. Give a run folder of `emixer train`.")
+    require_splits(shards)
+    require_rows(shards, table)
+    require_labels(shards, settings.diseases, "experiment.diseases")
+    require_measurable(shards, settings.diseases)
+    experiment = Experiment(config, table, shards, _covid(config, shards), settings.out.resolve())
+    for name in table.generators:
+        if experiment.is_given(name):
+            wanted = experiment.generator_config(name)
+            require_fitting(experiment.run_of(name), name, wanted, shards, settings.diseases)
     encoder = config.validation.encoder
     if encoder is not None and (encoder.weights is None or not encoder.weights.exists()):
         raise ConfigError(
-            f"validation.encoder.weights={encoder.weights} does not exist, and FID is to be measured by it."
+            f"validation.encoder.weights={encoder.weights} does not exist, and FID is to be measured by it. Give a "
+            "weights file, or leave validation.encoder out."
         )
     return experiment
 
@@ -123,70 +137,18 @@ def _covid(config: Config, shards: ShardSet) -> ShardSet | None:
             f"{settings.covid} holds films of {covid.info.side_px} px and {config.data.shards} of "
             f"{shards.info.side_px}. Ingest one of them again at the size of the other."
         )
-    _require_labels(covid, settings.covid_classes, "experiment.covid_classes")
-    _require_splits(covid)
+    require_labels(covid, settings.covid_classes, "experiment.covid_classes")
+    require_splits(covid)
+    require_classes(covid, settings.covid_classes)
+    require_unseen(shards, covid)
     return covid
 
 
-def _require_rows(experiment: Experiment) -> None:
-    shards = experiment.shards
-    _require_splits(shards)
-    wanted = max(cell.mix.real for cell in experiment.cells)
-    if wanted > shards.num_rows("train"):
-        raise ShardError(
-            f"{experiment.table.name} wants {wanted:,} real films in train; {shards.folder} has "
-            f"{shards.num_rows('train'):,}. Set experiment.scale to at most "
-            f"{experiment.config.experiment.scale * shards.num_rows('train') / wanted:.3g}."
-        )
-    if any(cell.task in ("reports", "pairs") for cell in experiment.cells):
-        for split in shards.splits:
-            if not _num_reports(shards, split):
-                raise ShardError(
-                    f"No film in the {split} split of {shards.folder} has a report; {experiment.table.name} is about "
-                    "reports. Use shards of a collection with reports, or table9 or table10."
-                )
-    _require_disjoint(shards)
-
-
-def _require_splits(shards: ShardSet) -> None:
-    for split in ("train", "validate", "test"):
-        if not shards.num_rows(split):
-            raise ShardError(
-                f"The {split} split of {shards.folder} is empty: models are trained, chosen and tested on films of "
-                "different people. Ingest again with all three."
-            )
-
-
-def _require_labels(shards: ShardSet, names: tuple[str, ...], key: str) -> None:
-    missing = [name for name in names if name not in shards.info.label_names]
-    if missing:
-        raise ShardError(
-            f"{shards.folder} has no label {', '.join(missing)}. Set {key} to labels out of: "
-            f"{', '.join(shards.info.label_names)}."
-        )
-
-
-def _require_disjoint(shards: ShardSet) -> None:
-    """No test subject may be known from training. Ids are compared here and never shown."""
-    subjects = {
-        split: {s for file in shards.files(split) for s in pq.read_table(file, columns=["subject_id"])[0].to_pylist()}
-        for split in ("train", "validate", "test")
-    }
-    common = (subjects["train"] | subjects["validate"]) & subjects["test"]
-    if common:
-        raise ShardError(
-            f"{len(common):,} subjects of the test split of {shards.folder} have films in train or validate too: a "
-            "test on them would tell who is known, not what is learned. Ingest with splits by subject."
-        )
-
-
-def _num_reports(shards: ShardSet, split: str) -> int:
-    columns = [pq.read_table(file, columns=["report"])["report"] for file in shards.files(split)]
-    return sum(len(column) - column.null_count for column in columns)
-
-
 def made_by(experiment: Experiment, name: str) -> Generated | None:
-    """The finished dataset. Raises RunFolderError when what is there has another size."""
+    """The finished dataset of that generator, unless a file of it is gone.
+
+    Raises RunFolderError when what is there has another size, or was made otherwise than the settings say.
+    """
     folder = ResultsFolder(experiment.out)
     dataset = folder.generator(name) / "dataset"
     manifest = read_manifest(dataset) if dataset.exists() else None
@@ -199,8 +161,11 @@ def made_by(experiment: Experiment, name: str) -> Generated | None:
             f"makes it {wanted:,}. Set the scale that the folder was made with, or choose a new folder."
         )
     _require_same_training(experiment, name)
-    decoded = folder.decoded / f"{name}-{manifest['fingerprint']}-{experiment.shape.digest}"
-    return Generated(dataset, tuple(file["name"] for file in manifest["files"]), decoded)
+    _require_same_pairs(experiment, name, manifest, dataset)
+    names = tuple(file["name"] for file in manifest["files"])
+    if not all((dataset / file).exists() for file in names):
+        return None
+    return Generated(dataset, names, folder.decoded / f"{name}-{manifest['fingerprint']}-{experiment.shape.digest}")
 
 
 def _require_same_training(experiment: Experiment, name: str) -> None:
@@ -215,6 +180,23 @@ def _require_same_training(experiment: Experiment, name: str) -> None:
             f"The dataset of {name} in {experiment.out} was made after {found.images:,} films; train.images is "
             f"{config.train.images:,} now. Choose a new folder, or set train.images={found.images}."
         )
+
+
+def _require_same_pairs(experiment: Experiment, name: str, manifest: Mapping[str, Any], dataset: Path) -> None:
+    """The same of the model that drew the pairs, and of how it drew them; not of the versions it was done with.
+
+    A run that was trained here and then deleted is taken for the one that drew them. Raises RunFolderError.
+    """
+    run_folder, settings = experiment.run_of(name), experiment.config.generate
+    if not run_folder.is_dir():
+        return
+    trained = read_trained_model(run_folder, settings.checkpoint)
+    plan = make_plan(settings.plan, settings.labels, trained.spec, settings.seed)
+    now = {
+        "weights_sha256": trained.digest, "seed": settings.seed, "labels_digest": plan_digest(plan),
+        "temperature": settings.temperature, "image_format": settings.image_format,
+    }  # fmt: skip
+    require_same({"settings": {key: manifest["settings"][key] for key in now}}, now, dataset)
 
 
 def order_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Generated], device: str) -> CellOrder:
@@ -241,10 +223,17 @@ def inputs_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Genera
         return inputs | {"encoder": shape, "weights": files.sha256_of(encoder.weights)}
     if cell.task == "classes":
         assert experiment.covid is not None, "checked before anything started"
+        inputs = {} if cell.mix == Mix(0) else inputs
         inputs |= {"covid": _digest(experiment.covid), "classes": settings.covid_classes}
-    return inputs | {"downstream": settings.downstream.model_dump(mode="json"), "resamples": settings.resamples}
+    return inputs | {"downstream": cell.downstream_settings(settings.downstream), "resamples": settings.resamples}
 
 
-def _digest(shards: ShardSet) -> str:
+def trained_on(shards: ShardSet) -> str:
+    """Digest of the films that generators learn from and are chosen by."""
+    return _digest(shards, ("train", "validate"))
+
+
+def _digest(shards: ShardSet, splits: tuple[str, ...] = SPLITS) -> str:
     """Of the films, by the checksums in the manifest."""
-    return hashlib.sha256("".join(file.sha256 for file in shards.shard_files).encode()).hexdigest()[:16]
+    told = "".join(file.sha256 for file in shards.shard_files if file.split in splits)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]

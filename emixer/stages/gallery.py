@@ -26,7 +26,7 @@ from emixer.gallery.run_page import (
     last_validation,
     read_grids,
 )
-from emixer.generation.manifest import read_manifest
+from emixer.generation.manifest import read_finished_manifest
 from emixer.generation.sampler import Pairs, Sampler, TrainedModel, read_trained_model
 from emixer.run_folder import RunFolder
 
@@ -121,7 +121,11 @@ def _open(config: Config) -> tuple[Path, _Run | None, _Dataset | None]:
         )
     page = (settings.out or folder / _NAME).resolve()
     trained_run = _open_run(config, settings.run) if settings.run else None
-    return page, trained_run, _open_dataset(settings.dataset) if settings.dataset else None
+    return (
+        page,
+        trained_run,
+        _Dataset(settings.dataset, read_finished_manifest(settings.dataset)) if settings.dataset else None,
+    )
 
 
 def _open_run(config: Config, path: Path) -> _Run:
@@ -145,16 +149,6 @@ def _open_shards(config: Config, run_config: Config, trained: TrainedModel) -> S
             f"The shards in {folder} have other labels than the run. Give --shards the folder that it was trained on."
         )
     return shards
-
-
-def _open_dataset(folder: Path) -> _Dataset:
-    manifest = read_manifest(folder)
-    if manifest is None or not manifest["complete"]:
-        raise RunFolderError(
-            f"{folder} holds no finished dataset. Give a folder that `emixer generate` wrote to its end; "
-            "the same `emixer generate` command finishes one that was interrupted."
-        )
-    return _Dataset(folder, manifest)
 
 
 def _of_run(config: Config, run: _Run, dataset: _Dataset | None) -> Gallery:

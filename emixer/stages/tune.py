@@ -13,12 +13,15 @@ from optuna.study import Study
 from emixer import files
 from emixer.background import repeated
 from emixer.config import Config, to_yaml, with_overrides
+from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, EmixerError
+from emixer.evaluation.auc_table import MIN_FILMS
 from emixer.progress import Progress
 from emixer.ray_session import capacity, connect
 from emixer.run_folder import RunFolder
 from emixer.stages import train
 from emixer.stages.tune_trial import TrialOrder, run_folder_of, run_trial, trial_config
+from emixer.tuning.metrics import require_measurable
 from emixer.tuning.report import write_report
 from emixer.tuning.searcher import StudyPruning, StudySearcher
 from emixer.tuning.space import Space, parse_space, values_of, written
@@ -128,6 +131,8 @@ def _checked(config: Config) -> tuple[Path, Space]:
             f"early. Lower it, e.g. to {max(1, tune.budget_images // 10)}, or set tune.pruner=none."
         )
     train.check(trial_config(TrialOrder(config, folder), 0, {}))
+    assert config.data.shards is not None, "checked with the training"
+    require_measurable(tune.metrics, ShardSet.open(config.data.shards), MIN_FILMS)
     return folder, space
 
 

@@ -160,17 +160,33 @@ def test_a_pipeline_hands_on_what_each_stage_makes(tmp_path: Path) -> None:
     paths = [f"ingest.source={{kind: mimic-cxr, root: {tmp_path / 'films'}}}", f"ingest.out={tmp_path / 'shards'}",
              f"train.run={tmp_path / 'run'}", f"generate.out={tmp_path / 'made'}"]  # fmt: skip
     arguments = [part for setting in paths for part in ("--set", setting)]
-    result = run("pipeline", *arguments, "--dry-run")
+    result = run("pipeline", *arguments, "--stages", "ingest,train,generate,evaluate", "--dry-run")
     assert result.exit_code == 0, result.output
     assert [line for line in result.output.splitlines() if "job-name" in line] == [
-        "#SBATCH --job-name=emixer-ingest", "#SBATCH --job-name=emixer-train", "#SBATCH --job-name=emixer-generate"
+        "#SBATCH --job-name=emixer-ingest", "#SBATCH --job-name=emixer-train", "#SBATCH --job-name=emixer-generate",
+        "#SBATCH --job-name=emixer-evaluate",
     ]  # fmt: skip
     assert [line for line in result.output.splitlines() if "dependency" in line] == [
-        "#SBATCH --dependency='afterok:<job of ingest>'", "#SBATCH --dependency='afterok:<job of train>'"
+        "#SBATCH --dependency='afterok:<job of ingest>'", "#SBATCH --dependency='afterok:<job of train>'",
+        "#SBATCH --dependency='afterok:<job of generate>'",
     ]  # fmt: skip
     wrong = run("pipeline", *arguments, "--stages", "train,ingest", "--dry-run")
     assert "is not the order of the work" in wrong.output
-    assert "choose from ingest, encoder, train, generate" in run("pipeline", "--stages", "trian", "--dry-run").output
+    unknown = run("pipeline", "--stages", "trian", "--dry-run").output
+    assert "choose from ingest, encoder, train, generate, evaluate" in unknown
+
+
+def test_experiments_and_evaluations_are_jobs_too(tmp_path: Path, shards: Path) -> None:
+    common = ("--shards", str(shards), "--set", f"slurm.folder={tmp_path / 'jobs'}", "--dry-run")
+    table = run("experiment", "table9", "--out", str(tmp_path / "tables"), *common)
+    assert table.exit_code == 0, table.output
+    assert "#SBATCH --job-name=emixer-experiment" in table.output
+    small = run(
+        "experiment", "table9", "--out", str(tmp_path / "tables"), "--set", "experiment.cpus_per_cell=8", *common
+    )
+    assert "experiment.cpus_per_cell=8 do not fit into a node of slurm.cpus=4" in small.output
+    none = run("evaluate", "--dataset", str(tmp_path / "made"), *common)
+    assert f"evaluate.dataset={tmp_path / 'made'} does not exist" in none.output
 
 
 def test_an_array_has_a_job_and_a_folder_for_every_combination(tmp_path: Path, shards: Path) -> None:

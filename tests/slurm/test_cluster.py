@@ -17,6 +17,8 @@ from emixer.config import Config, load_config, to_yaml, with_overrides
 from emixer.run_folder import RunFolder
 from emixer.stages import generate
 
+from .conftest import Cluster, testbed
+
 pytestmark = pytest.mark.slurm
 
 TASKS = """
@@ -30,6 +32,18 @@ done = ray.get([work.remote(index, float(sys.argv[2])) for index in range(int(sy
 assert [index for index, _ in done] == list(range(int(sys.argv[1])))
 print(len(done), "tasks on", len({node for _, node in done}), "nodes")
 """
+
+TURNS = """
+import time, ray
+ray.init(log_to_driver=False, logging_level="ERROR")
+@ray.remote(num_cpus=1, max_retries=0)
+def work(seconds):
+    time.sleep(seconds)
+    return ray.get_runtime_context().get_node_id()
+for count, seconds in ((2, 10), (4, 2)):
+    print("turn", *ray.get([work.remote(seconds) for _ in range(count)]), flush=True)
+"""
+"""Fills one node of two CPUs, then as many as there are; a task that is lost is an error."""
 
 
 def tasks(count: int, seconds: float) -> list[str]:
@@ -140,6 +154,35 @@ def test_a_replacement_is_asked_for_before_the_time_of_a_node_is_over(make_clust
     assert first.split()[1] in states, "the old node is still there when the new one is asked for"
     cluster.bed.wait_for(lambda: any("its time is over" in e["detail"] for e in cluster.events("left")), 90, "the end")
     assert cluster.program_state(number)["state"] == "running", "its tasks go on elsewhere"
+
+
+def test_a_preempted_node_takes_no_new_work_and_its_replacement_is_asked_for_while_it_is_there(
+    make_cluster: Callable[..., Any], bed: Any
+) -> None:
+    head = {"cpus": 1, "memory_gb": 1, "time_min": 60, "extra": ["--nodelist=n1"]}
+    types = {"cpu": {"cpus": 2, "memory_gb": 1.5, "time_min": 30, "max": 2, "extra": ["--exclude=n1"]}}
+    cluster = make_cluster(head=head, node_types=types, idle_timeout_s=60).up()
+    number = cluster.start(sys.executable, "-c", TURNS)
+    bed.wait_for(lambda: [w["state"] for w in cluster.workers()] == ["busy"], 60, "a node at work")
+    (victim,) = cluster.workers()
+    ends = ["squeue", "-h", "-j", victim["job"], "-o", "%e"]
+    end = bed.run(ends).stdout
+    whole_node = ["-p", "high", "-w", victim["node"], "-N", "1", "-n", "4", "-o", "/dev/null", "--wrap", "sleep 60"]
+    bed.run(["sbatch", *whole_node])
+    bed.wait_for(lambda: len(cluster.events("asked")) == 2, 15, "a replacement")
+    assert bed.state_of(victim["job"]) == "RUNNING", "its grace time lasts"
+    assert bed.run(ends).stdout < end, "SLURM has moved its end"
+    (noted,) = cluster.events("draining")
+    assert noted["detail"].startswith(f"job {victim['job']}, preempted, ")
+    assert cluster.events("asked")[1]["detail"].endswith(f"for-{victim['job']}"), (
+        "not by demand, which there is none of"
+    )
+    bed.wait_for(lambda: cluster.program_state(number)["state"] == "ended", 60, "the end of both turns")
+    log = Path(cluster.program_state(number)["log"]).read_text()
+    assert cluster.program_state(number)["code"] == 0, f"no task may be lost\n{log}"
+    first, second = (set(line.split()[1:]) for line in log.splitlines() if line.startswith("turn "))
+    assert len(first) == 1
+    assert not first & second, f"new work went to a node that leaves\n{log}"
 
 
 def test_no_job_is_left_when_the_head_is_killed(make_cluster: Callable[..., Any]) -> None:
@@ -263,6 +306,25 @@ def test_an_interrupted_submit_ends_the_program(make_cluster: Callable[..., Any]
         os.killpg(waiting.pid, signal.SIGINT)
         assert waiting.wait(20) == 130
     bed.wait_for(lambda: cluster.program_state(1)["state"] == "ended", 10, "the end of the program")
+
+
+def test_a_login_node_of_another_slurm_with_the_same_home_is_told_so(
+    make_cluster: Callable[..., Any], bed: Any, tmp_path: Path
+) -> None:
+    cluster = make_cluster()
+    cluster.command("up", "--config", str(cluster.config_file), "--no-wait")
+    jobs = cluster.queued()
+    with testbed.TestBed.start(nodes=1, isolated=False) as other:
+        there = Cluster(other, tmp_path, cluster.name, "rays", {})
+        for command in (["up", "--config", str(there.config_file)], ["status"], ["down"]):
+            refused = there.command(*command, check=False)
+            assert refused.returncode == 2
+            assert f"on the SLURM cluster {bed.cluster_name}, and this is {other.cluster_name}" in refused.stderr
+        assert cluster.queued() == jobs
+        cluster.command("down")
+        there.command("up", "--config", str(there.config_file), "--no-wait")
+        assert len(there.queued()) == 1
+        there.command("down")
 
 
 def test_folders_with_blanks_and_quotes_are_fine(make_cluster: Callable[..., Any]) -> None:

@@ -11,6 +11,9 @@ namespaces, whose names begin with the bed's.
 
 `TestBed.start(isolated=False)` needs neither root nor namespaces: several slurmd on 127.0.0.1 that run jobs as the user
 who started them. Its nodes share everything and cannot be unplugged, and there are no GPUs.
+
+`TestBed.start(accounting=True)` adds slurmdbd and a MariaDB of the bed's own, and then sacct answers; it needs
+ACCOUNTING_PACKAGES too. `forgets_s` is how long squeue still shows a job that is over (SLURM looks every ten seconds).
 """
 
 import os
@@ -28,8 +31,10 @@ from pathlib import Path
 from typing import Self
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "iproute2", "util-linux")
+ACCOUNTING_PACKAGES = ("slurmdbd", "mariadb-server-core")
 _PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged")
 _ISOLATING = ("ip", "unshare")
+_ACCOUNTING = ("slurmdbd", "mariadbd", "sacct", "sacctmgr")
 _PATIENCE = 2.5
 
 
@@ -46,15 +51,18 @@ class TestBed:
     gpus: int
     subnet: str
     isolated: bool = True
+    accounting: bool = False
+    forgets_s: int = 3600
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     @staticmethod
-    def why_not(isolated: bool = True) -> str | None:
+    def why_not(isolated: bool = True, accounting: bool = False) -> str | None:
         """What this machine lacks, in words; None where a bed can be started."""
-        wanted = (*_PROGRAMS, *_ISOLATING) if isolated else _PROGRAMS
+        wanted = (*_PROGRAMS, *(_ISOLATING if isolated else ()), *(_ACCOUNTING if accounting else ()))
         missing = [name for name in wanted if shutil.which(name, path=_path()) is None]
         if missing:
-            return f"no SLURM here ({', '.join(missing)} not found): apt-get install {' '.join(PACKAGES)}"
+            packages = (*PACKAGES, *(ACCOUNTING_PACKAGES if accounting else ()))
+            return f"no such SLURM here ({', '.join(missing)} not found): apt-get install {' '.join(packages)}"
         if not isolated:
             return None
         if os.geteuid() != 0:
@@ -72,18 +80,27 @@ class TestBed:
         return None
 
     @classmethod
-    def start(cls, nodes: int = 4, cpus: int = 4, memory_mb: int = 5000, gpus: int = 2, isolated: bool = True) -> Self:
+    def start(
+        cls, nodes: int = 4, cpus: int = 4, memory_mb: int = 5000, gpus: int = 2, isolated: bool = True,
+        accounting: bool = False, forgets_s: int = 3600,
+    ) -> Self:  # fmt: skip
         """Starts the daemons and waits until all nodes are idle."""
         folder = Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp"))
         folder.chmod(0o755)
         subnet = f"10.{os.getpid() % 200 + 20}.{os.getpid() // 200 % 250}"
-        bed = cls(folder, nodes, cpus, memory_mb, gpus if isolated else 0, subnet, isolated)
+        bed = cls(folder, nodes, cpus, memory_mb, gpus if isolated else 0, subnet, isolated, accounting, forgets_s)
         try:
             bed._start()
         except BaseException:
             bed.stop()
             raise
         return bed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
 
     @property
     def disk(self) -> Path:
@@ -112,6 +129,11 @@ class TestBed:
         """What a login shell has."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "RAY_", "SUBMITIT"))}
         return {**kept, "SLURM_CONF": str(self._conf), "PATH": _path(), "USER": self.user}
+
+    @property
+    def cluster_name(self) -> str:
+        """What its SLURM calls itself; no two beds alike."""
+        return self.folder.name.replace("-", "")
 
     @property
     def user(self) -> str:
@@ -208,6 +230,8 @@ class TestBed:
             self._make_network()
         self._write_config()
         self._start_munge()
+        if self.accounting:
+            self._start_accounting()
         self._daemon("slurmctld", [*self.in_login, "slurmctld", "-D", "-f", str(self._conf)])
         self.wait_for(lambda: "UP" in self.run(["scontrol", "ping"], check=False).stdout, message="slurmctld")
         for node in self.names():
@@ -251,14 +275,40 @@ class TestBed:
         )
         ports = "" if self.isolated else f"SlurmctldPort={_free_port()}\n"
         conf = _CONF.format(
-            folder=self.folder, address=self._address("ctl"), user=self.user, ctl="ctl" if self.isolated else host
-        )
+            folder=self.folder, address=self._address("ctl"), user=self.user, ctl="ctl" if self.isolated else host,
+            forgets_s=self.forgets_s, name=self.cluster_name,
+        )  # fmt: skip
+        if self.accounting:
+            conf += self._write_accounting_config()
         self._conf.write_text(conf + ports + nodes + _PARTITIONS)
         devices = f"Name=gpu File={self.folder}/gpu/nvidia[0-{self.gpus - 1}]\n" if self.gpus else ""
         (self.folder / "gres.conf").write_text(devices)
         version = subprocess.run(["slurmd", "-V"], capture_output=True, text=True, check=True, env={"PATH": _path()})
         old = tuple(map(int, version.stdout.split()[1].split(".")[:2])) < (23, 11)
         (self.folder / "cgroup.conf").write_text(f"CgroupPlugin={'cgroup/v1' if old else 'disabled'}\n")
+
+    def _write_accounting_config(self) -> str:
+        """That of slurmdbd. Returns SLURM's part of it."""
+        names = {"folder": self.folder, "address": self._address("ctl"), "user": self.user, "port": _free_port()}
+        path = self.folder / "slurmdbd.conf"
+        path.write_text(_DBD_CONF.format(**names))
+        path.chmod(0o600)  # slurmdbd asks for it
+        return _ACCOUNTING_CONF.format(**names)
+
+    def _start_accounting(self) -> None:
+        """A database without users or network, in the bed's folder, and slurmdbd before it."""
+        run, data = self.folder / "run", self.folder / "mariadb"
+        data.mkdir(mode=0o700)
+        self._daemon("mariadbd", [
+            "mariadbd", "--no-defaults", f"--user={self.user}", f"--datadir={data}", f"--socket={run}/mariadb.socket",
+            f"--pid-file={run}/mariadbd.pid", "--skip-networking", "--skip-grant-tables",
+            "--innodb-buffer-pool-size=32M", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0",
+        ])  # fmt: skip
+        self.wait_for(lambda: (run / "mariadb.socket").exists(), message="mariadbd")
+        socket_of_bed = ["env", f"MYSQL_UNIX_PORT={run}/mariadb.socket"]
+        self._daemon("slurmdbd", [*self.in_login, *socket_of_bed, "slurmdbd", "-D"])
+        known = ["sacctmgr", "--noheader", "--immediate", "add", "cluster", self.cluster_name]
+        self.wait_for(lambda: self.run(known, check=False).returncode == 0, message="slurmdbd")
 
     def _start_munge(self) -> None:
         key = self.folder / "munge.key"
@@ -328,7 +378,7 @@ def _sh(script: str) -> None:
 
 
 _CONF = """\
-ClusterName=bed
+ClusterName={name}
 SlurmctldHost={ctl}({address})
 SlurmUser={user}
 SlurmdUser={user}
@@ -354,13 +404,32 @@ PreemptMode=REQUEUE
 JobRequeue=1
 ReturnToService=2
 KillWait=5
-MinJobAge=3600
+MinJobAge={forgets_s}
 SlurmctldTimeout=30
 SlurmdTimeout=15
 CompleteWait=0
 GresTypes=gpu
 DefMemPerCPU=500
-AccountingStorageType=accounting_storage/none
+"""
+_ACCOUNTING_CONF = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost={address}
+AccountingStoragePort={port}
+AccountingStoragePass={folder}/run/munge.socket
+"""
+_DBD_CONF = """\
+DbdHost=localhost
+DbdAddr={address}
+DbdPort={port}
+SlurmUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/run/munge.socket
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser={user}
+StorageLoc=slurm
+PidFile={folder}/run/slurmdbd.pid
+LogFile={folder}/log/slurmdbd.log
 """
 _PARTITIONS = """\
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=20

@@ -1,7 +1,10 @@
 """`emixer tune` on the tiny shards: whole searches of ordinary training runs, killed and gone on with."""
 
+import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -9,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from optuna.trial import TrialState
 
 from emixer.config import Config, load_config, to_yaml, with_overrides
+from emixer.data.schema import read_shard_info
+from emixer.data.shards import write_shard
 from emixer.errors import ConfigError, EmixerError
 from emixer.run_folder import RunFolder
 from emixer.stages import train, tune
@@ -139,6 +146,39 @@ def test_what_is_wrong_is_told_before_anything_starts(
     with pytest.raises(EmixerError, match=message):
         tune.run(search(tiny_config, tmp_path / "study", **changed))
     assert not list(tmp_path.glob("study/trials/*"))
+
+
+def test_a_metric_that_no_validation_pass_will_report_is_refused_before_a_trial_begins(
+    tiny_config: Config, tiny_shards: Path, tmp_path: Path
+) -> None:
+    shards = tmp_path / "shards"
+    shutil.copytree(tiny_shards, shards)
+    path = shards / "validate-00000.parquet"
+    table, info = pq.read_table(path), read_shard_info(path)
+    for name in ("report", "sentences"):
+        column = pa.nulls(table.num_rows, table.schema.field(name).type)
+        table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
+    write_shard(path, table, info, row_group_rows=16)
+    manifest = json.loads((shards / "manifest.json").read_text())
+    entry = next(e for e in manifest["shards"] if e["name"] == path.name)
+    entry["num_bytes"] = path.stat().st_size
+    for counts in manifest["labels"]["validate"]["names"].values():
+        counts["present"] = 4
+    (shards / "manifest.json").write_text(json.dumps(manifest))
+    for metric, needs in {"word_cross_entropy": "reports", "label_auc": "labels, some present"}.items():
+        with pytest.raises(ConfigError, match=rf"names {metric}, which .* needs {needs}"):
+            tune.run(search(tiny_config, tmp_path / "study", data__shards=shards, tune__metrics=[metric]))
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_storage_that_another_program_holds_is_refused_in_seconds(tiny_config: Config, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    optuna.create_study(storage=url, study_name="another")
+    with sqlite3.connect(tmp_path / "study.db") as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ConfigError, match=r"study\.db cannot be .*locked"):
+            tune.run(search(tiny_config, tmp_path / "study", tune__storage=url))
+        holder.rollback()
 
 
 def test_a_study_of_another_space_or_of_somebody_else_is_refused(tiny_config: Config, tmp_path: Path) -> None:

@@ -1,0 +1,33 @@
+"""On which SLURM a cluster runs. The login nodes of several may see the same home, and none knows the jobs of another:
+it would take them for gone."""
+
+from pathlib import Path
+
+from cluster import files, slurm
+from cluster.errors import ClusterError
+
+_NAME = "slurm"
+
+
+def remember(home: Path) -> None:
+    """From `up` on, until `forget`. Raises SlurmSilenceError."""
+    files.write_private(home / _NAME, slurm.cluster_name())
+
+
+def require_same(home: Path) -> None:
+    """Raises ClusterError when the cluster was started on another SLURM than the one that answers here."""
+    try:
+        started_on = (home / _NAME).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return
+    here = slurm.cluster_name()
+    if here != started_on:
+        raise ClusterError(
+            f"Cluster {home.name} was started on the SLURM cluster {started_on}, and this is {here}, which does not "
+            f"know its jobs. Give the command on a login node of {started_on}; for a cluster here, set another `name`."
+        )
+
+
+def forget(home: Path) -> None:
+    """It is down: it may be started anywhere."""
+    (home / _NAME).unlink(missing_ok=True)

@@ -1,0 +1,28 @@
+"""`emixer evaluate`."""
+
+from emixer.cli.base import setting, stage_command
+
+
+@stage_command("evaluate", stage="emixer.stages.evaluate", requires=("evaluate.dataset", "data.shards"))
+@setting("--dataset", "evaluate.dataset")
+@setting("--shards", "data.shards")
+@setting("--split", "evaluate.split")
+@setting("--films", "evaluate.films")
+@setting("--inception", "evaluate.inception")
+@setting("--rad-dino", "evaluate.rad_dino")
+@setting("--out", "evaluate.out")
+@setting("--use-gpu", "evaluate.use_gpu")
+def command() -> None:
+    """Compare a generated dataset with held-out real films and reports.
+
+    Films: Frechet and kernel distance, precision, recall, density and coverage by each network whose weights are given,
+    and for each label. Pairs: do films show their labels, and do reports say what films show. Reports: what they state,
+    how near they are to real ones of the same labels, how varied, how much is copied. Every figure stands beside that
+    of as many real films, with the network, the resize and the number of films.
+
+    \b
+      emixer evaluate --dataset data/synthetic --shards data/shards
+    With a trained chest encoder, and the Inception network of the literature:
+      emixer evaluate --dataset data/synthetic --shards data/shards --inception pt_inception-2015-12-05.pth \\
+          --set evaluate.encoder.weights=runs/encoder/encoder.safetensors
+    """

@@ -1,0 +1,102 @@
+"""Precision, recall, density and coverage: generated films against real ones, by balls around films.
+
+A film's ball reaches to its k-th nearest neighbour of its own set. Precision: share of generated films in the ball of
+any real film. Recall: share of real films in the ball of any generated film. Density: how many balls of real films a
+generated film lies in, over k: 1 in the mean for two sets of one distribution, with no upper bound. Coverage: share of
+real films with a generated film in their ball.
+
+A film on the surface is inside for precision and recall and outside for density and coverage, as in their authors'
+programs. It matters for copied films only: generated films that repeat the real ones get density 1.
+
+Shapes: N real films, M generated films, C films of a chunk, F features.
+Source: Kynkäänniemi et al. 2019 (precision, recall); Naeem et al. 2020 (density, coverage).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_ROUNDING = 1e-10
+"""Squared distances whose difference is this share of the terms they are summed from are ties. Far above the rounding
+of float64, far below that of the float32 features."""
+
+
+@dataclass(frozen=True)
+class ManifoldScores:
+    """Precision, recall and coverage in [0, 1], density at least 0; higher is better."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+    num_neighbours: int
+
+
+@torch.no_grad()
+def manifold_scores(
+    real_NF: Tensor, generated_MF: Tensor, num_neighbours: int = 5, *, chunk_films: int = 1000
+) -> ManifoldScores:
+    """Scores of generated films, in float64, where the real features are.
+
+    Compare them at the same numbers of films and neighbours only: balls shrink as films are added. No more than
+    `chunk_films` rows of distances are held at a time, and the result does not depend on how many. Raises ValueError
+    for fewer than num_neighbours + 1 films on a side, sets of different features, or features that are not finite.
+    """
+    generated_MF = generated_MF.to(real_NF.device)
+    _check(real_NF, generated_MF, num_neighbours)
+    middle_F = real_NF.double().mean(0)  # distances stay the same, their rounding gets smaller
+    real_NF, generated_MF = real_NF.double() - middle_F, generated_MF.double() - middle_F
+    real_surface_N, real_slack_N = _balls(real_NF, num_neighbours, chunk_films)
+    surface_M, slack_M = _balls(generated_MF, num_neighbours, chunk_films)
+
+    covered_N = torch.zeros(len(real_NF), dtype=torch.bool, device=real_NF.device)
+    recalled_N = torch.zeros_like(covered_N)
+    num_precise, num_inside = 0, 0
+    for rows in torch.arange(len(generated_MF), device=real_NF.device).split(chunk_films):
+        distance_CN = _squared_distances(generated_MF[rows], real_NF)
+        num_precise += int((distance_CN <= real_surface_N + real_slack_N).any(1).sum())
+        recalled_N |= (distance_CN <= (surface_M + slack_M)[rows, None]).any(0)
+        inside_CN = distance_CN < real_surface_N - real_slack_N
+        num_inside += int(inside_CN.sum())
+        covered_N |= inside_CN.any(0)
+    return ManifoldScores(
+        precision=num_precise / len(generated_MF),
+        recall=int(recalled_N.sum()) / len(real_NF),
+        density=num_inside / (num_neighbours * len(generated_MF)),
+        coverage=int(covered_N.sum()) / len(real_NF),
+        num_neighbours=num_neighbours,
+    )
+
+
+def _check(real_NF: Tensor, generated_MF: Tensor, num_neighbours: int) -> None:
+    if num_neighbours < 1:
+        raise ValueError(f"num_neighbours={num_neighbours} gives no balls. Give at least 1.")
+    if real_NF.shape[1:] != generated_MF.shape[1:]:
+        raise ValueError(f"The sets have {real_NF.shape[1]} and {generated_MF.shape[1]} features. Give both the same.")
+    for side, features in (("real", real_NF), ("generated", generated_MF)):
+        if len(features) <= num_neighbours:
+            raise ValueError(
+                f"{len(features)} {side} films have no {num_neighbours}-th nearest neighbour. "
+                f"Give at least {num_neighbours + 1}, or ask for fewer neighbours."
+            )
+        # NaN is in no ball, which would read as a bad generator
+        if not torch.isfinite(features).all():
+            raise ValueError(f"Features of {side} films are not finite. Find out what made them.")
+
+
+def _balls(features_NF: Tensor, num_neighbours: int, chunk_films: int) -> tuple[Tensor, Tensor]:
+    """Squared distance (N,) from each film to its k-th nearest other film, and what rounding may add or take off."""
+    surfaces = []
+    for rows in torch.arange(len(features_NF), device=features_NF.device).split(chunk_films):
+        distance_CN = _squared_distances(features_NF[rows], features_NF)
+        distance_CN[torch.arange(len(rows), device=rows.device), rows] = torch.inf  # a film is not its own neighbour
+        surfaces.append(distance_CN.topk(num_neighbours, largest=False).values[:, -1])
+    surface_N = torch.cat(surfaces)
+    return surface_N, _ROUNDING * (features_NF.square().sum(1) + surface_N)
+
+
+def _squared_distances(first_CF: Tensor, second_NF: Tensor) -> Tensor:
+    length_C, length_N = first_CF.square().sum(1), second_NF.square().sum(1)
+    distance_CN: Tensor = torch.addmm(length_N, first_CF, second_NF.T, alpha=-2).add_(length_C[:, None])
+    return distance_CN

@@ -1,0 +1,169 @@
+"""Films -> features of networks made elsewhere, for figures that compare with published ones.
+
+`inception` is the network of nearly all published FIDs; it has seen no radiograph. `rad_dino` has seen nothing else.
+Both need `emixer[fid]` and weights that the user has on disk: nothing is downloaded, and nothing pickled is run.
+
+Films given as floats are rounded to the 256 gray values first, as when they are saved, so that films have the same
+features before and after.
+
+Shapes: B films of a batch, N films, C channels (1, or 3 of a gray film), H, W sides [px], F features.
+Source: Heusel et al. 2017 (FID), Szegedy et al. 2015 (Inception); Pérez-García et al. 2025 (RAD-DINO).
+"""
+
+import pickle
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from emixer.errors import CheckpointError, ConfigError
+
+
+class Features(Protocol):
+    """What measures films; `features.FeatureExtractor` is one too."""
+
+    name: str
+    """Whose features they are; becomes part of metric names."""
+    num_features: int
+    device: torch.device
+
+    def __call__(self, image_BCHW: Tensor) -> Tensor:
+        """Features (B, F) float32, without gradient, on `device`, of films: uint8 gray values, or floats in [-1, 1]."""
+        ...
+
+    def over(self, batches: Iterable[Tensor]) -> Tensor:
+        """Features (N, F) of films that come in batches; films are let go batch by batch."""
+        features = [self(batch) for batch in batches]
+        return torch.cat(features) if features else torch.empty(0, self.num_features, device=self.device)
+
+
+class _OutsideFeatures(Features):
+    """A network of another library. forward: features of gray values (B, 3, H, W) uint8 on the device."""
+
+    def __init__(self, name: str, num_features: int, device: torch.device, forward: Callable[[Tensor], Tensor]) -> None:
+        self.name, self.num_features, self.device = name, num_features, device
+        self._forward = forward
+
+    @torch.no_grad()
+    def __call__(self, image_BCHW: Tensor) -> Tensor:
+        return self._forward(_gray_values(image_BCHW.to(self.device))).float()
+
+
+def inception(weights: Path, device: torch.device) -> Features:
+    """The 2048 features of Inception v3 before its classifier, as the FID literature computes them.
+
+    weights: the state dict published as pt_inception-2015-12-05-6726825d.pth, or with the same end by torch-fidelity,
+    converted from TensorFlow's. Films of any size are resized to 299 x 299, bilinearly and without smoothing, as
+    TensorFlow 1 did: published distances are made so, and films above 299 px alias. Raises CheckpointError when the
+    file is missing, holds a pickled module or does not fit, ConfigError without torch-fidelity.
+    """
+    _check_state_dict(weights)
+    try:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    except ImportError as error:
+        raise _missing("inception", "torch-fidelity") from error
+    try:
+        # This unpickles the file without limits; `_check_state_dict` has just found nothing but tensors in it
+        network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(weights))
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{weights} does not fit the Inception network of the FID literature. "
+            "Give pt_inception-2015-12-05-6726825d.pth; torchvision's Inception is another network."
+        ) from error
+    network.to(device)
+    return _OutsideFeatures("inception", 2048, device, lambda gray_B3HW: network(gray_B3HW)[0])
+
+
+_RAD_DINO_PROCESSOR: dict[str, Any] = {
+    "size": {"shortest_edge": 518}, "crop_size": {"height": 518, "width": 518}, "resample": 3,
+    "image_mean": [0.5307] * 3, "image_std": [0.2583] * 3,
+}  # fmt: skip
+"""What the published preprocessor_config.json says; resample 3 is bicubic."""
+
+
+def rad_dino(folder: Path, device: torch.device) -> Features:
+    """The class token of RAD-DINO (microsoft/rad-dino, a DINOv2 ViT-B/14): 768 features.
+
+    folder: a download of the model, with config.json, model.safetensors and preprocessor_config.json. Films are
+    prepared as the last says, or without it as RAD-DINO's does: shorter side resized to 518 px, bicubic and smoothed,
+    middle 518 x 518 px cut out, mean 0.5307 and sd 0.2583 taken out of gray values in [0, 1]. Raises CheckpointError
+    when files are missing, damaged or of another network, ConfigError without transformers.
+    """
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                f"{folder} has no {name}. Expected a folder with config.json, model.safetensors and "
+                "preprocessor_config.json of microsoft/rad-dino."
+            )
+    try:
+        from transformers import AutoImageProcessor, BitImageProcessor, Dinov2Model
+        from transformers.utils.logging import disable_progress_bar
+    except ImportError as error:
+        raise _missing("rad_dino", "transformers") from error
+    disable_progress_bar()  # it would write over this program's own
+    try:
+        processor = (
+            AutoImageProcessor.from_pretrained(str(folder), local_files_only=True)
+            if (folder / "preprocessor_config.json").exists()
+            else BitImageProcessor(**_RAD_DINO_PROCESSOR)
+        )
+        network, found = Dinov2Model.from_pretrained(
+            str(folder), local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+    except Exception as error:
+        raise CheckpointError(
+            f"{folder} cannot be read as RAD-DINO ({type(error).__name__}: {_first_line(error)}). "
+            "Expected the files of microsoft/rad-dino as they are published."
+        ) from error
+    # What the file lacks has been filled with random numbers; the mask token is of no use on whole films
+    missing = sorted(name for name in found["missing_keys"] if not name.endswith("mask_token"))
+    if missing:
+        raise CheckpointError(
+            f"{folder} does not fit RAD-DINO: {len(missing)} tensors are missing, e.g. {missing[0]}. "
+            "Expected the files of microsoft/rad-dino as they are published."
+        )
+    network.requires_grad_(False).eval().to(device)
+
+    def forward(gray_B3HW: Tensor) -> Tensor:
+        prepared_B3HW = processor(images=gray_B3HW, return_tensors="pt")["pixel_values"]
+        class_token_BF: Tensor = network(pixel_values=prepared_B3HW.to(device)).pooler_output
+        return class_token_BF
+
+    return _OutsideFeatures("rad_dino", network.config.hidden_size, device, forward)
+
+
+def _gray_values(image_BCHW: Tensor) -> Tensor:
+    """(B, 3, H, W) uint8."""
+    if image_BCHW.dtype != torch.uint8:
+        if not torch.isfinite(image_BCHW).all():  # uint8 has no NaN to show it with
+            raise ValueError("Films are not finite. Find out what made them.")
+        image_BCHW = image_BCHW.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    return image_BCHW.expand(-1, 3, -1, -1)
+
+
+def _check_state_dict(path: Path) -> None:
+    """Raises CheckpointError unless the file holds tensors by name and nothing that runs when it is read."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds a pickled module or is damaged; only state dicts are read, since a pickle can run any code. "
+            "Give pt_inception-2015-12-05-6726825d.pth."
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as Inception weights ({type(error).__name__}: {_first_line(error)}). "
+            "Give pt_inception-2015-12-05-6726825d.pth."
+        ) from error
+    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict of tensors.")
+
+
+def _missing(features: str, package: str) -> ConfigError:
+    return ConfigError(f"{features} features need {package}, which is not installed: pip install 'emixer[fid]'.")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]

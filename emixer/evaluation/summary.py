@@ -1,0 +1,50 @@
+"""An evaluation as Markdown: what `emixer evaluate` prints and writes beside its JSON."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_SHOWN = {
+    "fid": "Fréchet distance", "kid": "kernel distance", "precision": "precision", "recall": "recall",
+    "density": "density", "coverage": "coverage", "label_auc": "AUC of films against their labels",
+    "pair_agreement": "AUC of films against what their reports state",
+    "report_f1": "F1 of what reports state against the labels",
+    "same_labels_bleu_1": "BLEU-1 against real reports of the same labels", "same_labels_bleu_4": "... BLEU-4",
+    "same_labels_rouge_l": "... ROUGE-L", "same_labels_cider": "... CIDEr",
+    "same_labels_scored": "... share of reports with such references",
+    "distinct_1": "distinct words", "distinct_2": "distinct pairs of words", "distinct_3": "distinct triples of words",
+    "distinct_reports": "share of reports unlike all others", "words_per_report": "words a report",
+    "copied_reports": "share of reports copied from train", "copied_sentences": "share of sentences copied from train",
+}  # fmt: skip
+
+
+def markdown(content: Mapping[str, Any]) -> str:
+    """The content of evaluation.json for people, every figure beside that of real films."""
+    real, num = content["real"], content["films_a_side"]
+    lines = [
+        f"# {Path(content['dataset']['folder']).name}", "",
+        f"{num:,} generated films beside {num:,} of the {real['split']} split of {', '.join(real['collection'])} at "
+        f"{real['side_px']} px. The column `real` is the same measurement of real films: {num:,} of train for films, "
+        "the held-out ones themselves for pairs and reports. Compare only at the same number of films, by the same "
+        "network.",
+    ]  # fmt: skip
+    for name, network in content["films"].items():
+        lines += ["", f"## Films, by {name} ({network['resized']})", "", *_table(network)]
+        if network["labels"]:
+            lines += ["", "| label | Fréchet distance of its films | films a side |", "| --- | ---: | ---: |"]
+            lines += [f"| {k} | {_number(v['fid'])} | {v['films']:,.0f} |" for k, v in network["labels"].items()]
+    lines += ["", f"## Pairs, by a judge of labels: {content['pairs']['judge']}", "", *_table(content["pairs"])]
+    return "\n".join([*lines, "", "## Reports", "", *_table(content["reports"])])
+
+
+def _table(columns: Mapping[str, Any]) -> list[str]:
+    generated, real = columns.get("generated", {}), columns.get("real", {})
+    rows = [f"| {text} | {_number(generated.get(k))} | {_number(real.get(k))} |" for k, text in _SHOWN.items()
+            if k in generated or k in real]  # fmt: skip
+    return ["| | generated | real |", "| --- | ---: | ---: |", *rows]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3g}" if abs(value) < 0.1 else f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"

@@ -1,0 +1,297 @@
+"""`emixer evaluate`: a generated dataset beside the real films and reports of a held-out split.
+
+Everything is measured twice: on generated pairs, and on as many real ones of the train split, which is what a perfect
+generator would get. Features of films are kept by content.
+
+Shapes: N films, F features, Y labels.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from emixer import files
+from emixer.config import Config
+from emixer.config.model import ChestEncoderConfig
+from emixer.data.collection import identify
+from emixer.data.pair_table import PairTable
+from emixer.data.shards import ShardSet
+from emixer.errors import ConfigError, ShardError
+from emixer.evaluation.features import FeatureExtractor
+from emixer.evaluation.film_metrics import film_figures, label_distances
+from emixer.evaluation.label_faithfulness import EncoderJudge, Judge, LabelJudge
+from emixer.evaluation.outside_features import Features, inception, rad_dino
+from emixer.evaluation.pair_metrics import Report, agreement, label_areas, report_metrics
+from emixer.evaluation.same_labels import same_label_figures
+from emixer.evaluation.summary import markdown
+from emixer.evaluation.text_scores import distinct_n, verbatim_share
+from emixer.generation.manifest import read_finished_manifest
+from emixer.progress import Progress
+from emixer.stages.evaluate_sides import (
+    Sides,
+    content_of,
+    num_films,
+    read_sides,
+    train_reports,
+)
+
+_BATCH = 64
+_OUT = "evaluation"
+_LONGEST_DISTINCT = 3
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """What a dataset came to."""
+
+    out: Path
+    content: dict[str, Any]
+
+    def __str__(self) -> str:
+        return "\n".join([markdown(self.content), f"Written: {self.out / 'evaluation.json'}, evaluation.md"])
+
+
+@dataclass(frozen=True)
+class _Network:
+    """One network that measures films, not yet loaded. identity: of its weights and what it does to films."""
+
+    name: str
+    identity: str
+    resized: str
+    make: Any
+    """(device) -> Features."""
+
+
+def run(config: Config) -> EvaluateResult:
+    """Writes evaluation.json and evaluation.md to `evaluate.out`.
+
+    Raises ConfigError, RunFolderError or ShardError when something it needs is not there.
+    """
+    dataset, shards, out = _checked(config)
+    networks = _networks(config)
+    device = torch.device(_device(config))
+    sides = read_sides(config, dataset, shards, out)
+    kept = (config.evaluate.features or out / "features").resolve()
+    films: dict[str, Any] = {}
+    judged: dict[str, Any] = {}
+    with Progress("evaluate", 3 * sides.num * len(networks), "films") as progress:
+        for network in networks:
+            features = _all_features(network, device, kept, sides, progress)
+            real, generated = features["real"], features["generated"]
+            films[network.name] = {
+                "resized": network.resized,
+                "generated": film_figures(real, generated, config.evaluate.neighbours),
+                "real": film_figures(real, features["sample"], config.evaluate.neighbours),
+                "labels": label_distances(
+                    real, torch.from_numpy(np.array(sides.real.labels_NY)), generated,
+                    torch.from_numpy(np.array(sides.generated.labels_NY)), sides.shape.label_names,
+                ),
+            }  # fmt: skip
+            judged = judged or _pairs(config, network, device, sides, features)
+    content = {
+        "dataset": {"folder": str(dataset), "fingerprint": sides.fingerprint},
+        "real": {
+            "collection": list(identify(shards).sources), "split": sides.split, "side_px": shards.info.side_px,
+            "vocabulary": len(shards.vocabulary),
+        },
+        "films_a_side": sides.num,
+        "films": films,
+        "pairs": judged,
+        "reports": _reports(config, sides),
+    }  # fmt: skip
+    files.write_json(out / "evaluation.json", content)
+    files.write_text(out / "evaluation.md", markdown(content) + "\n")
+    return EvaluateResult(out, content)
+
+
+def describe(config: Config) -> str:
+    """What `run` would do."""
+    dataset, shards, out = _checked(config)
+    split = config.evaluate.split
+    num = num_films(config, dataset, shards)
+    return "\n".join([
+        f"Would compare {num:,} of the {read_finished_manifest(dataset)['rows']:,} pairs in {dataset}",
+        f"  with        {num:,} real films of {split} (of {shards.num_rows(split):,}) and {num:,} of train, "
+        f"{shards.folder}",
+        f"  measured by {', '.join(f'{n.name} ({n.resized})' for n in _networks(config))}",
+        f"  written to  {out}",
+    ])  # fmt: skip
+
+
+def _checked(config: Config) -> tuple[Path, ShardSet, Path]:
+    settings = config.evaluate
+    if settings.dataset is None:
+        raise ConfigError("evaluate.dataset is not set. Give --dataset FOLDER, which `emixer generate` wrote.")
+    if config.data.shards is None:
+        raise ConfigError("data.shards is not set. Give --shards FOLDER, the real films to compare with.")
+    dataset = settings.dataset.resolve()
+    read_finished_manifest(dataset)
+    shards = ShardSet.open(config.data.shards)
+    for split in (settings.split, "train"):
+        if shards.num_rows(split) < settings.neighbours + 1:
+            raise ShardError(
+                f"The {split} split of {shards.folder} has {shards.num_rows(split)} films; more than "
+                f"evaluate.neighbours={settings.neighbours} are needed. Set evaluate.split=validate, or ingest more."
+            )
+    return dataset, shards, (settings.out or dataset / _OUT).resolve()
+
+
+def _networks(config: Config) -> list[_Network]:
+    """Those with weights first; the judge of labels reads the first one's features."""
+    settings = config.evaluate
+    found: list[_Network] = []
+    encoder = settings.encoder or config.validation.encoder
+    if encoder is not None:
+        if encoder.weights is None or not encoder.weights.exists():
+            raise ConfigError(f"evaluate.encoder.weights={encoder.weights} does not exist. Give a weights file.")
+        found.append(_of_encoder(encoder))
+    random = FeatureExtractor.random
+    px = random(torch.device("cpu")).input_px
+    found.append(_Network("random_densenet", "random_densenet/1", f"bilinear to {px} px", random))
+    if settings.inception is not None:
+        weights = settings.inception
+        found.append(_outside("inception", weights, "bilinear to 299 px", lambda device: inception(weights, device)))
+    if settings.rad_dino is not None:
+        folder = settings.rad_dino
+        found.append(_outside("rad_dino", folder, "as its preprocessor says", lambda device: rad_dino(folder, device)))
+    return found
+
+
+def _of_encoder(encoder: ChestEncoderConfig) -> _Network:
+    assert encoder.weights is not None
+    identity = f"{files.sha256_of(encoder.weights)}/{encoder.input_px}/{encoder.weights_from}"
+    name = "torchxrayvision" if encoder.weights_from == "torchxrayvision" else "chest_encoder"
+    return _Network(name, identity, f"bilinear to {encoder.input_px} px",
+                    lambda device: FeatureExtractor.pretrained(encoder, device))  # fmt: skip
+
+
+def _outside(name: str, weights: Path, resized: str, make: Any) -> _Network:
+    if not weights.exists():
+        raise ConfigError(f"evaluate.{name}={weights} does not exist. Nothing is downloaded here: say where it lies.")
+    parts = sorted(p for p in weights.rglob("*") if p.is_file()) if weights.is_dir() else [weights]
+    digest = hashlib.sha256("".join(map(files.sha256_of, parts)).encode()).hexdigest()
+    return _Network(name, f"{name}/{digest}", resized, make)
+
+
+def _all_features(
+    network: _Network, device: torch.device, kept: Path, sides: Sides, progress: Progress
+) -> dict[str, Tensor]:
+    """Features (N, F) on the CPU of the generated, real and train films, from files named after network and films."""
+    tables = {
+        "real": (sides.real, content_of(sides.shards, sides.split, sides.num)),
+        "generated": (sides.generated, f"{sides.fingerprint}/{sides.num}"),
+        "sample": (sides.sample, content_of(sides.shards, "train", sides.num)),
+    }
+    found, extractor = {}, None
+    for kind, (table, content) in tables.items():
+        key = hashlib.sha256(f"{network.identity}\n{content}".encode()).hexdigest()[:24]
+        path = kept / f"{key}.safetensors"
+        features = _kept_features(path)
+        if len(features) != len(table):
+            extractor = extractor or network.make(device)
+            features = _measured(extractor, table, progress)
+            with files.written_aside(path) as aside:
+                save_file({"features": features}, aside)
+        else:
+            progress.advance(len(table))
+        found[kind] = features
+    return found
+
+
+def _measured(extractor: Features, table: PairTable, progress: Progress) -> Tensor:
+    parts = []
+    for batch in table.batches(_BATCH):
+        parts.append(extractor(torch.from_numpy(np.array(batch.image_NHW)).unsqueeze(1)).cpu())
+        progress.advance(len(batch), by=extractor.name)
+    return torch.cat(parts)
+
+
+def _kept_features(path: Path) -> Tensor:
+    """Empty where there are none, or what is there cannot be read: then they are measured again."""
+    try:
+        features: Tensor = load_file(path)["features"]
+    except (OSError, KeyError, SafetensorError):
+        return torch.empty(0)
+    return features
+
+
+def _pairs(
+    config: Config, network: _Network, device: torch.device, sides: Sides, features: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """A judge of labels on films, against the labels that films were made from and what their reports state."""
+    judge, name = _judge(config, network, device, sides, features["sample"])
+    names = sides.shape.label_names
+    reports = {
+        "generated": sides.generated_reports, "real": [report or [] for report in sides.held_out.reports[: sides.num]]
+    }  # fmt: skip
+    figures: dict[str, Any] = {"judge": name}
+    for kind, table in (("generated", sides.generated), ("real", sides.real)):
+        scores_NY = judge.score(features[kind].to(device)).cpu()
+        told = [n for n, report in enumerate(reports[kind]) if report]
+        figures[kind] = label_areas(scores_NY, torch.from_numpy(np.array(table.labels_NY)), names)
+        figures[kind] |= agreement(scores_NY[told], [reports[kind][n] for n in told], names)
+    return figures
+
+
+def _judge(config: Config, network: _Network, device: torch.device, sides: Sides, sample: Tensor) -> tuple[Judge, str]:
+    if config.validation.judge == "encoder":
+        extractor = network.make(device)
+        if not getattr(extractor, "label_names", ()):
+            raise ConfigError(
+                "validation.judge=encoder needs evaluate.encoder.weights, a file that `emixer encoder` wrote. Give "
+                "one, or use validation.judge=probe."
+            )
+        return EncoderJudge(extractor, sides.shape.label_names), f"outputs of {network.name}"
+    labels_NY = torch.from_numpy(np.array(sides.sample.labels_NY)).nan_to_num()
+    judge = LabelJudge.fit(sample.to(device), labels_NY.to(device))
+    return judge, f"linear probe of {network.name}, fitted on {len(sample):,} train films"
+
+
+def _reports(config: Config, sides: Sides) -> dict[str, Any]:
+    """What reports state, how varied they are, and how near to real ones of the same labels."""
+    held_out, labels_NY = sides.held_out, sides.held_out.table.labels_NY
+    references: dict[bytes, dict[str, Report]] = {}
+    for study, report, vector_Y in zip(sides.studies, held_out.reports, labels_NY, strict=True):
+        if report:  # films of one study share a report, which is one reference
+            references.setdefault(vector_Y.tobytes(), {})[study] = report
+    told = [n for n in range(sides.num) if held_out.reports[n]]
+    figures = {
+        "generated": _report_figures(
+            config, sides, sides.generated_reports, sides.generated.labels_NY, [None] * sides.num, references
+        )
+    }
+    if told:
+        figures["real"] = _report_figures(
+            config, sides, [held_out.reports[n] or [] for n in told], labels_NY[told],
+            [sides.studies[n] for n in told], references,
+        )  # fmt: skip
+    return figures
+
+
+def _report_figures(
+    config: Config, sides: Sides, reports: list[Report], labels_NY: NDArray[np.float32], own: list[str | None],
+    references: Mapping[bytes, Mapping[str, Report]],
+) -> dict[str, float]:  # fmt: skip
+    figures = report_metrics(reports, torch.from_numpy(np.array(labels_NY)), sides.shape.label_names)
+    figures |= {f"distinct_{n}": distinct_n(reports, n) for n in range(1, _LONGEST_DISTINCT + 1)}
+    if any(True for _ in train_reports(sides.shards)):
+        copied = verbatim_share(reports, train_reports(sides.shards))
+        figures |= {"copied_reports": copied.reports, "copied_sentences": copied.sentences}
+    vectors = [vector_Y.tobytes() for vector_Y in labels_NY]
+    near = same_label_figures(reports, vectors, own, references, config.evaluate.references)
+    return figures | {f"same_labels_{name}": value for name, value in near.items()}
+
+
+def _device(config: Config) -> str:
+    if config.evaluate.use_gpu and not torch.cuda.is_available():
+        raise ConfigError("evaluate.use_gpu=true, but there is no GPU here. Leave it out, or run it where one is.")
+    return "cuda" if torch.cuda.is_available() and config.evaluate.use_gpu is not False else "cpu"

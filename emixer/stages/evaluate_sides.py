@@ -1,0 +1,93 @@
+"""What `emixer evaluate` compares: as many generated, held-out and train films, with what stands beside them."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from emixer.config import Config
+from emixer.data.labels import LabelPolicy
+from emixer.data.pair_table import PairTable, RealPairs, TableShape, open_generated, read_real
+from emixer.data.shards import ShardSet
+from emixer.data.text import tokenize
+from emixer.errors import ShardError
+from emixer.evaluation.pair_metrics import Report
+from emixer.generation.manifest import read_finished_manifest
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Rows to compare: equal numbers of generated, held-out real and train films."""
+
+    dataset: Path
+    fingerprint: str
+    shards: ShardSet
+    split: str
+    shape: TableShape
+    num: int
+    generated: PairTable
+    generated_reports: list[Report]
+    held_out: RealPairs
+    """The whole split: its first `num` films are compared, all of its reports are references."""
+    studies: tuple[str, ...]
+    """Of the held-out films. Never printed."""
+    sample: PairTable
+    """Of train."""
+
+    @property
+    def real(self) -> PairTable:
+        """Held out."""
+        return self.held_out.table.head(self.num)
+
+
+def num_films(config: Config, dataset: Path, shards: ShardSet) -> int:
+    """Films a side."""
+    rows: int = read_finished_manifest(dataset)["rows"]
+    most = min(rows, shards.num_rows(config.evaluate.split), shards.num_rows("train"))
+    return min(most, config.evaluate.films or most)
+
+
+def read_sides(config: Config, dataset: Path, shards: ShardSet, out: Path) -> Sides:
+    """Reads them. Raises ShardError when the dataset is not of this collection's labels or size."""
+    manifest = read_finished_manifest(dataset)
+    labels = tuple(name for name in shards.info.label_names if name in manifest["label_counts"])
+    if not labels:
+        raise ShardError(f"{dataset} and {shards.folder} have no label in common. Compare it with its own collection.")
+    # reports are read as text, whatever the lengths and words that a model knows
+    shape = TableShape(labels, shards.info.side_px, 1, 2, shards.vocabulary)
+    num = num_films(config, dataset, shards)
+    needed = [file["name"] for file in manifest["files"] if file["first_row"] < num]
+    decoded = out / "decoded" / f"{manifest['fingerprint']}-{len(needed)}-{shape.digest}"
+    policy = LabelPolicy(config.data.uncertain, "zeros")
+    return Sides(
+        dataset, manifest["fingerprint"], shards, config.evaluate.split, shape, num,
+        open_generated(dataset, needed, shape, decoded).head(num), _reports([dataset / name for name in needed], num),
+        RealPairs.read(shards, config.evaluate.split, shape, policy), _studies(shards, config.evaluate.split),
+        read_real(shards, "train", shape, policy, num),
+    )  # fmt: skip
+
+
+def content_of(shards: ShardSet, split: str, num: int) -> str:
+    """What decides the pixels of the first `num` films of a split."""
+    digests = "".join(file.sha256 for file in shards.shard_files if file.split == split)
+    return f"{hashlib.sha256(digests.encode()).hexdigest()}/{split}/{num}"
+
+
+def train_reports(shards: ShardSet) -> Iterator[Report]:
+    """All training reports, file by file."""
+    for file in shards.files("train"):
+        column = pq.read_table(file, columns=["sentences"])["sentences"]
+        yield from (report for report in column.to_pylist() if report)
+
+
+def _reports(files: Sequence[Path], num: int) -> list[Report]:
+    texts = (text for file in files for text in pq.read_table(file, columns=["report"])["report"].to_pylist())
+    return [tokenize(text) for text in islice(texts, num)]
+
+
+def _studies(shards: ShardSet, split: str) -> tuple[str, ...]:
+    columns = [pq.read_table(file, columns=["study_id"])["study_id"] for file in shards.files(split)]
+    return tuple(study for column in columns for study in column.to_pylist())

@@ -1,0 +1,179 @@
+"""What an experiment demands of shards and of models that the user brings, looked at before anything starts.
+
+Ids of subjects are compared here and never shown.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from emixer.config import Config
+from emixer.config.training import DataConfig
+from emixer.data.loader import open_windows
+from emixer.data.shards import ShardSet
+from emixer.errors import ConfigError, ShardError
+from emixer.evaluation.auc_table import MIN_FILMS
+from emixer.experiments.tables import REAL_PAIRS, Table
+from emixer.generation.sampler import read_trained_model
+from emixer.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+_SPLITS = ("train", "validate", "test")
+
+
+def require_rows(shards: ShardSet, table: Table) -> None:
+    """Raises ShardError unless there are as many real films as the table wants, with reports where it is about them."""
+    cells = table.all_cells(seeds=(0,))
+    wanted = max(cell.mix.real for cell in cells)
+    there = shards.num_rows("train")
+    if wanted > there:
+        raise ShardError(
+            f"{table.name} wants {wanted:,} real films in train; {shards.folder} has {there:,}. Set experiment.scale "
+            f"to at most {there / REAL_PAIRS:g}."
+        )
+    if any(cell.task in ("reports", "pairs") for cell in cells):
+        for split in _SPLITS:
+            if not _num_reports(shards, split):
+                raise ShardError(
+                    f"No film in the {split} split of {shards.folder} has a report; {table.name} is about reports. Use "
+                    "shards of a collection with reports, or table5, table9 or table10."
+                )
+
+
+def require_splits(shards: ShardSet) -> None:
+    """Raises ShardError when a split is empty, or when a test subject may be known from training."""
+    for split in _SPLITS:
+        if not shards.num_rows(split):
+            raise ShardError(
+                f"The {split} split of {shards.folder} is empty: models are trained, chosen and tested on films of "
+                "different people. Ingest again with all three."
+            )
+    common = _subjects(shards, ("train", "validate")) & _subjects(shards, ("test",))
+    if common:
+        raise ShardError(
+            f"{len(common):,} subjects of the test split of {shards.folder} have films in train or validate too: a "
+            "test on them would tell who is known, not what is learned. Ingest with splits by subject."
+        )
+
+
+def require_labels(shards: ShardSet, names: Sequence[str], key: str) -> None:
+    """Raises ShardError when a label has no column. key: the setting that names them."""
+    missing = [name for name in names if name not in shards.info.label_names]
+    if missing:
+        raise ShardError(
+            f"{shards.folder} has no label {', '.join(missing)}. Set {key} to labels out of: "
+            f"{', '.join(shards.info.label_names)}."
+        )
+
+
+def require_measurable(shards: ShardSet, diseases: Sequence[str]) -> None:
+    """Raises ShardError when a split has no labels, or no disease has enough test films on both sides."""
+    for split in _SPLITS:
+        vectors_KY, counts_K = _label_counts(shards, split, diseases)
+        if not len(counts_K):
+            raise ShardError(
+                f"No film in the {split} split of {shards.folder} has labels, and classifiers are to learn "
+                f"{', '.join(diseases)}. Ingest with label columns."
+            )
+    present_Y = counts_K @ vectors_KY
+    if np.minimum(present_Y, counts_K.sum() - present_Y).max() < MIN_FILMS:
+        found = ", ".join(f"{name} {present}" for name, present in zip(diseases, present_Y.tolist(), strict=True))
+        raise ShardError(
+            f"No disease can be measured on the {counts_K.sum():,} labelled test films of {shards.folder}: one needs "
+            f"{MIN_FILMS} with it and {MIN_FILMS} without; there are with it: {found}. Set experiment.diseases to "
+            "others, or ingest with a larger test split."
+        )
+
+
+def require_classes(covid: ShardSet, classes: Sequence[str]) -> None:
+    """Raises ShardError unless each film is of exactly one of the classes, and each split has all of them."""
+    for split in _SPLITS:
+        vectors_KY, counts_K = _label_counts(covid, split, classes)
+        rows, one = covid.num_rows(split), vectors_KY.sum(1) == 1
+        if (others := rows - counts_K[one].sum()) > 0:
+            raise ShardError(
+                f"{others:,} of {rows:,} films in the {split} split of {covid.folder} have none or several of the "
+                f"labels {', '.join(classes)}; table5 needs films of exactly one. Ingest without those, by a class "
+                "column, or set experiment.covid_classes."
+            )
+        absent = [name for name, num in zip(classes, counts_K @ vectors_KY, strict=True) if not num]
+        if absent:
+            raise ShardError(
+                f"No film in the {split} split of {covid.folder} is of the class {', '.join(absent)}. Ingest again "
+                "with films of all four classes in each split."
+            )
+
+
+def require_fitting(run: Path, name: str, wanted: Config, shards: ShardSet, diseases: Sequence[str]) -> None:
+    """Raises ConfigError when a run that is given for the generator `name` is of another kind or size or knows not all
+    labels, ShardError when it was trained on test films. wanted: the config under which it would be trained here."""
+    if not run.is_dir():
+        raise ConfigError(f"experiment.runs: {run} of {name} does not exist. Give a run folder of `emixer train`.")
+    trained = read_trained_model(run, wanted.generate.checkpoint)
+    expected: dict[str, tuple[object, object]] = {
+        "model.kind": (wanted.model.kind, trained.config.kind),
+        "model.side_px": (shards.info.side_px, trained.config.side_px),
+    }
+    config = _config_of(run)
+    if config is not None:
+        expected["data.labelled_fraction"] = (wanted.data.labelled_fraction, config.data.labelled_fraction)
+    for key, (here, there) in expected.items():
+        if here != there:
+            raise ConfigError(f"experiment.runs: {run} has {key}={there}; {name} needs {here}. Give another run.")
+    missing = [disease for disease in diseases if disease not in trained.spec.label_names]
+    if missing:
+        raise ConfigError(
+            f"experiment.runs: the model in {run} has no label {', '.join(missing)}. Give a run that was trained with "
+            f"them, or set experiment.diseases to labels out of: {', '.join(trained.spec.label_names)}."
+        )
+    _require_run_unseen(run, config, shards)
+
+
+def require_unseen(trained_on: ShardSet, tested_on: ShardSet) -> None:
+    """Raises ShardError when subjects that are tested on were trained on elsewhere."""
+    common = _subjects(trained_on, ("train", "validate")) & _subjects(tested_on, ("test",))
+    if common:
+        raise ShardError(
+            f"{len(common):,} subjects of the test split of {tested_on.folder} are in train or validate of "
+            f"{trained_on.folder}, which a model is trained on. Give shards with the same splits, or of other people."
+        )
+
+
+def _require_run_unseen(run: Path, config: Config | None, shards: ShardSet) -> None:
+    source = None if config is None else config.data.shards
+    if source is None or not source.is_dir():
+        logger.warning("%s: the shards it was trained on are not there; see to it that no test film is in them.", run)
+    elif source != shards.folder:
+        require_unseen(ShardSet.open(source), shards)
+
+
+def _config_of(run: Path) -> Config | None:
+    """Of a run folder, or of the one that a checkpoint folder lies in; None: it lies elsewhere."""
+    found = next((folder for folder in (run, run.parent.parent) if (folder / "run.json").exists()), None)
+    return None if found is None else RunFolder.open(found, "train").config
+
+
+def _label_counts(shards: ShardSet, split: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct vectors of the named labels, int64 (K, Y), 1 present, and how many labelled films carry each (K)."""
+    reader = open_windows(shards, split, DataConfig(), seed=0, max_sentences=1, max_words=2)
+    vectors, counts = reader.label_counts()
+    return vectors[:, [reader.label_names.index(name) for name in names]].astype(np.int64), counts
+
+
+def _subjects(shards: ShardSet, splits: Sequence[str]) -> set[tuple[str, str]]:
+    """(source, subject): two collections may number their subjects alike."""
+    found: set[tuple[str, str]] = set()
+    for split in splits:
+        for file in shards.files(split) if shards.num_rows(split) else ():
+            table = pq.read_table(file, columns=["source", "subject_id"])
+            found |= set(zip(table["source"].to_pylist(), table["subject_id"].to_pylist(), strict=True))
+    return found
+
+
+def _num_reports(shards: ShardSet, split: str) -> int:
+    columns = [pq.read_table(file, columns=["report"])["report"] for file in shards.files(split)]
+    return sum(len(column) - column.null_count for column in columns)

@@ -1,0 +1,170 @@
+"""Downstream models learn what can be learned, by their seed and nothing else."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from emixer.config.experiment import DownstreamConfig
+from emixer.data.pair_table import Mixture, PairTable
+from emixer.data.vocabulary import END
+from emixer.downstream import models
+from emixer.downstream.models import (
+    Data,
+    class_loss,
+    classify_classes,
+    classify_films,
+    classify_pairs,
+    label_loss,
+    new_classifier,
+    write_reports,
+)
+
+MakePairs = Callable[..., PairTable]
+MakeSettings = Callable[..., DownstreamConfig]
+CPU = torch.device("cpu")
+
+
+def auc(logits_NY: Tensor, pairs: PairTable, y: int) -> float:
+    known_N = ~np.isnan(pairs.labels_NY[:, y])
+    return float(roc_auc_score(pairs.labels_NY[known_N, y], logits_NY[torch.from_numpy(known_N), y]))
+
+
+def one_hot(pairs: PairTable) -> PairTable:
+    """Four classes out of two labels."""
+    kind_N = (np.nan_to_num(pairs.labels_NY) @ [1, 2]).astype(int)
+    return PairTable(pairs.image_NHW, np.eye(4, dtype=np.float32)[kind_N], pairs.words_NSW)
+
+
+def test_a_film_classifier_finds_labels_that_films_show_and_none_in_noise(
+    data: Data, make_pairs: MakePairs, make_settings: MakeSettings
+) -> None:
+    logits_NY, found = classify_films(data, make_settings(), 0, CPU)
+    assert logits_NY.shape == (100, 2)
+    assert min(auc(logits_NY, data.test, y) for y in range(2)) > 0.9
+    assert 0 < found.images <= 1920
+    noise = Data(Mixture((make_pairs(120, 0, told=False),)), make_pairs(64, 2, told=False),
+                 make_pairs(100, 3, told=False), data.shape)  # fmt: skip
+    of_noise_NY, _ = classify_films(noise, make_settings(images=640), 0, CPU)
+    assert max(auc(of_noise_NY, noise.test, y) for y in range(2)) < 0.75
+
+
+def test_a_pair_classifier_reads_the_report_where_the_film_is_noise(
+    make_pairs: MakePairs, data: Data, make_settings: MakeSettings
+) -> None:
+    train, validation, test = (make_pairs(num, seed, told=False) for num, seed in ((240, 0), (64, 2), (100, 3)))
+    noise = Data(Mixture((train,)), validation, test, data.shape)
+    logits_NY, _ = classify_pairs(noise, make_settings(images=4800, lr=2e-2), 0, CPU)
+    has_report = np.arange(100) % 8 != 0
+    for chosen, least, most in ((has_report, 0.9, 1.0), (~has_report, 0.0, 0.9)):
+        pairs = test.take(np.flatnonzero(chosen))
+        areas = [auc(logits_NY[torch.from_numpy(chosen)], pairs, y) for y in range(2)]
+        assert least <= min(areas)
+        assert max(areas) <= most
+
+
+def test_a_report_writer_names_what_the_film_shows(data: Data, make_settings: MakeSettings) -> None:
+    words_NSW, _ = write_reports(data, make_settings(images=6400), 0, CPU)
+    assert (words_NSW.shape, words_NSW.dtype) == ((100, 2, 4), np.int32)
+    tokens = data.shape.vocabulary
+    assert {tuple(tokens.tokens_of(s)) for report in words_NSW for s in report if s.any()} <= {
+        (name, "seen") for name in ("cardiomegaly", "edema", "normal")
+    }
+    named_NY = np.stack([(words_NSW == 4 + y).any((1, 2)) for y in range(2)], axis=1)
+    known_NY = ~np.isnan(data.test.labels_NY)
+    right, at_random = (named_NY == data.test.labels_NY)[known_NY].mean(), (data.test.labels_NY == 0)[known_NY].mean()
+    assert right > at_random + 0.15
+
+
+@pytest.mark.parametrize("work", [classify_films, classify_pairs, write_reports])
+def test_the_seed_decides_the_answers_and_a_part_of_the_mixture_is_never_changed(
+    work: Callable[..., tuple[Tensor, object]], data: Data, make_settings: MakeSettings
+) -> None:
+    settings = make_settings(images=128, validate_every_images=64, augment=("translation",))
+    before = [(p.image_NHW.copy(), p.labels_NY.copy(), p.words_NSW.copy()) for p in data.train.parts]
+    (first, found), (again, found_again), (other, found_other) = (work(data, settings, seed, CPU) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(np.asarray(first), np.asarray(again))
+    assert found == found_again
+    assert found != found_other
+    if work is not write_reports:
+        assert not np.array_equal(np.asarray(first), np.asarray(other))
+    for part, copies in zip(data.train.parts, before, strict=True):
+        for array, copy in zip((part.image_NHW, part.labels_NY, part.words_NSW), copies, strict=True):
+            np.testing.assert_array_equal(array, copy)
+
+
+def test_neither_weights_nor_their_choice_depend_on_the_test_pairs(data: Data, make_settings: MakeSettings) -> None:
+    settings = make_settings(images=128, validate_every_images=64)
+    tested, found = classify_films(data, settings, 0, CPU)
+    swapped = replace(data, test=PairTable(data.test.image_NHW[::-1], 1 - data.test.labels_NY, data.test.words_NSW))
+    tested_again, found_again = classify_films(swapped, settings, 0, CPU)
+    assert found == found_again
+    torch.testing.assert_close(tested_again.flip(0), tested, rtol=0, atol=1e-5)
+
+
+def test_classes_are_told_apart_and_pretraining_is_where_they_start(
+    data: Data, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = replace(data.shape, label_names=("none", "heart", "water", "both"))
+    classes = Data(Mixture(tuple(map(one_hot, data.train.parts))), one_hot(data.validation), one_hot(data.test), shape)
+    logits_NY, _ = classify_classes(None, classes, make_settings(), 0, CPU)
+    assert (logits_NY.argmax(1).numpy() == classes.test.labels_NY.argmax(1)).mean() > 0.8
+    settings = make_settings(images=64, validate_every_images=64)
+    begun = {}
+    real = models.fit
+
+    def noting(model: torch.nn.Module, *rest: object) -> object:
+        begun[len(begun)] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        found = real(model, *rest)
+        begun[len(begun)] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        return found
+
+    monkeypatch.setattr(models, "fit", noting)
+    classify_classes(data, classes, settings, 5, CPU)
+    (fresh, pretrained, start, _) = begun.values()
+    scratch = new_classifier(settings, 4, 5).state_dict()
+    assert len(pretrained["classifier.weight"]) == 2
+    assert torch.equal(start["classifier.weight"], scratch["classifier.weight"])
+    features = [name for name in start if name.startswith("features.")]
+    assert all(torch.equal(start[name], pretrained[name]) for name in features)
+    assert not torch.equal(pretrained["features.conv0.weight"], fresh["features.conv0.weight"])
+    begun.clear()
+    classify_classes(None, classes, settings, 5, CPU)
+    assert all(torch.equal(begun[0][name], scratch[name]) for name in scratch)
+
+
+def test_label_loss_sums_what_is_known_and_leaves_the_rest_without_a_gradient() -> None:
+    logits = torch.tensor([[0.0, 2.0], [-1.0, 0.5]], requires_grad=True)
+    total, count = label_loss(logits, torch.tensor([[1.0, torch.nan], [0.0, torch.nan]]))
+    assert total.item() == pytest.approx(np.log(2) + np.log1p(np.exp(-1)))
+    assert count.item() == 2
+    total.backward()
+    assert logits.grad is not None
+    assert logits.grad[:, 1].tolist() == [0, 0]
+    assert logits.grad[0, 0].item() == pytest.approx(-0.5)
+
+
+def test_class_loss_is_the_cross_entropy_of_the_one_class() -> None:
+    logits = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 3.0]])
+    total, count = class_loss(logits, torch.tensor([[0.0, 1, 0, 0], [0, 0, 0, 1]]))
+    expected = np.log(np.e + 3) + np.log(np.exp(3) + 3) - 3
+    assert (total.item(), count.item()) == (pytest.approx(expected), 2)
+
+
+def test_reports_that_are_missing_teach_no_word(data: Data, make_settings: MakeSettings) -> None:
+    shape = data.shape
+    torch.manual_seed(0)
+    decoder = models.ReportDecoder(make_settings().report_decoder, len(shape.vocabulary), 2, 4)
+    batch = models.PairBatch(
+        torch.zeros(2, 1, 32, 32), torch.zeros(2, 2), torch.tensor([[[4, 7, END, 0], [0] * 4]] * 2)
+    )
+    half = replace(batch, words_BSW=batch.words_BSW * torch.tensor([1, 0])[:, None, None])
+    decoder.eval()
+    total, count = models._report_loss(decoder, batch)
+    total_half, count_half = models._report_loss(decoder, half)
+    assert (count.item(), count_half.item()) == (6, 3)
+    assert total_half.item() == pytest.approx(total.item() / 2, rel=1e-5)

@@ -1,0 +1,112 @@
+"""Tests of emixer.evaluation.kernel_distance."""
+
+import numpy as np
+import pytest
+import torch
+
+from emixer.evaluation.kernel_distance import kernel_distance
+
+
+def two_sets() -> tuple[torch.Tensor, torch.Tensor]:
+    """What the golden values were made from; RandomState's streams never change."""
+    random = np.random.RandomState(20180000)
+    mix = random.standard_normal((16, 16))
+    first = random.standard_normal((300, 16)) @ mix
+    second = (0.9 * random.standard_normal((240, 16)) + 0.3) @ mix
+    return torch.from_numpy(first.astype(np.float32)), torch.from_numpy(second.astype(np.float32))
+
+
+# Of torch-fidelity 0.4.0, kid_features_to_metric (rng_seed 2020, its default), and of torchmetrics 1.9.0, poly_mmd:
+# both give the first number. Input: two_sets() in float64, 240 films of either; then 300 subsets of 200 of all films.
+WHOLE_240 = 66.3214705156168
+MEAN_200, SD_200 = 61.374334854470675, 15.177898225464753
+
+
+def naive_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Film pair by film pair, of sets of one size."""
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> float:
+        return float((sum(a * b for a, b in zip(x, y, strict=True)) / len(x) + 1) ** 3)
+
+    others = [(i, j) for i in range(len(first)) for j in range(len(first)) if i != j]
+    within = [kernel(first[i], first[j]) + kernel(second[i], second[j]) for i, j in others]
+    between = [kernel(x, y) for x in first for y in second]
+    return float(np.mean(within) - 2 * np.mean(between))
+
+
+def test_distance_by_hand() -> None:
+    # k(0, 1) = 1 and k(1, 2) = 27 within; 1, 1, 8 and 27 between: 1 + 27 - 2 * 37 / 4
+    result = kernel_distance(torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [2.0]]))
+    assert result.mean == pytest.approx(9.5)
+
+
+def test_whole_sets_are_as_far_apart_as_summed_pair_by_pair_and_by_the_libraries() -> None:
+    first, second = two_sets()
+    result = kernel_distance(first[:240], second)
+    assert result.mean == pytest.approx(WHOLE_240, rel=1e-12)
+    assert (result.sd, result.num_subsets, result.subset_size) == (0.0, 1, 240)
+    few = kernel_distance(first[:20], second[:20])
+    assert few.mean == pytest.approx(naive_distance(first[:20].double().numpy(), second[:20].double().numpy()))
+
+
+def test_subsets_spread_as_those_of_torch_fidelity() -> None:
+    result = kernel_distance(*two_sets(), num_subsets=300, subset_size=200)
+    assert result.mean == pytest.approx(MEAN_200, abs=4 * np.sqrt(2) * SD_200 / np.sqrt(300))
+    assert result.sd == pytest.approx(SD_200, rel=0.15)
+
+
+def test_the_same_seed_draws_the_same_subsets_and_another_seed_others() -> None:
+    sets = two_sets()
+    first, again, other = (kernel_distance(*sets, num_subsets=5, subset_size=50, seed=seed) for seed in (3, 3, 4))
+    assert first == again
+    assert first.mean != other.mean
+    assert first.sd > 0
+
+
+def test_two_halves_of_one_set_are_at_zero_in_the_mean_however_few_the_films() -> None:
+    generator = torch.Generator().manual_seed(1)
+    for num in (10, 100):
+        distances = [
+            kernel_distance(*torch.randn(2, num, 8, generator=generator).unbind(), subset_size=num).mean
+            for _ in range(60)
+        ]
+        assert abs(np.mean(distances)) < 4 * np.std(distances) / np.sqrt(60)
+        assert min(distances) < 0
+
+
+def test_whole_sets_are_at_the_same_distance_in_any_order_and_from_either_side() -> None:
+    first, second = two_sets()
+    first = first[:240]
+    shuffled = first[torch.randperm(240, generator=torch.Generator().manual_seed(2))]
+    expected = kernel_distance(first, second).mean
+    assert kernel_distance(shuffled, second).mean == pytest.approx(expected, rel=1e-12)
+    assert kernel_distance(second, first).mean == pytest.approx(expected, rel=1e-12)
+
+
+def test_subsets_are_no_larger_than_the_smaller_set() -> None:
+    result = kernel_distance(*two_sets(), num_subsets=3)
+    assert (result.num_subsets, result.subset_size) == (3, 240)
+    assert result.sd > 0  # 240 of 300 films of the first set
+
+
+def test_a_feature_that_is_not_a_number_shows_in_the_distance() -> None:
+    first, second = two_sets()
+    first[7, 3] = torch.nan
+    assert np.isnan(kernel_distance(first[:240], second).mean)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "settings", "message"),
+    [
+        (((1, 4), (9, 4)), {}, "at least 2"),
+        (((9, 4), (0, 4)), {}, "9 and 0 films"),
+        (((9, 4), (9, 4)), {"subset_size": 1}, "subsets of 1 films"),
+        (((9, 4), (9, 5)), {}, "4 and 5 features"),
+        (((9, 4), (9, 4)), {"num_subsets": 0}, "num_subsets=0"),
+    ],
+)
+def test_what_has_no_distance_is_refused(
+    shapes: tuple[tuple[int, int], tuple[int, int]], settings: dict[str, int], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        kernel_distance(*map(torch.zeros, shapes), **settings)

@@ -1,0 +1,84 @@
+"""The bootstrap over subjects, against numpy and by hand."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+
+from emixer.evaluation.resampling import interval, mean_over, resampled_figures, resampled_rows
+
+SUBJECTS = ["b", "a", "b", "c", "c", "c"]
+
+
+def test_a_resample_is_as_many_subjects_as_there_are_each_with_all_its_rows() -> None:
+    rows_of = {"a": [1], "b": [0, 2], "c": [3, 4, 5]}
+    drawn = list(resampled_rows(SUBJECTS, 200, seed=0))
+    assert len(drawn) == 200
+    for rows in drawn:
+        times = {name: [rows.tolist().count(row) for row in of] for name, of in rows_of.items()}
+        assert all(len(set(counts)) == 1 for counts in times.values()), "a subject comes with all its rows or none"
+        assert sum(counts[0] for counts in times.values()) == 3
+    sizes = [len(rows) for rows in drawn]
+    assert min(sizes) == 3
+    assert max(sizes) == 9
+
+
+def test_each_subject_is_drawn_as_often_as_any_other() -> None:
+    drawn = np.concatenate(list(resampled_rows(SUBJECTS, 6000, seed=1)))
+    for row in range(6):
+        assert (drawn == row).sum() == pytest.approx(6000, rel=0.06)
+
+
+def test_the_same_subjects_and_seed_give_the_same_resamples_whatever_the_measure() -> None:
+    first, again = (np.concatenate(list(resampled_rows(SUBJECTS, 50, seed=3))) for _ in range(2))
+    other = np.concatenate(list(resampled_rows(SUBJECTS, 50, seed=4)))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    mean = resampled_figures(lambda rows: {"mean": float(rows.mean())}, SUBJECTS, 50, seed=3)
+    shifted = resampled_figures(lambda rows: {"mean": float(rows.mean()) + 7}, SUBJECTS, 50, seed=3)
+    np.testing.assert_allclose(shifted["mean"] - mean["mean"], 7)
+
+
+def test_the_interval_of_a_mean_is_that_of_numpy_and_as_wide_as_theory_has_it() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    subjects = [str(i) for i in range(400)]
+    resampled = resampled_figures(lambda rows: {"mean": float(values[rows].mean())}, subjects, 2000, seed=5)
+    low, high = interval(resampled["mean"])
+    assert (low, high) == pytest.approx(tuple(np.percentile(resampled["mean"], [2.5, 97.5])))
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / math.sqrt(400), rel=0.1)
+    assert (low + high) / 2 == pytest.approx(values.mean(), abs=0.01)
+
+
+def test_films_of_one_subject_count_as_one_observation() -> None:
+    values = np.random.default_rng(0).normal(size=100).repeat(4)
+    alike = [str(i) for i in range(100) for _ in range(4)]
+    unlike = [str(i) for i in range(400)]
+    widths = []
+    for subjects in (alike, unlike):
+        low, high = interval(resampled_figures(lambda r: {"m": float(values[r].mean())}, subjects, 1000, seed=0)["m"])
+        widths.append(high - low)
+    assert widths[0] == pytest.approx(2 * widths[1], rel=0.15)
+
+
+def test_an_interval_by_hand_and_without_resamples_that_leave_the_figure_undefined() -> None:
+    assert interval(np.arange(41.0)) == (pytest.approx(1.0), pytest.approx(39.0))
+    assert interval(np.array([*np.arange(41.0), np.nan, np.nan])) == (pytest.approx(1.0), pytest.approx(39.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert all(math.isnan(bound) for bound in interval(np.array([np.nan, np.nan])))
+
+
+def test_a_figure_that_only_some_resamples_have_is_not_defined_in_the_others() -> None:
+    def measure(rows: np.ndarray) -> dict[str, float]:
+        return {"always": 1.0} | ({"c": float((rows > 2).sum())} if (rows > 2).any() else {})
+
+    resampled = resampled_figures(measure, SUBJECTS, 100, seed=0)
+    assert (resampled["always"] == 1).all()
+    assert 0 < np.isnan(resampled["c"]).sum() < 100
+    assert set(resampled["c"][~np.isnan(resampled["c"])]) == {3, 6, 9}
+
+
+def test_the_mean_over_models_is_taken_resample_by_resample() -> None:
+    models = [{"auc": np.array([0.5, 0.7, np.nan])}, {"auc": np.array([0.7, 0.8, np.nan])}]
+    np.testing.assert_allclose(mean_over(models, "auc"), [0.6, 0.75, np.nan])

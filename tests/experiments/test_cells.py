@@ -1,0 +1,152 @@
+"""Cells are remembered by what decides them, and a result that cannot be read is none."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emixer.config.experiment import DownstreamConfig
+from emixer.errors import RunFolderError
+from emixer.experiments import cells
+from emixer.experiments.cells import Cell, CellResult, Mix, ResultsFolder
+
+CELL = Cell("films", Mix(1000, 500, "emixer"), 0)
+INPUTS = {"shards": "abc", "downstream": {"lr": 1e-3, "augment": ["translation"]}}
+RESULT = CellResult(
+    {"auc": 0.8125, "auc/Edema": math.nan}, {"auc": np.array([0.8, math.nan, 0.9])}, {"seconds": 1.5, "test_rows": 20}
+)
+
+
+def test_whatever_decides_the_figures_is_in_the_key_and_an_order_of_settings_is_not() -> None:
+    others = [
+        Cell("pairs", CELL.mix, 0), Cell("films", Mix(1001, 500, "emixer"), 0),
+        Cell("films", Mix(1000, 501, "emixer"), 0), Cell("films", Mix(1000, 500, "cogan"), 0),
+        Cell("films", CELL.mix, 1),
+    ]  # fmt: skip
+    keys = [cell.key(INPUTS) for cell in (CELL, *others)]
+    changed: list[dict[str, Any]] = [INPUTS | {"shards": "abd"}, INPUTS | {"downstream": {"lr": 1e-3, "augment": []}}]
+    keys += [CELL.key(inputs) for inputs in changed]
+    assert len(set(keys)) == len(keys)
+    assert CELL.key(dict(reversed(INPUTS.items()))) == keys[0]
+
+
+def test_a_new_version_of_the_code_has_keys_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = CELL.key(INPUTS)
+    monkeypatch.setattr(cells, "CODE_VERSION", cells.CODE_VERSION + 1)
+    assert CELL.key(INPUTS) != before
+
+
+@pytest.mark.parametrize(
+    ("task", "changes"),
+    [
+        ("films", {"network"}), ("pairs", {"network", "joint_hidden"}), ("reports", {"report_decoder"}),
+        ("classes", {"network"}),
+    ],
+)  # fmt: skip
+def test_only_settings_of_the_model_that_a_cell_trains_decide_its_key(task: Any, changes: set[str]) -> None:
+    network = {"growth": 16, "frozen": False}
+    other = {"network": network, "report_decoder": {"encoder": network}, "joint_hidden": 32}
+    plain = Cell(task, Mix(10), 0).downstream_settings(DownstreamConfig())
+    for name, value in other.items():
+        found = Cell(task, Mix(10), 0).downstream_settings(DownstreamConfig.model_validate({name: value}))
+        assert (found != plain) == (name in changes)
+    for name, value in {"images": 5, "lr": 0.02, "augment": ["cutout"], "precision": "bf16", "batch_size": 8}.items():
+        assert Cell(task, Mix(10), 0).downstream_settings(DownstreamConfig.model_validate({name: value})) != plain
+
+
+def test_cells_have_names_for_people() -> None:
+    assert CELL.name == "films R1000 + S500 emixer, seed 0"
+    assert Cell("reports", Mix(10), 2).name == "reports R10, seed 2"
+    assert Cell("films", Mix(0, 500, "emixer-30"), 1).name == "films S500 emixer-30, seed 1"
+    assert Cell("classes", Mix(0), 0).name == "classes no pretraining, seed 0"
+
+
+def test_a_result_comes_back_to_the_last_bit_with_what_is_not_defined(tmp_path: Path) -> None:
+    exact = CellResult({"auc": 1 / 3, "acc": math.nan}, {"auc": np.array([0.1 + 0.2, math.nan])}, {"device": "cpu"})
+    exact.save(tmp_path / "cells" / "a.json")
+    found = CellResult.load(tmp_path / "cells" / "a.json")
+    assert found is not None
+    assert found.figures["auc"] == 1 / 3
+    assert math.isnan(found.figures["acc"])
+    assert found.resampled["auc"][0] == 0.1 + 0.2
+    assert math.isnan(found.resampled["auc"][1])
+    assert found.facts == {"device": "cpu"}
+    json.loads((tmp_path / "cells" / "a.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "null", '"text"', '{"figures": {}}', '{"figures": null, "resampled": {}, "facts": {}}',
+     '{"figures": {"auc": "high"}, "resampled": {}, "facts": {}}',
+     '{"figures": {}, "resampled": {"auc": 3}, "facts": {}}', '{"figures": {}, "resampled": {}, "facts": 3}'],
+)  # fmt: skip
+def test_a_result_that_cannot_be_read_is_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.json").write_text(content)
+    assert CellResult.load(tmp_path / "a.json") is None
+
+
+def test_a_result_cut_short_anywhere_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    RESULT.save(path)
+    whole = path.read_bytes()
+    for length in range(len(whole.rstrip())):
+        path.write_bytes(whole[:length])
+        assert CellResult.load(path) is None, length
+    path.write_bytes(b"\xff\xfe" + whole)
+    assert CellResult.load(path) is None
+    assert CellResult.load(tmp_path / "there-is-none.json") is None
+
+
+def test_a_folder_keeps_results_by_key_and_opens_again(tmp_path: Path) -> None:
+    folder = ResultsFolder.open(tmp_path / "new", "digest")
+    RESULT.save(folder.result_path("k1"))
+    again = ResultsFolder.open(tmp_path / "new", "digest")
+    found = again.result("k1")
+    assert found is not None
+    assert found.figures["auc"] == 0.8125
+    assert again.result("k2") is None
+
+
+def test_a_look_at_a_folder_that_is_not_there_makes_none(tmp_path: Path) -> None:
+    ResultsFolder.check(tmp_path / "new", "digest")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / ".partial-experiment.json-0").touch()  # of a first start that was killed
+    ResultsFolder.open(tmp_path / "empty", "digest")
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        (
+            '{"experiment_version": 99, "trained_on": "digest"}',
+            r"of experiment version 99; this emixer has 1\. Its tabl",
+        ),
+        ('{"experiment_version": 1, "trained_on": "another"}', r"learn from other shards than those given"),
+        ("{}", r"experiment\.json cannot be read \(KeyError\)"),
+        ("[1]", r"experiment\.json cannot be read"),
+        ('{"experiment_ver', r"experiment\.json cannot be read"),
+    ],
+)
+def test_a_folder_of_another_version_or_of_other_shards_is_refused_and_left_alone(
+    tmp_path: Path, about: str, message: str
+) -> None:
+    (tmp_path / "experiment.json").write_text(about)
+    (tmp_path / "cells").mkdir()
+    for look in (ResultsFolder.check, ResultsFolder.open):
+        with pytest.raises(RunFolderError, match=message) as told:
+            look(tmp_path, "digest")
+        assert "\n" not in str(told.value)
+    assert (tmp_path / "experiment.json").read_text() == about
+
+
+def test_a_folder_of_something_else_and_a_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunFolderError, match="holds files but no experiment"):
+        ResultsFolder.open(tmp_path, "digest")
+    with pytest.raises(RunFolderError, match=r"notes\.txt is a file"):
+        ResultsFolder.open(tmp_path / "notes.txt", "digest")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

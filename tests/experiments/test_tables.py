@@ -1,0 +1,101 @@
+"""Which cells the tables are made of, and of what size."""
+
+from typing import Any
+
+import pytest
+
+from emixer.config.experiment import ExperimentConfig
+from emixer.experiments.cells import Cell, Mix
+from emixer.experiments.tables import Row, Table, scaled, size_in_words, table_of
+
+
+def table(name: str, **settings: Any) -> Table:
+    return table_of(ExperimentConfig.model_validate({"table": name} | settings))
+
+
+def row(found: Table, method: str, data: str) -> Row:
+    (one,) = (row for row in found.rows if (row.method, row.data) == (method, data))
+    return one
+
+
+def test_table1_mixes_one_real_set_with_four_sizes_of_each_method() -> None:
+    found = table("table1")
+    assert [row.mix for row in found.rows[:5]] == [
+        Mix(100_000), Mix(100_000, 50_000, "jointgan"), Mix(100_000, 100_000, "jointgan"),
+        Mix(100_000, 300_000, "jointgan"), Mix(100_000, 600_000, "jointgan"),
+    ]  # fmt: skip
+    assert [row.method for row in found.rows] == ["Only real"] + [
+        name for name in ("JointGAN", "CoGAN", "SM-GAN", "EMIXER") for _ in range(4)
+    ]
+    assert row(found, "EMIXER", "R100k + S600k").paper["auc"].mean == 0.873
+    assert [column.title for column in found.columns] == ["AUC", "ACC", "CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"]
+    assert found.generators == ["jointgan", "cogan", "smgan", "emixer"]
+
+
+def test_one_factor_scales_all_sizes_and_the_names_say_so() -> None:
+    settings = ExperimentConfig(scale=0.01)
+    assert [scaled(films, settings) for films in (50_000, 100_000, 600_000)] == [500, 1000, 6000]
+    assert [size_in_words(films, settings, "S") for films in (50_000, 100_000, 600_000)] == ["S500", "S1k", "S6k"]
+    assert row(table("table1", scale=0.01), "EMIXER", "R1k + S6k").mix == Mix(1000, 6000, "emixer")
+    assert row(table("table10", scale=0.0105), "CoGAN", "R945 + S105").mix == Mix(945, 105, "cogan")
+    assert scaled(100_000, ExperimentConfig(scale=1e-9)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "generators"),
+    [
+        ("table1", 2 * 17 * 3, 4), ("table2", 5 * 3, 4), ("table3", 2 * 6 * 3 + 6, 6), ("table5", 3 * 3, 1),
+        ("table9", 4 * 3, 3), ("table10", 17 * 3, 4),
+    ],
+)  # fmt: skip
+def test_a_table_has_so_many_cells_of_three_seeds(name: str, cells: int, generators: int) -> None:
+    found = table(name)
+    assert len(found.all_cells((0, 1, 2))) == cells
+    assert len(set(found.all_cells((0, 1, 2)))) == cells
+    assert len(found.generators) == generators
+
+
+def test_table10_replaces_real_films_by_generated_ones_at_one_size() -> None:
+    rows = table("table10").rows
+    assert {row.mix.real + row.mix.synthetic for row in rows} == {100_000}
+    assert [row.mix.real for row in rows[:5]] == [100_000, 90_000, 80_000, 60_000, 20_000]
+    assert table("table1").rows[0].mix == rows[0].mix, "one cell of both"
+
+
+def test_table9_trains_on_generated_films_alone_and_has_a_column_a_disease() -> None:
+    found = table("table9", diseases=["Edema", "Pleural Effusion", "Fracture"])
+    assert [row.mix for row in found.rows] == [
+        Mix(100_000), *(Mix(0, 100_000, name) for name in ("cogan", "jointgan", "emixer"))
+    ]  # fmt: skip
+    assert [column.figure for column in found.columns] == ["auc/Edema", "auc/Pleural Effusion", "auc/Fracture"]
+    printed = [found.rows[0].paper.get(column.paper) for column in found.columns]
+    assert [figure and figure.mean for figure in printed] == [0.732, 0.753, None]
+
+
+def test_table3_shares_its_full_row_with_table1_and_measures_each_generator_once() -> None:
+    found = table("table3")
+    assert row(found, "EMIXER", "30 % of labels").mix == Mix(100_000, 100_000, "emixer-30")
+    shared = set(found.all_cells((0,))) & set(table("table1").all_cells((0,)))
+    assert {(cell.task, cell.mix.generator) for cell in shared} == {
+        (task, name) for task in ("films", "reports") for name in ("cogan", "jointgan", "smgan", "emixer")
+    }
+    distances = [cell for cell in found.all_cells((0, 1, 2)) if cell.task == "distance"]
+    assert len(distances) == 6
+    assert {cell.mix.real for cell in distances} == {0}, "R is no part of a distance"
+
+
+def test_table5_has_three_starts_and_a_row_a_class_in_the_names_of_the_shards() -> None:
+    found = table("table5", covid_classes=["healthy", "bacteria", "virus", "sars2"], scale=0.1)
+    assert [row.data for row in found.rows] == ["healthy", "bacteria", "virus", "sars2"] * 3
+    assert [row.mix for row in found.rows[::4]] == [Mix(0), Mix(10_000), Mix(10_000, 25_000, "emixer")]
+    last = found.rows[-1]
+    assert (last.suffix, last.paper["ppv"].mean) == ("/sars2", 0.943)
+    assert found.cells(last, found.columns[0], (7,)) == (Cell("classes", Mix(10_000, 25_000, "emixer"), 7),)
+    assert any("hospital" in note for note in found.notes)
+
+
+def test_methods_that_are_not_wanted_have_no_row_and_no_generator() -> None:
+    found = table("table3", methods=["emixer", "cogan"])
+    assert [row.method for row in found.rows] == ["CoGAN", "EMIXER", "EMIXER", "EMIXER"]
+    assert found.generators == ["cogan", "emixer-30", "emixer-50", "emixer"]
+    assert len(table("table9", methods=["smgan"]).rows) == 1

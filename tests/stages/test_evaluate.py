@@ -1,0 +1,130 @@
+"""`emixer evaluate`: datasets that are made of real pairs, of noise, and of a model, beside the tiny shards."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from emixer.cli.evaluate import command
+from emixer.config import Config, load_config
+from emixer.data.labels import CHEXPERT
+from emixer.data.loader import fixed_binary_view
+from emixer.data.text import detokenize
+from emixer.errors import ConfigError, EmixerError, RunFolderError
+from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat, open_file
+from emixer.generation.manifest import begin_manifest, fingerprint, finish_manifest
+from emixer.stages import evaluate
+
+MakeDataset = Callable[..., Path]
+
+
+@pytest.fixture
+def make_dataset(tiny_shards: Path, tmp_path: Path) -> MakeDataset:
+    """A finished dataset whose pairs are the films and reports of a real split."""
+
+    def make(split: str, name: str = "made", noise: bool = False) -> Path:
+        rows = pq.read_table(tiny_shards / f"{split}-00000.parquet")
+        images = fixed_binary_view(rows["image"], np.uint8, (32, 32))
+        if noise:
+            images = np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8)
+        labels = np.array([row or [0] * len(CHEXPERT) for row in rows["labels"].to_pylist()], np.uint8)
+        reports = [detokenize(sentences or [["no", "report"]]) for sentences in rows["sentences"].to_pylist()]
+        settings, layout = {"weights": name}, Layout(rows.num_rows, 64, 16)
+        folder = tmp_path / name
+        row_format = RowFormat(CHEXPERT, 0, "png")
+        begin_manifest(folder, settings)
+        for file, part in layout.files:
+            where = slice(part.first, part.end)
+            with open_file(folder / DATA_FOLDER / file, part, layout, row_format, fingerprint(settings)) as writer:
+                writer.write(row_format.table(part.first, images[where], reports[where], labels[where]))
+        finish_manifest(folder, settings, layout, {"label_counts": dict.fromkeys(CHEXPERT, 1)})
+        return folder
+
+    return make
+
+
+def config(shards: Path, dataset: Path | None, **changed: Any) -> Config:
+    given = {key.replace("__", "."): value for key, value in changed.items()}
+    return load_config(extra={"data.shards": shards, "evaluate.dataset": dataset, "evaluate.neighbours": 3} | given)
+
+
+def test_copies_of_the_held_out_pairs_are_what_no_generator_can_beat(
+    tiny_shards: Path, make_dataset: MakeDataset
+) -> None:
+    dataset = make_dataset("validate")
+    result = evaluate.run(config(tiny_shards, dataset, evaluate__split="validate")).content
+    assert result["films_a_side"] == 32
+    films = result["films"]["random_densenet"]
+    assert films["generated"]["fid"] == pytest.approx(0, abs=1e-6)
+    assert [films["generated"][name] for name in ("precision", "recall", "coverage")] == [1, 1, 1]
+    assert films["generated"]["kid"] < films["real"]["kid"]
+    assert films["real"]["fid"] > 0
+    assert result["pairs"]["generated"]["label_auc"] == pytest.approx(result["pairs"]["real"]["label_auc"], abs=0.1)
+    reports = result["reports"]
+    assert reports["generated"]["same_labels_bleu_1"] > reports["real"]["same_labels_bleu_1"] + 0.05, (
+        "its own is among them"
+    )
+    assert json.loads((dataset / "evaluation" / "evaluation.json").read_text()) == result
+
+
+def test_noise_is_far_from_films_and_shows_no_labels(tiny_shards: Path, make_dataset: MakeDataset) -> None:
+    result = evaluate.run(config(tiny_shards, make_dataset("validate", noise=True), evaluate__split="validate")).content
+    films, pairs = result["films"]["random_densenet"], result["pairs"]
+    assert films["generated"]["fid"] > 10 * films["real"]["fid"]
+    assert films["generated"]["coverage"] == 0
+    assert pairs["generated"]["label_auc"] < pairs["real"]["label_auc"] - 0.1
+
+
+def test_copies_of_training_pairs_are_told(tiny_shards: Path, make_dataset: MakeDataset) -> None:
+    result = evaluate.run(config(tiny_shards, make_dataset("train"), evaluate__split="validate")).content
+    rows = pq.read_table(tiny_shards / "train-00000.parquet")["sentences"].to_pylist()
+    with_report = sum(report is not None for report in rows) / len(rows)
+    assert result["reports"]["generated"]["copied_reports"] == pytest.approx(with_report)
+
+
+def test_features_are_kept_by_content_and_measured_again_where_they_are_damaged(
+    tiny_shards: Path, make_dataset: MakeDataset, tmp_path: Path
+) -> None:
+    kept = tmp_path / "features"
+    first = evaluate.run(config(tiny_shards, make_dataset("train"), evaluate__features=kept)).content
+    files = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
+    assert len(files) == 3, "real, generated and train films by one network"
+    damaged = min(files)
+    damaged.write_bytes(b"cut short")
+    again = evaluate.run(config(tiny_shards, tmp_path / "made", evaluate__features=kept)).content
+    assert again == first
+    after = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
+    assert [path for path in files if after[path] != files[path]] == [damaged]
+    evaluate.run(config(tiny_shards, make_dataset("test", "other"), evaluate__features=kept))
+    assert len(list(kept.iterdir())) == 4, "of the real films nothing is measured twice"
+
+
+def test_the_command_prints_and_writes_a_table_for_people(tiny_shards: Path, make_dataset: MakeDataset) -> None:
+    dataset = make_dataset("test")
+    given = ["--dataset", str(dataset), "--shards", str(tiny_shards)]
+    planned = CliRunner().invoke(command, [*given, "--dry-run"])
+    assert "Would compare 16 of the 16 pairs" in planned.output
+    assert not (dataset / "evaluation").exists()
+    done = CliRunner().invoke(command, given)
+    assert done.exit_code == 0, done.output
+    assert "| Fréchet distance |" in done.output
+    assert (dataset / "evaluation" / "evaluation.md").read_text() in done.output
+    for identifier in pq.read_table(tiny_shards / "test-00000.parquet")["subject_id"].to_pylist():
+        assert identifier not in done.output.replace(str(dataset), "")
+
+
+def test_bad_input_is_one_paragraph(tiny_shards: Path, make_dataset: MakeDataset, tmp_path: Path) -> None:
+    dataset = make_dataset("test")
+    with pytest.raises(ConfigError, match=r"evaluate\.dataset is not set"):
+        evaluate.run(config(tiny_shards, None))
+    with pytest.raises(RunFolderError, match="holds no finished dataset"):
+        evaluate.run(config(tiny_shards, tmp_path / "nothing"))
+    with pytest.raises(EmixerError, match=r"has 16 films; more than evaluate\.neighbours=20"):
+        evaluate.run(config(tiny_shards, dataset, evaluate__neighbours=20))
+    with pytest.raises(ConfigError, match=r"evaluate\.inception=.*nowhere.pth does not exist"):
+        evaluate.run(config(tiny_shards, dataset, evaluate__inception=tmp_path / "nowhere.pth"))
