@@ -47,11 +47,25 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished shard folder: 96 train, 32 validate and 16 test films of 32 px, every eighth without labels, every
     tenth without a report. A label brightens a stripe of its own, and the report names it: something to learn.
     """
-    folder = tmp_path_factory.mktemp("tiny-shards")
+    return _write_shards(tmp_path_factory.mktemp("tiny-shards"), {"train": 96, "validate": 32, "test": 16})
+
+
+@pytest.fixture(scope="session")
+def make_shards() -> Callable[..., Path]:
+    """make_shards(folder, train=96, validate=32, test=16): as `tiny_shards`, of any size; another seed, other films."""
+
+    def make(folder: Path, seed: int = 0, **counts: int) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _write_shards(folder, counts, seed)
+
+    return make
+
+
+def _write_shards(folder: Path, counts_of: dict[str, int], seed: int = 0) -> Path:
     info = ShardInfo(32, CHEXPERT, "findings", 1, "test")
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     entries, counts = [], {}
-    for split, count in {"train": 96, "validate": 32, "test": 16}.items():
+    for split, count in counts_of.items():
         path = folder / shard_name(split, 0)
         films = _tiny_films(generator, split, count, info)
         write_shard(path, films, info, row_group_rows=16)

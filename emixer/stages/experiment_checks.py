@@ -37,7 +37,7 @@ def require_rows(shards: ShardSet, table: Table) -> None:
         )
     if any(cell.task in ("reports", "pairs") for cell in cells):
         for split in _SPLITS:
-            if not _num_reports(shards, split):
+            if not shards.num_reports(split):
                 raise ShardError(
                     f"No film in the {split} split of {shards.folder} has a report; {table.name} is about reports. Use "
                     "shards of a collection with reports, or table5, table9 or table10."
@@ -172,8 +172,3 @@ def _subjects(shards: ShardSet, splits: Sequence[str]) -> set[tuple[str, str]]:
             table = pq.read_table(file, columns=["source", "subject_id"])
             found |= set(zip(table["source"].to_pylist(), table["subject_id"].to_pylist(), strict=True))
     return found
-
-
-def _num_reports(shards: ShardSet, split: str) -> int:
-    columns = [pq.read_table(file, columns=["report"])["report"] for file in shards.files(split)]
-    return sum(len(column) - column.null_count for column in columns)

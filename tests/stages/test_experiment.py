@@ -1,0 +1,256 @@
+"""`emixer experiment` on small shards: tables are filled, killed, gone on with, shared, and honest about failures."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from emixer.config import Config, to_yaml, with_overrides
+from emixer.data.schema import ShardInfo, read_shard_info
+from emixer.data.shards import ShardSet, write_shard
+from emixer.errors import EmixerError
+from emixer.files import sha256_of
+from emixer.stages import experiment
+
+pytestmark = pytest.mark.ray
+
+DISEASES = ("Atelectasis", "Edema")
+CLASSES = ("A", "B", "C", "D")
+TINY = {"growth": 4, "blocks": [1, 1, 1, 1], "stem_channels": 8, "input_px": 32, "frozen": False}
+MakeShards = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def shards(make_shards: MakeShards, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """96 films to train on and 64 to test on."""
+    return make_shards(tmp_path_factory.mktemp("shards"), train=96, validate=32, test=64)
+
+
+@pytest.fixture(scope="session")
+def config(tiny_config: Config, shards: Path) -> Config:
+    """The smallest table: one method, one seed, sizes of the paper x 0.0003."""
+    return with_overrides(tiny_config, {
+        "data.shards": shards, "train.images": 32, "train.save_every_images": 32, "train.validate_every_images": 32,
+        "generate.batch_size": 16, "generate.rows_per_group": 32, "generate.rows_per_file": 96,
+        "generate.num_samplers": 1, "experiment.scale": 3e-4, "experiment.seeds": [0], "experiment.methods": ["emixer"],
+        "experiment.diseases": DISEASES, "experiment.resamples": 20, "experiment.downstream.images": 64,
+        "experiment.downstream.batch_size": 16, "experiment.downstream.validate_every_images": 32,
+        "experiment.downstream.network": TINY, "experiment.downstream.joint_hidden": 8,
+        "experiment.downstream.report_decoder": {
+            "encoder": TINY, "sentence_hidden": 16, "word_embedding": 16, "word_hidden": 16,
+        },
+    })  # fmt: skip
+
+
+def changed(config: Config, out: Path, table: str = "table1", **settings: Any) -> Config:
+    given = {key.replace("__", "."): value for key, value in settings.items()}
+    return with_overrides(config, {"experiment.out": out, "experiment.table": table} | given)
+
+
+def times(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def filled(ray_cluster: None, config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with table 1."""
+    out = tmp_path_factory.mktemp("experiment") / "out"
+    result = experiment.run(changed(config, out))
+    assert (result.computed, result.kept, result.failed) == (10, 0, {}), "five mixtures, two tasks"
+    return out
+
+
+@pytest.fixture
+def copied(filled: Path, tmp_path: Path) -> Path:
+    """A folder with table 1, to do anything with."""
+    shutil.copytree(filled, tmp_path / "out", copy_function=shutil.copy2)
+    return tmp_path / "out"
+
+
+def test_a_table_is_written_in_four_ways_with_the_papers_figures_and_what_ours_were_measured_on(filled: Path) -> None:
+    tables = filled / "tables"
+    assert sorted(path.name for path in tables.iterdir()) == ["table1.csv", "table1.md", "table1.png", "table1.tex"]
+    text = (tables / "table1.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| EMIXER")]
+    assert [row.split("|")[2].strip() for row in rows] == ["R30 + S15", "R30 + S30", "R30 + S90", "R30 + S180"]
+    assert re.search(r"\| Only real \| R30 \| 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] \| 0\.824 \|", text)
+    assert "Measured on tiny, 96 training films of 32 px" in text
+    assert "64 test films of 64 subjects" in text
+    assert (tables / "table1.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_done_is_not_done_again_and_what_is_lost_is(ray_cluster: None, config: Config, copied: Path) -> None:
+    before = times(copied / "cells") | times(copied / "generators")
+    again = experiment.run(changed(config, copied))
+    assert (again.computed, again.kept) == (0, 10)
+    assert times(copied / "cells") | times(copied / "generators") == before
+    lost, damaged, *rest = sorted((copied / "cells").iterdir())
+    content = json.loads(lost.read_text())["figures"]
+    lost.unlink()
+    damaged.write_text("{cut short")
+    assert "2 of 10 cells to do" in experiment.describe(changed(config, copied))
+    repaired = experiment.run(changed(config, copied))
+    assert (repaired.computed, repaired.kept) == (2, 8)
+    assert json.loads(lost.read_text())["figures"] == pytest.approx(content, nan_ok=True)
+    assert all(times(copied / "cells")[path] == before[path] for path in rest)
+
+
+def test_tables_of_a_folder_share_generators_and_cells(ray_cluster: None, config: Config, copied: Path) -> None:
+    before = times(copied / "generators")
+    result = experiment.run(changed(config, copied, "table10"))
+    assert (result.computed, result.kept) == (4, 1), "R100k is in table 1"
+    assert times(copied / "generators") == before
+    more = experiment.run(changed(config, copied, "table10", experiment__downstream__lr=2e-3))
+    assert (more.computed, more.kept) == (5, 0), "another setting is another cell"
+
+
+def test_a_cell_that_fails_is_told_and_the_rest_is_there(ray_cluster: None, config: Config, copied: Path) -> None:
+    (decoded,) = (copied / "decoded").iterdir()
+    (decoded / "films.npy").write_bytes(b"cut short")
+    result = experiment.run(changed(config, copied, "table2"))
+    assert result.computed == 1
+    assert list(result.failed) == ["pairs R30 + S90 emixer, seed 0"]
+    assert "is damaged" in str(result)
+    rows = [line for line in result.filled.markdown().splitlines() if line.startswith(("| Only", "| EMIXER"))]
+    assert "failed" not in rows[0]
+    assert "| failed |" in rows[1]
+    shutil.rmtree(decoded)
+    mended = experiment.run(changed(config, copied, "table2"))
+    assert (mended.computed, mended.kept, mended.failed) == (1, 1, {})
+    assert not list((copied / "failures").iterdir())
+
+
+def test_a_killed_experiment_goes_on_from_its_last_cell(config: Config, copied: Path, tmp_path: Path) -> None:
+    for path in (copied / "cells").iterdir():
+        path.unlink()
+    asked = {"ray.num_cpus": 1, "ray.object_store_mb": 100}
+    (tmp_path / "table.yaml").write_text(to_yaml(with_overrides(changed(config, copied), asked)))
+    command = [sys.executable, "-m", "emixer", "experiment", "table1", "--config", str(tmp_path / "table.yaml")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True) as killed:
+        end = time.monotonic() + 120
+        while not (done := list((copied / "cells").glob("*.json"))):
+            assert killed.poll() is None, killed.stderr.read() if killed.stderr else ""
+            assert time.monotonic() < end, "no cell was done"
+            time.sleep(0.05)
+        os.killpg(killed.pid, signal.SIGKILL)
+    kept = len(list((copied / "cells").glob("*.json")))
+    assert kept < 10
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200).stdout
+    assert f"{10 - kept} cells computed, {kept} kept from before." in shown
+    assert done[0].exists()
+
+
+def test_nothing_is_trained_or_chosen_on_test_films(
+    ray_cluster: None, config: Config, filled: Path, make_shards: MakeShards, shards: Path, tmp_path: Path
+) -> None:
+    """Other test films, all else the same: generator, its pairs and downstream models are the same to the bit."""
+    other = make_shards(tmp_path / "shards", seed=1, train=96, validate=32, test=64)
+    for split in ("train", "validate"):
+        shutil.copy2(shards / f"{split}-00000.parquet", other)
+    manifest, original = (json.loads((folder / "manifest.json").read_text()) for folder in (other, shards))
+    kept = [entry for entry in original["shards"] if entry["split"] != "test"]
+    manifest["shards"] = kept + [entry for entry in manifest["shards"] if entry["split"] == "test"]
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    assert sha256_of(ShardSet.open(other).files("test")[0]) != sha256_of(ShardSet.open(shards).files("test")[0])
+    experiment.run(changed(config, tmp_path / "out", data__shards=other))
+
+    def weights(out: Path) -> list[str]:
+        return [sha256_of(path) for path in sorted((out / "generators").rglob("sampler.safetensors"))]
+
+    def losses(out: Path) -> list[Any]:
+        facts = [json.loads(path.read_text())["facts"] for path in (out / "cells").iterdir()]
+        return sorted((fact["validation_loss"], fact["best_at_pairs"]) for fact in facts)
+
+    def scores(out: Path) -> list[Any]:
+        return sorted(str(json.loads(path.read_text())["figures"]) for path in (out / "cells").iterdir())
+
+    assert weights(filled)
+    assert weights(tmp_path / "out") == weights(filled)
+    assert losses(tmp_path / "out") == losses(filled)
+    assert scores(tmp_path / "out") != scores(filled), "tested on others"
+
+
+def test_four_classes_are_learned_from_three_starts(
+    ray_cluster: None, config: Config, copied: Path, shards: Path, tmp_path: Path
+) -> None:
+    covid = class_shards(shards, tmp_path / "covid")
+    settings = {"experiment__covid": covid, "experiment__covid_classes": CLASSES}
+    result = experiment.run(changed(config, copied, "table5", **settings))
+    assert (result.computed, result.failed) == (3, {})
+    rows = [line for line in result.filled.markdown().splitlines() if line.startswith("| pretrained")]
+    assert len(rows) == 12
+    assert "may mean that those were told apart" in str(result)
+    with pytest.raises(EmixerError, match=r"experiment\.covid is not set"):
+        experiment.run(changed(config, copied, "table5"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"experiment__out": None}, r"experiment\.out is not set"),
+        ({"experiment__scale": 0.01}, r"wants 1,000 real films in train; .* has 96\. Set experiment\.scale to at most"),
+        ({"experiment__diseases": ("Hernia",)}, r"has no label Hernia\. Set experiment\.diseases to"),
+        ({"experiment__runs": ("emixer=/nowhere",)}, r"/nowhere of emixer does not exist"),
+        ({"experiment__table": "table9", "experiment__methods": ("smgan",)}, r"table9 has no row of smgan"),
+        ({"experiment__use_gpu": True}, r"the Ray cluster has no GPU"),
+    ],
+)
+def test_bad_input_is_one_paragraph_before_anything_starts(
+    ray_cluster: None, config: Config, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(EmixerError, match=message):
+        experiment.run(changed(config, tmp_path / "out", **settings))
+    assert not list(tmp_path.glob("out/generators"))
+
+
+def test_shards_whose_test_subjects_are_known_or_that_have_no_reports_are_refused(
+    ray_cluster: None, config: Config, shards: Path, tmp_path: Path
+) -> None:
+    known, silent = (shutil.copytree(shards, tmp_path / name) for name in ("known", "silent"))
+    table = pq.read_table(known / "test-00000.parquet")
+    rewritten(known, table.set_column(2, "subject_id", pa.array(["train-1"] * table.num_rows)))
+    with pytest.raises(EmixerError, match=r"1 subjects of the test split .* in train or validate too"):
+        experiment.run(changed(config, tmp_path / "out", data__shards=known))
+    for name in ("report", "sentences"):
+        index = table.schema.get_field_index(name)
+        table = table.set_column(
+            index, table.schema.field(name), pa.nulls(table.num_rows, table.schema.field(name).type)
+        )
+    rewritten(silent, table)
+    with pytest.raises(EmixerError, match=r"No film in the test split .* has a report; table1 is about reports"):
+        experiment.run(changed(config, tmp_path / "out", data__shards=silent))
+
+
+def rewritten(folder: Path, table: pa.Table, split: str = "test", info: ShardInfo | None = None) -> None:
+    """Replaces a shard, in the manifest too."""
+    path = folder / f"{split}-00000.parquet"
+    write_shard(path, table, info or read_shard_info(path), row_group_rows=16)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    entry = next(entry for entry in manifest["shards"] if entry["name"] == path.name)
+    entry |= {"num_bytes": path.stat().st_size, "sha256": sha256_of(path), "num_rows": table.num_rows}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def class_shards(shards: Path, folder: Path) -> Path:
+    """The same films of other people, each of one of four classes."""
+    shutil.copytree(shards, folder)
+    for split in ("train", "validate", "test"):
+        table = pq.read_table(folder / f"{split}-00000.parquet")
+        info = ShardInfo(32, CLASSES, "findings", 1, "test")
+        ids = pa.array([f"other-{split}-{n}" for n in range(table.num_rows)])
+        table = table.set_column(table.schema.get_field_index("subject_id"), "subject_id", ids)
+        one_hot = [[int(n % 4 == y) for y in range(4)] for n in range(table.num_rows)]
+        labels = pa.array(one_hot, info.arrow_schema().field("labels").type)
+        rewritten(folder, table.set_column(table.schema.get_field_index("labels"), "labels", labels), split, info)
+    return folder
