@@ -155,6 +155,8 @@ def _progress(job: Job) -> str:
         return f"{len(list(run.glob(TRIALS))):,} trials begun"
     if job.stage == "generate":
         return f"{len(list(run.glob('data/*.parquet'))):,} files"
+    if job.stage == "experiment":
+        return f"{len(list(run.glob('cells/*.json'))):,} cells"
     return ""
 
 

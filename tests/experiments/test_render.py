@@ -17,7 +17,7 @@ from emixer.experiments.render import FilledTable, filled
 from emixer.experiments.tables import Column, Row, Table
 
 AUC = Column("auc", "AUC", "films", "auc")
-FID = Column("fid", "FID_50 & more", "distance", "fid", digits=2, lower_is_better=True)
+FID = Column("fid", "FID_50 & more", "distance", "fid", digits=2)
 REAL, MIXED, OTHER = Mix(100), Mix(100, 50, "emixer"), Mix(100, 50, "cogan")
 TABLE = Table(
     "made-up", "A made-up table", (AUC, FID),
