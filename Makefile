@@ -10,7 +10,6 @@ export PYTHON
 python := .venv/bin/python
 emixer := $(python) -m emixer
 ready := .venv/.installed
-SLURM_TESTS := tests/slurm
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -32,7 +31,7 @@ test: $(ready) ## the default test suite: CPU, no network
 	$(python) -m pytest -m "not gpu and not slurm and not real_data" $(PYTEST_ARGS)
 
 slurm: $(ready) ## tests on a real SLURM, brought up in a second; needs root and the Debian packages slurmctld, slurmd, ...
-	$(python) -m pytest $(SLURM_TESTS) -m slurm --timeout 900 $(PYTEST_ARGS)
+	$(python) -m pytest tests/slurm -m slurm --timeout 900 $(PYTEST_ARGS)
 
 check: $(ready) ## formatting, lint, types, import contracts
 	$(python) -m ruff format --check .
