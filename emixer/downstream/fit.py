@@ -68,7 +68,7 @@ def fit(
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, settings.lr, weight_decay=settings.weight_decay, fused=True)
     uniform = torch.Generator().manual_seed(seed * 2 + _AUGMENT)  # of the CPU: the same draws on every device
-    best, best_state, seen = Fit(0, math.inf), copy.deepcopy(model.state_dict()), 0
+    best, best_state, seen = Fit(0, math.inf), model.state_dict(), 0
     next_look = min(settings.validate_every_images, settings.images)
     batches = _batches(train, settings.batch_size, seed)
     model.train()
@@ -77,7 +77,7 @@ def fit(
         image_BCHW = batch.image_BCHW
         if settings.augment:
             uniform_BU = torch.rand(len(image_BCHW), NUM_UNIFORMS, generator=uniform)
-            image_BCHW = augmented(image_BCHW, uniform_BU.to(device), settings.augment)
+            image_BCHW = augmented(image_BCHW, moved(uniform_BU.numpy(), device), settings.augment)
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * 0.5 * (1 + math.cos(math.pi * seen / settings.images))
         optimizer.zero_grad(set_to_none=True)
@@ -87,7 +87,7 @@ def fit(
         optimizer.step()
         seen += len(image_BCHW)
         if seen >= next_look:
-            next_look = min(next_look + settings.validate_every_images, max(settings.images, seen + 1))
+            next_look = min(next_look + settings.validate_every_images, settings.images)
             loss = _mean_loss(model, loss_of, validation, settings, device)
             if loss < best.validation_loss:
                 best, best_state = Fit(seen, loss), copy.deepcopy(model.state_dict())
@@ -104,7 +104,7 @@ def to_device(pairs: PairTable, device: torch.device) -> PairBatch:
     """Moves pairs; films travel as bytes."""
     return PairBatch(
         films_to_device(np.ascontiguousarray(pairs.image_NHW), device),
-        torch.from_numpy(np.array(pairs.labels_NY)).to(device),
+        moved(np.ascontiguousarray(pairs.labels_NY), device),
         moved(np.ascontiguousarray(pairs.words_NSW), device).long(),
     )
 

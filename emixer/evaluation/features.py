@@ -10,7 +10,7 @@ Shapes: B films of a batch, N films, C channels, H = W side [px], F features.
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -19,14 +19,33 @@ from emixer.config.model import ChestEncoderConfig
 from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.encoder_facts import read_encoder_facts
 
-RANDOM_NAME = "random_densenet"
+RANDOM_NAME, RANDOM_PX = "random_densenet", 64
+"""Of the small random DenseNet: its name, and the size that films are resized to [px]."""
 _RANDOM_SEED = 20200711
 _RANDOM_CONFIG = ChestEncoderConfig(
-    growth=16, blocks=(4, 8, 12, 8), stem_channels=32, input_px=64, weights=None, frozen=False
+    growth=16, blocks=(4, 8, 12, 8), stem_channels=32, input_px=RANDOM_PX, weights=None, frozen=False
 )
 
 
-class FeatureExtractor:
+class Features(Protocol):
+    """What measures films."""
+
+    name: str
+    """Whose features they are; becomes part of metric names."""
+    num_features: int
+    device: torch.device
+
+    def __call__(self, image_BCHW: Tensor) -> Tensor:
+        """Features (B, F) float32, without gradient, on `device`, of films: uint8 gray values, or floats in [-1, 1]."""
+        ...
+
+    def over(self, batches: Iterable[Tensor]) -> Tensor:
+        """Features (N, F) of films that come in batches; films are let go batch by batch."""
+        features = [self(batch) for batch in batches]
+        return torch.cat(features) if features else torch.empty(0, self.num_features, device=self.device)
+
+
+class FeatureExtractor(Features):
     """Deterministic features of films. `name` tells whose they are and becomes part of metric names."""
 
     def __init__(
@@ -69,11 +88,6 @@ class FeatureExtractor:
     def label_logits(self, features_NF: Tensor) -> Tensor:
         """The encoder's own logits (N, labels of `label_names`) from features."""
         return self._encoder.logits(features_NF)
-
-    def over(self, batches: Iterable[Tensor]) -> Tensor:
-        """Features (N, F) of films that come in batches; films are let go batch by batch."""
-        features = [self(batch) for batch in batches]
-        return torch.cat(features) if features else torch.empty(0, self.num_features, device=self.device)
 
 
 def _named_after(weights: Path) -> str:

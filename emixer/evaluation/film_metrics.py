@@ -12,11 +12,10 @@ from torch import Tensor
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
 from emixer.evaluation.kernel_distance import kernel_distance
 from emixer.evaluation.manifold import manifold_scores
+from emixer.evaluation.resampling import Figures
 
 MIN_FILMS_A_LABEL = 20
 """A label's own Fréchet distance is given where both sides have at least so many films of it."""
-
-Figures = dict[str, float]
 
 
 def film_figures(real_NF: Tensor, generated_NF: Tensor, neighbours: int) -> Figures:

@@ -11,32 +11,15 @@ Source: Heusel et al. 2017 (FID), Szegedy et al. 2015 (Inception); Pérez-Garcí
 """
 
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from emixer.errors import CheckpointError, ConfigError
-
-
-class Features(Protocol):
-    """What measures films; `features.FeatureExtractor` is one too."""
-
-    name: str
-    """Whose features they are; becomes part of metric names."""
-    num_features: int
-    device: torch.device
-
-    def __call__(self, image_BCHW: Tensor) -> Tensor:
-        """Features (B, F) float32, without gradient, on `device`, of films: uint8 gray values, or floats in [-1, 1]."""
-        ...
-
-    def over(self, batches: Iterable[Tensor]) -> Tensor:
-        """Features (N, F) of films that come in batches; films are let go batch by batch."""
-        features = [self(batch) for batch in batches]
-        return torch.cat(features) if features else torch.empty(0, self.num_features, device=self.device)
+from emixer.evaluation.features import Features
 
 
 class _OutsideFeatures(Features):

@@ -10,9 +10,8 @@ Source: ours; BLEU, ROUGE-L and CIDEr as in `text_scores`.
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+from emixer.evaluation.resampling import Figures
 from emixer.evaluation.text_scores import Report, text_scores
-
-Figures = dict[str, float]
 
 
 def same_label_figures(

@@ -1,5 +1,5 @@
-"""Results of cells -> a table in Markdown, CSV and LaTeX, and a plot: ours as mean ± sd over seeds with an interval by
-resampling the test subjects, beside what the paper prints."""
+"""Results of cells -> a table in Markdown, CSV and LaTeX: ours as mean ± sd over seeds with an interval by resampling
+the test subjects, beside what the paper prints."""
 
 import csv
 import io
@@ -120,9 +120,8 @@ def filled(
                 entries[index, c], missing[index, c] = None, measured
                 continue
             entries[index, c] = _entry(measured, bases.get(row.suffix))
-            if (
-                index == first_of[row.suffix]
-            ):  # where that one is missing, nothing is compared with another in its place
+            # where the first is missing, nothing is compared with another in its place
+            if index == first_of[row.suffix]:
                 bases[row.suffix] = measured
     return FilledTable(table, seeds, entries, missing, measured_on)
 

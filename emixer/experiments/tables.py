@@ -1,6 +1,6 @@
 """Which cells a table is made of, row by row, and what the paper prints there. Sizes are the paper's times one factor.
 
-Source: EMIXER tables 1, 2, 3, 5, 9, 10. Where the paper leaves a setup open, docs/experiments.md says what is done.
+Source: EMIXER tables 1, 2, 3, 5, 9, 10. Where the paper leaves a setup open, docs/tables.md says what is done.
 """
 
 from collections.abc import Callable, Mapping
@@ -89,7 +89,7 @@ def _table1(settings: ExperimentConfig) -> Table:
         "table1",
         "Image classification and report generation with real and synthetic pairs (paper: table 1)",
         (
-            Column("auc", "AUC", "films", "auc"), Column("acc", "ACC", "films", "acc"),
+            *_classified("films"),
             Column("cider", "CIDEr", "reports", "cider"),
             *(Column(f"bleu_{n}", f"BLEU-{n}", "reports", f"bleu{n}") for n in (1, 2, 3, 4)),
         ),
@@ -101,17 +101,16 @@ def _table2(settings: ExperimentConfig) -> Table:
     return Table(
         "table2",
         "Classification from film and report together (paper: table 2)",
-        (Column("auc", "AUC", "pairs", "auc"), Column("acc", "ACC", "pairs", "acc")),
+        _classified("pairs"),
         _mixed_rows(paper.TABLE2, settings),
         ("The labels were read off the reports, so a report says more of them than its film does.",),
     )
 
 
 def _table3(settings: ExperimentConfig) -> Table:
-    synthetic = scaled(REAL_PAIRS, settings)
-    mix_of: Callable[[str], Mix] = lambda name: Mix(scaled(REAL_PAIRS, settings), synthetic, name)  # noqa: E731
+    num = scaled(REAL_PAIRS, settings)
     rows = [
-        Row(NAMES[name], data, mix_of(name), printed)
+        Row(NAMES[name], data, Mix(num, num, name), printed)
         for (name, data), printed in paper.TABLE3.items()
         if name.partition("-")[0] in settings.methods
     ]
@@ -172,7 +171,7 @@ def _table10(settings: ExperimentConfig) -> Table:
     return Table(
         "table10",
         "Classification when synthetic films replace real ones (paper: table 10)",
-        (Column("auc", "AUC", "films", "auc"), Column("acc", "ACC", "films", "acc")),
+        _classified("films"),
         _mixed_rows(paper.TABLE10, settings),
     )
 
@@ -181,6 +180,10 @@ _TABLES: Mapping[str, Callable[[ExperimentConfig], Table]] = {
     "table1": _table1, "table2": _table2, "table3": _table3, "table5": _table5, "table9": _table9,
     "table10": _table10,
 }  # fmt: skip
+
+
+def _classified(task: Task) -> tuple[Column, Column]:
+    return Column("auc", "AUC", task, "auc"), Column("acc", "ACC", task, "acc")
 
 
 def size_in_words(films: int, settings: ExperimentConfig, letter: str) -> str:

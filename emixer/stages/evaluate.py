@@ -7,7 +7,7 @@ Shapes: N films, F features, Y labels.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,10 @@ from emixer.data.collection import identify
 from emixer.data.pair_table import PairTable
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
-from emixer.evaluation.features import FeatureExtractor
+from emixer.evaluation.features import RANDOM_NAME, RANDOM_PX, FeatureExtractor, Features
 from emixer.evaluation.film_metrics import film_figures, label_distances
 from emixer.evaluation.label_faithfulness import EncoderJudge, Judge, LabelJudge
-from emixer.evaluation.outside_features import Features, inception, rad_dino
+from emixer.evaluation.outside_features import inception, rad_dino
 from emixer.evaluation.pair_metrics import Report, agreement, label_areas, report_metrics
 from emixer.evaluation.same_labels import same_label_figures
 from emixer.evaluation.summary import markdown
@@ -67,8 +67,7 @@ class _Network:
     name: str
     identity: str
     resized: str
-    make: Any
-    """(device) -> Features."""
+    make: Callable[[torch.device], Features]
 
 
 def run(config: Config) -> EvaluateResult:
@@ -76,10 +75,10 @@ def run(config: Config) -> EvaluateResult:
 
     Raises ConfigError, RunFolderError or ShardError when something it needs is not there.
     """
-    dataset, shards, out = _checked(config)
+    dataset, manifest, shards, out = _checked(config)
     networks = _networks(config)
     device = torch.device(_device(config))
-    sides = read_sides(config, dataset, shards, out)
+    sides = read_sides(config, dataset, manifest, shards, out)
     kept = (config.evaluate.features or out / "features").resolve()
     films: dict[str, Any] = {}
     judged: dict[str, Any] = {}
@@ -115,11 +114,11 @@ def run(config: Config) -> EvaluateResult:
 
 def describe(config: Config) -> str:
     """What `run` would do."""
-    dataset, shards, out = _checked(config)
+    dataset, manifest, shards, out = _checked(config)
     split = config.evaluate.split
-    num = num_films(config, dataset, shards)
+    num = num_films(config, manifest, shards)
     return "\n".join([
-        f"Would compare {num:,} of the {read_finished_manifest(dataset)['rows']:,} pairs in {dataset}",
+        f"Would compare {num:,} of the {manifest['rows']:,} pairs in {dataset}",
         f"  with        {num:,} real films of {split} (of {shards.num_rows(split):,}) and {num:,} of train, "
         f"{shards.folder}",
         f"  measured by {', '.join(f'{n.name} ({n.resized})' for n in _networks(config))}",
@@ -127,14 +126,15 @@ def describe(config: Config) -> str:
     ])  # fmt: skip
 
 
-def _checked(config: Config) -> tuple[Path, ShardSet, Path]:
+def _checked(config: Config) -> tuple[Path, dict[str, Any], ShardSet, Path]:
+    """Dataset, its manifest, real films, and where results go."""
     settings = config.evaluate
     if settings.dataset is None:
         raise ConfigError("evaluate.dataset is not set. Give --dataset FOLDER, which `emixer generate` wrote.")
     if config.data.shards is None:
         raise ConfigError("data.shards is not set. Give --shards FOLDER, the real films to compare with.")
     dataset = settings.dataset.resolve()
-    read_finished_manifest(dataset)
+    manifest = read_finished_manifest(dataset)
     shards = ShardSet.open(config.data.shards)
     for split in (settings.split, "train"):
         if shards.num_rows(split) < settings.neighbours + 1:
@@ -142,7 +142,7 @@ def _checked(config: Config) -> tuple[Path, ShardSet, Path]:
                 f"The {split} split of {shards.folder} has {shards.num_rows(split)} films; more than "
                 f"evaluate.neighbours={settings.neighbours} are needed. Set evaluate.split=validate, or ingest more."
             )
-    return dataset, shards, (settings.out or dataset / _OUT).resolve()
+    return dataset, manifest, shards, (settings.out or dataset / _OUT).resolve()
 
 
 def _networks(config: Config) -> list[_Network]:
@@ -154,9 +154,7 @@ def _networks(config: Config) -> list[_Network]:
         if encoder.weights is None or not encoder.weights.exists():
             raise ConfigError(f"evaluate.encoder.weights={encoder.weights} does not exist. Give a weights file.")
         found.append(_of_encoder(encoder))
-    random = FeatureExtractor.random
-    px = random(torch.device("cpu")).input_px
-    found.append(_Network("random_densenet", "random_densenet/1", f"bilinear to {px} px", random))
+    found.append(_Network(RANDOM_NAME, f"{RANDOM_NAME}/1", f"bilinear to {RANDOM_PX} px", FeatureExtractor.random))
     if settings.inception is not None:
         weights = settings.inception
         found.append(_outside("inception", weights, "bilinear to 299 px", lambda device: inception(weights, device)))
@@ -174,7 +172,7 @@ def _of_encoder(encoder: ChestEncoderConfig) -> _Network:
                     lambda device: FeatureExtractor.pretrained(encoder, device))  # fmt: skip
 
 
-def _outside(name: str, weights: Path, resized: str, make: Any) -> _Network:
+def _outside(name: str, weights: Path, resized: str, make: Callable[[torch.device], Features]) -> _Network:
     if not weights.exists():
         raise ConfigError(f"evaluate.{name}={weights} does not exist. Nothing is downloaded here: say where it lies.")
     parts = sorted(p for p in weights.rglob("*") if p.is_file()) if weights.is_dir() else [weights]
@@ -245,7 +243,7 @@ def _pairs(
 def _judge(config: Config, network: _Network, device: torch.device, sides: Sides, sample: Tensor) -> tuple[Judge, str]:
     if config.validation.judge == "encoder":
         extractor = network.make(device)
-        if not getattr(extractor, "label_names", ()):
+        if not isinstance(extractor, FeatureExtractor) or not extractor.label_names:
             raise ConfigError(
                 "validation.judge=encoder needs evaluate.encoder.weights, a file that `emixer encoder` wrote. Give "
                 "one, or use validation.judge=probe."
@@ -283,7 +281,7 @@ def _report_figures(
 ) -> dict[str, float]:  # fmt: skip
     figures = report_metrics(reports, torch.from_numpy(np.array(labels_NY)), sides.shape.label_names)
     figures |= {f"distinct_{n}": distinct_n(reports, n) for n in range(1, _LONGEST_DISTINCT + 1)}
-    if any(True for _ in train_reports(sides.shards)):
+    if sides.shards.num_reports("train"):
         copied = verbatim_share(reports, train_reports(sides.shards))
         figures |= {"copied_reports": copied.reports, "copied_sentences": copied.sentences}
     vectors = [vector_Y.tobytes() for vector_Y in labels_NY]

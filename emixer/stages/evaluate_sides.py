@@ -1,10 +1,11 @@
 """What `emixer evaluate` compares: as many generated, held-out and train films, with what stands beside them."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -15,7 +16,6 @@ from emixer.data.shards import ShardSet
 from emixer.data.text import tokenize
 from emixer.errors import ShardError
 from emixer.evaluation.pair_metrics import Report
-from emixer.generation.manifest import read_finished_manifest
 
 
 @dataclass(frozen=True)
@@ -43,22 +43,20 @@ class Sides:
         return self.held_out.table.head(self.num)
 
 
-def num_films(config: Config, dataset: Path, shards: ShardSet) -> int:
-    """Films a side."""
-    rows: int = read_finished_manifest(dataset)["rows"]
-    most = min(rows, shards.num_rows(config.evaluate.split), shards.num_rows("train"))
+def num_films(config: Config, manifest: Mapping[str, Any], shards: ShardSet) -> int:
+    """Films a side. manifest: of the generated dataset."""
+    most: int = min(manifest["rows"], shards.num_rows(config.evaluate.split), shards.num_rows("train"))
     return min(most, config.evaluate.films or most)
 
 
-def read_sides(config: Config, dataset: Path, shards: ShardSet, out: Path) -> Sides:
+def read_sides(config: Config, dataset: Path, manifest: Mapping[str, Any], shards: ShardSet, out: Path) -> Sides:
     """Reads them. Raises ShardError when the dataset is not of this collection's labels or size."""
-    manifest = read_finished_manifest(dataset)
     labels = tuple(name for name in shards.info.label_names if name in manifest["label_counts"])
     if not labels:
         raise ShardError(f"{dataset} and {shards.folder} have no label in common. Compare it with its own collection.")
     # reports are read as text, whatever the lengths and words that a model knows
     shape = TableShape(labels, shards.info.side_px, 1, 2, shards.vocabulary)
-    num = num_films(config, dataset, shards)
+    num = num_films(config, manifest, shards)
     needed = [file["name"] for file in manifest["files"] if file["first_row"] < num]
     decoded = out / "decoded" / f"{manifest['fingerprint']}-{len(needed)}-{shape.digest}"
     policy = LabelPolicy(config.data.uncertain, "zeros")

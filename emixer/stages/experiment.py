@@ -3,7 +3,7 @@
 Whatever is finished is kept by what it was made of: the same command goes on after an interruption, other tables of the
 same folder share generators, datasets and cells, and a cell that fails is shown as failed while the rest goes on.
 
-Source: EMIXER §4.4, §4.5, §6.4; docs/experiments.md says how each table is made.
+Source: EMIXER §4.4, §4.5, §6.4; docs/tables.md says how each table is made.
 """
 
 import traceback
@@ -26,6 +26,7 @@ from emixer.experiments.render import FilledTable, filled
 from emixer.experiments.tables import SYNTHETIC_PAIRS, scaled
 from emixer.progress import Progress
 from emixer.ray_session import address_of, capacity, connect
+from emixer.stages import generate, train
 from emixer.stages.experiment_cell import CellOrder, Generated, decode, run_cell
 from emixer.stages.experiment_plan import Experiment, checked, inputs_of, made_by, order_of, trained_on
 
@@ -198,8 +199,6 @@ def _generated(experiment: Experiment, name: str) -> Generated:
     made = made_by(experiment, name)
     if made is not None:
         return made
-    from emixer.stages import generate, train
-
     config = experiment.generator_config(name)
     if not experiment.is_given(name):
         train.run(config)

@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from emixer.errors import CheckpointError, ConfigError
-from emixer.evaluation.features import FeatureExtractor
-from emixer.evaluation.outside_features import Features, inception, rad_dino
+from emixer.evaluation.features import FeatureExtractor, Features
+from emixer.evaluation.outside_features import inception, rad_dino
 
 CPU = torch.device("cpu")
 NEEDS = "needs emixer[fid]"
