@@ -6,7 +6,7 @@
 A variant is NAME[:PART,...]; a part is a YAML file laid over --config, or a setting KEY=VALUE (commas inside brackets
 belong to the value). Needs no Ray: one process, one device. `--resume` goes on from what FOLDER holds, so that a budget
 can be spent in several sittings. Phases of a run (SM-GAN) are shares of the time: with more of it, SM-GAN goes back to
-its first.
+its first. `--films` instead of `--seconds` compares at an equal number of films.
 """
 
 import argparse
@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--shards", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=240)
+    parser.add_argument("--films", type=int, help="of each variant, instead of --seconds")
     parser.add_argument("--variant", action="append", required=True)
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="a setting of all variants")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -62,13 +63,13 @@ def main() -> None:
     for variant in args.variant:
         name, _, parts = variant.partition(":")
         config = _config(args.config, parts, args.shards, args.overrides)
-        rows[name] = trained(name, config, args.out, args.seconds, args.resume)
+        rows[name] = trained(name, config, args.out, args.seconds, args.films, args.resume)
         print(_table(rows), flush=True)
         (args.out / "table.json").write_text(json.dumps(rows, indent=1))
 
 
-def trained(name: str, config: Config, out: Path, seconds: float, resume: bool) -> dict[str, float]:
-    """Trains for `seconds`, keeps the state, draws grids. Returns its metrics."""
+def trained(name: str, config: Config, out: Path, seconds: float, films: int | None, resume: bool) -> dict[str, float]:
+    """Trains for `seconds`, or on `films`, keeps the state, draws grids. Returns its metrics."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     assert config.data.shards is not None
     shards = ShardSet.open(config.data.shards)
@@ -83,8 +84,10 @@ def trained(name: str, config: Config, out: Path, seconds: float, resume: bool) 
         spent = json.loads((folder / "spent.json").read_text())
     stream = BatchStream(reader, config.train.batch_size, state.position, 0, lambda windows: map(reader.read, windows))
     start = time.perf_counter()
-    while (now := spent + time.perf_counter() - start) < seconds:
-        state.config = _with_end(config, state.images * seconds / now if state.images and now else 1e12)
+    while (now := spent + time.perf_counter() - start) < seconds if films is None else state.images < films:
+        if films is None:
+            expected = state.images * seconds / now if state.images and now else 1e12
+        state.config = _with_end(config, films or expected)
         train_iteration(state, stream)
         if device.type == "cuda" and state.iteration % 20 == 0:
             torch.cuda.synchronize()  # else the host runs ahead of the clock

@@ -156,7 +156,8 @@ def _progress(job: Job) -> str:
     if job.stage == "generate":
         return f"{len(list(run.glob('data/*.parquet'))):,} files"
     if job.stage == "experiment":
-        return f"{len(list(run.glob('cells/*.json'))):,} cells"
+        cells = len(list(run.glob("cells/*.json")))
+        return f"{cells:,} cells" if cells else ""
     return ""
 
 

@@ -9,7 +9,7 @@ from emixer.config.base import Section
 from emixer.config.model import ChestEncoderConfig, ReportDecoderConfig
 from emixer.config.training import Augmentation
 
-Table = Literal["table1", "table2", "table3", "table5", "table9", "table10"]
+Table = Literal["table1", "table2", "table3", "table5", "table9", "table10", "figures"]
 Method = Literal["jointgan", "cogan", "smgan", "emixer"]
 
 
@@ -72,6 +72,8 @@ class EvaluateConfig(Section):
     """Of precision, recall, density and coverage."""
     references: int = Field(5, ge=1)
     """Most real reports of the same labels that a generated report is scored against."""
+    resamples: int = Field(500, ge=20)
+    """Of the subjects, for 95 % intervals of labels and reports."""
     features: Path | None = Field(None, strict=False)
     """Folder where features of films are kept by content, for other datasets beside the same real films. None: `out`.
     """
@@ -95,6 +97,9 @@ class ExperimentConfig(Section):
     """
     methods: tuple[Method, ...] = Field(("jointgan", "cogan", "smgan", "emixer"), strict=False)
     """Which of the four; the others' rows are left out."""
+    beyond: tuple[Method, ...] = Field(("emixer",), strict=False)
+    """Those of the methods that table 1 also tries in three ways that the paper does not: five times as many synthetic
+    as real pairs; synthetic pairs first and real ones afterwards; only the half on which a judge agrees most."""
     runs: tuple[str, ...] = Field((), strict=False)
     """Trained models to take instead of training them here: `METHOD=RUN`, or `emixer-30=RUN` and `emixer-50=RUN` for
     the limited labels of table 3."""

@@ -67,10 +67,25 @@ class PairTable:
 
 
 @dataclass(frozen=True)
+class ChosenPairs:
+    """Some rows of a table, which is not copied."""
+
+    table: PairTable
+    rows_N: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows_N)
+
+    def take(self, index_B: NDArray[np.int64]) -> PairTable:
+        """Copies of those pairs, in that order."""
+        return self.table.take(self.rows_N[index_B])
+
+
+@dataclass(frozen=True)
 class Mixture:
     """Several tables end to end, none of them copied."""
 
-    parts: tuple[PairTable, ...]
+    parts: tuple[PairTable | ChosenPairs, ...]
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
@@ -79,7 +94,7 @@ class Mixture:
         """Copies of those pairs, in that order."""
         first = np.cumsum([0, *map(len, self.parts)])
         part_B = np.searchsorted(first, index_B, side="right") - 1
-        like = self.parts[0]
+        like = self.parts[0].table if isinstance(self.parts[0], ChosenPairs) else self.parts[0]
         made = PairTable(
             np.empty((len(index_B), *like.image_NHW.shape[1:]), np.uint8),
             np.empty((len(index_B), *like.labels_NY.shape[1:]), np.float32),

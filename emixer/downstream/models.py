@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from emixer.config.experiment import DownstreamConfig
 from emixer.data.pair_table import Mixture, PairTable, TableShape
-from emixer.downstream.fit import Fit, Model, PairBatch, fit, predict
+from emixer.downstream.fit import Fit, LossOf, Model, PairBatch, fit, predict
 from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch
@@ -50,12 +50,14 @@ class Data:
     validation: PairTable
     test: PairTable
     shape: TableShape
+    first: Mixture | None = None
+    """Pairs to be learned from before `train`, for half of the steps."""
 
 
 def classify_films(data: Data, settings: DownstreamConfig, seed: int, device: torch.device) -> tuple[Tensor, Fit]:
     """Scores (N, Y) of the test films, logits of each label, from a classifier trained on films alone."""
     model = new_classifier(settings, len(data.shape.label_names), seed)
-    found = _fit(model, _film_logits, label_loss, data, settings, seed, device)
+    found = _fit_labels(model, _film_logits, label_loss, data, settings, seed, device)
     return predict(model, _film_logits, data.test, device), found
 
 
@@ -63,7 +65,7 @@ def classify_pairs(data: Data, settings: DownstreamConfig, seed: int, device: to
     """Scores (N, Y) of the test pairs, logits of each label, from film and report together."""
     torch.manual_seed(seed)
     model = JointClassifier(settings, len(data.shape.vocabulary), len(data.shape.label_names))
-    found = _fit(model, _pair_logits, label_loss, data, settings, seed, device)
+    found = _fit_labels(model, _pair_logits, label_loss, data, settings, seed, device)
     return predict(model, _pair_logits, data.test, device), found
 
 
@@ -77,10 +79,19 @@ def classify_classes(
     model = new_classifier(settings, len(data.shape.label_names), seed)
     if pretraining is not None:
         first = new_classifier(settings, len(pretraining.shape.label_names), seed)
-        _fit(first, _film_logits, label_loss, pretraining, settings, seed, device)
+        _fit_labels(first, _film_logits, label_loss, pretraining, settings, seed, device)
         model.features.load_state_dict(first.features.state_dict())
-    found = _fit(model, _film_logits, class_loss, data, settings, seed, device)
+    found = _fit_labels(model, _film_logits, class_loss, data, settings, seed, device)
     return predict(model, _film_logits, data.test, device), found
+
+
+def film_probabilities(
+    data: Data, films: PairTable, settings: DownstreamConfig, seed: int, device: torch.device
+) -> Tensor:
+    """Probabilities (N, Y) of each label in `films`, by a classifier that is trained as that of `classify_films`."""
+    model = new_classifier(settings, len(data.shape.label_names), seed)
+    _fit_labels(model, _film_logits, label_loss, data, settings, seed, device)
+    return predict(model, _film_logits, films, device).sigmoid()
 
 
 def write_reports(
@@ -90,7 +101,7 @@ def write_reports(
     shape = data.shape
     torch.manual_seed(seed)
     model = ReportDecoder(settings.report_decoder, len(shape.vocabulary), shape.max_sentences, shape.max_words)
-    found = fit(model, _report_loss, data.train, data.validation, settings, seed, device)
+    found = _fit(model, _report_loss, data, settings, seed, device)
 
     def written(model: ReportDecoder, batch: PairBatch) -> Tensor:
         noise = RowNoise(0, 0, 0, len(batch.image_BCHW), device)  # unused: nothing is drawn at temperature 0
@@ -136,7 +147,7 @@ def _report_loss(model: ReportDecoder, batch: PairBatch) -> tuple[Tensor, Tensor
     return words + stop_cross_entropy(plan.stop_logits_BS2, target), num_words
 
 
-def _fit(
+def _fit_labels(
     model: Model, logits_of: Callable[[Model, PairBatch], Tensor],
     loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], data: Data, settings: DownstreamConfig, seed: int,
     device: torch.device,
@@ -144,4 +155,17 @@ def _fit(
     def loss_of(model: Model, batch: PairBatch) -> tuple[Tensor, Tensor]:
         return loss(logits_of(model, batch), batch.labels_BY)
 
-    return fit(model, loss_of, data.train, data.validation, settings, seed, device)
+    return _fit(model, loss_of, data, settings, seed, device)
+
+
+def _fit(
+    model: Model, loss_of: LossOf[Model], data: Data, settings: DownstreamConfig, seed: int, device: torch.device
+) -> Fit:
+    """Trains on `data.train`, or half of the steps on `data.first` and the others on `data.train`."""
+    if data.first is None:
+        return fit(model, loss_of, data.train, data.validation, settings, seed, device)
+    before = settings.images // 2
+    fit(model, loss_of, data.first, data.validation, settings.model_copy(update={"images": before}), seed, device)
+    after = settings.model_copy(update={"images": settings.images - before})
+    found = fit(model, loss_of, data.train, data.validation, after, seed, device)
+    return Fit(before + found.images, found.validation_loss)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from emixer.evaluation.auc_table import MIN_FILMS
 from emixer.evaluation.label_faithfulness import area_under_roc
-from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, mentions, score_mentions
+from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, score_mentions
 
 Report = list[list[str]]
 Metrics = dict[str, float]
@@ -27,14 +27,14 @@ def label_areas(scores_NY: Tensor | None, labels_NY: Tensor, label_names: Sequen
     return _over_labels("label_auc", area_Y.numpy(), measured_Y, label_names)
 
 
-def agreement(scores_NY: Tensor | None, reports: Sequence[Report], label_names: Sequence[str]) -> Metrics:
+def agreement(scores_NY: Tensor | None, mentions_NY: NDArray[np.int8], label_names: Sequence[str]) -> Metrics:
     """pair_agreement and pair_agreement/<L>: whether films show what their own reports say.
 
-    It does not matter what both were made from. What is uncertain does not count.
+    It does not matter what both were made from. What is uncertain does not count. mentions: what the reports say.
     """
-    if scores_NY is None or not reports:
+    if scores_NY is None or not len(mentions_NY):
         return {}
-    stated_NY = torch.from_numpy(mentions(reports, label_names)).float()
+    stated_NY = torch.from_numpy(mentions_NY).float()
     stated_NY[stated_NY == Mention.UNMENTIONED] = Mention.NEGATED
     stated_NY[stated_NY == Mention.UNCERTAIN] = torch.nan
     area_Y = area_under_roc(scores_NY, stated_NY)
@@ -43,19 +43,22 @@ def agreement(scores_NY: Tensor | None, reports: Sequence[Report], label_names: 
     return _over_labels("pair_agreement", area_Y.numpy(), measured_Y, label_names)
 
 
-def report_metrics(reports: Sequence[Report], labels_NY: Tensor, label_names: Sequence[str]) -> Metrics:
-    """distinct_reports, words_per_report, report_precision, report_recall, report_f1 and report_f1/<L>."""
+def variety(reports: Sequence[Report]) -> Metrics:
+    """distinct_reports and words_per_report."""
     if not reports:
         return {}
     distinct = len({repr(report) for report in reports})
     words = sum(len(sentence) for report in reports for sentence in report)
-    metrics = {"distinct_reports": distinct / len(reports), "words_per_report": words / len(reports)}
+    return {"distinct_reports": distinct / len(reports), "words_per_report": words / len(reports)}
+
+
+def faithfulness(mentions_NY: NDArray[np.int8], labels_NY: Tensor, label_names: Sequence[str]) -> Metrics:
+    """report_precision, report_recall, report_f1 and report_f1/<L>: what reports say against the labels."""
     known_N = ~labels_NY.isnan().any(1)
     labels_NY = labels_NY[known_N]
-    scores = score_mentions(
-        mentions((r for r, known in zip(reports, known_N, strict=True) if known), label_names), labels_NY.numpy()
-    )
+    scores = score_mentions(mentions_NY[known_N.numpy()], labels_NY.numpy())
     measured_Y = _measurable(labels_NY) & np.array([name in READABLE_LABELS for name in label_names])
+    metrics: Metrics = {}
     for name, values_Y in {"f1": scores.f1_Y, "precision": scores.precision_Y, "recall": scores.recall_Y}.items():
         found = _over_labels(f"report_{name}", values_Y, measured_Y, label_names)
         metrics |= found if name == "f1" else {key: value for key, value in found.items() if "/" not in key}

@@ -36,6 +36,16 @@ def resampled_figures(
     return {name: np.array([figures.get(name, np.nan) for figures in drawn]) for name in names}
 
 
+def intervals(
+    measure: Callable[[NDArray[np.int64]], Figures], subjects_N: Sequence[str], num: int, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """95 % interval of each figure that resamples define. None for fewer than two subjects: those are always drawn."""
+    if len(set(subjects_N)) < 2:
+        return {}
+    found = {name: interval(values_R) for name, values_R in resampled_figures(measure, subjects_N, num, seed).items()}
+    return {name: both for name, both in found.items() if not np.isnan(both[0])}
+
+
 def interval(resampled_R: NDArray[np.float64]) -> tuple[float, float]:
     """95 % percentile interval of one figure; NaN where no resample defines it."""
     if np.isnan(resampled_R).all():

@@ -10,26 +10,22 @@ Source: ours; BLEU, ROUGE-L and CIDEr as in `text_scores`.
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from emixer.evaluation.resampling import Figures
-from emixer.evaluation.text_scores import Report, text_scores
+from emixer.evaluation.text_scores import Report, TextScores, text_scores
 
 
-def same_label_figures(
+def same_label_scores(
     reports: Sequence[Report], labels: Sequence[Hashable], own: Sequence[Hashable | None],
     references: Mapping[Any, Mapping[Any, Report]], most: int,
-) -> Figures:  # fmt: skip
-    """bleu_1 ... bleu_4, rouge_l, cider, and scored: the share of reports with a reference.
+) -> tuple[list[int], TextScores | None]:  # fmt: skip
+    """Rows of the reports that have a reference, and their scores; None where none has.
 
     labels: label vector of each report. own: its study, whose report is no reference for it; None where there is none.
     references: real reports by study, by label vector. most: references a report has at most, the first ones.
-    Empty for no report with a reference.
     """
-    scored, beside = [], []
-    for report, vector, study in zip(reports, labels, own, strict=True):
+    rows, beside = [], []
+    for row, (vector, study) in enumerate(zip(labels, own, strict=True)):
         others = [text for whose, text in references.get(vector, {}).items() if study is None or whose != study][:most]
         if others:
-            scored.append(report)
+            rows.append(row)
             beside.append(others)
-    if not scored:
-        return {}
-    return text_scores(scored, beside).figures() | {"scored": len(scored) / len(reports)}
+    return rows, text_scores([reports[row] for row in rows], beside) if rows else None

@@ -25,8 +25,8 @@ def markdown(content: Mapping[str, Any]) -> str:
         f"# {Path(content['dataset']['folder']).name}", "",
         f"{num:,} generated films beside {num:,} of the {real['split']} split of {', '.join(real['collection'])} at "
         f"{real['side_px']} px. The column `real` is the same measurement of real films: {num:,} of train for films, "
-        "the held-out ones themselves for pairs and reports. Compare only at the same number of films, by the same "
-        "network.",
+        "the held-out ones themselves for pairs and reports. In brackets: 95 % intervals, subjects resampled. Compare "
+        "only at the same number of films, by the same network.",
     ]  # fmt: skip
     for name, network in content["films"].items():
         lines += ["", f"## Films, by {name} ({network['resized']})", "", *_table(network)]
@@ -38,10 +38,18 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 
 def _table(columns: Mapping[str, Any]) -> list[str]:
-    generated, real = columns.get("generated", {}), columns.get("real", {})
-    rows = [f"| {text} | {_number(generated.get(k))} | {_number(real.get(k))} |" for k, text in _SHOWN.items()
-            if k in generated or k in real]  # fmt: skip
+    kinds = ("generated", "real")
+    spread = columns.get("intervals", {})
+    rows = [
+        f"| {text} | {' | '.join(_entry(k, columns.get(kind, {}), spread.get(kind, {})) for kind in kinds)} |"
+        for k, text in _SHOWN.items() if any(k in columns.get(kind, {}) for kind in kinds)
+    ]  # fmt: skip
     return ["| | generated | real |", "| --- | ---: | ---: |", *rows]
+
+
+def _entry(name: str, figures: Mapping[str, float], spread: Mapping[str, tuple[float, float]]) -> str:
+    between = spread.get(name)
+    return _number(figures.get(name)) + (f" [{_number(between[0])}, {_number(between[1])}]" if between else "")
 
 
 def _number(value: float | None) -> str:

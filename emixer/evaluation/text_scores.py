@@ -23,7 +23,7 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
 from emixer.evaluation.report_mentions import Sentence
-from emixer.evaluation.resampling import Figures, interval, resampled_figures
+from emixer.evaluation.resampling import Figures
 
 Report = Sequence[Sentence]
 """Sentences of tokens. A token is not empty and holds no white space."""
@@ -31,7 +31,6 @@ Report = Sequence[Sentence]
 MAX_ORDER = 4
 """Longest n-grams of BLEU and CIDEr."""
 
-_RESAMPLES = 1000
 _TINY, _SMALL = 1e-15, 1e-9  # the library adds them to numerators and denominators, so that none of none is not NaN
 _ALL = slice(None)
 
@@ -108,21 +107,6 @@ def text_scores(reports: Sequence[Report], references: Sequence[Sequence[Report]
     return TextScores(
         np.array(bleu_K), float(rouge_l), float(cider), np.array(bleu_KN).T, rouge_l_N, cider_N, _bleu_counts(bleu)
     )
-
-
-def bootstrap_text_scores(
-    scores: TextScores, subjects_N: Sequence[str], seed: int = 0
-) -> dict[str, tuple[float, float]]:
-    """95 % interval of each of `TextScores.figures`: percentiles of 1000 resamples of the subjects.
-
-    BLEU is computed anew in each resample, from its summed counts; ROUGE-L and CIDEr are means over the resample. The
-    document frequencies of CIDEr stay those of all references: they belong to the measure, not to the sample.
-    Raises ValueError unless there is one subject a report.
-    """
-    if len(subjects_N) != len(scores.cider_N):
-        raise ValueError(f"{len(scores.cider_N)} reports have {len(subjects_N)} subjects. Give one subject a report.")
-    resampled = resampled_figures(scores.figures, subjects_N, _RESAMPLES, seed)
-    return {name: interval(values_R) for name, values_R in resampled.items()}
 
 
 def distinct_n(reports: Iterable[Report], n: int) -> float:

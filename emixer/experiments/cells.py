@@ -46,6 +46,10 @@ class Mix:
     """Generated pairs, the first of their dataset."""
     generator: str | None = None
     """Whose, e.g. `emixer` or `emixer-30`."""
+    chosen_from: int = 0
+    """If not 0: out of the first so many generated pairs, those on which a judge agrees with their labels most."""
+    pretrains: bool = False
+    """Whether the generated pairs are learned from first and the real ones afterwards, instead of both at once."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,12 @@ class Cell:
     @property
     def name(self) -> str:
         """For people, e.g. `films R1000 + S500 emixer, seed 0`."""
-        parts = [f"R{self.mix.real}"] if self.mix.real else []
-        parts += [f"S{self.mix.synthetic} {self.mix.generator}"] if self.mix.synthetic else []
+        mix = self.mix
+        real, synthetic = f"R{mix.real}", f"S{mix.synthetic} {mix.generator}"
+        synthetic += f" chosen from S{mix.chosen_from}" if mix.chosen_from else ""
+        if mix.pretrains:
+            return f"{self.task} {synthetic}, then {real}, seed {self.seed}"
+        parts = [text for text, there in ((real, mix.real), (synthetic, mix.synthetic)) if there]
         return f"{self.task} {' + '.join(parts) or 'no pretraining'}, seed {self.seed}"
 
     def downstream_settings(self, settings: DownstreamConfig) -> dict[str, Any]:
@@ -156,6 +164,10 @@ class ResultsFolder:
     def result(self, key: str) -> CellResult | None:
         """A cell's result, if it is done."""
         return CellResult.load(self.result_path(key))
+
+    def judgement_path(self, key: str) -> Path:
+        """Where a judge's opinion of a dataset's pairs stands."""
+        return self.path / "judgements" / f"{key}.npy"
 
     def failure_path(self, key: str) -> Path:
         """Where the traceback of a cell that failed stands, until it succeeds."""

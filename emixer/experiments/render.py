@@ -17,6 +17,11 @@ from emixer.experiments.paper import Printed
 from emixer.experiments.tables import Column, Row, Table
 
 _PLUS_MINUS = r" \pm "
+_MARKS = (
+    "▲ above, ▼ below the first row (of the same class, where there are classes) on the same resamples of test "
+    "subjects, by an interval that excludes 0; how far is in the CSV. Of many entries, one in twenty would be marked "
+    "so by chance."
+)
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class FilledTable:
             cells = [_latex(row.method), _latex(row.data)]
             for c, column in enumerate(columns):
                 entry, printed = self.entries[index, c], row.paper.get(column.paper)
-                cells.append("--" if entry is None else f"${_with_spread(entry, column, _PLUS_MINUS)}$")
+                cells.append("--" if entry is None else _in_latex(entry, column))
                 cells.append("--" if printed is None else str(printed))
             lines.append(" & ".join(cells) + r" \\")
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
@@ -101,6 +106,7 @@ class FilledTable:
         return [
             f"Ours: mean ± sd over {seeds} seed{'s' * (seeds != 1)} [95 % interval of that mean, test subjects "
             f"resampled]. {self.measured_on} The paper's figures are of MIMIC-CXR: ours are no reproduction of them.",
+            *([_MARKS] if any(entry and _mark(entry, {1: "x", -1: "x"}) for entry in self.entries.values()) else []),
             *self.table.notes,
         ]
 
@@ -127,11 +133,17 @@ def filled(
 
 
 def entry_in_words(entry: Entry, column: Column) -> str:
-    """`0.824 ± 0.003 [0.811, 0.836]`."""
+    """`0.824 ± 0.003 [0.811, 0.836] ▲`."""
     between = (
         f" [{_number(entry.low, column)}, {_number(entry.high, column)}]" if math.isfinite(entry.low) else ""
     )  # fmt: skip
-    return _with_spread(entry, column, " ± ") + between
+    return _with_spread(entry, column, " ± ") + between + _mark(entry, {1: " ▲", -1: " ▼"})
+
+
+def _mark(entry: Entry, marks: Mapping[int, str]) -> str:
+    """Of an entry whose paired interval lies above (1) or below (-1) the first row."""
+    above, below = entry.gain_low > 0, entry.gain_high < 0  # False for NaN
+    return marks[1] if above else marks[-1] if below else ""
 
 
 @dataclass(frozen=True)
@@ -177,6 +189,11 @@ def _number(value: float, column: Column) -> str:
 def _with_spread(entry: Entry, column: Column, sign: str) -> str:
     spread = f"{sign}{_number(entry.sd, column)}" if math.isfinite(entry.sd) else ""
     return _number(entry.mean, column) + spread
+
+
+def _in_latex(entry: Entry, column: Column) -> str:
+    mark = _mark(entry, {1: r"^{\uparrow}", -1: r"^{\downarrow}"})
+    return f"${_with_spread(entry, column, _PLUS_MINUS)}{mark}$"
 
 
 def _csv_value(value: object) -> object:

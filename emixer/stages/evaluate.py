@@ -7,10 +7,10 @@ Shapes: N films, F features, Y labels.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,8 +30,10 @@ from emixer.evaluation.features import RANDOM_NAME, RANDOM_PX, FeatureExtractor,
 from emixer.evaluation.film_metrics import film_figures, label_distances
 from emixer.evaluation.label_faithfulness import EncoderJudge, Judge, LabelJudge
 from emixer.evaluation.outside_features import inception, rad_dino
-from emixer.evaluation.pair_metrics import Report, agreement, label_areas, report_metrics
-from emixer.evaluation.same_labels import same_label_figures
+from emixer.evaluation.pair_metrics import Report, agreement, faithfulness, label_areas, variety
+from emixer.evaluation.report_mentions import mentions
+from emixer.evaluation.resampling import Figures, intervals
+from emixer.evaluation.same_labels import same_label_scores
 from emixer.evaluation.summary import markdown
 from emixer.evaluation.text_scores import distinct_n, verbatim_share
 from emixer.generation.manifest import read_finished_manifest
@@ -47,6 +49,8 @@ from emixer.stages.evaluate_sides import (
 _BATCH = 64
 _OUT = "evaluation"
 _LONGEST_DISTINCT = 3
+_T = TypeVar("_T")
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -231,12 +235,23 @@ def _pairs(
     reports = {
         "generated": sides.generated_reports, "real": [report or [] for report in sides.held_out.reports[: sides.num]]
     }  # fmt: skip
-    figures: dict[str, Any] = {"judge": name}
+    figures: dict[str, Any] = {"judge": name, "intervals": {}}
     for kind, table in (("generated", sides.generated), ("real", sides.real)):
         scores_NY = judge.score(features[kind].to(device)).cpu()
-        told = [n for n, report in enumerate(reports[kind]) if report]
-        figures[kind] = label_areas(scores_NY, torch.from_numpy(np.array(table.labels_NY)), names)
-        figures[kind] |= agreement(scores_NY[told], [reports[kind][n] for n in told], names)
+        labels_NY = torch.from_numpy(np.array(table.labels_NY))
+        stated_NY = mentions(reports[kind], names)
+        told_N = np.array([bool(report) for report in reports[kind]])
+
+        def measure(
+            rows_R: Rows, scores_NY: Tensor = scores_NY, labels_NY: Tensor = labels_NY,
+            stated_NY: NDArray[np.int8] = stated_NY, told_N: NDArray[np.bool_] = told_N,
+        ) -> Figures:  # fmt: skip
+            told_R = rows_R[told_N[rows_R]]
+            of_films = label_areas(scores_NY[rows_R], labels_NY[rows_R], names)
+            return of_films | agreement(scores_NY[told_R], stated_NY[told_R], names)
+
+        figures[kind] = measure(np.arange(len(table)))
+        figures["intervals"][kind] = _intervals(measure, sides.subjects(kind), config)
     return figures
 
 
@@ -262,31 +277,59 @@ def _reports(config: Config, sides: Sides) -> dict[str, Any]:
         if report:  # films of one study share a report, which is one reference
             references.setdefault(vector_Y.tobytes(), {})[study] = report
     told = [n for n in range(sides.num) if held_out.reports[n]]
-    figures = {
-        "generated": _report_figures(
-            config, sides, sides.generated_reports, sides.generated.labels_NY, [None] * sides.num, references
-        )
-    }
+    everyone = range(sides.num)
+    figures: dict[str, Any] = {"intervals": {}}
+    figures["generated"], figures["intervals"]["generated"] = _report_figures(
+        config, sides, sides.generated_reports, sides.generated.labels_NY, [None] * sides.num,
+        [sides.subjects("generated")[n] for n in everyone], references,
+    )  # fmt: skip
     if told:
-        figures["real"] = _report_figures(
+        figures["real"], figures["intervals"]["real"] = _report_figures(
             config, sides, [held_out.reports[n] or [] for n in told], labels_NY[told],
-            [sides.studies[n] for n in told], references,
+            [sides.studies[n] for n in told], [sides.subjects("real")[n] for n in told], references,
         )  # fmt: skip
     return figures
 
 
 def _report_figures(
     config: Config, sides: Sides, reports: list[Report], labels_NY: NDArray[np.float32], own: list[str | None],
-    references: Mapping[bytes, Mapping[str, Report]],
-) -> dict[str, float]:  # fmt: skip
-    figures = report_metrics(reports, torch.from_numpy(np.array(labels_NY)), sides.shape.label_names)
+    subjects: list[str], references: Mapping[bytes, Mapping[str, Report]],
+) -> tuple[Figures, dict[str, tuple[float, float]]]:  # fmt: skip
+    names = sides.shape.label_names
+    labels, stated_NY = torch.from_numpy(np.array(labels_NY)), mentions(reports, names)
+
+    def faithful(rows_R: Rows) -> Figures:
+        return faithfulness(stated_NY[rows_R], labels[rows_R], names)
+
+    figures = variety(reports) | faithful(np.arange(len(reports)))
+    spread = _intervals(faithful, subjects, config)
     figures |= {f"distinct_{n}": distinct_n(reports, n) for n in range(1, _LONGEST_DISTINCT + 1)}
     if sides.shards.num_reports("train"):
         copied = verbatim_share(reports, train_reports(sides.shards))
         figures |= {"copied_reports": copied.reports, "copied_sentences": copied.sentences}
     vectors = [vector_Y.tobytes() for vector_Y in labels_NY]
-    near = same_label_figures(reports, vectors, own, references, config.evaluate.references)
-    return figures | {f"same_labels_{name}": value for name, value in near.items()}
+    scored, scores = same_label_scores(reports, vectors, own, references, config.evaluate.references)
+    if scores is not None:
+        near = _intervals(scores.figures, [subjects[row] for row in scored], config)
+        figures |= _prefixed(scores.figures()) | {"same_labels_scored": len(scored) / len(reports)}
+        spread |= _prefixed(near)
+    return figures, spread
+
+
+def _intervals(
+    measure: Callable[[Rows], Figures], subjects: Sequence[str], config: Config
+) -> dict[str, tuple[float, float]]:
+    """One thread: hundreds of small sums, on which threads would wait for each other most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return intervals(measure, subjects, config.evaluate.resamples)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _prefixed(figures: Mapping[str, _T]) -> dict[str, _T]:
+    return {f"same_labels_{name}": value for name, value in figures.items()}
 
 
 def _device(config: Config) -> str:

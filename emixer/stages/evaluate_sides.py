@@ -37,6 +37,10 @@ class Sides:
     sample: PairTable
     """Of train."""
 
+    def subjects(self, kind: str) -> Sequence[str]:
+        """Whose film each is, of the generated or the real ones; a generated one is of nobody else. Never printed."""
+        return self.held_out.subjects[: self.num] if kind == "real" else [str(n) for n in range(self.num)]
+
     @property
     def real(self) -> PairTable:
         """Held out."""

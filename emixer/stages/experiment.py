@@ -27,7 +27,8 @@ from emixer.experiments.tables import SYNTHETIC_PAIRS, scaled
 from emixer.progress import Progress
 from emixer.ray_session import address_of, capacity, connect
 from emixer.stages import generate, train
-from emixer.stages.experiment_cell import CellOrder, Generated, decode, run_cell
+from emixer.stages.experiment_cell import CellOrder, Generated, decode, judge, run_cell
+from emixer.stages.experiment_figures import FiguresResult, draw_figures
 from emixer.stages.experiment_plan import Experiment, checked, inputs_of, made_by, order_of, trained_on
 
 _LOCK = ".lock"
@@ -54,8 +55,8 @@ class ExperimentResult:
         return "\n".join([*lines, "Written:", *(f"  {path}" for path in self.paths)])
 
 
-def run(config: Config) -> ExperimentResult:
-    """Fills the table `experiment.table` in the folder `experiment.out`.
+def run(config: Config) -> ExperimentResult | FiguresResult:
+    """Fills the table `experiment.table` in the folder `experiment.out`, or draws the figures.
 
     Raises ConfigError, ShardError or RunFolderError before anything starts, and what training or generating raises; a
     generator that diverges fails with all its cells.
@@ -67,6 +68,8 @@ def run(config: Config) -> ExperimentResult:
         device = _device(config)
         files.remove_partials(folder.decoded)  # gigabytes, where a kill came in between
         generated, diverged = _all_generated(experiment)
+        if not experiment.table.columns:
+            return _drawn(experiment, generated, diverged)
         cells = [cell for cell in experiment.cells if cell.mix.generator not in diverged]
         keys = {cell: cell.key(inputs_of(experiment, cell, generated)) for cell in cells}
         results: dict[Cell, CellResult | str] = dict.fromkeys(experiment.cells, "failed")
@@ -87,6 +90,13 @@ def run(config: Config) -> ExperimentResult:
     return ExperimentResult(table, paths, computed, kept, failed)
 
 
+def _drawn(experiment: Experiment, generated: dict[str, Generated], diverged: dict[str, str]) -> FiguresResult:
+    (name,) = experiment.table.generators
+    if name in diverged:
+        raise DivergenceError(diverged[name])
+    return draw_figures(experiment, generated[name])
+
+
 def describe(config: Config) -> str:
     """Which cells `run` would work on, and what they cost."""
     experiment = checked(config)
@@ -99,6 +109,8 @@ def describe(config: Config) -> str:
         if made is not None:
             known[name] = made
         lines.append(f"  {name:<11} {_state_of(experiment, name, made)}")
+    if not experiment.table.columns:
+        return "\n".join([*lines, f"  written to  {experiment.out / 'figures'}, each as PNG and PDF"])
     seconds, done = [], 0
     for cell in experiment.cells:
         found_result = None
@@ -143,21 +155,22 @@ def _computed(orders: list[CellOrder], total: int, done: int) -> Iterator[tuple[
     on_gpu = orders[0].device == "cuda"
     share: dict[str, Any] = {"num_cpus": settings.cpus_per_cell, "max_retries": _RETRIES}
     share |= {"num_gpus": settings.gpus_per_cell} if on_gpu else {}
-    task, decoding = ray.remote(**share)(run_cell), ray.remote(num_cpus=settings.cpus_per_cell)(decode)
-    by_dataset = {order.generated: order for order in orders if order.generated is not None}
+    task, judging = ray.remote(**share)(run_cell), ray.remote(**share)(judge)
+    decoding = ray.remote(num_cpus=settings.cpus_per_cell)(decode)
     with Progress("experiment", total, "cells", done=done) as progress:
         progress.update(done)
-        # once for each dataset, so that cells that start together need not; what fails there fails no other's cells
-        decoded = {generated: decoding.remote(order) for generated, order in by_dataset.items()}
-        outcomes = {generated: _outcome(running) for generated, running in decoded.items()}
+        # once for each dataset and each choice, so that cells that start together need not; what fails there fails
+        # those cells alone
+        decoded: dict[Generated | None, Any] = {}
+        judged: dict[Path | None, Any] = {}
         waiting = {}
         for order in orders:
-            outcome = None if order.generated is None else outcomes[order.generated]
-            if isinstance(outcome, _Failure):
-                yield order.cell, outcome
-                progress.advance(1)
-            else:
-                waiting[task.remote(order)] = order.cell
+            if order.generated is not None and order.generated not in decoded:
+                decoded[order.generated] = decoding.remote(order)
+            if order.judgement is not None and order.judgement not in judged:
+                judged[order.judgement] = judging.remote(order, decoded[order.generated])
+            after = [each for each in (decoded.get(order.generated), judged.get(order.judgement)) if each is not None]
+            waiting[task.remote(order, *after)] = order.cell
         while waiting:
             (ready,), _ = ray.wait(list(waiting), num_returns=1)
             cell = waiting.pop(ready)

@@ -7,7 +7,7 @@ Shapes: N test rows, Y labels.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,12 +16,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from emixer import files
 from emixer.config import Config
 from emixer.config.experiment import DownstreamConfig
 from emixer.data.labels import LabelPolicy
-from emixer.data.pair_table import Mixture, PairTable, RealPairs, TableShape, open_generated, read_real
+from emixer.data.pair_table import (
+    ChosenPairs,
+    Mixture,
+    PairTable,
+    RealPairs,
+    TableShape,
+    open_generated,
+    read_real,
+)
 from emixer.data.shards import ShardSet
 from emixer.downstream.fit import Fit
+from emixer.downstream.judge import agreement, most_agreed
 from emixer.downstream.models import Data, classify_classes, classify_films, classify_pairs, write_reports
 from emixer.downstream.scores import class_figures, label_figures
 from emixer.evaluation.features import FeatureExtractor
@@ -57,10 +67,15 @@ class CellOrder:
     device: str
     shape: TableShape
     covid_shape: TableShape | None = None
+    judgement: Path | None = None
+    """Where the judge's opinion stands, if generated pairs are chosen by it."""
 
 
-def run_cell(order: CellOrder) -> CellResult:
-    """Works on one cell. Raises EmixerError for what the user can act on."""
+def run_cell(order: CellOrder, *after: object) -> CellResult:
+    """Works on one cell. Raises EmixerError for what the user can act on.
+
+    after: what has to be done before; Ray waits for it.
+    """
     start = time.monotonic()
     if order.device == "cpu":
         torch.set_num_threads(order.config.experiment.cpus_per_cell)
@@ -78,6 +93,24 @@ def decode(order: CellOrder) -> int:
     """Decodes the order's dataset, so that cells that start together need not. Returns the number of pairs."""
     assert order.generated is not None
     return len(_generated(order, order.shape))
+
+
+def judge(order: CellOrder, *after: object) -> None:
+    """Writes how far the pairs that the cell may choose from agree with their labels, unless that is known.
+
+    after: what has to be done before; Ray waits for it.
+    """
+    path, mix = order.judgement, order.cell.mix
+    assert path is not None
+    if path.exists():
+        return
+    if order.device == "cpu":
+        torch.set_num_threads(order.config.experiment.cpus_per_cell)
+    real, _ = _data(replace(order, cell=replace(order.cell, mix=Mix(mix.real))))
+    settings, _, device = _how(order)
+    agreement_N = agreement(real, _generated(order, order.shape).head(mix.chosen_from), settings, device)
+    with files.written_aside(path) as aside, aside.open("wb") as file:
+        np.save(file, agreement_N)
 
 
 def _films(order: CellOrder) -> tuple[CellResult, Fit]:
@@ -138,12 +171,20 @@ def _data(order: CellOrder) -> tuple[Data, RealPairs]:
     assert config.data.shards is not None, "checked before anything started"
     policy = _policy(config)
     test, validation = (_real(config.data.shards, split, shape, policy) for split in ("test", "validate"))
-    parts: list[PairTable] = []
-    if mix.real:
-        parts.append(_real_train(config.data.shards, shape, policy, mix.real))
-    if mix.synthetic:
-        parts.append(_generated(order, shape).head(mix.synthetic))
-    return Data(Mixture(tuple(parts)), validation.table, test.table, shape), test
+    real = [_real_train(config.data.shards, shape, policy, mix.real)] if mix.real else []
+    synthetic = [_synthetic(order, shape)] if mix.synthetic else []
+    if mix.pretrains:
+        return Data(Mixture((*real,)), validation.table, test.table, shape, first=Mixture((*synthetic,))), test
+    return Data(Mixture((*real, *synthetic)), validation.table, test.table, shape), test
+
+
+def _synthetic(order: CellOrder, shape: TableShape) -> PairTable | ChosenPairs:
+    mix, table = order.cell.mix, _generated(order, shape)
+    if not mix.chosen_from:
+        return table.head(mix.synthetic)
+    assert order.judgement is not None, "judged before the cell started"
+    agreement_N = np.load(order.judgement)
+    return ChosenPairs(table, most_agreed(agreement_N, table.head(mix.chosen_from).labels_NY, mix.synthetic))
 
 
 def _generated(order: CellOrder, shape: TableShape) -> PairTable:

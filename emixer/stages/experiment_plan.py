@@ -106,8 +106,9 @@ def checked(config: Config) -> Experiment:
         raise ConfigError(f"{table.name} has no row of {', '.join(settings.methods)}. Add to experiment.methods.")
     require_splits(shards)
     require_rows(shards, table)
-    require_labels(shards, settings.diseases, "experiment.diseases")
-    require_measurable(shards, settings.diseases)
+    if table.columns:
+        require_labels(shards, settings.diseases, "experiment.diseases")
+        require_measurable(shards, settings.diseases)
     experiment = Experiment(config, table, shards, _covid(config, shards), settings.out.resolve())
     for name in table.generators:
         if experiment.is_given(name):
@@ -203,7 +204,10 @@ def order_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Generat
     """What the cell's task is given."""
     made = generated[cell.mix.generator] if cell.mix.generator else None
     covid_shape = experiment.covid_shape if cell.task == "classes" else None
-    return CellOrder(cell, experiment.config, made, device, experiment.shape, covid_shape)
+    judgement = None
+    if cell.mix.chosen_from:
+        judgement = ResultsFolder(experiment.out).judgement_path(_judgement_key(experiment, cell, generated))
+    return CellOrder(cell, experiment.config, made, device, experiment.shape, covid_shape, judgement)
 
 
 def inputs_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Generated]) -> dict[str, Any]:
@@ -215,6 +219,8 @@ def inputs_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Genera
         "shape": experiment.shape.digest,
         "generated": None if cell.mix.generator is None else generated[cell.mix.generator].decoded.name,
     }
+    if cell.mix.chosen_from:
+        inputs["judgement"] = _judgement_key(experiment, cell, generated)
     if cell.task == "distance":
         encoder = config.validation.encoder
         if encoder is None or encoder.weights is None:
@@ -226,6 +232,17 @@ def inputs_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Genera
         inputs = {} if cell.mix == Mix(0) else inputs
         inputs |= {"covid": _digest(experiment.covid), "classes": settings.covid_classes}
     return inputs | {"downstream": cell.downstream_settings(settings.downstream), "resamples": settings.resamples}
+
+
+def _judgement_key(experiment: Experiment, cell: Cell, generated: Mapping[str, Generated]) -> str:
+    """Of a judge's opinion: everything that it depends on, which is what a classifier of films on R depends on."""
+    mix = cell.mix
+    judge = Cell("films", Mix(mix.real, mix.chosen_from, mix.generator, chosen_from=mix.chosen_from), 0)
+    settings = judge.downstream_settings(experiment.config.experiment.downstream)
+    return judge.key({
+        "shards": _digest(experiment.shards), "shape": experiment.shape.digest, "downstream": settings,
+        "generated": generated[mix.generator or ""].decoded.name,
+    })  # fmt: skip
 
 
 def trained_on(shards: ShardSet) -> str:

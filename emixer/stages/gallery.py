@@ -1,20 +1,15 @@
 """`emixer gallery`: a run or a dataset -> one HTML page. Composes sampler, real pairs, metrics and page."""
 
-import io
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from PIL import Image
 
 from emixer import files
 from emixer.checkpoint import find_checkpoint
 from emixer.config import Config
 from emixer.data.shards import ShardSet
-from emixer.errors import ConfigError, RunFolderError
+from emixer.errors import ConfigError
 from emixer.gallery.charts import charts_of_run
 from emixer.gallery.page import Comparison, Gallery, Pair, label_rows_of, render
 from emixer.gallery.real_pairs import RealPairs, read_real_pairs
@@ -28,6 +23,7 @@ from emixer.gallery.run_page import (
 )
 from emixer.generation.manifest import read_finished_manifest
 from emixer.generation.sampler import Pairs, Sampler, TrainedModel, read_trained_model
+from emixer.generation.stored_pairs import read_stored_pairs
 from emixer.run_folder import RunFolder
 
 _NAME = "gallery.html"
@@ -201,36 +197,16 @@ def _comparisons(generated: Pairs, real: RealPairs | None) -> tuple[Comparison, 
 
 def _of_dataset(config: Config, dataset: _Dataset) -> Gallery:
     names = [name for name, _ in dataset.label_counts]
-    rows = _first_rows(dataset, config.gallery.pairs).to_pylist()
+    file_names = [listed["name"] for listed in dataset.manifest["files"]]
+    stored = read_stored_pairs(dataset.folder, file_names, names, config.gallery.pairs)
     return Gallery(
         title=f"{dataset.folder.resolve().name}: {dataset.num_rows:,} synthetic pairs",
-        lead=f"{_SYNTHETIC} The first {len(rows):,} of {dataset.num_rows:,} pairs.",
+        lead=f"{_SYNTHETIC} The first {len(stored):,} of {dataset.num_rows:,} pairs.",
         highlights=((f"{dataset.num_rows:,}", "pairs"), (f"{dataset.manifest['bytes'] / 1e6:,.1f} MB", "of Parquet")),
         comparisons=tuple(
-            Comparison(tuple(name for name in names if row[name] == 1), generated=_stored_pair(row)) for row in rows
+            Comparison(tuple(compress(names, labels_Y)), generated=Pair(image_HW, report))
+            for image_HW, report, labels_Y in zip(stored.images_NHW, stored.reports, stored.labels_NY, strict=True)
         ),
         label_counts=dataset.label_counts,
         facts=(facts_of_dataset(dataset.manifest),),
     )
-
-
-def _first_rows(dataset: _Dataset, num: int) -> pa.Table:
-    tables: list[pa.Table] = []
-    for listed in dataset.manifest["files"]:
-        path = dataset.folder / listed["name"]
-        try:
-            batch = next(pq.ParquetFile(path).iter_batches(batch_size=num))
-        except (OSError, pa.ArrowInvalid) as error:
-            raise RunFolderError(
-                f"{path} cannot be read ({type(error).__name__}). Delete it and give the same `emixer generate` "
-                "command again, which makes what is missing."
-            ) from error
-        tables.append(pa.Table.from_batches([batch]))
-        if sum(table.num_rows for table in tables) >= num:
-            break
-    return pa.concat_tables(tables).slice(0, num)
-
-
-def _stored_pair(row: dict[str, Any]) -> Pair:
-    with Image.open(io.BytesIO(row["image"]["bytes"])) as film:
-        return Pair(np.asarray(film.convert("L")), row["report"])

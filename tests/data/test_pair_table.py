@@ -15,7 +15,7 @@ from PIL import Image
 
 from emixer.data import pair_table
 from emixer.data.labels import CHEXPERT, LabelPolicy
-from emixer.data.pair_table import Mixture, PairTable, RealPairs, TableShape, open_generated, read_real
+from emixer.data.pair_table import ChosenPairs, Mixture, PairTable, RealPairs, TableShape, open_generated, read_real
 from emixer.data.shards import ShardSet
 from emixer.data.vocabulary import END, SPECIAL_TOKENS, UNK, Vocabulary
 from emixer.errors import ShardError, StorageError
@@ -253,3 +253,10 @@ def test_whatever_changes_an_array_changes_the_digest_of_the_shape() -> None:
     digests = [shape.digest for shape in (SHAPE, *others)]
     assert len(set(digests)) == len(digests)
     assert replace(SHAPE).digest == SHAPE.digest
+
+
+def test_chosen_pairs_stand_in_a_mixture_like_a_table() -> None:
+    chosen = ChosenPairs(counted(10, first=50), np.array([7, 1, 4]))
+    mixture = Mixture((chosen, counted(2)))
+    assert len(mixture) == 5
+    assert numbers(mixture.take(np.array([3, 0, 2, 4, 1, 0]))) == [[0, 57, 54, 1, 51, 57]] * 3

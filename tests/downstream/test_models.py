@@ -137,6 +137,25 @@ def test_classes_are_told_apart_and_pretraining_is_where_they_start(
     assert all(torch.equal(begun[0][name], scratch[name]) for name in scratch)
 
 
+def test_pairs_to_be_learned_from_first_get_half_of_the_steps(
+    data: Data, make_pairs: MakePairs, make_settings: MakeSettings
+) -> None:
+    first, settings = Mixture((make_pairs(120, 7),)), make_settings(images=960)
+    logits_NY, found = classify_films(replace(data, first=first), settings, 3, CPU)
+    model = new_classifier(settings, 2, 3)
+
+    def loss_of(model: models.ChestEncoder, batch: models.PairBatch) -> tuple[Tensor, Tensor]:
+        return label_loss(model.logits(model.final_features(batch.image_BCHW)), batch.labels_BY)
+
+    half = make_settings(images=480)
+    models.fit(model, loss_of, first, data.validation, half, 3, CPU)
+    second = models.fit(model, loss_of, data.train, data.validation, half, 3, CPU)
+    expected = models.predict(model, models._film_logits, data.test, CPU)
+    assert torch.equal(logits_NY, expected)
+    assert found == models.Fit(480 + second.images, second.validation_loss)
+    assert not torch.equal(logits_NY, classify_films(data, settings, 3, CPU)[0])
+
+
 def test_label_loss_sums_what_is_known_and_leaves_the_rest_without_a_gradient() -> None:
     logits = torch.tensor([[0.0, 2.0], [-1.0, 0.5]], requires_grad=True)
     total, count = label_loss(logits, torch.tensor([[1.0, torch.nan], [0.0, torch.nan]]))

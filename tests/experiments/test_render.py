@@ -77,11 +77,14 @@ def test_the_table_as_markdown(table: FilledTable) -> None:
         "| Method | Data | AUC | AUC (paper) | FID_50 & more | FID_50 & more (paper) |",
         "| --- | --- | --- | --- | --- | --- |",
         "| Only real | R100 | 0.720 ± 0.028 [0.682, 0.758] | 0.800 | not defined |  |",
-        r"| EMIXER | R100 + S50 \| 30 % of labels | 0.780 ± 0.028 [0.704, 0.856] | 0.900 | 12.35 | 11.31 |",
+        r"| EMIXER | R100 + S50 \| 30 % of labels | 0.780 ± 0.028 [0.704, 0.856] ▲ | 0.900 | 12.35 | 11.31 |",
         "| CoGAN | R100 + S50 | failed |  | 20.00 |  |",
         "",
         "- Ours: mean ± sd over 2 seeds [95 % interval of that mean, test subjects resampled]. Measured on tiny, 100 "
         "training films of 32 px. The paper's figures are of MIMIC-CXR: ours are no reproduction of them.",
+        "- ▲ above, ▼ below the first row (of the same class, where there are classes) on the same resamples of test "
+        "subjects, by an interval that excludes 0; how far is in the CSV. Of many entries, one in twenty would be "
+        "marked so by chance.",
         "- A note of its own.",
         "",
     ])  # fmt: skip
@@ -106,13 +109,16 @@ def test_the_table_as_latex(table: FilledTable) -> None:
         "% A made-up table",
         "% Ours: mean ± sd over 2 seeds [95 % interval of that mean, test subjects resampled]. Measured on tiny, 100 "
         "training films of 32 px. The paper's figures are of MIMIC-CXR: ours are no reproduction of them.",
+        "% ▲ above, ▼ below the first row (of the same class, where there are classes) on the same resamples of test "
+        "subjects, by an interval that excludes 0; how far is in the CSV. Of many entries, one in twenty would be "
+        "marked so by chance.",
         "% A note of its own.",
         r"\begin{tabular}{llrrrr}",
         r"\toprule",
         r"Method & Data & AUC & (paper) & FID\_50 \& more & (paper) \\",
         r"\midrule",
         r"Only real & R100 & $0.720 \pm 0.028$ & 0.800 & -- & -- \\",
-        r"EMIXER & R100 + S50 | 30 \% of labels & $0.780 \pm 0.028$ & 0.900 & $12.35$ & 11.31 \\",
+        r"EMIXER & R100 + S50 | 30 \% of labels & $0.780 \pm 0.028^{\uparrow}$ & 0.900 & $12.35$ & 11.31 \\",
         r"CoGAN & R100 + S50 & -- & -- & $20.00$ & -- \\",
         r"\bottomrule",
         r"\end{tabular}",
@@ -122,7 +128,7 @@ def test_the_table_as_latex(table: FilledTable) -> None:
 
 def test_one_seed_has_no_spread_and_the_note_says_one_seed() -> None:
     one = filled(TABLE, (0,), results(), MEASURED)
-    assert "| CoGAN | R100 + S50 | 0.750 [0.712, 0.788] |" in one.markdown()
+    assert "| CoGAN | R100 + S50 | 0.750 [0.712, 0.788] ▲ |" in one.markdown()
     assert "mean ± sd over 1 seed [" in one.markdown()
 
 

@@ -1,6 +1,7 @@
 """`emixer evaluate`: datasets that are made of real pairs, of noise, and of a model, beside the tiny shards."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,13 @@ def test_copies_of_the_held_out_pairs_are_what_no_generator_can_beat(
     assert reports["generated"]["same_labels_bleu_1"] > reports["real"]["same_labels_bleu_1"] + 0.05, (
         "its own is among them"
     )
-    assert json.loads((dataset / "evaluation" / "evaluation.json").read_text()) == result
+    for section, names in (("pairs", ["label_auc", "pair_agreement"]), ("reports", ["report_f1", "same_labels_cider"])):
+        for kind in ("generated", "real"):
+            for name in names:
+                low, high = result[section]["intervals"][kind][name]
+                assert 0 < low <= result[section][kind][name] <= high, (section, kind, name)
+    written = json.loads((dataset / "evaluation" / "evaluation.json").read_text())
+    assert written == json.loads(json.dumps(result))
 
 
 def test_noise_is_far_from_films_and_shows_no_labels(tiny_shards: Path, make_dataset: MakeDataset) -> None:
@@ -113,6 +120,7 @@ def test_the_command_prints_and_writes_a_table_for_people(tiny_shards: Path, mak
     done = CliRunner().invoke(command, given)
     assert done.exit_code == 0, done.output
     assert "| Fréchet distance |" in done.output
+    assert re.search(r"\| \.\.\. CIDEr \| [\d.]+ \[[\d.]+, [\d.]+\] \|", done.output)
     assert (dataset / "evaluation" / "evaluation.md").read_text() in done.output
     for identifier in pq.read_table(tiny_shards / "test-00000.parquet")["subject_id"].to_pylist():
         assert identifier not in done.output.replace(str(dataset), "")

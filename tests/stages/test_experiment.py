@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from emixer.config import Config, to_yaml, with_overrides
 from emixer.data.schema import ShardInfo, read_shard_info
@@ -22,6 +24,7 @@ from emixer.data.shards import ShardSet, write_shard
 from emixer.errors import EmixerError
 from emixer.files import sha256_of
 from emixer.stages import experiment
+from emixer.stages.experiment_figures import alike
 
 pytestmark = pytest.mark.ray
 
@@ -44,6 +47,7 @@ def config(tiny_config: Config, shards: Path) -> Config:
         "data.shards": shards, "train.images": 32, "train.save_every_images": 32, "train.validate_every_images": 32,
         "generate.batch_size": 16, "generate.rows_per_group": 32, "generate.rows_per_file": 96,
         "generate.num_samplers": 1, "experiment.scale": 3e-4, "experiment.seeds": [0], "experiment.methods": ["emixer"],
+        "experiment.beyond": [],
         "experiment.diseases": DISEASES, "experiment.resamples": 20, "experiment.downstream.images": 64,
         "experiment.downstream.batch_size": 16, "experiment.downstream.validate_every_images": 32,
         "experiment.downstream.network": TINY, "experiment.downstream.joint_hidden": 8,
@@ -113,6 +117,49 @@ def test_tables_of_a_folder_share_generators_and_cells(ray_cluster: None, config
     assert times(copied / "generators") == before
     more = experiment.run(changed(config, copied, "table10", experiment__downstream__lr=2e-3))
     assert (more.computed, more.kept) == (5, 0), "another setting is another cell"
+
+
+def test_the_rows_beyond_the_paper_are_judged_once_and_pretrained_and_kept(
+    ray_cluster: None, config: Config, copied: Path
+) -> None:
+    wanted = changed(config, copied, experiment__beyond=["emixer"])
+    result = experiment.run(wanted)
+    assert (result.computed, result.kept, result.failed) == (6, 10, {})
+    text = result.filled.markdown()
+    for data in ("R30 + S150", "S180, then R30", "R30 + S90 chosen from S180"):
+        assert f"| EMIXER | {data} | 0." in text
+    (judgement,) = (copied / "judgements").iterdir()
+    assert np.load(judgement).shape == (180,)
+    values = {line.split(",")[1]: line.split(",")[3] for line in result.filled.csv().splitlines() if ",AUC," in line}
+    assert values["R30 + S90 chosen from S180"] != values["R30 + S90"]
+    again = experiment.run(wanted)
+    assert (again.computed, again.kept) == (0, 16)
+
+
+def test_figures_are_real_and_generated_samples_as_png_and_pdf(ray_cluster: None, config: Config, copied: Path) -> None:
+    before = times(copied / "generators")
+    wanted = changed(config, copied, "figures")
+    assert "each as PNG and PDF" in experiment.describe(wanted)
+    result = experiment.run(wanted)
+    assert times(copied / "generators") == before
+    names = sorted(path.name for path in (copied / "figures").iterdir())
+    assert names == sorted(f"figure{n}.{kind}" for n in range(8, 13) for kind in ("png", "pdf"))
+    assert sorted(path.name for path in result.paths) == names
+    for n in range(8, 13):
+        with Image.open(copied / "figures" / f"figure{n}.png") as picture:
+            gray = np.asarray(picture.convert("L"))
+        assert min(gray.shape) > 400
+        assert gray.std() > 20, "films are on it"
+        pdf = (copied / "figures" / f"figure{n}.pdf").read_bytes()
+        assert pdf.startswith(b"%PDF")
+        assert b"/FontFile2" in pdf, "text is text"
+    assert experiment.run(wanted).paths == result.paths
+
+
+def test_a_real_film_stands_beside_the_first_generated_one_of_its_labels() -> None:
+    wanted = np.array([[1, 0, 1], [0, 0, 0], [1, 0, 1], [1, 1, 1]], np.uint8)
+    offered = np.array([[0, 0, 1], [1, 0, 1], [0, 0, 0], [0, 1, 1]], np.uint8)
+    assert alike(wanted, offered).tolist() == [1, 2, 0, 3], "no film twice, the nearest where none is the same"
 
 
 def test_a_cell_that_fails_is_told_and_the_rest_is_there(ray_cluster: None, config: Config, copied: Path) -> None:

@@ -1,0 +1,65 @@
+"""Which generated pairs to keep: a judge that was trained on real pairs says how far each agrees with its labels.
+
+Of a film, it is the probability that a classifier gives to each label as it was asked for; of a report, whether the
+rule-based reader finds the label stated exactly where it was asked for. The best of each combination of labels are
+kept, so that the choice does not change how often a label occurs: without that it would prefer normal films, on which
+it is easy to agree.
+
+Shapes: N pairs, Y labels.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from emixer.config.experiment import DownstreamConfig
+from emixer.data.pair_table import PairTable
+from emixer.data.vocabulary import Vocabulary
+from emixer.downstream.models import Data, film_probabilities
+from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, mentions
+
+_SEED = 2**31 - 1
+"""Of the judge, and of no downstream model that it chooses for."""
+
+
+def agreement(
+    real: Data, generated: PairTable, settings: DownstreamConfig, device: torch.device
+) -> NDArray[np.float32]:
+    """How far film and report of each generated pair agree with its labels, float32 (N,) from 0 to 2.
+
+    real: what the judge is trained and chosen on; its test pairs are not looked at.
+    """
+    asked_NY = np.array(generated.labels_NY) == 1
+    present_NY = film_probabilities(real, generated, settings, _SEED, device).numpy()
+    film_N = np.where(asked_NY, present_NY, 1 - present_NY).mean(1)
+    agreement_N: NDArray[np.float32] = (film_N + _reports_agree(generated, asked_NY, real)).astype(np.float32)
+    return agreement_N
+
+
+def most_agreed(agreement_N: NDArray[np.float32], labels_NY: NDArray[np.float32], num: int) -> NDArray[np.int64]:
+    """Rows of the `num` best, in ascending order: of each combination of labels the same share, to within one row."""
+    share = num / len(agreement_N)
+    _, kind_N = np.unique(np.asarray(labels_NY), axis=0, return_inverse=True)
+    kind_N = kind_N.reshape(-1)
+    best_first = np.lexsort((np.arange(len(agreement_N)), -agreement_N, kind_N))
+    counts_K = np.bincount(kind_N)
+    quota_K = np.floor(counts_K * share).astype(np.int64)
+    remainder_K = counts_K * share - quota_K
+    quota_K[np.argsort(-remainder_K, kind="stable")[: num - quota_K.sum()]] += 1
+    place_N = np.arange(len(best_first)) - np.repeat(np.cumsum(counts_K) - counts_K, counts_K)
+    return np.sort(best_first[place_N < np.repeat(quota_K, counts_K)])
+
+
+def _reports_agree(generated: PairTable, asked_NY: NDArray[np.bool_], real: Data) -> NDArray[np.float64]:
+    """Share (N,) of the readable labels that a report states as asked; 0 where none is readable."""
+    names = real.shape.label_names
+    readable = [y for y, name in enumerate(names) if name in READABLE_LABELS]
+    if not readable:
+        return np.zeros(len(generated))
+    stated_NY = mentions(_reports(generated, real.shape.vocabulary), names) == Mention.PRESENT
+    share_N: NDArray[np.float64] = (stated_NY == asked_NY)[:, readable].mean(1)
+    return share_N
+
+
+def _reports(pairs: PairTable, vocabulary: Vocabulary) -> list[list[list[str]]]:
+    return [[tokens for ids in words_SW if (tokens := vocabulary.tokens_of(ids))] for words_SW in pairs.words_NSW]

@@ -1,0 +1,47 @@
+"""The first pairs of a dataset, whatever the sizes of its files and row groups."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from emixer.errors import RunFolderError
+from emixer.generation.stored_pairs import read_stored_pairs
+
+FILES = ("a.parquet", "b.parquet")
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Ten pairs that say which they are, in two files with row groups of two."""
+    for name, numbers in zip(FILES, (range(6), range(6, 10)), strict=True):
+        films = []
+        for number in numbers:
+            out = io.BytesIO()
+            Image.fromarray(np.full((4, 4), 10 * number, np.uint8)).save(out, "PNG")
+            films.append({"bytes": out.getvalue(), "path": f"{number}.png"})
+        table = pa.table({
+            "image": films, "report": [f"Report {n}." for n in numbers],
+            "Edema": pa.array([n % 2 for n in numbers], pa.int8()), "Mass": pa.array([0 for _ in numbers], pa.int8()),
+        })  # fmt: skip
+        pq.write_table(table, tmp_path / name, row_group_size=2)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("num", "there"), [(1, 1), (3, 3), (7, 7), (10, 10), (99, 10)])
+def test_the_first_pairs_are_read_in_order(dataset: Path, num: int, there: int) -> None:
+    found = read_stored_pairs(dataset, FILES, ["Mass", "Edema"], num)
+    assert found.reports == tuple(f"Report {n}." for n in range(there))
+    assert (found.images_NHW[:, 1, 2] // 10).tolist() == list(range(there))
+    assert found.labels_NY.tolist() == [[0, n % 2] for n in range(there)]
+
+
+def test_files_behind_the_last_pair_are_not_opened_and_a_damaged_one_is_named(dataset: Path) -> None:
+    (dataset / "b.parquet").write_bytes(b"cut short")
+    assert len(read_stored_pairs(dataset, FILES, ["Edema"], 6)) == 6
+    with pytest.raises(RunFolderError, match=r"b\.parquet cannot be read .* Delete it"):
+        read_stored_pairs(dataset, FILES, ["Edema"], 7)
