@@ -10,6 +10,7 @@ from emixer.cli.base import setting, stage_command
 @setting("--films", "evaluate.films")
 @setting("--inception", "evaluate.inception")
 @setting("--rad-dino", "evaluate.rad_dino")
+@setting("--chexbert", "evaluate.chexbert")
 @setting("--out", "evaluate.out")
 @setting("--use-gpu", "evaluate.use_gpu")
 def command() -> None:

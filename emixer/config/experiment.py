@@ -68,6 +68,9 @@ class EvaluateConfig(Section):
     """Weights of the Inception network of the FID literature; extra `emixer[fid]`. None: left out."""
     rad_dino: Path | None = Field(None, strict=False)
     """Folder of RadDino as the Hugging Face hub has it; extra `emixer[fid]`. None: left out."""
+    chexbert: Path | None = Field(None, strict=False)
+    """Folder with `chexbert.pth` and the `vocab.txt` of bert-base-uncased, which reads labels off reports beside the
+    rules of this project; extra `emixer[fid]`. None: left out."""
     neighbours: int = Field(5, ge=1)
     """Of precision, recall, density and coverage."""
     references: int = Field(5, ge=1)

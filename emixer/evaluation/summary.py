@@ -9,6 +9,7 @@ _SHOWN = {
     "density": "density", "coverage": "coverage", "label_auc": "AUC of films against their labels",
     "pair_agreement": "AUC of films against what their reports state",
     "report_f1": "F1 of what reports state against the labels",
+    "chexbert_report_f1": "... as CheXbert reads them",
     "same_labels_bleu_1": "BLEU-1 against real reports of the same labels", "same_labels_bleu_4": "... BLEU-4",
     "same_labels_rouge_l": "... ROUGE-L", "same_labels_cider": "... CIDEr",
     "same_labels_scored": "... share of reports with such references",

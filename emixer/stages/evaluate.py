@@ -25,7 +25,9 @@ from emixer.config.model import ChestEncoderConfig
 from emixer.data.collection import identify
 from emixer.data.pair_table import PairTable
 from emixer.data.shards import ShardSet
+from emixer.data.text import detokenize
 from emixer.errors import ConfigError, ShardError
+from emixer.evaluation.chexbert import Chexbert
 from emixer.evaluation.features import RANDOM_NAME, RANDOM_PX, FeatureExtractor, Features
 from emixer.evaluation.film_metrics import film_figures, label_distances
 from emixer.evaluation.label_faithfulness import EncoderJudge, Judge, LabelJudge
@@ -82,6 +84,7 @@ def run(config: Config) -> EvaluateResult:
     dataset, manifest, shards, out = _checked(config)
     networks = _networks(config)
     device = torch.device(_device(config))
+    reader = None if config.evaluate.chexbert is None else Chexbert(config.evaluate.chexbert, device)
     sides = read_sides(config, dataset, manifest, shards, out)
     kept = (config.evaluate.features or out / "features").resolve()
     films: dict[str, Any] = {}
@@ -109,7 +112,7 @@ def run(config: Config) -> EvaluateResult:
         "films_a_side": sides.num,
         "films": films,
         "pairs": judged,
-        "reports": _reports(config, sides),
+        "reports": _reports(config, sides, reader),
     }  # fmt: skip
     files.write_json(out / "evaluation.json", content)
     files.write_text(out / "evaluation.md", markdown(content) + "\n")
@@ -269,7 +272,7 @@ def _judge(config: Config, network: _Network, device: torch.device, sides: Sides
     return judge, f"linear probe of {network.name}, fitted on {len(sample):,} train films"
 
 
-def _reports(config: Config, sides: Sides) -> dict[str, Any]:
+def _reports(config: Config, sides: Sides, reader: Chexbert | None) -> dict[str, Any]:
     """What reports state, how varied they are, and how near to real ones of the same labels."""
     held_out, labels_NY = sides.held_out, sides.held_out.table.labels_NY
     references: dict[bytes, dict[str, Report]] = {}
@@ -280,26 +283,30 @@ def _reports(config: Config, sides: Sides) -> dict[str, Any]:
     everyone = range(sides.num)
     figures: dict[str, Any] = {"intervals": {}}
     figures["generated"], figures["intervals"]["generated"] = _report_figures(
-        config, sides, sides.generated_reports, sides.generated.labels_NY, [None] * sides.num,
+        config, sides, reader, sides.generated_reports, sides.generated.labels_NY, [None] * sides.num,
         [sides.subjects("generated")[n] for n in everyone], references,
     )  # fmt: skip
     if told:
         figures["real"], figures["intervals"]["real"] = _report_figures(
-            config, sides, [held_out.reports[n] or [] for n in told], labels_NY[told],
+            config, sides, reader, [held_out.reports[n] or [] for n in told], labels_NY[told],
             [sides.studies[n] for n in told], [sides.subjects("real")[n] for n in told], references,
         )  # fmt: skip
     return figures
 
 
 def _report_figures(
-    config: Config, sides: Sides, reports: list[Report], labels_NY: NDArray[np.float32], own: list[str | None],
-    subjects: list[str], references: Mapping[bytes, Mapping[str, Report]],
+    config: Config, sides: Sides, reader: Chexbert | None, reports: list[Report], labels_NY: NDArray[np.float32],
+    own: list[str | None], subjects: list[str], references: Mapping[bytes, Mapping[str, Report]],
 ) -> tuple[Figures, dict[str, tuple[float, float]]]:  # fmt: skip
     names = sides.shape.label_names
     labels, stated_NY = torch.from_numpy(np.array(labels_NY)), mentions(reports, names)
+    by_chexbert_NY = None if reader is None else reader.mentions([detokenize(report) for report in reports], names)
 
     def faithful(rows_R: Rows) -> Figures:
-        return faithfulness(stated_NY[rows_R], labels[rows_R], names)
+        found = faithfulness(stated_NY[rows_R], labels[rows_R], names)
+        if by_chexbert_NY is not None:
+            found |= _prefixed("chexbert", faithfulness(by_chexbert_NY[rows_R], labels[rows_R], names))
+        return found
 
     figures = variety(reports) | faithful(np.arange(len(reports)))
     spread = _intervals(faithful, subjects, config)
@@ -311,8 +318,8 @@ def _report_figures(
     scored, scores = same_label_scores(reports, vectors, own, references, config.evaluate.references)
     if scores is not None:
         near = _intervals(scores.figures, [subjects[row] for row in scored], config)
-        figures |= _prefixed(scores.figures()) | {"same_labels_scored": len(scored) / len(reports)}
-        spread |= _prefixed(near)
+        figures |= _prefixed("same_labels", scores.figures()) | {"same_labels_scored": len(scored) / len(reports)}
+        spread |= _prefixed("same_labels", near)
     return figures, spread
 
 
@@ -328,8 +335,8 @@ def _intervals(
         torch.set_num_threads(threads)
 
 
-def _prefixed(figures: Mapping[str, _T]) -> dict[str, _T]:
-    return {f"same_labels_{name}": value for name, value in figures.items()}
+def _prefixed(prefix: str, figures: Mapping[str, _T]) -> dict[str, _T]:
+    return {f"{prefix}_{name}": value for name, value in figures.items()}
 
 
 def _device(config: Config) -> str:
