@@ -64,10 +64,11 @@ class Site:
         )  # fmt: skip
 
     def submit(self, *arguments: str) -> str:
-        """Submits a stage with the site's config. Returns the id of the job, or of the array."""
+        """Submits a stage, e.g. `train` or `experiment table1`, with the site's config. Returns the id of the job, or
+        of the array."""
         stage, *rest = arguments
-        done = self.jobs(stage, "--config", str(self.config_file), *rest)
-        job_id = str(done.stdout.split(f"{stage}: ")[1].split()[1].strip(","))
+        done = self.jobs(*stage.split(), "--config", str(self.config_file), *rest)
+        job_id = str(done.stdout.split(f"{stage.split()[0]}: ")[1].split()[1].strip(","))
         self.submitted.append(job_id)
         return job_id
 

@@ -196,18 +196,56 @@ def test_an_error_of_the_stage_is_one_paragraph_in_status_and_log(site: Any, tmp
     assert_nothing_left(site, job)
 
 
-def test_stages_are_chained_and_a_failure_stops_what_follows(site: Any, tmp_path: Path) -> None:
-    done = site.jobs("pipeline", "--config", str(site.config_file), "--stages", "train,generate",
-                     "--set", f"generate.out={tmp_path / 'made'}", "--set", "generate.num=20",
-                     "--set", "generate.rows_per_group=64", "--set", "generate.rows_per_file=64")  # fmt: skip
-    first, second = (
-        line.split("job ")[1].split(",")[0].split()[0] for line in done.stdout.splitlines() if "job " in line
-    )
-    site.submitted += [first, second]
-    assert "the job before it" in site.status(second)["note"] or site.status(second)["state"] != "pending"
-    site.wait(first, "finished")
-    site.wait(second, "finished")
+def pipeline(site: Any, stages: str) -> list[str]:
+    """Submits a chain of stages whose dataset is `made`. Returns the ids of its jobs."""
+    settings = {"generate.out": site.folder / "made", "generate.num": 20, "generate.rows_per_group": 64,
+                "generate.rows_per_file": 64, "evaluate.neighbours": 3}  # fmt: skip
+    given = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    done = site.jobs("pipeline", "--config", str(site.config_file), "--stages", stages, *given)
+    found = [line.split("job ")[1].split(",")[0].split()[0] for line in done.stdout.splitlines() if "job " in line]
+    site.submitted += found
+    return found
+
+
+def test_stages_are_chained(site: Any, tmp_path: Path) -> None:
+    jobs = pipeline(site, "train,generate,evaluate")
+    assert "the job before it" in site.status(jobs[1])["note"] or site.status(jobs[1])["state"] != "pending"
+    for job in jobs:
+        site.wait(job, "finished")
     assert list((tmp_path / "made" / "data").glob("*.parquet"))
+    assert json.loads((tmp_path / "made" / "evaluation" / "evaluation.json").read_text())["films_a_side"] == 16
+
+
+def test_a_stage_that_fails_stops_those_behind_it_and_says_so(site: Any, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "something").write_text("else")
+    first, second = pipeline(site, "train,generate")
+    site.bed.wait_for(lambda: site.status(first)["state"] == "failed", 90, "failing")
+    site.bed.wait_for(lambda: "will never start" in site.status(second)["note"], 60, "saying so")
+    assert "the job before it failed" in site.status(second)["note"]
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_table_of_the_paper_is_filled_by_a_job_over_two_nodes_and_kept(
+    site: Any, make_shards: Any, tmp_path: Path
+) -> None:
+    network = "{growth: 4, blocks: [1, 1, 1, 1], stem_channels: 8, input_px: 32, frozen: false}"
+    settings = {
+        "slurm.nodes": 2, "data.shards": make_shards(tmp_path / "shards", train=96, validate=32, test=64),
+        "experiment.scale": "3.0e-4", "experiment.seeds": "[0]", "experiment.methods": "[emixer]",
+        "experiment.diseases": "[Atelectasis, Edema]", "experiment.resamples": 20, "experiment.downstream.images": 64,
+        "experiment.downstream.batch_size": 16, "experiment.downstream.network": network,
+        "experiment.out": tmp_path / "results", "train.images": 32, "generate.batch_size": 16,
+    }  # fmt: skip
+    given = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    job = site.submit("experiment table10", *given)
+    assert site.wait(job, "finished", timeout_s=300)["progress"] == "5 cells"
+    table = (tmp_path / "results" / "tables" / "table10.md").read_text()
+    assert "| EMIXER | R6 + S24 | 0." in table
+    assert_nothing_left(site, job)
+    again = site.submit("experiment table10", *given)
+    site.wait(again, "finished")
+    assert "0 cells computed, 5 kept from before." in site.log(again)
 
 
 def test_two_jobs_on_one_node_do_not_meet_and_see_their_own_share_of_it(site: Any, tmp_path: Path) -> None:
