@@ -56,7 +56,7 @@ def _generate(config: Config, expected: bool) -> None:
 def _evaluate(config: Config, expected: bool) -> None:
     _require("data.shards", config.data.shards, expected)
     _require("evaluate.dataset", config.evaluate.dataset, expected)
-    for key in ("inception", "rad_dino", "chexbert"):
+    for key in ("inception", "rad_dino", "chexbert", "radgraph"):
         path = getattr(config.evaluate, key)
         if path is not None:
             _require(f"evaluate.{key}", path, expected=False)

@@ -11,6 +11,7 @@ from emixer.cli.base import setting, stage_command
 @setting("--inception", "evaluate.inception")
 @setting("--rad-dino", "evaluate.rad_dino")
 @setting("--chexbert", "evaluate.chexbert")
+@setting("--radgraph", "evaluate.radgraph")
 @setting("--out", "evaluate.out")
 @setting("--use-gpu", "evaluate.use_gpu")
 def command() -> None:

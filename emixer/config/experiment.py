@@ -71,6 +71,9 @@ class EvaluateConfig(Section):
     chexbert: Path | None = Field(None, strict=False)
     """Folder with `chexbert.pth` and the `vocab.txt` of bert-base-uncased, which reads labels off reports beside the
     rules of this project; extra `emixer[fid]`. None: left out."""
+    radgraph: Path | None = Field(None, strict=False)
+    """Folder with the unpacked `radgraph-xl`, for RadGraph F1 against real reports of the same labels; extra
+    `emixer[radgraph]`. None: left out."""
     neighbours: int = Field(5, ge=1)
     """Of precision, recall, density and coverage."""
     references: int = Field(5, ge=1)

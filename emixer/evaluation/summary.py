@@ -12,6 +12,7 @@ _SHOWN = {
     "chexbert_report_f1": "... as CheXbert reads them",
     "same_labels_bleu_1": "BLEU-1 against real reports of the same labels", "same_labels_bleu_4": "... BLEU-4",
     "same_labels_rouge_l": "... ROUGE-L", "same_labels_cider": "... CIDEr",
+    "same_labels_radgraph_f1": "... RadGraph F1, against one of them",
     "same_labels_scored": "... share of reports with such references",
     "distinct_1": "distinct words", "distinct_2": "distinct pairs of words", "distinct_3": "distinct triples of words",
     "distinct_reports": "share of reports unlike all others", "words_per_report": "words a report",

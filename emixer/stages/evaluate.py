@@ -33,11 +33,12 @@ from emixer.evaluation.film_metrics import film_figures, label_distances
 from emixer.evaluation.label_faithfulness import EncoderJudge, Judge, LabelJudge
 from emixer.evaluation.outside_features import inception, rad_dino
 from emixer.evaluation.pair_metrics import Report, agreement, faithfulness, label_areas, variety
+from emixer.evaluation.radgraph_f1 import Radgraph
 from emixer.evaluation.report_mentions import mentions
 from emixer.evaluation.resampling import Figures, intervals
-from emixer.evaluation.same_labels import same_label_scores
+from emixer.evaluation.same_labels import same_label_references
 from emixer.evaluation.summary import markdown
-from emixer.evaluation.text_scores import distinct_n, verbatim_share
+from emixer.evaluation.text_scores import distinct_n, text_scores, verbatim_share
 from emixer.generation.manifest import read_finished_manifest
 from emixer.progress import Progress
 from emixer.stages.evaluate_sides import (
@@ -76,6 +77,23 @@ class _Network:
     make: Callable[[torch.device], Features]
 
 
+@dataclass(frozen=True)
+class _Readers:
+    """Networks that read reports, where the user has them."""
+
+    chexbert: Chexbert | None
+    radgraph: Radgraph | None
+
+    @classmethod
+    def of(cls, config: Config, device: torch.device) -> "_Readers":
+        """Loaded before anything is measured, so that a wrong file is told at once."""
+        chexbert, radgraph = config.evaluate.chexbert, config.evaluate.radgraph
+        return cls(
+            None if chexbert is None else Chexbert(chexbert, device),
+            None if radgraph is None else Radgraph(radgraph, device),
+        )
+
+
 def run(config: Config) -> EvaluateResult:
     """Writes evaluation.json and evaluation.md to `evaluate.out`.
 
@@ -84,7 +102,7 @@ def run(config: Config) -> EvaluateResult:
     dataset, manifest, shards, out = _checked(config)
     networks = _networks(config)
     device = torch.device(_device(config))
-    reader = None if config.evaluate.chexbert is None else Chexbert(config.evaluate.chexbert, device)
+    readers = _Readers.of(config, device)
     sides = read_sides(config, dataset, manifest, shards, out)
     kept = (config.evaluate.features or out / "features").resolve()
     films: dict[str, Any] = {}
@@ -112,7 +130,7 @@ def run(config: Config) -> EvaluateResult:
         "films_a_side": sides.num,
         "films": films,
         "pairs": judged,
-        "reports": _reports(config, sides, reader),
+        "reports": _reports(config, sides, readers),
     }  # fmt: skip
     files.write_json(out / "evaluation.json", content)
     files.write_text(out / "evaluation.md", markdown(content) + "\n")
@@ -272,7 +290,7 @@ def _judge(config: Config, network: _Network, device: torch.device, sides: Sides
     return judge, f"linear probe of {network.name}, fitted on {len(sample):,} train films"
 
 
-def _reports(config: Config, sides: Sides, reader: Chexbert | None) -> dict[str, Any]:
+def _reports(config: Config, sides: Sides, readers: _Readers) -> dict[str, Any]:
     """What reports state, how varied they are, and how near to real ones of the same labels."""
     held_out, labels_NY = sides.held_out, sides.held_out.table.labels_NY
     references: dict[bytes, dict[str, Report]] = {}
@@ -283,24 +301,26 @@ def _reports(config: Config, sides: Sides, reader: Chexbert | None) -> dict[str,
     everyone = range(sides.num)
     figures: dict[str, Any] = {"intervals": {}}
     figures["generated"], figures["intervals"]["generated"] = _report_figures(
-        config, sides, reader, sides.generated_reports, sides.generated.labels_NY, [None] * sides.num,
+        config, sides, readers, sides.generated_reports, sides.generated.labels_NY, [None] * sides.num,
         [sides.subjects("generated")[n] for n in everyone], references,
     )  # fmt: skip
     if told:
         figures["real"], figures["intervals"]["real"] = _report_figures(
-            config, sides, reader, [held_out.reports[n] or [] for n in told], labels_NY[told],
+            config, sides, readers, [held_out.reports[n] or [] for n in told], labels_NY[told],
             [sides.studies[n] for n in told], [sides.subjects("real")[n] for n in told], references,
         )  # fmt: skip
     return figures
 
 
 def _report_figures(
-    config: Config, sides: Sides, reader: Chexbert | None, reports: list[Report], labels_NY: NDArray[np.float32],
+    config: Config, sides: Sides, readers: _Readers, reports: list[Report], labels_NY: NDArray[np.float32],
     own: list[str | None], subjects: list[str], references: Mapping[bytes, Mapping[str, Report]],
 ) -> tuple[Figures, dict[str, tuple[float, float]]]:  # fmt: skip
     names = sides.shape.label_names
     labels, stated_NY = torch.from_numpy(np.array(labels_NY)), mentions(reports, names)
-    by_chexbert_NY = None if reader is None else reader.mentions([detokenize(report) for report in reports], names)
+    by_chexbert_NY = None
+    if readers.chexbert is not None:
+        by_chexbert_NY = readers.chexbert.mentions([detokenize(report) for report in reports], names)
 
     def faithful(rows_R: Rows) -> Figures:
         found = faithfulness(stated_NY[rows_R], labels[rows_R], names)
@@ -315,22 +335,36 @@ def _report_figures(
         copied = verbatim_share(reports, train_reports(sides.shards))
         figures |= {"copied_reports": copied.reports, "copied_sentences": copied.sentences}
     vectors = [vector_Y.tobytes() for vector_Y in labels_NY]
-    scored, scores = same_label_scores(reports, vectors, own, references, config.evaluate.references)
-    if scores is not None:
-        near = _intervals(scores.figures, [subjects[row] for row in scored], config)
-        figures |= _prefixed("same_labels", scores.figures()) | {"same_labels_scored": len(scored) / len(reports)}
-        spread |= _prefixed("same_labels", near)
-    return figures, spread
+    beside = same_label_references(vectors, own, references, config.evaluate.references)
+    if not beside:
+        return figures, spread
+    scored = list(beside)
+    scores = text_scores([reports[row] for row in scored], list(beside.values()))
+    graph_N = None
+    if readers.radgraph is not None:
+        texts = ([detokenize(reports[row]) for row in scored], [detokenize(first) for first, *_ in beside.values()])
+        graph_N = readers.radgraph.f1(*texts)
+
+    def near(rows_R: Rows) -> Figures:
+        found = scores.figures(rows_R)
+        return found if graph_N is None else found | {"radgraph_f1": float(graph_N[rows_R].mean())}
+
+    figures |= _prefixed("same_labels", near(np.arange(len(scored)))) | {
+        "same_labels_scored": len(scored) / len(reports)
+    }
+    return figures, spread | _prefixed("same_labels", _intervals(near, [subjects[row] for row in scored], config))
 
 
 def _intervals(
     measure: Callable[[Rows], Figures], subjects: Sequence[str], config: Config
 ) -> dict[str, tuple[float, float]]:
-    """One thread: hundreds of small sums, on which threads would wait for each other most of the time."""
+    """Of what the whole set defines. One thread: on hundreds of small sums, threads would only wait for each other."""
+    whole = measure(np.arange(len(subjects)))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return intervals(measure, subjects, config.evaluate.resamples)
+        found = intervals(measure, subjects, config.evaluate.resamples)
+        return {name: both for name, both in found.items() if name in whole}
     finally:
         torch.set_num_threads(threads)
 

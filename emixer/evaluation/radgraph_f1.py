@@ -1,0 +1,85 @@
+"""RadGraph F1: do two reports name the same observations and anatomy, in the same relations? By the package `radgraph`.
+
+It needs `emixer[radgraph]` and a model on disk: nothing is downloaded.
+
+Shapes: N reports.
+Source: Jain et al. 2021, RadGraph; Delbrouck et al. 2022, whose "partial" reward is what the literature calls RadGraph
+F1: entities match by words and label, and by whether they stand in any relation.
+"""
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from emixer.errors import CheckpointError, ConfigError
+
+MODEL = "radgraph-xl"
+_FILES = ("config.json", "weights.th", "vocabulary")
+
+
+class Radgraph:
+    """A model that reads reports."""
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        """folder: holds `radgraph-xl`, the unpacked archive of that name. Its config.json names the BERT below, by the
+        path of a folder, or by a name that the Hugging Face cache of this machine knows.
+
+        Raises CheckpointError when something is missing or does not fit, ConfigError without radgraph.
+        """
+        missing = [name for name in _FILES if not (folder / MODEL / name).exists()]
+        if missing:
+            raise CheckpointError(
+                f"{folder / MODEL} has no {', '.join(missing)}. Unpack {MODEL}.tar.gz of radgraph's authors there."
+            )
+        self._annotated: dict[str, Mapping[str, Any]] = {}
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # else it asks the network for what it does not find
+        # it prints, and changes filters of warnings
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                from radgraph import RadGraph
+                from radgraph.rewards import compute_reward
+            except ImportError as error:
+                raise ConfigError(
+                    "evaluate.radgraph needs the package radgraph. Install it with `pip install emixer[radgraph]`, or "
+                    "leave it out."
+                ) from error
+            try:
+                self._model = RadGraph(
+                    model_type=MODEL,
+                    model_cache_dir=str(folder),
+                    cuda=-1 if device.type == "cpu" else device.index or 0,
+                )
+            except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+                raise CheckpointError(
+                    f"{folder / MODEL} cannot be loaded ({type(error).__name__}). It has to fit the package radgraph, "
+                    "and the BERT that its config.json names has to be on this machine."
+                ) from error
+        self._reward = compute_reward
+
+    def f1(self, reports: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
+        """F1 (N,) of each report beside its reference; 0 where one of them is empty."""
+        self._annotate([text for text in (*reports, *references) if text.strip()])
+        scores = [
+            self._reward(self._annotated[report], self._annotated[reference], "partial")
+            if report.strip() and reference.strip() else 0.0
+            for report, reference in zip(reports, references, strict=True)
+        ]  # fmt: skip
+        return np.array(scores, np.float64)
+
+    def _annotate(self, reports: Sequence[str]) -> None:
+        """Each text once: reports repeat themselves, and a reference serves many."""
+        new = [text for text in dict.fromkeys(reports) if text not in self._annotated]
+        if new:
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found = self._model(new)
+            self._annotated |= {text: found[str(n)] for n, text in enumerate(new)}
