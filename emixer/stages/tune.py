@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +153,7 @@ def _search(config: Config, folder: Path, searcher: StudySearcher) -> None:
         tune.with_resources(trainable, PlacementGroupFactory([{"memory": _TRIAL_BYTES}])),
         tune_config=TuneConfig(
             search_alg=searcher, scheduler=StudyPruning(searcher, ask_to_stop), num_samples=-1,
-            max_concurrent_trials=_at_once(config), reuse_actors=False,
+            max_concurrent_trials=at_once(config, capacity()), reuse_actors=False,
         ),
         run_config=RunConfig(
             name="tune", storage_path=str(folder / "ray"), verbose=0,
@@ -165,12 +165,11 @@ def _search(config: Config, folder: Path, searcher: StudySearcher) -> None:
         raise users[0]
 
 
-def _at_once(config: Config) -> int:
-    """How many trials the cluster has room for."""
+def at_once(config: Config, has: Mapping[str, float]) -> int:
+    """How many trials a cluster with these resources has room for; at least one, which then waits for more."""
     schedule = config.train
     if config.tune.max_concurrent is not None:
         return config.tune.max_concurrent
-    has = capacity()
     workers, _ = schedule.worker_range
     room = has.get("CPU", 1) // (schedule.cpus_per_worker * workers)
     if schedule.use_gpu or (schedule.use_gpu is None and has.get("GPU")):

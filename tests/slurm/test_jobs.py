@@ -168,6 +168,28 @@ def test_a_job_whose_node_fails_or_that_is_requeued_by_hand_goes_on_from_its_che
     assert_nothing_left(site, job)
 
 
+def test_a_search_over_two_nodes_that_loses_one_and_is_requeued_keeps_what_is_finished(
+    site: Any, tmp_path: Path
+) -> None:
+    settings = {
+        "slurm.nodes": 2, "tune.study": tmp_path / "study", "tune.num_samples": 3, "tune.budget_images": 448,
+        "tune.metrics": "[word_cross_entropy]", "tune.pruner": "none", "tune.max_concurrent": 2,
+        "train.cpus_per_worker": 2, "train.save_every_images": 64, "tune.space": '["loss.alpha float 0 1"]',
+    }  # fmt: skip
+    job = site.submit("tune", *(part for key, value in settings.items() for part in ("--set", f"{key}={value}")))
+    saved_by = (tmp_path / "study" / "trials").glob
+    site.bed.wait_for(lambda: len(list(saved_by("*/checkpoints/last.json"))) == 2, 120, "two trials at work")
+    node = site.bed.run(["squeue", "-h", "-j", job, "-o", "%N"]).stdout.strip()
+    last = site.bed.run(["scontrol", "show", "hostnames", node]).stdout.split()[-1]
+    site.bed.fail_node(last)
+    site.wait(job, "finished", timeout_s=400)
+    site.bed.restore_node(last)
+    assert "Searched with 3 trials (3 finished)" in site.log(job)
+    assert (tmp_path / "study" / "best.yaml").exists()
+    assert site.status(job)["progress"] == "3 trials begun"
+    assert_nothing_left(site, job)
+
+
 def test_why_a_job_waits_is_said_in_words(site: Any) -> None:
     blocker = site.bed.run(["sbatch", "--parsable", "-N", "4", "-n", "16", "--mem=4G", "-o", "/dev/null",
                             "--wrap", "sleep 60"]).stdout.strip()  # fmt: skip

@@ -74,6 +74,36 @@ def test_a_search_begins_with_the_configs_values_and_leaves_what_a_person_uses(
 
 
 @pytest.mark.ray
+def test_a_trial_of_two_workers_is_the_same_run_as_emixer_train_makes(
+    ray_cluster: None, tiny_config: Config, tmp_path: Path
+) -> None:
+    tune.run(search(tiny_config, tmp_path / "study", tune__num_samples=1, train__num_workers=2))
+    trial = RunFolder.open(tmp_path / "study" / "trials" / "0000", "train")
+    assert trial.config.train.num_workers == 2
+    train.run(with_overrides(trial.config, {"train.run": tmp_path / "run"}))
+
+    def measured(run: RunFolder) -> list[dict[str, float]]:
+        return [{k: v for k, v in line.items() if k not in ("images_per_s", "wait_share")} for line in run.metrics()]
+
+    alone = measured(RunFolder(tmp_path / "run"))
+    assert len(alone) == 6, "three of losses, three of validation"
+    for one, other in zip(measured(trial), alone, strict=True):
+        assert one == pytest.approx(other, rel=1e-5, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "at_once"),
+    [
+        ({"train.gpus_per_worker": 0.25}, 8), ({"train.num_workers": 2}, 1), ({"train.gpus_per_worker": 0.5}, 4),
+        ({"train.use_gpu": False, "train.cpus_per_worker": 3}, 5), ({"tune.max_concurrent": 3}, 3),
+    ],
+)  # fmt: skip
+def test_as_many_trials_run_at_once_as_there_are_shares_of_gpus(settings: dict[str, Any], at_once: int) -> None:
+    with_gpus = with_overrides(Config(), settings)
+    assert tune.at_once(with_gpus, {"CPU": 16.0, "GPU": 2.0}) == at_once
+
+
+@pytest.mark.ray
 def test_poor_trials_are_stopped_and_those_that_diverge_are_told_apart(
     ray_cluster: None, tiny_config: Config, tmp_path: Path
 ) -> None:
