@@ -4,8 +4,10 @@
         [--set "tune.metrics=[fid]" --set "validation.encoder={...}" --set ...]
 
 Each search has the same budget of films in all, not of trials: one that stops poor trials early begins more of them.
-The outcome is the best value of the metric that was known after so many films, with its spread over seeds: a table, and
-a plot. `--overhead` measures something else: what a search of 20 short trials takes beside its trials' own time, from
+The outcome is the best value of the first of `tune.metrics` that was known after so many films, with its spread over
+seeds: a table, and a plot.
+
+`--overhead` measures something else: what a search of 20 short trials takes beside its trials' own time, from
 the making of a run folder to the last file written there; and five of them again as runs of `emixer train` in the same
 Ray session, to see that a trial is no slower than a run.
 """
@@ -22,7 +24,7 @@ from emixer.config import Config, load_config, with_overrides
 from emixer.ray_session import connect
 from emixer.run_folder import RunFolder
 from emixer.stages import train, tune
-from emixer.tuning.metrics import measured
+from emixer.tuning.metrics import directions, measured
 
 WAYS: dict[str, dict[str, Any]] = {
     "chance": {"tune.sampler": "random", "tune.pruner": "none"},
@@ -130,12 +132,14 @@ def films_of(config: Config) -> int:
 def best_so_far(config: Config) -> list[tuple[int, float]]:
     """(films of the search so far, best validation value so far), trial after trial."""
     curve: list[tuple[int, float]] = []
-    before, best = 0, float("inf")
+    before, best = 0, float("nan")
+    better = min if directions(config.tune.metrics)[0] == "minimize" else max
     for path in trials_of(config):
         lines = RunFolder(path).metrics()
         for line in lines:
             if any(key.startswith("validation/") for key in line):
-                best = min(best, *measured(config.tune.metrics, line))
+                value, *_ = measured(config.tune.metrics, line)
+                best = value if best != best else better(best, value)
                 curve.append((before + int(line["images"]), best))
         before += int(lines[-1]["images"]) if lines else 0
     return curve
@@ -143,7 +147,7 @@ def best_so_far(config: Config) -> list[tuple[int, float]]:
 
 def known_after(runs: list[list[tuple[int, float]]], films: int) -> str:
     """Mean +- sd over seeds of the best value known after so many films."""
-    values = [min((value for at, value in run if at <= films), default=float("nan")) for run in runs]
+    values = [([float("nan")] + [value for at, value in run if at <= films])[-1] for run in runs]
     return f"{statistics.mean(values):.3g} +- {statistics.stdev(values) if len(values) > 1 else 0:.2g}"
 
 
@@ -158,7 +162,7 @@ def draw(curves: dict[str, list[list[tuple[int, float]]]], metric: str, films: i
     figure, axes = plt.subplots(figsize=(8, 4.5))
     grid = np.linspace(0, films, 200)
     for name, runs in curves.items():
-        values = np.array([[min((v for f, v in run if f <= x), default=np.nan) for x in grid] for run in runs])
+        values = np.array([[([np.nan] + [v for f, v in run if f <= x])[-1] for x in grid] for run in runs])
         seen = ~np.isnan(values).any(axis=0)
         line = axes.plot(grid[seen], np.median(values[:, seen], axis=0), label=name)[0]
         axes.fill_between(grid[seen], values[:, seen].min(0), values[:, seen].max(0), alpha=0.2, color=line.get_color())

@@ -8,6 +8,8 @@ it is easy to agree.
 Shapes: N pairs, Y labels.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from emixer.data.vocabulary import Vocabulary
 from emixer.downstream.models import Data, film_probabilities
 from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, mentions
 
+_READ_AT_ONCE = 10_000
 _SEED = 2**31 - 1
 """Of the judge, and of no downstream model that it chooses for."""
 
@@ -56,10 +59,14 @@ def _reports_agree(generated: PairTable, asked_NY: NDArray[np.bool_], real: Data
     readable = [y for y, name in enumerate(names) if name in READABLE_LABELS]
     if not readable:
         return np.zeros(len(generated))
-    stated_NY = mentions(_reports(generated, real.shape.vocabulary), names) == Mention.PRESENT
+    vocabulary = real.shape.vocabulary
+    # piece by piece: the reader remembers the sentences of a piece, and there may be hundreds of thousands of reports
+    read = [mentions(_reports(piece, vocabulary), names) for piece in generated.batches(_READ_AT_ONCE)]
+    stated_NY = np.concatenate(read) == Mention.PRESENT
     share_N: NDArray[np.float64] = (stated_NY == asked_NY)[:, readable].mean(1)
     return share_N
 
 
-def _reports(pairs: PairTable, vocabulary: Vocabulary) -> list[list[list[str]]]:
-    return [[tokens for ids in words_SW if (tokens := vocabulary.tokens_of(ids))] for words_SW in pairs.words_NSW]
+def _reports(pairs: PairTable, vocabulary: Vocabulary) -> Iterator[list[list[str]]]:
+    for words_SW in pairs.words_NSW:
+        yield [tokens for ids in words_SW if (tokens := vocabulary.tokens_of(ids))]

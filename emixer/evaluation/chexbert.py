@@ -1,7 +1,7 @@
 """What reports say of 14 labels as CheXbert reads them, a BERT taught by the CheXpert labeler and by radiologists.
 
-It is what the literature measures reports with ("CheXbert F1"). It needs `emixer[fid]` and its weights on disk: nothing
-is downloaded, and nothing pickled is run.
+The literature's "CheXbert F1" compares what it reads in two reports; here a report is compared with labels. It needs
+`emixer[fid]` and its weights on disk: nothing is downloaded, and nothing pickled is run.
 
 Shapes: N reports, B reports of a batch, T tokens, F features, Y labels.
 Source: Smit et al. 2020, CheXbert; order of conditions and classes as in the authors' labeler.
@@ -30,6 +30,16 @@ _CLASSES = (Mention.UNMENTIONED, Mention.PRESENT, Mention.NEGATED, Mention.UNCER
 _MAX_TOKENS, _BATCH = 512, 32
 
 
+def check_chexbert(folder: Path) -> None:
+    """Raises CheckpointError when a file is missing that `Chexbert` needs."""
+    for name in (WEIGHTS, "vocab.txt"):
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                f"{folder} has no {name}. Expected a folder with {WEIGHTS}, as CheXbert's authors publish it, and the "
+                "vocab.txt of bert-base-uncased."
+            )
+
+
 class Chexbert:
     """CheXbert, ready to read."""
 
@@ -39,12 +49,7 @@ class Chexbert:
 
         Raises CheckpointError when files are missing, damaged or of another network, ConfigError without transformers.
         """
-        for name in (WEIGHTS, "vocab.txt"):
-            if not (folder / name).is_file():
-                raise CheckpointError(
-                    f"{folder} has no {name}. Expected a folder with {WEIGHTS}, as CheXbert's authors publish it, and "
-                    "the vocab.txt of bert-base-uncased."
-                )
+        check_chexbert(folder)
         try:
             from transformers import BertConfig, BertModel, BertTokenizer
         except ImportError as error:

@@ -1,9 +1,12 @@
 """Figures of pairs: do films show their labels, do reports state them, do the two agree, are reports varied.
 
+Most are measures of some rows, so that test sets can be drawn again. Which labels count is decided once, on all rows:
+else the mean of a resample would be one over other labels.
+
 Shapes: N pairs, Y labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import torch
@@ -16,31 +19,26 @@ from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, score_me
 
 Report = list[list[str]]
 Metrics = dict[str, float]
+Rows = NDArray[np.int64] | slice
+Measure = Callable[[Rows], Metrics]
+ALL = slice(None)
 
 
-def label_areas(scores_NY: Tensor | None, labels_NY: Tensor, label_names: Sequence[str]) -> Metrics:
+def label_areas(scores_NY: Tensor | None, labels_NY: Tensor, label_names: Sequence[str]) -> Measure:
     """label_auc, mean over labels, and label_auc/<L>. scores: of a judge; None: there is none. labels: NaN unknown."""
-    if scores_NY is None:
-        return {}
-    area_Y = area_under_roc(scores_NY, labels_NY)
-    measured_Y = _measurable(labels_NY) & ~area_Y.isnan().numpy()
-    return _over_labels("label_auc", area_Y.numpy(), measured_Y, label_names)
+    return _areas("label_auc", scores_NY, labels_NY, label_names, label_names)
 
 
-def agreement(scores_NY: Tensor | None, mentions_NY: NDArray[np.int8], label_names: Sequence[str]) -> Metrics:
+def agreement(scores_NY: Tensor | None, mentions_NY: NDArray[np.int8], label_names: Sequence[str]) -> Measure:
     """pair_agreement and pair_agreement/<L>: whether films show what their own reports say.
 
-    It does not matter what both were made from. What is uncertain does not count. mentions: what the reports say.
+    It does not matter what both were made from. What is uncertain does not count, nor do pairs without a report.
+    mentions: what the reports say.
     """
-    if scores_NY is None or not len(mentions_NY):
-        return {}
     stated_NY = torch.from_numpy(mentions_NY).float()
     stated_NY[stated_NY == Mention.UNMENTIONED] = Mention.NEGATED
     stated_NY[stated_NY == Mention.UNCERTAIN] = torch.nan
-    area_Y = area_under_roc(scores_NY, stated_NY)
-    readable_Y = np.array([name in READABLE_LABELS for name in label_names])
-    measured_Y = _measurable(stated_NY) & readable_Y & ~area_Y.isnan().numpy()
-    return _over_labels("pair_agreement", area_Y.numpy(), measured_Y, label_names)
+    return _areas("pair_agreement", scores_NY, stated_NY, label_names, READABLE_LABELS)
 
 
 def variety(reports: Sequence[Report]) -> Metrics:
@@ -52,17 +50,41 @@ def variety(reports: Sequence[Report]) -> Metrics:
     return {"distinct_reports": distinct / len(reports), "words_per_report": words / len(reports)}
 
 
-def faithfulness(mentions_NY: NDArray[np.int8], labels_NY: Tensor, label_names: Sequence[str]) -> Metrics:
-    """report_precision, report_recall, report_f1 and report_f1/<L>: what reports say against the labels."""
-    known_N = ~labels_NY.isnan().any(1)
-    labels_NY = labels_NY[known_N]
-    scores = score_mentions(mentions_NY[known_N.numpy()], labels_NY.numpy())
-    measured_Y = _measurable(labels_NY) & np.array([name in READABLE_LABELS for name in label_names])
-    metrics: Metrics = {}
-    for name, values_Y in {"f1": scores.f1_Y, "precision": scores.precision_Y, "recall": scores.recall_Y}.items():
-        found = _over_labels(f"report_{name}", values_Y, measured_Y, label_names)
-        metrics |= found if name == "f1" else {key: value for key, value in found.items() if "/" not in key}
-    return metrics
+def faithfulness(
+    mentions_NY: NDArray[np.int8], labels_NY: Tensor, label_names: Sequence[str],
+    readable: Collection[str] = READABLE_LABELS,
+) -> Measure:  # fmt: skip
+    """report_precision, report_recall, report_f1 and report_f1/<L>: what reports say against the labels.
+
+    readable: labels that whoever read the reports knows; the others do not count.
+    """
+    known_N = ~labels_NY.isnan().any(1).numpy()
+    used_Y = _measurable(labels_NY[known_N]) & _among(label_names, readable)
+
+    def measure(rows: Rows) -> Metrics:
+        known_R = known_N[rows]
+        scores = score_mentions(mentions_NY[rows][known_R], labels_NY[rows][known_R].numpy())
+        metrics = _over_labels("report_f1", scores.f1_Y, used_Y, label_names)
+        for name, values_Y in {"precision": scores.precision_Y, "recall": scores.recall_Y}.items():
+            whole = f"report_{name}"
+            metrics |= {k: v for k, v in _over_labels(whole, values_Y, used_Y, label_names).items() if k == whole}
+        return metrics
+
+    return measure
+
+
+def _areas(
+    name: str, scores_NY: Tensor | None, labels_NY: Tensor, label_names: Sequence[str], readable: Collection[str]
+) -> Measure:
+    if scores_NY is None or not len(labels_NY):
+        return lambda _: {}
+    scored_Y = ~scores_NY.isnan().any(0).numpy()
+    used_Y = _measurable(labels_NY) & scored_Y & _among(label_names, readable)
+
+    def measure(rows: Rows) -> Metrics:
+        return _over_labels(name, area_under_roc(scores_NY[rows], labels_NY[rows]).numpy(), used_Y, label_names)
+
+    return measure
 
 
 def _measurable(labels_NY: Tensor) -> NDArray[np.bool_]:
@@ -72,8 +94,13 @@ def _measurable(labels_NY: Tensor) -> NDArray[np.bool_]:
     return measurable_Y
 
 
+def _among(label_names: Sequence[str], readable: Collection[str]) -> NDArray[np.bool_]:
+    return np.array([name in readable for name in label_names], bool)
+
+
 def _over_labels(
     name: str, value_Y: NDArray[np.float64], use_Y: NDArray[np.bool_], label_names: Sequence[str]
 ) -> Metrics:
+    """The mean over the labels in use, and each; NaN where rows leave one undefined."""
     each = {f"{name}/{label}": float(v) for label, v, use in zip(label_names, value_Y, use_Y, strict=True) if use}
     return {name: sum(each.values()) / len(each), **each} if each else {}

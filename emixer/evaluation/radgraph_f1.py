@@ -9,7 +9,8 @@ F1: entities match by words and label, and by whether they stand in any relation
 
 import contextlib
 import io
-import os
+import json
+import pickle
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,25 +23,47 @@ from numpy.typing import NDArray
 from emixer.errors import CheckpointError, ConfigError
 
 MODEL = "radgraph-xl"
+_UNLOADABLE = (
+    OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError
+)  # fmt: skip
 _FILES = ("config.json", "weights.th", "vocabulary")
+
+
+def check_radgraph(folder: Path) -> None:
+    """Raises CheckpointError when something is missing that `Radgraph` needs, or would be looked for in the network."""
+    model = folder / MODEL
+    missing = [name for name in _FILES if not (model / name).exists()]
+    if missing:
+        raise CheckpointError(
+            f"{model} has no {', '.join(missing)}. Unpack {MODEL}.tar.gz of radgraph's authors there."
+        )
+    try:
+        config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+        parts = config["dataset_reader"]["token_indexers"], config["model"]["embedder"]["token_embedders"]
+        names = {part["bert"]["model_name"] for part in parts}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{model / 'config.json'} is not that of {MODEL} ({type(error).__name__}). Unpack {MODEL}.tar.gz again."
+        ) from error
+    for name in names:
+        if not Path(name).is_dir():
+            raise CheckpointError(
+                f"{model / 'config.json'} names the BERT {name}, which is no folder here, and nothing is downloaded. "
+                "Download it where there is a network, and write its folder into both `model_name` of that file."
+            )
 
 
 class Radgraph:
     """A model that reads reports."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        """folder: holds `radgraph-xl`, the unpacked archive of that name. Its config.json names the BERT below, by the
-        path of a folder, or by a name that the Hugging Face cache of this machine knows.
+        """folder: holds `radgraph-xl`, the unpacked archive of that name, in whose config.json the two `model_name` are
+        the folder of the BERT below.
 
         Raises CheckpointError when something is missing or does not fit, ConfigError without radgraph.
         """
-        missing = [name for name in _FILES if not (folder / MODEL / name).exists()]
-        if missing:
-            raise CheckpointError(
-                f"{folder / MODEL} has no {', '.join(missing)}. Unpack {MODEL}.tar.gz of radgraph's authors there."
-            )
+        check_radgraph(folder)
         self._annotated: dict[str, Mapping[str, Any]] = {}
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # else it asks the network for what it does not find
         # it prints, and changes filters of warnings
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -58,7 +81,7 @@ class Radgraph:
                     model_cache_dir=str(folder),
                     cuda=-1 if device.type == "cpu" else device.index or 0,
                 )
-            except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+            except _UNLOADABLE as error:
                 raise CheckpointError(
                     f"{folder / MODEL} cannot be loaded ({type(error).__name__}). It has to fit the package radgraph, "
                     "and the BERT that its config.json names has to be on this machine."

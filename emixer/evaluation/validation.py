@@ -34,7 +34,7 @@ from emixer.data.vocabulary import Vocabulary
 from emixer.evaluation.features import FeatureExtractor
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
 from emixer.evaluation.label_faithfulness import EncoderJudge, Judge, LabelJudge
-from emixer.evaluation.pair_metrics import Metrics, Report, agreement, faithfulness, label_areas, variety
+from emixer.evaluation.pair_metrics import ALL, Metrics, Report, agreement, faithfulness, label_areas, variety
 from emixer.evaluation.report_mentions import mentions
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, LabelPrior, ModelSpec, PairedModel
@@ -72,13 +72,13 @@ class Validator:
         features_NF = extractor.over(batch.image_BCHW for batch in validation)
         labels_NY = torch.cat([_known_labels(batch) for batch in validation]).cpu()
         scores_NY = None if decider is None else decider.score(features_NF).cpu()
-        real = label_areas(scores_NY, labels_NY, spec.label_names)
+        real = label_areas(scores_NY, labels_NY, spec.label_names)(ALL)
         with_report = torch.cat([batch.has_report_B for batch in validation]).cpu()
         every_report = list(_reports((batch.words_BSW for batch in validation), spec.tokens))
         reports = [report for report, has in zip(every_report, with_report, strict=True) if has]
         stated_NY = mentions(reports, spec.label_names)
-        real |= variety(reports) | faithfulness(stated_NY, labels_NY[with_report], spec.label_names)
-        real |= agreement(None if scores_NY is None else scores_NY[with_report], stated_NY, spec.label_names)
+        real |= variety(reports) | faithfulness(stated_NY, labels_NY[with_report], spec.label_names)(ALL)
+        real |= agreement(None if scores_NY is None else scores_NY[with_report], stated_NY, spec.label_names)(ALL)
         return cls(
             extractor, spec, validation, labels_NY, FeatureStatistics.of(features_NF), decider, _named(real, "real")
         )
@@ -98,10 +98,10 @@ class Validator:
         labels_NY = torch.cat(conditions).cpu()
         scores_NY = None if self.judge is None else self.judge.score(torch.cat(features)).cpu()
         reports = list(_reports(words, self.spec.tokens))
-        generated = label_areas(scores_NY, labels_NY, self.spec.label_names)
+        generated = label_areas(scores_NY, labels_NY, self.spec.label_names)(ALL)
         stated_NY = mentions(reports, self.spec.label_names)
-        generated |= variety(reports) | faithfulness(stated_NY, labels_NY, self.spec.label_names)
-        generated |= agreement(scores_NY, stated_NY, self.spec.label_names)
+        generated |= variety(reports) | faithfulness(stated_NY, labels_NY, self.spec.label_names)(ALL)
+        generated |= agreement(scores_NY, stated_NY, self.spec.label_names)(ALL)
         return {
             f"fid_{self.extractor.name}": frechet_distance(self.statistics, statistics),
             **_word_metrics(model, zip(self.batches, self._noise_of_batches(noise), strict=True)),

@@ -27,6 +27,7 @@ CODE_VERSION = 1
 """Goes up when the same inputs would give other figures."""
 FOLDER_VERSION = 1
 _ABOUT, _CELLS = "experiment.json", "cells"
+_LATER = ("chosen_from", "pretrains")
 _UNUSED: Mapping[Task, tuple[str, ...]] = {
     "films": ("report_decoder", "joint_hidden"),
     "pairs": ("report_decoder",),
@@ -77,7 +78,10 @@ class Cell:
 
     def key(self, inputs: Mapping[str, Any]) -> str:
         """Of the cell with these inputs: settings and digests as plain values."""
-        told = {"version": CODE_VERSION, "cell": asdict(self), "inputs": dict(inputs)}
+        cell = asdict(self)
+        # ways to use pairs that came later: without them a cell has the key that it always had
+        cell["mix"] = {name: value for name, value in cell["mix"].items() if value or name not in _LATER}
+        told = {"version": CODE_VERSION, "cell": cell, "inputs": dict(inputs)}
         return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:20]
 
 
@@ -167,7 +171,7 @@ class ResultsFolder:
 
     def judgement_path(self, key: str) -> Path:
         """Where a judge's opinion of a dataset's pairs stands."""
-        return self.path / "judgements" / f"{key}.npy"
+        return self.judgements / f"{key}.npy"
 
     def failure_path(self, key: str) -> Path:
         """Where the traceback of a cell that failed stands, until it succeeds."""
@@ -176,6 +180,11 @@ class ResultsFolder:
     def generator(self, name: str) -> Path:
         """Folder of a generator that is trained here: `run` and `dataset`."""
         return self.path / "generators" / name
+
+    @property
+    def judgements(self) -> Path:
+        """Folder of a judge's opinions."""
+        return self.path / "judgements"
 
     @property
     def tables(self) -> Path:

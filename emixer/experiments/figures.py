@@ -30,17 +30,17 @@ _REPORT_LINES = round(_FILM_IN * 72 / (_TEXT_PT * 1.25))
 
 @dataclass(frozen=True)
 class Sample:
-    """A film with its report."""
+    """A film with its report and its labels."""
 
     image_HW: NDArray[np.uint8]
     report: str
+    labels: Sequence[str]
 
 
 @dataclass(frozen=True)
 class SamplePair:
-    """A real and a synthetic sample of the same labels."""
+    """A real sample and a synthetic one to set beside it."""
 
-    labels: Sequence[str]
     real: Sample
     synthetic: Sample
 
@@ -59,10 +59,9 @@ def draw_pairs(pairs: Sequence[SamplePair], title: str) -> dict[str, bytes]:
         for row, pair in enumerate(pairs):
             sample = pair.synthetic if side else pair.real
             top = height - _HEAD_IN - row * step
-            if side == 0:
-                labels = _cut(", ".join(pair.labels) or "no finding asked for", width * _CHARACTERS_AN_INCH)
-                figure.text(left / width, (top - _LABEL_IN / 2) / height, labels, fontsize=_LABEL_PT, va="center",
-                            weight="bold", color=_LABEL)  # fmt: skip
+            labels = _cut(", ".join(sample.labels).replace("_", " ") or "no label", half * _CHARACTERS_AN_INCH)
+            figure.text(left / width, (top - _LABEL_IN / 2) / height, labels, fontsize=_LABEL_PT, va="center",
+                        weight="bold", color=_LABEL)  # fmt: skip
             bottom = top - _LABEL_IN - _FILM_IN
             _show(figure.add_axes(_share(left, bottom, _FILM_IN, _FILM_IN, figure)), sample.image_HW)
             figure.text((left + _FILM_IN + _GAP_IN) / width, (bottom + _FILM_IN) / height, _report(sample.report),

@@ -80,7 +80,7 @@ class FilledTable:
         columns = self.table.columns
         lines = [
             f"% {self.table.title}",
-            *(f"% {note}" for note in self._notes()),
+            *(f"% {_arrows(note)}" for note in self._notes()),
             rf"\begin{{tabular}}{{ll{'rr' * len(columns)}}}",
             r"\toprule",
             " & ".join(["Method", "Data", *(f"{_latex(c.title)} & (paper)" for c in columns)]) + r" \\",
@@ -189,6 +189,10 @@ def _number(value: float, column: Column) -> str:
 def _with_spread(entry: Entry, column: Column, sign: str) -> str:
     spread = f"{sign}{_number(entry.sd, column)}" if math.isfinite(entry.sd) else ""
     return _number(entry.mean, column) + spread
+
+
+def _arrows(note: str) -> str:
+    return note.replace("▲", r"\uparrow").replace("▼", r"\downarrow")
 
 
 def _in_latex(entry: Entry, column: Column) -> str:

@@ -27,13 +27,13 @@ from emixer.data.pair_table import PairTable
 from emixer.data.shards import ShardSet
 from emixer.data.text import detokenize
 from emixer.errors import ConfigError, ShardError
-from emixer.evaluation.chexbert import Chexbert
+from emixer.evaluation.chexbert import CONDITIONS, Chexbert, check_chexbert
 from emixer.evaluation.features import RANDOM_NAME, RANDOM_PX, FeatureExtractor, Features
 from emixer.evaluation.film_metrics import film_figures, label_distances
 from emixer.evaluation.label_faithfulness import EncoderJudge, Judge, LabelJudge
 from emixer.evaluation.outside_features import inception, rad_dino
 from emixer.evaluation.pair_metrics import Report, agreement, faithfulness, label_areas, variety
-from emixer.evaluation.radgraph_f1 import Radgraph
+from emixer.evaluation.radgraph_f1 import Radgraph, check_radgraph
 from emixer.evaluation.report_mentions import mentions
 from emixer.evaluation.resampling import Figures, intervals
 from emixer.evaluation.same_labels import same_label_references
@@ -53,7 +53,6 @@ _BATCH = 64
 _OUT = "evaluation"
 _LONGEST_DISTINCT = 3
 _T = TypeVar("_T")
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -147,8 +146,14 @@ def describe(config: Config) -> str:
         f"  with        {num:,} real films of {split} (of {shards.num_rows(split):,}) and {num:,} of train, "
         f"{shards.folder}",
         f"  measured by {', '.join(f'{n.name} ({n.resized})' for n in _networks(config))}",
+        f"  read by     {', '.join(_readers_in_words(config))}",
         f"  written to  {out}",
     ])  # fmt: skip
+
+
+def _readers_in_words(config: Config) -> list[str]:
+    given = {"CheXbert": config.evaluate.chexbert, "RadGraph": config.evaluate.radgraph}
+    return ["the rules of this project", *(name for name, folder in given.items() if folder is not None)]
 
 
 def _checked(config: Config) -> tuple[Path, dict[str, Any], ShardSet, Path]:
@@ -167,6 +172,10 @@ def _checked(config: Config) -> tuple[Path, dict[str, Any], ShardSet, Path]:
                 f"The {split} split of {shards.folder} has {shards.num_rows(split)} films; more than "
                 f"evaluate.neighbours={settings.neighbours} are needed. Set evaluate.split=validate, or ingest more."
             )
+    if settings.chexbert is not None:
+        check_chexbert(settings.chexbert)
+    if settings.radgraph is not None:
+        check_radgraph(settings.radgraph)
     return dataset, manifest, shards, (settings.out or dataset / _OUT).resolve()
 
 
@@ -260,19 +269,17 @@ def _pairs(
     for kind, table in (("generated", sides.generated), ("real", sides.real)):
         scores_NY = judge.score(features[kind].to(device)).cpu()
         labels_NY = torch.from_numpy(np.array(table.labels_NY))
-        stated_NY = mentions(reports[kind], names)
-        told_N = np.array([bool(report) for report in reports[kind]])
-
-        def measure(
-            rows_R: Rows, scores_NY: Tensor = scores_NY, labels_NY: Tensor = labels_NY,
-            stated_NY: NDArray[np.int8] = stated_NY, told_N: NDArray[np.bool_] = told_N,
-        ) -> Figures:  # fmt: skip
-            told_R = rows_R[told_N[rows_R]]
-            of_films = label_areas(scores_NY[rows_R], labels_NY[rows_R], names)
-            return of_films | agreement(scores_NY[told_R], stated_NY[told_R], names)
-
-        figures[kind] = measure(np.arange(len(table)))
-        figures["intervals"][kind] = _intervals(measure, sides.subjects(kind), config)
+        told_N = [n for n, report in enumerate(reports[kind]) if report]
+        stated_NY = mentions((reports[kind][n] for n in told_N), names)
+        subjects = sides.subjects(kind)
+        figures[kind], figures["intervals"][kind] = _with_intervals(
+            label_areas(scores_NY, labels_NY, names), subjects, config
+        )
+        of_pairs, between = _with_intervals(
+            agreement(scores_NY[told_N], stated_NY, names), [subjects[n] for n in told_N], config
+        )
+        figures[kind] |= of_pairs
+        figures["intervals"][kind] |= between
     return figures
 
 
@@ -298,38 +305,34 @@ def _reports(config: Config, sides: Sides, readers: _Readers) -> dict[str, Any]:
         if report:  # films of one study share a report, which is one reference
             references.setdefault(vector_Y.tobytes(), {})[study] = report
     told = [n for n in range(sides.num) if held_out.reports[n]]
-    everyone = range(sides.num)
+    subjects = sides.subjects("real")
     figures: dict[str, Any] = {"intervals": {}}
     figures["generated"], figures["intervals"]["generated"] = _report_figures(
         config, sides, readers, sides.generated_reports, sides.generated.labels_NY, [None] * sides.num,
-        [sides.subjects("generated")[n] for n in everyone], references,
+        sides.subjects("generated"), references,
     )  # fmt: skip
     if told:
         figures["real"], figures["intervals"]["real"] = _report_figures(
             config, sides, readers, [held_out.reports[n] or [] for n in told], labels_NY[told],
-            [sides.studies[n] for n in told], [sides.subjects("real")[n] for n in told], references,
+            [sides.studies[n] for n in told], [subjects[n] for n in told], references,
         )  # fmt: skip
     return figures
 
 
 def _report_figures(
     config: Config, sides: Sides, readers: _Readers, reports: list[Report], labels_NY: NDArray[np.float32],
-    own: list[str | None], subjects: list[str], references: Mapping[bytes, Mapping[str, Report]],
+    own: list[str | None], subjects: Sequence[str], references: Mapping[bytes, Mapping[str, Report]],
 ) -> tuple[Figures, dict[str, tuple[float, float]]]:  # fmt: skip
     names = sides.shape.label_names
     labels, stated_NY = torch.from_numpy(np.array(labels_NY)), mentions(reports, names)
-    by_chexbert_NY = None
+    figures, spread = _with_intervals(faithfulness(stated_NY, labels, names), subjects, config)
     if readers.chexbert is not None:
-        by_chexbert_NY = readers.chexbert.mentions([detokenize(report) for report in reports], names)
-
-    def faithful(rows_R: Rows) -> Figures:
-        found = faithfulness(stated_NY[rows_R], labels[rows_R], names)
-        if by_chexbert_NY is not None:
-            found |= _prefixed("chexbert", faithfulness(by_chexbert_NY[rows_R], labels[rows_R], names))
-        return found
-
-    figures = variety(reports) | faithful(np.arange(len(reports)))
-    spread = _intervals(faithful, subjects, config)
+        read_NY = readers.chexbert.mentions([detokenize(report) for report in reports], names)
+        faithful = faithfulness(read_NY, labels, names, CONDITIONS)
+        by_chexbert, between = _with_intervals(faithful, subjects, config)
+        figures |= _prefixed("chexbert", by_chexbert)
+        spread |= _prefixed("chexbert", between)
+    figures |= variety(reports)
     figures |= {f"distinct_{n}": distinct_n(reports, n) for n in range(1, _LONGEST_DISTINCT + 1)}
     if sides.shards.num_reports("train"):
         copied = verbatim_share(reports, train_reports(sides.shards))
@@ -345,26 +348,27 @@ def _report_figures(
         texts = ([detokenize(reports[row]) for row in scored], [detokenize(first) for first, *_ in beside.values()])
         graph_N = readers.radgraph.f1(*texts)
 
-    def near(rows_R: Rows) -> Figures:
+    def near(rows_R: NDArray[np.int64]) -> Figures:
         found = scores.figures(rows_R)
         return found if graph_N is None else found | {"radgraph_f1": float(graph_N[rows_R].mean())}
 
-    figures |= _prefixed("same_labels", near(np.arange(len(scored)))) | {
-        "same_labels_scored": len(scored) / len(reports)
-    }
-    return figures, spread | _prefixed("same_labels", _intervals(near, [subjects[row] for row in scored], config))
+    found, between = _with_intervals(near, [subjects[row] for row in scored], config)
+    figures |= _prefixed("same_labels", found) | {"same_labels_scored": len(scored) / len(reports)}
+    return figures, spread | _prefixed("same_labels", between)
 
 
-def _intervals(
-    measure: Callable[[Rows], Figures], subjects: Sequence[str], config: Config
-) -> dict[str, tuple[float, float]]:
-    """Of what the whole set defines. One thread: on hundreds of small sums, threads would only wait for each other."""
-    whole = measure(np.arange(len(subjects)))
+def _with_intervals(
+    measure: Callable[[NDArray[np.int64]], Figures], subjects: Sequence[str], config: Config
+) -> tuple[Figures, dict[str, tuple[float, float]]]:
+    """Figures of all rows, and intervals of those that all rows define.
+
+    One thread: on hundreds of small sums, threads would only wait for each other.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        found = intervals(measure, subjects, config.evaluate.resamples)
-        return {name: both for name, both in found.items() if name in whole}
+        figures = measure(np.arange(len(subjects)))
+        return figures, intervals(measure, subjects, config.evaluate.resamples)
     finally:
         torch.set_num_threads(threads)
 

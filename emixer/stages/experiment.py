@@ -66,7 +66,8 @@ def run(config: Config) -> ExperimentResult | FiguresResult:
     busy = f"Another `emixer experiment` works in {experiment.out}. Wait for it, or choose another folder."
     with files.locked(experiment.out / _LOCK, busy), connect(config.ray):
         device = _device(config)
-        files.remove_partials(folder.decoded)  # gigabytes, where a kill came in between
+        for made in (folder.decoded, folder.judgements):
+            files.remove_partials(made)  # gigabytes, where a kill came in between
         generated, diverged = _all_generated(experiment)
         if not experiment.table.columns:
             return _drawn(experiment, generated, diverged)

@@ -102,7 +102,7 @@ def judge(order: CellOrder, *after: object) -> None:
     """
     path, mix = order.judgement, order.cell.mix
     assert path is not None
-    if path.exists():
+    if _judgement(path, mix.chosen_from) is not None:
         return
     if order.device == "cpu":
         torch.set_num_threads(order.config.experiment.cpus_per_cell)
@@ -183,8 +183,18 @@ def _synthetic(order: CellOrder, shape: TableShape) -> PairTable | ChosenPairs:
     if not mix.chosen_from:
         return table.head(mix.synthetic)
     assert order.judgement is not None, "judged before the cell started"
-    agreement_N = np.load(order.judgement)
+    agreement_N = _judgement(order.judgement, mix.chosen_from)
+    assert agreement_N is not None, "judged before the cell started"
     return ChosenPairs(table, most_agreed(agreement_N, table.head(mix.chosen_from).labels_NY, mix.synthetic))
+
+
+def _judgement(path: Path, num: int) -> NDArray[np.float32] | None:
+    """None where there is none, or what is there cannot be read: then it is judged again."""
+    try:
+        agreement_N: NDArray[np.float32] = np.load(path)
+    except (OSError, ValueError, EOFError):
+        return None
+    return agreement_N if agreement_N.shape == (num,) else None
 
 
 def _generated(order: CellOrder, shape: TableShape) -> PairTable:

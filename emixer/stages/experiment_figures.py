@@ -1,7 +1,7 @@
-"""`emixer experiment figures`: the paper's figures 8 to 12, real samples beside synthetic ones of the same labels.
+"""`emixer experiment figures`: the paper's figures 8 to 12, real samples beside synthetic ones.
 
-Real samples are of the test split, whose films no generator has seen. Synthetic ones are the first of the dataset with
-the labels of the real one: nothing is chosen by its looks.
+Real samples are of the test split, whose films no generator has seen. A synthetic one is the first of the dataset with
+the labels of the real one, or with the nearest there are, and stands under its own: nothing is chosen by its looks.
 
 Shapes: N samples, Y labels, H = W side [px].
 """
@@ -19,13 +19,12 @@ from emixer.data.collection import identify
 from emixer.experiments.figures import Sample, SamplePair, draw_films, draw_pairs
 from emixer.experiments.tables import NAMES
 from emixer.gallery.real_pairs import RealPairs, read_real_pairs
-from emixer.generation.stored_pairs import StoredPairs, read_stored_pairs
+from emixer.generation.manifest import read_finished_manifest
+from emixer.generation.stored_pairs import StoredPairs, read_stored_labels, read_stored_pairs
 from emixer.stages.experiment_cell import Generated
 from emixer.stages.experiment_plan import Experiment
 
 PAIRS_A_FIGURE, GRID_COLUMNS, GRID_FILMS, MORE_FILMS = 4, 6, 24, 48
-_CANDIDATES = 4_000
-"""Generated pairs among which those of the same labels are looked for."""
 
 
 @dataclass(frozen=True)
@@ -44,19 +43,27 @@ def draw_figures(experiment: Experiment, generated: Generated) -> FiguresResult:
     name = experiment.table.generators[0]
     uncertain_is = 1 if experiment.config.data.uncertain == "ones" else 0
     real = read_real_pairs(experiment.shards, "test", GRID_FILMS, uncertain_is)
-    stored = read_stored_pairs(generated.folder, generated.files, experiment.shards.info.label_names, _CANDIDATES)
-    rows_N = alike(real.labels_NY, stored.labels_NY)
+    every_label = experiment.shards.info.label_names
+    known = read_finished_manifest(generated.folder)["label_counts"]  # a given run may know fewer
+    names = [label for label in every_label if label in known]
+    wanted_NY = real.labels_NY[:, [every_label.index(label) for label in names]]
+    offered_MY = read_stored_labels(generated.folder, generated.files, names)
+    rows_N = alike(wanted_NY, offered_MY)
+    others = np.setdiff1d(np.arange(min(len(offered_MY), len(rows_N) + MORE_FILMS)), rows_N)[:MORE_FILMS]
+    stored = read_stored_pairs(generated.folder, generated.files, names, rows_N.tolist())
+    more = read_stored_pairs(generated.folder, generated.files, names, others.tolist())
+    exact = int((stored.labels_NY == wanted_NY).all(1).sum())
     sources = ", ".join(identify(experiment.shards).sources)
     method, px = NAMES[name], experiment.shards.info.side_px
-    beside = f"Real test films of {sources} beside films of {method} with the same labels, {px} px"
-    pairs = _pairs(real, stored, rows_N, experiment.shards.info.label_names)
-    more = np.setdiff1d(np.arange(len(stored)), rows_N)[:MORE_FILMS]
+    beside = f"Real test films of {sources} beside films of {method}, {px} px"
+    pairs = _pairs(real, stored, every_label, names)
+    unlike = "" if exact == len(rows_N) else f" ({exact} of {len(rows_N)} the same, else the nearest)"
     pictures = {
         "figure8": draw_pairs(pairs[:PAIRS_A_FIGURE], beside),
         "figure9": draw_pairs(pairs[PAIRS_A_FIGURE : 2 * PAIRS_A_FIGURE], beside),
         "figure10": draw_films(real.images_NHW, f"Real test films of {sources}, {px} px", GRID_COLUMNS),
-        "figure11": draw_films(stored.images_NHW[rows_N], f"{method}, labels of figure 10 in its order", GRID_COLUMNS),
-        "figure12": draw_films(stored.images_NHW[more], f"{method}, as they come, {px} px", GRID_COLUMNS + 2),
+        "figure11": draw_films(stored.images_NHW, f"{method}, labels of figure 10 in its order{unlike}", GRID_COLUMNS),
+        "figure12": draw_films(more.images_NHW, f"{method}, as they come, {px} px", GRID_COLUMNS + 2),
     }
     folder, paths = experiment.out / "figures", []
     for figure, kinds in pictures.items():
@@ -78,14 +85,14 @@ def alike(wanted_NY: NDArray[np.uint8], offered_MY: NDArray[np.uint8]) -> NDArra
 
 
 def _pairs(
-    real: RealPairs, stored: StoredPairs, rows_N: NDArray[np.int64], label_names: Sequence[str]
+    real: RealPairs, stored: StoredPairs, names_of_real: Sequence[str], names_of_stored: Sequence[str]
 ) -> list[SamplePair]:
     """For two figures: real films with reports first, those of the most labels before others."""
-    order = sorted(range(len(rows_N)), key=lambda n: (not real.reports[n], -int(real.labels_NY[n].sum()), n))
+    order = sorted(range(len(stored)), key=lambda n: (not real.reports[n], -int(real.labels_NY[n].sum()), n))
     return [
         SamplePair(
-            tuple(compress(label_names, real.labels_NY[n])), Sample(real.images_NHW[n], real.reports[n]),
-            Sample(stored.images_NHW[rows_N[n]], stored.reports[rows_N[n]]),
+            Sample(real.images_NHW[n], real.reports[n], tuple(compress(names_of_real, real.labels_NY[n]))),
+            Sample(stored.images_NHW[n], stored.reports[n], tuple(compress(names_of_stored, stored.labels_NY[n]))),
         )
         for n in order[:: max(1, len(order) // (2 * PAIRS_A_FIGURE))]
     ]  # fmt: skip

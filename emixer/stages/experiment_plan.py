@@ -113,7 +113,8 @@ def checked(config: Config) -> Experiment:
     for name in table.generators:
         if experiment.is_given(name):
             wanted = experiment.generator_config(name)
-            require_fitting(experiment.run_of(name), name, wanted, shards, settings.diseases)
+            diseases = settings.diseases if table.columns else ()
+            require_fitting(experiment.run_of(name), name, wanted, shards, diseases)
     encoder = config.validation.encoder
     if encoder is not None and (encoder.weights is None or not encoder.weights.exists()):
         raise ConfigError(

@@ -198,7 +198,7 @@ def _comparisons(generated: Pairs, real: RealPairs | None) -> tuple[Comparison, 
 def _of_dataset(config: Config, dataset: _Dataset) -> Gallery:
     names = [name for name, _ in dataset.label_counts]
     file_names = [listed["name"] for listed in dataset.manifest["files"]]
-    stored = read_stored_pairs(dataset.folder, file_names, names, config.gallery.pairs)
+    stored = read_stored_pairs(dataset.folder, file_names, names, range(config.gallery.pairs))
     return Gallery(
         title=f"{dataset.folder.resolve().name}: {dataset.num_rows:,} synthetic pairs",
         lead=f"{_SYNTHETIC} The first {len(stored):,} of {dataset.num_rows:,} pairs.",

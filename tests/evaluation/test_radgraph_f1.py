@@ -125,12 +125,25 @@ def test_what_is_missing_or_does_not_fit_is_told(folder: Path, tmp_path: Path, m
         Radgraph(tmp_path, CPU)
     weights = folder / MODEL / "weights.th"
     kept = weights.read_bytes()
-    torch.save({"x": torch.zeros(1)}, weights)
+    config = folder / MODEL / "config.json"
+    named = config.read_text()
     try:
+        torch.save({"x": torch.zeros(1)}, weights)
         with pytest.raises(CheckpointError, match=r"cannot be loaded \(RuntimeError\)"):
+            Radgraph(folder, CPU)
+        for content in (b"", b"version https://git-lfs.github.com/spec/v1", kept[:500]):
+            weights.write_bytes(content)
+            with pytest.raises(CheckpointError, match=r"cannot be loaded"):
+                Radgraph(folder, CPU)
+        config.write_text(named.replace(str(folder / "bert"), "somebody/bert"))
+        with pytest.raises(CheckpointError, match=r"names the BERT somebody/bert, .* nothing is downloaded"):
+            Radgraph(folder, CPU)
+        config.write_text("{}")
+        with pytest.raises(CheckpointError, match=r"is not that of radgraph-xl"):
             Radgraph(folder, CPU)
     finally:
         weights.write_bytes(kept)
+        config.write_text(named)
     monkeypatch.setitem(sys.modules, "radgraph", None)
     with pytest.raises(ConfigError, match=r"evaluate\.radgraph needs the package radgraph"):
         Radgraph(folder, CPU)

@@ -33,6 +33,13 @@ def test_whatever_decides_the_figures_is_in_the_key_and_an_order_of_settings_is_
     assert CELL.key(dict(reversed(INPUTS.items()))) == keys[0]
 
 
+def test_a_cell_keeps_the_key_that_it_had_before_later_ways_to_use_pairs() -> None:
+    # of the first version; another value here means that everybody's finished cells would be computed again
+    assert Cell("films", Mix(1000, 500, "emixer"), 0).key({}) == "807860cb9e80f3005633"
+    later = [Mix(1000, 500, "emixer", pretrains=True), Mix(1000, 500, "emixer", chosen_from=600)]
+    assert len({Cell("films", mix, 0).key({}) for mix in (CELL.mix, *later)}) == 3
+
+
 def test_a_new_version_of_the_code_has_keys_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     before = CELL.key(INPUTS)
     monkeypatch.setattr(cells, "CODE_VERSION", cells.CODE_VERSION + 1)

@@ -109,7 +109,8 @@ def test_the_table_as_latex(table: FilledTable) -> None:
         "% A made-up table",
         "% Ours: mean ± sd over 2 seeds [95 % interval of that mean, test subjects resampled]. Measured on tiny, 100 "
         "training films of 32 px. The paper's figures are of MIMIC-CXR: ours are no reproduction of them.",
-        "% ▲ above, ▼ below the first row (of the same class, where there are classes) on the same resamples of test "
+        r"% \uparrow above, \downarrow below the first row (of the same class, where there are classes) on the same "
+        "resamples of test "
         "subjects, by an interval that excludes 0; how far is in the CSV. Of many entries, one in twenty would be "
         "marked so by chance.",
         "% A note of its own.",

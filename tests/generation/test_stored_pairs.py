@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from emixer.errors import RunFolderError
-from emixer.generation.stored_pairs import read_stored_pairs
+from emixer.generation.stored_pairs import read_stored_labels, read_stored_pairs
 
 FILES = ("a.parquet", "b.parquet")
 
@@ -34,7 +34,7 @@ def dataset(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("num", "there"), [(1, 1), (3, 3), (7, 7), (10, 10), (99, 10)])
 def test_the_first_pairs_are_read_in_order(dataset: Path, num: int, there: int) -> None:
-    found = read_stored_pairs(dataset, FILES, ["Mass", "Edema"], num)
+    found = read_stored_pairs(dataset, FILES, ["Mass", "Edema"], range(num))
     assert found.reports == tuple(f"Report {n}." for n in range(there))
     assert (found.images_NHW[:, 1, 2] // 10).tolist() == list(range(there))
     assert found.labels_NY.tolist() == [[0, n % 2] for n in range(there)]
@@ -42,6 +42,14 @@ def test_the_first_pairs_are_read_in_order(dataset: Path, num: int, there: int) 
 
 def test_files_behind_the_last_pair_are_not_opened_and_a_damaged_one_is_named(dataset: Path) -> None:
     (dataset / "b.parquet").write_bytes(b"cut short")
-    assert len(read_stored_pairs(dataset, FILES, ["Edema"], 6)) == 6
+    assert len(read_stored_pairs(dataset, FILES, ["Edema"], range(6))) == 6
     with pytest.raises(RunFolderError, match=r"b\.parquet cannot be read .* Delete it"):
-        read_stored_pairs(dataset, FILES, ["Edema"], 7)
+        read_stored_pairs(dataset, FILES, ["Edema"], range(7))
+
+
+def test_any_rows_are_read_in_the_order_given_and_labels_alone_of_all(dataset: Path) -> None:
+    found = read_stored_pairs(dataset, FILES, ["Edema"], [9, 0, 5, 6])
+    assert found.reports == tuple(f"Report {n}." for n in (9, 0, 5, 6))
+    assert (found.images_NHW[:, 0, 0] // 10).tolist() == [9, 0, 5, 6]
+    assert found.labels_NY.tolist() == [[1], [0], [1], [0]]
+    assert read_stored_labels(dataset, FILES, ["Mass", "Edema"]).tolist() == [[0, n % 2] for n in range(10)]

@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna import load_study
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
 from emixer.checkpoint import find_checkpoint
 from emixer.config import load_config, with_overrides
@@ -168,23 +172,29 @@ def test_a_job_whose_node_fails_or_that_is_requeued_by_hand_goes_on_from_its_che
     assert_nothing_left(site, job)
 
 
-def test_a_search_over_two_nodes_that_loses_one_and_is_requeued_keeps_what_is_finished(
-    site: Any, tmp_path: Path
-) -> None:
+def test_a_search_over_two_nodes_that_loses_one_goes_on_and_keeps_what_is_finished(site: Any, tmp_path: Path) -> None:
     settings = {
         "slurm.nodes": 2, "tune.study": tmp_path / "study", "tune.num_samples": 3, "tune.budget_images": 448,
         "tune.metrics": "[word_cross_entropy]", "tune.pruner": "none", "tune.max_concurrent": 2,
         "train.cpus_per_worker": 2, "train.save_every_images": 64, "tune.space": '["loss.alpha float 0 1"]',
     }  # fmt: skip
     job = site.submit("tune", *(part for key, value in settings.items() for part in ("--set", f"{key}={value}")))
-    saved_by = (tmp_path / "study" / "trials").glob
-    site.bed.wait_for(lambda: len(list(saved_by("*/checkpoints/last.json"))) == 2, 120, "two trials at work")
+    trials = tmp_path / "study" / "trials"
+    # two at once, so one is over when the third has begun
+    site.bed.wait_for(lambda: saved(trials / "0002") > 0, 240, "a third trial at work")
+    study = load_study(
+        study_name="emixer", storage=JournalStorage(JournalFileBackend(str(tmp_path / "study" / "study.journal")))
+    )
+    done = [trials / f"{trial.number:04d}" for trial in study.trials if trial.state == TrialState.COMPLETE]
+    assert done
+    before = {path: path.stat().st_mtime_ns for run in done for path in run.rglob("*.safetensors")}
     node = site.bed.run(["squeue", "-h", "-j", job, "-o", "%N"]).stdout.strip()
     last = site.bed.run(["scontrol", "show", "hostnames", node]).stdout.split()[-1]
     site.bed.fail_node(last)
     site.wait(job, "finished", timeout_s=400)
     site.bed.restore_node(last)
     assert "Searched with 3 trials (3 finished)" in site.log(job)
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "no finished trial is run again"
     assert (tmp_path / "study" / "best.yaml").exists()
     assert site.status(job)["progress"] == "3 trials begun"
     assert_nothing_left(site, job)

@@ -129,11 +129,18 @@ def test_the_rows_beyond_the_paper_are_judged_once_and_pretrained_and_kept(
     for data in ("R30 + S150", "S180, then R30", "R30 + S90 chosen from S180"):
         assert f"| EMIXER | {data} | 0." in text
     (judgement,) = (copied / "judgements").iterdir()
-    assert np.load(judgement).shape == (180,)
+    judged, marks = times(copied / "judgements"), np.load(judgement)
+    assert marks.shape == (180,)
     values = {line.split(",")[1]: line.split(",")[3] for line in result.filled.csv().splitlines() if ",AUC," in line}
     assert values["R30 + S90 chosen from S180"] != values["R30 + S90"]
     again = experiment.run(wanted)
     assert (again.computed, again.kept) == (0, 16)
+    more = experiment.run(with_overrides(wanted, {"experiment.seeds": [0, 1]}))
+    assert (more.computed, more.kept, more.failed) == (16, 16, {})
+    assert times(copied / "judgements") == judged, "judged once, whatever the seed of the downstream model"
+    judgement.write_bytes(b"cut short")
+    assert experiment.run(with_overrides(wanted, {"experiment.seeds": [2]})).failed == {}
+    assert np.array_equal(np.load(judgement), marks), "judged again, to the same marks"
 
 
 def test_figures_are_real_and_generated_samples_as_png_and_pdf(ray_cluster: None, config: Config, copied: Path) -> None:
@@ -153,7 +160,9 @@ def test_figures_are_real_and_generated_samples_as_png_and_pdf(ray_cluster: None
         pdf = (copied / "figures" / f"figure{n}.pdf").read_bytes()
         assert pdf.startswith(b"%PDF")
         assert b"/FontFile2" in pdf, "text is text"
-    assert experiment.run(wanted).paths == result.paths
+    drawn = [path.read_bytes() for path in result.paths]
+    experiment.run(wanted)
+    assert [path.read_bytes() for path in result.paths] == drawn, "the same pictures are the same files"
 
 
 def test_a_real_film_stands_beside_the_first_generated_one_of_its_labels() -> None:

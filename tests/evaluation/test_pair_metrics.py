@@ -1,0 +1,62 @@
+"""Figures of pairs over some rows: which labels count is decided on all of them."""
+
+import numpy as np
+import pytest
+import torch
+
+from emixer.evaluation.pair_metrics import ALL, agreement, faithfulness, label_areas
+from emixer.evaluation.report_mentions import Mention
+from emixer.evaluation.resampling import intervals
+
+NAMES = ("Edema", "Pneumonia")
+
+
+def rare() -> tuple[torch.Tensor, torch.Tensor]:
+    """400 films: Edema is hard to tell, Pneumonia is on six films and always told."""
+    generator = torch.Generator().manual_seed(0)
+    labels_NY = torch.zeros(400, 2)
+    labels_NY[:200, 0], labels_NY[:6, 1] = 1, 1
+    scores_NY = torch.randn(400, 2, generator=generator) + labels_NY * torch.tensor([0.3, 20.0])
+    return scores_NY, labels_NY
+
+
+def test_a_resample_is_a_mean_over_the_labels_of_the_whole_set() -> None:
+    scores_NY, labels_NY = rare()
+    measure = label_areas(scores_NY, labels_NY, NAMES)
+    whole = measure(ALL)
+    assert whole["label_auc/Pneumonia"] == 1.0
+    assert whole["label_auc"] == pytest.approx((whole["label_auc/Edema"] + 1) / 2)
+    few = np.array([0, 1, 2, 250, 300, 390])  # three films of each kind: too few to begin with
+    assert set(measure(few)) == set(whole)
+    low, high = intervals(measure, [str(n) for n in range(400)], 300)["label_auc"]
+    of_edema = intervals(measure, [str(n) for n in range(400)], 300)["label_auc/Edema"]
+    assert (low, high) == pytest.approx([(1 + each) / 2 for each in of_edema], abs=1e-3)
+
+
+def test_a_label_that_rows_leave_undefined_makes_the_mean_undefined() -> None:
+    scores_NY, labels_NY = rare()
+    without = label_areas(scores_NY, labels_NY, NAMES)(np.arange(100, 300))
+    assert np.isnan(without["label_auc/Pneumonia"])
+    assert np.isnan(without["label_auc"])
+    assert without["label_auc/Edema"] > 0.5
+
+
+def test_labels_that_the_reader_does_not_know_do_not_count() -> None:
+    labels_NY = torch.tensor([[1.0, 1.0], [0.0, 0.0]]).repeat(10, 1)
+    mentions_NY = np.full((20, 2), Mention.UNMENTIONED, np.int8)
+    mentions_NY[::2, 0] = Mention.PRESENT
+    both = faithfulness(mentions_NY, labels_NY, NAMES)(ALL)
+    one = faithfulness(mentions_NY, labels_NY, NAMES, readable={"Edema"})(ALL)
+    assert (both["report_f1"], both["report_f1/Pneumonia"]) == (0.5, 0.0)
+    assert one == {"report_f1": 1.0, "report_f1/Edema": 1.0, "report_precision": 1.0, "report_recall": 1.0}
+
+
+def test_agreement_is_between_a_film_and_its_own_report_and_leaves_out_what_is_uncertain() -> None:
+    mentions_NY = np.array([[Mention.PRESENT], [Mention.UNMENTIONED], [Mention.NEGATED]] * 5, np.int8)
+    scores_NY = torch.tensor([[3.0], [1.0], [2.0]]).repeat(5, 1)
+    assert agreement(scores_NY, mentions_NY, ["Edema"])(ALL)["pair_agreement"] == 1.0
+    mentions_NY[0], scores_NY[0] = Mention.UNCERTAIN, -9
+    twice = agreement(scores_NY.repeat(2, 1), np.tile(mentions_NY, (2, 1)), ["Edema"])(ALL)
+    assert twice["pair_agreement"] == 1.0
+    assert agreement(scores_NY, mentions_NY, ["Nobody Knows"])(ALL) == {}
+    assert agreement(None, mentions_NY, ["Edema"])(ALL) == {}
