@@ -159,6 +159,7 @@ def draw(curves: dict[str, list[list[tuple[int, float]]]], metric: str, films: i
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
+    plt.style.use("default")  # Optuna's plots choose another
     figure, axes = plt.subplots(figsize=(8, 4.5))
     grid = np.linspace(0, films, 200)
     for name, runs in curves.items():
@@ -167,7 +168,6 @@ def draw(curves: dict[str, list[list[tuple[int, float]]]], metric: str, films: i
         line = axes.plot(grid[seen], np.median(values[:, seen], axis=0), label=name)[0]
         axes.fill_between(grid[seen], values[:, seen].min(0), values[:, seen].max(0), alpha=0.2, color=line.get_color())
     axes.set(xlabel="films trained on, all trials", ylabel=f"best {metric} so far")
-    axes.set_yscale("log")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=130, bbox_inches="tight")

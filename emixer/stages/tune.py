@@ -153,7 +153,7 @@ def _search(config: Config, folder: Path, searcher: StudySearcher) -> None:
         tune.with_resources(trainable, PlacementGroupFactory([{"memory": _TRIAL_BYTES}])),
         tune_config=TuneConfig(
             search_alg=searcher, scheduler=StudyPruning(searcher, ask_to_stop), num_samples=-1,
-            max_concurrent_trials=at_once(config, capacity()), reuse_actors=False,
+            max_concurrent_trials=at_once(config, capacity()), reuse_actors=True,
         ),
         run_config=RunConfig(
             name="tune", storage_path=str(folder / "ray"), verbose=0,
