@@ -28,12 +28,14 @@ _UNIT = re.compile(r"(?<=\d)(?=(?:cm|mm|ml|kg|mg)\b)")
 _TOKEN = re.compile(
     r"""_+                                                   # mask
       | (?<![^\W_])(?:[^\W\d_]\.){2,}                        # a.m., e.g.
-      | (?<![^\W_])(?:dr|mr|mrs|ms|vs|approx|cf)\.           # titles and the like
+      | (?<![^\W_])(?:dr|mr|mrs|ms|vs|approx|cf)\.           # _TITLES
       | \d+(?:[.,:]\d+)+(?![^\W_]) | (?<![^\s(])\.\d+        # 2.5, 1,000, 5:12, .5
       | [^\W_]+(?:['-][^\W_]+)*                              # words
       | [^\s\w]                                              # any other sign""",
     re.VERBOSE,
 )
+_TITLES = frozenset(["dr", "mr", "mrs", "ms", "vs", "approx", "cf"])
+"""And the like: what may stand before a dot that ends no sentence."""
 _MERIDIEM = ("a.m.", "p.m.")
 _STOPS = frozenset(".!?")
 _NO_SPACE_BEFORE = frozenset(",;:)]}%/")
@@ -67,7 +69,8 @@ def tokenize(text: str) -> list[list[str]]:
 
 def detokenize(sentences: list[list[str]]) -> str:
     """Readable text: sentence case, a full stop after each sentence, punctuation without stray spaces."""
-    return " ".join(_sentence(tokens) for tokens in sentences if tokens)
+    text = " ".join(_sentence(tokens) for tokens in sentences if tokens)
+    return _LIST_NUMBER.sub(lambda match: match.group().rstrip(), text)  # what only looks like a list is left out too
 
 
 def _sentence(tokens: list[str]) -> str:
@@ -77,4 +80,5 @@ def _sentence(tokens: list[str]) -> str:
         glued = not text or token in _NO_SPACE_BEFORE or previous in _NO_SPACE_AFTER
         text += token if glued else f" {token}"
         previous = token
-    return f"{text[:1].upper()}{text[1:]}."
+    stop = " ." if previous in _TITLES else "."  # else the stop would be the title's
+    return f"{text[:1].upper()}{text[1:]}{stop}"

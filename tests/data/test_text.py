@@ -1,7 +1,7 @@
 """The tokenizer: abbreviations, decimals, lists, masks, and that it undoes itself."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from emixer.data.text import clean_text, detokenize, tokenize
@@ -54,6 +54,12 @@ def test_detokenized_text_reads_like_a_report() -> None:
     assert detokenize(tokenize(text)) == text
 
 
+@example("5)a")
+@example("(5)a b")
+@example("a:5!a")
+@example("DR")
+@example("Seen by Dr! Again")
+@example("seen: 12)right base")
 @given(
     st.text(alphabet=st.sampled_from("abT x7.5,:;()/-'%_!?\n\u00e9\u0130drDR. "), max_size=60) | st.text(max_size=40)
 )
