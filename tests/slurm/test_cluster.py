@@ -382,3 +382,25 @@ def workers_of_last(run: Path) -> int:
     """For how many workers the last checkpoint was written; 0 before the first."""
     found = find_checkpoint(run / "checkpoints", "last")
     return 0 if found is None else int(found.state["position"]["num_workers"])
+
+
+def test_a_search_grows_the_cluster_by_its_trials_and_leaves_it_empty(
+    make_cluster: Callable[..., Any], tiny_config: Config, tmp_path: Path
+) -> None:
+    settings = {
+        "tune.study": tmp_path / "study", "tune.num_samples": 2, "tune.budget_images": 320, "tune.pruner": "none",
+        "tune.metrics": ["word_cross_entropy"], "tune.space": ["loss.alpha float 0 1"], "train.cpus_per_worker": 2,
+        "train.use_gpu": False, "train.validate_every_images": 320, "train.sample_every_images": 10**6,
+    }  # fmt: skip
+    (tmp_path / "tune.yaml").write_text(to_yaml(with_overrides(tiny_config, settings)))
+    cluster = make_cluster().up()
+    assert cluster.workers() == []
+    number = cluster.start(sys.executable, "-m", "emixer", "tune", "--config", str(tmp_path / "tune.yaml"))
+    cluster.bed.wait_for(lambda: cluster.program_state(number)["state"] == "ended", 300, "the end of the search")
+    log = Path(cluster.program_state(number)["log"]).read_text()
+    assert cluster.program_state(number)["code"] == 0, log
+    assert "Searched with 2 trials (2 finished)" in log
+    assert len(cluster.events("asked")) >= 2, "both trials at once, a node of two CPUs each"
+    cluster.bed.wait_for(lambda: not cluster.workers(), 60, "the end of idle nodes")
+    cluster.command("down")
+    cluster.assert_nothing_left()
