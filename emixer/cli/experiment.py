@@ -18,7 +18,7 @@ _TABLES = {
                "Trains a classifier on R100k, and on S100k of CoGAN, JointGAN and EMIXER."),
     "table10": ("Synthetic films in place of real ones, at one size.",
                 "Trains a classifier on R100k, R90k + S10k, ... R20k + S80k of each method."),
-    "figures": ("Figures 8 to 12: real samples beside synthetic ones of the same labels.",
+    "figures": ("Figures 8 to 12: real samples beside synthetic ones, by their labels.",
                 "Draws pairs of EMIXER (or the first of --methods) beside real test films, and grids, as PNG and PDF."),
 }  # fmt: skip
 

@@ -25,17 +25,17 @@ _ASCII = str.maketrans(
 _MASKS = re.compile(r"_{2,}|(?<![^\W_])X{3,}(?![^\W_])")
 _LIST_NUMBER = re.compile(r"(?:^|(?<=[.:!?] ))\(?\d{1,2}[.)]\s+(?=[^\W\d_])")
 _UNIT = re.compile(r"(?<=\d)(?=(?:cm|mm|ml|kg|mg)\b)")
+_TITLES = ("dr", "mr", "mrs", "ms", "vs", "approx", "cf")
+"""And the like: what may stand before a dot that ends no sentence."""
 _TOKEN = re.compile(
     r"""_+                                                   # mask
       | (?<![^\W_])(?:[^\W\d_]\.){2,}                        # a.m., e.g.
-      | (?<![^\W_])(?:dr|mr|mrs|ms|vs|approx|cf)\.           # _TITLES
+      | (?<![^\W_])(?:TITLES)\.                               # dr., vs.
       | \d+(?:[.,:]\d+)+(?![^\W_]) | (?<![^\s(])\.\d+        # 2.5, 1,000, 5:12, .5
       | [^\W_]+(?:['-][^\W_]+)*                              # words
-      | [^\s\w]                                              # any other sign""",
+      | [^\s\w]                                              # any other sign""".replace("TITLES", "|".join(_TITLES)),
     re.VERBOSE,
 )
-_TITLES = frozenset(["dr", "mr", "mrs", "ms", "vs", "approx", "cf"])
-"""And the like: what may stand before a dot that ends no sentence."""
 _MERIDIEM = ("a.m.", "p.m.")
 _STOPS = frozenset(".!?")
 _NO_SPACE_BEFORE = frozenset(",;:)]}%/")

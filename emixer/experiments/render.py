@@ -103,10 +103,11 @@ class FilledTable:
 
     def _notes(self) -> list[str]:
         seeds = len(self.seeds)
+        marked = any(entry and _direction(entry) for entry in self.entries.values())
         return [
             f"Ours: mean ± sd over {seeds} seed{'s' * (seeds != 1)} [95 % interval of that mean, test subjects "
             f"resampled]. {self.measured_on} The paper's figures are of MIMIC-CXR: ours are no reproduction of them.",
-            *([_MARKS] if any(entry and _mark(entry, {1: "x", -1: "x"}) for entry in self.entries.values()) else []),
+            *([_MARKS] if marked else []),
             *self.table.notes,
         ]
 
@@ -137,13 +138,12 @@ def entry_in_words(entry: Entry, column: Column) -> str:
     between = (
         f" [{_number(entry.low, column)}, {_number(entry.high, column)}]" if math.isfinite(entry.low) else ""
     )  # fmt: skip
-    return _with_spread(entry, column, " ± ") + between + _mark(entry, {1: " ▲", -1: " ▼"})
+    return _with_spread(entry, column, " ± ") + between + ("", " ▲", " ▼")[_direction(entry)]
 
 
-def _mark(entry: Entry, marks: Mapping[int, str]) -> str:
-    """Of an entry whose paired interval lies above (1) or below (-1) the first row."""
-    above, below = entry.gain_low > 0, entry.gain_high < 0  # False for NaN
-    return marks[1] if above else marks[-1] if below else ""
+def _direction(entry: Entry) -> int:
+    """1 or -1 where the paired interval lies above or below the first row, else 0."""
+    return int(entry.gain_low > 0) - int(entry.gain_high < 0)  # 0 for NaN
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def _arrows(note: str) -> str:
 
 
 def _in_latex(entry: Entry, column: Column) -> str:
-    mark = _mark(entry, {1: r"^{\uparrow}", -1: r"^{\downarrow}"})
+    mark = ("", r"^{\uparrow}", r"^{\downarrow}")[_direction(entry)]
     return f"${_with_spread(entry, column, _PLUS_MINUS)}{mark}$"
 
 

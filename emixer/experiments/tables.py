@@ -69,6 +69,11 @@ class Table:
         return list(dict.fromkeys(found))
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether it is pictures of pairs, for which no downstream model is trained."""
+        return not self.columns
+
+    @property
     def generators(self) -> list[str]:
         """Those whose pairs are needed."""
         return list(dict.fromkeys(row.mix.generator for row in self.rows if row.mix.generator))

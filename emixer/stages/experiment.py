@@ -69,7 +69,7 @@ def run(config: Config) -> ExperimentResult | FiguresResult:
         for made in (folder.decoded, folder.judgements):
             files.remove_partials(made)  # gigabytes, where a kill came in between
         generated, diverged = _all_generated(experiment)
-        if not experiment.table.columns:
+        if experiment.table.is_drawn:
             return _drawn(experiment, generated, diverged)
         cells = [cell for cell in experiment.cells if cell.mix.generator not in diverged]
         keys = {cell: cell.key(inputs_of(experiment, cell, generated)) for cell in cells}
@@ -110,7 +110,7 @@ def describe(config: Config) -> str:
         if made is not None:
             known[name] = made
         lines.append(f"  {name:<11} {_state_of(experiment, name, made)}")
-    if not experiment.table.columns:
+    if experiment.table.is_drawn:
         return "\n".join([*lines, f"  written to  {experiment.out / 'figures'}, each as PNG and PDF"])
     seconds, done = [], 0
     for cell in experiment.cells:

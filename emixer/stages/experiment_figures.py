@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from emixer import files
 from emixer.data.collection import identify
+from emixer.errors import ShardError
 from emixer.experiments.figures import Sample, SamplePair, draw_films, draw_pairs
 from emixer.experiments.tables import NAMES
 from emixer.gallery.real_pairs import RealPairs, read_real_pairs
@@ -43,6 +44,11 @@ def draw_figures(experiment: Experiment, generated: Generated) -> FiguresResult:
     name = experiment.table.generators[0]
     uncertain_is = 1 if experiment.config.data.uncertain == "ones" else 0
     real = read_real_pairs(experiment.shards, "test", GRID_FILMS, uncertain_is)
+    if not real.reports:
+        raise ShardError(
+            f"No film in the test split of {experiment.shards.folder} has labels, and synthetic samples are set beside "
+            "real ones by their labels. Ingest with label columns."
+        )
     every_label = experiment.shards.info.label_names
     known = read_finished_manifest(generated.folder)["label_counts"]  # a given run may know fewer
     names = [label for label in every_label if label in known]
@@ -50,6 +56,7 @@ def draw_figures(experiment: Experiment, generated: Generated) -> FiguresResult:
     offered_MY = read_stored_labels(generated.folder, generated.files, names)
     rows_N = alike(wanted_NY, offered_MY)
     others = np.setdiff1d(np.arange(min(len(offered_MY), len(rows_N) + MORE_FILMS)), rows_N)[:MORE_FILMS]
+    others = others if len(others) else rows_N  # of a very small dataset all are in figure 11
     stored = read_stored_pairs(generated.folder, generated.files, names, rows_N.tolist())
     more = read_stored_pairs(generated.folder, generated.files, names, others.tolist())
     exact = int((stored.labels_NY == wanted_NY).all(1).sum())
@@ -87,7 +94,7 @@ def alike(wanted_NY: NDArray[np.uint8], offered_MY: NDArray[np.uint8]) -> NDArra
 def _pairs(
     real: RealPairs, stored: StoredPairs, names_of_real: Sequence[str], names_of_stored: Sequence[str]
 ) -> list[SamplePair]:
-    """For two figures: real films with reports first, those of the most labels before others."""
+    """For two figures, evenly from those of many labels to those of none; real films without a report last."""
     order = sorted(range(len(stored)), key=lambda n: (not real.reports[n], -int(real.labels_NY[n].sum()), n))
     return [
         SamplePair(

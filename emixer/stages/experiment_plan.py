@@ -106,14 +106,14 @@ def checked(config: Config) -> Experiment:
         raise ConfigError(f"{table.name} has no row of {', '.join(settings.methods)}. Add to experiment.methods.")
     require_splits(shards)
     require_rows(shards, table)
-    if table.columns:
+    if not table.is_drawn:
         require_labels(shards, settings.diseases, "experiment.diseases")
         require_measurable(shards, settings.diseases)
     experiment = Experiment(config, table, shards, _covid(config, shards), settings.out.resolve())
     for name in table.generators:
         if experiment.is_given(name):
             wanted = experiment.generator_config(name)
-            diseases = settings.diseases if table.columns else ()
+            diseases = () if table.is_drawn else settings.diseases
             require_fitting(experiment.run_of(name), name, wanted, shards, diseases)
     encoder = config.validation.encoder
     if encoder is not None and (encoder.weights is None or not encoder.weights.exists()):

@@ -15,11 +15,6 @@ MakeSettings = Callable[..., DownstreamConfig]
 CPU = torch.device("cpu")
 
 
-def asked(pairs: PairTable, of: PairTable) -> PairTable:
-    """Films and reports of one table beside the labels of another."""
-    return PairTable(pairs.image_NHW, np.nan_to_num(of.labels_NY), pairs.words_NSW)
-
-
 def test_pairs_whose_film_or_report_contradicts_their_labels_agree_less(
     data: Data, make_pairs: MakePairs, make_settings: MakeSettings
 ) -> None:
