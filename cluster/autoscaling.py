@@ -45,6 +45,7 @@ def autoscaling_config(config: ClusterConfig, attempt: str, address: str) -> dic
                     "min": node_type.min,
                     "options": worker_options(name, node_type, config),
                     "script": worker_script(name, config, attempt),
+                    "resources": workers[name]["resources"],
                 }
                 for name, node_type in config.node_types.items()
             },

@@ -65,7 +65,7 @@ def _of_cluster(function: Callable[..., None]) -> Callable[..., None]:
                   help="`folder` of its config.")  # fmt: skip
     @functools.wraps(function)
     def wrapped(name: str | None, folder: Path, **options: Any) -> None:
-        function(find_home(folder.expanduser(), name), **options)
+        function(find_home(folder, name), **options)
 
     return wrapped
 
@@ -111,8 +111,8 @@ def up(path: Path, overrides: tuple[str, ...], wait: bool, dry_run: bool) -> Non
     if wait:
         _wait_for_head(config, attempt, job_id)
         click.echo(f"Up after {time.monotonic() - started:.0f} s. Next:")
-        click.echo(f"  python -m cluster submit{_named(config)} -- emixer train --config ...")
-        click.echo(f"  python -m cluster status{_named(config)}")
+        click.echo(f"  python -m cluster submit{_named(config.home)} -- emixer train --config ...")
+        click.echo(f"  python -m cluster status{_named(config.home)}")
 
 
 def _scripts(config: ClusterConfig) -> str:
@@ -132,7 +132,7 @@ def _require_down(config: ClusterConfig) -> None:
     jobs = [m for m in members(slurm.my_jobs(), key_of(config.home)) if not m.job.is_over]
     if any(m.kind == HEAD for m in jobs) or (head is not None and head.answers()):
         raise ClusterError(
-            f"Cluster {config.name} is up, or starting: see `python -m cluster status`. To change its config, take it "
+            f"Cluster {config.name} is up, or starting: see `python -m cluster status{_named(config.home)}`. To change its config, take it "
             "down first; to run a second one, give it another name."
         )
     slurm.cancel([m.job.job_id for m in jobs])  # of a former life
@@ -200,9 +200,12 @@ def _tail(log: Path) -> str:
     return f": {' / '.join(lines)} ({log})" if lines else f"; it printed nothing ({log})."
 
 
-def _named(config: ClusterConfig) -> str:
-    chosen = [] if config.folder == DEFAULT_FOLDER.expanduser() else ["--folder", str(config.folder)]
-    return "".join(f" {part}" for part in chosen)
+def _named(home: Path) -> str:
+    """The options by which that cluster, and no other, is found again."""
+    chosen = ["--name", home.name] if len(list(home.parent.glob(f"*/{CONFIG_NAME}"))) > 1 else []
+    if home.parent != DEFAULT_FOLDER.expanduser():
+        chosen += ["--folder", str(home.parent)]
+    return f" {shlex.join(chosen)}" if chosen else ""
 
 
 @main.command()
@@ -229,14 +232,27 @@ def submit(home: Path, command: tuple[str, ...], wait: bool) -> None:
 
     It finds the cluster through RAY_ADDRESS. Ctrl-C ends it; with --no-wait it goes on when the terminal is closed.
     """
-    head = meeting.find(home)
-    if head is None or not head.answers():
-        raise ClusterError(f"Cluster {home.name} is not up: see `python -m cluster status --name {home.name}`.")
+    if not _is_up(home):
+        raise ClusterError(f"Cluster {home.name} is not up: see `python -m cluster status{_named(home)}`.")
     program = programs.submit(home, command, Path.cwd(), os.environ)
     if not wait:
-        click.echo(f"program {program.number}\n  log     {program.log}\n  status  python -m cluster status")
+        status_command = f"python -m cluster status{_named(home)}"
+        click.echo(f"program {program.number}\n  log     {program.log}\n  status  {status_command}")
         return
     sys.exit(_follow(home, program))
+
+
+def _is_up(home: Path) -> bool:
+    """Whether its head takes programs: they are files, so that it need not be reachable from here."""
+    head = meeting.find(home)
+    if head is None:
+        return False
+    if head.answers():
+        return True
+    which_slurm.require_same(home)
+    return any(
+        m.kind == HEAD and m.job.state == "RUNNING" for m in members(slurm.my_jobs(), key_of(home), head.attempt)
+    )
 
 
 def _follow(home: Path, program: programs.Program) -> int:
@@ -270,7 +286,7 @@ def env(home: Path) -> None:
     """Print what a program needs that you start on a node of the cluster yourself: eval "$(python -m cluster env)"."""
     head = meeting.find(home)
     if head is None:
-        raise ClusterError(f"Cluster {home.name} is not up: see `python -m cluster status --name {home.name}`.")
+        raise ClusterError(f"Cluster {home.name} is not up: see `python -m cluster status{_named(home)}`.")
     for name, value in (head.environment() | {"RAY_ADDRESS": head.address}).items():
         click.echo(f"export {name}={shlex.quote(value)}")
 

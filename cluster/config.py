@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from cluster.errors import ClusterError
 from cluster.members import CLEANUP, HEAD
@@ -28,6 +28,14 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        # YAML reads `yes` as true, which would pass for 1
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("true or false is no value for it")
+        return value
 
 
 class Ask(_Section):
@@ -81,7 +89,7 @@ class HeadConfig(Ask):
     offers_cpus: int = Field(0, ge=0)
     """CPUs that Ray's tasks may use on the head; with 0 all work makes the cluster grow."""
     cleanup_job: bool = True
-    """Whether a job of one minute waits for the head to end, and takes pending jobs back should its node die."""
+    """Whether a job of two minutes waits for the head to end, and takes pending jobs back should its node die."""
 
 
 class NodeType(Ask):
@@ -129,8 +137,8 @@ class ClusterConfig(_Section):
     """After how long a job that has not joined is given up, so that another type that fits is tried [s]; the type that
     failed is avoided for ten minutes. None: a pending job keeps its place in the queue."""
     warn_s: int = Field(120, ge=30)
-    """How long before its time limit a node takes no more work, so that its replacement is asked for before it goes
-    [s]."""
+    """How long before its time limit a node takes no more work, so that its replacement is asked for before it goes, and
+    how long before that of the head its programs are told to end [s]."""
     poll_s: float = Field(5, ge=1)
     """How often squeue is asked [s]."""
     setup: tuple[str, ...] = ()
@@ -158,11 +166,12 @@ class ClusterConfig(_Section):
                 "pending_timeout_s gives a pending job up in favour of another type, and there is only one type: its "
                 "job would only lose its place in the queue. Add a type, or leave pending_timeout_s out"
             )
-        for name, node_type in self.node_types.items():
-            if self.warn_s >= 30 * node_type.time_min:
+        asks: dict[str, Ask] = {f"node_types.{name}": node_type for name, node_type in self.node_types.items()}
+        for name, ask in {"head": self.head, **asks}.items():
+            if self.warn_s >= 30 * ask.time_min:
                 raise ValueError(
-                    f"warn_s={self.warn_s} is half or more of the time that node_types.{name} has "
-                    f"(time_min={node_type.time_min}); lower it, or give the nodes more time"
+                    f"warn_s={self.warn_s} is half or more of the time that {name} has (time_min={ask.time_min}); "
+                    "lower it, or give more time"
                 )
         if len(str(self.local_disk)) > MAX_DISK_PATH:
             raise ValueError(
@@ -181,9 +190,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> ClusterConfig:
     """Reads a YAML file, and `KEY=VALUE` pairs over it with dotted keys. Raises ClusterError."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise ClusterError(
-            f"{path} cannot be read ({error.strerror}). `python -m cluster init` writes a first one for this site."
+            f"{path} cannot be read ({why}). `python -m cluster init` writes a first one for this site."
         ) from error
     except yaml.YAMLError as error:
         raise ClusterError(f"{path} is no valid YAML: {_first_line(error)}") from error

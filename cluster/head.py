@@ -4,6 +4,7 @@ Starts Ray's head with the autoscaler, tells the workers where it is, runs the p
 leaves in the folder, and takes everything down when it is told to, or when Ray ends.
 """
 
+import math
 import os
 import shutil
 import signal
@@ -35,6 +36,9 @@ from cluster.ray_node import Share, ray_node, wait_for_port
 from cluster.ray_state import ask_ray
 
 _POLL_S, _SAY_AGAIN_S = 0.25, 60.0
+_ASK_TIME_EVERY_S = 15.0
+_TIDY_S = 10.0
+"""What is left of the head's time when its programs must have ended."""
 
 
 class _Head:
@@ -44,6 +48,8 @@ class _Head:
         self._allocation = Allocation.from_environment()
         self._diary = Diary(home)
         self._told_to_end = False
+        self._ends_at: float | None = None
+        self._ask_time_at = 0.0
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGINT, self._on_term)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -78,6 +84,7 @@ class _Head:
                 print(f"Up at {head.address}.", flush=True)
                 try:
                     code = self._watch(process, programs)
+                    self._let_programs_save(programs)
                 finally:
                     with suppress(OSError):
                         meeting.withdraw(home)  # workers see it go, and leave
@@ -93,7 +100,7 @@ class _Head:
 
     def _watch(self, process: "subprocess.Popen[bytes]", programs: Programs) -> int:
         troubled_at = -_SAY_AGAIN_S
-        while not self._is_to_end():
+        while not self._is_to_end() and self._seconds_left() > self._config.warn_s:
             if process.poll() is not None:
                 print(f"Ray's head ended with code {process.returncode}; see logs/head.ray.log.", flush=True)
                 return 1
@@ -105,6 +112,23 @@ class _Head:
                     print(f"Programs cannot be looked after: {error}", flush=True)
             time.sleep(_POLL_S)
         return 0
+
+    def _seconds_left(self) -> float:
+        """Until SLURM ends the head; asked now and then, since a limit can be changed."""
+        now = time.monotonic()
+        if self._allocation is not None and now >= self._ask_time_at:
+            self._ask_time_at = now + _ASK_TIME_EVERY_S
+            left = slurm.seconds_left(self._allocation.job_id)
+            self._ends_at = self._ends_at if left is None else now + left
+        return math.inf if self._ends_at is None else self._ends_at - now
+
+    def _let_programs_save(self, programs: Programs) -> None:
+        """Where the head's time is nearly over: programs are told, while the workers are still there."""
+        left = self._seconds_left()
+        if left > self._config.warn_s or self._is_to_end():
+            return
+        self._diary.note("ending", HEAD, f"{left:.0f} s left of its time: programs are told to end")
+        programs.stop_all(signal.SIGTERM, max(left - _TIDY_S, 0.0))
 
     def _is_to_end(self) -> bool:
         try:

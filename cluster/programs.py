@@ -94,11 +94,11 @@ class Programs:
             elif program.folder not in self._begun and (program.folder / _REQUEST).exists():
                 self._start(program)
 
-    def stop_all(self) -> None:
-        """Ends those that run, and says so of those that wait."""
+    def stop_all(self, first: signal.Signals = signal.SIGINT, grace_s: float = _GRACE_AT_END_S) -> None:
+        """Ends those that run, and says so of those that wait. first: the signal that they are told by."""
         for process in self._running.values():
-            _signal(process, signal.SIGINT)
-        end = time.monotonic() + _GRACE_AT_END_S
+            _signal(process, first)
+        end = time.monotonic() + grace_s
         while any(p.poll() is None for p in self._running.values()) and time.monotonic() < end:
             time.sleep(0.1)
         for program in programs(self._home):
@@ -112,6 +112,10 @@ class Programs:
     def _start(self, program: Program) -> None:
         self._begun.add(program.folder)  # whatever becomes of it, it is not started twice
         request = files.read_json(program.folder / _REQUEST)
+        if not {"command", "cwd", "environment"} <= set(request):
+            program.log.write_text(f"{program.folder / _REQUEST} is damaged; submit the program again.\n")
+            _ended(program, 127)
+            return
         environment = {**request.pop("environment"), **self._ray}
         if "SLURM_CONF" in os.environ:
             environment["SLURM_CONF"] = os.environ["SLURM_CONF"]

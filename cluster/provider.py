@@ -30,6 +30,7 @@ from cluster.drain import tell_ray
 from cluster.errors import ClusterError
 from cluster.members import HEAD, Member, comment
 from cluster.own_jobs import OwnJobs
+from cluster.ray_state import waiting_bundles
 from cluster.slurm import QueuedJob, SlurmRefusalError, SlurmSilenceError
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ _AVOID_S = 600.0
 """How long a type is avoided whose job was pending for too long."""
 _LEAST_AVOIDED_S = 60.0
 """How long one that was refused is avoided at least."""
+_ASK_RAY_EVERY_S = 2.0
 _SETTLED_S = 60.0
 """A job that fails sooner after its start never worked."""
 
@@ -84,7 +86,8 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         self._failed: set[str] = set()
         self._warned: set[str] = set()
         self._not_replaced: set[str] = set()
-        self._looked_at = 0.0
+        self._looked_at = self._ask_ray_at = 0.0
+        self._waits: list[dict[str, float]] = []
         self._last: dict[str, Member] = {}
 
     @staticmethod
@@ -248,9 +251,11 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
                 continue
             try:
                 self._launch(known[job_id].kind, f"for-{job_id}")
-            except ClusterError as error:
+            except SlurmRefusalError as error:
                 self._not_replaced.add(job_id)
                 logger.info("No replacement for job %s: %s", job_id, error.message)
+            except SlurmSilenceError as error:  # squeue will show whether the job is there; if not, once more
+                logger.info("No replacement for job %s yet: %s", job_id, error.message)
 
     # Types that are avoided for a while
 
@@ -264,10 +269,27 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
                 and self._jobs.age_s(job_id) > self._pending_timeout_s
             ]  # fmt: skip
             closed = self._closed()
-            if late and node_type not in closed and set(self._types) - closed - {node_type}:
+            if late and node_type not in closed and self._others_do(node_type, set(self._types) - closed - {node_type}):
                 self._avoided_until[node_type] = time.monotonic() + _AVOID_S
                 # Ray takes back what is pending beyond the new limit, when it has read it
                 self._diary.note("gave up", node_type, f"job {', '.join(late)}: pending for too long")
+
+    def _others_do(self, node_type: str, others: set[str]) -> bool:
+        """Whether all that waits and would fit on this type would fit on one of the others too. Work that only this type
+        can do would lose its place in the queue for nothing."""
+        waiting = [bundle for bundle in self._waiting() if others and self._fits(bundle, node_type)]
+        return bool(waiting) and all(any(self._fits(bundle, other) for other in others) for bundle in waiting)
+
+    def _waiting(self) -> list[dict[str, float]]:
+        now = time.monotonic()
+        if now >= self._ask_ray_at:
+            self._ask_ray_at = now + _ASK_RAY_EVERY_S
+            self._waits = waiting_bundles(self._address) or []
+        return self._waits
+
+    def _fits(self, bundle: Mapping[str, float], node_type: str) -> bool:
+        resources = self._types[node_type]["resources"]
+        return all(resources.get(name, 0) >= amount for name, amount in bundle.items())
 
     def _closed(self) -> set[str]:
         """Types that are not asked for now; none where that would be all of them."""

@@ -20,7 +20,7 @@ _TIMEOUT_S = 30
 
 
 def ask_ray(head: Head, limits: Path | None = None) -> dict[str, Any] | None:
-    """joined: job id -> busy, idle or draining. demands: [shape, how many]. None where Ray does not answer."""
+    """joined: job id -> busy, idle or draining. demands: [bundle, how many]. None where Ray does not answer."""
     command = [sys.executable, "-m", "cluster.ray_state", head.address, *([] if limits is None else [str(limits)])]
     try:
         done = subprocess.run(
@@ -42,12 +42,28 @@ def _ray_state(address: str) -> dict[str, Any]:
     for node in [*status.active_nodes, *status.idle_nodes]:
         if node.node_status == "DRAINING":
             joined[node.instance_id] = "draining"
-    demands: Counter[str] = Counter()
-    summary = status.resource_demands
+    return {"joined": joined, "demands": _demands(status.resource_demands)}
+
+
+def waiting_bundles(address: str) -> list[dict[str, float]] | None:
+    """What tasks, actors and placement groups wait for, one of each shape; asked in this process. None where Ray does
+    not answer."""
+    from ray.autoscaler.v2.sdk import get_cluster_status
+
+    try:
+        status = get_cluster_status(address)
+    except Exception:  # whatever is wrong with Ray now, it is no reason to change anything
+        return None
+    return [bundle for bundle, _ in _demands(status.resource_demands)]
+
+
+def _demands(summary: Any) -> list[tuple[dict[str, float], int]]:
+    """The most frequent first."""
+    counts: Counter[tuple[tuple[str, float], ...]] = Counter()
     for demand in [*summary.ray_task_actor_demand, *summary.placement_group_demand]:
         for bundle in demand.bundles_by_count:
-            demands[_shape(bundle.bundle)] += bundle.count
-    return {"joined": joined, "demands": demands.most_common()}
+            counts[tuple(sorted(bundle.bundle.items()))] += bundle.count
+    return [(dict(bundle), count) for bundle, count in counts.most_common()]
 
 
 def _publish_limits(address: str, tree: dict[str, Any]) -> None:
@@ -73,7 +89,8 @@ def _publish_limits(address: str, tree: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
-def _shape(bundle: dict[str, float]) -> str:
+def shape(bundle: dict[str, float]) -> str:
+    """E.g. `{CPU: 1, GPU: 1}`."""
     return "{" + ", ".join(f"{name}: {value:g}" for name, value in sorted(bundle.items())) + "}"
 
 

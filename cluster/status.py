@@ -1,5 +1,6 @@
 """One screen about a cluster: what runs, what waits and why, what is asked for, what happened lately."""
 
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -7,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster import meeting, slurm
+from cluster import files, meeting, slurm
 from cluster.config import ClusterConfig
 from cluster.diary import Diary, Entry
 from cluster.errors import ClusterError
 from cluster.files import CONFIG_NAME
 from cluster.members import Member, key_of, members
 from cluster.programs import Program, programs
-from cluster.ray_state import ask_ray
+from cluster.ray_state import ask_ray, shape
 from cluster.reasons import in_words
 
 _LATELY, _PROGRAMS_SHOWN = 5, 5
@@ -43,7 +44,7 @@ def snapshot(config: ClusterConfig) -> Snapshot:
     head = meeting.find(home)
     jobs = [m for m in members(slurm.my_jobs(), key_of(home)) if not m.job.is_over]
     ray = ask_ray(head) if head is not None and head.answers() else None
-    joined, demands = ({}, None) if ray is None else (ray["joined"], tuple((d, n) for d, n in ray["demands"]))
+    joined, demands = ({}, None) if ray is None else (ray["joined"], tuple((shape(d), n) for d, n in ray["demands"]))
     return Snapshot(
         config, head, tuple(jobs), joined, demands, tuple(programs(home)), tuple(Diary(home).last(_LATELY)), time.time()
     )
@@ -164,10 +165,11 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def find_home(folder: Path, name: str | None) -> Path:
     """The folder of a cluster by name, or of the only one that is up. Raises ClusterError."""
+    folder = Path(os.path.abspath(folder.expanduser()))  # noqa: PTH100 - a link to a shared disk must stay one
     known = sorted(path.parent for path in folder.glob(f"*/{CONFIG_NAME}"))
     if name is not None:
         if folder / name in known:
-            return folder / name
+            return _as_started(folder / name)
         names = ", ".join(path.name for path in known)
         raise ClusterError(
             f"There is no cluster {name} in {folder}"
@@ -176,7 +178,17 @@ def find_home(folder: Path, name: str | None) -> Path:
     up = [path for path in known if meeting.find(path) is not None]
     chosen = up or known
     if len(chosen) == 1:
-        return chosen[0]
+        return _as_started(chosen[0])
     if not chosen:
         raise ClusterError(f"No cluster was started yet in {folder}. `python -m cluster up --config FILE` starts one.")
     raise ClusterError(f"Which one? Give --name: {', '.join(path.name for path in chosen)}.")
+
+
+def _as_started(home: Path) -> Path:
+    """The same folder by the name that `up` knew it by, which its jobs carry; a link or `..` may lead there too."""
+    content = files.read_json(home / CONFIG_NAME)
+    known_as = Path(str(content.get("folder"))) / str(content.get("name"))
+    try:
+        return known_as if known_as.samefile(home) else home
+    except OSError:  # the folder was moved
+        return home

@@ -7,7 +7,8 @@
     ├── CheckpointError         a checkpoint is missing, damaged or belongs to another model
     ├── RunFolderError          a run folder belongs to another stage, config or version
     ├── StorageError            a disk is full or a path cannot be written
-    └── DivergenceError         training produced a loss that is not finite
+    ├── DivergenceError         training produced a loss that is not finite
+    └── StoppedError            training was told to end, and has saved
 
 Messages follow one form: what failed · the value · what was expected · what to do.
 They never hold report text, patient ids or study ids.
@@ -51,3 +52,7 @@ class StorageError(EmixerError):
 
 class DivergenceError(EmixerError):
     """Training produced a loss that is not finite."""
+
+
+class StoppedError(EmixerError):
+    """Training was told to end, and has saved."""

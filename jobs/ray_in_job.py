@@ -83,7 +83,10 @@ def _log(folder: Path, allocation: Allocation) -> Path:
 def _meet(allocation: Allocation, folder: Path) -> Head:
     end = time.monotonic() + _HEAD_WAIT_S
     while time.monotonic() < end:
-        found = meeting.find(folder)
+        try:
+            found = meeting.find(folder)
+        except OSError:  # a shared folder may be gone for a moment
+            found = None
         if found is not None and found.attempt == _attempt(allocation):
             return found
         time.sleep(_POLL_S)

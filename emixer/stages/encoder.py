@@ -11,7 +11,7 @@ from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
 from emixer.ray_session import connect
 from emixer.run_folder import RunFolder
-from emixer.stages.training_run import check_batch_size, check_trackers, run_progress
+from emixer.stages.training_run import check_batch_size, check_trackers, ended_by_term, run_progress
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class EncoderResult:
 def run(config: Config) -> EncoderResult:
     """Trains, or resumes, the encoder at `encoder.run`.
 
-    Raises ConfigError, ShardError or RunFolderError before anything starts; DivergenceError when losses are not finite.
+    Raises ConfigError, ShardError or RunFolderError before anything starts; DivergenceError when losses are not finite;
+    StoppedError when it was told to end by SIGTERM.
     """
     from emixer.stages.encoder_plan import EVALUATION_NAME, make_encoder_plan
     from emixer.training.workers import run_workers
@@ -50,7 +51,12 @@ def run(config: Config) -> EncoderResult:
     shards, path = _checked(config)
     folder = RunFolder.create_or_resume(path, "encoder", config)
     collection = identify(shards)
-    with folder.alone(), connect(config.ray), run_progress(folder, "encoder", config.encoder.images):
+    with (
+        folder.alone(),
+        connect(config.ray),
+        ended_by_term(folder, config.encoder.images),
+        run_progress(folder, "encoder", config.encoder.images),
+    ):
         run_workers(make_encoder_plan(config, shards, path, collection))
     last = find_checkpoint(folder.checkpoints, "last")
     assert last is not None, "a finished run has a checkpoint"

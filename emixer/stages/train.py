@@ -14,7 +14,7 @@ from emixer.models.encoder_facts import EncoderFacts, read_encoder_facts
 from emixer.ray_session import connect
 from emixer.run_folder import RunFolder
 from emixer.stages.model_spec import model_spec
-from emixer.stages.training_run import check_batch_size, check_trackers, run_progress
+from emixer.stages.training_run import check_batch_size, check_trackers, ended_by_term, run_progress
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class TrainResult:
 def run(config: Config) -> TrainResult:
     """Trains, or resumes, the run at `train.run`.
 
-    Raises ConfigError, ShardError or RunFolderError before anything starts; DivergenceError when losses are not finite.
+    Raises ConfigError, ShardError or RunFolderError before anything starts; DivergenceError when losses are not finite;
+    StoppedError when it was told to end by SIGTERM.
     """
     from emixer.stages.train_plan import make_plan
     from emixer.training.workers import run_workers
@@ -53,7 +54,12 @@ def run(config: Config) -> TrainResult:
     config, shards, reader = _checked(config)
     path = _run_path(config)
     folder = RunFolder.create_or_resume(path, "train", config)
-    with folder.alone(), connect(config.ray), run_progress(folder, "train", config.train.images):
+    with (
+        folder.alone(),
+        connect(config.ray),
+        ended_by_term(folder, config.train.images),
+        run_progress(folder, "train", config.train.images),
+    ):
         run_workers(make_plan(config, shards, reader, path))
     last = find_checkpoint(folder.checkpoints, "last")
     assert last is not None, "a finished run has a checkpoint"

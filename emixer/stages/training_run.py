@@ -1,13 +1,17 @@
 """What the stages that train have in common: checks of the schedule, and a progress line."""
 
 import importlib.util
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from emixer.background import repeated
+from emixer.checkpoint import find_checkpoint
 from emixer.config.training import EncoderConfig, TrainConfig
-from emixer.errors import ConfigError
+from emixer.errors import ConfigError, StoppedError
 from emixer.progress import Progress
 from emixer.run_folder import RunFolder
 
@@ -33,6 +37,35 @@ def check_trackers(section: str, schedule: TrainConfig | EncoderConfig) -> None:
                 f"{section}.trackers names {name}, which is not installed. "
                 f"Run `pip install 'emixer[{name}]'`, or leave it out."
             )
+
+
+@contextmanager
+def ended_by_term(folder: RunFolder, images: int) -> Iterator[None]:
+    """SIGTERM, which SLURM and others send before they kill, makes the run save at its next log line and end there.
+
+    Raises StoppedError when the run has ended before its time, with its checkpoint written.
+    """
+    told = False
+
+    def on_term(number: int, frame: FrameType | None) -> None:
+        nonlocal told
+        told = True
+        folder.request_stop()
+
+    in_main = threading.current_thread() is threading.main_thread()  # a trial of a search has a thread, and no signals
+    if in_main:
+        folder.answer_stop_request()  # of a former life
+    before = signal.signal(signal.SIGTERM, on_term) if in_main else None
+    try:
+        yield
+    finally:
+        if in_main:
+            signal.signal(signal.SIGTERM, before)
+    last = find_checkpoint(folder.checkpoints, "last")
+    if told and last is not None and last.images < images:
+        raise StoppedError(
+            f"Told to end: saved after {last.images:,} of {images:,} films. The same command goes on from there."
+        )
 
 
 @contextmanager

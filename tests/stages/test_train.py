@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ from click.testing import CliRunner
 
 from emixer.checkpoint import find_checkpoint
 from emixer.cli.main import main
-from emixer.config import Config, to_yaml, with_overrides
+from emixer.config import Config, load_config, to_yaml, with_overrides
 from emixer.errors import ConfigError, ShardError
 from emixer.run_folder import RunFolder
 from emixer.stages import train
@@ -90,6 +92,33 @@ def test_a_killed_worker_costs_no_loss_value(
     on_ray, whole = losses(run), losses(tmp_path / "whole")
     assert [line["images"] for line in on_ray] == list(range(32, 257, 32))
     assert on_ray == whole
+
+
+def test_a_run_that_is_told_to_end_saves_and_the_same_command_goes_on(tiny_config: Config, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings = {
+        "train.run": run, "train.images": 100_000, "train.log_every_images": 64, "train.save_every_images": 10**9,
+        "train.validate_every_images": 10**9, "train.sample_every_images": 10**9, "ray.num_cpus": 2,
+        "ray.object_store_mb": 200,
+    }  # fmt: skip
+    (tmp_path / "run.yaml").write_text(to_yaml(with_overrides(tiny_config, settings)))
+    command = [sys.executable, "-m", "emixer", "train", "--config", str(tmp_path / "run.yaml")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        end = time.monotonic() + 300
+        while not RunFolder(run).metrics():
+            assert process.poll() is None
+            assert time.monotonic() < end, "training did not begin"
+            time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=120)[1]
+    assert process.returncode == 2, said
+    saved = find_checkpoint(run / "checkpoints", "last")
+    assert saved is not None
+    assert saved.images == RunFolder(run).metrics()[-1]["images"]
+    words = f"saved after {saved.images:,} of 100,000 films. The same command goes on from there."
+    assert words in " ".join(said.split())
+    assert not RunFolder(run).stop_is_requested
+    assert f"resumes at {saved.images:,} films" in train.describe(load_config([run / "config.yaml"]))
 
 
 def test_dry_run_says_what_would_be_done_and_touches_nothing(tiny_config: Config, tmp_path: Path) -> None:
