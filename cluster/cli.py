@@ -132,8 +132,8 @@ def _require_down(config: ClusterConfig) -> None:
     jobs = [m for m in members(slurm.my_jobs(), key_of(config.home)) if not m.job.is_over]
     if any(m.kind == HEAD for m in jobs) or (head is not None and head.answers()):
         raise ClusterError(
-            f"Cluster {config.name} is up, or starting: see `python -m cluster status{_named(config.home)}`. To change its config, take it "
-            "down first; to run a second one, give it another name."
+            f"Cluster {config.name} is up, or starting: see `python -m cluster status{_named(config.home)}`. To change "
+            "its config, take it down first; to run a second one, give it another name."
         )
     slurm.cancel([m.job.job_id for m in jobs])  # of a former life
 

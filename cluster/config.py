@@ -20,7 +20,8 @@ from cluster.ray_node import MAX_DISK_PATH
 DEFAULT_FOLDER = Path("~/.ray-on-slurm")
 _OURS = (
     "job-name", "nodes", "ntasks", "output", "error", "signal", "dependency", "comment", "array", "requeue",
-    "no-requeue", "parsable", "wrap",
+    "no-requeue", "parsable", "wrap", "partition", "account", "qos", "constraint", "cpus-per-task", "mem", "time",
+    "gpus-per-node",
 )  # fmt: skip
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
 """Lower case, digits and dashes: it stands in names and comments of jobs."""
@@ -137,8 +138,8 @@ class ClusterConfig(_Section):
     """After how long a job that has not joined is given up, so that another type that fits is tried [s]; the type that
     failed is avoided for ten minutes. None: a pending job keeps its place in the queue."""
     warn_s: int = Field(120, ge=30)
-    """How long before its time limit a node takes no more work, so that its replacement is asked for before it goes, and
-    how long before that of the head its programs are told to end [s]."""
+    """How long before its time limit a node takes no more work, so that its replacement is asked for before it goes,
+    and how long before that of the head its programs are told to end [s]."""
     poll_s: float = Field(5, ge=1)
     """How often squeue is asked [s]."""
     setup: tuple[str, ...] = ()

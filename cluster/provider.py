@@ -27,7 +27,6 @@ from ray.autoscaler.tags import (
 from cluster import files, meeting, slurm
 from cluster.diary import Diary
 from cluster.drain import tell_ray
-from cluster.errors import ClusterError
 from cluster.members import HEAD, Member, comment
 from cluster.own_jobs import OwnJobs
 from cluster.ray_state import waiting_bundles
@@ -275,8 +274,8 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
                 self._diary.note("gave up", node_type, f"job {', '.join(late)}: pending for too long")
 
     def _others_do(self, node_type: str, others: set[str]) -> bool:
-        """Whether all that waits and would fit on this type would fit on one of the others too. Work that only this type
-        can do would lose its place in the queue for nothing."""
+        """Whether all that waits and would fit on this type would fit on one of the others too. Work that only this
+        type can do would lose its place in the queue for nothing."""
         waiting = [bundle for bundle in self._waiting() if others and self._fits(bundle, node_type)]
         return bool(waiting) and all(any(self._fits(bundle, other) for other in others) for bundle in waiting)
 

@@ -49,10 +49,11 @@ def waiting_bundles(address: str) -> list[dict[str, float]] | None:
     """What tasks, actors and placement groups wait for, one of each shape; asked in this process. None where Ray does
     not answer."""
     from ray.autoscaler.v2.sdk import get_cluster_status
+    from ray.exceptions import RayError
 
     try:
         status = get_cluster_status(address)
-    except Exception:  # whatever is wrong with Ray now, it is no reason to change anything
+    except (RayError, RuntimeError, OSError):
         return None
     return [bundle for bundle, _ in _demands(status.resource_demands)]
 

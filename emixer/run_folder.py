@@ -6,8 +6,9 @@ samples/        grids                        tensorboard/    the values of metri
 """
 
 import json
+import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from emixer.config import Config, load_config, to_yaml
 from emixer.errors import ConfigError, RunFolderError
 
 _RUN_VERSION = 1
+_TAIL_BYTES = 2**16
 
 # What a run computes is decided by these sections ...
 _SECTIONS = {"train": ("seed", "data", "model", "loss", "optim", "train"), "encoder": ("seed", "data", "encoder")}
@@ -122,6 +124,22 @@ class RunFolder:
                 f"{self._metrics_file} is damaged: a line among its {len(whole)} is not JSON. "
                 "Delete that line, or the file; the run can go on without it."
             ) from error
+
+    def last_metrics(self, key: str = "images") -> dict[str, Any] | None:
+        """The last whole line that has the key, or None; reads the end of the file alone, however long a run is."""
+        try:
+            with self._metrics_file.open("rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - _TAIL_BYTES))
+                *whole, _ = file.read().split(b"\n")
+        except OSError:
+            return None
+        for line in reversed(whole):
+            with suppress(ValueError):  # the first may be cut
+                values = json.loads(line)
+                if key in values:
+                    return dict(values)
+        return None
 
     def forget_after(self, images: int) -> None:
         """Drops metrics of work that the checkpoint being resumed does not contain; it is done again."""

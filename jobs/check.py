@@ -1,73 +1,77 @@
 """What can be known to fail before a job waits for hours: checked on the login node, without torch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from emixer.config import Config, with_overrides
 from emixer.config.training import EncoderConfig, TrainConfig
 from emixer.errors import ConfigError
 
+Made = Sequence[Path] | None
+"""Folders; None: any, since it is not known what the jobs before write."""
 
-def check_stage(stage: str, config: Config, expected: bool = False) -> None:
-    """Raises ConfigError. expected: another job will have made the inputs by then."""
+
+def check_stage(stage: str, config: Config, made: Made = ()) -> None:
+    """Raises ConfigError. made: folders that other jobs will have written by then."""
     checks = {
         "ingest": _ingest, "encoder": _encoder, "train": _train, "tune": _tune, "generate": _generate,
         "evaluate": _evaluate, "experiment": _experiment,
     }  # fmt: skip
-    checks[stage](config, expected)
+    checks[stage](config, made)
     _local_disk(config)
 
 
-def _ingest(config: Config, expected: bool) -> None:
+def _ingest(config: Config, made: Made) -> None:
     if config.ingest.source is None or config.ingest.out is None:
         raise ConfigError("ingest.source and ingest.out must be set: say which collection, and where to.")
-    _require("ingest.source.root", config.ingest.source.root, expected)
+    _require("ingest.source.root", config.ingest.source.root, made)
 
 
-def _encoder(config: Config, expected: bool) -> None:
-    _require("data.shards", config.data.shards, expected)
+def _encoder(config: Config, made: Made) -> None:
+    _require("data.shards", config.data.shards, made)
     _require_named("encoder.run", config.encoder.run)
     if config.encoder.network.weights is not None:
-        _require("encoder.network.weights", config.encoder.network.weights, expected)
+        _require("encoder.network.weights", config.encoder.network.weights, made)
     _fits("encoder", config.encoder, config)
 
 
-def _train(config: Config, expected: bool) -> None:
-    _require("data.shards", config.data.shards, expected)
+def _train(config: Config, made: Made) -> None:
+    _require("data.shards", config.data.shards, made)
     _require_named("train.run", config.train.run)
     encoders = {
         "model.report_decoder.encoder": config.model.chest_encoder, "validation.encoder": config.validation.encoder
     }  # fmt: skip
     for key, encoder in encoders.items():
         if encoder is not None and encoder.weights is not None:
-            _require(f"{key}.weights", encoder.weights, expected)
+            _require(f"{key}.weights", encoder.weights, made)
     _fits("train", config.train, config)
 
 
-def _tune(config: Config, expected: bool) -> None:
+def _tune(config: Config, made: Made) -> None:
     _require_named("tune.study", config.tune.study)
-    _train(with_overrides(config, {"train.run": config.tune.study}), expected)
+    _train(with_overrides(config, {"train.run": config.tune.study}), made)
 
 
-def _generate(config: Config, expected: bool) -> None:
-    _require("generate.run", config.generate.run, expected)
+def _generate(config: Config, made: Made) -> None:
+    _require("generate.run", config.generate.run, made)
     _require_named("generate.out", config.generate.out)
 
 
-def _evaluate(config: Config, expected: bool) -> None:
-    _require("data.shards", config.data.shards, expected)
-    _require("evaluate.dataset", config.evaluate.dataset, expected)
+def _evaluate(config: Config, made: Made) -> None:
+    _require("data.shards", config.data.shards, made)
+    _require("evaluate.dataset", config.evaluate.dataset, made)
     for key in ("inception", "rad_dino", "chexbert", "radgraph"):
         path = getattr(config.evaluate, key)
         if path is not None:
-            _require(f"evaluate.{key}", path, expected=False)
+            _require(f"evaluate.{key}", path, ())
 
 
-def _experiment(config: Config, expected: bool) -> None:
+def _experiment(config: Config, made: Made) -> None:
     settings = config.experiment
-    _require("data.shards", config.data.shards, expected)
+    _require("data.shards", config.data.shards, made)
     _require_named("experiment.out", settings.out)
     if settings.covid is not None:
-        _require("experiment.covid", settings.covid, expected)
+        _require("experiment.covid", settings.covid, made)
     if settings.cpus_per_cell > config.slurm.cpus:
         raise ConfigError(
             f"experiment.cpus_per_cell={settings.cpus_per_cell} do not fit into a node of slurm.cpus="
@@ -81,9 +85,11 @@ def _require_named(key: str, path: Path | None) -> None:
         raise ConfigError(f"{key} is not set.")
 
 
-def _require(key: str, path: Path | None, expected: bool) -> None:
+def _require(key: str, path: Path | None, made: Made) -> None:
     _require_named(key, path)
-    if path is not None and not expected and not path.exists():
+    if path is None or made is None or path.exists():
+        return
+    if not any(path.is_relative_to(folder) for folder in made):
         raise ConfigError(f"{key}={path} does not exist. Give what is there, or --after the job that will make it.")
 
 
@@ -101,15 +107,16 @@ def _fits(section: str, schedule: TrainConfig | EncoderConfig, config: Config) -
             f"{section}.batch_size={schedule.batch_size} cannot be split over {workers} worker(s) x "
             f"{schedule.accumulate} micro-batch(es). Use a multiple of {share}."
         )
-    gpus = slurm.nodes * slurm.gpus_per_node
-    if schedule.use_gpu and not gpus and not slurm.gres:
+    gpus = slurm.nodes * slurm.gpus
+    if schedule.use_gpu and not gpus:
         raise ConfigError(
             f"{section}.use_gpu=true, but the job asks for no GPU. Set slurm.gpus_per_node or slurm.gres."
         )
     if gpus and workers > gpus and schedule.use_gpu is not False:
+        asked = "slurm.gres" if slurm.gres else "slurm.gpus_per_node"
         raise ConfigError(
-            f"{section}.num_workers={workers} want a GPU each, and {slurm.nodes} node(s) x {slurm.gpus_per_node} are "
-            f"{gpus}. Lower {section}.num_workers, or raise slurm.nodes or slurm.gpus_per_node."
+            f"{section}.num_workers={workers} want a GPU each, and {slurm.nodes} node(s) x {slurm.gpus} are "
+            f"{gpus}. Lower {section}.num_workers, or raise slurm.nodes or {asked}."
         )
     per_node = slurm.cpus // schedule.cpus_per_worker
     if workers > slurm.nodes * per_node:

@@ -1,5 +1,6 @@
 """`python -m jobs`: the stages of `emixer` as SLURM jobs. Imports neither torch nor Ray."""
 
+import functools
 import importlib
 import json
 import time
@@ -11,11 +12,12 @@ import click
 
 from emixer.cli.base import StageCommand, readable_errors
 from emixer.cli.group import CONTEXT, CommandGroup
-from emixer.config import Config, to_yaml, with_overrides
+from emixer.config import Config, load_config, to_yaml, with_overrides
 from emixer.errors import ConfigError, EmixerError
+from emixer.models.encoder_facts import WEIGHTS_NAME
 from jobs.array import elements
-from jobs.check import check_stage
-from jobs.status import ALIVE, all_jobs, cancel, find_jobs, statuses, summary, table
+from jobs.check import Made, check_stage
+from jobs.status import ALIVE, all_jobs, cancel, find_jobs, latest, statuses, summary, table
 from jobs.submit import DEFAULT_FOLDER, Job, folder_of, log_of, output_of, require_slurm, script, submit
 
 _STAGES = {
@@ -27,6 +29,7 @@ _STAGES = {
     "evaluate": "Compare a dataset with real films and reports, as a job.",
     "experiment": "Fill a table of the paper, as a job that keeps every finished cell.",
 }
+_FOLLOW_S = 5.0
 
 
 class _JobGroup(CommandGroup):
@@ -81,8 +84,9 @@ def _job_command(command: click.Command, stage: str) -> click.Command:
                 click.echo(to_yaml(config), nl=False)
                 return
             configs = {element.label: element.config for element in elements(stage, config, array)}
+            made = _made_by(after, config) if after else ()
             for each in configs.values():
-                check_stage(stage, each, expected=bool(after))
+                check_stage(stage, _asking_as(stage, each), made)
             _submit(stage, command.stage, configs, executor, after, dry_run, at_once)
 
     options = [o for o in command.params if o.name != "ray_address"]
@@ -116,7 +120,7 @@ def _submit(
     at_once: int | None = None,
 ) -> list[Job]:  # fmt: skip
     """configs: by label; one for a job of its own."""
-    configs = {label: _absolute(config) for label, config in configs.items()}
+    configs = {label: _asking_as(stage, config) for label, config in configs.items()}
     (first, *others) = configs.values()
     if any(other.slurm != first.slurm for other in others):
         raise ConfigError("--array: settings of `slurm` hold for all jobs of an array. Submit them one by one.")
@@ -152,9 +156,24 @@ def _require_free(stage: str, configs: Sequence[Config]) -> None:
             )
 
 
-def _absolute(config: Config) -> Config:
-    """The folder of jobs named so that nodes find it too."""
-    return with_overrides(config, {"slurm.folder": folder_of(config.slurm)})
+def _asking_as(stage: str, config: Config) -> Config:
+    """With what a job of that stage asks for, and the folder of jobs named so that nodes find it too."""
+    asked = config.slurm.of(stage).model_dump() | {"folder": folder_of(config.slurm)}
+    return with_overrides(config, {f"slurm.{name}": value for name, value in asked.items() if name != "stages"})
+
+
+def _made_by(job_ids: Sequence[str], config: Config) -> Made:
+    """What those jobs write, and those before them; None where one of them is not known here."""
+    known = {job.job_id: job for job in all_jobs(folder_of(config.slurm))}
+    made: list[Path] = []
+    waiting = list(job_ids)
+    while waiting:
+        job = known.get(waiting.pop())
+        if job is None:
+            return None
+        made += [] if job.run is None else [Path(job.run)]
+        waiting += job.after
+    return made
 
 
 @main.command()
@@ -167,21 +186,38 @@ def _absolute(config: Config) -> Config:
 def pipeline(config: tuple[Path, ...], overrides: tuple[str, ...], stages: str, dry_run: bool, debug: bool) -> None:
     """Submit several stages, each to start when the one before has finished.
 
-    Outputs are handed on: shards of ingest to encoder, train and evaluate, the run of train to generate, the dataset of
-    generate to evaluate, unless the config says otherwise.
+    Outputs are handed on: shards of ingest to encoder, train and evaluate, the encoder to train's validation, the run
+    of train to generate, the dataset of generate to evaluate, unless the config says otherwise. What one stage asks
+    SLURM for stands in slurm.stages, e.g. --set "slurm.stages={ingest: {gpus_per_node: 0}}".
     """
-    from emixer.config import load_config
-
     with readable_errors(debug):
         names = [name.strip() for name in stages.split(",") if name.strip()]
         _require_order(names)
-        resolved = _absolute(_handed_on(load_config(config, overrides), names))
-        for index, name in enumerate(names):
-            check_stage(name, resolved, expected=index > 0)
-        after: tuple[str, ...] = ()
+        resolved = _handed_on(load_config(config, overrides), names)
+        made: list[Path] = []
         for name in names:
-            jobs = _submit(name, f"emixer.stages.{name}", {"": resolved}, "slurm", after, dry_run)
-            after = tuple(job.job_id for job in jobs) or (f"<job of {name}>",)
+            check_stage(name, _asking_as(name, resolved), made)
+            output = output_of(name, resolved)
+            made += [] if output is None else [output]
+            if not dry_run:
+                _require_free(name, [resolved])
+        _submit_in_turn(names, resolved, dry_run)
+
+
+def _submit_in_turn(names: Sequence[str], config: Config, dry_run: bool) -> None:
+    after: tuple[str, ...] = ()
+    submitted: list[Job] = []
+    for name in names:
+        try:
+            jobs = _submit(name, f"emixer.stages.{name}", {"": config}, "slurm", after, dry_run)
+        except EmixerError as error:
+            if not submitted:
+                raise
+            cancel(submitted)
+            ids = ", ".join(job.job_id for job in submitted)
+            raise EmixerError(f"{name}: {error.message} The stages before it were taken back: {ids}.") from error
+        submitted += jobs
+        after = tuple(job.job_id for job in jobs) or (f"<job of {name}>",)
 
 
 def _require_order(names: Sequence[str]) -> None:
@@ -199,6 +235,10 @@ def _handed_on(config: Config, names: Sequence[str]) -> Config:
     values: dict[str, Any] = {}
     if "ingest" in names and config.data.shards is None:
         values["data.shards"] = config.ingest.out
+    encoder = config.encoder
+    if {"encoder", "train"} <= set(names) and config.validation.encoder is None and encoder.run is not None:
+        weights = {"weights": encoder.run / WEIGHTS_NAME, "frozen": True}
+        values["validation.encoder"] = encoder.network.model_dump() | weights
     if "train" in names and config.generate.run is None:
         values["generate.run"] = config.train.run
     if "generate" in names and config.evaluate.dataset is None:
@@ -207,49 +247,66 @@ def _handed_on(config: Config, names: Sequence[str]) -> Config:
 
 
 def _folder_option(function: Callable[..., None]) -> Callable[..., None]:
-    return click.option(
-        "--folder", type=click.Path(path_type=Path), default=Path(DEFAULT_FOLDER), show_default=True,
-        help="slurm.folder of the jobs.",
-    )(function)  # fmt: skip
+    """Which jobs are meant; hands over their folder."""
+
+    @click.option(
+        "--folder", type=click.Path(path_type=Path), help=f"slurm.folder of the jobs. [default: ./{DEFAULT_FOLDER}]"
+    )
+    @click.option("--config", type=click.Path(path_type=Path, dir_okay=False), multiple=True, metavar="FILE",
+                  help="YAML file whose slurm.folder is meant, as for the command that submitted them.")  # fmt: skip
+    @functools.wraps(function)
+    def wrapped(folder: Path | None, config: tuple[Path, ...], **given: Any) -> None:
+        with readable_errors(False):
+            function(folder=folder or folder_of(load_config(config).slurm), **given)
+
+    return wrapped
 
 
 @main.command()
-@_folder_option
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def status(folder: Path, as_json: bool) -> None:
+@click.option("--all", "show_all", is_flag=True, help="Also older ones that are over.")
+@_folder_option
+def status(folder: Path, as_json: bool, show_all: bool) -> None:
     """List the jobs: state, progress, and why a pending one waits."""
-    with readable_errors(False):
-        found = statuses(all_jobs(folder))
-        click.echo(json.dumps([summary(s) for s in found], indent=1) if as_json else table(found))
+    jobs = all_jobs(folder)
+    if as_json:
+        click.echo(json.dumps([summary(s) for s in statuses(jobs)], indent=1))
+        return
+    found = statuses(jobs)
+    shown = found if show_all else latest(found)
+    click.echo(table(shown))
+    if len(shown) < len(found):
+        click.echo(f"({len(found) - len(shown)} older ones that are over: --all)")
+    if shown:
+        click.echo(f"Logs: {log_of(shown[-1].job)} and so on, or `python -m jobs logs {shown[-1].job.job_id}`.")
+    else:
+        click.echo(f"Looked in {folder}; --config or --folder names another.")
 
 
 @main.command()
 @click.argument("job_id")
-@_folder_option
 @click.option("--follow", "-f", is_flag=True, help="Go on until the job is over.")
+@_folder_option
 def logs(job_id: str, folder: Path, follow: bool) -> None:
     """Show what a job printed."""
-    with readable_errors(False):
-        job, *more = find_jobs(folder, job_id)
-        if more:
-            raise EmixerError(f"{job_id} is an array of {len(more) + 1} jobs. Name one, e.g. {job.job_id}.")
-        (found,) = statuses([job])
-        if not found.log.exists() and not follow:
-            click.echo(
-                f"Job {job_id} has printed nothing yet ({found.state}{': ' + found.note if found.note else ''})."
-            )
+    job, *more = find_jobs(folder, job_id)
+    if more:
+        raise EmixerError(f"{job_id} is an array of {len(more) + 1} jobs. Name one, e.g. {job.job_id}.")
+    (found,) = statuses([job])
+    if not found.log.exists() and not follow:
+        click.echo(f"Job {job_id} has printed nothing yet ({found.state}{': ' + found.note if found.note else ''}).")
+        return
+    shown = 0
+    while True:
+        if found.log.exists():
+            with found.log.open(encoding="utf-8", errors="replace") as file:
+                file.seek(shown)
+                click.echo(file.read(), nl=False)
+                shown = file.tell()
+        if not follow or found.state not in ALIVE:
             return
-        shown = 0
-        while True:
-            if found.log.exists():
-                with found.log.open(encoding="utf-8", errors="replace") as file:
-                    file.seek(shown)
-                    click.echo(file.read(), nl=False)
-                    shown = file.tell()
-            if not follow or found.state not in ALIVE:
-                return
-            time.sleep(2)
-            (found,) = statuses([found.job])
+        time.sleep(_FOLLOW_S)
+        (found,) = statuses([found.job])
 
 
 @main.command(name="cancel")
@@ -257,11 +314,10 @@ def logs(job_id: str, folder: Path, follow: bool) -> None:
 @_folder_option
 def cancel_command(job_id: str, folder: Path) -> None:
     """Take a job back, or a whole array. What it has written stays, and another job can go on from it."""
-    with readable_errors(False):
-        jobs = find_jobs(folder, job_id)
-        cancel(jobs)
-        taken = {job_id, *(job.job_id for job in jobs)}
-        waiting = [other.job_id for other in all_jobs(folder) if taken.intersection(other.after)]
-        click.echo(f"Cancelled job {job_id}.")
-        if waiting:
-            click.echo(f"It will never finish, so {', '.join(waiting)} will never start: cancel them too.")
+    jobs = find_jobs(folder, job_id)
+    cancel(jobs)
+    taken = {job_id, *(job.job_id for job in jobs)}
+    waiting = [other.job_id for other in all_jobs(folder) if taken.intersection(other.after)]
+    click.echo(f"Cancelled job {job_id}.")
+    if waiting:
+        click.echo(f"It will never finish, so {', '.join(waiting)} will never start: cancel them too.")

@@ -16,7 +16,6 @@ from typing import Any
 
 from cluster import slurm
 from cluster.reasons import in_words
-from emixer.config.load import load_config
 from emixer.errors import EmixerError
 from emixer.run_folder import RunFolder
 from jobs.run_stage import read_state
@@ -25,8 +24,18 @@ from jobs.task import TRIALS
 
 ALIVE = ("pending", "running", "completing", "configuring", "suspended", "requeued", "resizing", "stopped")
 """States of a job that will write again."""
+_OVER_SHOWN = 20
 _SAID = ("finished", "failed")
 """States by the stage's own account that are an end."""
+_ENDS = {
+    "OUT_OF_MEMORY": "killed for its memory: raise slurm.memory_gb and submit again, it goes on",
+    "TIMEOUT": "its time was over slurm.max_requeues times: submit again, it goes on",
+    "NODE_FAIL": "its node failed and SLURM did not requeue it: submit again, it goes on",
+    "BOOT_FAIL": "its node did not start: submit again",
+    "PREEMPTED": "this partition ends preempted jobs instead of requeueing them: submit again, it goes on",
+    "FAILED": "it ended without a word: see its log",
+}
+"""In words, where SLURM alone says how a job ended."""
 _TAKEN_BACK = "cancelled"
 """File in a job's folder: `cancel` was asked for. Of a job that never started, SLURM may know nothing soon after."""
 
@@ -68,14 +77,23 @@ def find_jobs(folder: Path, job_id: str) -> list[Job]:
 def statuses(jobs: Sequence[Job]) -> list[JobStatus]:
     """One a job, in their order. Raises EmixerError when SLURM does not answer."""
     asked = [job.job_id for job in jobs if job.executor == "slurm"]
-    if not asked or shutil.which("squeue") is None:
+    if not asked:
         return [_status(job, None, None) for job in jobs]
+    if shutil.which("squeue") is None:
+        return [_status(job, None, "unknown" if job.executor == "slurm" else None) for job in jobs]
     with _slurms_words():
         queued = {job.job_id: job for job in slurm.my_jobs()}
     said_nothing = (job for job in jobs if read_state(_state_folder(job)).get("state") not in _SAID)
     forgotten = [job.job_id for job in said_nothing if job.executor == "slurm" and job.job_id not in queued]
     states = slurm.accounted(forgotten)
     return [_status(job, queued.get(job.job_id), states.get(job.job_id)) for job in jobs]
+
+
+def latest(found: Sequence[JobStatus]) -> list[JobStatus]:
+    """Those that are not over, and the last of the others."""
+    over = [status for status in found if status.state not in ALIVE]
+    shown = {status.job.job_id for status in over[-_OVER_SHOWN:]}
+    return [status for status in found if status.state in ALIVE or status.job.job_id in shown]
 
 
 def cancel(jobs: Sequence[Job]) -> None:
@@ -117,9 +135,11 @@ def _status(job: Job, queued: slurm.QueuedJob | None, accounted: str | None) -> 
     if job.executor == "local":
         alive = _is_running(job)
         return JobStatus(job, "running" if alive else "gone", "" if alive else "ended without a word", progress)
+    if accounted == "unknown":
+        return JobStatus(job, accounted, "there is no squeue here: look on a login node of its cluster", progress)
     over = accounted if queued is None else queued.state
     if over is not None:
-        return JobStatus(job, over.lower(), "", progress)
+        return JobStatus(job, over.lower(), _ENDS.get(over, ""), progress)
     if (Path(job.folder) / _TAKEN_BACK).exists():
         return JobStatus(job, "cancelled", "", progress)
     return JobStatus(job, "gone", "SLURM no longer knows it, and it never said that it had finished", progress)
@@ -145,12 +165,13 @@ def _progress(job: Job) -> str:
     run = Path(job.run)
     if job.stage in ("train", "encoder"):
         try:
-            lines = RunFolder(run).metrics()
-            config = load_config(run / "config.yaml")
+            folder = RunFolder(run)
+            last = folder.last_metrics()
+            config = folder.config
         except EmixerError:
             return ""
         images = config.train.images if job.stage == "train" else config.encoder.images
-        return f"{lines[-1]['images']:,} of {images:,} films" if lines else ""
+        return f"{last['images']:,} of {images:,} films" if last else ""
     if job.stage == "tune":
         return f"{len(list(run.glob(TRIALS))):,} trials begun"
     if job.stage == "generate":

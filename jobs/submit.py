@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import submitit
 
+from cluster.slurm import environment_of_user
 from emixer import files
 from emixer.config import Config
 from emixer.config.slurm import Executor, SlurmConfig
@@ -76,8 +77,14 @@ class Job:
 
 
 def folder_of(slurm: SlurmConfig) -> Path:
-    """Where jobs are kept, absolute: nodes must find it too."""
-    return (slurm.folder or Path(DEFAULT_FOLDER)).absolute()
+    """Where jobs are kept, absolute: nodes must find it too. Raises ConfigError."""
+    folder = (slurm.folder or Path(DEFAULT_FOLDER)).absolute()
+    if any(character in str(folder) for character in "%\\\n"):
+        raise ConfigError(
+            f"slurm.folder={folder} holds a %, a backslash or a line break, which sbatch would take for its own. "
+            "Choose another folder."
+        )
+    return folder
 
 
 def log_of(job: Job) -> Path:
@@ -110,7 +117,7 @@ def submit(
         raise ConfigError("--array is SLURM's to keep: with --executor local give one command after the other.")
     chosen = _local_executor(first) if executor == "local" else _executor(stage, first, after, at_once)
     try:
-        with warnings.catch_warnings(), _own_output(executor == "local"):
+        with warnings.catch_warnings(), _own_output(executor == "local"), _environment_of_user(executor == "slurm"):
             warnings.simplefilter("ignore")
             with chosen.batch():  # one job for one task, an array for several
                 submitted = [chosen.submit(_task(stage, module, config)) for config in configs.values()]
@@ -153,6 +160,20 @@ def _own_output(needed: bool) -> Iterator[None]:
             os.dup2(copy, number)
             os.close(copy)
         os.close(nowhere)
+
+
+@contextmanager
+def _environment_of_user(needed: bool) -> Iterator[None]:
+    """sbatch, given inside of another job, would take that job's variables for options, and hand its Ray on."""
+    before = dict(os.environ)
+    if needed:
+        os.environ.clear()
+        os.environ.update(environment_of_user(before))
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def output_of(stage: str, config: Config) -> Path | None:

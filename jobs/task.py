@@ -66,8 +66,13 @@ class StageTask:
             ray_in_job.serve(allocation, folder, disk)
             return
         signal.signal(signal.SIGTERM, self._on_term)
-        with ray_in_job.head(allocation, folder, disk) as head:
-            self._run_stage(self.tree | {"ray": self.tree["ray"] | {"address": head.address}}, folder)
+        try:
+            with ray_in_job.head(allocation, folder, disk) as head:
+                self._run_stage(self.tree | {"ray": self.tree["ray"] | {"address": head.address}}, folder)
+        except (RuntimeError, TimeoutError) as error:  # of Ray's nodes: a stage ends in a process of its own
+            files.write_json(folder / STATE_NAME, {"state": "failed", "error": str(error)})
+            print(f"Error: {error}", file=sys.stderr, flush=True)
+            raise SystemExit(1) from error
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Called by submitit when the time is nearly over, before it requeues the job."""

@@ -143,3 +143,17 @@ def test_a_loss_that_is_not_finite_is_refused(run: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         RunFolder(run).append_metrics({"images": 1, "loss": float("nan")})
     assert RunFolder(run).metrics() == []
+
+
+def test_the_last_metrics_are_read_from_the_end_of_a_long_file(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.last_metrics() is None
+    for images in range(3000):
+        folder.append_metrics({"images": images, "padding": "x" * 40} | ({"odd": images} if images % 2 else {}))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"images": 3000, "odd')
+    last, odd = folder.last_metrics(), folder.last_metrics("odd")
+    assert last is not None
+    assert last["images"] == 2999
+    assert odd == folder.metrics()[-1]
+    assert folder.last_metrics("nothing") is None

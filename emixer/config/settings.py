@@ -154,5 +154,7 @@ def _type_name(annotation: Any) -> str:
         arguments = [argument for argument in get_args(annotation) if argument is not Ellipsis]
         many = f"{len(arguments)} " if Ellipsis not in get_args(annotation) else ""
         return f"list of {many}{_type_name(arguments[0])}s"
+    if get_origin(annotation) is dict:
+        return "mapping"
     names = {int: "whole number", float: "number", bool: "true | false", Path: "path", str: "text"}
     return names[annotation]

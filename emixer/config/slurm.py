@@ -1,13 +1,22 @@
 """Settings of `python -m jobs`: what each job asks SLURM for."""
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from emixer.config.base import Section
 
-_OURS = ("job-name", "nodes", "ntasks", "output", "error", "signal", "dependency", "comment", "array", "requeue")
+_OURS = (
+    "job-name", "nodes", "ntasks", "output", "error", "signal", "dependency", "comment", "array", "requeue",
+    "partition", "account", "qos", "constraint", "cpus-per-task", "mem", "time", "gpus-per-node",
+)  # fmt: skip
+
+
+STAGES = ("ingest", "encoder", "train", "tune", "generate", "evaluate", "experiment")
+"""What `python -m jobs` submits, in the order of the work."""
+_COMMON = {"folder", "stages"}
 
 
 class SlurmConfig(Section):
@@ -49,6 +58,18 @@ class SlurmConfig(Section):
     """How often a job may requeue itself at its time limit."""
     local_disk: Path = Field(Path("/tmp"), strict=False)  # noqa: S108 - a folder of the job's own is made in it
     """Folder on each node for Ray's files of this job; short, since socket paths may have 107 characters only."""
+    stages: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """What jobs of one stage ask for instead, e.g. `{ingest: {partition: cpu, gpus_per_node: 0}}`; for pipelines."""
+
+    @property
+    def gpus(self) -> int:
+        """GPUs on each node, however they are asked for."""
+        named = re.findall(r"gpu(?::[^:,(\d][^:,(]*)?(?::(\d+))?(?=[,(]|$)", self.gres or "")
+        return self.gpus_per_node or sum(int(count or 1) for count in named)
+
+    def of(self, stage: str) -> "SlurmConfig":
+        """What a job of that stage asks for."""
+        return type(self)(**self.model_dump(exclude={"stages"}) | self.stages.get(stage, {}))
 
     @model_validator(mode="after")
     def _asks_once(self) -> "SlurmConfig":
@@ -67,6 +88,17 @@ class SlurmConfig(Section):
                 raise ValueError(
                     f"extra: --{name} is set by this program; there is a setting for it, or none is needed"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _stages_make_sense(self) -> "SlurmConfig":
+        for stage, asked in self.stages.items():
+            if stage not in STAGES:
+                raise ValueError(f"stages.{stage}: there is no such stage; there are {', '.join(STAGES)}")
+            if not asked.keys() <= type(self).model_fields.keys() - _COMMON:
+                wrong = next(iter(asked.keys() - (type(self).model_fields.keys() - _COMMON)))
+                raise ValueError(f"stages.{stage}.{wrong}: one stage has no such setting of its own")
+            self.of(stage)
         return self
 
 

@@ -14,6 +14,8 @@ import safetensors
 
 from emixer.config.model import ChestEncoderConfig
 
+WEIGHTS_NAME = "encoder.safetensors"
+"""What the encoder stage calls its file, in its run folder."""
 _KEY = "emixer_encoder"
 _ARCHITECTURE = ("growth", "blocks", "stem_channels", "input_px")
 

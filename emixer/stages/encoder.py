@@ -9,6 +9,7 @@ from emixer.config import Config
 from emixer.data.collection import identify
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
+from emixer.models.encoder_facts import WEIGHTS_NAME
 from emixer.ray_session import connect
 from emixer.run_folder import RunFolder
 from emixer.stages.training_run import check_batch_size, check_trackers, ended_by_term, run_progress
@@ -24,8 +25,6 @@ class EncoderResult:
     """AUCs by split, as text."""
 
     def __str__(self) -> str:
-        from emixer.stages.encoder_plan import WEIGHTS_NAME
-
         weights = self.run / WEIGHTS_NAME
         lines = [f"Trained on {self.images:,} films: {weights}"]
         for split, table in self.tables.items():

@@ -21,13 +21,13 @@ from emixer.data.loader import HostBatch, WindowReader, open_windows
 from emixer.data.shards import ShardSet
 from emixer.evaluation.auc_table import MIN_FILMS, AucTable, auc_table
 from emixer.evaluation.label_faithfulness import area_under_roc
-from emixer.models.encoder_facts import EncoderFacts
+from emixer.models.encoder_facts import WEIGHTS_NAME, EncoderFacts
 from emixer.models.encoder_weights import save_encoder_weights
 from emixer.run_folder import RunFolder
 from emixer.training.encoder import EncoderPlan, EncoderReporter, EncoderState, encoder_plan
 from emixer.training.step import autocast, films_to_device
 
-WEIGHTS_NAME, EVALUATION_NAME = "encoder.safetensors", "evaluation.json"
+EVALUATION_NAME = "evaluation.json"
 _BATCH = 64
 
 

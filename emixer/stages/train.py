@@ -26,11 +26,14 @@ class TrainResult:
     best: float | None
     metric: str
     last: dict[str, float]
+    was_done: bool = False
+    """Nothing was left to train."""
 
     def __str__(self) -> str:
         names = [k for k in self.last if k.startswith("validation/") and k.count("/") == 1]  # not those by label
         measured = {name.removeprefix("validation/"): self.last[name] for name in names}
-        lines = [f"Trained on {self.images:,} films: {self.run}"]
+        was = "Was trained already" if self.was_done else "Trained"
+        lines = [f"{was} on {self.images:,} films: {self.run}"]
         lines += [f"  {name:<32} {value:.4g}" for name, value in measured.items()]
         if self.best is not None:
             lines.append(f"  best {self.metric:<27} {self.best:.4g}  (checkpoints/best.json)")
@@ -54,19 +57,22 @@ def run(config: Config) -> TrainResult:
     config, shards, reader = _checked(config)
     path = _run_path(config)
     folder = RunFolder.create_or_resume(path, "train", config)
-    with (
-        folder.alone(),
-        connect(config.ray),
-        ended_by_term(folder, config.train.images),
-        run_progress(folder, "train", config.train.images),
-    ):
-        run_workers(make_plan(config, shards, reader, path))
+    before = find_checkpoint(folder.checkpoints, "last")
+    was_done = before is not None and before.images >= config.train.images
+    if not was_done:
+        with (
+            folder.alone(),
+            connect(config.ray),
+            ended_by_term(folder, config.train.images),
+            run_progress(folder, "train", config.train.images),
+        ):
+            run_workers(make_plan(config, shards, reader, path))
     last = find_checkpoint(folder.checkpoints, "last")
     assert last is not None, "a finished run has a checkpoint"
     measured: dict[str, float] = next(
         (line for line in reversed(folder.metrics()) if any("validation/" in k for k in line)), {}
     )
-    return TrainResult(path, last.images, last.state["best"], config.validation.metric, measured)
+    return TrainResult(path, last.images, last.state["best"], config.validation.metric, measured, was_done)
 
 
 def describe(config: Config) -> str:

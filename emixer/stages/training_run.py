@@ -71,15 +71,14 @@ def ended_by_term(folder: RunFolder, images: int) -> Iterator[None]:
 @contextmanager
 def run_progress(folder: RunFolder, stage: str, images: int) -> Iterator[None]:
     """Shows the run's own metrics as a progress line; the workers may be on other nodes, the run folder is shared."""
-    lines = folder.metrics()
-    done = lines[-1]["images"] if lines else 0
+    last = folder.last_metrics()
+    done = 0 if last is None else last["images"]
     with Progress(stage, images, "films", done=done) as progress:
 
         def follow() -> None:
-            for line in reversed(folder.metrics()):
-                if "images_per_s" in line:
-                    progress.update(line["images"], **_shown(line))
-                    break
+            line = folder.last_metrics("images_per_s")
+            if line is not None:
+                progress.update(line["images"], **_shown(line))
 
         with repeated(follow, _POLL_S):
             yield

@@ -5,13 +5,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cluster.config import ClusterConfig
 from cluster.diary import Entry
 from cluster.meeting import Head
 from cluster.members import Member
 from cluster.programs import Program
 from cluster.slurm import QueuedJob
-from cluster.status import Snapshot, screen, to_json
+from cluster.status import Snapshot, find_home, screen, to_json
 
 NOW = time.mktime((2026, 3, 1, 12, 0, 0, 0, 0, 0))
 
@@ -92,3 +94,16 @@ def test_for_programs_there_is_the_same_as_json(tmp_path: Path) -> None:
     assert shown["address"] == "10.0.0.1:6379"
     assert {job["job"]: job["state"] for job in shown["jobs"]}["14"] == "pending"
     assert shown["demands"] == [{"shape": "{CPU: 1, GPU: 1}", "count": 3}]
+
+
+def test_a_cluster_is_found_under_the_name_it_was_started_with_however_it_is_named_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "shared" / "one"
+    home.mkdir(parents=True)
+    (home / "cluster.json").write_text(json.dumps({"folder": str(tmp_path / "shared"), "name": "one"}))
+    (tmp_path / "alias").symlink_to(tmp_path / "shared")
+    monkeypatch.chdir(tmp_path)
+    for named in ("shared", "./shared/../shared", "alias", str(tmp_path / "alias")):
+        assert find_home(Path(named), None) == home
+        assert find_home(Path(named), "one") == home

@@ -1,5 +1,6 @@
 """`python -m jobs` as far as it goes without SLURM: scripts to the letter, and what is refused before a submission."""
 
+import json
 import subprocess
 import sys
 import time
@@ -8,7 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from jobs.cli import main
+from emixer.config import load_config
+from jobs.cli import _handed_on, main
+from jobs.submit import Job
 
 ROOT = Path(__file__).parents[2]
 
@@ -130,7 +133,13 @@ def test_a_folder_with_spaces_and_dollars_is_quoted(tmp_path: Path, shards: Path
         (["train.num_workers=8"], "do not fit into 1 node(s) of 4 CPUs"),
         (["train.num_workers=3"], "cannot be split over 3 worker(s)"),
         (["slurm.gres='gpu:a100:2'", "slurm.gpus_per_node=2"], "both ask for GPUs"),
+        (["slurm.gres='gpu:a100:2'", "train.num_workers=8", "slurm.cpus=32"], "1 node(s) x 2 are 2"),
         (["slurm.extra=[--signal=USR1@5]"], "--signal is set by this program"),
+        (["slurm.extra=[--mem=1G]"], "--mem is set by this program"),
+        (["slurm.folder='/shared/a%u'"], "holds a %"),
+        (["slurm.stages={trian: {cpus: 1}}"], "stages.trian: there is no such stage"),
+        (["slurm.stages={train: {cpu: 1}}"], "stages.train.cpu: one stage has no such setting"),
+        (["slurm.stages={train: {cpus: 0}}"], "greater than or equal to 1"),
         (["slurm.time_min=60", "slurm.warn_s=900"], "is too long before the end"),
         (["slurm.extra=[-p gpu]"], "is not a long option of sbatch"),
         (["slurm.local_disk=/a/folder/with/a/rather/long/name"], "would pass the 107 characters"),
@@ -170,10 +179,31 @@ def test_a_pipeline_hands_on_what_each_stage_makes(tmp_path: Path) -> None:
         "#SBATCH --dependency='afterok:<job of ingest>'", "#SBATCH --dependency='afterok:<job of train>'",
         "#SBATCH --dependency='afterok:<job of generate>'",
     ]  # fmt: skip
+    typo = run("pipeline", *arguments, "--stages", "generate,evaluate", "--set", "generate.run=/typo", "--dry-run")
+    assert typo.exit_code == 2
+    assert "generate.run=/typo does not exist" in typo.output
     wrong = run("pipeline", *arguments, "--stages", "train,ingest", "--dry-run")
     assert "is not the order of the work" in wrong.output
     unknown = run("pipeline", "--stages", "trian", "--dry-run").output
     assert "choose from ingest, encoder, train, generate, evaluate" in unknown
+
+
+def test_the_jobs_of_a_pipeline_may_ask_for_different_nodes_and_the_encoder_is_handed_on(
+    tmp_path: Path, shards: Path
+) -> None:
+    asked = ["slurm.gpus_per_node=4", "slurm.stages={encoder: {gpus_per_node: 1, partition: small}}"]
+    paths = [f"data.shards={shards}", f"encoder.run={tmp_path / 'eyes'}", f"train.run={tmp_path / 'run'}"]
+    arguments = [part for setting in [*asked, *paths] for part in ("--set", setting)]
+    shown = run("pipeline", *arguments, "--stages", "encoder,train", "--dry-run")
+    assert shown.exit_code == 0, shown.output
+    encoder, train = shown.output.split("#!/bin/bash")[1:]
+    assert "--gpus-per-node=1\n" in encoder
+    assert "--partition=small\n" in encoder
+    assert "--gpus-per-node=4\n" in train
+    assert "--partition" not in train
+    trained = _handed_on(load_config([], [*asked, *paths]), ["encoder", "train"])
+    assert trained.validation.encoder is not None
+    assert trained.validation.encoder.weights == tmp_path / "eyes" / "encoder.safetensors"
 
 
 def test_experiments_and_evaluations_are_jobs_too(tmp_path: Path, shards: Path) -> None:
@@ -329,4 +359,35 @@ def test_an_unknown_job_is_answered_with_where_to_look(tmp_path: Path) -> None:
     result = run("logs", "12", "--folder", str(tmp_path))
     assert result.exit_code == 2
     assert "`python -m jobs status` lists them" in result.output
-    assert run("status", "--folder", str(tmp_path)).output == "No job yet.\n"
+    shown = run("status", "--folder", str(tmp_path)).output
+    assert shown == f"No job yet.\nLooked in {tmp_path}; --config or --folder names another.\n"
+
+
+def test_jobs_are_found_by_the_config_that_they_were_submitted_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")  # what the jobs have said of their end is enough
+    (tmp_path / "site.yaml").write_text(f"slurm:\n  folder: {tmp_path / 'kept'}\n")
+    for number in range(25):
+        folder = tmp_path / "kept" / str(number)
+        folder.mkdir(parents=True)
+        Job(str(number), "ingest", "slurm", str(folder), None, (), 1000.0 + number).save()
+        (tmp_path / "kept" / "cluster" / str(number)).mkdir(parents=True)
+        state = {"state": "finished", "summary": f"the end of {number}"}
+        (tmp_path / "kept" / "cluster" / str(number) / "state.json").write_text(json.dumps(state))
+    shown = run("status", "--config", str(tmp_path / "site.yaml")).output
+    assert "the end of 24" in shown
+    assert "the end of 4" not in shown
+    assert "(5 older ones that are over: --all)" in shown
+    assert f"Logs: {tmp_path}/kept/24/24_0_log.out" in shown
+    assert "the end of 4" in run("status", "--all", "--config", str(tmp_path / "site.yaml")).output
+    assert "has printed nothing yet" in run("logs", "3", "--config", str(tmp_path / "site.yaml")).output
+
+
+def test_without_squeue_nothing_is_said_of_a_job_that_is_not_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "7").mkdir()
+    Job("7", "ingest", "slurm", str(tmp_path / "7"), None, (), 1000.0).save()
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "there is no squeue here" in run("status", "--folder", str(tmp_path)).output
