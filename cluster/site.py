@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from re import findall, sub
 
 from cluster import slurm
@@ -11,6 +11,8 @@ from cluster.slurm import duration_s
 
 _FORMAT = "%R|%a|%l|%c|%m|%G|%D|%f"
 _MOST_MIN = 24 * 60
+_LEAST_MIN = 5
+"""Shorter ones leave no time beside `warn_s`."""
 _MEMORY_SHARE = 0.95
 
 
@@ -69,9 +71,12 @@ def groups(shown: str, default: set[str]) -> list[NodeGroup]:
 
 def first_config(found: Sequence[NodeGroup]) -> str:
     """YAML with comments. Raises ClusterError when no partition is up."""
-    if not found:
-        raise ClusterError("sinfo shows no partition that is up: ask the site's administrators.")
-    ordered = sorted(found, key=lambda g: (not g.is_default, g.partition, -g.gpus))
+    long_enough = [g for g in found if g.time_limit_min is None or g.time_limit_min >= _LEAST_MIN]
+    if not long_enough:
+        raise ClusterError(
+            f"sinfo shows no partition that is up and gives jobs {_LEAST_MIN} minutes: ask the site's administrators."
+        )
+    ordered = sorted(_by_model(_merged(long_enough)), key=lambda g: (not g.is_default, g.partition, -g.gpus, g.gres))
     cpu_only = [g for g in ordered if not g.gpus]
     home = (cpu_only or ordered)[0]
     lines = [
@@ -93,6 +98,26 @@ def first_config(found: Sequence[NodeGroup]) -> str:
     for group in ordered:
         lines += _node_type(_name(group, names), group)
     return "\n".join(lines) + "\n"
+
+
+def _merged(found: Sequence[NodeGroup]) -> list[NodeGroup]:
+    """Nodes that differ in their features alone, e.g. in their racks, are one type: a job asks for none of them."""
+    alike: dict[NodeGroup, list[NodeGroup]] = defaultdict(list)
+    for group in found:
+        alike[replace(group, count=0, features="")].append(group)
+    return [
+        replace(key, count=sum(g.count for g in groups), features=" or ".join(g.features for g in groups if g.features))
+        for key, groups in alike.items()
+    ]
+
+
+def _by_model(found: Sequence[NodeGroup]) -> list[NodeGroup]:
+    """One type for each model of GPU of a node that has several."""
+    split = []
+    for group in found:
+        models = findall(r"gpu(?::[^:,(]+)?:\d+", group.gres)
+        split += [replace(group, gres=gres) for gres in models] if len(models) > 1 else [group]
+    return split
 
 
 def _node_type(name: str, group: NodeGroup) -> list[str]:

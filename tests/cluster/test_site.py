@@ -1,8 +1,10 @@
 """A first config from what sinfo shows."""
 
+import pytest
 import yaml
 
 from cluster.config import ClusterConfig
+from cluster.errors import ClusterError
 from cluster.site import first_config, groups
 
 SHOWN = """\
@@ -32,3 +34,17 @@ def test_each_kind_of_node_of_a_partition_that_is_up_becomes_a_type() -> None:
 def test_names_that_would_meet_are_kept_apart() -> None:
     shown = "a.b|up|infinite|8|16000|(null)|1|(null)\na_b|up|infinite|8|16000|(null)|1|(null)\n"
     assert list(yaml.safe_load(first_config(groups(shown, set())))["node_types"]) == ["a-b", "a-b-2"]
+
+
+def test_racks_are_one_type_models_of_gpus_are_several_and_minutes_are_none() -> None:
+    shown = (
+        "long|up|infinite|64|515000|(null)|20|rack1\nlong|up|infinite|64|515000|(null)|12|rack2\n"
+        "gpu|up|infinite|48|250000|gpu:a100:2,gpu:v100:1|3|(null)\nquick|up|3:00|8|16000|(null)|1|(null)\n"
+    )
+    types = ClusterConfig.model_validate(yaml.safe_load(first_config(groups(shown, set())))).node_types
+    assert {name: (node_type.gres, node_type.gpus) for name, node_type in types.items()} == {
+        "gpu-a100": ("gpu:a100:2", 2), "gpu-v100": ("gpu:v100:1", 1), "long": (None, 0),
+    }  # fmt: skip
+    assert "32 node(s) of 64 CPUs, 503 GB; features: rack1 or rack2" in first_config(groups(shown, set()))
+    with pytest.raises(ClusterError, match="gives jobs 5 minutes"):
+        first_config(groups("quick|up|3:00|8|16000|(null)|1|(null)\n", set()))

@@ -1,10 +1,12 @@
 """`python -m cluster` on a real SLURM: it grows, shrinks, survives what happens to its nodes, and leaves nothing."""
 
 import os
+import shlex
 import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,8 +93,13 @@ def test_work_survives_a_node_that_is_killed_and_one_that_is_drained_by_the_site
     cluster.bed.wait_for(lambda: len([w for w in cluster.workers() if w["state"] == "busy"]) == 3, 60, "three nodes")
     first, second, _ = cluster.workers()
     cluster.bed.kill(f"SLURM_JOB_ID={first['job']}\0")
-    cluster.bed.run(["scancel", second["job"]])
-    cluster.bed.wait_for(lambda: cluster.program_state(number)["state"] == "ended", 120, "the end of all tasks")
+    cluster.bed.run(["scontrol", "update", f"nodename={second['node']}", "state=drain", "reason=test"])
+    try:
+        cluster.bed.run(["scancel", second["job"]])
+        cluster.bed.wait_for(lambda: cluster.program_state(number)["state"] == "ended", 120, "the end of all tasks")
+        assert second["node"] not in [worker["node"] for worker in cluster.workers()]
+    finally:
+        cluster.bed.run(["scontrol", "update", f"nodename={second['node']}", "state=resume"])
     log = Path(cluster.program_state(number)["log"]).read_text()
     assert cluster.program_state(number)["code"] == 0, log
     assert "40 tasks on" in log
@@ -124,6 +131,27 @@ def test_a_job_that_stays_pending_says_why_and_gives_way_to_another_type(make_cl
         cluster.bed.run(["scontrol", "update", "nodename=n4", "state=resume"])
 
 
+def test_a_pending_job_keeps_its_place_where_no_other_type_could_do_its_work(make_cluster: Callable[..., Any]) -> None:
+    types = {
+        "rare": {"cpus": 1, "memory_gb": 1, "max": 1, "resources": {"rare": 1}, "extra": ["--hold"]},
+        "plain": {"cpus": 1, "memory_gb": 1, "max": 1},
+    }
+    cluster = make_cluster(node_types=types, pending_timeout_s=10, idle_timeout_s=60).up()
+    program = (
+        "import ray; ray.init(logging_level='ERROR')\n"
+        "print('done', ray.get(ray.remote(lambda: 7).options(resources={'rare': 1}).remote()))"
+    )
+    number = cluster.start(sys.executable, "-c", program)
+    cluster.bed.wait_for(lambda: cluster.workers(), 30, "a job")
+    (job,) = cluster.workers()
+    time.sleep(20)
+    assert [worker["job"] for worker in cluster.workers()] == [job["job"]], "older than pending_timeout_s"
+    cluster.bed.run(["scontrol", "release", job["job"]])
+    cluster.bed.wait_for(lambda: cluster.program_state(number)["state"] == "ended", 60, "the end of the task")
+    assert cluster.program_state(number)["code"] == 0
+    assert cluster.events("gave up") == []
+
+
 def test_a_refusal_is_told_in_the_words_of_sbatch_and_not_repeated_every_second(
     make_cluster: Callable[..., Any],
 ) -> None:
@@ -145,15 +173,16 @@ def test_a_refusal_is_told_in_the_words_of_sbatch_and_not_repeated_every_second(
 def test_a_replacement_is_asked_for_before_the_time_of_a_node_is_over(make_cluster: Callable[..., Any]) -> None:
     types = {"cpu": {"cpus": 2, "memory_gb": 1.5, "max": 2, "time_min": 2}}
     cluster = make_cluster(node_types=types, idle_timeout_s=60).up()
-    number = cluster.start(*tasks(2, 140))
+    number = cluster.start(*tasks(30, 10))
     cluster.bed.wait_for(lambda: cluster.events("draining"), 150, "the warning of SLURM")
     (first,) = [e["detail"] for e in cluster.events("asked")]
     cluster.bed.wait_for(lambda: len(cluster.events("asked")) == 2, 20, "a replacement")
     states = {w["job"]: w["state"] for w in cluster.workers()}
     assert f"job {first.split()[1]}" in cluster.events("draining")[0]["detail"]
     assert first.split()[1] in states, "the old node is still there when the new one is asked for"
-    cluster.bed.wait_for(lambda: any("its time is over" in e["detail"] for e in cluster.events("left")), 90, "the end")
-    assert cluster.program_state(number)["state"] == "running", "its tasks go on elsewhere"
+    cluster.bed.wait_for(lambda: cluster.program_state(number)["state"] == "ended", 120, "the end of all tasks")
+    log = Path(cluster.program_state(number)["log"]).read_text()
+    assert "30 tasks on 2 nodes" in log, log
 
 
 def test_a_preempted_node_takes_no_new_work_and_its_replacement_is_asked_for_while_it_is_there(
@@ -257,6 +286,9 @@ def test_two_users_run_clusters_side_by_side_and_neither_gets_into_the_others(
     assert refused.returncode != 0
     assert "let in" not in refused.stdout
     assert "let in" in mine.run_python(connect).stdout
+    theirs = connect.replace(mine.status()["address"], other.status()["address"])
+    assert "let in" not in mine.run_python(theirs, check=False).stdout
+    assert "let in" in other.run_python(theirs).stdout
     (token,) = mine.home.glob("token-*")
     for private in (token, mine.home / "head.json", mine.home / "programs" / "1" / "request.json"):
         assert stat.S_IMODE(private.stat().st_mode) == 0o600
@@ -334,14 +366,52 @@ def test_folders_with_blanks_and_quotes_are_fine(make_cluster: Callable[..., Any
     cluster.assert_nothing_left()
 
 
-def test_init_writes_a_config_that_up_accepts(bed: Any, make_cluster: Callable[..., Any], tmp_path: Path) -> None:
-    cluster = make_cluster()
-    written = cluster.command("init", "--out", str(tmp_path / "site.yaml"))
-    assert "python -m cluster up --config" in written.stdout
-    shown = cluster.command("up", "--config", str(tmp_path / "site.yaml"), "--dry-run").stdout
+def test_the_ten_minutes_of_the_guide(make_cluster: Callable[..., Any], tmp_path: Path) -> None:
+    """Its commands as they stand there, on fewer films."""
+    root = Path(__file__).parents[2]
+    guide = (root / "docs" / "cluster.md").read_text().split("## Ten minutes")[1].split("```")[1].replace("\\\n", " ")
+    commands = [shlex.split(line, comments=True) for line in guide.splitlines() if line.startswith("python -m cluster")]
+    assert [command[3] for command in commands] == ["init", "up", "up", *["submit"] * 3, "status", "down"]
+    fewer = {
+        "phantom": ["--studies", "60"], "ingest": ["--min-token-count", "1"],
+        "train": ["--images", "64", "--set", "data.window_rows=16", "--set", "validation.films=4"],
+    }  # fmt: skip
+    (tmp_path / "configs").symlink_to(root / "configs")
+    user = make_cluster()
+    shown = ""
+    for _, _, _, name, *rest in commands:
+        if name == "submit":
+            stage = rest[2]
+            rest = ["--", sys.executable, "-m", "emixer", *rest[2:], *fewer[stage]]
+        shown += user.as_documented(name, *rest).stdout
     for name in ("main", "high", "short"):
         assert f"--partition={name}" in shown
     assert "--gpus-per-node=2" in shown
+    assert f"Trained on 64 films: {tmp_path}/runs/first" in shown
+    assert "Cluster emixer is up at" in shown
+    assert "Cluster emixer is down" in shown
+
+
+def test_programs_save_before_the_time_of_the_head_is_over(
+    make_cluster: Callable[..., Any], tiny_config: Config, tmp_path: Path
+) -> None:
+    cluster = make_cluster(warn_s=130).up()
+    never = {f"train.{what}_every_images": 10**9 for what in ("save", "validate", "sample")}
+    settings = never | {
+        "train.run": tmp_path / "run", "train.images": 10**6, "train.log_every_images": 64, "train.use_gpu": False,
+    }  # fmt: skip
+    (tmp_path / "run.yaml").write_text(to_yaml(with_overrides(tiny_config, settings)))
+    number = cluster.start(sys.executable, "-m", "emixer", "train", "--config", str(tmp_path / "run.yaml"))
+    cluster.bed.wait_for(lambda: RunFolder(tmp_path / "run").last_metrics(), 90, "the first lines")
+    (head,) = [job["job"] for job in cluster.status()["jobs"] if job["kind"] == "head"]
+    minutes = int(cluster.bed.run(["squeue", "-h", "-j", head, "-o", "%M"]).stdout.split(":")[-2])
+    cluster.bed.run(["scontrol", "update", f"jobid={head}", f"timelimit={minutes + 2}"])
+    cluster.bed.wait_for(lambda: cluster.queued() == [], 130, "the end of the cluster")
+    log = Path(cluster.program_state(number)["log"]).read_text()
+    found = find_checkpoint(tmp_path / "run" / "checkpoints", "last")
+    assert found is not None, log
+    assert f"saved after {found.images:,} of 1,000,000 films" in " ".join(log.split())
+    cluster.assert_nothing_left()
 
 
 def test_training_grows_and_shrinks_with_the_cluster_and_goes_on_from_its_checkpoints(

@@ -44,6 +44,13 @@ def saved(folder: Path) -> int:
     return 0 if found is None else found.images
 
 
+def lines_until(folder: Path, images: int) -> list[str]:
+    """What metrics.jsonl says of the first films, to the letter. Rates stand in it, so that training from the start
+    again would not write the same."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [line for line in lines if json.loads(line)["images"] <= images]
+
+
 def assert_nothing_left(site: Any, job: str) -> None:
     site.bed.wait_for(lambda: not site.bed.processes_of(f"RAY_ON_SLURM={job}-"), 10, "the end of Ray's processes")
     site.bed.wait_for(
@@ -96,9 +103,11 @@ def test_a_stage_that_is_done_says_so_and_stops(site: Any, tmp_path: Path) -> No
     first = site.submit("train")
     site.wait(first, "finished")
     before = [(p, p.stat().st_mtime_ns) for p in sorted((tmp_path / "run" / "checkpoints").rglob("*"))]
-    again = site.submit("train")
+    # given inside of another job, whose variables sbatch would take for options that contradict each other
+    inside = {"SLURM_JOB_ID": first, "SLURM_MEM_PER_CPU": "100", "SLURM_NTASKS": "3", "RAY_ADDRESS": "10.0.0.1:1"}
+    again = site.submit("train", environment=inside)
     site.wait(again, "finished")
-    assert "Trained on 192 films" in site.log(again)
+    assert "Was trained already on 192 films" in site.log(again)
     assert [(p, p.stat().st_mtime_ns) for p in sorted((tmp_path / "run" / "checkpoints").rglob("*"))] == before
 
 
@@ -110,8 +119,10 @@ def test_a_job_preempted_by_a_higher_partition_goes_on_from_its_checkpoint(site:
     rival = site.bed.run(["sbatch", "--parsable", *asked]).stdout.strip()
     site.bed.wait_for(lambda: site.bed.state_of(rival) in ("RUNNING", "COMPLETED"), 60, "the rival running")
     at = saved(run)
+    before = lines_until(run, at)
     site.bed.wait_for(lambda: site.bed.state_of(job) == "RUNNING", 120, "the job running again")
     site.bed.wait_for(lambda: images(run) > at + 64, 120, "going on from the checkpoint")
+    assert lines_until(run, at) == before
     lines = [line["images"] for line in RunFolder(run).metrics()]
     assert lines == list(range(64, lines[-1] + 1, 64)), "no line twice, none missing"
     site.jobs("cancel", job)
@@ -144,9 +155,11 @@ def test_a_job_at_its_time_limit_saves_requeues_itself_and_goes_on(site: Any, tm
                       "--set", "slurm.warn_s=75")  # fmt: skip
     site.bed.wait_for(lambda: saved(run) > 0, 240, "a checkpoint on the warning")
     at = saved(run)
+    before = lines_until(run, at)
     restarts = ["squeue", "-h", "-j", job, "-O", "RestartCnt"]
     site.bed.wait_for(lambda: site.bed.run(restarts, check=False).stdout.strip() == "1", 60, "the requeue")
     site.bed.wait_for(lambda: site.bed.state_of(job) == "RUNNING" and images(run) > at + 64, 120, "going on")
+    assert lines_until(run, at) == before
     site.jobs("cancel", job)
     assert_nothing_left(site, job)
 
@@ -162,11 +175,17 @@ def test_a_job_whose_node_fails_or_that_is_requeued_by_hand_goes_on_from_its_che
     last = site.bed.run(["scontrol", "show", "hostnames", node]).stdout.split()[-1]
     site.bed.fail_node(last)
     at = saved(run)
+    before = lines_until(run, at)
     site.bed.wait_for(lambda: site.bed.state_of(job) == "RUNNING" and images(run) > at + 64, 150, "going on elsewhere")
+    assert lines_until(run, at) == before
     site.bed.restore_node(last)
     at = saved(run)
+    before = lines_until(run, at)
     site.bed.run(["scontrol", "requeue", job])
+    restarts = ["squeue", "-h", "-j", job, "-O", "RestartCnt"]
+    site.bed.wait_for(lambda: site.bed.run(restarts, check=False).stdout.strip() == "2", 60, "the requeue")
     site.bed.wait_for(lambda: images(run) > at + 64 and site.bed.state_of(job) == "RUNNING", 150, "going on once more")
+    assert lines_until(run, at) == before
     site.jobs("cancel", job)
     site.bed.wait_for(lambda: site.status(job)["state"] == "cancelled", 30, "being cancelled")
     assert_nothing_left(site, job)
