@@ -126,7 +126,7 @@ class ClusterConfig(_Section):
 
     name: Name
     """Of the cluster; one of that name a user and folder."""
-    folder: Path = DEFAULT_FOLDER
+    folder: Path = Field(DEFAULT_FOLDER, validate_default=True)
     """Where the cluster keeps its address, token and logs; all nodes must see it."""
     head: HeadConfig = Field(default_factory=HeadConfig)
     """The head."""

@@ -187,7 +187,8 @@ def find_emixer_error(error: BaseException) -> EmixerError | None:
             # Ray raises a class made of both, whose text is a traceback; the plain message is what the user needs
             return EmixerError(current.message)
         inner = getattr(current, "worker_failures", None)  # Ray Train: {rank: error}
-        queue += [getattr(current, "cause", None), current.__cause__, current.__context__]
+        outer = [getattr(current, name, None) for name in ("cause", "controller_failure")]
+        queue += [*outer, current.__cause__, current.__context__]
         queue += list(inner.values()) if isinstance(inner, dict) else []
     return None
 

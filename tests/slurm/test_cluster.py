@@ -376,6 +376,7 @@ def test_the_ten_minutes_of_the_guide(make_cluster: Callable[..., Any], tmp_path
         "phantom": ["--studies", "60"], "ingest": ["--min-token-count", "1"],
         "train": ["--images", "64", "--set", "data.window_rows=16", "--set", "validation.films=4"],
     }  # fmt: skip
+    without_gpus = ["--set", "train.use_gpu=false"]  # those of this bed are devices without a GPU behind them
     (tmp_path / "configs").symlink_to(root / "configs")
     user = make_cluster()
     shown = ""
@@ -383,7 +384,14 @@ def test_the_ten_minutes_of_the_guide(make_cluster: Callable[..., Any], tmp_path
         if name == "submit":
             stage = rest[2]
             rest = ["--", sys.executable, "-m", "emixer", *rest[2:], *fewer[stage]]
-        shown += user.as_documented(name, *rest).stdout
+            if stage == "train":
+                refused = user.as_documented(name, *rest, check=False)
+                assert refused.returncode == 2, refused.stdout
+                assert "sees none there" in " ".join(refused.stdout.split())
+                rest += without_gpus
+        done = user.as_documented(name, *rest, check=False)
+        assert done.returncode == 0, (name, rest, done.stdout, done.stderr)
+        shown += done.stdout
     for name in ("main", "high", "short"):
         assert f"--partition={name}" in shown
     assert "--gpus-per-node=2" in shown
