@@ -106,10 +106,10 @@ def up(path: Path, overrides: tuple[str, ...], wait: bool, dry_run: bool) -> Non
     attempt = secrets.token_hex(4)
     _prepare_home(config)
     started = time.monotonic()
-    job_id = _start_head(config, attempt)
-    click.echo(f"{config.name}: head " + (f"job {job_id}" if job_id else "on this machine"))
+    head = _start_head(config, attempt)
+    click.echo(f"{config.name}: head " + (f"job {head}" if isinstance(head, str) else "on this machine"))
     if wait:
-        _wait_for_head(config, attempt, job_id)
+        _wait_for_head(config, attempt, head)
         click.echo(f"Up after {time.monotonic() - started:.0f} s. Next:")
         click.echo(f"  python -m cluster submit{_named(config.home)} -- emixer train --config ...")
         click.echo(f"  python -m cluster status{_named(config.home)}")
@@ -151,7 +151,8 @@ def _prepare_home(config: ClusterConfig) -> None:
         raise ClusterError(f"{home} cannot be written ({error.strerror}). Set `folder` to one that can.") from error
 
 
-def _start_head(config: ClusterConfig, attempt: str) -> str | None:
+def _start_head(config: ClusterConfig, attempt: str) -> "str | subprocess.Popen[bytes]":
+    """Its job, or its process on this machine."""
     script = head_script(config, attempt)
     if config.head.where == "job":
         try:
@@ -159,15 +160,15 @@ def _start_head(config: ClusterConfig, attempt: str) -> str | None:
         except slurm.SlurmRefusalError as error:
             raise ClusterError(f"SLURM refused the head: {error.message}") from error
     with (config.home / "logs" / "head.out").open("ab") as log:
-        subprocess.Popen(
+        return subprocess.Popen(
             ["/bin/bash", "-c", script], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             env=slurm.environment_of_user(os.environ),
         )  # fmt: skip
-    return None
 
 
-def _wait_for_head(config: ClusterConfig, attempt: str, job_id: str | None) -> None:
+def _wait_for_head(config: ClusterConfig, attempt: str, started_as: "str | subprocess.Popen[bytes]") -> None:
     said = ""
+    job_id = started_as if isinstance(started_as, str) else None
     log = config.home / "logs" / ("head.out" if job_id is None else f"{job_id}-{HEAD}.out")
     started, ask_at = time.monotonic(), 0.0
     while True:
@@ -187,6 +188,8 @@ def _wait_for_head(config: ClusterConfig, attempt: str, job_id: str | None) -> N
             if job.state == "PENDING" and (words := in_words(job.reason)) != said:
                 said = words
                 click.echo(f"  pending: {words}")
+        elif not isinstance(started_as, str) and started_as.poll() is not None:
+            raise ClusterError(f"The head ended before it was up, with code {started_as.returncode}{_tail(log)}")
         elif job_id is None and now - started > _HERE_WAIT_S:
             raise ClusterError(f"The head did not come up within {_HERE_WAIT_S:.0f} s{_tail(log)}")
         time.sleep(_POLL_S)

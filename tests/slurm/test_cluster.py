@@ -91,13 +91,15 @@ def test_work_survives_a_node_that_is_killed_and_one_that_is_drained_by_the_site
     cluster = make_cluster().up()
     number = cluster.start(*tasks(40, 1.5))
     cluster.bed.wait_for(lambda: len([w for w in cluster.workers() if w["state"] == "busy"]) == 3, 60, "three nodes")
-    first, second, _ = cluster.workers()
+    before = cluster.workers()
+    first, second, _ = before
     cluster.bed.kill(f"SLURM_JOB_ID={first['job']}\0")
     cluster.bed.run(["scontrol", "update", f"nodename={second['node']}", "state=drain", "reason=test"])
     try:
         cluster.bed.run(["scancel", second["job"]])
         cluster.bed.wait_for(lambda: cluster.program_state(number)["state"] == "ended", 120, "the end of all tasks")
-        assert second["node"] not in [worker["node"] for worker in cluster.workers()]
+        new = [worker["node"] for worker in cluster.workers() if worker["job"] not in [old["job"] for old in before]]
+        assert second["node"] not in new
     finally:
         cluster.bed.run(["scontrol", "update", f"nodename={second['node']}", "state=resume"])
     log = Path(cluster.program_state(number)["log"]).read_text()
@@ -173,7 +175,7 @@ def test_a_refusal_is_told_in_the_words_of_sbatch_and_not_repeated_every_second(
 def test_a_replacement_is_asked_for_before_the_time_of_a_node_is_over(make_cluster: Callable[..., Any]) -> None:
     types = {"cpu": {"cpus": 2, "memory_gb": 1.5, "max": 2, "time_min": 2}}
     cluster = make_cluster(node_types=types, idle_timeout_s=60).up()
-    number = cluster.start(*tasks(30, 10))
+    number = cluster.start(sys.executable, "-c", TURNS.replace("((2, 10), (4, 2))", "((2, 10),) * 14"))
     cluster.bed.wait_for(lambda: cluster.events("draining"), 150, "the warning of SLURM")
     (first,) = [e["detail"] for e in cluster.events("asked")]
     cluster.bed.wait_for(lambda: len(cluster.events("asked")) == 2, 20, "a replacement")
@@ -182,7 +184,10 @@ def test_a_replacement_is_asked_for_before_the_time_of_a_node_is_over(make_clust
     assert first.split()[1] in states, "the old node is still there when the new one is asked for"
     cluster.bed.wait_for(lambda: cluster.program_state(number)["state"] == "ended", 120, "the end of all tasks")
     log = Path(cluster.program_state(number)["log"]).read_text()
-    assert "30 tasks on 2 nodes" in log, log
+    assert cluster.program_state(number)["code"] == 0, f"no task may be lost\n{log}"
+    turns = [set(line.split()[1:]) for line in log.splitlines() if line.startswith("turn ")]
+    assert len(turns) == 14
+    assert not turns[0] & turns[-1], "the last turns ran on the replacement"
 
 
 def test_a_preempted_node_takes_no_new_work_and_its_replacement_is_asked_for_while_it_is_there(
@@ -357,6 +362,22 @@ def test_a_login_node_of_another_slurm_with_the_same_home_is_told_so(
         there.command("up", "--config", str(there.config_file), "--no-wait")
         assert len(there.queued()) == 1
         there.command("down")
+
+
+def test_a_head_on_the_login_node_keeps_the_least_of_nodes_and_leaves_nothing(
+    make_cluster: Callable[..., Any],
+) -> None:
+    types = {"cpu": {"cpus": 2, "memory_gb": 1.5, "time_min": 30, "min": 1, "max": 2}}
+    cluster = make_cluster(head={"where": "here", "cpus": 1, "memory_gb": 1}, node_types=types).up()
+    cluster.bed.wait_for(lambda: [w["state"] for w in cluster.workers()] == ["idle"], 60, "a node without work")
+    assert "on this login node" in cluster.command("status").stdout
+    assert "4 tasks on" in cluster.command("submit", "--", *tasks(4, 2)).stdout
+    assert [job["kind"] for job in cluster.status()["jobs"]] == ["cpu"] * len(cluster.workers()), "no job for the head"
+    cluster.command("down")
+    cluster.assert_nothing_left()
+    broken = cluster.command("up", "--config", str(cluster.config_file), "--set", "setup=[exit 3]", check=False)
+    assert broken.returncode == 2
+    assert "ended before it was up" in broken.stderr
 
 
 def test_folders_with_blanks_and_quotes_are_fine(make_cluster: Callable[..., Any]) -> None:

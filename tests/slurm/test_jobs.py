@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from optuna import load_study
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from emixer.checkpoint import find_checkpoint
+from emixer.cli.main import main
 from emixer.config import load_config, with_overrides
 from emixer.run_folder import RunFolder
 from emixer.stages import train
@@ -247,10 +249,10 @@ def test_an_error_of_the_stage_is_one_paragraph_in_status_and_log(site: Any, tmp
     assert_nothing_left(site, job)
 
 
-def pipeline(site: Any, stages: str) -> list[str]:
+def pipeline(site: Any, stages: str, **more: Any) -> list[str]:
     """Submits a chain of stages whose dataset is `made`. Returns the ids of its jobs."""
     settings = {"generate.out": site.folder / "made", "generate.num": 20, "generate.rows_per_group": 64,
-                "generate.rows_per_file": 64, "evaluate.neighbours": 3}  # fmt: skip
+                "generate.rows_per_file": 64, "evaluate.neighbours": 3, **more}  # fmt: skip
     given = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     done = site.jobs("pipeline", "--config", str(site.config_file), "--stages", stages, *given)
     found = [line.split("job ")[1].split(",")[0].split()[0] for line in done.stdout.splitlines() if "job " in line]
@@ -258,13 +260,26 @@ def pipeline(site: Any, stages: str) -> list[str]:
     return found
 
 
-def test_stages_are_chained(site: Any, tmp_path: Path) -> None:
-    jobs = pipeline(site, "train,generate,evaluate")
+def test_all_stages_are_chained_from_raw_films_to_an_evaluation(site: Any, tmp_path: Path) -> None:
+    phantom = ["phantom", "--studies", "80", "--out", str(tmp_path / "films"), "--set", "phantom.height_px=64"]
+    assert CliRunner().invoke(main, phantom).exit_code == 0
+    network = "{growth: 4, blocks: [1, 1, 1, 1], stem_channels: 8, input_px: 32, frozen: false}"
+    jobs = pipeline(
+        site, "ingest,encoder,train,generate,evaluate",
+        **{
+            "ingest.source": f"{{kind: mimic-cxr, root: {tmp_path / 'films'}}}", "ingest.out": tmp_path / "shards",
+            "ingest.side_px": 32, "ingest.min_token_count": 1, "data.shards": "null", "encoder.network": network,
+            "encoder.run": tmp_path / "eyes", "encoder.images": 64, "encoder.batch_size": 16, "validation.films": 4,
+            "encoder.validate_every_images": 64, "slurm.stages": "{ingest: {cpus: 1}}",
+        },
+    )  # fmt: skip
     assert "the job before it" in site.status(jobs[1])["note"] or site.status(jobs[1])["state"] != "pending"
     for job in jobs:
         site.wait(job, "finished")
     assert list((tmp_path / "made" / "data").glob("*.parquet"))
-    assert json.loads((tmp_path / "made" / "evaluation" / "evaluation.json").read_text())["films_a_side"] == 16
+    assert json.loads((tmp_path / "made" / "evaluation" / "evaluation.json").read_text())["films_a_side"] > 0
+    judged = RunFolder(tmp_path / "run").last_metrics("validation/fid_eyes")
+    assert judged is not None, "the encoder that was trained measures the training"
 
 
 def test_a_stage_that_fails_stops_those_behind_it_and_says_so(site: Any, tmp_path: Path) -> None:
