@@ -123,6 +123,16 @@ class WindowReader:
         vectors, counts = np.unique(labels, axis=0, return_counts=True)
         return vectors, counts
 
+    def known_counts(self) -> tuple[Array, Array]:
+        """Films of which each label is known to be present, and absent: int64 (Y) each."""
+        columns = [name for name in self._columns() if name not in ("image", "sentences")]
+        present, absent = np.zeros((2, len(self.label_names)), np.int64)
+        for file in self.files:
+            labels, _, known = self._labels(pq.read_table(file, columns=columns))
+            present += (known & (labels == 1)).sum(0)
+            absent += (known & (labels == 0)).sum(0)
+        return present, absent
+
     def _files_of(self, indices: Array) -> list[int]:
         return sorted({self.groups[index][0] for index in indices})
 

@@ -4,14 +4,17 @@ Ids of subjects are compared here and never shown.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from emixer.config import Config
 from emixer.config.training import DataConfig
+from emixer.data.labels import LabelPolicy
 from emixer.data.loader import open_windows
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
@@ -70,21 +73,51 @@ def require_labels(shards: ShardSet, names: Sequence[str], key: str) -> None:
         )
 
 
-def require_measurable(shards: ShardSet, diseases: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class Diseases:
+    """How many test films have each disease, and which of them figures are means over."""
+
+    present: Mapping[str, int]
+    left_out: tuple[str, ...]
+    """Too few test films are known to have it, or not to have it."""
+
+    @classmethod
+    def of(cls, shards: ShardSet, names: Sequence[str], policy: LabelPolicy) -> Self:
+        """policy: how downstream models read labels."""
+        reader = open_windows(shards, "test", DataConfig(), 0, max_sentences=1, max_words=2, policy=policy)
+        columns = [reader.label_names.index(name) for name in names]
+        present_Y, absent_Y = (counts_Y[columns].tolist() for counts_Y in reader.known_counts())
+        sides = dict(zip(names, zip(present_Y, absent_Y, strict=True), strict=True))
+        left_out = tuple(name for name, both in sides.items() if min(both) < MIN_FILMS)
+        return cls({name: present for name, (present, _) in sides.items()}, left_out)
+
+    @property
+    def measured_in_words(self) -> str:
+        """`Edema 78, Effusion 60`."""
+        return ", ".join(f"{name} {num:,}" for name, num in self.present.items() if name not in self.left_out)
+
+    @property
+    def left_out_in_words(self) -> str:
+        """The same of the others, with the reason; nothing where there is none."""
+        told = ", ".join(f"{name} {self.present[name]:,}" for name in self.left_out)
+        return f"{told} (fewer than {MIN_FILMS} test films with it, or without it)" if told else ""
+
+
+def require_measurable(shards: ShardSet, diseases: Sequence[str], policy: LabelPolicy) -> None:
     """Raises ShardError when a split has no labels, or no disease has enough test films on both sides."""
     for split in _SPLITS:
-        vectors_KY, counts_K = _label_counts(shards, split, diseases)
+        _, counts_K = _label_counts(shards, split, diseases)
         if not len(counts_K):
             raise ShardError(
                 f"No film in the {split} split of {shards.folder} has labels, and classifiers are to learn "
                 f"{', '.join(diseases)}. Ingest with label columns."
             )
-    present_Y = counts_K @ vectors_KY
-    if np.minimum(present_Y, counts_K.sum() - present_Y).max() < MIN_FILMS:
-        found = ", ".join(f"{name} {present}" for name, present in zip(diseases, present_Y.tolist(), strict=True))
+    found = Diseases.of(shards, diseases, policy)
+    if len(found.left_out) == len(diseases):
+        present = ", ".join(f"{name} {num}" for name, num in found.present.items())
         raise ShardError(
             f"No disease can be measured on the {counts_K.sum():,} labelled test films of {shards.folder}: one needs "
-            f"{MIN_FILMS} with it and {MIN_FILMS} without; there are with it: {found}. Set experiment.diseases to "
+            f"{MIN_FILMS} with it and {MIN_FILMS} without; there are with it: {present}. Set experiment.diseases to "
             "others, or ingest with a larger test split."
         )
 
@@ -141,6 +174,11 @@ def require_unseen(trained_on: ShardSet, tested_on: ShardSet) -> None:
             f"{len(common):,} subjects of the test split of {tested_on.folder} are in train or validate of "
             f"{trained_on.folder}, which a model is trained on. Give shards with the same splits, or of other people."
         )
+
+
+def sources_of(shards: ShardSet, split: str) -> frozenset[str]:
+    """Collections that the films of a split come from."""
+    return frozenset(source for source, _ in _subjects(shards, (split,)))
 
 
 def _require_run_unseen(run: Path, config: Config | None, shards: ShardSet) -> None:

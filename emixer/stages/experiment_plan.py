@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from emixer.generation.manifest import read_manifest, require_same
 from emixer.generation.plan import make_plan, plan_digest
 from emixer.generation.sampler import read_trained_model
 from emixer.run_folder import RunFolder
-from emixer.stages.experiment_cell import CellOrder, Generated
+from emixer.stages.experiment_cell import CellOrder, Generated, policy_of
 from emixer.stages.experiment_checks import (
+    Diseases,
     require_classes,
     require_fitting,
     require_labels,
@@ -28,6 +30,7 @@ from emixer.stages.experiment_checks import (
     require_rows,
     require_splits,
     require_unseen,
+    sources_of,
 )
 
 
@@ -50,6 +53,16 @@ class Experiment:
     def shape(self) -> TableShape:
         """Of the pairs that downstream models read."""
         return self._shape(self.config.experiment.diseases, self.shards)
+
+    @property
+    def diseases(self) -> Diseases:
+        """What figures of labels are means over."""
+        return Diseases.of(self.shards, self.config.experiment.diseases, policy_of(self.config))
+
+    @cached_property
+    def test_sources(self) -> frozenset[str]:
+        """Collections of the test films."""
+        return sources_of(self.covid or self.shards, "test")
 
     @property
     def covid_shape(self) -> TableShape | None:
@@ -108,7 +121,7 @@ def checked(config: Config) -> Experiment:
     require_rows(shards, table)
     if not table.is_drawn:
         require_labels(shards, settings.diseases, "experiment.diseases")
-        require_measurable(shards, settings.diseases)
+        require_measurable(shards, settings.diseases, policy_of(config))
     experiment = Experiment(config, table, shards, _covid(config, shards), settings.out.resolve())
     for name in table.generators:
         if experiment.is_given(name):
@@ -232,6 +245,8 @@ def inputs_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Genera
         assert experiment.covid is not None, "checked before anything started"
         inputs = {} if cell.mix == Mix(0) else inputs
         inputs |= {"covid": _digest(experiment.covid), "classes": settings.covid_classes}
+    if len(experiment.test_sources) > 1:  # once subjects of two collections were one if they had one number
+        inputs["subjects"] = "by source"
     return inputs | {"downstream": cell.downstream_settings(settings.downstream), "resamples": settings.resamples}
 
 

@@ -111,6 +111,15 @@ def test_label_counts_are_those_of_the_labelled_films(tiny_shards: Path) -> None
     }
 
 
+def test_known_counts_are_those_that_the_policy_reads(tiny_shards: Path) -> None:
+    shards = ShardSet.open(tiny_shards)
+    rows = [r for r in pq.read_table(tiny_shards / "train-00000.parquet")["labels"].to_pylist() if r is not None]
+    present, absent = reader_of(tiny_shards).known_counts()
+    assert present.tolist() == [sum(row[y] == 1 for row in rows) for y in range(len(CHEXPERT))]
+    assert (present + absent).tolist() == [len(rows)] * len(CHEXPERT)
+    assert shards.num_rows("train") == 96 > len(rows), "films without labels are known to have, or not to have, none"
+
+
 @pytest.mark.ray
 def test_reading_ahead_on_ray_gives_the_same_batches_as_reading_in_place(
     ray_cluster: None, tiny_config: Config
