@@ -113,8 +113,9 @@ def describe(config: Config) -> str:
         lines.append(f"  {name:<11} {_state_of(experiment, name, made)}")
     if experiment.table.is_drawn:
         return "\n".join([*lines, f"  written to  {experiment.out / 'figures'}, each as PNG and PDF"])
-    if told := _diseases_in_words(experiment):
-        lines.append(f"  figures     {told}")
+    lines += [
+        f"  figures     {told}" for told in (_diseases_in_words(experiment), _unknown_in_words(experiment)) if told
+    ]
     seconds, done = [], 0
     for cell in experiment.cells:
         found_result = None
@@ -262,7 +263,14 @@ def _measured_on(experiment: Experiment, results: Mapping[Cell, CellResult | str
     parts += [f"pretrained on {_collection(experiment.shards)}"] if experiment.covid else []
     parts.append(f"sizes x {experiment.config.experiment.scale:g}")
     sentences = [f"Measured on {'; '.join(filter(None, parts))}.", _diseases_in_words(experiment)]
-    return " ".join([*filter(None, sentences), *(f"FID by {encoder}." for encoder in encoders)])
+    sentences += [f"FID by {encoder}." for encoder in encoders] + [_unknown_in_words(experiment)]
+    return " ".join(filter(None, sentences))
+
+
+def _unknown_in_words(experiment: Experiment) -> str:
+    """A caveat about generators of which nobody can say what they were trained on; nothing where there is none."""
+    told = ", ".join(f"the given run of {name}" for name in experiment.unknown)
+    return f"Whether {told} has seen test films is not known: the shards it was trained on are gone." if told else ""
 
 
 def _diseases_in_words(experiment: Experiment) -> str:

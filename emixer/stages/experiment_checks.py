@@ -3,7 +3,6 @@
 Ids of subjects are compared here and never shown.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,9 @@ from emixer.errors import ConfigError, ShardError
 from emixer.evaluation.auc_table import MIN_FILMS
 from emixer.experiments.tables import REAL_PAIRS, Table
 from emixer.generation.sampler import read_trained_model
+from emixer.models.paired_model import ModelSpec
 from emixer.run_folder import RunFolder
-
-logger = logging.getLogger(__name__)
+from emixer.stages.model_spec import model_spec
 
 _SPLITS = ("train", "validate", "test")
 
@@ -141,11 +140,15 @@ def require_classes(covid: ShardSet, classes: Sequence[str]) -> None:
             )
 
 
-def require_fitting(run: Path, name: str, wanted: Config, shards: ShardSet, diseases: Sequence[str]) -> None:
+def require_fitting(
+    run: Path, name: str, wanted: Config, shards: ShardSet, diseases: Sequence[str], tested: Sequence[ShardSet]
+) -> bool:
     """Raises ConfigError when a run that is given for the generator `name` is of another kind or size or knows not all
-    labels, ShardError when it was trained on test films. wanted: the config under which it would be trained here."""
-    if not run.is_dir():
-        raise ConfigError(f"experiment.runs: {run} of {name} does not exist. Give a run folder of `emixer train`.")
+    labels, or its shards have changed since; ShardError when it was trained on subjects of `tested`.
+
+    wanted: the config under which it would be trained here. Returns False when its shards are gone, so that nobody can
+    say.
+    """
     trained = read_trained_model(run, wanted.generate.checkpoint)
     expected: dict[str, tuple[object, object]] = {
         "model.kind": (wanted.model.kind, trained.config.kind),
@@ -163,7 +166,14 @@ def require_fitting(run: Path, name: str, wanted: Config, shards: ShardSet, dise
             f"experiment.runs: the model in {run} has no label {', '.join(missing)}. Give a run that was trained with "
             f"them, or set experiment.diseases to labels out of: {', '.join(trained.spec.label_names)}."
         )
-    _require_run_unseen(run, config, shards)
+    if config is None or config.data.shards is None or not config.data.shards.is_dir():
+        return False
+    source = ShardSet.open(config.data.shards)
+    _require_unchanged(source, run, config, trained.spec)
+    for other in tested:
+        if other.folder.resolve() != source.folder.resolve():  # in one folder, splits are compared in any case
+            require_unseen(source, other)
+    return True
 
 
 def require_unseen(trained_on: ShardSet, tested_on: ShardSet) -> None:
@@ -181,12 +191,19 @@ def sources_of(shards: ShardSet, split: str) -> frozenset[str]:
     return frozenset(source for source, _ in _subjects(shards, (split,)))
 
 
-def _require_run_unseen(run: Path, config: Config | None, shards: ShardSet) -> None:
-    source = None if config is None else config.data.shards
-    if source is None or not source.is_dir():
-        logger.warning("%s: the shards it was trained on are not there; see to it that no test film is in them.", run)
-    elif source != shards.folder:
-        require_unseen(ShardSet.open(source), shards)
+def _require_unchanged(source: ShardSet, run: Path, config: Config, spec: ModelSpec) -> None:
+    """Raises ConfigError when a run was trained on other shards than now lie where it found them: with other splits,
+    films that it has seen may be test films. Told by the words and labels of the train split, which the model knows."""
+    reader = open_windows(source, "train", config.data, config.seed, max_sentences=1, max_words=2)
+    now = model_spec(source, reader)
+    same = now.tokens == spec.tokens and now.label_names == spec.label_names
+    if config.data.labelled_fraction == 1:
+        same &= (now.label_vectors, now.label_counts) == (spec.label_vectors, spec.label_counts)
+    if not same:
+        raise ConfigError(
+            f"experiment.runs: the shards in {source.folder} have changed since {run} was trained on them, so that it "
+            "may have seen films of their test split. Train again on these, or put back what it was trained on."
+        )
 
 
 def _config_of(run: Path) -> Config | None:

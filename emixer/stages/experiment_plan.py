@@ -1,8 +1,9 @@
 """What an experiment needs, checked before anything starts, and what decides each of its cells."""
 
 import hashlib
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,19 @@ from typing import Any
 from emixer import files
 from emixer.checkpoint import find_checkpoint
 from emixer.config import Config, with_overrides
+from emixer.config.experiment import ExperimentConfig
 from emixer.data.pair_table import TableShape
 from emixer.data.schema import SPLITS
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, RunFolderError, ShardError
 from emixer.experiments.cells import Cell, Mix, ResultsFolder
 from emixer.experiments.tables import SYNTHETIC_PAIRS, Table, scaled, table_of
+from emixer.generation.dataset_files import Layout, check_layout
 from emixer.generation.manifest import read_manifest, require_same
 from emixer.generation.plan import make_plan, plan_digest
 from emixer.generation.sampler import read_trained_model
 from emixer.run_folder import RunFolder
+from emixer.stages import train
 from emixer.stages.experiment_cell import CellOrder, Generated, policy_of
 from emixer.stages.experiment_checks import (
     Diseases,
@@ -33,6 +37,8 @@ from emixer.stages.experiment_checks import (
     sources_of,
 )
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -43,6 +49,8 @@ class Experiment:
     shards: ShardSet
     covid: ShardSet | None
     out: Path
+    unknown: tuple[str, ...] = ()
+    """Generators that were trained on shards which are not there any more."""
 
     @property
     def cells(self) -> list[Cell]:
@@ -106,35 +114,79 @@ class Experiment:
 
 
 def checked(config: Config) -> Experiment:
-    """Raises ConfigError, ShardError or RunFolderError for everything that can be wrong before anything starts."""
+    """Raises ConfigError, ShardError, RunFolderError or StorageError for everything that can be wrong before anything
+    starts."""
     settings = config.experiment
     if settings.out is None:
         raise ConfigError("experiment.out is not set. Give --out FOLDER, where results and tables are written.")
     if config.data.shards is None:
         raise ConfigError("data.shards is not set. Give --shards FOLDER, a folder written by `emixer ingest`.")
     table = table_of(settings)
+    _require_used(settings, table)
     shards = ShardSet.open(config.data.shards)
     ResultsFolder.check(settings.out.resolve(), trained_on(shards))
-    if len(table.rows) < 2:
-        raise ConfigError(f"{table.name} has no row of {', '.join(settings.methods)}. Add to experiment.methods.")
+    files.require_writable(settings.out.resolve())
     require_splits(shards)
     require_rows(shards, table)
     if not table.is_drawn:
         require_labels(shards, settings.diseases, "experiment.diseases")
         require_measurable(shards, settings.diseases, policy_of(config))
-    experiment = Experiment(config, table, shards, _covid(config, shards), settings.out.resolve())
-    for name in table.generators:
-        if experiment.is_given(name):
-            wanted = experiment.generator_config(name)
-            diseases = () if table.is_drawn else settings.diseases
-            require_fitting(experiment.run_of(name), name, wanted, shards, diseases)
     encoder = config.validation.encoder
     if encoder is not None and (encoder.weights is None or not encoder.weights.exists()):
         raise ConfigError(
             f"validation.encoder.weights={encoder.weights} does not exist, and FID is to be measured by it. Give a "
             "weights file, or leave validation.encoder out."
         )
-    return experiment
+    experiment = Experiment(config, table, shards, _covid(config, shards), settings.out.resolve())
+    unseen = {name: _checked_generator(experiment, name) for name in table.generators}
+    return replace(experiment, unknown=tuple(name for name, known in unseen.items() if not known))
+
+
+def _require_used(settings: ExperimentConfig, table: Table) -> None:
+    """Raises ConfigError for settings that the table would take no notice of, or that leave it without rows."""
+    for run in settings.runs:
+        name, _, folder = run.partition("=")
+        if not Path(folder).is_dir():
+            raise ConfigError(
+                f"experiment.runs: {folder} of {name} does not exist. Give a run folder of `emixer train`."
+            )
+        if name not in table.generators:
+            logger.warning("experiment.runs: %s makes no pairs of %s, and its run is left aside.", name, table.name)
+    if table.name == "table5" and "emixer" not in settings.methods:
+        raise ConfigError(
+            f"table5 is about emixer alone, and experiment.methods={','.join(settings.methods)} is without it. Leave "
+            "experiment.methods out, or fill another table."
+        )
+    strangers = set(settings.beyond) - set(settings.methods) - {"emixer"}
+    if table.name == "table1" and strangers:
+        raise ConfigError(
+            f"experiment.beyond names {', '.join(sorted(strangers))}, of which experiment.methods="
+            f"{','.join(settings.methods)} makes no rows. Add to experiment.methods, or leave it out."
+        )
+    if len(table.rows) < 2:
+        raise ConfigError(f"{table.name} has no row of {', '.join(settings.methods)}. Add to experiment.methods.")
+
+
+def _checked_generator(experiment: Experiment, name: str) -> bool:
+    """Whether it is known that the generator has seen, or will see, no test film. Raises what stops it from being
+    trained and its pairs from being generated, as far as they are not there."""
+    config, run = experiment.generator_config(name), experiment.run_of(name)
+    known = True
+    if experiment.is_given(name):
+        diseases = () if experiment.table.is_drawn else config.experiment.diseases
+        tested = [shards for shards in (experiment.shards, experiment.covid) if shards is not None]
+        known = require_fitting(run, name, config, experiment.shards, diseases, tested)
+    if made_by(experiment, name) is not None:
+        return known
+    if not experiment.is_given(name):
+        train.check(config)
+        if (run / "run.json").exists():
+            RunFolder.open(run, "train").require_same("train", config)
+    settings = config.generate
+    assert settings.num is not None, "the generator's config says how many pairs"
+    layout = Layout(settings.num, settings.rows_per_file, settings.rows_per_group)
+    check_layout(layout, settings.batch_size, config.model.side_px)
+    return known
 
 
 def _covid(config: Config, shards: ShardSet) -> ShardSet | None:

@@ -22,8 +22,8 @@ from emixer.config import Config, to_yaml, with_overrides
 from emixer.data.labels import CHEXPERT
 from emixer.data.schema import ShardInfo, read_shard_info
 from emixer.data.shards import ShardSet, write_shard
-from emixer.errors import DivergenceError, EmixerError, UnfinishedError
-from emixer.files import sha256_of
+from emixer.errors import DivergenceError, EmixerError, StorageError, UnfinishedError
+from emixer.files import locked, sha256_of
 from emixer.stages import experiment
 from emixer.stages.experiment_figures import alike
 
@@ -363,3 +363,177 @@ def class_shards(shards: Path, folder: Path) -> Path:
         labels = pa.array(one_hot, info.arrow_schema().field("labels").type)
         rewritten(folder, table.set_column(table.schema.get_field_index("labels"), "labels", labels), split, info)
     return folder
+
+
+@pytest.fixture
+def given(filled: Path, shards: Path, tmp_path: Path) -> Path:
+    """A trained run of EMIXER beside a copy of the shards that it was trained on: `run`, `source`."""
+    shutil.copytree(shards, tmp_path / "source")
+    shutil.copytree(filled / "generators" / "emixer" / "run", tmp_path / "run", copy_function=shutil.copy2)
+    written = tmp_path / "run" / "config.yaml"
+    written.write_text(written.read_text().replace(str(shards), str(tmp_path / "source")))
+    return tmp_path
+
+
+def renamed(folder: Path, split: str, subjects: str, source: str = "tiny") -> None:
+    """Gives the films of a split to other people: `subjects` with a number each."""
+    table = pq.read_table(folder / f"{split}-00000.parquet")
+    for name, values in {
+        "subject_id": [f"{subjects}{n}" for n in range(table.num_rows)],
+        "source": [source] * table.num_rows,
+    }.items():
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values))
+    rewritten(folder, table, split)
+
+
+def relabelled(folder: Path, split: str, labels: Callable[[int], list[int] | None]) -> None:
+    table = pq.read_table(folder / f"{split}-00000.parquet")
+    index, field = table.schema.get_field_index("labels"), table.schema.field("labels")
+    rewritten(
+        folder, table.set_column(index, field, pa.array([labels(n) for n in range(table.num_rows)], field.type)), split
+    )
+
+
+def refused(config: Config, given: Path, message: str, table: str = "table2", **settings: Any) -> None:
+    with pytest.raises(EmixerError, match=message) as told:
+        experiment.describe(changed(config, given / "out", table, **settings))
+    assert "\n" not in str(told.value)
+    assert not (given / "out").exists()
+
+
+def test_a_given_run_is_of_the_kind_the_size_and_the_labels_that_the_table_wants(
+    config: Config, given: Path, shards: Path, make_shards: MakeShards
+) -> None:
+    run = f"={given / 'run'}"
+    assert "is given" in experiment.describe(
+        changed(config, given / "out", "table2", experiment__runs=(f"emixer{run}",))
+    )
+    cogan = {"experiment__methods": ("cogan",), "experiment__runs": (f"cogan{run}",)}
+    refused(config, given, r"has model\.kind=emixer; cogan needs cogan\. Give another run", **cogan)
+    limited = {"experiment__runs": (f"emixer-30{run}",)}
+    refused(config, given, r"has data\.labelled_fraction=1\.0; emixer-30 needs 0\.3", "table3", **limited)
+    (given / "small").mkdir()
+    small = make_shards(given / "small", train=96, validate=32, test=64)
+    for split in ("train", "validate", "test"):
+        table = pq.read_table(small / f"{split}-00000.parquet")
+        info = ShardInfo(16, CHEXPERT, "findings", 1, "test")
+        films = pa.array([bytes(256)] * table.num_rows, pa.binary(256))
+        rewritten(small, table.set_column(table.schema.get_field_index("image"), "image", films), split, info)
+    sixteen = {"experiment__runs": (f"emixer{run}",), "data__shards": small}
+    refused(config, given, r"has model\.side_px=32; emixer needs 16", **sixteen)
+    classes = class_shards(shards, given / "other")
+    unknown = sixteen | {"data__shards": classes, "experiment__diseases": ("A",)}
+    refused(config, given, r"the model in .* has no label A\. Give a run that was trained with them", **unknown)
+
+
+def test_what_a_given_run_was_trained_on_is_compared_with_all_that_is_tested_on(
+    config: Config, given: Path, shards: Path
+) -> None:
+    runs = {"experiment__runs": (f"emixer={given / 'run'}",)}
+    known = shutil.copytree(shards, given / "known")
+    for split in ("train", "validate"):
+        renamed(known, split, f"other-{split}-")
+    renamed(known, "test", "train-")
+    refused(
+        config, given, r"64 subjects of the test split of .*known are in train or validate", data__shards=known, **runs
+    )
+    covid = class_shards(shards, given / "covid")
+    renamed(covid, "test", "train-")
+    renamed(known, "test", "other-test-")
+    settings = runs | {"data__shards": known, "experiment__covid": covid, "experiment__covid_classes": CLASSES}
+    refused(config, given, r"64 subjects of the test split of .*covid are in train or validate of .*source", "table5",
+            **settings)  # fmt: skip
+
+
+def test_a_given_run_whose_shards_were_made_anew_is_refused_and_one_whose_shards_are_gone_is_told_in_the_table(
+    ray_cluster: None, config: Config, given: Path, make_shards: MakeShards
+) -> None:
+    source = given / "source"
+    runs = {"experiment__runs": (f"emixer={given / 'run'}",)}
+    make_shards(source, seed=1, train=96, validate=32, test=64)
+    refused(config, given, r"the shards in .*source have changed since .*run was trained", data__shards=source, **runs)
+    shutil.rmtree(source)
+    wanted = changed(config, given / "out", "table2", **runs)
+    caveat = "Whether the given run of emixer has seen test films is not known"
+    assert caveat in experiment.describe(wanted)
+    assert caveat in experiment.run(wanted).filled.csv()
+
+
+def test_settings_that_a_table_would_take_no_notice_of_are_refused(config: Config, given: Path) -> None:
+    nowhere = {"experiment__runs": ("emixer-30=/nowhere",)}
+    refused(config, given, r"/nowhere of emixer-30 does not exist", "table1", **nowhere)
+    refused(config, given, r"table5 is about emixer alone", "table5", experiment__methods=("cogan",))
+    refused(config, given, r"beyond names cogan, of which experiment\.methods=emixer makes", "table1",
+            experiment__beyond=("cogan",))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model__side_px": 64}, r"model\.side_px=64, but the shards .* hold films of 32 px"),
+        ({"train__batch_size": 15, "train__num_workers": 2}, r"batch_size=15 cannot be split"),
+        ({"model__report_decoder__encoder__weights": "/nowhere.pt"}, r"encoder\.weights=/nowhere\.pt does not exist"),
+        ({"generate__rows_per_group": 24}, r"generate\.rows_per_group=24 is not a multiple of generate\.batch_size=16"),
+        (
+            {"validation__encoder": TINY | {"weights": "/nowhere.pt"}},
+            r"does not exist, and FID is to be measured by it",
+        ),
+        ({"experiment__diseases": ("Hernia",)}, r"has no label Hernia"),
+    ],
+)
+def test_what_would_stop_training_later_is_told_by_the_plan(
+    config: Config, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    refused(config, tmp_path, message, "table1", **settings)
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_by_the_plan(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"Cannot write .*file/out: Not a directory"):
+        experiment.describe(changed(config, tmp_path / "file" / "out"))
+
+
+def test_labels_that_cannot_be_measured_are_told_with_their_counts(
+    config: Config, shards: Path, tmp_path: Path
+) -> None:
+    normal = shutil.copytree(shards, tmp_path / "normal")
+    relabelled(normal, "test", lambda n: [int(n < 4)] * 14)
+    refused(config, tmp_path, r"No disease can be measured on the 64 labelled test films .* with it: Atelectasis 4, Ed",
+            data__shards=normal)  # fmt: skip
+    relabelled(normal, "validate", lambda n: None)
+    refused(config, tmp_path, r"No film in the validate split of .* has labels", data__shards=normal)
+
+
+def test_classes_are_one_a_film_all_in_each_split_and_of_people_that_are_not_trained_on(
+    config: Config, shards: Path, tmp_path: Path
+) -> None:
+    covid = class_shards(shards, tmp_path / "covid")
+    settings = {"experiment__covid": covid, "experiment__covid_classes": CLASSES}
+    renamed(covid, "test", "train-")
+    refused(config, tmp_path, r"64 subjects of the test split of .*covid are in train or validate of", "table5",
+            **settings)  # fmt: skip
+    relabelled(covid, "validate", lambda n: [1, 0, 0, 0])
+    refused(config, tmp_path, r"No film in the validate split of .* is of the class B, C, D", "table5", **settings)
+    relabelled(covid, "train", lambda n: [1, int(n < 7), 0, 0])
+    refused(config, tmp_path, r"7 of 96 films in the train split of .* have none or several", "table5", **settings)
+
+
+def test_a_folder_keeps_to_the_scale_and_the_training_that_it_was_made_with(config: Config, copied: Path) -> None:
+    for settings, message in (
+        ({"experiment__scale": 2e-4}, r"holds 180 pairs; experiment\.scale=0\.0002 makes it 120"),
+        ({"train__images": 64}, r"was made after 32 films; train\.images is 64 now"),
+        ({"loss__alpha": 0.5}, r"loss\.alpha: 0\.2 there, 0\.5 now"),
+    ):
+        with pytest.raises(EmixerError, match=message):
+            experiment.describe(changed(config, copied, **settings))
+
+
+def test_two_experiments_in_one_folder_and_cells_larger_than_the_cluster_are_refused(
+    ray_cluster: None, config: Config, copied: Path
+) -> None:
+    with locked(copied / ".lock", "mine"), pytest.raises(EmixerError, match="Another `emixer experiment` works in"):
+        experiment.run(changed(config, copied))
+    with pytest.raises(
+        EmixerError, match=r"cpus_per_cell=64, but the Ray cluster has 2 CPUs: no cell would ever start"
+    ):
+        experiment.run(changed(config, copied, experiment__cpus_per_cell=64))
