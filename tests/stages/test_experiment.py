@@ -1,5 +1,7 @@
 """`emixer experiment` on small shards: tables are filled, killed, gone on with, shared, and honest about failures."""
 
+import csv
+import io
 import json
 import os
 import re
@@ -16,14 +18,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from emixer.config import Config, to_yaml, with_overrides
+from emixer.config.model import ChestEncoderConfig
 from emixer.data.labels import CHEXPERT
+from emixer.data.loader import fixed_binary_view
 from emixer.data.schema import ShardInfo, read_shard_info
 from emixer.data.shards import ShardSet, write_shard
 from emixer.errors import DivergenceError, EmixerError, StorageError, UnfinishedError
+from emixer.evaluation.features import FeatureExtractor
+from emixer.evaluation.fid import FeatureStatistics, frechet_distance
 from emixer.files import locked, sha256_of
+from emixer.models.chest_encoder import ChestEncoder
+from emixer.models.encoder_facts import EncoderFacts
+from emixer.models.encoder_weights import save_encoder_weights
+from emixer.run_folder import RunFolder
 from emixer.stages import experiment
 from emixer.stages.experiment_figures import alike
 
@@ -143,6 +154,53 @@ def test_the_rows_beyond_the_paper_are_judged_once_and_pretrained_and_kept(
     judgement.write_bytes(b"cut short")
     experiment.run(with_overrides(wanted, {"experiment.seeds": [2]}))
     assert np.array_equal(np.load(judgement), marks), "judged again, to the same marks"
+
+
+def test_table3_trains_with_part_of_the_labels_and_measures_test_films_beside_as_many_generated_ones(
+    ray_cluster: None, config: Config, copied: Path, shards: Path, tmp_path: Path
+) -> None:
+    wanted = changed(config, copied, "table3")
+    result = experiment.run(wanted)
+    assert (result.computed, result.kept) == (7, 2), "two tasks of two generators, three distances"
+    shares = [
+        RunFolder(copied / "generators" / name / "run").config.data.labelled_fraction
+        for name in ("emixer-30", "emixer-50", "emixer")
+    ]
+    assert shares == [0.3, 0.5, 1]
+    rows = {row["data"]: row for row in csv.DictReader(io.StringIO(result.filled.csv())) if row["metric"] == "FID"}
+    assert {row["encoder"] for row in rows.values()} == {"random_densenet at 64 px, 64 films a side"}
+    real = fixed_binary_view(pq.read_table(shards / "test-00000.parquet")["image"], np.uint8, (32, 32))
+    extractor = FeatureExtractor.random(torch.device("cpu"))
+    for data, name in (("30 % of labels", "emixer-30"), ("100 % of labels", "emixer")):
+        (first, *_) = sorted((copied / "generators" / name / "dataset" / "data").iterdir())
+        encoded = pq.read_table(first)["image"].to_pylist()[:64]
+        made = np.stack([np.asarray(Image.open(io.BytesIO(film["bytes"])).convert("L")) for film in encoded])
+        sides = [FeatureStatistics.of(extractor(torch.from_numpy(np.array(films))[:, None])) for films in (real, made)]
+        assert float(rows[data]["mean"]) == pytest.approx(frechet_distance(*sides), rel=1e-4)
+    networks = [tmp_path / name / "encoder.safetensors" for name in ("a", "b")]
+    torch.manual_seed(0)
+    for path in networks:
+        network = ChestEncoderConfig.model_validate(TINY)
+        facts = EncoderFacts.of(network, label_names=("A",), collection="", sources=(), films=1, test_auc={})
+        save_encoder_weights(path, ChestEncoder(network, num_labels=1), facts)
+    by_a, by_b = (with_overrides(wanted, {"validation.encoder": TINY | {"weights": path}}) for path in networks)
+    to_do = [line for line in experiment.describe(by_a).splitlines() if line.startswith("  to do")]
+    assert len(to_do) == 3
+    assert all(" distance S" in line for line in to_do), "downstream models know nothing of it"
+    again = experiment.run(by_a)
+    assert (again.computed, again.kept) == (3, 6)
+    assert "FID by a at 32 px, 64 films a side." in again.filled.markdown()
+    assert "0 of 9 cells to do" in experiment.describe(by_a)
+    assert "3 of 9 cells to do" in experiment.describe(by_b), "other weights"
+
+
+def test_table9_trains_on_generated_films_alone(ray_cluster: None, config: Config, copied: Path) -> None:
+    result = experiment.run(changed(config, copied, "table9"))
+    assert (result.computed, result.kept) == (1, 1)
+    real, made = table_rows(copied, "table9")
+    assert real.startswith("| Only real | R30 | 0.")
+    assert made.startswith("| EMIXER | S30 | 0.")
+    assert "Test films with each disease: Atelectasis " in result.filled.markdown()
 
 
 def test_figures_are_real_and_generated_samples_as_png_and_pdf(ray_cluster: None, config: Config, copied: Path) -> None:
