@@ -81,15 +81,15 @@ class FilledTable:
         """One line an entry, six digits a number."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["method", "data", "metric", "status", "mean", "sd", "low", "high", "gain", "gain_low",
-                         "gain_high", "seeds", "paper_mean", "paper_sd", "encoder", "measured_on"])  # fmt: skip
+        writer.writerow(["method", "data", "metric", "mean", "sd", "low", "high", "gain", "gain_low", "gain_high",
+                         "seeds", "paper_mean", "paper_sd", "status", "encoder", "measured_on"])  # fmt: skip
         for index, row in enumerate(self.table.rows):
             for c, column in enumerate(self.table.columns):
                 entry, printed = self.entries[index, c], row.paper.get(column.paper)
                 ours = list(astuple(entry)) if entry is not None else [None] * len(fields(Entry))
                 theirs = [None, None] if printed is None else [printed.mean, printed.sd]
                 status, network = self.missing.get((index, c), _DONE), self.networks.get((index, c))
-                values = [row.method, row.data, column.title, status, *ours, *theirs, network, self.measured_on]
+                values = [row.method, row.data, column.title, *ours, *theirs, status, network, self.measured_on]
                 writer.writerow(map(_csv_value, values))
         return out.getvalue()
 

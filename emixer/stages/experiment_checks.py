@@ -191,15 +191,28 @@ def sources_of(shards: ShardSet, split: str) -> frozenset[str]:
     return frozenset(source for source, _ in _subjects(shards, (split,)))
 
 
+def spec_of(shards: ShardSet, config: Config) -> ModelSpec:
+    """What a model would learn of the words and labels of these shards under that config."""
+    return model_spec(shards, open_windows(shards, "train", config.data, config.seed, max_sentences=1, max_words=2))
+
+
+def same_label_counts(one: ModelSpec, other: ModelSpec) -> bool:
+    """Whether both were trained on as many films of each combination of labels."""
+    return (one.label_vectors, one.label_counts) == (other.label_vectors, other.label_counts)
+
+
 def _require_unchanged(source: ShardSet, run: Path, config: Config, spec: ModelSpec) -> None:
     """Raises ConfigError when a run was trained on other shards than now lie where it found them: with other splits,
     films that it has seen may be test films. Told by the words and labels of the train split, which the model knows."""
-    reader = open_windows(source, "train", config.data, config.seed, max_sentences=1, max_words=2)
-    now = model_spec(source, reader)
-    same = now.tokens == spec.tokens and now.label_names == spec.label_names
-    if config.data.labelled_fraction == 1:
-        same &= (now.label_vectors, now.label_counts) == (spec.label_vectors, spec.label_counts)
-    if not same:
+    now = spec_of(source, config)
+    same_words = (now.tokens, now.label_names) == (spec.tokens, spec.label_names)
+    same_counts = same_label_counts(now, spec)
+    if same_words and not same_counts and config.data.labelled_fraction < 1:
+        raise ConfigError(
+            f"experiment.runs: {run} kept the labels of other films than are drawn now: the same share of each class. "
+            "Train it again."
+        )
+    if not (same_words and same_counts):
         raise ConfigError(
             f"experiment.runs: the shards in {source.folder} have changed since {run} was trained on them, so that it "
             "may have seen films of their test split. Train again on these, or put back what it was trained on."

@@ -34,7 +34,9 @@ from emixer.stages.experiment_checks import (
     require_rows,
     require_splits,
     require_unseen,
+    same_label_counts,
     sources_of,
+    spec_of,
 )
 
 logger = logging.getLogger(__name__)
@@ -258,6 +260,12 @@ def _require_same_pairs(experiment: Experiment, name: str, manifest: Mapping[str
     if not run_folder.is_dir():
         return
     trained = read_trained_model(run_folder, settings.checkpoint)
+    config = experiment.generator_config(name)
+    if config.data.labelled_fraction < 1 and not same_label_counts(trained.spec, spec_of(experiment.shards, config)):
+        raise RunFolderError(
+            f"{name} in {experiment.out} kept the labels of other films than are drawn now: the same share of each "
+            f"class. Delete {dataset.parent} to train it again, or choose a new folder."
+        )
     plan = make_plan(settings.plan, settings.labels, trained.spec, settings.seed)
     now = {
         "weights_sha256": trained.digest, "seed": settings.seed, "labels_digest": plan_digest(plan),

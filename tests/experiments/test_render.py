@@ -140,11 +140,11 @@ def test_the_table_as_markdown(table: FilledTable) -> None:
 def test_the_table_as_csv_says_what_is_missing_and_what_all_was_measured_on_and_by(table: FilledTable) -> None:
     rows = list(csv.reader(io.StringIO(table.csv())))
     assert ",".join(rows[0]) == (
-        "method,data,metric,status,mean,sd,low,high,gain,gain_low,gain_high,seeds,paper_mean,paper_sd,encoder,"
+        "method,data,metric,mean,sd,low,high,gain,gain_low,gain_high,seeds,paper_mean,paper_sd,status,encoder,"
         "measured_on"
     )
     network = "chexpert at 224 px, 1,200 films a side"
-    assert [row[3:5] + row[8:9] + row[11:15] for row in rows[1:]] == [
+    assert [row[13:14] + row[3:4] + row[7:8] + row[10:13] + row[14:15] for row in rows[1:]] == [
         ["done", "0.72", "", "3", "0.8", "0.002", ""],
         ["not defined", "", "", "", "", "", ""],
         ["done", "0.78", "0.06", "3", "0.9", "", ""],
@@ -153,7 +153,7 @@ def test_the_table_as_csv_says_what_is_missing_and_what_all_was_measured_on_and_
         ["failed", "", "", "", "", "", ""],
     ]
     assert {row[-1] for row in rows[1:]} == {MEASURED}
-    assert rows[3][:8] == ["EMIXER", "R100 + S50 | 30 % of labels", "AUC", "done", "0.78", "0.03", "0.704", "0.856"]
+    assert rows[3][:8] == ["EMIXER", "R100 + S50 | 30 % of labels", "AUC", "0.78", "0.03", "0.704", "0.856", "0.06"]
 
 
 def test_the_table_as_latex_holds_intervals_failures_and_its_notes(table: FilledTable) -> None:

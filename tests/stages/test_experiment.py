@@ -27,7 +27,7 @@ from emixer.data.labels import CHEXPERT
 from emixer.data.loader import fixed_binary_view
 from emixer.data.schema import ShardInfo, read_shard_info
 from emixer.data.shards import ShardSet, write_shard
-from emixer.errors import DivergenceError, EmixerError, StorageError, UnfinishedError
+from emixer.errors import DivergenceError, EmixerError, RunFolderError, StorageError, UnfinishedError
 from emixer.evaluation.features import FeatureExtractor
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
 from emixer.files import locked, sha256_of
@@ -470,6 +470,9 @@ def test_a_given_run_is_of_the_kind_the_size_and_the_labels_that_the_table_wants
     refused(config, given, r"has model\.kind=emixer; cogan needs cogan\. Give another run", **cogan)
     limited = {"experiment__runs": (f"emixer-30{run}",)}
     refused(config, given, r"has data\.labelled_fraction=1\.0; emixer-30 needs 0\.3", "table3", **limited)
+    with_part_of_the_labels(given / "run")
+    refused(config, given, r"run kept the labels of other films than are drawn now", "table3", **limited)
+    with_part_of_the_labels(given / "run", before=0.3, now=1.0)
     (given / "small").mkdir()
     small = make_shards(given / "small", train=96, validate=32, test=64)
     for split in ("train", "validate", "test"):
@@ -482,6 +485,25 @@ def test_a_given_run_is_of_the_kind_the_size_and_the_labels_that_the_table_wants
     classes = class_shards(shards, given / "other")
     unknown = sixteen | {"data__shards": classes, "experiment__diseases": ("A",)}
     refused(config, given, r"the model in .* has no label A\. Give a run that was trained with them", **unknown)
+
+
+def with_part_of_the_labels(run: Path, before: float = 1.0, now: float = 0.3) -> None:
+    """As of a version that drew other films."""
+    written = run / "config.yaml"
+    text = written.read_text()
+    assert f"labelled_fraction: {before}" in text
+    written.write_text(text.replace(f"labelled_fraction: {before}", f"labelled_fraction: {now}"))
+
+
+def test_a_generator_that_kept_the_labels_of_other_films_is_trained_again_only_if_told(
+    config: Config, copied: Path
+) -> None:
+    limited = (copied / "generators" / "emixer").rename(copied / "generators" / "emixer-30")
+    with_part_of_the_labels(limited / "run")
+    with pytest.raises(
+        RunFolderError, match=r"emixer-30 in .* kept the labels of other films .* Delete .*emixer-30 to"
+    ):
+        experiment.describe(changed(config, copied, "table3"))
 
 
 def test_what_a_given_run_was_trained_on_is_compared_with_all_that_is_tested_on(
