@@ -8,7 +8,8 @@
     ├── RunFolderError          a run folder belongs to another stage, config or version
     ├── StorageError            a disk is full or a path cannot be written
     ├── DivergenceError         training produced a loss that is not finite
-    └── StoppedError            training was told to end, and has saved
+    ├── StoppedError            training was told to end, and has saved
+    └── UnfinishedError         some of many pieces of work failed; the others are kept
 
 Messages follow one form: what failed · the value · what was expected · what to do.
 They never hold report text, patient ids or study ids.
@@ -56,3 +57,26 @@ class DivergenceError(EmixerError):
 
 class StoppedError(EmixerError):
     """Training was told to end, and has saved."""
+
+
+class UnfinishedError(EmixerError):
+    """Some of many pieces of work failed; the others are kept."""
+
+
+def find_emixer_error(error: BaseException) -> EmixerError | None:
+    """The EmixerError inside `error`: itself, or what Ray wrapped around one raised in a task or worker."""
+    seen: set[int] = set()
+    queue: list[BaseException | None] = [error]
+    while queue:
+        current = queue.pop(0)
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        if isinstance(current, EmixerError):
+            # Ray raises a class made of both, whose text is a traceback; the plain message is what the user needs
+            return EmixerError(current.message)
+        inner = getattr(current, "worker_failures", None)  # Ray Train: {rank: error}
+        outer = [getattr(current, name, None) for name in ("cause", "controller_failure")]
+        queue += [*outer, current.__cause__, current.__context__]
+        queue += list(inner.values()) if isinstance(inner, dict) else []
+    return None

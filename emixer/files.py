@@ -82,6 +82,14 @@ def remove_partials(folder: Path) -> None:
         _remove(path)
 
 
+def require_writable(folder: Path) -> None:
+    """Raises StorageError when nothing can be written to `folder`, or to where it would be made. Writes nothing."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    code = errno.EACCES if existing.is_dir() else errno.ENOTDIR
+    if code == errno.ENOTDIR or not os.access(existing, os.W_OK | os.X_OK):
+        raise storage_error(folder, OSError(code, os.strerror(code)))
+
+
 @contextmanager
 def locked(path: Path, busy: str) -> Iterator[None]:
     """Holds a lock on the file `path` for the duration of the block. Raises RunFolderError with `busy` when another

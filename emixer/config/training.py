@@ -20,8 +20,8 @@ class DataConfig(Section):
     uncertain: Literal["zeros", "ones"] = "zeros"
     """What an uncertain label (-1) counts as when it conditions the networks: absent or present."""
     labelled_fraction: float = Field(1.0, gt=0, le=1)
-    """Share of the labelled films, drawn by a hash of their id, that keep their labels; the rest train by rotation.
-    Paper §6.3.2: 30 % of each class."""
+    """Share of the labelled films of each class, drawn by a hash of their id, that keep their labels; the rest train by
+    rotation. Paper §6.3.2: 30 % of each class."""
     window_rows: int = Field(4096, ge=16)
     """Films shuffled together; whole row groups in an order drawn anew each epoch fill a window."""
     read_tasks: int = Field(2, ge=1)

@@ -12,7 +12,7 @@ Shapes: N films, P pixels of a film, Y labels, S sentences, W words.
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
 from emixer.config.training import DataConfig
+from emixer.data.label_share import Hashes, kept_hashes
 from emixer.data.labels import LabelPolicy
 from emixer.data.order import DataOrder, Position, windows_from
 from emixer.data.shards import ShardSet
@@ -89,7 +90,8 @@ class WindowReader:
     max_words: int
     label_names: tuple[str, ...]
     policy: LabelPolicy
-    labelled_fraction: float
+    kept: Hashes | None = None
+    """Films that keep their labels, by the hash of their ids, in ascending order. None: all."""
 
     @property
     def window_bytes(self) -> int:
@@ -117,11 +119,32 @@ class WindowReader:
 
     def label_counts(self) -> tuple[Array, Array]:
         """Distinct label vectors of the labelled films, uint8 (K, Y), and how many films carry each, int64 (K)."""
-        columns = [name for name in self._columns() if name not in ("image", "sentences")]
+        columns = self._label_columns()
         found = [self._labels(pq.read_table(file, columns=columns)) for file in self.files]
         labels = np.concatenate([labels[labelled] for labels, labelled, _ in found])
         vectors, counts = np.unique(labels, axis=0, return_counts=True)
         return vectors, counts
+
+    def keeping(self, fraction: float) -> "WindowReader":
+        """The same, where only that share of the labelled films of each class keep their labels."""
+        columns = ["dicom_id", "labels"]
+        hashes, labels = [], []
+        for file in self.files:
+            table = pq.read_table(file, columns=columns)
+            present, labelled, _ = self._labels(table)
+            hashes.append(_hashes(table)[labelled])
+            labels.append(present[labelled])
+        return replace(self, kept=kept_hashes(np.concatenate(hashes), np.concatenate(labels), fraction))
+
+    def known_counts(self) -> tuple[Array, Array]:
+        """Films of which each label is known to be present, and absent: int64 (Y) each."""
+        columns = self._label_columns()
+        present, absent = np.zeros((2, len(self.label_names)), np.int64)
+        for file in self.files:
+            labels, _, known = self._labels(pq.read_table(file, columns=columns))
+            present += (known & (labels == 1)).sum(0)
+            absent += (known & (labels == 0)).sum(0)
+        return present, absent
 
     def _files_of(self, indices: Array) -> list[int]:
         return sorted({self.groups[index][0] for index in indices})
@@ -131,8 +154,10 @@ class WindowReader:
         return pq.ParquetFile(self.files[file]).read_row_groups(groups, columns=self._columns(), use_threads=False)
 
     def _columns(self) -> list[str]:
-        hashed = ["dicom_id"] if self.labelled_fraction < 1 else []
-        return ["image", "sentences", "labels", *hashed]
+        return ["image", "sentences", *self._label_columns()]
+
+    def _label_columns(self) -> list[str]:
+        return ["labels", *(["dicom_id"] if self.kept is not None else [])]
 
     def _scatter(self, table: pa.Table, destination: Array) -> HostBatch:
         """Columns as arrays with row i moved to `destination[i]`; pixels are copied once, from the decoded chunks."""
@@ -151,10 +176,8 @@ class WindowReader:
     def _labels(self, table: pa.Table) -> tuple[Array, Array, Array]:
         column = table["labels"].combine_chunks()
         labelled = column.is_valid().to_numpy(zero_copy_only=False)
-        if self.labelled_fraction < 1:
-            ids = table["dicom_id"].to_numpy()
-            keep = pd.util.hash_array(ids.astype(object)) < self.labelled_fraction * 2.0**64
-            labelled = labelled & keep
+        if self.kept is not None:
+            labelled = labelled & np.isin(_hashes(table), self.kept)
         # values of a null vector are undefined in Arrow: its mask says so, whatever stands there
         size = column.type.list_size
         flat = column.values.slice(column.offset * size, len(column) * size)
@@ -182,7 +205,7 @@ def open_windows(
             group_rows.append(metadata.row_group(group).num_rows)
     side_px = shards.info.side_px
     window_rows = max(1, min(config.window_rows, _MAX_WINDOW_BYTES // side_px**2))
-    return WindowReader(
+    reader = WindowReader(
         files=files,
         groups=tuple(groups),
         order=DataOrder(tuple(group_rows), window_rows, seed),
@@ -192,8 +215,8 @@ def open_windows(
         max_words=max_words,
         label_names=shards.info.label_names,
         policy=policy or LabelPolicy(config.uncertain, "zeros"),
-        labelled_fraction=config.labelled_fraction,
     )
+    return reader.keeping(config.labelled_fraction) if config.labelled_fraction < 1 else reader
 
 
 def read_ahead(reader: WindowReader, windows: Iterable[int], num_tasks: int) -> Iterator[HostBatch]:
@@ -291,6 +314,12 @@ def fixed_binary_view(column: pa.ChunkedArray | pa.Array, dtype: DTypeLike, shap
     width = column.type.byte_width
     data = np.frombuffer(column.buffers()[1], np.uint8, len(column) * width, column.offset * width)
     return data.view(dtype).reshape(len(column), *shape)
+
+
+def _hashes(table: pa.Table) -> Hashes:
+    """Of the films' ids."""
+    hashes: Hashes = pd.util.hash_array(table["dicom_id"].to_numpy().astype(object))
+    return hashes
 
 
 def _fixed_binary(array: Array) -> pa.Array:

@@ -134,7 +134,8 @@ class RealPairs:
 
     table: PairTable
     subjects: tuple[str, ...]
-    """Whose film each is: what intervals are resampled by. Never printed."""
+    """Whose film each is, with the source, since two may number their subjects alike: what intervals are resampled by.
+    Never printed."""
     reports: tuple[list[list[str]] | None, ...]
     """Tokens as they stand, whatever the vocabulary and the lengths that a model knows."""
 
@@ -142,11 +143,11 @@ class RealPairs:
     def read(cls, shards: ShardSet, split: str, shape: TableShape, policy: LabelPolicy) -> Self:
         """All pairs of a split, in the order of the shards. Raises ShardError when it is empty or lacks a label."""
         host = _reader(shards, split, shape, policy, seed=0).read_rows(shards.num_rows(split))
-        columns = [pq.read_table(file, columns=["subject_id", "sentences"]) for file in shards.files(split)]
-        beside = pa.concat_tables(columns)
-        return cls(
-            _table(host, shards, shape), tuple(beside["subject_id"].to_pylist()), tuple(beside["sentences"].to_pylist())
-        )
+        columns = ["source", "subject_id", "sentences"]
+        beside = pa.concat_tables(pq.read_table(file, columns=columns) for file in shards.files(split))
+        people = zip(beside["source"].to_pylist(), beside["subject_id"].to_pylist(), strict=True)
+        subjects = tuple(f"{source}/{subject}" for source, subject in people)
+        return cls(_table(host, shards, shape), subjects, tuple(beside["sentences"].to_pylist()))
 
 
 def read_real(

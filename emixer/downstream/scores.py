@@ -43,7 +43,7 @@ def class_figures(
 ) -> Callable[[NDArray[np.int64] | slice], Figures]:
     """A measure of rows of which each is of one class: `auc/<class>` (log-odds against the others), `sensitivity/...`
     and `ppv/...` (of the likeliest class), and `acc`. NaN where a class does not occur, or is never named."""
-    log_odds_NY = torch.logit(torch.softmax(logits_NY.double(), dim=1), eps=1e-12)
+    log_odds_NY = _log_odds(logits_NY.double())
 
     def measure(rows: NDArray[np.int64] | slice) -> Figures:
         labels = labels_NY[rows]
@@ -62,6 +62,13 @@ def class_figures(
         return {"acc": float((is_class & named).any(1).double().mean()), **each}
 
     return measure
+
+
+def _log_odds(logits_NY: Tensor) -> Tensor:
+    """Of each class against the others; not by way of the probability, which is 1 for whatever is sure enough."""
+    others_NYY = logits_NY[:, None].repeat(1, logits_NY.shape[1], 1)
+    others_NYY.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
+    return logits_NY - others_NYY.logsumexp(2)
 
 
 def _measurable(labels_NY: Tensor) -> list[int]:

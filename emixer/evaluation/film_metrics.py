@@ -6,6 +6,7 @@ Source: EMIXER §6.3.3 (FID); Bińkowski et al. 2018, Kynkäänniemi et al. 2019
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from emixer.evaluation.manifold import manifold_scores
 from emixer.evaluation.resampling import Figures
 
 MIN_FILMS_A_LABEL = 20
-"""A label's own Fréchet distance is given where both sides have at least so many films of it."""
+"""A label's own Fréchet distance is given where generated, held-out and train films have at least so many of it."""
 
 
 def film_figures(real_NF: Tensor, generated_NF: Tensor, neighbours: int) -> Figures:
@@ -37,15 +38,29 @@ def film_figures(real_NF: Tensor, generated_NF: Tensor, neighbours: int) -> Figu
     }
 
 
+@dataclass(frozen=True)
+class LabelledFilms:
+    """Features of films with their labels, 1 present."""
+
+    features_NF: Tensor
+    labels_NY: Tensor
+
+    def of(self, y: int) -> Tensor:
+        """Features of the films with that label."""
+        return self.features_NF[self.labels_NY[:, y] == 1]
+
+
 def label_distances(
-    real_NF: Tensor, real_labels_NY: Tensor, generated_NF: Tensor, generated_labels_NY: Tensor, names: Sequence[str]
+    real: LabelledFilms, generated: LabelledFilms, sample: LabelledFilms, names: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """For each label with enough films on both sides: fid between those films, and how many of them there are."""
+    """For each label with enough films in all three: `fid` of the generated ones from the real ones, `real_fid` of as
+    many of `sample`, other real ones, and `films`, how many of each."""
     found = {}
     for y, name in enumerate(names):
-        real, generated = real_NF[real_labels_NY[:, y] == 1], generated_NF[generated_labels_NY[:, y] == 1]
-        num = min(len(real), len(generated))
+        sides = [films.of(y) for films in (real, generated, sample)]
+        num = min(map(len, sides))
         if num >= MIN_FILMS_A_LABEL:
-            distance = frechet_distance(FeatureStatistics.of(real[:num]), FeatureStatistics.of(generated[:num]))
-            found[name] = {"fid": distance, "films": float(num)}
+            of_real, *others = (FeatureStatistics.of(films_NF[:num]) for films_NF in sides)
+            fid, real_fid = (frechet_distance(of_real, other) for other in others)
+            found[name] = {"fid": fid, "real_fid": real_fid, "films": float(num)}
     return found

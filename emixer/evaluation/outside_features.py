@@ -42,13 +42,13 @@ def inception(weights: Path, device: torch.device) -> Features:
     TensorFlow 1 did: published distances are made so, and films above 299 px alias. Raises CheckpointError when the
     file is missing, holds a pickled module or does not fit, ConfigError without torch-fidelity.
     """
-    _check_state_dict(weights)
+    check_inception(weights)
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError as error:
         raise _missing("inception", "torch-fidelity") from error
     try:
-        # This unpickles the file without limits; `_check_state_dict` has just found nothing but tensors in it
+        # This unpickles the file without limits; `check_inception` has just found nothing but tensors in it
         network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(weights))
     except RuntimeError as error:
         raise CheckpointError(
@@ -74,12 +74,7 @@ def rad_dino(folder: Path, device: torch.device) -> Features:
     middle 518 x 518 px cut out, mean 0.5307 and sd 0.2583 taken out of gray values in [0, 1]. Raises CheckpointError
     when files are missing, damaged or of another network, ConfigError without transformers.
     """
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise CheckpointError(
-                f"{folder} has no {name}. Expected a folder with config.json, model.safetensors and "
-                "preprocessor_config.json of microsoft/rad-dino."
-            )
+    check_rad_dino(folder)
     try:
         from transformers import AutoImageProcessor, BitImageProcessor, Dinov2Model
         from transformers.utils.logging import disable_progress_bar
@@ -117,6 +112,16 @@ def rad_dino(folder: Path, device: torch.device) -> Features:
     return _OutsideFeatures("rad_dino", network.config.hidden_size, device, forward)
 
 
+def check_rad_dino(folder: Path) -> None:
+    """Raises CheckpointError when a file is missing that `rad_dino` needs."""
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                f"{folder} has no {name}. Expected a folder with config.json, model.safetensors and "
+                "preprocessor_config.json of microsoft/rad-dino."
+            )
+
+
 def _gray_values(image_BCHW: Tensor) -> Tensor:
     """(B, 3, H, W) uint8."""
     if image_BCHW.dtype != torch.uint8:
@@ -126,7 +131,7 @@ def _gray_values(image_BCHW: Tensor) -> Tensor:
     return image_BCHW.expand(-1, 3, -1, -1)
 
 
-def _check_state_dict(path: Path) -> None:
+def check_inception(path: Path) -> None:
     """Raises CheckpointError unless the file holds tensors by name and nothing that runs when it is read."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

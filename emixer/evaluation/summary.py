@@ -1,6 +1,6 @@
 """An evaluation as Markdown: what `emixer evaluate` prints and writes beside its JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,28 @@ def markdown(content: Mapping[str, Any]) -> str:
         f"{num:,} generated films beside {num:,} of the {real['split']} split of {', '.join(real['collection'])} at "
         f"{real['side_px']} px. The column `real` is the same measurement of real films: {num:,} of train for films, "
         "the held-out ones themselves for pairs and reports. In brackets: 95 % intervals, subjects resampled. Compare "
-        "only at the same number of films, by the same network.",
+        "only at the same number of films, by the same network.", "", _labels_in_words(content["labels"]),
     ]  # fmt: skip
     for name, network in content["films"].items():
         lines += ["", f"## Films, by {name} ({network['resized']})", "", *_table(network)]
         if network["labels"]:
-            lines += ["", "| label | Fréchet distance of its films | films a side |", "| --- | ---: | ---: |"]
-            lines += [f"| {k} | {_number(v['fid'])} | {v['films']:,.0f} |" for k, v in network["labels"].items()]
+            lines += ["", "| Fréchet distance of films with | generated | real | films a side |",
+                      "| --- | ---: | ---: | ---: |"]  # fmt: skip
+            lines += [
+                f"| {name} | {_number(label['fid'])} | {_number(label['real_fid'])} | {label['films']:,.0f} |"
+                for name, label in network["labels"].items()
+            ]
     lines += ["", f"## Pairs, by a judge of labels: {content['pairs']['judge']}", "", *_table(content["pairs"])]
     return "\n".join([*lines, "", "## Reports", "", *_table(content["reports"])])
+
+
+def _labels_in_words(labels: Mapping[str, Sequence[str]]) -> str:
+    compared = f"Labels: {', '.join(labels['compared'])}."
+    left_out = "; ".join(
+        f"only {side} have {', '.join(labels[key])}"
+        for key, side in (("only_generated", "generated pairs"), ("only_real", "real ones")) if labels[key]
+    )  # fmt: skip
+    return f"{compared} Not compared: {left_out}." if left_out else compared
 
 
 def _table(columns: Mapping[str, Any]) -> list[str]:

@@ -4,24 +4,34 @@ the test subjects, beside what the paper prints."""
 import csv
 import io
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emixer.evaluation.resampling import interval, mean_over
+from emixer.evaluation.resampling import MIN_SEEDS, interval, mean_over, paired_interval
 from emixer.experiments.cells import Cell, CellResult
 from emixer.experiments.paper import Printed
 from emixer.experiments.tables import Column, Row, Table
 
-_PLUS_MINUS = r" \pm "
+_LATEX = str.maketrans(
+    {"±": r"$\pm$", "▲": r"$\uparrow$", "▼": r"$\downarrow$", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}",
+     "^": r"\textasciicircum{}", "|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}"}
+    | {letter: rf"\{letter}" for letter in "%&_#${}"}
+)  # fmt: skip
 _MARKS = (
-    "▲ above, ▼ below the first row (of the same class, where there are classes) on the same resamples of test "
-    "subjects, by an interval that excludes 0; how far is in the CSV. Of many entries, one in twenty would be marked "
-    "so by chance."
+    "▲ above, ▼ below the first row (of the same class, where there are classes) by a 95 % interval that excludes 0, "
+    "of downstream models trained anew, paired by seed, and of other test subjects; how far is in the CSV. Each "
+    "generator is trained once, and what another training of it would change is not in it. One of twenty entries that "
+    "do not differ would be marked."
 )
+_FEW_SEEDS = (
+    "Whether a gain is more than the luck of training cannot be told from {} seed{}: it needs {}, and nothing is "
+    "marked."
+)
+_DONE = "done"
 
 
 @dataclass(frozen=True)
@@ -33,21 +43,27 @@ class Entry:
     """Over seeds; NaN for fewer than two."""
     low: float
     high: float
+    """Of the mean, for these trained models on other test subjects."""
     gain: float
-    """Less the mean of the first row (of table 5: of the same class); NaN there."""
+    """Less the mean of the first row (of table 5: of the same class) over the seeds of both; NaN there."""
     gain_low: float
     gain_high: float
+    """Of the gain, for models trained anew and other test subjects; NaN for fewer than MIN_SEEDS seeds."""
     num_seeds: int
 
 
 @dataclass(frozen=True)
 class FilledTable:
-    """A table with what is known of it. entries: None where cells are missing, with the reason in `missing`."""
+    """A table with what is known of it, by row and column."""
 
     table: Table
     seeds: tuple[int, ...]
     entries: Mapping[tuple[int, int], Entry | None]
+    """None where all cells are missing."""
     missing: Mapping[tuple[int, int], str]
+    """Why: of the whole entry, or of those of its seeds that are not in it."""
+    networks: Mapping[tuple[int, int], str]
+    """What measured a distance: encoder, size and number of films."""
     measured_on: str
     """What data ours were measured on, in a sentence."""
 
@@ -66,21 +82,23 @@ class FilledTable:
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["method", "data", "metric", "mean", "sd", "low", "high", "gain", "gain_low", "gain_high",
-                         "seeds", "paper_mean", "paper_sd"])  # fmt: skip
+                         "seeds", "paper_mean", "paper_sd", "status", "encoder", "measured_on"])  # fmt: skip
         for index, row in enumerate(self.table.rows):
             for c, column in enumerate(self.table.columns):
                 entry, printed = self.entries[index, c], row.paper.get(column.paper)
                 ours = list(astuple(entry)) if entry is not None else [None] * len(fields(Entry))
                 theirs = [None, None] if printed is None else [printed.mean, printed.sd]
-                writer.writerow(map(_csv_value, [row.method, row.data, column.title, *ours, *theirs]))
+                status, network = self.missing.get((index, c), _DONE), self.networks.get((index, c))
+                values = [row.method, row.data, column.title, *ours, *theirs, status, network, self.measured_on]
+                writer.writerow(map(_csv_value, values))
         return out.getvalue()
 
     def latex(self) -> str:
-        """A tabular of booktabs."""
+        """A tabular of booktabs, whose last lines are the notes: what is pasted takes them along."""
         columns = self.table.columns
+        width = 2 + 2 * len(columns)
         lines = [
             f"% {self.table.title}",
-            *(f"% {_arrows(note)}" for note in self._notes()),
             rf"\begin{{tabular}}{{ll{'rr' * len(columns)}}}",
             r"\toprule",
             " & ".join(["Method", "Data", *(f"{_latex(c.title)} & (paper)" for c in columns)]) + r" \\",
@@ -89,25 +107,29 @@ class FilledTable:
         for index, row in enumerate(self.table.rows):
             cells = [_latex(row.method), _latex(row.data)]
             for c, column in enumerate(columns):
-                entry, printed = self.entries[index, c], row.paper.get(column.paper)
-                cells.append("--" if entry is None else _in_latex(entry, column))
-                cells.append("--" if printed is None else str(printed))
+                ours, printed = self._both(index, c, row, column)
+                cells += [_latex(ours), _latex(printed) or "--"]
             lines.append(" & ".join(cells) + r" \\")
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+        notes = (rf"\multicolumn{{{width}}}{{p{{\linewidth}}}}{{\footnotesize {_latex(n)}}} \\" for n in self._notes())
+        return "\n".join([*lines, r"\bottomrule", *notes, r"\end{tabular}", ""])
 
     def _both(self, index: int, c: int, row: Row, column: Column) -> tuple[str, str]:
-        entry = self.entries[index, c]
-        ours = self.missing.get((index, c), "") if entry is None else entry_in_words(entry, column)
+        """Ours and the paper's, in words."""
+        entry, missing = self.entries[index, c], self.missing.get((index, c), "")
+        ours = missing if entry is None else entry_in_words(entry, column) + (f" ({missing})" if missing else "")
         printed: Printed | None = row.paper.get(column.paper)
         return ours, "" if printed is None else str(printed)
 
     def _notes(self) -> list[str]:
-        seeds = len(self.seeds)
+        seeds, plural = len(self.seeds), "s" * (len(self.seeds) != 1)
         marked = any(entry and _direction(entry) for entry in self.entries.values())
+        has_gains = any(entry and math.isfinite(entry.gain) for entry in self.entries.values())
         return [
-            f"Ours: mean ± sd over {seeds} seed{'s' * (seeds != 1)} [95 % interval of that mean, test subjects "
-            f"resampled]. {self.measured_on} The paper's figures are of MIMIC-CXR: ours are no reproduction of them.",
+            f"Ours: mean ± sd over {seeds} seed{plural} [95 % interval of the mean of these trained models on other "
+            f"test subjects]. {self.measured_on} The paper's figures are of MIMIC-CXR: ours are no reproduction of "
+            "them.",
             *([_MARKS] if marked else []),
+            *([_FEW_SEEDS.format(seeds, plural, MIN_SEEDS)] if has_gains and seeds < MIN_SEEDS else []),
             *self.table.notes,
         ]
 
@@ -118,27 +140,37 @@ def filled(
     """Puts results into a table; a text stands for a cell that is missing, and says why."""
     entries: dict[tuple[int, int], Entry | None] = {}
     missing: dict[tuple[int, int], str] = {}
+    networks: dict[tuple[int, int], str] = {}
     first_of = {row.suffix: index for index, row in reversed(list(enumerate(table.rows)))}
     for c, column in enumerate(table.columns):
         bases: dict[str, _Measured] = {}
         for index, row in enumerate(table.rows):
-            measured = _measured(column.figure + row.suffix, [results[x] for x in table.cells(row, column, seeds)])
-            if isinstance(measured, str):
-                entries[index, c], missing[index, c] = None, measured
-                continue
-            entries[index, c] = _entry(measured, bases.get(row.suffix))
+            found = {cell.seed: results[cell] for cell in table.cells(row, column, seeds)}
+            whole = {seed: result for seed, result in found.items() if isinstance(result, CellResult)}
+            measured = _measured(column.figure + row.suffix, whole) if whole else None
+            entries[index, c] = None if measured is None else _entry(measured, bases.get(row.suffix))
+            if reason := _reason(found, measured):
+                missing[index, c] = reason
+            if network := next((words for result in whole.values() if (words := network_in_words(result.facts))), ""):
+                networks[index, c] = network
             # where the first is missing, nothing is compared with another in its place
-            if index == first_of[row.suffix]:
+            if index == first_of[row.suffix] and measured is not None:
                 bases[row.suffix] = measured
-    return FilledTable(table, seeds, entries, missing, measured_on)
+    return FilledTable(table, seeds, entries, missing, networks, measured_on)
+
+
+def network_in_words(facts: Mapping[str, Any]) -> str:
+    """`encoder at 64 px, 2,000 films a side` of a distance; else nothing."""
+    return (
+        f"{facts['encoder']} at {facts['input_px']} px, {facts['films']:,} films a side" if "encoder" in facts else ""
+    )
 
 
 def entry_in_words(entry: Entry, column: Column) -> str:
     """`0.824 ± 0.003 [0.811, 0.836] ▲`."""
-    between = (
-        f" [{_number(entry.low, column)}, {_number(entry.high, column)}]" if math.isfinite(entry.low) else ""
-    )  # fmt: skip
-    return _with_spread(entry, column, " ± ") + between + ("", " ▲", " ▼")[_direction(entry)]
+    spread = f" ± {_number(entry.sd, column)}" if math.isfinite(entry.sd) else ""
+    between = f" [{_number(entry.low, column)}, {_number(entry.high, column)}]" if math.isfinite(entry.low) else ""
+    return _number(entry.mean, column) + spread + between + ("", " ▲", " ▼")[_direction(entry)]
 
 
 def _direction(entry: Entry) -> int:
@@ -148,34 +180,53 @@ def _direction(entry: Entry) -> int:
 
 @dataclass(frozen=True)
 class _Measured:
-    values: NDArray[np.float64]
-    """One a seed."""
-    resampled_R: NDArray[np.float64] | None
-    """Their mean in each resample."""
+    """One figure of the models of one mixture."""
+
+    value_of: Mapping[int, float]
+    """By seed."""
+    resampled_of: Mapping[int, NDArray[np.float64]] | None
+    """In each resample (R,), by seed."""
 
 
-def _measured(name: str, found: Sequence[CellResult | str]) -> _Measured | str:
-    whole = [result for result in found if isinstance(result, CellResult)]
-    reason = next((each for each in found if isinstance(each, str)), None)
-    if reason is not None:
-        return reason
-    values = np.array([result.figures.get(name, math.nan) for result in whole])
-    if not np.isfinite(values).all():
-        return "not defined"
-    resampled = [result.resampled for result in whole]
-    return _Measured(values, mean_over(resampled, name) if all(name in each for each in resampled) else None)
+def _measured(name: str, found: Mapping[int, CellResult]) -> _Measured | None:
+    """None where a seed leaves the figure undefined."""
+    values = {seed: result.figures.get(name, math.nan) for seed, result in found.items()}
+    if not all(map(math.isfinite, values.values())):
+        return None
+    has_resampled = all(name in result.resampled for result in found.values())
+    return _Measured(values, {seed: r.resampled[name] for seed, r in found.items()} if has_resampled else None)
+
+
+def _reason(found: Mapping[int, CellResult | str], measured: _Measured | None) -> str:
+    """What is missing of an entry; nothing where all is there."""
+    told = [result for result in found.values() if isinstance(result, str)]
+    if told and len(told) < len(found):
+        return f"{told[0]}: {len(told)} of {len(found)} seeds" if measured is not None else "not defined"
+    return told[0] if told else "" if measured is not None else "not defined"
 
 
 def _entry(measured: _Measured, base: _Measured | None) -> Entry:
-    low, high = gain_low, gain_high = math.nan, math.nan
-    if measured.resampled_R is not None:
-        low, high = interval(measured.resampled_R)
-        if base is not None and base.resampled_R is not None:
-            gain_low, gain_high = interval(measured.resampled_R - base.resampled_R)
-    values = measured.values
+    low, high, gain, gain_low, gain_high = [math.nan] * 5
+    values = np.array(list(measured.value_of.values()))
+    if measured.resampled_of is not None:
+        low, high = interval(mean_over(list(measured.resampled_of.values())))
+    if base is not None:
+        gain, gain_low, gain_high = _gain(measured, base)
     mean, sd = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan
-    gain = math.nan if base is None else mean - float(base.values.mean())
     return Entry(mean, sd, low, high, gain, gain_low, gain_high, len(values))
+
+
+def _gain(measured: _Measured, base: _Measured) -> tuple[float, float, float]:
+    """Mean over the seeds that both have, and its interval."""
+    seeds = [seed for seed in measured.value_of if seed in base.value_of]
+    if not seeds:
+        return math.nan, math.nan, math.nan
+    difference_S = np.array([measured.value_of[seed] - base.value_of[seed] for seed in seeds])
+    gain = float(difference_S.mean())
+    if measured.resampled_of is None or base.resampled_of is None:
+        return gain, math.nan, math.nan
+    resampled_R = mean_over([measured.resampled_of[seed] - base.resampled_of[seed] for seed in seeds])
+    return gain, *paired_interval(difference_S, resampled_R)
 
 
 def _markdown_row(cells: Sequence[str]) -> list[str]:
@@ -186,20 +237,6 @@ def _number(value: float, column: Column) -> str:
     return f"{value:.{column.digits}f}"
 
 
-def _with_spread(entry: Entry, column: Column, sign: str) -> str:
-    spread = f"{sign}{_number(entry.sd, column)}" if math.isfinite(entry.sd) else ""
-    return _number(entry.mean, column) + spread
-
-
-def _arrows(note: str) -> str:
-    return note.replace("▲", r"\uparrow").replace("▼", r"\downarrow")
-
-
-def _in_latex(entry: Entry, column: Column) -> str:
-    mark = ("", r"^{\uparrow}", r"^{\downarrow}")[_direction(entry)]
-    return f"${_with_spread(entry, column, _PLUS_MINUS)}{mark}$"
-
-
 def _csv_value(value: object) -> object:
     if isinstance(value, float):
         return f"{value:.6g}" if math.isfinite(value) else ""
@@ -207,4 +244,5 @@ def _csv_value(value: object) -> object:
 
 
 def _latex(text: str) -> str:
-    return re.sub(r"[%&_#$]", r"\\\g<0>", text)
+    """Whatever stands in names, notes and figures, as LaTeX prints it."""
+    return text.translate(_LATEX)

@@ -29,9 +29,9 @@ from emixer.data.text import detokenize
 from emixer.errors import ConfigError, ShardError
 from emixer.evaluation.chexbert import CONDITIONS, Chexbert, check_chexbert
 from emixer.evaluation.features import RANDOM_NAME, RANDOM_PX, FeatureExtractor, Features
-from emixer.evaluation.film_metrics import film_figures, label_distances
+from emixer.evaluation.film_metrics import LabelledFilms, film_figures, label_distances
 from emixer.evaluation.label_faithfulness import EncoderJudge, Judge, LabelJudge
-from emixer.evaluation.outside_features import inception, rad_dino
+from emixer.evaluation.outside_features import check_inception, check_rad_dino, inception, rad_dino
 from emixer.evaluation.pair_metrics import Report, agreement, faithfulness, label_areas, variety
 from emixer.evaluation.radgraph_f1 import Radgraph, check_radgraph
 from emixer.evaluation.report_mentions import mentions
@@ -40,10 +40,13 @@ from emixer.evaluation.same_labels import same_label_references
 from emixer.evaluation.summary import markdown
 from emixer.evaluation.text_scores import distinct_n, text_scores, verbatim_share
 from emixer.generation.manifest import read_finished_manifest
+from emixer.models.encoder_facts import read_encoder_facts
 from emixer.progress import Progress
 from emixer.stages.evaluate_sides import (
     Sides,
+    compared_labels,
     content_of,
+    labels_in_json,
     num_films,
     read_sides,
     train_reports,
@@ -115,8 +118,8 @@ def run(config: Config) -> EvaluateResult:
                 "generated": film_figures(real, generated, config.evaluate.neighbours),
                 "real": film_figures(real, features["sample"], config.evaluate.neighbours),
                 "labels": label_distances(
-                    real, torch.from_numpy(np.array(sides.real.labels_NY)), generated,
-                    torch.from_numpy(np.array(sides.generated.labels_NY)), sides.shape.label_names,
+                    _labelled(sides.real, real), _labelled(sides.generated, generated),
+                    _labelled(sides.sample, features["sample"]), sides.shape.label_names,
                 ),
             }  # fmt: skip
             judged = judged or _pairs(config, network, device, sides, features)
@@ -126,6 +129,7 @@ def run(config: Config) -> EvaluateResult:
             "collection": list(identify(shards).sources), "split": sides.split, "side_px": shards.info.side_px,
             "vocabulary": len(shards.vocabulary),
         },
+        "labels": labels_in_json(manifest, shards, sides.shape.label_names),
         "films_a_side": sides.num,
         "films": films,
         "pairs": judged,
@@ -145,6 +149,7 @@ def describe(config: Config) -> str:
         f"Would compare {num:,} of the {manifest['rows']:,} pairs in {dataset}",
         f"  with        {num:,} real films of {split} (of {shards.num_rows(split):,}) and {num:,} of train, "
         f"{shards.folder}",
+        f"  labels      {', '.join(compared_labels(dataset, manifest, shards))}",
         f"  measured by {', '.join(f'{n.name} ({n.resized})' for n in _networks(config))}",
         f"  read by     {', '.join(_readers_in_words(config))}",
         f"  written to  {out}",
@@ -172,11 +177,39 @@ def _checked(config: Config) -> tuple[Path, dict[str, Any], ShardSet, Path]:
                 f"The {split} split of {shards.folder} has {shards.num_rows(split)} films; more than "
                 f"evaluate.neighbours={settings.neighbours} are needed. Set evaluate.split=validate, or ingest more."
             )
-    if settings.chexbert is not None:
-        check_chexbert(settings.chexbert)
-    if settings.radgraph is not None:
-        check_radgraph(settings.radgraph)
+    for key, check in {
+        "inception": check_inception, "rad_dino": check_rad_dino, "chexbert": check_chexbert, "radgraph": check_radgraph
+    }.items():  # fmt: skip
+        path = getattr(settings, key)
+        if path is not None:
+            if not path.exists():
+                raise ConfigError(
+                    f"evaluate.{key}={path} does not exist. Nothing is downloaded here: say where it lies."
+                )
+            check(path)
+    _check_encoder(config, compared_labels(dataset, manifest, shards))
     return dataset, manifest, shards, (settings.out or dataset / _OUT).resolve()
+
+
+def _check_encoder(config: Config, labels: Sequence[str]) -> None:
+    """Raises ConfigError when the encoder's file is not there, or its outputs are to judge labels and cannot."""
+    encoder = config.evaluate.encoder or config.validation.encoder
+    if encoder is not None and (encoder.weights is None or not encoder.weights.exists()):
+        raise ConfigError(f"evaluate.encoder.weights={encoder.weights} does not exist. Give a weights file.")
+    if config.validation.judge != "encoder":
+        return
+    facts = read_encoder_facts(encoder.weights) if encoder is not None and encoder.weights is not None else None
+    if facts is None:
+        raise ConfigError(
+            "validation.judge=encoder needs evaluate.encoder.weights, a file that `emixer encoder` wrote. Give one, or "
+            "use validation.judge=probe."
+        )
+    if not set(facts.label_names) & set(labels):
+        raise ConfigError(
+            f"The judge in evaluate.encoder.weights knows {', '.join(facts.label_names)}; none of them is compared "
+            f"({', '.join(labels)}). Give a judge trained on these labels, or use validation.judge=probe, which learns "
+            "them from the encoder's features."
+        )
 
 
 def _networks(config: Config) -> list[_Network]:
@@ -185,8 +218,6 @@ def _networks(config: Config) -> list[_Network]:
     found: list[_Network] = []
     encoder = settings.encoder or config.validation.encoder
     if encoder is not None:
-        if encoder.weights is None or not encoder.weights.exists():
-            raise ConfigError(f"evaluate.encoder.weights={encoder.weights} does not exist. Give a weights file.")
         found.append(_of_encoder(encoder))
     found.append(_Network(RANDOM_NAME, f"{RANDOM_NAME}/1", f"bilinear to {RANDOM_PX} px", FeatureExtractor.random))
     if settings.inception is not None:
@@ -207,8 +238,6 @@ def _of_encoder(encoder: ChestEncoderConfig) -> _Network:
 
 
 def _outside(name: str, weights: Path, resized: str, make: Callable[[torch.device], Features]) -> _Network:
-    if not weights.exists():
-        raise ConfigError(f"evaluate.{name}={weights} does not exist. Nothing is downloaded here: say where it lies.")
     parts = sorted(p for p in weights.rglob("*") if p.is_file()) if weights.is_dir() else [weights]
     digest = hashlib.sha256("".join(map(files.sha256_of, parts)).encode()).hexdigest()
     return _Network(name, f"{name}/{digest}", resized, make)
@@ -237,6 +266,10 @@ def _all_features(
             progress.advance(len(table))
         found[kind] = features
     return found
+
+
+def _labelled(table: PairTable, features_NF: Tensor) -> LabelledFilms:
+    return LabelledFilms(features_NF, torch.from_numpy(np.array(table.labels_NY)))
 
 
 def _measured(extractor: Features, table: PairTable, progress: Progress) -> Tensor:
@@ -286,11 +319,7 @@ def _pairs(
 def _judge(config: Config, network: _Network, device: torch.device, sides: Sides, sample: Tensor) -> tuple[Judge, str]:
     if config.validation.judge == "encoder":
         extractor = network.make(device)
-        if not isinstance(extractor, FeatureExtractor) or not extractor.label_names:
-            raise ConfigError(
-                "validation.judge=encoder needs evaluate.encoder.weights, a file that `emixer encoder` wrote. Give "
-                "one, or use validation.judge=probe."
-            )
+        assert isinstance(extractor, FeatureExtractor), "checked before anything was measured"
         return EncoderJudge(extractor, sides.shape.label_names), f"outputs of {network.name}"
     labels_NY = torch.from_numpy(np.array(sides.sample.labels_NY)).nan_to_num()
     judge = LabelJudge.fit(sample.to(device), labels_NY.to(device))

@@ -53,11 +53,26 @@ def num_films(config: Config, manifest: Mapping[str, Any], shards: ShardSet) -> 
     return min(most, config.evaluate.films or most)
 
 
-def read_sides(config: Config, dataset: Path, manifest: Mapping[str, Any], shards: ShardSet, out: Path) -> Sides:
-    """Reads them. Raises ShardError when the dataset is not of this collection's labels or size."""
+def compared_labels(dataset: Path, manifest: Mapping[str, Any], shards: ShardSet) -> tuple[str, ...]:
+    """Those of both sides, in the order of the shards. Raises ShardError when there is none."""
     labels = tuple(name for name in shards.info.label_names if name in manifest["label_counts"])
     if not labels:
         raise ShardError(f"{dataset} and {shards.folder} have no label in common. Compare it with its own collection.")
+    return labels
+
+
+def labels_in_json(manifest: Mapping[str, Any], shards: ShardSet, compared: Sequence[str]) -> dict[str, list[str]]:
+    """Which labels figures are of, and which only one side has."""
+    return {
+        "compared": list(compared),
+        "only_generated": [name for name in manifest["label_counts"] if name not in compared],
+        "only_real": [name for name in shards.info.label_names if name not in compared],
+    }
+
+
+def read_sides(config: Config, dataset: Path, manifest: Mapping[str, Any], shards: ShardSet, out: Path) -> Sides:
+    """Reads them. Raises ShardError when the dataset is not of this collection's labels or size."""
+    labels = compared_labels(dataset, manifest, shards)
     # reports are read as text, whatever the lengths and words that a model knows
     shape = TableShape(labels, shards.info.side_px, 1, 2, shards.vocabulary)
     num = num_films(config, manifest, shards)

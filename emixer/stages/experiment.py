@@ -7,7 +7,7 @@ Source: EMIXER §4.4, §4.5, §6.4; docs/tables.md says how each table is made.
 """
 
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from emixer.checkpoint import find_checkpoint
 from emixer.config import Config
 from emixer.data.collection import identify
 from emixer.data.shards import ShardSet
-from emixer.errors import ConfigError, DivergenceError, EmixerError
+from emixer.errors import ConfigError, StoppedError, UnfinishedError, find_emixer_error
 from emixer.experiments.cells import Cell, CellResult, ResultsFolder
 from emixer.experiments.plot import plot
-from emixer.experiments.render import FilledTable, filled
+from emixer.experiments.render import FilledTable, filled, network_in_words
 from emixer.experiments.tables import SYNTHETIC_PAIRS, scaled
 from emixer.progress import Progress
 from emixer.ray_session import address_of, capacity, connect
@@ -37,29 +37,23 @@ _RETRIES = 2
 
 @dataclass(frozen=True)
 class ExperimentResult:
-    """A table, as far as it could be filled."""
+    """A table without a gap."""
 
     filled: FilledTable
     paths: tuple[Path, ...]
     computed: int
     kept: int
-    failed: Mapping[str, str]
-    """What went wrong by the cell's name."""
 
     def __str__(self) -> str:
-        lines = [self.filled.markdown(), f"{self.computed} cells computed, {self.kept} kept from before."]
-        for name, why in self.failed.items():
-            lines.append(f"FAILED  {name}: {why}")
-        if self.failed:
-            lines.append("The same command tries those again and keeps the rest.")
-        return "\n".join([*lines, "Written:", *(f"  {path}" for path in self.paths)])
+        lines = [self.filled.markdown(), f"{self.computed} cells computed, {self.kept} kept from before.", "Written:"]
+        return "\n".join([*lines, *(f"  {path}" for path in self.paths)])
 
 
 def run(config: Config) -> ExperimentResult | FiguresResult:
     """Fills the table `experiment.table` in the folder `experiment.out`, or draws the figures.
 
-    Raises ConfigError, ShardError or RunFolderError before anything starts, and what training or generating raises; a
-    generator that diverges fails with all its cells.
+    Raises ConfigError, ShardError or RunFolderError before anything starts, and UnfinishedError, with the table
+    written, when generators or cells failed; of figures, what training or generating raises.
     """
     experiment = checked(config)
     folder = ResultsFolder.open(experiment.out, trained_on(experiment.shards))
@@ -68,34 +62,41 @@ def run(config: Config) -> ExperimentResult | FiguresResult:
         device = _device(config)
         for made in (folder.decoded, folder.judgements):
             files.remove_partials(made)  # gigabytes, where a kill came in between
-        generated, diverged = _all_generated(experiment)
         if experiment.table.is_drawn:
-            return _drawn(experiment, generated, diverged)
-        cells = [cell for cell in experiment.cells if cell.mix.generator not in diverged]
+            (name,) = experiment.table.generators
+            return draw_figures(experiment, _generated(experiment, name))
+        generated, failed = _all_generated(experiment, folder)
+        cells = [cell for cell in experiment.cells if cell.mix.generator is None or cell.mix.generator in generated]
         keys = {cell: cell.key(inputs_of(experiment, cell, generated)) for cell in cells}
         results: dict[Cell, CellResult | str] = dict.fromkeys(experiment.cells, "failed")
         results |= {cell: found for cell, key in keys.items() if (found := folder.result(key)) is not None}
         to_do = [order_of(experiment, cell, generated, device) for cell in cells if isinstance(results[cell], str)]
         kept = len(cells) - len(to_do)
-        failed = {f"training {name}": why for name, why in diverged.items()}
         for cell, outcome in _computed(to_do, len(cells), kept):
             if isinstance(outcome, CellResult):
                 outcome.save(folder.result_path(keys[cell]))
                 folder.failure_path(keys[cell]).unlink(missing_ok=True)
                 results[cell] = outcome
             else:
-                failed[cell.name] = _noted(outcome, cell, folder.failure_path(keys[cell]))
+                failed[cell.name] = _noted(outcome, cell.name, folder.failure_path(keys[cell]))
         table = filled(experiment.table, config.experiment.seeds, results, _measured_on(experiment, results))
         paths = _write(folder.tables, table)
-    computed = sum(isinstance(result, CellResult) for result in results.values()) - kept
-    return ExperimentResult(table, paths, computed, kept, failed)
+    if failed:
+        raise _unfinished(experiment.table.name, results, failed, paths)
+    return ExperimentResult(table, paths, len(to_do), kept)
 
 
-def _drawn(experiment: Experiment, generated: dict[str, Generated], diverged: dict[str, str]) -> FiguresResult:
-    (name,) = experiment.table.generators
-    if name in diverged:
-        raise DivergenceError(diverged[name])
-    return draw_figures(experiment, generated[name])
+def _unfinished(
+    table: str, results: Mapping[Cell, CellResult | str], failed: Mapping[str, str], paths: Sequence[Path]
+) -> UnfinishedError:
+    """failed: why, by the name of a cell or generator."""
+    num = sum(isinstance(result, str) for result in results.values())
+    return UnfinishedError("\n".join([
+        f"{num} of {len(results)} cells of {table} failed:",
+        *(f"  {name}: {why}" for name, why in failed.items()),
+        "The table is written without them; the same command tries them again and keeps the rest. Written:",
+        *(f"  {path}" for path in paths),
+    ]))  # fmt: skip
 
 
 def describe(config: Config) -> str:
@@ -112,6 +113,9 @@ def describe(config: Config) -> str:
         lines.append(f"  {name:<11} {_state_of(experiment, name, made)}")
     if experiment.table.is_drawn:
         return "\n".join([*lines, f"  written to  {experiment.out / 'figures'}, each as PNG and PDF"])
+    lines += [
+        f"  figures     {told}" for told in (_diseases_in_words(experiment), _unknown_in_words(experiment)) if told
+    ]
     seconds, done = [], 0
     for cell in experiment.cells:
         found_result = None
@@ -184,28 +188,39 @@ def _outcome(running: Any) -> Any:
     try:
         return ray.get(running)
     except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None) or error
-        trace = "".join(traceback.format_exception(error))
-        if isinstance(cause, EmixerError):
-            return _Failure(cause.message, True, trace)
-        return _Failure(type(cause).__name__, False, trace)
+        return _failure(error)
 
 
-def _noted(failure: _Failure, cell: Cell, path: Path) -> str:
+def _failure(error: Exception) -> _Failure:
+    known, trace = find_emixer_error(error), "".join(traceback.format_exception(error))
+    if known is not None:
+        return _Failure(known.message, True, trace)
+    return _Failure(type(getattr(error, "cause", None) or error).__name__, False, trace)
+
+
+def _noted(failure: _Failure, name: str, path: Path) -> str:
     """Writes the traceback to `path`; returns what the user is told."""
-    files.write_text(path, f"{cell.name}\n{failure.trace}")
+    files.write_text(path, f"{name}\n{failure.trace}")
     return failure.why if failure.is_known else f"{failure.why}, with its traceback in {path}"
 
 
-def _all_generated(experiment: Experiment) -> tuple[dict[str, Generated], dict[str, str]]:
-    """The datasets that the table needs, by generator, and why generators that diverged have none."""
-    generated, diverged = {}, {}
-    for name in experiment.table.generators:
+def _all_generated(experiment: Experiment, folder: ResultsFolder) -> tuple[dict[str, Generated], dict[str, str]]:
+    """The datasets that the table needs, by generator, and why there is none of the others.
+
+    Raises RunFolderError when the folder holds one of other settings.
+    """
+    found = {name: made_by(experiment, name) for name in experiment.table.generators}
+    generated, failed = {name: made for name, made in found.items() if made is not None}, {}
+    for name in (name for name in found if name not in generated):
+        noted = folder.failure_path(f"generator-{name}")
         try:
             generated[name] = _generated(experiment, name)
-        except DivergenceError as error:
-            diverged[name] = error.message
-    return generated, diverged
+            noted.unlink(missing_ok=True)
+        except StoppedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever ends one generator, the rows of the others can be filled
+            failed[f"generator {name}"] = _noted(_failure(error), f"generator {name}", noted)
+    return generated, failed
 
 
 def _generated(experiment: Experiment, name: str) -> Generated:
@@ -245,13 +260,31 @@ def _measured_on(experiment: Experiment, results: Mapping[Cell, CellResult | str
     facts = [r.facts for r in results.values() if isinstance(r, CellResult)]
     rows = sorted({(f["test_rows"], f["test_subjects"]) for f in facts if "test_rows" in f})
     told = [f"{films:,} test films of {people:,} subjects" for films, people in rows]
-    encoders = sorted({f"{f['encoder']} at {f['input_px']} px, {f['films']:,} films a side" for f in facts
-                       if "encoder" in f})  # fmt: skip
+    encoders = sorted({words for each in facts if (words := network_in_words(each))})
     parts = [_collection(experiment.covid or experiment.shards), ", ".join(told)]
     parts += [f"pretrained on {_collection(experiment.shards)}"] if experiment.covid else []
     parts.append(f"sizes x {experiment.config.experiment.scale:g}")
-    measured = f"Measured on {'; '.join(filter(None, parts))}."
-    return measured + "".join(f" FID by {encoder}." for encoder in encoders)
+    sentences = [f"Measured on {'; '.join(filter(None, parts))}.", _diseases_in_words(experiment)]
+    sentences += [f"FID by {encoder}." for encoder in encoders] + [_unknown_in_words(experiment)]
+    return " ".join(filter(None, sentences))
+
+
+def _unknown_in_words(experiment: Experiment) -> str:
+    """A caveat about generators of which nobody can say what they were trained on; nothing where there is none."""
+    told = ", ".join(f"the given run of {name}" for name in experiment.unknown)
+    return f"Whether {told} has seen test films is not known: the shards it was trained on are gone." if told else ""
+
+
+def _diseases_in_words(experiment: Experiment) -> str:
+    """Which diseases a mean is over and how many test films have each; nothing where no column is of diseases."""
+    columns = [column for column in experiment.table.columns if column.task in ("films", "pairs")]
+    if not columns:
+        return ""
+    means = [column.title for column in columns if "/" not in column.figure]
+    found = experiment.diseases
+    what = f"{' and '.join(means)} over" if means else "Test films with each disease:"
+    left_out = f"; left out: {found.left_out_in_words}" if found.left_out else ""
+    return f"{what} {found.measured_in_words}{left_out}."
 
 
 def _write(folder: Path, table: FilledTable) -> tuple[Path, ...]:

@@ -153,7 +153,7 @@ def _distance(order: CellOrder) -> tuple[CellResult, None]:
     """FID of as many generated films as there are real test films."""
     config, device = order.config, torch.device(order.device)
     assert config.data.shards is not None, "checked before anything started"
-    real = _real(config.data.shards, "test", order.shape, _policy(config)).table
+    real = _real(config.data.shards, "test", order.shape, policy_of(config)).table
     generated = _generated(order, order.shape).head(len(real))
     encoder = config.validation.encoder
     extractor = FeatureExtractor.random(device) if encoder is None else FeatureExtractor.pretrained(encoder, device)
@@ -169,7 +169,7 @@ def _how(order: CellOrder) -> tuple[DownstreamConfig, int, torch.device]:
 def _data(order: CellOrder) -> tuple[Data, RealPairs]:
     config, mix, shape = order.config, order.cell.mix, order.shape
     assert config.data.shards is not None, "checked before anything started"
-    policy = _policy(config)
+    policy = policy_of(config)
     test, validation = (_real(config.data.shards, split, shape, policy) for split in ("test", "validate"))
     real = [_real_train(config.data.shards, shape, policy, mix.real)] if mix.real else []
     synthetic = [_synthetic(order, shape)] if mix.synthetic else []
@@ -213,7 +213,8 @@ def _real_train(folder: Path, shape: TableShape, policy: LabelPolicy, num: int) 
     return read_real(ShardSet.open(folder), "train", shape, policy, num)
 
 
-def _policy(config: Config) -> LabelPolicy:
+def policy_of(config: Config) -> LabelPolicy:
+    """How downstream models read the labels of real films."""
     downstream = config.experiment.downstream
     return LabelPolicy(downstream.uncertain, downstream.unmentioned)
 

@@ -3,24 +3,26 @@
 Ids of subjects are compared here and never shown.
 """
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from emixer.config import Config
 from emixer.config.training import DataConfig
+from emixer.data.labels import LabelPolicy
 from emixer.data.loader import open_windows
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
 from emixer.evaluation.auc_table import MIN_FILMS
 from emixer.experiments.tables import REAL_PAIRS, Table
 from emixer.generation.sampler import read_trained_model
+from emixer.models.paired_model import ModelSpec
 from emixer.run_folder import RunFolder
-
-logger = logging.getLogger(__name__)
+from emixer.stages.model_spec import model_spec
 
 _SPLITS = ("train", "validate", "test")
 
@@ -70,21 +72,51 @@ def require_labels(shards: ShardSet, names: Sequence[str], key: str) -> None:
         )
 
 
-def require_measurable(shards: ShardSet, diseases: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class Diseases:
+    """How many test films have each disease, and which of them figures are means over."""
+
+    present: Mapping[str, int]
+    left_out: tuple[str, ...]
+    """Too few test films are known to have it, or not to have it."""
+
+    @classmethod
+    def of(cls, shards: ShardSet, names: Sequence[str], policy: LabelPolicy) -> Self:
+        """policy: how downstream models read labels."""
+        reader = open_windows(shards, "test", DataConfig(), 0, max_sentences=1, max_words=2, policy=policy)
+        columns = [reader.label_names.index(name) for name in names]
+        present_Y, absent_Y = (counts_Y[columns].tolist() for counts_Y in reader.known_counts())
+        sides = dict(zip(names, zip(present_Y, absent_Y, strict=True), strict=True))
+        left_out = tuple(name for name, both in sides.items() if min(both) < MIN_FILMS)
+        return cls({name: present for name, (present, _) in sides.items()}, left_out)
+
+    @property
+    def measured_in_words(self) -> str:
+        """`Edema 78, Effusion 60`."""
+        return ", ".join(f"{name} {num:,}" for name, num in self.present.items() if name not in self.left_out)
+
+    @property
+    def left_out_in_words(self) -> str:
+        """The same of the others, with the reason; nothing where there is none."""
+        told = ", ".join(f"{name} {self.present[name]:,}" for name in self.left_out)
+        return f"{told} (fewer than {MIN_FILMS} test films with it, or without it)" if told else ""
+
+
+def require_measurable(shards: ShardSet, diseases: Sequence[str], policy: LabelPolicy) -> None:
     """Raises ShardError when a split has no labels, or no disease has enough test films on both sides."""
     for split in _SPLITS:
-        vectors_KY, counts_K = _label_counts(shards, split, diseases)
+        _, counts_K = _label_counts(shards, split, diseases)
         if not len(counts_K):
             raise ShardError(
                 f"No film in the {split} split of {shards.folder} has labels, and classifiers are to learn "
                 f"{', '.join(diseases)}. Ingest with label columns."
             )
-    present_Y = counts_K @ vectors_KY
-    if np.minimum(present_Y, counts_K.sum() - present_Y).max() < MIN_FILMS:
-        found = ", ".join(f"{name} {present}" for name, present in zip(diseases, present_Y.tolist(), strict=True))
+    found = Diseases.of(shards, diseases, policy)
+    if len(found.left_out) == len(diseases):
+        present = ", ".join(f"{name} {num}" for name, num in found.present.items())
         raise ShardError(
             f"No disease can be measured on the {counts_K.sum():,} labelled test films of {shards.folder}: one needs "
-            f"{MIN_FILMS} with it and {MIN_FILMS} without; there are with it: {found}. Set experiment.diseases to "
+            f"{MIN_FILMS} with it and {MIN_FILMS} without; there are with it: {present}. Set experiment.diseases to "
             "others, or ingest with a larger test split."
         )
 
@@ -108,11 +140,15 @@ def require_classes(covid: ShardSet, classes: Sequence[str]) -> None:
             )
 
 
-def require_fitting(run: Path, name: str, wanted: Config, shards: ShardSet, diseases: Sequence[str]) -> None:
+def require_fitting(
+    run: Path, name: str, wanted: Config, shards: ShardSet, diseases: Sequence[str], tested: Sequence[ShardSet]
+) -> bool:
     """Raises ConfigError when a run that is given for the generator `name` is of another kind or size or knows not all
-    labels, ShardError when it was trained on test films. wanted: the config under which it would be trained here."""
-    if not run.is_dir():
-        raise ConfigError(f"experiment.runs: {run} of {name} does not exist. Give a run folder of `emixer train`.")
+    labels, or its shards have changed since; ShardError when it was trained on subjects of `tested`.
+
+    wanted: the config under which it would be trained here. Returns False when its shards are gone, so that nobody can
+    say.
+    """
     trained = read_trained_model(run, wanted.generate.checkpoint)
     expected: dict[str, tuple[object, object]] = {
         "model.kind": (wanted.model.kind, trained.config.kind),
@@ -130,7 +166,14 @@ def require_fitting(run: Path, name: str, wanted: Config, shards: ShardSet, dise
             f"experiment.runs: the model in {run} has no label {', '.join(missing)}. Give a run that was trained with "
             f"them, or set experiment.diseases to labels out of: {', '.join(trained.spec.label_names)}."
         )
-    _require_run_unseen(run, config, shards)
+    if config is None or config.data.shards is None or not config.data.shards.is_dir():
+        return False
+    source = ShardSet.open(config.data.shards)
+    _require_unchanged(source, run, config, trained.spec)
+    for other in tested:
+        if other.folder.resolve() != source.folder.resolve():  # in one folder, splits are compared in any case
+            require_unseen(source, other)
+    return True
 
 
 def require_unseen(trained_on: ShardSet, tested_on: ShardSet) -> None:
@@ -143,12 +186,37 @@ def require_unseen(trained_on: ShardSet, tested_on: ShardSet) -> None:
         )
 
 
-def _require_run_unseen(run: Path, config: Config | None, shards: ShardSet) -> None:
-    source = None if config is None else config.data.shards
-    if source is None or not source.is_dir():
-        logger.warning("%s: the shards it was trained on are not there; see to it that no test film is in them.", run)
-    elif source != shards.folder:
-        require_unseen(ShardSet.open(source), shards)
+def sources_of(shards: ShardSet, split: str) -> frozenset[str]:
+    """Collections that the films of a split come from."""
+    return frozenset(source for source, _ in _subjects(shards, (split,)))
+
+
+def spec_of(shards: ShardSet, config: Config) -> ModelSpec:
+    """What a model would learn of the words and labels of these shards under that config."""
+    return model_spec(shards, open_windows(shards, "train", config.data, config.seed, max_sentences=1, max_words=2))
+
+
+def same_label_counts(one: ModelSpec, other: ModelSpec) -> bool:
+    """Whether both were trained on as many films of each combination of labels."""
+    return (one.label_vectors, one.label_counts) == (other.label_vectors, other.label_counts)
+
+
+def _require_unchanged(source: ShardSet, run: Path, config: Config, spec: ModelSpec) -> None:
+    """Raises ConfigError when a run was trained on other shards than now lie where it found them: with other splits,
+    films that it has seen may be test films. Told by the words and labels of the train split, which the model knows."""
+    now = spec_of(source, config)
+    same_words = (now.tokens, now.label_names) == (spec.tokens, spec.label_names)
+    same_counts = same_label_counts(now, spec)
+    if same_words and not same_counts and config.data.labelled_fraction < 1:
+        raise ConfigError(
+            f"experiment.runs: {run} kept the labels of other films than are drawn now: the same share of each class. "
+            "Train it again."
+        )
+    if not (same_words and same_counts):
+        raise ConfigError(
+            f"experiment.runs: the shards in {source.folder} have changed since {run} was trained on them, so that it "
+            "may have seen films of their test split. Train again on these, or put back what it was trained on."
+        )
 
 
 def _config_of(run: Path) -> Config | None:

@@ -1,26 +1,32 @@
 """What an experiment needs, checked before anything starts, and what decides each of its cells."""
 
 import hashlib
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from emixer import files
 from emixer.checkpoint import find_checkpoint
 from emixer.config import Config, with_overrides
+from emixer.config.experiment import ExperimentConfig
 from emixer.data.pair_table import TableShape
 from emixer.data.schema import SPLITS
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, RunFolderError, ShardError
 from emixer.experiments.cells import Cell, Mix, ResultsFolder
 from emixer.experiments.tables import SYNTHETIC_PAIRS, Table, scaled, table_of
+from emixer.generation.dataset_files import Layout, check_layout
 from emixer.generation.manifest import read_manifest, require_same
 from emixer.generation.plan import make_plan, plan_digest
 from emixer.generation.sampler import read_trained_model
 from emixer.run_folder import RunFolder
-from emixer.stages.experiment_cell import CellOrder, Generated
+from emixer.stages import train
+from emixer.stages.experiment_cell import CellOrder, Generated, policy_of
 from emixer.stages.experiment_checks import (
+    Diseases,
     require_classes,
     require_fitting,
     require_labels,
@@ -28,7 +34,12 @@ from emixer.stages.experiment_checks import (
     require_rows,
     require_splits,
     require_unseen,
+    same_label_counts,
+    sources_of,
+    spec_of,
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,8 @@ class Experiment:
     shards: ShardSet
     covid: ShardSet | None
     out: Path
+    unknown: tuple[str, ...] = ()
+    """Generators that were trained on shards which are not there any more."""
 
     @property
     def cells(self) -> list[Cell]:
@@ -50,6 +63,16 @@ class Experiment:
     def shape(self) -> TableShape:
         """Of the pairs that downstream models read."""
         return self._shape(self.config.experiment.diseases, self.shards)
+
+    @property
+    def diseases(self) -> Diseases:
+        """What figures of labels are means over."""
+        return Diseases.of(self.shards, self.config.experiment.diseases, policy_of(self.config))
+
+    @cached_property
+    def test_sources(self) -> frozenset[str]:
+        """Collections of the test films."""
+        return sources_of(self.covid or self.shards, "test")
 
     @property
     def covid_shape(self) -> TableShape | None:
@@ -93,35 +116,79 @@ class Experiment:
 
 
 def checked(config: Config) -> Experiment:
-    """Raises ConfigError, ShardError or RunFolderError for everything that can be wrong before anything starts."""
+    """Raises ConfigError, ShardError, RunFolderError or StorageError for everything that can be wrong before anything
+    starts."""
     settings = config.experiment
     if settings.out is None:
         raise ConfigError("experiment.out is not set. Give --out FOLDER, where results and tables are written.")
     if config.data.shards is None:
         raise ConfigError("data.shards is not set. Give --shards FOLDER, a folder written by `emixer ingest`.")
     table = table_of(settings)
+    _require_used(settings, table)
     shards = ShardSet.open(config.data.shards)
     ResultsFolder.check(settings.out.resolve(), trained_on(shards))
-    if len(table.rows) < 2:
-        raise ConfigError(f"{table.name} has no row of {', '.join(settings.methods)}. Add to experiment.methods.")
+    files.require_writable(settings.out.resolve())
     require_splits(shards)
     require_rows(shards, table)
     if not table.is_drawn:
         require_labels(shards, settings.diseases, "experiment.diseases")
-        require_measurable(shards, settings.diseases)
-    experiment = Experiment(config, table, shards, _covid(config, shards), settings.out.resolve())
-    for name in table.generators:
-        if experiment.is_given(name):
-            wanted = experiment.generator_config(name)
-            diseases = () if table.is_drawn else settings.diseases
-            require_fitting(experiment.run_of(name), name, wanted, shards, diseases)
+        require_measurable(shards, settings.diseases, policy_of(config))
     encoder = config.validation.encoder
     if encoder is not None and (encoder.weights is None or not encoder.weights.exists()):
         raise ConfigError(
             f"validation.encoder.weights={encoder.weights} does not exist, and FID is to be measured by it. Give a "
             "weights file, or leave validation.encoder out."
         )
-    return experiment
+    experiment = Experiment(config, table, shards, _covid(config, shards), settings.out.resolve())
+    unseen = {name: _checked_generator(experiment, name) for name in table.generators}
+    return replace(experiment, unknown=tuple(name for name, known in unseen.items() if not known))
+
+
+def _require_used(settings: ExperimentConfig, table: Table) -> None:
+    """Raises ConfigError for settings that the table would take no notice of, or that leave it without rows."""
+    for run in settings.runs:
+        name, _, folder = run.partition("=")
+        if not Path(folder).is_dir():
+            raise ConfigError(
+                f"experiment.runs: {folder} of {name} does not exist. Give a run folder of `emixer train`."
+            )
+        if name not in table.generators:
+            logger.warning("experiment.runs: %s makes no pairs of %s, and its run is left aside.", name, table.name)
+    if table.name == "table5" and "emixer" not in settings.methods:
+        raise ConfigError(
+            f"table5 is about emixer alone, and experiment.methods={','.join(settings.methods)} is without it. Leave "
+            "experiment.methods out, or fill another table."
+        )
+    strangers = set(settings.beyond) - set(settings.methods) - {"emixer"}
+    if table.name == "table1" and strangers:
+        raise ConfigError(
+            f"experiment.beyond names {', '.join(sorted(strangers))}, of which experiment.methods="
+            f"{','.join(settings.methods)} makes no rows. Add to experiment.methods, or leave it out."
+        )
+    if len(table.rows) < 2:
+        raise ConfigError(f"{table.name} has no row of {', '.join(settings.methods)}. Add to experiment.methods.")
+
+
+def _checked_generator(experiment: Experiment, name: str) -> bool:
+    """Whether it is known that the generator has seen, or will see, no test film. Raises what stops it from being
+    trained and its pairs from being generated, as far as they are not there."""
+    config, run = experiment.generator_config(name), experiment.run_of(name)
+    known = True
+    if experiment.is_given(name):
+        diseases = () if experiment.table.is_drawn else config.experiment.diseases
+        tested = [shards for shards in (experiment.shards, experiment.covid) if shards is not None]
+        known = require_fitting(run, name, config, experiment.shards, diseases, tested)
+    if made_by(experiment, name) is not None:
+        return known
+    if not experiment.is_given(name):
+        train.check(config)
+        if (run / "run.json").exists():
+            RunFolder.open(run, "train").require_same("train", config)
+    settings = config.generate
+    assert settings.num is not None, "the generator's config says how many pairs"
+    layout = Layout(settings.num, settings.rows_per_file, settings.rows_per_group)
+    check_layout(layout, settings.batch_size, config.model.side_px)
+    return known
 
 
 def _covid(config: Config, shards: ShardSet) -> ShardSet | None:
@@ -193,6 +260,12 @@ def _require_same_pairs(experiment: Experiment, name: str, manifest: Mapping[str
     if not run_folder.is_dir():
         return
     trained = read_trained_model(run_folder, settings.checkpoint)
+    config = experiment.generator_config(name)
+    if config.data.labelled_fraction < 1 and not same_label_counts(trained.spec, spec_of(experiment.shards, config)):
+        raise RunFolderError(
+            f"{name} in {experiment.out} kept the labels of other films than are drawn now: the same share of each "
+            f"class. Delete {dataset.parent} to train it again, or choose a new folder."
+        )
     plan = make_plan(settings.plan, settings.labels, trained.spec, settings.seed)
     now = {
         "weights_sha256": trained.digest, "seed": settings.seed, "labels_digest": plan_digest(plan),
@@ -232,6 +305,8 @@ def inputs_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Genera
         assert experiment.covid is not None, "checked before anything started"
         inputs = {} if cell.mix == Mix(0) else inputs
         inputs |= {"covid": _digest(experiment.covid), "classes": settings.covid_classes}
+    if len(experiment.test_sources) > 1:  # once subjects of two collections were one if they had one number
+        inputs["subjects"] = "by source"
     return inputs | {"downstream": cell.downstream_settings(settings.downstream), "resamples": settings.resamples}
 
 

@@ -98,9 +98,15 @@ def test_uncertain_labels_count_as_configured(tiny_shards: Path) -> None:
 def test_a_share_of_the_labels_can_be_withheld_and_stays_the_same(tiny_shards: Path) -> None:
     full, half = reader_of(tiny_shards).read_rows(96), reader_of(tiny_shards, labelled_fraction=0.5).read_rows(96)
     assert not np.any(half.labelled & ~full.labelled)
-    assert 0.3 < half.labelled.sum() / full.labelled.sum() < 0.7
+    assert half.labelled.sum() == full.labelled.sum() // 2
+    assert np.abs(half.labels.sum(0, np.int64) - full.labels.sum(0, np.int64) / 2).max() <= 1.5, "of each class"
     assert not half.labels[~half.labelled].any()
-    assert same(half, reader_of(tiny_shards, labelled_fraction=0.5).read_rows(96))
+    reader = reader_of(tiny_shards, labelled_fraction=0.5)
+    assert same(half, reader.read_rows(96))
+    kept_films = {film.tobytes() for film in half.image[half.labelled]}
+    for window in map(reader.read, range(reader.order.num_windows)):
+        assert {film.tobytes() for film in window.image[window.labelled]} <= kept_films, "whatever reads them"
+    assert reader.label_counts()[1].sum() == half.labelled.sum()
 
 
 def test_label_counts_are_those_of_the_labelled_films(tiny_shards: Path) -> None:
@@ -109,6 +115,15 @@ def test_label_counts_are_those_of_the_labelled_films(tiny_shards: Path) -> None
     assert {tuple(map(int, v)): int(c) for v, c in zip(vectors, counts, strict=True)} == {
         r: rows.count(r) for r in rows
     }
+
+
+def test_known_counts_are_those_that_the_policy_reads(tiny_shards: Path) -> None:
+    shards = ShardSet.open(tiny_shards)
+    rows = [r for r in pq.read_table(tiny_shards / "train-00000.parquet")["labels"].to_pylist() if r is not None]
+    present, absent = reader_of(tiny_shards).known_counts()
+    assert present.tolist() == [sum(row[y] == 1 for row in rows) for y in range(len(CHEXPERT))]
+    assert (present + absent).tolist() == [len(rows)] * len(CHEXPERT)
+    assert shards.num_rows("train") == 96 > len(rows), "films without labels are known to have, or not to have, none"
 
 
 @pytest.mark.ray

@@ -89,7 +89,17 @@ def test_real_pairs_stand_in_the_order_of_the_shards_with_their_subject_and_repo
         np.testing.assert_array_equal(pairs.table.labels_NY[n], expected)
         words = [[tokens[i] for i in s if i not in (0, END)] for s in pairs.table.words_NSW[n] if s.any()]
         assert words == [s[:5] for s in (row["sentences"] or [])[:4]]
-        assert (pairs.subjects[n], pairs.reports[n]) == (row["subject_id"], row["sentences"])
+        assert (pairs.subjects[n], pairs.reports[n]) == (f"tiny/{row['subject_id']}", row["sentences"])
+
+
+def test_people_of_two_collections_are_two_even_if_both_have_the_same_number(tiny_shards: Path, tmp_path: Path) -> None:
+    shards = ShardSet.open(tiny_shards)
+    table = pq.read_table(tiny_shards / "test-00000.parquet")
+    for name, values in {"subject_id": ["1"] * 16, "source": ["a", "b"] * 8}.items():
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values))
+    pq.write_table(table, tmp_path / "test-00000.parquet", row_group_size=16)
+    pairs = RealPairs.read(replace(shards, folder=tmp_path), "test", tiny_shape(shards), KNOWN)
+    assert len(set(pairs.subjects)) == 2
 
 
 def test_uncertain_and_unmentioned_labels_count_as_the_policy_says(tiny_shards: Path, tmp_path: Path) -> None:

@@ -99,6 +99,8 @@ def test_class_figures_by_hand_with_a_class_that_is_never_named_and_one_that_doe
 
 
 def test_log_odds_still_order_films_that_a_model_is_very_sure_of() -> None:
-    logits = torch.tensor([[12.0, 0, 0, 0], [20.0, 0, 0, 0], [16.0, 0, 0, 0], [0.0, 1, 0, 0]])
     labels = torch.tensor([[0.0, 1, 0, 0], [1.0, 0, 0, 0], [1.0, 0, 0, 0], [0.0, 1, 0, 0]])
-    assert class_figures(logits, labels, CLASSES)(ALL)["auc/Normal"] == 1
+    for scale in (1, 3, 1000):  # of what a model trained for long may write
+        logits = torch.tensor([[12.0, 0, 0, 0], [20.0, 0, 0, 0], [16.0, 0, 0, 0], [0.0, 1, 0, 0]]) * scale
+        assert class_figures(logits, labels, CLASSES)(ALL)["auc/Normal"] == 1
+        assert class_figures(-logits, 1 - labels, CLASSES)(ALL)["auc/Normal"] == 1

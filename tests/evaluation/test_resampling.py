@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from emixer.evaluation.resampling import interval, mean_over, resampled_figures, resampled_rows
+from emixer.evaluation.resampling import interval, mean_over, paired_interval, resampled_figures, resampled_rows
 
 SUBJECTS = ["b", "a", "b", "c", "c", "c"]
 
@@ -80,5 +80,17 @@ def test_a_figure_that_only_some_resamples_have_is_not_defined_in_the_others() -
 
 
 def test_the_mean_over_models_is_taken_resample_by_resample() -> None:
-    models = [{"auc": np.array([0.5, 0.7, np.nan])}, {"auc": np.array([0.7, 0.8, np.nan])}]
-    np.testing.assert_allclose(mean_over(models, "auc"), [0.6, 0.75, np.nan])
+    models = [np.array([0.5, 0.7, np.nan]), np.array([0.7, 0.8, np.nan])]
+    np.testing.assert_allclose(mean_over(models), [0.6, 0.75, np.nan])
+
+
+def test_a_paired_interval_without_subjects_is_students_and_without_luck_in_training_that_of_the_subjects() -> None:
+    difference, still = np.array([0.01, 0.02, 0.03]), np.full(50, 0.02)
+    # 0.02 ± t(0.975, 2) sd / sqrt(3)
+    assert paired_interval(difference, still) == pytest.approx((0.02 - 4.302653 * 0.01 / 3**0.5, 0.0448415), abs=1e-6)
+    spread = np.random.default_rng(0).normal(0.02, 0.005, 5000)
+    low, high = paired_interval(np.full(3, 0.02), spread)
+    assert (low, high) == pytest.approx((0.02 - 1.96 * 0.005, 0.02 + 1.96 * 0.005), rel=0.05)
+    assert paired_interval(difference[:2], still) == (pytest.approx(math.nan, nan_ok=True),) * 2
+    assert paired_interval(np.full(3, 0.5), np.full(9, 0.5)) == (0.5, 0.5), "the same each time"
+    assert all(map(math.isnan, paired_interval(difference, np.array([0.1, np.nan])))), "one resample tells no spread"

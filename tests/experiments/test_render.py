@@ -40,18 +40,23 @@ def results() -> dict[Cell, CellResult | str]:
     return {
         Cell("films", REAL, 0): films(0.70, list(0.70 + spread)),
         Cell("films", REAL, 1): films(0.74, list(0.74 + spread)),
-        Cell("films", MIXED, 0): films(0.76, list(0.78 + 2 * spread)),
-        Cell("films", MIXED, 1): films(0.80, list(0.78 + 2 * spread)),
+        Cell("films", REAL, 2): films(0.72, list(0.72 + spread)),
+        Cell("films", MIXED, 0): films(0.75, list(0.78 + 2 * spread)),
+        Cell("films", MIXED, 1): films(0.81, list(0.78 + 2 * spread)),
+        Cell("films", MIXED, 2): films(0.78, list(0.78 + 2 * spread)),
         Cell("films", OTHER, 0): films(0.75, list(0.75 + spread)), Cell("films", OTHER, 1): "failed",
+        Cell("films", OTHER, 2): films(0.77, list(0.77 + spread)),
         Cell("distance", replace(REAL, real=0), 0): CellResult({}, {}, {}),
-        Cell("distance", replace(MIXED, real=0), 0): CellResult({"fid": 12.345}, {}, {}),
-        Cell("distance", replace(OTHER, real=0), 0): CellResult({"fid": 20.0}, {}, {}),
+        Cell("distance", replace(MIXED, real=0), 0): CellResult(
+            {"fid": 12.345}, {}, {"encoder": "chexpert", "input_px": 224, "films": 1200}
+        ),
+        Cell("distance", replace(OTHER, real=0), 0): "failed",
     }  # fmt: skip
 
 
 @pytest.fixture
 def table() -> FilledTable:
-    return filled(TABLE, (0, 1), results(), MEASURED)
+    return filled(TABLE, (0, 1, 2), results(), MEASURED)
 
 
 def test_an_entry_is_the_mean_over_seeds_with_intervals_and_the_paired_gain_over_the_first_row(
@@ -60,14 +65,61 @@ def test_an_entry_is_the_mean_over_seeds_with_intervals_and_the_paired_gain_over
     real, mixed = table.entries[0, 0], table.entries[1, 0]
     assert real is not None
     assert mixed is not None
-    assert (real.mean, real.sd) == (pytest.approx(0.72), pytest.approx(0.02 * math.sqrt(2)))
+    assert (real.mean, real.sd) == (pytest.approx(0.72), pytest.approx(0.02))
     assert (real.low, real.high) == (pytest.approx(0.682), pytest.approx(0.758))
     assert math.isnan(real.gain)
     assert (mixed.mean, mixed.low, mixed.high) == (pytest.approx(0.78), pytest.approx(0.704), pytest.approx(0.856))
     assert mixed.gain == pytest.approx(0.06)
-    # the two go up and down together: their difference spreads by 0.038, where independent ones would by 0.085
-    assert (mixed.gain_low, mixed.gain_high) == (pytest.approx(0.022), pytest.approx(0.098))
-    assert mixed.num_seeds == 2
+    # by seed 0.05, 0.07, 0.06: variance of their mean 0.0001 / 3. The two go up and down together, so that their
+    # difference in the resamples varies by 0.002^2 41 42 / 12 and not by five times as much. Together 0.000607,
+    # of 0.000607^2 / (0.0000333^2 / 2 + 0.000574^2 / 40) = 41.9 degrees of freedom: half is 2.018 sqrt(0.000607)
+    assert (mixed.gain_low, mixed.gain_high) == (pytest.approx(0.01027, abs=1e-4), pytest.approx(0.10973, abs=1e-4))
+    assert mixed.num_seeds == 3
+
+
+def one_mixture_twice(generator: np.random.Generator, by_seed: float, gain: float = 0.0) -> FilledTable:
+    """Downstream models that differ by the luck of training, and by `gain`; both rows' resamples go together."""
+    luck_SR = generator.normal(0, 0.01, 100)
+    found = {
+        Cell("films", mix, seed): films(value := base + generator.normal(0, by_seed), list(value + luck_SR))
+        for mix, base in ((REAL, 0.8), (MIXED, 0.8 + gain)) for seed in (0, 1, 2)
+    }  # fmt: skip
+    return filled(replace(TABLE, columns=(AUC,), rows=TABLE.rows[:2]), (0, 1, 2), found, MEASURED)
+
+
+def test_rows_that_differ_by_the_luck_of_training_alone_are_rarely_marked_and_real_gains_are() -> None:
+    generator = np.random.default_rng(0)
+
+    def marked(by_seed: float, gain: float) -> float:
+        tables = (one_mixture_twice(generator, by_seed, gain) for _ in range(600))
+        return sum(" ▲ |" in table.markdown() for table in tables) / 600
+
+    assert marked(0.02, 0.0) < 0.04, "half of one in twenty is above"
+    assert marked(0.002, 0.02) > 0.95
+
+
+def test_fewer_than_three_seeds_mark_nothing_and_the_note_says_so(table: FilledTable) -> None:
+    for seeds in ((0,), (0, 1)):
+        few = filled(TABLE, seeds, results(), MEASURED)
+        entry = few.entries[1, 0]
+        assert entry is not None
+        assert entry.gain == pytest.approx(0.05 if seeds == (0,) else 0.06)
+        assert math.isnan(entry.gain_low)
+        assert "▲" not in few.markdown()
+        assert f"cannot be told from {len(seeds)} seed" in few.markdown()
+    assert "▲" in table.markdown()
+    assert "cannot be told" not in table.markdown()
+
+
+NOTES = [
+    "Ours: mean ± sd over 3 seeds [95 % interval of the mean of these trained models on other test subjects]. Measured "
+    "on tiny, 100 training films of 32 px. The paper's figures are of MIMIC-CXR: ours are no reproduction of them.",
+    "▲ above, ▼ below the first row (of the same class, where there are classes) by a 95 % interval that excludes 0, "
+    "of downstream models trained anew, paired by seed, and of other test subjects; how far is in the CSV. Each "
+    "generator is trained once, and what another training of it would change is not in it. One of twenty entries that "
+    "do not differ would be marked.",
+    "A note of its own.",
+]
 
 
 def test_the_table_as_markdown(table: FilledTable) -> None:
@@ -76,52 +128,53 @@ def test_the_table_as_markdown(table: FilledTable) -> None:
         "",
         "| Method | Data | AUC | AUC (paper) | FID_50 & more | FID_50 & more (paper) |",
         "| --- | --- | --- | --- | --- | --- |",
-        "| Only real | R100 | 0.720 ± 0.028 [0.682, 0.758] | 0.800 | not defined |  |",
-        r"| EMIXER | R100 + S50 \| 30 % of labels | 0.780 ± 0.028 [0.704, 0.856] ▲ | 0.900 | 12.35 | 11.31 |",
-        "| CoGAN | R100 + S50 | failed |  | 20.00 |  |",
+        "| Only real | R100 | 0.720 ± 0.020 [0.682, 0.758] | 0.800 | not defined |  |",
+        r"| EMIXER | R100 + S50 \| 30 % of labels | 0.780 ± 0.030 [0.704, 0.856] ▲ | 0.900 | 12.35 | 11.31 |",
+        "| CoGAN | R100 + S50 | 0.760 ± 0.014 [0.722, 0.798] (failed: 1 of 3 seeds) |  | failed |  |",
         "",
-        "- Ours: mean ± sd over 2 seeds [95 % interval of that mean, test subjects resampled]. Measured on tiny, 100 "
-        "training films of 32 px. The paper's figures are of MIMIC-CXR: ours are no reproduction of them.",
-        "- ▲ above, ▼ below the first row (of the same class, where there are classes) on the same resamples of test "
-        "subjects, by an interval that excludes 0; how far is in the CSV. Of many entries, one in twenty would be "
-        "marked so by chance.",
-        "- A note of its own.",
+        *(f"- {note}" for note in NOTES),
         "",
     ])  # fmt: skip
 
 
-def test_the_table_as_csv(table: FilledTable) -> None:
-    assert table.csv() == "\n".join([
-        "method,data,metric,mean,sd,low,high,gain,gain_low,gain_high,seeds,paper_mean,paper_sd",
-        "Only real,R100,AUC,0.72,0.0282843,0.682,0.758,,,,2,0.8,0.002",
-        "Only real,R100,FID_50 & more,,,,,,,,,,",
-        "EMIXER,R100 + S50 | 30 % of labels,AUC,0.78,0.0282843,0.704,0.856,0.06,0.022,0.098,2,0.9,",
-        "EMIXER,R100 + S50 | 30 % of labels,FID_50 & more,12.345,,,,,,,1,11.31,0.0028",
-        "CoGAN,R100 + S50,AUC,,,,,,,,,,",
-        "CoGAN,R100 + S50,FID_50 & more,20,,,,,,,1,,",
-        "",
-    ])  # fmt: skip
-    assert len(list(csv.DictReader(io.StringIO(table.csv())))) == 6
+def test_the_table_as_csv_says_what_is_missing_and_what_all_was_measured_on_and_by(table: FilledTable) -> None:
+    rows = list(csv.reader(io.StringIO(table.csv())))
+    assert ",".join(rows[0]) == (
+        "method,data,metric,mean,sd,low,high,gain,gain_low,gain_high,seeds,paper_mean,paper_sd,status,encoder,"
+        "measured_on"
+    )
+    network = "chexpert at 224 px, 1,200 films a side"
+    assert [row[13:14] + row[3:4] + row[7:8] + row[10:13] + row[14:15] for row in rows[1:]] == [
+        ["done", "0.72", "", "3", "0.8", "0.002", ""],
+        ["not defined", "", "", "", "", "", ""],
+        ["done", "0.78", "0.06", "3", "0.9", "", ""],
+        ["done", "12.345", "", "1", "11.31", "0.0028", network],
+        ["failed: 1 of 3 seeds", "0.76", "0.05", "2", "", "", ""],
+        ["failed", "", "", "", "", "", ""],
+    ]
+    assert {row[-1] for row in rows[1:]} == {MEASURED}
+    assert rows[3][:8] == ["EMIXER", "R100 + S50 | 30 % of labels", "AUC", "0.78", "0.03", "0.704", "0.856", "0.06"]
 
 
-def test_the_table_as_latex(table: FilledTable) -> None:
+def test_the_table_as_latex_holds_intervals_failures_and_its_notes(table: FilledTable) -> None:
+    def printed(text: str) -> str:
+        signs = {"%": r"\%", "_": r"\_", "±": r"$\pm$", "▲": r"$\uparrow$", "▼": r"$\downarrow$"}
+        for letter, latex in signs.items():
+            text = text.replace(letter, latex)
+        return text
+
     assert table.latex() == "\n".join([
         "% A made-up table",
-        "% Ours: mean ± sd over 2 seeds [95 % interval of that mean, test subjects resampled]. Measured on tiny, 100 "
-        "training films of 32 px. The paper's figures are of MIMIC-CXR: ours are no reproduction of them.",
-        r"% \uparrow above, \downarrow below the first row (of the same class, where there are classes) on the same "
-        "resamples of test "
-        "subjects, by an interval that excludes 0; how far is in the CSV. Of many entries, one in twenty would be "
-        "marked so by chance.",
-        "% A note of its own.",
         r"\begin{tabular}{llrrrr}",
         r"\toprule",
         r"Method & Data & AUC & (paper) & FID\_50 \& more & (paper) \\",
         r"\midrule",
-        r"Only real & R100 & $0.720 \pm 0.028$ & 0.800 & -- & -- \\",
-        r"EMIXER & R100 + S50 | 30 \% of labels & $0.780 \pm 0.028^{\uparrow}$ & 0.900 & $12.35$ & 11.31 \\",
-        r"CoGAN & R100 + S50 & -- & -- & $20.00$ & -- \\",
+        r"Only real & R100 & 0.720 $\pm$ 0.020 [0.682, 0.758] & 0.800 & not defined & -- \\",
+        r"EMIXER & R100 + S50 \textbar{} 30 \% of labels & 0.780 $\pm$ 0.030 [0.704, 0.856] $\uparrow$ & 0.900 & 12.35 "
+        r"& 11.31 \\",
+        r"CoGAN & R100 + S50 & 0.760 $\pm$ 0.014 [0.722, 0.798] (failed: 1 of 3 seeds) & -- & failed & -- \\",
         r"\bottomrule",
+        *(rf"\multicolumn{{6}}{{p{{\linewidth}}}}{{\footnotesize {printed(note)}}} \\" for note in NOTES),
         r"\end{tabular}",
         "",
     ])  # fmt: skip
@@ -129,26 +182,38 @@ def test_the_table_as_latex(table: FilledTable) -> None:
 
 def test_one_seed_has_no_spread_and_the_note_says_one_seed() -> None:
     one = filled(TABLE, (0,), results(), MEASURED)
-    assert "| CoGAN | R100 + S50 | 0.750 [0.712, 0.788] ▲ |" in one.markdown()
+    assert "| CoGAN | R100 + S50 | 0.750 [0.712, 0.788] |" in one.markdown()
     assert "mean ± sd over 1 seed [" in one.markdown()
 
 
 def test_a_figure_that_one_seed_leaves_undefined_is_not_defined() -> None:
     changed = results() | {Cell("films", MIXED, 1): films(math.nan, [math.nan] * 41)}
-    assert filled(TABLE, (0, 1), changed, MEASURED).missing[1, 0] == "not defined"
+    assert filled(TABLE, (0, 1, 2), changed, MEASURED).missing[1, 0] == "not defined"
     halved = results() | {Cell("films", MIXED, 1): films(0.8, [math.nan] * 20 + [0.8] * 21)}
-    entry = filled(TABLE, (0, 1), halved, MEASURED).entries[1, 0]
+    entry = filled(TABLE, (0, 1, 2), halved, MEASURED).entries[1, 0]
     assert entry is not None
     assert math.isfinite(entry.low), "by the resamples that define it"
 
 
 def test_where_the_first_row_is_missing_nothing_is_compared_with_another_in_its_place() -> None:
-    changed = results() | {Cell("films", REAL, 0): "failed"}
-    table = filled(TABLE, (0, 1), changed, MEASURED)
+    changed = results() | {Cell("films", REAL, seed): "failed" for seed in range(3)}
+    table = filled(TABLE, (0, 1, 2), changed, MEASURED)
     assert table.missing[0, 0] == "failed"
     entry = table.entries[1, 0]
     assert entry is not None
     assert math.isnan(entry.gain)
+
+
+def test_a_seed_that_failed_hides_no_other_and_gains_are_of_the_seeds_of_both_rows() -> None:
+    changed = results() | {Cell("films", REAL, 0): "failed"}
+    table = filled(TABLE, (0, 1, 2), changed, MEASURED)
+    real, mixed = table.entries[0, 0], table.entries[1, 0]
+    assert real is not None
+    assert mixed is not None
+    assert (real.mean, real.num_seeds, table.missing[0, 0]) == (pytest.approx(0.73), 2, "failed: 1 of 3 seeds")
+    assert mixed.gain == pytest.approx((0.81 + 0.78) / 2 - 0.73)
+    assert math.isnan(mixed.gain_low), "two pairs are too few"
+    assert "1 of 3 seeds" in table.latex()
 
 
 def test_classes_are_compared_with_the_first_row_of_their_own_class() -> None:

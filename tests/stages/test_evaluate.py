@@ -12,15 +12,22 @@ import pytest
 from click.testing import CliRunner
 
 from emixer.cli.evaluate import command
-from emixer.config import Config, load_config
+from emixer.config import Config, load_config, with_overrides
+from emixer.config.model import ChestEncoderConfig
 from emixer.data.labels import CHEXPERT
 from emixer.data.loader import fixed_binary_view
 from emixer.data.text import detokenize
 from emixer.errors import ConfigError, EmixerError, RunFolderError
+from emixer.evaluation import film_metrics
+from emixer.evaluation.summary import _number
 from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat, open_file
 from emixer.generation.manifest import begin_manifest, fingerprint, finish_manifest
+from emixer.models.chest_encoder import ChestEncoder
+from emixer.models.encoder_facts import EncoderFacts
+from emixer.models.encoder_weights import save_encoder_weights
 from emixer.stages import evaluate
 
+NETWORK = {"growth": 4, "blocks": [1, 1, 1, 1], "stem_channels": 8, "input_px": 32, "frozen": False}
 MakeDataset = Callable[..., Path]
 
 
@@ -28,7 +35,7 @@ MakeDataset = Callable[..., Path]
 def make_dataset(tiny_shards: Path, tmp_path: Path) -> MakeDataset:
     """A finished dataset whose pairs are the films and reports of a real split."""
 
-    def make(split: str, name: str = "made", noise: bool = False) -> Path:
+    def make(split: str, name: str = "made", noise: bool = False, names: tuple[str, ...] = CHEXPERT) -> Path:
         rows = pq.read_table(tiny_shards / f"{split}-00000.parquet")
         images = fixed_binary_view(rows["image"], np.uint8, (32, 32))
         if noise:
@@ -37,13 +44,13 @@ def make_dataset(tiny_shards: Path, tmp_path: Path) -> MakeDataset:
         reports = [detokenize(sentences or [["no", "report"]]) for sentences in rows["sentences"].to_pylist()]
         settings, layout = {"weights": name}, Layout(rows.num_rows, 64, 16)
         folder = tmp_path / name
-        row_format = RowFormat(CHEXPERT, 0, "png")
+        row_format = RowFormat(names, 0, "png")
         begin_manifest(folder, settings)
         for file, part in layout.files:
             where = slice(part.first, part.end)
             with open_file(folder / DATA_FOLDER / file, part, layout, row_format, fingerprint(settings)) as writer:
                 writer.write(row_format.table(part.first, images[where], reports[where], labels[where]))
-        finish_manifest(folder, settings, layout, {"label_counts": dict.fromkeys(CHEXPERT, 1)})
+        finish_manifest(folder, settings, layout, {"label_counts": dict.fromkeys(names, 1)})
         return folder
 
     return make
@@ -136,3 +143,60 @@ def test_bad_input_is_one_paragraph(tiny_shards: Path, make_dataset: MakeDataset
         evaluate.run(config(tiny_shards, dataset, evaluate__neighbours=20))
     with pytest.raises(ConfigError, match=r"evaluate\.inception=.*nowhere.pth does not exist"):
         evaluate.run(config(tiny_shards, dataset, evaluate__inception=tmp_path / "nowhere.pth"))
+
+
+def test_networks_that_are_not_what_they_should_be_are_told_by_the_plan(
+    tiny_shards: Path, make_dataset: MakeDataset, tmp_path: Path
+) -> None:
+    dataset = make_dataset("test")
+    judge = {
+        "validation.judge": "encoder",
+        "evaluate.encoder": {**NETWORK, "weights": encoder_of(tmp_path, ("Hernia",))},
+    }
+    for settings, message in (
+        ({"evaluate.rad_dino": tiny_shards}, r"has no config\.json\. Expected a folder"),
+        ({"evaluate.rad_dino": "/nowhere"}, r"evaluate\.rad_dino=/nowhere does not exist"),
+        ({"evaluate.chexbert": tiny_shards}, r"has no chexbert\.pth"),
+        ({"evaluate.inception": tiny_shards / "manifest.json"}, r"manifest\.json (holds|cannot be read)"),
+        ({"validation.judge": "encoder"}, r"judge=encoder needs evaluate\.encoder\.weights"),
+        ({"evaluate.encoder.weights": "/nowhere"}, r"evaluate\.encoder\.weights=/nowhere does not exist"),
+        (judge, r"weights knows Hernia; none of them is compared"),
+    ):
+        with pytest.raises(EmixerError, match=message):
+            evaluate.describe(with_overrides(config(tiny_shards, dataset), settings))
+
+
+def encoder_of(folder: Path, label_names: tuple[str, ...]) -> Path:
+    """An untrained encoder that says it knows those labels."""
+    network = ChestEncoderConfig.model_validate(NETWORK)
+    facts = EncoderFacts.of(network, label_names=label_names, collection="", sources=(), films=1, test_auc={})
+    path = folder / "encoder.safetensors"
+    save_encoder_weights(path, ChestEncoder(network, num_labels=len(label_names)), facts)
+    return path
+
+
+def test_what_is_compared_by_name_stands_in_all_outputs_with_what_is_not(
+    tiny_shards: Path, make_dataset: MakeDataset
+) -> None:
+    dataset = make_dataset("validate", names=("Mass", *CHEXPERT[1:]))
+    settings = config(tiny_shards, dataset, evaluate__split="validate")
+    assert "  labels      Cardiomegaly, Consolidation, " in evaluate.describe(settings)
+    result = evaluate.run(settings)
+    assert result.content["labels"] == {
+        "compared": list(CHEXPERT[1:]), "only_generated": ["Mass"], "only_real": ["Atelectasis"]
+    }  # fmt: skip
+    assert "Not compared: only generated pairs have Mass; only real ones have Atelectasis." in str(result)
+    assert json.loads((dataset / "evaluation" / "evaluation.json").read_text())["labels"] == result.content["labels"]
+
+
+def test_a_labels_own_distance_stands_beside_that_of_as_many_other_real_films(
+    tiny_shards: Path, make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(film_metrics, "MIN_FILMS_A_LABEL", 3)
+    result = evaluate.run(config(tiny_shards, make_dataset("validate"), evaluate__split="validate"))
+    labels = result.content["films"]["random_densenet"]["labels"]
+    assert labels
+    for name, found in labels.items():
+        assert found["fid"] == pytest.approx(0, abs=1e-6), "copies"
+        assert found["real_fid"] > 0.01
+        assert re.search(rf"\| {name} \| \S+ \| {_number(found['real_fid'])} \| {found['films']:.0f} \|", str(result))

@@ -1,5 +1,7 @@
 """`emixer experiment` on small shards: tables are filled, killed, gone on with, shared, and honest about failures."""
 
+import csv
+import io
 import json
 import os
 import re
@@ -16,13 +18,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from emixer.config import Config, to_yaml, with_overrides
+from emixer.config.model import ChestEncoderConfig
+from emixer.data.labels import CHEXPERT
+from emixer.data.loader import fixed_binary_view
 from emixer.data.schema import ShardInfo, read_shard_info
 from emixer.data.shards import ShardSet, write_shard
-from emixer.errors import EmixerError
-from emixer.files import sha256_of
+from emixer.errors import DivergenceError, EmixerError, RunFolderError, StorageError, UnfinishedError
+from emixer.evaluation.features import FeatureExtractor
+from emixer.evaluation.fid import FeatureStatistics, frechet_distance
+from emixer.files import locked, sha256_of
+from emixer.models.chest_encoder import ChestEncoder
+from emixer.models.encoder_facts import EncoderFacts
+from emixer.models.encoder_weights import save_encoder_weights
+from emixer.run_folder import RunFolder
 from emixer.stages import experiment
 from emixer.stages.experiment_figures import alike
 
@@ -71,7 +83,7 @@ def filled(ray_cluster: None, config: Config, tmp_path_factory: pytest.TempPathF
     """A folder with table 1."""
     out = tmp_path_factory.mktemp("experiment") / "out"
     result = experiment.run(changed(config, out))
-    assert (result.computed, result.kept, result.failed) == (10, 0, {}), "five mixtures, two tasks"
+    assert (result.computed, result.kept) == (10, 0), "five mixtures, two tasks"
     return out
 
 
@@ -91,6 +103,7 @@ def test_a_table_is_written_in_four_ways_with_the_papers_figures_and_what_ours_w
     assert re.search(r"\| Only real \| R30 \| 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] \| 0\.824 \|", text)
     assert "Measured on tiny, 96 training films of 32 px" in text
     assert "64 test films of 64 subjects" in text
+    assert re.search(r"AUC and ACC over Atelectasis \d+, Edema \d+\. The paper's", text)
     assert (tables / "table1.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -124,7 +137,7 @@ def test_the_rows_beyond_the_paper_are_judged_once_and_pretrained_and_kept(
 ) -> None:
     wanted = changed(config, copied, experiment__beyond=["emixer"])
     result = experiment.run(wanted)
-    assert (result.computed, result.kept, result.failed) == (6, 10, {})
+    assert (result.computed, result.kept) == (6, 10)
     text = result.filled.markdown()
     for data in ("R30 + S150", "S180, then R30", "R30 + S90 chosen from S180"):
         assert f"| EMIXER | {data} | 0." in text
@@ -136,11 +149,58 @@ def test_the_rows_beyond_the_paper_are_judged_once_and_pretrained_and_kept(
     again = experiment.run(wanted)
     assert (again.computed, again.kept) == (0, 16)
     more = experiment.run(with_overrides(wanted, {"experiment.seeds": [0, 1]}))
-    assert (more.computed, more.kept, more.failed) == (16, 16, {})
+    assert (more.computed, more.kept) == (16, 16)
     assert times(copied / "judgements") == judged, "judged once, whatever the seed of the downstream model"
     judgement.write_bytes(b"cut short")
-    assert experiment.run(with_overrides(wanted, {"experiment.seeds": [2]})).failed == {}
+    experiment.run(with_overrides(wanted, {"experiment.seeds": [2]}))
     assert np.array_equal(np.load(judgement), marks), "judged again, to the same marks"
+
+
+def test_table3_trains_with_part_of_the_labels_and_measures_test_films_beside_as_many_generated_ones(
+    ray_cluster: None, config: Config, copied: Path, shards: Path, tmp_path: Path
+) -> None:
+    wanted = changed(config, copied, "table3")
+    result = experiment.run(wanted)
+    assert (result.computed, result.kept) == (7, 2), "two tasks of two generators, three distances"
+    shares = [
+        RunFolder(copied / "generators" / name / "run").config.data.labelled_fraction
+        for name in ("emixer-30", "emixer-50", "emixer")
+    ]
+    assert shares == [0.3, 0.5, 1]
+    rows = {row["data"]: row for row in csv.DictReader(io.StringIO(result.filled.csv())) if row["metric"] == "FID"}
+    assert {row["encoder"] for row in rows.values()} == {"random_densenet at 64 px, 64 films a side"}
+    real = fixed_binary_view(pq.read_table(shards / "test-00000.parquet")["image"], np.uint8, (32, 32))
+    extractor = FeatureExtractor.random(torch.device("cpu"))
+    for data, name in (("30 % of labels", "emixer-30"), ("100 % of labels", "emixer")):
+        (first, *_) = sorted((copied / "generators" / name / "dataset" / "data").iterdir())
+        encoded = pq.read_table(first)["image"].to_pylist()[:64]
+        made = np.stack([np.asarray(Image.open(io.BytesIO(film["bytes"])).convert("L")) for film in encoded])
+        sides = [FeatureStatistics.of(extractor(torch.from_numpy(np.array(films))[:, None])) for films in (real, made)]
+        assert float(rows[data]["mean"]) == pytest.approx(frechet_distance(*sides), rel=1e-4)
+    networks = [tmp_path / name / "encoder.safetensors" for name in ("a", "b")]
+    torch.manual_seed(0)
+    for path in networks:
+        network = ChestEncoderConfig.model_validate(TINY)
+        facts = EncoderFacts.of(network, label_names=("A",), collection="", sources=(), films=1, test_auc={})
+        save_encoder_weights(path, ChestEncoder(network, num_labels=1), facts)
+    by_a, by_b = (with_overrides(wanted, {"validation.encoder": TINY | {"weights": path}}) for path in networks)
+    to_do = [line for line in experiment.describe(by_a).splitlines() if line.startswith("  to do")]
+    assert len(to_do) == 3
+    assert all(" distance S" in line for line in to_do), "downstream models know nothing of it"
+    again = experiment.run(by_a)
+    assert (again.computed, again.kept) == (3, 6)
+    assert "FID by a at 32 px, 64 films a side." in again.filled.markdown()
+    assert "0 of 9 cells to do" in experiment.describe(by_a)
+    assert "3 of 9 cells to do" in experiment.describe(by_b), "other weights"
+
+
+def test_table9_trains_on_generated_films_alone(ray_cluster: None, config: Config, copied: Path) -> None:
+    result = experiment.run(changed(config, copied, "table9"))
+    assert (result.computed, result.kept) == (1, 1)
+    real, made = table_rows(copied, "table9")
+    assert real.startswith("| Only real | R30 | 0.")
+    assert made.startswith("| EMIXER | S30 | 0.")
+    assert "Test films with each disease: Atelectasis " in result.filled.markdown()
 
 
 def test_figures_are_real_and_generated_samples_as_png_and_pdf(ray_cluster: None, config: Config, copied: Path) -> None:
@@ -171,20 +231,71 @@ def test_a_real_film_stands_beside_the_first_generated_one_of_its_labels() -> No
     assert alike(wanted, offered).tolist() == [1, 2, 0, 3], "no film twice, the nearest where none is the same"
 
 
-def test_a_cell_that_fails_is_told_and_the_rest_is_there(ray_cluster: None, config: Config, copied: Path) -> None:
+def test_a_cell_that_fails_is_an_error_and_the_rest_is_in_the_table(
+    ray_cluster: None, config: Config, copied: Path
+) -> None:
     (decoded,) = (copied / "decoded").iterdir()
     (decoded / "films.npy").write_bytes(b"cut short")
-    result = experiment.run(changed(config, copied, "table2"))
-    assert result.computed == 1
-    assert list(result.failed) == ["pairs R30 + S90 emixer, seed 0"]
-    assert "is damaged" in str(result)
-    rows = [line for line in result.filled.markdown().splitlines() if line.startswith(("| Only", "| EMIXER"))]
+    with pytest.raises(UnfinishedError, match=r"1 of 2 cells of table2 failed:") as told:
+        experiment.run(changed(config, copied, "table2"))
+    assert "  pairs R30 + S90 emixer, seed 0: " in str(told.value)
+    assert "is damaged" in str(told.value)
+    assert str(copied / "tables" / "table2.md") in str(told.value)
+    rows = table_rows(copied, "table2")
     assert "failed" not in rows[0]
     assert "| failed |" in rows[1]
     shutil.rmtree(decoded)
     mended = experiment.run(changed(config, copied, "table2"))
-    assert (mended.computed, mended.kept, mended.failed) == (1, 1, {})
+    assert (mended.computed, mended.kept) == (1, 1)
     assert not list((copied / "failures").iterdir())
+
+
+def table_rows(out: Path, table: str) -> list[str]:
+    """Of the written table, without head and notes."""
+    lines = (out / "tables" / f"{table}.md").read_text().splitlines()
+    return [line for line in lines if line.startswith("| ") and not line.startswith(("| Method", "| ---"))]
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (DivergenceError("losses are not finite"), "losses are not finite"),
+        (RuntimeError("a bug"), "RuntimeError, with"),
+    ],
+)
+def test_a_generator_that_fails_takes_only_its_own_rows_along(
+    ray_cluster: None, config: Config, copied: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, why: str
+) -> None:
+    def fails(config: Config) -> None:
+        assert config.model.kind == "cogan"
+        raise error
+
+    monkeypatch.setattr(experiment.train, "run", fails)
+    wanted = changed(config, copied, "table2", experiment__methods=["cogan", "emixer"])
+    with pytest.raises(UnfinishedError, match=r"1 of 3 cells of table2 failed") as told:
+        experiment.run(wanted)
+    assert f"  generator cogan: {why}" in str(told.value)
+    assert ["| failed |" in row for row in table_rows(copied, "table2")] == [False, True, False]
+    assert "fails" in (copied / "failures" / "generator-cogan.txt").read_text(), "its traceback"
+
+
+def test_a_table_and_its_plan_say_which_diseases_a_mean_is_over(config: Config, shards: Path, tmp_path: Path) -> None:
+    rare = shutil.copytree(shards, tmp_path / "rare")
+    table = pq.read_table(rare / "test-00000.parquet")
+    index, field = table.schema.get_field_index("labels"), table.schema.field("labels")
+    edema = CHEXPERT.index("Edema")
+    labels = [
+        row and [*row[:edema], int(n < 3), *row[edema + 1 :]] for n, row in enumerate(table["labels"].to_pylist())
+    ]
+    rewritten(rare, table.set_column(index, field, pa.array(labels, field.type)))
+    counts = sum(row is not None and row[CHEXPERT.index("Atelectasis")] for row in labels)
+    told = experiment.describe(changed(config, tmp_path / "out", data__shards=rare))
+    assert (
+        f"AUC and ACC over Atelectasis {counts}; left out: Edema 3 (fewer than 5 test films with it, or without it)."
+        in told
+    )
+    told = experiment.describe(changed(config, tmp_path / "out", "table9", data__shards=shards))
+    assert re.search(r"Test films with each disease: Atelectasis \d+, Edema \d+\.\n", told)
 
 
 def test_a_killed_experiment_goes_on_from_its_last_cell(config: Config, copied: Path, tmp_path: Path) -> None:
@@ -243,7 +354,7 @@ def test_four_classes_are_learned_from_three_starts(
     covid = class_shards(shards, tmp_path / "covid")
     settings = {"experiment__covid": covid, "experiment__covid_classes": CLASSES}
     result = experiment.run(changed(config, copied, "table5", **settings))
-    assert (result.computed, result.failed) == (3, {})
+    assert result.computed == 3
     rows = [line for line in result.filled.markdown().splitlines() if line.startswith("| pretrained")]
     assert len(rows) == 12
     assert "may mean that those were told apart" in str(result)
@@ -310,3 +421,199 @@ def class_shards(shards: Path, folder: Path) -> Path:
         labels = pa.array(one_hot, info.arrow_schema().field("labels").type)
         rewritten(folder, table.set_column(table.schema.get_field_index("labels"), "labels", labels), split, info)
     return folder
+
+
+@pytest.fixture
+def given(filled: Path, shards: Path, tmp_path: Path) -> Path:
+    """A trained run of EMIXER beside a copy of the shards that it was trained on: `run`, `source`."""
+    shutil.copytree(shards, tmp_path / "source")
+    shutil.copytree(filled / "generators" / "emixer" / "run", tmp_path / "run", copy_function=shutil.copy2)
+    written = tmp_path / "run" / "config.yaml"
+    written.write_text(written.read_text().replace(str(shards), str(tmp_path / "source")))
+    return tmp_path
+
+
+def renamed(folder: Path, split: str, subjects: str, source: str = "tiny") -> None:
+    """Gives the films of a split to other people: `subjects` with a number each."""
+    table = pq.read_table(folder / f"{split}-00000.parquet")
+    for name, values in {
+        "subject_id": [f"{subjects}{n}" for n in range(table.num_rows)],
+        "source": [source] * table.num_rows,
+    }.items():
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values))
+    rewritten(folder, table, split)
+
+
+def relabelled(folder: Path, split: str, labels: Callable[[int], list[int] | None]) -> None:
+    table = pq.read_table(folder / f"{split}-00000.parquet")
+    index, field = table.schema.get_field_index("labels"), table.schema.field("labels")
+    rewritten(
+        folder, table.set_column(index, field, pa.array([labels(n) for n in range(table.num_rows)], field.type)), split
+    )
+
+
+def refused(config: Config, given: Path, message: str, table: str = "table2", **settings: Any) -> None:
+    with pytest.raises(EmixerError, match=message) as told:
+        experiment.describe(changed(config, given / "out", table, **settings))
+    assert "\n" not in str(told.value)
+    assert not (given / "out").exists()
+
+
+def test_a_given_run_is_of_the_kind_the_size_and_the_labels_that_the_table_wants(
+    config: Config, given: Path, shards: Path, make_shards: MakeShards
+) -> None:
+    run = f"={given / 'run'}"
+    assert "is given" in experiment.describe(
+        changed(config, given / "out", "table2", experiment__runs=(f"emixer{run}",))
+    )
+    cogan = {"experiment__methods": ("cogan",), "experiment__runs": (f"cogan{run}",)}
+    refused(config, given, r"has model\.kind=emixer; cogan needs cogan\. Give another run", **cogan)
+    limited = {"experiment__runs": (f"emixer-30{run}",)}
+    refused(config, given, r"has data\.labelled_fraction=1\.0; emixer-30 needs 0\.3", "table3", **limited)
+    with_part_of_the_labels(given / "run")
+    refused(config, given, r"run kept the labels of other films than are drawn now", "table3", **limited)
+    with_part_of_the_labels(given / "run", before=0.3, now=1.0)
+    (given / "small").mkdir()
+    small = make_shards(given / "small", train=96, validate=32, test=64)
+    for split in ("train", "validate", "test"):
+        table = pq.read_table(small / f"{split}-00000.parquet")
+        info = ShardInfo(16, CHEXPERT, "findings", 1, "test")
+        films = pa.array([bytes(256)] * table.num_rows, pa.binary(256))
+        rewritten(small, table.set_column(table.schema.get_field_index("image"), "image", films), split, info)
+    sixteen = {"experiment__runs": (f"emixer{run}",), "data__shards": small}
+    refused(config, given, r"has model\.side_px=32; emixer needs 16", **sixteen)
+    classes = class_shards(shards, given / "other")
+    unknown = sixteen | {"data__shards": classes, "experiment__diseases": ("A",)}
+    refused(config, given, r"the model in .* has no label A\. Give a run that was trained with them", **unknown)
+
+
+def with_part_of_the_labels(run: Path, before: float = 1.0, now: float = 0.3) -> None:
+    """As of a version that drew other films."""
+    written = run / "config.yaml"
+    text = written.read_text()
+    assert f"labelled_fraction: {before}" in text
+    written.write_text(text.replace(f"labelled_fraction: {before}", f"labelled_fraction: {now}"))
+
+
+def test_a_generator_that_kept_the_labels_of_other_films_is_trained_again_only_if_told(
+    config: Config, copied: Path
+) -> None:
+    limited = (copied / "generators" / "emixer").rename(copied / "generators" / "emixer-30")
+    with_part_of_the_labels(limited / "run")
+    with pytest.raises(
+        RunFolderError, match=r"emixer-30 in .* kept the labels of other films .* Delete .*emixer-30 to"
+    ):
+        experiment.describe(changed(config, copied, "table3"))
+
+
+def test_what_a_given_run_was_trained_on_is_compared_with_all_that_is_tested_on(
+    config: Config, given: Path, shards: Path
+) -> None:
+    runs = {"experiment__runs": (f"emixer={given / 'run'}",)}
+    known = shutil.copytree(shards, given / "known")
+    for split in ("train", "validate"):
+        renamed(known, split, f"other-{split}-")
+    renamed(known, "test", "train-")
+    refused(
+        config, given, r"64 subjects of the test split of .*known are in train or validate", data__shards=known, **runs
+    )
+    covid = class_shards(shards, given / "covid")
+    renamed(covid, "test", "train-")
+    renamed(known, "test", "other-test-")
+    settings = runs | {"data__shards": known, "experiment__covid": covid, "experiment__covid_classes": CLASSES}
+    refused(config, given, r"64 subjects of the test split of .*covid are in train or validate of .*source", "table5",
+            **settings)  # fmt: skip
+
+
+def test_a_given_run_whose_shards_were_made_anew_is_refused_and_one_whose_shards_are_gone_is_told_in_the_table(
+    ray_cluster: None, config: Config, given: Path, make_shards: MakeShards
+) -> None:
+    source = given / "source"
+    runs = {"experiment__runs": (f"emixer={given / 'run'}",)}
+    make_shards(source, seed=1, train=96, validate=32, test=64)
+    refused(config, given, r"the shards in .*source have changed since .*run was trained", data__shards=source, **runs)
+    shutil.rmtree(source)
+    wanted = changed(config, given / "out", "table2", **runs)
+    caveat = "Whether the given run of emixer has seen test films is not known"
+    assert caveat in experiment.describe(wanted)
+    assert caveat in experiment.run(wanted).filled.csv()
+
+
+def test_settings_that_a_table_would_take_no_notice_of_are_refused(config: Config, given: Path) -> None:
+    nowhere = {"experiment__runs": ("emixer-30=/nowhere",)}
+    refused(config, given, r"/nowhere of emixer-30 does not exist", "table1", **nowhere)
+    refused(config, given, r"table5 is about emixer alone", "table5", experiment__methods=("cogan",))
+    refused(config, given, r"beyond names cogan, of which experiment\.methods=emixer makes", "table1",
+            experiment__beyond=("cogan",))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model__side_px": 64}, r"model\.side_px=64, but the shards .* hold films of 32 px"),
+        ({"train__batch_size": 15, "train__num_workers": 2}, r"batch_size=15 cannot be split"),
+        ({"model__report_decoder__encoder__weights": "/nowhere.pt"}, r"encoder\.weights=/nowhere\.pt does not exist"),
+        ({"generate__rows_per_group": 24}, r"generate\.rows_per_group=24 is not a multiple of generate\.batch_size=16"),
+        (
+            {"validation__encoder": TINY | {"weights": "/nowhere.pt"}},
+            r"does not exist, and FID is to be measured by it",
+        ),
+        ({"experiment__diseases": ("Hernia",)}, r"has no label Hernia"),
+    ],
+)
+def test_what_would_stop_training_later_is_told_by_the_plan(
+    config: Config, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    refused(config, tmp_path, message, "table1", **settings)
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_by_the_plan(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"Cannot write .*file/out: Not a directory"):
+        experiment.describe(changed(config, tmp_path / "file" / "out"))
+
+
+def test_labels_that_cannot_be_measured_are_told_with_their_counts(
+    config: Config, shards: Path, tmp_path: Path
+) -> None:
+    normal = shutil.copytree(shards, tmp_path / "normal")
+    relabelled(normal, "test", lambda n: [int(n < 4)] * 14)
+    refused(config, tmp_path, r"No disease can be measured on the 64 labelled test films .* with it: Atelectasis 4, Ed",
+            data__shards=normal)  # fmt: skip
+    relabelled(normal, "validate", lambda n: None)
+    refused(config, tmp_path, r"No film in the validate split of .* has labels", data__shards=normal)
+
+
+def test_classes_are_one_a_film_all_in_each_split_and_of_people_that_are_not_trained_on(
+    config: Config, shards: Path, tmp_path: Path
+) -> None:
+    covid = class_shards(shards, tmp_path / "covid")
+    settings = {"experiment__covid": covid, "experiment__covid_classes": CLASSES}
+    renamed(covid, "test", "train-")
+    refused(config, tmp_path, r"64 subjects of the test split of .*covid are in train or validate of", "table5",
+            **settings)  # fmt: skip
+    relabelled(covid, "validate", lambda n: [1, 0, 0, 0])
+    refused(config, tmp_path, r"No film in the validate split of .* is of the class B, C, D", "table5", **settings)
+    relabelled(covid, "train", lambda n: [1, int(n < 7), 0, 0])
+    refused(config, tmp_path, r"7 of 96 films in the train split of .* have none or several", "table5", **settings)
+
+
+def test_a_folder_keeps_to_the_scale_and_the_training_that_it_was_made_with(config: Config, copied: Path) -> None:
+    for settings, message in (
+        ({"experiment__scale": 2e-4}, r"holds 180 pairs; experiment\.scale=0\.0002 makes it 120"),
+        ({"train__images": 64}, r"was made after 32 films; train\.images is 64 now"),
+        ({"loss__alpha": 0.5}, r"loss\.alpha: 0\.2 there, 0\.5 now"),
+    ):
+        with pytest.raises(EmixerError, match=message):
+            experiment.describe(changed(config, copied, **settings))
+
+
+def test_two_experiments_in_one_folder_and_cells_larger_than_the_cluster_are_refused(
+    ray_cluster: None, config: Config, copied: Path
+) -> None:
+    with locked(copied / ".lock", "mine"), pytest.raises(EmixerError, match="Another `emixer experiment` works in"):
+        experiment.run(changed(config, copied))
+    with pytest.raises(
+        EmixerError, match=r"cpus_per_cell=64, but the Ray cluster has 2 CPUs: no cell would ever start"
+    ):
+        experiment.run(changed(config, copied, experiment__cpus_per_cell=64))
