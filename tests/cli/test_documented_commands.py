@@ -1,0 +1,62 @@
+"""Commands in the README and the docs as they stand there: their options and settings exist and make a valid config."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from emixer.cli.main import main as emixer
+from jobs.cli import main as jobs
+
+ROOT = Path(__file__).parents[2]
+SITE = "slurm:\n  partition: gpu\n  gpus_per_node: 4\n  nodes: 2\n  cpus: 32\n"
+PROGRAMS = {"emixer": emixer, "python -m jobs": jobs}
+_NO_STAGE = ("status", "logs", "cancel", "pipeline", "STAGE")
+
+
+def documented() -> list[tuple[str, str]]:
+    """(file, command) of every command of a stage in a block of code."""
+    found = []
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = path.read_text().replace("\\\n", " ")
+        fenced = "\n".join(re.findall(r"^```[a-z]*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE))
+        indented = "\n".join(line.strip() for line in text.splitlines() if line.startswith("    "))
+        for line in f"{fenced}\n{indented}".splitlines():
+            command = line.removeprefix("python -m cluster submit -- ").strip()
+            if command.startswith(tuple(f"{program} " for program in PROGRAMS)):
+                found.append((path.name, command.replace("$table", "table1")))
+    return found
+
+
+@pytest.mark.parametrize(("file", "command"), documented())
+def test_its_options_and_settings_exist(
+    file: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "site.yaml").write_text(SITE)
+    monkeypatch.chdir(tmp_path)
+    program = next(name for name in PROGRAMS if command.startswith(f"{name} "))
+    words = [word for word in shlex.split(command.removeprefix(program), comments=True) if word != "..."]
+    if words[0] in _NO_STAGE:
+        pytest.skip("no command of a stage: it has no --print-config")
+    result = CliRunner().invoke(PROGRAMS[program], [*words, "--print-config"])
+    assert result.exit_code == 0, result.output
+
+
+def test_they_were_found() -> None:
+    assert len(documented()) > 40
+
+
+def test_the_way_of_the_data_in_the_readme_leads_to_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    way = (ROOT / "README.md").read_text().split("## The way of the data")[1].split("\nEvery command")[0]
+    fewer = {"phantom": ["--studies", "60"], "ingest": ["--min-token-count", "1"], "train": ["--dry-run"]}
+    commands = [shlex.split(line, comments=True) for line in way.splitlines() if line.startswith("    emixer ")]
+    assert [command[1] for command in commands[:3]] == list(fewer)
+    for _, stage, *rest in commands[:3]:
+        done = CliRunner().invoke(emixer, [stage, *rest, *fewer[stage]])
+        assert done.exit_code == 0, done.output
+    assert "Would train emixer" in done.output
