@@ -73,7 +73,7 @@ def test_cells_have_names_for_people() -> None:
 
 def test_a_result_comes_back_to_the_last_bit_with_what_is_not_defined(tmp_path: Path) -> None:
     exact = CellResult({"auc": 1 / 3, "acc": math.nan}, {"auc": np.array([0.1 + 0.2, math.nan])}, {"device": "cpu"})
-    exact.save(tmp_path / "cells" / "a.json")
+    exact.save(tmp_path / "cells" / "a.json", {})
     found = CellResult.load(tmp_path / "cells" / "a.json")
     assert found is not None
     assert found.figures["auc"] == 1 / 3
@@ -97,7 +97,7 @@ def test_a_result_that_cannot_be_read_is_none(tmp_path: Path, content: str) -> N
 
 def test_a_result_cut_short_anywhere_is_none(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    RESULT.save(path)
+    RESULT.save(path, {})
     whole = path.read_bytes()
     for length in range(len(whole.rstrip())):
         path.write_bytes(whole[:length])
@@ -109,7 +109,7 @@ def test_a_result_cut_short_anywhere_is_none(tmp_path: Path) -> None:
 
 def test_a_folder_keeps_results_by_key_and_opens_again(tmp_path: Path) -> None:
     folder = ResultsFolder.open(tmp_path / "new", "digest")
-    RESULT.save(folder.result_path("k1"))
+    RESULT.save(folder.result_path("k1"), {})
     again = ResultsFolder.open(tmp_path / "new", "digest")
     found = again.result("k1")
     assert found is not None
