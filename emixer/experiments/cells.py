@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emixer import files
+from emixer._version import __version__
 from emixer.config.experiment import DownstreamConfig
 from emixer.errors import RunFolderError
 
@@ -80,12 +81,21 @@ class Cell:
 
     def key(self, inputs: Mapping[str, Any]) -> str:
         """Of the cell with these inputs: settings and digests as plain values."""
+        told = json.dumps(self.decided_by(inputs), sort_keys=True, default=str)
+        return hashlib.sha256(told.encode()).hexdigest()[:20]
+
+    def decided_by(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """All that is in the key."""
         cell = asdict(self)
         # ways to use pairs that came later: without them a cell has the key that it always had
         cell["mix"] = {name: value for name, value in cell["mix"].items() if value or name not in _LATER}
         told = {"version": CODE_VERSION, "cell": cell, "inputs": dict(inputs)}
-        told |= {"task_version": version} if (version := _TASK_VERSIONS.get(self.task, 1)) > 1 else {}
-        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:20]
+        return told | ({"task_version": version} if (version := _TASK_VERSIONS.get(self.task, 1)) > 1 else {})
+
+    def about(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """What stands in the file of its result, for people and for plans."""
+        told = json.loads(json.dumps(self.decided_by(inputs), default=str))
+        return {"name": self.name, "task": self.task, "package_version": __version__, "decided_by": told}
 
 
 @dataclass(frozen=True)
@@ -99,9 +109,10 @@ class CellResult:
     facts: dict[str, Any]
     """How it came about: pairs seen, seconds, test rows."""
 
-    def save(self, path: Path) -> None:
-        """Writes JSON whole or not at all."""
+    def save(self, path: Path, about: Mapping[str, Any]) -> None:
+        """Writes JSON whole or not at all. about: what it is a result of."""
         files.write_json(path, {
+            "about": dict(about),
             "figures": {name: _finite(value) for name, value in self.figures.items()},
             "resampled": {name: [_finite(v) for v in values] for name, values in self.resampled.items()},
             "facts": self.facts,
@@ -167,6 +178,10 @@ class ResultsFolder:
     def result_path(self, key: str) -> Path:
         """Where a cell's result stands."""
         return self.path / _CELLS / f"{key}.json"
+
+    def result_files(self) -> list[Path]:
+        """Of all results, whatever table they are of."""
+        return sorted((self.path / _CELLS).glob("*.json"))
 
     def result(self, key: str) -> CellResult | None:
         """A cell's result, if it is done."""

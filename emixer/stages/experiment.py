@@ -21,6 +21,7 @@ from emixer.data.collection import identify
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, StoppedError, UnfinishedError, find_emixer_error
 from emixer.experiments.cells import Cell, CellResult, ResultsFolder
+from emixer.experiments.kept_cells import difference, kept_cells, seconds_in_words
 from emixer.experiments.plot import plot
 from emixer.experiments.render import FilledTable, filled, network_in_words
 from emixer.experiments.tables import SYNTHETIC_PAIRS, scaled
@@ -67,14 +68,15 @@ def run(config: Config) -> ExperimentResult | FiguresResult:
             return draw_figures(experiment, _generated(experiment, name))
         generated, failed = _all_generated(experiment, folder)
         cells = [cell for cell in experiment.cells if cell.mix.generator is None or cell.mix.generator in generated]
-        keys = {cell: cell.key(inputs_of(experiment, cell, generated)) for cell in cells}
+        inputs = {cell: inputs_of(experiment, cell, generated) for cell in cells}
+        keys = {cell: cell.key(inputs[cell]) for cell in cells}
         results: dict[Cell, CellResult | str] = dict.fromkeys(experiment.cells, "failed")
         results |= {cell: found for cell, key in keys.items() if (found := folder.result(key)) is not None}
         to_do = [order_of(experiment, cell, generated, device) for cell in cells if isinstance(results[cell], str)]
         kept = len(cells) - len(to_do)
         for cell, outcome in _computed(to_do, len(cells), kept):
             if isinstance(outcome, CellResult):
-                outcome.save(folder.result_path(keys[cell]))
+                outcome.save(folder.result_path(keys[cell]), cell.about(inputs[cell]))
                 folder.failure_path(keys[cell]).unlink(missing_ok=True)
                 results[cell] = outcome
             else:
@@ -116,20 +118,21 @@ def describe(config: Config) -> str:
     lines += [
         f"  figures     {told}" for told in (_diseases_in_words(experiment), _unknown_in_words(experiment)) if told
     ]
-    seconds, done = [], 0
+    kept, to_do = kept_cells(folder), []
     for cell in experiment.cells:
-        found_result = None
+        inputs = None
         if cell.mix.generator is None or cell.mix.generator in known:
-            found_result = folder.result(cell.key(inputs_of(experiment, cell, known)))
-        if found_result is not None:
-            done += 1
-            seconds.append(float(found_result.facts.get("seconds", 0)))
-        lines.append(f"  {'done ' if found_result else 'to do'}       {cell.name}")
-    left = len(experiment.cells) - done
-    cost = f"{left} of {len(experiment.cells)} cells to do, a model on {settings.downstream.images:,} pairs each"
-    if seconds:
-        cost += f"; those done took {sum(seconds) / len(seconds):,.0f} s each"
-    return "\n".join([*lines, f"  {cost}"])
+            inputs = inputs_of(experiment, cell, known)
+        if inputs is not None and folder.result(cell.key(inputs)) is not None:
+            lines.append(f"  done        {cell.name}")
+            continue
+        to_do.append(cell)
+        other = "" if inputs is None else difference(cell, inputs, kept)
+        lines.append(f"  to do       {cell.name}" + (f" (one is done that differs: {other})" if other else ""))
+    lines.append(
+        f"  {len(to_do)} of {len(experiment.cells)} cells to do, a model on {settings.downstream.images:,} pairs each"
+    )
+    return "\n".join([*lines, *(f"  {told}" for told in [seconds_in_words(to_do, kept)] if told)])
 
 
 def _state_of(experiment: Experiment, name: str, made: Generated | None) -> str:

@@ -130,6 +130,12 @@ def test_tables_of_a_folder_share_generators_and_cells(ray_cluster: None, config
     assert times(copied / "generators") == before
     more = experiment.run(changed(config, copied, "table10", experiment__downstream__lr=2e-3))
     assert (more.computed, more.kept) == (5, 0), "another setting is another cell"
+    plan = experiment.describe(changed(config, copied, "table10", experiment__downstream__lr=3e-3))
+    assert re.search(
+        r"to do +films R30, seed 0 \(one is done that differs: inputs\.downstream\.lr 0\.00[12] there, 0\.003 now\)",
+        plan,
+    )
+    assert re.search(r"of those that are done here: films \d+ s, reports \d+ s; those to do \d+ s one after the", plan)
 
 
 def test_the_rows_beyond_the_paper_are_judged_once_and_pretrained_and_kept(

@@ -1,0 +1,82 @@
+"""What the finished cells of a folder were made of: so that a plan says why a cell is to do again, and for how long."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from emixer.experiments.cells import Cell, ResultsFolder
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class KeptCell:
+    """A finished cell, as its file describes it."""
+
+    name: str
+    task: str
+    decided_by: Mapping[str, Any]
+    """All that is in its key, by dotted names."""
+    seconds: float
+
+
+def kept_cells(folder: ResultsFolder) -> list[KeptCell]:
+    """All of a folder whose files say what they are; those of earlier versions do not."""
+    found = []
+    for path in folder.result_files():
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            about, seconds = content["about"], float(content["facts"].get("seconds", 0))
+            found.append(KeptCell(about["name"], about["task"], _leaves(about["decided_by"]), seconds))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return found
+
+
+def difference(cell: Cell, inputs: Mapping[str, Any], kept: Iterable[KeptCell]) -> str:
+    """How a cell that is to do differs from the nearest of its name, e.g. `inputs.downstream.lr 0.001 there, 0.002
+    now`; nothing where there is none."""
+    now = _leaves(cell.decided_by(inputs))
+    differing = [
+        [f"{key} {_shown(there.get(key))} there, {_shown(now.get(key))} now"
+         for key in sorted(there.keys() | now.keys()) if there.get(key) != now.get(key)]
+        for there in (other.decided_by for other in kept if other.name == cell.name)
+    ]  # fmt: skip
+    nearest = min(differing, key=len, default=[])
+    more = f"; and {len(nearest) - _SHOWN} more" if len(nearest) > _SHOWN else ""
+    return "; ".join(nearest[:_SHOWN]) + more
+
+
+def seconds_in_words(to_do: Sequence[Cell], kept: Iterable[KeptCell]) -> str:
+    """How long cells of each task took in this folder, and those to do would take one after the other."""
+    of_task: dict[str, list[float]] = {}
+    for other in kept:
+        of_task.setdefault(other.task, []).append(other.seconds)
+    mean = {task: sum(values) / len(values) for task, values in sorted(of_task.items())}
+    told = [f"{task} {_span(seconds)}" for task, seconds in mean.items()]
+    unknown = dict.fromkeys(cell.task for cell in to_do if cell.task not in mean)
+    total = sum(mean.get(cell.task, 0) for cell in to_do)
+    parts = [f"a cell takes, of those that are done here: {', '.join(told)}"] if told else []
+    parts += [f"those to do {_span(total)} one after the other"] if told and to_do else []
+    parts += [f"how long {' and '.join(unknown)} take is not known yet"] if unknown else []
+    return "; ".join(parts)
+
+
+def _span(seconds: float) -> str:
+    for unit_s, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * unit_s:
+            return f"{seconds / unit_s:,.0f} {unit}"
+    return f"{seconds:,.0f} s"
+
+
+def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
+    tree = json.loads(json.dumps(tree, default=str)) if not prefix else tree
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else json.dumps(value)
