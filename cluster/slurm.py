@@ -154,11 +154,6 @@ def state_of(job_id: str) -> str | None:
     return done.stdout.strip()
 
 
-def is_cancelled(job_id: str) -> bool:
-    """Whether the job was taken back, and not only interrupted."""
-    return (state_of(job_id) or "").startswith("CANCELLED")
-
-
 def is_over(job_id: str) -> bool:
     """Whether the job will surely not run again; False where SLURM did not answer."""
     state = state_of(job_id)

@@ -1,5 +1,6 @@
 """What can be known to fail before a job waits for hours: checked on the login node, without torch."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,7 +45,23 @@ def _train(config: Config, made: Made) -> None:
     for key, encoder in encoders.items():
         if encoder is not None and encoder.weights is not None:
             _require(f"{key}.weights", encoder.weights, made)
+    _same_side(config)
     _fits("train", config.train, config)
+
+
+def _same_side(config: Config) -> None:
+    """Whether films are of the size that the model draws; read without pyarrow, and only where shards are there."""
+    folder = config.data.shards
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8")) if folder is not None else {}
+        side_px = manifest.get("settings", {}).get("side_px")
+    except (OSError, ValueError, AttributeError):  # the stage itself says what is wrong with them
+        return
+    if isinstance(side_px, int) and side_px != config.model.side_px:
+        raise ConfigError(
+            f"model.side_px={config.model.side_px}, but the shards in {folder} hold films of {side_px} px. Set "
+            f"model.side_px={side_px}, or ingest with side_px={config.model.side_px}."
+        )
 
 
 def _tune(config: Config, made: Made) -> None:
@@ -77,6 +94,7 @@ def _experiment(config: Config, made: Made) -> None:
             f"experiment.cpus_per_cell={settings.cpus_per_cell} do not fit into a node of slurm.cpus="
             f"{config.slurm.cpus}. Raise slurm.cpus, or lower it."
         )
+    _same_side(config)
     _fits("train", config.train, config)
 
 

@@ -23,7 +23,7 @@ import submitit
 
 from cluster.allocation import Allocation
 from cluster.ray_node import ignore_warnings
-from cluster.slurm import is_cancelled, state_of
+from cluster.slurm import state_of
 from emixer import files
 from emixer.config import validate
 from emixer.run_folder import RunFolder
@@ -33,6 +33,9 @@ TRIALS = "trials/*"
 """Run folders below that of a search."""
 _POLL_S = 0.5
 _REQUEUE_WAIT_S = 60
+_ASK_EVERY_S = 1.0
+_SAVE_WAIT_S = 10.0
+"""Of the 30 s that SLURM leaves between TERM and KILL."""
 
 
 @dataclass
@@ -48,6 +51,8 @@ class StageTask:
     cluster_folder: str
     """Where the tasks of the job meet; each job has a subfolder by its id."""
     _told_to_end: bool = False
+    _told_at: float = 0.0
+    _ask_at: float = 0.0
 
     def __call__(self) -> None:
         """Called in every task. Ends the process with the stage's exit code where that is not 0."""
@@ -77,7 +82,7 @@ class StageTask:
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Called by submitit when the time is nearly over, before it requeues the job."""
         self._save(wait_s=self.tree["slurm"]["warn_s"] / 2)
-        return submitit.helpers.DelayedSubmission(replace(self, _told_to_end=False))
+        return submitit.helpers.DelayedSubmission(replace(self, _told_to_end=False, _told_at=0.0, _ask_at=0.0))
 
     def _run_stage(self, tree: dict[str, Any], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,33 +91,50 @@ class StageTask:
         job_id = submitit.JobEnvironment().job_id
         process = subprocess.Popen([sys.executable, "-m", "jobs.run_stage", str(order)], preexec_fn=ignore_warnings)
         try:
-            while (code := process.poll()) is None and not (self._told_to_end and is_cancelled(job_id)):
+            while (code := process.poll()) is None and not self._is_to_leave(job_id):
                 time.sleep(_POLL_S)  # signals of SLURM are handled here
         finally:
             process.kill()
             process.wait()
-        if code is None:  # cancelled: what is left of the time is for tidying up
+        if code is None:  # what is left of the time is for tidying up
             raise SystemExit(1)
         if code and self._told_to_end and _requeued(job_id):
             time.sleep(_REQUEUE_WAIT_S)  # SLURM ends this process
         if code:  # what went wrong stands in the log and in state.json; a traceback of ours adds nothing
             raise SystemExit(code)
 
+    def _is_to_leave(self, job_id: str) -> bool:
+        """Whether SLURM is ending this life of the job, and nothing more can be saved: who waits to be killed leaves
+        Ray's files on the nodes."""
+        now = time.monotonic()
+        if not self._told_to_end or now < self._ask_at:
+            return False
+        self._ask_at = now + _ASK_EVERY_S
+        state = state_of(job_id)
+        if state is None or state == "RUNNING":  # a preemption has a grace time, and others may send TERM
+            return False
+        is_late = now - self._told_at > _SAVE_WAIT_S
+        return state.startswith("CANCELLED") or is_late or not any(f.save_is_requested for f in self._runs())
+
     def _on_term(self, number: int, frame: FrameType | None) -> None:
         """SLURM is about to take the nodes. What time there is goes into a checkpoint, or, if the job was cancelled,
         into leaving the nodes clean."""
-        self._told_to_end = True
+        self._told_to_end, self._told_at = True, time.monotonic()
         self._save(wait_s=0)
 
     def _save(self, wait_s: float) -> None:
         """Asks the run for a checkpoint, and waits until there is one."""
-        root = None if self.run_folder is None else Path(self.run_folder)
-        asked = [RunFolder(path) for path in ([] if root is None else [root, *root.glob(TRIALS)]) if path.is_dir()]
+        asked = self._runs()
         for folder in asked:
             folder.request_save()
         end = time.monotonic() + wait_s
         while any(folder.save_is_requested for folder in asked) and time.monotonic() < end:
             time.sleep(_POLL_S)
+
+    def _runs(self) -> list[RunFolder]:
+        """Where the stage trains: in one run folder, or in those of its trials."""
+        root = None if self.run_folder is None else Path(self.run_folder)
+        return [RunFolder(path) for path in ([] if root is None else [root, *root.glob(TRIALS)]) if path.is_dir()]
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from emixer.cli.main import main as emixer
 from emixer.config import load_config
 from jobs.cli import _handed_on, main
 from jobs.submit import Job
@@ -155,6 +156,19 @@ def test_what_cannot_work_is_refused_before_it_is_submitted(
     assert message in result.output
     assert "Traceback" not in result.output
     assert not (tmp_path / "jobs").exists()
+
+
+def test_films_of_another_size_are_found_on_the_login_node(tmp_path: Path) -> None:
+    films, shards = str(tmp_path / "films"), str(tmp_path / "shards")
+    for command in (
+        ["phantom", "--studies", "60", "--out", films, "--set", "phantom.height_px=64"],
+        ["ingest", "mimic-cxr", "--root", films, "--out", shards, "--side-px", "32", "--min-token-count", "1"],
+    ):
+        assert CliRunner().invoke(emixer, command).exit_code == 0
+    result = run(*training(tmp_path), "--dry-run")
+    assert result.exit_code == 2
+    assert "model.side_px=128, but the shards in" in result.output
+    assert run(*training(tmp_path, "model.side_px=32"), "--dry-run").exit_code == 0
 
 
 def test_inputs_that_another_job_will_make_need_not_be_there_yet(tmp_path: Path) -> None:
