@@ -1,0 +1,40 @@
+"""A test split for the Indiana films (Open-i), which are published with train and validate alone.
+
+    python scripts/indiana_test_split.py iu_xray/labels.csv labels.csv
+
+The published validate studies become test; of each other study a hash of its id decides: a fifth goes to test, a tenth
+to validate. Give the new table to `emixer ingest open-i --label-csv`.
+"""
+
+import argparse
+import hashlib
+from pathlib import Path
+
+import pandas as pd
+
+TEST, VALIDATE = 20, 10
+"""Per cent of the published train studies."""
+
+
+def main() -> None:
+    """Reads one table and writes the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("labels", type=Path, help="with the columns study_id and split")
+    parser.add_argument("out", type=Path)
+    options = parser.parse_args()
+    films = pd.read_csv(options.labels, dtype=str, keep_default_na=False)
+    films["split"] = [split_of(study, split) for study, split in zip(films.study_id, films.split, strict=True)]
+    films.to_csv(options.out, index=False)
+    print(films.split.value_counts().to_string())
+
+
+def split_of(study: str, published: str) -> str:
+    """Of one study; all its films go together."""
+    if published == "validate":
+        return "test"
+    drawn = int(hashlib.sha256(study.encode()).hexdigest(), 16) % 100
+    return "test" if drawn < TEST else "validate" if drawn < TEST + VALIDATE else "train"
+
+
+if __name__ == "__main__":
+    main()
