@@ -18,7 +18,7 @@ from cluster.programs import Program, programs
 from cluster.ray_state import ask_ray, shape
 from cluster.reasons import in_words
 
-_LATELY, _PROGRAMS_SHOWN = 5, 5
+_LATELY, _PROGRAMS_SHOWN, _WORKERS_SHOWN = 5, 5, 20
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,13 @@ def screen(shot: Snapshot) -> str:
     parts = [_headline(shot), _types(shot)]
     workers = [m for m in shot.jobs if m.is_worker]
     if workers:
-        shown = [(m.job.job_id, m.kind, _state(shot, m), m.job.node or "-", _note(shot, m)) for m in workers]
-        parts.append(_table(("job", "type", "state", "node", ""), shown))
+        chosen = workers
+        if len(workers) > _WORKERS_SHOWN:  # those that something is to be said of
+            quiet = [m for m in workers if _state(shot, m) in ("busy", "idle")]
+            chosen = sorted(workers, key=lambda m: m in quiet)[:_WORKERS_SHOWN]
+        shown = [(m.job.job_id, m.kind, _state(shot, m), m.job.node or "-", _note(shot, m)) for m in chosen]
+        more = len(workers) - len(chosen)
+        parts.append(_table(("job", "type", "state", "node", ""), shown) + (f"\n({more} more: --json)" if more else ""))
     if shot.demands:
         waits = ", ".join(f"{count} x {shape}" for shape, count in shot.demands)
         parts.append(f"Waiting for resources: {waits}")

@@ -107,3 +107,13 @@ def test_a_cluster_is_found_under_the_name_it_was_started_with_however_it_is_nam
     for named in ("shared", "./shared/../shared", "alias", str(tmp_path / "alias")):
         assert find_home(Path(named), None) == home
         assert find_home(Path(named), "one") == home
+
+
+def test_of_many_nodes_those_are_shown_that_something_is_to_be_said_of(tmp_path: Path) -> None:
+    jobs = [member(str(100 + n), "gpu", "RUNNING", f"n{n}", 3600) for n in range(200)]
+    jobs += [member("400", "gpu", "PENDING", reason="Resources")]
+    shown = screen(snapshot(tmp_path, jobs=tuple(jobs), joined={job.job.job_id: "busy" for job in jobs}))
+    lines = shown.split("job  type")[1].split("\n\n")[0].splitlines()
+    assert len(lines) == 22, "a header, twenty nodes, and how many more"
+    assert lines[1].startswith("400  gpu   pending")
+    assert lines[-1] == "(181 more: --json)"
