@@ -6,6 +6,7 @@ signals are the task's to act on.
 
 import importlib
 import json
+import signal
 import sys
 import time
 import traceback
@@ -23,6 +24,9 @@ USERS_ERROR = 2
 
 def run_stage(order: Path) -> int:
     """Runs what the order says, and keeps state.json beside it. Returns the exit code."""
+    # where TERM reaches all processes of a job, it has ended Ray too: there is nothing to wait for, and the task above
+    # has asked for a checkpoint as far as there is time
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     state = order.parent / STATE_NAME
     content: dict[str, Any] = json.loads(order.read_text(encoding="utf-8"))
     files.write_json(state, {"state": "running", "since": time.time()})

@@ -12,7 +12,7 @@ from emixer.errors import ConfigError, ShardError
 from emixer.models.encoder_facts import WEIGHTS_NAME
 from emixer.ray_session import connect
 from emixer.run_folder import RunFolder
-from emixer.stages.training_run import check_batch_size, check_trackers, ended_by_term, run_progress
+from emixer.stages.training_run import check_batch_size, check_trackers, ended_by_term, nobody_heeds_term, run_progress
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,12 @@ def run(config: Config) -> EncoderResult:
 
     shards, path = _checked(config)
     folder = RunFolder.create_or_resume(path, "encoder", config)
+    is_ours = nobody_heeds_term()
     collection = identify(shards)
     with (
         folder.alone(),
         connect(config.ray),
-        ended_by_term(folder, config.encoder.images),
+        ended_by_term(folder, config.encoder.images, is_ours),
         run_progress(folder, "encoder", config.encoder.images),
     ):
         run_workers(make_encoder_plan(config, shards, path, collection))

@@ -14,7 +14,7 @@ from emixer.models.encoder_facts import EncoderFacts, read_encoder_facts
 from emixer.ray_session import connect
 from emixer.run_folder import RunFolder
 from emixer.stages.model_spec import model_spec
-from emixer.stages.training_run import check_batch_size, check_trackers, ended_by_term, run_progress
+from emixer.stages.training_run import check_batch_size, check_trackers, ended_by_term, nobody_heeds_term, run_progress
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,14 @@ def run(config: Config) -> TrainResult:
     config, shards, reader = _checked(config)
     path = _run_path(config)
     folder = RunFolder.create_or_resume(path, "train", config)
+    is_ours = nobody_heeds_term()
     before = find_checkpoint(folder.checkpoints, "last")
     was_done = before is not None and before.images >= config.train.images
     if not was_done:
         with (
             folder.alone(),
             connect(config.ray),
-            ended_by_term(folder, config.train.images),
+            ended_by_term(folder, config.train.images, is_ours),
             run_progress(folder, "train", config.train.images),
         ):
             run_workers(make_plan(config, shards, reader, path))

@@ -39,11 +39,20 @@ def check_trackers(section: str, schedule: TrainConfig | EncoderConfig) -> None:
             )
 
 
+def nobody_heeds_term() -> bool:
+    """Whether SIGTERM would simply end this process; asked before Ray is joined, which sets a handler of its own.
+
+    A trial of a search has a thread, and no signals; who has set a handler asks for checkpoints in his own way.
+    """
+    return threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
 @contextmanager
-def ended_by_term(folder: RunFolder, images: int) -> Iterator[None]:
+def ended_by_term(folder: RunFolder, images: int, is_ours: bool) -> Iterator[None]:
     """SIGTERM, which SLURM and others send before they kill, makes the run save at its next log line and end there.
 
-    Raises StoppedError when the run has ended before its time, with its checkpoint written.
+    is_ours: whether to take the signal, see `nobody_heeds_term`. Raises StoppedError when the run has ended before its
+    time, with its checkpoint written.
     """
     told = False
 
@@ -52,14 +61,13 @@ def ended_by_term(folder: RunFolder, images: int) -> Iterator[None]:
         told = True
         folder.request_stop()
 
-    in_main = threading.current_thread() is threading.main_thread()  # a trial of a search has a thread, and no signals
-    if in_main:
+    if is_ours:
         folder.answer_stop_request()  # of a former life
-    before = signal.signal(signal.SIGTERM, on_term) if in_main else None
+        before = signal.signal(signal.SIGTERM, on_term)
     try:
         yield
     finally:
-        if in_main:
+        if is_ours:
             signal.signal(signal.SIGTERM, before)
     last = find_checkpoint(folder.checkpoints, "last")
     if told and last is not None and last.images < images:
