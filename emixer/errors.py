@@ -56,3 +56,24 @@ class DivergenceError(EmixerError):
 
 class StoppedError(EmixerError):
     """Training was told to end, and has saved."""
+
+
+def find_emixer_error(error: BaseException) -> EmixerError | None:
+    """The EmixerError inside `error`: itself, or what Ray wrapped around one raised in a task or worker."""
+    seen: set[int] = set()
+    queue: list[BaseException | None] = [error]
+    while queue:
+        current = queue.pop(0)
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        if isinstance(current, EmixerError):
+            # Ray raises a class made of both, whose text is a traceback; the plain message is what the user needs
+            ours = next(kind for kind in type(current).__mro__ if kind.__module__ == __name__)
+            assert issubclass(ours, EmixerError)
+            return ours(current.message)
+        inner = getattr(current, "worker_failures", None)  # Ray Train: {rank: error}
+        outer = [getattr(current, name, None) for name in ("cause", "controller_failure")]
+        queue += [*outer, current.__cause__, current.__context__]
+        queue += list(inner.values()) if isinstance(inner, dict) else []
+    return None

@@ -62,6 +62,26 @@ def capacity() -> dict[str, float]:
     return {name: max(now.get(name, 0), grown.get(name, 0)) for name in {*now, *grown}}
 
 
+def free_abandoned() -> None:
+    """Frees what trainings of this program hold that nobody leads any more.
+
+    Ray Train reserves places for its workers; when the process that started a training dies, its controller and its
+    workers end, and their places stay reserved until the whole program is over. Ray's own cleaner asks the dashboard,
+    which is off here.
+    """
+    from ray._raylet import ActorID, PlacementGroupID
+    from ray.core.generated.gcs_pb2 import PlacementGroupTableData
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    job = ray.get_runtime_context().get_job_id()
+    for packed in ray._private.state.state._connect_and_get_accessor().get_placement_group_table():
+        found = PlacementGroupTableData.FromString(packed)
+        is_ours = found.creator_job_id.hex() == job and found.state != PlacementGroupTableData.REMOVED
+        has_lost_its_creator = found.creator_actor_dead and not ActorID(found.creator_actor_id).is_nil()
+        if is_ours and has_lost_its_creator:
+            remove_placement_group(PlacementGroup(PlacementGroupID(found.placement_group_id)))
+
+
 def _arguments(config: RayConfig) -> dict[str, Any]:
     # Ray's own processes write much into the driver's terminal, over the progress line; what a user needs is raised
     debugging = logging.getLogger("emixer").isEnabledFor(logging.DEBUG)

@@ -14,7 +14,8 @@ from emixer.cli.group import CONTEXT
 from emixer.config import Config, to_yaml, validate
 from emixer.config.load import Tree, merge_config
 from emixer.config.settings import Setting, find_setting
-from emixer.errors import ConfigError, EmixerError
+from emixer.errors import ConfigError
+from emixer.errors import find_emixer_error as find_emixer_error  # others have it from here
 
 _FLAGS = "__emixer_flags__"
 
@@ -172,25 +173,6 @@ class readable_errors:  # noqa: N801 - reads as a statement
             click.echo(f"{click.style('Error:', fg='red', bold=True)} {known}", err=True)
             sys.exit(2)
         return False
-
-
-def find_emixer_error(error: BaseException) -> EmixerError | None:
-    """The EmixerError inside `error`: itself, or what Ray wrapped around one raised in a task or worker."""
-    seen: set[int] = set()
-    queue: list[BaseException | None] = [error]
-    while queue:
-        current = queue.pop(0)
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        if isinstance(current, EmixerError):
-            # Ray raises a class made of both, whose text is a traceback; the plain message is what the user needs
-            return EmixerError(current.message)
-        inner = getattr(current, "worker_failures", None)  # Ray Train: {rank: error}
-        outer = [getattr(current, name, None) for name in ("cause", "controller_failure")]
-        queue += [*outer, current.__cause__, current.__context__]
-        queue += list(inner.values()) if isinstance(inner, dict) else []
-    return None
 
 
 def configure_logging(debug: bool) -> None:

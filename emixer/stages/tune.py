@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from emixer import files
 from emixer.background import repeated
@@ -17,7 +18,7 @@ from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, EmixerError
 from emixer.evaluation.auc_table import MIN_FILMS
 from emixer.progress import Progress
-from emixer.ray_session import capacity, connect
+from emixer.ray_session import capacity, connect, free_abandoned
 from emixer.run_folder import RunFolder
 from emixer.stages import train
 from emixer.stages.tune_trial import TrialOrder, run_folder_of, run_trial, trial_config
@@ -25,12 +26,18 @@ from emixer.tuning.metrics import require_measurable
 from emixer.tuning.report import write_report
 from emixer.tuning.searcher import StudyPruning, StudySearcher
 from emixer.tuning.space import Space, parse_space, values_of, written
-from emixer.tuning.study import best, open_study, outcome
+from emixer.tuning.study import REASON, REPEATS, best, open_study, outcome, repeat_failed
 
 BEST = "best.yaml"
 _POLL_S = 1.0
+_FREE_EVERY_S = 2.0
 _TRIAL_BYTES = 512 * 2**20
 """Of the process that leads a trial; it takes no CPU, and its workers ask for theirs."""
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # why a trial failed stands in its line
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ray's ends a search as if it were through
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,10 +52,13 @@ class TuneResult:
     metrics: tuple[str, ...]
     settings: str
     """Of the best trial, in words."""
+    failures: tuple[str, ...] = ()
+    """Why trials failed that were not tried again, each reason once."""
 
     def __str__(self) -> str:
         counted = ", ".join(f"{number} {name}" for name, number in self.counts.items())
         lines = [f"Searched with {sum(self.counts.values())} trials ({counted}): {self.study}"]
+        lines += [f"  failed      {reason}" for reason in self.failures]
         if self.best_number is None:
             return "\n".join([*lines, "  no trial finished: see trials/*/ and the table in report.html"])
         measured = ", ".join(f"{n} {v:.4g}" for n, v in zip(self.metrics, self.best_values, strict=True))
@@ -64,7 +74,8 @@ class TuneResult:
 def run(config: Config) -> TuneResult:
     """Searches, or goes on searching, in `tune.study`.
 
-    Raises ConfigError, ShardError or RunFolderError before anything starts.
+    Raises ConfigError, ShardError or RunFolderError before anything starts; EmixerError when it was given up, or
+    nothing finished.
     """
     folder, space = _checked(config)
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,6 +87,7 @@ def run(config: Config) -> TuneResult:
             own = values_of(config, space)
             if own is not None:
                 study.enqueue_trial(own)
+        repeat_failed(study)
         searcher = StudySearcher(study, space, config.tune.num_samples)
         if searcher.num_left:
             with connect(config.ray), _followed(study, config):
@@ -89,7 +101,19 @@ def run(config: Config) -> TuneResult:
             )
             files.write_text(folder / BEST, to_yaml(trained))
         write_report(study, folder, config.tune.metrics)
-    counts = Counter(outcome(trial) for trial in study.get_trials(deepcopy=False))
+    result = _result(study, folder, config)
+    if searcher.given_up is not None:
+        raise EmixerError(f"The search was given up: {searcher.given_up}\n{result}\nThe same command goes on.")
+    if found is None:
+        raise EmixerError(f"No trial finished.\n{result}\nThe same command tries again what failed.")
+    return result
+
+
+def _result(study: Study, folder: Path, config: Config) -> TuneResult:
+    trials, found = study.get_trials(deepcopy=False), best(study)
+    counts = Counter(outcome(trial) for trial in trials)
+    repeated = {trial.user_attrs.get(REPEATS) for trial in trials}
+    failed = [trial for trial in trials if outcome(trial) == "failed" and trial.number not in repeated]
     return TuneResult(
         study=folder,
         counts={str(name): number for name, number in counts.items()},
@@ -97,6 +121,7 @@ def run(config: Config) -> TuneResult:
         best_values=() if found is None else tuple(found.values),
         metrics=config.tune.metrics,
         settings="" if found is None else written(found.params),
+        failures=tuple(dict.fromkeys(trial.user_attrs.get(REASON, "") for trial in failed)),
     )
 
 
@@ -146,10 +171,10 @@ def _search(config: Config, folder: Path, searcher: StudySearcher) -> None:
 
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     trainable = tune.with_parameters(run_trial, order=TrialOrder(config, folder))
-    results = Tuner(
+    tuner = Tuner(
         tune.with_resources(trainable, PlacementGroupFactory([{"memory": _TRIAL_BYTES}])),
         tune_config=TuneConfig(
             search_alg=searcher, scheduler=StudyPruning(searcher, ask_to_stop), num_samples=-1,
@@ -159,10 +184,9 @@ def _search(config: Config, folder: Path, searcher: StudySearcher) -> None:
             name="tune", storage_path=str(folder / "ray"), verbose=0,
             failure_config=FailureConfig(max_failures=config.tune.max_failures),
         ),
-    ).fit()  # fmt: skip
-    users = [error for error in results.errors if isinstance(error, EmixerError)]
-    if users and results.num_errors == len(results):
-        raise users[0]
+    )  # fmt: skip
+    with repeated(free_abandoned, _FREE_EVERY_S):  # else a trial whose leader was killed would wait for its own place
+        tuner.fit()
 
 
 def at_once(config: Config, has: Mapping[str, float]) -> int:
@@ -182,21 +206,21 @@ def _followed(study: Study, config: Config) -> Iterator[None]:
     """A line for each trial that ends, and a progress line."""
     shown = {t.number for t in study.get_trials(deepcopy=False) if t.state.is_finished()}
     total = config.tune.num_samples
-    with Progress("tune", total, "trials", done=len(shown)) as progress:
+    with Progress("tune", total, "trials", done=_num_done(study)) as progress:
 
         def look() -> None:
             trials = study.get_trials(deepcopy=False)
             for trial in trials:
                 if trial.state.is_finished() and trial.number not in shown:
                     shown.add(trial.number)
-                    progress.say(_line(trial.number, outcome(trial), trial.values, trial.params, config))
+                    progress.say(_line(trial, config))
             counts = Counter(outcome(trial) for trial in trials)
             leader = best(study)
             fields = {"running": str(counts["running"])}
             fields |= {name: str(counts[name]) for name in ("pruned", "diverged", "failed") if counts[name]}
             if leader is not None:
                 fields["best"] = f"{leader.values[0]:.4g} (trial {leader.number})"
-            progress.update(len(shown), **fields)
+            progress.update(_num_done(study), **fields)
 
         try:
             with repeated(look, _POLL_S):
@@ -205,6 +229,12 @@ def _followed(study: Study, config: Config) -> Iterator[None]:
             look()
 
 
-def _line(number: int, ended: str, values: list[float] | None, params: dict[str, object], config: Config) -> str:
-    measured = ", ".join(f"{n} {v:.4g}" for n, v in zip(config.tune.metrics, values or (), strict=False))
-    return f"trial {number:>3}  {ended:<9} {measured:<24} {written(params)}"
+def _line(trial: FrozenTrial, config: Config) -> str:
+    measured = ", ".join(f"{n} {v:.4g}" for n, v in zip(config.tune.metrics, trial.values or (), strict=False))
+    line = f"trial {trial.number:>3}  {outcome(trial):<9} {measured:<24} {written(trial.params)}"
+    return f"{line}\n           {trial.user_attrs[REASON]}" if trial.user_attrs.get(REASON) else line
+
+
+def _num_done(study: Study) -> int:
+    """Trials that count towards `tune.num_samples`."""
+    return sum(outcome(t) in ("finished", "pruned", "diverged") for t in study.get_trials(deepcopy=False))

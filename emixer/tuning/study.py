@@ -30,8 +30,8 @@ from emixer.tuning.space import Space
 Outcome = Literal["waiting", "running", "finished", "pruned", "diverged", "failed"]
 STUDY_NAME, JOURNAL = "emixer", "study.journal"
 _STORAGE_ERRORS = (OSError, ValueError, KeyError, OptunaError, SQLAlchemyError)
-DIVERGED, STARTS = "diverged", "starts"
-"""User attributes."""
+DIVERGED, STARTS, REASON, REPEATS = "diverged", "starts", "reason", "repeats"
+"""User attributes: of one that failed, why; of one that tries its values again, its number."""
 
 
 def open_study(folder: Path, config: Config, space: Space) -> Study:
@@ -52,6 +52,15 @@ def open_study(folder: Path, config: Config, space: Space) -> Study:
     except _STORAGE_ERRORS as error:
         raise ConfigError(f"{_named(tune, folder)} cannot be used: {type(error).__name__}: {error}") from error
     return study
+
+
+def repeat_failed(study: Study) -> None:
+    """Queues the values of trials that failed, each once: what made them fail may be mended now."""
+    trials = study.get_trials(deepcopy=False)
+    repeated = {trial.user_attrs.get(REPEATS) for trial in trials}
+    for trial in trials:
+        if trial.state == TrialState.FAIL and trial.number not in repeated:
+            study.enqueue_trial(trial.params, user_attrs={REPEATS: trial.number})
 
 
 def outcome(trial: FrozenTrial) -> Outcome:

@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from optuna.trial import TrialState
 
+from emixer.background import repeated
+from emixer.checkpoint import find_checkpoint
 from emixer.config import Config, load_config, to_yaml, with_overrides
 from emixer.data.schema import read_shard_info
 from emixer.data.shards import write_shard
@@ -35,6 +37,27 @@ SHORT = {
 def search(config: Config, folder: Path, **changed: Any) -> Config:
     settings = {key.replace("__", "."): value for key, value in changed.items()}
     return with_overrides(config, SHORT | {"tune.study": folder} | settings)
+
+
+def leader_pid() -> int:
+    """Of the process of this test's cluster that leads a trial."""
+    found = [p for p in Path("/proc").glob("[0-9]*") if _command(p).startswith("ray::ImplicitFunc")]
+    (ours,) = [int(p.name) for p in found if str(os.getpid()) in _ancestors(p)]
+    return ours
+
+
+def _command(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def _ancestors(process: Path) -> list[str]:
+    found = [process.name]
+    while found[-1] != "0":
+        found.append((Path("/proc") / found[-1] / "stat").read_text().rpartition(")")[2].split()[1])
+    return found
 
 
 def opened(folder: Path) -> optuna.Study:
@@ -91,6 +114,93 @@ def test_a_trial_of_two_workers_is_the_same_run_as_emixer_train_makes(
         assert one == pytest.approx(other, rel=1e-5, nan_ok=True)
 
 
+@pytest.mark.ray
+def test_a_trial_whose_leader_is_killed_gets_its_place_back_and_goes_on(
+    ray_cluster: None, tiny_config: Config, tmp_path: Path
+) -> None:
+    folder = tmp_path / "study"
+    one_place = {"train.cpus_per_worker": 2, "train.log_every_images": 16, "train.save_every_images": 16}
+    config = with_overrides(search(tiny_config, folder, tune__num_samples=1, tune__budget_images=480), one_place)
+    killed: list[int] = []
+
+    def kill_the_leader() -> None:
+        if not killed and (folder / "trials" / "0000" / "checkpoints" / "last.json").exists():
+            killed.append(leader_pid())
+            os.kill(killed[0], signal.SIGKILL)
+
+    with repeated(kill_the_leader, 0.2):
+        assert tune.run(config).counts == {"finished": 1}
+    assert killed
+    assert RunFolder(folder / "trials" / "0000").metrics()[-1]["images"] == 480
+
+
+@pytest.mark.ray
+def test_a_trial_that_cannot_go_on_says_why_frees_its_place_and_is_tried_again_by_the_next_call(
+    ray_cluster: None, tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "study"
+    (folder / "trials").mkdir(parents=True)
+    (folder / "trials" / "0000").write_text("in the way of a run folder")
+    config = search(tiny_config, folder, tune__num_samples=2, train__cpus_per_worker=2, tune__budget_images=32)
+    result = tune.run(config)
+    assert result.counts == {"failed": 1, "finished": 1}
+    assert "0000 is a file. A run needs a folder" in str(result)
+    shown = capsys.readouterr().err
+    assert "0000 is a file" in shown
+    assert "Traceback" not in shown
+    assert "0000 is a file" in (folder / "report.html").read_text()
+    assert opened(folder).trials[0].user_attrs["starts"] == 1, "a message is not started again"
+    assert tune.run(config).counts == {"failed": 1, "finished": 2}, "two are asked for: one that failed is none"
+    assert opened(folder).trials[2].params == opened(folder).trials[0].params
+
+
+@pytest.mark.ray
+def test_a_leader_that_fails_lets_its_training_end_first(
+    ray_cluster: None, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "study"
+    config = search(
+        tiny_config, folder, tune__num_samples=1, train__cpus_per_worker=2, tune__budget_images=10**6,
+        tune__metrics=["fid"], train__validate_every_images=10**6, train__log_every_images=16,
+    )  # fmt: skip
+    line = json.dumps({"images": 0, "validation/words_per_report": 3.0, "validation/label_auc_real": 1.0})
+
+    def spoil() -> None:  # a pass without what the search aims at, while the training goes on
+        path = folder / "trials" / "0000" / "metrics.jsonl"
+        if path.exists() and line not in path.read_text():
+            path.write_text(path.read_text() + line + "\n")
+
+    config = with_overrides(config, {"tune.metrics": ["label_auc"], "tune.max_failures": 0})
+    with repeated(spoil, 0.5), pytest.raises(EmixerError, match=r"No trial finished(.|\n)*label_auc"):
+        tune.run(config)
+    assert find_checkpoint(folder / "trials" / "0000" / "checkpoints", "last") is not None
+    assert not (folder / "trials" / "0000" / "stop-requested").exists()
+    free = tune.run(search(tiny_config, tmp_path / "next", tune__num_samples=1, train__cpus_per_worker=2))
+    assert free.counts == {"finished": 1}
+
+
+def test_a_search_that_is_interrupted_says_so(tiny_config: Config, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    config = search(tiny_config, folder, tune__budget_images=10**6, tune__num_samples=2)
+    (tmp_path / "tune.yaml").write_text(
+        to_yaml(with_overrides(config, {"ray.num_cpus": 1, "ray.object_store_mb": 200}))
+    )
+    command = [sys.executable, "-m", "emixer", "tune", "--config", str(tmp_path / "tune.yaml")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as search_:
+        end = time.monotonic() + 400
+        while not list(folder.glob("trials/0000/checkpoints/last.json")):
+            assert search_.poll() is None, search_.stderr.read() if search_.stderr else ""
+            assert time.monotonic() < end, "the first trial did not begin"
+            time.sleep(0.2)
+        os.killpg(search_.pid, signal.SIGINT)
+        out, said = search_.communicate(timeout=120)
+    assert (search_.returncode, out) == (130, "")
+    assert "Interrupted. The same command goes on" in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize(
     ("settings", "at_once"),
     [
@@ -126,7 +236,8 @@ def test_poor_trials_are_stopped_and_those_that_diverge_are_told_apart(
         search(tiny_config, tmp_path / "wild", tune__space=space, tune__num_samples=1, tune__budget_images=20_000),
         diverging,
     )
-    assert tune.run(wild).counts == {"diverged": 1}
+    with pytest.raises(EmixerError, match=r"No trial finished(.|\n)*1 diverged"):
+        tune.run(wild)
     (trial,) = opened(tmp_path / "wild").trials
     assert (trial.state, trial.user_attrs["diverged"]) == (TrialState.PRUNED, True)
 
