@@ -233,6 +233,17 @@ class RunFolder:
             )
 
 
+def decides(key: str, stage: str, config: Config) -> bool:
+    """Whether a setting decides what a run of the stage computes."""
+    return not _is_free(key, stage, config)
+
+
+def decisive_settings(stage: str, config: Config) -> dict[str, Any]:
+    """Those settings with their values, as JSON has them."""
+    leaves = _leaves(config.model_dump(mode="json"))
+    return {key: value for key, value in leaves.items() if decides(key, stage, config)}
+
+
 def _left_by_a_first_start(path: Path) -> bool:
     """config.yaml is written before run.json; a start that was killed between the two may be repeated."""
     return files.is_partial(path) or path.name == "config.yaml"

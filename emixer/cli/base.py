@@ -41,12 +41,14 @@ def setting(
     required: the stage does not start unless this flag, --set or --config gives a value.
     """
     named = _Flag(flag, find_setting(key, kind), required)
+    alone: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if named.setting.annotation is bool else {}
     option = click.option(
         flag,
         named.parameter,
         multiple=named.setting.is_list,
         hidden=hidden,
         metavar=_metavar(named.setting),
+        **alone,
     )
 
     def decorate(function: Callable[..., None]) -> Any:

@@ -6,6 +6,7 @@ from emixer.cli.base import setting, stage_command
 @stage_command("tune", stage="emixer.stages.tune", requires=("data.shards", "tune.study"))
 @setting("--shards", "data.shards")
 @setting("--study", "tune.study")
+@setting("--resume", "tune.resume")
 @setting("--space", "tune.space")
 @setting("--num-samples", "tune.num_samples")
 @setting("--budget-images", "tune.budget_images")

@@ -1,6 +1,7 @@
 """One trial of a search: an ordinary `emixer train` in a run folder of its own, whose validation passes are reported to
 Ray Tune as they are written."""
 
+import math
 import threading
 import time
 from concurrent.futures import Future
@@ -42,7 +43,12 @@ def trial_config(order: TrialOrder, number: int, values: Values) -> Config:
     """The config of a trial, as `emixer train` would be given it."""
     return with_overrides(
         order.config,
-        {"train.images": order.config.tune.budget_images, **values, "train.run": run_folder_of(order.study, number)},
+        {
+            "train.images": order.config.tune.budget_images,
+            **values,
+            "train.run": run_folder_of(order.study, number),
+            "tune.storage": order.config.tune.written_storage,
+        },
     )
 
 
@@ -60,7 +66,10 @@ def run_trial(given: dict[str, Any], order: TrialOrder) -> None:
         known = find_emixer_error(error)
         if known is None or (training is not None and not training.is_over()):
             raise  # which ends this process
-        ended = HOPELESS if isinstance(known, StorageError | ShardError) else FAILED
+        if isinstance(known, DivergenceError):
+            ended = DIVERGED
+        else:
+            ended = HOPELESS if isinstance(known, StorageError | ShardError) else FAILED
         tune.report({ENDED: ended, REASON: known.message})
 
 
@@ -73,19 +82,23 @@ def _report(training: "_Training", config: Config) -> None:
         lines = [line for line in folder.metrics() if any(key.startswith("validation/") for key in line)]
         for line in lines[told:]:
             told += 1
-            values = measured(config.tune.metrics, line)
+            values = _finite(config, line)
             if line["images"] < config.train.images:  # the last one is told with the outcome
                 tune.report({STEP: told, MEASURED: values, "images": line["images"]})
         if is_over:
             break
         time.sleep(_POLL_S)
-    try:
-        result = training.result()
-    except DivergenceError:
-        tune.report({ENDED: DIVERGED})
-        return
+    result = training.result()
     ended = "finished" if result.images >= config.train.images else "stopped"
-    tune.report({STEP: told, MEASURED: measured(config.tune.metrics, lines[-1]), ENDED: ended})
+    tune.report({STEP: told, MEASURED: _finite(config, lines[-1]), ENDED: ended})
+
+
+def _finite(config: Config, line: dict[str, float]) -> list[float]:
+    values = measured(config.tune.metrics, line)
+    for name, value in zip(config.tune.metrics, values, strict=True):
+        if not math.isfinite(value):
+            raise DivergenceError(f"{name} is not finite after {line['images']:,} films.")
+    return values
 
 
 class _Training(threading.Thread):

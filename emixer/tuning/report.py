@@ -141,6 +141,10 @@ def _pictures(study: Study, metrics: Sequence[str]) -> Iterator[tuple[str, bytes
         plots["Parallel coordinates"] = lambda: drawn.plot_parallel_coordinate(study, params=keys, **named)
     if len(keys) > 1 and len(done) > 3:
         plots["Contours"] = lambda: drawn.plot_contour(study, params=keys, **named)
+    if importances(study):
+        evaluator = PedAnovaImportanceEvaluator()
+        target = {"target": chosen["target"]} if several else {}
+        plots["Importances"] = lambda: drawn.plot_param_importances(study, evaluator=evaluator, **target)
     for name, draw in plots.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

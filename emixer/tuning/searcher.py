@@ -94,6 +94,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         assert result is not None, "one without a result has failed"
         if result.get(ENDED) == DIVERGED:
             trial.set_user_attr(DIVERGED, True)
+            # else the sampler would rank it by how long it lived, before those that were stopped earlier
+            trial.set_constraint(DIVERGED, 1.0)
             self._study.tell(trial, state=TrialState.PRUNED)
         elif result.get(ENDED) == "finished":
             self._study.tell(trial, result[MEASURED])
