@@ -107,7 +107,8 @@ class StageTask:
     def _save(self, wait_s: float) -> None:
         """Asks the run for a checkpoint, and waits until there is one."""
         root = None if self.run_folder is None else Path(self.run_folder)
-        asked = [RunFolder(path) for path in ([] if root is None else [root, *root.glob(TRIALS)]) if path.is_dir()]
+        folders = [RunFolder(path) for path in ([] if root is None else [root, *root.glob(TRIALS)]) if path.is_dir()]
+        asked = [folder for folder in folders if folder.is_busy]  # a trial that is over would never answer
         for folder in asked:
             folder.request_save()
         end = time.monotonic() + wait_s
