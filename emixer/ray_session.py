@@ -11,6 +11,8 @@ import ray
 from emixer.config import RayConfig
 from emixer.errors import EmixerError
 
+logger = logging.getLogger(__name__)
+
 # Ray asks for metrics agents and usage reports that a library run by hand in a hospital does not want
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TRAIN_V2_ENABLED": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
@@ -74,7 +76,12 @@ def free_abandoned() -> None:
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 
     job = ray.get_runtime_context().get_job_id()
-    for packed in ray._private.state.state._connect_and_get_accessor().get_placement_group_table():
+    try:
+        table = ray._private.state.state._connect_and_get_accessor().get_placement_group_table()
+    except ray.exceptions.RayError as error:  # of a cluster that is short of breath; it is asked again
+        logger.debug("The cluster's places could not be listed: %s", error)
+        return
+    for packed in table:
         found = PlacementGroupTableData.FromString(packed)
         is_ours = found.creator_job_id.hex() == job and found.state != PlacementGroupTableData.REMOVED
         has_lost_its_creator = found.creator_actor_dead and not ActorID(found.creator_actor_id).is_nil()

@@ -94,6 +94,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         assert result is not None, "one without a result has failed"
         if result.get(ENDED) == DIVERGED:
             trial.set_user_attr(DIVERGED, True)
+            trial.set_user_attr(REASON, result.get(REASON, ""))
             # else the sampler would rank it by how long it lived, before those that were stopped earlier
             trial.set_constraint(DIVERGED, 1.0)
             self._study.tell(trial, state=TrialState.PRUNED)
@@ -141,9 +142,9 @@ class StudyPruning(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Called once a trial has died for good, before the searcher hears that it has."""
-        error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-        if isinstance(error, RayActorError):
+        pickled = trial.pickled_error_file
+        if pickled is not None and isinstance(cloudpickle.loads(Path(pickled).read_bytes()), RayActorError):
             reason = "its process died, or its node"
         else:
-            reason = str(error).strip().splitlines()[-1]  # of a traceback
+            reason = Path(trial.error_file).read_text(encoding="utf-8").strip().splitlines()[-1]  # of a traceback
         self._searcher.note_death(trial.trial_id, reason)

@@ -42,7 +42,7 @@ _LOCK_S = 3.0
 """Optuna holds its lock for milliseconds; what lies there for longer was left by a program that was killed."""
 _STORAGE_ERRORS = (OSError, ValueError, KeyError, OptunaError, SQLAlchemyError)
 DIVERGED, STARTS, REASON, REPEATS = "diverged", "starts", "reason", "repeats"
-"""User attributes: of one that failed, why; of one that tries its values again, its number."""
+"""User attributes: of one that failed or diverged, why; of one that tries another's values again, its number."""
 
 
 def open_study(folder: Path, config: Config, space: Space, data: str = "") -> Study:

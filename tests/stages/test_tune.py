@@ -24,10 +24,10 @@ from emixer.cli.main import main
 from emixer.config import Config, load_config, to_yaml, with_overrides
 from emixer.data.schema import read_shard_info
 from emixer.data.shards import write_shard
-from emixer.errors import ConfigError, EmixerError
+from emixer.errors import ConfigError, DivergenceError, EmixerError
 from emixer.run_folder import RunFolder
 from emixer.stages import train, tune
-from emixer.stages.tune_trial import TrialOrder, trial_config
+from emixer.stages.tune_trial import TrialOrder, _finite, trial_config
 from emixer.tuning.space import parse_space
 from emixer.tuning.study import open_study
 
@@ -151,6 +151,30 @@ def test_a_page_that_cannot_be_drawn_ends_no_search(
     assert tune.run(config).best_values == (0.25,)
     assert "report.html could not be made" in caplog.text
     assert load_config(tmp_path / "best.yaml").loss == config.loss
+
+
+def test_a_metric_that_is_not_finite_is_a_divergence(tiny_config: Config, tmp_path: Path) -> None:
+    config = search(tiny_config, tmp_path, tune__metrics=["fid"])
+    with pytest.raises(DivergenceError, match="fid is not finite after 32 films"):
+        _finite(config, {"images": 32, "validation/words_per_report": 3.0})  # the reporter left it out
+    assert _finite(config, {"images": 32, "validation/fid_random": 3.0}) == [3.0]
+
+
+def test_who_aims_at_the_fid_of_random_features_is_warned(
+    tiny_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tune.describe(search(tiny_config, tmp_path))
+    assert not caplog.text
+    tune.describe(search(tiny_config, tmp_path, tune__metrics=["fid"]))
+    assert "FID is that of random features here" in caplog.text
+
+
+def test_resume_is_a_flag_that_insists(tiny_config: Config, tmp_path: Path) -> None:
+    (tmp_path / "tune.yaml").write_text(to_yaml(search(tiny_config, tmp_path / "study")))
+    shown = CliRunner().invoke(main, ["tune", "--resume", "--config", str(tmp_path / "tune.yaml"), "--dry-run"])
+    assert shown.exit_code == 2
+    assert "There is no study" in shown.output
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_password_is_written_into_no_folder(tiny_config: Config, tmp_path: Path) -> None:
