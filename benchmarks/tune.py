@@ -1,7 +1,7 @@
 """Is a search worth it? TPE with pruning against chance, at an equal number of films, over several seeds.
 
     python benchmarks/tune.py --shards SHARDS [--films 32000] [--budget 4000] [--seeds 3] [--out FOLDER] \\
-        [--set "tune.metrics=[fid]" --set "validation.encoder={...}" --set ...]
+        [--set "tune.metrics=[fid]" --set ...]
 
 Each search has the same budget of films in all, not of trials: one that stops poor trials early begins more of them.
 The outcome is the best value of the first of `tune.metrics` that was known after so many films, with its spread over

@@ -74,7 +74,9 @@ def find_emixer_error(error: BaseException) -> EmixerError | None:
         seen.add(id(current))
         if isinstance(current, EmixerError):
             # Ray raises a class made of both, whose text is a traceback; the plain message is what the user needs
-            return EmixerError(current.message)
+            ours = next(kind for kind in type(current).__mro__ if kind.__module__ == __name__)
+            assert issubclass(ours, EmixerError)
+            return ours(current.message)
         inner = getattr(current, "worker_failures", None)  # Ray Train: {rank: error}
         outer = [getattr(current, name, None) for name in ("cause", "controller_failure")]
         queue += [*outer, current.__cause__, current.__context__]

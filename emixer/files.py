@@ -108,6 +108,19 @@ def locked(path: Path, busy: str) -> Iterator[None]:
         yield
 
 
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds `locked(path)`, on whatever node; where the file system knows no locks, whether the file
+    is there."""
+    try:
+        with path.open() as lock:
+            fcntl.flock(lock.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def storage_error(path: Path, error: OSError) -> StorageError:
     """The user's view of an OSError met while writing `path`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -11,6 +11,8 @@ import ray
 from emixer.config import RayConfig
 from emixer.errors import EmixerError
 
+logger = logging.getLogger(__name__)
+
 # Ray asks for metrics agents and usage reports that a library run by hand in a hospital does not want
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TRAIN_V2_ENABLED": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
@@ -60,6 +62,31 @@ def capacity() -> dict[str, float]:
     now: dict[str, float] = ray.cluster_resources()
     grown = ray._private.state.state.get_max_resources_from_cluster_config() or {}
     return {name: max(now.get(name, 0), grown.get(name, 0)) for name in {*now, *grown}}
+
+
+def free_abandoned() -> None:
+    """Frees what trainings of this program hold that nobody leads any more.
+
+    Ray Train reserves places for its workers; when the process that started a training dies, its controller and its
+    workers end, and their places stay reserved until the whole program is over. Ray's own cleaner asks the dashboard,
+    which is off here.
+    """
+    from ray._raylet import ActorID, PlacementGroupID
+    from ray.core.generated.gcs_pb2 import PlacementGroupTableData
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    job = ray.get_runtime_context().get_job_id()
+    try:
+        table = ray._private.state.state._connect_and_get_accessor().get_placement_group_table()
+    except ray.exceptions.RayError as error:  # of a cluster that is short of breath; it is asked again
+        logger.debug("The cluster's places could not be listed: %s", error)
+        return
+    for packed in table:
+        found = PlacementGroupTableData.FromString(packed)
+        is_ours = found.creator_job_id.hex() == job and found.state != PlacementGroupTableData.REMOVED
+        has_lost_its_creator = found.creator_actor_dead and not ActorID(found.creator_actor_id).is_nil()
+        if is_ours and has_lost_its_creator:
+            remove_placement_group(PlacementGroup(PlacementGroupID(found.placement_group_id)))
 
 
 def _arguments(config: RayConfig) -> dict[str, Any]:

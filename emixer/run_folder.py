@@ -149,10 +149,15 @@ class RunFolder:
     def alone(self) -> AbstractContextManager[None]:
         """For whoever trains here, for as long as it does. Raises RunFolderError when another process does already."""
         return files.locked(
-            self.path / "lock",
+            self._lock,
             f"Another process trains in {self.path} already, and two would undo each other's work. Wait for it, or "
             "choose another run folder.",
         )
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody trains here."""
+        return files.is_locked(self._lock)
 
     def request_save(self) -> None:
         """Asks whoever trains here, on whatever node, for a checkpoint at its next log line, if there is a run."""
@@ -190,6 +195,10 @@ class RunFolder:
     def save_request(self) -> Path:
         """A file that is there as long as somebody waits for a checkpoint."""
         return self.path / "save-requested"
+
+    @property
+    def _lock(self) -> Path:
+        return self.path / "lock"
 
     @property
     def _run_file(self) -> Path:
@@ -231,6 +240,17 @@ class RunFolder:
                 f"{self.path} belongs to a run with another config:\n" + "\n".join(differing) + "\n"
                 "Use a new run folder, or give the settings of that run to resume it."
             )
+
+
+def decides(key: str, stage: str, config: Config) -> bool:
+    """Whether a setting decides what a run of the stage computes."""
+    return not _is_free(key, stage, config)
+
+
+def decisive_settings(stage: str, config: Config) -> dict[str, Any]:
+    """Those settings with their values, as JSON has them."""
+    leaves = _leaves(config.model_dump(mode="json"))
+    return {key: value for key, value in leaves.items() if decides(key, stage, config)}
 
 
 def _left_by_a_first_start(path: Path) -> bool:

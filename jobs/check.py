@@ -7,6 +7,7 @@ from pathlib import Path
 from emixer.config import Config, with_overrides
 from emixer.config.training import EncoderConfig, TrainConfig
 from emixer.errors import ConfigError
+from emixer.tuning.space_lines import ends, read_space, require_prunable
 
 Made = Sequence[Path] | None
 """Folders; None: any, since it is not known what the jobs before write."""
@@ -66,7 +67,12 @@ def _same_side(config: Config) -> None:
 
 def _tune(config: Config, made: Made) -> None:
     _require_named("tune.study", config.tune.study)
-    _train(with_overrides(config, {"train.run": config.tune.study}), made)
+    trial = with_overrides(config, {"train.run": config.tune.study})
+    _train(trial, made)
+    space = read_space(config.tune.space, config)
+    require_prunable(config)
+    for end in ends(space, trial):
+        _train(end, made)
 
 
 def _generate(config: Config, made: Made) -> None:

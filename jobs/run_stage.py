@@ -51,7 +51,7 @@ def run_stage(order: Path) -> int:
 
 def _of_ours(error: Exception) -> str | None:
     """The message of an EmixerError that Ray wrapped."""
-    from emixer.cli.base import find_emixer_error
+    from emixer.errors import find_emixer_error
 
     found = find_emixer_error(error)
     return None if found is None else found.message

@@ -134,7 +134,8 @@ class StageTask:
     def _runs(self) -> list[RunFolder]:
         """Where the stage trains: in one run folder, or in those of its trials."""
         root = None if self.run_folder is None else Path(self.run_folder)
-        return [RunFolder(path) for path in ([] if root is None else [root, *root.glob(TRIALS)]) if path.is_dir()]
+        folders = [RunFolder(path) for path in ([] if root is None else [root, *root.glob(TRIALS)]) if path.is_dir()]
+        return [folder for folder in folders if folder.is_busy]  # a trial that is over would never answer
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -6,9 +6,8 @@ import pytest
 
 import emixer
 from emixer import errors
-from emixer.cli.base import find_emixer_error
 from emixer.config import RayConfig
-from emixer.errors import ConfigError, EmixerError, ShardError, StorageError
+from emixer.errors import ConfigError, EmixerError, ShardError, StorageError, find_emixer_error
 from emixer.ray_session import connect
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type)]

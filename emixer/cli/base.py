@@ -14,8 +14,7 @@ from emixer.cli.group import CONTEXT
 from emixer.config import Config, to_yaml, validate
 from emixer.config.load import Tree, merge_config
 from emixer.config.settings import Setting, find_setting
-from emixer.errors import ConfigError
-from emixer.errors import find_emixer_error as find_emixer_error  # jobs ask here
+from emixer.errors import ConfigError, find_emixer_error
 
 _FLAGS = "__emixer_flags__"
 
@@ -41,12 +40,14 @@ def setting(
     required: the stage does not start unless this flag, --set or --config gives a value.
     """
     named = _Flag(flag, find_setting(key, kind), required)
+    alone: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if named.setting.annotation is bool else {}
     option = click.option(
         flag,
         named.parameter,
         multiple=named.setting.is_list,
         hidden=hidden,
         metavar=_metavar(named.setting),
+        **alone,
     )
 
     def decorate(function: Callable[..., None]) -> Any:

@@ -6,6 +6,7 @@ from emixer.cli.base import setting, stage_command
 @stage_command("tune", stage="emixer.stages.tune", requires=("data.shards", "tune.study"))
 @setting("--shards", "data.shards")
 @setting("--study", "tune.study")
+@setting("--resume", "tune.resume")
 @setting("--space", "tune.space")
 @setting("--num-samples", "tune.num_samples")
 @setting("--budget-images", "tune.budget_images")
@@ -17,7 +18,8 @@ def command() -> None:
     """Search settings: learning rates and the self-supervision weight alpha, or any others.
 
     Each trial is an ordinary `emixer train` in STUDY/trials. The same command goes on with a search that was stopped or
-    killed: no finished trial is run again, and those that were running go on from their checkpoints.
+    killed: no finished trial is run again, and those that were running go on from their checkpoints. With --resume it
+    is an error if there is nothing to go on with.
 
     \b
     On this machine, around the demo's own values:

@@ -153,7 +153,8 @@ def _type_name(annotation: Any) -> str:
     if get_origin(annotation) is tuple:
         arguments = [argument for argument in get_args(annotation) if argument is not Ellipsis]
         many = f"{len(arguments)} " if Ellipsis not in get_args(annotation) else ""
-        return f"list of {many}{_type_name(arguments[0])}s"
+        plural = "" if get_origin(arguments[0]) is Literal else "s"
+        return f"list of {many}{_type_name(arguments[0])}{plural}"
     if get_origin(annotation) is dict:
         return "mapping"
     names = {int: "whole number", float: "number", bool: "true | false", Path: "path", str: "text"}

@@ -1,36 +1,51 @@
 """`emixer tune`: a search over settings. Composes the study, Ray Tune, ordinary training runs and the report."""
 
+import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from emixer import files
 from emixer.background import repeated
 from emixer.config import Config, to_yaml, with_overrides
+from emixer.data.loader import open_windows
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, EmixerError
 from emixer.evaluation.auc_table import MIN_FILMS
+from emixer.evaluation.report_mentions import READABLE_LABELS
+from emixer.models.encoder_facts import read_encoder_facts
 from emixer.progress import Progress
-from emixer.ray_session import capacity, connect
+from emixer.ray_session import capacity, connect, free_abandoned
 from emixer.run_folder import RunFolder
 from emixer.stages import train
 from emixer.stages.tune_trial import TrialOrder, run_folder_of, run_trial, trial_config
-from emixer.tuning.metrics import require_measurable
+from emixer.tuning.metrics import ValidationRows, require_measurable
 from emixer.tuning.report import write_report
 from emixer.tuning.searcher import StudyPruning, StudySearcher
 from emixer.tuning.space import Space, parse_space, values_of, written
-from emixer.tuning.study import best, open_study, outcome
+from emixer.tuning.space_lines import ends, read_space, require_prunable
+from emixer.tuning.study import REASON, REPEATS, best, look_at_study, open_study, outcome, repeat_failed
+
+logger = logging.getLogger(__name__)
 
 BEST = "best.yaml"
 _POLL_S = 1.0
+_FREE_EVERY_S = 2.0
+_LISTED = 8
 _TRIAL_BYTES = 512 * 2**20
 """Of the process that leads a trial; it takes no CPU, and its workers ask for theirs."""
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # why a trial failed stands in its line
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ray's ends a search as if it were through
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,10 +60,13 @@ class TuneResult:
     metrics: tuple[str, ...]
     settings: str
     """Of the best trial, in words."""
+    failures: tuple[str, ...] = ()
+    """Why trials failed that were not tried again, each reason once."""
 
     def __str__(self) -> str:
         counted = ", ".join(f"{number} {name}" for name, number in self.counts.items())
         lines = [f"Searched with {sum(self.counts.values())} trials ({counted}): {self.study}"]
+        lines += [f"  failed      {reason}" for reason in self.failures]
         if self.best_number is None:
             return "\n".join([*lines, "  no trial finished: see trials/*/ and the table in report.html"])
         measured = ", ".join(f"{n} {v:.4g}" for n, v in zip(self.metrics, self.best_values, strict=True))
@@ -64,32 +82,53 @@ class TuneResult:
 def run(config: Config) -> TuneResult:
     """Searches, or goes on searching, in `tune.study`.
 
-    Raises ConfigError, ShardError or RunFolderError before anything starts.
+    Raises ConfigError, ShardError or RunFolderError before anything starts; EmixerError when it was given up, or
+    nothing finished.
     """
-    folder, space = _checked(config)
+    folder, space, data = _checked(config)
+    _advise(config)
     folder.mkdir(parents=True, exist_ok=True)
     busy = f"Another `emixer tune` works in {folder}. Wait for it, or choose another folder."
     with files.locked(folder / "lock", busy):  # two at once would run each other's trials
-        study = open_study(folder, config, space)
+        study = open_study(folder, config, space, data)
         if not study.get_trials(deepcopy=False):
-            files.write_text(folder / "config.yaml", to_yaml(config))
+            shown = with_overrides(config, {"tune.storage": config.tune.written_storage})
+            files.write_text(folder / "config.yaml", to_yaml(shown))
             own = values_of(config, space)
             if own is not None:
                 study.enqueue_trial(own)
+        repeat_failed(study)
         searcher = StudySearcher(study, space, config.tune.num_samples)
         if searcher.num_left:
-            with connect(config.ray), _followed(study, config):
+            with connect(config.ray), _followed(study, folder, config):
                 _search(config, folder, searcher)
-        order = TrialOrder(config, folder)
         found = best(study)
         if found is not None:
-            trained = with_overrides(
-                trial_config(order, found.number, found.params),
-                {"train.run": None, "train.images": config.train.images},
-            )
-            files.write_text(folder / BEST, to_yaml(trained))
+            trained = RunFolder(run_folder_of(folder, found.number)).config
+            free = {"train.run": None, "train.images": config.train.images}
+            files.write_text(folder / BEST, to_yaml(with_overrides(trained, free)))
+        _show(study, folder, config)
+    result = _result(study, folder, config)
+    if searcher.given_up is not None:
+        raise EmixerError(f"The search was given up: {searcher.given_up}\n{result}\nThe same command goes on.")
+    if found is None:
+        raise EmixerError(f"No trial finished.\n{result}\nThe same command tries again what failed.")
+    return result
+
+
+def _show(study: Study, folder: Path, config: Config) -> None:
+    try:
         write_report(study, folder, config.tune.metrics)
-    counts = Counter(outcome(trial) for trial in study.get_trials(deepcopy=False))
+    except Exception as error:
+        logger.warning("report.html could not be made (%s: %s); the search is through.", type(error).__name__, error)
+        logger.debug("", exc_info=True)
+
+
+def _result(study: Study, folder: Path, config: Config) -> TuneResult:
+    trials, found = study.get_trials(deepcopy=False), best(study)
+    counts = Counter(outcome(trial) for trial in trials)
+    repeated = {trial.user_attrs.get(REPEATS) for trial in trials}
+    failed = [trial for trial in trials if outcome(trial) == "failed" and trial.number not in repeated]
     return TuneResult(
         study=folder,
         counts={str(name): number for name, number in counts.items()},
@@ -97,18 +136,21 @@ def run(config: Config) -> TuneResult:
         best_values=() if found is None else tuple(found.values),
         metrics=config.tune.metrics,
         settings="" if found is None else written(found.params),
+        failures=tuple(dict.fromkeys(trial.user_attrs.get(REASON, "") for trial in failed)),
     )
 
 
 def describe(config: Config) -> str:
     """What `run` would do."""
-    folder, space = _checked(config)
-    tune = config.tune
+    folder, space, data = _checked(config)
+    _advise(config)
+    tune, study = config.tune, look_at_study(folder, config, space, data)
     own = values_of(config, space)
     first = "drawn, since the config's own values lie outside" if own is None else f"the config's own: {written(own)}"
+    begun = "" if study is None else f" (goes on: {_num_done(study)} of {tune.num_samples} trials done)"
     prunes = tune.pruner != "none" and len(tune.metrics) == 1
     return "\n".join([
-        f"Would search in {folder}:",
+        f"Would search in {folder}{begun}:",
         *(f"  {line}" for line in tune.space),
         f"  first trial {first}",
         f"  trials      {tune.num_samples} of up to {tune.budget_images:,} films, proposed by {tune.sampler}, "
@@ -118,22 +160,47 @@ def describe(config: Config) -> str:
     ])  # fmt: skip
 
 
-def _checked(config: Config) -> tuple[Path, Space]:
+def _checked(config: Config) -> tuple[Path, Space, str]:
+    """The folder, the space, and the digest of the films."""
     tune = config.tune
     if tune.study is None:
         raise ConfigError("tune.study is not set. Give --study FOLDER, where the search keeps its trials.")
     folder = tune.study.resolve()
     space = parse_space(tune.space, config)
-    if len(tune.metrics) == 1 and tune.pruner != "none" and config.train.validate_every_images >= tune.budget_images:
-        raise ConfigError(
-            f"train.validate_every_images={config.train.validate_every_images} leaves a trial of "
-            f"tune.budget_images={tune.budget_images} films with one validation pass, so that nothing can be stopped "
-            f"early. Lower it, e.g. to {max(1, tune.budget_images // 10)}, or set tune.pruner=none."
-        )
-    train.check(trial_config(TrialOrder(config, folder), 0, {}))
+    require_prunable(config)
+    own = trial_config(TrialOrder(config, folder), 0, {})
+    train.check(own)
+    for end in ends(read_space(tune.space, config), own):
+        train.check(end)
     assert config.data.shards is not None, "checked with the training"
-    require_measurable(tune.metrics, ShardSet.open(config.data.shards), MIN_FILMS)
-    return folder, space
+    shards = ShardSet.open(config.data.shards)
+    require_measurable(tune.metrics, _validation_rows(config, shards))
+    data = hashlib.sha256("".join(file.sha256 for file in shards.shard_files).encode()).hexdigest()
+    if tune.resume and look_at_study(folder, config, space, data) is None:
+        raise ConfigError(f"There is no study in {folder} to go on with. Leave --resume out to begin one.")
+    return folder, space, data
+
+
+def _validation_rows(config: Config, shards: ShardSet) -> ValidationRows:
+    model = config.model
+    reader = open_windows(shards, "validate", config.data, config.seed, model.max_sentences, model.max_words)
+    rows = reader.read_rows(config.validation.films)
+    encoder, names = config.validation.encoder, shards.info.label_names
+    judged: Collection[str] = names
+    if config.validation.judge == "encoder" and encoder is not None and encoder.weights is not None:
+        facts = read_encoder_facts(encoder.weights)
+        judged = () if facts is None else facts.label_names
+    return ValidationRows(
+        rows.labels[rows.labelled], int(rows.has_report.sum()), names, judged, READABLE_LABELS, MIN_FILMS
+    )
+
+
+def _advise(config: Config) -> None:
+    if "fid" in config.tune.metrics and config.validation.encoder is None:
+        logger.warning(
+            "FID is that of random features here, which may prefer a blur to ribs. Give validation.encoder, or aim at "
+            "something else with tune.metrics."
+        )
 
 
 def _search(config: Config, folder: Path, searcher: StudySearcher) -> None:
@@ -146,10 +213,10 @@ def _search(config: Config, folder: Path, searcher: StudySearcher) -> None:
 
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     trainable = tune.with_parameters(run_trial, order=TrialOrder(config, folder))
-    results = Tuner(
+    tuner = Tuner(
         tune.with_resources(trainable, PlacementGroupFactory([{"memory": _TRIAL_BYTES}])),
         tune_config=TuneConfig(
             search_alg=searcher, scheduler=StudyPruning(searcher, ask_to_stop), num_samples=-1,
@@ -159,10 +226,9 @@ def _search(config: Config, folder: Path, searcher: StudySearcher) -> None:
             name="tune", storage_path=str(folder / "ray"), verbose=0,
             failure_config=FailureConfig(max_failures=config.tune.max_failures),
         ),
-    ).fit()  # fmt: skip
-    users = [error for error in results.errors if isinstance(error, EmixerError)]
-    if users and results.num_errors == len(results):
-        raise users[0]
+    )  # fmt: skip
+    with repeated(free_abandoned, _FREE_EVERY_S):  # else a trial whose leader was killed would wait for its own place
+        tuner.fit()
 
 
 def at_once(config: Config, has: Mapping[str, float]) -> int:
@@ -171,32 +237,33 @@ def at_once(config: Config, has: Mapping[str, float]) -> int:
     if config.tune.max_concurrent is not None:
         return config.tune.max_concurrent
     workers, _ = schedule.worker_range
-    room = has.get("CPU", 1) // (schedule.cpus_per_worker * workers)
+    room = int(has.get("CPU", 1)) // schedule.cpus_per_worker
     if schedule.use_gpu or (schedule.use_gpu is None and has.get("GPU")):
-        room = min(room, has.get("GPU", 0) // (schedule.gpus_per_worker * workers))
-    return max(1, int(room))
+        shares = int(1 / schedule.gpus_per_worker + 1e-9)  # of one GPU: a worker's share lies on one
+        room = min(room, int(has.get("GPU", 0)) * shares)
+    return max(1, room // workers)
 
 
 @contextmanager
-def _followed(study: Study, config: Config) -> Iterator[None]:
-    """A line for each trial that ends, and a progress line."""
+def _followed(study: Study, folder: Path, config: Config) -> Iterator[None]:
+    """A line for each trial that ends, and a progress line that lists those that run."""
     shown = {t.number for t in study.get_trials(deepcopy=False) if t.state.is_finished()}
     total = config.tune.num_samples
-    with Progress("tune", total, "trials", done=len(shown)) as progress:
+    with Progress("tune", total, "trials", done=_num_done(study)) as progress:
 
         def look() -> None:
             trials = study.get_trials(deepcopy=False)
             for trial in trials:
                 if trial.state.is_finished() and trial.number not in shown:
                     shown.add(trial.number)
-                    progress.say(_line(trial.number, outcome(trial), trial.values, trial.params, config))
+                    progress.say(_line(trial, config))
             counts = Counter(outcome(trial) for trial in trials)
             leader = best(study)
-            fields = {"running": str(counts["running"])}
+            fields = {"running": _running(trials, folder, config)}
             fields |= {name: str(counts[name]) for name in ("pruned", "diverged", "failed") if counts[name]}
             if leader is not None:
                 fields["best"] = f"{leader.values[0]:.4g} (trial {leader.number})"
-            progress.update(len(shown), **fields)
+            progress.update(_num_done(study), **fields)
 
         try:
             with repeated(look, _POLL_S):
@@ -205,6 +272,21 @@ def _followed(study: Study, config: Config) -> Iterator[None]:
             look()
 
 
-def _line(number: int, ended: str, values: list[float] | None, params: dict[str, object], config: Config) -> str:
-    measured = ", ".join(f"{n} {v:.4g}" for n, v in zip(config.tune.metrics, values or (), strict=False))
-    return f"trial {number:>3}  {ended:<9} {measured:<24} {written(params)}"
+def _line(trial: FrozenTrial, config: Config) -> str:
+    measured = ", ".join(f"{n} {v:.4g}" for n, v in zip(config.tune.metrics, trial.values or (), strict=False))
+    line = f"trial {trial.number:>3}  {outcome(trial):<9} {measured:<24} {written(trial.params)}"
+    return f"{line}\n           {trial.user_attrs[REASON]}" if trial.user_attrs.get(REASON) else line
+
+
+def _running(trials: Sequence[FrozenTrial], folder: Path, config: Config) -> str:
+    """Which trials run and how far each is; only how many, when there are many."""
+    numbers = [trial.number for trial in trials if outcome(trial) == "running"]
+    if not 0 < len(numbers) <= _LISTED:
+        return str(len(numbers))
+    lines = {number: RunFolder(run_folder_of(folder, number)).last_metrics() or {"images": 0} for number in numbers}
+    return ", ".join(f"{n} ({line['images'] / config.tune.budget_images:.0%})" for n, line in lines.items())
+
+
+def _num_done(study: Study) -> int:
+    """Trials that count towards `tune.num_samples`."""
+    return sum(outcome(t) in ("finished", "pruned", "diverged") for t in study.get_trials(deepcopy=False))

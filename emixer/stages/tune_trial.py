@@ -1,9 +1,11 @@
 """One trial of a search: an ordinary `emixer train` in a run folder of its own, whose validation passes are reported to
 Ray Tune as they are written."""
 
+import math
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,17 @@ from typing import Any
 from ray import tune
 
 from emixer.config import Config, with_overrides
-from emixer.errors import DivergenceError
+from emixer.errors import DivergenceError, ShardError, StorageError, find_emixer_error
 from emixer.run_folder import RunFolder
 from emixer.stages import train
 from emixer.tuning.metrics import measured
-from emixer.tuning.searcher import ENDED, MEASURED, NUMBER, STEP, VALUES
+from emixer.tuning.searcher import ENDED, FAILED, HOPELESS, MEASURED, NUMBER, STEP, VALUES
 from emixer.tuning.space import Values
-from emixer.tuning.study import DIVERGED
+from emixer.tuning.study import DIVERGED, REASON
 
 _POLL_S = 0.5
+_END_S = 120.0
+"""How long a training may take to save and end when its leader cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -39,35 +43,62 @@ def trial_config(order: TrialOrder, number: int, values: Values) -> Config:
     """The config of a trial, as `emixer train` would be given it."""
     return with_overrides(
         order.config,
-        {"train.images": order.config.tune.budget_images, **values, "train.run": run_folder_of(order.study, number)},
+        {
+            "train.images": order.config.tune.budget_images,
+            **values,
+            "train.run": run_folder_of(order.study, number),
+            "tune.storage": order.config.tune.written_storage,
+        },
     )
 
 
 def run_trial(given: dict[str, Any], order: TrialOrder) -> None:
-    """Called by Ray Tune, in a process of its own."""
-    config = trial_config(order, given[NUMBER], given[VALUES])
+    """Called by Ray Tune, in a process of its own. Raises what another start may mend; all else is told as an end."""
+    training: _Training | None = None
+    try:
+        config = trial_config(order, given[NUMBER], given[VALUES])
+        training = _Training(config)
+        training.start()
+        _report(training, config)
+    except Exception as error:
+        if training is not None:
+            training.end()
+        known = find_emixer_error(error)
+        if known is None or (training is not None and not training.is_over()):
+            raise  # which ends this process
+        if isinstance(known, DivergenceError):
+            ended = DIVERGED
+        else:
+            ended = HOPELESS if isinstance(known, StorageError | ShardError) else FAILED
+        tune.report({ENDED: ended, REASON: known.message})
+
+
+def _report(training: "_Training", config: Config) -> None:
+    """Tells Ray Tune of validation passes until the training is over, and then how it ended."""
     assert config.train.run is not None
-    training = _Training(config)
-    training.start()
     folder, told = RunFolder(config.train.run), 0
     while True:
         is_over = training.is_over()
         lines = [line for line in folder.metrics() if any(key.startswith("validation/") for key in line)]
         for line in lines[told:]:
             told += 1
-            values = measured(order.config.tune.metrics, line)
+            values = _finite(config, line)
             if line["images"] < config.train.images:  # the last one is told with the outcome
                 tune.report({STEP: told, MEASURED: values, "images": line["images"]})
         if is_over:
             break
         time.sleep(_POLL_S)
-    try:
-        result = training.result()
-    except DivergenceError:
-        tune.report({ENDED: DIVERGED})
-        return
+    result = training.result()
     ended = "finished" if result.images >= config.train.images else "stopped"
-    tune.report({STEP: told, MEASURED: measured(order.config.tune.metrics, lines[-1]), ENDED: ended})
+    tune.report({STEP: told, MEASURED: _finite(config, lines[-1]), ENDED: ended})
+
+
+def _finite(config: Config, line: dict[str, float]) -> list[float]:
+    values = measured(config.tune.metrics, line)
+    for name, value in zip(config.tune.metrics, values, strict=True):
+        if not math.isfinite(value):
+            raise DivergenceError(f"{name} is not finite after {line['images']:,} films.")
+    return values
 
 
 class _Training(threading.Thread):
@@ -87,6 +118,16 @@ class _Training(threading.Thread):
     def is_over(self) -> bool:
         """Asked before the metrics are read, so that none is missed."""
         return not self.is_alive()
+
+    def end(self) -> None:
+        """Lets it save and end: whoever is left without a leader keeps its place in the cluster."""
+        assert self._config.train.run is not None
+        folder = RunFolder(self._config.train.run)
+        if self.is_alive():
+            with suppress(StorageError):
+                folder.request_stop()
+                self.join(_END_S)
+            folder.answer_stop_request()  # one that is started again is to go on
 
     def result(self) -> train.TrainResult:
         """What the training returned; raises what it raised."""

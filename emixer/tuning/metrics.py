@@ -1,11 +1,14 @@
 """What a search may aim at: metrics of the validation pass, and which way is better."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from emixer.config.tune import TuneMetric
-from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError
 
 
@@ -16,20 +19,30 @@ class Aim:
     prefix: str
     """How its name in metrics.jsonl begins, after `validation/`."""
     direction: Literal["minimize", "maximize"]
-    needs: str
-    """What the validation films must have."""
     of_reports: bool = False
-    of_labels: bool = False
+    """Whether it needs real reports."""
+    judged: bool = False
+    """Whether it needs labels that the judge of films knows."""
+    read: bool = False
+    """Whether it needs labels that the reader of reports knows."""
+    real: str | None = None
+    """The same of real films: where it is missing, too, films cannot be measured so."""
+    undefined: float = math.nan
+    """What a model scores whose output leaves it undefined."""
+
+    @property
+    def of_labels(self) -> bool:
+        """Whether it needs labels."""
+        return self.judged or self.read
 
 
 AIMS: Mapping[TuneMetric, Aim] = {
-    "fid": Aim("fid_", "minimize", "films"),
-    "word_cross_entropy": Aim("word_cross_entropy", "minimize", "reports", of_reports=True),
-    "label_auc": Aim("label_auc_generated", "maximize", "labels, some present and some absent", of_labels=True),
-    "report_f1": Aim("report_f1_generated", "maximize", "labels, some present and some absent", of_labels=True),
-    "pair_agreement": Aim(
-        "pair_agreement_generated", "maximize", "labels, some present and some absent", of_labels=True
-    ),
+    "fid": Aim("fid_", "minimize"),
+    "word_cross_entropy": Aim("word_cross_entropy", "minimize", of_reports=True),
+    "label_auc": Aim("label_auc_generated", "maximize", judged=True, real="label_auc_real"),
+    "report_f1": Aim("report_f1_generated", "maximize", read=True),
+    # reports that state next to nothing agree with their films by chance
+    "pair_agreement": Aim("pair_agreement_generated", "maximize", judged=True, read=True, undefined=0.5),
 }
 
 
@@ -38,41 +51,68 @@ def directions(metrics: Sequence[TuneMetric]) -> list[Literal["minimize", "maxim
     return [AIMS[name].direction for name in metrics]
 
 
-def require_measurable(metrics: Sequence[TuneMetric], shards: ShardSet, enough: int) -> None:
-    """Raises ConfigError, naming what is missing, for a metric that no validation pass on these shards will report.
+@dataclass(frozen=True)
+class ValidationRows:
+    """The films that the validation pass reads, and who reads what off them."""
 
-    enough: so many films must carry a label, and so many not, for figures of it.
-    """
+    labels_NY: NDArray[np.uint8]
+    """Of those that have labels."""
+    num_reports: int
+    label_names: Sequence[str]
+    judged: Collection[str]
+    """Labels that the judge of films knows."""
+    readable: Collection[str]
+    """Labels that the reader of reports knows."""
+    enough: int
+    """So many films must carry a label, and so many not, for figures of it."""
+
+
+def require_measurable(metrics: Sequence[TuneMetric], rows: ValidationRows) -> None:
+    """Raises ConfigError, naming what is missing, for a metric that a validation pass on these films cannot report."""
     for name in metrics:
         aim = AIMS[name]
-        lacks_reports = aim.of_reports and not shards.num_reports("validate")
-        if lacks_reports or (aim.of_labels and not _has_measurable_label(shards, enough)):
-            raise _not_reported(name)
+        if aim.of_reports and not rows.num_reports:
+            raise ConfigError(
+                f"tune.metrics names {name}, which needs reports, and none of the films that the validation pass "
+                "reads has one. Raise validation.films, choose another metric, or shards that have them."
+            )
+        known = {label for label in rows.label_names if all(label in readers for readers in _readers(aim, rows))}
+        if aim.of_labels and not known & _on_enough(rows):
+            who = "the judge of films" if aim.judged else "the reader of reports"
+            raise ConfigError(
+                f"tune.metrics names {name}, which needs labels, some present and some absent: of the "
+                f"{len(rows.labels_NY)} labelled films that the validation pass reads, no label that {who} knows is on "
+                f"{rows.enough} and missing on {rows.enough}. Raise validation.films, or choose another metric."
+            )
 
 
-def _has_measurable_label(shards: ShardSet, enough: int) -> bool:
-    """Whether a label is on enough films of the split, and missing on enough, for an AUC or F1 of it."""
-    counts = shards.manifest["labels"]["validate"]
-    labelled = shards.num_rows("validate") - counts["unlabelled_films"]
-    present = [of_label["present"] for of_label in counts["names"].values()]
-    return any(min(number, labelled - number) >= enough for number in present)
+def _readers(aim: Aim, rows: ValidationRows) -> list[Collection[str]]:
+    return [rows.judged] * aim.judged + [rows.readable] * aim.read
 
 
-def _not_reported(name: TuneMetric) -> ConfigError:
-    return ConfigError(
-        f"tune.metrics names {name}, which the validation pass does not report here: it needs {AIMS[name].needs} in "
-        "the validate split. Choose another metric, or shards that have them."
-    )
+def _on_enough(rows: ValidationRows) -> set[str]:
+    present_Y = rows.labels_NY.sum(0)
+    enough_Y = np.minimum(present_Y, len(rows.labels_NY) - present_Y) >= rows.enough
+    return {name for name, enough in zip(rows.label_names, enough_Y, strict=True) if enough}
 
 
 def measured(metrics: Sequence[TuneMetric], line: Mapping[str, float]) -> list[float]:
-    """The values in a line of metrics.jsonl. Raises ConfigError when the validation pass does not report one."""
-    found = []
-    for name in metrics:
-        aim = AIMS[name]
-        prefix = f"validation/{aim.prefix}"
-        matching = [value for key, value in line.items() if key.startswith(prefix) and "/" not in key[len(prefix) :]]
-        if not matching:
-            raise _not_reported(name)
-        found.append(matching[0])
-    return found
+    """The values in a line of metrics.jsonl; NaN where the model made one that is not finite, which is left out there.
+
+    Raises ConfigError when the validation pass cannot report one.
+    """
+    return [_value(name, line) for name in metrics]
+
+
+def _value(name: TuneMetric, line: Mapping[str, float]) -> float:
+    aim = AIMS[name]
+    prefix = f"validation/{aim.prefix}"
+    matching = [value for key, value in line.items() if key.startswith(prefix) and "/" not in key[len(prefix) :]]
+    if matching:
+        return matching[0]
+    if aim.real is not None and f"validation/{aim.real}" not in line:
+        raise ConfigError(
+            f"tune.metrics names {name}, which the validation pass does not report here, not even of the real films. "
+            "Choose another metric, or shards with more labels in the validate split."
+        )
+    return aim.undefined

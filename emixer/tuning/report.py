@@ -16,7 +16,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from emixer import files
-from emixer.tuning.study import best, finished, outcome
+from emixer.tuning.study import REASON, STARTS, best, finished, outcome
 
 _PLOTS = "plots"
 _LEAST_FOR_IMPORTANCE = 5
@@ -42,12 +42,13 @@ the sum. With few trials, a rough guide.</p>
 <tr><td>{{ name }}</td><td class="n">{{ "%.0f" % (100 * share) }} %</td></tr>{% endfor %}</table>{% endif %}
 <h2>All trials</h2><div class="scroll"><table><tr><th>trial</th><th>outcome</th>
 {% for name in metrics %}<th>{{ name }}</th>{% endfor %}{% for name in keys %}<th>{{ name }}</th>{% endfor %}
-<th>minutes</th><th>starts</th></tr>
+<th>minutes</th><th>starts</th><th></th></tr>
 {% for row in rows %}<tr{% if row.best %} class="best"{% endif %}><td class="n">{{ row.number }}</td>
 <td><span class="tag {{ row.outcome }}">{{ row.outcome }}</span></td>
 {% for value in row.measured %}<td class="n">{{ value }}</td>{% endfor %}
 {% for value in row.params %}<td class="n">{{ value }}</td>{% endfor %}
-<td class="n">{{ row.minutes }}</td><td class="n">{{ row.starts }}</td></tr>{% endfor %}</table></div>
+<td class="n">{{ row.minutes }}</td><td class="n">{{ row.starts }}</td>
+<td>{{ row.reason }}</td></tr>{% endfor %}</table></div>
 <p class="note">Pruned and diverged trials show the last value that they reported. The study is Optuna's own:
 <code>optuna.load_study</code> and <code>optuna-dashboard</code> open it.</p>
 {% for name, uri in plots.items() %}<h2>{{ name }}</h2><img alt="{{ name }}" src="{{ uri }}">{% endfor %}
@@ -103,7 +104,8 @@ def _row(trial: FrozenTrial, keys: Sequence[str], num_values: int, is_best: bool
         "measured": [_short(value) for value in [*values, *[None] * num_values][:num_values]],
         "params": [_short(trial.params.get(key)) for key in keys],
         "minutes": "" if started is None or ended is None else f"{(ended - started).total_seconds() / 60:.1f}",
-        "starts": trial.user_attrs.get("starts", ""),
+        "starts": trial.user_attrs.get(STARTS, ""),
+        "reason": trial.user_attrs.get(REASON, ""),
     }
 
 
@@ -139,6 +141,10 @@ def _pictures(study: Study, metrics: Sequence[str]) -> Iterator[tuple[str, bytes
         plots["Parallel coordinates"] = lambda: drawn.plot_parallel_coordinate(study, params=keys, **named)
     if len(keys) > 1 and len(done) > 3:
         plots["Contours"] = lambda: drawn.plot_contour(study, params=keys, **named)
+    if importances(study):
+        evaluator = PedAnovaImportanceEvaluator()
+        target = {"target": chosen["target"]} if several else {}
+        plots["Importances"] = lambda: drawn.plot_param_importances(study, evaluator=evaluator, **target)
     for name, draw in plots.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

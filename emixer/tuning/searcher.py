@@ -7,22 +7,31 @@ running are proposed again under their numbers, and find their run folders.
 import math
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
+from ray import cloudpickle
+from ray.exceptions import RayActorError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from emixer.tuning.space import Space
-from emixer.tuning.study import DIVERGED, STARTS
+from emixer.tuning.study import DIVERGED, REASON, STARTS
 
 NUMBER, VALUES, STEP, MEASURED, ENDED = "number", "values", "step", "measured", "ended"
 """Keys of what a trial is given, and of what it reports."""
+FAILED, HOPELESS = "failed", "hopeless"
+"""How a trial ends that starting again would not help; and one that no other would fare better than."""
+_MOST_FAILURES_IN_A_ROW = 3
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
-    """Proposes `num_samples` trials in all, those that the study already holds included."""
+    """Proposes `num_samples` trials in all, those that the study already holds included, but not those that failed.
+
+    It ends early when trials fail one after the other, or one for a reason that all would meet.
+    """
 
     def __init__(self, study: Study, space: Space, num_samples: int) -> None:
         super().__init__(metric=None, mode=None)
@@ -31,7 +40,12 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._reported: dict[str, set[int]] = {}
         trials = study.get_trials(deepcopy=False)
         self._orphans = deque(t for t in trials if t.state == TrialState.RUNNING)
-        self._left = num_samples - sum(t.state.is_finished() or t.state == TrialState.RUNNING for t in trials)
+        counted = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+        self._left = num_samples - sum(t.state in counted for t in trials)
+        self._failures_in_a_row = 0
+        self._died_of: dict[str, str] = {}
+        self.given_up: str | None = None
+        """Why nothing more is proposed, if that is so before the end."""
 
     @property
     def num_left(self) -> int:
@@ -40,9 +54,13 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Values for a trial of Ray Tune; Searcher.FINISHED when there are enough."""
+        if self.given_up is not None:
+            return Searcher.FINISHED  # type: ignore[no-any-return]
         if self._orphans:
             orphan = self._orphans.popleft()
             trial = Trial(self._study, orphan._trial_id)
+            for key, distribution in self._space.items():  # a kill may have come before all values were drawn
+                trial._suggest(key, distribution)
         elif self._left > 0:
             self._left -= 1
             trial = self._study.ask(dict(self._space))
@@ -67,15 +85,36 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tells the study how a trial ended."""
         trial = self._live.pop(trial_id)
-        if error or result is None:
-            self._study.tell(trial, state=TrialState.FAIL)
-        elif result.get(ENDED) == DIVERGED:
+        ended = FAILED if error or result is None else result.get(ENDED)
+        if ended in (FAILED, HOPELESS):
+            reason = self._died_of.get(trial_id, "") if result is None else result.get(REASON, "")
+            self._fail(trial, reason, is_hopeless=ended == HOPELESS)
+            return
+        self._failures_in_a_row = 0
+        assert result is not None, "one without a result has failed"
+        if result.get(ENDED) == DIVERGED:
             trial.set_user_attr(DIVERGED, True)
+            trial.set_user_attr(REASON, result.get(REASON, ""))
+            # else the sampler would rank it by how long it lived, before those that were stopped earlier
+            trial.set_constraint(DIVERGED, 1.0)
             self._study.tell(trial, state=TrialState.PRUNED)
         elif result.get(ENDED) == "finished":
             self._study.tell(trial, result[MEASURED])
         else:
             self._study.tell(trial, state=TrialState.PRUNED)
+
+    def note_death(self, trial_id: str, reason: str) -> None:
+        """Why a trial ended that could not tell it itself."""
+        self._died_of[trial_id] = reason
+
+    def _fail(self, trial: Trial, reason: str, is_hopeless: bool) -> None:
+        trial.set_user_attr(REASON, reason)
+        self._study.tell(trial, state=TrialState.FAIL)
+        self._failures_in_a_row += 1
+        if is_hopeless:
+            self.given_up = f"trial {trial.number} failed as every other would: {reason}"
+        elif self._failures_in_a_row >= _MOST_FAILURES_IN_A_ROW:
+            self.given_up = f"{self._failures_in_a_row} trials in a row failed, the last: {reason}"
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study remembers."""
@@ -100,3 +139,12 @@ class StudyPruning(FIFOScheduler):  # type: ignore[misc]
         if not self._searcher.take(trial.trial_id, result):
             self._ask_to_stop(trial.config[NUMBER])
         return str(TrialScheduler.CONTINUE)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Called once a trial has died for good, before the searcher hears that it has."""
+        pickled = trial.pickled_error_file
+        if pickled is not None and isinstance(cloudpickle.loads(Path(pickled).read_bytes()), RayActorError):
+            reason = "its process died, or its node"
+        else:
+            reason = Path(trial.error_file).read_text(encoding="utf-8").strip().splitlines()[-1]  # of a traceback
+        self._searcher.note_death(trial.trial_id, reason)

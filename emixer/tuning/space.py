@@ -10,9 +10,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from emixer.config import Config, with_overrides
-from emixer.config.load import read_value, require_key
-from emixer.errors import ConfigError
+from emixer.config import Config
+from emixer.tuning.space_lines import SpaceLine, read_space
 
 Space = Mapping[str, BaseDistribution]
 Values = Mapping[str, Any]
@@ -20,19 +19,8 @@ Values = Mapping[str, Any]
 
 
 def parse_space(lines: Sequence[str], config: Config) -> Space:
-    """Reads lines of `tune.space`.
-
-    Raises ConfigError for an unknown key, an empty or inverted range, or a value that the key does not take.
-    """
-    space: dict[str, BaseDistribution] = {}
-    for line in lines:
-        key, distribution = _parse(line)
-        require_key(key, f"tune.space: {line!r}")
-        if key in space:
-            raise ConfigError(f"tune.space names {key} twice.")
-        _require_ends_to_be_valid(line, key, distribution, config)
-        space[key] = distribution
-    return space
+    """Reads lines of `tune.space`. Raises ConfigError, see `read_space`."""
+    return {line.key: _distribution(line) for line in read_space(lines, config)}
 
 
 def values_of(config: Config, space: Space) -> dict[str, Any] | None:
@@ -51,46 +39,11 @@ def values_of(config: Config, space: Space) -> dict[str, Any] | None:
     return point
 
 
-def _parse(line: str) -> tuple[str, BaseDistribution]:
-    key, *rest = line.split()
-    if len(rest) < 2:
-        raise ConfigError(f"tune.space: {line!r} is not KEY KIND ..., e.g. `loss.alpha float 0 1`.")
-    kind, *given = rest
-    values = [read_value(text) for text in given]
-    if kind == "choice":
-        if len(values) != len({repr(v) for v in values}):
-            raise ConfigError(f"tune.space: {line!r} names a choice twice.")
-        return key, CategoricalDistribution(values)
-    if kind not in ("float", "log", "int"):
-        raise ConfigError(f"tune.space: {line!r} has the kind {kind!r}; choose float, log, int or choice.")
-    wanted = int if kind == "int" else (int, float)
-    if len(values) != 2 or not all(isinstance(v, wanted) and not isinstance(v, bool) for v in values):
-        numbers = "two whole numbers" if kind == "int" else "two numbers"
-        raise ConfigError(f"tune.space: {line!r} needs {numbers}, the lowest and the highest.")
-    low, high = values
-    if low >= high:
-        raise ConfigError(
-            f"tune.space: {line!r} is {'empty' if low == high else 'inverted'}: {low} is not below {high}."
-        )
-    if kind == "log" and low <= 0:
-        raise ConfigError(f"tune.space: {line!r}: a logarithmic range begins above 0, not at {low}.")
-    if kind == "int":
-        return key, IntDistribution(low, high)
-    return key, FloatDistribution(float(low), float(high), log=kind == "log")
-
-
-def _require_ends_to_be_valid(line: str, key: str, distribution: BaseDistribution, config: Config) -> None:
-    if isinstance(distribution, CategoricalDistribution):
-        ends: Sequence[Any] = distribution.choices
-    else:
-        assert isinstance(distribution, FloatDistribution | IntDistribution)
-        ends = (distribution.low, distribution.high)
-    for value in ends:
-        try:
-            with_overrides(config, {key: value})
-        except ConfigError as error:
-            said = error.message.splitlines()[-1].strip()
-            raise ConfigError(f"tune.space: {line!r} goes where the setting does not: {said}") from error
+def _distribution(line: SpaceLine) -> BaseDistribution:
+    if line.kind == "choice":
+        return CategoricalDistribution(line.values)
+    low, high = line.values
+    return IntDistribution(low, high) if line.kind == "int" else FloatDistribution(low, high, log=line.kind == "log")
 
 
 def _at(tree: Any, key: str) -> Any:

@@ -5,6 +5,10 @@ a run diverged is a user attribute of a trial that counts as pruned, so that the
 not stretched by it.
 """
 
+import json
+import logging
+import time
+import uuid
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import optuna
+import sqlalchemy
 from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
@@ -21,37 +26,80 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from emixer import files
 from emixer.config import Config
 from emixer.config.tune import TuneConfig
 from emixer.errors import ConfigError
+from emixer.run_folder import decisive_settings
 from emixer.tuning.metrics import directions
 from emixer.tuning.space import Space
 
+logger = logging.getLogger(__name__)
+
 Outcome = Literal["waiting", "running", "finished", "pruned", "diverged", "failed"]
-STUDY_NAME, JOURNAL = "emixer", "study.journal"
+STUDY_NAME, JOURNAL, IDENTITY = "emixer", "study.journal", "study.json"
+_LOCK_S = 3.0
+"""Optuna holds its lock for milliseconds; what lies there for longer was left by a program that was killed."""
 _STORAGE_ERRORS = (OSError, ValueError, KeyError, OptunaError, SQLAlchemyError)
-DIVERGED, STARTS = "diverged", "starts"
-"""User attributes."""
+DIVERGED, STARTS, REASON, REPEATS = "diverged", "starts", "reason", "repeats"
+"""User attributes: of one that failed or diverged, why; of one that tries another's values again, its number."""
 
 
-def open_study(folder: Path, config: Config, space: Space) -> Study:
-    """Opens or creates the study.
+def open_study(folder: Path, config: Config, space: Space, data: str = "") -> Study:
+    """Opens or creates the study; mends what a kill has left in its journal. Call it with the folder's lock held.
 
-    Raises ConfigError when the storage cannot be opened, is locked, or holds a study of other metrics or another space.
+    data: digest of the films. Raises ConfigError when the storage cannot be opened, is locked or damaged, belongs to
+    another folder, or holds a study of other settings.
     """
     tune = config.tune
     _quiet()
+    if tune.storage is None:
+        _remove_stale_lock(folder / f"{JOURNAL}.lock")
+        _mend_journal(folder / JOURNAL)
     storage = _storage(tune, folder)
     try:
         study = optuna.create_study(
-            storage=storage, study_name=STUDY_NAME if tune.storage is None else f"{STUDY_NAME}-{folder.name}",
-            directions=directions(tune.metrics), load_if_exists=True, pruner=_pruner(tune),
+            storage=storage, study_name=_study_name(tune, folder), directions=directions(tune.metrics),
+            load_if_exists=True, pruner=_pruner(tune),
         )  # fmt: skip
-        _require_same(study, tune, space, folder)
+        _require_same(study, config, space, folder, data)
+        _adopt(study, folder, _said(config, space, data))
         study.sampler = _sampler(config, len(study.get_trials(deepcopy=False)))
     except _STORAGE_ERRORS as error:
-        raise ConfigError(f"{_named(tune, folder)} cannot be used: {type(error).__name__}: {error}") from error
+        raise _unusable(tune, folder, error) from error
     return study
+
+
+def look_at_study(folder: Path, config: Config, space: Space, data: str = "") -> Study | None:
+    """The study as it is, without changing anything; None where none was begun. Raises what `open_study` would."""
+    tune = config.tune
+    _quiet()
+    journal, database = folder / JOURNAL, (tune.storage or "").partition(":///")
+    if not (journal.exists() if tune.storage is None else True):
+        return None
+    if database[0].startswith("sqlite") and not Path(database[2]).exists():
+        return None
+    storage = _storage(tune, folder, is_new=False)
+    try:
+        if isinstance(storage, RDBStorage) and not sqlalchemy.inspect(storage.engine).has_table("studies"):
+            return None
+        names = {found.study_name for found in optuna.get_all_study_summaries(storage)}
+        if _study_name(tune, folder) not in names:
+            return None
+        study = optuna.load_study(study_name=_study_name(tune, folder), storage=storage)
+        _require_same(study, config, space, folder, data)
+    except _STORAGE_ERRORS as error:
+        raise _unusable(tune, folder, error) from error
+    return study
+
+
+def repeat_failed(study: Study) -> None:
+    """Queues the values of trials that failed, each once: what made them fail may be mended now."""
+    trials = study.get_trials(deepcopy=False)
+    repeated = {trial.user_attrs.get(REPEATS) for trial in trials}
+    for trial in trials:
+        if trial.state == TrialState.FAIL and trial.number not in repeated:
+            study.enqueue_trial(trial.params, user_attrs={REPEATS: trial.number})
 
 
 def outcome(trial: FrozenTrial) -> Outcome:
@@ -80,20 +128,61 @@ def best(study: Study) -> FrozenTrial | None:
     return min(front, key=lambda trial: sign * trial.values[0])
 
 
-def _storage(tune: TuneConfig, folder: Path) -> BaseStorage:
+def _study_name(tune: TuneConfig, folder: Path) -> str:
+    return STUDY_NAME if tune.storage is None else f"{STUDY_NAME}-{folder.name}"
+
+
+def _storage(tune: TuneConfig, folder: Path, is_new: bool = True) -> BaseStorage:
     try:
         if tune.storage is not None:
-            return RDBStorage(tune.storage)
+            return RDBStorage(tune.storage, skip_table_creation=not is_new, skip_compatibility_check=not is_new)
         return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
     except (*_STORAGE_ERRORS, ImportError) as error:
         raise ConfigError(
-            f"{_named(tune, folder)} cannot be opened ({type(error).__name__}: {error}). Give a URL that SQLAlchemy "
+            f"{_named(tune, folder)} cannot be opened ({_words(error, tune)}). Give a URL that SQLAlchemy "
             "knows and whose driver is installed, or leave tune.storage out for a journal file in the study's folder."
         ) from error
 
 
+def _unusable(tune: TuneConfig, folder: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"{_named(tune, folder)} cannot be used: {_words(error, tune)}")
+
+
+def _words(error: Exception, tune: TuneConfig) -> str:
+    words = f"{type(error).__name__}: {error}"
+    return words if tune.storage is None else words.replace(tune.storage, str(tune.written_storage))
+
+
 def _named(tune: TuneConfig, folder: Path) -> str:
-    return f"The journal {folder / JOURNAL}" if tune.storage is None else f"tune.storage={tune.storage}"
+    return f"The journal {folder / JOURNAL}" if tune.storage is None else f"tune.storage={tune.written_storage}"
+
+
+def _remove_stale_lock(lock: Path) -> None:
+    end = time.monotonic() + _LOCK_S
+    while lock.is_symlink():
+        if time.monotonic() > end:
+            logger.warning("%s was left by a program that was killed; it is removed.", lock)
+            lock.unlink(missing_ok=True)
+        time.sleep(0.1)
+
+
+def _mend_journal(journal: Path) -> None:
+    """Cuts a last line that a kill or a full disk has left half-written: the next would be appended to it."""
+    if not journal.exists():
+        return
+    lines = journal.read_bytes().splitlines(keepends=True)
+    if lines and not lines[-1].endswith(b"\n"):
+        logger.warning("The last line of %s is cut short; what it said of a trial is forgotten.", journal)
+        files.write_bytes(journal, b"".join(lines[:-1]))
+        del lines[-1]
+    for number, line in enumerate(lines, 1):
+        try:
+            json.loads(line)
+        except ValueError as error:
+            raise ConfigError(
+                f"{journal} is damaged at line {number}, which is not JSON. Restore it from a backup, or cut it before "
+                "that line: what came later is then done again."
+            ) from error
 
 
 def _sampler(config: Config, num_trials: int) -> BaseSampler:
@@ -118,23 +207,74 @@ def _pruner(tune: TuneConfig) -> BasePruner:
     return NopPruner()
 
 
-def _require_same(study: Study, tune: TuneConfig, space: Space, folder: Path) -> None:
-    said: dict[str, Any] = {"metrics": list(tune.metrics), "space": {k: repr(v) for k, v in space.items()}}
-    before = study.user_attrs.get("emixer")
+def _said(config: Config, space: Space, data: str) -> dict[str, Any]:
+    """What a study is of: with any of it changed, its trials could not be compared."""
+    return {
+        "metrics": list(config.tune.metrics), "space": {key: repr(found) for key, found in space.items()},
+        "settings": _settings(config, space) | {"data": data},
+    }  # fmt: skip
+
+
+def _settings(config: Config, space: Space) -> dict[str, Any]:
+    fixed = decisive_settings("train", config)
+    fixed |= {f"validation.{name}": value for name, value in config.validation.model_dump(mode="json").items()}
+    fixed |= {
+        "tune.budget_images": config.tune.budget_images, "generate.temperature": config.generate.temperature,
+        "train.validate_every_images": config.train.validate_every_images,
+    }  # fmt: skip
+    return {key: value for key, value in fixed.items() if key not in {*space, "train.images", "validation.sample_rows"}}
+
+
+def _require_same(study: Study, config: Config, space: Space, folder: Path, data: str) -> None:
+    before, said, named = study.user_attrs.get("emixer"), _said(config, space, data), _named(config.tune, folder)
+    elsewhere = "Choose another folder for tune.study, or the storage that this one was begun with."
     if before is None:
         if study.get_trials(deepcopy=False):
+            raise ConfigError(f"{named} holds a study that emixer did not make. {elsewhere}")
+        if _identity(folder) is not None or any(folder.glob("trials/*")):
+            raise ConfigError(f"{folder} holds trials of a search that {named} does not know. {elsewhere}")
+        return
+    is_begun = bool(study.get_trials(deepcopy=False)) or _identity(folder) is not None
+    if is_begun and before.get("id") != _identity(folder):
+        raise ConfigError(f"{named} holds the study of another folder of this name. {elsewhere}")
+    for name in ("metrics", "space"):
+        if before.get(name) != said[name]:
             raise ConfigError(
-                f"{_named(tune, folder)} holds a study that emixer did not make. Choose another storage, or another "
-                "folder for tune.study."
+                f"The study in {folder} has another tune.{name}: {before.get(name)} there, {said[name]} here. "
+                "Choose another folder for tune.study, or the settings that it was begun with."
             )
-        study.set_user_attr("emixer", said)
-        study.set_metric_names(list(tune.metrics))
-    elif before != said:
-        changed = "metrics" if before.get("metrics") != said["metrics"] else "space"
+    there, here = before.get("settings", {}), said["settings"]
+    differing = [
+        f"  {key}: {there.get(key)!r} there, {here.get(key)!r} here"
+        if key != "data"
+        else "  other films in data.shards"
+        for key in sorted(there.keys() | here.keys())
+        if there.get(key) != here.get(key)
+    ]
+    if differing:
         raise ConfigError(
-            f"The study in {folder} has another tune.{changed}: {before.get(changed)} there, {said[changed]} here. "
-            "Choose another folder for tune.study, or the settings that it was begun with."
+            f"The study in {folder} was begun with other settings, and its trials could not be compared:\n"
+            + "\n".join(differing)
+            + "\nChoose another folder for tune.study, or the settings that it was begun with."
         )
+
+
+def _adopt(study: Study, folder: Path, said: dict[str, Any]) -> None:
+    """Makes a new study and its folder know each other: a storage may hold studies of several."""
+    known = study.user_attrs.get("emixer", {})
+    if not known:
+        known = {**said, "id": uuid.uuid4().hex}
+        study.set_user_attr("emixer", known)
+        study.set_metric_names(list(said["metrics"]))
+    if _identity(folder) is None:
+        files.write_json(folder / IDENTITY, {"study": known["id"]})
+
+
+def _identity(folder: Path) -> str | None:
+    try:
+        return str(json.loads((folder / IDENTITY).read_text(encoding="utf-8"))["study"])
+    except FileNotFoundError:
+        return None
 
 
 def _quiet() -> None:

@@ -405,3 +405,28 @@ def test_without_squeue_nothing_is_said_of_a_job_that_is_not_over(
     Job("7", "ingest", "slurm", str(tmp_path / "7"), None, (), 1000.0).save()
     monkeypatch.setenv("PATH", "/nowhere")
     assert "there is no squeue here" in run("status", "--folder", str(tmp_path)).output
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["tune.space=[loss.alfa float 0 1]"], "there is no setting loss.alfa"),
+        (["tune.space=[loss.alpha float 1 0]"], "is inverted"),
+        (
+            ["tune.space=[train.batch_size choice 256 257]", "train.num_workers=2", "tune.pruner=none"],
+            "batch_size=257 cannot be split",
+        ),
+        (["train.validate_every_images=1_000_000"], "nothing can be stopped early"),
+        (["tune.sampler=gp", "train.validate_every_images=1_000"], "tune.sampler=gp learns nothing"),
+    ],
+)
+def test_a_search_that_could_not_begin_is_not_submitted(
+    tmp_path: Path, shards: Path, settings: list[str], message: str
+) -> None:
+    asked = [part for setting in settings for part in ("--set", setting)]
+    where = ["--shards", str(shards), "--study", str(tmp_path / "study"), "--set", f"slurm.folder={tmp_path / 'jobs'}"]
+    result = run("tune", *where, *asked, "--dry-run")
+    assert result.exit_code == 2, result.output
+    assert message in " ".join(result.output.split())
+    sound = run("tune", *where, "--set", "train.validate_every_images=100_000", "--dry-run")
+    assert sound.exit_code == 0, sound.output

@@ -15,14 +15,21 @@ import optuna
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from optuna.trial import TrialState
 
+from emixer.background import repeated
+from emixer.checkpoint import find_checkpoint
+from emixer.cli.main import main
 from emixer.config import Config, load_config, to_yaml, with_overrides
 from emixer.data.schema import read_shard_info
 from emixer.data.shards import write_shard
-from emixer.errors import ConfigError, EmixerError
+from emixer.errors import ConfigError, DivergenceError, EmixerError
 from emixer.run_folder import RunFolder
 from emixer.stages import train, tune
+from emixer.stages.tune_trial import TrialOrder, _finite, trial_config
+from emixer.tuning.space import parse_space
+from emixer.tuning.study import open_study
 
 SHORT = {
     "tune.budget_images": 96, "tune.num_samples": 3, "tune.pruner": "none", "train.validate_every_images": 32,
@@ -35,6 +42,27 @@ SHORT = {
 def search(config: Config, folder: Path, **changed: Any) -> Config:
     settings = {key.replace("__", "."): value for key, value in changed.items()}
     return with_overrides(config, SHORT | {"tune.study": folder} | settings)
+
+
+def leader_pid() -> int:
+    """Of the process of this test's cluster that leads a trial."""
+    found = [p for p in Path("/proc").glob("[0-9]*") if _command(p).startswith("ray::ImplicitFunc")]
+    (ours,) = [int(p.name) for p in found if str(os.getpid()) in _ancestors(p)]
+    return ours
+
+
+def _command(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def _ancestors(process: Path) -> list[str]:
+    found = [process.name]
+    while found[-1] != "0":
+        found.append((Path("/proc") / found[-1] / "stat").read_text().rpartition(")")[2].split()[1])
+    return found
 
 
 def opened(folder: Path) -> optuna.Study:
@@ -64,13 +92,94 @@ def test_a_search_begins_with_the_configs_values_and_leaves_what_a_person_uses(
     assert f"trial {best.number}: word_cross_entropy" in str(result)
     found = load_config(folder / "best.yaml")
     assert found.loss.alpha == best.params["loss.alpha"]
-    train.describe(with_overrides(found, {"train.run": tmp_path / "again"}))
+    shown = CliRunner().invoke(
+        main, ["train", "--config", str(folder / "best.yaml"), "--run", str(tmp_path / "again"),
+               "--set", "train.images=32"],
+    )  # fmt: skip
+    assert (shown.exit_code, shown.exception) == (0, None), shown.output
+    trained = RunFolder.open(tmp_path / "again", "train").config
+    assert trained.optim.lr_generator == best.params["optim.lr_generator"]
     page = (folder / "report.html").read_text()
     assert page.count('class="tag finished"') == 3
     assert page.count("data:image/png;base64,") >= 3
     assert (folder / "plots" / "parallel-coordinates.png").stat().st_size > 5000
-    tune.run(config)
+    assert "(goes on: 3 of 3 trials done)" in tune.describe(config)
+    tune.run(with_overrides(config, {"tune.resume": True}))
     assert opened(folder).trials == trials, "a search that is through is not begun again"
+
+
+@pytest.mark.ray
+def test_a_search_one_after_the_other_is_the_same_twice(ray_cluster: None, tiny_config: Config, tmp_path: Path) -> None:
+    found = []
+    for name in ("one", "two"):
+        tune.run(
+            search(tiny_config, tmp_path / name, tune__num_samples=2, tune__max_concurrent=1, tune__budget_images=32)
+        )
+        found.append([(trial.params, trial.value) for trial in opened(tmp_path / name).trials])
+    assert found[0] == found[1]
+
+
+def test_running_trials_are_listed_with_how_far_they_are(
+    tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = search(tiny_config, tmp_path)
+    space = parse_space(config.tune.space, config)
+    study = open_study(tmp_path, config, space)
+    first, second = study.ask(dict(space)), study.ask(dict(space))
+    run = tmp_path / "trials" / f"{second.number:04d}"
+    RunFolder.create_or_resume(run, "train", config).append_metrics({"images": 48})
+    with tune._followed(study, tmp_path, config):
+        study.tell(first, 0.25)
+    said = capsys.readouterr().err
+    assert "trial   0  finished  word_cross_entropy 0.25" in said
+    assert "lr_generator" in said
+    assert "1/3 trials (33%)" in said
+    assert "running 1 (50%)" in said
+    assert "best 0.25 (trial 0)" in said
+
+
+def test_a_page_that_cannot_be_drawn_ends_no_search(
+    tiny_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = search(tiny_config, tmp_path, tune__num_samples=1)
+    space = parse_space(config.tune.space, config)
+    shards = tune._checked(config)[2]
+    study = open_study(tmp_path, config, space, shards)
+    study.tell(study.ask(dict(space)), 0.25)
+    RunFolder.create_or_resume(tmp_path / "trials" / "0000", "train", config)
+    (tmp_path / "plots").write_text("in the way of the folder of plots")
+    assert tune.run(config).best_values == (0.25,)
+    assert "report.html could not be made" in caplog.text
+    assert load_config(tmp_path / "best.yaml").loss == config.loss
+
+
+def test_a_metric_that_is_not_finite_is_a_divergence(tiny_config: Config, tmp_path: Path) -> None:
+    config = search(tiny_config, tmp_path, tune__metrics=["fid"])
+    with pytest.raises(DivergenceError, match="fid is not finite after 32 films"):
+        _finite(config, {"images": 32, "validation/words_per_report": 3.0})  # the reporter left it out
+    assert _finite(config, {"images": 32, "validation/fid_random": 3.0}) == [3.0]
+
+
+def test_who_aims_at_the_fid_of_random_features_is_warned(
+    tiny_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tune.describe(search(tiny_config, tmp_path))
+    assert not caplog.text
+    tune.describe(search(tiny_config, tmp_path, tune__metrics=["fid"]))
+    assert "FID is that of random features here" in caplog.text
+
+
+def test_resume_is_a_flag_that_insists(tiny_config: Config, tmp_path: Path) -> None:
+    (tmp_path / "tune.yaml").write_text(to_yaml(search(tiny_config, tmp_path / "study")))
+    shown = CliRunner().invoke(main, ["tune", "--resume", "--config", str(tmp_path / "tune.yaml"), "--dry-run"])
+    assert shown.exit_code == 2
+    assert "There is no study" in shown.output
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_password_is_written_into_no_folder(tiny_config: Config, tmp_path: Path) -> None:
+    config = search(tiny_config, tmp_path, tune__storage="postgresql://me:s3cret@host/db")
+    assert trial_config(TrialOrder(config, tmp_path), 0, {}).tune.storage == "postgresql://me@host/db"
 
 
 @pytest.mark.ray
@@ -91,11 +200,104 @@ def test_a_trial_of_two_workers_is_the_same_run_as_emixer_train_makes(
         assert one == pytest.approx(other, rel=1e-5, nan_ok=True)
 
 
+@pytest.mark.ray
+def test_a_trial_whose_leader_is_killed_gets_its_place_back_and_goes_on(
+    ray_cluster: None, tiny_config: Config, tmp_path: Path
+) -> None:
+    folder = tmp_path / "study"
+    one_place = {"train.cpus_per_worker": 2, "train.log_every_images": 16, "train.save_every_images": 16}
+    config = with_overrides(search(tiny_config, folder, tune__num_samples=1, tune__budget_images=480), one_place)
+    killed: list[int] = []
+
+    def kill_the_leader() -> None:
+        if not killed and (folder / "trials" / "0000" / "checkpoints" / "last.json").exists():
+            killed.append(leader_pid())
+            os.kill(killed[0], signal.SIGKILL)
+
+    with repeated(kill_the_leader, 0.2):
+        assert tune.run(config).counts == {"finished": 1}
+    assert killed
+    assert RunFolder(folder / "trials" / "0000").metrics()[-1]["images"] == 480
+
+
+@pytest.mark.ray
+def test_a_trial_that_cannot_go_on_says_why_frees_its_place_and_is_tried_again_by_the_next_call(
+    ray_cluster: None, tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "study"
+    config = search(tiny_config, folder, tune__num_samples=2, train__cpus_per_worker=2, tune__budget_images=32)
+
+    def stand_in_the_way() -> None:  # of the first run folder, as soon as the search has begun
+        if (folder / "config.yaml").exists() and not (folder / "trials").exists():
+            (folder / "trials").mkdir()
+            (folder / "trials" / "0000").touch()
+
+    with repeated(stand_in_the_way, 0.01):
+        result = tune.run(config)
+    assert result.counts == {"failed": 1, "finished": 1}
+    assert "0000 is a file. A run needs a folder" in str(result)
+    shown = capsys.readouterr().err
+    assert "0000 is a file" in shown
+    assert "Traceback" not in shown
+    assert "0000 is a file" in (folder / "report.html").read_text()
+    assert opened(folder).trials[0].user_attrs["starts"] == 1, "a message is not started again"
+    assert tune.run(config).counts == {"failed": 1, "finished": 2}, "two are asked for: one that failed is none"
+    assert opened(folder).trials[2].params == opened(folder).trials[0].params
+
+
+@pytest.mark.ray
+def test_a_leader_that_fails_lets_its_training_end_first(
+    ray_cluster: None, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "study"
+    config = search(
+        tiny_config, folder, tune__num_samples=1, train__cpus_per_worker=2, tune__budget_images=10**6,
+        tune__metrics=["fid"], train__validate_every_images=10**6, train__log_every_images=16,
+    )  # fmt: skip
+    line = json.dumps({"images": 0, "validation/words_per_report": 3.0})
+
+    def spoil() -> None:  # a pass without what the search aims at, while the training goes on
+        path = folder / "trials" / "0000" / "metrics.jsonl"
+        if path.exists() and line not in path.read_text():
+            path.write_text(path.read_text() + line + "\n")
+
+    config = with_overrides(config, {"tune.metrics": ["label_auc"], "tune.max_failures": 0})
+    with repeated(spoil, 0.5), pytest.raises(EmixerError, match=r"No trial finished(.|\n)*label_auc"):
+        tune.run(config)
+    assert find_checkpoint(folder / "trials" / "0000" / "checkpoints", "last") is not None
+    assert not (folder / "trials" / "0000" / "stop-requested").exists()
+    free = tune.run(search(tiny_config, tmp_path / "next", tune__num_samples=1, train__cpus_per_worker=2))
+    assert free.counts == {"finished": 1}
+
+
+def test_a_search_that_is_interrupted_says_so(tiny_config: Config, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    config = search(tiny_config, folder, tune__budget_images=10**6, tune__num_samples=2)
+    (tmp_path / "tune.yaml").write_text(
+        to_yaml(with_overrides(config, {"ray.num_cpus": 1, "ray.object_store_mb": 200}))
+    )
+    command = [sys.executable, "-m", "emixer", "tune", "--config", str(tmp_path / "tune.yaml")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as search_:
+        end = time.monotonic() + 400
+        while not list(folder.glob("trials/0000/checkpoints/last.json")):
+            assert search_.poll() is None, search_.stderr.read() if search_.stderr else ""
+            assert time.monotonic() < end, "the first trial did not begin"
+            time.sleep(0.2)
+        os.killpg(search_.pid, signal.SIGINT)
+        out, said = search_.communicate(timeout=120)
+    assert (search_.returncode, out) == (130, "")
+    assert "Interrupted. The same command goes on" in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize(
     ("settings", "at_once"),
     [
         ({"train.gpus_per_worker": 0.25}, 8), ({"train.num_workers": 2}, 1), ({"train.gpus_per_worker": 0.5}, 4),
         ({"train.use_gpu": False, "train.cpus_per_worker": 3}, 5), ({"tune.max_concurrent": 3}, 3),
+        ({"train.gpus_per_worker": 0.2}, 10), ({"train.gpus_per_worker": 0.1}, 16), ({"train.gpus_per_worker": 0.6}, 2),
     ],
 )  # fmt: skip
 def test_as_many_trials_run_at_once_as_there_are_shares_of_gpus(settings: dict[str, Any], at_once: int) -> None:
@@ -126,7 +328,8 @@ def test_poor_trials_are_stopped_and_those_that_diverge_are_told_apart(
         search(tiny_config, tmp_path / "wild", tune__space=space, tune__num_samples=1, tune__budget_images=20_000),
         diverging,
     )
-    assert tune.run(wild).counts == {"diverged": 1}
+    with pytest.raises(EmixerError, match=r"No trial finished(.|\n)*1 diverged"):
+        tune.run(wild)
     (trial,) = opened(tmp_path / "wild").trials
     assert (trial.state, trial.user_attrs["diverged"]) == (TrialState.PRUNED, True)
 
@@ -148,6 +351,10 @@ def test_a_search_that_is_killed_goes_on_without_running_a_finished_trial_again(
         os.killpg(killed.pid, signal.SIGKILL)
     states = [trial.state for trial in opened(folder).trials]
     assert states == [TrialState.COMPLETE, TrialState.RUNNING]
+    interrupted = folder / "trials" / "0001"
+    kept = find_checkpoint(interrupted / "checkpoints", "last")
+    assert kept is not None
+    before = [line for line in RunFolder(interrupted).metrics() if line["images"] <= kept.images]
     first = [(p, p.stat().st_mtime_ns) for p in sorted((folder / "trials" / "0000").rglob("*.safetensors"))]
     value = opened(folder).trials[0].value
     shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=800).stdout
@@ -157,6 +364,10 @@ def test_a_search_that_is_killed_goes_on_without_running_a_finished_trial_again(
     assert [(p, p.stat().st_mtime_ns) for p in sorted((folder / "trials" / "0000").rglob("*.safetensors"))] == first
     assert trials[0].value == value
     assert [trial.user_attrs["starts"] for trial in trials] == [1, 2]
+    after = RunFolder(interrupted).metrics()
+    assert before, "rates are among the values: what is done again would differ"
+    assert after[: len(before)] == before
+    assert after[-1]["images"] == 480
 
 
 @pytest.mark.parametrize(
@@ -168,13 +379,17 @@ def test_a_search_that_is_killed_goes_on_without_running_a_finished_trial_again(
         ({"tune__pruner": "asha", "train__validate_every_images": 96}, r"nothing can be stopped early"),
         ({"tune__storage": "nosuch://x"}, r"tune\.storage=nosuch://x cannot be opened"),
         ({"model__side_px": 64}, r"films of 32 px"),
+        ({"tune__space": ["model.side_px choice 32 64"]}, r"films of 32 px"),
+        ({"tune__space": ["train.batch_size choice 16 17"], "train__num_workers": 2}, r"batch_size=17 cannot be split"),
+        ({"tune__resume": True}, r"There is no study in .*study to go on with"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_starts(
     tiny_config: Config, tmp_path: Path, changed: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(EmixerError, match=message):
-        tune.run(search(tiny_config, tmp_path / "study", **changed))
+    for stage in (tune.describe, tune.run):
+        with pytest.raises(EmixerError, match=message):
+            stage(search(tiny_config, tmp_path / "study", **changed))
     assert not list(tmp_path.glob("study/trials/*"))
 
 
@@ -192,12 +407,11 @@ def test_a_metric_that_no_validation_pass_will_report_is_refused_before_a_trial_
     manifest = json.loads((shards / "manifest.json").read_text())
     entry = next(e for e in manifest["shards"] if e["name"] == path.name)
     entry["num_bytes"] = path.stat().st_size
-    for counts in manifest["labels"]["validate"]["names"].values():
-        counts["present"] = 4
     (shards / "manifest.json").write_text(json.dumps(manifest))
     for metric, needs in {"word_cross_entropy": "reports", "label_auc": "labels, some present"}.items():
-        with pytest.raises(ConfigError, match=rf"names {metric}, which .* needs {needs}"):
-            tune.run(search(tiny_config, tmp_path / "study", data__shards=shards, tune__metrics=[metric]))
+        config = search(tiny_config, tmp_path / "study", data__shards=shards, tune__metrics=[metric])
+        with pytest.raises(ConfigError, match=rf"names {metric}, which needs {needs}"):
+            tune.run(with_overrides(config, {"validation.films": 4}))
     assert not (tmp_path / "study").exists()
 
 

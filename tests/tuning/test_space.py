@@ -1,11 +1,15 @@
 """Lines of `tune.space`: what they mean, and what is refused before anything starts."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from emixer.config import Config, with_overrides
 from emixer.errors import ConfigError
 from emixer.tuning.space import parse_space, values_of, written
+from emixer.tuning.space_lines import require_prunable
 
 
 def test_each_kind_of_line_is_a_distribution_of_optuna() -> None:
@@ -40,11 +44,61 @@ def test_each_kind_of_line_is_a_distribution_of_optuna() -> None:
         ("optim.lr_generator log 1e-3 1", r"goes where the setting does not: optim\.lr_generator"),
         ("loss.adversarial choice logistic wasserstein", r"goes where the setting does not: loss\.adversarial"),
         ("train.batch_size choice 64 64", r"names a choice twice"),
+        ("train.batch_size choice 64", r"needs|is not KEY KIND|one choice"),
+        ("loss.augment choice [color] [color,cutout]", r"has the choice \['color'\]; a choice is one number"),
+        ("loss.augment choice [color] [color", r"not a value that YAML knows"),
+        ("tune.num_samples int 1 3", r"tune\.num_samples does not change what a training learns"),
+        ("train.images int 100 200", r"train\.images does not change"),
+        ("train.run choice a b", r"train\.run does not change"),
+        ("validation.films int 10 20", r"validation\.films does not change"),
+        ("seed int 0 5", r"seed does not change"),
+        ("train.num_workers int 1 2", r"train\.num_workers does not change"),
+        ("generate.temperature float 0.1 1", r"generate\.temperature does not change"),
     ],
 )
 def test_what_cannot_be_searched_is_named(line: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_space([line], Config())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tune.budget_images": 100, "train.validate_every_images": 100}, r"nothing can be stopped early"),
+        (
+            {"tune.budget_images": 100, "train.validate_every_images": 30, "tune.first_rung": 4},
+            r"4 validation pass.*tune\.first_rung=4 must lie before the last",
+        ),
+        ({"tune.sampler": "gp"}, r"tune\.sampler=gp learns nothing from trials that tune\.pruner=asha stops"),
+    ],
+)
+def test_a_pruner_that_could_stop_nothing_or_hides_its_trials_is_refused(
+    settings: dict[str, Any], message: str
+) -> None:
+    config = with_overrides(Config(), {"train.validate_every_images": 100_000} | settings)
+    with pytest.raises(ConfigError, match=message):
+        require_prunable(config)
+    require_prunable(with_overrides(config, {"tune.pruner": "none"}))
+    require_prunable(with_overrides(config, {"tune.metrics": ["fid", "label_auc"]}))
+
+
+def test_the_last_first_rung_that_can_stop_something_is_taken() -> None:
+    settings = {"tune.budget_images": 100, "train.validate_every_images": 30, "tune.first_rung": 3}
+    require_prunable(with_overrides(Config(), settings))
+
+
+def test_metrics_are_named_once_and_a_database_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="metrics names one twice"):
+        with_overrides(Config(), {"tune.metrics": ["fid", "fid"]})
+    monkeypatch.chdir(tmp_path)
+    relative = with_overrides(Config(), {"tune.storage": "sqlite:///study.db"})
+    assert relative.tune.storage == f"sqlite:///{tmp_path}/study.db"
+    for url in ("sqlite:////there/study.db", "postgresql://host/db"):
+        assert with_overrides(Config(), {"tune.storage": url}).tune.storage == url
+    secret = with_overrides(Config(), {"tune.storage": "postgresql://me:s3:cret@host:5432/db"})
+    assert secret.tune.written_storage == "postgresql://me@host:5432/db"
 
 
 def test_a_key_may_stand_once() -> None:

@@ -1,0 +1,123 @@
+"""Lines of `tune.space` as they are written. Needs neither Optuna nor torch: a login node checks them, too."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from emixer.config import Config, with_overrides
+from emixer.config.load import read_value, require_key
+from emixer.errors import ConfigError
+from emixer.run_folder import decides
+
+_SECTIONS = ("data", "model", "loss", "optim", "train")
+_KINDS = ("float", "log", "int", "choice")
+
+
+@dataclass(frozen=True)
+class SpaceLine:
+    """`KEY KIND VALUE VALUE ...`: the lowest and the highest, or the choices."""
+
+    key: str
+    kind: str
+    values: tuple[Any, ...]
+
+
+def read_space(lines: Sequence[str], config: Config) -> list[SpaceLine]:
+    """Reads lines of `tune.space`.
+
+    Raises ConfigError for a key that is unknown or decides nothing of a training, an empty or inverted range, or a
+    value that the key does not take.
+    """
+    found: list[SpaceLine] = []
+    for text in lines:
+        line = _parse(text)
+        require_key(line.key, f"tune.space: {text!r}")
+        _require_searchable(text, line.key, config)
+        if line.key in {other.key for other in found}:
+            raise ConfigError(f"tune.space names {line.key} twice.")
+        for value in line.values:
+            _require_valid(text, line.key, value, config)
+        found.append(line)
+    return found
+
+
+def ends(space: Sequence[SpaceLine], config: Config) -> Iterator[Config]:
+    """The config with each end of each range and each choice, one at a time."""
+    for line in space:
+        for value in line.values:
+            yield with_overrides(config, {line.key: value})
+
+
+def require_prunable(config: Config) -> None:
+    """Raises ConfigError when the pruner could never stop a trial, or would leave the sampler without what it reads."""
+    tune, every = config.tune, config.train.validate_every_images
+    if len(tune.metrics) > 1 or tune.pruner == "none":
+        return
+    before_the_last = -(-tune.budget_images // every) - 1
+    if before_the_last < tune.first_rung:
+        wanted = tune.first_rung + 1
+        raise ConfigError(
+            f"train.validate_every_images={every} leaves a trial of tune.budget_images={tune.budget_images} films with "
+            f"{before_the_last + 1} validation pass(es), and tune.first_rung={tune.first_rung} must lie before the "
+            "last, so that nothing can be stopped early. Validate more often, e.g. every "
+            f"{max(1, tune.budget_images // max(wanted, 10))} films, or set tune.pruner=none."
+        )
+    if tune.sampler == "gp":
+        raise ConfigError(
+            f"tune.sampler=gp learns nothing from trials that tune.pruner={tune.pruner} stops early, and would propose "
+            "the like of them again. Set tune.pruner=none, or tune.sampler=tpe, which reads both."
+        )
+
+
+def _parse(text: str) -> SpaceLine:
+    key, *rest = text.split()
+    if len(rest) < 2:
+        raise ConfigError(f"tune.space: {text!r} is not KEY KIND ..., e.g. `loss.alpha float 0 1`.")
+    kind, *given = rest
+    if kind not in _KINDS:
+        raise ConfigError(f"tune.space: {text!r} has the kind {kind!r}; choose float, log, int or choice.")
+    values = tuple(read_value(value) for value in given)
+    if kind == "choice":
+        _require_choices(text, values)
+        return SpaceLine(key, kind, values)
+    wanted = int if kind == "int" else (int, float)
+    if len(values) != 2 or not all(isinstance(v, wanted) and not isinstance(v, bool) for v in values):
+        numbers = "two whole numbers" if kind == "int" else "two numbers"
+        raise ConfigError(f"tune.space: {text!r} needs {numbers}, the lowest and the highest.")
+    low, high = values
+    if low >= high:
+        raise ConfigError(
+            f"tune.space: {text!r} is {'empty' if low == high else 'inverted'}: {low} is not below {high}."
+        )
+    if kind == "log" and low <= 0:
+        raise ConfigError(f"tune.space: {text!r}: a logarithmic range begins above 0, not at {low}.")
+    return SpaceLine(key, kind, values if kind == "int" else (float(low), float(high)))
+
+
+def _require_choices(text: str, values: Sequence[Any]) -> None:
+    if len(values) != len({repr(value) for value in values}):
+        raise ConfigError(f"tune.space: {text!r} names a choice twice.")
+    if len(values) < 2:
+        raise ConfigError(f"tune.space: {text!r} has one choice: there is nothing to search. Use --set for it.")
+    listed = next((value for value in values if isinstance(value, list | dict)), None)
+    if listed is not None:
+        raise ConfigError(
+            f"tune.space: {text!r} has the choice {listed}; a choice is one number, word, true, false or null. Search "
+            "lists in runs of their own, with --set."
+        )
+
+
+def _require_searchable(text: str, key: str, config: Config) -> None:
+    if key.split(".")[0] not in _SECTIONS or not decides(key, "train", config) or key in ("train.run", "train.images"):
+        raise ConfigError(
+            f"tune.space: {text!r}: {key} does not change what a training learns, or would change what it is measured "
+            f"by. Search settings of {', '.join(_SECTIONS[:-1])} or {_SECTIONS[-1]} that do."
+        )
+
+
+def _require_valid(text: str, key: str, value: Any, config: Config) -> None:
+    try:
+        with_overrides(config, {key: value})
+    except ConfigError as error:
+        said = error.message.splitlines()[-1].strip()
+        raise ConfigError(f"tune.space: {text!r} goes where the setting does not: {said}") from error
