@@ -323,6 +323,10 @@ def values_of(annotation: Any, choices: tuple[Any, ...]) -> st.SearchStrategy[An
         float: st.floats(1e-12, 0.09),
         str: text | tricky,
         int | tuple[int, int]: st.integers(1, 16) | st.tuples(st.integers(1, 4), st.integers(5, 9)),
+        dict[str, dict[str, Any]]: st.dictionaries(
+            st.sampled_from(["ingest", "train"]),
+            st.fixed_dictionaries({"cpus": st.integers(1, 16), "partition": tricky}),
+        ),
         Path: st.text(string.ascii_letters + string.digits + "/ .:#-_é", min_size=1).map(Path),
     }
     return by_type[annotation]
