@@ -284,7 +284,8 @@ def _running(trials: Sequence[FrozenTrial], folder: Path, config: Config) -> str
     if not 0 < len(numbers) <= _LISTED:
         return str(len(numbers))
     lines = {number: RunFolder(run_folder_of(folder, number)).last_metrics() or {"images": 0} for number in numbers}
-    return ", ".join(f"{n} ({line['images'] / config.tune.budget_images:.0%})" for n, line in lines.items())
+    budget = config.tune.budget_images  # which the last batch may pass
+    return ", ".join(f"{n} ({min(line['images'] / budget, 1):.0%})" for n, line in lines.items())
 
 
 def _num_done(study: Study) -> int:
