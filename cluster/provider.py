@@ -283,7 +283,7 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         now = time.monotonic()
         if now >= self._ask_ray_at:
             self._ask_ray_at = now + _ASK_RAY_EVERY_S
-            self._waits = waiting_bundles(self._address) or []
+            self._waits = waiting_bundles(self._address)
         return self._waits
 
     def _fits(self, bundle: Mapping[str, float], node_type: str) -> bool:

@@ -45,16 +45,16 @@ def _ray_state(address: str) -> dict[str, Any]:
     return {"joined": joined, "demands": _demands(status.resource_demands)}
 
 
-def waiting_bundles(address: str) -> list[dict[str, float]] | None:
-    """What tasks, actors and placement groups wait for, one of each shape; asked in this process. None where Ray does
-    not answer."""
+def waiting_bundles(address: str) -> list[dict[str, float]]:
+    """What tasks, actors and placement groups wait for, one of each shape; asked in this process. Nothing where Ray
+    does not answer."""
     from ray.autoscaler.v2.sdk import get_cluster_status
     from ray.exceptions import RayError
 
     try:
         status = get_cluster_status(address)
     except (RayError, RuntimeError, OSError):
-        return None
+        return []
     return [bundle for bundle, _ in _demands(status.resource_demands)]
 
 

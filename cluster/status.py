@@ -77,9 +77,8 @@ def screen(shot: Snapshot) -> str:
     workers = [m for m in shot.jobs if m.is_worker]
     if workers:
         chosen = workers
-        if len(workers) > _WORKERS_SHOWN:  # those that something is to be said of
-            quiet = [m for m in workers if _state(shot, m) in ("busy", "idle")]
-            chosen = sorted(workers, key=lambda m: m in quiet)[:_WORKERS_SHOWN]
+        if len(workers) > _WORKERS_SHOWN:  # those first that something is to be said of
+            chosen = sorted(workers, key=lambda m: _state(shot, m) in ("busy", "idle"))[:_WORKERS_SHOWN]
         shown = [(m.job.job_id, m.kind, _state(shot, m), m.job.node or "-", _note(shot, m)) for m in chosen]
         more = len(workers) - len(chosen)
         parts.append(_table(("job", "type", "state", "node", ""), shown) + (f"\n({more} more: --json)" if more else ""))

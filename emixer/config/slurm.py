@@ -12,8 +12,6 @@ _OURS = (
     "job-name", "nodes", "ntasks", "output", "error", "signal", "dependency", "comment", "array", "requeue",
     "partition", "account", "qos", "constraint", "cpus-per-task", "mem", "time", "gpus-per-node",
 )  # fmt: skip
-
-
 STAGES = ("ingest", "encoder", "train", "tune", "generate", "evaluate", "experiment")
 """What `python -m jobs` submits, in the order of the work."""
 _COMMON = {"folder", "stages"}
@@ -95,9 +93,8 @@ class SlurmConfig(Section):
         for stage, asked in self.stages.items():
             if stage not in STAGES:
                 raise ValueError(f"stages.{stage}: there is no such stage; there are {', '.join(STAGES)}")
-            if not asked.keys() <= type(self).model_fields.keys() - _COMMON:
-                wrong = next(iter(asked.keys() - (type(self).model_fields.keys() - _COMMON)))
-                raise ValueError(f"stages.{stage}.{wrong}: one stage has no such setting of its own")
+            for name in asked.keys() - (type(self).model_fields.keys() - _COMMON):
+                raise ValueError(f"stages.{stage}.{name}: one stage has no such setting of its own")
             self.of(stage)
         return self
 

@@ -5,7 +5,7 @@ Stands in the safetensors header, so that one file is all there is to copy. Need
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +13,7 @@ from typing import Any, Self
 import safetensors
 
 from emixer.config.model import ChestEncoderConfig
+from emixer.errors import ConfigError
 
 WEIGHTS_NAME = "encoder.safetensors"
 """What the encoder stage calls its file, in its run folder."""
@@ -70,3 +71,21 @@ def read_encoder_facts(path: Path) -> EncoderFacts | None:
         return EncoderFacts(**fields | lists)
     except (OSError, ValueError, TypeError, KeyError, safetensors.SafetensorError):
         return None
+
+
+def require_judge(facts: EncoderFacts | None, key: str, labels: Collection[str], what: str) -> None:
+    """Raises ConfigError when the encoder that `key` names cannot judge films by one of `labels`.
+
+    what: that a label is one of them, in words.
+    """
+    if facts is None:
+        raise ConfigError(
+            f"validation.judge=encoder needs {key}, a file that `emixer encoder` wrote: it knows what its outputs "
+            "mean. Give one, or use validation.judge=probe."
+        )
+    if not set(facts.label_names) & set(labels):
+        raise ConfigError(
+            f"The judge in {key} knows {', '.join(facts.label_names)}; none of them {what} ({', '.join(labels)}). Give "
+            "a judge trained on these labels, or use validation.judge=probe, which learns them from the encoder's "
+            "features."
+        )

@@ -10,9 +10,8 @@ from emixer.data.collection import identify
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
 from emixer.models.encoder_facts import WEIGHTS_NAME
-from emixer.ray_session import connect
 from emixer.run_folder import RunFolder
-from emixer.stages.training_run import check_batch_size, check_trackers, ended_by_term, nobody_heeds_term, run_progress
+from emixer.stages.training_run import check_batch_size, check_trackers, led
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,8 @@ def run(config: Config) -> EncoderResult:
 
     shards, path = _checked(config)
     folder = RunFolder.create_or_resume(path, "encoder", config)
-    is_ours = nobody_heeds_term()
     collection = identify(shards)
-    with (
-        folder.alone(),
-        connect(config.ray),
-        ended_by_term(folder, config.encoder.images, is_ours),
-        run_progress(folder, "encoder", config.encoder.images),
-    ):
+    with led(folder, "encoder", config.encoder.images, config.ray):
         run_workers(make_encoder_plan(config, shards, path, collection))
     last = find_checkpoint(folder.checkpoints, "last")
     assert last is not None, "a finished run has a checkpoint"

@@ -40,7 +40,7 @@ from emixer.evaluation.same_labels import same_label_references
 from emixer.evaluation.summary import markdown
 from emixer.evaluation.text_scores import distinct_n, text_scores, verbatim_share
 from emixer.generation.manifest import read_finished_manifest
-from emixer.models.encoder_facts import read_encoder_facts
+from emixer.models.encoder_facts import read_encoder_facts, require_judge
 from emixer.progress import Progress
 from emixer.stages.evaluate_sides import (
     Sides,
@@ -199,17 +199,7 @@ def _check_encoder(config: Config, labels: Sequence[str]) -> None:
     if config.validation.judge != "encoder":
         return
     facts = read_encoder_facts(encoder.weights) if encoder is not None and encoder.weights is not None else None
-    if facts is None:
-        raise ConfigError(
-            "validation.judge=encoder needs evaluate.encoder.weights, a file that `emixer encoder` wrote. Give one, or "
-            "use validation.judge=probe."
-        )
-    if not set(facts.label_names) & set(labels):
-        raise ConfigError(
-            f"The judge in evaluate.encoder.weights knows {', '.join(facts.label_names)}; none of them is compared "
-            f"({', '.join(labels)}). Give a judge trained on these labels, or use validation.judge=probe, which learns "
-            "them from the encoder's features."
-        )
+    require_judge(facts, "evaluate.encoder.weights", labels, "is compared")
 
 
 def _networks(config: Config) -> list[_Network]:

@@ -10,11 +10,10 @@ from emixer.data.collection import identify
 from emixer.data.loader import WindowReader, open_windows
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
-from emixer.models.encoder_facts import EncoderFacts, read_encoder_facts
-from emixer.ray_session import connect
+from emixer.models.encoder_facts import EncoderFacts, read_encoder_facts, require_judge
 from emixer.run_folder import RunFolder
 from emixer.stages.model_spec import model_spec
-from emixer.stages.training_run import check_batch_size, check_trackers, ended_by_term, nobody_heeds_term, run_progress
+from emixer.stages.training_run import check_batch_size, check_trackers, led
 
 
 @dataclass(frozen=True)
@@ -57,16 +56,10 @@ def run(config: Config) -> TrainResult:
     config, shards, reader = _checked(config)
     path = _run_path(config)
     folder = RunFolder.create_or_resume(path, "train", config)
-    is_ours = nobody_heeds_term()
     before = find_checkpoint(folder.checkpoints, "last")
     was_done = before is not None and before.images >= config.train.images
     if not was_done:
-        with (
-            folder.alone(),
-            connect(config.ray),
-            ended_by_term(folder, config.train.images, is_ours),
-            run_progress(folder, "train", config.train.images),
-        ):
+        with led(folder, "train", config.train.images, config.ray):
             run_workers(make_plan(config, shards, reader, path))
     last = find_checkpoint(folder.checkpoints, "last")
     assert last is not None, "a finished run has a checkpoint"
@@ -152,7 +145,12 @@ def _check_weights(config: Config, shards: ShardSet) -> None:
                 "model.report_decoder.encoder.same_collection=true."
             )
     if config.validation.judge == "encoder":
-        _check_judge(facts.get("validation.encoder"), shards.info.label_names)
+        require_judge(
+            facts.get("validation.encoder"),
+            "validation.encoder.weights",
+            shards.info.label_names,
+            "is a label of the shards",
+        )
 
 
 def _checked_facts(key: str, encoder: ChestEncoderConfig) -> EncoderFacts | None:
@@ -174,20 +172,6 @@ def _checked_facts(key: str, encoder: ChestEncoderConfig) -> EncoderFacts | None
 
 def _written(value: object) -> str:
     return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
-
-
-def _check_judge(facts: EncoderFacts | None, label_names: tuple[str, ...]) -> None:
-    if facts is None:
-        raise ConfigError(
-            "validation.judge=encoder needs validation.encoder.weights, a file that `emixer encoder` wrote: it knows "
-            "what its outputs mean. Give one, or use validation.judge=probe."
-        )
-    if not set(facts.label_names) & set(label_names):
-        raise ConfigError(
-            f"The judge in validation.encoder.weights knows {', '.join(facts.label_names)}; none of them is a label of "
-            f"the shards ({', '.join(label_names)}). Give a judge trained on these labels, or use "
-            "validation.judge=probe, which learns them from the encoder's features."
-        )
 
 
 def _run_path(config: Config) -> Path:

@@ -10,9 +10,11 @@ from typing import Any
 
 from emixer.background import repeated
 from emixer.checkpoint import find_checkpoint
+from emixer.config import RayConfig
 from emixer.config.training import EncoderConfig, TrainConfig
 from emixer.errors import ConfigError, StoppedError
 from emixer.progress import Progress
+from emixer.ray_session import connect
 from emixer.run_folder import RunFolder
 
 _POLL_S = 0.5
@@ -39,8 +41,19 @@ def check_trackers(section: str, schedule: TrainConfig | EncoderConfig) -> None:
             )
 
 
-def nobody_heeds_term() -> bool:
-    """Whether SIGTERM would simply end this process; asked before Ray is joined, which sets a handler of its own.
+@contextmanager
+def led(folder: RunFolder, stage: str, images: int, ray: RayConfig) -> Iterator[None]:
+    """What a training needs around it: the run folder to itself, Ray, a progress line, and an ear for SIGTERM.
+
+    Raises RunFolderError when another process trains there, StoppedError when it was told to end and has saved.
+    """
+    is_ours = _nobody_heeds_term()  # asked before Ray is joined, which sets a handler of its own
+    with folder.alone(), connect(ray), _ended_by_term(folder, images, is_ours), _run_progress(folder, stage, images):
+        yield
+
+
+def _nobody_heeds_term() -> bool:
+    """Whether SIGTERM would simply end this process.
 
     A trial of a search has a thread, and no signals; who has set a handler asks for checkpoints in his own way.
     """
@@ -48,11 +61,10 @@ def nobody_heeds_term() -> bool:
 
 
 @contextmanager
-def ended_by_term(folder: RunFolder, images: int, is_ours: bool) -> Iterator[None]:
+def _ended_by_term(folder: RunFolder, images: int, is_ours: bool) -> Iterator[None]:
     """SIGTERM, which SLURM and others send before they kill, makes the run save at its next log line and end there.
 
-    is_ours: whether to take the signal, see `nobody_heeds_term`. Raises StoppedError when the run has ended before its
-    time, with its checkpoint written.
+    is_ours: whether to take the signal.
     """
     told = False
 
@@ -77,7 +89,7 @@ def ended_by_term(folder: RunFolder, images: int, is_ours: bool) -> Iterator[Non
 
 
 @contextmanager
-def run_progress(folder: RunFolder, stage: str, images: int) -> Iterator[None]:
+def _run_progress(folder: RunFolder, stage: str, images: int) -> Iterator[None]:
     """Shows the run's own metrics as a progress line; the workers may be on other nodes, the run folder is shared."""
     last = folder.last_metrics()
     done = 0 if last is None else last["images"]

@@ -12,8 +12,6 @@ from typing import Any
 
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
-from ray import cloudpickle
-from ray.exceptions import RayActorError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -142,9 +140,7 @@ class StudyPruning(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Called once a trial has died for good, before the searcher hears that it has."""
-        pickled = trial.pickled_error_file
-        if pickled is not None and isinstance(cloudpickle.loads(Path(pickled).read_bytes()), RayActorError):
-            reason = "its process died, or its node"
-        else:
-            reason = Path(trial.error_file).read_text(encoding="utf-8").strip().splitlines()[-1]  # of a traceback
+        # the text that Ray Tune has just written; the exception itself would have to be unpickled
+        words = Path(trial.error_file).read_text(encoding="utf-8").strip()
+        reason = "its process died, or its node" if "The actor died" in words else words.splitlines()[-1]
         self._searcher.note_death(trial.trial_id, reason)

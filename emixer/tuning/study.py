@@ -74,10 +74,8 @@ def look_at_study(folder: Path, config: Config, space: Space, data: str = "") ->
     """The study as it is, without changing anything; None where none was begun. Raises what `open_study` would."""
     tune = config.tune
     _quiet()
-    journal, database = folder / JOURNAL, (tune.storage or "").partition(":///")
-    if not (journal.exists() if tune.storage is None else True):
-        return None
-    if database[0].startswith("sqlite") and not Path(database[2]).exists():
+    dialect, _, path = (tune.storage or f"journal:///{folder / JOURNAL}").partition(":///")
+    if dialect.startswith(("journal", "sqlite")) and not Path(path).exists():
         return None
     storage = _storage(tune, folder, is_new=False)
     try:
