@@ -4,7 +4,10 @@
 
 Brings up the test bed of tests/slurm (root, Debian packages of SLURM), so that nothing but the two differs. Each round:
 
-    SLURM       as many jobs of one node by sbatch: how long until their script runs. Nobody can be faster.
+    SLURM       as many jobs of one node by sbatch: how long until their script runs; from scancel until the last has
+                left the queue. Nobody can be faster.
+    jobs        one job of 4 nodes, as `python -m jobs` submits it: from sbatch to the first task of its stage, which
+                begins when all four are in one Ray cluster.
     emixer      a cluster of 0 to 3 nodes that is up and idle; two tasks of one CPU a node come. Until the first task
                 runs, until all nodes work; after the last task, until the last job is gone, less the idle time.
     dask        the same with SLURMCluster.adapt(minimum=0, maximum=3), where --dask names a Python that has it.
@@ -31,6 +34,20 @@ from testbed import TestBed  # noqa: E402 - the tests' own bed, which is no part
 
 IDLE_S, TASK_S = 6, 8
 
+STAGE = """
+import time, ray
+def run(config):
+    ray.init(address=config.ray.address, log_to_driver=False, logging_level="ERROR")
+    return ray.get(ray.remote(lambda: time.time()).remote())
+"""
+SUBMIT = """
+import sys
+from pathlib import Path
+from emixer.config import load_config
+from jobs.submit import submit
+(job,) = submit("ingest", "first_task", {"": load_config([Path(sys.argv[1])])}, "slurm")
+print(job.job_id)
+"""
 RAY = """
 import json, time, ray
 ray.init(log_to_driver=False, logging_level="ERROR")
@@ -79,10 +96,11 @@ def main() -> None:
     if reason is not None:
         sys.exit(reason)
     bed = TestBed.start(nodes=4)
-    results: dict[str, list[dict[str, float]]] = {"SLURM": [], "emixer": [], "dask": []}
+    results: dict[str, list[dict[str, float]]] = {"SLURM": [], "jobs": [], "emixer": [], "dask": []}
     try:
         for _ in range(options.rounds):
             results["SLURM"].append(slurm_latency(bed, options.nodes))
+            results["jobs"].append(jobs_round(bed, 4))
             results["emixer"].append(emixer_round(bed, options.nodes))
             if options.dask:
                 results["dask"].append(dask_round(bed, options.dask, options.nodes))
@@ -93,17 +111,40 @@ def main() -> None:
 
 
 def slurm_latency(bed: Any, nodes: int) -> dict[str, float]:
-    """Seconds from sbatch to the running script, for `nodes` jobs at once."""
+    """Seconds from sbatch to the running script, for `nodes` jobs at once, and from scancel to their end."""
     folder = Path(tempfile.mkdtemp(dir=bed.folder))
     asked = time.time()
     for index in range(nodes):
         bed.run([
-            "sbatch", "--parsable", "--cpus-per-task=2", "--mem=1500M", "--time=5", "--output=/dev/null",
-            f"--wrap=date +%s.%N > {folder}/{index}",
+            "sbatch", "--parsable", "--job-name=bare", "--cpus-per-task=2", "--mem=1500M", "--time=5",
+            "--output=/dev/null", f"--wrap=date +%s.%N > {folder}/{index}; exec sleep 300",
         ])  # fmt: skip
     bed.wait_for(lambda: len([p for p in folder.glob("*") if p.read_text().strip()]) == nodes)
     began = [float((folder / str(index)).read_text()) for index in range(nodes)]
-    return {"first": min(began) - asked, "all": max(began) - asked}
+    cancelled = time.time()
+    bed.run(["scancel", "--name=bare"])
+    gone = wait_for_no_worker(bed, "bare")
+    return {"first": min(began) - asked, "all": max(began) - asked, "shrink": gone - cancelled}
+
+
+def jobs_round(bed: Any, nodes: int) -> dict[str, float]:
+    """One job over all nodes: from its submission to its stage's first task, and from its last line to its end."""
+    folder = Path(tempfile.mkdtemp(dir=bed.folder))
+    (folder / "first_task.py").write_text(STAGE)
+    slurm = {
+        "nodes": nodes, "cpus": 2, "memory_gb": 1.5, "time_min": 30, "folder": str(folder), "local_disk": str(bed.disk),
+    }  # fmt: skip
+    (folder / "site.yaml").write_text(yaml.safe_dump({"slurm": slurm}))
+    asked = time.time()
+    job_id = bed.run(
+        [sys.executable, "-c", SUBMIT, str(folder / "site.yaml")], cwd=folder,
+        environment={"PYTHONPATH": f"{ROOT}:{folder}"},
+    ).stdout.strip()  # fmt: skip
+    state = folder / "cluster" / job_id / "state.json"
+    bed.wait_for(lambda: state.exists() and json.loads(state.read_text())["state"] == "finished", 120, "the job's end")
+    ended = state.stat().st_mtime
+    gone = wait_for_no_worker(bed, "emixer-ingest")
+    return {"first": float(json.loads(state.read_text())["summary"]) - asked, "shrink": gone - ended}
 
 
 def emixer_round(bed: Any, nodes: int) -> dict[str, float]:
@@ -196,7 +237,7 @@ def report(results: dict[str, list[dict[str, float]]]) -> None:
     """Medians and ratios."""
     rows = {"first": "first task [s]", "all": "all nodes work [s]", "shrink": "last job gone, less idle time [s]"}
     middle = {
-        name: {key: statistics.median(r[key] for r in rounds if key in r) for key in rounds[0]}
+        name: {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
         for name, rounds in results.items()
         if rounds
     }

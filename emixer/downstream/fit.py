@@ -10,7 +10,7 @@ numbers a film.
 import copy
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from emixer.config.experiment import DownstreamConfig
 from emixer.data.pair_table import Mixture, PairTable
+from emixer.downstream.sentences import SentenceGroup, sentence_groups
 from emixer.errors import DivergenceError
 from emixer.losses.augmentation import NUM_UNIFORMS, augmented
 from emixer.models.batch_norm import eval_mode
@@ -41,6 +42,8 @@ class PairBatch:
     """float32: 1 present, 0 absent, NaN not known."""
     words_BSW: Tensor
     """int64 token ids."""
+    sentences: tuple[SentenceGroup, ...]
+    """The same words."""
 
 
 LossOf = Callable[[Model, PairBatch], tuple[Tensor, Tensor]]
@@ -82,7 +85,7 @@ def fit(
             group["lr"] = settings.lr * 0.5 * (1 + math.cos(math.pi * seen / settings.images))
         optimizer.zero_grad(set_to_none=True)
         with autocast(settings.precision, device):
-            total, count = loss_of(model, PairBatch(image_BCHW, batch.labels_BY, batch.words_BSW))
+            total, count = loss_of(model, replace(batch, image_BCHW=image_BCHW))
         (total / count.clamp(min=1)).backward()
         optimizer.step()
         seen += len(image_BCHW)
@@ -106,6 +109,7 @@ def to_device(pairs: PairTable, device: torch.device) -> PairBatch:
         films_to_device(np.ascontiguousarray(pairs.image_NHW), device),
         moved(np.ascontiguousarray(pairs.labels_NY), device),
         moved(np.ascontiguousarray(pairs.words_NSW), device).long(),
+        sentence_groups(pairs.words_NSW, device),
     )
 
 

@@ -21,7 +21,7 @@ from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch
 from emixer.models.report_decoder import ReportDecoder
-from emixer.models.word_targets import stop_cross_entropy, word_cross_entropy
+from emixer.models.word_targets import stop_cross_entropy
 from emixer.models.words import ReportReader
 
 
@@ -143,8 +143,15 @@ def _report_loss(model: ReportDecoder, batch: PairBatch) -> tuple[Tensor, Tensor
     has_report_B = (batch.words_BSW != PAD).flatten(1).any(1)
     target = Batch(batch.image_BCHW, batch.labels_BY, has_report_B, batch.words_BSW, has_report_B)
     plan = model.plan(model.encoder(batch.image_BCHW), batch.words_BSW.shape[1])
-    words, num_words = word_cross_entropy(model.teacher_forced(plan.topics_BSE, batch.words_BSW), target)
-    return words + stop_cross_entropy(plan.stop_logits_BS2, target), num_words
+    topics_NE = plan.topics_BSE.flatten(0, 1)
+    total = stop_cross_entropy(plan.stop_logits_BS2, target)
+    for group in batch.sentences:
+        words_M1W = group.words_MW[:, None]
+        logits_M1WK = model.teacher_forced(topics_NE[group.place_M, None], words_M1W)
+        total = total + functional.cross_entropy(
+            logits_M1WK.float().flatten(0, 2), words_M1W.flatten(), ignore_index=PAD, reduction="sum"
+        )
+    return total, (batch.words_BSW != PAD).sum()
 
 
 def _fit_labels(

@@ -191,4 +191,6 @@ def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-_TORCH_DTYPES = {"uint8": torch.uint8, "bool": torch.bool, "int32": torch.int32, "float32": torch.float32}
+_TORCH_DTYPES = {
+    "uint8": torch.uint8, "bool": torch.bool, "int32": torch.int32, "int64": torch.int64, "float32": torch.float32
+}  # fmt: skip

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,22 @@ def _load_testbed() -> Any:
 testbed = _load_testbed()
 
 
+def python_of_others() -> str:
+    """An interpreter that other users can start too, with PACKAGES on its path: the test's own may lie in a
+    folder that is closed to them. Skips where there is none."""
+    python = f"/usr/bin/python3.{sys.version_info.minor}"
+    if subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode:
+        pytest.skip(f"there is no {python}, which a second user could run")
+    return python
+
+
+def folder_of(bed: Any, user: str) -> Path:
+    """A new folder that is that user's; what pytest makes is closed to others."""
+    folder = Path(tempfile.mkdtemp(dir=bed.folder))
+    shutil.chown(folder, user)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def bed() -> Iterator[Any]:
     """A SLURM of four nodes for the session."""
@@ -46,8 +63,8 @@ def bed() -> Iterator[Any]:
 class Site:
     """A user's folder on the cluster, and the commands they give on the login node."""
 
-    def __init__(self, bed: Any, folder: Path, config: Config) -> None:
-        self.bed, self.folder = bed, folder
+    def __init__(self, bed: Any, folder: Path, config: Config, python: str = sys.executable) -> None:
+        self.bed, self.folder, self.python = bed, folder, python
         self.config_file = folder / "site.yaml"
         self.config_file.write_text(to_yaml(config))
         self.submitted: list[str] = []
@@ -55,8 +72,8 @@ class Site:
     def jobs(self, *arguments: str, check: bool = True, environment: Mapping[str, str] | None = None) -> Any:
         """`python -m jobs ...`."""
         return self.bed.run(
-            [sys.executable, "-m", "jobs", *arguments], check=check, cwd=self.folder,
-            environment={"PYTHONPATH": str(ROOT), **(environment or {})},
+            [self.python, "-m", "jobs", *arguments], check=check, cwd=self.folder,
+            environment={"PYTHONPATH": f"{ROOT}:{PACKAGES}", **(environment or {})},
         )  # fmt: skip
 
     def submit(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
@@ -195,9 +212,8 @@ def make_cluster(bed: Any, tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
         name: str = "one", rays: str = "rays", user: str | None = None, python: str = sys.executable, **settings: Any
     ) -> Cluster:
         folder = tmp_path
-        if user is not None:  # what pytest makes is closed to others
-            folder = Path(tempfile.mkdtemp(dir=bed.folder))
-            shutil.chown(folder, user)
+        if user is not None:
+            folder = folder_of(bed, user)
         made.append(Cluster(bed, folder, name, rays, settings, user, python))
         return made[-1]
 

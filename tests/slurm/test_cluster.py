@@ -19,7 +19,7 @@ from emixer.config import Config, load_config, to_yaml, with_overrides
 from emixer.run_folder import RunFolder
 from emixer.stages import generate
 
-from .conftest import Cluster, testbed
+from .conftest import Cluster, python_of_others, testbed
 
 pytestmark = pytest.mark.slurm
 
@@ -276,9 +276,7 @@ def test_the_max_is_never_passed_under_ten_times_the_demand(make_cluster: Callab
 def test_two_users_run_clusters_side_by_side_and_neither_gets_into_the_others(
     make_cluster: Callable[..., Any], bed: Any
 ) -> None:
-    python = f"/usr/bin/python3.{sys.version_info.minor}"  # the test's own may lie in a folder closed to others
-    if subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode:
-        pytest.skip(f"there is no {python}, which a second user could run")
+    python = python_of_others()
     mine, other = make_cluster("mine").up(), make_cluster("other", user="daemon", python=python).up()
     six = ["-c", TASKS, "6", "2"]
     both = [(mine, mine.start(sys.executable, *six)), (other, other.start(python, *six))]

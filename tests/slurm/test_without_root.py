@@ -1,5 +1,9 @@
-"""The same on a SLURM that needs neither root nor namespaces: what people can run who have neither."""
+"""The same on a SLURM that needs neither root nor namespaces: what people can run who have neither. Where root runs the
+tests, the whole bed belongs to a user without rights, and so do the commands."""
 
+import os
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,29 +12,50 @@ import pytest
 
 from emixer.config import Config, with_overrides
 
-from .conftest import Cluster, Site, testbed
+from .conftest import Cluster, Site, folder_of, python_of_others, testbed
 from .test_cluster import tasks
 
 pytestmark = pytest.mark.slurm
 
+OWNER = "daemon" if os.geteuid() == 0 else None
+
 
 @pytest.fixture(scope="module")
-def plain_bed() -> Iterator[Any]:
+def python() -> str:
+    """The interpreter of whom the bed belongs to."""
+    return sys.executable if OWNER is None else python_of_others()
+
+
+@pytest.fixture(scope="module")
+def plain_bed(python: str) -> Iterator[Any]:
     """Three nodes on this machine."""
     reason = testbed.TestBed.why_not(isolated=False)
     if reason is not None:
         pytest.skip(reason)
-    started = testbed.TestBed.start(nodes=3, isolated=False)
+    started = testbed.TestBed.start(nodes=3, isolated=False, owner=OWNER)
     yield started
     started.stop()
 
 
-def test_a_cluster_grows_to_two_nodes_and_back(plain_bed: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def folder(plain_bed: Any) -> Path:
+    """A folder of theirs."""
+    return folder_of(plain_bed, plain_bed.user)
+
+
+def test_nothing_here_runs_as_root(plain_bed: Any) -> None:
+    assert plain_bed.run(["id", "--user"]).stdout.strip() != "0"
+    daemons = plain_bed.processes_of("SLURM_CONF=")
+    assert sum("slurmd" in command for command in daemons.values()) == 3
+    assert not [command for pid, command in daemons.items() if Path(f"/proc/{pid}").stat().st_uid == 0]
+
+
+def test_a_cluster_grows_to_two_nodes_and_back(plain_bed: Any, folder: Path, python: str) -> None:
     types = {"cpu": {"cpus": 2, "memory_gb": 1.5, "time_min": 30, "max": 2}}
-    cluster = Cluster(plain_bed, tmp_path, "plain", "rays", {"node_types": types})
+    cluster = Cluster(plain_bed, folder, "plain", "rays", {"node_types": types}, python=python)
     try:
         cluster.up()
-        assert "8 tasks on" in cluster.command("submit", "--", *tasks(8, 1)).stdout
+        assert "8 tasks on" in cluster.command("submit", "--", python, *tasks(8, 1)[1:]).stdout
         assert len(cluster.events("asked")) == 2
         plain_bed.wait_for(lambda: not cluster.workers(), 30, "the end of idle nodes")
     finally:
@@ -38,13 +63,15 @@ def test_a_cluster_grows_to_two_nodes_and_back(plain_bed: Any, tmp_path: Path) -
     cluster.assert_nothing_left()
 
 
-def test_a_job_trains_over_two_nodes(plain_bed: Any, tiny_config: Config, tmp_path: Path) -> None:
+def test_a_job_trains_over_two_nodes(plain_bed: Any, tiny_config: Config, folder: Path, python: str) -> None:
+    shards = Path(shutil.copytree(tiny_config.data.shards, folder / "shards"))  # what pytest makes is closed to others
     asked = {
-        "slurm.cpus": 1, "slurm.memory_gb": 1.5, "slurm.time_min": 30, "slurm.folder": tmp_path / "slurm-jobs",
-        "slurm.local_disk": plain_bed.disk, "slurm.nodes": 2, "train.run": tmp_path / "run", "train.num_workers": 2,
-        "train.use_gpu": False,
+        "slurm.cpus": 1, "slurm.memory_gb": 1.5, "slurm.time_min": 30, "slurm.folder": folder / "slurm-jobs",
+        "slurm.local_disk": plain_bed.disk, "slurm.nodes": 2, "train.run": folder / "run", "train.num_workers": 2,
+        "train.use_gpu": False, "data.shards": shards,
     }  # fmt: skip
-    site = Site(plain_bed, tmp_path, with_overrides(tiny_config, asked))
+    site = Site(plain_bed, folder, with_overrides(tiny_config, asked), python)
     job = site.submit("train")
     site.wait(job, "finished")
     assert "Trained on 160 films" in site.log(job)
+    assert (folder / "run").owner() == plain_bed.user

@@ -10,7 +10,8 @@ what is missing. Needs the Debian packages in PACKAGES; nothing is written outsi
 namespaces, whose names begin with the bed's.
 
 `TestBed.start(isolated=False)` needs neither root nor namespaces: several slurmd on 127.0.0.1 that run jobs as the user
-who started them. Its nodes share everything and cannot be unplugged, and there are no GPUs.
+who started them, or, if that is root, as `owner`, to whom the whole bed then belongs. Its nodes share everything and
+cannot be unplugged, and there are no GPUs.
 
 `TestBed.start(accounting=True)` adds slurmdbd and a MariaDB of the bed's own, and then sacct answers; it needs
 ACCOUNTING_PACKAGES too. `forgets_s` is how long squeue still shows a job that is over (SLURM looks every ten seconds).
@@ -53,6 +54,7 @@ class TestBed:
     isolated: bool = True
     accounting: bool = False
     forgets_s: int = 3600
+    owner: str | None = None
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     @staticmethod
@@ -82,13 +84,16 @@ class TestBed:
     @classmethod
     def start(
         cls, nodes: int = 4, cpus: int = 4, memory_mb: int = 5000, gpus: int = 2, isolated: bool = True,
-        accounting: bool = False, forgets_s: int = 3600,
+        accounting: bool = False, forgets_s: int = 3600, owner: str | None = None,
     ) -> Self:  # fmt: skip
-        """Starts the daemons and waits until all nodes are idle."""
+        """Starts the daemons and waits until all nodes are idle. owner: who runs all of a bed without namespaces, where
+        root starts it for somebody else."""
         folder = Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp"))
         folder.chmod(0o755)
         subnet = f"10.{os.getpid() % 200 + 20}.{os.getpid() // 200 % 250}"
-        bed = cls(folder, nodes, cpus, memory_mb, gpus if isolated else 0, subnet, isolated, accounting, forgets_s)
+        bed = cls(
+            folder, nodes, cpus, memory_mb, gpus if isolated else 0, subnet, isolated, accounting, forgets_s, owner
+        )  # fmt: skip
         try:
             bed._start()
         except BaseException:
@@ -138,7 +143,7 @@ class TestBed:
     @property
     def user(self) -> str:
         """Who runs the jobs."""
-        return pwd.getpwuid(os.geteuid()).pw_name
+        return self.owner or pwd.getpwuid(os.geteuid()).pw_name
 
     def wait_for(self, what: Callable[[], object], timeout_s: float = 90, message: str = "") -> None:
         """Until `what` is true, with some patience for a busy machine. Raises TimeoutError."""
@@ -212,7 +217,7 @@ class TestBed:
     @property
     def in_login(self) -> list[str]:
         if not self.isolated:
-            return []
+            return _as(self.owner)
         return ["ip", "netns", "exec", self._ns("ctl"), "unshare", "--uts", "sh", "-c", 'hostname ctl; exec "$@"', "_"]
 
     def _ns(self, node: str) -> str:
@@ -229,6 +234,10 @@ class TestBed:
         if self.isolated:
             self._make_network()
         self._write_config()
+        self._write_key()
+        if self.owner is not None:
+            for path in (self.folder, *self.folder.rglob("*")):
+                shutil.chown(path, self.owner)
         self._start_munge()
         if self.accounting:
             self._start_accounting()
@@ -310,20 +319,26 @@ class TestBed:
         known = ["sacctmgr", "--noheader", "--immediate", "add", "cluster", self.cluster_name]
         self.wait_for(lambda: self.run(known, check=False).returncode == 0, message="slurmdbd")
 
+    @property
+    def _key(self) -> Path:
+        return self.folder / "munge.key"
+
+    def _write_key(self) -> None:
+        self._key.write_bytes(os.urandom(1024))
+        self._key.chmod(0o400)
+
     def _start_munge(self) -> None:
-        key = self.folder / "munge.key"
-        key.write_bytes(os.urandom(1024))
-        key.chmod(0o400)
         run, log = self.folder / "run", self.folder / "log"
         self._daemon("munged", [
-            "munged", "--foreground", "--force", f"--key-file={key}", f"--socket={run}/munge.socket",
-            f"--pid-file={run}/munged.pid", f"--log-file={log}/munged.log", f"--seed-file={run}/munge.seed",
+            *_as(self.owner), "munged", "--foreground", "--force", f"--key-file={self._key}",
+            f"--socket={run}/munge.socket", f"--pid-file={run}/munged.pid", f"--log-file={log}/munged.log",
+            f"--seed-file={run}/munge.seed",
         ])  # fmt: skip
         self.wait_for(lambda: (run / "munge.socket").exists(), message="munged")
 
     def _start_node(self, node: str) -> None:
         if not self.isolated:
-            self._daemon(node, ["slurmd", "-D", "-f", str(self._conf), "-N", node])
+            self._daemon(node, [*_as(self.owner), "slurmd", "-D", "-f", str(self._conf), "-N", node])
             return
         disk = self.disk_of(node)
         shutil.rmtree(disk, ignore_errors=True)
