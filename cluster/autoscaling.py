@@ -62,7 +62,8 @@ def autoscaler_environment(config: ClusterConfig) -> dict[str, str]:
     """Settings of the autoscaler that Ray reads from the environment of the head."""
     return {
         "RAY_enable_autoscaler_v2": "1",
-        "AUTOSCALER_UPDATE_INTERVAL_S": "0",  # whole seconds only: the provider keeps the time
+        "AUTOSCALER_UPDATE_INTERVAL_S": "0",  # whole seconds only: see the provider
+        "RAY_gcs_pull_resource_loads_period_milliseconds": "200",  # how often nodes are asked what waits
         "AUTOSCALER_MAX_LAUNCH_BATCH": "1",  # an error then belongs to one job
         "AUTOSCALER_MAX_CONCURRENT_LAUNCHES": "200",  # requests that are held must not keep others waiting
         "RAY_AUTOSCALER_RECONCILE_ALLOCATE_STATUS_TIMEOUT_S": str(_FOREVER_S),  # the provider knows better

@@ -37,6 +37,8 @@ from cluster.ray_state import ask_ray
 
 _POLL_S, _SAY_AGAIN_S = 0.25, 60.0
 _ASK_TIME_EVERY_S = 15.0
+_LOOK_UP_S = 5.0
+"""How long it waits for Ray before it looks whether Ray has ended, or it is to end itself."""
 _TIDY_S = 10.0
 """What is left of the head's time when its programs must have ended."""
 
@@ -61,11 +63,10 @@ class _Head:
         head = meeting.prepare(home, f"{host}:{free_port()}", self._attempt)
         tree = autoscaling_config(config, self._attempt, head.address)
         files.write_private(home / files.AUTOSCALING_NAME, yaml.safe_dump(tree, sort_keys=False))
-        ports = {"port": int(head.address.rpartition(":")[2]), "ray-client-server-port": free_port()}
         arguments = [
-            "--head", f"--node-ip-address={host}", "--include-dashboard=false",
+            "--head", f"--port={head.address.rpartition(':')[2]}", f"--node-ip-address={host}",
+            "--include-dashboard=false", f"--ray-client-server-port={free_port()}",
             f"--autoscaling-config={home / files.AUTOSCALING_NAME}",
-            *(f"--{name}={port}" for name, port in ports.items()),
         ]  # fmt: skip
         environment = {
             **head.environment(), **autoscaler_environment(config), **node_environment(self._attempt, HEAD, HEAD),
@@ -139,7 +140,8 @@ class _Head:
     def _wait_for_node(self, head: meeting.Head, process: "subprocess.Popen[bytes]", log: Path) -> None:
         """Ray answers before its head node is there, and programs that come in between fail."""
         while not self._is_to_end():
-            state = ask_ray(head, limits=self._home / files.AUTOSCALING_NAME)
+            limits = f"--limits={self._home / files.AUTOSCALING_NAME}"
+            state = ask_ray(head, limits, "--nodes=1", f"--patience={_LOOK_UP_S}")
             if state is not None and HEAD in state["joined"]:
                 return
             if process.poll() is not None:

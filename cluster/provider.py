@@ -5,6 +5,7 @@ finds its nodes again. Loaded by Ray through `provider: {type: external}`; Ray c
 """
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.25
 """How often the autoscaler looks for demand. Ray's own setting knows whole seconds only."""
+_INTERVAL = "AUTOSCALER_UPDATE_INTERVAL_S"
 _FIRST_BACKOFF_S, _MOST_BACKOFF_S = 5.0, 300.0
 _HOLD_S = 100.0
 """How long a request that cannot be met now is held: Ray takes it for pending so long, and asks for nothing more. Each
@@ -66,6 +68,16 @@ class _Refusal:
         return self.at + max(self.wait_s, _LEAST_AVOIDED_S)
 
 
+def _let_ray_pause() -> bool:
+    """Has Ray's loop itself pause between two looks: it asks what waits first and what nodes there are then, so that a
+    pause in the answer to the second makes the first one old. False where the loop looks unlike that of Ray 2.60."""
+    loop = sys.modules["__main__"]
+    if not hasattr(loop, _INTERVAL):
+        return False
+    setattr(loop, _INTERVAL, _LOOK_EVERY_S)
+    return True
+
+
 class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
     """Nodes of a Ray cluster as jobs of one node each. The id of a node is that of its job."""
 
@@ -86,6 +98,9 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         self._warned: set[str] = set()
         self._not_replaced: set[str] = set()
         self._looked_at = self._ask_ray_at = 0.0
+        self._pause_s = _LOOK_EVERY_S
+        if _let_ray_pause():
+            self._pause_s = 0.0
         self._waits: list[dict[str, float]] = []
         self._last: dict[str, Member] = {}
 
@@ -96,7 +111,7 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
 
     def non_terminated_nodes(self, tag_filters: dict[str, str]) -> list[str]:
         """Ids of jobs that are pending, running or suspended, and of the head. Called once a look of the autoscaler."""
-        time.sleep(max(0.0, self._looked_at + _LOOK_EVERY_S - time.monotonic()))
+        time.sleep(max(0.0, self._looked_at + self._pause_s - time.monotonic()))
         self._looked_at = time.monotonic()
         known = self._jobs.look()
         self._learn_from_failures()

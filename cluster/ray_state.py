@@ -1,13 +1,16 @@
 """Ray's nodes, and what waits for resources. Asked in a process of its own, which has the cluster's token in its
-environment and prints one line of JSON: python -m cluster.ray_state ADDRESS [AUTOSCALING_YAML]
+environment and prints one line of JSON: python -m cluster.ray_state ADDRESS [--limits AUTOSCALING_YAML] [--nodes N]
 
-With the file, Ray is told on the way how far the cluster may grow, so that programs can ask it.
+With the file, Ray is told on the way how far the cluster may grow, so that programs can ask it. With a number of nodes,
+the answer comes when there are as many, or after --patience seconds.
 """
 
+import argparse
 import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,12 +19,13 @@ import yaml
 
 from cluster.meeting import Head
 
-_TIMEOUT_S = 30
+_TIMEOUT_S, _POLL_S = 30, 0.1
 
 
-def ask_ray(head: Head, limits: Path | None = None) -> dict[str, Any] | None:
-    """joined: job id -> busy, idle or draining. demands: [bundle, how many]. None where Ray does not answer."""
-    command = [sys.executable, "-m", "cluster.ray_state", head.address, *([] if limits is None else [str(limits)])]
+def ask_ray(head: Head, *options: str) -> dict[str, Any] | None:
+    """joined: job id -> busy, idle or draining. demands: [bundle, how many]. nodes: how many. None where Ray does not
+    answer."""
+    command = state_command(head, *options)
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, check=True, timeout=_TIMEOUT_S,
@@ -33,6 +37,11 @@ def ask_ray(head: Head, limits: Path | None = None) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) else None
 
 
+def state_command(head: Head, *options: str) -> list[str]:
+    """What asks Ray, given the head's environment."""
+    return [sys.executable, "-m", "cluster.ray_state", head.address, *options]
+
+
 def _ray_state(address: str) -> dict[str, Any]:
     from ray.autoscaler.v2.sdk import get_cluster_status
 
@@ -42,7 +51,22 @@ def _ray_state(address: str) -> dict[str, Any]:
     for node in [*status.active_nodes, *status.idle_nodes]:
         if node.node_status == "DRAINING":
             joined[node.instance_id] = "draining"
-    return {"joined": joined, "demands": _demands(status.resource_demands)}
+    num = len(status.active_nodes) + len(status.idle_nodes)
+    return {"joined": joined, "demands": _demands(status.resource_demands), "nodes": num}
+
+
+def _when_all_are_there(address: str, num: int, patience_s: float) -> dict[str, Any]:
+    end = time.monotonic() + patience_s
+    while True:
+        is_late = time.monotonic() >= end
+        try:
+            state = _ray_state(address)
+            if state["nodes"] >= num or is_late:
+                return state
+        except Exception:  # of many kinds, while Ray is starting
+            if is_late:
+                raise
+        time.sleep(_POLL_S)
 
 
 def waiting_bundles(address: str) -> list[dict[str, float]]:
@@ -95,8 +119,18 @@ def shape(bundle: dict[str, float]) -> str:
     return "{" + ", ".join(f"{name}: {value:g}" for name, value in sorted(bundle.items())) + "}"
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("address")
+    parser.add_argument("--limits", type=Path)
+    parser.add_argument("--nodes", type=int, default=0)
+    parser.add_argument("--patience", type=float, default=0.0)
+    asked = parser.parse_args()
+    state = _when_all_are_there(asked.address, asked.nodes, asked.patience)
+    if asked.limits is not None:
+        _publish_limits(asked.address, yaml.safe_load(asked.limits.read_text(encoding="utf-8")))
+    print(json.dumps(state))
+
+
 if __name__ == "__main__":
-    found = _ray_state(sys.argv[1])
-    if len(sys.argv) > 2:
-        _publish_limits(sys.argv[1], yaml.safe_load(Path(sys.argv[2]).read_text(encoding="utf-8")))
-    print(json.dumps(found))
+    main()

@@ -4,9 +4,9 @@ The task of rank 0 is the head and the driver, every other task a worker. They m
 see.
 """
 
+import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,9 +16,12 @@ from cluster import meeting
 from cluster.allocation import Allocation
 from cluster.meeting import Head, free_port
 from cluster.ray_node import Share, ignore_warnings, ray_node, wait_for_port
+from cluster.ray_state import state_command
 from cluster.slurm import MARK
 
 _HEAD_WAIT_S, _JOIN_WAIT_S, _POLL_S = 300.0, 300.0, 0.5
+_SHORT_POLL_S = 0.1
+"""While everybody waits for a start."""
 _MAX_STARTS = 5
 
 
@@ -33,7 +36,7 @@ def head(allocation: Allocation, folder: Path, disk: Path) -> Iterator[Head]:
     here = meeting.prepare(folder, f"{host}:{free_port()}", _attempt(allocation))
     arguments = [
         "--head", f"--port={here.address.rpartition(':')[2]}", f"--node-ip-address={host}", "--include-dashboard=false",
-        f"--ray-client-server-port={free_port()}",
+        f"--ray-client-server-port={free_port()}", "--no-monitor",
     ]  # fmt: skip
     try:
         with _node(allocation, folder, disk, here, arguments) as process:
@@ -89,27 +92,21 @@ def _meet(allocation: Allocation, folder: Path) -> Head:
             found = None
         if found is not None and found.attempt == _attempt(allocation):
             return found
-        time.sleep(_POLL_S)
+        time.sleep(_SHORT_POLL_S)
     raise TimeoutError(f"The head of this job did not come up within {_HEAD_WAIT_S:.0f} s; see ray-0.log in {folder}.")
 
 
 def _wait_for_nodes(head: Head, wanted: int, folder: Path) -> None:
     """In a process of its own: Ray would take the signal handlers of this one."""
-    program = (
-        "import sys, time, ray\n"
-        "ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')\n"
-        "end = time.monotonic() + float(sys.argv[3])\n"
-        "while sum(node['Alive'] for node in ray.nodes()) < int(sys.argv[2]):\n"
-        "    sys.exit('late') if time.monotonic() > end else time.sleep(0.5)\n"
-    )
-    command = [sys.executable, "-c", program, head.address, str(wanted), str(_JOIN_WAIT_S)]
+    command = state_command(head, f"--nodes={wanted}", f"--patience={_JOIN_WAIT_S}")
     process = subprocess.Popen(
-        command, env={**os.environ, **head.environment()}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        command, env={**os.environ, **head.environment()}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         preexec_fn=ignore_warnings,
     )  # fmt: skip
-    while (code := process.poll()) is None:
-        time.sleep(_POLL_S)
-    if code:
+    while process.poll() is None:  # signals of SLURM are handled here
+        time.sleep(_SHORT_POLL_S)
+    answer, _ = process.communicate()
+    if process.returncode or json.loads(answer)["nodes"] < wanted:
         raise TimeoutError(
             f"Not all of {wanted} nodes joined Ray at {head.address} within {_JOIN_WAIT_S:.0f} s; see ray-*.log in "
             f"{folder}. Nodes must reach each other on ports of their choice."

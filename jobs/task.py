@@ -31,7 +31,7 @@ from jobs.run_stage import ORDER_NAME, STATE_NAME
 
 TRIALS = "trials/*"
 """Run folders below that of a search."""
-_POLL_S = 0.5
+_POLL_S = 0.2
 _REQUEUE_WAIT_S = 60
 _ASK_EVERY_S = 1.0
 _SAVE_WAIT_S = 10.0
