@@ -6,7 +6,7 @@ import secrets
 import shutil
 import socket
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,16 +151,9 @@ def _towards(host: str) -> str:
 
 def free_port() -> int:
     """A port that nobody listens on now."""
-    return free_ports(1)[0]
-
-
-def free_ports(num: int) -> list[int]:
-    """Different ports that nobody listens on now."""
-    with ExitStack() as open_together:
-        probes = [open_together.enter_context(socket.socket()) for _ in range(num)]
-        for probe in probes:
-            probe.bind(("", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
 
 
 def own_host() -> str:

@@ -19,17 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster import slurm
-from cluster.meeting import free_ports
+from cluster.meeting import free_port
 from cluster.slurm import MARK
 
 _PREFIX = "ray-"
 _LEFT_BY = re.compile(rf"{_PREFIX}((\d+)-\d+)-\d+")
 """Start of a job, and the job."""
-_AGENT_PORTS = (
-    "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port", "metrics-export-port"
-)  # fmt: skip
-"""Chosen here, because Ray's node would else wait for its agents, which are Python, to choose them: for a second, and
-for not more than 15 s, which they need where Python lies on a slow shared folder."""
 _IMPATIENCE = {
     "RAY_raylet_client_connect_timeout_milliseconds": "50", "RAY_raylet_client_num_connect_attempts": "200"
 }  # fmt: skip
@@ -88,8 +83,8 @@ def ray_node(
     temp.mkdir(mode=0o700, parents=True)
     command = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *arguments, *share.options(),
-        f"--temp-dir={temp}", "--min-worker-port=0", "--max-worker-port=0", "--disable-usage-stats",
-        *(f"--{name}={port}" for name, port in zip(_AGENT_PORTS, free_ports(len(_AGENT_PORTS)), strict=True)),
+        f"--temp-dir={temp}", f"--dashboard-agent-listen-port={free_port()}", "--min-worker-port=0",
+        "--max-worker-port=0", "--disable-usage-stats",
     ]  # fmt: skip
     with _reaper(environment[MARK], temp), log.open("ab") as output:
         process = subprocess.Popen(
