@@ -293,12 +293,14 @@ def logs(job_id: str, folder: Path, follow: bool) -> None:
     if more:
         raise EmixerError(f"{job_id} is an array of {len(more) + 1} jobs. Name one, e.g. {job.job_id}.")
     (found,) = statuses([job])
-    if not found.log.exists() and not follow:
-        click.echo(f"Job {job_id} has printed nothing yet ({found.state}{': ' + found.note if found.note else ''}).")
-        return
-    shown = 0
+    shown, told = 0, ""
     while True:
-        if found.log.exists():
+        if not found.log.exists():
+            said = f"Job {job_id} has printed nothing yet ({found.state}{': ' + found.note if found.note else ''})."
+            if said != told:  # a wait that says what for
+                click.echo(said, err=follow)
+                told = said
+        else:
             with found.log.open(encoding="utf-8", errors="replace") as file:
                 file.seek(shown)
                 click.echo(file.read(), nl=False)
