@@ -98,7 +98,7 @@ def _run_progress(folder: RunFolder, stage: str, images: int) -> Iterator[None]:
         def follow() -> None:
             line = folder.last_metrics("images_per_s")
             if line is not None:
-                progress.update(line["images"], **_shown(line))
+                progress.update(min(line["images"], images), **_shown(line))  # the last batch is a whole one
 
         with repeated(follow, _POLL_S):
             yield
