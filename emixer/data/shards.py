@@ -4,6 +4,7 @@ A finished folder holds `<split>-00000.parquet ...`, manifest.json, vocabulary.j
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -113,8 +114,10 @@ class ShardSet:
     def open(cls, folder: Path) -> Self:
         """Opens what `emixer ingest` finished; reads every shard's footer, no rows.
 
-        Raises ShardError when something is missing, cut short, of another version, or does not belong together.
+        Raises ShardError when something is missing, closed to this user, cut short, of another version, or does not
+        belong together.
         """
+        _require_readable(folder)
         manifest = _read_manifest(folder)
         listed = _listed_files(folder, manifest)
         if not listed:
@@ -167,6 +170,26 @@ class ShardSet:
                 f"The split {split!r} of {self.folder} is empty; films are in: {', '.join(self.splits) or 'none'}. "
                 "Choose one of those, or ingest again with films for it."
             )
+
+
+def _require_readable(folder: Path) -> None:
+    """Before anything is read, so that nobody is told to delete as damaged what only is somebody else's."""
+    try:
+        paths = [folder, *folder.iterdir()] if folder.is_dir() else []
+    except PermissionError:  # a folder above it, or it itself
+        closed: Path | None = folder
+    else:
+        closed = next((path for path in paths if not _may_read(path)), None)
+    if closed is not None:
+        raise ShardError(
+            f"{closed} may not be read by this user. Ask its owner for read access to all of {folder} "
+            "(`chmod -R g+rX`, and x on the folders above it)."
+        )
+
+
+def _may_read(path: Path) -> bool:
+    needed = os.R_OK | os.X_OK if path.is_dir() else os.R_OK
+    return os.access(path, needed, effective_ids=True)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

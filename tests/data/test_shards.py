@@ -1,6 +1,9 @@
 """Shards on disk: atomic writing, and one clear error for everything that can be wrong with a folder of them."""
 
 import json
+import os
+import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,3 +172,27 @@ def test_a_damaged_manifest_is_one_clear_error(tmp_path: Path, content: str) -> 
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(ShardError, match=r"manifest\.json|every film was left out"):
         ShardSet.open(tmp_path)
+
+
+@pytest.mark.parametrize("closed", ["manifest.json", "train-00000.parquet", "vocabulary.json", "."])
+def test_what_belongs_to_somebody_else_is_not_called_damaged(tmp_path: Path, closed: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else for a while")
+    folder = Path(tempfile.mkdtemp(dir="/tmp")) / "shards"  # what pytest makes is closed to others anyway
+    folder.parent.chmod(0o755)
+    try:
+        write_set(folder, {"train": [2]})
+        folder.chmod(0o755)
+        for path in folder.iterdir():
+            path.chmod(0o644)
+        os.seteuid(1)
+        assert ShardSet.open(folder).num_rows("train") == 2
+        os.seteuid(0)
+        (folder / closed).chmod(0o700)
+        os.seteuid(1)
+        with pytest.raises(ShardError, match="may not be read by this user") as raised:
+            ShardSet.open(folder)
+        assert str(folder / closed) in str(raised.value)
+    finally:
+        os.seteuid(0)
+        shutil.rmtree(folder.parent)

@@ -73,7 +73,7 @@ class Site:
         """`python -m jobs ...`."""
         return self.bed.run(
             [self.python, "-m", "jobs", *arguments], check=check, cwd=self.folder,
-            environment={"PYTHONPATH": f"{ROOT}:{PACKAGES}", **(environment or {})},
+            environment={"PYTHONPATH": f"{ROOT}:{PACKAGES}", "HOME": str(self.folder), **(environment or {})},
         )  # fmt: skip
 
     def submit(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:

@@ -64,7 +64,10 @@ def test_a_cluster_grows_to_two_nodes_and_back(plain_bed: Any, folder: Path, pyt
 
 
 def test_a_job_trains_over_two_nodes(plain_bed: Any, tiny_config: Config, folder: Path, python: str) -> None:
+    assert tiny_config.data.shards is not None
     shards = Path(shutil.copytree(tiny_config.data.shards, folder / "shards"))  # what pytest makes is closed to others
+    for path in (shards, *shards.rglob("*")):
+        shutil.chown(path, plain_bed.user)
     asked = {
         "slurm.cpus": 1, "slurm.memory_gb": 1.5, "slurm.time_min": 30, "slurm.folder": folder / "slurm-jobs",
         "slurm.local_disk": plain_bed.disk, "slurm.nodes": 2, "train.run": folder / "run", "train.num_workers": 2,
