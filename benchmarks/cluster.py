@@ -6,8 +6,8 @@ Brings up the test bed of tests/slurm (root, Debian packages of SLURM), so that 
 
     SLURM       as many jobs of one node by sbatch: how long until their script runs; from scancel until the last has
                 left the queue. Nobody can be faster.
-    jobs        one job of 4 nodes, as `python -m jobs` submits it: from sbatch to the first task of its stage, which
-                begins when all four are in one Ray cluster.
+    jobs        one job of 4 nodes, as `python -m jobs` submits it: from the command to the first task of its stage,
+                which begins when all four are in one Ray cluster.
     emixer      a cluster of 0 to 3 nodes that is up and idle; two tasks of one CPU a node come. Until the first task
                 runs, until all nodes work; after the last task, until the last job is gone, less the idle time.
     dask        the same with SLURMCluster.adapt(minimum=0, maximum=3), where --dask names a Python that has it.

@@ -38,12 +38,17 @@ class Head:
 
     def answers(self) -> bool:
         """Whether something listens there."""
-        host, _, port = self.address.rpartition(":")
-        try:
-            with socket.create_connection((host, int(port)), timeout=2):
-                return True
-        except OSError:
-            return False
+        return listens(self.address)
+
+
+def listens(address: str) -> bool:
+    """Whether something listens at host:port."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=2):
+            return True
+    except OSError:
+        return False
 
 
 def node_environment(attempt: str, instance: str, node_type: str) -> dict[str, str]:

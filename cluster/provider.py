@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.25
 """How often the autoscaler looks for demand. Ray's own setting knows whole seconds only."""
+_LEAST_PAUSE_S = 0.05
+"""Between two looks, should Ray's loop not pause after all."""
 _INTERVAL = "AUTOSCALER_UPDATE_INTERVAL_S"
 _FIRST_BACKOFF_S, _MOST_BACKOFF_S = 5.0, 300.0
 _HOLD_S = 100.0
@@ -70,7 +72,7 @@ class _Refusal:
 
 def _let_ray_pause() -> bool:
     """Has Ray's loop itself pause between two looks: it asks what waits first and what nodes there are then, so that a
-    pause in the answer to the second makes the first one old. False where the loop looks unlike that of Ray 2.60."""
+    pause in the answer to the second makes the first one old. False where the loop knows no such setting."""
     loop = sys.modules["__main__"]
     if not hasattr(loop, _INTERVAL):
         return False
@@ -100,7 +102,7 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         self._looked_at = self._ask_ray_at = 0.0
         self._pause_s = _LOOK_EVERY_S
         if _let_ray_pause():
-            self._pause_s = 0.0
+            self._pause_s = _LEAST_PAUSE_S
         self._waits: list[dict[str, float]] = []
         self._last: dict[str, Member] = {}
 

@@ -88,7 +88,7 @@ def ray_node(
     ]  # fmt: skip
     with _reaper(environment[MARK], temp), log.open("ab") as output:
         process = subprocess.Popen(
-            command, env={**os.environ, **_IMPATIENCE, **environment}, stdout=output, stderr=output,
+            command, env={**_IMPATIENCE, **os.environ, **environment}, stdout=output, stderr=output,
             start_new_session=True, preexec_fn=ignore_warnings,
         )  # fmt: skip
         try:

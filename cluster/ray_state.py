@@ -12,12 +12,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from cluster.meeting import Head
+from cluster.meeting import Head, listens
 
 _TIMEOUT_S, _POLL_S = 30, 0.1
 
@@ -56,17 +57,17 @@ def _ray_state(address: str) -> dict[str, Any]:
 
 
 def _when_all_are_there(address: str, num: int, patience_s: float) -> dict[str, Any]:
+    import ray.autoscaler.v2.sdk  # noqa: F401 - what cannot be imported is no reason to try again
+
     end = time.monotonic() + patience_s
-    while True:
-        is_late = time.monotonic() >= end
-        try:
-            state = _ray_state(address)
-            if state["nodes"] >= num or is_late:
-                return state
-        except Exception:  # of many kinds, while Ray is starting
-            if is_late:
-                raise
+    while time.monotonic() < end:
+        if listens(address):  # where nobody does, Ray's client would be silent for 40 s
+            with suppress(Exception):  # of many kinds, while Ray is starting
+                state = _ray_state(address)
+                if state["nodes"] >= num:
+                    return state
         time.sleep(_POLL_S)
+    return _ray_state(address)
 
 
 def waiting_bundles(address: str) -> list[dict[str, float]]:

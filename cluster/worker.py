@@ -112,9 +112,9 @@ class _Worker:
         """Asks Ray to take the node out of service. Returns how many seconds it has."""
         left = slurm.seconds_left(self._allocation.job_id)
         grace_s = max(_LEAST_GRACE_S, (60.0 if left is None else left) - _MARGIN_S)
+        self._diary.note("draining", self._type, f"job {self._allocation.job_id}, {grace_s:.0f} s left")
         if self._tell_ray(head, environment, int(grace_s)):
             meeting.ask_to_replace(self._home, self._allocation.job_id)
-        self._diary.note("draining", self._type, f"job {self._allocation.job_id}, {grace_s:.0f} s left")
         return grace_s
 
     def _tell_ray(self, head: meeting.Head, environment: dict[str, str], seconds: int) -> bool:

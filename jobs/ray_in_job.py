@@ -36,7 +36,7 @@ def head(allocation: Allocation, folder: Path, disk: Path) -> Iterator[Head]:
     here = meeting.prepare(folder, f"{host}:{free_port()}", _attempt(allocation))
     arguments = [
         "--head", f"--port={here.address.rpartition(':')[2]}", f"--node-ip-address={host}", "--include-dashboard=false",
-        f"--ray-client-server-port={free_port()}", "--no-monitor",
+        f"--ray-client-server-port={free_port()}",
     ]  # fmt: skip
     try:
         with _node(allocation, folder, disk, here, arguments) as process:
@@ -44,7 +44,7 @@ def head(allocation: Allocation, folder: Path, disk: Path) -> Iterator[Head]:
             wait_for_port(here.address, process, _log(folder, allocation))
             meeting.announce(folder, here)
             try:
-                _wait_for_nodes(here, len(allocation.nodes), folder)
+                _wait_for_nodes(here, process, len(allocation.nodes), _log(folder, allocation))
                 yield here
             finally:
                 meeting.withdraw(folder)
@@ -96,20 +96,27 @@ def _meet(allocation: Allocation, folder: Path) -> Head:
     raise TimeoutError(f"The head of this job did not come up within {_HEAD_WAIT_S:.0f} s; see ray-0.log in {folder}.")
 
 
-def _wait_for_nodes(head: Head, wanted: int, folder: Path) -> None:
-    """In a process of its own: Ray would take the signal handlers of this one."""
+def _wait_for_nodes(head: Head, node: "subprocess.Popen[bytes]", wanted: int, log: Path) -> None:
+    """Asks Ray in a process of its own: Ray would take the signal handlers of this one. node: that of the head."""
     command = state_command(head, f"--nodes={wanted}", f"--patience={_JOIN_WAIT_S}")
-    process = subprocess.Popen(
-        command, env={**os.environ, **head.environment()}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        preexec_fn=ignore_warnings,
-    )  # fmt: skip
-    while process.poll() is None:  # signals of SLURM are handled here
-        time.sleep(_SHORT_POLL_S)
-    answer, _ = process.communicate()
-    if process.returncode or json.loads(answer)["nodes"] < wanted:
+    with log.open("ab") as errors:
+        asking = subprocess.Popen(
+            command, env={**os.environ, **head.environment()}, stdout=subprocess.PIPE, stderr=errors,
+            preexec_fn=ignore_warnings,
+        )  # fmt: skip
+    try:
+        while asking.poll() is None:  # signals of SLURM are handled here
+            if node.poll() is not None:
+                raise RuntimeError(f"Ray's head ended with code {node.returncode} while nodes were joining; see {log}.")
+            time.sleep(_SHORT_POLL_S)
+        answer = asking.communicate()[0].splitlines()
+    finally:
+        asking.kill()
+        asking.wait()
+    if asking.returncode or not answer or json.loads(answer[-1])["nodes"] < wanted:
         raise TimeoutError(
             f"Not all of {wanted} nodes joined Ray at {head.address} within {_JOIN_WAIT_S:.0f} s; see ray-*.log in "
-            f"{folder}. Nodes must reach each other on ports of their choice."
+            f"{log.parent}. Nodes must reach each other on ports of their choice."
         )
 
 

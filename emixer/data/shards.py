@@ -117,9 +117,10 @@ class ShardSet:
         Raises ShardError when something is missing, closed to this user, cut short, of another version, or does not
         belong together.
         """
-        _require_readable(folder)
+        _require_readable(folder, "", MANIFEST_NAME, VOCABULARY_NAME)
         manifest = _read_manifest(folder)
         listed = _listed_files(folder, manifest)
+        _require_readable(folder, *(file.name for file in listed))
         if not listed:
             raise ShardError(
                 f"{folder} lists no shards: every film was left out. See quarantine.parquet there for why."
@@ -172,19 +173,19 @@ class ShardSet:
             )
 
 
-def _require_readable(folder: Path) -> None:
-    """Before anything is read, so that nobody is told to delete as damaged what only is somebody else's."""
-    try:
-        paths = [folder, *folder.iterdir()] if folder.is_dir() else []
-    except PermissionError:  # a folder above it, or it itself
-        closed: Path | None = folder
-    else:
-        closed = next((path for path in paths if not _may_read(path)), None)
-    if closed is not None:
-        raise ShardError(
-            f"{closed} may not be read by this user. Ask its owner for read access to all of {folder} "
-            "(`chmod -R g+rX`, and x on the folders above it)."
-        )
+def _require_readable(folder: Path, *names: str) -> None:
+    """Before anything is read, so that nobody is told to delete as damaged what only is somebody else's. What is not
+    there is another matter."""
+    for path in (folder / name for name in names):
+        try:
+            is_closed = path.exists() and not _may_read(path)
+        except PermissionError:  # a folder above it
+            is_closed = True
+        if is_closed:
+            raise ShardError(
+                f"{path} may not be read by this user. Ask its owner for read access to the shards, the manifest and "
+                "the vocabulary (`chmod g+r`), and for r and x on the folder."
+            )
 
 
 def _may_read(path: Path) -> bool:

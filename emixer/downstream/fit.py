@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from emixer.config.experiment import DownstreamConfig
 from emixer.data.pair_table import Mixture, PairTable
-from emixer.downstream.sentences import SentenceGroup, sentence_groups
 from emixer.errors import DivergenceError
 from emixer.losses.augmentation import NUM_UNIFORMS, augmented
 from emixer.models.batch_norm import eval_mode
@@ -42,8 +41,8 @@ class PairBatch:
     """float32: 1 present, 0 absent, NaN not known."""
     words_BSW: Tensor
     """int64 token ids."""
-    sentences: tuple[SentenceGroup, ...]
-    """The same words."""
+    host_words_BSW: NDArray[np.int32]
+    """The same words where they can be looked at without waiting for the device."""
 
 
 LossOf = Callable[[Model, PairBatch], tuple[Tensor, Tensor]]
@@ -109,7 +108,7 @@ def to_device(pairs: PairTable, device: torch.device) -> PairBatch:
         films_to_device(np.ascontiguousarray(pairs.image_NHW), device),
         moved(np.ascontiguousarray(pairs.labels_NY), device),
         moved(np.ascontiguousarray(pairs.words_NSW), device).long(),
-        sentence_groups(pairs.words_NSW, device),
+        pairs.words_NSW,
     )
 
 

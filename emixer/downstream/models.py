@@ -17,6 +17,7 @@ from torch.nn import functional
 from emixer.config.experiment import DownstreamConfig
 from emixer.data.pair_table import Mixture, PairTable, TableShape
 from emixer.downstream.fit import Fit, LossOf, Model, PairBatch, fit, predict
+from emixer.downstream.sentences import sentence_groups
 from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch
@@ -145,7 +146,7 @@ def _report_loss(model: ReportDecoder, batch: PairBatch) -> tuple[Tensor, Tensor
     plan = model.plan(model.encoder(batch.image_BCHW), batch.words_BSW.shape[1])
     topics_NE = plan.topics_BSE.flatten(0, 1)
     total = stop_cross_entropy(plan.stop_logits_BS2, target)
-    for group in batch.sentences:
+    for group in sentence_groups(batch.host_words_BSW, batch.words_BSW.device):
         words_M1W = group.words_MW[:, None]
         logits_M1WK = model.teacher_forced(topics_NE[group.place_M, None], words_M1W)
         total = total + functional.cross_entropy(

@@ -5,6 +5,7 @@ running are proposed again under their numbers, and find their run folders.
 """
 
 import math
+import re
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,8 @@ NUMBER, VALUES, STEP, MEASURED, ENDED = "number", "values", "step", "measured", 
 FAILED, HOPELESS = "failed", "hopeless"
 """How a trial ends that starting again would not help; and one that no other would fare better than."""
 _MOST_FAILURES_IN_A_ROW = 3
+_LOST = re.compile(r"The actor (died|\S+ is unavailable)")
+"""In Ray's words for a trial whose process is gone."""
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
@@ -141,6 +144,6 @@ class StudyPruning(FIFOScheduler):  # type: ignore[misc]
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Called once a trial has died for good, before the searcher hears that it has."""
         # the text that Ray Tune has just written; the exception itself would have to be unpickled
-        words = Path(trial.error_file).read_text(encoding="utf-8").strip()
-        reason = "its process died, or its node" if "The actor died" in words else words.splitlines()[-1]
+        words = Path(trial.error_file).read_text(encoding="utf-8").strip().rpartition("Failure # ")[2]  # the last
+        reason = "its process died, or its node" if _LOST.search(words) else words.splitlines()[-1]
         self._searcher.note_death(trial.trial_id, reason)

@@ -34,12 +34,15 @@ testbed = _load_testbed()
 
 
 def python_of_others() -> str:
-    """An interpreter that other users can start too, with PACKAGES on its path: the test's own may lie in a
-    folder that is closed to them. Skips where there is none."""
-    python = f"/usr/bin/python3.{sys.version_info.minor}"
-    if subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode:
-        pytest.skip(f"there is no {python}, which a second user could run")
-    return python
+    """An interpreter that user `daemon` can start and import this with: the test's own may lie in a folder that
+    is closed to others. Skips where there is none."""
+    become = ["setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups", "env", f"PYTHONPATH={ROOT}:{PACKAGES}"]
+    for python in (sys.executable, shutil.which(f"python3.{sys.version_info.minor}", path="/usr/bin:/usr/local/bin")):
+        if python is not None:
+            tried = [*become, python, "-c", "import cluster, emixer, yaml, ray"]
+            if subprocess.run(tried, capture_output=True, check=False, cwd="/").returncode == 0:
+                return python
+    pytest.skip(f"a second user can run no python3.{sys.version_info.minor}, or may not read {ROOT} or {PACKAGES}")
 
 
 def folder_of(bed: Any, user: str) -> Path:
@@ -69,10 +72,12 @@ class Site:
         self.config_file.write_text(to_yaml(config))
         self.submitted: list[str] = []
 
-    def jobs(self, *arguments: str, check: bool = True, environment: Mapping[str, str] | None = None) -> Any:
+    def jobs(
+        self, *arguments: str, check: bool = True, environment: Mapping[str, str] | None = None, timeout_s: float = 120
+    ) -> Any:
         """`python -m jobs ...`."""
         return self.bed.run(
-            [self.python, "-m", "jobs", *arguments], check=check, cwd=self.folder,
+            [self.python, "-m", "jobs", *arguments], check=check, cwd=self.folder, timeout_s=timeout_s,
             environment={"PYTHONPATH": f"{ROOT}:{PACKAGES}", "HOME": str(self.folder), **(environment or {})},
         )  # fmt: skip
 

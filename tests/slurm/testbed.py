@@ -88,6 +88,8 @@ class TestBed:
     ) -> Self:  # fmt: skip
         """Starts the daemons and waits until all nodes are idle. owner: who runs all of a bed without namespaces, where
         root starts it for somebody else."""
+        if owner is not None and (isolated or accounting or os.geteuid() != 0):
+            raise ValueError("an owner is for a bed without namespaces and without accounting that root starts")
         folder = Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp"))
         folder.chmod(0o755)
         subnet = f"10.{os.getpid() % 200 + 20}.{os.getpid() // 200 % 250}"
