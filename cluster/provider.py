@@ -40,6 +40,7 @@ _LOOK_EVERY_S = 0.25
 _LEAST_PAUSE_S = 0.05
 """Between two looks, should Ray's loop not pause after all."""
 _INTERVAL = "AUTOSCALER_UPDATE_INTERVAL_S"
+"""What the module of Ray's loop calls its pause [s]."""
 _FIRST_BACKOFF_S, _MOST_BACKOFF_S = 5.0, 300.0
 _HOLD_S = 100.0
 """How long a request that cannot be met now is held: Ray takes it for pending so long, and asks for nothing more. Each
@@ -100,9 +101,7 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         self._warned: set[str] = set()
         self._not_replaced: set[str] = set()
         self._looked_at = self._ask_ray_at = 0.0
-        self._pause_s = _LOOK_EVERY_S
-        if _let_ray_pause():
-            self._pause_s = _LEAST_PAUSE_S
+        self._pause_s = _LEAST_PAUSE_S if _let_ray_pause() else _LOOK_EVERY_S
         self._waits: list[dict[str, float]] = []
         self._last: dict[str, Member] = {}
 

@@ -22,7 +22,7 @@ from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch
 from emixer.models.report_decoder import ReportDecoder
-from emixer.models.word_targets import stop_cross_entropy
+from emixer.models.word_targets import stop_cross_entropy, summed_cross_entropy
 from emixer.models.words import ReportReader
 
 
@@ -149,9 +149,7 @@ def _report_loss(model: ReportDecoder, batch: PairBatch) -> tuple[Tensor, Tensor
     for group in sentence_groups(batch.host_words_BSW, batch.words_BSW.device):
         words_M1W = group.words_MW[:, None]
         logits_M1WK = model.teacher_forced(topics_NE[group.place_M, None], words_M1W)
-        total = total + functional.cross_entropy(
-            logits_M1WK.float().flatten(0, 2), words_M1W.flatten(), ignore_index=PAD, reduction="sum"
-        )
+        total = total + summed_cross_entropy(logits_M1WK, words_M1W)
     return total, (batch.words_BSW != PAD).sum()
 
 

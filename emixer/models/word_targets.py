@@ -16,10 +16,13 @@ _NO_TARGET = -100
 def word_cross_entropy(logits_BSWK: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """Sum over the words of the batch's reports (END included) of -log p [nats], and their number."""
     target_BSW = batch.words_BSW.masked_fill(~batch.has_report_B[:, None, None], PAD)
-    total = functional.cross_entropy(
-        logits_BSWK.float().flatten(0, 2), target_BSW.flatten(), ignore_index=PAD, reduction="sum"
-    )
-    return total, (target_BSW != PAD).sum()
+    return summed_cross_entropy(logits_BSWK, target_BSW), (target_BSW != PAD).sum()
+
+
+def summed_cross_entropy(logits_BSWK: Tensor, words_BSW: Tensor) -> Tensor:
+    """Sum of -log p [nats] over all words but PAD, a scalar."""
+    logits = logits_BSWK.float().flatten(0, 2)
+    return functional.cross_entropy(logits, words_BSW.flatten(), ignore_index=PAD, reduction="sum")
 
 
 def stop_cross_entropy(stop_logits_BS2: Tensor, batch: Batch) -> Tensor:
