@@ -14,7 +14,12 @@ from emixer.errors import EmixerError
 logger = logging.getLogger(__name__)
 
 # Ray asks for metrics agents and usage reports that a library run by hand in a hospital does not want
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TRAIN_V2_ENABLED": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+_QUIET = {
+    "RAY_worker_niceness": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
 
 
 @contextmanager
@@ -95,7 +100,9 @@ def _arguments(config: RayConfig) -> dict[str, Any]:
     common: dict[str, Any] = {"log_to_driver": debugging, "logging_level": logging.WARNING}
     if address_of(config) is not None:
         return common | {"address": address_of(config)}
-    arguments = common | {"include_dashboard": False, "num_cpus": config.num_cpus or len(os.sched_getaffinity(0))}
+    # without an address ray.init joins whatever cluster of anybody it finds on this machine
+    arguments = common | {"address": "local", "include_dashboard": False}
+    arguments["num_cpus"] = config.num_cpus or len(os.sched_getaffinity(0))
     if config.num_gpus is not None:
         arguments["num_gpus"] = config.num_gpus
     if config.object_store_mb is not None:
