@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from emixer.config.base import Section
-from emixer.config.model import ChestEncoderConfig, ReportDecoderConfig
+from emixer.config.model import AttentiveDecoderConfig, ChestEncoderConfig, ReportDecoderConfig
 from emixer.config.training import Augmentation
 
 Table = Literal["table1", "table2", "table3", "table5", "table9", "table10", "figures"]
@@ -18,8 +18,8 @@ class DownstreamConfig(Section):
 
     network: ChestEncoderConfig = Field(default_factory=lambda: ChestEncoderConfig(frozen=False))
     """DenseNet of the image and the joint classifier, trained from scratch."""
-    report_decoder: ReportDecoderConfig = Field(default_factory=ReportDecoderConfig)
-    """Report generator, the paper's hierarchical decoder, trained afresh."""
+    report_decoder: ReportDecoderConfig = Field(default_factory=AttentiveDecoderConfig)
+    """Report generator, trained afresh."""
     joint_hidden: int = Field(256, ge=8)
     """State of the joint classifier's LSTM over the words of a report, and size of their embeddings."""
     images: int = Field(2_000_000, ge=1)

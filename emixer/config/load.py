@@ -141,7 +141,10 @@ def _known_to(section: type[Section], tree: Tree) -> Tree:
     for name, value in tree.items():
         if name in section.model_fields:
             inner = _sections_under([section], name)
-            kept[name] = _known_to(inner[0], value) if inner and isinstance(value, dict) else value
+            if inner and isinstance(value, dict):
+                chosen = [s for s in inner if kind_of(s) == value.get("kind")] or inner
+                value = _known_to(chosen[0], value)
+            kept[name] = value
     return kept
 
 

@@ -62,9 +62,14 @@ class ChestEncoderConfig(Section):
         return self
 
 
-class ReportWriterConfig(Section):
-    """From features to a report. EMIXER §3.2.2: sentence LSTM, stop head, topic network, three-layer word LSTM."""
+class HierarchicalWriterConfig(Section):
+    """From features to a report as in the paper, EMIXER §3.2.2: sentence LSTM, stop head, topic network, three-layer
+    word LSTM. It hardly carries what it is given to the words: see docs/deviations.md."""
 
+    keeps_settings_of_other_kinds: ClassVar[bool] = True
+
+    kind: Literal["hierarchical"] = "hierarchical"
+    """Which report decoder."""
     sentence_hidden: int = Field(512, ge=8)
     """State size of the sentence LSTM."""
     word_embedding: int = Field(512, ge=8)
@@ -73,12 +78,54 @@ class ReportWriterConfig(Section):
     """State size of the word LSTM."""
     word_layers: int = Field(3, ge=1)
     """Layers of the word LSTM. The paper: three."""
+    topic_in_every_step: bool = False
+    """Whether the topic is added to every word that the word LSTM reads, instead of standing before the first alone."""
 
 
-class ReportDecoderConfig(ReportWriterConfig):
+class AttentiveWriterConfig(Section):
+    """From features to a report by a causal transformer: each word attends to the places of the image and to all words
+    before it, those of earlier sentences included."""
+
+    keeps_settings_of_other_kinds: ClassVar[bool] = True
+
+    kind: Literal["attentive"] = "attentive"
+    """Which report decoder."""
+    width: int = Field(512, ge=8)
+    """Size of a word's state in all layers."""
+    heads: int = Field(8, ge=1)
+    """Attention heads; `width` is a multiple of them."""
+    layers: int = Field(6, ge=1)
+    """Transformer layers."""
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> "AttentiveWriterConfig":
+        if self.width % self.heads:
+            raise ValueError(
+                f"width={self.width} cannot be split over heads={self.heads}; use a multiple, e.g. "
+                f"{self.heads * max(1, round(self.width / self.heads))}"
+            )
+        return self
+
+
+class _ReadsFilms(Section):
+    encoder: ChestEncoderConfig = Field(default_factory=lambda: ChestEncoderConfig(frozen=False))
+    reads: Literal["film", "film-and-labels"] = "film"
+    """What F is given. The paper: the film alone. `film-and-labels`: also the labels that the film was made from, or,
+    of a real one, has; rows without known labels are read by their films alone."""
+
+
+class HierarchicalDecoderConfig(_ReadsFilms, HierarchicalWriterConfig):
     """F(image). EMIXER §3.2.2: chest encoder, then sentence LSTM, stop head, topic network, three-layer word LSTM."""
 
-    encoder: ChestEncoderConfig = Field(default_factory=lambda: ChestEncoderConfig(frozen=False))
+
+class AttentiveDecoderConfig(_ReadsFilms, AttentiveWriterConfig):
+    """F(image): chest encoder, then a causal transformer whose words attend to the places of its feature map."""
+
+
+ReportWriterConfig = Annotated[HierarchicalWriterConfig | AttentiveWriterConfig, Field(discriminator="kind")]
+"""From features to a report; tagged by `kind`."""
+ReportDecoderConfig = Annotated[HierarchicalDecoderConfig | AttentiveDecoderConfig, Field(discriminator="kind")]
+"""F; tagged by `kind`."""
 
 
 class ReportDiscriminatorConfig(Section):
@@ -139,10 +186,12 @@ class EmixerModelConfig(PairedModelConfig):
     kind: Literal["emixer"] = "emixer"
     """Which model."""
     image_discriminator: ImageDiscriminatorConfig = Field(default_factory=ImageDiscriminatorConfig)
-    report_decoder: ReportDecoderConfig = Field(default_factory=ReportDecoderConfig)
+    report_decoder: ReportDecoderConfig = Field(default_factory=HierarchicalDecoderConfig)
     report_discriminator: ReportDiscriminatorConfig = Field(default_factory=ReportDiscriminatorConfig)
     joint_discriminator: JointDiscriminatorConfig = Field(default_factory=JointDiscriminatorConfig)
     gumbel: GumbelConfig = Field(default_factory=GumbelConfig)
+    decoder_share: float = Field(0.0, ge=0, lt=1)
+    """Share of train.images, at the beginning, in which the report decoder alone learns, from real pairs."""
 
     @property
     def chest_encoder(self) -> ChestEncoderConfig:
@@ -158,7 +207,7 @@ class SmganModelConfig(PairedModelConfig):
     kind: Literal["smgan"] = "smgan"
     """Which model."""
     image_discriminator: ImageDiscriminatorConfig = Field(default_factory=ImageDiscriminatorConfig)
-    report_decoder: ReportDecoderConfig = Field(default_factory=ReportDecoderConfig)
+    report_decoder: ReportDecoderConfig = Field(default_factory=HierarchicalDecoderConfig)
     decoder_share: float = Field(0.3, gt=0, lt=1)
     """Share of train.images, at the end, that trains the report decoder; the films before it train the image GAN."""
 
@@ -176,7 +225,7 @@ class CoganModelConfig(PairedModelConfig):
     tied_blocks: int = Field(1, ge=1, le=5)
     """Residual blocks of the image generator, after its stem, that the report generator shares; fewer than it has."""
     image_discriminator: ImageDiscriminatorConfig = Field(default_factory=ImageDiscriminatorConfig)
-    report_decoder: ReportWriterConfig = Field(default_factory=ReportWriterConfig)
+    report_decoder: ReportWriterConfig = Field(default_factory=HierarchicalWriterConfig)
     report_discriminator: ReportDiscriminatorConfig = Field(default_factory=ReportDiscriminatorConfig)
     gumbel: GumbelConfig = Field(default_factory=GumbelConfig)
 
@@ -197,7 +246,7 @@ class JointganModelConfig(PairedModelConfig):
 
     kind: Literal["jointgan"] = "jointgan"
     """Which model."""
-    report_decoder: ReportDecoderConfig = Field(default_factory=ReportDecoderConfig)
+    report_decoder: ReportDecoderConfig = Field(default_factory=HierarchicalDecoderConfig)
     joint_discriminator: JointDiscriminatorConfig = Field(default_factory=JointDiscriminatorConfig)
     gumbel: GumbelConfig = Field(default_factory=GumbelConfig)
     direction: Literal["film_first", "report_first"] = "film_first"

@@ -50,6 +50,14 @@ class LossConfig(Section):
     """Share of a batch that is shown in all four rotations."""
     teacher_forcing: float = Field(1.0, ge=0)
     """Weight of the word and stop cross-entropy of F on real pairs."""
+    labels: float = Field(1.0, ge=0)
+    """Weight of the label cross-entropy of F's encoder on labelled real films: words alone hardly teach it. A frozen
+    encoder learns nothing from it."""
+    film_labels: float = Field(0.0, ge=0)
+    """Weight, for G, of the label cross-entropy of F's encoder on generated films, as in AC-GAN. Needs `labels`, or
+    nobody has taught what reads them."""
+    mismatched: float = Field(0.0, ge=0)
+    """Weight, for D_joint, of real films beside real reports of other labels, as further fakes (Reed et al. 2016)."""
     augment: tuple[Augmentation, ...] = Field((), strict=False)
     """Differentiable augmentation of the films that D_image and D_joint read; made for a few thousand films."""
     augment_target: float | None = Field(None, gt=0, lt=1)
@@ -72,6 +80,12 @@ class OptimConfig(Section):
     """Learning rate of F alone; None: lr_generator."""
     beta1: float = Field(0.0, ge=0, lt=1)
     """Adam: decay of the mean gradient."""
+    beta1_report_decoder: float = Field(0.9, ge=0, lt=1)
+    """Adam: the same for F, which learns a language rather than plays a game."""
+    warmup_images_report_decoder: int = Field(0, ge=0)
+    """Films over which F's learning rate rises from 0."""
+    decay_report_decoder: bool = False
+    """Whether F's learning rate falls along a line to a twentieth at the end of the run."""
     beta2: float = Field(0.999, ge=0, lt=1)
     """Adam: decay of the mean squared gradient."""
     discriminator_steps: int = Field(2, ge=1)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from emixer.config.experiment import DownstreamConfig
 from emixer.data.pair_table import Mixture, PairTable
+from emixer.data.vocabulary import PAD
 from emixer.errors import DivergenceError
 from emixer.losses.augmentation import NUM_UNIFORMS, augmented
 from emixer.models.batch_norm import eval_mode
@@ -41,8 +42,8 @@ class PairBatch:
     """float32: 1 present, 0 absent, NaN not known."""
     words_BSW: Tensor
     """int64 token ids."""
-    host_words_BSW: NDArray[np.int32]
-    """The same words where they can be looked at without waiting for the device."""
+    num_report_words: int
+    """Of the longest report."""
 
 
 LossOf = Callable[[Model, PairBatch], tuple[Tensor, Tensor]]
@@ -108,7 +109,7 @@ def to_device(pairs: PairTable, device: torch.device) -> PairBatch:
         films_to_device(np.ascontiguousarray(pairs.image_NHW), device),
         moved(np.ascontiguousarray(pairs.labels_NY), device),
         moved(np.ascontiguousarray(pairs.words_NSW), device).long(),
-        pairs.words_NSW,
+        int((pairs.words_NSW != PAD).sum(axis=(1, 2)).max(initial=0)),
     )
 
 

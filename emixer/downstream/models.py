@@ -17,12 +17,11 @@ from torch.nn import functional
 from emixer.config.experiment import DownstreamConfig
 from emixer.data.pair_table import Mixture, PairTable, TableShape
 from emixer.downstream.fit import Fit, LossOf, Model, PairBatch, fit, predict
-from emixer.downstream.sentences import sentence_groups
 from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch
 from emixer.models.report_decoder import ReportDecoder
-from emixer.models.word_targets import stop_cross_entropy, summed_cross_entropy
+from emixer.models.report_writer import Condition
 from emixer.models.words import ReportReader
 
 
@@ -101,12 +100,14 @@ def write_reports(
     """Token ids (N, S, W) of a report for each test film, the likeliest word at each place."""
     shape = data.shape
     torch.manual_seed(seed)
-    model = ReportDecoder(settings.report_decoder, len(shape.vocabulary), shape.max_sentences, shape.max_words)
+    model = ReportDecoder(
+        settings.report_decoder, len(shape.label_names), len(shape.vocabulary), shape.max_sentences, shape.max_words
+    )
     found = _fit(model, _report_loss, data, settings, seed, device)
 
     def written(model: ReportDecoder, batch: PairBatch) -> Tensor:
         noise = RowNoise(0, 0, 0, len(batch.image_BCHW), device)  # unused: nothing is drawn at temperature 0
-        return model.sample(batch.image_BCHW, noise, temperature=0.0)
+        return model.sample(batch.image_BCHW, batch.labels_BY, noise, temperature=0.0)
 
     return predict(model, written, data.test, device).int().numpy(), found
 
@@ -140,17 +141,15 @@ def _pair_logits(model: JointClassifier, batch: PairBatch) -> Tensor:
 
 
 def _report_loss(model: ReportDecoder, batch: PairBatch) -> tuple[Tensor, Tensor]:
-    """Nats of words and stop decisions, a word."""
+    """Nats of words and of where reports end, a word, and of the labels that its encoder is to see beside them."""
     has_report_B = (batch.words_BSW != PAD).flatten(1).any(1)
-    target = Batch(batch.image_BCHW, batch.labels_BY, has_report_B, batch.words_BSW, has_report_B)
-    plan = model.plan(model.encoder(batch.image_BCHW), batch.words_BSW.shape[1])
-    topics_NE = plan.topics_BSE.flatten(0, 1)
-    total = stop_cross_entropy(plan.stop_logits_BS2, target)
-    for group in sentence_groups(batch.host_words_BSW, batch.words_BSW.device):
-        words_M1W = group.words_MW[:, None]
-        logits_M1WK = model.teacher_forced(topics_NE[group.place_M, None], words_M1W)
-        total = total + summed_cross_entropy(logits_M1WK, words_M1W)
-    return total, (batch.words_BSW != PAD).sum()
+    target = Batch(
+        batch.image_BCHW, batch.labels_BY, has_report_B, batch.words_BSW, has_report_B, batch.num_report_words
+    )
+    film_BPV = model.places(batch.image_BCHW)
+    nats = model.writer.nats(Condition(film_BPV), target)
+    of_labels, num_labels = label_loss(model.label_logits(film_BPV), batch.labels_BY)
+    return nats.words + nats.stops + nats.num_words * of_labels / num_labels.clamp(min=1), nats.num_words
 
 
 def _fit_labels(

@@ -19,7 +19,9 @@ def build_phases(model: ModelConfig, loss: LossConfig) -> Phases:
     """The games of this kind of model. Raises ConfigError when a player has no term switched on."""
     match model:
         case EmixerModelConfig():
-            return Phases.single(EmixerObjective(loss, model.gumbel))
+            if model.decoder_share == 0:
+                return Phases.single(EmixerObjective(loss, model.gumbel))
+            return Phases((model.decoder_share,), (DecoderObjective(loss), EmixerObjective(loss, model.gumbel)))
         case CoganModelConfig():
             return Phases.single(CoganObjective(loss, model.gumbel))
         case JointganModelConfig():

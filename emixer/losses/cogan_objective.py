@@ -24,6 +24,7 @@ from emixer.losses.terms import (
 from emixer.models.cogan import Cogan
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch, Objective, PairedModel, RowWeights
+from emixer.models.report_writer import Condition
 
 
 class CoganObjective(Objective):
@@ -71,18 +72,18 @@ class CoganObjective(Objective):
             generator = model.report_generator
             # A row without labels teaches nothing, but stands in the batch norms: with labels that films do have
             labels_BY = torch.where(real.labelled_B[:, None], real.labels_BY, fake_labels_BY)
-            features_BF = generator.read(model.tied(labels_BY, noise.named("taught")).features_BFHW)
-            terms |= taught_by(generator.writer, features_BF, real.with_labelled_reports(), weights.of_labelled())
+            condition = generator.read(model.tied(labels_BY, noise.named("taught")).features_BFHW)
+            terms |= taught_by(generator.writer, condition, real.with_labelled_reports(), weights.of_labelled())
         return weighted_total(terms, self.loss, rotation=self.loss.alpha)
 
-    def _written(self, model: Cogan, features_BF: Tensor, noise: RowNoise) -> tuple[Tensor, Tensor]:
+    def _written(self, model: Cogan, condition: Condition, noise: RowNoise) -> tuple[Tensor, Tensor]:
         """Generated words as the critic reads them (B, S, W, E), and where there is one."""
         writer, reader = model.report_generator.writer, model.critics.reader
         if self.gumbel.straight_through and not torch.is_grad_enabled():
             # Without gradients the straight-through word is a plain draw: one number a word instead of a vocabulary
-            words_BSW = writer.write(features_BF, noise, temperature=1.0, unknown=True)
+            words_BSW = writer.write(condition, noise, temperature=1.0, unknown=True)
             return reader.embed(words_BSW), words_BSW != PAD
-        report = writer.write_relaxed(features_BF, noise, self.gumbel, [reader.embedding.weight])
+        report = writer.write_relaxed(condition, noise, self.gumbel, [reader.embedding.weight])
         return report.embedded_BSWE[0], report.valid
 
     def _report_term(

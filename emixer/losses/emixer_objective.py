@@ -20,11 +20,19 @@ from torch import Tensor
 from emixer.config.model import GumbelConfig
 from emixer.config.training import LossConfig
 from emixer.losses.film_game import FilmGame
-from emixer.losses.terms import Terms, padded_like, require_a_term, teacher_forcing, weighted_total, with_channels
+from emixer.losses.terms import (
+    Terms,
+    film_labels_term,
+    padded_like,
+    require_a_term,
+    teacher_forcing,
+    weighted_total,
+    with_channels,
+)
 from emixer.models.emixer import Emixer
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch, Objective, PairedModel, RowWeights
-from emixer.models.report_decoder import RelaxedReport
+from emixer.models.report_writer import RelaxedReport
 
 
 @dataclass(frozen=True)
@@ -72,18 +80,17 @@ class EmixerObjective(Objective):
     def generator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> tuple[Tensor, Terms]:
-        """Terms: image, report, joint, rotation, words, stops, each before its weight in the config."""
+        """Terms: image, report, joint, rotation, film_labels, words, stops, labels, each before its weight."""
         assert isinstance(model, Emixer)
         terms: Terms = {}
-        if self.films.generator_learns or self._uses_reports:
+        if self.films.generator_learns or self._uses_reports or self.loss.film_labels > 0:
             image_BCHW = model.generate_films(fake_labels_BY, noise)
             seen_BCHW = self.augment(image_BCHW, noise, "fake")
             critic = model.image_discriminator
             terms |= self.films.generator_terms(critic, seen_BCHW, fake_labels_BY, noise, weights)
-            if self._uses_reports:
-                terms |= self._fooling_reports(model, image_BCHW, seen_BCHW, noise, weights)
-        if self.loss.teacher_forcing > 0:
-            terms |= teacher_forcing(model.report_decoder, with_channels(real, model.channels), weights)
+            if self._uses_reports or self.loss.film_labels > 0:
+                terms |= self._through_decoder(model, image_BCHW, seen_BCHW, fake_labels_BY, noise, weights)
+        terms |= teacher_forcing(model.report_decoder, with_channels(real, model.channels), weights, self.loss)
         return weighted_total(terms, self.loss, rotation=self.loss.alpha)
 
     @property
@@ -100,11 +107,11 @@ class EmixerObjective(Objective):
             return _FakePairs(image_BCHW, labels_BY, nothing, nothing, nothing)
         if self.gumbel.straight_through:
             # Without gradients the straight-through word is a plain draw: one number a word instead of a vocabulary
-            words_BSW = model.report_decoder.sample(image_BCHW, noise, temperature=1.0, unknown=True)
+            words_BSW = model.report_decoder.sample(image_BCHW, labels_BY, noise, temperature=1.0, unknown=True)
             return _FakePairs(
                 image_BCHW, labels_BY, words_BSW != PAD, report_reader.embed(words_BSW), joint_reader.embed(words_BSW)
             )
-        report = self._relaxed(model, image_BCHW, noise)
+        report = self._relaxed(model, model.report_decoder.read(image_BCHW), labels_BY, noise)
         return _FakePairs(image_BCHW, labels_BY, report.valid, *report.embedded_BSWE)
 
     def _report_term(self, model: Emixer, real: Batch, fake: _FakePairs, weights: RowWeights) -> Tensor:
@@ -119,12 +126,21 @@ class EmixerObjective(Objective):
     def _joint_term(self, model: Emixer, real: Batch, fake: _FakePairs, weights: RowWeights) -> Tensor:
         critic = model.joint_discriminator
         words_BSW = padded_like(real.words_BSW, fake.valid_BSW)
-        logit_real_B, logit_fake_B = critic(
-            torch.cat([real.image_BCHW, fake.image_BCHW]),
+        film_NFHW = critic.film_map(torch.cat([real.image_BCHW, fake.image_BCHW]))
+        report_NH = critic.report_state(
             torch.cat([critic.reader.embed(words_BSW), fake.joint_BSWE]),
             torch.cat([words_BSW != PAD, fake.valid_BSW]),
-        ).chunk(2)
-        return self._text_loss(logit_real_B, logit_fake_B, real, weights)
+        )
+        logit_real_B, logit_fake_B = critic.logit(film_NFHW, report_NH).chunk(2)
+        loss = self._text_loss(logit_real_B, logit_fake_B, real, weights)
+        if self.loss.mismatched > 0:
+            num = len(real)
+            of_another_BH = report_NH[:num].roll(1, dims=0)
+            differs_B = (real.labels_BY != real.labels_BY.roll(1, dims=0)).any(dim=1)
+            counts_B = real.has_report_B.roll(1, dims=0) & differs_B & real.labelled_B & real.labelled_B.roll(1, dims=0)
+            fake_B = self.adversarial.fake(critic.logit(film_NFHW[:num], of_another_BH))
+            loss = loss + self.loss.mismatched * fake_B.where(counts_B, 0.0).sum() * weights.row
+        return loss
 
     def _text_loss(self, logit_real_B: Tensor, logit_fake_B: Tensor, real: Batch, weights: RowWeights) -> Tensor:
         real_B = self.adversarial.real(logit_real_B).where(real.has_report_B, 0.0)
@@ -132,15 +148,21 @@ class EmixerObjective(Objective):
 
     # The generators' side
 
-    def _fooling_reports(
-        self, model: Emixer, image_BCHW: Tensor, seen_BCHW: Tensor, noise: RowNoise, weights: RowWeights
-    ) -> Terms:
-        """image_BCHW: what F reads. seen_BCHW: the same films as D_joint sees them."""
-        if not self.loss.report_gradient_to_image:
-            image_BCHW, seen_BCHW = image_BCHW.detach(), seen_BCHW.detach()
-        report = self._relaxed(model, image_BCHW, noise)
-        report_BSWE, joint_BSWE = report.embedded_BSWE
+    def _through_decoder(
+        self, model: Emixer, image_BCHW: Tensor, seen_BCHW: Tensor, labels_BY: Tensor, noise: RowNoise,
+        weights: RowWeights,
+    ) -> Terms:  # fmt: skip
+        """What F makes of generated films, image_BCHW; D_joint sees them as seen_BCHW."""
+        film_BPV = model.report_decoder.read(image_BCHW)
         terms: Terms = {}
+        if self.loss.film_labels > 0:
+            terms["film_labels"] = film_labels_term(model.report_decoder.labels_seen(film_BPV), labels_BY, weights)
+        if not self._uses_reports:
+            return terms
+        if not self.loss.report_gradient_to_image:
+            film_BPV, seen_BCHW = film_BPV.detach(), seen_BCHW.detach()
+        report = self._relaxed(model, film_BPV, labels_BY, noise)
+        report_BSWE, joint_BSWE = report.embedded_BSWE
         if self.loss.report > 0:
             logit_B = model.report_discriminator(report_BSWE, report.valid)
             terms["report"] = self.adversarial.generator(logit_B).sum() * weights.row
@@ -151,6 +173,6 @@ class EmixerObjective(Objective):
 
     # Both sides
 
-    def _relaxed(self, model: Emixer, image_BCHW: Tensor, noise: RowNoise) -> RelaxedReport:
+    def _relaxed(self, model: Emixer, film_BPV: Tensor, labels_BY: Tensor, noise: RowNoise) -> RelaxedReport:
         tables = [model.report_discriminator.reader.embedding.weight, model.joint_discriminator.reader.embedding.weight]
-        return model.report_decoder.relaxed(image_BCHW, noise, self.gumbel, tables)
+        return model.report_decoder.relaxed(film_BPV, labels_BY, noise, self.gumbel, tables)

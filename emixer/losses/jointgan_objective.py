@@ -37,6 +37,7 @@ from emixer.models.jointgan import Jointgan
 from emixer.models.kinds_critic import NUM_KINDS, REAL_PAIR
 from emixer.models.noise import NoiseSource, RowNoise, StackedNoise
 from emixer.models.paired_model import PAD, Batch, Objective, PairedModel, RowWeights
+from emixer.models.report_writer import Condition
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class JointganObjective(Objective):
     def generator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> tuple[Tensor, Terms]:
-        """Terms: joint, rotation, words and stops (given the film), words_of_labels and stops_of_labels."""
+        """Terms: joint, rotation, words, stops and labels (given the film), words_of_labels and stops_of_labels."""
         assert isinstance(model, Jointgan)
         real = with_channels(real, model.channels)
         terms: Terms = {}
@@ -98,11 +99,12 @@ class JointganObjective(Objective):
             if self.loss.alpha > 0:
                 film_of_labels_BCHW = pairs.image_NCHW.chunk(NUM_KINDS - 1)[2]
                 terms["rotation"] = self._rotation_term(model, film_of_labels_BCHW, noise, weights)
+        terms |= teacher_forcing(model.report_decoder, real, weights, self.loss)
         if self.loss.teacher_forcing > 0:
-            terms |= teacher_forcing(model.report_decoder, real, weights)
-            features_BV = model.features_of_labels(real.labels_BY, noise.named("taught"))
-            alone = taught_by(model.report_decoder, features_BV, real.with_labelled_reports(), weights.of_labelled())
-            terms |= {f"{name}_of_labels": term for name, term in alone.items()}
+            writer = model.report_decoder.writer
+            condition = model.condition_of_labels(real.labels_BY, noise.named("taught"))
+            taught = taught_by(writer, condition, real.with_labelled_reports(), weights.of_labelled())
+            terms |= {f"{name}_of_labels": term for name, term in taught.items()}
         return weighted_total(terms, self.loss, rotation=self.loss.alpha)
 
     def _naming(self, model: Jointgan, pairs: _Pairs, kind_N: Tensor, noise: RowNoise) -> Tensor:
@@ -128,8 +130,8 @@ class JointganObjective(Objective):
     ) -> _Pairs:
         """Kinds 1 to 4. All films are drawn in one pass, so that batch norm sees, in training as in its running
         statistics, films of every origin; the reports of films are written in one pass too."""
-        alone_BV = model.features_of_labels(fake_labels_BY, noise.named("report alone"))
-        critic_4, condition_4, valid_4 = self._written(model, alone_BV, noise.named("4"))
+        alone = model.condition_of_labels(fake_labels_BY, noise.named("report alone"))
+        critic_4, condition_4, valid_4 = self._written(model, alone, noise.named("4"))
         words_BSW = padded_like(real.words_BSW, valid_4)
         condition_reader = model.report_condition.reader
         film_BCHW, film_2, film_4 = model.films(
@@ -138,9 +140,9 @@ class JointganObjective(Objective):
             [noise, noise.named("film of real report"), noise.named("film of report")],
         )
         read_BCHW = film_BCHW if self.loss.report_gradient_to_image else film_BCHW.detach()
-        features_NV = model.report_decoder.read(torch.cat([real.image_BCHW, read_BCHW]))
+        both = Condition(model.report_decoder.read(torch.cat([real.image_BCHW, read_BCHW])))
         written = StackedNoise([noise.named("1"), noise.named("3")])
-        critic_NSWE, _, valid_NSW = self._written(model, features_NV, written)
+        critic_NSWE, _, valid_NSW = self._written(model, both, written)
         critic_1, critic_3 = critic_NSWE.chunk(2)
         valid_1, valid_3 = valid_NSW.chunk(2)
         critic_2 = model.critic.reader.embed(words_BSW)
@@ -158,15 +160,15 @@ class JointganObjective(Objective):
             kind_N=torch.arange(1, NUM_KINDS, device=film_BCHW.device).repeat_interleave(num),
         )
 
-    def _written(self, model: Jointgan, features_NV: Tensor, noise: NoiseSource) -> tuple[Tensor, Tensor, Tensor]:
+    def _written(self, model: Jointgan, condition: Condition, noise: NoiseSource) -> tuple[Tensor, Tensor, Tensor]:
         """Reports as the critic reads them, as `report_condition` reads them, and where there is a word."""
-        decoder, readers = model.report_decoder, (model.critic.reader, model.report_condition.reader)
+        writer, readers = model.report_decoder.writer, (model.critic.reader, model.report_condition.reader)
         if self.gumbel.straight_through and not torch.is_grad_enabled():
             # Without gradients the straight-through word is a plain draw: one number a word instead of a vocabulary
-            words_NSW = decoder.write(features_NV, noise, temperature=1.0, unknown=True)
+            words_NSW = writer.write(condition, noise, temperature=1.0, unknown=True)
             return readers[0].embed(words_NSW), readers[1].embed(words_NSW), words_NSW != PAD
         tables = [reader.embedding.weight for reader in readers]
-        report = decoder.write_relaxed(features_NV, noise, self.gumbel, tables)
+        report = writer.write_relaxed(condition, noise, self.gumbel, tables)
         critic_NSWE, condition_NSWE = report.embedded_BSWE
         return critic_NSWE, condition_NSWE, report.valid
 

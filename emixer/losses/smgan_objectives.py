@@ -13,6 +13,7 @@ from emixer.config.training import LossConfig
 from emixer.errors import ConfigError
 from emixer.losses.film_game import FilmGame
 from emixer.losses.terms import Terms, require_a_term, teacher_forcing, weighted_total, with_channels
+from emixer.models.film_first import FilmFirstModel
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, Objective, PairedModel, RowWeights
 from emixer.models.smgan import Smgan
@@ -74,7 +75,7 @@ class DecoderObjective(Objective):
     def generator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> tuple[Tensor, Terms]:
-        """Terms: words, stops."""
-        assert isinstance(model, Smgan)
-        terms = teacher_forcing(model.report_decoder, with_channels(real, model.channels), weights)
+        """Terms: words, stops, labels."""
+        assert isinstance(model, FilmFirstModel)
+        terms = teacher_forcing(model.report_decoder, with_channels(real, model.channels), weights, self.loss)
         return weighted_total(terms, self.loss, rotation=self.loss.alpha)

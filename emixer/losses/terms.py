@@ -1,6 +1,6 @@
 """Loss terms by name: what is the same in every game.
 
-Shapes: B rows, V features, S sentences, W words of a sentence, K vocabulary.
+Shapes: B rows, P places, V features, Y labels, S sentences, W words of a sentence.
 """
 
 from dataclasses import replace
@@ -12,8 +12,8 @@ from torch.nn import functional
 from emixer.config.training import LossConfig
 from emixer.errors import ConfigError
 from emixer.models.paired_model import PAD, Batch, RowWeights
-from emixer.models.report_decoder import ReportDecoder, ReportWriter
-from emixer.models.word_targets import stop_cross_entropy, word_cross_entropy
+from emixer.models.report_decoder import ReportDecoder
+from emixer.models.report_writer import Condition, ReportWriter
 
 Terms = dict[str, Tensor]
 
@@ -26,7 +26,7 @@ def weighted_total(terms: Terms, loss: LossConfig, rotation: float) -> tuple[Ten
     taught = ("words", "stops", "words_of_labels", "stops_of_labels")
     weight = {
         "image": loss.image, "report": loss.report, "joint": loss.joint, "rotation": rotation, "real_sign": 0.0,
-        **dict.fromkeys(taught, loss.teacher_forcing),
+        "labels": loss.labels, "film_labels": loss.film_labels, **dict.fromkeys(taught, loss.teacher_forcing),
     }  # fmt: skip
     total = torch.stack([weight[name] * term for name, term in terms.items()]).sum()
     return total, {name: term.detach() for name, term in terms.items()}
@@ -48,17 +48,35 @@ def require_a_term(loss: LossConfig, critics: tuple[str, ...], generators: tuple
             raise ConfigError(f"{settings}: all are 0, so that {player}. Give at least one of them a positive weight.")
 
 
-def teacher_forcing(decoder: ReportDecoder, real: Batch, weights: RowWeights) -> Terms:
-    """The terms "words" and "stops" of real reports given their films."""
-    return taught_by(decoder, decoder.encoder(real.image_BCHW), real, weights)
+def teacher_forcing(decoder: ReportDecoder, real: Batch, weights: RowWeights, loss: LossConfig) -> Terms:
+    """The terms "words" and "stops" of real reports given what F reads of their rows, and "labels" of real films given
+    what F's encoder sees. A weight of 0 leaves a term out."""
+    if loss.teacher_forcing == 0 and loss.labels == 0:
+        return {}
+    film_BPV = decoder.places(real.image_BCHW)
+    terms: Terms = {}
+    if loss.teacher_forcing > 0:
+        condition = decoder.condition(film_BPV, real.labels_BY, real.labelled_B)
+        terms |= taught_by(decoder.writer, condition, real, weights)
+    if loss.labels > 0:
+        each_BY = _label_cross_entropy(decoder.label_logits(film_BPV), real.labels_BY)
+        terms["labels"] = each_BY.mean(dim=1).where(real.labelled_B, 0.0).sum() * weights.labelled_row
+    return terms
 
 
-def taught_by(writer: ReportWriter, features_BV: Tensor, real: Batch, weights: RowWeights) -> Terms:
+def film_labels_term(logits_BY: Tensor, labels_BY: Tensor, weights: RowWeights) -> Tensor:
+    """The term "film_labels": whether F's encoder sees the labels in the films that were made from them."""
+    return _label_cross_entropy(logits_BY, labels_BY).mean(dim=1).sum() * weights.row
+
+
+def taught_by(writer: ReportWriter, condition: Condition, real: Batch, weights: RowWeights) -> Terms:
     """The terms "words" and "stops": -log p of the real reports given features of any origin."""
-    plan = writer.plan(features_BV, real.words_BSW.shape[1])
-    words_total, _ = word_cross_entropy(writer.teacher_forced(plan.topics_BSE, real.words_BSW), real)
-    stops_total = stop_cross_entropy(plan.stop_logits_BS2, real)
-    return {"words": words_total * weights.word, "stops": stops_total * weights.stop}
+    nats = writer.nats(condition, real)
+    return {"words": nats.words * weights.word, "stops": nats.stops * writer.stop_weight(weights)}
+
+
+def _label_cross_entropy(logits_BY: Tensor, labels_BY: Tensor) -> Tensor:
+    return functional.binary_cross_entropy_with_logits(logits_BY, labels_BY, reduction="none")
 
 
 def with_channels(real: Batch, channels: int) -> Batch:

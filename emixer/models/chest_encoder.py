@@ -59,14 +59,27 @@ class ChestEncoder(nn.Module):
             self.requires_grad_(False)
             self.eval()
 
-    def forward(self, image_BCHW: Tensor) -> Tensor:
-        """v_BV, float32: mean over positions of transition 3's output. Films in [-1, 1], 1 or 3 equal channels."""
+    @property
+    def num_places(self) -> int:
+        """Places of transition 3's output: the stem halves a side twice, each transition once."""
+        side = self.input_px
+        for _ in range(2):
+            side = (side + 1) // 2
+        return (side // 8) ** 2
+
+    def places(self, image_BCHW: Tensor) -> Tensor:
+        """Features (B, P, V), float32, of the places of transition 3's output. Films in [-1, 1], gray or of 3 equal
+        channels."""
         h_BCHW = self._prepared(image_BCHW)
         for name, stage in self.features.named_children():
             h_BCHW = stage(h_BCHW)
             if name == "transition3":
                 break
-        return h_BCHW.float().mean(dim=(2, 3))
+        return h_BCHW.float().flatten(2).transpose(1, 2)
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        """v_BV, float32: mean over the places of transition 3's output."""
+        return self.places(image_BCHW).mean(dim=1)
 
     def final_features(self, image_BCHW: Tensor) -> Tensor:
         """Features_BP before the classifier, float32. Needs an encoder built with `num_labels`."""

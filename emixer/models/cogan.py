@@ -2,7 +2,7 @@
 
 Theirs: one noise vector, two generators whose first layers are tied, two critics whose last layers are tied; nothing
 else couples the domains, and no critic ever sees a pair. Ours: the second domain is the report, so the report
-generator goes on from the tied features with EMIXER's sentence and word LSTMs; labels condition the tied blocks, hence
+generator goes on from the tied features with EMIXER's report writer; labels condition the tied blocks, hence
 both domains, and both critics by projection; the report generator is also taught real reports (teacher forcing) from
 noise and the labels of the film, since nothing encodes a film here.
 
@@ -23,8 +23,8 @@ from emixer.models.coupled_critics import CoupledCritics
 from emixer.models.image_generator import ImageGenerator
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, GeneratedPairs, ModelSpec, PairedModel
-from emixer.models.report_decoder import ReportWriter
-from emixer.models.word_targets import word_cross_entropy
+from emixer.models.report_decoder import build_writer
+from emixer.models.report_writer import Condition
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class ReportGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = BatchNorm2d(feature_size)
-        self.writer = ReportWriter(config, feature_size, num_words, max_sentences, max_words)
+        self.writer = build_writer(config, feature_size, 1, 0, num_words, max_sentences, max_words)
 
-    def read(self, features_BFHW: Tensor) -> Tensor:
-        """What the writer begins with: v_BF, float32."""
-        return functional.relu(self.norm(features_BFHW)).float().mean(dim=(2, 3))
+    def read(self, features_BFHW: Tensor) -> Condition:
+        """What the writer is given: one place, since labels and noise decide none of a film."""
+        return Condition(functional.relu(self.norm(features_BFHW)).float().mean(dim=(2, 3))[:, None])
 
 
 class Cogan(PairedModel):
@@ -104,17 +104,14 @@ class Cogan(PairedModel):
         """One pair a row from the streams "z", "stop" and "words", in eval mode."""
         with eval_mode(self):
             tied = self.tied(labels_BY, noise)
-            features_BF = self.report_generator.read(tied.features_BFHW)
-            return GeneratedPairs(self.films(tied), self.report_generator.writer.write(features_BF, noise, temperature))
+            condition = self.report_generator.read(tied.features_BFHW)
+            return GeneratedPairs(self.films(tied), self.report_generator.writer.write(condition, noise, temperature))
 
     @torch.no_grad()
     def word_cross_entropy(self, batch: Batch, noise: RowNoise) -> tuple[Tensor, Tensor]:
         """Sum over target words of -log p(word | labels, z, words before) [nats] and their number, in eval mode, for
         one z a row. Rows without labels are left out: this model knows a report by its labels alone."""
         with eval_mode(self):
-            writer = self.report_generator.writer
-            features_BF = self.report_generator.read(self.tied(batch.labels_BY, noise).features_BFHW)
-            plan = writer.plan(features_BF, batch.words_BSW.shape[1])
-            return word_cross_entropy(
-                writer.teacher_forced(plan.topics_BSE, batch.words_BSW), batch.with_labelled_reports()
-            )
+            condition = self.report_generator.read(self.tied(batch.labels_BY, noise).features_BFHW)
+            nats = self.report_generator.writer.nats(condition, batch.with_labelled_reports())
+            return nats.words, nats.num_words

@@ -29,8 +29,9 @@ class FilmFirstModel(PairedModel):
             config.image_generator, len(spec.label_names), config.side_px, config.channels
         )
         self.report_decoder = ReportDecoder(
-            config.report_decoder, len(spec.tokens), config.max_sentences, config.max_words, load_weights
-        )
+            config.report_decoder, len(spec.label_names), len(spec.tokens), config.max_sentences, config.max_words,
+            load_weights,
+        )  # fmt: skip
 
     @abstractmethod
     def critics(self) -> Sequence[nn.Module]:
@@ -65,8 +66,8 @@ class FilmFirstModel(PairedModel):
         """One pair a row from the streams "z", "stop" and "words", in eval mode."""
         with eval_mode(self):
             image_BCHW = self.generate_films(labels_BY, noise)
-            return GeneratedPairs(image_BCHW, self.report_decoder.sample(image_BCHW, noise, temperature))
+            return GeneratedPairs(image_BCHW, self.report_decoder.sample(image_BCHW, labels_BY, noise, temperature))
 
     def word_cross_entropy(self, batch: Batch, noise: RowNoise) -> tuple[Tensor, Tensor]:
-        """Sum over target words of -log p(word | film, words before) [nats] and their number, in eval mode."""
+        """Sum over target words of -log p(word | what F reads, words before) [nats] and their number, in eval mode."""
         return self.report_decoder.word_cross_entropy(batch)

@@ -33,8 +33,12 @@ class PairFeatures(nn.Module):
 
     def pair_features(self, film_map_BFHW: Tensor, embedded_BSWE: Tensor, valid_BSW: Tensor) -> Tensor:
         """Features (B, pair_size) of films, given as `film_map`, with reports of words embedded by `reader`."""
-        report_BH = self.embed_report(self.reader(embedded_BSWE, valid_BSW)).float()
-        return torch.cat([film_map_BFHW.flatten(1), report_BH], dim=1)
+        return torch.cat([film_map_BFHW.flatten(1), self.report_state(embedded_BSWE, valid_BSW)], dim=1)
+
+    def report_state(self, embedded_BSWE: Tensor, valid_BSW: Tensor) -> Tensor:
+        """What stands for reports of words embedded by `reader` beside the film's features, (B, H) float32."""
+        state_BH: Tensor = self.embed_report(self.reader(embedded_BSWE, valid_BSW))
+        return state_BH.float()
 
 
 class JointDiscriminator(PairFeatures):
@@ -46,5 +50,9 @@ class JointDiscriminator(PairFeatures):
 
     def forward(self, image_BCHW: Tensor, embedded_BSWE: Tensor, valid_BSW: Tensor) -> Tensor:
         """Logit (B,) of being a real pair, float32, for words embedded by `reader`."""
-        logit_B1: Tensor = self.head(self.pair_features(self.film_map(image_BCHW), embedded_BSWE, valid_BSW))
+        return self.logit(self.film_map(image_BCHW), self.report_state(embedded_BSWE, valid_BSW))
+
+    def logit(self, film_map_BFHW: Tensor, report_BH: Tensor) -> Tensor:
+        """Logit (B,) of films, given as `film_map`, with reports, given as `report_state`."""
+        logit_B1: Tensor = self.head(torch.cat([film_map_BFHW.flatten(1), report_BH], dim=1))
         return logit_B1.squeeze(1).float()

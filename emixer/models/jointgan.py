@@ -21,11 +21,12 @@ from emixer.models.kinds_critic import KindsCritic
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch, GeneratedPairs, ModelSpec, PairedModel
 from emixer.models.report_decoder import ReportDecoder
+from emixer.models.report_writer import Condition
 from emixer.models.words import ReportReader
 
 
 class ReportPrior(nn.Module):
-    """What stands in for a film's features when a report is drawn alone: noise and labels -> v_BV."""
+    """What stands in for a film's features when a report is drawn alone: noise and labels -> v_B1V."""
 
     def __init__(self, noise_size: int, num_labels: int, feature_size: int) -> None:
         super().__init__()
@@ -34,9 +35,9 @@ class ReportPrior(nn.Module):
         )
 
     def forward(self, z_BZ: Tensor, labels_BY: Tensor) -> Tensor:
-        """v_BV, float32."""
+        """v_B1V, float32."""
         features_BV: Tensor = self.layers(torch.cat([z_BZ, labels_BY], dim=1))
-        return features_BV.float()
+        return features_BV.float()[:, None]
 
 
 class ReportCondition(nn.Module):
@@ -62,12 +63,12 @@ class Jointgan(PairedModel):
         self.channels = config.channels
         self.direction = config.direction
         num_labels, num_words = len(spec.label_names), len(spec.tokens)
-        decoder, films = config.report_decoder, config.image_generator
+        films, reader = config.image_generator, config.joint_discriminator
         self.image_generator = ImageGenerator(films, num_labels, config.side_px, config.channels)
-        self.report_condition = ReportCondition(
-            num_words, decoder.word_embedding, decoder.sentence_hidden, films.label_embedding
+        self.report_condition = ReportCondition(num_words, reader.word_embedding, reader.hidden, films.label_embedding)
+        self.report_decoder = ReportDecoder(
+            config.report_decoder, num_labels, num_words, config.max_sentences, config.max_words, load_weights
         )
-        self.report_decoder = ReportDecoder(decoder, num_words, config.max_sentences, config.max_words, load_weights)
         self.report_prior = ReportPrior(
             self.image_generator.noise_size, num_labels, self.report_decoder.encoder.feature_size
         )
@@ -112,10 +113,10 @@ class Jointgan(PairedModel):
         condition_BE = self.report_condition(embedded_BSWE, valid_BSW)
         return self.image_generator.render(noise.normal("z", self.noise_shape()), condition_BE)
 
-    def features_of_labels(self, labels_BY: Tensor, noise: RowNoise) -> Tensor:
-        """v_BV that p(report | labels) is written from, of the stream "z"."""
-        features_BV: Tensor = self.report_prior(noise.normal("z", self.noise_shape()), labels_BY)
-        return features_BV
+    def condition_of_labels(self, labels_BY: Tensor, noise: RowNoise) -> Condition:
+        """What p(report | labels) is written from, of the stream "z": the same v_BV at all places of a film."""
+        features_B1V: Tensor = self.report_prior(noise.normal("z", self.noise_shape()), labels_BY)
+        return Condition(features_B1V.expand(-1, self.report_decoder.encoder.num_places, -1))
 
     @torch.no_grad()
     def sample(self, labels_BY: Tensor, noise: RowNoise, temperature: float) -> GeneratedPairs:
@@ -123,8 +124,8 @@ class Jointgan(PairedModel):
         with eval_mode(self):
             if self.direction == "film_first":
                 image_BCHW = self.films_of_labels(labels_BY, noise)
-                return GeneratedPairs(image_BCHW, self.report_decoder.sample(image_BCHW, noise, temperature))
-            words_BSW = self.report_decoder.write(self.features_of_labels(labels_BY, noise), noise, temperature)
+                return GeneratedPairs(image_BCHW, self.report_decoder.sample(image_BCHW, labels_BY, noise, temperature))
+            words_BSW = self.report_decoder.writer.write(self.condition_of_labels(labels_BY, noise), noise, temperature)
             embedded_BSWE = self.report_condition.reader.embed(words_BSW)
             films_BCHW = self.films_of_reports(embedded_BSWE, words_BSW != PAD, noise.named("film of report"))
             return GeneratedPairs(films_BCHW, words_BSW)

@@ -36,11 +36,16 @@ class Batch:
     """int64 token ids; every sentence ends in END and is padded with PAD; missing sentences are all PAD. No START."""
     has_report_B: Tensor
     """bool: whether the row has a report; text terms are left out where not."""
+    num_report_words: int | None = None
+    """At least the words of the longest report, END included, where the host knows: saves what lies behind on a GPU."""
 
     def rows(self, first: int, num: int) -> "Batch":
         """A view of rows [first, first + num)."""
         part = slice(first, first + num)
-        return replace(self, **{name: getattr(self, name)[part] for name in self.__dataclass_fields__})
+        return replace(
+            self, image_BCHW=self.image_BCHW[part], labels_BY=self.labels_BY[part], labelled_B=self.labelled_B[part],
+            words_BSW=self.words_BSW[part], has_report_B=self.has_report_B[part],
+        )  # fmt: skip
 
     def with_labelled_reports(self) -> "Batch":
         """The batch with the reports of labelled rows only."""

@@ -1,6 +1,6 @@
-"""What the report decoder should have said: targets of its words and stop decisions, and how far off it was.
+"""Where the hierarchical writer should have stopped, and how far off it was.
 
-Shapes: B films, S sentences, W words of a sentence, K vocabulary.
+Shapes: B films, S sentences.
 Source: EMIXER §3.2.2. Departures: docs/deviations.md#teacher-forcing.
 """
 
@@ -11,18 +11,6 @@ from torch.nn import functional
 from emixer.models.paired_model import PAD, Batch
 
 _NO_TARGET = -100
-
-
-def word_cross_entropy(logits_BSWK: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Sum over the words of the batch's reports (END included) of -log p [nats], and their number."""
-    target_BSW = batch.words_BSW.masked_fill(~batch.has_report_B[:, None, None], PAD)
-    return summed_cross_entropy(logits_BSWK, target_BSW), (target_BSW != PAD).sum()
-
-
-def summed_cross_entropy(logits_BSWK: Tensor, words_BSW: Tensor) -> Tensor:
-    """Sum of -log p [nats] over all words but PAD, a scalar."""
-    logits = logits_BSWK.float().flatten(0, 2)
-    return functional.cross_entropy(logits, words_BSW.flatten(), ignore_index=PAD, reduction="sum")
 
 
 def stop_cross_entropy(stop_logits_BS2: Tensor, batch: Batch) -> Tensor:

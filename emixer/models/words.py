@@ -44,6 +44,19 @@ def embedded(probability_NV: Tensor, id_N: Tensor, table_VE: Tensor, straight_th
     return result_NE
 
 
+def in_one_sequence(words_BSW: Tensor, num_words: int | None) -> tuple[Tensor, Tensor]:
+    """The words of all sentences, END included, one after the other: (B, T), PAD behind them, and which of the S * W
+    slots each comes from, int64 (B, T). T: `num_words`, where the host knows that no report has more."""
+    words_BN = words_BSW.flatten(1)
+    is_word_BN = words_BN != PAD
+    # A stable sort moves the words of all sentences together, in order, without a look at the lengths
+    slot_BN = torch.argsort(is_word_BN.byte(), dim=1, descending=True, stable=True)
+    if num_words is None and not words_BN.is_cuda:
+        num_words = int(is_word_BN.sum(dim=1).max())
+    slot_BT = slot_BN[:, :num_words]
+    return words_BN.gather(1, slot_BT), slot_BT
+
+
 class ReportReader(nn.Module):
     """Reads a report as one sequence of words: embedding, then an LSTM; its state after the last word is the result."""
 

@@ -17,6 +17,11 @@ from emixer.errors import CheckpointError
 from emixer.models.paired_model import Adaptive, LabelPrior, ModelSpec, PairedModel, Phases
 from emixer.training.ema import MovingAverage
 
+_REPORT = "report"
+"""The group of F's parameters."""
+_LAST_SHARE = 0.05
+"""Of F's learning rate, at the end of a run that decays it."""
+
 
 @dataclass
 class TrainState:
@@ -78,8 +83,13 @@ class TrainState:
         groups = model.generator_parameters()
         optim = config.optim
         generator_groups = [
-            {"params": groups["image"], "lr": optim.lr_generator},
-            {"params": groups["report"], "lr": optim.lr_report_decoder or optim.lr_generator},
+            {"params": groups["image"], "lr": optim.lr_generator, "name": "image"},
+            {
+                "params": groups["report"],
+                "lr": optim.lr_report_decoder or optim.lr_generator,
+                "betas": (optim.beta1_report_decoder, optim.beta2),
+                "name": _REPORT,
+            },
         ]
         return cls(
             config=config,
@@ -96,6 +106,19 @@ class TrainState:
             device=device,
             position=position,
         )
+
+    def follow_schedule(self) -> None:
+        """Sets F's learning rate for the next step: a function of the films seen, so that nothing is to be saved."""
+        optim, schedule = self.config.optim, self.config.train
+        rate = optim.lr_report_decoder or optim.lr_generator
+        seen = self.images + self.images_per_iteration
+        if seen < optim.warmup_images_report_decoder:
+            rate *= seen / optim.warmup_images_report_decoder
+        if optim.decay_report_decoder:
+            rate *= 1 - (1 - _LAST_SHARE) * min(1.0, self.images / schedule.images)
+        for group in self.generator_optimizer.param_groups:
+            if group["name"] == _REPORT:
+                group["lr"] = rate
 
     def parts(self) -> dict[str, dict[str, Tensor]]:
         """The tensors of a checkpoint, by file."""

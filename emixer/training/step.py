@@ -31,6 +31,7 @@ def train_iteration(state: TrainState, batches: Iterator[HostBatch]) -> Terms:
     objective = state.phases.at(state.progress)
     phase_began = state.phases.began(state.progress) * state.config.train.images
     side = "discriminator" if objective.has_critics else "generator"
+    state.follow_schedule()
     terms: Terms = {}
     for index in range(num_batches):
         real = to_device(next(batches), state.device)
@@ -61,6 +62,7 @@ def to_device(host: HostBatch, device: torch.device) -> Batch:
         labelled_B=moved(host.labelled, device),
         words_BSW=moved(host.words, device).long(),
         has_report_B=moved(host.has_report, device),
+        num_report_words=int((host.words != PAD).sum(axis=(1, 2)).max(initial=0)),
     )
 
 

@@ -1,0 +1,213 @@
+"""The paper's report writer: sentence by sentence, word by word.
+
+The sentence LSTM reads v at every step, so the topics and stop decisions of all sentences are known before the first
+word, and the word LSTM writes all sentences of all films side by side: W steps for a whole batch, where a loop over
+sentences takes S times as many for each film. The price is that sentences do not know of each other.
+
+Shapes: B films, P places, V features, S sentences, N = B * S, M sentences of a group, W words of a sentence, E word
+embedding = topic, H state, K vocabulary.
+Source: EMIXER §3.2.2, §6.2.2; Krause et al. 2017 for what STOP means. Departures: docs/deviations.md#report-decoder.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from emixer.config.model import GumbelConfig, HierarchicalWriterConfig
+from emixer.models.noise import NoiseSource
+from emixer.models.paired_model import END, PAD, START, UNKNOWN, Batch, RowWeights
+from emixer.models.recurrent import Lstm
+from emixer.models.report_writer import Condition, RelaxedReport, ReportNats, ReportWriter, chosen, relaxed_words
+from emixer.models.word_targets import stop_cross_entropy
+from emixer.models.words import embedded
+
+CONTINUE, STOP = 0, 1
+"""States of the sentence LSTM's head. STOP says that this sentence is the last, so a report has at least one."""
+_GROUPS = 4
+"""Of the sentences of a batch. Each costs the steps of its longest one; more of them leave an LSTM too few rows."""
+
+
+@dataclass(frozen=True)
+class ReportPlan:
+    """What is known of a report before its words."""
+
+    topics_BSE: Tensor
+    stop_logits_BS2: Tensor
+
+
+class HierarchicalWriter(ReportWriter):
+    """Sentence LSTM -> stop decisions and topics -> word LSTM. Reads the mean over the places, and
+    the labels' embedding added to it."""
+
+    forbidden_WK: Tensor
+
+    def __init__(
+        self, config: HierarchicalWriterConfig, feature_size: int, num_labels: int, num_words: int, max_sentences: int,
+        max_words: int,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.max_sentences, self.max_words = max_sentences, max_words
+        self.topic_in_every_step = config.topic_in_every_step
+        self.label_embedding = nn.Linear(num_labels, feature_size, bias=False) if num_labels else None
+        self.sentence_lstm = Lstm(feature_size, config.sentence_hidden)
+        self.stop = nn.Linear(config.sentence_hidden, 2)
+        self.topic = nn.Sequential(
+            nn.Linear(config.sentence_hidden, config.word_embedding),
+            nn.ReLU(),
+            nn.Linear(config.word_embedding, config.word_embedding),
+            nn.ReLU(),
+            nn.Linear(config.word_embedding, config.word_embedding),
+        )
+        self.word_embedding = nn.Embedding(num_words, config.word_embedding, padding_idx=PAD)
+        self.word_lstm = Lstm(config.word_embedding, config.word_hidden, config.word_layers)
+        self.to_words = nn.Linear(config.word_hidden, num_words)
+        self.register_buffer("forbidden_WK", _forbidden(max_words, num_words), persistent=False)
+
+    def plan(self, condition: Condition, num_sentences: int | None = None) -> ReportPlan:
+        """Topics and stop logits (float32) of the first `num_sentences` sentences; None: of max_sentences."""
+        v_BV = condition.places_BPV.mean(dim=1)
+        if self.label_embedding is not None:
+            v_BV = v_BV + condition.embedded_labels(self.label_embedding)
+        repeated_BSV = v_BV[:, None].expand(-1, num_sentences or self.max_sentences, -1)
+        states_BSH, _ = self.sentence_lstm(repeated_BSV)
+        return ReportPlan(self.topic(states_BSH), self.stop(states_BSH).float())
+
+    def word_logits(self, topics_NE: Tensor, words_NW: Tensor) -> Tensor:
+        """Logits (N, W, K) of each word given the true words before it; undefined where `words_NW` is PAD."""
+        read_NWE = self.word_embedding(functional.pad(words_NW[:, :-1], (1, 0), value=START))
+        return self._logits(topics_NE, read_NWE)
+
+    def nats(self, condition: Condition, batch: Batch) -> ReportNats:
+        """See `ReportWriter.nats`."""
+        plan = self.plan(condition, batch.words_BSW.shape[1])
+        words_NW = batch.words_BSW.masked_fill(~batch.has_report_B[:, None, None], PAD).flatten(0, 1)
+        total = torch.zeros((), device=words_NW.device)
+        for group_M, width in _groups(words_NW):
+            target_MW = words_NW[group_M, :width]
+            logits_MWK = self.word_logits(plan.topics_BSE.flatten(0, 1)[group_M], target_MW).float()
+            total = total + functional.cross_entropy(
+                logits_MWK.flatten(0, 1), target_MW.flatten(), ignore_index=PAD, reduction="sum"
+            )
+        return ReportNats(total, (words_NW != PAD).sum(), stop_cross_entropy(plan.stop_logits_BS2, batch))
+
+    def stop_weight(self, weights: RowWeights) -> Tensor:
+        """A mean of its own: each sentence has a stop decision, words or none."""
+        return weights.stop
+
+    @torch.no_grad()
+    def write(self, condition: Condition, noise: NoiseSource, temperature: float, unknown: bool = False) -> Tensor:
+        """See `ReportWriter.write`."""
+        plan = self.plan(condition)
+        uniform_NW = noise.uniform("words", self.max_sentences, self.max_words).flatten(0, 1)
+
+        def choose(step: int, logits_NK: Tensor) -> tuple[Tensor, Tensor]:
+            word_N = chosen(logits_NK, uniform_NW[:, step], temperature)
+            return word_N, self.word_embedding(word_N)
+
+        words_NW = self._free_running(plan, _sentences_kept(plan, noise, temperature), choose, unknown)
+        words_BSW: Tensor = words_NW.unflatten(0, (-1, self.max_sentences))
+        return words_BSW
+
+    def write_relaxed(
+        self, condition: Condition, noise: NoiseSource, gumbel: GumbelConfig, tables_KE: Sequence[Tensor]
+    ) -> RelaxedReport:
+        """See `ReportWriter.write_relaxed`."""
+        plan = self.plan(condition)
+        noise_NK: list[Tensor] = []
+        read_NE = [self._start(plan)]
+
+        def choose(step: int, logits_NK: Tensor) -> tuple[Tensor, Tensor]:
+            noise_NK.append(noise.gumbel(f"gumbel/{step}", self.max_sentences, logits_NK.shape[1]).flatten(0, 1))
+            perturbed_NK = logits_NK + noise_NK[-1]
+            word_N = perturbed_NK.argmax(dim=1)
+            probability_NK = functional.softmax(perturbed_NK / gumbel.temperature, dim=1)
+            read_NE.append(embedded(probability_NK, word_N, self.word_embedding.weight, gumbel.straight_through))
+            return word_N, read_NE[-1]
+
+        with torch.no_grad():
+            words_NW = self._free_running(plan, _sentences_kept(plan, noise, temperature=1.0), choose, unknown=True)
+        gumbel_NWK, soft_NWE = torch.stack(noise_NK, dim=1), torch.stack(read_NE[:-1], dim=1)
+        topics_NE, table_KE = plan.topics_BSE.flatten(0, 1), torch.cat(list(tables_KE), dim=1)
+        outputs_NWE = torch.zeros(*words_NW.shape, table_KE.shape[1], device=words_NW.device)
+        for group_M, width in _groups(words_NW):
+            word_MW = words_NW[group_M, :width]
+            if gumbel.straight_through:
+                logits_MWK = self.word_logits(topics_NE[group_M], word_MW)
+            else:
+                logits_MWK = self._logits(topics_NE[group_M], soft_NWE[group_M, :width].detach())
+            logits_MWK = logits_MWK.float().masked_fill(self.forbidden_WK[:width], -torch.inf)
+            outputs_NWE[group_M, :width] = relaxed_words(
+                logits_MWK.flatten(0, 1), gumbel_NWK[group_M, :width].flatten(0, 1), word_MW.flatten(), table_KE, gumbel
+            ).unflatten(0, word_MW.shape)
+        parts = outputs_NWE.unflatten(0, (-1, self.max_sentences)).split([table.shape[1] for table in tables_KE], dim=3)
+        return RelaxedReport(words_NW.unflatten(0, (-1, self.max_sentences)), tuple(parts))
+
+    def _logits(self, topics_NE: Tensor, read_NWE: Tensor) -> Tensor:
+        """The word LSTM reads topic, START, word 0, ...; what it says after START is word 0."""
+        topic_N1E = topics_NE[:, None].to(read_NWE.dtype)
+        if self.topic_in_every_step:
+            read_NWE = read_NWE + topic_N1E
+        states_NWH, _ = self.word_lstm(torch.cat([topic_N1E, read_NWE], dim=1))
+        logits_NWK: Tensor = self.to_words(states_NWH[:, 1:])
+        return logits_NWK
+
+    def _free_running(
+        self, plan: ReportPlan, alive_BS: Tensor, choose: Callable[[int, Tensor], tuple[Tensor, Tensor]], unknown: bool
+    ) -> Tensor:
+        """Words (N, W). choose(step, logits_NK): the words, and what the LSTM reads next."""
+        topics_NE, alive_N = plan.topics_BSE.flatten(0, 1), alive_BS.flatten()
+        forbidden_WK = self.forbidden_WK if unknown else self.forbidden_WK | self._is_unknown()
+        words_NW = torch.full((len(topics_NE), self.max_words), PAD, device=topics_NE.device)
+        _, state = self.word_lstm(topics_NE[:, None])
+        read_NE = self._start(plan)
+        for step in range(self.max_words):
+            if self.topic_in_every_step:
+                read_NE = read_NE + topics_NE
+            states_N1H, state = self.word_lstm(read_NE[:, None], state)
+            logits_NK = self.to_words(states_N1H[:, 0]).float().masked_fill(forbidden_WK[step], -torch.inf)
+            word_N, read_NE = choose(step, logits_NK)
+            words_NW[:, step] = word_N.where(alive_N, PAD)
+            alive_N = alive_N & (word_N != END)
+            if not alive_N.is_cuda and not alive_N.any():  # looking is free here; on a GPU it would wait for the queue
+                break
+        return words_NW
+
+    def _start(self, plan: ReportPlan) -> Tensor:
+        return self.word_embedding.weight[START].expand(plan.topics_BSE.shape[:2].numel(), -1)
+
+    def _is_unknown(self) -> Tensor:
+        return torch.arange(self.forbidden_WK.shape[1], device=self.forbidden_WK.device) == UNKNOWN
+
+
+def _groups(words_NW: Tensor) -> Iterator[tuple[Tensor, int]]:
+    """Sentences that have a word, in groups of like length: their rows, and the words of the longest. Reading all of
+    them side by side would spend most of the time on padding. On a GPU, where looking would wait for it, one group."""
+    if words_NW.is_cuda:
+        yield torch.arange(len(words_NW), device=words_NW.device), words_NW.shape[1]
+        return
+    length_N = (words_NW != PAD).sum(dim=1)
+    order_M = length_N.argsort(stable=True)[int((length_N == 0).sum()) :]
+    for group_M in order_M.tensor_split(_GROUPS):
+        if len(group_M):
+            yield group_M, int(length_N[group_M[-1]])
+
+
+def _forbidden(max_words: int, num_words: int) -> Tensor:
+    """(W, K) bool: tokens that may not stand at each place. A sentence has a word, and ends where space ends."""
+    forbidden_WK = torch.zeros(max_words, num_words, dtype=torch.bool)
+    forbidden_WK[:, [PAD, START]] = True
+    forbidden_WK[0, END] = True
+    forbidden_WK[-1] = torch.arange(num_words) != END
+    return forbidden_WK
+
+
+def _sentences_kept(plan: ReportPlan, noise: NoiseSource, temperature: float) -> Tensor:
+    """(B, S) bool: sentences up to and including the first that stops."""
+    stop_logits_BS2 = plan.stop_logits_BS2.detach()
+    uniform_BS = noise.uniform("stop", stop_logits_BS2.shape[1])
+    logit_BS = stop_logits_BS2[:, :, STOP] - stop_logits_BS2[:, :, CONTINUE]
+    stops_BS = logit_BS > 0 if temperature == 0 else uniform_BS < torch.sigmoid(logit_BS / temperature)
+    return stops_BS.cumsum(dim=1) - stops_BS.long() == 0

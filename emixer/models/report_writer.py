@@ -1,0 +1,113 @@
+"""What a report writer is: places of a feature map, and labels where it reads them -> a report. The report decoder F is
+one behind a chest encoder; the baselines put one behind features of other origin.
+
+Shapes: B films, P places of the feature map, V features, S sentences, W words of a sentence, N rows, E embedding,
+K vocabulary.
+Source: EMIXER §3.2.2. Departures: docs/deviations.md#report-decoder, docs/deviations.md#words.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from emixer.config.model import GumbelConfig
+from emixer.models.noise import NoiseSource
+from emixer.models.paired_model import PAD, Batch, RowWeights
+from emixer.models.words import embedded
+
+
+@dataclass(frozen=True)
+class RelaxedReport:
+    """Free-running words that gradients can pass."""
+
+    words_BSW: Tensor
+    """int64 token ids, PAD after END and after the last sentence."""
+    embedded_BSWE: tuple[Tensor, ...]
+    """The same words in each of the tables that were asked for."""
+
+    @property
+    def valid(self) -> Tensor:
+        """bool (B, S, W): where there is a word."""
+        return self.words_BSW != PAD
+
+
+@dataclass(frozen=True)
+class ReportNats:
+    """Sums of -log p of real reports, float32 scalars [nats]."""
+
+    words: Tensor
+    """Of all words, END included, each given those before it."""
+    num_words: Tensor
+    stops: Tensor
+    """Of where reports end."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What reports are written from."""
+
+    places_BPV: Tensor
+    """The places of a feature map, float32."""
+    labels_BY: Tensor | None = None
+    """0 or 1, for writers that read labels."""
+    labelled_B: Tensor | None = None
+    """bool: which rows' labels are known; None: all."""
+
+    def __len__(self) -> int:
+        return len(self.places_BPV)
+
+    def embedded_labels(self, embedding: nn.Module) -> Tensor:
+        """embedding(labels_BY), and 0 for rows without known labels."""
+        embedded_BE: Tensor = embedding(self.labels_BY)
+        return embedded_BE if self.labelled_B is None else embedded_BE.where(self.labelled_B[:, None], 0.0)
+
+
+class ReportWriter(nn.Module, ABC):
+    """From a condition to a report."""
+
+    @abstractmethod
+    def nats(self, condition: Condition, batch: Batch) -> ReportNats:
+        """Teacher forcing: how far off the writer is on the reports of the batch that there are."""
+
+    @abstractmethod
+    def stop_weight(self, weights: RowWeights) -> Tensor:
+        """What `ReportNats.stops` counts in a mean beside `words` times `weights.word`."""
+
+    @abstractmethod
+    def write(self, condition: Condition, noise: NoiseSource, temperature: float, unknown: bool = False) -> Tensor:
+        """Free-running token ids (B, S, W) in the layout of `Batch.words_BSW`, without gradient. Temperature 0 takes
+        the likeliest.
+
+        `unknown` allows the token UNK, which a reader should never see but which real reports show to the critics.
+        """
+
+    @abstractmethod
+    def write_relaxed(
+        self, condition: Condition, noise: NoiseSource, gumbel: GumbelConfig, tables_KE: Sequence[Tensor]
+    ) -> RelaxedReport:
+        """Free-running words by Gumbel-softmax, embedded in each of `tables_KE`.
+
+        The words are drawn first, without gradient; then one pass over all of them gives the distributions that
+        gradients go through. A gradient reaches what a word depends on, but not the relaxation of the words before it.
+        """
+
+
+def chosen(logits_NK: Tensor, uniform_N: Tensor, temperature: float) -> Tensor:
+    """Token ids (N,): the likeliest, or drawn by inverse transform of one uniform number a word."""
+    if temperature == 0:
+        return logits_NK.argmax(dim=1)
+    cumulative_NK = functional.softmax(logits_NK / temperature, dim=1).cumsum(dim=1)
+    threshold_N1 = uniform_N[:, None] * cumulative_NK[:, -1:]
+    return torch.searchsorted(cumulative_NK, threshold_N1, right=True).squeeze(1).clamp_(max=logits_NK.shape[1] - 1)
+
+
+def relaxed_words(
+    logits_NK: Tensor, gumbel_NK: Tensor, word_N: Tensor, table_KE: Tensor, gumbel: GumbelConfig
+) -> Tensor:
+    """Embeddings (N, E) of words that the noise chose, with the gradient of their Gumbel-softmax distributions."""
+    probability_NK = functional.softmax((logits_NK + gumbel_NK) / gumbel.temperature, dim=1)
+    return embedded(probability_NK, word_N, table_KE, gumbel.straight_through)
