@@ -266,6 +266,6 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _is_free(key: str, stage: str, config: Config) -> bool:
-    if key == "train.images" and config.model.has_phases and stage == "train":
-        return False
+    if key == "train.images" and stage == "train" and (config.model.has_phases or config.optim.decay_report_decoder):
+        return False  # what a film teaches depends on the share of the run that is done
     return key in _FREE_KEYS or key.split(".")[0] not in _SECTIONS[stage]

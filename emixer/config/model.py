@@ -161,8 +161,6 @@ class PairedModelConfig(Section):
     """What every kind of model has. Choosing another kind keeps the settings that both have."""
 
     keeps_settings_of_other_kinds: ClassVar[bool] = True
-    has_phases: ClassVar[bool] = False
-    """Whether what is trained depends on the share of the run: then its length cannot change when it is resumed."""
 
     side_px: Annotated[Literal[32, 64, 128, 256], ExactInteger] = 128
     """Side of a film [px]. Must equal the shards'."""
@@ -178,6 +176,11 @@ class PairedModelConfig(Section):
     def chest_encoder(self) -> ChestEncoderConfig | None:
         """The encoder that reads films for the report, in the kinds that have one."""
         return None
+
+    @property
+    def has_phases(self) -> bool:
+        """Whether what is trained depends on the share of the run that is done."""
+        return False
 
 
 class EmixerModelConfig(PairedModelConfig):
@@ -198,11 +201,14 @@ class EmixerModelConfig(PairedModelConfig):
         """F's."""
         return self.report_decoder.encoder
 
+    @property
+    def has_phases(self) -> bool:
+        """Where F learns alone first."""
+        return self.decoder_share > 0
+
 
 class SmganModelConfig(PairedModelConfig):
     """SM-GAN (paper §4.3): a conditional image GAN, then a report decoder trained on real pairs alone."""
-
-    has_phases: ClassVar[bool] = True
 
     kind: Literal["smgan"] = "smgan"
     """Which model."""
@@ -215,6 +221,11 @@ class SmganModelConfig(PairedModelConfig):
     def chest_encoder(self) -> ChestEncoderConfig:
         """F's."""
         return self.report_decoder.encoder
+
+    @property
+    def has_phases(self) -> bool:
+        """Films, then words."""
+        return True
 
 
 class CoganModelConfig(PairedModelConfig):

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from emixer.config.model import GumbelConfig
 from emixer.config.training import LossConfig
+from emixer.errors import ConfigError
 from emixer.losses.film_game import FilmGame
 from emixer.losses.terms import (
     Terms,
@@ -53,6 +54,16 @@ class EmixerObjective(Objective):
         require_a_term(
             loss, ("image", "report", "joint", "beta"), ("image", "report", "joint", "alpha", "teacher_forcing")
         )
+        if loss.film_labels > 0 and loss.labels == 0:
+            raise ConfigError(
+                "loss.film_labels asks F's encoder which labels a generated film shows, and with loss.labels=0 nothing "
+                "teaches it labels. Give loss.labels a positive weight, or set loss.film_labels=0."
+            )
+        if loss.mismatched > 0 and loss.joint == 0:
+            raise ConfigError(
+                "loss.mismatched gives D_joint further fakes, and with loss.joint=0 there is no D_joint. Give loss.joint "
+                "a positive weight, or set loss.mismatched=0."
+            )
         self.loss = loss
         self.gumbel = gumbel
         self.films = FilmGame(loss)

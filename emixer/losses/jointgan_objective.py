@@ -140,7 +140,11 @@ class JointganObjective(Objective):
             [noise, noise.named("film of real report"), noise.named("film of report")],
         )
         read_BCHW = film_BCHW if self.loss.report_gradient_to_image else film_BCHW.detach()
-        both = Condition(model.report_decoder.read(torch.cat([real.image_BCHW, read_BCHW])))
+        both = model.report_decoder.condition(
+            model.report_decoder.read(torch.cat([real.image_BCHW, read_BCHW])),
+            torch.cat([real.labels_BY, fake_labels_BY]),
+            torch.cat([real.labelled_B, torch.ones_like(real.labelled_B)]),
+        )
         written = StackedNoise([noise.named("1"), noise.named("3")])
         critic_NSWE, _, valid_NSW = self._written(model, both, written)
         critic_1, critic_3 = critic_NSWE.chunk(2)

@@ -53,7 +53,8 @@ class FilmObjective(Objective):
 
 
 class DecoderObjective(Objective):
-    """The second phase: words and stops of real reports given their films. G rests."""
+    """The report decoder alone: words and stops of real reports given their films, and labels. G rests. SM-GAN's second
+    phase; EMIXER's first where `model.decoder_share` gives it one."""
 
     has_critics = False
     resting = ("image_generator",)
@@ -61,8 +62,8 @@ class DecoderObjective(Objective):
     def __init__(self, loss: LossConfig) -> None:
         if loss.teacher_forcing == 0:
             raise ConfigError(
-                "loss.teacher_forcing is 0, and it is all that SM-GAN's report decoder learns from. Give it a positive "
-                "weight."
+                "loss.teacher_forcing is 0, and it is what a report decoder learns from where it learns alone (SM-GAN; "
+                "EMIXER with model.decoder_share). Give it a positive weight."
             )
         self.loss = loss
 

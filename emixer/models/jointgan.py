@@ -116,7 +116,8 @@ class Jointgan(PairedModel):
     def condition_of_labels(self, labels_BY: Tensor, noise: RowNoise) -> Condition:
         """What p(report | labels) is written from, of the stream "z": the same v_BV at all places of a film."""
         features_B1V: Tensor = self.report_prior(noise.normal("z", self.noise_shape()), labels_BY)
-        return Condition(features_B1V.expand(-1, self.report_decoder.encoder.num_places, -1))
+        places_BPV = features_B1V.expand(-1, self.report_decoder.encoder.num_places, -1)
+        return self.report_decoder.condition(places_BPV, labels_BY)
 
     @torch.no_grad()
     def sample(self, labels_BY: Tensor, noise: RowNoise, temperature: float) -> GeneratedPairs:

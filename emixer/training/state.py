@@ -142,12 +142,13 @@ class TrainState:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes back to a checkpoint. Raises CheckpointError when it is damaged or belongs to another model."""
         state = checkpoint.state
-        kind, other = self.config.model.kind, state["model"]["kind"]
-        if other != kind:
-            raise CheckpointError(
-                f"{checkpoint.path} holds a model of kind {other}, and this run trains {kind}. "
-                f"Set model.kind={other}, or start a new run folder."
-            )
+        kinds_there = _kinds(state["model"])
+        for name, kind in _kinds(self.config.model.model_dump(mode="json")).items():
+            if kinds_there[name] != kind:
+                raise CheckpointError(
+                    f"{checkpoint.path} was trained with {name}={kinds_there[name]}, and this run has {name}={kind}. "
+                    f"Set {name}={kinds_there[name]}, or start a new run folder."
+                )
         if ModelSpec.from_json(state["spec"]) != self.spec:
             raise CheckpointError(
                 f"{checkpoint.path} was trained on data with other labels, another vocabulary or other label counts. "
@@ -176,6 +177,11 @@ class TrainState:
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"generator": self.generator_optimizer, "discriminator": self.discriminator_optimizer}
+
+
+def _kinds(model: dict[str, Any]) -> dict[str, str]:
+    """Of the model and of its report decoder, by setting."""
+    return {"model.kind": model["kind"], "model.report_decoder.kind": model["report_decoder"].get("kind")}
 
 
 def _adam(groups: list[dict[str, Any]], config: Config) -> torch.optim.Optimizer:
