@@ -57,6 +57,10 @@ class GalleryConfig(Section):
     """Generated pairs to show; of a run, each beside a real held-out one with the same labels."""
     real: bool = True
     """Whether to show real films and reports. A page with them falls under the terms of their collection."""
+    swap_strips: int = Field(2, ge=0, le=20)
+    """Strips of one noise under different labels."""
+    swapped_labels: int = Field(5, ge=1, le=14)
+    """Labels of such a strip, the most frequent ones first."""
     grids: int = Field(12, ge=0, le=100)
     """Sample grids of the run to show, spread evenly over its training."""
     checkpoint: Literal["best", "last"] = "best"

@@ -51,6 +51,26 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Swapped:
+    """A pair drawn with another label and the same noise."""
+
+    label: str
+    pair: Pair
+    change_uri: str
+    """Where the film differs from that without a finding: brighter in orange, darker in blue."""
+    named: bool | None
+    """Whether the report states the label; None: that cannot be told."""
+
+
+@dataclass(frozen=True)
+class SwapStrip:
+    """Pairs of one noise: without a finding, and with each of a few labels."""
+
+    base: Pair
+    swapped: tuple[Swapped, ...]
+
+
+@dataclass(frozen=True)
 class Grid:
     """A picture of samples, taken after `images` films."""
 
@@ -87,6 +107,7 @@ class Gallery:
     highlights: tuple[tuple[str, str], ...] = ()
     """The few figures to see first: value and what it is."""
     comparisons: tuple[Comparison, ...] = ()
+    swaps: tuple[SwapStrip, ...] = ()
     charts: tuple[Chart, ...] = ()
     grids: tuple[Grid, ...] = ()
     label_rows: tuple[LabelRow, ...] = ()

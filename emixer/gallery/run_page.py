@@ -15,9 +15,9 @@ _GRID_NAME = re.compile(r"images-(\d+)\.png")
 _VALIDATION = "validation/"
 _FID = "validation/fid_"
 _HIGHLIGHTS = {
-    "validation/label_auc_generated": "AUC of labels in films",
     "validation/report_f1_generated": "F1 of labels in reports",
     "validation/pair_agreement_generated": "AUC of films against their own reports",
+    "validation/label_auc_generated": "AUC of labels in films",
     "validation/word_cross_entropy": "word cross-entropy [nats]",
 }
 
@@ -49,16 +49,17 @@ def last_validation(metrics: Sequence[Mapping[str, float]], images: int) -> dict
 
 def highlights_of_run(images: int, measured: Mapping[str, float]) -> tuple[tuple[str, str], ...]:
     """The few figures to see first: value and name."""
-    shown = [(f"{images:,}", "films trained on")]
-    for key in sorted(measured):
-        if key.startswith(_FID):
-            encoder = key.removeprefix(_FID).replace("_", " ")
-            shown.append((f"{measured[key]:.3g}", f"Fréchet distance of films ({encoder})"))
+    shown = []
     for key, name in _HIGHLIGHTS.items():
         if key in measured:
             real = measured.get(key.replace("_generated", "_real")) if "_generated" in key else None
             beside = "" if real is None else f" (real: {real:.2f})"
             shown.append((f"{measured[key]:.2f}", name + beside))
+    for key in sorted(measured):
+        if key.startswith(_FID):
+            encoder = key.removeprefix(_FID).replace("_", " ")
+            shown.append((f"{measured[key]:.3g}", f"Fréchet distance of films ({encoder})"))
+    shown.append((f"{images:,}", "films trained on"))
     return tuple(shown)
 
 

@@ -61,8 +61,8 @@ class EmixerObjective(Objective):
             )
         if loss.mismatched > 0 and loss.joint == 0:
             raise ConfigError(
-                "loss.mismatched gives D_joint further fakes, and with loss.joint=0 there is no D_joint. Give loss.joint "
-                "a positive weight, or set loss.mismatched=0."
+                "loss.mismatched gives D_joint further fakes, and with loss.joint=0 there is no D_joint. Give "
+                "loss.joint a positive weight, or set loss.mismatched=0."
             )
         self.loss = loss
         self.gumbel = gumbel

@@ -21,13 +21,13 @@ from emixer.models.noise import NoiseSource
 from emixer.models.paired_model import END, PAD, START, UNKNOWN, Batch, RowWeights
 from emixer.models.recurrent import Lstm
 from emixer.models.report_writer import Condition, RelaxedReport, ReportNats, ReportWriter, chosen, relaxed_words
-from emixer.models.word_targets import stop_cross_entropy
 from emixer.models.words import embedded
 
 CONTINUE, STOP = 0, 1
 """States of the sentence LSTM's head. STOP says that this sentence is the last, so a report has at least one."""
 _GROUPS = 4
 """Of the sentences of a batch. Each costs the steps of its longest one; more of them leave an LSTM too few rows."""
+_NO_TARGET = -100
 
 
 @dataclass(frozen=True)
@@ -180,6 +180,16 @@ class HierarchicalWriter(ReportWriter):
 
     def _is_unknown(self) -> Tensor:
         return torch.arange(self.forbidden_WK.shape[1], device=self.forbidden_WK.device) == UNKNOWN
+
+
+def stop_cross_entropy(stop_logits_BS2: Tensor, batch: Batch) -> Tensor:
+    """Sum over the sentences of the batch's reports of -log p [nats] of CONTINUE, or of STOP at a report's last."""
+    has_sentence_BS = (batch.words_BSW[:, :, 0] != PAD) & batch.has_report_B[:, None]
+    has_next_BS = functional.pad(has_sentence_BS[:, 1:], (0, 1))
+    target_BS = torch.where(has_sentence_BS, torch.where(has_next_BS, CONTINUE, STOP), _NO_TARGET)
+    return functional.cross_entropy(
+        stop_logits_BS2.flatten(0, 1), target_BS.flatten(), ignore_index=_NO_TARGET, reduction="sum"
+    )
 
 
 def _groups(words_NW: Tensor) -> Iterator[tuple[Tensor, int]]:

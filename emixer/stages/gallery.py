@@ -1,17 +1,23 @@
 """`emixer gallery`: a run or a dataset -> one HTML page. Composes sampler, real pairs, metrics and page."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from emixer import files
 from emixer.checkpoint import find_checkpoint
 from emixer.config import Config
 from emixer.data.shards import ShardSet
+from emixer.data.text import tokenize
 from emixer.errors import ConfigError
+from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, mentions
 from emixer.gallery.charts import charts_of_run
-from emixer.gallery.page import Comparison, Gallery, Pair, label_rows_of, render
+from emixer.gallery.label_swap import swap_labels, swap_strip, swap_vectors
+from emixer.gallery.page import Comparison, Gallery, Pair, SwapStrip, label_rows_of, render
 from emixer.gallery.real_pairs import RealPairs, read_real_pairs
 from emixer.gallery.run_page import (
     facts_of_dataset,
@@ -165,6 +171,7 @@ def _of_run(config: Config, run: _Run, dataset: _Dataset | None) -> Gallery:
         lead=f"{_SYNTHETIC} Drawn from the checkpoint {checkpoint}{beside}.",
         highlights=highlights_of_run(trained.images, measured),
         comparisons=_sampled(config, run),
+        swaps=tuple(_swapped(config, run)),
         charts=tuple(charts_of_run(metrics)),
         grids=read_grids(run.folder.samples, config.gallery.grids),
         label_rows=label_rows_of(measured, trained.spec.label_names),
@@ -182,6 +189,26 @@ def _sampled(config: Config, run: _Run) -> tuple[Comparison, ...]:
     uncertain_is = 1 if run.config.data.uncertain == "ones" else 0
     real = read_real_pairs(run.shards, split, settings.pairs, uncertain_is)
     return _comparisons(sampler.sample(labels=real.labels_NY, seed=settings.seed), real)
+
+
+def _swapped(config: Config, run: _Run) -> Iterator[SwapStrip]:
+    """Strips of one noise each, which another label alone makes another pair."""
+    spec, settings = run.trained.spec, config.gallery
+    names = spec.label_names
+    counts = np.asarray(spec.label_counts) @ np.asarray(spec.label_vectors)
+    labels = swap_labels(names, counts, settings.swapped_labels)
+    if not labels:
+        return
+    sampler = Sampler(run.trained, batch_size=1)  # each vector alone is row 0 of its seed: the same noise
+    for seed in range(settings.seed, settings.seed + settings.swap_strips):
+        drawn = [sampler.sample(labels=vector[None], seed=seed) for vector in swap_vectors(names, labels)]
+        pairs = [Pair(one.images[0], one.reports[0]) for one in drawn]
+        found_KY = mentions([tokenize(pair.report) for pair in pairs[1:]], names)
+        named = [
+            bool(found_KY[k, y] == Mention.PRESENT) if names[y] in READABLE_LABELS else None
+            for k, y in enumerate(labels)
+        ]
+        yield swap_strip(pairs, [names[y] for y in labels], named)
 
 
 def _comparisons(generated: Pairs, real: RealPairs | None) -> tuple[Comparison, ...]:

@@ -98,7 +98,8 @@ def _run_progress(folder: RunFolder, stage: str, images: int) -> Iterator[None]:
         def follow() -> None:
             line = folder.last_metrics("images_per_s")
             if line is not None:
-                progress.update(min(line["images"], images), **_shown(line))  # the last batch is a whole one
+                fields = _shown(line) | _measured(folder.last_metrics("validation/report_f1_generated") or {})
+                progress.update(min(line["images"], images), **fields)  # the last batch is a whole one
 
         with repeated(follow, _POLL_S):
             yield
@@ -114,4 +115,14 @@ def _shown(line: dict[str, Any]) -> dict[str, str]:
     }.items():
         if key in line:
             fields[name] = f"{line[key]:.3f}"
+    return fields
+
+
+def _measured(line: dict[str, Any]) -> dict[str, str]:
+    """What the last validation pass found of pairs, each beside its value for real ones."""
+    fields = {}
+    for name, key in {"report F1": "report_f1", "agreement": "pair_agreement"}.items():
+        generated, real = (line.get(f"validation/{key}_{kind}") for kind in ("generated", "real"))
+        if generated is not None and real is not None:
+            fields[name] = f"{generated:.2f} (real {real:.2f})"
     return fields

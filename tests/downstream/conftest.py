@@ -55,8 +55,7 @@ def make_settings() -> MakeSettings:
         values = {
             "network": _NETWORK, "joint_hidden": 8, "images": 1920, "batch_size": 32, "lr": 1e-2, "augment": (),
             "validate_every_images": 320,
-            "report_decoder": {"encoder": _NETWORK, "sentence_hidden": 16, "word_embedding": 16, "word_hidden": 16,
-                               "word_layers": 1},
+            "report_decoder": {"kind": "attentive", "encoder": _NETWORK, "width": 16, "heads": 2, "layers": 1},
         }  # fmt: skip
         return DownstreamConfig.model_validate(values | settings)
 

@@ -24,10 +24,7 @@ from emixer.downstream.models import (
     new_classifier,
     write_reports,
 )
-from emixer.downstream.sentences import sentence_groups
-from emixer.models.paired_model import Batch
 from emixer.models.report_decoder import ReportDecoder
-from emixer.models.word_targets import stop_cross_entropy, word_cross_entropy
 
 MakePairs = Callable[..., PairTable]
 MakeSettings = Callable[..., DownstreamConfig]
@@ -182,7 +179,9 @@ def test_class_loss_is_the_cross_entropy_of_the_one_class() -> None:
 def decoder_of(data: Data, settings: DownstreamConfig) -> ReportDecoder:
     torch.manual_seed(0)
     shape = data.shape
-    decoder = ReportDecoder(settings.report_decoder, len(shape.vocabulary), shape.max_sentences, shape.max_words)
+    decoder = ReportDecoder(
+        settings.report_decoder, len(shape.label_names), len(shape.vocabulary), shape.max_sentences, shape.max_words
+    )
     return decoder.eval()
 
 
@@ -200,43 +199,3 @@ def test_reports_that_are_missing_teach_no_word(data: Data, make_settings: MakeS
     assert total_half.item() == pytest.approx(total.item() / 2, rel=1e-5)
     total, count = models._report_loss(decoder, to_device(pairs_of([none]), CPU))
     assert (total.item(), count.item()) == (0, 0)
-
-
-def test_grouping_sentences_by_length_changes_neither_loss_nor_gradient(
-    data: Data, make_settings: MakeSettings, make_pairs: MakePairs
-) -> None:
-    decoder, pairs = decoder_of(data, make_settings()), make_pairs(40, 7)
-    batch = to_device(pairs, CPU)
-    total, count = models._report_loss(decoder, batch)
-    total.backward()
-    grouped = {name: p.grad.clone() for name, p in decoder.named_parameters() if p.grad is not None}
-    decoder.zero_grad()
-    has_report_B = (batch.words_BSW != 0).flatten(1).any(1)
-    assert 0 < has_report_B.sum() < 40
-    target = Batch(batch.image_BCHW, batch.labels_BY, has_report_B, batch.words_BSW, has_report_B)
-    plan = decoder.plan(decoder.encoder(batch.image_BCHW))
-    words, num = word_cross_entropy(decoder.teacher_forced(plan.topics_BSE, batch.words_BSW), target)
-    side_by_side = words + stop_cross_entropy(plan.stop_logits_BS2, target)
-    side_by_side.backward()
-    assert count == num
-    assert total.item() == pytest.approx(side_by_side.item(), rel=1e-5)
-    for name, parameter in decoder.named_parameters():
-        if parameter.grad is not None:
-            torch.testing.assert_close(grouped[name], parameter.grad, rtol=1e-4, atol=1e-5)
-
-
-def test_every_sentence_stands_in_one_group_and_no_group_is_wider_than_its_longest() -> None:
-    words_BSW = np.zeros((7, 3, 9), np.int32)
-    for index in range(18):  # 1 to 8 words; three sentences have none
-        words_BSW[index // 3, index % 3, : 1 + index % 8] = 4
-    groups = sentence_groups(words_BSW, CPU)
-    assert sorted(torch.cat([group.place_M for group in groups]).tolist()) == list(range(18))
-    assert [group.words_MW.shape[1] for group in groups] == sorted(group.words_MW.shape[1] for group in groups)
-    for group in groups:
-        whole = torch.from_numpy(words_BSW).flatten(0, 1)[group.place_M]
-        width = group.words_MW.shape[1]
-        assert torch.equal(group.words_MW, whole[:, :width].long())
-        assert not whole[:, width:].any()
-        assert group.words_MW[:, -1].any()
-    assert groups[0].words_MW.shape[1] < 4
-    assert sentence_groups(words_BSW[6:], CPU) == ()

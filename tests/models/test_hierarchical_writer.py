@@ -1,0 +1,141 @@
+"""The writer that writes all sentences at once, against one written here that goes word by word."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from emixer.models.hierarchical_writer import STOP, HierarchicalWriter, stop_cross_entropy
+from emixer.models.noise import RowNoise
+from emixer.models.paired_model import END, PAD, START, UNKNOWN, Batch
+from emixer.models.report_decoder import ReportDecoder
+from tests.models.conftest import KINDS_OF_DECODER, NOISE, MakeDecoder, films, labels
+
+
+@pytest.fixture(params=[name for name in KINDS_OF_DECODER if name.startswith("hierarchical")])
+def decoder(request: pytest.FixtureRequest, make_decoder: MakeDecoder) -> ReportDecoder:
+    """The paper's decoder, and its mended form."""
+    return make_decoder(**KINDS_OF_DECODER[request.param])
+
+
+def writer_of(decoder: ReportDecoder) -> HierarchicalWriter:
+    writer = decoder.writer
+    assert isinstance(writer, HierarchicalWriter)
+    return writer
+
+
+@torch.no_grad()
+def written_word_by_word(decoder: ReportDecoder, films: Tensor, noise: RowNoise, temperature: float) -> Tensor:
+    """One film after another, one sentence after another, one word after another."""
+    writer = writer_of(decoder)
+    stop_uniform = noise.uniform("stop", writer.max_sentences)
+    word_uniform = noise.uniform("words", writer.max_sentences, writer.max_words)
+    reports = torch.full((len(films), writer.max_sentences, writer.max_words), PAD)
+    for row, film in enumerate(films):
+        features = decoder.encoder(film[None])
+        if writer.label_embedding is not None:
+            features = features + writer.label_embedding(labels(len(films))[row : row + 1])
+        sentence_state = None
+        for sentence in range(writer.max_sentences):
+            hidden, sentence_state = writer.sentence_lstm(features[:, None], sentence_state)
+            topic = writer.topic(hidden)
+            _, word_state = writer.word_lstm(topic)
+            word = START
+            for place in range(writer.max_words):
+                read = writer.word_embedding(torch.tensor([[word]]))
+                if writer.topic_in_every_step:
+                    read = read + topic
+                output, word_state = writer.word_lstm(read, word_state)
+                logits = writer.to_words(output[0, 0])
+                logits[[PAD, START, UNKNOWN]] = -torch.inf
+                if place == 0:
+                    logits[END] = -torch.inf
+                if place == writer.max_words - 1:
+                    word = END
+                elif temperature == 0:
+                    word = int(logits.argmax())
+                else:
+                    cumulative = (logits / temperature).softmax(0).cumsum(0)
+                    word = int((cumulative <= word_uniform[row, sentence, place] * cumulative[-1]).sum())
+                reports[row, sentence, place] = word
+                if word == END:
+                    break
+            stop_logits = writer.stop(hidden)[0, 0]
+            if temperature == 0:
+                if stop_logits.argmax() == STOP:
+                    break
+            elif stop_uniform[row, sentence] < (stop_logits / temperature).softmax(0)[STOP]:
+                break
+    return reports
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
+def test_writing_all_sentences_at_once_gives_what_word_by_word_gives(
+    decoder: ReportDecoder, temperature: float
+) -> None:
+    parallel = decoder.sample(films(8), labels(8), NOISE.rows(0, 8), temperature)
+    assert torch.equal(parallel, written_word_by_word(decoder, films(8), NOISE.rows(0, 8), temperature))
+    assert len({tuple(report.flatten().tolist()) for report in parallel}) > 1
+
+
+@pytest.mark.parametrize(("bias", "num_sentences"), [(100.0, 1), (-100.0, 4)])
+def test_the_stop_head_decides_how_many_sentences_there_are(
+    decoder: ReportDecoder, bias: float, num_sentences: int
+) -> None:
+    with torch.no_grad():
+        writer_of(decoder).stop.bias[STOP] += bias
+    words = decoder.sample(films(8), labels(8), NOISE.rows(0, 8), temperature=1.0)
+    assert ((words[:, :, 0] != PAD).sum(dim=1) == num_sentences).all()
+
+
+def test_teacher_forced_logits_are_those_of_writing_the_same_words(decoder: ReportDecoder) -> None:
+    writer = writer_of(decoder)
+    condition = decoder.condition(decoder.read(films(8)), labels(8))
+    words = writer.write(condition, NOISE.rows(0, 8), temperature=0).flatten(0, 1)
+    logits = writer.word_logits(writer.plan(condition).topics_BSE.flatten(0, 1), words)
+    logits[..., [PAD, START, UNKNOWN]] = -torch.inf
+    logits[:, 0, END] = -torch.inf
+    inner = words[:, :-1]  # the last place is END by force
+    assert torch.equal(logits.argmax(dim=2)[:, :-1][inner != PAD], inner[inner != PAD])
+
+
+def test_teacher_forcing_does_not_look_ahead(decoder: ReportDecoder, make_batch: Callable[[int], Batch]) -> None:
+    batch, writer = make_batch(6), writer_of(decoder)
+    words = batch.words_BSW.flatten(0, 1)
+    changed = words.clone()
+    changed[:, 3:] = 7
+    condition = decoder.condition(decoder.read(batch.image_BCHW), batch.labels_BY, batch.labelled_B)
+    topics = writer.plan(condition).topics_BSE.flatten(0, 1)
+    first, second = (writer.word_logits(topics, given) for given in (words, changed))
+    torch.testing.assert_close(first[:, :4], second[:, :4])
+    assert not torch.allclose(first[:, 4:], second[:, 4:])
+
+
+def test_nats_are_those_of_every_sentence_on_its_own(
+    decoder: ReportDecoder, make_batch: Callable[[int], Batch]
+) -> None:
+    """Grouping sentences by their length changes nothing."""
+    batch, writer = make_batch(8), writer_of(decoder)
+    condition = decoder.condition(decoder.read(batch.image_BCHW), batch.labels_BY, batch.labelled_B)
+    topics = writer.plan(condition).topics_BSE
+    expected = torch.zeros(())
+    for row, sentence in (batch.words_BSW[:, :, 0] != PAD).nonzero().tolist():
+        words = batch.words_BSW[row, sentence]
+        log_p = writer.word_logits(topics[row, sentence][None], words[None])[0].log_softmax(1)
+        expected = expected - sum(log_p[place, word] for place, word in enumerate(words.tolist()) if word != PAD)
+    torch.testing.assert_close(writer.nats(condition, batch).words, expected)
+
+
+def test_stop_cross_entropy_by_hand() -> None:
+    # two sentences: CONTINUE, STOP; one sentence: STOP; a row without a report has no target
+    words = torch.tensor([[[5, 2], [4, 2], [0, 0]], [[4, 2], [0, 0], [0, 0]], [[4, 2], [4, 2], [4, 2]]])
+    labelled, has_report = torch.ones(3).bool(), torch.tensor([True, True, False])
+    batch = Batch(torch.zeros(3, 1, 1, 1), torch.zeros(3, 1), labelled, words, has_report)
+    logits = torch.zeros(3, 3, 2)
+    logits[0, 0] = torch.tensor([math.log(3), 0])  # p(CONTINUE) = 3/4
+    logits[0, 1] = torch.tensor([math.log(3), 0])  # p(STOP) = 1/4
+    logits[1, 1:] = 100  # behind the last sentence nothing counts
+    expected = math.log(4 / 3) + math.log(4) + math.log(2)
+    assert stop_cross_entropy(logits, batch).item() == pytest.approx(expected, rel=1e-6)
