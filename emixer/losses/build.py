@@ -12,19 +12,30 @@ from emixer.losses.cogan_objective import CoganObjective
 from emixer.losses.emixer_objective import EmixerObjective
 from emixer.losses.jointgan_objective import JointganObjective
 from emixer.losses.smgan_objectives import DecoderObjective, FilmObjective
-from emixer.models.paired_model import Phases
+from emixer.models.paired_model import Objective, Phases
 
 
 def build_phases(model: ModelConfig, loss: LossConfig) -> Phases:
     """The games of this kind of model. Raises ConfigError when a player has no term switched on."""
     match model:
         case EmixerModelConfig():
-            if model.decoder_share == 0:
-                return Phases.single(EmixerObjective(loss, model.gumbel))
-            return Phases((model.decoder_share,), (DecoderObjective(loss), EmixerObjective(loss, model.gumbel)))
+            return _emixer_phases(model, loss)
         case CoganModelConfig():
             return Phases.single(CoganObjective(loss, model.gumbel))
         case JointganModelConfig():
             return Phases.single(JointganObjective(loss, model.gumbel))
         case SmganModelConfig():
             return Phases((1 - model.decoder_share,), (FilmObjective(loss), DecoderObjective(loss)))
+
+
+def _emixer_phases(model: EmixerModelConfig, loss: LossConfig) -> Phases:
+    ends: list[float] = []
+    objectives: list[Objective] = []
+    if model.words_share > 0:
+        ends.append(model.words_share)
+        objectives.append(DecoderObjective(loss))
+    if model.films_share > 0:
+        ends.append(model.words_share + model.films_share)
+        of_films = loss.model_copy(update={"report": 0.0, "joint": 0.0, "mismatched": 0.0})
+        objectives.append(EmixerObjective(of_films, model.gumbel))
+    return Phases(tuple(ends), (*objectives, EmixerObjective(loss, model.gumbel)))

@@ -52,7 +52,9 @@ class EmixerObjective(Objective):
 
     def __init__(self, loss: LossConfig, gumbel: GumbelConfig) -> None:
         require_a_term(
-            loss, ("image", "report", "joint", "beta"), ("image", "report", "joint", "alpha", "teacher_forcing")
+            loss,
+            ("image", "report", "joint", "beta"),
+            ("image", "report", "joint", "alpha", "film_labels", "teacher_forcing"),
         )
         if loss.film_labels > 0 and loss.labels == 0:
             raise ConfigError(

@@ -54,7 +54,7 @@ class FilmObjective(Objective):
 
 class DecoderObjective(Objective):
     """The report decoder alone: words and stops of real reports given their films, and labels. G rests. SM-GAN's second
-    phase; EMIXER's first where `model.decoder_share` gives it one."""
+    phase; EMIXER's first where `model.words_share` gives it one."""
 
     has_critics = False
     resting = ("image_generator",)
@@ -63,7 +63,7 @@ class DecoderObjective(Objective):
         if loss.teacher_forcing == 0:
             raise ConfigError(
                 "loss.teacher_forcing is 0, and it is what a report decoder learns from where it learns alone (SM-GAN; "
-                "EMIXER with model.decoder_share). Give it a positive weight."
+                "EMIXER with model.words_share). Give it a positive weight."
             )
         self.loss = loss
 

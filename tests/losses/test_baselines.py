@@ -75,12 +75,13 @@ def test_cogan_holds_its_tied_layers_once_before_and_after_training(
             assert len({tensor.data_ptr() for tensor in tensors}) == len(tensors)
             labels = torch.zeros(NUM, len(state.spec.label_names))
             before = model.sample(labels, noise(), temperature=0)
-            read = model.report_generator.read(model.tied(labels, noise()).features_BFHW)
+            read = model.report_generator.read(model.tied(labels, noise()).features_BFHW).places_BPV
             with torch.no_grad():
                 model.image_generator.stem.bias.add_(torch.linspace(0, 3, model.image_generator.stem.out_features))
             after = model.sample(labels, noise(), temperature=0)
             assert not torch.equal(before.image_BCHW, after.image_BCHW)
-            assert not torch.equal(read, model.report_generator.read(model.tied(labels, noise()).features_BFHW))
+            again = model.report_generator.read(model.tied(labels, noise()).features_BFHW).places_BPV
+            assert not torch.equal(read, again)
     assert not any("stem" in name or "blocks" in name for name, _ in state.model.report_generator.named_parameters())
 
 
@@ -118,10 +119,11 @@ def jointgan_pairs(model: Jointgan, real: Batch) -> list[list[tuple[torch.Tensor
         return model.films_of_reports(condition.reader.embed(words), words != PAD, noise().named(stream))
 
     film = model.films_of_labels(FAKE_LABELS, noise())
-    report_1 = decoder.sample(real.image_BCHW, noise().named("1"), 1.0, unknown=True)
-    report_3 = decoder.sample(film, noise().named("3"), 1.0, unknown=True)
-    features = model.features_of_labels(FAKE_LABELS, noise().named("report alone"))
-    report_4 = decoder.write(features, noise().named("4"), 1.0, unknown=True)
+    seen = decoder.condition(decoder.read(real.image_BCHW), real.labels_BY, real.labelled_B)
+    report_1 = decoder.writer.write(seen, noise().named("1"), 1.0, unknown=True)
+    report_3 = decoder.sample(film, FAKE_LABELS, noise().named("3"), 1.0, unknown=True)
+    alone = model.condition_of_labels(FAKE_LABELS, noise().named("report alone"))
+    report_4 = decoder.writer.write(alone, noise().named("4"), 1.0, unknown=True)
     kinds = [
         (real.image_BCHW, real.words_BSW),
         (real.image_BCHW, report_1),
@@ -153,10 +155,12 @@ def test_reports_known_by_their_labels_are_averaged_over_rows_that_have_labels(
     assert terms(few)[0] == pytest.approx(math.log(12), abs=0.5)  # nats a word, untrained: twelve tokens
 
 
+@pytest.mark.parametrize("reads", ["film", "film-and-labels"])
 def test_jointgans_critic_names_five_kinds_of_pairs(
-    tiny_config: Config, tiny_spec: ModelSpec, make_batch: MakeBatch
+    tiny_config: Config, tiny_spec: ModelSpec, make_batch: MakeBatch, reads: str
 ) -> None:
     """The mean over kinds of the mean of -log g_kind, pair by pair; the generators want each kind taken for real."""
+    tiny_config = with_overrides(tiny_config, {"model.report_decoder.reads": reads})
     model = built(tiny_config, "jointgan", tiny_spec)
     assert isinstance(model, Jointgan)
     model.eval()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from emixer.config import Config
+from emixer.config import Config, with_overrides
 from emixer.config.model import EmixerModelConfig, GumbelConfig
 from emixer.config.training import LossConfig
 from emixer.errors import ConfigError
@@ -14,12 +14,15 @@ from emixer.losses.build import build_phases
 from emixer.losses.emixer_objective import EmixerObjective
 from emixer.models.build import build_model
 from emixer.models.emixer import Emixer
+from emixer.models.hierarchical_writer import HierarchicalWriter
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch, ModelSpec
+from emixer.models.report_writer import Condition
 from emixer.training.step import frozen, row_weights
 
 MakeBatch = Callable[[int], Batch]
-OFF = {"image": 0.0, "report": 0.0, "joint": 0.0, "alpha": 0.0, "beta": 0.0, "teacher_forcing": 0.0}
+OFF = {"image": 0.0, "report": 0.0, "joint": 0.0, "alpha": 0.0, "beta": 0.0, "teacher_forcing": 0.0,
+       "labels": 0.0}  # fmt: skip
 NUM = 8
 FAKE_LABELS = (torch.arange(NUM)[:, None] % torch.tensor([2, 3, 5]) == 0).float()
 
@@ -90,15 +93,22 @@ def test_the_text_critics_train_decoder_and_image_generator_by_themselves(
     model: Emixer, make_batch: MakeBatch, term: str
 ) -> None:
     generators_loss(objective(**OFF | {term: 1.0}), model, make_batch(NUM))
-    untrained = {id(p) for p in model.report_decoder.stop.parameters()}  # a number of sentences has no gradient
-    assert_reached([p for p in generator_side(model) if id(p) not in untrained], model)
+    # A number of sentences has no gradient, and the encoder learns from real films alone
+    untrained = (stop_head(model), model.report_decoder.encoder, model.report_decoder.label_head)
+    without = {id(p) for module in untrained for p in module.parameters()}
+    assert_reached([p for p in generator_side(model) if id(p) not in without], model)
+    assert all(p.grad is None for p in model.report_decoder.encoder.parameters())
 
 
 def test_the_text_critics_leave_the_image_generator_alone_when_told_so(model: Emixer, make_batch: MakeBatch) -> None:
     game = objective(**OFF | {"report": 1.0, "joint": 1.0, "report_gradient_to_image": False})
     generators_loss(game, model, make_batch(NUM))
     assert all(parameter.grad is None for parameter in model.image_generator.parameters())
-    assert model.report_decoder.to_words.weight.grad is not None
+    assert model.report_decoder.writer.get_parameter("to_words.weight").grad is not None
+
+
+def stop_head(model: Emixer) -> nn.Module:
+    return model.report_decoder.writer.get_submodule("stop")
 
 
 def softplus(x: float) -> float:
@@ -111,7 +121,7 @@ def test_the_critics_terms_by_hand(model: Emixer, make_batch: MakeBatch) -> None
     _, terms = critics_loss(objective(), model, real)
     with torch.no_grad():
         fake_image = model.generate_films(FAKE_LABELS, noise())
-        fake_words = model.report_decoder.sample(fake_image, noise(), 1.0, unknown=True)
+        fake_words = model.report_decoder.sample(fake_image, FAKE_LABELS, noise(), 1.0, unknown=True)
 
     def image(row: int, films: Tensor, labels: Tensor, labelled: bool) -> float:
         features = model.image_discriminator.features(films[row : row + 1])
@@ -174,7 +184,9 @@ def test_teacher_forcing_terms_are_means_over_words_and_over_stop_decisions(
     _, terms = generators_loss(objective(**OFF | {"beta": 1.0, "teacher_forcing": 1.0}), model, real)
     total, count = model.word_cross_entropy(real, noise())
     assert terms["words"].item() == pytest.approx((total / count).item(), rel=1e-5)
-    stops = model.report_decoder.plan(model.report_decoder.encoder(real.image_BCHW)).stop_logits_BS2.log_softmax(2)
+    writer, places = model.report_decoder.writer, model.report_decoder.read(real.image_BCHW)
+    assert isinstance(writer, HierarchicalWriter)
+    stops = writer.plan(Condition(places)).stop_logits_BS2.log_softmax(2)
     costs = []
     for row in range(NUM):
         num_sentences = int((real.words_BSW[row, :, 0] != PAD).sum())
@@ -183,14 +195,93 @@ def test_teacher_forcing_terms_are_means_over_words_and_over_stop_decisions(
     assert set(terms) == {"words", "stops"}
 
 
+def cross_entropy(logits: Tensor, labels: Tensor) -> float:
+    """Mean over labels, written out."""
+    return sum(softplus(-x if y else x) for x, y in zip(logits.tolist(), labels.tolist(), strict=True)) / len(labels)
+
+
+def test_the_encoder_is_taught_the_labels_of_real_films_that_have_them(model: Emixer, make_batch: MakeBatch) -> None:
+    real = make_batch(NUM)
+    model.report_decoder.eval()
+    _, terms = generators_loss(objective(**OFF | {"alpha": 1.0, "beta": 1.0, "labels": 1.0}), model, real)
+    decoder = model.report_decoder
+    with torch.no_grad():
+        logits = decoder.label_head(decoder.encoder(real.image_BCHW))
+    costs = [cross_entropy(logits[row], real.labels_BY[row]) for row in range(NUM) if real.labelled_B[row]]
+    assert len(costs) == NUM - 1
+    assert terms["labels"].item() == pytest.approx(sum(costs) / len(costs), rel=1e-4)
+    assert_reached([*decoder.encoder.parameters(), *decoder.label_head.parameters()], model)
+
+
+def test_generated_films_are_asked_for_their_labels_by_an_encoder_that_does_not_learn_from_them(
+    model: Emixer, make_batch: MakeBatch
+) -> None:
+    model.image_generator.eval()
+    model.report_decoder.eval()  # else its running statistics would have moved by the time that they are read below
+    weights = OFF | {"beta": 1.0, "labels": 1e-9, "film_labels": 1.0}
+    _, terms = generators_loss(objective(**weights), model, make_batch(NUM))
+    decoder = model.report_decoder
+    with torch.no_grad():
+        logits = decoder.label_head(decoder.encoder(model.generate_films(FAKE_LABELS, noise())))
+    costs = [cross_entropy(logits[row], FAKE_LABELS[row]) for row in range(NUM)]
+    assert terms["film_labels"].item() == pytest.approx(sum(costs) / NUM, rel=1e-4)
+    assert_reached(list(model.image_generator.parameters()), model)
+    assert decoder.label_head.bias.grad is not None
+    assert decoder.label_head.bias.grad.abs().max() < 1e-8  # of the real films alone
+
+
+def test_a_real_film_with_another_ones_report_is_a_further_fake(model: Emixer, make_batch: MakeBatch) -> None:
+    """Where both rows have labels, these differ, and the other row has a report."""
+    real = make_batch(NUM)
+    real.labels_BY[5] = real.labels_BY[4]
+    _, without = critics_loss(objective(), model, real)
+    _, terms = critics_loss(objective(mismatched=0.5), model, real)
+    critic, expected, pairs = model.joint_discriminator, 0.0, 0
+    for row in range(NUM):
+        other = (row - 1) % NUM
+        differ = not torch.equal(real.labels_BY[row], real.labels_BY[other])
+        if differ and real.labelled_B[row] and real.labelled_B[other] and real.has_report_B[other]:
+            words = real.words_BSW[other : other + 1]
+            with torch.no_grad():
+                logit = critic(real.image_BCHW[row : row + 1], critic.reader.embed(words), words != PAD)
+            expected += softplus(logit.item())
+            pairs += 1
+    assert 0 < pairs < NUM - 3
+    assert terms["joint"].item() - without["joint"].item() == pytest.approx(0.5 * expected / NUM, rel=1e-3)
+
+
+@pytest.mark.parametrize(("weights", "named"), [({"film_labels": 1.0, "labels": 0.0}, r"loss\.labels=0"),
+                                                ({"mismatched": 1.0, "joint": 0.0}, r"loss\.joint=0")])  # fmt: skip
+def test_a_term_that_needs_another_one_says_so(weights: dict[str, float], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        objective(**weights)
+
+
+def test_words_then_films_then_the_whole_game(tiny_config: Config) -> None:
+    shares = {"model.words_share": 0.3, "model.films_share": 0.5}
+    phases = build_phases(with_overrides(tiny_config, shares).model, LossConfig())
+    words, films, game = (phases.at(progress) for progress in (0.29, 0.31, 0.81))
+    assert (words.has_critics, films.has_critics, game.has_critics) == (False, True, True)
+    assert isinstance(films, EmixerObjective)
+    assert isinstance(game, EmixerObjective)
+    assert (films.loss.image, films.loss.report, films.loss.joint) == (1, 0, 0)
+    assert (game.loss.report, game.loss.joint) == (1, 1)
+    with pytest.raises(ConfigError, match="leave nothing of the run"):
+        with_overrides(tiny_config, {"model.words_share": 0.5, "model.films_share": 0.5})
+    with pytest.raises(ConfigError, match=r"loss\.teacher_forcing is 0"):
+        build_phases(with_overrides(tiny_config, shares).model, LossConfig(teacher_forcing=0))
+
+
 def test_the_loss_is_the_weighted_sum_of_its_terms(model: Emixer, make_batch: MakeBatch) -> None:
-    weights = {"image": 2.0, "report": 0.5, "joint": 3.0, "alpha": 0.2, "beta": 0.7, "teacher_forcing": 4.0}
+    weights = {"image": 2.0, "report": 0.5, "joint": 3.0, "alpha": 0.2, "beta": 0.7, "teacher_forcing": 4.0,
+               "labels": 0.6, "film_labels": 0.9}  # fmt: skip
     loss, terms = critics_loss(objective(**weights), model, make_batch(NUM))
     expected = 2 * terms["image"] + 0.5 * terms["report"] + 3 * terms["joint"] + 0.7 * terms["rotation"]
     torch.testing.assert_close(loss.detach(), expected)
     loss, terms = generators_loss(objective(**weights), model, make_batch(NUM))
     expected = 2 * terms["image"] + 0.5 * terms["report"] + 3 * terms["joint"] + 0.2 * terms["rotation"]
-    torch.testing.assert_close(loss.detach(), expected + 4 * (terms["words"] + terms["stops"]))
+    expected += 4 * (terms["words"] + terms["stops"]) + 0.6 * terms["labels"] + 0.9 * terms["film_labels"]
+    torch.testing.assert_close(loss.detach(), expected)
     assert not any(term.requires_grad for term in terms.values())
 
 
@@ -289,7 +380,7 @@ def test_both_critics_of_films_read_augmented_films_and_the_decoder_does_not(
 
     model.image_discriminator.blocks.register_forward_pre_hook(note("image"))
     model.joint_discriminator.blocks.register_forward_pre_hook(note("joint"))
-    model.report_decoder.encoder.register_forward_pre_hook(note("decoder"))
+    model.report_decoder.encoder.get_submodule("features.conv0").register_forward_pre_hook(note("decoder"))
     real = make_batch(NUM)
     critics_loss(objective(augment=("cutout",), beta=0.0), model, real)
     films, pairs, read = seen["image"][0], seen["joint"][0], seen["decoder"][0]

@@ -81,7 +81,8 @@ def test_the_games_reach_every_parameter_of_the_player_and_none_of_the_other(
 def test_terms_are_finite_named_and_add_up_to_the_loss(
     kind_config: Config, model: PairedModel, make_batch: MakeBatch
 ) -> None:
-    weights = {"image": 0.5, "report": 0.7, "joint": 0.9, "alpha": 0.3, "beta": 0.6, "teacher_forcing": 2.0}
+    weights = {"image": 0.5, "report": 0.7, "joint": 0.9, "alpha": 0.3, "beta": 0.6, "teacher_forcing": 2.0,
+               "labels": 0.8}  # fmt: skip
     for game in games(kind_config, **weights):
         sides = [(generators_loss, "alpha")] + [(critics_loss, "beta")] * game.has_critics
         for play, rotation in sides:
