@@ -245,7 +245,7 @@ def _written_key(location: Sequence[int | str]) -> tuple[str, str | None]:
 
 def _kinds_at(location: Sequence[int | str]) -> str:
     key, _ = _written_key(location)
-    return ", ".join(dict.fromkeys(s.kind for s in all_settings() if s.kind and s.key.startswith(f"{key}.")))
+    return ", ".join(dict.fromkeys(s.kind for s in all_settings() if s.kind and s.key == f"{key}.kind"))
 
 
 def _first_leaf(key: str, value: Any) -> str:
@@ -256,7 +256,7 @@ def _first_leaf(key: str, value: Any) -> str:
 
 
 def _hint(key: str, kind: str | None) -> str:
-    elsewhere = [s.kind for s in all_settings() if s.key == key and s.kind and s.kind != kind]
+    elsewhere = dict.fromkeys(s.kind for s in all_settings() if s.key == key and s.kind and s.kind != kind)
     if elsewhere:
         return f" It belongs to the kind {' or '.join(elsewhere)}; this one is {kind}."
     keys = list(dict.fromkeys(s.key for s in all_settings() if s.kind in (None, kind)))

@@ -39,9 +39,10 @@ Hyperparameter search sets the same dotted keys. Environment variables are never
 - `1e-4` is a number here. Plain YAML 1.1 readers take it for text; if other tools read your files, write `1.0e-4`.
 - Only `true` and `false` are truth values: `no`, `off` and `yes` are text. So are `010`, `1:30` and `2020-01-01`.
 - A section that is empty, or holds comments only, changes nothing. Any other null means what the table says of None.
-- `ingest.source` and `model` have a `kind`, and keys that belong to it. Choosing another kind drops the other one's
-  keys, wherever they came from; keys that are set beside it, in the same file or by `--set`, stay. Of `model`, keys
-  that both kinds have stay too: `--set model.kind=cogan` turns any config into a CoGAN of the same size.
+- `ingest.source`, `model` and its `report_decoder` have a `kind`, and keys that belong to it. Choosing another kind
+  drops the other one's keys, wherever they came from; keys that are set beside it, in the same file or by `--set`,
+  stay. Of `model` and `report_decoder`, keys that both kinds have stay too: `--set model.kind=cogan` turns any config
+  into a CoGAN of the same size.
 - Relative paths start where the command is run, not where the YAML file lies, and `~` is your home. The resolved
   config holds them absolute, since Ray's workers run in folders of their own.
 
@@ -54,24 +55,35 @@ In ranges, a bound that is missing is open. Sizes are in what the key's ending s
 
 def reference() -> str:
     """The whole page as Markdown."""
-    sections: dict[tuple[str, type[Section]], dict[str | None, list[Setting]]] = {}
+    sections: dict[tuple[str, type[Section]], list[Setting]] = {}
     for setting in all_settings():
-        place = setting.key.rpartition(".")[0], setting.section
-        sections.setdefault(place, {}).setdefault(setting.kind, []).append(setting)
-    return _INTRODUCTION + "".join(_section(path, section, by_kind) for (path, section), by_kind in sections.items())
+        sections.setdefault((setting.key.rpartition(".")[0], setting.section), []).append(setting)
+    return _INTRODUCTION + "".join(_section(path, section, found) for (path, section), found in sections.items())
 
 
-def _section(path: str, section: type[Section], by_kind: dict[str | None, list[Setting]]) -> str:
+def _section(path: str, section: type[Section], settings: list[Setting]) -> str:
     """A section that several kinds have alike is shown once."""
     title = f"`{path}`" if path else "Top level"
     about = " ".join((section.__doc__ or "").split())
-    rows = "".join(_row(setting) for setting in next(iter(by_kind.values())))
-    kinds = [f"`{kind}`" for kind in by_kind if kind]
+    rows = "".join(_row(setting) for setting in _once(settings))
+    kinds, owners = (
+        [f"`{tag}`" for tag in dict.fromkeys(tags) if tag]
+        for tags in ((setting.kind for setting in settings), (setting.within for setting in settings))
+    )
     named = f", kind {', '.join(kinds)}" if kinds else ""
+    named += f" of {', '.join(owners)}" if owners else ""
     return (
         f"\n### {title}{named}\n\n{_literal(about)}\n\n"
         f"| key | type and range | default | meaning |\n| --- | --- | --- | --- |\n{rows}"
     )
+
+
+def _once(settings: list[Setting]) -> list[Setting]:
+    """The first of each key."""
+    first: dict[str, Setting] = {}
+    for setting in settings:
+        first.setdefault(setting.key, setting)
+    return list(first.values())
 
 
 def _row(setting: Setting) -> str:

@@ -38,6 +38,8 @@ class Setting:
     """The section class that declares it."""
     kind: str | None
     """Tag of the alternative it belongs to, e.g. `open-i`; None outside of tagged sections."""
+    within: str | None
+    """Tag of the tagged section around that one: `emixer` for the kinds of its report decoder; None: there is none."""
 
     @property
     def type_name(self) -> str:
@@ -65,7 +67,7 @@ def all_settings() -> Iterator[Setting]:
 
     Keys of tagged sections come once for each kind that has them.
     """
-    yield from _settings_of(Config, Config(), "", None)
+    yield from _settings_of(Config, Config(), "", (None, None))
 
 
 def find_setting(key: str, kind: str | None = None) -> Setting:
@@ -96,22 +98,26 @@ def kind_of(section: type[BaseModel]) -> str | None:
     return None if field is None else str(get_args(field.annotation)[0])
 
 
-def _settings_of(section: type[Section], value: Section | None, prefix: str, kind: str | None) -> Iterator[Setting]:
+_Tags = tuple[str | None, str | None]
+"""`Setting.kind` and `Setting.within`."""
+
+
+def _settings_of(section: type[Section], value: Section | None, prefix: str, tags: _Tags) -> Iterator[Setting]:
     nested = {name: sections_in(field.annotation) for name, field in section.model_fields.items()}
     for name, field in section.model_fields.items():
         if not nested[name]:
             own_default = field.get_default(call_default_factory=True)
-            yield _setting(prefix + name, field, getattr(value, name, own_default), section, kind)
+            yield _setting(prefix + name, field, getattr(value, name, own_default), section, tags)
     for name, alternatives in nested.items():
         for alternative in alternatives:
             held = getattr(value, name, None)
-            tag = kind_of(alternative) if len(alternatives) > 1 else kind
+            inner = (kind_of(alternative), tags[0]) if len(alternatives) > 1 else tags
             yield from _settings_of(
-                alternative, held if isinstance(held, alternative) else None, f"{prefix}{name}.", tag
+                alternative, held if isinstance(held, alternative) else None, f"{prefix}{name}.", inner
             )
 
 
-def _setting(key: str, field: FieldInfo, default: Any, section: type[Section], kind: str | None) -> Setting:
+def _setting(key: str, field: FieldInfo, default: Any, section: type[Section], tags: _Tags) -> Setting:
     annotation = field.annotation
     optional = get_origin(annotation) in (Union, types.UnionType) and type(None) in get_args(annotation)
     if optional:
@@ -125,7 +131,8 @@ def _setting(key: str, field: FieldInfo, default: Any, section: type[Section], k
         bounds=_bounds(field),
         description=" ".join((field.description or "").split()),
         section=section,
-        kind=kind,
+        kind=tags[0],
+        within=tags[1],
     )
 
 

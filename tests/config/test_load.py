@@ -207,6 +207,12 @@ def test_a_setting_of_another_kind_of_model_is_refused() -> None:
         load_config(None, ["model.kind=cogan", "model.decoder_share=0.5"])
     with pytest.raises(ConfigError, match=r"model\.kind: 'gan' is not one of emixer, cogan, jointgan, smgan"):
         load_config(None, ["model.kind=gan"])
+    with pytest.raises(ConfigError, match=r"report_decoder\.kind: 'lstm' is not one of hierarchical, attentive\."):
+        load_config(None, ["model.report_decoder.kind=lstm"])
+    with pytest.raises(ConfigError, match=r"width: .* It belongs to the kind attentive; this one is hierarchical"):
+        load_config(None, ["model.report_decoder.width=64"])
+    with pytest.raises(ConfigError, match=r"width=512 cannot be split over heads=7"):
+        load_config(None, ["model.report_decoder.kind=attentive", "model.report_decoder.heads=7"])
     with pytest.raises(ConfigError, match=r"tied_blocks=3 leaves the image generator, which has 3 blocks"):
         load_config(None, ["model.kind=cogan", "model.side_px=32", "model.tied_blocks=3"])
 

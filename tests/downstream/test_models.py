@@ -113,7 +113,7 @@ def test_classes_are_told_apart_and_pretraining_is_where_they_start(
 ) -> None:
     shape = replace(data.shape, label_names=("none", "heart", "water", "both"))
     classes = Data(Mixture(tuple(map(one_hot, data.train.parts))), one_hot(data.validation), one_hot(data.test), shape)
-    logits_NY, _ = classify_classes(None, classes, make_settings(), 0, CPU)
+    logits_NY, _ = classify_classes(None, classes, make_settings(images=3840, lr=5e-3), 0, CPU)
     assert (logits_NY.argmax(1).numpy() == classes.test.labels_NY.argmax(1)).mean() > 0.8
     settings = make_settings(images=64, validate_every_images=64)
     begun = {}

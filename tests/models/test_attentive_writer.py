@@ -97,7 +97,8 @@ def test_kept_keys_and_values_give_what_reading_everything_anew_gives(
         condition = decoder.condition(decoder.read(films(5)), labels(5))
     words = decoder.sample(films(5), labels(5), NOISE.rows(0, 5), temperature)
     assert torch.equal(words, written_word_by_word(writer, condition, NOISE.rows(0, 5), temperature))
-    assert len({tuple(report.flatten().tolist()) for report in words}) > 1
+    if temperature > 0:
+        assert len({tuple(report.flatten().tolist()) for report in words}) > 1
 
 
 def test_nats_are_those_of_each_word_given_all_before_it(

@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import pytest
 import torch
 
@@ -7,7 +5,7 @@ from emixer.config import Config
 from emixer.models.build import build_model
 from emixer.models.emixer import Emixer
 from emixer.models.noise import RowNoise
-from emixer.models.paired_model import PAD, Batch, ModelSpec
+from emixer.models.paired_model import ModelSpec
 
 CPU = torch.device("cpu")
 
@@ -26,24 +24,6 @@ def model(tiny_config: Config, tiny_spec: ModelSpec) -> Emixer:
 
 def labels(num_rows: int) -> torch.Tensor:
     return (torch.arange(num_rows)[:, None] % torch.tensor([2, 3, 5]) == 0).float()
-
-
-def test_word_cross_entropy_is_the_sum_over_the_words_of_reports(
-    model: Emixer, make_batch: Callable[[int], Batch]
-) -> None:
-    batch = make_batch(6)
-    total, count = model.word_cross_entropy(batch, noise(6))
-    model.eval()
-    decoder = model.report_decoder
-    plan = decoder.plan(decoder.encoder(batch.image_BCHW))
-    logits = decoder.teacher_forced(plan.topics_BSE, batch.words_BSW)
-    expected, words = 0.0, 0
-    for index, word in enumerate(batch.words_BSW.flatten().tolist()):
-        if word != PAD:
-            expected -= logits.flatten(0, 2)[index].log_softmax(0)[word].item()
-            words += 1
-    assert count == words
-    assert total.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_every_parameter_belongs_to_one_side_and_a_frozen_encoders_to_none(model: Emixer) -> None:
