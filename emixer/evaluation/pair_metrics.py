@@ -15,6 +15,7 @@ from torch import Tensor
 
 from emixer.evaluation.auc_table import MIN_FILMS
 from emixer.evaluation.label_faithfulness import area_under_roc
+from emixer.evaluation.radiology_terms import NO_FINDING
 from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, score_mentions
 
 Report = list[list[str]]
@@ -54,12 +55,17 @@ def faithfulness(
     mentions_NY: NDArray[np.int8], labels_NY: Tensor, label_names: Sequence[str],
     readable: Collection[str] = READABLE_LABELS,
 ) -> Measure:  # fmt: skip
-    """report_precision, report_recall, report_f1 and report_f1/<L>: what reports say against the labels.
+    """report_precision, report_recall, report_f1 and report_f1/<L>: findings that reports state against the labels.
+
+    Beside them what reports deny, which costs a writer nothing and must not pass for knowledge:
+    report_negative_precision is the share of all denials that are right; report_{positive,negative}_statements are
+    numbers a report.
 
     readable: labels that whoever read the reports knows; the others do not count.
     """
     known_N = ~labels_NY.isnan().any(1).numpy()
     used_Y = _measurable(labels_NY[known_N]) & _among(label_names, readable)
+    finding_Y = _among(label_names, readable) & ~_among(label_names, {NO_FINDING})
 
     def measure(rows: Rows) -> Metrics:
         known_R = known_N[rows]
@@ -68,9 +74,22 @@ def faithfulness(
         for name, values_Y in {"precision": scores.precision_Y, "recall": scores.recall_Y}.items():
             whole = f"report_{name}"
             metrics |= {k: v for k, v in _over_labels(whole, values_Y, used_Y, label_names).items() if k == whole}
+        if used_Y.any():
+            metrics |= _statements(mentions_NY[rows][known_R][:, finding_Y], labels_NY[rows][known_R][:, finding_Y])
         return metrics
 
     return measure
+
+
+def _statements(mentions_NY: NDArray[np.int8], labels_NY: Tensor) -> Metrics:
+    denied_NY = mentions_NY == Mention.NEGATED
+    num = max(1, len(mentions_NY))
+    right = (denied_NY & (labels_NY == 0).numpy()).sum()
+    return {
+        "report_positive_statements": float((mentions_NY == Mention.PRESENT).sum() / num),
+        "report_negative_statements": float(denied_NY.sum() / num),
+        "report_negative_precision": float(right / denied_NY.sum()) if denied_NY.any() else float("nan"),
+    }
 
 
 def _areas(

@@ -12,6 +12,9 @@ that row's labels (drawn from the train distribution where it has none), and ret
                                       also pair_agreement_.../<L>
     report_f1_{generated,real}        labels that reports state against the films' labels, mean over labels;
                                       also report_precision_..., report_recall_... and report_f1_.../<L>
+    report_negative_precision_{generated,real}
+                                      share of what reports deny that is absent; also how many findings a report states
+                                      and denies: report_positive_statements_..., report_negative_statements_...
     distinct_reports_{generated,real} share of reports that differ from all others
     words_per_report_{generated,real} mean number of words
 

@@ -48,7 +48,24 @@ def test_labels_that_the_reader_does_not_know_do_not_count() -> None:
     both = faithfulness(mentions_NY, labels_NY, NAMES)(ALL)
     one = faithfulness(mentions_NY, labels_NY, NAMES, readable={"Edema"})(ALL)
     assert (both["report_f1"], both["report_f1/Pneumonia"]) == (0.5, 0.0)
-    assert one == {"report_f1": 1.0, "report_f1/Edema": 1.0, "report_precision": 1.0, "report_recall": 1.0}
+    of_edema = {"report_f1": 1.0, "report_f1/Edema": 1.0, "report_precision": 1.0, "report_recall": 1.0}
+    assert of_edema.items() <= one.items()
+    assert one["report_positive_statements"] == 0.5
+
+
+def test_what_reports_deny_is_counted_apart() -> None:
+    """No Finding is no denial, however the reader concludes it."""
+    names = ("No Finding", "Edema", "Pneumonia")
+    present, absent, silent = Mention.PRESENT, Mention.NEGATED, Mention.UNMENTIONED
+    mentions_NY = np.array([[absent, present, absent], [absent, absent, absent], [present, silent, absent],
+                            [present, silent, silent]] * 5, np.int8)  # fmt: skip
+    labels_NY = torch.tensor([[0.0, 1, 0], [0, 1, 0], [1, 0, 1], [1, 0, 0]]).repeat(5, 1)
+    found = faithfulness(mentions_NY, labels_NY, names)(ALL)
+    assert found["report_positive_statements"] == 1 / 4
+    assert found["report_negative_statements"] == 4 / 4
+    assert found["report_negative_precision"] == 2 / 4
+    no_denial = faithfulness(np.full_like(mentions_NY, silent), labels_NY, names)(ALL)
+    assert np.isnan(no_denial["report_negative_precision"])
 
 
 def test_agreement_is_between_a_film_and_its_own_report_and_leaves_out_what_is_uncertain() -> None:

@@ -165,6 +165,7 @@ TINY = {
     "image_generator": {"channels": 4, "noise_chunk": 4, "label_embedding": 8},
     "image_discriminator": {"channels": 4},
     "report_decoder": {
+        "kind": "hierarchical",
         "encoder": {"growth": 4, "blocks": (1, 1, 1, 1), "stem_channels": 4, "input_px": 32, "frozen": False},
         "sentence_hidden": 8, "word_embedding": 8, "word_hidden": 8, "word_layers": 1,
     },

@@ -60,7 +60,7 @@ def test_a_new_version_of_the_code_has_keys_of_its_own(monkeypatch: pytest.Monke
 )  # fmt: skip
 def test_only_settings_of_the_model_that_a_cell_trains_decide_its_key(task: Any, changes: set[str]) -> None:
     network = {"growth": 16, "frozen": False}
-    other = {"network": network, "report_decoder": {"encoder": network}, "joint_hidden": 32}
+    other = {"network": network, "report_decoder": {"kind": "attentive", "encoder": network}, "joint_hidden": 32}
     plain = Cell(task, Mix(10), 0).downstream_settings(DownstreamConfig())
     for name, value in other.items():
         found = Cell(task, Mix(10), 0).downstream_settings(DownstreamConfig.model_validate({name: value}))
