@@ -56,6 +56,47 @@ def test_a_killed_run_of_any_kind_of_model_goes_on_as_if_nothing_had_happened(
         assert all(torch.equal(left[part][key], right[part][key]) for key in left[part]), part
 
 
+ATTENTIVE = {"model.report_decoder.kind": "attentive", "model.report_decoder.width": 16,
+             "model.report_decoder.heads": 2, "model.report_decoder.layers": 1}  # fmt: skip
+
+
+def test_words_then_films_then_the_whole_game_go_on_as_if_nothing_had_happened(
+    tiny_config: Config, tmp_path: Path, train_locally: Train
+) -> None:
+    """Killed in the second phase; F's rate rises, then falls, as a function of the films seen."""
+    shares = {"model.words_share": 0.2, "model.films_share": 0.3, "model.report_decoder.reads": "film-and-labels"}
+    terms = {"loss.film_labels": 1.0, "loss.mismatched": 0.5}
+    rate = {"optim.lr_report_decoder": 1e-3, "optim.warmup_images_report_decoder": 64,
+            "optim.decay_report_decoder": True}  # fmt: skip
+    config = with_overrides(tiny_config, ATTENTIVE | shares | terms | rate)
+    whole = train_locally(config, tmp_path / "whole")
+    lines = [line for line in losses(whole) if "generator/words" in line]
+    assert ["generator/image" in line for line in lines] == [False, True, True, True, True]
+    assert ["generator/joint" in line for line in lines] == [False, False, False, True, True]
+    train_locally(config, tmp_path / "killed", killed_after=64)
+    resumed = train_locally(config, tmp_path / "killed")
+    assert losses(resumed) == losses(whole)
+    left, right = whole.states[0].parts(), resumed.states[0].parts()
+    assert all(torch.equal(left[part][key], right[part][key]) for part in left for key in left[part])
+    with pytest.raises(RunFolderError, match=r"train\.images: 160 there, 320 now"):
+        RunFolder.create_or_resume(tmp_path / "whole", "train", with_overrides(config, {"train.images": 320}))
+
+
+def test_the_report_decoders_rate_rises_then_falls_and_leaves_the_others_alone(
+    tiny_config: Config, tmp_path: Path, train_locally: Train
+) -> None:
+    settings = {"optim.lr_report_decoder": 1e-3, "optim.warmup_images_report_decoder": 64, "train.images": 64,
+                "optim.decay_report_decoder": True}  # fmt: skip
+    state = train_locally(with_overrides(tiny_config, settings), tmp_path / "run").states[0]
+    rates = []
+    for state.iteration in range(3):  # 32 films each
+        state.follow_schedule()
+        rates.append({group["name"]: group["lr"] for group in state.generator_optimizer.param_groups})
+    # half of the way up; at the top, less half of the way down to a twentieth; at the end
+    assert [rate["report"] for rate in rates] == pytest.approx([0.5e-3, 1e-3 * (1 - 0.95 / 2), 0.05e-3])
+    assert {rate["image"] for rate in rates} == {1e-3}
+
+
 def test_adaptive_augmentation_is_part_of_what_is_resumed(
     tiny_config: Config, tmp_path: Path, train_locally: Train
 ) -> None:
@@ -79,6 +120,17 @@ def test_a_checkpoint_of_another_kind_of_model_is_refused(
     shutil.copytree(run.folder.checkpoints, other.checkpoints, dirs_exist_ok=True)
     with pytest.raises(CheckpointError, match=r"trained with model\.kind=emixer, and this run has model\.kind=cogan"):
         train_locally(with_overrides(tiny_config, {"model.kind": "cogan"}), tmp_path / "cogan")
+
+
+def test_a_checkpoint_of_another_kind_of_report_decoder_is_refused(
+    tiny_config: Config, tmp_path: Path, train_locally: Train
+) -> None:
+    run = train_locally(with_overrides(tiny_config, {"train.images": 64}), tmp_path / "hierarchical")
+    config = with_overrides(tiny_config, ATTENTIVE)
+    other = RunFolder.create_or_resume(tmp_path / "attentive", "train", config)
+    shutil.copytree(run.folder.checkpoints, other.checkpoints, dirs_exist_ok=True)
+    with pytest.raises(CheckpointError, match=r"Set model\.report_decoder\.kind=hierarchical, or start a new run"):
+        train_locally(config, tmp_path / "attentive")
 
 
 def test_smgan_trains_its_two_parts_one_after_the_other(
