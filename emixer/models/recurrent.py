@@ -4,8 +4,9 @@ Its cell state adds up over hundreds of words, which 8 bits of mantissa do not c
 for many CPUs. On GPUs its products still run in TF32 where that is allowed.
 """
 
-import torch
 from torch import Tensor, nn
+
+from emixer.models.full_precision import full_precision
 
 LstmState = tuple[Tensor, Tensor]
 
@@ -20,6 +21,6 @@ class Lstm(nn.LSTM):
         self, inputs: Tensor, state: LstmState | None = None
     ) -> tuple[Tensor, LstmState]:
         """States of the last layer at all steps, and the state of all layers after the last step."""
-        with torch.autocast(inputs.device.type, enabled=False):
+        with full_precision(inputs.device):
             states, last = super().forward(inputs.float(), state)
         return states, last
