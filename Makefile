@@ -54,6 +54,7 @@ bench: $(ready) ## every benchmark in benchmarks/, one after the other; figures 
 	$(python) benchmarks/ingest.py decode
 	$(python) benchmarks/ingest.py memory
 	$(python) benchmarks/report_decoding.py
+	$(python) benchmarks/training_step.py
 	$(python) benchmarks/train_overhead.py
 	$(python) benchmarks/train_memory.py
 	$(python) benchmarks/generation.py

@@ -3,10 +3,11 @@
     critic     image [l(D_image(I)) + l'(D_image(fake))]  - beta log Q(R = r | real film turned by r)
     generator  image g(D_image(fake))                     - alpha log Q(R = r | fake turned by r)
 
-Shapes: B rows, C channels, H = W side [px], Y labels, F features.
+Shapes: B rows, R of them that are rotated, N films of any kind, C channels, H = W side [px], Y labels, F features.
 Source: EMIXER §3.2.3; Chen et al. 2019 (SSGAN). Departures: docs/deviations.md#value-function.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from emixer.config.training import LossConfig
 from emixer.losses.adversarial import adversarial_loss
 from emixer.losses.augmentation import Augmenter
-from emixer.losses.rotation import in_all_rotations, rotated_films, rotation_term
+from emixer.losses.rotation import in_all_rotations, rotated_rows, rotation_term
 from emixer.losses.terms import Terms
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, RowWeights
@@ -66,14 +67,11 @@ class FilmGame:
         if not self.critic_learns:
             return {}
         films: list[Tensor] = [real.image_BCHW, fake_BCHW] if self.loss.image > 0 else []
-        if self.loss.beta > 0:
-            films.append(self._turned(real.image_BCHW, noise))
-        features = critic.features(torch.cat(films))
+        features, of_turned = self._features(critic, films, real.image_BCHW, noise, turned=self.loss.beta > 0)
         terms: Terms = {}
         if self.loss.image > 0:
-            num_pairs = 2 * len(real)
             logit_real_B, logit_fake_B = critic.real_logit(
-                features[:num_pairs],
+                features,
                 torch.cat([real.labels_BY, fake_labels_BY]),
                 torch.cat([real.labelled_B, torch.ones_like(real.labelled_B)]),
             ).chunk(2)
@@ -81,9 +79,8 @@ class FilmGame:
                 terms["real_sign"] = logit_real_B.detach().sign().sum() * weights.row
             per_row_B = self.adversarial.real(logit_real_B) + self.adversarial.fake(logit_fake_B)
             terms["image"] = per_row_B.sum() * weights.row
-            features = features[num_pairs:]
         if self.loss.beta > 0:
-            terms["rotation"] = rotation_term(critic.rotation_logits(features), self.loss.rotation_share, weights)
+            terms["rotation"] = rotation_term(critic.rotation_logits(of_turned), self.loss.rotation_share, weights)
         return terms
 
     def generator_terms(
@@ -93,19 +90,32 @@ class FilmGame:
         if not self.generator_learns:
             return {}
         films: list[Tensor] = [fake_BCHW] if self.loss.image > 0 else []
-        if self.loss.alpha > 0:
-            films.append(self._turned(fake_BCHW, noise))
-        features = critic.features(torch.cat(films))
+        features, of_turned = self._features(critic, films, fake_BCHW, noise, turned=self.loss.alpha > 0)
         terms: Terms = {}
         if self.loss.image > 0:
-            num_films = len(fake_BCHW)
-            labelled_B = torch.ones(num_films, dtype=torch.bool, device=fake_BCHW.device)
-            logit_B = critic.real_logit(features[:num_films], labels_BY, labelled_B)
+            labelled_B = torch.ones(len(fake_BCHW), dtype=torch.bool, device=fake_BCHW.device)
+            logit_B = critic.real_logit(features, labels_BY, labelled_B)
             terms["image"] = self.adversarial.generator(logit_B).sum() * weights.row
-            features = features[num_films:]
         if self.loss.alpha > 0:
-            terms["rotation"] = rotation_term(critic.rotation_logits(features), self.loss.rotation_share, weights)
+            terms["rotation"] = rotation_term(critic.rotation_logits(of_turned), self.loss.rotation_share, weights)
         return terms
 
-    def _turned(self, image_BCHW: Tensor, noise: RowNoise) -> Tensor:
-        return in_all_rotations(rotated_films(image_BCHW, noise, self.loss.rotation_share))
+    def _features(
+        self, critic: FilmCritic, films: Sequence[Tensor], upright_BCHW: Tensor, noise: RowNoise, turned: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Features of `films`, and of what is rotated of upright_BCHW, as `in_all_rotations` orders it; one pass.
+
+        upright_BCHW is the first of `films`, if there are any: those of its rows that are rotated, by 0 degrees among
+        others, are not read twice.
+        """
+        if not turned:
+            features_NF = critic.features(torch.cat(films))
+            return features_NF, features_NF[:0]
+        rows_R = rotated_rows(noise.first_row, len(upright_BCHW), self.loss.rotation_share, upright_BCHW.device)
+        turned_NCHW = in_all_rotations(upright_BCHW[rows_R])
+        if not films:
+            features_NF = critic.features(turned_NCHW)
+            return features_NF[:0], features_NF
+        num_films = sum(map(len, films))
+        features_NF = critic.features(torch.cat([*films, turned_NCHW[len(rows_R) :]]))
+        return features_NF[:num_films], torch.cat([features_NF[rows_R], features_NF[num_films:]])

@@ -110,13 +110,14 @@ def set_synchronized(module: nn.Module, synchronized: bool) -> None:
 def eval_mode(module: nn.Module) -> Iterator[None]:
     """Within the block, `module` normalizes by its running statistics and leaves them as they are. Each part's own mode
     comes back after it."""
-    was_training = [(part, part.training) for part in module.modules()]
-    module.eval()
+    in_training = [part for part in module.modules() if part.training]
+    for part in in_training:
+        part.training = False
     try:
         yield
     finally:
-        for part, mode in was_training:
-            part.training = mode
+        for part in in_training:
+            part.training = True
 
 
 def _moments_over_workers(h_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -21,7 +21,6 @@ from emixer.models.noise import NoiseSource
 from emixer.models.paired_model import END, PAD, START, UNKNOWN, Batch, RowWeights
 from emixer.models.recurrent import Lstm
 from emixer.models.report_writer import Condition, RelaxedReport, ReportNats, ReportWriter, chosen, relaxed_words
-from emixer.models.words import embedded
 
 CONTINUE, STOP = 0, 1
 """States of the sentence LSTM's head. STOP says that this sentence is the last, so a report has at least one."""
@@ -103,9 +102,9 @@ class HierarchicalWriter(ReportWriter):
         plan = self.plan(condition)
         uniform_NW = noise.uniform("words", self.max_sentences, self.max_words).flatten(0, 1)
 
-        def choose(step: int, logits_NK: Tensor) -> tuple[Tensor, Tensor]:
-            word_N = chosen(logits_NK, uniform_NW[:, step], temperature)
-            return word_N, self.word_embedding(word_N)
+        def choose(step: int, rows_M: Tensor, logits_MK: Tensor) -> tuple[Tensor, Tensor]:
+            word_M = chosen(logits_MK, uniform_NW[rows_M, step], temperature)
+            return word_M, self.word_embedding(word_M)
 
         words_NW = self._free_running(plan, _sentences_kept(plan, noise, temperature), choose, unknown)
         words_BSW: Tensor = words_NW.unflatten(0, (-1, self.max_sentences))
@@ -117,19 +116,21 @@ class HierarchicalWriter(ReportWriter):
         """See `ReportWriter.write_relaxed`."""
         plan = self.plan(condition)
         noise_NK: list[Tensor] = []
-        read_NE = [self._start(plan)]
+        soft_WNE = [self._start(plan)]
 
-        def choose(step: int, logits_NK: Tensor) -> tuple[Tensor, Tensor]:
-            noise_NK.append(noise.gumbel(f"gumbel/{step}", self.max_sentences, logits_NK.shape[1]).flatten(0, 1))
-            perturbed_NK = logits_NK + noise_NK[-1]
-            word_N = perturbed_NK.argmax(dim=1)
-            probability_NK = functional.softmax(perturbed_NK / gumbel.temperature, dim=1)
-            read_NE.append(embedded(probability_NK, word_N, self.word_embedding.weight, gumbel.straight_through))
-            return word_N, read_NE[-1]
+        def choose(step: int, rows_M: Tensor, logits_MK: Tensor) -> tuple[Tensor, Tensor]:
+            noise_NK.append(noise.gumbel(f"gumbel/{step}", self.max_sentences, logits_MK.shape[1]).flatten(0, 1))
+            perturbed_MK = logits_MK + noise_NK[-1][rows_M]
+            word_M = perturbed_MK.argmax(dim=1)
+            if gumbel.straight_through:
+                return word_M, self.word_embedding(word_M)
+            read_ME = functional.softmax(perturbed_MK / gumbel.temperature, dim=1) @ self.word_embedding.weight
+            soft_WNE.append(torch.zeros_like(soft_WNE[0]).index_copy_(0, rows_M, read_ME.float()))
+            return word_M, read_ME
 
         with torch.no_grad():
             words_NW = self._free_running(plan, _sentences_kept(plan, noise, temperature=1.0), choose, unknown=True)
-        gumbel_NWK, soft_NWE = torch.stack(noise_NK, dim=1), torch.stack(read_NE[:-1], dim=1)
+        gumbel_NWK = torch.stack(noise_NK, dim=1)
         topics_NE, table_KE = plan.topics_BSE.flatten(0, 1), torch.cat(list(tables_KE), dim=1)
         outputs_NWE = torch.zeros(*words_NW.shape, table_KE.shape[1], device=words_NW.device)
         for group_M, width in _groups(words_NW):
@@ -137,7 +138,8 @@ class HierarchicalWriter(ReportWriter):
             if gumbel.straight_through:
                 logits_MWK = self.word_logits(topics_NE[group_M], word_MW)
             else:
-                logits_MWK = self._logits(topics_NE[group_M], soft_NWE[group_M, :width].detach())
+                read_MWE = torch.stack([read_NE[group_M] for read_NE in soft_WNE[:width]], dim=1).detach()
+                logits_MWK = self._logits(topics_NE[group_M], read_MWE)
             logits_MWK = logits_MWK.float().masked_fill(self.forbidden_WK[:width], -torch.inf)
             outputs_NWE[group_M, :width] = relaxed_words(
                 logits_MWK.flatten(0, 1), gumbel_NWK[group_M, :width].flatten(0, 1), word_MW.flatten(), table_KE, gumbel
@@ -155,24 +157,33 @@ class HierarchicalWriter(ReportWriter):
         return logits_NWK
 
     def _free_running(
-        self, plan: ReportPlan, alive_BS: Tensor, choose: Callable[[int, Tensor], tuple[Tensor, Tensor]], unknown: bool
-    ) -> Tensor:
-        """Words (N, W). choose(step, logits_NK): the words, and what the LSTM reads next."""
-        topics_NE, alive_N = plan.topics_BSE.flatten(0, 1), alive_BS.flatten()
+        self, plan: ReportPlan, alive_BS: Tensor, choose: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]],
+        unknown: bool,
+    ) -> Tensor:  # fmt: skip
+        """Words (N, W). choose(step, rows_M, logits_MK): the words of those sentences, and what the LSTM reads next.
+
+        Sentences that have ended are left behind: few are as long as the longest. On a GPU, where looking which they
+        are would wait for the queue, all of them go to the end."""
+        topics_NE, alive_M = plan.topics_BSE.flatten(0, 1), alive_BS.flatten()
         forbidden_WK = self.forbidden_WK if unknown else self.forbidden_WK | self._is_unknown()
         words_NW = torch.full((len(topics_NE), self.max_words), PAD, device=topics_NE.device)
+        rows_M = torch.arange(len(topics_NE), device=topics_NE.device)
         _, state = self.word_lstm(topics_NE[:, None])
-        read_NE = self._start(plan)
+        read_ME = self._start(plan)
         for step in range(self.max_words):
+            if not alive_M.is_cuda and not alive_M.all():
+                rows_M, read_ME = rows_M[alive_M], read_ME[alive_M]
+                state = (state[0][:, alive_M], state[1][:, alive_M])
+                alive_M = alive_M[alive_M]
+                if not len(rows_M):
+                    break
             if self.topic_in_every_step:
-                read_NE = read_NE + topics_NE
-            states_N1H, state = self.word_lstm(read_NE[:, None], state)
-            logits_NK = self.to_words(states_N1H[:, 0]).float().masked_fill(forbidden_WK[step], -torch.inf)
-            word_N, read_NE = choose(step, logits_NK)
-            words_NW[:, step] = word_N.where(alive_N, PAD)
-            alive_N = alive_N & (word_N != END)
-            if not alive_N.is_cuda and not alive_N.any():  # looking is free here; on a GPU it would wait for the queue
-                break
+                read_ME = read_ME + topics_NE[rows_M]
+            states_M1H, state = self.word_lstm(read_ME[:, None], state)
+            logits_MK = self.to_words(states_M1H[:, 0]).float().masked_fill(forbidden_WK[step], -torch.inf)
+            word_M, read_ME = choose(step, rows_M, logits_MK)
+            words_NW[rows_M, step] = word_M.where(alive_M, PAD)
+            alive_M = alive_M & (word_M != END)
         return words_NW
 
     def _start(self, plan: ReportPlan) -> Tensor:

@@ -157,11 +157,14 @@ def _step(
 
 
 def _side(state: TrainState, of_generator: bool) -> _Side:
-    generators = [p for group in state.model.generator_parameters().values() for p in group]
-    critics = list(state.model.discriminator_parameters())
+    generators, critics = _learned_by(state.generator_optimizer), _learned_by(state.discriminator_optimizer)
     if of_generator:
         return _Side(generators, critics, state.generator_optimizer)
     return _Side(critics, generators, state.discriminator_optimizer)
+
+
+def _learned_by(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _noise(state: TrainState, index: int, num_rows: int) -> RowNoise:

@@ -1,3 +1,6 @@
+from collections.abc import Callable
+
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -33,6 +36,44 @@ def test_a_down_block_applies_the_rows_of_table_8_in_order() -> None:
     expected = functional.avg_pool2d(h, 2) + functional.avg_pool2d(block.shortcut(x), 2)
     torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
     assert block(x).shape == (3, 6, 4, 4)
+
+
+@pytest.mark.parametrize("num_films", [1, 8])
+def test_folding_upsampling_into_the_convolution_changes_neither_films_nor_gradients(num_films: int) -> None:
+    torch.manual_seed(0)
+    block = UpBlock(6, 4, condition=5, spectral_norm=False).double().train()
+    x, condition = torch.randn(num_films, 6, 16, 16).double(), torch.randn(num_films, 5).double()
+
+    def written_out() -> Tensor:
+        h = block.conv1(functional.interpolate(functional.relu(block.norm1(x, condition)), scale_factor=2.0))
+        h = block.conv2(functional.relu(block.norm2(h, condition)))
+        return h + block.shortcut(functional.interpolate(x, scale_factor=2.0))
+
+    assert_same_outputs_and_gradients(lambda: block(x, condition), written_out, [x, *block.parameters()])
+
+
+@pytest.mark.parametrize("num_films", [1, 8])
+def test_folding_pooling_into_the_convolution_changes_neither_features_nor_gradients(num_films: int) -> None:
+    torch.manual_seed(0)
+    block = DownBlock(4, 6, spectral_norm=False).double()
+    x = torch.randn(num_films, 4, 32, 32).double()
+
+    def written_out() -> Tensor:
+        h = block.conv2(functional.relu(block.conv1(functional.relu(x))))
+        return functional.avg_pool2d(h + block.shortcut(x), 2)
+
+    assert_same_outputs_and_gradients(lambda: block(x), written_out, [x, *block.parameters()])
+
+
+def assert_same_outputs_and_gradients(
+    first: Callable[[], Tensor], second: Callable[[], Tensor], inputs: list[Tensor]
+) -> None:
+    for tensor in inputs:
+        tensor.requires_grad_()
+    results = [
+        (output := network(), *torch.autograd.grad(output.square().sum(), inputs)) for network in (first, second)
+    ]
+    torch.testing.assert_close(*results, rtol=1e-9, atol=1e-9)
 
 
 def test_the_residual_path_of_a_block_that_reads_pixels_sees_dark_ones() -> None:

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from emixer.models.spectral_norm import advance_power_iterations, spectrally_normalized
 
@@ -61,6 +62,38 @@ def test_the_gradient_is_that_of_dividing_by_the_true_norm() -> None:
     weight = layer.parametrizations.weight.original.detach().clone().requires_grad_()
     (weight / torch.linalg.matrix_norm(weight, 2) * direction).sum().backward()
     torch.testing.assert_close(layer.parametrizations.weight.original.grad, weight.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("layer", [nn.Conv2d(6, 10, 3), nn.Conv2d(6, 10, 1), nn.Conv2d(1, 4, 3), nn.Linear(9, 7)])
+def test_iteration_weight_and_gradient_are_those_of_the_formula_whatever_the_layout(
+    layer: nn.Linear | nn.Conv2d, layout: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    layer = spectrally_normalized(copy.deepcopy(layer)).double()
+    if isinstance(layer, nn.Conv2d):
+        layer = layer.to(memory_format=layout)
+    norm, original = layer.parametrizations.weight[0], layer.parametrizations.weight.original
+    weight = original.detach().clone().requires_grad_()
+    left = functional.normalize(weight.detach().flatten(1) @ norm.right_I, dim=0)
+    right = functional.normalize(left @ weight.detach().flatten(1), dim=0)
+    expected = weight / (left @ weight.flatten(1) @ right)
+    advance_power_iterations(layer)
+    torch.testing.assert_close((norm.left_O, norm.right_I, layer.weight), (left, right, expected))
+    direction = torch.randn_like(expected)
+    (layer.weight * direction).sum().backward()
+    (expected * direction).sum().backward()
+    torch.testing.assert_close(original.grad, weight.grad)
+
+
+def test_a_power_iteration_between_forward_and_backward_pass_does_not_change_the_gradient() -> None:
+    layer = layers()[1]
+    direction = torch.randn_like(layer.weight)
+    original = layer.parametrizations.weight.original
+    undisturbed = torch.autograd.grad((layer.weight * direction).sum(), original)
+    loss = (layer.weight * direction).sum()
+    advance_power_iterations(layer)
+    torch.testing.assert_close(torch.autograd.grad(loss, original), undisturbed)
 
 
 def test_autocast_does_not_coarsen_the_norm() -> None:
