@@ -69,6 +69,12 @@ def capacity() -> dict[str, float]:
     return {name: max(now.get(name, 0), grown.get(name, 0)) for name in {*now, *grown}}
 
 
+def is_one_machine() -> bool:
+    """Whether the connected cluster is a single node and will not grow."""
+    grows = ray._private.state.state.get_max_resources_from_cluster_config()
+    return not grows and sum(node["Alive"] for node in ray.nodes()) == 1
+
+
 def free_abandoned() -> None:
     """Frees what trainings of this program hold that nobody leads any more.
 

@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from emixer.config.training import EncoderConfig, TrainConfig
 from emixer.data.loader import BatchStream, HostBatch, WindowReader, read_ahead
 from emixer.errors import ConfigError, DivergenceError
 from emixer.models.batch_norm import set_synchronized
-from emixer.ray_session import capacity, quiet_data
+from emixer.ray_session import capacity, is_one_machine, quiet_data
 from emixer.run_folder import RunFolder
 from emixer.training.gradients import rank, world_size
 from emixer.training.loop import Advance, Reporter, State, train
@@ -39,8 +40,6 @@ ReadWindows = Callable[[Iterable[int]], Iterator[HostBatch]]
 
 _COLLECTIVE_TIMEOUT_S = 3600  # the others wait while the first worker validates and writes
 _DIVERGED = "diverged.txt"
-_LOOKED_AT_EVERY = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
-"""How soon Ray Train sees that its workers are through; its own 2 s are long for a short run."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,6 @@ def run_workers(plan: TrainPlan[State]) -> None:
     use_gpu = bool(capacity().get("GPU")) if schedule.use_gpu is None else schedule.use_gpu
     resources = {"CPU": float(schedule.cpus_per_worker)} | ({"GPU": schedule.gpus_per_worker} if use_gpu else {})
     most = schedule.worker_range[1]
-    for name, value in _LOOKED_AT_EVERY.items():
-        os.environ.setdefault(name, value)
     trainer = _Trainer(
         partial(_train_worker, plan),
         torch_config=(_OnGpus if use_gpu else TorchConfig)(
@@ -86,10 +83,25 @@ def run_workers(plan: TrainPlan[State]) -> None:
             failure_config=FailureConfig(max_failures=schedule.max_failures),
         ),
     )
-    with save_before_moves(RunFolder(plan.run), resources, most, schedule.resize_every_s):
+    with _set_for_ray_train(), save_before_moves(RunFolder(plan.run), resources, most, schedule.resize_every_s):
         trainer.fit()
     if (plan.run / _DIVERGED).exists():
         raise DivergenceError((plan.run / _DIVERGED).read_text(encoding="utf-8"))
+
+
+@contextmanager
+def _set_for_ray_train() -> Iterator[None]:
+    """Settings that Ray Train takes from the environment alone, as far as the user has not set them."""
+    wanted = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}  # how soon it sees that workers are through; its own: 2 s
+    if is_one_machine():
+        wanted["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # a process that looks whether workers have to move
+    ours = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
 
 
 class _Trainer(TorchTrainer):  # type: ignore[misc]
