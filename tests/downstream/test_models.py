@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from emixer.downstream.sentences import sentence_groups
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from emixer.downstream.models import (
     new_classifier,
     write_reports,
 )
+from emixer.downstream.sentences import sentence_groups
 from emixer.models.paired_model import Batch
 from emixer.models.report_decoder import ReportDecoder
 from emixer.models.word_targets import stop_cross_entropy, word_cross_entropy
