@@ -28,7 +28,8 @@ demo: $(ready) ## phantom films -> shards -> training -> synthetic pairs -> web 
 	@echo "Open this page in a browser: $(CURDIR)/demo/gallery.html"
 
 test: $(ready) ## the default test suite: CPU, no network
-	$(python) -m pytest -m "not gpu and not slurm and not real_data" $(PYTEST_ARGS)
+	$(python) -m pytest -m "not gpu and not slurm and not real_data" \
+		--numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 slurm: $(ready) ## tests on a real SLURM, brought up in a second; needs root and the Debian packages slurmctld, slurmd, ...
 	$(python) -m pytest tests/slurm -m slurm --timeout 900 $(PYTEST_ARGS)

@@ -50,7 +50,7 @@ def connect(config: RayConfig) -> Iterator[None]:
             f"Ray did not start on this machine within the 30 s that it gives itself (load {load:.0f} on "
             f"{os.cpu_count()} CPUs). Give the command again when the machine is less busy, or give --ray-address."
         ) from error
-    _quiet_data()
+    quiet_data()
     try:
         yield
     finally:
@@ -67,6 +67,12 @@ def capacity() -> dict[str, float]:
     now: dict[str, float] = ray.cluster_resources()
     grown = ray._private.state.state.get_max_resources_from_cluster_config() or {}
     return {name: max(now.get(name, 0), grown.get(name, 0)) for name in {*now, *grown}}
+
+
+def is_one_machine() -> bool:
+    """Whether the connected cluster is a single node and will not grow."""
+    grows = ray._private.state.state.get_max_resources_from_cluster_config()
+    return not grows and sum(node["Alive"] for node in ray.nodes()) == 1
 
 
 def free_abandoned() -> None:
@@ -110,7 +116,8 @@ def _arguments(config: RayConfig) -> dict[str, Any]:
     return arguments
 
 
-def _quiet_data() -> None:
+def quiet_data() -> None:
+    """Makes Ray Data raise errors as they are, and say no more than that, in this process."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.raise_original_map_exception = True  # else the EmixerError of a task arrives as text in a traceback

@@ -32,6 +32,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the files (`make test`), those that train on Ray come first: what is left for the
+    end are short ones, and no process waits long for another."""
+    if hasattr(config, "workerinput"):
+        long = {item.path for item in items if item.get_closest_marker("ray")}
+        items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """One real local Ray cluster for the whole session: two CPUs, no dashboard, 200 MiB of object store."""

@@ -1,14 +1,17 @@
 """Errors are one tree, one paragraph, and survive the way through Ray."""
 
 import pickle
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import emixer
 from emixer import errors
-from emixer.config import RayConfig
+from emixer.config import Config, RayConfig
 from emixer.errors import ConfigError, EmixerError, ShardError, StorageError, find_emixer_error
 from emixer.ray_session import connect
+from emixer.training.workers import TrainPlan, run_workers
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type)]
 
@@ -93,21 +96,14 @@ class TestThroughRay:
             ray.data.range(4).map_batches(work).materialize()
         assert str(find_emixer_error(caught.value)) == "shards of another version"
 
-    def test_from_a_worker_of_ray_train(self, tmp_path_factory: pytest.TempPathFactory) -> None:
-        from ray.train import RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
-
-        def work() -> None:
+    def test_from_a_worker_of_ray_train(self, tiny_config: Config, tmp_path: Path) -> None:
+        def make_state(plan: object, device: object) -> None:
             raise ConfigError("a batch of 7 cannot be split")
 
-        storage = tmp_path_factory.mktemp("train")
-        trainer = TorchTrainer(
-            work,
-            scaling_config=ScalingConfig(num_workers=1),
-            run_config=RunConfig(name="fails", storage_path=str(storage)),
-        )
+        schedule = tiny_config.train.model_copy(update={"max_failures": 0})
+        plan: Any = TrainPlan(tiny_config, schedule, None, tmp_path, make_state, None, None)  # type: ignore[arg-type]
         with pytest.raises(Exception, match="cannot be split") as caught:
-            trainer.fit()
+            run_workers(plan)
         assert str(find_emixer_error(caught.value)) == "a batch of 7 cannot be split"
 
     def test_a_session_inside_a_session_leaves_the_outer_one_alone(self) -> None:

@@ -48,12 +48,16 @@ def run(config: Config) -> EncoderResult:
 
     shards, path = _checked(config)
     folder = RunFolder.create_or_resume(path, "encoder", config)
-    collection = identify(shards)
-    with led(folder, "encoder", config.encoder.images, config.ray):
-        run_workers(make_encoder_plan(config, shards, path, collection))
+    evaluation_file = path / EVALUATION_NAME
+    before = find_checkpoint(folder.checkpoints, "last")
+    is_trained = before is not None and before.images >= config.encoder.images
+    if not (is_trained and evaluation_file.exists() and (path / WEIGHTS_NAME).exists()):
+        evaluation_file.unlink(missing_ok=True)  # the last file to be written: where it is, nothing is left to do
+        with led(folder, "encoder", config.encoder.images, config.ray):
+            run_workers(make_encoder_plan(config, shards, path, identify(shards)))
     last = find_checkpoint(folder.checkpoints, "last")
     assert last is not None, "a finished run has a checkpoint"
-    evaluation = json.loads((path / EVALUATION_NAME).read_text(encoding="utf-8"))
+    evaluation = json.loads(evaluation_file.read_text(encoding="utf-8"))
     return EncoderResult(path, last.images, {split: table["text"] for split, table in evaluation.items()})
 
 

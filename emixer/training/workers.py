@@ -6,8 +6,10 @@ go on from the last checkpoint.
 """
 
 import logging
+import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,8 @@ from typing import Any, Generic
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2._internal.callbacks import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
 from emixer import files
 from emixer.checkpoint import find_checkpoint, newest_readable
@@ -24,7 +28,7 @@ from emixer.config.training import EncoderConfig, TrainConfig
 from emixer.data.loader import BatchStream, HostBatch, WindowReader, read_ahead
 from emixer.errors import ConfigError, DivergenceError
 from emixer.models.batch_norm import set_synchronized
-from emixer.ray_session import capacity
+from emixer.ray_session import capacity, is_one_machine, quiet_data
 from emixer.run_folder import RunFolder
 from emixer.training.gradients import rank, world_size
 from emixer.training.loop import Advance, Reporter, State, train
@@ -62,7 +66,7 @@ def run_workers(plan: TrainPlan[State]) -> None:
     use_gpu = bool(capacity().get("GPU")) if schedule.use_gpu is None else schedule.use_gpu
     resources = {"CPU": float(schedule.cpus_per_worker)} | ({"GPU": schedule.gpus_per_worker} if use_gpu else {})
     most = schedule.worker_range[1]
-    trainer = TorchTrainer(
+    trainer = _Trainer(
         partial(_train_worker, plan),
         torch_config=(_OnGpus if use_gpu else TorchConfig)(
             backend="nccl" if use_gpu else "gloo", timeout_s=_COLLECTIVE_TIMEOUT_S
@@ -79,10 +83,35 @@ def run_workers(plan: TrainPlan[State]) -> None:
             failure_config=FailureConfig(max_failures=schedule.max_failures),
         ),
     )
-    with save_before_moves(RunFolder(plan.run), resources, most, schedule.resize_every_s):
+    with _set_for_ray_train(), save_before_moves(RunFolder(plan.run), resources, most, schedule.resize_every_s):
         trainer.fit()
     if (plan.run / _DIVERGED).exists():
         raise DivergenceError((plan.run / _DIVERGED).read_text(encoding="utf-8"))
+
+
+@contextmanager
+def _set_for_ray_train() -> Iterator[None]:
+    """Settings that Ray Train takes from the environment alone, as far as the user has not set them."""
+    wanted = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}  # how soon it sees that workers are through; its own: 2 s
+    if is_one_machine():
+        wanted["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # a process that looks whether workers have to move
+    ours = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
+
+
+class _Trainer(TorchTrainer):  # type: ignore[misc]
+    """Without two processes that Ray Train starts for every training, each a second or two and 200 MiB, for nothing
+    here: one hands out datasets, while ours are read by the workers themselves (`read_ahead`); the other frees the
+    places of a dead controller, asking a dashboard that is off (`ray_session.free_abandoned` does it)."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        idle = (DatasetsCallback, PlacementGroupCleanerCallback)
+        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, idle)]
 
 
 class _GpuBackend(TorchConfig().backend_cls):  # type: ignore[misc]
@@ -113,6 +142,7 @@ def _require_cuda() -> None:
 
 def _train_worker(plan: TrainPlan[State]) -> None:
     logging.getLogger("emixer").setLevel(logging.INFO)
+    quiet_data()
     device = get_device()
     if device.type == "cpu":
         torch.set_num_threads(plan.schedule.cpus_per_worker)

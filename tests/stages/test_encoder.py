@@ -1,6 +1,7 @@
 """`emixer encoder` as a user meets it, and what its file is good for."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ from click.testing import CliRunner
 
 from emixer.cli.main import main
 from emixer.config import Config, to_yaml, with_overrides
+from emixer.data.collection import identify
 from emixer.data.labels import CHEXPERT
+from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError
 from emixer.models.encoder_facts import EncoderFacts, read_encoder_facts
 from emixer.models.encoder_weights import save_encoder_weights
 from emixer.run_folder import RunFolder
 from emixer.stages import encoder, train
+from emixer.stages.encoder_plan import make_encoder_plan
+from emixer.training.workers import train_from_last
 
 NETWORK = {"growth": 4, "blocks": [1, 1, 1, 1], "stem_channels": 8, "input_px": 32}
 
@@ -60,11 +65,33 @@ def test_the_file_says_what_it_is_and_its_areas_stand_beside_it(trained: Path) -
     assert evaluation["validate"]["mean"]["auc"] == pytest.approx(best, abs=1e-6), "the best encoder is the one kept"
 
 
+def times(run: Path) -> dict[Path, int]:
+    """Of all that training writes; the config is noted down at each start."""
+    written = (path for path in run.rglob("*") if path.is_file() and path.name not in ("config.yaml", "run.json"))
+    return {path: path.stat().st_mtime_ns for path in written}
+
+
 @pytest.mark.ray
-def test_the_same_command_again_has_nothing_left_to_do(ray_cluster: None, trained: Path, small: Config) -> None:
-    before = trained.read_bytes()
-    encoder.run(with_overrides(small, {"encoder.run": trained.parent, "encoder.num_workers": 2}))
-    assert trained.read_bytes() == before
+def test_the_same_command_again_has_nothing_left_to_do(trained: Path, small: Config) -> None:
+    before = times(trained.parent)
+    again = encoder.run(with_overrides(small, {"encoder.run": trained.parent, "encoder.num_workers": 2}))
+    assert (again.images, set(again.tables)) == (192, {"validate", "test"})
+    assert times(trained.parent) == before
+
+
+@pytest.mark.ray
+def test_a_run_that_was_killed_before_its_file_was_written_writes_the_same(
+    trained: Path, small: Config, tiny_shards: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / trained.parent.name
+    shutil.copytree(trained.parent, run)
+    for name in ("encoder.safetensors", "evaluation.json"):
+        (run / name).unlink()
+    shards = ShardSet.open(tiny_shards)
+    plan = make_encoder_plan(small, shards, run, identify(shards))
+    train_from_last(plan, torch.device("cpu"), lambda windows: map(plan.reader.read, windows))
+    for name in ("encoder.safetensors", "evaluation.json"):
+        assert (run / name).read_bytes() == (trained.parent / name).read_bytes()
 
 
 @pytest.mark.ray

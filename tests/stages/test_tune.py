@@ -15,6 +15,7 @@ import optuna
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 from click.testing import CliRunner
 from optuna.trial import TrialState
 
@@ -26,7 +27,7 @@ from emixer.data.schema import read_shard_info
 from emixer.data.shards import write_shard
 from emixer.errors import ConfigError, DivergenceError, EmixerError
 from emixer.run_folder import RunFolder
-from emixer.stages import train, tune
+from emixer.stages import tune
 from emixer.stages.tune_trial import TrialOrder, _finite, trial_config
 from emixer.tuning.space import parse_space
 from emixer.tuning.study import open_study
@@ -71,13 +72,38 @@ def opened(folder: Path) -> optuna.Study:
     return optuna.load_study(study_name="emixer", storage=storage)
 
 
+@pytest.fixture(scope="module")
+def searched(
+    ray_cluster: None, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Config, tune.TuneResult]:
+    """Three trials, one after the other. Only to be read."""
+    config = search(tiny_config, tmp_path_factory.mktemp("searched") / "study", tune__max_concurrent=1)
+    return config, tune.run(config)
+
+
+@pytest.fixture(scope="module")
+def searched_in_sqlite(ray_cluster: None, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """One trial of two workers, remembered in a database. Only to be read."""
+    folder = tmp_path_factory.mktemp("searched-in-sqlite")
+    config = search(
+        tiny_config, folder / "study", tune__num_samples=1, train__num_workers=2,
+        tune__storage=f"sqlite:///{folder}/study.db",
+    )  # fmt: skip
+    assert tune.run(config).counts == {"finished": 1}
+    return config
+
+
+def folder_of(config: Config) -> Path:
+    assert config.tune.study is not None
+    return config.tune.study
+
+
 @pytest.mark.ray
 def test_a_search_begins_with_the_configs_values_and_leaves_what_a_person_uses(
-    ray_cluster: None, tiny_config: Config, tmp_path: Path
+    searched: tuple[Config, tune.TuneResult],
 ) -> None:
-    folder = tmp_path / "study"
-    config = search(tiny_config, folder)
-    result = tune.run(config)
+    config, result = searched
+    folder = folder_of(config)
     trials = opened(folder).trials
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3
     assert trials[0].params == {"optim.lr_generator": 1e-3, "loss.alpha": 0.2}, "the config's own"
@@ -92,13 +118,6 @@ def test_a_search_begins_with_the_configs_values_and_leaves_what_a_person_uses(
     assert f"trial {best.number}: word_cross_entropy" in str(result)
     found = load_config(folder / "best.yaml")
     assert found.loss.alpha == best.params["loss.alpha"]
-    shown = CliRunner().invoke(
-        main, ["train", "--config", str(folder / "best.yaml"), "--run", str(tmp_path / "again"),
-               "--set", "train.images=32"],
-    )  # fmt: skip
-    assert (shown.exit_code, shown.exception) == (0, None), shown.output
-    trained = RunFolder.open(tmp_path / "again", "train").config
-    assert trained.optim.lr_generator == best.params["optim.lr_generator"]
     page = (folder / "report.html").read_text()
     assert page.count('class="tag finished"') == 3
     assert page.count("data:image/png;base64,") >= 3
@@ -109,14 +128,13 @@ def test_a_search_begins_with_the_configs_values_and_leaves_what_a_person_uses(
 
 
 @pytest.mark.ray
-def test_a_search_one_after_the_other_is_the_same_twice(ray_cluster: None, tiny_config: Config, tmp_path: Path) -> None:
-    found = []
-    for name in ("one", "two"):
-        tune.run(
-            search(tiny_config, tmp_path / name, tune__num_samples=2, tune__max_concurrent=1, tune__budget_images=32)
-        )
-        found.append([(trial.params, trial.value) for trial in opened(tmp_path / name).trials])
-    assert found[0] == found[1]
+def test_a_search_one_after_the_other_is_the_same_twice(
+    searched: tuple[Config, tune.TuneResult], tmp_path: Path
+) -> None:
+    config, _ = searched
+    tune.run(with_overrides(config, {"tune.study": tmp_path, "tune.num_samples": 2}))
+    first, again = ([(t.params, t.value) for t in opened(folder).trials] for folder in (folder_of(config), tmp_path))
+    assert again == first[:2]
 
 
 def test_running_trials_are_listed_with_how_far_they_are(
@@ -183,21 +201,32 @@ def test_a_password_is_written_into_no_folder(tiny_config: Config, tmp_path: Pat
 
 
 @pytest.mark.ray
-def test_a_trial_of_two_workers_is_the_same_run_as_emixer_train_makes(
-    ray_cluster: None, tiny_config: Config, tmp_path: Path
+def test_a_trial_of_two_workers_is_the_run_that_emixer_train_makes_of_best_yaml(
+    searched_in_sqlite: Config, tmp_path: Path
 ) -> None:
-    tune.run(search(tiny_config, tmp_path / "study", tune__num_samples=1, train__num_workers=2))
-    trial = RunFolder.open(tmp_path / "study" / "trials" / "0000", "train")
+    study = folder_of(searched_in_sqlite)
+    trial = RunFolder.open(study / "trials" / "0000", "train")
     assert trial.config.train.num_workers == 2
-    train.run(with_overrides(trial.config, {"train.run": tmp_path / "run"}))
+    arguments = ["--config", str(study / "best.yaml"), "--run", str(tmp_path / "run"), "--images", "96"]
+    shown = CliRunner().invoke(main, ["train", *arguments])
+    assert (shown.exit_code, shown.exception) == (0, None), shown.output
+    alone = RunFolder.open(tmp_path / "run", "train")
+    assert alone.config.optim.lr_generator == trial.config.optim.lr_generator
 
     def measured(run: RunFolder) -> list[dict[str, float]]:
         return [{k: v for k, v in line.items() if k not in ("images_per_s", "wait_share")} for line in run.metrics()]
 
-    alone = measured(RunFolder(tmp_path / "run"))
-    assert len(alone) == 6, "three of losses, three of validation"
-    for one, other in zip(measured(trial), alone, strict=True):
+    assert len(measured(alone)) == 6, "three of losses, three of validation"
+    for one, other in zip(measured(trial), measured(alone), strict=True):
         assert one == pytest.approx(other, rel=1e-5, nan_ok=True)
+
+
+@pytest.mark.ray
+def test_a_search_in_sqlite_is_opened_by_optuna_and_by_its_url(searched_in_sqlite: Config) -> None:
+    url = searched_in_sqlite.tune.storage
+    assert len(optuna.load_study(study_name="emixer-study", storage=url).trials) == 1
+    with pytest.raises(ConfigError, match=r"has another tune\.space"):
+        tune.run(with_overrides(searched_in_sqlite, {"tune.space": ["loss.alpha float 0 2"]}))
 
 
 @pytest.mark.ray
@@ -206,7 +235,7 @@ def test_a_trial_whose_leader_is_killed_gets_its_place_back_and_goes_on(
 ) -> None:
     folder = tmp_path / "study"
     one_place = {"train.cpus_per_worker": 2, "train.log_every_images": 16, "train.save_every_images": 16}
-    config = with_overrides(search(tiny_config, folder, tune__num_samples=1, tune__budget_images=480), one_place)
+    config = with_overrides(search(tiny_config, folder, tune__num_samples=1, tune__budget_images=240), one_place)
     killed: list[int] = []
 
     def kill_the_leader() -> None:
@@ -217,7 +246,7 @@ def test_a_trial_whose_leader_is_killed_gets_its_place_back_and_goes_on(
     with repeated(kill_the_leader, 0.2):
         assert tune.run(config).counts == {"finished": 1}
     assert killed
-    assert RunFolder(folder / "trials" / "0000").metrics()[-1]["images"] == 480
+    assert RunFolder(folder / "trials" / "0000").metrics()[-1]["images"] == 240
 
 
 @pytest.mark.ray
@@ -266,8 +295,10 @@ def test_a_leader_that_fails_lets_its_training_end_first(
         tune.run(config)
     assert find_checkpoint(folder / "trials" / "0000" / "checkpoints", "last") is not None
     assert not (folder / "trials" / "0000" / "stop-requested").exists()
-    free = tune.run(search(tiny_config, tmp_path / "next", tune__num_samples=1, train__cpus_per_worker=2))
-    assert free.counts == {"finished": 1}
+    end = time.monotonic() + 60
+    while ray.available_resources().get("CPU") != 2:
+        assert time.monotonic() < end, "its workers keep their place"
+        time.sleep(0.1)
 
 
 def test_a_search_that_is_interrupted_says_so(tiny_config: Config, tmp_path: Path) -> None:
@@ -312,10 +343,12 @@ def test_poor_trials_are_stopped_and_those_that_diverge_are_told_apart(
     folder = tmp_path / "study"
     config = search(
         tiny_config, folder, tune__space=["optim.lr_report_decoder choice 0.003 1e-9"], tune__pruner="asha",
-        tune__num_samples=5, tune__sampler="random", tune__max_concurrent=2, tune__budget_images=160, seed=1,
+        tune__num_samples=3, tune__sampler="random", tune__max_concurrent=2, tune__budget_images=160,
+        optim__lr_report_decoder=0.003, seed=1,
     )  # fmt: skip
     tune.run(config)
     trials = opened(folder).trials
+    assert [trial.params["optim.lr_report_decoder"] for trial in trials] == [0.003, 1e-9, 1e-9]
     pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
     assert pruned
     assert all(trial.params["optim.lr_report_decoder"] < 1e-6 for trial in pruned), "those that hardly learn"
@@ -338,7 +371,7 @@ def test_a_search_that_is_killed_goes_on_without_running_a_finished_trial_again(
     tiny_config: Config, tmp_path: Path
 ) -> None:
     folder = tmp_path / "study"
-    config = search(tiny_config, folder, tune__budget_images=480, tune__max_concurrent=1, tune__num_samples=2)
+    config = search(tiny_config, folder, tune__budget_images=320, tune__max_concurrent=1, tune__num_samples=2)
     config = with_overrides(config, {"ray.num_cpus": 2, "ray.object_store_mb": 200})
     (tmp_path / "tune.yaml").write_text(to_yaml(config))
     command = [sys.executable, "-m", "emixer", "tune", "--config", str(tmp_path / "tune.yaml")]
@@ -367,7 +400,7 @@ def test_a_search_that_is_killed_goes_on_without_running_a_finished_trial_again(
     after = RunFolder(interrupted).metrics()
     assert before, "rates are among the values: what is done again would differ"
     assert after[: len(before)] == before
-    assert after[-1]["images"] == 480
+    assert after[-1]["images"] == 320
 
 
 @pytest.mark.parametrize(
@@ -433,15 +466,3 @@ def test_a_study_of_another_space_or_of_somebody_else_is_refused(tiny_config: Co
     study.add_trial(optuna.create_trial(value=1.0))
     with pytest.raises(ConfigError, match="holds a study that emixer did not make"):
         tune.run(search(tiny_config, folder))
-
-
-@pytest.mark.ray
-def test_a_search_in_sqlite_is_opened_by_optuna_and_by_its_url(
-    ray_cluster: None, tiny_config: Config, tmp_path: Path
-) -> None:
-    folder, url = tmp_path / "study", f"sqlite:///{tmp_path}/study.db"
-    result = tune.run(search(tiny_config, folder, tune__storage=url, tune__num_samples=1, tune__budget_images=32))
-    assert result.counts == {"finished": 1}
-    assert len(optuna.load_study(study_name="emixer-study", storage=url).trials) == 1
-    with pytest.raises(ConfigError, match=r"has another tune\.space"):
-        tune.run(search(tiny_config, folder, tune__storage=url, tune__space=["loss.alpha float 0 2"]))

@@ -48,44 +48,51 @@ def trained(config: Config, batches: list[HostBatch]) -> tuple[list[dict[str, fl
     return terms, {k: v.clone() for k, v in model.state_dict().items()}
 
 
-def _worker(rank: int, address: str, tree: dict[str, Any], out: Path) -> None:
+CASES: dict[str, dict[str, Any]] = {
+    **{kind: {"model.kind": kind} for kind in ("emixer", "cogan", "jointgan", "smgan")},
+    "soft words": {"model.gumbel.straight_through": False},
+}
+# rows own their noise in blocks of 16; Adam's first steps divide by |gradient|, so rates are kept small
+SCHEDULE = {
+    "train.batch_size": 32, "train.images": 3 * 64, "optim.lr_generator": 1e-4, "optim.lr_discriminator": 1e-4,
+}  # fmt: skip
+
+
+def _worker(rank: int, address: str, trees: dict[str, dict[str, Any]], out: Path) -> None:
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    config = validate(tree, "test")
-    half = config.train.batch_size // 2
-    batches = [batch.rows(rank * half, (rank + 1) * half) for batch in first_batches(config)]
-    torch.save(trained(config, batches), out / f"{rank}.pt")
+    for name, tree in trees.items():
+        config = validate(tree, "test")
+        half = config.train.batch_size // 2
+        batches = [batch.rows(rank * half, (rank + 1) * half) for batch in first_batches(config)]
+        torch.save(trained(config, batches), out / f"{name}-{rank}.pt")
     dist.destroy_process_group()
 
 
-def run_two(config: Config, out: Path) -> list[tuple[list[dict[str, float]], dict[str, torch.Tensor]]]:
+@pytest.fixture(scope="module")
+def halves(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What each of two workers came to in every case: `<case>-<rank>.pt`. The same two work on all, since most of their
+    time goes by until they have begun."""
+    out = tmp_path_factory.mktemp("halves")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    mp.spawn(_worker, args=(address, config.model_dump(), out), nprocs=2)
-    return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    trees = {name: with_overrides(tiny_config, SCHEDULE | changed).model_dump() for name, changed in CASES.items()}
+    mp.spawn(_worker, args=(address, trees, out), nprocs=2)
+    return out
 
 
-def test_losses_and_weights_equal_those_of_one_worker(kind_config: Config, tmp_path: Path) -> None:
-    _assert_two_equal_one(kind_config, tmp_path)
-
-
-def test_soft_words_over_two_workers_equal_those_of_one(tiny_config: Config, tmp_path: Path) -> None:
-    _assert_two_equal_one(with_overrides(tiny_config, {"model.gumbel.straight_through": False}), tmp_path)
-
-
-def _assert_two_equal_one(config: Config, tmp_path: Path) -> None:
-    # rows own their noise in blocks of 16; Adam's first steps divide by |gradient|, so rates are kept small
-    rates = {"train.batch_size": 32, "optim.lr_generator": 1e-4, "optim.lr_discriminator": 1e-4}
-    config = with_overrides(config, {**rates, "train.images": 3 * 64})
+@pytest.mark.parametrize("case", CASES)
+def test_losses_and_weights_equal_those_of_one_worker(case: str, halves: Path, tiny_config: Config) -> None:
+    config = with_overrides(tiny_config, SCHEDULE | CASES[case])
     whole, weights = trained(config, first_batches(config))
-    halves = run_two(config, tmp_path)
+    both = [torch.load(halves / f"{case}-{rank}.pt", weights_only=True) for rank in range(2)]
     for step, terms in enumerate(whole):
         for name, value in terms.items():
-            summed = halves[0][0][step][name] + halves[1][0][step][name]
+            summed = both[0][0][step][name] + both[1][0][step][name]
             assert summed == pytest.approx(value, rel=2e-3, abs=1e-4), (step, name)
     for key, value in weights.items():
-        assert torch.equal(halves[0][1][key], halves[1][1][key]), f"the workers drifted apart in {key}"
-        assert torch.allclose(halves[0][1][key], value, atol=2e-3), key
+        assert torch.equal(both[0][1][key], both[1][1][key]), f"the workers drifted apart in {key}"
+        assert torch.allclose(both[0][1][key], value, atol=2e-3), key
 
 
 def _sum_in_process(rank: int, address: str) -> None:
