@@ -31,8 +31,8 @@ _IMPATIENCE = {
 """For the same ten seconds as ever, but more often: a node that looks for its own object store a moment too early would
 sleep for a second, which happens at every third start."""
 NICENESS = "RAY_worker_niceness"
-"""By how much Ray's workers are nicer than who started Ray. Ray's own default, 15, leaves them 3 % of a core that another
-program is busy on."""
+"""By how much Ray's workers are nicer than who started Ray. Ray's own default, 15, leaves them 3 % of a core that
+another program is busy on."""
 _STORE_SHARE, _MIN_STORE_MB = 0.3, 80
 MAX_DISK_PATH = 20
 """Characters that the path of a node's local disk may have: Ray's sockets lie some 60 below, and 107 are allowed."""

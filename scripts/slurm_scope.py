@@ -2,10 +2,10 @@
 
     make $(python scripts/slurm_scope.py)
 
-All of them where the change touches `cluster/`, `jobs/` or `tests/slurm/`, a module that one of the two packages imports
-(however indirectly), a module that a test of SLURM names, or the pinned packages; the core of them otherwise. The change
-is what lies between its base and the files as they are. Its base: CI_BASE if that is set; else where this branch left
-origin/main; else, on main itself, the last commit that is twelve hours older than the newest.
+All of them where the change touches `cluster/`, `jobs/` or `tests/slurm/`, a module that one of the two packages
+imports (however indirectly), a module that a test of SLURM names, or the pinned packages; the core of them otherwise.
+The change is what lies between its base and the files as they are. Its base: CI_BASE if that is set; else where this
+branch left origin/main; else, on main itself, the last commit that is twelve hours older than the newest.
 
 What the tests of SLURM import indirectly does not count: through the stages that they run it is all of emixer.
 """

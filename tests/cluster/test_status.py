@@ -39,6 +39,7 @@ def snapshot(folder: Path, **changed: Any) -> Snapshot:
             member("15", "cpu", "RUNNING", "n4", None), member("16", "cpu", "COMPLETING", "n5", 10),
         ),
         "joined": {"head": "idle", "12": "draining", "13": "busy"},
+        "kept": {"12": "nothing runs", "13": "nothing runs: kept by results of 1.0 MB that a program still holds"},
         "demands": (("{CPU: 1, GPU: 1}", 3),),
         "programs": (Program(program),),
         "lately": (Entry(NOW - 30, "refused", "gpu", "Invalid account"), Entry(NOW, "head up", "", "10.0.0.1:6379")),
