@@ -38,6 +38,7 @@ _PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged")
 _ISOLATING = ("ip", "unshare")
 _ACCOUNTING = ("slurmdbd", "mariadbd", "sacct", "sacctmgr")
 _PATIENCE = 2.5
+"""Of how much longer than it says a wait may be on an idle machine; longer still where others are busy on it."""
 
 
 @dataclass
@@ -128,11 +129,14 @@ class TestBed:
         self, command: Sequence[str], check: bool = True, timeout_s: float = 120, cwd: Path | None = None,
         environment: Mapping[str, str] | None = None, user: str | None = None,
     ) -> "subprocess.CompletedProcess[str]":  # fmt: skip
-        """Runs a command on the login node, as this user or another."""
-        return subprocess.run(
-            [*self.in_login, *_as(user), *command], capture_output=True, text=True, timeout=timeout_s, cwd=cwd,
-            env={**self.environment(), **(environment or {})}, check=check,
+        """Runs a command on the login node, as this user or another. check: an error is an AssertionError with what the
+        command said."""
+        done = subprocess.run(
+            [*self.in_login, *_as(user), *command], capture_output=True, text=True, timeout=_patience() * timeout_s,
+            cwd=cwd, env={**self.environment(), **(environment or {})}, check=False,
         )  # fmt: skip
+        assert not check or done.returncode == 0, f"{command} ended with {done.returncode}\n{done.stdout}{done.stderr}"
+        return done
 
     def environment(self) -> dict[str, str]:
         """What a login shell has."""
@@ -155,13 +159,13 @@ class TestBed:
         It is asked at most a third of the time: what asks may be a program that takes a second to start, and what is
         waited for needs the processor too.
         """
-        end = time.monotonic() + _PATIENCE * timeout_s
+        began = time.monotonic()
         while True:
             asked = time.monotonic()
             if what():
                 return
             now = time.monotonic()
-            if now > end:
+            if now > began + _patience() * timeout_s:
                 raise TimeoutError(f"{message or 'it'} did not happen within {timeout_s:.0f} s\n{self.describe()}")
             time.sleep(max(0.2, 2 * (now - asked)))
 
@@ -369,6 +373,12 @@ class TestBed:
             process.stdin.close()
 
 
+def _patience() -> float:
+    """How many times as long as on an idle machine something may take: as many as there are processes to a core, with
+    some margin."""
+    return _PATIENCE * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def _processes_of(*marks: str) -> dict[int, str]:
     found, wanted = {}, [mark.encode() for mark in marks]
     for entry in Path("/proc").iterdir():
@@ -459,7 +469,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 JobRequeue=1
 ReturnToService=2
-KillWait=5
+KillWait=30
 MinJobAge={forgets_s}
 SlurmctldTimeout=30
 SlurmdTimeout=15
