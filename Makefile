@@ -1,10 +1,10 @@
 # `make` alone lists what there is. Every target makes its own environment in .venv; only Python 3.11+ is needed before.
 # PYTHON=...       the interpreter to build .venv from (default: the first of 3.11 to 3.13 on PATH)
 # PYTEST_ARGS=...  further arguments for pytest, e.g. PYTEST_ARGS="-k loader -x"
-# SLURM_BEDS=...   how many SLURMs the tests bring up side by side (default: 3; they wait more than they work)
+# SLURM_BEDS=...   how many SLURMs the tests bring up side by side (default: 2)
 
 .DEFAULT_GOAL := help
-SLURM_BEDS ?= 3
+SLURM_BEDS ?= 2
 .PHONY: help demo test slurm slurm-core check smoke bench lock docs clean
 .DELETE_ON_ERROR:
 
