@@ -1,9 +1,11 @@
 # `make` alone lists what there is. Every target makes its own environment in .venv; only Python 3.11+ is needed before.
 # PYTHON=...       the interpreter to build .venv from (default: the first of 3.11 to 3.13 on PATH)
 # PYTEST_ARGS=...  further arguments for pytest, e.g. PYTEST_ARGS="-k loader -x"
+# SLURM_BEDS=...   how many SLURMs the tests bring up side by side (default: 2)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slurm check smoke bench lock docs clean
+SLURM_BEDS ?= 2
+.PHONY: help demo test slurm slurm-core check smoke bench lock docs clean
 .DELETE_ON_ERROR:
 
 export PYTHON
@@ -12,7 +14,7 @@ emixer := $(python) -m emixer
 ready := .venv/.installed
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 $(ready): pyproject.toml requirements.lock scripts/environment.sh
 	@sh scripts/environment.sh
@@ -31,8 +33,13 @@ test: $(ready) ## the default test suite: CPU, no network
 	$(python) -m pytest -m "not gpu and not slurm and not real_data" \
 		--numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-slurm: $(ready) ## tests on a real SLURM, brought up in a second; needs root and the Debian packages slurmctld, slurmd, ...
-	$(python) -m pytest tests/slurm -m slurm --timeout 900 $(PYTEST_ARGS)
+on_slurm := $(python) -m pytest tests/slurm --timeout 900 --numprocesses $(SLURM_BEDS) --maxschedchunk 1
+
+slurm: $(ready) ## all tests on a real SLURM, brought up in a second; needs root and the Debian packages slurmctld, slurmd, ...
+	$(on_slurm) -m slurm $(PYTEST_ARGS)
+
+slurm-core: $(ready) ## the dozen of them that stand for what docs/jobs.md and docs/cluster.md promise
+	$(on_slurm) -m slurm_core $(PYTEST_ARGS)
 
 check: $(ready) ## formatting, lint, types, import contracts
 	$(python) -m ruff format --check .

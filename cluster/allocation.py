@@ -4,11 +4,14 @@ Read from the environment that srun sets. Ray must be told, since it would take 
 """
 
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
+
+from cluster import slurm
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,36 @@ class Allocation:
             gpus=_gpus(environment),
             memory_mb=_memory_mb(environment, cpus),
         )
+
+
+@dataclass(frozen=True)
+class OwnShare:
+    """What of this machine is a process's own inside of a job, whoever started it: srun, the shell of salloc, a batch
+    script."""
+
+    cpus: int
+    memory_mb: int | None
+    """None where SLURM does not share out memory."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self | None:
+        """That of one task of a step; outside of a step, all that the job has on one node. None outside of a job.
+
+        SLURM is asked for the memory, of which srun tells its tasks nothing.
+        """
+        job_id = environment.get("SLURM_JOB_ID")
+        if job_id is None:
+            return None
+        step = environment.get("SLURM_STEP_ID")
+        on_node = int(environment.get("SLURM_CPUS_ON_NODE") or _first(environment.get("SLURM_JOB_CPUS_PER_NODE", "1")))
+        tasks = 1 if step is None else _first(environment.get("SLURM_STEP_TASKS_PER_NODE", "1"))
+        memory_mb = slurm.memory_mb(job_id, step) or _memory_mb(environment, on_node)
+        return cls(max(on_node // tasks, 1), None if memory_mb is None else memory_mb // tasks)
+
+
+def _first(counts: str) -> int:
+    """Of `4(x2),3`, SLURM's way to write 4, 4, 3."""
+    return int(re.split(r"[(,]", counts)[0])
 
 
 def _host_names(node_list: str) -> tuple[str, ...]:

@@ -21,11 +21,13 @@ import yaml
 from cluster.meeting import Head, listens
 
 _TIMEOUT_S, _POLL_S = 30, 0.1
+_STORE, _WORKERS = "object_store_memory", "Busy workers on node."
+"""Ray's words for what makes a node active."""
 
 
 def ask_ray(head: Head, *options: str) -> dict[str, Any] | None:
-    """joined: job id -> busy, idle or draining. demands: [bundle, how many]. nodes: how many. None where Ray does not
-    answer."""
+    """joined: job id -> busy, idle or draining. kept: job id -> what keeps the node though nothing runs on its CPUs.
+    demands: [bundle, how many]. nodes: how many. None where Ray does not answer."""
     command = state_command(head, *options)
     try:
         done = subprocess.run(
@@ -52,8 +54,28 @@ def _ray_state(address: str) -> dict[str, Any]:
     for node in [*status.active_nodes, *status.idle_nodes]:
         if node.node_status == "DRAINING":
             joined[node.instance_id] = "draining"
+    kept = {node.instance_id: _what_keeps(node) for node in status.active_nodes}
     num = len(status.active_nodes) + len(status.idle_nodes)
-    return {"joined": joined, "demands": _demands(status.resource_demands), "nodes": num}
+    return {
+        "joined": joined,
+        "kept": {job: words for job, words in kept.items() if words},
+        "demands": _demands(status.resource_demands),
+        "nodes": num,
+    }
+
+
+def _what_keeps(node: Any) -> str:
+    """Of a node that Ray calls active: why, where it is no work that asks for CPUs or GPUs; else nothing."""
+    used = {name for name, amount in node.used_resources().items() if amount > 0}
+    has_workers = _WORKERS in (node.node_activity or ())
+    if used & {"CPU", "GPU"}:
+        return "" if has_workers else "reserved, and nothing runs: a placement group holds it"
+    kept = []
+    if _STORE in used:
+        kept.append(f"results of {node.used_resources()[_STORE] / 2**20:.1f} MB that a program still holds")
+    if has_workers:
+        kept.append("an actor that asks for no CPU (Ray's default for actors)")
+    return f"nothing runs: kept by {' and '.join(kept)}" if kept else ""
 
 
 def _when_all_are_there(address: str, num: int, patience_s: float) -> dict[str, Any]:

@@ -22,6 +22,7 @@ _OVER = (
     "REVOKED", "LAUNCH_FAILED",
 )  # fmt: skip
 """States of a job that will not run again."""
+_INVALID = "Invalid job id"
 _SIGNS_OF_SILENCE = (
     "Socket timed out", "Unable to contact slurm controller", "Connection refused", "Connection timed out",
     "Zero Bytes were transmitted", "Transport endpoint is not connected", "Unable to establish",
@@ -58,12 +59,17 @@ class QueuedJob:
     @property
     def is_over(self) -> bool:
         """Whether it will not run again."""
-        return self.state in _OVER
+        return is_end(self.state)
 
     @property
     def is_leaving(self) -> bool:
         """Whether it is being ended now: its node is not free yet, but it does no more work."""
         return self.state == "COMPLETING"
+
+
+def is_end(state: str) -> bool:
+    """Whether that word of SLURM's means that the job will not run again."""
+    return state.split("+")[0] in _OVER
 
 
 def submit(script: str, options: Sequence[str]) -> str:
@@ -145,19 +151,36 @@ def partitions(shown: str) -> str:
 
 def state_of(job_id: str) -> str | None:
     """SLURM's word for the job, e.g. RUNNING; "" if it does not know the job, None if it did not answer."""
+    found = standing(job_id)
+    return None if found is None else found[0]
+
+
+def standing(job_id: str) -> tuple[str, str] | None:
+    """SLURM's words for the job and for the reason, e.g. COMPLETING and TimeLimit; empty if it does not know the job,
+    None if it did not answer."""
     try:
-        done = _run(["squeue", "-h", "-j", job_id, "-t", "all", "-o", "%T"])
+        done = _run(["squeue", "-h", "-j", job_id, "-t", "all", "-o", "%T|%r"])
     except SlurmSilenceError:
         return None
     if done.returncode:
-        return "" if "Invalid job id" in done.stderr else None
-    return done.stdout.strip()
+        return ("", "") if _INVALID in done.stderr else None
+    state, _, reason = done.stdout.strip().partition("|")
+    return state, reason
+
+
+def states_of(job_id: str) -> dict[str, str]:
+    """SLURM's word for a job of anybody, or for each of an array; empty if it does not know it. Raises
+    SlurmSilenceError."""
+    done = _run(["squeue", "-h", "--array", "-j", job_id, "-t", "all", "-o", "%i|%T"])
+    if done.returncode and _INVALID not in done.stderr:
+        raise SlurmSilenceError(f"squeue failed: {_words(done.stderr) or done.returncode}")
+    return {shown: state for shown, bar, state in (line.partition("|") for line in done.stdout.splitlines()) if bar}
 
 
 def is_over(job_id: str) -> bool:
     """Whether the job will surely not run again; False where SLURM did not answer."""
     state = state_of(job_id)
-    return state is not None and (not state or state.split("+")[0] in _OVER)
+    return state is not None and (not state or is_end(state))
 
 
 def seconds_left(job_id: str) -> float | None:
@@ -167,6 +190,22 @@ def seconds_left(job_id: str) -> float | None:
     except SlurmSilenceError:
         return None
     return None if ends is None else ends - time.time()
+
+
+def memory_mb(job_id: str, step: str | None = None) -> int | None:
+    """What the job, or that step of it, has of each of its nodes, on the average; None where SLURM shares out none or
+    does not answer."""
+    what = ["job", job_id] if step is None else ["step", f"{job_id}.{step}"]
+    try:
+        shown = _ask(["scontrol", "--oneliner", "show", *what])
+    except SlurmSilenceError:
+        return None
+    found = re.search(r"(?<!Req)TRES=(\S*)", shown)
+    tres = dict(part.partition("=")[::2] for part in found[1].split(",")) if found is not None else {}
+    size = re.fullmatch(r"([\d.]+)([KMGT])", tres.get("mem", ""))
+    if size is None or not tres.get("node", "").isdigit():
+        return None
+    return int(float(size[1]) * {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}[size[2]] / int(tres["node"]))
 
 
 def environment_of_user(environment: Mapping[str, str]) -> dict[str, str]:

@@ -31,6 +31,8 @@ class Snapshot:
     """That are not over."""
     joined: dict[str, str]
     """Ray's state by job: busy, idle, draining."""
+    kept: dict[str, str]
+    """What keeps a node on whose CPUs nothing runs, by job."""
     demands: tuple[tuple[str, int], ...] | None
     """What waits for resources, and how many of it; None where Ray could not be asked."""
     programs: tuple[Program, ...]
@@ -44,10 +46,12 @@ def snapshot(config: ClusterConfig) -> Snapshot:
     head = meeting.find(home)
     jobs = [m for m in members(slurm.my_jobs(), key_of(home)) if not m.job.is_over]
     ray = ask_ray(head) if head is not None and head.answers() else None
-    joined, demands = ({}, None) if ray is None else (ray["joined"], tuple((shape(d), n) for d, n in ray["demands"]))
+    demands = None if ray is None else tuple((shape(d), n) for d, n in ray["demands"])
+    joined, kept = ({}, {}) if ray is None else (ray["joined"], ray["kept"])
     return Snapshot(
-        config, head, tuple(jobs), joined, demands, tuple(programs(home)), tuple(Diary(home).last(_LATELY)), time.time()
-    )
+        config, head, tuple(jobs), joined, kept, demands, tuple(programs(home)), tuple(Diary(home).last(_LATELY)),
+        time.time(),
+    )  # fmt: skip
 
 
 def to_json(shot: Snapshot) -> dict[str, Any]:
@@ -139,7 +143,8 @@ def _note(shot: Snapshot, member: Member) -> str:
     if job.state == "PENDING":
         expected = "" if job.start in ("N/A", "") else f"; expected {job.start.replace('T', ' ')}"
         return in_words(job.reason) + expected
-    return _left(member)
+    kept = shot.kept.get(job.job_id) if _state(shot, member) == "busy" else None
+    return "; ".join(part for part in (_left(member), kept) if part)
 
 
 def _left(member: Member) -> str:

@@ -95,9 +95,10 @@ class _Worker:
             if self._signals > answered:
                 answered = self._signals
                 if slurm.state_of(self._allocation.job_id) not in ("RUNNING", None):
+                    code = self._left("taken back")  # first of all: SLURM may leave it no more time
                     if process.poll() is None:
                         self._tell_ray(head, environment, 0)
-                    return self._left("taken back")
+                    return code
                 end = now + self._drain(head, environment)
                 self._end = end if self._end is None else min(end, self._end)
             if self._end is not None and now >= self._end:

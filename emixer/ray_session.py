@@ -8,6 +8,8 @@ from typing import Any
 
 import ray
 
+from cluster.allocation import OwnShare
+from cluster.ray_node import heap_mb, store_mb
 from emixer.config import RayConfig
 from emixer.errors import EmixerError
 
@@ -108,11 +110,28 @@ def _arguments(config: RayConfig) -> dict[str, Any]:
         return common | {"address": address_of(config)}
     # without an address ray.init joins whatever cluster of anybody it finds on this machine
     arguments = common | {"address": "local", "include_dashboard": False}
-    arguments["num_cpus"] = config.num_cpus or len(os.sched_getaffinity(0))
+    arguments |= _share()
+    if config.num_cpus is not None:
+        arguments["num_cpus"] = config.num_cpus
     if config.num_gpus is not None:
         arguments["num_gpus"] = config.num_gpus
     if config.object_store_mb is not None:
         arguments["object_store_memory"] = config.object_store_mb * 2**20
+    return arguments
+
+
+def _share() -> dict[str, int]:
+    """What of this machine is ours: the CPUs that we may run on; inside of a SLURM job, what SLURM gave us, after which
+    Ray does not ask."""
+    cpus = len(os.sched_getaffinity(0))
+    share = OwnShare.from_environment()
+    if share is None:
+        return {"num_cpus": cpus}
+    arguments = {"num_cpus": min(share.cpus, cpus)}
+    if share.memory_mb is not None:
+        arguments |= {
+            "_memory": heap_mb(share.memory_mb) * 2**20, "object_store_memory": store_mb(share.memory_mb) * 2**20
+        }  # fmt: skip
     return arguments
 
 

@@ -15,6 +15,7 @@ from emixer.cli.group import CONTEXT, CommandGroup
 from emixer.config import Config, load_config, to_yaml, with_overrides
 from emixer.errors import ConfigError, EmixerError
 from emixer.models.encoder_facts import WEIGHTS_NAME
+from jobs.after import require_awaited
 from jobs.array import elements
 from jobs.check import Made, check_stage
 from jobs.status import ALIVE, all_jobs, cancel, find_jobs, latest, statuses, summary, table
@@ -132,6 +133,7 @@ def _submit(
         return []
     if executor == "slurm":
         require_slurm()
+        require_awaited(after, folder_of(first.slurm))
     _require_free(stage, list(configs.values()))
     jobs = submit(stage, module, configs, executor, after, at_once)
     job, many = jobs[0], len(jobs) > 1

@@ -20,7 +20,7 @@ from emixer.errors import EmixerError
 from emixer.run_folder import RunFolder
 from jobs.run_stage import read_state
 from jobs.submit import CLUSTER_FOLDER, JOB_NAME, Job, log_of
-from jobs.task import TRIALS
+from jobs.task import TAKEN_BACK, TRIALS
 
 ALIVE = ("pending", "running", "completing", "configuring", "suspended", "requeued", "resizing", "stopped")
 """States of a job that will write again."""
@@ -36,8 +36,6 @@ _ENDS = {
     "FAILED": "it ended without a word: see its log",
 }
 """In words, where SLURM alone says how a job ended."""
-_TAKEN_BACK = "cancelled"
-"""File in a job's folder: `cancel` was asked for. Of a job that never started, SLURM may know nothing soon after."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def statuses(jobs: Sequence[Job]) -> list[JobStatus]:
         return [_status(job, None, None) for job in jobs]
     if shutil.which("squeue") is None:
         return [_status(job, None, "unknown" if job.executor == "slurm" else None) for job in jobs]
-    with _slurms_words():
+    with slurms_words():
         queued = {job.job_id: job for job in slurm.my_jobs()}
     said_nothing = (job for job in jobs if read_state(_state_folder(job)).get("state") not in _SAID)
     forgotten = [job.job_id for job in said_nothing if job.executor == "slurm" and job.job_id not in queued]
@@ -106,14 +104,21 @@ def cancel(jobs: Sequence[Job]) -> None:
             with suppress(ProcessLookupError):  # it has just ended by itself
                 os.kill(int(job.job_id), signal.SIGTERM)
     queued = [job for job in alive if job.executor == "slurm"]
-    with _slurms_words():
-        slurm.cancel([job.job_id for job in queued])
-    for job in queued:
-        (Path(job.folder) / _TAKEN_BACK).touch()
+    marks = [Path(job.folder) / TAKEN_BACK for job in queued]
+    for mark in marks:
+        mark.touch()  # before SLURM ends them: they look for it before they ask for a requeue
+    try:
+        with slurms_words():
+            slurm.cancel([job.job_id for job in queued])
+    except EmixerError:
+        for mark in marks:
+            mark.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
-def _slurms_words() -> Iterator[None]:
+def slurms_words() -> Iterator[None]:
+    """Its silence as an EmixerError."""
     try:
         yield
     except slurm.SlurmSilenceError as error:
@@ -140,7 +145,7 @@ def _status(job: Job, queued: slurm.QueuedJob | None, accounted: str | None) -> 
     over = accounted if queued is None else queued.state
     if over is not None:
         return JobStatus(job, over.lower(), _ENDS.get(over, ""), progress)
-    if (Path(job.folder) / _TAKEN_BACK).exists():
+    if (Path(job.folder) / TAKEN_BACK).exists():
         return JobStatus(job, "cancelled", "", progress)
     return JobStatus(job, "gone", "SLURM no longer knows it, and it never said that it had finished", progress)
 

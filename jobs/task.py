@@ -8,6 +8,7 @@ stage goes on from what it finds on disk, so an interrupted job has only to be s
                         SLURM tracks processes without cgroups, TERM reaches Ray too, and there is none)
     node failed         SLURM requeues the job
     requeued by hand    the same
+    cancelled           SLURM sends TERM: it ends, also while it saves, and does not come back
 """
 
 import signal
@@ -21,9 +22,9 @@ from typing import Any
 
 import submitit
 
+from cluster import slurm
 from cluster.allocation import Allocation
 from cluster.ray_node import ignore_warnings
-from cluster.slurm import state_of
 from emixer import files
 from emixer.config import validate
 from emixer.run_folder import RunFolder
@@ -31,6 +32,9 @@ from jobs.run_stage import ORDER_NAME, STATE_NAME
 
 TRIALS = "trials/*"
 """Run folders below that of a search."""
+TAKEN_BACK = "cancelled"
+"""File in a job's folder: `python -m jobs cancel` was asked for. Of a job that never started, SLURM may know nothing
+soon after; and one that asks for its requeue at that very moment would come back."""
 _POLL_S = 0.2
 _REQUEUE_WAIT_S = 60
 _ASK_EVERY_S = 1.0
@@ -59,6 +63,7 @@ class StageTask:
         allocation = Allocation.from_environment()
         folder = Path(self.cluster_folder) / submitit.JobEnvironment().job_id
         if allocation is None or allocation.rank == 0:
+            self._leave_if_taken_back()
             (folder / STATE_NAME).unlink(missing_ok=True)  # of a former life; other tasks may come later than the stage
         if allocation is None:
             signal.signal(signal.SIGTERM, _end)
@@ -80,8 +85,12 @@ class StageTask:
             raise SystemExit(1) from error
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """Called by submitit when the time is nearly over, before it requeues the job."""
-        self._save(wait_s=self.tree["slurm"]["warn_s"] / 2)
+        """Called by submitit when the time is nearly over, before it requeues the job. Ends the process where the job
+        is to end."""
+        job_id = submitit.JobEnvironment().job_id
+        self._save(job_id, self.tree["slurm"]["warn_s"] / 2)
+        if not self._may_requeue(job_id):
+            raise SystemExit(1)
         return submitit.helpers.DelayedSubmission(replace(self, _told_to_end=False, _told_at=0.0, _ask_at=0.0))
 
     def _run_stage(self, tree: dict[str, Any], folder: Path) -> None:
@@ -98,7 +107,7 @@ class StageTask:
             process.wait()
         if code is None:  # what is left of the time is for tidying up
             raise SystemExit(1)
-        if code and self._told_to_end and _requeued(job_id):
+        if code and self._told_to_end and self._requeued(job_id):
             time.sleep(_REQUEUE_WAIT_S)  # SLURM ends this process
         if code:  # what went wrong stands in the log and in state.json; a traceback of ours adds nothing
             raise SystemExit(code)
@@ -110,7 +119,9 @@ class StageTask:
         if not self._told_to_end or now < self._ask_at:
             return False
         self._ask_at = now + _ASK_EVERY_S
-        state = state_of(job_id)
+        if self._is_taken_back(job_id):
+            return True
+        state = slurm.state_of(job_id)
         if state is None or state == "RUNNING":  # a preemption has a grace time, and others may send TERM
             return False
         is_late = now - self._told_at > _SAVE_WAIT_S
@@ -120,16 +131,48 @@ class StageTask:
         """SLURM is about to take the nodes. What time there is goes into a checkpoint, or, if the job was cancelled,
         into leaving the nodes clean."""
         self._told_to_end, self._told_at = True, time.monotonic()
-        self._save(wait_s=0)
+        for folder in self._runs():
+            folder.request_save()
 
-    def _save(self, wait_s: float) -> None:
-        """Asks the run for a checkpoint, and waits until there is one."""
+    def _save(self, job_id: str, wait_s: float) -> None:
+        """Asks the run for a checkpoint, and waits until there is one, or the job is being ended."""
         asked = self._runs()
         for folder in asked:
             folder.request_save()
         end = time.monotonic() + wait_s
         while any(folder.save_is_requested for folder in asked) and time.monotonic() < end:
+            if self._is_to_leave(job_id):
+                return
             time.sleep(_POLL_S)
+
+    def _may_requeue(self, job_id: str) -> bool:
+        """Whether a requeue is for this job to ask for: while it runs, or when SLURM ends it for its time alone. In all
+        other cases it is cancelled, and a requeue would undo that, or SLURM requeues it by itself."""
+        if self._is_taken_back(job_id):
+            return False
+        found = slurm.standing(job_id)
+        return found is None or found[0] == "RUNNING" or found[1] == "TimeLimit"
+
+    def _requeued(self, job_id: str) -> bool:
+        """Requeues this job if it was told to end by a preemption, and not by scancel.
+
+        SLURM requeues a preempted job that it has to kill, but takes one that ends by itself in its grace time for
+        failed.
+        """
+        if self._is_taken_back(job_id) or slurm.state_of(job_id) != "RUNNING":
+            return False
+        return subprocess.run(["scontrol", "requeue", job_id], capture_output=True, check=False).returncode == 0  # noqa: S607
+
+    def _is_taken_back(self, job_id: str) -> bool:
+        return (Path(self.cluster_folder).parent / job_id / TAKEN_BACK).exists()
+
+    def _leave_if_taken_back(self) -> None:
+        """A job that was cancelled at the moment of its requeue ends here for good."""
+        job_id = submitit.JobEnvironment().job_id
+        if self._is_taken_back(job_id):
+            print("This job was taken back with `python -m jobs cancel`. To go on, submit it again.", flush=True)
+            slurm.cancel([job_id])
+            raise SystemExit(1)
 
     def _runs(self) -> list[RunFolder]:
         """Where the stage trains: in one run folder, or in those of its trials."""
@@ -141,12 +184,3 @@ class StageTask:
 def _end(number: int, frame: FrameType | None) -> None:
     """On this machine, TERM is how a job is cancelled."""
     raise SystemExit(128 + number)
-
-
-def _requeued(job_id: str) -> bool:
-    """Requeues this job if it was told to end by a preemption, and not by scancel.
-
-    SLURM requeues a preempted job that it has to kill, but takes one that ends by itself in its grace time for failed.
-    """
-    requeue = ["scontrol", "requeue", job_id]
-    return state_of(job_id) == "RUNNING" and subprocess.run(requeue, capture_output=True, check=False).returncode == 0

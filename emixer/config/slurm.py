@@ -15,6 +15,10 @@ _OURS = (
 STAGES = ("ingest", "encoder", "train", "tune", "generate", "evaluate", "experiment")
 """What `python -m jobs` submits, in the order of the work."""
 _COMMON = {"folder", "stages"}
+_EARLY_S = 60
+"""How much earlier than it was asked to SLURM may send a warning, by the manual of sbatch."""
+_START_S = 60
+"""What a job should have between its start and the warning, or it would be requeued before it has done anything."""
 
 
 class SlurmConfig(Section):
@@ -77,6 +81,14 @@ class SlurmConfig(Section):
             raise ValueError(
                 f"warn_s={self.warn_s} is too long before the end of time_min={self.time_min}; give at most a fifth of "
                 "the time, or ten minutes"
+            )
+        left_s = 60 * self.time_min - self.warn_s - _EARLY_S
+        if left_s < _START_S:
+            raise ValueError(
+                f"time_min={self.time_min} leaves a job no time to work: of its {60 * self.time_min} s, SLURM takes "
+                f"warn_s={self.warn_s} for the warning, which it may send {_EARLY_S} s early; {max(left_s, 0)} s are "
+                f"left, and a start alone takes up to {_START_S} s. Give time_min="
+                f"{-(-(self.warn_s + _EARLY_S + _START_S) // 60)} or more, or a smaller warn_s"
             )
         for option in self.extra:
             name = option.removeprefix("--").partition("=")[0]

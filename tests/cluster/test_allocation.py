@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.allocation import Allocation
+from cluster.allocation import Allocation, OwnShare
 
 STEP = {
     "SLURM_JOB_ID": "77", "SLURM_PROCID": "1", "SLURM_JOB_NODELIST": "gpu1,gpu2", "SLURMD_NODENAME": "gpu2",
@@ -37,3 +37,29 @@ def test_who_and_where() -> None:
     found = Allocation.from_environment(STEP | {"SLURM_RESTART_COUNT": "3"})
     assert found is not None
     assert (found.job_id, found.restarts, found.rank, found.node, found.nodes) == ("77", 3, 1, "gpu2", ("gpu1", "gpu2"))
+
+
+@pytest.mark.parametrize(
+    ("by", "environment", "expected"),
+    [
+        ("srun -n1 -c4", {"SLURM_STEP_ID": "0", "SLURM_STEP_TASKS_PER_NODE": "1", "SLURM_CPUS_ON_NODE": "4"}, 4),
+        (
+            "srun -N2 -n4 -c2",
+            {"SLURM_STEP_ID": "0", "SLURM_STEP_TASKS_PER_NODE": "2(x2)", "SLURM_CPUS_ON_NODE": "4"},
+            2,
+        ),
+        ("srun -n3, two CPUs", {"SLURM_STEP_ID": "0", "SLURM_STEP_TASKS_PER_NODE": "3", "SLURM_CPUS_ON_NODE": "2"}, 1),
+        ("salloc -N2 -n3", {"SLURM_JOB_CPUS_PER_NODE": "2,1"}, 2),
+        ("sbatch -n3", {"SLURM_CPUS_ON_NODE": "3", "SLURM_JOB_CPUS_PER_NODE": "3"}, 3),
+    ],
+)
+def test_the_share_of_a_process_that_somebody_starts_by_hand(
+    by: str, environment: dict[str, str], expected: int
+) -> None:
+    found = OwnShare.from_environment({"SLURM_JOB_ID": "77", **environment})
+    assert found is not None
+    assert found.cpus == expected, by
+
+
+def test_outside_of_a_job_there_is_no_share() -> None:
+    assert OwnShare.from_environment({"SLURM_CONF": "/etc/slurm.conf"}) is None

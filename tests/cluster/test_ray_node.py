@@ -1,7 +1,10 @@
 """A Ray node of one's own is up, serves, and leaves nothing."""
 
+import os
 import secrets
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +48,41 @@ def test_a_node_is_waited_for_until_ray_knows_it_and_leaves_no_file(tmp_path: Pa
         assert process.poll() is None
     assert list(disk.iterdir()) == []
     assert not head.answers()
+
+
+NICER = """
+import os, ray
+ray.init(log_to_driver=False)
+print("nicer by", ray.get(ray.remote(lambda: os.nice(0)).remote()) - os.nice(0))
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(("asked", "nicer_by"), [(None, 0), ("3", 3), ("lots", 0)])
+def test_workers_are_as_nice_as_who_started_them_unless_the_user_says_otherwise(
+    asked: str | None, nicer_by: int, tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.delenv("RAY_worker_niceness", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("RAY_worker_niceness", asked)
+    attempt, log = secrets.token_hex(4), tmp_path / "ray.log"
+    head = meeting.prepare(tmp_path / "home", f"127.0.0.1:{free_port()}", attempt)
+    environment = head.environment() | node_environment(attempt, "head", "head")
+    arguments = [
+        "--head", f"--port={head.address.rpartition(':')[2]}", "--node-ip-address=127.0.0.1",
+        "--include-dashboard=false", f"--ray-client-server-port={free_port()}",
+    ]  # fmt: skip
+    with ray_node(Share(1, 0, 1000), environment, arguments, disk, "1-0-0", log) as process:
+        wait_for_port(head.address, process, log)
+        while ask_ray(head, "--nodes=1", "--patience=20") is None and process.poll() is None:
+            pass
+        driver = {**os.environ, **head.environment(), "RAY_ADDRESS": head.address}
+        done = subprocess.run(
+            [sys.executable, "-c", NICER], env=driver, capture_output=True, text=True, check=False, timeout=300
+        )
+    assert f"nicer by {nicer_by}" in done.stdout, done.stderr
+    assert ("'lots' is not a whole number" in capsys.readouterr().out) == (asked == "lots")
 
 
 def test_rays_loop_pauses_for_what_the_provider_sets() -> None:

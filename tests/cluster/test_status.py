@@ -39,6 +39,7 @@ def snapshot(folder: Path, **changed: Any) -> Snapshot:
             member("15", "cpu", "RUNNING", "n4", None), member("16", "cpu", "COMPLETING", "n5", 10),
         ),
         "joined": {"head": "idle", "12": "draining", "13": "busy"},
+        "kept": {"12": "nothing runs", "13": "nothing runs: kept by results of 1.0 MB that a program still holds"},
         "demands": (("{CPU: 1, GPU: 1}", 3),),
         "programs": (Program(program),),
         "lately": (Entry(NOW - 30, "refused", "gpu", "Invalid account"), Entry(NOW, "head up", "", "10.0.0.1:6379")),
@@ -59,7 +60,7 @@ cpu   -     -     1         -        -         1        1 to 8   (default)
 
 job  type  state     node
 12   gpu   draining  n2    3:05 min left
-13   gpu   busy      n3    1 h 00 min left
+13   gpu   busy      n3    1 h 00 min left; nothing runs: kept by results of 1.0 MB that a program still holds
 14   gpu   pending   -     other jobs come first (Priority); expected 2026-03-01 14:30:00
 15   cpu   starting  n4
 16   cpu   leaving   n5    0:10 min left

@@ -142,6 +142,11 @@ def test_a_folder_with_spaces_and_dollars_is_quoted(tmp_path: Path, shards: Path
         (["slurm.stages={train: {cpu: 1}}"], "stages.train.cpu: one stage has no such setting"),
         (["slurm.stages={train: {cpus: 0}}"], "greater than or equal to 1"),
         (["slurm.time_min=60", "slurm.warn_s=900"], "is too long before the end"),
+        (
+            ["slurm.time_min=3", "slurm.warn_s=120"],
+            "of its 180 s, SLURM takes warn_s=120 for the warning, which it may send 60 s early; 0 s are left",
+        ),
+        (["slurm.time_min=2", "slurm.warn_s=30"], "Give time_min=3 or more"),
         (["slurm.extra=[-p gpu]"], "is not a long option of sbatch"),
         (["slurm.local_disk=/a/folder/with/a/rather/long/name"], "would pass the 107 characters"),
         (["slurm.partion=gpu"], "Did you mean slurm.partition?"),

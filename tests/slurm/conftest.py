@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster.programs import programs
 from emixer.config import Config, to_yaml, with_overrides
 
 ROOT = Path(__file__).parents[2]
@@ -190,8 +191,9 @@ class Cluster:
         return [event for event in map(json.loads, lines) if event["what"] == what]
 
     def program_state(self, number: int) -> dict[str, Any]:
-        found: dict[str, Any] = next(p for p in self.status()["programs"] if p["number"] == number)
-        return found
+        """What `status` says of a program, from where it reads it: state, code, log."""
+        (program,) = (each for each in programs(self.home) if each.number == number)
+        return {"log": str(program.log), **program.state()}
 
     def assert_nothing_left(self, within_s: float = 10) -> None:
         """No job, no process and nothing on a local disk."""

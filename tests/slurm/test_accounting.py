@@ -40,8 +40,19 @@ def site_on(bed: Any, tiny_config: Config, folder: Path) -> Site:
     return Site(bed, folder, with_overrides(tiny_config, asked))
 
 
+def queued(bed: Any) -> list[str]:
+    """Ids of all jobs that squeue shows."""
+    return str(bed.run(["squeue", "-h", "-t", "all", "-o", "%i"]).stdout).split()
+
+
 def forgotten(bed: Any) -> bool:
-    return not bed.run(["squeue", "-h", "-t", "all"]).stdout.strip()
+    return not queued(bed)
+
+
+def after(site: Site, job: str) -> Any:
+    """Tries to submit a job that waits for that one."""
+    other = ["--run", str(site.folder / "after"), "--after", job, *HELD]
+    return site.jobs("train", "--config", str(site.config_file), *other, check=False)
 
 
 def kill_in_the_bud(site: Site, *arguments: str) -> str:
@@ -67,11 +78,17 @@ def test_what_squeue_has_forgotten_is_told_by_the_accounts(tiny_config: Config, 
         site.wait(killed, "failed", 20)
         assert site.status(taken_back)["state"] == "cancelled"
         assert [site.status(f"{array}_{index}")["state"] for index in range(3)] == ["cancelled"] * 3
+        for over in (killed, f"{array}_0", array):
+            refused = after(site, over)
+            assert refused.returncode == 2
+            assert f"--after {over}: job {over.partition('_')[0]}" in refused.stderr
+            assert "would never start" in refused.stderr
         # a folder is free again when its job is over
         assert "nothing to cancel" in site.jobs("cancel", array, check=False).stderr
         assert site.submit("train", *HELD) > killed
 
 
+@pytest.mark.slurm_core
 def test_without_accounts_a_job_that_said_nothing_is_gone(tiny_config: Config, tmp_path: Path) -> None:
     with forgetful_bed(accounting=False) as bed:
         assert "accounting storage is disabled" in bed.run(["sacct"], check=False).stderr
@@ -86,3 +103,25 @@ def test_without_accounts_a_job_that_said_nothing_is_gone(tiny_config: Config, t
         assert states == {killed: "gone", mine: "cancelled", others: "gone"}
         assert time.monotonic() - started < 30, "three looks"
         assert "SLURM no longer knows it" in site.jobs("status").stdout
+
+
+@pytest.mark.slurm_core
+def test_nothing_is_chained_to_a_job_that_slurm_has_forgotten_unless_it_is_known_to_have_finished(
+    tiny_config: Config, tmp_path: Path
+) -> None:
+    """SLURM would take `afterok` of such a job for fulfilled, and start the new one at once."""
+    with forgetful_bed(accounting=False) as bed:
+        site = site_on(bed, tiny_config, tmp_path)
+        finished = site.submit("train", "--run", str(tmp_path / "finished"))
+        site.wait(finished, "finished")
+        killed = kill_in_the_bud(site)
+        waits = site.submit("train", "--run", str(tmp_path / "waits"), *HELD)
+        bed.wait_for(lambda: set(queued(bed)) == {waits}, 60, "squeue forgetting the others")
+        for forgotten_job in (killed, "4711"):
+            refused = after(site, forgotten_job)
+            assert refused.returncode == 2
+            assert f"SLURM no longer knows job {forgotten_job}" in refused.stderr
+        assert queued(bed) == [waits]
+        assert after(site, finished).returncode == 0
+        bed.run(["scancel", *(set(queued(bed)) - {waits})])
+        assert after(site, waits).returncode == 0

@@ -52,6 +52,7 @@ def tasks(count: int, seconds: float) -> list[str]:
     return [sys.executable, "-c", TASKS, str(count), str(seconds)]
 
 
+@pytest.mark.slurm_core
 def test_generate_grows_the_cluster_from_nothing_to_three_nodes_and_back_with_the_rows_of_a_local_run(
     ray_cluster: None, make_cluster: Callable[..., Any], tiny_run: Path, tmp_path: Path
 ) -> None:
@@ -108,29 +109,30 @@ def test_work_survives_a_node_that_is_killed_and_one_that_is_drained_by_the_site
     assert len(cluster.events("asked")) > 3, "what was lost was asked for again"
 
 
+@pytest.mark.slurm_core
 def test_a_job_that_stays_pending_says_why_and_gives_way_to_another_type(make_cluster: Callable[..., Any]) -> None:
     types = {
         "best": {"cpus": 2, "memory_gb": 1.5, "max": 2, "priority": 1, "extra": ["--nodelist=n4"]},
-        "rest": {"cpus": 2, "memory_gb": 1.5, "max": 2, "extra": ["--exclude=n4"]},
+        "rest": {"cpus": 2, "memory_gb": 1.5, "max": 2, "extra": ["--nodelist=n3"]},
     }
     cluster = make_cluster(node_types=types, pending_timeout_s=15)
-    cluster.bed.run(["scontrol", "update", "nodename=n4", "state=drain", "reason=test"])
+    cluster.bed.run(["scontrol", "update", "nodename=n3,n4", "state=drain", "reason=test"])
     try:
         cluster.up()
         number = cluster.start(*tasks(2, 0.5))
-        cluster.bed.wait_for(lambda: cluster.workers(), 30, "a job")
-        cluster.bed.wait_for(
-            lambda: any("down, drained or reserved" in w["note"] for w in cluster.workers()), 30, "a reason"
-        )
-        screen = cluster.command("status").stdout
-        assert "pending" in screen
-        assert "the nodes it needs are down, drained or reserved" in screen
+
+        def reason_is_shown() -> bool:
+            screen = cluster.command("status").stdout
+            return "pending" in screen and "the nodes it needs are down, drained or reserved" in screen
+
+        cluster.bed.wait_for(reason_is_shown, 30, "a reason")
+        cluster.bed.run(["scontrol", "update", "nodename=n3", "state=resume"])
         cluster.bed.wait_for(lambda: cluster.program_state(number)["state"] == "ended", 60, "work on the other type")
         assert cluster.program_state(number)["code"] == 0
         assert [e["node_type"] for e in cluster.events("asked")] == ["best", "rest"]
         assert cluster.queued() == [] or "best" not in [w["kind"] for w in cluster.workers()]
     finally:
-        cluster.bed.run(["scontrol", "update", "nodename=n4", "state=resume"])
+        cluster.bed.run(["scontrol", "update", "nodename=n3,n4", "state=resume"], check=False)
 
 
 def test_a_pending_job_keeps_its_place_where_no_other_type_could_do_its_work(make_cluster: Callable[..., Any]) -> None:
@@ -191,6 +193,7 @@ def test_a_replacement_is_asked_for_before_the_time_of_a_node_is_over(make_clust
     assert not turns[0] & turns[-1], "the last turns ran on the replacement"
 
 
+@pytest.mark.slurm_core
 def test_a_preempted_node_takes_no_new_work_and_its_replacement_is_asked_for_while_it_is_there(
     make_cluster: Callable[..., Any], bed: Any
 ) -> None:
@@ -220,6 +223,7 @@ def test_a_preempted_node_takes_no_new_work_and_its_replacement_is_asked_for_whi
     assert not first & second, f"new work went to a node that leaves\n{log}"
 
 
+@pytest.mark.slurm_core
 def test_no_job_is_left_when_the_head_is_killed(make_cluster: Callable[..., Any]) -> None:
     cluster = make_cluster().up()
     cluster.start(*tasks(20, 5))
@@ -230,6 +234,28 @@ def test_no_job_is_left_when_the_head_is_killed(make_cluster: Callable[..., Any]
     cluster.assert_nothing_left()
     assert "is down" in cluster.command("status").stdout
     assert cluster.bed.state_of(head["job"]) == "FAILED"
+
+
+@pytest.mark.slurm_core
+def test_what_keeps_a_node_on_which_nothing_runs_is_said(make_cluster: Callable[..., Any]) -> None:
+    cluster = make_cluster(idle_timeout_s=60).up()
+    program = (
+        "import ray, time; ray.init(logging_level='ERROR')\nheld = [{}]\nray.wait(held, timeout=60); time.sleep(600)"
+    )
+    result = "ray.remote(num_cpus=1)(lambda: bytes(2**20)).remote()"
+    actor = "(a := ray.remote(type('A', (), {'f': lambda self: 1})).remote()).f.remote()"
+    for held, words in (
+        (result, "kept by results of 1.0 MB that a program still holds"),
+        (actor, "kept by an actor that asks for no CPU"),
+    ):
+        number = cluster.start(sys.executable, "-c", program.replace("{}", held))
+        cluster.bed.wait_for(lambda w=words: w in " ".join(j["note"] for j in cluster.workers()), 60, words)
+        assert [job["state"] for job in cluster.workers()] == ["busy"]
+        assert words in cluster.command("status").stdout
+        cluster.bed.kill("-c", f"held = [{held}]")
+        cluster.bed.wait_for(lambda n=number: cluster.program_state(n)["state"] == "ended", 30, "its end")
+        cluster.bed.wait_for(lambda: [job["state"] for job in cluster.workers()] == ["idle"], 30, "an idle node")
+        assert words not in cluster.command("status").stdout
 
 
 def test_no_job_is_left_when_the_node_of_the_head_fails_with_jobs_running_and_pending(
@@ -274,6 +300,7 @@ def test_the_max_is_never_passed_under_ten_times_the_demand(make_cluster: Callab
     assert max(seen) == 4
 
 
+@pytest.mark.slurm_core
 def test_two_users_run_clusters_side_by_side_and_neither_gets_into_the_others(
     make_cluster: Callable[..., Any], bed: Any
 ) -> None:
@@ -311,6 +338,7 @@ def test_gpus_are_shared_out_as_slurm_says(make_cluster: Callable[..., Any]) -> 
     assert "devices ['0', '1']" in cluster.run_python(program).stdout
 
 
+@pytest.mark.slurm_core
 def test_a_program_is_followed_to_its_end_with_its_output_and_its_code(make_cluster: Callable[..., Any]) -> None:
     cluster = make_cluster().up()
     failed = cluster.run_python("import os; print('here', os.getcwd()); raise SystemExit(3)", check=False)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ def assert_nothing_left(site: Any, job: str) -> None:
     )
 
 
+@pytest.mark.slurm_core
 def test_a_job_over_two_nodes_trains_like_the_same_two_workers_here_and_leaves_nothing(
     ray_cluster: None, site: Any, tmp_path: Path
 ) -> None:
@@ -115,6 +117,7 @@ def test_a_stage_that_is_done_says_so_and_stops(site: Any, tmp_path: Path) -> No
     assert [(p, p.stat().st_mtime_ns) for p in sorted((tmp_path / "run" / "checkpoints").rglob("*"))] == before
 
 
+@pytest.mark.slurm_core
 def test_a_job_preempted_by_a_higher_partition_goes_on_from_its_checkpoint(site: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
     job = site.submit("train", *LONG, "--set", "train.save_every_images=128")
@@ -153,10 +156,11 @@ def test_a_task_that_is_told_to_end_asks_for_a_checkpoint_first(site: Any, tmp_p
     assert_nothing_left(site, job)
 
 
+@pytest.mark.slurm_core
 def test_a_job_at_its_time_limit_saves_requeues_itself_and_goes_on(site: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    job = site.submit("train", *LONG, "--set", "slurm.partition=short", "--set", "slurm.time_min=4",
-                      "--set", "slurm.warn_s=75")  # fmt: skip
+    job = site.submit("train", *LONG, "--set", "slurm.partition=short", "--set", "slurm.time_min=3",
+                      "--set", "slurm.warn_s=45")  # fmt: skip
     site.bed.wait_for(lambda: saved(run) > 0, 240, "a checkpoint on the warning")
     at = saved(run)
     before = lines_until(run, at)
@@ -165,6 +169,65 @@ def test_a_job_at_its_time_limit_saves_requeues_itself_and_goes_on(site: Any, tm
     site.bed.wait_for(lambda: site.bed.state_of(job) == "RUNNING" and images(run) > at + 64, 120, "going on")
     assert lines_until(run, at) == before
     site.jobs("cancel", job)
+    assert_nothing_left(site, job)
+
+
+IN_A_JOB = (
+    "from emixer.config import RayConfig; from emixer.ray_session import connect; import ray\n"
+    "with connect(RayConfig()):\n"
+    "    has = ray.cluster_resources()\n"
+    "    memory, store = (round(has[name] / 2**20) for name in ('memory', 'object_store_memory'))\n"
+    "    print(f\"offers {has['CPU']:g} CPU, {memory} + {store} MB\")"
+)
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "offered"),
+    [
+        # of 1,500 MB, 450 are the object store's
+        (["srun", "-n1", "-c1", "--mem=1500"], ["1 CPU, 1050 + 450 MB"]),
+        (["srun", "-N1", "-n2", "-c1", "--mem=3000"], ["1 CPU, 1050 + 450 MB"] * 2),
+        (["salloc", "--quiet", "-n2", "--mem=2000", "srun", "-n1", "--mem=1500"], ["1 CPU, 1050 + 450 MB"]),
+        (["salloc", "--quiet", "-n2", "-N1", "--mem=2000"], ["2 CPU, 1400 + 600 MB"]),
+    ],
+)
+def test_emixer_by_hand_inside_of_a_job_offers_ray_the_share_of_the_job(
+    site: Any, by_hand: list[str], offered: list[str]
+) -> None:
+    """Of a node of 5,000 MB, and of a machine with more of everything."""
+    program = [*by_hand, sys.executable, "-c", IN_A_JOB]
+    done = site.bed.run(program, environment={"PYTHONPATH": str(Path(__file__).parents[2])}, timeout_s=300)
+    assert [line.removeprefix("offers ") for line in done.stdout.splitlines() if "offers" in line] == offered
+
+
+@pytest.mark.slurm_core
+def test_a_job_that_is_cancelled_while_it_saves_does_not_come_back(site: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    # the checkpoint that is asked for is written at the next log line: a minute or more away
+    job = site.submit("train", *LONG, "--set", "train.log_every_images=1000000", "--set", "slurm.warn_s=60")
+    site.bed.wait_for(lambda: RunFolder(run).is_busy, 90, "the training")
+    site.bed.run(["scancel", "--signal=USR2", f"{job}.0"])
+    site.bed.wait_for(lambda: RunFolder(run).save_is_requested, 30, "the request for a checkpoint")
+    site.jobs("cancel", job)
+    site.bed.wait_for(lambda: site.bed.state_of(job) == "CANCELLED", 60, "the end of the job")
+    time.sleep(5)  # a requeue would come now, and SLURM starts what it requeues
+    assert site.bed.state_of(job) == "CANCELLED"
+    assert site.status(job)["state"] == "cancelled"
+    assert_nothing_left(site, job)
+
+
+def test_a_job_that_was_cancelled_at_the_moment_of_its_requeue_ends_at_once(site: Any, tmp_path: Path) -> None:
+    job = site.submit("train", *LONG)
+    site.bed.wait_for(lambda: images(tmp_path / "run") > 0, 90, "the training")
+    site.jobs("cancel", job)
+    site.bed.wait_for(lambda: site.bed.state_of(job) == "CANCELLED", 60, "the end of the job")
+    at = images(tmp_path / "run")
+    site.bed.run(["scontrol", "requeue", job])
+    restarts = ["squeue", "-h", "-t", "all", "-j", job, "-O", "RestartCnt"]
+    site.bed.wait_for(lambda: site.bed.run(restarts).stdout.strip() == "1", 30, "the requeue")
+    site.bed.wait_for(lambda: site.bed.state_of(job) == "CANCELLED", 60, "the end of its new life")
+    assert images(tmp_path / "run") == at
+    assert "taken back with `python -m jobs cancel`" in site.log(job)
     assert_nothing_left(site, job)
 
 
@@ -223,6 +286,7 @@ def test_a_search_over_two_nodes_that_loses_one_goes_on_and_keeps_what_is_finish
     assert_nothing_left(site, job)
 
 
+@pytest.mark.slurm_core
 def test_why_a_job_waits_is_said_in_words(site: Any) -> None:
     blocker = site.bed.run(["sbatch", "--parsable", "-N", "4", "-n", "16", "--mem=4G", "-o", "/dev/null",
                             "--wrap", "sleep 60"]).stdout.strip()  # fmt: skip
@@ -241,6 +305,7 @@ def test_why_a_job_waits_is_said_in_words(site: Any) -> None:
         following.terminate()
 
 
+@pytest.mark.slurm_core
 def test_a_refusal_of_sbatch_is_told_in_slurms_own_words(site: Any) -> None:
     done = site.jobs("train", "--config", str(site.config_file), "--set", "slurm.partition=nowhere", check=False)
     assert done.returncode == 2
@@ -292,6 +357,7 @@ def test_all_stages_are_chained_from_raw_films_to_an_evaluation(site: Any, tmp_p
     assert judged is not None, "the encoder that was trained measures the training"
 
 
+@pytest.mark.slurm_core
 def test_a_stage_that_fails_stops_those_behind_it_and_says_so(site: Any, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "something").write_text("else")
@@ -324,6 +390,7 @@ def test_a_table_of_the_paper_is_filled_by_a_job_over_two_nodes_and_kept(
     assert "0 cells computed, 5 kept from before." in site.log(again)
 
 
+@pytest.mark.slurm_core
 def test_two_jobs_on_one_node_do_not_meet_and_see_their_own_share_of_it(site: Any, tmp_path: Path) -> None:
     """Each has its own ports, folder and token; a client without the token, or with the other's, is refused."""
     jobs = [

@@ -50,6 +50,7 @@ def test_nothing_here_runs_as_root(plain_bed: Any) -> None:
     assert not [command for pid, command in daemons.items() if Path(f"/proc/{pid}").stat().st_uid == 0]
 
 
+@pytest.mark.slurm_core
 def test_a_cluster_grows_to_two_nodes_and_back(plain_bed: Any, folder: Path, python: str) -> None:
     types = {"cpu": {"cpus": 2, "memory_gb": 1.5, "time_min": 30, "max": 2}}
     cluster = Cluster(plain_bed, folder, "plain", "rays", {"node_types": types}, python=python)

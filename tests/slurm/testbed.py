@@ -23,9 +23,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,7 @@ _PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged")
 _ISOLATING = ("ip", "unshare")
 _ACCOUNTING = ("slurmdbd", "mariadbd", "sacct", "sacctmgr")
 _PATIENCE = 2.5
+"""Of how much longer than it says a wait may be on an idle machine; longer still where others are busy on it."""
 
 
 @dataclass
@@ -96,6 +98,7 @@ class TestBed:
         bed = cls(
             folder, nodes, cpus, memory_mb, gpus if isolated else 0, subnet, isolated, accounting, forgets_s, owner
         )  # fmt: skip
+        bed.processes["reaper"] = _clear_when_we_are_gone(folder)
         try:
             bed._start()
         except BaseException:
@@ -126,11 +129,14 @@ class TestBed:
         self, command: Sequence[str], check: bool = True, timeout_s: float = 120, cwd: Path | None = None,
         environment: Mapping[str, str] | None = None, user: str | None = None,
     ) -> "subprocess.CompletedProcess[str]":  # fmt: skip
-        """Runs a command on the login node, as this user or another."""
-        return subprocess.run(
-            [*self.in_login, *_as(user), *command], capture_output=True, text=True, timeout=timeout_s, cwd=cwd,
-            env={**self.environment(), **(environment or {})}, check=check,
+        """Runs a command on the login node, as this user or another. check: an error is an AssertionError with what the
+        command said."""
+        done = subprocess.run(
+            [*self.in_login, *_as(user), *command], capture_output=True, text=True, timeout=_patience() * timeout_s,
+            cwd=cwd, env={**self.environment(), **(environment or {})}, check=False,
         )  # fmt: skip
+        assert not check or done.returncode == 0, f"{command} ended with {done.returncode}\n{done.stdout}{done.stderr}"
+        return done
 
     def environment(self) -> dict[str, str]:
         """What a login shell has."""
@@ -148,12 +154,20 @@ class TestBed:
         return self.owner or pwd.getpwuid(os.geteuid()).pw_name
 
     def wait_for(self, what: Callable[[], object], timeout_s: float = 90, message: str = "") -> None:
-        """Until `what` is true, with some patience for a busy machine. Raises TimeoutError."""
-        end = time.monotonic() + _PATIENCE * timeout_s
-        while not what():
-            if time.monotonic() > end:
+        """Until `what` is true, with some patience for a busy machine. Raises TimeoutError.
+
+        It is asked at most a third of the time: what asks may be a program that takes a second to start, and what is
+        waited for needs the processor too.
+        """
+        began = time.monotonic()
+        while True:
+            asked = time.monotonic()
+            if what():
+                return
+            now = time.monotonic()
+            if now > began + _patience() * timeout_s:
                 raise TimeoutError(f"{message or 'it'} did not happen within {timeout_s:.0f} s\n{self.describe()}")
-            time.sleep(0.2)
+            time.sleep(max(0.2, 2 * (now - asked)))
 
     def state_of(self, job_id: str) -> str:
         """SLURM's word, e.g. RUNNING; empty for a job that it does not know."""
@@ -163,23 +177,11 @@ class TestBed:
     def processes_of(self, *marks: str) -> dict[int, str]:
         """Processes on any node of this bed whose command line or environment holds all of `marks`: their command
         lines by id."""
-        found, wanted = {}, [str(self.folder).encode(), *(mark.encode() for mark in marks)]
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or int(entry.name) == os.getpid():
-                continue
-            try:
-                command, environment = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
-            except OSError:
-                continue
-            if all(mark in command or mark in environment for mark in wanted):
-                found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace")
-        return found
+        return _processes_of(str(self.folder), *marks)
 
     def kill(self, *marks: str) -> None:
         """Kills those processes; one that ends meanwhile is no loss."""
-        for pid in self.processes_of(*marks):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _kill(self.processes_of(*marks))
 
     def fail_node(self, node: str) -> None:
         """Pulls the plug: everything on the node dies at once, and it is gone from the network."""
@@ -204,11 +206,7 @@ class TestBed:
         """Ends everything that was started."""
         for name in reversed(list(self.processes)):
             self._stop_process(name, signal.SIGKILL)
-        self.kill()
-        for name in (self._ns("ctl"), *(self._ns(node) for node in self.names())) if self.isolated else ():
-            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
-            shutil.rmtree(Path("/etc/netns") / name, ignore_errors=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _clear(self.folder)
 
     # How it is made
 
@@ -371,6 +369,57 @@ class TestBed:
         if process is not None and process.poll() is None:
             os.killpg(process.pid, how)
             process.wait()
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+
+
+def _patience() -> float:
+    """How many times as long as on an idle machine something may take: as many as there are processes to a core, with
+    some margin."""
+    return _PATIENCE * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def _processes_of(*marks: str) -> dict[int, str]:
+    found, wanted = {}, [mark.encode() for mark in marks]
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            command, environment = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if all(mark in command or mark in environment for mark in wanted):
+            found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace")
+    return found
+
+
+def _kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _clear(folder: Path) -> None:
+    """Takes away a bed: processes, network, files."""
+    _kill(_processes_of(str(folder)))
+    for namespace in Path("/run/netns").glob(f"{folder.name}-*"):
+        subprocess.run(["ip", "netns", "delete", namespace.name], capture_output=True, check=False)
+        shutil.rmtree(Path("/etc/netns") / namespace.name, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear_when_we_are_gone(folder: Path) -> "subprocess.Popen[bytes]":
+    """A process that takes the bed away when this one has ended, however: tests that are interrupted tidy nothing up.
+    It is told the folder where `_clear` does not look."""
+    code = "import sys, testbed; folder = input(); sys.stdin.read(); testbed._clear(testbed.Path(folder))"
+    reaper = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    assert reaper.stdin is not None
+    reaper.stdin.write(f"{folder}\n".encode())
+    reaper.stdin.flush()
+    return reaper
 
 
 def _path() -> str:
@@ -420,7 +469,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 JobRequeue=1
 ReturnToService=2
-KillWait=5
+KillWait=30
 MinJobAge={forgets_s}
 SlurmctldTimeout=30
 SlurmdTimeout=15
