@@ -7,7 +7,6 @@ Shapes: B rows, R of them that are rotated, N films of any kind, C channels, H =
 Source: EMIXER §3.2.3; Chen et al. 2019 (SSGAN). Departures: docs/deviations.md#value-function.
 """
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -101,7 +100,7 @@ class FilmGame:
         return terms
 
     def _features(
-        self, critic: FilmCritic, films: Sequence[Tensor], upright_BCHW: Tensor, noise: RowNoise, turned: bool
+        self, critic: FilmCritic, films: list[Tensor], upright_BCHW: Tensor, noise: RowNoise, turned: bool
     ) -> tuple[Tensor, Tensor]:
         """Features of `films`, and of what is rotated of upright_BCHW, as `in_all_rotations` orders it; one pass.
 
