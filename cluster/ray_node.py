@@ -86,7 +86,7 @@ def ray_node(
         f"--temp-dir={temp}", f"--dashboard-agent-listen-port={free_port()}", "--min-worker-port=0",
         "--max-worker-port=0", "--disable-usage-stats",
     ]  # fmt: skip
-    with _reaper(environment[MARK], temp), log.open("ab") as output:
+    with reaper(environment[MARK], temp), log.open("ab") as output:
         process = subprocess.Popen(
             command, env={**_IMPATIENCE, **os.environ, **environment}, stdout=output, stderr=output,
             start_new_session=True, preexec_fn=ignore_warnings,
@@ -100,9 +100,9 @@ def ray_node(
 
 
 @contextmanager
-def _reaper(mark: str, temp: Path) -> Iterator[None]:
-    """Somebody who ends the node should this process be killed."""
-    command = [sys.executable, "-m", "cluster.reaper", mark, str(temp)]
+def reaper(mark: str, temp: Path | None) -> Iterator[None]:
+    """Somebody who ends what carries the mark, and removes the folder, when this process is over or is killed."""
+    command = [sys.executable, "-m", "cluster.reaper", mark, *([] if temp is None else [str(temp)])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True):
         yield
 
