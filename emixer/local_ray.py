@@ -85,8 +85,8 @@ def _make_folder() -> Path:
             continue
         if len(os.fsencode(base)) > most:
             logger.warning(
-                "%s=%s is %d bytes long, and Ray's sockets leave room for %d: Ray's files go elsewhere. Set RAY_TMPDIR to "
-                "a shorter path on a roomy local disk.",
+                "%s=%s is %d bytes long, and Ray's sockets leave room for %d: Ray's files go elsewhere. Set RAY_TMPDIR "
+                "to a shorter path on a roomy local disk.",
                 name, base, len(os.fsencode(base)), most,
             )  # fmt: skip
             continue
