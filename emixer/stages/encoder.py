@@ -47,10 +47,11 @@ def run(config: Config) -> EncoderResult:
     from emixer.training.workers import run_workers
 
     shards, path = _checked(config)
-    folder = RunFolder.create_or_resume(path, "encoder", config)
     collection = identify(shards)
-    with led(folder, "encoder", config.encoder.images, config.ray):
-        run_workers(make_encoder_plan(config, shards, path, collection))
+    with RunFolder(path).alone("encoder"):
+        folder = RunFolder.create_or_resume(path, "encoder", config)
+        with led(folder, "encoder", config.encoder.images, config.ray):
+            run_workers(make_encoder_plan(config, shards, path, collection))
     last = find_checkpoint(folder.checkpoints, "last")
     assert last is not None, "a finished run has a checkpoint"
     evaluation = json.loads((path / EVALUATION_NAME).read_text(encoding="utf-8"))
