@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from ray._private import ray_constants
-from ray._raylet import AuthenticationTokenLoader
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from cluster import fair_share
 from cluster.ray_node import reaper
@@ -24,6 +24,8 @@ from emixer.errors import StorageError
 
 logger = logging.getLogger(__name__)
 
+_LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+"""Where workers of one training listen for each other."""
 _PREFIX = "emixer-"
 _LONGEST_SOCKET = "/session_2026-11-28_01-34-36_829116_4194304/sockets/plasma_store"
 """Of those that Ray makes below its folder; the last number is a process id."""
@@ -45,7 +47,7 @@ class Surroundings:
     @contextmanager
     def starting(self) -> Iterator[None]:
         """Stands around `ray.init`, whose processes inherit what is set here."""
-        with _environment({MARK: self.mark, **fair_share.worker_environment()}), _on_the_loopback():
+        with _environment({MARK: self.mark, **_LOOPBACK, **fair_share.worker_environment()}), _on_the_loopback():
             yield
 
 
