@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster import slurm
+from cluster.fair_share import worker_environment
 from cluster.meeting import free_port
 from cluster.slurm import MARK
 
@@ -30,9 +31,6 @@ _IMPATIENCE = {
 }  # fmt: skip
 """For the same ten seconds as ever, but more often: a node that looks for its own object store a moment too early would
 sleep for a second, which happens at every third start."""
-NICENESS = "RAY_worker_niceness"
-"""By how much Ray's workers are nicer than who started Ray. Ray's own default, 15, leaves them 3 % of a core that
-another program is busy on."""
 _STORE_SHARE, _MIN_STORE_MB = 0.3, 80
 MAX_DISK_PATH = 20
 """Characters that the path of a node's local disk may have: Ray's sockets lie some 60 below, and 107 are allowed."""
@@ -89,10 +87,9 @@ def ray_node(
         f"--temp-dir={temp}", f"--dashboard-agent-listen-port={free_port()}", "--min-worker-port=0",
         "--max-worker-port=0", "--disable-usage-stats",
     ]  # fmt: skip
-    with _reaper(environment[MARK], temp), log.open("ab") as output:
+    with reaper(environment[MARK], temp), log.open("ab") as output:
         process = subprocess.Popen(
-            command, env={**_IMPATIENCE, **os.environ, **environment, NICENESS: _niceness()},
-            stdout=output, stderr=output,
+            command, env={**_IMPATIENCE, **os.environ, **environment, **worker_environment()}, stdout=output, stderr=output,
             start_new_session=True, preexec_fn=ignore_warnings,
         )  # fmt: skip
         try:
@@ -103,20 +100,10 @@ def ray_node(
             shutil.rmtree(temp, ignore_errors=True)
 
 
-def _niceness() -> str:
-    """What the user set, or none; Ray itself would take a word for 15, or end."""
-    asked = os.environ.get(NICENESS, "0")
-    try:
-        return str(int(asked))
-    except ValueError:
-        print(f"{NICENESS}={asked!r} is not a whole number; workers run with the niceness of this job.", flush=True)
-        return "0"
-
-
 @contextmanager
-def _reaper(mark: str, temp: Path) -> Iterator[None]:
-    """Somebody who ends the node should this process be killed."""
-    command = [sys.executable, "-m", "cluster.reaper", mark, str(temp)]
+def reaper(mark: str, temp: Path | None) -> Iterator[None]:
+    """Somebody who ends what carries the mark, and removes the folder, when this process is over or is killed."""
+    command = [sys.executable, "-m", "cluster.reaper", mark, *([] if temp is None else [str(temp)])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True):
         yield
 

@@ -1,4 +1,4 @@
-"""Clears up after whoever started it, should that process be killed: python -m cluster.reaper MARK FOLDER
+"""Clears up after whoever started it, should that process be killed: python -m cluster.reaper MARK [FOLDER]
 
 Its standard input is a pipe from that process. When it ends, for whatever reason, what carries the mark is killed and
 the folder removed. SLURM does this itself where it tracks processes by cgroups.
@@ -15,4 +15,5 @@ if __name__ == "__main__":
         signal.signal(number, signal.SIG_IGN)
     sys.stdin.buffer.read()
     kill_marked(sys.argv[1])
-    shutil.rmtree(sys.argv[2], ignore_errors=True)
+    for folder in sys.argv[2:]:
+        shutil.rmtree(folder, ignore_errors=True)

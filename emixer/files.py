@@ -11,17 +11,19 @@ import json
 import logging
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from emixer.errors import RunFolderError, StorageError
 
 logger = logging.getLogger(__name__)
 
 _ASIDE = ".partial-"
+_LOCK = ".lock"
 
 
 @contextmanager
@@ -91,34 +93,98 @@ def require_writable(folder: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, busy: str) -> Iterator[None]:
-    """Holds a lock on the file `path` for the duration of the block. Raises RunFolderError with `busy` when another
-    process, on whatever node, holds it; where the file system knows no locks, a warning is all there is."""
+def alone_in(folder: Path, command: str) -> Iterator[None]:
+    """The folder, which is made where it is missing, belongs to one `emixer command` for the duration of the block.
+
+    Raises RunFolderError when another process, on whatever node, has it; that of a killed one is free at once. Where
+    the file system knows no locks, a warning is all there is.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"{folder} is a file. `emixer {command}` needs a folder: choose another name.")
     try:
-        lock = path.open("w")
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise storage_error(path, error) from error
-    with lock:
-        try:
-            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunFolderError(busy) from error
-        except OSError:
-            logger.warning("%s cannot be locked; make sure that no other process works in its folder.", path)
+        raise storage_error(folder, error) from error
+    with _locked(folder / _LOCK, folder, command):
         yield
 
 
-def is_locked(path: Path) -> bool:
-    """Whether somebody holds `locked(path)`, on whatever node; where the file system knows no locks, whether the file
-    is there."""
+@contextmanager
+def alone_at(file: Path, command: str) -> Iterator[None]:
+    """As `alone_in`, for a command that writes one file, whose folder is made where it is missing."""
     try:
-        with path.open() as lock:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(file, error) from error
+    with _locked(file.with_name(f".{file.name}{_LOCK}"), file, command):
+        yield
+
+
+def is_taken(folder: Path) -> bool:
+    """Whether somebody is `alone_in` there, on whatever node; where the file system knows no locks, whether the file is
+    there that stands for it."""
+    try:
+        with (folder / _LOCK).open() as lock:
             fcntl.flock(lock.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except OSError:
         return True
     return False
+
+
+def is_bookkeeping(path: Path) -> bool:
+    """True for what this module itself may leave in a folder."""
+    return is_partial(path) or path.name == _LOCK
+
+
+@contextmanager
+def _locked(path: Path, place: Path, command: str) -> Iterator[None]:
+    """Holds the lock `path`, a file that is gone afterwards."""
+    try:
+        lock = _open_lock(path)
+    except BlockingIOError as error:
+        raise RunFolderError(
+            f"Another `emixer {command}`{_holder(path)} works on {place}, and two would undo each other's work. Wait "
+            "for it or end it, or choose another place."
+        ) from error
+    except OSError as error:
+        raise storage_error(path, error) from error
+    with lock:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # while it is held: who opened it meanwhile sees that it is gone
+
+
+def _open_lock(path: Path) -> TextIO:
+    """Raises BlockingIOError when somebody holds it."""
+    while True:
+        lock = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_there = os.fstat(lock.fileno()).st_nlink > 0
+        except BlockingIOError:
+            lock.close()
+            raise
+        except OSError as error:
+            is_there = error.errno != errno.ESTALE  # how NFS says that a file is gone
+            if is_there:
+                logger.warning("%s cannot be locked; make sure that no other process works in its folder.", path)
+        if is_there:
+            break
+        lock.close()
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+    lock.flush()
+    return lock
+
+
+def _holder(path: Path) -> str:
+    """In words, as far as it can be read."""
+    with suppress(OSError, UnicodeDecodeError):
+        return f" ({path.read_text(encoding='utf-8')})"
+    return ""
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:

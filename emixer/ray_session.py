@@ -12,12 +12,15 @@ from cluster.allocation import OwnShare
 from cluster.ray_node import heap_mb, store_mb
 from emixer.config import RayConfig
 from emixer.errors import EmixerError
+from emixer.local_ray import surroundings
 
 logger = logging.getLogger(__name__)
 
+_LOCAL = "local"
+"""In the place of an address, as Ray has it: start one here, whatever else runs."""
+
 # Ray asks for metrics agents and usage reports that a library run by hand in a hospital does not want
 _QUIET = {
-    "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -28,7 +31,7 @@ _QUIET = {
 def connect(config: RayConfig) -> Iterator[None]:
     """Connects for the duration of the block; leaves a cluster alone that was already connected.
 
-    Raises EmixerError when the address does not answer.
+    Without an address a Ray of this process alone is started. Raises EmixerError when the address does not answer.
     """
     if ray.is_initialized():
         yield
@@ -37,31 +40,53 @@ def connect(config: RayConfig) -> Iterator[None]:
         os.environ.setdefault(name, value)
     if "RAY_AUTH_MODE" not in os.environ:  # a notice at every start that the secure default is on
         logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    address = address_of(config)
+    with _started(config) if address is None else _joined(address):
+        quiet_data()
+        yield
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
     try:
-        ray.init(**_arguments(config))
+        ray.init(address=address, **_quietly())
     except (ConnectionError, ray.exceptions.RaySystemError, TimeoutError) as error:
         raise EmixerError(
-            f"No Ray cluster answers at {address_of(config)} ({error}). "
+            f"No Ray cluster answers at {address} ({error}). "
             "Check that it runs (`ray status --address ...`), or unset ray.address and RAY_ADDRESS to start one here."
         ) from error
-    except Exception as error:
-        if "timed out during startup" not in str(error):  # Ray has no class of its own for it
-            raise
-        load = os.getloadavg()[0]
-        raise EmixerError(
-            f"Ray did not start on this machine within the 30 s that it gives itself (load {load:.0f} on "
-            f"{os.cpu_count()} CPUs). Give the command again when the machine is less busy, or give --ray-address."
-        ) from error
-    quiet_data()
     try:
         yield
     finally:
         ray.shutdown()
 
 
+@contextmanager
+def _started(config: RayConfig) -> Iterator[None]:
+    """On this machine, for this process alone."""
+    with surroundings(keep_logs=_is_debugging()) as own:
+        try:
+            with own.starting():
+                # without "local" ray.init joins whatever cluster of anybody it finds on this machine
+                ray.init(address=_LOCAL, _temp_dir=str(own.folder), **_share(config), **_quietly())
+        except Exception as error:
+            if "timed out during startup" not in str(error):  # Ray has no class of its own for it
+                raise
+            load = os.getloadavg()[0]
+            raise EmixerError(
+                f"Ray did not start on this machine within the 30 s that it gives itself (load {load:.0f} on "
+                f"{os.cpu_count()} CPUs). Give the command again when the machine is less busy, or give --ray-address."
+            ) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
 def address_of(config: RayConfig) -> str | None:
     """Of the cluster to join, from the config or, as every Ray program has it, RAY_ADDRESS; None: start one here."""
-    return config.address or os.environ.get("RAY_ADDRESS") or None
+    address = config.address or os.environ.get("RAY_ADDRESS") or _LOCAL
+    return None if address == _LOCAL else address
 
 
 def capacity() -> dict[str, float]:
@@ -102,37 +127,31 @@ def free_abandoned() -> None:
             remove_placement_group(PlacementGroup(PlacementGroupID(found.placement_group_id)))
 
 
-def _arguments(config: RayConfig) -> dict[str, Any]:
-    # Ray's own processes write much into the driver's terminal, over the progress line; what a user needs is raised
-    debugging = logging.getLogger("emixer").isEnabledFor(logging.DEBUG)
-    common: dict[str, Any] = {"log_to_driver": debugging, "logging_level": logging.WARNING}
-    if address_of(config) is not None:
-        return common | {"address": address_of(config)}
-    # without an address ray.init joins whatever cluster of anybody it finds on this machine
-    arguments = common | {"address": "local", "include_dashboard": False}
-    arguments |= _share()
-    if config.num_cpus is not None:
-        arguments["num_cpus"] = config.num_cpus
-    if config.num_gpus is not None:
-        arguments["num_gpus"] = config.num_gpus
-    if config.object_store_mb is not None:
-        arguments["object_store_memory"] = config.object_store_mb * 2**20
-    return arguments
-
-
-def _share() -> dict[str, int]:
-    """What of this machine is ours: the CPUs that we may run on; inside of a SLURM job, what SLURM gave us, after which
-    Ray does not ask."""
+def _share(config: RayConfig) -> dict[str, Any]:
+    """What of this machine Ray may use: the CPUs that we may run on; inside of a SLURM job, what SLURM gave us, after
+    which Ray does not ask; and what the config says."""
     cpus = len(os.sched_getaffinity(0))
-    share = OwnShare.from_environment()
-    if share is None:
-        return {"num_cpus": cpus}
-    arguments = {"num_cpus": min(share.cpus, cpus)}
-    if share.memory_mb is not None:
-        arguments |= {
-            "_memory": heap_mb(share.memory_mb) * 2**20, "object_store_memory": store_mb(share.memory_mb) * 2**20
-        }  # fmt: skip
-    return arguments
+    share: dict[str, Any] = {"include_dashboard": False, "num_cpus": config.num_cpus or cpus}
+    job = OwnShare.from_environment()
+    if job is not None:
+        share["num_cpus"] = config.num_cpus or min(job.cpus, cpus)
+        if job.memory_mb is not None:
+            share["_memory"] = heap_mb(job.memory_mb) * 2**20
+            share["object_store_memory"] = store_mb(job.memory_mb) * 2**20
+    if config.num_gpus is not None:
+        share["num_gpus"] = config.num_gpus
+    if config.object_store_mb is not None:
+        share["object_store_memory"] = config.object_store_mb * 2**20
+    return share
+
+
+def _quietly() -> dict[str, Any]:
+    # Ray's own processes write much into the driver's terminal, over the progress line; what a user needs is raised
+    return {"log_to_driver": _is_debugging(), "logging_level": logging.WARNING}
+
+
+def _is_debugging() -> bool:
+    return logging.getLogger("emixer").isEnabledFor(logging.DEBUG)
 
 
 def quiet_data() -> None:
@@ -140,6 +159,5 @@ def quiet_data() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.raise_original_map_exception = True  # else the EmixerError of a task arrives as text in a traceback
-    debugging = logging.getLogger("emixer").isEnabledFor(logging.DEBUG)
     # Ray Data logs the traceback of an error that it then raises; the raised one is what the user is shown
-    logging.getLogger("ray.data").setLevel(logging.WARNING if debugging else logging.CRITICAL)
+    logging.getLogger("ray.data").setLevel(logging.WARNING if _is_debugging() else logging.CRITICAL)

@@ -146,18 +146,14 @@ class RunFolder:
         kept = [line for line in self.metrics() if line["images"] <= images]
         files.write_text(self._metrics_file, "".join(json.dumps(line) + "\n" for line in kept))
 
-    def alone(self) -> AbstractContextManager[None]:
+    def alone(self, stage: str) -> AbstractContextManager[None]:
         """For whoever trains here, for as long as it does. Raises RunFolderError when another process does already."""
-        return files.locked(
-            self._lock,
-            f"Another process trains in {self.path} already, and two would undo each other's work. Wait for it, or "
-            "choose another run folder.",
-        )
+        return files.alone_in(self.path, stage)
 
     @property
     def is_busy(self) -> bool:
         """Whether somebody trains here."""
-        return files.is_locked(self._lock)
+        return files.is_taken(self.path)
 
     def request_save(self) -> None:
         """Asks whoever trains here, on whatever node, for a checkpoint at its next log line, if there is a run."""
@@ -195,10 +191,6 @@ class RunFolder:
     def save_request(self) -> Path:
         """A file that is there as long as somebody waits for a checkpoint."""
         return self.path / "save-requested"
-
-    @property
-    def _lock(self) -> Path:
-        return self.path / "lock"
 
     @property
     def _run_file(self) -> Path:
@@ -255,7 +247,7 @@ def decisive_settings(stage: str, config: Config) -> dict[str, Any]:
 
 def _left_by_a_first_start(path: Path) -> bool:
     """config.yaml is written before run.json; a start that was killed between the two may be repeated."""
-    return files.is_partial(path) or path.name == "config.yaml"
+    return files.is_bookkeeping(path) or path.name == "config.yaml"
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -35,7 +35,7 @@ from emixer.data.shards import shard_name
 from emixer.data.sources import Collection
 from emixer.data.text import TOKENIZER_VERSION
 from emixer.errors import RunFolderError
-from emixer.files import locked, remove_partials, storage_error, write_json, written_aside
+from emixer.files import alone_in, remove_partials, storage_error, write_json, written_aside
 
 FILMS_PER_BLOCK = 256
 _SECTION_RULES = {
@@ -187,8 +187,7 @@ class Workspace:
             self.state.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(self.state, error) from error
-        busy = f"Another ingest is writing to {self.out}. Wait for it, or choose another folder."
-        with locked(self.state / "lock", busy):
+        with alone_in(self.out, "ingest"):
             for folder in (self.out, self.state, self.blocks, self.state / "shards"):
                 remove_partials(folder)
             if not self.plan_json.exists():

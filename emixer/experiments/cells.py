@@ -155,7 +155,7 @@ class ResultsFolder:
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"{path} is a file. An experiment needs a folder: choose another name.")
         if not about.exists():
-            if path.exists() and any(not files.is_partial(p) for p in path.iterdir()):
+            if path.exists() and any(not files.is_bookkeeping(p) for p in path.iterdir()):
                 raise RunFolderError(
                     f"{path} holds files but no experiment (no {_ABOUT}). Choose a new folder, or empty this one."
                 )

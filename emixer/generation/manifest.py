@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emixer.errors import RunFolderError
-from emixer.files import is_partial, sha256_of, write_json
+from emixer.files import is_bookkeeping, sha256_of, write_json
 from emixer.generation.dataset_files import DATA_FOLDER, Layout
 
 MANIFEST_NAME = "manifest.json"
@@ -30,7 +30,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / MANIFEST_NAME
     if not path.exists():
-        if folder.exists() and any(not is_partial(p) for p in folder.iterdir()):
+        if folder.exists() and any(not is_bookkeeping(p) for p in folder.iterdir()):
             raise RunFolderError(
                 f"{folder} holds files but no dataset of emixer (no {MANIFEST_NAME}). "
                 "Choose a new folder, or empty this one."

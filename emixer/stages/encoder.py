@@ -47,14 +47,16 @@ def run(config: Config) -> EncoderResult:
     from emixer.training.workers import run_workers
 
     shards, path = _checked(config)
-    folder = RunFolder.create_or_resume(path, "encoder", config)
-    evaluation_file = path / EVALUATION_NAME
-    before = find_checkpoint(folder.checkpoints, "last")
-    is_trained = before is not None and before.images >= config.encoder.images
-    if not (is_trained and evaluation_file.exists() and (path / WEIGHTS_NAME).exists()):
-        evaluation_file.unlink(missing_ok=True)  # the last file to be written: where it is, nothing is left to do
-        with led(folder, "encoder", config.encoder.images, config.ray):
-            run_workers(make_encoder_plan(config, shards, path, identify(shards)))
+    collection = identify(shards)
+    with RunFolder(path).alone("encoder"):
+        folder = RunFolder.create_or_resume(path, "encoder", config)
+        evaluation_file = path / EVALUATION_NAME
+        before = find_checkpoint(folder.checkpoints, "last")
+        is_trained = before is not None and before.images >= config.encoder.images
+        if not (is_trained and evaluation_file.exists() and (path / WEIGHTS_NAME).exists()):
+            evaluation_file.unlink(missing_ok=True)  # the last file to be written: where it is, nothing is left to do
+            with led(folder, "encoder", config.encoder.images, config.ray):
+                run_workers(make_encoder_plan(config, shards, path, collection))
     last = find_checkpoint(folder.checkpoints, "last")
     assert last is not None, "a finished run has a checkpoint"
     evaluation = json.loads(evaluation_file.read_text(encoding="utf-8"))

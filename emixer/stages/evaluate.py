@@ -102,6 +102,14 @@ def run(config: Config) -> EvaluateResult:
     Raises ConfigError, RunFolderError or ShardError when something it needs is not there.
     """
     dataset, manifest, shards, out = _checked(config)
+    with files.alone_in(out, "evaluate"):
+        content = _evaluated(config, dataset, manifest, shards, out)
+        files.write_json(out / "evaluation.json", content)
+        files.write_text(out / "evaluation.md", markdown(content) + "\n")
+    return EvaluateResult(out, content)
+
+
+def _evaluated(config: Config, dataset: Path, manifest: dict[str, Any], shards: ShardSet, out: Path) -> dict[str, Any]:
     networks = _networks(config)
     device = torch.device(_device(config))
     readers = _Readers.of(config, device)
@@ -123,7 +131,7 @@ def run(config: Config) -> EvaluateResult:
                 ),
             }  # fmt: skip
             judged = judged or _pairs(config, network, device, sides, features)
-    content = {
+    return {
         "dataset": {"folder": str(dataset), "fingerprint": sides.fingerprint},
         "real": {
             "collection": list(identify(shards).sources), "split": sides.split, "side_px": shards.info.side_px,
@@ -135,9 +143,6 @@ def run(config: Config) -> EvaluateResult:
         "pairs": judged,
         "reports": _reports(config, sides, readers),
     }  # fmt: skip
-    files.write_json(out / "evaluation.json", content)
-    files.write_text(out / "evaluation.md", markdown(content) + "\n")
-    return EvaluateResult(out, content)
 
 
 def describe(config: Config) -> str:

@@ -32,7 +32,6 @@ from emixer.stages.experiment_cell import CellOrder, Generated, decode, judge, r
 from emixer.stages.experiment_figures import FiguresResult, draw_figures
 from emixer.stages.experiment_plan import Experiment, checked, inputs_of, made_by, order_of, trained_on
 
-_LOCK = ".lock"
 _RETRIES = 2
 
 
@@ -58,8 +57,7 @@ def run(config: Config) -> ExperimentResult | FiguresResult:
     """
     experiment = checked(config)
     folder = ResultsFolder.open(experiment.out, trained_on(experiment.shards))
-    busy = f"Another `emixer experiment` works in {experiment.out}. Wait for it, or choose another folder."
-    with files.locked(experiment.out / _LOCK, busy), connect(config.ray):
+    with files.alone_in(experiment.out, "experiment"), connect(config.ray):
         device = _device(config)
         for made in (folder.decoded, folder.judgements):
             files.remove_partials(made)  # gigabytes, where a kill came in between

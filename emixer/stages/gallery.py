@@ -88,13 +88,14 @@ def run(config: Config) -> GalleryResult:
     Raises ConfigError, RunFolderError, CheckpointError or ShardError when something it needs is not there.
     """
     page, trained_run, dataset = _open(config)
-    if trained_run is not None:
-        gallery = _of_run(config, trained_run, dataset)
-    else:
-        assert dataset is not None, "a run or a dataset was opened"
-        gallery = _of_dataset(config, dataset)
-    html = render(gallery)
-    files.write_text(page, html)
+    with files.alone_at(page, "gallery"):
+        if trained_run is not None:
+            gallery = _of_run(config, trained_run, dataset)
+        else:
+            assert dataset is not None, "a run or a dataset was opened"
+            gallery = _of_dataset(config, dataset)
+        html = render(gallery)
+        files.write_text(page, html)
     return GalleryResult(page, len(gallery.comparisons), gallery.shows_real, len(html.encode()))
 
 

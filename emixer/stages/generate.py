@@ -65,9 +65,14 @@ def run(config: Config) -> GenerateResult:
 
     Raises ConfigError, RunFolderError or CheckpointError before anything is drawn; StorageError when the disk is full.
     """
-    start = time.monotonic()
     folder = _out(config.generate)
     plan = _plan(config.generate)  # what can be wrong is wrong before Ray starts
+    with files.alone_in(folder, "generate"):
+        return _generate(config, plan, folder)
+
+
+def _generate(config: Config, plan: DatasetPlan, folder: Path) -> GenerateResult:
+    start = time.monotonic()
     existing = read_manifest(folder)
     if existing is not None:
         plan = replace(plan, device=_device(config.generate, existing, has_gpu=False))

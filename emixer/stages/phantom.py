@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from emixer import files
 from emixer.config import Config
 from emixer.data.labels import CHEXPERT
 from emixer.data.phantom.collection import FACTORS, Collection, finish, write_block
@@ -65,11 +66,12 @@ def describe(config: Config) -> str:
 def run(config: Config) -> PhantomResult:
     """Writes the collection, or what is missing of it."""
     collection = _collection(config)
-    already_there = collection.is_complete()
-    if not already_there:
-        collection.begin()
-        _write_blocks(config, collection)
-        finish(collection)
+    with files.alone_in(collection.out, "phantom"):
+        already_there = collection.is_complete()
+        if not already_there:
+            collection.begin()
+            _write_blocks(config, collection)
+            finish(collection)
     return _summarize(collection.out, already_there)
 
 

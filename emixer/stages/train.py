@@ -55,12 +55,13 @@ def run(config: Config) -> TrainResult:
 
     config, shards, reader = _checked(config)
     path = _run_path(config)
-    folder = RunFolder.create_or_resume(path, "train", config)
-    before = find_checkpoint(folder.checkpoints, "last")
-    was_done = before is not None and before.images >= config.train.images
-    if not was_done:
-        with led(folder, "train", config.train.images, config.ray):
-            run_workers(make_plan(config, shards, reader, path))
+    with RunFolder(path).alone("train"):
+        folder = RunFolder.create_or_resume(path, "train", config)
+        before = find_checkpoint(folder.checkpoints, "last")
+        was_done = before is not None and before.images >= config.train.images
+        if not was_done:
+            with led(folder, "train", config.train.images, config.ray):
+                run_workers(make_plan(config, shards, reader, path))
     last = find_checkpoint(folder.checkpoints, "last")
     assert last is not None, "a finished run has a checkpoint"
     measured: dict[str, float] = next(

@@ -43,12 +43,12 @@ def check_trackers(section: str, schedule: TrainConfig | EncoderConfig) -> None:
 
 @contextmanager
 def led(folder: RunFolder, stage: str, images: int, ray: RayConfig) -> Iterator[None]:
-    """What a training needs around it: the run folder to itself, Ray, a progress line, and an ear for SIGTERM.
+    """What a training needs around it: Ray, a progress line, and an ear for SIGTERM.
 
-    Raises RunFolderError when another process trains there, StoppedError when it was told to end and has saved.
+    Raises StoppedError when it was told to end and has saved.
     """
     is_ours = _nobody_heeds_term()  # asked before Ray is joined, which sets a handler of its own
-    with folder.alone(), connect(ray), _ended_by_term(folder, images, is_ours), _run_progress(folder, stage, images):
+    with connect(ray), _ended_by_term(folder, images, is_ours), _run_progress(folder, stage, images):
         yield
 
 

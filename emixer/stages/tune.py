@@ -87,9 +87,7 @@ def run(config: Config) -> TuneResult:
     """
     folder, space, data = _checked(config)
     _advise(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    busy = f"Another `emixer tune` works in {folder}. Wait for it, or choose another folder."
-    with files.locked(folder / "lock", busy):  # two at once would run each other's trials
+    with files.alone_in(folder, "tune"):  # two at once would run each other's trials
         study = open_study(folder, config, space, data)
         if not study.get_trials(deepcopy=False):
             shown = with_overrides(config, {"tune.storage": config.tune.written_storage})

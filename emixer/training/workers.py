@@ -7,7 +7,6 @@ go on from the last checkpoint.
 
 import logging
 import os
-import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any, Generic
 
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.torch import TorchTrainer, get_device
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
@@ -26,19 +25,19 @@ from emixer.checkpoint import find_checkpoint, newest_readable
 from emixer.config import Config
 from emixer.config.training import EncoderConfig, TrainConfig
 from emixer.data.loader import BatchStream, HostBatch, WindowReader, read_ahead
-from emixer.errors import ConfigError, DivergenceError
+from emixer.errors import DivergenceError
 from emixer.models.batch_norm import set_synchronized
 from emixer.ray_session import capacity, is_one_machine, quiet_data
 from emixer.run_folder import RunFolder
 from emixer.training.gradients import rank, world_size
 from emixer.training.loop import Advance, Reporter, State, train
+from emixer.training.process_group import process_group
 from emixer.training.save_ahead import save_before_moves
 
 MakeReporter = Callable[["TrainPlan[State]", State], Reporter]
 
 ReadWindows = Callable[[Iterable[int]], Iterator[HostBatch]]
 
-_COLLECTIVE_TIMEOUT_S = 3600  # the others wait while the first worker validates and writes
 _DIVERGED = "diverged.txt"
 
 
@@ -68,9 +67,7 @@ def run_workers(plan: TrainPlan[State]) -> None:
     most = schedule.worker_range[1]
     trainer = _Trainer(
         partial(_train_worker, plan),
-        torch_config=(_OnGpus if use_gpu else TorchConfig)(
-            backend="nccl" if use_gpu else "gloo", timeout_s=_COLLECTIVE_TIMEOUT_S
-        ),
+        torch_config=process_group(use_gpu),
         scaling_config=ScalingConfig(
             num_workers=schedule.num_workers,
             elastic_resize_monitor_interval_s=schedule.resize_every_s,
@@ -112,32 +109,6 @@ class _Trainer(TorchTrainer):  # type: ignore[misc]
     def _create_default_callbacks(self) -> list[Any]:
         idle = (DatasetsCallback, PlacementGroupCleanerCallback)
         return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, idle)]
-
-
-class _GpuBackend(TorchConfig().backend_cls):  # type: ignore[misc]
-    def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        worker_group.execute(_require_cuda)
-        super().on_start(worker_group, backend_config)
-
-
-class _OnGpus(TorchConfig):  # type: ignore[misc]
-    """torch's process group, where GPUs are there: NCCL's own words for their absence differ by version, and help
-    nobody."""
-
-    @property
-    def backend_cls(self) -> type:
-        return _GpuBackend
-
-
-def _require_cuda() -> None:
-    if not torch.cuda.is_available():
-        version = torch.__version__
-        built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
-        raise ConfigError(
-            f"Ray has a GPU for this worker on {socket.gethostname()}, but torch {version} ({built}) sees none "
-            "there. Look whether nvidia-smi works on that node and its driver is new enough, or train on CPUs with "
-            "train.use_gpu=false."
-        )
 
 
 def _train_worker(plan: TrainPlan[State]) -> None:

@@ -11,7 +11,7 @@ from jobs.task import StageTask
 
 def test_only_trials_that_train_are_asked_for_a_checkpoint_and_waited_for(tmp_path: Path) -> None:
     over, training = (RunFolder.create_or_resume(tmp_path / "trials" / f"{n:04d}", "train", Config()) for n in (0, 1))
-    with over.alone():
+    with over.alone("train"):
         pass
     answered: list[bool] = []
 
@@ -22,7 +22,7 @@ def test_only_trials_that_train_are_asked_for_a_checkpoint_and_waited_for(tmp_pa
 
     task = StageTask("emixer.stages.tune", {"slurm": {"warn_s": 120}}, str(tmp_path), str(tmp_path / "cluster"))
     started = time.monotonic()
-    with training.alone(), repeated(answer, 0.05):
+    with training.alone("train"), repeated(answer, 0.05):
         task._save(wait_s=60)
     assert answered
     assert not over.save_is_requested

@@ -30,7 +30,7 @@ from emixer.data.shards import ShardSet, write_shard
 from emixer.errors import DivergenceError, EmixerError, RunFolderError, StorageError, UnfinishedError
 from emixer.evaluation.features import FeatureExtractor
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
-from emixer.files import locked, sha256_of
+from emixer.files import alone_in, sha256_of
 from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.encoder_facts import EncoderFacts
 from emixer.models.encoder_weights import save_encoder_weights
@@ -617,7 +617,7 @@ def test_a_folder_keeps_to_the_scale_and_the_training_that_it_was_made_with(conf
 def test_two_experiments_in_one_folder_and_cells_larger_than_the_cluster_are_refused(
     ray_cluster: None, config: Config, copied: Path
 ) -> None:
-    with locked(copied / ".lock", "mine"), pytest.raises(EmixerError, match="Another `emixer experiment` works in"):
+    with alone_in(copied, "experiment"), pytest.raises(EmixerError, match="Another `emixer experiment`"):
         experiment.run(changed(config, copied))
     with pytest.raises(
         EmixerError, match=r"cpus_per_cell=64, but the Ray cluster has 2 CPUs: no cell would ever start"

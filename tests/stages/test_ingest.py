@@ -1,7 +1,6 @@
 """`emixer ingest` through its public door, on small collections with everything wrong that real ones have."""
 
 import csv
-import fcntl
 import gzip
 import json
 import os
@@ -25,7 +24,7 @@ from emixer.data.ingest import _decode, decoder_of, plan_ingest
 from emixer.data.labels import CHEXPERT
 from emixer.data.shards import ShardSet
 from emixer.data.verdicts import decide
-from emixer.files import sha256_of
+from emixer.files import alone_in, sha256_of
 
 LABEL_ROW = ",".join(["1.0", "0.0", "-1.0", *[""] * 11])
 REPORT = " FINAL REPORT\n\n FINDINGS:\n\n Secretword lungs are clear. Heart is normal.\n\n IMPRESSION: Fine.\n"
@@ -371,10 +370,8 @@ def test_a_folder_with_shards_of_unknown_origin_is_left_alone(tmp_path: Path) ->
 @pytest.mark.ray
 def test_two_ingests_into_one_folder_do_not_meet(tmp_path: Path, ray_cluster: None) -> None:
     tree, out = good_tree(tmp_path / "source"), tmp_path / "out"
-    (out / ".ingest").mkdir(parents=True)
-    with (out / ".ingest/lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert "Another ingest is writing" in fails(ingest(tree.root, out))
+    with alone_in(out, "ingest"):
+        assert "Another `emixer ingest`" in fails(ingest(tree.root, out))
 
 
 @pytest.mark.ray

@@ -27,7 +27,7 @@ from emixer.data.phantom.damage import FILM_DAMAGES, Damage, broken_film, broken
 from emixer.data.phantom.factors import SCHEMA, column_name, factor_row, table
 from emixer.data.phantom.study import Settings, Study, make_study
 from emixer.errors import RunFolderError
-from emixer.files import remove_partials, sha256_of, write_bytes, write_json, written_aside
+from emixer.files import is_bookkeeping, remove_partials, sha256_of, write_bytes, write_json, written_aside
 
 LABEL_TABLE = "mimic-cxr-2.0.0-chexpert.csv.gz"
 METADATA_TABLE = "mimic-cxr-2.0.0-metadata.csv.gz"
@@ -164,7 +164,7 @@ def _read_record(out: Path) -> dict[str, Any] | None:
     try:
         record: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if out.is_dir() and any(out.iterdir()):
+        if out.is_dir() and any(not is_bookkeeping(path) for path in out.iterdir()):
             raise RunFolderError(
                 f"{out} holds files but no {RECORD}: it is not a phantom. Choose an empty or a new folder."
             ) from None

@@ -1,0 +1,142 @@
+"""What a Ray of this process alone is started in: a folder of its own, the loopback, a token, and somebody who ends it.
+
+Whatever else runs on the machine, be it Ray of this user, of another one or a whole cluster, is neither joined nor
+disturbed. Nothing is left when the process is over, however it ends.
+"""
+
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from ray._private import ray_constants
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+
+from cluster import fair_share
+from cluster.ray_node import reaper
+from cluster.slurm import MARK
+from emixer.errors import StorageError
+
+logger = logging.getLogger(__name__)
+
+_LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+"""Where workers of one training listen for each other."""
+_PREFIX = "emixer-"
+_LONGEST_SOCKET = "/session_2026-11-28_01-34-36_829116_4194304/sockets/plasma_store"
+"""Of those that Ray makes below its folder; the last number is a process id."""
+_MOST_BYTES = 107
+"""Of the path of a socket (man 7 unix)."""
+_FOLDERS = ("RAY_TMPDIR", "TMPDIR")
+_TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105
+_OWN_TOKEN = ("RAY_AUTH_MODE", _TOKEN, "RAY_AUTH_TOKEN_PATH")
+"""By these a user says how Ray's processes are to believe each other."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Of one Ray. folder: for its files. mark: in the environment of its processes, by which they are found."""
+
+    folder: Path
+    mark: str
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Stands around `ray.init`, whose processes inherit what is set here."""
+        with _environment({MARK: self.mark, **_LOOPBACK, **fair_share.worker_environment()}), _on_the_loopback():
+            yield
+
+
+@contextmanager
+def surroundings(*, keep_logs: bool) -> Iterator[Surroundings]:
+    """Stands around the whole life of a Ray; when it or this process is over, nothing is left.
+
+    keep_logs: leave the folder behind, where Ray's own logs are. Raises StorageError when there is nowhere to make the
+    folder.
+    """
+    folder = _make_folder()
+    mark = f"{os.getpid()}-{secrets.token_hex(8)}"
+    if keep_logs:
+        logger.debug("Ray's own logs are in %s/session_latest/logs, and stay there.", folder)
+    with reaper(mark, None if keep_logs else folder), _token():
+        yield Surroundings(folder, mark)
+
+
+@contextmanager
+def _on_the_loopback() -> Iterator[None]:
+    """Ray takes 127.0.0.1 for "the address by which others reach this machine", and then listens on all of them; only
+    where it has no clusters, as on macOS, does it keep to the loopback."""
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _make_folder() -> Path:
+    """Readable by this user alone; where Ray puts its files by default, if a socket's path may be as long."""
+    most = _MOST_BYTES - len(f"/{_PREFIX}12345678{_LONGEST_SOCKET}")
+    for name in (*_FOLDERS, None):
+        base = "/tmp" if name is None else os.environ.get(name)  # noqa: S108
+        if not base:
+            continue
+        if len(os.fsencode(base)) > most:
+            logger.warning(
+                "%s=%s is %d bytes long, and Ray's sockets leave room for %d: Ray's files go elsewhere. Set RAY_TMPDIR "
+                "to a shorter path on a roomy local disk.",
+                name, base, len(os.fsencode(base)), most,
+            )  # fmt: skip
+            continue
+        try:
+            return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+        except OSError as error:
+            reason = f"{base}: {error.strerror}"
+    raise StorageError(
+        f"Ray needs a folder for its files, and none could be made ({reason}). Set RAY_TMPDIR to a folder of yours on "
+        f"a local disk, whose path has at most {most} characters."
+    )
+
+
+@contextmanager
+def _token() -> Iterator[None]:
+    """Clients without it are refused. Ray's own token would be one of the user's home for all, which two commands that
+    start for the first time at once would write over each other, and a home may be read-only."""
+    if any(name in os.environ for name in _OWN_TOKEN):
+        yield
+        return
+    with _environment({_TOKEN: _token_of_this_process()}):
+        _forget_read_token()
+        try:
+            yield
+        finally:
+            os.environ.pop("RAY_AUTH_MODE", None)  # Ray sets it
+            _forget_read_token()
+
+
+@cache
+def _token_of_this_process() -> str:
+    return secrets.token_hex(32)
+
+
+def _forget_read_token() -> None:
+    """Ray reads a token once; the next cluster that this process joins may have another."""
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

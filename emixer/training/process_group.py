@@ -1,0 +1,82 @@
+"""torch's process group among the workers of Ray Train, as Ray makes it, but for two things.
+
+Where workers have no CUDA device, that is said before NCCL says it in words of its own. And where Ray keeps to the
+loopback, so does the group: the store over which its workers find each other has no password, and torch would let it
+listen on every interface.
+"""
+
+import socket
+from datetime import timedelta
+from typing import Any
+
+import ray
+import ray.util
+import torch
+from ray.train.torch import TorchConfig
+from torch import distributed
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from emixer.errors import ConfigError
+
+_LOOPBACK = "127.0.0.1"
+_COLLECTIVE_TIMEOUT_S = 3600  # the others wait while the first worker validates and writes
+
+_hosted: list[TCPStore] = []
+"""In the process of the first worker, as long as it lives."""
+
+
+def process_group(use_gpu: bool) -> TorchConfig:
+    """For `TorchTrainer`."""
+    return _Config(backend="nccl" if use_gpu else "gloo", timeout_s=_COLLECTIVE_TIMEOUT_S)
+
+
+class _Backend(TorchConfig().backend_cls):  # type: ignore[misc]
+    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+        backend, timeout_s = backend_config.backend, backend_config.timeout_s
+        if backend == "nccl":
+            worker_group.execute(_require_cuda)
+        if worker_group.execute_single(0, ray.util.get_node_ip_address) != _LOOPBACK:
+            super().on_start(worker_group, backend_config)
+            return
+        num = len(worker_group)
+        port = worker_group.execute_single(0, _host_store, num, timeout_s)
+        ray.get([
+            worker_group.execute_single_async(rank, _join, backend, rank, num, port, timeout_s) for rank in range(num)
+        ])  # fmt: skip
+
+
+class _Config(TorchConfig):  # type: ignore[misc]
+    @property
+    def backend_cls(self) -> type:
+        return _Backend
+
+
+def _host_store(num_workers: int, timeout_s: int) -> int:
+    """On the first worker; returns the port."""
+    listening = socket.create_server((_LOOPBACK, 0))
+    port: int = listening.getsockname()[1]
+    _hosted[:] = [
+        TCPStore(
+            _LOOPBACK, port, num_workers, is_master=True, timeout=timedelta(seconds=timeout_s), wait_for_workers=False,
+            master_listen_fd=listening.detach(),
+        )
+    ]  # fmt: skip
+    return port
+
+
+def _join(backend: str, rank: int, num_workers: int, port: int, timeout_s: int) -> None:
+    """On every worker."""
+    timeout = timedelta(seconds=timeout_s)
+    store = _hosted[0] if rank == 0 else TCPStore(_LOOPBACK, port, num_workers, timeout=timeout)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=num_workers, timeout=timeout)
+
+
+def _require_cuda() -> None:
+    if not torch.cuda.is_available():
+        version = torch.__version__
+        built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+        raise ConfigError(
+            f"Ray has a GPU for this worker on {socket.gethostname()}, but torch {version} ({built}) sees none "
+            "there. Look whether nvidia-smi works on that node and its driver is new enough, or train on CPUs with "
+            "train.use_gpu=false."
+        )

@@ -1,0 +1,267 @@
+"""A Ray of one's own: as nice as who started it, on the loopback, and gone when its process is gone."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.ray_node import kill_marked
+from cluster.slurm import MARK
+from emixer.config import Config, RayConfig, to_yaml, with_overrides
+from emixer.ray_session import address_of
+
+pytestmark = pytest.mark.ray
+
+LOOK = """
+import json, os, sys, ray
+from emixer.config import RayConfig
+from emixer.ray_session import connect
+with connect(RayConfig(num_cpus=1, object_store_mb=80)):
+    worker = ray.get(ray.remote(lambda: os.getpriority(os.PRIO_PROCESS, 0)).remote())
+    folder = ray._private.worker._global_node.get_session_dir_path()
+    print(json.dumps({
+        "own": os.getpriority(os.PRIO_PROCESS, 0), "worker": worker, "folder": folder, "owner": os.stat(folder).st_uid,
+        "address": ray.get_runtime_context().gcs_address, "nodes": len(ray.nodes()),
+    }), flush=True)
+    sys.stdin.read()
+"""
+"""A program that tells what its Ray is like and stays until its input ends."""
+
+
+def environment(**changed: str) -> dict[str, str]:
+    """As of somebody who has no Ray: not that of the session that runs these tests."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return own | {"PYTHONPATH": os.pathsep.join(sys.path)} | changed
+
+
+def begin(before: Sequence[str] = (), **changed: str) -> "subprocess.Popen[str]":
+    command = [*before, sys.executable, "-c", LOOK]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment(**changed), stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def told(process: "subprocess.Popen[str]") -> tuple[dict[str, Any], str]:
+    """What the program told, and its standard error."""
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return json.loads(output), errors
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted", "added", "said"),
+    [
+        pytest.param([], None, 0, "", id="as who started it"),
+        pytest.param(["nice", "-n", "5"], None, 0, "", id="also when that is nice"),
+        pytest.param([], "4", 4, "", id="as the user wants it"),
+        pytest.param([], "fast", 0, "RAY_worker_niceness='fast' is not a whole number from -20 to 19", id="nonsense"),
+    ],
+)
+def test_workers_are_as_nice_as_who_started_them(before: list[str], wanted: str | None, added: int, said: str) -> None:
+    look, errors = told(begin(before, **({} if wanted is None else {"RAY_worker_niceness": wanted})))
+    assert look["worker"] == min(look["own"] + added, 19)
+    assert look["own"] == min(os.getpriority(os.PRIO_PROCESS, 0) + (5 if before else 0), 19)
+    assert said in errors
+    assert errors.count("niceness") == 2 * bool(said), "one line"
+
+
+def test_where_niceness_may_not_be_lowered_a_line_says_so_and_work_goes_on() -> None:
+    without_rights = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    if without_rights and shutil.which("setpriv") is None:
+        pytest.skip("root needs setpriv to give up its rights")
+    text = "from cluster.fair_share import worker_environment; print(worker_environment())"
+    ran = subprocess.run(
+        [*without_rights, sys.executable, "-c", text], env=environment(RAY_worker_niceness="-3"), text=True,
+        capture_output=True, check=True,
+    )  # fmt: skip
+    assert ran.stdout.strip() == "{'RAY_worker_niceness': '0'}"
+    (line,) = ran.stderr.splitlines()
+    assert "RAY_worker_niceness=-3: niceness may not be lowered on this machine" in line
+
+
+@pytest.fixture
+def strangers_ray() -> Iterator[str]:
+    """`ray start --head` of somebody else on this machine; its address."""
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
+        mark = folder
+        command = [
+            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--port=0", "--num-cpus=1",
+            f"--temp-dir={folder}", "--include-dashboard=false", "--object-store-memory=80000000",
+        ]  # fmt: skip
+        try:
+            started = subprocess.run(
+                command, env=environment(**{MARK: mark}), text=True, capture_output=True, check=True, timeout=300
+            )
+            (address,) = set(re.findall(r"--address='([\d.]+:\d+)'", started.stdout))
+            yield address
+        finally:
+            kill_marked(mark)
+
+
+def as_somebody_else() -> list[str]:
+    """Another user, who may read this one's Python; the same one where that is not to be had."""
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        return []
+    rights = "+dac_read_search"
+    return ["setpriv", "--reuid=65534", "--clear-groups", f"--inh-caps={rights}", f"--ambient-caps={rights}"]
+
+
+def test_beside_a_strangers_ray_two_users_at_once_have_their_own(strangers_ray: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o777)
+    programs = [begin(), begin(), begin(as_somebody_else(), HOME=str(home))]
+    looks = []
+    for program in programs:
+        assert program.stdout is not None
+        looks.append(program.stdout.readline())  # all of them live when the last one tells
+    for program in programs:
+        assert told_nothing_more(program) == ""
+    looks = [json.loads(look) for look in looks]
+    assert len({strangers_ray, *(look["address"] for look in looks)}) == 4
+    assert [look["nodes"] for look in looks] == [1, 1, 1]
+    assert len({Path(look["folder"]).parent for look in looks}) == 3
+    if as_somebody_else():
+        assert [look["owner"] for look in looks] == [0, 0, 65534]
+    assert not any(Path(look["folder"]).parent.exists() for look in looks)
+
+
+def told_nothing_more(process: "subprocess.Popen[str]") -> str:
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return output
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_who_has_no_token_is_refused(tmp_path: Path) -> None:
+    import ray
+
+    join = "import ray, sys; ray.init(address=sys.argv[1], logging_level='ERROR'); print(len(ray.nodes()))"
+
+    def joined(**tokens: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", join, ray.get_runtime_context().gcs_address]
+        tokens = {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)} | tokens
+        return subprocess.run(command, env=environment(**tokens), text=True, capture_output=True, check=False)
+
+    assert joined(RAY_AUTH_TOKEN=os.environ["RAY_AUTH_TOKEN"]).stdout == "1\n"
+    wrong = joined(RAY_AUTH_TOKEN="0" * 64)
+    assert wrong.returncode != 0
+    assert re.search("(?i)unauthenticated|invalid.*token", wrong.stderr), wrong.stderr[-2000:]
+    without = joined(RAY_AUTH_MODE="disabled")
+    assert without.returncode != 0
+    assert re.search("(?i)unauthenticated|token", without.stderr), without.stderr[-2000:]
+
+
+def children_of(pid: int) -> set[int]:
+    """Of them and theirs."""
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            parents.setdefault(int((entry / "stat").read_text().rpartition(")")[2].split()[1]), []).append(
+                int(entry.name)
+            )
+    found, waiting = set(), [pid]
+    while waiting:
+        new = set(parents.get(waiting.pop(), [])) - found
+        found |= new
+        waiting += new
+    return found
+
+
+def command_line(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    return ""
+
+
+def listeners(pids: set[int]) -> list[str]:
+    """Addresses that these processes listen on."""
+    lines = subprocess.run(["ss", "-ltnpH"], text=True, capture_output=True, check=True).stdout.splitlines()
+    ours = [line for line in lines if any(f"pid={pid}," in line for pid in pids)]
+    return [line.split()[3] for line in ours]
+
+
+def wait_until(condition: Callable[[], Any], patience_s: float) -> Any:
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    return condition()
+
+
+@pytest.fixture
+def endless(tiny_config: Config, tiny_run: Path, tmp_path: Path) -> Mapping[str, Config]:
+    """Commands that would take for ever, and what of Ray works for them."""
+    schedule = {"train.images": 10**7, "train.run": tmp_path / "run", "train.num_workers": 2}
+    samplers = {"generate.run": tiny_run, "generate.num": 10**6, "generate.out": tmp_path / "dataset"}
+    return {"train": with_overrides(tiny_config, schedule), "generate": with_overrides(tiny_config, samplers)}
+
+
+@pytest.mark.skipif(shutil.which("ss") is None, reason="ss tells who listens")
+@pytest.mark.parametrize(("command", "worker"), [("train", "ray::RayTrainWo"), ("generate", "ray::MapWorker")])
+def test_a_command_listens_on_the_loopback_alone_and_after_kill_9_nothing_is_left(
+    endless: Mapping[str, Config], command: str, worker: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(to_yaml(endless[command]))
+    arguments = [sys.executable, "-m", "emixer", command, "--config", str(tmp_path / "config.yaml")]
+    with (tmp_path / "errors").open("w") as errors:
+        process = subprocess.Popen(arguments, env=environment(), stdout=subprocess.DEVNULL, stderr=errors)
+    seen: set[int] = set()
+
+    def works() -> bool:
+        seen.update(children_of(process.pid))
+        assert process.poll() is None, (tmp_path / "errors").read_text()
+        trains = command != "train" or (tmp_path / "run/metrics.jsonl").exists()
+        return trains and any(command_line(pid).startswith(worker) for pid in seen)
+
+    try:
+        assert wait_until(works, 300), [command_line(pid) for pid in seen]
+        addresses = listeners(seen | {process.pid})
+        folders = {found[0] for pid in seen if (found := re.search(r"/\S*/emixer-\w+(?=/session)", command_line(pid)))}
+    finally:
+        process.kill()
+        process.wait()
+    assert len(addresses) >= 5, "GCS, raylet, agents, workers"
+    assert {address.rpartition(":")[0] for address in addresses} <= {"127.0.0.1", "[::ffff:127.0.0.1]", "[::1]"}
+    left = wait_until(lambda: not [pid for pid in seen if command_line(pid)], 5)
+    assert left, [command_line(pid) for pid in seen]
+    assert len(folders) == 1
+    assert wait_until(lambda: not any(map(os.path.exists, folders)), 5)
+
+
+def test_local_means_one_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert address_of(RayConfig()) is None
+    assert address_of(RayConfig(address="10.0.0.1:6379")) == "10.0.0.1:6379"
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    assert address_of(RayConfig()) is None
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.2:6379")
+    assert address_of(RayConfig()) == "10.0.0.2:6379"
+
+
+class TestTheFolder:
+    """Ray's sockets lie in it, whose paths may have 107 bytes."""
+
+    def test_a_long_path_is_passed_over_with_a_line(self, tmp_path: Path) -> None:
+        long = tmp_path / ("long" * 20)
+        long.mkdir()
+        look, errors = told(begin(TMPDIR=str(long)))
+        assert look["folder"].startswith("/tmp/emixer-")
+        assert f"TMPDIR={long} is" in errors
+        assert list(long.iterdir()) == []
+
+    def test_a_short_one_is_used(self) -> None:
+        with tempfile.TemporaryDirectory(dir="/tmp") as short:
+            look, errors = told(begin(RAY_TMPDIR=short))
+            assert look["folder"].startswith(f"{short}/emixer-")
+            assert errors == ""
+            assert list(Path(short).iterdir()) == []
