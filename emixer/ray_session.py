@@ -3,14 +3,14 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import ray
 
 from emixer.config import RayConfig
 from emixer.errors import EmixerError
-from emixer.local_ray import surroundings
+from emixer.local_ray import is_on_the_loopback, on_the_loopback, surroundings
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,8 @@ def connect(config: RayConfig) -> Iterator[None]:
 @contextmanager
 def _joined(address: str) -> Iterator[None]:
     try:
-        ray.init(address=address, **_quietly())
+        with on_the_loopback() if is_on_the_loopback(address) else nullcontext():
+            ray.init(address=address, **_quietly())
     except (ConnectionError, ray.exceptions.RaySystemError, TimeoutError) as error:
         raise EmixerError(
             f"No Ray cluster answers at {address} ({error}). "
