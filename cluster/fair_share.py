@@ -8,7 +8,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +23,12 @@ def worker_environment(environment: Mapping[str, str] = os.environ) -> dict[str,
     there is said in one line and left out: Ray would crash or wait for ever.
     """
     return {NICENESS: str(_added_niceness(environment.get(NICENESS, "")))}
+
+
+def mend(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Takes out what does not work, before Ray is imported: it would end this very process with a segmentation fault."""
+    if NICENESS in environment:
+        environment.update(worker_environment(environment))
 
 
 def _added_niceness(wanted: str) -> int:

@@ -6,11 +6,14 @@ pairs = emixer.load("runs/first").sample(labels=["Pneumothorax"], num=4, seed=0)
 
 from typing import TYPE_CHECKING
 
+from cluster import fair_share
 from emixer._version import __version__
 from emixer.errors import EmixerError
 
 if TYPE_CHECKING:
     from emixer.generation import Sampler, load
+
+fair_share.mend()
 
 __all__ = ["EmixerError", "Sampler", "__version__", "load"]
 

@@ -7,6 +7,7 @@ disturbed. Nothing is left when the process is over, however it ends.
 import logging
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from cluster import fair_share
@@ -47,7 +48,7 @@ class Surroundings:
     @contextmanager
     def starting(self) -> Iterator[None]:
         """Stands around `ray.init`, whose processes inherit what is set here."""
-        with _environment({MARK: self.mark, **_LOOPBACK, **fair_share.worker_environment()}), _on_the_loopback():
+        with _environment({MARK: self.mark, **_LOOPBACK, **fair_share.worker_environment()}), on_the_loopback():
             yield
 
 
@@ -67,15 +68,30 @@ def surroundings(*, keep_logs: bool) -> Iterator[Surroundings]:
 
 
 @contextmanager
-def _on_the_loopback() -> Iterator[None]:
-    """Ray takes 127.0.0.1 for "the address by which others reach this machine", and then listens on all of them; only
-    where it has no clusters, as on macOS, does it keep to the loopback."""
+def on_the_loopback() -> Iterator[None]:
+    """`ray.init` in this block starts, or joins, a Ray that keeps to the loopback.
+
+    Ray takes 127.0.0.1 for "the address by which others reach this machine", and then listens on every interface; only
+    where it has no clusters, as on macOS, does it take it for what it is.
+    """
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def is_on_the_loopback(address: str) -> bool:
+    """Whether the cluster at host:port is one that cannot be reached from other machines."""
+    host, _, port = address.rpartition(":")
+    if host not in ("127.0.0.1", "localhost"):
+        return False
+    try:
+        with socket.create_connection((services.resolve_ip_for_localhost(host), int(port)), timeout=2):
+            return False
+    except (OSError, ValueError):
+        return True
 
 
 def _make_folder() -> Path:

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import ray
@@ -12,12 +12,14 @@ from cluster.allocation import OwnShare
 from cluster.ray_node import heap_mb, store_mb
 from emixer.config import RayConfig
 from emixer.errors import EmixerError
-from emixer.local_ray import surroundings
+from emixer.local_ray import Surroundings, is_on_the_loopback, on_the_loopback, surroundings
 
 logger = logging.getLogger(__name__)
 
 _LOCAL = "local"
 """In the place of an address, as Ray has it: start one here, whatever else runs."""
+
+_STARTS = 3
 
 # Ray asks for metrics agents and usage reports that a library run by hand in a hospital does not want
 _QUIET = {
@@ -49,7 +51,8 @@ def connect(config: RayConfig) -> Iterator[None]:
 @contextmanager
 def _joined(address: str) -> Iterator[None]:
     try:
-        ray.init(address=address, **_quietly())
+        with on_the_loopback() if is_on_the_loopback(address) else nullcontext():
+            ray.init(address=address, **_quietly())
     except (ConnectionError, ray.exceptions.RaySystemError, TimeoutError) as error:
         raise EmixerError(
             f"No Ray cluster answers at {address} ({error}). "
@@ -64,23 +67,35 @@ def _joined(address: str) -> Iterator[None]:
 @contextmanager
 def _started(config: RayConfig) -> Iterator[None]:
     """On this machine, for this process alone."""
-    with surroundings(keep_logs=_is_debugging()) as own:
-        try:
-            with own.starting():
-                # without "local" ray.init joins whatever cluster of anybody it finds on this machine
-                ray.init(address=_LOCAL, _temp_dir=str(own.folder), **_share(config), **_quietly())
-        except Exception as error:
-            if "timed out during startup" not in str(error):  # Ray has no class of its own for it
-                raise
-            load = os.getloadavg()[0]
-            raise EmixerError(
-                f"Ray did not start on this machine within the 30 s that it gives itself (load {load:.0f} on "
-                f"{os.cpu_count()} CPUs). Give the command again when the machine is less busy, or give --ray-address."
-            ) from error
+    with ExitStack() as stack:
+        for left in reversed(range(_STARTS)):
+            if _starts(stack.enter_context(surroundings(keep_logs=_is_debugging())), config):
+                break
+            stack.close()
+            load = f"load {os.getloadavg()[0]:.0f} on {os.cpu_count()} CPUs"
+            if not left:
+                raise EmixerError(
+                    f"Ray did not start on this machine within the 30 s that it gives itself, {_STARTS} times ({load}). "
+                    "Give the command again when the machine is less busy, or give --ray-address."
+                )
+            logger.warning("Ray did not start within the 30 s that it gives itself (%s): started again.", load)
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def _starts(own: Surroundings, config: RayConfig) -> bool:
+    """False when the machine was too busy for it."""
+    try:
+        with own.starting():
+            # without "local" ray.init joins whatever cluster of anybody it finds on this machine
+            ray.init(address=_LOCAL, _temp_dir=str(own.folder), **_share(config), **_quietly())
+    except Exception as error:
+        if "timed out during startup" not in str(error):  # Ray has no class of its own for it
+            raise
+        return False
+    return True
 
 
 def address_of(config: RayConfig) -> str | None:
