@@ -89,7 +89,8 @@ def ray_node(
     ]  # fmt: skip
     with reaper(environment[MARK], temp), log.open("ab") as output:
         process = subprocess.Popen(
-            command, env={**_IMPATIENCE, **os.environ, **environment, **worker_environment()}, stdout=output, stderr=output,
+            command, env={**_IMPATIENCE, **os.environ, **environment, **worker_environment()},
+            stdout=output, stderr=output,
             start_new_session=True, preexec_fn=ignore_warnings,
         )  # fmt: skip
         try:
