@@ -26,7 +26,7 @@ def worker_environment(environment: Mapping[str, str] = os.environ) -> dict[str,
 
 
 def mend(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Takes out what does not work, before Ray is imported: it would end this very process with a segmentation fault."""
+    """Takes out what does not work, before Ray is imported: this very process would end with a segmentation fault."""
     if NICENESS in environment:
         environment.update(worker_environment(environment))
 

@@ -75,7 +75,7 @@ def _started(config: RayConfig) -> Iterator[None]:
             load = f"load {os.getloadavg()[0]:.0f} on {os.cpu_count()} CPUs"
             if not left:
                 raise EmixerError(
-                    f"Ray did not start on this machine within the 30 s that it gives itself, {_STARTS} times ({load}). "
+                    f"Ray did not start on this machine within its 30 s, {_STARTS} times ({load}). "
                     "Give the command again when the machine is less busy, or give --ray-address."
                 )
             logger.warning("Ray did not start within the 30 s that it gives itself (%s): started again.", load)

@@ -13,6 +13,7 @@ import pytest
 from ray.autoscaler.v2.monitor import AutoscalerMonitor
 
 from cluster import meeting, provider
+from cluster.fair_share import worker_environment
 from cluster.meeting import free_port, node_environment
 from cluster.ray_node import Share, ray_node, wait_for_port
 from cluster.ray_state import ask_ray
@@ -77,7 +78,7 @@ def test_workers_are_as_nice_as_who_started_them_unless_the_user_says_otherwise(
         wait_for_port(head.address, process, log)
         while ask_ray(head, "--nodes=1", "--patience=20") is None and process.poll() is None:
             pass
-        driver = {**os.environ, **head.environment(), "RAY_ADDRESS": head.address}
+        driver = {**os.environ, **head.environment(), **worker_environment(), "RAY_ADDRESS": head.address}
         done = subprocess.run(
             [sys.executable, "-c", NICER], env=driver, capture_output=True, text=True, check=False, timeout=300
         )
