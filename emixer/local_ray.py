@@ -28,8 +28,10 @@ logger = logging.getLogger(__name__)
 _LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 """Where workers of one training listen for each other."""
 _PREFIX = "emixer-"
-_LONGEST_SOCKET = "/session_2026-11-28_01-34-36_829116_4194304/sockets/plasma_store"
-"""Of those that Ray makes below its folder; the last number is a process id."""
+_RAYS = "ray"
+"""Within our folder: Ray opens to everybody what it is given."""
+_LONGEST_SOCKET = f"/{_RAYS}/session_2026-11-28_01-34-36_829116_4194304/sockets/plasma_store"
+"""Of those that Ray makes below ours; the last number is a process id."""
 _MOST_BYTES = 107
 """Of the path of a socket (man 7 unix)."""
 _FOLDERS = ("RAY_TMPDIR", "TMPDIR")
@@ -62,9 +64,9 @@ def surroundings(*, keep_logs: bool) -> Iterator[Surroundings]:
     folder = _make_folder()
     mark = f"{os.getpid()}-{secrets.token_hex(8)}"
     if keep_logs:
-        logger.debug("Ray's own logs are in %s/session_latest/logs, and stay there.", folder)
+        logger.debug("Ray's own logs are in %s/session_latest/logs, and stay there.", folder / _RAYS)
     with reaper(mark, None if keep_logs else folder), _token():
-        yield Surroundings(folder, mark)
+        yield Surroundings(folder / _RAYS, mark)
 
 
 @contextmanager

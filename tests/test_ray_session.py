@@ -23,14 +23,16 @@ from emixer.ray_session import address_of
 pytestmark = pytest.mark.ray
 
 LOOK = """
-import json, os, sys, ray
+import json, os, sys
 from emixer.config import RayConfig
 from emixer.ray_session import connect
+import ray
 with connect(RayConfig(num_cpus=1, object_store_mb=80)):
     worker = ray.get(ray.remote(lambda: os.getpriority(os.PRIO_PROCESS, 0)).remote())
     folder = ray._private.worker._global_node.get_session_dir_path()
     print(json.dumps({
         "own": os.getpriority(os.PRIO_PROCESS, 0), "worker": worker, "folder": folder, "owner": os.stat(folder).st_uid,
+        "mode": oct(os.stat(os.path.dirname(os.path.dirname(folder))).st_mode)[-3:],
         "address": ray.get_runtime_context().gcs_address, "nodes": len(ray.nodes()),
     }), flush=True)
     sys.stdin.read()
@@ -128,10 +130,11 @@ def test_beside_a_strangers_ray_two_users_at_once_have_their_own(strangers_ray: 
     looks = [json.loads(look) for look in looks]
     assert len({strangers_ray, *(look["address"] for look in looks)}) == 4
     assert [look["nodes"] for look in looks] == [1, 1, 1]
-    assert len({Path(look["folder"]).parent for look in looks}) == 3
+    assert [look["mode"] for look in looks] == ["700"] * 3
+    assert len({Path(look["folder"]).parents[1] for look in looks}) == 3
     if as_somebody_else():
         assert [look["owner"] for look in looks] == [0, 0, 65534]
-    assert not any(Path(look["folder"]).parent.exists() for look in looks)
+    assert not any(Path(look["folder"]).parents[1].exists() for look in looks)
 
 
 def told_nothing_more(process: "subprocess.Popen[str]") -> str:
@@ -147,7 +150,7 @@ def test_who_has_no_token_is_refused(tmp_path: Path) -> None:
     address = ray.get_runtime_context().gcs_address
     assert address.startswith("127.0.0.1:")
     join = (
-        "import ray; from emixer.config import RayConfig; from emixer.ray_session import connect\n"
+        "from emixer.config import RayConfig; from emixer.ray_session import connect; import ray\n"
         f"with connect(RayConfig(address={address!r})): print(len(ray.nodes()))"
     )
 
@@ -155,8 +158,8 @@ def test_who_has_no_token_is_refused(tmp_path: Path) -> None:
         own = environment(HOME=str(tmp_path), **tokens)
         return subprocess.run([sys.executable, "-c", join], env=own, text=True, capture_output=True, check=False)
 
-    assert joined(RAY_AUTH_TOKEN=os.environ["RAY_AUTH_TOKEN"]).stdout == "1\n"
-    for tokens in ({"RAY_AUTH_TOKEN": "0" * 64}, {"RAY_AUTH_MODE": "disabled"}, {}):
+    assert joined(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=os.environ["RAY_AUTH_TOKEN"]).stdout == "1\n"
+    for tokens in ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}, {"RAY_AUTH_MODE": "disabled"}, {}):
         refused = joined(**tokens)
         assert refused.returncode != 0
         assert refused.stdout == ""
@@ -229,7 +232,9 @@ def test_a_command_listens_on_the_loopback_alone_and_after_kill_9_nothing_is_lef
     try:
         assert wait_until(works, 300), [command_line(pid) for pid in seen]
         addresses = listeners(seen | {process.pid})
-        folders = {found[0] for pid in seen if (found := re.search(r"/\S*/emixer-\w+(?=/session)", command_line(pid)))}
+        folders = {
+            found[0] for pid in seen if (found := re.search(r"/\S*/emixer-\w+(?=/ray/session)", command_line(pid)))
+        }
     finally:
         process.kill()
         process.wait()
