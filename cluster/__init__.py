@@ -2,3 +2,7 @@
 
 Independent of everything else here: it runs any Ray program.
 """
+
+from cluster import fair_share
+
+fair_share.mend()  # before any of our programs imports Ray

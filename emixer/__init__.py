@@ -6,14 +6,12 @@ pairs = emixer.load("runs/first").sample(labels=["Pneumothorax"], num=4, seed=0)
 
 from typing import TYPE_CHECKING
 
-from cluster import fair_share
+import cluster  # noqa: F401 - takes out of the environment what Ray would crash at
 from emixer._version import __version__
 from emixer.errors import EmixerError
 
 if TYPE_CHECKING:
     from emixer.generation import Sampler, load
-
-fair_share.mend()
 
 __all__ = ["EmixerError", "Sampler", "__version__", "load"]
 

@@ -240,10 +240,11 @@ def test_a_command_listens_on_the_loopback_alone_and_after_kill_9_nothing_is_lef
         process.wait()
     assert len(addresses) >= 5, "GCS, raylet, agents, workers"
     assert {address.rpartition(":")[0] for address in addresses} <= {"127.0.0.1", "[::ffff:127.0.0.1]", "[::1]"}
-    left = wait_until(lambda: not [pid for pid in seen if command_line(pid)], 5)
-    assert left, [command_line(pid) for pid in seen]
+    # five seconds on an idle machine; this one may be busy with other tests
+    is_gone = wait_until(lambda: not any(map(command_line, seen)), 20)
+    assert is_gone, "\n".join(line for pid in seen if (line := command_line(pid)))
     assert len(folders) == 1
-    assert wait_until(lambda: not any(map(os.path.exists, folders)), 5)
+    assert wait_until(lambda: not any(map(os.path.exists, folders)), 20)
 
 
 def test_local_means_one_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:

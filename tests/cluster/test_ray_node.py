@@ -59,10 +59,9 @@ print("nicer by", ray.get(ray.remote(lambda: os.nice(0)).remote()) - os.nice(0))
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(("asked", "nicer_by"), [(None, 0), ("3", 3), ("lots", 0)])
+@pytest.mark.parametrize(("asked", "nicer_by"), [(None, 0), ("3", 3)])
 def test_workers_are_as_nice_as_who_started_them_unless_the_user_says_otherwise(
     asked: str | None, nicer_by: int, tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     monkeypatch.delenv("RAY_worker_niceness", raising=False)
     if asked is not None:
@@ -83,7 +82,6 @@ def test_workers_are_as_nice_as_who_started_them_unless_the_user_says_otherwise(
             [sys.executable, "-c", NICER], env=driver, capture_output=True, text=True, check=False, timeout=300
         )
     assert f"nicer by {nicer_by}" in done.stdout, done.stderr
-    assert ("'lots' is not a whole number" in caplog.text) == (asked == "lots")
 
 
 def test_rays_loop_pauses_for_what_the_provider_sets() -> None:
