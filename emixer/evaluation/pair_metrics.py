@@ -66,6 +66,7 @@ def faithfulness(
     known_N = ~labels_NY.isnan().any(1).numpy()
     used_Y = _measurable(labels_NY[known_N]) & _among(label_names, readable)
     finding_Y = _among(label_names, readable) & ~_among(label_names, {NO_FINDING})
+    denies = bool((mentions_NY[known_N][:, finding_Y] == Mention.NEGATED).any())
 
     def measure(rows: Rows) -> Metrics:
         known_R = known_N[rows]
@@ -76,6 +77,8 @@ def faithfulness(
             metrics |= {k: v for k, v in _over_labels(whole, values_Y, used_Y, label_names).items() if k == whole}
         if used_Y.any():
             metrics |= _statements(mentions_NY[rows][known_R][:, finding_Y], labels_NY[rows][known_R][:, finding_Y])
+        if not denies:
+            metrics.pop("report_negative_precision", None)
         return metrics
 
     return measure

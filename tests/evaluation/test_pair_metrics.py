@@ -65,7 +65,9 @@ def test_what_reports_deny_is_counted_apart() -> None:
     assert found["report_negative_statements"] == 4 / 4
     assert found["report_negative_precision"] == 2 / 4
     no_denial = faithfulness(np.full_like(mentions_NY, silent), labels_NY, names)(ALL)
-    assert np.isnan(no_denial["report_negative_precision"])
+    assert no_denial["report_negative_statements"] == 0
+    assert "report_negative_precision" not in no_denial, "what cannot be measured is left out"
+    assert np.isnan(faithfulness(mentions_NY, labels_NY, names)(np.array([3, 7]))["report_negative_precision"])
 
 
 def test_agreement_is_between_a_film_and_its_own_report_and_leaves_out_what_is_uncertain() -> None:
