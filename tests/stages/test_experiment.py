@@ -64,7 +64,7 @@ def config(tiny_config: Config, shards: Path) -> Config:
         "experiment.downstream.batch_size": 16, "experiment.downstream.validate_every_images": 32,
         "experiment.downstream.network": TINY, "experiment.downstream.joint_hidden": 8,
         "experiment.downstream.report_decoder": {
-            "encoder": TINY, "sentence_hidden": 16, "word_embedding": 16, "word_hidden": 16,
+            "kind": "attentive", "encoder": TINY, "width": 16, "heads": 2, "layers": 1,
         },
     })  # fmt: skip
 
