@@ -12,13 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic
+from typing import Generic
 
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
-from ray.train.v2._internal.callbacks import DatasetsCallback
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
 from emixer import files
 from emixer.checkpoint import find_checkpoint, newest_readable
@@ -65,7 +63,7 @@ def run_workers(plan: TrainPlan[State]) -> None:
     use_gpu = bool(capacity().get("GPU")) if schedule.use_gpu is None else schedule.use_gpu
     resources = {"CPU": float(schedule.cpus_per_worker)} | ({"GPU": schedule.gpus_per_worker} if use_gpu else {})
     most = schedule.worker_range[1]
-    trainer = _Trainer(
+    trainer = TorchTrainer(
         partial(_train_worker, plan),
         torch_config=process_group(use_gpu),
         scaling_config=ScalingConfig(
@@ -99,16 +97,6 @@ def _set_for_ray_train() -> Iterator[None]:
     finally:
         for name in ours:
             os.environ.pop(name, None)
-
-
-class _Trainer(TorchTrainer):  # type: ignore[misc]
-    """Without two processes that Ray Train starts for every training, each a second or two and 200 MiB, for nothing
-    here: one hands out datasets, while ours are read by the workers themselves (`read_ahead`); the other frees the
-    places of a dead controller, asking a dashboard that is off (`ray_session.free_abandoned` does it)."""
-
-    def _create_default_callbacks(self) -> list[Any]:
-        idle = (DatasetsCallback, PlacementGroupCleanerCallback)
-        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, idle)]
 
 
 def _train_worker(plan: TrainPlan[State]) -> None:

@@ -23,7 +23,7 @@ def test_only_trials_that_train_are_asked_for_a_checkpoint_and_waited_for(tmp_pa
     task = StageTask("emixer.stages.tune", {"slurm": {"warn_s": 120}}, str(tmp_path), str(tmp_path / "cluster"))
     started = time.monotonic()
     with training.alone("train"), repeated(answer, 0.05):
-        task._save(wait_s=60)
+        task._save("1", wait_s=60)
     assert answered
     assert not over.save_is_requested
     assert time.monotonic() - started < 30

@@ -235,7 +235,7 @@ def test_a_trial_whose_leader_is_killed_gets_its_place_back_and_goes_on(
 ) -> None:
     folder = tmp_path / "study"
     one_place = {"train.cpus_per_worker": 2, "train.log_every_images": 16, "train.save_every_images": 16}
-    config = with_overrides(search(tiny_config, folder, tune__num_samples=1, tune__budget_images=240), one_place)
+    config = with_overrides(search(tiny_config, folder, tune__num_samples=1, tune__budget_images=256), one_place)
     killed: list[int] = []
 
     def kill_the_leader() -> None:
@@ -246,7 +246,7 @@ def test_a_trial_whose_leader_is_killed_gets_its_place_back_and_goes_on(
     with repeated(kill_the_leader, 0.2):
         assert tune.run(config).counts == {"finished": 1}
     assert killed
-    assert RunFolder(folder / "trials" / "0000").metrics()[-1]["images"] == 240
+    assert RunFolder(folder / "trials" / "0000").metrics()[-1]["images"] == 256
 
 
 @pytest.mark.ray
