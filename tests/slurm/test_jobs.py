@@ -159,8 +159,8 @@ def test_a_task_that_is_told_to_end_asks_for_a_checkpoint_first(site: Any, tmp_p
 @pytest.mark.slurm_core
 def test_a_job_at_its_time_limit_saves_requeues_itself_and_goes_on(site: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    job = site.submit("train", *LONG, "--set", "slurm.partition=short", "--set", "slurm.time_min=3",
-                      "--set", "slurm.warn_s=45")  # fmt: skip
+    job = site.submit("train", *LONG, "--set", "slurm.partition=short", "--set", "slurm.time_min=4",
+                      "--set", "slurm.warn_s=75")  # fmt: skip
     site.bed.wait_for(lambda: saved(run) > 0, 240, "a checkpoint on the warning")
     at = saved(run)
     before = lines_until(run, at)
