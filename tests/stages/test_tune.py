@@ -264,7 +264,7 @@ def test_a_trial_that_cannot_go_on_says_why_frees_its_place_and_is_tried_again_b
     with repeated(stand_in_the_way, 0.01):
         result = tune.run(config)
     assert result.counts == {"failed": 1, "finished": 1}
-    assert "0000 is a file. A run needs a folder" in str(result)
+    assert "0000 is a file. `emixer train` needs a folder" in str(result)
     shown = capsys.readouterr().err
     assert "0000 is a file" in shown
     assert "Traceback" not in shown
@@ -371,7 +371,7 @@ def test_a_search_that_is_killed_goes_on_without_running_a_finished_trial_again(
     tiny_config: Config, tmp_path: Path
 ) -> None:
     folder = tmp_path / "study"
-    config = search(tiny_config, folder, tune__budget_images=320, tune__max_concurrent=1, tune__num_samples=2)
+    config = search(tiny_config, folder, tune__budget_images=480, tune__max_concurrent=1, tune__num_samples=2)
     config = with_overrides(config, {"ray.num_cpus": 2, "ray.object_store_mb": 200})
     (tmp_path / "tune.yaml").write_text(to_yaml(config))
     command = [sys.executable, "-m", "emixer", "tune", "--config", str(tmp_path / "tune.yaml")]
@@ -400,7 +400,7 @@ def test_a_search_that_is_killed_goes_on_without_running_a_finished_trial_again(
     after = RunFolder(interrupted).metrics()
     assert before, "rates are among the values: what is done again would differ"
     assert after[: len(before)] == before
-    assert after[-1]["images"] == 320
+    assert after[-1]["images"] == 480
 
 
 @pytest.mark.parametrize(
