@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from emixer.data.labels import Label
 from emixer.gallery.page import Pair, Swapped, SwapStrip, picture_uri
 
-NO_FINDING = "No Finding"
 _SEEN_CHANGE = 60
 """Change of a pixel [gray levels of 255] that is drawn in full colour."""
 _BRIGHTER, _DARKER = np.array([245, 171, 92]), np.array([90, 160, 255])
@@ -19,15 +19,15 @@ _BRIGHTER, _DARKER = np.array([245, 171, 92]), np.array([90, 160, 255])
 
 def swap_labels(label_names: Sequence[str], label_counts: Sequence[int], num: int) -> list[int]:
     """Which labels are swapped in: the `num` most frequent ones that say what a film shows."""
-    findings = [y for y in np.argsort(-np.asarray(label_counts), kind="stable") if label_names[y] != NO_FINDING]
+    findings = [y for y in np.argsort(-np.asarray(label_counts), kind="stable") if label_names[y] != Label.NO_FINDING]
     return [int(y) for y in findings[:num] if label_counts[y] > 0]
 
 
 def swap_vectors(label_names: Sequence[str], labels: Sequence[int]) -> NDArray[np.uint8]:
     """Label vectors (1 + K, Y): without a finding, which is a label of its own in some collections; then each label."""
     vectors = np.zeros((1 + len(labels), len(label_names)), np.uint8)
-    if NO_FINDING in label_names:
-        vectors[0, list(label_names).index(NO_FINDING)] = 1
+    if Label.NO_FINDING in label_names:
+        vectors[0, list(label_names).index(Label.NO_FINDING)] = 1
     vectors[np.arange(1, len(vectors)), labels] = 1
     return vectors
 

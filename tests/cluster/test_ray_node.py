@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,11 @@ def disk() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.mark.ray
-def test_a_node_is_waited_for_until_ray_knows_it_and_leaves_no_file(tmp_path: Path, disk: Path) -> None:
-    attempt, log = secrets.token_hex(4), tmp_path / "ray.log"
-    head = meeting.prepare(tmp_path / "home", f"127.0.0.1:{free_port()}", attempt)
+@contextmanager
+def head_node(home: Path, disk: Path) -> Iterator[tuple[meeting.Head, "subprocess.Popen[bytes]", Path]]:
+    """A head whose port answers, its process and its log."""
+    attempt, log = secrets.token_hex(4), home / "ray.log"
+    head = meeting.prepare(home / "home", f"127.0.0.1:{free_port()}", attempt)
     environment = head.environment() | node_environment(attempt, "head", "head")
     arguments = [
         "--head", f"--port={head.address.rpartition(':')[2]}", "--node-ip-address=127.0.0.1",
@@ -38,6 +40,12 @@ def test_a_node_is_waited_for_until_ray_knows_it_and_leaves_no_file(tmp_path: Pa
     ]  # fmt: skip
     with ray_node(Share(1, 0, 1000), environment, arguments, disk, "1-0-0", log) as process:
         wait_for_port(head.address, process, log)
+        yield head, process, log
+
+
+@pytest.mark.ray
+def test_a_node_is_waited_for_until_ray_knows_it_and_leaves_no_file(tmp_path: Path, disk: Path) -> None:
+    with head_node(tmp_path, disk) as (head, process, log):
         state = None
         while state is None and process.poll() is None:
             state = ask_ray(head, "--nodes=1", "--patience=20")
@@ -66,15 +74,7 @@ def test_workers_are_as_nice_as_who_started_them_unless_the_user_says_otherwise(
     monkeypatch.delenv("RAY_worker_niceness", raising=False)
     if asked is not None:
         monkeypatch.setenv("RAY_worker_niceness", asked)
-    attempt, log = secrets.token_hex(4), tmp_path / "ray.log"
-    head = meeting.prepare(tmp_path / "home", f"127.0.0.1:{free_port()}", attempt)
-    environment = head.environment() | node_environment(attempt, "head", "head")
-    arguments = [
-        "--head", f"--port={head.address.rpartition(':')[2]}", "--node-ip-address=127.0.0.1",
-        "--include-dashboard=false", f"--ray-client-server-port={free_port()}",
-    ]  # fmt: skip
-    with ray_node(Share(1, 0, 1000), environment, arguments, disk, "1-0-0", log) as process:
-        wait_for_port(head.address, process, log)
+    with head_node(tmp_path, disk) as (head, process, _):
         while ask_ray(head, "--nodes=1", "--patience=20") is None and process.poll() is None:
             pass
         driver = {**os.environ, **head.environment(), **worker_environment(), "RAY_ADDRESS": head.address}
