@@ -96,15 +96,16 @@ def ray_node(
         try:
             yield process
         finally:
-            kill_marked(environment[MARK])
+            kill_marked(environment[MARK], temp)
             process.wait()
             shutil.rmtree(temp, ignore_errors=True)
 
 
 @contextmanager
-def reaper(mark: str, temp: Path | None) -> Iterator[None]:
-    """Somebody who ends what carries the mark, and removes the folder, when this process is over or is killed."""
-    command = [sys.executable, "-m", "cluster.reaper", mark, *([] if temp is None else [str(temp)])]
+def reaper(mark: str, folder: Path, *, keep: bool = False) -> Iterator[None]:
+    """Somebody who ends what carries the mark or works in Ray's folder, and removes that unless it is to be kept, when
+    this process is over or is killed."""
+    command = [sys.executable, "-m", "cluster.reaper", mark, str(folder), *(["--keep"] if keep else [])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True):
         yield
 
@@ -128,18 +129,19 @@ def wait_for_port(address: str, process: "subprocess.Popen[bytes]", log: Path, p
     raise RuntimeError(f"Ray's head did not come up at {address}; see {log}.")
 
 
-def kill_marked(mark: str) -> None:
-    """Ends every process of the cluster on this node at once. Ray's own way drains for up to 30 s."""
+def kill_marked(mark: str, folder: Path | None = None) -> None:
+    """Ends every process of the cluster on this node at once. Ray's own way drains for up to 30 s.
+
+    folder: Ray's, below which its agents have files open: they write their title over their environment, the mark
+    included, and outlive the raylet that started them.
+    """
     wanted = f"{MARK}={mark}".encode()
     for _ in range(5):  # some start others while they are being ended
-        marked = [
-            int(entry.name)
-            for entry in Path("/proc").iterdir()
-            if entry.name.isdigit() and _has(int(entry.name), wanted)
-        ]
-        if not marked:
+        pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        found = [pid for pid in pids if pid != os.getpid() and (_has(pid, wanted) or _works_in(pid, folder))]
+        if not found:
             return
-        for pid in marked:
+        for pid in found:
             try:
                 os.kill(pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
@@ -148,10 +150,19 @@ def kill_marked(mark: str) -> None:
 
 
 def _has(pid: int, wanted: bytes) -> bool:
-    if pid == os.getpid():
-        return False
     try:
         return wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def _works_in(pid: int, folder: Path | None) -> bool:
+    """Whether it is one of Ray's processes with a file open below the folder; others may look at a log there."""
+    try:
+        title = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if folder is None or not title.startswith(b"ray::"):
+            return False
+        return any(file.readlink().is_relative_to(folder) for file in Path(f"/proc/{pid}/fd").iterdir())
     except OSError:
         return False
 

@@ -65,7 +65,7 @@ def surroundings(*, keep_logs: bool) -> Iterator[Surroundings]:
     mark = f"{os.getpid()}-{secrets.token_hex(8)}"
     if keep_logs:
         logger.debug("Ray's own logs are in %s/session_latest/logs, and stay there.", folder / _RAYS)
-    with reaper(mark, None if keep_logs else folder), _token():
+    with reaper(mark, folder, keep=keep_logs), _token():
         yield Surroundings(folder / _RAYS, mark)
 
 
