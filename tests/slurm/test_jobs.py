@@ -187,7 +187,9 @@ IN_A_JOB = (
         # of 1,500 MB, 450 are the object store's
         (["srun", "-n1", "-c1", "--mem=1500"], ["1 CPU, 1050 + 450 MB"]),
         (["srun", "-N1", "-n2", "-c1", "--mem=3000"], ["1 CPU, 1050 + 450 MB"] * 2),
-        (["salloc", "--quiet", "-n2", "--mem=2000", "srun", "-n1", "--mem=1500"], ["1 CPU, 1050 + 450 MB"]),
+        # a step without --exact may use all CPUs of the job, however few tasks it has
+        (["salloc", "--quiet", "-n2", "--mem=2000", "srun", "-n1", "--mem=1500"], ["2 CPU, 1050 + 450 MB"]),
+        (["salloc", "--quiet", "-n2", "--mem=2000", "srun", "-n1", "--exact", "--mem=1500"], ["1 CPU, 1050 + 450 MB"]),
         (["salloc", "--quiet", "-n2", "-N1", "--mem=2000"], ["2 CPU, 1400 + 600 MB"]),
     ],
 )
