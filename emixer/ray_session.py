@@ -11,7 +11,7 @@ import ray
 from cluster.allocation import OwnShare
 from cluster.ray_node import heap_mb, store_mb
 from emixer.config import RayConfig
-from emixer.errors import EmixerError
+from emixer.errors import ConfigError, EmixerError
 from emixer.local_ray import Surroundings, is_on_the_loopback, on_the_loopback, surroundings
 
 logger = logging.getLogger(__name__)
@@ -115,6 +115,16 @@ def is_one_machine() -> bool:
     """Whether the connected cluster is a single node and will not grow."""
     grows = ray._private.state.state.get_max_resources_from_cluster_config()
     return not grows and sum(node["Alive"] for node in ray.nodes()) == 1
+
+
+def require_cpus(wanted: int, reason: str) -> None:
+    """Raises ConfigError where that many CPUs will never be there: Ray would wait for them without a word.
+
+    reason: what needs them, and what to do about it. Several machines may become more; one that does not grow stays one.
+    """
+    cpus = capacity().get("CPU", 0)
+    if wanted > cpus and is_one_machine():
+        raise ConfigError(f"Ray has {cpus:g} CPUs here, and needs {wanted} to begin: {reason}")
 
 
 def free_abandoned() -> None:

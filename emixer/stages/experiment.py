@@ -26,7 +26,7 @@ from emixer.experiments.plot import plot
 from emixer.experiments.render import FilledTable, filled, network_in_words
 from emixer.experiments.tables import SYNTHETIC_PAIRS, scaled
 from emixer.progress import Progress
-from emixer.ray_session import address_of, capacity, connect
+from emixer.ray_session import capacity, connect, require_cpus
 from emixer.stages import generate, train
 from emixer.stages.experiment_cell import CellOrder, Generated, decode, judge, run_cell
 from emixer.stages.experiment_figures import FiguresResult, draw_figures
@@ -244,11 +244,7 @@ def _device(config: Config) -> str:
     if wanted and not room.get("GPU"):
         raise ConfigError("experiment.use_gpu=true, but the Ray cluster has no GPU. Leave it out, or add one.")
     cpus = config.experiment.cpus_per_cell
-    if cpus > room.get("CPU", 0) and address_of(config.ray) is None:
-        raise ConfigError(
-            f"experiment.cpus_per_cell={cpus}, but the Ray cluster has {room.get('CPU', 0):g} CPUs: no cell would ever "
-            "start. Lower it."
-        )
+    require_cpus(cpus, f"experiment.cpus_per_cell={cpus}. Lower it, or join a larger cluster.")
     return "cuda" if room.get("GPU") and wanted is not False else "cpu"
 
 

@@ -206,6 +206,10 @@ def _search(config: Config, folder: Path, searcher: StudySearcher) -> None:
     from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
     from ray.tune.execution.placement_groups import PlacementGroupFactory
 
+    from emixer.training.workers import require_room
+
+    require_room(config.train)
+
     def ask_to_stop(number: int) -> None:
         RunFolder(run_folder_of(folder, number)).request_stop()
 

@@ -21,11 +21,11 @@ from ray.train.torch import TorchTrainer, get_device
 from emixer import files
 from emixer.checkpoint import find_checkpoint, newest_readable
 from emixer.config import Config
-from emixer.config.training import EncoderConfig, TrainConfig
+from emixer.config.training import EncoderConfig, ScheduleConfig, TrainConfig
 from emixer.data.loader import BatchStream, HostBatch, WindowReader, read_ahead
 from emixer.errors import DivergenceError
 from emixer.models.batch_norm import set_synchronized
-from emixer.ray_session import capacity, is_one_machine, quiet_data
+from emixer.ray_session import capacity, is_one_machine, quiet_data, require_cpus
 from emixer.run_folder import RunFolder
 from emixer.training.gradients import rank, world_size
 from emixer.training.loop import Advance, Reporter, State, train
@@ -56,11 +56,13 @@ class TrainPlan(Generic[State]):
 def run_workers(plan: TrainPlan[State]) -> None:
     """Trains on `train.num_workers` Ray workers until `train.images`.
 
-    Raises DivergenceError, or what a worker raised after `train.max_failures` restarts.
+    Raises ConfigError where this machine has no room for the workers, DivergenceError, or what a worker raised after
+    `train.max_failures` restarts.
     """
     schedule = plan.schedule
     (plan.run / _DIVERGED).unlink(missing_ok=True)
     use_gpu = bool(capacity().get("GPU")) if schedule.use_gpu is None else schedule.use_gpu
+    require_room(schedule)
     resources = {"CPU": float(schedule.cpus_per_worker)} | ({"GPU": schedule.gpus_per_worker} if use_gpu else {})
     most = schedule.worker_range[1]
     trainer = TorchTrainer(
@@ -82,6 +84,15 @@ def run_workers(plan: TrainPlan[State]) -> None:
         trainer.fit()
     if (plan.run / _DIVERGED).exists():
         raise DivergenceError((plan.run / _DIVERGED).read_text(encoding="utf-8"))
+
+
+def require_room(schedule: ScheduleConfig) -> None:
+    """Raises ConfigError where the fewest workers that the schedule may have will never find CPUs."""
+    workers, cpus = schedule.worker_range[0], schedule.cpus_per_worker
+    require_cpus(
+        workers * cpus,
+        f"num_workers={schedule.workers_in_words} with cpus_per_worker={cpus}. Lower either, or join a larger cluster.",
+    )
 
 
 @contextmanager

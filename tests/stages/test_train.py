@@ -19,7 +19,7 @@ from emixer.cli.main import main
 from emixer.config import Config, load_config, to_yaml, with_overrides
 from emixer.errors import ConfigError, ShardError
 from emixer.run_folder import RunFolder
-from emixer.stages import train
+from emixer.stages import encoder, train, tune
 
 RATES = ("images_per_s", "wait_share")
 
@@ -73,6 +73,25 @@ def test_two_workers_train_measure_draw_and_save(ray_cluster: None, tiny_config:
     assert last is not None
     assert last.images == 96
     assert find_checkpoint(run / "checkpoints", "best") is None, "random features measure, but do not choose"
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("stage", ["train", "tune", "encoder"])
+def test_workers_that_will_never_find_cpus_are_refused(
+    ray_cluster: None, tiny_config: Config, tmp_path: Path, stage: str
+) -> None:
+    """Ray alone would wait for them for good, without a word."""
+    changes = {
+        "train.run": tmp_path / "run", "tune.study": tmp_path / "study", "tune.space": ["loss.alpha float 0 1"],
+        "tune.metrics": ["word_cross_entropy"], "encoder.run": tmp_path / "encoder",
+    }  # fmt: skip
+    section = "encoder" if stage == "encoder" else "train"
+    workers = {f"{section}.num_workers": 2, f"{section}.cpus_per_worker": 3}
+    run = {"train": train.run, "tune": tune.run, "encoder": encoder.run}[stage]
+    with pytest.raises(
+        ConfigError, match=r"has 2 CPUs here, and needs 6 to begin: num_workers=2 with cpus_per_worker=3"
+    ):
+        run(with_overrides(tiny_config, {**changes, **workers}))
 
 
 @pytest.mark.ray
