@@ -269,7 +269,7 @@ def _read_span(reader: WindowReader, span: list[int], num_tasks: int) -> Generat
 
 
 class BatchStream:
-    """Endless batches of one worker. Iterate; `position` is where the next batch begins."""
+    """Batches of one worker. Iterate; `position` is where the next batch begins."""
 
     def __init__(
         self,
@@ -278,13 +278,16 @@ class BatchStream:
         position: Position,
         worker: int,
         windows: Callable[[Iterable[int]], Iterator[HostBatch]],
+        films: int | None = None,
     ) -> None:
         """windows: how to read window numbers, e.g. partial(read_ahead, reader, num_tasks=2), or without Ray
-        lambda numbers: map(reader.read, numbers)."""
+        lambda numbers: map(reader.read, numbers).
+        films: how many will be asked for, so that none is read ahead for nobody; None: without end."""
         self.position = position
         self._batch_rows = batch_rows
         first, self._skip = reader.order.seek(position, worker)
-        self._windows = windows(windows_from(first, position.num_workers))
+        numbers = windows_from(first, position.num_workers)
+        self._windows = windows(numbers if films is None else reader.order.enough(numbers, self._skip + films))
         self._parts: list[HostBatch] = []
 
     def __iter__(self) -> Iterator[HostBatch]:

@@ -4,8 +4,9 @@ Row groups are permuted anew each epoch and dealt into windows of about `window_
 permuted. Windows are numbered through all epochs; worker r of n reads windows base + r, base + r + n, ...
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,14 @@ class DataOrder:
         """Films in a window."""
         return int(np.asarray(self.group_rows)[self.groups_of(window)].sum())
 
+    def enough(self, windows: Iterable[int], rows: int) -> Iterator[int]:
+        """The first of these windows, until they hold `rows` films."""
+        for window in windows:
+            if rows <= 0:
+                return
+            yield window
+            rows -= self.rows_in(window)
+
     def seek(self, position: Position, worker: int) -> tuple[int, int]:
         """(window, films of it already taken) that `worker` goes on with."""
         window, left = position.base + worker, position.rows
@@ -81,7 +90,4 @@ class DataOrder:
 
 def windows_from(first: int, step: int) -> Iterator[int]:
     """first, first + step, ... without end."""
-    window = first
-    while True:
-        yield window
-        window += step
+    return count(first, step)

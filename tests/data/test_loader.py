@@ -1,6 +1,7 @@
 """Shards -> batches: the right rows, in the promised order, as views where it matters."""
 
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -74,6 +75,22 @@ def test_two_workers_never_share_a_film_within_an_epoch(tiny_shards: Path) -> No
     windows_each = reader.order.num_windows
     seen = [w for worker in range(2) for w in range(worker, windows_each, 2)]
     assert sorted(seen) == list(range(windows_each))
+
+
+@pytest.mark.parametrize(("rows", "read"), [(0, 2), (21, 3)])
+def test_no_window_is_read_that_nobody_will_ask_for(tiny_shards: Path, rows: int, read: int) -> None:
+    """44 films of windows of 32, from the first film or from the 22nd."""
+    reader = reader_of(tiny_shards)
+    assert [reader.order.rows_in(window) for window in range(4)] == [32] * 4
+    numbers: list[int] = []
+
+    def all_ahead(wanted: Iterable[int]) -> Iterator[HostBatch]:
+        numbers.extend(islice(wanted, 100))
+        return map(reader.read, numbers)
+
+    stream = BatchStream(reader, 11, Position(1, rows=rows), 0, all_ahead, films=44)
+    assert [len(batch) for batch in islice(stream, 4)] == [11] * 4
+    assert len(numbers) == read
 
 
 def test_pixels_of_a_batch_inside_a_window_are_a_view(tiny_shards: Path) -> None:
