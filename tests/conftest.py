@@ -34,11 +34,11 @@ os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes share the files (`make test`), those that train on Ray come first: what is left for the
-    end are short ones, and no process waits long for another."""
+    """Where several processes share the files (`make test`), the longest come first, then those that start Ray: what is
+    left for the end are short ones, and no process waits long for another."""
     if hasattr(config, "workerinput"):
-        long = {item.path for item in items if item.get_closest_marker("ray")}
-        items.sort(key=lambda item: item.path not in long)
+        ranks = {marker: {item.path for item in items if item.get_closest_marker(marker)} for marker in ("long", "ray")}
+        items.sort(key=lambda item: tuple(item.path not in paths for paths in ranks.values()))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -154,13 +155,16 @@ def test_who_has_no_token_is_refused(tmp_path: Path) -> None:
         f"with connect(RayConfig(address={address!r})): print(len(ray.nodes()))"
     )
 
-    def joined(**tokens: str) -> "subprocess.CompletedProcess[str]":
+    def joined(tokens: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
         own = environment(HOME=str(tmp_path), **tokens)
         return subprocess.run([sys.executable, "-c", join], env=own, text=True, capture_output=True, check=False)
 
-    assert joined(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=os.environ["RAY_AUTH_TOKEN"]).stdout == "1\n"
-    for tokens in ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}, {"RAY_AUTH_MODE": "disabled"}, {}):
-        refused = joined(**tokens)
+    with ThreadPoolExecutor() as at_once:
+        ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.environ["RAY_AUTH_TOKEN"]}
+        theirs = ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}, {"RAY_AUTH_MODE": "disabled"}, {})
+        let_in, *kept_out = at_once.map(joined, (ours, *theirs))
+    assert let_in.stdout == "1\n"
+    for refused in kept_out:
         assert refused.returncode != 0
         assert refused.stdout == ""
         assert re.search("(?i)unauthenticated|authentication", refused.stderr), refused.stderr[-2000:]

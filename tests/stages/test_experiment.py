@@ -38,7 +38,7 @@ from emixer.run_folder import RunFolder
 from emixer.stages import experiment
 from emixer.stages.experiment_figures import alike
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.long, pytest.mark.ray]
 
 DISEASES = ("Atelectasis", "Edema")
 CLASSES = ("A", "B", "C", "D")
