@@ -157,7 +157,7 @@ def encoded_tables(
             batch_format="numpy",
             # On CPUs the samplers hold them all; encoding is a few per cent of their work and takes no share of its own
             num_cpus=0,
-            compute=TaskPoolStrategy(size=_num_encoders(plan, num_samplers)),
+            compute=TaskPoolStrategy(size=min(_num_encoders(plan, num_samplers), len(tasks))),
         )
         yield from encoded.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 

@@ -1,0 +1,39 @@
+"""Two commands that write to one place at once: the second is refused, and leaves what the first writes alone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from emixer.cli.main import main
+from emixer.config import Config, to_yaml, with_overrides
+from emixer.files import alone_at, alone_in
+
+PLACES: Mapping[str, str] = {
+    "phantom": "phantom.out", "train": "train.run", "encoder": "encoder.run", "generate": "generate.out",
+    "evaluate": "evaluate.out", "tune": "tune.study", "gallery": "gallery.out",
+}  # fmt: skip
+"""Where each command writes, by its key in the config."""
+
+
+@pytest.mark.parametrize("command", PLACES)
+def test_the_second_of_one_place_is_refused(tiny_config: Config, tiny_run: Path, tmp_path: Path, command: str) -> None:
+    place = tmp_path / ("page.html" if command == "gallery" else "place")
+    given = {"tune.space": ["loss.alpha float 0 1"], "tune.metrics": ["word_cross_entropy"], PLACES[command]: place}
+    if command in ("generate", "gallery"):
+        given |= {f"{command}.run": tiny_run}
+    if command == "evaluate":
+        dataset = tmp_path / "dataset"
+        made = CliRunner().invoke(main, ["generate", "--run", str(tiny_run), "--num", "16", "--out", str(dataset)])
+        assert made.exit_code == 0, made.output
+        given |= {"evaluate.dataset": dataset, "evaluate.split": "test", "evaluate.neighbours": 3}
+    (tmp_path / "config.yaml").write_text(to_yaml(with_overrides(tiny_config, given)))
+    hold = alone_at if command == "gallery" else alone_in
+    with hold(place, command):
+        before = sorted(tmp_path.rglob("*"))
+        shown = CliRunner().invoke(main, [command, "--config", str(tmp_path / "config.yaml")])
+        assert sorted(tmp_path.rglob("*")) == before, "nothing is written or swept away"
+    assert shown.exit_code == 2
+    assert f"Another `emixer {command}`" in shown.output
+    assert "Wait for it or end it, or choose another place." in shown.output
