@@ -67,9 +67,12 @@ def open_i() -> None:
         "path_column",
         "label_columns",
         "class_column",
+        "label_separator",
         "subject_column",
         "study_column",
         "view_column",
+        "views",
+        "keep_missing_view",
         "split_column",
         "report_column",
         "validate_fraction",
@@ -80,7 +83,8 @@ def open_i() -> None:
 def image_folder() -> None:
     """Any folder of films with a CSV of one row a film.
 
-    Name the subject column if there is one: splits never share a subject.
+    Name the subject column if there is one: splits never share a subject. With a view column lateral films are left
+    out and counted. Cells of the class column may list several labels: A|B, or ['A', 'B'].
 
     \b
       emixer ingest image-folder --root data/nih --label-csv data/nih/labels.csv --name nih \\

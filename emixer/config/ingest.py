@@ -59,6 +59,10 @@ class ImageFolderSource(Section):
     """Column that identifies the study."""
     view_column: str | None = None
     """Column with the projection (PA, AP, ...)."""
+    views: tuple[str, ...] = Field(("PA", "AP", "AP_horizontal", "Frontal"), strict=False)
+    """Values of view_column to keep, in whatever case; the other films are left out and counted."""
+    keep_missing_view: bool = False
+    """Whether to keep films whose view_column is blank."""
     report_column: str | None = None
     """Column with the report text."""
     split_column: str | None = None
@@ -66,7 +70,9 @@ class ImageFolderSource(Section):
     label_columns: tuple[str, ...] = Field((), strict=False)
     """Columns with one label each: 1, 0, -1 or blank. `NIH14` or `CHEXPERT` stands for the 14 of that collection."""
     class_column: str | None = None
-    """Instead of label_columns: one column that names the class of each film (becomes one-hot labels)."""
+    """Instead of label_columns: one column that names the class of each film, or its labels as a list."""
+    label_separator: str | None = Field("|", min_length=1)
+    """What stands between the labels in a cell of class_column; Python lists are read whatever it is."""
     validate_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of subjects held out for validation, where the CSV names no split."""
     test_fraction: float = Field(0.1, ge=0, lt=1)

@@ -10,11 +10,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emixer.data.films import FilmError, Fit, decode_film
+from emixer.data.film_error import FilmError
+from emixer.data.films import Fit, decode_film
 from emixer.data.plan import Workspace, read_aligned
 from emixer.data.sections import MissingFindings, Outcome, findings_of, findings_or_whole
 from emixer.data.text import tokenize
-from emixer.files import written_aside
+from emixer.files import NotRegularError, read_regular, written_aside
 
 _SENTENCES = pa.list_(pa.list_(pa.string()))
 _COMPRESSION = {"image": "none", "pixel_hash": "none"}
@@ -83,19 +84,23 @@ class BlockDecoder:
         if path is None or self.reports_root is None:
             return None, Outcome.MISSING
         try:
-            content = (self.reports_root / path).read_bytes()
+            content = read_regular(self.reports_root / path)
             return findings_of(content.decode("utf-8-sig"), self.missing_findings)
         except UnicodeDecodeError:
             return None, Outcome.NOT_UTF8
+        except NotRegularError:
+            return None, Outcome.NOT_REGULAR
         except OSError:
             return None, Outcome.MISSING
 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except FileNotFoundError as error:
         raise FilmError("file is missing") from error
+    except NotRegularError as error:
+        raise FilmError(f"not a regular file ({error.kind})") from error
     except OSError as error:
         raise FilmError(f"file cannot be read ({error.strerror or type(error).__name__})") from error
 

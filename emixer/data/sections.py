@@ -29,6 +29,7 @@ class Outcome(StrEnum):
     EMPTY = "report is empty"
     MISSING = "report is missing"
     NOT_UTF8 = "report is not UTF-8"
+    NOT_REGULAR = "report is not a regular file"
     NOT_GIVEN = "collection has no reports"
 
 

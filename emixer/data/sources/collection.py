@@ -4,7 +4,9 @@ A film table has a row for each film that was selected, whether or not its file 
 """
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +16,9 @@ import pyarrow.compute as pc
 
 from emixer.data.schema import SPLITS
 from emixer.errors import SourceError
+
+_VIEW_NAME = re.compile(r"[A-Za-z][A-Za-z_ -]{0,15}")
+"""What may be shown of a view column, which could be another one that holds ids."""
 
 
 class LeftOut(NamedTuple):
@@ -74,6 +79,26 @@ def _split_of(subject_id: str, validate_fraction: float, test_fraction: float) -
     if position < test_fraction:
         return "test"
     return "validate" if position < test_fraction + validate_fraction else "train"
+
+
+def select_views(
+    table: pa.Table, column: str, views: Sequence[str], *, keep_missing: bool
+) -> tuple[pa.Table, dict[str, int]]:
+    """Rows whose view is asked for, in whatever case, and how many there are of each other view, by reason."""
+    view = table[column]
+    keep = pc.is_in(pc.utf8_lower(view), pa.array([name.lower() for name in views], pa.string()))
+    if keep_missing:
+        keep = pc.or_(keep, pc.is_null(view))
+    counts: Counter[str] = Counter()
+    for item in view.filter(pc.invert(keep)).value_counts().to_pylist():
+        counts[_of_view(item["values"])] += item["counts"]
+    return table.filter(keep), dict(sorted(counts.items()))
+
+
+def _of_view(value: str | None) -> str:
+    if value is None:
+        return "of view not given"
+    return f"of view {value}" if _VIEW_NAME.fullmatch(value) else "of a view without a name"
 
 
 def require_films(films: pa.Table, where: Path, not_selected: Mapping[str, int]) -> None:

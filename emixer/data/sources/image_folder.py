@@ -14,9 +14,18 @@ from emixer.data.sources.collection import (
     film_schema,
     require_disjoint_subjects,
     require_films,
+    select_views,
     split_by_subject,
 )
-from emixer.data.sources.tables import label_vectors, read_table, require_one_of, require_present, require_unique
+from emixer.data.sources.tables import (
+    label_lists,
+    label_vectors,
+    named_label_vectors,
+    read_table,
+    require_one_of,
+    require_present,
+    require_unique,
+)
 from emixer.errors import SourceError
 
 _NAMED_SETS = {"NIH14": NIH14, "CHEXPERT": CHEXPERT}
@@ -28,6 +37,7 @@ _SPLIT_SYNONYMS = {
     "testing": "test",
 }
 _MAX_CLASSES = 256
+_LABELS = "\0labels"  # no column of a CSV is named so
 
 
 def read_image_folder(source: ImageFolderSource) -> Collection:
@@ -47,11 +57,12 @@ def read_image_folder(source: ImageFolderSource) -> Collection:
     require_unique(path, table, source.path_column)
     _require_inside(path, table[source.path_column])
     if source.class_column is not None:
-        label_names, labels = _one_hot(path, table[source.class_column], source.class_column)
+        label_names, labels = _named_labels(path, table, source.class_column, source.label_separator)
     else:
         labels = label_vectors(path, table, label_names)
-    films = _film_table(source, table, labels, len(label_names))
-    require_films(films, path, {})
+    table, not_selected = _select_views(source, table.append_column(_LABELS, labels))
+    films = _film_table(source, table, len(label_names))
+    require_films(films, path, not_selected)
     require_disjoint_subjects(films, path)
     return Collection(
         source=source.name,
@@ -59,6 +70,7 @@ def read_image_folder(source: ImageFolderSource) -> Collection:
         label_names=label_names,
         films_root=source.root,
         has_reports=source.report_column is not None,
+        not_selected=not_selected,
     )
 
 
@@ -75,20 +87,25 @@ def _require_inside(path: Path, films: pa.ChunkedArray) -> None:
         )
 
 
-def _one_hot(path: Path, classes: pa.ChunkedArray, name: str) -> tuple[tuple[str, ...], pa.Array]:
-    """Classes in alphabetical order; a film without a class has no labels."""
-    encoded = classes.combine_chunks().dictionary_encode()
-    names = sorted(encoded.dictionary.to_pylist())
+def _named_labels(path: Path, table: pa.Table, column: str, separator: str | None) -> tuple[tuple[str, ...], pa.Array]:
+    """Labels in alphabetical order, 1 where a film's cell names them and 0 elsewhere; none at all for a blank cell."""
+    cells = label_lists(path, table, column, separator)
+    names = sorted({name for cell in cells.dictionary.to_pylist() for name in cell})
     if not 1 < len(names) <= _MAX_CLASSES:
         raise SourceError(
-            f"{path}: {name!r} holds {len(names):,} classes. Expected 2 to {_MAX_CLASSES}; is it the right column?"
+            f"{path}: {column!r} holds {len(names):,} classes. Expected 2 to {_MAX_CLASSES}; is it the right column?"
         )
-    vectors = np.eye(len(names), dtype=np.int8)[[names.index(value) for value in encoded.dictionary.to_pylist()]]
-    table = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), len(names))
-    return tuple(names), table.take(encoded.indices)
+    return tuple(names), named_label_vectors(cells, names)
 
 
-def _film_table(source: ImageFolderSource, table: pa.Table, labels: pa.Array, num_labels: int) -> pa.Table:
+def _select_views(source: ImageFolderSource, table: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    """Films of the views asked for, where a column tells them."""
+    if source.view_column is None:
+        return table, {}
+    return select_views(table, source.view_column, source.views, keep_missing=source.keep_missing_view)
+
+
+def _film_table(source: ImageFolderSource, table: pa.Table, num_labels: int) -> pa.Table:
     nothing = pa.nulls(table.num_rows, pa.string())
     films = table[source.path_column]
 
@@ -106,7 +123,7 @@ def _film_table(source: ImageFolderSource, table: pa.Table, labels: pa.Array, nu
         "film_path": films,
         "report_path": nothing,
         "report": column(source.report_column, nothing),
-        "labels": labels,
+        "labels": table[_LABELS],
     }
     return pa.table(columns, schema=film_schema(num_labels))
 

@@ -24,6 +24,7 @@ from emixer.data.sources.collection import (
     film_schema,
     require_disjoint_subjects,
     require_films,
+    select_views,
 )
 from emixer.data.sources.tables import (
     label_vectors,
@@ -51,7 +52,7 @@ def read_mimic_cxr(source: MimicCxrSource) -> Collection:
         require_safe_ids(metadata_path, metadata, name)
     require_unique(metadata_path, metadata, "dicom_id")
 
-    selected, not_selected = _select_views(metadata, source)
+    selected, not_selected = select_views(metadata, "ViewPosition", source.views, keep_missing=source.keep_missing_view)
     splits = _splits(source.root, selected)
     listed = pc.is_valid(splits)
     left_out = tuple(
@@ -84,17 +85,6 @@ def _find_table(root: Path, name: str) -> Path:
         names = ", ".join(path.name for path in found)
         raise SourceError(f"{root} holds more than one {name} table: {names}. Keep the one that belongs to the films.")
     return found[0]
-
-
-def _select_views(metadata: pa.Table, source: MimicCxrSource) -> tuple[pa.Table, dict[str, int]]:
-    """Films of the views asked for, and how many of each other view there are."""
-    view = metadata["ViewPosition"]
-    keep = pc.is_in(view, pa.array(source.views, pa.string()))
-    if source.keep_missing_view:
-        keep = pc.or_(keep, pc.is_null(view))
-    others = view.filter(pc.invert(keep)).value_counts().to_pylist()
-    counts = {f"of view {item['values'] or 'not given'}": item["counts"] for item in others}
-    return metadata.filter(keep), dict(sorted(counts.items()))
 
 
 def _splits(root: Path, films: pa.Table) -> pa.ChunkedArray:

@@ -36,6 +36,7 @@ from emixer.data.sources.tables import (
     require_unique,
 )
 from emixer.errors import SourceError
+from emixer.files import NotRegularError, read_regular
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _GOLD = "gold_"
@@ -91,6 +92,9 @@ def _read_studies(root: Path) -> tuple[list[_Study], tuple[LeftOut, ...]]:
     for path in sorted((root / "ecgen-radiology").glob("*.xml")):
         try:
             study = _parse(path)
+        except NotRegularError:
+            left_out.append(LeftOut(path.relative_to(root).as_posix(), "report", "report is not a regular file"))
+            continue
         except (ElementTree.ParseError, UnicodeDecodeError, OSError):
             left_out.append(LeftOut(path.relative_to(root).as_posix(), "report", "report is not well-formed XML"))
             continue
@@ -105,7 +109,7 @@ def _read_studies(root: Path) -> tuple[list[_Study], tuple[LeftOut, ...]]:
 
 def _parse(path: Path) -> _Study:
     """One report, its sections under headers of their own, so that the section rule of all sources applies."""
-    tree = ElementTree.parse(path).getroot()  # noqa: S314 - files of the collection; expat refuses entity bombs
+    tree = ElementTree.fromstring(read_regular(path))  # noqa: S314 - files of the collection; expat refuses entity bombs
     identity = tree.find("uId")
     study_id = identity.get("id", path.stem) if identity is not None else path.stem
     sections = [

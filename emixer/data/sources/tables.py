@@ -3,6 +3,7 @@
 Rows are counted from 1, the header being row 1.
 """
 
+import ast
 import csv
 import difflib
 import gzip
@@ -150,6 +151,53 @@ def label_vectors(path: Path, table: pa.Table, columns: Sequence[str]) -> pa.Fix
         codes_NY[:, y] = pc.fill_null(found, len(_LABELS)).to_numpy()
     flat = pa.array(numbers[codes_NY].ravel(), mask=(codes_NY == len(_LABELS)).ravel())
     return pa.FixedSizeListArray.from_arrays(flat, len(columns))
+
+
+def label_lists(path: Path, table: pa.Table, column: str, separator: str | None) -> pa.DictionaryArray:
+    """Cells that list labels, `A|B` or `['A', 'B']`, as lists of names; null for a blank cell and an empty list.
+
+    Raises SourceError for a cell that opens a Python list and is none.
+    """
+    cells = table[column].combine_chunks().dictionary_encode()
+    lists = [_listed(text, separator) for text in cells.dictionary.to_pylist()]
+    if None in lists:
+        wrong = pa.chunked_array([pc.equal(cells.indices, lists.index(None))])
+        raise SourceError(
+            f"{path}, row {_first(wrong)}, column {column!r}: a list of labels that cannot be read. "
+            "Expected e.g. ['cardiomegaly', 'nodule']."
+        )
+    indices = cells.indices.to_numpy(zero_copy_only=False)
+    named = np.array([bool(names) for names in [*lists, None]])
+    blank = ~named[np.where(np.isnan(indices), len(lists), indices).astype(int)]
+    codes = pa.array(np.nan_to_num(indices).astype(np.int32), mask=blank)
+    return pa.DictionaryArray.from_arrays(codes, pa.array(lists, pa.list_(pa.string())))
+
+
+def named_label_vectors(cells: pa.DictionaryArray, names: Sequence[str]) -> pa.Array:
+    """Vectors of int8 from lists of names: 1 for a label that is named, 0 for one that is not, null for no list.
+
+    What `names` does not know is left out.
+    """
+    place = {name: y for y, name in enumerate(names)}
+    vectors_LY = np.zeros((len(cells.dictionary), len(names)), np.int8)
+    for row, listed in zip(vectors_LY, cells.dictionary.to_pylist(), strict=True):
+        row[[place[name] for name in listed if name in place]] = 1
+    table = pa.FixedSizeListArray.from_arrays(pa.array(vectors_LY.ravel()), len(names))
+    return table.take(cells.indices)
+
+
+def _listed(text: str, separator: str | None) -> list[str] | None:
+    """Names of one cell, each once and trimmed; None for what is not the list that it seems to be."""
+    if text.startswith("["):
+        try:
+            names = ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+        if not all(isinstance(name, str) for name in names):
+            return None
+    else:
+        names = text.split(separator) if separator else [text]
+    return list(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 
 def lookup(keys: pa.ChunkedArray, table_keys: pa.ChunkedArray) -> pa.Array:
