@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emixer.data.film_error import FilmError
-from emixer.data.films import Fit, decode_film
+from emixer.data.films import Fit, read_film
 from emixer.data.plan import Workspace, read_aligned
 from emixer.data.sections import MissingFindings, Outcome, findings_of, findings_or_whole
 from emixer.data.text import tokenize
@@ -36,12 +36,14 @@ class BlockDecoder:
     def decode(self, block: int) -> int:
         """Writes the decoded block; returns its number of films. Raises StorageError when it cannot be written."""
         films = read_aligned(self.workspace.plan_table, block)
-        images, hashes, reasons = self._decode_films(films["film_path"].to_pylist())
+        images, reasons, remarks = self._decode_films(films["film_path"].to_pylist())
+        hashes = [None if image is None else hashlib.blake2b(image, digest_size=16).digest() for image in images]
         reports, sentences, outcomes = self._read_reports(films)
         columns = {
             "image": pa.array(images, pa.binary(self.side_px**2)),
             "pixel_hash": pa.array(hashes, pa.binary(16)),
             "film_reason": pa.array(reasons, pa.string()),
+            "film_remark": pa.array(remarks, pa.string()),
             "report": pa.array(reports, pa.string()),
             "sentences": pa.array(sentences, _SENTENCES),
             "outcome": pa.array(outcomes, pa.string()),
@@ -51,19 +53,22 @@ class BlockDecoder:
             pq.write_table(table, aside, compression={name: _COMPRESSION.get(name, "zstd") for name in _leaves(table)})
         return len(images)
 
-    def _decode_films(self, paths: list[str]) -> tuple[list[bytes | None], list[bytes | None], list[str | None]]:
+    def _decode_films(self, paths: list[str]) -> tuple[list[bytes | None], list[str | None], list[str | None]]:
+        """Pixels, or the reason why there are none, and what the files remark."""
         images: list[bytes | None] = []
         reasons: list[str | None] = []
+        remarks: list[str | None] = []
         for path in paths:
             try:
-                content = _read(self.films_root / path)
-                images.append(decode_film(content, self.side_px, self.fit).tobytes())
+                film = read_film(_read(self.films_root / path), self.side_px, self.fit)
+                images.append(film.pixels_SS.tobytes())
                 reasons.append(None)
+                remarks.append(film.remark)
             except FilmError as error:
                 images.append(None)
                 reasons.append(error.reason)
-        hashes = [None if image is None else hashlib.blake2b(image, digest_size=16).digest() for image in images]
-        return images, hashes, reasons
+                remarks.append(None)
+        return images, reasons, remarks
 
     def _read_reports(self, films: pa.Table) -> tuple[list[str | None], list[list[list[str]] | None], list[str]]:
         """Findings, their sentences, and the outcome of each film's report; each report is parsed once a block."""

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from emixer.data.assemble_shard import ShardRecord
+from emixer.data.dicom import DICOM_RULE
 from emixer.data.gray_range import GRAY_RANGE_RULE
 from emixer.data.plan import Plan, Workspace
 from emixer.data.schema import MANIFEST_NAME, QUARANTINE_NAME, SPLITS, VOCABULARY_NAME
@@ -50,7 +51,7 @@ def write_manifest(
         "settings": plan.settings,
         "info": asdict(plan.info),
         "duplicate_rule": DUPLICATE_RULE,
-        "gray_range_rule": GRAY_RANGE_RULE,
+        "gray_range_rules": [GRAY_RANGE_RULE, DICOM_RULE],
         "splits": {split: _split_counts(kept, split, records) for split in SPLITS},
         "labels": {split: _label_counts(kept, split, collection.label_names) for split in SPLITS},
         "reports": {split: _report_counts(kept, verdicts, split) for split in SPLITS},

@@ -260,7 +260,7 @@ def test_the_manifest_counts_what_there_is(untidy: dict[str, Any]) -> None:
     assert manifest["reports"]["train"] == {"findings section": 4, "impression section": 1}
     assert manifest["not_selected"] == {"of view LATERAL": 1, "of view not given": 1}
     assert sum(sum(reasons.values()) for reasons in manifest["left_out"].values()) == 16
-    assert "0.5 % of pixels lie below and above" in manifest["gray_range_rule"]
+    assert "0.5 % of pixels lie below and above" in manifest["gray_range_rules"][0]
     ShardSet.open(untidy["out"]).verify()
 
 
