@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from emixer.data.film_error import FilmError
 from emixer.data.films import Fit, read_film
 from emixer.data.plan import Workspace, read_aligned
-from emixer.data.sections import MissingFindings, Outcome, findings_of, findings_or_whole
+from emixer.data.schema import ENGLISH
+from emixer.data.sections import MissingFindings, Outcome, findings_of, findings_or_whole, whole_of_another_language
 from emixer.data.text import tokenize
 from emixer.files import NotRegularError, read_regular, written_aside
 
@@ -32,6 +33,7 @@ class BlockDecoder:
     fit: Fit
     missing_findings: MissingFindings
     has_reports: bool
+    report_language: str = ENGLISH
 
     def decode(self, block: int) -> int:
         """Writes the decoded block; returns its number of films. Raises StorageError when it cannot be written."""
@@ -77,13 +79,16 @@ class BlockDecoder:
         for key in zip(films["report_path"].to_pylist(), films["report"].to_pylist(), strict=True):
             if key not in parsed:
                 text, outcome = self._findings(*key)
-                parsed[key] = text, None if text is None else tokenize(text), outcome
+                readable = text if self.report_language == ENGLISH else None
+                parsed[key] = text, None if readable is None else tokenize(readable), outcome
             rows.append(parsed[key])
         return [row[0] for row in rows], [row[1] for row in rows], [row[2].value for row in rows]
 
     def _findings(self, path: str | None, text: str | None) -> tuple[str | None, Outcome]:
         if not self.has_reports:
             return None, Outcome.NOT_GIVEN
+        if text is not None and self.report_language != ENGLISH:
+            return whole_of_another_language(text)
         if text is not None:
             return findings_or_whole(text, self.missing_findings)
         if path is None or self.reports_root is None:

@@ -107,6 +107,7 @@ def decoder_of(ingest: Ingest) -> BlockDecoder:
         fit=settings.fit,
         missing_findings=settings.missing_findings,
         has_reports=ingest.collection.has_reports,
+        report_language=ingest.collection.report_language,
     )
 
 

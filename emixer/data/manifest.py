@@ -59,6 +59,7 @@ def write_manifest(
         "not_selected": dict(collection.not_selected),
         "left_out": _left_out_counts(quarantine),
         "remarks": dict(collection.remarks),
+        "unmapped_labels": dict(collection.unmapped_labels),
         "vocabulary": _vocabulary_counts(vocabulary, counts),
         "shards": [asdict(record.file) for record in records if record.file is not None],
     }

@@ -90,6 +90,7 @@ def make_plan(collection: Collection, config: IngestConfig) -> Plan:
         section_rule=_SECTION_RULES[config.missing_findings] if collection.has_reports else "none",
         tokenizer_version=TOKENIZER_VERSION,
         package_version=__version__,
+        report_language=collection.report_language,
     )
     shards, block_starts = _cut(films, config.rows_per_shard)
     settings = _settings(collection, config)

@@ -17,6 +17,7 @@ from emixer.errors import ShardError
 SHARD_VERSION = 1
 _METADATA_KEY = b"emixer"
 
+ENGLISH = "en"
 SPLITS = ("train", "validate", "test")
 SHARD_GLOB = "{split}-*.parquet"
 MANIFEST_NAME = "manifest.json"
@@ -30,6 +31,7 @@ class ShardInfo:
 
     label_names: order of the `labels` vector. section_rule: how findings were taken from a report, e.g.
     "findings-or-impression". tokenizer_version: changes whenever `sentences` would come out differently.
+    report_language: reports in another language than English have no `sentences`, so that nothing reads or scores them.
     """
 
     side_px: int
@@ -38,6 +40,7 @@ class ShardInfo:
     tokenizer_version: int
     package_version: str
     shard_version: int = SHARD_VERSION
+    report_language: str = ENGLISH
 
     def arrow_schema(self) -> pa.Schema:
         """Columns of a shard with this metadata attached."""

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from emixer.data.plan import Plan, Workspace, write_aligned
 from emixer.data.sections import MissingFindings, Outcome
 
-_USABLE = (Outcome.FINDINGS, Outcome.IMPRESSION, Outcome.LAST_PARAGRAPH, Outcome.WHOLE_TEXT)
+_USABLE = (Outcome.FINDINGS, Outcome.IMPRESSION, Outcome.LAST_PARAGRAPH, Outcome.WHOLE_TEXT, Outcome.OTHER_LANGUAGE)
 _KEEP_ORDER = {"test": 0, "validate": 1, "train": 2}
 _COLUMNS = ["pixel_hash", "film_reason", "film_remark", "outcome"]
 

@@ -13,6 +13,7 @@ from emixer.data.schema import SPLITS
 from emixer.errors import ConfigError
 
 _SAMPLED_FILMS = 200
+_NAMED_LABELS = 5
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,12 @@ def _left_out(manifest: dict[str, Any]) -> list[str]:
     ]
     lines = ["Left out (quarantine.parquet lists each):", *lines] if lines else ["Left out: none"]
     lines += [f"  {count:>10,}  not selected: {reason}" for reason, count in manifest["not_selected"].items()]
-    return lines + [f"  {count:>10,}  {remark}" for remark, count in manifest["remarks"].items()]
+    lines += [f"  {count:>10,}  {remark}" for remark, count in manifest["remarks"].items()]
+    unmapped = manifest["unmapped_labels"]
+    if unmapped:
+        most = ", ".join(list(unmapped)[:_NAMED_LABELS])
+        lines.append(f"Labels without a counterpart: {len(unmapped):,}, most often {most} (manifest.json counts each)")
+    return lines
 
 
 def _size(num_bytes: int) -> str:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from emixer.data.schema import SPLITS
+from emixer.data.schema import ENGLISH, SPLITS
 from emixer.errors import SourceError
 
 _VIEW_NAME = re.compile(r"[A-Za-z][A-Za-z_ -]{0,15}")
@@ -35,7 +35,8 @@ class Collection:
 
     films: columns of `film_schema`. report_path is relative to reports_root; report is text that stood in a table.
     not_selected: films that the settings leave out, by reason. left_out: films and files that the tables contradict.
-    remarks: other counts a user should see.
+    remarks: other counts a user should see. unmapped_labels: films by label of the source that has no counterpart here.
+    report_language: reports in another language than English are kept as text, and neither parsed nor tokenized.
     """
 
     source: str
@@ -47,6 +48,8 @@ class Collection:
     not_selected: Mapping[str, int] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
     remarks: Mapping[str, int] = field(default_factory=dict)
+    unmapped_labels: Mapping[str, int] = field(default_factory=dict)
+    report_language: str = ENGLISH
 
 
 def film_schema(num_labels: int) -> pa.Schema:
@@ -63,6 +66,15 @@ def film_schema(num_labels: int) -> pa.Schema:
             ("report", pa.string()),
             ("labels", pa.list_(pa.int8(), num_labels)),
         ]
+    )
+
+
+def film_table(num_labels: int, **columns: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """A film table of the columns given; the others are null."""
+    num_rows = len(columns["dicom_id"])
+    schema = film_schema(num_labels)
+    return pa.table(
+        {each.name: columns.get(each.name, pa.nulls(num_rows, each.type)) for each in schema}, schema=schema
     )
 
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -11,7 +10,7 @@ from emixer.data.labels import CHEXPERT, NIH14
 from emixer.data.schema import SPLITS
 from emixer.data.sources.collection import (
     Collection,
-    film_schema,
+    film_table,
     require_disjoint_subjects,
     require_films,
     select_views,
@@ -22,6 +21,7 @@ from emixer.data.sources.tables import (
     label_vectors,
     named_label_vectors,
     read_table,
+    require_inside,
     require_one_of,
     require_present,
     require_unique,
@@ -55,7 +55,7 @@ def read_image_folder(source: ImageFolderSource) -> Collection:
     columns = [source.path_column, *(name for name in (*named, source.class_column) if name is not None), *label_names]
     table = read_table(path, list(dict.fromkeys(columns)))
     require_unique(path, table, source.path_column)
-    _require_inside(path, table[source.path_column])
+    require_inside(path, table, source.path_column)
     if source.class_column is not None:
         label_names, labels = _named_labels(path, table, source.class_column, source.label_separator)
     else:
@@ -76,15 +76,6 @@ def read_image_folder(source: ImageFolderSource) -> Collection:
 
 def _expanded(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(label for name in names for label in _NAMED_SETS.get(name, (name,)))
-
-
-def _require_inside(path: Path, films: pa.ChunkedArray) -> None:
-    outside = pc.match_substring_regex(films, r"^/|(^|/)\.\.(/|$)|\\|\x00")
-    if pc.any(outside).as_py():
-        row = int(np.flatnonzero(outside.to_numpy())[0]) + 2
-        raise SourceError(
-            f"{path}, row {row}: the film's path leaves ingest.source.root. Use paths relative to that folder."
-        )
 
 
 def _named_labels(path: Path, table: pa.Table, column: str, separator: str | None) -> tuple[tuple[str, ...], pa.Array]:
@@ -114,18 +105,17 @@ def _film_table(source: ImageFolderSource, table: pa.Table, num_labels: int) -> 
 
     study_ids = column(source.study_column, films)
     subject_ids = column(source.subject_column, study_ids)
-    columns = {
-        "dicom_id": films,
-        "study_id": study_ids,
-        "subject_id": subject_ids,
-        "view": column(source.view_column, nothing),
-        "split": _splits(source, table, subject_ids),
-        "film_path": films,
-        "report_path": nothing,
-        "report": column(source.report_column, nothing),
-        "labels": table[_LABELS],
-    }
-    return pa.table(columns, schema=film_schema(num_labels))
+    return film_table(
+        num_labels,
+        dicom_id=films,
+        study_id=study_ids,
+        subject_id=subject_ids,
+        view=column(source.view_column, nothing),
+        split=_splits(source, table, subject_ids),
+        film_path=films,
+        report=column(source.report_column, nothing),
+        labels=table[_LABELS],
+    )
 
 
 def _splits(source: ImageFolderSource, table: pa.Table, subject_ids: pa.ChunkedArray) -> pa.Array:

@@ -21,7 +21,7 @@ from emixer.data.schema import SPLITS
 from emixer.data.sources.collection import (
     Collection,
     LeftOut,
-    film_schema,
+    film_table,
     require_disjoint_subjects,
     require_films,
     split_by_subject,
@@ -151,15 +151,14 @@ def _film_table(source: OpenISource, ids: list[str], study_of: dict[str, _Study]
     study_ids = pc.coalesce(pa.chunked_array([named]), given["study_id"], table["dicom_id"])
     by_hash = split_by_subject(study_ids, source.validate_fraction, source.test_fraction)
     files = {p.stem: p.name for p in (source.root / "images").iterdir() if p.suffix.lower() in _SUFFIXES}
-    columns = {
-        "dicom_id": table["dicom_id"],
-        "study_id": study_ids,
-        "subject_id": study_ids,
-        "view": given["view"],
-        "split": pc.coalesce(given["split"], by_hash),
-        "film_path": pa.array([f"images/{files.get(i, i + _SUFFIXES[0])}" for i in ids], pa.string()),
-        "report_path": nothing,
-        "report": pa.array([study_of[i].report if i in study_of else None for i in ids], pa.string()),
-        "labels": listed.labels if listed else pa.nulls(len(ids), pa.list_(pa.int8(), len(NIH14))),
-    }
-    return pa.table(columns, schema=film_schema(len(NIH14)))
+    return film_table(
+        len(NIH14),
+        dicom_id=table["dicom_id"],
+        study_id=study_ids,
+        subject_id=study_ids,
+        view=given["view"],
+        split=pc.coalesce(given["split"], by_hash),
+        film_path=pa.array([f"images/{files.get(i, i + _SUFFIXES[0])}" for i in ids], pa.string()),
+        report=pa.array([study_of[i].report if i in study_of else None for i in ids], pa.string()),
+        labels=listed.labels if listed else pa.nulls(len(ids), pa.list_(pa.int8(), len(NIH14))),
+    )

@@ -7,7 +7,7 @@ import ast
 import csv
 import difflib
 import gzip
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -85,6 +85,52 @@ def require_column(path: Path, header: Sequence[str], name: str) -> None:
         near = difflib.get_close_matches(name, header, n=1, cutoff=0.6)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise SourceError(f"{path} has no column {name!r}. Its columns are: {', '.join(header[:40])}.{hint}")
+
+
+def require_version(path: Path, versions: Mapping[str, Sequence[str]]) -> str:
+    """The published version whose columns a table has. Raises SourceError that names the nearest and what it lacks."""
+    header = read_header(path)
+    missing = {version: [name for name in columns if name not in header] for version, columns in versions.items()}
+    nearest = min(missing, key=lambda version: len(missing[version]))
+    if missing[nearest]:
+        raise SourceError(
+            f"{path} is of no version that is known. The nearest is {nearest}; the table lacks "
+            f"{', '.join(missing[nearest])}. Get that version, or name the columns of this one to "
+            "`emixer ingest image-folder`."
+        )
+    return nearest
+
+
+def find_table(root: Path, *patterns: str) -> Path:
+    """The one file of a folder that fits the first pattern that any fits. Raises SourceError for none or several."""
+    for pattern in patterns:
+        found = sorted(root.glob(pattern))
+        if len(found) > 1:
+            names = ", ".join(path.name for path in found)
+            raise SourceError(f"{root} holds more than one table {pattern}: {names}. Keep the one of the films.")
+        if found:
+            return found[0]
+    raise SourceError(f"There is no table {' or '.join(patterns)} in {root}. Check the folder and the download.")
+
+
+def require_inside(path: Path, table: pa.Table, name: str) -> None:
+    """Raises SourceError for a film's path that leaves the folder it is relative to."""
+    outside = pc.match_substring_regex(table[name], r"^/|(^|/)\.\.(/|$)|\\|\x00")
+    if pc.any(outside).as_py():
+        raise SourceError(
+            f"{path}, row {_first(outside)}: the film's path leaves ingest.source.root. Use paths relative to that "
+            "folder."
+        )
+
+
+def require_known_labels(path: Path, cells: pa.DictionaryArray, column: str, known: Collection[str]) -> None:
+    """Raises SourceError for a cell of `label_lists` with a label that is not known."""
+    strange = [i for i, names in enumerate(cells.dictionary.to_pylist()) if not set(names) <= set(known)]
+    wrong = pa.chunked_array([pc.fill_null(pc.is_in(cells.indices, pa.array(strange, pa.int32())), False)])
+    if pc.any(wrong).as_py():
+        raise SourceError(
+            f"{path}, row {_first(wrong)}: {column} holds a label that is not known. Known are {', '.join(known)}."
+        )
 
 
 def require_only(path: Path, columns: Sequence[str]) -> None:
