@@ -3,7 +3,8 @@
     PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv   one row a film: projection, labels as a Python list, report
     0/*.png to 54/*.png                                    films, 16-bit PNG; all in one folder will do, too
 
-Labels become the 14 CheXpert observations by the table of `padchest_labels`: 1 where a film's list names one, else 0.
+Labels become the 14 CheXpert observations by the table of `emixer.data.padchest_labels`: 1 where a film's list names
+one, else 0.
 Reports are Spanish: kept as text, and neither parsed nor tokenized nor scored. The collection has no splits.
 """
 
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 
 from emixer.config.ingest import PadChestSource
 from emixer.data.labels import CHEXPERT
+from emixer.data.padchest_labels import EXCLUDED, PADCHEST_LABELS, SAYS_NOTHING
 from emixer.data.sources.collection import (
     Collection,
     film_table,
@@ -24,7 +26,6 @@ from emixer.data.sources.collection import (
     select_views,
     split_by_subject,
 )
-from emixer.data.sources.padchest_labels import EXCLUDED, PADCHEST_LABELS, SAYS_NOTHING
 from emixer.data.sources.tables import (
     find_table,
     label_lists,

@@ -15,8 +15,8 @@ from emixer.config.ingest import (
     VindrCxrSource,
 )
 from emixer.data.labels import CHEXPERT, NIH14, VINDR28
+from emixer.data.padchest_labels import PADCHEST_LABELS
 from emixer.data.sources import Collection, read_collection
-from emixer.data.sources.padchest_labels import PADCHEST_LABELS
 from emixer.errors import SourceError
 
 
@@ -308,7 +308,7 @@ def test_mimic_cxr_films_may_be_dicom(tmp_path: Path) -> None:
         (padchest, PadChestSource, "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", "Projection",
          r"160K_01\.02\.19\.csv; .* lacks Projection"),
         (vindr, VindrCxrSource, "annotations/image_labels_train.csv", "rad_id", r"VinDr-CXR 1\.0\.0; .* lacks rad_id"),
-        (rsna, RsnaPneumoniaSource, "stage_2_train_labels.csv", "Target", r"stage_2_train_labels\.csv; .* lacks Target"),
+        (rsna, RsnaPneumoniaSource, "stage_2_train_labels.csv", "Target", r"labels\.csv; .* lacks Target"),
         (brax, BraxSource, "master_spreadsheet_update.csv", "PngPath", r"BRAX 1\.1\.0, .* lacks PngPath"),
     ],
 )  # fmt: skip
