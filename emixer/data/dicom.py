@@ -202,7 +202,7 @@ def _has_window(header: "Dataset") -> bool:
     if center is None or width is None:
         return False
     first_width = float(np.atleast_1d(width)[0])
-    return first_width > 1 if header.get("VOILUTFunction", "LINEAR") == "LINEAR" else first_width > 0
+    return first_width > 1 if str(header.get("VOILUTFunction") or "LINEAR").upper() == "LINEAR" else first_width > 0
 
 
 def _widen_entries(header: "Dataset", sequence: str) -> NDArray[np.int64] | None:
