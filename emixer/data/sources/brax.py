@@ -19,6 +19,7 @@ from emixer.data.sources.collection import (
     split_by_subject,
 )
 from emixer.data.sources.tables import (
+    LABELS,
     find_table,
     label_vectors,
     read_table,
@@ -30,7 +31,6 @@ from emixer.data.sources.tables import (
 
 _TABLE = "master_spreadsheet_update.csv"
 _COLUMNS = ("PngPath", "PatientID", "AccessionNumber", "ViewPosition", *CHEXPERT)
-_LABELS = "\0labels"  # no column of a CSV is named so
 
 
 def read_brax(source: BraxSource) -> Collection:
@@ -42,7 +42,7 @@ def read_brax(source: BraxSource) -> Collection:
     require_inside(path, table, "PngPath")
     for name in ("PatientID", "AccessionNumber"):
         require_present(path, table, name)
-    table = table.append_column(_LABELS, label_vectors(path, table, CHEXPERT))
+    table = table.append_column(LABELS, label_vectors(path, table, CHEXPERT))
     table, not_selected = select_views(table, "ViewPosition", source.views, keep_missing=source.keep_missing_view)
     films = film_table(
         len(CHEXPERT),
@@ -53,7 +53,7 @@ def read_brax(source: BraxSource) -> Collection:
         view=table["ViewPosition"],
         split=split_by_subject(table["PatientID"], source.validate_fraction, source.test_fraction),
         film_path=table["PngPath"],
-        labels=table[_LABELS],
+        labels=table[LABELS],
     )
     require_films(films, path, not_selected)
     require_disjoint_subjects(films, path)

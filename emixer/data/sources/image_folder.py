@@ -17,6 +17,7 @@ from emixer.data.sources.collection import (
     split_by_subject,
 )
 from emixer.data.sources.tables import (
+    LABELS,
     label_lists,
     label_vectors,
     named_label_vectors,
@@ -37,7 +38,6 @@ _SPLIT_SYNONYMS = {
     "testing": "test",
 }
 _MAX_CLASSES = 256
-_LABELS = "\0labels"  # no column of a CSV is named so
 
 
 def read_image_folder(source: ImageFolderSource) -> Collection:
@@ -60,7 +60,7 @@ def read_image_folder(source: ImageFolderSource) -> Collection:
         label_names, labels = _named_labels(path, table, source.class_column, source.label_separator)
     else:
         labels = label_vectors(path, table, label_names)
-    table, not_selected = _select_views(source, table.append_column(_LABELS, labels))
+    table, not_selected = _select_views(source, table.append_column(LABELS, labels))
     films = _film_table(source, table, len(label_names))
     require_films(films, path, not_selected)
     require_disjoint_subjects(films, path)
@@ -114,7 +114,7 @@ def _film_table(source: ImageFolderSource, table: pa.Table, num_labels: int) -> 
         split=_splits(source, table, subject_ids),
         film_path=films,
         report=column(source.report_column, nothing),
-        labels=table[_LABELS],
+        labels=table[LABELS],
     )
 
 

@@ -24,6 +24,7 @@ from emixer.data.sources.collection import (
     split_by_subject,
 )
 from emixer.data.sources.tables import (
+    LABELS,
     find_table,
     label_lists,
     named_label_vectors,
@@ -51,9 +52,10 @@ def read_nih_cxr14(source: NihCxr14Source) -> Collection:
     for name in ("Image Index", "Patient ID"):
         require_safe_ids(path, table, name)
     require_unique(path, table, "Image Index")
-    table, not_selected = select_views(table, "View Position", source.views, keep_missing=source.keep_missing_view)
     cells = label_lists(path, table, "Finding Labels", "|")
     require_known_labels(path, cells, "Finding Labels", (*NIH14, Label.NO_FINDING))
+    table = table.append_column(LABELS, named_label_vectors(cells, NIH14))
+    table, not_selected = select_views(table, "View Position", source.views, keep_missing=source.keep_missing_view)
     splits, official = _splits(source, table)
     listed = pc.is_valid(splits)
     images, paths = table["Image Index"], _film_paths(source.root, table["Image Index"])
@@ -65,7 +67,7 @@ def read_nih_cxr14(source: NihCxr14Source) -> Collection:
         view=table["View Position"],
         split=splits,
         film_path=paths,
-        labels=named_label_vectors(cells, NIH14),
+        labels=table[LABELS],
     ).filter(listed)
     require_films(films, path, not_selected)
     require_disjoint_subjects(films, path)

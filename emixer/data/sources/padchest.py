@@ -20,6 +20,7 @@ from emixer.data.labels import CHEXPERT
 from emixer.data.padchest_labels import EXCLUDED, PADCHEST_LABELS, SAYS_NOTHING
 from emixer.data.sources.collection import (
     Collection,
+    LeftOut,
     film_table,
     require_disjoint_subjects,
     require_films,
@@ -27,12 +28,12 @@ from emixer.data.sources.collection import (
     split_by_subject,
 )
 from emixer.data.sources.tables import (
+    LABELS,
     find_table,
     label_lists,
     named_label_vectors,
     read_table,
     require_inside,
-    require_present,
     require_unique,
     require_version,
 )
@@ -50,16 +51,17 @@ def read_padchest(source: PadChestSource) -> Collection:
     version = require_version(path, _VERSIONS)
     table = read_table(path, _VERSIONS[version])
     require_unique(path, table, "ImageID")
-    for name in ("ImageDir", "StudyID", "PatientID"):
-        require_present(path, table, name)
     for name in ("ImageID", "ImageDir"):
         require_inside(path, table, name)
+    table = table.append_column(LABELS, _in_lower_case(label_lists(path, table, "Labels", None)))
     table, not_selected = select_views(table, "Projection", source.views, keep_missing=source.keep_missing_view)
-    cells = _in_lower_case(label_lists(path, table, "Labels", None))
-    excluded = _naming(cells, EXCLUDED)
+    excluded = _naming(table[LABELS].combine_chunks(), EXCLUDED)
     if excluded.any():
         not_selected["labelled exclude by the collection"] = int(excluded.sum())
-        table, cells = table.filter(pa.array(~excluded)), cells.filter(pa.array(~excluded))
+        table = table.filter(pa.array(~excluded))
+    known = pc.and_(pc.is_valid(table["PatientID"]), pc.is_valid(table["StudyID"]))
+    nameless, table = _film_paths(source.root, table.filter(pc.invert(known))), table.filter(known)
+    cells = table[LABELS].combine_chunks()
     films = film_table(
         len(CHEXPERT),
         dicom_id=table["ImageID"],
@@ -80,16 +82,19 @@ def read_padchest(source: PadChestSource) -> Collection:
         films_root=source.root,
         has_reports=True,
         not_selected=not_selected,
+        left_out=tuple(LeftOut(film, "table", "film has no patient or no study") for film in nameless.to_pylist()),
         unmapped_labels=_unmapped(cells),
         report_language="es",
     )
 
 
 def _film_paths(root: Path, table: pa.Table) -> pa.Array:
-    """<ImageDir>/<ImageID>, or <ImageID> where none of the folders is there."""
-    if any((root / folder).is_dir() for folder in pc.unique(table["ImageDir"]).to_pylist()):
-        return pc.binary_join_element_wise(table["ImageDir"], table["ImageID"], "/")
-    return table["ImageID"]
+    """<ImageDir>/<ImageID>, or <ImageID> where the folder is not there."""
+    folders = [name for name in pc.unique(table["ImageDir"]).to_pylist() if name and (root / name).is_dir()]
+    in_folder = pc.is_in(table["ImageDir"], pa.array(folders, pa.string()))
+    return pc.if_else(
+        in_folder, pc.binary_join_element_wise(table["ImageDir"], table["ImageID"], "/"), table["ImageID"]
+    )
 
 
 def _in_lower_case(cells: pa.DictionaryArray) -> pa.DictionaryArray:

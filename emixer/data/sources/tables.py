@@ -19,6 +19,8 @@ import pyarrow.csv as pa_csv
 from emixer.errors import SourceError
 
 _FIRST_ROW = 2  # of the data; the header is row 1
+LABELS = "\0labels"
+"""Name for a column of labels that have been read, beside those of a CSV, none of which is named so."""
 _LABELS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
 
 

@@ -154,8 +154,10 @@ def padchest(folder: Path) -> Path:
         "5,6_x5.png,0,S5,P3,PA,,",
         "6,7_x6.png,0,S6,P4,EXCLUDE,['normal'],sin hallazgos .",
         "7,8_x7.png,0,S7,P5,PA,\"['scoliosis', 'kyphosis']\",escoliosis .",
+        "8,9_x8.png,0,S8,,PA,['normal'],sin hallazgos .",
     )  # fmt: skip
-    (folder / "0").mkdir()
+    for name in ("0", "54"):
+        (folder / name).mkdir()
     return folder
 
 
@@ -171,13 +173,14 @@ def test_padchest_maps_its_labels_and_counts_those_without_a_counterpart(tmp_pat
     assert collection.not_selected == {
         "labelled exclude by the collection": 1, "of view EXCLUDE": 1, "of view L": 1,
     }  # fmt: skip
+    assert [tuple(item) for item in collection.left_out] == [("0/9_x8.png", "table", "film has no patient or no study")]
     film = rows(collection)["3_x2.png"]
     assert (film["film_path"], film["view"], film["study_id"]) == ("54/3_x2.png", "AP_horizontal", "S2")
     assert (film["report"], collection.report_language) == ("Derrame .", "es")
 
 
 def test_padchest_films_may_lie_in_one_folder(tmp_path: Path) -> None:
-    (padchest(tmp_path) / "0").rmdir()
+    (padchest(tmp_path) / "54").rmdir()
     assert rows(read_collection(PadChestSource(root=tmp_path)))["3_x2.png"]["film_path"] == "3_x2.png"
 
 
@@ -340,7 +343,7 @@ def test_a_missing_table_is_named(tmp_path: Path, make: Callable[[Path], Path], 
 
 def test_a_label_that_is_not_nihs_names_its_row_and_no_value(tmp_path: Path) -> None:
     path = nih(tmp_path) / "Data_Entry_2017.csv"
-    path.write_text(path.read_text().replace("No Finding", "Secretname"))
-    with pytest.raises(SourceError, match="row 3: Finding Labels holds a label that is not known") as caught:
+    path.write_text(path.read_text().replace("Mass", "Secretname"))
+    with pytest.raises(SourceError, match="row 5: Finding Labels holds a label that is not known") as caught:
         read_collection(NihCxr14Source(root=tmp_path))
     assert "Secretname" not in str(caught.value)
