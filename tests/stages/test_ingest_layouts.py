@@ -16,7 +16,7 @@ def emixer(*arguments: object) -> Result:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("layout", ["padchest", "vindr-cxr"])
+@pytest.mark.parametrize("layout", ["padchest", "vindr-cxr", "brax"])
 def test_a_phantom_in_another_layout_becomes_shards_by_one_command(
     layout: str, tmp_path: Path, ray_cluster: None
 ) -> None:
@@ -32,6 +32,8 @@ def test_a_phantom_in_another_layout_becomes_shards_by_one_command(
     shards = ShardSet.open(out)
     rows = [row for split in shards.splits for path in shards.files(split) for row in pq.read_table(path).to_pylist()]
     assert {row["source"] for row in rows} == {"phantom"}
+    assert {row.get("manufacturer") for row in rows} == ({"emixer"} if layout == "brax" else {None})
+    assert shards.info.known_of_films == (("manufacturer",) if layout == "brax" else ())
     if layout == "padchest":
         assert shards.info.report_language == "es"
         assert {row["report"] for row in rows} <= {"sin hallazgos .", "con hallazgos ."}

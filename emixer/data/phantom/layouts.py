@@ -239,12 +239,15 @@ class Brax(Layout):
         return f"images/id_{row['subject_id']}/Study_{row['study_id']}/image-{row['dicom_id']}.png"
 
     def tables(self, rows: Rows) -> Iterator[Table]:
-        header = ("PngPath", "PatientID", "AccessionNumber", *CHEXPERT, "ViewPosition")
+        header = ("PngPath", "PatientID", "PatientSex", "PatientAge", "AccessionNumber", *CHEXPERT, "ViewPosition",
+                  "Manufacturer")  # fmt: skip
         yield Table("master_spreadsheet_update.csv", header, map(self._entry, rows()))
 
     def _entry(self, row: Row) -> tuple[Any, ...]:
         view = {"LATERAL": "L"}.get(row["projection"], row["projection"])
-        return (self.film_path(row), f"id_{row['subject_id']}", row["study_id"], *_four_values(row), view)
+        return (
+            self.film_path(row), f"id_{row['subject_id']}", "", "", row["study_id"], *_four_values(row), view, "emixer",
+        )  # fmt: skip
 
 
 LAYOUTS: dict[str, Layout] = {

@@ -27,10 +27,13 @@ from emixer.data.sources.tables import (
     require_present,
     require_unique,
     require_version,
+    sexes,
+    whole_years,
 )
 
 _TABLE = "master_spreadsheet_update.csv"
-_COLUMNS = ("PngPath", "PatientID", "AccessionNumber", "ViewPosition", *CHEXPERT)
+_KNOWN = ("PatientSex", "PatientAge", "Manufacturer")
+_COLUMNS = ("PngPath", "PatientID", "AccessionNumber", "ViewPosition", *_KNOWN, *CHEXPERT)
 
 
 def read_brax(source: BraxSource) -> Collection:
@@ -54,6 +57,9 @@ def read_brax(source: BraxSource) -> Collection:
         split=split_by_subject(table["PatientID"], source.validate_fraction, source.test_fraction),
         film_path=table["PngPath"],
         labels=table[LABELS],
+        sex=sexes(table["PatientSex"]),
+        age_years=whole_years(table["PatientAge"]),
+        manufacturer=table["Manufacturer"],
     )
     require_films(films, path, not_selected)
     require_disjoint_subjects(films, path)

@@ -23,7 +23,15 @@ from emixer.data.sources.collection import (
     select_views,
     split_by_subject,
 )
-from emixer.data.sources.tables import find_table, label_vectors, read_table, require_unique, require_version
+from emixer.data.sources.tables import (
+    find_table,
+    label_vectors,
+    read_table,
+    require_unique,
+    require_version,
+    sexes,
+    whole_years,
+)
 from emixer.errors import SourceError
 
 _COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *CHEXPERT)
@@ -48,6 +56,8 @@ def read_chexpert(source: ChexpertSource) -> Collection:
         split=table["split"],
         film_path=table["film"],
         labels=table["labels"],
+        sex=sexes(table["Sex"]),
+        age_years=whole_years(table["Age"]),
     )
     require_films(films, source.root, not_selected)
     require_disjoint_subjects(films, source.root)
@@ -57,7 +67,7 @@ def read_chexpert(source: ChexpertSource) -> Collection:
 
 
 def _read(path: Path) -> pa.Table:
-    """A table's views, what its paths say, and the label vectors."""
+    """What a table says of its films beside labels, what its paths say, and the label vectors."""
     require_version(path, {"CheXpert-v1.0": _COLUMNS})
     table = read_table(path, _COLUMNS)
     require_unique(path, table, "Path")
@@ -67,7 +77,7 @@ def _read(path: Path) -> pa.Table:
             f"{path}: {parts.null_count:,} paths are not as in CheXpert v1.0. "
             "Expected e.g. CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg."
         )
-    views = table.select(["Frontal/Lateral", "AP/PA"]).combine_chunks()
+    views = table.select(["Frontal/Lateral", "AP/PA", "Sex", "Age"]).combine_chunks()
     for name in ("film", "subject", "study"):
         views = views.append_column(name, pa.chunked_array([pc.struct_field(parts, name)]))
     return views.append_column("labels", pa.chunked_array([label_vectors(path, table, CHEXPERT)]))

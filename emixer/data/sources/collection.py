@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from emixer.data.schema import ENGLISH, SPLITS
+from emixer.data.schema import ENGLISH, KNOWN_OF_FILMS, SPLITS
 from emixer.errors import SourceError
 
 _VIEW_NAME = re.compile(r"[A-Za-z][A-Za-z_ -]{0,15}")
@@ -65,6 +65,7 @@ def film_schema(num_labels: int) -> pa.Schema:
             ("report_path", pa.string()),
             ("report", pa.string()),
             ("labels", pa.list_(pa.int8(), num_labels)),
+            *KNOWN_OF_FILMS.items(),
         ]
     )
 

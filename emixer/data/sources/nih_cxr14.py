@@ -33,6 +33,8 @@ from emixer.data.sources.tables import (
     require_safe_ids,
     require_unique,
     require_version,
+    sexes,
+    whole_years,
 )
 from emixer.errors import SourceError
 
@@ -41,6 +43,7 @@ _VERSIONS = {
     "Data_Entry_2017_v2020.csv": (*_COLUMNS, "Follow-up #", "Patient Age", "Patient Sex"),
     "Data_Entry_2017.csv": (*_COLUMNS, "Follow-up #", "Patient Age", "Patient Gender"),
 }
+_SEX = ("Patient Sex", "Patient Gender")
 _LISTS = ("train_val_list.txt", "test_list.txt")
 
 
@@ -48,7 +51,7 @@ def read_nih_cxr14(source: NihCxr14Source) -> Collection:
     """Reads table and lists. Raises SourceError when they are missing, of another version or contradict each other."""
     path = find_table(source.root, *_VERSIONS)
     require_version(path, _VERSIONS)
-    table = read_table(path, _COLUMNS)
+    table = read_table(path, _COLUMNS, ("Patient Age", *_SEX))
     for name in ("Image Index", "Patient ID"):
         require_safe_ids(path, table, name)
     require_unique(path, table, "Image Index")
@@ -68,6 +71,8 @@ def read_nih_cxr14(source: NihCxr14Source) -> Collection:
         split=splits,
         film_path=paths,
         labels=table[LABELS],
+        sex=sexes(table[next(name for name in _SEX if name in table.column_names)]),
+        age_years=whole_years(table["Patient Age"]),
     ).filter(listed)
     require_films(films, path, not_selected)
     require_disjoint_subjects(films, path)

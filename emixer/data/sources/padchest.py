@@ -36,6 +36,7 @@ from emixer.data.sources.tables import (
     require_inside,
     require_unique,
     require_version,
+    sexes,
 )
 
 _VERSIONS = {
@@ -49,7 +50,7 @@ def read_padchest(source: PadChestSource) -> Collection:
     """Reads the table. Raises SourceError when it is missing or of another version."""
     path = find_table(source.root, *_VERSIONS, "PADCHEST*.csv", "PADCHEST*.csv.gz", "padchest.csv")
     version = require_version(path, _VERSIONS)
-    table = read_table(path, _VERSIONS[version])
+    table = read_table(path, _VERSIONS[version], ("PatientSex_DICOM", "Manufacturer_DICOM"))
     require_unique(path, table, "ImageID")
     for name in ("ImageID", "ImageDir"):
         require_inside(path, table, name)
@@ -72,6 +73,7 @@ def read_padchest(source: PadChestSource) -> Collection:
         film_path=_film_paths(source.root, table),
         report=table["Report"],
         labels=named_label_vectors(_observations(cells), CHEXPERT),
+        **_known(table),
     )
     require_films(films, path, not_selected)
     require_disjoint_subjects(films, path)
@@ -86,6 +88,16 @@ def read_padchest(source: PadChestSource) -> Collection:
         unmapped_labels=_unmapped(cells),
         report_language="es",
     )
+
+
+def _known(table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    """What excerpts of the table may lack."""
+    known = {}
+    if "PatientSex_DICOM" in table.column_names:
+        known["sex"] = sexes(table["PatientSex_DICOM"])
+    if "Manufacturer_DICOM" in table.column_names:
+        known["manufacturer"] = table["Manufacturer_DICOM"]
+    return known
 
 
 def _film_paths(root: Path, table: pa.Table) -> pa.Array:

@@ -248,6 +248,18 @@ def _listed(text: str, separator: str | None) -> list[str] | None:
     return list(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 
+def sexes(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """F or M of cells that begin so, in whatever case; null for anything else."""
+    first = pc.utf8_upper(pc.utf8_slice_codeunits(texts, 0, 1))
+    return pc.if_else(pc.is_in(first, pa.array(["F", "M"])), first, pa.scalar(None, pa.string()))
+
+
+def whole_years(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Years, int16, of cells such as 58, 58.0 and 058Y; null for anything else, and for ages above 120."""
+    years = pc.struct_field(pc.extract_regex(texts, r"^(?P<years>\d{1,3})(?:\.0|Y)?$"), "years").cast(pa.int16())
+    return pc.if_else(pc.less_equal(years, 120), years, pa.scalar(None, pa.int16()))
+
+
 def lookup(keys: pa.ChunkedArray, table_keys: pa.ChunkedArray) -> pa.Array:
     """Row of each key in another table; null where it has none."""
     return pc.index_in(keys, value_set=table_keys.combine_chunks()).combine_chunks()

@@ -47,6 +47,7 @@ def test_named_columns_become_ids_view_split_and_report(tmp_path: Path) -> None:
         {
             "dicom_id": "x/a.png", "study_id": "e1", "subject_id": "p1", "view": "PA", "split": "validate",
             "film_path": "x/a.png", "report_path": None, "report": 'No "free" air,\nclear.', "labels": [0],
+            "sex": None, "age_years": None, "manufacturer": None,
         }
     ]  # fmt: skip
     assert collection.source == "ours"

@@ -71,7 +71,7 @@ def test_nih_takes_the_official_lists_and_finds_films_in_the_folders_of_the_arch
     assert rows(collection)["00000001_000.png"] | {"labels": None} == {
         "dicom_id": "00000001_000.png", "study_id": "00000001_000.png", "subject_id": "1", "view": "PA",
         "split": "train", "film_path": "images_002/images/00000001_000.png", "report_path": None, "report": None,
-        "labels": None,
+        "labels": None, "sex": "M", "age_years": 58, "manufacturer": None,
     }  # fmt: skip
     assert present(collection, "00000001_000.png") == {"Cardiomegaly", "Emphysema"}
     assert present(collection, "00000002_000.png") == set()
@@ -132,7 +132,7 @@ def test_chexpert_keeps_frontal_films_and_all_four_values_of_its_labels(tmp_path
     assert train == {
         "dicom_id": "train/patient00001/study1/view1_frontal.jpg", "study_id": "patient00001/study1",
         "subject_id": "patient00001", "view": "AP", "split": "train", "report_path": None, "report": None,
-        "film_path": "train/patient00001/study1/view1_frontal.jpg",
+        "film_path": "train/patient00001/study1/view1_frontal.jpg", "sex": "F", "age_years": 68, "manufacturer": None,
     }  # fmt: skip
     assert (valid["split"], valid["view"], valid["subject_id"]) == ("validate", "PA", "patient64541")
     assert collection.not_selected == {"of view Lateral": 1}
@@ -270,11 +270,12 @@ def test_rsna_refuses_tables_that_contradict_each_other(tmp_path: Path) -> None:
 
 
 def brax(folder: Path) -> Path:
-    columns = ["PngPath", "PatientID", "PatientSex", "AccessionNumber", *CHEXPERT, "ViewPosition", "Manufacturer"]
+    columns = ["PngPath", "PatientID", "PatientSex", "PatientAge", "AccessionNumber", *CHEXPERT, "ViewPosition",
+               "Manufacturer"]  # fmt: skip
     write(
         folder, "master_spreadsheet_update.csv", ",".join(columns),
-        "images/id_a/b.png,id_a,M,A1,1.0,-1.0,0.0" + "," * 11 + ",AP,X",
-        "images/id_a/c.png,id_a,M,A1" + "," * 14 + ",L,X",
+        "images/id_a/b.png,id_a,M,60.0,A1,1.0,-1.0,0.0" + "," * 11 + ",AP,X",
+        "images/id_a/c.png,id_a,M,60.0,A1" + "," * 14 + ",L,X",
     )  # fmt: skip
     return folder
 
@@ -284,6 +285,7 @@ def test_brax_keeps_frontal_films_and_chexperts_labels(tmp_path: Path) -> None:
     (film,) = collection.films.to_pylist()
     assert film["labels"] == [1, -1, 0, *[None] * 11]
     assert (film["film_path"], film["study_id"], film["view"]) == ("images/id_a/b.png", "id_a/A1", "AP")
+    assert (film["sex"], film["age_years"], film["manufacturer"]) == ("M", 60, "X")
     assert collection.not_selected == {"of view L": 1}
 
 
@@ -347,3 +349,11 @@ def test_a_label_that_is_not_nihs_names_its_row_and_no_value(tmp_path: Path) -> 
     with pytest.raises(SourceError, match="row 5: Finding Labels holds a label that is not known") as caught:
         read_collection(NihCxr14Source(root=tmp_path))
     assert "Secretname" not in str(caught.value)
+
+
+def test_sex_and_age_are_read_as_collections_write_them_and_anything_else_is_unknown(tmp_path: Path) -> None:
+    root = nih(tmp_path)
+    path = root / "Data_Entry_2017.csv"
+    path.write_text(path.read_text().replace(",2,058Y,M,", ",2,411,,"))
+    film = rows(read_collection(NihCxr14Source(root=root)))["00000002_000.png"]
+    assert (film["sex"], film["age_years"]) == (None, None)
