@@ -25,6 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Self
@@ -32,13 +33,13 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 import torch
+from PIL import Image
 
 from emixer.config import load_config
 from emixer.data.films import decode_film
 from emixer.data.labels import CHEXPERT
 from emixer.data.loader import HostBatch
 from emixer.data.order import Position
-from emixer.data.phantom.collection import encode_jpeg
 from emixer.data.phantom.study import Settings, Study, make_study
 from emixer.data.sections import findings_of
 from emixer.data.text import tokenize
@@ -245,7 +246,9 @@ def write_rows(folder: Path, config_file: Path, overrides: list[str]) -> None:
 
 
 def _film(study: Study, side_px: int) -> np.ndarray:
-    return decode_film(encode_jpeg(study.render(study.films[0])), side_px, "crop")
+    jpeg = BytesIO()
+    Image.fromarray(study.render(study.films[0])).save(jpeg, "JPEG", quality=92)
+    return decode_film(jpeg.getvalue(), side_px, "crop")
 
 
 if __name__ == "__main__":

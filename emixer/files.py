@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one or the whole new one, never half of it.
+"""Writing files so that a reader sees the old one or the whole new one, never half of it; reading what others wrote.
 
 Everything emixer writes goes through here: written aside in the same folder, flushed to disk, renamed.
 A full disk becomes a `StorageError` that names the path and the free space, and leaves no debris.
@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import socket
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +25,13 @@ logger = logging.getLogger(__name__)
 
 _ASIDE = ".partial-"
 _LOCK = ".lock"
+_KINDS = (
+    (stat.S_ISDIR, "folder"),
+    (stat.S_ISFIFO, "pipe"),
+    (stat.S_ISCHR, "device"),
+    (stat.S_ISBLK, "device"),
+    (stat.S_ISSOCK, "socket"),
+)
 
 
 @contextmanager
@@ -65,6 +73,32 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON atomically; NaN is refused, since JSON has none."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+class NotRegularError(OSError):
+    """A folder, pipe, socket or device stands where a file was expected. kind: which of them."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(errno.EINVAL, f"not a regular file ({kind})")
+        self.kind = kind
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a file. Raises NotRegularError for anything else, never waiting for it; OSError as `open` does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # how a socket answers
+            raise NotRegularError("socket") from error
+        raise
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise NotRegularError(next((kind for is_kind, kind in _KINDS if is_kind(mode)), "unknown kind"))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def sha256_of(path: Path) -> str:

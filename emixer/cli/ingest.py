@@ -34,12 +34,13 @@ def _ingest_command(
     return decorate
 
 
-@_ingest_command("mimic-cxr", ("root", "reports_root", "labeler", "views", "keep_missing_view"))
+@_ingest_command("mimic-cxr", ("root", "reports_root", "film_format", "labeler", "views", "keep_missing_view"))
 def mimic_cxr() -> None:
-    """MIMIC-CXR-JPG 2.0.0 as PhysioNet publishes it, or the phantom.
+    """MIMIC-CXR-JPG 2.0.0 or MIMIC-CXR as PhysioNet publishes them, or the phantom.
 
     Splits are the official ones. Reports come with MIMIC-CXR, not with MIMIC-CXR-JPG: unpack mimic-cxr-reports.zip and
-    name the folder with --reports-root, or unpack it into the root.
+    name the folder with --reports-root, or unpack it into the root. For MIMIC-CXR's own DICOM films give --film-format
+    dicom and put the tables of MIMIC-CXR-JPG into its root.
 
     \b
       emixer ingest mimic-cxr --root /data/mimic-cxr-jpg --reports-root /data/mimic-cxr-reports \\
@@ -67,9 +68,12 @@ def open_i() -> None:
         "path_column",
         "label_columns",
         "class_column",
+        "label_separator",
         "subject_column",
         "study_column",
         "view_column",
+        "views",
+        "keep_missing_view",
         "split_column",
         "report_column",
         "validate_fraction",
@@ -80,13 +84,68 @@ def open_i() -> None:
 def image_folder() -> None:
     """Any folder of films with a CSV of one row a film.
 
-    Name the subject column if there is one: splits never share a subject.
+    Name the subject column if there is one: splits never share a subject. With a view column lateral films are left
+    out and counted. Cells of the class column may list several labels: A|B, or ['A', 'B'].
 
     \b
-      emixer ingest image-folder --root data/nih --label-csv data/nih/labels.csv --name nih \\
-          --label-columns NIH14 --subject-column subject_id --view-column view --out data/shards-nih
+      emixer ingest image-folder --root data/ours --label-csv data/ours/labels.csv --name ours \\
+          --label-columns CHEXPERT --subject-column subject_id --view-column view --out data/shards-ours
       emixer ingest image-folder --root data/covid --label-csv data/covid/labels.csv --name covid \\
           --class-column label --subject-column patient_id --out data/shards-covid
+    """
+
+
+@_ingest_command("nih-cxr14", ("root", "views", "keep_missing_view", "validate_fraction", "test_fraction"))
+def nih_cxr14() -> None:
+    """NIH ChestX-ray14: Data_Entry_2017*.csv, the official lists, and the folders of images as they were unpacked.
+
+    \b
+      emixer ingest nih-cxr14 --root /data/nih-cxr14 --out /data/shards-nih
+    """
+
+
+@_ingest_command("chexpert", ("root", "test_fraction"))
+def chexpert() -> None:
+    """CheXpert v1.0, small or full: train.csv, valid.csv and the films. Frontal films are taken.
+
+    \b
+      emixer ingest chexpert --root /data/CheXpert-v1.0-small --out /data/shards-chexpert
+    """
+
+
+@_ingest_command("padchest", ("root", "views", "keep_missing_view", "validate_fraction", "test_fraction"))
+def padchest() -> None:
+    """PadChest: its label table and the 16-bit films. Its labels become the 14 of CheXpert; its reports are Spanish.
+
+    \b
+      emixer ingest padchest --root /data/padchest --out /data/shards-padchest
+    """
+
+
+@_ingest_command("vindr-cxr", ("root", "readers", "validate_fraction"))
+def vindr_cxr() -> None:
+    """VinDr-CXR 1.0.0: annotations/, train/ and test/ (DICOM). Three readers a film vote.
+
+    \b
+      emixer ingest vindr-cxr --root /data/vindr-cxr/1.0.0 --out /data/shards-vindr
+    """
+
+
+@_ingest_command("rsna-pneumonia", ("root", "validate_fraction", "test_fraction"))
+def rsna_pneumonia() -> None:
+    """RSNA Pneumonia Detection Challenge, stage 2 (DICOM). Its films are some of NIH ChestX-ray14's.
+
+    \b
+      emixer ingest rsna-pneumonia --root /data/rsna-pneumonia --out /data/shards-rsna
+    """
+
+
+@_ingest_command("brax", ("root", "views", "keep_missing_view", "validate_fraction", "test_fraction"))
+def brax() -> None:
+    """BRAX 1.1.0: master_spreadsheet_update.csv and the PNG films.
+
+    \b
+      emixer ingest brax --root /data/brax/1.1.0 --out /data/shards-brax
     """
 
 
@@ -99,5 +158,5 @@ def command() -> None:
     """
 
 
-for _command in (mimic_cxr, open_i, image_folder):
+for _command in (mimic_cxr, open_i, nih_cxr14, chexpert, padchest, vindr_cxr, rsna_pneumonia, brax, image_folder):
     command.add_command(_command)

@@ -4,6 +4,7 @@ from emixer.cli.base import setting, stage_command
 
 
 @stage_command("phantom", stage="emixer.stages.phantom", requires=("phantom.out",))
+@setting("--layout", "phantom.layout")
 @setting("--studies", "phantom.studies")
 @setting("--out", "phantom.out")
 @setting("--height-px", "phantom.height_px")
@@ -12,7 +13,7 @@ from emixer.cli.base import setting, stage_command
 @setting("--duplicate-fraction", "phantom.duplicate_fraction")
 @setting("--studies-per-task", "phantom.studies_per_task")
 def command() -> None:
-    """Write a procedural collection in the MIMIC-CXR-JPG layout.
+    """Write a procedural collection in the layout of MIMIC-CXR-JPG, or of another published one.
 
     Draws chest films with matching reports and the 14 CheXpert labels, as a stand-in for MIMIC-CXR where that cannot
     be had, and keeps the truth behind every film in factors.parquet. Films, reports and tables are the same bytes for
@@ -23,4 +24,8 @@ def command() -> None:
     Two thousand studies, then shards of them:
       emixer phantom --studies 2000 --out data/phantom
       emixer ingest mimic-cxr --root data/phantom --out data/shards --side-px 64
+    \b
+    The same in the layout of another collection:
+      emixer phantom --layout vindr-cxr --studies 200 --out data/vindr
+      emixer ingest vindr-cxr --root data/vindr --out data/shards-vindr --side-px 64
     """

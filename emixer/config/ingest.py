@@ -9,7 +9,7 @@ from emixer.config.base import ExactInteger, Section
 
 
 class MimicCxrSource(Section):
-    """MIMIC-CXR-JPG 2.0.0 as PhysioNet publishes it (the phantom writes the same)."""
+    """MIMIC-CXR-JPG 2.0.0 as PhysioNet publishes it (the phantom writes the same), or the DICOM films of MIMIC-CXR."""
 
     kind: Literal["mimic-cxr"] = "mimic-cxr"
     """Which source."""
@@ -17,6 +17,8 @@ class MimicCxrSource(Section):
     """Folder that holds `files/` and the mimic-cxr-2.0.0-*.csv.gz tables."""
     reports_root: Path | None = Field(None, strict=False)
     """Folder that holds the report tree `files/pXX/pXXXXXXXX/sXXXXXXXX.txt`, if it is not `root`."""
+    film_format: Literal["jpg", "dicom"] = "jpg"
+    """MIMIC-CXR-JPG's films, or MIMIC-CXR's own (`files/.../*.dcm`); both with the tables of MIMIC-CXR-JPG."""
     labeler: Literal["chexpert", "negbio", "factors"] = "chexpert"
     """Which of the two published label tables to use; `factors`: what the phantom's films truly show."""
     views: tuple[str, ...] = Field(("PA", "AP"), strict=False)
@@ -59,6 +61,10 @@ class ImageFolderSource(Section):
     """Column that identifies the study."""
     view_column: str | None = None
     """Column with the projection (PA, AP, ...)."""
+    views: tuple[str, ...] = Field(("PA", "AP", "AP_horizontal", "Frontal"), strict=False)
+    """Values of view_column to keep, in whatever case; the other films are left out and counted."""
+    keep_missing_view: bool = False
+    """Whether to keep films whose view_column is blank."""
     report_column: str | None = None
     """Column with the report text."""
     split_column: str | None = None
@@ -66,14 +72,115 @@ class ImageFolderSource(Section):
     label_columns: tuple[str, ...] = Field((), strict=False)
     """Columns with one label each: 1, 0, -1 or blank. `NIH14` or `CHEXPERT` stands for the 14 of that collection."""
     class_column: str | None = None
-    """Instead of label_columns: one column that names the class of each film (becomes one-hot labels)."""
+    """Instead of label_columns: one column that names the class of each film, or its labels as a list."""
+    label_separator: str | None = Field("|", min_length=1)
+    """What stands between the labels in a cell of class_column; Python lists are read whatever it is."""
     validate_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of subjects held out for validation, where the CSV names no split."""
     test_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of subjects held out for test, where the CSV names no split."""
 
 
-Source = Annotated[MimicCxrSource | OpenISource | ImageFolderSource, Field(discriminator="kind")]
+class NihCxr14Source(Section):
+    """NIH ChestX-ray14, releases of 2017 and 2020."""
+
+    kind: Literal["nih-cxr14"] = "nih-cxr14"
+    """Which source."""
+    root: Path = Field(strict=False)
+    """Folder that holds Data_Entry_2017*.csv, the official lists and `images/` or `images_001/images/` and so on."""
+    views: tuple[str, ...] = Field(("PA", "AP"), strict=False)
+    """View Position values to keep."""
+    keep_missing_view: bool = False
+    """Whether to keep films whose View Position is blank."""
+    validate_fraction: float = Field(0.1, ge=0, lt=1)
+    """Share of the subjects of the official train_val list held out for validation."""
+    test_fraction: float = Field(0.2, ge=0, lt=1)
+    """Share of subjects held out for test, where the official lists are not there."""
+
+
+class ChexpertSource(Section):
+    """CheXpert v1.0, small or full."""
+
+    kind: Literal["chexpert"] = "chexpert"
+    """Which source."""
+    root: Path = Field(strict=False)
+    """Folder that holds train.csv, valid.csv, `train/` and `valid/`."""
+    test_fraction: float = Field(0.1, ge=0, lt=1)
+    """Share of train.csv's subjects held out for test; valid.csv is validate."""
+
+
+class PadChestSource(Section):
+    """PadChest with its label table of 2019."""
+
+    kind: Literal["padchest"] = "padchest"
+    """Which source."""
+    root: Path = Field(strict=False)
+    """Folder that holds PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv and the films, `0/` to `54/`."""
+    views: tuple[str, ...] = Field(("PA", "AP", "AP_horizontal"), strict=False)
+    """Projection values to keep."""
+    keep_missing_view: bool = False
+    """Whether to keep films whose Projection is blank."""
+    validate_fraction: float = Field(0.1, ge=0, lt=1)
+    """Share of subjects held out for validation."""
+    test_fraction: float = Field(0.1, ge=0, lt=1)
+    """Share of subjects held out for test."""
+
+
+class VindrCxrSource(Section):
+    """VinDr-CXR 1.0.0, DICOM."""
+
+    kind: Literal["vindr-cxr"] = "vindr-cxr"
+    """Which source."""
+    root: Path = Field(strict=False)
+    """Folder that holds `annotations/`, `train/` and `test/`."""
+    readers: Literal["majority", "any"] = "majority"
+    """How many of a train film's three readers a label needs; with `any`, "No Finding" needs all."""
+    validate_fraction: float = Field(0.1, ge=0, lt=1)
+    """Share of the official train films held out for validation."""
+
+
+class RsnaPneumoniaSource(Section):
+    """RSNA Pneumonia Detection Challenge, stage 2, DICOM."""
+
+    kind: Literal["rsna-pneumonia"] = "rsna-pneumonia"
+    """Which source."""
+    root: Path = Field(strict=False)
+    """Folder that holds stage_2_train_labels.csv, stage_2_detailed_class_info.csv and `stage_2_train_images/`."""
+    validate_fraction: float = Field(0.1, ge=0, lt=1)
+    """Share of films held out for validation."""
+    test_fraction: float = Field(0.1, ge=0, lt=1)
+    """Share of films held out for test."""
+
+
+class BraxSource(Section):
+    """BRAX 1.1.0."""
+
+    kind: Literal["brax"] = "brax"
+    """Which source."""
+    root: Path = Field(strict=False)
+    """Folder that holds master_spreadsheet_update.csv and `images/`."""
+    views: tuple[str, ...] = Field(("PA", "AP"), strict=False)
+    """ViewPosition values to keep."""
+    keep_missing_view: bool = False
+    """Whether to keep films whose ViewPosition is blank."""
+    validate_fraction: float = Field(0.1, ge=0, lt=1)
+    """Share of subjects held out for validation."""
+    test_fraction: float = Field(0.1, ge=0, lt=1)
+    """Share of subjects held out for test."""
+
+
+Source = Annotated[
+    MimicCxrSource
+    | OpenISource
+    | NihCxr14Source
+    | ChexpertSource
+    | PadChestSource
+    | VindrCxrSource
+    | RsnaPneumoniaSource
+    | BraxSource
+    | ImageFolderSource,
+    Field(discriminator="kind"),
+]
 
 
 class IngestConfig(Section):

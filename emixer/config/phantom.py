@@ -1,6 +1,7 @@
 """Settings of `emixer phantom`."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -8,10 +9,14 @@ from emixer.config.base import Section
 
 
 class PhantomConfig(Section):
-    """A procedural collection in the MIMIC-CXR-JPG layout."""
+    """A procedural collection in the layout of a published one."""
 
     out: Path | None = Field(None, strict=False)
     """Folder to write the collection to."""
+    layout: Literal[
+        "mimic-cxr-jpg", "mimic-cxr", "nih-cxr14", "chexpert", "padchest", "vindr-cxr", "rsna-pneumonia", "brax"
+    ] = "mimic-cxr-jpg"
+    """The published collection whose files and tables it has; those with DICOM films need the extra `dicom`."""
     studies: int = Field(1000, ge=1, le=10_000_000)
     """Number of studies (a study has one report and one to three films)."""
     height_px: int = Field(512, ge=64, le=4096)
@@ -21,7 +26,7 @@ class PhantomConfig(Section):
     test_fraction: float = Field(0.1, ge=0, le=0.4)
     """Share of the patients in the test split (0.014 in MIMIC-CXR)."""
     broken_files: int = Field(0, ge=0)
-    """How many studies to damage on purpose (film truncated, empty, not an image, 16-bit, RGB, report missing, ...)."""
+    """Studies to damage on purpose (film truncated, empty, 16-bit, report missing, ...); MIMIC-CXR's layouts only."""
     duplicate_fraction: float = Field(0.01, ge=0, le=0.5)
     """Share of films stored a second time under another id, as happens in the real collection."""
     studies_per_task: int = Field(64, ge=1)

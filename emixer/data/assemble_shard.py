@@ -98,7 +98,7 @@ class ShardAssembler:
                 f"{decoded['image'].null_count} films that were read before cannot be read any more. "
                 "Restore the collection, or delete the folder of shards and ingest again."
             )
-        columns: dict[str, Any] = {name: films[name] for name in _FROM_PLAN}
+        columns: dict[str, Any] = {name: films[name] for name in (*_FROM_PLAN, *self.info.known_of_films)}
         columns |= {name: decoded[name] for name in _FROM_BLOCK}
         columns["source"] = pa.repeat(self.source, films.num_rows)
         rows = pa.table({name: columns[name] for name in self.info.arrow_schema().names})

@@ -10,11 +10,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emixer.data.films import FilmError, Fit, decode_film
+from emixer.data.film_error import FilmError
+from emixer.data.films import Fit, read_film
 from emixer.data.plan import Workspace, read_aligned
-from emixer.data.sections import MissingFindings, Outcome, findings_of, findings_or_whole
+from emixer.data.schema import ENGLISH
+from emixer.data.sections import MissingFindings, Outcome, findings_of, findings_or_whole, whole_of_another_language
 from emixer.data.text import tokenize
-from emixer.files import written_aside
+from emixer.files import NotRegularError, read_regular, written_aside
 
 _SENTENCES = pa.list_(pa.list_(pa.string()))
 _COMPRESSION = {"image": "none", "pixel_hash": "none"}
@@ -31,16 +33,19 @@ class BlockDecoder:
     fit: Fit
     missing_findings: MissingFindings
     has_reports: bool
+    report_language: str = ENGLISH
 
     def decode(self, block: int) -> int:
         """Writes the decoded block; returns its number of films. Raises StorageError when it cannot be written."""
         films = read_aligned(self.workspace.plan_table, block)
-        images, hashes, reasons = self._decode_films(films["film_path"].to_pylist())
+        images, reasons, remarks = self._decode_films(films["film_path"].to_pylist())
+        hashes = [None if image is None else hashlib.blake2b(image, digest_size=16).digest() for image in images]
         reports, sentences, outcomes = self._read_reports(films)
         columns = {
             "image": pa.array(images, pa.binary(self.side_px**2)),
             "pixel_hash": pa.array(hashes, pa.binary(16)),
             "film_reason": pa.array(reasons, pa.string()),
+            "film_remark": pa.array(remarks, pa.string()),
             "report": pa.array(reports, pa.string()),
             "sentences": pa.array(sentences, _SENTENCES),
             "outcome": pa.array(outcomes, pa.string()),
@@ -50,19 +55,22 @@ class BlockDecoder:
             pq.write_table(table, aside, compression={name: _COMPRESSION.get(name, "zstd") for name in _leaves(table)})
         return len(images)
 
-    def _decode_films(self, paths: list[str]) -> tuple[list[bytes | None], list[bytes | None], list[str | None]]:
+    def _decode_films(self, paths: list[str]) -> tuple[list[bytes | None], list[str | None], list[str | None]]:
+        """Pixels, or the reason why there are none, and what the files remark."""
         images: list[bytes | None] = []
         reasons: list[str | None] = []
+        remarks: list[str | None] = []
         for path in paths:
             try:
-                content = _read(self.films_root / path)
-                images.append(decode_film(content, self.side_px, self.fit).tobytes())
+                film = read_film(_read(self.films_root / path), self.side_px, self.fit)
+                images.append(film.pixels_SS.tobytes())
                 reasons.append(None)
+                remarks.append(film.remark)
             except FilmError as error:
                 images.append(None)
                 reasons.append(error.reason)
-        hashes = [None if image is None else hashlib.blake2b(image, digest_size=16).digest() for image in images]
-        return images, hashes, reasons
+                remarks.append(None)
+        return images, reasons, remarks
 
     def _read_reports(self, films: pa.Table) -> tuple[list[str | None], list[list[list[str]] | None], list[str]]:
         """Findings, their sentences, and the outcome of each film's report; each report is parsed once a block."""
@@ -71,31 +79,38 @@ class BlockDecoder:
         for key in zip(films["report_path"].to_pylist(), films["report"].to_pylist(), strict=True):
             if key not in parsed:
                 text, outcome = self._findings(*key)
-                parsed[key] = text, None if text is None else tokenize(text), outcome
+                readable = text if self.report_language == ENGLISH else None
+                parsed[key] = text, None if readable is None else tokenize(readable), outcome
             rows.append(parsed[key])
         return [row[0] for row in rows], [row[1] for row in rows], [row[2].value for row in rows]
 
     def _findings(self, path: str | None, text: str | None) -> tuple[str | None, Outcome]:
         if not self.has_reports:
             return None, Outcome.NOT_GIVEN
+        if text is not None and self.report_language != ENGLISH:
+            return whole_of_another_language(text)
         if text is not None:
             return findings_or_whole(text, self.missing_findings)
         if path is None or self.reports_root is None:
             return None, Outcome.MISSING
         try:
-            content = (self.reports_root / path).read_bytes()
+            content = read_regular(self.reports_root / path)
             return findings_of(content.decode("utf-8-sig"), self.missing_findings)
         except UnicodeDecodeError:
             return None, Outcome.NOT_UTF8
+        except NotRegularError:
+            return None, Outcome.NOT_REGULAR
         except OSError:
             return None, Outcome.MISSING
 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except FileNotFoundError as error:
         raise FilmError("file is missing") from error
+    except NotRegularError as error:
+        raise FilmError(f"not a regular file ({error.kind})") from error
     except OSError as error:
         raise FilmError(f"file cannot be read ({error.strerror or type(error).__name__})") from error
 

@@ -1,9 +1,10 @@
 """Film files -> square 8-bit gray films: decode cheaply, fit, resize by exact area means.
 
 The rules, which `FILM_VERSION` stands for:
-1. JPEG, PNG, TIFF and BMP are read; colour becomes luma, transparency is ignored, EXIF orientation is applied.
+1. JPEG, PNG, TIFF, BMP and DICOM are read; colour becomes luma, transparency is ignored, EXIF orientation is applied.
 2. Large JPEGs are decoded at 1/2, 1/4 or 1/8 of their size by the DCT itself, never below the size asked for.
-3. Films of 16 bits or more are scaled from their own range to 0..255; 8-bit films keep their values.
+3. Films of 16 bits or more are scaled from the range of all but their extreme pixels (`gray_range`) to 0..255; 8-bit
+   films keep their values. DICOM has rules of its own (`emixer.data.dicom`).
 4. `crop` takes the central square; `squeeze` changes the aspect; `pad` centres the film on black.
 5. Each pixel is the mean of the area it covers, rounded half up. Weights and sums are whole numbers held in float64,
    so the result is the same on every machine, whatever its BLAS. A film that is too small is enlarged the same way.
@@ -11,21 +12,25 @@ The rules, which `FILM_VERSION` stands for:
 Shapes: H, W of the file; h, w of the fitted area; S the side [px].
 """
 
-import math
 import struct
 import warnings
 from fractions import Fraction
 from functools import lru_cache
 from io import BytesIO
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-FILM_VERSION = 1
+from emixer.data.dicom import WHITE, is_dicom, read_dicom
+from emixer.data.film_error import FilmError
+from emixer.data.gray_range import gray_range
+
+FILM_VERSION = 2
 Fit = Literal["crop", "pad", "squeeze"]
+BURNT_IN = "annotation is burnt in, says its header"
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 _ORIENTATION = 0x0112
@@ -43,24 +48,35 @@ _TRANSPOSE = {
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, TypeError, OverflowError)
 
 
-class FilmError(ValueError):
-    """A film that cannot be used; `reason` is a short phrase for the quarantine table."""
+class ReadFilm(NamedTuple):
+    """pixels_SS: uint8 (side_px, side_px). remark: what its file says that a user should see; None for nothing."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    pixels_SS: NDArray[np.uint8]
+    remark: str | None = None
 
 
-def decode_film(content: bytes, side_px: int, fit: Fit) -> NDArray[np.uint8]:
-    """The film in the bytes of a file, uint8 (side_px, side_px). Raises FilmError for what cannot be used."""
+def read_film(content: bytes, side_px: int, fit: Fit) -> ReadFilm:
+    """The film in the bytes of a file. Raises FilmError for what cannot be used, ConfigError for a missing extra."""
     if not content:
         raise FilmError("file is empty")
-    pixels_HW = _decode(content, side_px, fit)
-    low, high = _value_range(pixels_HW)
+    remark = None
+    if is_dicom(content):
+        film = read_dicom(content)
+        pixels_HW: NDArray[np.generic] = film.pixels_HW
+        low, high = 0.0, WHITE
+        remark = BURNT_IN if film.burnt_in else None
+    else:
+        pixels_HW = _decode(content, side_px, fit)
+        low, high = gray_range(pixels_HW)
     film_SS = _fitted(pixels_HW, side_px, fit, low, high)
     if film_SS.min() == film_SS.max():
         raise FilmError("film is one uniform value")
-    return film_SS
+    return ReadFilm(film_SS, remark)
+
+
+def decode_film(content: bytes, side_px: int, fit: Fit) -> NDArray[np.uint8]:
+    """The pixels of `read_film`."""
+    return read_film(content, side_px, fit).pixels_SS
 
 
 def _decode(content: bytes, side_px: int, fit: Fit) -> NDArray[np.generic]:
@@ -101,18 +117,6 @@ def _white_is_zero(image: Image.Image) -> bool:
     return isinstance(image, TiffImageFile) and image.mode.startswith("I") and image.tag_v2.get(_PHOTOMETRIC) == 0
 
 
-def _value_range(pixels_HW: NDArray[np.generic]) -> tuple[float, float]:
-    """What becomes 0 and 255. Raises FilmError for a film of one value or with values that are not finite."""
-    if pixels_HW.dtype == np.uint8:
-        return 0.0, 255.0
-    low, high = float(np.min(pixels_HW)), float(np.max(pixels_HW))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise FilmError("film has values that are not finite")
-    if low == high:
-        raise FilmError("film is one uniform value")
-    return low, high
-
-
 def _fitted(pixels_HW: NDArray[np.generic], side_px: int, fit: Fit, low: float, high: float) -> NDArray[np.uint8]:
     height, width = pixels_HW.shape
     if fit == "crop":
@@ -143,7 +147,7 @@ def resize_area(
     """Means over the areas of the new pixels, low..high mapped to 0..255, rounded half up. uint8 (height, width)."""
     rows_hH = _area_weights(pixels_HW.shape[0], height)
     columns_wW = _area_weights(pixels_HW.shape[1], width)
-    sums_hw = rows_hH @ pixels_HW.astype(np.float64) @ columns_wW.T
+    sums_hw = rows_hH @ pixels_HW.astype(np.float64, copy=False) @ columns_wW.T
     area = float(pixels_HW.shape[0] * pixels_HW.shape[1])
     scaled_hw = np.floor((sums_hw - area * low) * 255 / (area * (high - low)) + 0.5)
     return np.clip(scaled_hw, 0, 255).astype(np.uint8)

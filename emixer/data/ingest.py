@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import ray.data
 
 from emixer import errors
@@ -22,6 +23,7 @@ from emixer.config import Config
 from emixer.config.ingest import IngestConfig
 from emixer.data.assemble_shard import ShardAssembler, ShardRecord, read_record
 from emixer.data.decode_block import BlockDecoder
+from emixer.data.dicom import DICOM_NAME, require_dicom
 from emixer.data.manifest import write_manifest
 from emixer.data.plan import Plan, PlannedShard, Workspace, make_plan
 from emixer.data.schema import MANIFEST_NAME
@@ -52,11 +54,13 @@ class IngestOutcome:
 
 
 def plan_ingest(config: Config) -> Ingest:
-    """Reads and checks the collection's tables. Raises SourceError or RunFolderError; writes nothing."""
+    """Reads and checks the collection's tables. Raises SourceError, RunFolderError or ConfigError; writes nothing."""
     settings = config.ingest
     assert settings.source is not None, "the stage requires it"
     assert settings.out is not None, "the stage requires it"
     collection = read_collection(settings.source)
+    if pc.any(pc.match_substring_regex(collection.films["film_path"], DICOM_NAME, ignore_case=True)).as_py():
+        require_dicom(f"Ingest of {collection.source}, whose films are DICOM files,")
     plan = make_plan(collection, settings)
     workspace = Workspace(settings.out.absolute())
     workspace.check(plan)
@@ -103,6 +107,7 @@ def decoder_of(ingest: Ingest) -> BlockDecoder:
         fit=settings.fit,
         missing_findings=settings.missing_findings,
         has_reports=ingest.collection.has_reports,
+        report_language=ingest.collection.report_language,
     )
 
 

@@ -1,6 +1,7 @@
 """Label vocabularies. A label vector belongs to one of these name lists, which stands in the shards' metadata.
 
-MIMIC-CXR carries the 14 CheXpert observations; NIH ChestX-ray14 and the Indiana gold labels carry the 14 NIH findings.
+MIMIC-CXR, CheXpert and BRAX carry the 14 CheXpert observations, to which PadChest's labels are mapped; NIH ChestX-ray14
+and the Indiana gold labels carry the 14 NIH findings; VinDr-CXR has 28 of its own.
 Values in shards: 1 present, 0 absent, -1 uncertain, null not mentioned. A film without any labels has a null vector.
 """
 
@@ -46,6 +47,39 @@ NIH14: tuple[str, ...] = (
     "Hernia",
 )
 """Findings of ChestX-ray14 (Wang et al. 2017), in its order."""
+
+
+VINDR28: tuple[str, ...] = (
+    "Aortic enlargement",
+    "Atelectasis",
+    "Calcification",
+    "Cardiomegaly",
+    "Clavicle fracture",
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Enlarged PA",
+    "ILD",
+    "Infiltration",
+    "Lung Opacity",
+    "Lung cavity",
+    "Lung cyst",
+    "Mediastinal shift",
+    "Nodule/Mass",
+    "Pleural effusion",
+    "Pleural thickening",
+    "Pneumothorax",
+    "Pulmonary fibrosis",
+    "Rib fracture",
+    "Other lesion",
+    "COPD",
+    "Lung tumor",
+    "Pneumonia",
+    "Tuberculosis",
+    "Other disease",
+    "No Finding",
+)
+"""The 22 local and 6 global labels of VinDr-CXR (Nguyen et al. 2022); its "No finding" under the usual name."""
 
 
 class Label(StrEnum):

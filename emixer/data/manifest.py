@@ -15,6 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from emixer.data.assemble_shard import ShardRecord
+from emixer.data.dicom import DICOM_RULE
+from emixer.data.gray_range import GRAY_RANGE_RULE
 from emixer.data.plan import Plan, Workspace
 from emixer.data.schema import MANIFEST_NAME, QUARANTINE_NAME, SPLITS, VOCABULARY_NAME
 from emixer.data.sources import Collection
@@ -49,6 +51,7 @@ def write_manifest(
         "settings": plan.settings,
         "info": asdict(plan.info),
         "duplicate_rule": DUPLICATE_RULE,
+        "gray_range_rules": [GRAY_RANGE_RULE, DICOM_RULE],
         "splits": {split: _split_counts(kept, split, records) for split in SPLITS},
         "labels": {split: _label_counts(kept, split, collection.label_names) for split in SPLITS},
         "reports": {split: _report_counts(kept, verdicts, split) for split in SPLITS},
@@ -56,6 +59,7 @@ def write_manifest(
         "not_selected": dict(collection.not_selected),
         "left_out": _left_out_counts(quarantine),
         "remarks": dict(collection.remarks),
+        "unmapped_labels": dict(collection.unmapped_labels),
         "vocabulary": _vocabulary_counts(vocabulary, counts),
         "shards": [asdict(record.file) for record in records if record.file is not None],
     }

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from emixer._version import __version__
 from emixer.config.ingest import IngestConfig
 from emixer.data.films import FILM_VERSION
-from emixer.data.schema import SHARD_GLOB, SHARD_VERSION, SPLITS, ShardInfo
+from emixer.data.schema import KNOWN_OF_FILMS, SHARD_GLOB, SHARD_VERSION, SPLITS, ShardInfo
 from emixer.data.sections import SECTION_VERSION
 from emixer.data.shards import shard_name
 from emixer.data.sources import Collection
@@ -90,6 +90,8 @@ def make_plan(collection: Collection, config: IngestConfig) -> Plan:
         section_rule=_SECTION_RULES[config.missing_findings] if collection.has_reports else "none",
         tokenizer_version=TOKENIZER_VERSION,
         package_version=__version__,
+        report_language=collection.report_language,
+        known_of_films=tuple(name for name in KNOWN_OF_FILMS if films[name].null_count < films.num_rows),
     )
     shards, block_starts = _cut(films, config.rows_per_shard)
     settings = _settings(collection, config)

@@ -17,6 +17,9 @@ from emixer.errors import ShardError
 SHARD_VERSION = 1
 _METADATA_KEY = b"emixer"
 
+ENGLISH = "en"
+KNOWN_OF_FILMS = {"sex": pa.string(), "age_years": pa.int16(), "manufacturer": pa.string()}
+"""Columns that shards have where the source knows them of any film: F or M; whole years at the film's date."""
 SPLITS = ("train", "validate", "test")
 SHARD_GLOB = "{split}-*.parquet"
 MANIFEST_NAME = "manifest.json"
@@ -30,6 +33,7 @@ class ShardInfo:
 
     label_names: order of the `labels` vector. section_rule: how findings were taken from a report, e.g.
     "findings-or-impression". tokenizer_version: changes whenever `sentences` would come out differently.
+    report_language: reports in another language than English have no `sentences`, so that nothing reads or scores them.
     """
 
     side_px: int
@@ -38,6 +42,9 @@ class ShardInfo:
     tokenizer_version: int
     package_version: str
     shard_version: int = SHARD_VERSION
+    report_language: str = ENGLISH
+    known_of_films: tuple[str, ...] = ()
+    """Those of KNOWN_OF_FILMS that are columns here."""
 
     def arrow_schema(self) -> pa.Schema:
         """Columns of a shard with this metadata attached."""
@@ -52,6 +59,7 @@ class ShardInfo:
             pa.field("sentences", pa.list_(pa.list_(pa.string()))),
             pa.field("labels", pa.list_(pa.int8(), len(self.label_names))),
             pa.field("source", pa.string(), nullable=False),
+            *(pa.field(name, KNOWN_OF_FILMS[name]) for name in self.known_of_films),
         ]
         return pa.schema(fields, metadata={_METADATA_KEY: json.dumps(asdict(self)).encode()})
 
@@ -70,7 +78,8 @@ class ShardInfo:
                 f"{origin} has shard version {fields.get('shard_version')}, this emixer reads version {SHARD_VERSION}. "
                 "Run `emixer ingest` again into a new folder."
             )
-        fields["label_names"] = tuple(fields["label_names"])
+        for name in ("label_names", "known_of_films"):
+            fields[name] = tuple(fields.get(name, ()))
         info = cls(**fields)
         expected = info.arrow_schema()
         if not schema.equals(expected, check_metadata=False):

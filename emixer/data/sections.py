@@ -25,10 +25,12 @@ class Outcome(StrEnum):
     IMPRESSION = "impression section"
     LAST_PARAGRAPH = "last paragraph"
     WHOLE_TEXT = "whole text"
+    OTHER_LANGUAGE = "whole text, not in English"
     NO_FINDINGS = "report without findings"
     EMPTY = "report is empty"
     MISSING = "report is missing"
     NOT_UTF8 = "report is not UTF-8"
+    NOT_REGULAR = "report is not a regular file"
     NOT_GIVEN = "collection has no reports"
 
 
@@ -97,6 +99,12 @@ def findings_or_whole(text: str, rule: MissingFindings) -> tuple[str | None, Out
         return findings_of(text, rule)
     clean = clean_text(text)
     return (clean, Outcome.WHOLE_TEXT) if _has_words(clean) else (None, Outcome.EMPTY)
+
+
+def whole_of_another_language(text: str) -> tuple[str | None, Outcome]:
+    """Clean text of a report whose sections and words nothing here knows."""
+    clean = clean_text(text)
+    return (clean, Outcome.OTHER_LANGUAGE) if _has_words(clean) else (None, Outcome.EMPTY)
 
 
 def _name(match: re.Match[str]) -> str:

@@ -146,9 +146,9 @@ class ShardSet:
         return sum(f.num_rows for f in self.shard_files if f.split == split)
 
     def num_reports(self, split: str) -> int:
-        """Films of a split that have a report; reads one column."""
+        """Films of a split that have a report that can be read; reads one column."""
         columns = [
-            pq.read_table(self.folder / f.name, columns=["report"])[0] for f in self.shard_files if f.split == split
+            pq.read_table(self.folder / f.name, columns=["sentences"])[0] for f in self.shard_files if f.split == split
         ]
         return sum(len(column) - column.null_count for column in columns)
 

@@ -6,7 +6,9 @@
 3. Of films with identical pixels in the shards one stays, stage "duplicate" for the others: one of test before one of
    validate before one of train (so that no test film is in train), then the first id in alphabetical order.
 
-Films are read as three small columns: 400,000 films are some 30 MB.
+A film of which its file remarks something (annotation burnt in) stays, and is listed at stage "film".
+
+Films are read as four small columns: 400,000 films are some 30 MB.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +21,9 @@ import pyarrow.parquet as pq
 from emixer.data.plan import Plan, Workspace, write_aligned
 from emixer.data.sections import MissingFindings, Outcome
 
-_USABLE = (Outcome.FINDINGS, Outcome.IMPRESSION, Outcome.LAST_PARAGRAPH, Outcome.WHOLE_TEXT)
+_USABLE = (Outcome.FINDINGS, Outcome.IMPRESSION, Outcome.LAST_PARAGRAPH, Outcome.WHOLE_TEXT, Outcome.OTHER_LANGUAGE)
 _KEEP_ORDER = {"test": 0, "validate": 1, "train": 2}
-_COLUMNS = ["pixel_hash", "film_reason", "outcome"]
+_COLUMNS = ["pixel_hash", "film_reason", "film_remark", "outcome"]
 
 
 def decide(plan: Plan, workspace: Workspace, missing_findings: MissingFindings) -> None:
@@ -37,11 +39,12 @@ def decide(plan: Plan, workspace: Workspace, missing_findings: MissingFindings) 
 
 
 def judge(films: pa.Table, decoded: pa.Table, missing_findings: MissingFindings) -> pa.Table:
-    """The rules above. films: the plan's; decoded: pixel_hash, film_reason and outcome, row for row."""
+    """The rules above. films: the plan's; decoded: pixel_hash, film_reason, film_remark and outcome, row for row."""
     table = films.select(["dicom_id", "study_id", "split"]).to_pandas()
     table["pixel_hash"] = decoded["pixel_hash"].to_pandas()
     outcome = decoded["outcome"].to_pandas()
     film_reason = decoded["film_reason"].to_pandas()
+    film_remark = decoded["film_remark"].to_pandas()
 
     broken = film_reason.notna()
     without_text = ~broken & ~outcome.isin([*_USABLE, Outcome.NOT_GIVEN])
@@ -49,10 +52,12 @@ def judge(films: pa.Table, decoded: pa.Table, missing_findings: MissingFindings)
     original = _original_split(table[~broken & ~dropped])
     duplicate = original.notna().reindex(table.index, fill_value=False)
 
-    stage = np.select([broken, without_text, duplicate], ["film", "report", "duplicate"], "")
+    remarked = film_remark.notna() & ~without_text & ~duplicate
+    stage = np.select([broken | remarked, without_text, duplicate], ["film", "report", "duplicate"], "")
     reason = film_reason.where(broken, outcome.where(without_text, ""))
     reason = reason.mask(without_text & ~dropped, reason + "; film kept without it")
     reason = reason.mask(duplicate, "same pixels as another film, which is in " + original.reindex(table.index))
+    reason = reason.mask(remarked, film_remark + "; film kept")
     keep = ~broken & ~dropped & ~duplicate
 
     countable = table[keep & (table["split"] == "train") & outcome.isin(_USABLE)]

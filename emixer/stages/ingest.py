@@ -1,6 +1,7 @@
 """`emixer ingest`: raw collection -> shards, manifest, vocabulary, quarantine table."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from emixer.data.schema import SPLITS
 from emixer.errors import ConfigError
 
 _SAMPLED_FILMS = 200
+_NAMED_LABELS = 5
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def describe(config: Config) -> str:
         lines.append(f"  {split:<10}{sum(s.num_films for s in shards):>10,} films in {len(shards):,} shards")
     lines += [f"  not selected: {count:,} {reason}" for reason, count in ingest.collection.not_selected.items()]
     lines += [f"  {reason}: {count:,}" for reason, count in ingest.collection.remarks.items()]
+    lines += [f"  {line}" for line in _unmapped(ingest.collection.unmapped_labels)]
     there, sampled = _films_on_disk(ingest)
     lines.append(f"  {there} of {sampled} sampled films are on disk below {ingest.collection.films_root}")
     lines.append(
@@ -129,7 +132,14 @@ def _left_out(manifest: dict[str, Any]) -> list[str]:
     ]
     lines = ["Left out (quarantine.parquet lists each):", *lines] if lines else ["Left out: none"]
     lines += [f"  {count:>10,}  not selected: {reason}" for reason, count in manifest["not_selected"].items()]
-    return lines + [f"  {count:>10,}  {remark}" for remark, count in manifest["remarks"].items()]
+    lines += [f"  {count:>10,}  {remark}" for remark, count in manifest["remarks"].items()]
+    return [*lines, *_unmapped(manifest["unmapped_labels"])]
+
+
+def _unmapped(counts: Mapping[str, int]) -> list[str]:
+    most = ", ".join(list(counts)[:_NAMED_LABELS])
+    line = f"Labels without a counterpart: {len(counts):,}, most often {most} (manifest.json counts each)"
+    return [line] if counts else []
 
 
 def _size(num_bytes: int) -> str:

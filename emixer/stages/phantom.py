@@ -1,4 +1,4 @@
-"""The phantom stage: a procedural collection in the MIMIC-CXR-JPG layout, written in parallel on Ray."""
+"""The phantom stage: a procedural collection in the layout of a published one, written in parallel on Ray."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -10,9 +10,11 @@ import pyarrow.parquet as pq
 
 from emixer import files
 from emixer.config import Config
+from emixer.data.dicom import require_dicom
 from emixer.data.labels import CHEXPERT
 from emixer.data.phantom.collection import FACTORS, Collection, finish, write_block
 from emixer.data.phantom.factors import column_name
+from emixer.data.phantom.layouts import LAYOUTS
 from emixer.data.phantom.study import Settings
 from emixer.data.schema import SPLITS
 from emixer.errors import ConfigError
@@ -32,6 +34,7 @@ class PhantomResult:
     """Patients, studies and films of each split."""
     labels: dict[str, dict[int | None, int]]
     """Studies with each value (1, 0, -1, None) of each label."""
+    layout: str
 
     def __str__(self) -> str:
         state = "was already there, nothing was written" if self.already_there else "written"
@@ -41,7 +44,8 @@ class PhantomResult:
         for name, counts in self.labels.items():
             present, absent, unsure, blank = (counts.get(v, 0) for v in (1, 0, -1, None))
             lines.append(f"  {name:<28}{present:>9,}{absent:>9,}{unsure:>11,}{blank:>9,}")
-        lines += ["", f"Next: emixer ingest mimic-cxr --root {self.out} --out {self.out.with_name('shards')}"]
+        ingest = LAYOUTS[self.layout].ingest
+        lines += ["", f"Next: emixer ingest {ingest} --root {self.out} --out {self.out.with_name('shards')}"]
         return "\n".join(lines)
 
 
@@ -72,7 +76,7 @@ def run(config: Config) -> PhantomResult:
             collection.begin()
             _write_blocks(config, collection)
             finish(collection)
-    return _summarize(collection.out, already_there)
+    return _summarize(collection, already_there)
 
 
 def _collection(config: Config) -> Collection:
@@ -84,6 +88,14 @@ def _collection(config: Config) -> Collection:
             f"phantom.broken_files={phantom.broken_files} is more than phantom.studies={phantom.studies}. "
             "At most one file a study is damaged; lower the one or raise the other."
         )
+    layout = LAYOUTS[phantom.layout]
+    if phantom.broken_files and not layout.has_report_files:
+        raise ConfigError(
+            f"phantom.broken_files={phantom.broken_files} is for the layouts of MIMIC-CXR, not for {phantom.layout}. "
+            "Set it to 0, or choose mimic-cxr-jpg or mimic-cxr."
+        )
+    if layout.dicom:
+        require_dicom(f"A phantom in the layout {phantom.layout}")
     settings = Settings(
         seed=config.seed,
         height_px=phantom.height_px,
@@ -91,7 +103,7 @@ def _collection(config: Config) -> Collection:
         validate_fraction=phantom.validate_fraction,
         test_fraction=phantom.test_fraction,
     )
-    return Collection(phantom.out, phantom.studies, settings, phantom.broken_files)
+    return Collection(phantom.out, phantom.studies, settings, phantom.broken_files, phantom.layout)
 
 
 def _write_blocks(config: Config, collection: Collection) -> None:
@@ -121,7 +133,8 @@ def _collect(ray: Any, running: dict[Any, int], progress: Any) -> None:
     progress.advance(running.pop(ready))
 
 
-def _summarize(out: Path, already_there: bool) -> PhantomResult:
+def _summarize(collection: Collection, already_there: bool) -> PhantomResult:
+    out = collection.out
     subjects: dict[str, set[str]] = {name: set() for name in SPLITS}
     studies: Counter[str] = Counter()
     films: Counter[str] = Counter()
@@ -137,7 +150,8 @@ def _summarize(out: Path, already_there: bool) -> PhantomResult:
         for name in CHEXPERT:
             labels[name][row[f"stated_{column_name(name)}"]] += 1
     counts = {name: (len(subjects[name]), studies[name], films[name]) for name in SPLITS}
-    return PhantomResult(out, already_there, counts, {name: dict(values) for name, values in labels.items()})
+    values = {name: dict(values) for name, values in labels.items()}
+    return PhantomResult(out, already_there, counts, values, collection.layout)
 
 
 def _factor_rows(out: Path) -> Iterator[dict[str, Any]]:

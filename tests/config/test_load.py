@@ -237,8 +237,14 @@ def test_a_section_may_be_taken_back_by_null(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["ingest.source.root=/x"], "ingest.source.kind: is not set. Choose one of mimic-cxr, open-i, image-folder."),
-        (["ingest.source.kind=mimic"], "ingest.source.kind: 'mimic' is not one of mimic-cxr, open-i, image-folder."),
+        (
+            ["ingest.source.root=/x"],
+            "ingest.source.kind: is not set. Choose one of mimic-cxr, open-i, nih-cxr14, chexpert,",
+        ),
+        (
+            ["ingest.source.kind=mimic"],
+            "ingest.source.kind: 'mimic' is not one of mimic-cxr, open-i, nih-cxr14, chexpert,",
+        ),
         (["ingest.source.kind=open-i"], "ingest.source.root: is not set"),
         (["ingest.source={kind: open-i, root: /x, rot: 1}"], "ingest.source.rot: there is no such key"),
         (

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from emixer.data.films import FilmError, decode_film, fitted_size, resize_area
+from emixer.data.film_error import FilmError
+from emixer.data.films import decode_film, fitted_size, resize_area
 
 
 def encoded(pixels: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
@@ -80,6 +81,21 @@ def test_sixteen_bit_films_are_scaled_from_their_own_range() -> None:
     expected = np.floor((film - 100.0) * 255 / 4000 + 0.5)
     for content in (encoded(film), encoded(film, "TIFF")):
         np.testing.assert_array_equal(decode_film(content, 2, "crop"), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_a_marker_burnt_into_a_deep_film_does_not_blacken_it(dtype: type) -> None:
+    film = np.arange(1000, 1400).reshape(20, 20).astype(dtype)
+    film[0, 0], film[19, 19] = 65535, 0  # of 400 pixels two on either side are outside
+    expected = np.clip(np.floor((film.astype(float) - 1002) * 255 / (1397 - 1002) + 0.5), 0, 255)
+    np.testing.assert_array_equal(decode_film(encoded(film, "TIFF"), 20, "crop"), expected)
+
+
+def test_a_deep_film_that_is_nearly_all_background_keeps_its_extremes() -> None:
+    film = np.full((30, 30), 500, np.uint16)
+    film[15, 15], film[15, 16] = 900, 700
+    shown = decode_film(encoded(film), 30, "crop")
+    assert (shown[15, 15], shown[15, 16], shown[0, 0]) == (255, 128, 0)  # 127.5 is rounded up
 
 
 def test_sixteen_bit_tiffs_whose_zero_is_white_are_inverted() -> None:

@@ -9,17 +9,16 @@ import pytest
 from emixer.config.ingest import ImageFolderSource, IngestConfig
 from emixer.data.plan import FILMS_PER_BLOCK, Plan, Workspace, make_plan, read_aligned, write_aligned
 from emixer.data.sources import Collection
-from emixer.data.sources.collection import film_schema
+from emixer.data.sources.collection import film_table
 
 
 def collection(num_films: int, root: str = "/a", label: int = 1) -> Collection:
     ids = [f"film-{n}" for n in range(num_films)]
     splits = [("train", "train", "train", "test")[n % 4] for n in range(num_films)]
+    labels = pa.array([[label]] * num_films, pa.list_(pa.int8(), 1))
     columns = {"dicom_id": ids, "study_id": ids, "subject_id": ids, "split": splits, "film_path": ids}
-    nulls = {name: [None] * num_films for name in ("view", "report_path", "report")}
-    films = pa.table({**columns, **nulls, "labels": [[label]] * num_films}, schema=None)
-    schema = film_schema(1)
-    return Collection("test", films.select(schema.names).cast(schema), ("Edema",), films_root=Path(root))
+    films = film_table(1, **{name: pa.array(values) for name, values in columns.items()}, labels=labels)
+    return Collection("test", films, ("Edema",), films_root=Path(root))
 
 
 def config(**settings: object) -> IngestConfig:

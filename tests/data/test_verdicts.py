@@ -1,5 +1,8 @@
 """Which films stay, worked out by hand on small tables."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import pyarrow as pa
 import pytest
 
@@ -9,14 +12,19 @@ from emixer.data.verdicts import judge
 FOUND = Outcome.FINDINGS.value
 
 
-def judged(rows: list[tuple[str, str, str, str | None, str | None, str]], rule: MissingFindings = "drop") -> pa.Table:
-    """rows: dicom_id, study_id, split, pixels (None: undecodable), reason, outcome."""
+def judged(
+    rows: list[tuple[str, str, str, str | None, str | None, str]],
+    rule: MissingFindings = "drop",
+    remarks: Mapping[str, str] = MappingProxyType({}),
+) -> pa.Table:
+    """rows: dicom_id, study_id, split, pixels (None: undecodable), reason, outcome. remarks: by dicom_id."""
     films = pa.table({name: [row[i] for row in rows] for i, name in enumerate(("dicom_id", "study_id", "split"))})
     hashes = pa.array([None if row[3] is None else row[3].encode().ljust(16) for row in rows], pa.binary(16))
     decoded = pa.table(
         {
             "pixel_hash": hashes,
             "film_reason": pa.array([r[4] for r in rows], pa.string()),
+            "film_remark": pa.array([remarks.get(r[0]) for r in rows], pa.string()),
             "outcome": [r[5] for r in rows],
         }
     )
@@ -79,3 +87,11 @@ def test_a_train_study_counts_its_report_through_its_first_kept_film() -> None:
         ]
     )
     assert verdicts["counts_report"].to_pylist() == [False, True, False, False]
+
+
+def test_a_film_with_a_remark_stays_and_is_listed() -> None:
+    rows = [(i, i, "train", pixels, None, FOUND) for i, pixels in (("a", "x"), ("b", "y"), ("c", "y"))]
+    verdicts = judged([*rows, ("d", "d", "train", "z", None, FOUND)], remarks={"a": "burnt in", "c": "burnt in"})
+    assert verdicts["keep"].to_pylist() == [True, True, False, True]
+    assert verdicts["stage"].to_pylist() == ["film", None, "duplicate", None]
+    assert verdicts["reason"].to_pylist()[0] == "burnt in; film kept"

@@ -1,8 +1,9 @@
-"""Writes a phantom collection in the layout of MIMIC-CXR-JPG 2.0.0: studies in blocks, then the tables.
+"""Writes a phantom collection in the layout of a published one: studies in blocks, then the tables.
 
-Layout: docs/phantom.md. A study's folder is renamed into place when all its files are whole, so its presence means that
-it is finished; a block's factor rows under `.phantom/` say that all its studies are. The tables come last and are made
-of those rows, block after block, so memory does not grow with the collection.
+Layouts: docs/phantom.md. In those of MIMIC-CXR a study's folder is renamed into place when all its files are whole, so
+its presence means that it is finished; in the others each film is renamed by itself. A block's factor rows under
+`.phantom/` say that all its studies are. The tables come last and are made of those rows, block after block, so memory
+does not grow with the collection.
 """
 
 import csv
@@ -11,7 +12,7 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,18 +21,14 @@ from typing import Any, TextIO
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
-from emixer.data.labels import CHEXPERT
 from emixer.data.phantom.damage import FILM_DAMAGES, Damage, broken_film, broken_report, damaged_studies
-from emixer.data.phantom.factors import SCHEMA, column_name, factor_row, table
-from emixer.data.phantom.study import Settings, Study, make_study
+from emixer.data.phantom.factors import SCHEMA, factor_row, table
+from emixer.data.phantom.layouts import LAYOUTS, Layout, Row
+from emixer.data.phantom.study import FilmPlan, Settings, Study, make_study
 from emixer.errors import RunFolderError
 from emixer.files import is_bookkeeping, remove_partials, sha256_of, write_bytes, write_json, written_aside
 
-LABEL_TABLE = "mimic-cxr-2.0.0-chexpert.csv.gz"
-METADATA_TABLE = "mimic-cxr-2.0.0-metadata.csv.gz"
-SPLIT_TABLE = "mimic-cxr-2.0.0-split.csv.gz"
 FACTORS = "factors.parquet"
 BROKEN = "broken.csv"
 CHECKSUMS = "SHA256SUMS.txt"
@@ -41,15 +38,8 @@ DRAWING_VERSION = 1
 
 _STATE = ".phantom"
 _BLOCK = re.compile(r"studies-(\d{8})-(\d{8})\.parquet")
-_JPEG_QUALITY = 92
 _ROW_GROUP = 4096
-_METADATA_COLUMNS = (
-    "dicom_id", "subject_id", "study_id", "PerformedProcedureStepDescription", "ViewPosition", "Rows", "Columns",
-    "StudyDate", "StudyTime", "ProcedureCodeSequence_CodeMeaning", "ViewCodeSequence_CodeMeaning",
-    "PatientOrientationCodeSequence_CodeMeaning",
-)  # fmt: skip
-_VIEW_MEANING = {"PA": "postero-anterior", "AP": "antero-posterior", "LATERAL": "lateral"}
-_README = """This is a phantom: procedurally drawn chest films with matching reports, laid out like MIMIC-CXR-JPG 2.0.0.
+_README = """This is a phantom: procedurally drawn chest films with matching reports, laid out like {title}.
 No patient, no real film and no real report went into it. Made by `emixer phantom`; the settings stand in phantom.json,
 the truth behind each film in factors.parquet. Dedicated to the public domain (CC0 1.0).
 """
@@ -63,6 +53,8 @@ class Collection:
     studies: int
     settings: Settings
     broken_files: int = 0
+    layout: str = "mimic-cxr-jpg"
+    """A key of LAYOUTS."""
 
     def record(self) -> dict[str, Any]:
         """What decides every byte of the collection; stands in phantom.json."""
@@ -70,6 +62,7 @@ class Collection:
             "studies": self.studies,
             **asdict(self.settings),
             "broken_files": self.broken_files,
+            "layout": self.layout,
             "drawing_version": DRAWING_VERSION,
         }
 
@@ -111,15 +104,20 @@ def write_block(collection: Collection, start: int, stop: int) -> int:
     """
     _keep_freed_memory()
     damages = dict(damaged_studies(collection.studies, collection.broken_files))
+    layout = LAYOUTS[collection.layout]
     rows: list[dict[str, Any]] = []
     sums: list[dict[str, str]] = []
     for index in range(start, stop):
         study = make_study(collection.settings, index)
         damage = damages.get(index)
-        sums += _write_study(collection.out, study, damage)
+        taken = []
         for number, film in enumerate(study.films):
             hurt = damage if number == 0 or damage not in FILM_DAMAGES else None
-            rows.append(factor_row(study, film, hurt))
+            if layout.laterals or film.projection != "LATERAL":
+                taken.append((film, factor_row(study, film, hurt)))
+        write = _write_study if layout.has_report_files else _write_films
+        sums += write(collection.out, study, taken, damage, layout)
+        rows += [row for _, row in taken]
     path = collection.out / _STATE / f"studies-{start:08d}-{stop:08d}.parquet"
     with written_aside(path) as aside:
         pq.write_table(table(rows).replace_schema_metadata({"sums": json.dumps(sums)}), aside)
@@ -137,10 +135,9 @@ def _keep_freed_memory() -> None:
 def finish(collection: Collection) -> None:
     """Writes the tables, factors and checksums from the blocks, and removes the blocks."""
     out = collection.out
-    write_bytes(out / "README.txt", _README.encode())
-    _write_csv(out / LABEL_TABLE, ("subject_id", "study_id", *CHEXPERT), _label_rows(_rows(out)))
-    _write_csv(out / METADATA_TABLE, _METADATA_COLUMNS, map(_metadata_row, _rows(out)))
-    _write_csv(out / SPLIT_TABLE, ("dicom_id", "study_id", "subject_id", "split"), map(_split_row, _rows(out)))
+    write_bytes(out / "README.txt", _README.format(title=LAYOUTS[collection.layout].title).encode())
+    for each in LAYOUTS[collection.layout].tables(lambda: _rows(out)):
+        _write_csv(out / each.name, each.header, each.rows)
     if collection.broken_files:
         _write_csv(out / BROKEN, ("path", "damage"), _broken_rows(_rows(out)))
     _write_factors(out / FACTORS, _tables(out))
@@ -152,17 +149,11 @@ def finish(collection: Collection) -> None:
     remove_partials(out)
 
 
-def encode_jpeg(film: Any) -> bytes:
-    """One uint8 film as the bytes of a grayscale JPEG."""
-    buffer = io.BytesIO()
-    Image.fromarray(film).save(buffer, format="JPEG", quality=_JPEG_QUALITY)
-    return buffer.getvalue()
-
-
 def _read_record(out: Path) -> dict[str, Any] | None:
     """phantom.json of a folder; None for a folder that is missing or empty."""
     try:
         record: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        record.setdefault("layout", "mimic-cxr-jpg")  # there was no other one
     except FileNotFoundError:
         if out.is_dir() and any(not is_bookkeeping(path) for path in out.iterdir()):
             raise RunFolderError(
@@ -180,8 +171,12 @@ def _listed(values: dict[str, Any]) -> str:
     return ", ".join(f"{key}={value}" for key, value in values.items()) or "nothing else"
 
 
-def _write_study(out: Path, study: Study, damage: Damage | None) -> list[dict[str, str]]:
-    """Report and films of one study; returns path and checksum of each file."""
+_Taken = Sequence[tuple[FilmPlan, Row]]
+"""The films of a study that the layout has, with their factors."""
+
+
+def _write_study(out: Path, study: Study, taken: _Taken, damage: Damage | None, layout: Layout) -> list[dict[str, str]]:
+    """Report and films of one study in a folder of its own; returns path and checksum of each file."""
     home = out / study.identity.folder
     folder, report = home / f"s{study.identity.study_id}", home / f"s{study.identity.study_id}.txt"
     if not folder.is_dir():
@@ -190,21 +185,35 @@ def _write_study(out: Path, study: Study, damage: Damage | None) -> list[dict[st
             write_bytes(report, content)
         with written_aside(folder) as aside:
             aside.mkdir()
-            _write_films(aside, study, damage)
-    written = [*sorted(folder.iterdir()), *([report] if report.exists() else [])]
-    return [{"path": str(path.relative_to(out)), "sha256": sha256_of(path)} for path in written]
+            for path, film in _encoded(study, taken, damage, layout):
+                (aside / Path(path).name).write_bytes(film)
+    return [_sum(out, path) for path in [*sorted(folder.iterdir()), *([report] if report.exists() else [])]]
 
 
-def _write_films(folder: Path, study: Study, damage: Damage | None) -> None:
-    jpegs: dict[str, bytes] = {}
-    for number, film in enumerate(study.films):
+def _write_films(out: Path, study: Study, taken: _Taken, damage: Damage | None, layout: Layout) -> list[dict[str, str]]:
+    """The films of one study, each by itself; returns path and checksum of each file."""
+    paths = [out / layout.film_path(row) for _, row in taken]
+    if not all(path.exists() for path in paths):
+        for path, film in _encoded(study, taken, damage, layout):
+            write_bytes(out / path, film)
+    return [_sum(out, path) for path in paths]
+
+
+def _encoded(study: Study, taken: _Taken, damage: Damage | None, layout: Layout) -> Iterator[tuple[str, bytes]]:
+    """Path and bytes of each film."""
+    contents: dict[str, bytes] = {}
+    for film, row in taken:
         if film.duplicate_of:
-            content = jpegs[film.duplicate_of]
+            content = contents[film.duplicate_of]
         else:
             pixels = study.render(film)
-            content = jpegs[film.dicom_id] = encode_jpeg(pixels)
-            content = broken_film(content, pixels, damage) if number == 0 else content
-        (folder / f"{film.dicom_id}.jpg").write_bytes(content)
+            content = contents[film.dicom_id] = layout.encode(pixels, row)
+            content = broken_film(content, pixels, damage) if film.number == 0 else content
+        yield layout.film_path(row), content
+
+
+def _sum(out: Path, path: Path) -> dict[str, str]:
+    return {"path": str(path.relative_to(out)), "sha256": sha256_of(path)}
 
 
 def _blocks(out: Path) -> Iterator[tuple[int, int, Path]]:
@@ -225,30 +234,6 @@ def _rows(out: Path) -> Iterator[dict[str, Any]]:
         yield from block.to_pylist()
 
 
-def _label_rows(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
-    """One row a study, that is, at its first film."""
-    last = None
-    for row in rows:
-        if row["study_id"] == last or row["damage"] == Damage.NO_LABEL_ROW:
-            continue
-        last = row["study_id"]
-        values = (row[f"stated_{column_name(name)}"] for name in CHEXPERT)
-        yield (row["subject_id"], row["study_id"], *("" if v is None else f"{v:.1f}" for v in values))
-
-
-def _metadata_row(row: dict[str, Any]) -> tuple[Any, ...]:
-    procedure = "CHEST (PORTABLE AP)" if row["portable"] else "CHEST (PA AND LAT)"
-    position = "" if not row["view"] else "Recumbent" if row["portable"] else "Erect"
-    return (
-        row["dicom_id"], row["subject_id"], row["study_id"], procedure, row["view"], row["rows"], row["columns"],
-        row["study_date"], row["study_time"], procedure, _VIEW_MEANING.get(row["view"], ""), position,
-    )  # fmt: skip
-
-
-def _split_row(row: dict[str, Any]) -> tuple[str, ...]:
-    return row["dicom_id"], row["study_id"], row["subject_id"], row["split"]
-
-
 def _broken_rows(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     """The file that each damage concerns; once a study."""
     seen: set[str] = set()
@@ -264,7 +249,8 @@ def _broken_rows(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
 def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
     with written_aside(path) as aside, _text(aside, compressed=path.suffix == ".gz") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
+        if header:
+            writer.writerow(header)
         writer.writerows(rows)
 
 
@@ -303,5 +289,6 @@ def _checksum_lines(collection: Collection) -> Iterator[str]:
     for _, _, path in _blocks(collection.out):
         for entry in json.loads(pq.read_schema(path).metadata[b"sums"]):
             yield f"{entry['sha256']}  {entry['path']}\n"
-    for name in (LABEL_TABLE, METADATA_TABLE, SPLIT_TABLE, FACTORS):
+    tables = (each.name for each in LAYOUTS[collection.layout].tables(lambda: iter(())))
+    for name in (*tables, FACTORS):
         yield f"{sha256_of(collection.out / name)}  {name}\n"

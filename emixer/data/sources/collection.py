@@ -4,7 +4,9 @@ A film table has a row for each film that was selected, whether or not its file 
 """
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -12,8 +14,11 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from emixer.data.schema import SPLITS
+from emixer.data.schema import ENGLISH, KNOWN_OF_FILMS, SPLITS
 from emixer.errors import SourceError
+
+_VIEW_NAME = re.compile(r"[A-Za-z][A-Za-z_ -]{0,15}")
+"""What may be shown of a view column, which could be another one that holds ids."""
 
 
 class LeftOut(NamedTuple):
@@ -30,7 +35,8 @@ class Collection:
 
     films: columns of `film_schema`. report_path is relative to reports_root; report is text that stood in a table.
     not_selected: films that the settings leave out, by reason. left_out: films and files that the tables contradict.
-    remarks: other counts a user should see.
+    remarks: other counts a user should see. unmapped_labels: films by label of the source that has no counterpart here.
+    report_language: reports in another language than English are kept as text, and neither parsed nor tokenized.
     """
 
     source: str
@@ -42,6 +48,8 @@ class Collection:
     not_selected: Mapping[str, int] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
     remarks: Mapping[str, int] = field(default_factory=dict)
+    unmapped_labels: Mapping[str, int] = field(default_factory=dict)
+    report_language: str = ENGLISH
 
 
 def film_schema(num_labels: int) -> pa.Schema:
@@ -57,7 +65,17 @@ def film_schema(num_labels: int) -> pa.Schema:
             ("report_path", pa.string()),
             ("report", pa.string()),
             ("labels", pa.list_(pa.int8(), num_labels)),
+            *KNOWN_OF_FILMS.items(),
         ]
+    )
+
+
+def film_table(num_labels: int, **columns: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """A film table of the columns given; the others are null."""
+    num_rows = len(columns["dicom_id"])
+    schema = film_schema(num_labels)
+    return pa.table(
+        {each.name: columns.get(each.name, pa.nulls(num_rows, each.type)) for each in schema}, schema=schema
     )
 
 
@@ -74,6 +92,26 @@ def _split_of(subject_id: str, validate_fraction: float, test_fraction: float) -
     if position < test_fraction:
         return "test"
     return "validate" if position < test_fraction + validate_fraction else "train"
+
+
+def select_views(
+    table: pa.Table, column: str, views: Sequence[str], *, keep_missing: bool
+) -> tuple[pa.Table, dict[str, int]]:
+    """Rows whose view is asked for, in whatever case, and how many there are of each other view, by reason."""
+    view = table[column]
+    keep = pc.is_in(pc.utf8_lower(view), pa.array([name.lower() for name in views], pa.string()))
+    if keep_missing:
+        keep = pc.or_(keep, pc.is_null(view))
+    counts: Counter[str] = Counter()
+    for item in view.filter(pc.invert(keep)).value_counts().to_pylist():
+        counts[_of_view(item["values"])] += item["counts"]
+    return table.filter(keep), dict(sorted(counts.items()))
+
+
+def _of_view(value: str | None) -> str:
+    if value is None:
+        return "of view not given"
+    return f"of view {value}" if _VIEW_NAME.fullmatch(value) else "of a view without a name"
 
 
 def require_films(films: pa.Table, where: Path, not_selected: Mapping[str, int]) -> None:

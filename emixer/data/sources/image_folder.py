@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -11,12 +10,23 @@ from emixer.data.labels import CHEXPERT, NIH14
 from emixer.data.schema import SPLITS
 from emixer.data.sources.collection import (
     Collection,
-    film_schema,
+    film_table,
     require_disjoint_subjects,
     require_films,
+    select_views,
     split_by_subject,
 )
-from emixer.data.sources.tables import label_vectors, read_table, require_one_of, require_present, require_unique
+from emixer.data.sources.tables import (
+    LABELS,
+    label_lists,
+    label_vectors,
+    named_label_vectors,
+    read_table,
+    require_inside,
+    require_one_of,
+    require_present,
+    require_unique,
+)
 from emixer.errors import SourceError
 
 _NAMED_SETS = {"NIH14": NIH14, "CHEXPERT": CHEXPERT}
@@ -45,13 +55,14 @@ def read_image_folder(source: ImageFolderSource) -> Collection:
     columns = [source.path_column, *(name for name in (*named, source.class_column) if name is not None), *label_names]
     table = read_table(path, list(dict.fromkeys(columns)))
     require_unique(path, table, source.path_column)
-    _require_inside(path, table[source.path_column])
+    require_inside(path, table, source.path_column)
     if source.class_column is not None:
-        label_names, labels = _one_hot(path, table[source.class_column], source.class_column)
+        label_names, labels = _named_labels(path, table, source.class_column, source.label_separator)
     else:
         labels = label_vectors(path, table, label_names)
-    films = _film_table(source, table, labels, len(label_names))
-    require_films(films, path, {})
+    table, not_selected = _select_views(source, table.append_column(LABELS, labels))
+    films = _film_table(source, table, len(label_names))
+    require_films(films, path, not_selected)
     require_disjoint_subjects(films, path)
     return Collection(
         source=source.name,
@@ -59,6 +70,7 @@ def read_image_folder(source: ImageFolderSource) -> Collection:
         label_names=label_names,
         films_root=source.root,
         has_reports=source.report_column is not None,
+        not_selected=not_selected,
     )
 
 
@@ -66,29 +78,25 @@ def _expanded(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(label for name in names for label in _NAMED_SETS.get(name, (name,)))
 
 
-def _require_inside(path: Path, films: pa.ChunkedArray) -> None:
-    outside = pc.match_substring_regex(films, r"^/|(^|/)\.\.(/|$)|\\|\x00")
-    if pc.any(outside).as_py():
-        row = int(np.flatnonzero(outside.to_numpy())[0]) + 2
-        raise SourceError(
-            f"{path}, row {row}: the film's path leaves ingest.source.root. Use paths relative to that folder."
-        )
-
-
-def _one_hot(path: Path, classes: pa.ChunkedArray, name: str) -> tuple[tuple[str, ...], pa.Array]:
-    """Classes in alphabetical order; a film without a class has no labels."""
-    encoded = classes.combine_chunks().dictionary_encode()
-    names = sorted(encoded.dictionary.to_pylist())
+def _named_labels(path: Path, table: pa.Table, column: str, separator: str | None) -> tuple[tuple[str, ...], pa.Array]:
+    """Labels in alphabetical order, 1 where a film's cell names them and 0 elsewhere; none at all for a blank cell."""
+    cells = label_lists(path, table, column, separator)
+    names = sorted({name for cell in cells.dictionary.to_pylist() for name in cell})
     if not 1 < len(names) <= _MAX_CLASSES:
         raise SourceError(
-            f"{path}: {name!r} holds {len(names):,} classes. Expected 2 to {_MAX_CLASSES}; is it the right column?"
+            f"{path}: {column!r} holds {len(names):,} classes. Expected 2 to {_MAX_CLASSES}; is it the right column?"
         )
-    vectors = np.eye(len(names), dtype=np.int8)[[names.index(value) for value in encoded.dictionary.to_pylist()]]
-    table = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), len(names))
-    return tuple(names), table.take(encoded.indices)
+    return tuple(names), named_label_vectors(cells, names)
 
 
-def _film_table(source: ImageFolderSource, table: pa.Table, labels: pa.Array, num_labels: int) -> pa.Table:
+def _select_views(source: ImageFolderSource, table: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    """Films of the views asked for, where a column tells them."""
+    if source.view_column is None:
+        return table, {}
+    return select_views(table, source.view_column, source.views, keep_missing=source.keep_missing_view)
+
+
+def _film_table(source: ImageFolderSource, table: pa.Table, num_labels: int) -> pa.Table:
     nothing = pa.nulls(table.num_rows, pa.string())
     films = table[source.path_column]
 
@@ -97,18 +105,17 @@ def _film_table(source: ImageFolderSource, table: pa.Table, labels: pa.Array, nu
 
     study_ids = column(source.study_column, films)
     subject_ids = column(source.subject_column, study_ids)
-    columns = {
-        "dicom_id": films,
-        "study_id": study_ids,
-        "subject_id": subject_ids,
-        "view": column(source.view_column, nothing),
-        "split": _splits(source, table, subject_ids),
-        "film_path": films,
-        "report_path": nothing,
-        "report": column(source.report_column, nothing),
-        "labels": labels,
-    }
-    return pa.table(columns, schema=film_schema(num_labels))
+    return film_table(
+        num_labels,
+        dicom_id=films,
+        study_id=study_ids,
+        subject_id=subject_ids,
+        view=column(source.view_column, nothing),
+        split=_splits(source, table, subject_ids),
+        film_path=films,
+        report=column(source.report_column, nothing),
+        labels=table[LABELS],
+    )
 
 
 def _splits(source: ImageFolderSource, table: pa.Table, subject_ids: pa.ChunkedArray) -> pa.Array:

@@ -1,6 +1,6 @@
-"""MIMIC-CXR-JPG as PhysioNet publishes it; the phantom writes the same layout.
+"""MIMIC-CXR-JPG 2.0.0 as PhysioNet publishes it, or the DICOM films of MIMIC-CXR 2.0.0 with the same tables.
 
-    files/p10/p10000032/s50414267/<dicom_id>.jpg      films
+    files/p10/p10000032/s50414267/<dicom_id>.jpg      films; .dcm in MIMIC-CXR, which need the extra `dicom`
     files/p10/p10000032/s50414267.txt                 reports (of MIMIC-CXR; often unpacked to a folder of their own)
     mimic-cxr-2.0.0-{metadata,split,chexpert}.csv.gz  views, official splits, labels of the studies
 
@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 
 from emixer.config.ingest import MimicCxrSource
 from emixer.data.labels import CHEXPERT
-from emixer.data.phantom.collection import RECORD
 from emixer.data.schema import SPLITS
 from emixer.data.sources.collection import (
     Collection,
     LeftOut,
-    film_schema,
+    film_table,
     require_disjoint_subjects,
     require_films,
+    select_views,
 )
 from emixer.data.sources.tables import (
     label_vectors,
@@ -36,6 +36,8 @@ from emixer.data.sources.tables import (
     require_unique,
 )
 from emixer.errors import SourceError
+
+_SUFFIXES = {"jpg": ".jpg", "dicom": ".dcm"}
 
 
 def read_mimic_cxr(source: MimicCxrSource) -> Collection:
@@ -51,19 +53,20 @@ def read_mimic_cxr(source: MimicCxrSource) -> Collection:
         require_safe_ids(metadata_path, metadata, name)
     require_unique(metadata_path, metadata, "dicom_id")
 
-    selected, not_selected = _select_views(metadata, source)
+    selected, not_selected = select_views(metadata, "ViewPosition", source.views, keep_missing=source.keep_missing_view)
     splits = _splits(source.root, selected)
     listed = pc.is_valid(splits)
+    suffix = _SUFFIXES[source.film_format]
     left_out = tuple(
         LeftOut(path, "table", "film is not in the split table")
-        for path in _film_paths(selected.filter(pc.invert(listed))).to_pylist()
+        for path in _film_paths(selected.filter(pc.invert(listed)), suffix).to_pylist()
     )
-    films = _film_table(selected.filter(listed), splits.filter(listed), _labels(source, selected.filter(listed)))
+    taken = selected.filter(listed)
+    films = _film_table(taken, splits.filter(listed), _labels(source, taken), suffix)
     require_films(films, metadata_path, not_selected)
     require_disjoint_subjects(films, _find_table(source.root, "split"))
     return Collection(
-        # whoever reads a table or a card must not take drawn films for films of patients
-        source="phantom" if (source.root / RECORD).exists() else "mimic-cxr",
+        source="mimic-cxr",
         films=films,
         label_names=CHEXPERT,
         films_root=source.root,
@@ -84,17 +87,6 @@ def _find_table(root: Path, name: str) -> Path:
         names = ", ".join(path.name for path in found)
         raise SourceError(f"{root} holds more than one {name} table: {names}. Keep the one that belongs to the films.")
     return found[0]
-
-
-def _select_views(metadata: pa.Table, source: MimicCxrSource) -> tuple[pa.Table, dict[str, int]]:
-    """Films of the views asked for, and how many of each other view there are."""
-    view = metadata["ViewPosition"]
-    keep = pc.is_in(view, pa.array(source.views, pa.string()))
-    if source.keep_missing_view:
-        keep = pc.or_(keep, pc.is_null(view))
-    others = view.filter(pc.invert(keep)).value_counts().to_pylist()
-    counts = {f"of view {item['values'] or 'not given'}": item["counts"] for item in others}
-    return metadata.filter(keep), dict(sorted(counts.items()))
 
 
 def _splits(root: Path, films: pa.Table) -> pa.ChunkedArray:
@@ -132,19 +124,18 @@ def _true_labels(root: Path, films: pa.Table) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.int8).ravel()), len(CHEXPERT))
 
 
-def _film_table(films: pa.Table, splits: pa.ChunkedArray, labels: pa.Array) -> pa.Table:
-    columns = {
-        "dicom_id": films["dicom_id"],
-        "study_id": films["study_id"],
-        "subject_id": films["subject_id"],
-        "view": films["ViewPosition"],
-        "split": splits,
-        "film_path": _film_paths(films),
-        "report_path": pc.binary_join_element_wise(_study_paths(films), ".txt", ""),
-        "report": pa.nulls(films.num_rows, pa.string()),
-        "labels": labels,
-    }
-    return pa.table(columns, schema=film_schema(len(CHEXPERT)))
+def _film_table(films: pa.Table, splits: pa.ChunkedArray, labels: pa.Array, suffix: str) -> pa.Table:
+    return film_table(
+        len(CHEXPERT),
+        dicom_id=films["dicom_id"],
+        study_id=films["study_id"],
+        subject_id=films["subject_id"],
+        view=films["ViewPosition"],
+        split=splits,
+        film_path=_film_paths(films, suffix),
+        report_path=pc.binary_join_element_wise(_study_paths(films), ".txt", ""),
+        labels=labels,
+    )
 
 
 def _study_paths(films: pa.Table) -> pa.ChunkedArray:
@@ -153,8 +144,8 @@ def _study_paths(films: pa.Table) -> pa.ChunkedArray:
     return pc.binary_join_element_wise("files/p", prefix, "/p", subject, "/s", films["study_id"], "")
 
 
-def _film_paths(films: pa.Table) -> pa.ChunkedArray:
-    return pc.binary_join_element_wise(_study_paths(films), "/", films["dicom_id"], ".jpg", "")
+def _film_paths(films: pa.Table, suffix: str) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(_study_paths(films), "/", films["dicom_id"], suffix, "")
 
 
 def _reports_root(source: MimicCxrSource) -> Path:

@@ -21,7 +21,7 @@ from emixer.data.schema import SPLITS
 from emixer.data.sources.collection import (
     Collection,
     LeftOut,
-    film_schema,
+    film_table,
     require_disjoint_subjects,
     require_films,
     split_by_subject,
@@ -36,6 +36,7 @@ from emixer.data.sources.tables import (
     require_unique,
 )
 from emixer.errors import SourceError
+from emixer.files import NotRegularError, read_regular
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _GOLD = "gold_"
@@ -91,6 +92,9 @@ def _read_studies(root: Path) -> tuple[list[_Study], tuple[LeftOut, ...]]:
     for path in sorted((root / "ecgen-radiology").glob("*.xml")):
         try:
             study = _parse(path)
+        except NotRegularError:
+            left_out.append(LeftOut(path.relative_to(root).as_posix(), "report", "report is not a regular file"))
+            continue
         except (ElementTree.ParseError, UnicodeDecodeError, OSError):
             left_out.append(LeftOut(path.relative_to(root).as_posix(), "report", "report is not well-formed XML"))
             continue
@@ -105,7 +109,7 @@ def _read_studies(root: Path) -> tuple[list[_Study], tuple[LeftOut, ...]]:
 
 def _parse(path: Path) -> _Study:
     """One report, its sections under headers of their own, so that the section rule of all sources applies."""
-    tree = ElementTree.parse(path).getroot()  # noqa: S314 - files of the collection; expat refuses entity bombs
+    tree = ElementTree.fromstring(read_regular(path))  # noqa: S314 - files of the collection; expat refuses entity bombs
     identity = tree.find("uId")
     study_id = identity.get("id", path.stem) if identity is not None else path.stem
     sections = [
@@ -147,15 +151,14 @@ def _film_table(source: OpenISource, ids: list[str], study_of: dict[str, _Study]
     study_ids = pc.coalesce(pa.chunked_array([named]), given["study_id"], table["dicom_id"])
     by_hash = split_by_subject(study_ids, source.validate_fraction, source.test_fraction)
     files = {p.stem: p.name for p in (source.root / "images").iterdir() if p.suffix.lower() in _SUFFIXES}
-    columns = {
-        "dicom_id": table["dicom_id"],
-        "study_id": study_ids,
-        "subject_id": study_ids,
-        "view": given["view"],
-        "split": pc.coalesce(given["split"], by_hash),
-        "film_path": pa.array([f"images/{files.get(i, i + _SUFFIXES[0])}" for i in ids], pa.string()),
-        "report_path": nothing,
-        "report": pa.array([study_of[i].report if i in study_of else None for i in ids], pa.string()),
-        "labels": listed.labels if listed else pa.nulls(len(ids), pa.list_(pa.int8(), len(NIH14))),
-    }
-    return pa.table(columns, schema=film_schema(len(NIH14)))
+    return film_table(
+        len(NIH14),
+        dicom_id=table["dicom_id"],
+        study_id=study_ids,
+        subject_id=study_ids,
+        view=given["view"],
+        split=pc.coalesce(given["split"], by_hash),
+        film_path=pa.array([f"images/{files.get(i, i + _SUFFIXES[0])}" for i in ids], pa.string()),
+        report=pa.array([study_of[i].report if i in study_of else None for i in ids], pa.string()),
+        labels=listed.labels if listed else pa.nulls(len(ids), pa.list_(pa.int8(), len(NIH14))),
+    )

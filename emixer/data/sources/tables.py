@@ -3,10 +3,11 @@
 Rows are counted from 1, the header being row 1.
 """
 
+import ast
 import csv
 import difflib
 import gzip
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +19,8 @@ import pyarrow.csv as pa_csv
 from emixer.errors import SourceError
 
 _FIRST_ROW = 2  # of the data; the header is row 1
+LABELS = "\0labels"
+"""Name for a column of labels that have been read, beside those of a CSV, none of which is named so."""
 _LABELS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
 
 
@@ -86,6 +89,52 @@ def require_column(path: Path, header: Sequence[str], name: str) -> None:
         raise SourceError(f"{path} has no column {name!r}. Its columns are: {', '.join(header[:40])}.{hint}")
 
 
+def require_version(path: Path, versions: Mapping[str, Sequence[str]]) -> str:
+    """The published version whose columns a table has. Raises SourceError that names the nearest and what it lacks."""
+    header = read_header(path)
+    missing = {version: [name for name in columns if name not in header] for version, columns in versions.items()}
+    nearest = min(missing, key=lambda version: len(missing[version]))
+    if missing[nearest]:
+        raise SourceError(
+            f"{path} is of no version that is known. The nearest is {nearest}; the table lacks "
+            f"{', '.join(missing[nearest])}. Get that version, or name the columns of this one to "
+            "`emixer ingest image-folder`."
+        )
+    return nearest
+
+
+def find_table(root: Path, *patterns: str) -> Path:
+    """The one file of a folder that fits the first pattern that any fits. Raises SourceError for none or several."""
+    for pattern in patterns:
+        found = sorted(root.glob(pattern))
+        if len(found) > 1:
+            names = ", ".join(path.name for path in found)
+            raise SourceError(f"{root} holds more than one table {pattern}: {names}. Keep the one of the films.")
+        if found:
+            return found[0]
+    raise SourceError(f"There is no table {' or '.join(patterns)} in {root}. Check the folder and the download.")
+
+
+def require_inside(path: Path, table: pa.Table, name: str) -> None:
+    """Raises SourceError for a film's path that leaves the folder it is relative to."""
+    outside = pc.match_substring_regex(table[name], r"^/|(^|/)\.\.(/|$)|\\|\x00")
+    if pc.any(outside).as_py():
+        raise SourceError(
+            f"{path}, row {_first(outside)}: the film's path leaves ingest.source.root. Use paths relative to that "
+            "folder."
+        )
+
+
+def require_known_labels(path: Path, cells: pa.DictionaryArray, column: str, known: Collection[str]) -> None:
+    """Raises SourceError for a cell of `label_lists` with a label that is not known."""
+    strange = [i for i, names in enumerate(cells.dictionary.to_pylist()) if not set(names) <= set(known)]
+    wrong = pa.chunked_array([pc.fill_null(pc.is_in(cells.indices, pa.array(strange, pa.int32())), False)])
+    if pc.any(wrong).as_py():
+        raise SourceError(
+            f"{path}, row {_first(wrong)}: {column} holds a label that is not known. Known are {', '.join(known)}."
+        )
+
+
 def require_only(path: Path, columns: Sequence[str]) -> None:
     """Raises SourceError when the table has a column that is not expected: it may be a label nobody would see."""
     unknown = [name for name in read_header(path) if name not in columns]
@@ -150,6 +199,65 @@ def label_vectors(path: Path, table: pa.Table, columns: Sequence[str]) -> pa.Fix
         codes_NY[:, y] = pc.fill_null(found, len(_LABELS)).to_numpy()
     flat = pa.array(numbers[codes_NY].ravel(), mask=(codes_NY == len(_LABELS)).ravel())
     return pa.FixedSizeListArray.from_arrays(flat, len(columns))
+
+
+def label_lists(path: Path, table: pa.Table, column: str, separator: str | None) -> pa.DictionaryArray:
+    """Cells that list labels, `A|B` or `['A', 'B']`, as lists of names; null for a blank cell and an empty list.
+
+    Raises SourceError for a cell that opens a Python list and is none.
+    """
+    cells = table[column].combine_chunks().dictionary_encode()
+    lists = [_listed(text, separator) for text in cells.dictionary.to_pylist()]
+    if None in lists:
+        wrong = pa.chunked_array([pc.equal(cells.indices, lists.index(None))])
+        raise SourceError(
+            f"{path}, row {_first(wrong)}, column {column!r}: a list of labels that cannot be read. "
+            "Expected e.g. ['cardiomegaly', 'nodule']."
+        )
+    indices = cells.indices.to_numpy(zero_copy_only=False)
+    named = np.array([bool(names) for names in [*lists, None]])
+    blank = ~named[np.where(np.isnan(indices), len(lists), indices).astype(int)]
+    codes = pa.array(np.nan_to_num(indices).astype(np.int32), mask=blank)
+    return pa.DictionaryArray.from_arrays(codes, pa.array(lists, pa.list_(pa.string())))
+
+
+def named_label_vectors(cells: pa.DictionaryArray, names: Sequence[str]) -> pa.Array:
+    """Vectors of int8 from lists of names: 1 for a label that is named, 0 for one that is not, null for no list.
+
+    What `names` does not know is left out.
+    """
+    place = {name: y for y, name in enumerate(names)}
+    vectors_LY = np.zeros((len(cells.dictionary), len(names)), np.int8)
+    for row, listed in zip(vectors_LY, cells.dictionary.to_pylist(), strict=True):
+        row[[place[name] for name in listed if name in place]] = 1
+    table = pa.FixedSizeListArray.from_arrays(pa.array(vectors_LY.ravel()), len(names))
+    return table.take(cells.indices)
+
+
+def _listed(text: str, separator: str | None) -> list[str] | None:
+    """Names of one cell, each once and trimmed; None for what is not the list that it seems to be."""
+    if text.startswith("["):
+        try:
+            names = ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+        if not all(isinstance(name, str) for name in names):
+            return None
+    else:
+        names = text.split(separator) if separator else [text]
+    return list(dict.fromkeys(name.strip() for name in names if name.strip()))
+
+
+def sexes(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """F or M of cells that begin so, in whatever case; null for anything else."""
+    first = pc.utf8_upper(pc.utf8_slice_codeunits(texts, 0, 1))
+    return pc.if_else(pc.is_in(first, pa.array(["F", "M"])), first, pa.scalar(None, pa.string()))
+
+
+def whole_years(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Years, int16, of cells such as 58, 58.0 and 058Y; null for anything else, and for ages above 120."""
+    years = pc.struct_field(pc.extract_regex(texts, r"^(?P<years>\d{1,3})(?:\.0|Y)?$"), "years").cast(pa.int16())
+    return pc.if_else(pc.less_equal(years, 120), years, pa.scalar(None, pa.int16()))
 
 
 def lookup(keys: pa.ChunkedArray, table_keys: pa.ChunkedArray) -> pa.Array:

@@ -47,6 +47,7 @@ def test_named_columns_become_ids_view_split_and_report(tmp_path: Path) -> None:
         {
             "dicom_id": "x/a.png", "study_id": "e1", "subject_id": "p1", "view": "PA", "split": "validate",
             "film_path": "x/a.png", "report_path": None, "report": 'No "free" air,\nclear.', "labels": [0],
+            "sex": None, "age_years": None, "manufacturer": None,
         }
     ]  # fmt: skip
     assert collection.source == "ours"
@@ -91,3 +92,40 @@ def test_a_csv_that_breaks_a_promise_is_refused(
 ) -> None:
     with pytest.raises(SourceError, match=message):
         read(tmp_path, text, **settings)
+
+
+def test_cells_that_list_labels_become_several_labels(tmp_path: Path) -> None:
+    text = "Image Index,Finding Labels\na.png,No Finding\nb.png,Effusion|Infiltration\nc.png,\nd.png,Effusion\n"
+    collection = read(tmp_path, text, path_column="Image Index", class_column="Finding Labels")
+    assert collection.label_names == ("Effusion", "Infiltration", "No Finding")
+    assert column(collection, "labels") == [[0, 0, 1], [1, 1, 0], None, [1, 0, 0]]
+
+
+def test_python_lists_and_other_separators_are_read_too(tmp_path: Path) -> None:
+    lists = "image,kind\na.png,['normal']\nb.png,\"['nodule', ' pleural effusion', '']\"\nc.png,[]\n"
+    collection = read(tmp_path, lists, class_column="kind")
+    assert collection.label_names == ("nodule", "normal", "pleural effusion")
+    assert column(collection, "labels") == [[0, 1, 0], [1, 0, 1], None]
+    semicolons = "image,kind\na.png,x|y; z\nb.png,z\n"
+    assert read(tmp_path, semicolons, class_column="kind", label_separator=";").label_names == ("x|y", "z")
+    assert read(tmp_path, semicolons, class_column="kind", label_separator=None).label_names == ("x|y; z", "z")
+
+
+def test_films_that_are_not_frontal_are_left_out_and_counted(tmp_path: Path) -> None:
+    chexpert = "image,Edema,F/L\na.jpg,1,Lateral\nb.jpg,0,Frontal\n"
+    collection = read(tmp_path, chexpert, label_columns=("Edema",), view_column="F/L")
+    assert column(collection, "film_path") == ["b.jpg"]
+    assert column(collection, "labels") == [[0]]
+    assert collection.not_selected == {"of view Lateral": 1}
+    padchest = "image,Edema,Projection\na.png,1,PA\nb.png,0,L\nc.png,0,AP_horizontal\nd.png,0,\ne.png,0,9981\n"
+    settings = {"label_columns": ("Edema",), "view_column": "Projection"}
+    collection = read(tmp_path, padchest, **settings)
+    assert column(collection, "view") == ["PA", "AP_horizontal"]
+    assert collection.not_selected == {"of a view without a name": 1, "of view L": 1, "of view not given": 1}
+    kept = read(tmp_path, padchest, **settings, views=("l",), keep_missing_view=True)
+    assert column(kept, "film_path") == ["b.png", "d.png"]
+
+
+def test_a_list_of_labels_that_cannot_be_read_names_its_row(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="row 3, column 'kind': a list of labels that cannot be read"):
+        read(tmp_path, "image,kind\na.png,['normal']\nb.png,\"['nodule', open(1)]\"\n", class_column="kind")

@@ -9,6 +9,7 @@ import pytest
 
 from emixer.config.ingest import MimicCxrSource
 from emixer.data.labels import CHEXPERT
+from emixer.data.schema import KNOWN_OF_FILMS
 from emixer.data.sources import read_collection
 from emixer.errors import SourceError
 
@@ -37,7 +38,7 @@ def test_tables_are_joined_whatever_their_order(root: Path) -> None:
     assert collection.films.to_pylist()[1] == {
         "dicom_id": "a-2", "study_id": "50414267", "subject_id": "10000032", "view": "AP", "split": "train",
         "film_path": "files/p10/p10000032/s50414267/a-2.jpg", "report_path": "files/p10/p10000032/s50414267.txt",
-        "report": None, "labels": [1, *[None] * 12, -1],
+        "report": None, "labels": [1, *[None] * 12, -1], **dict.fromkeys(KNOWN_OF_FILMS),
     }  # fmt: skip
     assert collection.not_selected == {"of view LATERAL": 1, "of view not given": 1}
 

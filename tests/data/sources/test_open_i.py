@@ -1,5 +1,6 @@
 """The Indiana layout: XML reports, films by image id, gold labels."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,13 @@ def test_with_a_label_table_its_films_are_selected_with_split_and_labels(root: P
     assert (films["c"]["report"], films["c"]["study_id"]) == (None, "c")
     assert collection.not_selected == {"not in the label table": 3}
     assert collection.remarks == {"reports without a selected film": 2}
+
+
+def test_a_report_that_is_a_pipe_is_left_out_and_not_waited_for(root: Path) -> None:
+    os.mkfifo(root / "ecgen-radiology/9.xml")
+    assert [tuple(item) for item in read_collection(OpenISource(root=root)).left_out] == [
+        ("ecgen-radiology/9.xml", "report", "report is not a regular file")
+    ]
 
 
 def test_a_report_that_is_not_xml_is_left_out_and_the_others_are_read(root: Path) -> None:

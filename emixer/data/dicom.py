@@ -1,0 +1,219 @@
+"""DICOM radiographs -> gray films, by pydicom and its decoders (the extra `dicom`).
+
+What is read of a header stands in `_TAGS`, and nothing else is ever parsed: no name, date or identifier of a patient
+can reach a shard, a table or a message.
+
+The order of things is that of the standard (PS3.3 C.11 and C.7.6.3): rescale or modality table, then the first VOI
+table, else the first window, then MONOCHROME1 is inverted. pydicom's own functions do it, once for each value that a
+pixel can have instead of for each pixel; the film is then looked up in that table. Where a header has neither table nor
+window, 8-bit films keep their values and deeper ones have the range of `gray_range`.
+
+Shapes: H, W of the film; V values that a pixel can have.
+"""
+
+import logging
+import struct
+import warnings
+from dataclasses import dataclass
+from importlib.util import find_spec
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from emixer.data.film_error import FilmError
+from emixer.data.gray_range import range_of_levels
+from emixer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+DICOM_RULE = (
+    "DICOM: rescale or modality table, then the first VOI table, its largest entry white, else the first window, "
+    "then MONOCHROME1 inverted; the rule of gray ranges where a header has no table and no window, or one of no width."
+)
+"""Stands in the manifest."""
+DICOM_NAME = r"\.(dcm|dicom)$"
+"""How the names of DICOM files end in collections, in whatever case. What is read as DICOM, the bytes decide."""
+WHITE = 65535.0
+"""Pixels of a `DicomFilm` run from 0, black, to this."""
+
+_TAGS = [
+    "SOPClassUID", "Modality", "BurnedInAnnotation", "SamplesPerPixel", "PhotometricInterpretation",
+    "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "WindowCenter",
+    "WindowWidth", "VOILUTFunction", "VOILUTSequence", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
+    "FloatPixelData", "DoubleFloatPixelData", "PixelData",
+]  # fmt: skip
+_MAGIC = slice(128, 132)
+_PRESENTATION_STATES = "1.2.840.10008.5.1.4.1.1.11."
+_RADIOGRAPHS = ("CR", "DX", "DR", "RG")
+_OTHER_MODALITIES = (
+    "AU", "BI", "BMD", "CT", "DG", "DOC", "ECG", "ES", "EPS", "GM", "HD", "IO", "IVUS", "KO", "LS", "MG", "MR", "NM",
+    "OP", "OT", "PR", "PT", "PX", "REG", "RESP", "RF", "RTDOSE", "RTIMAGE", "RTPLAN", "RTSTRUCT", "SC", "SEG", "SM",
+    "SR", "TG", "US", "VA", "XA", "XC",
+)  # fmt: skip
+"""Those that a reason may name. A value that is none of the standard's could be anything."""
+_MAX_PIXELS = 89_000_000
+_DEPTHS = range(1, 17)
+_FAR = 1e15
+# what pydicom and its decoders raise for headers and pixels that are damaged
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, struct.error, LookupError, TypeError, ArithmeticError, RuntimeError,
+    AttributeError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DicomFilm:
+    """pixels_HW: uint16, 0 black to WHITE. burnt_in: whether the header says that annotation is part of the pixels."""
+
+    pixels_HW: NDArray[np.uint16]
+    burnt_in: bool
+
+
+def is_dicom(content: bytes) -> bool:
+    """Whether a file's bytes begin as DICOM files do (PS3.10 7.1)."""
+    return content[_MAGIC] == b"DICM"
+
+
+def require_dicom(what: str) -> None:
+    """Raises ConfigError where the packages that read DICOM are not installed. what: e.g. `vindr-cxr`."""
+    missing = [name for name in ("pydicom", "pylibjpeg", "libjpeg", "openjpeg") if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"{what} needs packages that are not installed ({', '.join(missing)}). Run `pip install 'emixer[dicom]'`."
+        )
+
+
+def read_dicom(content: bytes) -> DicomFilm:
+    """The film in the bytes of a DICOM file. Raises FilmError for what is no usable radiograph.
+
+    Raises ConfigError where the packages of the extra are missing.
+    """
+    require_dicom("A DICOM film")
+    for name in ("pydicom", "pylibjpeg", "libjpeg", "openjpeg"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # they quote headers; what matters is raised
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            header = _header(content)
+            _require_radiograph(header)
+            pixels_HW = _shown(header, _stored(header))
+    except (FilmError, ConfigError):
+        raise
+    except MemoryError as error:
+        raise FilmError("film does not fit into memory") from error
+    except _DAMAGE as error:
+        raise FilmError("DICOM is damaged or cut short") from error
+    return DicomFilm(pixels_HW, burnt_in=header.get("BurnedInAnnotation") == "YES")
+
+
+def _header(content: bytes) -> "Dataset":
+    from pydicom import dcmread
+
+    return dcmread(BytesIO(content), specific_tags=list(_TAGS))
+
+
+def _require_radiograph(header: "Dataset") -> None:
+    """Raises FilmError for what is not one film of gray or colour pixels that can be decoded."""
+    from pydicom.pixels.decoders.base import get_decoder
+
+    modality = header.get("Modality")
+    if str(header.get("SOPClassUID", "")).startswith(_PRESENTATION_STATES) or modality == "PR":
+        raise FilmError("DICOM is a presentation state, not a film")
+    if modality and modality not in _RADIOGRAPHS:
+        named = modality if modality in _OTHER_MODALITIES else "unknown"
+        raise FilmError(f"DICOM is no radiograph (modality {named})")
+    if "PixelData" not in header or not header.PixelData:
+        raise FilmError("DICOM holds no pixels, or is cut short before them")
+    if int(header.get("NumberOfFrames") or 1) > 1:
+        raise FilmError("DICOM holds several frames")
+    if header.Rows * header.Columns > _MAX_PIXELS:
+        raise FilmError("film is too large to be a radiograph")
+    if header.BitsStored not in _DEPTHS or header.get("HighBit", header.BitsStored - 1) != header.BitsStored - 1:
+        raise FilmError("DICOM stores its pixels in a way that is not read")
+    syntax = header.file_meta.TransferSyntaxUID
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError as error:
+        raise FilmError("DICOM is compressed in a way that is not read") from error
+    if not decoder.is_available:
+        require_dicom(f"DICOM compressed as {syntax.name}")
+
+
+def _stored(header: "Dataset") -> NDArray[Any]:
+    """Pixels as they are stored, or the luma of colour pixels."""
+    from pydicom.pixels.utils import pixel_array
+
+    pixels = pixel_array(header)
+    if pixels.ndim == 2 and header.PhotometricInterpretation in ("MONOCHROME1", "MONOCHROME2"):
+        return pixels
+    if pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8:
+        return np.asarray(Image.fromarray(pixels).convert("L"))
+    raise FilmError("DICOM stores its pixels in a way that is not read")
+
+
+def _shown(header: "Dataset", pixels_HW: NDArray[Any]) -> NDArray[np.uint16]:
+    """Pixels from 0, black, to WHITE."""
+    if header.SamplesPerPixel == 3:
+        return pixels_HW.astype(np.uint16) * 257
+    signed = header.PixelRepresentation == 1
+    lowest = -(2 ** (header.BitsStored - 1)) if signed else 0
+    codes_HW = (pixels_HW.astype(np.int32) - lowest) & (2**header.BitsStored - 1)
+    shades_V = _shades(header, lowest + np.arange(2**header.BitsStored, dtype=np.int32), codes_HW)
+    white_V = np.floor(np.clip(shades_V, 0, 1) * WHITE + 0.5).astype(np.uint16)
+    if header.PhotometricInterpretation == "MONOCHROME1":
+        white_V = np.uint16(WHITE) - white_V
+    shown_HW: NDArray[np.uint16] = white_V[codes_HW]
+    return shown_HW
+
+
+def _shades(header: "Dataset", stored_V: NDArray[np.int32], codes_HW: NDArray[np.int32]) -> NDArray[np.float64]:
+    """For each value that can be stored, ascending: 0 for the darkest that is shown, 1 for the brightest."""
+    from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
+
+    _widen_entries(header, "ModalityLUTSequence")
+    values_V = apply_modality_lut(stored_V, header).astype(np.float64)
+    table = _widen_entries(header, "VOILUTSequence")
+    shades_V: NDArray[np.float64]
+    if table is not None:
+        # some devices declare more bits than their entries have, so the largest entry is white
+        white = int(apply_voi(table, header).max()) or 1
+        shades_V = apply_voi(np.rint(values_V).astype(np.int64), header) / white
+        return shades_V
+    if _has_window(header):
+        # far outside the window are its black and its white, whatever range pydicom takes for them
+        black, white = apply_windowing(np.array([-_FAR, _FAR]), header)
+        shades_V = (apply_windowing(values_V, header) - black) / (white - black)
+        return shades_V
+    if header.BitsStored == 8 and np.array_equal(values_V, stored_V) and stored_V[0] == 0:
+        return values_V / 255
+    order_V = np.argsort(values_V, kind="stable")
+    low, high = range_of_levels(values_V[order_V], np.bincount(codes_HW.ravel(), minlength=len(stored_V))[order_V])
+    return (values_V - low) / (high - low)
+
+
+def _has_window(header: "Dataset") -> bool:
+    """Whether there is a first window, and wide enough for its function (PS3.3 C.11.2.1.2)."""
+    center, width = header.get("WindowCenter"), header.get("WindowWidth")
+    if center is None or width is None:
+        return False
+    first_width = float(np.atleast_1d(width)[0])
+    return first_width > 1 if str(header.get("VOILUTFunction") or "LINEAR").upper() == "LINEAR" else first_width > 0
+
+
+def _widen_entries(header: "Dataset", sequence: str) -> NDArray[np.int64] | None:
+    """The values that a table tells of, whose entries count as 16 bits from then on; None where there is no table.
+
+    pydicom 3.0 knows no modality tables with entries of 10 to 15 bits, and computes places in a VOI table of 8-bit
+    entries in 8 bits too, which is wrong from the 257th entry on.
+    """
+    items = header.get(sequence)
+    if not items or None in (items[0].get("LUTDescriptor"), items[0].get("LUTData")):
+        return None
+    entries, first, _ = items[0].LUTDescriptor
+    items[0].LUTDescriptor = [entries, first, 16]
+    return np.arange(first, first + (entries or 2**16), dtype=np.int64)

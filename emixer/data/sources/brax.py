@@ -1,0 +1,68 @@
+"""BRAX 1.1.0 (Reis et al. 2022) as PhysioNet publishes it: Brazilian films with CheXpert's labels.
+
+    master_spreadsheet_update.csv   one row a film: PngPath, patient, study, view, 14 labels (1, 0, -1, blank)
+    images/id_.../Study_.../...png  films
+
+The films are read as PNG. The reports, in Portuguese, are not part of the collection, nor are splits.
+"""
+
+import pyarrow.compute as pc
+
+from emixer.config.ingest import BraxSource
+from emixer.data.labels import CHEXPERT
+from emixer.data.sources.collection import (
+    Collection,
+    film_table,
+    require_disjoint_subjects,
+    require_films,
+    select_views,
+    split_by_subject,
+)
+from emixer.data.sources.tables import (
+    LABELS,
+    find_table,
+    label_vectors,
+    read_table,
+    require_inside,
+    require_present,
+    require_unique,
+    require_version,
+    sexes,
+    whole_years,
+)
+
+_TABLE = "master_spreadsheet_update.csv"
+_KNOWN = ("PatientSex", "PatientAge", "Manufacturer")
+_COLUMNS = ("PngPath", "PatientID", "AccessionNumber", "ViewPosition", *_KNOWN, *CHEXPERT)
+
+
+def read_brax(source: BraxSource) -> Collection:
+    """Reads the table. Raises SourceError when it is missing or of another version."""
+    path = find_table(source.root, _TABLE)
+    require_version(path, {f"BRAX 1.1.0, {_TABLE}": _COLUMNS})
+    table = read_table(path, _COLUMNS)
+    require_unique(path, table, "PngPath")
+    require_inside(path, table, "PngPath")
+    for name in ("PatientID", "AccessionNumber"):
+        require_present(path, table, name)
+    table = table.append_column(LABELS, label_vectors(path, table, CHEXPERT))
+    table, not_selected = select_views(table, "ViewPosition", source.views, keep_missing=source.keep_missing_view)
+    films = film_table(
+        len(CHEXPERT),
+        dicom_id=table["PngPath"],
+        # an accession number alone is not unique
+        study_id=pc.binary_join_element_wise(table["PatientID"], table["AccessionNumber"], "/"),
+        subject_id=table["PatientID"],
+        view=table["ViewPosition"],
+        split=split_by_subject(table["PatientID"], source.validate_fraction, source.test_fraction),
+        film_path=table["PngPath"],
+        labels=table[LABELS],
+        sex=sexes(table["PatientSex"]),
+        age_years=whole_years(table["PatientAge"]),
+        manufacturer=table["Manufacturer"],
+    )
+    require_films(films, path, not_selected)
+    require_disjoint_subjects(films, path)
+    return Collection(
+        source="brax", films=films, label_names=CHEXPERT, films_root=source.root, not_selected=not_selected
+    )

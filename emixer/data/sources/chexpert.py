@@ -1,0 +1,83 @@
+"""CheXpert v1.0 (Irvin et al. 2019), small or full, as Stanford AIMI publishes it.
+
+    train.csv, valid.csv                                             one row a film: view, 14 labels (1, 0, -1, blank)
+    train/patient00001/study1/view1_frontal.jpg, valid/patient...    films
+
+The paths in the tables begin with the name of the archive (CheXpert-v1.0-small/), which is left off. valid.csv, which
+radiologists labelled, is validate; a share of train.csv's patients becomes test, since the collection's own test films
+come apart from it. Reports are not part of v1.0.
+"""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from emixer.config.ingest import ChexpertSource
+from emixer.data.labels import CHEXPERT
+from emixer.data.sources.collection import (
+    Collection,
+    film_table,
+    require_disjoint_subjects,
+    require_films,
+    select_views,
+    split_by_subject,
+)
+from emixer.data.sources.tables import (
+    find_table,
+    label_vectors,
+    read_table,
+    require_unique,
+    require_version,
+    sexes,
+    whole_years,
+)
+from emixer.errors import SourceError
+
+_COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *CHEXPERT)
+_PATH = r"^[^/]+/(?P<film>(?:train|valid)/(?P<subject>patient\d+)/(?P<study>study\d+)/[^/]+)$"
+
+
+def read_chexpert(source: ChexpertSource) -> Collection:
+    """Reads both tables. Raises SourceError when they are missing or of another version."""
+    paths = [find_table(source.root, name) for name in ("train.csv", "valid.csv")]
+    train, valid = (_read(path) for path in paths)
+    hashed = split_by_subject(train["subject"], 0.0, source.test_fraction)
+    train = train.append_column("split", pa.chunked_array([hashed]))
+    valid = valid.append_column("split", pa.chunked_array([pa.repeat("validate", valid.num_rows)]))
+    table = pa.concat_tables([train, valid])
+    table, not_selected = select_views(table, "Frontal/Lateral", ("Frontal",), keep_missing=False)
+    films = film_table(
+        len(CHEXPERT),
+        dicom_id=table["film"],
+        study_id=pc.binary_join_element_wise(table["subject"], table["study"], "/"),
+        subject_id=table["subject"],
+        view=table["AP/PA"],
+        split=table["split"],
+        film_path=table["film"],
+        labels=table["labels"],
+        sex=sexes(table["Sex"]),
+        age_years=whole_years(table["Age"]),
+    )
+    require_films(films, source.root, not_selected)
+    require_disjoint_subjects(films, source.root)
+    return Collection(
+        source="chexpert", films=films, label_names=CHEXPERT, films_root=source.root, not_selected=not_selected
+    )
+
+
+def _read(path: Path) -> pa.Table:
+    """What a table says of its films beside labels, what its paths say, and the label vectors."""
+    require_version(path, {"CheXpert-v1.0": _COLUMNS})
+    table = read_table(path, _COLUMNS)
+    require_unique(path, table, "Path")
+    parts = pc.extract_regex(table["Path"], _PATH).combine_chunks()
+    if parts.null_count:
+        raise SourceError(
+            f"{path}: {parts.null_count:,} paths are not as in CheXpert v1.0. "
+            "Expected e.g. CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg."
+        )
+    views = table.select(["Frontal/Lateral", "AP/PA", "Sex", "Age"]).combine_chunks()
+    for name in ("film", "subject", "study"):
+        views = views.append_column(name, pa.chunked_array([pc.struct_field(parts, name)]))
+    return views.append_column("labels", pa.chunked_array([label_vectors(path, table, CHEXPERT)]))

@@ -1,0 +1,121 @@
+"""NIH ChestX-ray14 (Wang et al. 2017) as the NIH Clinical Center publishes it, in its releases of 2017 and 2020.
+
+    Data_Entry_2017_v2020.csv or Data_Entry_2017.csv   one row a film: its findings as A|B, patient, view
+    images/*.png, or images_001/images/*.png to 012    films of 1024 px, PA and AP
+    train_val_list.txt, test_list.txt                  the official split, which no patient crosses
+
+A finding that a film's cell does not name is absent. The split of validate is a share of the official train_val list.
+"""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from emixer.config.ingest import NihCxr14Source
+from emixer.data.labels import NIH14, Label
+from emixer.data.sources.collection import (
+    Collection,
+    LeftOut,
+    film_table,
+    require_disjoint_subjects,
+    require_films,
+    select_views,
+    split_by_subject,
+)
+from emixer.data.sources.tables import (
+    LABELS,
+    find_table,
+    label_lists,
+    named_label_vectors,
+    read_table,
+    require_known_labels,
+    require_safe_ids,
+    require_unique,
+    require_version,
+    sexes,
+    whole_years,
+)
+from emixer.errors import SourceError
+
+_COLUMNS = ("Image Index", "Finding Labels", "Patient ID", "View Position")
+_VERSIONS = {
+    "Data_Entry_2017_v2020.csv": (*_COLUMNS, "Follow-up #", "Patient Age", "Patient Sex"),
+    "Data_Entry_2017.csv": (*_COLUMNS, "Follow-up #", "Patient Age", "Patient Gender"),
+}
+_SEX = ("Patient Sex", "Patient Gender")
+_LISTS = ("train_val_list.txt", "test_list.txt")
+
+
+def read_nih_cxr14(source: NihCxr14Source) -> Collection:
+    """Reads table and lists. Raises SourceError when they are missing, of another version or contradict each other."""
+    path = find_table(source.root, *_VERSIONS)
+    require_version(path, _VERSIONS)
+    table = read_table(path, _COLUMNS, ("Patient Age", *_SEX))
+    for name in ("Image Index", "Patient ID"):
+        require_safe_ids(path, table, name)
+    require_unique(path, table, "Image Index")
+    cells = label_lists(path, table, "Finding Labels", "|")
+    require_known_labels(path, cells, "Finding Labels", (*NIH14, Label.NO_FINDING))
+    table = table.append_column(LABELS, named_label_vectors(cells, NIH14))
+    table, not_selected = select_views(table, "View Position", source.views, keep_missing=source.keep_missing_view)
+    splits, official = _splits(source, table)
+    listed = pc.is_valid(splits)
+    images, paths = table["Image Index"], _film_paths(source.root, table["Image Index"])
+    films = film_table(
+        len(NIH14),
+        dicom_id=images,
+        study_id=images,
+        subject_id=table["Patient ID"],
+        view=table["View Position"],
+        split=splits,
+        film_path=paths,
+        labels=table[LABELS],
+        sex=sexes(table[next(name for name in _SEX if name in table.column_names)]),
+        age_years=whole_years(table["Patient Age"]),
+    ).filter(listed)
+    require_films(films, path, not_selected)
+    require_disjoint_subjects(films, path)
+    return Collection(
+        source="nih-cxr14",
+        films=films,
+        label_names=NIH14,
+        films_root=source.root,
+        not_selected=not_selected,
+        left_out=tuple(
+            LeftOut(film, "table", "film is in neither official list")
+            for film in paths.filter(pc.invert(listed)).to_pylist()
+        ),
+        remarks={} if official else {"films split by a hash, since the official lists are not there": films.num_rows},
+    )
+
+
+def _splits(source: NihCxr14Source, table: pa.Table) -> tuple[pa.Array, bool]:
+    """The split of each film, null for one that no list names; and whether the official lists are there."""
+    there = [name for name in _LISTS if (source.root / name).is_file()]
+    if not there:
+        return split_by_subject(table["Patient ID"], source.validate_fraction, source.test_fraction), False
+    if len(there) < len(_LISTS):
+        raise SourceError(
+            f"{source.root} holds {there[0]} but not its sister. Expected {' and '.join(_LISTS)}, or neither."
+        )
+    train_val, test = (_names(source.root / name) for name in _LISTS)
+    twice = pc.sum(pc.is_in(train_val, test)).as_py()
+    if twice:
+        raise SourceError(f"{twice:,} films are in both official lists of {source.root}. Download the lists again.")
+    images = table["Image Index"].combine_chunks()
+    by_hash = split_by_subject(table["Patient ID"], source.validate_fraction, 0.0)
+    rest = pc.if_else(pc.is_in(images, train_val), by_hash, pa.nulls(len(images), pa.string()))
+    return pc.if_else(pc.is_in(images, test), "test", rest), True
+
+
+def _names(path: Path) -> pa.Array:
+    return pa.array(path.read_text(encoding="utf-8-sig").split(), pa.string())
+
+
+def _film_paths(root: Path, images: pa.ChunkedArray) -> pa.Array:
+    """Where each film lies; where the archives would have put it, if it is nowhere."""
+    folders = [folder for folder in (root / "images", *sorted(root.glob("images_0*/images"))) if folder.is_dir()]
+    where = {file.name: file.parent for folder in folders for file in folder.iterdir()}
+    paths = [(where.get(name, root / "images") / name).relative_to(root).as_posix() for name in images.to_pylist()]
+    return pa.array(paths, pa.string())

@@ -1,0 +1,150 @@
+"""PadChest (Bustos et al. 2020) as BIMCV publishes it, with the label table of 2019 (160K_01.02.19).
+
+    PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv   one row a film: projection, labels as a Python list, report
+    0/*.png to 54/*.png                                    films, 16-bit PNG; all in one folder will do, too
+
+Labels become the 14 CheXpert observations by the table of `emixer.data.padchest_labels`: 1 where a film's list names
+one, else 0.
+Reports are Spanish: kept as text, and neither parsed nor tokenized nor scored. The collection has no splits.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from emixer.config.ingest import PadChestSource
+from emixer.data.labels import CHEXPERT
+from emixer.data.padchest_labels import EXCLUDED, PADCHEST_LABELS, SAYS_NOTHING
+from emixer.data.sources.collection import (
+    Collection,
+    LeftOut,
+    film_table,
+    require_disjoint_subjects,
+    require_films,
+    select_views,
+    split_by_subject,
+)
+from emixer.data.sources.tables import (
+    LABELS,
+    find_table,
+    label_lists,
+    named_label_vectors,
+    read_table,
+    require_inside,
+    require_unique,
+    require_version,
+    sexes,
+)
+
+_VERSIONS = {
+    "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv": (
+        "ImageID", "ImageDir", "StudyID", "PatientID", "Projection", "Report", "Labels",
+    )
+}  # fmt: skip
+
+
+def read_padchest(source: PadChestSource) -> Collection:
+    """Reads the table. Raises SourceError when it is missing or of another version."""
+    path = find_table(source.root, *_VERSIONS, "PADCHEST*.csv", "PADCHEST*.csv.gz", "padchest.csv")
+    version = require_version(path, _VERSIONS)
+    table = read_table(path, _VERSIONS[version], ("PatientSex_DICOM", "Manufacturer_DICOM"))
+    require_unique(path, table, "ImageID")
+    for name in ("ImageID", "ImageDir"):
+        require_inside(path, table, name)
+    table = table.append_column(LABELS, _in_lower_case(label_lists(path, table, "Labels", None)))
+    table, not_selected = select_views(table, "Projection", source.views, keep_missing=source.keep_missing_view)
+    excluded = _naming(table[LABELS].combine_chunks(), EXCLUDED)
+    if excluded.any():
+        not_selected["labelled exclude by the collection"] = int(excluded.sum())
+        table = table.filter(pa.array(~excluded))
+    known = pc.and_(pc.is_valid(table["PatientID"]), pc.is_valid(table["StudyID"]))
+    nameless, table = _film_paths(source.root, table.filter(pc.invert(known))), table.filter(known)
+    cells = table[LABELS].combine_chunks()
+    films = film_table(
+        len(CHEXPERT),
+        dicom_id=table["ImageID"],
+        study_id=table["StudyID"],
+        subject_id=table["PatientID"],
+        view=table["Projection"],
+        split=split_by_subject(table["PatientID"], source.validate_fraction, source.test_fraction),
+        film_path=_film_paths(source.root, table),
+        report=table["Report"],
+        labels=named_label_vectors(_observations(cells), CHEXPERT),
+        **_known(table),
+    )
+    require_films(films, path, not_selected)
+    require_disjoint_subjects(films, path)
+    return Collection(
+        source="padchest",
+        films=films,
+        label_names=CHEXPERT,
+        films_root=source.root,
+        has_reports=True,
+        not_selected=not_selected,
+        left_out=tuple(LeftOut(film, "table", "film has no patient or no study") for film in nameless.to_pylist()),
+        unmapped_labels=_unmapped(cells),
+        report_language="es",
+    )
+
+
+def _known(table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    """What excerpts of the table may lack."""
+    known = {}
+    if "PatientSex_DICOM" in table.column_names:
+        known["sex"] = sexes(table["PatientSex_DICOM"])
+    if "Manufacturer_DICOM" in table.column_names:
+        known["manufacturer"] = table["Manufacturer_DICOM"]
+    return known
+
+
+def _film_paths(root: Path, table: pa.Table) -> pa.Array:
+    """<ImageDir>/<ImageID>, or <ImageID> where the folder is not there."""
+    folders = [name for name in pc.unique(table["ImageDir"]).to_pylist() if name and (root / name).is_dir()]
+    in_folder = pc.is_in(table["ImageDir"], pa.array(folders, pa.string()))
+    return pc.if_else(
+        in_folder, pc.binary_join_element_wise(table["ImageDir"], table["ImageID"], "/"), table["ImageID"]
+    )
+
+
+def _in_lower_case(cells: pa.DictionaryArray) -> pa.DictionaryArray:
+    return _relabelled(cells, [[name.lower() for name in names] for names in cells.dictionary.to_pylist()])
+
+
+def _observations(cells: pa.DictionaryArray) -> pa.DictionaryArray:
+    """The observations of each list; null for a list that says nothing of what the film shows."""
+    standing_for = [
+        [str(label) for label, known in PADCHEST_LABELS.items() if set(names) & set(known)]
+        for names in cells.dictionary.to_pylist()
+    ]
+    silent = np.array([bool(names) and set(names) <= SAYS_NOTHING for names in cells.dictionary.to_pylist()], bool)
+    indices = cells.indices
+    if silent.any():
+        is_silent = pc.is_in(indices, pa.array(np.flatnonzero(silent).astype(np.int32)))
+        indices = pc.if_else(is_silent, pa.scalar(None, pa.int32()), indices)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(standing_for, pa.list_(pa.string())))
+
+
+def _unmapped(cells: pa.DictionaryArray) -> dict[str, int]:
+    """Films by label that stands for no observation, the most frequent first."""
+    known = {name for names in PADCHEST_LABELS.values() for name in names} | SAYS_NOTHING
+    lists = cells.dictionary.to_pylist()
+    counts: Counter[str] = Counter()
+    for item in cells.indices.drop_null().value_counts().to_pylist():
+        for name in set(lists[item["values"]]) - known:
+            counts[name] += item["counts"]
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _naming(cells: pa.DictionaryArray, label: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    naming = [i for i, names in enumerate(cells.dictionary.to_pylist()) if label in names]
+    marked: np.ndarray[tuple[int], np.dtype[np.bool_]] = pc.fill_null(
+        pc.is_in(cells.indices, pa.array(naming, pa.int32())), False
+    ).to_numpy(zero_copy_only=False)
+    return marked
+
+
+def _relabelled(cells: pa.DictionaryArray, lists: list[list[str]]) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(cells.indices, pa.array(lists, pa.list_(pa.string())))

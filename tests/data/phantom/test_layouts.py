@@ -1,0 +1,111 @@
+"""The phantom in the layouts of published collections: each is read back by the source of that collection."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from emixer.config.ingest import (
+    BraxSource,
+    ChexpertSource,
+    MimicCxrSource,
+    NihCxr14Source,
+    PadChestSource,
+    RsnaPneumoniaSource,
+    Source,
+    VindrCxrSource,
+)
+from emixer.data.films import decode_film
+from emixer.data.phantom.collection import Collection, finish, write_block
+from emixer.data.phantom.film_files import encode_png
+from emixer.data.phantom.layouts import LAYOUTS
+from emixer.data.phantom.study import Settings, make_study
+from emixer.data.sources import read_collection
+
+STUDIES = 24
+SETTINGS = Settings(seed=4, height_px=96, duplicate_fraction=0.1)
+
+
+def source_of(layout: str, root: Path) -> Source:
+    """What reads it, with nothing to name but the folder."""
+    if layout == "mimic-cxr":
+        return MimicCxrSource(root=root, film_format="dicom", keep_missing_view=True)
+    sources = {
+        "mimic-cxr-jpg": MimicCxrSource, "nih-cxr14": NihCxr14Source, "chexpert": ChexpertSource,
+        "padchest": PadChestSource, "vindr-cxr": VindrCxrSource, "rsna-pneumonia": RsnaPneumoniaSource,
+        "brax": BraxSource,
+    }  # fmt: skip
+    source: Source = sources[layout](root=root)
+    return source
+
+
+@pytest.fixture(scope="module", params=LAYOUTS)
+def drawn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    out = tmp_path_factory.mktemp("layouts") / request.param
+    collection = Collection(out, STUDIES, SETTINGS, layout=request.param)
+    collection.begin()
+    write_block(collection, 0, STUDIES)
+    finish(collection)
+    assert collection.is_complete()
+    return request.param, out
+
+
+def test_each_film_that_the_source_names_is_there_and_shows_what_was_drawn(drawn: tuple[str, Path]) -> None:
+    layout, root = drawn
+    collection = read_collection(source_of(layout, root))
+    assert collection.source == "phantom"
+    assert collection.films.num_rows > STUDIES * 0.9
+    frontal = {"PA", "AP", "AP_horizontal", "", None}
+    assert set(collection.films["view"].to_pylist()) <= frontal
+    studies = [make_study(SETTINGS, index) for index in range(STUDIES)]
+    plans = {plan.dicom_id: (study, plan) for study in studies for plan in study.films}
+    factors = pq.read_table(root / "factors.parquet").to_pylist()
+    path_of = {LAYOUTS[layout].film_path(row): row["dicom_id"] for row in factors}
+    paths = collection.films["film_path"].to_pylist()
+    assert set(paths) <= set(path_of)
+    for path in paths[::8]:
+        study, plan = plans[path_of[path]]
+        shown = decode_film((root / path).read_bytes(), 64, "squeeze").astype(int)
+        expected = decode_film(encode_png(study.render(plan)), 64, "squeeze").astype(int)
+        tolerance = {".jpg": 15, ".png": 0}.get(Path(path).suffix, 1)  # 12 bits of DICOM are no multiple of 8
+        if layout == "padchest":  # its 16-bit films have the range of all but their extremes
+            assert np.corrcoef(shown.ravel(), expected.ravel())[0, 1] > 0.99
+        else:
+            assert np.abs(shown - expected).max() <= tolerance
+
+
+def test_labels_of_every_layout_are_those_of_the_factors(drawn: tuple[str, Path]) -> None:
+    layout, root = drawn
+    collection = read_collection(source_of(layout, root))
+    factors = {LAYOUTS[layout].film_path(row): row for row in pq.read_table(root / "factors.parquet").to_pylist()}
+    # two of three readers of VinDr-CXR see the truth, and so does RSNA, where an opacity is no normal film
+    truth = {"vindr-cxr": "true_cardiomegaly", "rsna-pneumonia": "true_no_finding"}
+    named = {"rsna-pneumonia": "No Finding"}.get(layout, "Cardiomegaly")
+    place = collection.label_names.index(named)
+    films = collection.films.to_pylist()
+    assert any(film["labels"] is not None and film["labels"][place] == 1 for film in films)
+    for film in films:
+        row = factors[film["film_path"]]
+        if layout in truth:
+            no_opacity = layout == "vindr-cxr" or not any(
+                row[f"true_{name}"] for name in ("lung_opacity", "pneumonia", "consolidation")
+            )
+            assert film["labels"][place] == int(row[truth[layout]] and no_opacity)
+        elif film["labels"] is not None:
+            assert (film["labels"][place] == 1) == (row["stated_cardiomegaly"] == 1)
+
+
+def test_an_interrupted_drawing_goes_on_and_gives_the_same_bytes(drawn: tuple[str, Path], tmp_path: Path) -> None:
+    layout, root = drawn
+    collection = Collection(tmp_path / "again", STUDIES, SETTINGS, layout=layout)
+    collection.begin()
+    write_block(collection, 0, 7)
+    last = sorted(path for path in collection.out.rglob("*") if path.suffix in (".png", ".jpg", ".dcm", ".dicom"))[-1]
+    (last.parent if layout.startswith("mimic") else last).rename(tmp_path / "lost")
+    (collection.out / ".phantom/studies-00000000-00000007.parquet").unlink()
+    for start, stop in collection.unfinished(10):
+        write_block(collection, start, stop)
+    finish(collection)
+    for name in ("SHA256SUMS.txt", "factors.parquet"):
+        assert (collection.out / name).read_bytes() == (root / name).read_bytes()

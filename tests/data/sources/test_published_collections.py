@@ -1,0 +1,359 @@
+"""The published collections: films, splits, labels worked out by hand, and tables of other versions."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from emixer.config.ingest import (
+    BraxSource,
+    ChexpertSource,
+    MimicCxrSource,
+    NihCxr14Source,
+    PadChestSource,
+    RsnaPneumoniaSource,
+    VindrCxrSource,
+)
+from emixer.data.labels import CHEXPERT, NIH14, VINDR28
+from emixer.data.padchest_labels import PADCHEST_LABELS
+from emixer.data.sources import Collection, read_collection
+from emixer.errors import SourceError
+
+
+def write(folder: Path, name: str, *lines: str) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def rows(collection: Collection) -> dict[str, dict[str, object]]:
+    return {row["dicom_id"]: row for row in collection.films.to_pylist()}
+
+
+def present(collection: Collection, film: str) -> set[str] | None:
+    labels = rows(collection)[film]["labels"]
+    if labels is None:
+        return None
+    assert isinstance(labels, list)
+    assert set(labels) <= {0, 1}
+    return {name for name, value in zip(collection.label_names, labels, strict=True) if value}
+
+
+# ---------------------------------------------------------------- NIH ChestX-ray14
+
+NIH_2017 = (
+    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
+    "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],"
+)
+NIH_2020 = NIH_2017.replace("Gender", "Sex").removesuffix(",")
+
+
+def nih(folder: Path) -> Path:
+    write(
+        folder, "Data_Entry_2017.csv", NIH_2017,
+        "00000001_000.png,Cardiomegaly|Emphysema,0,1,058Y,M,PA,2682,2749,0.143,0.143,",
+        "00000002_000.png,No Finding,0,2,058Y,M,AP,2682,2749,0.143,0.143,",
+        "00000003_000.png,Hernia,0,3,058Y,F,LL,2682,2749,0.143,0.143,",
+        "00000004_000.png,Mass,0,4,058Y,F,PA,2682,2749,0.143,0.143,",
+    )  # fmt: skip
+    write(folder, "train_val_list.txt", "00000001_000.png", "00000003_000.png")
+    write(folder, "test_list.txt", "00000002_000.png")
+    write(folder, "images_002/images/00000001_000.png", "a film")
+    return folder
+
+
+def test_nih_takes_the_official_lists_and_finds_films_in_the_folders_of_the_archives(tmp_path: Path) -> None:
+    collection = read_collection(NihCxr14Source(root=nih(tmp_path), validate_fraction=0))
+    assert collection.source == "nih-cxr14"
+    assert collection.label_names == NIH14
+    assert rows(collection).keys() == {"00000001_000.png", "00000002_000.png"}
+    assert rows(collection)["00000001_000.png"] | {"labels": None} == {
+        "dicom_id": "00000001_000.png", "study_id": "00000001_000.png", "subject_id": "1", "view": "PA",
+        "split": "train", "film_path": "images_002/images/00000001_000.png", "report_path": None, "report": None,
+        "labels": None, "sex": "M", "age_years": 58, "manufacturer": None,
+    }  # fmt: skip
+    assert present(collection, "00000001_000.png") == {"Cardiomegaly", "Emphysema"}
+    assert present(collection, "00000002_000.png") == set()
+    assert rows(collection)["00000002_000.png"]["split"] == "test"
+    assert collection.not_selected == {"of view LL": 1}
+    assert [tuple(item) for item in collection.left_out] == [
+        ("images/00000004_000.png", "table", "film is in neither official list")
+    ]
+
+
+def test_nih_without_the_lists_is_split_by_a_hash_and_says_so(tmp_path: Path) -> None:
+    root = nih(tmp_path)
+    (root / "test_list.txt").unlink()
+    with pytest.raises(SourceError, match=r"holds train_val_list\.txt but not its sister"):
+        read_collection(NihCxr14Source(root=root))
+    (root / "train_val_list.txt").unlink()
+    collection = read_collection(NihCxr14Source(root=root, validate_fraction=0, test_fraction=0))
+    assert set(collection.films["split"].to_pylist()) == {"train"}
+    assert collection.remarks == {"films split by a hash, since the official lists are not there": 3}
+
+
+def test_nih_of_2020_is_read_alike(tmp_path: Path) -> None:
+    root = nih(tmp_path)
+    (root / "Data_Entry_2017.csv").unlink()
+    write(root, "Data_Entry_2017_v2020.csv", NIH_2020, "00000001_000.png,Mass|Nodule,0,1,58,M,PA,1,2,0.1,0.1")
+    assert present(read_collection(NihCxr14Source(root=root)), "00000001_000.png") == {"Mass", "Nodule"}
+
+
+# ---------------------------------------------------------------- CheXpert
+
+CHEXPERT_HEADER = (
+    "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,Lung Lesion,"
+    "Edema,Consolidation,Pneumonia,Atelectasis,Pneumothorax,Pleural Effusion,Pleural Other,Fracture,Support Devices"
+)
+
+
+def chexpert(folder: Path, archive: str = "CheXpert-v1.0-small") -> Path:
+    write(
+        folder, "train.csv", CHEXPERT_HEADER,
+        f"{archive}/train/patient00001/study1/view1_frontal.jpg,Female,68,Frontal,AP,,,1.0,0.0,-1.0,,,,,,,,,1.0",
+        f"{archive}/train/patient00001/study1/view2_lateral.jpg,Female,68,Lateral,,,,1.0,0.0,-1.0,,,,,,,,,1.0",
+    )  # fmt: skip
+    write(
+        folder, "valid.csv", CHEXPERT_HEADER,
+        f"{archive}/valid/patient64541/study1/view1_frontal.jpg,Male,73,Frontal,PA" + ",1.0" + ",0.0" * 13,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize("archive", ["CheXpert-v1.0-small", "CheXpert-v1.0"])
+def test_chexpert_keeps_frontal_films_and_all_four_values_of_its_labels(tmp_path: Path, archive: str) -> None:
+    collection = read_collection(ChexpertSource(root=chexpert(tmp_path, archive), test_fraction=0))
+    train, valid = collection.films.to_pylist()
+    labels = dict(zip(CHEXPERT, train.pop("labels"), strict=True))
+    assert {name: value for name, value in labels.items() if value is not None} == {
+        "Cardiomegaly": 1, "Lung Opacity": 0, "Lung Lesion": -1, "Support Devices": 1,
+    }  # fmt: skip
+    assert train == {
+        "dicom_id": "train/patient00001/study1/view1_frontal.jpg", "study_id": "patient00001/study1",
+        "subject_id": "patient00001", "view": "AP", "split": "train", "report_path": None, "report": None,
+        "film_path": "train/patient00001/study1/view1_frontal.jpg", "sex": "F", "age_years": 68, "manufacturer": None,
+    }  # fmt: skip
+    assert (valid["split"], valid["view"], valid["subject_id"]) == ("validate", "PA", "patient64541")
+    assert collection.not_selected == {"of view Lateral": 1}
+
+
+# ---------------------------------------------------------------- PadChest
+
+PADCHEST_HEADER = ",ImageID,ImageDir,StudyID,PatientID,Projection,Labels,Report"
+
+
+def padchest(folder: Path) -> Path:
+    write(
+        folder, "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", PADCHEST_HEADER,
+        "0,1_x0.png,0,S0,P0,PA,['normal'],sin hallazgos de interes .",
+        "1,2_x1.png,0,S1,P0,L,\"['cardiomegaly', 'pleural effusion']\",sin hallazgos de interes .",
+        "2,3_x2.png,54,S2,P1,AP_horizontal,\"['Cardiomegaly', 'scoliosis', ' hydropneumothorax']\",Derrame .",
+        "3,4_x3.png,0,S3,P1,PA,['unchanged'],sin cambios .",
+        "4,5_x4.png,0,S4,P2,PA,\"['exclude', 'scoliosis']\",sin cambios .",
+        "5,6_x5.png,0,S5,P3,PA,,",
+        "6,7_x6.png,0,S6,P4,EXCLUDE,['normal'],sin hallazgos .",
+        "7,8_x7.png,0,S7,P5,PA,\"['scoliosis', 'kyphosis']\",escoliosis .",
+        "8,9_x8.png,0,S8,,PA,['normal'],sin hallazgos .",
+    )  # fmt: skip
+    for name in ("0", "54"):
+        (folder / name).mkdir()
+    return folder
+
+
+def test_padchest_maps_its_labels_and_counts_those_without_a_counterpart(tmp_path: Path) -> None:
+    collection = read_collection(PadChestSource(root=padchest(tmp_path)))
+    assert collection.label_names == CHEXPERT
+    assert present(collection, "1_x0.png") == {"No Finding"}
+    assert present(collection, "3_x2.png") == {"Cardiomegaly", "Pleural Effusion", "Pneumothorax"}
+    assert present(collection, "4_x3.png") is None
+    assert present(collection, "6_x5.png") is None
+    assert present(collection, "8_x7.png") == set()
+    assert collection.unmapped_labels == {"scoliosis": 2, "kyphosis": 1}
+    assert collection.not_selected == {
+        "labelled exclude by the collection": 1, "of view EXCLUDE": 1, "of view L": 1,
+    }  # fmt: skip
+    assert [tuple(item) for item in collection.left_out] == [("0/9_x8.png", "table", "film has no patient or no study")]
+    film = rows(collection)["3_x2.png"]
+    assert (film["film_path"], film["view"], film["study_id"]) == ("54/3_x2.png", "AP_horizontal", "S2")
+    assert (film["report"], collection.report_language) == ("Derrame .", "es")
+
+
+def test_padchest_films_may_lie_in_one_folder(tmp_path: Path) -> None:
+    (padchest(tmp_path) / "54").rmdir()
+    assert rows(read_collection(PadChestSource(root=tmp_path)))["3_x2.png"]["film_path"] == "3_x2.png"
+
+
+def test_each_label_of_padchest_is_in_lower_case_and_stands_for_some_observation() -> None:
+    assert set(PADCHEST_LABELS) == set(CHEXPERT)
+    assert all(names and list(names) == [name.lower() for name in names] for names in PADCHEST_LABELS.values())
+
+
+# ---------------------------------------------------------------- VinDr-CXR
+
+
+def vindr_row(*keys: str, **votes: int) -> str:
+    values = [votes.get(name.split()[0].lower(), 0) for name in VINDR28]
+    return ",".join([*keys, *map(str, values)])
+
+
+def vindr(folder: Path) -> Path:
+    published = [{"No Finding": "No finding"}.get(name, name) for name in VINDR28]
+    train = [{"Other disease": "Other diseases"}.get(name, name) for name in published]
+    write(
+        folder, "annotations/image_labels_train.csv", ",".join(["image_id", "rad_id", *train]),
+        vindr_row("aa", "R1", cardiomegaly=1, edema=1), vindr_row("aa", "R2", cardiomegaly=1),
+        vindr_row("bb", "R1", no=1), vindr_row("aa", "R8", no=1), vindr_row("bb", "R9", no=1),
+        vindr_row("bb", "R10", no=1),
+    )  # fmt: skip
+    write(
+        folder, "annotations/image_labels_test.csv", ",".join(["image_id", *published]),
+        vindr_row("cc", tuberculosis=1),
+    )  # fmt: skip
+    return folder
+
+
+def test_vindr_counts_the_votes_of_three_readers(tmp_path: Path) -> None:
+    root = vindr(tmp_path)
+    majority = read_collection(VindrCxrSource(root=root, validate_fraction=0))
+    assert {film: present(majority, film) for film in rows(majority)} == {
+        "aa": {"Cardiomegaly"}, "bb": {"No Finding"}, "cc": {"Tuberculosis"},
+    }  # fmt: skip
+    assert {film: (row["split"], row["film_path"], row["view"]) for film, row in rows(majority).items()} == {
+        "aa": ("train", "train/aa.dicom", "PA"), "bb": ("train", "train/bb.dicom", "PA"),
+        "cc": ("test", "test/cc.dicom", "PA"),
+    }  # fmt: skip
+    assert majority.remarks == {"films on which the readers of train disagree": 1}
+    anyone = read_collection(VindrCxrSource(root=root, readers="any"))
+    assert present(anyone, "aa") == {"Cardiomegaly", "Edema"}
+    assert present(anyone, "bb") == {"No Finding"}
+
+
+def test_vindr_refuses_a_reader_who_votes_twice(tmp_path: Path) -> None:
+    path = vindr(tmp_path) / "annotations/image_labels_train.csv"
+    path.write_text(path.read_text() + vindr_row("aa", "R1", edema=1) + "\n")
+    with pytest.raises(SourceError, match="a reader has two rows for one film"):
+        read_collection(VindrCxrSource(root=tmp_path))
+
+
+# ---------------------------------------------------------------- RSNA
+
+
+def rsna(folder: Path) -> Path:
+    write(
+        folder, "stage_2_train_labels.csv", "patientId,x,y,width,height,Target",
+        "0004cfab,,,,,0", "00436515,264,152,213,379,1", "00436515,562,152,256,453,1", "00313ee0,,,,,0",
+    )  # fmt: skip
+    write(
+        folder, "stage_2_detailed_class_info.csv", "patientId,class", "00313ee0,No Lung Opacity / Not Normal",
+        "0004cfab,Normal", "00436515,Lung Opacity", "00436515,Lung Opacity",
+    )  # fmt: skip
+    return folder
+
+
+def test_rsna_has_one_row_a_film_and_two_labels(tmp_path: Path) -> None:
+    collection = read_collection(RsnaPneumoniaSource(root=rsna(tmp_path)))
+    assert {film: present(collection, film) for film in rows(collection)} == {
+        "0004cfab": {"No Finding"}, "00436515": {"Lung Opacity"}, "00313ee0": set(),
+    }  # fmt: skip
+    assert rows(collection)["0004cfab"]["film_path"] == "stage_2_train_images/0004cfab.dcm"
+
+
+def test_rsna_refuses_tables_that_contradict_each_other(tmp_path: Path) -> None:
+    path = rsna(tmp_path) / "stage_2_detailed_class_info.csv"
+    path.write_text(path.read_text().replace(",Normal\n", ",Lung Opacity\n"))
+    with pytest.raises(SourceError, match=r"1 films of .* have another class"):
+        read_collection(RsnaPneumoniaSource(root=tmp_path))
+
+
+# ---------------------------------------------------------------- BRAX, MIMIC-CXR
+
+
+def brax(folder: Path) -> Path:
+    columns = ["PngPath", "PatientID", "PatientSex", "PatientAge", "AccessionNumber", *CHEXPERT, "ViewPosition",
+               "Manufacturer"]  # fmt: skip
+    write(
+        folder, "master_spreadsheet_update.csv", ",".join(columns),
+        "images/id_a/b.png,id_a,M,60.0,A1,1.0,-1.0,0.0" + "," * 11 + ",AP,X",
+        "images/id_a/c.png,id_a,M,60.0,A1" + "," * 14 + ",L,X",
+    )  # fmt: skip
+    return folder
+
+
+def test_brax_keeps_frontal_films_and_chexperts_labels(tmp_path: Path) -> None:
+    collection = read_collection(BraxSource(root=brax(tmp_path)))
+    (film,) = collection.films.to_pylist()
+    assert film["labels"] == [1, -1, 0, *[None] * 11]
+    assert (film["film_path"], film["study_id"], film["view"]) == ("images/id_a/b.png", "id_a/A1", "AP")
+    assert (film["sex"], film["age_years"], film["manufacturer"]) == ("M", 60, "X")
+    assert collection.not_selected == {"of view L": 1}
+
+
+def test_mimic_cxr_films_may_be_dicom(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    tables = {
+        "metadata": ("dicom_id,subject_id,study_id,ViewPosition", "a-1,10000032,50414267,PA"),
+        "split": ("dicom_id,study_id,subject_id,split", "a-1,50414267,10000032,train"),
+        "chexpert": (",".join(("subject_id", "study_id", *CHEXPERT)), "10000032,50414267" + "," * 14),
+    }
+    for name, lines in tables.items():
+        write(tmp_path, f"mimic-cxr-2.0.0-{name}.csv", *lines)
+    (film,) = read_collection(MimicCxrSource(root=tmp_path, film_format="dicom")).films.to_pylist()
+    assert film["film_path"] == "files/p10/p10000032/s50414267/a-1.dcm"
+
+
+# ---------------------------------------------------------------- tables of another version
+
+
+@pytest.mark.parametrize(
+    ("make", "source", "table", "column", "message"),
+    [
+        (nih, NihCxr14Source, "Data_Entry_2017.csv", "View Position", r"Data_Entry_2017\.csv; .* lacks View Position"),
+        (chexpert, ChexpertSource, "train.csv", "Frontal/Lateral", r"CheXpert-v1\.0; .* lacks Frontal/Lateral"),
+        (padchest, PadChestSource, "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", "Projection",
+         r"160K_01\.02\.19\.csv; .* lacks Projection"),
+        (vindr, VindrCxrSource, "annotations/image_labels_train.csv", "rad_id", r"VinDr-CXR 1\.0\.0; .* lacks rad_id"),
+        (rsna, RsnaPneumoniaSource, "stage_2_train_labels.csv", "Target", r"labels\.csv; .* lacks Target"),
+        (brax, BraxSource, "master_spreadsheet_update.csv", "PngPath", r"BRAX 1\.1\.0, .* lacks PngPath"),
+    ],
+)  # fmt: skip
+def test_a_table_of_another_version_is_told_the_nearest_and_what_it_lacks(
+    tmp_path: Path, make: Callable[[Path], Path], source: type, table: str, column: str, message: str
+) -> None:
+    path = make(tmp_path) / table
+    path.write_text(path.read_text().replace(column, "Renamed", 1))
+    with pytest.raises(SourceError, match=f"of no version that is known. The nearest is .*{message}"):
+        read_collection(source(root=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("make", "source", "table"),
+    [
+        (nih, NihCxr14Source, "Data_Entry_2017.csv"),
+        (chexpert, ChexpertSource, "valid.csv"),
+        (padchest, PadChestSource, "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"),
+        (vindr, VindrCxrSource, "annotations/image_labels_test.csv"),
+        (rsna, RsnaPneumoniaSource, "stage_2_detailed_class_info.csv"),
+        (brax, BraxSource, "master_spreadsheet_update.csv"),
+    ],
+)
+def test_a_missing_table_is_named(tmp_path: Path, make: Callable[[Path], Path], source: type, table: str) -> None:
+    (make(tmp_path) / table).unlink()
+    with pytest.raises(SourceError, match=f"There is no table.*{Path(table).name}"):
+        read_collection(source(root=tmp_path))
+
+
+def test_a_label_that_is_not_nihs_names_its_row_and_no_value(tmp_path: Path) -> None:
+    path = nih(tmp_path) / "Data_Entry_2017.csv"
+    path.write_text(path.read_text().replace("Mass", "Secretname"))
+    with pytest.raises(SourceError, match="row 5: Finding Labels holds a label that is not known") as caught:
+        read_collection(NihCxr14Source(root=tmp_path))
+    assert "Secretname" not in str(caught.value)
+
+
+def test_sex_and_age_are_read_as_collections_write_them_and_anything_else_is_unknown(tmp_path: Path) -> None:
+    root = nih(tmp_path)
+    path = root / "Data_Entry_2017.csv"
+    path.write_text(path.read_text().replace(",2,058Y,M,", ",2,411,,"))
+    film = rows(read_collection(NihCxr14Source(root=root)))["00000002_000.png"]
+    assert (film["sex"], film["age_years"]) == (None, None)

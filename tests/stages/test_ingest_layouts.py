@@ -1,0 +1,57 @@
+"""`emixer phantom --layout` and `emixer ingest`, one after the other, for layouts that the two have to agree on."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+
+from emixer.cli.main import main
+from emixer.data.shards import ShardSet
+
+
+def emixer(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("layout", ["padchest", "vindr-cxr", "brax"])
+def test_a_phantom_in_another_layout_becomes_shards_by_one_command(
+    layout: str, tmp_path: Path, ray_cluster: None
+) -> None:
+    root, out = tmp_path / layout, tmp_path / "shards"
+    drawn = emixer("phantom", "--layout", layout, "--studies", 12, "--height-px", 80, "--out", root)
+    assert drawn.exit_code == 0, drawn.output
+    assert f"emixer ingest {layout} --root {root}" in drawn.output
+    taken = emixer("ingest", layout, "--root", root, "--out", out, "--side-px", 32, "--min-token-count", 1)
+    assert taken.exit_code == 0, taken.output
+    manifest = json.loads((out / "manifest.json").read_text())
+    kept = sum(split["films"] for split in manifest["splits"].values())
+    assert kept + sum(manifest["left_out"].get("duplicate", {}).values()) == manifest["films_selected"] > 8
+    shards = ShardSet.open(out)
+    rows = [row for split in shards.splits for path in shards.files(split) for row in pq.read_table(path).to_pylist()]
+    assert {row["source"] for row in rows} == {"phantom"}
+    assert {row.get("manufacturer") for row in rows} == ({"emixer"} if layout == "brax" else {None})
+    assert shards.info.known_of_films == (("manufacturer",) if layout == "brax" else ())
+    if layout == "padchest":
+        assert shards.info.report_language == "es"
+        assert {row["report"] for row in rows} <= {"sin hallazgos .", "con hallazgos ."}
+        assert {row["sentences"] for row in rows} == {None}
+        assert sum(shards.num_reports(split) for split in shards.splits) == 0
+        assert manifest["vocabulary"]["token_occurrences_in_train"] == 0
+        outcomes = {outcome for counts in manifest["reports"].values() for outcome in counts}
+        assert outcomes == {"whole text, not in English"}
+
+
+def test_damage_is_for_the_layouts_of_mimic_cxr(tmp_path: Path) -> None:
+    result = emixer("phantom", "--layout", "brax", "--broken-files", 2, "--studies", 5, "--out", tmp_path / "x")
+    assert result.exit_code == 2
+    assert "phantom.broken_files=2 is for the layouts of MIMIC-CXR, not for brax." in result.output
+
+
+def test_a_phantom_of_dicom_films_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emixer.data.dicom.find_spec", lambda name: None)
+    result = emixer("phantom", "--layout", "mimic-cxr", "--studies", 5, "--out", tmp_path / "x")
+    assert result.exit_code == 2
+    assert "Run `pip install 'emixer[dicom]'`." in result.output
