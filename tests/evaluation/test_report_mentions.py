@@ -5,7 +5,8 @@ import pytest
 
 from emixer.data.labels import CHEXPERT, NIH14
 from emixer.data.text import tokenize
-from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, mentions, score_mentions
+from emixer.errors import ConfigError
+from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, mentions, reads_language, score_mentions
 
 PRESENT, NEGATED, UNCERTAIN, UNMENTIONED = Mention.PRESENT, Mention.NEGATED, Mention.UNCERTAIN, Mention.UNMENTIONED
 
@@ -52,6 +53,97 @@ SENTENCES = [
     ("Small hiatal hernia.", "Hernia", PRESENT),
     ("Pleural thickening is noted.", "Pleural_Thickening", PRESENT),
     ("Pericardial effusion is not excluded.", "Effusion", UNMENTIONED),
+    ("Superimposed infection is not excluded.", "Pneumonia", UNCERTAIN),
+    ("Superimposed pneumonia has not been excluded.", "Pneumonia", UNCERTAIN),
+    ("A small pneumothorax is not entirely excluded.", "Pneumothorax", UNCERTAIN),
+    ("Pneumonia can't be ruled out.", "Pneumonia", UNCERTAIN),
+    ("Effusion could not be definitively excluded.", "Pleural Effusion", UNCERTAIN),
+    ("Early edema is difficult to exclude.", "Edema", UNCERTAIN),
+    ("Rule out pneumonia.", "Pneumonia", UNCERTAIN),
+    ("CT is advised to rule out a nodule.", "Lung Lesion", UNCERTAIN),
+    ("Chest film to exclude pneumothorax.", "Pneumothorax", UNCERTAIN),
+    ("Please r/o effusion.", "Pleural Effusion", UNCERTAIN),
+    ("It is not possible to rule out a small pneumothorax.", "Pneumothorax", UNCERTAIN),
+    ("We are unable to exclude a small effusion.", "Pleural Effusion", UNCERTAIN),
+    ("This does not exclude pneumonia.", "Pneumonia", UNCERTAIN),
+    ("One cannot entirely exclude edema.", "Edema", UNCERTAIN),
+    ("Pneumothorax has been ruled out.", "Pneumothorax", NEGATED),
+    ("Pneumonia is excluded.", "Pneumonia", NEGATED),
+    ("The lateral film rules out pneumothorax.", "Pneumothorax", NEGATED),
+    ("Pneumonia should be considered.", "Pneumonia", UNCERTAIN),
+    ("Pneumonia remains a possibility.", "Pneumonia", UNCERTAIN),
+    ("The endotracheal tube has been removed.", "Support Devices", NEGATED),
+    ("Interval removal of the right chest tube.", "Support Devices", NEGATED),
+    ("Right chest tube removal since the prior study.", "Support Devices", NEGATED),
+    ("The PICC and the nasogastric tube were removed.", "Support Devices", NEGATED),
+    ("The pacemaker was explanted.", "Support Devices", NEGATED),
+    ("The endotracheal tube has not been removed.", "Support Devices", PRESENT),
+    ("The endotracheal tube has been removed, but a PICC remains.", "Support Devices", PRESENT),
+    ("The nasogastric tube should be removed.", "Support Devices", PRESENT),
+    ("The catheter has been pulled back by 2 cm.", "Support Devices", PRESENT),
+    ("Small pneumothorax after the chest tube has been removed.", "Pneumothorax", PRESENT),
+    ("Small pneumothorax after the chest tube has been removed.", "Support Devices", NEGATED),
+    ("Removal of the chest tube with a small residual pneumothorax.", "Pneumothorax", PRESENT),
+    (
+        "No pleural effusions are identified, although a trace amount of fluid may be present.",
+        "Pleural Effusion",
+        UNCERTAIN,
+    ),
+    ("No pneumothorax is seen, although a small one may be present.", "Pneumothorax", UNCERTAIN),
+    ("No pneumothorax, but a tiny one cannot be excluded.", "Pneumothorax", UNCERTAIN),
+    ("Pneumothorax is not seen, though it could be missed on this film.", "Pneumothorax", UNCERTAIN),
+    ("No consolidation, although the lung volumes are low.", "Consolidation", NEGATED),
+    ("No consolidation, although a small effusion may be present.", "Consolidation", NEGATED),
+    ("No consolidation, although a small effusion may be present.", "Pleural Effusion", UNCERTAIN),
+    ("No effusion, but mild edema.", "Edema", PRESENT),
+    ("Bibasilar opacities likely represent atelectasis.", "Atelectasis", UNCERTAIN),
+    ("Bibasilar opacities likely represent atelectasis.", "Lung Opacity", PRESENT),
+    ("Bibasilar opacities, most likely atelectasis.", "Atelectasis", UNCERTAIN),
+    ("Left basilar opacity is favored to represent pneumonia.", "Pneumonia", UNCERTAIN),
+    ("Opacities are thought to reflect edema.", "Edema", UNCERTAIN),
+    ("Opacity probably representing atelectasis.", "Atelectasis", UNCERTAIN),
+    ("Pneumonia is likely.", "Pneumonia", UNCERTAIN),
+    ("Pneumonia is less likely.", "Pneumonia", UNCERTAIN),
+    ("Pneumonia is unlikely.", "Pneumonia", NEGATED),
+    ("No pneumothorax, likely small left effusion.", "Pleural Effusion", UNCERTAIN),
+    ("No pneumothorax, likely small left effusion.", "Pneumothorax", NEGATED),
+    ("Likely chronic left effusion.", "Pleural Effusion", PRESENT),
+    ("Left effusion, likely due to heart failure.", "Pleural Effusion", PRESENT),
+    ("Left effusion, likely due to heart failure.", "Edema", UNCERTAIN),
+    ("Likely not pneumonia.", "Pneumonia", NEGATED),
+    ("Effusions: none. Pneumothorax: none.", "Pneumothorax", NEGATED),
+    ("Effusions: none. Pneumothorax: none.", "Pleural Effusion", NEGATED),
+    ("Effusions: none; pneumothorax: small.", "Pneumothorax", PRESENT),
+    ("Effusion: small, pneumothorax: none.", "Pleural Effusion", PRESENT),
+    ("Effusion: small, pneumothorax: none.", "Pneumothorax", NEGATED),
+    ("Consolidation/effusion: none.", "Consolidation", NEGATED),
+    ("Effusion(s): no.", "Pleural Effusion", NEGATED),
+    ("Consolidation - absent.", "Consolidation", NEGATED),
+    ("Pneumothorax: not seen.", "Pneumothorax", NEGATED),
+    ("Pleural effusion: Moderate on the left.", "Pleural Effusion", PRESENT),
+    ("Effusion: No pneumothorax.", "Pneumothorax", NEGATED),
+    ("Increased density over the right lung base which was not present before.", "Lung Opacity", PRESENT),
+    ("A nodule that was not seen on the prior study.", "Lung Lesion", PRESENT),
+    ("Left effusion, not previously present.", "Pleural Effusion", PRESENT),
+    ("Left effusion was not clearly visualized previously.", "Pleural Effusion", PRESENT),
+    ("The effusion was absent on the prior film.", "Pleural Effusion", PRESENT),
+    ("The effusion which was present before is no longer seen.", "Pleural Effusion", NEGATED),
+    ("The effusion is not present.", "Pleural Effusion", NEGATED),
+    ("The pneumothorax has not changed.", "Pneumothorax", PRESENT),
+    ("The pneumothorax has not resolved.", "Pneumothorax", PRESENT),
+    ("The effusion has not significantly increased.", "Pleural Effusion", PRESENT),
+    ("The nodule is not new.", "Lung Lesion", PRESENT),
+    ("History of pneumonia. Lungs clear.", "Pneumonia", UNMENTIONED),
+    ("Patient with a history of heart failure.", "Edema", UNMENTIONED),
+    ("Hx of pneumothorax.", "Pneumothorax", UNMENTIONED),
+    ("Clinical history: pneumonia.", "Pneumonia", UNMENTIONED),
+    ("History of pneumonia, now with an effusion.", "Pleural Effusion", PRESENT),
+    ("History of pneumonia. Pneumonia in the left lower lobe.", "Pneumonia", PRESENT),
+    ("History of lung cancer with a nodule in the right lung.", "Lung Lesion", PRESENT),
+    ("Opacities consistent with the patient's history of known fibrosis.", "Fibrosis", PRESENT),
+    ("Elevated diaphragm after a history of lobectomy, without effusion or pneumothorax.", "Pneumothorax", NEGATED),
+    ("No history of pneumonia.", "Pneumonia", UNMENTIONED),
+    ("No consolidation, suspicious opacity, or pneumothorax.", "Pneumothorax", NEGATED),
 ]
 
 
@@ -86,6 +178,18 @@ def test_scores_by_hand() -> None:
     # label 0: stated in rows 0 and 1, wanted in rows 0 and 2; label 1 is wanted nowhere
     assert (scores.precision_Y[0], scores.recall_Y[0], scores.f1_Y[0]) == (0.5, 0.5, 0.5)
     assert np.isnan([scores.precision_Y[1], scores.recall_Y[1], scores.f1_Y[1]]).all()
+
+
+@pytest.mark.parametrize("language", ["es", "fr-CA", "eng", ""])
+def test_reports_in_another_language_are_refused_and_not_read_as_silent(language: str) -> None:
+    with pytest.raises(ConfigError, match="English"):
+        mentions([tokenize("Sin derrame pleural.")], ["Pleural Effusion"], language)
+    assert not reads_language(language)
+
+
+@pytest.mark.parametrize("language", ["en", "EN", "en-GB", "en_US"])
+def test_every_english_is_read(language: str) -> None:
+    assert mentions([tokenize("No effusion.")], ["Pleural Effusion"], language).tolist() == [[NEGATED]]
 
 
 def test_no_reports_give_an_empty_array() -> None:
