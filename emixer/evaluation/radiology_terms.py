@@ -141,7 +141,9 @@ _FIRM_VERB = r"(is|are|was|were|has|have|had|can|could)( been| also| now| clearl
 _NOT = r"(not|isn't|aren't|wasn't|weren't|hasn't|haven't)"
 _SEEN = r"(seen|identified|visualized|evident|present|noted|appreciated|demonstrated|detected|apparent|there)"
 _EARLIER = (
-    r"(before|previously|earlier|(on|in|at) (the |a )?(prior|previous|earlier|preceding|old|last|comparison)( \S+)?)"
+    r"(before|previously|earlier|yesterday"
+    r"|(on|in|at) (the |a )?(prior|previous|earlier|preceding|old|last|comparison)( \S+)?"
+    r"|(on|in|at) the (study|film|radiograph|exam\S*) (of|from))"
 )
 _EXCLUDED = r"(be |been )?(\S+ly )?(excluded?|ruled? out)"
 _HEDGES = r"(likely|probabl[ey]|possibl[ey]|presum\S+)"
@@ -184,7 +186,7 @@ UNDECIDED = rf"""
     (cannot|can not|can't|could not|couldn't|not|nor)( \S+){{0,3}}? {_EXCLUDED}
     (unable|difficult|hard|impossible) to (\S+ly )?(exclude|rule out)"""
 NEGATION_BEFORE_TERM = r"""
-    no|not|without|never|nor|neither|denies
+    no|not|nothing|without|never|nor|neither|denies
     negative for
     (free|absence|lack|clear|clearing|resolution) of
     absent|resolved
@@ -192,7 +194,7 @@ NEGATION_BEFORE_TERM = r"""
     excludes|excluded|excluding"""
 NEGATION_AFTER_TERM = rf"""
     {_FIRM_VERB} (not|no longer|unlikely|absent|excluded|ruled out|resolved|cleared|gone)
-    {_NOT} {_SEEN}
+    ({_NOT}|no longer) {_SEEN}
     (has|have) (completely |largely )?(resolved|cleared)
     unlikely|resolved"""
 _PLURAL_OR_PAIR = r"(\( (s|es) \) )?((/|and|or|&) (\S+ ){1,2}?)?"
@@ -234,6 +236,8 @@ DOUBT_AFTER_TERM = rf"""
     (is|are|remains?) (also )?(in the differential|a (possibility|consideration|concern|question)|considered|of concern)
     (should|could|may|might|must) (also )?be (considered|present|excluded|ruled out|missed|there|hidden)
     (may|might|could) (also )?(exist|remain|persist)
+    (is|are) (doubtful|uncertain)
+    , if (present|any)
     (needs?|has|have) to be (considered|excluded|ruled out)
     ((is|are|was|were|remains?) )?(difficult|hard|impossible) to (\S+ )?(exclude|rule out)
     versus|vs\.?"""
