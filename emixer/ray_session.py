@@ -120,7 +120,7 @@ def is_one_machine() -> bool:
 def require_cpus(wanted: int, reason: str) -> None:
     """Raises ConfigError where that many CPUs will never be there: Ray would wait for them without a word.
 
-    reason: what needs them, and what to do about it. Several machines may become more; one that does not grow stays one.
+    reason: what needs them, and what to do. Several machines may become more; one that does not grow stays one.
     """
     cpus = capacity().get("CPU", 0)
     if wanted > cpus and is_one_machine():

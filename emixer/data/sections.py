@@ -1,12 +1,18 @@
 """The findings of a radiology report: where they stand, and what is taken when they have no section.
 
-A header is a known section name followed by a colon: in capitals anywhere after a sentence, in any case at the start of
-a line, or alone on a line of its own. Headers that are not known (LUNGS:, PORTABLE CHEST:) belong to the section they
-stand in. The last section named findings that has any text wins; FINDINGS AND IMPRESSION counts as findings.
+A header is a known section name before a colon or a dash: in capitals anywhere after a sentence, in any case at the
+start of a line, or alone on a line of its own, in capitals or marked as a heading. Markdown and HTML count as layout.
+Headers that are not known (LUNGS:) belong to the section they stand in.
+
+The last section named findings that has any text wins; FINDINGS AND IMPRESSION counts as findings. Without one, the
+body is taken: what stands under REPORT:, OBSERVATIONS:, or the title of a chest film (CHEST, PA AND LATERAL:), which is
+a header only before the findings and the impression. Sections that only point to another one ("See impression.") have
+no text.
 
 Every report comes to one `Outcome`; none is dropped without being counted.
 """
 
+import html
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,7 +20,7 @@ from typing import Literal
 
 from emixer.data.text import clean_text
 
-SECTION_VERSION = 1
+SECTION_VERSION = 2
 MissingFindings = Literal["drop", "impression", "impression-or-last-paragraph", "keep-without-report"]
 
 
@@ -44,34 +50,82 @@ class Section:
 
 _NAMES = {
     "findings": r"FINDINGS?(?:\s*(?:AND|&|/|,|OR)\s*(?:IMPRESSIONS?|CONCLUSIONS?))?"
-    r"|IMPRESSIONS?\s*(?:AND|&|/)\s*FINDINGS?|(?:CHEST|RADIOGRAPHIC|X-?RAY)\s+FINDINGS",
+    r"|IMPRESSIONS?\s*(?:AND|&|/)\s*FINDINGS?|(?:CHEST|RADIOGRAPHIC|RADIOLOGICAL|IMAGING|(?:CHEST\s+)?X-?RAY)\s+FINDINGS",
     "impression": r"(?:FINAL\s+)?IMPRESSIONS?|CONCLUSIONS?|OPINION",
     "other": r"(?:CLINICAL\s+)?(?:INDICATIONS?|HISTORY|INFORMATION|DATA|STATEMENT|QUESTION)"
     r"|REASON\s+FOR\s+(?:THIS\s+)?(?:EXAM|EXAMINATION|STUDY)|INDICATIONS?\s+(?:AND|FOR)\s+\w+"
     r"|COMPARISONS?(?:\s+(?:STUDY|STUDIES|EXAMS?|FILMS?))?|TECHNIQUES?|EXAM(?:INATION)?S?(?:\s+TYPE)?|STUDY|PROCEDURES?"
     r"|(?:WET|PRELIMINARY)\s+(?:READ|REPORT)|(?:FINAL|INTERIM)\s+REPORT|NOTIFICATIONS?|RECOMMENDATIONS?(?:\(S\))?"
     r"|ADDEND(?:UM|A)(?:\s*#?\s*\d+)?|DOSE|CONTRAST|ATTENDING|SIGNED(?:\s+BY)?|DICTATED(?:\s+BY)?",
+    "body": r"(?:RADIOLOGY\s+|X-?RAY\s+)?REPORT|(?:RADIOGRAPHIC\s+)?OBSERVATIONS?|RESULTS?|DESCRIPTION",
 }
 _PATTERNS = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _NAMES.items()}
 _PHRASE = "|".join(_NAMES.values())
+_ALONE = "|".join(pattern for name, pattern in _NAMES.items() if name != "body")
+"""A REPORT alone on its line is a title."""
+_TITLE_WORD = (
+    r"(?:CHEST|THORAX|CXR|X-?RAYS?|XR|CR|DX|RADIOGRAPH(?:S|Y|IC)?|FILMS?|IMAGES?|EXAM(?:INATION)?|STUDY|SERIES|VIEWS?|PA|AP"
+    r"|LAT|LATERAL|FRONTAL|PORTABLE|BEDSIDE|MOBILE|UPRIGHT|ERECT|SUPINE|SEMI-?(?:UPRIGHT|ERECT)|ROUTINE|SINGLE|ONE|TWO"
+    r"|THREE|[1-4]|AND|OF|THE|WITH|OR|V)"
+)
+_TITLE = rf"(?=[^\n:]{{0,80}}?(?:CHEST|THORAX|CXR))(?:{_TITLE_WORD}(?![A-Za-z])[ \t,/&()+.-]{{0,3}}){{1,12}}"
+_EMPHASIS = r"(?:\*{1,3}|__)?"
+# A dash must not be the hyphen of a word, nor the dash of a sentence that a line break divides
+_ENDS_HEADER = (
+    rf"{_EMPHASIS}(?:[ \t]{{0,8}}\([^()\n]{{0,60}}\))?[ \t]{{0,8}}"
+    rf"(?::{_EMPHASIS}|(?<=[A-Za-z)*_])-{{1,3}}(?=\s?[A-Z])|(?<=[ \t])-{{1,3}}(?=\s))"
+)
 _HEADER = re.compile(
-    rf"^[ \t]*(?:[*#-]+[ \t]*|\d{{1,2}}[.)][ \t]*)?(?:(?P<any_case>(?i:{_PHRASE}))[ \t]*:|(?P<alone>{_PHRASE})[ \t]*$)"
-    rf"|(?:(?<=[.:;?!]\s)|(?<=[.:;?!]\s\s)|(?<=\s\s))(?P<inline>{_PHRASE})[ \t]*:",
+    rf"^[ \t]*+[*#>_-]{{0,6}}[ \t]{{0,8}}(?:\d{{1,2}}[.)][ \t]{{0,8}})?{_EMPHASIS}"
+    rf"(?:(?P<any_case>(?i:{_PHRASE})){_ENDS_HEADER}|(?P<alone>{_ALONE})[ \t]*$|(?P<title>(?=[A-Z])(?i:{_TITLE})):)"
+    rf"|^[ \t]*+(?:\#{{1,6}}[ \t]+|\*{{1,3}}|__)(?P<marked>(?i:{_PHRASE})){_EMPHASIS}[ \t]*$"
+    rf"|(?:(?<=[.:;?!]\s)|(?<=[.:;?!]\s\s)|(?<=\s\s))(?:\*{{1,3}}|__)?(?P<inline>{_PHRASE}){_ENDS_HEADER}",
     re.MULTILINE,
 )
-_RULE = re.compile(r"^[ \t]*(?:_{8,}|-{8,}|={8,})[ \t]*$", re.MULTILINE)
+_RULE = re.compile(r"^[ \t]*+(?:_{8,}|-{8,}|={8,}|\*{8,})[ \t]*+$", re.MULTILINE)
+_ORNAMENT = re.compile(r"^[ \t]*+(?:_{8,}|[-=*~#]{3,})[ \t]*+$|\A\s*+(?:_{8,}|[-=*~#]{2,})(?=\s)", re.MULTILINE)
+_STRONG = re.compile(r"(?<![\w*])(\*{1,3})(?=[^\s*])([^*\n]{1,200})(?<=[^\s*])\1(?![\w*])")
+_TAG = re.compile(
+    r"<(?P<end>/?)(?P<name>br|p|div|li|ul|ol|tr|td|table|h[1-6]|b|strong|i|em|u|span|font|pre)\b[^<>]{0,200}>", re.I
+)
+_ENTITY = re.compile(r"&(?:[a-z]{2,8}|#\d{1,6}|#x[0-9a-f]{1,6});", re.IGNORECASE)
+_SAME_SIGN = str.maketrans(
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2500\u2501", "-") | {"\uff1a": ":", "\u00a0": " "}
+)
+_REFERENCE = re.compile(
+    r"(?:findings?\s+)?(?:(?:are|is)\s+)?(?:please\s+|kindly\s+)?"
+    r"(?:see|refer\s+to|same\s+as|per|as|(?:as\s+)?(?:described|discussed|stated|noted|listed|given|detailed|included|reported)"
+    r"(?:\s+(?:in|under|with))?|as\s+(?:in|per|under)|combined\s+with)"
+    r"(?:\s+(?:the|full|final|section|under|in|combined|dictated|attached)){0,3}"
+    r"\s+(?:findings?|impressions?|conclusions?|opinion|report|above|below)"
+    r"(?:\s+(?:sections?|above|below|for|details|full|report|and|findings?|impressions?)){0,4}[\s.!]*",
+    re.IGNORECASE,
+)
 _PARAGRAPH = re.compile(r"\n[ \t]*\n")
 _LAST_PARAGRAPH_WORDS = 4
 
 
 def split_sections(report: str) -> list[Section]:
-    """The report in order; a line of underscores ends a section too."""
-    text = report.replace("\r\n", "\n").replace("\r", "\n")
-    marks = [(m.start(), m.end(), _name(m)) for m in _HEADER.finditer(text)]
-    marks += [(m.start(), m.end(), "") for m in _RULE.finditer(text)]
-    marks = [(0, 0, ""), *sorted(marks)]
-    ends = [start for start, _, _ in marks[1:]] + [len(text)]
-    return [Section(name, text[begin:end]) for (_, begin, name), end in zip(marks, ends, strict=True)]
+    """The report in order; a line of underscores ends a section that has begun, too."""
+    text = _plain_layout(report)
+    has_capitals = text != text.lower()
+    found = [m for m in _HEADER.finditer(text) if not (has_capitals and _inside_sentence(text, m))]
+    marks = [(m.start(), m.end(), m) for m in found]
+    rules = [(m.start(), m.end(), None) for m in _RULE.finditer(text)]
+    sections = [(0, 0, "")]
+    for start, end, match in sorted([*marks, *rules], key=lambda mark: mark[:2]):
+        _, begin, name = sections[-1]
+        if start < begin:
+            continue
+        if match is None:
+            if not name or _has_words(text[begin:start]):  # else it underlines the header
+                sections.append((start, end, ""))
+        elif match["title"] is None:
+            sections.append((start, end, _name(match)))
+        elif name in ("", "other"):
+            sections.append((start, end, "body"))
+    ends = [start for start, _, _ in sections[1:]] + [len(text)]
+    return [Section(name, text[begin:end]) for (_, begin, name), end in zip(sections, ends, strict=True)]
 
 
 def findings_of(report: str, rule: MissingFindings) -> tuple[str | None, Outcome]:
@@ -79,7 +133,7 @@ def findings_of(report: str, rule: MissingFindings) -> tuple[str | None, Outcome
     if not report.strip():
         return None, Outcome.EMPTY
     sections = split_sections(report)
-    findings = _last(sections, "findings")
+    findings = _last(sections, "findings") or _last(sections, "body", _LAST_PARAGRAPH_WORDS)
     if findings is not None:
         return findings, Outcome.FINDINGS
     if rule in ("impression", "impression-or-last-paragraph"):
@@ -97,7 +151,7 @@ def findings_or_whole(text: str, rule: MissingFindings) -> tuple[str | None, Out
     """Like `findings_of` for a table cell, which may hold a whole report or the findings alone."""
     if any(section.name for section in split_sections(text)):
         return findings_of(text, rule)
-    clean = clean_text(text)
+    clean = _clean(_plain_layout(text))
     return (clean, Outcome.WHOLE_TEXT) if _has_words(clean) else (None, Outcome.EMPTY)
 
 
@@ -107,14 +161,45 @@ def whole_of_another_language(text: str) -> tuple[str | None, Outcome]:
     return (clean, Outcome.OTHER_LANGUAGE) if _has_words(clean) else (None, Outcome.EMPTY)
 
 
+def _plain_layout(report: str) -> str:
+    """One kind of line end, dash and colon; HTML as lines and Markdown."""
+    text = report.replace("\r\n", "\n").replace("\r", "\n").translate(_SAME_SIGN)
+    text = _TAG.sub(_as_markdown, text)
+    return _ENTITY.sub(lambda match: html.unescape(match.group()).translate(_SAME_SIGN), text)
+
+
+def _as_markdown(tag: re.Match[str]) -> str:
+    name = tag["name"].lower()
+    if name in ("b", "strong"):
+        return "**"
+    if name in ("i", "em", "u", "span", "font"):
+        return ""
+    return "\n## " if name[0] == "h" and not tag["end"] else "\n"
+
+
+def _inside_sentence(text: str, match: re.Match[str]) -> bool:
+    """Whether a small letter goes on with a sentence of the line before, which a line break divides."""
+    phrase = match["any_case"]
+    if phrase is None or not phrase[0].islower():
+        return False
+    before = match.start()
+    while before and text[before - 1].isspace():
+        before -= 1
+    return before > 0 and text[before - 1] not in ".:;?!" and text.count("\n", before, match.start("any_case")) < 2
+
+
 def _name(match: re.Match[str]) -> str:
-    phrase = match["any_case"] or match["alone"] or match["inline"]
+    phrase = match["any_case"] or match["alone"] or match["marked"] or match["inline"]
     return next(name for name, pattern in _PATTERNS.items() if pattern.fullmatch(phrase))
 
 
-def _last(sections: list[Section], name: str) -> str | None:
-    texts = (clean_text(section.text) for section in reversed(sections) if section.name == name)
-    return next((text for text in texts if _has_words(text)), None)
+def _last(sections: list[Section], name: str, min_words: int = 1) -> str | None:
+    texts = (_clean(section.text) for section in reversed(sections) if section.name == name)
+    return next((text for text in texts if _num_words(text) >= min_words and not _REFERENCE.fullmatch(text)), None)
+
+
+def _clean(text: str) -> str:
+    return clean_text(_STRONG.sub(r"\2", _ORNAMENT.sub(" ", text)))
 
 
 def _last_paragraph(sections: list[Section]) -> str | None:
@@ -124,10 +209,14 @@ def _last_paragraph(sections: list[Section]) -> str | None:
         if section.name:
             paragraphs = paragraphs[1:]
         for paragraph in reversed(paragraphs):
-            text = clean_text(paragraph)
-            if sum(any(c.isalpha() for c in word) for word in text.split()) >= _LAST_PARAGRAPH_WORDS:
+            text = _clean(paragraph)
+            if _num_words(text) >= _LAST_PARAGRAPH_WORDS:
                 return text
     return None
+
+
+def _num_words(text: str) -> int:
+    return sum(any(c.isalpha() for c in word) for word in text.split())
 
 
 def _has_words(text: str) -> bool:

@@ -11,6 +11,7 @@ NO_FINDING = "No Finding"
 _EFFUSION = r"""
     (?<!pericardial )effusions?
     pleural fluid
+    (trace|small|tiny|minimal) ((amounts?|quantit(y|ies)|volumes?) of )?fluid(?! (overload|status|levels?))
     hydrothorax
     hydropneumothora(x|ces)"""
 _MASS = r"""
@@ -137,48 +138,117 @@ BORDERLINE_STATEMENTS: dict[str, str] = {
 """Statements that leave a label open."""
 
 _FIRM_VERB = r"(is|are|was|were|has|have|had|can|could)( been| also| now| clearly| currently)?"
+_NOT = r"(not|isn't|aren't|wasn't|weren't|hasn't|haven't)"
+_SEEN = r"(seen|identified|visualized|evident|present|noted|appreciated|demonstrated|detected|apparent|there)"
+_EARLIER = (
+    r"(before|previously|earlier|yesterday"
+    r"|(on|in|at) (the |a )?(prior|previous|earlier|preceding|old|last|comparison)( \S+)?"
+    r"|(on|in|at) the (study|film|radiograph|exam\S*) (of|from))"
+)
+_EXCLUDED = r"(be |been )?(\S+ly )?(excluded?|ruled? out)"
+_HEDGES = r"(likely|probabl[ey]|possibl[ey]|presum\S+)"
 
-CLAUSE_END_BEFORE_TERM = r"""
+CLAUSE_END_BEFORE_TERM = rf"""
     but|however|although|though|except|aside|apart|despite|while|whereas
     there|is|are|was|were|has|have|shows|demonstrates|now|which
-    [;:]
+    (?<!history )(?<!hx )[;:]
     (?<!consistent )(?<!compatible )(?<!associated )with
+    ,(?= (and )?{_HEDGES} )
     , (and )?((a|an|the) )?(small|mild|moderate|minimal|stable|unchanged|persistent|new|worsening)
     , (and )?((a|an|the) )?(left|right|bilateral)"""
 CLAUSE_END_AFTER_TERM = r"""
-    but|however|although|though|except|while|whereas|there|with|;"""
+    but|however|although|though|except|while|whereas|there|with|;|after|since|following|because|when|where"""
+HISTORY = r"""
+    (history|hx) (of|for|:)
+    h / o
+    history"""
+"""What stands after it is no finding of this film."""
+CONFIRMED_HISTORY = r"""
+    (consistent|compatible|keeping|accordance) with( \S+){0,3}? (history|hx)( (of|for))?( known)?"""
+"""But here it is one."""
 _MUCH = r"( (significant|interval|definite|appreciable|substantial|great(ly)?|much|other|further))*"
+_CHANGED = (
+    r"((in|de)creased?|(un)?changed|resolved|cleared|improved|worsened|progressed|enlarged|larger?|bigger|new|moved|removed"
+    r"|different|(well|optimally|properly|ideally) (position|place)\S*)"
+)
 NO_CHANGE = rf"""
     (no|not|without){_MUCH} (changes?|(in|de)creased?|changed|difference|improvement)( (in|of|from|since|to))?
     (no|not) (longer|only)"""
-UNDECIDED = r"""
-    (cannot|can not|not|difficult to|hard to)( be)?( \S+)? (excluded?|ruled? out|ruling out)"""
+STILL_THERE = rf"""
+    {_NOT} (been )?(\S+ly )?(yet )?(been )?{_CHANGED}
+    {_NOT} (previously|formerly) (been )?{_SEEN}
+    {_NOT} (been )?(\S+ly )?{_SEEN}( \S+)?? {_EARLIER}
+    (absent|not there) {_EARLIER}
+    (which|that) (was|were|is|are) (\S+ly )?{_SEEN} {_EARLIER}
+    no longer (enlarging|growing|increasing|new)"""
+"""Said after a term, it tells of a change or of an earlier film, and denies nothing of this one."""
+UNDECIDED = rf"""
+    (cannot|can not|can't|could not|couldn't|not|nor)( \S+){{0,3}}? {_EXCLUDED}
+    (unable|difficult|hard|impossible) to (\S+ly )?(exclude|rule out)"""
 NEGATION_BEFORE_TERM = r"""
-    no|not|without|never|nor|neither|denies
+    no|not|nothing|without|never|nor|neither|denies
     negative for
     (free|absence|lack|clear|clearing|resolution) of
     absent|resolved
-    rule[sd]? out
-    excludes?"""
+    (rules|ruled|ruling) out
+    excludes|excluded|excluding"""
 NEGATION_AFTER_TERM = rf"""
     {_FIRM_VERB} (not|no longer|unlikely|absent|excluded|ruled out|resolved|cleared|gone)
-    not (seen|identified|visualized|evident|present|noted|appreciated)
+    ({_NOT}|no longer) {_SEEN}
     (has|have) (completely |largely )?(resolved|cleared)
     unlikely|resolved"""
+_PLURAL_OR_PAIR = r"(\( (s|es) \) )?((/|and|or|&) (\S+ ){1,2}?)?"
+ANSWERED_NO = rf"""
+    {_PLURAL_OR_PAIR}[:=-] (none|absent|negative|nil|{_NOT} {_SEEN})
+    {_PLURAL_OR_PAIR}[:=-] no(?= ([,;/]|$))
+    none(?= ([,;/]|$))"""
+"""The answer of a form, right behind the term."""
+DEVICE_GONE_BEFORE = r"""
+    (removal|explantation|withdrawal|discontinuation|extubation) of
+    (removed|withdrew|withdrawn|extubated|explanted)"""
+DEVICE_GONE_AFTER = r"""
+    (removed|withdrawn|discontinued|pulled|explanted|taken out)
+    removal"""
+DEVICE_STAYS = rf"""
+    {_NOT} (\S+ ){{0,2}}?(removed|withdrawn|discontinued|pulled|explanted|taken out)
+    (be|being) (removed|withdrawn|discontinued|pulled)
+    (partially|partly) (removed|withdrawn|pulled)
+    withdrawn (by|to|slightly|a)
+    pulled back"""
 DOUBT_BEFORE_TERM = r"""
     may|might|could|perhaps|cannot|if|either
     possib(le|ly|ility)|probabl[ey]|potential(ly)?|presum\S+
+    likely(?! (chronic|old|healed|remote|acute|subacute|longstanding|benign))
+    (thought|felt|believed) to
+    favo(u?)r(s|ed|ing)?(?! \S+ of)
     question(abl[ey])?|equivocal|borderline
     suspect(ed)?|suspicious|suspicion|concern(ing)?|worrisome
     suggest(s|ed|ing|ive|ion)?
     versus|vs\.?|differential\S*
-    rule out|correlat\S+|recommend\S*|evaluate|assess"""
-DOUBT_AFTER_TERM = r"""
-    ((is|are|was|were|has|have) (\S+ )?)?(possible|questioned|suspected|questionable)
-    not (be )?((entirely|completely) )?excluded
-    (can ?not|could not) be ((entirely|completely) )?(excluded|ruled out)
-    difficult to (\S+ )?exclude
+    rule out|r / o|to exclude|to assess|consider
+    correlat\S+|recommend\S*|evaluate|assess"""
+DOUBT_AFTER_TERM = rf"""
+    ((is|are|was|were|has|have|remains?) (\S+ )?)?(possible|questioned|suspected|questionable)
+    ((is|are|was|were) )?((less|more|most|also|still|thought) )likely
+    (is|are|was|were|remains?|seems?) likely(?= ([,(]|given|in|as|based|$))
+    ((has|have|is|are|was|were|can|could|may|might) )?not (able to |possible to )?{_EXCLUDED}
+    (can ?not|can't|couldn't|could not) be (\S+ly )?(excluded|ruled out)
+    (is|are|remains?) (also )?(in the differential|a (possibility|consideration|concern|question)|considered|of concern)
+    (should|could|may|might|must) (also )?be (considered|present|excluded|ruled out|missed|there|hidden)
+    (may|might|could) (also )?(exist|remain|persist)
+    (is|are) (doubtful|uncertain)
+    , if (present|any)
+    (needs?|has|have) to be (considered|excluded|ruled out)
+    ((is|are|was|were|remains?) )?(difficult|hard|impossible) to (\S+ )?(exclude|rule out)
     versus|vs\.?"""
+_ALTHOUGH_ONE = (
+    r"(although|though|however|but|yet)( \S+){0,4}? (one|ones|it|they|some|trace|amounts?) (\S+ ){0,4}?"
+    r"(may|might|could|can ?not|can't|not) (be |been )?(\S+ly )?(be |been )?"
+)
+LEFT_OPEN = rf"""
+    {_ALTHOUGH_ONE}(present|missed|hidden|there|obscured|seen|exist|remain|persist)
+    {_ALTHOUGH_ONE}(excluded|ruled out)"""
+"""Takes a denial back without naming the finding again."""
 
 
 def alternatives(lines: str) -> str:

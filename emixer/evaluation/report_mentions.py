@@ -2,10 +2,12 @@
 
 A sentence is searched for the terms of each label; a term is negated or made uncertain by trigger words before or
 after it within its clause (the idea of NegEx, Chapman et al. 2001). Normal statements ("the heart is normal in size")
-negate, too. Over a report, present wins over uncertain over negated (as in the CheXpert labeler, Irvin et al. 2019).
+negate, too, and so does a device's removal. What is told as history is not mentioned. Over a report, present wins over
+uncertain over negated (as in the CheXpert labeler, Irvin et al. 2019).
 
 The reader is short, so it misses rare wordings: read what it says of generated reports beside what it says of real
-ones. Its words stand in `radiology_terms`.
+ones. Its words stand in `radiology_terms`. It knows English alone. ConText of medspacy and NegEx of negspacy were tried
+in its place and read the Indiana reports less well (docs/experiments.md).
 
 Shapes: N reports, Y labels.
 """
@@ -18,6 +20,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from emixer.errors import ConfigError
 from emixer.evaluation import radiology_terms as terms
 
 Sentence = Sequence[str]
@@ -25,7 +28,11 @@ Sentence = Sequence[str]
 
 
 class Mention(IntEnum):
-    """What a report says of one label. The first three are the values of labels in shards."""
+    """What a report says of one label. The first three are the values of labels in shards.
+
+    Whoever scores reports counts PRESENT alone as stated and NEGATED alone as denied. What is UNCERTAIN is neither, so
+    that a hedge earns nothing and costs nothing but recall.
+    """
 
     PRESENT = 1
     NEGATED = 0
@@ -36,6 +43,9 @@ class Mention(IntEnum):
 READABLE_LABELS = frozenset(terms.TERMS) | {terms.NO_FINDING}
 """Labels that the reader knows: the 14 of CheXpert and the 14 of NIH ChestX-ray14."""
 
+LANGUAGE = "en"
+"""The language that the reader knows, as in ISO 639-1."""
+
 _STRENGTH = (Mention.UNMENTIONED, Mention.NEGATED, Mention.UNCERTAIN, Mention.PRESENT)
 _DEVICES = "Support Devices"
 
@@ -45,6 +55,13 @@ _BORDERLINE = {label: terms.whole_words(lines) for label, lines in terms.BORDERL
 _ENDS_BEFORE = terms.whole_words(terms.CLAUSE_END_BEFORE_TERM)
 _ENDS_AFTER = terms.whole_words(terms.CLAUSE_END_AFTER_TERM)
 _NO_CHANGE = terms.whole_words(terms.NO_CHANGE)
+_HISTORY = terms.whole_words(terms.HISTORY)
+_CONFIRMED_HISTORY = terms.whole_words(terms.CONFIRMED_HISTORY)
+_STILL_THERE = terms.whole_words(terms.STILL_THERE)
+_LEFT_OPEN = terms.whole_words(terms.LEFT_OPEN)
+_DEVICE_GONE_BEFORE = terms.whole_words(terms.DEVICE_GONE_BEFORE)
+_DEVICE_GONE_AFTER = terms.whole_words(terms.DEVICE_GONE_AFTER)
+_DEVICE_STAYS = terms.whole_words(terms.DEVICE_STAYS)
 _UNDECIDED = terms.whole_words(terms.UNDECIDED)
 _NEGATED_BEFORE = terms.whole_words(terms.NEGATION_BEFORE_TERM)
 _DOUBT_BEFORE = terms.whole_words(terms.DOUBT_BEFORE_TERM)
@@ -55,18 +72,34 @@ _NEGATED_AFTER = re.compile(
 _DOUBT_AFTER = re.compile(
     rf"^(?: (?!(?:is|are|was|were|has|have|with|but|and|,) )\S+){{0,4}}? {terms.alternatives(terms.DOUBT_AFTER_TERM)} "
 )
+_ANSWERED_NO = re.compile(rf"^ {terms.alternatives(terms.ANSWERED_NO)} ")
 _VERB = re.compile(r" (?:is|are|was|were|appears?|remains?) ")
 
 
-def mentions(reports: Iterable[Sequence[Sentence]], label_names: Sequence[str]) -> NDArray[np.int8]:
+def mentions(
+    reports: Iterable[Sequence[Sentence]], label_names: Sequence[str], language: str = LANGUAGE
+) -> NDArray[np.int8]:
     """Reads reports given as sentences of lower-case tokens. Returns `Mention` values, int8 (N, Y).
+
+    language: of the reports, as in ISO 639-1. Raises ConfigError for any but English: read by English rules, reports in
+    another language would seem to say nothing, and to have no finding.
 
     Labels outside READABLE_LABELS are UNMENTIONED throughout. "No Finding" is PRESENT when the report says something
     and nothing but a support device is present or uncertain, else NEGATED.
     """
+    if not reads_language(language):
+        raise ConfigError(
+            f"Reports in the language {language!r} cannot be read for labels: the reader knows English ({LANGUAGE!r}) "
+            "alone. Leave out the figures that read reports, or give reports in English."
+        )
     seen: dict[str, dict[str, Mention]] = {}
     rows = [_read_report(report, label_names, seen) for report in reports]
     return np.array(rows, np.int8).reshape(len(rows), len(label_names))
+
+
+def reads_language(language: str) -> bool:
+    """Whether reports in a language can be read; regional forms (en-GB) count."""
+    return language.lower().replace("_", "-").partition("-")[0] == LANGUAGE
 
 
 def read_sentence(tokens: Sentence) -> dict[str, Mention]:
@@ -75,7 +108,11 @@ def read_sentence(tokens: Sentence) -> dict[str, Mention]:
     found: dict[str, Mention] = {}
     for label, reader in _TERMS.items():
         for match in reader.finditer(sentence):
-            _note(found, label, _judge(sentence, match))
+            mention = _judge(sentence, match)
+            if mention is Mention.PRESENT and label == _DEVICES and _device_is_gone(sentence, match):
+                mention = Mention.NEGATED
+            if mention is not Mention.UNMENTIONED:
+                _note(found, label, mention)
     for label, reader in _NORMAL.items():
         if label not in found and reader.search(sentence):
             found[label] = Mention.NEGATED
@@ -127,22 +164,39 @@ def _note(found: dict[str, Mention], label: str, mention: Mention) -> None:
 
 
 def _judge(sentence: str, match: re.Match[str]) -> Mention:
-    before = _after_last_end(sentence[: match.start()])
-    after = sentence[match.end() :]
-    if end := _ENDS_AFTER.search(after):
-        after = after[: end.start()]
+    before, after = _clause_around(sentence, match)
+    before = _without(_CONFIRMED_HISTORY, before)
+    denied = Mention.UNCERTAIN if _LEFT_OPEN.search(sentence, match.end()) else Mention.NEGATED
+    if told := list(_HISTORY.finditer(before)):
+        return denied if _NEGATED_BEFORE.search(before[told[-1].end() :]) else Mention.UNMENTIONED
     if _UNDECIDED.search(before):
         return Mention.UNCERTAIN
-    if _NEGATED_BEFORE.search(_NO_CHANGE.sub("", before)):
-        return Mention.NEGATED
+    if _NEGATED_BEFORE.search(_without(_NO_CHANGE, before)):
+        return denied
     if _DOUBT_BEFORE.search(before) or _DOUBT_AFTER.search(after):
         return Mention.UNCERTAIN
-    if not _VERB.search(match.group()) and _NEGATED_AFTER.search(after):
+    if _ANSWERED_NO.search(after):
         return Mention.NEGATED
+    if not _VERB.search(match.group()) and _NEGATED_AFTER.search(_without(_STILL_THERE, after)):
+        return denied
     return Mention.PRESENT
 
 
-def _after_last_end(text: str) -> str:
-    """What follows the last end of a clause in `text`, with a space at both ends."""
-    ends = list(_ENDS_BEFORE.finditer(text))
-    return text[ends[-1].end() :] if ends else text
+def _device_is_gone(sentence: str, match: re.Match[str]) -> bool:
+    before, after = _clause_around(sentence, match)
+    gone_after = _DEVICE_GONE_AFTER.search(_without(_DEVICE_STAYS, after))
+    return bool(_DEVICE_GONE_BEFORE.search(before) or gone_after)
+
+
+def _without(pattern: re.Pattern[str], text: str) -> str:
+    return f" {' '.join(pattern.sub('', text).split())} "
+
+
+def _clause_around(sentence: str, match: re.Match[str]) -> tuple[str, str]:
+    """What stands before and after a term in its clause, with a space at both ends."""
+    before, after = sentence[: match.start()], sentence[match.end() :]
+    if ends := list(_ENDS_BEFORE.finditer(before)):
+        before = before[ends[-1].end() :]
+    if end := _ENDS_AFTER.search(after):
+        after = after[: end.start()]
+    return before, after

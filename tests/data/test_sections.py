@@ -1,5 +1,7 @@
 """Where the findings of a report are, over the varieties of header that real reports have."""
 
+import time
+
 import pytest
 
 from emixer.data.sections import MissingFindings, Outcome, findings_of, findings_or_whole, split_sections
@@ -59,6 +61,155 @@ def test_the_last_findings_section_with_text_wins(report: str, text: str) -> Non
     assert findings_of(report, "drop") == (text, Outcome.FINDINGS)
 
 
+CLEAR = "The lungs are clear. The heart is normal in size."
+END = "\nIMPRESSION: No acute disease."
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        # a dash for a colon
+        f"FINDINGS - {CLEAR}\nIMPRESSION - No acute disease.",
+        f"FINDINGS \u2013 {CLEAR}\nIMPRESSION \u2013 No acute disease.",
+        f"FINDINGS \u2014 {CLEAR} IMPRESSION \u2014 No acute disease.",
+        f"Findings -- {CLEAR}\nImpression -- No acute disease.",
+        f"FINDINGS-{CLEAR}\nIMPRESSION-No acute disease.",
+        f"INDICATION - Cough.\nFINDINGS -\n{CLEAR}\nIMPRESSION -\nNo acute disease.",
+        f"COMPARISON - None. FINDINGS - {CLEAR} IMPRESSION - No acute disease.",
+        # the title of the film
+        f"INDICATION: Cough.\n\nCHEST, PA AND LATERAL: {CLEAR}\n\nIMPRESSION: No acute disease.",
+        f"INDICATION: Cough.\n\nPA AND LATERAL CHEST: {CLEAR}\n\nIMPRESSION: No acute disease.",
+        f"HISTORY: Cough.\n\nPORTABLE CHEST:\n\n{CLEAR}{END}",
+        f"HISTORY: Cough.\n\nCHEST (PA AND LAT): {CLEAR}{END}",
+        f"HISTORY: Cough.\n\nCHEST X-RAY, 2 VIEWS: {CLEAR}{END}",
+        f"HISTORY: Cough.\nXR CHEST 2 V: {CLEAR}{END}",
+        f"HISTORY: Cough.\nChest radiograph, two views: {CLEAR}{END}",
+        f"HISTORY: Cough.\nFRONTAL AND LATERAL VIEWS OF THE CHEST: {CLEAR}{END}",
+        f"SINGLE AP UPRIGHT VIEW OF THE CHEST: {CLEAR}{END}",
+        f"**CHEST, TWO VIEWS:** {CLEAR}{END}",
+        f"CHEST, PA AND LATERAL: 12:30\n\nREPORT: {CLEAR}{END}",
+        f"CHEST, PA AND LATERAL:\n\nHISTORY: Cough.\n\nFINDINGS: {CLEAR}{END}",
+        f"FINDINGS: {CLEAR}\n\nIMPRESSION: x.\n\nPORTABLE CHEST: Compared with the film of yesterday.",
+        f"CHEST, PA AND LATERAL: Compared with the film of yesterday.\n\nFINDINGS: {CLEAR}{END}",
+        # other names
+        f"REPORT: {CLEAR}{END}",
+        f"Report:\n{CLEAR}{END}",
+        f"RADIOLOGY REPORT: {CLEAR}{END}",
+        f"OBSERVATIONS: {CLEAR}{END}",
+        f"OBSERVATION:\r\n{CLEAR}\r\nCONCLUSION: No acute disease.",
+        f"RESULTS: {CLEAR}{END}",
+        f"DESCRIPTION: {CLEAR}\nOPINION: No acute disease.",
+        f"CHEST X-RAY FINDINGS: {CLEAR}{END}",
+        f"FINDINGS (PA AND LATERAL): {CLEAR}{END}",
+        f"REPORT:\nINDICATION: Cough.\nFINDINGS: {CLEAR}{END}",
+        f"FINDINGS: {CLEAR}{END}\nREPORT: This was read by the night team.",
+        f"FINDINGS AND IMPRESSION - {CLEAR}",
+        f"Findings/Impression: {CLEAR}",
+        # rules
+        f"FINDINGS:\n____________________________________\n{CLEAR}{END}",
+        f"FINDINGS\n========\n{CLEAR}\nIMPRESSION\n==========\nNo acute disease.",
+        f"FINDINGS:\n---\n{CLEAR}\n---\nIMPRESSION: No acute disease.",
+        f"____________\nFINDINGS:\n____________\n\n{CLEAR}\n____________\nIMPRESSION:\n____________\nNo acute disease.",
+        f"FINDINGS: ____________\n{CLEAR}{END}",
+        "FINDINGS:\n" + "\u2500" * 12 + f"\n{CLEAR}{END}",
+        # Markdown
+        f"**FINDINGS:** {CLEAR}\n**IMPRESSION:** No acute disease.",
+        f"**FINDINGS**: {CLEAR}\n**IMPRESSION**: No acute disease.",
+        f"**Findings**\n{CLEAR}\n\n**Impression**\nNo acute disease.",
+        f"__FINDINGS:__ {CLEAR}\n__IMPRESSION:__ No acute disease.",
+        f"*Findings:* {CLEAR}\n*Impression:* No acute disease.",
+        f"## Findings\n\n{CLEAR}\n\n## Impression\n\nNo acute disease.",
+        f"### FINDINGS:\n{CLEAR}\n### IMPRESSION:\nNo acute disease.",
+        f"- FINDINGS: {CLEAR}\n- IMPRESSION: No acute disease.",
+        "**FINDINGS:** The lungs are **clear**. *The heart* is normal in size.",
+        # HTML
+        f"FINDINGS:<br>{CLEAR}<br>IMPRESSION:<br>No acute disease.",
+        f"<p><b>FINDINGS:</b> {CLEAR}</p><p><b>IMPRESSION:</b> No acute disease.</p>",
+        f"<strong>Findings</strong><br/>{CLEAR}<br /><strong>Impression</strong><br/>No acute disease.",
+        f"<h2>Findings</h2><div>{CLEAR}</div><h2 class='x'>Impression</h2>No acute disease.",
+        f"FINDINGS:&nbsp;{CLEAR}<BR>IMPRESSION: No acute disease.",
+        # lines and case
+        f"findings: {CLEAR}\nimpression: no acute disease.",
+        f"FINDINGS:\r{CLEAR}\rIMPRESSION: x.",
+        "FINDINGS:\r\nThe lungs are clear.\r\nThe heart is normal in size.\r\n\r\nIMPRESSION:\r\nx.",
+        # addenda
+        f"FINDINGS: {CLEAR}{END}\n\nADDENDUM: Told to the ward at 12:30.",
+        f"ADDENDUM #1: Told to the ward.\n\nFINDINGS: {CLEAR}{END}",
+    ],
+)
+def test_findings_are_found_whatever_the_layout(report: str) -> None:
+    assert findings_of(report, "drop") == (CLEAR, Outcome.FINDINGS)
+    assert findings_or_whole(report, "drop") == (CLEAR, Outcome.FINDINGS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The tube was changed at 12:30. The film of 14:05 shows it in place.",
+        "There are two nodules: one left, one right.",
+        "LUNGS: Clear. HEART: Normal. BONES: Normal.",
+        "The ratio is 1:2. Note: rotated film.",
+        "Opacities of these\nfindings: an infection or edema.",
+        "Compared with the prior study - no change - the lungs are clear.",
+        "No change in\nfindings - the lungs are clear.",
+        "The nodule measures <5 mm & is smooth; 3 > 2.",
+        "PORTABLE CHEST: Clear lungs on this film.",
+        "Seen on ___ by **DATE[x] the mask stays.",
+        "Please see the left base, where a nodule is seen above the diaphragm.",
+        "X-RAY-guided biopsy. POST-REPORT-change none.",
+    ],
+)
+def test_what_only_looks_like_a_header_or_a_layout_stays_in_the_findings(text: str) -> None:
+    assert findings_of(f"FINDINGS: {text}{END}", "drop") == (" ".join(text.split()), Outcome.FINDINGS)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "See impression.", "Please see impression below.", "See below", "As above.", "As described in the impression.",
+        "See the impression section.", "Refer to the impression.", "As per impression.", "Same as impression.",
+        "Findings are as below.", "<br>See impression.<br>", "**See impression.**", "SEE IMPRESSION", "See report.",
+        "Please see the full report below.", "Combined with the impression.",
+    ],
+)  # fmt: skip
+def test_findings_that_only_point_elsewhere_are_missing(reference: str) -> None:
+    report = f"FINDINGS: {reference}\nIMPRESSION: {CLEAR}"
+    assert findings_of(report, "drop") == (None, Outcome.NO_FINDINGS)
+    assert findings_of(report, DEFAULT) == (CLEAR, Outcome.IMPRESSION)
+    assert findings_of(f"REPORT: {CLEAR}\n{report}", "drop") == (CLEAR, Outcome.FINDINGS)
+
+
+def test_a_report_in_small_letters_has_headers_in_small_letters() -> None:
+    report = "findings: the lungs are clear. scoliosis is unchanged\nimpression: stable chest."
+    assert findings_of(report, "drop") == ("the lungs are clear. scoliosis is unchanged", Outcome.FINDINGS)
+
+
+def test_a_pointer_among_other_words_is_a_finding() -> None:
+    text = "Small nodule, see impression."
+    assert findings_of(f"FINDINGS: {text}{END}", "drop") == (text, Outcome.FINDINGS)
+
+
+def test_an_impression_that_only_points_back_is_no_text() -> None:
+    assert findings_of("FINDINGS: ___\nIMPRESSION: As above.", "impression") == (None, Outcome.NO_FINDINGS)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        " ", "\n", "\n    ", "_", "-", "*", "*a ", "&", "<br", "FINDINGS ", "FINDINGS\n________\n", "FINDINGS (",
+        "CHEST, ", "\nfindings:", "REASON        ", "# ", "1. ", "see ", f"{CLEAR} ",
+    ],
+)  # fmt: skip
+def test_the_time_grows_with_the_length_of_a_report_and_no_faster(piece: str) -> None:
+    def seconds(length: int) -> float:
+        report = piece * (length // len(piece))
+        begin = time.process_time()
+        findings_of(report, DEFAULT)
+        return time.process_time() - begin
+
+    assert seconds(1_000_000) < 40 * max(seconds(100_000), 0.01), "ten times the text"
+
+
 NO_SECTION = "INDICATION: Cough and fever today.\n\nThe lungs are clear of disease.\n\nDr. ___"
 ONLY_IMPRESSION = "INDICATION: cough.\n\nIMPRESSION:  No acute process."
 
@@ -86,6 +237,7 @@ def test_a_table_cell_may_hold_findings_alone_or_a_whole_report() -> None:
     assert findings_or_whole("The lungs are clear.", "drop") == ("The lungs are clear.", Outcome.WHOLE_TEXT)
     assert findings_or_whole(MIMIC, "drop")[1] == Outcome.FINDINGS
     assert findings_or_whole(" ", "drop") == (None, Outcome.EMPTY)
+    assert findings_or_whole("The lungs<br>are **clear**.", "drop") == ("The lungs are clear.", Outcome.WHOLE_TEXT)
 
 
 def test_no_text_of_a_report_is_lost_between_sections() -> None:

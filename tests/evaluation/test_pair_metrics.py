@@ -79,3 +79,13 @@ def test_agreement_is_between_a_film_and_its_own_report_and_leaves_out_what_is_u
     assert twice["pair_agreement"] == 1.0
     assert agreement(scores_NY, mentions_NY, ["Nobody Knows"])(ALL) == {}
     assert agreement(None, mentions_NY, ["Edema"])(ALL) == {}
+
+
+def test_a_hedge_is_neither_stated_nor_denied() -> None:
+    labels_NY = torch.tensor([[1.0], [0.0]]).repeat(10, 1)
+    mentions_NY = np.array([[Mention.PRESENT], [Mention.NEGATED]] * 10, np.int8)
+    mentions_NY[:2] = Mention.UNCERTAIN
+    found = faithfulness(mentions_NY, labels_NY, ["Edema"])(ALL)
+    assert (found["report_precision"], found["report_recall"]) == (1.0, 0.9)
+    assert (found["report_positive_statements"], found["report_negative_statements"]) == (9 / 20, 9 / 20)
+    assert found["report_negative_precision"] == 1.0

@@ -98,10 +98,10 @@ def _truth(seed: int, index: int, traits: Traits) -> tuple[Findings, frozenset[L
     labels = sample_labels(traits, rng)
     findings = sample_findings(labels, rng)
     candidates = [label for label, chance in HEDGEABLE.items() if rng.random() < chance and label not in labels]
-    uncertain = frozenset(candidates[:2])
-    drawn = frozenset(label for label in uncertain if rng.random() < _HEDGED_BUT_DRAWN)
+    hedged = candidates[:2]  # a list: the order of a set differs from process to process, and with it what is drawn
+    drawn = frozenset(label for label in hedged if rng.random() < _HEDGED_BUT_DRAWN)
     subtle = sample_findings(drawn, rng, subtle=True)
-    return _merge(findings, subtle, drawn), uncertain
+    return _merge(findings, subtle, drawn), frozenset(hedged)
 
 
 def _merge(findings: Findings, subtle: Findings, labels: frozenset[Label]) -> Findings:

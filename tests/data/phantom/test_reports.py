@@ -1,6 +1,9 @@
 """Reports against label rows, read back by a small parser that shares nothing with the grammar."""
 
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -35,6 +38,21 @@ DOUBT = r"cannot be|possible|\bmay\b|suspicious for (?!malignancy)|probable|prob
 @pytest.fixture(scope="module")
 def studies() -> list[Study]:
     return [make_study(Settings(seed=11), index) for index in range(300)]
+
+
+def test_a_study_is_the_same_in_every_process() -> None:
+    """Python hashes strings anew in each process, and sets go round in the order of hashes."""
+    text = (
+        "from emixer.data.phantom.study import Settings, make_study\n"
+        "print([(s.report, s.findings) for s in (make_study(Settings(seed=11), index) for index in range(1000))])"
+    )
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-c", text], env=os.environ | {"PYTHONHASHSEED": hashes}, capture_output=True, check=True
+        ).stdout
+        for hashes in ("1", "2")
+    )
+    assert first == second
 
 
 def stated(text: str) -> dict[Label, int]:
