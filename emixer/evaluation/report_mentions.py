@@ -20,6 +20,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from emixer.data.schema import ENGLISH
 from emixer.errors import ConfigError
 from emixer.evaluation import radiology_terms as terms
 
@@ -42,9 +43,6 @@ class Mention(IntEnum):
 
 READABLE_LABELS = frozenset(terms.TERMS) | {terms.NO_FINDING}
 """Labels that the reader knows: the 14 of CheXpert and the 14 of NIH ChestX-ray14."""
-
-LANGUAGE = "en"
-"""The language that the reader knows, as in ISO 639-1."""
 
 _STRENGTH = (Mention.UNMENTIONED, Mention.NEGATED, Mention.UNCERTAIN, Mention.PRESENT)
 _DEVICES = "Support Devices"
@@ -77,7 +75,7 @@ _VERB = re.compile(r" (?:is|are|was|were|appears?|remains?) ")
 
 
 def mentions(
-    reports: Iterable[Sequence[Sentence]], label_names: Sequence[str], language: str = LANGUAGE
+    reports: Iterable[Sequence[Sentence]], label_names: Sequence[str], language: str = ENGLISH
 ) -> NDArray[np.int8]:
     """Reads reports given as sentences of lower-case tokens. Returns `Mention` values, int8 (N, Y).
 
@@ -89,7 +87,7 @@ def mentions(
     """
     if not reads_language(language):
         raise ConfigError(
-            f"Reports in the language {language!r} cannot be read for labels: the reader knows English ({LANGUAGE!r}) "
+            f"Reports in the language {language!r} cannot be read for labels: the reader knows English ({ENGLISH!r}) "
             "alone. Leave out the figures that read reports, or give reports in English."
         )
     seen: dict[str, dict[str, Mention]] = {}
@@ -99,7 +97,7 @@ def mentions(
 
 def reads_language(language: str) -> bool:
     """Whether reports in a language can be read; regional forms (en-GB) count."""
-    return language.lower().replace("_", "-").partition("-")[0] == LANGUAGE
+    return language.lower().replace("_", "-").partition("-")[0] == ENGLISH
 
 
 def read_sentence(tokens: Sentence) -> dict[str, Mention]:

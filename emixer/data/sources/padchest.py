@@ -37,6 +37,7 @@ from emixer.data.sources.tables import (
     require_unique,
     require_version,
     sexes,
+    without,
 )
 
 _VERSIONS = {
@@ -119,12 +120,9 @@ def _observations(cells: pa.DictionaryArray) -> pa.DictionaryArray:
         [str(label) for label, known in PADCHEST_LABELS.items() if set(names) & set(known)]
         for names in cells.dictionary.to_pylist()
     ]
-    silent = np.array([bool(names) and set(names) <= SAYS_NOTHING for names in cells.dictionary.to_pylist()], bool)
-    indices = cells.indices
-    if silent.any():
-        is_silent = pc.is_in(indices, pa.array(np.flatnonzero(silent).astype(np.int32)))
-        indices = pc.if_else(is_silent, pa.scalar(None, pa.int32()), indices)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(standing_for, pa.list_(pa.string())))
+    observed = _relabelled(cells, standing_for)
+    lists = cells.dictionary.to_pylist()
+    return without(observed, [place for place, names in enumerate(lists) if names and set(names) <= SAYS_NOTHING])
 
 
 def _unmapped(cells: pa.DictionaryArray) -> dict[str, int]:

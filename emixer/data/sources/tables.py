@@ -214,11 +214,15 @@ def label_lists(path: Path, table: pa.Table, column: str, separator: str | None)
             f"{path}, row {_first(wrong)}, column {column!r}: a list of labels that cannot be read. "
             "Expected e.g. ['cardiomegaly', 'nodule']."
         )
-    indices = cells.indices.to_numpy(zero_copy_only=False)
-    named = np.array([bool(names) for names in [*lists, None]])
-    blank = ~named[np.where(np.isnan(indices), len(lists), indices).astype(int)]
-    codes = pa.array(np.nan_to_num(indices).astype(np.int32), mask=blank)
-    return pa.DictionaryArray.from_arrays(codes, pa.array(lists, pa.list_(pa.string())))
+    listed = pa.DictionaryArray.from_arrays(cells.indices, pa.array(lists, pa.list_(pa.string())))
+    return without(listed, [place for place, names in enumerate(lists) if not names])
+
+
+def without(cells: pa.DictionaryArray, places: Sequence[int]) -> pa.DictionaryArray:
+    """The same with null instead of the dictionary's values at `places`."""
+    blank = pc.is_in(cells.indices, pa.array(places, cells.indices.type))
+    indices = pc.if_else(blank, pa.scalar(None, cells.indices.type), cells.indices)
+    return pa.DictionaryArray.from_arrays(indices, cells.dictionary)
 
 
 def named_label_vectors(cells: pa.DictionaryArray, names: Sequence[str]) -> pa.Array:
