@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 SLURM_BEDS ?= 2
-.PHONY: help demo test slurm slurm-core check smoke bench lock docs clean
+.PHONY: help demo test test-all slurm slurm-core check smoke bench lock docs clean
 .DELETE_ON_ERROR:
 
 export PYTHON
@@ -34,9 +34,14 @@ demo: $(ready) ## phantom films -> shards -> training -> synthetic pairs -> web 
 	@echo
 	@echo "Open this page in a browser: $(CURDIR)/demo/gallery.html"
 
+on_cpu = $(python) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+off := not gpu and not slurm and not real_data
+
 test: $(ready) ## the default test suite: CPU, no network
-	$(python) -m pytest -m "not gpu and not slurm and not real_data" \
-		--numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(on_cpu) -m "$(off) and not thorough" $(PYTEST_ARGS)
+
+test-all: $(ready) ## with the thorough ones: searches that are killed at every step, whole tables (half as long again)
+	$(on_cpu) -m "$(off)" $(PYTEST_ARGS)
 
 on_slurm := $(python) -m pytest tests/slurm --timeout 900 --numprocesses $(SLURM_BEDS) --maxschedchunk 1
 

@@ -50,6 +50,9 @@ class LossConfig(Section):
     """Share of a batch that is shown in all four rotations."""
     teacher_forcing: float = Field(1.0, ge=0)
     """Weight of the word and stop cross-entropy of F on real pairs."""
+    word_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the words of a real report that F does not see when it learns those after them (Bowman et al. 2016): it
+    has to go by the film, and learns a small collection by heart less fast. Ends of sentences are seen."""
     labels: float = Field(1.0, ge=0)
     """Weight of the label cross-entropy of F's encoder on labelled real films: words alone hardly teach it. A frozen
     encoder learns nothing from it."""

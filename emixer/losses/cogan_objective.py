@@ -73,7 +73,9 @@ class CoganObjective(Objective):
             # A row without labels teaches nothing, but stands in the batch norms: with labels that films do have
             labels_BY = torch.where(real.labelled_B[:, None], real.labels_BY, fake_labels_BY)
             condition = generator.read(model.tied(labels_BY, noise.named("taught")).features_BFHW)
-            terms |= taught_by(generator.writer, condition, real.with_labelled_reports(), weights.of_labelled())
+            terms |= taught_by(
+                generator.writer, condition, real.with_labelled_reports(), weights.of_labelled(), self.loss, noise
+            )
         return weighted_total(terms, self.loss, rotation=self.loss.alpha)
 
     def _written(self, model: Cogan, condition: Condition, noise: RowNoise) -> tuple[Tensor, Tensor]:

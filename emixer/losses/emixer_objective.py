@@ -103,7 +103,7 @@ class EmixerObjective(Objective):
             terms |= self.films.generator_terms(critic, seen_BCHW, fake_labels_BY, noise, weights)
             if self._uses_reports or self.loss.film_labels > 0:
                 terms |= self._through_decoder(model, image_BCHW, seen_BCHW, fake_labels_BY, noise, weights)
-        terms |= teacher_forcing(model.report_decoder, with_channels(real, model.channels), weights, self.loss)
+        terms |= teacher_forcing(model.report_decoder, with_channels(real, model.channels), weights, self.loss, noise)
         return weighted_total(terms, self.loss, rotation=self.loss.alpha)
 
     @property

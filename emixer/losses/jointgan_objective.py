@@ -99,11 +99,11 @@ class JointganObjective(Objective):
             if self.loss.alpha > 0:
                 film_of_labels_BCHW = pairs.image_NCHW.chunk(NUM_KINDS - 1)[2]
                 terms["rotation"] = self._rotation_term(model, film_of_labels_BCHW, noise, weights)
-        terms |= teacher_forcing(model.report_decoder, real, weights, self.loss)
+        terms |= teacher_forcing(model.report_decoder, real, weights, self.loss, noise)
         if self.loss.teacher_forcing > 0:
             writer = model.report_decoder.writer
             condition = model.condition_of_labels(real.labels_BY, noise.named("taught"))
-            taught = taught_by(writer, condition, real.with_labelled_reports(), weights.of_labelled())
+            taught = taught_by(writer, condition, real.with_labelled_reports(), weights.of_labelled(), self.loss, noise)
             terms |= {f"{name}_of_labels": term for name, term in taught.items()}
         return weighted_total(terms, self.loss, rotation=self.loss.alpha)
 

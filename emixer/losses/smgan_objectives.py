@@ -78,5 +78,6 @@ class DecoderObjective(Objective):
     ) -> tuple[Tensor, Terms]:
         """Terms: words, stops, labels."""
         assert isinstance(model, FilmFirstModel)
-        terms = teacher_forcing(model.report_decoder, with_channels(real, model.channels), weights, self.loss)
+        real = with_channels(real, model.channels)
+        terms = teacher_forcing(model.report_decoder, real, weights, self.loss, noise)
         return weighted_total(terms, self.loss, rotation=self.loss.alpha)

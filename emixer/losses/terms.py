@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from emixer.config.training import LossConfig
 from emixer.errors import ConfigError
+from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch, RowWeights
 from emixer.models.report_decoder import ReportDecoder
 from emixer.models.report_writer import Condition, ReportWriter
@@ -48,7 +49,9 @@ def require_a_term(loss: LossConfig, critics: tuple[str, ...], generators: tuple
             raise ConfigError(f"{settings}: all are 0, so that {player}. Give at least one of them a positive weight.")
 
 
-def teacher_forcing(decoder: ReportDecoder, real: Batch, weights: RowWeights, loss: LossConfig) -> Terms:
+def teacher_forcing(
+    decoder: ReportDecoder, real: Batch, weights: RowWeights, loss: LossConfig, noise: RowNoise
+) -> Terms:
     """The terms "words" and "stops" of real reports given what F reads of their rows, and "labels" of real films given
     what F's encoder sees. A weight of 0 leaves a term out."""
     if loss.teacher_forcing == 0 and loss.labels == 0:
@@ -57,7 +60,7 @@ def teacher_forcing(decoder: ReportDecoder, real: Batch, weights: RowWeights, lo
     terms: Terms = {}
     if loss.teacher_forcing > 0:
         condition = decoder.condition(film_BPV, real.labels_BY, real.labelled_B)
-        terms |= taught_by(decoder.writer, condition, real, weights)
+        terms |= taught_by(decoder.writer, condition, real, weights, loss, noise)
     if loss.labels > 0:
         each_BY = _label_cross_entropy(decoder.label_logits(film_BPV), real.labels_BY)
         terms["labels"] = each_BY.mean(dim=1).where(real.labelled_B, 0.0).sum() * weights.labelled_row
@@ -69,9 +72,12 @@ def film_labels_term(logits_BY: Tensor, labels_BY: Tensor, weights: RowWeights) 
     return _label_cross_entropy(logits_BY, labels_BY).mean(dim=1).sum() * weights.row
 
 
-def taught_by(writer: ReportWriter, condition: Condition, real: Batch, weights: RowWeights) -> Terms:
-    """The terms "words" and "stops": -log p of the real reports given features of any origin."""
-    nats = writer.nats(condition, real)
+def taught_by(
+    writer: ReportWriter, condition: Condition, real: Batch, weights: RowWeights, loss: LossConfig, noise: RowNoise
+) -> Terms:
+    """The terms "words" and "stops": -log p of the real reports given features of any origin and the words before,
+    but for those that `loss.word_dropout` hides."""
+    nats = writer.nats(condition, real.with_hidden_words(loss.word_dropout, noise))
     return {"words": nats.words * weights.word, "stops": nats.stops * writer.stop_weight(weights)}
 
 

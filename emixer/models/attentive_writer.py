@@ -102,8 +102,9 @@ class AttentiveWriter(ReportWriter):
     def nats(self, condition: Condition, batch: Batch) -> ReportNats:
         """See `ReportWriter.nats`."""
         words_BSW = batch.words_BSW.masked_fill(~batch.has_report_B[:, None, None], PAD)
-        words_BT, _ = in_one_sequence(words_BSW, batch.num_report_words)
-        states_BTD = self._states(condition, self.word_embedding(words_BT))
+        words_BT, slot_BT = in_one_sequence(words_BSW, batch.num_report_words)
+        read_BT = batch.words_read.flatten(1).gather(1, slot_BT).where(words_BT != PAD, PAD)
+        states_BTD = self._states(condition, self.word_embedding(read_BT))
         target_BT = functional.pad(words_BT, (0, 1), value=PAD)
         is_word_BT = target_BT != PAD
         has_ended_BT = ~is_word_BT & functional.pad(is_word_BT[:, :-1], (1, 0))  # PAD right after the last END

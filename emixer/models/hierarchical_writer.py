@@ -83,10 +83,11 @@ class HierarchicalWriter(ReportWriter):
         """See `ReportWriter.nats`."""
         plan = self.plan(condition, batch.words_BSW.shape[1])
         words_NW = batch.words_BSW.masked_fill(~batch.has_report_B[:, None, None], PAD).flatten(0, 1)
+        read_NW = batch.words_read.flatten(0, 1)
         total = torch.zeros((), device=words_NW.device)
         for group_M, width in _groups(words_NW):
             target_MW = words_NW[group_M, :width]
-            logits_MWK = self.word_logits(plan.topics_BSE.flatten(0, 1)[group_M], target_MW).float()
+            logits_MWK = self.word_logits(plan.topics_BSE.flatten(0, 1)[group_M], read_NW[group_M, :width]).float()
             total = total + functional.cross_entropy(
                 logits_MWK.flatten(0, 1), target_MW.flatten(), ignore_index=PAD, reduction="sum"
             )

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from emixer.models.noise import RowNoise
+from emixer.models.noise import NoiseSource, RowNoise
 from emixer.models.spectral_norm import advance_power_iterations
 
 PAD, START, END, UNKNOWN = 0, 1, 2, 3
@@ -38,6 +38,15 @@ class Batch:
     """bool: whether the row has a report; text terms are left out where not."""
     num_report_words: int | None = None
     """At least the words of the longest report, END included, where the host knows: saves what lies behind on a GPU."""
+    hidden_BSW: Tensor | None = None
+    """bool: the words that F does not see when it learns the words after them; None: it sees all."""
+
+    @property
+    def words_read(self) -> Tensor:
+        """`words_BSW` as F reads them, (B, S, W): UNKNOWN in the place of a word that is hidden."""
+        if self.hidden_BSW is None:
+            return self.words_BSW
+        return self.words_BSW.masked_fill(self.hidden_BSW, UNKNOWN)
 
     def rows(self, first: int, num: int) -> "Batch":
         """A view of rows [first, first + num)."""
@@ -45,7 +54,15 @@ class Batch:
         return replace(
             self, image_BCHW=self.image_BCHW[part], labels_BY=self.labels_BY[part], labelled_B=self.labelled_B[part],
             words_BSW=self.words_BSW[part], has_report_B=self.has_report_B[part],
+            hidden_BSW=None if self.hidden_BSW is None else self.hidden_BSW[part],
         )  # fmt: skip
+
+    def with_hidden_words(self, share: float, noise: NoiseSource) -> "Batch":
+        """The batch with that share of the words, drawn by `noise`, hidden from F. Ends of sentences stay."""
+        if share == 0:
+            return self
+        drawn_BSW = noise.uniform("hidden words", *self.words_BSW.shape[1:]) < share
+        return replace(self, hidden_BSW=drawn_BSW & (self.words_BSW > UNKNOWN))
 
     def with_labelled_reports(self) -> "Batch":
         """The batch with the reports of labelled rows only."""

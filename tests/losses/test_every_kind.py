@@ -113,7 +113,7 @@ def test_micro_batches_add_up_to_the_batch(kind_config: Config, model: PairedMod
     real = make_batch(NUM)
     model.eval()  # in training, batch norm sees the micro-batch
     weights = row_weights(real)
-    for game in games(kind_config):
+    for game in games(kind_config, word_dropout=0.5):
         losses = [game.generator_loss] + [game.discriminator_loss] * game.has_critics
         for loss in losses:
             whole = loss(model, real, FAKE_LABELS, noise(), weights)[0].item()
@@ -134,6 +134,24 @@ def test_augmented_films_reach_the_critics_and_the_gradient_the_generator(
     generators_loss(changed, model, real)
     image = [p for name, p in model.named_parameters() if name.startswith("image_generator.")]
     assert unreached(image, model) == []
+
+
+def test_words_that_are_hidden_make_real_reports_harder_and_nothing_else_different(
+    kind_config: Config, model: PairedModel, make_batch: MakeBatch
+) -> None:
+    real = make_batch(NUM)
+    model.eval()
+    num_taught = 0
+    for seen, hidden in zip(games(kind_config), games(kind_config, word_dropout=0.9), strict=True):
+        with torch.no_grad():
+            terms, changed = (
+                game.generator_loss(model, real, FAKE_LABELS, noise(), row_weights(real))[1] for game in (seen, hidden)
+            )
+        taught = {name for name in terms if name.startswith("words")}
+        num_taught += len(taught)
+        differs = {name for name in terms if terms[name].item() != pytest.approx(changed[name].item(), rel=1e-6)}
+        assert taught <= differs <= taught | {"stops", "stops_of_labels"}
+    assert num_taught >= 1
 
 
 def test_a_game_in_which_one_side_has_nothing_to_learn_is_refused(kind_config: Config) -> None:

@@ -101,18 +101,20 @@ def test_kept_keys_and_values_give_what_reading_everything_anew_gives(
         assert len({tuple(report.flatten().tolist()) for report in words}) > 1
 
 
+@pytest.mark.parametrize("hidden", [0.0, 0.5])
 def test_nats_are_those_of_each_word_given_all_before_it(
-    decoder: ReportDecoder, make_batch: Callable[[int], Batch]
+    decoder: ReportDecoder, make_batch: Callable[[int], Batch], hidden: float
 ) -> None:
-    batch, writer = make_batch(6), writer_of(decoder)
+    batch, writer = make_batch(6).with_hidden_words(hidden, NOISE.rows(0, 6)), writer_of(decoder)
     with torch.no_grad():
         condition = decoder.condition(decoder.read(batch.image_BCHW), batch.labels_BY, batch.labelled_B)
         nats = writer.nats(condition, batch)
     words_nats = ends_nats = 0.0
     for row in batch.has_report_B.nonzero().flatten().tolist():
         words = [word for word in batch.words_BSW[row].flatten().tolist() if word != PAD]
+        read = [word for word in batch.words_read[row].flatten().tolist() if word != PAD]
         for index, word in enumerate([*words, PAD]):
-            logits = next_word_logits(writer, condition, row, words[:index])
+            logits = next_word_logits(writer, condition, row, read[:index])
             cost = -float(logits.log_softmax(0)[word])
             words_nats, ends_nats = (words_nats, ends_nats + cost) if word == PAD else (words_nats + cost, ends_nats)
     assert float(nats.words) == pytest.approx(words_nats, rel=1e-4)

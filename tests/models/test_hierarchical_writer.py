@@ -113,17 +113,18 @@ def test_teacher_forcing_does_not_look_ahead(decoder: ReportDecoder, make_batch:
     assert not torch.allclose(first[:, 4:], second[:, 4:])
 
 
+@pytest.mark.parametrize("hidden", [0.0, 0.5])
 def test_nats_are_those_of_every_sentence_on_its_own(
-    decoder: ReportDecoder, make_batch: Callable[[int], Batch]
+    decoder: ReportDecoder, make_batch: Callable[[int], Batch], hidden: float
 ) -> None:
-    """Grouping sentences by their length changes nothing."""
-    batch, writer = make_batch(8), writer_of(decoder)
+    """Grouping sentences by their length changes nothing; nor does it when some words are not read."""
+    batch, writer = make_batch(8).with_hidden_words(hidden, NOISE.rows(0, 8)), writer_of(decoder)
     condition = decoder.condition(decoder.read(batch.image_BCHW), batch.labels_BY, batch.labelled_B)
     topics = writer.plan(condition).topics_BSE
     expected = torch.zeros(())
     for row, sentence in (batch.words_BSW[:, :, 0] != PAD).nonzero().tolist():
-        words = batch.words_BSW[row, sentence]
-        log_p = writer.word_logits(topics[row, sentence][None], words[None])[0].log_softmax(1)
+        words, read = batch.words_BSW[row, sentence], batch.words_read[row, sentence]
+        log_p = writer.word_logits(topics[row, sentence][None], read[None])[0].log_softmax(1)
         expected = expected - sum(log_p[place, word] for place, word in enumerate(words.tolist()) if word != PAD)
     torch.testing.assert_close(writer.nats(condition, batch).words, expected)
 

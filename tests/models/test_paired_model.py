@@ -1,8 +1,10 @@
 import json
 
+import pytest
 import torch
 
-from emixer.models.paired_model import LabelPrior, ModelSpec
+from emixer.models.noise import RowNoise
+from emixer.models.paired_model import END, PAD, UNKNOWN, Batch, LabelPrior, ModelSpec
 
 
 def test_labels_are_drawn_as_often_as_films_carry_them(tiny_spec: ModelSpec) -> None:
@@ -14,6 +16,20 @@ def test_labels_are_drawn_as_often_as_films_carry_them(tiny_spec: ModelSpec) -> 
 
 def test_the_prior_is_not_part_of_a_checkpoint(tiny_spec: ModelSpec) -> None:
     assert LabelPrior(tiny_spec).state_dict() == {}
+
+
+def test_hidden_words_are_the_share_that_is_asked_for_and_never_an_end_or_a_place_without_a_word() -> None:
+    words = torch.randint(4, 50, (64, 5, 20))
+    words[:, :, -1], words[:, 4] = END, PAD
+    batch = Batch(torch.zeros(64, 1), torch.zeros(64, 3), torch.ones(64).bool(), words, torch.ones(64).bool())
+    noise = RowNoise(seed=1, step=2, first_row=0, num_rows=64, device=torch.device("cpu"))
+    read = batch.with_hidden_words(0.3, noise).words_read
+    hidden = read != words
+    assert hidden.float().mean().item() * words.numel() / (words > UNKNOWN).sum().item() == pytest.approx(0.3, abs=0.02)
+    assert (read[hidden] == UNKNOWN).all()
+    assert (words[hidden] > UNKNOWN).all()
+    assert torch.equal(batch.with_hidden_words(0.3, noise).rows(16, 16).words_read, read[16:32])
+    assert torch.equal(batch.with_hidden_words(0.0, noise).words_read, words)
 
 
 def test_a_spec_survives_json(tiny_spec: ModelSpec) -> None:

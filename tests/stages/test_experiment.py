@@ -162,6 +162,7 @@ def test_the_rows_beyond_the_paper_are_judged_once_and_pretrained_and_kept(
     assert np.array_equal(np.load(judgement), marks), "judged again, to the same marks"
 
 
+@pytest.mark.thorough
 def test_table3_trains_with_part_of_the_labels_and_measures_test_films_beside_as_many_generated_ones(
     ray_cluster: None, config: Config, copied: Path, shards: Path, tmp_path: Path
 ) -> None:

@@ -198,6 +198,7 @@ def test_as_many_trials_run_at_once_as_there_are_shares_of_gpus(settings: dict[s
     assert tune.at_once(with_gpus, {"CPU": 16.0, "GPU": 2.0}) == at_once
 
 
+@pytest.mark.thorough
 @pytest.mark.ray
 def test_poor_trials_are_stopped_and_those_that_diverge_are_told_apart(
     ray_cluster: None, tiny_config: Config, tmp_path: Path

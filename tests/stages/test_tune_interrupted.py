@@ -22,7 +22,7 @@ from emixer.run_folder import RunFolder
 from emixer.stages import tune
 from tests.stages.searches import opened, search
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 
 def leader_pid() -> int:

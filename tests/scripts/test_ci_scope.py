@@ -1,4 +1,4 @@
-"""Which tests of SLURM a change needs, told in a repository of a few lines."""
+"""Which tests a change needs, told in a repository of a few lines."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "slurm_scope.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "ci_scope.py"
 FILES = {
     "cluster/__init__.py": "",
     "cluster/head.py": "import json\n",
@@ -20,6 +20,8 @@ FILES = {
     "emixer/ray_session.py": "",
     "emixer/losses.py": "",
     "emixer/train.py": "import emixer.losses\n",
+    "emixer/tuning/study.py": "",
+    "emixer/stages/tune.py": "",
     "tests/slurm/test_jobs.py": "from emixer import train\n",
     "requirements.lock": "ray==2.60.0\n",
     "README.md": "",
@@ -59,11 +61,11 @@ class Repository:
             self.git("fetch", "--quiet", "origin")
         return self.git("rev-parse", "HEAD")
 
-    def scope(self, base: str | None = None) -> tuple[str, str]:
+    def scope(self, base: str | None = None, suite: str = "slurm") -> tuple[str, str]:
         """The target, and the reason."""
         environment = {name: value for name, value in os.environ.items() if name not in ("CI_BASE", "PYTHONPATH")}
         done = subprocess.run(
-            [sys.executable, str(SCRIPT)], cwd=self.folder, capture_output=True, text=True, check=True,
+            [sys.executable, str(SCRIPT), suite], cwd=self.folder, capture_output=True, text=True, check=True,
             env=environment | ({} if base is None else {"CI_BASE": base}),
         )  # fmt: skip
         return done.stdout.strip(), done.stderr.strip()
@@ -100,6 +102,26 @@ def test_all_run_for_what_the_machinery_is_made_of_and_the_core_for_the_rest(
     assert found == target, reason
     assert (path in reason) == (target == "slurm")
     assert "where it left origin/main" in reason
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("emixer/tuning/study.py", "test-all"),
+        ("emixer/stages/tune.py", "test-all"),
+        ("emixer/ray_session.py", "test-all"),
+        ("requirements.lock", "test-all"),
+        ("tests/stages/test_tune_interrupted.py", "test-all"),
+        ("emixer/losses.py", "test"),
+        ("cluster/head.py", "test"),
+    ],
+)
+def test_thorough_ones_run_for_what_they_prove(repository: Repository, path: str, target: str) -> None:
+    repository.write(path, "import os\n")
+    repository.commit(at=60)
+    found, reason = repository.scope(suite="tests")
+    assert found == target, reason
+    assert (path in reason) == (target == "test-all")
 
 
 def test_what_is_not_committed_yet_counts(repository: Repository) -> None:
