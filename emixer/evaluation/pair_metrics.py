@@ -55,7 +55,9 @@ def faithfulness(
     mentions_NY: NDArray[np.int8], labels_NY: Tensor, label_names: Sequence[str],
     readable: Collection[str] = READABLE_LABELS,
 ) -> Measure:  # fmt: skip
-    """report_precision, report_recall, report_f1 and report_f1/<L>: findings that reports state against the labels.
+    """report_precision, report_recall, report_f1 and report_f1/<L>: findings that reports state against the labels;
+    report_f1_chance and .../<L>: what as many statements would come to in reports drawn at random, and
+    report_f1_over_chance and .../<L>: how much more it is.
 
     Beside them what reports deny, which costs a writer nothing and must not pass for knowledge:
     report_negative_precision is the share of all denials that are right; report_{positive,negative}_statements are
@@ -71,7 +73,10 @@ def faithfulness(
     def measure(rows: Rows) -> Metrics:
         known_R = known_N[rows]
         scores = score_mentions(mentions_NY[rows][known_R], labels_NY[rows][known_R].numpy())
+        over_Y = scores.f1_Y - scores.chance_f1_Y
         metrics = _over_labels("report_f1", scores.f1_Y, used_Y, label_names)
+        metrics |= _over_labels("report_f1_chance", scores.chance_f1_Y, used_Y, label_names)
+        metrics |= _over_labels("report_f1_over_chance", over_Y, used_Y, label_names)
         for name, values_Y in {"precision": scores.precision_Y, "recall": scores.recall_Y}.items():
             whole = f"report_{name}"
             metrics |= {k: v for k, v in _over_labels(whole, values_Y, used_Y, label_names).items() if k == whole}

@@ -127,6 +127,8 @@ class MentionScores:
     precision_Y: NDArray[np.float64]
     recall_Y: NDArray[np.float64]
     f1_Y: NDArray[np.float64]
+    chance_f1_Y: NDArray[np.float64]
+    """The F1 to be expected of as many statements in reports drawn at random."""
 
 
 def score_mentions(found_NY: NDArray[np.int8], wanted_NY: NDArray[np.generic]) -> MentionScores:
@@ -138,7 +140,11 @@ def score_mentions(found_NY: NDArray[np.int8], wanted_NY: NDArray[np.generic]) -
     def ratio(share: NDArray[np.float64], of: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.where(num_wanted > 0, share / np.maximum(of, 1), np.nan)
 
-    return MentionScores(ratio(right, num_stated), ratio(right, num_wanted), ratio(2 * right, num_stated + num_wanted))
+    both = num_stated + num_wanted
+    by_chance = 2 * num_stated * num_wanted / max(1, len(stated))
+    return MentionScores(
+        ratio(right, num_stated), ratio(right, num_wanted), ratio(2 * right, both), ratio(by_chance, both)
+    )
 
 
 def _read_report(

@@ -9,6 +9,8 @@ _SHOWN = {
     "density": "density", "coverage": "coverage", "label_auc": "AUC of films against their labels",
     "pair_agreement": "AUC of films against what their reports state",
     "report_f1": "F1 of what reports state against the labels",
+    "report_f1_chance": "... of as many statements at random",
+    "report_f1_over_chance": "... above that",
     "chexbert_report_f1": "... as CheXbert reads them",
     "same_labels_bleu_1": "BLEU-1 against real reports of the same labels", "same_labels_bleu_4": "... BLEU-4",
     "same_labels_rouge_l": "... ROUGE-L", "same_labels_cider": "... CIDEr",
@@ -40,7 +42,22 @@ def markdown(content: Mapping[str, Any]) -> str:
                 for name, label in network["labels"].items()
             ]
     lines += ["", f"## Pairs, by a judge of labels: {content['pairs']['judge']}", "", *_table(content["pairs"])]
-    return "\n".join([*lines, "", "## Reports", "", *_table(content["reports"])])
+    return "\n".join([*lines, "", "## Reports", "", *_table(content["reports"]), *_by_label(content["reports"])])
+
+
+def _by_label(reports: Mapping[str, Any]) -> list[str]:
+    """What reports state, label by label."""
+    figures, spread = reports["generated"], reports["intervals"]["generated"]
+    names = [key.removeprefix("report_f1/") for key in figures if key.startswith("report_f1/")]
+    if not names:
+        return []
+    columns = [("report_f1", "generated"), ("report_f1_over_chance", "above chance")]
+    lines = ["", f"| F1 of | {' | '.join(text for _, text in columns)} | real |", "| --- | ---: | ---: | ---: |"]
+    for name in names:
+        entries = [_entry(f"{key}/{name}", figures, spread) for key, _ in columns]
+        real = _number(reports.get("real", {}).get(f"report_f1/{name}"))
+        lines.append(f"| {name} | {' | '.join(entries)} | {real} |")
+    return lines
 
 
 def _labels_in_words(labels: Mapping[str, Sequence[str]]) -> str:

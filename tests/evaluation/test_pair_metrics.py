@@ -53,6 +53,18 @@ def test_labels_that_the_reader_does_not_know_do_not_count() -> None:
     assert one["report_positive_statements"] == 0.5
 
 
+def test_chance_is_the_mean_f1_of_the_same_reports_in_any_order() -> None:
+    generator = np.random.default_rng(3)
+    labels_NY = torch.from_numpy((generator.random((200, 2)) < [0.1, 0.4]).astype(np.float32))
+    stated_NY = np.where(generator.random((200, 2)) < [0.3, 0.2], Mention.PRESENT, Mention.UNMENTIONED).astype(np.int8)
+    found = faithfulness(stated_NY, labels_NY, NAMES)(ALL)
+    mixed = [faithfulness(generator.permutation(stated_NY), labels_NY, NAMES)(ALL) for _ in range(2000)]
+    for name in ("report_f1", *(f"report_f1/{label}" for label in NAMES)):
+        chance = found[name.replace("report_f1", "report_f1_chance")]
+        assert chance == pytest.approx(np.mean([each[name] for each in mixed]), abs=0.003)
+        assert found[name.replace("report_f1", "report_f1_over_chance")] == pytest.approx(found[name] - chance)
+
+
 def test_what_reports_deny_is_counted_apart() -> None:
     """No Finding is no denial, however the reader concludes it."""
     names = ("No Finding", "Edema", "Pneumonia")
