@@ -24,7 +24,7 @@ def documented() -> list[tuple[str, str]]:
         fenced = "\n".join(re.findall(r"^```[a-z]*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE))
         indented = "\n".join(line.strip() for line in text.splitlines() if line.startswith("    "))
         for line in f"{fenced}\n{indented}".splitlines():
-            command = line.removeprefix("python -m cluster submit -- ").strip()
+            command = line.removeprefix("$ ").removeprefix("python -m cluster submit -- ").strip()
             if command.startswith(tuple(f"{program} " for program in PROGRAMS)):
                 found.append((path.name, command.replace("$table", "table1")))
     return found
@@ -49,10 +49,10 @@ def test_they_were_found() -> None:
     assert len(documented()) > 40
 
 
-def test_the_way_of_the_data_in_the_readme_leads_to_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_from_images_to_pairs_in_the_readme_lead_to_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)
-    way = (ROOT / "README.md").read_text().split("## The way of the data")[1].split("\nEvery command")[0]
+    way = (ROOT / "README.md").read_text().split("## From images to pairs")[1].split("\nEvery command")[0]
     fewer = {"phantom": ["--studies", "60"], "ingest": ["--min-token-count", "1"], "train": ["--dry-run"]}
     commands = [shlex.split(line, comments=True) for line in way.splitlines() if line.startswith("    emixer ")]
     assert [command[1] for command in commands[:3]] == list(fewer)
