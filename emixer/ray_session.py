@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -20,6 +21,8 @@ _LOCAL = "local"
 """In the place of an address, as Ray has it: start one here, whatever else runs."""
 
 _STARTS = 3
+_ANSWER_S = 10
+"""How long a cluster may take to accept a connection."""
 
 # Ray asks for metrics agents and usage reports that a library run by hand in a hospital does not want
 _QUIET = {
@@ -51,9 +54,10 @@ def connect(config: RayConfig) -> Iterator[None]:
 @contextmanager
 def _joined(address: str) -> Iterator[None]:
     try:
+        _require_listener(address)
         with on_the_loopback() if is_on_the_loopback(address) else nullcontext():
             ray.init(address=address, **_quietly())
-    except (ConnectionError, ray.exceptions.RaySystemError, TimeoutError) as error:
+    except (OSError, ray.exceptions.RaySystemError) as error:
         raise EmixerError(
             f"No Ray cluster answers at {address} ({error}). "
             "Check that it runs (`ray status --address ...`), or unset ray.address and RAY_ADDRESS to start one here."
@@ -62,6 +66,14 @@ def _joined(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Raises OSError where nothing listens at HOST:PORT. Ray itself would try for ten minutes and more, and end this
+    process. Addresses of other forms (`auto`) are left to Ray."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
 
 
 @contextmanager

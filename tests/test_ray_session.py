@@ -278,3 +278,15 @@ class TestTheFolder:
             assert look["folder"].startswith(f"{short}/emixer-")
             assert errors == ""
             assert list(Path(short).iterdir()) == []
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "no-such-host.invalid:6379"])
+def test_an_address_at_which_nothing_listens_is_an_error_at_once(address: str) -> None:
+    """Ray 2.60 tries it for ten minutes and more, line by line, and then ends the process."""
+    code = (
+        "from emixer.config import RayConfig; from emixer.ray_session import connect\n"
+        f"with connect(RayConfig(address={address!r})): print('joined')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert f"EmixerError: No Ray cluster answers at {address}" in done.stderr
+    assert "joined" not in done.stdout

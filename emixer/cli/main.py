@@ -8,6 +8,7 @@ from emixer._version import __version__
 from emixer.cli.group import CONTEXT, CommandGroup
 
 _COMMANDS = {
+    "doctor": ("emixer.cli.doctor", "Look at this machine: what is wrong, and what to do about it."),
     "phantom": ("emixer.cli.phantom", "Write a procedural collection in the MIMIC-CXR-JPG layout."),
     "ingest": ("emixer.cli.ingest", "Turn a raw collection into shards: Parquet, manifest, vocabulary."),
     "encoder": ("emixer.cli.encoder", "Train the chest encoder: features for reports and FID, a judge of labels."),

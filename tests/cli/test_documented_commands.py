@@ -13,7 +13,7 @@ from jobs.cli import main as jobs
 ROOT = Path(__file__).parents[2]
 SITE = "slurm:\n  partition: gpu\n  gpus_per_node: 4\n  nodes: 2\n  cpus: 32\n"
 PROGRAMS = {"emixer": emixer, "python -m jobs": jobs}
-_NO_STAGE = ("status", "logs", "cancel", "pipeline", "STAGE")
+_NO_STAGE = ("status", "logs", "cancel", "pipeline", "STAGE", "doctor")
 
 
 def documented() -> list[tuple[str, str]]:
@@ -49,7 +49,9 @@ def test_they_were_found() -> None:
     assert len(documented()) > 40
 
 
-def test_the_commands_from_images_to_pairs_in_the_readme_lead_to_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_from_images_to_pairs_in_the_readme_lead_to_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)
     way = (ROOT / "README.md").read_text().split("## From images to pairs")[1].split("\nEvery command")[0]

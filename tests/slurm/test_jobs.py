@@ -446,3 +446,12 @@ def test_paths_and_names_with_spaces_quotes_and_dollars_are_only_names(site: Any
     shown = json.loads(site.jobs("status", "--json", "--folder", str(folder / "jobs")).stdout)
     assert [line["job"] for line in shown] == [job]
     site.bed.wait_for(lambda: saved(folder / "run") == 192, 120, "the end of the run")
+
+
+def test_the_doctor_names_the_partitions(site: Any) -> None:
+    command = [sys.executable, "-m", "emixer", "doctor", "--json", "--folder", str(site.folder)]
+    told = json.loads(site.bed.run(command, check=False, timeout_s=120).stdout)
+    found = {finding["check"]: finding for finding in told["findings"]}
+    assert found["SLURM"]["state"] == "ok", found["SLURM"]
+    assert "partitions main" in found["SLURM"]["what"]
+    assert found["Ray"]["state"] == "ok", found["Ray"]

@@ -1,0 +1,54 @@
+"""Whether a folder can hold shards, runs and datasets: space, atomic renames, locks."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from emixer.doctor.finding import Finding, ok, problem, warning
+
+_GIB = 2**30
+_LITTLE_GIB = 5
+"""MIMIC-CXR's shards take 6 GiB at 128 px, a training of the paper's size about as much for its checkpoints."""
+
+
+def look(folder: Path) -> list[Finding]:
+    """Writes a few bytes there and takes them away again."""
+    check = f"folder {folder}"
+    if not folder.is_dir():
+        return [problem(check, "is not there", f"mkdir -p {folder}, or name another one.")]
+    try:
+        with tempfile.TemporaryDirectory(prefix=".emixer-doctor-", dir=folder) as aside:
+            locks = _renames_and_locks(Path(aside))
+    except OSError as error:
+        return [problem(check, f"cannot be written to ({error.strerror})", "Name a folder that is yours.")]
+    free_gib = shutil.disk_usage(folder).free / _GIB
+    words = f"{free_gib:,.0f} GiB free"
+    if free_gib < _LITTLE_GIB:
+        return [warning(check, words, "Shards of MIMIC-CXR and checkpoints need more: make room, or name another one.")]
+    if not locks:
+        return [
+            warning(
+                check, f"{words}, no file locks",
+                "Two commands in one run folder would not notice each other. Give each run a folder of its own, or have "
+                "the file system mounted with locks (NFS: without `nolock`).",
+            )
+        ]  # fmt: skip
+    return [ok(check, f"{words}, atomic renames, file locks")]
+
+
+def _renames_and_locks(folder: Path) -> bool:
+    """Raises OSError where a file cannot be written and renamed; False where it cannot be locked."""
+    path = folder / "written"
+    with path.open("wb") as file:
+        file.write(b"emixer")
+        file.flush()
+        os.fsync(file.fileno())
+    path.replace(folder / "renamed")
+    with (folder / "renamed").open("rb+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,51 @@
+"""Python and the packages that emixer asks for, against what is installed."""
+
+import sys
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from packaging.requirements import Requirement
+
+from emixer.doctor.finding import Finding, ok, problem
+
+_EXTRAS = {
+    "dicom": "DICOM images",
+    "fid": "Inception and RadDino features",
+    "radgraph": "RadGraph F1",
+    "wandb": "Weights & Biases",
+    "mlflow": "MLflow",
+}
+
+
+def look() -> list[Finding]:
+    """Python, each required package that is absent or of another version, and which extras are there."""
+    findings = [ok("Python", ".".join(map(str, sys.version_info[:3])))]
+    needed = [Requirement(text) for text in requires("emixer") or ()]
+    always = [one for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
+    wrong = [(one, found) for one in always if (found := _version(one)) is None or found not in one.specifier]
+    findings += [
+        problem(
+            "packages",
+            f"{one.name} is {f'of version {found}' if found else 'not installed'}; {one.name}{one.specifier} is needed",
+            f"pip install '{one.name}{one.specifier}'",
+        )
+        for one, found in wrong
+    ]
+    if not wrong:
+        findings.append(
+            ok("packages", f"all {len(always)} required ones, torch {version('torch')}, ray {version('ray')}")
+        )
+    there = [f"{name} ({what})" for name, what in _EXTRAS.items() if _is_complete(name, needed)]
+    return [*findings, ok("extras", ", ".join(there) or "none; `pip install 'emixer[dicom]'` reads DICOM")]
+
+
+def _version(requirement: Requirement) -> str | None:
+    try:
+        return version(requirement.name)
+    except PackageNotFoundError:
+        return None
+
+
+def _is_complete(extra: str, needed: list[Requirement]) -> bool:
+    """Whether all that this extra adds is installed."""
+    added = [one for one in needed if one.marker and one.marker.evaluate({"extra": extra})]
+    return all(_version(one) is not None for one in added)

@@ -1,0 +1,30 @@
+"""Whether SLURM can be asked from here, and what it offers."""
+
+import os
+import shutil
+
+from cluster import site
+from cluster.errors import ClusterError
+from emixer.doctor.finding import Finding, ok, problem, warning
+
+_ASKED = ("sbatch", "squeue", "scancel", "sinfo", "scontrol")
+
+
+def look() -> list[Finding]:
+    """Its commands and partitions; one line where there is none of it."""
+    missing = [name for name in _ASKED if shutil.which(name) is None]
+    if len(missing) == len(_ASKED):
+        return [ok("SLURM", "none here: jobs and cluster are for login nodes, the rest works without")]
+    if missing:
+        return [problem("SLURM", f"{', '.join(missing)} not found", "Load the site's module for SLURM, or mend PATH.")]
+    if job := os.environ.get("SLURM_JOB_ID"):
+        return [ok("SLURM", f"inside of job {job}: Ray gets what SLURM gave it")]
+    try:
+        groups = site.look()
+    except ClusterError as error:
+        return [problem("SLURM", "does not answer", error.message)]
+    if not groups:
+        return [warning("SLURM", "no partition is up", "Ask the site's administrators: `sinfo` shows why.")]
+    shown = dict.fromkeys(f"{group.partition} ({group.gpus} GPUs a node)" if group.gpus else group.partition
+                          for group in groups)  # fmt: skip
+    return [ok("SLURM", f"partitions {', '.join(shown)}; `python -m cluster init` makes a config of them")]

@@ -1,0 +1,95 @@
+"""`emixer doctor`: what it says of this machine, and of machines that lack something."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from emixer.cli.main import main
+
+
+@pytest.fixture
+def no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH on which there is nothing."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    return programs
+
+
+def examined(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["doctor", *arguments])
+
+
+def findings(*arguments: str) -> dict[str, Any]:
+    told = json.loads(examined("--json", *arguments).output)
+    return {finding["check"]: finding for finding in told["findings"]} | {"healthy": told["healthy"]}
+
+
+@pytest.mark.ray
+def test_a_machine_on_which_everything_works_is_healthy(ray_cluster: None, no_slurm: Path, tmp_path: Path) -> None:
+    told = examined("--folder", str(tmp_path))
+    assert told.exit_code == 0, told.output
+    assert "ok      Python: 3." in told.output
+    assert "required ones, torch 2." in told.output
+    assert f"ok      folder {tmp_path}: " in told.output
+    assert "atomic renames, file locks" in told.output
+    assert "ran a task" in told.output
+    assert "ok      SLURM: none here" in told.output
+    assert told.output.splitlines()[-1].startswith("No problems, ")
+    assert list(tmp_path.iterdir()) == [no_slurm], "nothing is left behind"
+
+
+@pytest.mark.ray
+def test_a_folder_that_cannot_be_used_is_a_problem_with_a_remedy(
+    ray_cluster: None, no_slurm: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    told = examined("--folder", str(tmp_path / "absent"), "--folder", str(tmp_path / "file"))
+    assert told.exit_code == 1
+    assert f"problem folder {tmp_path / 'absent'}: is not there" in told.output
+    assert f"-> mkdir -p {tmp_path / 'absent'}" in told.output
+    assert f"problem folder {tmp_path / 'file'}" in told.output
+    assert told.output.splitlines()[-1].startswith("2 problems, ")
+
+
+@pytest.mark.ray
+def test_a_package_of_another_version_is_named_with_what_installs_the_right_one(
+    ray_cluster: None, no_slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = tmp_path / "old" / "pyarrow-3.0.0.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: pyarrow\nVersion: 3.0.0\n")
+    monkeypatch.syspath_prepend(tmp_path / "old")
+    told = findings()
+    assert told["packages"]["what"] == "pyarrow is of version 3.0.0; pyarrow>=17.0 is needed"
+    assert told["packages"]["remedy"] == "pip install 'pyarrow>=17.0'"
+    assert not told["healthy"]
+
+
+@pytest.mark.ray
+def test_a_slurm_of_which_half_is_on_the_path_is_a_problem(ray_cluster: None, no_slurm: Path) -> None:
+    program = no_slurm / "sbatch"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    told = findings()["SLURM"]
+    assert told["state"] == "problem"
+    assert told["what"] == "squeue, scancel, sinfo, scontrol not found"
+
+
+def test_a_cluster_that_does_not_answer_is_a_problem_and_the_other_checks_go_on(tmp_path: Path) -> None:
+    """In a process of its own: that of the tests may be connected to a Ray already."""
+    environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1", "PATH": str(tmp_path)}
+    command = [sys.executable, "-m", "emixer", "doctor", "--folder", str(tmp_path)]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert told.returncode == 1, told.stdout + told.stderr
+    assert "problem Ray at 127.0.0.1:1: does not answer" in told.stdout
+    assert "-> No Ray cluster answers at 127.0.0.1:1" in told.stdout
+    assert "ok      SLURM: none here" in told.stdout
