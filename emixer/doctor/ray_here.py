@@ -27,7 +27,7 @@ def look() -> list[Finding]:
             capacity = ray.cluster_resources()
     except EmixerError as error:
         return [problem(check, "does not answer" if given else "does not start", str(error))]
-    except Exception as error:  # Ray raises what its libraries raise
+    except Exception as error:  # noqa: BLE001 - Ray raises what its libraries raise, and the other checks go on
         return [problem(check, f"does not work: {type(error).__name__}: {str(error).splitlines()[0]}", _LOGS)]
     words = f"{'joined' if given else 'started'} in {started_s:.1f} s, ran a task"
     if given:
