@@ -31,8 +31,8 @@ def look(folder: Path) -> list[Finding]:
         return [
             warning(
                 check, f"{words}, no file locks",
-                "Two commands in one run folder would not notice each other. Give each run a folder of its own, or have the "
-                "file system mounted with locks (NFS: without `nolock`).",
+                "Two commands in one run folder would not notice each other. Give each run a folder of its own, or "
+                "have the file system mounted with locks (NFS: without `nolock`).",
             )
         ]  # fmt: skip
     return [ok(check, f"{words}, atomic renames, file locks")]
