@@ -8,7 +8,8 @@ G and F minimise
   - alpha log Q(R = r | G(z) turned by r)  + teacher_forcing [-log p(words) - log p(stops)].
 A weight of 0 leaves its term out, and the work for it.
 
-Shapes: B rows, C channels, H = W side [px], Y labels, S sentences, W words of a sentence, E embedding.
+Shapes: B rows, C channels, H = W side [px], L labels, Y labels and columns of conditions, S sentences, W words of a
+sentence, E embedding.
 Source: EMIXER §3.2.3. Departures: docs/deviations.md#value-function, whose signs are mended there.
 """
 
@@ -149,7 +150,8 @@ class EmixerObjective(Objective):
         if self.loss.mismatched > 0:
             num = len(real)
             of_another_BH = report_NH[:num].roll(1, dims=0)
-            differs_B = (real.labels_BY != real.labels_BY.roll(1, dims=0)).any(dim=1)
+            labels_BL = real.labels_BY[:, : model.spec.num_labels]  # of other labels, whoever the patients are
+            differs_B = (labels_BL != labels_BL.roll(1, dims=0)).any(dim=1)
             counts_B = real.has_report_B.roll(1, dims=0) & differs_B & real.labelled_B & real.labelled_B.roll(1, dims=0)
             fake_B = self.adversarial.fake(critic.logit(film_NFHW[:num], of_another_BH))
             loss = loss + self.loss.mismatched * fake_B.where(counts_B, 0.0).sum() * weights.row

@@ -1,6 +1,6 @@
 """Loss terms by name: what is the same in every game.
 
-Shapes: B rows, P places, V features, Y labels, S sentences, W words of a sentence.
+Shapes: B rows, P places, V features, L labels, Y labels and columns of conditions, S sentences, W words of a sentence.
 """
 
 from dataclasses import replace
@@ -59,14 +59,14 @@ def teacher_forcing(decoder: ReportDecoder, real: Batch, weights: RowWeights, lo
         condition = decoder.condition(film_BPV, real.labels_BY, real.labelled_B)
         terms |= taught_by(decoder.writer, condition, real, weights)
     if loss.labels > 0:
-        each_BY = _label_cross_entropy(decoder.label_logits(film_BPV), real.labels_BY)
-        terms["labels"] = each_BY.mean(dim=1).where(real.labelled_B, 0.0).sum() * weights.labelled_row
+        each_BL = _label_cross_entropy(decoder.label_logits(film_BPV), real.labels_BY)
+        terms["labels"] = each_BL.mean(dim=1).where(real.labelled_B, 0.0).sum() * weights.labelled_row
     return terms
 
 
-def film_labels_term(logits_BY: Tensor, labels_BY: Tensor, weights: RowWeights) -> Tensor:
+def film_labels_term(logits_BL: Tensor, labels_BY: Tensor, weights: RowWeights) -> Tensor:
     """The term "film_labels": whether F's encoder sees the labels in the films that were made from them."""
-    return _label_cross_entropy(logits_BY, labels_BY).mean(dim=1).sum() * weights.row
+    return _label_cross_entropy(logits_BL, labels_BY).mean(dim=1).sum() * weights.row
 
 
 def taught_by(writer: ReportWriter, condition: Condition, real: Batch, weights: RowWeights) -> Terms:
@@ -75,8 +75,10 @@ def taught_by(writer: ReportWriter, condition: Condition, real: Batch, weights: 
     return {"words": nats.words * weights.word, "stops": nats.stops * writer.stop_weight(weights)}
 
 
-def _label_cross_entropy(logits_BY: Tensor, labels_BY: Tensor) -> Tensor:
-    return functional.binary_cross_entropy_with_logits(logits_BY, labels_BY, reduction="none")
+def _label_cross_entropy(logits_BL: Tensor, labels_BY: Tensor) -> Tensor:
+    """(B, L): of labels alone, whatever conditions stand behind them."""
+    labels_BL = labels_BY[:, : logits_BL.shape[1]]
+    return functional.binary_cross_entropy_with_logits(logits_BL, labels_BL, reduction="none")
 
 
 def with_channels(real: Batch, channels: int) -> Batch:

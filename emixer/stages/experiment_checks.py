@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from emixer.config import Config
 from emixer.config.training import DataConfig
+from emixer.data.known_of_images import find_conditions
 from emixer.data.labels import LabelPolicy
 from emixer.data.loader import open_windows
 from emixer.data.shards import ShardSet
@@ -193,7 +194,11 @@ def sources_of(shards: ShardSet, split: str) -> frozenset[str]:
 
 def spec_of(shards: ShardSet, config: Config) -> ModelSpec:
     """What a model would learn of the words and labels of these shards under that config."""
-    return model_spec(shards, open_windows(shards, "train", config.data, config.seed, max_sentences=1, max_words=2))
+    conditions = find_conditions(shards, config.model.conditions, config.model.age_bounds)
+    reader = open_windows(
+        shards, "train", config.data, config.seed, max_sentences=1, max_words=2, conditions=conditions
+    )
+    return model_spec(shards, reader)
 
 
 def same_label_counts(one: ModelSpec, other: ModelSpec) -> bool:
