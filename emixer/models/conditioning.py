@@ -24,10 +24,10 @@ class LabelEmbedding(nn.Linear):
 
     def forward(self, labels_BY: Tensor, labelled_B: Tensor | None = None) -> Tensor:
         """(B, E). labelled: which rows' labels are known; None: all."""
-        embedded_BE = functional.linear(labels_BY[:, : self.in_features], self.weight, self.bias)
+        embedded_BE = functional.linear(labels_BY[..., : self.in_features], self.weight, self.bias)
         if labelled_B is not None:
             embedded_BE = embedded_BE.where(labelled_B[:, None], 0.0)
         if self.of_conditions is None:
             return embedded_BE
-        of_conditions_BE: Tensor = self.of_conditions(labels_BY[:, self.in_features :])
+        of_conditions_BE: Tensor = self.of_conditions(labels_BY[..., self.in_features :])
         return embedded_BE + of_conditions_BE

@@ -196,7 +196,7 @@ def _swapped(config: Config, run: _Run) -> Iterator[SwapStrip]:
     """Strips of one noise each, which another label alone makes another pair."""
     spec, settings = run.trained.spec, config.gallery
     names = spec.label_names
-    counts = np.asarray(spec.label_counts) @ np.asarray(spec.label_vectors)
+    counts = np.asarray(spec.label_counts) @ np.asarray(spec.label_vectors)[:, : spec.num_labels]
     labels = swap_labels(names, counts, settings.swapped_labels)
     if not labels:
         return

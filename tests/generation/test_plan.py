@@ -5,8 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from emixer.data.conditions import NO_CONDITIONS
 from emixer.errors import ConfigError
-from emixer.generation.plan import LabelPlan, label_vector, make_plan, plan_digest, read_plan
+from emixer.generation.label_names import label_vector
+from emixer.generation.plan import make_plan
+from emixer.generation.plan_kinds import LabelPlan, plan_digest
+from emixer.generation.plan_table import read_plan
 from emixer.models.paired_model import ModelSpec
 
 NAMES = ("Edema", "Fracture", "Pneumonia", "Pneumothorax")
@@ -83,7 +87,7 @@ def test_plan_that_is_no_name_and_no_file_is_refused() -> None:
 def test_csv_plan_gives_each_row_so_often_and_starts_again(tmp_path: Path) -> None:
     # with the byte order mark and the blank line at the end that spreadsheets write
     path = _written(tmp_path, "\ufeffPneumothorax, count ,Edema\n1,2,0\n0,0,1\n1,1,1\n\n")
-    plan = read_plan(path, NAMES)
+    plan = read_plan(path, NAMES, NO_CONDITIONS)
     assert plan.num_rows == 3
     expected = [[0, 0, 0, 1], [0, 0, 0, 1], [1, 0, 0, 1]]
     np.testing.assert_array_equal(plan.labels(0, 7), (expected * 3)[:7])
@@ -115,21 +119,21 @@ def test_csv_plan_without_counts_gives_each_row_once(tmp_path: Path) -> None:
 )
 def test_csv_plan_that_cannot_be_used_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        read_plan(_written(tmp_path, text), NAMES)
+        read_plan(_written(tmp_path, text), NAMES, NO_CONDITIONS)
 
 
 def test_csv_plan_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "plan.csv"
     path.write_bytes(b"\xff\xfe\x00PNG")
     with pytest.raises(ConfigError, match="cannot be read as CSV"):
-        read_plan(path, NAMES)
+        read_plan(path, NAMES, NO_CONDITIONS)
 
 
 def test_digest_tells_plans_apart_by_content_not_by_place(tmp_path: Path) -> None:
     text = "Edema\n1\n"
     (tmp_path / "other").mkdir()
-    here, there = (read_plan(_written(folder, text), NAMES) for folder in (tmp_path, tmp_path / "other"))
-    changed = read_plan(_written(tmp_path, "Edema\n0\n"), NAMES)
+    here, there = (read_plan(_written(folder, text), NAMES, NO_CONDITIONS) for folder in (tmp_path, tmp_path / "other"))
+    changed = read_plan(_written(tmp_path, "Edema\n0\n"), NAMES, NO_CONDITIONS)
     assert plan_digest(here) == plan_digest(there) != plan_digest(changed)
     assert plan_digest(make_plan("train", (), SPEC, 0)) != plan_digest(make_plan("balanced", (), SPEC, 0))
 
