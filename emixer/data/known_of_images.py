@@ -32,9 +32,15 @@ def values_in(table: pa.Table, name: str, age_bounds: Sequence[int]) -> pa.Array
 
 def columns_in(table: pa.Table, conditions: Conditions) -> Columns:
     """Columns uint8 (N, C) of the conditions; a value that they do not have is as unknown as none."""
+    told = {name: values_in(table, name, conditions.age_bounds) for name in conditions.names}
+    return columns_of_values(pa.table({**told, "row": pa.nulls(table.num_rows)}), conditions)
+
+
+def columns_of_values(table: pa.Table, conditions: Conditions) -> Columns:
+    """The same of a table that has the values themselves, in columns named as the conditions are."""
     columns_NC = np.zeros((table.num_rows, conditions.num_columns), np.uint8)
     for (name, span), values in zip(conditions.spans.items(), conditions.values, strict=True):
-        place = pc.index_in(values_in(table, name, conditions.age_bounds), value_set=pa.array(values))
+        place = pc.index_in(table[name].combine_chunks(), value_set=pa.array(values))
         rows = np.flatnonzero(place.is_valid().to_numpy(zero_copy_only=False))
         columns_NC[rows, span.start + place.drop_null().to_numpy()] = 1
     return columns_NC

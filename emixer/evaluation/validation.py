@@ -19,7 +19,8 @@ that row's labels and conditions (all drawn from the train distribution where it
     words_per_report_{generated,real} mean number of words
 
 `real` is the same measurement on the real validation rows: what a perfect generator would get from this judge and this
-reader. A metric that cannot be measured (no labels, no reports, a label with too few films) is left out, never guessed.
+reader. A metric that cannot be measured (no labels, no reports or none in English, a label with too few films) is left
+out, never guessed.
 
 Shapes: B films of a batch, N films, F features, L labels, Y labels and columns of conditions, S
 sentences, W words of a sentence.
@@ -34,12 +35,13 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from emixer.data.schema import ENGLISH
 from emixer.data.vocabulary import Vocabulary
 from emixer.evaluation.features import FeatureExtractor
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
 from emixer.evaluation.label_faithfulness import EncoderJudge, Judge, LabelJudge
 from emixer.evaluation.pair_metrics import ALL, Metrics, Report, agreement, faithfulness, label_areas, variety
-from emixer.evaluation.report_mentions import mentions
+from emixer.evaluation.report_mentions import mentions, reads_language
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, LabelPrior, ModelSpec, PairedModel
 
@@ -56,15 +58,17 @@ class Validator:
     statistics: FeatureStatistics
     judge: Judge | None
     real: Metrics
+    language: str = ENGLISH
+    """Of the reports that models learn from. What is not read is not scored."""
 
     @classmethod
     def prepare(
         cls, extractor: FeatureExtractor, spec: ModelSpec, train: Iterable[Batch], validation: Sequence[Batch],
-        judge: Literal["probe", "encoder"] = "probe",
+        judge: Literal["probe", "encoder"] = "probe", language: str = ENGLISH,
     ) -> Self:  # fmt: skip
         """Measures the real rows: `train` (read once, not kept) teaches the judge, `validation` is what models meet.
 
-        judge: "encoder" takes the extractor's own outputs and does not look at `train`.
+        judge: "encoder" takes the extractor's own outputs and does not look at `train`. language: of the reports.
         Raises ValueError when there are fewer than two validation films.
         """
         num = sum(len(batch) for batch in validation)
@@ -82,12 +86,11 @@ class Validator:
         with_report = torch.cat([batch.has_report_B for batch in validation]).cpu()
         every_report = list(_reports((batch.words_BSW for batch in validation), spec.tokens))
         reports = [report for report, has in zip(every_report, with_report, strict=True) if has]
-        stated_NL = mentions(reports, spec.label_names)
-        real |= variety(reports) | faithfulness(stated_NL, labels_NL[with_report], spec.label_names)(ALL)
-        real |= agreement(None if scores_NL is None else scores_NL[with_report], stated_NL, spec.label_names)(ALL)
-        return cls(
-            extractor, spec, validation, labels_NL, FeatureStatistics.of(features_NF), decider, _named(real, "real")
-        )
+        real |= variety(reports)
+        real |= _read(reports, None if scores_NL is None else scores_NL[with_report], labels_NL[with_report], spec,
+                      language)  # fmt: skip
+        statistics = FeatureStatistics.of(features_NF)
+        return cls(extractor, spec, validation, labels_NL, statistics, decider, _named(real, "real"), language)
 
     def validate(self, model: PairedModel, noise: RowNoise, temperature: float = 0.0) -> Metrics:
         """Metrics of `model`. `noise` has a row for each validation film; the same noise gives the same metrics."""
@@ -105,9 +108,7 @@ class Validator:
         scores_NL = None if self.judge is None else self.judge.score(torch.cat(features)).cpu()
         reports = list(_reports(words, self.spec.tokens))
         generated = label_areas(scores_NL, labels_NL, self.spec.label_names)(ALL)
-        stated_NL = mentions(reports, self.spec.label_names)
-        generated |= variety(reports) | faithfulness(stated_NL, labels_NL, self.spec.label_names)(ALL)
-        generated |= agreement(scores_NL, stated_NL, self.spec.label_names)(ALL)
+        generated |= variety(reports) | _read(reports, scores_NL, labels_NL, self.spec, self.language)
         return {
             f"fid_{self.extractor.name}": frechet_distance(self.statistics, statistics),
             **_word_metrics(model, zip(self.batches, self._noise_of_batches(noise), strict=True)),
@@ -125,6 +126,17 @@ class Validator:
         prior = LabelPrior(self.spec).to(batch.labels_BY.device)
         drawn_BY = prior.draw(noise.uniform("labels"))
         return torch.where(batch.labelled_B[:, None], batch.labels_BY, drawn_BY)
+
+
+def _read(
+    reports: Sequence[Report], scores_NL: Tensor | None, labels_NL: Tensor, spec: ModelSpec, language: str
+) -> Metrics:
+    """What reports state, against labels and against what the judge sees; nothing in a language that is not read."""
+    if not reads_language(language):
+        return {}
+    stated_NL = mentions(reports, spec.label_names, language)
+    of_reports = faithfulness(stated_NL, labels_NL, spec.label_names)(ALL)
+    return of_reports | agreement(scores_NL, stated_NL, spec.label_names)(ALL)
 
 
 def _fit_judge(extractor: FeatureExtractor, train: Iterable[Batch], num_labels: int) -> LabelJudge | None:

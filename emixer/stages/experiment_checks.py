@@ -19,6 +19,7 @@ from emixer.data.loader import open_windows
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
 from emixer.evaluation.auc_table import MIN_FILMS
+from emixer.evaluation.report_mentions import reads_language
 from emixer.experiments.tables import REAL_PAIRS, Table
 from emixer.generation.sampler import read_trained_model
 from emixer.models.paired_model import ModelSpec
@@ -40,6 +41,12 @@ def require_rows(shards: ShardSet, table: Table) -> None:
         )
     if any(cell.task in ("reports", "pairs") for cell in cells):
         for split in _SPLITS:
+            if not reads_language(shards.info.report_language):
+                raise ShardError(
+                    f"The reports in {shards.folder} are in the language {shards.info.report_language!r}, which is "
+                    f"not read; {table.name} is about reports. Use shards of a collection with English ones, or "
+                    "table5, table9 or table10."
+                )
             if not shards.num_reports(split):
                 raise ShardError(
                     f"No film in the {split} split of {shards.folder} has a report; {table.name} is about reports. Use "

@@ -32,6 +32,7 @@ def prepare_validator(config: Config, spec: ModelSpec, train: WindowReader, devi
         _device_batches(train.read_rows(settings.judge_films), device),
         list(_device_batches(validate.read_rows(settings.films), device)),
         settings.judge,
+        shards.info.report_language,
     )
 
 
