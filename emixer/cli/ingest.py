@@ -53,11 +53,12 @@ def mimic_cxr() -> None:
     """
 
 
-@_ingest_command("open-i", ("root", "label_csv", "validate_fraction", "test_fraction"))
+@_ingest_command("open-i", ("root", "label_csv", "views", "validate_fraction", "test_fraction"))
 def open_i() -> None:
     """The Indiana University collection: ecgen-radiology/*.xml and images/.
 
-    With a label CSV only the films that it lists are read (leave laterals out this way); without one, all.
+    With a label CSV only the films that it lists are read, of those --views that its column `view` names; without one,
+    all.
 
     \b
       emixer ingest open-i --root data/indiana --out data/shards-indiana --side-px 64

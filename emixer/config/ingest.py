@@ -37,7 +37,10 @@ class OpenISource(Section):
     root: Path = Field(strict=False)
     """Folder that holds `ecgen-radiology/` and `images/`."""
     label_csv: Path | None = Field(None, strict=False)
-    """CSV with `dicom_id`, `gold_<finding>` columns and optionally `split`. None: `labels.csv` in root, if present."""
+    """CSV with `dicom_id`, `gold_<finding>` columns and optionally `split` and `view`. None: `labels.csv` in root, if
+    present."""
+    views: tuple[str, ...] = Field((), strict=False)
+    """Values of the CSV's column `view` to keep. Empty: all films that it lists."""
     validate_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of subjects held out for validation, where the CSV names no split."""
     test_fraction: float = Field(0.1, ge=0, lt=1)
