@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+_KINDS = ("generated", "real")
 _FIGURES = {
     "label_auc": "AUC against labels", "pair_agreement": "AUC against own reports", "report_f1": "report F1",
 }  # fmt: skip
@@ -16,11 +17,11 @@ def group_tables(
     for name, content in by.items():
         groups = content["groups"].items()
         shown = [key for key in _FIGURES if any(key in group.get("generated", {}) for _, group in groups)]
-        columns = [name, "images", "Fréchet distance", *(_FIGURES[key] for key in shown)]
+        columns = [name, "images", f"AUC of a judge of {name}", "Fréchet distance", *(_FIGURES[key] for key in shown)]
         lines += ["", f"## By {name}", "", *_told(name, content), "",
                   f"| {' | '.join(columns)} |", f"| --- |{' ---: |' * (len(columns) - 1)}"]  # fmt: skip
         for value, group in groups:
-            cells = [value, " / ".join(f"{group['images'][kind]:,}" for kind in ("generated", "real"))]
+            cells = [value, " / ".join(f"{group['images'][kind]:,}" for kind in _KINDS), _judged(group["shown"])]
             if "too_few" in group:
                 cells += [f"not measured: fewer than {group['too_few']} images on a side", *([""] * len(shown))]
             else:
@@ -34,9 +35,19 @@ def _told(name: str, content: Mapping[str, Any]) -> list[str]:
     labels = ", ".join(content["labels"]) or "none"
     unknown = ", ".join(f"{num:,} {kind}" for kind, num in content["not_known"].items())
     return [
-        "Each cell: generated / real. Means are over the labels that every measured group has enough images of on both "
-        f"sides: {labels}. Images of which the {name} is not known: {unknown}."
+        f"Each cell: generated / real. The judge of {name} learned from real train images. Means are over the labels "
+        f"that every measured group has enough images of on both sides: {labels}. Images of which the {name} is not "
+        f"known: {unknown}."
     ]
+
+
+def _judged(shown: Mapping[str, Any]) -> str:
+    return " / ".join(_area(shown[kind]) if kind in shown else "-" for kind in _KINDS)
+
+
+def _area(measured: Mapping[str, Any]) -> str:
+    between = measured["interval"]
+    return f"{measured['auc']:.3f}" + (f" [{between[0]:.3f}, {between[1]:.3f}]" if between else "")
 
 
 def _distance(group: Mapping[str, Any]) -> str:
@@ -46,4 +57,4 @@ def _distance(group: Mapping[str, Any]) -> str:
 
 
 def _both(key: str, group: Mapping[str, Any], entry: Callable[..., str]) -> str:
-    return " / ".join(entry(key, group[kind], group["intervals"][kind]) or "-" for kind in ("generated", "real"))
+    return " / ".join(entry(key, group[kind], group["intervals"][kind]) or "-" for kind in _KINDS)

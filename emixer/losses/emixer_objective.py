@@ -24,6 +24,7 @@ from emixer.errors import ConfigError
 from emixer.losses.film_game import FilmGame
 from emixer.losses.terms import (
     Terms,
+    conditions_term,
     film_labels_term,
     padded_like,
     require_a_term,
@@ -94,7 +95,8 @@ class EmixerObjective(Objective):
     def generator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> tuple[Tensor, Terms]:
-        """Terms: image, report, joint, rotation, film_labels, words, stops, labels, each before its weight."""
+        """Terms: image, report, joint, rotation, film_labels, words, stops, labels, each before its weight; conditions
+        beside labels where there are any."""
         assert isinstance(model, Emixer)
         terms: Terms = {}
         if self.films.generator_learns or self._uses_reports or self.loss.film_labels > 0:
@@ -172,6 +174,8 @@ class EmixerObjective(Objective):
         terms: Terms = {}
         if self.loss.film_labels > 0:
             terms["film_labels"] = film_labels_term(model.report_decoder.labels_seen(film_BPV), labels_BY, weights)
+            seen = model.report_decoder.conditions_seen(film_BPV)
+            terms |= conditions_term("film_conditions", seen, labels_BY, weights)
         if not self._uses_reports:
             return terms
         if not self.loss.report_gradient_to_image:

@@ -31,7 +31,7 @@ class FilmFirstModel(PairedModel):
         )
         self.report_decoder = ReportDecoder(
             config.report_decoder, spec.num_labels, len(spec.tokens), config.max_sentences, config.max_words,
-            load_weights, spec.num_conditions,
+            load_weights, spec.condition_sizes,
         )  # fmt: skip
 
     @abstractmethod

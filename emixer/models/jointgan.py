@@ -70,7 +70,7 @@ class Jointgan(PairedModel):
         self.report_condition = ReportCondition(num_words, reader.word_embedding, reader.hidden, films.label_embedding)
         self.report_decoder = ReportDecoder(
             config.report_decoder, num_labels, num_words, config.max_sentences, config.max_words, load_weights,
-            spec.num_conditions,
+            spec.condition_sizes,
         )  # fmt: skip
         self.report_prior = ReportPrior(
             self.image_generator.noise_size, num_given, self.report_decoder.encoder.feature_size

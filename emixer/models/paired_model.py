@@ -113,6 +113,11 @@ class ModelSpec:
         """The columns behind them."""
         return self.conditions.num_columns
 
+    @property
+    def condition_sizes(self) -> tuple[int, ...]:
+        """Columns of each condition."""
+        return tuple(map(len, self.conditions.values))
+
     def described(self, vector_Y: Sequence[float]) -> list[str]:
         """Names of the labels that are present, then what is known of the conditions."""
         values = [value for values in self.conditions.values for value in values]

@@ -1,7 +1,7 @@
 """Report decoder F: a film -> its report, by a chest encoder and a report writer behind it.
 
-F's encoder may be taught labels beside the words (`label_head`): words alone teach it hardly anything in the time that
-a GAN has.
+F's encoder may be taught labels, and conditions if there are any, beside the words (`label_head`, `condition_head`):
+words alone teach it hardly anything in the time that a GAN has.
 
 Shapes: B films, C channels, H = W side [px], P places of the feature map, V features, L labels, Y labels and columns of
 conditions, S sentences, W words of a sentence.
@@ -47,12 +47,15 @@ class ReportDecoder(nn.Module):
 
     def __init__(
         self, config: ReportDecoderConfig, num_labels: int, num_words: int, max_sentences: int, max_words: int,
-        load_weights: bool = True, num_conditions: int = 0,
+        load_weights: bool = True, condition_sizes: Sequence[int] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         self.encoder = ChestEncoder(config.encoder, load_weights=load_weights)
         size = self.encoder.feature_size
         self.label_head = nn.Linear(size, num_labels)
+        self.condition_sizes = tuple(condition_sizes)
+        num_conditions = sum(condition_sizes)
+        self.condition_head = nn.Linear(size, num_conditions) if num_conditions else None
         self.reads_labels = config.reads == "film-and-labels"
         labels_read = num_labels if self.reads_labels else 0
         places = self.encoder.num_places
@@ -74,6 +77,20 @@ class ReportDecoder(nn.Module):
         """Logits (B, L), float32, of the labels of real films, given as `places` gives them."""
         logits_BL: Tensor = self.label_head(film_BPV.mean(dim=1))
         return logits_BL.float()
+
+    def condition_logits(self, film_BPV: Tensor) -> tuple[Tensor, ...]:
+        """Logits (B, number of its values), float32, of each condition of real films, as `label_logits`."""
+        if self.condition_head is None:
+            return ()
+        logits_BC: Tensor = self.condition_head(film_BPV.mean(dim=1))
+        return tuple(logits_BC.float().split(self.condition_sizes, dim=1))
+
+    def conditions_seen(self, film_BPV: Tensor) -> tuple[Tensor, ...]:
+        """`condition_logits` of films given as `read` gives them: of no matter what they show, nothing is learned."""
+        if self.condition_head is None:
+            return ()
+        with _fixed(self.condition_head):
+            return self.condition_logits(film_BPV)
 
     def labels_seen(self, film_BPV: Tensor) -> Tensor:
         """`label_logits` of films given as `read` gives them: of no matter what they show, nothing is learned here."""

@@ -1,7 +1,8 @@
 """`emixer evaluate --by sex,age,view`: the same figures for each group of images, generated and real.
 
 A mean over labels is comparable between groups only if it is one over the same labels, so it is taken over those that
-every group has enough of, on both sides. Groups with too few images are counted and not measured.
+every group has enough of, on both sides. Groups with too few images are counted and not measured. Whether images show
+their group at all, a judge says that learned it from real train images.
 
 Shapes: N images, C columns of conditions, L labels, F features.
 """
@@ -11,12 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from emixer.data.conditions import Columns, Conditions
 from emixer.evaluation.auc_table import MIN_FILMS
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
+from emixer.evaluation.label_faithfulness import LabelJudge
 from emixer.evaluation.pair_metrics import Report, agreement, faithfulness, label_areas
 from emixer.evaluation.report_mentions import mentions
 from emixer.evaluation.resampling import Figures
@@ -57,7 +60,8 @@ class Split:
 
 def by_groups(split: Split) -> dict[str, Any]:
     """For each condition: the labels that means are over, how many images are of no known group, and for each group
-    its numbers of images, figures and intervals; `too_few` where it was not measured."""
+    its numbers of images, figures and intervals (`too_few` where it was not measured), and under `shown` the AUC of a
+    judge that tells it from the others."""
     found = {}
     for (name, span), values in zip(split.conditions.spans.items(), split.conditions.values, strict=True):
         rows = {
@@ -66,9 +70,13 @@ def by_groups(split: Split) -> dict[str, Any]:
         }
         large = {value: of for value, of in rows.items() if min(map(len, of.values())) >= MIN_IMAGES_A_GROUP}
         labels = _common_labels(split, list(large.values()))
+        shown = {kind: _shown(split, kind, span, values) for kind in split.sides}
         groups: dict[str, Any] = {}
         for place, value in enumerate(values):
-            groups[value] = {"images": {kind: len(of) for kind, of in rows[value].items()}}
+            groups[value] = {
+                "images": {kind: len(of) for kind, of in rows[value].items()},
+                "shown": {kind: found[value] for kind, found in shown.items() if value in found},
+            }
             if value not in large:
                 groups[value]["too_few"] = MIN_IMAGES_A_GROUP
                 continue
@@ -80,6 +88,23 @@ def by_groups(split: Split) -> dict[str, Any]:
             "labels": [split.label_names[index] for index in labels], "not_known": unknown, "groups": groups
         }  # fmt: skip
     return found
+
+
+def _shown(split: Split, kind: str, span: slice, values: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Of each value that can be measured: AUC and interval of a linear judge of it, on images of which it is known."""
+    side, learned_NC = split.sides[kind], split.sample_NC[:, span]
+    learned_N, known_N = (np.flatnonzero(columns_NC.any(1)) for columns_NC in (learned_NC, side.columns_NC[:, span]))
+    if len(learned_N) < MIN_IMAGES_A_GROUP or not len(known_N):
+        return {}
+    judge = LabelJudge.fit(split.sample_NF[learned_N], torch.from_numpy(learned_NC[learned_N]).float())
+    scores_NC = judge.score(side.features_NF[known_N])
+    columns_NC = torch.from_numpy(side.columns_NC[known_N, span]).float()
+    subjects = [side.subjects[n] for n in known_N.tolist()]
+    figures, spread = with_intervals(label_areas(scores_NC, columns_NC, values), subjects, split.resamples)
+    names = {value: f"label_auc/{value}" for value in values}
+    return {
+        value: {"auc": figures[name], "interval": spread.get(name)} for value, name in names.items() if name in figures
+    }  # fmt: skip
 
 
 def _common_labels(split: Split, groups: Sequence[Mapping[str, NDArray[np.int64]]]) -> list[int]:

@@ -1,5 +1,6 @@
 """Labels that a row may lack, and conditions behind them."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,11 +11,12 @@ from emixer.config import Config, with_overrides
 from emixer.data.conditions import Conditions
 from emixer.errors import ConfigError
 from emixer.losses.build import build_phases
+from emixer.losses.terms import conditions_term
 from emixer.models.build import build_model
 from emixer.models.cogan import Cogan
 from emixer.models.conditioning import LabelEmbedding, known_columns
 from emixer.models.noise import RowNoise
-from emixer.models.paired_model import Batch, ModelSpec, PairedModel
+from emixer.models.paired_model import Batch, ModelSpec, PairedModel, RowWeights
 from emixer.training.step import row_weights
 
 NUM = 16
@@ -110,10 +112,24 @@ def test_games_with_conditions_reach_every_parameter(
         for name, parameter in model.named_parameters()
         if name.endswith(("of_conditions.weight", "embed_labels.weight", "projection.parametrizations.weight.original"))
     }
+    heads = [parameter for name, parameter in model.named_parameters() if "condition_head" in name]
+    assert all(parameter.grad is not None for parameter in heads)
+    assert len(heads) == (0 if isinstance(model, Cogan) else 2)
     assert len(reading) == (2 if isinstance(model, Cogan) else 3)  # G, its critic, and F where it reads labels
     for name, parameter in reading.items():
         assert parameter.grad is not None, name
         assert parameter.grad[:, -4:].abs().amax(dim=0).min() > 0, name
+
+
+def test_an_encoder_is_asked_for_known_conditions_alone() -> None:
+    """One known sex and one known view of two rows; log-probabilities worked out by hand."""
+    y_BY = torch.tensor([[1.0, 1, 0, 0, 0], [1, 0, 0, 0, 1]])
+    logits = (torch.tensor([[0.0, math.log(3)], [5, -5]]), torch.tensor([[9.0, 9], [math.log(1), math.log(4)]]))
+    one = torch.tensor(1.0)
+    weights = RowWeights(torch.tensor(0.5), one, one, one, one, one, one)
+    term = conditions_term("conditions", logits, y_BY, weights)["conditions"]
+    assert term.item() == pytest.approx((math.log(4) + math.log(5 / 4)) / 2 * 0.5)
+    assert conditions_term("conditions", (), y_BY, weights) == {}
 
 
 def test_a_spec_tells_its_conditions_and_an_old_one_has_none(spec: ModelSpec) -> None:

@@ -121,7 +121,11 @@ def test_a_dataset_has_their_columns_and_figures_are_split_by_them(
     low, high = group["intervals"]["real"]["label_auc"]
     assert 0 < low <= group["real"]["label_auc"] <= high <= 1
     num_ap = real["view"].to_pylist().count("AP")
-    assert content["by"]["view"]["groups"]["AP"] == {"images": {"generated": 0, "real": num_ap}, "too_few": 20}
+    assert content["by"]["view"]["groups"]["AP"] == {
+        "images": {"generated": 0, "real": num_ap}, "too_few": 20,
+        "shown": {"real": content["by"]["view"]["groups"]["AP"]["shown"]["real"]},
+    }  # fmt: skip
+    assert content["by"]["view"]["groups"]["LATERAL"]["shown"]["real"]["auc"] > 0.9  # a stripe of its own
     page = (out / "evaluation" / "evaluation.md").read_text()
     assert "## By sex" in page
     assert "not measured: fewer than 20 images on a side" in page
