@@ -123,6 +123,13 @@ class ModelSpec:
         values = [value for values in self.conditions.values for value in values]
         return [name for name, y in zip((*self.label_names, *values), vector_Y, strict=True) if y]
 
+    def most_frequent_conditions(self) -> dict[str, str]:
+        """The value of each condition that most images of the train split have."""
+        columns_KC = torch.tensor(self.label_vectors)[:, self.num_labels :]
+        images_C = torch.tensor(self.label_counts) @ columns_KC
+        named = zip(self.conditions.spans.items(), self.conditions.values, strict=True)
+        return {name: values[int(images_C[span].argmax())] for (name, span), values in named}
+
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads back."""
         return asdict(self)

@@ -137,6 +137,7 @@ def test_a_spec_tells_its_conditions_and_an_old_one_has_none(spec: ModelSpec) ->
     old = {key: value for key, value in spec.to_json().items() if key != "conditions"}
     assert ModelSpec.from_json(old).conditions == Conditions()
     assert spec.described((1, 0, 0, 0, 1, 1, 0)) == ["A", "M", "AP"]
+    assert spec.most_frequent_conditions() == {"sex": "F", "view": "AP"}  # 3 of 4 images
 
 
 def test_jointgan_cannot_draw_images_of_a_sex_from_reports_alone(tiny_config: Config) -> None:
