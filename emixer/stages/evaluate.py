@@ -163,6 +163,7 @@ def describe(config: Config) -> str:
         f"  with        {num:,} real films of {split} (of {shards.num_rows(split):,}) and {num:,} of train, "
         f"{shards.folder}",
         f"  labels      {', '.join(compared_labels(dataset, manifest, shards))}",
+        *([f"  split by    {', '.join(config.evaluate.by)}"] if config.evaluate.by else []),
         f"  measured by {', '.join(f'{n.name} ({n.resized})' for n in _networks(config))}",
         f"  read by     {', '.join(_readers_in_words(config))}",
         f"  written to  {out}",
