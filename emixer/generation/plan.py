@@ -134,6 +134,12 @@ def _turns_of(wanted: _Wanted, spec: ModelSpec, prior: Prior) -> Labels:
         is_asked_C[spec.conditions.spans[name]] = True
     turns_TC: Labels = np.unique(prior.vectors_KY[:, spec.num_labels :] * is_asked_C, axis=0)
     is_known_T = turns_TC.sum(axis=1) == len(wanted.balance_by)
+    if not is_known_T.any():
+        also = f" of {_told(wanted.conditions)}" if wanted.conditions else ""
+        raise ConfigError(
+            f"No training image{also} is known by {' and '.join(wanted.balance_by)}, so that nothing can take turns. "
+            "Leave generate.balance_by out, or name fewer conditions, each once."
+        )
     found_TC: Labels = turns_TC[is_known_T]
     return found_TC
 
@@ -149,6 +155,11 @@ def _balanced(wanted: _Wanted, spec: ModelSpec, prior: Prior, seed: int) -> Labe
     wanted_TY = np.array([[*labels, *conditions] for conditions in turns_TC for labels in labels_TL], np.uint8)
     # What no training image has gets no turn
     wanted_TY = wanted_TY[[bool(prior.carrying(wanted_Y).any()) for wanted_Y in wanted_TY]]
+    if not len(wanted_TY):
+        raise ConfigError(
+            f"No training image with a label is known by {' and '.join(wanted.balance_by)}, so that nothing can take "
+            "turns. Use plan=train, or leave generate.balance_by out."
+        )
     in_turn = [*(["label"] if wanted.plan == "balanced" else []), *wanted.balance_by]
     described = f"each {' and '.join(in_turn)} in turn, with the company it keeps in the training films"
     if wanted.conditions:

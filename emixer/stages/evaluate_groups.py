@@ -62,7 +62,7 @@ def by_groups(split: Split) -> dict[str, Any]:
     """For each condition: the labels that means are over, how many images are of no known group, and for each group
     its numbers of images, figures and intervals (`too_few` where it was not measured), and under `shown` the AUC of a
     judge that tells it from the others."""
-    found = {}
+    content = {}
     for (name, span), values in zip(split.conditions.spans.items(), split.conditions.values, strict=True):
         rows = {
             value: {kind: np.flatnonzero(side.columns_NC[:, span.start + place]) for kind, side in split.sides.items()}
@@ -75,19 +75,18 @@ def by_groups(split: Split) -> dict[str, Any]:
         for place, value in enumerate(values):
             groups[value] = {
                 "images": {kind: len(of) for kind, of in rows[value].items()},
-                "shown": {kind: found[value] for kind, found in shown.items() if value in found},
+                "shown": {kind: areas[value] for kind, areas in shown.items() if value in areas},
             }
-            if value not in large:
+            if value in large:
+                sample_N = np.flatnonzero(split.sample_NC[:, span.start + place])
+                groups[value] |= _distances(split, large[value], sample_N) | _figures(split, large[value], labels)
+            else:
                 groups[value]["too_few"] = MIN_IMAGES_A_GROUP
-                continue
-            sample_N = np.flatnonzero(split.sample_NC[:, span.start + place])
-            groups[value] |= _distances(split, large[value], sample_N)
-            groups[value] |= _figures(split, large[value], labels)
         unknown = {kind: int((side.columns_NC[:, span] == 0).all(axis=1).sum()) for kind, side in split.sides.items()}
-        found[name] = {
+        content[name] = {
             "labels": [split.label_names[index] for index in labels], "not_known": unknown, "groups": groups
         }  # fmt: skip
-    return found
+    return content
 
 
 def _shown(split: Split, kind: str, span: slice, values: Sequence[str]) -> dict[str, dict[str, Any]]:

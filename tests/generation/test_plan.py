@@ -232,6 +232,8 @@ def test_csv_plan_names_conditions_or_leaves_them_open(tmp_path: Path) -> None:
         ("train", (), {"sex": "M", "view": "AP"}, (), r"No training image has sex M, view AP together"),
         ("train", (), {"age": 60}, (), r"not conditioned on age.*It is conditioned on sex, view\."),
         ("train", (), {"sex": "F"}, ("sex",), r"generate\.sex fixes what generate\.balance_by=sex lets take turns"),
+        ("train", (), {"sex": "F"}, ("view", "view"), r"No training image of sex F is known by view and view"),
+        ("balanced", (), {"sex": "F"}, ("view",), r"No training image with a label is known by view"),
         ("{csv}", (), {}, ("sex",), r"generate\.balance_by is set, and generate\.plan=.* lists every row"),
         ("{csv}", (), {"sex": "F"}, (), r"sex is given, and .* has a column of it"),
     ],
