@@ -5,7 +5,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from emixer.config import Config, load_config, with_overrides
+from emixer.data.known_of_images import find_conditions
 from emixer.data.labels import CHEXPERT
 from emixer.data.loader import open_windows
 from emixer.data.schema import ShardInfo
@@ -61,22 +62,25 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_shards() -> Callable[..., Path]:
-    """make_shards(folder, train=96, validate=32, test=16): as `tiny_shards`, of any size; another seed, other films."""
+    """make_shards(folder, train=96, validate=32, test=16): as `tiny_shards`, of any size; another seed, other films.
+    known: with sex, age and view, sometimes null; F and LATERAL brighten stripes below those of the labels."""
 
-    def make(folder: Path, seed: int = 0, **counts: int) -> Path:
+    def make(folder: Path, seed: int = 0, known: bool = False, **counts: int) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
-        return _write_shards(folder, counts, seed)
+        return _write_shards(folder, counts, seed, known)
 
     return make
 
 
-def _write_shards(folder: Path, counts_of: dict[str, int], seed: int = 0) -> Path:
-    info = ShardInfo(32, CHEXPERT, "findings", 1, "test")
+def _write_shards(folder: Path, counts_of: dict[str, int], seed: int = 0, known: bool = False) -> Path:
+    info = ShardInfo(32, CHEXPERT, "findings", 1, "test", known_of_films=("sex", "age_years") if known else ())
     generator = np.random.default_rng(seed)
     entries, counts = [], {}
     for split, count in counts_of.items():
         path = folder / shard_name(split, 0)
-        films = _tiny_films(generator, split, count, info)
+        films = _tiny_films(generator, split, count, replace(info, known_of_films=()))
+        if known:
+            films = _with_people(films, generator, info)
         write_shard(path, films, info, row_group_rows=16)
         labels = np.array([row for row in films["labels"].to_pylist() if row])
         counts[split] = {"unlabelled_films": count - len(labels), "names": {
@@ -119,6 +123,24 @@ def _tiny_films(generator: np.random.Generator, split: str, count: int, info: Sh
         },
         schema=info.arrow_schema(),
     )  # fmt: skip
+
+
+def _with_people(films: pa.Table, generator: np.random.Generator, info: ShardInfo) -> pa.Table:
+    count = films.num_rows
+    sex, view = generator.choice(["F", "M"], count), generator.choice(["AP", "PA", "LATERAL"], count)
+    age = generator.integers(18, 95, count)
+    image = np.stack([np.frombuffer(film, np.uint8).reshape(32, 32) for film in films["image"].to_pylist()])
+    image[sex == "F", 28:30] += 120
+    image[view == "LATERAL", 30:32] += 120
+    unknown = np.arange(count) % 9 == 4
+    known = {
+        "image": pa.array([film.tobytes() for film in image], pa.binary(32 * 32)),
+        "view": pa.array(view, pa.string()),
+        "sex": pa.array(sex, pa.string(), mask=unknown),
+        "age_years": pa.array(age, pa.int16(), mask=unknown),
+    }
+    columns = {name: films[name] for name in films.column_names} | known
+    return pa.table({name: columns[name] for name in info.arrow_schema().names}, schema=info.arrow_schema())
 
 
 KINDS = ("emixer", "cogan", "jointgan", "smgan")
@@ -251,7 +273,10 @@ def train_locally() -> Callable[..., LocalRun]:
         assert config.data.shards is not None
         shards = ShardSet.open(config.data.shards)
         model = config.model
-        reader = open_windows(shards, "train", config.data, config.seed, model.max_sentences, model.max_words)
+        conditions = find_conditions(shards, model.conditions, model.age_bounds)
+        reader = open_windows(
+            shards, "train", config.data, config.seed, model.max_sentences, model.max_words, conditions=conditions
+        )
         result = LocalRun(RunFolder.create_or_resume(path, "train", config))
 
         class Reporter(RunReporter):

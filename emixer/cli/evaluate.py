@@ -8,6 +8,7 @@ from emixer.cli.base import setting, stage_command
 @setting("--shards", "data.shards")
 @setting("--split", "evaluate.split")
 @setting("--films", "evaluate.films")
+@setting("--by", "evaluate.by")
 @setting("--inception", "evaluate.inception")
 @setting("--rad-dino", "evaluate.rad_dino")
 @setting("--chexbert", "evaluate.chexbert")
@@ -24,6 +25,8 @@ def command() -> None:
 
     \b
       emixer evaluate --dataset data/synthetic --shards data/shards
+    The same for women and men apart, and for each age group, of a model that was conditioned on them:
+      emixer evaluate --dataset data/synthetic --shards data/shards --by sex,age
     With a trained chest encoder, and the Inception network of the literature:
       emixer evaluate --dataset data/synthetic --shards data/shards --inception pt_inception-2015-12-05.pth \\
           --set evaluate.encoder.weights=runs/encoder/encoder.safetensors

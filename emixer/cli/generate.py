@@ -10,6 +10,10 @@ from emixer.cli.base import setting, stage_command
 @setting("--out", "generate.out")
 @setting("--labels", "generate.labels")
 @setting("--plan", "generate.plan")
+@setting("--sex", "generate.sex")
+@setting("--age", "generate.age")
+@setting("--view", "generate.view")
+@setting("--balance-by", "generate.balance_by")
 @setting("--checkpoint", "generate.checkpoint")
 @setting("--image-format", "generate.image_format")
 @setting("--temperature", "generate.temperature")
@@ -20,9 +24,9 @@ def command() -> None:
     """Write a synthetic paired dataset from a trained run.
 
     Films, reports and labels go to Parquet that the `datasets` library and the Hugging Face hub open, with a dataset
-    card, a contact sheet and a manifest. Row i depends on the seed, on i and on its labels alone, however many
-    samplers draw and however many rows are asked for. Give the same command again after an interruption: finished
-    files stay, the rest is made.
+    card, a contact sheet and a manifest. Row i depends on the seed, on i and on its labels and conditions alone,
+    however many samplers draw and however many rows are asked for. Give the same command again after an interruption:
+    finished files stay, the rest is made.
 
     \b
     A thousand pairs with the labels that the training films have:
@@ -30,6 +34,8 @@ def command() -> None:
     Pneumothorax in every film, or rows as a table lists them:
       emixer generate --run runs/first --num 500 --labels Pneumothorax --out data/pneumothorax
       emixer generate --run runs/first --plan plan.csv --out data/planned
+    Women and men in turn, of a model trained with model.conditions=[sex, age, view]:
+      emixer generate --run runs/first --num 500 --labels Edema --view PA --balance-by sex --out data/edema
     600,000 pairs on every GPU of a running cluster:
       emixer generate --run runs/paper --num 600_000 --seed 1 --ray-address auto --out /data/synthetic
     """

@@ -34,7 +34,9 @@ def _ingest_command(
     return decorate
 
 
-@_ingest_command("mimic-cxr", ("root", "reports_root", "film_format", "labeler", "views", "keep_missing_view"))
+@_ingest_command(
+    "mimic-cxr", ("root", "reports_root", "film_format", "labeler", "patients", "views", "keep_missing_view")
+)
 def mimic_cxr() -> None:
     """MIMIC-CXR-JPG 2.0.0 or MIMIC-CXR as PhysioNet publishes them, or the phantom.
 
@@ -45,14 +47,18 @@ def mimic_cxr() -> None:
     \b
       emixer ingest mimic-cxr --root /data/mimic-cxr-jpg --reports-root /data/mimic-cxr-reports \\
           --out /data/shards-128 --side-px 128
+    With the laterals, and with sex and age from MIMIC-IV, for models that are conditioned on them:
+      emixer ingest mimic-cxr --root /data/mimic-cxr-jpg --reports-root /data/mimic-cxr-reports \\
+          --patients /data/mimic-iv/hosp/patients.csv.gz --views PA,AP,LATERAL,LL --out /data/shards-views
     """
 
 
-@_ingest_command("open-i", ("root", "label_csv", "validate_fraction", "test_fraction"))
+@_ingest_command("open-i", ("root", "label_csv", "views", "validate_fraction", "test_fraction"))
 def open_i() -> None:
     """The Indiana University collection: ecgen-radiology/*.xml and images/.
 
-    With a label CSV only the films that it lists are read (leave laterals out this way); without one, all.
+    With a label CSV only the films that it lists are read, of those --views that its column `view` names; without one,
+    all.
 
     \b
       emixer ingest open-i --root data/indiana --out data/shards-indiana --side-px 64
@@ -104,9 +110,9 @@ def nih_cxr14() -> None:
     """
 
 
-@_ingest_command("chexpert", ("root", "test_fraction"))
+@_ingest_command("chexpert", ("root", "views", "test_fraction"))
 def chexpert() -> None:
-    """CheXpert v1.0, small or full: train.csv, valid.csv and the films. Frontal films are taken.
+    """CheXpert v1.0, small or full: train.csv, valid.csv and the films. Frontal films are taken, laterals with --views.
 
     \b
       emixer ingest chexpert --root /data/CheXpert-v1.0-small --out /data/shards-chexpert

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from emixer.config.base import Section
-from emixer.config.model import AttentiveDecoderConfig, ChestEncoderConfig, ReportDecoderConfig
+from emixer.config.model import AttentiveDecoderConfig, ChestEncoderConfig, Condition, ReportDecoderConfig
 from emixer.config.training import Augmentation
 
 Table = Literal["table1", "table2", "table3", "table5", "table9", "table10", "figures"]
@@ -74,6 +74,8 @@ class EvaluateConfig(Section):
     radgraph: Path | None = Field(None, strict=False)
     """Folder with the unpacked `radgraph-xl`, for RadGraph F1 against real reports of the same labels; extra
     `emixer[radgraph]`. None: left out."""
+    by: tuple[Condition, ...] = Field((), strict=False)
+    """Split the figures by sex, age or view, which the model of the dataset must have been conditioned on."""
     neighbours: int = Field(5, ge=1)
     """Of precision, recall, density and coverage."""
     references: int = Field(5, ge=1)

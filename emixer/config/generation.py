@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from emixer.config.base import Section
+from emixer.config.model import Condition
 
 
 class GenerateConfig(Section):
@@ -20,12 +21,23 @@ class GenerateConfig(Section):
     num: int | None = Field(None, ge=1)
     """Pairs to generate. None: as many as a CSV plan lists, else 1000."""
     seed: int = Field(0, ge=0, le=2**63 - 1)
-    """Row i depends on this, on i and on its labels alone."""
+    """Row i depends on this, on i and on its labels and conditions alone."""
     labels: tuple[str, ...] = Field((), strict=False)
     """Labels that every row has, by name. Empty: see plan."""
     plan: str = "train"
     """Where labels come from: `train` (the joint distribution of the training films), `balanced` (each label in turn,
-    with the company it keeps in training), or a CSV file (a 0/1 column a label, perhaps `count`), read in a circle."""
+    with the company it keeps in training), or a CSV file (a 0/1 column a label, perhaps sex, age, view and `count`),
+    read in a circle."""
+    sex: str | None = None
+    """Of every row, F or M, where the model is conditioned on it (model.conditions). None: drawn as training images
+    with the row's labels have it; so with age and view."""
+    age: int | None = Field(None, ge=0, le=120)
+    """Of every row [years]; its age group is what counts."""
+    view: str | None = None
+    """Of every row, as the training images have it, e.g. PA."""
+    balance_by: tuple[Condition, ...] = Field((), strict=False)
+    """Conditions whose values take turns, row by row; with `plan: balanced` for all labels of one value, then of the
+    next."""
     batch_size: int = Field(64, ge=1, le=1024)
     """Pairs in one forward pass. Part of what decides a row's last bits, so it is recorded."""
     image_format: Literal["png", "jpeg"] = "png"

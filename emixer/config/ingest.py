@@ -21,8 +21,10 @@ class MimicCxrSource(Section):
     """MIMIC-CXR-JPG's films, or MIMIC-CXR's own (`files/.../*.dcm`); both with the tables of MIMIC-CXR-JPG."""
     labeler: Literal["chexpert", "negbio", "factors"] = "chexpert"
     """Which of the two published label tables to use; `factors`: what the phantom's films truly show."""
+    patients: Path | None = Field(None, strict=False)
+    """patients.csv.gz of MIMIC-IV, which knows sex and age; MIMIC-CXR has neither. None: unknown."""
     views: tuple[str, ...] = Field(("PA", "AP"), strict=False)
-    """ViewPosition values to keep."""
+    """ViewPosition values to keep; LATERAL and LL are the laterals."""
     keep_missing_view: bool = False
     """Whether to keep films whose ViewPosition is blank (some 16,000 in the real table)."""
 
@@ -35,7 +37,10 @@ class OpenISource(Section):
     root: Path = Field(strict=False)
     """Folder that holds `ecgen-radiology/` and `images/`."""
     label_csv: Path | None = Field(None, strict=False)
-    """CSV with `dicom_id`, `gold_<finding>` columns and optionally `split`. None: `labels.csv` in root, if present."""
+    """CSV with `dicom_id`, `gold_<finding>` columns and optionally `split` and `view`. None: `labels.csv` in root, if
+    present."""
+    views: tuple[str, ...] = Field((), strict=False)
+    """Values of the CSV's column `view` to keep. Empty: all films that it lists."""
     validate_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of subjects held out for validation, where the CSV names no split."""
     test_fraction: float = Field(0.1, ge=0, lt=1)
@@ -105,6 +110,8 @@ class ChexpertSource(Section):
     """Which source."""
     root: Path = Field(strict=False)
     """Folder that holds train.csv, valid.csv, `train/` and `valid/`."""
+    views: tuple[str, ...] = Field(("Frontal",), strict=False)
+    """Frontal/Lateral values to keep. `Frontal,Lateral` keeps the laterals too, with the view LATERAL."""
     test_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of train.csv's subjects held out for test; valid.csv is validate."""
 

@@ -7,6 +7,10 @@ from pydantic import Field, model_validator
 
 from emixer.config.base import ExactInteger, Section
 
+Condition = Literal["sex", "age", "view"]
+"""What images are known of beside labels."""
+_OLDEST = 120
+
 
 class ImageGeneratorConfig(Section):
     """G(z, y). EMIXER §3.2.1, §6.2.2, table 7."""
@@ -170,7 +174,24 @@ class PairedModelConfig(Section):
     """Sentences of a report beyond this are cut."""
     max_words: int = Field(30, ge=2)
     """Words of a sentence, its end token included, beyond this are cut."""
+    conditions: tuple[Condition, ...] = Field((), strict=False)
+    """What the model is given beside the labels, where the shards know it: sex, age, view."""
+    age_bounds: tuple[int, ...] = Field((18, 40, 60, 80), strict=False)
+    """First age of each age group but the youngest [years]: children, then the bands of twenty years that fairness of
+    chest X-ray models is reported by (Seyyed-Kalantari et al. 2021)."""
     image_generator: ImageGeneratorConfig = Field(default_factory=ImageGeneratorConfig)
+
+    @model_validator(mode="after")
+    def _conditions_are_clear(self) -> "PairedModelConfig":
+        if len(set(self.conditions)) < len(self.conditions):
+            raise ValueError(f"conditions={','.join(self.conditions)} names one twice; name each once")
+        bounds = self.age_bounds
+        if not bounds or sorted(set(bounds)) != list(bounds) or not 0 < bounds[0] <= bounds[-1] <= _OLDEST:
+            raise ValueError(
+                f"age_bounds={','.join(map(str, bounds))} are no ages that ascend from 1 to {_OLDEST}; use e.g. "
+                "18,40,60,80"
+            )
+        return self
 
     @property
     def chest_encoder(self) -> ChestEncoderConfig | None:
@@ -274,6 +295,15 @@ class JointganModelConfig(PairedModelConfig):
     gumbel: GumbelConfig = Field(default_factory=GumbelConfig)
     direction: Literal["film_first", "report_first"] = "film_first"
     """How pairs are sampled: the film from labels and the report from the film, or the other way round."""
+
+    @model_validator(mode="after")
+    def _films_are_conditioned(self) -> "JointganModelConfig":
+        if self.conditions and self.direction == "report_first":
+            raise ValueError(
+                "direction=report_first draws the image from its report alone, which says nothing of "
+                f"conditions={','.join(self.conditions)}; use film_first, or leave the conditions out"
+            )
+        return self
 
     @property
     def chest_encoder(self) -> ChestEncoderConfig:

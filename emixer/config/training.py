@@ -55,10 +55,10 @@ class LossConfig(Section):
     has to go by the film, and learns a small collection by heart less fast. Ends of sentences are seen."""
     labels: float = Field(1.0, ge=0)
     """Weight of the label cross-entropy of F's encoder on labelled real films: words alone hardly teach it. A frozen
-    encoder learns nothing from it."""
+    encoder learns nothing from it. The same weight has the cross-entropy of conditions, if there are any."""
     film_labels: float = Field(0.0, ge=0)
-    """Weight, for G, of the label cross-entropy of F's encoder on generated films, as in AC-GAN. Needs `labels`, or
-    nobody has taught what reads them."""
+    """Weight, for G, of the label cross-entropy of F's encoder on generated films, as in AC-GAN, and of that of
+    conditions. Needs `labels`, or nobody has taught what reads them."""
     mismatched: float = Field(0.0, ge=0)
     """Weight, for D_joint, of real films beside real reports of other labels, as further fakes (Reed et al. 2016)."""
     augment: tuple[Augmentation, ...] = Field((), strict=False)

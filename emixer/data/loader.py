@@ -6,7 +6,7 @@ are views: into the block in shared memory, and slices of it. Only a batch that 
 Each worker runs its own small Ray Data execution over its own windows (emixer.data.order). That keeps the order a pure
 function of the seed, which a shared `streaming_split` does not promise; docs/decisions/002-data-order.md.
 
-Shapes: N films, P pixels of a film, Y labels, S sentences, W words.
+Shapes: N films, P pixels of a film, L labels, Y labels and columns of conditions, S sentences, W words.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -25,6 +25,8 @@ import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
 from emixer.config.training import DataConfig
+from emixer.data.conditions import NO_CONDITIONS, Conditions
+from emixer.data.known_of_images import column_of, columns_in
 from emixer.data.label_share import Hashes, kept_hashes
 from emixer.data.labels import LabelPolicy
 from emixer.data.order import DataOrder, Position, windows_from
@@ -48,11 +50,11 @@ class HostBatch:
     image: Array
     """uint8 (N, side_px, side_px)."""
     labels: Array
-    """uint8 (N, Y): 1 present, 0 absent or unknown."""
+    """uint8 (N, Y): 1 present, 0 absent or unknown; behind the labels, the columns of conditions, if there are any."""
     labelled: Array
     """bool (N): whether any label is known."""
     known: Array
-    """bool (N, Y): which labels are known, under the reader's policy."""
+    """bool (N, L): which labels are known, under the reader's policy."""
     words: Array
     """int32 (N, S, W) token ids."""
     has_report: Array
@@ -92,6 +94,8 @@ class WindowReader:
     policy: LabelPolicy
     kept: Hashes | None = None
     """Films that keep their labels, by the hash of their ids, in ascending order. None: all."""
+    conditions: Conditions = NO_CONDITIONS
+    """What is read of films beside their labels."""
 
     @property
     def window_bytes(self) -> int:
@@ -118,9 +122,9 @@ class WindowReader:
         return HostBatch.concatenate(parts).rows(0, num_rows)
 
     def label_counts(self) -> tuple[Array, Array]:
-        """Distinct label vectors of the labelled films, uint8 (K, Y), and how many films carry each, int64 (K)."""
+        """Distinct vectors of the labelled films, uint8 (K, Y), and how many films carry each, int64 (K)."""
         columns = self._label_columns()
-        found = [self._labels(pq.read_table(file, columns=columns)) for file in self.files]
+        found = [self._vectors(pq.read_table(file, columns=columns)) for file in self.files]
         labels = np.concatenate([labels[labelled] for labels, labelled, _ in found])
         vectors, counts = np.unique(labels, axis=0, return_counts=True)
         return vectors, counts
@@ -157,7 +161,8 @@ class WindowReader:
         return ["image", "sentences", *self._label_columns()]
 
     def _label_columns(self) -> list[str]:
-        return ["labels", *(["dicom_id"] if self.kept is not None else [])]
+        known = map(column_of, self.conditions.names)
+        return ["labels", *(["dicom_id"] if self.kept is not None else []), *known]
 
     def _scatter(self, table: pa.Table, destination: Array) -> HostBatch:
         """Columns as arrays with row i moved to `destination[i]`; pixels are copied once, from the decoded chunks."""
@@ -166,12 +171,19 @@ class WindowReader:
         for chunk in table["image"].chunks:
             image[destination[start : start + len(chunk)]] = fixed_binary_view(chunk, np.uint8, image.shape[1:])
             start += len(chunk)
-        labels, labelled, known = self._labels(table)
+        labels, labelled, known = self._vectors(table)
         sentences = table["sentences"].combine_chunks()
         words = self.vocabulary.encode_sentences(sentences, self.max_sentences, self.max_words)
         has_report = sentences.is_valid().to_numpy(zero_copy_only=False)
         order = np.argsort(destination)
         return HostBatch(image, labels[order], labelled[order], known[order], words[order], has_report[order])
+
+    def _vectors(self, table: pa.Table) -> tuple[Array, Array, Array]:
+        """As `_labels`, with the columns of conditions behind the labels."""
+        labels, labelled, known = self._labels(table)
+        if not self.conditions.names:
+            return labels, labelled, known
+        return np.concatenate([labels, columns_in(table, self.conditions)], axis=1), labelled, known
 
     def _labels(self, table: pa.Table) -> tuple[Array, Array, Array]:
         column = table["labels"].combine_chunks()
@@ -190,11 +202,12 @@ class WindowReader:
 
 def open_windows(
     shards: ShardSet, split: str, config: DataConfig, seed: int, max_sentences: int, max_words: int,
-    policy: LabelPolicy | None = None,
+    policy: LabelPolicy | None = None, conditions: Conditions = NO_CONDITIONS,
 ) -> WindowReader:  # fmt: skip
     """Plans the order of a split. Raises ShardError when the split is empty or a shard is damaged.
 
-    policy: how labels are read. None: as conditions, where unknown is absent and `data.uncertain` says what -1 is.
+    policy: how labels are read. None: as models are given them, where unknown is absent and `data.uncertain` says what
+    -1 is. conditions: what is read beside them.
     """
     files = tuple(shards.files(split))
     groups, group_rows = [], []
@@ -215,6 +228,7 @@ def open_windows(
         max_words=max_words,
         label_names=shards.info.label_names,
         policy=policy or LabelPolicy(config.uncertain, "zeros"),
+        conditions=conditions,
     )
     return reader.keeping(config.labelled_fraction) if config.labelled_fraction < 1 else reader
 
@@ -339,10 +353,10 @@ def _read_block(reader: Any, window: int) -> pa.Table:
 
 
 def _from_block(block: pa.Table, reader: WindowReader) -> HostBatch:
-    side, num_labels = reader.side_px, block.schema.field("labels").type.byte_width
+    side, num_labels = reader.side_px, len(reader.label_names)
     return HostBatch(
         image=fixed_binary_view(block["image"], np.uint8, (side, side)),
-        labels=fixed_binary_view(block["labels"], np.uint8, (num_labels,)),
+        labels=fixed_binary_view(block["labels"], np.uint8, (num_labels + reader.conditions.num_columns,)),
         labelled=fixed_binary_view(block["labelled"], np.bool_, ()),
         known=fixed_binary_view(block["known"], np.bool_, (num_labels,)),
         words=fixed_binary_view(block["words"], np.int32, (reader.max_sentences, reader.max_words)),

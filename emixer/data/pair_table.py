@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emixer.config.training import DataConfig
+from emixer.data.conditions import NO_CONDITIONS, Columns, Conditions
 from emixer.data.labels import LabelPolicy
-from emixer.data.loader import HostBatch, open_windows
+from emixer.data.loader import HostBatch, WindowReader, open_windows
 from emixer.data.shards import ShardSet
 from emixer.data.text import tokenize
 from emixer.data.vocabulary import Vocabulary
@@ -138,16 +139,22 @@ class RealPairs:
     Never printed."""
     reports: tuple[list[list[str]] | None, ...]
     """Tokens as they stand, whatever the vocabulary and the lengths that a model knows."""
+    columns_NC: Columns
+    """Of the conditions that were asked for."""
 
     @classmethod
-    def read(cls, shards: ShardSet, split: str, shape: TableShape, policy: LabelPolicy) -> Self:
+    def read(
+        cls, shards: ShardSet, split: str, shape: TableShape, policy: LabelPolicy,
+        conditions: Conditions = NO_CONDITIONS,
+    ) -> Self:  # fmt: skip
         """All pairs of a split, in the order of the shards. Raises ShardError when it is empty or lacks a label."""
-        host = _reader(shards, split, shape, policy, seed=0).read_rows(shards.num_rows(split))
+        host = _reader(shards, split, shape, policy, 0, conditions).read_rows(shards.num_rows(split))
         columns = ["source", "subject_id", "sentences"]
         beside = pa.concat_tables(pq.read_table(file, columns=columns) for file in shards.files(split))
         people = zip(beside["source"].to_pylist(), beside["subject_id"].to_pylist(), strict=True)
         subjects = tuple(f"{source}/{subject}" for source, subject in people)
-        return cls(_table(host, shards, shape), subjects, tuple(beside["sentences"].to_pylist()))
+        reports = tuple(beside["sentences"].to_pylist())
+        return cls(_table(host, shards, shape), subjects, reports, _beside_labels(host, shards))
 
 
 def read_real(
@@ -155,19 +162,29 @@ def read_real(
 ) -> PairTable:
     """`num` pairs of a split, drawn by row groups in an order that the seed decides; the first ones are the same
     whatever `num` is. Raises ShardError when the split has fewer."""
+    table, _ = read_real_with(shards, split, shape, policy, num, NO_CONDITIONS, seed)
+    return table
+
+
+def read_real_with(
+    shards: ShardSet, split: str, shape: TableShape, policy: LabelPolicy, num: int, conditions: Conditions,
+    seed: int = 0,
+) -> tuple[PairTable, Columns]:  # fmt: skip
+    """As `read_real`, and the columns of those conditions."""
     available = shards.num_rows(split)
     if num > available:
         raise ShardError(
             f"{num:,} real films are asked for; the {split} split of {shards.folder} has {available:,}. Lower "
             "experiment.scale, or ingest more."
         )
-    reader = _reader(shards, split, shape, policy, seed)
+    reader = _reader(shards, split, shape, policy, seed, conditions)
     parts: list[HostBatch] = []
     for window in range(reader.order.num_windows):
         parts.append(reader.read(window))
         if sum(map(len, parts)) >= num:
             break
-    return _table(HostBatch.concatenate(parts).rows(0, num), shards, shape)
+    host = HostBatch.concatenate(parts).rows(0, num)
+    return _table(host, shards, shape), _beside_labels(host, shards)
 
 
 def open_generated(dataset: Path, files: Sequence[str], shape: TableShape, cache: Path) -> PairTable:
@@ -188,15 +205,22 @@ def open_generated(dataset: Path, files: Sequence[str], shape: TableShape, cache
         ) from error
 
 
-def _reader(shards: ShardSet, split: str, shape: TableShape, policy: LabelPolicy, seed: int) -> Any:
+def _reader(
+    shards: ShardSet, split: str, shape: TableShape, policy: LabelPolicy, seed: int, conditions: Conditions
+) -> WindowReader:
     if shards.info.side_px != shape.side_px:
         raise ShardError(f"{shards.folder} holds films of {shards.info.side_px} px, not of {shape.side_px}.")
-    return open_windows(shards, split, DataConfig(), seed, shape.max_sentences, shape.max_words, policy)
+    return open_windows(shards, split, DataConfig(), seed, shape.max_sentences, shape.max_words, policy, conditions)
+
+
+def _beside_labels(host: HostBatch, shards: ShardSet) -> Columns:
+    columns_NC: Columns = host.labels[:, len(shards.info.label_names) :]
+    return columns_NC
 
 
 def _table(host: HostBatch, shards: ShardSet, shape: TableShape) -> PairTable:
     columns = _columns_of(shape.label_names, shards.info.label_names, f"The shards in {shards.folder}")
-    labels_NY = np.where(host.known, host.labels, np.nan).astype(np.float32)[:, columns]
+    labels_NY = np.where(host.known, host.labels[:, : host.known.shape[1]], np.nan).astype(np.float32)[:, columns]
     return PairTable(host.image, labels_NY, host.words)
 
 

@@ -5,7 +5,8 @@ The rules, which `TOKENIZER_VERSION` stands for:
    de-identification (`___` in MIMIC-CXR, `XXXX` in the Indiana collection) become one `___`.
 2. Tokens are lower case: masks, numbers with their decimals (2.5, 5:12), words with inner hyphens and apostrophes
    (left-sided, patient's), abbreviations with their dots (dr., a.m.), and every other sign alone.
-3. A sentence ends at . ! or ? unless the dot belongs to a number or an abbreviation. The stop itself is no token.
+3. A sentence ends at . ! or ? unless the dot belongs to a number or an abbreviation. The stop itself is no token, but a
+   question mark is one, since it says that something is not certain; before a word (? pneumonia) it ends nothing.
 4. Numbers of a list (1. or 2)) and sentences without a letter (dates, masks, rules of dashes) are left out.
 
 `tokenize(detokenize(sentences)) == sentences` for whatever `tokenize` returns.
@@ -14,7 +15,7 @@ The rules, which `TOKENIZER_VERSION` stands for:
 import re
 import unicodedata
 
-TOKENIZER_VERSION = 1
+TOKENIZER_VERSION = 2
 MASK = "___"
 
 _ASCII = str.maketrans(
@@ -33,11 +34,13 @@ _TOKEN = re.compile(
       | (?<![^\W_])(?:TITLES)\.                               # dr., vs.
       | \d+(?:[.,:]\d+)+(?![^\W_]) | (?<![^\s(])\.\d+        # 2.5, 1,000, 5:12, .5
       | [^\W_]+(?:['-][^\W_]+)*                              # words
+      | (?P<doubt>(?<![^\s([{/])\?(?=\s*[^\W\d_]))           # ? pneumonia
       | [^\s\w]                                              # any other sign""".replace("TITLES", "|".join(_TITLES)),
     re.VERBOSE,
 )
 _MERIDIEM = ("a.m.", "p.m.")
 _STOPS = frozenset(".!?")
+_QUESTION = "?"
 _NO_SPACE_BEFORE = frozenset(",;:)]}%/")
 _NO_SPACE_AFTER = frozenset("([{/")
 
@@ -58,7 +61,9 @@ def tokenize(text: str) -> list[list[str]]:
     sentences: list[list[str]] = [[]]
     for match in _TOKEN.finditer(lower):
         token = match.group()
-        if token in _STOPS:
+        if token in _STOPS and not match["doubt"]:
+            if token == _QUESTION and sentences[-1] and sentences[-1][-1] not in _NO_SPACE_AFTER:
+                sentences[-1].append(token)
             sentences.append([])
             continue
         sentences[-1].append(token)
@@ -76,9 +81,15 @@ def detokenize(sentences: list[list[str]]) -> str:
 def _sentence(tokens: list[str]) -> str:
     text = ""
     previous = ""
-    for token in tokens:
-        glued = not text or token in _NO_SPACE_BEFORE or previous in _NO_SPACE_AFTER
+    for place, token in enumerate(tokens, 1):
+        is_asked = token == _QUESTION and place == len(tokens)
+        glued = not text or token in _NO_SPACE_BEFORE or previous in _NO_SPACE_AFTER or is_asked
         text += token if glued else f" {token}"
         previous = token
+    first = text[:1].upper()
+    if first.lower() == text[:1]:  # a few letters, such as the German sharp s, do not come back
+        text = first + text[1:]
+    if previous == _QUESTION:
+        return text
     stop = " ." if previous in _TITLES else "."  # else the stop would be the title's
-    return f"{text[:1].upper()}{text[1:]}{stop}"
+    return f"{text}{stop}"

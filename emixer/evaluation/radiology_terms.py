@@ -150,8 +150,8 @@ _HEDGES = r"(likely|probabl[ey]|possibl[ey]|presum\S+)"
 
 CLAUSE_END_BEFORE_TERM = rf"""
     but|however|although|though|except|aside|apart|despite|while|whereas
-    there|is|are|was|were|has|have|shows|demonstrates|now|which
-    (?<!history )(?<!hx )[;:]
+    there|(?<!excluded )(?<!ruled out )(is|are|was|were)|has|have|shows|demonstrates|now|which
+    (?<!history )(?<!hx )(?<!removed )(?<!withdrawn )(?<!discontinued )(?<!absent )(?<!excluded )(?<!negative for )[;:]
     (?<!consistent )(?<!compatible )(?<!associated )with
     ,(?= (and )?{_HEDGES} )
     , (and )?((a|an|the) )?(small|mild|moderate|minimal|stable|unchanged|persistent|new|worsening)
@@ -173,7 +173,8 @@ _CHANGED = (
 )
 NO_CHANGE = rf"""
     (no|not|without){_MUCH} (changes?|(in|de)creased?|changed|difference|improvement)( (in|of|from|since|to))?
-    (no|not) (longer|only)"""
+    (no|not) (longer|only)
+    not (yet )?(been )?(removed|withdrawn|discontinued)"""
 STILL_THERE = rf"""
     {_NOT} (been )?(\S+ly )?(yet )?(been )?{_CHANGED}
     {_NOT} (previously|formerly) (been )?{_SEEN}
@@ -205,7 +206,7 @@ ANSWERED_NO = rf"""
 """The answer of a form, right behind the term."""
 DEVICE_GONE_BEFORE = r"""
     (removal|explantation|withdrawal|discontinuation|extubation) of
-    (removed|withdrew|withdrawn|extubated|explanted)"""
+    (removed|withdrew|withdrawn|discontinued|extubated|explanted)"""
 DEVICE_GONE_AFTER = r"""
     (removed|withdrawn|discontinued|pulled|explanted|taken out)
     removal"""
@@ -216,6 +217,7 @@ DEVICE_STAYS = rf"""
     withdrawn (by|to|slightly|a)
     pulled back"""
 DOUBT_BEFORE_TERM = r"""
+    \?
     may|might|could|perhaps|cannot|if|either
     possib(le|ly|ility)|probabl[ey]|potential(ly)?|presum\S+
     likely(?! (chronic|old|healed|remote|acute|subacute|longstanding|benign))
@@ -240,7 +242,8 @@ DOUBT_AFTER_TERM = rf"""
     , if (present|any)
     (needs?|has|have) to be (considered|excluded|ruled out)
     ((is|are|was|were|remains?) )?(difficult|hard|impossible) to (\S+ )?(exclude|rule out)
-    versus|vs\.?"""
+    versus|vs\.?
+    \?(?= $)"""
 _ALTHOUGH_ONE = (
     r"(although|though|however|but|yet)( \S+){0,4}? (one|ones|it|they|some|trace|amounts?) (\S+ ){0,4}?"
     r"(may|might|could|can ?not|can't|not) (be |been )?(\S+ly )?(be |been )?"

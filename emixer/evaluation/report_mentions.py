@@ -188,8 +188,8 @@ def _judge(sentence: str, match: re.Match[str]) -> Mention:
 
 def _device_is_gone(sentence: str, match: re.Match[str]) -> bool:
     before, after = _clause_around(sentence, match)
-    gone_after = _DEVICE_GONE_AFTER.search(_without(_DEVICE_STAYS, after))
-    return bool(_DEVICE_GONE_BEFORE.search(before) or gone_after)
+    before, after = (_without(_DEVICE_STAYS, part) for part in (before, after))
+    return bool(_DEVICE_GONE_BEFORE.search(before) or _DEVICE_GONE_AFTER.search(after))
 
 
 def _without(pattern: re.Pattern[str], text: str) -> str:

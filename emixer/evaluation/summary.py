@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emixer.evaluation.group_summary import group_tables
+
 _SHOWN = {
     "fid": "Fréchet distance", "kid": "kernel distance", "precision": "precision", "recall": "recall",
     "density": "density", "coverage": "coverage", "label_auc": "AUC of films against their labels",
@@ -42,7 +44,12 @@ def markdown(content: Mapping[str, Any]) -> str:
                 for name, label in network["labels"].items()
             ]
     lines += ["", f"## Pairs, by a judge of labels: {content['pairs']['judge']}", "", *_table(content["pairs"])]
-    return "\n".join([*lines, "", "## Reports", "", *_table(content["reports"]), *_by_label(content["reports"])])
+    lines += ["", "## Reports", "", *_table(content["reports"]), *_by_label(content["reports"])]
+    unread = content.get("reports_not_read")
+    if unread:
+        lines += ["", f"{unread['real']:,} real reports were not read: they are in the language "
+                  f"{unread['language']!r}, and the reader knows English alone. No figure counts them."]  # fmt: skip
+    return "\n".join([*lines, *group_tables(content.get("by", {}), _entry)])
 
 
 def _by_label(reports: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """The validation pass: one model against held-out films and reports, in seconds.
 
 `Validator.prepare` looks at the real films once; `validate` draws one pair for each real validation row, conditioned on
-that row's labels (drawn from the train distribution where it has none), and returns the metrics
+that row's labels and conditions (all drawn from the train distribution where it has no labels), and returns the metrics
 
     fid_<encoder>                     Fréchet distance between real and generated films, by the named encoder's features
     word_cross_entropy                mean -log p of the real reports' words, teacher-forced [nats]
@@ -19,9 +19,11 @@ that row's labels (drawn from the train distribution where it has none), and ret
     words_per_report_{generated,real} mean number of words
 
 `real` is the same measurement on the real validation rows: what a perfect generator would get from this judge and this
-reader. A metric that cannot be measured (no labels, no reports, a label with too few films) is left out, never guessed.
+reader. A metric that cannot be measured (no labels, no reports or none in English, a label with too few films) is left
+out, never guessed.
 
-Shapes: B films of a batch, N films, F features, Y labels, S sentences, W words of a sentence.
+Shapes: B films of a batch, N films, F features, L labels, Y labels and columns of conditions, S
+sentences, W words of a sentence.
 Source: EMIXER §6.3.3 (FID); the rest is ours.
 """
 
@@ -33,12 +35,13 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from emixer.data.schema import ENGLISH
 from emixer.data.vocabulary import Vocabulary
 from emixer.evaluation.features import FeatureExtractor
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
 from emixer.evaluation.label_faithfulness import EncoderJudge, Judge, LabelJudge
 from emixer.evaluation.pair_metrics import ALL, Metrics, Report, agreement, faithfulness, label_areas, variety
-from emixer.evaluation.report_mentions import mentions
+from emixer.evaluation.report_mentions import mentions, reads_language
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, LabelPrior, ModelSpec, PairedModel
 
@@ -50,61 +53,62 @@ class Validator:
     extractor: FeatureExtractor
     spec: ModelSpec
     batches: Sequence[Batch]
-    labels_NY: Tensor
+    labels_NL: Tensor
     """float32: the labels of the real rows, NaN for a row without any."""
     statistics: FeatureStatistics
     judge: Judge | None
     real: Metrics
+    language: str = ENGLISH
+    """Of the reports that models learn from. What is not read is not scored."""
 
     @classmethod
     def prepare(
         cls, extractor: FeatureExtractor, spec: ModelSpec, train: Iterable[Batch], validation: Sequence[Batch],
-        judge: Literal["probe", "encoder"] = "probe",
+        judge: Literal["probe", "encoder"] = "probe", language: str = ENGLISH,
     ) -> Self:  # fmt: skip
         """Measures the real rows: `train` (read once, not kept) teaches the judge, `validation` is what models meet.
 
-        judge: "encoder" takes the extractor's own outputs and does not look at `train`.
+        judge: "encoder" takes the extractor's own outputs and does not look at `train`. language: of the reports.
         Raises ValueError when there are fewer than two validation films.
         """
         num = sum(len(batch) for batch in validation)
         if num < 2:
             raise ValueError(f"The validation pass needs at least 2 films; {num} were given.")
         decider: Judge | None = (
-            EncoderJudge(extractor, spec.label_names) if judge == "encoder" else _fit_judge(extractor, train)
+            EncoderJudge(extractor, spec.label_names)
+            if judge == "encoder"
+            else _fit_judge(extractor, train, spec.num_labels)
         )
         features_NF = extractor.over(batch.image_BCHW for batch in validation)
-        labels_NY = torch.cat([_known_labels(batch) for batch in validation]).cpu()
-        scores_NY = None if decider is None else decider.score(features_NF).cpu()
-        real = label_areas(scores_NY, labels_NY, spec.label_names)(ALL)
+        labels_NL = torch.cat([_known_labels(batch, spec.num_labels) for batch in validation]).cpu()
+        scores_NL = None if decider is None else decider.score(features_NF).cpu()
+        real = label_areas(scores_NL, labels_NL, spec.label_names)(ALL)
         with_report = torch.cat([batch.has_report_B for batch in validation]).cpu()
         every_report = list(_reports((batch.words_BSW for batch in validation), spec.tokens))
         reports = [report for report, has in zip(every_report, with_report, strict=True) if has]
-        stated_NY = mentions(reports, spec.label_names)
-        real |= variety(reports) | faithfulness(stated_NY, labels_NY[with_report], spec.label_names)(ALL)
-        real |= agreement(None if scores_NY is None else scores_NY[with_report], stated_NY, spec.label_names)(ALL)
-        return cls(
-            extractor, spec, validation, labels_NY, FeatureStatistics.of(features_NF), decider, _named(real, "real")
-        )
+        real |= variety(reports)
+        real |= _read(reports, None if scores_NL is None else scores_NL[with_report], labels_NL[with_report], spec,
+                      language)  # fmt: skip
+        statistics = FeatureStatistics.of(features_NF)
+        return cls(extractor, spec, validation, labels_NL, statistics, decider, _named(real, "real"), language)
 
     def validate(self, model: PairedModel, noise: RowNoise, temperature: float = 0.0) -> Metrics:
         """Metrics of `model`. `noise` has a row for each validation film; the same noise gives the same metrics."""
-        assert noise.num_rows == len(self.labels_NY), "the noise has a row for each validation film"
+        assert noise.num_rows == len(self.labels_NL), "the noise has a row for each validation film"
         statistics = FeatureStatistics.empty(self.extractor.num_features, self.extractor.device)
-        features, words, conditions = [], [], []
+        features, words, labels = [], [], []
         for batch, rows in zip(self.batches, self._noise_of_batches(noise), strict=True):
             labels_BY = self._conditions(batch, rows)
             pairs = model.sample(labels_BY, rows, temperature)
             features.append(self.extractor(pairs.image_BCHW))
             statistics += FeatureStatistics.of(features[-1])
             words.append(pairs.words_BSW)
-            conditions.append(labels_BY)
-        labels_NY = torch.cat(conditions).cpu()
-        scores_NY = None if self.judge is None else self.judge.score(torch.cat(features)).cpu()
+            labels.append(labels_BY[:, : self.spec.num_labels])
+        labels_NL = torch.cat(labels).cpu()
+        scores_NL = None if self.judge is None else self.judge.score(torch.cat(features)).cpu()
         reports = list(_reports(words, self.spec.tokens))
-        generated = label_areas(scores_NY, labels_NY, self.spec.label_names)(ALL)
-        stated_NY = mentions(reports, self.spec.label_names)
-        generated |= variety(reports) | faithfulness(stated_NY, labels_NY, self.spec.label_names)(ALL)
-        generated |= agreement(scores_NY, stated_NY, self.spec.label_names)(ALL)
+        generated = label_areas(scores_NL, labels_NL, self.spec.label_names)(ALL)
+        generated |= variety(reports) | _read(reports, scores_NL, labels_NL, self.spec, self.language)
         return {
             f"fid_{self.extractor.name}": frechet_distance(self.statistics, statistics),
             **_word_metrics(model, zip(self.batches, self._noise_of_batches(noise), strict=True)),
@@ -124,18 +128,29 @@ class Validator:
         return torch.where(batch.labelled_B[:, None], batch.labels_BY, drawn_BY)
 
 
-def _fit_judge(extractor: FeatureExtractor, train: Iterable[Batch]) -> LabelJudge | None:
+def _read(
+    reports: Sequence[Report], scores_NL: Tensor | None, labels_NL: Tensor, spec: ModelSpec, language: str
+) -> Metrics:
+    """What reports state, against labels and against what the judge sees; nothing in a language that is not read."""
+    if not reads_language(language):
+        return {}
+    stated_NL = mentions(reports, spec.label_names, language)
+    of_reports = faithfulness(stated_NL, labels_NL, spec.label_names)(ALL)
+    return of_reports | agreement(scores_NL, stated_NL, spec.label_names)(ALL)
+
+
+def _fit_judge(extractor: FeatureExtractor, train: Iterable[Batch], num_labels: int) -> LabelJudge | None:
     features, labels = [], []
     for batch in train:
         features.append(extractor(batch.image_BCHW[batch.labelled_B]))
-        labels.append(batch.labels_BY[batch.labelled_B])
+        labels.append(batch.labels_BY[batch.labelled_B, :num_labels])
     if sum(map(len, labels)) < 2:
         return None
     return LabelJudge.fit(torch.cat(features), torch.cat(labels).to(extractor.device))
 
 
-def _known_labels(batch: Batch) -> Tensor:
-    return batch.labels_BY.masked_fill(~batch.labelled_B[:, None], torch.nan)
+def _known_labels(batch: Batch, num_labels: int) -> Tensor:
+    return batch.labels_BY[:, :num_labels].masked_fill(~batch.labelled_B[:, None], torch.nan)
 
 
 def _reports(words: Iterable[Tensor], tokens: Sequence[str]) -> Iterator[Report]:

@@ -11,9 +11,12 @@ from emixer.generation.dataset_files import DATA_FOLDER
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
 
-def dataset_card(plan: DatasetPlan, label_counts: Mapping[str, int], num_bytes: int) -> str:
+def dataset_card(
+    plan: DatasetPlan, label_counts: Mapping[str, int], condition_counts: Mapping[str, Mapping[str, int]],
+    num_bytes: int,
+) -> str:  # fmt: skip
     """The whole file. It says how the rows were made; it holds no paths and nothing of the training films."""
-    return f"---\n{_front_matter(plan)}---\n\n{_body(plan, label_counts, num_bytes)}"
+    return f"---\n{_front_matter(plan)}---\n\n{_body(plan, label_counts, condition_counts, num_bytes)}"
 
 
 def _front_matter(plan: DatasetPlan) -> str:
@@ -34,8 +37,20 @@ def _front_matter(plan: DatasetPlan) -> str:
     return str(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
 
 
-def _body(plan: DatasetPlan, label_counts: Mapping[str, int], num_bytes: int) -> str:
+def _body(
+    plan: DatasetPlan, label_counts: Mapping[str, int], condition_counts: Mapping[str, Mapping[str, int]],
+    num_bytes: int,
+) -> str:  # fmt: skip
     rows, config = plan.layout.num_rows, plan.trained.config
+    about = {"sex": "F or M", "age": "age group [years]", "view": "projection"}
+    columns = "".join(
+        f"| `{name}` | {about[name]} that the row was conditioned on; null: none |\n" for name in condition_counts
+    )
+    beside = "".join(
+        f"\n| {name} | rows | share |\n| --- | --- | --- |\n"
+        + "".join(f"| {value} | {count:,} | {count / rows:.1%} |\n" for value, count in counts.items())
+        for name, counts in condition_counts.items()
+    )
     table = "\n".join(f"| {name} | {count:,} | {count / rows:.1%} |" for name, count in label_counts.items())
     made = "\n".join(
         f"| {name.replace('_', ' ')} | {value} |" for name, value in plan.settings.items() if value is not None
@@ -72,7 +87,7 @@ pairs[0]["image"], pairs[0]["report"]
 | `image` | the film, 8-bit gray {plan.row_format.image_format.upper()} |
 | `report` | the findings as text |
 | one column a label | int8, 1 where the row was conditioned on the label, else 0 |
-| `seed`, `index` | a row depends on these two and its labels alone |
+{columns}| `seed`, `index` | a row depends on these two and its labels{" and conditions" if columns else ""} alone |
 
 ## Labels
 
@@ -81,7 +96,7 @@ Drawn from: {plan.labels.description}.
 | label | rows | share |
 | --- | --- | --- |
 {table}
-
+{beside}
 ## How it was made
 
 By `emixer generate` with {config.kind} after {plan.trained.images:,} training films.{_training_data(plan)}

@@ -7,7 +7,7 @@ other machine needs to see the disk; Ray Data stops the samplers when the driver
 never made again: that is all there is to resuming. An actor that dies is started again by Ray and its rows are drawn
 again, which gives the same rows.
 
-Shapes: N rows, Y labels.
+Shapes: N rows, Y labels and columns of conditions.
 """
 
 import math
@@ -29,7 +29,7 @@ from emixer.files import remove_partials
 from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat, Rows, is_finished, open_file
 from emixer.generation.encode_rows import encode_rows
 from emixer.generation.manifest import fingerprint
-from emixer.generation.plan import LabelPlan, plan_digest
+from emixer.generation.plan_kinds import LabelPlan, plan_digest
 from emixer.generation.sampler import Sampler, TrainedModel
 from emixer.ray_session import capacity
 

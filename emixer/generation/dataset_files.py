@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from emixer.data.conditions import NO_CONDITIONS, Conditions
 from emixer.errors import ConfigError
 from emixer.files import is_partial, written_aside
 from emixer.generation.encoding import ImageFormat, encode
@@ -72,9 +73,10 @@ class RowFormat:
     label_names: tuple[str, ...]
     seed: int
     image_format: ImageFormat
+    conditions: Conditions = NO_CONDITIONS
 
     def __post_init__(self) -> None:
-        taken = sorted(set(self.label_names) & set(_OWN_COLUMNS))
+        taken = sorted(set(self.label_names) & {*_OWN_COLUMNS, *self.conditions.names})
         if taken:
             raise ConfigError(
                 f"The model has a label named {taken[0]!r}, which is also a column of the dataset. "
@@ -87,6 +89,7 @@ class RowFormat:
             pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
             pa.field("report", pa.string()),
             *(pa.field(name, pa.int8()) for name in self.label_names),
+            *(pa.field(name, pa.string()) for name in self.conditions.names),
             pa.field("seed", pa.int64()),
             pa.field("index", pa.int64()),
         ]
@@ -99,14 +102,16 @@ class RowFormat:
     def table(
         self, first_row: int, images_NHW: NDArray[np.uint8], reports: Sequence[str], labels_NY: NDArray[np.uint8]
     ) -> pa.Table:
-        """Encodes the films and puts the columns together."""
+        """Encodes the films and puts the columns together. labels_NY: with the columns of conditions behind them."""
         index_N = np.arange(first_row, first_row + len(reports))
         suffix = "jpg" if self.image_format == "jpeg" else self.image_format
         names = [f"{index:09d}.{suffix}" for index in index_N.tolist()]
         image = pa.StructArray.from_arrays(
             [pa.array(encode(images_NHW, self.image_format), pa.binary()), pa.array(names)], names=["bytes", "path"]
         )
-        labels = [pa.array(column.astype(np.int8)) for column in labels_NY.T]
+        labels_NL, beside_NC = np.split(labels_NY, [len(self.label_names)], axis=1)
+        labels = [pa.array(column.astype(np.int8)) for column in labels_NL.T]
+        labels += [pa.array(values, pa.string()) for values in self.conditions.told(beside_NC).values()]
         seed_N = np.full(len(index_N), self.seed, np.int64)
         return pa.Table.from_arrays(
             [image, pa.array(reports, pa.string()), *labels, pa.array(seed_N), pa.array(index_N)], schema=self.schema()

@@ -1,6 +1,6 @@
 """What the encoders of the pipeline do: pixels and token ids to rows of the dataset. Imports no torch.
 
-Shapes: N rows, H = W side [px], S sentences, W words, Y labels.
+Shapes: N rows, H = W side [px], S sentences, W words, Y labels and columns of conditions.
 """
 
 from typing import Any

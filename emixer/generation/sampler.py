@@ -1,14 +1,15 @@
 """A trained model that draws pairs: `emixer.load(run).sample(labels=["Pneumothorax"], num=4, seed=0)`.
 
-Row i of a sample depends on (seed, i, labels of row i) alone. Rows are drawn in fixed blocks [k * B, (k + 1) * B), B =
-`batch_size`, the last one padded, so that every kernel always sees the same shapes.
+Row i of a sample depends on (seed, i, labels and conditions of row i) alone. Rows are drawn in fixed blocks
+[k * B, (k + 1) * B), B = `batch_size`, the last one padded, so that every kernel always sees the same shapes.
 
-Shapes: N rows, B rows of a block, C channels, H = W side [px], Y labels, S sentences, W words of a sentence.
+Shapes: N rows, B rows of a block, C channels, H = W side [px], L labels, Y labels and columns of conditions, S
+sentences, W words of a sentence.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,8 @@ from emixer.config.model import ModelConfig
 from emixer.data.vocabulary import Vocabulary
 from emixer.errors import CheckpointError, ConfigError
 from emixer.files import sha256_of
-from emixer.generation.plan import LabelPlan, Labels, ListedPlan, fixed_plan, make_plan
+from emixer.generation.plan import completed, fixed_plan, make_plan
+from emixer.generation.plan_kinds import LabelPlan, Labels, ListedPlan
 from emixer.models.build import build_model
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import ModelSpec, PairedModel
@@ -69,8 +71,10 @@ class Pairs:
     """(N, H, W), gray."""
     reports: list[str]
     labels: Labels
-    """(N, Y), 1 present."""
+    """(N, L), 1 present."""
     label_names: tuple[str, ...]
+    conditions: dict[str, NDArray[Any]] = field(default_factory=dict)
+    """What else they were conditioned on, text (N) by name: sex, age (a group), view. None: not known."""
 
     def __len__(self) -> int:
         return len(self.reports)
@@ -79,7 +83,9 @@ class Pairs:
         height, width = self.images.shape[1:]
         lines = [f"{len(self)} pair{'s' * (len(self) != 1)} of {height} x {width} px"]
         for index in range(min(len(self), _SHOWN_ROWS)):
-            lines.append(f"  {index}  {', '.join(self.labels_of(index)) or 'no label'}: {self.reports[index]}")
+            known = [values[index] for values in self.conditions.values() if values[index]]
+            told = [*(self.labels_of(index) or ["no label"]), *known]
+            lines.append(f"  {index}  {', '.join(told)}: {self.reports[index]}")
         return "\n".join([*lines, "  ..."] if len(self) > _SHOWN_ROWS else lines)
 
     def labels_of(self, index: int) -> list[str]:
@@ -107,7 +113,9 @@ class Sampler:
         config = self.trained.config
         return (
             f"Sampler({config.kind}, {config.side_px} px, {self.trained.images:,} films trained on, {self.device}; "
-            f"labels: {', '.join(self.label_names)})"
+            f"labels: {', '.join(self.label_names)}"
+            + "".join(f"; {name}: {', '.join(values)}" for name, values in self.conditions.items())
+            + ")"
         )
 
     @property
@@ -115,29 +123,43 @@ class Sampler:
         """Labels the model is conditioned on, in the order of a label vector."""
         return self.trained.spec.label_names
 
+    @property
+    def conditions(self) -> dict[str, tuple[str, ...]]:
+        """What else the model is conditioned on, by name, and the values it has seen."""
+        known = self.trained.spec.conditions
+        return dict(zip(known.names, known.values, strict=True))
+
     def sample(
         self,
         labels: Sequence[str] | ArrayLike | None = None,
         num: int | None = None,
         seed: int = 0,
         temperature: float = _DEFAULT_TEMPERATURE,
+        *,
+        sex: str | None = None,
+        age: int | str | None = None,
+        view: str | None = None,
     ) -> Pairs:
         """Draws `num` pairs; the first rows are the same whatever `num` is.
 
-        labels: names that every row has; or 0/1 of shape (num, Y), one vector a row; or None for the joint distribution
-        of the training films. temperature: of the words; 0 takes the likeliest.
+        labels: names that every row has; or 0/1 of shape (num, L), one vector a row; or None for the joint distribution
+        of the training films. temperature: of the words; 0 takes the likeliest. sex, age [years, or a group], view: of
+        every row; None draws them as training images with the row's labels have them.
 
-        Raises ConfigError for an unknown label, labels of another shape, or a negative seed.
+        Raises ConfigError for an unknown label or value, labels of another shape, or a negative seed.
         """
         if seed < 0:
             raise ConfigError(f"seed={seed} is negative. Use 0 or more.")
-        plan = self._plan(labels, seed)
+        given: dict[str, str | int | None] = {"sex": sex, "age": age, "view": view}
+        plan = self._plan(labels, {name: value for name, value in given.items() if value is not None}, seed)
         rows = num if num is not None else plan.num_rows or 1
         if rows < 1 or (plan.num_rows is not None and rows != plan.num_rows):
             raise ConfigError(f"num={rows} does not fit: expected {plan.num_rows or 'at least 1'}. Leave num out.")
-        images, words = self.draw(plan.labels(0, self.padded(rows)), 0, seed, temperature)
+        vectors_NY = plan.labels(0, self.padded(rows))
+        images, words = self.draw(vectors_NY, 0, seed, temperature)
         reports = self.trained.vocabulary.decode(words[:rows])
-        return Pairs(images[:rows], reports, plan.labels(0, rows), self.label_names)
+        labels_NL, beside_NC = np.split(vectors_NY[:rows], [len(self.label_names)], axis=1)
+        return Pairs(images[:rows], reports, labels_NL, self.label_names, self.trained.spec.conditions.told(beside_NC))
 
     def padded(self, num_rows: int) -> int:
         """The next multiple of the batch size."""
@@ -163,19 +185,21 @@ class Sampler:
                 words.append(pairs.words_BSW.int())
             return torch.cat(images).cpu().numpy(), torch.cat(words).cpu().numpy()
 
-    def _plan(self, labels: Sequence[str] | ArrayLike | None, seed: int) -> LabelPlan:
+    def _plan(self, labels: Sequence[str] | ArrayLike | None, conditions: dict[str, str | int], seed: int) -> LabelPlan:
         spec = self.trained.spec
         if labels is None:
-            return make_plan("train", (), spec, seed)
+            return make_plan("train", (), spec, seed, conditions)
         given = np.asarray([labels] if isinstance(labels, str) else labels)
         if given.dtype.kind in "UT" or given.size == 0:
-            return fixed_plan([str(name) for name in given.ravel()], spec)
+            return fixed_plan([str(name) for name in given.ravel()], spec, seed, conditions)
         if given.ndim != 2 or given.shape[1] != len(spec.label_names) or not np.isin(given, (0, 1)).all():
             raise ConfigError(
                 f"labels is an array of shape {given.shape}. Expected names, or 0 and 1 of shape (num, "
                 f"{len(spec.label_names)}) in the order {', '.join(spec.label_names)}."
             )
-        return ListedPlan(given.astype(np.uint8), np.ones(len(given), np.int64), "given labels", len(given))
+        beside_NC = np.tile(spec.conditions.vector(conditions), (len(given), 1))
+        vectors_NY = np.concatenate([given.astype(np.uint8), beside_NC], axis=1)
+        return completed(ListedPlan(vectors_NY, np.ones(len(given), np.int64), "given labels", len(given)), spec, seed)
 
 
 def load(

@@ -8,7 +8,8 @@ G and F minimise
   - alpha log Q(R = r | G(z) turned by r)  + teacher_forcing [-log p(words) - log p(stops)].
 A weight of 0 leaves its term out, and the work for it.
 
-Shapes: B rows, C channels, H = W side [px], Y labels, S sentences, W words of a sentence, E embedding.
+Shapes: B rows, C channels, H = W side [px], L labels, Y labels and columns of conditions, S sentences, W words of a
+sentence, E embedding.
 Source: EMIXER §3.2.3. Departures: docs/deviations.md#value-function, whose signs are mended there.
 """
 
@@ -23,6 +24,7 @@ from emixer.errors import ConfigError
 from emixer.losses.film_game import FilmGame
 from emixer.losses.terms import (
     Terms,
+    conditions_term,
     film_labels_term,
     padded_like,
     require_a_term,
@@ -93,7 +95,8 @@ class EmixerObjective(Objective):
     def generator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> tuple[Tensor, Terms]:
-        """Terms: image, report, joint, rotation, film_labels, words, stops, labels, each before its weight."""
+        """Terms: image, report, joint, rotation, film_labels, words, stops, labels, each before its weight; conditions
+        beside labels where there are any."""
         assert isinstance(model, Emixer)
         terms: Terms = {}
         if self.films.generator_learns or self._uses_reports or self.loss.film_labels > 0:
@@ -149,7 +152,8 @@ class EmixerObjective(Objective):
         if self.loss.mismatched > 0:
             num = len(real)
             of_another_BH = report_NH[:num].roll(1, dims=0)
-            differs_B = (real.labels_BY != real.labels_BY.roll(1, dims=0)).any(dim=1)
+            labels_BL = real.labels_BY[:, : model.spec.num_labels]  # of other labels, whoever the patients are
+            differs_B = (labels_BL != labels_BL.roll(1, dims=0)).any(dim=1)
             counts_B = real.has_report_B.roll(1, dims=0) & differs_B & real.labelled_B & real.labelled_B.roll(1, dims=0)
             fake_B = self.adversarial.fake(critic.logit(film_NFHW[:num], of_another_BH))
             loss = loss + self.loss.mismatched * fake_B.where(counts_B, 0.0).sum() * weights.row
@@ -170,6 +174,8 @@ class EmixerObjective(Objective):
         terms: Terms = {}
         if self.loss.film_labels > 0:
             terms["film_labels"] = film_labels_term(model.report_decoder.labels_seen(film_BPV), labels_BY, weights)
+            seen = model.report_decoder.conditions_seen(film_BPV)
+            terms |= conditions_term("film_conditions", seen, labels_BY, weights)
         if not self._uses_reports:
             return terms
         if not self.loss.report_gradient_to_image:

@@ -1,8 +1,10 @@
 """Loss terms by name: what is the same in every game.
 
-Shapes: B rows, P places, V features, Y labels, S sentences, W words of a sentence.
+Shapes: B rows, P places, V features, L labels, Y labels and columns of conditions, K values of a condition, S
+sentences, W words of a sentence.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -27,7 +29,8 @@ def weighted_total(terms: Terms, loss: LossConfig, rotation: float) -> tuple[Ten
     taught = ("words", "stops", "words_of_labels", "stops_of_labels")
     weight = {
         "image": loss.image, "report": loss.report, "joint": loss.joint, "rotation": rotation, "real_sign": 0.0,
-        "labels": loss.labels, "film_labels": loss.film_labels, **dict.fromkeys(taught, loss.teacher_forcing),
+        "labels": loss.labels, "film_labels": loss.film_labels,
+        "conditions": loss.labels, "film_conditions": loss.film_labels, **dict.fromkeys(taught, loss.teacher_forcing),
     }  # fmt: skip
     total = torch.stack([weight[name] * term for name, term in terms.items()]).sum()
     return total, {name: term.detach() for name, term in terms.items()}
@@ -52,8 +55,8 @@ def require_a_term(loss: LossConfig, critics: tuple[str, ...], generators: tuple
 def teacher_forcing(
     decoder: ReportDecoder, real: Batch, weights: RowWeights, loss: LossConfig, noise: RowNoise
 ) -> Terms:
-    """The terms "words" and "stops" of real reports given what F reads of their rows, and "labels" of real films given
-    what F's encoder sees. A weight of 0 leaves a term out."""
+    """The terms "words" and "stops" of real reports given what F reads of their rows, and "labels" and "conditions" of
+    real films given what F's encoder sees. A weight of 0 leaves a term out."""
     if loss.teacher_forcing == 0 and loss.labels == 0:
         return {}
     film_BPV = decoder.places(real.image_BCHW)
@@ -62,14 +65,26 @@ def teacher_forcing(
         condition = decoder.condition(film_BPV, real.labels_BY, real.labelled_B)
         terms |= taught_by(decoder.writer, condition, real, weights, loss, noise)
     if loss.labels > 0:
-        each_BY = _label_cross_entropy(decoder.label_logits(film_BPV), real.labels_BY)
-        terms["labels"] = each_BY.mean(dim=1).where(real.labelled_B, 0.0).sum() * weights.labelled_row
+        each_BL = _label_cross_entropy(decoder.label_logits(film_BPV), real.labels_BY)
+        terms["labels"] = each_BL.mean(dim=1).where(real.labelled_B, 0.0).sum() * weights.labelled_row
+        terms |= conditions_term("conditions", decoder.condition_logits(film_BPV), real.labels_BY, weights)
     return terms
 
 
-def film_labels_term(logits_BY: Tensor, labels_BY: Tensor, weights: RowWeights) -> Tensor:
+def film_labels_term(logits_BL: Tensor, labels_BY: Tensor, weights: RowWeights) -> Tensor:
     """The term "film_labels": whether F's encoder sees the labels in the films that were made from them."""
-    return _label_cross_entropy(logits_BY, labels_BY).mean(dim=1).sum() * weights.row
+    return _label_cross_entropy(logits_BL, labels_BY).mean(dim=1).sum() * weights.row
+
+
+def conditions_term(name: str, logits: Sequence[Tensor], labels_BY: Tensor, weights: RowWeights) -> Terms:
+    """The term of that name, if there are conditions: -log p of each that is known, mean over conditions. What is not
+    known has no column that is 1, and adds nothing."""
+    if not logits:
+        return {}
+    sizes = [logits_BK.shape[1] for logits_BK in logits]
+    columns = labels_BY[:, -sum(sizes) :].split(sizes, dim=1)
+    nats = [-(one * functional.log_softmax(each, dim=1)).sum() for one, each in zip(columns, logits, strict=True)]
+    return {name: torch.stack(nats).mean() * weights.row}
 
 
 def taught_by(
@@ -81,8 +96,10 @@ def taught_by(
     return {"words": nats.words * weights.word, "stops": nats.stops * writer.stop_weight(weights)}
 
 
-def _label_cross_entropy(logits_BY: Tensor, labels_BY: Tensor) -> Tensor:
-    return functional.binary_cross_entropy_with_logits(logits_BY, labels_BY, reduction="none")
+def _label_cross_entropy(logits_BL: Tensor, labels_BY: Tensor) -> Tensor:
+    """(B, L): of labels alone, whatever conditions stand behind them."""
+    labels_BL = labels_BY[:, : logits_BL.shape[1]]
+    return functional.binary_cross_entropy_with_logits(logits_BL, labels_BL, reduction="none")
 
 
 def with_channels(real: Batch, channels: int) -> Batch:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emixer.config.model import AttentiveWriterConfig, GumbelConfig
+from emixer.models.conditioning import LabelEmbedding
 from emixer.models.noise import NoiseSource
 from emixer.models.paired_model import END, PAD, START, UNKNOWN, Batch, RowWeights
 from emixer.models.report_writer import Condition, RelaxedReport, ReportNats, ReportWriter, chosen, relaxed_words
@@ -82,14 +83,14 @@ class AttentiveWriter(ReportWriter):
 
     def __init__(
         self, config: AttentiveWriterConfig, feature_size: int, num_places: int, num_labels: int, num_words: int,
-        max_sentences: int, max_words: int,
+        max_sentences: int, max_words: int, num_conditions: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.max_sentences, self.max_words = max_sentences, max_words
         self.max_length = max_sentences * max_words
         self.num_read = num_places + bool(num_labels)
         """Positions before START."""
-        self.label_embedding = nn.Linear(num_labels, config.width) if num_labels else None
+        self.label_embedding = LabelEmbedding(num_labels, num_conditions, config.width) if num_labels else None
         self.read_places = nn.Sequential(nn.LayerNorm(feature_size), nn.Linear(feature_size, config.width))
         self.word_embedding = nn.Embedding(num_words, config.width, padding_idx=PAD)
         positions = self.num_read + 1 + self.max_length

@@ -6,7 +6,8 @@ generator goes on from the tied features with EMIXER's report writer; labels con
 both domains, and both critics by projection; the report generator is also taught real reports (teacher forcing) from
 noise and the labels of the film, since nothing encodes a film here.
 
-Shapes: B films, C channels, H = W side [px], Y labels, Z noise, F features, S sentences, W words of a sentence.
+Shapes: B films, C channels, H = W side [px], Y labels and columns of conditions, Z noise, F features, S sentences, W
+words of a sentence.
 Source: Liu & Tuzel 2016; EMIXER §4.3. Departures: docs/deviations.md#baselines.
 """
 
@@ -62,13 +63,13 @@ class Cogan(PairedModel):
         self.spec = spec
         self.channels = config.channels
         self.tied_blocks = config.tied_blocks
-        num_labels, num_words = len(spec.label_names), len(spec.tokens)
-        self.image_generator = ImageGenerator(config.image_generator, num_labels, config.side_px, config.channels)
+        num_words, num_given = len(spec.tokens), spec.num_labels + spec.num_conditions
+        self.image_generator = ImageGenerator(config.image_generator, num_given, config.side_px, config.channels)
         self.report_generator = ReportGenerator(
             config.report_decoder, self.image_generator.widths[config.tied_blocks], num_words, config.max_sentences,
             config.max_words,
         )  # fmt: skip
-        self.critics = CoupledCritics(config, num_labels, num_words)
+        self.critics = CoupledCritics(config, spec.num_labels, num_words, spec.num_conditions)
 
     def generator_parameters(self) -> dict[str, list[nn.Parameter]]:
         """The film generator, tied layers included, under "image"; the report generator's own under "report"."""

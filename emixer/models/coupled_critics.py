@@ -21,7 +21,7 @@ _LEAK = 0.2
 class CoupledCritics(LabelledHeads):
     """D_1 (films) and D_2 (reports): layers of their own up to F features, then the same layers for both."""
 
-    def __init__(self, config: CoganModelConfig, num_labels: int, num_words: int) -> None:
+    def __init__(self, config: CoganModelConfig, num_labels: int, num_words: int, num_conditions: int = 0) -> None:
         super().__init__()
         films, reports = config.image_discriminator, config.report_discriminator
         features = block_widths(films.channels, num_blocks(config.side_px))[-1]
@@ -29,7 +29,7 @@ class CoupledCritics(LabelledHeads):
         self.reader = ReportReader(num_words, reports.word_embedding, reports.hidden)
         self.embed_report = spectrally_normalized(nn.Linear(reports.hidden, features))
         self.tied = nn.Sequential(spectrally_normalized(nn.Linear(features, features)), nn.LeakyReLU(_LEAK))
-        self.make_heads(features, num_labels)
+        self.make_heads(features, num_labels, num_conditions=num_conditions)
 
     def features(self, image_BCHW: Tensor) -> Tensor:
         """Features_BF of films, after the tied layer. Summed over positions as in D_image."""

@@ -22,7 +22,9 @@ class Emixer(FilmFirstModel):
         super().__init__(config, spec, load_weights)
         num_labels, num_words = len(spec.label_names), len(spec.tokens)
         side_px, channels = config.side_px, config.channels
-        self.image_discriminator = ImageDiscriminator(config.image_discriminator, num_labels, side_px, channels)
+        self.image_discriminator = ImageDiscriminator(
+            config.image_discriminator, num_labels, side_px, channels, spec.num_conditions
+        )
         self.report_discriminator = ReportDiscriminator(config.report_discriminator, num_words)
         self.joint_discriminator = JointDiscriminator(config.joint_discriminator, num_words, side_px, channels)
 

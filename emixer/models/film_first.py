@@ -1,6 +1,7 @@
 """Models that make a film from labels, then read the report off the film: EMIXER and SM-GAN.
 
-Shapes: B films, C channels, H = W side [px], Y labels, Z noise, S sentences, W words of a sentence.
+Shapes: B films, C channels, H = W side [px], Y labels and columns of conditions, Z noise, S sentences, W
+words of a sentence.
 Source: EMIXER §3.2.1, §3.2.2.
 """
 
@@ -26,11 +27,11 @@ class FilmFirstModel(PairedModel):
         self.spec = spec
         self.channels = config.channels
         self.image_generator = ImageGenerator(
-            config.image_generator, len(spec.label_names), config.side_px, config.channels
+            config.image_generator, spec.num_labels + spec.num_conditions, config.side_px, config.channels
         )
         self.report_decoder = ReportDecoder(
-            config.report_decoder, len(spec.label_names), len(spec.tokens), config.max_sentences, config.max_words,
-            load_weights,
+            config.report_decoder, spec.num_labels, len(spec.tokens), config.max_sentences, config.max_words,
+            load_weights, spec.condition_sizes,
         )  # fmt: skip
 
     @abstractmethod

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emixer.config.model import GumbelConfig, HierarchicalWriterConfig
+from emixer.models.conditioning import LabelEmbedding
 from emixer.models.noise import NoiseSource
 from emixer.models.paired_model import END, PAD, START, UNKNOWN, Batch, RowWeights
 from emixer.models.recurrent import Lstm
@@ -45,12 +46,14 @@ class HierarchicalWriter(ReportWriter):
 
     def __init__(
         self, config: HierarchicalWriterConfig, feature_size: int, num_labels: int, num_words: int, max_sentences: int,
-        max_words: int,
+        max_words: int, num_conditions: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.max_sentences, self.max_words = max_sentences, max_words
         self.topic_in_every_step = config.topic_in_every_step
-        self.label_embedding = nn.Linear(num_labels, feature_size, bias=False) if num_labels else None
+        self.label_embedding = (
+            LabelEmbedding(num_labels, num_conditions, feature_size, bias=False) if num_labels else None
+        )
         self.sentence_lstm = Lstm(feature_size, config.sentence_hidden)
         self.stop = nn.Linear(config.sentence_hidden, 2)
         self.topic = nn.Sequential(

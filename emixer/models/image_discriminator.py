@@ -1,6 +1,6 @@
 """Image discriminator: film and labels -> real or fake, and which way up it is.
 
-Shapes: B films, C channels, H = W side [px], F features, Y labels.
+Shapes: B films, C channels, H = W side [px], F features, Y labels and columns of conditions.
 Source: EMIXER §3.2.3, §6.2.2, table 8; Miyato & Koyama 2018 (projection); Chen et al. 2019 (SSGAN, rotation head).
 Departures: docs/deviations.md#image-discriminator.
 """
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emixer.config.model import ImageDiscriminatorConfig
+from emixer.models.conditioning import known_columns
 from emixer.models.image_generator import block_widths, num_blocks
 from emixer.models.layers import DownBlock
 from emixer.models.spectral_norm import spectrally_normalized
@@ -19,17 +20,20 @@ NUM_ROTATIONS = 4
 class LabelledHeads(nn.Module):
     """Real or fake given labels, and which way up, from features: the heads of a critic."""
 
-    def make_heads(self, features: int, num_labels: int, spectral_norm: bool = True) -> None:
+    def make_heads(self, features: int, num_labels: int, spectral_norm: bool = True, num_conditions: int = 0) -> None:
         """Adds the heads, behind whatever layers there are."""
+        self.num_labels = num_labels
         self.real_head = spectrally_normalized(nn.Linear(features, 1), spectral_norm)
-        self.projection = spectrally_normalized(nn.Linear(num_labels, features, bias=False), spectral_norm)
+        projection = nn.Linear(num_labels + num_conditions, features, bias=False)
+        self.projection = spectrally_normalized(projection, spectral_norm)
         self.rotation_head = spectrally_normalized(nn.Linear(features, NUM_ROTATIONS), spectral_norm)
 
     def real_logit(self, features_BF: Tensor, labels_BY: Tensor, labelled_B: Tensor) -> Tensor:
-        """Logit (B,) of being real. The projection term of rows that are not labelled is left out."""
-        projected_B: Tensor = (self.projection(labels_BY) * features_BF).sum(dim=1)
+        """Logit (B,) of being real. The projection of labels is left out in rows that are not labelled."""
+        known_BY = known_columns(labels_BY, labelled_B, self.num_labels)
+        projected_B: Tensor = (self.projection(known_BY) * features_BF).sum(dim=1)
         real_B: Tensor = self.real_head(features_BF).squeeze(1)
-        return (real_B + projected_B.where(labelled_B, 0.0)).float()
+        return (real_B + projected_B).float()
 
     def rotation_logits(self, features_BF: Tensor) -> Tensor:
         """Logits (B, 4) of a film's having been turned by 0, 90, 180 or 270 degrees."""
@@ -40,11 +44,14 @@ class LabelledHeads(nn.Module):
 class ImageDiscriminator(LabelledHeads):
     """D_image(I, y). Features once, heads as often as wanted."""
 
-    def __init__(self, config: ImageDiscriminatorConfig, num_labels: int, side_px: int, image_channels: int) -> None:
+    def __init__(
+        self, config: ImageDiscriminatorConfig, num_labels: int, side_px: int, image_channels: int,
+        num_conditions: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.blocks = down_blocks(config.channels, side_px, image_channels, config.spectral_norm)
         features = block_widths(config.channels, num_blocks(side_px))[-1]
-        self.make_heads(features, num_labels, config.spectral_norm)
+        self.make_heads(features, num_labels, config.spectral_norm, num_conditions)
 
     def features(self, image_BCHW: Tensor) -> Tensor:
         """Pooled features_BF.

@@ -5,7 +5,8 @@ share their weights and differ in what they are given, and one softmax critic ov
 report; labels condition the marginals, p(film | labels) and p(report | labels), while a conditional sees the other half
 alone; conditional reports are taught real pairs, marginal reports real reports (teacher forcing).
 
-Shapes: B films, C channels, H = W side [px], Y labels, Z noise, V features, S sentences, W words, E embedding.
+Shapes: B films, C channels, H = W side [px], Y labels and columns of conditions, Z noise, V features, S
+sentences, W words, E embedding.
 Source: Pu et al. 2018; EMIXER §4.3. Departures: docs/deviations.md#baselines.
 """
 
@@ -28,10 +29,10 @@ from emixer.models.words import ReportReader
 class ReportPrior(nn.Module):
     """What stands in for a film's features when a report is drawn alone: noise and labels -> v_B1V."""
 
-    def __init__(self, noise_size: int, num_labels: int, feature_size: int) -> None:
+    def __init__(self, noise_size: int, num_given: int, feature_size: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(noise_size + num_labels, feature_size), nn.ReLU(), nn.Linear(feature_size, feature_size)
+            nn.Linear(noise_size + num_given, feature_size), nn.ReLU(), nn.Linear(feature_size, feature_size)
         )
 
     def forward(self, z_BZ: Tensor, labels_BY: Tensor) -> Tensor:
@@ -62,17 +63,21 @@ class Jointgan(PairedModel):
         self.spec = spec
         self.channels = config.channels
         self.direction = config.direction
-        num_labels, num_words = len(spec.label_names), len(spec.tokens)
+        num_labels, num_words = spec.num_labels, len(spec.tokens)
+        num_given = num_labels + spec.num_conditions
         films, reader = config.image_generator, config.joint_discriminator
-        self.image_generator = ImageGenerator(films, num_labels, config.side_px, config.channels)
+        self.image_generator = ImageGenerator(films, num_given, config.side_px, config.channels)
         self.report_condition = ReportCondition(num_words, reader.word_embedding, reader.hidden, films.label_embedding)
         self.report_decoder = ReportDecoder(
-            config.report_decoder, num_labels, num_words, config.max_sentences, config.max_words, load_weights
-        )
+            config.report_decoder, num_labels, num_words, config.max_sentences, config.max_words, load_weights,
+            spec.condition_sizes,
+        )  # fmt: skip
         self.report_prior = ReportPrior(
-            self.image_generator.noise_size, num_labels, self.report_decoder.encoder.feature_size
+            self.image_generator.noise_size, num_given, self.report_decoder.encoder.feature_size
         )
-        self.critic = KindsCritic(config.joint_discriminator, num_labels, num_words, config.side_px, config.channels)
+        self.critic = KindsCritic(
+            config.joint_discriminator, num_labels, num_words, config.side_px, config.channels, spec.num_conditions
+        )
 
     def generator_parameters(self) -> dict[str, list[nn.Parameter]]:
         """What draws films under "image", what writes reports under "report"."""

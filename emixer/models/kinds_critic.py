@@ -1,6 +1,7 @@
 """JointGAN's single critic: a film and a report -> which kind of pair they are.
 
-Shapes: B pairs, K kinds, C channels, H = W side [px], F features, Y labels, S sentences, W words, E embedding.
+Shapes: B pairs, K kinds, C channels, H = W side [px], F features, Y labels and columns of conditions, S
+sentences, W words, E embedding.
 Source: Pu et al. 2018, §3.2 (softmax critic over the kinds of pairs); Miyato & Koyama 2018 (projection).
 Departures: docs/deviations.md#baselines.
 """
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emixer.config.model import JointDiscriminatorConfig
+from emixer.models.conditioning import known_columns
 from emixer.models.image_discriminator import NUM_ROTATIONS
 from emixer.models.joint_discriminator import PairFeatures
 from emixer.models.spectral_norm import spectrally_normalized
@@ -24,26 +26,30 @@ class KindsCritic(PairFeatures):
     """Softmax critic over five kinds of pairs, with a projection of the labels for each kind."""
 
     def __init__(
-        self, config: JointDiscriminatorConfig, num_labels: int, num_words: int, side_px: int, image_channels: int
-    ) -> None:
+        self, config: JointDiscriminatorConfig, num_labels: int, num_words: int, side_px: int, image_channels: int,
+        num_conditions: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__(config, num_words, side_px, image_channels)
         # No critic of films stands beside this one, so it also gets what D_image has: features summed over positions
         self.hidden = spectrally_normalized(nn.Linear(self.pair_size + self.film_size, config.hidden))
         self.kind_head = spectrally_normalized(nn.Linear(config.hidden, NUM_KINDS))
-        self.projection = spectrally_normalized(nn.Linear(num_labels, NUM_KINDS * config.hidden, bias=False))
+        self.num_labels = num_labels
+        projection = nn.Linear(num_labels + num_conditions, NUM_KINDS * config.hidden, bias=False)
+        self.projection = spectrally_normalized(projection)
         self.rotation_head = spectrally_normalized(nn.Linear(self.film_size, NUM_ROTATIONS))
 
     def forward(
         self, image_BCHW: Tensor, embedded_BSWE: Tensor, valid_BSW: Tensor, labels_BY: Tensor, labelled_B: Tensor
     ) -> Tensor:
-        """Logits_BK of the kinds, float32, for words embedded by `reader`. Rows without labels: without projection."""
+        """Logits_BK of the kinds, float32, for words embedded by `reader`. Unknown labels are not projected."""
         film_map_BFHW = self.film_map(image_BCHW)
         pair_BF = self.pair_features(film_map_BFHW, embedded_BSWE, valid_BSW)
         read_BF = torch.cat([pair_BF, film_map_BFHW.sum(dim=(2, 3))], dim=1)
         hidden_BH = functional.leaky_relu(self.hidden(read_BF), _LEAK)
-        projected_BKH = self.projection(labels_BY).unflatten(1, (NUM_KINDS, -1))
+        known_BY = known_columns(labels_BY, labelled_B, self.num_labels)
+        projected_BKH = self.projection(known_BY).unflatten(1, (NUM_KINDS, -1))
         projected_BK = (projected_BKH * hidden_BH[:, None]).sum(dim=2)
-        logits_BK: Tensor = self.kind_head(hidden_BH) + projected_BK.where(labelled_B[:, None], 0.0)
+        logits_BK: Tensor = self.kind_head(hidden_BH) + projected_BK
         return logits_BK.float()
 
     def features(self, image_BCHW: Tensor) -> Tensor:

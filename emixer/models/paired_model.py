@@ -3,7 +3,7 @@
 EMIXER and each baseline is a `PairedModel` (networks, sampling) plus an `Objective` (two losses). The trainer never
 asks which one it holds.
 
-Shapes: B batch, C channels, H = W side [px], Y labels, S sentences, W words of a sentence.
+Shapes: B batch, C channels, H = W side [px], Y labels and columns of conditions, S sentences, W words of a sentence.
 """
 
 from abc import ABC, abstractmethod
@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from emixer.data.conditions import NO_CONDITIONS, Conditions
 from emixer.models.noise import NoiseSource, RowNoise
 from emixer.models.spectral_norm import advance_power_iterations
 
@@ -29,9 +30,9 @@ class Batch:
     image_BCHW: Tensor
     """float32 in [-1, 1]."""
     labels_BY: Tensor
-    """float32, 1 present, 0 absent or unknown."""
+    """float32, 1 present, 0 absent or unknown; behind the labels, the columns of the model's conditions."""
     labelled_B: Tensor
-    """bool: whether the row's labels are known; the projection term is left out where not."""
+    """bool: whether the row's labels are known; their projection term is left out where not."""
     words_BSW: Tensor
     """int64 token ids; every sentence ends in END and is padded with PAD; missing sentences are all PAD. No START."""
     has_report_B: Tensor
@@ -113,9 +114,38 @@ class ModelSpec:
     tokens: tuple[str, ...]
     """The vocabulary, in id order; begins with <PAD> <START> <END> <UNK>."""
     label_vectors: tuple[tuple[int, ...], ...]
-    """Distinct label vectors of the train split ..."""
+    """Distinct vectors of the train split, labels and behind them the columns of the conditions ..."""
     label_counts: tuple[int, ...]
-    """... and how many films carry each: the prior that training and generation draw conditions from."""
+    """... and how many films carry each: the prior that training and generation draw from."""
+    conditions: Conditions = NO_CONDITIONS
+    """What else the model is given, and which values of it the train split has."""
+
+    @property
+    def num_labels(self) -> int:
+        """The first columns of a vector."""
+        return len(self.label_names)
+
+    @property
+    def num_conditions(self) -> int:
+        """The columns behind them."""
+        return self.conditions.num_columns
+
+    @property
+    def condition_sizes(self) -> tuple[int, ...]:
+        """Columns of each condition."""
+        return tuple(map(len, self.conditions.values))
+
+    def described(self, vector_Y: Sequence[float]) -> list[str]:
+        """Names of the labels that are present, then what is known of the conditions."""
+        values = [value for values in self.conditions.values for value in values]
+        return [name for name, y in zip((*self.label_names, *values), vector_Y, strict=True) if y]
+
+    def most_frequent_conditions(self) -> dict[str, str]:
+        """The value of each condition that most images of the train split have."""
+        columns_KC = torch.tensor(self.label_vectors)[:, self.num_labels :]
+        images_C = torch.tensor(self.label_counts) @ columns_KC
+        named = zip(self.conditions.spans.items(), self.conditions.values, strict=True)
+        return {name: values[int(images_C[span].argmax())] for (name, span), values in named}
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads back."""
@@ -129,6 +159,7 @@ class ModelSpec:
             tokens=tuple(fields["tokens"]),
             label_vectors=tuple(tuple(vector) for vector in fields["label_vectors"]),
             label_counts=tuple(fields["label_counts"]),
+            conditions=Conditions.from_json(fields.get("conditions")),
         )
 
 
@@ -233,7 +264,8 @@ class Phases:
 
 
 class LabelPrior(nn.Module):
-    """The joint label distribution of the train split, ready to draw from. Follows `.to(device)`; saves nothing."""
+    """The joint distribution of labels and conditions in the train split, ready to draw from. Follows `.to(device)`;
+    saves nothing."""
 
     vectors_KY: Tensor
     cumulative_K: Tensor
@@ -245,6 +277,6 @@ class LabelPrior(nn.Module):
         self.register_buffer("vectors_KY", torch.tensor(spec.label_vectors, dtype=torch.float32), persistent=False)
 
     def draw(self, uniform_B: Tensor) -> Tensor:
-        """Label vectors (B, Y) float32 by inverse transform of `uniform_B` in [0, 1)."""
+        """Vectors (B, Y) float32 by inverse transform of `uniform_B` in [0, 1)."""
         index_B = torch.searchsorted(self.cumulative_K, uniform_B.double(), right=True)
         return self.vectors_KY[index_B.clamp_(max=len(self.vectors_KY) - 1)]

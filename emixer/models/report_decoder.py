@@ -1,10 +1,10 @@
 """Report decoder F: a film -> its report, by a chest encoder and a report writer behind it.
 
-F's encoder may be taught labels beside the words (`label_head`): words alone teach it hardly anything in the time that
-a GAN has.
+F's encoder may be taught labels, and conditions if there are any, beside the words (`label_head`, `condition_head`):
+words alone teach it hardly anything in the time that a GAN has.
 
-Shapes: B films, C channels, H = W side [px], P places of the feature map, V features, Y labels, S sentences, W words of
-a sentence.
+Shapes: B films, C channels, H = W side [px], P places of the feature map, V features, L labels, Y labels and columns of
+conditions, S sentences, W words of a sentence.
 Source: EMIXER §3.2.2, §6.2.2. Departures: docs/deviations.md#report-decoder.
 """
 
@@ -31,12 +31,15 @@ from emixer.models.report_writer import Condition, RelaxedReport, ReportWriter
 
 def build_writer(
     config: ReportWriterConfig, feature_size: int, num_places: int, num_labels: int, num_words: int, max_sentences: int,
-    max_words: int,
+    max_words: int, num_conditions: int = 0,
 ) -> ReportWriter:  # fmt: skip
-    """The writer of that kind, for feature maps of `num_places` places. num_labels: 0: it does not read labels."""
+    """The writer of that kind, for feature maps of `num_places` places. num_labels: 0: it reads neither labels nor the
+    conditions beside them."""
     if isinstance(config, HierarchicalWriterConfig):
-        return HierarchicalWriter(config, feature_size, num_labels, num_words, max_sentences, max_words)
-    return AttentiveWriter(config, feature_size, num_places, num_labels, num_words, max_sentences, max_words)
+        return HierarchicalWriter(config, feature_size, num_labels, num_words, max_sentences, max_words, num_conditions)
+    return AttentiveWriter(
+        config, feature_size, num_places, num_labels, num_words, max_sentences, max_words, num_conditions
+    )
 
 
 class ReportDecoder(nn.Module):
@@ -44,16 +47,21 @@ class ReportDecoder(nn.Module):
 
     def __init__(
         self, config: ReportDecoderConfig, num_labels: int, num_words: int, max_sentences: int, max_words: int,
-        load_weights: bool = True,
+        load_weights: bool = True, condition_sizes: Sequence[int] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         self.encoder = ChestEncoder(config.encoder, load_weights=load_weights)
         size = self.encoder.feature_size
         self.label_head = nn.Linear(size, num_labels)
+        self.condition_sizes = tuple(condition_sizes)
+        num_conditions = sum(condition_sizes)
+        self.condition_head = nn.Linear(size, num_conditions) if num_conditions else None
         self.reads_labels = config.reads == "film-and-labels"
         labels_read = num_labels if self.reads_labels else 0
         places = self.encoder.num_places
-        self.writer = build_writer(config, size, places, labels_read, num_words, max_sentences, max_words)
+        self.writer = build_writer(
+            config, size, places, labels_read, num_words, max_sentences, max_words, num_conditions
+        )
 
     def read(self, image_BCHW: Tensor) -> Tensor:
         """Feature map (B, P, V) of films of any origin, by the running statistics of the encoder: those of real films,
@@ -66,9 +74,23 @@ class ReportDecoder(nn.Module):
         return self.encoder.places(image_BCHW)
 
     def label_logits(self, film_BPV: Tensor) -> Tensor:
-        """Logits (B, Y), float32, of the labels of real films, given as `places` gives them."""
-        logits_BY: Tensor = self.label_head(film_BPV.mean(dim=1))
-        return logits_BY.float()
+        """Logits (B, L), float32, of the labels of real films, given as `places` gives them."""
+        logits_BL: Tensor = self.label_head(film_BPV.mean(dim=1))
+        return logits_BL.float()
+
+    def condition_logits(self, film_BPV: Tensor) -> tuple[Tensor, ...]:
+        """Logits (B, number of its values), float32, of each condition of real films, as `label_logits`."""
+        if self.condition_head is None:
+            return ()
+        logits_BC: Tensor = self.condition_head(film_BPV.mean(dim=1))
+        return tuple(logits_BC.float().split(self.condition_sizes, dim=1))
+
+    def conditions_seen(self, film_BPV: Tensor) -> tuple[Tensor, ...]:
+        """`condition_logits` of films given as `read` gives them: of no matter what they show, nothing is learned."""
+        if self.condition_head is None:
+            return ()
+        with _fixed(self.condition_head):
+            return self.condition_logits(film_BPV)
 
     def labels_seen(self, film_BPV: Tensor) -> Tensor:
         """`label_logits` of films given as `read` gives them: of no matter what they show, nothing is learned here."""
@@ -77,7 +99,7 @@ class ReportDecoder(nn.Module):
 
     def condition(self, film_BPV: Tensor, labels_BY: Tensor, labelled_B: Tensor | None = None) -> Condition:
         """What the writer is given: the film's places and, where F reads them, the labels of rows that have them
-        (labelled_B; None: all)."""
+        (labelled_B; None: all), with the conditions behind them."""
         return Condition(film_BPV, labels_BY, labelled_B) if self.reads_labels else Condition(film_BPV)
 
     @torch.no_grad()

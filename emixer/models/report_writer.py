@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emixer.config.model import GumbelConfig
+from emixer.models.conditioning import LabelEmbedding
 from emixer.models.noise import NoiseSource
 from emixer.models.paired_model import PAD, Batch, RowWeights
 from emixer.models.words import embedded
@@ -53,17 +54,18 @@ class Condition:
     places_BPV: Tensor
     """The places of a feature map, float32."""
     labels_BY: Tensor | None = None
-    """0 or 1, for writers that read labels."""
+    """0 or 1, for writers that read labels; behind the labels, the columns of conditions."""
     labelled_B: Tensor | None = None
     """bool: which rows' labels are known; None: all."""
 
     def __len__(self) -> int:
         return len(self.places_BPV)
 
-    def embedded_labels(self, embedding: nn.Module) -> Tensor:
-        """embedding(labels_BY), and 0 for rows without known labels."""
-        embedded_BE: Tensor = embedding(self.labels_BY)
-        return embedded_BE if self.labelled_B is None else embedded_BE.where(self.labelled_B[:, None], 0.0)
+    def embedded_labels(self, embedding: LabelEmbedding) -> Tensor:
+        """Labels and conditions, as far as they are known, (B, E)."""
+        assert self.labels_BY is not None, "whoever reads labels is given them"
+        embedded_BE: Tensor = embedding(self.labels_BY, self.labelled_B)
+        return embedded_BE
 
 
 class ReportWriter(nn.Module, ABC):

@@ -21,7 +21,7 @@ class Smgan(FilmFirstModel):
     def __init__(self, config: SmganModelConfig, spec: ModelSpec, load_weights: bool = True) -> None:
         super().__init__(config, spec, load_weights)
         self.image_discriminator = ImageDiscriminator(
-            config.image_discriminator, len(spec.label_names), config.side_px, config.channels
+            config.image_discriminator, spec.num_labels, config.side_px, config.channels, spec.num_conditions
         )
 
     def critics(self) -> Sequence[nn.Module]:

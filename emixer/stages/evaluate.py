@@ -35,13 +35,15 @@ from emixer.evaluation.outside_features import check_inception, check_rad_dino, 
 from emixer.evaluation.pair_metrics import Report, agreement, faithfulness, label_areas, variety
 from emixer.evaluation.radgraph_f1 import Radgraph, check_radgraph
 from emixer.evaluation.report_mentions import mentions
-from emixer.evaluation.resampling import Figures, intervals
+from emixer.evaluation.resampling import Figures
 from emixer.evaluation.same_labels import same_label_references
 from emixer.evaluation.summary import markdown
 from emixer.evaluation.text_scores import distinct_n, text_scores, verbatim_share
 from emixer.generation.manifest import read_finished_manifest
 from emixer.models.encoder_facts import read_encoder_facts, require_judge
 from emixer.progress import Progress
+from emixer.stages.evaluate_groups import Side, Split, by_groups
+from emixer.stages.evaluate_intervals import with_intervals
 from emixer.stages.evaluate_sides import (
     Sides,
     compared_labels,
@@ -49,6 +51,7 @@ from emixer.stages.evaluate_sides import (
     labels_in_json,
     num_films,
     read_sides,
+    split_by,
     train_reports,
 )
 
@@ -117,6 +120,7 @@ def _evaluated(config: Config, dataset: Path, manifest: dict[str, Any], shards: 
     kept = (config.evaluate.features or out / "features").resolve()
     films: dict[str, Any] = {}
     judged: dict[str, Any] = {}
+    by: dict[str, Any] = {}
     with Progress("evaluate", 3 * sides.num * len(networks), "films") as progress:
         for network in networks:
             features = _all_features(network, device, kept, sides, progress)
@@ -130,7 +134,9 @@ def _evaluated(config: Config, dataset: Path, manifest: dict[str, Any], shards: 
                     _labelled(sides.sample, features["sample"]), sides.shape.label_names,
                 ),
             }  # fmt: skip
-            judged = judged or _pairs(config, network, device, sides, features)
+            if not judged:
+                judged, scores = _pairs(config, network, device, sides, features)
+                by = by_groups(_split(config, sides, features, scores))
     return {
         "dataset": {"folder": str(dataset), "fingerprint": sides.fingerprint},
         "real": {
@@ -142,6 +148,8 @@ def _evaluated(config: Config, dataset: Path, manifest: dict[str, Any], shards: 
         "films": films,
         "pairs": judged,
         "reports": _reports(config, sides, readers),
+        **_unread(sides),
+        **({"by": by} if by else {}),
     }  # fmt: skip
 
 
@@ -155,10 +163,37 @@ def describe(config: Config) -> str:
         f"  with        {num:,} real films of {split} (of {shards.num_rows(split):,}) and {num:,} of train, "
         f"{shards.folder}",
         f"  labels      {', '.join(compared_labels(dataset, manifest, shards))}",
+        *([f"  split by    {', '.join(config.evaluate.by)}"] if config.evaluate.by else []),
         f"  measured by {', '.join(f'{n.name} ({n.resized})' for n in _networks(config))}",
         f"  read by     {', '.join(_readers_in_words(config))}",
         f"  written to  {out}",
     ])  # fmt: skip
+
+
+def _unread(sides: Sides) -> dict[str, Any]:
+    """Real reports that nothing here can read: how many there are, and in which language."""
+    if not sides.num_unread:
+        return {}
+    return {"reports_not_read": {"real": sides.num_unread, "language": sides.shards.info.report_language}}
+
+
+def _split(config: Config, sides: Sides, features: Mapping[str, Tensor], scores: Mapping[str, Tensor]) -> Split:
+    real_reports = sides.held_out.reports[: sides.num]
+    each = {"generated": (sides.generated, sides.generated_reports), "real": (sides.real, real_reports)}
+    return Split(
+        sides.conditions,
+        sides.shape.label_names,
+        {
+            kind: Side(
+                features[kind], sides.columns[kind], torch.from_numpy(np.array(table.labels_NY)), scores[kind],
+                reports, sides.subjects(kind),
+            )
+            for kind, (table, reports) in each.items()
+        },
+        features["sample"],
+        sides.columns["sample"],
+        config.evaluate.resamples,
+    )  # fmt: skip
 
 
 def _readers_in_words(config: Config) -> list[str]:
@@ -193,6 +228,7 @@ def _checked(config: Config) -> tuple[Path, dict[str, Any], ShardSet, Path]:
                 )
             check(path)
     _check_encoder(config, compared_labels(dataset, manifest, shards))
+    split_by(config, dataset, manifest, shards)
     return dataset, manifest, shards, (settings.out or dataset / _OUT).resolve()
 
 
@@ -286,29 +322,31 @@ def _kept_features(path: Path) -> Tensor:
 
 def _pairs(
     config: Config, network: _Network, device: torch.device, sides: Sides, features: Mapping[str, Tensor]
-) -> dict[str, Any]:
-    """A judge of labels on films, against the labels that films were made from and what their reports state."""
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A judge of labels on films, against the labels that films were made from and what their reports state; and its
+    scores."""
     judge, name = _judge(config, network, device, sides, features["sample"])
     names = sides.shape.label_names
     reports = {
         "generated": sides.generated_reports, "real": [report or [] for report in sides.held_out.reports[: sides.num]]
     }  # fmt: skip
     figures: dict[str, Any] = {"judge": name, "intervals": {}}
+    scores: dict[str, Tensor] = {}
     for kind, table in (("generated", sides.generated), ("real", sides.real)):
-        scores_NY = judge.score(features[kind].to(device)).cpu()
+        scores_NY = scores[kind] = judge.score(features[kind].to(device)).cpu()
         labels_NY = torch.from_numpy(np.array(table.labels_NY))
         told_N = [n for n, report in enumerate(reports[kind]) if report]
         stated_NY = mentions((reports[kind][n] for n in told_N), names)
         subjects = sides.subjects(kind)
-        figures[kind], figures["intervals"][kind] = _with_intervals(
-            label_areas(scores_NY, labels_NY, names), subjects, config
+        figures[kind], figures["intervals"][kind] = with_intervals(
+            label_areas(scores_NY, labels_NY, names), subjects, config.evaluate.resamples
         )
-        of_pairs, between = _with_intervals(
-            agreement(scores_NY[told_N], stated_NY, names), [subjects[n] for n in told_N], config
+        of_pairs, between = with_intervals(
+            agreement(scores_NY[told_N], stated_NY, names), [subjects[n] for n in told_N], config.evaluate.resamples
         )
         figures[kind] |= of_pairs
         figures["intervals"][kind] |= between
-    return figures
+    return figures, scores
 
 
 def _judge(config: Config, network: _Network, device: torch.device, sides: Sides, sample: Tensor) -> tuple[Judge, str]:
@@ -349,11 +387,11 @@ def _report_figures(
 ) -> tuple[Figures, dict[str, tuple[float, float]]]:  # fmt: skip
     names = sides.shape.label_names
     labels, stated_NY = torch.from_numpy(np.array(labels_NY)), mentions(reports, names)
-    figures, spread = _with_intervals(faithfulness(stated_NY, labels, names), subjects, config)
+    figures, spread = with_intervals(faithfulness(stated_NY, labels, names), subjects, config.evaluate.resamples)
     if readers.chexbert is not None:
         read_NY = readers.chexbert.mentions([detokenize(report) for report in reports], names)
         faithful = faithfulness(read_NY, labels, names, CONDITIONS)
-        by_chexbert, between = _with_intervals(faithful, subjects, config)
+        by_chexbert, between = with_intervals(faithful, subjects, config.evaluate.resamples)
         figures |= _prefixed("chexbert", by_chexbert)
         spread |= _prefixed("chexbert", between)
     figures |= variety(reports)
@@ -376,25 +414,9 @@ def _report_figures(
         found = scores.figures(rows_R)
         return found if graph_N is None else found | {"radgraph_f1": float(graph_N[rows_R].mean())}
 
-    found, between = _with_intervals(near, [subjects[row] for row in scored], config)
+    found, between = with_intervals(near, [subjects[row] for row in scored], config.evaluate.resamples)
     figures |= _prefixed("same_labels", found) | {"same_labels_scored": len(scored) / len(reports)}
     return figures, spread | _prefixed("same_labels", between)
-
-
-def _with_intervals(
-    measure: Callable[[NDArray[np.int64]], Figures], subjects: Sequence[str], config: Config
-) -> tuple[Figures, dict[str, tuple[float, float]]]:
-    """Figures of all rows, and intervals of those that all rows define.
-
-    One thread: on hundreds of small sums, threads would only wait for each other.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        figures = measure(np.arange(len(subjects)))
-        return figures, intervals(measure, subjects, config.evaluate.resamples)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _prefixed(prefix: str, figures: Mapping[str, _T]) -> dict[str, _T]:

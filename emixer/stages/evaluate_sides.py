@@ -2,20 +2,25 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emixer.config import Config
+from emixer.data.conditions import Columns, Conditions
+from emixer.data.known_of_images import column_of, columns_of_values
 from emixer.data.labels import LabelPolicy
-from emixer.data.pair_table import PairTable, RealPairs, TableShape, open_generated, read_real
+from emixer.data.pair_table import PairTable, RealPairs, TableShape, open_generated, read_real_with
 from emixer.data.shards import ShardSet
 from emixer.data.text import tokenize
-from emixer.errors import ShardError
+from emixer.errors import ConfigError, ShardError
 from emixer.evaluation.pair_metrics import Report
+from emixer.evaluation.report_mentions import reads_language
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,14 @@ class Sides:
     """The whole split: its first `num` films are compared, all of its reports are references."""
     studies: tuple[str, ...]
     """Of the held-out films. Never printed."""
+    num_unread: int
+    """Reports of the compared held-out films that are in a language that is not read, and count as none."""
     sample: PairTable
     """Of train."""
+    conditions: Conditions
+    """What figures are split by, with the groups of the generated pairs."""
+    columns: Mapping[str, Columns]
+    """Of them, by kind: generated, real, sample."""
 
     def subjects(self, kind: str) -> Sequence[str]:
         """Whose film each is, of the generated or the real ones; a generated one is of nobody else. Never printed."""
@@ -79,12 +90,50 @@ def read_sides(config: Config, dataset: Path, manifest: Mapping[str, Any], shard
     needed = [file["name"] for file in manifest["files"] if file["first_row"] < num]
     decoded = out / "decoded" / f"{manifest['fingerprint']}-{len(needed)}-{shape.digest}"
     policy = LabelPolicy(config.data.uncertain, "zeros")
+    conditions = split_by(config, dataset, manifest, shards)
+    held_out = RealPairs.read(shards, config.evaluate.split, shape, policy, conditions)
+    sample, of_sample = read_real_with(shards, "train", shape, policy, num, conditions)
+    of_generated = _known(dataset, needed, conditions, num)
+    num_unread = 0
+    if not reads_language(shards.info.report_language):
+        num_unread = _num_texts(shards, config.evaluate.split, num)
+        held_out = replace(held_out, reports=(None,) * len(held_out.reports))
     return Sides(
         dataset, manifest["fingerprint"], shards, config.evaluate.split, shape, num,
         open_generated(dataset, needed, shape, decoded).head(num), _reports([dataset / name for name in needed], num),
-        RealPairs.read(shards, config.evaluate.split, shape, policy), _studies(shards, config.evaluate.split),
-        read_real(shards, "train", shape, policy, num),
+        held_out, _studies(shards, config.evaluate.split), num_unread,
+        sample, conditions,
+        {"generated": of_generated, "real": held_out.columns_NC[:num], "sample": of_sample},
     )  # fmt: skip
+
+
+def split_by(config: Config, dataset: Path, manifest: Mapping[str, Any], shards: ShardSet) -> Conditions:
+    """The conditions of `evaluate.by`, as the generated pairs have them.
+
+    Raises ConfigError where the pairs were not conditioned on one, ShardError where the shards do not know it.
+    """
+    made = Conditions.from_json(manifest.get("conditions"))
+    for name in config.evaluate.by:
+        if name not in made.names:
+            raise ConfigError(
+                f"evaluate.by names {name}, and the pairs in {dataset} were not conditioned on it. Generate them with "
+                f"a model that was trained with {name} in model.conditions, or leave it out."
+            )
+        if column_of(name) not in shards.info.arrow_schema().names:
+            raise ShardError(
+                f"evaluate.by names {name}, which the shards in {shards.folder} do not know. Give shards that do, or "
+                "leave it out."
+            )
+    values = tuple(made.values_of(name) for name in config.evaluate.by)
+    return Conditions(tuple(config.evaluate.by), values, made.age_bounds)
+
+
+def _known(dataset: Path, files: Sequence[str], conditions: Conditions, num: int) -> Columns:
+    """Columns of the first `num` generated pairs."""
+    if not conditions.names:
+        return np.zeros((num, 0), np.uint8)
+    tables = [pq.read_table(dataset / name, columns=list(conditions.names)) for name in files]
+    return columns_of_values(pa.concat_tables(tables).slice(0, num), conditions)
 
 
 def content_of(shards: ShardSet, split: str, num: int) -> str:
@@ -103,6 +152,13 @@ def train_reports(shards: ShardSet) -> Iterator[Report]:
 def _reports(files: Sequence[Path], num: int) -> list[Report]:
     texts = (text for file in files for text in pq.read_table(file, columns=["report"])["report"].to_pylist())
     return [tokenize(text) for text in islice(texts, num)]
+
+
+def _num_texts(shards: ShardSet, split: str, num: int) -> int:
+    """Reports of the first `num` films, in whatever language."""
+    columns = [pq.read_table(file, columns=["report"])["report"] for file in shards.files(split)]
+    texts = pa.concat_tables(pa.table({"report": column}) for column in columns)["report"].slice(0, num)
+    return int(len(texts) - texts.null_count)
 
 
 def _studies(shards: ShardSet, split: str) -> tuple[str, ...]:

@@ -13,11 +13,13 @@ import pyarrow.parquet as pq
 
 from emixer.config import Config
 from emixer.config.training import DataConfig
+from emixer.data.known_of_images import find_conditions
 from emixer.data.labels import LabelPolicy
 from emixer.data.loader import open_windows
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
 from emixer.evaluation.auc_table import MIN_FILMS
+from emixer.evaluation.report_mentions import reads_language
 from emixer.experiments.tables import REAL_PAIRS, Table
 from emixer.generation.sampler import read_trained_model
 from emixer.models.paired_model import ModelSpec
@@ -39,6 +41,12 @@ def require_rows(shards: ShardSet, table: Table) -> None:
         )
     if any(cell.task in ("reports", "pairs") for cell in cells):
         for split in _SPLITS:
+            if not reads_language(shards.info.report_language):
+                raise ShardError(
+                    f"The reports in {shards.folder} are in the language {shards.info.report_language!r}, which is "
+                    f"not read; {table.name} is about reports. Use shards of a collection with English ones, or "
+                    "table5, table9 or table10."
+                )
             if not shards.num_reports(split):
                 raise ShardError(
                     f"No film in the {split} split of {shards.folder} has a report; {table.name} is about reports. Use "
@@ -193,7 +201,11 @@ def sources_of(shards: ShardSet, split: str) -> frozenset[str]:
 
 def spec_of(shards: ShardSet, config: Config) -> ModelSpec:
     """What a model would learn of the words and labels of these shards under that config."""
-    return model_spec(shards, open_windows(shards, "train", config.data, config.seed, max_sentences=1, max_words=2))
+    conditions = find_conditions(shards, config.model.conditions, config.model.age_bounds)
+    reader = open_windows(
+        shards, "train", config.data, config.seed, max_sentences=1, max_words=2, conditions=conditions
+    )
+    return model_spec(shards, reader)
 
 
 def same_label_counts(one: ModelSpec, other: ModelSpec) -> bool:

@@ -20,7 +20,8 @@ from emixer.experiments.cells import Cell, Mix, ResultsFolder
 from emixer.experiments.tables import SYNTHETIC_PAIRS, Table, scaled, table_of
 from emixer.generation.dataset_files import Layout, check_layout
 from emixer.generation.manifest import read_manifest, require_same
-from emixer.generation.plan import make_plan, plan_digest
+from emixer.generation.plan import make_plan
+from emixer.generation.plan_kinds import plan_digest
 from emixer.generation.sampler import read_trained_model
 from emixer.run_folder import RunFolder
 from emixer.stages import train

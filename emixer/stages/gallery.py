@@ -196,13 +196,19 @@ def _swapped(config: Config, run: _Run) -> Iterator[SwapStrip]:
     """Strips of one noise each, which another label alone makes another pair."""
     spec, settings = run.trained.spec, config.gallery
     names = spec.label_names
-    counts = np.asarray(spec.label_counts) @ np.asarray(spec.label_vectors)
+    counts = np.asarray(spec.label_counts) @ np.asarray(spec.label_vectors)[:, : spec.num_labels]
     labels = swap_labels(names, counts, settings.swapped_labels)
     if not labels:
         return
     sampler = Sampler(run.trained, batch_size=1)  # each vector alone is row 0 of its seed: the same noise
+    typical = spec.most_frequent_conditions()  # the same in all, so that labels alone differ
     for seed in range(settings.seed, settings.seed + settings.swap_strips):
-        drawn = [sampler.sample(labels=vector[None], seed=seed) for vector in swap_vectors(names, labels)]
+        drawn = [
+            sampler.sample(
+                vector[None], seed=seed, sex=typical.get("sex"), age=typical.get("age"), view=typical.get("view")
+            )
+            for vector in swap_vectors(names, labels)
+        ]
         pairs = [Pair(one.images[0], one.reports[0]) for one in drawn]
         found_KY = mentions([tokenize(pair.report) for pair in pairs[1:]], names)
         named = [

@@ -1,7 +1,8 @@
 """`emixer generate`: a trained run -> a paired dataset on disk. Composes model, label plan, Ray Data and the files."""
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from emixer.generation.dataset_files import (
     strangers,
 )
 from emixer.generation.manifest import begin_manifest, finish_manifest, read_manifest, require_same
-from emixer.generation.plan import LabelPlan, make_plan
+from emixer.generation.plan import make_plan
+from emixer.generation.plan_kinds import LabelPlan
 from emixer.generation.sampler import read_trained_model
 from emixer.progress import Progress
 from emixer.ray_session import address_of, capacity, connect
@@ -46,18 +48,24 @@ class GenerateResult:
     num_bytes: int
     elapsed_s: float
     label_counts: dict[str, int]
+    condition_counts: dict[str, dict[str, int]]
 
     def __str__(self) -> str:
         kept = self.rows - self.new_rows
         lines = [
             f"{self.rows:,} pairs in {self.num_files:,} file(s), {self.num_bytes / 1e6:,.1f} MB: {self.folder}",
             f"  {self.new_rows:,} made in {self.elapsed_s:,.0f} s" + (f", {kept:,} kept from before" if kept else ""),
-            *(f"  {name:<28} {count:>9,}  {count / self.rows:>6.1%}" for name, count in self.label_counts.items()),
+            *(f"  {name:<28} {count:>9,}  {count / self.rows:>6.1%}" for name, count in self._counted()),
             f"Look at {self.folder / 'contact_sheet.png'}, or open it in Python:",
             "  from datasets import load_dataset",
             f'  pairs = load_dataset("parquet", data_files="{self.folder / DATA_FOLDER}/*.parquet", split="train")',
         ]
         return "\n".join(lines)
+
+    def _counted(self) -> Iterator[tuple[str, int]]:
+        yield from self.label_counts.items()
+        for name, counts in self.condition_counts.items():
+            yield from ((f"{name} {value}", count) for value, count in counts.items())
 
 
 def run(config: Config) -> GenerateResult:
@@ -84,9 +92,12 @@ def _generate(config: Config, plan: DatasetPlan, folder: Path) -> GenerateResult
             has_gpu = bool(capacity().get("GPU"))
             plan = replace(plan, device=_device(config.generate, existing, has_gpu))
             _write(config, plan, folder, missing)
-    counts = _label_counts(plan)
-    manifest = finish_manifest(folder, plan.settings, plan.layout, {"label_counts": counts})
-    _describe_dataset(folder, plan, counts, manifest["bytes"])
+    counts, beside = _counts(plan)
+    about: dict[str, Any] = {"label_counts": counts}
+    if beside:
+        about |= {"conditions": asdict(plan.row_format.conditions), "condition_counts": beside}
+    manifest = finish_manifest(folder, plan.settings, plan.layout, about)
+    _describe_dataset(folder, plan, counts, beside, manifest["bytes"])
     return GenerateResult(
         folder=folder,
         rows=plan.layout.num_rows,
@@ -95,6 +106,7 @@ def _generate(config: Config, plan: DatasetPlan, folder: Path) -> GenerateResult
         num_bytes=manifest["bytes"],
         elapsed_s=time.monotonic() - start,
         label_counts=counts,
+        condition_counts=beside,
     )
 
 
@@ -146,19 +158,26 @@ def _plan(settings: GenerateConfig) -> DatasetPlan:
     if settings.run is None:
         raise ConfigError("generate.run is not set. Give --run FOLDER, a run folder written by `emixer train`.")
     trained = read_trained_model(settings.run.resolve(), settings.checkpoint)
-    labels = make_plan(settings.plan, settings.labels, trained.spec, settings.seed)
+    labels = make_plan(
+        settings.plan, settings.labels, trained.spec, settings.seed, _conditions(settings), settings.balance_by
+    )
     layout = Layout(_num_rows(settings, labels), settings.rows_per_file, settings.rows_per_group)
     check_layout(layout, settings.batch_size, trained.config.side_px)
     return DatasetPlan(
         trained=trained,
         labels=labels,
         layout=layout,
-        row_format=RowFormat(trained.spec.label_names, settings.seed, settings.image_format),
+        row_format=RowFormat(trained.spec.label_names, settings.seed, settings.image_format, trained.spec.conditions),
         batch_size=settings.batch_size,
         temperature=settings.temperature,
         device="cpu",
         cpus_per_sampler=settings.cpus_per_sampler,
     )
+
+
+def _conditions(settings: GenerateConfig) -> dict[str, str | int]:
+    given: dict[str, str | int | None] = {"sex": settings.sex, "age": settings.age, "view": settings.view}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _num_rows(settings: GenerateConfig, labels: LabelPlan) -> int:
@@ -184,23 +203,37 @@ def _refuse_strangers(folder: Path, layout: Layout) -> None:
         )
 
 
-def _label_counts(plan: DatasetPlan) -> dict[str, int]:
+def _counts(plan: DatasetPlan) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """Rows with each label, and with each value of each condition."""
     rows = plan.layout.num_rows
     totals: Any = sum(
         plan.labels.labels(first, min(_COUNT_ROWS, rows - first)).sum(axis=0, dtype=np.int64)
         for first in range(0, rows, _COUNT_ROWS)
     )
-    return dict(zip(plan.trained.spec.label_names, totals.tolist(), strict=True))
+    spec = plan.trained.spec
+    of_labels, of_conditions = np.split(totals, [spec.num_labels])
+    spans, values = spec.conditions.spans, spec.conditions.values
+    beside = {
+        name: dict(zip(named, of_conditions[span].tolist(), strict=True))
+        for (name, span), named in zip(spans.items(), values, strict=True)
+    }
+    return dict(zip(spec.label_names, of_labels.tolist(), strict=True)), beside
 
 
-def _describe_dataset(folder: Path, plan: DatasetPlan, counts: dict[str, int], num_bytes: int) -> None:
+def _describe_dataset(
+    folder: Path, plan: DatasetPlan, counts: dict[str, int], beside: dict[str, dict[str, int]], num_bytes: int
+) -> None:
     """The dataset card and the contact sheet."""
-    files.write_text(folder / "README.md", dataset_card(plan, counts, num_bytes))
+    files.write_text(folder / "README.md", dataset_card(plan, counts, beside, num_bytes))
     name, _ = plan.layout.files[0]
     group = pq.ParquetFile(folder / DATA_FOLDER / name).read_row_group(0).slice(0, _SHEET_FILMS)
     films = [
-        CaptionedFilm(row["image"]["bytes"], [n for n in plan.row_format.label_names if row[n]], row["report"])
-        for row in group.to_pylist()
+        CaptionedFilm(row["image"]["bytes"], _caption(row, plan.row_format), row["report"]) for row in group.to_pylist()
     ]
     title = f"Synthetic, not for diagnosis: the first {len(films)} of {plan.layout.num_rows:,} pairs"
     files.write_bytes(folder / "contact_sheet.png", contact_sheet(films, title))
+
+
+def _caption(row: dict[str, Any], row_format: RowFormat) -> list[str]:
+    known = [row[name] for name in row_format.conditions.names if row[name]]
+    return [*(name for name in row_format.label_names if row[name]), *known]

@@ -19,4 +19,5 @@ def model_spec(shards: ShardSet, reader: WindowReader) -> ModelSpec:
         tokens=tuple(shards.vocabulary.tokens),
         label_vectors=tuple(tuple(int(v) for v in vector) for vector in vectors),
         label_counts=tuple(int(count) for count in counts),
+        conditions=reader.conditions,
     )

@@ -1,5 +1,6 @@
 """`emixer train`: shards -> run folder. Composes the loop with metrics and pictures."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,13 +8,18 @@ from emixer.checkpoint import find_checkpoint
 from emixer.config import Config
 from emixer.config.model import ChestEncoderConfig
 from emixer.data.collection import identify
+from emixer.data.conditions import Conditions
+from emixer.data.known_of_images import find_conditions
 from emixer.data.loader import WindowReader, open_windows
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
+from emixer.evaluation.report_mentions import reads_language
 from emixer.models.encoder_facts import EncoderFacts, read_encoder_facts, require_judge
 from emixer.run_folder import RunFolder
 from emixer.stages.model_spec import model_spec
 from emixer.stages.training_run import check_batch_size, check_trackers, led
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,8 @@ def run(config: Config) -> TrainResult:
     from emixer.training.workers import run_workers
 
     config, shards, reader = _checked(config)
+    for line in _unread(shards):
+        logger.warning("%s", " ".join(line.split()))
     path = _run_path(config)
     with RunFolder(path).alone("train"):
         folder = RunFolder.create_or_resume(path, "train", config)
@@ -88,11 +96,27 @@ def describe(config: Config) -> str:
         f"  data        {rows:,} films in train, {shards.num_rows('validate'):,} in validate, {config.data.shards}",
         f"  labels      {len(spec.label_names)} ({len(spec.label_vectors):,} distinct vectors); "
         f"{len(spec.tokens):,} tokens",
+        *_unread(shards),
+        *([f"  conditions  {_in_words(spec.conditions)}"] if spec.conditions.names else []),
         f"  schedule    {train.images:,} films = {train.images / rows:,.1f} epochs, batch {train.batch_size} over "
         f"{train.workers_in_words} worker(s) x {train.accumulate} micro-batch(es), {train.precision}",
         f"  parameters  {generators:,} in the generators, {critics:,} in the critics",
         f"  checkpoint  {_checkpoint_bytes(generators, critics) / 1e6:,.0f} MB each, at most three kept",
     ])  # fmt: skip
+
+
+def _unread(shards: ShardSet) -> list[str]:
+    """What is said of reports that are neither learned nor read."""
+    language = shards.info.report_language
+    if reads_language(language):
+        return []
+    return [f"  reports     in the language {language!r}, which is not read: trained on the images alone"]
+
+
+def _in_words(conditions: Conditions) -> str:
+    """`sex (F, M), view (AP, PA)`."""
+    each = zip(conditions.names, conditions.values, strict=True)
+    return ", ".join(f"{name} ({', '.join(values)})" for name, values in each)
 
 
 def check(config: Config) -> None:
@@ -118,7 +142,10 @@ def _checked(config: Config) -> tuple[Config, ShardSet, WindowReader]:
     for split in ("train", "validate"):
         if not shards.num_rows(split):
             raise ShardError(f"The {split} split of {config.data.shards} is empty. Ingest again so that it has films.")
-    reader = open_windows(shards, "train", config.data, config.seed, model.max_sentences, model.max_words)
+    conditions = find_conditions(shards, model.conditions, model.age_bounds)
+    reader = open_windows(
+        shards, "train", config.data, config.seed, model.max_sentences, model.max_words, conditions=conditions
+    )
     return config, shards, reader
 
 

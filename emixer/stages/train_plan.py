@@ -37,7 +37,7 @@ def make_reporter(plan: GamePlan, state: TrainState) -> RunReporter:
 def draw_samples(folder: RunFolder, state: TrainState, pairs: GeneratedPairs, labels_BY: Tensor) -> None:
     """Writes samples/images-<films>.png: generated films, their labels and reports."""
     spec = state.spec
-    names = [[n for n, y in zip(spec.label_names, row, strict=True) if y] for row in labels_BY.tolist()]
+    names = [spec.described(row) for row in labels_BY.tolist()]
     reports = Vocabulary(spec.tokens).decode(pairs.words_BSW.cpu().numpy())
     path = folder.samples / f"images-{state.images:012d}.png"
     draw_pairs(to_gray(pairs.image_BCHW), names, reports, path, f"Generated after {state.images:,} films")

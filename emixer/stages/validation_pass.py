@@ -23,13 +23,16 @@ def prepare_validator(config: Config, spec: ModelSpec, train: WindowReader, devi
     assert config.data.shards is not None, "checked before the workers started"
     model, settings = config.model, config.validation
     shards = ShardSet.open(config.data.shards)
-    validate = open_windows(shards, "validate", config.data, config.seed, model.max_sentences, model.max_words)
+    validate = open_windows(
+        shards, "validate", config.data, config.seed, model.max_sentences, model.max_words, conditions=spec.conditions
+    )
     return Validator.prepare(
         _extractor(config, device),
         spec,
         _device_batches(train.read_rows(settings.judge_films), device),
         list(_device_batches(validate.read_rows(settings.films), device)),
         settings.judge,
+        shards.info.report_language,
     )
 
 

@@ -22,7 +22,7 @@ from emixer.data.text import clean_text, detokenize, tokenize
         ("Left-sided tube, patient's right.", ["left-sided tube , patient's right"]),
         ("Small and/or moderate (50%) loss", ["small and / or moderate ( 50 % ) loss"]),
         ("Compared to ___. ___.", ["compared to ___"]),
-        ("Lines in place? Yes! Good.", ["lines in place", "yes", "good"]),
+        ("Lines in place? Yes! Good.", ["lines in place ?", "yes", "good"]),
         ("Size .5 mm.", ["size .5 mm"]),
         ("Clear.No effusion.", ["clear", "no effusion"]),
         ("", []),

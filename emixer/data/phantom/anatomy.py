@@ -52,6 +52,17 @@ class Anatomy:
     bulge: NDArray[np.float32] = field(default_factory=lambda: np.zeros(6, dtype=np.float32))
     """Individual deviations of outlines, about unit variance."""
 
+    @property
+    def sex(self) -> str:
+        """F or M: whether there are breasts. Nothing else of a body differs by sex here."""
+        return "F" if self.breast > 0 else "M"
+
+    @property
+    def age_years(self) -> int:
+        """What is drawn tells it: with age bones lose mineral and the aortic arch grows wide."""
+        older = 0.7 * (1.0 - self.bone) / 0.18 + 0.7 * (self.knob - 1.7) / 0.25
+        return int(np.clip(58 + 18 * older, 18, 95))
+
     def scaled(self, y: Plane) -> Plane:
         """y in a lung of 24 cm."""
         return np.asarray(y * np.float32(24.0 / self.lung_height))

@@ -43,6 +43,7 @@ _IDENTITY = (
     "report_layout",
 )
 _TIMES = ("study_date", "study_time")
+_PEOPLE = (("sex", pa.string()), ("age_years", pa.int64()))
 _COUNTS = ("study_index", "rows", "columns")
 _LENGTHS = (
     "cardiothoracic_ratio", "effusion_left_cm", "effusion_right_cm", "pneumothorax_cm", "atelectasis_left_loss_cm",
@@ -55,6 +56,7 @@ SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in (*_IDENTITY, *_TIMES)),
         *((name, pa.int64()) for name in _COUNTS),
+        *_PEOPLE,
         ("portable", pa.bool_()),
         *((f"true_{column_name(name)}", pa.bool_()) for name in CHEXPERT),
         *((f"stated_{column_name(name)}", pa.int8()) for name in CHEXPERT),
@@ -97,6 +99,8 @@ def _identity(study: Study, film: FilmPlan, damage: Damage | None) -> dict[str, 
         "study_index": identity.index,
         "rows": film.frame.rows,
         "columns": film.frame.columns,
+        "sex": film.anatomy.sex,
+        "age_years": film.anatomy.age_years,
         "portable": film.exposure.portable,
     }
 

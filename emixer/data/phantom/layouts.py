@@ -54,7 +54,8 @@ class Layout:
 
 
 class MimicCxrJpg(Layout):
-    """Films and reports in folders of patients and studies; tables of labels, metadata and splits."""
+    """Films and reports in folders of patients and studies; tables of labels, metadata and splits, and MIMIC-IV's of
+    patients, which knows their sex and age."""
 
     title = "MIMIC-CXR-JPG 2.0.0"
     ingest = "mimic-cxr"
@@ -75,6 +76,8 @@ class MimicCxrJpg(Layout):
             "mimic-cxr-2.0.0-split.csv.gz", ("dicom_id", "study_id", "subject_id", "split"),
             ((row["dicom_id"], row["study_id"], row["subject_id"], row["split"]) for row in rows()),
         )  # fmt: skip
+        header = ("subject_id", "gender", "anchor_age", "anchor_year", "anchor_year_group", "dod")
+        yield Table("patients.csv.gz", header, _mimic_patients(rows()))
 
 
 class MimicCxr(MimicCxrJpg):
@@ -112,8 +115,8 @@ class NihCxr14(Layout):
     def _entry(self, row: Row) -> tuple[Any, ...]:
         found = [name for name in NIH14 if name in _NIH_FROM and _stated(row, _NIH_FROM[name]) == 1]
         return (
-            self._name(row), "|".join(found) or str(Label.NO_FINDING), 0, row["subject_id"], "", "",
-            row["projection"],
+            self._name(row), "|".join(found) or str(Label.NO_FINDING), 0, row["subject_id"], row["age_years"],
+            row["sex"], row["projection"],
         )  # fmt: skip
 
 
@@ -142,7 +145,8 @@ class Chexpert(Layout):
     def _entry(self, row: Row) -> tuple[Any, ...]:
         lateral = row["projection"] == "LATERAL"
         views = ("Lateral", "") if lateral else ("Frontal", row["projection"])
-        return (f"CheXpert-v1.0/{self.film_path(row)}", "Unknown", "", *views, *_four_values(row))
+        sex = {"F": "Female", "M": "Male"}[row["sex"]]
+        return (f"CheXpert-v1.0/{self.film_path(row)}", sex, row["age_years"], *views, *_four_values(row))
 
 
 class PadChest(Layout):
@@ -246,7 +250,8 @@ class Brax(Layout):
     def _entry(self, row: Row) -> tuple[Any, ...]:
         view = {"LATERAL": "L"}.get(row["projection"], row["projection"])
         return (
-            self.film_path(row), f"id_{row['subject_id']}", "", "", row["study_id"], *_four_values(row), view, "emixer",
+            self.film_path(row), f"id_{row['subject_id']}", row["sex"], row["age_years"], row["study_id"],
+            *_four_values(row), view, "emixer",
         )  # fmt: skip
 
 
@@ -291,6 +296,15 @@ def _mimic_labels(rows: Iterable[Row]) -> Iterator[tuple[Any, ...]]:
             continue
         last = row["study_id"]
         yield (row["subject_id"], row["study_id"], *_four_values(row))
+
+
+def _mimic_patients(rows: Iterable[Row]) -> Iterator[tuple[Any, ...]]:
+    """One row a patient: the age in the year of the first study."""
+    seen: set[str] = set()
+    for row in rows:
+        if row["subject_id"] not in seen:
+            seen.add(row["subject_id"])
+            yield (row["subject_id"], row["sex"], row["age_years"], row["study_date"][:4], "", "")
 
 
 def _mimic_metadata(row: Row) -> tuple[Any, ...]:

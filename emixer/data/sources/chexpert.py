@@ -35,6 +35,7 @@ from emixer.data.sources.tables import (
 from emixer.errors import SourceError
 
 _COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *CHEXPERT)
+_LATERAL = "LATERAL"
 _PATH = r"^[^/]+/(?P<film>(?:train|valid)/(?P<subject>patient\d+)/(?P<study>study\d+)/[^/]+)$"
 
 
@@ -46,13 +47,13 @@ def read_chexpert(source: ChexpertSource) -> Collection:
     train = train.append_column("split", pa.chunked_array([hashed]))
     valid = valid.append_column("split", pa.chunked_array([pa.repeat("validate", valid.num_rows)]))
     table = pa.concat_tables([train, valid])
-    table, not_selected = select_views(table, "Frontal/Lateral", ("Frontal",), keep_missing=False)
+    table, not_selected = select_views(table, "Frontal/Lateral", source.views, keep_missing=False)
     films = film_table(
         len(CHEXPERT),
         dicom_id=table["film"],
         study_id=pc.binary_join_element_wise(table["subject"], table["study"], "/"),
         subject_id=table["subject"],
-        view=table["AP/PA"],
+        view=pc.if_else(_is_lateral(table), pa.scalar(_LATERAL), table["AP/PA"]),
         split=table["split"],
         film_path=table["film"],
         labels=table["labels"],
@@ -64,6 +65,11 @@ def read_chexpert(source: ChexpertSource) -> Collection:
     return Collection(
         source="chexpert", films=films, label_names=CHEXPERT, films_root=source.root, not_selected=not_selected
     )
+
+
+def _is_lateral(table: pa.Table) -> pa.ChunkedArray:
+    """The column AP/PA is blank there."""
+    return pc.equal(pc.utf8_lower(table["Frontal/Lateral"]), "lateral")
 
 
 def _read(path: Path) -> pa.Table:

@@ -3,6 +3,7 @@
     files/p10/p10000032/s50414267/<dicom_id>.jpg      films; .dcm in MIMIC-CXR, which need the extra `dicom`
     files/p10/p10000032/s50414267.txt                 reports (of MIMIC-CXR; often unpacked to a folder of their own)
     mimic-cxr-2.0.0-{metadata,split,chexpert}.csv.gz  views, official splits, labels of the studies
+    patients.csv.gz                                   of MIMIC-IV, where it is given: sex and age of the same patients
 
 Everything but the films and reports is joined here, column by column in Arrow: 377,110 rows take seconds.
 """
@@ -34,9 +35,13 @@ from emixer.data.sources.tables import (
     require_present,
     require_safe_ids,
     require_unique,
+    sexes,
+    whole_numbers,
 )
 from emixer.errors import SourceError
 
+_DATE = "StudyDate"
+_OLDEST = 120
 _SUFFIXES = {"jpg": ".jpg", "dicom": ".dcm"}
 
 
@@ -48,7 +53,9 @@ def read_mimic_cxr(source: MimicCxrSource) -> Collection:
             "mimic-cxr-2.0.0-*.csv.gz tables."
         )
     metadata_path = _find_table(source.root, "metadata")
-    metadata = read_table(metadata_path, ("dicom_id", "subject_id", "study_id", "ViewPosition"))
+    metadata = read_table(
+        metadata_path, ("dicom_id", "subject_id", "study_id", "ViewPosition", *([_DATE] if source.patients else []))
+    )
     for name in ("dicom_id", "subject_id", "study_id"):
         require_safe_ids(metadata_path, metadata, name)
     require_unique(metadata_path, metadata, "dicom_id")
@@ -62,7 +69,8 @@ def read_mimic_cxr(source: MimicCxrSource) -> Collection:
         for path in _film_paths(selected.filter(pc.invert(listed)), suffix).to_pylist()
     )
     taken = selected.filter(listed)
-    films = _film_table(taken, splits.filter(listed), _labels(source, taken), suffix)
+    known = {} if source.patients is None else _sex_and_age(source.patients, taken)
+    films = _film_table(taken, splits.filter(listed), _labels(source, taken), suffix, known)
     require_films(films, metadata_path, not_selected)
     require_disjoint_subjects(films, _find_table(source.root, "split"))
     return Collection(
@@ -124,7 +132,30 @@ def _true_labels(root: Path, films: pa.Table) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.int8).ravel()), len(CHEXPERT))
 
 
-def _film_table(films: pa.Table, splits: pa.ChunkedArray, labels: pa.Array, suffix: str) -> pa.Table:
+def _sex_and_age(path: Path, films: pa.Table) -> dict[str, pa.ChunkedArray]:
+    """Of each film's patient: in MIMIC-IV's anchor year the patient is of the anchor age. Both collections shift a
+    patient's dates alike. Ages above 89 are 91 there."""
+    if not path.exists():
+        raise SourceError(
+            f"ingest.source.patients={path} does not exist. Give patients.csv.gz of MIMIC-IV (folder hosp), or leave "
+            "it out."
+        )
+    table = read_table(path, ("subject_id", "gender", "anchor_age", "anchor_year"))
+    require_unique(path, table, "subject_id")
+    rows = lookup(films["subject_id"], table["subject_id"])
+    if rows.null_count == len(rows):
+        raise SourceError(f"{path} knows no patient of these films. Expected patients.csv.gz of MIMIC-IV.")
+    age, year = (whole_numbers(table[name]).take(rows) for name in ("anchor_age", "anchor_year"))
+    since = pc.subtract(whole_numbers(pc.utf8_slice_codeunits(films[_DATE], 0, 4)), year)
+    years = pc.add(age, since)
+    is_plausible = pc.and_(pc.greater_equal(years, 0), pc.less_equal(years, _OLDEST))
+    known = pc.if_else(is_plausible, years, pa.scalar(None, years.type)).cast(pa.int16())
+    return {"sex": sexes(table["gender"]).take(rows), "age_years": known}
+
+
+def _film_table(
+    films: pa.Table, splits: pa.ChunkedArray, labels: pa.Array, suffix: str, known: dict[str, pa.ChunkedArray]
+) -> pa.Table:
     return film_table(
         len(CHEXPERT),
         dicom_id=films["dicom_id"],
@@ -135,6 +166,7 @@ def _film_table(films: pa.Table, splits: pa.ChunkedArray, labels: pa.Array, suff
         film_path=_film_paths(films, suffix),
         report_path=pc.binary_join_element_wise(_study_paths(films), ".txt", ""),
         labels=labels,
+        **known,
     )
 
 

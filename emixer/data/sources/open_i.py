@@ -5,7 +5,7 @@
     labels.csv                   dicom_id, gold_<finding> of the 14 NIH findings, optionally split and view
 
 The collection names no view and no patient: a study counts as a patient. With a label table only the films it lists
-are read, which is how laterals are left out; without one all are.
+are read, and of these the views that are asked for where it names them; without one all are.
 """
 
 import xml.etree.ElementTree as ElementTree
@@ -24,6 +24,7 @@ from emixer.data.sources.collection import (
     film_table,
     require_disjoint_subjects,
     require_films,
+    select_views,
     split_by_subject,
 )
 from emixer.data.sources.tables import (
@@ -70,6 +71,14 @@ def read_open_i(source: OpenISource) -> Collection:
     films = _film_table(source, ids, study_of, listed)
     num_skipped = len(study_of.keys() - set(ids))
     not_selected = {"not in the label table": num_skipped} if num_skipped else {}
+    if source.views:
+        if films["view"].null_count == films.num_rows:
+            raise SourceError(
+                f"ingest.source.views={','.join(source.views)}, and nothing says of which view a film is: the "
+                "collection does not. Give a label table with a column `view`, or leave the setting out."
+            )
+        films, of_other_views = select_views(films, "view", source.views, keep_missing=False)
+        not_selected |= of_other_views
     require_films(films, source.root, not_selected)
     require_disjoint_subjects(films, source.root)
     with_film = set(films["study_id"].to_pylist())

@@ -264,6 +264,12 @@ def whole_years(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.less_equal(years, 120), years, pa.scalar(None, pa.int16()))
 
 
+def whole_numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """int64 of cells of digits; null for anything else."""
+    digits = pc.struct_field(pc.extract_regex(texts, r"^(?P<digits>\d{1,9})$"), "digits")
+    return digits.cast(pa.int64())
+
+
 def lookup(keys: pa.ChunkedArray, table_keys: pa.ChunkedArray) -> pa.Array:
     """Row of each key in another table; null where it has none."""
     return pc.index_in(keys, value_set=table_keys.combine_chunks()).combine_chunks()

@@ -109,3 +109,23 @@ def test_an_interrupted_drawing_goes_on_and_gives_the_same_bytes(drawn: tuple[st
     finish(collection)
     for name in ("SHA256SUMS.txt", "factors.parquet"):
         assert (collection.out / name).read_bytes() == (root / name).read_bytes()
+
+
+def test_layouts_that_know_people_tell_the_sex_and_age_that_are_drawn(drawn: tuple[str, Path]) -> None:
+    layout, root = drawn
+    source = source_of(layout, root)
+    if layout.startswith("mimic"):
+        source = source.model_copy(update={"patients": root / "patients.csv.gz"})
+    elif layout not in ("nih-cxr14", "chexpert", "brax"):
+        assert read_collection(source).films["sex"].null_count == read_collection(source).films.num_rows
+        return
+    anatomy = {plan.dicom_id: plan.anatomy for i in range(STUDIES) for plan in make_study(SETTINGS, i).films}
+    factors = {LAYOUTS[layout].film_path(row): row for row in pq.read_table(root / "factors.parquet").to_pylist()}
+    films = read_collection(source).films.to_pylist()
+    assert {film["sex"] for film in films} == {"F", "M"}
+    for film in films:
+        row = factors[film["film_path"]]
+        body = anatomy[row["dicom_id"]]
+        assert (film["sex"] == "F") == (body.breast > 0)
+        # an age is that of the first study: later ones of the same patient may be of the next year
+        assert 0 <= film["age_years"] - body.age_years <= (2 if layout.startswith("mimic") else 0)

@@ -82,3 +82,27 @@ def test_the_phantoms_truth_is_read_film_by_film(root: Path) -> None:
     assert [labels[film][effusion] for film in ("a-1", "a-2")] == [1, 0]
     assert [labels[film][no_finding] for film in ("a-1", "a-2")] == [0, 1]
     assert all(sum(row) == 1 for row in labels.values())
+
+
+def test_sex_and_age_come_from_mimic_ivs_patients(root: Path) -> None:
+    metadata = [
+        "dicom_id,subject_id,study_id,ViewPosition,StudyDate", "a-1,10000032,50414267,PA,21800506",
+        "a-2,10000032,50414267,LATERAL,21830101", "b-1,19000001,58000001,PA,21000101",
+    ]  # fmt: skip
+    (root / "mimic-cxr-2.0.0-metadata.csv.gz").write_bytes(gzip.compress("\n".join(metadata).encode()))
+    patients = root / "patients.csv.gz"
+    patients.write_bytes(
+        gzip.compress(
+            b"subject_id,gender,anchor_age,anchor_year,anchor_year_group,dod\n"
+            b"10000032,F,52,2180,2014 - 2016,\n12345678,M,60,2150,2011 - 2013,\n"
+        )
+    )
+    films = read_collection(MimicCxrSource(root=root, patients=patients, views=("PA", "LATERAL"))).films
+    assert films["dicom_id"].to_pylist() == ["a-1", "a-2", "b-1"]
+    assert films["sex"].to_pylist() == ["F", "F", None]
+    assert films["age_years"].to_pylist() == [52, 55, None]  # 52 in 2180
+    with pytest.raises(SourceError, match=r"ingest\.source\.patients=.* does not exist"):
+        read_collection(MimicCxrSource(root=root, patients=root / "none.csv"))
+    patients.write_bytes(gzip.compress(b"subject_id,gender,anchor_age,anchor_year\n12345678,M,60,2150\n"))
+    with pytest.raises(SourceError, match="knows no patient of these films"):
+        read_collection(MimicCxrSource(root=root, patients=patients))

@@ -104,3 +104,14 @@ def test_two_reports_that_claim_one_film_are_refused(root: Path) -> None:
 def test_a_folder_of_another_layout_says_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="holds no folder `ecgen-radiology`"):
         read(tmp_path)
+
+
+def test_views_that_the_label_table_names_are_chosen_among(root: Path) -> None:
+    write_labels(root, ["dicom_id", "view"], ["a,Frontal", "a2,Lateral", "b,frontal"])
+    assert set(read(root)) == {"a", "a2", "b"}
+    assert {name: film["view"] for name, film in read(root, views=("Frontal",)).items()} == {
+        "a": "Frontal", "b": "frontal",
+    }  # fmt: skip
+    (root / "labels.csv").unlink()
+    with pytest.raises(SourceError, match=r"ingest\.source\.views=Frontal, and nothing says of which view a film is"):
+        read(root, views=("Frontal",))

@@ -138,6 +138,14 @@ def test_chexpert_keeps_frontal_films_and_all_four_values_of_its_labels(tmp_path
     assert collection.not_selected == {"of view Lateral": 1}
 
 
+def test_chexperts_laterals_come_with_a_view_of_their_own_where_they_are_asked_for(tmp_path: Path) -> None:
+    source = ChexpertSource(root=chexpert(tmp_path), test_fraction=0, views=("Frontal", "Lateral"))
+    collection = read_collection(source)
+    assert collection.films["view"].to_pylist() == ["AP", "LATERAL", "PA"]
+    assert collection.films["study_id"].to_pylist()[:2] == ["patient00001/study1"] * 2
+    assert collection.not_selected == {}
+
+
 # ---------------------------------------------------------------- PadChest
 
 PADCHEST_HEADER = ",ImageID,ImageDir,StudyID,PatientID,Projection,Labels,Report"

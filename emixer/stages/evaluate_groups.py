@@ -1,0 +1,157 @@
+"""`emixer evaluate --by sex,age,view`: the same figures for each group of images, generated and real.
+
+A mean over labels is comparable between groups only if it is one over the same labels, so it is taken over those that
+every group has enough of, on both sides. Groups with too few images are counted and not measured. Whether images show
+their group at all, a judge says that learned it from real train images.
+
+Shapes: N images, C columns of conditions, L labels, F features.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emixer.data.conditions import Columns, Conditions
+from emixer.evaluation.auc_table import MIN_FILMS
+from emixer.evaluation.fid import FeatureStatistics, frechet_distance
+from emixer.evaluation.label_faithfulness import LabelJudge
+from emixer.evaluation.pair_metrics import Report, agreement, faithfulness, label_areas
+from emixer.evaluation.report_mentions import mentions
+from emixer.evaluation.resampling import Figures
+from emixer.stages.evaluate_intervals import Spread, with_intervals
+
+MIN_IMAGES_A_GROUP = 20
+"""A group is measured where the generated and the real side have at least so many images of it."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is known of the images of one side."""
+
+    features_NF: Tensor
+    columns_NC: Columns
+    """Of the conditions that figures are split by."""
+    labels_NL: Tensor
+    scores_NL: Tensor
+    """Of the judge of labels."""
+    reports: Sequence[Report | None]
+    subjects: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The sides that are split, and what by."""
+
+    conditions: Conditions
+    label_names: tuple[str, ...]
+    sides: Mapping[str, Side]
+    """`generated` and `real`."""
+    sample_NF: Tensor
+    """Features of train images, what a perfect generator would come to ..."""
+    sample_NC: Columns
+    """... and their groups."""
+    resamples: int
+
+
+def by_groups(split: Split) -> dict[str, Any]:
+    """For each condition: the labels that means are over, how many images are of no known group, and for each group
+    its numbers of images, figures and intervals (`too_few` where it was not measured), and under `shown` the AUC of a
+    judge that tells it from the others."""
+    content = {}
+    for (name, span), values in zip(split.conditions.spans.items(), split.conditions.values, strict=True):
+        rows = {
+            value: {kind: np.flatnonzero(side.columns_NC[:, span.start + place]) for kind, side in split.sides.items()}
+            for place, value in enumerate(values)
+        }
+        large = {value: of for value, of in rows.items() if min(map(len, of.values())) >= MIN_IMAGES_A_GROUP}
+        labels = _common_labels(split, list(large.values()))
+        shown = {kind: _shown(split, kind, span, values) for kind in split.sides}
+        groups: dict[str, Any] = {}
+        for place, value in enumerate(values):
+            groups[value] = {
+                "images": {kind: len(of) for kind, of in rows[value].items()},
+                "shown": {kind: areas[value] for kind, areas in shown.items() if value in areas},
+            }
+            if value in large:
+                sample_N = np.flatnonzero(split.sample_NC[:, span.start + place])
+                groups[value] |= _distances(split, large[value], sample_N) | _figures(split, large[value], labels)
+            else:
+                groups[value]["too_few"] = MIN_IMAGES_A_GROUP
+        unknown = {kind: int((side.columns_NC[:, span] == 0).all(axis=1).sum()) for kind, side in split.sides.items()}
+        content[name] = {
+            "labels": [split.label_names[index] for index in labels], "not_known": unknown, "groups": groups
+        }  # fmt: skip
+    return content
+
+
+def _shown(split: Split, kind: str, span: slice, values: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Of each value that can be measured: AUC and interval of a linear judge of it, on images of which it is known."""
+    side, learned_NC = split.sides[kind], split.sample_NC[:, span]
+    learned_N, known_N = (np.flatnonzero(columns_NC.any(1)) for columns_NC in (learned_NC, side.columns_NC[:, span]))
+    if len(learned_N) < MIN_IMAGES_A_GROUP or not len(known_N):
+        return {}
+    judge = LabelJudge.fit(split.sample_NF[learned_N], torch.from_numpy(learned_NC[learned_N]).float())
+    scores_NC = judge.score(side.features_NF[known_N])
+    columns_NC = torch.from_numpy(side.columns_NC[known_N, span]).float()
+    subjects = [side.subjects[n] for n in known_N.tolist()]
+    figures, spread = with_intervals(label_areas(scores_NC, columns_NC, values), subjects, split.resamples)
+    names = {value: f"label_auc/{value}" for value in values}
+    return {
+        value: {"auc": figures[name], "interval": spread.get(name)} for value, name in names.items() if name in figures
+    }  # fmt: skip
+
+
+def _common_labels(split: Split, groups: Sequence[Mapping[str, NDArray[np.int64]]]) -> list[int]:
+    """Labels that every group has enough images with, and without, on both sides."""
+    enough_L = np.ones(len(split.label_names), bool)
+    for rows in groups:
+        for kind, side in split.sides.items():
+            labels_NL = side.labels_NL[rows[kind]]
+            for value in (0, 1):
+                enough_L &= ((labels_NL == value).sum(0) >= MIN_FILMS).numpy()
+    return np.flatnonzero(enough_L).tolist() if groups else []
+
+
+def _distances(split: Split, rows: Mapping[str, NDArray[np.int64]], sample_N: NDArray[np.int64]) -> Figures:
+    """Fréchet distances from the real images of a group, at the same number of images: it falls with that."""
+    num = min(len(rows["real"]), len(rows["generated"]), len(sample_N))
+    if num < MIN_IMAGES_A_GROUP:
+        return {}
+    of_real, of_generated = (
+        FeatureStatistics.of(split.sides[kind].features_NF[rows[kind][:num]]) for kind in ("real", "generated")
+    )
+    of_sample = FeatureStatistics.of(split.sample_NF[sample_N[:num]])
+    return {
+        "fid": frechet_distance(of_real, of_generated), "real_fid": frechet_distance(of_real, of_sample),
+        "fid_images": float(num),
+    }  # fmt: skip
+
+
+def _figures(split: Split, rows: Mapping[str, NDArray[np.int64]], labels: list[int]) -> dict[str, Any]:
+    measured: dict[str, Any] = {"intervals": {}}
+    for kind, side in split.sides.items():
+        measured[kind], measured["intervals"][kind] = _of_side(side, rows[kind], labels, split)
+    return measured
+
+
+def _of_side(side: Side, rows_N: NDArray[np.int64], labels: list[int], split: Split) -> tuple[Figures, Spread]:
+    names = [split.label_names[index] for index in labels]
+    subjects = [side.subjects[n] for n in rows_N]
+    scores_NL, labels_NL = side.scores_NL[rows_N][:, labels], side.labels_NL[rows_N][:, labels]
+    figures, spread = with_intervals(label_areas(scores_NL, labels_NL, names), subjects, split.resamples)
+    told = [place for place, n in enumerate(rows_N) if side.reports[n]]
+    if told:
+        stated_NL = mentions((side.reports[rows_N[place]] or [] for place in told), names)
+        tellers = [subjects[place] for place in told]
+        for measure in (
+            agreement(scores_NL[told], stated_NL, names), faithfulness(stated_NL, labels_NL[told], names)
+        ):  # fmt: skip
+            more, between = with_intervals(measure, tellers, split.resamples)
+            figures |= more
+            spread |= between
+    return figures, spread

@@ -1,0 +1,154 @@
+"""Labels that a row may lack, and conditions behind them."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from emixer.config import Config, with_overrides
+from emixer.data.conditions import Conditions
+from emixer.errors import ConfigError
+from emixer.losses.build import build_phases
+from emixer.losses.terms import conditions_term
+from emixer.models.build import build_model
+from emixer.models.cogan import Cogan
+from emixer.models.conditioning import LabelEmbedding, known_columns
+from emixer.models.noise import RowNoise
+from emixer.models.paired_model import Batch, ModelSpec, PairedModel, RowWeights
+from emixer.training.step import row_weights
+
+NUM = 16
+CONDITIONS = Conditions(("sex", "view"), (("F", "M"), ("AP", "PA")))
+
+
+def noise() -> RowNoise:
+    return RowNoise(seed=3, step=1, first_row=0, num_rows=NUM, device=torch.device("cpu"))
+
+
+@pytest.fixture
+def spec(tiny_spec: ModelSpec) -> ModelSpec:
+    """Three labels, sex and view."""
+    vectors = ((0, 0, 0, 1, 0, 1, 0), (1, 0, 1, 0, 1, 0, 0))
+    return replace(tiny_spec, conditions=CONDITIONS, label_vectors=vectors)
+
+
+@pytest.fixture
+def config(kind_config: Config) -> Config:
+    reads = {} if kind_config.model.kind == "cogan" else {"model.report_decoder.reads": "film-and-labels"}
+    return with_overrides(kind_config, {"model.conditions": ["sex", "view"], **reads})
+
+
+@pytest.fixture
+def model(config: Config, spec: ModelSpec) -> PairedModel:
+    torch.manual_seed(0)
+    return build_model(config.model, spec)
+
+
+def beside(batch: Batch, columns_BC: torch.Tensor) -> Batch:
+    return replace(batch, labels_BY=torch.cat([batch.labels_BY, columns_BC], dim=1))
+
+
+def test_unknown_labels_are_left_out_and_conditions_stay() -> None:
+    y_BY = torch.tensor([[1.0, 1, 0, 1], [1, 1, 0, 1]])
+    labelled_B = torch.tensor([True, False])
+    assert known_columns(y_BY, labelled_B, 2).tolist() == [[1, 1, 0, 1], [0, 0, 0, 1]]
+    embedding = LabelEmbedding(2, 2, 3)
+    assert embedding.of_conditions is not None
+    by_hand = embedding.weight.sum(1) + embedding.bias, embedding.of_conditions.weight[:, 1]
+    found = embedding(y_BY, labelled_B)
+    torch.testing.assert_close(found[0], by_hand[0] + by_hand[1])
+    torch.testing.assert_close(found[1], by_hand[1])
+
+
+def test_the_same_noise_under_another_sex_gives_another_image(model: PairedModel) -> None:
+    given = torch.zeros(NUM, 7)
+    woman, man = given.clone(), given.clone()
+    woman[:, 3], man[:, 4] = 1, 1
+    images = [model.sample(y_BY, noise(), temperature=0).image_BCHW for y_BY in (given, woman, man)]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert (images[one] - images[other]).abs().amax(dim=(1, 2, 3)).min() > 1e-4
+
+
+def test_critics_ask_for_conditions_of_rows_without_labels(
+    config: Config, model: PairedModel, make_batch: Callable[[int], Batch]
+) -> None:
+    """Row 1 has no labels: what stands there must not matter, and its sex must."""
+    game = build_phases(config.model, config.loss).objectives[0]
+    real = beside(make_batch(NUM), torch.eye(4)[torch.arange(NUM) % 4])
+    other_labels, other_sex = real.labels_BY.clone(), real.labels_BY.clone()
+    other_labels[1, :3] = 1 - other_labels[1, :3]
+    other_sex[1, 3:5] = 1 - other_sex[1, 3:5]
+    fake_BY = torch.tensor([[0.0, 0, 0, 1, 0, 1, 0]]).repeat(NUM, 1)
+
+    def loss(labels_BY: torch.Tensor) -> float:
+        batch = replace(real, labels_BY=labels_BY)
+        with torch.no_grad():
+            return float(game.discriminator_loss(model, batch, fake_BY, noise(), row_weights(batch))[0])
+
+    assert loss(other_labels) == loss(real.labels_BY)
+    assert loss(other_sex) != loss(real.labels_BY)
+
+
+def test_a_report_is_written_for_the_conditions_too(model: PairedModel, make_batch: Callable[[int], Batch]) -> None:
+    batch = make_batch(NUM)
+    nats = [
+        float(model.word_cross_entropy(beside(batch, torch.eye(4)[[column] * NUM]), noise())[0]) for column in (0, 1)
+    ]
+    assert nats[0] != nats[1]
+
+
+def test_games_with_conditions_reach_every_parameter(
+    config: Config, model: PairedModel, make_batch: Callable[[int], Batch]
+) -> None:
+    real = beside(make_batch(NUM), torch.eye(4)[torch.arange(NUM) % 4])
+    fake_BY = torch.cat([torch.eye(3)[torch.arange(NUM) % 3], torch.eye(4)[torch.arange(NUM) % 4]], dim=1)
+    for game in build_phases(config.model, config.loss).objectives:
+        for loss_of in (game.discriminator_loss, game.generator_loss) if game.has_critics else (game.generator_loss,):
+            loss_of(model, real, fake_BY, noise(), row_weights(real))[0].backward()
+    reading = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if name.endswith(("of_conditions.weight", "embed_labels.weight", "projection.parametrizations.weight.original"))
+    }
+    heads = [parameter for name, parameter in model.named_parameters() if "condition_head" in name]
+    assert all(parameter.grad is not None for parameter in heads)
+    assert len(heads) == (0 if isinstance(model, Cogan) else 2)
+    assert len(reading) == (2 if isinstance(model, Cogan) else 3)  # G, its critic, and F where it reads labels
+    for name, parameter in reading.items():
+        assert parameter.grad is not None, name
+        assert parameter.grad[:, -4:].abs().amax(dim=0).min() > 0, name
+
+
+def test_an_encoder_is_asked_for_known_conditions_alone() -> None:
+    """One known sex and one known view of two rows; log-probabilities worked out by hand."""
+    y_BY = torch.tensor([[1.0, 1, 0, 0, 0], [1, 0, 0, 0, 1]])
+    logits = (torch.tensor([[0.0, math.log(3)], [5, -5]]), torch.tensor([[9.0, 9], [math.log(1), math.log(4)]]))
+    one = torch.tensor(1.0)
+    weights = RowWeights(torch.tensor(0.5), one, one, one, one, one, one)
+    term = conditions_term("conditions", logits, y_BY, weights)["conditions"]
+    assert term.item() == pytest.approx((math.log(4) + math.log(5 / 4)) / 2 * 0.5)
+    assert conditions_term("conditions", (), y_BY, weights) == {}
+
+
+def test_a_spec_tells_its_conditions_and_an_old_one_has_none(spec: ModelSpec) -> None:
+    assert ModelSpec.from_json(spec.to_json()) == spec
+    old = {key: value for key, value in spec.to_json().items() if key != "conditions"}
+    assert ModelSpec.from_json(old).conditions == Conditions()
+    assert spec.described((1, 0, 0, 0, 1, 1, 0)) == ["A", "M", "AP"]
+    assert spec.most_frequent_conditions() == {"sex": "F", "view": "AP"}  # 3 of 4 images
+
+
+def test_jointgan_cannot_draw_images_of_a_sex_from_reports_alone(tiny_config: Config) -> None:
+    with pytest.raises(ConfigError, match="direction=report_first draws the image from its report alone"):
+        with_overrides(
+            tiny_config,
+            {"model.kind": "jointgan", "model.direction": "report_first", "model.conditions": ["sex"]},
+        )
+
+
+@pytest.mark.parametrize("bounds", [[], [40, 18], [0, 18], [18, 18], [18, 200]])
+def test_age_bounds_ascend(tiny_config: Config, bounds: list[int]) -> None:
+    with pytest.raises(ConfigError, match="are no ages that ascend"):
+        with_overrides(tiny_config, {"model.age_bounds": bounds})
