@@ -2,18 +2,40 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import yaml
 
+from emixer.files import write_text
 from emixer.generation.dataset import DatasetPlan
 from emixer.generation.dataset_files import DATA_FOLDER
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
+CARD_NAME = "README.md"
+NOT_AUDITED = (
+    "- **No privacy audit was done on this dataset.** Generative models can repeat training examples; "
+    "`emixer audit` looks for that."
+)
+_AUDITED = (
+    "- **Privacy audit: {verdict}.** {summary} By `emixer audit`, which can find copies but not prove their absence."
+)
+
 
 def dataset_card(plan: DatasetPlan, label_counts: Mapping[str, int], num_bytes: int) -> str:
     """The whole file. It says how the rows were made; it holds no paths and nothing of the training films."""
     return f"---\n{_front_matter(plan)}---\n\n{_body(plan, label_counts, num_bytes)}"
+
+
+def state_audit(folder: Path, verdict: str, summary: str) -> None:
+    """Puts the outcome of an audit into the card of the dataset in `folder`, in the place of an earlier one."""
+    card = folder / CARD_NAME
+    if not card.exists():
+        return
+    audited = _AUDITED.format(verdict=verdict, summary=summary)
+    begins = (NOT_AUDITED.partition("**")[0] + "**No privacy audit", _AUDITED.partition(":")[0])
+    lines = card.read_text(encoding="utf-8").splitlines()
+    write_text(card, "\n".join(audited if line.startswith(begins) else line for line in lines) + "\n")
 
 
 def _front_matter(plan: DatasetPlan) -> str:
@@ -52,7 +74,7 @@ that each was conditioned on; {num_bytes / 1e6:,.1f} MB of Parquet. No row shows
 - **Synthetic, and not for diagnosis.** Films and reports come from a generative model. They can be wrong in ways that
   no real film is, and nobody has read them. Do not use them for any decision about a patient.
 - **Labels are what the model was asked for**, not what a radiologist found in the film.
-- **No privacy audit was done on this dataset.** Generative models can repeat training examples.
+{NOT_AUDITED}
 - **Licence.** The data use agreement of the training data may cover what a model trained on it produces. Check it
   before you share this dataset (for MIMIC-CXR: the PhysioNet Credentialed Health Data Use Agreement).
 
