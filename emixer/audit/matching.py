@@ -20,10 +20,11 @@ from emixer.audit.measured import Measured
 from emixer.audit.pixels import coarse, correlation, structures, variants
 from emixer.audit.search import Best, Chunk, best_products
 
+_VERSION = 2
 QUERY_ROWS = 2048
 """Queries of a block: a task, and what is kept when an audit is interrupted."""
 _CHUNK_ROWS = 8192
-_LAID_OVER = 2
+_LAID_OVER = 3
 """Candidates of each image that are laid over it."""
 _PAIRS_AT_ONCE = 256
 Array = NDArray[Any]
@@ -77,7 +78,7 @@ class Matches:
 
 def match_block(queries: Side, first: int, references: Side, device: torch.device, kept: Path) -> Path:
     """Matches the queries [first, first + QUERY_ROWS) unless that is done already; returns the file of the result."""
-    key = hashlib.sha256(f"{queries.digest()}\n{first}\n{references.digest()}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{_VERSION}\n{queries.digest()}\n{first}\n{references.digest()}".encode()).hexdigest()[:24]
     path = kept / f"{key}.safetensors"
     if not path.exists():
         found = _matched(queries, slice(first, first + QUERY_ROWS), references, device)

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 SIDE_PX = 64
 COARSE_PX = 8
-_STEP_PX = 4
+_STEP_PX = 3
 """Shifts that candidates are looked for under; what lies between them is found when they are laid over each other."""
 _FINE_PX = 2
 _SHIFTS = tuple(product((-_STEP_PX, 0, _STEP_PX), repeat=2))

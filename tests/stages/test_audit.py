@@ -9,9 +9,22 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from emixer.checkpoint import NETWORKS, SAMPLER, save_checkpoint
 from emixer.cli.audit import command
 from emixer.config import Config, load_config
+from emixer.config.model import ChestEncoderConfig
+from emixer.data.collection import identify
+from emixer.data.labels import CHEXPERT
+from emixer.data.shards import ShardSet
+from emixer.data.vocabulary import SPECIAL_TOKENS
 from emixer.errors import ConfigError, EmixerError, RunFolderError, ShardError
+from emixer.files import sha256_of
+from emixer.models.build import build_model
+from emixer.models.chest_encoder import ChestEncoder
+from emixer.models.encoder_facts import EncoderFacts
+from emixer.models.encoder_weights import save_encoder_weights
+from emixer.models.paired_model import ModelSpec
+from emixer.run_folder import RunFolder
 from emixer.stages import audit
 from emixer.stages.audit import AuditResult
 from tests.audit_data import images, reports, write_dataset, write_shards
@@ -62,6 +75,7 @@ def planted(shards: Path) -> Path:
         copy[1][1], copy[3][7] = "chest", "clear"
         told[row] = copy
     told[DATED] = [[*told[DATED][0], "since", "3/14/2019"]]
+    film[-1] = film[-2]
     return write_dataset(shards.parent / "planted", film, told)
 
 
@@ -111,6 +125,9 @@ def test_copies_fail_the_audit_and_their_nearest_are_named_first(found: AuditRes
     assert set(closest) <= set(range(FIRST_REPORT))
     exact = [pair for pair in content["closest"] if pair["index"] < EACH]
     assert all(pair["pixel_distance"] == pytest.approx(0, abs=1e-4) for pair in exact)
+    inside = content["images"]["duplicates"]
+    assert inside["identical"] == 1
+    assert inside["near"]["count"] >= 2, "each of the two is near the other"
     share = content["images"]["labels"]["Atelectasis"]
     assert share["of"] == NUM_GENERATED
     assert share["count"] == content["images"]["flagged"]["count"]
@@ -184,6 +201,56 @@ def test_what_cannot_be_audited_is_one_paragraph(shards: Path, planted: Path, tm
     ):
         with pytest.raises(kind, match=message):
             audit.describe(settings)
+
+
+def test_without_reports_images_are_audited_alone_and_the_discriminator_is_a_witness(
+    tmp_path: Path, tiny_config: Config, ray_cluster: None
+) -> None:
+    shards = write_shards(tmp_path / "shards", {"train": (images(60, 0), None), "test": (images(300, 1), None)})
+    run, digest = trained_run(tmp_path / "run", tiny_config)
+    dataset = write_dataset(tmp_path / "dataset", images(40, 2), reports(40, 2), weights=digest)
+    result = audit.run(config(shards, dataset, audit__run=run, audit__measured=None))
+    content = result.content
+    assert content["reports"] is None
+    assert content["traces"] is None
+    assert any(remark.startswith("Reports were not audited") for remark in content["remarks"])
+    assert list(content["membership"]) == ["pixels", "features", "discriminator"]
+    found = content["membership"]["discriminator"]
+    assert found["images_a_side"] == 60
+    assert found["interval"][0] < 0.5 < found["interval"][1], "it was never trained"
+
+
+def trained_run(folder: Path, settings: Config) -> tuple[Path, str]:
+    """A run folder with all networks, untrained, and the digest of the weights that samples are drawn with."""
+    spec = ModelSpec(CHEXPERT, (*SPECIAL_TOKENS, "word"), ((0,) * len(CHEXPERT),), (1,))
+    model = build_model(settings.model, spec)
+    state = model.state_dict()
+    tensors = {name: tensor for name, tensor in state.items() if name.startswith(tuple(model.ema_modules()))}
+    run = RunFolder.create_or_resume(folder, "train", settings)
+    about = {"model": settings.model.model_dump(mode="json"), "spec": spec.to_json(), "source": {}}
+    saved = save_checkpoint(run.checkpoints, 100, {SAMPLER: tensors, NETWORKS: state}, about)
+    return run.path, sha256_of(saved.path / f"{SAMPLER}.safetensors")
+
+
+def test_an_encoder_that_has_seen_the_training_images_is_remarked_upon(
+    shards: Path, planted: Path, tmp_path: Path
+) -> None:
+    network = ChestEncoderConfig.model_validate(
+        {"growth": 4, "blocks": [1, 1, 1, 1], "stem_channels": 8, "input_px": 32, "frozen": False}
+    )
+    remarks = {}
+    for whose in (identify(ShardSet.open(shards)).digest, "of somebody else"):
+        facts = EncoderFacts.of(
+            network, label_names=("Edema",), collection=whose, sources=("made",), films=480, test_auc={}
+        )
+        weights = tmp_path / f"{len(remarks)}.safetensors"
+        save_encoder_weights(weights, ChestEncoder(network, num_labels=1), facts)
+        encoder = network.model_dump() | {"weights": weights}
+        remarks[whose] = audit.describe(config(shards, planted, audit__encoder=encoder))
+    of_same, of_other = remarks.values()
+    assert "was trained on the training images of this very collection" in of_same
+    assert "remark" not in of_other
+    assert "features of chest_encoder (bilinear to 32 px)" in of_other
 
 
 def test_images_of_another_size_are_refused(shards: Path, tmp_path: Path, ray_cluster: None) -> None:
