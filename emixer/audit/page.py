@@ -53,6 +53,7 @@ class AuditPage:
 
     title: str
     passed: bool
+    has_copies: bool
     summary: str
     remarks: Sequence[str]
     checks: Sequence[CheckRow]

@@ -21,6 +21,7 @@ def page_of(config: Config, audited: Audited, content: Mapping[str, Any], closes
     return AuditPage(
         title=f"Privacy audit: {audited.generated.dataset.name}",
         passed=content["verdict"] == "pass",
+        has_copies=any(entry["copy"] for entry in content["closest"]),
         summary=content["summary"],
         remarks=content["remarks"],
         checks=[_check(check) for check in content["checks"]],
