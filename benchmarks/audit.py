@@ -3,7 +3,8 @@
     python benchmarks/audit.py [--rows 2000 10000] [--side-px 64]
 
 Smooth random images: as many generated as training ones, a tenth as many held out, features of the small random
-network; no reports. Each number of rows in a process of its own. The search alone: 256 numbers a row, against a
+network; no reports. Each number of rows in a process of its own; CPU seconds are those of all
+processes, Ray's start among them. The search alone: 256 numbers a row, against a
 distance matrix by blocks and its minimum.
 """
 
@@ -63,7 +64,8 @@ def measure(rows: int, side_px: int) -> None:
             audit.run(config)
         elapsed_s = time.monotonic() - start
     print(
-        f"{rows:>8,} x {rows:,} images of {side_px} px: {elapsed_s:,.1f} s, driver {watch.driver_mb:,.0f} MB, "
+        f"{rows:>8,} x {rows:,} images of {side_px} px: {elapsed_s:,.1f} s, {watch.cpu_s:,.0f} CPU s, "
+        f"driver {watch.driver_mb:,.0f} MB, "
         f"largest worker {watch.worker_mb:,.0f} MB at peak"
     )
 

@@ -27,15 +27,24 @@ def dataset_card(plan: DatasetPlan, label_counts: Mapping[str, int], num_bytes: 
     return f"---\n{_front_matter(plan)}---\n\n{_body(plan, label_counts, num_bytes)}"
 
 
+def write_card(folder: Path, card: str) -> None:
+    """Writes the card. What an audit stated in an earlier one stays: the same settings made the same rows."""
+    earlier = _lines(folder / CARD_NAME)
+    stated = next((line for line in earlier if line.startswith(_AUDITED.partition(":")[0])), NOT_AUDITED)
+    write_text(folder / CARD_NAME, card.replace(NOT_AUDITED, stated))
+
+
 def state_audit(folder: Path, verdict: str, summary: str) -> None:
     """Puts the outcome of an audit into the card of the dataset in `folder`, in the place of an earlier one."""
-    card = folder / CARD_NAME
-    if not card.exists():
-        return
     audited = _AUDITED.format(verdict=verdict, summary=summary)
-    begins = (NOT_AUDITED.partition("**")[0] + "**No privacy audit", _AUDITED.partition(":")[0])
-    lines = card.read_text(encoding="utf-8").splitlines()
-    write_text(card, "\n".join(audited if line.startswith(begins) else line for line in lines) + "\n")
+    begins = ("- **No privacy audit", _AUDITED.partition(":")[0])
+    lines = [audited if line.startswith(begins) else line for line in _lines(folder / CARD_NAME)]
+    if lines:
+        write_text(folder / CARD_NAME, "\n".join(lines) + "\n")
+
+
+def _lines(card: Path) -> list[str]:
+    return card.read_text(encoding="utf-8").splitlines() if card.exists() else []
 
 
 def _front_matter(plan: DatasetPlan) -> str:

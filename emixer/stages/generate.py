@@ -13,7 +13,7 @@ from emixer import files
 from emixer.config import Config
 from emixer.config.generation import GenerateConfig
 from emixer.errors import ConfigError, RunFolderError
-from emixer.generation.card import CARD_NAME, dataset_card
+from emixer.generation.card import dataset_card, write_card
 from emixer.generation.contact_sheet import CaptionedFilm, contact_sheet
 from emixer.generation.dataset import DatasetPlan, Device, choose_samplers, missing_files, write_dataset
 from emixer.generation.dataset_files import (
@@ -195,7 +195,7 @@ def _label_counts(plan: DatasetPlan) -> dict[str, int]:
 
 def _describe_dataset(folder: Path, plan: DatasetPlan, counts: dict[str, int], num_bytes: int) -> None:
     """The dataset card and the contact sheet."""
-    files.write_text(folder / CARD_NAME, dataset_card(plan, counts, num_bytes))
+    write_card(folder, dataset_card(plan, counts, num_bytes))
     name, _ = plan.layout.files[0]
     group = pq.ParquetFile(folder / DATA_FOLDER / name).read_row_group(0).slice(0, _SHEET_FILMS)
     films = [
