@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from emixer import files
-from emixer.audit.pixels import coarse, ranked
+from emixer.audit.pixels import COARSE_PX, SIDE_PX, coarse, ranked
 from emixer.config.model import ChestEncoderConfig
 from emixer.data.loader import fixed_binary_view
 from emixer.data.pair_table import decode_film
@@ -101,7 +101,7 @@ def measure(file: ImageFile, extractor: FeatureExtractor) -> None:
     with files.written_aside(file.kept) as aside:
         aside.mkdir()
         shapes = {
-            _RANKS: (np.uint8, (64, 64)), _COARSE: (np.float16, (64,)),
+            _RANKS: (np.uint8, (SIDE_PX, SIDE_PX)), _COARSE: (np.float16, (COARSE_PX**2,)),
             _FEATURES: (np.float16, (extractor.num_features,)), _DIGESTS: (np.uint64, ()),
         }  # fmt: skip
         arrays = {

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from emixer.audit.balance import Groups, make_groups
-from emixer.audit.control import least_control
 from emixer.audit.critic import image_critic, real_logits
 from emixer.audit.images import (
     SPACES,
@@ -27,9 +25,6 @@ from emixer.audit.images import (
 from emixer.audit.matching import Matches, Side
 from emixer.audit.measured import Network
 from emixer.audit.membership import member_area
-from emixer.audit.reports import ReportFindings, find_copied_reports, report_figures
-from emixer.audit.spans import Shared, SpanIndex
-from emixer.audit.traces import IDENTIFYING, traces
 from emixer.audit.verdict import checks, verdict
 from emixer.audit.work import Search, Share, match_all, measure_all
 from emixer.config import Config
@@ -37,6 +32,7 @@ from emixer.data.loader import fixed_binary_view
 from emixer.generation.sampler import TrainedModel
 from emixer.progress import Progress
 from emixer.ray_session import capacity
+from emixer.stages.audit_reports import AuditedReports
 from emixer.stages.audit_sides import GeneratedSide, RealSide, codes
 
 NUM_MEASURES = 3
@@ -90,7 +86,7 @@ def findings(config: Config, audited: Audited) -> tuple[dict[str, Any], Closest]
             "near": duplicates(matches["generated_pairs"], matches["train_pairs"], config.audit.false_alarm),
         },
     }
-    reports = _Reports.read(config, audited, train_codes, level)
+    reports = AuditedReports.read(config, audited.generated, audited.train, audited.held_out, train_codes, level)
     membership = _membership(config, audited, matches)
     found = checks(images, reports.figures, reports.traces, membership, level)
     reasons = {f"image_{space}": near.spaces[space].flagged for space in SPACES} | reports.reasons
@@ -98,7 +94,7 @@ def findings(config: Config, audited: Audited) -> tuple[dict[str, Any], Closest]
     index_N = audited.generated.index()
     content = {
         "verdict": verdict(found),
-        "summary": _summary(flagged, near.copies | reports.copies),
+        "summary": " ".join([_summary(flagged, near.copies | reports.copies), *reports.remarks]),
         "checks": [check.to_json() for check in found],
         "false_alarm": config.audit.false_alarm,
         "level": level,
@@ -213,56 +209,6 @@ def _images(side: RealSide, rows: Rows) -> Iterator[NDArray[np.uint8]]:
                 if len(wanted):
                     column = parquet.read_row_group(group, columns=["image"])["image"]
                     yield np.array(fixed_binary_view(column, np.uint8, (side_px, side_px))[wanted])
-
-
-@dataclass(frozen=True)
-class _Reports:
-    """figures, traces: None where there is nothing to compare with. reasons: which rows are flagged by what."""
-
-    figures: dict[str, Any] | None
-    traces: dict[str, Any] | None
-    reasons: dict[str, NDArray[np.bool_]]
-    copies: NDArray[np.bool_]
-    remarks: list[str]
-
-    @classmethod
-    def read(cls, config: Config, audited: Audited, train_codes: Rows, level: float) -> "_Reports":
-        generated = pa.chunked_array(list(audited.generated.texts()), pa.string())
-        held_out_rows = _one_a_study(audited.held_out)
-        needed = least_control(level)
-        if not audited.train.shards.num_reports("train") or len(held_out_rows) < needed:
-            why = (
-                f"Reports were not audited: the shards have {len(held_out_rows):,} held-out studies with a report, and "
-                f"{needed:,} are needed, or no training report at all."
-            )
-            return cls(None, None, {}, np.zeros(len(generated), bool), [why])
-        in_generated = traces(generated)
-        in_held_out = traces(audited.held_out.column("report").take(held_out_rows))
-        index = SpanIndex.of(
-            ((part, train_codes[first : first + len(part)]) for first, part in audited.train.sentences()),
-            config.audit.span_words,
-        )
-        of_generated = _together([index.look_up(part) for part in audited.generated.sentences()])
-        of_held_out = _together([index.look_up(part) for _, part in audited.held_out.sentences()]).take(held_out_rows)
-        copied: ReportFindings = find_copied_reports(of_generated, of_held_out, level)
-        told = {
-            kind: {"generated": share_of(in_generated[kind]), "held_out": share_of(in_held_out[kind])}
-            for kind in in_generated
-        }
-        reasons = {"report": copied.flagged} | {kind: in_generated[kind] for kind in IDENTIFYING}
-        return cls(report_figures(of_generated, of_held_out, copied), told, reasons, copied.copies, [])
-
-
-def _one_a_study(side: RealSide) -> Rows:
-    """The first row of each study that has a report: images of a study share theirs."""
-    told = np.flatnonzero(side.column("sentences").is_valid().to_numpy())
-    _, first = np.unique(side.studies()[told], return_index=True)
-    return told[np.sort(first)]
-
-
-def _together(parts: list[Shared]) -> Shared:
-    names = ("shared_N", "identifying_N", "longest_N", "owner_N")
-    return Shared(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def _closest(distances: Distances, near: ImageFindings, num: int) -> Closest:

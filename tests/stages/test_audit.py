@@ -213,7 +213,8 @@ def test_without_reports_images_are_audited_alone_and_the_discriminator_is_a_wit
     content = result.content
     assert content["reports"] is None
     assert content["traces"] is None
-    assert any(remark.startswith("Reports were not audited") for remark in content["remarks"])
+    assert content["remarks"][-1] == "Reports were not audited: the training images have no reports."
+    assert content["remarks"][-1] in (dataset / "README.md").read_text(), "who reads the card must know"
     assert list(content["membership"]) == ["pixels", "features", "discriminator"]
     found = content["membership"]["discriminator"]
     assert found["images_a_side"] == 60
