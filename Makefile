@@ -76,6 +76,7 @@ bench: $(ready) ## every benchmark in benchmarks/, one after the other; figures 
 	$(python) benchmarks/train_overhead.py
 	$(python) benchmarks/train_memory.py
 	$(python) benchmarks/generation.py
+	$(python) benchmarks/audit.py
 
 lock: $(ready) ## renew requirements.lock from pyproject.toml
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-emit-index-url \

@@ -1,4 +1,4 @@
-"""Peak memory of this process and of the Ray workers it started. Used by the benchmarks; nothing to run."""
+"""Peak memory and CPU time of this process and of the Ray workers it started. Nothing to run."""
 
 import os
 import threading
@@ -10,6 +10,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.driver_mb = self.worker_mb = 0.0
+        self._cpu_s: dict[int, float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample)
 
@@ -21,11 +22,28 @@ class Watch:
         self._stop.set()
         self._thread.join()
 
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds of this process and of all below it, Ray's own among them."""
+        return sum(self._cpu_s.values())
+
     def _sample(self) -> None:
         while not self._stop.wait(0.1):
             self.driver_mb = max(self.driver_mb, resident_mb(os.getpid()))
-            workers = [pid for pid in descendants(os.getpid()) if command(pid).startswith("ray::")]
+            below = descendants(os.getpid())
+            for pid in (os.getpid(), *below):
+                self._cpu_s[pid] = max(self._cpu_s.get(pid, 0.0), cpu_s(pid))
+            workers = [pid for pid in below if command(pid).startswith("ray::")]
             self.worker_mb = max([self.worker_mb, *map(resident_mb, workers)])
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds of a process so far."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it has ended meanwhile
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def descendants(pid: int) -> list[int]:

@@ -17,7 +17,7 @@ def check_stage(stage: str, config: Config, made: Made = ()) -> None:
     """Raises ConfigError. made: folders that other jobs will have written by then."""
     checks = {
         "ingest": _ingest, "encoder": _encoder, "train": _train, "tune": _tune, "generate": _generate,
-        "evaluate": _evaluate, "experiment": _experiment,
+        "evaluate": _evaluate, "audit": _audit, "experiment": _experiment,
     }  # fmt: skip
     checks[stage](config, made)
     _local_disk(config)
@@ -87,6 +87,13 @@ def _evaluate(config: Config, made: Made) -> None:
         path = getattr(config.evaluate, key)
         if path is not None:
             _require(f"evaluate.{key}", path, ())
+
+
+def _audit(config: Config, made: Made) -> None:
+    _require("data.shards", config.data.shards, made)
+    _require("audit.dataset", config.audit.dataset, made)
+    if config.audit.run is not None:
+        _require("audit.run", config.audit.run, made)
 
 
 def _experiment(config: Config, made: Made) -> None:

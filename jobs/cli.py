@@ -28,6 +28,7 @@ _STAGES = {
     "tune": "Search settings, as a job that goes on when it is requeued.",
     "generate": "Write a synthetic paired dataset, as a job.",
     "evaluate": "Compare a dataset with real films and reports, as a job.",
+    "audit": "Find out how much of its training data a dataset gives away, as a job.",
     "experiment": "Fill a table of the paper, as a job that keeps every finished cell.",
 }
 _FOLLOW_S = 5.0
@@ -188,9 +189,9 @@ def _made_by(job_ids: Sequence[str], config: Config) -> Made:
 def pipeline(config: tuple[Path, ...], overrides: tuple[str, ...], stages: str, dry_run: bool, debug: bool) -> None:
     """Submit several stages, each to start when the one before has finished.
 
-    Outputs are handed on: shards of ingest to encoder, train and evaluate, the encoder to train's validation, the run
-    of train to generate, the dataset of generate to evaluate, unless the config says otherwise. What one stage asks
-    SLURM for stands in slurm.stages, e.g. --set "slurm.stages={ingest: {gpus_per_node: 0}}".
+    Outputs are handed on: shards of ingest to encoder, train, evaluate and audit, the encoder to train's validation,
+    the run of train to generate, the dataset of generate to evaluate and audit, unless the config says otherwise. What
+    one stage asks SLURM for stands in slurm.stages, e.g. --set "slurm.stages={ingest: {gpus_per_node: 0}}".
     """
     with readable_errors(debug):
         names = [name.strip() for name in stages.split(",") if name.strip()]
@@ -245,6 +246,8 @@ def _handed_on(config: Config, names: Sequence[str]) -> Config:
         values["generate.run"] = config.train.run
     if "generate" in names and config.evaluate.dataset is None:
         values["evaluate.dataset"] = config.generate.out
+    if "generate" in names and config.audit.dataset is None:
+        values["audit.dataset"] = config.generate.out
     return with_overrides(config, values)
 
 

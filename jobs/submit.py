@@ -28,7 +28,8 @@ from jobs.task import StageTask
 JOB_NAME, CLUSTER_FOLDER, DEFAULT_FOLDER = "job.json", "cluster", "slurm-jobs"
 OUTPUT_KEYS = {
     "ingest": "ingest.out", "encoder": "encoder.run", "train": "train.run", "tune": "tune.study",
-    "generate": "generate.out", "evaluate": "evaluate.out", "experiment": "experiment.out",
+    "generate": "generate.out", "evaluate": "evaluate.out", "audit": "audit.out",
+    "experiment": "experiment.out",
 }  # fmt: skip
 """The setting of each stage that names the folder it writes."""
 _MAX_AT_ONCE = 1000

@@ -16,6 +16,7 @@ _COMMANDS = {
     "tune": ("emixer.cli.tune", "Search learning rates, alpha or any settings with Ray Tune and Optuna."),
     "generate": ("emixer.cli.generate", "Write a synthetic paired dataset from a trained run."),
     "evaluate": ("emixer.cli.evaluate", "Compare a generated dataset with held-out real films and reports."),
+    "audit": ("emixer.cli.audit", "Find out how much of its training data a dataset gives away."),
     "experiment": ("emixer.cli.experiment", "Fill a table of the paper: what synthetic pairs are worth."),
     "gallery": ("emixer.cli.gallery", "Make one HTML page of a run or a dataset."),
 }

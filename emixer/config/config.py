@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from emixer.config.audit import AuditConfig
 from emixer.config.base import Section
 from emixer.config.experiment import EvaluateConfig, ExperimentConfig
 from emixer.config.generation import GalleryConfig, GenerateConfig
@@ -46,5 +47,6 @@ class Config(Section):
     gallery: GalleryConfig = Field(default_factory=GalleryConfig)
     tune: TuneConfig = Field(default_factory=TuneConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    audit: AuditConfig = Field(default_factory=AuditConfig)
     experiment: ExperimentConfig = Field(default_factory=ExperimentConfig)
     slurm: SlurmConfig = Field(default_factory=SlurmConfig)

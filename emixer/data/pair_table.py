@@ -242,7 +242,7 @@ def _decode_into(folder: Path, paths: Sequence[Path], shape: TableShape) -> None
             for table in _row_groups(path, shape):
                 part = slice(row, row + table.num_rows)
                 encoded = pc.struct_field(table["image"].combine_chunks(), "bytes").to_pylist()
-                for target, film in zip(films[part], pool.map(_decoded, encoded), strict=True):
+                for target, film in zip(films[part], pool.map(decode_film, encoded), strict=True):
                     if film is None:
                         raise _damaged(path, "a film that cannot be decoded")
                     if film.shape != target.shape:
@@ -289,8 +289,8 @@ def _new_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:
     return array
 
 
-def _decoded(encoded: bytes) -> NDArray[np.uint8] | None:
-    """None: it is no film."""
+def decode_film(encoded: bytes) -> NDArray[np.uint8] | None:
+    """Gray values (H, W) of a PNG or JPEG; None: it is no film."""
     try:
         with Image.open(io.BytesIO(encoded)) as film:
             return np.asarray(film.convert("L"))

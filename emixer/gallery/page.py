@@ -136,12 +136,17 @@ def render(gallery: Gallery) -> str:
             chart_width=charts.WIDTH,
             chart_height=charts.HEIGHT,
             chart_points=[[[list(p) for p in line.points] for line in chart.lines] for chart in gallery.charts],
-            style=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+            style=page_style(),
             script=Markup(script),  # noqa: S704 - our own file
             script_digest=digest,
             version=__version__,
         )
     )
+
+
+def page_style() -> Markup:
+    """The style sheet of our pages, for other templates too."""
+    return Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
 
 
 def picture_uri(image: Image.Image, kind: str) -> str:

@@ -2,13 +2,24 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import yaml
 
+from emixer.files import write_text
 from emixer.generation.dataset import DatasetPlan
 from emixer.generation.dataset_files import DATA_FOLDER
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+
+CARD_NAME = "README.md"
+NOT_AUDITED = (
+    "- **No privacy audit was done on this dataset.** Generative models can repeat training examples; "
+    "`emixer audit` looks for that."
+)
+_AUDITED = (
+    "- **Privacy audit: {verdict}.** {summary} By `emixer audit`, which can find copies but not prove their absence."
+)
 
 
 def dataset_card(
@@ -17,6 +28,26 @@ def dataset_card(
 ) -> str:  # fmt: skip
     """The whole file. It says how the rows were made; it holds no paths and nothing of the training films."""
     return f"---\n{_front_matter(plan)}---\n\n{_body(plan, label_counts, condition_counts, num_bytes)}"
+
+
+def write_card(folder: Path, card: str) -> None:
+    """Writes the card. What an audit stated in an earlier one stays: the same settings made the same rows."""
+    earlier = _lines(folder / CARD_NAME)
+    stated = next((line for line in earlier if line.startswith(_AUDITED.partition(":")[0])), NOT_AUDITED)
+    write_text(folder / CARD_NAME, card.replace(NOT_AUDITED, stated))
+
+
+def state_audit(folder: Path, verdict: str, summary: str) -> None:
+    """Puts the outcome of an audit into the card of the dataset in `folder`, in the place of an earlier one."""
+    audited = _AUDITED.format(verdict=verdict, summary=summary)
+    begins = ("- **No privacy audit", _AUDITED.partition(":")[0])
+    lines = [audited if line.startswith(begins) else line for line in _lines(folder / CARD_NAME)]
+    if lines:
+        write_text(folder / CARD_NAME, "\n".join(lines) + "\n")
+
+
+def _lines(card: Path) -> list[str]:
+    return card.read_text(encoding="utf-8").splitlines() if card.exists() else []
 
 
 def _front_matter(plan: DatasetPlan) -> str:
@@ -67,7 +98,7 @@ that each was conditioned on; {num_bytes / 1e6:,.1f} MB of Parquet. No row shows
 - **Synthetic, and not for diagnosis.** Films and reports come from a generative model. They can be wrong in ways that
   no real film is, and nobody has read them. Do not use them for any decision about a patient.
 - **Labels are what the model was asked for**, not what a radiologist found in the film.
-- **No privacy audit was done on this dataset.** Generative models can repeat training examples.
+{NOT_AUDITED}
 - **Licence.** The data use agreement of the training data may cover what a model trained on it produces. Check it
   before you share this dataset (for MIMIC-CXR: the PhysioNet Credentialed Health Data Use Agreement).
 

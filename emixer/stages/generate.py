@@ -14,7 +14,7 @@ from emixer import files
 from emixer.config import Config
 from emixer.config.generation import GenerateConfig
 from emixer.errors import ConfigError, RunFolderError
-from emixer.generation.card import dataset_card
+from emixer.generation.card import dataset_card, write_card
 from emixer.generation.contact_sheet import CaptionedFilm, contact_sheet
 from emixer.generation.dataset import DatasetPlan, Device, choose_samplers, missing_files, write_dataset
 from emixer.generation.dataset_files import (
@@ -224,7 +224,7 @@ def _describe_dataset(
     folder: Path, plan: DatasetPlan, counts: dict[str, int], beside: dict[str, dict[str, int]], num_bytes: int
 ) -> None:
     """The dataset card and the contact sheet."""
-    files.write_text(folder / "README.md", dataset_card(plan, counts, beside, num_bytes))
+    write_card(folder, dataset_card(plan, counts, beside, num_bytes))
     name, _ = plan.layout.files[0]
     group = pq.ParquetFile(folder / DATA_FOLDER / name).read_row_group(0).slice(0, _SHEET_FILMS)
     films = [

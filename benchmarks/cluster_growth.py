@@ -1,6 +1,6 @@
 """How fast a cluster follows demand on SLURM: this project's, and dask-jobqueue's `adapt`, on the same four nodes.
 
-    python benchmarks/cluster.py [--rounds 3] [--nodes 3] [--dask PYTHON]
+    python benchmarks/cluster_growth.py [--rounds 3] [--nodes 3] [--dask PYTHON]
 
 Brings up the test bed of tests/slurm (root, Debian packages of SLURM), so that nothing but the two differs. Each round:
 

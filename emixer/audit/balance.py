@@ -1,0 +1,79 @@
+"""Are generated images nearer to training images than to as many held-out ones? By chance half of them are.
+
+The training images are cut into groups of as many as are held out, subject by subject. Of an honest model's images,
+half are nearer to any such group than to the held-out one, however blurred or alike they may be. How far shares of two
+groups of training images stray from a half tells what chance does.
+
+Shapes: N images, G groups of training images, K groups of held-out ones.
+Source: the DCR overfitting measure of SDMetrics; groups of equal size, and their spread, are ours.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEAST_GROUPS = 4
+_MOST_GROUPS = 32
+_WIDTH = 1.96
+"""Standard deviations of a 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups of equal size of a side's images; -1 for those in none."""
+
+    train: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    size: int
+
+    @property
+    def num_train(self) -> int:
+        """How many of training images."""
+        return int(self.train.max(initial=-1)) + 1
+
+    @property
+    def num_held_out(self) -> int:
+        """How many of held-out images."""
+        return int(self.held_out.max(initial=-1)) + 1
+
+
+@dataclass(frozen=True)
+class Balance:
+    """share: of images nearer to a group of training images than to one of held-out images."""
+
+    share: float
+    interval: tuple[float, float]
+
+
+def make_groups(train_owners: NDArray[np.int64], held_out_owners: NDArray[np.int64]) -> Groups | None:
+    """None where there are too few training images for LEAST_GROUPS of them. owners: whose each image is."""
+    size = min(len(held_out_owners), len(train_owners) // (2 * LEAST_GROUPS))
+    if size < 1:
+        return None
+    return Groups(_grouped(train_owners, size, seed=1), _grouped(held_out_owners, size, seed=2), size)
+
+
+def balance(nearness_NG: NDArray[np.float32], held_out_NK: NDArray[np.float32]) -> Balance:
+    """nearness: to the nearest image of each group, higher is nearer. Ties count half."""
+    shares = [_share(train_N, other_N) for train_N in nearness_NG.T for other_N in held_out_NK.T]
+    pairs = [(i, j) for i in range(nearness_NG.shape[1]) for j in range(i)]
+    strays = [_share(nearness_NG[:, i], nearness_NG[:, j]) - 0.5 for i, j in pairs]
+    # groups of one collection: how far one stray from a half is what exchanging the held-out group would do
+    width = _WIDTH * float(np.sqrt(np.mean(np.square(strays))))
+    share = float(np.mean(shares))
+    return Balance(share, (max(0.0, share - width), min(1.0, share + width)))
+
+
+def _share(first_N: NDArray[np.float32], second_N: NDArray[np.float32]) -> float:
+    return float(np.mean((first_N > second_N) + 0.5 * (first_N == second_N)))
+
+
+def _grouped(owners_N: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
+    """Owners in random order, then cut after every `size` images: few owners stand in two groups."""
+    _, owner_N = np.unique(owners_N, return_inverse=True)
+    order = np.random.default_rng(seed).permutation(owner_N.max() + 1)[owner_N].argsort(kind="stable")
+    groups_N = np.full(len(owners_N), -1, np.int64)
+    num = min(len(owners_N) // size, _MOST_GROUPS)
+    groups_N[order[: num * size]] = np.arange(num * size) // size
+    return groups_N

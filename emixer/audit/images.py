@@ -1,0 +1,141 @@
+"""What distances between images come to: who is flagged, overall and by label, and what the figures are.
+
+Shapes: N generated images, M held-out ones, G, K groups, Y labels.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from emixer.audit.balance import Balance, Groups, balance
+from emixer.audit.control import Nearness, Verdicts, nearer_than_control, ranks_below
+from emixer.audit.matching import Matches
+
+SPACES = ("pixels", "features")
+LEAST_ROWS_A_LABEL = 20
+_QUANTILES = {"percent_1": 0.01, "percent_5": 0.05, "median": 0.5}
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Nearest training and nearest held-out images of generated and of held-out ones."""
+
+    generated_to_train: Matches
+    generated_to_held_out: Matches
+    held_out_to_train: Matches
+    held_out_to_held_out: Matches
+
+    def of(self, space: str) -> tuple[Nearness, Nearness]:
+        """Generated images and the control."""
+        return (
+            Nearness(_distance(self.generated_to_train, space), _distance(self.generated_to_held_out, space)),
+            Nearness(_distance(self.held_out_to_train, space), _distance(self.held_out_to_held_out, space)),
+        )
+
+
+@dataclass(frozen=True)
+class ImageFindings:
+    """Which generated images are nearer to training images than normal, in each space and in any."""
+
+    spaces: Mapping[str, Verdicts]
+    closeness_N: NDArray[np.floating]
+    """Distance to the nearest training image over where flagging begins, in the space where that is less."""
+    closest_space_N: NDArray[np.int64]
+    """Which space that is."""
+
+    @property
+    def flagged(self) -> NDArray[np.bool_]:
+        """In any space."""
+        return any_of([found.flagged for found in self.spaces.values()])
+
+    @property
+    def copies(self) -> NDArray[np.bool_]:
+        """In any space."""
+        return any_of([found.copies for found in self.spaces.values()])
+
+
+def find_near_images(distances: Distances, level: float) -> ImageFindings:
+    """level: share of the control that each space would flag."""
+    spaces = {space: nearer_than_control(*distances.of(space), level) for space in SPACES}
+    relative = np.stack([
+        _distance(distances.generated_to_train, space) / max(spaces[space].threshold, 1e-9) for space in SPACES
+    ])  # fmt: skip
+    return ImageFindings(spaces, relative.min(0), relative.argmin(0))
+
+
+def image_figures(
+    distances: Distances, findings: ImageFindings, groups: Groups | None, level: float
+) -> dict[str, dict[str, Any]]:
+    """By space."""
+    figures: dict[str, dict[str, Any]] = {}
+    for space in SPACES:
+        images, control = distances.of(space)
+        found = findings.spaces[space]
+        figures[space] = {
+            "threshold": found.threshold,
+            "nearer_than_control": share_of(ranks_below(images.to_train, control.to_train) <= level),
+            "flagged": share_of(found.flagged),
+            "copies": int(found.copies.sum()),
+            "to_train": {
+                "generated": _quantiles(images.to_train), "held_out": _quantiles(control.to_train),
+            },
+            "to_held_out": {
+                "generated": _quantiles(images.to_held_out), "held_out": _quantiles(control.to_held_out),
+            },
+        }  # fmt: skip
+        balanced = _balance(distances, groups, space)
+        if balanced is not None and groups is not None:
+            figures[space]["nearer_to_train"] = {
+                "share": balanced.share, "interval": list(balanced.interval), "images_a_group": groups.size,
+                "groups": groups.num_train,
+            }  # fmt: skip
+    return figures
+
+
+def any_of(parts: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    """Whether it is so in any of them."""
+    found: NDArray[np.bool_] = np.logical_or.reduce(list(parts))
+    return found
+
+
+def by_label(flagged_N: NDArray[np.bool_], labels_NY: NDArray[np.bool_], names: Sequence[str]) -> dict[str, Any]:
+    """Flagged images among those of each label that LEAST_ROWS_A_LABEL carry."""
+    return {
+        name: share_of(flagged_N[labels_NY[:, y]])
+        for y, name in enumerate(names)
+        if labels_NY[:, y].sum() >= LEAST_ROWS_A_LABEL
+    }
+
+
+def share_of(is_so: NDArray[np.bool_]) -> dict[str, Any]:
+    """How many, of how many, and the share with its 95 % interval (Wilson)."""
+    count, num = int(is_so.sum()), len(is_so)
+    between = binomtest(count, num).proportion_ci(method="wilson")
+    return {"count": count, "of": num, "share": count / num, "interval": [float(between.low), float(between.high)]}
+
+
+def duplicates(generated: Matches, real: Matches, level: float) -> dict[str, Any]:
+    """Images that have a near-duplicate among their own: nearer than a share `level` of as many real ones."""
+    limit = float(np.quantile(real.pixel_distance, level, method="lower"))
+    return share_of(generated.pixel_distance < limit) | {"expected": level, "threshold": limit}
+
+
+def _balance(distances: Distances, groups: Groups | None, space: str) -> Balance | None:
+    if groups is None:
+        return None
+    name = "pixel_groups" if space == "pixels" else "feature_groups"
+    return balance(getattr(distances.generated_to_train, name), getattr(distances.generated_to_held_out, name))
+
+
+def _distance(matches: Matches, space: str) -> NDArray[np.float32]:
+    return matches.pixel_distance if space == "pixels" else matches.feature_distance
+
+
+def _quantiles(values: NDArray[np.floating]) -> dict[str, float]:
+    return {name: float(np.quantile(values, share)) for name, share in _QUANTILES.items()} | {
+        "least": float(values.min())
+    }

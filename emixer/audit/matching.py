@@ -1,0 +1,157 @@
+"""For each image of one side, the nearest of another side: by pixels, laid over each other, and by features.
+
+Shapes: N images of a side, Q queries of a block, K candidates, G groups of references, F features.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+
+from emixer import files
+from emixer.audit.measured import Measured
+from emixer.audit.pixels import coarse, correlation, structures, variants
+from emixer.audit.search import Best, Chunk, best_products
+
+_VERSION = 2
+QUERY_ROWS = 2048
+"""Queries of a block: a task, and what is kept when an audit is interrupted."""
+_CHUNK_ROWS = 8192
+_LAID_OVER = 3
+"""Candidates of each image that are laid over it."""
+_PAIRS_AT_ONCE = 256
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Side:
+    """Images that are compared with others. owners: whose each is, where one's own do not count. groups: of each, as a
+    number from 0, -1 for none."""
+
+    measured: Measured
+    rows: Array
+    owners: Array | None = None
+    num_groups: int = 0
+    groups: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def digest(self) -> str:
+        """Short hash of all that decides what comes out."""
+        found = hashlib.sha256("\n".join(folder.name for folder in self.measured.folders).encode())
+        for array in (self.rows, self.owners, self.groups):
+            found.update(b"-" if array is None else np.ascontiguousarray(array, np.int64).tobytes())
+        return found.hexdigest()
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Of each query: distances to the nearest reference, which row of its `Measured` that is, and nearness by group."""
+
+    pixel_distance: NDArray[np.float32]
+    """1 - correlation of structures, 0 for a copy."""
+    pixel_row: NDArray[np.int64]
+    feature_distance: NDArray[np.float32]
+    """Euclidean."""
+    feature_row: NDArray[np.int64]
+    pixel_groups: NDArray[np.float32]
+    """(N, G) correlation of coarse descriptors with the nearest of each group: higher is nearer."""
+    feature_groups: NDArray[np.float32]
+    """(N, G) minus the squared distance."""
+
+    def __len__(self) -> int:
+        return len(self.pixel_row)
+
+    @classmethod
+    def concatenate(cls, parts: "list[Matches]") -> "Matches":
+        """In that order."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+
+def match_block(queries: Side, first: int, references: Side, device: torch.device, kept: Path) -> Path:
+    """Matches the queries [first, first + QUERY_ROWS) unless that is done already; returns the file of the result."""
+    key = hashlib.sha256(f"{_VERSION}\n{queries.digest()}\n{first}\n{references.digest()}".encode()).hexdigest()[:24]
+    path = kept / f"{key}.safetensors"
+    if not path.exists():
+        found = _matched(queries, slice(first, first + QUERY_ROWS), references, device)
+        with files.written_aside(path) as aside:
+            save_file({field.name: getattr(found, field.name) for field in fields(Matches)}, aside)
+    return path
+
+
+def read_matches(path: Path) -> Matches:
+    """What `match_block` wrote."""
+    return Matches(**load_file(path))
+
+
+def _matched(queries: Side, part: slice, references: Side, device: torch.device) -> Matches:
+    rows = queries.rows[part]
+    owners = None if queries.owners is None else torch.from_numpy(queries.owners[part]).to(device)
+    ranks = torch.from_numpy(queries.measured.ranks(rows)).to(device)
+    query_VQD = variants(ranks)
+    by_pixels = best_products(query_VQD, _coarse_chunks(references, device), _LAID_OVER, references.num_groups, owners)
+    pixel_distance, pixel_row = _laid_over(ranks, query_VQD, by_pixels, references, device)
+    del query_VQD
+    centre_F = references.measured.features(references.rows[:_CHUNK_ROWS]).mean(0)
+    features = torch.from_numpy(queries.measured.features(rows) - centre_F).to(device)
+    ones = torch.ones(len(features), 1, device=device)
+    by_features = best_products(
+        torch.cat([features, ones], 1)[None], _feature_chunks(references, centre_F, device), 1,
+        references.num_groups, owners,
+    )  # fmt: skip
+    length_Q = features.square().sum(1)
+    squared_Q = (length_Q - 2 * by_features.product_QK[:, 0]).clamp_min(0)
+    return Matches(
+        pixel_distance, pixel_row,
+        squared_Q.sqrt().cpu().numpy(), references.rows[by_features.place_QK[:, 0].cpu().numpy()],
+        by_pixels.group_product_QG.cpu().numpy(),
+        (2 * by_features.group_product_QG - length_Q[:, None]).cpu().numpy(),
+    )  # fmt: skip
+
+
+def _laid_over(
+    ranks_QSS: Tensor, query_VQD: Tensor, best: Best, references: Side, device: torch.device
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Distance of each query to the candidate that it correlates with most, and that candidate's row."""
+    distances, rows = [], []
+    for block in torch.arange(len(ranks_QSS), device=device).split(_PAIRS_AT_ONCE):
+        found, query_PSS = [], structures(ranks_QSS[block])
+        for candidate in range(best.place_QK.shape[1]):
+            row_P = references.rows[best.place_QK[block, candidate].cpu().numpy()]
+            reference = torch.from_numpy(references.measured.ranks(row_P)).to(device)
+            variant_P = (query_VQD[:, block] * coarse(reference)[None]).sum(2).argmax(0)
+            correlated = correlation(query_PSS, structures(reference), variant_P)
+            found.append(correlated.where(best.product_QK[block, candidate].isfinite(), -torch.inf))
+        highest_P, which_P = torch.stack(found).max(0)
+        chosen = best.place_QK[block].gather(1, which_P[:, None])[:, 0]
+        distances.append((1 - highest_P).cpu().numpy())
+        rows.append(references.rows[chosen.cpu().numpy()])
+    return np.concatenate(distances), np.concatenate(rows)
+
+
+def _coarse_chunks(side: Side, device: torch.device) -> Iterator[Chunk]:
+    for first in range(0, len(side), _CHUNK_ROWS):
+        part = slice(first, first + _CHUNK_ROWS)
+        vectors = torch.from_numpy(side.measured.coarse(side.rows[part])).to(device)
+        yield Chunk(first, vectors, _on(side.owners, part, device), _on(side.groups, part, device))
+
+
+def _feature_chunks(side: Side, centre_F: Array, device: torch.device) -> Iterator[Chunk]:
+    """With half the squared length beside them, so that the highest product is that of the nearest."""
+    for first in range(0, len(side), _CHUNK_ROWS):
+        part = slice(first, first + _CHUNK_ROWS)
+        features = torch.from_numpy(side.measured.features(side.rows[part]) - centre_F).to(device)
+        vectors = torch.cat([features, features.square().sum(1, keepdim=True) / -2], 1)
+        yield Chunk(first, vectors, _on(side.owners, part, device), _on(side.groups, part, device))
+
+
+def _on(array: Array | None, part: slice, device: torch.device) -> Tensor | None:
+    return None if array is None else torch.from_numpy(np.array(array[part])).to(device)

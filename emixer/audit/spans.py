@@ -1,0 +1,145 @@
+"""Word sequences of reports that only one patient's training reports hold.
+
+Radiologists repeat themselves: what several patients' reports say identifies nobody. So of all sequences of n words,
+those count that stand in the training reports of a single patient, and a report is suspected for how many of them point
+to the same patient. Two words changed in a copied report break a dozen sequences and leave the others. Held-out reports
+tell how many such coincidences are normal.
+
+Shapes: N reports, W words of all of them, L sequences.
+Source: ours; k-eidetic memorization with k = 1 (Carlini et al. 2021), with patients for documents.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+_SEVERAL = -1
+SENTENCES = pa.list_(pa.list_(pa.string()))
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """All sequences of n words of some reports, as hashes."""
+
+    hash_L: NDArray[np.uint64]
+    report_L: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, sentences: pa.Array, num_words: int) -> "Sequences":
+        """sentences: SENTENCES; a sequence may span sentences. Null and short reports have none."""
+        word_W, ends_N = _words(sentences)
+        hash_W = np.zeros(max(0, len(word_W) - num_words + 1), np.uint64)
+        for place in range(num_words):
+            hash_W = hash_W * _BASE + word_W[place : place + len(hash_W)]
+        report_W = np.repeat(np.arange(len(ends_N)), np.diff(ends_N, prepend=0))
+        whole = report_W[: len(hash_W)] == report_W[num_words - 1 :]
+        return cls(hash_W[whole], report_W[: len(hash_W)][whole])
+
+
+@dataclass(frozen=True)
+class SpanIndex:
+    """The sequences of the training reports: whose each is, where it is of one patient alone."""
+
+    hash_L: NDArray[np.uint64]
+    """Distinct, ascending."""
+    owner_L: NDArray[np.int64]
+    """-1 for several."""
+    num_words: int
+
+    @classmethod
+    def of(cls, parts: Iterable[tuple[pa.Array, Array]], num_words: int) -> "SpanIndex":
+        """parts: reports with the number of the patient of each, e.g. file by file."""
+        hashes, owners = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+        for sentences, owner_N in parts:
+            found = Sequences.of(sentences, num_words)
+            hashes.append(found.hash_L)
+            owners.append(owner_N[found.report_L])
+        hash_L, owner_L = np.concatenate(hashes), np.concatenate(owners)
+        order = hash_L.argsort(kind="stable")
+        hash_L, owner_L = hash_L[order], owner_L[order]
+        first = np.flatnonzero(np.diff(hash_L, prepend=~hash_L[:1]) != 0) if len(hash_L) else np.empty(0, np.int64)
+        if not len(first):
+            return cls(hash_L, owner_L, num_words)
+        lowest, highest = np.minimum.reduceat(owner_L, first), np.maximum.reduceat(owner_L, first)
+        return cls(hash_L[first], np.where(lowest == highest, lowest, _SEVERAL), num_words)
+
+    def look_up(self, sentences: pa.Array) -> "Shared":
+        """What of these reports stands in training reports."""
+        found = Sequences.of(sentences, self.num_words)
+        num = len(sentences)
+        if not len(self.hash_L):
+            return Shared(np.zeros(num), np.zeros(num, np.int64), np.zeros(num, np.int64), np.full(num, _SEVERAL))
+        place_L = np.searchsorted(self.hash_L, found.hash_L).clip(max=len(self.hash_L) - 1)
+        known_L = self.hash_L[place_L] == found.hash_L
+        owner_L = np.where(known_L, self.owner_L[place_L], _SEVERAL)
+        all_N = np.bincount(found.report_L, minlength=num)
+        shared_N = np.bincount(found.report_L, known_L, num) / np.maximum(all_N, 1)
+        identifying_N, owner_N = _most_of_one(found.report_L, owner_L, num)
+        return Shared(shared_N, identifying_N, self._longest(found.report_L, owner_L, num), owner_N)
+
+    def _longest(self, report_L: Array, owner_L: Array, num: int) -> NDArray[np.int64]:
+        """Words of each report's longest stretch that points to one patient."""
+        begins = np.ones(len(owner_L), bool)
+        begins[1:] = (report_L[1:] != report_L[:-1]) | (owner_L[1:] != owner_L[:-1])
+        first = np.flatnonzero(begins)
+        length = np.diff(first, append=len(owner_L))
+        counted = owner_L[first] != _SEVERAL
+        longest_N = np.zeros(num, np.int64)
+        np.maximum.at(longest_N, report_L[first[counted]], length[counted] + self.num_words - 1)
+        return longest_N
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What reports have in common with training reports."""
+
+    shared_N: NDArray[np.float64]
+    """Share of their sequences that stand in any training report."""
+    identifying_N: NDArray[np.int64]
+    """Sequences that point to a single patient, the same one."""
+    longest_N: NDArray[np.int64]
+    """Words of the longest stretch that points to a single patient; 0 for none."""
+    owner_N: NDArray[np.int64]
+    """That patient's number, -1 for nobody."""
+
+    def take(self, rows: Array) -> "Shared":
+        """Of those reports."""
+        return Shared(self.shared_N[rows], self.identifying_N[rows], self.longest_N[rows], self.owner_N[rows])
+
+
+def as_sentences(reports: Sequence[Sequence[Sequence[str]] | None]) -> pa.Array:
+    """Tokenized reports as Arrow has them."""
+    return pa.array(reports, SENTENCES)
+
+
+def _most_of_one(report_L: Array, owner_L: Array, num: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each report: how often it points to the patient whom it points to most, and who that is."""
+    counted = owner_L != _SEVERAL
+    most_N, who_N = np.zeros(num, np.int64), np.full(num, _SEVERAL)
+    if not counted.any():
+        return most_N, who_N
+    width = int(owner_L.max()) + 1
+    pair, count = np.unique(report_L[counted] * width + owner_L[counted], return_counts=True)
+    order = count.argsort(kind="stable")  # of those written to one place, the last stays
+    most_N[pair[order] // width] = count[order]
+    who_N[pair[order] // width] = pair[order] % width
+    return most_N, who_N
+
+
+def _words(sentences: pa.Array) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """A hash of every word, and how many words there are up to the end of each report."""
+    inner = sentences.flatten()
+    words = inner.flatten().dictionary_encode()
+    names = [int.from_bytes(blake2b(w.encode(), digest_size=8).digest(), "big") for w in words.dictionary.to_pylist()]
+    word_W = np.array(names, np.uint64)[words.indices.to_numpy()] if len(words) else np.empty(0, np.uint64)
+    words_of_sentence = np.concatenate([[0], pc.list_value_length(inner).fill_null(0).to_numpy().cumsum()])
+    sentences_of_report = pc.list_value_length(sentences).fill_null(0).to_numpy().cumsum()
+    return word_W, words_of_sentence[sentences_of_report].astype(np.int64)

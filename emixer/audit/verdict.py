@@ -1,0 +1,77 @@
+"""What a dataset has to pass, and whether it does.
+
+A check fails when the whole 95 % interval of its figure lies beyond the limit: what chance may do is no finding.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+MOST_NEARER = 0.52
+"""Share of images nearer to training images than to as many held-out ones; 0.5 is chance."""
+MOST_MEMBER_AREA = 0.55
+"""Area under the curve of an attacker who has the dataset; 0.5 is guessing."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure and its limit."""
+
+    name: str
+    """For programs."""
+    what: str
+    """For people."""
+    value: float
+    interval: tuple[float, float] | None
+    limit: float
+    passed: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in audit.json."""
+        return asdict(self) | {"interval": None if self.interval is None else list(self.interval)}
+
+
+def checks(
+    images: Mapping[str, Any], reports: Mapping[str, Any] | None, traces: Mapping[str, Any] | None,
+    membership: Mapping[str, Any], level: float,
+) -> list[Check]:  # fmt: skip
+    """reports, traces: None where there are none to audit. level: share of the control that each measure would flag."""
+    found = [_none("image_copies", "images that copy a training image", images["copies"])]
+    found.append(_share("near_images", "images nearer to a training image than held-out ones", images["flagged"],
+                        2 * level))  # fmt: skip
+    for space in ("pixels", "features"):
+        if "nearer_to_train" in images[space]:
+            nearer = images[space]["nearer_to_train"]
+            what = f"images nearer to training images than to as many held-out ones, by {space}"
+            found.append(_figure(f"nearer_to_train_{space}", what, nearer["share"], nearer["interval"], MOST_NEARER))
+        member = membership[space]
+        what = f"telling training from held-out images by the dataset (AUC), by {space}"
+        found.append(_figure(f"membership_{space}", what, member["auc"], member["interval"], MOST_MEMBER_AREA))
+    if reports is not None:
+        found.append(_none("report_copies", "reports that copy a patient's", reports["copies"]))
+        what = "reports that point to one patient more than held-out ones"
+        found.append(_share("near_reports", what, reports["flagged"], level))
+    if traces is not None:
+        for kind, sides in traces.items():
+            if kind != "masks":
+                what = f"reports with {kind}"
+                found.append(_share(f"traces_{kind}", what, sides["generated"], sides["held_out"]["interval"][1]))
+    return found
+
+
+def verdict(found: Sequence[Check]) -> str:
+    """`pass` or `fail`."""
+    return "pass" if all(check.passed for check in found) else "fail"
+
+
+def _none(name: str, what: str, count: int) -> Check:
+    return Check(name, what, count, None, 0, count == 0)
+
+
+def _share(name: str, what: str, share: Mapping[str, Any], limit: float) -> Check:
+    return _figure(name, what, share["share"], share["interval"], limit)
+
+
+def _figure(name: str, what: str, value: float, interval: Sequence[float], limit: float) -> Check:
+    low, high = interval
+    return Check(name, what, value, (low, high), limit, low <= limit)

@@ -1,0 +1,113 @@
+"""The heavy part of an audit as Ray tasks: a task measures a file, or matches a block of images.
+
+What a task makes stands in a file whose name says what it was made of. So whatever is there is never made again, and an
+audit that was killed goes on. Tasks read and write the folder of the audit: on several machines, they must share it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+
+from emixer.audit.matching import QUERY_ROWS, Matches, Side, match_block, read_matches
+from emixer.audit.measured import ImageFile, Network, measure
+from emixer.errors import find_emixer_error
+from emixer.evaluation.features import FeatureExtractor
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a task has to itself."""
+
+    cpus: int
+    gpu: bool
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As Ray has them."""
+        return {"num_cpus": self.cpus, "num_gpus": 1 if self.gpu else 0, "max_retries": 3}
+
+    def device(self) -> torch.device:
+        """Of the task that asks; its threads are those that it has."""
+        torch.set_num_threads(self.cpus)
+        return torch.device("cuda" if self.gpu else "cpu")
+
+
+@dataclass(frozen=True)
+class Search:
+    """Whose nearest are looked for among whom."""
+
+    queries: Side
+    references: Side
+
+    @property
+    def blocks(self) -> range:
+        """The first query of each."""
+        return range(0, len(self.queries), QUERY_ROWS)
+
+
+def measure_all(
+    image_files: Sequence[ImageFile], network: Network, share: Share, on_images: Callable[[int], None]
+) -> None:
+    """Measures what is not measured yet. Raises what a task raised; what others have made stays."""
+    missing = [file for file in image_files if not file.is_measured]
+    on_images(sum(file.num_rows for file in image_files) - sum(file.num_rows for file in missing))
+    task = ray.remote(**share.options)(_measure)
+    pending = {task.remote(file, network, share): file for file in missing}
+    for reference in _as_they_end(list(pending)):
+        on_images(pending[reference].num_rows)
+
+
+def match_all(
+    searches: Mapping[str, Search], kept: Path, share: Share, on_images: Callable[[int], None]
+) -> dict[str, Matches]:
+    """Matches of all queries, by the name of the search."""
+    task = ray.remote(**share.options)(_match)
+    pending: dict[Any, tuple[str, int]] = {}
+    for name, search in searches.items():
+        shared = ray.put(search)  # owners and groups of all images, once for all its tasks
+        pending |= {task.remote(shared, first, share, kept): (name, first) for first in search.blocks}
+    paths: dict[tuple[str, int], Path] = {}
+    for reference in _as_they_end(list(pending)):
+        name, first = pending[reference]
+        paths[name, first] = ray.get(reference)
+        on_images(min(QUERY_ROWS, len(searches[name].queries) - first))
+    return {
+        name: Matches.concatenate([read_matches(paths[name, first]) for first in search.blocks])
+        for name, search in searches.items()
+    }
+
+
+def _as_they_end(pending: list[Any]) -> Iterator[Any]:
+    """Each once it has succeeded; an EmixerError of a task is raised as it is."""
+    try:
+        while pending:
+            (ready,), pending = ray.wait(pending, num_returns=1)
+            ray.get(ready)
+            yield ready
+    except Exception as error:
+        ours = find_emixer_error(error)
+        if ours is None:
+            raise
+        raise ours from error
+    finally:
+        for reference in pending:
+            ray.cancel(reference)
+
+
+def _measure(file: ImageFile, network: Network, share: Share) -> None:
+    measure(file, _extractor(network, share.device()))
+
+
+def _match(search: Search, first: int, share: Share, kept: Path) -> Path:
+    return match_block(search.queries, first, search.references, share.device(), kept)
+
+
+@cache
+def _extractor(network: Network, device: torch.device) -> FeatureExtractor:
+    """Ray keeps its processes, and so the weights."""
+    return network.load(device)

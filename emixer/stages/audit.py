@@ -1,0 +1,208 @@
+"""`emixer audit`: how much of its training data a generated dataset gives away, with held-out data as the control."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emixer import files
+from emixer.audit.control import least_control
+from emixer.audit.measured import Network
+from emixer.audit.page import render
+from emixer.config import Config
+from emixer.config.model import ChestEncoderConfig
+from emixer.data.collection import identify
+from emixer.data.shards import ShardSet
+from emixer.errors import ConfigError, ShardError
+from emixer.generation.card import state_audit
+from emixer.generation.manifest import read_finished_manifest
+from emixer.generation.sampler import TrainedModel, read_trained_model
+from emixer.models.encoder_facts import read_encoder_facts
+from emixer.ray_session import connect
+from emixer.run_folder import RunFolder
+from emixer.stages.audit_findings import NUM_MEASURES, Audited, findings
+from emixer.stages.audit_page import page_of
+from emixer.stages.audit_sides import HELD_OUT, TRAIN, GeneratedSide, RealSide
+from emixer.stages.evaluate_sides import compared_labels
+
+_OUT = "audit"
+_LEAST_ROWS = 20
+_MOST_FALSE_ALARM = 0.1
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What an audit found."""
+
+    out: Path
+    content: dict[str, Any]
+
+    def __str__(self) -> str:
+        width = max(len(check["what"]) for check in self.content["checks"])
+        lines = [f"Verdict: {self.content['verdict'].upper()}. {self.content['summary']}"]
+        for check in self.content["checks"]:
+            mark = "ok  " if check["passed"] else "FAIL"
+            lines.append(f"  {mark} {check['what']:<{width}}  {check['value']:.4g} (limit {check['limit']:.4g})")
+        lines += [f"Remark: {remark}" for remark in self.content["remarks"]]
+        return "\n".join([*lines, f"Look at {self.out / 'audit.html'}; every figure is in audit.json beside it."])
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What was checked."""
+
+    dataset: Path
+    manifest: dict[str, Any]
+    shards: ShardSet
+    labels: tuple[str, ...]
+    network: Network
+    trained: TrainedModel | None
+    out: Path
+    measured: Path
+    remarks: tuple[str, ...]
+
+    @property
+    def num_held_out(self) -> int:
+        return sum(self.shards.num_rows(split) for split in HELD_OUT)
+
+
+def run(config: Config) -> AuditResult:
+    """Writes audit.json and audit.html to `audit.out`, and states the verdict in the dataset's card.
+
+    Raises ConfigError, RunFolderError, CheckpointError or ShardError when something it needs is not there or does not
+    belong together.
+    """
+    inputs = _checked(config)
+    with files.alone_in(inputs.out, "audit"):
+        with connect(config.ray):
+            identity = inputs.network.identity
+            audited = Audited(
+                generated=GeneratedSide.of(
+                    inputs.dataset, inputs.manifest, inputs.shards.info.side_px, identity, inputs.measured
+                ),
+                train=RealSide.of(inputs.shards, TRAIN, identity, inputs.measured),
+                held_out=RealSide.of(inputs.shards, HELD_OUT, identity, inputs.measured),
+                labels=inputs.labels, network=inputs.network, trained=inputs.trained, kept=inputs.measured / "matches",
+            )  # fmt: skip
+            content, closest = findings(config, audited)
+        content = _about(inputs) | content
+        content["remarks"] = [*inputs.remarks, *content["remarks"]]
+        files.write_text(inputs.out / "audit.html", render(page_of(config, audited, content, closest)))
+        files.write_json(inputs.out / "audit.json", content)
+        state_audit(inputs.dataset, content["verdict"], content["summary"])
+    return AuditResult(inputs.out, content)
+
+
+def describe(config: Config) -> str:
+    """What `run` would do."""
+    inputs = _checked(config)
+    train = inputs.shards.num_rows("train")
+    critic = "asked" if inputs.trained is not None else "not asked: no --run"
+    return "\n".join([
+        f"Would audit {inputs.manifest['rows']:,} pairs in {inputs.dataset}",
+        f"  against     {train:,} training images, with {inputs.num_held_out:,} held-out ones as the control, "
+        f"{inputs.shards.folder}",
+        f"  measured by pixels, and by features of {inputs.network.name} ({inputs.network.resized})",
+        f"  flagging    what {config.audit.false_alarm:.2%} of held-out data would be flagged by as well",
+        f"  critic      {critic}",
+        *(f"  remark      {remark}" for remark in inputs.remarks),
+        f"  written to  {inputs.out}",
+    ])  # fmt: skip
+
+
+def _about(inputs: _Inputs) -> dict[str, Any]:
+    shards = inputs.shards
+    return {
+        "audit_version": 1,
+        "dataset": {
+            "folder": str(inputs.dataset), "fingerprint": inputs.manifest["fingerprint"],
+            "rows": inputs.manifest["rows"],
+        },
+        "real": {
+            "collection": list(identify(shards).sources), "side_px": shards.info.side_px,
+            "train": shards.num_rows("train"), "held_out": inputs.num_held_out,
+        },
+        "encoder": {"name": inputs.network.name, "resized": inputs.network.resized},
+    }  # fmt: skip
+
+
+def _checked(config: Config) -> _Inputs:
+    settings = config.audit
+    if settings.dataset is None:
+        raise ConfigError("audit.dataset is not set. Give --dataset FOLDER, which `emixer generate` wrote.")
+    if config.data.shards is None:
+        raise ConfigError("data.shards is not set. Give --shards FOLDER, the images that the model was trained on.")
+    dataset = settings.dataset.resolve()
+    manifest = read_finished_manifest(dataset)
+    if manifest["rows"] < _LEAST_ROWS:
+        raise ConfigError(
+            f"{dataset} has {manifest['rows']} rows; an audit needs at least {_LEAST_ROWS} to say anything of a share. "
+            "Generate more."
+        )
+    shards = ShardSet.open(config.data.shards)
+    labels = compared_labels(dataset, manifest, shards)
+    _check_control(shards, settings.false_alarm)
+    trained = _trained(settings.run, manifest)
+    encoder = _encoder(config, settings.run)
+    out = (settings.out or dataset / _OUT).resolve()
+    measured = (settings.measured or out / "measured").resolve()
+    return _Inputs(dataset, manifest, shards, labels, Network(encoder), trained, out, measured,
+                   tuple(_remarks(encoder, shards)))  # fmt: skip
+
+
+def _check_control(shards: ShardSet, false_alarm: float) -> None:
+    if not shards.num_rows("train"):
+        raise ShardError(f"{shards.folder} has no training images. Give the shards that the model was trained on.")
+    held_out = sum(shards.num_rows(split) for split in HELD_OUT)
+    needed = least_control(false_alarm / NUM_MEASURES)
+    if held_out < needed:
+        most = math.ceil(1000 * NUM_MEASURES / (held_out + 1)) / 1000
+        raise ShardError(
+            f"{shards.folder} has {held_out} held-out images (validate and test), the control of an audit. To tell "
+            f"what {false_alarm:.2%} of them do, shared out over {NUM_MEASURES} measures, at least {needed} are "
+            f"needed: of fewer, not even the nearest is rare. Ingest with more held-out subjects"
+            + (f", or set audit.false_alarm={most:g}." if most <= _MOST_FALSE_ALARM else ".")
+        )
+
+
+def _trained(run: Path | None, manifest: dict[str, Any]) -> TrainedModel | None:
+    if run is None:
+        return None
+    made_by = manifest["settings"].get("weights_sha256")
+    found = {which: read_trained_model(run, which) for which in ("best", "last")}
+    for trained in found.values():
+        if trained.digest == made_by:
+            return trained
+    raise ConfigError(
+        f"audit.run={run} did not make this dataset: its checkpoints have other weights than manifest.json names. "
+        "Give the run that made it, or leave --run out."
+    )
+
+
+def _encoder(config: Config, run: Path | None) -> ChestEncoderConfig | None:
+    """As set, else as the run has it; None: random weights. Raises ConfigError when its file is not there."""
+    encoder = config.audit.encoder or config.validation.encoder
+    if encoder is None and run is not None and (run / "config.yaml").exists():
+        of_run = RunFolder.open(run, "train").config
+        own = of_run.model.chest_encoder
+        encoder = of_run.validation.encoder or (own if own is not None and own.weights is not None else None)
+    if encoder is not None and (encoder.weights is None or not encoder.weights.exists()):
+        raise ConfigError(f"audit.encoder.weights={encoder.weights} does not exist. Give a weights file.")
+    return encoder
+
+
+def _remarks(encoder: ChestEncoderConfig | None, shards: ShardSet) -> Sequence[str]:
+    if encoder is None:
+        return [
+            "Features are those of a small DenseNet of random weights: they tell images apart, but know nothing of "
+            "chests. Give audit.encoder.weights for features that do."
+        ]
+    assert encoder.weights is not None, "checked"
+    facts = read_encoder_facts(encoder.weights)
+    if facts is not None and facts.collection == identify(shards).digest:
+        return [
+            "The encoder was trained on the training images of this very collection, and may know them better than "
+            "held-out ones: read distances by features with care, or give an encoder trained on another collection."
+        ]
+    return []

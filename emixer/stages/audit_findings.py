@@ -1,0 +1,226 @@
+"""From measured images and read reports to the figures of an audit."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from emixer.audit.balance import Groups, make_groups
+from emixer.audit.critic import image_critic, real_logits
+from emixer.audit.images import (
+    SPACES,
+    Distances,
+    ImageFindings,
+    any_of,
+    by_label,
+    duplicates,
+    find_near_images,
+    image_figures,
+    share_of,
+)
+from emixer.audit.matching import Matches, Side
+from emixer.audit.measured import Network
+from emixer.audit.membership import member_area
+from emixer.audit.verdict import checks, verdict
+from emixer.audit.work import Search, Share, match_all, measure_all
+from emixer.config import Config
+from emixer.data.loader import fixed_binary_view
+from emixer.generation.sampler import TrainedModel
+from emixer.progress import Progress
+from emixer.ray_session import capacity
+from emixer.stages.audit_reports import AuditedReports
+from emixer.stages.audit_sides import GeneratedSide, RealSide, codes
+
+NUM_MEASURES = 3
+"""Pixels, features and reports: each may flag a third of `audit.false_alarm`."""
+_MEMBERS = 4_000
+"""Most images a side that membership is asked of."""
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Audited:
+    """The three sides, and what measures them."""
+
+    generated: GeneratedSide
+    train: RealSide
+    held_out: RealSide
+    labels: tuple[str, ...]
+    network: Network
+    trained: TrainedModel | None
+    kept: Path
+
+
+@dataclass(frozen=True)
+class Closest:
+    """The generated images nearest to training images, nearest first."""
+
+    rows: Rows
+    train_rows: Rows
+    spaces: tuple[str, ...]
+    """In which the training image was found."""
+
+
+def findings(config: Config, audited: Audited) -> tuple[dict[str, Any], Closest]:
+    """The content of audit.json, and which pairs the page shows. Needs a Ray connection."""
+    level = config.audit.false_alarm / NUM_MEASURES
+    train_codes, held_out_codes = codes(audited.train.subjects(), audited.held_out.subjects())
+    groups = make_groups(train_codes, held_out_codes)
+    matches = _matches(config, audited, train_codes, held_out_codes, groups)
+    distances = Distances(*(matches[name] for name in (
+        "generated_to_train", "generated_to_held_out", "held_out_to_train", "held_out_to_held_out"
+    )))  # fmt: skip
+    near = find_near_images(distances, level)
+    labels_NY = audited.generated.labels(audited.labels)
+    digests = audited.generated.measured.digests()
+    images: dict[str, Any] = image_figures(distances, near, groups, level) | {
+        "flagged": share_of(near.flagged),
+        "copies": int(near.copies.sum()),
+        "labels": by_label(near.flagged, labels_NY, audited.labels),
+        "duplicates": {
+            "identical": len(digests) - len(np.unique(digests)),
+            "near": duplicates(matches["generated_pairs"], matches["train_pairs"], config.audit.false_alarm),
+        },
+    }
+    reports = AuditedReports.read(config, audited.generated, audited.train, audited.held_out, train_codes, level)
+    membership = _membership(config, audited, matches)
+    found = checks(images, reports.figures, reports.traces, membership, level)
+    reasons = {f"image_{space}": near.spaces[space].flagged for space in SPACES} | reports.reasons
+    flagged = any_of(list(reasons.values()))
+    index_N = audited.generated.index()
+    content = {
+        "verdict": verdict(found),
+        "summary": " ".join([_summary(flagged, near.copies | reports.copies), *reports.remarks]),
+        "checks": [check.to_json() for check in found],
+        "false_alarm": config.audit.false_alarm,
+        "level": level,
+        "images": images,
+        "reports": reports.figures,
+        "traces": reports.traces,
+        "membership": membership,
+        "withhold": [
+            {"index": int(index_N[row]), "reasons": [name for name, is_so in reasons.items() if is_so[row]]}
+            for row in np.flatnonzero(flagged)
+        ],
+        "remarks": reports.remarks,
+    }  # fmt: skip
+    closest = _closest(distances, near, config.audit.pairs)
+    content["closest"] = [
+        {
+            "index": int(index_N[row]), "pixel_distance": float(distances.generated_to_train.pixel_distance[row]),
+            "feature_distance": float(distances.generated_to_train.feature_distance[row]),
+            "closeness": float(near.closeness_N[row]), "nearest_by": space,
+            "flagged": bool(near.flagged[row]), "copy": bool(near.copies[row]),
+        }
+        for row, space in zip(closest.rows, closest.spaces, strict=True)
+    ]  # fmt: skip
+    return content, closest
+
+
+def _matches(
+    config: Config, audited: Audited, train_codes: Rows, held_out_codes: Rows, groups: Groups | None
+) -> dict[str, Matches]:
+    """Measures all images, then looks for the nearest."""
+    settings = config.audit
+    gpu = bool(capacity().get("GPU")) if settings.use_gpu is None else settings.use_gpu
+    share = Share(settings.cpus_per_task, gpu)
+    everything = [*audited.train.files, *audited.held_out.files, *audited.generated.files]
+    with Progress("measure", sum(file.num_rows for file in everything), "images") as progress:
+        measure_all(everything, audited.network, share, progress.advance)
+    searches = _searches(config, audited, train_codes, held_out_codes, groups)
+    with Progress("match", sum(len(search.queries) for search in searches.values()), "images") as progress:
+        return match_all(searches, audited.kept, share, progress.advance)
+
+
+def _searches(
+    config: Config, audited: Audited, train_codes: Rows, held_out_codes: Rows, groups: Groups | None
+) -> dict[str, Search]:
+    train, held_out, generated = audited.train.measured, audited.held_out.measured, audited.generated.measured
+    all_train, all_held_out, all_generated = (np.arange(len(side)) for side in (train, held_out, generated))
+    made = Side(generated, all_generated)
+    of_held_out = Side(held_out, all_held_out, held_out_codes)
+    grouped: tuple[tuple[int, Rows | None], tuple[int, Rows | None]] = ((0, None), (0, None))
+    if groups is not None:
+        grouped = (groups.num_train, groups.train), (groups.num_held_out, groups.held_out)
+    num = min(len(train), len(generated), config.audit.duplicate_rows)
+    some_train, some_generated = _spread(len(train), num), _spread(len(generated), num)
+    pairs_of_train = Side(train, some_train, train_codes[some_train])
+    pairs_of_generated = Side(generated, some_generated, some_generated)
+    members, others = _asked(audited)
+    return {
+        "generated_to_train": Search(made, Side(train, all_train, None, *grouped[0])),
+        "generated_to_held_out": Search(made, Side(held_out, all_held_out, None, *grouped[1])),
+        "held_out_to_train": Search(of_held_out, Side(train, all_train)),
+        "held_out_to_held_out": Search(of_held_out, of_held_out),
+        "train_pairs": Search(pairs_of_train, pairs_of_train),
+        "generated_pairs": Search(pairs_of_generated, pairs_of_generated),
+        "members_to_generated": Search(Side(train, members), made),
+        "others_to_generated": Search(Side(held_out, others), made),
+    }
+
+
+def _asked(audited: Audited) -> tuple[Rows, Rows]:
+    """As many training as held-out images whose membership is asked about."""
+    num = min(len(audited.train), len(audited.held_out), _MEMBERS)
+    return _spread(len(audited.train), num), _spread(len(audited.held_out), num)
+
+
+def _spread(num_all: int, num: int) -> Rows:
+    """Rows at even distances."""
+    return np.arange(num) * num_all // num
+
+
+def _membership(config: Config, audited: Audited, matches: dict[str, Matches]) -> dict[str, Any]:
+    members, others = _asked(audited)
+    subjects = [*audited.train.subjects()[members].tolist(), *audited.held_out.subjects()[others].tolist()]
+    scores = {
+        "pixels": (-matches["members_to_generated"].pixel_distance, -matches["others_to_generated"].pixel_distance),
+        "features": (
+            -matches["members_to_generated"].feature_distance, -matches["others_to_generated"].feature_distance
+        ),
+    }  # fmt: skip
+    trained = audited.trained
+    critic = None if trained is None else image_critic(trained.path, trained.config, trained.spec)
+    if critic is not None and trained is not None:
+        num_columns = trained.spec.num_labels + trained.spec.num_conditions
+        scores["discriminator"] = tuple(
+            real_logits(critic, _images(side, rows), trained.config.channels, num_columns)
+            for side, rows in ((audited.train, members), (audited.held_out, others))
+        )  # type: ignore[assignment]
+    figures: dict[str, Any] = {}
+    for name, (member_N, other_M) in scores.items():
+        auc, between = member_area(member_N, other_M, subjects, config.audit.resamples)
+        figures[name] = {"auc": auc, "interval": list(between), "images_a_side": len(members)}
+    return figures
+
+
+def _images(side: RealSide, rows: Rows) -> Iterator[NDArray[np.uint8]]:
+    """Gray values of those rows, ascending, file by file and row group by row group."""
+    side_px, first = side.shards.info.side_px, 0
+    for file in side.files:
+        with pq.ParquetFile(file.path) as parquet:
+            for group in range(parquet.num_row_groups):
+                num = parquet.metadata.row_group(group).num_rows
+                wanted = rows[(rows >= first) & (rows < first + num)] - first
+                first += num
+                if len(wanted):
+                    column = parquet.read_row_group(group, columns=["image"])["image"]
+                    yield np.array(fixed_binary_view(column, np.uint8, (side_px, side_px))[wanted])
+
+
+def _closest(distances: Distances, near: ImageFindings, num: int) -> Closest:
+    rows = np.argsort(near.closeness_N, kind="stable")[:num]
+    matches = distances.generated_to_train
+    by_pixels = near.closest_space_N[rows] == 0
+    train_rows = np.where(by_pixels, matches.pixel_row[rows], matches.feature_row[rows])
+    return Closest(rows, train_rows, tuple(SPACES[space] for space in near.closest_space_N[rows]))
+
+
+def _summary(flagged: NDArray[np.bool_], copies: NDArray[np.bool_]) -> str:
+    rows, copied = int(flagged.sum()), int(copies.sum())
+    what = f"{copied:,} of them copy training data" if copied else "none is a plain copy"
+    return f"{rows:,} of {len(flagged):,} rows are to be withheld; {what}." if rows else "No row is to be withheld."

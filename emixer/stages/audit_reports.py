@@ -1,0 +1,73 @@
+"""The part of an audit that reads reports: what they repeat of one patient's, names and dates."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from emixer.audit.control import least_control
+from emixer.audit.images import share_of
+from emixer.audit.reports import find_copied_reports, report_figures
+from emixer.audit.spans import Shared, SpanIndex
+from emixer.audit.traces import IDENTIFYING, traces
+from emixer.config import Config
+from emixer.stages.audit_sides import GeneratedSide, RealSide
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class AuditedReports:
+    """figures, traces: None where there is nothing to compare with. reasons: which rows are flagged by what."""
+
+    figures: dict[str, Any] | None
+    traces: dict[str, Any] | None
+    reasons: dict[str, NDArray[np.bool_]]
+    copies: NDArray[np.bool_]
+    remarks: list[str]
+
+    @classmethod
+    def read(
+        cls, config: Config, made: GeneratedSide, train: RealSide, held_out: RealSide, train_codes: Rows, level: float
+    ) -> "AuditedReports":  # fmt: skip
+        """level: share of held-out reports that would be flagged. train_codes: whose each training row is."""
+        generated = pa.chunked_array(list(made.texts()), pa.string())
+        held_out_rows = _one_a_study(held_out)
+        needed = least_control(level)
+        if not train.shards.num_reports("train"):
+            why = "the training images have no reports"
+        elif len(held_out_rows) < needed:
+            why = f"{len(held_out_rows):,} held-out studies have a report, and {needed:,} are needed as the control"
+        else:
+            why = ""
+        if why:
+            return cls(None, None, {}, np.zeros(len(generated), bool), [f"Reports were not audited: {why}."])
+        in_generated = traces(generated)
+        in_held_out = traces(held_out.column("report").take(held_out_rows))
+        index = SpanIndex.of(
+            ((part, train_codes[first : first + len(part)]) for first, part in train.sentences()),
+            config.audit.span_words,
+        )
+        of_generated = _together([index.look_up(part) for part in made.sentences()])
+        of_held_out = _together([index.look_up(part) for _, part in held_out.sentences()]).take(held_out_rows)
+        copied = find_copied_reports(of_generated, of_held_out, level)
+        told = {
+            kind: {"generated": share_of(in_generated[kind]), "held_out": share_of(in_held_out[kind])}
+            for kind in in_generated
+        }
+        reasons = {"report": copied.flagged} | {kind: in_generated[kind] for kind in IDENTIFYING}
+        return cls(report_figures(of_generated, of_held_out, copied), told, reasons, copied.copies, [])
+
+
+def _one_a_study(side: RealSide) -> Rows:
+    """The first row of each study that has a report: images of a study share theirs."""
+    told = np.flatnonzero(side.column("sentences").is_valid().to_numpy())
+    _, first = np.unique(side.studies()[told], return_index=True)
+    return told[np.sort(first)]
+
+
+def _together(parts: list[Shared]) -> Shared:
+    names = ("shared_N", "identifying_N", "longest_N", "owner_N")
+    return Shared(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

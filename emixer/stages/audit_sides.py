@@ -1,0 +1,137 @@
+"""What `emixer audit` compares: all generated, training and held-out images, with what stands beside them.
+
+Shapes: N images.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from emixer.audit.measured import ImageFile, Measured
+from emixer.audit.spans import SENTENCES
+from emixer.data.shards import ShardSet
+from emixer.data.text import tokenize
+from emixer.errors import ShardError
+
+TRAIN = ("train",)
+HELD_OUT = ("validate", "test")
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class RealSide:
+    """Real images of some splits. What stands beside them is never printed."""
+
+    shards: ShardSet
+    splits: tuple[str, ...]
+    files: tuple[ImageFile, ...]
+
+    @classmethod
+    def of(cls, shards: ShardSet, splits: tuple[str, ...], identity: str, kept: Path) -> "RealSide":
+        """identity: of the network that measures."""
+        side_px = shards.info.side_px
+        found = [
+            ImageFile.of(shards.folder / file.name, "shard", file.num_rows, side_px, file.sha256, identity, kept)
+            for split in splits for file in shards.shard_files if file.split == split and file.num_rows
+        ]  # fmt: skip
+        return cls(shards, splits, tuple(found))
+
+    def __len__(self) -> int:
+        return sum(file.num_rows for file in self.files)
+
+    @property
+    def measured(self) -> Measured:
+        """Once they are."""
+        return Measured.open(self.files)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column of all rows."""
+        return pa.chunked_array(
+            [c for file in self.files for c in pq.read_table(file.path, columns=[name])[name].chunks]
+        )
+
+    def subjects(self) -> NDArray[np.str_]:
+        """Whose image each is, with the source, since two may number their subjects alike."""
+        return self._named("subject_id")
+
+    def studies(self) -> NDArray[np.str_]:
+        """Of which study each is."""
+        return self._named("study_id")
+
+    def sentences(self) -> Iterator[tuple[int, pa.Array]]:
+        """Reports file by file, with the row of the first."""
+        first = 0
+        for file in self.files:
+            yield first, pq.read_table(file.path, columns=["sentences"])["sentences"].combine_chunks().cast(SENTENCES)
+            first += file.num_rows
+
+    def _named(self, column: str) -> NDArray[np.str_]:
+        sources, names = self.column("source").to_pylist(), self.column(column).to_pylist()
+        return np.array([f"{source}/{name}" for source, name in zip(sources, names, strict=True)])
+
+
+@dataclass(frozen=True)
+class GeneratedSide:
+    """All pairs of a finished dataset."""
+
+    dataset: Path
+    manifest: Mapping[str, Any]
+    files: tuple[ImageFile, ...]
+
+    @classmethod
+    def of(cls, dataset: Path, manifest: Mapping[str, Any], side_px: int, identity: str, kept: Path) -> "GeneratedSide":
+        """identity: of the network that measures."""
+        found = [
+            ImageFile.of(dataset / file["name"], "dataset", file["rows"], side_px, file["sha256"], identity, kept)
+            for file in manifest["files"]
+        ]
+        return cls(dataset, manifest, tuple(found))
+
+    def __len__(self) -> int:
+        return sum(file.num_rows for file in self.files)
+
+    @property
+    def measured(self) -> Measured:
+        """Once they are."""
+        return Measured.open(self.files)
+
+    def texts(self) -> Iterator[pa.Array]:
+        """Reports, file by file."""
+        for file in self.files:
+            yield self._read(file, ["report"])["report"].combine_chunks()
+
+    def sentences(self) -> Iterator[pa.Array]:
+        """The same as sentences of tokens."""
+        for texts in self.texts():
+            yield pa.array([tokenize(text or "") for text in texts.to_pylist()], SENTENCES)
+
+    def labels(self, names: tuple[str, ...]) -> NDArray[np.bool_]:
+        """(N, Y), whether each pair was made with the label."""
+        tables = [self._read(file, list(names)) for file in self.files]
+        return np.concatenate([np.stack([table[name].to_numpy() == 1 for name in names], 1) for table in tables])
+
+    def index(self) -> NDArray[np.int64]:
+        """The number of each row that the dataset gives it."""
+        return np.concatenate([self._read(file, ["index"])["index"].to_numpy() for file in self.files])
+
+    @staticmethod
+    def _read(file: ImageFile, columns: list[str]) -> pa.Table:
+        try:
+            return pq.read_table(file.path, columns=columns)
+        except (OSError, pa.ArrowException) as error:
+            raise ShardError(
+                f"{file.path} is damaged ({type(error).__name__}). Delete it and give the same `emixer generate` "
+                "command again, which makes what is missing."
+            ) from error
+
+
+def codes(*names: NDArray[np.str_]) -> list[NDArray[np.int64]]:
+    """The same number for the same name, across all of them."""
+    _, code = np.unique(np.concatenate(names), return_inverse=True)
+    return np.split(code.astype(np.int64), np.cumsum([len(each) for each in names])[:-1])

@@ -1,0 +1,73 @@
+"""Ranks among the control, and the balance between training and held-out images."""
+
+import numpy as np
+import pytest
+
+from emixer.audit.balance import balance, make_groups
+from emixer.audit.control import Nearness, least_control, nearer_than_control, ranks_above, ranks_below
+
+
+def test_ranks_are_those_of_conformal_prediction() -> None:
+    control = np.array([0.4, 0.1, 0.2, 0.2])
+    assert ranks_below(np.array([0.05, 0.1, 0.2, 0.3, 9.0]), control).tolist() == [0.2, 0.4, 0.8, 0.8, 1.0]
+    assert ranks_above(np.array([0.5, 0.4, 0.15]), control).tolist() == [0.2, 0.4, 0.8]
+
+
+@pytest.mark.parametrize("level", [0.1, 0.01, 1 / 300])
+def test_the_least_control_is_just_enough(level: float) -> None:
+    num = least_control(level)
+    assert ranks_below(np.zeros(1), np.ones(num))[0] <= level * (1 + 1e-9)
+    assert ranks_below(np.zeros(1), np.ones(num - 1))[0] > level
+
+
+def made(num: int, seed: int) -> Nearness:
+    generator = np.random.default_rng(seed)
+    return Nearness(generator.gamma(20, size=num), generator.gamma(22, size=num))
+
+
+def test_images_like_the_control_are_flagged_no_more_often_than_the_level() -> None:
+    level = 0.02
+    shares = [nearer_than_control(made(2000, seed), made(500, 100 + seed), level).flagged.mean() for seed in range(20)]
+    assert np.mean(shares) <= level
+    assert not any(nearer_than_control(made(2000, seed), made(500, 1), level).copies.any() for seed in range(5))
+
+
+def test_the_control_itself_stays_below_the_level() -> None:
+    control = made(400, 5)
+    assert nearer_than_control(control, control, 0.01).flagged.mean() < 0.01
+
+
+def test_a_copy_is_flagged_and_an_image_that_is_near_to_everything_is_not() -> None:
+    control = made(400, 5)
+    images = Nearness(np.array([0.01, 2.0, 20.0]), np.array([21.0, 2.2, 22.0]))
+    found = nearer_than_control(images, control, 0.01)
+    assert found.flagged.tolist() == [True, False, False]
+    assert found.copies.tolist() == [True, False, False]
+
+
+def test_half_of_honest_images_are_nearer_to_training_images_than_to_as_many_held_out_ones() -> None:
+    generator = np.random.default_rng(0)
+    found = balance(generator.random((4000, 8), np.float32), generator.random((4000, 2), np.float32))
+    assert found.share == pytest.approx(0.5, abs=0.02)
+    assert found.interval[0] < 0.5 < found.interval[1]
+
+
+def test_images_that_repeat_training_images_tip_the_balance() -> None:
+    generator = np.random.default_rng(0)
+    train = generator.random((4000, 8), np.float32)
+    train[np.arange(1000), generator.integers(8, size=1000)] = 2
+    found = balance(train, generator.random((4000, 1), np.float32))
+    assert found.share == pytest.approx(0.5 + 0.5 * 0.25 / 8, abs=0.02), "a quarter is surely nearer to one of 8 groups"
+    all_of_them = balance(train + 1, generator.random((4000, 1), np.float32))
+    assert all_of_them.share > 0.99
+    assert all_of_them.interval[0] > 0.9
+
+
+def test_groups_are_of_one_size_and_hold_nearly_whole_patients() -> None:
+    groups = make_groups(np.repeat(np.arange(200), 4), np.arange(50))
+    assert groups is not None
+    assert groups.size == 50
+    assert np.bincount(groups.train[groups.train >= 0]).tolist() == [50] * groups.num_train
+    torn = sum(len(set(groups.train[4 * subject : 4 * subject + 4])) > 1 for subject in range(200))
+    assert torn <= groups.num_train
+    assert make_groups(np.arange(5), np.arange(50)) is None, "not enough for several groups"

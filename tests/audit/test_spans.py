@@ -1,0 +1,85 @@
+"""What reports repeat of training reports: word sequences of a single patient, not stock sentences."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from emixer.audit.reports import find_copied_reports
+from emixer.audit.spans import Shared, SpanIndex, as_sentences
+from emixer.audit.traces import traces
+
+STOCK = ["the", "lungs", "are", "clear", "of", "consolidation"]
+OWN = ["a", "calcified", "granuloma", "of", "4", "mm", "in", "the", "right", "upper", "lobe", "is", "unchanged"]
+
+
+@pytest.fixture(scope="module")
+def index() -> SpanIndex:
+    """Patient 0 with the stock sentence and one of her own, patients 1 and 2 with the stock sentence alone."""
+    parts = [as_sentences([[STOCK, OWN], [STOCK]]), as_sentences([None, [STOCK]])]
+    return SpanIndex.of([(parts[0], np.array([0, 1])), (parts[1], np.array([1, 2]))], num_words=4)
+
+
+def test_stock_sentences_point_to_nobody(index: SpanIndex) -> None:
+    found = index.look_up(as_sentences([[STOCK]]))
+    assert found.shared_N.tolist() == [1.0]
+    assert (found.identifying_N[0], found.longest_N[0], found.owner_N[0]) == (0, 0, -1)
+
+
+def test_a_patients_own_words_point_to_her(index: SpanIndex) -> None:
+    found = index.look_up(as_sentences([[["new"], OWN], [["no", "other", "word"]], None]))
+    assert found.identifying_N.tolist() == [len(OWN) - 3, 0, 0]
+    assert found.longest_N.tolist() == [len(OWN), 0, 0]
+    assert found.owner_N.tolist() == [0, -1, -1]
+
+
+def test_a_changed_word_leaves_the_sequences_around_it(index: SpanIndex) -> None:
+    changed = [*OWN[:6], "the", *OWN[7:]]
+    found = index.look_up(as_sentences([[changed]]))
+    assert found.identifying_N[0] == 3 + 3, "of 13 words, sequences of four before and behind the seventh"
+    assert found.longest_N[0] == 6
+
+
+def test_a_sequence_may_span_sentences_but_not_reports(index: SpanIndex) -> None:
+    found = index.look_up(as_sentences([[STOCK[-2:], OWN[:2]], [OWN[:2]], [OWN[2:4]]]))
+    assert found.identifying_N.tolist() == [1, 0, 0]
+
+
+def test_without_training_reports_nothing_is_shared() -> None:
+    empty = SpanIndex.of([], 4)
+    assert empty.look_up(as_sentences([[OWN]])).shared_N.tolist() == [0]
+
+
+def test_reports_are_flagged_by_what_held_out_reports_do() -> None:
+    def shared(counts: list[int]) -> Shared:
+        counted = np.array(counts)
+        return Shared(counted / 10, counted, counted, counted)
+
+    held_out = shared([0] * 90 + [1, 1, 1, 2, 2, 2, 3, 3, 4])
+    found = find_copied_reports(shared([0, 4, 5, 30]), held_out, level=0.02)
+    assert found.flagged.tolist() == [False, True, True, True], (
+        "one of 99 held-out reports has 4, so 4 has rank 2 of 100"
+    )
+    assert found.copies.tolist() == [False, False, False, True]
+    assert found.threshold == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("discussed with dr. miller by phone.", {"names"}),
+        ("findings were told to dr. ___ at once.", {"masks"}),
+        ("compared with XXXX.", {"masks"}),
+        ("since 3/14/2019 the effusion has grown.", {"dates"}),
+        ("chest film of 2019-03-14.", {"dates"}),
+        ("unchanged since march 2015.", {"dates"}),
+        ("study of march 4, again.", {"dates"}),
+        ("accession 12345678.", {"numbers"}),
+        ("the heart is normal, a 2.5 cm nodule at 5:12, t12 and c5-6.", set()),
+        ("patient may march on. mr imaging is advised.", set()),
+        ("", set()),
+    ],
+)  # fmt: skip
+def test_names_dates_numbers_and_masks_are_told(text: str, kinds: set[str]) -> None:
+    found = traces(pa.array([text, None]))
+    assert {kind for kind, is_so in found.items() if is_so[0]} == kinds
+    assert not any(is_so[1] for is_so in found.values())

@@ -1,0 +1,101 @@
+"""Shards and datasets for tests of the audit: smooth images that resemble each other, reports with stock sentences."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from emixer.data.labels import CHEXPERT
+from emixer.data.schema import ShardInfo
+from emixer.data.shards import shard_name, write_shard
+from emixer.data.text import detokenize
+from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
+from emixer.files import sha256_of
+from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat, open_file
+from emixer.generation.manifest import begin_manifest, fingerprint, finish_manifest
+
+SIDE_PX = 32
+Images = NDArray[np.uint8]
+Report = list[list[str]]
+_STOCK = [["the", "heart", "size", "is", "normal"], ["no", "pleural", "effusion", "or", "pneumothorax", "is", "seen"]]
+_WORDS = [f"word{letter}{n}" for letter in "abcdefgh" for n in range(20)]
+
+
+def images(num: int, seed: int) -> Images:
+    """(num, 32, 32): one chest-like shading, and structures of each image's own."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[-1:1:32j, -1:1:32j]
+    chest = 90 * np.exp(-((np.abs(x) - 0.5) ** 2 / 0.1 + y**2 / 0.5))
+    return np.stack([
+        np.clip(60 + chest + _smooth(generator, 12, 55) + _smooth(generator, 24, 20), 0, 255) for _ in range(num)
+    ]).astype(np.uint8)  # fmt: skip
+
+
+def _smooth(generator: np.random.Generator, cells: int, height: float) -> NDArray[np.float32]:
+    field = Image.fromarray(generator.normal(0, height, (cells, cells)).astype(np.float32))
+    return np.asarray(field.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC))
+
+
+def reports(num: int, seed: int) -> list[Report]:
+    """Stock sentences, and two of each report's own."""
+    generator = np.random.default_rng(seed)
+    own = lambda: [str(word) for word in generator.choice(_WORDS, 9)]  # noqa: E731
+    return [[_STOCK[0], own(), _STOCK[1], own()] for _ in range(num)]
+
+
+def write_shards(
+    folder: Path, of_split: dict[str, tuple[Images, Sequence[Report] | None]], names: tuple[str, ...] = CHEXPERT
+) -> Path:
+    """Every image is of a subject of its own; names: of the labels, of which none is present."""
+    folder.mkdir(parents=True)
+    info = ShardInfo(SIDE_PX, names, "findings", 1, "test")
+    entries = []
+    for split, (film, told) in of_split.items():
+        num, path = len(film), folder / shard_name(split, 0)
+        ids = [f"secret-{split}-{row}" for row in range(num)]
+        table = pa.table(
+            {
+                "dicom_id": ids, "study_id": ids, "subject_id": ids, "view": ["PA"] * num, "split": [split] * num,
+                "image": pa.array([each.tobytes() for each in film], pa.binary(SIDE_PX**2)),
+                "report": [None] * num if told is None else [detokenize(text) for text in told],
+                "sentences": [None] * num if told is None else list(told),
+                "labels": [[0] * len(names)] * num, "source": ["made"] * num,
+            },
+            schema=info.arrow_schema(),
+        )  # fmt: skip
+        write_shard(path, table, info, row_group_rows=64)
+        entries.append({"name": path.name, "split": split, "num_rows": num, "num_bytes": path.stat().st_size,
+                        "sha256": sha256_of(path)})  # fmt: skip
+    (folder / "manifest.json").write_text(json.dumps({"shards": entries, "labels": {}}))
+    Vocabulary(SPECIAL_TOKENS + tuple(_WORDS)).save(folder / "vocabulary.json")
+    return folder
+
+
+def write_dataset(
+    folder: Path, film: Images, told: Sequence[Report], names: tuple[str, ...] = CHEXPERT, present: int = 0,
+    weights: str = "none",
+) -> Path:  # fmt: skip
+    """A finished dataset as `emixer generate` leaves it; label number `present` is that of every pair."""
+    num, row_format = len(film), RowFormat(names, 0, "png")
+    settings, layout = {"weights_sha256": weights, "name": folder.name}, Layout(num, 64, 32)
+    labels = np.zeros((num, len(names)), np.uint8)
+    labels[:, present] = 1
+    begin_manifest(folder, settings)
+    for file, part in layout.files:
+        where = slice(part.first, part.end)
+        with open_file(folder / DATA_FOLDER / file, part, layout, row_format, fingerprint(settings)) as writer:
+            writer.write(row_format.table(part.first, film[where], [detokenize(t) for t in told[where]], labels[where]))
+    finish_manifest(folder, settings, layout, {"label_counts": dict.fromkeys(names, 0)})
+    (folder / "README.md").write_text(CARD)
+    return folder
+
+
+CARD = """# Card
+
+- **No privacy audit was done on this dataset.** Generative models can repeat training examples; `emixer audit` looks.
+- Another line.
+"""

@@ -1,0 +1,265 @@
+"""`emixer audit` on datasets whose answer is known: planted copies, and held-out images and reports."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from numpy.typing import NDArray
+
+from emixer.checkpoint import NETWORKS, SAMPLER, save_checkpoint
+from emixer.cli.audit import command
+from emixer.config import Config, load_config
+from emixer.config.model import ChestEncoderConfig
+from emixer.data.collection import identify
+from emixer.data.labels import CHEXPERT
+from emixer.data.shards import ShardSet
+from emixer.data.vocabulary import SPECIAL_TOKENS
+from emixer.errors import ConfigError, EmixerError, RunFolderError, ShardError
+from emixer.files import sha256_of
+from emixer.models.build import build_model
+from emixer.models.chest_encoder import ChestEncoder
+from emixer.models.encoder_facts import EncoderFacts
+from emixer.models.encoder_weights import save_encoder_weights
+from emixer.models.paired_model import ModelSpec
+from emixer.run_folder import RunFolder
+from emixer.stages import audit
+from emixer.stages.audit import AuditResult
+from tests.audit_data import images, reports, write_dataset, write_shards
+
+NUM_TRAIN, NUM_VALIDATE, NUM_TEST, NUM_GENERATED = 480, 100, 220, 240
+KINDS = ("exact", "noisy", "shifted", "mirrored", "window")
+EACH = 4
+FIRST_REPORT = len(KINDS) * EACH
+COPIED_REPORTS = range(FIRST_REPORT, FIRST_REPORT + 6)
+DATED = FIRST_REPORT + 6
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    counts = {"train": NUM_TRAIN, "validate": NUM_VALIDATE, "test": NUM_TEST}
+    return write_shards(
+        tmp_path_factory.mktemp("audit") / "shards",
+        {split: (images(num, seed), reports(num, seed)) for seed, (split, num) in enumerate(counts.items())},
+    )
+
+
+def changed(film: NDArray[np.uint8], kind: str) -> NDArray[np.uint8]:
+    """A copy (32, 32) as a model, or a viewer, might make one."""
+    gray = film.astype(np.float64)
+    match kind:
+        case "noisy":
+            gray = gray + np.random.default_rng(9).normal(0, 6, gray.shape)
+        case "shifted":
+            gray = np.pad(gray, 2, mode="edge")[:-4, 3:-1]  # two pixels down, one to the left
+        case "mirrored":
+            gray = gray[:, ::-1]
+        case "window":
+            gray = (gray - 30) * 1.6
+    return np.clip(gray, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def planted(shards: Path) -> Path:
+    """Fresh pairs, of which the first repeat training images, the next training reports, and one names a date."""
+    film, told = images(NUM_GENERATED, seed=10), reports(NUM_GENERATED, seed=10)
+    of_train, train_reports = images(NUM_TRAIN, seed=0), reports(NUM_TRAIN, seed=0)
+    for row in range(FIRST_REPORT):
+        film[row] = changed(of_train[7 * row], KINDS[row // EACH])
+    for row in COPIED_REPORTS:
+        copy = [list(sentence) for sentence in train_reports[11 * row]]
+        copy[1][1], copy[3][7] = "chest", "clear"
+        told[row] = copy
+    told[DATED] = [[*told[DATED][0], "since", "3/14/2019"]]
+    film[-1] = film[-2]
+    return write_dataset(shards.parent / "planted", film, told)
+
+
+@pytest.fixture(scope="module")
+def found(shards: Path, planted: Path, ray_cluster: None) -> AuditResult:
+    return audit.run(config(shards, planted))
+
+
+def config(shards: Path, dataset: Path | None, **changes: Any) -> Config:
+    given = {key.replace("__", "."): value for key, value in changes.items()}
+    shared = {"data.shards": shards, "audit.dataset": dataset, "audit.measured": shards.parent / "measured",
+              "audit.resamples": 40}  # fmt: skip
+    return load_config(extra=shared | given)
+
+
+def reasons(result: AuditResult) -> dict[int, list[str]]:
+    return {entry["index"]: entry["reasons"] for entry in result.content["withhold"]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_copied_image_is_to_be_withheld(found: AuditResult, kind: str) -> None:
+    told = reasons(found)
+    first = KINDS.index(kind) * EACH
+    for row in range(first, first + EACH):
+        assert "image_pixels" in told.get(row, []), (kind, row)
+
+
+def test_every_report_copied_with_two_words_changed_is_to_be_withheld(found: AuditResult) -> None:
+    told = reasons(found)
+    assert all("report" in told.get(row, []) for row in COPIED_REPORTS)
+    assert "dates" in told[DATED]
+
+
+def test_hardly_any_other_row_is_withheld(found: AuditResult) -> None:
+    others = [row for row in reasons(found) if row > DATED]
+    assert len(others) <= 5, "1 % of 213 rows are expected by chance"
+
+
+def test_copies_fail_the_audit_and_their_nearest_are_named_first(found: AuditResult) -> None:
+    content = found.content
+    assert content["verdict"] == "fail"
+    failed = {check["name"] for check in content["checks"] if not check["passed"]}
+    assert {"image_copies", "near_images", "report_copies"} <= failed
+    assert content["images"]["copies"] >= 3 * EACH, "exact, mirrored and windowed ones"
+    closest = [pair["index"] for pair in content["closest"]]
+    assert len(closest) == 10
+    assert set(closest) <= set(range(FIRST_REPORT))
+    exact = [pair for pair in content["closest"] if pair["index"] < EACH]
+    assert all(pair["pixel_distance"] == pytest.approx(0, abs=1e-4) for pair in exact)
+    inside = content["images"]["duplicates"]
+    assert inside["identical"] == 1
+    assert inside["near"]["count"] >= 2, "each of the two is near the other"
+    share = content["images"]["labels"]["Atelectasis"]
+    assert share["of"] == NUM_GENERATED
+    assert share["count"] == content["images"]["flagged"]["count"]
+    assert list(content["images"]["labels"]) == ["Atelectasis"], "no image carries another"
+
+
+def test_the_results_are_written_and_the_card_states_them(found: AuditResult, planted: Path) -> None:
+    assert json.loads((planted / "audit" / "audit.json").read_text()) == found.content
+    card = (planted / "README.md").read_text()
+    assert "- **Privacy audit: fail.**" in card
+    assert found.content["summary"] in card
+    assert "No privacy audit" not in card
+    assert "- Another line." in card
+
+
+def test_neither_page_nor_figures_hold_training_data_unless_it_was_asked_for(
+    found: AuditResult, shards: Path, planted: Path
+) -> None:
+    page = (found.out / "audit.html").read_text()
+    assert page.count('<figure class="pair generated">') == 10
+    assert '<figure class="pair real">' not in page
+    assert "secret" not in page + (found.out / "audit.json").read_text()
+    shown = audit.run(config(shards, planted, audit__show_real=True, audit__pairs=3, audit__out=planted / "real"))
+    with_real = (shown.out / "audit.html").read_text()
+    assert with_real.count('<figure class="pair real">') == 3
+    assert "Training images and reports stand on this page" in with_real
+    assert shown.content["images"] == found.content["images"], "the same, from what was kept"
+
+
+def test_held_out_images_and_reports_as_a_dataset_pass(shards: Path, ray_cluster: None) -> None:
+    clean = write_dataset(shards.parent / "clean", images(NUM_TEST, seed=2), reports(NUM_TEST, seed=2))
+    result = audit.run(config(shards, clean))
+    assert result.content["verdict"] == "pass", result.content["checks"]
+    assert len(result.content["withhold"]) / NUM_TEST < 0.01
+    assert result.content["images"]["copies"] == 0
+    assert "Verdict: PASS" in str(result)
+    assert "- **Privacy audit: pass.**" in (clean / "README.md").read_text()
+
+
+def test_an_interrupted_audit_goes_on_from_what_was_measured(found: AuditResult, shards: Path, planted: Path) -> None:
+    measured = shards.parent / "measured"
+    stamps = {path: path.stat().st_mtime_ns for path in measured.glob("*/*")}
+    lost = min((measured / "matches").iterdir())
+    lost.unlink()  # as if it had been killed before this block
+    again = audit.run(config(shards, planted, audit__out=planted / "again"))
+    assert again.content["images"] == found.content["images"]
+    assert {path for path in stamps if path.stat().st_mtime_ns != stamps[path]} == {lost}
+
+
+def test_the_command_says_beforehand_what_it_compares(shards: Path, planted: Path) -> None:
+    planned = CliRunner().invoke(command, ["--dataset", str(planted), "--shards", str(shards), "--dry-run"])
+    assert planned.exit_code == 0, planned.output
+    assert f"Would audit {NUM_GENERATED} pairs" in planned.output
+    assert "480 training images, with 320 held-out ones as the control" in planned.output
+    assert "features of random_densenet" in planned.output
+
+
+def test_what_cannot_be_audited_is_one_paragraph(shards: Path, planted: Path, tmp_path: Path) -> None:
+    few = write_shards(tmp_path / "few", {"train": (images(40, 0), None), "test": (images(30, 1), None)})
+    none = write_shards(tmp_path / "none", {"train": (images(40, 0), None)})
+    small = write_dataset(tmp_path / "small", images(3, 0), reports(3, 0))
+    others = write_dataset(tmp_path / "others", images(30, 0), reports(30, 0), names=("Wrist",))
+    for settings, kind, message in (
+        (config(shards, None), ConfigError, r"audit\.dataset is not set"),
+        (config(shards, tmp_path / "nowhere"), RunFolderError, "holds no finished dataset"),
+        (config(few, planted), ShardError, r"has 30 held-out images .* at least 299 are needed.*false_alarm=0\.097"),
+        (config(none, planted), ShardError, r"has 0 held-out images .* more held-out subjects\."),
+        (config(shards, small), ConfigError, "has 3 rows; an audit needs at least 20"),
+        (config(shards, others), ShardError, "have no label in common"),
+        (config(shards, planted, audit__encoder={"weights": "/nowhere.pt"}), ConfigError, "does not exist"),
+    ):
+        with pytest.raises(kind, match=message):
+            audit.describe(settings)
+
+
+def test_without_reports_images_are_audited_alone_and_the_discriminator_is_a_witness(
+    tmp_path: Path, tiny_config: Config, ray_cluster: None
+) -> None:
+    shards = write_shards(tmp_path / "shards", {"train": (images(60, 0), None), "test": (images(300, 1), None)})
+    run, digest = trained_run(tmp_path / "run", tiny_config)
+    dataset = write_dataset(tmp_path / "dataset", images(40, 2), reports(40, 2), weights=digest)
+    result = audit.run(config(shards, dataset, audit__run=run, audit__measured=None))
+    content = result.content
+    assert content["reports"] is None
+    assert content["traces"] is None
+    assert content["remarks"][-1] == "Reports were not audited: the training images have no reports."
+    assert content["remarks"][-1] in (dataset / "README.md").read_text(), "who reads the card must know"
+    assert list(content["membership"]) == ["pixels", "features", "discriminator"]
+    found = content["membership"]["discriminator"]
+    assert found["images_a_side"] == 60
+    assert found["interval"][0] < 0.5 < found["interval"][1], "it was never trained"
+
+
+def trained_run(folder: Path, settings: Config) -> tuple[Path, str]:
+    """A run folder with all networks, untrained, and the digest of the weights that samples are drawn with."""
+    spec = ModelSpec(CHEXPERT, (*SPECIAL_TOKENS, "word"), ((0,) * len(CHEXPERT),), (1,))
+    model = build_model(settings.model, spec)
+    state = model.state_dict()
+    tensors = {name: tensor for name, tensor in state.items() if name.startswith(tuple(model.ema_modules()))}
+    run = RunFolder.create_or_resume(folder, "train", settings)
+    about = {"model": settings.model.model_dump(mode="json"), "spec": spec.to_json(), "source": {}}
+    saved = save_checkpoint(run.checkpoints, 100, {SAMPLER: tensors, NETWORKS: state}, about)
+    return run.path, sha256_of(saved.path / f"{SAMPLER}.safetensors")
+
+
+def test_an_encoder_that_has_seen_the_training_images_is_remarked_upon(
+    shards: Path, planted: Path, tmp_path: Path
+) -> None:
+    network = ChestEncoderConfig.model_validate(
+        {"growth": 4, "blocks": [1, 1, 1, 1], "stem_channels": 8, "input_px": 32, "frozen": False}
+    )
+    remarks = {}
+    for whose in (identify(ShardSet.open(shards)).digest, "of somebody else"):
+        facts = EncoderFacts.of(
+            network, label_names=("Edema",), collection=whose, sources=("made",), films=480, test_auc={}
+        )
+        weights = tmp_path / f"{len(remarks)}.safetensors"
+        save_encoder_weights(weights, ChestEncoder(network, num_labels=1), facts)
+        encoder = network.model_dump() | {"weights": weights}
+        remarks[whose] = audit.describe(config(shards, planted, audit__encoder=encoder))
+    of_same, of_other = remarks.values()
+    assert "was trained on the training images of this very collection" in of_same
+    assert "remark" not in of_other
+    assert "features of chest_encoder (bilinear to 32 px)" in of_other
+
+
+def test_images_of_another_size_are_refused(shards: Path, tmp_path: Path, ray_cluster: None) -> None:
+    large = write_dataset(tmp_path / "large", np.zeros((30, 48, 48), np.uint8), reports(30, 0))
+    with pytest.raises(EmixerError, match=r"holds images of 48 x 48 px; those of the shards have 32 x 32"):
+        audit.run(config(shards, large))
+
+
+def test_a_run_that_did_not_make_the_dataset_is_refused(shards: Path, planted: Path, tiny_run: Path) -> None:
+    with pytest.raises(ConfigError, match="did not make this dataset"):
+        audit.describe(config(shards, planted, audit__run=tiny_run))
