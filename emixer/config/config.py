@@ -9,6 +9,7 @@ from emixer.config.ingest import IngestConfig
 from emixer.config.model import EmixerModelConfig, ModelConfig
 from emixer.config.phantom import PhantomConfig
 from emixer.config.slurm import SlurmConfig
+from emixer.config.study import StudyConfig
 from emixer.config.training import DataConfig, EncoderConfig, LossConfig, OptimConfig, TrainConfig, ValidationConfig
 from emixer.config.tune import TuneConfig
 
@@ -47,4 +48,5 @@ class Config(Section):
     tune: TuneConfig = Field(default_factory=TuneConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     experiment: ExperimentConfig = Field(default_factory=ExperimentConfig)
+    study: StudyConfig = Field(default_factory=StudyConfig)
     slurm: SlurmConfig = Field(default_factory=SlurmConfig)

@@ -1,0 +1,225 @@
+"""The scores: one SQLite database a study, which survives a killed server, a full disk and two tabs at once.
+
+A score is acknowledged after it is on disk (WAL, synchronous=FULL). Nothing is overwritten: a change is a further
+version, and the last one counts. The database knows readers, their orders and what they said, but not which pair is
+real.
+"""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from emixer.errors import RunFolderError, StorageError
+from emixer.reader_study.rating import Rating
+
+SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x454D5852  # "EMXR": tells this from other SQLite files
+_BUSY_S = 10
+_SCHEMA = """
+CREATE TABLE study (study_id TEXT NOT NULL) STRICT;
+CREATE TABLE readers (reader INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, token_digest TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE places (
+    place TEXT PRIMARY KEY, reader INTEGER NOT NULL REFERENCES readers, position INTEGER NOT NULL, item TEXT NOT NULL,
+    UNIQUE (reader, position)
+) STRICT;
+CREATE TABLE ratings (
+    place TEXT NOT NULL REFERENCES places, version INTEGER NOT NULL,
+    image INTEGER NOT NULL CHECK (image BETWEEN 1 AND 10), report INTEGER NOT NULL CHECK (report BETWEEN 1 AND 10),
+    agreement INTEGER NOT NULL CHECK (agreement BETWEEN 1 AND 10),
+    guess TEXT NOT NULL CHECK (guess IN ('real', 'synthetic')), comment TEXT NOT NULL,
+    request TEXT NOT NULL, saved_at REAL NOT NULL,
+    PRIMARY KEY (place, version), UNIQUE (place, request)
+) STRICT;
+"""
+_READER = "SELECT reader, name FROM readers WHERE token_digest = ?"
+_PROGRESS = """
+SELECT place, (SELECT count(*) FROM ratings WHERE ratings.place = places.place) FROM places
+WHERE reader = ? ORDER BY position
+"""
+_ITEM = "SELECT item FROM places WHERE reader = ? AND place = ?"
+_NEWEST = """
+SELECT version, image, report, agreement, guess, comment FROM ratings WHERE place = ? ORDER BY version DESC LIMIT 1
+"""
+_BY_REQUEST = "SELECT version FROM ratings WHERE place = ? AND request = ?"
+_INSERT = "INSERT INTO ratings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_EVERYTHING = """
+SELECT name, position, item, image, report, agreement, guess, comment FROM places JOIN readers USING (reader)
+LEFT JOIN ratings ON ratings.place = places.place
+    AND version = (SELECT max(version) FROM ratings AS newest WHERE newest.place = places.place)
+ORDER BY reader, position
+"""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Somebody with a link."""
+
+    number: int
+    name: str
+
+
+@dataclass(frozen=True)
+class NewReader:
+    """A reader of a new study. items: in the order in which they will be seen."""
+
+    name: str
+    token_digest: str
+    places: tuple[tuple[str, str], ...]
+    """(place, item): a place is an item in one reader's order, and has a name that says nothing of either."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A rating that is on disk."""
+
+    version: int
+    replaced: Rating | None
+    """What another tab or device had saved meanwhile; it stays in the database, and no longer counts."""
+
+
+@dataclass(frozen=True)
+class Showing:
+    """An item in a reader's order, with what counts of what the reader said."""
+
+    reader: str
+    position: int
+    item: str
+    rating: Rating | None
+
+
+class Store:
+    """An open database; safe to use from several threads. See `create` and `open`."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+        self._alone = threading.Lock()
+
+    @classmethod
+    def create(cls, path: Path, study_id: str, readers: Sequence[NewReader]) -> None:
+        """Writes the database of a new study."""
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.executescript(f"PRAGMA journal_mode = WAL; {_SCHEMA}")
+            connection.execute("BEGIN")
+            connection.execute("INSERT INTO study VALUES (?)", (study_id,))
+            for number, reader in enumerate(readers, start=1):
+                connection.execute("INSERT INTO readers VALUES (?, ?, ?)", (number, reader.name, reader.token_digest))
+                rows = [(place, number, position, item) for position, (place, item) in enumerate(reader.places)]
+                connection.executemany("INSERT INTO places VALUES (?, ?, ?, ?)", rows)
+            connection.execute("COMMIT")
+            connection.executescript(
+                f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}"
+            )
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, study_id: str, read_only: bool = False) -> Iterator[Self]:
+        """The database of that study, for the duration of the block.
+
+        Raises RunFolderError when it is missing, damaged, of another schema version or of another study.
+        """
+        if not path.is_file():
+            raise RunFolderError(
+                f"There is no database {path}. Give a folder that `emixer study make` wrote, or copy the database back."
+            )
+        mode = "ro" if read_only else "rw"
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=_BUSY_S,
+            check_same_thread=False,
+        )  # fmt: skip
+        with closing(connection):
+            try:
+                _require_known(connection, path)
+                (found,) = connection.execute("SELECT study_id FROM study").fetchone()
+                if not read_only:
+                    connection.executescript("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON")
+            except sqlite3.DatabaseError as error:
+                raise RunFolderError(
+                    f"{path} cannot be read as a database of scores ({error}). If it is damaged, put a copy in its "
+                    "place; `sqlite3 FILE .recover` may save what it holds."
+                ) from error
+            if found != study_id:
+                raise RunFolderError(
+                    f"{path} holds the scores of study {found}, but this folder is study {study_id}. Put the database "
+                    "back that `emixer study make` wrote here."
+                )
+            yield cls(connection, path)
+
+    def reader_of(self, token_digest: str) -> Reader | None:
+        """Whose token it is, if anybody's."""
+        with self._alone:
+            row = self._connection.execute(_READER, (token_digest,)).fetchone()
+        return None if row is None else Reader(*row)
+
+    def progress(self, reader: Reader) -> list[tuple[str, int]]:
+        """(place, version) in the reader's order; version 0: not scored yet."""
+        with self._alone:
+            return list(self._connection.execute(_PROGRESS, (reader.number,)))
+
+    def item_at(self, reader: Reader, place: str) -> str | None:
+        """The item of a place of this reader; None for anybody else's."""
+        with self._alone:
+            row = self._connection.execute(_ITEM, (reader.number, place)).fetchone()
+        return None if row is None else str(row[0])
+
+    def rating_at(self, place: str) -> tuple[int, Rating | None]:
+        """Newest version and what it says; 0 and None for a place that is not scored."""
+        with self._alone:
+            row = self._connection.execute(_NEWEST, (place,)).fetchone()
+        return (0, None) if row is None else (row[0], _rating(row[1:]))
+
+    def save(self, place: str, rating: Rating, known_version: int, request: str) -> Saved:
+        """Adds a version, once for each `request`, and returns when it is on disk.
+
+        known_version: the newest that the page had seen; a newer one is returned as replaced. Raises StorageError when
+        the disk is full.
+        """
+        with self._alone, self._transaction():
+            again = self._connection.execute(_BY_REQUEST, (place, request)).fetchone()
+            if again is not None:
+                return Saved(again[0], None)
+            newest = self._connection.execute(_NEWEST, (place,)).fetchone()
+            version = 1 if newest is None else newest[0] + 1
+            values = (rating.image, rating.report, rating.agreement, rating.guess, rating.comment)
+            self._connection.execute(_INSERT, (place, version, *values, request, time.time()))
+        replaced = _rating(newest[1:]) if newest is not None and newest[0] > known_version else None
+        return Saved(version, replaced)
+
+    def showings(self) -> list[Showing]:
+        """Everything that was to be scored, reader by reader in their orders."""
+        with self._alone:
+            rows = self._connection.execute(_EVERYTHING).fetchall()
+        return [Showing(row[0], row[1], row[2], None if row[3] is None else _rating(row[3:])) for row in rows]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
+            self._connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise StorageError(f"Cannot write {self._path}: {error}. What was saved before is intact.") from error
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+
+def _require_known(connection: sqlite3.Connection, path: Path) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != _APPLICATION_ID:
+        raise RunFolderError(f"{path} is a database of another program. Put back what `emixer study make` wrote here.")
+    if version != SCHEMA_VERSION:
+        raise RunFolderError(
+            f"{path} has schema version {version}, this emixer reads version {SCHEMA_VERSION}. Use the version of "
+            "emixer that made the study."
+        )
+
+
+def _rating(row: Sequence[object]) -> Rating:
+    return Rating.model_validate(dict(zip(Rating.model_fields, row, strict=True)))
