@@ -14,11 +14,10 @@ Scores = NDArray[np.float64]
 
 
 def weighted_kappa(one_N: Scores, other_N: Scores, weight_N: Scores) -> float:
-    """weight: how often each item counts. NaN where chance alone would agree fully, and for no items."""
-    total = float(weight_N.sum())
-    if not total:
+    """weight: how often each item counts. NaN for fewer than two items, and where chance alone would agree fully."""
+    if np.count_nonzero(weight_N) < 2:
         return float("nan")
-    share_N = weight_N / total
+    share_N = weight_N / weight_N.sum()
     observed = share_N @ (one_N - other_N) ** 2
     # the mean over all combinations of a score of one and a score of the other
     by_chance = share_N @ one_N**2 + share_N @ other_N**2 - 2 * (share_N @ one_N) * (share_N @ other_N)
