@@ -73,6 +73,9 @@ class Page:
         tools.listeners[self._session] = self._note
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.command(f"{domain}.enable")
+        self.command(
+            "Emulation.setFocusEmulationEnabled", enabled=True
+        )  # keys reach every tab, not the front one alone
 
     def command(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Sends a command to this tab."""

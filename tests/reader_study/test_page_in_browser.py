@@ -204,7 +204,8 @@ def test_all_of_a_pair_is_in_sight_without_scrolling(reader: int, open_page: Ope
     page = open_page(reader, width=width, height=height)
     outside = page.evaluate("""[...document.querySelectorAll('#canvas, button, .scores span, textarea, #report')]
         .filter(e => e.offsetParent).map(e => [e.id || e.textContent, e.getBoundingClientRect()])
-        .filter(([, b]) => b.left < 0 || b.top < 0 || b.right > innerWidth || b.bottom > innerHeight).map(([name]) => name)
+        .filter(([, b]) => b.left < 0 || b.top < 0 || b.right > innerWidth || b.bottom > innerHeight)
+        .map(([name]) => name)
     """)
     assert outside == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

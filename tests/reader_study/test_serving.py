@@ -119,8 +119,9 @@ def test_a_change_is_a_further_version_and_says_what_it_replaced(served: StudySe
 @pytest.mark.parametrize(
     "body",
     [
-        rating(11), rating(0), rating(7, image="7"), rating(7, image=7.5), rating(7, image=True), rating(7, guess="maybe"),
-        rating(7, comment="x" * 2001), rating(7, more=1), {"rating": {"image": 7}}, [], b"{", b"\xff\xfe", b"NaN",
+        rating(11), rating(0), rating(7, image="7"), rating(7, image=7.5), rating(7, image=True),
+        rating(7, guess="maybe"), rating(7, comment="x" * 2001), rating(7, more=1), {"rating": {"image": 7}}, [],
+        b"{", b"\xff\xfe", b"NaN",
     ],
 )  # fmt: skip
 def test_what_is_no_rating_is_refused_and_not_saved(served: StudyServer, body: object) -> None:
