@@ -45,6 +45,8 @@ _ITEM = "SELECT item FROM places WHERE reader = ? AND place = ?"
 _NEWEST = """
 SELECT version, image, report, agreement, guess, comment FROM ratings WHERE place = ? ORDER BY version DESC LIMIT 1
 """
+_AT_VERSION = "SELECT image, report, agreement, guess, comment FROM ratings WHERE place = ? AND version = ?"
+_LAST_VERSION = "SELECT coalesce(max(version), 0) FROM ratings WHERE place = ?"
 _BY_REQUEST = "SELECT version FROM ratings WHERE place = ? AND request = ?"
 _INSERT = "INSERT INTO ratings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _EVERYTHING = """
@@ -174,21 +176,22 @@ class Store:
         return (0, None) if row is None else (row[0], _rating(row[1:]))
 
     def save(self, place: str, rating: Rating, known_version: int, request: str) -> Saved:
-        """Adds a version, once for each `request`, and returns when it is on disk.
+        """Adds a version, once for each `request`, and returns when it is on disk; asked again, it says the same.
 
         known_version: the newest that the page had seen; a newer one is returned as replaced. Raises StorageError when
         the disk is full.
         """
         with self._alone, self._transaction():
             again = self._connection.execute(_BY_REQUEST, (place, request)).fetchone()
-            if again is not None:
-                return Saved(again[0], None)
-            newest = self._connection.execute(_NEWEST, (place,)).fetchone()
-            version = 1 if newest is None else newest[0] + 1
-            values = (rating.image, rating.report, rating.agreement, rating.guess, rating.comment)
-            self._connection.execute(_INSERT, (place, version, *values, request, time.time()))
-        replaced = _rating(newest[1:]) if newest is not None and newest[0] > known_version else None
-        return Saved(version, replaced)
+            if again is None:
+                (newest,) = self._connection.execute(_LAST_VERSION, (place,)).fetchone()
+                version = 1 + newest
+                values = (rating.image, rating.report, rating.agreement, rating.guess, rating.comment)
+                self._connection.execute(_INSERT, (place, version, *values, request, time.time()))
+            else:
+                (version,) = again
+            before = self._connection.execute(_AT_VERSION, (place, version - 1)).fetchone()
+        return Saved(version, _rating(before) if before is not None and version - 1 > known_version else None)
 
     def showings(self) -> list[Showing]:
         """Everything that was to be scored, reader by reader in their orders."""

@@ -109,8 +109,10 @@ def test_a_change_is_a_further_version_and_says_what_it_replaced(served: StudySe
     assert first == {"version": 1, "replaced": None}
     second = served.ask(path, token, rating(5) | {"known_version": 1}).json
     assert second == {"version": 2, "replaced": None}
-    behind = served.ask(path, token, rating(3) | {"known_version": 1}).json
+    late = rating(3) | {"known_version": 1}
+    behind = served.ask(path, token, late).json
     assert behind["version"] == 3
+    assert served.ask(path, token, late).json == behind  # sent again
     assert behind["replaced"] == {"image": 5, "report": 5, "agreement": 5, "guess": "real", "comment": ""}
     assert [row[1:3] for row in served.saved(reader)] == [(1, 8), (2, 5), (3, 3)]
     assert served.ask(pair_of(served, reader), token).json["rating"]["image"] == 3

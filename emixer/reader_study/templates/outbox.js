@@ -1,5 +1,6 @@
 // Ratings on their way to the server. They are kept on this device until the server says that they are on its disk, are
-// sent again for as long as that takes, and are sent by the next page if this one is closed.
+// sent again for as long as that takes, and are sent by the next page if this one is closed. A tab leaves alone what
+// another open one is about to send: the answer is for the reader who looks at that one.
 
 // localStorage, or memory where a browser forbids it
 class Drawer {
@@ -42,6 +43,7 @@ class Drawer {
 
 class Outbox {
   static RETRY_MS = [500, 1000, 2000, 4000, 8000];
+  static ABANDONED_MS = 60000; // of a tab that ended without a word
 
   // send(entry): a promise of the server's answer; onChange(waiting, message); onSaved(entry, answer); onRefused(entry, text)
   constructor(drawer, { send, onChange, onSaved, onRefused }) {
@@ -50,6 +52,9 @@ class Outbox {
     this.failures = 0;
     this.busy = false;
     addEventListener("online", () => this.flush());
+    addEventListener("pagehide", () => {
+      for (const entry of this.waiting()) this.drawer.put(entry.request, { ...entry, tab: null });
+    });
     this.flush();
   }
 
@@ -59,12 +64,18 @@ class Outbox {
     this.flush();
   }
 
+  // what this tab has to send
   waiting() {
+    const isOurs = ({ tab, at }) => !tab || tab === this.tab || Date.now() - at > Outbox.ABANDONED_MS;
+    return this.all().filter(isOurs);
+  }
+
+  all() {
     return this.drawer.all().sort((a, b) => a.at - b.at);
   }
 
   newest(place) {
-    return this.waiting().filter((entry) => entry.place === place).pop()?.rating;
+    return this.all().filter((entry) => entry.place === place).pop()?.rating;
   }
 
   async flush() {
@@ -103,8 +114,8 @@ class Outbox {
     }
     this.drawer.remove(entry.request);
     for (const later of this.waiting()) {
-      // what this tab sent meanwhile knows of it
-      if (later.place === entry.place && later.tab === entry.tab) {
+      // what this tab has said meanwhile was said knowing of it
+      if (later.place === entry.place) {
         this.drawer.put(later.request, { ...later, known_version: Math.max(later.known_version, answer.version) });
       }
     }

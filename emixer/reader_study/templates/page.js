@@ -47,7 +47,7 @@ async function start() {
   const prefix = `emixer-study:${study.study}:${study.reader}:`;
   drafts = new Drawer(`${prefix}draft:`);
   outbox = new Outbox(new Drawer(`${prefix}send:`), { send, onChange: showWaiting, onSaved, onRefused });
-  for (const entry of outbox.waiting()) byPlace(entry.place).waiting = true;
+  for (const entry of outbox.all()) byPlace(entry.place).waiting = true;
   byId("reading").hidden = false;
   byId("progress-line").hidden = false;
   const open = firstOpen();
@@ -241,7 +241,8 @@ function press(event) {
   const typing = event.target === form.comment;
   if (typing && key === "escape") return byId("canvas").focus();
   if (typing || event.target.type === "range" || byId("answers").inert) return;
-  if (key === "enter" && event.target.tagName !== "BUTTON") {
+  const onButton = event.target.tagName === "BUTTON" && event.target.checkVisibility(); // a closed dialog's may keep the focus
+  if (key === "enter" && !onButton) {
     event.preventDefault();
     if (!event.repeat) save();
   } else if (event.shiftKey && PANS[key]) {
@@ -264,6 +265,7 @@ byId("back").addEventListener("click", () => move(-1));
 byId("forward").addEventListener("click", () => move(1));
 byId("review").addEventListener("click", () => go(0));
 byId("open-help").addEventListener("click", () => byId("help").showModal());
+byId("help").addEventListener("close", () => byId("canvas").focus());
 byId("close-notice").addEventListener("click", () => (byId("notice").hidden = true));
 byId("zoom-in").addEventListener("click", () => viewer.zoom(1.25));
 byId("zoom-out").addEventListener("click", () => viewer.zoom(0.8));
