@@ -68,25 +68,25 @@ class _Pages:
 
     async def study(self, request: Request) -> Response:
         """The reader's places in order, and which are scored."""
-        reader = await self._reader(request)
+        reader = self._reader(request)
         places = await run_in_threadpool(self._store.progress, reader)
         listed = [{"place": place, "version": version} for place, version in places]
         return JSONResponse({"study": self._study.facts.study_id, "reader": reader.name, "places": listed})
 
     async def pair(self, request: Request) -> Response:
         """A report, and what the reader said of the pair."""
-        place, item = await self._item(request)
+        place, item = self._item(request)
         version, rating = await run_in_threadpool(self._store.rating_at, place)
         return JSONResponse({"report": self._reports[item], "version": version, "rating": _plain(rating)})
 
     async def image(self, request: Request) -> Response:
         """A PNG."""
-        _, item = await self._item(request)
+        _, item = self._item(request)
         return Response(await run_in_threadpool(_read, self._study.image(item)), media_type="image/png")
 
     async def rate(self, request: Request) -> Response:
         """Keeps a rating; answers when it is on disk."""
-        place, _ = await self._item(request)
+        place, _ = self._item(request)
         try:
             sent = _Sent.model_validate_json(await read_body(request))
         except ValidationError as error:
@@ -104,20 +104,20 @@ class _Pages:
             ) from error
         return JSONResponse({"version": saved.version, "replaced": _plain(saved.replaced)})
 
-    async def _reader(self, request: Request) -> Reader:
+    def _reader(self, request: Request) -> Reader:
         token = bearer_token(request.headers.get("authorization"))
-        found = await run_in_threadpool(self._store.reader_of, digest_of(token)) if token else None
+        found = self._store.reader_of(digest_of(token)) if token else None
         if found is None:
             raise RefusedError(
                 401, "This link is not one of this study. Please open the whole link that you were sent, up to its end."
             )
         return found
 
-    async def _item(self, request: Request) -> tuple[str, str]:
+    def _item(self, request: Request) -> tuple[str, str]:
         """Place and item; 404 for a place of anybody else, as for one that does not exist."""
-        reader = await self._reader(request)
+        reader = self._reader(request)
         place: str = request.path_params["place"]
-        item = await run_in_threadpool(self._store.item_at, reader, place)
+        item = self._store.item_at(reader, place)
         if item is None:
             raise RefusedError(404, "There is no such pair in your list.")
         return place, item

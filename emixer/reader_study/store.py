@@ -36,12 +36,12 @@ CREATE TABLE ratings (
     PRIMARY KEY (place, version), UNIQUE (place, request)
 ) STRICT;
 """
-_READER = "SELECT reader, name FROM readers WHERE token_digest = ?"
+_READERS = "SELECT token_digest, reader, name FROM readers"
+_PLACES = "SELECT reader, place, item FROM places"
 _PROGRESS = """
 SELECT place, (SELECT count(*) FROM ratings WHERE ratings.place = places.place) FROM places
 WHERE reader = ? ORDER BY position
 """
-_ITEM = "SELECT item FROM places WHERE reader = ? AND place = ?"
 _NEWEST = """
 SELECT version, image, report, agreement, guess, comment FROM ratings WHERE place = ? ORDER BY version DESC LIMIT 1
 """
@@ -101,6 +101,9 @@ class Store:
         self._connection = connection
         self._path = path
         self._alone = threading.Lock()
+        # who has a link, and what they see, is settled when a study is made
+        self._readers = {digest: Reader(number, name) for digest, number, name in connection.execute(_READERS)}
+        self._items = {(number, place): item for number, place, item in connection.execute(_PLACES)}
 
     @classmethod
     def create(cls, path: Path, study_id: str, readers: Sequence[NewReader]) -> None:
@@ -140,6 +143,7 @@ class Store:
                 (found,) = connection.execute("SELECT study_id FROM study").fetchone()
                 if not read_only:
                     connection.executescript("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON")
+                store = cls(connection, path)
             except sqlite3.DatabaseError as error:
                 raise RunFolderError(
                     f"{path} cannot be read as a database of scores ({error}). If it is damaged, put a copy in its "
@@ -150,13 +154,11 @@ class Store:
                     f"{path} holds the scores of study {found}, but this folder is study {study_id}. Put the database "
                     "back that `emixer study make` wrote here."
                 )
-            yield cls(connection, path)
+            yield store
 
     def reader_of(self, token_digest: str) -> Reader | None:
         """Whose token it is, if anybody's."""
-        with self._alone:
-            row = self._connection.execute(_READER, (token_digest,)).fetchone()
-        return None if row is None else Reader(*row)
+        return self._readers.get(token_digest)
 
     def progress(self, reader: Reader) -> list[tuple[str, int]]:
         """(place, version) in the reader's order; version 0: not scored yet."""
@@ -165,9 +167,7 @@ class Store:
 
     def item_at(self, reader: Reader, place: str) -> str | None:
         """The item of a place of this reader; None for anybody else's."""
-        with self._alone:
-            row = self._connection.execute(_ITEM, (reader.number, place)).fetchone()
-        return None if row is None else str(row[0])
+        return self._items.get((reader.number, place))
 
     def rating_at(self, place: str) -> tuple[int, Rating | None]:
         """Newest version and what it says; 0 and None for a place that is not scored."""
