@@ -97,13 +97,14 @@ class Showing:
 class Store:
     """An open database; safe to use from several threads. See `create` and `open`."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self._connection = connection
+    def __init__(self, writing: sqlite3.Connection, reading: sqlite3.Connection, path: Path) -> None:
+        # two connections: who looks at a pair does not wait until another reader's rating is on the disk
+        self._writing, self._reading = writing, reading
+        self._one_writes, self._one_reads = threading.Lock(), threading.Lock()
         self._path = path
-        self._alone = threading.Lock()
         # who has a link, and what they see, is settled when a study is made
-        self._readers = {digest: Reader(number, name) for digest, number, name in connection.execute(_READERS)}
-        self._items = {(number, place): item for number, place, item in connection.execute(_PLACES)}
+        self._readers = {digest: Reader(number, name) for digest, number, name in reading.execute(_READERS)}
+        self._items = {(number, place): item for number, place, item in reading.execute(_PLACES)}
 
     @classmethod
     def create(cls, path: Path, study_id: str, readers: Sequence[NewReader]) -> None:
@@ -133,17 +134,13 @@ class Store:
                 f"There is no database {path}. Give a folder that `emixer study make` wrote, or copy the database back."
             )
         mode = "ro" if read_only else "rw"
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=_BUSY_S,
-            check_same_thread=False,
-        )  # fmt: skip
-        with closing(connection):
+        with closing(_connected(path, mode)) as writing, closing(_connected(path, mode)) as reading:
             try:
-                _require_known(connection, path)
-                (found,) = connection.execute("SELECT study_id FROM study").fetchone()
+                _require_known(reading, path)
+                (found,) = reading.execute("SELECT study_id FROM study").fetchone()
                 if not read_only:
-                    connection.executescript("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON")
-                store = cls(connection, path)
+                    writing.executescript("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON")
+                store = cls(writing, reading, path)
             except sqlite3.DatabaseError as error:
                 raise RunFolderError(
                     f"{path} cannot be read as a database of scores ({error}). If it is damaged, put a copy in its "
@@ -162,8 +159,8 @@ class Store:
 
     def progress(self, reader: Reader) -> list[tuple[str, int]]:
         """(place, version) in the reader's order; version 0: not scored yet."""
-        with self._alone:
-            return list(self._connection.execute(_PROGRESS, (reader.number,)))
+        with self._one_reads:
+            return list(self._reading.execute(_PROGRESS, (reader.number,)))
 
     def item_at(self, reader: Reader, place: str) -> str | None:
         """The item of a place of this reader; None for anybody else's."""
@@ -171,8 +168,8 @@ class Store:
 
     def rating_at(self, place: str) -> tuple[int, Rating | None]:
         """Newest version and what it says; 0 and None for a place that is not scored."""
-        with self._alone:
-            row = self._connection.execute(_NEWEST, (place,)).fetchone()
+        with self._one_reads:
+            row = self._reading.execute(_NEWEST, (place,)).fetchone()
         return (0, None) if row is None else (row[0], _rating(row[1:]))
 
     def save(self, place: str, rating: Rating, known_version: int, request: str) -> Saved:
@@ -181,35 +178,42 @@ class Store:
         known_version: the newest that the page had seen; a newer one is returned as replaced. Raises StorageError when
         the disk is full.
         """
-        with self._alone, self._transaction():
-            again = self._connection.execute(_BY_REQUEST, (place, request)).fetchone()
+        with self._one_writes, self._transaction():
+            again = self._writing.execute(_BY_REQUEST, (place, request)).fetchone()
             if again is None:
-                (newest,) = self._connection.execute(_LAST_VERSION, (place,)).fetchone()
+                (newest,) = self._writing.execute(_LAST_VERSION, (place,)).fetchone()
                 version = 1 + newest
                 values = (rating.image, rating.report, rating.agreement, rating.guess, rating.comment)
-                self._connection.execute(_INSERT, (place, version, *values, request, time.time()))
+                self._writing.execute(_INSERT, (place, version, *values, request, time.time()))
             else:
                 (version,) = again
-            before = self._connection.execute(_AT_VERSION, (place, version - 1)).fetchone()
+            before = self._writing.execute(_AT_VERSION, (place, version - 1)).fetchone()
         return Saved(version, _rating(before) if before is not None and version - 1 > known_version else None)
 
     def showings(self) -> list[Showing]:
         """Everything that was to be scored, reader by reader in their orders."""
-        with self._alone:
-            rows = self._connection.execute(_EVERYTHING).fetchall()
+        with self._one_reads:
+            rows = self._reading.execute(_EVERYTHING).fetchall()
         return [Showing(row[0], row[1], row[2], None if row[3] is None else _rating(row[3:])) for row in rows]
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._writing.execute("BEGIN IMMEDIATE")
             yield
-            self._connection.execute("COMMIT")
+            self._writing.execute("COMMIT")
         except sqlite3.OperationalError as error:
             raise StorageError(f"Cannot write {self._path}: {error}. What was saved before is intact.") from error
         finally:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            if self._writing.in_transaction:
+                self._writing.execute("ROLLBACK")
+
+
+def _connected(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=_BUSY_S,
+        check_same_thread=False,
+    )  # fmt: skip
 
 
 def _require_known(connection: sqlite3.Connection, path: Path) -> None:
