@@ -8,6 +8,7 @@ real.
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -84,6 +85,17 @@ class Saved:
     """What another tab or device had saved meanwhile; it stays in the database, and no longer counts."""
 
 
+@dataclass
+class _Waiting:
+    """A rating on its way to the disk."""
+
+    place: str
+    rating: Rating
+    known_version: int
+    request: str
+    answer: Saved | StorageError | None = None
+
+
 @dataclass(frozen=True)
 class Showing:
     """An item in a reader's order, with what counts of what the reader said."""
@@ -101,6 +113,7 @@ class Store:
         # two connections: who looks at a pair does not wait until another reader's rating is on the disk
         self._writing, self._reading = writing, reading
         self._one_writes, self._one_reads = threading.Lock(), threading.Lock()
+        self._waiting: deque[_Waiting] = deque()
         self._path = path
         # who has a link, and what they see, is settled when a study is made
         self._readers = {digest: Reader(number, name) for digest, number, name in reading.execute(_READERS)}
@@ -178,17 +191,41 @@ class Store:
         known_version: the newest that the page had seen; a newer one is returned as replaced. Raises StorageError when
         the disk is full.
         """
-        with self._one_writes, self._transaction():
-            again = self._writing.execute(_BY_REQUEST, (place, request)).fetchone()
-            if again is None:
-                (newest,) = self._writing.execute(_LAST_VERSION, (place,)).fetchone()
-                version = 1 + newest
-                values = (rating.image, rating.report, rating.agreement, rating.guess, rating.comment)
-                self._writing.execute(_INSERT, (place, version, *values, request, time.time()))
-            else:
-                (version,) = again
-            before = self._writing.execute(_AT_VERSION, (place, version - 1)).fetchone()
-        return Saved(version, _rating(before) if before is not None and version - 1 > known_version else None)
+        waiting = _Waiting(place, rating, known_version, request)
+        self._waiting.append(waiting)
+        with self._one_writes:
+            if waiting.answer is None:  # else whoever wrote before has taken it along
+                self._write_all()
+        if isinstance(waiting.answer, StorageError):
+            raise StorageError(waiting.answer.message)
+        assert waiting.answer is not None
+        return waiting.answer
+
+    def _write_all(self) -> None:
+        """One transaction for all that came in while the last one was written: a busy disk is waited for once."""
+        batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        answers: Sequence[Saved | StorageError]
+        try:
+            with self._transaction():
+                answers = [self._add(waiting) for waiting in batch]
+        except StorageError as error:
+            answers = [error] * len(batch)
+        for waiting, answer in zip(batch, answers, strict=True):
+            waiting.answer = answer
+
+    def _add(self, waiting: "_Waiting") -> Saved:
+        place, rating = waiting.place, waiting.rating
+        again = self._writing.execute(_BY_REQUEST, (place, waiting.request)).fetchone()
+        if again is None:
+            (newest,) = self._writing.execute(_LAST_VERSION, (place,)).fetchone()
+            version = 1 + newest
+            values = (rating.image, rating.report, rating.agreement, rating.guess, rating.comment)
+            self._writing.execute(_INSERT, (place, version, *values, waiting.request, time.time()))
+        else:
+            (version,) = again
+        before = self._writing.execute(_AT_VERSION, (place, version - 1)).fetchone()
+        is_news = before is not None and version - 1 > waiting.known_version
+        return Saved(version, _rating(before) if is_news else None)
 
     def showings(self) -> list[Showing]:
         """Everything that was to be scored, reader by reader in their orders."""
@@ -202,7 +239,7 @@ class Store:
             self._writing.execute("BEGIN IMMEDIATE")
             yield
             self._writing.execute("COMMIT")
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
             raise StorageError(f"Cannot write {self._path}: {error}. What was saved before is intact.") from error
         finally:
             if self._writing.in_transaction:

@@ -3,14 +3,16 @@
 import csv
 import http.client
 import json
+import random
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 _READY_S = 60
 
@@ -33,7 +35,7 @@ class StudyServer:
 
     def __init__(self, study: Path) -> None:
         self.study = study
-        self.port = 0
+        self.port = _free_port()
         self.process: subprocess.Popen[str] | None = None
         self.start()
 
@@ -52,9 +54,9 @@ class StudyServer:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         said = self.process.stdout.readline()
-        if " at http://127.0.0.1:" not in said:
-            raise AssertionError(self.process.stderr.read() if self.process.stderr else said)
-        self.port = urlsplit(said.rpartition(" ")[2].strip()).port or 0
+        if f" at http://127.0.0.1:{self.port}/" not in said:
+            self.process.kill()
+            raise AssertionError(self.process.communicate()[1])
 
     def kill(self) -> None:
         """kill -9."""
@@ -105,6 +107,16 @@ class StudyServer:
             assert time.monotonic() < deadline, f"{len(found)} of {num} are saved"
             time.sleep(0.02)
         return found
+
+
+def _free_port() -> int:
+    """Below those that the system gives to outgoing connections: one of these may else have it when a killed server
+    comes back, a browser's attempt to reach that server above all."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return port
 
 
 def rating(score: int = 7, **changed: Any) -> dict[str, Any]:
