@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,13 +79,12 @@ class StudyServer:
             return [row["link"] for row in csv.DictReader(file)][reader]
 
     def ask(self, path: str, token: str | None = None, sent: Any = None, method: str | None = None) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_READY_S)
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         body = None if sent is None else sent if isinstance(sent, bytes) else json.dumps(sent).encode()
-        connection.request(method or ("GET" if body is None else "POST"), path, body, headers)
-        answer = connection.getresponse()
-        content = answer.read()
-        connection.close()
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=_READY_S)) as connection:
+            connection.request(method or ("GET" if body is None else "POST"), path, body, headers)
+            with connection.getresponse() as answer:
+                content = answer.read()
         return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, content)
 
     def places(self, reader: int) -> list[str]:

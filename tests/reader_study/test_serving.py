@@ -1,5 +1,6 @@
 """The server as a program talks to it: who may see what, what is kept, and that nothing tells real from synthetic."""
 
+import http.client
 import io
 import json
 import sqlite3
@@ -170,7 +171,7 @@ def _kill_it_while_four_readers_score(server: StudyServer) -> None:
         for position, place in enumerate(places[reader]):
             try:
                 answer = server.ask(f"/api/pairs/{place}/rating", tokens[reader], rating(1 + position % 10))
-            except OSError:
+            except (OSError, http.client.HTTPException):  # killed meanwhile, perhaps in the middle of an answer
                 return
             if answer.status == 200:
                 acknowledged.append((reader, position))
