@@ -17,7 +17,7 @@ def check_stage(stage: str, config: Config, made: Made = ()) -> None:
     """Raises ConfigError. made: folders that other jobs will have written by then."""
     checks = {
         "ingest": _ingest, "encoder": _encoder, "train": _train, "tune": _tune, "generate": _generate,
-        "evaluate": _evaluate, "audit": _audit, "experiment": _experiment,
+        "evaluate": _evaluate, "audit": _audit, "experiment": _experiment, "study": _study,
     }  # fmt: skip
     checks[stage](config, made)
     _local_disk(config)
@@ -109,6 +109,12 @@ def _experiment(config: Config, made: Made) -> None:
         )
     _same_side(config)
     _fits("train", config.train, config)
+
+
+def _study(config: Config, made: Made) -> None:
+    _require("data.shards", config.data.shards, made)
+    _require("study.dataset", config.study.dataset, made)
+    _require_named("study.folder", config.study.folder)
 
 
 def _require_named(key: str, path: Path | None) -> None:

@@ -30,7 +30,10 @@ _STAGES = {
     "evaluate": "Compare a dataset with real films and reports, as a job.",
     "audit": "Find out how much of its training data a dataset gives away, as a job.",
     "experiment": "Fill a table of the paper, as a job that keeps every finished cell.",
+    "study": "Draw the pairs of a reader study, as a job.",
 }
+_BY_HAND = {"study": ("serve", "report")}
+"""Commands that are no jobs: people must reach the page, and its database is read on the machine that serves it."""
 _FOLLOW_S = 5.0
 
 
@@ -72,7 +75,8 @@ def _job_command(command: click.Command, stage: str) -> click.Command:
     if isinstance(command, click.Group):
         group = CommandGroup(command.name, context_settings=CONTEXT, help=command.help)
         for name, child in command.commands.items():
-            group.add_command(_job_command(child, stage), name)
+            if name not in _BY_HAND.get(stage, ()):
+                group.add_command(_job_command(child, stage), name)
         return group
     assert isinstance(command, StageCommand)
 
@@ -225,7 +229,7 @@ def _submit_in_turn(names: Sequence[str], config: Config, dry_run: bool) -> None
 
 def _require_order(names: Sequence[str]) -> None:
     # somebody has to look at a search before training goes on, and a table is no step on the way to another
-    stages = [name for name in _STAGES if name not in ("tune", "experiment")]
+    stages = [name for name in _STAGES if name not in ("tune", "experiment", "study")]
     unknown = [name for name in names if name not in stages]
     if unknown or not names:
         raise ConfigError(f"--stages names {', '.join(unknown) or 'nothing'}; choose from {', '.join(stages)}.")

@@ -29,7 +29,7 @@ JOB_NAME, CLUSTER_FOLDER, DEFAULT_FOLDER = "job.json", "cluster", "slurm-jobs"
 OUTPUT_KEYS = {
     "ingest": "ingest.out", "encoder": "encoder.run", "train": "train.run", "tune": "tune.study",
     "generate": "generate.out", "evaluate": "evaluate.out", "audit": "audit.out",
-    "experiment": "experiment.out",
+    "experiment": "experiment.out", "study": "study.folder",
 }  # fmt: skip
 """The setting of each stage that names the folder it writes."""
 _MAX_AT_ONCE = 1000

@@ -28,6 +28,8 @@ from emixer.training.game import GamePlan, game_plan
 from emixer.training.reporter import RunReporter
 from emixer.training.state import TrainState
 from emixer.training.workers import train_from_last
+from tests.browser import browser as browser  # fixtures
+from tests.browser import page as page
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")

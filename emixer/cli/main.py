@@ -18,6 +18,7 @@ _COMMANDS = {
     "evaluate": ("emixer.cli.evaluate", "Compare a generated dataset with held-out real films and reports."),
     "audit": ("emixer.cli.audit", "Find out how much of its training data a dataset gives away."),
     "experiment": ("emixer.cli.experiment", "Fill a table of the paper: what synthetic pairs are worth."),
+    "study": ("emixer.cli.study", "Let readers score real and generated pairs, blinded: the paper's figure 2."),
     "gallery": ("emixer.cli.gallery", "Make one HTML page of a run or a dataset."),
 }
 

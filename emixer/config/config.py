@@ -10,6 +10,7 @@ from emixer.config.ingest import IngestConfig
 from emixer.config.model import EmixerModelConfig, ModelConfig
 from emixer.config.phantom import PhantomConfig
 from emixer.config.slurm import SlurmConfig
+from emixer.config.study import StudyConfig
 from emixer.config.training import DataConfig, EncoderConfig, LossConfig, OptimConfig, TrainConfig, ValidationConfig
 from emixer.config.tune import TuneConfig
 
@@ -49,4 +50,5 @@ class Config(Section):
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     audit: AuditConfig = Field(default_factory=AuditConfig)
     experiment: ExperimentConfig = Field(default_factory=ExperimentConfig)
+    study: StudyConfig = Field(default_factory=StudyConfig)
     slurm: SlurmConfig = Field(default_factory=SlurmConfig)

@@ -12,7 +12,7 @@ _OURS = (
     "job-name", "nodes", "ntasks", "output", "error", "signal", "dependency", "comment", "array", "requeue",
     "partition", "account", "qos", "constraint", "cpus-per-task", "mem", "time", "gpus-per-node",
 )  # fmt: skip
-STAGES = ("ingest", "encoder", "train", "tune", "generate", "evaluate", "audit", "experiment")
+STAGES = ("ingest", "encoder", "train", "tune", "generate", "evaluate", "audit", "experiment", "study")
 """What `python -m jobs` submits, in the order of the work."""
 _COMMON = {"folder", "stages"}
 _EARLY_S = 60

@@ -15,12 +15,8 @@ from emixer.evaluation.resampling import MIN_SEEDS, interval, mean_over, paired_
 from emixer.experiments.cells import Cell, CellResult
 from emixer.experiments.paper import Printed
 from emixer.experiments.tables import Column, Row, Table
+from emixer.latex import in_latex
 
-_LATEX = str.maketrans(
-    {"±": r"$\pm$", "▲": r"$\uparrow$", "▼": r"$\downarrow$", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}",
-     "^": r"\textasciicircum{}", "|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}"}
-    | {letter: rf"\{letter}" for letter in "%&_#${}"}
-)  # fmt: skip
 _MARKS = (
     "▲ above, ▼ below the first row (of the same class, where there are classes) by a 95 % interval that excludes 0, "
     "of downstream models trained anew, paired by seed, and of other test subjects; how far is in the CSV. Each "
@@ -101,16 +97,18 @@ class FilledTable:
             f"% {self.table.title}",
             rf"\begin{{tabular}}{{ll{'rr' * len(columns)}}}",
             r"\toprule",
-            " & ".join(["Method", "Data", *(f"{_latex(c.title)} & (paper)" for c in columns)]) + r" \\",
+            " & ".join(["Method", "Data", *(f"{in_latex(c.title)} & (paper)" for c in columns)]) + r" \\",
             r"\midrule",
         ]
         for index, row in enumerate(self.table.rows):
-            cells = [_latex(row.method), _latex(row.data)]
+            cells = [in_latex(row.method), in_latex(row.data)]
             for c, column in enumerate(columns):
                 ours, printed = self._both(index, c, row, column)
-                cells += [_latex(ours), _latex(printed) or "--"]
+                cells += [in_latex(ours), in_latex(printed) or "--"]
             lines.append(" & ".join(cells) + r" \\")
-        notes = (rf"\multicolumn{{{width}}}{{p{{\linewidth}}}}{{\footnotesize {_latex(n)}}} \\" for n in self._notes())
+        notes = (
+            rf"\multicolumn{{{width}}}{{p{{\linewidth}}}}{{\footnotesize {in_latex(n)}}} \\" for n in self._notes()
+        )
         return "\n".join([*lines, r"\bottomrule", *notes, r"\end{tabular}", ""])
 
     def _both(self, index: int, c: int, row: Row, column: Column) -> tuple[str, str]:
@@ -241,8 +239,3 @@ def _csv_value(value: object) -> object:
     if isinstance(value, float):
         return f"{value:.6g}" if math.isfinite(value) else ""
     return "" if value is None else value
-
-
-def _latex(text: str) -> str:
-    """Whatever stands in names, notes and figures, as LaTeX prints it."""
-    return text.translate(_LATEX)

@@ -435,3 +435,25 @@ def test_a_search_that_could_not_begin_is_not_submitted(
     assert message in " ".join(result.output.split())
     sound = run("tune", *where, "--set", "train.validate_every_images=100_000", "--dry-run")
     assert sound.exit_code == 0, sound.output
+
+
+def test_the_pairs_of_a_reader_study_are_drawn_by_a_job_and_the_rest_of_it_is_not(tmp_path: Path, shards: Path) -> None:
+    folder = ["--set", f"slurm.folder={tmp_path / 'jobs'}"]
+    make = [
+        "study",
+        "make",
+        "--shards",
+        str(shards),
+        "--dataset",
+        str(tmp_path / "pairs"),
+        "--study",
+        str(tmp_path / "s"),
+    ]
+    missing = run(*make, *folder, "--dry-run")
+    assert "study.dataset=" in missing.output
+    assert "does not exist. Give what is there, or --after the job" in missing.output
+    (tmp_path / "pairs").mkdir()
+    result = run(*make, *folder, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "#SBATCH --job-name=emixer-study" in result.output
+    assert "There is no command 'serve'" in run("study", "serve").output

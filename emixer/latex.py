@@ -1,0 +1,13 @@
+"""Text as LaTeX prints it."""
+
+_ESCAPED = str.maketrans(
+    {"±": r"$\pm$", "κ": r"$\kappa$", "▲": r"$\uparrow$", "▼": r"$\downarrow$", "\\": r"\textbackslash{}",
+     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}", "<": r"\textless{}",
+     ">": r"\textgreater{}"}
+    | {letter: rf"\{letter}" for letter in "%&_#${}"}
+)  # fmt: skip
+
+
+def in_latex(text: str) -> str:
+    """Whatever stands in names, notes and figures of a table."""
+    return text.translate(_ESCAPED)

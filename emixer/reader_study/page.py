@@ -1,0 +1,48 @@
+"""The readers' page: one HTML file with its style and script inside, the same for every reader.
+
+It asks for nothing but its own server's `api/`, by relative addresses, so that a proxy may put it under any prefix.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from emixer.reader_study.rating import HIGHEST, LOWEST, MAX_COMMENT
+from emixer.web.headers import content_policy
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_SCRIPTS = ("viewer.js", "outbox.js", "form.js", "page.js")
+_SCALES = (
+    ("image", "Image", "Is it a realistic, good radiograph?", "not at all", "beyond doubt"),
+    ("report", "Report", "Does it read like a radiologist's?", "not at all", "beyond doubt"),
+    ("agreement", "Agreement", "Does it describe this radiograph?", "not at all", "fully"),
+)
+
+
+def page_html(title: str) -> str:
+    """The page of a study with that title."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("page.html").render(
+        title=title, scales=_SCALES, scores=range(LOWEST, HIGHEST + 1), max_comment=MAX_COMMENT,
+        style=Markup(_style()), script=Markup(_script()),  # noqa: S704 - our own files
+    )  # fmt: skip
+
+
+def page_policy() -> str:
+    """Its Content-Security-Policy."""
+    return content_policy([_script()], [_style()])
+
+
+@cache
+def _script() -> str:
+    return "\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+
+
+@cache
+def _style() -> str:
+    return (_TEMPLATES / "page.css").read_text(encoding="utf-8")

@@ -1,0 +1,187 @@
+"""Figures of a reader study, with intervals by the bootstrap: pairs are drawn again, and readers if there are enough.
+
+Shapes: N ratings of pairs at their first showing, R resamples.
+Source: EMIXER §4.5.3 (mean, sd, kappa); Efron 1979; Owen 2007 for resampling rows and columns of a crossed table.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emixer.evaluation.resampling import interval, resampled_rows
+from emixer.reader_study.kappa import weighted_kappa
+from emixer.reader_study.ratings import GUESS, MEASURES, WHOLE, Ratings, value_of
+
+MIN_READERS = 3
+"""From so many on, intervals also say what other readers might have said."""
+MIN_PAIRS = 5
+"""Fewer of a kind have no interval: so few, drawn again, differ too little from one another."""
+_REAL, _SYNTHETIC = "real", "synthetic"
+Weights = NDArray[np.float64]
+Measure = Callable[[Weights, Weights], float]
+"""A figure of ratings that count so often (N): by the draw of pairs and readers, and by that of pairs alone."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure."""
+
+    value: float
+    low: float
+    high: float
+    """95 % interval; NaN where no resample defines it, or pairs are too few."""
+    sd: float
+    """Of the ratings; NaN for what is no mean of scores."""
+    count: int
+    """Ratings behind it."""
+
+
+def summarize(ratings: Ratings, resamples: int, seed: int = 0) -> dict[str, Figure]:
+    """Every figure that the ratings define, by name.
+
+    `MEASURE/real`, `/synthetic`, `/difference` (real less synthetic), `/kappa between`, `/kappa within`, of each score
+    and `guess`; `right/all`, `right/real`, `right/synthetic`; the same of one label: `label/LABEL/...`.
+    """
+    if not ratings.pairs:
+        return {}
+    measures = _measures(ratings)
+    alone_N = np.ones(len(ratings.pairs))
+    values = {name: measure(alone_N, alone_N) for name, (measure, _) in measures.items()}
+    draws = list(_draws(ratings, resamples, seed))
+    found = {}
+    for name, (measure, rows_N) in measures.items():
+        if math.isfinite(values[name]):
+            is_enough = _fewest(ratings, rows_N) >= MIN_PAIRS
+            low, high = interval(np.array([measure(*draw) for draw in draws])) if is_enough else (math.nan, math.nan)
+            found[name] = Figure(values[name], low, high, _sd(ratings, name, rows_N), len(rows_N))
+    return found
+
+
+def resamples_readers(ratings: Ratings) -> bool:
+    """Whether intervals are for other readers too."""
+    return len(ratings.readers) >= MIN_READERS
+
+
+def _draws(ratings: Ratings, num: int, seed: int) -> Iterator[tuple[Weights, Weights]]:
+    size = len(ratings.pairs)
+    readers = [pair.reader for pair in ratings.pairs]
+    of_readers = resampled_rows(readers, num, seed + 1) if resamples_readers(ratings) else itertools.repeat(None, num)
+    for pair_rows, reader_rows in zip(resampled_rows(ratings.clusters(), num, seed), of_readers, strict=True):
+        by_pair_N = np.bincount(pair_rows, minlength=size).astype(float)
+        by_reader_N = np.ones(size) if reader_rows is None else np.bincount(reader_rows, minlength=size)
+        yield by_pair_N * by_reader_N, by_pair_N
+
+
+def _measures(ratings: Ratings) -> dict[str, tuple[Measure, NDArray[np.int64]]]:
+    """Each figure with the rows that it is made of."""
+    kind_N = np.array([pair.entry.kind for pair in ratings.pairs])
+    stratum_N = np.array([pair.entry.stratum for pair in ratings.pairs])
+    right_N = np.array([float(pair.rating.guess == pair.entry.kind) for pair in ratings.pairs])
+    everywhere_N = np.ones(len(kind_N), bool)
+    found: dict[str, tuple[Measure, NDArray[np.int64]]] = {}
+    for measure in MEASURES:
+        found |= _means(f"{measure}/", ratings.values(measure), kind_N, everywhere_N)
+    found |= _shares("", right_N, kind_N, everywhere_N)
+    for measure in (*MEASURES, GUESS):
+        found[f"{measure}/kappa between"] = _between(ratings, measure)
+        found[f"{measure}/kappa within"] = _within(ratings, measure)
+    for stratum in dict.fromkeys(stratum_N.tolist()):
+        inside_N = stratum_N == stratum
+        found |= _means(f"label/{stratum}/", ratings.values(WHOLE), kind_N, inside_N)
+        found |= _shares(f"label/{stratum}/", right_N, kind_N, inside_N)
+    return found
+
+
+def _means(
+    prefix: str, value_N: Weights, kind_N: NDArray[np.str_], inside_N: NDArray[np.bool_]
+) -> dict[str, tuple[Measure, NDArray[np.int64]]]:
+    rows = {kind: np.flatnonzero(inside_N & (kind_N == kind)) for kind in (_REAL, _SYNTHETIC)}
+    mean_of = {kind: _mean(value_N, rows_N) for kind, rows_N in rows.items()}
+
+    def difference(weight_N: Weights, by_pair_N: Weights) -> float:
+        return mean_of[_REAL](weight_N, by_pair_N) - mean_of[_SYNTHETIC](weight_N, by_pair_N)
+
+    found = {f"{prefix}{kind}": (mean_of[kind], rows_N) for kind, rows_N in rows.items()}
+    return found | {f"{prefix}difference": (difference, np.concatenate(list(rows.values())))}
+
+
+def _shares(
+    prefix: str, right_N: Weights, kind_N: NDArray[np.str_], inside_N: NDArray[np.bool_]
+) -> dict[str, tuple[Measure, NDArray[np.int64]]]:
+    rows = {"all": np.flatnonzero(inside_N)}
+    rows |= {kind: np.flatnonzero(inside_N & (kind_N == kind)) for kind in (_REAL, _SYNTHETIC)}
+    return {f"{prefix}right/{which}": (_mean(right_N, rows_N), rows_N) for which, rows_N in rows.items()}
+
+
+def _mean(value_N: Weights, rows_N: NDArray[np.int64]) -> Measure:
+    values = value_N[rows_N]
+
+    def mean(weight_N: Weights, by_pair_N: Weights) -> float:
+        weights = weight_N[rows_N]
+        total = weights.sum()
+        return float(weights @ values / total) if total else math.nan
+
+    return mean
+
+
+def _between(ratings: Ratings, measure: str) -> tuple[Measure, NDArray[np.int64]]:
+    """The mean over pairs of readers. Readers are not drawn again: one beside themselves would agree fully."""
+    value_N = ratings.values(measure)
+    row_of: dict[str, dict[str, int]] = {}
+    for n, pair in enumerate(ratings.pairs):
+        row_of.setdefault(pair.reader, {})[pair.item] = n
+    common = []
+    for one, other in itertools.combinations(row_of.values(), 2):
+        items = [item for item in one if item in other]
+        common.append((np.array([one[i] for i in items], int), np.array([other[i] for i in items], int)))
+
+    def kappa(weight_N: Weights, by_pair_N: Weights) -> float:
+        return _mean_of(weighted_kappa(value_N[a], value_N[b], by_pair_N[a]) for a, b in common)
+
+    return kappa, np.concatenate([a for a, _ in common]) if common else np.zeros(0, np.int64)
+
+
+def _within(ratings: Ratings, measure: str) -> tuple[Measure, NDArray[np.int64]]:
+    """The mean over readers, of pairs that they have scored twice."""
+    rows_of: dict[str, list[int]] = {}
+    for n, pair in enumerate(ratings.pairs):
+        if pair.again is not None:
+            rows_of.setdefault(pair.reader, []).append(n)
+    twice = []
+    for rows in rows_of.values():
+        both = [(ratings.pairs[n].rating, ratings.pairs[n].again) for n in rows]
+        first, second = (
+            [value_of(each, measure) for each in column if each is not None] for column in zip(*both, strict=True)
+        )
+        twice.append((np.array(rows), np.array(first), np.array(second)))
+
+    def kappa(weight_N: Weights, by_pair_N: Weights) -> float:
+        return _mean_of(weighted_kappa(first, second, by_pair_N[rows]) for rows, first, second in twice)
+
+    return kappa, np.concatenate([rows for rows, *_ in twice]) if twice else np.zeros(0, np.int64)
+
+
+def _fewest(ratings: Ratings, rows_N: NDArray[np.int64]) -> int:
+    """Pairs of the kind that has fewer; real ones of one person count once."""
+    drawn: dict[str, set[int]] = {}
+    for n in rows_N:
+        entry = ratings.pairs[n].entry
+        drawn.setdefault(entry.kind, set()).add(entry.subject)
+    return min(map(len, drawn.values()))
+
+
+def _mean_of(values: Iterator[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def _sd(ratings: Ratings, name: str, rows_N: NDArray[np.int64]) -> float:
+    prefix, _, kind = name.rpartition("/")
+    if kind not in (_REAL, _SYNTHETIC) or prefix.endswith("right") or len(rows_N) < 2:
+        return math.nan
+    measure = WHOLE if prefix.startswith("label/") else prefix
+    return float(ratings.values(measure)[rows_N].std(ddof=1))

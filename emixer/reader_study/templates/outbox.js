@@ -1,0 +1,130 @@
+// Ratings on their way to the server. They are kept on this device until the server says that they are on its disk, are
+// sent again for as long as that takes, and are sent by the next page if this one is closed. A tab leaves alone what
+// another open one is about to send: the answer is for the reader who looks at that one.
+
+// localStorage, or memory where a browser forbids it
+class Drawer {
+  constructor(prefix) {
+    this.prefix = prefix;
+    this.memory = new Map();
+    try {
+      localStorage.setItem(`${prefix}probe`, "1");
+      localStorage.removeItem(`${prefix}probe`);
+      this.lasts = true;
+    } catch {
+      this.lasts = false;
+    }
+  }
+
+  put(name, value) {
+    try {
+      if (this.lasts) return localStorage.setItem(this.prefix + name, JSON.stringify(value));
+    } catch {
+      // full: memory is better than nothing
+    }
+    this.memory.set(name, value);
+  }
+
+  get(name) {
+    const kept = this.lasts && localStorage.getItem(this.prefix + name);
+    return kept ? JSON.parse(kept) : this.memory.get(name);
+  }
+
+  remove(name) {
+    this.memory.delete(name);
+    if (this.lasts) localStorage.removeItem(this.prefix + name);
+  }
+
+  all() {
+    const names = this.lasts ? Object.keys(localStorage).filter((name) => name.startsWith(this.prefix)) : [];
+    return [...names.map((name) => JSON.parse(localStorage.getItem(name))), ...this.memory.values()];
+  }
+}
+
+class Outbox {
+  static RETRY_MS = [500, 1000, 2000, 4000, 8000];
+  static ABANDONED_MS = 60000; // of a tab that ended without a word
+
+  // send(entry): a promise of the server's answer; onChange(waiting, message); onSaved(entry, answer); onRefused(entry, text)
+  constructor(drawer, { send, onChange, onSaved, onRefused }) {
+    Object.assign(this, { drawer, send, onChange, onSaved, onRefused });
+    this.tab = randomName();
+    this.failures = 0;
+    this.busy = false;
+    addEventListener("online", () => this.flush());
+    addEventListener("pagehide", () => {
+      for (const entry of this.waiting()) this.drawer.put(entry.request, { ...entry, tab: null });
+    });
+    this.flush();
+  }
+
+  put(place, rating, knownVersion) {
+    const entry = { place, rating, known_version: knownVersion, request: randomName(), tab: this.tab, at: Date.now() };
+    this.drawer.put(entry.request, entry);
+    this.flush();
+  }
+
+  // what this tab has to send
+  waiting() {
+    const isOurs = ({ tab, at }) => !tab || tab === this.tab || Date.now() - at > Outbox.ABANDONED_MS;
+    return this.all().filter(isOurs);
+  }
+
+  all() {
+    return this.drawer.all().sort((a, b) => a.at - b.at);
+  }
+
+  newest(place) {
+    return this.all().filter((entry) => entry.place === place).pop()?.rating;
+  }
+
+  async flush() {
+    if (this.busy) return;
+    this.busy = true;
+    clearTimeout(this.timer);
+    let message = "";
+    try {
+      for (let [entry] = this.waiting(); entry; [entry] = this.waiting()) {
+        this.onChange(this.waiting().length, this.failures ? "again" : "");
+        message = await this.deliver(entry);
+        if (message !== "") break;
+        this.failures = 0;
+      }
+    } finally {
+      this.busy = false;
+    }
+    const left = this.waiting().length;
+    this.onChange(left, message);
+    if (left) {
+      const wait = Outbox.RETRY_MS[Math.min(this.failures++, Outbox.RETRY_MS.length - 1)];
+      this.timer = setTimeout(() => this.flush(), wait);
+    }
+  }
+
+  // nothing where the entry is settled, else why it has to wait
+  async deliver(entry) {
+    let answer;
+    try {
+      answer = await this.send(entry);
+    } catch (error) {
+      if (!error.status || error.status >= 500 || error.status === 429) return error.status ? error.message : "offline";
+      this.drawer.remove(entry.request);
+      this.onRefused(entry, error.message);
+      return "";
+    }
+    this.drawer.remove(entry.request);
+    for (const later of this.waiting()) {
+      // what this tab has said meanwhile was said knowing of it
+      if (later.place === entry.place) {
+        this.drawer.put(later.request, { ...later, known_version: Math.max(later.known_version, answer.version) });
+      }
+    }
+    this.onSaved(entry, answer);
+    return "";
+  }
+}
+
+// crypto.randomUUID is there on HTTPS only
+function randomName() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

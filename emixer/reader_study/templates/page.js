@@ -1,0 +1,277 @@
+// The page: who reads, which pair is shown, moving on and back, what the server and the outbox say.
+const AHEAD = 6; // pairs loaded before they are wanted: a reader goes on for a while without a connection
+const RETRY_MS = 2000;
+const byId = (id) => document.getElementById(id);
+
+class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+async function ask(path, options = {}) {
+  const answer = await fetch(`api/${path}`, {
+    ...options,
+    headers: { ...options.headers, Authorization: `Bearer ${token}` },
+    cache: "no-store",
+    credentials: "omit",
+    signal: AbortSignal.timeout(20000),
+  });
+  if (answer.ok) return answer;
+  const said = await answer.json().catch(() => ({}));
+  throw new Refused(answer.status, said.message ?? `The server answered ${answer.status}.`);
+}
+
+const token = decodeURIComponent(location.hash.slice(1));
+const viewer = new Viewer(byId("canvas"), showView);
+const form = new Form(byId("answers"), keepDraft);
+const loaded = new Map(); // place -> promise of {report, image, version, rating}
+let places = [];
+let index = 0;
+let drafts = null;
+let outbox = null;
+let troubled = false; // whether the notice says why scores have to wait
+
+async function start() {
+  let study;
+  try {
+    if (!token) throw new Refused(401, "The link is not complete. Please open the whole link that you were sent, up to its end.");
+    study = await (await ask("study")).json();
+  } catch (error) {
+    if (error.status) return showProblem(error.message);
+    say("No connection to the server. Trying again …", "waiting");
+    return setTimeout(start, RETRY_MS);
+  }
+  places = study.places;
+  const prefix = `emixer-study:${study.study}:${study.reader}:`;
+  drafts = new Drawer(`${prefix}draft:`);
+  outbox = new Outbox(new Drawer(`${prefix}send:`), { send, onChange: showWaiting, onSaved, onRefused });
+  for (const entry of outbox.all()) byPlace(entry.place).waiting = true;
+  byId("reading").hidden = false;
+  byId("progress-line").hidden = false;
+  const open = firstOpen();
+  if (open < 0) return showDone();
+  if (open === 0) byId("help").showModal();
+  await go(open);
+}
+
+const byPlace = (place) => places.find((each) => each.place === place) ?? {};
+const isScored = (place) => place.version > 0 || place.waiting;
+const firstOpen = () => places.findIndex((place) => !isScored(place));
+
+function load(place) {
+  if (!loaded.has(place)) {
+    const found = Promise.all([ask(`pairs/${place}`), ask(`pairs/${place}/image`)]).then(async ([pair, image]) => ({
+      ...(await pair.json()),
+      image: await createImageBitmap(await image.blob()),
+    }));
+    found.catch(() => loaded.delete(place));
+    loaded.set(place, found);
+  }
+  return loaded.get(place);
+}
+
+async function go(to) {
+  index = to;
+  const { place } = places[to];
+  byId("done").hidden = true;
+  byId("reading").hidden = false;
+  showProgress();
+  viewer.show(null);
+  byId("report").textContent = "";
+  byId("answers").inert = true;
+  let pair;
+  try {
+    pair = await load(place);
+  } catch (error) {
+    if (index !== to) return;
+    if (error.status && error.status < 500) return showProblem(error.message);
+    say("No connection to the server. Trying again …", "waiting");
+    setTimeout(() => index === to && go(to), RETRY_MS);
+    return;
+  }
+  if (index !== to) return;
+  places[to].version = Math.max(places[to].version, pair.version);
+  viewer.show(pair.image);
+  byId("report").textContent = pair.report || "This report is empty.";
+  byId("report").classList.toggle("empty", !pair.report);
+  byId("report").scrollTop = 0;
+  form.fill(drafts.get(place) ?? outbox.newest(place) ?? pair.rating);
+  byId("answers").inert = false;
+  showWaiting(outbox.waiting().length, "");
+  forget(to);
+  for (const { place: next } of places.slice(to + 1, to + 1 + AHEAD)) load(next).catch(() => {});
+}
+
+// pictures far from here are let go, so that a long list does not fill a tablet's memory
+function forget(around) {
+  places.forEach(({ place }, at) => {
+    if (Math.abs(at - around) > 2 * AHEAD) loaded.delete(place);
+  });
+}
+
+async function save() {
+  if (form.missing().length) {
+    form.showMissing();
+    say("Please fill in the marked rows.", "waiting");
+    return;
+  }
+  const at = places[index];
+  const rating = form.value();
+  const pair = await loaded.get(at.place);
+  const before = outbox.newest(at.place) ?? pair.rating;
+  if (!same(rating, before)) {
+    pair.rating = rating;
+    at.waiting = true;
+    drafts.remove(at.place);
+    outbox.put(at.place, rating, at.version);
+  }
+  const next = index + 1 < places.length ? index + 1 : firstOpen();
+  if (firstOpen() < 0 && (index + 1 === places.length || next < 0)) return showDone();
+  await go(next);
+}
+
+const same = (a, b) => b && Object.keys(a).every((name) => a[name] === b[name]);
+
+async function send(entry) {
+  const { rating, known_version, request } = entry;
+  const body = JSON.stringify({ rating, known_version, request });
+  const headers = { "Content-Type": "application/json" };
+  return (await ask(`pairs/${entry.place}/rating`, { method: "POST", body, headers })).json();
+}
+
+function onSaved(entry, answer) {
+  const at = byPlace(entry.place);
+  at.version = Math.max(at.version ?? 0, answer.version);
+  at.waiting = outbox.newest(entry.place) !== undefined;
+  showProgress();
+  if (answer.replaced) {
+    const { image, report, agreement, guess } = answer.replaced;
+    notify(`Pair ${places.indexOf(at) + 1} had also been scored in another tab or on another device: image ${image}, report ` +
+      `${report}, agreement ${agreement}, ${guess}. What was saved last counts (version ${answer.version}): image ` +
+      `${entry.rating.image}, report ${entry.rating.report}, agreement ${entry.rating.agreement}, ${entry.rating.guess}.`);
+  }
+}
+
+function onRefused(entry, message) {
+  byPlace(entry.place).waiting = false;
+  showProgress();
+  notify(`The scores of pair ${places.indexOf(byPlace(entry.place)) + 1} were not saved. ${message}`);
+}
+
+function keepDraft() {
+  if (drafts && !byId("answers").inert) drafts.put(places[index].place, form.value());
+}
+
+function showWaiting(count, message) {
+  if (!count && troubled) byId("notice").hidden = true;
+  troubled = Boolean(count) && (troubled || !["", "again", "offline"].includes(message));
+  if (!count) return say(places.some((place) => place.version) ? "All scores saved" : "");
+  if (!message) return say("Saving …");
+  say(`${count} ${count === 1 ? "score" : "scores"} kept here, to be sent`, "waiting");
+  if (troubled && message !== "again") notify(message);
+}
+
+function showProgress() {
+  const scored = places.filter(isScored).length;
+  byId("position").textContent = `Pair ${index + 1} of ${places.length} · ${scored} scored`;
+  Object.assign(byId("progress"), { max: places.length, value: scored });
+  byId("back").disabled = index === 0;
+  byId("forward").disabled = index + 1 >= places.length;
+}
+
+function showDone() {
+  showProgress();
+  byId("position").textContent = `${places.length} of ${places.length} scored`;
+  byId("reading").hidden = true;
+  byId("done").hidden = false;
+}
+
+function showProblem(text) {
+  for (const id of ["reading", "done", "progress-line"]) byId(id).hidden = true;
+  byId("problem-text").textContent = text;
+  byId("problem").hidden = false;
+  byId("help").close();
+}
+
+function showView(view) {
+  byId("window").value = view.window;
+  byId("level").value = 255 - view.level; // to the right is brighter, as people expect of a slider
+  byId("invert").setAttribute("aria-pressed", view.inverted);
+}
+
+function say(text, kind = "") {
+  byId("status").textContent = text;
+  byId("status").className = `status ${kind}`;
+}
+
+function notify(text) {
+  byId("notice-text").textContent = text;
+  byId("notice").hidden = false;
+}
+
+const brighten = (step) => viewer.setWindow(viewer.window, viewer.level - step);
+const sharpen = (factor) => viewer.setWindow(viewer.window * factor, viewer.level);
+const move = (step) => places[index + step] && go(index + step);
+const KEYS = {
+  r: () => form.set("guess", "real"),
+  s: () => form.set("guess", "synthetic"),
+  c: () => form.comment.focus(),
+  b: () => brighten(8),
+  d: () => brighten(-8),
+  h: () => sharpen(0.9),
+  l: () => sharpen(1 / 0.9),
+  n: () => viewer.invert(),
+  f: () => viewer.resetView(),
+  "+": () => viewer.zoom(1.25),
+  "=": () => viewer.zoom(1.25),
+  "-": () => viewer.zoom(0.8),
+  "?": () => byId("help").showModal(),
+  arrowleft: () => move(-1),
+  arrowright: () => move(1),
+  arrowup: () => form.markBeside(-1),
+  arrowdown: () => form.markBeside(1),
+};
+const PANS = { arrowleft: [60, 0], arrowright: [-60, 0], arrowup: [0, 60], arrowdown: [0, -60] };
+
+function press(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open || byId("reading").hidden) return;
+  const key = event.key.toLowerCase();
+  const typing = event.target === form.comment;
+  if (typing && key === "escape") return byId("canvas").focus();
+  if (typing || event.target.type === "range" || byId("answers").inert) return;
+  const onButton = event.target.tagName === "BUTTON" && event.target.checkVisibility(); // a closed dialog's may keep the focus
+  if (key === "enter" && !onButton) {
+    event.preventDefault();
+    if (!event.repeat) save();
+  } else if (event.shiftKey && PANS[key]) {
+    event.preventDefault();
+    viewer.pan(...PANS[key]);
+  } else if (/^\d$/.test(key)) {
+    event.preventDefault();
+    form.score(Number(key));
+  } else if (KEYS[key]) {
+    event.preventDefault();
+    KEYS[key]();
+  }
+}
+
+addEventListener("keydown", press);
+addEventListener("hashchange", () => location.reload());
+byId("answers").addEventListener("submit", (event) => event.preventDefault());
+byId("save").addEventListener("click", (event) => event.detail < 2 && save()); // the second of a double click is none
+byId("back").addEventListener("click", () => move(-1));
+byId("forward").addEventListener("click", () => move(1));
+byId("review").addEventListener("click", () => go(0));
+byId("open-help").addEventListener("click", () => byId("help").showModal());
+byId("help").addEventListener("close", () => byId("canvas").focus());
+byId("close-notice").addEventListener("click", () => (byId("notice").hidden = true));
+byId("zoom-in").addEventListener("click", () => viewer.zoom(1.25));
+byId("zoom-out").addEventListener("click", () => viewer.zoom(0.8));
+byId("invert").addEventListener("click", () => viewer.invert());
+byId("reset").addEventListener("click", () => viewer.resetView());
+for (const id of ["window", "level"]) {
+  byId(id).addEventListener("input", () => viewer.setWindow(Number(byId("window").value), 255 - byId("level").value));
+}
+start();

@@ -1,0 +1,129 @@
+"""`emixer study make`: shards and a generated dataset -> the folder of a reader study."""
+
+import csv
+import io
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from emixer import files
+from emixer._version import __version__
+from emixer.config import Config
+from emixer.config.study import StudyConfig
+from emixer.reader_study.design import orders
+from emixer.reader_study.folder import (
+    IMAGES_FOLDER,
+    KEY_NAME,
+    READERS_NAME,
+    SCORES_NAME,
+    StudyFacts,
+    write_facts,
+    write_key,
+    write_private,
+)
+from emixer.reader_study.images import plain_png
+from emixer.reader_study.store import NewReader, Store
+from emixer.stages.study_plan import StudyPlan, study_plan
+from emixer.web.access import digest_of, new_token
+
+_NAME_BYTES = 8
+
+
+@dataclass(frozen=True)
+class MadeStudy:
+    """A study that readers may begin."""
+
+    folder: Path
+    facts: StudyFacts
+    left_out: tuple[str, ...]
+    """Labels with too few pairs on one side."""
+
+    def __str__(self) -> str:
+        facts = self.facts
+        lines = [f"A study of {facts.pairs} real and {facts.pairs} generated pairs, {facts.side_px} px: {self.folder}"]
+        lines.append(f"  each reader scores {facts.showings}, {facts.repeats} of them for the second time")
+        lines += _balance_in_words(facts.strata, self.left_out)
+        lines.append(f"  {KEY_NAME} says which are real; {READERS_NAME} holds the links of {facts.readers} readers.")
+        lines.append("  Both are readable for you alone: keep them so. The images and reports are data of their")
+        lines.append("  collection: show them only to readers whom its terms allow.")
+        lines.append(f"Next: emixer study serve --study {self.folder}")
+        return "\n".join(lines)
+
+
+def run(config: Config) -> MadeStudy:
+    """Writes the study's folder, whole or not at all.
+
+    Raises ConfigError, ShardError or RunFolderError when something it needs is not there or does not fit.
+    """
+    plan = study_plan(config)
+    pairs = plan.read()
+    items = _new_names(2 * plan.settings.pairs)
+    facts = _facts(plan)
+    images = [image_HW for side in pairs for image_HW in side.images_PHW]
+    reports = dict(zip(items, [report for side in pairs for report in side.reports], strict=True))
+    with files.written_aside(plan.folder) as aside:
+        (aside / IMAGES_FOLDER).mkdir(parents=True)
+        # sorted by their random names: in the order of drawing, the first half would be the real ones
+        for item, image_HW in sorted(zip(items, images, strict=True), key=lambda named: named[0]):
+            (aside / IMAGES_FOLDER / f"{item}.png").write_bytes(plain_png(image_HW))
+        write_facts(aside, facts, {item: reports[item] for item in sorted(items)})
+        write_key(aside, facts.study_id, plan.key(items))
+        _write_readers(aside, facts.study_id, items, plan.settings)
+    return MadeStudy(plan.folder, facts, plan.left_out)
+
+
+def describe(config: Config) -> str:
+    """What `run` would do. Writes nothing."""
+    plan = study_plan(config)
+    settings, (real, generated) = plan.settings, plan.sides
+    lines = [
+        f"Would write {plan.folder}:",
+        f"  {settings.pairs} real pairs of {len(real):,} in the {settings.split} split of {plan.shards.folder}",
+        f"  {settings.pairs} generated pairs of {len(generated):,} in {plan.dataset}",
+        *_balance_in_words(plan.strata, plan.left_out),
+        f"  for {settings.readers} readers, {2 * settings.pairs + settings.repeats} pairs each",
+    ]
+    return "\n".join(lines)
+
+
+def _facts(plan: StudyPlan) -> StudyFacts:
+    settings = plan.settings
+    return StudyFacts(
+        study_id=secrets.token_hex(_NAME_BYTES), title=settings.title, side_px=plan.shards.info.side_px,
+        pairs=settings.pairs, repeats=settings.repeats, readers=settings.readers, strata=plan.strata,
+        seed=settings.seed, shards=str(plan.shards.folder), dataset=str(plan.dataset), split=settings.split,
+        sources=plan.sides[0].sources, package_version=__version__,
+    )  # fmt: skip
+
+
+def _write_readers(folder: Path, study_id: str, items: Sequence[str], settings: StudyConfig) -> None:
+    """The database, with digests of the tokens, and readers.csv with the tokens themselves."""
+    tokens = [new_token() for _ in range(settings.readers)]
+    width = len(str(settings.readers))
+    names = [f"reader-{number:0{width}d}" for number in range(1, settings.readers + 1)]
+    seen = orders(2 * settings.pairs, settings.repeats, settings.readers, settings.seed)
+    readers = []
+    for name, token, order in zip(names, tokens, seen, strict=True):
+        places = zip(_new_names(len(order)), (items[index] for index in order), strict=True)
+        readers.append(NewReader(name, digest_of(token), tuple(places)))
+    Store.create(folder / SCORES_NAME, study_id, readers)
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([("reader", "token"), *zip(names, tokens, strict=True)])
+    write_private(folder / READERS_NAME, out.getvalue())
+
+
+def _new_names(num: int) -> list[str]:
+    """Random, all different."""
+    names: dict[str, None] = {}
+    while len(names) < num:
+        names[secrets.token_hex(_NAME_BYTES)] = None
+    return list(names)
+
+
+def _balance_in_words(strata: dict[str, int], left_out: Sequence[str]) -> list[str]:
+    counted = ", ".join(f"{name} {count}" for name, count in strata.items())
+    lines = [f"  pairs of either side that stand for a label: {counted}"]
+    if left_out:
+        lines.append(f"  left out, too few pairs: {', '.join(left_out)}")
+    return lines

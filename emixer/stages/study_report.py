@@ -1,0 +1,78 @@
+"""`emixer study report`: scores and key -> tables, a plot and comments."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from emixer import files
+from emixer.config import Config
+from emixer.errors import ConfigError, RunFolderError
+from emixer.reader_study.folder import StudyFolder
+from emixer.reader_study.plot import plot
+from emixer.reader_study.ratings import Ratings, read_ratings
+from emixer.reader_study.report import Report, in_percent, in_words
+from emixer.reader_study.statistics import summarize
+from emixer.reader_study.store import Store
+
+_FOLDER, _NAME = "report", "study"
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """A report that was written."""
+
+    out: Path
+    report: Report
+
+    def __str__(self) -> str:
+        figures = self.report.figures
+        lines = [self.report.progress()]
+        named = {
+            "real pairs": in_words(figures.get("pair/real")),
+            "synthetic pairs": in_words(figures.get("pair/synthetic")),
+            "real less synthetic": in_words(figures.get("pair/difference"), "+"),
+            "weighted kappa between readers": in_words(figures.get("pair/kappa between")),
+            "guessed right": in_percent(figures.get("right/all")),
+        }  # fmt: skip
+        lines += [f"  {name:<32}{words}" for name, words in named.items()]
+        lines.append(f"Written: {self.out / f'{_NAME}.md'}, .csv, .tex, .png; {self.out / 'ratings.csv'}")
+        lines.append("They tell which pairs are real: keep them from readers who are not done.")
+        return "\n".join(lines)
+
+
+def run(config: Config) -> StudyReport:
+    """Writes study.md, .csv, .tex, .png and ratings.csv. Readers may go on meanwhile.
+
+    Raises RunFolderError when the study, its scores or its key are not there or do not belong together.
+    """
+    study, ratings, out = _read(config)
+    if not ratings.pairs:
+        raise RunFolderError(
+            f"Nobody has scored anything in {study.path} yet. Send the links of links.csv to the readers; `emixer "
+            f"study serve --study {study.path}` writes it."
+        )
+    report = Report(study.facts, ratings, summarize(ratings, config.study.resamples))
+    texts = {
+        f"{_NAME}.md": report.markdown(), f"{_NAME}.csv": report.csv(), f"{_NAME}.tex": report.latex(),
+        "ratings.csv": report.ratings_csv(),
+    }  # fmt: skip
+    for name, text in texts.items():
+        files.write_text(out / name, text)
+    files.write_bytes(out / f"{_NAME}.png", plot(report))
+    return StudyReport(out, report)
+
+
+def describe(config: Config) -> str:
+    """What `run` would do. Writes nothing."""
+    study, ratings, out = _read(config)
+    scored = sum(done for done, _ in ratings.progress.values())
+    return f"Would read {scored:,} scores of {len(ratings.readers)} readers in {study.path}, and write to {out}."
+
+
+def _read(config: Config) -> tuple[StudyFolder, Ratings, Path]:
+    settings = config.study
+    if settings.folder is None:
+        raise ConfigError("study.folder is not set. Give --study FOLDER.")
+    study = StudyFolder.open(settings.folder)
+    with Store.open(study.scores, study.facts.study_id, read_only=True) as store:
+        ratings = read_ratings(store.showings(), study.key(settings.key))
+    return study, ratings, settings.out or study.path / _FOLDER

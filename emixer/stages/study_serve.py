@@ -1,0 +1,103 @@
+"""`emixer study serve`: the readers' page, until somebody ends it."""
+
+import csv
+import io
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from emixer import files
+from emixer.config import Config
+from emixer.config.study import StudyConfig
+from emixer.errors import ConfigError
+from emixer.reader_study.folder import LINKS_NAME, READERS_NAME, StudyFolder, write_private
+from emixer.reader_study.store import Store
+from emixer.web.access import link
+from emixer.web.server import address_in_words, bound_socket, is_loopback, require_web, serve
+
+logger = logging.getLogger(__name__)
+
+_COMMAND = "study serve"
+
+
+@dataclass(frozen=True)
+class ServedStudy:
+    """A server that was ended."""
+
+    folder: Path
+    scored: int
+    showings: int
+
+    def __str__(self) -> str:
+        return (
+            f"Ended. {self.scored:,} of {self.showings:,} scores are in. The same command serves the study again; "
+            f"`emixer study report --study {self.folder}` tells what they say."
+        )
+
+
+def run(config: Config) -> ServedStudy:
+    """Serves the page until SIGINT or SIGTERM.
+
+    Raises ConfigError when the address cannot be had, RunFolderError for a folder that is no study or is being served.
+    """
+    require_web(_COMMAND)
+    from emixer.reader_study.app import study_app  # needs the extra `web`
+
+    settings = config.study
+    study = _open(settings)
+    with files.alone_in(study.path, _COMMAND), Store.open(study.scores, study.facts.study_id) as store:
+        app = study_app(study, store)
+        bound = bound_socket(settings.host, settings.port, _COMMAND)
+        address = settings.url or address_in_words(bound, settings.host)
+        links = _write_links(study, address)
+        if not is_loopback(settings.host):
+            logger.warning(
+                "host=%s can be reached by others, without encryption: let only a proxy with HTTPS reach this port "
+                "(docs/study.md).",
+                settings.host,
+            )
+        serve(app, bound, lambda: _announce(study, address, links))
+        showings = store.showings()
+    return ServedStudy(study.path, sum(showing.rating is not None for showing in showings), len(showings))
+
+
+def describe(config: Config) -> str:
+    """What `run` would do. Opens no port."""
+    require_web(_COMMAND)
+    settings = config.study
+    study = _open(settings)
+    with Store.open(study.scores, study.facts.study_id, read_only=True) as store:
+        scored = sum(showing.rating is not None for showing in store.showings())
+    facts = study.facts
+    return (
+        f"Would serve {study.path} at {settings.url or f'http://{settings.host}:{settings.port}/'} to {facts.readers} "
+        f"readers of {facts.showings} pairs each; {scored:,} are scored."
+    )
+
+
+def _open(settings: StudyConfig) -> StudyFolder:
+    if settings.folder is None:
+        raise ConfigError("study.folder is not set. Give --study FOLDER.")
+    return StudyFolder.open(settings.folder)
+
+
+def _write_links(study: StudyFolder, address: str) -> Path | None:
+    """links.csv, for whoever sends them out; None where the tokens are kept elsewhere."""
+    readers = study.path / READERS_NAME
+    if not readers.exists():
+        return None
+    with readers.open(encoding="utf-8", newline="") as file:
+        rows = [(row["reader"], link(address, row["token"])) for row in csv.DictReader(file)]
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([("reader", "link"), *rows])
+    write_private(study.path / LINKS_NAME, out.getvalue())
+    return study.path / LINKS_NAME
+
+
+def _announce(study: StudyFolder, address: str, links: Path | None) -> None:
+    click.echo(f"Serving {study.path} at {address}")
+    if links is not None:
+        click.echo(f"Each reader has a link of their own: {links}")
+    click.echo("Ctrl-C ends it; scores are on disk as soon as a reader sees that they are saved.")

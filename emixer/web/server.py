@@ -1,0 +1,107 @@
+"""An ASGI application on one address, from its start until somebody ends it. Loopback unless told otherwise."""
+
+import errno
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable
+from contextlib import closing, suppress
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from emixer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+logger = logging.getLogger(__name__)
+
+_BACKLOG = 512
+_GRACE_S = 5
+"""What answers under way get to finish after the server was told to end [s]."""
+_KEEP_ALIVE_S = 30
+
+
+def require_web(command: str) -> None:
+    """Raises ConfigError where the packages that serve pages are not installed."""
+    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"`emixer {command}` needs packages that are not installed ({', '.join(missing)}). Run `pip install "
+            "'emixer[web]'`."
+        )
+
+
+def bound_socket(host: str, port: int, command: str) -> socket.socket:
+    """A socket that listens for nobody else; port 0 takes a free one. Raises ConfigError when it cannot be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigError(
+            f"host={host} is no address of this machine ({error.strerror}). Give --host 127.0.0.1, or a name or "
+            "number that `hostname --all-fqdns` or `ip address` shows."
+        ) from error
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(_BACKLOG)
+    except OSError as error:
+        bound.close()
+        raise _cannot_bind(host, port, command, error) from error
+    return bound
+
+
+def serve(app: "ASGIApp", bound: socket.socket, ready: Callable[[], None]) -> None:
+    """Serves until SIGINT or SIGTERM, which let answers under way finish. ready: called once requests are answered.
+
+    No access log is written: who read what when is nobody's business.
+    """
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                ready()
+
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, date_header=False, ws="none",
+        timeout_graceful_shutdown=_GRACE_S, timeout_keep_alive=_KEEP_ALIVE_S, backlog=_BACKLOG, lifespan="off",
+    )  # fmt: skip
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    with closing(bound), suppress(KeyboardInterrupt):  # raised again by uvicorn when all is closed
+        Server(config).run(sockets=[bound])
+
+
+def address_in_words(bound: socket.socket, host: str) -> str:
+    """`http://127.0.0.1:8765/`."""
+    port = bound.getsockname()[1]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _cannot_bind(host: str, port: int, command: str, error: OSError) -> ConfigError:
+    if error.errno == errno.EADDRINUSE:
+        return ConfigError(
+            f"Port {port} on {host} is in use by another program, perhaps by another `emixer {command}`. End that one, "
+            "or give another --port; 0 takes a free one."
+        )
+    if error.errno == errno.EACCES:
+        return ConfigError(
+            f"Port {port} on {host} may not be opened by this user. Give a --port of 1024 or more, and let a proxy "
+            "listen on the lower one."
+        )
+    return ConfigError(
+        f"host={host} is no address of this machine ({error.strerror}). Give --host 127.0.0.1, or a name or number "
+        "that `hostname --all-fqdns` or `ip address` shows."
+    )

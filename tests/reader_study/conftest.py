@@ -1,0 +1,79 @@
+"""A generated dataset, studies made of it, and a server with a reader for each test that wants one."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from emixer.config import Config, load_config
+from emixer.data.labels import CHEXPERT
+from emixer.data.loader import fixed_binary_view
+from emixer.data.text import detokenize
+from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat, open_file
+from emixer.generation.manifest import begin_manifest, fingerprint, finish_manifest
+from emixer.stages import study_make
+from tests.reader_study.study_server import StudyServer
+
+MakeDataset = Callable[..., Path]
+NUM_READERS = 12
+
+
+@pytest.fixture(scope="session")
+def make_dataset(tiny_shards: Path) -> MakeDataset:
+    """make_dataset(folder, side_px=32, names=CHEXPERT, image_format="png"): a finished dataset of 96 pairs: training
+    films darkened, and their reports."""
+
+    def make(folder: Path, side_px: int = 32, names: tuple[str, ...] = CHEXPERT, image_format: Any = "png") -> Path:
+        rows = pq.read_table(tiny_shards / "train-00000.parquet")
+        images = fixed_binary_view(rows["image"], np.uint8, (32, 32))[:, :side_px, :side_px] // 2
+        labels = np.array([row or [0] * len(CHEXPERT) for row in rows["labels"].to_pylist()], np.uint8)[:, : len(names)]
+        reports = [detokenize(sentences or [["no", "report"]]) for sentences in rows["sentences"].to_pylist()]
+        settings, layout = {"image_format": image_format}, Layout(rows.num_rows, 64, 16)
+        row_format = RowFormat(names, 0, image_format)
+        begin_manifest(folder, settings)
+        for file, part in layout.files:
+            where = slice(part.first, part.end)
+            with open_file(folder / DATA_FOLDER / file, part, layout, row_format, fingerprint(settings)) as writer:
+                writer.write(row_format.table(part.first, images[where], reports[where], labels[where]))
+        finish_manifest(folder, settings, layout, {"label_counts": dict.fromkeys(names, 1)})
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def generated(make_dataset: MakeDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("generated") / "pairs")
+
+
+@pytest.fixture(scope="session")
+def study_config(tiny_shards: Path, generated: Path) -> Callable[..., Config]:
+    """study_config(folder, KEY=value): 6 + 6 pairs of the validation split, 2 of them twice."""
+
+    def make(folder: Path, **changed: Any) -> Config:
+        small = {"pairs": 6, "repeats": 2, "readers": NUM_READERS, "split": "validate", "dataset": generated}
+        keys = {f"study.{name}": value for name, value in (small | {"folder": folder} | changed).items()}
+        shards = keys.pop("study.shards", tiny_shards)
+        return load_config(extra=keys | {"data.shards": shards})
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def served(study_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudyServer]:
+    """A study and its server. Its readers are independent of each other: see `reader`."""
+    folder = study_make.run(study_config(tmp_path_factory.mktemp("studies") / "served")).folder
+    with closing(StudyServer(folder)) as server:
+        yield server
+
+
+@pytest.fixture
+def reader(served: StudyServer, request: pytest.FixtureRequest) -> int:
+    """The number of a reader that no other test has."""
+    taken: int = getattr(served, "taken", 0)
+    served.taken = taken + 1  # type: ignore[attr-defined]
+    return taken

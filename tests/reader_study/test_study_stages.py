@@ -1,0 +1,301 @@
+"""The stages and commands of a reader study: what is drawn and written, what is told, and bad input."""
+
+import csv
+import json
+import shutil
+import sqlite3
+import stat
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from emixer.cli.study import command
+from emixer.config import Config
+from emixer.data.text import detokenize
+from emixer.errors import EmixerError
+from emixer.files import alone_in
+from emixer.reader_study.folder import StudyFolder
+from emixer.reader_study.rating import Rating
+from emixer.reader_study.store import Store
+from emixer.stages import study_make, study_report, study_serve
+from tests.reader_study.conftest import MakeDataset
+
+MakeConfig = Callable[..., Config]
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+def score_all(study: StudyFolder, up_to: int = 10**6) -> None:
+    """Every reader scores real pairs higher and guesses right, and says the same again of a pair seen twice."""
+    key = study.key()
+    with Store.open(study.scores, study.facts.study_id) as store:
+        with sqlite3.connect(study.scores) as database:
+            places = database.execute("SELECT place, item, reader FROM places WHERE position < ?", (up_to,)).fetchall()
+        for place, item, reader in places:
+            entry = key[item]
+            score = (8 if entry.kind == "real" else 5) + (entry.row + reader) % 2
+            words = {"image": score, "report": score, "agreement": score, "guess": entry.kind}
+            comment = "Rib | missing" if entry.stratum == "Edema" else ""
+            store.save(place, Rating.model_validate(words | {"comment": comment}), 0, f"request-{place}")
+
+
+def test_a_study_holds_what_was_drawn_whole_and_only_once(
+    study_config: MakeConfig, tiny_shards: Path, generated: Path, tmp_path: Path
+) -> None:
+    made = study_make.run(study_config(tmp_path / "study", repeats=3, readers=2))
+    study = StudyFolder.open(made.folder)
+    key, reports = study.key(), study.reports()
+    assert set(reports) == set(key) == {path.stem for path in (made.folder / "images").iterdir()}
+    real_rows = pq.read_table(tiny_shards / "validate-00000.parquet")
+    stored = [pq.read_table(path)["report"] for path in sorted((generated / "data").glob("*.parquet"))]
+    written = [report for column in stored for report in column.to_pylist()]
+    assert Counter(entry.kind for entry in key.values()) == {"real": 6, "synthetic": 6}
+    assert len({(entry.kind, entry.row) for entry in key.values()}) == 12
+    for kind in ("real", "synthetic"):
+        drawn = Counter(entry.stratum for entry in key.values() if entry.kind == kind)
+        assert drawn == made.facts.strata
+    for item, entry in key.items():
+        assert entry.stratum in (*entry.labels, "no label")
+        image = np.asarray(Image.open(study.image(item)))
+        if entry.kind == "real":
+            assert image.tobytes() == real_rows["image"][entry.row].as_py()
+            assert reports[item] == detokenize(real_rows["sentences"][entry.row].as_py())
+        else:
+            assert reports[item] == written[entry.row]
+    assert all("validate-" not in path.read_text() for path in made.folder.glob("*.json"))  # ids of the shards
+
+
+def test_files_that_tell_real_from_synthetic_are_for_their_owner_alone(
+    study_config: MakeConfig, tmp_path: Path
+) -> None:
+    folder = study_make.run(study_config(tmp_path / "study", readers=3)).folder
+    for name in ("key.json", "readers.csv"):
+        assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
+    tokens = [line.partition(",")[2] for line in (folder / "readers.csv").read_text().splitlines()[1:]]
+    assert len(set(tokens)) == 3
+    database = (folder / "scores.sqlite").read_bytes()
+    assert not any(token.encode() in database for token in tokens)
+    assert b"synthetic')" in database  # the schema's
+    assert database.count(b"synthetic") == 1
+    names = list(json.loads((folder / "items.json").read_text()))
+    assert names == sorted(names)  # of random names: not in the order of drawing
+
+
+def test_the_same_seed_draws_the_same_pairs_under_other_names(study_config: MakeConfig, tmp_path: Path) -> None:
+    def drawn(name: str, seed: int) -> tuple[set[tuple[str, int]], set[str]]:
+        key = StudyFolder.open(study_make.run(study_config(tmp_path / name, seed=seed)).folder).key()
+        return {(entry.kind, entry.row) for entry in key.values()}, set(key)
+
+    (one, names), (again, others), (other, _) = drawn("a", 1), drawn("b", 1), drawn("c", 2)
+    assert one == again != other
+    assert not names & others
+
+
+def test_images_of_a_jpeg_dataset_stand_beside_real_ones_of_the_same_artefacts(
+    study_config: MakeConfig, make_dataset: MakeDataset, tmp_path: Path
+) -> None:
+    lossy = make_dataset(tmp_path / "lossy", image_format="jpeg")
+    study = StudyFolder.open(study_make.run(study_config(tmp_path / "study", dataset=lossy)).folder)
+    plain = StudyFolder.open(study_make.run(study_config(tmp_path / "plain")).folder)
+    rows = {entry.row: plain.image(item).read_bytes() for item, entry in plain.key().items() if entry.kind == "real"}
+    for item, entry in study.key().items():
+        if entry.kind == "real":
+            assert study.image(item).read_bytes() != rows[entry.row]
+            assert len(study.image(item).read_bytes()) == len(rows[entry.row])
+
+
+def test_a_report_tells_scores_agreement_guesses_labels_and_comments(study_config: MakeConfig, tmp_path: Path) -> None:
+    study = StudyFolder.open(study_make.run(study_config(tmp_path / "study", readers=2, repeats=6)).folder)
+    score_all(study)
+    done = call("report", "--study", study.path, "--resamples", "100")
+    assert done.exit_code == 0, done.output
+    assert "Finished: 2 readers have scored all their pairs." in done.output
+    page = (study.path / "report" / "study.md").read_text()
+    assert "| 7.825 ± 1.17 |" in page
+    assert "| 0.832 |" in page
+    assert "| Real pairs | 100 % [100, 100] | 12 |" in page
+    assert "Rib \\| missing" in page
+    with (study.path / "report" / "study.csv").open() as file:
+        figures = {row["figure"]: row for row in csv.DictReader(file)}
+    with (study.path / "report" / "ratings.csv").open() as file:
+        ratings = list(csv.DictReader(file))
+    assert len(ratings) == 2 * (12 + 6)
+    for kind in ("real", "synthetic"):
+        scores = [int(row["image"]) for row in ratings if row["kind"] == kind and row["showing"] == "1"]
+        assert float(figures[f"pair/{kind}"]["value"]) == pytest.approx(np.mean(scores), rel=1e-5)
+        assert float(figures[f"pair/{kind}"]["sd"]) == pytest.approx(np.std(scores, ddof=1), rel=1e-5)
+    # the second showing is scored as the first
+    assert float(figures["image/kappa within"]["value"]) == pytest.approx(1.0)
+    latex = (study.path / "report" / "study.tex").read_text()
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 4
+    assert r"7.825 $\pm$ 1.17" in latex
+    with Image.open(study.path / "report" / "study.png") as plot:
+        assert plot.width > 1000
+
+
+def test_a_report_of_readers_under_way_says_what_is_missing(study_config: MakeConfig, tmp_path: Path) -> None:
+    study = StudyFolder.open(study_make.run(study_config(tmp_path / "study", readers=2)).folder)
+    with pytest.raises(EmixerError, match="Nobody has scored anything"):
+        study_report.run(study_config(study.path))
+    score_all(study, up_to=5)
+    with Store.open(study.scores, study.facts.study_id):  # as a server has it
+        done = call("report", "--study", study.path, "--resamples", "20", "--out", tmp_path / "out")
+    assert "Not finished: 10 of 28 scores are in. Missing: reader-1 9 of 14, reader-2 9 of 14." in done.output
+    assert (tmp_path / "out" / "study.md").exists()
+
+
+def test_a_key_that_was_kept_elsewhere_is_found_by_its_flag_and_another_studys_refused(
+    study_config: MakeConfig, tmp_path: Path
+) -> None:
+    study = StudyFolder.open(study_make.run(study_config(tmp_path / "study", readers=1)).folder)
+    other = study_make.run(study_config(tmp_path / "other", readers=1)).folder
+    score_all(study)
+    away = tmp_path / "safe" / "key.json"
+    away.parent.mkdir()
+    (study.path / "key.json").rename(away)
+    assert "There is no key" in call("report", "--study", study.path).output
+    assert "is the key of study" in call("report", "--study", study.path, "--key", other / "key.json").output
+    assert call("report", "--study", study.path, "--key", away, "--resamples", "20").exit_code == 0
+
+
+def test_a_dry_run_says_what_would_be_drawn_and_writes_nothing(
+    study_config: MakeConfig, tiny_shards: Path, generated: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "study"
+    done = call("make", "--study", folder, "--shards", tiny_shards, "--dataset", generated, "--split", "validate",
+                "--pairs", "6", "--repeats", "2", "--dry-run")  # fmt: skip
+    assert "6 real pairs of 25 in the validate split" in done.output
+    assert "6 generated pairs of 96" in done.output
+    assert not folder.exists()
+    study_make.run(study_config(folder))
+    assert "0 are scored" in study_serve.describe(study_config(folder))
+
+
+Break = Callable[[Path, dict[str, Any], MakeDataset], None]
+
+
+def _other_size(tmp_path: Path, keys: dict[str, Any], make_dataset: MakeDataset) -> None:
+    keys["dataset"] = make_dataset(tmp_path / "small", side_px=16)
+
+
+def _other_labels(tmp_path: Path, keys: dict[str, Any], make_dataset: MakeDataset) -> None:
+    keys["dataset"] = make_dataset(tmp_path / "other", names=("Edema", "Hernia", "Mass"))
+
+
+def _is_there(tmp_path: Path, keys: dict[str, Any], make_dataset: MakeDataset) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "thesis.tex").touch()
+
+
+def _is_a_study(tmp_path: Path, keys: dict[str, Any], make_dataset: MakeDataset) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "study.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "keys", "expected"),
+    [
+        (_other_size, {}, "images of 16 px, the shards .* of 32 px: readers would tell them apart"),
+        (_other_labels, {}, r"labels that the shards .* do not have \(Hernia, Mass\)"),
+        (_is_there, {}, "is there already and is no study"),
+        (_is_a_study, {}, "holds a study already"),
+        (None, {"labels": ("Edma",)}, "study.labels names Edma. There are: Atelectasis, "),
+        (None, {"labels": ("Edema", "Fracture"), "pairs": 40}, r"needs 20 on either side: Edema \(\d+ real, \d+ gen"),
+        (None, {"labels": ("Edema", "Fracture"), "pairs": 1}, "cannot stand for 2 labels"),
+        (None, {"pairs": 90}, "too few pairs for study.pairs=90"),
+        (None, {"dataset": Path("absent")}, "no finished dataset"),
+        (None, {"shards": Path("absent")}, "There is no folder"),
+    ],
+)
+def test_what_cannot_be_drawn_from_is_one_paragraph(
+    breaks: Break | None, keys: dict[str, Any], expected: str, study_config: MakeConfig, make_dataset: MakeDataset,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    keys = dict(keys)
+    if breaks is not None:
+        breaks(tmp_path, keys, make_dataset)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(EmixerError, match=expected) as told:
+        study_make.run(study_config(tmp_path / "study", **keys))
+    assert "\n" not in str(told.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def _no_study(folder: Path, other: Path) -> None:
+    (folder / "study.json").unlink()
+
+
+def _study_of_another_version(folder: Path, other: Path) -> None:
+    (folder / "study.json").write_text(
+        (folder / "study.json").read_text().replace('"study_version": 1', '"study_version": 9')
+    )
+
+
+def _database_of_another_study(folder: Path, other: Path) -> None:
+    shutil.copy(other / "scores.sqlite", folder / "scores.sqlite")
+
+
+def _database_of_another_version(folder: Path, other: Path) -> None:
+    with sqlite3.connect(folder / "scores.sqlite") as database:
+        database.execute("PRAGMA user_version = 7")
+
+
+def _database_of_another_program(folder: Path, other: Path) -> None:
+    (folder / "scores.sqlite").unlink()
+    with sqlite3.connect(folder / "scores.sqlite") as database:
+        database.execute("CREATE TABLE cookies (name)")
+
+
+def _damaged_database(folder: Path, other: Path) -> None:
+    (folder / "scores.sqlite").write_bytes(b"SQLite format 3\0" + b"\xff" * 8000)
+
+
+def _no_database(folder: Path, other: Path) -> None:
+    (folder / "scores.sqlite").unlink()
+
+
+def _damaged_items(folder: Path, other: Path) -> None:
+    (folder / "items.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "expected"),
+    [
+        (_no_study, "is no reader study"),
+        (_study_of_another_version, "is a study of version 9, this emixer reads version 1"),
+        (_database_of_another_study, "holds the scores of study .*, but this folder is study"),
+        (_database_of_another_version, "has schema version 7, this emixer reads version 1"),
+        (_database_of_another_program, "is a database of another program"),
+        (_damaged_database, "cannot be read as a database of scores"),
+        (_no_database, "There is no database"),
+        (_damaged_items, r"items.json cannot be read"),
+    ],
+)
+def test_a_folder_that_is_not_a_whole_study_is_not_served(
+    breaks: Callable[[Path, Path], None], expected: str, study_config: MakeConfig, tmp_path: Path
+) -> None:
+    folder, other = (study_make.run(study_config(tmp_path / name, readers=1)).folder for name in ("study", "other"))
+    breaks(folder, other)
+    with pytest.raises(EmixerError, match=expected):
+        study_serve.run(study_config(folder, port=0))
+
+
+def test_a_study_is_served_by_one_server_at_a_time(study_config: MakeConfig, tmp_path: Path) -> None:
+    folder = study_make.run(study_config(tmp_path / "study", readers=1)).folder
+    with alone_in(folder, "study serve"), pytest.raises(EmixerError, match="Another `emixer study serve`"):
+        study_serve.run(study_config(folder, port=0))
+
+
+@pytest.mark.parametrize("url", ["study.example.org", "https://a/?x", "https://a/#x"])
+def test_an_address_for_readers_is_a_whole_one(url: str, tmp_path: Path) -> None:
+    done = call("serve", "--study", tmp_path, "--url", url, "--print-config")
+    assert "url must begin with https:// or http:// and have neither ? nor #" in done.output

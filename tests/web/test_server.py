@@ -1,0 +1,93 @@
+"""The serving base, tried on a page that is not a study's."""
+
+import http.client
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from emixer.errors import ConfigError
+from emixer.web.access import bearer_token, digest_of, link, new_token
+from emixer.web.headers import SecurityHeaders, content_policy
+from emixer.web.server import address_in_words, bound_socket, is_loopback, serve
+
+
+@pytest.fixture(autouse=True)
+def _uvicorns_logger_as_before() -> Iterator[None]:
+    logger = logging.getLogger("uvicorn")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
+def test_an_application_is_served_until_the_process_is_told_to_end() -> None:
+    async def hello(request: object) -> PlainTextResponse:
+        return PlainTextResponse("hello")
+
+    policy = content_policy(["let x"], [])
+    app = Starlette(routes=[Route("/", hello)], middleware=[Middleware(SecurityHeaders, policy=policy)])
+    bound = bound_socket("127.0.0.1", 0, "hello")
+    answers = []
+
+    def ask_and_end() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+        answers.append((answer.status, answer.read(), answer.headers["Content-Security-Policy"]))
+        connection.close()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    port = bound.getsockname()[1]
+    assert address_in_words(bound, "127.0.0.1") == f"http://127.0.0.1:{port}/"
+    thread = threading.Thread(target=ask_and_end)
+    serve(app, bound, ready=thread.start)
+    thread.join()
+    assert answers == [(200, b"hello", policy)]
+    with socket.socket() as free:  # the port is free again
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        free.bind(("127.0.0.1", port))
+
+
+def test_a_port_in_use_is_told_with_what_to_do() -> None:
+    with bound_socket("127.0.0.1", 0, "hello") as first:
+        port = first.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"Port {port} on 127.0.0.1 is in use by .* give another --port"):
+            bound_socket("127.0.0.1", port, "hello")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+def test_an_address_of_another_machine_is_refused(host: str) -> None:
+    with pytest.raises(ConfigError, match="is no address of this machine"):
+        bound_socket(host, 0, "hello")
+
+
+def test_a_token_is_random_and_is_looked_up_by_its_digest() -> None:
+    tokens = {new_token() for _ in range(100)}
+    assert len(tokens) == 100
+    assert {len(token) for token in tokens} == {24}
+    assert digest_of("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-4
+    assert link("https://a.example/b/", "abc") == "https://a.example/b/#abc"
+
+
+@pytest.mark.parametrize(
+    ("header", "token"),
+    [("Bearer abc", "abc"), ("bearer  abc ", "abc"), ("Basic abc", None), ("Bearer", None), ("", None), (None, None)],
+)
+def test_the_token_of_a_header(header: str | None, token: str | None) -> None:
+    assert bearer_token(header) == token
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("a.org", False)],
+)
+def test_loopback_is_known(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
