@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -102,7 +103,7 @@ def main() -> None:
         took = np.concatenate([reader.took_ms[kind] for reader in readers])
         p50, p95, p99 = np.percentile(took, [50, 95, 99])
         print(f"{kind:<10}{len(took):>10,}{p50:>10.1f}{p95:>10.1f}{p99:>10.1f}{took.max():>10.1f}")
-    with sqlite3.connect(given.study / "scores.sqlite") as database:
+    with closing(sqlite3.connect(given.study / "scores.sqlite")) as database:
         kept = set(database.execute("SELECT place, request FROM ratings"))
     acknowledged = [each for reader in readers for each in reader.acknowledged]
     cpu_ms = 1000 * (used.ru_utime + used.ru_stime) / len(acknowledged)

@@ -93,7 +93,7 @@ class StudyServer:
 
     def saved(self, reader: int) -> list[tuple[int, int, int, int, int, str, str]]:
         """(position, version, image, report, agreement, guess, comment), read from the database by itself."""
-        with sqlite3.connect(f"file:{self.study / 'scores.sqlite'}?mode=ro", uri=True) as database:
+        with closing(sqlite3.connect(f"file:{self.study / 'scores.sqlite'}?mode=ro", uri=True)) as database:
             return database.execute(
                 "SELECT position, version, image, report, ratings.agreement, guess, comment FROM ratings "
                 "JOIN places USING (place) WHERE reader = ? ORDER BY position, version", (reader + 1,),

@@ -62,7 +62,7 @@ def test_the_page_is_one_file_that_may_load_nothing_from_elsewhere(served: Study
 def test_nothing_in_an_answer_tells_real_from_synthetic(served: StudyServer, reader: int) -> None:
     token = served.tokens[reader]
     key = json.loads((served.study / "key.json").read_text())["items"]
-    with sqlite3.connect(served.study / "scores.sqlite") as database:
+    with closing(sqlite3.connect(served.study / "scores.sqlite")) as database:
         item_at = dict(database.execute("SELECT place, item FROM places"))
     headers, sizes, modes, kinds, pixels = set(), set(), set(), set(), {}
     for place in served.places(reader):

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def score_all(study: StudyFolder, up_to: int = 10**6) -> None:
     """Every reader scores real pairs higher and guesses right, and says the same again of a pair seen twice."""
     key = study.key()
     with Store.open(study.scores, study.facts.study_id) as store:
-        with sqlite3.connect(study.scores) as database:
+        with closing(sqlite3.connect(study.scores)) as database:
             places = database.execute("SELECT place, item, reader FROM places WHERE position < ?", (up_to,)).fetchall()
         for place, item, reader in places:
             entry = key[item]
@@ -245,13 +246,13 @@ def _database_of_another_study(folder: Path, other: Path) -> None:
 
 
 def _database_of_another_version(folder: Path, other: Path) -> None:
-    with sqlite3.connect(folder / "scores.sqlite") as database:
+    with closing(sqlite3.connect(folder / "scores.sqlite")) as database:
         database.execute("PRAGMA user_version = 7")
 
 
 def _database_of_another_program(folder: Path, other: Path) -> None:
     (folder / "scores.sqlite").unlink()
-    with sqlite3.connect(folder / "scores.sqlite") as database:
+    with closing(sqlite3.connect(folder / "scores.sqlite")) as database:
         database.execute("CREATE TABLE cookies (name)")
 
 
