@@ -241,7 +241,7 @@ def test_a_full_disk_is_an_error_before_the_first_film_is_decoded(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(pair_table.os, "posix_fallocate", full)
-    monkeypatch.setattr(pair_table, "_decoded", lambda encoded: pytest.fail("a film was decoded"))
+    monkeypatch.setattr(pair_table, "decode_film", lambda encoded: pytest.fail("a film was decoded"))
     with pytest.raises(StorageError, match="the disk or quota is full"):
         open_generated(dataset, ["a.parquet"], SHAPE, tmp_path / "caches" / "cache")
     assert not list((tmp_path / "caches").iterdir())
