@@ -15,8 +15,7 @@ from emixer.data.shards import shard_name, write_shard
 from emixer.data.text import detokenize
 from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
 from emixer.files import sha256_of
-from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat, open_file
-from emixer.generation.manifest import begin_manifest, fingerprint, finish_manifest
+from tests.datasets import write_pairs
 
 SIDE_PX = 32
 Images = NDArray[np.uint8]
@@ -80,16 +79,10 @@ def write_dataset(
     weights: str = "none",
 ) -> Path:  # fmt: skip
     """A finished dataset as `emixer generate` leaves it; label number `present` is that of every pair."""
-    num, row_format = len(film), RowFormat(names, 0, "png")
-    settings, layout = {"weights_sha256": weights, "name": folder.name}, Layout(num, 64, 32)
-    labels = np.zeros((num, len(names)), np.uint8)
+    labels = np.zeros((len(film), len(names)), np.uint8)
     labels[:, present] = 1
-    begin_manifest(folder, settings)
-    for file, part in layout.files:
-        where = slice(part.first, part.end)
-        with open_file(folder / DATA_FOLDER / file, part, layout, row_format, fingerprint(settings)) as writer:
-            writer.write(row_format.table(part.first, film[where], [detokenize(t) for t in told[where]], labels[where]))
-    finish_manifest(folder, settings, layout, {"label_counts": dict.fromkeys(names, 0)})
+    settings = {"weights_sha256": weights, "name": folder.name}
+    write_pairs(folder, film, [detokenize(each) for each in told], labels, names, settings)
     (folder / "README.md").write_text(CARD)
     return folder
 

@@ -77,12 +77,9 @@ def _body(
     columns = "".join(
         f"| `{name}` | {about[name]} that the row was conditioned on; null: none |\n" for name in condition_counts
     )
-    beside = "".join(
-        f"\n| {name} | rows | share |\n| --- | --- | --- |\n"
-        + "".join(f"| {value} | {count:,} | {count / rows:.1%} |\n" for value, count in counts.items())
-        for name, counts in condition_counts.items()
+    shares = "\n".join(
+        _shares(name, counts, rows) for name, counts in {"label": label_counts, **condition_counts}.items()
     )
-    table = "\n".join(f"| {name} | {count:,} | {count / rows:.1%} |" for name, count in label_counts.items())
     made = "\n".join(
         f"| {name.replace('_', ' ')} | {value} |" for name, value in plan.settings.items() if value is not None
     )
@@ -124,10 +121,7 @@ pairs[0]["image"], pairs[0]["report"]
 
 Drawn from: {plan.labels.description}.
 
-| label | rows | share |
-| --- | --- | --- |
-{table}
-{beside}
+{shares}
 ## How it was made
 
 By `emixer generate` with {config.kind} after {plan.trained.images:,} training films.{_training_data(plan)}
@@ -139,6 +133,12 @@ By `emixer generate` with {config.kind} after {plan.trained.images:,} training f
 The method: Biswal et al., *EMIXER: End-to-end Multimodal X-ray Generation via Self-supervision*, arXiv:2007.05597.
 `manifest.json` has the files' checksums.
 """
+
+
+def _shares(name: str, counts: Mapping[str, int], rows: int) -> str:
+    """A table of how many rows have each label, or each value of a condition."""
+    lines = "".join(f"| {value} | {count:,} | {count / rows:.1%} |\n" for value, count in counts.items())
+    return f"| {name} | rows | share |\n| --- | --- | --- |\n{lines}"
 
 
 def _training_data(plan: DatasetPlan) -> str:

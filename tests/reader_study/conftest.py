@@ -13,9 +13,8 @@ from emixer.config import Config, load_config
 from emixer.data.labels import CHEXPERT
 from emixer.data.loader import fixed_binary_view
 from emixer.data.text import detokenize
-from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat, open_file
-from emixer.generation.manifest import begin_manifest, fingerprint, finish_manifest
 from emixer.stages import study_make
+from tests.datasets import write_pairs
 from tests.reader_study.study_server import StudyServer
 
 MakeDataset = Callable[..., Path]
@@ -32,15 +31,7 @@ def make_dataset(tiny_shards: Path) -> MakeDataset:
         images = fixed_binary_view(rows["image"], np.uint8, (32, 32))[:, :side_px, :side_px] // 2
         labels = np.array([row or [0] * len(CHEXPERT) for row in rows["labels"].to_pylist()], np.uint8)[:, : len(names)]
         reports = [detokenize(sentences or [["no", "report"]]) for sentences in rows["sentences"].to_pylist()]
-        settings, layout = {"image_format": image_format}, Layout(rows.num_rows, 64, 16)
-        row_format = RowFormat(names, 0, image_format)
-        begin_manifest(folder, settings)
-        for file, part in layout.files:
-            where = slice(part.first, part.end)
-            with open_file(folder / DATA_FOLDER / file, part, layout, row_format, fingerprint(settings)) as writer:
-                writer.write(row_format.table(part.first, images[where], reports[where], labels[where]))
-        finish_manifest(folder, settings, layout, {"label_counts": dict.fromkeys(names, 1)})
-        return folder
+        return write_pairs(folder, images, reports, labels, names, {"image_format": image_format}, image_format)
 
     return make
 

@@ -20,12 +20,11 @@ from emixer.data.text import detokenize
 from emixer.errors import ConfigError, EmixerError, RunFolderError
 from emixer.evaluation import film_metrics
 from emixer.evaluation.summary import _number
-from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat, open_file
-from emixer.generation.manifest import begin_manifest, fingerprint, finish_manifest
 from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.encoder_facts import EncoderFacts
 from emixer.models.encoder_weights import save_encoder_weights
 from emixer.stages import evaluate
+from tests.datasets import write_pairs
 
 NETWORK = {"growth": 4, "blocks": [1, 1, 1, 1], "stem_channels": 8, "input_px": 32, "frozen": False}
 MakeDataset = Callable[..., Path]
@@ -42,16 +41,7 @@ def make_dataset(tiny_shards: Path, tmp_path: Path) -> MakeDataset:
             images = np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8)
         labels = np.array([row or [0] * len(CHEXPERT) for row in rows["labels"].to_pylist()], np.uint8)
         reports = [detokenize(sentences or [["no", "report"]]) for sentences in rows["sentences"].to_pylist()]
-        settings, layout = {"weights": name}, Layout(rows.num_rows, 64, 16)
-        folder = tmp_path / name
-        row_format = RowFormat(names, 0, "png")
-        begin_manifest(folder, settings)
-        for file, part in layout.files:
-            where = slice(part.first, part.end)
-            with open_file(folder / DATA_FOLDER / file, part, layout, row_format, fingerprint(settings)) as writer:
-                writer.write(row_format.table(part.first, images[where], reports[where], labels[where]))
-        finish_manifest(folder, settings, layout, {"label_counts": dict.fromkeys(names, 1)})
-        return folder
+        return write_pairs(tmp_path / name, images, reports, labels, names, {"weights": name})
 
     return make
 
