@@ -36,8 +36,9 @@ def _table_command(name: str) -> click.Command:
 
     function.__doc__ = f"""{short}
 
-    {what}{sizes} Generators are trained and their pairs generated where --out does not hold them yet; every finished cell is kept, so the same command goes on after an interruption. Models are chosen on
-    the validation split and tested on the test split, whose subjects nothing was trained on.
+    {what}{sizes} Generators are trained and their pairs generated where --out does not hold them yet; every finished
+    cell is kept, so the same command goes on after an interruption. Models are chosen on the validation split and
+    tested on the test split, whose subjects nothing was trained on.
 
     \b
     What would be done, and then all of it:
