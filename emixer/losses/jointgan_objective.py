@@ -139,7 +139,7 @@ class JointganObjective(Objective):
         image_BCHW, image_2, image_4 = model.images(
             fake_labels_BY,
             [(condition_reader.embed(words_BSW), words_BSW != PAD), (condition_4, valid_4)],
-            [noise, noise.named("film of real report"), noise.named("film of report")],
+            [noise, noise.named("image of real report"), noise.named("image of report")],
         )
         read_BCHW = image_BCHW if self.loss.report_gradient_to_image else image_BCHW.detach()
         both = model.report_decoder.condition(

@@ -133,7 +133,7 @@ class Jointgan(PairedModel):
                 return GeneratedPairs(image_BCHW, self.report_decoder.sample(image_BCHW, labels_BY, noise, temperature))
             words_BSW = self.report_decoder.writer.write(self.condition_of_labels(labels_BY, noise), noise, temperature)
             embedded_BSWE = self.report_condition.reader.embed(words_BSW)
-            images_BCHW = self.images_of_reports(embedded_BSWE, words_BSW != PAD, noise.named("film of report"))
+            images_BCHW = self.images_of_reports(embedded_BSWE, words_BSW != PAD, noise.named("image of report"))
             return GeneratedPairs(images_BCHW, words_BSW)
 
     def word_cross_entropy(self, batch: Batch, noise: RowNoise) -> tuple[Tensor, Tensor]:

@@ -225,7 +225,7 @@ def _covid(config: Config, shards: ShardSet) -> ShardSet | None:
 def made_by(experiment: Experiment, name: str) -> Generated | None:
     """The finished dataset of that generator, unless a file of it is gone.
 
-    Raises RunFolderError when what is there has another size, or was made otherwise than the settings say.
+    Raises RunFolderError when what is there is too small, or was made otherwise than the settings say.
     """
     folder = ResultsFolder(experiment.out)
     dataset = folder.generator(name) / "dataset"
@@ -233,11 +233,11 @@ def made_by(experiment: Experiment, name: str) -> Generated | None:
     if manifest is None or not manifest["complete"]:
         return None
     wanted = dataset_rows(experiment.config.experiment)
-    if manifest["rows"] != wanted:
+    if manifest["rows"] < wanted:  # more would do: the first rows are the same
         raise RunFolderError(
-            f"{dataset} holds {manifest['rows']:,} pairs, and {experiment.table.name} of these settings needs "
-            f"{wanted:,}. Set the sizes that the folder was made with (experiment.scale; of `gain`, real_pairs and "
-            "multiples), or choose a new folder."
+            f"{dataset} holds {manifest['rows']:,} pairs, and {experiment.table.name} needs {wanted:,} with these "
+            "settings. Set smaller sizes (experiment.scale; for `gain`, real_pairs and multiples), or choose a new "
+            "folder."
         )
     _require_same_training(experiment, name)
     _require_same_pairs(experiment, name, manifest, dataset)

@@ -127,9 +127,9 @@ def jointgan_pairs(model: Jointgan, real: Batch) -> list[list[tuple[torch.Tensor
     kinds = [
         (real.image_BCHW, real.words_BSW),
         (real.image_BCHW, report_1),
-        (image_of(real.words_BSW, "film of real report"), real.words_BSW),
+        (image_of(real.words_BSW, "image of real report"), real.words_BSW),
         (image, report_3),
-        (image_of(report_4, "film of report"), report_4),
+        (image_of(report_4, "image of report"), report_4),
     ]
     return [[(images[row], words[row], row) for row in range(NUM)] for images, words in kinds]
 

@@ -635,14 +635,15 @@ def test_classes_are_one_an_image_all_in_each_split_and_of_people_that_are_not_t
     refused(config, tmp_path, r"7 of 96 images in the train split of .* have none or several", "table5", **settings)
 
 
-def test_a_folder_keeps_to_the_scale_and_the_training_that_it_was_made_with(config: Config, copied: Path) -> None:
+def test_a_folder_keeps_to_its_training_and_its_pairs_serve_smaller_tables(config: Config, copied: Path) -> None:
     for settings, message in (
-        ({"experiment__scale": 2e-4}, r"holds 180 pairs; experiment\.scale=0\.0002 makes it 120"),
+        ({"experiment__scale": 4e-4}, r"holds 180 pairs, and table1 needs 240 with these settings\. Set smaller"),
         ({"train__images": 64}, r"was made after 32 images; train\.images is 64 now"),
         ({"loss__alpha": 0.5}, r"loss\.alpha: 0\.2 there, 0\.5 now"),
     ):
         with pytest.raises(EmixerError, match=message):
             experiment.describe(changed(config, copied, **settings))
+    assert "dataset is there" in experiment.describe(changed(config, copied, experiment__scale=2e-4)), "its first rows"
 
 
 def test_two_experiments_in_one_folder_and_cells_larger_than_the_cluster_are_refused(
