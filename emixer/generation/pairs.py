@@ -94,14 +94,20 @@ class Pairs(Sequence[Pair]):
         """One image as a gray PIL image."""
         return Image.fromarray(self.images[index])
 
-    def grid(self, columns: int = 4, title: str = "Synthetic pairs, not for clinical use") -> Image.Image:
-        """All pairs as one picture: images with their labels and the beginning of their reports.
+    def grid(
+        self,
+        columns: int = 4,
+        title: str = "Synthetic pairs, not for clinical use",
+        captions: Sequence[Sequence[str]] | None = None,
+    ) -> Image.Image:
+        """All pairs as one picture: images with captions and the beginning of their reports.
 
-        Raises ConfigError where there is no pair.
+        captions: of each pair; None: its labels and conditions. Raises ConfigError where there is no pair.
         """
         if not len(self):
             raise ConfigError("There is no pair to draw. Use a slice or a `num` that leaves at least one.")
-        captioned = zip(encode_png(self.images), map(self.caption, range(len(self))), self.reports, strict=True)
+        captions = captions or [self.caption(index) for index in range(len(self))]
+        captioned = zip(encode_png(self.images), captions, self.reports, strict=True)
         tiles = [CaptionedFilm(*each) for each in captioned]
         return Image.open(io.BytesIO(contact_sheet(tiles, title, min(columns, len(self)))))
 

@@ -134,7 +134,7 @@ class Sampler:
         labels_NL = np.asarray(labels, np.uint8)
         if labels_NL.shape != pairs.labels.shape:
             raise ConfigError(f"labels has shape {labels_NL.shape}. The pairs have labels of {pairs.labels.shape}.")
-        vectors_NY = self._whole_blocks(np.concatenate([labels_NL, self._conditions_of(pairs)], axis=1))
+        vectors_NY = self._whole_blocks(np.concatenate([labels_NL, self.columns_of(pairs)], axis=1))
         return self._pairs(vectors_NY, len(pairs), self.draw(vectors_NY, 0, seed, temperature))
 
     def interpolate(
@@ -160,7 +160,7 @@ class Sampler:
         ends_2L = np.stack([label_vector(list(labels), self.label_names) for labels in (start, end)])
         share_N1 = np.linspace(0, 1, num, dtype=np.float32)[:, None]
         labels_NL = (1 - share_N1) * ends_2L[0] + share_N1 * ends_2L[1]
-        beside_NC = np.repeat(self._conditions_of(first), num, axis=0)
+        beside_NC = np.repeat(self.columns_of(first), num, axis=0)
         vectors_NY = self._whole_blocks(np.concatenate([labels_NL, beside_NC], axis=1, dtype=np.float32))
         return self._pairs(vectors_NY, num, self.draw(vectors_NY, 0, seed, temperature, held_row=row))
 
@@ -206,8 +206,8 @@ class Sampler:
         reports = self.trained.vocabulary.decode(words[:num])
         return Pairs(images[:num], reports, vectors_NY[:num, :first_condition], self.label_names, told)
 
-    def _conditions_of(self, pairs: Pairs) -> Labels:
-        """Columns (N, C), as they were told."""
+    def columns_of(self, pairs: Pairs) -> Labels:
+        """Columns of the conditions (N, C), 0 where one is not known."""
         return np.stack([
             self.trained.spec.conditions.vector({name: value for name, value in pair.conditions.items() if value})
             for pair in pairs
