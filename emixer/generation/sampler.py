@@ -7,7 +7,7 @@ Shapes: N rows, B rows of a block, C channels, H = W side [px], L labels, Y labe
 sentences, W words of a sentence.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,14 +115,8 @@ class Sampler:
 
         Raises ConfigError for an unknown label or value, labels of another shape, or a negative seed.
         """
-        if seed < 0:
-            raise ConfigError(f"seed={seed} is negative. Use 0 or more.")
-        given: dict[str, str | int | None] = {"sex": sex, "age": age, "view": view}
-        plan = self._plan(labels, {name: value for name, value in given.items() if value is not None}, seed)
-        rows = num if num is not None else plan.num_rows or 1
-        if rows < 1 or (plan.num_rows is not None and rows != plan.num_rows):
-            raise ConfigError(f"num={rows} does not fit: expected {plan.num_rows or 'at least 1'}. Leave num out.")
-        vectors_NY = plan.labels(0, self.padded(rows))
+        given = {"sex": sex, "age": age, "view": view}
+        vectors_NY, rows = self._asked(labels, num, seed, given)
         return self._pairs(vectors_NY, rows, self.draw(vectors_NY, 0, seed, temperature))
 
     def redraw(
@@ -156,11 +150,11 @@ class Sampler:
         """
         if num < 2 or row < 0:
             raise ConfigError(f"num={num}, row={row}: an interpolation has at least 2 steps, and rows count from 0.")
-        first = self.sample(list(start), row + 1, seed, temperature, sex=sex, age=age, view=view)[row:]
+        vectors_RY, _ = self._asked(list(start), row + 1, seed, {"sex": sex, "age": age, "view": view})
         ends_2L = np.stack([label_vector(list(labels), self.label_names) for labels in (start, end)])
         share_N1 = np.linspace(0, 1, num, dtype=np.float32)[:, None]
         labels_NL = (1 - share_N1) * ends_2L[0] + share_N1 * ends_2L[1]
-        beside_NC = np.repeat(self.columns_of(first), num, axis=0)
+        beside_NC = np.tile(vectors_RY[row, len(self.label_names) :], (num, 1))
         vectors_NY = self._whole_blocks(np.concatenate([labels_NL, beside_NC], axis=1, dtype=np.float32))
         return self._pairs(vectors_NY, num, self.draw(vectors_NY, 0, seed, temperature, held_row=row))
 
@@ -195,6 +189,22 @@ class Sampler:
                 images.append(_gray_bytes(pairs.image_BCHW))
                 words.append(pairs.words_BSW.int())
             return torch.cat(images).cpu().numpy(), torch.cat(words).cpu().numpy()
+
+    def _asked(
+        self,
+        labels: Sequence[str] | ArrayLike | None,
+        num: int | None,
+        seed: int,
+        conditions: Mapping[str, str | int | None],
+    ) -> tuple[Labels, int]:
+        """Vectors of whole blocks, and how many of them are asked for. Raises ConfigError as `sample` says."""
+        if seed < 0:
+            raise ConfigError(f"seed={seed} is negative. Use 0 or more.")
+        plan = self._plan(labels, {name: value for name, value in conditions.items() if value is not None}, seed)
+        rows = num if num is not None else plan.num_rows or 1
+        if rows < 1 or (plan.num_rows is not None and rows != plan.num_rows):
+            raise ConfigError(f"num={rows} does not fit: expected {plan.num_rows or 'at least 1'}. Leave num out.")
+        return plan.labels(0, self.padded(rows)), rows
 
     def _pairs(
         self, vectors_NY: Labels | NDArray[np.float32], num: int, drawn: tuple[NDArray[np.uint8], NDArray[np.int32]]

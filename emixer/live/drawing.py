@@ -114,4 +114,3 @@ def _alternating(ones: Pairs, others: Pairs) -> Pairs:
 
 def _captions(pairs: Pairs) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(pairs.caption(index)) for index in range(len(pairs)))
-

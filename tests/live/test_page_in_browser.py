@@ -1,7 +1,6 @@
 """The live page in a real browser: choosing, drawing, swapping, downloading, without a mouse and on a phone."""
 
 import base64
-import io
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,7 +14,9 @@ pytestmark = pytest.mark.browser
 PHONE = {"width": 390, "height": 844}
 SHOWN = "document.querySelectorAll('#shown img').length"
 IDLE = "!document.querySelector('#draw').disabled"
-CAPTIONS = "[...document.querySelectorAll('#shown .chips')].map(list => [...list.children].map(chip => chip.textContent))"
+CAPTIONS = (
+    "[...document.querySelectorAll('#shown .chips')].map(list => [...list.children].map(chip => chip.textContent))"
+)
 SIDEWAYS = "document.documentElement.scrollWidth - innerWidth"
 
 
@@ -61,12 +62,17 @@ def test_a_swap_stands_side_by_side_and_a_strip_in_a_row(page: Page, live: LiveS
     assert len(tops) == 4
     assert all(left == right for left, right in tops)
     captions = page.evaluate(CAPTIONS)
-    assert all(base[0] == "no label" and swapped[0] == "Edema" for base, swapped in zip(*[iter(captions)] * 2, strict=True))
+    assert all(
+        base[0] == "no label" and swapped[0] == "Edema" for base, swapped in zip(*[iter(captions)] * 2, strict=True)
+    )
     choose(page, "kind", "interpolation")
     choose(page, "to_labels", "No Finding")
     page.evaluate("document.querySelector('[name=steps]').value = 7")
     draw(page, 7)
-    assert len(set(page.evaluate("[...document.querySelectorAll('.strip img')].map(i => i.getBoundingClientRect().top)"))) == 1
+    assert (
+        len(set(page.evaluate("[...document.querySelectorAll('.strip img')].map(i => i.getBoundingClientRect().top)")))
+        == 1
+    )
     assert page.evaluate("document.querySelector('#parquet').disabled")
     assert page.errors == []
 
@@ -120,7 +126,9 @@ def test_it_fits_a_phone(page: Page, live: LiveServer) -> None:
 def test_a_wrong_link_a_refusal_and_a_lost_server_are_told(page: Page, live_run: Path) -> None:
     server = LiveServer(live_run, "--draws-a-minute", "1")
     try:
-        problem = "document.querySelector('#problem').checkVisibility() && document.querySelector('#problem').textContent"
+        problem = (
+            "document.querySelector('#problem').checkVisibility() && document.querySelector('#problem').textContent"
+        )
         page.open_url(server.link.partition("#")[0])
         assert "whole link" in page.wait_for(problem)
         page.open_url(server.link)

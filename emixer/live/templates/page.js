@@ -71,6 +71,7 @@ async function draw() {
     const { pairs } = await (await ask("draw", wanted)).json();
     shown = wanted;
     show(pairs);
+    if (byId("shown").getBoundingClientRect().top > innerHeight - 100) byId("result").scrollIntoView(); // a phone
     return `${pairs.length} pairs in ${((performance.now() - began) / 1000).toFixed(2)} s`;
   });
 }
