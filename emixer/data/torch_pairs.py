@@ -6,32 +6,25 @@ where there is none), `labels` float32 (L), 1 present, and `known` bool (L): whi
 Shapes: N pairs, B pairs of a batch, H = W side [px], L labels.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from emixer.data.labels import LabelPolicy
-from emixer.data.loader import fixed_binary_view, read_labels
 from emixer.data.order import DataOrder
+from emixer.data.row_groups import GroupReader, PairArrays
 from emixer.data.shards import ShardSet
-from emixer.errors import ConfigError, ShardError
+from emixer.errors import ConfigError
 
 if TYPE_CHECKING:
     import ray.data
 
-_COLUMNS = ["image", "report", "labels"]
-_GROUPS_IN_MEMORY = 4
-"""Row groups that a process keeps for the map-style dataset, whose rows are asked for one by one."""
 _WINDOW_ROWS = 4096
 
 
@@ -44,42 +37,18 @@ class PairItem(TypedDict):
     known: Tensor
 
 
-@dataclass(frozen=True)
-class PairArrays:
-    """Pairs of the same size."""
+def batch_of(pairs: PairArrays) -> PairItem:
+    """All of them as one batch, without a copy."""
+    image_N1HW = torch.from_numpy(pairs.image_NHW).unsqueeze(1)
+    labels, known = torch.from_numpy(pairs.labels_NL), torch.from_numpy(pairs.known_NL)
+    return PairItem(image=image_N1HW, report=pairs.reports, labels=labels, known=known)
 
-    image_NHW: NDArray[np.uint8]
-    reports: list[str]
-    labels_NL: NDArray[np.float32]
-    known_NL: NDArray[np.bool_]
 
-    def __len__(self) -> int:
-        return len(self.reports)
-
-    def take(self, rows_B: NDArray[np.int64]) -> "PairArrays":
-        """Copies of those pairs, in that order."""
-        reports = [self.reports[row] for row in rows_B]
-        return PairArrays(self.image_NHW[rows_B], reports, self.labels_NL[rows_B], self.known_NL[rows_B])
-
-    def batch(self) -> PairItem:
-        """All of them as one batch."""
-        image_N1HW = torch.from_numpy(self.image_NHW).unsqueeze(1)
-        labels, known = torch.from_numpy(self.labels_NL), torch.from_numpy(self.known_NL)
-        return PairItem(image=image_N1HW, report=self.reports, labels=labels, known=known)
-
-    def items(self) -> list[PairItem]:
-        """One by one, as views of the batch."""
-        whole = self.batch()
-        columns = zip(whole["image"], self.reports, whole["labels"], whole["known"], strict=True)
-        return [PairItem(image=i, report=r, labels=y, known=k) for i, r, y, k in columns]
-
-    @staticmethod
-    def concatenate(parts: "Sequence[PairArrays]") -> "PairArrays":
-        """One after the other, copied."""
-        return PairArrays(
-            np.concatenate([part.image_NHW for part in parts]), [text for part in parts for text in part.reports],
-            np.concatenate([part.labels_NL for part in parts]), np.concatenate([part.known_NL for part in parts]),
-        )  # fmt: skip
+def items_of(pairs: PairArrays) -> list[PairItem]:
+    """One by one, as views of the batch: torch's collate function takes no batch that is made already."""
+    whole = batch_of(pairs)
+    columns = zip(whole["image"], pairs.reports, whole["labels"], whole["known"], strict=True)
+    return [PairItem(image=i, report=r, labels=y, known=k) for i, r, y, k in columns]
 
 
 class PairDataset(Dataset[PairItem]):
@@ -96,35 +65,7 @@ class PairDataset(Dataset[PairItem]):
 
     def __getitems__(self, indices: list[int]) -> list[PairItem]:
         """What torch's loader calls for a whole batch."""
-        return self._pairs.take(np.array(indices, np.int64)).items()
-
-
-@dataclass(frozen=True)
-class GroupReader:
-    """Reads one row group of a split. Small and picklable: it travels to workers and read tasks."""
-
-    groups: tuple[tuple[Path, int], ...]
-    """(file, row group within it)."""
-    side_px: int
-    label_names: tuple[str, ...]
-    policy: LabelPolicy
-
-    def read(self, group: int) -> PairArrays:
-        """The pairs of a row group. Raises ShardError when its file has become unreadable."""
-        return _read_group(*self.groups[group], self.side_px, self.label_names, self.policy)
-
-    def kept(self, group: int) -> PairArrays:
-        """As `read`, from memory where this process read it lately."""
-        return _kept_group(*self.groups[group], self.side_px, self.label_names, self.policy)
-
-    def read_block(self, group: int) -> pa.Table:
-        """The same as a block of Ray Data."""
-        from ray.data.extensions import ArrowTensorArray
-
-        pairs = self.read(group)
-        arrays = (pairs.image_NHW, pairs.labels_NL, pairs.known_NL)
-        image, labels, known = map(ArrowTensorArray.from_numpy, arrays)
-        return pa.table({"image": image, "report": pa.array(pairs.reports), "labels": labels, "known": known})
+        return items_of(self._pairs.take(np.array(indices, np.int64)))
 
 
 class ShardPairs(Dataset[PairItem]):
@@ -152,7 +93,7 @@ class ShardPairs(Dataset[PairItem]):
         for group in np.unique(group_B):
             (here,) = np.nonzero(group_B == group)
             first = self._ends[group] - self._group_rows[group]
-            found = self._reader.kept(int(group)).take(index_B[here] - first).items()
+            found = items_of(self._reader.kept(int(group)).take(index_B[here] - first))
             for place, item in zip(here, found, strict=True):
                 items[place] = item
         return [item for item in items if item is not None]
@@ -168,22 +109,35 @@ class ShardPairs(Dataset[PairItem]):
         return self._reader.side_px
 
     def stream(
-        self, batch_size: int, seed: int | None = None, rank: int | None = None, world_size: int | None = None
+        self,
+        batch_size: int,
+        seed: int | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+        window_rows: int = _WINDOW_ROWS,
     ) -> "ShardStream":
         """An `IterableDataset` of whole batches: `DataLoader(shards.stream(64, seed=0), batch_size=None)`.
 
-        seed: shuffles by windows of about 4,096 rows, differently each epoch; None keeps the order of the shards. rank,
-        world_size: which of how many processes this is; None asks torch.distributed. Raises ConfigError for numbers
-        that make no sense.
+        seed: shuffles within windows of random row groups, about `window_rows` rows each, differently each epoch; None
+        keeps the order of the shards. rank, world_size: which of how many processes this is; None asks
+        torch.distributed. Raises ConfigError for numbers that make no sense, and for more processes than there is to
+        share out.
         """
-        if batch_size < 1:
-            raise ConfigError(f"batch_size={batch_size} leaves nothing to read. Use 1 or more.")
+        if min(batch_size, window_rows) < 1:
+            raise ConfigError(f"batch_size={batch_size} and window_rows={window_rows} have to be 1 or more.")
         if (rank is None) != (world_size is None):
             raise ConfigError("rank and world_size go together. Give both, or neither.")
         if rank is not None and world_size is not None and not 0 <= rank < world_size:
             raise ConfigError(f"rank={rank} is none of {world_size} processes. They count from 0.")
-        order = DataOrder(self._group_rows, _WINDOW_ROWS, seed or 0)
+        order = DataOrder(self._group_rows, window_rows, seed or 0)
         place = _place() if rank is None or world_size is None else (rank, world_size)
+        parts = len(self._group_rows) if seed is None else order.num_windows
+        if place[1] > parts:
+            what = "row group(s)" if seed is None else "window(s)"
+            raise ConfigError(
+                f"{place[1]} processes cannot share {len(self):,} rows in {parts} {what}: some would get none. Use "
+                "fewer processes or a smaller window_rows, or ingest with a smaller ingest.row_group_bytes."
+            )
         return ShardStream(self._reader, order, batch_size, shuffled=seed is not None, place=place)
 
     def to_ray(self) -> "ray.data.Dataset":
@@ -221,10 +175,10 @@ class ShardStream(IterableDataset[PairItem]):
                 whole = PairArrays.concatenate(waiting)
                 cut = num - num % self._batch_size
                 for start in range(0, cut, self._batch_size):
-                    yield whole.take(np.arange(start, start + self._batch_size)).batch()
+                    yield batch_of(whole.take(np.arange(start, start + self._batch_size)))
                 waiting, num = [whole.take(np.arange(cut, num))], num - cut
         if num:
-            yield PairArrays.concatenate(waiting).batch()
+            yield batch_of(PairArrays.concatenate(waiting))
 
     def _windows(self) -> Iterator[PairArrays]:
         """This part's windows; in the order of the shards, its row groups."""
@@ -262,28 +216,6 @@ def open_shards(
     info = shards.info
     policy = LabelPolicy(uncertain, unmentioned)
     return ShardPairs(GroupReader(tuple(groups), info.side_px, info.label_names, policy), tuple(group_rows))
-
-
-def _read_group(
-    path: Path, group: int, side_px: int, label_names: tuple[str, ...], policy: LabelPolicy
-) -> PairArrays:  # fmt: skip
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read_row_group(group, columns=_COLUMNS, use_threads=False)
-    except (OSError, pa.ArrowException) as error:
-        raise ShardError(
-            f"{path} cannot be read any more ({type(error).__name__}). Look whether its disk is there, and run the "
-            "same `emixer ingest` command again if the file is damaged."
-        ) from error
-    image_NHW = fixed_binary_view(table["image"], np.uint8, (side_px, side_px))
-    present, _, known = read_labels(table["labels"].combine_chunks(), policy, label_names)
-    # The copy is writable, as torch wants it, and lets go of the file's buffer
-    return PairArrays(
-        image_NHW.copy(), table["report"].fill_null("").to_pylist(), present.astype(np.float32), known
-    )  # fmt: skip
-
-
-_kept_group = lru_cache(maxsize=_GROUPS_IN_MEMORY)(_read_group)
 
 
 def _place() -> tuple[int, int]:

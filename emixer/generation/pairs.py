@@ -142,7 +142,8 @@ class Pairs(Sequence[Pair]):
 
     def to_dataset(self) -> "PairDataset":
         """A torch `Dataset`, with the items that `emixer.open_shards` gives too."""
-        from emixer.data.torch_pairs import PairArrays, PairDataset
+        from emixer.data.row_groups import PairArrays
+        from emixer.data.torch_pairs import PairDataset
 
         known = np.ones(self.labels.shape, bool)
         return PairDataset(PairArrays(self.images, self.reports, self.labels.astype(np.float32), known))

@@ -1,10 +1,9 @@
 """A real server process, asked by plain HTTP: its pairs, its files, and what it refuses."""
 
+import asyncio
 import base64
 import io
-import json
-import subprocess
-import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -19,7 +19,10 @@ from emixer.config import load_config
 from emixer.errors import CheckpointError, ConfigError, RunFolderError
 from emixer.generation.dataset_files import DATA_FOLDER
 from emixer.generation.sampler import Sampler
+from emixer.live.drawing import DrawingThread
+from emixer.live.limits import RateLimit
 from emixer.stages import generate, serve
+from emixer.web.requests import RefusedError
 from tests.live.conftest import LABELS
 from tests.live.live_server import LiveServer
 
@@ -137,35 +140,38 @@ def test_more_draws_a_minute_than_allowed_wait(live_run: Path) -> None:
         assert server.ask("/api/model", server.token).status == 200
 
 
-def test_the_server_answers_while_it_draws(live: LiveServer) -> None:
-    """Sixteen pairs at the other end of a strip take a while; the page itself does not wait for them."""
-    drawing = subprocess.Popen(
-        [sys.executable, "-c", _MANY_DRAWS, str(live.port), live.token], stdout=subprocess.PIPE, text=True
-    )
-    assert drawing.stdout is not None
-    assert drawing.stdout.readline() == "begun\n"
-    assert live.ask("/api/model", live.token).status == 200
-    statuses = json.loads(drawing.communicate(timeout=60)[0])
-    assert set(statuses) == {200, 429}  # some were drawn, those behind the eighth were told to come again
+def test_drawing_leaves_the_event_loop_free_and_a_ninth_wish_is_told_to_wait(live_sampler: Sampler) -> None:
+    may_end = threading.Event()
+
+    async def visit(drawing: DrawingThread) -> list[bool]:
+        waiting = [asyncio.create_task(drawing.run(lambda: may_end.wait(60))) for _ in range(8)]
+        await asyncio.sleep(0)
+        with pytest.raises(RefusedError, match="8 others are waiting") as refused:
+            await drawing.run(lambda: None)
+        assert (refused.value.status, refused.value.retry_after_s) == (429, 2)
+        may_end.set()  # the loop came here while the first was at work
+        done = await asyncio.gather(*waiting)
+        assert await drawing.run(threading.current_thread) is not threading.current_thread()
+        return done
+
+    with closing(DrawingThread(live_sampler, torch.get_num_threads())) as drawing:
+        assert asyncio.run(visit(drawing)) == [True] * 8
 
 
-_MANY_DRAWS = """
-import json, sys, threading, urllib.error, urllib.request
-port, token = sys.argv[1:]
-statuses = []
-def ask():
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/api/draw", json.dumps({"num": 16}).encode(), {"Authorization": f"Bearer {token}"})
-    try:
-        statuses.append(urllib.request.urlopen(request).status)
-    except urllib.error.HTTPError as error:
-        statuses.append(error.code)
-threads = [threading.Thread(target=ask) for _ in range(40)]
-for thread in threads: thread.start()
-print("begun", flush=True)
-for thread in threads: thread.join()
-print(json.dumps(statuses))
-"""
+def test_the_limit_is_over_any_minute() -> None:
+    now = 0.0
+    limit = RateLimit(2, lambda: now)
+    limit.take()
+    now = 50.0
+    limit.take()
+    now = 59.5
+    with pytest.raises(RefusedError, match="try again in 1 s") as refused:
+        limit.take()
+    assert refused.value.retry_after_s == 1
+    now = 60.0
+    limit.take()
+    with pytest.raises(RefusedError, match="try again in 50 s"):
+        limit.take()
 
 
 def test_a_run_without_a_checkpoint_and_a_port_in_use_are_told(
