@@ -18,7 +18,7 @@ from PIL import Image, ImageShow
 
 from emixer.errors import ConfigError, RunFolderError
 from emixer.files import is_bookkeeping, written_aside
-from emixer.generation.contact_sheet import CaptionedFilm, contact_sheet
+from emixer.generation.contact_sheet import CaptionedImage, contact_sheet
 from emixer.generation.encoding import encode_png
 from emixer.generation.plan_kinds import Labels
 
@@ -108,7 +108,7 @@ class Pairs(Sequence[Pair]):
             raise ConfigError("There is no pair to draw. Use a slice or a `num` that leaves at least one.")
         captions = captions or [self.caption(index) for index in range(len(self))]
         captioned = zip(encode_png(self.images), captions, self.reports, strict=True)
-        tiles = [CaptionedFilm(*each) for each in captioned]
+        tiles = [CaptionedImage(*each) for each in captioned]
         return Image.open(io.BytesIO(contact_sheet(tiles, title, min(columns, len(self)))))
 
     def show(self, columns: int = 4) -> None:
