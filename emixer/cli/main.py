@@ -19,6 +19,7 @@ _COMMANDS = {
     "audit": ("emixer.cli.audit", "Find out how much of its training data a dataset gives away."),
     "experiment": ("emixer.cli.experiment", "Fill a table of the paper: what synthetic pairs are worth."),
     "study": ("emixer.cli.study", "Let readers score real and generated pairs, blinded: the paper's figure 2."),
+    "serve": ("emixer.cli.serve", "Serve a page on which a trained model draws pairs as you choose labels."),
     "gallery": ("emixer.cli.gallery", "Make one HTML page of a run or a dataset."),
 }
 

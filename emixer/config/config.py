@@ -9,6 +9,7 @@ from emixer.config.generation import GalleryConfig, GenerateConfig
 from emixer.config.ingest import IngestConfig
 from emixer.config.model import EmixerModelConfig, ModelConfig
 from emixer.config.phantom import PhantomConfig
+from emixer.config.serve import ServeConfig
 from emixer.config.slurm import SlurmConfig
 from emixer.config.study import StudyConfig
 from emixer.config.training import DataConfig, EncoderConfig, LossConfig, OptimConfig, TrainConfig, ValidationConfig
@@ -50,5 +51,6 @@ class Config(Section):
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     audit: AuditConfig = Field(default_factory=AuditConfig)
     experiment: ExperimentConfig = Field(default_factory=ExperimentConfig)
+    serve: ServeConfig = Field(default_factory=ServeConfig)
     study: StudyConfig = Field(default_factory=StudyConfig)
     slurm: SlurmConfig = Field(default_factory=SlurmConfig)

@@ -186,18 +186,28 @@ class WindowReader:
         return np.concatenate([labels, columns_in(table, self.conditions)], axis=1), labelled, known
 
     def _labels(self, table: pa.Table) -> tuple[Array, Array, Array]:
-        column = table["labels"].combine_chunks()
-        labelled = column.is_valid().to_numpy(zero_copy_only=False)
-        if self.kept is not None:
-            labelled = labelled & np.isin(_hashes(table), self.kept)
-        # values of a null vector are undefined in Arrow: its mask says so, whatever stands there
-        size = column.type.list_size
-        flat = column.values.slice(column.offset * size, len(column) * size)
-        mentioned = flat.is_valid().to_numpy(zero_copy_only=False).reshape(len(column), size) & labelled[:, None]
-        values = flat.fill_null(0).to_numpy(zero_copy_only=False).reshape(len(column), size)
-        present, known = self.policy.resolve(values, mentioned, self.label_names)
-        known &= labelled[:, None]
-        return present, labelled, known
+        kept = None if self.kept is None else np.isin(_hashes(table), self.kept)
+        return read_labels(table["labels"].combine_chunks(), self.policy, self.label_names, kept)
+
+
+def read_labels(
+    column: pa.FixedSizeListArray, policy: LabelPolicy, names: tuple[str, ...], kept: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """A shard's labels: present uint8 (N, Y), which rows are labelled bool (N), which labels are known bool (N, Y).
+
+    kept: rows that keep their labels; None: all.
+    """
+    labelled = column.is_valid().to_numpy(zero_copy_only=False)
+    if kept is not None:
+        labelled = labelled & kept
+    # values of a null vector are undefined in Arrow: its mask says so, whatever stands there
+    size = column.type.list_size
+    flat = column.values.slice(column.offset * size, len(column) * size)
+    mentioned = flat.is_valid().to_numpy(zero_copy_only=False).reshape(len(column), size) & labelled[:, None]
+    values = flat.fill_null(0).to_numpy(zero_copy_only=False).reshape(len(column), size)
+    present, known = policy.resolve(values, mentioned, names)
+    known &= labelled[:, None]
+    return present, labelled, known
 
 
 def open_windows(

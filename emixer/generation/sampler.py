@@ -7,16 +7,15 @@ Shapes: N rows, B rows of a block, C channels, H = W side [px], L labels, Y labe
 sentences, W words of a sentence.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -27,19 +26,21 @@ from emixer.config.model import ModelConfig
 from emixer.data.vocabulary import Vocabulary
 from emixer.errors import CheckpointError, ConfigError
 from emixer.files import sha256_of
+from emixer.generation.label_names import label_vector
+from emixer.generation.pairs import Pairs
 from emixer.generation.plan import completed, fixed_plan, make_plan
 from emixer.generation.plan_kinds import LabelPlan, Labels, ListedPlan
 from emixer.models.build import build_model
-from emixer.models.noise import RowNoise
+from emixer.models.noise import RepeatedNoise, RowNoise
 from emixer.models.paired_model import ModelSpec, PairedModel
 from emixer.run_folder import RunFolder
 
-_SHOWN_ROWS = 3
 _STEP = 0  # generation has no steps: rows are told apart by their number
 _DEFAULT_BATCH = int(GenerateConfig.model_fields["batch_size"].default)
 _DEFAULT_TEMPERATURE = float(GenerateConfig.model_fields["temperature"].default)
 
 Which = Literal["best", "last"]
+_Number = TypeVar("_Number", np.uint8, np.float32)
 
 
 @dataclass(frozen=True)
@@ -61,40 +62,6 @@ class TrainedModel:
     def vocabulary(self) -> Vocabulary:
         """Token ids to text."""
         return Vocabulary(self.spec.tokens)
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Generated images with their reports and labels."""
-
-    images: NDArray[np.uint8]
-    """(N, H, W), gray."""
-    reports: list[str]
-    labels: Labels
-    """(N, L), 1 present."""
-    label_names: tuple[str, ...]
-    conditions: dict[str, NDArray[Any]] = field(default_factory=dict)
-    """What else they were conditioned on, text (N) by name: sex, age (a group), view. None: not known."""
-
-    def __len__(self) -> int:
-        return len(self.reports)
-
-    def __repr__(self) -> str:
-        height, width = self.images.shape[1:]
-        lines = [f"{len(self)} pair{'s' * (len(self) != 1)} of {height} x {width} px"]
-        for index in range(min(len(self), _SHOWN_ROWS)):
-            known = [values[index] for values in self.conditions.values() if values[index]]
-            told = [*(self.labels_of(index) or ["no label"]), *known]
-            lines.append(f"  {index}  {', '.join(told)}: {self.reports[index]}")
-        return "\n".join([*lines, "  ..."] if len(self) > _SHOWN_ROWS else lines)
-
-    def labels_of(self, index: int) -> list[str]:
-        """Names of the labels of one row."""
-        return [name for name, present in zip(self.label_names, self.labels[index], strict=True) if present]
-
-    def to_pil(self, index: int) -> Image.Image:
-        """One image as a gray PIL image."""
-        return Image.fromarray(self.images[index])
 
 
 class Sampler:
@@ -148,29 +115,65 @@ class Sampler:
 
         Raises ConfigError for an unknown label or value, labels of another shape, or a negative seed.
         """
-        if seed < 0:
-            raise ConfigError(f"seed={seed} is negative. Use 0 or more.")
-        given: dict[str, str | int | None] = {"sex": sex, "age": age, "view": view}
-        plan = self._plan(labels, {name: value for name, value in given.items() if value is not None}, seed)
-        rows = num if num is not None else plan.num_rows or 1
-        if rows < 1 or (plan.num_rows is not None and rows != plan.num_rows):
-            raise ConfigError(f"num={rows} does not fit: expected {plan.num_rows or 'at least 1'}. Leave num out.")
-        vectors_NY = plan.labels(0, self.padded(rows))
-        images, words = self.draw(vectors_NY, 0, seed, temperature)
-        reports = self.trained.vocabulary.decode(words[:rows])
-        labels_NL, beside_NC = np.split(vectors_NY[:rows], [len(self.label_names)], axis=1)
-        return Pairs(images[:rows], reports, labels_NL, self.label_names, self.trained.spec.conditions.told(beside_NC))
+        given = {"sex": sex, "age": age, "view": view}
+        vectors_NY, rows = self._asked(labels, num, seed, given)
+        return self._pairs(vectors_NY, rows, self.draw(vectors_NY, 0, seed, temperature))
+
+    def redraw(
+        self, pairs: Pairs, labels: ArrayLike, seed: int = 0, temperature: float = _DEFAULT_TEMPERATURE
+    ) -> Pairs:
+        """The first rows of `sample` with other labels, 0/1 of shape (num, L), and the noise and conditions of `pairs`:
+        what changes comes from the labels. seed, temperature: of `pairs`. Raises ConfigError for another shape.
+        """
+        labels_NL = np.asarray(labels, np.uint8)
+        if labels_NL.shape != pairs.labels.shape:
+            raise ConfigError(f"labels has shape {labels_NL.shape}. The pairs have labels of {pairs.labels.shape}.")
+        vectors_NY = self._whole_blocks(np.concatenate([labels_NL, self.columns_of(pairs)], axis=1))
+        return self._pairs(vectors_NY, len(pairs), self.draw(vectors_NY, 0, seed, temperature))
+
+    def interpolate(
+        self,
+        start: Sequence[str],
+        end: Sequence[str],
+        num: int = 5,
+        seed: int = 0,
+        temperature: float = _DEFAULT_TEMPERATURE,
+        *,
+        row: int = 0,
+        sex: str | None = None,
+        age: int | str | None = None,
+        view: str | None = None,
+    ) -> Pairs:
+        """`num` pairs at even steps between two sets of labels, all with the noise and conditions of one row.
+
+        The first is row `row` of `sample(start)`. Raises ConfigError as `sample` does, and for less than two steps.
+        """
+        if num < 2 or row < 0:
+            raise ConfigError(f"num={num}, row={row}: an interpolation has at least 2 steps, and rows count from 0.")
+        vectors_RY, _ = self._asked(list(start), row + 1, seed, {"sex": sex, "age": age, "view": view})
+        ends_2L = np.stack([label_vector(list(labels), self.label_names) for labels in (start, end)])
+        share_N1 = np.linspace(0, 1, num, dtype=np.float32)[:, None]
+        labels_NL = (1 - share_N1) * ends_2L[0] + share_N1 * ends_2L[1]
+        beside_NC = np.tile(vectors_RY[row, len(self.label_names) :], (num, 1))
+        vectors_NY = self._whole_blocks(np.concatenate([labels_NL, beside_NC], axis=1, dtype=np.float32))
+        return self._pairs(vectors_NY, num, self.draw(vectors_NY, 0, seed, temperature, held_row=row))
 
     def padded(self, num_rows: int) -> int:
         """The next multiple of the batch size."""
         return -(-num_rows // self.batch_size) * self.batch_size
 
     def draw(
-        self, labels_NY: Labels, first_row: int, seed: int, temperature: float
+        self,
+        labels_NY: Labels | NDArray[np.float32],
+        first_row: int,
+        seed: int,
+        temperature: float,
+        held_row: int | None = None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """Images uint8 (N, H, W) and token ids int32 (N, S, W) of whole blocks.
 
-        `first_row` and N are multiples of the batch size. Nothing is copied from the device before all is drawn.
+        `first_row` and N are multiples of the batch size. held_row: the one row whose noise all have. Nothing is copied
+        from the device before all is drawn.
         """
         size = self.batch_size
         assert first_row % size == 0, "blocks are aligned"
@@ -180,10 +183,50 @@ class Sampler:
             images, words = [], []
             for start in range(0, len(labels_NY), size):
                 noise = RowNoise(seed, _STEP, first_row + start, size, self.device)
+                if held_row is not None:
+                    noise = RepeatedNoise(seed, _STEP, held_row, size, self.device)
                 pairs = self._model.sample(all_labels_NY[start : start + size], noise, temperature)
                 images.append(_gray_bytes(pairs.image_BCHW))
                 words.append(pairs.words_BSW.int())
             return torch.cat(images).cpu().numpy(), torch.cat(words).cpu().numpy()
+
+    def _asked(
+        self,
+        labels: Sequence[str] | ArrayLike | None,
+        num: int | None,
+        seed: int,
+        conditions: Mapping[str, str | int | None],
+    ) -> tuple[Labels, int]:
+        """Vectors of whole blocks, and how many of them are asked for. Raises ConfigError as `sample` says."""
+        if seed < 0:
+            raise ConfigError(f"seed={seed} is negative. Use 0 or more.")
+        plan = self._plan(labels, {name: value for name, value in conditions.items() if value is not None}, seed)
+        rows = num if num is not None else plan.num_rows or 1
+        if rows < 1 or (plan.num_rows is not None and rows != plan.num_rows):
+            raise ConfigError(f"num={rows} does not fit: expected {plan.num_rows or 'at least 1'}. Leave num out.")
+        return plan.labels(0, self.padded(rows)), rows
+
+    def _pairs(
+        self, vectors_NY: Labels | NDArray[np.float32], num: int, drawn: tuple[NDArray[np.uint8], NDArray[np.int32]]
+    ) -> Pairs:
+        """The first `num` rows that were drawn for these vectors."""
+        images, words = drawn
+        first_condition = len(self.label_names)
+        told = self.trained.spec.conditions.told(vectors_NY[:num, first_condition:].astype(np.uint8))
+        reports = self.trained.vocabulary.decode(words[:num])
+        return Pairs(images[:num], reports, vectors_NY[:num, :first_condition], self.label_names, told)
+
+    def columns_of(self, pairs: Pairs) -> Labels:
+        """Columns of the conditions (N, C), 0 where one is not known."""
+        return np.stack([
+            self.trained.spec.conditions.vector({name: value for name, value in pair.conditions.items() if value})
+            for pair in pairs
+        ])  # fmt: skip
+
+    def _whole_blocks(self, vectors_NY: NDArray[_Number]) -> NDArray[_Number]:
+        """With the last row repeated up to a multiple of the batch size; no row depends on its neighbours."""
+        missing = self.padded(len(vectors_NY)) - len(vectors_NY)
+        return np.concatenate([vectors_NY, np.repeat(vectors_NY[-1:], missing, axis=0)])
 
     def _plan(self, labels: Sequence[str] | ArrayLike | None, conditions: dict[str, str | int], seed: int) -> LabelPlan:
         spec = self.trained.spec

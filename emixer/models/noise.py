@@ -82,6 +82,19 @@ class RowNoise:
 
 
 @dataclass(frozen=True)
+class RepeatedNoise(RowNoise):
+    """The noise of row `first_row` alone, `num_rows` times: what differs between the rows comes from their labels."""
+
+    def rows(self, first: int, num: int) -> "RepeatedNoise":
+        """See `RowNoise.rows`."""
+        return replace(self, num_rows=num)
+
+    def _draw(self, name: str, shape: tuple[int, ...], fill: Callable[[Tensor, torch.Generator], Tensor]) -> Tensor:
+        alone = RowNoise(self.seed, self.step, self.first_row, 1, self.device, self.prefix)
+        return alone._draw(name, shape, fill).repeat(self.num_rows, *[1] * len(shape))
+
+
+@dataclass(frozen=True)
 class StackedNoise:
     """The rows of several sources below each other, for one pass over batches that were concatenated."""
 

@@ -28,7 +28,8 @@ from emixer.gallery.run_page import (
     read_grids,
 )
 from emixer.generation.manifest import read_finished_manifest
-from emixer.generation.sampler import Pairs, Sampler, TrainedModel, read_trained_model
+from emixer.generation.pairs import Pairs
+from emixer.generation.sampler import Sampler, TrainedModel, read_trained_model
 from emixer.generation.stored_pairs import read_stored_pairs
 from emixer.run_folder import RunFolder
 

@@ -7,12 +7,14 @@ MAX_BODY_BYTES = 64 * 2**10
 
 
 class RefusedError(Exception):
-    """A request that is not answered as it wished. status: HTTP's number; message: for the person at the browser."""
+    """A request that is not answered as it wished. status: HTTP's number; message: for the person at the browser;
+    retry_after_s: when it may be tried again."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, retry_after_s: int | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
+        self.retry_after_s = retry_after_s
 
 
 async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
@@ -22,7 +24,7 @@ async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
     async for part in request.stream():
         size += len(part)
         if size > max_bytes:
-            raise RefusedError(413, f"This is more than {max_bytes // 2**10} KiB, and was not saved.")
+            raise RefusedError(413, f"This is more than {max_bytes // 2**10} KiB, and was not accepted.")
         parts.append(part)
     return b"".join(parts)
 
@@ -30,5 +32,7 @@ async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
 async def answer_refused(request: Request, error: Exception) -> JSONResponse:
     """For `Starlette(exception_handlers=...)`."""
     assert isinstance(error, RefusedError)
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
     return JSONResponse({"message": error.message}, status_code=error.status, headers=headers)

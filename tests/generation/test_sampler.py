@@ -146,3 +146,27 @@ def test_checkpoint_that_names_no_model_is_refused(tiny_run: Path, tmp_path: Pat
     state.write_text(state.read_text().replace('"spec"', '"other"'))
     with pytest.raises(CheckpointError, match="does not say what model it holds"):
         load(run)
+
+
+def test_other_labels_with_the_noise_held_are_those_of_a_sample_with_these_labels(sampler: Sampler) -> None:
+    base, other = sampler.sample(["Edema"], num=5, seed=4), sampler.sample(["Fracture"], num=5, seed=4)
+    redrawn = sampler.redraw(base, other.labels, seed=4)
+    np.testing.assert_array_equal(redrawn.images, other.images)
+    assert redrawn.reports == other.reports
+    assert (redrawn.images != base.images).any()
+    with pytest.raises(ConfigError, match=r"The pairs have labels of \(5, 14\)"):
+        sampler.redraw(base, other.labels[:3], seed=4)
+
+
+@pytest.mark.parametrize("row", [0, BATCH + 3])
+def test_an_interpolation_begins_and_ends_with_the_row_of_a_sample(sampler: Sampler, row: int) -> None:
+    strip = sampler.interpolate(["Edema"], ["Fracture"], num=4, seed=4, row=row)
+    for place, labels in ((0, ["Edema"]), (-1, ["Fracture"])):
+        pair = sampler.sample(labels, num=row + 1, seed=4)[row]
+        np.testing.assert_array_equal(strip[place].image, pair.image)
+        assert (strip[place].report, strip[place].labels) == (pair.report, pair.labels)
+    edema = CHEXPERT.index("Edema")
+    np.testing.assert_allclose(strip.labels[:, edema], [1, 2 / 3, 1 / 3, 0], rtol=1e-6)
+    assert [pair.labels for pair in strip] == [("Edema",), ("Edema",), ("Fracture",), ("Fracture",)]
+    with pytest.raises(ConfigError, match="at least 2 steps"):
+        sampler.interpolate([], [], num=1)

@@ -1,6 +1,6 @@
 import torch
 
-from emixer.models.noise import RowNoise
+from emixer.models.noise import RepeatedNoise, RowNoise
 
 CPU = torch.device("cpu")
 
@@ -31,3 +31,14 @@ def test_the_distributions_have_their_moments() -> None:
     assert uniform.max() < 1
     assert abs(gumbel.mean() - 0.5772) < 0.02
     assert gumbel.isfinite().all()
+
+
+def test_repeated_noise_is_that_of_one_row_in_every_row() -> None:
+    device = torch.device("cpu")
+    of_all = RowNoise(seed=1, step=2, first_row=0, num_rows=40, device=device)
+    repeated = RepeatedNoise(seed=1, step=2, first_row=37, num_rows=5, device=device)
+    for draw in ("normal", "uniform", "gumbel"):
+        expected = getattr(of_all, draw)("z", 3, 2)[37]
+        assert torch.equal(getattr(repeated, draw)("z", 3, 2), expected.expand(5, 3, 2))
+    assert torch.equal(repeated.named("a").normal("z", 3)[4], of_all.named("a").normal("z", 3)[37])
+    assert torch.equal(repeated.rows(2, 3).normal("z", 3), of_all.normal("z", 3)[37].expand(3, 3))

@@ -1,0 +1,107 @@
+"""What the live page asks: what the model is, pairs, and what is shown as a file."""
+
+import hmac
+from base64 import b64encode
+from functools import partial
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from emixer.generation.encoding import encode_png
+from emixer.generation.sampler import Sampler
+from emixer.live.downloads import FORMATS, Download, download
+from emixer.live.drawing import DrawingThread, Drawn, draw
+from emixer.live.limits import RateLimit
+from emixer.live.page import page_html, page_policy
+from emixer.live.wish import Wish, read_wish
+from emixer.web.access import bearer_token, digest_of
+from emixer.web.headers import SecurityHeaders
+from emixer.web.requests import RefusedError, answer_refused, read_body
+
+
+def live_app(drawing: DrawingThread, limit: RateLimit, token_digest: str, name: str) -> Starlette:
+    """The application. name: what the page calls the run."""
+    pages = _Pages(drawing, limit, token_digest, name)
+    return Starlette(
+        routes=[
+            Route("/", pages.index),
+            Route("/api/model", pages.model),
+            Route("/api/draw", pages.draw, methods=["POST"]),
+            Route("/api/download/{file_format}", pages.download, methods=["POST"]),
+        ],
+        middleware=[Middleware(SecurityHeaders, policy=page_policy())],
+        exception_handlers={RefusedError: answer_refused},
+    )
+
+
+class _Pages:
+    def __init__(self, drawing: DrawingThread, limit: RateLimit, token_digest: str, name: str) -> None:
+        self._drawing, self._limit, self._token_digest, self._name = drawing, limit, token_digest, name
+
+    async def index(self, request: Request) -> Response:
+        """The page, the same for everybody: the token is in the part of the address that browsers keep."""
+        return HTMLResponse(page_html())
+
+    async def model(self, request: Request) -> Response:
+        """What can be asked for."""
+        self._require_token(request)
+        sampler = self._drawing.sampler
+        trained = sampler.trained
+        return JSONResponse({
+            "name": self._name, "kind": trained.config.kind, "side_px": trained.config.side_px,
+            "images": trained.images, "labels": sampler.label_names, "conditions": sampler.conditions,
+        })  # fmt: skip
+
+    async def draw(self, request: Request) -> Response:
+        """Pairs, with their images as data URIs."""
+        wish = await self._wish(request)
+        return JSONResponse(await self._drawing.run(partial(_answer, self._drawing.sampler, wish)))
+
+    async def download(self, request: Request) -> Response:
+        """The same pairs, drawn again, as a file."""
+        file_format = request.path_params["file_format"]
+        if file_format not in FORMATS:
+            raise RefusedError(404, f"There are downloads as {' and '.join(FORMATS)} only.")
+        wish = await self._wish(request)
+        made = await self._drawing.run(partial(_file, self._drawing.sampler, wish, file_format))
+        return Response(made.content, media_type=made.media_type)
+
+    async def _wish(self, request: Request) -> Wish:
+        self._require_token(request)
+        wish = read_wish(await read_body(request))
+        self._limit.take()
+        return wish
+
+    def _require_token(self, request: Request) -> None:
+        token = bearer_token(request.headers.get("authorization"))
+        if token is None or not hmac.compare_digest(digest_of(token), self._token_digest):
+            raise RefusedError(
+                401, "This link is not complete or is of an earlier server. Please open the whole link that "
+                "`emixer serve` printed, up to its end.",
+            )  # fmt: skip
+
+
+def _answer(sampler: Sampler, wish: Wish) -> dict[str, Any]:
+    drawn = draw(sampler, wish)
+    return {"kind": wish.kind, "pairs": _shown(drawn)}
+
+
+def _shown(drawn: Drawn) -> list[dict[str, Any]]:
+    columns = zip(encode_png(drawn.pairs.images), drawn.pairs.reports, drawn.captions, drawn.rows, strict=True)
+    return [
+        {
+            "image": f"data:image/png;base64,{b64encode(encoded).decode()}",
+            "report": report,
+            "caption": caption,
+            "row": row,
+        }
+        for encoded, report, caption, row in columns
+    ]
+
+
+def _file(sampler: Sampler, wish: Wish, file_format: str) -> Download:
+    return download(sampler, wish, draw(sampler, wish), file_format)

@@ -1,0 +1,57 @@
+"""What is shown, as a file: a sheet as PNG, or Parquet with the columns of a generated dataset."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from emixer.generation.dataset_files import RowFormat
+from emixer.generation.sampler import Sampler
+from emixer.live.drawing import Drawn
+from emixer.live.wish import Wish
+from emixer.web.requests import RefusedError
+
+FORMATS = ("png", "parquet")
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file and what a browser is told of it."""
+
+    content: bytes
+    media_type: str
+
+
+def download(sampler: Sampler, wish: Wish, drawn: Drawn, file_format: str) -> Download:
+    """file_format: one of FORMATS. Raises RefusedError for parts of labels in Parquet, whose labels are 0 or 1."""
+    if file_format == "png":
+        return Download(_sheet(wish, drawn), "image/png")
+    if wish.kind == "interpolation":
+        raise RefusedError(
+            422,
+            "A dataset's labels are 0 or 1, so the steps between two sets of labels do not go into Parquet. Download "
+            "the sheet as PNG.",
+        )
+    return Download(_parquet(sampler, wish, drawn), "application/vnd.apache.parquet")
+
+
+def _sheet(wish: Wish, drawn: Drawn) -> bytes:
+    title = f"Synthetic, not for clinical use. EMIXER, seed {wish.seed}"
+    out = io.BytesIO()
+    drawn.pairs.grid(drawn.columns, title, drawn.captions).save(out, "PNG")
+    return out.getvalue()
+
+
+def _parquet(sampler: Sampler, wish: Wish, drawn: Drawn) -> bytes:
+    row_format = RowFormat(sampler.label_names, wish.seed, "png", sampler.trained.spec.conditions)
+    pairs = drawn.pairs
+    vectors_NY = np.concatenate([pairs.labels.astype(np.uint8), sampler.columns_of(pairs)], axis=1)
+    tables = []
+    for place, row in enumerate(drawn.rows):
+        here = slice(place, place + 1)
+        tables.append(row_format.table(row, pairs.images[here], pairs.reports[here], vectors_NY[here]))
+    out = io.BytesIO()
+    pq.write_table(pa.concat_tables(tables), out, compression="zstd")
+    return out.getvalue()

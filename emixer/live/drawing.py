@@ -1,0 +1,116 @@
+"""From a wish to pairs: the same ones that `emixer generate` writes for its seed, labels and conditions.
+
+Shapes: N pairs, L labels.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from emixer.errors import EmixerError
+from emixer.generation.label_names import label_vector
+from emixer.generation.pairs import Pairs
+from emixer.generation.sampler import Sampler
+from emixer.live.wish import Wish
+from emixer.web.requests import RefusedError
+
+_MAX_WAITING = 8
+_RETRY_S = 2
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a page or a sheet shows, in reading order."""
+
+    pairs: Pairs
+    rows: tuple[int, ...]
+    """The row of the seed's sample that each pair is."""
+    captions: tuple[tuple[str, ...], ...]
+    columns: int
+    """Of a sheet."""
+
+
+class DrawingThread:
+    """One model and the one thread that draws with it, so that the server goes on answering."""
+
+    def __init__(self, sampler: Sampler, cpus: int) -> None:
+        self.sampler = sampler
+        self._waiting = 0
+        self._executor = ThreadPoolExecutor(1, "drawing", initializer=torch.set_num_threads, initargs=(cpus,))
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """What `work` returns. Raises RefusedError when too many wait, or for labels or values there are not."""
+        if self._waiting >= _MAX_WAITING:
+            raise RefusedError(
+                429, f"{self._waiting} others are waiting for this model. Please try again in a moment.", _RETRY_S
+            )
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        except EmixerError as error:
+            raise RefusedError(422, str(error)) from error
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """Ends the thread once what it draws is drawn; what waits is given up."""
+        self._executor.shutdown(cancel_futures=True)
+
+
+def draw(sampler: Sampler, wish: Wish) -> Drawn:
+    """Draws what is wished. Raises ConfigError for a label or value that the model does not know."""
+    drawers = {"pairs": _drawn_pairs, "swap": _swapped, "interpolation": _interpolated}
+    return drawers[wish.kind](sampler, wish)
+
+
+def _drawn_pairs(sampler: Sampler, wish: Wish) -> Drawn:
+    pairs = _sample(sampler, wish)
+    return Drawn(pairs, tuple(range(wish.num)), _captions(pairs), columns=4)
+
+
+def _swapped(sampler: Sampler, wish: Wish) -> Drawn:
+    """Each pair, and behind it the one of the same noise and conditions with the label swapped."""
+    assert wish.swapped is not None, "the wish was checked"
+    toggled_L = label_vector([wish.swapped], sampler.label_names)
+    pairs = _sample(sampler, wish)
+    others = sampler.redraw(pairs, pairs.labels.astype(np.uint8) ^ toggled_L, wish.seed, wish.temperature)
+    both = _alternating(pairs, others)
+    rows = tuple(row for row in range(wish.num) for _ in range(2))
+    return Drawn(both, rows, _captions(both), columns=2)
+
+
+def _interpolated(sampler: Sampler, wish: Wish) -> Drawn:
+    pairs = sampler.interpolate(
+        wish.labels, wish.to_labels, wish.steps, wish.seed, wish.temperature, sex=wish.sex, age=wish.age, view=wish.view
+    )
+    captions = [[f"{step / (wish.steps - 1):.0%}"] for step in range(wish.steps)]
+    captions[0] += wish.labels or ["no label"]
+    captions[-1] += wish.to_labels or ["no label"]
+    return Drawn(pairs, (0,) * wish.steps, tuple(map(tuple, captions)), columns=wish.steps)
+
+
+def _sample(sampler: Sampler, wish: Wish) -> Pairs:
+    return sampler.sample(
+        wish.labels, wish.num, wish.seed, wish.temperature, sex=wish.sex, age=wish.age, view=wish.view
+    )
+
+
+def _alternating(ones: Pairs, others: Pairs) -> Pairs:
+    shape = (2 * len(ones), *ones.images.shape[1:])
+    return replace(
+        ones,
+        images=np.stack([ones.images, others.images], axis=1).reshape(shape),
+        reports=[report for both in zip(ones.reports, others.reports, strict=True) for report in both],
+        labels=np.stack([ones.labels, others.labels], axis=1).reshape(len(ones) * 2, -1).astype(np.uint8),
+        conditions={name: np.repeat(values, 2) for name, values in ones.conditions.items()},
+    )
+
+
+def _captions(pairs: Pairs) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(pairs.caption(index)) for index in range(len(pairs)))

@@ -1,0 +1,33 @@
+"""How often a model may be asked."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+
+from emixer.web.requests import RefusedError
+
+_MINUTE_S = 60
+
+
+class RateLimit:
+    """So many requests in any minute. Those that are refused do not count. clock: seconds that only grow."""
+
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most, self._clock = most, clock
+        self._taken: deque[float] = deque()
+
+    def take(self) -> None:
+        """Counts one. Raises RefusedError, saying how long to wait, when there were enough."""
+        now = self._clock()
+        while self._taken and self._taken[0] <= now - _MINUTE_S:
+            self._taken.popleft()
+        if len(self._taken) >= self._most:
+            wait_s = max(1, math.ceil(self._taken[0] + _MINUTE_S - now))
+            raise RefusedError(
+                429,
+                f"This page draws at most {self._most} times a minute (serve.draws_a_minute). Please try again in "
+                f"{wait_s} s.",
+                wait_s,
+            )
+        self._taken.append(now)

@@ -1,0 +1,62 @@
+"""What a visitor may ask for."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from emixer.web.requests import RefusedError
+
+MAX_PAIRS = 16
+STEPS = (5, 7)
+MAX_SEED = 2**53 - 1
+"""What a browser can count to."""
+MAX_TEMPERATURE = 5.0
+_MAX_LABELS = 256
+
+
+class Wish(BaseModel):
+    """Pairs of some labels; or each beside one with a label swapped; or a strip between two sets of labels."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    kind: Literal["pairs", "swap", "interpolation"] = "pairs"
+    labels: list[str] = Field(default_factory=list, max_length=_MAX_LABELS)
+    """Those that are present; the others are absent."""
+    num: int = Field(4, ge=1)
+    """Pairs; of a strip, see `steps`."""
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+    temperature: float = Field(0.7, ge=0, le=MAX_TEMPERATURE)
+    """Of the words."""
+    sex: str | None = None
+    age: str | None = None
+    view: str | None = None
+    swapped: str | None = None
+    """Of a swap: the label that is present in one pair and absent in the other."""
+    to_labels: list[str] = Field(default_factory=list, max_length=_MAX_LABELS)
+    """Of an interpolation: the labels at its other end."""
+    steps: int = Field(STEPS[0], ge=STEPS[0], le=STEPS[1])
+    """Of an interpolation: pairs, both ends included."""
+
+    @property
+    def conditions(self) -> dict[str, str | None]:
+        """Sex, age and view."""
+        return {"sex": self.sex, "age": self.age, "view": self.view}
+
+
+def read_wish(body: bytes) -> Wish:
+    """From JSON. Raises RefusedError, saying which value is wrong and what it may be."""
+    try:
+        wish = Wish.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the request"
+        raise RefusedError(422, f"This cannot be drawn: {where}: {first['msg']}.") from error
+    if wish.num > MAX_PAIRS:
+        raise RefusedError(
+            413,
+            f"{wish.num:,} pairs are more than this page draws at once. Ask for at most {MAX_PAIRS}; `emixer generate` "
+            "makes any number.",
+        )
+    if wish.kind == "swap" and wish.swapped is None:
+        raise RefusedError(422, "Choose the label that is to be swapped.")
+    return wish

@@ -1,0 +1,93 @@
+"""`emixer serve`: the live page of a trained model, until somebody ends it."""
+
+import logging
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from emixer.config import Config
+from emixer.config.serve import ServeConfig
+from emixer.errors import ConfigError
+from emixer.web.access import digest_of, link, new_token
+from emixer.web.server import address_in_words, bound_socket, is_loopback, require_web, serve
+
+logger = logging.getLogger(__name__)
+
+_COMMAND = "serve"
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A server that was ended."""
+
+    run: Path
+
+    def __str__(self) -> str:
+        return f"Ended. `emixer serve --run {self.run}` serves it again, with a new link."
+
+
+def run(config: Config) -> ServedModel:
+    """Serves the page until SIGINT or SIGTERM.
+
+    Raises ConfigError when the address cannot be had, RunFolderError or CheckpointError where there is no model.
+    """
+    require_web(_COMMAND)
+    # These need torch or the extra `web`
+    from emixer.generation.sampler import Sampler, read_trained_model
+    from emixer.live.app import live_app
+    from emixer.live.drawing import DrawingThread
+    from emixer.live.limits import RateLimit
+
+    settings = config.serve
+    folder = _run_of(settings)
+    trained = read_trained_model(folder, settings.checkpoint)
+    bound = bound_socket(settings.host, settings.port, _COMMAND)
+    with closing(bound):
+        sampler = Sampler(trained, _device(settings), settings.batch_size)
+        token = new_token()
+        with closing(DrawingThread(sampler, settings.cpus)) as drawing:
+            app = live_app(drawing, RateLimit(settings.draws_a_minute), digest_of(token), folder.name)
+            address = link(address_in_words(bound, settings.host), token)
+            serve(app, bound, lambda: _announce(settings, address))
+    return ServedModel(folder)
+
+
+def describe(config: Config) -> str:
+    """What `run` would do. Opens no port."""
+    require_web(_COMMAND)
+    from emixer.generation.sampler import read_trained_model
+
+    settings = config.serve
+    trained = read_trained_model(_run_of(settings), settings.checkpoint)
+    return (
+        f"Would serve {trained.path} ({trained.config.kind}, {trained.config.side_px} px) at "
+        f"http://{settings.host}:{settings.port}/, at most {settings.draws_a_minute} draws a minute."
+    )
+
+
+def _run_of(settings: ServeConfig) -> Path:
+    if settings.run is None:
+        raise ConfigError("serve.run is not set. Give --run FOLDER.")
+    return settings.run
+
+
+def _device(settings: ServeConfig) -> str:
+    """Raises ConfigError for a GPU that there is not."""
+    import torch
+
+    has_gpu = torch.cuda.is_available()
+    if settings.use_gpu and not has_gpu:
+        raise ConfigError("serve.use_gpu=true, but torch sees no GPU here. Leave it out, or look at `emixer doctor`.")
+    return "cuda" if has_gpu and settings.use_gpu is not False else "cpu"
+
+
+def _announce(settings: ServeConfig, address: str) -> None:
+    if not is_loopback(settings.host):
+        logger.warning(
+            "host=%s can be reached by others, without encryption: let only a proxy with HTTPS reach this port "
+            "(docs/serve.md).", settings.host,
+        )  # fmt: skip
+    click.echo(f"Open {address}")
+    click.echo("Whoever has this link may draw pairs. They are synthetic and not for clinical use. Ctrl-C ends it.")

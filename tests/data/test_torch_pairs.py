@@ -1,0 +1,117 @@
+"""Shards as datasets of torch and Ray, against what stands in the Parquet files."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+import emixer
+from emixer import ShardPairs
+from emixer.data.labels import CHEXPERT
+from emixer.errors import ConfigError, ShardError
+
+
+@pytest.fixture(scope="module")
+def shards(tiny_shards: Path) -> ShardPairs:
+    """96 rows in row groups of 16; every eighth has no labels, every tenth no report."""
+    return emixer.open_shards(tiny_shards)
+
+
+@pytest.fixture(scope="module")
+def rows(tiny_shards: Path) -> list[dict[str, object]]:
+    return pq.read_table(tiny_shards / "train-00000.parquet").to_pylist()  # type: ignore[no-any-return]
+
+
+def fingerprints(batches: object) -> list[bytes]:
+    return [image.numpy().tobytes() for batch in batches for image in batch["image"]]
+
+
+def test_any_row_by_its_number(shards: ShardPairs, rows: list[dict[str, object]]) -> None:
+    assert (len(shards), shards.side_px, shards.label_names) == (96, 32, CHEXPERT)
+    for index in (0, 7, 9, 16, 95, -1):
+        item, row = shards[index], rows[index]
+        assert item["image"].shape == (1, 32, 32)
+        assert item["image"].numpy().tobytes() == row["image"]
+        assert item["report"] == (row["report"] or "")
+        assert item["known"].all() == (row["labels"] is not None)
+        assert item["labels"].tolist() == (row["labels"] or [0] * 14)
+    with pytest.raises(IndexError):
+        shards[96]
+
+
+def test_batches_in_any_order_are_the_rows_asked_for(shards: ShardPairs, rows: list[dict[str, object]]) -> None:
+    order = np.random.default_rng(0).permutation(96).tolist()
+    loader = DataLoader(shards, batch_size=40, sampler=order, num_workers=1)
+    assert fingerprints(loader) == [rows[index]["image"] for index in order]
+
+
+def test_a_stream_without_a_seed_keeps_the_order_and_the_size_of_batches(
+    shards: ShardPairs, rows: list[dict[str, object]]
+) -> None:
+    batches = list(DataLoader(shards.stream(20), batch_size=None))
+    assert [len(batch["report"]) for batch in batches] == [20, 20, 20, 20, 16]
+    assert fingerprints(batches) == [row["image"] for row in rows]
+    assert batches[0]["labels"].dtype == torch.float32
+
+
+def test_ranks_and_workers_share_an_epoch_and_another_one_has_another_order(
+    shards: ShardPairs, rows: list[dict[str, object]]
+) -> None:
+    everything = sorted(row["image"] for row in rows)
+    orders = []
+    for epoch in (0, 1):
+        seen: list[bytes] = []
+        for rank in range(2):
+            stream = shards.stream(10, seed=3, rank=rank, world_size=2, window_rows=16)
+            stream.epoch = epoch
+            part = fingerprints(DataLoader(stream, batch_size=None, num_workers=2))
+            if rank == epoch == 0:
+                assert part == fingerprints(DataLoader(stream, batch_size=None, num_workers=2))
+            assert len(part) < len(everything)
+            seen += part
+        assert sorted(seen) == everything  # all of them, none twice
+        orders.append(seen)
+    assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "1 or more"),
+        ({"batch_size": 1, "rank": 0}, "go together"),
+        ({"batch_size": 1, "rank": 2, "world_size": 2}, "count from 0"),
+        ({"batch_size": 1, "rank": 0, "world_size": 7}, "cannot share 96 rows in 6 row group"),
+        ({"batch_size": 1, "seed": 0, "rank": 0, "world_size": 2}, "cannot share 96 rows in 1 window"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(shards: ShardPairs, arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        shards.stream(**arguments)
+
+
+def test_a_folder_without_shards_and_a_shard_that_went_away_are_told(
+    make_shards: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ShardError, match="holds no shards"):
+        emixer.open_shards(tmp_path)
+    shards = emixer.open_shards(make_shards(tmp_path / "shards", train=16))
+    (tmp_path / "shards" / "train-00000.parquet").unlink()
+    with pytest.raises(ShardError, match="cannot be read any more"):
+        shards[0]
+
+
+@pytest.mark.ray
+def test_ray_data_holds_the_same_rows(shards: ShardPairs, rows: list[dict[str, object]], ray_cluster: None) -> None:
+    dataset = shards.to_ray()
+    found = {row["image"].tobytes(): row for row in dataset.take_all()}
+    assert len(found) == 96
+    for index in (3, 7, 9):
+        row = found[rows[index]["image"]]
+        assert row["image"].shape == (32, 32)
+        assert row["report"] == (rows[index]["report"] or "")
+        assert row["known"].all() == (rows[index]["labels"] is not None)
+        np.testing.assert_array_equal(row["labels"], rows[index]["labels"] or [0] * 14)

@@ -1,0 +1,27 @@
+"""A real `emixer serve` in a process of its own."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.served import Answer, Server
+
+
+class LiveServer(Server):
+    """Serves a run until it is ended. more: further arguments."""
+
+    def __init__(self, run: Path, *more: str) -> None:
+        super().__init__(["serve", "--run", str(run), "--use-gpu", "false", *more])
+
+    @property
+    def link(self) -> str:
+        return self.said.split()[1]
+
+    @property
+    def token(self) -> str:
+        return self.link.partition("#")[2]
+
+    def draw(self, **wish: Any) -> Answer:
+        return self.ask("/api/draw", self.token, wish)
+
+    def download(self, file_format: str, **wish: Any) -> Answer:
+        return self.ask(f"/api/download/{file_format}", self.token, wish)
