@@ -30,10 +30,12 @@ from emixer.files import sha256_of
 from emixer.generation.plan import completed, fixed_plan, make_plan
 from emixer.generation.plan_kinds import LabelPlan, Labels, ListedPlan
 from emixer.models.build import build_model
-from emixer.models.noise import RowNoise
+from emixer.models.noise import BLOCK_ROWS, RowNoise
 from emixer.models.paired_model import ModelSpec, PairedModel
 from emixer.run_folder import RunFolder
 
+REDRAWN_ROWS = BLOCK_ROWS
+"""Rows that are drawn together when one of them is drawn again: as few as share a block of noise."""
 _SHOWN_ROWS = 3
 _STEP = 0  # generation has no steps: rows are told apart by their number
 _DEFAULT_BATCH = int(GenerateConfig.model_fields["batch_size"].default)
@@ -184,6 +186,18 @@ class Sampler:
                 images.append(_gray_bytes(pairs.image_BCHW))
                 words.append(pairs.words_BSW.int())
             return torch.cat(images).cpu().numpy(), torch.cat(words).cpu().numpy()
+
+    def redraw(
+        self, labels_BY: Labels, first_row: int, seed: int, temperature: float, number: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        """As `draw` of one block of REDRAWN_ROWS rows, from other noise: the `number`-th further draw, from 1."""
+        assert first_row % REDRAWN_ROWS == 0, "blocks are aligned"
+        assert len(labels_BY) == REDRAWN_ROWS, "blocks are whole"
+        assert number > 0, "the first draw is that of `draw`"
+        with torch.inference_mode(), _same_kernels():
+            noise = RowNoise(seed, _STEP, first_row, REDRAWN_ROWS, self.device).named(f"redraw {number}")
+            pairs = self._model.sample(torch.from_numpy(labels_BY).to(self.device, torch.float32), noise, temperature)
+            return _gray_bytes(pairs.image_BCHW).cpu().numpy(), pairs.words_BSW.int().cpu().numpy()
 
     def _plan(self, labels: Sequence[str] | ArrayLike | None, conditions: dict[str, str | int], seed: int) -> LabelPlan:
         spec = self.trained.spec

@@ -32,11 +32,10 @@ from emixer.data.loader import fixed_binary_view
 from emixer.generation.sampler import TrainedModel
 from emixer.progress import Progress
 from emixer.ray_session import capacity
+from emixer.stages.audit_control import NUM_MEASURES, control_searches
 from emixer.stages.audit_reports import AuditedReports
 from emixer.stages.audit_sides import GeneratedSide, RealSide, codes
 
-NUM_MEASURES = 3
-"""Pixels, features and reports: each may flag a third of `audit.false_alarm`."""
 _MEMBERS = 4_000
 """Most images a side that membership is asked of."""
 Rows = NDArray[np.int64]
@@ -142,7 +141,6 @@ def _searches(
     train, held_out, generated = audited.train.measured, audited.held_out.measured, audited.generated.measured
     all_train, all_held_out, all_generated = (np.arange(len(side)) for side in (train, held_out, generated))
     made = Side(generated, all_generated)
-    of_held_out = Side(held_out, all_held_out, held_out_codes)
     grouped: tuple[tuple[int, Rows | None], tuple[int, Rows | None]] = ((0, None), (0, None))
     if groups is not None:
         grouped = (groups.num_train, groups.train), (groups.num_held_out, groups.held_out)
@@ -154,8 +152,7 @@ def _searches(
     return {
         "generated_to_train": Search(made, Side(train, all_train, None, *grouped[0])),
         "generated_to_held_out": Search(made, Side(held_out, all_held_out, None, *grouped[1])),
-        "held_out_to_train": Search(of_held_out, Side(train, all_train)),
-        "held_out_to_held_out": Search(of_held_out, of_held_out),
+        **control_searches(train, held_out, held_out_codes),
         "train_pairs": Search(pairs_of_train, pairs_of_train),
         "generated_pairs": Search(pairs_of_generated, pairs_of_generated),
         "members_to_generated": Search(Side(train, members), made),
