@@ -12,7 +12,7 @@ from emixer.data.collection import identify
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError
 from emixer.generation.card import state_audit
-from emixer.generation.manifest import read_finished_manifest
+from emixer.generation.manifest import AUDIT_FOLDER, read_finished_manifest
 from emixer.generation.sampler import TrainedModel, read_trained_model
 from emixer.ray_session import connect
 from emixer.stages.audit_control import check_control, encoder_remarks, find_encoder
@@ -21,7 +21,6 @@ from emixer.stages.audit_page import page_of
 from emixer.stages.audit_sides import HELD_OUT, TRAIN, GeneratedSide, RealSide
 from emixer.stages.evaluate_sides import compared_labels
 
-_OUT = "audit"
 _LEAST_ROWS = 20
 
 
@@ -139,7 +138,7 @@ def _checked(config: Config) -> _Inputs:
     check_control(shards, settings.false_alarm)
     trained = _trained(settings.run, manifest)
     encoder = find_encoder(config, settings.run)
-    out = (settings.out or dataset / _OUT).resolve()
+    out = (settings.out or dataset / AUDIT_FOLDER).resolve()
     measured = (settings.measured or out / "measured").resolve()
     return _Inputs(dataset, manifest, shards, labels, Network(encoder), trained, out, measured,
                    tuple(encoder_remarks(encoder, shards)))  # fmt: skip

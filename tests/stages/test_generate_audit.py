@@ -1,6 +1,8 @@
 """`emixer generate --audit` on a run whose training images and reports some of its own draws were planted among."""
 
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +28,7 @@ from emixer.data.vocabulary import Vocabulary
 from emixer.errors import ConfigError, ShardError, UnfinishedError
 from emixer.generation.plan import make_plan
 from emixer.generation.sampler import Pairs, Sampler, load
-from emixer.stages import audit
+from emixer.stages import audit, gallery
 from emixer.stages.generate import GenerateResult, describe, run
 from tests.audit_data import write_shards
 
@@ -171,19 +174,45 @@ generate.run(config)
 """
 
 
-def test_an_audit_of_the_whole_would_have_withheld_the_same_rows_and_now_none(
-    made: GenerateResult, make_config: Make, shards: Path
-) -> None:
-    plain = run(make_config(shards.parent / "plain", audit=None))
-    assert "redraws" not in Stored.read(plain.folder).table.column_names
+@pytest.fixture(scope="module")
+def plain(made: GenerateResult, make_config: Make, shards: Path) -> Path:
+    """The same dataset without a screen."""
+    return run(make_config(shards.parent / "plain", audit=None)).folder
+
+
+@pytest.fixture(scope="module")
+def withheld(made: GenerateResult, plain: Path, shards: Path) -> dict[Path, set[int]]:
+    """Rows that an audit of the whole would withhold, by dataset."""
     found = {}
-    for folder in (plain.folder, made.folder):
+    for folder in (plain, made.folder):
         settings = {"data.shards": shards, "audit.dataset": folder, "audit.measured": shards.parent / "measured",
                     "audit.resamples": 20}  # fmt: skip
         result = audit.run(load_config(extra=settings))
         found[folder] = {entry["index"] for entry in result.content["withhold"]}
-    assert found[plain.folder] == {row for row, number in enumerate(Stored.read(made.folder).redraws) if number}
-    assert found[made.folder] == set()
+    return found
+
+
+def test_an_audit_of_the_whole_would_have_withheld_the_same_rows_and_now_none(
+    made: GenerateResult, plain: Path, withheld: dict[Path, set[int]]
+) -> None:
+    assert "redraws" not in Stored.read(plain).table.column_names
+    assert withheld[plain] == {row for row, number in enumerate(Stored.read(made.folder).redraws) if number}
+    assert withheld[made.folder] == set()
+
+
+def test_the_gallery_links_to_the_audit_of_the_dataset_that_it_shows_and_to_no_other(
+    made: GenerateResult, plain: Path, withheld: dict[Path, set[int]], tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    shown = gallery.run(load_config(extra={"gallery.dataset": made.folder, "gallery.out": page, "gallery.pairs": 1}))
+    (link,) = re.findall(r'audit of the dataset: <a href="([^"]*)">', shown.page.read_text())
+    assert (page.parent / unquote(link)).resolve() == made.folder / "audit" / "audit.html"
+    assert "No row is to be withheld." in page.read_text()
+    shutil.copytree(plain, tmp_path / "other")
+    shutil.rmtree(tmp_path / "other" / "audit")
+    shutil.copytree(made.folder / "audit", tmp_path / "other" / "audit")
+    other = gallery.run(load_config(extra={"gallery.dataset": tmp_path / "other", "gallery.pairs": 1}))
+    assert "Privacy audit" not in other.page.read_text(), "it is not of these rows"
 
 
 def test_a_row_that_is_always_flagged_ends_the_command_and_more_redraws_go_on(
