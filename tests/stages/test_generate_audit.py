@@ -205,7 +205,7 @@ def test_the_gallery_links_to_the_audit_of_the_dataset_that_it_shows_and_to_no_o
 ) -> None:
     page = tmp_path / "page.html"
     shown = gallery.run(load_config(extra={"gallery.dataset": made.folder, "gallery.out": page, "gallery.pairs": 1}))
-    (link,) = re.findall(r'audit of the dataset: <a href="([^"]*)">', shown.page.read_text())
+    (link,) = re.findall(r'<a href="([^"]*)">Privacy audit of the dataset: ', shown.page.read_text())
     assert (page.parent / unquote(link)).resolve() == made.folder / "audit" / "audit.html"
     assert "No row is to be withheld." in page.read_text()
     shutil.copytree(plain, tmp_path / "other")
