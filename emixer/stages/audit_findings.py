@@ -32,6 +32,7 @@ from emixer.data.loader import fixed_binary_view
 from emixer.generation.sampler import TrainedModel
 from emixer.progress import Progress
 from emixer.ray_session import capacity
+from emixer.stages.audit_attributes import attribute_figures
 from emixer.stages.audit_control import NUM_MEASURES, control_searches
 from emixer.stages.audit_reports import AuditedReports
 from emixer.stages.audit_sides import GeneratedSide, RealSide, codes
@@ -87,7 +88,16 @@ def findings(config: Config, audited: Audited) -> tuple[dict[str, Any], Closest]
     }
     reports = AuditedReports.read(config, audited.generated, audited.train, audited.held_out, train_codes, level)
     membership = _membership(config, audited, matches)
-    found = checks(images, reports.figures, reports.traces, membership, level)
+    members, others = _asked(audited)
+    attributes = attribute_figures(
+        audited.generated,
+        (
+            (audited.train, members, matches["members_to_generated"]),
+            (audited.held_out, others, matches["others_to_generated"]),
+        ),
+        config.audit.resamples,
+    )
+    found = checks(images, reports.figures, reports.traces, membership, level, attributes)
     reasons = {f"image_{space}": near.spaces[space].flagged for space in SPACES} | reports.reasons
     flagged = any_of(list(reasons.values()))
     index_N = audited.generated.index()
@@ -101,6 +111,7 @@ def findings(config: Config, audited: Audited) -> tuple[dict[str, Any], Closest]
         "reports": reports.figures,
         "traces": reports.traces,
         "membership": membership,
+        "attributes": attributes,
         "withhold": [
             {"index": int(index_N[row]), "reasons": [name for name, is_so in reasons.items() if is_so[row]]}
             for row in np.flatnonzero(flagged)
