@@ -16,7 +16,7 @@ _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "
 CARD_NAME = "README.md"
 _REDRAWS = "| `redraws` | draws of this row that were withheld, as too near to training data, before this one |\n"
 NOT_AUDITED = (
-    "- **No privacy audit was done on this dataset.** Generative models can repeat training examples; "
+    "- **No privacy audit was done on the finished dataset.** Generative models can repeat training examples; "
     "`emixer audit` looks for that."
 )
 _AUDITED = (
@@ -151,11 +151,12 @@ def _screened(plan: DatasetPlan, audit: Mapping[str, Any]) -> str:
     thresholds = [named[name].format(value) for name, value in audit["thresholds"].items()]
     begins = ", ".join(thresholds[:2]) + "".join(f", or with {each}" for each in thresholds[2:])
     remarks = "".join(f" {remark}" for remark in audit["remarks"])
+    also = ", or its report to one patient's reports" if "report_sequences" in audit["thresholds"] else ""
     return (
-        f"- **Pairs that repeat training data were withheld.** {told_of(audit)} Each pair was judged as it was drawn, "
-        f"beside {audit['train']:,} training images, by what {plan.settings['audit_false_alarm']:.2%} of "
-        f"{audit['held_out']:,} held-out ones would be flagged by as well; that begins at a distance of {begins}."
-        f"{remarks}\n"
+        f"- **Screened for what repeats training data.** {told_of(audit)} The question to each pair, as it was drawn: "
+        f"is its image nearer to one of {audit['train']:,} training images{also}, than all but "
+        f"{plan.settings['audit_false_alarm']:.2%} of {audit['held_out']:,} held-out ones are? Flagging begins at a "
+        f"distance of {begins}.{remarks}\n"
     )
 
 

@@ -154,8 +154,8 @@ def _attributes(content: Mapping[str, Any]) -> Table:
             rows.append((f"{name}, by {space}", *sides, f"{found['disclosed']:+.3f}", _between(found["interval"])))
     note = (
         "An attacker who holds a person's image guesses that the person has what the nearest generated image was made "
-        "for. Right guesses, and in brackets those of who always guesses what is most frequent in the dataset. "
-        "Disclosed is by how much more the guesses gain on that for people whom the model was trained on."
+        "for. Right guesses, and in brackets what always guessing the most frequent value of the dataset gets right. "
+        "Disclosed: how much more the image adds for people whom the model was trained on than for held-out ones."
     )
     columns = ("Attribute", "training people", "held-out people", "disclosed", "95 % interval")
     return Table("Attribute disclosure", note, columns, tuple(rows))

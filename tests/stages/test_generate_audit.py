@@ -239,7 +239,7 @@ def test_card_manifest_and_summary_state_thresholds_and_numbers(made: GenerateRe
     assert manifest["settings"]["audit_false_alarm"] == 0.01
     card = (made.folder / "README.md").read_text()
     assert f"{redraws.sum()} pairs were withheld by the audit's measure" in card
-    assert "by what 1.00% of 300 held-out ones would be flagged by" in card
+    assert "than all but 1.00% of 300 held-out ones are?" in card
     assert "| `redraws` |" in card
     assert f"{redraws.sum()} pairs were withheld by the audit's measure" in str(made)
     assert "secret" not in card + json.dumps(manifest)
