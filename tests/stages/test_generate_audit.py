@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from emixer.cli.generate import command
 from emixer.config import Config, load_config
 from emixer.data.labels import CHEXPERT
-from emixer.data.pair_table import decode_film
+from emixer.data.pair_table import decode_image
 from emixer.data.text import tokenize
 from emixer.data.vocabulary import Vocabulary
 from emixer.errors import ConfigError, ShardError, UnfinishedError
@@ -101,7 +101,7 @@ class Stored:
         return self.table["redraws"].to_pylist()
 
     def image(self, row: int) -> np.ndarray:
-        decoded = decode_film(self.table["image"][row]["bytes"].as_py())
+        decoded = decode_image(self.table["image"][row]["bytes"].as_py())
         assert decoded is not None
         return decoded
 
