@@ -77,6 +77,8 @@ def _tune(config: Config, made: Made) -> None:
 
 def _generate(config: Config, made: Made) -> None:
     _require("generate.run", config.generate.run, made)
+    if config.generate.audit is not None:
+        _require("generate.audit", config.generate.audit, made)
     _require_named("generate.out", config.generate.out)
 
 

@@ -1,7 +1,7 @@
 """Shards and datasets for tests of the audit: smooth images that resemble each other, reports with stock sentences."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from emixer.data.conditions import NO_CONDITIONS, Conditions
 from emixer.data.labels import CHEXPERT
 from emixer.data.schema import ShardInfo
 from emixer.data.shards import shard_name, write_shard
@@ -47,11 +48,12 @@ def reports(num: int, seed: int) -> list[Report]:
 
 
 def write_shards(
-    folder: Path, of_split: dict[str, tuple[Images, Sequence[Report] | None]], names: tuple[str, ...] = CHEXPERT
-) -> Path:
-    """Every image is of a subject of its own; names: of the labels, of which none is present."""
+    folder: Path, of_split: dict[str, tuple[Images, Sequence[Report] | None]], names: tuple[str, ...] = CHEXPERT,
+    sexes: Mapping[str, Sequence[str | None]] | None = None,
+) -> Path:  # fmt: skip
+    """Every image is of a subject of its own; names: of the labels, of which none is present. sexes: by split."""
     folder.mkdir(parents=True)
-    info = ShardInfo(SIDE_PX, names, "findings", 1, "test")
+    info = ShardInfo(SIDE_PX, names, "findings", 1, "test", known_of_images=() if sexes is None else ("sex",))
     entries = []
     for split, (image, told) in of_split.items():
         num, path = len(image), folder / shard_name(split, 0)
@@ -63,6 +65,7 @@ def write_shards(
                 "report": [None] * num if told is None else [detokenize(text) for text in told],
                 "sentences": [None] * num if told is None else list(told),
                 "labels": [[0] * len(names)] * num, "source": ["made"] * num,
+                **({} if sexes is None else {"sex": list(sexes[split])}),
             },
             schema=info.arrow_schema(),
         )  # fmt: skip
@@ -76,13 +79,18 @@ def write_shards(
 
 def write_dataset(
     folder: Path, image: Images, told: Sequence[Report], names: tuple[str, ...] = CHEXPERT, present: int = 0,
-    weights: str = "none",
+    weights: str = "none", sexes: Sequence[str] | None = None,
 ) -> Path:  # fmt: skip
-    """A finished dataset as `emixer generate` leaves it; label number `present` is that of every pair."""
+    """A finished dataset as `emixer generate` leaves it; label number `present` is that of every pair. sexes: F or M,
+    what a model that knows sex made each pair for."""
     labels = np.zeros((len(image), len(names)), np.uint8)
     labels[:, present] = 1
     settings = {"weights_sha256": weights, "name": folder.name}
-    write_pairs(folder, image, [detokenize(each) for each in told], labels, names, settings)
+    conditions = NO_CONDITIONS
+    if sexes is not None:
+        conditions = Conditions(("sex",), (("F", "M"),))
+        labels = np.concatenate([labels, [[sex == "F", sex == "M"] for sex in sexes]], axis=1).astype(np.uint8)
+    write_pairs(folder, image, [detokenize(each) for each in told], labels, names, settings, conditions=conditions)
     (folder / "README.md").write_text(CARD)
     return folder
 

@@ -4,7 +4,7 @@ Shapes: N images of a side, Q queries of a block, K candidates, G groups of refe
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -92,29 +92,63 @@ def read_matches(path: Path) -> Matches:
     return Matches(**load_file(path))
 
 
+@dataclass(frozen=True)
+class References:
+    """Whom queries are compared with: a side's descriptors and features, chunk by chunk, on a device."""
+
+    side: Side
+    coarse: Iterable[Chunk]
+    features: Iterable[Chunk]
+    """With half the squared length beside them, so that the highest product is that of the nearest."""
+    centre_F: Array
+    """Features are told from here, where products of numbers of one size are exact enough."""
+
+    @classmethod
+    def streamed(cls, side: Side, device: torch.device) -> "References":
+        """Read once, in chunks that are let go: for one block of queries, of a side of any size."""
+        centre_F = _centre(side)
+        return cls(side, _coarse_chunks(side, device), _feature_chunks(side, centre_F, device), centre_F)
+
+    @classmethod
+    def loaded(cls, side: Side, device: torch.device) -> "References":
+        """Kept on the device: for many blocks of queries. Four bytes a number of descriptors and features."""
+        centre_F = _centre(side)
+        return cls(side, tuple(_coarse_chunks(side, device)), tuple(_feature_chunks(side, centre_F, device)), centre_F)
+
+
+def nearest(ranks_QSS: Tensor, features_QF: Tensor, owner_Q: Tensor | None, references: References) -> Matches:
+    """Of each query the nearest reference. ranks: of `ranked`, uint8; features: float32; both on the device."""
+    device, side = ranks_QSS.device, references.side
+    query_VQD = variants(ranks_QSS)
+    by_pixels = best_products(query_VQD, iter(references.coarse), _LAID_OVER, side.num_groups, owner_Q)
+    pixel_distance, pixel_row = _laid_over(ranks_QSS, query_VQD, by_pixels, side, device)
+    del query_VQD
+    centred_QF = features_QF - torch.from_numpy(references.centre_F).to(device)
+    ones = torch.ones(len(centred_QF), 1, device=device)
+    by_features = best_products(
+        torch.cat([centred_QF, ones], 1)[None], iter(references.features), 1, side.num_groups, owner_Q
+    )
+    length_Q = centred_QF.square().sum(1)
+    squared_Q = (length_Q - 2 * by_features.product_QK[:, 0]).clamp_min(0)
+    return Matches(
+        pixel_distance, pixel_row,
+        squared_Q.sqrt().cpu().numpy(), side.rows[by_features.place_QK[:, 0].cpu().numpy()],
+        by_pixels.group_product_QG.cpu().numpy(),
+        (2 * by_features.group_product_QG - length_Q[:, None]).cpu().numpy(),
+    )  # fmt: skip
+
+
 def _matched(queries: Side, part: slice, references: Side, device: torch.device) -> Matches:
     rows = queries.rows[part]
     owners = None if queries.owners is None else torch.from_numpy(queries.owners[part]).to(device)
     ranks = torch.from_numpy(queries.measured.ranks(rows)).to(device)
-    query_VQD = variants(ranks)
-    by_pixels = best_products(query_VQD, _coarse_chunks(references, device), _LAID_OVER, references.num_groups, owners)
-    pixel_distance, pixel_row = _laid_over(ranks, query_VQD, by_pixels, references, device)
-    del query_VQD
-    centre_F = references.measured.features(references.rows[:_CHUNK_ROWS]).mean(0)
-    features = torch.from_numpy(queries.measured.features(rows) - centre_F).to(device)
-    ones = torch.ones(len(features), 1, device=device)
-    by_features = best_products(
-        torch.cat([features, ones], 1)[None], _feature_chunks(references, centre_F, device), 1,
-        references.num_groups, owners,
-    )  # fmt: skip
-    length_Q = features.square().sum(1)
-    squared_Q = (length_Q - 2 * by_features.product_QK[:, 0]).clamp_min(0)
-    return Matches(
-        pixel_distance, pixel_row,
-        squared_Q.sqrt().cpu().numpy(), references.rows[by_features.place_QK[:, 0].cpu().numpy()],
-        by_pixels.group_product_QG.cpu().numpy(),
-        (2 * by_features.group_product_QG - length_Q[:, None]).cpu().numpy(),
-    )  # fmt: skip
+    features = torch.from_numpy(queries.measured.features(rows)).to(device)
+    return nearest(ranks, features, owners, References.streamed(references, device))
+
+
+def _centre(side: Side) -> Array:
+    centre_F: Array = side.measured.features(side.rows[:_CHUNK_ROWS]).mean(0)
+    return centre_F
 
 
 def _laid_over(
@@ -145,7 +179,6 @@ def _coarse_chunks(side: Side, device: torch.device) -> Iterator[Chunk]:
 
 
 def _feature_chunks(side: Side, centre_F: Array, device: torch.device) -> Iterator[Chunk]:
-    """With half the squared length beside them, so that the highest product is that of the nearest."""
     for first in range(0, len(side), _CHUNK_ROWS):
         part = slice(first, first + _CHUNK_ROWS)
         features = torch.from_numpy(side.measured.features(side.rows[part]) - centre_F).to(device)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from emixer.audit.control import ranks_above
 from emixer.audit.images import share_of
-from emixer.audit.spans import Shared
+from emixer.audit.spans import Shared, SpanIndex
 
 _COPY_FACTOR = 2
 
@@ -25,6 +26,25 @@ class ReportFindings:
     """Those of them that do so more than any held-out report, and twice as often as where flagging begins."""
     threshold: int
     """Identifying sequences at which reports begin to be flagged."""
+
+
+@dataclass(frozen=True)
+class ReportControl:
+    """The training reports' sequences, and what held-out reports, one a study, share with them."""
+
+    index: SpanIndex
+    held_out: Shared
+    level: float
+    """Share of the held-out reports that would be flagged."""
+
+    @property
+    def threshold(self) -> int:
+        """Identifying sequences at which reports begin to be flagged."""
+        return find_copied_reports(self.held_out, self.held_out, self.level).threshold
+
+    def judge(self, sentences: pa.Array) -> ReportFindings:
+        """Of generated reports, as SENTENCES."""
+        return find_copied_reports(self.index.look_up(sentences), self.held_out, self.level)
 
 
 def find_copied_reports(generated: Shared, held_out: Shared, level: float) -> ReportFindings:

@@ -12,6 +12,9 @@ MOST_NEARER = 0.52
 MOST_MEMBER_AREA = 0.55
 """Area under the curve of an attacker who has the dataset; 0.5 is guessing."""
 
+MOST_DISCLOSED = 0.05
+"""Share of people of whom more is guessed right if the model was trained on them."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -33,9 +36,10 @@ class Check:
 
 def checks(
     images: Mapping[str, Any], reports: Mapping[str, Any] | None, traces: Mapping[str, Any] | None,
-    membership: Mapping[str, Any], level: float,
+    membership: Mapping[str, Any], level: float, attributes: Mapping[str, Any],
 ) -> list[Check]:  # fmt: skip
-    """reports, traces: None where there are none to audit. level: share of the control that each measure would flag."""
+    """reports, traces: None where there are none to audit. level: share of the control that each measure would flag.
+    attributes: figures by attribute and space, or `not_measured`."""
     found = [_none("image_copies", "images that copy a training image", images["copies"])]
     found.append(_share("near_images", "images nearer to a training image than held-out ones", images["flagged"],
                         2 * level))  # fmt: skip
@@ -47,6 +51,13 @@ def checks(
         member = membership[space]
         what = f"telling training from held-out images by the dataset (AUC), by {space}"
         found.append(_figure(f"membership_{space}", what, member["auc"], member["interval"], MOST_MEMBER_AREA))
+    for name, figures in attributes.items():
+        for space, told in figures.items():
+            if space != "not_measured":
+                what = f"guessing the {name} of training people by the dataset above that of held-out ones, by {space}"
+                found.append(
+                    _figure(f"attribute_{name}_{space}", what, told["disclosed"], told["interval"], MOST_DISCLOSED)
+                )
     if reports is not None:
         found.append(_none("report_copies", "reports that copy a patient's", reports["copies"]))
         what = "reports that point to one patient more than held-out ones"

@@ -18,8 +18,9 @@ def command() -> None:
 
     Images: are they nearer to training images than held-out ones are, by pixels (also mirrored, shifted, in another
     gray window) and by the features of an encoder? Reports: do they repeat what a single patient's reports say? Can
-    one tell from the dataset who was trained on? Names, dates and masks; near-duplicates. Held-out images and reports
-    are the control of every figure. Writes audit.json, with a verdict and the rows to withhold, and a page.
+    one tell from the dataset who was trained on, or what sex and age they have? Names, dates and masks;
+    near-duplicates. Held-out images and reports are the control of every figure. Writes audit.json, with a verdict and
+    the rows to withhold, and a page.
 
     \b
       emixer audit --dataset data/synthetic --shards data/shards

@@ -14,6 +14,8 @@ from emixer.cli.base import setting, stage_command
 @setting("--age", "generate.age")
 @setting("--view", "generate.view")
 @setting("--balance-by", "generate.balance_by")
+@setting("--audit", "generate.audit")
+@setting("--redraws", "generate.redraws")
 @setting("--checkpoint", "generate.checkpoint")
 @setting("--image-format", "generate.image_format")
 @setting("--temperature", "generate.temperature")
@@ -36,6 +38,8 @@ def command() -> None:
       emixer generate --run runs/first --plan plan.csv --out data/planned
     Women and men in turn, of a model trained with model.conditions=[sex, age, view]:
       emixer generate --run runs/first --num 500 --labels Edema --view PA --balance-by sex --out data/edema
+    To be given away: what repeats training data by the audit's measure is withheld, and others drawn in its place:
+      emixer generate --run runs/first --num 1000 --audit data/shards --out data/synthetic
     600,000 pairs on every GPU of a running cluster:
       emixer generate --run runs/paper --num 600_000 --seed 1 --ray-address auto --out /data/synthetic
     """

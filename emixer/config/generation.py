@@ -48,6 +48,11 @@ class GenerateConfig(Section):
     """Rows of a Parquet row group, a multiple of batch_size; its bytes must stay under 300 MB."""
     temperature: float = Field(0.7, ge=0)
     """Temperature of the words; 0 takes the likeliest word."""
+    audit: Path | None = Field(None, strict=False)
+    """Folder of the shards that the run was trained on: pairs that `emixer audit` would withhold are drawn again. None:
+    no pair is judged. `audit.false_alarm`, `span_words` and `encoder` say by what measure."""
+    redraws: int = Field(10, ge=0, le=100)
+    """Most further draws of a row that the audit flags; if all are flagged, the command fails. Decides no row."""
     num_samplers: int | None = Field(None, ge=1)
     """Sampler actors. None: one a GPU, or as many as the CPUs carry."""
     cpus_per_sampler: int = Field(1, ge=1)

@@ -98,6 +98,16 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class AuditLink:
+    """What an audit of the dataset found, and where its page is."""
+
+    verdict: str
+    summary: str
+    href: str
+    """Relative to this page."""
+
+
+@dataclass(frozen=True)
 class Gallery:
     """What the page shows. Parts that are empty are left out."""
 
@@ -116,6 +126,8 @@ class Gallery:
     label_counts: tuple[tuple[str, int], ...] = ()
     """Pairs of a dataset by label, most frequent first."""
     facts: tuple[Facts, ...] = field(default=())
+    audit: AuditLink | None = None
+    """None: there is none of this dataset."""
 
     @property
     def shows_real(self) -> bool:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -13,8 +14,9 @@ from emixer.generation.dataset_files import DATA_FOLDER
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
 CARD_NAME = "README.md"
+_REDRAWS = "| `redraws` | draws of this row that were withheld, as too near to training data, before this one |\n"
 NOT_AUDITED = (
-    "- **No privacy audit was done on this dataset.** Generative models can repeat training examples; "
+    "- **No privacy audit was done on the finished dataset.** Generative models can repeat training examples; "
     "`emixer audit` looks for that."
 )
 _AUDITED = (
@@ -22,12 +24,19 @@ _AUDITED = (
 )
 
 
-def dataset_card(
-    plan: DatasetPlan, label_counts: Mapping[str, int], condition_counts: Mapping[str, Mapping[str, int]],
-    num_bytes: int,
-) -> str:  # fmt: skip
+def dataset_card(plan: DatasetPlan, manifest: Mapping[str, Any]) -> str:
     """The whole file. It says how the rows were made; it holds no paths and nothing of the training images."""
-    return f"---\n{_front_matter(plan)}---\n\n{_body(plan, label_counts, condition_counts, num_bytes)}"
+    return f"---\n{_front_matter(plan)}---\n\n{_body(plan, manifest)}"
+
+
+def told_of(audit: Mapping[str, Any]) -> str:
+    """What was withheld as a dataset was made, in one line. audit: of its manifest."""
+    withheld, most = audit["withheld"], len(audit["rows_by_redraws"]) - 1
+    if not withheld:
+        return "No pair was withheld by the audit's measure."
+    pairs = "1 pair was" if withheld == 1 else f"{withheld:,} pairs were"
+    rows = "1 row" if audit["rows_redrawn"] == 1 else f"{audit['rows_redrawn']:,} rows"
+    return f"{pairs} withheld by the audit's measure, and {rows} drawn again, at most {most} times."
 
 
 def write_card(folder: Path, card: str) -> None:
@@ -68,10 +77,9 @@ def _front_matter(plan: DatasetPlan) -> str:
     return str(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
 
 
-def _body(
-    plan: DatasetPlan, label_counts: Mapping[str, int], condition_counts: Mapping[str, Mapping[str, int]],
-    num_bytes: int,
-) -> str:  # fmt: skip
+def _body(plan: DatasetPlan, manifest: Mapping[str, Any]) -> str:
+    label_counts: Mapping[str, int] = manifest["label_counts"]
+    condition_counts: Mapping[str, Mapping[str, int]] = manifest.get("condition_counts", {})
     rows, config = plan.layout.num_rows, plan.trained.config
     about = {"sex": "F or M", "age": "age group [years]", "view": "projection"}
     columns = "".join(
@@ -83,10 +91,11 @@ def _body(
     made = "\n".join(
         f"| {name.replace('_', ' ')} | {value} |" for name, value in plan.settings.items() if value is not None
     )
+    screened = _screened(plan, manifest["audit"]) if "audit" in manifest else ""
     return f"""# Synthetic chest X-rays with reports
 
 {rows:,} generated pairs of a chest image ({config.side_px} x {config.side_px} px) and a findings report, with the
-labels that each was conditioned on; {num_bytes / 1e6:,.1f} MB of Parquet. No row shows a patient.
+labels that each was conditioned on; {manifest["bytes"] / 1e6:,.1f} MB of Parquet. No row shows a patient.
 
 ![The first pairs](contact_sheet.png)
 
@@ -95,7 +104,7 @@ labels that each was conditioned on; {num_bytes / 1e6:,.1f} MB of Parquet. No ro
 - **Synthetic, and not for diagnosis.** Images and reports come from a generative model. They can be wrong in ways that
   no real image is, and nobody has read them. Do not use them for any decision about a patient.
 - **Labels are what the model was asked for**, not what a radiologist found in the image.
-{NOT_AUDITED}
+{screened}{NOT_AUDITED}
 - **Licence.** The data use agreement of the training data may cover what a model trained on it produces. Check it
   before you share this dataset (for MIMIC-CXR: the PhysioNet Credentialed Health Data Use Agreement).
 
@@ -116,7 +125,7 @@ pairs[0]["image"], pairs[0]["report"]
 | `report` | the findings as text |
 | one column a label | int8, 1 where the row was conditioned on the label, else 0 |
 {columns}| `seed`, `index` | a row depends on these two and its labels{" and conditions" if columns else ""} alone |
-
+{_REDRAWS if screened else ""}
 ## Labels
 
 Drawn from: {plan.labels.description}.
@@ -133,6 +142,22 @@ By `emixer generate` with {config.kind} after {plan.trained.images:,} training i
 The method: Biswal et al., *EMIXER: End-to-end Multimodal X-ray Generation via Self-supervision*, arXiv:2007.05597.
 `manifest.json` has the files' checksums.
 """
+
+
+def _screened(plan: DatasetPlan, audit: Mapping[str, Any]) -> str:
+    """Says of each row what `NOT_AUDITED`, or an audit, says of all of them."""
+    named = {"pixels": "{:.3g} by pixels", "features": "{:.3g} by features of " + audit["encoder"],
+             "report_sequences": "{:g} word sequences of one patient"}  # fmt: skip
+    thresholds = [named[name].format(value) for name, value in audit["thresholds"].items()]
+    begins = ", ".join(thresholds[:2]) + "".join(f", or with {each}" for each in thresholds[2:])
+    remarks = "".join(f" {remark}" for remark in audit["remarks"])
+    also = ", or its report to one patient's reports" if "report_sequences" in audit["thresholds"] else ""
+    return (
+        f"- **Screened for what repeats training data.** {told_of(audit)} The question to each pair, as it was drawn: "
+        f"is its image nearer to one of {audit['train']:,} training images{also}, than all but "
+        f"{plan.settings['audit_false_alarm']:.2%} of {audit['held_out']:,} held-out ones are? Flagging begins at a "
+        f"distance of {begins}.{remarks}\n"
+    )
 
 
 def _shares(name: str, counts: Mapping[str, int], rows: int) -> str:

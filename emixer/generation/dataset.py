@@ -12,7 +12,7 @@ Shapes: N rows, Y labels and columns of conditions.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from emixer._version import __version__
-from emixer.errors import ConfigError
+from emixer.errors import ConfigError, UnfinishedError
 from emixer.files import remove_partials
 from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat, Rows, is_finished, open_file
 from emixer.generation.encode_rows import encode_rows
 from emixer.generation.manifest import fingerprint
 from emixer.generation.plan_kinds import LabelPlan, plan_digest
 from emixer.generation.sampler import Sampler, TrainedModel
+from emixer.generation.screening import NEVER_PASSED, Redrawing, Screen, Screening
 from emixer.ray_session import capacity
 
 _TASKS_A_SAMPLER = 4
@@ -52,6 +53,8 @@ class DatasetPlan:
     temperature: float
     device: Device
     cpus_per_sampler: int
+    screening: Screening | None = None
+    """None: every pair that is drawn is written."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -71,7 +74,13 @@ class DatasetPlan:
             "cpus_per_sampler": self.cpus_per_sampler if self.device == "cpu" else None,
             "emixer": __version__,
             "torch": torch.__version__,
+            **({} if self.screening is None else self.screening.settings),
         }
+
+    def screened_by(self, screen: Screen) -> "DatasetPlan":
+        """With the screen that `screening` lacks; the rest, the settings too, is the same."""
+        assert self.screening is not None, "only what is to be screened gets a screen"
+        return replace(self, screening=replace(self.screening, screen=screen))
 
 
 class SamplerActor:
@@ -82,19 +91,25 @@ class SamplerActor:
         if self._plan.device == "cpu":
             torch.set_num_threads(self._plan.cpus_per_sampler)
         self._sampler = Sampler(self._plan.trained, self._plan.device, self._plan.batch_size)
+        screening = self._plan.screening
+        self._redrawing: Redrawing | None = None
+        if screening is not None:
+            assert screening.screen is not None, "made before anything is drawn"
+            judge = screening.screen.open(self._plan.device)
+            self._redrawing = Redrawing(self._sampler, judge, self._plan.labels.labels, screening.most_redraws)
 
     def __call__(self, task: Columns) -> Columns:
-        """Draws the rows that `task` names: pixels, token ids and labels, as arrays."""
+        """Draws the rows that `task` names: pixels, token ids, labels and, if screened, redraws, as arrays."""
         plan = self._plan
         rows = Rows(int(task["first"][0]), int(task["num"][0]))
         labels_NY = plan.labels.labels(rows.first, self._sampler.padded(rows.num))
         images, words = self._sampler.draw(labels_NY, rows.first, plan.row_format.seed, plan.temperature)
-        return {
-            "index": np.arange(rows.first, rows.end),
-            "image": images[: rows.num],
-            "words": words[: rows.num],
-            "labels": labels_NY[: rows.num],
-        }
+        columns: Columns = {"index": np.arange(rows.first, rows.end), "labels": labels_NY[: rows.num]}
+        if self._redrawing is not None:
+            columns["redraws"] = self._redrawing.replace_flagged(
+                rows, images, words, plan.row_format.seed, plan.temperature
+            )
+        return columns | {"image": images[: rows.num], "words": words[: rows.num]}
 
 
 def write_dataset(
@@ -107,7 +122,8 @@ def write_dataset(
     """Writes the files of the dataset that are not there yet. Needs a Ray connection.
 
     on_rows: is told after each piece how many rows are new on their way to the disk.
-    Raises StorageError when the disk is full; finished files stay.
+    Raises StorageError when the disk is full, UnfinishedError when a row is flagged however often it is drawn; finished
+    files stay.
     """
     data = folder / DATA_FOLDER
     data.mkdir(parents=True, exist_ok=True)
@@ -119,6 +135,8 @@ def write_dataset(
         with open_file(data / name, rows, plan.layout, plan.row_format, mark) as writer:
             while not writer.is_full:
                 table = next(tables)
+                if plan.screening is not None:
+                    _refuse_flagged(table, plan, plan.screening)
                 writer.write(table)
                 on_rows(table.num_rows)
 
@@ -178,6 +196,23 @@ def choose_samplers(num_samplers: int | None, cpus_per_sampler: int, device: Dev
             + (" or generate.cpus_per_sampler." if unit == "CPU" else " or set generate.use_gpu=false.")
         )
     return num_samplers or max(1, room)
+
+
+def _refuse_flagged(table: pa.Table, plan: DatasetPlan, screening: Screening) -> None:
+    """Nothing flagged is ever written: what a dataset promises must hold of every row, or nobody can rely on it."""
+    never = np.flatnonzero(table["redraws"].to_numpy() == NEVER_PASSED)
+    if not len(never):
+        return
+    row = int(table["index"][int(never[0])].as_py())
+    names = plan.row_format.label_names
+    has = [name for name, value in zip(names, plan.labels.labels(row, 1)[0, : len(names)], strict=True) if value]
+    raise UnfinishedError(
+        f"Row {row:,} ({', '.join(has) or 'no label'}) repeats training data by the audit's measure, as first drawn "
+        f"and in each of {screening.most_redraws} redraws, and no such pair is written. Finished files stay. Raise "
+        f"generate.redraws={screening.most_redraws} and give the same command again. If it stops once more, the model "
+        "has memorized what it was trained on under these labels: use an earlier checkpoint or other labels, or train "
+        "on more images."
+    )
 
 
 def _rows_a_task(plan: DatasetPlan, num_rows: int, num_samplers: int) -> int:

@@ -31,7 +31,7 @@ _SPLIT = "train"
 _METADATA_KEY = b"emixer"
 _MAX_GROUP_BYTES = 300 * 10**6
 _REPORT_BYTES = 1_000
-_OWN_COLUMNS = ("image", "report", "seed", "index")
+_OWN_COLUMNS = ("image", "report", "seed", "index", "redraws")
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ class RowFormat:
     seed: int
     image_format: ImageFormat
     conditions: Conditions = NO_CONDITIONS
+    is_screened: bool = False
+    """Whether a column `redraws` says how many draws of each row were withheld."""
 
     def __post_init__(self) -> None:
         taken = sorted(set(self.label_names) & {*_OWN_COLUMNS, *self.conditions.names})
@@ -92,6 +94,7 @@ class RowFormat:
             *(pa.field(name, pa.string()) for name in self.conditions.names),
             pa.field("seed", pa.int64()),
             pa.field("index", pa.int64()),
+            *([pa.field("redraws", pa.int8())] if self.is_screened else []),
         ]
         features: dict[str, dict[str, str]] = {
             field.name: {"dtype": str(field.type), "_type": "Value"} for field in fields if field.name != "image"
@@ -100,9 +103,11 @@ class RowFormat:
         return pa.schema(fields, metadata={b"huggingface": json.dumps({"info": {"features": features}}).encode()})
 
     def table(
-        self, first_row: int, images_NHW: NDArray[np.uint8], reports: Sequence[str], labels_NY: NDArray[np.uint8]
-    ) -> pa.Table:
-        """Encodes the images and puts the columns together. labels_NY: with the columns of conditions behind them."""
+        self, first_row: int, images_NHW: NDArray[np.uint8], reports: Sequence[str], labels_NY: NDArray[np.uint8],
+        redraws_N: NDArray[np.int8] | None = None,
+    ) -> pa.Table:  # fmt: skip
+        """Encodes the images and puts the columns together. labels_NY: with the columns of conditions behind them.
+        redraws_N: of screened rows, None of others."""
         index_N = np.arange(first_row, first_row + len(reports))
         suffix = "jpg" if self.image_format == "jpeg" else self.image_format
         names = [f"{index:09d}.{suffix}" for index in index_N.tolist()]
@@ -113,9 +118,10 @@ class RowFormat:
         labels = [pa.array(column.astype(np.int8)) for column in labels_NL.T]
         labels += [pa.array(values, pa.string()) for values in self.conditions.told(beside_NC).values()]
         seed_N = np.full(len(index_N), self.seed, np.int64)
-        return pa.Table.from_arrays(
-            [image, pa.array(reports, pa.string()), *labels, pa.array(seed_N), pa.array(index_N)], schema=self.schema()
-        )
+        columns = [image, pa.array(reports, pa.string()), *labels, pa.array(seed_N), pa.array(index_N)]
+        if redraws_N is not None:
+            columns.append(pa.array(redraws_N))
+        return pa.Table.from_arrays(columns, schema=self.schema())
 
 
 class FileWriter:

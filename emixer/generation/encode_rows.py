@@ -14,7 +14,9 @@ from emixer.generation.dataset_files import RowFormat
 
 
 def encode_rows(drawn: dict[str, NDArray[Any]], shared: "ray.ObjectRef[tuple[RowFormat, Vocabulary]]") -> pa.Table:
-    """`drawn` holds index (N), image uint8 (N, H, W), words int32 (N, S, W) and labels uint8 (N, Y)."""
+    """`drawn` holds index (N), image uint8 (N, H, W), words int32 (N, S, W), labels uint8 (N, Y) and, of screened rows,
+    redraws int8 (N)."""
     row_format, vocabulary = ray.get(shared)
     reports = vocabulary.decode(drawn["words"])
-    return row_format.table(int(drawn["index"][0]), drawn["image"], reports, drawn["labels"])
+    first_row = int(drawn["index"][0])
+    return row_format.table(first_row, drawn["image"], reports, drawn["labels"], drawn.get("redraws"))

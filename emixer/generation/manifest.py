@@ -15,6 +15,8 @@ from emixer.files import is_bookkeeping, sha256_of, write_json
 from emixer.generation.dataset_files import DATA_FOLDER, Layout
 
 MANIFEST_NAME = "manifest.json"
+AUDIT_FOLDER = "audit"
+"""In the folder of a dataset: where an audit leaves audit.json and audit.html, unless it is told otherwise."""
 _MANIFEST_VERSION = 1
 
 
@@ -60,6 +62,23 @@ def read_finished_manifest(folder: Path) -> dict[str, Any]:
             "the same `emixer generate` command finishes one that was interrupted."
         )
     return manifest
+
+
+def read_audit(folder: Path) -> dict[str, Any] | None:
+    """What `emixer audit` wrote beside the dataset in `folder`; None where it was not audited, or elsewhere.
+
+    Raises RunFolderError when it is damaged.
+    """
+    path = folder / AUDIT_FOLDER / "audit.json"
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RunFolderError(
+            f"{path} cannot be read ({type(error).__name__}). Delete it, or give the same `emixer audit` command again."
+        ) from error
+    return content
 
 
 def begin_manifest(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -31,10 +31,12 @@ from emixer.generation.pairs import Pairs
 from emixer.generation.plan import completed, fixed_plan, make_plan
 from emixer.generation.plan_kinds import LabelPlan, Labels, ListedPlan
 from emixer.models.build import build_model
-from emixer.models.noise import RepeatedNoise, RowNoise
+from emixer.models.noise import BLOCK_ROWS, RepeatedNoise, RowNoise
 from emixer.models.paired_model import ModelSpec, PairedModel
 from emixer.run_folder import RunFolder
 
+REDRAWN_ROWS = BLOCK_ROWS
+"""Rows that are drawn together when one of them is drawn again: as few as share a block of noise."""
 _STEP = 0  # generation has no steps: rows are told apart by their number
 _DEFAULT_BATCH = int(GenerateConfig.model_fields["batch_size"].default)
 _DEFAULT_TEMPERATURE = float(GenerateConfig.model_fields["temperature"].default)
@@ -227,6 +229,18 @@ class Sampler:
         """With the last row repeated up to a multiple of the batch size; no row depends on its neighbours."""
         missing = self.padded(len(vectors_NY)) - len(vectors_NY)
         return np.concatenate([vectors_NY, np.repeat(vectors_NY[-1:], missing, axis=0)])
+
+    def draw_again(
+        self, labels_BY: Labels, first_row: int, seed: int, temperature: float, number: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        """As `draw` of one block of REDRAWN_ROWS rows, from other noise: the `number`-th further draw, from 1."""
+        assert first_row % REDRAWN_ROWS == 0, "blocks are aligned"
+        assert len(labels_BY) == REDRAWN_ROWS, "blocks are whole"
+        assert number > 0, "the first draw is that of `draw`"
+        with torch.inference_mode(), _same_kernels():
+            noise = RowNoise(seed, _STEP, first_row, REDRAWN_ROWS, self.device).named(f"redraw {number}")
+            pairs = self._model.sample(torch.from_numpy(labels_BY).to(self.device, torch.float32), noise, temperature)
+            return _gray_bytes(pairs.image_BCHW).cpu().numpy(), pairs.words_BSW.int().cpu().numpy()
 
     def _plan(self, labels: Sequence[str] | ArrayLike | None, conditions: dict[str, str | int], seed: int) -> LabelPlan:
         spec = self.trained.spec

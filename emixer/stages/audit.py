@@ -1,34 +1,27 @@
 """`emixer audit`: how much of its training data a generated dataset gives away, with held-out data as the control."""
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from emixer import files
-from emixer.audit.control import least_control
 from emixer.audit.measured import Network
 from emixer.audit.page import render
 from emixer.config import Config
-from emixer.config.model import ChestEncoderConfig
 from emixer.data.collection import identify
 from emixer.data.shards import ShardSet
-from emixer.errors import ConfigError, ShardError
+from emixer.errors import ConfigError
 from emixer.generation.card import state_audit
-from emixer.generation.manifest import read_finished_manifest
+from emixer.generation.manifest import AUDIT_FOLDER, read_finished_manifest
 from emixer.generation.sampler import TrainedModel, read_trained_model
-from emixer.models.encoder_facts import read_encoder_facts
 from emixer.ray_session import connect
-from emixer.run_folder import RunFolder
-from emixer.stages.audit_findings import NUM_MEASURES, Audited, findings
+from emixer.stages.audit_control import check_control, encoder_remarks, find_encoder
+from emixer.stages.audit_findings import Audited, findings
 from emixer.stages.audit_page import page_of
 from emixer.stages.audit_sides import HELD_OUT, TRAIN, GeneratedSide, RealSide
 from emixer.stages.evaluate_sides import compared_labels
 
-_OUT = "audit"
 _LEAST_ROWS = 20
-_MOST_FALSE_ALARM = 0.1
 
 
 @dataclass(frozen=True)
@@ -142,28 +135,13 @@ def _checked(config: Config) -> _Inputs:
         )
     shards = ShardSet.open(config.data.shards)
     labels = compared_labels(dataset, manifest, shards)
-    _check_control(shards, settings.false_alarm)
+    check_control(shards, settings.false_alarm)
     trained = _trained(settings.run, manifest)
-    encoder = _encoder(config, settings.run)
-    out = (settings.out or dataset / _OUT).resolve()
+    encoder = find_encoder(config, settings.run)
+    out = (settings.out or dataset / AUDIT_FOLDER).resolve()
     measured = (settings.measured or out / "measured").resolve()
     return _Inputs(dataset, manifest, shards, labels, Network(encoder), trained, out, measured,
-                   tuple(_remarks(encoder, shards)))  # fmt: skip
-
-
-def _check_control(shards: ShardSet, false_alarm: float) -> None:
-    if not shards.num_rows("train"):
-        raise ShardError(f"{shards.folder} has no training images. Give the shards that the model was trained on.")
-    held_out = sum(shards.num_rows(split) for split in HELD_OUT)
-    needed = least_control(false_alarm / NUM_MEASURES)
-    if held_out < needed:
-        most = math.ceil(1000 * NUM_MEASURES / (held_out + 1)) / 1000
-        raise ShardError(
-            f"{shards.folder} has {held_out} held-out images (validate and test), the control of an audit. To tell "
-            f"what {false_alarm:.2%} of them do, shared out over {NUM_MEASURES} measures, at least {needed} are "
-            f"needed: of fewer, not even the nearest is rare. Ingest with more held-out subjects"
-            + (f", or set audit.false_alarm={most:g}." if most <= _MOST_FALSE_ALARM else ".")
-        )
+                   tuple(encoder_remarks(encoder, shards)))  # fmt: skip
 
 
 def _trained(run: Path | None, manifest: dict[str, Any]) -> TrainedModel | None:
@@ -178,31 +156,3 @@ def _trained(run: Path | None, manifest: dict[str, Any]) -> TrainedModel | None:
         f"audit.run={run} did not make this dataset: its checkpoints have other weights than manifest.json names. "
         "Give the run that made it, or leave --run out."
     )
-
-
-def _encoder(config: Config, run: Path | None) -> ChestEncoderConfig | None:
-    """As set, else as the run has it; None: random weights. Raises ConfigError when its file is not there."""
-    encoder = config.audit.encoder or config.validation.encoder
-    if encoder is None and run is not None and (run / "config.yaml").exists():
-        of_run = RunFolder.open(run, "train").config
-        own = of_run.model.chest_encoder
-        encoder = of_run.validation.encoder or (own if own is not None and own.weights is not None else None)
-    if encoder is not None and (encoder.weights is None or not encoder.weights.exists()):
-        raise ConfigError(f"audit.encoder.weights={encoder.weights} does not exist. Give a weights file.")
-    return encoder
-
-
-def _remarks(encoder: ChestEncoderConfig | None, shards: ShardSet) -> Sequence[str]:
-    if encoder is None:
-        return [
-            "Features are those of a small DenseNet of random weights: they tell images apart, but know nothing of "
-            "chests. Give audit.encoder.weights for features that do."
-        ]
-    assert encoder.weights is not None, "checked"
-    facts = read_encoder_facts(encoder.weights)
-    if facts is not None and facts.collection == identify(shards).digest:
-        return [
-            "The encoder was trained on the training images of this very collection, and may know them better than "
-            "held-out ones: read distances by features with care, or give an encoder trained on another collection."
-        ]
-    return []

@@ -32,11 +32,11 @@ from emixer.data.loader import fixed_binary_view
 from emixer.generation.sampler import TrainedModel
 from emixer.progress import Progress
 from emixer.ray_session import capacity
+from emixer.stages.audit_attributes import attribute_figures
+from emixer.stages.audit_control import NUM_MEASURES, control_searches
 from emixer.stages.audit_reports import AuditedReports
 from emixer.stages.audit_sides import GeneratedSide, RealSide, codes
 
-NUM_MEASURES = 3
-"""Pixels, features and reports: each may flag a third of `audit.false_alarm`."""
 _MEMBERS = 4_000
 """Most images a side that membership is asked of."""
 Rows = NDArray[np.int64]
@@ -88,7 +88,16 @@ def findings(config: Config, audited: Audited) -> tuple[dict[str, Any], Closest]
     }
     reports = AuditedReports.read(config, audited.generated, audited.train, audited.held_out, train_codes, level)
     membership = _membership(config, audited, matches)
-    found = checks(images, reports.figures, reports.traces, membership, level)
+    members, others = _asked(audited)
+    attributes = attribute_figures(
+        audited.generated,
+        (
+            (audited.train, members, matches["members_to_generated"]),
+            (audited.held_out, others, matches["others_to_generated"]),
+        ),
+        config.audit.resamples,
+    )
+    found = checks(images, reports.figures, reports.traces, membership, level, attributes)
     reasons = {f"image_{space}": near.spaces[space].flagged for space in SPACES} | reports.reasons
     flagged = any_of(list(reasons.values()))
     index_N = audited.generated.index()
@@ -102,6 +111,7 @@ def findings(config: Config, audited: Audited) -> tuple[dict[str, Any], Closest]
         "reports": reports.figures,
         "traces": reports.traces,
         "membership": membership,
+        "attributes": attributes,
         "withhold": [
             {"index": int(index_N[row]), "reasons": [name for name, is_so in reasons.items() if is_so[row]]}
             for row in np.flatnonzero(flagged)
@@ -142,7 +152,6 @@ def _searches(
     train, held_out, generated = audited.train.measured, audited.held_out.measured, audited.generated.measured
     all_train, all_held_out, all_generated = (np.arange(len(side)) for side in (train, held_out, generated))
     made = Side(generated, all_generated)
-    of_held_out = Side(held_out, all_held_out, held_out_codes)
     grouped: tuple[tuple[int, Rows | None], tuple[int, Rows | None]] = ((0, None), (0, None))
     if groups is not None:
         grouped = (groups.num_train, groups.train), (groups.num_held_out, groups.held_out)
@@ -154,8 +163,7 @@ def _searches(
     return {
         "generated_to_train": Search(made, Side(train, all_train, None, *grouped[0])),
         "generated_to_held_out": Search(made, Side(held_out, all_held_out, None, *grouped[1])),
-        "held_out_to_train": Search(of_held_out, Side(train, all_train)),
-        "held_out_to_held_out": Search(of_held_out, of_held_out),
+        **control_searches(train, held_out, held_out_codes),
         "train_pairs": Search(pairs_of_train, pairs_of_train),
         "generated_pairs": Search(pairs_of_generated, pairs_of_generated),
         "members_to_generated": Search(Side(train, members), made),

@@ -27,7 +27,15 @@ def page_of(config: Config, audited: Audited, content: Mapping[str, Any], closes
         checks=[_check(check) for check in content["checks"]],
         pairs=_pairs(config, audited, content["closest"], closest),
         tables=[
-            table for table in (_distances(content), _labels(content), _reports(content), _members(content)) if table
+            table
+            for table in (
+                _distances(content),
+                _labels(content),
+                _reports(content),
+                _members(content),
+                _attributes(content),
+            )
+            if table
         ],
         facts=_facts(content),
     )
@@ -133,6 +141,24 @@ def _members(content: Mapping[str, Any]) -> Table:
         "by features, he has the dataset; by the discriminator, the run folder, of which the dataset holds nothing."
     )
     return Table("Membership inference", note, ("Attack", "AUC", "95 % interval", "images a side"), rows)
+
+
+def _attributes(content: Mapping[str, Any]) -> Table:
+    rows: list[tuple[str, ...]] = []
+    for name, figures in content["attributes"].items():
+        if "not_measured" in figures:
+            rows.append((f"{name}: not measured; {figures['not_measured']}", *("",) * 4))
+            continue
+        for space, found in figures.items():
+            sides = [f"{found[s]['right']:.1%} ({found[s]['baseline']:.1%})" for s in ("train", "held_out")]
+            rows.append((f"{name}, by {space}", *sides, f"{found['disclosed']:+.3f}", _between(found["interval"])))
+    note = (
+        "An attacker who holds a person's image guesses that the person has what the nearest generated image was made "
+        "for. Right guesses, and in brackets what always guessing the most frequent value of the dataset gets right. "
+        "Disclosed: how much more the image adds for people whom the model was trained on than for held-out ones."
+    )
+    columns = ("Attribute", "training people", "held-out people", "disclosed", "95 % interval")
+    return Table("Attribute disclosure", note, columns, tuple(rows))
 
 
 def _facts(content: Mapping[str, Any]) -> list[Facts]:

@@ -120,6 +120,10 @@ class GeneratedSide:
         """The number of each row that the dataset gives it."""
         return np.concatenate([self._read(file, ["index"])["index"].to_numpy() for file in self.files])
 
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column of all rows."""
+        return pa.chunked_array([c for file in self.files for c in self._read(file, [name])[name].chunks])
+
     @staticmethod
     def _read(file: ImageFile, columns: list[str]) -> pa.Table:
         try:

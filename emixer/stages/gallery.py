@@ -1,10 +1,12 @@
 """`emixer gallery`: a run or a dataset -> one HTML page. Composes sampler, real pairs, metrics and page."""
 
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from emixer.errors import ConfigError
 from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, mentions
 from emixer.gallery.charts import charts_of_run
 from emixer.gallery.label_swap import swap_labels, swap_strip, swap_vectors
-from emixer.gallery.page import Comparison, Gallery, Pair, SwapStrip, label_rows_of, render
+from emixer.gallery.page import AuditLink, Comparison, Gallery, Pair, SwapStrip, label_rows_of, render
 from emixer.gallery.real_pairs import RealPairs, read_real_pairs
 from emixer.gallery.run_page import (
     facts_of_dataset,
@@ -27,7 +29,7 @@ from emixer.gallery.run_page import (
     last_validation,
     read_grids,
 )
-from emixer.generation.manifest import read_finished_manifest
+from emixer.generation.manifest import AUDIT_FOLDER, read_audit, read_finished_manifest
 from emixer.generation.pairs import Pairs
 from emixer.generation.sampler import Sampler, TrainedModel, read_trained_model
 from emixer.generation.stored_pairs import read_stored_pairs
@@ -95,6 +97,7 @@ def run(config: Config) -> GalleryResult:
         else:
             assert dataset is not None, "a run or a dataset was opened"
             gallery = _of_dataset(config, dataset)
+        gallery = replace(gallery, audit=_audit_of(dataset, page))
         html = render(gallery)
         files.write_text(page, html)
     return GalleryResult(page, len(gallery.comparisons), gallery.shows_real, len(html.encode()))
@@ -153,6 +156,16 @@ def _open_shards(config: Config, run_config: Config, trained: TrainedModel) -> S
             f"The shards in {folder} have other labels than the run. Give --shards the folder that it was trained on."
         )
     return shards
+
+
+def _audit_of(dataset: _Dataset | None, page: Path) -> AuditLink | None:
+    """Of just these rows: an audit of what the folder held before says nothing of them."""
+    found = None if dataset is None else read_audit(dataset.folder)
+    if dataset is None or found is None or found["dataset"]["fingerprint"] != dataset.manifest["fingerprint"]:
+        return None
+    shown = (dataset.folder / AUDIT_FOLDER / "audit.html").resolve()
+    href = Path(os.path.relpath(shown, page.parent)).as_posix()
+    return AuditLink(found["verdict"], found["summary"], quote(href))
 
 
 def _of_run(config: Config, run: _Run, dataset: _Dataset | None) -> Gallery:

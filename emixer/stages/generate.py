@@ -1,7 +1,7 @@
 """`emixer generate`: a trained run -> a paired dataset on disk. Composes model, label plan, Ray Data and the files."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from emixer import files
 from emixer.config import Config
 from emixer.config.generation import GenerateConfig
 from emixer.errors import ConfigError, RunFolderError
-from emixer.generation.card import dataset_card, write_card
+from emixer.generation.card import dataset_card, told_of, write_card
 from emixer.generation.contact_sheet import CaptionedImage, contact_sheet
 from emixer.generation.dataset import DatasetPlan, Device, choose_samplers, missing_files, write_dataset
 from emixer.generation.dataset_files import (
@@ -29,8 +29,10 @@ from emixer.generation.manifest import begin_manifest, finish_manifest, read_man
 from emixer.generation.plan import make_plan
 from emixer.generation.plan_kinds import LabelPlan
 from emixer.generation.sampler import read_trained_model
+from emixer.generation.screening import Screening
 from emixer.progress import Progress
 from emixer.ray_session import address_of, capacity, connect
+from emixer.stages.generate_screen import ScreenPlan, check_screen, describe_screen, make_screen, read_withheld
 
 _DEFAULT_ROWS = 1000
 _SHEET_IMAGES = 12
@@ -49,12 +51,19 @@ class GenerateResult:
     elapsed_s: float
     label_counts: dict[str, int]
     condition_counts: dict[str, dict[str, int]]
+    audit: dict[str, Any] | None
+    """As in manifest.json; None: no pair was judged."""
 
     def __str__(self) -> str:
         kept = self.rows - self.new_rows
         lines = [
             f"{self.rows:,} pairs in {self.num_files:,} file(s), {self.num_bytes / 1e6:,.1f} MB: {self.folder}",
             f"  {self.new_rows:,} made in {self.elapsed_s:,.0f} s" + (f", {kept:,} kept from before" if kept else ""),
+            *(
+                []
+                if self.audit is None
+                else [f"  {told_of(self.audit)}", *map("  Remark: {}".format, self.audit["remarks"])]
+            ),
             *(f"  {name:<28} {count:>9,}  {count / self.rows:>6.1%}" for name, count in self._counted()),
             f"Look at {self.folder / 'contact_sheet.png'}, or open it in Python:",
             "  from datasets import load_dataset",
@@ -74,12 +83,12 @@ def run(config: Config) -> GenerateResult:
     Raises ConfigError, RunFolderError or CheckpointError before anything is drawn; StorageError when the disk is full.
     """
     folder = _out(config.generate)
-    plan = _plan(config.generate)  # what can be wrong is wrong before Ray starts
+    plan, screen_plan = _plan(config)  # what can be wrong is wrong before Ray starts
     with files.alone_in(folder, "generate"):
-        return _generate(config, plan, folder)
+        return _generate(config, plan, screen_plan, folder)
 
 
-def _generate(config: Config, plan: DatasetPlan, folder: Path) -> GenerateResult:
+def _generate(config: Config, plan: DatasetPlan, screen_plan: ScreenPlan | None, folder: Path) -> GenerateResult:
     start = time.monotonic()
     existing = read_manifest(folder)
     if existing is not None:
@@ -87,17 +96,26 @@ def _generate(config: Config, plan: DatasetPlan, folder: Path) -> GenerateResult
         require_same(existing, plan.settings, folder)
         _refuse_strangers(folder, plan.layout)
     missing = sum(rows.num for _, rows in missing_files(plan.layout, folder, plan.settings))
-    if missing:
+    about_audit = existing.get("audit") if existing is not None else None
+    if missing or (screen_plan is not None and about_audit is None):
         with connect(config.ray):
             has_gpu = bool(capacity().get("GPU"))
             plan = replace(plan, device=_device(config.generate, existing, has_gpu))
-            _write(config, plan, folder, missing)
+            begin_manifest(folder, plan.settings)
+            if screen_plan is not None:
+                screen, remarks = make_screen(config, screen_plan)
+                plan = plan.screened_by(screen)
+                about_audit = describe_screen(screen, screen_plan, remarks)
+            if missing:
+                _write(config, plan, folder, missing)
     counts, beside = _counts(plan)
     about: dict[str, Any] = {"label_counts": counts}
     if beside:
         about |= {"conditions": asdict(plan.row_format.conditions), "condition_counts": beside}
+    if about_audit is not None:
+        about |= {"audit": about_audit | read_withheld(folder, plan.layout)}
     manifest = finish_manifest(folder, plan.settings, plan.layout, about)
-    _describe_dataset(folder, plan, counts, beside, manifest["bytes"])
+    _describe_dataset(folder, plan, manifest)
     return GenerateResult(
         folder=folder,
         rows=plan.layout.num_rows,
@@ -107,6 +125,7 @@ def _generate(config: Config, plan: DatasetPlan, folder: Path) -> GenerateResult
         elapsed_s=time.monotonic() - start,
         label_counts=counts,
         condition_counts=beside,
+        audit=manifest.get("audit"),
     )
 
 
@@ -116,7 +135,8 @@ def describe(config: Config) -> str:
     folder = _out(settings)
     existing = read_manifest(folder)
     # Ray, which knows of GPUs on other nodes, is not started for a look
-    plan = replace(_plan(settings), device=_device(settings, existing, torch.cuda.is_available()))
+    plan, screen_plan = _plan(config)
+    plan = replace(plan, device=_device(settings, existing, torch.cuda.is_available()))
     if existing is not None:
         require_same(existing, plan.settings, folder)
         _refuse_strangers(folder, plan.layout)
@@ -134,6 +154,7 @@ def describe(config: Config) -> str:
         f"  files      {len(layout.files):,} of up to {layout.rows_per_file:,} rows, {len(missing):,} still to make; "
         f"about {num_bytes / 1e6:,.1f} MB of {settings.image_format.upper()} in Parquet",
         f"  samplers   {samplers} {one}",
+        *([] if screen_plan is None else [f"  withheld   {_judged(config, screen_plan)}"]),
     ])  # fmt: skip
 
 
@@ -141,7 +162,6 @@ def _write(config: Config, plan: DatasetPlan, folder: Path, missing_rows: int) -
     settings = config.generate
     growing = address_of(config.ray) is not None
     num_samplers = choose_samplers(settings.num_samplers, settings.cpus_per_sampler, plan.device, growing)
-    begin_manifest(folder, plan.settings)
     kept = plan.layout.num_rows - missing_rows
     with Progress("generate", plan.layout.num_rows, "pairs", done=kept) as progress:
         progress.update(kept, samplers=str(num_samplers))
@@ -154,7 +174,15 @@ def _out(settings: GenerateConfig) -> Path:
     return settings.out.resolve()
 
 
-def _plan(settings: GenerateConfig) -> DatasetPlan:
+def _judged(config: Config, plan: ScreenPlan) -> str:
+    return (
+        f"what {config.audit.false_alarm:.2%} of {plan.num_held_out:,} held-out images and reports would be flagged by "
+        f"as well, beside {plan.num_train:,} training images; up to {config.generate.redraws} redraws of a row"
+    )
+
+
+def _plan(config: Config) -> tuple[DatasetPlan, ScreenPlan | None]:
+    settings = config.generate
     if settings.run is None:
         raise ConfigError("generate.run is not set. Give --run FOLDER, a run folder written by `emixer train`.")
     trained = read_trained_model(settings.run.resolve(), settings.checkpoint)
@@ -163,16 +191,25 @@ def _plan(settings: GenerateConfig) -> DatasetPlan:
     )
     layout = Layout(_num_rows(settings, labels), settings.rows_per_file, settings.rows_per_group)
     check_layout(layout, settings.batch_size, trained.config.side_px)
-    return DatasetPlan(
+    screen_plan = check_screen(config, trained)
+    plan = DatasetPlan(
         trained=trained,
         labels=labels,
         layout=layout,
-        row_format=RowFormat(trained.spec.label_names, settings.seed, settings.image_format, trained.spec.conditions),
+        row_format=RowFormat(
+            trained.spec.label_names,
+            settings.seed,
+            settings.image_format,
+            trained.spec.conditions,
+            is_screened=screen_plan is not None,
+        ),
         batch_size=settings.batch_size,
         temperature=settings.temperature,
         device="cpu",
         cpus_per_sampler=settings.cpus_per_sampler,
+        screening=None if screen_plan is None else Screening(screen_plan.settings(config), settings.redraws),
     )
+    return plan, screen_plan
 
 
 def _conditions(settings: GenerateConfig) -> dict[str, str | int]:
@@ -220,11 +257,9 @@ def _counts(plan: DatasetPlan) -> tuple[dict[str, int], dict[str, dict[str, int]
     return dict(zip(spec.label_names, of_labels.tolist(), strict=True)), beside
 
 
-def _describe_dataset(
-    folder: Path, plan: DatasetPlan, counts: dict[str, int], beside: dict[str, dict[str, int]], num_bytes: int
-) -> None:
+def _describe_dataset(folder: Path, plan: DatasetPlan, manifest: Mapping[str, Any]) -> None:
     """The dataset card and the contact sheet."""
-    write_card(folder, dataset_card(plan, counts, beside, num_bytes))
+    write_card(folder, dataset_card(plan, manifest))
     name, _ = plan.layout.files[0]
     group = pq.ParquetFile(folder / DATA_FOLDER / name).read_row_group(0).slice(0, _SHEET_IMAGES)
     images = [

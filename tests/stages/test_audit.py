@@ -16,6 +16,7 @@ from emixer.config import Config, load_config
 from emixer.config.model import ChestEncoderConfig
 from emixer.data.collection import identify
 from emixer.data.labels import CHEXPERT
+from emixer.data.schema import SPLITS
 from emixer.data.shards import ShardSet
 from emixer.data.vocabulary import SPECIAL_TOKENS
 from emixer.errors import ConfigError, EmixerError, RunFolderError, ShardError
@@ -166,6 +167,27 @@ def test_held_out_images_and_reports_as_a_dataset_pass(shards: Path, ray_cluster
     assert result.content["images"]["copies"] == 0
     assert "Verdict: PASS" in str(result)
     assert "- **Privacy audit: pass.**" in (clean / "README.md").read_text()
+
+
+def test_copies_that_carry_their_patients_sex_disclose_it(tmp_path: Path, ray_cluster: None) -> None:
+    sexes = {split: list(np.random.default_rng(seed).choice(["F", "M"], 80)) for seed, split in enumerate(SPLITS)}
+    sides = {split: (images(80, seed), None) for seed, split in enumerate(SPLITS)}
+    shards = write_shards(tmp_path / "shards", sides, sexes=sexes)
+    copies = write_dataset(tmp_path / "copies", images(80, 0), reports(80, 0), sexes=sexes["train"])
+    content = audit.run(config(shards, copies, audit__false_alarm=0.03, audit__measured=None)).content
+    for space in ("pixels", "features"):
+        found = content["attributes"]["sex"][space]
+        assert found["train"]["right"] == 1, "the nearest row is the copy"
+        assert found["held_out"]["right"] == pytest.approx(0.5, abs=0.15), "sex shows in none of these images"
+        assert found["interval"][0] > 0.05
+    failed = {check["name"] for check in content["checks"] if not check["passed"]}
+    assert {"attribute_sex_pixels", "attribute_sex_features"} <= failed
+    assert content["attributes"]["age"] == {
+        "not_measured": "the dataset has no column age: its model is not conditioned on it."
+    }
+    page = (copies / "audit" / "audit.html").read_text()
+    assert '<th scope="row">sex, by pixels</th>' in page
+    assert "age: not measured; the dataset has no column age" in page
 
 
 def test_an_interrupted_audit_goes_on_from_what_was_measured(found: AuditResult, shards: Path, planted: Path) -> None:

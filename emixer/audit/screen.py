@@ -1,0 +1,85 @@
+"""Judges pairs block by block as an audit judges a whole dataset: would it withhold them?
+
+The control, distances of held-out images and what held-out reports share with training reports, is measured once and
+travels to every process that judges; each of these loads descriptors and features of the real images once. Gray ranks
+stay in the folder of what was measured, from where those of a few candidates are read.
+
+Shapes: B pairs of a block, H = W, S sides [px], F features.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from emixer.audit.control import nearer_than_control
+from emixer.audit.images import SPACES, Distances, any_of, find_near_images
+from emixer.audit.matching import Matches, References, Side, nearest
+from emixer.audit.measured import Network
+from emixer.audit.pixels import ranked
+from emixer.audit.reports import ReportControl
+from emixer.audit.spans import as_sentences
+from emixer.audit.traces import IDENTIFYING, traces
+from emixer.data.text import tokenize
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What decides whether a pair is withheld. Picklable; the folder of what was measured must be within reach."""
+
+    train: Side
+    held_out: Side
+    held_out_to_train: Matches
+    held_out_to_held_out: Matches
+    reports: ReportControl | None
+    """None: reports are not judged."""
+    network: Network
+    level: float
+    """Share of the control that each measure would flag."""
+
+    @property
+    def thresholds(self) -> Mapping[str, float]:
+        """Where flagging begins: distances by space, and word sequences of one patient (`report_sequences`)."""
+        to_train, to_held_out = self.held_out_to_train, self.held_out_to_held_out
+        of_control = Distances(to_train, to_held_out, to_train, to_held_out)
+        found = {space: nearer_than_control(*of_control.of(space), self.level).threshold for space in SPACES}
+        return found if self.reports is None else found | {"report_sequences": self.reports.threshold}
+
+    def open(self, device: str) -> "OpenScreen":
+        """Loads the real images' descriptors and features, and the encoder. Raises CheckpointError."""
+        return OpenScreen(self, torch.device(device))
+
+
+class OpenScreen:
+    """A screen on a device, ready to judge."""
+
+    def __init__(self, screen: Screen, device: torch.device) -> None:
+        self._screen, self._device = screen, device
+        self._extractor = screen.network.load(device)
+        self._train = References.loaded(screen.train, device)
+        self._held_out = References.loaded(screen.held_out, device)
+
+    @torch.no_grad()
+    def __call__(self, images_BHW: NDArray[np.uint8], reports: Sequence[str]) -> NDArray[np.bool_]:
+        """Which pairs (B,) an audit would withhold. A block of the same size and content is always judged alike."""
+        return any_of([self._near(images_BHW), *self._told(reports)])
+
+    def _near(self, images_BHW: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        image_BHW = torch.from_numpy(images_BHW).to(self._device)
+        ranks_BSS = ranked(image_BHW)
+        features_BF = self._extractor(image_BHW[:, None]).half().float()  # as they are kept of real images
+        to_train = nearest(ranks_BSS, features_BF, None, self._train)
+        to_held_out = nearest(ranks_BSS, features_BF, None, self._held_out)
+        screen = self._screen
+        distances = Distances(to_train, to_held_out, screen.held_out_to_train, screen.held_out_to_held_out)
+        return find_near_images(distances, screen.level).flagged
+
+    def _told(self, reports: Sequence[str]) -> list[NDArray[np.bool_]]:
+        if self._screen.reports is None:
+            return []
+        found = traces(pa.array(reports, pa.string()))
+        copied = self._screen.reports.judge(as_sentences([tokenize(text) for text in reports]))
+        return [copied.flagged, *(found[kind] for kind in IDENTIFYING)]

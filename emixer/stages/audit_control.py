@@ -1,0 +1,79 @@
+"""What every audit needs of real images: enough held-out ones, an encoder, and the distances of the control itself."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emixer.audit.control import least_control
+from emixer.audit.matching import Side
+from emixer.audit.measured import Measured
+from emixer.audit.work import Search
+from emixer.config import Config
+from emixer.config.model import ChestEncoderConfig
+from emixer.data.collection import identify
+from emixer.data.shards import ShardSet
+from emixer.errors import ConfigError, ShardError
+from emixer.models.encoder_facts import read_encoder_facts
+from emixer.run_folder import RunFolder
+from emixer.stages.audit_sides import HELD_OUT
+
+NUM_MEASURES = 3
+"""Pixels, features and reports: each may flag a third of `audit.false_alarm`."""
+_MOST_FALSE_ALARM = 0.1
+
+
+def control_searches(train: Measured, held_out: Measured, held_out_codes: NDArray[np.int64]) -> dict[str, Search]:
+    """How near held-out images are to training images, and to those of other subjects (`held_out_codes`)."""
+    of_held_out = Side(held_out, np.arange(len(held_out)), held_out_codes)
+    return {
+        "held_out_to_train": Search(of_held_out, Side(train, np.arange(len(train)))),
+        "held_out_to_held_out": Search(of_held_out, of_held_out),
+    }
+
+
+def check_control(shards: ShardSet, false_alarm: float) -> None:
+    """Raises ShardError when there are no training images, or too few held-out ones for `false_alarm`."""
+    if not shards.num_rows("train"):
+        raise ShardError(f"{shards.folder} has no training images. Give the shards that the model was trained on.")
+    held_out = sum(shards.num_rows(split) for split in HELD_OUT)
+    needed = least_control(false_alarm / NUM_MEASURES)
+    if held_out < needed:
+        most = math.ceil(1000 * NUM_MEASURES / (held_out + 1)) / 1000
+        raise ShardError(
+            f"{shards.folder} has {held_out} held-out images (validate and test), the control of an audit. To tell "
+            f"what {false_alarm:.2%} of them do, shared out over {NUM_MEASURES} measures, at least {needed} are "
+            f"needed: of fewer, not even the nearest is rare. Ingest with more held-out subjects"
+            + (f", or set audit.false_alarm={most:g}." if most <= _MOST_FALSE_ALARM else ".")
+        )
+
+
+def find_encoder(config: Config, run: Path | None) -> ChestEncoderConfig | None:
+    """As set, else as the run has it; None: random weights. Raises ConfigError when its file is not there."""
+    encoder = config.audit.encoder or config.validation.encoder
+    if encoder is None and run is not None and (run / "config.yaml").exists():
+        of_run = RunFolder.open(run, "train").config
+        own = of_run.model.chest_encoder
+        encoder = of_run.validation.encoder or (own if own is not None and own.weights is not None else None)
+    if encoder is not None and (encoder.weights is None or not encoder.weights.exists()):
+        raise ConfigError(f"audit.encoder.weights={encoder.weights} does not exist. Give a weights file.")
+    return encoder
+
+
+def encoder_remarks(encoder: ChestEncoderConfig | None, shards: ShardSet) -> Sequence[str]:
+    """What a reader of distances by its features must know."""
+    if encoder is None:
+        return [
+            "Features are those of a small DenseNet of random weights: they tell images apart, but know nothing of "
+            "chests. Give audit.encoder.weights for features that do."
+        ]
+    assert encoder.weights is not None, "checked"
+    facts = read_encoder_facts(encoder.weights)
+    if facts is not None and facts.collection == identify(shards).digest:
+        return [
+            "The encoder was trained on the training images of this very collection, and may know them better than "
+            "held-out ones: read distances by features with care, or give an encoder trained on another collection."
+        ]
+    return []

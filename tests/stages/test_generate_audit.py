@@ -1,0 +1,265 @@
+"""`emixer generate --audit` on a run whose training images and reports some of its own draws were planted among."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+from click.testing import CliRunner
+
+from emixer.cli.generate import command
+from emixer.config import Config, load_config
+from emixer.data.labels import CHEXPERT
+from emixer.data.pair_table import decode_image
+from emixer.data.text import tokenize
+from emixer.data.vocabulary import Vocabulary
+from emixer.errors import ConfigError, ShardError, UnfinishedError
+from emixer.generation.plan import make_plan
+from emixer.generation.sampler import Pairs, Sampler, load
+from emixer.stages import audit, gallery
+from emixer.stages.generate import GenerateResult, describe, run
+from tests.audit_data import write_shards
+
+NUM, BATCH, SEED = 150, 16, 4
+NUM_TRAIN, NUM_HELD_OUT = 120, 300
+COPIES, MIRRORED, TOLD = (3, 40, 41, 149), (70, 100), (13, 96)
+PLANTED = sorted({*COPIES, *MIRRORED, *TOLD})
+Make = Callable[..., Config]
+
+
+@pytest.fixture(scope="module")
+def sampler(tiny_run: Path) -> Sampler:
+    return load(tiny_run, device="cpu", batch_size=BATCH)
+
+
+@pytest.fixture(scope="module")
+def drawn(sampler: Sampler) -> Pairs:
+    """What is drawn first of each row."""
+    return sampler.sample(num=NUM, seed=SEED)
+
+
+@pytest.fixture(scope="module")
+def shards(sampler: Sampler, drawn: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real images are draws of other seeds, so that nothing but what is planted tells training from held-out ones."""
+    train, held_out = sampler.sample(num=NUM_TRAIN, seed=100), sampler.sample(num=NUM_HELD_OUT, seed=101)
+    for place, row in enumerate(COPIES + MIRRORED):
+        train.images[place] = drawn.images[row] if row in COPIES else drawn.images[row][:, ::-1]
+    for place, row in enumerate(TOLD, start=50):
+        train.reports[place] = drawn.reports[row]
+    sides = {"train": train, "validate": held_out}
+    folder = write_shards(
+        tmp_path_factory.mktemp("screened") / "shards",
+        {split: (pairs.images, [tokenize(text) for text in pairs.reports]) for split, pairs in sides.items()},
+    )
+    Vocabulary(sampler.trained.spec.tokens).save(folder / "vocabulary.json")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def make_config(tiny_run: Path, shards: Path) -> Make:
+    def make(out: Path, **settings: Any) -> Config:
+        values = {
+            "run": tiny_run, "out": out, "num": NUM, "seed": SEED, "batch_size": BATCH, "rows_per_group": 32,
+            "rows_per_file": 64, "audit": shards, "num_samplers": 1, **settings,
+        }  # fmt: skip
+        shared = {"audit.measured": shards.parent / "measured", "audit.resamples": 20}
+        return load_config(extra={f"generate.{name}": value for name, value in values.items()} | shared)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def made(make_config: Make, shards: Path, ray_cluster: None) -> GenerateResult:
+    """By two samplers."""
+    return run(make_config(shards.parent / "dataset", num_samplers=2))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A dataset as it was written."""
+
+    table: pa.Table
+
+    @classmethod
+    def read(cls, folder: Path) -> "Stored":
+        return cls(pa.concat_tables([pq.read_table(path) for path in sorted((folder / "data").iterdir())]))
+
+    @property
+    def redraws(self) -> list[int]:
+        return self.table["redraws"].to_pylist()
+
+    def image(self, row: int) -> np.ndarray:
+        decoded = decode_image(self.table["image"][row]["bytes"].as_py())
+        assert decoded is not None
+        return decoded
+
+    def report(self, row: int) -> str:
+        return str(self.table["report"][row].as_py())
+
+    def labels(self) -> np.ndarray:
+        return np.stack([self.table[name].to_numpy() for name in CHEXPERT], axis=1)
+
+
+pytestmark = pytest.mark.ray
+
+
+def test_planted_copies_are_withheld_and_hardly_anything_else(made: GenerateResult) -> None:
+    redraws = Stored.read(made.folder).redraws
+    assert all(redraws[row] for row in PLANTED)
+    others = [row for row in range(NUM) if redraws[row] and row not in PLANTED]
+    assert len(others) / NUM < 0.01
+
+
+def test_rows_hold_the_first_draw_that_passes_under_the_labels_that_were_planned(
+    made: GenerateResult, sampler: Sampler, drawn: Pairs
+) -> None:
+    stored = Stored.read(made.folder)
+    plan = make_plan("train", (), sampler.trained.spec, SEED)
+    np.testing.assert_array_equal(stored.labels(), plan.labels(0, NUM))
+    for row, number in enumerate(stored.redraws):
+        expected, report = drawn.images[row], drawn.reports[row]
+        if number:
+            first = row // 16 * 16
+            images, words = sampler.draw_again(plan.labels(first, 16), first, SEED, 0.7, number)
+            assert not np.array_equal(images[row - first], expected)
+            expected, report = images[row - first], sampler.trained.vocabulary.decode(words)[row - first]
+        np.testing.assert_array_equal(stored.image(row), expected)
+        assert stored.report(row) == report
+
+
+def test_one_sampler_whose_driver_is_killed_on_the_way_makes_the_same_dataset(
+    made: GenerateResult, make_config: Make, tmp_path: Path
+) -> None:
+    settings = make_config(tmp_path / "dataset")
+    (tmp_path / "config.yaml").write_text(settings.model_dump_json())
+    script = _KILLED.format(config=str(tmp_path / "config.yaml"), address=ray.get_runtime_context().gcs_address)
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    again = run(settings)
+    assert again.new_rows == NUM - 64, "the first file was finished"
+    assert again.audit == made.audit
+    for name in ("manifest.json", *(f"data/{path.name}" for path in (made.folder / "data").iterdir())):
+        assert (again.folder / name).read_bytes() == (made.folder / name).read_bytes(), name
+
+
+_KILLED = """
+import os, signal
+from pathlib import Path
+from emixer.config import load_config
+from emixer.stages import generate
+
+config = load_config([Path({config!r})], extra={{"ray.address": {address!r}}})
+written, write = 0, generate.write_dataset
+
+def die_in_the_second_file(num):
+    global written
+    written += num
+    if written > 64:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+generate.write_dataset = lambda plan, folder, samplers, on_rows: write(plan, folder, samplers, die_in_the_second_file)
+generate.run(config)
+"""
+
+
+@pytest.fixture(scope="module")
+def plain(made: GenerateResult, make_config: Make, shards: Path) -> Path:
+    """The same dataset without a screen."""
+    return run(make_config(shards.parent / "plain", audit=None)).folder
+
+
+@pytest.fixture(scope="module")
+def withheld(made: GenerateResult, plain: Path, shards: Path) -> dict[Path, set[int]]:
+    """Rows that an audit of the whole would withhold, by dataset."""
+    found = {}
+    for folder in (plain, made.folder):
+        settings = {"data.shards": shards, "audit.dataset": folder, "audit.measured": shards.parent / "measured",
+                    "audit.resamples": 20}  # fmt: skip
+        result = audit.run(load_config(extra=settings))
+        found[folder] = {entry["index"] for entry in result.content["withhold"]}
+    return found
+
+
+def test_an_audit_of_the_whole_would_have_withheld_the_same_rows_and_now_none(
+    made: GenerateResult, plain: Path, withheld: dict[Path, set[int]]
+) -> None:
+    assert "redraws" not in Stored.read(plain).table.column_names
+    assert withheld[plain] == {row for row, number in enumerate(Stored.read(made.folder).redraws) if number}
+    assert withheld[made.folder] == set()
+
+
+def test_the_gallery_links_to_the_audit_of_the_dataset_that_it_shows_and_to_no_other(
+    made: GenerateResult, plain: Path, withheld: dict[Path, set[int]], tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    shown = gallery.run(load_config(extra={"gallery.dataset": made.folder, "gallery.out": page, "gallery.pairs": 1}))
+    (link,) = re.findall(r'<a href="([^"]*)">Privacy audit of the dataset: ', shown.page.read_text())
+    assert (page.parent / unquote(link)).resolve() == made.folder / "audit" / "audit.html"
+    assert "No row is to be withheld." in page.read_text()
+    shutil.copytree(plain, tmp_path / "other")
+    shutil.rmtree(tmp_path / "other" / "audit")
+    shutil.copytree(made.folder / "audit", tmp_path / "other" / "audit")
+    other = gallery.run(load_config(extra={"gallery.dataset": tmp_path / "other", "gallery.pairs": 1}))
+    assert "Privacy audit" not in other.page.read_text(), "it is not of these rows"
+
+
+def test_a_row_that_is_always_flagged_ends_the_command_and_more_redraws_go_on(
+    made: GenerateResult, make_config: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(UnfinishedError, match=r"Row 3 \(.*as first drawn and in each of 0 redraws.*generate\.redraws"):
+        run(make_config(tmp_path / "dataset", redraws=0))
+    assert not list((tmp_path / "dataset" / "data").glob("*.parquet")), "what is flagged stands in no file"
+    assert not json.loads((tmp_path / "dataset" / "manifest.json").read_text())["complete"]
+    run(make_config(tmp_path / "dataset"))
+    for path in (made.folder / "data").iterdir():
+        assert (tmp_path / "dataset" / "data" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_card_manifest_and_summary_state_thresholds_and_numbers(made: GenerateResult) -> None:
+    redraws = np.array(Stored.read(made.folder).redraws)
+    manifest = json.loads((made.folder / "manifest.json").read_text())
+    stated = manifest["audit"]
+    assert stated["withheld"] == redraws.sum() >= len(PLANTED)
+    assert stated["rows_redrawn"] == (redraws > 0).sum()
+    assert stated["rows_by_redraws"] == np.bincount(redraws).tolist()
+    assert (stated["train"], stated["held_out"]) == (NUM_TRAIN, NUM_HELD_OUT)
+    assert set(stated["thresholds"]) == {"pixels", "features", "report_sequences"}
+    assert manifest["settings"]["audit_false_alarm"] == 0.01
+    card = (made.folder / "README.md").read_text()
+    assert f"{redraws.sum()} pairs were withheld by the audit's measure" in card
+    assert "than all but 1.00% of 300 held-out ones are?" in card
+    assert "| `redraws` |" in card
+    assert f"{redraws.sum()} pairs were withheld by the audit's measure" in str(made)
+    assert "secret" not in card + json.dumps(manifest)
+
+
+def test_shards_that_cannot_be_the_control_are_refused_before_ray_starts(
+    make_config: Make, shards: Path, drawn: Pairs, tiny_shards: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="is not what the run was trained on"):
+        describe(make_config(tmp_path / "out", audit=tiny_shards))
+    few = write_shards(tmp_path / "few", {"train": (drawn.images, None), "test": (drawn.images, None)})
+    (few / "vocabulary.json").write_bytes((shards / "vocabulary.json").read_bytes())
+    with pytest.raises(ShardError, match="has 150 held-out images"):
+        run(make_config(tmp_path / "out", audit=few))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_says_beforehand_by_what_it_judges(tiny_run: Path, shards: Path, tmp_path: Path) -> None:
+    arguments = ["--run", str(tiny_run), "--out", str(tmp_path / "out"), "--audit", str(shards), "--redraws", "3"]
+    planned = CliRunner().invoke(command, [*arguments, "--dry-run"])
+    assert planned.exit_code == 0, planned.output
+    assert "what 1.00% of 300 held-out images" in planned.output
+    assert "beside 120 training images; up to 3 redraws of a row" in planned.output
