@@ -1,7 +1,7 @@
-# `make` alone lists what there is. Every target makes its own environment in .venv; only Python 3.11+ is needed before.
+# `make` alone lists the targets. Every target creates .venv if needed; the only prerequisite is Python 3.11+.
 # PYTHON=...       the interpreter to build .venv from (default: the first of 3.11 to 3.13 on PATH)
 # PYTEST_ARGS=...  further arguments for pytest, e.g. PYTEST_ARGS="-k loader -x"
-# SLURM_BEDS=...   how many SLURMs the tests bring up side by side (default: 2)
+# SLURM_BEDS=...   number of SLURM instances that the tests run in parallel (default: 2)
 
 .DEFAULT_GOAL := help
 SLURM_BEDS ?= 2
@@ -25,7 +25,7 @@ demo: $(ready) ## phantom images -> shards -> training -> synthetic pairs -> web
 	$(emixer) phantom --config configs/demo.yaml --out demo/phantom
 	@echo "2 of 6: ingests them into shards (a quarter of a minute)"
 	$(emixer) ingest mimic-cxr --config configs/demo.yaml --root demo/phantom --out demo/shards
-	@echo "3 of 6: trains on 24,000 images: words first, then images, then the whole game (three minutes)"
+	@echo "3 of 6: trains on 24,000 images: words first, then images, then the full objective (three minutes)"
 	$(emixer) train --config configs/demo.yaml --shards demo/shards --run demo/run
 	@echo "4 of 6: generates 512 pairs (a quarter of a minute)"
 	$(emixer) generate --config configs/demo.yaml --run demo/run --out demo/dataset
@@ -42,15 +42,15 @@ off := not gpu and not slurm and not real_data
 test: $(ready) ## the default test suite: CPU, no network
 	$(on_cpu) -m "$(off) and not thorough" $(PYTEST_ARGS)
 
-test-all: $(ready) ## with the thorough ones: searches that are killed at every step, whole tables (half as long again)
+test-all: $(ready) ## including the thorough tests: searches killed at every step, whole tables (half as long again)
 	$(on_cpu) -m "$(off)" $(PYTEST_ARGS)
 
 on_slurm := $(python) -m pytest tests/slurm --timeout 900 --numprocesses $(SLURM_BEDS) --maxschedchunk 1
 
-slurm: $(ready) ## all tests on a real SLURM, brought up in a second; needs root and the Debian packages slurmctld, slurmd, ...
+slurm: $(ready) ## all SLURM tests on a real SLURM, started in a second; needs root and the Debian packages slurmctld, slurmd, ...
 	$(on_slurm) -m slurm $(PYTEST_ARGS)
 
-slurm-core: $(ready) ## the dozen of them that stand for what docs/jobs.md and docs/cluster.md promise
+slurm-core: $(ready) ## the dozen SLURM tests that cover the promises of docs/jobs.md and docs/cluster.md
 	$(on_slurm) -m slurm_core $(PYTEST_ARGS)
 
 check: $(ready) ## formatting, lint, types, import contracts
@@ -59,7 +59,7 @@ check: $(ready) ## formatting, lint, types, import contracts
 	$(python) -m mypy
 	.venv/bin/lint-imports
 
-smoke: $(ready) ## the whole pipeline in miniature, in a folder that is deleted afterwards
+smoke: $(ready) ## the whole pipeline in miniature, in a temporary folder
 	rm -rf .smoke
 	$(emixer) phantom --config configs/demo.yaml --studies 60 --out .smoke/phantom
 	$(emixer) ingest mimic-cxr --config configs/demo.yaml --root .smoke/phantom --out .smoke/shards --min-token-count 1
@@ -69,7 +69,7 @@ smoke: $(ready) ## the whole pipeline in miniature, in a folder that is deleted 
 	$(emixer) gallery --config configs/demo.yaml --run .smoke/run --dataset .smoke/dataset --out .smoke/gallery.html
 	rm -rf .smoke
 
-bench: $(ready) ## every benchmark in benchmarks/, one after the other; figures in docs/performance.md
+bench: $(ready) ## the benchmarks in benchmarks/, one after the other; figures in docs/performance.md
 	$(python) benchmarks/loader.py
 	$(python) benchmarks/ingest.py decode
 	$(python) benchmarks/ingest.py memory
@@ -80,14 +80,14 @@ bench: $(ready) ## every benchmark in benchmarks/, one after the other; figures 
 	$(python) benchmarks/generation.py
 	$(python) benchmarks/audit.py
 
-lock: $(ready) ## renew requirements.lock from pyproject.toml
+lock: $(ready) ## update requirements.lock from pyproject.toml
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-emit-index-url \
 		--no-annotate --no-header --upgrade --output-file requirements.lock
 
-docs: $(ready) ## write docs/configuration.md from the config fields
+docs: $(ready) ## generate docs/configuration.md from the config fields
 	$(python) -m emixer.config.reference > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
 
-clean: ## delete caches and build products; keeps .venv, demo and runs
+clean: ## delete caches and build artefacts; keeps .venv, demo and runs
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
