@@ -5,7 +5,7 @@
 # Seen: with torch 2.15.0 on a CPU an LSTM of 32 inputs and 64 units over 5 x 7 steps counts as 0 instead of 1,720,320, a
 # GRU as 1,290,240, which is right. The LSTM is one operator of oneDNN there, for which the counter has no formula and says
 # nothing; with torch.backends.mkldnn off its products are counted.
-# Why it matters here: half of EMIXER is LSTMs. Their work would be missing from the share of the chip's peak that
+# Why it matters here: the report decoder and the critics of text are LSTMs. Their work would be missing from the share of the chip's peak that
 # benchmarks/gpu_step.py states; it counts with the recurrent kernels off.
 # 2026-11-28, Linux, Python 3.11. Needs a package index; installs into a temporary folder (torch: some gigabytes).
 set -euo pipefail
