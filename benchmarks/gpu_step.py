@@ -195,7 +195,7 @@ def chip(device: torch.device) -> tuple[str, float | None]:
 
 
 def profiled(bench: Bench, precision: str, batch_size: int) -> str:
-    """The operators on which three iterations spent the most time of the device themselves."""
+    """The operators on which an iteration spent the most time of the device themselves."""
     state, batches = bench.game(precision, batch_size)
     for _ in range(3):
         train_iteration(state, batches)
@@ -203,13 +203,12 @@ def profiled(bench: Bench, precision: str, batch_size: int) -> str:
     is_cuda = bench.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if is_cuda else [])]
     with profile(activities=activities) as seen:
-        for _ in range(3):
-            train_iteration(state, batches)
+        train_iteration(state, batches)
         bench.wait()
     table = seen.key_averages().table(
         sort_by="self_device_time_total" if is_cuda else "self_cpu_time_total", row_limit=25, max_name_column_width=50
     )
-    return f"{chip(bench.device)[0]}, {bench.config}, batch {batch_size}, {precision}, 3 iterations\n{table}"
+    return f"{chip(bench.device)[0]}, {bench.config}, batch {batch_size}, {precision}, one iteration\n{table}"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ grid.png              pairs at the end
 pieces/               the run and its last checkpoint in pieces of at most 16 MB: scripts/checkpoint_pieces.py
 
 --images is how long the whole run is, which decides when its phases begin; without it, what fits into the seconds at
-the speed of a few iterations that are tried first. A run that goes on keeps its own.
+the speed of some iterations that are tried first. A run that goes on keeps its own.
 """
 
 import argparse
@@ -42,7 +42,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.append(str(REPOSITORY / "scripts"))
 from checkpoint_pieces import split  # noqa: E402 - a script beside this folder
 
-_TRIED_ITERATIONS = 20
+_WARM_UP = 3
+_TRIED_SHARE = 0.03
+"""Of the seconds, to find the speed."""
 _TRAINING_SHARE = 0.8
 """Of the seconds; the rest is for validation, samples and checkpoints."""
 _FIGURES = ("fid", "word_cross_entropy", "report_f1", "pair_agreement", "label_auc")
@@ -56,7 +58,7 @@ def main() -> None:
     config = configured(args)
     config, shards, reader = train.checked(config)
     if not (args.run / "run.json").exists() and args.images is None:
-        speed = speed_of(config, shards, reader, device)
+        speed = speed_of(config, shards, reader, device, _TRIED_SHARE * args.seconds)
         images = int(speed * _TRAINING_SHARE * (args.seconds - (time.monotonic() - began)))
         config = with_overrides(config, schedule(max(images, config.train.batch_size * 8)))
         print(f"{speed:,.0f} images/s in the whole game: a run of {config.train.images:,} images", flush=True)
@@ -107,21 +109,22 @@ def schedule(images: int) -> dict[str, Any]:
     return {"train.images": images} | {f"train.{name}_every_images": max(1, images // n) for name, n in every.items()}
 
 
-def speed_of(config: Config, shards: ShardSet, reader: WindowReader, device: torch.device) -> float:
-    """Images a second in the last phase, which is the dearest, after a few iterations that are not counted."""
+def speed_of(config: Config, shards: ShardSet, reader: WindowReader, device: torch.device, seconds: float) -> float:
+    """Images a second in the last phase, which costs most; takes so many seconds and a few iterations more."""
     with tempfile.TemporaryDirectory() as folder:
         plan = make_plan(config, shards, reader, Path(folder))
         state = plan.make_state(plan, device)
         state.phases = type(state.phases).single(state.phases.objectives[-1])
         stream = BatchStream(reader, config.train.batch_size, state.position, 0, windows_of(reader))
-        start = 0.0
-        for iteration in range(2 * _TRIED_ITERATIONS):
-            if iteration == _TRIED_ITERATIONS:
-                wait(device)
-                start = time.perf_counter()
+        for _ in range(_WARM_UP):
             plan.advance(state, stream)
         wait(device)
-        return _TRIED_ITERATIONS * state.images_per_iteration / (time.perf_counter() - start)
+        start, num = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            plan.advance(state, stream)
+            wait(device)
+            num += 1
+        return num * state.images_per_iteration / (time.perf_counter() - start)
 
 
 def go_on(config: Config, shards: ShardSet, reader: WindowReader, device: torch.device, seconds: float) -> None:
