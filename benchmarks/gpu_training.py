@@ -55,9 +55,10 @@ def main() -> None:
     args = parser().parse_args()
     began = time.monotonic()
     device = torch.device(args.device)
+    goes_on = (args.run / "run.json").exists()
     config = configured(args)
     config, shards, reader = train.checked(config)
-    if not (args.run / "run.json").exists() and args.images is None:
+    if not goes_on and args.images is None:
         speed = speed_of(config, shards, reader, device, _TRIED_SHARE * args.seconds)
         images = int(speed * _TRAINING_SHARE * (args.seconds - (time.monotonic() - began)))
         config = with_overrides(config, schedule(max(images, config.train.batch_size * 8)))
@@ -66,7 +67,11 @@ def main() -> None:
         folder = RunFolder.create_or_resume(args.run, "train", config)
         go_on(config, shards, reader, device, args.seconds - (time.monotonic() - began))
     lines = folder.metrics()
-    facts = {"images": config.train.images, "trained_on": lines[-1]["images"], "config": str(args.config)}
+    facts = {
+        "images": config.train.images,
+        "trained_on": lines[-1]["images"],
+        "config": "of the run" if goes_on else str(args.config),
+    }
     facts["device"] = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     write_json(args.out / "training.json", {"facts": facts, "rows": figures(lines)})
     if grids := sorted(folder.samples.glob("*.png")):
