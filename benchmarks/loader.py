@@ -142,14 +142,14 @@ def _films(
     generator: np.random.Generator, split: str, start: int, count: int, side_px: int, info: ShardInfo
 ) -> pa.Table:
     coarse = generator.integers(0, 256, (count, side_px // 8, side_px // 8), dtype=np.uint8)
-    image = coarse.repeat(8, axis=1).repeat(8, axis=2)
-    image = (image // 2 + np.roll(image, 4, axis=(1, 2)) // 2).astype(np.uint8)
+    sharp_NHW = coarse.repeat(8, axis=1).repeat(8, axis=2)
+    image_NHW = (sharp_NHW // 2 + np.roll(sharp_NHW, 4, axis=(1, 2)) // 2).astype(np.uint8)
     ids = [f"{i:08d}" for i in range(start, start + count)]
     sentences = [[list(generator.choice(WORDS, 9)) for _ in range(5)] for _ in range(64)]
     return pa.table(
         {
             "dicom_id": ids, "study_id": ids, "subject_id": ids, "view": ["PA"] * count, "split": [split] * count,
-            "image": pa.array([film.tobytes() for film in image], pa.binary(side_px**2)),
+            "image": pa.array([film.tobytes() for film in image_NHW], pa.binary(side_px**2)),
             "report": ["-"] * count,
             "sentences": [sentences[i % 64] for i in range(count)],
             "labels": generator.integers(0, 2, (count, len(CHEXPERT)), dtype=np.int8).tolist(),

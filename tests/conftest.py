@@ -101,10 +101,10 @@ def _write_shards(folder: Path, counts_of: dict[str, int], seed: int = 0, known:
 
 def _tiny_films(generator: np.random.Generator, split: str, count: int, info: ShardInfo) -> pa.Table:
     labels = (generator.random((count, len(CHEXPERT))) < 0.2).astype(np.int8)
-    image = generator.integers(60, 100, (count, 32, 32), dtype=np.uint8)
+    image_NHW = generator.integers(60, 100, (count, 32, 32), dtype=np.uint8)
     for index, row in enumerate(labels):
         for label in np.flatnonzero(row):
-            image[index, 2 * label : 2 * label + 2] += 120
+            image_NHW[index, 2 * label : 2 * label + 2] += 120
     present = [
         [[*name.lower().split(), "is", "present"] for name, y in zip(CHEXPERT, row, strict=True) if y] for row in labels
     ]
@@ -114,7 +114,7 @@ def _tiny_films(generator: np.random.Generator, split: str, count: int, info: Sh
     return pa.table(
         {
             "dicom_id": ids, "study_id": ids, "subject_id": ids, "view": ["PA"] * count, "split": [split] * count,
-            "image": pa.array([film.tobytes() for film in image], pa.binary(32 * 32)),
+            "image": pa.array([film.tobytes() for film in image_NHW], pa.binary(32 * 32)),
             "report": [
                 " ".join(" ".join(s) for s in text) if has else None
                 for text, has in zip(sentences, has_report, strict=True)
@@ -131,12 +131,12 @@ def _with_people(films: pa.Table, generator: np.random.Generator, info: ShardInf
     count = films.num_rows
     sex, view = generator.choice(["F", "M"], count), generator.choice(["AP", "PA", "LATERAL"], count)
     age = generator.integers(18, 95, count)
-    image = np.stack([np.frombuffer(film, np.uint8).reshape(32, 32) for film in films["image"].to_pylist()])
-    image[sex == "F", 28:30] += 120
-    image[view == "LATERAL", 30:32] += 120
+    image_NHW = np.stack([np.frombuffer(film, np.uint8).reshape(32, 32) for film in films["image"].to_pylist()])
+    image_NHW[sex == "F", 28:30] += 120
+    image_NHW[view == "LATERAL", 30:32] += 120
     unknown = np.arange(count) % 9 == 4
     known = {
-        "image": pa.array([film.tobytes() for film in image], pa.binary(32 * 32)),
+        "image": pa.array([film.tobytes() for film in image_NHW], pa.binary(32 * 32)),
         "view": pa.array(view, pa.string()),
         "sex": pa.array(sex, pa.string(), mask=unknown),
         "age_years": pa.array(age, pa.int16(), mask=unknown),

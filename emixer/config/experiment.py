@@ -9,7 +9,8 @@ from emixer.config.base import Section
 from emixer.config.model import AttentiveDecoderConfig, ChestEncoderConfig, Condition, ReportDecoderConfig
 from emixer.config.training import Augmentation
 
-Table = Literal["table1", "table2", "table3", "table5", "table9", "table10", "figures"]
+Table = Literal["table1", "table2", "table3", "table5", "table9", "table10", "gain", "figures"]
+GainTask = Literal["films", "pairs", "reports"]
 Method = Literal["jointgan", "cogan", "smgan", "emixer"]
 
 
@@ -108,6 +109,13 @@ class ExperimentConfig(Section):
     beyond: tuple[Method, ...] = Field(("emixer",), strict=False)
     """Those of the methods that table 1 also tries in three ways that the paper does not: five times as many synthetic
     as real pairs; synthetic pairs first and real ones afterwards; only the half on which a judge agrees most."""
+    real_pairs: tuple[int, ...] = Field((100, 300, 1_000, 3_000), strict=False)
+    """Of `gain`: numbers of real pairs, as they are, whatever `scale` is."""
+    multiples: tuple[int, ...] = Field((1, 3, 6), strict=False)
+    """Of `gain`: synthetic pairs for each real one."""
+    gain_tasks: tuple[GainTask, ...] = Field(("films", "reports"), strict=False)
+    """Of `gain`: what is trained: classifiers of images, classifiers of image and report together, report generators.
+    """
     runs: tuple[str, ...] = Field((), strict=False)
     """Trained models to take instead of training them here: `METHOD=RUN`, or `emixer-30=RUN` and `emixer-50=RUN` for
     the limited labels of table 3."""
@@ -133,12 +141,14 @@ class ExperimentConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "ExperimentConfig":
-        for name in ("seeds", "diseases", "methods"):
+        for name in ("seeds", "diseases", "methods", "real_pairs", "multiples", "gain_tasks"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} must name at least one, and none twice")
         if any(not 0 <= seed < 2**31 for seed in self.seeds):
             raise ValueError("seeds must lie between 0 and 2147483647")
+        if min(*self.real_pairs, *self.multiples, 1) < 1:
+            raise ValueError("real_pairs and multiples must be at least 1 each")
         if len(self.covid_classes) != 4 or len(set(self.covid_classes)) != 4:
             raise ValueError("covid_classes must name the four classes of table 5")
         for run in self.runs:

@@ -37,10 +37,10 @@ class BlockDecoder:
 
     def decode(self, block: int) -> int:
         """Writes the decoded block; returns its number of films. Raises StorageError when it cannot be written."""
-        films = read_aligned(self.workspace.plan_table, block)
-        images, reasons, remarks = self._decode_films(films["film_path"].to_pylist())
+        planned = read_aligned(self.workspace.plan_table, block)
+        images, reasons, remarks = self._decode_films(planned["film_path"].to_pylist())
         hashes = [None if image is None else hashlib.blake2b(image, digest_size=16).digest() for image in images]
-        reports, sentences, outcomes = self._read_reports(films)
+        reports, sentences, outcomes = self._read_reports(planned)
         columns = {
             "image": pa.array(images, pa.binary(self.side_px**2)),
             "pixel_hash": pa.array(hashes, pa.binary(16)),

@@ -18,7 +18,7 @@ from emixer.experiments.tables import Column, Row, Table
 from emixer.latex import in_latex
 
 _MARKS = (
-    "▲ above, ▼ below the first row (of the same class, where there are classes) by a 95 % interval that excludes 0, "
+    "▲ above, ▼ below the first row (of the same class, or of as many real pairs) by a 95 % interval that excludes 0, "
     "of downstream models trained anew, paired by seed, and of other test subjects; how far is in the CSV. Each "
     "generator is trained once, and what another training of it would change is not in it. One of twenty entries that "
     "do not differ would be marked."
@@ -27,6 +27,7 @@ _FEW_SEEDS = (
     "Whether a gain is more than the luck of training cannot be told from {} seed{}: it needs {}, and nothing is "
     "marked."
 )
+_NO_REPRODUCTION = " The paper's figures are of MIMIC-CXR: ours are no reproduction of them."
 _DONE = "done"
 
 
@@ -41,7 +42,7 @@ class Entry:
     high: float
     """Of the mean, for these trained models on other test subjects."""
     gain: float
-    """Less the mean of the first row (of table 5: of the same class) over the seeds of both; NaN there."""
+    """Less the mean of the first row of its group over the seeds of both; NaN there."""
     gain_low: float
     gain_high: float
     """Of the gain, for models trained anew and other test subjects; NaN for fewer than MIN_SEEDS seeds."""
@@ -64,8 +65,9 @@ class FilledTable:
     """What data ours were measured on, in a sentence."""
 
     def markdown(self) -> str:
-        """With the paper's figure beside each of ours."""
-        titles = [part for column in self.table.columns for part in (column.title, f"{column.title} (paper)")]
+        """With the paper's figure beside each of ours; with the gain where the paper has none."""
+        beside = "(paper)" if self.table.has_printed else "gain"
+        titles = [part for column in self.table.columns for part in (column.title, f"{column.title} {beside}")]
         lines = [f"## {self.table.title}", "", *_markdown_row(["Method", "Data", *titles])]
         lines += ["|" + " --- |" * (2 + len(titles))]
         for index, row in enumerate(self.table.rows):
@@ -92,12 +94,12 @@ class FilledTable:
     def latex(self) -> str:
         """A tabular of booktabs, whose last lines are the notes: what is pasted takes them along."""
         columns = self.table.columns
-        width = 2 + 2 * len(columns)
+        width, beside = 2 + 2 * len(columns), "(paper)" if self.table.has_printed else "gain"
         lines = [
             f"% {self.table.title}",
             rf"\begin{{tabular}}{{ll{'rr' * len(columns)}}}",
             r"\toprule",
-            " & ".join(["Method", "Data", *(f"{in_latex(c.title)} & (paper)" for c in columns)]) + r" \\",
+            " & ".join(["Method", "Data", *(f"{in_latex(c.title)} & {beside}" for c in columns)]) + r" \\",
             r"\midrule",
         ]
         for index, row in enumerate(self.table.rows):
@@ -112,9 +114,11 @@ class FilledTable:
         return "\n".join([*lines, r"\bottomrule", *notes, r"\end{tabular}", ""])
 
     def _both(self, index: int, c: int, row: Row, column: Column) -> tuple[str, str]:
-        """Ours and the paper's, in words."""
+        """Ours and, beside it, the paper's or the gain, in words."""
         entry, missing = self.entries[index, c], self.missing.get((index, c), "")
         ours = missing if entry is None else entry_in_words(entry, column) + (f" ({missing})" if missing else "")
+        if not self.table.has_printed:
+            return ours, "" if entry is None else _gain_in_words(entry, column)
         printed: Printed | None = row.paper.get(column.paper)
         return ours, "" if printed is None else str(printed)
 
@@ -124,8 +128,7 @@ class FilledTable:
         has_gains = any(entry and math.isfinite(entry.gain) for entry in self.entries.values())
         return [
             f"Ours: mean ± sd over {seeds} seed{plural} [95 % interval of the mean of these trained models on other "
-            f"test subjects]. {self.measured_on} The paper's figures are of MIMIC-CXR: ours are no reproduction of "
-            "them.",
+            f"test subjects]. {self.measured_on}" + (_NO_REPRODUCTION if self.table.has_printed else ""),
             *([_MARKS] if marked else []),
             *([_FEW_SEEDS.format(seeds, plural, MIN_SEEDS)] if has_gains and seeds < MIN_SEEDS else []),
             *self.table.notes,
@@ -139,21 +142,21 @@ def filled(
     entries: dict[tuple[int, int], Entry | None] = {}
     missing: dict[tuple[int, int], str] = {}
     networks: dict[tuple[int, int], str] = {}
-    first_of = {row.suffix: index for index, row in reversed(list(enumerate(table.rows)))}
+    first_of = {row.group: index for index, row in reversed(list(enumerate(table.rows)))}
     for c, column in enumerate(table.columns):
-        bases: dict[str, _Measured] = {}
+        bases: dict[tuple[str, int], _Measured] = {}
         for index, row in enumerate(table.rows):
             found = {cell.seed: results[cell] for cell in table.cells(row, column, seeds)}
             whole = {seed: result for seed, result in found.items() if isinstance(result, CellResult)}
             measured = _measured(column.figure + row.suffix, whole) if whole else None
-            entries[index, c] = None if measured is None else _entry(measured, bases.get(row.suffix))
+            entries[index, c] = None if measured is None else _entry(measured, bases.get(row.group))
             if reason := _reason(found, measured):
                 missing[index, c] = reason
             if network := next((words for result in whole.values() if (words := network_in_words(result.facts))), ""):
                 networks[index, c] = network
             # where the first is missing, nothing is compared with another in its place
-            if index == first_of[row.suffix] and measured is not None:
-                bases[row.suffix] = measured
+            if index == first_of[row.group] and measured is not None:
+                bases[row.group] = measured
     return FilledTable(table, seeds, entries, missing, networks, measured_on)
 
 
@@ -169,6 +172,14 @@ def entry_in_words(entry: Entry, column: Column) -> str:
     spread = f" ± {_number(entry.sd, column)}" if math.isfinite(entry.sd) else ""
     between = f" [{_number(entry.low, column)}, {_number(entry.high, column)}]" if math.isfinite(entry.low) else ""
     return _number(entry.mean, column) + spread + between + ("", " ▲", " ▼")[_direction(entry)]
+
+
+def _gain_in_words(entry: Entry, column: Column) -> str:
+    """`+0.031 [0.012, 0.050]`; without an interval where there are too few seeds; nothing of a first row."""
+    if not math.isfinite(entry.gain):
+        return ""
+    between = f" [{_number(entry.gain_low, column)}, {_number(entry.gain_high, column)}]"
+    return f"{entry.gain:+.{column.digits}f}" + (between if math.isfinite(entry.gain_low) else "")
 
 
 def _direction(entry: Entry) -> int:

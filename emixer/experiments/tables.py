@@ -44,6 +44,15 @@ class Row:
     paper: paper.Figures
     suffix: str = ""
     """What a figure's name ends with in this row, e.g. `/COVID-19`."""
+    num_real: int = 0
+    """Of `gain`: R. Rows of another R, or another suffix, have another first row that they are compared with."""
+    way: str = ""
+    """Of `gain`: how synthetic pairs are used, whatever R is; nothing in rows without them."""
+
+    @property
+    def group(self) -> tuple[str, int]:
+        """Rows of one group are compared with its first."""
+        return self.suffix, self.num_real
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class Table:
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    """The first is what the others are compared with."""
+    """The first of each group is what the others of it are compared with."""
     notes: tuple[str, ...] = ()
 
     def cells(self, row: Row, column: Column, seeds: tuple[int, ...]) -> tuple[Cell, ...]:
@@ -69,6 +78,11 @@ class Table:
         return list(dict.fromkeys(found))
 
     @property
+    def has_printed(self) -> bool:
+        """Whether it is a table of the paper, with figures of its own."""
+        return any(row.paper for row in self.rows)
+
+    @property
     def is_drawn(self) -> bool:
         """Whether it is pictures of pairs, for which no downstream model is trained."""
         return not self.columns
@@ -79,9 +93,19 @@ class Table:
         return list(dict.fromkeys(row.mix.generator for row in self.rows if row.mix.generator))
 
 
-def table_of(settings: ExperimentConfig) -> Table:
-    """The table that the settings name, with the methods and the factor that they give."""
-    return _TABLES[settings.table](settings)
+def table_of(settings: ExperimentConfig, num_train: int) -> Table:
+    """The table that the settings name, with the methods and the factor that they give.
+
+    num_train: real pairs that there are to train on.
+    """
+    return _gain(settings, num_train) if settings.table == "gain" else _TABLES[settings.table](settings)
+
+
+def dataset_rows(settings: ExperimentConfig) -> int:
+    """How many pairs each generator makes: those of all tables of the paper, or what `gain` needs."""
+    if settings.table == "gain":
+        return max(settings.real_pairs) * max(settings.multiples)
+    return scaled(SYNTHETIC_PAIRS, settings)
 
 
 def scaled(films: int, settings: ExperimentConfig) -> int:
@@ -197,6 +221,39 @@ def _table10(settings: ExperimentConfig) -> Table:
     )
 
 
+def _gain(settings: ExperimentConfig, num_train: int) -> Table:
+    """Not in the paper: what the same generator's pairs add to few and to many real ones, used in four ways."""
+    rows = []
+    for real in sorted(settings.real_pairs):
+        rows.append(Row(NAMES["real"], f"R{real}", Mix(real), {}, num_real=real))
+        rows += [row for method in settings.methods for row in _gain_rows(method, real, settings)]
+        rows += [
+            Row("More real", f"R{real} + R{real * times}", Mix(real * (1 + times)), {}, num_real=real,
+                way=f"{times} more real")
+            for times in settings.multiples
+            if real * (1 + times) <= num_train
+        ]  # fmt: skip
+    columns = tuple(column for task in settings.gain_tasks for column in _GAIN_COLUMNS[task])
+    return Table("gain", "What synthetic pairs add, by the number of real ones", columns, tuple(rows), _GAIN_NOTES)
+
+
+def _gain_rows(method: str, real: int, settings: ExperimentConfig) -> list[Row]:
+    most = max(settings.multiples)
+    half, balanced = real * most // 2, f"{method}-{BALANCED}"
+    ways = {
+        f"{times} x mixed": (f"R{real} + S{real * times}", Mix(real, real * times, method))
+        for times in settings.multiples
+    }
+    ways |= {
+        f"{most} x first": (f"S{real * most}, then R{real}", Mix(real, real * most, method, pretrains=True)),
+        f"{most / 2:g} x chosen": (
+            f"R{real} + S{half} chosen from S{real * most}", Mix(real, half, method, chosen_from=real * most)
+        ),
+        f"{most} x balanced": (f"R{real} + S{real * most} balanced", Mix(real, real * most, balanced)),
+    }  # fmt: skip
+    return [Row(NAMES[method], data, mix, {}, num_real=real, way=way) for way, (data, mix) in ways.items()]
+
+
 def _figures(settings: ExperimentConfig) -> Table:
     """No cells: pairs of one generator, EMIXER's if it is among the methods, beside real ones."""
     name = "emixer" if "emixer" in settings.methods else settings.methods[0]
@@ -210,6 +267,16 @@ _BEYOND_NOTES = (
     "labels the half of the pairs on which a judge, trained on the same R, agrees most with film and report.",
 )
 
+BALANCED = "balanced"
+"""Ends the name of a generator whose pairs have each finding equally often; the model is the same."""
+_GAIN_NOTES = (
+    "Gains are over as many real pairs alone. Each model is trained on equally many pairs, repeats included.",
+    "`first`: half of the steps on synthetic pairs, the other half on real ones; `chosen`: of each combination of "
+    "labels the half on which a judge, trained on the same R, agrees most with image and report; `balanced`: each "
+    "finding equally often; `more real`: as many further real pairs in place of synthetic ones, the most that could "
+    "be hoped for.",
+)
+
 _TABLES: Mapping[str, Callable[[ExperimentConfig], Table]] = {
     "table1": _table1, "table2": _table2, "table3": _table3, "table5": _table5, "table9": _table9,
     "table10": _table10, "figures": _figures,
@@ -218,6 +285,13 @@ _TABLES: Mapping[str, Callable[[ExperimentConfig], Table]] = {
 
 def _classified(task: Task) -> tuple[Column, Column]:
     return Column("auc", "AUC", task, "auc"), Column("acc", "ACC", task, "acc")
+
+
+_GAIN_COLUMNS: Mapping[str, tuple[Column, ...]] = {
+    "films": (Column("auc", "AUC", "films", "auc"),),
+    "pairs": (Column("auc", "AUC of pairs", "pairs", "auc"),),
+    "reports": (Column("cider", "CIDEr", "reports", "cider"), Column("bleu_1", "BLEU-1", "reports", "bleu1")),
+}
 
 
 def size_in_words(films: int, settings: ExperimentConfig, letter: str) -> str:

@@ -23,14 +23,15 @@ from emixer.errors import ConfigError, StoppedError, UnfinishedError, find_emixe
 from emixer.experiments.cells import Cell, CellResult, ResultsFolder
 from emixer.experiments.kept_cells import difference, kept_cells, seconds_in_words
 from emixer.experiments.plot import plot
+from emixer.experiments.plot_gain import plot_gain
 from emixer.experiments.render import FilledTable, filled, network_in_words
-from emixer.experiments.tables import SYNTHETIC_PAIRS, scaled
+from emixer.experiments.tables import dataset_rows
 from emixer.progress import Progress
 from emixer.ray_session import capacity, connect, require_cpus
 from emixer.stages import generate, train
 from emixer.stages.experiment_cell import CellOrder, Generated, decode, judge, run_cell
 from emixer.stages.experiment_figures import FiguresResult, draw_figures
-from emixer.stages.experiment_plan import Experiment, checked, inputs_of, made_by, order_of, trained_on
+from emixer.stages.experiment_plan import Experiment, checked, inputs_of, made_by, model_of, order_of, trained_on
 
 _RETRIES = 2
 
@@ -137,7 +138,7 @@ def _state_of(experiment: Experiment, name: str, made: Generated | None) -> str:
     """What there is of a generator and its pairs, and what is to be done, in words."""
     if made is not None:
         return f"dataset is there: {made.folder}"
-    pairs = f"to generate {scaled(SYNTHETIC_PAIRS, experiment.config.experiment):,} pairs"
+    pairs = f"to generate {dataset_rows(experiment.config.experiment):,} pairs"
     run_folder, wanted = experiment.run_of(name), experiment.config.train.images
     if experiment.is_given(name):
         return f"is given: {run_folder}; {pairs}"
@@ -231,7 +232,7 @@ def _generated(experiment: Experiment, name: str) -> Generated:
         return made
     config = experiment.generator_config(name)
     if not experiment.is_given(name):
-        train.run(config)
+        train.run(experiment.generator_config(model_of(name)))
     generate.run(config)
     made = made_by(experiment, name)
     assert made is not None, "a generated dataset is finished"
@@ -289,5 +290,5 @@ def _write(folder: Path, table: FilledTable) -> tuple[Path, ...]:
     texts = {"md": table.markdown(), "csv": table.csv(), "tex": table.latex()}
     for kind, text in texts.items():
         files.write_text(folder / f"{name}.{kind}", text)
-    files.write_bytes(folder / f"{name}.png", plot(table))
+    files.write_bytes(folder / f"{name}.png", plot(table) if table.table.has_printed else plot_gain(table))
     return tuple(folder / f"{name}.{kind}" for kind in (*texts, "png"))

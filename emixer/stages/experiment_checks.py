@@ -36,8 +36,12 @@ def require_rows(shards: ShardSet, table: Table) -> None:
     there = shards.num_rows("train")
     if wanted > there:
         raise ShardError(
-            f"{table.name} wants {wanted:,} real films in train; {shards.folder} has {there:,}. Set experiment.scale "
-            f"to at most {there / REAL_PAIRS:g}."
+            f"{table.name} wants {wanted:,} real films in train; {shards.folder} has {there:,}. Set "
+            + (
+                f"experiment.scale to at most {there / REAL_PAIRS:g}."
+                if table.has_printed
+                else "experiment.real_pairs to smaller numbers."
+            )
         )
     if any(cell.task in ("reports", "pairs") for cell in cells):
         for split in _SPLITS:

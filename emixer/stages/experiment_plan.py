@@ -17,7 +17,7 @@ from emixer.data.schema import SPLITS
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, RunFolderError, ShardError
 from emixer.experiments.cells import Cell, Mix, ResultsFolder
-from emixer.experiments.tables import SYNTHETIC_PAIRS, Table, scaled, table_of
+from emixer.experiments.tables import BALANCED, Table, dataset_rows, table_of
 from emixer.generation.dataset_files import Layout, check_layout
 from emixer.generation.manifest import read_manifest, require_same
 from emixer.generation.plan import make_plan
@@ -94,26 +94,34 @@ class Experiment:
 
     def is_given(self, generator: str) -> bool:
         """Whether the user brings that generator."""
-        return generator in self.given_runs
+        return model_of(generator) in self.given_runs
 
     def run_of(self, generator: str) -> Path:
         """Where that generator is, or will be, trained."""
-        return self.given_runs.get(generator, ResultsFolder(self.out).generator(generator) / "run")
+        model = model_of(generator)
+        return self.given_runs.get(model, ResultsFolder(self.out).generator(model) / "run")
 
     def generator_config(self, generator: str) -> Config:
         """Settings under which `train` and `generate` make that generator's pairs."""
-        method, _, percent = generator.partition("-")
+        method, _, variant = generator.partition("-")
         values: dict[str, Any] = {
             "train.run": self.run_of(generator),
             "generate.run": self.run_of(generator),
             "generate.out": ResultsFolder(self.out).generator(generator) / "dataset",
-            "generate.num": scaled(SYNTHETIC_PAIRS, self.config.experiment),
+            "generate.num": dataset_rows(self.config.experiment),
         }
         if method != self.config.model.kind:
             values["model.kind"] = method
-        if percent:
-            values["data.labelled_fraction"] = int(percent) / 100
+        if variant == BALANCED:
+            values["generate.plan"] = BALANCED
+        elif variant:
+            values["data.labelled_fraction"] = int(variant) / 100
         return with_overrides(self.config, values)
+
+
+def model_of(generator: str) -> str:
+    """Whose pairs those are: of one model there may be several datasets."""
+    return generator.removesuffix(f"-{BALANCED}")
 
 
 def checked(config: Config) -> Experiment:
@@ -124,9 +132,9 @@ def checked(config: Config) -> Experiment:
         raise ConfigError("experiment.out is not set. Give --out FOLDER, where results and tables are written.")
     if config.data.shards is None:
         raise ConfigError("data.shards is not set. Give --shards FOLDER, a folder written by `emixer ingest`.")
-    table = table_of(settings)
-    _require_used(settings, table)
     shards = ShardSet.open(config.data.shards)
+    table = table_of(settings, shards.num_rows("train"))
+    _require_used(settings, table)
     ResultsFolder.check(settings.out.resolve(), trained_on(shards))
     files.require_writable(settings.out.resolve())
     require_splits(shards)
@@ -153,7 +161,7 @@ def _require_used(settings: ExperimentConfig, table: Table) -> None:
             raise ConfigError(
                 f"experiment.runs: {folder} of {name} does not exist. Give a run folder of `emixer train`."
             )
-        if name not in table.generators:
+        if name not in map(model_of, table.generators):
             logger.warning("experiment.runs: %s makes no pairs of %s, and its run is left aside.", name, table.name)
     if table.name == "table5" and "emixer" not in settings.methods:
         raise ConfigError(
@@ -224,11 +232,12 @@ def made_by(experiment: Experiment, name: str) -> Generated | None:
     manifest = read_manifest(dataset) if dataset.exists() else None
     if manifest is None or not manifest["complete"]:
         return None
-    wanted = scaled(SYNTHETIC_PAIRS, experiment.config.experiment)
+    wanted = dataset_rows(experiment.config.experiment)
     if manifest["rows"] != wanted:
         raise RunFolderError(
-            f"{dataset} holds {manifest['rows']:,} pairs; experiment.scale={experiment.config.experiment.scale:g} "
-            f"makes it {wanted:,}. Set the scale that the folder was made with, or choose a new folder."
+            f"{dataset} holds {manifest['rows']:,} pairs, and {experiment.table.name} of these settings needs "
+            f"{wanted:,}. Set the sizes that the folder was made with (experiment.scale; of `gain`, real_pairs and "
+            "multiples), or choose a new folder."
         )
     _require_same_training(experiment, name)
     _require_same_pairs(experiment, name, manifest, dataset)
@@ -257,11 +266,11 @@ def _require_same_pairs(experiment: Experiment, name: str, manifest: Mapping[str
 
     A run that was trained here and then deleted is taken for the one that drew them. Raises RunFolderError.
     """
-    run_folder, settings = experiment.run_of(name), experiment.config.generate
+    run_folder, config = experiment.run_of(name), experiment.generator_config(name)
     if not run_folder.is_dir():
         return
+    settings = config.generate
     trained = read_trained_model(run_folder, settings.checkpoint)
-    config = experiment.generator_config(name)
     if config.data.labelled_fraction < 1 and not same_label_counts(trained.spec, spec_of(experiment.shards, config)):
         raise RunFolderError(
             f"{name} in {experiment.out} kept the labels of other films than are drawn now: the same share of each "

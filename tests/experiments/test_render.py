@@ -114,7 +114,7 @@ def test_fewer_than_three_seeds_mark_nothing_and_the_note_says_so(table: FilledT
 NOTES = [
     "Ours: mean ± sd over 3 seeds [95 % interval of the mean of these trained models on other test subjects]. Measured "
     "on tiny, 100 training films of 32 px. The paper's figures are of MIMIC-CXR: ours are no reproduction of them.",
-    "▲ above, ▼ below the first row (of the same class, where there are classes) by a 95 % interval that excludes 0, "
+    "▲ above, ▼ below the first row (of the same class, or of as many real pairs) by a 95 % interval that excludes 0, "
     "of downstream models trained anew, paired by seed, and of other test subjects; how far is in the CSV. Each "
     "generator is trained once, and what another training of it would change is not in it. One of twenty entries that "
     "do not differ would be marked.",

@@ -6,11 +6,11 @@ import pytest
 
 from emixer.config.experiment import ExperimentConfig
 from emixer.experiments.cells import Cell, Mix
-from emixer.experiments.tables import Row, Table, scaled, size_in_words, table_of
+from emixer.experiments.tables import Row, Table, dataset_rows, scaled, size_in_words, table_of
 
 
 def table(name: str, **settings: Any) -> Table:
-    return table_of(ExperimentConfig.model_validate({"table": name} | settings))
+    return table_of(ExperimentConfig.model_validate({"table": name} | settings), num_train=1_000_000)
 
 
 def row(found: Table, method: str, data: str) -> Row:
@@ -120,3 +120,31 @@ def test_methods_that_are_not_wanted_have_no_row_and_no_generator() -> None:
     assert [row.method for row in found.rows] == ["CoGAN", "EMIXER", "EMIXER", "EMIXER"]
     assert found.generators == ["cogan", "emixer-30", "emixer-50", "emixer"]
     assert len(table("table9", methods=["smgan"]).rows) == 1
+
+
+def test_gain_has_a_group_of_rows_for_each_number_of_real_pairs_with_real_ones_as_the_ceiling() -> None:
+    settings = ExperimentConfig.model_validate(
+        {"table": "gain", "real_pairs": [300, 100], "multiples": [1, 4], "methods": ["emixer"], "gain_tasks": ["films"]}
+    )
+    found = table_of(settings, num_train=700)
+    assert [(row.method, row.data, row.mix) for row in found.rows] == [
+        ("Only real", "R100", Mix(100)),
+        ("EMIXER", "R100 + S100", Mix(100, 100, "emixer")),
+        ("EMIXER", "R100 + S400", Mix(100, 400, "emixer")),
+        ("EMIXER", "S400, then R100", Mix(100, 400, "emixer", pretrains=True)),
+        ("EMIXER", "R100 + S200 chosen from S400", Mix(100, 200, "emixer", chosen_from=400)),
+        ("EMIXER", "R100 + S400 balanced", Mix(100, 400, "emixer-balanced")),
+        ("More real", "R100 + R100", Mix(200)),
+        ("More real", "R100 + R400", Mix(500)),
+        ("Only real", "R300", Mix(300)),
+        ("EMIXER", "R300 + S300", Mix(300, 300, "emixer")),
+        ("EMIXER", "R300 + S1200", Mix(300, 1200, "emixer")),
+        ("EMIXER", "S1200, then R300", Mix(300, 1200, "emixer", pretrains=True)),
+        ("EMIXER", "R300 + S600 chosen from S1200", Mix(300, 600, "emixer", chosen_from=1200)),
+        ("EMIXER", "R300 + S1200 balanced", Mix(300, 1200, "emixer-balanced")),
+        ("More real", "R300 + R300", Mix(600)),
+    ]  # 1,500 real ones there are not
+    assert {row.group for row in found.rows} == {("", 100), ("", 300)}
+    assert [column.title for column in found.columns] == ["AUC"]
+    assert found.generators == ["emixer", "emixer-balanced"]
+    assert dataset_rows(settings) == 1200

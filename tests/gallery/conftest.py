@@ -24,8 +24,8 @@ def shown_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "validation/label_auc_generated/Edema": 0.61, "validation/label_auc_real/Edema": 0.82,
                 "validation/report_f1_generated/Edema": images / 2000, "validation/report_f1_real/Edema": 0.9,
             })  # fmt: skip
-    films = np.random.default_rng(0).integers(0, 255, (4, 32, 32), dtype=np.uint8)
+    image_NHW = np.random.default_rng(0).integers(0, 255, (4, 32, 32), dtype=np.uint8)
     for images in (200, 600, 1000):
         path = folder.samples / f"images-{images:012d}.png"
-        draw_pairs(films, [["Edema"], [], [], []], ["Mild edema.", "", "", ""], path, f"After {images} films")
+        draw_pairs(image_NHW, [["Edema"], [], [], []], ["Mild edema.", "", "", ""], path, f"After {images} films")
     return folder.path

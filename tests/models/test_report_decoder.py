@@ -75,8 +75,8 @@ def test_relaxed_words_follow_the_distribution_that_sampling_follows(decoder: Re
     image, wanted = films(1).expand(512, -1, -1, -1), labels(8)[5:6].expand(512, -1)
     noise = RowNoise(seed=0, step=0, first_row=0, num_rows=512, device=torch.device("cpu"))
     with torch.no_grad():
-        film = decoder.read(image)
-        relaxed = decoder.relaxed(film, wanted, noise, GumbelConfig(), [torch.zeros(NUM_WORDS, 1)]).words_BSW
+        seen = decoder.read(image)
+        relaxed = decoder.relaxed(seen, wanted, noise, GumbelConfig(), [torch.zeros(NUM_WORDS, 1)]).words_BSW
     words = decoder.sample(image, wanted, noise, temperature=1.0, unknown=True)
     share = [torch.bincount(w[:, 0, 0], minlength=NUM_WORDS) / 512 for w in (relaxed, words)]
     assert (share[0] - share[1]).abs().max() < 0.1
@@ -126,10 +126,10 @@ def test_decoding_works_under_bfloat16_autocast(decoder: ReportDecoder) -> None:
     image = films(4).requires_grad_()
     decoder.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        film = decoder.read(image)
-        assert decoder.labels_seen(film).dtype == torch.float32
+        seen = decoder.read(image)
+        assert decoder.labels_seen(seen).dtype == torch.float32
         assert_layout(decoder.sample(image.detach(), labels(4), NOISE.rows(0, 4), temperature=1.0))
-        report = decoder.relaxed(film, labels(4), NOISE.rows(0, 4), GumbelConfig(), [torch.randn(NUM_WORDS, 3)])
+        report = decoder.relaxed(seen, labels(4), NOISE.rows(0, 4), GumbelConfig(), [torch.randn(NUM_WORDS, 3)])
     report.embedded_BSWE[0].sum().backward()
     assert image.grad is not None
     assert image.grad.isfinite().all()

@@ -207,4 +207,4 @@ def test_reports_that_are_not_english_are_counted_and_never_scored(
     assert "words_per_report_real" in validator.real
     assert "reports     in the language 'es', which is not read" in train.describe(config)
     with pytest.raises(ShardError, match=r"reports in .* are in the language 'es', which is not read; table2 is about"):
-        require_rows(opened, table_of(ExperimentConfig(table="table2", scale=1e-4)))
+        require_rows(opened, table_of(ExperimentConfig(table="table2", scale=1e-4), 1000))

@@ -162,6 +162,31 @@ def test_the_rows_beyond_the_paper_are_judged_once_and_pretrained_and_kept(
     assert np.array_equal(np.load(judgement), marks), "judged again, to the same marks"
 
 
+def test_gain_compares_each_use_of_synthetic_pairs_with_as_many_real_ones_alone(
+    ray_cluster: None, config: Config, copied: Path
+) -> None:
+    made = [copied / "generators/emixer" / part for part in ("dataset", "run/checkpoints")]
+    before = list(map(times, made))
+    wanted = changed(config, copied, "gain", experiment__real_pairs=[10, 30], experiment__multiples=[1, 6],
+                     experiment__gain_tasks=["films"])  # fmt: skip
+    result = experiment.run(wanted)
+    assert (result.computed, result.kept) == (12, 3), "R30 alone, with S30 and with S180 are in table 1"
+    assert list(map(times, made)) == before, "one model makes both datasets"
+    manifest = json.loads((copied / "generators/emixer-balanced/dataset/manifest.json").read_text())
+    assert manifest["rows"] == 180
+    lines = list(csv.DictReader(io.StringIO(result.filled.csv())))
+    auc = {line["data"]: float(line["mean"]) for line in lines}
+    for line in lines:
+        first = line["data"] in ("R10", "R30")
+        real = next(base for base in ("R10", "R30") if base in re.findall(r"R\d+", line["data"]))
+        assert line["gain"] == "" if first else float(line["gain"]) == pytest.approx(auc[line["data"]] - auc[real])
+    assert re.search(r"\| More real \| R10 \+ R60 \| 0\.\d{3} \[[^|]+\| [+-]0\.\d{3} \|", result.filled.markdown())
+    assert "MIMIC-CXR" not in result.filled.markdown(), "the paper has no such table"
+    assert (copied / "tables/gain.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(EmixerError, match=r"gain wants 2,000 real .*experiment\.real_pairs"):
+        experiment.describe(with_overrides(wanted, {"experiment.real_pairs": [10, 2000]}))
+
+
 @pytest.mark.thorough
 def test_table3_trains_with_part_of_the_labels_and_measures_test_films_beside_as_many_generated_ones(
     ray_cluster: None, config: Config, copied: Path, shards: Path, tmp_path: Path

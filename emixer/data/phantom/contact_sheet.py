@@ -15,8 +15,8 @@ from PIL import Image
 from emixer.data.labels import CHEXPERT, Label
 from emixer.data.phantom.anatomy import sample_anatomy
 from emixer.data.phantom.canvas import Frame
-from emixer.data.phantom.film import Exposure, Film, FilmKey, render_frontal
 from emixer.data.phantom.findings import Findings, Side
+from emixer.data.phantom.radiograph import Exposure, FilmKey, Radiograph, render_frontal
 from emixer.data.phantom.randomness import Stream, generator
 from emixer.data.phantom.sampling import sample_findings
 from emixer.data.phantom.wording import all_clear, positive, without_history
@@ -28,7 +28,7 @@ _HEIGHT_PX = 512
 _MOST_BYTES = 300_000
 
 
-def one_film(number: int, findings: Findings) -> Film:
+def one_film(number: int, findings: Findings) -> Radiograph:
     """A PA film of patient `number` with the given findings."""
     anatomy = sample_anatomy(generator(_SEED, Stream.SUBJECT, number))
     columns = round(_HEIGHT_PX * 0.82)
@@ -39,7 +39,7 @@ def one_film(number: int, findings: Findings) -> Film:
     return render_frontal(anatomy, findings, findings.heart_ratio, frame, exposure, FilmKey(_SEED, number, 0))
 
 
-def labelled(number: int, label: Label) -> tuple[Film, str]:
+def labelled(number: int, label: Label) -> tuple[Radiograph, str]:
     """A film that shows one label well, and its sentence."""
     rng = generator(_SEED, Stream.FINDINGS, number)
     if label is Label.NO_FINDING:
@@ -83,7 +83,7 @@ def contact_sheet() -> bytes:
     return _small_png(page)
 
 
-def _thumbnail(film: Film) -> Film:
+def _thumbnail(film: Radiograph) -> Radiograph:
     return np.asarray(Image.fromarray(film).resize((136, 166), Image.Resampling.BOX))
 
 

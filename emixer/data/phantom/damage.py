@@ -7,7 +7,7 @@ from enum import StrEnum
 import numpy as np
 from PIL import Image
 
-from emixer.data.phantom.film import Film
+from emixer.data.phantom.radiograph import Radiograph
 
 
 class Damage(StrEnum):
@@ -33,7 +33,7 @@ def damaged_studies(studies: int, broken_files: int) -> Iterator[tuple[int, Dama
         yield (2 * k + 1) * studies // (2 * broken_files), kinds[k % len(kinds)]
 
 
-def broken_film(jpeg: bytes, film: Film, damage: Damage | None) -> bytes:
+def broken_film(jpeg: bytes, film: Radiograph, damage: Damage | None) -> bytes:
     """What is stored in place of `jpeg`; `jpeg` itself for damages that are not a film's."""
     if damage is Damage.TRUNCATED:
         return jpeg[: len(jpeg) // 3]

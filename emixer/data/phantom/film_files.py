@@ -6,28 +6,28 @@ import numpy as np
 from PIL import Image
 
 from emixer.data.dicom import require_dicom
-from emixer.data.phantom.film import Film
+from emixer.data.phantom.radiograph import Radiograph
 
 _JPEG_QUALITY = 92
 _BITS = 12
 _COMPUTED_RADIOGRAPHY = "1.2.840.10008.5.1.4.1.1.1"
 
 
-def encode_jpeg(film: Film) -> bytes:
+def encode_jpeg(film: Radiograph) -> bytes:
     """A grayscale JPEG."""
     buffer = io.BytesIO()
     Image.fromarray(film).save(buffer, format="JPEG", quality=_JPEG_QUALITY)
     return buffer.getvalue()
 
 
-def encode_png(film: Film, *, deep: bool = False) -> bytes:
+def encode_png(film: Radiograph, *, deep: bool = False) -> bytes:
     """A grayscale PNG; deep: of 16 bits, over their whole range."""
     buffer = io.BytesIO()
     Image.fromarray(film.astype(np.uint16) * 257 if deep else film).save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()
 
 
-def encode_dicom(film: Film, dicom_id: str, *, white_is_zero: bool) -> bytes:
+def encode_dicom(film: Radiograph, dicom_id: str, *, white_is_zero: bool) -> bytes:
     """Computed radiography of 12 bits with a window over all of them, whose identifiers are made of `dicom_id`.
 
     Raises ConfigError where the extra `dicom` is missing.

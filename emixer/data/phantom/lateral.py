@@ -9,15 +9,15 @@ import numpy as np
 
 from emixer.data.phantom.anatomy import Anatomy
 from emixer.data.phantom.canvas import Canvas, Frame, Plane, ellipse_chord, smooth_noise, smoothstep
-from emixer.data.phantom.film import BONE_PER_CM, SOFT_PER_CM, Exposure, Film, FilmKey, develop
 from emixer.data.phantom.findings import Findings
+from emixer.data.phantom.radiograph import BONE_PER_CM, SOFT_PER_CM, Exposure, FilmKey, Radiograph, develop
 from emixer.data.phantom.randomness import Stream
 
 _WIDTH_OF_TRUNK = 30.0
 """Thickness that the rays have to cross from side to side [cm]."""
 
 
-def render_lateral(anatomy: Anatomy, findings: Findings, frame: Frame, exposure: Exposure, key: FilmKey) -> Film:
+def render_lateral(anatomy: Anatomy, findings: Findings, frame: Frame, exposure: Exposure, key: FilmKey) -> Radiograph:
     """One left lateral film, uint8 (rows, columns)."""
     canvas = Canvas(frame)
     depth = 0.60 * anatomy.thickness

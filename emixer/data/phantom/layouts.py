@@ -12,8 +12,8 @@ from emixer.data.labels import CHEXPERT, NIH14, VINDR28, Label
 from emixer.data.padchest_labels import PADCHEST_LABELS
 from emixer.data.phantom.damage import Damage
 from emixer.data.phantom.factors import column_name
-from emixer.data.phantom.film import Film
 from emixer.data.phantom.film_files import encode_dicom, encode_jpeg, encode_png
+from emixer.data.phantom.radiograph import Radiograph
 
 Row = dict[str, Any]
 Rows = Callable[[], Iterator[Row]]
@@ -44,7 +44,7 @@ class Layout:
         """Where a film lies, relative to the collection."""
         raise NotImplementedError
 
-    def encode(self, film: Film, row: Row) -> bytes:
+    def encode(self, film: Radiograph, row: Row) -> bytes:
         """The bytes of a film's file."""
         return encode_png(film)
 
@@ -66,7 +66,7 @@ class MimicCxrJpg(Layout):
         subject = row["subject_id"]
         return f"files/p{subject[:2]}/p{subject}/s{row['study_id']}/{row['dicom_id']}{self.suffix}"
 
-    def encode(self, film: Film, row: Row) -> bytes:
+    def encode(self, film: Radiograph, row: Row) -> bytes:
         return encode_jpeg(film)
 
     def tables(self, rows: Rows) -> Iterator[Table]:
@@ -88,7 +88,7 @@ class MimicCxr(MimicCxrJpg):
     dicom = True
     suffix = ".dcm"
 
-    def encode(self, film: Film, row: Row) -> bytes:
+    def encode(self, film: Radiograph, row: Row) -> bytes:
         return _dicom(film, row)
 
 
@@ -131,7 +131,7 @@ class Chexpert(Layout):
         view = "lateral" if row["projection"] == "LATERAL" else "frontal"
         return f"{part}/patient{row['subject_id']}/study{row['study_id']}/view_{row['dicom_id'][:8]}_{view}.jpg"
 
-    def encode(self, film: Film, row: Row) -> bytes:
+    def encode(self, film: Radiograph, row: Row) -> bytes:
         return encode_jpeg(film)
 
     def tables(self, rows: Rows) -> Iterator[Table]:
@@ -161,7 +161,7 @@ class PadChest(Layout):
     def _folder(self, row: Row) -> int:
         return int(row["study_index"]) % 55
 
-    def encode(self, film: Film, row: Row) -> bytes:
+    def encode(self, film: Radiograph, row: Row) -> bytes:
         return encode_png(film, deep=True)
 
     def tables(self, rows: Rows) -> Iterator[Table]:
@@ -190,7 +190,7 @@ class VindrCxr(Layout):
     def film_path(self, row: Row) -> str:
         return f"{'test' if row['split'] == 'test' else 'train'}/{_film_id(row)}.dicom"
 
-    def encode(self, film: Film, row: Row) -> bytes:
+    def encode(self, film: Radiograph, row: Row) -> bytes:
         return _dicom(film, row)
 
     def tables(self, rows: Rows) -> Iterator[Table]:
@@ -214,7 +214,7 @@ class RsnaPneumonia(Layout):
     def film_path(self, row: Row) -> str:
         return f"stage_2_train_images/{_film_id(row)}.dcm"
 
-    def encode(self, film: Film, row: Row) -> bytes:
+    def encode(self, film: Radiograph, row: Row) -> bytes:
         return _dicom(film, row)
 
     def tables(self, rows: Rows) -> Iterator[Table]:
@@ -350,5 +350,5 @@ def _film_id(row: Row) -> str:
     return str(row["dicom_id"]).replace("-", "")
 
 
-def _dicom(film: Film, row: Row) -> bytes:
+def _dicom(film: Radiograph, row: Row) -> bytes:
     return encode_dicom(film, row["dicom_id"], white_is_zero=row["portable"])

@@ -7,9 +7,9 @@ import numpy as np
 from emixer.data.labels import Label
 from emixer.data.phantom.anatomy import Anatomy, sample_anatomy
 from emixer.data.phantom.canvas import Frame
-from emixer.data.phantom.film import Exposure, Film, FilmKey, render_frontal
 from emixer.data.phantom.findings import Findings, Side
 from emixer.data.phantom.lateral import render_lateral
+from emixer.data.phantom.radiograph import Exposure, FilmKey, Radiograph, render_frontal
 from emixer.data.phantom.randomness import Stream, generator
 from emixer.data.phantom.report import Report, write_report
 from emixer.data.phantom.sampling import Traits, sample_findings, sample_labels, sample_traits
@@ -56,7 +56,7 @@ class Study:
     report: Report
     films: tuple[FilmPlan, ...]
 
-    def render(self, film: FilmPlan) -> Film:
+    def render(self, film: FilmPlan) -> Radiograph:
         """The pixels of one film, uint8 (rows, columns)."""
         key = FilmKey(self.seed, self.identity.index, film.number)
         if film.projection == "LATERAL":

@@ -61,11 +61,11 @@ def read_nih_cxr14(source: NihCxr14Source) -> Collection:
     table, not_selected = select_views(table, "View Position", source.views, keep_missing=source.keep_missing_view)
     splits, official = _splits(source, table)
     listed = pc.is_valid(splits)
-    images, paths = table["Image Index"], _film_paths(source.root, table["Image Index"])
+    ids, paths = table["Image Index"], _film_paths(source.root, table["Image Index"])
     films = film_table(
         len(NIH14),
-        dicom_id=images,
-        study_id=images,
+        dicom_id=ids,
+        study_id=ids,
         subject_id=table["Patient ID"],
         view=table["View Position"],
         split=splits,

@@ -9,7 +9,6 @@ from emixer.data.labels import Label
 from emixer.data.phantom.anatomy import Anatomy
 from emixer.data.phantom.canvas import Canvas, Frame, Plane
 from emixer.data.phantom.chest import Chest
-from emixer.data.phantom.film import Exposure, Film, FilmKey, render_frontal
 from emixer.data.phantom.findings import (
     Atelectasis,
     Device,
@@ -25,6 +24,7 @@ from emixer.data.phantom.findings import (
     WideMediastinum,
 )
 from emixer.data.phantom.lateral import render_lateral
+from emixer.data.phantom.radiograph import Exposure, FilmKey, Radiograph, render_frontal
 from emixer.data.phantom.randomness import Stream, generator
 from emixer.data.phantom.sampling import sample_findings
 from emixer.data.phantom.study import Settings, make_study
@@ -39,7 +39,7 @@ PACEMAKER = Device("pacemaker", Side.LEFT, "the right ventricle")
 PATCH = Opacity(Side.RIGHT, across=0.5, down=0.5, radius_cm=3.5, density=0.6, severity=0.6)
 
 
-def film(findings: Findings, heart_ratio: float | None = None) -> Film:
+def film(findings: Findings, heart_ratio: float | None = None) -> Radiograph:
     return render_frontal(ANATOMY, findings, heart_ratio or findings.heart_ratio, FRAME, Exposure(marker=None), KEY)
 
 

@@ -13,10 +13,10 @@ from emixer.errors import SourceError
 GOLD = [f"gold_{name}" for name in NIH14]
 
 
-def xml(study: str, sections: dict[str, str], images: list[str]) -> str:
+def xml(study: str, sections: dict[str, str], image_ids: list[str]) -> str:
     texts = "".join(f'<AbstractText Label="{name}">{text}</AbstractText>' for name, text in sections.items())
-    films = "".join(f'<parentImage id="{image}"/>' for image in images)
-    return f'<eCitation><uId id="{study}"/><Abstract>{texts}</Abstract>{films}</eCitation>'
+    named = "".join(f'<parentImage id="{image_id}"/>' for image_id in image_ids)
+    return f'<eCitation><uId id="{study}"/><Abstract>{texts}</Abstract>{named}</eCitation>'
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from emixer.data.phantom.randomness import Stream, generator
 from emixer.data.phantom.skeleton import bones
 from emixer.data.phantom.vessels import vessel_thickness
 
-Film = NDArray[np.uint8]
+Radiograph = NDArray[np.uint8]
 
 SOFT_PER_CM = 0.19
 BONE_PER_CM = 0.56
@@ -60,7 +60,7 @@ class FilmKey:
 
 def render_frontal(
     anatomy: Anatomy, findings: Findings, heart_ratio: float, frame: Frame, exposure: Exposure, key: FilmKey
-) -> Film:
+) -> Radiograph:
     """One PA or AP film, uint8 (rows, columns). heart_ratio: cardiothoracic ratio as it is to appear on this film."""
     canvas = Canvas(frame)
     chest = Chest(canvas, anatomy, findings, heart_ratio)
@@ -117,7 +117,7 @@ def _bowel_gas(chest: Chest, key: FilmKey) -> Plane:
     return plane
 
 
-def develop(canvas: Canvas, attenuation: Plane, exposure: Exposure, key: FilmKey) -> Film:
+def develop(canvas: Canvas, attenuation: Plane, exposure: Exposure, key: FilmKey) -> Radiograph:
     """Attenuation -> gray values: scatter, noise, local contrast, display curve, marker and shutters."""
     intensity = np.exp(-attenuation)
     fraction = np.float32(0.12 if exposure.portable else 0.05)
@@ -135,7 +135,7 @@ def develop(canvas: Canvas, attenuation: Plane, exposure: Exposure, key: FilmKey
 
 
 def _display(density: Plane, exposure: Exposure) -> Plane:
-    """Film density -> 0..1, dense tissue white: an S-shaped curve set by the lung and the mediastinum."""
+    """Optical density -> 0..1, dense tissue white: an S-shaped curve set by the lung and the mediastinum."""
     low, high = 0.9, 4.6
     t = (density - np.float32(low)) / np.float32(high - low)
     t = (t - 0.5) * np.float32(exposure.contrast) + np.float32(0.5 + exposure.brightness)
