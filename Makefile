@@ -20,12 +20,12 @@ $(ready): pyproject.toml requirements.lock scripts/environment.sh
 	@sh scripts/environment.sh
 	@touch $@
 
-demo: $(ready) ## phantom films -> shards -> training -> synthetic pairs -> web page, all in ./demo
-	@echo "1 of 5: draws 1,500 studies of procedural chest films with reports (half a minute on two cores)"
+demo: $(ready) ## phantom images -> shards -> training -> synthetic pairs -> web page, all in ./demo
+	@echo "1 of 5: draws 1,500 studies of procedural chest images with reports (half a minute on two cores)"
 	$(emixer) phantom --config configs/demo.yaml --out demo/phantom
 	@echo "2 of 5: ingests them into shards (a quarter of a minute)"
 	$(emixer) ingest mimic-cxr --config configs/demo.yaml --root demo/phantom --out demo/shards
-	@echo "3 of 5: trains on 24,000 films: words first, then films, then the whole game (three minutes)"
+	@echo "3 of 5: trains on 24,000 images: words first, then images, then the whole game (three minutes)"
 	$(emixer) train --config configs/demo.yaml --shards demo/shards --run demo/run
 	@echo "4 of 5: generates 512 pairs (a quarter of a minute)"
 	$(emixer) generate --config configs/demo.yaml --run demo/run --out demo/dataset
@@ -62,7 +62,7 @@ smoke: $(ready) ## the whole pipeline in miniature, in a folder that is deleted 
 	$(emixer) phantom --config configs/demo.yaml --studies 60 --out .smoke/phantom
 	$(emixer) ingest mimic-cxr --config configs/demo.yaml --root .smoke/phantom --out .smoke/shards --min-token-count 1
 	$(emixer) train --config configs/demo.yaml --shards .smoke/shards --run .smoke/run --images 320 \
-		--set data.window_rows=16 --set train.validate_every_images=320 --set validation.films=4
+		--set data.window_rows=16 --set train.validate_every_images=320 --set validation.images=4
 	$(emixer) generate --config configs/demo.yaml --run .smoke/run --num 32 --out .smoke/dataset
 	$(emixer) gallery --config configs/demo.yaml --run .smoke/run --dataset .smoke/dataset --out .smoke/gallery.html
 	rm -rf .smoke

@@ -104,10 +104,10 @@ def write_shards(folder: Path, counts: dict[str, int], side_px: int) -> Path:
     entries = []
     for seed, (split, num) in enumerate(counts.items()):
         ids = [f"{split}-{row}" for row in range(num)]
-        films = [film.tobytes() for film in smooth_images(num, side_px, seed)]
+        images = [image.tobytes() for image in smooth_images(num, side_px, seed)]
         columns = {
             "dicom_id": ids, "study_id": ids, "subject_id": ids, "view": ["PA"] * num, "split": [split] * num,
-            "image": pa.array(films, pa.binary(side_px**2)), "report": [None] * num, "sentences": [None] * num,
+            "image": pa.array(images, pa.binary(side_px**2)), "report": [None] * num, "sentences": [None] * num,
             "labels": [[0] * len(CHEXPERT)] * num, "source": ["benchmark"] * num,
         }  # fmt: skip
         path = folder / shard_name(split, 0)
@@ -122,12 +122,12 @@ def write_shards(folder: Path, counts: dict[str, int], side_px: int) -> Path:
 def write_dataset(folder: Path, num: int, side_px: int) -> Path:
     """A finished dataset of images without reports."""
     row_format, settings, layout = RowFormat(CHEXPERT, 0, "png"), {"rows": num}, Layout(num, 2048, 1024)
-    films, labels = smooth_images(num, side_px, 7), np.zeros((num, len(CHEXPERT)), np.uint8)
+    images, labels = smooth_images(num, side_px, 7), np.zeros((num, len(CHEXPERT)), np.uint8)
     begin_manifest(folder, settings)
     for name, part in layout.files:
         where = slice(part.first, part.end)
         with open_file(folder / DATA_FOLDER / name, part, layout, row_format, fingerprint(settings)) as writer:
-            writer.write(row_format.table(part.first, films[where], [""] * part.num, labels[where]))
+            writer.write(row_format.table(part.first, images[where], [""] * part.num, labels[where]))
     finish_manifest(folder, settings, layout, {"label_counts": dict.fromkeys(CHEXPERT, 0)})
     return folder
 

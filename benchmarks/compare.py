@@ -1,4 +1,4 @@
-"""Several models, or settings of one, trained for the same time on the same films: one table, grids side by side.
+"""Several models, or settings of one, trained for the same time on the same images: one table, grids side by side.
 
     python benchmarks/compare.py --shards SHARDS --out FOLDER --seconds 240 --config configs/demo.yaml \\
         --variant emixer --variant cogan:configs/baselines/cogan.yaml --variant "augmented:loss.augment=[translation]"
@@ -6,7 +6,7 @@
 A variant is NAME[:PART,...]; a part is a YAML file laid over --config, or a setting KEY=VALUE (commas inside brackets
 belong to the value). Needs no Ray: one process, one device. `--resume` goes on from what FOLDER holds, so that a budget
 can be spent in several sittings. Phases of a run (SM-GAN) are shares of the time: with more of it, SM-GAN goes back to
-its first. `--films` instead of `--seconds` compares at an equal number of films.
+its first. `--images` instead of `--seconds` compares at an equal number of images.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from emixer.data.loader import BatchStream, WindowReader, open_windows
 from emixer.data.order import Position
 from emixer.data.shards import ShardSet
 from emixer.data.vocabulary import Vocabulary
-from emixer.gallery.sample_grid import draw_films, draw_pairs
+from emixer.gallery.sample_grid import draw_images, draw_pairs
 from emixer.losses.build import build_phases
 from emixer.models.build import build_model
 from emixer.models.noise import RowNoise
@@ -35,12 +35,12 @@ from emixer.training.state import TrainState
 from emixer.training.step import train_iteration
 
 COLUMNS = {
-    "films": "films", "films/s": "films_per_s", "FID": "fid_", "word CE": "word_cross_entropy",
+    "images": "images", "images/s": "images_per_s", "FID": "fid_", "word CE": "word_cross_entropy",
     "label AUC": "label_auc_generated", "(real)": "label_auc_real", "report F1": "report_f1_generated",
     "(real) ": "report_f1_real", "agreement": "pair_agreement_generated", "(real)  ": "pair_agreement_real",
     "parameters": "parameters",
 }  # fmt: skip
-_FILMS_SHOWN = 24
+_IMAGES_SHOWN = 24
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--shards", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=240)
-    parser.add_argument("--films", type=int, help="of each variant, instead of --seconds")
+    parser.add_argument("--images", type=int, help="of each variant, instead of --seconds")
     parser.add_argument("--variant", action="append", required=True)
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="a setting of all variants")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -63,13 +63,13 @@ def main() -> None:
     for variant in args.variant:
         name, _, parts = variant.partition(":")
         config = _config(args.config, parts, args.shards, args.overrides)
-        rows[name] = trained(name, config, args.out, args.seconds, args.films, args.resume)
+        rows[name] = trained(name, config, args.out, args.seconds, args.images, args.resume)
         print(_table(rows), flush=True)
         (args.out / "table.json").write_text(json.dumps(rows, indent=1))
 
 
-def trained(name: str, config: Config, out: Path, seconds: float, films: int | None, resume: bool) -> dict[str, float]:
-    """Trains for `seconds`, or on `films`, keeps the state, draws grids. Returns its metrics."""
+def trained(name: str, config: Config, out: Path, seconds: float, images: int | None, resume: bool) -> dict[str, float]:
+    """Trains for `seconds`, or on `images`, keeps the state, draws grids. Returns its metrics."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     assert config.data.shards is not None
     shards = ShardSet.open(config.data.shards)
@@ -84,10 +84,10 @@ def trained(name: str, config: Config, out: Path, seconds: float, films: int | N
         spent = json.loads((folder / "spent.json").read_text())
     stream = BatchStream(reader, config.train.batch_size, state.position, 0, lambda windows: map(reader.read, windows))
     start = time.perf_counter()
-    while (now := spent + time.perf_counter() - start) < seconds if films is None else state.images < films:
-        if films is None:
+    while (now := spent + time.perf_counter() - start) < seconds if images is None else state.images < images:
+        if images is None:
             expected = state.images * seconds / now if state.images and now else 1e12
-        state.config = _with_end(config, films or expected)
+        state.config = _with_end(config, images or expected)
         train_iteration(state, stream)
         if device.type == "cuda" and state.iteration % 20 == 0:
             torch.cuda.synchronize()  # else the host runs ahead of the clock
@@ -101,8 +101,8 @@ def trained(name: str, config: Config, out: Path, seconds: float, films: int | N
         metrics = validated(validator, sampling, config)
         _draw(name, sampling, state, out)
     return {
-        "films": state.images,
-        "films_per_s": state.images / elapsed,
+        "images": state.images,
+        "images_per_s": state.images / elapsed,
         "parameters": sum(p.numel() for p in state.model.parameters()),
         **{key: value for key, value in metrics.items() if "/" not in key},
     }
@@ -121,15 +121,15 @@ def _with_end(config: Config, images: float) -> Config:
 
 
 def _draw(name: str, model: PairedModel, state: TrainState, out: Path) -> None:
-    noise = RowNoise(state.config.seed, SAMPLE_STEP, 0, _FILMS_SHOWN, state.device)
+    noise = RowNoise(state.config.seed, SAMPLE_STEP, 0, _IMAGES_SHOWN, state.device)
     labels_BY = state.prior.draw(noise.uniform("labels"))
     pairs: GeneratedPairs = model.sample(labels_BY, noise, state.config.generate.temperature)
-    films = pairs.image_BCHW.mean(dim=1).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    images = pairs.image_BCHW.mean(dim=1).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     names = [[n for n, y in zip(state.spec.label_names, row, strict=True) if y] for row in labels_BY.tolist()]
     reports = Vocabulary(state.spec.tokens).decode(pairs.words_BSW.cpu().numpy())
-    title = f"{name}, {state.images:,} films"
-    draw_pairs(films, names, reports, out / f"{name}.png", title)
-    draw_films(films, out / f"{name}-films.png", title)
+    title = f"{name}, {state.images:,} images"
+    draw_pairs(images, names, reports, out / f"{name}.png", title)
+    draw_images(images, out / f"{name}-images.png", title)
     repeats = sum(bool(re.search(r"\b(\w+) \1\b", report)) for report in reports)
     print(f"{name}: {repeats} of {len(reports)} reports repeat a word")
 

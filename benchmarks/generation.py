@@ -11,7 +11,7 @@ CPU time   of a pair: bare, and of all processes of the pipeline together betwee
            rows. On a machine that others use too this is the ratio to look at; on CPUs alone it bounds the other.
 memory     proportional set size of this and all Ray processes together, at the peak, for --rows / 10 and --rows.
 
-Weights are random: they cost what trained ones cost. Films of random weights are smooth, so they compress better than
+Weights are random: they cost what trained ones cost. Images of random weights are smooth, so they compress better than
 real ones; `--noise` adds noise to the pixels before they are encoded, which makes PNG do its worst.
 """
 
@@ -46,7 +46,7 @@ _MEMORY_EVERY_S = 0.25
 
 
 class TimedSampler(SamplerActor):
-    """Notes when the first draw began; optionally makes films that do not compress."""
+    """Notes when the first draw began; optionally makes images that do not compress."""
 
     def __call__(self, task: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         clock = Path(os.environ[_CLOCK])
@@ -137,7 +137,7 @@ def report(name: str, plan: DatasetPlan, bare: list[BareRun], runs: list[Pipelin
     print(
         f"  CPU time, pipeline      {median(run.cpu_s_a_row for run in runs) * 1e3:10,.2f} ms a pair   {cpu_ratio:.2f}"
     )
-    print(f"  a row on disk           {runs[0].bytes_a_row:10,.0f} bytes (raw film {side * side:,})")
+    print(f"  a row on disk           {runs[0].bytes_a_row:10,.0f} bytes (raw image {side * side:,})")
     print(f"  memory, {rows // 10:>9,} rows  {few.peak_memory_mb:10,.0f} MB at the peak")
     print(f"  memory, {rows:>9,} rows  {max(run.peak_memory_mb for run in runs):10,.0f} MB at the peak")
 

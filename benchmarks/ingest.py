@@ -1,13 +1,13 @@
-"""Ingest: films/s of large films against Pillow, and memory against the number of films.
+"""Ingest: images/s of large images against Pillow, and memory against the number of images.
 
-    python benchmarks/ingest.py decode [--films 12]            one core, in turn, medians of processor time
-    python benchmarks/ingest.py memory [--films 10000 100000]  each in a process of its own, on Ray
+    python benchmarks/ingest.py decode [--images 12]            one core, in turn, medians of processor time
+    python benchmarks/ingest.py memory [--images 10000 100000]  each in a process of its own, on Ray
 
 decode    JPEGs of 2500 x 3000 at quality 95, with little grain (0.6 MB, as the phantom's) and with as much as gives
-          them the mean size of the films of MIMIC-CXR-JPG (1.5 MB). Ours: emixer's decode_film to 128 px. Peers:
+          them the mean size of the images of MIMIC-CXR-JPG (1.5 MB). Ours: emixer's decode_image to 128 px. Peers:
           Pillow's full decode, convert("L") and resize with its default filter (bicubic) and two others. The ratio
           falls with grain: every coefficient has to be parsed, whether or not it is used.
-memory    Peak resident memory of the driver and of all Ray workers while small films are ingested.
+memory    Peak resident memory of the driver and of all Ray workers while small images are ingested.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from PIL import Image
 from worker_memory import Watch
 
 from emixer.config import load_config
-from emixer.data.films import decode_film
+from emixer.data.images import decode_image
 
 SIDE_PX = 128
 
@@ -37,29 +37,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
     decode = parts.add_parser("decode")
-    decode.add_argument("--films", type=int, default=12)
+    decode.add_argument("--images", type=int, default=12)
     decode.add_argument("--grain", type=float, nargs="+", default=[0.5, 2.3], help="sd of the noise in gray values")
     decode.add_argument("--rounds", type=int, default=5)
     memory = parts.add_parser("memory")
-    memory.add_argument("--films", type=int, nargs="+", default=[10_000, 100_000])
+    memory.add_argument("--images", type=int, nargs="+", default=[10_000, 100_000])
     one = parts.add_parser("memory-of-one")
-    one.add_argument("films", type=int)
+    one.add_argument("images", type=int)
     args = parser.parse_args()
     if args.part == "decode":
         for grain in args.grain:
-            compare_decoding(args.films, args.rounds, grain)
+            compare_decoding(args.images, args.rounds, grain)
     elif args.part == "memory":
-        for films in args.films:  # apart, since a process does not give its peak back
-            subprocess.run([sys.executable, __file__, "memory-of-one", str(films)], check=True)
+        for images in args.images:  # apart, since a process does not give its peak back
+            subprocess.run([sys.executable, __file__, "memory-of-one", str(images)], check=True)
     else:
-        measure_memory(args.films)
+        measure_memory(args.images)
 
 
-def compare_decoding(num_films: int, rounds: int, grain: float) -> None:
-    """Times all methods on the same films in turn, `rounds` times; prints medians and ratios."""
-    films = [large_film(seed, grain) for seed in range(num_films)]
+def compare_decoding(num_images: int, rounds: int, grain: float) -> None:
+    """Times all methods on the same images in turn, `rounds` times; prints medians and ratios."""
+    images = [large_image(seed, grain) for seed in range(num_images)]
     methods: dict[str, Callable[[bytes], object]] = {
-        "emixer decode_film, area means": lambda content: decode_film(content, SIDE_PX, "squeeze"),
+        "emixer decode_image, area means": lambda content: decode_image(content, SIDE_PX, "squeeze"),
         "Pillow full decode + bicubic (its default)": lambda content: full(content, Image.Resampling.BICUBIC),
         "Pillow full decode + Lanczos": lambda content: full(content, Image.Resampling.LANCZOS),
         "Pillow full decode + box": lambda content: full(content, Image.Resampling.BOX),
@@ -68,15 +68,17 @@ def compare_decoding(num_films: int, rounds: int, grain: float) -> None:
     for _ in range(rounds):
         for name, method in methods.items():
             start = time.process_time()
-            for content in films:
+            for content in images:
                 method(content)
-            times[name].append((time.process_time() - start) / num_films)
-    own = float(np.median(times["emixer decode_film, area means"]))
-    size = sum(map(len, films)) / num_films / 1e6
-    print(f"{num_films} films of 2500 x 3000, {size:.2f} MB each, to {SIDE_PX} px, one core, median of {rounds} rounds")
+            times[name].append((time.process_time() - start) / num_images)
+    own = float(np.median(times["emixer decode_image, area means"]))
+    size = sum(map(len, images)) / num_images / 1e6
+    print(
+        f"{num_images} images of 2500 x 3000, {size:.2f} MB each, to {SIDE_PX} px, one core, median of {rounds} rounds"
+    )
     for name, values in times.items():
         seconds = float(np.median(values))
-        print(f"  {name:<46}{1 / seconds:>8.1f} films/s   emixer is {seconds / own:.2f} x as fast")
+        print(f"  {name:<46}{1 / seconds:>8.1f} images/s   emixer is {seconds / own:.2f} x as fast")
 
 
 def full(content: bytes, resampling: Image.Resampling) -> np.ndarray:
@@ -84,25 +86,25 @@ def full(content: bytes, resampling: Image.Resampling) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)).convert("L").resize((SIDE_PX, SIDE_PX), resampling))
 
 
-def large_film(seed: int, grain: float) -> bytes:
+def large_image(seed: int, grain: float) -> bytes:
     """A smooth chest-like field with grain, a black border as from collimation, as a JPEG of 2500 x 3000."""
     generator = np.random.default_rng(seed)
     coarse = Image.fromarray(generator.integers(40, 215, (14, 12), dtype=np.uint8))
     field = np.asarray(coarse.resize((2500, 3000), Image.Resampling.BICUBIC), np.float32)
-    film = field + generator.normal(0, grain, field.shape).astype(np.float32)
-    film[:, :150] = film[:, -120:] = 0
+    image = field + generator.normal(0, grain, field.shape).astype(np.float32)
+    image[:, :150] = image[:, -120:] = 0
     buffer = io.BytesIO()
-    Image.fromarray(film.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=95)
+    Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=95)
     return buffer.getvalue()
 
 
-def measure_memory(num_films: int) -> None:
-    """Ingests so many small films and prints the peak memory of the driver and of the workers."""
+def measure_memory(num_images: int) -> None:
+    """Ingests so many small images and prints the peak memory of the driver and of the workers."""
     from emixer.stages import ingest
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "source"
-        write_small_films(root, num_films)
+        write_small_images(root, num_images)
         settings = {
             "ingest.source.kind": "image-folder", "ingest.source.root": root, "ingest.source.name": "small",
             "ingest.source.label_csv": root / "labels.csv", "ingest.source.label_columns": ["Edema"],
@@ -114,16 +116,16 @@ def measure_memory(num_films: int) -> None:
             ingest.run(load_config(extra=settings))
             seconds = time.monotonic() - start
     print(
-        f"{num_films:>8,} films: driver {watch.driver_mb:,.0f} MB, largest worker {watch.worker_mb:,.0f} MB at peak; "
-        f"{num_films / seconds:,.0f} films/s with the start of Ray"
+        f"{num_images:>8,} images: driver {watch.driver_mb:,.0f} MB, largest worker {watch.worker_mb:,.0f} MB at peak; "
+        f"{num_images / seconds:,.0f} images/s with the start of Ray"
     )
 
 
-def write_small_films(root: Path, num_films: int) -> None:
+def write_small_images(root: Path, num_images: int) -> None:
     """64 px JPEGs of noise, each another one, with a report each."""
     lines = ["image,Edema,report"]
     generator = np.random.default_rng(0)
-    for number in range(num_films):
+    for number in range(num_images):
         path = root / f"{number // 1000:04d}" / f"{number:07d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(generator.integers(0, 256, (64, 64), dtype=np.uint8)).save(path)

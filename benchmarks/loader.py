@@ -1,10 +1,10 @@
 """Rows/s from shards to a normalised torch batch: ours through Ray Data, against two peers in the same run.
 
-    python benchmarks/loader.py [--films 40000] [--side-px 64] [--jpeg-films 4000]
+    python benchmarks/loader.py [--images 40000] [--side-px 64] [--jpeg-images 4000]
 
 bare    pyarrow reads row groups in shuffled order, numpy permutes each and scales it: what the disk format allows.
-jpeg    torch DataLoader (two processes) decodes JPEGs of the same films with Pillow: what most projects do.
-Films are procedural (smooth noise), so that JPEGs have a film's size; reports are drawn from 400 words.
+jpeg    torch DataLoader (two processes) decodes JPEGs of the same images with Pillow: what most projects do.
+Images are procedural (smooth noise), so that JPEGs have an image's size; reports are drawn from 400 words.
 """
 
 import argparse
@@ -39,33 +39,33 @@ BATCH, MAX_SENTENCES, MAX_WORDS = 256, 8, 20
 
 
 def main() -> None:
-    """Writes films, times the three readers in turn, three rounds, prints the medians and their ratios."""
+    """Writes images, times the three readers in turn, three rounds, prints the medians and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--films", type=int, default=40_000)
+    parser.add_argument("--images", type=int, default=40_000)
     parser.add_argument("--side-px", type=int, default=64)
-    parser.add_argument("--jpeg-films", type=int, default=4_000)
+    parser.add_argument("--jpeg-images", type=int, default=4_000)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        shards = write_films(Path(folder), args.films, args.side_px)
-        jpegs = encode_jpegs(shards, args.jpeg_films)
+        shards = write_images(Path(folder), args.images, args.side_px)
+        jpegs = encode_jpegs(shards, args.jpeg_images)
         with connect(RayConfig(num_cpus=2, object_store_mb=1000)):
             readers: dict[str, Callable[[], float]] = {
-                "ours (Ray Data, images + labels + reports)": lambda: ours(shards, args.films * 10),
+                "ours (Ray Data, images + labels + reports)": lambda: ours(shards, args.images * 10),
                 "bare pyarrow + numpy, the same columns": lambda: bare(shards, reports=True),
                 "bare pyarrow + numpy, images only": lambda: bare(shards, reports=False),
                 "torch DataLoader over JPEG, images only": lambda: jpeg_loader(jpegs),
             }
             rates = {name: [reader() for _ in range(args.rounds)] for name, reader in readers.items()}
     own = float(np.median(rates["ours (Ray Data, images + labels + reports)"]))
-    print(f"\n{args.films:,} films at {args.side_px} px, batch {BATCH}, median of {args.rounds} rounds")
+    print(f"\n{args.images:,} images at {args.side_px} px, batch {BATCH}, median of {args.rounds} rounds")
     for name, values in rates.items():
         rate = float(np.median(values))
-        print(f"  {name:<45} {rate:>10,.0f} films/s   ours / this = {own / rate:.2f}")
+        print(f"  {name:<45} {rate:>10,.0f} images/s   ours / this = {own / rate:.2f}")
 
 
 def ours(shards: ShardSet, num_rows: int) -> float:
-    """Steady-state films/s of the training loader, its first window excluded (it runs while a model is built)."""
+    """Steady-state images/s of the training loader, its first window excluded (it runs while a model is built)."""
     reader = open_windows(shards, "train", Config().data, 0, MAX_SENTENCES, MAX_WORDS)
     stream = BatchStream(reader, BATCH, Position(1), 0, partial(read_ahead, reader, num_tasks=2))
     to_device(next(stream), torch.device("cpu"))
@@ -73,7 +73,7 @@ def ours(shards: ShardSet, num_rows: int) -> float:
 
 
 def bare(shards: ShardSet, reports: bool) -> float:
-    """Films/s of a hand-written reader of the same shards, shuffled the same way."""
+    """Images/s of a hand-written reader of the same shards, shuffled the same way."""
 
     def batches() -> Iterator[int]:
         generator = np.random.default_rng(0)
@@ -95,7 +95,7 @@ def bare(shards: ShardSet, reports: bool) -> float:
 
 
 def jpeg_loader(jpegs: list[bytes]) -> float:
-    """Films/s of torch's DataLoader with two worker processes."""
+    """Images/s of torch's DataLoader with two worker processes."""
     loader = torch.utils.data.DataLoader(_Jpegs(jpegs), batch_size=BATCH, shuffle=True, num_workers=2)
     return timed(len(batch) for batch in loader)
 
@@ -119,15 +119,15 @@ def timed(rows: Iterator[int]) -> float:
     return total / (time.perf_counter() - start)
 
 
-def write_films(folder: Path, num_films: int, side_px: int) -> ShardSet:
-    """A finished shard folder of procedural films: so many in train, 64 in validate."""
+def write_images(folder: Path, num_images: int, side_px: int) -> ShardSet:
+    """A finished shard folder of procedural images: so many in train, 64 in validate."""
     info = ShardInfo(side_px, CHEXPERT, "none", 1, "benchmark")
     generator = np.random.default_rng(0)
     entries = []
-    train = [("train", start // 4096, start, min(4096, num_films - start)) for start in range(0, num_films, 4096)]
-    for split, shard, start, count in [*train, ("validate", 0, num_films, 64)]:
+    train = [("train", start // 4096, start, min(4096, num_images - start)) for start in range(0, num_images, 4096)]
+    for split, shard, start, count in [*train, ("validate", 0, num_images, 64)]:
         path = folder / shard_name(split, shard)
-        table = _films(generator, split, start, count, side_px, info)
+        table = _images(generator, split, start, count, side_px, info)
         write_shard(path, table, info, max(1, 4 * 2**20 // side_px**2))
         entries.append({
             "name": path.name, "split": split, "num_rows": len(table), "num_bytes": path.stat().st_size,
@@ -138,7 +138,7 @@ def write_films(folder: Path, num_films: int, side_px: int) -> ShardSet:
     return ShardSet.open(folder)
 
 
-def _films(
+def _images(
     generator: np.random.Generator, split: str, start: int, count: int, side_px: int, info: ShardInfo
 ) -> pa.Table:
     coarse = generator.integers(0, 256, (count, side_px // 8, side_px // 8), dtype=np.uint8)
@@ -149,7 +149,7 @@ def _films(
     return pa.table(
         {
             "dicom_id": ids, "study_id": ids, "subject_id": ids, "view": ["PA"] * count, "split": [split] * count,
-            "image": pa.array([film.tobytes() for film in image_NHW], pa.binary(side_px**2)),
+            "image": pa.array([image.tobytes() for image in image_NHW], pa.binary(side_px**2)),
             "report": ["-"] * count,
             "sentences": [sentences[i % 64] for i in range(count)],
             "labels": generator.integers(0, 2, (count, len(CHEXPERT)), dtype=np.int8).tolist(),
@@ -160,12 +160,12 @@ def _films(
 
 
 def encode_jpegs(shards: ShardSet, count: int) -> list[bytes]:
-    """The first films as JPEG files in memory (the disk is not what is measured)."""
+    """The first images as JPEG files in memory (the disk is not what is measured)."""
     reader = open_windows(shards, "train", Config().data, 0, MAX_SENTENCES, MAX_WORDS)
     jpegs = []
-    for film in reader.read_rows(count).image:
+    for image in reader.read_rows(count).image:
         buffer = io.BytesIO()
-        Image.fromarray(film).save(buffer, "JPEG", quality=95)
+        Image.fromarray(image).save(buffer, "JPEG", quality=95)
         jpegs.append(buffer.getvalue())
     return jpegs
 

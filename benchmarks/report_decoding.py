@@ -1,9 +1,9 @@
-"""How much faster the hierarchical writer is with all sentences at once than film by film, sentence by sentence.
+"""How much faster the hierarchical writer is with all sentences at once than image by image, sentence by sentence.
 
 Same weights, same noise, and the reports are checked to be the same. Both go to the last word of the last sentence, so
 the ratio does not depend on how long untrained reports happen to be.
 
-    python benchmarks/report_decoding.py [--films 16] [--threads 2]
+    python benchmarks/report_decoding.py [--images 16] [--threads 2]
 
 Source: EMIXER §3.2.2. Needs no data, no Ray and no GPU.
 """
@@ -39,11 +39,11 @@ def make_writer() -> HierarchicalWriter:
 
 
 @torch.no_grad()
-def one_after_another(writer: HierarchicalWriter, film_BV: Tensor, noise: RowNoise) -> Tensor:
-    """The plain reading of §3.2.2: for each film, for each sentence, for each word."""
+def one_after_another(writer: HierarchicalWriter, image_BV: Tensor, noise: RowNoise) -> Tensor:
+    """The plain reading of §3.2.2: for each image, for each sentence, for each word."""
     uniform = noise.uniform("words", MAX_SENTENCES, MAX_WORDS)
-    reports = torch.full((len(film_BV), MAX_SENTENCES, MAX_WORDS), PAD)
-    for row, features in enumerate(film_BV):
+    reports = torch.full((len(image_BV), MAX_SENTENCES, MAX_WORDS), PAD)
+    for row, features in enumerate(image_BV):
         sentence_state = None
         for sentence in range(MAX_SENTENCES):
             hidden, sentence_state = writer.sentence_lstm(features[None, None], sentence_state)
@@ -77,23 +77,25 @@ def timed(work: Callable[[], Tensor], repeats: int) -> tuple[Tensor, float]:
 def main() -> int:
     """Prints one table; the exit status says whether the target was met."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--films", type=int, default=16, help="films in a batch (16)")
+    parser.add_argument("--images", type=int, default=16, help="images in a batch (16)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     writer = make_writer()
-    film_BV = torch.randn(arguments.films, FEATURES)
-    noise = RowNoise(0, 0, 0, arguments.films, torch.device("cpu"))
-    one_after_another(writer, film_BV[:1], noise.rows(0, 1))  # warms up
-    together, parallel_s = timed(lambda: writer.write(Condition(film_BV[:, None]), noise, temperature=1.0), repeats=5)
-    apart, serial_s = timed(lambda: one_after_another(writer, film_BV, noise), repeats=1)
+    image_BV = torch.randn(arguments.images, FEATURES)
+    noise = RowNoise(0, 0, 0, arguments.images, torch.device("cpu"))
+    one_after_another(writer, image_BV[:1], noise.rows(0, 1))  # warms up
+    together, parallel_s = timed(lambda: writer.write(Condition(image_BV[:, None]), noise, temperature=1.0), repeats=5)
+    apart, serial_s = timed(lambda: one_after_another(writer, image_BV, noise), repeats=1)
     same = (together == apart).flatten(1).all(dim=1).float().mean().item()
     ratio = serial_s / parallel_s
-    print(f"{arguments.films} films x {MAX_SENTENCES} sentences x {MAX_WORDS} words, vocabulary {NUM_WORDS}, ", end="")
+    print(
+        f"{arguments.images} images x {MAX_SENTENCES} sentences x {MAX_WORDS} words, vocabulary {NUM_WORDS}, ", end=""
+    )
     print(f"{arguments.threads} CPU threads; {same:.0%} of the reports are equal word for word\n")
     print(f"{'decoding':<38}{'seconds':>10}{'reports/s':>12}")
-    print(f"{'film by film, sentence by sentence':<38}{serial_s:>10.3f}{arguments.films / serial_s:>12.1f}")
-    print(f"{'all sentences of a batch at once':<38}{parallel_s:>10.3f}{arguments.films / parallel_s:>12.1f}")
+    print(f"{'image by image, sentence by sentence':<38}{serial_s:>10.3f}{arguments.images / serial_s:>12.1f}")
+    print(f"{'all sentences of a batch at once':<38}{parallel_s:>10.3f}{arguments.images / parallel_s:>12.1f}")
     print(f"\nratio {ratio:.1f} x (target {TARGET_RATIO:.0f} x)")
     return 0 if ratio >= TARGET_RATIO else 1
 

@@ -121,8 +121,8 @@ def against_chexpert(path: Path, reader: _Reader) -> str:
 
 def read(root: Path, reader: _Reader) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
     """What the reader finds and what the gold labels say, int8 (N, Y), one row a study with a report."""
-    films = read_open_i(OpenISource(root=root)).films
-    rows = zip(*(films[name].to_pylist() for name in ("study_id", "report", "labels")), strict=True)
+    images = read_open_i(OpenISource(root=root)).images
+    rows = zip(*(images[name].to_pylist() for name in ("study_id", "report", "labels")), strict=True)
     studies = {study: (report, labels) for study, report, labels in rows if report and labels is not None}
     reports = [
         [sentence for s in split_sections(report) if s.name in _READ for sentence in tokenize(clean_text(s.text))]

@@ -2,8 +2,8 @@
 
     python benchmarks/train_memory.py [--rows 10000 100000] [--images 1280]
 
-`emixer train`'s own path on procedural films of 32 px, each number of rows in a process of its own, for the same number
-of steps. Anonymous memory: pages of the object store, which has a fixed size, are not counted.
+`emixer train`'s own path on procedural images of 32 px, each number of rows in a process of its own, for the same
+number of steps. Anonymous memory: pages of the object store, which has a fixed size, are not counted.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from loader import write_films
+from loader import write_images
 from worker_memory import Watch
 
 from emixer.config import load_config
@@ -39,7 +39,7 @@ def measure(rows: int, images: int) -> None:
     """Trains on so many rows and prints the peaks of the driver and of the largest Ray worker."""
     with tempfile.TemporaryDirectory() as folder:
         shards = Path(folder) / "shards"
-        write_films(shards, rows, load_config(CONFIG).model.side_px)
+        write_images(shards, rows, load_config(CONFIG).model.side_px)
         never = {f"train.{name}_every_images": 10**9 for name in ("sample", "save", "validate")}
         settings = {"data.shards": shards, "train.run": Path(folder) / "run", "train.images": images}
         with Watch() as watch:

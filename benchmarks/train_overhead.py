@@ -2,9 +2,9 @@
 
     python benchmarks/train_overhead.py [--config configs/demo.yaml] [--iterations 60] [--rounds 2]
 
-Both train the same model on the same procedural films with the same number of threads, on this machine, in turn. `bare`
-holds its films in memory and runs `train_iteration` alone; `ray` is `emixer train`'s own path: Ray Data reads the
-shards, a Ray Train worker steps, logs and measures its rate. The medians are over log intervals, without the first.
+Both train the same model on the same procedural images with the same number of threads, on this machine, in turn.
+`bare` holds its images in memory and runs `train_iteration` alone; `ray` is `emixer train`'s own path: Ray Data reads
+the shards, a Ray Train worker steps, logs and measures its rate. The medians are over log intervals, without the first.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from loader import write_films
+from loader import write_images
 
 from emixer.config import Config, load_config
 from emixer.data.loader import BatchStream, HostBatch, open_windows
@@ -45,7 +45,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         base = load_config(args.config)
-        shards = write_films(Path(folder) / "shards", 4096, base.model.side_px)
+        shards = write_images(Path(folder) / "shards", 4096, base.model.side_px)
         config = _schedule(args.config, shards.folder, args.iterations, base)
         bare: list[float] = []
         with_ray: list[float] = []
@@ -93,10 +93,10 @@ def _log_only(run: Path, plan: GamePlan, state: TrainState) -> RunReporter:
 
 
 def _schedule(file: Path, shards: Path, iterations: int, base: Config) -> Config:
-    films = base.optim.discriminator_steps * base.train.batch_size
+    images = base.optim.discriminator_steps * base.train.batch_size
     never = {f"train.{name}_every_images": 10**9 for name in ("sample", "validate", "save")}
-    settings = {"data.shards": shards, "train.images": iterations * films}
-    settings |= {"train.log_every_images": LOG_ITERATIONS * films}
+    settings = {"data.shards": shards, "train.images": iterations * images}
+    settings |= {"train.log_every_images": LOG_ITERATIONS * images}
     return load_config(file, extra=settings | never)
 
 

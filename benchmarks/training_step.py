@@ -1,16 +1,16 @@
-"""Films a CPU second (user + system) of whole training steps: of this tree, beside those of another commit.
+"""Images a CPU second (user + system) of whole training steps: of this tree, beside those of another commit.
 
     python benchmarks/training_step.py --against 22f196f [--config configs/demo.yaml] [--set KEY=VALUE ...] \
-[--threads 1] [--films-alone] [--rounds 5]
+[--threads 1] [--images-alone] [--rounds 5]
 
 An iteration is what the config says: at the paper's 2:1, two steps of the critics and one of the generating side. Each
-tree reads its own copy of --config, and trains in a process of its own on the same phantom films and reports; the two
+tree reads its own copy of --config, and trains in a process of its own on the same phantom images and reports; the two
 take turns, so that whatever else the machine does meets both. The other tree is checked out into a temporary folder.
 Before the first round each trains for --warm-up iterations, after which reports end where real ones do.
 
 --set is for both trees; --set-here and --set-there are for one, where their settings differ:
     --set-here model.report_decoder.kind=hierarchical
---films-alone plays for films only: no report decoder, no critics that read reports.
+--images-alone plays for images only: no report decoder, no critics that read reports.
 A chest encoder whose weights the config names is made of random ones: they cost the same.
 """
 
@@ -36,7 +36,7 @@ import torch
 from PIL import Image
 
 from emixer.config import load_config
-from emixer.data.films import decode_film
+from emixer.data.images import decode_image
 from emixer.data.labels import CHEXPERT
 from emixer.data.loader import HostBatch
 from emixer.data.order import Position
@@ -51,10 +51,10 @@ from emixer.training.state import TrainState
 from emixer.training.step import train_iteration
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-FILMS_ALONE = ("loss.report=0", "loss.joint=0", "loss.teacher_forcing=0")
+IMAGES_ALONE = ("loss.report=0", "loss.joint=0", "loss.teacher_forcing=0")
 _STUDIES = 400
 """That the vocabulary comes from."""
-_FILMS = 64
+_IMAGES = 64
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def main() -> None:
     if args.tree:
         serve(args)
         return
-    overrides = [*args.set, *(FILMS_ALONE if args.films_alone else ())]
+    overrides = [*args.set, *(IMAGES_ALONE if args.images_alone else ())]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_rows(folder / "rows", args.config, [*overrides, *args.set_here])
@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     words.add_argument("--set-here", action="append", default=[], metavar="KEY=VALUE")
     words.add_argument("--set-there", action="append", default=[], metavar="KEY=VALUE")
-    words.add_argument("--films-alone", action="store_true")
+    words.add_argument("--images-alone", action="store_true")
     words.add_argument("--threads", type=int, default=1)
     words.add_argument("--warm-up", type=int, default=20)
     words.add_argument("--iterations", type=int, default=5, help="of each tree in a round")
@@ -113,14 +113,14 @@ def report(
 ) -> None:
     """Prints a line a tree; the ratio is the median over rounds, each of which ran the trees one after the other."""
     first = next(iter(facts.values()))
-    part = ", films alone" if args.films_alone else ""
+    part = ", images alone" if args.images_alone else ""
     print(f"\n{args.config}{part}, batch {first['batch_size']}, {args.threads} thread(s), {args.rounds} rounds")
     for name, spent in rounds.items():
-        films = facts[name]["films_per_iteration"] * args.iterations
+        images = facts[name]["images_per_iteration"] * args.iterations
         cpu_s = statistics.median(one["cpu_s"] for one in spent)
         wall_s = statistics.median(one["wall_s"] for one in spent)
         print(
-            f"  {name:<10} {films / cpu_s:8.2f} films a CPU s {cpu_s / args.iterations:9.3f} CPU s an iteration "
+            f"  {name:<10} {images / cpu_s:8.2f} images a CPU s {cpu_s / args.iterations:9.3f} CPU s an iteration "
             f"{wall_s / args.iterations:9.3f} s of wall time, {facts[name]['parameters']:,} parameters"
         )
     if args.against:
@@ -188,7 +188,7 @@ def serve(args: argparse.Namespace) -> None:
     facts = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "batch_size": config.train.batch_size,
-        "films_per_iteration": state.images_per_iteration,
+        "images_per_iteration": state.images_per_iteration,
     }
     print(json.dumps(facts), flush=True)
     for line in sys.stdin:
@@ -199,7 +199,7 @@ def serve(args: argparse.Namespace) -> None:
 
 
 class Rows:
-    """Films and reports in memory, over and over."""
+    """Images and reports in memory, over and over."""
 
     def __init__(self, columns: dict[str, Any]) -> None:
         self._all = HostBatch(**columns)
@@ -218,14 +218,14 @@ class Rows:
 
 
 def write_rows(folder: Path, config_file: Path, overrides: list[str]) -> None:
-    """Phantom films, labels and reports at the sizes of the config, and the `ModelSpec` that goes with them."""
+    """Phantom images, labels and reports at the sizes of the config, and the `ModelSpec` that goes with them."""
     config = load_config(REPOSITORY / config_file, overrides)
     model = config.model
     studies = [make_study(Settings(config.seed, config.phantom.height_px), index) for index in range(_STUDIES)]
     sentences = [tokenize(findings_of(study.report.text, "impression")[0] or "") for study in studies]
     counts = Counter(token for report in sentences for sentence in report for token in sentence)
     vocabulary = Vocabulary.from_counts(counts, config.ingest.min_token_count)
-    shown, reports = studies[:_FILMS], pa.array(sentences[:_FILMS], pa.list_(pa.list_(pa.string())))
+    shown, reports = studies[:_IMAGES], pa.array(sentences[:_IMAGES], pa.list_(pa.list_(pa.string())))
     words = vocabulary.encode_sentences(reports, model.max_sentences, model.max_words)
     labels = np.array([[state == 1 for state in study.report.row()] for study in shown], dtype=np.uint8)
     vectors, vector_counts = np.unique(labels, axis=0, return_counts=True)
@@ -236,7 +236,7 @@ def write_rows(folder: Path, config_file: Path, overrides: list[str]) -> None:
     (folder / "spec.json").write_text(json.dumps(spec.to_json()))
     np.savez(
         folder / "rows.npz",
-        image=np.stack([_film(study, model.side_px) for study in shown]),
+        image=np.stack([_image(study, model.side_px) for study in shown]),
         labels=labels,
         labelled=np.ones(len(shown), bool),
         known=np.ones(labels.shape, bool),
@@ -245,10 +245,10 @@ def write_rows(folder: Path, config_file: Path, overrides: list[str]) -> None:
     )
 
 
-def _film(study: Study, side_px: int) -> np.ndarray:
+def _image(study: Study, side_px: int) -> np.ndarray:
     jpeg = BytesIO()
-    Image.fromarray(study.render(study.films[0])).save(jpeg, "JPEG", quality=92)
-    return decode_film(jpeg.getvalue(), side_px, "crop")
+    Image.fromarray(study.render(study.images[0])).save(jpeg, "JPEG", quality=92)
+    return decode_image(jpeg.getvalue(), side_px, "crop")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Is a search worth it? TPE with pruning against chance, at an equal number of films, over several seeds.
+"""Is a search worth it? TPE with pruning against chance, at an equal number of images, over several seeds.
 
-    python benchmarks/tune.py --shards SHARDS [--films 32000] [--budget 4000] [--seeds 3] [--out FOLDER] \\
+    python benchmarks/tune.py --shards SHARDS [--images 32000] [--budget 4000] [--seeds 3] [--out FOLDER] \\
         [--set "tune.metrics=[fid]" --set ...]
 
-Each search has the same budget of films in all, not of trials: one that stops poor trials early begins more of them.
-The outcome is the best value of the first of `tune.metrics` that was known after so many films, with its spread over
+Each search has the same budget of images in all, not of trials: one that stops poor trials early begins more of them.
+The outcome is the best value of the first of `tune.metrics` that was known after so many images, with its spread over
 seeds: a table, and a plot.
 
 `--overhead` measures something else: what a search of 20 short trials takes beside its trials' own time, from
@@ -37,8 +37,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=Path("configs/demo.yaml"))
     parser.add_argument("--shards", type=Path, default=Path("demo/shards"))
-    parser.add_argument("--films", type=int, default=32_000, help="of one search")
-    parser.add_argument("--budget", type=int, default=4_000, help="films of one trial")
+    parser.add_argument("--images", type=int, default=32_000, help="of one search")
+    parser.add_argument("--budget", type=int, default=4_000, help="images of one trial")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("tune-benchmark"))
     parser.add_argument("--set", action="append", default=[], dest="overrides")
@@ -54,24 +54,24 @@ def main() -> None:
         if options.overhead:
             measure_overhead(base, options.out, options.trials)
         else:
-            compare(base, options.out, options.films, options.seeds)
+            compare(base, options.out, options.images, options.seeds)
 
 
-def compare(base: Config, out: Path, films: int, seeds: int) -> None:
+def compare(base: Config, out: Path, images: int, seeds: int) -> None:
     """Each seed by chance and by the search, one after the other; prints a line a search, then the table."""
     curves: dict[str, list[list[tuple[int, float]]]] = {name: [] for name in WAYS}
     for seed in range(seeds):
         for name, settings in WAYS.items():
             config = with_overrides(base, settings | {"seed": seed, "tune.study": out / f"{slug(name)}-{seed}"})
-            minutes = taken(lambda config=config: search_until(config, films)) / 60  # type: ignore[misc]
+            minutes = taken(lambda config=config: search_until(config, images)) / 60  # type: ignore[misc]
             curves[name].append(best_so_far(config))
             print(json.dumps({
-                "way": name, "seed": seed, "trials": len(trials_of(config)), "films": films_of(config),
+                "way": name, "seed": seed, "trials": len(trials_of(config)), "images": images_of(config),
                 "best": curves[name][-1][-1][1], "minutes": round(minutes, 1),
             }), flush=True)  # fmt: skip
-    draw(curves, base.tune.metrics[0], films, out / "best-so-far.png")
+    draw(curves, base.tune.metrics[0], images, out / "best-so-far.png")
     for name, runs in curves.items():
-        print(f"| {name} | " + " | ".join(known_after(runs, films * share // 4) for share in (1, 2, 3, 4)) + " |")
+        print(f"| {name} | " + " | ".join(known_after(runs, images * share // 4) for share in (1, 2, 3, 4)) + " |")
 
 
 def measure_overhead(base: Config, out: Path, trials: int) -> None:
@@ -109,10 +109,10 @@ def slug(name: str) -> str:
     return name.replace(" ", "").replace("+", "-")
 
 
-def search_until(config: Config, films: int) -> None:
-    """Adds trials until so many films were trained on: never more of them than could be needed."""
+def search_until(config: Config, images: int) -> None:
+    """Adds trials until so many images were trained on: never more of them than could be needed."""
     trials = 0
-    while (left := films - films_of(config)) > 0:
+    while (left := images - images_of(config)) > 0:
         trials += -(-left // config.tune.budget_images)
         tune.run(with_overrides(config, {"tune.num_samples": trials}))
 
@@ -123,14 +123,14 @@ def trials_of(config: Config) -> list[Path]:
     return sorted(config.tune.study.glob("trials/*"))
 
 
-def films_of(config: Config) -> int:
-    """Films that all trials of a search have trained on."""
+def images_of(config: Config) -> int:
+    """Images that all trials of a search have trained on."""
     lines = [RunFolder(path).metrics() for path in trials_of(config)]
     return sum(int(run[-1]["images"]) for run in lines if run)
 
 
 def best_so_far(config: Config) -> list[tuple[int, float]]:
-    """(films of the search so far, best validation value so far), trial after trial."""
+    """(images of the search so far, best validation value so far), trial after trial."""
     curve: list[tuple[int, float]] = []
     before, best = 0, float("nan")
     better = min if directions(config.tune.metrics)[0] == "minimize" else max
@@ -145,13 +145,13 @@ def best_so_far(config: Config) -> list[tuple[int, float]]:
     return curve
 
 
-def known_after(runs: list[list[tuple[int, float]]], films: int) -> str:
-    """Mean +- sd over seeds of the best value known after so many films."""
-    values = [([float("nan")] + [value for at, value in run if at <= films])[-1] for run in runs]
+def known_after(runs: list[list[tuple[int, float]]], images: int) -> str:
+    """Mean +- sd over seeds of the best value known after so many images."""
+    values = [([float("nan")] + [value for at, value in run if at <= images])[-1] for run in runs]
     return f"{statistics.mean(values):.3g} +- {statistics.stdev(values) if len(values) > 1 else 0:.2g}"
 
 
-def draw(curves: dict[str, list[list[tuple[int, float]]]], metric: str, films: int, path: Path) -> None:
+def draw(curves: dict[str, list[list[tuple[int, float]]]], metric: str, images: int, path: Path) -> None:
     """Medians as lines, the range over seeds as bands."""
     import matplotlib as mpl
     import numpy as np
@@ -161,13 +161,13 @@ def draw(curves: dict[str, list[list[tuple[int, float]]]], metric: str, films: i
 
     plt.style.use("default")  # Optuna's plots choose another
     figure, axes = plt.subplots(figsize=(8, 4.5))
-    grid = np.linspace(0, films, 200)
+    grid = np.linspace(0, images, 200)
     for name, runs in curves.items():
         values = np.array([[([np.nan] + [v for f, v in run if f <= x])[-1] for x in grid] for run in runs])
         seen = ~np.isnan(values).any(axis=0)
         line = axes.plot(grid[seen], np.median(values[:, seen], axis=0), label=name)[0]
         axes.fill_between(grid[seen], values[:, seen].min(0), values[:, seen].max(0), alpha=0.2, color=line.get_color())
-    axes.set(xlabel="films trained on, all trials", ylabel=f"best {metric} so far")
+    axes.set(xlabel="images trained on, all trials", ylabel=f"best {metric} so far")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=130, bbox_inches="tight")

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from cluster.config import Ask, ClusterConfig, NodeType
-from cluster.members import CLEANUP, HEAD, comment, key_of
+from cluster.job_registry import CLEANUP, HEAD, comment, key_of
 from cluster.ray_node import heap_mb
 
 _COMMANDS = (

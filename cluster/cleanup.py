@@ -9,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from cluster import meeting, slurm
+from cluster import rendezvous, slurm
 from cluster.errors import ClusterError
-from cluster.members import key_of, members
+from cluster.job_registry import key_of, registered_jobs
 
 _TRIES, _PAUSE_S = 10, 3.0
 
@@ -25,9 +25,9 @@ def cancel_all(home: Path, attempt: str | None = None, but: str | None = None) -
     for tried in range(_TRIES):
         try:
             left = [
-                member.job.job_id
-                for member in members(slurm.my_jobs(), key_of(home), attempt)
-                if not member.job.is_over and not member.job.is_leaving and member.job.job_id != but
+                registered.job.job_id
+                for registered in registered_jobs(slurm.my_jobs(), key_of(home), attempt)
+                if not registered.job.is_over and not registered.job.is_leaving and registered.job.job_id != but
             ]
             slurm.cancel(left)
         except ClusterError as error:
@@ -40,9 +40,9 @@ def cancel_all(home: Path, attempt: str | None = None, but: str | None = None) -
 
 if __name__ == "__main__":
     folder, own_attempt = Path(sys.argv[1]), sys.argv[2]
-    head = meeting.find(folder)
+    head = rendezvous.find(folder)
     if head is None or head.attempt == own_attempt:  # else another start of the cluster has the folder now
-        meeting.withdraw(folder)
-    meeting.forget_token(folder, own_attempt)
+        rendezvous.withdraw(folder)
+    rendezvous.forget_token(folder, own_attempt)
     taken = cancel_all(folder, own_attempt, but=os.environ.get("SLURM_JOB_ID"))
     print("SLURM never answered." if taken is None else f"{taken} jobs taken back.", flush=True)

@@ -15,12 +15,12 @@ from typing import Any
 
 import click
 
-from cluster import cleanup, files, meeting, programs, site, slurm, which_slurm
+from cluster import cleanup, files, programs, rendezvous, site, slurm, slurm_identity
 from cluster.autoscaling import head_options, head_script, worker_options, worker_script
 from cluster.config import DEFAULT_FOLDER, ClusterConfig, load_config, validate
 from cluster.errors import ClusterError
 from cluster.files import CONFIG_NAME, STOP_NAME
-from cluster.members import HEAD, key_of, members
+from cluster.job_registry import HEAD, key_of, registered_jobs
 from cluster.reasons import in_words
 from cluster.status import find_home, screen, snapshot, to_json
 
@@ -101,7 +101,7 @@ def up(path: Path, overrides: tuple[str, ...], wait: bool, dry_run: bool) -> Non
         return
     if shutil.which("sbatch") is None:
         raise ClusterError("sbatch is not on PATH: this is no login node of a SLURM cluster. Log in to one.")
-    which_slurm.require_same(config.home)
+    slurm_identity.require_same(config.home)
     _require_down(config)
     attempt = secrets.token_hex(4)
     _prepare_home(config)
@@ -128,8 +128,8 @@ def _shown(kind: str, options: Sequence[str], script: str) -> str:
 
 
 def _require_down(config: ClusterConfig) -> None:
-    head = meeting.find(config.home)
-    jobs = [m for m in members(slurm.my_jobs(), key_of(config.home)) if not m.job.is_over]
+    head = rendezvous.find(config.home)
+    jobs = [m for m in registered_jobs(slurm.my_jobs(), key_of(config.home)) if not m.job.is_over]
     if any(m.kind == HEAD for m in jobs) or (head is not None and head.answers()):
         raise ClusterError(
             f"Cluster {config.name} is up, or starting: see `python -m cluster status{_named(config.home)}`. To change "
@@ -143,9 +143,9 @@ def _prepare_home(config: ClusterConfig) -> None:
     try:
         (home / "logs").mkdir(parents=True, exist_ok=True)
         home.chmod(0o700)
-        meeting.withdraw(home)
+        rendezvous.withdraw(home)
         (home / STOP_NAME).unlink(missing_ok=True)
-        which_slurm.remember(home)
+        slurm_identity.remember(home)
         files.write_json(home / CONFIG_NAME, config.model_dump(mode="json"))
     except OSError as error:
         raise ClusterError(f"{home} cannot be written ({error.strerror}). Set `folder` to one that can.") from error
@@ -172,8 +172,8 @@ def _wait_for_head(config: ClusterConfig, attempt: str, started_as: "str | subpr
     log = config.home / "logs" / ("head.out" if job_id is None else f"{job_id}-{HEAD}.out")
     started, ask_at = time.monotonic(), 0.0
     while True:
-        meeting.look_afresh(config.home)
-        head = meeting.find(config.home)
+        rendezvous.look_afresh(config.home)
+        head = rendezvous.find(config.home)
         if head is not None and head.attempt == attempt:
             return
         now = time.monotonic()
@@ -217,7 +217,7 @@ def _named(home: Path) -> str:
 @_of_cluster
 def status(home: Path, as_json: bool) -> None:
     """Show what runs, what waits and why, on one screen."""
-    which_slurm.require_same(home)
+    slurm_identity.require_same(home)
     shot = snapshot(validate(files.read_json(home / CONFIG_NAME), str(home / CONFIG_NAME)))
     click.echo(json.dumps(to_json(shot), indent=1) if as_json else screen(shot))
 
@@ -247,14 +247,15 @@ def submit(home: Path, command: tuple[str, ...], wait: bool) -> None:
 
 def _is_up(home: Path) -> bool:
     """Whether its head takes programs: they are files, so that it need not be reachable from here."""
-    head = meeting.find(home)
+    head = rendezvous.find(home)
     if head is None:
         return False
     if head.answers():
         return True
-    which_slurm.require_same(home)
+    slurm_identity.require_same(home)
     return any(
-        m.kind == HEAD and m.job.state == "RUNNING" for m in members(slurm.my_jobs(), key_of(home), head.attempt)
+        m.kind == HEAD and m.job.state == "RUNNING"
+        for m in registered_jobs(slurm.my_jobs(), key_of(home), head.attempt)
     )
 
 
@@ -273,7 +274,7 @@ def _follow(home: Path, program: programs.Program) -> int:
             if state["state"] == "ended":
                 code = int(state["code"])
                 return code if code >= 0 else 128 - code
-            if meeting.find(home) is None and program.state()["state"] != "ended":
+            if rendezvous.find(home) is None and program.state()["state"] != "ended":
                 raise ClusterError(f"The head went down before the program had ended; its output is in {program.log}.")
             time.sleep(_POLL_S)
     except KeyboardInterrupt:
@@ -287,7 +288,7 @@ def _follow(home: Path, program: programs.Program) -> int:
 @_of_cluster
 def env(home: Path) -> None:
     """Print what a program needs that you start on a node of the cluster yourself: eval "$(python -m cluster env)"."""
-    head = meeting.find(home)
+    head = rendezvous.find(home)
     if head is None:
         raise ClusterError(f"Cluster {home.name} is not up: see `python -m cluster status{_named(home)}`.")
     for name, value in (head.environment() | {"RAY_ADDRESS": head.address}).items():
@@ -299,15 +300,15 @@ def env(home: Path) -> None:
 @_of_cluster
 def down(home: Path) -> None:
     """End the cluster: programs, workers, head, and what is pending."""
-    which_slurm.require_same(home)
+    slurm_identity.require_same(home)
     started = time.monotonic()
     files.write_private(home / STOP_NAME, "")
-    before = files.read_json(home / meeting.MEETING)
+    before = files.read_json(home / rendezvous.RENDEZVOUS)
     told = False
     while True:
-        jobs = [m for m in members(slurm.my_jobs(), key_of(home)) if not m.job.is_over]
+        jobs = [m for m in registered_jobs(slurm.my_jobs(), key_of(home)) if not m.job.is_over]
         slurm.cancel([m.job.job_id for m in jobs if m.kind == HEAD and m.job.state == "PENDING"])
-        head, waited = meeting.find(home), time.monotonic() - started
+        head, waited = rendezvous.find(home), time.monotonic() - started
         if not jobs and (head is None or waited > _GRACE_S) and not _is_running_here(before):
             break
         if waited > _DOWN_WAIT_S:
@@ -319,15 +320,15 @@ def down(home: Path) -> None:
         elif head is None:  # nobody is left to take them back
             slurm.cancel([m.job.job_id for m in jobs if m.kind != HEAD])
         time.sleep(_POLL_S / 2 if waited < _GRACE_S else 2)
-    meeting.withdraw(home)
-    which_slurm.forget(home)
+    rendezvous.withdraw(home)
+    slurm_identity.forget(home)
     click.echo(f"Cluster {home.name} is down, after {time.monotonic() - started:.1f} s.")
 
 
 def _is_running_here(announced: dict[str, Any]) -> bool:
     """Whether the process of a head that runs on this machine itself is still there."""
     pid = announced.get("pid")
-    if announced.get("host") != meeting.own_host() or not isinstance(pid, int):
+    if announced.get("host") != rendezvous.own_host() or not isinstance(pid, int):
         return False
     try:
         return b"cluster.head" in Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from cluster.errors import ClusterError
-from cluster.members import CLEANUP, HEAD
+from cluster.job_registry import CLEANUP, HEAD
 from cluster.ray_node import MAX_DISK_PATH
 
 DEFAULT_FOLDER = Path("~/.ray-on-slurm")

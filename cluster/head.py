@@ -17,7 +17,7 @@ from types import FrameType
 
 import yaml
 
-from cluster import cleanup, files, meeting, slurm
+from cluster import cleanup, files, rendezvous, slurm
 from cluster.allocation import Allocation
 from cluster.autoscaling import (
     autoscaler_environment,
@@ -26,14 +26,14 @@ from cluster.autoscaling import (
     cleanup_script,
 )
 from cluster.config import validate
-from cluster.diary import Diary
 from cluster.errors import ClusterError
+from cluster.event_log import EventLog
 from cluster.files import CONFIG_NAME, STOP_NAME
-from cluster.meeting import free_port, node_environment
-from cluster.members import HEAD
+from cluster.job_registry import HEAD
 from cluster.programs import Programs
 from cluster.ray_node import Share, ray_node, wait_for_port
 from cluster.ray_state import ask_ray
+from cluster.rendezvous import free_port, node_environment
 
 _POLL_S, _SAY_AGAIN_S = 0.25, 60.0
 _ASK_TIME_EVERY_S = 15.0
@@ -48,7 +48,7 @@ class _Head:
         self._home, self._attempt = home, attempt
         self._config = validate(files.read_json(home / CONFIG_NAME), str(home / CONFIG_NAME))
         self._allocation = Allocation.from_environment()
-        self._diary = Diary(home)
+        self._events = EventLog(home)
         self._told_to_end = False
         self._ends_at: float | None = None
         self._ask_time_at = 0.0
@@ -59,8 +59,8 @@ class _Head:
     def run(self) -> int:
         """Returns the exit code: 0 if it was told to end."""
         config, home = self._config, self._home
-        host = meeting.own_address(meeting.own_host())
-        head = meeting.prepare(home, f"{host}:{free_port()}", self._attempt)
+        host = rendezvous.own_address(rendezvous.own_host())
+        head = rendezvous.prepare(home, f"{host}:{free_port()}", self._attempt)
         tree = autoscaling_config(config, self._attempt, head.address)
         files.write_private(home / files.AUTOSCALING_NAME, yaml.safe_dump(tree, sort_keys=False))
         arguments = [
@@ -80,23 +80,23 @@ class _Head:
                 wait_for_port(head.address, process, log)
                 self._wait_for_node(head, process, log)
                 self._wait_to_be_cleaned_up_after()
-                meeting.announce(home, head)
-                self._diary.note("head up", "", head.address)
+                rendezvous.announce(home, head)
+                self._events.note("head up", "", head.address)
                 print(f"Up at {head.address}.", flush=True)
                 try:
                     code = self._watch(process, programs)
                     self._let_programs_save(programs)
                 finally:
                     with suppress(OSError):
-                        meeting.withdraw(home)  # workers see it go, and leave
+                        rendezvous.withdraw(home)  # workers see it go, and leave
                     cleanup.cancel_all(home, self._attempt, but=os.environ.get("SLURM_JOB_ID"))
                     with suppress(OSError):
                         programs.stop_all()
                     self._keep_logs()
         finally:
             with suppress(OSError):
-                meeting.forget_token(home, self._attempt)
-            self._diary.note("head down")
+                rendezvous.forget_token(home, self._attempt)
+            self._events.note("head down")
         return code
 
     def _watch(self, process: "subprocess.Popen[bytes]", programs: Programs) -> int:
@@ -128,7 +128,7 @@ class _Head:
         left = self._seconds_left()
         if left > self._config.warn_s or self._is_to_end():
             return
-        self._diary.note("ending", HEAD, f"{left:.0f} s left of its time: programs are told to end")
+        self._events.note("ending", HEAD, f"{left:.0f} s left of its time: programs are told to end")
         programs.stop_all(signal.SIGTERM, max(left - _TIDY_S, 0.0))
 
     def _is_to_end(self) -> bool:
@@ -137,7 +137,7 @@ class _Head:
         except OSError:
             return False
 
-    def _wait_for_node(self, head: meeting.Head, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    def _wait_for_node(self, head: rendezvous.Head, process: "subprocess.Popen[bytes]", log: Path) -> None:
         """Ray answers before its head node is there, and programs that come in between fail."""
         while not self._is_to_end():
             limits = f"--limits={self._home / files.AUTOSCALING_NAME}"

@@ -25,11 +25,11 @@ from ray.autoscaler.tags import (
     TAG_RAY_USER_NODE_TYPE,
 )
 
-from cluster import files, meeting, slurm
-from cluster.diary import Diary
+from cluster import files, rendezvous, slurm
 from cluster.drain import tell_ray
-from cluster.members import HEAD, Member, comment
-from cluster.own_jobs import OwnJobs
+from cluster.event_log import EventLog
+from cluster.job_cache import JobCache
+from cluster.job_registry import HEAD, RegisteredJob, comment
 from cluster.ray_state import waiting_bundles
 from cluster.slurm import QueuedJob, SlurmRefusalError, SlurmSilenceError
 
@@ -91,8 +91,8 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         self._home = Path(provider_config["folder"])
         self._address: str = provider_config["address"]
         self._pending_timeout_s: float | None = provider_config["pending_timeout_s"]
-        self._diary = Diary(self._home)
-        self._jobs = OwnJobs(str(provider_config["key"]), self._attempt, float(provider_config["poll_s"]))
+        self._events = EventLog(self._home)
+        self._jobs = JobCache(str(provider_config["key"]), self._attempt, float(provider_config["poll_s"]))
         self._refused: dict[str, _Refusal] = {}
         self._refusing = threading.Lock()
         self._avoided_until: dict[str, float] = {}
@@ -103,7 +103,7 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         self._looked_at = self._ask_ray_at = 0.0
         self._pause_s = _LEAST_PAUSE_S if _let_ray_pause() else _LOOK_EVERY_S
         self._waits: list[dict[str, float]] = []
-        self._last: dict[str, Member] = {}
+        self._last: dict[str, RegisteredJob] = {}
 
     @staticmethod
     def bootstrap_config(cluster_config: dict[str, Any]) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         slurm.cancel(jobs)
         for job_id in jobs:
             worker = self._last.get(job_id)
-            self._diary.note("released", worker.kind if worker else "", f"job {job_id}")
+            self._events.note("released", worker.kind if worker else "", f"job {job_id}")
         self._jobs.look_soon()
 
     # Launching
@@ -201,12 +201,12 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         asked = self._types[node_type]
         if not self._jobs.reserve(node_type, asked["max"]):
             return f"{node_type} has its max of {asked['max']} jobs, those included that are leaving"
-        member: Member | None = None
+        registered: RegisteredJob | None = None
         try:
             said = comment(str(self.provider_config["key"]), self._attempt, node_type, request)
             job_id = slurm.submit(asked["script"], [*asked["options"], f"--comment={said}"])
             job = QueuedJob(job_id, "PENDING", "None", None, "", "N/A", None, said)
-            member = Member(job, self._attempt, node_type, request)
+            registered = RegisteredJob(job, self._attempt, node_type, request)
         except SlurmRefusalError as error:
             self._refuse(node_type, error.message)
             raise
@@ -214,8 +214,8 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
             self._jobs.distrust()  # the job may be there all the same: nothing is submitted before squeue has answered
             raise
         finally:
-            self._jobs.settle(node_type, member)
-        self._diary.note("asked", node_type, f"job {job_id}" + (f" {request}" if request.startswith("for-") else ""))
+            self._jobs.settle(node_type, registered)
+        self._events.note("asked", node_type, f"job {job_id}" + (f" {request}" if request.startswith("for-") else ""))
         return None
 
     def _refuse(self, node_type: str, words: str) -> None:
@@ -226,7 +226,7 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
                 return
             wait_s = _FIRST_BACKOFF_S if before is None else min(2 * before.wait_s, _MOST_BACKOFF_S)
             self._refused[node_type] = _Refusal(words, wait_s, now)
-        self._diary.note("refused", node_type, words)
+        self._events.note("refused", node_type, words)
 
     def _learn_from_failures(self) -> None:
         """A type whose jobs end as soon as they start is asked for less and less often; one that works, as ever."""
@@ -241,27 +241,27 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
 
     # Nodes that will soon be taken from their work
 
-    def _warn_preempted(self, known: Mapping[str, Member]) -> None:
+    def _warn_preempted(self, known: Mapping[str, RegisteredJob]) -> None:
         """SLURM tells a batch job of its preemption only at the end of its grace time; squeue shows it before."""
         for job_id in self._jobs.ending_early():
             if job_id not in self._warned and job_id in known:
                 self._warned.add(job_id)
                 threading.Thread(target=self._drain, args=(known[job_id],), daemon=True).start()
 
-    def _drain(self, worker: Member) -> None:
+    def _drain(self, worker: RegisteredJob) -> None:
         job_id, ends = worker.job.job_id, worker.job.ends
         left_s = 30 if ends is None else max(5, int(ends - time.time() - 5))
-        self._diary.note("draining", worker.kind, f"job {job_id}, preempted, {left_s} s left")
+        self._events.note("draining", worker.kind, f"job {job_id}, preempted, {left_s} s left")
         is_busy, words = tell_ray(self._address, job_id, left_s, {})
         logger.info("Job %s is being preempted: %s", job_id, words)
         if is_busy:
-            meeting.ask_to_replace(self._home, job_id)
+            rendezvous.ask_to_replace(self._home, job_id)
 
-    def _replace_leaving(self, known: Mapping[str, Member]) -> None:
+    def _replace_leaving(self, known: Mapping[str, RegisteredJob]) -> None:
         """Asks for another node for each that will soon be taken from its work: what runs there is no demand yet, and
         would only be so when it has died."""
         replaced = self._jobs.requests()
-        for job_id in meeting.to_be_replaced(self._home):
+        for job_id in rendezvous.to_be_replaced(self._home):
             if job_id not in known or f"for-{job_id}" in replaced or job_id in self._not_replaced:
                 continue
             try:
@@ -274,7 +274,7 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
 
     # Types that are avoided for a while
 
-    def _give_up_pending(self, known: Mapping[str, Member]) -> None:
+    def _give_up_pending(self, known: Mapping[str, RegisteredJob]) -> None:
         if self._pending_timeout_s is None:
             return
         for node_type in self._types:
@@ -287,7 +287,7 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
             if late and node_type not in closed and self._others_do(node_type, set(self._types) - closed - {node_type}):
                 self._avoided_until[node_type] = time.monotonic() + _AVOID_S
                 # Ray takes back what is pending beyond the new limit, when it has read it
-                self._diary.note("gave up", node_type, f"job {', '.join(late)}: pending for too long")
+                self._events.note("gave up", node_type, f"job {', '.join(late)}: pending for too long")
 
     def _others_do(self, node_type: str, others: set[str]) -> bool:
         """Whether all that waits and would fit on this type would fit on one of the others too. Work that only this
@@ -313,7 +313,7 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         found |= {name for name, refusal in list(self._refused.items()) if refusal.avoided_until > now}
         return found if found != set(self._types) else set()
 
-    def _set_limits(self, known: Mapping[str, Member]) -> None:
+    def _set_limits(self, known: Mapping[str, RegisteredJob]) -> None:
         """Ray reads its config at each look: a type that is closed may keep the nodes that it has, and get no more."""
         running = [worker.kind for worker in known.values() if worker.job.state == "RUNNING"]
         closed = self._closed()

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from cluster import slurm
 from cluster.fair_share import worker_environment
-from cluster.meeting import free_port
+from cluster.rendezvous import free_port
 from cluster.slurm import MARK
 
 _PREFIX = "ray-"

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from cluster.meeting import Head, listens
+from cluster.rendezvous import Head, listens
 
 _TIMEOUT_S, _POLL_S = 30, 0.1
 _STORE, _WORKERS = "object_store_memory", "Busy workers on node."

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster import files, meeting, slurm
+from cluster import files, rendezvous, slurm
 from cluster.config import ClusterConfig
-from cluster.diary import Diary, Entry
 from cluster.errors import ClusterError
+from cluster.event_log import Entry, EventLog
 from cluster.files import CONFIG_NAME
-from cluster.members import Member, key_of, members
+from cluster.job_registry import RegisteredJob, key_of, registered_jobs
 from cluster.programs import Program, programs
 from cluster.ray_state import ask_ray, shape
 from cluster.reasons import in_words
@@ -26,8 +26,8 @@ class Snapshot:
     """All that the screen shows."""
 
     config: ClusterConfig
-    head: meeting.Head | None
-    jobs: tuple[Member, ...]
+    head: rendezvous.Head | None
+    jobs: tuple[RegisteredJob, ...]
     """That are not over."""
     joined: dict[str, str]
     """Ray's state by job: busy, idle, draining."""
@@ -43,13 +43,13 @@ class Snapshot:
 def snapshot(config: ClusterConfig) -> Snapshot:
     """Asks SLURM, and Ray where its head answers. Raises ClusterError when SLURM does not answer."""
     home = config.home
-    head = meeting.find(home)
-    jobs = [m for m in members(slurm.my_jobs(), key_of(home)) if not m.job.is_over]
+    head = rendezvous.find(home)
+    jobs = [m for m in registered_jobs(slurm.my_jobs(), key_of(home)) if not m.job.is_over]
     ray = ask_ray(head) if head is not None and head.answers() else None
     demands = None if ray is None else tuple((shape(d), n) for d, n in ray["demands"])
     joined, kept = ({}, {}) if ray is None else (ray["joined"], ray["kept"])
     return Snapshot(
-        config, head, tuple(jobs), joined, kept, demands, tuple(programs(home)), tuple(Diary(home).last(_LATELY)),
+        config, head, tuple(jobs), joined, kept, demands, tuple(programs(home)), tuple(EventLog(home).last(_LATELY)),
         time.time(),
     )  # fmt: skip
 
@@ -131,24 +131,24 @@ def _types(shot: Snapshot) -> str:
     return _table(head, rows)
 
 
-def _state(shot: Snapshot, member: Member) -> str:
-    state = member.job.state
+def _state(shot: Snapshot, registered: RegisteredJob) -> str:
+    state = registered.job.state
     if state == "RUNNING":
-        return shot.joined.get(member.job.job_id, "running" if shot.demands is None else "starting")
+        return shot.joined.get(registered.job.job_id, "running" if shot.demands is None else "starting")
     return {"COMPLETING": "leaving", "CONFIGURING": "starting"}.get(state, state.lower())
 
 
-def _note(shot: Snapshot, member: Member) -> str:
-    job = member.job
+def _note(shot: Snapshot, registered: RegisteredJob) -> str:
+    job = registered.job
     if job.state == "PENDING":
         expected = "" if job.start in ("N/A", "") else f"; expected {job.start.replace('T', ' ')}"
         return in_words(job.reason) + expected
-    kept = shot.kept.get(job.job_id) if _state(shot, member) == "busy" else None
-    return "; ".join(part for part in (_left(member), kept) if part)
+    kept = shot.kept.get(job.job_id) if _state(shot, registered) == "busy" else None
+    return "; ".join(part for part in (_left(registered), kept) if part)
 
 
-def _left(member: Member) -> str:
-    left = member.job.seconds_left
+def _left(registered: RegisteredJob) -> str:
+    left = registered.job.seconds_left
     if left is None:
         return ""
     hours, seconds = divmod(int(left), 3600)
@@ -184,7 +184,7 @@ def find_home(folder: Path, name: str | None) -> Path:
             f"There is no cluster {name} in {folder}"
             + (f"; there are {names}." if names else ": none was started yet.")
         )
-    up = [path for path in known if meeting.find(path) is not None]
+    up = [path for path in known if rendezvous.find(path) is not None]
     chosen = up or known
     if len(chosen) == 1:
         return _as_started(chosen[0])

@@ -12,14 +12,14 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from cluster import cleanup, meeting, slurm
+from cluster import cleanup, rendezvous, slurm
 from cluster.allocation import Allocation
-from cluster.diary import Diary
 from cluster.drain import tell_ray
+from cluster.event_log import EventLog
 from cluster.files import CONFIG_NAME, read_json
-from cluster.meeting import node_environment
-from cluster.members import HEAD, key_of, members
+from cluster.job_registry import HEAD, key_of, registered_jobs
 from cluster.ray_node import Share, ray_node
+from cluster.rendezvous import node_environment
 
 _POLL_S = 0.5
 _HEAD_EVERY_S, _HEAD_SILENT_S = 3.0, 20.0
@@ -36,7 +36,7 @@ class _Worker:
         if allocation is None:
             raise SystemExit("This is started by SLURM, as a job of a cluster: see `python -m cluster up`.")
         self._home, self._attempt, self._type, self._allocation = home, attempt, node_type, allocation
-        self._diary = Diary(home)
+        self._events = EventLog(home)
         self._signals = 0
         self._end: float | None = None
         signal.signal(signal.SIGUSR2, self._on_signal)
@@ -62,13 +62,13 @@ class _Worker:
         ) as process:
             return self._serve(process, head, environment)
 
-    def _meet(self) -> meeting.Head | None:
+    def _meet(self) -> rendezvous.Head | None:
         """The head, with some patience: what a shared folder shows may be a minute old."""
         end = time.monotonic() + _MEET_S
         while time.monotonic() < end and not self._signals:
-            meeting.look_afresh(self._home)
+            rendezvous.look_afresh(self._home)
             try:
-                head = meeting.find(self._home)
+                head = rendezvous.find(self._home)
             except OSError:
                 head = None
             if head is not None and head.attempt == self._attempt and head.answers():
@@ -78,13 +78,13 @@ class _Worker:
             time.sleep(2)
         return None
 
-    def _serve(self, process: "subprocess.Popen[bytes]", head: meeting.Head, environment: dict[str, str]) -> int:
+    def _serve(self, process: "subprocess.Popen[bytes]", head: rendezvous.Head, environment: dict[str, str]) -> int:
         looked = heard = time.monotonic()
         answered = 0
         while process.poll() is None:
             time.sleep(_POLL_S)
             now = time.monotonic()
-            if not meeting.is_there(self._home, head):
+            if not rendezvous.is_there(self._home, head):
                 return self._left("the cluster is going down")
             if now - looked >= _HEAD_EVERY_S:
                 looked = now
@@ -109,16 +109,16 @@ class _Worker:
         self._left(f"Ray ended on it with code {process.returncode}")
         return 1
 
-    def _drain(self, head: meeting.Head, environment: dict[str, str]) -> float:
+    def _drain(self, head: rendezvous.Head, environment: dict[str, str]) -> float:
         """Asks Ray to take the node out of service. Returns how many seconds it has."""
         left = slurm.seconds_left(self._allocation.job_id)
         grace_s = max(_LEAST_GRACE_S, (60.0 if left is None else left) - _MARGIN_S)
-        self._diary.note("draining", self._type, f"job {self._allocation.job_id}, {grace_s:.0f} s left")
+        self._events.note("draining", self._type, f"job {self._allocation.job_id}, {grace_s:.0f} s left")
         if self._tell_ray(head, environment, int(grace_s)):
-            meeting.ask_to_replace(self._home, self._allocation.job_id)
+            rendezvous.ask_to_replace(self._home, self._allocation.job_id)
         return grace_s
 
-    def _tell_ray(self, head: meeting.Head, environment: dict[str, str], seconds: int) -> bool:
+    def _tell_ray(self, head: rendezvous.Head, environment: dict[str, str], seconds: int) -> bool:
         """That the node has so long. Returns whether work may be running on it."""
         is_busy, words = tell_ray(head.address, self._allocation.job_id, seconds, environment)
         print(f"No more work for this node, which has {seconds} s: {words}", flush=True)
@@ -126,7 +126,7 @@ class _Worker:
 
     def _left(self, why: str) -> int:
         print(f"Leaving: {why}.", flush=True)
-        self._diary.note("left", self._type, f"job {self._allocation.job_id}: {why}")
+        self._events.note("left", self._type, f"job {self._allocation.job_id}: {why}")
         return 0
 
     def _cancel_others(self) -> None:
@@ -135,11 +135,11 @@ class _Worker:
         Only where SLURM says that its job is over: it may be this node alone that cannot reach it.
         """
         try:
-            jobs = members(slurm.my_jobs(), key_of(self._home), self._attempt)
+            jobs = registered_jobs(slurm.my_jobs(), key_of(self._home), self._attempt)
         except slurm.SlurmSilenceError:
             return
-        heads = [member for member in jobs if member.kind == HEAD]
-        if heads and all(member.job.is_over or member.job.is_leaving for member in heads):
+        heads = [registered for registered in jobs if registered.kind == HEAD]
+        if heads and all(registered.job.is_over or registered.job.is_leaving for registered in heads):
             cleanup.cancel_all(self._home, self._attempt, but=self._allocation.job_id)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

@@ -40,7 +40,7 @@ class Checkpoint:
 
     @property
     def images(self) -> int:
-        """Real films trained on."""
+        """Real images trained on."""
         return int(self.state["images"])
 
     def tensors(self, part: str, device: str = "cpu") -> dict[str, Tensor]:

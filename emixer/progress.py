@@ -15,9 +15,9 @@ _MARK_EVERY_S = 1.0
 
 
 class Progress:
-    """`label 1,234/5,000 films (25%) 321 films/s ... ETA 0:12`.
+    """`label 1,234/5,000 images (25%) 321 images/s ... ETA 0:12`.
 
-    total: how much work there is; unit: plural noun, e.g. "films"; done: what an earlier run already finished, which
+    total: how much work there is; unit: plural noun, e.g. "images"; done: what an earlier run already finished, which
     counts as done but not for the rate.
     """
 

@@ -100,7 +100,7 @@ class RunFolder:
         return self.path / "tensorboard"
 
     def append_metrics(self, values: Mapping[str, Any]) -> None:
-        """Adds one line to metrics.jsonl. `values` holds `images`, the films trained on so far."""
+        """Adds one line to metrics.jsonl. `values` holds `images`, the images trained on so far."""
         line = json.dumps(dict(values), allow_nan=False)
         try:
             with self._metrics_file.open("a", encoding="utf-8") as file:
@@ -259,5 +259,5 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _is_free(key: str, stage: str, config: Config) -> bool:
     if key == "train.images" and stage == "train" and (config.model.has_phases or config.optim.decay_report_decoder):
-        return False  # what a film teaches depends on the share of the run that is done
+        return False  # what an image teaches depends on the share of the run that is done
     return key in _FREE_KEYS or key.split(".")[0] not in _SECTIONS[stage]

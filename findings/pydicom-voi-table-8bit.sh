@@ -6,7 +6,7 @@
 # Seen: with pydicom 3.0.2 `apply_voi` finds the place in the type of the entries, uint8, so that from 256 on places begin
 # again: with entry v = v // 16 the value 300 comes out as 300 % 256 // 16 = 2 instead of 18. Smaller values are right, and
 # the same table with 16-bit entries is right throughout.
-# Why it matters here: such films would come in with their bright parts folded into the dark ones, without an error.
+# Why it matters here: such images would come in with their bright parts folded into the dark ones, without an error.
 # 2026-11-28, Linux, Python 3.11. Needs a package index; installs into a temporary folder.
 set -euo pipefail
 folder=$(mktemp -d)
@@ -23,13 +23,13 @@ VALUES = np.array([100, 255, 300, 4095], np.uint16)
 
 
 def mapped(bits: int) -> list[int]:
-    item, film = Dataset(), Dataset()
+    item, image = Dataset(), Dataset()
     item.LUTDescriptor = [4096, 0, bits]
     item.LUTData = [place // 16 for place in range(4096)]
     item["LUTDescriptor"].VR, item["LUTData"].VR = "US", "US"
-    film.VOILUTSequence = [item]
-    film.BitsStored, film.BitsAllocated, film.PixelRepresentation = 12, 16, 0
-    return [int(value) for value in apply_voi(VALUES, film)]
+    image.VOILUTSequence = [item]
+    image.BitsStored, image.BitsAllocated, image.PixelRepresentation = 12, 16, 0
+    return [int(value) for value in apply_voi(VALUES, image)]
 
 
 print(f"pydicom {pydicom.__version__}: values {VALUES.tolist()}, entries v // 16")

@@ -3,7 +3,7 @@
 #
 # Expected: `ray.init()` and `ray start` run tasks and actors with the niceness of who started them, as a process pool does.
 # Seen: with ray 2.60.0 a task runs at 15 where the driver runs at 0; RAY_worker_niceness=0 gives 0.
-# Why it matters here: a training on a shared workstation, or beside a colleague's job on a node, went at 1 to 6 films/s
+# Why it matters here: a training on a shared workstation, or beside a colleague's job on a node, went at 1 to 6 images/s
 # instead of 40, with no hint of the cause.
 # 2026-11-28, Linux, Python 3.11. Needs a package index; installs into a temporary folder.
 set -euo pipefail

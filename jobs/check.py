@@ -7,7 +7,7 @@ from pathlib import Path
 from emixer.config import Config, with_overrides
 from emixer.config.training import EncoderConfig, TrainConfig
 from emixer.errors import ConfigError
-from emixer.tuning.space_lines import ends, read_space, require_prunable
+from emixer.tuning.space_syntax import ends, read_space, require_prunable
 
 Made = Sequence[Path] | None
 """Folders; None: any, since it is not known what the jobs before write."""
@@ -51,7 +51,7 @@ def _train(config: Config, made: Made) -> None:
 
 
 def _same_side(config: Config) -> None:
-    """Whether films are of the size that the model draws; read without pyarrow, and only where shards are there."""
+    """Whether images are of the size that the model draws; read without pyarrow, and only where shards are there."""
     folder = config.data.shards
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8")) if folder is not None else {}
@@ -60,7 +60,7 @@ def _same_side(config: Config) -> None:
         return
     if isinstance(side_px, int) and side_px != config.model.side_px:
         raise ConfigError(
-            f"model.side_px={config.model.side_px}, but the shards in {folder} hold films of {side_px} px. Set "
+            f"model.side_px={config.model.side_px}, but the shards in {folder} hold images of {side_px} px. Set "
             f"model.side_px={side_px}, or ingest with side_px={config.model.side_px}."
         )
 

@@ -27,7 +27,7 @@ _STAGES = {
     "train": "Train a model, as a job that saves, requeues itself and goes on.",
     "tune": "Search settings, as a job that goes on when it is requeued.",
     "generate": "Write a synthetic paired dataset, as a job.",
-    "evaluate": "Compare a dataset with real films and reports, as a job.",
+    "evaluate": "Compare a dataset with real images and reports, as a job.",
     "audit": "Find out how much of its training data a dataset gives away, as a job.",
     "experiment": "Fill a table of the paper, as a job that keeps every finished cell.",
     "study": "Draw the pairs of a reader study, as a job.",

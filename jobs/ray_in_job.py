@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from cluster import meeting
+from cluster import rendezvous
 from cluster.allocation import Allocation
-from cluster.meeting import Head, free_port
 from cluster.ray_node import Share, ignore_warnings, ray_node, wait_for_port
 from cluster.ray_state import state_command
+from cluster.rendezvous import Head, free_port
 from cluster.slurm import MARK
 
 _HEAD_WAIT_S, _JOIN_WAIT_S, _POLL_S = 300.0, 300.0, 0.5
@@ -32,8 +32,8 @@ def head(allocation: Allocation, folder: Path, disk: Path) -> Iterator[Head]:
     folder: of the job, on a file system that all nodes see. disk: on this node.
     """
     others = [node for node in allocation.nodes if node != allocation.node]
-    host = meeting.own_address(allocation.node, others) if others else "127.0.0.1"
-    here = meeting.prepare(folder, f"{host}:{free_port()}", _attempt(allocation))
+    host = rendezvous.own_address(allocation.node, others) if others else "127.0.0.1"
+    here = rendezvous.prepare(folder, f"{host}:{free_port()}", _attempt(allocation))
     arguments = [
         "--head", f"--port={here.address.rpartition(':')[2]}", f"--node-ip-address={host}", "--include-dashboard=false",
         f"--ray-client-server-port={free_port()}",
@@ -42,24 +42,24 @@ def head(allocation: Allocation, folder: Path, disk: Path) -> Iterator[Head]:
         with _node(allocation, folder, disk, here, arguments) as process:
             os.environ.update(_environment(allocation, here))
             wait_for_port(here.address, process, _log(folder, allocation))
-            meeting.announce(folder, here)
+            rendezvous.announce(folder, here)
             try:
                 _wait_for_nodes(here, process, len(allocation.nodes), _log(folder, allocation))
                 yield here
             finally:
-                meeting.withdraw(folder)
+                rendezvous.withdraw(folder)
     finally:
-        meeting.forget_token(folder, here.attempt)
+        rendezvous.forget_token(folder, here.attempt)
 
 
 def serve(allocation: Allocation, folder: Path, disk: Path) -> None:
     """What every other task does: join the head, and leave when it is gone."""
     found = _meet(allocation, folder)
     for _ in range(_MAX_STARTS):  # a node that died while the head lives comes back
-        if not meeting.is_there(folder, found):
+        if not rendezvous.is_there(folder, found):
             return
         with _node(allocation, folder, disk, found, [f"--address={found.address}"]) as process:
-            while process.poll() is None and meeting.is_there(folder, found):
+            while process.poll() is None and rendezvous.is_there(folder, found):
                 time.sleep(_POLL_S)
         time.sleep(_POLL_S)
     raise RuntimeError(f"Ray died {_MAX_STARTS} times on {allocation.node}; see {_log(folder, allocation)}.")
@@ -87,7 +87,7 @@ def _meet(allocation: Allocation, folder: Path) -> Head:
     end = time.monotonic() + _HEAD_WAIT_S
     while time.monotonic() < end:
         try:
-            found = meeting.find(folder)
+            found = rendezvous.find(folder)
         except OSError:  # a shared folder may be gone for a moment
             found = None
         if found is not None and found.attempt == _attempt(allocation):

@@ -176,7 +176,7 @@ def _progress(job: Job) -> str:
         except EmixerError:
             return ""
         images = config.train.images if job.stage == "train" else config.encoder.images
-        return f"{last['images']:,} of {images:,} films" if last else ""
+        return f"{last['images']:,} of {images:,} images" if last else ""
     if job.stage == "tune":
         return f"{len(list(run.glob(TRIALS))):,} trials begun"
     if job.stage == "generate":

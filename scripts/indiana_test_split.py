@@ -1,4 +1,4 @@
-"""A test split for the Indiana films (Open-i), which are published with train and validate alone.
+"""A test split for the Indiana images (Open-i), which are published with train and validate alone.
 
     python scripts/indiana_test_split.py iu_xray/labels.csv labels.csv
 
@@ -22,14 +22,14 @@ def main() -> None:
     parser.add_argument("labels", type=Path, help="with the columns study_id and split")
     parser.add_argument("out", type=Path)
     options = parser.parse_args()
-    films = pd.read_csv(options.labels, dtype=str, keep_default_na=False)
-    films["split"] = [split_of(study, split) for study, split in zip(films.study_id, films.split, strict=True)]
-    films.to_csv(options.out, index=False)
-    print(films.split.value_counts().to_string())
+    images = pd.read_csv(options.labels, dtype=str, keep_default_na=False)
+    images["split"] = [split_of(study, split) for study, split in zip(images.study_id, images.split, strict=True)]
+    images.to_csv(options.out, index=False)
+    print(images.split.value_counts().to_string())
 
 
 def split_of(study: str, published: str) -> str:
-    """Of one study; all its films go together."""
+    """Of one study; all its images go together."""
     if published == "validate":
         return "test"
     drawn = int(hashlib.sha256(study.encode()).hexdigest(), 16) % 100

@@ -53,13 +53,13 @@ def write_shards(
     folder.mkdir(parents=True)
     info = ShardInfo(SIDE_PX, names, "findings", 1, "test")
     entries = []
-    for split, (film, told) in of_split.items():
-        num, path = len(film), folder / shard_name(split, 0)
+    for split, (image, told) in of_split.items():
+        num, path = len(image), folder / shard_name(split, 0)
         ids = [f"secret-{split}-{row}" for row in range(num)]
         table = pa.table(
             {
                 "dicom_id": ids, "study_id": ids, "subject_id": ids, "view": ["PA"] * num, "split": [split] * num,
-                "image": pa.array([each.tobytes() for each in film], pa.binary(SIDE_PX**2)),
+                "image": pa.array([each.tobytes() for each in image], pa.binary(SIDE_PX**2)),
                 "report": [None] * num if told is None else [detokenize(text) for text in told],
                 "sentences": [None] * num if told is None else list(told),
                 "labels": [[0] * len(names)] * num, "source": ["made"] * num,
@@ -75,14 +75,14 @@ def write_shards(
 
 
 def write_dataset(
-    folder: Path, film: Images, told: Sequence[Report], names: tuple[str, ...] = CHEXPERT, present: int = 0,
+    folder: Path, image: Images, told: Sequence[Report], names: tuple[str, ...] = CHEXPERT, present: int = 0,
     weights: str = "none",
 ) -> Path:  # fmt: skip
     """A finished dataset as `emixer generate` leaves it; label number `present` is that of every pair."""
-    labels = np.zeros((len(film), len(names)), np.uint8)
+    labels = np.zeros((len(image), len(names)), np.uint8)
     labels[:, present] = 1
     settings = {"weights_sha256": weights, "name": folder.name}
-    write_pairs(folder, film, [detokenize(each) for each in told], labels, names, settings)
+    write_pairs(folder, image, [detokenize(each) for each in told], labels, names, settings)
     (folder / "README.md").write_text(CARD)
     return folder
 

@@ -56,7 +56,7 @@ def ray_cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished shard folder: 96 train, 32 validate and 16 test films of 32 px, every eighth without labels, every
+    """A finished shard folder: 96 train, 32 validate and 16 test images of 32 px, every eighth without labels, every
     tenth without a report. A label brightens a stripe of its own, and the report names it: something to learn.
     """
     return _write_shards(tmp_path_factory.mktemp("tiny-shards"), {"train": 96, "validate": 32, "test": 16})
@@ -64,7 +64,7 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_shards() -> Callable[..., Path]:
-    """make_shards(folder, train=96, validate=32, test=16): as `tiny_shards`, of any size; another seed, other films.
+    """make_shards(folder, train=96, validate=32, test=16): as `tiny_shards`, of any size; another seed, other images.
     known: with sex, age and view, sometimes null; F and LATERAL brighten stripes below those of the labels."""
 
     def make(folder: Path, seed: int = 0, known: bool = False, **counts: int) -> Path:
@@ -75,17 +75,17 @@ def make_shards() -> Callable[..., Path]:
 
 
 def _write_shards(folder: Path, counts_of: dict[str, int], seed: int = 0, known: bool = False) -> Path:
-    info = ShardInfo(32, CHEXPERT, "findings", 1, "test", known_of_films=("sex", "age_years") if known else ())
+    info = ShardInfo(32, CHEXPERT, "findings", 1, "test", known_of_images=("sex", "age_years") if known else ())
     generator = np.random.default_rng(seed)
     entries, counts = [], {}
     for split, count in counts_of.items():
         path = folder / shard_name(split, 0)
-        films = _tiny_films(generator, split, count, replace(info, known_of_films=()))
+        images = _tiny_images(generator, split, count, replace(info, known_of_images=()))
         if known:
-            films = _with_people(films, generator, info)
-        write_shard(path, films, info, row_group_rows=16)
-        labels = np.array([row for row in films["labels"].to_pylist() if row])
-        counts[split] = {"unlabelled_films": count - len(labels), "names": {
+            images = _with_people(images, generator, info)
+        write_shard(path, images, info, row_group_rows=16)
+        labels = np.array([row for row in images["labels"].to_pylist() if row])
+        counts[split] = {"unlabelled_images": count - len(labels), "names": {
             name: {"present": int(y.sum()), "absent": int((1 - y).sum()), "uncertain": 0, "not_mentioned": 0}
             for name, y in zip(CHEXPERT, labels.T, strict=True)
         }}  # fmt: skip
@@ -99,7 +99,7 @@ def _write_shards(folder: Path, counts_of: dict[str, int], seed: int = 0, known:
     return folder
 
 
-def _tiny_films(generator: np.random.Generator, split: str, count: int, info: ShardInfo) -> pa.Table:
+def _tiny_images(generator: np.random.Generator, split: str, count: int, info: ShardInfo) -> pa.Table:
     labels = (generator.random((count, len(CHEXPERT))) < 0.2).astype(np.int8)
     image_NHW = generator.integers(60, 100, (count, 32, 32), dtype=np.uint8)
     for index, row in enumerate(labels):
@@ -114,7 +114,7 @@ def _tiny_films(generator: np.random.Generator, split: str, count: int, info: Sh
     return pa.table(
         {
             "dicom_id": ids, "study_id": ids, "subject_id": ids, "view": ["PA"] * count, "split": [split] * count,
-            "image": pa.array([film.tobytes() for film in image_NHW], pa.binary(32 * 32)),
+            "image": pa.array([image.tobytes() for image in image_NHW], pa.binary(32 * 32)),
             "report": [
                 " ".join(" ".join(s) for s in text) if has else None
                 for text, has in zip(sentences, has_report, strict=True)
@@ -127,21 +127,21 @@ def _tiny_films(generator: np.random.Generator, split: str, count: int, info: Sh
     )  # fmt: skip
 
 
-def _with_people(films: pa.Table, generator: np.random.Generator, info: ShardInfo) -> pa.Table:
-    count = films.num_rows
+def _with_people(images: pa.Table, generator: np.random.Generator, info: ShardInfo) -> pa.Table:
+    count = images.num_rows
     sex, view = generator.choice(["F", "M"], count), generator.choice(["AP", "PA", "LATERAL"], count)
     age = generator.integers(18, 95, count)
-    image_NHW = np.stack([np.frombuffer(film, np.uint8).reshape(32, 32) for film in films["image"].to_pylist()])
+    image_NHW = np.stack([np.frombuffer(image, np.uint8).reshape(32, 32) for image in images["image"].to_pylist()])
     image_NHW[sex == "F", 28:30] += 120
     image_NHW[view == "LATERAL", 30:32] += 120
     unknown = np.arange(count) % 9 == 4
     known = {
-        "image": pa.array([film.tobytes() for film in image_NHW], pa.binary(32 * 32)),
+        "image": pa.array([image.tobytes() for image in image_NHW], pa.binary(32 * 32)),
         "view": pa.array(view, pa.string()),
         "sex": pa.array(sex, pa.string(), mask=unknown),
         "age_years": pa.array(age, pa.int16(), mask=unknown),
     }
-    columns = {name: films[name] for name in films.column_names} | known
+    columns = {name: images[name] for name in images.column_names} | known
     return pa.table({name: columns[name] for name in info.arrow_schema().names}, schema=info.arrow_schema())
 
 
@@ -165,11 +165,11 @@ TINY_MODEL = {
 
 @pytest.fixture(scope="session")
 def tiny_config(tiny_shards: Path) -> Config:
-    """EMIXER at its smallest, on the tiny shards, 16 films a batch."""
+    """EMIXER at its smallest, on the tiny shards, 16 images a batch."""
     training = {
         "data.shards": tiny_shards, "data.window_rows": 32, "train.batch_size": 16, "train.images": 160,
         "train.log_every_images": 32, "train.save_every_images": 64, "train.sample_every_images": 160,
-        "train.validate_every_images": 160, "validation.films": 32, "optim.lr_generator": 1e-3,
+        "train.validate_every_images": 160, "validation.images": 32, "optim.lr_generator": 1e-3,
         "optim.lr_discriminator": 1e-3,
     }  # fmt: skip
     return load_config(extra=TINY_MODEL | training)
@@ -268,7 +268,7 @@ class WorkerKilledError(Exception):
 @pytest.fixture
 def train_locally() -> Callable[..., LocalRun]:
     """Runs the same function as a Ray worker, in this process, reading windows in place. `killed_after`: dies right
-    after the checkpoint of so many films."""
+    after the checkpoint of so many images."""
 
     def run(config: Config, path: Path, killed_after: int | None = None) -> LocalRun:
         torch.set_num_threads(config.train.cpus_per_worker)

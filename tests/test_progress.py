@@ -17,12 +17,12 @@ class Terminal(io.StringIO):
 
 def test_a_log_file_gets_whole_lines_without_control_characters() -> None:
     log = io.StringIO()
-    with Progress("ingest", 2000, "films", stream=log) as progress:
+    with Progress("ingest", 2000, "images", stream=log) as progress:
         progress.update(500)
         progress.update(2000, bad="3")
     lines = log.getvalue().splitlines()
-    assert lines[0].startswith("ingest  500/2,000 films (25%)")
-    assert lines[-1].startswith("ingest  2,000/2,000 films (100%)")
+    assert lines[0].startswith("ingest  500/2,000 images (25%)")
+    assert lines[-1].startswith("ingest  2,000/2,000 images (100%)")
     assert lines[-1].endswith("bad 3")
     assert "\r" not in log.getvalue()
     assert "\033" not in log.getvalue()
@@ -30,7 +30,7 @@ def test_a_log_file_gets_whole_lines_without_control_characters() -> None:
 
 def test_a_log_file_is_not_flooded() -> None:
     log = io.StringIO()
-    with Progress("train", 10_000, "films", stream=log) as progress:
+    with Progress("train", 10_000, "images", stream=log) as progress:
         for _ in range(10_000):
             progress.advance(1)
     assert len(log.getvalue().splitlines()) == 2
@@ -38,7 +38,7 @@ def test_a_log_file_is_not_flooded() -> None:
 
 def test_a_terminal_line_is_rewritten_in_place_and_ended_once() -> None:
     terminal = Terminal()
-    with Progress("train", 3, "films", stream=terminal) as progress:
+    with Progress("train", 3, "images", stream=terminal) as progress:
         for _ in range(3):
             progress.advance(1)
     shown = terminal.getvalue()
@@ -50,16 +50,16 @@ def test_a_terminal_line_is_rewritten_in_place_and_ended_once() -> None:
 def test_a_line_never_wraps_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     terminal = Terminal()
-    with Progress("train", 10, "films", stream=terminal) as progress:
+    with Progress("train", 10, "images", stream=terminal) as progress:
         progress.update(5, **{f"loss_{index}": "0.123" for index in range(20)})
     shown = [line.removeprefix("\033[K") for line in re.split("[\r\n]", terminal.getvalue())]
     assert max(map(len, shown)) == 39
 
 
 def test_work_of_an_earlier_run_counts_as_done_but_not_for_the_rate() -> None:
-    progress = Progress("train", 1000, "films", done=900, stream=io.StringIO())
+    progress = Progress("train", 1000, "images", done=900, stream=io.StringIO())
     assert progress.rate == 0
-    assert "900/1,000 films (90%)" in progress.line()
+    assert "900/1,000 images (90%)" in progress.line()
     assert "ETA" not in progress.line()
     progress.update(950)
     assert progress.rate > 0
@@ -69,27 +69,27 @@ def test_work_of_an_earlier_run_counts_as_done_but_not_for_the_rate() -> None:
 def test_the_rate_is_that_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("emixer.progress.time.monotonic", lambda: now)
-    progress = Progress("train", 10_000, "films", stream=io.StringIO())
+    progress = Progress("train", 10_000, "images", stream=io.StringIO())
     now = 100.0  # processes start
     progress.update(10)
     for _ in range(100):
         now += 1.0
         progress.advance(20)
     assert progress.rate == pytest.approx(20)
-    assert progress.line().endswith("ETA 6:39")  # 7,990 films left
+    assert progress.line().endswith("ETA 6:39")  # 7,990 images left
     assert len(progress._marks) < 70
 
 
 def test_nothing_to_do_is_done() -> None:
     log = io.StringIO()
-    with Progress("ingest", 0, "films", stream=log):
+    with Progress("ingest", 0, "images", stream=log):
         pass
-    assert "0/0 films (100%)" in log.getvalue()
+    assert "0/0 images (100%)" in log.getvalue()
 
 
 def test_the_last_line_is_shown_when_the_work_fails() -> None:
     log = io.StringIO()
-    with pytest.raises(RuntimeError), Progress("train", 10, "films", stream=log) as progress:  # noqa: PT012
+    with pytest.raises(RuntimeError), Progress("train", 10, "images", stream=log) as progress:  # noqa: PT012
         progress.update(1)
         progress.update(7)
         raise RuntimeError

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from emixer.checkpoint import NETWORKS, read_checkpoint
 from emixer.config.model import ModelConfig
 from emixer.errors import CheckpointError
-from emixer.losses.film_game import FilmCritic
+from emixer.losses.image_game import ImageCritic
 from emixer.models.build import build_model
 from emixer.models.cogan import Cogan
 from emixer.models.emixer import Emixer
@@ -21,7 +21,7 @@ from emixer.models.paired_model import ModelSpec
 from emixer.models.smgan import Smgan
 
 
-def image_critic(checkpoint: Path, config: ModelConfig, spec: ModelSpec) -> FilmCritic | None:
+def image_critic(checkpoint: Path, config: ModelConfig, spec: ModelSpec) -> ImageCritic | None:
     """The trained critic of images; None for a model, or a checkpoint, that has none of its own.
 
     Raises CheckpointError when its weights are damaged or belong to another model.
@@ -47,7 +47,7 @@ def image_critic(checkpoint: Path, config: ModelConfig, spec: ModelSpec) -> Film
 
 @torch.no_grad()
 def real_logits(
-    critic: FilmCritic, images: Iterable[NDArray[np.uint8]], channels: int, num_columns: int
+    critic: ImageCritic, images: Iterable[NDArray[np.uint8]], channels: int, num_columns: int
 ) -> NDArray[np.float64]:
     """Logits (N,) of being real, labels and conditions unknown, of batches of gray values (B, H, W).
 

@@ -24,7 +24,7 @@ from emixer import files
 from emixer.audit.pixels import COARSE_PX, SIDE_PX, coarse, ranked
 from emixer.config.model import ChestEncoderConfig
 from emixer.data.loader import fixed_binary_view
-from emixer.data.pair_table import decode_film
+from emixer.data.pair_table import decode_image
 from emixer.errors import ShardError
 from emixer.evaluation.features import RANDOM_NAME, RANDOM_PX, FeatureExtractor
 
@@ -191,7 +191,7 @@ def _images(file: ImageFile) -> Iterator[NDArray[np.uint8]]:
                 if file.kind == "shard":
                     yield np.array(fixed_binary_view(column, np.uint8, shape))
                     continue
-                decoded = list(pool.map(decode_film, pc.struct_field(column, "bytes").to_pylist()))
+                decoded = list(pool.map(decode_image, pc.struct_field(column, "bytes").to_pylist()))
                 yield np.stack([_checked(image, file) for image in decoded])
     except (OSError, pa.ArrowException) as error:
         raise _damaged(file, type(error).__name__) from error

@@ -14,7 +14,7 @@ from emixer.cli.base import setting, stage_command
 def command() -> None:
     """Train a chest encoder on labelled shards; give the same command again to resume.
 
-    A DenseNet (121 by default) learns to tell the shards' labels from films. The run folder ends with
+    A DenseNet (121 by default) learns to tell the shards' labels from images. The run folder ends with
     encoder.safetensors, one file that serves three times: as the report decoder's eyes, as the features behind FID,
     and as the judge of labels. Use one collection for it and another for the generator, as the paper does.
 

@@ -7,7 +7,7 @@ from emixer.cli.base import setting, stage_command
 @setting("--dataset", "evaluate.dataset")
 @setting("--shards", "data.shards")
 @setting("--split", "evaluate.split")
-@setting("--films", "evaluate.films")
+@setting("--images", "evaluate.images")
 @setting("--by", "evaluate.by")
 @setting("--inception", "evaluate.inception")
 @setting("--rad-dino", "evaluate.rad_dino")
@@ -16,12 +16,12 @@ from emixer.cli.base import setting, stage_command
 @setting("--out", "evaluate.out")
 @setting("--use-gpu", "evaluate.use_gpu")
 def command() -> None:
-    """Compare a generated dataset with held-out real films and reports.
+    """Compare a generated dataset with held-out real images and reports.
 
-    Films: Frechet and kernel distance, precision, recall, density and coverage by each network whose weights are given,
-    and for each label. Pairs: do films show their labels, and do reports say what films show. Reports: what they state,
-    how near they are to real ones of the same labels, how varied, how much is copied. Every figure stands beside that
-    of as many real films, with the network, the resize and the number of films.
+    Images: Frechet and kernel distance, precision, recall, density and coverage by each network whose weights are
+    given, and for each label. Pairs: do images show their labels, and do reports say what images show. Reports: what
+    they state, how near they are to real ones of the same labels, how varied, how much is copied. Every figure stands
+    beside that of as many real images, with the network, the resize and the number of images.
 
     \b
       emixer evaluate --dataset data/synthetic --shards data/shards

@@ -6,24 +6,24 @@ from emixer.cli.base import setting, stage_command
 from emixer.cli.group import CONTEXT, CommandGroup
 
 _TABLES = {
-    "table1": ("Real + synthetic pairs: classifying films, writing reports.",
+    "table1": ("Real + synthetic pairs: classifying images, writing reports.",
                "Trains a classifier and a report generator on R100k and on R100k + S50k to S600k of each method."),
-    "table2": ("Real + synthetic pairs: classifying film and report together.",
+    "table2": ("Real + synthetic pairs: classifying image and report together.",
                "Trains a joint classifier on R100k and on R100k + S300k of each method."),
     "table3": ("Generators trained with 30, 50 and 100 % of the labels.",
                "Trains EMIXER with part of the labels, and the others with all; measures FID and downstream models."),
     "table5": ("COVID-19: from scratch, pretrained on real, pretrained on real + synthetic.",
                "Trains a classifier of four classes on --covid, from three starts."),
-    "table9": ("Classifiers trained on synthetic films alone, tested on real ones.",
+    "table9": ("Classifiers trained on synthetic images alone, tested on real ones.",
                "Trains a classifier on R100k, and on S100k of CoGAN, JointGAN and EMIXER."),
-    "table10": ("Synthetic films in place of real ones, at one size.",
+    "table10": ("Synthetic images in place of real ones, at one size.",
                 "Trains a classifier on R100k, R90k + S10k, ... R20k + S80k of each method."),
     "gain": ("Not in the paper: what synthetic pairs add to few and to many real ones.",
              "Trains a classifier and a report generator on R real pairs alone, and with 1, 3 and 6 synthetic ones for "
              "each, for R of --real: mixed in, learned from first, chosen by a judge, balanced by finding; and on as "
              "many more real pairs, as far as there are."),
     "figures": ("Figures 8 to 12: real samples beside synthetic ones, by their labels.",
-                "Draws pairs of EMIXER (or the first of --methods) beside real test films, and grids, as PNG and PDF."),
+                "Draws pairs of EMIXER (or the first of --methods) beside real test images, and grids, as PNG and PDF."),
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ def command() -> None:
 
     The page is a single file that asks nothing of the network: generated pairs beside real held-out ones with the same
     labels, a filter by label, sample grids over time, loss and validation curves, label faithfulness, and the facts of
-    model and data. It holds no patient, study or film ids, but real films and reports unless --real false is given.
+    model and data. It holds no patient, study or image ids, but real images and reports unless --real false is given.
 
     \b
     Of a run, and of a dataset:

@@ -23,15 +23,15 @@ from emixer.cli.base import setting, stage_command
 def command() -> None:
     """Write a synthetic paired dataset from a trained run.
 
-    Films, reports and labels go to Parquet that the `datasets` library and the Hugging Face hub open, with a dataset
+    Images, reports and labels go to Parquet that the `datasets` library and the Hugging Face hub open, with a dataset
     card, a contact sheet and a manifest. Row i depends on the seed, on i and on its labels and conditions alone,
     however many samplers draw and however many rows are asked for. Give the same command again after an interruption:
     finished files stay, the rest is made.
 
     \b
-    A thousand pairs with the labels that the training films have:
+    A thousand pairs with the labels that the training images have:
       emixer generate --run runs/first --num 1000 --out data/synthetic
-    Pneumothorax in every film, or rows as a table lists them:
+    Pneumothorax in every image, or rows as a table lists them:
       emixer generate --run runs/first --num 500 --labels Pneumothorax --out data/pneumothorax
       emixer generate --run runs/first --plan plan.csv --out data/planned
     Women and men in turn, of a model trained with model.conditions=[sex, age, view]:

@@ -35,14 +35,14 @@ def _ingest_command(
 
 
 @_ingest_command(
-    "mimic-cxr", ("root", "reports_root", "film_format", "labeler", "patients", "views", "keep_missing_view")
+    "mimic-cxr", ("root", "reports_root", "image_format", "labeler", "patients", "views", "keep_missing_view")
 )
 def mimic_cxr() -> None:
     """MIMIC-CXR-JPG 2.0.0 or MIMIC-CXR as PhysioNet publishes them, or the phantom.
 
     Splits are the official ones. Reports come with MIMIC-CXR, not with MIMIC-CXR-JPG: unpack mimic-cxr-reports.zip and
-    name the folder with --reports-root, or unpack it into the root. For MIMIC-CXR's own DICOM films give --film-format
-    dicom and put the tables of MIMIC-CXR-JPG into its root.
+    name the folder with --reports-root, or unpack it into the root. For MIMIC-CXR's own DICOM images give
+    --image-format dicom and put the tables of MIMIC-CXR-JPG into its root.
 
     \b
       emixer ingest mimic-cxr --root /data/mimic-cxr-jpg --reports-root /data/mimic-cxr-reports \\
@@ -57,7 +57,7 @@ def mimic_cxr() -> None:
 def open_i() -> None:
     """The Indiana University collection: ecgen-radiology/*.xml and images/.
 
-    With a label CSV only the films that it lists are read, of those --views that its column `view` names; without one,
+    With a label CSV only the images that it lists are read, of those --views that its column `view` names; without one,
     all.
 
     \b
@@ -88,9 +88,9 @@ def open_i() -> None:
     "ingest.source.label_csv",
 )
 def image_folder() -> None:
-    """Any folder of films with a CSV of one row a film.
+    """Any folder of images with a CSV of one row an image.
 
-    Name the subject column if there is one: splits never share a subject. With a view column lateral films are left
+    Name the subject column if there is one: splits never share a subject. With a view column lateral images are left
     out and counted. Cells of the class column may list several labels: A|B, or ['A', 'B'].
 
     \b
@@ -112,7 +112,8 @@ def nih_cxr14() -> None:
 
 @_ingest_command("chexpert", ("root", "views", "test_fraction"))
 def chexpert() -> None:
-    """CheXpert v1.0, small or full: train.csv, valid.csv and the films. Frontal films are taken, laterals with --views.
+    """CheXpert v1.0, small or full: train.csv, valid.csv and the images. Frontal images are taken, laterals with
+    --views.
 
     \b
       emixer ingest chexpert --root /data/CheXpert-v1.0-small --out /data/shards-chexpert
@@ -121,7 +122,7 @@ def chexpert() -> None:
 
 @_ingest_command("padchest", ("root", "views", "keep_missing_view", "validate_fraction", "test_fraction"))
 def padchest() -> None:
-    """PadChest: its label table and the 16-bit films. Its labels become the 14 of CheXpert; its reports are Spanish.
+    """PadChest: its label table and the 16-bit images. Its labels become the 14 of CheXpert; its reports are Spanish.
 
     \b
       emixer ingest padchest --root /data/padchest --out /data/shards-padchest
@@ -130,7 +131,7 @@ def padchest() -> None:
 
 @_ingest_command("vindr-cxr", ("root", "readers", "validate_fraction"))
 def vindr_cxr() -> None:
-    """VinDr-CXR 1.0.0: annotations/, train/ and test/ (DICOM). Three readers a film vote.
+    """VinDr-CXR 1.0.0: annotations/, train/ and test/ (DICOM). Three readers an image vote.
 
     \b
       emixer ingest vindr-cxr --root /data/vindr-cxr/1.0.0 --out /data/shards-vindr
@@ -139,7 +140,7 @@ def vindr_cxr() -> None:
 
 @_ingest_command("rsna-pneumonia", ("root", "validate_fraction", "test_fraction"))
 def rsna_pneumonia() -> None:
-    """RSNA Pneumonia Detection Challenge, stage 2 (DICOM). Its films are some of NIH ChestX-ray14's.
+    """RSNA Pneumonia Detection Challenge, stage 2 (DICOM). Its images are some of NIH ChestX-ray14's.
 
     \b
       emixer ingest rsna-pneumonia --root /data/rsna-pneumonia --out /data/shards-rsna
@@ -148,7 +149,7 @@ def rsna_pneumonia() -> None:
 
 @_ingest_command("brax", ("root", "views", "keep_missing_view", "validate_fraction", "test_fraction"))
 def brax() -> None:
-    """BRAX 1.1.0: master_spreadsheet_update.csv and the PNG films.
+    """BRAX 1.1.0: master_spreadsheet_update.csv and the PNG images.
 
     \b
       emixer ingest brax --root /data/brax/1.1.0 --out /data/shards-brax
@@ -159,7 +160,7 @@ def brax() -> None:
 def command() -> None:
     """Turn a raw collection into shards: Parquet, manifest, vocabulary, quarantine table.
 
-    Films are decoded, made square and gray, and checked; reports are cut down to their findings; exact duplicates go;
+    Images are decoded, made square and gray, and checked; reports are cut down to their findings; exact duplicates go;
     what is bad is listed in quarantine.parquet and never stops the run. Given again, a command goes on where it was.
     """
 

@@ -15,7 +15,7 @@ _COMMANDS = {
     "train": ("emixer.cli.train", "Train a model on shards with Ray Train; resumes by itself."),
     "tune": ("emixer.cli.tune", "Search learning rates, alpha or any settings with Ray Tune and Optuna."),
     "generate": ("emixer.cli.generate", "Write a synthetic paired dataset from a trained run."),
-    "evaluate": ("emixer.cli.evaluate", "Compare a generated dataset with held-out real films and reports."),
+    "evaluate": ("emixer.cli.evaluate", "Compare a generated dataset with held-out real images and reports."),
     "audit": ("emixer.cli.audit", "Find out how much of its training data a dataset gives away."),
     "experiment": ("emixer.cli.experiment", "Fill a table of the paper: what synthetic pairs are worth."),
     "study": ("emixer.cli.study", "Let readers score real and generated pairs, blinded: the paper's figure 2."),
@@ -41,7 +41,7 @@ class _LazyGroup(CommandGroup):
 @click.group(cls=_LazyGroup, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="emixer")
 def main() -> None:
-    """Synthetic paired chest X-rays and reports: train EMIXER on your films, generate datasets.
+    """Synthetic paired chest X-rays and reports: train EMIXER on your images, generate datasets.
 
     \b
     A first run, from nothing to a dataset:

@@ -15,8 +15,8 @@ from emixer.cli.base import setting, stage_command
 def command() -> None:
     """Write a procedural collection in the layout of MIMIC-CXR-JPG, or of another published one.
 
-    Draws chest films with matching reports and the 14 CheXpert labels, as a stand-in for MIMIC-CXR where that cannot
-    be had, and keeps the truth behind every film in factors.parquet. Films, reports and tables are the same bytes for
+    Draws chest images with matching reports and the 14 CheXpert labels, as a stand-in for MIMIC-CXR where that cannot
+    be had, and keeps the truth behind every image in factors.parquet. Images, reports and tables are the same bytes for
     the same seed, however many workers draw them; study i is the same in a collection of any size. An interrupted run
     goes on when the same command is given again.
 

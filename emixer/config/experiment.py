@@ -10,7 +10,7 @@ from emixer.config.model import AttentiveDecoderConfig, ChestEncoderConfig, Cond
 from emixer.config.training import Augmentation
 
 Table = Literal["table1", "table2", "table3", "table5", "table9", "table10", "gain", "figures"]
-GainTask = Literal["films", "pairs", "reports"]
+GainTask = Literal["images", "pairs", "reports"]
 Method = Literal["jointgan", "cogan", "smgan", "emixer"]
 
 
@@ -33,13 +33,13 @@ class DownstreamConfig(Section):
     weight_decay: float = Field(1e-5, ge=0, lt=1)
     """Decoupled weight decay (AdamW)."""
     augment: tuple[Augmentation, ...] = Field(("translation",), strict=False)
-    """Random changes of the films while training; see loss.augment."""
+    """Random changes of the images while training; see loss.augment."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Autocast dtype."""
     validate_every_images: int = Field(100_000, ge=1)
     """Interval of the loss on the real validation split, whose lowest decides which weights are tested."""
     uncertain: Literal["ignore", "zeros", "ones"] = "ignore"
-    """What an uncertain label (-1) of a real film counts as, in training and in the test."""
+    """What an uncertain label (-1) of a real image counts as, in training and in the test."""
     unmentioned: Literal["ignore", "zeros"] = "zeros"
     """What a label that the report does not mention (null) counts as."""
 
@@ -47,21 +47,21 @@ class DownstreamConfig(Section):
     def _from_scratch(self) -> "DownstreamConfig":
         if self.network.weights is not None or self.report_decoder.encoder.weights is not None:
             raise ValueError(
-                "downstream models are trained from scratch, so that none has seen a test film: leave the weights of "
+                "downstream models are trained from scratch, so that none has seen a test image: leave the weights of "
                 "network and of report_decoder.encoder out"
             )
         return self
 
 
 class EvaluateConfig(Section):
-    """A generated dataset beside real films and reports: how near, how varied, how faithful to its labels."""
+    """A generated dataset beside real images and reports: how near, how varied, how faithful to its labels."""
 
     dataset: Path | None = Field(None, strict=False)
     """Folder of a finished dataset, written by `emixer generate`."""
     split: Literal["validate", "test"] = "test"
-    """The real films that it is compared with."""
-    films: int | None = Field(None, ge=10)
-    """Films a side. None: as many as both sides have."""
+    """The real images that it is compared with."""
+    images: int | None = Field(None, ge=10)
+    """Images a side. None: as many as both sides have."""
     encoder: ChestEncoderConfig | None = None
     """The DenseNet that measures, beside a small random one; its `weights` must be set, as of `validation.encoder`.
     None: that of `validation.encoder`."""
@@ -84,7 +84,7 @@ class EvaluateConfig(Section):
     resamples: int = Field(500, ge=20)
     """Of the subjects, for 95 % intervals of labels and reports."""
     features: Path | None = Field(None, strict=False)
-    """Folder where features of films are kept by content, for other datasets beside the same real films. None: `out`.
+    """Folder where features of images are kept by content, for other datasets beside the same real images. None: `out`.
     """
     out: Path | None = Field(None, strict=False)
     """Folder of the results. None: `evaluation` in the folder of the dataset."""
@@ -100,9 +100,10 @@ class ExperimentConfig(Section):
     out: Path | None = Field(None, strict=False)
     """Folder of generators, datasets, results and tables. All tables of a folder share what they can."""
     scale: float = Field(1.0, gt=0, le=1)
-    """Factor on all the paper's numbers of films: 0.01 makes R100k + S600k to R1k + S6k."""
+    """Factor on all the paper's numbers of images: 0.01 makes R100k + S600k to R1k + S6k."""
     seeds: tuple[int, ...] = Field((0, 1, 2), strict=False)
-    """Each cell is trained once for each; they decide initialisation and order. Which real films are R does not change.
+    """Each cell is trained once for each; they decide initialisation and order. Which real images are R does not
+    change.
     """
     methods: tuple[Method, ...] = Field(("jointgan", "cogan", "smgan", "emixer"), strict=False)
     """Which of the four; the others' rows are left out."""
@@ -113,7 +114,7 @@ class ExperimentConfig(Section):
     """Of `gain`: numbers of real pairs, as they are, whatever `scale` is."""
     multiples: tuple[int, ...] = Field((1, 3, 6), strict=False)
     """Of `gain`: synthetic pairs for each real one."""
-    gain_tasks: tuple[GainTask, ...] = Field(("films", "reports"), strict=False)
+    gain_tasks: tuple[GainTask, ...] = Field(("images", "reports"), strict=False)
     """Of `gain`: what is trained: classifiers of images, classifiers of image and report together, report generators.
     """
     runs: tuple[str, ...] = Field((), strict=False)
@@ -124,7 +125,7 @@ class ExperimentConfig(Section):
     )
     """The five of table 9."""
     covid: Path | None = Field(None, strict=False)
-    """Shards of table 5: films with exactly one of four labels."""
+    """Shards of table 5: images with exactly one of four labels."""
     covid_classes: tuple[str, ...] = Field(
         ("Normal", "Bacterial Pneumonia", "Viral Pneumonia", "COVID-19"), strict=False
     )

@@ -25,7 +25,7 @@ class GenerateConfig(Section):
     labels: tuple[str, ...] = Field((), strict=False)
     """Labels that every row has, by name. Empty: see plan."""
     plan: str = "train"
-    """Where labels come from: `train` (the joint distribution of the training films), `balanced` (each label in turn,
+    """Where labels come from: `train` (the joint distribution of the training images), `balanced` (each label in turn,
     with the company it keeps in training), or a CSV file (a 0/1 column a label, perhaps sex, age, view and `count`),
     read in a circle."""
     sex: str | None = None
@@ -68,7 +68,7 @@ class GalleryConfig(Section):
     pairs: int = Field(24, ge=1, le=500)
     """Generated pairs to show; of a run, each beside a real held-out one with the same labels."""
     real: bool = True
-    """Whether to show real films and reports. A page with them falls under the terms of their collection."""
+    """Whether to show real images and reports. A page with them falls under the terms of their collection."""
     swap_strips: int = Field(2, ge=0, le=20)
     """Strips of one noise under different labels."""
     swapped_labels: int = Field(5, ge=1, le=14)

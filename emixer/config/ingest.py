@@ -9,7 +9,7 @@ from emixer.config.base import ExactInteger, Section
 
 
 class MimicCxrSource(Section):
-    """MIMIC-CXR-JPG 2.0.0 as PhysioNet publishes it (the phantom writes the same), or the DICOM films of MIMIC-CXR."""
+    """MIMIC-CXR-JPG 2.0.0 as PhysioNet publishes it (the phantom writes the same), or the DICOM images of MIMIC-CXR."""
 
     kind: Literal["mimic-cxr"] = "mimic-cxr"
     """Which source."""
@@ -17,16 +17,16 @@ class MimicCxrSource(Section):
     """Folder that holds `files/` and the mimic-cxr-2.0.0-*.csv.gz tables."""
     reports_root: Path | None = Field(None, strict=False)
     """Folder that holds the report tree `files/pXX/pXXXXXXXX/sXXXXXXXX.txt`, if it is not `root`."""
-    film_format: Literal["jpg", "dicom"] = "jpg"
-    """MIMIC-CXR-JPG's films, or MIMIC-CXR's own (`files/.../*.dcm`); both with the tables of MIMIC-CXR-JPG."""
+    image_format: Literal["jpg", "dicom"] = "jpg"
+    """MIMIC-CXR-JPG's images, or MIMIC-CXR's own (`files/.../*.dcm`); both with the tables of MIMIC-CXR-JPG."""
     labeler: Literal["chexpert", "negbio", "factors"] = "chexpert"
-    """Which of the two published label tables to use; `factors`: what the phantom's films truly show."""
+    """Which of the two published label tables to use; `factors`: what the phantom's images truly show."""
     patients: Path | None = Field(None, strict=False)
     """patients.csv.gz of MIMIC-IV, which knows sex and age; MIMIC-CXR has neither. None: unknown."""
     views: tuple[str, ...] = Field(("PA", "AP"), strict=False)
     """ViewPosition values to keep; LATERAL and LL are the laterals."""
     keep_missing_view: bool = False
-    """Whether to keep films whose ViewPosition is blank (some 16,000 in the real table)."""
+    """Whether to keep images whose ViewPosition is blank (some 16,000 in the real table)."""
 
 
 class OpenISource(Section):
@@ -40,7 +40,7 @@ class OpenISource(Section):
     """CSV with `dicom_id`, `gold_<finding>` columns and optionally `split` and `view`. None: `labels.csv` in root, if
     present."""
     views: tuple[str, ...] = Field((), strict=False)
-    """Values of the CSV's column `view` to keep. Empty: all films that it lists."""
+    """Values of the CSV's column `view` to keep. Empty: all images that it lists."""
     validate_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of subjects held out for validation, where the CSV names no split."""
     test_fraction: float = Field(0.1, ge=0, lt=1)
@@ -48,28 +48,28 @@ class OpenISource(Section):
 
 
 class ImageFolderSource(Section):
-    """Any folder of films with a label CSV whose columns are named here. No reports, unless a column holds them."""
+    """Any folder of images with a label CSV whose columns are named here. No reports, unless a column holds them."""
 
     kind: Literal["image-folder"] = "image-folder"
     """Which source."""
     root: Path = Field(strict=False)
     """Folder that the paths in the CSV are relative to."""
     label_csv: Path = Field(strict=False)
-    """One row a film."""
+    """One row an image."""
     name: str = Field("image-folder", min_length=1)
     """What the `source` column of the shards says."""
     path_column: str = "image"
-    """Column with the film's path."""
+    """Column with the image's path."""
     subject_column: str | None = None
-    """Column that identifies the patient; each film is its own patient without it."""
+    """Column that identifies the patient; each image is its own patient without it."""
     study_column: str | None = None
     """Column that identifies the study."""
     view_column: str | None = None
     """Column with the projection (PA, AP, ...)."""
     views: tuple[str, ...] = Field(("PA", "AP", "AP_horizontal", "Frontal"), strict=False)
-    """Values of view_column to keep, in whatever case; the other films are left out and counted."""
+    """Values of view_column to keep, in whatever case; the other images are left out and counted."""
     keep_missing_view: bool = False
-    """Whether to keep films whose view_column is blank."""
+    """Whether to keep images whose view_column is blank."""
     report_column: str | None = None
     """Column with the report text."""
     split_column: str | None = None
@@ -77,7 +77,7 @@ class ImageFolderSource(Section):
     label_columns: tuple[str, ...] = Field((), strict=False)
     """Columns with one label each: 1, 0, -1 or blank. `NIH14` or `CHEXPERT` stands for the 14 of that collection."""
     class_column: str | None = None
-    """Instead of label_columns: one column that names the class of each film, or its labels as a list."""
+    """Instead of label_columns: one column that names the class of each image, or its labels as a list."""
     label_separator: str | None = Field("|", min_length=1)
     """What stands between the labels in a cell of class_column; Python lists are read whatever it is."""
     validate_fraction: float = Field(0.1, ge=0, lt=1)
@@ -96,7 +96,7 @@ class NihCxr14Source(Section):
     views: tuple[str, ...] = Field(("PA", "AP"), strict=False)
     """View Position values to keep."""
     keep_missing_view: bool = False
-    """Whether to keep films whose View Position is blank."""
+    """Whether to keep images whose View Position is blank."""
     validate_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of the subjects of the official train_val list held out for validation."""
     test_fraction: float = Field(0.2, ge=0, lt=1)
@@ -122,11 +122,11 @@ class PadChestSource(Section):
     kind: Literal["padchest"] = "padchest"
     """Which source."""
     root: Path = Field(strict=False)
-    """Folder that holds PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv and the films, `0/` to `54/`."""
+    """Folder that holds PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv and the images, `0/` to `54/`."""
     views: tuple[str, ...] = Field(("PA", "AP", "AP_horizontal"), strict=False)
     """Projection values to keep."""
     keep_missing_view: bool = False
-    """Whether to keep films whose Projection is blank."""
+    """Whether to keep images whose Projection is blank."""
     validate_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of subjects held out for validation."""
     test_fraction: float = Field(0.1, ge=0, lt=1)
@@ -141,9 +141,9 @@ class VindrCxrSource(Section):
     root: Path = Field(strict=False)
     """Folder that holds `annotations/`, `train/` and `test/`."""
     readers: Literal["majority", "any"] = "majority"
-    """How many of a train film's three readers a label needs; with `any`, "No Finding" needs all."""
+    """How many of a train image's three readers a label needs; with `any`, "No Finding" needs all."""
     validate_fraction: float = Field(0.1, ge=0, lt=1)
-    """Share of the official train films held out for validation."""
+    """Share of the official train images held out for validation."""
 
 
 class RsnaPneumoniaSource(Section):
@@ -154,9 +154,9 @@ class RsnaPneumoniaSource(Section):
     root: Path = Field(strict=False)
     """Folder that holds stage_2_train_labels.csv, stage_2_detailed_class_info.csv and `stage_2_train_images/`."""
     validate_fraction: float = Field(0.1, ge=0, lt=1)
-    """Share of films held out for validation."""
+    """Share of images held out for validation."""
     test_fraction: float = Field(0.1, ge=0, lt=1)
-    """Share of films held out for test."""
+    """Share of images held out for test."""
 
 
 class BraxSource(Section):
@@ -169,7 +169,7 @@ class BraxSource(Section):
     views: tuple[str, ...] = Field(("PA", "AP"), strict=False)
     """ViewPosition values to keep."""
     keep_missing_view: bool = False
-    """Whether to keep films whose ViewPosition is blank."""
+    """Whether to keep images whose ViewPosition is blank."""
     validate_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of subjects held out for validation."""
     test_fraction: float = Field(0.1, ge=0, lt=1)
@@ -198,9 +198,10 @@ class IngestConfig(Section):
     out: Path | None = Field(None, strict=False)
     """Folder to write shards to."""
     side_px: Annotated[Literal[32, 64, 128, 256], ExactInteger] = 128
-    """Side of the square films in the shards [px]."""
+    """Side of the square images in the shards [px]."""
     fit: Literal["crop", "pad", "squeeze"] = "crop"
-    """How a film becomes square: central crop of the short side, black padding of the long side, or changed aspect."""
+    """How an image becomes square: central crop of the short side, black padding of the long side, or changed
+    aspect."""
     missing_findings: Literal["drop", "impression", "impression-or-last-paragraph", "keep-without-report"] = (
         "impression-or-last-paragraph"
     )
@@ -208,6 +209,6 @@ class IngestConfig(Section):
     min_token_count: int = Field(6, ge=1)
     """Tokens seen less often in train become <UNK>. EMIXER §6.3.1: 6."""
     rows_per_shard: int = Field(4096, ge=1)
-    """Films in one shard file."""
+    """Images in one shard file."""
     row_group_bytes: int = Field(4 * 2**20, ge=4096, le=16 * 2**20)
     """Upper bound of one row group's pixel bytes; small row groups stream and shuffle well."""

@@ -46,11 +46,11 @@ class ChestEncoderConfig(Section):
     stem_channels: int = Field(64, ge=4)
     """Channels after the stem (121: 64)."""
     input_px: int = Field(224, ge=32, le=512)
-    """Films are resized to this before they enter the encoder."""
+    """Images are resized to this before they enter the encoder."""
     weights: Path | None = Field(None, strict=False)
     """State dict: our encoder stage's safetensors or a torchxrayvision DenseNet-121 file. None: fresh."""
     weights_from: Literal["emixer", "torchxrayvision"] = "emixer"
-    """Who trained them: torchxrayvision's expect films in [-1024, 1024], ours in [-1, 1]."""
+    """Who trained them: torchxrayvision's expect images in [-1024, 1024], ours in [-1, 1]."""
     frozen: bool = True
     """Whether the encoder keeps its weights. A fresh encoder must not be frozen."""
     same_collection: bool = False
@@ -111,18 +111,18 @@ class AttentiveWriterConfig(Section):
         return self
 
 
-class _ReadsFilms(Section):
+class _ReadsImages(Section):
     encoder: ChestEncoderConfig = Field(default_factory=lambda: ChestEncoderConfig(frozen=False))
-    reads: Literal["film", "film-and-labels"] = "film"
-    """What F is given. The paper: the film alone. `film-and-labels`: also the labels that the film was made from, or,
-    of a real one, has; rows without known labels are read by their films alone."""
+    reads: Literal["image", "image-and-labels"] = "image"
+    """What F is given. The paper: the image alone. `image-and-labels`: also the labels that the image was made from,
+    or, of a real one, has; rows without known labels are read by their images alone."""
 
 
-class HierarchicalDecoderConfig(_ReadsFilms, HierarchicalWriterConfig):
+class HierarchicalDecoderConfig(_ReadsImages, HierarchicalWriterConfig):
     """F(image). EMIXER §3.2.2: chest encoder, then sentence LSTM, stop head, topic network, three-layer word LSTM."""
 
 
-class AttentiveDecoderConfig(_ReadsFilms, AttentiveWriterConfig):
+class AttentiveDecoderConfig(_ReadsImages, AttentiveWriterConfig):
     """F(image): chest encoder, then a causal transformer whose words attend to the places of its feature map."""
 
 
@@ -167,7 +167,7 @@ class PairedModelConfig(Section):
     keeps_settings_of_other_kinds: ClassVar[bool] = True
 
     side_px: Annotated[Literal[32, 64, 128, 256], ExactInteger] = 128
-    """Side of a film [px]. Must equal the shards'."""
+    """Side of an image [px]. Must equal the shards'."""
     channels: Annotated[Literal[1, 3], ExactInteger] = 1
     """Image channels. Radiographs are gray; the paper's tensors have 3 equal ones."""
     max_sentences: int = Field(10, ge=1)
@@ -195,7 +195,7 @@ class PairedModelConfig(Section):
 
     @property
     def chest_encoder(self) -> ChestEncoderConfig | None:
-        """The encoder that reads films for the report, in the kinds that have one."""
+        """The encoder that reads images for the report, in the kinds that have one."""
         return None
 
     @property
@@ -216,15 +216,15 @@ class EmixerModelConfig(PairedModelConfig):
     gumbel: GumbelConfig = Field(default_factory=GumbelConfig)
     words_share: float = Field(0.0, ge=0, lt=1)
     """Share of train.images, at the beginning, in which the report decoder alone learns, from real pairs."""
-    films_share: float = Field(0.0, ge=0, lt=1)
+    images_share: float = Field(0.0, ge=0, lt=1)
     """Share of train.images, after that, in which G plays against D_image alone while F goes on learning from real
     pairs; D_report and D_joint join for the rest. A step without them takes some 40 % of the time."""
 
     @model_validator(mode="after")
     def _plays_the_whole_game(self) -> "EmixerModelConfig":
-        if self.words_share + self.films_share >= 1:
+        if self.words_share + self.images_share >= 1:
             raise ValueError(
-                f"words_share={self.words_share} and films_share={self.films_share} leave nothing of the run for "
+                f"words_share={self.words_share} and images_share={self.images_share} leave nothing of the run for "
                 "the whole game; their sum must be less than 1"
             )
         return self
@@ -237,7 +237,7 @@ class EmixerModelConfig(PairedModelConfig):
     @property
     def has_phases(self) -> bool:
         """Where F learns alone first, or G."""
-        return self.words_share > 0 or self.films_share > 0
+        return self.words_share > 0 or self.images_share > 0
 
 
 class SmganModelConfig(PairedModelConfig):
@@ -248,7 +248,7 @@ class SmganModelConfig(PairedModelConfig):
     image_discriminator: ImageDiscriminatorConfig = Field(default_factory=ImageDiscriminatorConfig)
     report_decoder: ReportDecoderConfig = Field(default_factory=HierarchicalDecoderConfig)
     decoder_share: float = Field(0.3, gt=0, lt=1)
-    """Share of train.images, at the end, that trains the report decoder; the films before it train the image GAN."""
+    """Share of train.images, at the end, that trains the report decoder; the images before it train the image GAN."""
 
     @property
     def chest_encoder(self) -> ChestEncoderConfig:
@@ -257,12 +257,12 @@ class SmganModelConfig(PairedModelConfig):
 
     @property
     def has_phases(self) -> bool:
-        """Films, then words."""
+        """Images, then words."""
         return True
 
 
 class CoganModelConfig(PairedModelConfig):
-    """CoGAN (Liu & Tuzel 2016) for films and reports: generators tied in their first layers, critics in their last."""
+    """CoGAN (Liu & Tuzel 2016) for images and reports: generators tied in their first layers, critics in their last."""
 
     kind: Literal["cogan"] = "cogan"
     """Which model."""
@@ -285,29 +285,29 @@ class CoganModelConfig(PairedModelConfig):
 
 
 class JointganModelConfig(PairedModelConfig):
-    """JointGAN (Pu et al. 2018) for films and reports: p(film) p(report | film), p(report) p(film | report), and one
-    softmax critic that tells the kinds of pairs apart."""
+    """JointGAN (Pu et al. 2018) for images and reports: p(image) p(report | image), p(report) p(image | report), and
+    one softmax critic that tells the kinds of pairs apart."""
 
     kind: Literal["jointgan"] = "jointgan"
     """Which model."""
     report_decoder: ReportDecoderConfig = Field(default_factory=HierarchicalDecoderConfig)
     joint_discriminator: JointDiscriminatorConfig = Field(default_factory=JointDiscriminatorConfig)
     gumbel: GumbelConfig = Field(default_factory=GumbelConfig)
-    direction: Literal["film_first", "report_first"] = "film_first"
-    """How pairs are sampled: the film from labels and the report from the film, or the other way round."""
+    direction: Literal["image_first", "report_first"] = "image_first"
+    """How pairs are sampled: the image from labels and the report from the image, or the other way round."""
 
     @model_validator(mode="after")
-    def _films_are_conditioned(self) -> "JointganModelConfig":
+    def _images_are_conditioned(self) -> "JointganModelConfig":
         if self.conditions and self.direction == "report_first":
             raise ValueError(
                 "direction=report_first draws the image from its report alone, which says nothing of "
-                f"conditions={','.join(self.conditions)}; use film_first, or leave the conditions out"
+                f"conditions={','.join(self.conditions)}; use image_first, or leave the conditions out"
             )
         return self
 
     @property
     def chest_encoder(self) -> ChestEncoderConfig:
-        """That of p(report | film)."""
+        """That of p(report | image)."""
         return self.report_decoder.encoder
 
 

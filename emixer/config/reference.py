@@ -49,7 +49,7 @@ Hyperparameter search sets the same dotted keys. Environment variables are never
 ## All settings
 
 In ranges, a bound that is missing is open. Sizes are in what the key's ending says: `_px` pixels, `_mb` MiB,
-`_images` films, `_bytes` bytes.
+`_images` images, `_bytes` bytes.
 """
 
 

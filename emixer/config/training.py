@@ -20,14 +20,14 @@ class DataConfig(Section):
     uncertain: Literal["zeros", "ones"] = "zeros"
     """What an uncertain label (-1) counts as when it conditions the networks: absent or present."""
     labelled_fraction: float = Field(1.0, gt=0, le=1)
-    """Share of the labelled films of each class, drawn by a hash of their id, that keep their labels; the rest train by
-    rotation. Paper §6.3.2: 30 % of each class."""
+    """Share of the labelled images of each class, drawn by a hash of their id, that keep their labels; the rest train
+    by rotation. Paper §6.3.2: 30 % of each class."""
     window_rows: int = Field(4096, ge=16)
-    """Films shuffled together; whole row groups in an order drawn anew each epoch fill a window."""
+    """Images shuffled together; whole row groups in an order drawn anew each epoch fill a window."""
     read_tasks: int = Field(2, ge=1)
     """Ray tasks that read ahead for each worker."""
     horizontal_flip: bool = False
-    """Whether half of the real films are mirrored, anew each time. The heart has a side, and reports name sides: a
+    """Whether half of the real images are mirrored, anew each time. The heart has a side, and reports name sides: a
     model trained so writes of the wrong one half of the time."""
 
 
@@ -43,31 +43,31 @@ class LossConfig(Section):
     joint: float = Field(1.0, ge=0)
     """Weight of D_joint."""
     alpha: float = Field(0.2, ge=0)
-    """Weight of the rotation loss on generated films (for G). The paper leaves it open; SSGAN: 0.2."""
+    """Weight of the rotation loss on generated images (for G). The paper leaves it open; SSGAN: 0.2."""
     beta: float = Field(1.0, ge=0)
-    """Weight of the rotation loss on real films (for D_image). SSGAN: 1."""
+    """Weight of the rotation loss on real images (for D_image). SSGAN: 1."""
     rotation_share: float = Field(0.25, gt=0, le=1)
     """Share of a batch that is shown in all four rotations."""
     teacher_forcing: float = Field(1.0, ge=0)
     """Weight of the word and stop cross-entropy of F on real pairs."""
     word_dropout: float = Field(0.0, ge=0, lt=1)
     """Share of the words of a real report that F does not see when it learns those after them (Bowman et al. 2016): it
-    has to go by the film, and learns a small collection by heart less fast. Ends of sentences are seen."""
+    has to go by the image, and learns a small collection by heart less fast. Ends of sentences are seen."""
     labels: float = Field(1.0, ge=0)
-    """Weight of the label cross-entropy of F's encoder on labelled real films: words alone hardly teach it. A frozen
+    """Weight of the label cross-entropy of F's encoder on labelled real images: words alone hardly teach it. A frozen
     encoder learns nothing from it. The same weight has the cross-entropy of conditions, if there are any."""
-    film_labels: float = Field(0.0, ge=0)
-    """Weight, for G, of the label cross-entropy of F's encoder on generated films, as in AC-GAN, and of that of
+    image_labels: float = Field(0.0, ge=0)
+    """Weight, for G, of the label cross-entropy of F's encoder on generated images, as in AC-GAN, and of that of
     conditions. Needs `labels`, or nobody has taught what reads them."""
     mismatched: float = Field(0.0, ge=0)
-    """Weight, for D_joint, of real films beside real reports of other labels, as further fakes (Reed et al. 2016)."""
+    """Weight, for D_joint, of real images beside real reports of other labels, as further fakes (Reed et al. 2016)."""
     augment: tuple[Augmentation, ...] = Field((), strict=False)
-    """Differentiable augmentation of the films that D_image and D_joint read; made for a few thousand films."""
+    """Differentiable augmentation of the images that D_image and D_joint read; made for a few thousand images."""
     augment_target: float | None = Field(None, gt=0, lt=1)
-    """None: every film is augmented (DiffAugment). Else each with a probability that rises from 0 while the mean sign
-    of D_image's logits of real films is above this, and falls while it is below (ADA; its authors: 0.6)."""
+    """None: every image is augmented (DiffAugment). Else each with a probability that rises from 0 while the mean sign
+    of D_image's logits of real images is above this, and falls while it is below (ADA; its authors: 0.6)."""
     augment_images: int = Field(500_000, ge=1)
-    """Films after which that probability could have gone from 0 to 1."""
+    """Images after which that probability could have gone from 0 to 1."""
     report_gradient_to_image: bool = True
     """Whether D_report and D_joint also train G through F, as the paper's game has it."""
 
@@ -86,7 +86,7 @@ class OptimConfig(Section):
     beta1_report_decoder: float = Field(0.9, ge=0, lt=1)
     """Adam: the same for F, which learns a language rather than plays a game."""
     warmup_images_report_decoder: int = Field(0, ge=0)
-    """Films over which F's learning rate rises from 0."""
+    """Images over which F's learning rate rises from 0."""
     decay_report_decoder: bool = False
     """Whether F's learning rate falls along a line to a twentieth at the end of the run."""
     beta2: float = Field(0.999, ge=0, lt=1)
@@ -96,7 +96,7 @@ class OptimConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """How a stage trains: on what machines, how long, what it writes when. Progress is counted in films."""
+    """How a stage trains: on what machines, how long, what it writes when. Progress is counted in images."""
 
     run: Path | None = Field(None, strict=False)
     """Run folder to write; an existing one of the same config is resumed."""
@@ -116,7 +116,7 @@ class ScheduleConfig(Section):
     sync_batch_norm: bool = True
     """Batch-norm statistics over all workers, so that their number does not change the mathematics."""
     log_every_images: int = Field(1_000, ge=1)
-    """Interval of a line in metrics.jsonl and TensorBoard [films]."""
+    """Interval of a line in metrics.jsonl and TensorBoard [images]."""
     trackers: tuple[Literal["wandb", "mlflow"], ...] = Field((), strict=False)
     """Where metrics go besides metrics.jsonl and TensorBoard; each is an extra to install."""
     max_failures: int = Field(3, ge=0)
@@ -154,29 +154,29 @@ class ScheduleConfig(Section):
 
 
 class TrainConfig(ScheduleConfig):
-    """The schedule of EMIXER and its baselines. Progress is counted in real films shown to the discriminators."""
+    """The schedule of EMIXER and its baselines. Progress is counted in real images shown to the discriminators."""
 
     images: int = Field(409_600_000, ge=1)
-    """Real films to train on: 400k generator steps x 2 discriminator steps x batch 512 in the paper."""
+    """Real images to train on: 400k generator steps x 2 discriminator steps x batch 512 in the paper."""
     batch_size: int = Field(512, ge=1)
-    """Films per discriminator step over all workers. The paper: 512."""
+    """Images per discriminator step over all workers. The paper: 512."""
     ema_half_life_images: int = Field(50_000, ge=1)
-    """Films after which a weight counts half in the moving average that samples are drawn from."""
+    """Images after which a weight counts half in the moving average that samples are drawn from."""
     sample_every_images: int = Field(1_000_000, ge=1)
-    """Interval of sample grids [films]."""
+    """Interval of sample grids [images]."""
     validate_every_images: int = Field(1_000_000, ge=1)
-    """Interval of the validation pass [films]."""
+    """Interval of the validation pass [images]."""
     save_every_images: int = Field(500_000, ge=1)
-    """Interval of checkpoints [films]; what a killed run loses at most."""
+    """Interval of checkpoints [images]; what a killed run loses at most."""
 
 
 class EncoderConfig(ScheduleConfig):
-    """The chest encoder's own training, `emixer encoder`: a DenseNet that tells labels from films."""
+    """The chest encoder's own training, `emixer encoder`: a DenseNet that tells labels from images."""
 
     images: int = Field(1_000_000, ge=1)
-    """Labelled films to train on; an epoch of ChestX-ray14 is 86,524."""
+    """Labelled images to train on; an epoch of ChestX-ray14 is 86,524."""
     batch_size: int = Field(64, ge=1)
-    """Films per step over all workers."""
+    """Images per step over all workers."""
     network: ChestEncoderConfig = Field(default_factory=lambda: ChestEncoderConfig(frozen=False))
     """What is trained; `weights`, if given, is where it starts."""
     uncertain: Literal["ignore", "zeros", "ones"] = "ignore"
@@ -188,25 +188,25 @@ class EncoderConfig(ScheduleConfig):
     weight_decay: float = Field(1e-5, ge=0, lt=1)
     """Decoupled weight decay (AdamW)."""
     augment: tuple[Augmentation, ...] = Field(("translation",), strict=False)
-    """Random changes of the films while training; see loss.augment."""
+    """Random changes of the images while training; see loss.augment."""
     validate_every_images: int = Field(50_000, ge=1)
-    """Interval of the AUCs on the validation split [films]; the best mean is the encoder that is kept."""
+    """Interval of the AUCs on the validation split [images]; the best mean is the encoder that is kept."""
     save_every_images: int = Field(50_000, ge=1)
-    """Interval of checkpoints [films]; what a killed run loses at most."""
+    """Interval of checkpoints [images]; what a killed run loses at most."""
 
 
 class ValidationConfig(Section):
     """The validation pass."""
 
-    films: int = Field(2000, ge=2)
-    """Real and generated films compared; at most the validation split."""
-    judge_films: int = Field(2000, ge=2)
-    """Real train films that teach the judge of labels."""
+    images: int = Field(2000, ge=2)
+    """Real and generated images compared; at most the validation split."""
+    judge_images: int = Field(2000, ge=2)
+    """Real train images that teach the judge of labels."""
     encoder: ChestEncoderConfig | None = None
     """The DenseNet whose features FID and the judge use; its `weights` must be set. None: a small random DenseNet, and
     the metric's name says so."""
     judge: Literal["probe", "encoder"] = "probe"
-    """Who reads labels off films: a linear probe of the encoder's features, fitted on real train films, or the
+    """Who reads labels off images: a linear probe of the encoder's features, fitted on real train images, or the
     encoder's own outputs, for those labels that it was trained on."""
     metric: Literal["fid", "word_cross_entropy"] = "fid"
     """What `best` means; lower is better. `fid` chooses only where `validation.encoder` measures: random features may

@@ -35,7 +35,7 @@ class TuneConfig(Section):
     num_samples: int = Field(20, ge=1)
     """Trials in all, those of earlier calls included, those that failed not."""
     budget_images: int = Field(1_000_000, ge=1)
-    """Films that a trial trains on if it is not stopped early; `train.images` of each."""
+    """Images that a trial trains on if it is not stopped early; `train.images` of each."""
     metrics: tuple[TuneMetric, ...] = Field(("fid",), strict=False)
     """What the validation pass measures and the search improves: FID and word cross-entropy downwards, others upwards.
     Two or more: the best trade-offs between them are sought, and nothing is stopped early."""
@@ -45,7 +45,7 @@ class TuneConfig(Section):
     """Trials that are drawn by chance before the sampler has something to learn from."""
     pruner: Literal["asha", "median", "none"] = "asha"
     """What stops poor trials at a validation pass: asynchronous successive halving, being worse than the median of the
-    others at the same number of films, or nothing."""
+    others at the same number of images, or nothing."""
     reduction: int = Field(3, ge=2)
     """Of successive halving: one of so many goes on at each rung. Of median: so many trials finish before one is
     stopped."""

@@ -1,4 +1,4 @@
-"""The decoded blocks of one planned shard + the verdicts -> one finished shard and its record. One Ray task each."""
+"""The decoded blocks of one planned shard + the selection -> one finished shard and its record. One Ray task each."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -20,7 +20,7 @@ _FROM_BLOCK = ("image", "report", "sentences")
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """A finished shard; `file` is None when none of its films was kept.
+    """A finished shard; `file` is None when none of its images was kept.
 
     token_counts: occurrences in the reports of this shard that count for the vocabulary (train only).
     """
@@ -64,14 +64,15 @@ class ShardAssembler:
         return cls(workspace, plan.shards, plan.info, source, plan.row_group_rows)
 
     def assemble(self, index: int) -> int:
-        """Writes shard `index`, then its record, then deletes its blocks; holds one block in memory. Returns its films.
+        """Writes shard `index`, then its record, then deletes its blocks; holds one block in memory. Returns its
+        images.
 
-        Raises StorageError when it cannot be written, SourceError when a film has changed since it was judged.
+        Raises StorageError when it cannot be written, SourceError when an image has changed since it was judged.
         """
         shard = self.shards[index]
         path = self.workspace.out / shard.name
         counts: dict[str, int] = {}
-        num_kept = sum(pc.sum(self._verdicts(block)["keep"]).as_py() or 0 for block in shard.blocks)
+        num_kept = sum(pc.sum(self._selection(block)["keep"]).as_py() or 0 for block in shard.blocks)
         file = None
         if num_kept:
             with open_shard(path, self.info, self.row_group_rows) as writer:
@@ -83,26 +84,26 @@ class ShardAssembler:
         ShardRecord(file, dict(sorted(counts.items()))).save(self.workspace, shard.name)
         for block in shard.blocks:
             self.workspace.block(block).unlink(missing_ok=True)
-        return shard.num_films
+        return shard.num_images
 
-    def _verdicts(self, block: int) -> pa.Table:
-        return read_aligned(self.workspace.verdicts, block)
+    def _selection(self, block: int) -> pa.Table:
+        return read_aligned(self.workspace.selection, block)
 
     def _rows(self, block: int) -> tuple[pa.Table, pa.ChunkedArray]:
         """Kept rows of a block as they stand in the shard, and which of them count for the vocabulary."""
-        verdicts = self._verdicts(block)
-        films = read_aligned(self.workspace.plan_table, block).filter(verdicts["keep"])
-        decoded = pq.read_table(self.workspace.block(block), columns=list(_FROM_BLOCK)).filter(verdicts["keep"])
+        selection = self._selection(block)
+        images = read_aligned(self.workspace.plan_table, block).filter(selection["keep"])
+        decoded = pq.read_table(self.workspace.block(block), columns=list(_FROM_BLOCK)).filter(selection["keep"])
         if decoded["image"].null_count:
             raise SourceError(
-                f"{decoded['image'].null_count} films that were read before cannot be read any more. "
+                f"{decoded['image'].null_count} images that were read before cannot be read any more. "
                 "Restore the collection, or delete the folder of shards and ingest again."
             )
-        columns: dict[str, Any] = {name: films[name] for name in (*_FROM_PLAN, *self.info.known_of_films)}
+        columns: dict[str, Any] = {name: images[name] for name in (*_FROM_PLAN, *self.info.known_of_images)}
         columns |= {name: decoded[name] for name in _FROM_BLOCK}
-        columns["source"] = pa.repeat(self.source, films.num_rows)
+        columns["source"] = pa.repeat(self.source, images.num_rows)
         rows = pa.table({name: columns[name] for name in self.info.arrow_schema().names})
-        return rows, verdicts["counts_report"].filter(verdicts["keep"])
+        return rows, selection["counts_report"].filter(selection["keep"])
 
 
 def _add(counts: dict[str, int], sentences: pa.ChunkedArray) -> None:

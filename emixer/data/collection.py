@@ -1,4 +1,4 @@
-"""Whose films a shard folder holds: enough to tell whether two folders come from one collection.
+"""Whose images a shard folder holds: enough to tell whether two folders come from one collection.
 
 The digest is of the set of subjects, so the same collection ingested at another size has the same one, and a part of
 it has another.

@@ -1,6 +1,6 @@
-"""One block of the plan -> its films decoded and its reports as sentences. The work of one Ray task.
+"""One block of the plan -> its images decoded and its reports as sentences. The work of one Ray task.
 
-Every film of the block gets a row, in order, whatever is wrong with it; nothing here knows of other blocks.
+Every image of the block gets a row, in order, whatever is wrong with it; nothing here knows of other blocks.
 """
 
 import hashlib
@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emixer.data.film_error import FilmError
-from emixer.data.films import Fit, read_film
+from emixer.data.image_error import ImageError
+from emixer.data.images import Fit, read_image
 from emixer.data.plan import Workspace, read_aligned
 from emixer.data.schema import ENGLISH
 from emixer.data.sections import MissingFindings, Outcome, findings_of, findings_or_whole, whole_of_another_language
@@ -24,10 +24,10 @@ _COMPRESSION = {"image": "none", "pixel_hash": "none"}
 
 @dataclass(frozen=True)
 class BlockDecoder:
-    """How films and reports are read: a report is text of the film table, or a file below reports_root."""
+    """How images and reports are read: a report is text of the image table, or a file below reports_root."""
 
     workspace: Workspace
-    films_root: Path
+    images_root: Path
     reports_root: Path | None
     side_px: int
     fit: Fit
@@ -36,16 +36,16 @@ class BlockDecoder:
     report_language: str = ENGLISH
 
     def decode(self, block: int) -> int:
-        """Writes the decoded block; returns its number of films. Raises StorageError when it cannot be written."""
+        """Writes the decoded block; returns its number of images. Raises StorageError when it cannot be written."""
         planned = read_aligned(self.workspace.plan_table, block)
-        images, reasons, remarks = self._decode_films(planned["film_path"].to_pylist())
+        images, reasons, remarks = self._decode_images(planned["image_path"].to_pylist())
         hashes = [None if image is None else hashlib.blake2b(image, digest_size=16).digest() for image in images]
         reports, sentences, outcomes = self._read_reports(planned)
         columns = {
             "image": pa.array(images, pa.binary(self.side_px**2)),
             "pixel_hash": pa.array(hashes, pa.binary(16)),
-            "film_reason": pa.array(reasons, pa.string()),
-            "film_remark": pa.array(remarks, pa.string()),
+            "image_reason": pa.array(reasons, pa.string()),
+            "image_remark": pa.array(remarks, pa.string()),
             "report": pa.array(reports, pa.string()),
             "sentences": pa.array(sentences, _SENTENCES),
             "outcome": pa.array(outcomes, pa.string()),
@@ -55,28 +55,28 @@ class BlockDecoder:
             pq.write_table(table, aside, compression={name: _COMPRESSION.get(name, "zstd") for name in _leaves(table)})
         return len(images)
 
-    def _decode_films(self, paths: list[str]) -> tuple[list[bytes | None], list[str | None], list[str | None]]:
+    def _decode_images(self, paths: list[str]) -> tuple[list[bytes | None], list[str | None], list[str | None]]:
         """Pixels, or the reason why there are none, and what the files remark."""
         images: list[bytes | None] = []
         reasons: list[str | None] = []
         remarks: list[str | None] = []
         for path in paths:
             try:
-                film = read_film(_read(self.films_root / path), self.side_px, self.fit)
-                images.append(film.pixels_SS.tobytes())
+                image = read_image(_read(self.images_root / path), self.side_px, self.fit)
+                images.append(image.pixels_SS.tobytes())
                 reasons.append(None)
-                remarks.append(film.remark)
-            except FilmError as error:
+                remarks.append(image.remark)
+            except ImageError as error:
                 images.append(None)
                 reasons.append(error.reason)
                 remarks.append(None)
         return images, reasons, remarks
 
-    def _read_reports(self, films: pa.Table) -> tuple[list[str | None], list[list[list[str]] | None], list[str]]:
-        """Findings, their sentences, and the outcome of each film's report; each report is parsed once a block."""
+    def _read_reports(self, images: pa.Table) -> tuple[list[str | None], list[list[list[str]] | None], list[str]]:
+        """Findings, their sentences, and the outcome of each image's report; each report is parsed once a block."""
         parsed: dict[tuple[str | None, str | None], tuple[str | None, list[list[str]] | None, Outcome]] = {}
         rows = []
-        for key in zip(films["report_path"].to_pylist(), films["report"].to_pylist(), strict=True):
+        for key in zip(images["report_path"].to_pylist(), images["report"].to_pylist(), strict=True):
             if key not in parsed:
                 text, outcome = self._findings(*key)
                 readable = text if self.report_language == ENGLISH else None
@@ -108,11 +108,11 @@ def _read(path: Path) -> bytes:
     try:
         return read_regular(path)
     except FileNotFoundError as error:
-        raise FilmError("file is missing") from error
+        raise ImageError("file is missing") from error
     except NotRegularError as error:
-        raise FilmError(f"not a regular file ({error.kind})") from error
+        raise ImageError(f"not a regular file ({error.kind})") from error
     except OSError as error:
-        raise FilmError(f"file cannot be read ({error.strerror or type(error).__name__})") from error
+        raise ImageError(f"file cannot be read ({error.strerror or type(error).__name__})") from error
 
 
 def _leaves(table: pa.Table) -> list[str]:

@@ -1,14 +1,14 @@
-"""DICOM radiographs -> gray films, by pydicom and its decoders (the extra `dicom`).
+"""DICOM radiographs -> gray images, by pydicom and its decoders (the extra `dicom`).
 
 What is read of a header stands in `_TAGS`, and nothing else is ever parsed: no name, date or identifier of a patient
 can reach a shard, a table or a message.
 
 The order of things is that of the standard (PS3.3 C.11 and C.7.6.3): rescale or modality table, then the first VOI
 table, else the first window, then MONOCHROME1 is inverted. pydicom's own functions do it, once for each value that a
-pixel can have instead of for each pixel; the film is then looked up in that table. Where a header has neither table nor
-window, 8-bit films keep their values and deeper ones have the range of `gray_range`.
+pixel can have instead of for each pixel; the image is then looked up in that table. Where a header has neither table
+nor window, 8-bit images keep their values and deeper ones have the range of `gray_range`.
 
-Shapes: H, W of the film; V values that a pixel can have.
+Shapes: H, W of the image; V values that a pixel can have.
 """
 
 import logging
@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from emixer.data.film_error import FilmError
 from emixer.data.gray_range import range_of_levels
+from emixer.data.image_error import ImageError
 from emixer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ DICOM_RULE = (
 DICOM_NAME = r"\.(dcm|dicom)$"
 """How the names of DICOM files end in collections, in whatever case. What is read as DICOM, the bytes decide."""
 WHITE = 65535.0
-"""Pixels of a `DicomFilm` run from 0, black, to this."""
+"""Pixels of a `DicomImage` run from 0, black, to this."""
 
 _TAGS = [
     "SOPClassUID", "Modality", "BurnedInAnnotation", "SamplesPerPixel", "PhotometricInterpretation",
@@ -67,7 +67,7 @@ _DAMAGE = (
 
 
 @dataclass(frozen=True)
-class DicomFilm:
+class DicomImage:
     """pixels_HW: uint16, 0 black to WHITE. burnt_in: whether the header says that annotation is part of the pixels."""
 
     pixels_HW: NDArray[np.uint16]
@@ -88,12 +88,12 @@ def require_dicom(what: str) -> None:
         )
 
 
-def read_dicom(content: bytes) -> DicomFilm:
-    """The film in the bytes of a DICOM file. Raises FilmError for what is no usable radiograph.
+def read_dicom(content: bytes) -> DicomImage:
+    """The image in the bytes of a DICOM file. Raises ImageError for what is no usable radiograph.
 
     Raises ConfigError where the packages of the extra are missing.
     """
-    require_dicom("A DICOM film")
+    require_dicom("A DICOM image")
     for name in ("pydicom", "pylibjpeg", "libjpeg", "openjpeg"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # they quote headers; what matters is raised
     try:
@@ -102,13 +102,13 @@ def read_dicom(content: bytes) -> DicomFilm:
             header = _header(content)
             _require_radiograph(header)
             pixels_HW = _shown(header, _stored(header))
-    except (FilmError, ConfigError):
+    except (ImageError, ConfigError):
         raise
     except MemoryError as error:
-        raise FilmError("film does not fit into memory") from error
+        raise ImageError("image does not fit into memory") from error
     except _DAMAGE as error:
-        raise FilmError("DICOM is damaged or cut short") from error
-    return DicomFilm(pixels_HW, burnt_in=header.get("BurnedInAnnotation") == "YES")
+        raise ImageError("DICOM is damaged or cut short") from error
+    return DicomImage(pixels_HW, burnt_in=header.get("BurnedInAnnotation") == "YES")
 
 
 def _header(content: bytes) -> "Dataset":
@@ -118,28 +118,28 @@ def _header(content: bytes) -> "Dataset":
 
 
 def _require_radiograph(header: "Dataset") -> None:
-    """Raises FilmError for what is not one film of gray or colour pixels that can be decoded."""
+    """Raises ImageError for what is not one image of gray or colour pixels that can be decoded."""
     from pydicom.pixels.decoders.base import get_decoder
 
     modality = header.get("Modality")
     if str(header.get("SOPClassUID", "")).startswith(_PRESENTATION_STATES) or modality == "PR":
-        raise FilmError("DICOM is a presentation state, not a film")
+        raise ImageError("DICOM is a presentation state, not an image")
     if modality and modality not in _RADIOGRAPHS:
         named = modality if modality in _OTHER_MODALITIES else "unknown"
-        raise FilmError(f"DICOM is no radiograph (modality {named})")
+        raise ImageError(f"DICOM is no radiograph (modality {named})")
     if "PixelData" not in header or not header.PixelData:
-        raise FilmError("DICOM holds no pixels, or is cut short before them")
+        raise ImageError("DICOM holds no pixels, or is cut short before them")
     if int(header.get("NumberOfFrames") or 1) > 1:
-        raise FilmError("DICOM holds several frames")
+        raise ImageError("DICOM holds several frames")
     if header.Rows * header.Columns > _MAX_PIXELS:
-        raise FilmError("film is too large to be a radiograph")
+        raise ImageError("image is too large to be a radiograph")
     if header.BitsStored not in _DEPTHS or header.get("HighBit", header.BitsStored - 1) != header.BitsStored - 1:
-        raise FilmError("DICOM stores its pixels in a way that is not read")
+        raise ImageError("DICOM stores its pixels in a way that is not read")
     syntax = header.file_meta.TransferSyntaxUID
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
-        raise FilmError("DICOM is compressed in a way that is not read") from error
+        raise ImageError("DICOM is compressed in a way that is not read") from error
     if not decoder.is_available:
         require_dicom(f"DICOM compressed as {syntax.name}")
 
@@ -153,7 +153,7 @@ def _stored(header: "Dataset") -> NDArray[Any]:
         return pixels
     if pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8:
         return np.asarray(Image.fromarray(pixels).convert("L"))
-    raise FilmError("DICOM stores its pixels in a way that is not read")
+    raise ImageError("DICOM stores its pixels in a way that is not read")
 
 
 def _shown(header: "Dataset", pixels_HW: NDArray[Any]) -> NDArray[np.uint16]:

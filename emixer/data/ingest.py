@@ -1,6 +1,6 @@
 """Raw collection -> shards on Ray Data: decode blocks, judge them all, assemble shards.
 
-    tables --(driver)--> plan --(tasks: one a block)--> decoded blocks --(driver)--> verdicts
+    tables --(driver)--> plan --(tasks: one a block)--> decoded blocks --(driver)--> selection
            --(tasks: one a shard)--> shards --(driver)--> vocabulary, quarantine, manifest
 
 Reasons: docs/decisions/003-ingest.md. Tasks communicate through files in `ingest.out`, which every node must see; what
@@ -27,8 +27,8 @@ from emixer.data.dicom import DICOM_NAME, require_dicom
 from emixer.data.manifest import write_manifest
 from emixer.data.plan import Plan, PlannedShard, Workspace, make_plan
 from emixer.data.schema import MANIFEST_NAME
+from emixer.data.selection import decide
 from emixer.data.sources import Collection, read_collection
-from emixer.data.verdicts import decide
 from emixer.errors import EmixerError, SourceError
 from emixer.progress import Progress
 from emixer.ray_session import connect
@@ -36,7 +36,7 @@ from emixer.ray_session import connect
 
 @dataclass(frozen=True)
 class Ingest:
-    """An ingest that has been planned: its tables are read and found good, its films not yet opened."""
+    """An ingest that has been planned: its tables are read and found good, its images not yet opened."""
 
     config: Config
     collection: Collection
@@ -46,10 +46,10 @@ class Ingest:
 
 @dataclass(frozen=True)
 class IngestOutcome:
-    """films_decoded: in this call, not by earlier ones it went on from. seconds: of decoding them."""
+    """images_decoded: in this call, not by earlier ones it went on from. seconds: of decoding them."""
 
     manifest: dict[str, Any]
-    films_decoded: int
+    images_decoded: int
     decode_s: float
 
 
@@ -59,8 +59,8 @@ def plan_ingest(config: Config) -> Ingest:
     assert settings.source is not None, "the stage requires it"
     assert settings.out is not None, "the stage requires it"
     collection = read_collection(settings.source)
-    if pc.any(pc.match_substring_regex(collection.films["film_path"], DICOM_NAME, ignore_case=True)).as_py():
-        require_dicom(f"Ingest of {collection.source}, whose films are DICOM files,")
+    if pc.any(pc.match_substring_regex(collection.images["image_path"], DICOM_NAME, ignore_case=True)).as_py():
+        require_dicom(f"Ingest of {collection.source}, whose images are DICOM files,")
     plan = make_plan(collection, settings)
     workspace = Workspace(settings.out.absolute())
     workspace.check(plan)
@@ -73,35 +73,35 @@ def run_ingest(ingest: Ingest) -> IngestOutcome:
     with workspace.opened(plan):
         records = {shard.name: read_record(workspace, shard.name) for shard in plan.shards}
         missing = [shard for shard in plan.shards if records[shard.name] is None]
-        films_decoded, decode_s = 0, 0.0
+        images_decoded, decode_s = 0, 0.0
         if missing:
             # a folder that is being written is not a finished one
             (workspace.out / MANIFEST_NAME).unlink(missing_ok=True)
             with connect(ingest.config.ray):
                 start = time.monotonic()
-                films_decoded = _decode(ingest, missing)
+                images_decoded = _decode(ingest, missing)
                 decode_s = time.monotonic() - start
                 _judge(ingest)
                 _assemble(ingest, missing)
         made = [records[shard.name] or read_record(workspace, shard.name) for shard in plan.shards]
         manifest = _finish(ingest, made)
-    return IngestOutcome(manifest, films_decoded, decode_s)
+    return IngestOutcome(manifest, images_decoded, decode_s)
 
 
 def _decode(ingest: Ingest, missing: Sequence[PlannedShard]) -> int:
     """Phase 1: decodes the blocks of unfinished shards, or all that are not there as long as nothing is judged."""
     plan, workspace = ingest.plan, ingest.workspace
     todo = [i for shard in missing for i in shard.blocks if not workspace.block(i).exists()]
-    total = plan.num_films([i for shard in missing for i in shard.blocks])
-    return _run_tasks("decode", decoder_of(ingest).decode, todo, total, done=total - plan.num_films(todo))
+    total = plan.num_images([i for shard in missing for i in shard.blocks])
+    return _run_tasks("decode", decoder_of(ingest).decode, todo, total, done=total - plan.num_images(todo))
 
 
 def decoder_of(ingest: Ingest) -> BlockDecoder:
-    """How this ingest reads films and reports."""
+    """How this ingest reads images and reports."""
     settings = ingest.config.ingest
     return BlockDecoder(
         workspace=ingest.workspace,
-        films_root=ingest.collection.films_root.absolute(),
+        images_root=ingest.collection.images_root.absolute(),
         reports_root=ingest.collection.reports_root and ingest.collection.reports_root.absolute(),
         side_px=settings.side_px,
         fit=settings.fit,
@@ -112,8 +112,8 @@ def decoder_of(ingest: Ingest) -> BlockDecoder:
 
 
 def _judge(ingest: Ingest) -> None:
-    """Between the phases: verdicts over all films, made once; a shard that is remade later keeps its verdicts."""
-    if not ingest.workspace.verdicts.exists():
+    """Between the phases: selection over all images, made once; a shard that is remade later keeps its selection."""
+    if not ingest.workspace.selection.exists():
         decide(ingest.plan, ingest.workspace, ingest.config.ingest.missing_findings)
 
 
@@ -121,7 +121,7 @@ def _assemble(ingest: Ingest, missing: Sequence[PlannedShard]) -> None:
     """Phase 2."""
     assembler = ShardAssembler.of(ingest.plan, ingest.workspace, ingest.collection.source)
     todo = [ingest.plan.shards.index(shard) for shard in missing]
-    _run_tasks("write shards", assembler.assemble, todo, sum(shard.num_films for shard in missing))
+    _run_tasks("write shards", assembler.assemble, todo, sum(shard.num_images for shard in missing))
 
 
 def _finish(ingest: Ingest, records: Sequence[ShardRecord | None]) -> dict[str, Any]:
@@ -139,24 +139,25 @@ def _finish(ingest: Ingest, records: Sequence[ShardRecord | None]) -> dict[str, 
 def _nothing_kept(manifest: dict[str, Any], out: Path) -> str:
     reasons = [f"{n:,} {reason}" for stage in manifest["left_out"].values() for reason, n in stage.items()]
     return (
-        f"None of the {manifest['films_selected']:,} films could be kept: {'; '.join(reasons)}. "
+        f"None of the {manifest['images_selected']:,} images could be kept: {'; '.join(reasons)}. "
         f"{out / 'quarantine.parquet'} lists each. Check ingest.source, then delete {out} and run the command again."
     )
 
 
 def _run_tasks(label: str, work: Callable[[int], int], items: Sequence[int], total: int, done: int = 0) -> int:
-    """Runs `work` on each number as a Ray Data task, showing the films done. Raises the first EmixerError of a task."""
+    """Runs `work` on each number as a Ray Data task, showing the images done. Raises the first EmixerError of a
+    task."""
     if not items:
         return 0
     dataset = ray.data.from_items([{"item": item} for item in items], override_num_blocks=len(items))
-    films: int = 0
-    with Progress(label, total, "films", done=done) as progress:
+    images: int = 0
+    with Progress(label, total, "images", done=done) as progress:
         for row in dataset.map(_Task(work), num_cpus=1).iter_rows():
             if row["error"]:
                 raise getattr(errors, row["error"])(row["message"])
-            films += int(row["films"])
-            progress.update(done + films)
-    return films
+            images += int(row["images"])
+            progress.update(done + images)
+    return images
 
 
 @dataclass(frozen=True)
@@ -167,12 +168,12 @@ class _Task:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {"films": self.work(row["item"]), "error": "", "message": ""}
+            return {"images": self.work(row["item"]), "error": "", "message": ""}
         except EmixerError as error:
-            return {"films": 0, "error": type(error).__name__, "message": str(error)}
+            return {"images": 0, "error": type(error).__name__, "message": str(error)}
 
 
 def estimated_bytes(plan: Plan, settings: IngestConfig, has_reports: bool) -> int:
-    """What the shards will take at most, about: pixels, and 400 bytes of compressed text a film with a report."""
-    bytes_per_film = settings.side_px**2 + 50 + (400 if has_reports else 0)
-    return int(plan.films.num_rows) * bytes_per_film
+    """What the shards will take at most, about: pixels, and 400 bytes of compressed text an image with a report."""
+    bytes_per_image = settings.side_px**2 + 50 + (400 if has_reports else 0)
+    return int(plan.images.num_rows) * bytes_per_image

@@ -1,10 +1,10 @@
-"""Which films keep their labels when a model is trained with a share of them: the same share of each class.
+"""Which images keep their labels when a model is trained with a share of them: the same share of each class.
 
-A film may be of several classes, so films are counted by combination of labels: of each the same share is kept, to
-within one film, and which combinations get one more is chosen so that the share of each class comes nearest to what is
-asked for. Which films of a combination keep their labels, a hash of their ids decides.
+An image may be of several classes, so images are counted by combination of labels: of each the same share is kept, to
+within one image, and which combinations get one more is chosen so that the share of each class comes nearest to what is
+asked for. Which images of a combination keep their labels, a hash of their ids decides.
 
-Shapes: N films, Y labels, K combinations of labels.
+Shapes: N images, Y labels, K combinations of labels.
 Source: EMIXER §6.3.2, "randomly selecting 30 % of the samples from each class".
 """
 
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
 _EPSILON = 1e-9
-"""Of sums of floats that stand for whole films."""
+"""Of sums of floats that stand for whole images."""
 
 
 def kept_hashes(hash_N: Hashes, present_NY: NDArray[np.uint8], fraction: float) -> Hashes:
-    """Of the labelled films those that keep their labels, by the hash of their ids, in ascending order."""
+    """Of the labelled images those that keep their labels, by the hash of their ids, in ascending order."""
     order_N = np.argsort(hash_N, kind="stable")
     hash_N, present_NY = hash_N[order_N], present_NY[order_N]
     vectors_KY, first_K, kind_N, counts_K = np.unique(
         present_NY, axis=0, return_index=True, return_inverse=True, return_counts=True
     )
     kind_N = kind_N.reshape(-1)
-    num_K = _films_to_keep(vectors_KY, counts_K, first_K, fraction)
+    num_K = _images_to_keep(vectors_KY, counts_K, first_K, fraction)
     by_kind_N = np.argsort(kind_N, kind="stable")
     place_N = np.empty(len(kind_N), np.int64)
     place_N[by_kind_N] = np.arange(len(kind_N)) - np.repeat(np.cumsum(counts_K) - counts_K, counts_K)
@@ -32,12 +32,12 @@ def kept_hashes(hash_N: Hashes, present_NY: NDArray[np.uint8], fraction: float) 
     return kept
 
 
-def _films_to_keep(
+def _images_to_keep(
     vectors_KY: NDArray[np.uint8], counts_K: NDArray[np.int64], first_K: NDArray[np.int64], fraction: float
 ) -> NDArray[np.int64]:
-    """Of each combination its share, rounded down or up so that the whole is `fraction` of all films, to within one.
+    """Of each combination its share, rounded down or up so that the whole is `fraction` of all images, to within one.
 
-    first: a combination's first film in the order of hashes, which decides between equals.
+    first: a combination's first image in the order of hashes, which decides between equals.
     """
     num_K: NDArray[np.int64] = np.floor(counts_K * fraction + _EPSILON).astype(np.int64)
     total_Y = counts_K @ vectors_KY.astype(np.int64)

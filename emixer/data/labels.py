@@ -2,7 +2,7 @@
 
 MIMIC-CXR, CheXpert and BRAX carry the 14 CheXpert observations, to which PadChest's labels are mapped; NIH ChestX-ray14
 and the Indiana gold labels carry the 14 NIH findings; VinDr-CXR has 28 of its own.
-Values in shards: 1 present, 0 absent, -1 uncertain, null not mentioned. A film without any labels has a null vector.
+Values in shards: 1 present, 0 absent, -1 uncertain, null not mentioned. An image without any labels has a null vector.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Shards -> training batches: Ray Data reads windows of films ahead; a worker slices batches out of them.
+"""Shards -> training batches: Ray Data reads windows of images ahead; a worker slices batches out of them.
 
 A window is one Ray block of fixed-width columns. Pixels are decoded from Parquet once, permuted once, and from then on
 are views: into the block in shared memory, and slices of it. Only a batch that straddles two windows is copied.
@@ -6,7 +6,7 @@ are views: into the block in shared memory, and slices of it. Only a batch that 
 Each worker runs its own small Ray Data execution over its own windows (emixer.data.order). That keeps the order a pure
 function of the seed, which a shared `streaming_split` does not promise; docs/decisions/002-data-order.md.
 
-Shapes: N films, P pixels of a film, L labels, Y labels and columns of conditions, S sentences, W words.
+Shapes: N images, P pixels of an image, L labels, Y labels and columns of conditions, S sentences, W words.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -37,7 +37,7 @@ _MAX_WINDOW_BYTES = 48 * 2**20
 _SPAN_WINDOWS = 256
 """Most windows in one Ray Data execution: long enough to hide its start, short enough to plan in no time."""
 _SPAN_BYTES = 256 * 2**20
-"""Most films in one execution. It is read ahead as a whole, and beside it the next one. Not a limit on the execution's
+"""Most images in one execution. It is read ahead as a whole, and beside it the next one. Not a limit on the execution's
 object-store memory: at such a limit Ray Data's scheduler spins (docs/log.md)."""
 
 Array = NDArray[Any]
@@ -45,7 +45,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class HostBatch:
-    """Films and targets in host memory, possibly views into shared memory: read-only."""
+    """Images and targets in host memory, possibly views into shared memory: read-only."""
 
     image: Array
     """uint8 (N, side_px, side_px)."""
@@ -93,9 +93,9 @@ class WindowReader:
     label_names: tuple[str, ...]
     policy: LabelPolicy
     kept: Hashes | None = None
-    """Films that keep their labels, by the hash of their ids, in ascending order. None: all."""
+    """Images that keep their labels, by the hash of their ids, in ascending order. None: all."""
     conditions: Conditions = NO_CONDITIONS
-    """What is read of films beside their labels."""
+    """What is read of images beside their labels."""
 
     @property
     def window_bytes(self) -> int:
@@ -104,7 +104,7 @@ class WindowReader:
         return self.order.window_rows * (self.side_px**2 + words + 32)
 
     def read(self, window: int) -> HostBatch:
-        """The films of `window` in their order."""
+        """The images of `window` in their order."""
         indices = self.order.groups_of(window)
         tables = [self._read_file(file, indices) for file in self._files_of(indices)]
         num_rows = sum(table.num_rows for table in tables)
@@ -112,7 +112,7 @@ class WindowReader:
         return self._scatter(pa.concat_tables(tables), destination)
 
     def read_rows(self, num_rows: int) -> HostBatch:
-        """The first `num_rows` films of the split in shard order, e.g. for validation."""
+        """The first `num_rows` images of the split in shard order, e.g. for validation."""
         parts: list[HostBatch] = []
         for file, group in self.groups:
             table = pq.ParquetFile(self.files[file]).read_row_group(group, columns=self._columns())
@@ -122,7 +122,7 @@ class WindowReader:
         return HostBatch.concatenate(parts).rows(0, num_rows)
 
     def label_counts(self) -> tuple[Array, Array]:
-        """Distinct vectors of the labelled films, uint8 (K, Y), and how many films carry each, int64 (K)."""
+        """Distinct vectors of the labelled images, uint8 (K, Y), and how many images carry each, int64 (K)."""
         columns = self._label_columns()
         found = [self._vectors(pq.read_table(file, columns=columns)) for file in self.files]
         labels = np.concatenate([labels[labelled] for labels, labelled, _ in found])
@@ -130,7 +130,7 @@ class WindowReader:
         return vectors, counts
 
     def keeping(self, fraction: float) -> "WindowReader":
-        """The same, where only that share of the labelled films of each class keep their labels."""
+        """The same, where only that share of the labelled images of each class keep their labels."""
         columns = ["dicom_id", "labels"]
         hashes, labels = [], []
         for file in self.files:
@@ -141,7 +141,7 @@ class WindowReader:
         return replace(self, kept=kept_hashes(np.concatenate(hashes), np.concatenate(labels), fraction))
 
     def known_counts(self) -> tuple[Array, Array]:
-        """Films of which each label is known to be present, and absent: int64 (Y) each."""
+        """Images of which each label is known to be present, and absent: int64 (Y) each."""
         columns = self._label_columns()
         present, absent = np.zeros((2, len(self.label_names)), np.int64)
         for file in self.files:
@@ -292,16 +292,16 @@ class BatchStream:
         position: Position,
         worker: int,
         windows: Callable[[Iterable[int]], Iterator[HostBatch]],
-        films: int | None = None,
+        images: int | None = None,
     ) -> None:
         """windows: how to read window numbers, e.g. partial(read_ahead, reader, num_tasks=2), or without Ray
         lambda numbers: map(reader.read, numbers).
-        films: how many will be asked for, so that none is read ahead for nobody; None: without end."""
+        images: how many will be asked for, so that none is read ahead for nobody; None: without end."""
         self.position = position
         self._batch_rows = batch_rows
         first, self._skip = reader.order.seek(position, worker)
         numbers = windows_from(first, position.num_workers)
-        self._windows = windows(numbers if films is None else reader.order.enough(numbers, self._skip + films))
+        self._windows = windows(numbers if images is None else reader.order.enough(numbers, self._skip + images))
         self._parts: list[HostBatch] = []
 
     def __iter__(self) -> Iterator[HostBatch]:
@@ -334,7 +334,7 @@ def fixed_binary_view(column: pa.ChunkedArray | pa.Array, dtype: DTypeLike, shap
 
 
 def _hashes(table: pa.Table) -> Hashes:
-    """Of the films' ids."""
+    """Of the images' ids."""
     hashes: Hashes = pd.util.hash_array(table["dicom_id"].to_numpy().astype(object))
     return hashes
 

@@ -1,6 +1,6 @@
 """manifest.json, vocabulary.json and quarantine.parquet: what a finished ingest says of itself.
 
-All three are pure functions of the plan, the verdicts and the shards' records: byte-identical whatever the number of
+All three are pure functions of the plan, the selection and the shards' records: byte-identical whatever the number of
 workers and restarts. None holds report text.
 """
 
@@ -24,7 +24,7 @@ from emixer.data.vocabulary import Vocabulary
 from emixer.files import write_json, written_aside
 
 DUPLICATE_RULE = (
-    "Films with identical pixels in the shards are one film: a film of test stays before one of validate before one of "
+    "Images with identical pixels in the shards are one image: an image of test stays before one of validate before one of "
     "train, then the first dicom_id in alphabetical order."
 )
 _QUARANTINE_SCHEMA = pa.schema([("path", pa.string()), ("stage", pa.string()), ("reason", pa.string())])
@@ -34,8 +34,8 @@ def write_manifest(
     plan: Plan, collection: Collection, workspace: Workspace, records: Sequence[ShardRecord], min_token_count: int
 ) -> dict[str, Any]:
     """Writes the three files, the manifest last, since it makes the folder a finished one. Returns the manifest."""
-    verdicts = pq.read_table(workspace.verdicts)
-    quarantine = _quarantine(plan, collection, verdicts)
+    selection = pq.read_table(workspace.selection)
+    quarantine = _quarantine(plan, collection, selection)
     counts: Counter[str] = Counter()
     for record in records:
         counts.update(record.token_counts)
@@ -43,7 +43,7 @@ def write_manifest(
     vocabulary.save(workspace.out / VOCABULARY_NAME)
     with written_aside(workspace.out / QUARANTINE_NAME) as aside:
         pq.write_table(quarantine, aside, compression="zstd")
-    kept = plan.films.filter(verdicts["keep"])
+    kept = plan.images.filter(selection["keep"])
     manifest = {
         "shard_version": plan.info.shard_version,
         "package_version": plan.info.package_version,
@@ -54,8 +54,8 @@ def write_manifest(
         "gray_range_rules": [GRAY_RANGE_RULE, DICOM_RULE],
         "splits": {split: _split_counts(kept, split, records) for split in SPLITS},
         "labels": {split: _label_counts(kept, split, collection.label_names) for split in SPLITS},
-        "reports": {split: _report_counts(kept, verdicts, split) for split in SPLITS},
-        "films_selected": plan.films.num_rows,
+        "reports": {split: _report_counts(kept, selection, split) for split in SPLITS},
+        "images_selected": plan.images.num_rows,
         "not_selected": dict(collection.not_selected),
         "left_out": _left_out_counts(quarantine),
         "remarks": dict(collection.remarks),
@@ -67,30 +67,34 @@ def write_manifest(
     return manifest
 
 
-def _quarantine(plan: Plan, collection: Collection, verdicts: pa.Table) -> pa.Table:
-    listed = pc.is_valid(verdicts["stage"])
-    films = pa.table(
-        [plan.films["film_path"].filter(listed), verdicts["stage"].filter(listed), verdicts["reason"].filter(listed)],
+def _quarantine(plan: Plan, collection: Collection, selection: pa.Table) -> pa.Table:
+    listed = pc.is_valid(selection["stage"])
+    images = pa.table(
+        [
+            plan.images["image_path"].filter(listed),
+            selection["stage"].filter(listed),
+            selection["reason"].filter(listed),
+        ],
         schema=_QUARANTINE_SCHEMA,
     )
     from_tables = pa.Table.from_pylist([row._asdict() for row in collection.left_out], schema=_QUARANTINE_SCHEMA)
-    return pa.concat_tables([from_tables, films]).sort_by([("path", "ascending")])
+    return pa.concat_tables([from_tables, images]).sort_by([("path", "ascending")])
 
 
 def _split_counts(kept: pa.Table, split: str, records: Sequence[ShardRecord]) -> dict[str, int]:
-    films = kept.filter(pc.equal(kept["split"], split))
+    images = kept.filter(pc.equal(kept["split"], split))
     files = [record.file for record in records if record.file is not None and record.file.split == split]
     return {
-        "films": films.num_rows,
-        "studies": pc.count_distinct(films["study_id"]).as_py(),
-        "subjects": pc.count_distinct(films["subject_id"]).as_py(),
+        "images": images.num_rows,
+        "studies": pc.count_distinct(images["study_id"]).as_py(),
+        "subjects": pc.count_distinct(images["subject_id"]).as_py(),
         "shards": len(files),
         "bytes": sum(file.num_bytes for file in files),
     }
 
 
 def _label_counts(kept: pa.Table, split: str, names: Sequence[str]) -> dict[str, Any]:
-    """Films by value of each label; films without any label vector are counted once, as `unlabelled_films`."""
+    """Images by value of each label; images without any label vector are counted once, as `unlabelled_images`."""
     vectors = kept["labels"].filter(pc.equal(kept["split"], split))
     given = vectors.drop_null().combine_chunks()
     values = given.flatten().cast(pa.int16()).fill_null(2).to_numpy(zero_copy_only=False).reshape(-1, len(names))
@@ -101,11 +105,11 @@ def _label_counts(kept: pa.Table, split: str, names: Sequence[str]) -> dict[str,
         }
         for y, name in enumerate(names)
     }
-    return {"unlabelled_films": vectors.null_count, "names": counts}
+    return {"unlabelled_images": vectors.null_count, "names": counts}
 
 
-def _report_counts(kept: pa.Table, verdicts: pa.Table, split: str) -> dict[str, int]:
-    outcomes = verdicts["outcome"].filter(verdicts["keep"]).filter(pc.equal(kept["split"], split))
+def _report_counts(kept: pa.Table, selection: pa.Table, split: str) -> dict[str, int]:
+    outcomes = selection["outcome"].filter(selection["keep"]).filter(pc.equal(kept["split"], split))
     return _counts(outcomes)
 
 

@@ -1,6 +1,6 @@
-"""In which order training sees the films: a pure function of (seed, position), so that resuming needs one integer.
+"""In which order training sees the images: a pure function of (seed, position), so that resuming needs one integer.
 
-Row groups are permuted anew each epoch and dealt into windows of about `window_rows` films; the films of a window are
+Row groups are permuted anew each epoch and dealt into windows of about `window_rows` images; the images of a window are
 permuted. Windows are numbered through all epochs; worker r of n reads windows base + r, base + r + n, ...
 """
 
@@ -16,20 +16,20 @@ _EPOCH, _WINDOW = 0, 1
 
 @dataclass(frozen=True)
 class Position:
-    """How far a group of workers has read. Each of `num_workers` has taken `rows` films since window `base`."""
+    """How far a group of workers has read. Each of `num_workers` has taken `rows` images since window `base`."""
 
     num_workers: int
     base: int = 0
     rows: int = 0
 
     def advanced(self, rows: int) -> "Position":
-        """The position after each worker took `rows` more films."""
+        """The position after each worker took `rows` more images."""
         return replace(self, rows=self.rows + rows)
 
 
 @dataclass(frozen=True)
 class DataOrder:
-    """The order of one split. group_rows: films in each row group, over all shards in order."""
+    """The order of one split. group_rows: images in each row group, over all shards in order."""
 
     group_rows: tuple[int, ...]
     window_rows: int
@@ -47,15 +47,15 @@ class DataOrder:
         return np.asarray(np.array_split(order, self.num_windows)[part], dtype=np.int64)
 
     def permutation(self, window: int, num_rows: int) -> NDArray[np.int64]:
-        """The order of the films within a window of `num_rows` films."""
+        """The order of the images within a window of `num_rows` images."""
         return np.random.default_rng([self.seed, _WINDOW, window]).permutation(num_rows)
 
     def rows_in(self, window: int) -> int:
-        """Films in a window."""
+        """Images in a window."""
         return int(np.asarray(self.group_rows)[self.groups_of(window)].sum())
 
     def enough(self, windows: Iterable[int], rows: int) -> Iterator[int]:
-        """The first of these windows, until they hold `rows` films."""
+        """The first of these windows, until they hold `rows` images."""
         for window in windows:
             if rows <= 0:
                 return
@@ -63,7 +63,7 @@ class DataOrder:
             rows -= self.rows_in(window)
 
     def seek(self, position: Position, worker: int) -> tuple[int, int]:
-        """(window, films of it already taken) that `worker` goes on with."""
+        """(window, images of it already taken) that `worker` goes on with."""
         window, left = position.base + worker, position.rows
         while left >= (rows := self.rows_in(window)):
             left -= rows
@@ -74,7 +74,7 @@ class DataOrder:
         """The same place in the data for another number of workers.
 
         Windows are not shared between workers, so those begun are given up: at most `position.num_workers` windows
-        lose their unread films for this epoch, and no film is read twice.
+        lose their unread images for this epoch, and no image is read twice.
         """
         if position.num_workers == num_workers:
             return position

@@ -51,6 +51,6 @@ PADCHEST_LABELS: dict[Label, tuple[str, ...]] = {
 """Observation -> the labels that stand for it, in lower case."""
 
 SAYS_NOTHING = frozenset({"unchanged", "suboptimal study"})
-"""Labels of the study, not of what it shows: a film with no other one counts as without labels."""
+"""Labels of the study, not of what it shows: an image with no other one counts as without labels."""
 EXCLUDED = "exclude"
-"""Marks films that the collection's makers would leave out."""
+"""Marks images that the collection's makers would leave out."""

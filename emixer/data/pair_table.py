@@ -1,7 +1,7 @@
 """Pairs as arrays, real ones from shards and generated ones from a dataset, for what compares or mixes the two.
 
-Generated films are compressed in Parquet, one by one. They are decoded once, into plain arrays on disk that every
-process maps into its memory; real films are plain bytes already.
+Generated images are compressed in Parquet, one by one. They are decoded once, into plain arrays on disk that every
+process maps into its memory; real images are plain bytes already.
 
 Shapes: N pairs, B pairs of a batch, H = W side [px], Y labels, S sentences, W words of a sentence.
 """
@@ -33,14 +33,14 @@ from emixer.data.vocabulary import Vocabulary
 from emixer.errors import ShardError
 from emixer.files import written_aside
 
-_FILMS, _LABELS, _WORDS = "films.npy", "labels.npy", "words.npy"
+_IMAGES, _LABELS, _WORDS = "images.npy", "labels.npy", "words.npy"
 _DECODERS = 4
 _TABLE_VERSION = 1
 
 
 @dataclass(frozen=True)
 class PairTable:
-    """Films with labels and reports, possibly views of files: read-only."""
+    """Images with labels and reports, possibly views of files: read-only."""
 
     image_NHW: NDArray[np.uint8]
     """Gray values."""
@@ -135,7 +135,7 @@ class RealPairs:
 
     table: PairTable
     subjects: tuple[str, ...]
-    """Whose film each is, with the source, since two may number their subjects alike: what intervals are resampled by.
+    """Whose image each is, with the source, since two may number their subjects alike: what intervals are resampled by.
     Never printed."""
     reports: tuple[list[list[str]] | None, ...]
     """Tokens as they stand, whatever the vocabulary and the lengths that a model knows."""
@@ -174,7 +174,7 @@ def read_real_with(
     available = shards.num_rows(split)
     if num > available:
         raise ShardError(
-            f"{num:,} real films are asked for; the {split} split of {shards.folder} has {available:,}. Lower "
+            f"{num:,} real images are asked for; the {split} split of {shards.folder} has {available:,}. Lower "
             "experiment.scale, or ingest more."
         )
     reader = _reader(shards, split, shape, policy, seed, conditions)
@@ -190,7 +190,7 @@ def read_real_with(
 def open_generated(dataset: Path, files: Sequence[str], shape: TableShape, cache: Path) -> PairTable:
     """The pairs of a generated dataset's Parquet `files`, decoded into `cache` where they are not there yet.
 
-    Raises ShardError when films have another size than `shape` says, a label has no column, or a file is damaged, and
+    Raises ShardError when images have another size than `shape` says, a label has no column, or a file is damaged, and
     StorageError when the disk is full.
     """
     if not cache.is_dir():
@@ -198,7 +198,7 @@ def open_generated(dataset: Path, files: Sequence[str], shape: TableShape, cache
             aside.mkdir()
             _decode_into(aside, [dataset / name for name in files], shape)
     try:
-        return PairTable(*(np.load(cache / name, mmap_mode="r") for name in (_FILMS, _LABELS, _WORDS)))
+        return PairTable(*(np.load(cache / name, mmap_mode="r") for name in (_IMAGES, _LABELS, _WORDS)))
     except (OSError, ValueError, EOFError) as error:
         raise ShardError(
             f"{cache}, a dataset as arrays, is damaged ({type(error).__name__}). Delete that folder: it is made anew."
@@ -209,7 +209,7 @@ def _reader(
     shards: ShardSet, split: str, shape: TableShape, policy: LabelPolicy, seed: int, conditions: Conditions
 ) -> WindowReader:
     if shards.info.side_px != shape.side_px:
-        raise ShardError(f"{shards.folder} holds films of {shards.info.side_px} px, not of {shape.side_px}.")
+        raise ShardError(f"{shards.folder} holds images of {shards.info.side_px} px, not of {shape.side_px}.")
     return open_windows(shards, split, DataConfig(), seed, shape.max_sentences, shape.max_words, policy, conditions)
 
 
@@ -233,7 +233,7 @@ def _columns_of(wanted: Sequence[str], there: Sequence[str], whose: str) -> list
 
 def _decode_into(folder: Path, paths: Sequence[Path], shape: TableShape) -> None:
     num = sum(_opened(path).metadata.num_rows for path in paths)
-    films = _new_array(folder / _FILMS, np.uint8, (num, shape.side_px, shape.side_px))
+    images = _new_array(folder / _IMAGES, np.uint8, (num, shape.side_px, shape.side_px))
     labels = _new_array(folder / _LABELS, np.float32, (num, len(shape.label_names)))
     words = _new_array(folder / _WORDS, np.int32, (num, shape.max_sentences, shape.max_words))
     row = 0
@@ -242,22 +242,22 @@ def _decode_into(folder: Path, paths: Sequence[Path], shape: TableShape) -> None
             for table in _row_groups(path, shape):
                 part = slice(row, row + table.num_rows)
                 encoded = pc.struct_field(table["image"].combine_chunks(), "bytes").to_pylist()
-                for target, film in zip(films[part], pool.map(decode_film, encoded), strict=True):
-                    if film is None:
-                        raise _damaged(path, "a film that cannot be decoded")
-                    if film.shape != target.shape:
+                for target, image in zip(images[part], pool.map(decode_image, encoded), strict=True):
+                    if image is None:
+                        raise _damaged(path, "an image that cannot be decoded")
+                    if image.shape != target.shape:
                         raise ShardError(
-                            f"{path} holds films of {film.shape[1]} x {film.shape[0]} px; the real ones have "
+                            f"{path} holds images of {image.shape[1]} x {image.shape[0]} px; the real ones have "
                             f"{shape.side_px}. Generate with a model that was trained on these shards."
                         )
-                    target[...] = film
+                    target[...] = image
                 labels[part] = np.stack([table[name].to_numpy() for name in shape.label_names], axis=1)
                 sentences = pa.array(
                     [tokenize(report) for report in table["report"].to_pylist()], pa.list_(pa.list_(pa.string()))
                 )
                 words[part] = shape.vocabulary.encode_sentences(sentences, shape.max_sentences, shape.max_words)
                 row += table.num_rows
-    for array in (films, labels, words):
+    for array in (images, labels, words):
         array.flush()
 
 
@@ -289,10 +289,10 @@ def _new_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:
     return array
 
 
-def decode_film(encoded: bytes) -> NDArray[np.uint8] | None:
-    """Gray values (H, W) of a PNG or JPEG; None: it is no film."""
+def decode_image(encoded: bytes) -> NDArray[np.uint8] | None:
+    """Gray values (H, W) of a PNG or JPEG; None: it is no image."""
     try:
-        with Image.open(io.BytesIO(encoded)) as film:
-            return np.asarray(film.convert("L"))
+        with Image.open(io.BytesIO(encoded)) as image:
+            return np.asarray(image.convert("L"))
     except (OSError, ValueError, SyntaxError):  # what Pillow raises for a damaged file
         return None

@@ -1,14 +1,14 @@
-"""The plan of an ingest: which film goes to which shard, decided before any film is opened.
+"""The plan of an ingest: which image goes to which shard, decided before any image is opened.
 
-Films of a split are put in the order of a hash of their id, so every shard is a fair sample of its split, and are cut
+Images of a split are put in the order of a hash of their id, so every shard is a fair sample of its split, and are cut
 into shards of `rows_per_shard`. A shard is cut into blocks; a block is the work of one task. What is left out later
 makes a shard shorter and moves nothing to another one, so each shard can be made, checked and remade on its own.
 
 The folder `.ingest` beside the shards holds the plan and what is done of it:
 
-    plan.json, plan.parquet    settings and films; row group i is block i
+    plan.json, plan.parquet    settings and images; row group i is block i
     blocks/00000.parquet       decoded block i, row for row; deleted once its shard is written
-    verdicts.parquet           keep or not, and why, row for row; row group i is block i
+    selection.parquet           keep or not, and why, row for row; row group i is block i
     shards/train-00000.json    what a finished shard holds
 """
 
@@ -28,8 +28,8 @@ import pyarrow.parquet as pq
 
 from emixer._version import __version__
 from emixer.config.ingest import IngestConfig
-from emixer.data.films import FILM_VERSION
-from emixer.data.schema import KNOWN_OF_FILMS, SHARD_GLOB, SHARD_VERSION, SPLITS, ShardInfo
+from emixer.data.images import IMAGE_VERSION
+from emixer.data.schema import KNOWN_OF_IMAGES, SHARD_GLOB, SHARD_VERSION, SPLITS, ShardInfo
 from emixer.data.sections import SECTION_VERSION
 from emixer.data.shards import shard_name
 from emixer.data.sources import Collection
@@ -37,7 +37,7 @@ from emixer.data.text import TOKENIZER_VERSION
 from emixer.errors import RunFolderError
 from emixer.files import alone_in, remove_partials, storage_error, write_json, written_aside
 
-FILMS_PER_BLOCK = 256
+IMAGES_PER_BLOCK = 256
 _SECTION_RULES = {
     "drop": "findings",
     "impression": "findings-or-impression",
@@ -53,18 +53,18 @@ class PlannedShard:
     name: str
     split: str
     blocks: tuple[int, ...]
-    num_films: int
+    num_images: int
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Films in their final order, and their cut into shards and blocks.
+    """Images in their final order, and their cut into shards and blocks.
 
     block_starts: first row of each block, and one past the last row at the end.
-    fingerprint: changes with anything that could change a byte of a shard, except the films' own bytes.
+    fingerprint: changes with anything that could change a byte of a shard, except the images' own bytes.
     """
 
-    films: pa.Table
+    images: pa.Table
     shards: tuple[PlannedShard, ...]
     block_starts: tuple[int, ...]
     info: ShardInfo
@@ -76,14 +76,14 @@ class Plan:
     def num_blocks(self) -> int:
         return len(self.block_starts) - 1
 
-    def num_films(self, blocks: list[int]) -> int:
-        """Films of these blocks together."""
+    def num_images(self, blocks: list[int]) -> int:
+        """Images of these blocks together."""
         return sum(self.block_starts[i + 1] - self.block_starts[i] for i in blocks)
 
 
 def make_plan(collection: Collection, config: IngestConfig) -> Plan:
-    """Orders and cuts the films of a collection. A pure function of the tables and the settings."""
-    films = _ordered(collection.films)
+    """Orders and cuts the images of a collection. A pure function of the tables and the settings."""
+    images = _ordered(collection.images)
     info = ShardInfo(
         side_px=config.side_px,
         label_names=collection.label_names,
@@ -91,37 +91,37 @@ def make_plan(collection: Collection, config: IngestConfig) -> Plan:
         tokenizer_version=TOKENIZER_VERSION,
         package_version=__version__,
         report_language=collection.report_language,
-        known_of_films=tuple(name for name in KNOWN_OF_FILMS if films[name].null_count < films.num_rows),
+        known_of_images=tuple(name for name in KNOWN_OF_IMAGES if images[name].null_count < images.num_rows),
     )
-    shards, block_starts = _cut(films, config.rows_per_shard)
+    shards, block_starts = _cut(images, config.rows_per_shard)
     settings = _settings(collection, config)
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
-    for batch in films.combine_chunks().to_batches():
+    for batch in images.combine_chunks().to_batches():
         digest.update(batch.serialize())
     row_group_rows = max(1, config.row_group_bytes // config.side_px**2)
-    return Plan(films, shards, block_starts, info, row_group_rows, settings, digest.hexdigest())
+    return Plan(images, shards, block_starts, info, row_group_rows, settings, digest.hexdigest())
 
 
-def _ordered(films: pa.Table) -> pa.Table:
+def _ordered(images: pa.Table) -> pa.Table:
     """By split, then by a hash of the id."""
     hashes = [
         hashlib.blake2b(i.encode(), digest_size=8, person=b"emixer-order").digest()
-        for i in films["dicom_id"].to_pylist()
+        for i in images["dicom_id"].to_pylist()
     ]
-    splits = pc.index_in(films["split"], value_set=pa.array(SPLITS)).to_numpy()
+    splits = pc.index_in(images["split"], value_set=pa.array(SPLITS)).to_numpy()
     order = np.lexsort((np.array(hashes, dtype="S8").view(">u8"), splits))
-    return films.take(pa.array(order)).combine_chunks()
+    return images.take(pa.array(order)).combine_chunks()
 
 
-def _cut(films: pa.Table, rows_per_shard: int) -> tuple[tuple[PlannedShard, ...], tuple[int, ...]]:
+def _cut(images: pa.Table, rows_per_shard: int) -> tuple[tuple[PlannedShard, ...], tuple[int, ...]]:
     shards: list[PlannedShard] = []
     starts = [0]
-    split_of_row = pc.index_in(films["split"], value_set=pa.array(SPLITS)).to_numpy()
+    split_of_row = pc.index_in(images["split"], value_set=pa.array(SPLITS)).to_numpy()
     for index, split in enumerate(SPLITS):
         first, last = np.searchsorted(split_of_row, [index, index + 1])
         for number, start in enumerate(range(first, last, rows_per_shard)):
             stop = min(start + rows_per_shard, int(last))
-            cuts = [*range(start + FILMS_PER_BLOCK, stop, FILMS_PER_BLOCK), stop]
+            cuts = [*range(start + IMAGES_PER_BLOCK, stop, IMAGES_PER_BLOCK), stop]
             blocks = tuple(range(len(starts) - 1, len(starts) - 1 + len(cuts)))
             shards.append(PlannedShard(shard_name(split, number), split, blocks, stop - start))
             starts += cuts
@@ -129,7 +129,7 @@ def _cut(films: pa.Table, rows_per_shard: int) -> tuple[tuple[PlannedShard, ...]
 
 
 def _settings(collection: Collection, config: IngestConfig) -> dict[str, Any]:
-    """What the shards depend on besides the film table; where things lie is no part of it."""
+    """What the shards depend on besides the image table; where things lie is no part of it."""
     kept = config.model_dump(mode="json", exclude={"out", "source"})
     return kept | {
         "source": collection.source,
@@ -137,7 +137,7 @@ def _settings(collection: Collection, config: IngestConfig) -> dict[str, Any]:
         "versions": {
             "package": __version__,
             "shards": SHARD_VERSION,
-            "films": FILM_VERSION,
+            "images": IMAGE_VERSION,
             "sections": SECTION_VERSION,
             "tokenizer": TOKENIZER_VERSION,
         },
@@ -163,8 +163,8 @@ class Workspace:
         return self.state / "plan.json"
 
     @property
-    def verdicts(self) -> Path:
-        return self.state / "verdicts.parquet"
+    def selection(self) -> Path:
+        return self.state / "selection.parquet"
 
     @property
     def blocks(self) -> Path:
@@ -193,7 +193,7 @@ class Workspace:
             for folder in (self.out, self.state, self.blocks, self.state / "shards"):
                 remove_partials(folder)
             if not self.plan_json.exists():
-                write_aligned(self.plan_table, plan.films, plan.block_starts)
+                write_aligned(self.plan_table, plan.images, plan.block_starts)
                 write_json(self.plan_json, {"fingerprint": plan.fingerprint, "settings": plan.settings})
             yield
 
@@ -235,6 +235,6 @@ def read_aligned(path: Path, block: int) -> pa.Table:
 def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
     changed = [key for key in here if there.get(key) != here[key]]
     if not changed:
-        return "the tables of the collection name other films, labels or splits"
+        return "the tables of the collection name other images, labels or splits"
     key = changed[0]
     return f"{key} was {there.get(key)!r} there and is {here[key]!r} here"

@@ -1,6 +1,6 @@
 """The shard contract: what one row of a shard is, and what its schema metadata says.
 
-One row is one film. `image` is raw 8-bit gray, row-major, side_px * side_px bytes: a fixed-size binary column, because
+One row is one image. `image` is raw 8-bit gray, row-major, side_px * side_px bytes: a fixed-size binary column, because
 Parquet decodes it an order of magnitude faster than JPEG and stores it without the blow-up of an int32 tensor column.
 """
 
@@ -18,8 +18,8 @@ SHARD_VERSION = 1
 _METADATA_KEY = b"emixer"
 
 ENGLISH = "en"
-KNOWN_OF_FILMS = {"sex": pa.string(), "age_years": pa.int16(), "manufacturer": pa.string()}
-"""Columns that shards have where the source knows them of any film: F or M; whole years at the film's date."""
+KNOWN_OF_IMAGES = {"sex": pa.string(), "age_years": pa.int16(), "manufacturer": pa.string()}
+"""Columns that shards have where the source knows them of any image: F or M; whole years at the image's date."""
 SPLITS = ("train", "validate", "test")
 SHARD_GLOB = "{split}-*.parquet"
 MANIFEST_NAME = "manifest.json"
@@ -43,8 +43,8 @@ class ShardInfo:
     package_version: str
     shard_version: int = SHARD_VERSION
     report_language: str = ENGLISH
-    known_of_films: tuple[str, ...] = ()
-    """Those of KNOWN_OF_FILMS that are columns here."""
+    known_of_images: tuple[str, ...] = ()
+    """Those of KNOWN_OF_IMAGES that are columns here."""
 
     def arrow_schema(self) -> pa.Schema:
         """Columns of a shard with this metadata attached."""
@@ -59,7 +59,7 @@ class ShardInfo:
             pa.field("sentences", pa.list_(pa.list_(pa.string()))),
             pa.field("labels", pa.list_(pa.int8(), len(self.label_names))),
             pa.field("source", pa.string(), nullable=False),
-            *(pa.field(name, KNOWN_OF_FILMS[name]) for name in self.known_of_films),
+            *(pa.field(name, KNOWN_OF_IMAGES[name]) for name in self.known_of_images),
         ]
         return pa.schema(fields, metadata={_METADATA_KEY: json.dumps(asdict(self)).encode()})
 
@@ -78,7 +78,7 @@ class ShardInfo:
                 f"{origin} has shard version {fields.get('shard_version')}, this emixer reads version {SHARD_VERSION}. "
                 "Run `emixer ingest` again into a new folder."
             )
-        for name in ("label_names", "known_of_films"):
+        for name in ("label_names", "known_of_images"):
             fields[name] = tuple(fields.get(name, ()))
         info = cls(**fields)
         expected = info.arrow_schema()

@@ -5,9 +5,9 @@ start of a line, or alone on a line of its own, in capitals or marked as a headi
 Headers that are not known (LUNGS:) belong to the section they stand in.
 
 The last section named findings that has any text wins; FINDINGS AND IMPRESSION counts as findings. Without one, the
-body is taken: what stands under REPORT:, OBSERVATIONS:, or the title of a chest film (CHEST, PA AND LATERAL:), which is
-a header only before the findings and the impression. Sections that only point to another one ("See impression.") have
-no text.
+body is taken: what stands under REPORT:, OBSERVATIONS:, or the title of a chest image (CHEST, PA AND LATERAL:), which
+is a header only before the findings and the impression. Sections that only point to another one ("See impression.")
+have no text.
 
 Every report comes to one `Outcome`; none is dropped without being counted.
 """
@@ -25,7 +25,7 @@ MissingFindings = Literal["drop", "impression", "impression-or-last-paragraph", 
 
 
 class Outcome(StrEnum):
-    """Where the text of a film's report came from, or why there is none."""
+    """Where the text of an image's report came from, or why there is none."""
 
     FINDINGS = "findings section"
     IMPRESSION = "impression section"

@@ -20,7 +20,7 @@ from emixer.errors import ShardError
 from emixer.files import sha256_of, written_aside
 
 _INGEST_AGAIN = "Run the same `emixer ingest` command again; finished shards are kept."
-# pixels barely compress and must stream at tens of thousands of films a second; text and ids compress well
+# pixels barely compress and must stream at tens of thousands of images a second; text and ids compress well
 _COMPRESSION = {
     "dicom_id": "zstd", "study_id": "zstd", "subject_id": "zstd", "view": "zstd", "split": "zstd", "image": "none",
     "report": "zstd", "sentences.list.element.list.element": "zstd", "labels.list.element": "zstd", "source": "zstd",
@@ -123,7 +123,7 @@ class ShardSet:
         _require_readable(folder, *(file.name for file in listed))
         if not listed:
             raise ShardError(
-                f"{folder} lists no shards: every film was left out. See quarantine.parquet there for why."
+                f"{folder} lists no shards: every image was left out. See quarantine.parquet there for why."
             )
         infos = [_checked_info(folder / file.name, file) for file in listed]
         for file, info in zip(listed, infos, strict=True):
@@ -133,20 +133,20 @@ class ShardSet:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Splits that have at least one film, in the order train, validate, test."""
+        """Splits that have at least one image, in the order train, validate, test."""
         return tuple(split for split in SPLITS if any(f.split == split and f.num_rows for f in self.shard_files))
 
     def files(self, split: str) -> list[Path]:
-        """Shards of a split, in order. Raises ShardError when the split has no film."""
+        """Shards of a split, in order. Raises ShardError when the split has no image."""
         self._require_split(split)
         return [self.folder / f.name for f in self.shard_files if f.split == split and f.num_rows]
 
     def num_rows(self, split: str) -> int:
-        """Films of a split; 0 when it is empty."""
+        """Images of a split; 0 when it is empty."""
         return sum(f.num_rows for f in self.shard_files if f.split == split)
 
     def num_reports(self, split: str) -> int:
-        """Films of a split that have a report that can be read; reads one column."""
+        """Images of a split that have a report that can be read; reads one column."""
         columns = [
             pq.read_table(self.folder / f.name, columns=["sentences"])[0] for f in self.shard_files if f.split == split
         ]
@@ -168,8 +168,8 @@ class ShardSet:
             raise ShardError(f"There is no split {split!r}. The splits are {', '.join(SPLITS)}.")
         if self.num_rows(split) == 0:
             raise ShardError(
-                f"The split {split!r} of {self.folder} is empty; films are in: {', '.join(self.splits) or 'none'}. "
-                "Choose one of those, or ingest again with films for it."
+                f"The split {split!r} of {self.folder} is empty; images are in: {', '.join(self.splits) or 'none'}. "
+                "Choose one of those, or ingest again with images for it."
             )
 
 

@@ -4,7 +4,7 @@ validation pairs was lowest.
 Every mixture of data gets the same number of steps, so that what differs is the data and not how long it was looked at.
 
 Shapes: B pairs of a batch, C channels, H = W side [px], Y labels, S sentences, W words of a sentence, U uniform
-numbers a film.
+numbers an image.
 """
 
 import copy
@@ -24,7 +24,7 @@ from emixer.data.vocabulary import PAD
 from emixer.errors import DivergenceError
 from emixer.losses.augmentation import NUM_UNIFORMS, augmented
 from emixer.models.batch_norm import eval_mode
-from emixer.training.step import autocast, films_to_device, moved
+from emixer.training.step import autocast, images_to_device, moved
 
 _ORDER, _AUGMENT = 0, 1
 _EVAL_BATCH = 128
@@ -104,9 +104,9 @@ def fit(
 
 
 def to_device(pairs: PairTable, device: torch.device) -> PairBatch:
-    """Moves pairs; films travel as bytes."""
+    """Moves pairs; images travel as bytes."""
     return PairBatch(
-        films_to_device(np.ascontiguousarray(pairs.image_NHW), device),
+        images_to_device(np.ascontiguousarray(pairs.image_NHW), device),
         moved(np.ascontiguousarray(pairs.labels_NY), device),
         moved(np.ascontiguousarray(pairs.words_NSW), device).long(),
         int((pairs.words_NSW != PAD).sum(axis=(1, 2)).max(initial=0)),

@@ -1,8 +1,8 @@
 """Which generated pairs to keep: a judge that was trained on real pairs says how far each agrees with its labels.
 
-Of a film, it is the probability that a classifier gives to each label as it was asked for; of a report, whether the
+Of an image, it is the probability that a classifier gives to each label as it was asked for; of a report, whether the
 rule-based reader finds the label stated exactly where it was asked for. The best of each combination of labels are
-kept, so that the choice does not change how often a label occurs: without that it would prefer normal films, on which
+kept, so that the choice does not change how often a label occurs: without that it would prefer normal images, on which
 it is easy to agree.
 
 Shapes: N pairs, Y labels.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from emixer.config.experiment import DownstreamConfig
 from emixer.data.pair_table import PairTable
 from emixer.data.vocabulary import Vocabulary
-from emixer.downstream.models import Data, film_probabilities
+from emixer.downstream.models import Data, image_probabilities
 from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, mentions
 
 _READ_AT_ONCE = 10_000
@@ -28,14 +28,14 @@ _SEED = 2**31 - 1
 def agreement(
     real: Data, generated: PairTable, settings: DownstreamConfig, device: torch.device
 ) -> NDArray[np.float32]:
-    """How far film and report of each generated pair agree with its labels, float32 (N,) from 0 to 2.
+    """How far image and report of each generated pair agree with its labels, float32 (N,) from 0 to 2.
 
     real: what the judge is trained and chosen on; its test pairs are not looked at.
     """
     asked_NY = np.array(generated.labels_NY) == 1
-    present_NY = film_probabilities(real, generated, settings, _SEED, device).numpy()
-    film_N = np.where(asked_NY, present_NY, 1 - present_NY).mean(1)
-    agreement_N: NDArray[np.float32] = (film_N + _reports_agree(generated, asked_NY, real)).astype(np.float32)
+    present_NY = image_probabilities(real, generated, settings, _SEED, device).numpy()
+    image_N = np.where(asked_NY, present_NY, 1 - present_NY).mean(1)
+    agreement_N: NDArray[np.float32] = (image_N + _reports_agree(generated, asked_NY, real)).astype(np.float32)
     return agreement_N
 
 

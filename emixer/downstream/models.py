@@ -1,6 +1,6 @@
-"""The downstream models: a film's labels, a pair's labels, a film's report. The same for every method and mixture.
+"""The downstream models: an image's labels, a pair's labels, an image's report. The same for every method and mixture.
 
-Shapes: B pairs of a batch, C channels, H = W side [px], P film features, R report features, Y labels, S sentences, W
+Shapes: B pairs of a batch, C channels, H = W side [px], P image features, R report features, Y labels, S sentences, W
 words of a sentence.
 Source: EMIXER §4.4 (image classification, report generation, joint embedding); their networks are not described there.
 """
@@ -26,7 +26,7 @@ from emixer.models.words import ReportReader
 
 
 class JointClassifier(nn.Module):
-    """Labels from a film and its report: features of both side by side, then one linear layer."""
+    """Labels from an image and its report: features of both side by side, then one linear layer."""
 
     def __init__(self, settings: DownstreamConfig, num_words: int, num_labels: int) -> None:
         super().__init__()
@@ -36,9 +36,9 @@ class JointClassifier(nn.Module):
 
     def forward(self, image_BCHW: Tensor, words_BSW: Tensor) -> Tensor:
         """Logits (B, Y), float32."""
-        film_BP = self.encoder.final_features(image_BCHW)
+        image_BP = self.encoder.final_features(image_BCHW)
         report_BR = self.reader(self.reader.embed(words_BSW), words_BSW != PAD)
-        logits_BY: Tensor = self.classifier(torch.cat([film_BP, report_BR], dim=1))
+        logits_BY: Tensor = self.classifier(torch.cat([image_BP, report_BR], dim=1))
         return logits_BY.float()
 
 
@@ -54,15 +54,15 @@ class Data:
     """Pairs to be learned from before `train`, for half of the steps."""
 
 
-def classify_films(data: Data, settings: DownstreamConfig, seed: int, device: torch.device) -> tuple[Tensor, Fit]:
-    """Scores (N, Y) of the test films, logits of each label, from a classifier trained on films alone."""
+def classify_images(data: Data, settings: DownstreamConfig, seed: int, device: torch.device) -> tuple[Tensor, Fit]:
+    """Scores (N, Y) of the test images, logits of each label, from a classifier trained on images alone."""
     model = new_classifier(settings, len(data.shape.label_names), seed)
-    found = _fit_labels(model, _film_logits, label_loss, data, settings, seed, device)
-    return predict(model, _film_logits, data.test, device), found
+    found = _fit_labels(model, _image_logits, label_loss, data, settings, seed, device)
+    return predict(model, _image_logits, data.test, device), found
 
 
 def classify_pairs(data: Data, settings: DownstreamConfig, seed: int, device: torch.device) -> tuple[Tensor, Fit]:
-    """Scores (N, Y) of the test pairs, logits of each label, from film and report together."""
+    """Scores (N, Y) of the test pairs, logits of each label, from image and report together."""
     torch.manual_seed(seed)
     model = JointClassifier(settings, len(data.shape.vocabulary), len(data.shape.label_names))
     found = _fit_labels(model, _pair_logits, label_loss, data, settings, seed, device)
@@ -72,32 +72,32 @@ def classify_pairs(data: Data, settings: DownstreamConfig, seed: int, device: to
 def classify_classes(
     pretraining: Data | None, data: Data, settings: DownstreamConfig, seed: int, device: torch.device
 ) -> tuple[Tensor, Fit]:
-    """Logits (N, Y) of test films of which each is of exactly one class.
+    """Logits (N, Y) of test images of which each is of exactly one class.
 
     pretraining: what a classifier learns first; its features are where this one starts. None: from scratch.
     """
     model = new_classifier(settings, len(data.shape.label_names), seed)
     if pretraining is not None:
         first = new_classifier(settings, len(pretraining.shape.label_names), seed)
-        _fit_labels(first, _film_logits, label_loss, pretraining, settings, seed, device)
+        _fit_labels(first, _image_logits, label_loss, pretraining, settings, seed, device)
         model.features.load_state_dict(first.features.state_dict())
-    found = _fit_labels(model, _film_logits, class_loss, data, settings, seed, device)
-    return predict(model, _film_logits, data.test, device), found
+    found = _fit_labels(model, _image_logits, class_loss, data, settings, seed, device)
+    return predict(model, _image_logits, data.test, device), found
 
 
-def film_probabilities(
-    data: Data, films: PairTable, settings: DownstreamConfig, seed: int, device: torch.device
+def image_probabilities(
+    data: Data, images: PairTable, settings: DownstreamConfig, seed: int, device: torch.device
 ) -> Tensor:
-    """Probabilities (N, Y) of each label in `films`, by a classifier that is trained as that of `classify_films`."""
+    """Probabilities (N, Y) of each label in `images`, by a classifier that is trained as that of `classify_images`."""
     model = new_classifier(settings, len(data.shape.label_names), seed)
-    _fit_labels(model, _film_logits, label_loss, data, settings, seed, device)
-    return predict(model, _film_logits, films, device).sigmoid()
+    _fit_labels(model, _image_logits, label_loss, data, settings, seed, device)
+    return predict(model, _image_logits, images, device).sigmoid()
 
 
 def write_reports(
     data: Data, settings: DownstreamConfig, seed: int, device: torch.device
 ) -> tuple[NDArray[np.int32], Fit]:
-    """Token ids (N, S, W) of a report for each test film, the likeliest word at each place."""
+    """Token ids (N, S, W) of a report for each test image, the likeliest word at each place."""
     shape = data.shape
     torch.manual_seed(seed)
     model = ReportDecoder(
@@ -126,12 +126,12 @@ def label_loss(logits_BY: Tensor, labels_BY: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def class_loss(logits_BY: Tensor, labels_BY: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of the cross-entropies of classes of which a film has exactly one, and the number of films."""
+    """Sum of the cross-entropies of classes of which an image has exactly one, and the number of images."""
     num = torch.full((), len(labels_BY), device=labels_BY.device)
     return functional.cross_entropy(logits_BY, labels_BY.argmax(1), reduction="sum"), num
 
 
-def _film_logits(model: ChestEncoder, batch: PairBatch) -> Tensor:
+def _image_logits(model: ChestEncoder, batch: PairBatch) -> Tensor:
     return model.logits(model.final_features(batch.image_BCHW))
 
 
@@ -146,9 +146,9 @@ def _report_loss(model: ReportDecoder, batch: PairBatch) -> tuple[Tensor, Tensor
     target = Batch(
         batch.image_BCHW, batch.labels_BY, has_report_B, batch.words_BSW, has_report_B, batch.num_report_words
     )
-    film_BPV = model.places(batch.image_BCHW)
-    nats = model.writer.nats(Condition(film_BPV), target)
-    of_labels, num_labels = label_loss(model.label_logits(film_BPV), batch.labels_BY)
+    image_BPV = model.places(batch.image_BCHW)
+    nats = model.writer.nats(Condition(image_BPV), target)
+    of_labels, num_labels = label_loss(model.label_logits(image_BPV), batch.labels_BY)
     return nats.words + nats.stops + nats.num_words * of_labels / num_labels.clamp(min=1), nats.num_words
 
 

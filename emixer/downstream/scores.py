@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emixer.evaluation.auc_table import MIN_FILMS
+from emixer.evaluation.auc_table import MIN_IMAGES
 from emixer.evaluation.label_faithfulness import area_under_roc
 from emixer.evaluation.resampling import Figures
 
@@ -21,8 +21,8 @@ def label_figures(
 ) -> Callable[[NDArray[np.int64] | slice], Figures]:
     """A measure of rows: `auc` and `acc`, means over labels, and `auc/<label>`, `acc/<label>`.
 
-    A label counts where at least MIN_FILMS test films carry it and as many do not; which ones do is decided on all
-    rows. acc: share of known labels on whose side of logit 0 the film is. labels: 1, 0, NaN not known.
+    A label counts where at least MIN_IMAGES test images carry it and as many do not; which ones do is decided on all
+    rows. acc: share of known labels on whose side of logit 0 the image is. labels: 1, 0, NaN not known.
     """
     used = _measurable(labels_NY)
 
@@ -72,7 +72,7 @@ def _log_odds(logits_NY: Tensor) -> Tensor:
 
 
 def _measurable(labels_NY: Tensor) -> list[int]:
-    enough_Y = torch.minimum((labels_NY == 1).sum(0), (labels_NY == 0).sum(0)) >= MIN_FILMS
+    enough_Y = torch.minimum((labels_NY == 1).sum(0), (labels_NY == 0).sum(0)) >= MIN_IMAGES
     return [y for y, enough in enumerate(enough_Y.tolist()) if enough]
 
 

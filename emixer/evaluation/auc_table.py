@@ -1,6 +1,6 @@
-"""AUC of each label with an interval, on films that are few: resampled by subject, since a subject's films are alike.
+"""AUC of each label with an interval, on images that are few: resampled by subject, since a subject's images are alike.
 
-Shapes: N films, Y labels.
+Shapes: N images, Y labels.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,9 @@ from torch import Tensor
 from emixer.evaluation.label_faithfulness import area_under_roc
 from emixer.evaluation.resampling import interval, resampled_rows
 
-MIN_FILMS = 5
-"""A label is measured when at least so many films carry it and so many do not: an AUC of one film is a coin's toss."""
+MIN_IMAGES = 5
+"""A label is measured when at least so many images carry it and so many do not: an AUC of one image is a coin's
+toss."""
 
 _RESAMPLES = 1000
 
@@ -39,11 +40,11 @@ class AucTable:
     rows: tuple[LabelAuc, ...]
     mean: LabelAuc | None
     unmeasured: tuple[str, ...]
-    """Labels with fewer than MIN_FILMS films on either side."""
+    """Labels with fewer than MIN_IMAGES images on either side."""
 
     def __str__(self) -> str:
         if self.mean is None:
-            return "  no label has enough films on both sides"
+            return "  no label has enough images on both sides"
         width = max(len(row.label) for row in (*self.rows, self.mean))
         lines = [f"  {'label':<{width}}   AUC   95 % interval    present   absent"]
         lines += [
@@ -52,7 +53,7 @@ class AucTable:
         ]
         lines.append(f"  {self.mean.label:<{width}}  {self.mean.auc:.3f}  {self.mean.low:.3f} - {self.mean.high:.3f}")
         if self.unmeasured:
-            lines.append(f"  fewer than {MIN_FILMS} films on one side: {', '.join(self.unmeasured)}")
+            lines.append(f"  fewer than {MIN_IMAGES} images on one side: {', '.join(self.unmeasured)}")
         return "\n".join(lines)
 
 
@@ -61,7 +62,7 @@ def auc_table(
 ) -> AucTable:
     """labels: 1 present, 0 absent, NaN unknown. Intervals: percentiles of 1000 resamples of the subjects."""
     present_Y, absent_Y = (labels_NY == 1).sum(0).tolist(), (labels_NY == 0).sum(0).tolist()
-    used = [y for y in range(len(label_names)) if min(present_Y[y], absent_Y[y]) >= MIN_FILMS]
+    used = [y for y in range(len(label_names)) if min(present_Y[y], absent_Y[y]) >= MIN_IMAGES]
     unmeasured = tuple(name for y, name in enumerate(label_names) if y not in used)
     if not used:
         return AucTable((), None, unmeasured)

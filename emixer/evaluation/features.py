@@ -1,10 +1,10 @@
-"""Films -> features, for FID and for the judge of labels.
+"""Images -> features, for FID and for the judge of labels.
 
 With weights: the project's DenseNet-121, final features. Without: a small DenseNet whose random weights come from a
-fixed seed. Random features do tell films apart, but distances in them compare with nothing published: the name
+fixed seed. Random features do tell images apart, but distances in them compare with nothing published: the name
 `random_densenet` goes into every metric that is made of them.
 
-Shapes: B films of a batch, N films, C channels, H = W side [px], F features.
+Shapes: B images of a batch, N images, C channels, H = W side [px], F features.
 """
 
 import re
@@ -20,7 +20,7 @@ from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.encoder_facts import read_encoder_facts
 
 RANDOM_NAME, RANDOM_PX = "random_densenet", 64
-"""Of the small random DenseNet: its name, and the size that films are resized to [px]."""
+"""Of the small random DenseNet: its name, and the size that images are resized to [px]."""
 _RANDOM_SEED = 20200711
 _RANDOM_CONFIG = ChestEncoderConfig(
     growth=16, blocks=(4, 8, 12, 8), stem_channels=32, input_px=RANDOM_PX, weights=None, frozen=False
@@ -28,7 +28,7 @@ _RANDOM_CONFIG = ChestEncoderConfig(
 
 
 class Features(Protocol):
-    """What measures films."""
+    """What measures images."""
 
     name: str
     """Whose features they are; becomes part of metric names."""
@@ -36,17 +36,18 @@ class Features(Protocol):
     device: torch.device
 
     def __call__(self, image_BCHW: Tensor) -> Tensor:
-        """Features (B, F) float32, without gradient, on `device`, of films: uint8 gray values, or floats in [-1, 1]."""
+        """Features (B, F) float32, without gradient, on `device`, of images: uint8 gray values, or floats in [-1,
+        1]."""
         ...
 
     def over(self, batches: Iterable[Tensor]) -> Tensor:
-        """Features (N, F) of films that come in batches; films are let go batch by batch."""
+        """Features (N, F) of images that come in batches; images are let go batch by batch."""
         features = [self(batch) for batch in batches]
         return torch.cat(features) if features else torch.empty(0, self.num_features, device=self.device)
 
 
 class FeatureExtractor(Features):
-    """Deterministic features of films. `name` tells whose they are and becomes part of metric names."""
+    """Deterministic features of images. `name` tells whose they are and becomes part of metric names."""
 
     def __init__(
         self, encoder: ChestEncoder, name: str, device: torch.device, label_names: tuple[str, ...] = ()
@@ -78,7 +79,7 @@ class FeatureExtractor(Features):
 
     @torch.no_grad()
     def __call__(self, image_BCHW: Tensor) -> Tensor:
-        """Features (B, F) float32 of films: uint8 gray values, or floats in [-1, 1]."""
+        """Features (B, F) float32 of images: uint8 gray values, or floats in [-1, 1]."""
         image_BCHW = image_BCHW.to(self.device)
         if image_BCHW.dtype == torch.uint8:
             image_BCHW = image_BCHW.float() / 127.5 - 1

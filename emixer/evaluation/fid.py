@@ -1,9 +1,10 @@
 """Fréchet distance between two sets of features: streaming statistics and the distance itself.
 
-The covariances are estimates: with fewer films than feature dimensions they are singular, and the distance is biased
-upwards (two halves of one set are not at distance 0). Compare distances only at the same number of films, and state it.
+The covariances are estimates: with fewer images than feature dimensions they are singular, and the distance is biased
+upwards (two halves of one set are not at distance 0). Compare distances only at the same number of images, and state
+it.
 
-Shapes: N films, F features.
+Shapes: N images, F features.
 Source: EMIXER §6.3.3; Heusel et al. 2017.
 """
 
@@ -25,7 +26,7 @@ class FeatureStatistics:
 
     @classmethod
     def empty(cls, num_features: int, device: torch.device | str = "cpu") -> Self:
-        """Statistics of no films."""
+        """Statistics of no images."""
         mean_F = torch.zeros(num_features, dtype=torch.float64, device=device)
         return cls(0, mean_F, torch.diag(mean_F))
 
@@ -48,9 +49,9 @@ class FeatureStatistics:
         return FeatureStatistics(num, mean_F, self.scatter_FF + other.scatter_FF + between_FF)
 
     def covariance(self) -> Tensor:
-        """Unbiased covariance (F, F). Raises ValueError for fewer than two films."""
+        """Unbiased covariance (F, F). Raises ValueError for fewer than two images."""
         if self.num < 2:
-            raise ValueError(f"The covariance of {self.num} films is not defined. Give at least 2.")
+            raise ValueError(f"The covariance of {self.num} images is not defined. Give at least 2.")
         return self.scatter_FF / (self.num - 1)
 
 
@@ -58,7 +59,7 @@ def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> flo
     """|mean difference|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), at least 0.
 
     tr (S1 S2)^(1/2) is taken from the eigenvalues of the symmetric S1^(1/2) S2 S1^(1/2), which are real and, up to
-    rounding, not negative even for singular covariances. Raises ValueError for fewer than two films on a side.
+    rounding, not negative even for singular covariances. Raises ValueError for fewer than two images on a side.
     """
     covariance_1, covariance_2 = first.covariance(), second.covariance().to(first.mean_F.device)
     root_1 = _symmetric_root(covariance_1)

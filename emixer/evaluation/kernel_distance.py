@@ -1,9 +1,9 @@
 """Kernel distance (KID) between two sets of features: the squared maximum mean discrepancy under a cubic kernel.
 
-Unlike the Fréchet distance it is unbiased, also for few films: two halves of one set are at 0 in the mean, so that
-distances can be a little negative, and distances of different numbers of films can be compared.
+Unlike the Fréchet distance it is unbiased, also for few images: two halves of one set are at 0 in the mean, so that
+distances can be a little negative, and distances of different numbers of images can be compared.
 
-Shapes: N films of the first set, M of the second, S of a subset of either, F features.
+Shapes: N images of the first set, M of the second, S of a subset of either, F features.
 Source: Bińkowski et al. 2018 (Demystifying MMD GANs), §4; Gretton et al. 2012, lemma 6 (the unbiased estimate).
 """
 
@@ -17,14 +17,14 @@ from torch import Tensor
 class KernelDistance:
     """Mean and standard deviation (divided by the number, not one less) of the distance over subsets.
 
-    `sd` is the spread of single subsets, not the error of `mean`. It is 0 where one subset takes in all films.
+    `sd` is the spread of single subsets, not the error of `mean`. It is 0 where one subset takes in all images.
     """
 
     mean: float
     sd: float
     num_subsets: int
     subset_size: int
-    """Films of either set in a subset."""
+    """Images of either set in a subset."""
 
 
 def kernel_distance(
@@ -34,15 +34,15 @@ def kernel_distance(
 
     A subset is no larger than the smaller set; where it takes in both sets whole, one is enough. Runs where the
     features are; the same seed draws the same subsets on every device. Raises ValueError for sets of different
-    features, fewer than two films on a side or in a subset, and no subsets.
+    features, fewer than two images on a side or in a subset, and no subsets.
     """
     subset_size = min(subset_size, len(first_NF), len(second_MF))
     if first_NF.shape[1:] != second_MF.shape[1:]:
         raise ValueError(f"The sets have {first_NF.shape[1]} and {second_MF.shape[1]} features. Give both the same.")
     if subset_size < 2:
         raise ValueError(
-            f"The kernel distance of subsets of {subset_size} films is not defined ({len(first_NF)} and "
-            f"{len(second_MF)} films given). Give at least 2 on a side and in a subset."
+            f"The kernel distance of subsets of {subset_size} images is not defined ({len(first_NF)} and "
+            f"{len(second_MF)} images given). Give at least 2 on a side and in a subset."
         )
     if num_subsets < 1:
         raise ValueError(f"num_subsets={num_subsets} gives no distance. Give at least 1.")
@@ -63,7 +63,8 @@ def _drawn(features_NF: Tensor, size: int, generator: torch.Generator) -> Tensor
 
 
 def _squared_discrepancy(first_SF: Tensor, second_SF: Tensor) -> Tensor:
-    """Unbiased estimate, (): films are not paired with themselves, but a film of one set is with all of the other."""
+    """Unbiased estimate, (): images are not paired with themselves, but an image of one set is with all of the
+    other."""
     size = len(first_SF)
     within = sum(kernel.sum() - kernel.trace() for kernel in (_kernel(x_SF, x_SF) for x_SF in (first_SF, second_SF)))
     between = _kernel(first_SF, second_SF).sum()

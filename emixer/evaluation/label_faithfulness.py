@@ -1,11 +1,11 @@
-"""Do generated films show the labels they were made from? A judge that was fitted on real films decides.
+"""Do generated images show the labels they were made from? A judge that was fitted on real images decides.
 
 One judge is an encoder's own outputs, for the labels that it was trained on. The other is a linear probe: ridge
-regression from film features to labels. It is weak on purpose: it is fitted in a second, it cannot memorise, and what
-it says of generated films is only read beside what it says of real held-out ones. An AUC of generated films near the
+regression from image features to labels. It is weak on purpose: it is fitted in a second, it cannot memorise, and what
+it says of generated images is only read beside what it says of real held-out ones. An AUC of generated images near the
 real one means that conditioning works as far as this judge can see.
 
-Shapes: N films, F features, Y labels, L ridge strengths.
+Shapes: N images, F features, Y labels, L ridge strengths.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _RIDGE_STRENGTHS = 15
 
 
 class Judge(Protocol):
-    """Scores films for each label; higher means more likely present. Not probabilities."""
+    """Scores images for each label; higher means more likely present. Not probabilities."""
 
     def score(self, features_NF: Tensor) -> Tensor:
         """Scores (N, Y) float32; NaN throughout for a label that this judge does not know."""
@@ -44,7 +44,7 @@ class EncoderJudge:
 
 @dataclass(frozen=True)
 class LabelJudge:
-    """Scores films for each label; higher means more likely present. Not probabilities."""
+    """Scores images for each label; higher means more likely present. Not probabilities."""
 
     mean_F: Tensor
     scale_F: Tensor
@@ -52,12 +52,12 @@ class LabelJudge:
 
     @classmethod
     def fit(cls, features_NF: Tensor, labels_NY: Tensor) -> Self:
-        """Fits on real films. labels: 1 present, 0 not. Raises ValueError for fewer than two films.
+        """Fits on real images. labels: 1 present, 0 not. Raises ValueError for fewer than two images.
 
         The ridge strength of each label is the one with the smallest leave-one-out error, which has a closed form.
         """
         if len(features_NF) < 2:
-            raise ValueError(f"The judge needs labelled films; {len(features_NF)} were given, at least 2 are needed.")
+            raise ValueError(f"The judge needs labelled images; {len(features_NF)} were given, at least 2 are needed.")
         features_NF, labels_NY = features_NF.double(), labels_NY.double()
         mean_F, scale_F = features_NF.mean(0), features_NF.std(0)
         scale_F = torch.where(scale_F > 1e-9 * scale_F.max(), scale_F, torch.inf)  # a constant feature says nothing
@@ -75,7 +75,7 @@ def area_under_roc(scores_NY: Tensor, labels_NY: Tensor) -> Tensor:
     labels: 1 present, 0 absent, anything else is left out of that column. A column with a score of NaN is NaN.
     """
     present_YN, absent_YN = labels_NY.T == 1, labels_NY.T == 0
-    # films left out rank behind all others, so that the ranks of the rest are as if they were not there
+    # images left out rank behind all others, so that the ranks of the rest are as if they were not there
     scores_YN = scores_NY.T.double().masked_fill(~(present_YN | absent_YN), torch.inf).contiguous()
     sorted_YN = scores_YN.sort(dim=1).values
     below_YN = torch.searchsorted(sorted_YN, scores_YN)

@@ -1,14 +1,14 @@
-"""Precision, recall, density and coverage: generated films against real ones, by balls around films.
+"""Precision, recall, density and coverage: generated images against real ones, by balls around images.
 
-A film's ball reaches to its k-th nearest neighbour of its own set. Precision: share of generated films in the ball of
-any real film. Recall: share of real films in the ball of any generated film. Density: how many balls of real films a
-generated film lies in, over k: 1 in the mean for two sets of one distribution, with no upper bound. Coverage: share of
-real films with a generated film in their ball.
+An image's ball reaches to its k-th nearest neighbour of its own set. Precision: share of generated images in the ball
+of any real image. Recall: share of real images in the ball of any generated image. Density: how many balls of real
+images a generated image lies in, over k: 1 in the mean for two sets of one distribution, with no upper bound. Coverage:
+share of real images with a generated image in their ball.
 
-A film on the surface is inside for precision and recall and outside for density and coverage, as in their authors'
-programs. It matters for copied films only: generated films that repeat the real ones get density 1.
+An image on the surface is inside for precision and recall and outside for density and coverage, as in their authors'
+programs. It matters for copied images only: generated images that repeat the real ones get density 1.
 
-Shapes: N real films, M generated films, C films of a chunk, F features.
+Shapes: N real images, M generated images, C images of a chunk, F features.
 Source: Kynkäänniemi et al. 2019 (precision, recall); Naeem et al. 2020 (density, coverage).
 """
 
@@ -35,25 +35,25 @@ class ManifoldScores:
 
 @torch.no_grad()
 def manifold_scores(
-    real_NF: Tensor, generated_MF: Tensor, num_neighbours: int = 5, *, chunk_films: int = 1000
+    real_NF: Tensor, generated_MF: Tensor, num_neighbours: int = 5, *, chunk_images: int = 1000
 ) -> ManifoldScores:
-    """Scores of generated films, in float64, where the real features are.
+    """Scores of generated images, in float64, where the real features are.
 
-    Compare them at the same numbers of films and neighbours only: balls shrink as films are added. No more than
-    `chunk_films` rows of distances are held at a time, and the result does not depend on how many. Raises ValueError
-    for fewer than num_neighbours + 1 films on a side, sets of different features, or features that are not finite.
+    Compare them at the same numbers of images and neighbours only: balls shrink as images are added. No more than
+    `chunk_images` rows of distances are held at a time, and the result does not depend on how many. Raises ValueError
+    for fewer than num_neighbours + 1 images on a side, sets of different features, or features that are not finite.
     """
     generated_MF = generated_MF.to(real_NF.device)
     _check(real_NF, generated_MF, num_neighbours)
     middle_F = real_NF.double().mean(0)  # distances stay the same, their rounding gets smaller
     real_NF, generated_MF = real_NF.double() - middle_F, generated_MF.double() - middle_F
-    real_surface_N, real_slack_N = _balls(real_NF, num_neighbours, chunk_films)
-    surface_M, slack_M = _balls(generated_MF, num_neighbours, chunk_films)
+    real_surface_N, real_slack_N = _balls(real_NF, num_neighbours, chunk_images)
+    surface_M, slack_M = _balls(generated_MF, num_neighbours, chunk_images)
 
     covered_N = torch.zeros(len(real_NF), dtype=torch.bool, device=real_NF.device)
     recalled_N = torch.zeros_like(covered_N)
     num_precise, num_inside = 0, 0
-    for rows in torch.arange(len(generated_MF), device=real_NF.device).split(chunk_films):
+    for rows in torch.arange(len(generated_MF), device=real_NF.device).split(chunk_images):
         distance_CN = _squared_distances(generated_MF[rows], real_NF)
         num_precise += int((distance_CN <= real_surface_N + real_slack_N).any(1).sum())
         recalled_N |= (distance_CN <= (surface_M + slack_M)[rows, None]).any(0)
@@ -77,20 +77,20 @@ def _check(real_NF: Tensor, generated_MF: Tensor, num_neighbours: int) -> None:
     for side, features in (("real", real_NF), ("generated", generated_MF)):
         if len(features) <= num_neighbours:
             raise ValueError(
-                f"{len(features)} {side} films have no {num_neighbours}-th nearest neighbour. "
+                f"{len(features)} {side} images have no {num_neighbours}-th nearest neighbour. "
                 f"Give at least {num_neighbours + 1}, or ask for fewer neighbours."
             )
         # NaN is in no ball, which would read as a bad generator
         if not torch.isfinite(features).all():
-            raise ValueError(f"Features of {side} films are not finite. Find out what made them.")
+            raise ValueError(f"Features of {side} images are not finite. Find out what made them.")
 
 
-def _balls(features_NF: Tensor, num_neighbours: int, chunk_films: int) -> tuple[Tensor, Tensor]:
-    """Squared distance (N,) from each film to its k-th nearest other film, and what rounding may add or take off."""
+def _balls(features_NF: Tensor, num_neighbours: int, chunk_images: int) -> tuple[Tensor, Tensor]:
+    """Squared distance (N,) from each image to its k-th nearest other image, and what rounding may add or take off."""
     surfaces = []
-    for rows in torch.arange(len(features_NF), device=features_NF.device).split(chunk_films):
+    for rows in torch.arange(len(features_NF), device=features_NF.device).split(chunk_images):
         distance_CN = _squared_distances(features_NF[rows], features_NF)
-        distance_CN[torch.arange(len(rows), device=rows.device), rows] = torch.inf  # a film is not its own neighbour
+        distance_CN[torch.arange(len(rows), device=rows.device), rows] = torch.inf  # an image is not its own neighbour
         surfaces.append(distance_CN.topk(num_neighbours, largest=False).values[:, -1])
     surface_N = torch.cat(surfaces)
     return surface_N, _ROUNDING * (features_NF.square().sum(1) + surface_N)

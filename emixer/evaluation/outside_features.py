@@ -1,12 +1,12 @@
-"""Films -> features of networks made elsewhere, for figures that compare with published ones.
+"""Images -> features of networks made elsewhere, for figures that compare with published ones.
 
 `inception` is the network of nearly all published FIDs; it has seen no radiograph. `rad_dino` has seen nothing else.
 Both need `emixer[fid]` and weights that the user has on disk: nothing is downloaded, and nothing pickled is run.
 
-Films given as floats are rounded to the 256 gray values first, as when they are saved, so that films have the same
+Images given as floats are rounded to the 256 gray values first, as when they are saved, so that images have the same
 features before and after.
 
-Shapes: B films of a batch, N films, C channels (1, or 3 of a gray film), H, W sides [px], F features.
+Shapes: B images of a batch, N images, C channels (1, or 3 of a gray image), H, W sides [px], F features.
 Source: Heusel et al. 2017 (FID), Szegedy et al. 2015 (Inception); Pérez-García et al. 2025 (RAD-DINO).
 """
 
@@ -38,8 +38,8 @@ def inception(weights: Path, device: torch.device) -> Features:
     """The 2048 features of Inception v3 before its classifier, as the FID literature computes them.
 
     weights: the state dict published as pt_inception-2015-12-05-6726825d.pth, or with the same end by torch-fidelity,
-    converted from TensorFlow's. Films of any size are resized to 299 x 299, bilinearly and without smoothing, as
-    TensorFlow 1 did: published distances are made so, and films above 299 px alias. Raises CheckpointError when the
+    converted from TensorFlow's. Images of any size are resized to 299 x 299, bilinearly and without smoothing, as
+    TensorFlow 1 did: published distances are made so, and images above 299 px alias. Raises CheckpointError when the
     file is missing, holds a pickled module or does not fit, ConfigError without torch-fidelity.
     """
     check_inception(weights)
@@ -69,7 +69,7 @@ _RAD_DINO_PROCESSOR: dict[str, Any] = {
 def rad_dino(folder: Path, device: torch.device) -> Features:
     """The class token of RAD-DINO (microsoft/rad-dino, a DINOv2 ViT-B/14): 768 features.
 
-    folder: a download of the model, with config.json, model.safetensors and preprocessor_config.json. Films are
+    folder: a download of the model, with config.json, model.safetensors and preprocessor_config.json. Images are
     prepared as the last says, or without it as RAD-DINO's does: shorter side resized to 518 px, bicubic and smoothed,
     middle 518 x 518 px cut out, mean 0.5307 and sd 0.2583 taken out of gray values in [0, 1]. Raises CheckpointError
     when files are missing, damaged or of another network, ConfigError without transformers.
@@ -95,7 +95,7 @@ def rad_dino(folder: Path, device: torch.device) -> Features:
             f"{folder} cannot be read as RAD-DINO ({type(error).__name__}: {_first_line(error)}). "
             "Expected the files of microsoft/rad-dino as they are published."
         ) from error
-    # What the file lacks has been filled with random numbers; the mask token is of no use on whole films
+    # What the file lacks has been filled with random numbers; the mask token is of no use on whole images
     missing = sorted(name for name in found["missing_keys"] if not name.endswith("mask_token"))
     if missing:
         raise CheckpointError(
@@ -126,7 +126,7 @@ def _gray_values(image_BCHW: Tensor) -> Tensor:
     """(B, 3, H, W) uint8."""
     if image_BCHW.dtype != torch.uint8:
         if not torch.isfinite(image_BCHW).all():  # uint8 has no NaN to show it with
-            raise ValueError("Films are not finite. Find out what made them.")
+            raise ValueError("Images are not finite. Find out what made them.")
         image_BCHW = image_BCHW.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
     return image_BCHW.expand(-1, 3, -1, -1)
 

@@ -1,4 +1,4 @@
-"""Figures of pairs: do films show their labels, do reports state them, do the two agree, are reports varied.
+"""Figures of pairs: do images show their labels, do reports state them, do the two agree, are reports varied.
 
 Most are measures of some rows, so that test sets can be drawn again. Which labels count is decided once, on all rows:
 else the mean of a resample would be one over other labels.
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emixer.evaluation.auc_table import MIN_FILMS
+from emixer.evaluation.auc_table import MIN_IMAGES
 from emixer.evaluation.label_faithfulness import area_under_roc
 from emixer.evaluation.radiology_terms import NO_FINDING
 from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, score_mentions
@@ -31,7 +31,7 @@ def label_areas(scores_NY: Tensor | None, labels_NY: Tensor, label_names: Sequen
 
 
 def agreement(scores_NY: Tensor | None, mentions_NY: NDArray[np.int8], label_names: Sequence[str]) -> Measure:
-    """pair_agreement and pair_agreement/<L>: whether films show what their own reports say.
+    """pair_agreement and pair_agreement/<L>: whether images show what their own reports say.
 
     It does not matter what both were made from. What is uncertain does not count, nor do pairs without a report.
     mentions: what the reports say.
@@ -116,7 +116,7 @@ def _areas(
 
 def _measurable(labels_NY: Tensor) -> NDArray[np.bool_]:
     measurable_Y: NDArray[np.bool_] = (
-        ((labels_NY == 1).sum(0) >= MIN_FILMS) & ((labels_NY == 0).sum(0) >= MIN_FILMS)
+        ((labels_NY == 1).sum(0) >= MIN_IMAGES) & ((labels_NY == 0).sum(0) >= MIN_IMAGES)
     ).numpy()
     return measurable_Y
 

@@ -162,7 +162,7 @@ HISTORY = r"""
     (history|hx) (of|for|:)
     h / o
     history"""
-"""What stands after it is no finding of this film."""
+"""What stands after it is no finding of this image."""
 CONFIRMED_HISTORY = r"""
     (consistent|compatible|keeping|accordance) with( \S+){0,3}? (history|hx)( (of|for))?( known)?"""
 """But here it is one."""
@@ -182,7 +182,7 @@ STILL_THERE = rf"""
     (absent|not there) {_EARLIER}
     (which|that) (was|were|is|are) (\S+ly )?{_SEEN} {_EARLIER}
     no longer (enlarging|growing|increasing|new)"""
-"""Said after a term, it tells of a change or of an earlier film, and denies nothing of this one."""
+"""Said after a term, it tells of a change or of an earlier image, and denies nothing of this one."""
 UNDECIDED = rf"""
     (cannot|can not|can't|could not|couldn't|not|nor)( \S+){{0,3}}? {_EXCLUDED}
     (unable|difficult|hard|impossible) to (\S+ly )?(exclude|rule out)"""

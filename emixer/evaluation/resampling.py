@@ -1,4 +1,4 @@
-"""The bootstrap: figures of test sets drawn again, subject by subject, since the films of a subject are alike.
+"""The bootstrap: figures of test sets drawn again, subject by subject, since the images of a subject are alike.
 
 The same subjects and seed give the same resamples, so that figures of two models on one test set can be paired.
 

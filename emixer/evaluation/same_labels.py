@@ -1,6 +1,6 @@
-"""Generated reports against real reports of the same labels, for pairs that no real film stands behind.
+"""Generated reports against real reports of the same labels, for pairs that no real image stands behind.
 
-A generated pair has labels and no radiologist. What radiologists wrote of films with just these labels is what its
+A generated pair has labels and no radiologist. What radiologists wrote of images with just these labels is what its
 report should resemble; the same figure of real reports, each against those of other studies, says how much of a
 resemblance there can be.
 

@@ -8,8 +8,8 @@ from emixer.evaluation.group_summary import group_tables
 
 _SHOWN = {
     "fid": "Fréchet distance", "kid": "kernel distance", "precision": "precision", "recall": "recall",
-    "density": "density", "coverage": "coverage", "label_auc": "AUC of films against their labels",
-    "pair_agreement": "AUC of films against what their reports state",
+    "density": "density", "coverage": "coverage", "label_auc": "AUC of images against their labels",
+    "pair_agreement": "AUC of images against what their reports state",
     "report_f1": "F1 of what reports state against the labels",
     "report_f1_chance": "... of as many statements at random",
     "report_f1_over_chance": "... above that",
@@ -25,22 +25,22 @@ _SHOWN = {
 
 
 def markdown(content: Mapping[str, Any]) -> str:
-    """The content of evaluation.json for people, every figure beside that of real films."""
-    real, num = content["real"], content["films_a_side"]
+    """The content of evaluation.json for people, every figure beside that of real images."""
+    real, num = content["real"], content["images_a_side"]
     lines = [
         f"# {Path(content['dataset']['folder']).name}", "",
-        f"{num:,} generated films beside {num:,} of the {real['split']} split of {', '.join(real['collection'])} at "
-        f"{real['side_px']} px. The column `real` is the same measurement of real films: {num:,} of train for films, "
+        f"{num:,} generated images beside {num:,} of the {real['split']} split of {', '.join(real['collection'])} at "
+        f"{real['side_px']} px. The column `real` is the same measurement of real images: {num:,} of train for images, "
         "the held-out ones themselves for pairs and reports. In brackets: 95 % intervals, subjects resampled. Compare "
-        "only at the same number of films, by the same network.", "", _labels_in_words(content["labels"]),
+        "only at the same number of images, by the same network.", "", _labels_in_words(content["labels"]),
     ]  # fmt: skip
-    for name, network in content["films"].items():
-        lines += ["", f"## Films, by {name} ({network['resized']})", "", *_table(network)]
+    for name, network in content["images"].items():
+        lines += ["", f"## Images, by {name} ({network['resized']})", "", *_table(network)]
         if network["labels"]:
-            lines += ["", "| Fréchet distance of films with | generated | real | films a side |",
+            lines += ["", "| Fréchet distance of images with | generated | real | images a side |",
                       "| --- | ---: | ---: | ---: |"]  # fmt: skip
             lines += [
-                f"| {name} | {_number(label['fid'])} | {_number(label['real_fid'])} | {label['films']:,.0f} |"
+                f"| {name} | {_number(label['fid'])} | {_number(label['real_fid'])} | {label['images']:,.0f} |"
                 for name, label in network["labels"].items()
             ]
     lines += ["", f"## Pairs, by a judge of labels: {content['pairs']['judge']}", "", *_table(content["pairs"])]

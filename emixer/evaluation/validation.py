@@ -1,16 +1,17 @@
-"""The validation pass: one model against held-out films and reports, in seconds.
+"""The validation pass: one model against held-out images and reports, in seconds.
 
-`Validator.prepare` looks at the real films once; `validate` draws one pair for each real validation row, conditioned on
-that row's labels and conditions (all drawn from the train distribution where it has no labels), and returns the metrics
+`Validator.prepare` looks at the real images once; `validate` draws one pair for each real validation row, conditioned
+on that row's labels and conditions (all drawn from the train distribution where it has no labels), and returns the
+metrics
 
-    fid_<encoder>                     Fréchet distance between real and generated films, by the named encoder's features
-    word_cross_entropy                mean -log p of the real reports' words, teacher-forced [nats]
+    fid_<encoder>                     Fréchet distance between real and generated images, by the named encoder's
+    features word_cross_entropy                mean -log p of the real reports' words, teacher-forced [nats]
     word_perplexity                   its exponential
-    label_auc_{generated,real}        the judge's AUC of films against their labels, mean over labels
+    label_auc_{generated,real}        the judge's AUC of images against their labels, mean over labels
     label_auc_{generated,real}/<L>    ... of label L
-    pair_agreement_{generated,real}   the judge's AUC of films against what their own reports state, mean over labels;
+    pair_agreement_{generated,real}   the judge's AUC of images against what their own reports state, mean over labels;
                                       also pair_agreement_.../<L>
-    report_f1_{generated,real}        labels that reports state against the films' labels, mean over labels;
+    report_f1_{generated,real}        labels that reports state against the images' labels, mean over labels;
                                       also report_precision_..., report_recall_... and report_f1_.../<L>
     report_negative_precision_{generated,real}
                                       share of what reports deny that is absent; also how many findings a report states
@@ -19,10 +20,10 @@ that row's labels and conditions (all drawn from the train distribution where it
     words_per_report_{generated,real} mean number of words
 
 `real` is the same measurement on the real validation rows: what a perfect generator would get from this judge and this
-reader. A metric that cannot be measured (no labels, no reports or none in English, a label with too few films) is left
+reader. A metric that cannot be measured (no labels, no reports or none in English, a label with too few images) is left
 out, never guessed.
 
-Shapes: B films of a batch, N films, F features, L labels, Y labels and columns of conditions, S
+Shapes: B images of a batch, N images, F features, L labels, Y labels and columns of conditions, S
 sentences, W words of a sentence.
 Source: EMIXER §6.3.3 (FID); the rest is ours.
 """
@@ -69,11 +70,11 @@ class Validator:
         """Measures the real rows: `train` (read once, not kept) teaches the judge, `validation` is what models meet.
 
         judge: "encoder" takes the extractor's own outputs and does not look at `train`. language: of the reports.
-        Raises ValueError when there are fewer than two validation films.
+        Raises ValueError when there are fewer than two validation images.
         """
         num = sum(len(batch) for batch in validation)
         if num < 2:
-            raise ValueError(f"The validation pass needs at least 2 films; {num} were given.")
+            raise ValueError(f"The validation pass needs at least 2 images; {num} were given.")
         decider: Judge | None = (
             EncoderJudge(extractor, spec.label_names)
             if judge == "encoder"
@@ -93,8 +94,8 @@ class Validator:
         return cls(extractor, spec, validation, labels_NL, statistics, decider, _named(real, "real"), language)
 
     def validate(self, model: PairedModel, noise: RowNoise, temperature: float = 0.0) -> Metrics:
-        """Metrics of `model`. `noise` has a row for each validation film; the same noise gives the same metrics."""
-        assert noise.num_rows == len(self.labels_NL), "the noise has a row for each validation film"
+        """Metrics of `model`. `noise` has a row for each validation image; the same noise gives the same metrics."""
+        assert noise.num_rows == len(self.labels_NL), "the noise has a row for each validation image"
         statistics = FeatureStatistics.empty(self.extractor.num_features, self.extractor.device)
         features, words, labels = [], [], []
         for batch, rows in zip(self.batches, self._noise_of_batches(noise), strict=True):

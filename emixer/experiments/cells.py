@@ -20,20 +20,20 @@ from emixer._version import __version__
 from emixer.config.experiment import DownstreamConfig
 from emixer.errors import RunFolderError
 
-Task = Literal["films", "pairs", "reports", "classes", "distance"]
-"""films: labels from films; pairs: labels from film and report; reports: reports from films; classes: table 5;
-distance: generated films beside real ones."""
+Task = Literal["images", "pairs", "reports", "classes", "distance"]
+"""images: labels from images; pairs: labels from image and report; reports: reports from images; classes: table 5;
+distance: generated images beside real ones."""
 
 CODE_VERSION = 1
 """Goes up when the same inputs would give other figures."""
 _TASK_VERSIONS: Mapping[Task, int] = {"classes": 2, "reports": 2}
-"""Of tasks whose figures alone have changed; 1 is not told. classes 2: AUC orders films however sure the model is.
+"""Of tasks whose figures alone have changed; 1 is not told. classes 2: AUC orders images however sure the model is.
 reports 2: the encoder of a report generator is taught labels beside the words."""
 FOLDER_VERSION = 1
 _ABOUT, _CELLS = "experiment.json", "cells"
 _LATER = ("chosen_from", "pretrains")
 _UNUSED: Mapping[Task, tuple[str, ...]] = {
-    "films": ("report_decoder", "joint_hidden"),
+    "images": ("report_decoder", "joint_hidden"),
     "pairs": ("report_decoder",),
     "reports": ("network", "joint_hidden", "uncertain", "unmentioned"),
     "classes": ("report_decoder", "joint_hidden"),
@@ -67,7 +67,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """For people, e.g. `films R1000 + S500 emixer, seed 0`."""
+        """For people, e.g. `images R1000 + S500 emixer, seed 0`."""
         mix = self.mix
         real, synthetic = f"R{mix.real}", f"S{mix.synthetic} {mix.generator}"
         synthetic += f" chosen from S{mix.chosen_from}" if mix.chosen_from else ""
@@ -141,7 +141,7 @@ class ResultsFolder:
     def open(cls, path: Path, trained_on: str) -> "ResultsFolder":
         """Makes the folder, or opens one of this version. Raises RunFolderError when it is something else.
 
-        trained_on: digest of the films that its generators learn from.
+        trained_on: digest of the images that its generators learn from.
         """
         cls.check(path, trained_on)
         if not (path / _ABOUT).exists():
@@ -172,7 +172,7 @@ class ResultsFolder:
             )
         if before != trained_on:
             raise RunFolderError(
-                f"The generators in {path} learn from other shards than those given: their train or validate films "
+                f"The generators in {path} learn from other shards than those given: their train or validate images "
                 "differ. Give the same shards, or choose a new folder for these."
             )
 

@@ -1,8 +1,8 @@
-"""The paper's figures of samples: real pairs beside synthetic ones, and grids of films, drawn for print.
+"""The paper's figures of samples: real pairs beside synthetic ones, and grids of images, drawn for print.
 
 Every figure is drawn once and written as PNG and as PDF, whose text stays text.
 
-Shapes: N films, H = W side [px].
+Shapes: N images, H = W side [px].
 """
 
 import io
@@ -22,15 +22,15 @@ KINDS = ("png", "pdf")
 _DPI = 200
 _TEXT_PT, _LABEL_PT, _HEAD_PT, _TITLE_PT = 7.5, 7.5, 10, 9
 _TEXT, _SOFT, _LABEL = "#222222", "#777777", "#1b5e86"
-_FILM_IN, _REPORT_IN, _GAP_IN, _HEAD_IN, _LABEL_IN = 1.65, 1.8, 0.12, 0.75, 0.2
+_IMAGE_IN, _REPORT_IN, _GAP_IN, _HEAD_IN, _LABEL_IN = 1.65, 1.8, 0.12, 0.75, 0.2
 _CHARACTERS_AN_INCH = 72 / (0.53 * _TEXT_PT)
 _Place = tuple[float, float, float, float]
-_REPORT_LINES = round(_FILM_IN * 72 / (_TEXT_PT * 1.25))
+_REPORT_LINES = round(_IMAGE_IN * 72 / (_TEXT_PT * 1.25))
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A film with its report and its labels."""
+    """An image with its report and its labels."""
 
     image_HW: NDArray[np.uint8]
     report: str
@@ -47,9 +47,9 @@ class SamplePair:
 
 def draw_pairs(pairs: Sequence[SamplePair], title: str) -> dict[str, bytes]:
     """Real sample left, synthetic sample right, a pair a row: figures 8 and 9. The picture by its kind."""
-    half = _FILM_IN + _GAP_IN + _REPORT_IN
+    half = _IMAGE_IN + _GAP_IN + _REPORT_IN
     width = 2 * half + 4 * _GAP_IN
-    step = _FILM_IN + _LABEL_IN + _GAP_IN
+    step = _IMAGE_IN + _LABEL_IN + _GAP_IN
     height = _HEAD_IN + step * len(pairs)
     figure = _new_figure(width, height, title)
     for side, head in enumerate(("Real sample", "Synthetic sample")):
@@ -62,24 +62,24 @@ def draw_pairs(pairs: Sequence[SamplePair], title: str) -> dict[str, bytes]:
             labels = _cut(", ".join(sample.labels).replace("_", " ") or "no label", half * _CHARACTERS_AN_INCH)
             figure.text(left / width, (top - _LABEL_IN / 2) / height, labels, fontsize=_LABEL_PT, va="center",
                         weight="bold", color=_LABEL)  # fmt: skip
-            bottom = top - _LABEL_IN - _FILM_IN
-            _show(figure.add_axes(_share(left, bottom, _FILM_IN, _FILM_IN, figure)), sample.image_HW)
-            figure.text((left + _FILM_IN + _GAP_IN) / width, (bottom + _FILM_IN) / height, _report(sample.report),
+            bottom = top - _LABEL_IN - _IMAGE_IN
+            _show(figure.add_axes(_share(left, bottom, _IMAGE_IN, _IMAGE_IN, figure)), sample.image_HW)
+            figure.text((left + _IMAGE_IN + _GAP_IN) / width, (bottom + _IMAGE_IN) / height, _report(sample.report),
                         fontsize=_TEXT_PT, va="top", linespacing=1.25,
                         color=_TEXT if sample.report else _SOFT)  # fmt: skip
     return _written(figure)
 
 
-def draw_films(image_NHW: NDArray[np.uint8], title: str, columns: int, film_in: float = 1.1) -> dict[str, bytes]:
-    """A grid of films: figures 10 to 12. The picture by its kind."""
+def draw_images(image_NHW: NDArray[np.uint8], title: str, columns: int, image_in: float = 1.1) -> dict[str, bytes]:
+    """A grid of images: figures 10 to 12. The picture by its kind."""
     gap = 0.05
     rows = -(-len(image_NHW) // columns)
-    width, height = columns * (film_in + gap) + gap, rows * (film_in + gap) + gap + 0.35
+    width, height = columns * (image_in + gap) + gap, rows * (image_in + gap) + gap + 0.35
     figure = _new_figure(width, height, title)
     for place, image_HW in enumerate(image_NHW):
-        left = gap + place % columns * (film_in + gap)
-        bottom = height - 0.35 - (place // columns + 1) * (film_in + gap)
-        _show(figure.add_axes(_share(left, bottom, film_in, film_in, figure)), image_HW)
+        left = gap + place % columns * (image_in + gap)
+        bottom = height - 0.35 - (place // columns + 1) * (image_in + gap)
+        _show(figure.add_axes(_share(left, bottom, image_in, image_in, figure)), image_HW)
     return _written(figure)
 
 
@@ -103,7 +103,7 @@ def _show(axes: Axes, image_HW: NDArray[np.uint8]) -> None:
 
 
 def _report(text: str) -> str:
-    """Wrapped beside its film; the last line ends in an ellipsis if something is left out."""
+    """Wrapped beside its image; the last line ends in an ellipsis if something is left out."""
     lines = textwrap.wrap(text or "(no report)", int(_REPORT_IN * _CHARACTERS_AN_INCH))
     if len(lines) > _REPORT_LINES:
         lines = [*lines[: _REPORT_LINES - 1], f"{lines[_REPORT_LINES - 1].rstrip()} …"]

@@ -60,7 +60,7 @@ class FilledTable:
     missing: Mapping[tuple[int, int], str]
     """Why: of the whole entry, or of those of its seeds that are not in it."""
     networks: Mapping[tuple[int, int], str]
-    """What measured a distance: encoder, size and number of films."""
+    """What measured a distance: encoder, size and number of images."""
     measured_on: str
     """What data ours were measured on, in a sentence."""
 
@@ -161,9 +161,9 @@ def filled(
 
 
 def network_in_words(facts: Mapping[str, Any]) -> str:
-    """`encoder at 64 px, 2,000 films a side` of a distance; else nothing."""
+    """`encoder at 64 px, 2,000 images a side` of a distance; else nothing."""
     return (
-        f"{facts['encoder']} at {facts['input_px']} px, {facts['films']:,} films a side" if "encoder" in facts else ""
+        f"{facts['encoder']} at {facts['input_px']} px, {facts['images']:,} images a side" if "encoder" in facts else ""
     )
 
 

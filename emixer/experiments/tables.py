@@ -67,7 +67,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def cells(self, row: Row, column: Column, seeds: tuple[int, ...]) -> tuple[Cell, ...]:
-        """Those behind one entry. A distance of generated films depends on no downstream seed and no R."""
+        """Those behind one entry. A distance of generated images depends on no downstream seed and no R."""
         if column.task == "distance":
             return (Cell("distance", replace(row.mix, real=0), 0),)
         return tuple(Cell(column.task, row.mix, seed) for seed in seeds)
@@ -108,9 +108,9 @@ def dataset_rows(settings: ExperimentConfig) -> int:
     return scaled(SYNTHETIC_PAIRS, settings)
 
 
-def scaled(films: int, settings: ExperimentConfig) -> int:
-    """The paper's number of films times `experiment.scale`, at least 1."""
-    return max(1, round(films * settings.scale))
+def scaled(images: int, settings: ExperimentConfig) -> int:
+    """The paper's number of images times `experiment.scale`, at least 1."""
+    return max(1, round(images * settings.scale))
 
 
 def _table1(settings: ExperimentConfig) -> Table:
@@ -119,7 +119,7 @@ def _table1(settings: ExperimentConfig) -> Table:
         "table1",
         "Image classification and report generation with real and synthetic pairs (paper: table 1)",
         (
-            *_classified("films"),
+            *_classified("images"),
             Column("cider", "CIDEr", "reports", "cider"),
             *(Column(f"bleu_{n}", f"BLEU-{n}", "reports", f"bleu{n}") for n in (1, 2, 3, 4)),
         ),
@@ -130,10 +130,10 @@ def _table1(settings: ExperimentConfig) -> Table:
 
 def _beyond_the_paper(name: str, settings: ExperimentConfig) -> tuple[Row, ...]:
     """ChexGen's protocol, RoentGen-v2's, and a choice by a judge: rows for which the paper prints nothing."""
-    real, five, half, most = (scaled(films, settings) for films in (REAL_PAIRS, 500_000, 300_000, SYNTHETIC_PAIRS))
+    real, five, half, most = (scaled(images, settings) for images in (REAL_PAIRS, 500_000, 300_000, SYNTHETIC_PAIRS))
     r, s5, s3, s6 = (
-        size_in_words(films, settings, letter)
-        for films, letter in ((REAL_PAIRS, "R"), (500_000, "S"), (300_000, "S"), (SYNTHETIC_PAIRS, "S"))
+        size_in_words(images, settings, letter)
+        for images, letter in ((REAL_PAIRS, "R"), (500_000, "S"), (300_000, "S"), (SYNTHETIC_PAIRS, "S"))
     )
     return (
         Row(NAMES[name], f"{r} + {s5}", Mix(real, five, name), {}),
@@ -145,10 +145,10 @@ def _beyond_the_paper(name: str, settings: ExperimentConfig) -> tuple[Row, ...]:
 def _table2(settings: ExperimentConfig) -> Table:
     return Table(
         "table2",
-        "Classification from film and report together (paper: table 2)",
+        "Classification from image and report together (paper: table 2)",
         _classified("pairs"),
         _mixed_rows(paper.TABLE2, settings),
-        ("The labels were read off the reports, so a report says more of them than its film does.",),
+        ("The labels were read off the reports, so a report says more of them than its image does.",),
     )
 
 
@@ -163,7 +163,7 @@ def _table3(settings: ExperimentConfig) -> Table:
         "table3",
         "Generators trained with limited labels (paper: table 3)",
         (
-            Column("acc", "ACC", "films", "acc"), Column("bleu_1", "BLEU-1", "reports", "bleu1"),
+            Column("acc", "ACC", "images", "acc"), Column("bleu_1", "BLEU-1", "reports", "bleu1"),
             Column("fid", "FID", "distance", "fid"),
         ),
         tuple(rows),
@@ -193,7 +193,7 @@ def _table5(settings: ExperimentConfig) -> Table:
             for (kind, printed_class), printed in paper.TABLE5.items()
         ),
         (
-            "In public collections the class goes with the hospital, the age of the patients and the film's format: a "
+            "In public collections the class goes with the hospital, the age of the patients and the image's format: a "
             "high figure may mean that those were told apart.",
         ),
     )
@@ -206,17 +206,17 @@ def _table9(settings: ExperimentConfig) -> Table:
             mix = Mix(scaled(REAL_PAIRS, settings)) if name == "real" else Mix(0, scaled(REAL_PAIRS, settings), name)
             data = size_in_words(REAL_PAIRS, settings, "R" if name == "real" else "S")
             rows.append(Row(NAMES[name], data, mix, printed))
-    columns = [Column(f"auc/{d}", d, "films", d.replace(" ", "_")) for d in settings.diseases]
+    columns = [Column(f"auc/{d}", d, "images", d.replace(" ", "_")) for d in settings.diseases]
     return Table(
-        "table9", "AUC of classifiers trained on synthetic films alone (paper: table 9)", tuple(columns), tuple(rows)
+        "table9", "AUC of classifiers trained on synthetic images alone (paper: table 9)", tuple(columns), tuple(rows)
     )
 
 
 def _table10(settings: ExperimentConfig) -> Table:
     return Table(
         "table10",
-        "Classification when synthetic films replace real ones (paper: table 10)",
-        _classified("films"),
+        "Classification when synthetic images replace real ones (paper: table 10)",
+        _classified("images"),
         _mixed_rows(paper.TABLE10, settings),
     )
 
@@ -264,7 +264,7 @@ def _figures(settings: ExperimentConfig) -> Table:
 _BEYOND_NOTES = (
     "Not in the paper: five times as many synthetic as real pairs (the protocol of ChexGen); `then`: half of the steps "
     "on synthetic pairs, the other half on real ones (the order of RoentGen-v2); `chosen from`: of each combination of "
-    "labels the half of the pairs on which a judge, trained on the same R, agrees most with film and report.",
+    "labels the half of the pairs on which a judge, trained on the same R, agrees most with image and report.",
 )
 
 BALANCED = "balanced"
@@ -288,15 +288,15 @@ def _classified(task: Task) -> tuple[Column, Column]:
 
 
 _GAIN_COLUMNS: Mapping[str, tuple[Column, ...]] = {
-    "films": (Column("auc", "AUC", "films", "auc"),),
+    "images": (Column("auc", "AUC", "images", "auc"),),
     "pairs": (Column("auc", "AUC of pairs", "pairs", "auc"),),
     "reports": (Column("cider", "CIDEr", "reports", "cider"), Column("bleu_1", "BLEU-1", "reports", "bleu1")),
 }
 
 
-def size_in_words(films: int, settings: ExperimentConfig, letter: str) -> str:
+def size_in_words(images: int, settings: ExperimentConfig, letter: str) -> str:
     """`S50k`, or what it is scaled to: `S500`."""
-    number = scaled(films, settings)
+    number = scaled(images, settings)
     return f"{letter}{number // 1000}k" if number % 1000 == 0 else f"{letter}{number}"
 
 
@@ -306,7 +306,7 @@ def _mixed_rows(printed: Mapping[tuple[str, str], paper.Figures], settings: Expe
         if name != "real" and name not in settings.methods:
             continue
         sizes = {part[0]: 1000 * int(part[1:-1]) for part in data.split(" + ")}
-        words = " + ".join(size_in_words(films, settings, letter) for letter, films in sizes.items())
+        words = " + ".join(size_in_words(images, settings, letter) for letter, images in sizes.items())
         synthetic = scaled(sizes["S"], settings) if "S" in sizes else 0
         mix = Mix(scaled(sizes["R"], settings), synthetic, name if synthetic else None)
         rows.append(Row(NAMES[name], words, mix, figures))

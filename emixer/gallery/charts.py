@@ -1,6 +1,6 @@
 """Curves of a run as plain geometry: which charts there are, their lines and their ticks. The template draws the SVG.
 
-Source: metrics.jsonl; x is always real films seen.
+Source: metrics.jsonl; x is always real images seen.
 """
 
 import math
@@ -56,7 +56,7 @@ class Chart:
     @property
     def description(self) -> str:
         """What a reader who cannot see the chart is told."""
-        return f"{self.title} over films seen. At the end: " + ", ".join(
+        return f"{self.title} over images seen. At the end: " + ", ".join(
             f"{line.name} {line.last}" for line in self.lines
         )
 
@@ -68,15 +68,15 @@ def charts_of_run(metrics: Metrics) -> list[Chart]:
     plans = [
         ("Discriminator losses", "lower: it tells real from generated", _terms(keys, "discriminator/")),
         ("Generator losses", "adversarial and rotation terms, words and stop decisions", _terms(keys, "generator/")),
-        ("Fréchet distance of films", "lower is better; compare at the same number of films only",
+        ("Fréchet distance of images", "lower is better; compare at the same number of images only",
          [Series(key.removeprefix("validation/fid_").replace("_", " "), key) for key in fid]),
         ("Word cross-entropy", "nats a word on held-out reports, teacher-forced; lower is better",
          [Series("held-out reports", "validation/word_cross_entropy")]),
-        ("Labels seen in films", "AUC of a judge fitted on real films; dashed: the same judge on real held-out films",
+        ("Labels seen in images", "AUC of a judge fitted on real images; dashed: the same judge on real held-out images",
          _beside("validation/label_auc")),
         ("Labels stated in reports", "mean F1 of a rule-based reader; dashed: the same reader on real held-out reports",
          _beside("validation/report_f1")),
-        ("Films against their own reports", "AUC of the judge against what a film's report states; dashed: real pairs",
+        ("Images against their own reports", "AUC of the judge against what an image's report states; dashed: real pairs",
          _beside("validation/pair_agreement")),
     ]  # fmt: skip
     drawn = [_draw(title, note, series, metrics) for title, note, series in plans]
@@ -122,7 +122,7 @@ def _draw(title: str, note: str, series: Sequence[Series], metrics: Metrics) -> 
 
 
 def _curve(metrics: Metrics, key: str) -> list[tuple[float, float]]:
-    """(films, value), long series thinned to the means of equal runs of lines."""
+    """(images, value), long series thinned to the means of equal runs of lines."""
     points = [(float(line[_X_KEY]), float(line[key])) for line in metrics if key in line]
     points = [point for point in points if math.isfinite(point[1])]
     size = -(-len(points) // _MAX_POINTS) or 1

@@ -1,4 +1,4 @@
-"""The label-swap strip: the same noise with another label. Does the film change where it should, and the report too?
+"""The label-swap strip: the same noise with another label. Does the image change where it should, and the report too?
 
 Shapes: H = W side [px], Y labels, K labels swapped in.
 """
@@ -18,7 +18,7 @@ _BRIGHTER, _DARKER = np.array([245, 171, 92]), np.array([90, 160, 255])
 
 
 def swap_labels(label_names: Sequence[str], label_counts: Sequence[int], num: int) -> list[int]:
-    """Which labels are swapped in: the `num` most frequent ones that say what a film shows."""
+    """Which labels are swapped in: the `num` most frequent ones that say what an image shows."""
     findings = [y for y in np.argsort(-np.asarray(label_counts), kind="stable") if label_names[y] != Label.NO_FINDING]
     return [int(y) for y in findings[:num] if label_counts[y] > 0]
 

@@ -2,7 +2,7 @@
 
 Everything is in the file: pictures as data URIs, style and script inline, nothing is requested from anywhere. All text
 is escaped by the template; a content security policy allows the one script of the page by its hash and nothing else.
-The page holds no patient, study or film ids.
+The page holds no patient, study or image ids.
 """
 
 import base64
@@ -30,14 +30,14 @@ _JPEG_QUALITY = 88
 
 @dataclass(frozen=True)
 class Pair:
-    """A film with its report. image_HW: uint8."""
+    """An image with its report. image_HW: uint8."""
 
     image_HW: NDArray[np.uint8]
     report: str
 
     @property
     def uri(self) -> str:
-        """The film as a data URI."""
+        """The image as a data URI."""
         return picture_uri(Image.fromarray(self.image_HW), "PNG")
 
 
@@ -57,7 +57,7 @@ class Swapped:
     label: str
     pair: Pair
     change_uri: str
-    """Where the film differs from that without a finding: brighter in orange, darker in blue."""
+    """Where the image differs from that without a finding: brighter in orange, darker in blue."""
     named: bool | None
     """Whether the report states the label; None: that cannot be told."""
 
@@ -72,7 +72,7 @@ class SwapStrip:
 
 @dataclass(frozen=True)
 class Grid:
-    """A picture of samples, taken after `images` films."""
+    """A picture of samples, taken after `images` images."""
 
     images: int
     uri: str
@@ -80,7 +80,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class LabelRow:
-    """Faithfulness to one label: AUC of films, F1 of reports; None where not measured."""
+    """Faithfulness to one label: AUC of images, F1 of reports; None where not measured."""
 
     label: str
     auc_real: float | None
@@ -112,14 +112,14 @@ class Gallery:
     grids: tuple[Grid, ...] = ()
     label_rows: tuple[LabelRow, ...] = ()
     measured_at: int | None = None
-    """Films trained on when the label rows were measured."""
+    """Images trained on when the label rows were measured."""
     label_counts: tuple[tuple[str, int], ...] = ()
     """Pairs of a dataset by label, most frequent first."""
     facts: tuple[Facts, ...] = field(default=())
 
     @property
     def shows_real(self) -> bool:
-        """Whether the page holds real films."""
+        """Whether the page holds real images."""
         return any(comparison.real for comparison in self.comparisons)
 
 

@@ -21,7 +21,7 @@ _UNCERTAIN = -1
 
 @dataclass(frozen=True)
 class RealPairs:
-    """Films, reports and labels of the same rows."""
+    """Images, reports and labels of the same rows."""
 
     images_NHW: NDArray[np.uint8]
     reports: tuple[str, ...]

@@ -16,8 +16,8 @@ _VALIDATION = "validation/"
 _FID = "validation/fid_"
 _HIGHLIGHTS = {
     "validation/report_f1_generated": "F1 of labels in reports",
-    "validation/pair_agreement_generated": "AUC of films against their own reports",
-    "validation/label_auc_generated": "AUC of labels in films",
+    "validation/pair_agreement_generated": "AUC of images against their own reports",
+    "validation/label_auc_generated": "AUC of labels in images",
     "validation/word_cross_entropy": "word cross-entropy [nats]",
 }
 
@@ -42,7 +42,7 @@ def read_grids(samples: Path, num: int) -> tuple[Grid, ...]:
 
 
 def last_validation(metrics: Sequence[Mapping[str, float]], images: int) -> dict[str, float]:
-    """The last validation pass up to `images` films, with its own `images`; empty if there was none."""
+    """The last validation pass up to `images` images, with its own `images`; empty if there was none."""
     passes = [line for line in metrics if line["images"] <= images and any(k.startswith(_VALIDATION) for k in line)]
     return dict(passes[-1]) if passes else {}
 
@@ -58,8 +58,8 @@ def highlights_of_run(images: int, measured: Mapping[str, float]) -> tuple[tuple
     for key in sorted(measured):
         if key.startswith(_FID):
             encoder = key.removeprefix(_FID).replace("_", " ")
-            shown.append((f"{measured[key]:.3g}", f"Fréchet distance of films ({encoder})"))
-    shown.append((f"{images:,}", "films trained on"))
+            shown.append((f"{measured[key]:.3g}", f"Fréchet distance of images ({encoder})"))
+    shown.append((f"{images:,}", "images trained on"))
     return tuple(shown)
 
 
@@ -70,13 +70,13 @@ def facts_of_run(config: Config, name: str, checkpoint: str, num_tokens: int) ->
         Facts("Model", (
             ("Run", name),
             ("Kind", model.kind.upper()),
-            ("Film size", f"{model.side_px} px square, {model.channels} channel(s)"),
+            ("Image size", f"{model.side_px} px square, {model.channels} channel(s)"),
             ("Vocabulary", f"{num_tokens:,} tokens"),
             ("Report limits", f"{model.max_sentences} sentences of {model.max_words} words"),
             ("Checkpoint shown", checkpoint),
         )),
         Facts("Training", (
-            ("Planned", f"{train.images:,} films"),
+            ("Planned", f"{train.images:,} images"),
             ("Batch", f"{train.batch_size} over {train.workers_in_words} worker(s)"),
             ("Discriminator steps a generator step", str(optim.discriminator_steps)),
             ("Learning rates", f"{optim.lr_generator:g} generators, {optim.lr_discriminator:g} discriminators"),
@@ -92,7 +92,7 @@ def facts_of_run(config: Config, name: str, checkpoint: str, num_tokens: int) ->
 def facts_of_shards(shards: ShardSet) -> Facts:
     """Counts and rules of the training data."""
     info, manifest = shards.info, shards.manifest
-    counts = [(f"Films in {split}", f"{shards.num_rows(split):,}") for split in SPLITS if shards.num_rows(split)]
+    counts = [(f"Images in {split}", f"{shards.num_rows(split):,}") for split in SPLITS if shards.num_rows(split)]
     source = manifest.get("settings", {}).get("source")
     kind = source.get("kind") if isinstance(source, dict) else source
     left_out = sum(n for stage in manifest.get("left_out", {}).values() for n in stage.values())

@@ -1,6 +1,6 @@
-"""Films with their labels and reports as one picture, for sample grids and contact sheets.
+"""Images with their labels and reports as one picture, for sample grids and contact sheets.
 
-Shapes: N films, H = W side [px].
+Shapes: N images, H = W side [px].
 """
 
 import io
@@ -19,7 +19,7 @@ _TILE_PX, _GAP_PX, _MARGIN_PX = 240, 20, 28
 _TITLE_PX, _LABEL_PX, _REPORT_PX = 21, 14, 13
 _LEADING = 1.36
 _MAX_LABEL_LINES, _MAX_REPORT_LINES = 3, 9
-_BACKGROUND, _FILM = (13, 17, 22), (0, 0, 0)
+_BACKGROUND, _IMAGE = (13, 17, 22), (0, 0, 0)
 _TITLE_INK, _LABEL_INK, _REPORT_INK, _SOFT_INK = (240, 244, 248), (120, 214, 208), (205, 213, 222), (125, 138, 152)
 _KIND_INK = {"real": (150, 184, 230), "generated": (245, 171, 92)}
 
@@ -35,18 +35,18 @@ def draw_pairs(
     kinds: Sequence[str] | None = None,
     columns: int = 4,
 ) -> None:
-    """Writes a PNG: rows of films, under each its labels and its report, wrapped and cut with an ellipsis.
+    """Writes a PNG: rows of images, under each its labels and its report, wrapped and cut with an ellipsis.
 
-    kinds: "real" or "generated" for each film, where both are shown. Raises StorageError when the disk is full.
+    kinds: "real" or "generated" for each image, where both are shown. Raises StorageError when the disk is full.
     """
-    assert len(images_NHW) == len(labels) == len(reports), "each film has labels and a report"
+    assert len(images_NHW) == len(labels) == len(reports), "each image has labels and a report"
     kinds = kinds or [""] * len(reports)
     captions = [_caption(*parts) for parts in zip(kinds, labels, reports, strict=True)]
     _write(path, _compose(images_NHW, captions, title, columns, _TILE_PX))
 
 
-def draw_films(images_NHW: NDArray[np.uint8], path: Path, title: str, columns: int = 8, tile_px: int = 160) -> None:
-    """Writes a PNG of films alone. Raises StorageError when the disk is full."""
+def draw_images(images_NHW: NDArray[np.uint8], path: Path, title: str, columns: int = 8, tile_px: int = 160) -> None:
+    """Writes a PNG of images alone. Raises StorageError when the disk is full."""
     captions: list[list[Line]] = [[] for _ in images_NHW]
     _write(path, _compose(images_NHW, captions, title, columns, tile_px))
 

@@ -26,7 +26,7 @@ def dataset_card(
     plan: DatasetPlan, label_counts: Mapping[str, int], condition_counts: Mapping[str, Mapping[str, int]],
     num_bytes: int,
 ) -> str:  # fmt: skip
-    """The whole file. It says how the rows were made; it holds no paths and nothing of the training films."""
+    """The whole file. It says how the rows were made; it holds no paths and nothing of the training images."""
     return f"---\n{_front_matter(plan)}---\n\n{_body(plan, label_counts, condition_counts, num_bytes)}"
 
 
@@ -85,16 +85,16 @@ def _body(
     )
     return f"""# Synthetic chest X-rays with reports
 
-{rows:,} generated pairs of a chest film ({config.side_px} x {config.side_px} px) and a findings report, with the labels
+{rows:,} generated pairs of a chest image ({config.side_px} x {config.side_px} px) and a findings report, with the labels
 that each was conditioned on; {num_bytes / 1e6:,.1f} MB of Parquet. No row shows a patient.
 
 ![The first pairs](contact_sheet.png)
 
 ## Before you use it
 
-- **Synthetic, and not for diagnosis.** Films and reports come from a generative model. They can be wrong in ways that
-  no real film is, and nobody has read them. Do not use them for any decision about a patient.
-- **Labels are what the model was asked for**, not what a radiologist found in the film.
+- **Synthetic, and not for diagnosis.** Images and reports come from a generative model. They can be wrong in ways that
+  no real image is, and nobody has read them. Do not use them for any decision about a patient.
+- **Labels are what the model was asked for**, not what a radiologist found in the image.
 {NOT_AUDITED}
 - **Licence.** The data use agreement of the training data may cover what a model trained on it produces. Check it
   before you share this dataset (for MIMIC-CXR: the PhysioNet Credentialed Health Data Use Agreement).
@@ -112,7 +112,7 @@ pairs[0]["image"], pairs[0]["report"]
 
 | column | content |
 | --- | --- |
-| `image` | the film, 8-bit gray {plan.row_format.image_format.upper()} |
+| `image` | the image, 8-bit gray {plan.row_format.image_format.upper()} |
 | `report` | the findings as text |
 | one column a label | int8, 1 where the row was conditioned on the label, else 0 |
 {columns}| `seed`, `index` | a row depends on these two and its labels{" and conditions" if columns else ""} alone |
@@ -124,7 +124,7 @@ Drawn from: {plan.labels.description}.
 {shares}
 ## How it was made
 
-By `emixer generate` with {config.kind} after {plan.trained.images:,} training films.{_training_data(plan)}
+By `emixer generate` with {config.kind} after {plan.trained.images:,} training images.{_training_data(plan)}
 
 | setting | value |
 | --- | --- |

@@ -1,4 +1,4 @@
-"""A picture of the first pairs of a dataset: films with their labels and the beginning of their reports."""
+"""A picture of the first pairs of a dataset: images with their labels and the beginning of their reports."""
 
 import io
 import textwrap
@@ -14,43 +14,43 @@ _BACKGROUND, _TITLE_INK, _LABEL_INK, _REPORT_INK = "#101214", "#ffffff", "#f5c46
 
 
 @dataclass(frozen=True)
-class CaptionedFilm:
+class CaptionedImage:
     """One tile."""
 
     image: bytes
-    """An encoded film."""
+    """An encoded image."""
     labels: Sequence[str]
     report: str
 
 
-def contact_sheet(films: Sequence[CaptionedFilm], title: str, columns: int = 4) -> bytes:
-    """PNG bytes of a grid. Small films are enlarged without smoothing, so that every pixel can be seen."""
-    rows = -(-len(films) // columns)
+def contact_sheet(images: Sequence[CaptionedImage], title: str, columns: int = 4) -> bytes:
+    """PNG bytes of a grid. Small images are enlarged without smoothing, so that every pixel can be seen."""
+    rows = -(-len(images) // columns)
     step_x, step_y = _TILE_PX + _GAP_PX, _TILE_PX + _CAPTION_PX + _GAP_PX
     sheet = Image.new("RGB", (columns * step_x + _GAP_PX, _TITLE_PX + rows * step_y + _GAP_PX), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     draw.text((_GAP_PX, _GAP_PX), title, _TITLE_INK, ImageFont.load_default(_FONT_PX + 3))
-    for place, film in enumerate(films):
+    for place, image in enumerate(images):
         x, y = _GAP_PX + place % columns * step_x, _TITLE_PX + _GAP_PX + place // columns * step_y
-        sheet.paste(_tile(film.image), (x, y))
-        _write_caption(draw, film, x, y + _TILE_PX + _GAP_PX // 2)
+        sheet.paste(_tile(image.image), (x, y))
+        _write_caption(draw, image, x, y + _TILE_PX + _GAP_PX // 2)
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def _tile(encoded: bytes) -> Image.Image:
-    film = Image.open(io.BytesIO(encoded)).convert("L")
-    method = Image.Resampling.NEAREST if film.width <= _TILE_PX else Image.Resampling.BOX
-    return film.resize((_TILE_PX, _TILE_PX), method)
+    image = Image.open(io.BytesIO(encoded)).convert("L")
+    method = Image.Resampling.NEAREST if image.width <= _TILE_PX else Image.Resampling.BOX
+    return image.resize((_TILE_PX, _TILE_PX), method)
 
 
-def _write_caption(draw: ImageDraw.ImageDraw, film: CaptionedFilm, x: int, y: int) -> None:
+def _write_caption(draw: ImageDraw.ImageDraw, image: CaptionedImage, x: int, y: int) -> None:
     font = ImageFont.load_default(_FONT_PX)
     labels = textwrap.wrap(
-        ", ".join(film.labels) or "no label", _CHARACTERS, max_lines=_LABEL_LINES, placeholder=" ..."
+        ", ".join(image.labels) or "no label", _CHARACTERS, max_lines=_LABEL_LINES, placeholder=" ..."
     )
-    report = textwrap.wrap(film.report or "(empty report)", _CHARACTERS, max_lines=_REPORT_LINES, placeholder=" ...")
+    report = textwrap.wrap(image.report or "(empty report)", _CHARACTERS, max_lines=_REPORT_LINES, placeholder=" ...")
     for place, line in enumerate([*labels, *report]):
         ink = _LABEL_INK if place < len(labels) else _REPORT_INK
         draw.text((x, y + place * _LINE_PX), line, ink, font)

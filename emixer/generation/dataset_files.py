@@ -102,7 +102,7 @@ class RowFormat:
     def table(
         self, first_row: int, images_NHW: NDArray[np.uint8], reports: Sequence[str], labels_NY: NDArray[np.uint8]
     ) -> pa.Table:
-        """Encodes the films and puts the columns together. labels_NY: with the columns of conditions behind them."""
+        """Encodes the images and puts the columns together. labels_NY: with the columns of conditions behind them."""
         index_N = np.arange(first_row, first_row + len(reports))
         suffix = "jpg" if self.image_format == "jpeg" else self.image_format
         names = [f"{index:09d}.{suffix}" for index in index_N.tolist()]
@@ -200,7 +200,7 @@ def strangers(folder: Path, layout: Layout) -> list[str]:
 
 
 def estimated_row_bytes(side_px: int, image_format: ImageFormat) -> float:
-    """Bytes of a row on disk, as measured on real films: a rough guide."""
+    """Bytes of a row on disk, as measured on real images: a rough guide."""
     return side_px**2 * (0.6 if image_format == "png" else 0.45) + 300
 
 
@@ -217,11 +217,11 @@ def check_layout(layout: Layout, batch_size: int, side_px: int) -> None:
                 f"generate.{large_name}={large} is not a multiple of generate.{small_name}={small}. "
                 f"Use e.g. {large_name}={nearest}."
             )
-    row_bytes = side_px**2 + _REPORT_BYTES  # a film of pure noise does not compress
+    row_bytes = side_px**2 + _REPORT_BYTES  # an image of pure noise does not compress
     if group * row_bytes > _MAX_GROUP_BYTES:
         most = max(1, _MAX_GROUP_BYTES // row_bytes // batch_size) * batch_size
         raise ConfigError(
-            f"generate.rows_per_group={group} films of {side_px} px could make row groups of "
+            f"generate.rows_per_group={group} images of {side_px} px could make row groups of "
             f"{group * row_bytes / 1e6:.0f} MB; the hub's viewer reads at most {_MAX_GROUP_BYTES / 1e6:.0f} MB. "
             f"Use at most rows_per_group={most}."
         )

@@ -1,10 +1,10 @@
-"""Films to PNG or JPEG bytes, whole batches at a time.
+"""Images to PNG or JPEG bytes, whole batches at a time.
 
 PNG: the filter "up" is one subtraction over the batch, and zlib only entropy-codes the differences (Z_RLE); that is
-about three times faster than Pillow at its fastest and makes smaller files, since films have no repetitions worth a
+about three times faster than Pillow at its fastest and makes smaller files, since images have no repetitions worth a
 search. docs/generate.md has the measurements.
 
-Shapes: N films, H = W side [px].
+Shapes: N images, H = W side [px].
 Source: PNG (ISO/IEC 15948).
 """
 
@@ -28,7 +28,7 @@ _JPEG_QUALITY = 95
 
 
 def encode(images_NHW: NDArray[np.uint8], image_format: ImageFormat) -> list[bytes]:
-    """One file's bytes for each gray film; the same bytes for the same pixels and library versions."""
+    """One file's bytes for each gray image; the same bytes for the same pixels and library versions."""
     encoders: dict[ImageFormat, Callable[[NDArray[np.uint8]], list[bytes]]] = {"png": encode_png, "jpeg": encode_jpeg}
     return encoders[image_format](images_NHW)
 

@@ -148,7 +148,7 @@ def _balanced(wanted: _Wanted, spec: ModelSpec, prior: Prior, seed: int) -> Labe
     """Labels in turn, conditions in turn, or both: then all labels of one combination, then those of the next."""
     turns_TC = _turns_of(wanted, spec, prior)
     if wanted.plan == "balanced" and not prior.vectors_KY[:, : spec.num_labels].any():
-        raise ConfigError("generate.plan=balanced needs labels, but no training film carries one. Use plan=train.")
+        raise ConfigError("generate.plan=balanced needs labels, but no training image carries one. Use plan=train.")
     labels_TL = np.eye(spec.num_labels, dtype=np.uint8)
     if wanted.plan == "train":
         labels_TL = np.zeros((1, spec.num_labels), np.uint8)
@@ -161,7 +161,7 @@ def _balanced(wanted: _Wanted, spec: ModelSpec, prior: Prior, seed: int) -> Labe
             "turns. Use plan=train, or leave generate.balance_by out."
         )
     in_turn = [*(["label"] if wanted.plan == "balanced" else []), *wanted.balance_by]
-    described = f"each {' and '.join(in_turn)} in turn, with the company it keeps in the training films"
+    described = f"each {' and '.join(in_turn)} in turn, with the company it keeps in the training images"
     if wanted.conditions:
         described += f", {_told(wanted.conditions)} in every row"
     return BalancedPlan(prior, wanted_TY, seed, described)

@@ -62,7 +62,7 @@ class TrainPlan:
 
     prior: Prior
     seed: int
-    description: str = "the joint label distribution of the training films"
+    description: str = "the joint label distribution of the training images"
     num_rows: None = None
 
     @property

@@ -50,7 +50,7 @@ class TrainedModel:
     spec: ModelSpec
     tensors: dict[str, Tensor]
     images: int
-    """Real films trained on."""
+    """Real images trained on."""
     digest: str
     """SHA-256 of the weights' file."""
     path: Path
@@ -65,7 +65,7 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Generated films with their reports and labels."""
+    """Generated images with their reports and labels."""
 
     images: NDArray[np.uint8]
     """(N, H, W), gray."""
@@ -93,7 +93,7 @@ class Pairs:
         return [name for name, present in zip(self.label_names, self.labels[index], strict=True) if present]
 
     def to_pil(self, index: int) -> Image.Image:
-        """One film as a gray PIL image."""
+        """One image as a gray PIL image."""
         return Image.fromarray(self.images[index])
 
 
@@ -112,7 +112,7 @@ class Sampler:
     def __repr__(self) -> str:
         config = self.trained.config
         return (
-            f"Sampler({config.kind}, {config.side_px} px, {self.trained.images:,} films trained on, {self.device}; "
+            f"Sampler({config.kind}, {config.side_px} px, {self.trained.images:,} images trained on, {self.device}; "
             f"labels: {', '.join(self.label_names)}"
             + "".join(f"; {name}: {', '.join(values)}" for name, values in self.conditions.items())
             + ")"
@@ -143,7 +143,7 @@ class Sampler:
         """Draws `num` pairs; the first rows are the same whatever `num` is.
 
         labels: names that every row has; or 0/1 of shape (num, L), one vector a row; or None for the joint distribution
-        of the training films. temperature: of the words; 0 takes the likeliest. sex, age [years, or a group], view: of
+        of the training images. temperature: of the words; 0 takes the likeliest. sex, age [years, or a group], view: of
         every row; None draws them as training images with the row's labels have them.
 
         Raises ConfigError for an unknown label or value, labels of another shape, or a negative seed.
@@ -168,7 +168,7 @@ class Sampler:
     def draw(
         self, labels_NY: Labels, first_row: int, seed: int, temperature: float
     ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-        """Films uint8 (N, H, W) and token ids int32 (N, S, W) of whole blocks.
+        """Images uint8 (N, H, W) and token ids int32 (N, S, W) of whole blocks.
 
         `first_row` and N are multiples of the batch size. Nothing is copied from the device before all is drawn.
         """

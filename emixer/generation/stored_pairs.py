@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class StoredPairs:
-    """Films, reports and labels of the same rows."""
+    """Images, reports and labels of the same rows."""
 
     images_NHW: NDArray[np.uint8]
     reports: tuple[str, ...]
@@ -93,5 +93,5 @@ def _labels(table: pa.Table, label_names: Sequence[str]) -> NDArray[np.uint8]:
 
 
 def _decoded(encoded: bytes) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(encoded)) as film:
-        return np.asarray(film.convert("L"))
+    with Image.open(io.BytesIO(encoded)) as image:
+        return np.asarray(image.convert("L"))

@@ -1,9 +1,9 @@
-"""Differentiable augmentation: every film that a critic reads, real or generated, is changed at random first.
+"""Differentiable augmentation: every image that a critic reads, real or generated, is changed at random first.
 
-A critic that sees few real films learns them by heart; changed anew each time, they are many. The change is the same in
-law for real and generated films and lets gradients through, so G learns films and not changed films.
+A critic that sees few real images learns them by heart; changed anew each time, they are many. The change is the same
+in law for real and generated images and lets gradients through, so G learns images and not changed images.
 
-Shapes: B films, C channels, H = W side [px], U uniform numbers a film.
+Shapes: B images, C channels, H = W side [px], U uniform numbers an image.
 Source: not in the paper; Zhao et al. 2020 (DiffAugment), Karras et al. 2020 (ADA: a probability that adapts).
 Departures: docs/deviations.md#augmentation.
 """
@@ -26,7 +26,7 @@ _CUTOUT = 1 / 2
 
 
 class Augmenter:
-    """Films as critics see them: each changed, or each with a probability that follows the critic (ADA).
+    """Images as critics see them: each changed, or each with a probability that follows the critic (ADA).
 
     The probability is part of what is trained: it is saved, and the same on every worker.
     """
@@ -42,7 +42,7 @@ class Augmenter:
         return bool(self.kinds) and self.target is not None
 
     def __call__(self, image_BCHW: Tensor, noise: RowNoise, which: str) -> Tensor:
-        """which: names a stream of `noise`; real and generated films of a step have one each."""
+        """which: names a stream of `noise`; real and generated images of a step have one each."""
         if not self.kinds:
             return image_BCHW
         changed_BCHW = augmented(image_BCHW, noise.uniform(f"augment/{which}", NUM_UNIFORMS), self.kinds)
@@ -53,14 +53,15 @@ class Augmenter:
         return torch.where(chosen_B[:, None, None, None], changed_BCHW, image_BCHW)
 
     def follow(self, real_sign: Tensor, num_images: int) -> None:
-        """Moves the probability after a critic step on `num_images` films whose real logits had that mean sign."""
+        """Moves the probability after a critic step on `num_images` images whose real logits had that mean sign."""
         assert self.target is not None, "only an adaptive one follows"
         step = torch.sign(real_sign - self.target) * (num_images / self._images)
         self.probability = (self.probability.to(step.device) + step).clamp(0, 1)
 
 
 def augmented(image_BCHW: Tensor, uniform_BU: Tensor, kinds: Sequence[Augmentation]) -> Tensor:
-    """Films in about [-1, 1], each changed by its own numbers in [0, 1); 0.5 throughout changes no gray value or place.
+    """Images in about [-1, 1], each changed by its own numbers in [0, 1); 0.5 throughout changes no gray value or
+    place.
 
     color: brightness by up to 0.5, contrast by half to one and a half. translation: by whole pixels, up to an eighth of
     the side, black behind it as outside the collimation. cutout: a gray square of half the side, anywhere.

@@ -11,7 +11,7 @@ from emixer.config.training import LossConfig
 from emixer.losses.cogan_objective import CoganObjective
 from emixer.losses.emixer_objective import EmixerObjective
 from emixer.losses.jointgan_objective import JointganObjective
-from emixer.losses.smgan_objectives import DecoderObjective, FilmObjective
+from emixer.losses.smgan_objectives import DecoderObjective, ImageObjective
 from emixer.models.paired_model import Objective, Phases
 
 
@@ -25,7 +25,7 @@ def build_phases(model: ModelConfig, loss: LossConfig) -> Phases:
         case JointganModelConfig():
             return Phases.single(JointganObjective(loss, model.gumbel))
         case SmganModelConfig():
-            return Phases((1 - model.decoder_share,), (FilmObjective(loss), DecoderObjective(loss)))
+            return Phases((1 - model.decoder_share,), (ImageObjective(loss), DecoderObjective(loss)))
 
 
 def _emixer_phases(model: EmixerModelConfig, loss: LossConfig) -> Phases:
@@ -34,8 +34,8 @@ def _emixer_phases(model: EmixerModelConfig, loss: LossConfig) -> Phases:
     if model.words_share > 0:
         ends.append(model.words_share)
         objectives.append(DecoderObjective(loss))
-    if model.films_share > 0:
-        ends.append(model.words_share + model.films_share)
-        of_films = loss.model_copy(update={"report": 0.0, "joint": 0.0, "mismatched": 0.0})
-        objectives.append(EmixerObjective(of_films, model.gumbel))
+    if model.images_share > 0:
+        ends.append(model.words_share + model.images_share)
+        of_images = loss.model_copy(update={"report": 0.0, "joint": 0.0, "mismatched": 0.0})
+        objectives.append(EmixerObjective(of_images, model.gumbel))
     return Phases(tuple(ends), (*objectives, EmixerObjective(loss, model.gumbel)))

@@ -1,4 +1,4 @@
-"""CoGAN's game: a film critic against the film generator, a report critic against the report generator. What couples
+"""CoGAN's game: an image critic against the image generator, a report critic against the report generator. What couples
 them is the layers that they share, and nothing else.
 
 Shapes: B rows, Y labels, S sentences, W words of a sentence, E embedding.
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from emixer.config.model import GumbelConfig
 from emixer.config.training import LossConfig
-from emixer.losses.film_game import FilmGame
+from emixer.losses.image_game import ImageGame
 from emixer.losses.terms import (
     Terms,
     padded_like,
     require_a_term,
-    taught_by,
+    teacher_forcing_terms,
     weighted_total,
     with_channels,
 )
@@ -34,9 +34,9 @@ class CoganObjective(Objective):
         require_a_term(loss, ("image", "report", "beta"), ("image", "report", "alpha", "teacher_forcing"))
         self.loss = loss
         self.gumbel = gumbel
-        self.films = FilmGame(loss)
-        self.adaptive = self.augment = self.films.augment
-        self.adversarial = self.films.adversarial
+        self.images = ImageGame(loss)
+        self.adaptive = self.augment = self.images.augment
+        self.adversarial = self.images.adversarial
 
     def discriminator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
@@ -46,9 +46,9 @@ class CoganObjective(Objective):
         real = with_channels(real, model.channels)
         with torch.no_grad():
             tied = model.tied(fake_labels_BY, noise)
-            fake_BCHW = self.augment(model.films(tied), noise, "fake")
+            fake_BCHW = self.augment(model.images(tied), noise, "fake")
         real = replace(real, image_BCHW=self.augment(real.image_BCHW, noise, "real"))
-        terms = self.films.critic_terms(model.critics, real, fake_BCHW, fake_labels_BY, noise, weights)
+        terms = self.images.critic_terms(model.critics, real, fake_BCHW, fake_labels_BY, noise, weights)
         if self.loss.report > 0:
             with torch.no_grad():
                 fake_BSWE, valid_BSW = self._written(model, model.report_generator.read(tied.features_BFHW), noise)
@@ -61,19 +61,19 @@ class CoganObjective(Objective):
         """Terms: image, rotation, report, words, stops."""
         assert isinstance(model, Cogan)
         terms: Terms = {}
-        if self.films.generator_learns or self.loss.report > 0:
+        if self.images.generator_learns or self.loss.report > 0:
             tied = model.tied(fake_labels_BY, noise)
-            if self.films.generator_learns:
-                fake_BCHW = self.augment(model.films(tied), noise, "fake")
-                terms |= self.films.generator_terms(model.critics, fake_BCHW, fake_labels_BY, noise, weights)
+            if self.images.generator_learns:
+                fake_BCHW = self.augment(model.images(tied), noise, "fake")
+                terms |= self.images.generator_terms(model.critics, fake_BCHW, fake_labels_BY, noise, weights)
             if self.loss.report > 0:
                 terms["report"] = self._fooling_reports(model, tied.features_BFHW, fake_labels_BY, noise, weights)
         if self.loss.teacher_forcing > 0:
             generator = model.report_generator
-            # A row without labels teaches nothing, but stands in the batch norms: with labels that films do have
+            # A row without labels teaches nothing, but stands in the batch norms: with labels that images do have
             labels_BY = torch.where(real.labelled_B[:, None], real.labels_BY, fake_labels_BY)
             condition = generator.read(model.tied(labels_BY, noise.named("taught")).features_BFHW)
-            terms |= taught_by(
+            terms |= teacher_forcing_terms(
                 generator.writer, condition, real.with_labelled_reports(), weights.of_labelled(), self.loss, noise
             )
         return weighted_total(terms, self.loss, rotation=self.loss.alpha)

@@ -2,7 +2,7 @@
 
 The critics minimise
     image  [l(D_image(I)) + l'(D_image(G(z)))]  + report [l(D_report(S)) + l'(D_report(F(G(z))))]
-  + joint  [l(D_joint(I, S)) + l'(D_joint(G(z), F(G(z))))]  - beta log Q(R = r | real film turned by r),
+  + joint  [l(D_joint(I, S)) + l'(D_joint(G(z), F(G(z))))]  - beta log Q(R = r | real image turned by r),
 G and F minimise
     image g(D_image(G(z))) + report g(D_report(F(G(z)))) + joint g(D_joint(G(z), F(G(z))))
   - alpha log Q(R = r | G(z) turned by r)  + teacher_forcing [-log p(words) - log p(stops)].
@@ -21,11 +21,11 @@ from torch import Tensor
 from emixer.config.model import GumbelConfig
 from emixer.config.training import LossConfig
 from emixer.errors import ConfigError
-from emixer.losses.film_game import FilmGame
+from emixer.losses.image_game import ImageGame
 from emixer.losses.terms import (
     Terms,
     conditions_term,
-    film_labels_term,
+    image_labels_term,
     padded_like,
     require_a_term,
     teacher_forcing,
@@ -56,12 +56,12 @@ class EmixerObjective(Objective):
         require_a_term(
             loss,
             ("image", "report", "joint", "beta"),
-            ("image", "report", "joint", "alpha", "film_labels", "teacher_forcing"),
+            ("image", "report", "joint", "alpha", "image_labels", "teacher_forcing"),
         )
-        if loss.film_labels > 0 and loss.labels == 0:
+        if loss.image_labels > 0 and loss.labels == 0:
             raise ConfigError(
-                "loss.film_labels asks F's encoder which labels a generated film shows, and with loss.labels=0 nothing "
-                "teaches it labels. Give loss.labels a positive weight, or set loss.film_labels=0."
+                "loss.image_labels asks F's encoder which labels a generated image shows, and with loss.labels=0 nothing "
+                "teaches it labels. Give loss.labels a positive weight, or set loss.image_labels=0."
             )
         if loss.mismatched > 0 and loss.joint == 0:
             raise ConfigError(
@@ -70,9 +70,9 @@ class EmixerObjective(Objective):
             )
         self.loss = loss
         self.gumbel = gumbel
-        self.films = FilmGame(loss)
-        self.adaptive = self.augment = self.films.augment
-        self.adversarial = self.films.adversarial
+        self.images = ImageGame(loss)
+        self.adaptive = self.augment = self.images.augment
+        self.adversarial = self.images.adversarial
 
     def discriminator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
@@ -85,7 +85,7 @@ class EmixerObjective(Objective):
         real = replace(real, image_BCHW=self.augment(real.image_BCHW, noise, "real"))
         fake = replace(fake, image_BCHW=self.augment(fake.image_BCHW, noise, "fake"))
         critic = model.image_discriminator
-        terms = self.films.critic_terms(critic, real, fake.image_BCHW, fake.labels_BY, noise, weights)
+        terms = self.images.critic_terms(critic, real, fake.image_BCHW, fake.labels_BY, noise, weights)
         if self.loss.report > 0:
             terms["report"] = self._report_term(model, real, fake, weights)
         if self.loss.joint > 0:
@@ -95,16 +95,16 @@ class EmixerObjective(Objective):
     def generator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> tuple[Tensor, Terms]:
-        """Terms: image, report, joint, rotation, film_labels, words, stops, labels, each before its weight; conditions
+        """Terms: image, report, joint, rotation, image_labels, words, stops, labels, each before its weight; conditions
         beside labels where there are any."""
         assert isinstance(model, Emixer)
         terms: Terms = {}
-        if self.films.generator_learns or self._uses_reports or self.loss.film_labels > 0:
-            image_BCHW = model.generate_films(fake_labels_BY, noise)
+        if self.images.generator_learns or self._uses_reports or self.loss.image_labels > 0:
+            image_BCHW = model.generate_images(fake_labels_BY, noise)
             seen_BCHW = self.augment(image_BCHW, noise, "fake")
             critic = model.image_discriminator
-            terms |= self.films.generator_terms(critic, seen_BCHW, fake_labels_BY, noise, weights)
-            if self._uses_reports or self.loss.film_labels > 0:
+            terms |= self.images.generator_terms(critic, seen_BCHW, fake_labels_BY, noise, weights)
+            if self._uses_reports or self.loss.image_labels > 0:
                 terms |= self._through_decoder(model, image_BCHW, seen_BCHW, fake_labels_BY, noise, weights)
         terms |= teacher_forcing(model.report_decoder, with_channels(real, model.channels), weights, self.loss, noise)
         return weighted_total(terms, self.loss, rotation=self.loss.alpha)
@@ -116,7 +116,7 @@ class EmixerObjective(Objective):
     # The critics' side
 
     def _sampled_fakes(self, model: Emixer, labels_BY: Tensor, noise: RowNoise) -> _FakePairs:
-        image_BCHW = model.generate_films(labels_BY, noise)
+        image_BCHW = model.generate_images(labels_BY, noise)
         report_reader, joint_reader = model.report_discriminator.reader, model.joint_discriminator.reader
         if not self._uses_reports:
             nothing = labels_BY.new_empty(0)
@@ -142,12 +142,12 @@ class EmixerObjective(Objective):
     def _joint_term(self, model: Emixer, real: Batch, fake: _FakePairs, weights: RowWeights) -> Tensor:
         critic = model.joint_discriminator
         words_BSW = padded_like(real.words_BSW, fake.valid_BSW)
-        film_NFHW = critic.film_map(torch.cat([real.image_BCHW, fake.image_BCHW]))
+        image_NFHW = critic.image_map(torch.cat([real.image_BCHW, fake.image_BCHW]))
         report_NH = critic.report_state(
             torch.cat([critic.reader.embed(words_BSW), fake.joint_BSWE]),
             torch.cat([words_BSW != PAD, fake.valid_BSW]),
         )
-        logit_real_B, logit_fake_B = critic.logit(film_NFHW, report_NH).chunk(2)
+        logit_real_B, logit_fake_B = critic.logit(image_NFHW, report_NH).chunk(2)
         loss = self._text_loss(logit_real_B, logit_fake_B, real, weights)
         if self.loss.mismatched > 0:
             num = len(real)
@@ -155,7 +155,7 @@ class EmixerObjective(Objective):
             labels_BL = real.labels_BY[:, : model.spec.num_labels]  # of other labels, whoever the patients are
             differs_B = (labels_BL != labels_BL.roll(1, dims=0)).any(dim=1)
             counts_B = real.has_report_B.roll(1, dims=0) & differs_B & real.labelled_B & real.labelled_B.roll(1, dims=0)
-            fake_B = self.adversarial.fake(critic.logit(film_NFHW[:num], of_another_BH))
+            fake_B = self.adversarial.fake(critic.logit(image_NFHW[:num], of_another_BH))
             loss = loss + self.loss.mismatched * fake_B.where(counts_B, 0.0).sum() * weights.row
         return loss
 
@@ -169,18 +169,18 @@ class EmixerObjective(Objective):
         self, model: Emixer, image_BCHW: Tensor, seen_BCHW: Tensor, labels_BY: Tensor, noise: RowNoise,
         weights: RowWeights,
     ) -> Terms:  # fmt: skip
-        """What F makes of generated films, image_BCHW; D_joint sees them as seen_BCHW."""
-        film_BPV = model.report_decoder.read(image_BCHW)
+        """What F makes of generated images, image_BCHW; D_joint sees them as seen_BCHW."""
+        image_BPV = model.report_decoder.read(image_BCHW)
         terms: Terms = {}
-        if self.loss.film_labels > 0:
-            terms["film_labels"] = film_labels_term(model.report_decoder.labels_seen(film_BPV), labels_BY, weights)
-            seen = model.report_decoder.conditions_seen(film_BPV)
-            terms |= conditions_term("film_conditions", seen, labels_BY, weights)
+        if self.loss.image_labels > 0:
+            terms["image_labels"] = image_labels_term(model.report_decoder.labels_seen(image_BPV), labels_BY, weights)
+            seen = model.report_decoder.conditions_seen(image_BPV)
+            terms |= conditions_term("image_conditions", seen, labels_BY, weights)
         if not self._uses_reports:
             return terms
         if not self.loss.report_gradient_to_image:
-            film_BPV, seen_BCHW = film_BPV.detach(), seen_BCHW.detach()
-        report = self._relaxed(model, film_BPV, labels_BY, noise)
+            image_BPV, seen_BCHW = image_BPV.detach(), seen_BCHW.detach()
+        report = self._relaxed(model, image_BPV, labels_BY, noise)
         report_BSWE, joint_BSWE = report.embedded_BSWE
         if self.loss.report > 0:
             logit_B = model.report_discriminator(report_BSWE, report.valid)
@@ -192,6 +192,6 @@ class EmixerObjective(Objective):
 
     # Both sides
 
-    def _relaxed(self, model: Emixer, film_BPV: Tensor, labels_BY: Tensor, noise: RowNoise) -> RelaxedReport:
+    def _relaxed(self, model: Emixer, image_BPV: Tensor, labels_BY: Tensor, noise: RowNoise) -> RelaxedReport:
         tables = [model.report_discriminator.reader.embedding.weight, model.joint_discriminator.reader.embedding.weight]
-        return model.report_decoder.relaxed(film_BPV, labels_BY, noise, self.gumbel, tables)
+        return model.report_decoder.relaxed(image_BPV, labels_BY, noise, self.gumbel, tables)

@@ -1,10 +1,10 @@
 """JointGAN's game: one softmax critic names the kind of each pair, the generators want every kind taken for real.
 
     kind 0  (x, s)        a real pair
-    kind 1  (x, s~ | x)   a real film and a report written from it
-    kind 2  (x~ | s, s)   a real report and a film drawn from it
-    kind 3  (x~, s~ | x~) a film drawn from labels and a report written from it
-    kind 4  (x~ | s~, s~) a report written from labels and a film drawn from it
+    kind 1  (x, s~ | x)   a real image and a report written from it
+    kind 2  (x~ | s, s)   a real report and an image drawn from it
+    kind 3  (x~, s~ | x~) an image drawn from labels and a report written from it
+    kind 4  (x~ | s~, s~) a report written from labels and an image drawn from it
 
 The critic minimises the mean over kinds of -log g_k(pair of kind k); the generators minimise the mean over k > 0 of
 -log g_0(pair of kind k), which has a slope while the critic is winning (the minimax form, log g_k, has none).
@@ -23,19 +23,19 @@ from emixer.config.model import GumbelConfig
 from emixer.config.training import LossConfig
 from emixer.errors import ConfigError
 from emixer.losses.augmentation import Augmenter
-from emixer.losses.rotation import in_all_rotations, rotated_films, rotation_term
+from emixer.losses.rotation import in_all_rotations, rotated_images, rotation_term
 from emixer.losses.terms import (
     Terms,
     padded_like,
     require_a_term,
-    taught_by,
     teacher_forcing,
+    teacher_forcing_terms,
     weighted_total,
     with_channels,
 )
 from emixer.models.jointgan import Jointgan
-from emixer.models.kinds_critic import NUM_KINDS, REAL_PAIR
 from emixer.models.noise import NoiseSource, RowNoise, StackedNoise
+from emixer.models.pair_type_critic import NUM_PAIR_TYPES, REAL_PAIR
 from emixer.models.paired_model import PAD, Batch, Objective, PairedModel, RowWeights
 from emixer.models.report_writer import Condition
 
@@ -61,8 +61,8 @@ class JointganObjective(Objective):
         require_a_term(loss, ("joint", "beta"), ("joint", "alpha", "teacher_forcing"))
         if loss.augment_target is not None:
             raise ConfigError(
-                "loss.augment_target is set, and JointGAN has no critic of films for it to follow. Leave it null: then "
-                "loss.augment changes every film."
+                "loss.augment_target is set, and JointGAN has no critic of images for it to follow. Leave it null: then "
+                "loss.augment changes every image."
             )
         self.augment = Augmenter(loss.augment)
         self.loss = loss
@@ -81,13 +81,13 @@ class JointganObjective(Objective):
             with torch.no_grad():
                 generated = self._generated(model, real, fake_labels_BY, noise, weights)
             pairs = _stacked(_real_pairs(model, real, generated, weights), generated)
-            terms["joint"] = self._naming(model, pairs, pairs.kind_N, noise) / NUM_KINDS
+            terms["joint"] = self._naming(model, pairs, pairs.kind_N, noise) / NUM_PAIR_TYPES
         return weighted_total(terms, self.loss, rotation=self.loss.beta)
 
     def generator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> tuple[Tensor, Terms]:
-        """Terms: joint, rotation, words, stops and labels (given the film), words_of_labels and stops_of_labels."""
+        """Terms: joint, rotation, words, stops and labels (given the image), words_of_labels and stops_of_labels."""
         assert isinstance(model, Jointgan)
         real = with_channels(real, model.channels)
         terms: Terms = {}
@@ -95,51 +95,53 @@ class JointganObjective(Objective):
             pairs = self._generated(model, real, fake_labels_BY, noise, weights)
             if self.loss.joint > 0:
                 wanted_N = torch.full_like(pairs.kind_N, REAL_PAIR)
-                terms["joint"] = self._naming(model, pairs, wanted_N, noise) / (NUM_KINDS - 1)
+                terms["joint"] = self._naming(model, pairs, wanted_N, noise) / (NUM_PAIR_TYPES - 1)
             if self.loss.alpha > 0:
-                film_of_labels_BCHW = pairs.image_NCHW.chunk(NUM_KINDS - 1)[2]
-                terms["rotation"] = self._rotation_term(model, film_of_labels_BCHW, noise, weights)
+                image_of_labels_BCHW = pairs.image_NCHW.chunk(NUM_PAIR_TYPES - 1)[2]
+                terms["rotation"] = self._rotation_term(model, image_of_labels_BCHW, noise, weights)
         terms |= teacher_forcing(model.report_decoder, real, weights, self.loss, noise)
         if self.loss.teacher_forcing > 0:
             writer = model.report_decoder.writer
             condition = model.condition_of_labels(real.labels_BY, noise.named("taught"))
-            taught = taught_by(writer, condition, real.with_labelled_reports(), weights.of_labelled(), self.loss, noise)
+            taught = teacher_forcing_terms(
+                writer, condition, real.with_labelled_reports(), weights.of_labelled(), self.loss, noise
+            )
             terms |= {f"{name}_of_labels": term for name, term in taught.items()}
         return weighted_total(terms, self.loss, rotation=self.loss.alpha)
 
     def _naming(self, model: Jointgan, pairs: _Pairs, kind_N: Tensor, noise: RowNoise) -> Tensor:
         """Sum over kinds of the mean of -log g_kind."""
         num = len(pairs.kind_N) // noise.num_rows
-        films = [
-            self.augment(film_BCHW, noise, f"pair {index}")
-            for index, film_BCHW in enumerate(pairs.image_NCHW.chunk(num))
+        images = [
+            self.augment(image_BCHW, noise, f"pair {index}")
+            for index, image_BCHW in enumerate(pairs.image_NCHW.chunk(num))
         ]
         logits_NK = model.critic(
-            torch.cat(films), pairs.embedded_NSWE, pairs.valid_NSW, pairs.labels_NY, pairs.labelled_N
+            torch.cat(images), pairs.embedded_NSWE, pairs.valid_NSW, pairs.labels_NY, pairs.labelled_N
         )
         return (functional.cross_entropy(logits_NK, kind_N, reduction="none") * pairs.weight_N).sum()
 
     def _rotation_term(self, model: Jointgan, image_BCHW: Tensor, noise: RowNoise, weights: RowWeights) -> Tensor:
         seen_BCHW = self.augment(image_BCHW, noise, "rotation")
-        turned = in_all_rotations(rotated_films(seen_BCHW, noise, self.loss.rotation_share))
+        turned = in_all_rotations(rotated_images(seen_BCHW, noise, self.loss.rotation_share))
         logits = model.critic.rotation_logits(model.critic.features(turned))
         return rotation_term(logits, self.loss.rotation_share, weights)
 
     def _generated(
         self, model: Jointgan, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> _Pairs:
-        """Kinds 1 to 4. All films are drawn in one pass, so that batch norm sees, in training as in its running
-        statistics, films of every origin; the reports of films are written in one pass too."""
+        """Kinds 1 to 4. All images are drawn in one pass, so that batch norm sees, in training as in its running
+        statistics, images of every origin; the reports of images are written in one pass too."""
         alone = model.condition_of_labels(fake_labels_BY, noise.named("report alone"))
         critic_4, condition_4, valid_4 = self._written(model, alone, noise.named("4"))
         words_BSW = padded_like(real.words_BSW, valid_4)
         condition_reader = model.report_condition.reader
-        film_BCHW, film_2, film_4 = model.films(
+        image_BCHW, image_2, image_4 = model.images(
             fake_labels_BY,
             [(condition_reader.embed(words_BSW), words_BSW != PAD), (condition_4, valid_4)],
             [noise, noise.named("film of real report"), noise.named("film of report")],
         )
-        read_BCHW = film_BCHW if self.loss.report_gradient_to_image else film_BCHW.detach()
+        read_BCHW = image_BCHW if self.loss.report_gradient_to_image else image_BCHW.detach()
         both = model.report_decoder.condition(
             model.report_decoder.read(torch.cat([real.image_BCHW, read_BCHW])),
             torch.cat([real.labels_BY, fake_labels_BY]),
@@ -155,13 +157,13 @@ class JointganObjective(Objective):
         with_report_B = real.has_report_B * weights.report
         each_B = weights.row.expand(num)
         return _Pairs(
-            image_NCHW=torch.cat([real.image_BCHW, film_2, film_BCHW, film_4]),
+            image_NCHW=torch.cat([real.image_BCHW, image_2, image_BCHW, image_4]),
             embedded_NSWE=torch.cat([critic_1, critic_2, critic_3, critic_4]),
             valid_NSW=torch.cat([valid_1, words_BSW != PAD, valid_3, valid_4]),
             labels_NY=torch.cat([real.labels_BY, real.labels_BY, fake_labels_BY, fake_labels_BY]),
             labelled_N=torch.cat([real.labelled_B, real.labelled_B, labelled_B, labelled_B]),
             weight_N=torch.cat([each_B, with_report_B, each_B, each_B]),
-            kind_N=torch.arange(1, NUM_KINDS, device=film_BCHW.device).repeat_interleave(num),
+            kind_N=torch.arange(1, NUM_PAIR_TYPES, device=image_BCHW.device).repeat_interleave(num),
         )
 
     def _written(self, model: Jointgan, condition: Condition, noise: NoiseSource) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,6 +1,6 @@
-"""Self-supervision by rotation: the critic says which way up a film is.
+"""Self-supervision by rotation: the critic says which way up an image is.
 
-Shapes: B films of a micro-batch, R films of it that are rotated, C channels, H = W side [px].
+Shapes: B images of a micro-batch, R images of it that are rotated, C channels, H = W side [px].
 Source: EMIXER §3.2.3, §6.3.2; Chen et al. 2019 (SSGAN). Departures: docs/deviations.md#rotation.
 """
 
@@ -27,24 +27,24 @@ def rotated_rows(first_row: int, num_rows: int, share: float, device: torch.devi
     return torch.tensor(rows, dtype=torch.int64, device=device)
 
 
-def rotated_films(image_BCHW: Tensor, noise: RowNoise, share: float) -> Tensor:
-    """image_RCHW: the films that are rotated. noise: whose rows the films are."""
+def rotated_images(image_BCHW: Tensor, noise: RowNoise, share: float) -> Tensor:
+    """image_RCHW: the images that are rotated. noise: whose rows the images are."""
     return image_BCHW[rotated_rows(noise.first_row, len(image_BCHW), share, image_BCHW.device)]
 
 
 def in_all_rotations(image_RCHW: Tensor) -> Tensor:
-    """(4R, C, H, W): all films turned by 0, then all by 90, 180 and 270 degrees."""
+    """(4R, C, H, W): all images turned by 0, then all by 90, 180 and 270 degrees."""
     turned = [image_RCHW.rot90(quarter_turns, dims=(2, 3)) for quarter_turns in range(NUM_ROTATIONS)]
     return torch.cat(turned)
 
 
 def rotation_cross_entropy(rotation_logits: Tensor) -> Tensor:
-    """Sum over films of the mean over their rotations of -log Q(R = r | film turned by r), for `in_all_rotations`.
+    """Sum over images of the mean over their rotations of -log Q(R = r | image turned by r), for `in_all_rotations`.
 
     rotation_logits: (4R, 4).
     """
-    num_films = len(rotation_logits) // NUM_ROTATIONS
-    target = torch.arange(NUM_ROTATIONS, device=rotation_logits.device).repeat_interleave(num_films)
+    num_images = len(rotation_logits) // NUM_ROTATIONS
+    target = torch.arange(NUM_ROTATIONS, device=rotation_logits.device).repeat_interleave(num_images)
     return functional.cross_entropy(rotation_logits, target, reduction="sum") / NUM_ROTATIONS
 
 

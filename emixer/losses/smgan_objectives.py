@@ -1,4 +1,4 @@
-"""SM-GAN's two phases: first films against D_image, then the report decoder on real pairs.
+"""SM-GAN's two phases: first images against D_image, then the report decoder on real pairs.
 
 Shapes: B rows, Y labels.
 Source: EMIXER §4.3. Departures: docs/deviations.md#baselines.
@@ -11,15 +11,15 @@ from torch import Tensor
 
 from emixer.config.training import LossConfig
 from emixer.errors import ConfigError
-from emixer.losses.film_game import FilmGame
+from emixer.losses.image_game import ImageGame
 from emixer.losses.terms import Terms, require_a_term, teacher_forcing, weighted_total, with_channels
-from emixer.models.film_first import FilmFirstModel
+from emixer.models.image_first import ImageFirstModel
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, Objective, PairedModel, RowWeights
 from emixer.models.smgan import Smgan
 
 
-class FilmObjective(Objective):
+class ImageObjective(Objective):
     """The first phase: a conditional image GAN with rotation, as EMIXER's, and nothing else."""
 
     resting = ("report_decoder",)
@@ -27,8 +27,8 @@ class FilmObjective(Objective):
     def __init__(self, loss: LossConfig) -> None:
         require_a_term(loss, ("image", "beta"), ("image", "alpha"))
         self.loss = loss
-        self.films = FilmGame(loss)
-        self.adaptive = self.augment = self.films.augment
+        self.images = ImageGame(loss)
+        self.adaptive = self.augment = self.images.augment
 
     def discriminator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
@@ -37,9 +37,9 @@ class FilmObjective(Objective):
         assert isinstance(model, Smgan)
         real = with_channels(real, model.channels)
         with torch.no_grad():
-            fake_BCHW = self.augment(model.generate_films(fake_labels_BY, noise), noise, "fake")
+            fake_BCHW = self.augment(model.generate_images(fake_labels_BY, noise), noise, "fake")
         real = replace(real, image_BCHW=self.augment(real.image_BCHW, noise, "real"))
-        terms = self.films.critic_terms(model.image_discriminator, real, fake_BCHW, fake_labels_BY, noise, weights)
+        terms = self.images.critic_terms(model.image_discriminator, real, fake_BCHW, fake_labels_BY, noise, weights)
         return weighted_total(terms, self.loss, rotation=self.loss.beta)
 
     def generator_loss(
@@ -47,14 +47,14 @@ class FilmObjective(Objective):
     ) -> tuple[Tensor, Terms]:
         """Terms: image, rotation."""
         assert isinstance(model, Smgan)
-        fake_BCHW = self.augment(model.generate_films(fake_labels_BY, noise), noise, "fake")
-        terms = self.films.generator_terms(model.image_discriminator, fake_BCHW, fake_labels_BY, noise, weights)
+        fake_BCHW = self.augment(model.generate_images(fake_labels_BY, noise), noise, "fake")
+        terms = self.images.generator_terms(model.image_discriminator, fake_BCHW, fake_labels_BY, noise, weights)
         return weighted_total(terms, self.loss, rotation=self.loss.alpha)
 
 
 class DecoderObjective(Objective):
-    """The report decoder alone: words and stops of real reports given their films, and labels. G rests. SM-GAN's second
-    phase; EMIXER's first where `model.words_share` gives it one."""
+    """The report decoder alone: words and stops of real reports given their images, and labels. G rests. SM-GAN's
+    second phase; EMIXER's first where `model.words_share` gives it one."""
 
     has_critics = False
     resting = ("image_generator",)
@@ -77,7 +77,7 @@ class DecoderObjective(Objective):
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> tuple[Tensor, Terms]:
         """Terms: words, stops, labels."""
-        assert isinstance(model, FilmFirstModel)
+        assert isinstance(model, ImageFirstModel)
         real = with_channels(real, model.channels)
         terms = teacher_forcing(model.report_decoder, real, weights, self.loss, noise)
         return weighted_total(terms, self.loss, rotation=self.loss.alpha)

@@ -29,8 +29,8 @@ def weighted_total(terms: Terms, loss: LossConfig, rotation: float) -> tuple[Ten
     taught = ("words", "stops", "words_of_labels", "stops_of_labels")
     weight = {
         "image": loss.image, "report": loss.report, "joint": loss.joint, "rotation": rotation, "real_sign": 0.0,
-        "labels": loss.labels, "film_labels": loss.film_labels,
-        "conditions": loss.labels, "film_conditions": loss.film_labels, **dict.fromkeys(taught, loss.teacher_forcing),
+        "labels": loss.labels, "image_labels": loss.image_labels,
+        "conditions": loss.labels, "image_conditions": loss.image_labels, **dict.fromkeys(taught, loss.teacher_forcing),
     }  # fmt: skip
     total = torch.stack([weight[name] * term for name, term in terms.items()]).sum()
     return total, {name: term.detach() for name, term in terms.items()}
@@ -40,7 +40,7 @@ def require_a_term(loss: LossConfig, critics: tuple[str, ...], generators: tuple
     """Raises ConfigError when all `loss.<name>` of one player are 0, or when what augmentation follows is."""
     if loss.augment_target is not None and (not loss.augment or loss.image == 0):
         raise ConfigError(
-            "loss.augment_target follows D_image's logits of real films: it needs loss.augment, which says what is "
+            "loss.augment_target follows D_image's logits of real images: it needs loss.augment, which says what is "
             "changed, and a loss.image above 0. Set both, or leave it null."
         )
     for names, player in (
@@ -56,23 +56,23 @@ def teacher_forcing(
     decoder: ReportDecoder, real: Batch, weights: RowWeights, loss: LossConfig, noise: RowNoise
 ) -> Terms:
     """The terms "words" and "stops" of real reports given what F reads of their rows, and "labels" and "conditions" of
-    real films given what F's encoder sees. A weight of 0 leaves a term out."""
+    real images given what F's encoder sees. A weight of 0 leaves a term out."""
     if loss.teacher_forcing == 0 and loss.labels == 0:
         return {}
-    film_BPV = decoder.places(real.image_BCHW)
+    image_BPV = decoder.places(real.image_BCHW)
     terms: Terms = {}
     if loss.teacher_forcing > 0:
-        condition = decoder.condition(film_BPV, real.labels_BY, real.labelled_B)
-        terms |= taught_by(decoder.writer, condition, real, weights, loss, noise)
+        condition = decoder.condition(image_BPV, real.labels_BY, real.labelled_B)
+        terms |= teacher_forcing_terms(decoder.writer, condition, real, weights, loss, noise)
     if loss.labels > 0:
-        each_BL = _label_cross_entropy(decoder.label_logits(film_BPV), real.labels_BY)
+        each_BL = _label_cross_entropy(decoder.label_logits(image_BPV), real.labels_BY)
         terms["labels"] = each_BL.mean(dim=1).where(real.labelled_B, 0.0).sum() * weights.labelled_row
-        terms |= conditions_term("conditions", decoder.condition_logits(film_BPV), real.labels_BY, weights)
+        terms |= conditions_term("conditions", decoder.condition_logits(image_BPV), real.labels_BY, weights)
     return terms
 
 
-def film_labels_term(logits_BL: Tensor, labels_BY: Tensor, weights: RowWeights) -> Tensor:
-    """The term "film_labels": whether F's encoder sees the labels in the films that were made from them."""
+def image_labels_term(logits_BL: Tensor, labels_BY: Tensor, weights: RowWeights) -> Tensor:
+    """The term "image_labels": whether F's encoder sees the labels in the images that were made from them."""
     return _label_cross_entropy(logits_BL, labels_BY).mean(dim=1).sum() * weights.row
 
 
@@ -87,7 +87,7 @@ def conditions_term(name: str, logits: Sequence[Tensor], labels_BY: Tensor, weig
     return {name: torch.stack(nats).mean() * weights.row}
 
 
-def taught_by(
+def teacher_forcing_terms(
     writer: ReportWriter, condition: Condition, real: Batch, weights: RowWeights, loss: LossConfig, noise: RowNoise
 ) -> Terms:
     """The terms "words" and "stops": -log p of the real reports given features of any origin and the words before,
@@ -103,7 +103,7 @@ def _label_cross_entropy(logits_BL: Tensor, labels_BY: Tensor) -> Tensor:
 
 
 def with_channels(real: Batch, channels: int) -> Batch:
-    """Gray films repeated (as a view) to the model's channels."""
+    """Gray images repeated (as a view) to the model's channels."""
     return replace(real, image_BCHW=real.image_BCHW.expand(-1, channels, -1, -1))
 
 

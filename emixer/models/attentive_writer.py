@@ -3,10 +3,10 @@
 One causal transformer over one sequence: the places of the feature map and, where they are read, the labels, which see
 each other, then START and the words of all sentences, each of which sees all of these and all words before it. The
 token after a sentence's END is the next sentence's first word, or PAD: the report is over. Keys and values are kept
-while sampling, so that a word costs one step. The paper's writer passes its film on once, as the first input of a
+while sampling, so that a word costs one step. The paper's writer passes its image on once, as the first input of a
 three-layer LSTM, and its sentences do not see each other; docs/experiments.md has what that costs.
 
-Shapes: B films, P places, V features, S sentences, W words of a sentence, T words of a report, L positions of the
+Shapes: B images, P places, V features, S sentences, W words of a sentence, T words of a report, L positions of the
 sequence, D width, A attention heads, K vocabulary.
 Source: a departure from EMIXER §3.2.2, docs/deviations.md#report-decoder; Vaswani et al. 2017 (attention), Wang et al.
 2022 (GIT: an image and its text as one sequence).

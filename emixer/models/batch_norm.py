@@ -4,7 +4,7 @@ torch's SyncBatchNorm runs on GPUs only and cannot be conditional. Here (sum, su
 summed over the workers in one small reduction that autograd knows, so two workers with half the batch compute what one
 computes with the whole, on gloo as on NCCL.
 
-Shapes: B films, C channels, H = W side [px], E condition.
+Shapes: B images, C channels, H = W side [px], E condition.
 Source: EMIXER table 7 (condBN); de Vries et al. 2017.
 """
 

@@ -4,7 +4,7 @@ At growth 32, blocks (6, 12, 24, 16), stem 64 this is DenseNet-121 with one inpu
 are torchvision's (and so torchxrayvision's), so their state dicts load as they are. The report decoder uses it up to
 transition 3; the whole network, with its classifier, is what the encoder stage trains and FID reads.
 
-Shapes: B films, C channels, H = W side [px], V features after transition 3 (121: 512), P final features (121: 1024),
+Shapes: B images, C channels, H = W side [px], V features after transition 3 (121: 512), P final features (121: 1024),
 L labels of the classifier.
 Source: EMIXER §3.2.2; Huang et al. 2017 (DenseNet). Departures: docs/deviations.md#chest-encoder.
 """
@@ -23,13 +23,13 @@ _BOTTLENECK = 4
 """A dense layer's 1 x 1 convolution gives this many times the growth rate."""
 
 _INPUT_RANGE = {"emixer": 1.0, "torchxrayvision": 1024.0}
-"""Films in [-1, 1] are multiplied by this: what the weights saw in training."""
+"""Images in [-1, 1] are multiplied by this: what the weights saw in training."""
 
 
 class ChestEncoder(nn.Module):
-    """DenseNet for gray films. Without `num_labels` it ends at transition 3 and holds nothing behind it.
+    """DenseNet for gray images. Without `num_labels` it ends at transition 3 and holds nothing behind it.
 
-    A frozen encoder keeps its weights and running statistics in training mode too; gradients still reach the film.
+    A frozen encoder keeps its weights and running statistics in training mode too; gradients still reach the image.
     """
 
     def __init__(self, config: ChestEncoderConfig, num_labels: int | None = None, load_weights: bool = True) -> None:
@@ -68,7 +68,7 @@ class ChestEncoder(nn.Module):
         return (side // 8) ** 2
 
     def places(self, image_BCHW: Tensor) -> Tensor:
-        """Features (B, P, V), float32, of the places of transition 3's output. Films in [-1, 1], gray or of 3 equal
+        """Features (B, P, V), float32, of the places of transition 3's output. Images in [-1, 1], gray or of 3 equal
         channels."""
         h_BCHW = self._prepared(image_BCHW)
         for name, stage in self.features.named_children():

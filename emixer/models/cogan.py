@@ -1,12 +1,12 @@
-"""CoGAN, a baseline: a film generator and a report generator that begin as one network.
+"""CoGAN, a baseline: an image generator and a report generator that begin as one network.
 
 Theirs: one noise vector, two generators whose first layers are tied, two critics whose last layers are tied; nothing
 else couples the domains, and no critic ever sees a pair. Ours: the second domain is the report, so the report
 generator goes on from the tied features with EMIXER's report writer; labels condition the tied blocks, hence
 both domains, and both critics by projection; the report generator is also taught real reports (teacher forcing) from
-noise and the labels of the film, since nothing encodes a film here.
+noise and the labels of the image, since nothing encodes an image here.
 
-Shapes: B films, C channels, H = W side [px], Y labels and columns of conditions, Z noise, F features, S sentences, W
+Shapes: B images, C channels, H = W side [px], Y labels and columns of conditions, Z noise, F features, S sentences, W
 words of a sentence.
 Source: Liu & Tuzel 2016; EMIXER §4.3. Departures: docs/deviations.md#baselines.
 """
@@ -48,7 +48,7 @@ class ReportGenerator(nn.Module):
         self.writer = build_writer(config, feature_size, 1, 0, num_words, max_sentences, max_words)
 
     def read(self, features_BFHW: Tensor) -> Condition:
-        """What the writer is given: one place, since labels and noise decide none of a film."""
+        """What the writer is given: one place, since labels and noise decide none of an image."""
         return Condition(functional.relu(self.norm(features_BFHW)).float().mean(dim=(2, 3))[:, None])
 
 
@@ -72,7 +72,7 @@ class Cogan(PairedModel):
         self.critics = CoupledCritics(config, spec.num_labels, num_words, spec.num_conditions)
 
     def generator_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """The film generator, tied layers included, under "image"; the report generator's own under "report"."""
+        """The image generator, tied layers included, under "image"; the report generator's own under "report"."""
         return {
             "image": list(self.image_generator.parameters()),
             "report": list(self.report_generator.parameters()),
@@ -96,8 +96,8 @@ class Cogan(PairedModel):
         condition_BE = self.image_generator.embed_labels(labels_BY)
         return TiedState(z_BZ, condition_BE, self.image_generator.early(z_BZ, condition_BE, self.tied_blocks))
 
-    def films(self, tied: TiedState) -> Tensor:
-        """image_BCHW in [-1, 1]: the film generator's own part."""
+    def images(self, tied: TiedState) -> Tensor:
+        """image_BCHW in [-1, 1]: the image generator's own part."""
         return self.image_generator.late(tied.features_BFHW, tied.z_BZ, tied.condition_BE, self.tied_blocks)
 
     @torch.no_grad()
@@ -106,7 +106,7 @@ class Cogan(PairedModel):
         with eval_mode(self):
             tied = self.tied(labels_BY, noise)
             condition = self.report_generator.read(tied.features_BFHW)
-            return GeneratedPairs(self.films(tied), self.report_generator.writer.write(condition, noise, temperature))
+            return GeneratedPairs(self.images(tied), self.report_generator.writer.write(condition, noise, temperature))
 
     @torch.no_grad()
     def word_cross_entropy(self, batch: Batch, noise: RowNoise) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
-"""CoGAN's two critics, tied in their late layers: what makes a film real and what makes a report real is asked of one
+"""CoGAN's two critics, tied in their late layers: what makes an image real and what makes a report real is asked of one
 representation.
 
-Shapes: B films, C channels, H = W side [px], F features, Y labels, S sentences, W words of a sentence, E embedding.
+Shapes: B images, C channels, H = W side [px], F features, Y labels, S sentences, W words of a sentence, E embedding.
 Source: Liu & Tuzel 2016, §3 (weight sharing in the last layers of the discriminators); Miyato & Koyama 2018
 (projection). Departures: docs/deviations.md#baselines.
 """
@@ -19,20 +19,20 @@ _LEAK = 0.2
 
 
 class CoupledCritics(LabelledHeads):
-    """D_1 (films) and D_2 (reports): layers of their own up to F features, then the same layers for both."""
+    """D_1 (images) and D_2 (reports): layers of their own up to F features, then the same layers for both."""
 
     def __init__(self, config: CoganModelConfig, num_labels: int, num_words: int, num_conditions: int = 0) -> None:
         super().__init__()
-        films, reports = config.image_discriminator, config.report_discriminator
-        features = block_widths(films.channels, num_blocks(config.side_px))[-1]
-        self.blocks = down_blocks(films.channels, config.side_px, config.channels, films.spectral_norm)
+        images, reports = config.image_discriminator, config.report_discriminator
+        features = block_widths(images.channels, num_blocks(config.side_px))[-1]
+        self.blocks = down_blocks(images.channels, config.side_px, config.channels, images.spectral_norm)
         self.reader = ReportReader(num_words, reports.word_embedding, reports.hidden)
         self.embed_report = spectrally_normalized(nn.Linear(reports.hidden, features))
         self.tied = nn.Sequential(spectrally_normalized(nn.Linear(features, features)), nn.LeakyReLU(_LEAK))
         self.make_heads(features, num_labels, num_conditions=num_conditions)
 
     def features(self, image_BCHW: Tensor) -> Tensor:
-        """Features_BF of films, after the tied layer. Summed over positions as in D_image."""
+        """Features_BF of images, after the tied layer. Summed over positions as in D_image."""
         features_BF: Tensor = self.tied(functional.relu(self.blocks(image_BCHW)).float().sum(dim=(2, 3)))
         return features_BF
 

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from torch import nn
 
 from emixer.config.model import EmixerModelConfig
-from emixer.models.film_first import FilmFirstModel
 from emixer.models.image_discriminator import ImageDiscriminator
+from emixer.models.image_first import ImageFirstModel
 from emixer.models.joint_discriminator import JointDiscriminator
 from emixer.models.paired_model import ModelSpec
 from emixer.models.report_discriminator import ReportDiscriminator
 
 
-class Emixer(FilmFirstModel):
-    """Image generator G, report decoder F, and the critics of films, of reports and of pairs."""
+class Emixer(ImageFirstModel):
+    """Image generator G, report decoder F, and the critics of images, of reports and of pairs."""
 
     def __init__(self, config: EmixerModelConfig, spec: ModelSpec, load_weights: bool = True) -> None:
         super().__init__(config, spec, load_weights)

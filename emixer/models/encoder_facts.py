@@ -35,10 +35,10 @@ class EncoderFacts:
     """Digest of the subjects it was trained, validated and tested on."""
     sources: tuple[str, ...]
     """Their collections by name, e.g. `open-i`."""
-    films: int
-    """Films that it was shown."""
+    images: int
+    """Images that it was shown."""
     test_auc: Mapping[str, float]
-    """AUC of each measurable label on test films of the same collection."""
+    """AUC of each measurable label on test images of the same collection."""
 
     @classmethod
     def of(cls, network: ChestEncoderConfig, **facts: Any) -> Self:
@@ -74,7 +74,7 @@ def read_encoder_facts(path: Path) -> EncoderFacts | None:
 
 
 def require_judge(facts: EncoderFacts | None, key: str, labels: Collection[str], what: str) -> None:
-    """Raises ConfigError when the encoder that `key` names cannot judge films by one of `labels`.
+    """Raises ConfigError when the encoder that `key` names cannot judge images by one of `labels`.
 
     what: that a label is one of them, in words.
     """

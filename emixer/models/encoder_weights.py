@@ -32,8 +32,8 @@ def save_encoder_weights(path: Path, encoder: nn.Module, facts: EncoderFacts, in
     """Writes the whole network, `facts` in the header, whole or not at all. Raises StorageError on a full disk."""
     with files.written_aside(path) as aside:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-        # Films are multiplied by the input range before the first convolution, which has no bias: moved into its
-        # weights, the file is one for films in [-1, 1] whatever the encoder began as
+        # Images are multiplied by the input range before the first convolution, which has no bias: moved into its
+        # weights, the file is one for images in [-1, 1] whatever the encoder began as
         if input_range != 1:
             tensors["features.conv0.weight"] = tensors["features.conv0.weight"] * input_range
         try:
@@ -51,7 +51,7 @@ def load_encoder_weights(encoder: nn.Module, path: Path, weights_from: WeightsFr
     state = _read(path)
     if weights_from == "emixer" and _is_from_torchxrayvision(state):
         raise CheckpointError(
-            f"{path} holds torchxrayvision weights, which expect films in [-1024, 1024]. "
+            f"{path} holds torchxrayvision weights, which expect images in [-1024, 1024]. "
             "Set model.report_decoder.encoder.weights_from=torchxrayvision."
         )
     wanted = encoder.state_dict()
@@ -64,7 +64,7 @@ def load_encoder_weights(encoder: nn.Module, path: Path, weights_from: WeightsFr
         raise CheckpointError(
             f"{path} does not fit the chest encoder: {len(missing)} of {len(wanted)} tensors are missing or differ, "
             f"e.g. {name} is {_described(state.get(name))}, expected {list(wanted[name].shape)}. "
-            "Check model.report_decoder.encoder growth, blocks and stem_channels; films must have one channel."
+            "Check model.report_decoder.encoder growth, blocks and stem_channels; images must have one channel."
         )
     encoder.load_state_dict(usable, strict=False)
 

@@ -1,10 +1,10 @@
 """The paper's report writer: sentence by sentence, word by word.
 
 The sentence LSTM reads v at every step, so the topics and stop decisions of all sentences are known before the first
-word, and the word LSTM writes all sentences of all films side by side: W steps for a whole batch, where a loop over
-sentences takes S times as many for each film. The price is that sentences do not know of each other.
+word, and the word LSTM writes all sentences of all images side by side: W steps for a whole batch, where a loop over
+sentences takes S times as many for each image. The price is that sentences do not know of each other.
 
-Shapes: B films, P places, V features, S sentences, N = B * S, M sentences of a group, W words of a sentence, E word
+Shapes: B images, P places, V features, S sentences, N = B * S, M sentences of a group, W words of a sentence, E word
 embedding = topic, H state, K vocabulary.
 Source: EMIXER §3.2.2, §6.2.2; Krause et al. 2017 for what STOP means. Departures: docs/deviations.md#report-decoder.
 """

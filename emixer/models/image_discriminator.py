@@ -1,6 +1,6 @@
-"""Image discriminator: film and labels -> real or fake, and which way up it is.
+"""Image discriminator: image and labels -> real or fake, and which way up it is.
 
-Shapes: B films, C channels, H = W side [px], F features, Y labels and columns of conditions.
+Shapes: B images, C channels, H = W side [px], F features, Y labels and columns of conditions.
 Source: EMIXER §3.2.3, §6.2.2, table 8; Miyato & Koyama 2018 (projection); Chen et al. 2019 (SSGAN, rotation head).
 Departures: docs/deviations.md#image-discriminator.
 """
@@ -36,7 +36,7 @@ class LabelledHeads(nn.Module):
         return (real_B + projected_B).float()
 
     def rotation_logits(self, features_BF: Tensor) -> Tensor:
-        """Logits (B, 4) of a film's having been turned by 0, 90, 180 or 270 degrees."""
+        """Logits (B, 4) of an image's having been turned by 0, 90, 180 or 270 degrees."""
         logits_B4: Tensor = self.rotation_head(features_BF)
         return logits_B4.float()
 
@@ -64,7 +64,7 @@ class ImageDiscriminator(LabelledHeads):
 
 
 def down_blocks(channels: int, side_px: int, image_channels: int, spectral_norm: bool) -> nn.Sequential:
-    """Blocks from a film down to 4 x 4, doubling their width: (B, image_channels, H, W) -> (B, F, 4, 4)."""
+    """Blocks from an image down to 4 x 4, doubling their width: (B, image_channels, H, W) -> (B, F, 4, 4)."""
     widths = [image_channels, *block_widths(channels, num_blocks(side_px))]
     return nn.Sequential(
         *(DownBlock(widths[i], widths[i + 1], spectral_norm, reads_pixels=i == 0) for i in range(len(widths) - 1))

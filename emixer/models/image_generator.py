@@ -4,7 +4,7 @@ The noise is split into chunks, one for the stem and one for each residual block
 say; labels reach every block by conditional batch norm. The number of blocks follows from the side: 3 at 32 px, 4 at
 64, 5 at 128 (where 6 chunks of 20 make the paper's 120 dimensions), 6 at 256.
 
-Shapes: B films, Z noise, z one chunk of it, Y labels, E condition, F features, C channels, H = W side [px].
+Shapes: B images, Z noise, z one chunk of it, Y labels, E condition, F features, C channels, H = W side [px].
 Source: EMIXER §3.2.1, §6.2.2, table 7. Departures: docs/deviations.md#image-generator.
 """
 

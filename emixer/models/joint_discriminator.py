@@ -1,6 +1,6 @@
-"""Joint discriminator: a film and its report -> do they belong together, and are they real.
+"""Joint discriminator: an image and its report -> do they belong together, and are they real.
 
-Shapes: B films, C channels, H = W side [px], F features, S sentences, W words of a sentence, E embedding.
+Shapes: B images, C channels, H = W side [px], F features, S sentences, W words of a sentence, E embedding.
 Source: EMIXER §3.2.3, §6.2.2. Departures: docs/deviations.md#joint-discriminator.
 """
 
@@ -24,19 +24,19 @@ class PairFeatures(nn.Module):
         self.blocks = down_blocks(config.channels, side_px, image_channels, spectral_norm=True)
         self.reader = ReportReader(num_words, config.word_embedding, config.hidden)
         self.embed_report = spectrally_normalized(nn.Linear(config.hidden, config.hidden))
-        self.film_size = block_widths(config.channels, num_blocks(side_px))[-1]
-        self.pair_size = self.film_size * STEM_PX**2 + config.hidden
+        self.image_size = block_widths(config.channels, num_blocks(side_px))[-1]
+        self.pair_size = self.image_size * STEM_PX**2 + config.hidden
 
-    def film_map(self, image_BCHW: Tensor) -> Tensor:
-        """Features of films at 4 x 4 positions, float32."""
+    def image_map(self, image_BCHW: Tensor) -> Tensor:
+        """Features of images at 4 x 4 positions, float32."""
         return functional.relu(self.blocks(image_BCHW)).float()
 
-    def pair_features(self, film_map_BFHW: Tensor, embedded_BSWE: Tensor, valid_BSW: Tensor) -> Tensor:
-        """Features (B, pair_size) of films, given as `film_map`, with reports of words embedded by `reader`."""
-        return torch.cat([film_map_BFHW.flatten(1), self.report_state(embedded_BSWE, valid_BSW)], dim=1)
+    def pair_features(self, image_map_BFHW: Tensor, embedded_BSWE: Tensor, valid_BSW: Tensor) -> Tensor:
+        """Features (B, pair_size) of images, given as `image_map`, with reports of words embedded by `reader`."""
+        return torch.cat([image_map_BFHW.flatten(1), self.report_state(embedded_BSWE, valid_BSW)], dim=1)
 
     def report_state(self, embedded_BSWE: Tensor, valid_BSW: Tensor) -> Tensor:
-        """What stands for reports of words embedded by `reader` beside the film's features, (B, H) float32."""
+        """What stands for reports of words embedded by `reader` beside the image's features, (B, H) float32."""
         state_BH: Tensor = self.embed_report(self.reader(embedded_BSWE, valid_BSW))
         return state_BH.float()
 
@@ -50,9 +50,9 @@ class JointDiscriminator(PairFeatures):
 
     def forward(self, image_BCHW: Tensor, embedded_BSWE: Tensor, valid_BSW: Tensor) -> Tensor:
         """Logit (B,) of being a real pair, float32, for words embedded by `reader`."""
-        return self.logit(self.film_map(image_BCHW), self.report_state(embedded_BSWE, valid_BSW))
+        return self.logit(self.image_map(image_BCHW), self.report_state(embedded_BSWE, valid_BSW))
 
-    def logit(self, film_map_BFHW: Tensor, report_BH: Tensor) -> Tensor:
-        """Logit (B,) of films, given as `film_map`, with reports, given as `report_state`."""
-        logit_B1: Tensor = self.head(torch.cat([film_map_BFHW.flatten(1), report_BH], dim=1))
+    def logit(self, image_map_BFHW: Tensor, report_BH: Tensor) -> Tensor:
+        """Logit (B,) of images, given as `image_map`, with reports, given as `report_state`."""
+        logit_B1: Tensor = self.head(torch.cat([image_map_BFHW.flatten(1), report_BH], dim=1))
         return logit_B1.squeeze(1).float()

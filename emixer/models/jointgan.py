@@ -1,11 +1,11 @@
-"""JointGAN, a baseline: films and reports, each drawn alone and each from the other.
+"""JointGAN, a baseline: images and reports, each drawn alone and each from the other.
 
 Theirs: generators for p(x) p(y | x) and for p(y) p(x | y), where the marginal and the conditional generator of a domain
 share their weights and differ in what they are given, and one softmax critic over all kinds of pairs. Ours: y is the
-report; labels condition the marginals, p(film | labels) and p(report | labels), while a conditional sees the other half
-alone; conditional reports are taught real pairs, marginal reports real reports (teacher forcing).
+report; labels condition the marginals, p(image | labels) and p(report | labels), while a conditional sees the other
+half alone; conditional reports are taught real pairs, marginal reports real reports (teacher forcing).
 
-Shapes: B films, C channels, H = W side [px], Y labels and columns of conditions, Z noise, V features, S
+Shapes: B images, C channels, H = W side [px], Y labels and columns of conditions, Z noise, V features, S
 sentences, W words, E embedding.
 Source: Pu et al. 2018; EMIXER §4.3. Departures: docs/deviations.md#baselines.
 """
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from emixer.config.model import JointganModelConfig
 from emixer.models.batch_norm import eval_mode
 from emixer.models.image_generator import ImageGenerator
-from emixer.models.kinds_critic import KindsCritic
 from emixer.models.noise import RowNoise
+from emixer.models.pair_type_critic import PairTypeCritic
 from emixer.models.paired_model import PAD, Batch, GeneratedPairs, ModelSpec, PairedModel
 from emixer.models.report_decoder import ReportDecoder
 from emixer.models.report_writer import Condition
@@ -27,7 +27,7 @@ from emixer.models.words import ReportReader
 
 
 class ReportPrior(nn.Module):
-    """What stands in for a film's features when a report is drawn alone: noise and labels -> v_B1V."""
+    """What stands in for an image's features when a report is drawn alone: noise and labels -> v_B1V."""
 
     def __init__(self, noise_size: int, num_given: int, feature_size: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class ReportPrior(nn.Module):
 
 
 class ReportCondition(nn.Module):
-    """What stands in for the labels' embedding when a film is drawn from a report: words -> condition_BE."""
+    """What stands in for the labels' embedding when an image is drawn from a report: words -> condition_BE."""
 
     def __init__(self, num_words: int, word_embedding: int, hidden: int, condition_size: int) -> None:
         super().__init__()
@@ -65,9 +65,9 @@ class Jointgan(PairedModel):
         self.direction = config.direction
         num_labels, num_words = spec.num_labels, len(spec.tokens)
         num_given = num_labels + spec.num_conditions
-        films, reader = config.image_generator, config.joint_discriminator
-        self.image_generator = ImageGenerator(films, num_given, config.side_px, config.channels)
-        self.report_condition = ReportCondition(num_words, reader.word_embedding, reader.hidden, films.label_embedding)
+        images, reader = config.image_generator, config.joint_discriminator
+        self.image_generator = ImageGenerator(images, num_given, config.side_px, config.channels)
+        self.report_condition = ReportCondition(num_words, reader.word_embedding, reader.hidden, images.label_embedding)
         self.report_decoder = ReportDecoder(
             config.report_decoder, num_labels, num_words, config.max_sentences, config.max_words, load_weights,
             spec.condition_sizes,
@@ -75,12 +75,12 @@ class Jointgan(PairedModel):
         self.report_prior = ReportPrior(
             self.image_generator.noise_size, num_given, self.report_decoder.encoder.feature_size
         )
-        self.critic = KindsCritic(
+        self.critic = PairTypeCritic(
             config.joint_discriminator, num_labels, num_words, config.side_px, config.channels, spec.num_conditions
         )
 
     def generator_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """What draws films under "image", what writes reports under "report"."""
+        """What draws images under "image", what writes reports under "report"."""
         return {
             "image": [*self.image_generator.parameters(), *self.report_condition.parameters()],
             "report": [*self.report_decoder.trainable_parameters(), *self.report_prior.parameters()],
@@ -98,28 +98,28 @@ class Jointgan(PairedModel):
         """Dimensions of z."""
         return self.image_generator.noise_size
 
-    def films(
+    def images(
         self, labels_BY: Tensor, reports: Sequence[tuple[Tensor, Tensor]], noise: Sequence[RowNoise]
     ) -> tuple[Tensor, ...]:
-        """Films of labels, and of each of `reports` (words embedded by `report_condition.reader`, where there is one),
+        """Images of labels, and of each of `reports` (words embedded by `report_condition.reader`, where there is one),
         in one pass of the image generator; `noise` has a source for each, of which it takes the stream "z"."""
         conditions = [self.image_generator.embed_labels(labels_BY)]
         conditions += [self.report_condition(embedded_BSWE, valid_BSW) for embedded_BSWE, valid_BSW in reports]
         z_NZ = torch.cat([source.normal("z", self.noise_shape()) for source in noise])
         return self.image_generator.render(z_NZ, torch.cat(conditions)).chunk(len(conditions))
 
-    def films_of_labels(self, labels_BY: Tensor, noise: RowNoise) -> Tensor:
-        """p(film | labels) from the stream "z": image_BCHW in [-1, 1]."""
-        films_BCHW: Tensor = self.image_generator(noise.normal("z", self.noise_shape()), labels_BY)
-        return films_BCHW
+    def images_of_labels(self, labels_BY: Tensor, noise: RowNoise) -> Tensor:
+        """p(image | labels) from the stream "z": image_BCHW in [-1, 1]."""
+        images_BCHW: Tensor = self.image_generator(noise.normal("z", self.noise_shape()), labels_BY)
+        return images_BCHW
 
-    def films_of_reports(self, embedded_BSWE: Tensor, valid_BSW: Tensor, noise: RowNoise) -> Tensor:
-        """p(film | report) from the stream "z", for words embedded by `report_condition.reader`."""
+    def images_of_reports(self, embedded_BSWE: Tensor, valid_BSW: Tensor, noise: RowNoise) -> Tensor:
+        """p(image | report) from the stream "z", for words embedded by `report_condition.reader`."""
         condition_BE = self.report_condition(embedded_BSWE, valid_BSW)
         return self.image_generator.render(noise.normal("z", self.noise_shape()), condition_BE)
 
     def condition_of_labels(self, labels_BY: Tensor, noise: RowNoise) -> Condition:
-        """What p(report | labels) is written from, of the stream "z": the same v_BV at all places of a film."""
+        """What p(report | labels) is written from, of the stream "z": the same v_BV at all places of an image."""
         features_B1V: Tensor = self.report_prior(noise.normal("z", self.noise_shape()), labels_BY)
         places_BPV = features_B1V.expand(-1, self.report_decoder.encoder.num_places, -1)
         return self.report_decoder.condition(places_BPV, labels_BY)
@@ -128,14 +128,14 @@ class Jointgan(PairedModel):
     def sample(self, labels_BY: Tensor, noise: RowNoise, temperature: float) -> GeneratedPairs:
         """One pair a row, in the config's direction, from the streams "z", "stop" and "words", in eval mode."""
         with eval_mode(self):
-            if self.direction == "film_first":
-                image_BCHW = self.films_of_labels(labels_BY, noise)
+            if self.direction == "image_first":
+                image_BCHW = self.images_of_labels(labels_BY, noise)
                 return GeneratedPairs(image_BCHW, self.report_decoder.sample(image_BCHW, labels_BY, noise, temperature))
             words_BSW = self.report_decoder.writer.write(self.condition_of_labels(labels_BY, noise), noise, temperature)
             embedded_BSWE = self.report_condition.reader.embed(words_BSW)
-            films_BCHW = self.films_of_reports(embedded_BSWE, words_BSW != PAD, noise.named("film of report"))
-            return GeneratedPairs(films_BCHW, words_BSW)
+            images_BCHW = self.images_of_reports(embedded_BSWE, words_BSW != PAD, noise.named("film of report"))
+            return GeneratedPairs(images_BCHW, words_BSW)
 
     def word_cross_entropy(self, batch: Batch, noise: RowNoise) -> tuple[Tensor, Tensor]:
-        """Sum over target words of -log p(word | film, words before) [nats] and their number, in eval mode."""
+        """Sum over target words of -log p(word | image, words before) [nats] and their number, in eval mode."""
         return self.report_decoder.word_cross_entropy(batch)

@@ -2,9 +2,9 @@
 
 A block leaves out what the pooling or doubling beside a convolution makes redundant: mean pooling after a 3 x 3
 convolution, and nearest upsampling before one, are each one 4 x 4 convolution of stride 2, at 4/9 of the
-multiplications and without a large film in between; a 1 x 1 shortcut works on the smaller side.
+multiplications and without a large image in between; a 1 x 1 shortcut works on the smaller side.
 
-Shapes: B films, C channels, O output channels, H = W side [px], E condition, N positions.
+Shapes: B images, C channels, O output channels, H = W side [px], E condition, N positions.
 Source: EMIXER §3.2.1, tables 7 and 8; Zhang et al. 2019 (SAGAN) for attention. Departures: docs/deviations.md#blocks.
 """
 

@@ -98,7 +98,7 @@ class RowWeights:
 
 @dataclass(frozen=True)
 class GeneratedPairs:
-    """Sampled films and reports."""
+    """Sampled images and reports."""
 
     image_BCHW: Tensor
     """float32 in [-1, 1]."""
@@ -116,7 +116,7 @@ class ModelSpec:
     label_vectors: tuple[tuple[int, ...], ...]
     """Distinct vectors of the train split, labels and behind them the columns of the conditions ..."""
     label_counts: tuple[int, ...]
-    """... and how many films carry each: the prior that training and generation draw from."""
+    """... and how many images carry each: the prior that training and generation draw from."""
     conditions: Conditions = NO_CONDITIONS
     """What else the model is given, and which values of it the train split has."""
 
@@ -164,7 +164,7 @@ class ModelSpec:
 
 
 class PairedModel(nn.Module, ABC):
-    """Networks that make a film and its report from labels. Imports neither Ray nor files."""
+    """Networks that make an image and its report from labels. Imports neither Ray nor files."""
 
     spec: ModelSpec
 
@@ -209,7 +209,7 @@ class Adaptive(Protocol):
         ...
 
     def follow(self, real_sign: Tensor, num_images: int) -> None:
-        """Moves after a critic step over `num_images` films whose real logits had that mean sign."""
+        """Moves after a critic step over `num_images` images whose real logits had that mean sign."""
         ...
 
 

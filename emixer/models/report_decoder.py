@@ -1,10 +1,10 @@
-"""Report decoder F: a film -> its report, by a chest encoder and a report writer behind it.
+"""Report decoder F: an image -> its report, by a chest encoder and a report writer behind it.
 
 F's encoder may be taught labels, and conditions if there are any, beside the words (`label_head`, `condition_head`):
 words alone teach it hardly anything in the time that a GAN has.
 
-Shapes: B films, C channels, H = W side [px], P places of the feature map, V features, L labels, Y labels and columns of
-conditions, S sentences, W words of a sentence.
+Shapes: B images, C channels, H = W side [px], P places of the feature map, V features, L labels, Y labels and columns
+of conditions, S sentences, W words of a sentence.
 Source: EMIXER §3.2.2, §6.2.2. Departures: docs/deviations.md#report-decoder.
 """
 
@@ -56,7 +56,7 @@ class ReportDecoder(nn.Module):
         self.condition_sizes = tuple(condition_sizes)
         num_conditions = sum(condition_sizes)
         self.condition_head = nn.Linear(size, num_conditions) if num_conditions else None
-        self.reads_labels = config.reads == "film-and-labels"
+        self.reads_labels = config.reads == "image-and-labels"
         labels_read = num_labels if self.reads_labels else 0
         places = self.encoder.num_places
         self.writer = build_writer(
@@ -64,56 +64,62 @@ class ReportDecoder(nn.Module):
         )
 
     def read(self, image_BCHW: Tensor) -> Tensor:
-        """Feature map (B, P, V) of films of any origin, by the running statistics of the encoder: those of real films,
-        and of sampling. Gradients reach the films, but not the encoder: it learns from real films, see `places`."""
+        """Feature map (B, P, V) of images of any origin, by the running statistics of the encoder: those of real
+        images, and of sampling. Gradients reach the images, but not the encoder: it learns from real images, see
+        `places`."""
         with eval_mode(self.encoder), _fixed(self.encoder):
             return self.encoder.places(image_BCHW)
 
     def places(self, image_BCHW: Tensor) -> Tensor:
-        """Feature map (B, P, V) of real films, that the encoder learns from."""
+        """Feature map (B, P, V) of real images, that the encoder learns from."""
         return self.encoder.places(image_BCHW)
 
-    def label_logits(self, film_BPV: Tensor) -> Tensor:
-        """Logits (B, L), float32, of the labels of real films, given as `places` gives them."""
-        logits_BL: Tensor = self.label_head(film_BPV.mean(dim=1))
+    def label_logits(self, image_BPV: Tensor) -> Tensor:
+        """Logits (B, L), float32, of the labels of real images, given as `places` gives them."""
+        logits_BL: Tensor = self.label_head(image_BPV.mean(dim=1))
         return logits_BL.float()
 
-    def condition_logits(self, film_BPV: Tensor) -> tuple[Tensor, ...]:
-        """Logits (B, number of its values), float32, of each condition of real films, as `label_logits`."""
+    def condition_logits(self, image_BPV: Tensor) -> tuple[Tensor, ...]:
+        """Logits (B, number of its values), float32, of each condition of real images, as `label_logits`."""
         if self.condition_head is None:
             return ()
-        logits_BC: Tensor = self.condition_head(film_BPV.mean(dim=1))
+        logits_BC: Tensor = self.condition_head(image_BPV.mean(dim=1))
         return tuple(logits_BC.float().split(self.condition_sizes, dim=1))
 
-    def conditions_seen(self, film_BPV: Tensor) -> tuple[Tensor, ...]:
-        """`condition_logits` of films given as `read` gives them: of no matter what they show, nothing is learned."""
+    def conditions_seen(self, image_BPV: Tensor) -> tuple[Tensor, ...]:
+        """`condition_logits` of images given as `read` gives them: of no matter what they show, nothing is learned."""
         if self.condition_head is None:
             return ()
         with _fixed(self.condition_head):
-            return self.condition_logits(film_BPV)
+            return self.condition_logits(image_BPV)
 
-    def labels_seen(self, film_BPV: Tensor) -> Tensor:
-        """`label_logits` of films given as `read` gives them: of no matter what they show, nothing is learned here."""
+    def labels_seen(self, image_BPV: Tensor) -> Tensor:
+        """`label_logits` of images given as `read` gives them: of no matter what they show, nothing is learned here."""
         with _fixed(self.label_head):
-            return self.label_logits(film_BPV)
+            return self.label_logits(image_BPV)
 
-    def condition(self, film_BPV: Tensor, labels_BY: Tensor, labelled_B: Tensor | None = None) -> Condition:
-        """What the writer is given: the film's places and, where F reads them, the labels of rows that have them
+    def condition(self, image_BPV: Tensor, labels_BY: Tensor, labelled_B: Tensor | None = None) -> Condition:
+        """What the writer is given: the image's places and, where F reads them, the labels of rows that have them
         (labelled_B; None: all), with the conditions behind them."""
-        return Condition(film_BPV, labels_BY, labelled_B) if self.reads_labels else Condition(film_BPV)
+        return Condition(image_BPV, labels_BY, labelled_B) if self.reads_labels else Condition(image_BPV)
 
     @torch.no_grad()
     def sample(
         self, image_BCHW: Tensor, labels_BY: Tensor, noise: NoiseSource, temperature: float, unknown: bool = False
     ) -> Tensor:
-        """Token ids (B, S, W) of reports of films that were made from these labels; see `ReportWriter.write`."""
+        """Token ids (B, S, W) of reports of images that were made from these labels; see `ReportWriter.write`."""
         return self.writer.write(self.condition(self.read(image_BCHW), labels_BY), noise, temperature, unknown)
 
     def relaxed(
-        self, film_BPV: Tensor, labels_BY: Tensor, noise: NoiseSource, gumbel: GumbelConfig, tables_KE: Sequence[Tensor]
+        self,
+        image_BPV: Tensor,
+        labels_BY: Tensor,
+        noise: NoiseSource,
+        gumbel: GumbelConfig,
+        tables_KE: Sequence[Tensor],
     ) -> RelaxedReport:
-        """`ReportWriter.write_relaxed` for films as `read` gives them."""
-        return self.writer.write_relaxed(self.condition(film_BPV, labels_BY), noise, gumbel, tables_KE)
+        """`ReportWriter.write_relaxed` for images as `read` gives them."""
+        return self.writer.write_relaxed(self.condition(image_BPV, labels_BY), noise, gumbel, tables_KE)
 
     @torch.no_grad()
     def word_cross_entropy(self, batch: Batch) -> tuple[Tensor, Tensor]:

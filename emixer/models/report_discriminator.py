@@ -1,6 +1,6 @@
 """Report discriminator: the words of a report -> real or fake.
 
-Shapes: B films, S sentences, W words of a sentence, E embedding, H state.
+Shapes: B images, S sentences, W words of a sentence, E embedding, H state.
 Source: EMIXER §3.2.3, §6.2.2. Departures: docs/deviations.md#report-discriminator.
 """
 

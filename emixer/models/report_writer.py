@@ -1,7 +1,7 @@
 """What a report writer is: places of a feature map, and labels where it reads them -> a report. The report decoder F is
 one behind a chest encoder; the baselines put one behind features of other origin.
 
-Shapes: B films, P places of the feature map, V features, S sentences, W words of a sentence, N rows, E embedding,
+Shapes: B images, P places of the feature map, V features, S sentences, W words of a sentence, N rows, E embedding,
 K vocabulary.
 Source: EMIXER §3.2.2. Departures: docs/deviations.md#report-decoder, docs/deviations.md#words.
 """

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from torch import nn
 
 from emixer.config.model import SmganModelConfig
-from emixer.models.film_first import FilmFirstModel
 from emixer.models.image_discriminator import ImageDiscriminator
+from emixer.models.image_first import ImageFirstModel
 from emixer.models.paired_model import ModelSpec
 
 
-class Smgan(FilmFirstModel):
+class Smgan(ImageFirstModel):
     """Image generator G, its critic D_image, and a report decoder F."""
 
     def __init__(self, config: SmganModelConfig, spec: ModelSpec, load_weights: bool = True) -> None:

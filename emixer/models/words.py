@@ -1,6 +1,6 @@
 """Words as critics and decoder see them: embeddings of ids, or of a distribution that gradients can pass.
 
-Shapes: B films, S sentences, W words of a sentence, T = S * W, N rows, V vocabulary, E embedding, H state.
+Shapes: B images, S sentences, W words of a sentence, T = S * W, N rows, V vocabulary, E embedding, H state.
 Source: EMIXER §3.2.3 (LSTM over the report); Jang et al. 2017 (straight-through Gumbel-softmax).
 Departures: docs/deviations.md#words.
 """

@@ -1,4 +1,4 @@
-"""Real and generated pairs that a study could show: their labels first, films and reports of those that are drawn.
+"""Real and generated pairs that a study could show: their labels first, images and reports of those that are drawn.
 
 Real reports are shown as generated ones are written: cut into words and set again, so that neither capitals nor
 typography tell them apart.
@@ -46,14 +46,14 @@ class Candidates:
 
 @dataclass(frozen=True)
 class DrawnPairs:
-    """Films and reports of drawn candidates, in their order."""
+    """Images and reports of drawn candidates, in their order."""
 
     images_PHW: NDArray[np.uint8]
     reports: tuple[str, ...]
 
 
 def real_candidates(shards: ShardSet, split: str, names: Sequence[str], uncertain_is: int, seed: int) -> Candidates:
-    """One film, at random, of each study that has labels and a report. names: which labels, in this order."""
+    """One image, at random, of each study that has labels and a report. names: which labels, in this order."""
     table = pa.concat_tables([pq.read_table(path, columns=_LABELS) for path in shards.files(split)])
     is_whole = pc.and_(pc.is_valid(table["labels"]), pc.greater(pc.list_value_length(table["sentences"]), 0))
     whole_N = np.flatnonzero(pc.fill_null(is_whole, False).to_numpy(zero_copy_only=False))

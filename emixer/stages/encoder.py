@@ -11,7 +11,7 @@ from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
 from emixer.models.encoder_facts import WEIGHTS_NAME
 from emixer.run_folder import RunFolder
-from emixer.stages.training_run import check_batch_size, check_trackers, led
+from emixer.stages.training_run import check_batch_size, check_trackers, training_session
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class EncoderResult:
 
     def __str__(self) -> str:
         weights = self.run / WEIGHTS_NAME
-        lines = [f"Trained on {self.images:,} films: {weights}"]
+        lines = [f"Trained on {self.images:,} images: {weights}"]
         for split, table in self.tables.items():
             chosen = " (the best of several was chosen by it)" if split == "validate" else ""
             lines += [f"AUC on {split}{chosen}, intervals by subject:", table]
@@ -55,7 +55,7 @@ def run(config: Config) -> EncoderResult:
         is_trained = before is not None and before.images >= config.encoder.images
         if not (is_trained and evaluation_file.exists() and (path / WEIGHTS_NAME).exists()):
             evaluation_file.unlink(missing_ok=True)  # the last file to be written: where it is, nothing is left to do
-            with led(folder, "encoder", config.encoder.images, config.ray):
+            with training_session(folder, "encoder", config.encoder.images, config.ray):
                 run_workers(make_encoder_plan(config, shards, path, collection))
     last = find_checkpoint(folder.checkpoints, "last")
     assert last is not None, "a finished run has a checkpoint"
@@ -73,7 +73,7 @@ def describe(config: Config) -> str:
     encoder = ChestEncoder(settings.network, num_labels=len(shards.info.label_names), load_weights=False)
     parameters = sum(p.numel() for p in encoder.parameters())
     found = find_checkpoint(path / "checkpoints", "last")
-    where = f"resumes at {found.images:,} films" if found else "new run"
+    where = f"resumes at {found.images:,} images" if found else "new run"
     width = max(map(len, labels))
     counts = [
         f"    {name:<{width}} {n['present']:>9,} {n['absent']:>9,} {n['uncertain']:>10,} {n['not_mentioned']:>13,}"
@@ -81,11 +81,11 @@ def describe(config: Config) -> str:
     ]
     return "\n".join([
         f"Would train a chest encoder in {path} ({where}):",
-        f"  data        {rows:,} films in train, {shards.num_rows('validate'):,} in validate, "
+        f"  data        {rows:,} images in train, {shards.num_rows('validate'):,} in validate, "
         f"{shards.num_rows('test'):,} in test, {config.data.shards}",
-        f"  network     {parameters:,} parameters, films of {shards.info.side_px} px resized to "
+        f"  network     {parameters:,} parameters, images of {shards.info.side_px} px resized to "
         f"{settings.network.input_px}",
-        f"  schedule    {settings.images:,} films = {settings.images / rows:,.1f} epochs, batch {settings.batch_size} "
+        f"  schedule    {settings.images:,} images = {settings.images / rows:,.1f} epochs, batch {settings.batch_size} "
         f"over {settings.workers_in_words} worker(s), {settings.precision}",
         f"  labels      uncertain: {settings.uncertain}, not mentioned: {settings.unmentioned}",
         f"    {'':<{width}} {'present':>9} {'absent':>9} {'uncertain':>10} {'not mentioned':>13}",
@@ -109,11 +109,11 @@ def _checked(config: Config) -> tuple[ShardSet, Path]:
     check_trackers("encoder", settings)
     for split in ("train", "validate"):
         if not shards.num_rows(split):
-            raise ShardError(f"The {split} split of {config.data.shards} is empty. Ingest again so that it has films.")
+            raise ShardError(f"The {split} split of {config.data.shards} is empty. Ingest again so that it has images.")
         counts = shards.manifest["labels"][split]
         if not any(name["present"] for name in counts["names"].values()):
             raise ShardError(
-                f"No film in the {split} split of {config.data.shards} has a label that is present: there is nothing "
+                f"No image in the {split} split of {config.data.shards} has a label that is present: there is nothing "
                 "to learn or to measure. Ingest with label columns."
             )
     return shards, settings.run.resolve()

@@ -1,6 +1,6 @@
 """What a worker of `emixer encoder` is given besides the loop: AUCs, and the file at the end. Runs inside the workers.
 
-Shapes: B films of a batch, N films, Y labels.
+Shapes: B images of a batch, N images, Y labels.
 """
 
 from collections.abc import Iterator
@@ -19,13 +19,13 @@ from emixer.data.collection import Collection
 from emixer.data.labels import LabelPolicy
 from emixer.data.loader import HostBatch, WindowReader, open_windows
 from emixer.data.shards import ShardSet
-from emixer.evaluation.auc_table import MIN_FILMS, AucTable, auc_table
+from emixer.evaluation.auc_table import MIN_IMAGES, AucTable, auc_table
 from emixer.evaluation.label_faithfulness import area_under_roc
 from emixer.models.encoder_facts import WEIGHTS_NAME, EncoderFacts
 from emixer.models.encoder_weights import save_encoder_weights
 from emixer.run_folder import RunFolder
 from emixer.training.encoder import EncoderPlan, EncoderReporter, EncoderState, encoder_plan
-from emixer.training.step import autocast, films_to_device
+from emixer.training.step import autocast, images_to_device
 
 EVALUATION_NAME = "evaluation.json"
 _BATCH = 64
@@ -40,8 +40,8 @@ class _Reporting:
     def __call__(self, plan: EncoderPlan, state: EncoderState) -> EncoderReporter:
         splits = _Splits(plan.config)
 
-        def conclude(state: EncoderState, films: int) -> None:
-            _conclude(plan.run, self.collection, splits, state, films)
+        def conclude(state: EncoderState, images: int) -> None:
+            _conclude(plan.run, self.collection, splits, state, images)
 
         return EncoderReporter(RunFolder(plan.run), state, plan.reader.order, splits.validation_metrics, conclude)
 
@@ -53,14 +53,14 @@ def make_encoder_plan(config: Config, shards: ShardSet, run: Path, collection: C
 
 
 def open_labelled(config: Config, shards: ShardSet, split: str) -> WindowReader:
-    """Films of a split with labels as `encoder.uncertain` and `encoder.unmentioned` have them. Reports are cut."""
+    """Images of a split with labels as `encoder.uncertain` and `encoder.unmentioned` have them. Reports are cut."""
     policy = LabelPolicy(config.encoder.uncertain, config.encoder.unmentioned)
     data = config.data if split == "train" else config.data.model_copy(update={"labelled_fraction": 1.0})
     return open_windows(shards, split, data, config.seed, max_sentences=1, max_words=2, policy=policy)
 
 
 class _Splits:
-    """Films that the encoder is measured on, read when they are first asked for."""
+    """Images that the encoder is measured on, read when they are first asked for."""
 
     def __init__(self, config: Config) -> None:
         assert config.data.shards is not None, "checked before the workers started"
@@ -69,7 +69,7 @@ class _Splits:
         self._validation: HostBatch | None = None
 
     def validation_metrics(self, state: EncoderState) -> dict[str, float]:
-        """loss, auc (mean over labels with enough films on both sides) and auc/<label> on the validation split."""
+        """loss, auc (mean over labels with enough images on both sides) and auc/<label> on the validation split."""
         if self._validation is None:
             self._validation = self._read("validate")
         host = self._validation
@@ -77,7 +77,7 @@ class _Splits:
         known_NY = ~labels_NY.isnan()
         loss = functional.binary_cross_entropy_with_logits(logits_NY[known_NY], labels_NY[known_NY])
         area_Y = area_under_roc(logits_NY, labels_NY)
-        enough_Y = ((labels_NY == 1).sum(0) >= MIN_FILMS) & ((labels_NY == 0).sum(0) >= MIN_FILMS)
+        enough_Y = ((labels_NY == 1).sum(0) >= MIN_IMAGES) & ((labels_NY == 0).sum(0) >= MIN_IMAGES)
         each = {
             f"auc/{name}": area.item()
             for name, area, enough in zip(state.label_names, area_Y, enough_Y, strict=True)
@@ -104,7 +104,7 @@ class _Splits:
         return open_labelled(self._config, self._shards, split).read_rows(self._shards.num_rows(split))
 
 
-def _conclude(run: Path, collection: Collection, splits: _Splits, state: EncoderState, films: int) -> None:
+def _conclude(run: Path, collection: Collection, splits: _Splits, state: EncoderState, images: int) -> None:
     tables = {split: splits.table(state, split) for split in splits.measured}
     network = state.config.encoder.network
     facts = EncoderFacts.of(
@@ -112,7 +112,7 @@ def _conclude(run: Path, collection: Collection, splits: _Splits, state: Encoder
         label_names=state.label_names,
         collection=collection.digest,
         sources=collection.sources,
-        films=films,
+        images=images,
         test_auc={row.label: row.auc for row in tables["test"].rows} if "test" in tables else {},
     )
     save_encoder_weights(run / WEIGHTS_NAME, state.model, facts, state.model.input_range)
@@ -136,7 +136,7 @@ def _fields(row: object) -> dict[str, float]:
 def _logits(state: EncoderState, host: HostBatch) -> Tensor:
     def batches() -> Iterator[Tensor]:
         for start in range(0, len(host), _BATCH):
-            image_BCHW = films_to_device(host.image[start : start + _BATCH], state.device)
+            image_BCHW = images_to_device(host.image[start : start + _BATCH], state.device)
             with autocast(state.config.encoder.precision, state.device):
                 yield state.model.logits(state.model.final_features(image_BCHW)).cpu()
 

@@ -1,9 +1,9 @@
-"""`emixer evaluate`: a generated dataset beside the real films and reports of a held-out split.
+"""`emixer evaluate`: a generated dataset beside the real images and reports of a held-out split.
 
 Everything is measured twice: on generated pairs, and on as many real ones of the train split, which is what a perfect
-generator would get. Features of films are kept by content.
+generator would get. Features of images are kept by content.
 
-Shapes: N films, F features, Y labels.
+Shapes: N images, F features, Y labels.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from emixer.data.text import detokenize
 from emixer.errors import ConfigError, ShardError
 from emixer.evaluation.chexbert import CONDITIONS, Chexbert, check_chexbert
 from emixer.evaluation.features import RANDOM_NAME, RANDOM_PX, FeatureExtractor, Features
-from emixer.evaluation.film_metrics import LabelledFilms, film_figures, label_distances
+from emixer.evaluation.image_metrics import LabelledImages, image_figures, label_distances
 from emixer.evaluation.label_faithfulness import EncoderJudge, Judge, LabelJudge
 from emixer.evaluation.outside_features import check_inception, check_rad_dino, inception, rad_dino
 from emixer.evaluation.pair_metrics import Report, agreement, faithfulness, label_areas, variety
@@ -49,7 +49,7 @@ from emixer.stages.evaluate_sides import (
     compared_labels,
     content_of,
     labels_in_json,
-    num_films,
+    num_images,
     read_sides,
     split_by,
     train_reports,
@@ -74,7 +74,7 @@ class EvaluateResult:
 
 @dataclass(frozen=True)
 class _Network:
-    """One network that measures films, not yet loaded. identity: of its weights and what it does to films."""
+    """One network that measures images, not yet loaded. identity: of its weights and what it does to images."""
 
     name: str
     identity: str
@@ -118,17 +118,17 @@ def _evaluated(config: Config, dataset: Path, manifest: dict[str, Any], shards: 
     readers = _Readers.of(config, device)
     sides = read_sides(config, dataset, manifest, shards, out)
     kept = (config.evaluate.features or out / "features").resolve()
-    films: dict[str, Any] = {}
+    images: dict[str, Any] = {}
     judged: dict[str, Any] = {}
     by: dict[str, Any] = {}
-    with Progress("evaluate", 3 * sides.num * len(networks), "films") as progress:
+    with Progress("evaluate", 3 * sides.num * len(networks), "images") as progress:
         for network in networks:
             features = _all_features(network, device, kept, sides, progress)
             real, generated = features["real"], features["generated"]
-            films[network.name] = {
+            images[network.name] = {
                 "resized": network.resized,
-                "generated": film_figures(real, generated, config.evaluate.neighbours),
-                "real": film_figures(real, features["sample"], config.evaluate.neighbours),
+                "generated": image_figures(real, generated, config.evaluate.neighbours),
+                "real": image_figures(real, features["sample"], config.evaluate.neighbours),
                 "labels": label_distances(
                     _labelled(sides.real, real), _labelled(sides.generated, generated),
                     _labelled(sides.sample, features["sample"]), sides.shape.label_names,
@@ -144,8 +144,8 @@ def _evaluated(config: Config, dataset: Path, manifest: dict[str, Any], shards: 
             "vocabulary": len(shards.vocabulary),
         },
         "labels": labels_in_json(manifest, shards, sides.shape.label_names),
-        "films_a_side": sides.num,
-        "films": films,
+        "images_a_side": sides.num,
+        "images": images,
         "pairs": judged,
         "reports": _reports(config, sides, readers),
         **_unread(sides),
@@ -157,10 +157,10 @@ def describe(config: Config) -> str:
     """What `run` would do."""
     dataset, manifest, shards, out = _checked(config)
     split = config.evaluate.split
-    num = num_films(config, manifest, shards)
+    num = num_images(config, manifest, shards)
     return "\n".join([
         f"Would compare {num:,} of the {manifest['rows']:,} pairs in {dataset}",
-        f"  with        {num:,} real films of {split} (of {shards.num_rows(split):,}) and {num:,} of train, "
+        f"  with        {num:,} real images of {split} (of {shards.num_rows(split):,}) and {num:,} of train, "
         f"{shards.folder}",
         f"  labels      {', '.join(compared_labels(dataset, manifest, shards))}",
         *([f"  split by    {', '.join(config.evaluate.by)}"] if config.evaluate.by else []),
@@ -202,19 +202,19 @@ def _readers_in_words(config: Config) -> list[str]:
 
 
 def _checked(config: Config) -> tuple[Path, dict[str, Any], ShardSet, Path]:
-    """Dataset, its manifest, real films, and where results go."""
+    """Dataset, its manifest, real images, and where results go."""
     settings = config.evaluate
     if settings.dataset is None:
         raise ConfigError("evaluate.dataset is not set. Give --dataset FOLDER, which `emixer generate` wrote.")
     if config.data.shards is None:
-        raise ConfigError("data.shards is not set. Give --shards FOLDER, the real films to compare with.")
+        raise ConfigError("data.shards is not set. Give --shards FOLDER, the real images to compare with.")
     dataset = settings.dataset.resolve()
     manifest = read_finished_manifest(dataset)
     shards = ShardSet.open(config.data.shards)
     for split in (settings.split, "train"):
         if shards.num_rows(split) < settings.neighbours + 1:
             raise ShardError(
-                f"The {split} split of {shards.folder} has {shards.num_rows(split)} films; more than "
+                f"The {split} split of {shards.folder} has {shards.num_rows(split)} images; more than "
                 f"evaluate.neighbours={settings.neighbours} are needed. Set evaluate.split=validate, or ingest more."
             )
     for key, check in {
@@ -277,7 +277,7 @@ def _outside(name: str, weights: Path, resized: str, make: Callable[[torch.devic
 def _all_features(
     network: _Network, device: torch.device, kept: Path, sides: Sides, progress: Progress
 ) -> dict[str, Tensor]:
-    """Features (N, F) on the CPU of the generated, real and train films, from files named after network and films."""
+    """Features (N, F) on the CPU of the generated, real and train images, from files named after network and images."""
     tables = {
         "real": (sides.real, content_of(sides.shards, sides.split, sides.num)),
         "generated": (sides.generated, f"{sides.fingerprint}/{sides.num}"),
@@ -299,8 +299,8 @@ def _all_features(
     return found
 
 
-def _labelled(table: PairTable, features_NF: Tensor) -> LabelledFilms:
-    return LabelledFilms(features_NF, torch.from_numpy(np.array(table.labels_NY)))
+def _labelled(table: PairTable, features_NF: Tensor) -> LabelledImages:
+    return LabelledImages(features_NF, torch.from_numpy(np.array(table.labels_NY)))
 
 
 def _measured(extractor: Features, table: PairTable, progress: Progress) -> Tensor:
@@ -323,7 +323,7 @@ def _kept_features(path: Path) -> Tensor:
 def _pairs(
     config: Config, network: _Network, device: torch.device, sides: Sides, features: Mapping[str, Tensor]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """A judge of labels on films, against the labels that films were made from and what their reports state; and its
+    """A judge of labels on images, against the labels that images were made from and what their reports state; and its
     scores."""
     judge, name = _judge(config, network, device, sides, features["sample"])
     names = sides.shape.label_names
@@ -356,7 +356,7 @@ def _judge(config: Config, network: _Network, device: torch.device, sides: Sides
         return EncoderJudge(extractor, sides.shape.label_names), f"outputs of {network.name}"
     labels_NY = torch.from_numpy(np.array(sides.sample.labels_NY)).nan_to_num()
     judge = LabelJudge.fit(sample.to(device), labels_NY.to(device))
-    return judge, f"linear probe of {network.name}, fitted on {len(sample):,} train films"
+    return judge, f"linear probe of {network.name}, fitted on {len(sample):,} train images"
 
 
 def _reports(config: Config, sides: Sides, readers: _Readers) -> dict[str, Any]:
@@ -364,7 +364,7 @@ def _reports(config: Config, sides: Sides, readers: _Readers) -> dict[str, Any]:
     held_out, labels_NY = sides.held_out, sides.held_out.table.labels_NY
     references: dict[bytes, dict[str, Report]] = {}
     for study, report, vector_Y in zip(sides.studies, held_out.reports, labels_NY, strict=True):
-        if report:  # films of one study share a report, which is one reference
+        if report:  # images of one study share a report, which is one reference
             references.setdefault(vector_Y.tobytes(), {})[study] = report
     told = [n for n in range(sides.num) if held_out.reports[n]]
     subjects = sides.subjects("real")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emixer.data.conditions import Columns, Conditions
-from emixer.evaluation.auc_table import MIN_FILMS
+from emixer.evaluation.auc_table import MIN_IMAGES
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
 from emixer.evaluation.label_faithfulness import LabelJudge
 from emixer.evaluation.pair_metrics import Report, agreement, faithfulness, label_areas
@@ -113,7 +113,7 @@ def _common_labels(split: Split, groups: Sequence[Mapping[str, NDArray[np.int64]
         for kind, side in split.sides.items():
             labels_NL = side.labels_NL[rows[kind]]
             for value in (0, 1):
-                enough_L &= ((labels_NL == value).sum(0) >= MIN_FILMS).numpy()
+                enough_L &= ((labels_NL == value).sum(0) >= MIN_IMAGES).numpy()
     return np.flatnonzero(enough_L).tolist() if groups else []
 
 

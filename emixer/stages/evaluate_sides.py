@@ -1,4 +1,4 @@
-"""What `emixer evaluate` compares: as many generated, held-out and train films, with what stands beside them."""
+"""What `emixer evaluate` compares: as many generated, held-out and train images, with what stands beside them."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ from emixer.evaluation.report_mentions import reads_language
 
 @dataclass(frozen=True)
 class Sides:
-    """Rows to compare: equal numbers of generated, held-out real and train films."""
+    """Rows to compare: equal numbers of generated, held-out real and train images."""
 
     dataset: Path
     fingerprint: str
@@ -36,11 +36,11 @@ class Sides:
     generated: PairTable
     generated_reports: list[Report]
     held_out: RealPairs
-    """The whole split: its first `num` films are compared, all of its reports are references."""
+    """The whole split: its first `num` images are compared, all of its reports are references."""
     studies: tuple[str, ...]
-    """Of the held-out films. Never printed."""
+    """Of the held-out images. Never printed."""
     num_unread: int
-    """Reports of the compared held-out films that are in a language that is not read, and count as none."""
+    """Reports of the compared held-out images that are in a language that is not read, and count as none."""
     sample: PairTable
     """Of train."""
     conditions: Conditions
@@ -49,7 +49,7 @@ class Sides:
     """Of them, by kind: generated, real, sample."""
 
     def subjects(self, kind: str) -> Sequence[str]:
-        """Whose film each is, of the generated or the real ones; a generated one is of nobody else. Never printed."""
+        """Whose image each is, of the generated or the real ones; a generated one is of nobody else. Never printed."""
         return self.held_out.subjects[: self.num] if kind == "real" else [str(n) for n in range(self.num)]
 
     @property
@@ -58,10 +58,10 @@ class Sides:
         return self.held_out.table.head(self.num)
 
 
-def num_films(config: Config, manifest: Mapping[str, Any], shards: ShardSet) -> int:
-    """Films a side. manifest: of the generated dataset."""
+def num_images(config: Config, manifest: Mapping[str, Any], shards: ShardSet) -> int:
+    """Images a side. manifest: of the generated dataset."""
     most: int = min(manifest["rows"], shards.num_rows(config.evaluate.split), shards.num_rows("train"))
-    return min(most, config.evaluate.films or most)
+    return min(most, config.evaluate.images or most)
 
 
 def compared_labels(dataset: Path, manifest: Mapping[str, Any], shards: ShardSet) -> tuple[str, ...]:
@@ -86,7 +86,7 @@ def read_sides(config: Config, dataset: Path, manifest: Mapping[str, Any], shard
     labels = compared_labels(dataset, manifest, shards)
     # reports are read as text, whatever the lengths and words that a model knows
     shape = TableShape(labels, shards.info.side_px, 1, 2, shards.vocabulary)
-    num = num_films(config, manifest, shards)
+    num = num_images(config, manifest, shards)
     needed = [file["name"] for file in manifest["files"] if file["first_row"] < num]
     decoded = out / "decoded" / f"{manifest['fingerprint']}-{len(needed)}-{shape.digest}"
     policy = LabelPolicy(config.data.uncertain, "zeros")
@@ -137,7 +137,7 @@ def _known(dataset: Path, files: Sequence[str], conditions: Conditions, num: int
 
 
 def content_of(shards: ShardSet, split: str, num: int) -> str:
-    """What decides the pixels of the first `num` films of a split."""
+    """What decides the pixels of the first `num` images of a split."""
     digests = "".join(file.sha256 for file in shards.shard_files if file.split == split)
     return f"{hashlib.sha256(digests.encode()).hexdigest()}/{split}/{num}"
 
@@ -155,7 +155,7 @@ def _reports(files: Sequence[Path], num: int) -> list[Report]:
 
 
 def _num_texts(shards: ShardSet, split: str, num: int) -> int:
-    """Reports of the first `num` films, in whatever language."""
+    """Reports of the first `num` images, in whatever language."""
     columns = [pq.read_table(file, columns=["report"])["report"] for file in shards.files(split)]
     texts = pa.concat_tables(pa.table({"report": column}) for column in columns)["report"].slice(0, num)
     return int(len(texts) - texts.null_count)

@@ -21,7 +21,7 @@ from emixer.data.collection import identify
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, StoppedError, UnfinishedError, find_emixer_error
 from emixer.experiments.cells import Cell, CellResult, ResultsFolder
-from emixer.experiments.kept_cells import difference, kept_cells, seconds_in_words
+from emixer.experiments.finished_cells import difference, finished_cells, seconds_in_words
 from emixer.experiments.plot import plot
 from emixer.experiments.plot_gain import plot_gain
 from emixer.experiments.render import FilledTable, filled, network_in_words
@@ -117,7 +117,7 @@ def describe(config: Config) -> str:
     lines += [
         f"  figures     {told}" for told in (_diseases_in_words(experiment), _unknown_in_words(experiment)) if told
     ]
-    kept, to_do = kept_cells(folder), []
+    kept, to_do = finished_cells(folder), []
     for cell in experiment.cells:
         inputs = None
         if cell.mix.generator is None or cell.mix.generator in known:
@@ -143,7 +143,7 @@ def _state_of(experiment: Experiment, name: str, made: Generated | None) -> str:
     if experiment.is_given(name):
         return f"is given: {run_folder}; {pairs}"
     found = find_checkpoint(run_folder / "checkpoints", "last") if run_folder.is_dir() else None
-    return f"to train on {max(wanted - (found.images if found else 0), 0):,} films, {pairs}"
+    return f"to train on {max(wanted - (found.images if found else 0), 0):,} images, {pairs}"
 
 
 @dataclass(frozen=True)
@@ -251,13 +251,13 @@ def _device(config: Config) -> str:
 
 def _collection(shards: ShardSet) -> str:
     sources = ", ".join(identify(shards).sources)
-    return f"{sources}, {shards.num_rows('train'):,} training films of {shards.info.side_px} px"
+    return f"{sources}, {shards.num_rows('train'):,} training images of {shards.info.side_px} px"
 
 
 def _measured_on(experiment: Experiment, results: Mapping[Cell, CellResult | str]) -> str:
     facts = [r.facts for r in results.values() if isinstance(r, CellResult)]
     rows = sorted({(f["test_rows"], f["test_subjects"]) for f in facts if "test_rows" in f})
-    told = [f"{films:,} test films of {people:,} subjects" for films, people in rows]
+    told = [f"{images:,} test images of {people:,} subjects" for images, people in rows]
     encoders = sorted({words for each in facts if (words := network_in_words(each))})
     parts = [_collection(experiment.covid or experiment.shards), ", ".join(told)]
     parts += [f"pretrained on {_collection(experiment.shards)}"] if experiment.covid else []
@@ -270,17 +270,17 @@ def _measured_on(experiment: Experiment, results: Mapping[Cell, CellResult | str
 def _unknown_in_words(experiment: Experiment) -> str:
     """A caveat about generators of which nobody can say what they were trained on; nothing where there is none."""
     told = ", ".join(f"the given run of {name}" for name in experiment.unknown)
-    return f"Whether {told} has seen test films is not known: the shards it was trained on are gone." if told else ""
+    return f"Whether {told} has seen test images is not known: the shards it was trained on are gone." if told else ""
 
 
 def _diseases_in_words(experiment: Experiment) -> str:
-    """Which diseases a mean is over and how many test films have each; nothing where no column is of diseases."""
-    columns = [column for column in experiment.table.columns if column.task in ("films", "pairs")]
+    """Which diseases a mean is over and how many test images have each; nothing where no column is of diseases."""
+    columns = [column for column in experiment.table.columns if column.task in ("images", "pairs")]
     if not columns:
         return ""
     means = [column.title for column in columns if "/" not in column.figure]
     found = experiment.diseases
-    what = f"{' and '.join(means)} over" if means else "Test films with each disease:"
+    what = f"{' and '.join(means)} over" if means else "Test images with each disease:"
     left_out = f"; left out: {found.left_out_in_words}" if found.left_out else ""
     return f"{what} {found.measured_in_words}{left_out}."
 

@@ -32,7 +32,7 @@ from emixer.data.pair_table import (
 from emixer.data.shards import ShardSet
 from emixer.downstream.fit import Fit
 from emixer.downstream.judge import agreement, most_agreed
-from emixer.downstream.models import Data, classify_classes, classify_films, classify_pairs, write_reports
+from emixer.downstream.models import Data, classify_classes, classify_images, classify_pairs, write_reports
 from emixer.downstream.scores import class_figures, label_figures
 from emixer.evaluation.features import FeatureExtractor
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
@@ -80,7 +80,7 @@ def run_cell(order: CellOrder, *after: object) -> CellResult:
     if order.device == "cpu":
         torch.set_num_threads(order.config.experiment.cpus_per_cell)
     work: Callable[[CellOrder], tuple[CellResult, Fit | None]] = {
-        "films": _films, "pairs": _pairs, "reports": _reports, "classes": _classes, "distance": _distance
+        "images": _images, "pairs": _pairs, "reports": _reports, "classes": _classes, "distance": _distance
     }[order.cell.task]  # fmt: skip
     result, fit = work(order)
     facts = {**result.facts, "device": order.device, "seconds": round(time.monotonic() - start, 1)}
@@ -113,9 +113,9 @@ def judge(order: CellOrder, *after: object) -> None:
         np.save(file, agreement_N)
 
 
-def _films(order: CellOrder) -> tuple[CellResult, Fit]:
+def _images(order: CellOrder) -> tuple[CellResult, Fit]:
     data, test = _data(order)
-    logits_NY, fit = classify_films(data, *_how(order))
+    logits_NY, fit = classify_images(data, *_how(order))
     return _measured(order, label_figures(logits_NY, _labels(test), data.shape.label_names), test.subjects), fit
 
 
@@ -136,7 +136,7 @@ def _reports(order: CellOrder) -> tuple[CellResult, Fit]:
 
 
 def _classes(order: CellOrder) -> tuple[CellResult, Fit]:
-    """Table 5: pretrained on films with diseases, then trained and tested on films of four classes."""
+    """Table 5: pretrained on images with diseases, then trained and tested on images of four classes."""
     covid, shape = order.config.experiment.covid, order.covid_shape
     assert covid is not None, "checked before anything started"
     assert shape is not None, "checked before anything started"
@@ -150,7 +150,7 @@ def _classes(order: CellOrder) -> tuple[CellResult, Fit]:
 
 
 def _distance(order: CellOrder) -> tuple[CellResult, None]:
-    """FID of as many generated films as there are real test films."""
+    """FID of as many generated images as there are real test images."""
     config, device = order.config, torch.device(order.device)
     assert config.data.shards is not None, "checked before anything started"
     real = _real(config.data.shards, "test", order.shape, policy_of(config)).table
@@ -158,7 +158,7 @@ def _distance(order: CellOrder) -> tuple[CellResult, None]:
     encoder = config.validation.encoder
     extractor = FeatureExtractor.random(device) if encoder is None else FeatureExtractor.pretrained(encoder, device)
     of_real, of_generated = (_statistics(extractor, table.head(len(generated))) for table in (real, generated))
-    facts = {"encoder": extractor.name, "films": len(generated), "input_px": extractor.input_px}
+    facts = {"encoder": extractor.name, "images": len(generated), "input_px": extractor.input_px}
     return CellResult({"fid": frechet_distance(of_real, of_generated)}, {}, facts), None
 
 
@@ -214,7 +214,7 @@ def _real_train(folder: Path, shape: TableShape, policy: LabelPolicy, num: int) 
 
 
 def policy_of(config: Config) -> LabelPolicy:
-    """How downstream models read the labels of real films."""
+    """How downstream models read the labels of real images."""
     downstream = config.experiment.downstream
     return LabelPolicy(downstream.uncertain, downstream.unmentioned)
 

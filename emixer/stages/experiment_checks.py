@@ -18,7 +18,7 @@ from emixer.data.labels import LabelPolicy
 from emixer.data.loader import open_windows
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
-from emixer.evaluation.auc_table import MIN_FILMS
+from emixer.evaluation.auc_table import MIN_IMAGES
 from emixer.evaluation.report_mentions import reads_language
 from emixer.experiments.tables import REAL_PAIRS, Table
 from emixer.generation.sampler import read_trained_model
@@ -30,13 +30,14 @@ _SPLITS = ("train", "validate", "test")
 
 
 def require_rows(shards: ShardSet, table: Table) -> None:
-    """Raises ShardError unless there are as many real films as the table wants, with reports where it is about them."""
+    """Raises ShardError unless there are as many real images as the table wants, with reports where it is about
+    them."""
     cells = table.all_cells(seeds=(0,))
     wanted = max((cell.mix.real for cell in cells), default=0)
     there = shards.num_rows("train")
     if wanted > there:
         raise ShardError(
-            f"{table.name} wants {wanted:,} real films in train; {shards.folder} has {there:,}. Set "
+            f"{table.name} wants {wanted:,} real images in train; {shards.folder} has {there:,}. Set "
             + (
                 f"experiment.scale to at most {there / REAL_PAIRS:g}."
                 if table.has_printed
@@ -53,7 +54,7 @@ def require_rows(shards: ShardSet, table: Table) -> None:
                 )
             if not shards.num_reports(split):
                 raise ShardError(
-                    f"No film in the {split} split of {shards.folder} has a report; {table.name} is about reports. Use "
+                    f"No image in the {split} split of {shards.folder} has a report; {table.name} is about reports. Use "
                     "shards of a collection with reports, or table5, table9 or table10."
                 )
 
@@ -63,13 +64,13 @@ def require_splits(shards: ShardSet) -> None:
     for split in _SPLITS:
         if not shards.num_rows(split):
             raise ShardError(
-                f"The {split} split of {shards.folder} is empty: models are trained, chosen and tested on films of "
+                f"The {split} split of {shards.folder} is empty: models are trained, chosen and tested on images of "
                 "different people. Ingest again with all three."
             )
     common = _subjects(shards, ("train", "validate")) & _subjects(shards, ("test",))
     if common:
         raise ShardError(
-            f"{len(common):,} subjects of the test split of {shards.folder} have films in train or validate too: a "
+            f"{len(common):,} subjects of the test split of {shards.folder} have images in train or validate too: a "
             "test on them would tell who is known, not what is learned. Ingest with splits by subject."
         )
 
@@ -86,11 +87,11 @@ def require_labels(shards: ShardSet, names: Sequence[str], key: str) -> None:
 
 @dataclass(frozen=True)
 class Diseases:
-    """How many test films have each disease, and which of them figures are means over."""
+    """How many test images have each disease, and which of them figures are means over."""
 
     present: Mapping[str, int]
     left_out: tuple[str, ...]
-    """Too few test films are known to have it, or not to have it."""
+    """Too few test images are known to have it, or not to have it."""
 
     @classmethod
     def of(cls, shards: ShardSet, names: Sequence[str], policy: LabelPolicy) -> Self:
@@ -99,7 +100,7 @@ class Diseases:
         columns = [reader.label_names.index(name) for name in names]
         present_Y, absent_Y = (counts_Y[columns].tolist() for counts_Y in reader.known_counts())
         sides = dict(zip(names, zip(present_Y, absent_Y, strict=True), strict=True))
-        left_out = tuple(name for name, both in sides.items() if min(both) < MIN_FILMS)
+        left_out = tuple(name for name, both in sides.items() if min(both) < MIN_IMAGES)
         return cls({name: present for name, (present, _) in sides.items()}, left_out)
 
     @property
@@ -111,44 +112,44 @@ class Diseases:
     def left_out_in_words(self) -> str:
         """The same of the others, with the reason; nothing where there is none."""
         told = ", ".join(f"{name} {self.present[name]:,}" for name in self.left_out)
-        return f"{told} (fewer than {MIN_FILMS} test films with it, or without it)" if told else ""
+        return f"{told} (fewer than {MIN_IMAGES} test images with it, or without it)" if told else ""
 
 
 def require_measurable(shards: ShardSet, diseases: Sequence[str], policy: LabelPolicy) -> None:
-    """Raises ShardError when a split has no labels, or no disease has enough test films on both sides."""
+    """Raises ShardError when a split has no labels, or no disease has enough test images on both sides."""
     for split in _SPLITS:
         _, counts_K = _label_counts(shards, split, diseases)
         if not len(counts_K):
             raise ShardError(
-                f"No film in the {split} split of {shards.folder} has labels, and classifiers are to learn "
+                f"No image in the {split} split of {shards.folder} has labels, and classifiers are to learn "
                 f"{', '.join(diseases)}. Ingest with label columns."
             )
     found = Diseases.of(shards, diseases, policy)
     if len(found.left_out) == len(diseases):
         present = ", ".join(f"{name} {num}" for name, num in found.present.items())
         raise ShardError(
-            f"No disease can be measured on the {counts_K.sum():,} labelled test films of {shards.folder}: one needs "
-            f"{MIN_FILMS} with it and {MIN_FILMS} without; there are with it: {present}. Set experiment.diseases to "
+            f"No disease can be measured on the {counts_K.sum():,} labelled test images of {shards.folder}: one needs "
+            f"{MIN_IMAGES} with it and {MIN_IMAGES} without; there are with it: {present}. Set experiment.diseases to "
             "others, or ingest with a larger test split."
         )
 
 
 def require_classes(covid: ShardSet, classes: Sequence[str]) -> None:
-    """Raises ShardError unless each film is of exactly one of the classes, and each split has all of them."""
+    """Raises ShardError unless each image is of exactly one of the classes, and each split has all of them."""
     for split in _SPLITS:
         vectors_KY, counts_K = _label_counts(covid, split, classes)
         rows, one = covid.num_rows(split), vectors_KY.sum(1) == 1
         if (others := rows - counts_K[one].sum()) > 0:
             raise ShardError(
-                f"{others:,} of {rows:,} films in the {split} split of {covid.folder} have none or several of the "
-                f"labels {', '.join(classes)}; table5 needs films of exactly one. Ingest without those, by a class "
+                f"{others:,} of {rows:,} images in the {split} split of {covid.folder} have none or several of the "
+                f"labels {', '.join(classes)}; table5 needs images of exactly one. Ingest without those, by a class "
                 "column, or set experiment.covid_classes."
             )
         absent = [name for name, num in zip(classes, counts_K @ vectors_KY, strict=True) if not num]
         if absent:
             raise ShardError(
-                f"No film in the {split} split of {covid.folder} is of the class {', '.join(absent)}. Ingest again "
-                "with films of all four classes in each split."
+                f"No image in the {split} split of {covid.folder} is of the class {', '.join(absent)}. Ingest again "
+                "with images of all four classes in each split."
             )
 
 
@@ -199,7 +200,7 @@ def require_unseen(trained_on: ShardSet, tested_on: ShardSet) -> None:
 
 
 def sources_of(shards: ShardSet, split: str) -> frozenset[str]:
-    """Collections that the films of a split come from."""
+    """Collections that the images of a split come from."""
     return frozenset(source for source, _ in _subjects(shards, (split,)))
 
 
@@ -213,25 +214,26 @@ def spec_of(shards: ShardSet, config: Config) -> ModelSpec:
 
 
 def same_label_counts(one: ModelSpec, other: ModelSpec) -> bool:
-    """Whether both were trained on as many films of each combination of labels."""
+    """Whether both were trained on as many images of each combination of labels."""
     return (one.label_vectors, one.label_counts) == (other.label_vectors, other.label_counts)
 
 
 def _require_unchanged(source: ShardSet, run: Path, config: Config, spec: ModelSpec) -> None:
     """Raises ConfigError when a run was trained on other shards than now lie where it found them: with other splits,
-    films that it has seen may be test films. Told by the words and labels of the train split, which the model knows."""
+    images that it has seen may be test images. Told by the words and labels of the train split, which the model
+    knows."""
     now = spec_of(source, config)
     same_words = (now.tokens, now.label_names) == (spec.tokens, spec.label_names)
     same_counts = same_label_counts(now, spec)
     if same_words and not same_counts and config.data.labelled_fraction < 1:
         raise ConfigError(
-            f"experiment.runs: {run} kept the labels of other films than are drawn now: the same share of each class. "
+            f"experiment.runs: {run} kept the labels of other images than are drawn now: the same share of each class. "
             "Train it again."
         )
     if not (same_words and same_counts):
         raise ConfigError(
             f"experiment.runs: the shards in {source.folder} have changed since {run} was trained on them, so that it "
-            "may have seen films of their test split. Train again on these, or put back what it was trained on."
+            "may have seen images of their test split. Train again on these, or put back what it was trained on."
         )
 
 
@@ -242,7 +244,7 @@ def _config_of(run: Path) -> Config | None:
 
 
 def _label_counts(shards: ShardSet, split: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct vectors of the named labels, int64 (K, Y), 1 present, and how many labelled films carry each (K)."""
+    """Distinct vectors of the named labels, int64 (K, Y), 1 present, and how many labelled images carry each (K)."""
     reader = open_windows(shards, split, DataConfig(), seed=0, max_sentences=1, max_words=2)
     vectors, counts = reader.label_counts()
     return vectors[:, [reader.label_names.index(name) for name in names]].astype(np.int64), counts

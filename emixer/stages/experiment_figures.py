@@ -1,6 +1,6 @@
 """`emixer experiment figures`: the paper's figures 8 to 12, real samples beside synthetic ones.
 
-Real samples are of the test split, whose films no generator has seen. A synthetic one is the first of the dataset with
+Real samples are of the test split, whose images no generator has seen. A synthetic one is the first of the dataset with
 the labels of the real one, or with the nearest there are, and stands under its own: nothing is chosen by its looks.
 
 Shapes: N samples, Y labels, H = W side [px].
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from emixer import files
 from emixer.data.collection import identify
 from emixer.errors import ShardError
-from emixer.experiments.figures import Sample, SamplePair, draw_films, draw_pairs
+from emixer.experiments.figures import Sample, SamplePair, draw_images, draw_pairs
 from emixer.experiments.tables import NAMES
 from emixer.gallery.real_pairs import RealPairs, read_real_pairs
 from emixer.generation.manifest import read_finished_manifest
@@ -25,7 +25,7 @@ from emixer.generation.stored_pairs import StoredPairs, read_stored_labels, read
 from emixer.stages.experiment_cell import Generated
 from emixer.stages.experiment_plan import Experiment
 
-PAIRS_A_FIGURE, GRID_COLUMNS, GRID_FILMS, MORE_FILMS = 4, 6, 24, 48
+PAIRS_A_FIGURE, GRID_COLUMNS, GRID_IMAGES, MORE_IMAGES = 4, 6, 24, 48
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ def draw_figures(experiment: Experiment, generated: Generated) -> FiguresResult:
     """Writes figure8 to figure12 as PNG and PDF into `figures`."""
     name = experiment.table.generators[0]
     uncertain_is = 1 if experiment.config.data.uncertain == "ones" else 0
-    real = read_real_pairs(experiment.shards, "test", GRID_FILMS, uncertain_is)
+    real = read_real_pairs(experiment.shards, "test", GRID_IMAGES, uncertain_is)
     if not real.reports:
         raise ShardError(
-            f"No film in the test split of {experiment.shards.folder} has labels, and synthetic samples are set beside "
+            f"No image in the test split of {experiment.shards.folder} has labels, and synthetic samples are set beside "
             "real ones by their labels. Ingest with label columns."
         )
     every_label = experiment.shards.info.label_names
@@ -55,29 +55,29 @@ def draw_figures(experiment: Experiment, generated: Generated) -> FiguresResult:
     wanted_NY = real.labels_NY[:, [every_label.index(label) for label in names]]
     offered_MY = read_stored_labels(generated.folder, generated.files, names)
     rows_N = alike(wanted_NY, offered_MY)
-    others = np.setdiff1d(np.arange(min(len(offered_MY), len(rows_N) + MORE_FILMS)), rows_N)[:MORE_FILMS]
+    others = np.setdiff1d(np.arange(min(len(offered_MY), len(rows_N) + MORE_IMAGES)), rows_N)[:MORE_IMAGES]
     others = others if len(others) else rows_N  # of a very small dataset all are in figure 11
     stored = read_stored_pairs(generated.folder, generated.files, names, rows_N.tolist())
     more = read_stored_pairs(generated.folder, generated.files, names, others.tolist())
     exact = int((stored.labels_NY == wanted_NY).all(1).sum())
     sources = ", ".join(identify(experiment.shards).sources)
     method, px = NAMES[name], experiment.shards.info.side_px
-    beside = f"Real test films of {sources} beside films of {method}, {px} px"
+    beside = f"Real test images of {sources} beside images of {method}, {px} px"
     pairs = _pairs(real, stored, every_label, names)
     unlike = "" if exact == len(rows_N) else f" ({exact} of {len(rows_N)} the same, else the nearest)"
     pictures = {
         "figure8": draw_pairs(pairs[:PAIRS_A_FIGURE], beside),
         "figure9": draw_pairs(pairs[PAIRS_A_FIGURE : 2 * PAIRS_A_FIGURE], beside),
-        "figure10": draw_films(real.images_NHW, f"Real test films of {sources}, {px} px", GRID_COLUMNS),
-        "figure11": draw_films(stored.images_NHW, f"{method}, labels of figure 10 in its order{unlike}", GRID_COLUMNS),
-        "figure12": draw_films(more.images_NHW, f"{method}, as they come, {px} px", GRID_COLUMNS + 2),
+        "figure10": draw_images(real.images_NHW, f"Real test images of {sources}, {px} px", GRID_COLUMNS),
+        "figure11": draw_images(stored.images_NHW, f"{method}, labels of figure 10 in its order{unlike}", GRID_COLUMNS),
+        "figure12": draw_images(more.images_NHW, f"{method}, as they come, {px} px", GRID_COLUMNS + 2),
     }
     folder, paths = experiment.out / "figures", []
     for figure, kinds in pictures.items():
         for kind, content in kinds.items():
             files.write_bytes(folder / f"{figure}.{kind}", content)
             paths.append(folder / f"{figure}.{kind}")
-    return FiguresResult(tuple(paths), f"{beside}. They hold real films: share them as their collection allows.")
+    return FiguresResult(tuple(paths), f"{beside}. They hold real images: share them as their collection allows.")
 
 
 def alike(wanted_NY: NDArray[np.uint8], offered_MY: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -94,7 +94,7 @@ def alike(wanted_NY: NDArray[np.uint8], offered_MY: NDArray[np.uint8]) -> NDArra
 def _pairs(
     real: RealPairs, stored: StoredPairs, names_of_real: Sequence[str], names_of_stored: Sequence[str]
 ) -> list[SamplePair]:
-    """For two figures, evenly from those of many labels to those of none; real films without a report last."""
+    """For two figures, evenly from those of many labels to those of none; real images without a report last."""
     order = sorted(range(len(stored)), key=lambda n: (not real.reports[n], -int(real.labels_NY[n].sum()), n))
     return [
         SamplePair(

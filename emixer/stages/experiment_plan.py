@@ -72,12 +72,12 @@ class Experiment:
 
     @cached_property
     def test_sources(self) -> frozenset[str]:
-        """Collections of the test films."""
+        """Collections of the test images."""
         return sources_of(self.covid or self.shards, "test")
 
     @property
     def covid_shape(self) -> TableShape | None:
-        """Of the films of table 5."""
+        """Of the images of table 5."""
         return None if self.covid is None else self._shape(self.config.experiment.covid_classes, self.covid)
 
     def _shape(self, label_names: tuple[str, ...], shards: ShardSet) -> TableShape:
@@ -179,7 +179,7 @@ def _require_used(settings: ExperimentConfig, table: Table) -> None:
 
 
 def _checked_generator(experiment: Experiment, name: str) -> bool:
-    """Whether it is known that the generator has seen, or will see, no test film. Raises what stops it from being
+    """Whether it is known that the generator has seen, or will see, no test image. Raises what stops it from being
     trained and its pairs from being generated, as far as they are not there."""
     config, run = experiment.generator_config(name), experiment.run_of(name)
     known = True
@@ -206,13 +206,13 @@ def _covid(config: Config, shards: ShardSet) -> ShardSet | None:
         return None
     if settings.covid is None:
         raise ConfigError(
-            "experiment.covid is not set. table5 needs films of four classes: ingest them with `emixer ingest "
+            "experiment.covid is not set. table5 needs images of four classes: ingest them with `emixer ingest "
             "image-folder` and give --covid FOLDER."
         )
     covid = ShardSet.open(settings.covid)
     if covid.info.side_px != shards.info.side_px:
         raise ShardError(
-            f"{settings.covid} holds films of {covid.info.side_px} px and {config.data.shards} of "
+            f"{settings.covid} holds images of {covid.info.side_px} px and {config.data.shards} of "
             f"{shards.info.side_px}. Ingest one of them again at the size of the other."
         )
     require_labels(covid, settings.covid_classes, "experiment.covid_classes")
@@ -256,7 +256,7 @@ def _require_same_training(experiment: Experiment, name: str) -> None:
     found = find_checkpoint(run_folder / "checkpoints", "last")
     if found is not None and found.images < config.train.images:
         raise RunFolderError(
-            f"The dataset of {name} in {experiment.out} was made after {found.images:,} films; train.images is "
+            f"The dataset of {name} in {experiment.out} was made after {found.images:,} images; train.images is "
             f"{config.train.images:,} now. Choose a new folder, or set train.images={found.images}."
         )
 
@@ -273,7 +273,7 @@ def _require_same_pairs(experiment: Experiment, name: str, manifest: Mapping[str
     trained = read_trained_model(run_folder, settings.checkpoint)
     if config.data.labelled_fraction < 1 and not same_label_counts(trained.spec, spec_of(experiment.shards, config)):
         raise RunFolderError(
-            f"{name} in {experiment.out} kept the labels of other films than are drawn now: the same share of each "
+            f"{name} in {experiment.out} kept the labels of other images than are drawn now: the same share of each "
             f"class. Delete {dataset.parent} to train it again, or choose a new folder."
         )
     plan = make_plan(settings.plan, settings.labels, trained.spec, settings.seed)
@@ -321,9 +321,9 @@ def inputs_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Genera
 
 
 def _judgement_key(experiment: Experiment, cell: Cell, generated: Mapping[str, Generated]) -> str:
-    """Of a judge's opinion: everything that it depends on, which is what a classifier of films on R depends on."""
+    """Of a judge's opinion: everything that it depends on, which is what a classifier of images on R depends on."""
     mix = cell.mix
-    judge = Cell("films", Mix(mix.real, mix.chosen_from, mix.generator, chosen_from=mix.chosen_from), 0)
+    judge = Cell("images", Mix(mix.real, mix.chosen_from, mix.generator, chosen_from=mix.chosen_from), 0)
     settings = judge.downstream_settings(experiment.config.experiment.downstream)
     return judge.key({
         "shards": _digest(experiment.shards), "shape": experiment.shape.digest, "downstream": settings,
@@ -332,11 +332,11 @@ def _judgement_key(experiment: Experiment, cell: Cell, generated: Mapping[str, G
 
 
 def trained_on(shards: ShardSet) -> str:
-    """Digest of the films that generators learn from and are chosen by."""
+    """Digest of the images that generators learn from and are chosen by."""
     return _digest(shards, ("train", "validate"))
 
 
 def _digest(shards: ShardSet, splits: tuple[str, ...] = SPLITS) -> str:
-    """Of the films, by the checksums in the manifest."""
+    """Of the images, by the checksums in the manifest."""
     told = "".join(file.sha256 for file in shards.shard_files if file.split in splits)
     return hashlib.sha256(told.encode()).hexdigest()[:16]

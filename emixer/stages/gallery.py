@@ -33,7 +33,7 @@ from emixer.generation.stored_pairs import read_stored_pairs
 from emixer.run_folder import RunFolder
 
 _NAME = "gallery.html"
-_SYNTHETIC = "Synthetic chest films with the reports that were written with them."
+_SYNTHETIC = "Synthetic chest images with the reports that were written with them."
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class GalleryResult:
         lines = [f"{self.pairs} {kind}, {self.num_bytes / 1e6:.1f} MB in one file. Open it in a browser:"]
         lines.append(f"  {self.page}")
         if self.real:
-            lines.append("It holds real films and reports: share it only as the terms of their collection allow.")
+            lines.append("It holds real images and reports: share it only as the terms of their collection allow.")
             lines.append("For a page without them: --real false")
         return "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class _Run:
-    """A run, opened and checked. shards: None for a page without real films."""
+    """A run, opened and checked. shards: None for a page without real images."""
 
     folder: RunFolder
     config: Config
@@ -143,8 +143,8 @@ def _open_shards(config: Config, run_config: Config, trained: TrainedModel) -> S
     folder = config.data.shards or run_config.data.shards
     if folder is None or not folder.exists():
         raise ConfigError(
-            f"The films that the run was trained on are not at {folder}. Give --shards FOLDER if they were moved, or "
-            "--real false for a page without real films."
+            f"The images that the run was trained on are not at {folder}. Give --shards FOLDER if they were moved, or "
+            "--real false for a page without real images."
         )
     shards = ShardSet.open(folder)
     if shards.info.label_names != trained.spec.label_names:
@@ -160,7 +160,7 @@ def _of_run(config: Config, run: _Run, dataset: _Dataset | None) -> Gallery:
     measured = last_validation(metrics, trained.images)
     best = find_checkpoint(run.folder.checkpoints, "best")
     which = "best" if best is not None and best.path.resolve() == trained.path.resolve() else "last"
-    checkpoint = f"after {trained.images:,} films ({which})"
+    checkpoint = f"after {trained.images:,} images ({which})"
     facts = list(facts_of_run(run.config, run.folder.path.resolve().name, checkpoint, len(trained.spec.tokens)))
     if run.shards is not None:
         facts.append(facts_of_shards(run.shards))

@@ -15,7 +15,7 @@ from emixer.config import Config
 from emixer.config.generation import GenerateConfig
 from emixer.errors import ConfigError, RunFolderError
 from emixer.generation.card import dataset_card, write_card
-from emixer.generation.contact_sheet import CaptionedFilm, contact_sheet
+from emixer.generation.contact_sheet import CaptionedImage, contact_sheet
 from emixer.generation.dataset import DatasetPlan, Device, choose_samplers, missing_files, write_dataset
 from emixer.generation.dataset_files import (
     DATA_FOLDER,
@@ -33,7 +33,7 @@ from emixer.progress import Progress
 from emixer.ray_session import address_of, capacity, connect
 
 _DEFAULT_ROWS = 1000
-_SHEET_FILMS = 12
+_SHEET_IMAGES = 12
 _COUNT_ROWS = 2**20
 
 
@@ -128,7 +128,7 @@ def describe(config: Config) -> str:
     samplers = f"{settings.num_samplers}, each on" if settings.num_samplers else "one for every"
     return "\n".join([
         f"Would write {layout.num_rows:,} pairs of {model.side_px} px to {folder}:",
-        f"  model      {model.kind} after {plan.trained.images:,} films, {plan.trained.path}",
+        f"  model      {model.kind} after {plan.trained.images:,} images, {plan.trained.path}",
         f"  labels     {plan.labels.description}",
         f"  seed       {settings.seed}, word temperature {settings.temperature:g}, blocks of {settings.batch_size}",
         f"  files      {len(layout.files):,} of up to {layout.rows_per_file:,} rows, {len(missing):,} still to make; "
@@ -226,12 +226,13 @@ def _describe_dataset(
     """The dataset card and the contact sheet."""
     write_card(folder, dataset_card(plan, counts, beside, num_bytes))
     name, _ = plan.layout.files[0]
-    group = pq.ParquetFile(folder / DATA_FOLDER / name).read_row_group(0).slice(0, _SHEET_FILMS)
-    films = [
-        CaptionedFilm(row["image"]["bytes"], _caption(row, plan.row_format), row["report"]) for row in group.to_pylist()
+    group = pq.ParquetFile(folder / DATA_FOLDER / name).read_row_group(0).slice(0, _SHEET_IMAGES)
+    images = [
+        CaptionedImage(row["image"]["bytes"], _caption(row, plan.row_format), row["report"])
+        for row in group.to_pylist()
     ]
-    title = f"Synthetic, not for diagnosis: the first {len(films)} of {plan.layout.num_rows:,} pairs"
-    files.write_bytes(folder / "contact_sheet.png", contact_sheet(films, title))
+    title = f"Synthetic, not for diagnosis: the first {len(images)} of {plan.layout.num_rows:,} pairs"
+    files.write_bytes(folder / "contact_sheet.png", contact_sheet(images, title))
 
 
 def _caption(row: dict[str, Any], row_format: RowFormat) -> list[str]:

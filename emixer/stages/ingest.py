@@ -13,7 +13,7 @@ from emixer.data.ingest import Ingest, IngestOutcome, estimated_bytes, plan_inge
 from emixer.data.schema import SPLITS
 from emixer.errors import ConfigError
 
-_SAMPLED_FILMS = 200
+_SAMPLED_IMAGES = 200
 _NAMED_LABELS = 5
 
 
@@ -23,22 +23,22 @@ class IngestResult:
 
     out: Path
     manifest: dict[str, Any]
-    films_decoded: int
+    images_decoded: int
     decode_s: float
 
     def __str__(self) -> str:
         manifest = self.manifest
-        kept = sum(split["films"] for split in manifest["splits"].values())
-        lines = [f"{kept:,} of {manifest['films_selected']:,} films are in {self.out}", ""]
+        kept = sum(split["images"] for split in manifest["splits"].values())
+        lines = [f"{kept:,} of {manifest['images_selected']:,} images are in {self.out}", ""]
         lines += [*_split_table(manifest), "", *_label_table(manifest), ""]
         lines += [*_reports(manifest), *_left_out(manifest)]
         vocabulary = manifest["vocabulary"]
         if vocabulary["token_occurrences_in_train"]:
             share = vocabulary["unknown_occurrences_in_train"] / vocabulary["token_occurrences_in_train"]
             lines.append(f"Vocabulary: {vocabulary['tokens']:,} tokens; {share:.1%} of the words in train are <UNK>")
-        if self.films_decoded:
-            rate = self.films_decoded / max(self.decode_s, 1e-9)
-            lines.append(f"Decoded {self.films_decoded:,} films in {self.decode_s:,.0f} s ({rate:,.0f} films/s)")
+        if self.images_decoded:
+            rate = self.images_decoded / max(self.decode_s, 1e-9)
+            lines.append(f"Decoded {self.images_decoded:,} images in {self.decode_s:,.0f} s ({rate:,.0f} images/s)")
         else:
             lines.append("Everything was finished before; nothing was written again.")
         lines += ["Next:", f"  emixer train --config configs/demo.yaml --shards {self.out} --run runs/first"]
@@ -48,27 +48,27 @@ class IngestResult:
 def run(config: Config) -> IngestResult:
     """Ingests, or goes on with, `ingest.source` into `ingest.out`.
 
-    Raises ConfigError, SourceError or RunFolderError before any film is opened; StorageError when a disk is full.
+    Raises ConfigError, SourceError or RunFolderError before any image is opened; StorageError when a disk is full.
     """
     ingest = _planned(config)
     outcome: IngestOutcome = run_ingest(ingest)
-    return IngestResult(ingest.workspace.out, outcome.manifest, outcome.films_decoded, outcome.decode_s)
+    return IngestResult(ingest.workspace.out, outcome.manifest, outcome.images_decoded, outcome.decode_s)
 
 
 def describe(config: Config) -> str:
-    """What `run` would do. Checks all tables, opens no film, writes nothing."""
+    """What `run` would do. Checks all tables, opens no image, writes nothing."""
     ingest = _planned(config)
-    films, settings = ingest.plan.films, config.ingest
+    images, settings = ingest.plan.images, config.ingest
     needed = estimated_bytes(ingest.plan, settings, ingest.collection.has_reports)
-    lines = [f"Would ingest {films.num_rows:,} films of {ingest.collection.source} into {ingest.workspace.out}"]
+    lines = [f"Would ingest {images.num_rows:,} images of {ingest.collection.source} into {ingest.workspace.out}"]
     for split in SPLITS:
         shards = [shard for shard in ingest.plan.shards if shard.split == split]
-        lines.append(f"  {split:<10}{sum(s.num_films for s in shards):>10,} films in {len(shards):,} shards")
+        lines.append(f"  {split:<10}{sum(s.num_images for s in shards):>10,} images in {len(shards):,} shards")
     lines += [f"  not selected: {count:,} {reason}" for reason, count in ingest.collection.not_selected.items()]
     lines += [f"  {reason}: {count:,}" for reason, count in ingest.collection.remarks.items()]
     lines += [f"  {line}" for line in _unmapped(ingest.collection.unmapped_labels)]
-    there, sampled = _films_on_disk(ingest)
-    lines.append(f"  {there} of {sampled} sampled films are on disk below {ingest.collection.films_root}")
+    there, sampled = _images_on_disk(ingest)
+    lines.append(f"  {there} of {sampled} sampled images are on disk below {ingest.collection.images_root}")
     lines.append(
         f"  {settings.side_px} x {settings.side_px} px, {settings.fit}; reports: {ingest.plan.info.section_rule}"
     )
@@ -85,10 +85,10 @@ def _planned(config: Config) -> Ingest:
     return plan_ingest(config)
 
 
-def _films_on_disk(ingest: Ingest) -> tuple[int, int]:
-    films = ingest.plan.films["film_path"]
-    rows = np.unique(np.linspace(0, len(films) - 1, _SAMPLED_FILMS).astype(int))
-    return sum((ingest.collection.films_root / films[int(i)].as_py()).exists() for i in rows), len(rows)
+def _images_on_disk(ingest: Ingest) -> tuple[int, int]:
+    images = ingest.plan.images["image_path"]
+    rows = np.unique(np.linspace(0, len(images) - 1, _SAMPLED_IMAGES).astype(int))
+    return sum((ingest.collection.images_root / images[int(i)].as_py()).exists() for i in rows), len(rows)
 
 
 def _free_bytes(folder: Path) -> int:
@@ -96,15 +96,15 @@ def _free_bytes(folder: Path) -> int:
 
 
 def _split_table(manifest: dict[str, Any]) -> list[str]:
-    lines = [f"{'split':<10}{'films':>10}{'studies':>10}{'subjects':>10}{'shards':>8}{'size':>10}"]
+    lines = [f"{'split':<10}{'images':>10}{'studies':>10}{'subjects':>10}{'shards':>8}{'size':>10}"]
     for split, counts in manifest["splits"].items():
-        numbers = "".join(f"{counts[key]:>10,}" for key in ("films", "studies", "subjects"))
+        numbers = "".join(f"{counts[key]:>10,}" for key in ("images", "studies", "subjects"))
         lines.append(f"{split:<10}{numbers}{counts['shards']:>8,}{_size(counts['bytes']):>10}")
     return lines
 
 
 def _label_table(manifest: dict[str, Any]) -> list[str]:
-    """Films by label over all splits."""
+    """Images by label over all splits."""
     names = manifest["info"]["label_names"]
     width = max(len(name) for name in names) + 2
     keys = ("present", "absent", "uncertain", "not_mentioned")
@@ -112,8 +112,8 @@ def _label_table(manifest: dict[str, Any]) -> list[str]:
     for name in names:
         totals = [sum(manifest["labels"][split]["names"][name][key] for split in SPLITS) for key in keys]
         lines.append(f"{name:<{width}}" + "".join(f"{total:>15,}" for total in totals))
-    unlabelled = sum(manifest["labels"][split]["unlabelled_films"] for split in SPLITS)
-    return lines + ([f"Films without labels: {unlabelled:,}"] if unlabelled else [])
+    unlabelled = sum(manifest["labels"][split]["unlabelled_images"] for split in SPLITS)
+    return lines + ([f"Images without labels: {unlabelled:,}"] if unlabelled else [])
 
 
 def _reports(manifest: dict[str, Any]) -> list[str]:
@@ -121,7 +121,7 @@ def _reports(manifest: dict[str, Any]) -> list[str]:
     for counts in manifest["reports"].values():
         for outcome, count in counts.items():
             totals[outcome] = totals.get(outcome, 0) + count
-    return ["Reports of the films, taken from:"] + [f"  {count:>10,}  {outcome}" for outcome, count in totals.items()]
+    return ["Reports of the images, taken from:"] + [f"  {count:>10,}  {outcome}" for outcome, count in totals.items()]
 
 
 def _left_out(manifest: dict[str, Any]) -> list[str]:

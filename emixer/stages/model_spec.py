@@ -7,11 +7,11 @@ from emixer.models.paired_model import ModelSpec
 
 
 def model_spec(shards: ShardSet, reader: WindowReader) -> ModelSpec:
-    """What the training data decides about the model. Raises ShardError when no film has labels."""
+    """What the training data decides about the model. Raises ShardError when no image has labels."""
     vectors, counts = reader.label_counts()
     if not len(vectors):
         raise ShardError(
-            f"No film in the train split of {shards.folder} has labels, and generation is conditioned on labels. "
+            f"No image in the train split of {shards.folder} has labels, and generation is conditioned on labels. "
             "Ingest with label columns, or raise data.labelled_fraction."
         )
     return ModelSpec(

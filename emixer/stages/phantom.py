@@ -19,7 +19,7 @@ from emixer.data.phantom.study import Settings
 from emixer.data.schema import SPLITS
 from emixer.errors import ConfigError
 
-_FILMS_PER_STUDY = 1.56
+_IMAGES_PER_STUDY = 1.56
 _BYTES_PER_PIXEL = 0.17
 _SECONDS_PER_MEGAPIXEL = 0.30
 
@@ -31,14 +31,14 @@ class PhantomResult:
     out: Path
     already_there: bool
     splits: dict[str, tuple[int, int, int]]
-    """Patients, studies and films of each split."""
+    """Patients, studies and images of each split."""
     labels: dict[str, dict[int | None, int]]
     """Studies with each value (1, 0, -1, None) of each label."""
     layout: str
 
     def __str__(self) -> str:
         state = "was already there, nothing was written" if self.already_there else "written"
-        lines = [f"Phantom {state}: {self.out}", "", f"  {'split':<10}{'patients':>10}{'studies':>10}{'films':>10}"]
+        lines = [f"Phantom {state}: {self.out}", "", f"  {'split':<10}{'patients':>10}{'studies':>10}{'images':>10}"]
         lines += [f"  {name:<10}{p:>10,}{s:>10,}{f:>10,}" for name, (p, s, f) in self.splits.items()]
         lines += ["", f"  {'label':<28}{'present':>9}{'absent':>9}{'uncertain':>11}{'blank':>9}"]
         for name, counts in self.labels.items():
@@ -50,18 +50,18 @@ class PhantomResult:
 
 
 def describe(config: Config) -> str:
-    """What `run` would do: studies, films, bytes and time. Writes nothing."""
+    """What `run` would do: studies, images, bytes and time. Writes nothing."""
     collection = _collection(config)
     phantom = config.phantom
     if collection.is_complete():
         return f"{collection.out} already holds this phantom of {phantom.studies:,} studies. Nothing would be written."
     waiting = sum(stop - start for start, stop in collection.unfinished(phantom.studies_per_task))
-    films = round(waiting * _FILMS_PER_STUDY)
+    images = round(waiting * _IMAGES_PER_STUDY)
     megapixels = phantom.height_px**2 * 0.82 / 1e6
-    size_gb = films * megapixels * _BYTES_PER_PIXEL / 1e3
-    minutes = films * megapixels * _SECONDS_PER_MEGAPIXEL / 60
+    size_gb = images * megapixels * _BYTES_PER_PIXEL / 1e3
+    minutes = images * megapixels * _SECONDS_PER_MEGAPIXEL / 60
     return (
-        f"Would write {waiting:,} of {phantom.studies:,} studies (about {films:,} films of {phantom.height_px} px) to "
+        f"Would write {waiting:,} of {phantom.studies:,} studies (about {images:,} images of {phantom.height_px} px) to "
         f"{collection.out}:\nabout {size_gb:.2f} GB, about {minutes:.1f} minutes of one CPU, in tasks of "
         f"{phantom.studies_per_task} studies on Ray. Seed {config.seed}."
     )
@@ -137,11 +137,11 @@ def _summarize(collection: Collection, already_there: bool) -> PhantomResult:
     out = collection.out
     subjects: dict[str, set[str]] = {name: set() for name in SPLITS}
     studies: Counter[str] = Counter()
-    films: Counter[str] = Counter()
+    images: Counter[str] = Counter()
     labels: dict[str, Counter[int | None]] = {name: Counter() for name in CHEXPERT}
     last = None
     for row in _factor_rows(out):
-        films[row["split"]] += 1
+        images[row["split"]] += 1
         if row["study_id"] == last:
             continue
         last = row["study_id"]
@@ -149,7 +149,7 @@ def _summarize(collection: Collection, already_there: bool) -> PhantomResult:
         subjects[row["split"]].add(row["subject_id"])
         for name in CHEXPERT:
             labels[name][row[f"stated_{column_name(name)}"]] += 1
-    counts = {name: (len(subjects[name]), studies[name], films[name]) for name in SPLITS}
+    counts = {name: (len(subjects[name]), studies[name], images[name]) for name in SPLITS}
     values = {name: dict(values) for name, values in labels.items()}
     return PhantomResult(out, already_there, counts, values, collection.layout)
 

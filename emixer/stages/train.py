@@ -17,7 +17,7 @@ from emixer.evaluation.report_mentions import reads_language
 from emixer.models.encoder_facts import EncoderFacts, read_encoder_facts, require_judge
 from emixer.run_folder import RunFolder
 from emixer.stages.model_spec import model_spec
-from emixer.stages.training_run import check_batch_size, check_trackers, led
+from emixer.stages.training_run import check_batch_size, check_trackers, training_session
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class TrainResult:
         names = [k for k in self.last if k.startswith("validation/") and k.count("/") == 1]  # not those by label
         measured = {name.removeprefix("validation/"): self.last[name] for name in names}
         was = "Was trained already" if self.was_done else "Trained"
-        lines = [f"{was} on {self.images:,} films: {self.run}"]
+        lines = [f"{was} on {self.images:,} images: {self.run}"]
         lines += [f"  {name:<32} {value:.4g}" for name, value in measured.items()]
         if self.best is not None:
             lines.append(f"  best {self.metric:<27} {self.best:.4g}  (checkpoints/best.json)")
@@ -68,7 +68,7 @@ def run(config: Config) -> TrainResult:
         before = find_checkpoint(folder.checkpoints, "last")
         was_done = before is not None and before.images >= config.train.images
         if not was_done:
-            with led(folder, "train", config.train.images, config.ray):
+            with training_session(folder, "train", config.train.images, config.ray):
                 run_workers(make_plan(config, shards, reader, path))
     last = find_checkpoint(folder.checkpoints, "last")
     assert last is not None, "a finished run has a checkpoint"
@@ -90,15 +90,15 @@ def describe(config: Config) -> str:
     critics = sum(p.numel() for p in model.discriminator_parameters())
     rows = shards.num_rows("train")
     found = find_checkpoint(path / "checkpoints", "last")
-    where = f"resumes at {found.images:,} films" if found else "new run"
+    where = f"resumes at {found.images:,} images" if found else "new run"
     return "\n".join([
         f"Would train {config.model.kind} at {config.model.side_px} px in {path} ({where}):",
-        f"  data        {rows:,} films in train, {shards.num_rows('validate'):,} in validate, {config.data.shards}",
+        f"  data        {rows:,} images in train, {shards.num_rows('validate'):,} in validate, {config.data.shards}",
         f"  labels      {len(spec.label_names)} ({len(spec.label_vectors):,} distinct vectors); "
         f"{len(spec.tokens):,} tokens",
         *_unread(shards),
         *([f"  conditions  {_in_words(spec.conditions)}"] if spec.conditions.names else []),
-        f"  schedule    {train.images:,} films = {train.images / rows:,.1f} epochs, batch {train.batch_size} over "
+        f"  schedule    {train.images:,} images = {train.images / rows:,.1f} epochs, batch {train.batch_size} over "
         f"{train.workers_in_words} worker(s) x {train.accumulate} micro-batch(es), {train.precision}",
         f"  parameters  {generators:,} in the generators, {critics:,} in the critics",
         f"  checkpoint  {_checkpoint_bytes(generators, critics) / 1e6:,.0f} MB each, at most three kept",
@@ -132,7 +132,7 @@ def checked(config: Config) -> tuple[Config, ShardSet, WindowReader]:
     shards = ShardSet.open(config.data.shards)
     if shards.info.side_px != model.side_px:
         raise ConfigError(
-            f"model.side_px={model.side_px}, but the shards in {config.data.shards} hold films of "
+            f"model.side_px={model.side_px}, but the shards in {config.data.shards} hold images of "
             f"{shards.info.side_px} px. Set model.side_px={shards.info.side_px}, "
             f"or ingest with side_px={model.side_px}."
         )
@@ -141,7 +141,7 @@ def checked(config: Config) -> tuple[Config, ShardSet, WindowReader]:
     check_trackers("train", config.train)
     for split in ("train", "validate"):
         if not shards.num_rows(split):
-            raise ShardError(f"The {split} split of {config.data.shards} is empty. Ingest again so that it has films.")
+            raise ShardError(f"The {split} split of {config.data.shards} is empty. Ingest again so that it has images.")
     conditions = find_conditions(shards, model.conditions, model.age_bounds)
     reader = open_windows(
         shards, "train", config.data, config.seed, model.max_sentences, model.max_words, conditions=conditions
@@ -169,7 +169,7 @@ def _check_weights(config: Config, shards: ShardSet) -> None:
             raise ConfigError(
                 f"{reader.weights} was trained on the collection that these shards come from "
                 f"({', '.join(sorted(common or collection.sources))}). The paper's encoder comes from another one, so "
-                "that F cannot read films that it has seen before. Give an encoder of another collection, or say "
+                "that F cannot read images that it has seen before. Give an encoder of another collection, or say "
                 "model.report_decoder.encoder.same_collection=true."
             )
     if config.validation.judge == "encoder":

@@ -29,27 +29,27 @@ def make_plan(config: Config, shards: ShardSet, reader: WindowReader, run: Path)
 
 
 def make_reporter(plan: GamePlan, state: TrainState) -> RunReporter:
-    """The reporter of one worker; real validation films are read when the first validation comes."""
+    """The reporter of one worker; real validation images are read when the first validation comes."""
     measure = _ValidationPass(plan, state.spec, state.device)
     return RunReporter(RunFolder(plan.run), state, plan.reader.order, draw_samples, measure)
 
 
 def draw_samples(folder: RunFolder, state: TrainState, pairs: GeneratedPairs, labels_BY: Tensor) -> None:
-    """Writes samples/images-<films>.png: generated films, their labels and reports."""
+    """Writes samples/images-<images>.png: generated images, their labels and reports."""
     spec = state.spec
     names = [spec.described(row) for row in labels_BY.tolist()]
     reports = Vocabulary(spec.tokens).decode(pairs.words_BSW.cpu().numpy())
     path = folder.samples / f"images-{state.images:012d}.png"
-    draw_pairs(to_gray(pairs.image_BCHW), names, reports, path, f"Generated after {state.images:,} films")
+    draw_pairs(to_gray(pairs.image_BCHW), names, reports, path, f"Generated after {state.images:,} images")
 
 
 def to_gray(image_BCHW: Tensor):  # type: ignore[no-untyped-def]
-    """Films in [-1, 1] as uint8 (N, H, W); equal channels become one."""
+    """Images in [-1, 1] as uint8 (N, H, W); equal channels become one."""
     return image_BCHW.mean(dim=1).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
 
 
 class _ValidationPass:
-    """Measures a model against the validation split. The real films are prepared once, at the first call."""
+    """Measures a model against the validation split. The real images are prepared once, at the first call."""
 
     def __init__(self, plan: GamePlan, spec: ModelSpec, device: torch.device) -> None:
         self._plan, self._spec, self._device = plan, spec, device

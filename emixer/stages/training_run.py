@@ -41,7 +41,7 @@ def check_trackers(section: str, schedule: TrainConfig | EncoderConfig) -> None:
 
 
 @contextmanager
-def led(folder: RunFolder, stage: str, images: int, ray: RayConfig) -> Iterator[None]:
+def training_session(folder: RunFolder, stage: str, images: int, ray: RayConfig) -> Iterator[None]:
     """What a training needs around it: Ray, a progress line, and an ear for SIGTERM.
 
     Raises StoppedError when it was told to end and has saved.
@@ -85,7 +85,7 @@ def _ended_by_term(folder: RunFolder, images: int, is_ours: bool) -> Iterator[No
     last = find_checkpoint(folder.checkpoints, "last")
     if told and last is not None and last.images < images:
         raise StoppedError(
-            f"Told to end: saved after {last.images:,} of {images:,} films. The same command goes on from there."
+            f"Told to end: saved after {last.images:,} of {images:,} images. The same command goes on from there."
         )
 
 
@@ -94,7 +94,7 @@ def _run_progress(folder: RunFolder, stage: str, images: int) -> Iterator[None]:
     """Shows the run's own metrics as a progress line; the workers may be on other nodes, the run folder is shared."""
     last = folder.last_metrics()
     done = 0 if last is None else last["images"]
-    with Progress(stage, images, "films", done=done) as progress:
+    with Progress(stage, images, "images", done=done) as progress:
 
         def follow() -> None:
             line = folder.last_metrics("images_per_s")

@@ -18,7 +18,7 @@ from emixer.config import Config, to_yaml, with_overrides
 from emixer.data.loader import open_windows
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, EmixerError
-from emixer.evaluation.auc_table import MIN_FILMS
+from emixer.evaluation.auc_table import MIN_IMAGES
 from emixer.evaluation.report_mentions import READABLE_LABELS
 from emixer.models.encoder_facts import read_encoder_facts
 from emixer.progress import Progress
@@ -30,7 +30,7 @@ from emixer.tuning.metrics import ValidationRows, require_measurable
 from emixer.tuning.report import write_report
 from emixer.tuning.searcher import StudyPruning, StudySearcher
 from emixer.tuning.space import Space, parse_space, values_of, written
-from emixer.tuning.space_lines import ends, read_space, require_prunable
+from emixer.tuning.space_syntax import ends, read_space, require_prunable
 from emixer.tuning.study import REASON, REPEATS, best, look_at_study, open_study, outcome, repeat_failed
 
 logger = logging.getLogger(__name__)
@@ -151,15 +151,15 @@ def describe(config: Config) -> str:
         f"Would search in {folder}{begun}:",
         *(f"  {line}" for line in tune.space),
         f"  first trial {first}",
-        f"  trials      {tune.num_samples} of up to {tune.budget_images:,} films, proposed by {tune.sampler}, "
+        f"  trials      {tune.num_samples} of up to {tune.budget_images:,} images, proposed by {tune.sampler}, "
         + (f"poor ones stopped early ({tune.pruner})" if prunes else "none stopped early"),
-        f"  aims        {', '.join(tune.metrics)}, measured every {config.train.validate_every_images:,} films",
+        f"  aims        {', '.join(tune.metrics)}, measured every {config.train.validate_every_images:,} images",
         f"  each        {train.describe(trial_config(TrialOrder(config, folder), 0, {})).splitlines()[0]}",
     ])  # fmt: skip
 
 
 def _checked(config: Config) -> tuple[Path, Space, str]:
-    """The folder, the space, and the digest of the films."""
+    """The folder, the space, and the digest of the images."""
     tune = config.tune
     if tune.study is None:
         raise ConfigError("tune.study is not set. Give --study FOLDER, where the search keeps its trials.")
@@ -182,14 +182,14 @@ def _checked(config: Config) -> tuple[Path, Space, str]:
 def _validation_rows(config: Config, shards: ShardSet) -> ValidationRows:
     model = config.model
     reader = open_windows(shards, "validate", config.data, config.seed, model.max_sentences, model.max_words)
-    rows = reader.read_rows(config.validation.films)
+    rows = reader.read_rows(config.validation.images)
     encoder, names = config.validation.encoder, shards.info.label_names
     judged: Collection[str] = names
     if config.validation.judge == "encoder" and encoder is not None and encoder.weights is not None:
         facts = read_encoder_facts(encoder.weights)
         judged = () if facts is None else facts.label_names
     return ValidationRows(
-        rows.labels[rows.labelled], int(rows.has_report.sum()), names, judged, READABLE_LABELS, MIN_FILMS
+        rows.labels[rows.labelled], int(rows.has_report.sum()), names, judged, READABLE_LABELS, MIN_IMAGES
     )
 
 

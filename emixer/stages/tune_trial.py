@@ -97,7 +97,7 @@ def _finite(config: Config, line: dict[str, float]) -> list[float]:
     values = measured(config.tune.metrics, line)
     for name, value in zip(config.tune.metrics, values, strict=True):
         if not math.isfinite(value):
-            raise DivergenceError(f"{name} is not finite after {line['images']:,} films.")
+            raise DivergenceError(f"{name} is not finite after {line['images']:,} images.")
     return values
 
 

@@ -19,7 +19,7 @@ _BATCH = 64
 
 
 def prepare_validator(config: Config, spec: ModelSpec, train: WindowReader, device: torch.device) -> Validator:
-    """Measures the real films that the config asks for. train: its films teach the probe."""
+    """Measures the real images that the config asks for. train: its images teach the probe."""
     assert config.data.shards is not None, "checked before the workers started"
     model, settings = config.model, config.validation
     shards = ShardSet.open(config.data.shards)
@@ -29,8 +29,8 @@ def prepare_validator(config: Config, spec: ModelSpec, train: WindowReader, devi
     return Validator.prepare(
         _extractor(config, device),
         spec,
-        _device_batches(train.read_rows(settings.judge_films), device),
-        list(_device_batches(validate.read_rows(settings.films), device)),
+        _device_batches(train.read_rows(settings.judge_images), device),
+        list(_device_batches(validate.read_rows(settings.images), device)),
         settings.judge,
         shards.info.report_language,
     )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 _RAMP = 0.1
-"""Early on the half-life is this share of the films learned on, so that first samples are not an average of noise."""
+"""Early on the half-life is this share of the images learned on, so that first samples are not an average of noise."""
 
 
 class MovingAverage:

@@ -1,8 +1,8 @@
-"""The chest encoder's own training: a DenseNet that tells labels from films, binary cross-entropy over known labels.
+"""The chest encoder's own training: a DenseNet that tells labels from images, binary cross-entropy over known labels.
 
-Nothing random is kept: augmentation draws from (seed, step, row), the learning rate is a function of the films seen.
+Nothing random is kept: augmentation draws from (seed, step, row), the learning rate is a function of the images seen.
 
-Shapes: B films of a micro-batch on this worker, Y labels, C channels, H = W side [px].
+Shapes: B images of a micro-batch on this worker, Y labels, C channels, H = W side [px].
 Source: EMIXER §3.2.2 asks for a "pretrained" DenseNet-121; Irvin et al. 2019 (CheXpert: U-Ignore, U-Zeros, U-Ones).
 """
 
@@ -32,7 +32,7 @@ from emixer.training.gradients import rank, sum_gradients, sum_over_workers, wor
 from emixer.training.plan import MakeReporter, TrainPlan
 from emixer.training.reporter import Recorder, wait_for_all
 from emixer.training.state import load_moments, moments_of
-from emixer.training.step import Terms, autocast, films_to_device, mirrored, moved
+from emixer.training.step import Terms, autocast, images_to_device, mirrored, moved
 
 
 @dataclass
@@ -60,12 +60,12 @@ class EncoderState:
 
     @property
     def images_per_iteration(self) -> int:
-        """Films of a step."""
+        """Images of a step."""
         return self.config.encoder.batch_size
 
     @property
     def images(self) -> int:
-        """Films trained on so far."""
+        """Images trained on so far."""
         return self.iteration * self.images_per_iteration
 
     def parts(self) -> dict[str, dict[str, Tensor]]:
@@ -107,7 +107,7 @@ class EncoderState:
 
 class EncoderReporter(Recorder):
     """Reports on an encoder. measure: metrics of an encoder in eval mode, "auc" among them. conclude: called once at
-    the end, on the first worker, with the best encoder in place and the films that it had seen."""
+    the end, on the first worker, with the best encoder in place and the images that it had seen."""
 
     def __init__(
         self, folder: RunFolder, state: EncoderState, order: DataOrder,
@@ -170,7 +170,7 @@ def encoder_iteration(state: EncoderState, batches: Iterator[HostBatch]) -> Term
     """Moves `state` one step on. Term "encoder/loss": mean binary cross-entropy over known labels [nats]."""
     settings = state.config.encoder
     host = next(batches)
-    image_BCHW = films_to_device(host.image, state.device)
+    image_BCHW = images_to_device(host.image, state.device)
     labels_BY, known_BY = moved(host.labels, state.device).float(), moved(host.known, state.device)
     weight = 1 / sum_over_workers(known_BY.sum().double()).clamp_(min=1).float()
     num = len(host)

@@ -1,4 +1,4 @@
-"""The training loop: from wherever the state stands to `train.images` films. Knows nothing of Ray, files or metrics.
+"""The training loop: from wherever the state stands to `train.images` images. Knows nothing of Ray, files or metrics.
 
 What happens at an interval (log, sample, validate, save) is given as functions, so that this file is the outline of a
 run and siblings of this package need not be imported.
@@ -24,7 +24,7 @@ from emixer.training.gradients import sum_over_workers
 Terms = dict[str, Tensor]
 
 
-class Trainee(Protocol):
+class TrainableState(Protocol):
     """What is trained: networks, optimizers, counters. `emixer.training.state` holds the two that there are."""
 
     position: Position
@@ -37,7 +37,7 @@ class Trainee(Protocol):
 
     @property
     def sample_every_images(self) -> int | None:
-        """Interval of sample grids [films]; None: there are none."""
+        """Interval of sample grids [images]; None: there are none."""
         ...
 
     @property
@@ -57,12 +57,12 @@ class Trainee(Protocol):
 
     @property
     def images_per_iteration(self) -> int:
-        """Real films that one iteration sees."""
+        """Real images that one iteration sees."""
         ...
 
     @property
     def images(self) -> int:
-        """Real films seen so far."""
+        """Real images seen so far."""
         ...
 
     def parts(self) -> dict[str, dict[str, Tensor]]:
@@ -80,7 +80,7 @@ class Trainee(Protocol):
 
 _SAVE, _STOP = "save is requested", "stop is requested"
 
-State = TypeVar("State", bound=Trainee)
+State = TypeVar("State", bound=TrainableState)
 
 Advance = Callable[[State, Iterator[HostBatch]], Terms]
 """One iteration of a state. Returns the loss terms of this worker's rows, weighted so that their sum over workers is
@@ -133,7 +133,7 @@ class _Clock:
 
 
 def train(state: State, advance: Advance[State], stream: BatchStream, reporter: Reporter) -> None:
-    """Trains up to the schedule's number of films.
+    """Trains up to the schedule's number of images.
 
     Raises DivergenceError at the first log line whose losses are not finite; nothing is saved from then on.
     """
@@ -175,13 +175,15 @@ def train(state: State, advance: Advance[State], stream: BatchStream, reporter: 
     reporter.finish()
 
 
-def _due(state: Trainee, before: int) -> Callable[[int], bool]:
-    """Whether an interval of so many films ended with the last iteration; all end with the run."""
+def _due(state: TrainableState, before: int) -> Callable[[int], bool]:
+    """Whether an interval of so many images ended with the last iteration; all end with the run."""
     last = state.images >= state.schedule.images
     return lambda every: last or state.images // every > before // every
 
 
-def _averages(state: Trainee, sums: Terms, counts: Counter[str], clock: _Clock, iterations: int) -> dict[str, float]:
+def _averages(
+    state: TrainableState, sums: Terms, counts: Counter[str], clock: _Clock, iterations: int
+) -> dict[str, float]:
     names = sorted(sums)
     means = sum_over_workers(torch.stack([sums[name].float() / counts[name] for name in names]))
     values = dict(zip(names, means.tolist(), strict=True))  # the host waits for the device here, once a log line
@@ -196,15 +198,15 @@ def _averages(state: Trainee, sums: Terms, counts: Counter[str], clock: _Clock, 
     return values
 
 
-def _require_finite_weights(state: Trainee) -> None:
+def _require_finite_weights(state: TrainableState) -> None:
     """A step can make weights infinite whose losses were still finite: look before they are saved."""
     weights = [p.detach() for p in state.model.parameters()]
     if not bool(torch.stack([w.isfinite().all() for w in weights]).all()):
         raise _divergence(state, "weights")
 
 
-def _divergence(state: Trainee, what: str) -> DivergenceError:
+def _divergence(state: TrainableState, what: str) -> DivergenceError:
     return DivergenceError(
-        f"Training diverged after {state.images:,} films: {what} not finite. The last checkpoint is intact. "
+        f"Training diverged after {state.images:,} images: {what} not finite. The last checkpoint is intact. "
         f"Start a new run with lower learning rates ({state.remedy}), or precision=bf16 instead of fp16."
     )

@@ -55,6 +55,6 @@ def train_from_last(plan: TrainPlan[State], device: torch.device, windows: ReadW
         state.position = plan.reader.order.for_workers(state.position, world_size())
     rows = plan.schedule.batch_size // world_size()
     iterations = -(-(plan.schedule.images - state.images) // state.images_per_iteration)
-    films = iterations * state.images_per_iteration // world_size()
-    stream = BatchStream(plan.reader, rows, state.position, rank(), windows, films)
+    images = iterations * state.images_per_iteration // world_size()
+    stream = BatchStream(plan.reader, rows, state.position, rank(), windows, images)
     train(state, plan.advance, stream, plan.make_reporter(plan, state))

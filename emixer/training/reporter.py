@@ -14,11 +14,11 @@ from emixer.models.noise import RowNoise
 from emixer.models.paired_model import GeneratedPairs, PairedModel
 from emixer.run_folder import RunFolder
 from emixer.training.gradients import rank, world_size
-from emixer.training.loop import Trainee
+from emixer.training.loop import TrainableState
 from emixer.training.state import TrainState
 
 SAMPLE_STEP = 2**62
-"""Noise step of sample grids: the same noise each time, so that a viewer sees one film develop."""
+"""Noise step of sample grids: the same noise each time, so that a viewer sees one image develop."""
 
 Draw = Callable[[RunFolder, TrainState, GeneratedPairs, torch.Tensor], None]
 Measure = Callable[[PairedModel], dict[str, float]]
@@ -28,7 +28,7 @@ Tracker = Callable[[dict[str, float], int], None]
 class Recorder:
     """Writes metrics and checkpoints of any state to a run folder."""
 
-    def __init__(self, folder: RunFolder, state: Trainee, order: DataOrder) -> None:
+    def __init__(self, folder: RunFolder, state: TrainableState, order: DataOrder) -> None:
         self._folder, self._state, self._order = folder, state, order
         self._validation: dict[str, float] = {}
         self._trackers: list[Tracker] = []
@@ -146,7 +146,7 @@ class averaged:  # noqa: N801 - reads as a statement: with averaged(state) as mo
         self._state.model.train()
 
 
-def _open_trackers(folder: RunFolder, state: Trainee) -> list[Tracker]:
+def _open_trackers(folder: RunFolder, state: TrainableState) -> list[Tracker]:
     extras = {"wandb": _to_wandb, "mlflow": _to_mlflow}
     return [_to_tensorboard(folder, state.images), *(extras[name](folder) for name in state.schedule.trackers)]
 

@@ -25,7 +25,7 @@ _LAST_SHARE = 0.05
 
 @dataclass
 class TrainState:
-    """Networks, optimizers and counters. `iteration` counts generator steps; each shows the critics new films."""
+    """Networks, optimizers and counters. `iteration` counts generator steps; each shows the critics new images."""
 
     config: Config
     spec: ModelSpec
@@ -49,7 +49,7 @@ class TrainState:
 
     @property
     def sample_every_images(self) -> int:
-        """Interval of sample grids [films]."""
+        """Interval of sample grids [images]."""
         return self.config.train.sample_every_images
 
     @property
@@ -59,12 +59,12 @@ class TrainState:
 
     @property
     def images_per_iteration(self) -> int:
-        """Real films that one iteration shows to the discriminators."""
+        """Real images that one iteration shows to the discriminators."""
         return self.config.optim.discriminator_steps * self.config.train.batch_size
 
     @property
     def images(self) -> int:
-        """Real films trained on so far."""
+        """Real images trained on so far."""
         return self.iteration * self.images_per_iteration
 
     @property
@@ -108,7 +108,7 @@ class TrainState:
         )
 
     def follow_schedule(self) -> None:
-        """Sets F's learning rate for the next step: a function of the films seen, so that nothing is to be saved."""
+        """Sets F's learning rate for the next step: a function of the images seen, so that nothing is to be saved."""
         optim, schedule = self.config.optim, self.config.train
         rate = optim.lr_report_decoder or optim.lr_generator
         seen = self.images + self.images_per_iteration

@@ -1,9 +1,9 @@
 """One iteration: two discriminator steps, one generator step (EMIXER §6.3.2). Knows neither Ray nor EMIXER.
 
 In a phase without critics the same batches are steps of the generating side instead, so that an iteration is always as
-many films.
+many images.
 
-Shapes: B films of a micro-batch on this worker, Y labels.
+Shapes: B images of a micro-batch on this worker, Y labels.
 """
 
 import warnings
@@ -55,9 +55,9 @@ def train_iteration(state: TrainState, batches: Iterator[HostBatch]) -> Terms:
 
 
 def to_device(host: HostBatch, device: torch.device) -> Batch:
-    """Moves a host batch; films travel as bytes and are scaled to [-1, 1] on the device."""
+    """Moves a host batch; images travel as bytes and are scaled to [-1, 1] on the device."""
     return Batch(
-        image_BCHW=films_to_device(host.image, device),
+        image_BCHW=images_to_device(host.image, device),
         labels_BY=moved(host.labels, device).float(),
         labelled_B=moved(host.labelled, device),
         words_BSW=moved(host.words, device).long(),
@@ -66,8 +66,8 @@ def to_device(host: HostBatch, device: torch.device) -> Batch:
     )
 
 
-def films_to_device(image_NHW: np.ndarray, device: torch.device) -> Tensor:
-    """Films uint8 (N, H, W) as image_BCHW, float32 in [-1, 1]."""
+def images_to_device(image_NHW: np.ndarray, device: torch.device) -> Tensor:
+    """Images uint8 (N, H, W) as image_BCHW, float32 in [-1, 1]."""
     return moved(image_NHW, device).float().div_(127.5).sub_(1).unsqueeze(1)
 
 
@@ -84,7 +84,7 @@ def moved(array: np.ndarray, device: torch.device) -> Tensor:
 
 
 def mirrored(image_BCHW: Tensor, noise: RowNoise) -> Tensor:
-    """Half of the films, drawn by `noise`, left to right."""
+    """Half of the images, drawn by `noise`, left to right."""
     return torch.where(noise.uniform("flip")[:, None, None, None] < 0.5, image_BCHW.flip(3), image_BCHW)
 
 

@@ -22,11 +22,11 @@ class Aim:
     of_reports: bool = False
     """Whether it needs real reports."""
     judged: bool = False
-    """Whether it needs labels that the judge of films knows."""
+    """Whether it needs labels that the judge of images knows."""
     read: bool = False
     """Whether it needs labels that the reader of reports knows."""
     real: str | None = None
-    """The same of real films: where it is missing, too, films cannot be measured so."""
+    """The same of real images: where it is missing, too, images cannot be measured so."""
     undefined: float = math.nan
     """What a model scores whose output leaves it undefined."""
 
@@ -41,7 +41,7 @@ AIMS: Mapping[TuneMetric, Aim] = {
     "word_cross_entropy": Aim("word_cross_entropy", "minimize", of_reports=True),
     "label_auc": Aim("label_auc_generated", "maximize", judged=True, real="label_auc_real"),
     "report_f1": Aim("report_f1_generated", "maximize", read=True),
-    # reports that state next to nothing agree with their films by chance
+    # reports that state next to nothing agree with their images by chance
     "pair_agreement": Aim("pair_agreement_generated", "maximize", judged=True, read=True, undefined=0.5),
 }
 
@@ -53,36 +53,36 @@ def directions(metrics: Sequence[TuneMetric]) -> list[Literal["minimize", "maxim
 
 @dataclass(frozen=True)
 class ValidationRows:
-    """The films that the validation pass reads, and who reads what off them."""
+    """The images that the validation pass reads, and who reads what off them."""
 
     labels_NY: NDArray[np.uint8]
     """Of those that have labels."""
     num_reports: int
     label_names: Sequence[str]
     judged: Collection[str]
-    """Labels that the judge of films knows."""
+    """Labels that the judge of images knows."""
     readable: Collection[str]
     """Labels that the reader of reports knows."""
     enough: int
-    """So many films must carry a label, and so many not, for figures of it."""
+    """So many images must carry a label, and so many not, for figures of it."""
 
 
 def require_measurable(metrics: Sequence[TuneMetric], rows: ValidationRows) -> None:
-    """Raises ConfigError, naming what is missing, for a metric that a validation pass on these films cannot report."""
+    """Raises ConfigError, naming what is missing, for a metric that a validation pass on these images cannot report."""
     for name in metrics:
         aim = AIMS[name]
         if aim.of_reports and not rows.num_reports:
             raise ConfigError(
-                f"tune.metrics names {name}, which needs reports, and none of the films that the validation pass "
-                "reads has one. Raise validation.films, choose another metric, or shards that have them."
+                f"tune.metrics names {name}, which needs reports, and none of the images that the validation pass "
+                "reads has one. Raise validation.images, choose another metric, or shards that have them."
             )
         known = {label for label in rows.label_names if all(label in readers for readers in _readers(aim, rows))}
         if aim.of_labels and not known & _on_enough(rows):
-            who = "the judge of films" if aim.judged else "the reader of reports"
+            who = "the judge of images" if aim.judged else "the reader of reports"
             raise ConfigError(
                 f"tune.metrics names {name}, which needs labels, some present and some absent: of the "
-                f"{len(rows.labels_NY)} labelled films that the validation pass reads, no label that {who} knows is on "
-                f"{rows.enough} and missing on {rows.enough}. Raise validation.films, or choose another metric."
+                f"{len(rows.labels_NY)} labelled images that the validation pass reads, no label that {who} knows is on "
+                f"{rows.enough} and missing on {rows.enough}. Raise validation.images, or choose another metric."
             )
 
 
@@ -112,7 +112,7 @@ def _value(name: TuneMetric, line: Mapping[str, float]) -> float:
         return matching[0]
     if aim.real is not None and f"validation/{aim.real}" not in line:
         raise ConfigError(
-            f"tune.metrics names {name}, which the validation pass does not report here, not even of the real films. "
+            f"tune.metrics names {name}, which the validation pass does not report here, not even of the real images. "
             "Choose another metric, or shards with more labels in the validate split."
         )
     return aim.undefined

@@ -11,7 +11,7 @@ from optuna.distributions import (
 )
 
 from emixer.config import Config
-from emixer.tuning.space_lines import SpaceLine, read_space
+from emixer.tuning.space_syntax import SpaceLine, read_space
 
 Space = Mapping[str, BaseDistribution]
 Values = Mapping[str, Any]

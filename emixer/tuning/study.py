@@ -48,7 +48,7 @@ DIVERGED, STARTS, REASON, REPEATS = "diverged", "starts", "reason", "repeats"
 def open_study(folder: Path, config: Config, space: Space, data: str = "") -> Study:
     """Opens or creates the study; mends what a kill has left in its journal. Call it with the folder's lock held.
 
-    data: digest of the films. Raises ConfigError when the storage cannot be opened, is locked or damaged, belongs to
+    data: digest of the images. Raises ConfigError when the storage cannot be opened, is locked or damaged, belongs to
     another folder, or holds a study of other settings.
     """
     tune = config.tune
@@ -245,7 +245,7 @@ def _require_same(study: Study, config: Config, space: Space, folder: Path, data
     differing = [
         f"  {key}: {there.get(key)!r} there, {here.get(key)!r} here"
         if key != "data"
-        else "  other films in data.shards"
+        else "  other images in data.shards"
         for key in sorted(there.keys() | here.keys())
         if there.get(key) != here.get(key)
     ]

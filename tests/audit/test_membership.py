@@ -42,10 +42,10 @@ def test_the_critic_of_images_is_the_one_that_was_trained(
     assert (critic is None) == (config.kind == "jointgan"), "its one critic looks at pairs"
     if critic is None:
         return
-    films = np.random.default_rng(0).integers(0, 256, (5, 32, 32), dtype=np.uint8)
-    found = real_logits(critic, [films[:3], films[3:]], config.channels, len(tiny_spec.label_names))
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32), dtype=np.uint8)
+    found = real_logits(critic, [images[:3], images[3:]], config.channels, len(tiny_spec.label_names))
     own = model.critics if config.kind == "cogan" else model.image_discriminator
-    image_BCHW = torch.from_numpy(films)[:, None].expand(-1, config.channels, -1, -1) / 127.5 - 1
+    image_BCHW = torch.from_numpy(images)[:, None].expand(-1, config.channels, -1, -1) / 127.5 - 1
     expected = own.real_logit(own.features(image_BCHW), torch.ones(5, 3), torch.zeros(5, dtype=torch.bool))
     np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-4, atol=1e-5)
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from ray.autoscaler.v2.monitor import AutoscalerMonitor
 
-from cluster import meeting, provider
+from cluster import provider, rendezvous
 from cluster.fair_share import worker_environment
-from cluster.meeting import free_port, node_environment
 from cluster.ray_node import Share, ray_node, wait_for_port
 from cluster.ray_state import ask_ray
+from cluster.rendezvous import free_port, node_environment
 
 
 @pytest.fixture
@@ -29,10 +29,10 @@ def disk() -> Iterator[Path]:
 
 
 @contextmanager
-def head_node(home: Path, disk: Path) -> Iterator[tuple[meeting.Head, "subprocess.Popen[bytes]", Path]]:
+def head_node(home: Path, disk: Path) -> Iterator[tuple[rendezvous.Head, "subprocess.Popen[bytes]", Path]]:
     """A head whose port answers, its process and its log."""
     attempt, log = secrets.token_hex(4), home / "ray.log"
-    head = meeting.prepare(home / "home", f"127.0.0.1:{free_port()}", attempt)
+    head = rendezvous.prepare(home / "home", f"127.0.0.1:{free_port()}", attempt)
     environment = head.environment() | node_environment(attempt, "head", "head")
     arguments = [
         "--head", f"--port={head.address.rpartition(':')[2]}", "--node-ip-address=127.0.0.1",

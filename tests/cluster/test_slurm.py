@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.members import comment, members
+from cluster.job_registry import comment, registered_jobs
 from cluster.slurm import QueuedJob, duration_s, environment_of_user, moment
 
 
@@ -41,7 +41,7 @@ def test_only_jobs_with_the_clusters_own_comment_are_its() -> None:
         job("3", comment("one", "a0", "cpu", "r0")), job("4", comment("other", "a1", "cpu", "r2")),
         job("5", "emixer:train"), job("6", "(null)"), job("7", "ray:one"),
     ]  # fmt: skip
-    assert [m.job.job_id for m in members(jobs, "one")] == ["1", "2", "3"]
-    assert [(m.job.job_id, m.kind, m.is_worker) for m in members(jobs, "one", "a1")] == [
+    assert [m.job.job_id for m in registered_jobs(jobs, "one")] == ["1", "2", "3"]
+    assert [(m.job.job_id, m.kind, m.is_worker) for m in registered_jobs(jobs, "one", "a1")] == [
         ("1", "head", False), ("2", "cpu", True),
     ]  # fmt: skip

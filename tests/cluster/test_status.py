@@ -8,19 +8,21 @@ from typing import Any
 import pytest
 
 from cluster.config import ClusterConfig
-from cluster.diary import Entry
-from cluster.meeting import Head
-from cluster.members import Member
+from cluster.event_log import Entry
+from cluster.job_registry import RegisteredJob
 from cluster.programs import Program
+from cluster.rendezvous import Head
 from cluster.slurm import QueuedJob
 from cluster.status import Snapshot, find_home, screen, to_json
 
 NOW = time.mktime((2026, 3, 1, 12, 0, 0, 0, 0, 0))
 
 
-def member(job_id: str, kind: str, state: str, node: str = "", left: float | None = None, **more: Any) -> Member:
+def registered(
+    job_id: str, kind: str, state: str, node: str = "", left: float | None = None, **more: Any
+) -> RegisteredJob:
     job = QueuedJob(job_id, state, more.get("reason", "None"), left, node, more.get("start", "N/A"), None, "")
-    return Member(job, "a1", kind, "-")
+    return RegisteredJob(job, "a1", kind, "-")
 
 
 def snapshot(folder: Path, **changed: Any) -> Snapshot:
@@ -33,10 +35,10 @@ def snapshot(folder: Path, **changed: Any) -> Snapshot:
         "config": ClusterConfig.model_validate({"name": "one", "folder": str(folder), "node_types": types}),
         "head": Head("10.0.0.1:6379", folder / "token", "a1"),
         "jobs": (
-            member("10", "head", "RUNNING", "n1", 7 * 3600 + 300), member("11", "cleanup", "PENDING"),
-            member("12", "gpu", "RUNNING", "n2", 185), member("13", "gpu", "RUNNING", "n3", 3600),
-            member("14", "gpu", "PENDING", reason="Priority", start="2026-03-01T14:30:00"),
-            member("15", "cpu", "RUNNING", "n4", None), member("16", "cpu", "COMPLETING", "n5", 10),
+            registered("10", "head", "RUNNING", "n1", 7 * 3600 + 300), registered("11", "cleanup", "PENDING"),
+            registered("12", "gpu", "RUNNING", "n2", 185), registered("13", "gpu", "RUNNING", "n3", 3600),
+            registered("14", "gpu", "PENDING", reason="Priority", start="2026-03-01T14:30:00"),
+            registered("15", "cpu", "RUNNING", "n4", None), registered("16", "cpu", "COMPLETING", "n5", 10),
         ),
         "joined": {"head": "idle", "12": "draining", "13": "busy"},
         "kept": {"12": "nothing runs", "13": "nothing runs: kept by results of 1.0 MB that a program still holds"},
@@ -81,7 +83,7 @@ Lately
 def test_a_cluster_that_is_down_starting_or_silent_says_so(tmp_path: Path) -> None:
     down = screen(snapshot(tmp_path / "a", head=None, jobs=()))
     assert down.startswith("Cluster one is down. `python -m cluster up` starts it.")
-    pending = (member("10", "head", "PENDING", reason="QOSMaxJobsPerUserLimit"),)
+    pending = (registered("10", "head", "PENDING", reason="QOSMaxJobsPerUserLimit"),)
     assert "its head, job 10, is pending: the QOS allows you no more at once" in screen(
         snapshot(tmp_path / "b", head=None, jobs=pending)
     )
@@ -111,8 +113,8 @@ def test_a_cluster_is_found_under_the_name_it_was_started_with_however_it_is_nam
 
 
 def test_of_many_nodes_those_are_shown_that_something_is_to_be_said_of(tmp_path: Path) -> None:
-    jobs = [member(str(100 + n), "gpu", "RUNNING", f"n{n}", 3600) for n in range(200)]
-    jobs += [member("400", "gpu", "PENDING", reason="Resources")]
+    jobs = [registered(str(100 + n), "gpu", "RUNNING", f"n{n}", 3600) for n in range(200)]
+    jobs += [registered("400", "gpu", "PENDING", reason="Resources")]
     shown = screen(snapshot(tmp_path, jobs=tuple(jobs), joined={job.job.job_id: "busy" for job in jobs}))
     lines = shown.split("job  type")[1].split("\n\n")[0].splitlines()
     assert len(lines) == 22, "a header, twenty nodes, and how many more"

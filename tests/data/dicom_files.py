@@ -12,7 +12,7 @@ SECRET = "Secretname"
 
 
 def dicom_dataset(pixels_HW: np.ndarray, bits: int, **elements: object) -> Dataset:
-    """A DX film of `bits` stored bits, signed if its pixels are; elements by keyword, None to leave one out."""
+    """A DX image of `bits` stored bits, signed if its pixels are; elements by keyword, None to leave one out."""
     header = Dataset()
     header.file_meta = FileMetaDataset()
     header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -55,7 +55,7 @@ def table(entries: np.ndarray, bits: int, first: int = 0) -> Dataset:
 
 
 def jpeg_lossless(header: Dataset) -> Dataset:
-    """The same film, compressed as JPEG lossless (ITU-T T.81 annex H) with first-order prediction."""
+    """The same image, compressed as JPEG lossless (ITU-T T.81 annex H) with first-order prediction."""
     pixels_HW = np.frombuffer(header.PixelData, f"<u{header.BitsAllocated // 8}").reshape(header.Rows, header.Columns)
     bits = "".join(_difference(int(value)) for value in _differences(pixels_HW.astype(int), header.BitsStored).ravel())
     bits += "1" * (-len(bits) % 8)

@@ -93,7 +93,7 @@ def test_conditions_have_the_values_of_train_and_batches_their_columns(
     assert {tuple(vector) for vector in vectors.tolist()} == expected
 
 
-def test_which_films_keep_their_labels_does_not_depend_on_conditions(
+def test_which_images_keep_their_labels_does_not_depend_on_conditions(
     make_shards: Callable[..., Path], tmp_path: Path
 ) -> None:
     shards = ShardSet.open(make_shards(tmp_path / "s", known=True, train=64))
@@ -105,7 +105,7 @@ def test_which_films_keep_their_labels_does_not_depend_on_conditions(
     assert np.array_equal(kept[0].labelled, kept[1].labelled)
     assert np.array_equal(kept[0].labels, kept[1].labels[:, :14])
     beside = kept[1].labels[~kept[1].labelled, 14:]
-    assert beside.any()  # what else is known of a film stays
+    assert beside.any()  # what else is known of an image stays
 
 
 def test_what_the_shards_do_not_know_is_named(tiny_shards: Path) -> None:

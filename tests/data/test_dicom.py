@@ -1,4 +1,4 @@
-"""DICOM films: the values are pydicom's own, every compression gives the same film, and the rest has a reason."""
+"""DICOM images: the values are pydicom's own, every compression gives the same image, and the rest has a reason."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.uid import MPEG2MPML, JPEG2000Lossless, RLELossless
 
-from emixer.data.film_error import FilmError
-from emixer.data.films import decode_film, read_film
+from emixer.data.image_error import ImageError
+from emixer.data.images import decode_image, read_image
 from emixer.errors import ConfigError
 from tests.data.dicom_files import SECRET, dicom_bytes, dicom_dataset, dicom_file, jpeg_lossless, table
 
 SIDE = 16
 
 
-def film(bits: int, *, signed: bool = False, side: int = SIDE) -> np.ndarray:
+def image(bits: int, *, signed: bool = False, side: int = SIDE) -> np.ndarray:
     """Random values over the whole depth, both ends among them."""
     lowest = -(2 ** (bits - 1)) if signed else 0
     pixels = np.random.default_rng(bits).integers(lowest, lowest + 2**bits, (side, side))
@@ -25,7 +25,7 @@ def film(bits: int, *, signed: bool = False, side: int = SIDE) -> np.ndarray:
 
 
 def shown(content: bytes) -> np.ndarray:
-    return decode_film(content, SIDE, "crop")
+    return decode_image(content, SIDE, "crop")
 
 
 def rounded(shades: np.ndarray) -> np.ndarray:
@@ -62,7 +62,7 @@ CURVE = np.arange(1024) ** 2 // 1024
 def test_values_are_those_of_pydicoms_own_functions(
     bits: int, signed: bool, elements: dict[str, Any], black: float, white: float, photometric: str
 ) -> None:
-    header = dicom_dataset(film(bits, signed=signed), bits, **elements, PhotometricInterpretation=photometric)
+    header = dicom_dataset(image(bits, signed=signed), bits, **elements, PhotometricInterpretation=photometric)
     content = dicom_bytes(header)
     values = apply_modality_lut(header.pixel_array, header)
     if "VOILUTSequence" in elements:
@@ -79,57 +79,57 @@ def test_a_window_worked_out_by_hand() -> None:
     content = dicom_file(pixels, 12, WindowCenter=150, WindowWidth=101)
     half = (150 - 149.5) / 100 + 0.5
     low = (100 - 149.5) / 100 + 0.5
-    np.testing.assert_array_equal(decode_film(content, 2, "crop"), [[0, round(low * 255)], [round(half * 255), 255]])
+    np.testing.assert_array_equal(decode_image(content, 2, "crop"), [[0, round(low * 255)], [round(half * 255), 255]])
 
 
 def test_tables_that_pydicom_reads_wrongly_or_not_at_all() -> None:
     pixels = np.array([[0, 300], [2000, 4095]], np.uint16)
     eight_bits = table(np.arange(4096) // 16, 8)
     np.testing.assert_array_equal(
-        decode_film(dicom_file(pixels, 12, VOILUTSequence=[eight_bits]), 2, "crop"), [[0, 18], [125, 255]]
+        decode_image(dicom_file(pixels, 12, VOILUTSequence=[eight_bits]), 2, "crop"), [[0, 18], [125, 255]]
     )
     twelve_bits = dicom_file(
         pixels, 12, ModalityLUTSequence=[table(np.arange(4096), 12)], WindowCenter=2048, WindowWidth=4096
     )
-    np.testing.assert_array_equal(decode_film(twelve_bits, 2, "crop"), rounded(pixels / 4095))
+    np.testing.assert_array_equal(decode_image(twelve_bits, 2, "crop"), rounded(pixels / 4095))
 
 
-def test_without_a_window_deep_films_have_the_range_of_all_but_their_extremes() -> None:
+def test_without_a_window_deep_images_have_the_range_of_all_but_their_extremes() -> None:
     pixels = np.arange(1000, 1400, dtype=np.uint16).reshape(20, 20)
     pixels[0, 0], pixels[19, 19] = 65535, 0
     expected = rounded((pixels.astype(float) - 1002) / (1397 - 1002))
-    np.testing.assert_array_equal(decode_film(dicom_file(pixels, 16), 20, "crop"), expected)
+    np.testing.assert_array_equal(decode_image(dicom_file(pixels, 16), 20, "crop"), expected)
     falling = dicom_file(pixels, 16, RescaleSlope=-2, RescaleIntercept=9000)
-    np.testing.assert_array_equal(decode_film(falling, 20, "crop"), 255 - expected)
+    np.testing.assert_array_equal(decode_image(falling, 20, "crop"), 255 - expected)
     no_width = dicom_file(pixels, 16, WindowCenter=500, WindowWidth=0)
-    np.testing.assert_array_equal(decode_film(no_width, 20, "crop"), expected)
+    np.testing.assert_array_equal(decode_image(no_width, 20, "crop"), expected)
 
 
-def test_eight_bit_films_without_a_window_keep_their_values_and_colour_becomes_luma() -> None:
+def test_eight_bit_images_without_a_window_keep_their_values_and_colour_becomes_luma() -> None:
     pixels = np.array([[3, 50], [120, 200]], np.uint8)
-    np.testing.assert_array_equal(decode_film(dicom_file(pixels, 8), 2, "crop"), pixels)
+    np.testing.assert_array_equal(decode_image(dicom_file(pixels, 8), 2, "crop"), pixels)
     colour = np.zeros((2, 2, 3), np.uint8)
     colour[0, 0], colour[1, 1] = (255, 0, 0), (0, 255, 0)
     content = dicom_file(colour, 8, SamplesPerPixel=3, PlanarConfiguration=0, PhotometricInterpretation="RGB")
-    np.testing.assert_array_equal(decode_film(content, 2, "crop"), [[76, 0], [0, 150]])  # 0.299 and 0.587 of 255
+    np.testing.assert_array_equal(decode_image(content, 2, "crop"), [[76, 0], [0, 150]])  # 0.299 and 0.587 of 255
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
-def test_every_lossless_compression_gives_the_same_film(bits: int) -> None:
+def test_every_lossless_compression_gives_the_same_image(bits: int) -> None:
     def header() -> Dataset:
-        return dicom_dataset(film(bits, side=64), bits, WindowCenter=2 ** (bits - 1), WindowWidth=2**bits)
+        return dicom_dataset(image(bits, side=64), bits, WindowCenter=2 ** (bits - 1), WindowWidth=2**bits)
 
-    expected = decode_film(dicom_bytes(header()), 64, "crop")
+    expected = decode_image(dicom_bytes(header()), 64, "crop")
     for syntax in (RLELossless, JPEG2000Lossless):
         compressed = header()
         compressed.compress(syntax, generate_instance_uid=False)
-        np.testing.assert_array_equal(decode_film(dicom_bytes(compressed), 64, "crop"), expected)
-    np.testing.assert_array_equal(decode_film(dicom_bytes(jpeg_lossless(header())), 64, "crop"), expected)
+        np.testing.assert_array_equal(decode_image(dicom_bytes(compressed), 64, "crop"), expected)
+    np.testing.assert_array_equal(decode_image(dicom_bytes(jpeg_lossless(header())), 64, "crop"), expected)
 
 
 NO_PIXELS = "DICOM holds no pixels, or is cut short before them"
 NOT_READ = "DICOM stores its pixels in a way that is not read"
-WHOLE = dicom_file(film(12), 12)
+WHOLE = dicom_file(image(12), 12)
 PRESENTATION_STATE = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.11.1", "Modality": "PR", "PixelData": None}
 
 
@@ -138,39 +138,39 @@ PRESENTATION_STATE = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.11.1", "Modality":
     [
         (WHOLE[: len(WHOLE) // 2 + 200], "DICOM is damaged or cut short"),
         (WHOLE[:200], f"DICOM is damaged or cut short|{NO_PIXELS}"),
-        (dicom_bytes(jpeg_lossless(dicom_dataset(film(12), 12)))[:-200], NO_PIXELS),
-        (dicom_file(film(12), 12, PixelData=None), NO_PIXELS),
-        (dicom_file(film(12), 12, **PRESENTATION_STATE), "DICOM is a presentation state, not a film"),
-        (dicom_file(film(12), 12, Modality="US"), r"DICOM is no radiograph \(modality US\)"),
-        (dicom_file(film(12), 12, Modality="SECRETNAME"), r"DICOM is no radiograph \(modality unknown\)"),
-        (dicom_file(film(12), 12, NumberOfFrames=2, Rows=8), "DICOM holds several frames"),
-        (dicom_file(film(12), 12, Rows=60_000, Columns=60_000), "film is too large to be a radiograph"),
-        (dicom_file(film(12), 12, HighBit=15), NOT_READ),
-        (dicom_file(film(12), 12, PhotometricInterpretation="PALETTE COLOR"), NOT_READ),
-        (dicom_file(np.full((8, 8), 70, np.uint16), 12), "film is one uniform value"),
-        (dicom_file(film(12), 12, BitsStored=None), "DICOM is damaged or cut short"),
+        (dicom_bytes(jpeg_lossless(dicom_dataset(image(12), 12)))[:-200], NO_PIXELS),
+        (dicom_file(image(12), 12, PixelData=None), NO_PIXELS),
+        (dicom_file(image(12), 12, **PRESENTATION_STATE), "DICOM is a presentation state, not an image"),
+        (dicom_file(image(12), 12, Modality="US"), r"DICOM is no radiograph \(modality US\)"),
+        (dicom_file(image(12), 12, Modality="SECRETNAME"), r"DICOM is no radiograph \(modality unknown\)"),
+        (dicom_file(image(12), 12, NumberOfFrames=2, Rows=8), "DICOM holds several frames"),
+        (dicom_file(image(12), 12, Rows=60_000, Columns=60_000), "image is too large to be a radiograph"),
+        (dicom_file(image(12), 12, HighBit=15), NOT_READ),
+        (dicom_file(image(12), 12, PhotometricInterpretation="PALETTE COLOR"), NOT_READ),
+        (dicom_file(np.full((8, 8), 70, np.uint16), 12), "image is one uniform value"),
+        (dicom_file(image(12), 12, BitsStored=None), "DICOM is damaged or cut short"),
     ],
 )  # fmt: skip
-def test_what_is_no_usable_film_has_a_reason_without_a_word_of_the_header(content: bytes, reason: str) -> None:
-    with pytest.raises(FilmError, match=f"^({reason})$") as caught:
-        decode_film(content, SIDE, "crop")
+def test_what_is_no_usable_image_has_a_reason_without_a_word_of_the_header(content: bytes, reason: str) -> None:
+    with pytest.raises(ImageError, match=f"^({reason})$") as caught:
+        decode_image(content, SIDE, "crop")
     assert SECRET.lower() not in str(caught.value).lower()
 
 
 def test_video_is_compressed_in_a_way_that_is_not_read() -> None:
-    header = jpeg_lossless(dicom_dataset(film(12), 12))
+    header = jpeg_lossless(dicom_dataset(image(12), 12))
     header.file_meta.TransferSyntaxUID = MPEG2MPML
-    with pytest.raises(FilmError, match="compressed in a way that is not read"):
-        decode_film(dicom_bytes(header), SIDE, "crop")
+    with pytest.raises(ImageError, match="compressed in a way that is not read"):
+        decode_image(dicom_bytes(header), SIDE, "crop")
 
 
 def test_burnt_in_annotation_is_remarked() -> None:
-    assert read_film(dicom_file(film(12), 12, BurnedInAnnotation="YES"), SIDE, "crop").remark is not None
-    assert read_film(dicom_file(film(12), 12, BurnedInAnnotation="NO"), SIDE, "crop").remark is None
-    assert read_film(WHOLE, SIDE, "crop").remark is None
+    assert read_image(dicom_file(image(12), 12, BurnedInAnnotation="YES"), SIDE, "crop").remark is not None
+    assert read_image(dicom_file(image(12), 12, BurnedInAnnotation="NO"), SIDE, "crop").remark is None
+    assert read_image(WHOLE, SIDE, "crop").remark is None
 
 
 def test_without_the_extra_one_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emixer.data.dicom.find_spec", lambda name: None if name == "pylibjpeg" else object())
     with pytest.raises(ConfigError, match=r"not installed \(pylibjpeg\)\. Run `pip install 'emixer\[dicom\]'`"):
-        decode_film(WHOLE, SIDE, "crop")
+        decode_image(WHOLE, SIDE, "crop")

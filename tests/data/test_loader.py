@@ -48,10 +48,10 @@ def test_a_window_holds_the_rows_of_its_row_groups_with_matching_columns(tiny_sh
         assert read == [s[:5] for s in (row["sentences"] or [])[:4]]
 
 
-def test_an_epoch_of_batches_shows_every_film_once(tiny_shards: Path) -> None:
+def test_an_epoch_of_batches_shows_every_image_once(tiny_shards: Path) -> None:
     stream = local_stream(reader_of(tiny_shards), 16, Position(1))
-    films = [film.tobytes() for batch in islice(stream, 6) for film in batch.image]
-    assert sorted(films) == sorted(pq.read_table(tiny_shards / "train-00000.parquet")["image"].to_pylist())
+    images = [image.tobytes() for batch in islice(stream, 6) for image in batch.image]
+    assert sorted(images) == sorted(pq.read_table(tiny_shards / "train-00000.parquet")["image"].to_pylist())
 
 
 def test_batches_that_straddle_windows_keep_the_order(tiny_shards: Path) -> None:
@@ -62,7 +62,7 @@ def test_batches_that_straddle_windows_keep_the_order(tiny_shards: Path) -> None
 
 
 @pytest.mark.parametrize("worker", [0, 1])
-def test_resuming_at_a_position_continues_with_the_very_next_film(tiny_shards: Path, worker: int) -> None:
+def test_resuming_at_a_position_continues_with_the_very_next_image(tiny_shards: Path, worker: int) -> None:
     reader = reader_of(tiny_shards)
     stream = local_stream(reader, 7, Position(2), worker)
     list(islice(stream, 9))
@@ -70,7 +70,7 @@ def test_resuming_at_a_position_continues_with_the_very_next_film(tiny_shards: P
     assert all(same(a, b) for a, b in zip(islice(stream, 9), islice(resumed, 9), strict=True))
 
 
-def test_two_workers_never_share_a_film_within_an_epoch(tiny_shards: Path) -> None:
+def test_two_workers_never_share_an_image_within_an_epoch(tiny_shards: Path) -> None:
     reader = reader_of(tiny_shards)
     windows_each = reader.order.num_windows
     seen = [w for worker in range(2) for w in range(worker, windows_each, 2)]
@@ -79,7 +79,7 @@ def test_two_workers_never_share_a_film_within_an_epoch(tiny_shards: Path) -> No
 
 @pytest.mark.parametrize(("rows", "read"), [(0, 2), (21, 3)])
 def test_no_window_is_read_that_nobody_will_ask_for(tiny_shards: Path, rows: int, read: int) -> None:
-    """44 films of windows of 32, from the first film or from the 22nd."""
+    """44 images of windows of 32, from the first image or from the 22nd."""
     reader = reader_of(tiny_shards)
     assert [reader.order.rows_in(window) for window in range(4)] == [32] * 4
     numbers: list[int] = []
@@ -88,7 +88,7 @@ def test_no_window_is_read_that_nobody_will_ask_for(tiny_shards: Path, rows: int
         numbers.extend(islice(wanted, 100))
         return map(reader.read, numbers)
 
-    stream = BatchStream(reader, 11, Position(1, rows=rows), 0, all_ahead, films=44)
+    stream = BatchStream(reader, 11, Position(1, rows=rows), 0, all_ahead, images=44)
     assert [len(batch) for batch in islice(stream, 4)] == [11] * 4
     assert len(numbers) == read
 
@@ -120,13 +120,13 @@ def test_a_share_of_the_labels_can_be_withheld_and_stays_the_same(tiny_shards: P
     assert not half.labels[~half.labelled].any()
     reader = reader_of(tiny_shards, labelled_fraction=0.5)
     assert same(half, reader.read_rows(96))
-    kept_films = {film.tobytes() for film in half.image[half.labelled]}
+    kept_images = {image.tobytes() for image in half.image[half.labelled]}
     for window in map(reader.read, range(reader.order.num_windows)):
-        assert {film.tobytes() for film in window.image[window.labelled]} <= kept_films, "whatever reads them"
+        assert {image.tobytes() for image in window.image[window.labelled]} <= kept_images, "whatever reads them"
     assert reader.label_counts()[1].sum() == half.labelled.sum()
 
 
-def test_label_counts_are_those_of_the_labelled_films(tiny_shards: Path) -> None:
+def test_label_counts_are_those_of_the_labelled_images(tiny_shards: Path) -> None:
     vectors, counts = reader_of(tiny_shards).label_counts()
     rows = [tuple(r) for r in pq.read_table(tiny_shards / "train-00000.parquet")["labels"].to_pylist() if r is not None]
     assert {tuple(map(int, v)): int(c) for v, c in zip(vectors, counts, strict=True)} == {
@@ -140,7 +140,7 @@ def test_known_counts_are_those_that_the_policy_reads(tiny_shards: Path) -> None
     present, absent = reader_of(tiny_shards).known_counts()
     assert present.tolist() == [sum(row[y] == 1 for row in rows) for y in range(len(CHEXPERT))]
     assert (present + absent).tolist() == [len(rows)] * len(CHEXPERT)
-    assert shards.num_rows("train") == 96 > len(rows), "films without labels are known to have, or not to have, none"
+    assert shards.num_rows("train") == 96 > len(rows), "images without labels are known to have, or not to have, none"
 
 
 @pytest.mark.ray

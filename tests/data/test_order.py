@@ -19,7 +19,7 @@ def rows_of(order: DataOrder, windows: list[int]) -> list[tuple[int, int]]:
     return rows
 
 
-def test_an_epoch_shows_every_film_once() -> None:
+def test_an_epoch_shows_every_image_once() -> None:
     for epoch in range(3):
         windows = [epoch * ORDER.num_windows + part for part in range(ORDER.num_windows)]
         rows = rows_of(ORDER, windows)
@@ -34,7 +34,7 @@ def test_epochs_differ_and_seeds_differ() -> None:
     assert first == rows_of(ORDER, [0, 1, 2])
 
 
-def test_a_window_holds_about_as_many_films_as_asked() -> None:
+def test_a_window_holds_about_as_many_images_as_asked() -> None:
     assert ORDER.num_windows == 3
     assert all(13 <= ORDER.rows_in(window) <= 20 for window in range(12))
 
@@ -70,12 +70,12 @@ def test_the_same_number_of_workers_keeps_the_position() -> None:
     assert ORDER.for_workers(position, 2) == position
 
 
-def test_epochs_counts_films_of_all_workers() -> None:
+def test_epochs_counts_images_of_all_workers() -> None:
     assert ORDER.epochs(Position(2, rows=53)) == pytest.approx(2.0)
     assert ORDER.epochs(Position(1, base=3)) == pytest.approx(1.0)
 
 
-def test_permutations_are_uniform_enough_to_move_films_anywhere() -> None:
+def test_permutations_are_uniform_enough_to_move_images_anywhere() -> None:
     firsts = [int(ORDER.permutation(window, 20)[0]) for window in range(400)]
     counts = np.bincount(firsts, minlength=20)
     assert counts.min() > 5  # expectation 20 each

@@ -45,20 +45,20 @@ def numbers(table: PairTable) -> list[list[int]]:
             for array in (table.image_NHW, table.labels_NY, table.words_NSW)]  # fmt: skip
 
 
-def generated_file(path: Path, films: list[np.ndarray], reports: list[str], labels: list[tuple[int, int]]) -> None:
+def generated_file(path: Path, images: list[np.ndarray], reports: list[str], labels: list[tuple[int, int]]) -> None:
     """A Parquet file as `emixer generate` writes it, in row groups of two."""
 
-    def png(film: np.ndarray) -> bytes:
+    def png(image: np.ndarray) -> bytes:
         out = io.BytesIO()
-        Image.fromarray(film).save(out, format="png")
+        Image.fromarray(image).save(out, format="png")
         return out.getvalue()
 
     columns = {
-        "image": pa.array([{"bytes": png(film), "path": f"{i}.png"} for i, film in enumerate(films)]),
+        "image": pa.array([{"bytes": png(image), "path": f"{i}.png"} for i, image in enumerate(images)]),
         "report": reports,
         "Atelectasis": pa.array([a for a, _ in labels], pa.int8()),
         "Edema": pa.array([e for _, e in labels], pa.int8()),
-        "index": list(range(len(films))),
+        "index": list(range(len(images))),
     }
     pq.write_table(pa.table(columns), path, row_group_size=2)
 
@@ -68,12 +68,12 @@ def dataset(tmp_path: Path) -> Path:
     """Five pairs in two files."""
     folder = tmp_path / "dataset"
     folder.mkdir()
-    films = list(np.random.default_rng(0).integers(0, 256, (5, 8, 8), dtype=np.uint8))
-    np.save(folder / "films.npy", films)
+    images = list(np.random.default_rng(0).integers(0, 256, (5, 8, 8), dtype=np.uint8))
+    np.save(folder / "images.npy", images)
     reports = ["The heart is large. It is.", "", "The heart.", "Heart heart heart heart heart.", "Is. Is. Is."]
     labels = [(1, 0), (0, 1), (1, 1), (0, 0), (0, 1)]
-    generated_file(folder / "a.parquet", films[:3], reports[:3], labels[:3])
-    generated_file(folder / "b.parquet", films[3:], reports[3:], labels[3:])
+    generated_file(folder / "a.parquet", images[:3], reports[:3], labels[:3])
+    generated_file(folder / "b.parquet", images[3:], reports[3:], labels[3:])
     return folder
 
 
@@ -118,37 +118,37 @@ def test_uncertain_and_unmentioned_labels_count_as_the_policy_says(tiny_shards: 
         np.testing.assert_array_equal(read, np.array(values, np.float32))
 
 
-def test_fewer_real_pairs_are_the_first_of_more_and_all_are_each_film_once(tiny_shards: Path) -> None:
+def test_fewer_real_pairs_are_the_first_of_more_and_all_are_each_image_once(tiny_shards: Path) -> None:
     shards = ShardSet.open(tiny_shards)
     shape = tiny_shape(shards)
     every = read_real(shards, "train", shape, KNOWN, 96)
-    films = pq.read_table(tiny_shards / "train-00000.parquet")["image"].to_pylist()
-    drawn = [film.tobytes() for film in every.image_NHW]
-    assert sorted(drawn) == sorted(films)
-    assert drawn != films, "drawn, not taken from the front"
+    images = pq.read_table(tiny_shards / "train-00000.parquet")["image"].to_pylist()
+    drawn = [image.tobytes() for image in every.image_NHW]
+    assert sorted(drawn) == sorted(images)
+    assert drawn != images, "drawn, not taken from the front"
     for num in (1, 17, 95):
         some = read_real(shards, "train", shape, KNOWN, num)
         assert len(some) == num
         for name in ("image_NHW", "labels_NY", "words_NSW"):
             np.testing.assert_array_equal(getattr(some, name), getattr(every, name)[:num])
     other = read_real(shards, "train", shape, KNOWN, 96, seed=1)
-    assert [film.tobytes() for film in other.image_NHW] != drawn
+    assert [image.tobytes() for image in other.image_NHW] != drawn
 
 
 def test_what_shards_do_not_hold_is_told_with_what_they_hold(tiny_shards: Path) -> None:
     shards = ShardSet.open(tiny_shards)
     shape = tiny_shape(shards)
-    with pytest.raises(ShardError, match=r"97 real films are asked for; the train split of .* has 96. Lower"):
+    with pytest.raises(ShardError, match=r"97 real images are asked for; the train split of .* has 96. Lower"):
         read_real(shards, "train", shape, KNOWN, 97)
     with pytest.raises(ShardError, match=r"have no label Measles. They have: Atelectasis, "):
         read_real(shards, "train", replace(shape, label_names=("Edema", "Measles")), KNOWN, 5)
-    with pytest.raises(ShardError, match=r"holds films of 32 px, not of 64"):
+    with pytest.raises(ShardError, match=r"holds images of 32 px, not of 64"):
         RealPairs.read(shards, "test", replace(shape, side_px=64), KNOWN)
 
 
 def test_a_generated_dataset_is_decoded_row_for_row_over_files_and_row_groups(dataset: Path, tmp_path: Path) -> None:
     table = open_generated(dataset, ["a.parquet", "b.parquet"], SHAPE, tmp_path / "cache")
-    np.testing.assert_array_equal(table.image_NHW, np.load(dataset / "films.npy"))
+    np.testing.assert_array_equal(table.image_NHW, np.load(dataset / "images.npy"))
     assert table.labels_NY.tolist() == [[0, 1], [1, 0], [1, 1], [0, 0], [1, 0]], "Edema first, as the shape has it"
     the, heart, is_, large = range(4, 8)
     assert table.words_NSW.tolist() == [
@@ -205,7 +205,7 @@ def test_a_mixture_copies_no_more_than_it_is_asked_for(monkeypatch: pytest.Monke
         (lambda f: f.unlink(), r"b\.parquet, of a generated dataset, is damaged \(FileNotFoundError\). Delete that"),
         (
             lambda f: f.write_bytes(f.read_bytes().replace(b"\x89PNG", b"XXXX")),
-            r"damaged \(a film that cannot be decoded\)",
+            r"damaged \(an image that cannot be decoded\)",
         ),
     ],
 )
@@ -218,8 +218,8 @@ def test_a_damaged_file_of_a_dataset_is_named_and_leaves_nothing_behind(
     assert not list((tmp_path / "caches").iterdir())
 
 
-def test_films_of_another_size_and_labels_without_a_column_are_refused(dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(ShardError, match=r"holds films of 8 x 8 px; the real ones have 16"):
+def test_images_of_another_size_and_labels_without_a_column_are_refused(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(ShardError, match=r"holds images of 8 x 8 px; the real ones have 16"):
         open_generated(dataset, ["a.parquet"], replace(SHAPE, side_px=16), tmp_path / "cache")
     with pytest.raises(ShardError, match=r"The pairs in .*a\.parquet have no label Fracture"):
         open_generated(dataset, ["a.parquet"], replace(SHAPE, label_names=("Fracture",)), tmp_path / "cache")
@@ -229,19 +229,19 @@ def test_films_of_another_size_and_labels_without_a_column_are_refused(dataset: 
 def test_a_decoded_folder_that_is_cut_short_is_told_with_the_remedy(dataset: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     open_generated(dataset, ["a.parquet"], SHAPE, cache)
-    os.truncate(cache / "films.npy", 200)
+    os.truncate(cache / "images.npy", 200)
     with pytest.raises(ShardError, match=r"cache, a dataset as arrays, is damaged .*Delete that folder"):
         open_generated(dataset, ["a.parquet"], SHAPE, cache)
 
 
-def test_a_full_disk_is_an_error_before_the_first_film_is_decoded(
+def test_a_full_disk_is_an_error_before_the_first_image_is_decoded(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int, offset: int, size: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(pair_table.os, "posix_fallocate", full)
-    monkeypatch.setattr(pair_table, "decode_film", lambda encoded: pytest.fail("a film was decoded"))
+    monkeypatch.setattr(pair_table, "decode_image", lambda encoded: pytest.fail("an image was decoded"))
     with pytest.raises(StorageError, match="the disk or quota is full"):
         open_generated(dataset, ["a.parquet"], SHAPE, tmp_path / "caches" / "cache")
     assert not list((tmp_path / "caches").iterdir())

@@ -7,18 +7,18 @@ import pyarrow.compute as pc
 import pytest
 
 from emixer.config.ingest import ImageFolderSource, IngestConfig
-from emixer.data.plan import FILMS_PER_BLOCK, Plan, Workspace, make_plan, read_aligned, write_aligned
+from emixer.data.plan import IMAGES_PER_BLOCK, Plan, Workspace, make_plan, read_aligned, write_aligned
 from emixer.data.sources import Collection
-from emixer.data.sources.collection import film_table
+from emixer.data.sources.collection import image_table
 
 
-def collection(num_films: int, root: str = "/a", label: int = 1) -> Collection:
-    ids = [f"film-{n}" for n in range(num_films)]
-    splits = [("train", "train", "train", "test")[n % 4] for n in range(num_films)]
-    labels = pa.array([[label]] * num_films, pa.list_(pa.int8(), 1))
-    columns = {"dicom_id": ids, "study_id": ids, "subject_id": ids, "split": splits, "film_path": ids}
-    films = film_table(1, **{name: pa.array(values) for name, values in columns.items()}, labels=labels)
-    return Collection("test", films, ("Edema",), films_root=Path(root))
+def collection(num_images: int, root: str = "/a", label: int = 1) -> Collection:
+    ids = [f"image-{n}" for n in range(num_images)]
+    splits = [("train", "train", "train", "test")[n % 4] for n in range(num_images)]
+    labels = pa.array([[label]] * num_images, pa.list_(pa.int8(), 1))
+    columns = {"dicom_id": ids, "study_id": ids, "subject_id": ids, "split": splits, "image_path": ids}
+    images = image_table(1, **{name: pa.array(values) for name, values in columns.items()}, labels=labels)
+    return Collection("test", images, ("Edema",), images_root=Path(root))
 
 
 def config(**settings: object) -> IngestConfig:
@@ -26,30 +26,30 @@ def config(**settings: object) -> IngestConfig:
     return IngestConfig(source=source, **settings)
 
 
-def plan(num_films: int = 2000, **settings: object) -> Plan:
-    return make_plan(collection(num_films), config(**settings))
+def plan(num_images: int = 2000, **settings: object) -> Plan:
+    return make_plan(collection(num_images), config(**settings))
 
 
 def test_shards_cut_each_split_and_blocks_cut_each_shard() -> None:
     planned = plan(2000, rows_per_shard=600)
-    sizes = {shard.name: shard.num_films for shard in planned.shards}
+    sizes = {shard.name: shard.num_images for shard in planned.shards}
     assert sizes == {
         "train-00000.parquet": 600, "train-00001.parquet": 600, "train-00002.parquet": 300, "test-00000.parquet": 500,
     }  # fmt: skip
     assert [block for shard in planned.shards for block in shard.blocks] == list(range(planned.num_blocks))
     lengths = [stop - start for start, stop in zip(planned.block_starts, planned.block_starts[1:], strict=False)]
     assert lengths == [256, 256, 88, 256, 256, 88, 256, 44, 256, 244]
-    assert max(lengths) == FILMS_PER_BLOCK
-    assert planned.num_films([0, 2]) == 344
+    assert max(lengths) == IMAGES_PER_BLOCK
+    assert planned.num_images([0, 2]) == 344
 
 
 def test_the_order_is_shuffled_and_the_same_whatever_order_the_tables_have() -> None:
     forward = collection(400)
-    backward = Collection("test", forward.films.take(pa.array(range(399, -1, -1))), ("Edema",), Path("/a"))
+    backward = Collection("test", forward.images.take(pa.array(range(399, -1, -1))), ("Edema",), Path("/a"))
     plans = [make_plan(each, config()) for each in (forward, backward)]
-    assert plans[0].films.equals(plans[1].films)
+    assert plans[0].images.equals(plans[1].images)
     assert plans[0].fingerprint == plans[1].fingerprint
-    train = plans[0].films.filter(pc.equal(plans[0].films["split"], "train"))["dicom_id"].to_pylist()
+    train = plans[0].images.filter(pc.equal(plans[0].images["split"], "train"))["dicom_id"].to_pylist()
     assert train != sorted(train, key=lambda name: int(name.split("-")[1]))
 
 
@@ -73,6 +73,6 @@ def test_row_groups_stay_below_their_bytes(side_px: int, row_group_bytes: int, r
 def test_a_block_is_one_row_group_of_an_aligned_table(tmp_path: Path) -> None:
     planned = plan(700)
     workspace = Workspace(tmp_path)
-    write_aligned(workspace.plan_table, planned.films, planned.block_starts)
+    write_aligned(workspace.plan_table, planned.images, planned.block_starts)
     start, stop = planned.block_starts[1:3]
-    assert read_aligned(workspace.plan_table, 1).equals(planned.films.slice(start, stop - start))
+    assert read_aligned(workspace.plan_table, 1).equals(planned.images.slice(start, stop - start))

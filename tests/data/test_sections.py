@@ -76,7 +76,7 @@ END = "\nIMPRESSION: No acute disease."
         f"FINDINGS-{CLEAR}\nIMPRESSION-No acute disease.",
         f"INDICATION - Cough.\nFINDINGS -\n{CLEAR}\nIMPRESSION -\nNo acute disease.",
         f"COMPARISON - None. FINDINGS - {CLEAR} IMPRESSION - No acute disease.",
-        # the title of the film
+        # the title of the image
         f"INDICATION: Cough.\n\nCHEST, PA AND LATERAL: {CLEAR}\n\nIMPRESSION: No acute disease.",
         f"INDICATION: Cough.\n\nPA AND LATERAL CHEST: {CLEAR}\n\nIMPRESSION: No acute disease.",
         f"HISTORY: Cough.\n\nPORTABLE CHEST:\n\n{CLEAR}{END}",

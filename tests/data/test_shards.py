@@ -24,7 +24,7 @@ INFO = ShardInfo(
 
 def rows(num: int, split: str = "train", info: ShardInfo = INFO) -> pa.Table:
     columns = {
-        "dicom_id": [f"film-{i}" for i in range(num)],
+        "dicom_id": [f"image-{i}" for i in range(num)],
         "study_id": [f"study-{i}" for i in range(num)],
         "subject_id": [f"subject-{i}" for i in range(num)],
         "view": ["PA", None] * (num // 2) + ["PA"] * (num % 2),
@@ -76,9 +76,9 @@ def test_an_opened_set_knows_its_files_rows_and_labels(tmp_path: Path) -> None:
     shards.verify()
 
 
-def test_an_empty_split_says_where_films_are(tmp_path: Path) -> None:
+def test_an_empty_split_says_where_images_are(tmp_path: Path) -> None:
     write_set(tmp_path, {"train": [2]})
-    with pytest.raises(ShardError, match=r"'test' .* is empty; films are in: train"):
+    with pytest.raises(ShardError, match=r"'test' .* is empty; images are in: train"):
         ShardSet.open(tmp_path).files("test")
 
 
@@ -170,7 +170,7 @@ def test_a_shard_that_the_manifest_does_not_list_is_refused(tmp_path: Path) -> N
 @pytest.mark.parametrize("content", ["{", "[]", '{"shards": [{"name": "x"}]}', '{"shards": []}'])
 def test_a_damaged_manifest_is_one_clear_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "manifest.json").write_text(content)
-    with pytest.raises(ShardError, match=r"manifest\.json|every film was left out"):
+    with pytest.raises(ShardError, match=r"manifest\.json|every image was left out"):
         ShardSet.open(tmp_path)
 
 

@@ -28,7 +28,7 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def make_pairs() -> MakePairs:
     """make_pairs(num, seed): each of two labels brightens a stripe of its own, and the report names those present;
-    every tenth label is not known, every eighth pair has no report. told=False: films of noise."""
+    every tenth label is not known, every eighth pair has no report. told=False: images of noise."""
 
     def make(num: int, seed: int, told: bool = True) -> PairTable:
         generator = np.random.default_rng(seed)

@@ -96,7 +96,7 @@ def test_an_epoch_shows_every_pair_of_every_part_once_and_the_next_in_another_or
     assert all(straddling.count(number) == 5 for number in everything)
 
 
-def test_films_are_changed_in_training_only_and_by_the_seed(
+def test_images_are_changed_in_training_only_and_by_the_seed(
     make_pairs: MakePairs, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[Tensor] = []
@@ -116,7 +116,7 @@ def test_films_are_changed_in_training_only_and_by_the_seed(
     assert not torch.equal(plain[0], moved[0])
     assert torch.equal(moved[0], again[0])
     assert not torch.equal(moved[0], other[0])
-    assert torch.equal(plain[1], moved[1]), "the validation films are shown as they are"
+    assert torch.equal(plain[1], moved[1]), "the validation images are shown as they are"
     assert plain[0].min() >= -1
     assert plain[0].max() <= 1
 

@@ -15,23 +15,25 @@ MakeSettings = Callable[..., DownstreamConfig]
 CPU = torch.device("cpu")
 
 
-def test_pairs_whose_film_or_report_contradicts_their_labels_agree_less(
+def test_pairs_whose_image_or_report_contradicts_their_labels_agree_less(
     data: Data, make_pairs: MakePairs, make_settings: MakeSettings
 ) -> None:
     pairs = make_pairs(200, 5)
-    labels_NY = (pairs.words_NSW[:, :, :1] == [4, 5]).any(1).astype(np.float32)  # what films show, known or not
+    labels_NY = (pairs.words_NSW[:, :, :1] == [4, 5]).any(1).astype(np.float32)  # what images show, known or not
     told_N = (pairs.words_NSW != 0).any((1, 2))
     pairs = PairTable(pairs.image_NHW, labels_NY, pairs.words_NSW).take(np.flatnonzero(told_N))
     swapped = np.arange(len(pairs))[::-1]
-    other_film = PairTable(pairs.image_NHW[swapped], pairs.labels_NY, pairs.words_NSW)
+    other_image = PairTable(pairs.image_NHW[swapped], pairs.labels_NY, pairs.words_NSW)
     other_report = PairTable(pairs.image_NHW, pairs.labels_NY, pairs.words_NSW[swapped])
-    whole, film, report = (agreement(data, table, make_settings(), CPU) for table in (pairs, other_film, other_report))
+    whole, image, report = (
+        agreement(data, table, make_settings(), CPU) for table in (pairs, other_image, other_report)
+    )
     assert whole.dtype == np.float32
-    assert whole.min() > 1.5, "of 2: the report says exactly what was asked for, the film shows it"
+    assert whole.min() > 1.5, "of 2: the report says exactly what was asked for, the image shows it"
     wrong_N = (pairs.labels_NY != pairs.labels_NY[swapped]).sum(1)
     assert wrong_N.max() == 2
     np.testing.assert_allclose(whole - report, wrong_N / 2, atol=1e-6, err_msg="half a point a label misstated")
-    lost_N = whole - film
+    lost_N = whole - image
     assert lost_N[wrong_N == 2].min() > lost_N[wrong_N == 0].max()
 
 
@@ -59,7 +61,7 @@ def test_the_best_of_each_combination_of_labels_are_kept_in_the_same_share() -> 
 def test_labels_are_as_frequent_among_the_chosen_as_among_all() -> None:
     generator = np.random.default_rng(0)
     labels_NY = (generator.random((1000, 3)) < [0.1, 0.4, 0.5]).astype(np.float32)
-    agreement_N = (2 - labels_NY.sum(1) + generator.random(1000)).astype(np.float32)  # normal films agree most
+    agreement_N = (2 - labels_NY.sum(1) + generator.random(1000)).astype(np.float32)  # normal images agree most
     rows = most_agreed(agreement_N, labels_NY, 500)
     assert len(set(rows.tolist())) == 500
     np.testing.assert_allclose(labels_NY[rows].mean(0), labels_NY.mean(0), atol=0.005)

@@ -18,7 +18,7 @@ from emixer.downstream.models import (
     Data,
     class_loss,
     classify_classes,
-    classify_films,
+    classify_images,
     classify_pairs,
     label_loss,
     new_classifier,
@@ -42,20 +42,20 @@ def one_hot(pairs: PairTable) -> PairTable:
     return PairTable(pairs.image_NHW, np.eye(4, dtype=np.float32)[kind_N], pairs.words_NSW)
 
 
-def test_a_film_classifier_finds_labels_that_films_show_and_none_in_noise(
+def test_an_image_classifier_finds_labels_that_images_show_and_none_in_noise(
     data: Data, make_pairs: MakePairs, make_settings: MakeSettings
 ) -> None:
-    logits_NY, found = classify_films(data, make_settings(), 0, CPU)
+    logits_NY, found = classify_images(data, make_settings(), 0, CPU)
     assert logits_NY.shape == (100, 2)
     assert min(auc(logits_NY, data.test, y) for y in range(2)) > 0.9
     assert 0 < found.images <= 1920
     noise = Data(Mixture((make_pairs(120, 0, told=False),)), make_pairs(64, 2, told=False),
                  make_pairs(100, 3, told=False), data.shape)  # fmt: skip
-    of_noise_NY, _ = classify_films(noise, make_settings(images=640), 0, CPU)
+    of_noise_NY, _ = classify_images(noise, make_settings(images=640), 0, CPU)
     assert max(auc(of_noise_NY, noise.test, y) for y in range(2)) < 0.75
 
 
-def test_a_pair_classifier_reads_the_report_where_the_film_is_noise(
+def test_a_pair_classifier_reads_the_report_where_the_image_is_noise(
     make_pairs: MakePairs, data: Data, make_settings: MakeSettings
 ) -> None:
     train, validation, test = (make_pairs(num, seed, told=False) for num, seed in ((240, 0), (64, 2), (100, 3)))
@@ -69,7 +69,7 @@ def test_a_pair_classifier_reads_the_report_where_the_film_is_noise(
         assert max(areas) <= most
 
 
-def test_a_report_writer_names_what_the_film_shows(data: Data, make_settings: MakeSettings) -> None:
+def test_a_report_writer_names_what_the_image_shows(data: Data, make_settings: MakeSettings) -> None:
     words_NSW, _ = write_reports(data, make_settings(images=6400), 0, CPU)
     assert (words_NSW.shape, words_NSW.dtype) == ((100, 2, 4), np.int32)
     tokens = data.shape.vocabulary
@@ -82,7 +82,7 @@ def test_a_report_writer_names_what_the_film_shows(data: Data, make_settings: Ma
     assert right > at_random + 0.15
 
 
-@pytest.mark.parametrize("work", [classify_films, classify_pairs, write_reports])
+@pytest.mark.parametrize("work", [classify_images, classify_pairs, write_reports])
 def test_the_seed_decides_the_answers_and_a_part_of_the_mixture_is_never_changed(
     work: Callable[..., tuple[Tensor, object]], data: Data, make_settings: MakeSettings
 ) -> None:
@@ -101,9 +101,9 @@ def test_the_seed_decides_the_answers_and_a_part_of_the_mixture_is_never_changed
 
 def test_neither_weights_nor_their_choice_depend_on_the_test_pairs(data: Data, make_settings: MakeSettings) -> None:
     settings = make_settings(images=128, validate_every_images=64)
-    tested, found = classify_films(data, settings, 0, CPU)
+    tested, found = classify_images(data, settings, 0, CPU)
     swapped = replace(data, test=PairTable(data.test.image_NHW[::-1], 1 - data.test.labels_NY, data.test.words_NSW))
-    tested_again, found_again = classify_films(swapped, settings, 0, CPU)
+    tested_again, found_again = classify_images(swapped, settings, 0, CPU)
     assert found == found_again
     torch.testing.assert_close(tested_again.flip(0), tested, rtol=0, atol=1e-5)
 
@@ -143,7 +143,7 @@ def test_pairs_to_be_learned_from_first_get_half_of_the_steps(
     data: Data, make_pairs: MakePairs, make_settings: MakeSettings
 ) -> None:
     first, settings = Mixture((make_pairs(120, 7),)), make_settings(images=960)
-    logits_NY, found = classify_films(replace(data, first=first), settings, 3, CPU)
+    logits_NY, found = classify_images(replace(data, first=first), settings, 3, CPU)
     model = new_classifier(settings, 2, 3)
 
     def loss_of(model: models.ChestEncoder, batch: models.PairBatch) -> tuple[Tensor, Tensor]:
@@ -152,10 +152,10 @@ def test_pairs_to_be_learned_from_first_get_half_of_the_steps(
     half = make_settings(images=480)
     models.fit(model, loss_of, first, data.validation, half, 3, CPU)
     second = models.fit(model, loss_of, data.train, data.validation, half, 3, CPU)
-    expected = models.predict(model, models._film_logits, data.test, CPU)
+    expected = models.predict(model, models._image_logits, data.test, CPU)
     assert torch.equal(logits_NY, expected)
     assert found == models.Fit(480 + second.images, second.validation_loss)
-    assert not torch.equal(logits_NY, classify_films(data, settings, 3, CPU)[0])
+    assert not torch.equal(logits_NY, classify_images(data, settings, 3, CPU)[0])
 
 
 def test_label_loss_sums_what_is_known_and_leaves_the_rest_without_a_gradient() -> None:

@@ -36,11 +36,11 @@ def test_accuracy_by_hand() -> None:
     labels = torch.tensor([[1.0]] * 5 + [[0.0]] * 5)
     logits = torch.tensor([[3.0], [0.1], [-0.1], [-2.0], [0.0], [0.0], [-1.0], [5.0], [-0.2], [-0.3]])
     figures = label_figures(logits, labels, ("A",))(ALL)
-    assert figures["acc"] == pytest.approx(0.6)  # at logit 0 a film is not called present
+    assert figures["acc"] == pytest.approx(0.6)  # at logit 0 an image is not called present
     assert figures["auc"] == pytest.approx(14.5 / 25)  # of pairs: 4 + 4 + 3 + 0 + 3.5
 
 
-def test_a_label_with_too_few_test_films_is_left_out_of_the_means_in_every_resample() -> None:
+def test_a_label_with_too_few_test_images_is_left_out_of_the_means_in_every_resample() -> None:
     logits, labels = logits_and_labels(60, 2)
     labels[:, 1] = 0
     labels[:4, 1] = 1
@@ -98,7 +98,7 @@ def test_class_figures_by_hand_with_a_class_that_is_never_named_and_one_that_doe
     assert figures["acc"] == pytest.approx(0.6)
 
 
-def test_log_odds_still_order_films_that_a_model_is_very_sure_of() -> None:
+def test_log_odds_still_order_images_that_a_model_is_very_sure_of() -> None:
     labels = torch.tensor([[0.0, 1, 0, 0], [1.0, 0, 0, 0], [1.0, 0, 0, 0], [0.0, 1, 0, 0]])
     for scale in (1, 3, 1000):  # of what a model trained for long may write
         logits = torch.tensor([[12.0, 0, 0, 0], [20.0, 0, 0, 0], [16.0, 0, 0, 0], [0.0, 1, 0, 0]]) * scale

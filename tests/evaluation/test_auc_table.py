@@ -8,14 +8,14 @@ from sklearn.metrics import roc_auc_score
 from emixer.evaluation.auc_table import auc_table
 
 
-def films(num: int, seed: int, separation: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+def images(num: int, seed: int, separation: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     labels = (torch.rand(num, 3, generator=generator) < 0.3).float()
     return torch.randn(num, 3, generator=generator) + separation * labels, labels
 
 
 def test_areas_are_those_of_scikit_learn_and_unknown_labels_do_not_count() -> None:
-    scores, labels = films(200, seed=0)
+    scores, labels = images(200, seed=0)
     labels[:50, 1] = torch.nan
     table = auc_table(scores, labels, [str(i) for i in range(200)], ("A", "B", "C"))
     for y, row in enumerate(table.rows):
@@ -30,20 +30,20 @@ def test_the_interval_is_as_wide_as_areas_of_fresh_samples_spread() -> None:
     """Repeat the whole experiment 300 times; the middle 95 % of its areas are about as wide as one table's interval."""
     areas = []
     for seed in range(300):
-        scores, labels = films(150, seed)
+        scores, labels = images(150, seed)
         areas.append(roc_auc_score(labels[:, 0], scores[:, 0]))
     low, high = np.percentile(areas, [2.5, 97.5])
     widths = []
     for seed in range(5):
-        scores, labels = films(150, 1000 + seed)
+        scores, labels = images(150, 1000 + seed)
         row = auc_table(scores, labels, [str(i) for i in range(150)], ("A", "B", "C"), seed).rows[0]
         assert row.low < row.auc < row.high
         widths.append(row.high - row.low)
     assert np.mean(widths) == pytest.approx(high - low, rel=0.2)
 
 
-def test_copies_of_a_subjects_film_do_not_make_the_interval_narrower() -> None:
-    scores, labels = films(100, seed=3)
+def test_copies_of_a_subjects_image_do_not_make_the_interval_narrower() -> None:
+    scores, labels = images(100, seed=3)
     once = auc_table(scores, labels, [str(i) for i in range(100)], ("A", "B", "C")).rows[0]
     four = auc_table(scores.repeat(4, 1), labels.repeat(4, 1), [str(i) for i in range(100)] * 4, ("A", "B", "C")).rows[
         0
@@ -53,14 +53,14 @@ def test_copies_of_a_subjects_film_do_not_make_the_interval_narrower() -> None:
     assert as_if_new.rows[0].high - as_if_new.rows[0].low < 0.7 * (once.high - once.low)
 
 
-def test_labels_with_too_few_films_are_named_and_not_measured() -> None:
-    scores, labels = films(60, seed=1)
+def test_labels_with_too_few_images_are_named_and_not_measured() -> None:
+    scores, labels = images(60, seed=1)
     labels[:, 2] = 0
     labels[:4, 2] = 1
     table = auc_table(scores, labels, [str(i) for i in range(60)], ("A", "B", "C"))
     assert [row.label for row in table.rows] == ["A", "B"]
     assert table.unmeasured == ("C",)
-    assert "fewer than 5 films on one side: C" in str(table)
+    assert "fewer than 5 images on one side: C" in str(table)
     nothing = auc_table(scores, torch.zeros(60, 3), [str(i) for i in range(60)], ("A", "B", "C"))
     assert nothing.mean is None
-    assert "no label has enough films" in str(nothing)
+    assert "no label has enough images" in str(nothing)

@@ -15,8 +15,8 @@ from emixer.models.chest_encoder import ChestEncoder
 CPU = torch.device("cpu")
 
 
-def films(num: int, seed: int) -> torch.Tensor:
-    """Smooth gray films, uint8 (num, 1, 32, 32)."""
+def images(num: int, seed: int) -> torch.Tensor:
+    """Smooth gray images, uint8 (num, 1, 32, 32)."""
     coarse = torch.rand(num, 1, 5, 5, generator=torch.Generator().manual_seed(seed))
     return (torch.nn.functional.interpolate(coarse, 32, mode="bicubic").clamp(0, 1) * 255).to(torch.uint8)
 
@@ -27,26 +27,26 @@ def test_the_random_network_is_the_same_each_time_and_leaves_the_random_state_al
     torch.manual_seed(7)
     first = FeatureExtractor.random(CPU)
     assert torch.equal(torch.rand(1), expected)
-    x = films(3, seed=0)
+    x = images(3, seed=0)
     assert torch.equal(first(x), FeatureExtractor.random(CPU)(x))
     assert first.name == "random_densenet"
     assert first(x).shape == (3, first.num_features)
 
 
-def test_bytes_and_floats_of_the_same_film_give_the_same_features() -> None:
-    extractor, x = FeatureExtractor.random(CPU), films(4, seed=1)
+def test_bytes_and_floats_of_the_same_image_give_the_same_features() -> None:
+    extractor, x = FeatureExtractor.random(CPU), images(4, seed=1)
     torch.testing.assert_close(extractor(x), extractor(x.float() / 127.5 - 1))
     torch.testing.assert_close(extractor(x), extractor(x.expand(-1, 3, -1, -1)))
 
 
-def test_features_do_not_depend_on_how_films_are_batched() -> None:
-    extractor, x = FeatureExtractor.random(CPU), films(9, seed=2)
+def test_features_do_not_depend_on_how_images_are_batched() -> None:
+    extractor, x = FeatureExtractor.random(CPU), images(9, seed=2)
     torch.testing.assert_close(extractor.over(x.split(2)), extractor(x))
     assert extractor.over([]).shape == (0, extractor.num_features)
 
 
-def test_random_features_set_noisy_films_apart_from_clean_ones() -> None:
-    extractor, x = FeatureExtractor.random(CPU), films(400, seed=3)
+def test_random_features_set_noisy_images_apart_from_clean_ones() -> None:
+    extractor, x = FeatureExtractor.random(CPU), images(400, seed=3)
     noisy = (x[200:].float() + 25 * torch.randn(200, 1, 32, 32, generator=torch.Generator().manual_seed(0))).clamp(
         0, 255
     )
@@ -62,7 +62,7 @@ def test_pretrained_weights_name_the_metric_and_are_used(tmp_path: Path) -> None
     path = tmp_path / "DenseNet121-NIH.safetensors"
     save_file(encoder.state_dict(), path)
     extractor = FeatureExtractor.pretrained(config.model_copy(update={"weights": path}), CPU)
-    x = films(2, seed=4)
+    x = images(2, seed=4)
     assert extractor.name == "densenet121_nih"
     torch.testing.assert_close(extractor(x), encoder.final_features(x.float() / 127.5 - 1).detach())
 

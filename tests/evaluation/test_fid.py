@@ -47,19 +47,19 @@ def test_statistics_added_batch_by_batch_are_those_of_the_whole() -> None:
     np.testing.assert_allclose(total.covariance(), np.cov(x.double().numpy(), rowvar=False), rtol=1e-8)
 
 
-def test_fewer_films_than_dimensions_still_give_zero_for_the_same_set() -> None:
+def test_fewer_images_than_dimensions_still_give_zero_for_the_same_set() -> None:
     statistics = FeatureStatistics.of(features(5, 64, seed=4))
     scale = float(statistics.covariance().trace())
     assert frechet_distance(statistics, statistics) == pytest.approx(0.0, abs=1e-6 * scale)
 
 
-def test_two_halves_of_one_set_are_farther_apart_when_films_are_few() -> None:
+def test_two_halves_of_one_set_are_farther_apart_when_images_are_few() -> None:
     x = torch.randn(4000, 32, generator=torch.Generator().manual_seed(5))
     few = frechet_distance(FeatureStatistics.of(x[:40]), FeatureStatistics.of(x[40:80]))
     many = frechet_distance(FeatureStatistics.of(x[:2000]), FeatureStatistics.of(x[2000:]))
     assert few > 10 * many
 
 
-def test_one_film_has_no_covariance() -> None:
+def test_one_image_has_no_covariance() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         frechet_distance(FeatureStatistics.of(torch.zeros(1, 4)), FeatureStatistics.of(torch.zeros(3, 4)))

@@ -17,13 +17,13 @@ def two_sets() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 # Of torch-fidelity 0.4.0, kid_features_to_metric (rng_seed 2020, its default), and of torchmetrics 1.9.0, poly_mmd:
-# both give the first number. Input: two_sets() in float64, 240 films of either; then 300 subsets of 200 of all films.
+# both give the first number. Input: two_sets() in float64, 240 images of either; then 300 subsets of 200 of all images.
 WHOLE_240 = 66.3214705156168
 MEAN_200, SD_200 = 61.374334854470675, 15.177898225464753
 
 
 def naive_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Film pair by film pair, of sets of one size."""
+    """Image pair by image pair, of sets of one size."""
 
     def kernel(x: np.ndarray, y: np.ndarray) -> float:
         return float((sum(a * b for a, b in zip(x, y, strict=True)) / len(x) + 1) ** 3)
@@ -63,7 +63,7 @@ def test_the_same_seed_draws_the_same_subsets_and_another_seed_others() -> None:
     assert first.sd > 0
 
 
-def test_two_halves_of_one_set_are_at_zero_in_the_mean_however_few_the_films() -> None:
+def test_two_halves_of_one_set_are_at_zero_in_the_mean_however_few_the_images() -> None:
     generator = torch.Generator().manual_seed(1)
     for num in (10, 100):
         distances = [
@@ -86,7 +86,7 @@ def test_whole_sets_are_at_the_same_distance_in_any_order_and_from_either_side()
 def test_subsets_are_no_larger_than_the_smaller_set() -> None:
     result = kernel_distance(*two_sets(), num_subsets=3)
     assert (result.num_subsets, result.subset_size) == (3, 240)
-    assert result.sd > 0  # 240 of 300 films of the first set
+    assert result.sd > 0  # 240 of 300 images of the first set
 
 
 def test_a_feature_that_is_not_a_number_shows_in_the_distance() -> None:
@@ -99,8 +99,8 @@ def test_a_feature_that_is_not_a_number_shows_in_the_distance() -> None:
     ("shapes", "settings", "message"),
     [
         (((1, 4), (9, 4)), {}, "at least 2"),
-        (((9, 4), (0, 4)), {}, "9 and 0 films"),
-        (((9, 4), (9, 4)), {"subset_size": 1}, "subsets of 1 films"),
+        (((9, 4), (0, 4)), {}, "9 and 0 images"),
+        (((9, 4), (9, 4)), {"subset_size": 1}, "subsets of 1 images"),
         (((9, 4), (9, 5)), {}, "4 and 5 features"),
         (((9, 4), (9, 4)), {"num_subsets": 0}, "num_subsets=0"),
     ],

@@ -25,7 +25,7 @@ def test_area_under_roc_by_hand() -> None:
     assert area_under_roc(scores, labels).item() == 0.75
 
 
-def test_films_whose_label_is_unknown_do_not_count() -> None:
+def test_images_whose_label_is_unknown_do_not_count() -> None:
     scores = torch.tensor([[0.9], [7.0], [0.5], [-3.0], [0.4], [0.1]])
     labels = torch.tensor([[1.0], [-1.0], [0.0], [torch.nan], [1.0], [0.0]])
     assert area_under_roc(scores, labels).item() == 0.75
@@ -47,7 +47,7 @@ def test_the_judge_finds_labels_that_are_linear_in_the_features_and_not_those_th
     assert 0.35 < areas[3] < 0.65
 
 
-def test_the_ridge_strength_chosen_is_the_one_scikit_learn_finds_by_leaving_each_film_out() -> None:
+def test_the_ridge_strength_chosen_is_the_one_scikit_learn_finds_by_leaving_each_image_out() -> None:
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(30, 50, generator=generator, dtype=torch.float64)
     t = (x[:, :1] + torch.randn(30, 1, generator=generator, dtype=torch.float64) > 0).double()
@@ -72,6 +72,6 @@ def test_features_that_never_change_are_ignored() -> None:
     assert area_under_roc(judge.score(x), labels).item() == 1.0
 
 
-def test_a_judge_without_films_is_refused() -> None:
-    with pytest.raises(ValueError, match="labelled films"):
+def test_a_judge_without_images_is_refused() -> None:
+    with pytest.raises(ValueError, match="labelled images"):
         LabelJudge.fit(torch.zeros(0, 4), torch.zeros(0, 2))

@@ -30,12 +30,12 @@ def figures(scores: ManifoldScores) -> tuple[float, float, float, float]:
 
 
 def naive_figures(real: np.ndarray, generated: np.ndarray, k: int) -> tuple[float, float, float, float]:
-    """By the definitions, film by film."""
+    """By the definitions, image by image."""
 
-    def radii(films: np.ndarray) -> list[float]:
+    def radii(images: np.ndarray) -> list[float]:
         return [
-            sorted(float(np.linalg.norm(x - y)) for j, y in enumerate(films) if j != i)[k - 1]
-            for i, x in enumerate(films)
+            sorted(float(np.linalg.norm(x - y)) for j, y in enumerate(images) if j != i)[k - 1]
+            for i, x in enumerate(images)
         ]
 
     real_radii, generated_radii = radii(real), radii(generated)
@@ -63,7 +63,7 @@ def test_scores_are_those_of_the_definitions_and_of_the_libraries(k: int) -> Non
 
 
 def test_scores_by_hand() -> None:
-    # balls of real films reach 1, 1, 2 and 20; of generated films 0.3, 0.3, 3.2, 6 and 20
+    # balls of real images reach 1, 1, 2 and 20; of generated images 0.3, 0.3, 3.2, 6 and 20
     scores = manifold_scores(on_a_line(0, 1, 3, -20), on_a_line(0.5, 0.8, 4, 10, 30), num_neighbours=1)
     assert scores.precision == 3 / 5  # not 10 and 30
     assert scores.recall == 2 / 4  # 1 is near 0.8, and 3 near 4
@@ -71,8 +71,8 @@ def test_scores_by_hand() -> None:
     assert scores.coverage == 3 / 4  # -20 is 20.5 from 0.5
 
 
-def test_a_film_on_the_surface_is_inside_for_precision_and_outside_for_density() -> None:
-    # 2 is as far from 1 as 0 is; balls of generated films reach 7
+def test_an_image_on_the_surface_is_inside_for_precision_and_outside_for_density() -> None:
+    # 2 is as far from 1 as 0 is; balls of generated images reach 7
     scores = manifold_scores(on_a_line(0, 1), on_a_line(2, 9), num_neighbours=1)
     assert figures(scores) == (1 / 2, 1.0, 0.0, 0.0)
 
@@ -80,8 +80,8 @@ def test_a_film_on_the_surface_is_inside_for_precision_and_outside_for_density()
 @pytest.mark.parametrize("k", [1, 5])
 def test_a_set_beside_itself_has_all_scores_one(k: int) -> None:
     real, _ = two_sets()
-    for films in (real, real + 300, real.double() * 1e3):  # rounding is another far from the origin
-        assert figures(manifold_scores(films, films[torch.randperm(300)], k, chunk_films=70)) == (1.0, 1.0, 1.0, 1.0)
+    for images in (real, real + 300, real.double() * 1e3):  # rounding is another far from the origin
+        assert figures(manifold_scores(images, images[torch.randperm(300)], k, chunk_images=70)) == (1.0, 1.0, 1.0, 1.0)
 
 
 def test_sets_apart_have_all_scores_zero() -> None:
@@ -97,7 +97,7 @@ def test_density_of_two_samples_of_one_distribution_is_one_in_the_mean() -> None
     assert scores.coverage == pytest.approx(1 - 2**-5, abs=0.02)
 
 
-def test_films_that_repeat_one_another_have_balls_of_no_size() -> None:
+def test_images_that_repeat_one_another_have_balls_of_no_size() -> None:
     real, generated = two_sets()
     collapsed = generated[:1].repeat(100, 1)
     scores = manifold_scores(real, collapsed)
@@ -116,7 +116,7 @@ def test_neither_order_nor_chunks_change_the_scores() -> None:
     shuffled = (x[torch.randperm(len(x), generator=generator)] for x in (real, generated))
     assert manifold_scores(*shuffled) == expected
     for chunk in (1, 7, 240, 10_000):
-        assert manifold_scores(real, generated, chunk_films=chunk) == expected
+        assert manifold_scores(real, generated, chunk_images=chunk) == expected
 
 
 def test_precision_and_recall_change_places_with_the_sets() -> None:
@@ -125,8 +125,8 @@ def test_precision_and_recall_change_places_with_the_sets() -> None:
     assert (there.precision, there.recall) == (back.recall, back.precision)
 
 
-@pytest.mark.parametrize(("num_real", "num_generated", "side"), [(5, 9, "5 real films"), (9, 5, "5 generated films")])
-def test_too_few_films_for_the_neighbours_are_refused(num_real: int, num_generated: int, side: str) -> None:
+@pytest.mark.parametrize(("num_real", "num_generated", "side"), [(5, 9, "5 real images"), (9, 5, "5 generated images")])
+def test_too_few_images_for_the_neighbours_are_refused(num_real: int, num_generated: int, side: str) -> None:
     with pytest.raises(ValueError, match=rf"{side} have no 5-th .* at least 6"):
         manifold_scores(torch.rand(num_real, 3), torch.rand(num_generated, 3))
     manifold_scores(torch.rand(6, 3), torch.rand(6, 3))
@@ -139,5 +139,5 @@ def test_features_that_fit_no_comparison_are_refused() -> None:
     with pytest.raises(ValueError, match="num_neighbours=0"):
         manifold_scores(real, generated, 0)
     generated[3, 3] = torch.nan
-    with pytest.raises(ValueError, match="generated films are not finite"):
+    with pytest.raises(ValueError, match="generated images are not finite"):
         manifold_scores(real, generated)

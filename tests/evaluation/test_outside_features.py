@@ -30,8 +30,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
-def films(num: int, seed: int, height: int = 40, width: int = 40) -> torch.Tensor:
-    """Smooth gray films, uint8 (num, 1, height, width)."""
+def images(num: int, seed: int, height: int = 40, width: int = 40) -> torch.Tensor:
+    """Smooth gray images, uint8 (num, 1, height, width)."""
     coarse = torch.rand(num, 1, 5, 5, generator=torch.Generator().manual_seed(seed))
     fine = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")
     return (fine.clamp(0, 1) * 255).to(torch.uint8)
@@ -56,7 +56,7 @@ def check_interface(features: Features, x: torch.Tensor) -> None:
 
 def test_the_projects_own_features_have_the_same_interface() -> None:
     extractor: Features = FeatureExtractor.random(CPU)
-    assert extractor.over(films(3, seed=0).split(2)).shape == (3, extractor.num_features)
+    assert extractor.over(images(3, seed=0).split(2)).shape == (3, extractor.num_features)
 
 
 # Inception
@@ -80,7 +80,7 @@ def make_inception(monkeypatch: pytest.MonkeyPatch, path: Path) -> Any:
 def test_inception_features_are_those_of_torch_fidelity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "inception.pth"
     network = make_inception(monkeypatch, path)
-    features, x = inception(path, CPU), films(3, seed=1)
+    features, x = inception(path, CPU), images(3, seed=1)
     assert (features.name, features.num_features, features.device) == ("inception", 2048, CPU)
     torch.testing.assert_close(features(x), network(x.repeat(1, 3, 1, 1))[0])
     check_interface(features, x)
@@ -149,10 +149,10 @@ def make_rad_dino(folder: Path) -> Any:
 def prepared(x: torch.Tensor, mean: float = 0.5307, std: float = 0.2583) -> torch.Tensor:
     """By PIL and numpy: shorter side to 518 px, bicubic; the middle; standardized."""
     out = []
-    for film in x[:, 0].numpy():
-        height, width = film.shape
+    for image in x[:, 0].numpy():
+        height, width = image.shape
         scale = 518 / min(height, width)
-        large = Image.fromarray(film).resize((int(width * scale), int(height * scale)), Image.Resampling.BICUBIC)
+        large = Image.fromarray(image).resize((int(width * scale), int(height * scale)), Image.Resampling.BICUBIC)
         left, top = (large.width - 518) // 2, (large.height - 518) // 2
         gray = np.asarray(large.crop((left, top, left + 518, top + 518)), dtype=np.float32) / 255
         out.append(torch.from_numpy((gray - mean) / std))
@@ -161,13 +161,13 @@ def prepared(x: torch.Tensor, mean: float = 0.5307, std: float = 0.2583) -> torc
 
 @pytest.mark.parametrize("with_processor", [True, False])
 @pytest.mark.parametrize(("height", "width"), [(40, 40), (40, 52), (600, 560)])
-def test_rad_dino_features_are_the_class_tokens_of_films_prepared_by_pil(
+def test_rad_dino_features_are_the_class_tokens_of_images_prepared_by_pil(
     tmp_path: Path, with_processor: bool, height: int, width: int
 ) -> None:
     network = make_rad_dino(tmp_path)
     if with_processor:
         (tmp_path / "preprocessor_config.json").write_text(json.dumps(PUBLISHED_PROCESSOR))
-    features, x = rad_dino(tmp_path, CPU), films(3, 2, height, width)
+    features, x = rad_dino(tmp_path, CPU), images(3, 2, height, width)
     assert (features.name, features.num_features, features.device) == ("rad_dino", 16, CPU)
     with torch.no_grad():
         expected = network(prepared(x)).last_hidden_state[:, 0]
@@ -180,7 +180,7 @@ def test_what_the_folders_preprocessor_says_is_done(tmp_path: Path) -> None:
     network = make_rad_dino(tmp_path)
     changed = PUBLISHED_PROCESSOR | {"image_mean": [0.1] * 3, "image_std": [0.9] * 3}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(changed))
-    x = films(2, seed=3)
+    x = images(2, seed=3)
     with torch.no_grad():
         expected = network(prepared(x, 0.1, 0.9)).last_hidden_state[:, 0]
     torch.testing.assert_close(rad_dino(tmp_path, CPU)(x), expected, rtol=0.01, atol=0.01 * float(expected.std()))

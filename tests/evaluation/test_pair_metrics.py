@@ -12,7 +12,7 @@ NAMES = ("Edema", "Pneumonia")
 
 
 def rare() -> tuple[torch.Tensor, torch.Tensor]:
-    """400 films: Edema is hard to tell, Pneumonia is on six films and always told."""
+    """400 images: Edema is hard to tell, Pneumonia is on six images and always told."""
     generator = torch.Generator().manual_seed(0)
     labels_NY = torch.zeros(400, 2)
     labels_NY[:200, 0], labels_NY[:6, 1] = 1, 1
@@ -26,7 +26,7 @@ def test_a_resample_is_a_mean_over_the_labels_of_the_whole_set() -> None:
     whole = measure(ALL)
     assert whole["label_auc/Pneumonia"] == 1.0
     assert whole["label_auc"] == pytest.approx((whole["label_auc/Edema"] + 1) / 2)
-    few = np.array([0, 1, 2, 250, 300, 390])  # three films of each kind: too few to begin with
+    few = np.array([0, 1, 2, 250, 300, 390])  # three images of each kind: too few to begin with
     assert set(measure(few)) == set(whole)
     low, high = intervals(measure, [str(n) for n in range(400)], 300)["label_auc"]
     of_edema = intervals(measure, [str(n) for n in range(400)], 300)["label_auc/Edema"]
@@ -82,7 +82,7 @@ def test_what_reports_deny_is_counted_apart() -> None:
     assert np.isnan(faithfulness(mentions_NY, labels_NY, names)(np.array([3, 7]))["report_negative_precision"])
 
 
-def test_agreement_is_between_a_film_and_its_own_report_and_leaves_out_what_is_uncertain() -> None:
+def test_agreement_is_between_an_image_and_its_own_report_and_leaves_out_what_is_uncertain() -> None:
     mentions_NY = np.array([[Mention.PRESENT], [Mention.UNMENTIONED], [Mention.NEGATED]] * 5, np.int8)
     scores_NY = torch.tensor([[3.0], [1.0], [2.0]]).repeat(5, 1)
     assert agreement(scores_NY, mentions_NY, ["Edema"])(ALL)["pair_agreement"] == 1.0

@@ -50,7 +50,7 @@ def test_the_interval_of_a_mean_is_that_of_numpy_and_as_wide_as_theory_has_it() 
     assert (low + high) / 2 == pytest.approx(values.mean(), abs=0.01)
 
 
-def test_films_of_one_subject_count_as_one_observation() -> None:
+def test_images_of_one_subject_count_as_one_observation() -> None:
     values = np.random.default_rng(0).normal(size=100).repeat(4)
     alike = [str(i) for i in range(100) for _ in range(4)]
     unlike = [str(i) for i in range(400)]

@@ -21,7 +21,7 @@ SIDE = 32
 
 
 def real_rows(num: int, seed: int) -> Batch:
-    """Films with a bright left (effusion) or right (pneumothorax) edge, and reports that say so."""
+    """Images with a bright left (effusion) or right (pneumothorax) edge, and reports that say so."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.tensor(SPEC.label_vectors)[torch.randint(0, 3, (num,), generator=generator)].float()
     image = torch.rand(num, 1, SIDE, SIDE, generator=generator) - 0.8
@@ -105,7 +105,7 @@ def test_a_model_that_returns_the_real_rows_scores_like_the_real_rows(
 def test_pairs_that_ignore_their_labels_are_found_out(validator: Validator) -> None:
     others = batches(120, seed=9)
     metrics = validator.validate(Archive(others), noise(120))
-    assert metrics["fid_random_densenet"] < 1.0  # the films themselves are fine
+    assert metrics["fid_random_densenet"] < 1.0  # the images themselves are fine
     for label in SPEC.label_names:
         assert 0.3 < metrics[f"label_auc_generated/{label}"] < 0.7
     assert metrics["report_f1_generated"] < 0.6
@@ -125,7 +125,7 @@ def test_unlabelled_rows_are_conditioned_on_labels_drawn_from_the_train_distribu
     assert "label_auc_real" not in metrics
 
 
-def test_without_labels_and_reports_only_the_distance_between_films_is_measured(validation: list[Batch]) -> None:
+def test_without_labels_and_reports_only_the_distance_between_images_is_measured(validation: list[Batch]) -> None:
     bare = [
         Batch(b.image_BCHW, b.labels_BY * 0, ~b.labelled_B, torch.zeros_like(b.words_BSW), ~b.has_report_B)
         for b in validation
@@ -153,8 +153,8 @@ def test_a_real_model_is_measured_and_the_same_noise_gives_the_same_metrics(
     assert first["word_cross_entropy"] == pytest.approx(np.log(len(TOKENS)), rel=0.3)  # untrained: nearly uniform
 
 
-def test_too_few_films_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least 2 films"):
+def test_too_few_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 2 images"):
         Validator.prepare(FeatureExtractor.random(CPU), SPEC, iter(()), batches(1, seed=0))
 
 

@@ -13,7 +13,7 @@ from emixer.errors import RunFolderError
 from emixer.experiments import cells
 from emixer.experiments.cells import Cell, CellResult, Mix, ResultsFolder
 
-CELL = Cell("films", Mix(1000, 500, "emixer"), 0)
+CELL = Cell("images", Mix(1000, 500, "emixer"), 0)
 INPUTS = {"shards": "abc", "downstream": {"lr": 1e-3, "augment": ["translation"]}}
 RESULT = CellResult(
     {"auc": 0.8125, "auc/Edema": math.nan}, {"auc": np.array([0.8, math.nan, 0.9])}, {"seconds": 1.5, "test_rows": 20}
@@ -22,9 +22,9 @@ RESULT = CellResult(
 
 def test_whatever_decides_the_figures_is_in_the_key_and_an_order_of_settings_is_not() -> None:
     others = [
-        Cell("pairs", CELL.mix, 0), Cell("films", Mix(1001, 500, "emixer"), 0),
-        Cell("films", Mix(1000, 501, "emixer"), 0), Cell("films", Mix(1000, 500, "cogan"), 0),
-        Cell("films", CELL.mix, 1),
+        Cell("pairs", CELL.mix, 0), Cell("images", Mix(1001, 500, "emixer"), 0),
+        Cell("images", Mix(1000, 501, "emixer"), 0), Cell("images", Mix(1000, 500, "cogan"), 0),
+        Cell("images", CELL.mix, 1),
     ]  # fmt: skip
     keys = [cell.key(INPUTS) for cell in (CELL, *others)]
     changed: list[dict[str, Any]] = [INPUTS | {"shards": "abd"}, INPUTS | {"downstream": {"lr": 1e-3, "augment": []}}]
@@ -35,16 +35,16 @@ def test_whatever_decides_the_figures_is_in_the_key_and_an_order_of_settings_is_
 
 def test_a_cell_keeps_the_key_that_it_had_before_later_ways_to_use_pairs() -> None:
     # of the first version; another value here means that everybody's finished cells would be computed again
-    kept = {"films": "807860cb9e80f3005633", "pairs": "a06a01202a6beb86ee9b",
+    kept = {"images": "807860cb9e80f3005633", "pairs": "a06a01202a6beb86ee9b",
             "distance": "2a95ee82cd223ddf9a87"}  # fmt: skip
     for task, key in kept.items():
         assert Cell(task, Mix(1000, 500, "emixer"), 0).key({}) == key  # type: ignore[arg-type]
-    # of the second: AUC orders films however sure a model is; a report generator's encoder is taught labels
+    # of the second: AUC orders images however sure a model is; a report generator's encoder is taught labels
     second = {"classes": "1fa02d5135d41e44ef67", "reports": "4ad543c3e3849779672f"}
     for task, key in second.items():
         assert Cell(task, Mix(1000, 500, "emixer"), 0).key({}) == key  # type: ignore[arg-type]
     later = [Mix(1000, 500, "emixer", pretrains=True), Mix(1000, 500, "emixer", chosen_from=600)]
-    assert len({Cell("films", mix, 0).key({}) for mix in (CELL.mix, *later)}) == 3
+    assert len({Cell("images", mix, 0).key({}) for mix in (CELL.mix, *later)}) == 3
 
 
 def test_a_new_version_of_the_code_has_keys_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +56,7 @@ def test_a_new_version_of_the_code_has_keys_of_its_own(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("task", "changes"),
     [
-        ("films", {"network"}), ("pairs", {"network", "joint_hidden"}), ("reports", {"report_decoder"}),
+        ("images", {"network"}), ("pairs", {"network", "joint_hidden"}), ("reports", {"report_decoder"}),
         ("classes", {"network"}),
     ],
 )  # fmt: skip
@@ -72,9 +72,9 @@ def test_only_settings_of_the_model_that_a_cell_trains_decide_its_key(task: Any,
 
 
 def test_cells_have_names_for_people() -> None:
-    assert CELL.name == "films R1000 + S500 emixer, seed 0"
+    assert CELL.name == "images R1000 + S500 emixer, seed 0"
     assert Cell("reports", Mix(10), 2).name == "reports R10, seed 2"
-    assert Cell("films", Mix(0, 500, "emixer-30"), 1).name == "films S500 emixer-30, seed 1"
+    assert Cell("images", Mix(0, 500, "emixer-30"), 1).name == "images S500 emixer-30, seed 1"
     assert Cell("classes", Mix(0), 0).name == "classes no pretraining, seed 0"
 
 

@@ -16,7 +16,7 @@ from emixer.experiments.plot import plot
 from emixer.experiments.render import FilledTable, filled
 from emixer.experiments.tables import Column, Row, Table
 
-AUC = Column("auc", "AUC", "films", "auc")
+AUC = Column("auc", "AUC", "images", "auc")
 FID = Column("fid", "FID_50 & more", "distance", "fid", digits=2)
 REAL, MIXED, OTHER = Mix(100), Mix(100, 50, "emixer"), Mix(100, 50, "cogan")
 TABLE = Table(
@@ -28,27 +28,27 @@ TABLE = Table(
     ),
     ("A note of its own.",),
 )  # fmt: skip
-MEASURED = "Measured on tiny, 100 training films of 32 px."
+MEASURED = "Measured on tiny, 100 training images of 32 px."
 
 
-def films(auc: float, resampled: list[float] | None = None) -> CellResult:
+def images(auc: float, resampled: list[float] | None = None) -> CellResult:
     return CellResult({"auc": auc}, {} if resampled is None else {"auc": np.array(resampled)}, {})
 
 
 def results() -> dict[Cell, CellResult | str]:
     spread = np.linspace(-0.04, 0.04, 41)  # its 2.5th and 97.5th percentiles are -0.038 and 0.038
     return {
-        Cell("films", REAL, 0): films(0.70, list(0.70 + spread)),
-        Cell("films", REAL, 1): films(0.74, list(0.74 + spread)),
-        Cell("films", REAL, 2): films(0.72, list(0.72 + spread)),
-        Cell("films", MIXED, 0): films(0.75, list(0.78 + 2 * spread)),
-        Cell("films", MIXED, 1): films(0.81, list(0.78 + 2 * spread)),
-        Cell("films", MIXED, 2): films(0.78, list(0.78 + 2 * spread)),
-        Cell("films", OTHER, 0): films(0.75, list(0.75 + spread)), Cell("films", OTHER, 1): "failed",
-        Cell("films", OTHER, 2): films(0.77, list(0.77 + spread)),
+        Cell("images", REAL, 0): images(0.70, list(0.70 + spread)),
+        Cell("images", REAL, 1): images(0.74, list(0.74 + spread)),
+        Cell("images", REAL, 2): images(0.72, list(0.72 + spread)),
+        Cell("images", MIXED, 0): images(0.75, list(0.78 + 2 * spread)),
+        Cell("images", MIXED, 1): images(0.81, list(0.78 + 2 * spread)),
+        Cell("images", MIXED, 2): images(0.78, list(0.78 + 2 * spread)),
+        Cell("images", OTHER, 0): images(0.75, list(0.75 + spread)), Cell("images", OTHER, 1): "failed",
+        Cell("images", OTHER, 2): images(0.77, list(0.77 + spread)),
         Cell("distance", replace(REAL, real=0), 0): CellResult({}, {}, {}),
         Cell("distance", replace(MIXED, real=0), 0): CellResult(
-            {"fid": 12.345}, {}, {"encoder": "chexpert", "input_px": 224, "films": 1200}
+            {"fid": 12.345}, {}, {"encoder": "chexpert", "input_px": 224, "images": 1200}
         ),
         Cell("distance", replace(OTHER, real=0), 0): "failed",
     }  # fmt: skip
@@ -81,7 +81,7 @@ def one_mixture_twice(generator: np.random.Generator, by_seed: float, gain: floa
     """Downstream models that differ by the luck of training, and by `gain`; both rows' resamples go together."""
     luck_SR = generator.normal(0, 0.01, 100)
     found = {
-        Cell("films", mix, seed): films(value := base + generator.normal(0, by_seed), list(value + luck_SR))
+        Cell("images", mix, seed): images(value := base + generator.normal(0, by_seed), list(value + luck_SR))
         for mix, base in ((REAL, 0.8), (MIXED, 0.8 + gain)) for seed in (0, 1, 2)
     }  # fmt: skip
     return filled(replace(TABLE, columns=(AUC,), rows=TABLE.rows[:2]), (0, 1, 2), found, MEASURED)
@@ -113,7 +113,7 @@ def test_fewer_than_three_seeds_mark_nothing_and_the_note_says_so(table: FilledT
 
 NOTES = [
     "Ours: mean ± sd over 3 seeds [95 % interval of the mean of these trained models on other test subjects]. Measured "
-    "on tiny, 100 training films of 32 px. The paper's figures are of MIMIC-CXR: ours are no reproduction of them.",
+    "on tiny, 100 training images of 32 px. The paper's figures are of MIMIC-CXR: ours are no reproduction of them.",
     "▲ above, ▼ below the first row (of the same class, or of as many real pairs) by a 95 % interval that excludes 0, "
     "of downstream models trained anew, paired by seed, and of other test subjects; how far is in the CSV. Each "
     "generator is trained once, and what another training of it would change is not in it. One of twenty entries that "
@@ -143,7 +143,7 @@ def test_the_table_as_csv_says_what_is_missing_and_what_all_was_measured_on_and_
         "method,data,metric,mean,sd,low,high,gain,gain_low,gain_high,seeds,paper_mean,paper_sd,status,encoder,"
         "measured_on"
     )
-    network = "chexpert at 224 px, 1,200 films a side"
+    network = "chexpert at 224 px, 1,200 images a side"
     assert [row[13:14] + row[3:4] + row[7:8] + row[10:13] + row[14:15] for row in rows[1:]] == [
         ["done", "0.72", "", "3", "0.8", "0.002", ""],
         ["not defined", "", "", "", "", "", ""],
@@ -187,16 +187,16 @@ def test_one_seed_has_no_spread_and_the_note_says_one_seed() -> None:
 
 
 def test_a_figure_that_one_seed_leaves_undefined_is_not_defined() -> None:
-    changed = results() | {Cell("films", MIXED, 1): films(math.nan, [math.nan] * 41)}
+    changed = results() | {Cell("images", MIXED, 1): images(math.nan, [math.nan] * 41)}
     assert filled(TABLE, (0, 1, 2), changed, MEASURED).missing[1, 0] == "not defined"
-    halved = results() | {Cell("films", MIXED, 1): films(0.8, [math.nan] * 20 + [0.8] * 21)}
+    halved = results() | {Cell("images", MIXED, 1): images(0.8, [math.nan] * 20 + [0.8] * 21)}
     entry = filled(TABLE, (0, 1, 2), halved, MEASURED).entries[1, 0]
     assert entry is not None
     assert math.isfinite(entry.low), "by the resamples that define it"
 
 
 def test_where_the_first_row_is_missing_nothing_is_compared_with_another_in_its_place() -> None:
-    changed = results() | {Cell("films", REAL, seed): "failed" for seed in range(3)}
+    changed = results() | {Cell("images", REAL, seed): "failed" for seed in range(3)}
     table = filled(TABLE, (0, 1, 2), changed, MEASURED)
     assert table.missing[0, 0] == "failed"
     entry = table.entries[1, 0]
@@ -205,7 +205,7 @@ def test_where_the_first_row_is_missing_nothing_is_compared_with_another_in_its_
 
 
 def test_a_seed_that_failed_hides_no_other_and_gains_are_of_the_seeds_of_both_rows() -> None:
-    changed = results() | {Cell("films", REAL, 0): "failed"}
+    changed = results() | {Cell("images", REAL, 0): "failed"}
     table = filled(TABLE, (0, 1, 2), changed, MEASURED)
     real, mixed = table.entries[0, 0], table.entries[1, 0]
     assert real is not None
@@ -247,8 +247,8 @@ def test_no_text_of_the_plot_runs_over_its_edge(table: FilledTable, num_columns:
     wide = replace(TABLE, title="Image classification and report generation with real and synthetic pairs (paper: 1)",
                    columns=(AUC,) * num_columns)  # fmt: skip
     measured = (
-        "Measured on mimic-cxr-jpg, 368,960 training films of 128 px; 5,159 test films of 293 subjects, 3,858 test "
-        "films of 285 subjects; sizes x 0.01. FID by chexpert_encoder at 224 px, 5,159 films a side."
+        "Measured on mimic-cxr-jpg, 368,960 training images of 128 px; 5,159 test images of 293 subjects, 3,858 test "
+        "images of 285 subjects; sizes x 0.01. FID by chexpert_encoder at 224 px, 5,159 images a side."
     )
     picture = Image.open(io.BytesIO(plot(filled(wide, (0, 1), results(), measured))))
     picture.save(tmp_path / "plot.png")

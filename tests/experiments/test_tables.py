@@ -55,8 +55,8 @@ def test_figures_have_no_cells_and_want_one_generator() -> None:
 
 def test_one_factor_scales_all_sizes_and_the_names_say_so() -> None:
     settings = ExperimentConfig(scale=0.01)
-    assert [scaled(films, settings) for films in (50_000, 100_000, 600_000)] == [500, 1000, 6000]
-    assert [size_in_words(films, settings, "S") for films in (50_000, 100_000, 600_000)] == ["S500", "S1k", "S6k"]
+    assert [scaled(images, settings) for images in (50_000, 100_000, 600_000)] == [500, 1000, 6000]
+    assert [size_in_words(images, settings, "S") for images in (50_000, 100_000, 600_000)] == ["S500", "S1k", "S6k"]
     assert row(table("table1", scale=0.01), "EMIXER", "R1k + S6k").mix == Mix(1000, 6000, "emixer")
     assert row(table("table10", scale=0.0105), "CoGAN", "R945 + S105").mix == Mix(945, 105, "cogan")
     assert scaled(100_000, ExperimentConfig(scale=1e-9)) == 1
@@ -76,14 +76,14 @@ def test_a_table_has_so_many_cells_of_three_seeds(name: str, cells: int, generat
     assert len(found.generators) == generators
 
 
-def test_table10_replaces_real_films_by_generated_ones_at_one_size() -> None:
+def test_table10_replaces_real_images_by_generated_ones_at_one_size() -> None:
     rows = table("table10").rows
     assert {row.mix.real + row.mix.synthetic for row in rows} == {100_000}
     assert [row.mix.real for row in rows[:5]] == [100_000, 90_000, 80_000, 60_000, 20_000]
     assert table("table1").rows[0].mix == rows[0].mix, "one cell of both"
 
 
-def test_table9_trains_on_generated_films_alone_and_has_a_column_a_disease() -> None:
+def test_table9_trains_on_generated_images_alone_and_has_a_column_a_disease() -> None:
     found = table("table9", diseases=["Edema", "Pleural Effusion", "Fracture"])
     assert [row.mix for row in found.rows] == [
         Mix(100_000), *(Mix(0, 100_000, name) for name in ("cogan", "jointgan", "emixer"))
@@ -98,7 +98,7 @@ def test_table3_shares_its_full_row_with_table1_and_measures_each_generator_once
     assert row(found, "EMIXER", "30 % of labels").mix == Mix(100_000, 100_000, "emixer-30")
     shared = set(found.all_cells((0,))) & set(table("table1").all_cells((0,)))
     assert {(cell.task, cell.mix.generator) for cell in shared} == {
-        (task, name) for task in ("films", "reports") for name in ("cogan", "jointgan", "smgan", "emixer")
+        (task, name) for task in ("images", "reports") for name in ("cogan", "jointgan", "smgan", "emixer")
     }
     distances = [cell for cell in found.all_cells((0, 1, 2)) if cell.task == "distance"]
     assert len(distances) == 6
@@ -124,7 +124,13 @@ def test_methods_that_are_not_wanted_have_no_row_and_no_generator() -> None:
 
 def test_gain_has_a_group_of_rows_for_each_number_of_real_pairs_with_real_ones_as_the_ceiling() -> None:
     settings = ExperimentConfig.model_validate(
-        {"table": "gain", "real_pairs": [300, 100], "multiples": [1, 4], "methods": ["emixer"], "gain_tasks": ["films"]}
+        {
+            "table": "gain",
+            "real_pairs": [300, 100],
+            "multiples": [1, 4],
+            "methods": ["emixer"],
+            "gain_tasks": ["images"],
+        }
     )
     found = table_of(settings, num_train=700)
     assert [(row.method, row.data, row.mix) for row in found.rows] == [

@@ -27,5 +27,5 @@ def shown_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     image_NHW = np.random.default_rng(0).integers(0, 255, (4, 32, 32), dtype=np.uint8)
     for images in (200, 600, 1000):
         path = folder.samples / f"images-{images:012d}.png"
-        draw_pairs(image_NHW, [["Edema"], [], [], []], ["Mild edema.", "", "", ""], path, f"After {images} films")
+        draw_pairs(image_NHW, [["Edema"], [], [], []], ["Mild edema.", "", "", ""], path, f"After {images} images")
     return folder.path

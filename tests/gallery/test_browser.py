@@ -36,7 +36,12 @@ def test_it_loads_without_errors_and_asks_the_network_for_nothing(page, html: Pa
 def test_the_charts_are_drawn_and_tell_values_under_the_pointer(page, html: Path) -> None:  # type: ignore[no-untyped-def]
     page.open(html)
     titles = page.evaluate("[...document.querySelectorAll('.chart h3')].map(h => h.textContent)")
-    assert titles[:4] == ["Discriminator losses", "Generator losses", "Fréchet distance of films", "Word cross-entropy"]
+    assert titles[:4] == [
+        "Discriminator losses",
+        "Generator losses",
+        "Fréchet distance of images",
+        "Word cross-entropy",
+    ]
     assert page.evaluate("[...document.querySelectorAll('.chart path.line')].every(p => p.getTotalLength() > 50)")
     svg = "document.querySelector('svg[data-chart]')"
     at = f"{svg}.getBoundingClientRect().left + 60"
@@ -44,7 +49,7 @@ def test_the_charts_are_drawn_and_tell_values_under_the_pointer(page, html: Path
     first = f"{svg}.parentElement.querySelector('.legend b').textContent"
     assert page.evaluate(first) == "2"  # the total at the end: 3 - 1000 / 1000
     page.evaluate(f"{svg}.dispatchEvent({move})")
-    assert page.evaluate(first).endswith("films")
+    assert page.evaluate(first).endswith("images")
     page.evaluate(f"{svg}.dispatchEvent(new PointerEvent('pointerleave'))")
     assert page.evaluate(first) == "2"
 
@@ -76,9 +81,9 @@ def test_the_address_may_name_a_label_with_a_space(page, html: Path) -> None:  #
 def test_the_slider_shows_one_grid_at_a_time(page, html: Path) -> None:  # type: ignore[no-untyped-def]
     page.open(html)
     label = "document.getElementById('grid-label').textContent"
-    assert (shown(page, ".grids img"), page.evaluate(label)) == (1, "1,000 films")
+    assert (shown(page, ".grids img"), page.evaluate(label)) == (1, "1,000 images")
     page.evaluate("const s = document.getElementById('grid-slider'); s.value = 0; s.dispatchEvent(new Event('input'))")
-    assert (shown(page, ".grids img"), page.evaluate(label)) == (1, "200 films")
+    assert (shown(page, ".grids img"), page.evaluate(label)) == (1, "200 images")
 
 
 @pytest.mark.parametrize("width", [360, 768, 1440])
@@ -105,8 +110,8 @@ def test_text_stands_out_from_its_background_in_both_themes(page, html: Path) ->
 
 def test_a_report_cannot_run_a_script(page, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     attack = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\"></script>"
-    film = np.zeros((8, 8), np.uint8)
-    pair = Pair(film, attack)
+    image = np.zeros((8, 8), np.uint8)
+    pair = Pair(image, attack)
     path = tmp_path / "attack.html"
     path.write_text(render(Gallery("Safe", attack, comparisons=(Comparison(('"><b>', attack), pair, pair),))))
     page.open(path)

@@ -19,7 +19,7 @@ def test_lines_end_where_the_values_end() -> None:
     assert [(x, y) for _, _, x, y in line.points] == [("100", "7"), ("200", "6"), ("400", "4")]
     assert line.last == "4"
     xs, ys = [p[0] for p in line.points], [p[1] for p in line.points]
-    assert xs[1] - xs[0] == pytest.approx((xs[2] - xs[1]) / 2, abs=0.2)  # 100 films, then 200
+    assert xs[1] - xs[0] == pytest.approx((xs[2] - xs[1]) / 2, abs=0.2)  # 100 images, then 200
     assert ys == sorted(ys)  # falling values go down the picture
     assert min(xs + ys) >= 0
     assert max(xs) <= WIDTH

@@ -11,7 +11,7 @@ NAMES = ("Edema", "No Finding", "Fracture", "Mass")
 GRAY = np.full((8, 8), 100, np.uint8)
 
 
-def test_the_most_frequent_findings_are_swapped_in_and_none_that_no_film_has() -> None:
+def test_the_most_frequent_findings_are_swapped_in_and_none_that_no_image_has() -> None:
     assert swap_labels(NAMES, [3, 50, 7, 0], num=2) == [2, 0]
     assert swap_labels(NAMES, [3, 50, 7, 0], num=5) == [2, 0]
 
@@ -29,7 +29,7 @@ def test_what_became_brighter_is_orange_and_what_became_darker_blue() -> None:
     picture = Image.open(io.BytesIO(base64.b64decode(swap.change_uri.partition("base64,")[2])))
     assert picture.getpixel((0, 0)) == (245, 171, 92)
     assert picture.getpixel((1, 0)) == (90, 160, 255)
-    assert picture.getpixel((2, 0)) == (35, 35, 35), "what stayed is the dimmed film"
+    assert picture.getpixel((2, 0)) == (35, 35, 35), "what stayed is the dimmed image"
 
 
 def test_the_page_says_which_reports_name_their_label() -> None:

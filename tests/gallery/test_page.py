@@ -9,7 +9,7 @@ from PIL import Image
 
 from emixer.gallery.page import Comparison, Facts, Gallery, LabelRow, Pair, label_rows_of, render
 
-FILM = np.arange(64, dtype=np.uint8).reshape(8, 8)
+IMAGE = np.arange(64, dtype=np.uint8).reshape(8, 8)
 ATTACK = '<script>alert(1)</script> & "quoted" </p>'
 
 
@@ -33,22 +33,22 @@ def gallery(**parts: object) -> Gallery:
     return Gallery(title="Run", lead="What it is.", **parts)  # type: ignore[arg-type]
 
 
-def test_films_are_in_the_page_pixel_for_pixel() -> None:
-    html = render(gallery(comparisons=(Comparison(("Edema",), generated=Pair(FILM, "Edema.")),)))
+def test_images_are_in_the_page_pixel_for_pixel() -> None:
+    html = render(gallery(comparisons=(Comparison(("Edema",), generated=Pair(IMAGE, "Edema.")),)))
     uri = next(source for source in Tags(html).sources if source.startswith("data:image/png"))
-    film = Image.open(io.BytesIO(base64.b64decode(uri.partition("base64,")[2])))
-    assert np.array_equal(np.asarray(film), FILM)
+    image = Image.open(io.BytesIO(base64.b64decode(uri.partition("base64,")[2])))
+    assert np.array_equal(np.asarray(image), IMAGE)
 
 
 def test_the_page_refers_to_nothing_outside_itself() -> None:
-    html = render(gallery(comparisons=(Comparison((), Pair(FILM, "a"), Pair(FILM, "b")),)))
+    html = render(gallery(comparisons=(Comparison((), Pair(IMAGE, "a"), Pair(IMAGE, "b")),)))
     assert all(source.startswith(("data:", "#")) for source in Tags(html).sources)
     assert "http://" not in html
     assert "https://" not in html
 
 
 def test_all_text_is_escaped() -> None:
-    pair = Pair(FILM, ATTACK)
+    pair = Pair(IMAGE, ATTACK)
     html = render(
         Gallery(
             ATTACK, ATTACK, highlights=((ATTACK, ATTACK),), comparisons=(Comparison((ATTACK,), pair, pair),),
@@ -65,8 +65,8 @@ def test_parts_that_are_empty_are_left_out() -> None:
     assert not {"pairs", "grids", "curves", "labels", "counts", "facts"} & set(ids)
 
 
-def test_a_page_with_real_films_says_so_and_one_without_does_not() -> None:
-    pair = Pair(FILM, "Clear.")
+def test_a_page_with_real_images_says_so_and_one_without_does_not() -> None:
+    pair = Pair(IMAGE, "Clear.")
     with_real = render(gallery(comparisons=(Comparison((), real=pair, generated=pair),)))
     without = render(gallery(comparisons=(Comparison((), generated=pair),)))
     assert "share this page only as the terms" in with_real

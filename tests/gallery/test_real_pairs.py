@@ -21,7 +21,7 @@ def test_pairs_are_rows_of_the_split_with_their_own_report_and_labels(tiny_shard
         assert (row["report"] or "", row["labels"]) == (report, labels_Y.tolist())
 
 
-def test_films_without_labels_are_not_shown(tiny_shards: Path) -> None:
+def test_images_without_labels_are_not_shown(tiny_shards: Path) -> None:
     pairs = read_real_pairs(ShardSet.open(tiny_shards), "validate", 500, uncertain_is=0)
     assert len(pairs.reports) == 28  # of 32, every eighth has none
 

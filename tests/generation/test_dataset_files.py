@@ -49,11 +49,11 @@ def test_files_are_named_as_the_hub_names_them_and_cover_all_rows() -> None:
     assert Layout(600_000, 8192, 512).files[-1] == ("train-00073-of-00074.parquet", Rows(598_016, 1_984))
 
 
-def test_row_holds_film_report_labels_seed_and_index() -> None:
+def test_row_holds_image_report_labels_seed_and_index() -> None:
     row = _table(5, 2).to_pylist()[1]
-    film = Image.open(io.BytesIO(row["image"]["bytes"]))
+    image = Image.open(io.BytesIO(row["image"]["bytes"]))
     expected = np.random.default_rng(5).integers(0, 256, (2, 8, 8), dtype=np.uint8)[1]
-    np.testing.assert_array_equal(np.asarray(film), expected)
+    np.testing.assert_array_equal(np.asarray(image), expected)
     assert row["image"]["path"] == "000000006.png"
     del row["image"]
     assert row == {"report": "Report 6.", "Edema": 0, "Pleural Effusion": 1, "seed": 9, "index": 6}

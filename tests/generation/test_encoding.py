@@ -1,4 +1,4 @@
-"""Films to files. The reference is Pillow, which did not write them."""
+"""Images to files. The reference is Pillow, which did not write them."""
 
 import io
 
@@ -10,7 +10,7 @@ from PIL import Image
 from emixer.generation.encoding import ImageFormat, encode, encode_jpeg, encode_png
 
 
-def _films() -> NDArray[np.uint8]:
+def _images() -> NDArray[np.uint8]:
     noise = np.random.default_rng(0).integers(0, 256, (2, 24, 17), dtype=np.uint8)
     steps = np.tile(np.array([[0], [255]], np.uint8), (12, 17))  # differences that wrap round
     slope = np.add.outer(np.arange(24), np.arange(17)).astype(np.uint8)
@@ -24,31 +24,31 @@ def _decoded(content: bytes) -> NDArray[np.uint8]:
 
 
 def test_png_gives_every_pixel_back() -> None:
-    films = _films()
-    for film, content in zip(films, encode_png(films), strict=True):
-        np.testing.assert_array_equal(_decoded(content), film)
+    images = _images()
+    for image, content in zip(images, encode_png(images), strict=True):
+        np.testing.assert_array_equal(_decoded(content), image)
 
 
 def test_png_of_one_pixel_is_a_png() -> None:
-    film = np.array([[[7]]], np.uint8)
-    assert _decoded(encode_png(film)[0]).tolist() == [[7]]
+    image = np.array([[[7]]], np.uint8)
+    assert _decoded(encode_png(image)[0]).tolist() == [[7]]
 
 
 def test_png_of_a_view_into_a_larger_array_is_that_of_a_copy() -> None:
-    films = _films()
-    assert encode_png(films[1::2, ::2, 3:]) == encode_png(films[1::2, ::2, 3:].copy())
+    images = _images()
+    assert encode_png(images[1::2, ::2, 3:]) == encode_png(images[1::2, ::2, 3:].copy())
 
 
-def test_smooth_film_takes_less_room_than_its_pixels() -> None:
+def test_smooth_image_takes_less_room_than_its_pixels() -> None:
     ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, :, None], (1, 64, 64))
     assert len(encode_png(ramp)[0]) < 64 * 64 / 8
 
 
 def test_jpeg_is_close() -> None:
-    films = _films()[2:3] + 100
-    assert np.abs(_decoded(encode_jpeg(films)[0]).astype(int) - films[0]).max() <= 2
+    images = _images()[2:3] + 100
+    assert np.abs(_decoded(encode_jpeg(images)[0]).astype(int) - images[0]).max() <= 2
 
 
 @pytest.mark.parametrize(("image_format", "signature"), [("png", b"\x89PNG"), ("jpeg", b"\xff\xd8")])
 def test_format_decides_the_encoder(image_format: ImageFormat, signature: bytes) -> None:
-    assert all(content.startswith(signature) for content in encode(_films(), image_format))
+    assert all(content.startswith(signature) for content in encode(_images(), image_format))

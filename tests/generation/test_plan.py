@@ -53,7 +53,7 @@ def test_another_seed_draws_other_labels() -> None:
     assert (one != other).any()
 
 
-def test_train_plan_follows_the_joint_distribution_of_the_training_films() -> None:
+def test_train_plan_follows_the_joint_distribution_of_the_training_images() -> None:
     rows = make_plan("train", (), SPEC, seed=0).labels(0, 100_000)
     for vector, count in zip(SPEC.label_vectors, SPEC.label_counts, strict=True):
         share = (rows == vector).all(axis=1).mean()
@@ -62,11 +62,11 @@ def test_train_plan_follows_the_joint_distribution_of_the_training_films() -> No
 
 def test_balanced_plan_gives_each_label_its_turn_with_the_company_it_keeps() -> None:
     rows = make_plan("balanced", (), SPEC, seed=0).labels(0, 60_000)
-    # No film carries Fracture or Pneumothorax, so Edema and Pneumonia take turns.
+    # No image carries Fracture or Pneumothorax, so Edema and Pneumonia take turns.
     assert (rows[0::2, NAMES.index("Edema")] == 1).all()
     assert (rows[1::2, NAMES.index("Pneumonia")] == 1).all()
     assert not rows[:, [NAMES.index("Fracture"), NAMES.index("Pneumothorax")]].any()
-    # Of 45 films with edema 15 have pneumonia too; of 20 with pneumonia 15 have edema.
+    # Of 45 images with edema 15 have pneumonia too; of 20 with pneumonia 15 have edema.
     assert rows[0::2, NAMES.index("Pneumonia")].mean() == pytest.approx(15 / 45, abs=0.01)
     assert rows[1::2, NAMES.index("Edema")].mean() == pytest.approx(15 / 20, abs=0.01)
 

@@ -24,7 +24,7 @@ def sampler(tiny_run: Path) -> Sampler:
     return Sampler(read_trained_model(tiny_run), "cpu", BATCH)
 
 
-def test_two_lines_of_python_give_films_and_reports(tiny_run: Path) -> None:
+def test_two_lines_of_python_give_images_and_reports(tiny_run: Path) -> None:
     pairs = emixer.load(tiny_run).sample(labels=["Pneumothorax"], num=4, seed=0)
     assert pairs.images.shape == (4, 32, 32)
     assert pairs.images.dtype == np.uint8

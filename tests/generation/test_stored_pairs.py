@@ -19,13 +19,13 @@ FILES = ("a.parquet", "b.parquet")
 def dataset(tmp_path: Path) -> Path:
     """Ten pairs that say which they are, in two files with row groups of two."""
     for name, numbers in zip(FILES, (range(6), range(6, 10)), strict=True):
-        films = []
+        images = []
         for number in numbers:
             out = io.BytesIO()
             Image.fromarray(np.full((4, 4), 10 * number, np.uint8)).save(out, "PNG")
-            films.append({"bytes": out.getvalue(), "path": f"{number}.png"})
+            images.append({"bytes": out.getvalue(), "path": f"{number}.png"})
         table = pa.table({
-            "image": films, "report": [f"Report {n}." for n in numbers],
+            "image": images, "report": [f"Report {n}." for n in numbers],
             "Edema": pa.array([n % 2 for n in numbers], pa.int8()), "Mass": pa.array([0 for _ in numbers], pa.int8()),
         })  # fmt: skip
         pq.write_table(table, tmp_path / name, row_group_size=2)

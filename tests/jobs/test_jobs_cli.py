@@ -163,11 +163,11 @@ def test_what_cannot_work_is_refused_before_it_is_submitted(
     assert not (tmp_path / "jobs").exists()
 
 
-def test_films_of_another_size_are_found_on_the_login_node(tmp_path: Path) -> None:
-    films, shards = str(tmp_path / "films"), str(tmp_path / "shards")
+def test_images_of_another_size_are_found_on_the_login_node(tmp_path: Path) -> None:
+    images, shards = str(tmp_path / "images"), str(tmp_path / "shards")
     for command in (
-        ["phantom", "--studies", "60", "--out", films, "--set", "phantom.height_px=64"],
-        ["ingest", "mimic-cxr", "--root", films, "--out", shards, "--side-px", "32", "--min-token-count", "1"],
+        ["phantom", "--studies", "60", "--out", images, "--set", "phantom.height_px=64"],
+        ["ingest", "mimic-cxr", "--root", images, "--out", shards, "--side-px", "32", "--min-token-count", "1"],
     ):
         assert CliRunner().invoke(emixer, command).exit_code == 0
     result = run(*training(tmp_path), "--dry-run")
@@ -184,8 +184,8 @@ def test_inputs_that_another_job_will_make_need_not_be_there_yet(tmp_path: Path)
 
 
 def test_a_pipeline_hands_on_what_each_stage_makes(tmp_path: Path) -> None:
-    (tmp_path / "films").mkdir()
-    paths = [f"ingest.source={{kind: mimic-cxr, root: {tmp_path / 'films'}}}", f"ingest.out={tmp_path / 'shards'}",
+    (tmp_path / "images").mkdir()
+    paths = [f"ingest.source={{kind: mimic-cxr, root: {tmp_path / 'images'}}}", f"ingest.out={tmp_path / 'shards'}",
              f"train.run={tmp_path / 'run'}", f"generate.out={tmp_path / 'made'}"]  # fmt: skip
     arguments = [part for setting in paths for part in ("--set", setting)]
     result = run("pipeline", *arguments, "--stages", "ingest,train,generate,evaluate", "--dry-run")

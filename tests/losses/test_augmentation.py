@@ -11,7 +11,7 @@ from emixer.models.noise import RowNoise
 SIDE = 16
 
 
-def films(num: int = 2) -> Tensor:
+def images(num: int = 2) -> Tensor:
     return torch.linspace(-0.5, 0.5, num * SIDE * SIDE).view(num, 1, SIDE, SIDE)
 
 
@@ -20,22 +20,22 @@ def numbers(**changed: float) -> Tensor:
     assert len(places) == NUM_UNIFORMS
     uniform_BU = torch.full((2, NUM_UNIFORMS), 0.5)
     for name, value in changed.items():
-        uniform_BU[1, places.index(name)] = value  # the first film stays as it is
+        uniform_BU[1, places.index(name)] = value  # the first image stays as it is
     return uniform_BU
 
 
-def test_without_a_kind_the_very_same_films_come_back() -> None:
-    image = films()
+def test_without_a_kind_the_very_same_images_come_back() -> None:
+    image = images()
     assert augmented(image, numbers(), ()) is image
 
 
 @pytest.mark.parametrize("kind", ["color", "translation"])
 def test_a_half_changes_nothing(kind: Augmentation) -> None:
-    torch.testing.assert_close(augmented(films(), numbers(), (kind,)), films())
+    torch.testing.assert_close(augmented(images(), numbers(), (kind,)), images())
 
 
 def test_brightness_is_added_and_contrast_stretches_about_the_mean() -> None:
-    image = films()
+    image = images()
     brighter = augmented(image, numbers(brightness=0.75), ("color",))
     torch.testing.assert_close(brighter[1], image[1] + 0.25)
     flatter = augmented(image, numbers(contrast=0.0), ("color",))
@@ -43,8 +43,8 @@ def test_brightness_is_added_and_contrast_stretches_about_the_mean() -> None:
     torch.testing.assert_close(flatter[0], image[0])
 
 
-def test_a_film_moves_by_whole_pixels_and_black_comes_in() -> None:
-    image = films()
+def test_an_image_moves_by_whole_pixels_and_black_comes_in() -> None:
+    image = images()
     moved = augmented(image, numbers(down=0.99, right=0.0), ("translation",))  # by 16 / 8 = 2 down, 2 left
     assert torch.equal(moved[0], image[0])
     assert torch.equal(moved[1, 0, 2:, :-2], image[1, 0, :-2, 2:])
@@ -54,14 +54,14 @@ def test_a_film_moves_by_whole_pixels_and_black_comes_in() -> None:
 
 def test_every_shift_is_as_likely_as_its_opposite() -> None:
     shifts = [
-        (augmented(films(), numbers(down=u), ("translation",))[1, 0, :, 0] == -1).sum().item()
+        (augmented(images(), numbers(down=u), ("translation",))[1, 0, :, 0] == -1).sum().item()
         for u in torch.arange(0.05, 1, 0.1).tolist()
     ]
     assert shifts == [2, 2, 1, 1, 0, 0, 1, 1, 2, 2]
 
 
 def test_a_gray_square_of_half_the_side_is_cut_out_and_may_lie_over_the_edge() -> None:
-    image = films()
+    image = images()
     inside = augmented(image, numbers(), ("cutout",))
     assert (inside[0, 0, 4:12, 4:12] == 0).all()
     assert torch.equal(inside[0, 0, :4], image[0, 0, :4])
@@ -70,16 +70,16 @@ def test_a_gray_square_of_half_the_side_is_cut_out_and_may_lie_over_the_edge() -
     assert torch.equal(at_corner[1, 0, 4:, 4:], image[1, 0, 4:, 4:])
 
 
-def test_gradients_pass_where_the_film_is_still_seen_and_nowhere_else() -> None:
-    image = films().requires_grad_()
+def test_gradients_pass_where_the_image_is_still_seen_and_nowhere_else() -> None:
+    image = images().requires_grad_()
     augmented(image, numbers(down=0.99), ("translation", "cutout")).sum().backward()
     assert image.grad is not None
-    assert (image.grad[1, 0, -2:] == 0).all()  # moved out of the film
+    assert (image.grad[1, 0, -2:] == 0).all()  # moved out of the image
     assert (image.grad[0, 0, 4:12, 4:12] == 0).all()  # under the square
     assert (image.grad[0, 0, :4] == 1).all()
 
 
-def test_an_adaptive_probability_rises_while_the_critic_knows_real_films_and_falls_while_it_does_not() -> None:
+def test_an_adaptive_probability_rises_while_the_critic_knows_real_images_and_falls_while_it_does_not() -> None:
     augment = Augmenter(("translation",), target=0.6, images=1000)
     assert augment.probability == 0
     augment.follow(torch.tensor(0.9), 100)
@@ -95,15 +95,15 @@ def test_an_adaptive_probability_rises_while_the_critic_knows_real_films_and_fal
     assert augment.probability == 0
 
 
-def test_as_many_films_are_changed_as_the_probability_says_and_the_others_are_untouched() -> None:
-    films = torch.rand(600, 1, 16, 16)
+def test_as_many_images_are_changed_as_the_probability_says_and_the_others_are_untouched() -> None:
+    images = torch.rand(600, 1, 16, 16)
     noise = RowNoise(0, 0, 0, 600, torch.device("cpu"))
     augment = Augmenter(("color",), target=0.6)
-    assert torch.equal(augment(films, noise, "real"), films), "it begins without"
+    assert torch.equal(augment(images, noise, "real"), images), "it begins without"
     augment.probability = torch.tensor(0.3)
-    seen = augment(films, noise, "real")
-    changed = (seen != films).flatten(1).any(1)
+    seen = augment(images, noise, "real")
+    changed = (seen != images).flatten(1).any(1)
     assert 130 < changed.sum() < 230
-    always = Augmenter(("color",))(films, noise, "real")
+    always = Augmenter(("color",))(images, noise, "real")
     assert torch.equal(seen[changed], always[changed])
-    assert Augmenter(())(films, noise, "real") is films
+    assert Augmenter(())(images, noise, "real") is images

@@ -1,4 +1,4 @@
-"""CoGAN and JointGAN against what their papers say, in numbers worked out film by film."""
+"""CoGAN and JointGAN against what their papers say, in numbers worked out image by image."""
 
 import math
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def test_each_domain_of_cogan_trains_the_tied_layers(
     assert all(p.grad is not None and p.grad.abs().max() > 0 for layer in trunk for p in layer.parameters())
     own = [model.image_generator.blocks[1], model.image_generator.to_image]
     touched = any(p.grad is not None for layer in own for p in layer.parameters())
-    assert touched == (term == "image"), "the film generator's own layers belong to films"
+    assert touched == (term == "image"), "the image generator's own layers belong to images"
     model.zero_grad(set_to_none=True)
     if term != "teacher_forcing":
         (game,) = build_phases(config, LossConfig.model_validate(OFF | {term: 1.0})).objectives
@@ -112,26 +112,26 @@ def test_cogans_report_term_by_hand(tiny_config: Config, tiny_spec: ModelSpec, m
 
 
 def jointgan_pairs(model: Jointgan, real: Batch) -> list[list[tuple[torch.Tensor, torch.Tensor, int]]]:
-    """(film, words, row) of each kind of pair, drawn one kind after the other."""
+    """(image, words, row) of each kind of pair, drawn one kind after the other."""
     decoder, condition = model.report_decoder, model.report_condition
 
-    def film_of(words: torch.Tensor, stream: str) -> torch.Tensor:
-        return model.films_of_reports(condition.reader.embed(words), words != PAD, noise().named(stream))
+    def image_of(words: torch.Tensor, stream: str) -> torch.Tensor:
+        return model.images_of_reports(condition.reader.embed(words), words != PAD, noise().named(stream))
 
-    film = model.films_of_labels(FAKE_LABELS, noise())
+    image = model.images_of_labels(FAKE_LABELS, noise())
     seen = decoder.condition(decoder.read(real.image_BCHW), real.labels_BY, real.labelled_B)
     report_1 = decoder.writer.write(seen, noise().named("1"), 1.0, unknown=True)
-    report_3 = decoder.sample(film, FAKE_LABELS, noise().named("3"), 1.0, unknown=True)
+    report_3 = decoder.sample(image, FAKE_LABELS, noise().named("3"), 1.0, unknown=True)
     alone = model.condition_of_labels(FAKE_LABELS, noise().named("report alone"))
     report_4 = decoder.writer.write(alone, noise().named("4"), 1.0, unknown=True)
     kinds = [
         (real.image_BCHW, real.words_BSW),
         (real.image_BCHW, report_1),
-        (film_of(real.words_BSW, "film of real report"), real.words_BSW),
-        (film, report_3),
-        (film_of(report_4, "film of report"), report_4),
+        (image_of(real.words_BSW, "film of real report"), real.words_BSW),
+        (image, report_3),
+        (image_of(report_4, "film of report"), report_4),
     ]
-    return [[(films[row], words[row], row) for row in range(NUM)] for films, words in kinds]
+    return [[(images[row], words[row], row) for row in range(NUM)] for images, words in kinds]
 
 
 @pytest.mark.parametrize(("kind", "names"), [("cogan", ("words", "stops")),
@@ -155,7 +155,7 @@ def test_reports_known_by_their_labels_are_averaged_over_rows_that_have_labels(
     assert terms(few)[0] == pytest.approx(math.log(12), abs=0.5)  # nats a word, untrained: twelve tokens
 
 
-@pytest.mark.parametrize("reads", ["film", "film-and-labels"])
+@pytest.mark.parametrize("reads", ["image", "image-and-labels"])
 def test_jointgans_critic_names_five_kinds_of_pairs(
     tiny_config: Config, tiny_spec: ModelSpec, make_batch: MakeBatch, reads: str
 ) -> None:
@@ -174,12 +174,12 @@ def test_jointgans_critic_names_five_kinds_of_pairs(
         for kind, pairs in enumerate(jointgan_pairs(model, real)):
             needs_report = kind in (0, 2)
             used = [pair for pair in pairs if real.has_report_B[pair[2]] or not needs_report]
-            for film, words, row in used:
+            for image, words, row in used:
                 of_real_row = kind <= 2
                 labels = (real.labels_BY if of_real_row else FAKE_LABELS)[row : row + 1]
                 labelled = real.labelled_B[row : row + 1] if of_real_row else torch.tensor([True])
                 critic = model.critic
-                logits = critic(film[None], critic.reader.embed(words[None]), words[None] != PAD, labels, labelled)
+                logits = critic(image[None], critic.reader.embed(words[None]), words[None] != PAD, labels, labelled)
                 log_g = logits[0].log_softmax(0)
                 named -= log_g[kind].item() / len(used) / 5
                 if kind > 0:
@@ -189,21 +189,21 @@ def test_jointgans_critic_names_five_kinds_of_pairs(
 
 
 def test_jointgan_samples_in_either_direction(tiny_config: Config, tiny_spec: ModelSpec) -> None:
-    films = []
-    for direction in ("film_first", "report_first"):
+    images = []
+    for direction in ("image_first", "report_first"):
         config = with_overrides(tiny_config, {"model.kind": "jointgan", "model.direction": direction})
         torch.manual_seed(0)
         pairs = build_model(config.model, tiny_spec).sample(FAKE_LABELS, noise(), temperature=0.7)
         assert pairs.image_BCHW.shape == (NUM, 1, 32, 32)
         assert (pairs.words_BSW != PAD).any(dim=(1, 2)).all()
-        films.append(pairs.image_BCHW)
-    assert not torch.allclose(films[0], films[1])
+        images.append(pairs.image_BCHW)
+    assert not torch.allclose(images[0], images[1])
 
 
-def test_jointgans_report_reaches_the_film_that_is_drawn_from_it(
+def test_jointgans_report_reaches_the_image_that_is_drawn_from_it(
     tiny_config: Config, tiny_spec: ModelSpec, make_batch: MakeBatch
 ) -> None:
-    """p(report) p(film | report): the film's gradient passes the words back to the report's prior."""
+    """p(report) p(image | report): the image's gradient passes the words back to the report's prior."""
     model = built(tiny_config, "jointgan", tiny_spec)
     assert isinstance(model, Jointgan)
     config = with_overrides(tiny_config, {"model.kind": "jointgan"}).model

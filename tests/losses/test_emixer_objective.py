@@ -93,7 +93,7 @@ def test_the_text_critics_train_decoder_and_image_generator_by_themselves(
     model: Emixer, make_batch: MakeBatch, term: str
 ) -> None:
     generators_loss(objective(**OFF | {term: 1.0}), model, make_batch(NUM))
-    # A number of sentences has no gradient, and the encoder learns from real films alone
+    # A number of sentences has no gradient, and the encoder learns from real images alone
     untrained = (stop_head(model), model.report_decoder.encoder, model.report_decoder.label_head)
     without = {id(p) for module in untrained for p in module.parameters()}
     assert_reached([p for p in generator_side(model) if id(p) not in without], model)
@@ -116,15 +116,15 @@ def softplus(x: float) -> float:
 
 
 def test_the_critics_terms_by_hand(model: Emixer, make_batch: MakeBatch) -> None:
-    """Film by film, with means written out, against the one pass over everything."""
+    """Image by image, with means written out, against the one pass over everything."""
     real = make_batch(NUM)
     _, terms = critics_loss(objective(), model, real)
     with torch.no_grad():
-        fake_image = model.generate_films(FAKE_LABELS, noise())
+        fake_image = model.generate_images(FAKE_LABELS, noise())
         fake_words = model.report_decoder.sample(fake_image, FAKE_LABELS, noise(), 1.0, unknown=True)
 
-    def image(row: int, films: Tensor, labels: Tensor, labelled: bool) -> float:
-        features = model.image_discriminator.features(films[row : row + 1])
+    def image(row: int, images: Tensor, labels: Tensor, labelled: bool) -> float:
+        features = model.image_discriminator.features(images[row : row + 1])
         known = torch.tensor([labelled])
         return model.image_discriminator.real_logit(features, labels[row : row + 1], known).item()
 
@@ -132,9 +132,9 @@ def test_the_critics_terms_by_hand(model: Emixer, make_batch: MakeBatch) -> None
         one, critic = words[row : row + 1], model.report_discriminator
         return critic(critic.reader.embed(one), one != PAD).item()
 
-    def joint(row: int, films: Tensor, words: Tensor) -> float:
+    def joint(row: int, images: Tensor, words: Tensor) -> float:
         one, critic = words[row : row + 1], model.joint_discriminator
-        return critic(films[row : row + 1], critic.reader.embed(one), one != PAD).item()
+        return critic(images[row : row + 1], critic.reader.embed(one), one != PAD).item()
 
     rows = range(NUM)
     with_report = [row for row in rows if real.has_report_B[row]]
@@ -154,26 +154,26 @@ def test_the_critics_terms_by_hand(model: Emixer, make_batch: MakeBatch) -> None
     assert terms["rotation"].item() == pytest.approx(rotation_by_hand(model, real.image_BCHW), rel=1e-4)
 
 
-def rotation_by_hand(model: Emixer, films: Tensor) -> float:
+def rotation_by_hand(model: Emixer, images: Tensor) -> float:
     """Mean over rows 0 and 4 (a quarter of eight) and the four rotations."""
     costs = []
     for row in (0, 4):
         for turns in range(4):
-            features = model.image_discriminator.features(films[row : row + 1].rot90(turns, (2, 3)))
+            features = model.image_discriminator.features(images[row : row + 1].rot90(turns, (2, 3)))
             costs.append(-model.image_discriminator.rotation_logits(features)[0].log_softmax(0)[turns].item())
     return sum(costs) / len(costs)
 
 
 def test_the_generators_terms_by_hand(model: Emixer, make_batch: MakeBatch) -> None:
     real = make_batch(NUM)
-    model.image_generator.eval()  # so that the films below are those of the step
+    model.image_generator.eval()  # so that the images below are those of the step
     _, terms = generators_loss(objective(), model, real)
     with torch.no_grad():
-        film = model.generate_films(FAKE_LABELS, noise())
-        features = model.image_discriminator.features(film)
+        image = model.generate_images(FAKE_LABELS, noise())
+        features = model.image_discriminator.features(image)
         logits = model.image_discriminator.real_logit(features, FAKE_LABELS, torch.ones(NUM).bool())
     assert terms["image"].item() == pytest.approx(sum(softplus(-x) for x in logits.tolist()) / NUM, rel=1e-4)
-    assert terms["rotation"].item() == pytest.approx(rotation_by_hand(model, film), rel=1e-4)
+    assert terms["rotation"].item() == pytest.approx(rotation_by_hand(model, image), rel=1e-4)
 
 
 def test_teacher_forcing_terms_are_means_over_words_and_over_stop_decisions(
@@ -200,7 +200,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> float:
     return sum(softplus(-x if y else x) for x, y in zip(logits.tolist(), labels.tolist(), strict=True)) / len(labels)
 
 
-def test_the_encoder_is_taught_the_labels_of_real_films_that_have_them(model: Emixer, make_batch: MakeBatch) -> None:
+def test_the_encoder_is_taught_the_labels_of_real_images_that_have_them(model: Emixer, make_batch: MakeBatch) -> None:
     real = make_batch(NUM)
     model.report_decoder.eval()
     _, terms = generators_loss(objective(**OFF | {"alpha": 1.0, "beta": 1.0, "labels": 1.0}), model, real)
@@ -213,24 +213,24 @@ def test_the_encoder_is_taught_the_labels_of_real_films_that_have_them(model: Em
     assert_reached([*decoder.encoder.parameters(), *decoder.label_head.parameters()], model)
 
 
-def test_generated_films_are_asked_for_their_labels_by_an_encoder_that_does_not_learn_from_them(
+def test_generated_images_are_asked_for_their_labels_by_an_encoder_that_does_not_learn_from_them(
     model: Emixer, make_batch: MakeBatch
 ) -> None:
     model.image_generator.eval()
     model.report_decoder.eval()  # else its running statistics would have moved by the time that they are read below
-    weights = OFF | {"beta": 1.0, "labels": 1e-9, "film_labels": 1.0}
+    weights = OFF | {"beta": 1.0, "labels": 1e-9, "image_labels": 1.0}
     _, terms = generators_loss(objective(**weights), model, make_batch(NUM))
     decoder = model.report_decoder
     with torch.no_grad():
-        logits = decoder.label_head(decoder.encoder(model.generate_films(FAKE_LABELS, noise())))
+        logits = decoder.label_head(decoder.encoder(model.generate_images(FAKE_LABELS, noise())))
     costs = [cross_entropy(logits[row], FAKE_LABELS[row]) for row in range(NUM)]
-    assert terms["film_labels"].item() == pytest.approx(sum(costs) / NUM, rel=1e-4)
+    assert terms["image_labels"].item() == pytest.approx(sum(costs) / NUM, rel=1e-4)
     assert_reached(list(model.image_generator.parameters()), model)
     assert decoder.label_head.bias.grad is not None
-    assert decoder.label_head.bias.grad.abs().max() < 1e-8  # of the real films alone
+    assert decoder.label_head.bias.grad.abs().max() < 1e-8  # of the real images alone
 
 
-def test_a_real_film_with_another_ones_report_is_a_further_fake(model: Emixer, make_batch: MakeBatch) -> None:
+def test_a_real_image_with_another_ones_report_is_a_further_fake(model: Emixer, make_batch: MakeBatch) -> None:
     """Where both rows have labels, these differ, and the other row has a report."""
     real = make_batch(NUM)
     real.labels_BY[5] = real.labels_BY[4]
@@ -250,37 +250,37 @@ def test_a_real_film_with_another_ones_report_is_a_further_fake(model: Emixer, m
     assert terms["joint"].item() - without["joint"].item() == pytest.approx(0.5 * expected / NUM, rel=1e-3)
 
 
-@pytest.mark.parametrize(("weights", "named"), [({"film_labels": 1.0, "labels": 0.0}, r"loss\.labels=0"),
+@pytest.mark.parametrize(("weights", "named"), [({"image_labels": 1.0, "labels": 0.0}, r"loss\.labels=0"),
                                                 ({"mismatched": 1.0, "joint": 0.0}, r"loss\.joint=0")])  # fmt: skip
 def test_a_term_that_needs_another_one_says_so(weights: dict[str, float], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         objective(**weights)
 
 
-def test_words_then_films_then_the_whole_game(tiny_config: Config) -> None:
-    shares = {"model.words_share": 0.3, "model.films_share": 0.5}
+def test_words_then_images_then_the_whole_game(tiny_config: Config) -> None:
+    shares = {"model.words_share": 0.3, "model.images_share": 0.5}
     phases = build_phases(with_overrides(tiny_config, shares).model, LossConfig())
-    words, films, game = (phases.at(progress) for progress in (0.29, 0.31, 0.81))
-    assert (words.has_critics, films.has_critics, game.has_critics) == (False, True, True)
-    assert isinstance(films, EmixerObjective)
+    words, images, game = (phases.at(progress) for progress in (0.29, 0.31, 0.81))
+    assert (words.has_critics, images.has_critics, game.has_critics) == (False, True, True)
+    assert isinstance(images, EmixerObjective)
     assert isinstance(game, EmixerObjective)
-    assert (films.loss.image, films.loss.report, films.loss.joint) == (1, 0, 0)
+    assert (images.loss.image, images.loss.report, images.loss.joint) == (1, 0, 0)
     assert (game.loss.report, game.loss.joint) == (1, 1)
     with pytest.raises(ConfigError, match="leave nothing of the run"):
-        with_overrides(tiny_config, {"model.words_share": 0.5, "model.films_share": 0.5})
+        with_overrides(tiny_config, {"model.words_share": 0.5, "model.images_share": 0.5})
     with pytest.raises(ConfigError, match=r"loss\.teacher_forcing is 0"):
         build_phases(with_overrides(tiny_config, shares).model, LossConfig(teacher_forcing=0))
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms(model: Emixer, make_batch: MakeBatch) -> None:
     weights = {"image": 2.0, "report": 0.5, "joint": 3.0, "alpha": 0.2, "beta": 0.7, "teacher_forcing": 4.0,
-               "labels": 0.6, "film_labels": 0.9}  # fmt: skip
+               "labels": 0.6, "image_labels": 0.9}  # fmt: skip
     loss, terms = critics_loss(objective(**weights), model, make_batch(NUM))
     expected = 2 * terms["image"] + 0.5 * terms["report"] + 3 * terms["joint"] + 0.7 * terms["rotation"]
     torch.testing.assert_close(loss.detach(), expected)
     loss, terms = generators_loss(objective(**weights), model, make_batch(NUM))
     expected = 2 * terms["image"] + 0.5 * terms["report"] + 3 * terms["joint"] + 0.2 * terms["rotation"]
-    expected += 4 * (terms["words"] + terms["stops"]) + 0.6 * terms["labels"] + 0.9 * terms["film_labels"]
+    expected += 4 * (terms["words"] + terms["stops"]) + 0.6 * terms["labels"] + 0.9 * terms["image_labels"]
     torch.testing.assert_close(loss.detach(), expected)
     assert not any(term.requires_grad for term in terms.values())
 
@@ -370,7 +370,7 @@ def test_two_halves_of_a_batch_add_up_to_the_whole(
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
-def test_both_critics_of_films_read_augmented_films_and_the_decoder_does_not(
+def test_both_critics_of_images_read_augmented_images_and_the_decoder_does_not(
     model: Emixer, make_batch: MakeBatch
 ) -> None:
     seen: dict[str, list[Tensor]] = {"image": [], "joint": [], "decoder": []}
@@ -383,9 +383,9 @@ def test_both_critics_of_films_read_augmented_films_and_the_decoder_does_not(
     model.report_decoder.encoder.get_submodule("features.conv0").register_forward_pre_hook(note("decoder"))
     real = make_batch(NUM)
     critics_loss(objective(augment=("cutout",), beta=0.0), model, real)
-    films, pairs, read = seen["image"][0], seen["joint"][0], seen["decoder"][0]
-    assert torch.equal(films, pairs)
-    gray_share_B = (films == 0).float().mean(dim=(1, 2, 3))
+    images, pairs, read = seen["image"][0], seen["joint"][0], seen["decoder"][0]
+    assert torch.equal(images, pairs)
+    gray_share_B = (images == 0).float().mean(dim=(1, 2, 3))
     assert (gray_share_B >= 1 / 16).all()  # half the side squared, of which a quarter at least lies inside
     assert ((read == 0).float().mean(dim=(1, 2, 3)) < 1 / 32).all()
 
@@ -407,7 +407,7 @@ def test_losses_are_finite_and_have_gradients_under_bfloat16_autocast(model: Emi
         assert all(p.grad is not None and p.grad.isfinite().all() for p in side)
 
 
-def test_gray_films_meet_a_model_of_three_channels(
+def test_gray_images_meet_a_model_of_three_channels(
     tiny_config: Config, tiny_spec: ModelSpec, make_batch: MakeBatch
 ) -> None:
     config = tiny_config.model.model_copy(update={"channels": 3})

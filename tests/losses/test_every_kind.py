@@ -124,7 +124,7 @@ def test_micro_batches_add_up_to_the_batch(kind_config: Config, model: PairedMod
             assert sum(part.item() for part in parts) == pytest.approx(whole, rel=1e-4)
 
 
-def test_augmented_films_reach_the_critics_and_the_gradient_the_generator(
+def test_augmented_images_reach_the_critics_and_the_gradient_the_generator(
     kind_config: Config, model: PairedModel, make_batch: MakeBatch
 ) -> None:
     real = make_batch(NUM)
@@ -168,5 +168,5 @@ def test_augmentation_that_adapts_needs_something_to_adapt_and_something_to_foll
     with pytest.raises(ConfigError, match=r"augment_target"):
         games(kind_config, augment_target=0.6, augment=("color",), image=0.0)
     if kind_config.model.kind == "jointgan":
-        with pytest.raises(ConfigError, match="no critic of films for it to follow"):
+        with pytest.raises(ConfigError, match="no critic of images for it to follow"):
             games(kind_config, augment_target=0.6, augment=("color",))

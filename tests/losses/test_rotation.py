@@ -9,14 +9,14 @@ from emixer.losses.rotation import in_all_rotations, rotated_rows, rotation_cros
 CPU = torch.device("cpu")
 
 
-def test_films_are_turned_as_numpy_turns_them() -> None:
-    films = torch.arange(2 * 9.0).view(2, 1, 3, 3)
-    turned = in_all_rotations(films)
+def test_images_are_turned_as_numpy_turns_them() -> None:
+    images = torch.arange(2 * 9.0).view(2, 1, 3, 3)
+    turned = in_all_rotations(images)
     assert turned.shape == (8, 1, 3, 3)
     for quarter_turns in range(4):
-        for film in range(2):
-            expected = np.rot90(films[film, 0].numpy(), quarter_turns)
-            assert (turned[quarter_turns * 2 + film, 0].numpy() == expected).all()
+        for image in range(2):
+            expected = np.rot90(images[image, 0].numpy(), quarter_turns)
+            assert (turned[quarter_turns * 2 + image, 0].numpy() == expected).all()
 
 
 def test_rotation_cross_entropy_by_hand() -> None:

@@ -44,9 +44,9 @@ def make_decoder(tiny_config: Config) -> MakeDecoder:
 ATTENTIVE = {"kind": "attentive", "width": 16, "heads": 2, "layers": 2}
 KINDS_OF_DECODER = {
     "hierarchical": {},
-    "hierarchical-topic": {"topic_in_every_step": True, "reads": "film-and-labels"},
+    "hierarchical-topic": {"topic_in_every_step": True, "reads": "image-and-labels"},
     "attentive": ATTENTIVE,
-    "attentive-labels": {**ATTENTIVE, "reads": "film-and-labels"},
+    "attentive-labels": {**ATTENTIVE, "reads": "image-and-labels"},
 }
 
 
@@ -56,8 +56,8 @@ def decoder(request: pytest.FixtureRequest, make_decoder: MakeDecoder) -> Report
     return make_decoder(**KINDS_OF_DECODER[request.param])
 
 
-def films(num: int) -> Tensor:
-    """Films whose brightness and contrast differ."""
+def images(num: int) -> Tensor:
+    """Images whose brightness and contrast differ."""
     noise = torch.rand(num, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     rows = torch.arange(num)[:, None, None, None]
     return (noise * (1 + rows % 3) + rows % 5 - 2).clamp(-1, 1)

@@ -12,7 +12,7 @@ from emixer.models.noise import RowNoise
 from emixer.models.paired_model import END, PAD, START, UNKNOWN, Batch
 from emixer.models.report_decoder import ReportDecoder
 from emixer.models.report_writer import Condition
-from tests.models.conftest import KINDS_OF_DECODER, NOISE, NUM_WORDS, MakeDecoder, films, labels
+from tests.models.conftest import KINDS_OF_DECODER, NOISE, NUM_WORDS, MakeDecoder, images, labels
 
 
 @pytest.fixture(params=[name for name in KINDS_OF_DECODER if name.startswith("attentive")])
@@ -94,8 +94,8 @@ def test_kept_keys_and_values_give_what_reading_everything_anew_gives(
 ) -> None:
     writer = writer_of(decoder)
     with torch.no_grad():
-        condition = decoder.condition(decoder.read(films(5)), labels(5))
-    words = decoder.sample(films(5), labels(5), NOISE.rows(0, 5), temperature)
+        condition = decoder.condition(decoder.read(images(5)), labels(5))
+    words = decoder.sample(images(5), labels(5), NOISE.rows(0, 5), temperature)
     assert torch.equal(words, written_word_by_word(writer, condition, NOISE.rows(0, 5), temperature))
     if temperature > 0:
         assert len({tuple(report.flatten().tolist()) for report in words}) > 1
@@ -127,9 +127,9 @@ def test_a_report_that_fills_its_room_has_no_end_to_learn(decoder: ReportDecoder
     writer = writer_of(decoder)
     words = torch.full((1, writer.max_sentences, writer.max_words), 5)
     words[:, :, -1] = END
-    batch = Batch(films(1), labels(1), torch.ones(1).bool(), words, torch.ones(1).bool())
+    batch = Batch(images(1), labels(1), torch.ones(1).bool(), words, torch.ones(1).bool())
     with torch.no_grad():
-        nats = writer.nats(decoder.condition(decoder.read(films(1)), labels(1)), batch)
+        nats = writer.nats(decoder.condition(decoder.read(images(1)), labels(1)), batch)
     assert nats.num_words == words.numel()
     assert torch.isfinite(nats.words)
 
@@ -138,23 +138,23 @@ def test_a_later_sentence_sees_the_earlier_ones(decoder: ReportDecoder) -> None:
     """Unlike the paper's, whose sentences are written side by side."""
     writer = writer_of(decoder)
     with torch.no_grad():
-        condition = decoder.condition(decoder.read(films(1)), labels(1))
+        condition = decoder.condition(decoder.read(images(1)), labels(1))
     after = [next_word_logits(writer, condition, 0, [word, END]) for word in (5, 6)]
     assert not torch.allclose(*after)
 
 
-def test_gradients_of_a_word_reach_the_film_through_what_the_word_depends_on(decoder: ReportDecoder) -> None:
+def test_gradients_of_a_word_reach_the_image_through_what_the_word_depends_on(decoder: ReportDecoder) -> None:
     """With soft words, the gradient is that of the plain formula: softmax of perturbed logits times the table, the
     words before taken as they were drawn."""
     writer, gumbel = writer_of(decoder), GumbelConfig(straight_through=True, temperature=1.0)
     table = torch.randn(NUM_WORDS, 3, generator=torch.Generator().manual_seed(1))
     noise = NOISE.rows(0, 2)
-    image = films(2).requires_grad_()
+    image = images(2).requires_grad_()
     report = decoder.relaxed(decoder.read(image), labels(2), noise, gumbel, [table])
     report.embedded_BSWE[0][0, 0, 0].sum().backward()  # the first word of the first report
     assert image.grad is not None
 
-    again = films(2).requires_grad_()
+    again = images(2).requires_grad_()
     condition = decoder.condition(decoder.read(again), labels(2))
     states = writer._states(condition, torch.zeros(2, 0, writer.norm.weight.shape[0]))
     logits = writer.to_words(states[0, 0])

@@ -17,13 +17,13 @@ def test_conditional_batch_norm_agrees_with_a_computation_by_hand() -> None:
         layer.gain_and_bias.weight.copy_(torch.tensor([[0.5], [2.0]]))
     x = torch.tensor([1.0, 3.0, 5.0, 7.0]).view(2, 1, 1, 2)  # mean 4, variance 5
     y = layer(x, torch.tensor([[1.0], [-1.0]]))
-    # gain 1 + 0.5 and bias 2 for the first film, 1 - 0.5 and -2 for the second
+    # gain 1 + 0.5 and bias 2 for the first image, 1 - 0.5 and -2 for the second
     scale = 5**-0.5
     expected = [-3 * scale * 1.5 + 2, -1 * scale * 1.5 + 2, 1 * scale * 0.5 - 2, 3 * scale * 0.5 - 2]
     assert y.flatten().tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def test_running_statistics_follow_the_films_and_are_used_in_eval_mode() -> None:
+def test_running_statistics_follow_the_images_and_are_used_in_eval_mode() -> None:
     layer = ConditionalBatchNorm2d(1, 1)
     layer(torch.tensor([1.0, 3.0, 5.0, 7.0]).view(2, 1, 1, 2), torch.zeros(2, 1))
     assert layer.norm.running_mean.item() == pytest.approx(0.4)  # 0.9 * 0 + 0.1 * 4
@@ -67,13 +67,13 @@ def test_two_workers_with_parts_of_a_batch_compute_what_one_computes_with_the_wh
 
 
 def test_the_gradient_of_an_eval_pass_is_not_changed_by_a_training_pass_before_backward() -> None:
-    # F reads generated films in eval mode and real ones in training mode before one backward pass
+    # F reads generated images in eval mode and real ones in training mode before one backward pass
     layer = BatchNorm2d(3)
-    films, others = torch.randn(4, 3, 5, 5, requires_grad=True), 10 + 5 * torch.randn(4, 3, 5, 5)
+    images, others = torch.randn(4, 3, 5, 5, requires_grad=True), 10 + 5 * torch.randn(4, 3, 5, 5)
     layer.eval()
-    (expected,) = torch.autograd.grad(layer(films).square().sum(), films)
-    out = layer(films)
+    (expected,) = torch.autograd.grad(layer(images).square().sum(), images)
+    out = layer(images)
     layer.train()
     layer(others)
-    (actual,) = torch.autograd.grad(out.square().sum(), films)
+    (actual,) = torch.autograd.grad(out.square().sum(), images)
     torch.testing.assert_close(actual, expected)

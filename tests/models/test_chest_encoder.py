@@ -26,15 +26,15 @@ def reference() -> nn.Module:
 def test_at_its_defaults_the_encoder_is_the_densenet_121_of_torchvision(reference: nn.Module) -> None:
     encoder = ChestEncoder(ChestEncoderConfig(input_px=64, frozen=False), num_labels=14).eval()
     encoder.load_state_dict(reference.state_dict())
-    film = torch.rand(2, 1, 64, 64) * 2 - 1
+    image = torch.rand(2, 1, 64, 64) * 2 - 1
     with torch.no_grad():
-        torch.testing.assert_close(encoder.logits(encoder.final_features(film)), reference(film))
-        h = film
+        torch.testing.assert_close(encoder.logits(encoder.final_features(image)), reference(image))
+        h = image
         for name, stage in reference.features.named_children():
             h = stage(h)
             if name == "transition3":
                 break
-        features = encoder(film)
+        features = encoder(image)
     assert features.shape == (2, 512)
     torch.testing.assert_close(features, h.mean(dim=(2, 3)))
 
@@ -45,40 +45,40 @@ def test_without_labels_the_encoder_ends_at_transition_3() -> None:
     assert names < set(ChestEncoder(TINY, num_labels=3).state_dict())
 
 
-def test_a_frozen_encoder_keeps_still_but_lets_gradients_through_to_the_film() -> None:
+def test_a_frozen_encoder_keeps_still_but_lets_gradients_through_to_the_image() -> None:
     encoder = ChestEncoder(TINY)
     encoder.frozen = True  # the config refuses a fresh frozen encoder
     encoder.requires_grad_(False)
     encoder.train()
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    film = torch.rand(4, 1, 32, 32, requires_grad=True)
-    encoder(film).sum().backward()
-    assert film.grad is not None
-    assert film.grad.abs().max() > 0
+    image = torch.rand(4, 1, 32, 32, requires_grad=True)
+    encoder(image).sum().backward()
+    assert image.grad is not None
+    assert image.grad.abs().max() > 0
     assert all(parameter.grad is None for parameter in encoder.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
 
 
-def prepared_by_hand(film: Tensor) -> Tensor:
-    return functional.interpolate(film.mean(dim=1, keepdim=True), (32, 32), mode="bilinear", antialias=True)
+def prepared_by_hand(image: Tensor) -> Tensor:
+    return functional.interpolate(image.mean(dim=1, keepdim=True), (32, 32), mode="bilinear", antialias=True)
 
 
-def test_films_are_made_gray_and_brought_to_the_input_size() -> None:
+def test_images_are_made_gray_and_brought_to_the_input_size() -> None:
     torch.manual_seed(0)
     encoder = ChestEncoder(TINY).eval()
-    film = torch.rand(2, 3, 48, 48)
-    torch.testing.assert_close(encoder(film), encoder(prepared_by_hand(film)))
-    three_equal = film[:, :1].expand(-1, 3, -1, -1)
-    torch.testing.assert_close(encoder(three_equal), encoder(film[:, :1]))
+    image = torch.rand(2, 3, 48, 48)
+    torch.testing.assert_close(encoder(image), encoder(prepared_by_hand(image)))
+    three_equal = image[:, :1].expand(-1, 3, -1, -1)
+    torch.testing.assert_close(encoder(three_equal), encoder(image[:, :1]))
 
 
-def test_torchxrayvision_weights_see_films_between_minus_and_plus_1024() -> None:
+def test_torchxrayvision_weights_see_images_between_minus_and_plus_1024() -> None:
     torch.manual_seed(0)
     plain = ChestEncoder(TINY).eval()
     scaled = ChestEncoder(TINY.model_copy(update={"weights_from": "torchxrayvision"})).eval()
     scaled.load_state_dict(plain.state_dict())
-    film = torch.rand(2, 1, 32, 32) * 2 - 1
-    torch.testing.assert_close(scaled(film), plain(film * 1024))
+    image = torch.rand(2, 1, 32, 32) * 2 - 1
+    torch.testing.assert_close(scaled(image), plain(image * 1024))
 
 
 def test_features_are_float32_under_bfloat16_autocast() -> None:

@@ -36,7 +36,7 @@ def spec(tiny_spec: ModelSpec) -> ModelSpec:
 
 @pytest.fixture
 def config(kind_config: Config) -> Config:
-    reads = {} if kind_config.model.kind == "cogan" else {"model.report_decoder.reads": "film-and-labels"}
+    reads = {} if kind_config.model.kind == "cogan" else {"model.report_decoder.reads": "image-and-labels"}
     return with_overrides(kind_config, {"model.conditions": ["sex", "view"], **reads})
 
 

@@ -51,6 +51,6 @@ def test_noise_and_averages_are_those_of_the_generating_networks(model: Emixer) 
     assert set(model.ema_modules()) == {"image_generator", "report_decoder"}
 
 
-def test_three_channels_give_films_of_three(tiny_config: Config, tiny_spec: ModelSpec) -> None:
+def test_three_channels_give_images_of_three(tiny_config: Config, tiny_spec: ModelSpec) -> None:
     model = build_model(tiny_config.model.model_copy(update={"channels": 3}), tiny_spec)
     assert model.sample(labels(2), noise(2), temperature=0).image_BCHW.shape == (2, 3, 32, 32)

@@ -25,7 +25,7 @@ def labels(num_rows: int) -> torch.Tensor:
     return (torch.arange(num_rows)[:, None] % torch.tensor([2, 3, 5]) == 0).float()
 
 
-def test_a_sample_is_a_film_and_a_report_a_row_and_leaves_the_model_as_it_was(model: PairedModel) -> None:
+def test_a_sample_is_an_image_and_a_report_a_row_and_leaves_the_model_as_it_was(model: PairedModel) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     pairs = model.sample(labels(5), noise(5), temperature=0.7)
     assert pairs.image_BCHW.shape == (5, 1, 32, 32)
@@ -46,7 +46,7 @@ def test_row_i_of_a_sample_is_the_same_in_another_split(model: PairedModel) -> N
     assert torch.equal(again.image_BCHW, halves[1].image_BCHW)
 
 
-def test_the_same_noise_with_other_labels_gives_another_film(model: PairedModel) -> None:
+def test_the_same_noise_with_other_labels_gives_another_image(model: PairedModel) -> None:
     first = model.sample(torch.zeros(2, 3), noise(2), temperature=0)
     second = model.sample(torch.ones(2, 3), noise(2), temperature=0)
     assert (first.image_BCHW - second.image_BCHW).abs().max() > 1e-3

@@ -11,7 +11,7 @@ from emixer.models.hierarchical_writer import STOP, HierarchicalWriter, stop_cro
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import END, PAD, START, UNKNOWN, Batch
 from emixer.models.report_decoder import ReportDecoder
-from tests.models.conftest import KINDS_OF_DECODER, NOISE, MakeDecoder, films, labels
+from tests.models.conftest import KINDS_OF_DECODER, NOISE, MakeDecoder, images, labels
 
 
 @pytest.fixture(params=[name for name in KINDS_OF_DECODER if name.startswith("hierarchical")])
@@ -27,16 +27,16 @@ def writer_of(decoder: ReportDecoder) -> HierarchicalWriter:
 
 
 @torch.no_grad()
-def written_word_by_word(decoder: ReportDecoder, films: Tensor, noise: RowNoise, temperature: float) -> Tensor:
-    """One film after another, one sentence after another, one word after another."""
+def written_word_by_word(decoder: ReportDecoder, images: Tensor, noise: RowNoise, temperature: float) -> Tensor:
+    """One image after another, one sentence after another, one word after another."""
     writer = writer_of(decoder)
     stop_uniform = noise.uniform("stop", writer.max_sentences)
     word_uniform = noise.uniform("words", writer.max_sentences, writer.max_words)
-    reports = torch.full((len(films), writer.max_sentences, writer.max_words), PAD)
-    for row, film in enumerate(films):
-        features = decoder.encoder(film[None])
+    reports = torch.full((len(images), writer.max_sentences, writer.max_words), PAD)
+    for row, image in enumerate(images):
+        features = decoder.encoder(image[None])
         if writer.label_embedding is not None:
-            features = features + writer.label_embedding(labels(len(films))[row : row + 1])
+            features = features + writer.label_embedding(labels(len(images))[row : row + 1])
         sentence_state = None
         for sentence in range(writer.max_sentences):
             hidden, sentence_state = writer.sentence_lstm(features[:, None], sentence_state)
@@ -75,8 +75,8 @@ def written_word_by_word(decoder: ReportDecoder, films: Tensor, noise: RowNoise,
 def test_writing_all_sentences_at_once_gives_what_word_by_word_gives(
     decoder: ReportDecoder, temperature: float
 ) -> None:
-    parallel = decoder.sample(films(8), labels(8), NOISE.rows(0, 8), temperature)
-    assert torch.equal(parallel, written_word_by_word(decoder, films(8), NOISE.rows(0, 8), temperature))
+    parallel = decoder.sample(images(8), labels(8), NOISE.rows(0, 8), temperature)
+    assert torch.equal(parallel, written_word_by_word(decoder, images(8), NOISE.rows(0, 8), temperature))
     assert len({tuple(report.flatten().tolist()) for report in parallel}) > 1
 
 
@@ -86,13 +86,13 @@ def test_the_stop_head_decides_how_many_sentences_there_are(
 ) -> None:
     with torch.no_grad():
         writer_of(decoder).stop.bias[STOP] += bias
-    words = decoder.sample(films(8), labels(8), NOISE.rows(0, 8), temperature=1.0)
+    words = decoder.sample(images(8), labels(8), NOISE.rows(0, 8), temperature=1.0)
     assert ((words[:, :, 0] != PAD).sum(dim=1) == num_sentences).all()
 
 
 def test_teacher_forced_logits_are_those_of_writing_the_same_words(decoder: ReportDecoder) -> None:
     writer = writer_of(decoder)
-    condition = decoder.condition(decoder.read(films(8)), labels(8))
+    condition = decoder.condition(decoder.read(images(8)), labels(8))
     words = writer.write(condition, NOISE.rows(0, 8), temperature=0).flatten(0, 1)
     logits = writer.word_logits(writer.plan(condition).topics_BSE.flatten(0, 1), words)
     logits[..., [PAD, START, UNKNOWN]] = -torch.inf

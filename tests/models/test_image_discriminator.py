@@ -13,7 +13,7 @@ def make(side_px: int = 32, channels: int = 1) -> ImageDiscriminator:
 
 @pytest.mark.parametrize("side_px", [32, 64, 128, 256])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_one_logit_and_four_rotation_logits_a_film(side_px: int, channels: int) -> None:
+def test_one_logit_and_four_rotation_logits_an_image(side_px: int, channels: int) -> None:
     critic = make(side_px, channels)
     features = critic.features(torch.rand(2, channels, side_px, side_px))
     assert critic.real_logit(features, torch.zeros(2, 14), torch.ones(2, dtype=torch.bool)).shape == (2,)
@@ -26,9 +26,9 @@ def test_the_number_of_channels_doubles_in_each_block_up_to_sixteenfold() -> Non
 
 def test_features_are_rectified_and_summed_over_the_four_by_four_positions() -> None:
     critic = make()
-    film = torch.rand(2, 1, 32, 32)
-    expected = functional.relu(critic.blocks(film)).flatten(2).sum(2)
-    torch.testing.assert_close(critic.features(film), expected)
+    image = torch.rand(2, 1, 32, 32)
+    expected = functional.relu(critic.blocks(image)).flatten(2).sum(2)
+    torch.testing.assert_close(critic.features(image), expected)
 
 
 def test_the_projection_adds_the_inner_product_with_the_embedded_labels() -> None:

@@ -9,15 +9,15 @@ TINY = ImageGeneratorConfig(channels=4, noise_chunk=3, label_embedding=6)
 
 
 @pytest.mark.parametrize(("side_px", "blocks", "channels"), [(32, 3, 3), (64, 4, 1), (128, 5, 3), (256, 6, 1)])
-def test_a_film_has_the_configured_side_and_channels_and_one_noise_chunk_a_block(
+def test_an_image_has_the_configured_side_and_channels_and_one_noise_chunk_a_block(
     side_px: int, blocks: int, channels: int
 ) -> None:
     generator = ImageGenerator(TINY, num_labels=14, side_px=side_px, image_channels=channels)
     assert len(generator.blocks) == blocks
     assert generator.noise_size == 3 * (blocks + 1)
-    film = generator(torch.randn(1, generator.noise_size), torch.zeros(1, 14))
-    assert film.shape == (1, channels, side_px, side_px)
-    assert film.abs().max() <= 1
+    image = generator(torch.randn(1, generator.noise_size), torch.zeros(1, 14))
+    assert image.shape == (1, channels, side_px, side_px)
+    assert image.abs().max() <= 1
 
 
 def test_the_papers_noise_of_120_dimensions_fits_128_px() -> None:
@@ -41,7 +41,7 @@ def test_attention_stands_right_before_the_last_block() -> None:
     assert order == ["UpBlock", "UpBlock", "UpBlock", "SelfAttention", "UpBlock"]
 
 
-def test_every_noise_chunk_and_every_label_moves_the_film() -> None:
+def test_every_noise_chunk_and_every_label_moves_the_image() -> None:
     torch.manual_seed(0)
     generator = ImageGenerator(TINY, num_labels=14, side_px=32, image_channels=1)
     z, y = torch.randn(4, 12, requires_grad=True), torch.zeros(4, 14, requires_grad=True)
@@ -50,11 +50,11 @@ def test_every_noise_chunk_and_every_label_moves_the_film() -> None:
     assert (y.grad.abs().amax(dim=0) > 0).all()
 
 
-def test_films_are_float32_under_bfloat16_autocast() -> None:
+def test_images_are_float32_under_bfloat16_autocast() -> None:
     generator = ImageGenerator(TINY, num_labels=14, side_px=32, image_channels=1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        film = generator(torch.randn(2, 12), torch.zeros(2, 14))
-    assert film.dtype == torch.float32
+        image = generator(torch.randn(2, 12), torch.zeros(2, 14))
+    assert image.dtype == torch.float32
 
 
 def test_spectral_norm_can_be_left_out() -> None:

@@ -38,11 +38,11 @@ def test_a_down_block_applies_the_rows_of_table_8_in_order() -> None:
     assert block(x).shape == (3, 6, 4, 4)
 
 
-@pytest.mark.parametrize("num_films", [1, 8])
-def test_folding_upsampling_into_the_convolution_changes_neither_films_nor_gradients(num_films: int) -> None:
+@pytest.mark.parametrize("num_images", [1, 8])
+def test_folding_upsampling_into_the_convolution_changes_neither_images_nor_gradients(num_images: int) -> None:
     torch.manual_seed(0)
     block = UpBlock(6, 4, condition=5, spectral_norm=False).double().train()
-    x, condition = torch.randn(num_films, 6, 16, 16).double(), torch.randn(num_films, 5).double()
+    x, condition = torch.randn(num_images, 6, 16, 16).double(), torch.randn(num_images, 5).double()
 
     def written_out() -> Tensor:
         h = block.conv1(functional.interpolate(functional.relu(block.norm1(x, condition)), scale_factor=2.0))
@@ -52,11 +52,11 @@ def test_folding_upsampling_into_the_convolution_changes_neither_films_nor_gradi
     assert_same_outputs_and_gradients(lambda: block(x, condition), written_out, [x, *block.parameters()])
 
 
-@pytest.mark.parametrize("num_films", [1, 8])
-def test_folding_pooling_into_the_convolution_changes_neither_features_nor_gradients(num_films: int) -> None:
+@pytest.mark.parametrize("num_images", [1, 8])
+def test_folding_pooling_into_the_convolution_changes_neither_features_nor_gradients(num_images: int) -> None:
     torch.manual_seed(0)
     block = DownBlock(4, 6, spectral_norm=False).double()
-    x = torch.randn(num_films, 4, 32, 32).double()
+    x = torch.randn(num_images, 4, 32, 32).double()
 
     def written_out() -> Tensor:
         h = block.conv2(functional.relu(block.conv1(functional.relu(x))))
@@ -101,9 +101,9 @@ def test_self_attention_agrees_with_softmax_written_out_position_by_position() -
     query = layer.query(x)
     key, value = functional.max_pool2d(layer.key(x), 2), functional.max_pool2d(layer.value(x), 2)
     read = torch.zeros(2, 8, 4, 4)
-    for film in range(2):
+    for image in range(2):
         for i in range(4):
             for j in range(4):
-                weight = (query[film, :, i, j, None, None] * key[film]).sum(0).flatten().softmax(0)
-                read[film, :, i, j] = (value[film].flatten(1) * weight).sum(1)
+                weight = (query[image, :, i, j, None, None] * key[image]).sum(0).flatten().softmax(0)
+                read[image, :, i, j] = (value[image].flatten(1) * weight).sum(1)
     torch.testing.assert_close(layer(x), x + 0.7 * layer.out(read), rtol=1e-4, atol=1e-5)

@@ -7,8 +7,8 @@ from emixer.models.noise import RowNoise
 from emixer.models.paired_model import END, PAD, UNKNOWN, Batch, LabelPrior, ModelSpec
 
 
-def test_labels_are_drawn_as_often_as_films_carry_them(tiny_spec: ModelSpec) -> None:
-    prior = LabelPrior(tiny_spec)  # 3 films without labels, 1 with A and C
+def test_labels_are_drawn_as_often_as_images_carry_them(tiny_spec: ModelSpec) -> None:
+    prior = LabelPrior(tiny_spec)  # 3 images without labels, 1 with A and C
     drawn = prior.draw(torch.tensor([0.0, 0.5, 0.7499, 0.75, 0.9999999]))
     assert drawn.tolist() == [[0, 0, 0], [0, 0, 0], [0, 0, 0], [1, 0, 1], [1, 0, 1]]
     assert drawn.dtype == torch.float32

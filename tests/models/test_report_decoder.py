@@ -10,12 +10,12 @@ from emixer.config.model import GumbelConfig
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, UNKNOWN, Batch
 from emixer.models.report_decoder import ReportDecoder
-from tests.models.conftest import ATTENTIVE, NOISE, NUM_WORDS, MakeDecoder, assert_layout, films, labels
+from tests.models.conftest import ATTENTIVE, NOISE, NUM_WORDS, MakeDecoder, assert_layout, images, labels
 
 
 def sampled(decoder: ReportDecoder, rows: slice, temperature: float, unknown: bool = False) -> torch.Tensor:
     first, num = rows.start, rows.stop - rows.start
-    return decoder.sample(films(32)[rows], labels(32)[rows], NOISE.rows(first, num), temperature, unknown)
+    return decoder.sample(images(32)[rows], labels(32)[rows], NOISE.rows(first, num), temperature, unknown)
 
 
 def test_reports_have_the_layout_of_a_batch_and_no_unknown_words(decoder: ReportDecoder) -> None:
@@ -40,7 +40,7 @@ def test_a_rows_report_does_not_depend_on_how_the_rows_are_split(decoder: Report
 
 def test_at_temperature_zero_noise_does_not_matter(decoder: ReportDecoder) -> None:
     other = RowNoise(seed=9, step=0, first_row=0, num_rows=8, device=torch.device("cpu"))
-    first, second = (decoder.sample(films(8), labels(8), noise, 0) for noise in (NOISE.rows(0, 8), other))
+    first, second = (decoder.sample(images(8), labels(8), noise, 0) for noise in (NOISE.rows(0, 8), other))
     assert torch.equal(first, second)
 
 
@@ -54,10 +54,10 @@ def test_reports_of_other_rows_count_nothing(decoder: ReportDecoder, make_batch:
 
 
 @pytest.mark.parametrize("straight_through", [True, False])
-def test_relaxed_reports_have_the_same_layout_and_pass_gradients_to_the_film(
+def test_relaxed_reports_have_the_same_layout_and_pass_gradients_to_the_image(
     decoder: ReportDecoder, straight_through: bool
 ) -> None:
-    image = films(8).requires_grad_()
+    image = images(8).requires_grad_()
     tables = [torch.randn(NUM_WORDS, 3), torch.randn(NUM_WORDS, 5)]
     gumbel = GumbelConfig(straight_through=straight_through)
     report = decoder.relaxed(decoder.read(image), labels(8), NOISE.rows(0, 8), gumbel, tables)
@@ -72,7 +72,7 @@ def test_relaxed_reports_have_the_same_layout_and_pass_gradients_to_the_film(
 
 
 def test_relaxed_words_follow_the_distribution_that_sampling_follows(decoder: ReportDecoder) -> None:
-    image, wanted = films(1).expand(512, -1, -1, -1), labels(8)[5:6].expand(512, -1)
+    image, wanted = images(1).expand(512, -1, -1, -1), labels(8)[5:6].expand(512, -1)
     noise = RowNoise(seed=0, step=0, first_row=0, num_rows=512, device=torch.device("cpu"))
     with torch.no_grad():
         seen = decoder.read(image)
@@ -82,24 +82,24 @@ def test_relaxed_words_follow_the_distribution_that_sampling_follows(decoder: Re
     assert (share[0] - share[1]).abs().max() < 0.1
 
 
-def test_films_are_read_with_running_statistics_when_reports_run_free(decoder: ReportDecoder) -> None:
+def test_images_are_read_with_running_statistics_when_reports_run_free(decoder: ReportDecoder) -> None:
     decoder.train()
     before = {name: tensor.clone() for name, tensor in decoder.encoder.state_dict().items()}
-    decoder.sample(films(4), labels(4), NOISE.rows(0, 4), temperature=1.0)
-    film = decoder.read(films(4))
-    decoder.relaxed(film, labels(4), NOISE.rows(0, 4), GumbelConfig(), [torch.zeros(NUM_WORDS, 1)])
+    decoder.sample(images(4), labels(4), NOISE.rows(0, 4), temperature=1.0)
+    image = decoder.read(images(4))
+    decoder.relaxed(image, labels(4), NOISE.rows(0, 4), GumbelConfig(), [torch.zeros(NUM_WORDS, 1)])
     assert all(torch.equal(tensor, before[name]) for name, tensor in decoder.encoder.state_dict().items())
     assert decoder.encoder.training
 
 
-def test_the_encoder_learns_from_real_films_and_not_from_generated_ones(decoder: ReportDecoder) -> None:
-    image = films(4).requires_grad_()
+def test_the_encoder_learns_from_real_images_and_not_from_generated_ones(decoder: ReportDecoder) -> None:
+    image = images(4).requires_grad_()
     decoder.train()
     decoder.labels_seen(decoder.read(image)).sum().backward()
     assert image.grad is not None
     assert image.grad.abs().sum() > 0
     assert all(p.grad is None for p in (*decoder.encoder.parameters(), *decoder.label_head.parameters()))
-    decoder.label_logits(decoder.places(films(4))).sum().backward()
+    decoder.label_logits(decoder.places(images(4))).sum().backward()
     last = decoder.encoder.get_parameter("features.conv0.weight").grad
     assert last is not None
     assert last.abs().sum() > 0
@@ -113,17 +113,17 @@ def test_labels_are_read_where_the_config_says_so_and_only_of_rows_that_have_the
     flipped = replace(batch, labels_BY=1 - batch.labels_BY)
     alone = make_decoder(**kind)
     assert alone.word_cross_entropy(batch) == alone.word_cross_entropy(flipped)
-    reader = make_decoder(**kind, reads="film-and-labels")
+    reader = make_decoder(**kind, reads="image-and-labels")
     for row, same in {0: False, 1: True}.items():  # row 1 has no labels
         assert (
             reader.word_cross_entropy(batch.rows(row, 1)) == reader.word_cross_entropy(flipped.rows(row, 1))
         ) == same
-    words = [reader.sample(films(8), labels_BY, NOISE.rows(0, 8), 1.0) for labels_BY in (labels(8), 1 - labels(8))]
+    words = [reader.sample(images(8), labels_BY, NOISE.rows(0, 8), 1.0) for labels_BY in (labels(8), 1 - labels(8))]
     assert not torch.equal(*words)
 
 
 def test_decoding_works_under_bfloat16_autocast(decoder: ReportDecoder) -> None:
-    image = films(4).requires_grad_()
+    image = images(4).requires_grad_()
     decoder.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         seen = decoder.read(image)

@@ -24,7 +24,7 @@ NUM_READERS = 12
 @pytest.fixture(scope="session")
 def make_dataset(tiny_shards: Path) -> MakeDataset:
     """make_dataset(folder, side_px=32, names=CHEXPERT, image_format="png"): a finished dataset of 96 pairs: training
-    films darkened, and their reports."""
+    images darkened, and their reports."""
 
     def make(folder: Path, side_px: int = 32, names: tuple[str, ...] = CHEXPERT, image_format: Any = "png") -> Path:
         rows = pq.read_table(tiny_shards / "train-00000.parquet")

@@ -408,21 +408,21 @@ def test_a_head_on_the_login_node_keeps_the_least_of_nodes_and_leaves_nothing(
 
 
 def test_folders_with_blanks_and_quotes_are_fine(make_cluster: Callable[..., Any]) -> None:
-    cluster = make_cluster(rays="Dr. O'Neil's $HOME films").up()
+    cluster = make_cluster(rays="Dr. O'Neil's $HOME images").up()
     assert "4 tasks on" in cluster.command("submit", "--", *tasks(4, 0.1)).stdout
     cluster.command("down")
     cluster.assert_nothing_left()
 
 
 def test_the_ten_minutes_of_the_guide(make_cluster: Callable[..., Any], tmp_path: Path) -> None:
-    """Its commands as they stand there, on fewer films."""
+    """Its commands as they stand there, on fewer images."""
     root = Path(__file__).parents[2]
     guide = (root / "docs" / "cluster.md").read_text().split("## Ten minutes")[1].split("```")[1].replace("\\\n", " ")
     commands = [shlex.split(line, comments=True) for line in guide.splitlines() if line.startswith("python -m cluster")]
     assert [command[3] for command in commands] == ["init", "up", "up", *["submit"] * 3, "status", "down"]
     fewer = {
         "phantom": ["--studies", "60"], "ingest": ["--min-token-count", "1"],
-        "train": ["--images", "64", "--set", "data.window_rows=16", "--set", "validation.films=4"],
+        "train": ["--images", "64", "--set", "data.window_rows=16", "--set", "validation.images=4"],
     }  # fmt: skip
     without_gpus = ["--set", "train.use_gpu=false"]  # those of this bed are devices without a GPU behind them
     (tmp_path / "configs").symlink_to(root / "configs")
@@ -443,7 +443,7 @@ def test_the_ten_minutes_of_the_guide(make_cluster: Callable[..., Any], tmp_path
     for name in ("main", "high", "short"):
         assert f"--partition={name}" in shown
     assert "--gpus-per-node=2" in shown
-    assert f"Trained on 64 films: {tmp_path}/runs/first" in shown
+    assert f"Trained on 64 images: {tmp_path}/runs/first" in shown
     assert "Cluster emixer is up at" in shown
     assert "Cluster emixer is down" in shown
 
@@ -466,7 +466,7 @@ def test_programs_save_before_the_time_of_the_head_is_over(
     log = Path(cluster.program_state(number)["log"]).read_text()
     found = find_checkpoint(tmp_path / "run" / "checkpoints", "last")
     assert found is not None, log
-    assert f"saved after {found.images:,} of 1,000,000 films" in " ".join(log.split())
+    assert f"saved after {found.images:,} of 1,000,000 images" in " ".join(log.split())
     cluster.assert_nothing_left()
 
 
@@ -499,7 +499,7 @@ def test_training_grows_and_shrinks_with_the_cluster_and_goes_on_from_its_checkp
         bed.wait_for(lambda: workers_of_last(run) == 1, 120, "a checkpoint of one worker again")
         assert cluster.program_state(number)["state"] == "running"
         seen = [line["images"] for line in RunFolder(run).metrics() if "images_per_s" in line]
-        assert seen == sorted(set(seen)), "no film is counted twice"
+        assert seen == sorted(set(seen)), "no image is counted twice"
     finally:
         bed.run(["scontrol", "update", "nodename=n2", "state=resume"])
 

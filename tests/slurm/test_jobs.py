@@ -36,19 +36,19 @@ def losses(folder: Path) -> list[dict[str, float]]:
 
 
 def images(folder: Path) -> int:
-    """Films of the last log line; 0 before the first."""
+    """Images of the last log line; 0 before the first."""
     lines = RunFolder(folder).metrics()
     return int(lines[-1]["images"]) if lines else 0
 
 
 def saved(folder: Path) -> int:
-    """Films of the last checkpoint; 0 before the first."""
+    """Images of the last checkpoint; 0 before the first."""
     found = find_checkpoint(folder / "checkpoints", "last")
     return 0 if found is None else found.images
 
 
 def lines_until(folder: Path, images: int) -> list[str]:
-    """What metrics.jsonl says of the first films, to the letter. Rates stand in it, so that training from the start
+    """What metrics.jsonl says of the first images, to the letter. Rates stand in it, so that training from the start
     again would not write the same."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [line for line in lines if json.loads(line)["images"] <= images]
@@ -67,7 +67,7 @@ def test_a_job_over_two_nodes_trains_like_the_same_two_workers_here_and_leaves_n
 ) -> None:
     job = site.submit("train", "--num-workers", "2", "--set", "slurm.nodes=2")
     status = site.wait(job, "finished")
-    assert status["progress"].endswith("of 160 films")
+    assert status["progress"].endswith("of 160 images")
     here = {"train.run": tmp_path / "local", "train.num_workers": 2}
     train.run(with_overrides(load_config(site.config_file), here))
     on_slurm, local = losses(tmp_path / "run"), losses(tmp_path / "local")
@@ -76,7 +76,7 @@ def test_a_job_over_two_nodes_trains_like_the_same_two_workers_here_and_leaves_n
         assert one == pytest.approx(other, rel=1e-5)
     assert_nothing_left(site, job)
     assert not list((tmp_path / "slurm-jobs" / "cluster" / job).glob("token*"))
-    assert "Trained on 192 films" in site.jobs("logs", job).stdout
+    assert "Trained on 192 images" in site.jobs("logs", job).stdout
 
 
 def test_an_array_trains_each_element_in_a_folder_of_its_own(ray_cluster: None, site: Any, tmp_path: Path) -> None:
@@ -92,12 +92,12 @@ def test_an_array_trains_each_element_in_a_folder_of_its_own(ray_cluster: None, 
     assert again.returncode == 2
     assert f"Job {array}_1 (pending) writes" in again.stderr
     finished = [site.wait(f"{array}_{index}", "finished") for index in (0, 1)]
-    assert all("Trained on 192 films" in one["note"] for one in finished)
+    assert all("Trained on 192 images" in one["note"] for one in finished)
     seeds = [load_config(tmp_path / "run" / f"seed={seed}" / "config.yaml").seed for seed in (1, 2)]
     assert seeds == [1, 2]
     assert losses(tmp_path / "run" / "seed=1") != losses(tmp_path / "run" / "seed=2")
     assert "an array of 2 jobs" in site.jobs("logs", array, check=False).stderr
-    assert "Trained on 192 films" in site.jobs("logs", f"{array}_1").stdout
+    assert "Trained on 192 images" in site.jobs("logs", f"{array}_1").stdout
     over = site.jobs("cancel", array, check=False)
     assert over.returncode == 2
     assert "is over" in over.stderr
@@ -107,13 +107,13 @@ def test_a_stage_that_is_done_says_so_and_stops(site: Any, tmp_path: Path) -> No
     first = site.submit("train")
     assert site.jobs("logs", first, "--follow", timeout_s=450).stdout == site.log(first)
     assert site.status(first)["state"] == "finished"
-    assert "Trained on 192 films" in site.log(first)
+    assert "Trained on 192 images" in site.log(first)
     before = [(p, p.stat().st_mtime_ns) for p in sorted((tmp_path / "run" / "checkpoints").rglob("*"))]
     # given inside of another job, whose variables sbatch would take for options that contradict each other
     inside = {"SLURM_JOB_ID": first, "SLURM_MEM_PER_CPU": "100", "SLURM_NTASKS": "3", "RAY_ADDRESS": "10.0.0.1:1"}
     again = site.submit("train", environment=inside)
     site.wait(again, "finished")
-    assert "Was trained already on 192 films" in site.log(again)
+    assert "Was trained already on 192 images" in site.log(again)
     assert [(p, p.stat().st_mtime_ns) for p in sorted((tmp_path / "run" / "checkpoints").rglob("*"))] == before
 
 
@@ -337,16 +337,16 @@ def pipeline(site: Any, stages: str, **more: Any) -> list[str]:
     return found
 
 
-def test_all_stages_are_chained_from_raw_films_to_an_evaluation(site: Any, tmp_path: Path) -> None:
-    phantom = ["phantom", "--studies", "80", "--out", str(tmp_path / "films"), "--set", "phantom.height_px=64"]
+def test_all_stages_are_chained_from_raw_images_to_an_evaluation(site: Any, tmp_path: Path) -> None:
+    phantom = ["phantom", "--studies", "80", "--out", str(tmp_path / "images"), "--set", "phantom.height_px=64"]
     assert CliRunner().invoke(main, phantom).exit_code == 0
     network = "{growth: 4, blocks: [1, 1, 1, 1], stem_channels: 8, input_px: 32, frozen: false}"
     jobs = pipeline(
         site, "ingest,encoder,train,generate,evaluate",
         **{
-            "ingest.source": f"{{kind: mimic-cxr, root: {tmp_path / 'films'}}}", "ingest.out": tmp_path / "shards",
+            "ingest.source": f"{{kind: mimic-cxr, root: {tmp_path / 'images'}}}", "ingest.out": tmp_path / "shards",
             "ingest.side_px": 32, "ingest.min_token_count": 1, "data.shards": "null", "encoder.network": network,
-            "encoder.run": tmp_path / "eyes", "encoder.images": 64, "encoder.batch_size": 16, "validation.films": 4,
+            "encoder.run": tmp_path / "eyes", "encoder.images": 64, "encoder.batch_size": 16, "validation.images": 4,
             "encoder.validate_every_images": 64, "slurm.stages": "{ingest: {cpus: 1}}",
         },
     )  # fmt: skip
@@ -354,7 +354,7 @@ def test_all_stages_are_chained_from_raw_films_to_an_evaluation(site: Any, tmp_p
     for job in jobs:
         site.wait(job, "finished")
     assert list((tmp_path / "made" / "data").glob("*.parquet"))
-    assert json.loads((tmp_path / "made" / "evaluation" / "evaluation.json").read_text())["films_a_side"] > 0
+    assert json.loads((tmp_path / "made" / "evaluation" / "evaluation.json").read_text())["images_a_side"] > 0
     judged = RunFolder(tmp_path / "run").last_metrics("validation/fid_eyes")
     assert judged is not None, "the encoder that was trained measures the training"
 

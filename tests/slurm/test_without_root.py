@@ -77,5 +77,5 @@ def test_a_job_trains_over_two_nodes(plain_bed: Any, tiny_config: Config, folder
     site = Site(plain_bed, folder, with_overrides(tiny_config, asked), python)
     job = site.submit("train")
     site.wait(job, "finished")
-    assert "Trained on 160 films" in site.log(job)
+    assert "Trained on 160 images" in site.log(job)
     assert (folder / "run").owner() == plain_bed.user

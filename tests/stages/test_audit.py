@@ -49,9 +49,9 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def changed(film: NDArray[np.uint8], kind: str) -> NDArray[np.uint8]:
+def changed(image: NDArray[np.uint8], kind: str) -> NDArray[np.uint8]:
     """A copy (32, 32) as a model, or a viewer, might make one."""
-    gray = film.astype(np.float64)
+    gray = image.astype(np.float64)
     match kind:
         case "noisy":
             gray = gray + np.random.default_rng(9).normal(0, 6, gray.shape)
@@ -67,17 +67,17 @@ def changed(film: NDArray[np.uint8], kind: str) -> NDArray[np.uint8]:
 @pytest.fixture(scope="module")
 def planted(shards: Path) -> Path:
     """Fresh pairs, of which the first repeat training images, the next training reports, and one names a date."""
-    film, told = images(NUM_GENERATED, seed=10), reports(NUM_GENERATED, seed=10)
+    image, told = images(NUM_GENERATED, seed=10), reports(NUM_GENERATED, seed=10)
     of_train, train_reports = images(NUM_TRAIN, seed=0), reports(NUM_TRAIN, seed=0)
     for row in range(FIRST_REPORT):
-        film[row] = changed(of_train[7 * row], KINDS[row // EACH])
+        image[row] = changed(of_train[7 * row], KINDS[row // EACH])
     for row in COPIED_REPORTS:
         copy = [list(sentence) for sentence in train_reports[11 * row]]
         copy[1][1], copy[3][7] = "chest", "clear"
         told[row] = copy
     told[DATED] = [[*told[DATED][0], "since", "3/14/2019"]]
-    film[-1] = film[-2]
-    return write_dataset(shards.parent / "planted", film, told)
+    image[-1] = image[-2]
+    return write_dataset(shards.parent / "planted", image, told)
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +244,7 @@ def test_an_encoder_that_has_seen_the_training_images_is_remarked_upon(
     remarks = {}
     for whose in (identify(ShardSet.open(shards)).digest, "of somebody else"):
         facts = EncoderFacts.of(
-            network, label_names=("Edema",), collection=whose, sources=("made",), films=480, test_auc={}
+            network, label_names=("Edema",), collection=whose, sources=("made",), images=480, test_auc={}
         )
         weights = tmp_path / f"{len(remarks)}.safetensors"
         save_encoder_weights(weights, ChestEncoder(network, num_labels=1), facts)

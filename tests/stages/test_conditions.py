@@ -37,7 +37,7 @@ def shards(make_shards: MakeShards, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def config(tiny_config: Config, shards: Path) -> Config:
-    reads = {"model.conditions": ["sex", "age", "view"], "model.report_decoder.reads": "film-and-labels"}
+    reads = {"model.conditions": ["sex", "age", "view"], "model.report_decoder.reads": "image-and-labels"}
     return with_overrides(tiny_config, {"data.shards": shards, "train.images": 64, **reads})
 
 

@@ -53,7 +53,7 @@ def test_the_file_says_what_it_is_and_its_areas_stand_beside_it(trained: Path) -
     assert (facts.growth, facts.blocks, facts.stem_channels, facts.input_px) == (4, (1, 1, 1, 1), 8, 32)
     assert facts.label_names == CHEXPERT
     assert facts.sources == ("tiny",)
-    assert facts.films == 192
+    assert facts.images == 192
     evaluation = json.loads((trained.parent / "evaluation.json").read_text())
     assert set(evaluation) == {"validate", "test"}
     rows = evaluation["validate"]["labels"]
@@ -110,7 +110,7 @@ def test_it_is_the_eyes_the_features_and_the_judge_of_a_generators_training(
     assert measured["validation/fid_tiny_encoder"] > 0
     assert measured["validation/label_auc_real"] == pytest.approx(
         json.loads((trained.parent / "evaluation.json").read_text())["validate"]["mean"]["auc"], abs=0.06
-    ), "the same encoder on the same films; labels that are uncertain or unmentioned aside"
+    ), "the same encoder on the same images; labels that are uncertain or unmentioned aside"
     state = safetensors.torch.load_file(
         tmp_path / "run" / "checkpoints" / "images-000000000064" / "networks.safetensors"
     )
@@ -122,7 +122,7 @@ def written(path: Path, **changes: Any) -> Path:
     """An encoder file that says other things of itself."""
     facts = EncoderFacts(
         growth=4, blocks=(1, 1, 1, 1), stem_channels=8, input_px=32, label_names=CHEXPERT, collection="another",
-        sources=("another",), films=1, test_auc={},
+        sources=("another",), images=1, test_auc={},
     )  # fmt: skip
     save_encoder_weights(path, torch.nn.Linear(1, 1), EncoderFacts(**vars(facts) | changes))
     return path
@@ -181,6 +181,6 @@ def test_dry_run_shows_the_labels_that_there_are(small: Config, tmp_path: Path) 
     file.write_text(to_yaml(small))
     result = CliRunner().invoke(main, ["encoder", "--config", str(file), "--run", str(tmp_path / "run"), "--dry-run"])
     assert result.exit_code == 0, result.output
-    assert "96 films in train, 32 in validate, 16 in test" in result.output
+    assert "96 images in train, 32 in validate, 16 in test" in result.output
     assert "Pleural Effusion" in result.output
     assert not (tmp_path / "run").exists()

@@ -18,7 +18,7 @@ from emixer.data.labels import CHEXPERT
 from emixer.data.loader import fixed_binary_view
 from emixer.data.text import detokenize
 from emixer.errors import ConfigError, EmixerError, RunFolderError
-from emixer.evaluation import film_metrics
+from emixer.evaluation import image_metrics
 from emixer.evaluation.summary import _number
 from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.encoder_facts import EncoderFacts
@@ -32,7 +32,7 @@ MakeDataset = Callable[..., Path]
 
 @pytest.fixture
 def make_dataset(tiny_shards: Path, tmp_path: Path) -> MakeDataset:
-    """A finished dataset whose pairs are the films and reports of a real split."""
+    """A finished dataset whose pairs are the images and reports of a real split."""
 
     def make(split: str, name: str = "made", noise: bool = False, names: tuple[str, ...] = CHEXPERT) -> Path:
         rows = pq.read_table(tiny_shards / f"{split}-00000.parquet")
@@ -56,12 +56,12 @@ def test_copies_of_the_held_out_pairs_are_what_no_generator_can_beat(
 ) -> None:
     dataset = make_dataset("validate")
     result = evaluate.run(config(tiny_shards, dataset, evaluate__split="validate")).content
-    assert result["films_a_side"] == 32
-    films = result["films"]["random_densenet"]
-    assert films["generated"]["fid"] == pytest.approx(0, abs=1e-6)
-    assert [films["generated"][name] for name in ("precision", "recall", "coverage")] == [1, 1, 1]
-    assert films["generated"]["kid"] < films["real"]["kid"]
-    assert films["real"]["fid"] > 0
+    assert result["images_a_side"] == 32
+    images = result["images"]["random_densenet"]
+    assert images["generated"]["fid"] == pytest.approx(0, abs=1e-6)
+    assert [images["generated"][name] for name in ("precision", "recall", "coverage")] == [1, 1, 1]
+    assert images["generated"]["kid"] < images["real"]["kid"]
+    assert images["real"]["fid"] > 0
     assert result["pairs"]["generated"]["label_auc"] == pytest.approx(result["pairs"]["real"]["label_auc"], abs=0.1)
     reports = result["reports"]
     assert reports["generated"]["same_labels_bleu_1"] > reports["real"]["same_labels_bleu_1"] + 0.05, (
@@ -76,11 +76,11 @@ def test_copies_of_the_held_out_pairs_are_what_no_generator_can_beat(
     assert written == json.loads(json.dumps(result))
 
 
-def test_noise_is_far_from_films_and_shows_no_labels(tiny_shards: Path, make_dataset: MakeDataset) -> None:
+def test_noise_is_far_from_images_and_shows_no_labels(tiny_shards: Path, make_dataset: MakeDataset) -> None:
     result = evaluate.run(config(tiny_shards, make_dataset("validate", noise=True), evaluate__split="validate")).content
-    films, pairs = result["films"]["random_densenet"], result["pairs"]
-    assert films["generated"]["fid"] > 10 * films["real"]["fid"]
-    assert films["generated"]["coverage"] == 0
+    images, pairs = result["images"]["random_densenet"], result["pairs"]
+    assert images["generated"]["fid"] > 10 * images["real"]["fid"]
+    assert images["generated"]["coverage"] == 0
     assert pairs["generated"]["label_auc"] < pairs["real"]["label_auc"] - 0.1
 
 
@@ -97,7 +97,7 @@ def test_features_are_kept_by_content_and_measured_again_where_they_are_damaged(
     kept = tmp_path / "features"
     first = evaluate.run(config(tiny_shards, make_dataset("train"), evaluate__features=kept)).content
     files = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
-    assert len(files) == 3, "real, generated and train films by one network"
+    assert len(files) == 3, "real, generated and train images by one network"
     damaged = min(files)
     damaged.write_bytes(b"cut short")
     again = evaluate.run(config(tiny_shards, tmp_path / "made", evaluate__features=kept)).content
@@ -105,7 +105,7 @@ def test_features_are_kept_by_content_and_measured_again_where_they_are_damaged(
     after = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
     assert [path for path in files if after[path] != files[path]] == [damaged]
     evaluate.run(config(tiny_shards, make_dataset("test", "other"), evaluate__features=kept))
-    assert len(list(kept.iterdir())) == 4, "of the real films nothing is measured twice"
+    assert len(list(kept.iterdir())) == 4, "of the real images nothing is measured twice"
 
 
 def test_the_command_prints_and_writes_a_table_for_people(tiny_shards: Path, make_dataset: MakeDataset) -> None:
@@ -129,7 +129,7 @@ def test_bad_input_is_one_paragraph(tiny_shards: Path, make_dataset: MakeDataset
         evaluate.run(config(tiny_shards, None))
     with pytest.raises(RunFolderError, match="holds no finished dataset"):
         evaluate.run(config(tiny_shards, tmp_path / "nothing"))
-    with pytest.raises(EmixerError, match=r"has 16 films; more than evaluate\.neighbours=20"):
+    with pytest.raises(EmixerError, match=r"has 16 images; more than evaluate\.neighbours=20"):
         evaluate.run(config(tiny_shards, dataset, evaluate__neighbours=20))
     with pytest.raises(ConfigError, match=r"evaluate\.inception=.*nowhere.pth does not exist"):
         evaluate.run(config(tiny_shards, dataset, evaluate__inception=tmp_path / "nowhere.pth"))
@@ -159,7 +159,7 @@ def test_networks_that_are_not_what_they_should_be_are_told_by_the_plan(
 def encoder_of(folder: Path, label_names: tuple[str, ...]) -> Path:
     """An untrained encoder that says it knows those labels."""
     network = ChestEncoderConfig.model_validate(NETWORK)
-    facts = EncoderFacts.of(network, label_names=label_names, collection="", sources=(), films=1, test_auc={})
+    facts = EncoderFacts.of(network, label_names=label_names, collection="", sources=(), images=1, test_auc={})
     path = folder / "encoder.safetensors"
     save_encoder_weights(path, ChestEncoder(network, num_labels=len(label_names)), facts)
     return path
@@ -179,14 +179,14 @@ def test_what_is_compared_by_name_stands_in_all_outputs_with_what_is_not(
     assert json.loads((dataset / "evaluation" / "evaluation.json").read_text())["labels"] == result.content["labels"]
 
 
-def test_a_labels_own_distance_stands_beside_that_of_as_many_other_real_films(
+def test_a_labels_own_distance_stands_beside_that_of_as_many_other_real_images(
     tiny_shards: Path, make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(film_metrics, "MIN_FILMS_A_LABEL", 3)
+    monkeypatch.setattr(image_metrics, "MIN_IMAGES_A_LABEL", 3)
     result = evaluate.run(config(tiny_shards, make_dataset("validate"), evaluate__split="validate"))
-    labels = result.content["films"]["random_densenet"]["labels"]
+    labels = result.content["images"]["random_densenet"]["labels"]
     assert labels
     for name, found in labels.items():
         assert found["fid"] == pytest.approx(0, abs=1e-6), "copies"
         assert found["real_fid"] > 0.01
-        assert re.search(rf"\| {name} \| \S+ \| {_number(found['real_fid'])} \| {found['films']:.0f} \|", str(result))
+        assert re.search(rf"\| {name} \| \S+ \| {_number(found['real_fid'])} \| {found['images']:.0f} \|", str(result))

@@ -48,7 +48,7 @@ MakeShards = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def shards(make_shards: MakeShards, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """96 films to train on and 64 to test on."""
+    """96 images to train on and 64 to test on."""
     return make_shards(tmp_path_factory.mktemp("shards"), train=96, validate=32, test=64)
 
 
@@ -101,8 +101,8 @@ def test_a_table_is_written_in_four_ways_with_the_papers_figures_and_what_ours_w
     rows = [line for line in text.splitlines() if line.startswith("| EMIXER")]
     assert [row.split("|")[2].strip() for row in rows] == ["R30 + S15", "R30 + S30", "R30 + S90", "R30 + S180"]
     assert re.search(r"\| Only real \| R30 \| 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] \| 0\.824 \|", text)
-    assert "Measured on tiny, 96 training films of 32 px" in text
-    assert "64 test films of 64 subjects" in text
+    assert "Measured on tiny, 96 training images of 32 px" in text
+    assert "64 test images of 64 subjects" in text
     assert re.search(r"AUC and ACC over Atelectasis \d+, Edema \d+\. The paper's", text)
     assert (tables / "table1.png").read_bytes().startswith(b"\x89PNG")
 
@@ -132,10 +132,10 @@ def test_tables_of_a_folder_share_generators_and_cells(ray_cluster: None, config
     assert (more.computed, more.kept) == (5, 0), "another setting is another cell"
     plan = experiment.describe(changed(config, copied, "table10", experiment__downstream__lr=3e-3))
     assert re.search(
-        r"to do +films R30, seed 0 \(one is done that differs: inputs\.downstream\.lr 0\.00[12] there, 0\.003 now\)",
+        r"to do +images R30, seed 0 \(one is done that differs: inputs\.downstream\.lr 0\.00[12] there, 0\.003 now\)",
         plan,
     )
-    assert re.search(r"of those that are done here: films \d+ s, reports \d+ s; those to do \d+ s one after the", plan)
+    assert re.search(r"of those that are done here: images \d+ s, reports \d+ s; those to do \d+ s one after the", plan)
 
 
 def test_the_rows_beyond_the_paper_are_judged_once_and_pretrained_and_kept(
@@ -168,7 +168,7 @@ def test_gain_compares_each_use_of_synthetic_pairs_with_as_many_real_ones_alone(
     made = [copied / "generators/emixer" / part for part in ("dataset", "run/checkpoints")]
     before = list(map(times, made))
     wanted = changed(config, copied, "gain", experiment__real_pairs=[10, 30], experiment__multiples=[1, 6],
-                     experiment__gain_tasks=["films"])  # fmt: skip
+                     experiment__gain_tasks=["images"])  # fmt: skip
     result = experiment.run(wanted)
     assert (result.computed, result.kept) == (12, 3), "R30 alone, with S30 and with S180 are in table 1"
     assert list(map(times, made)) == before, "one model makes both datasets"
@@ -188,7 +188,7 @@ def test_gain_compares_each_use_of_synthetic_pairs_with_as_many_real_ones_alone(
 
 
 @pytest.mark.thorough
-def test_table3_trains_with_part_of_the_labels_and_measures_test_films_beside_as_many_generated_ones(
+def test_table3_trains_with_part_of_the_labels_and_measures_test_images_beside_as_many_generated_ones(
     ray_cluster: None, config: Config, copied: Path, shards: Path, tmp_path: Path
 ) -> None:
     wanted = changed(config, copied, "table3")
@@ -200,20 +200,22 @@ def test_table3_trains_with_part_of_the_labels_and_measures_test_films_beside_as
     ]
     assert shares == [0.3, 0.5, 1]
     rows = {row["data"]: row for row in csv.DictReader(io.StringIO(result.filled.csv())) if row["metric"] == "FID"}
-    assert {row["encoder"] for row in rows.values()} == {"random_densenet at 64 px, 64 films a side"}
+    assert {row["encoder"] for row in rows.values()} == {"random_densenet at 64 px, 64 images a side"}
     real = fixed_binary_view(pq.read_table(shards / "test-00000.parquet")["image"], np.uint8, (32, 32))
     extractor = FeatureExtractor.random(torch.device("cpu"))
     for data, name in (("30 % of labels", "emixer-30"), ("100 % of labels", "emixer")):
         (first, *_) = sorted((copied / "generators" / name / "dataset" / "data").iterdir())
         encoded = pq.read_table(first)["image"].to_pylist()[:64]
-        made = np.stack([np.asarray(Image.open(io.BytesIO(film["bytes"])).convert("L")) for film in encoded])
-        sides = [FeatureStatistics.of(extractor(torch.from_numpy(np.array(films))[:, None])) for films in (real, made)]
+        made = np.stack([np.asarray(Image.open(io.BytesIO(image["bytes"])).convert("L")) for image in encoded])
+        sides = [
+            FeatureStatistics.of(extractor(torch.from_numpy(np.array(images))[:, None])) for images in (real, made)
+        ]
         assert float(rows[data]["mean"]) == pytest.approx(frechet_distance(*sides), rel=1e-4)
     networks = [tmp_path / name / "encoder.safetensors" for name in ("a", "b")]
     torch.manual_seed(0)
     for path in networks:
         network = ChestEncoderConfig.model_validate(TINY)
-        facts = EncoderFacts.of(network, label_names=("A",), collection="", sources=(), films=1, test_auc={})
+        facts = EncoderFacts.of(network, label_names=("A",), collection="", sources=(), images=1, test_auc={})
         save_encoder_weights(path, ChestEncoder(network, num_labels=1), facts)
     by_a, by_b = (with_overrides(wanted, {"validation.encoder": TINY | {"weights": path}}) for path in networks)
     to_do = [line for line in experiment.describe(by_a).splitlines() if line.startswith("  to do")]
@@ -221,18 +223,18 @@ def test_table3_trains_with_part_of_the_labels_and_measures_test_films_beside_as
     assert all(" distance S" in line for line in to_do), "downstream models know nothing of it"
     again = experiment.run(by_a)
     assert (again.computed, again.kept) == (3, 6)
-    assert "FID by a at 32 px, 64 films a side." in again.filled.markdown()
+    assert "FID by a at 32 px, 64 images a side." in again.filled.markdown()
     assert "0 of 9 cells to do" in experiment.describe(by_a)
     assert "3 of 9 cells to do" in experiment.describe(by_b), "other weights"
 
 
-def test_table9_trains_on_generated_films_alone(ray_cluster: None, config: Config, copied: Path) -> None:
+def test_table9_trains_on_generated_images_alone(ray_cluster: None, config: Config, copied: Path) -> None:
     result = experiment.run(changed(config, copied, "table9"))
     assert (result.computed, result.kept) == (1, 1)
     real, made = table_rows(copied, "table9")
     assert real.startswith("| Only real | R30 | 0.")
     assert made.startswith("| EMIXER | S30 | 0.")
-    assert "Test films with each disease: Atelectasis " in result.filled.markdown()
+    assert "Test images with each disease: Atelectasis " in result.filled.markdown()
 
 
 def test_figures_are_real_and_generated_samples_as_png_and_pdf(ray_cluster: None, config: Config, copied: Path) -> None:
@@ -248,7 +250,7 @@ def test_figures_are_real_and_generated_samples_as_png_and_pdf(ray_cluster: None
         with Image.open(copied / "figures" / f"figure{n}.png") as picture:
             gray = np.asarray(picture.convert("L"))
         assert min(gray.shape) > 400
-        assert gray.std() > 20, "films are on it"
+        assert gray.std() > 20, "images are on it"
         pdf = (copied / "figures" / f"figure{n}.pdf").read_bytes()
         assert pdf.startswith(b"%PDF")
         assert b"/FontFile2" in pdf, "text is text"
@@ -257,17 +259,17 @@ def test_figures_are_real_and_generated_samples_as_png_and_pdf(ray_cluster: None
     assert [path.read_bytes() for path in result.paths] == drawn, "the same pictures are the same files"
 
 
-def test_a_real_film_stands_beside_the_first_generated_one_of_its_labels() -> None:
+def test_a_real_image_stands_beside_the_first_generated_one_of_its_labels() -> None:
     wanted = np.array([[1, 0, 1], [0, 0, 0], [1, 0, 1], [1, 1, 1]], np.uint8)
     offered = np.array([[0, 0, 1], [1, 0, 1], [0, 0, 0], [0, 1, 1]], np.uint8)
-    assert alike(wanted, offered).tolist() == [1, 2, 0, 3], "no film twice, the nearest where none is the same"
+    assert alike(wanted, offered).tolist() == [1, 2, 0, 3], "no image twice, the nearest where none is the same"
 
 
 def test_a_cell_that_fails_is_an_error_and_the_rest_is_in_the_table(
     ray_cluster: None, config: Config, copied: Path
 ) -> None:
     (decoded,) = (copied / "decoded").iterdir()
-    (decoded / "films.npy").write_bytes(b"cut short")
+    (decoded / "images.npy").write_bytes(b"cut short")
     with pytest.raises(UnfinishedError, match=r"1 of 2 cells of table2 failed:") as told:
         experiment.run(changed(config, copied, "table2"))
     assert "  pairs R30 + S90 emixer, seed 0: " in str(told.value)
@@ -323,11 +325,11 @@ def test_a_table_and_its_plan_say_which_diseases_a_mean_is_over(config: Config, 
     counts = sum(row is not None and row[CHEXPERT.index("Atelectasis")] for row in labels)
     told = experiment.describe(changed(config, tmp_path / "out", data__shards=rare))
     assert (
-        f"AUC and ACC over Atelectasis {counts}; left out: Edema 3 (fewer than 5 test films with it, or without it)."
+        f"AUC and ACC over Atelectasis {counts}; left out: Edema 3 (fewer than 5 test images with it, or without it)."
         in told
     )
     told = experiment.describe(changed(config, tmp_path / "out", "table9", data__shards=shards))
-    assert re.search(r"Test films with each disease: Atelectasis \d+, Edema \d+\.\n", told)
+    assert re.search(r"Test images with each disease: Atelectasis \d+, Edema \d+\.\n", told)
 
 
 def test_a_killed_experiment_goes_on_from_its_last_cell(config: Config, copied: Path, tmp_path: Path) -> None:
@@ -350,10 +352,10 @@ def test_a_killed_experiment_goes_on_from_its_last_cell(config: Config, copied: 
     assert done[0].exists()
 
 
-def test_nothing_is_trained_or_chosen_on_test_films(
+def test_nothing_is_trained_or_chosen_on_test_images(
     ray_cluster: None, config: Config, filled: Path, make_shards: MakeShards, shards: Path, tmp_path: Path
 ) -> None:
-    """Other test films, all else the same: generator, its pairs and downstream models are the same to the bit."""
+    """Other test images, all else the same: generator, its pairs and downstream models are the same to the bit."""
     other = make_shards(tmp_path / "shards", seed=1, train=96, validate=32, test=64)
     for split in ("train", "validate"):
         shutil.copy2(shards / f"{split}-00000.parquet", other)
@@ -398,7 +400,10 @@ def test_four_classes_are_learned_from_three_starts(
     ("settings", "message"),
     [
         ({"experiment__out": None}, r"experiment\.out is not set"),
-        ({"experiment__scale": 0.01}, r"wants 1,000 real films in train; .* has 96\. Set experiment\.scale to at most"),
+        (
+            {"experiment__scale": 0.01},
+            r"wants 1,000 real images in train; .* has 96\. Set experiment\.scale to at most",
+        ),
         ({"experiment__diseases": ("Hernia",)}, r"has no label Hernia\. Set experiment\.diseases to"),
         ({"experiment__runs": ("emixer=/nowhere",)}, r"/nowhere of emixer does not exist"),
         ({"experiment__table": "table9", "experiment__methods": ("smgan",)}, r"table9 has no row of smgan"),
@@ -427,7 +432,7 @@ def test_shards_whose_test_subjects_are_known_or_that_have_no_reports_are_refuse
             index, table.schema.field(name), pa.nulls(table.num_rows, table.schema.field(name).type)
         )
     rewritten(silent, table)
-    with pytest.raises(EmixerError, match=r"No film in the test split .* has a report; table1 is about reports"):
+    with pytest.raises(EmixerError, match=r"No image in the test split .* has a report; table1 is about reports"):
         experiment.run(changed(config, tmp_path / "out", data__shards=silent))
 
 
@@ -442,7 +447,7 @@ def rewritten(folder: Path, table: pa.Table, split: str = "test", info: ShardInf
 
 
 def class_shards(shards: Path, folder: Path) -> Path:
-    """The same films of other people, each of one of four classes."""
+    """The same images of other people, each of one of four classes."""
     shutil.copytree(shards, folder)
     for split in ("train", "validate", "test"):
         table = pq.read_table(folder / f"{split}-00000.parquet")
@@ -466,7 +471,7 @@ def given(filled: Path, shards: Path, tmp_path: Path) -> Path:
 
 
 def renamed(folder: Path, split: str, subjects: str, source: str = "tiny") -> None:
-    """Gives the films of a split to other people: `subjects` with a number each."""
+    """Gives the images of a split to other people: `subjects` with a number each."""
     table = pq.read_table(folder / f"{split}-00000.parquet")
     for name, values in {
         "subject_id": [f"{subjects}{n}" for n in range(table.num_rows)],
@@ -503,15 +508,15 @@ def test_a_given_run_is_of_the_kind_the_size_and_the_labels_that_the_table_wants
     limited = {"experiment__runs": (f"emixer-30{run}",)}
     refused(config, given, r"has data\.labelled_fraction=1\.0; emixer-30 needs 0\.3", "table3", **limited)
     with_part_of_the_labels(given / "run")
-    refused(config, given, r"run kept the labels of other films than are drawn now", "table3", **limited)
+    refused(config, given, r"run kept the labels of other images than are drawn now", "table3", **limited)
     with_part_of_the_labels(given / "run", before=0.3, now=1.0)
     (given / "small").mkdir()
     small = make_shards(given / "small", train=96, validate=32, test=64)
     for split in ("train", "validate", "test"):
         table = pq.read_table(small / f"{split}-00000.parquet")
         info = ShardInfo(16, CHEXPERT, "findings", 1, "test")
-        films = pa.array([bytes(256)] * table.num_rows, pa.binary(256))
-        rewritten(small, table.set_column(table.schema.get_field_index("image"), "image", films), split, info)
+        images = pa.array([bytes(256)] * table.num_rows, pa.binary(256))
+        rewritten(small, table.set_column(table.schema.get_field_index("image"), "image", images), split, info)
     sixteen = {"experiment__runs": (f"emixer{run}",), "data__shards": small}
     refused(config, given, r"has model\.side_px=32; emixer needs 16", **sixteen)
     classes = class_shards(shards, given / "other")
@@ -520,20 +525,20 @@ def test_a_given_run_is_of_the_kind_the_size_and_the_labels_that_the_table_wants
 
 
 def with_part_of_the_labels(run: Path, before: float = 1.0, now: float = 0.3) -> None:
-    """As of a version that drew other films."""
+    """As of a version that drew other images."""
     written = run / "config.yaml"
     text = written.read_text()
     assert f"labelled_fraction: {before}" in text
     written.write_text(text.replace(f"labelled_fraction: {before}", f"labelled_fraction: {now}"))
 
 
-def test_a_generator_that_kept_the_labels_of_other_films_is_trained_again_only_if_told(
+def test_a_generator_that_kept_the_labels_of_other_images_is_trained_again_only_if_told(
     config: Config, copied: Path
 ) -> None:
     limited = (copied / "generators" / "emixer").rename(copied / "generators" / "emixer-30")
     with_part_of_the_labels(limited / "run")
     with pytest.raises(
-        RunFolderError, match=r"emixer-30 in .* kept the labels of other films .* Delete .*emixer-30 to"
+        RunFolderError, match=r"emixer-30 in .* kept the labels of other images .* Delete .*emixer-30 to"
     ):
         experiment.describe(changed(config, copied, "table3"))
 
@@ -566,7 +571,7 @@ def test_a_given_run_whose_shards_were_made_anew_is_refused_and_one_whose_shards
     refused(config, given, r"the shards in .*source have changed since .*run was trained", data__shards=source, **runs)
     shutil.rmtree(source)
     wanted = changed(config, given / "out", "table2", **runs)
-    caveat = "Whether the given run of emixer has seen test films is not known"
+    caveat = "Whether the given run of emixer has seen test images is not known"
     assert caveat in experiment.describe(wanted)
     assert caveat in experiment.run(wanted).filled.csv()
 
@@ -582,7 +587,7 @@ def test_settings_that_a_table_would_take_no_notice_of_are_refused(config: Confi
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model__side_px": 64}, r"model\.side_px=64, but the shards .* hold films of 32 px"),
+        ({"model__side_px": 64}, r"model\.side_px=64, but the shards .* hold images of 32 px"),
         ({"train__batch_size": 15, "train__num_workers": 2}, r"batch_size=15 cannot be split"),
         ({"model__report_decoder__encoder__weights": "/nowhere.pt"}, r"encoder\.weights=/nowhere\.pt does not exist"),
         ({"generate__rows_per_group": 24}, r"generate\.rows_per_group=24 is not a multiple of generate\.batch_size=16"),
@@ -610,13 +615,13 @@ def test_labels_that_cannot_be_measured_are_told_with_their_counts(
 ) -> None:
     normal = shutil.copytree(shards, tmp_path / "normal")
     relabelled(normal, "test", lambda n: [int(n < 4)] * 14)
-    refused(config, tmp_path, r"No disease can be measured on the 64 labelled test films .* with it: Atelectasis 4, Ed",
+    refused(config, tmp_path, r"No disease can be measured on the 64 labelled test images .* with it: Atelectasis 4, Ed",
             data__shards=normal)  # fmt: skip
     relabelled(normal, "validate", lambda n: None)
-    refused(config, tmp_path, r"No film in the validate split of .* has labels", data__shards=normal)
+    refused(config, tmp_path, r"No image in the validate split of .* has labels", data__shards=normal)
 
 
-def test_classes_are_one_a_film_all_in_each_split_and_of_people_that_are_not_trained_on(
+def test_classes_are_one_an_image_all_in_each_split_and_of_people_that_are_not_trained_on(
     config: Config, shards: Path, tmp_path: Path
 ) -> None:
     covid = class_shards(shards, tmp_path / "covid")
@@ -625,15 +630,15 @@ def test_classes_are_one_a_film_all_in_each_split_and_of_people_that_are_not_tra
     refused(config, tmp_path, r"64 subjects of the test split of .*covid are in train or validate of", "table5",
             **settings)  # fmt: skip
     relabelled(covid, "validate", lambda n: [1, 0, 0, 0])
-    refused(config, tmp_path, r"No film in the validate split of .* is of the class B, C, D", "table5", **settings)
+    refused(config, tmp_path, r"No image in the validate split of .* is of the class B, C, D", "table5", **settings)
     relabelled(covid, "train", lambda n: [1, int(n < 7), 0, 0])
-    refused(config, tmp_path, r"7 of 96 films in the train split of .* have none or several", "table5", **settings)
+    refused(config, tmp_path, r"7 of 96 images in the train split of .* have none or several", "table5", **settings)
 
 
 def test_a_folder_keeps_to_the_scale_and_the_training_that_it_was_made_with(config: Config, copied: Path) -> None:
     for settings, message in (
         ({"experiment__scale": 2e-4}, r"holds 180 pairs; experiment\.scale=0\.0002 makes it 120"),
-        ({"train__images": 64}, r"was made after 32 films; train\.images is 64 now"),
+        ({"train__images": 64}, r"was made after 32 images; train\.images is 64 now"),
         ({"loss__alpha": 0.5}, r"loss\.alpha: 0\.2 there, 0\.5 now"),
     ):
         with pytest.raises(EmixerError, match=message):

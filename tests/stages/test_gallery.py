@@ -17,7 +17,7 @@ from emixer.errors import CheckpointError, ConfigError, RunFolderError
 from emixer.files import write_json
 from emixer.gallery.page import Pair
 from emixer.gallery.real_pairs import read_real_pairs
-from emixer.gallery.sample_grid import draw_films
+from emixer.gallery.sample_grid import draw_images
 from emixer.generation import load
 from emixer.run_folder import RunFolder
 from emixer.stages import gallery, generate
@@ -55,7 +55,7 @@ def test_generated_pairs_stand_beside_real_ones_with_the_same_labels(
         assert identifier not in html
 
 
-def test_without_real_films_the_shards_are_not_needed(tiny_run: Path, tmp_path: Path) -> None:
+def test_without_real_images_the_shards_are_not_needed(tiny_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "page.html"
     result = gallery.run(load_config(extra={"gallery.run": tiny_run, "gallery.out": out, "gallery.real": False}))
     assert (result.pairs, result.real) == (24, False)
@@ -64,16 +64,16 @@ def test_without_real_films_the_shards_are_not_needed(tiny_run: Path, tmp_path: 
 
 def test_figures_are_those_of_the_checkpoint_that_is_shown(tiny_run: Path, tmp_path: Path) -> None:
     run = RunFolder(shutil.copytree(tiny_run, tmp_path / "run"))
-    for images, distance in ((500, 9.125), (1000, 4.25), (2000, 17.5)):  # the checkpoint is of 1,000 films
+    for images, distance in ((500, 9.125), (1000, 4.25), (2000, 17.5)):  # the checkpoint is of 1,000 images
         areas = {"validation/label_auc_generated": 0.75, "validation/label_auc_real": 0.88}
         run.append_metrics({"images": images, "validation/fid_random_densenet": distance, **areas})
-    draw_films(np.zeros((1, 32, 32), np.uint8), run.samples / "images-000000001000.png", "One")
+    draw_images(np.zeros((1, 32, 32), np.uint8), run.samples / "images-000000001000.png", "One")
     result = gallery.run(load_config(extra={"gallery.run": run.path, "gallery.real": False}))
     html = result.page.read_text()
     assert result.page == run.path / "gallery.html"
     assert "<dd>4.25</dd>" in html
-    assert "AUC of labels in films (real: 0.88)" in html
-    assert "Grid of generated films with labels and reports after 1,000 films" in html
+    assert "AUC of labels in images (real: 0.88)" in html
+    assert "Grid of generated images with labels and reports after 1,000 images" in html
 
 
 @pytest.mark.ray
@@ -154,7 +154,7 @@ def test_dry_run_says_what_it_would_do_and_writes_nothing(tiny_run: Path, tiny_s
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_names_the_page_and_warns_of_real_films(tiny_run: Path, tiny_shards: Path, tmp_path: Path) -> None:
+def test_the_command_names_the_page_and_warns_of_real_images(tiny_run: Path, tiny_shards: Path, tmp_path: Path) -> None:
     page = tmp_path / "p.html"
     result = CliRunner().invoke(command, ["--run", str(tiny_run), "--shards", str(tiny_shards), "--out", str(page)])
     assert result.exit_code == 0, result.output

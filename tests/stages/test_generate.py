@@ -53,7 +53,7 @@ def datasets_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.ray
-def test_datasets_opens_the_files_with_decoded_films(
+def test_datasets_opens_the_files_with_decoded_images(
     made: GenerateResult, tiny_run: Path, datasets_library: Any, tmp_path: Path
 ) -> None:
     opened = datasets_library.load_dataset(
@@ -106,7 +106,7 @@ def test_card_and_manifest_say_what_the_dataset_is(made: GenerateResult) -> None
 
 
 @pytest.mark.ray
-def test_contact_sheet_is_a_picture_of_the_first_films(made: GenerateResult) -> None:
+def test_contact_sheet_is_a_picture_of_the_first_images(made: GenerateResult) -> None:
     sheet = np.asarray(Image.open(made.folder / "contact_sheet.png"))
     assert sheet.ndim == 3
     assert sheet.std() > 10

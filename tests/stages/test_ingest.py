@@ -24,15 +24,15 @@ from emixer.config import load_config
 from emixer.data.assemble_shard import ShardAssembler
 from emixer.data.ingest import _decode, decoder_of, plan_ingest
 from emixer.data.labels import CHEXPERT
+from emixer.data.selection import decide
 from emixer.data.shards import ShardSet
-from emixer.data.verdicts import decide
 from emixer.files import alone_in, sha256_of
 
 LABEL_ROW = ",".join(["1.0", "0.0", "-1.0", *[""] * 11])
 REPORT = " FINAL REPORT\n\n FINDINGS:\n\n Secretword lungs are clear. Heart is normal.\n\n IMPRESSION: Fine.\n"
 
 
-def film(seed: int, height: int = 48, width: int = 40) -> np.ndarray:
+def image(seed: int, height: int = 48, width: int = 40) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
 
 
@@ -47,7 +47,7 @@ class MimicTree:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.films: list[tuple[str, str, str, str, str]] = []
+        self.images: list[tuple[str, str, str, str, str]] = []
         self.label_rows: dict[str, str] = {}
 
     def add(
@@ -61,9 +61,9 @@ class MimicTree:
         labels: str | None = LABEL_ROW,
         dicom_id: str | None = None,
     ) -> str:
-        """Adds one film; returns its path below the root."""
+        """Adds one image; returns its path below the root."""
         subject, study = f"1000{number:04d}", f"5000{number:04d}"
-        dicom_id = dicom_id or f"film-{number:04d}"
+        dicom_id = dicom_id or f"image-{number:04d}"
         folder = self.root / f"files/p{subject[:2]}/p{subject}/s{study}"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{dicom_id}.jpg"
@@ -71,15 +71,15 @@ class MimicTree:
             path.write_bytes(content)
         if report is not None:
             folder.with_suffix(".txt").write_bytes(report.encode() if isinstance(report, str) else report)
-        self.films.append((dicom_id, subject, study, view, split))
+        self.images.append((dicom_id, subject, study, view, split))
         if labels is not None:
             self.label_rows[study] = f"{subject},{study},{labels}"
         return path.relative_to(self.root).as_posix()
 
     def write_tables(self) -> None:
         metadata = ["dicom_id,subject_id,study_id,ViewPosition,Rows"]
-        metadata += [f"{d},{s},{t},{v},3000" for d, s, t, v, _ in self.films]
-        splits = ["dicom_id,study_id,subject_id,split", *(f"{d},{t},{s},{x}" for d, s, t, _, x in self.films)]
+        metadata += [f"{d},{s},{t},{v},3000" for d, s, t, v, _ in self.images]
+        splits = ["dicom_id,study_id,subject_id,split", *(f"{d},{t},{s},{x}" for d, s, t, _, x in self.images)]
         labels = [",".join(("subject_id", "study_id", *CHEXPERT)), *self.label_rows.values()]
         for name, lines in (("metadata", metadata), ("split", splits), ("chexpert", labels)):
             self.write_table(name, lines)
@@ -92,10 +92,10 @@ class MimicTree:
         return gzip.decompress((self.root / f"mimic-cxr-2.0.0-{name}.csv.gz").read_bytes()).decode().splitlines()
 
 
-def good_tree(root: Path, num_films: int = 12) -> MimicTree:
+def good_tree(root: Path, num_images: int = 12) -> MimicTree:
     tree = MimicTree(root)
-    for number in range(num_films):
-        tree.add(number, encoded(film(number)), split=("train", "train", "train", "validate", "test")[number % 5])
+    for number in range(num_images):
+        tree.add(number, encoded(image(number)), split=("train", "train", "train", "validate", "test")[number % 5])
     tree.write_tables()
     return tree
 
@@ -111,7 +111,7 @@ def ingest(root: Path, out: Path, *more: object) -> Result:
 def fails(result: Result) -> str:
     """The one paragraph of an error, checked to be just that and to name no patient and quote no report."""
     assert result.exit_code == 2, result.output
-    lines = [line for line in result.output.splitlines() if " films/" not in line]  # a minute or s, by the load
+    lines = [line for line in result.output.splitlines() if " images/" not in line]  # a minute or s, by the load
     assert len(lines) == 1, result.output
     assert lines[0].startswith("Error: ")
     assert "1000" not in result.output
@@ -133,41 +133,41 @@ def quarantine_of(out: Path) -> dict[str, tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def untidy(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> dict[str, Any]:
-    """What becomes of a collection with all kinds of bad films and reports."""
+    """What becomes of a collection with all kinds of bad images and reports."""
     folder = tmp_path_factory.mktemp("untidy")
     tree = MimicTree(folder / "source")
-    good = encoded(film(1))
+    good = encoded(image(1))
     paths = {
         "good": tree.add(1, good),
-        "second film": tree.add(1, encoded(film(101)), dicom_id="film-0001b", view="AP"),
-        "truncated": tree.add(2, encoded(film(2))[:600]),
+        "second image": tree.add(1, encoded(image(101)), dicom_id="image-0001b", view="AP"),
+        "truncated": tree.add(2, encoded(image(2))[:600]),
         "not an image": tree.add(3, b"<html>404</html>"),
         "empty": tree.add(4, b""),
         "missing": tree.add(5, None),
         "uniform": tree.add(6, encoded(np.full((48, 40), 9, np.uint8))),
-        "16 bit": tree.add(7, encoded(film(7).astype(np.uint16) * 16, "PNG")),
-        "rgb": tree.add(8, encoded(np.dstack([film(8)] * 3))),
-        "test": tree.add(9, encoded(film(9)), split="test"),
-        "copy of test": tree.add(10, encoded(film(9))),
-        "copy in train": tree.add(11, encoded(film(8), "PNG")),
-        "no report": tree.add(12, encoded(film(12)), report=None),
-        "no findings": tree.add(13, encoded(film(13)), report="INDICATION: Secretword cough.\n"),
-        "latin-1": tree.add(14, encoded(film(14)), report="FINDINGS: Secretword caf\xe9.".encode("latin-1")),
-        "empty report": tree.add(15, encoded(film(15)), report=""),
-        "impression": tree.add(16, encoded(film(16)), report="IMPRESSION: Only this."),
-        "no labels": tree.add(17, encoded(film(17)), labels=None, split="validate"),
+        "16 bit": tree.add(7, encoded(image(7).astype(np.uint16) * 16, "PNG")),
+        "rgb": tree.add(8, encoded(np.dstack([image(8)] * 3))),
+        "test": tree.add(9, encoded(image(9)), split="test"),
+        "copy of test": tree.add(10, encoded(image(9))),
+        "copy in train": tree.add(11, encoded(image(8), "PNG")),
+        "no report": tree.add(12, encoded(image(12)), report=None),
+        "no findings": tree.add(13, encoded(image(13)), report="INDICATION: Secretword cough.\n"),
+        "latin-1": tree.add(14, encoded(image(14)), report="FINDINGS: Secretword caf\xe9.".encode("latin-1")),
+        "empty report": tree.add(15, encoded(image(15)), report=""),
+        "impression": tree.add(16, encoded(image(16)), report="IMPRESSION: Only this."),
+        "no labels": tree.add(17, encoded(image(17)), labels=None, split="validate"),
     }
     paths |= {name: tree.add(number, None) for number, name in ((20, "pipe"), (21, "socket"), (22, "folder"))}
     paths["device"] = tree.add(23, None)
-    paths["report is a pipe"] = tree.add(24, encoded(film(24)), report=None)
+    paths["report is a pipe"] = tree.add(24, encoded(image(24)), report=None)
     os.mkfifo(tree.root / paths["pipe"])
     with socket.socket(socket.AF_UNIX) as bound, contextlib.chdir((tree.root / paths["socket"]).parent):
         bound.bind(Path(paths["socket"]).name)  # the whole path may be longer than the 107 bytes of a socket
     (tree.root / paths["folder"]).mkdir()
     (tree.root / paths["device"]).symlink_to("/dev/zero")
     os.mkfifo((tree.root / paths["report is a pipe"]).parent.with_suffix(".txt"))
-    tree.add(18, encoded(film(18)), view="LATERAL")
-    tree.add(19, encoded(film(19)), view="")
+    tree.add(18, encoded(image(18)), view="LATERAL")
+    tree.add(19, encoded(image(19)), view="")
     shutil.copy(tree.root / paths["rgb"], tree.root / paths["copy in train"])
     tree.write_tables()
     out = folder / "shards"
@@ -178,44 +178,44 @@ def untidy(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> dict[
 
 @pytest.mark.ray
 @pytest.mark.parametrize(
-    ("film_name", "stage", "reason"),
+    ("image_name", "stage", "reason"),
     [
-        ("truncated", "film", "image is damaged or cut short"),
-        ("not an image", "film", "file is not an image"),
-        ("empty", "film", "file is empty"),
-        ("missing", "film", "file is missing"),
-        ("uniform", "film", "film is one uniform value"),
-        ("copy of test", "duplicate", "same pixels as another film, which is in test"),
-        ("copy in train", "duplicate", "same pixels as another film, which is in train"),
+        ("truncated", "image", "image is damaged or cut short"),
+        ("not an image", "image", "file is not an image"),
+        ("empty", "image", "file is empty"),
+        ("missing", "image", "file is missing"),
+        ("uniform", "image", "image is one uniform value"),
+        ("copy of test", "duplicate", "same pixels as another image, which is in test"),
+        ("copy in train", "duplicate", "same pixels as another image, which is in train"),
         ("no report", "report", "report is missing"),
         ("no findings", "report", "report without findings"),
         ("latin-1", "report", "report is not UTF-8"),
         ("empty report", "report", "report is empty"),
-        ("pipe", "film", "not a regular file (pipe)"),
-        ("socket", "film", "not a regular file (socket)"),
-        ("folder", "film", "not a regular file (folder)"),
-        ("device", "film", "not a regular file (device)"),
+        ("pipe", "image", "not a regular file (pipe)"),
+        ("socket", "image", "not a regular file (socket)"),
+        ("folder", "image", "not a regular file (folder)"),
+        ("device", "image", "not a regular file (device)"),
         ("report is a pipe", "report", "report is not a regular file"),
     ],
 )
 def test_what_is_bad_is_quarantined_with_its_reason(
-    untidy: dict[str, Any], film_name: str, stage: str, reason: str
+    untidy: dict[str, Any], image_name: str, stage: str, reason: str
 ) -> None:
-    assert quarantine_of(untidy["out"])[untidy["paths"][film_name]] == (stage, reason)
+    assert quarantine_of(untidy["out"])[untidy["paths"][image_name]] == (stage, reason)
 
 
 @pytest.mark.ray
-def test_every_selected_film_is_in_the_shards_or_in_the_quarantine_but_never_in_both(untidy: dict[str, Any]) -> None:
+def test_every_selected_image_is_in_the_shards_or_in_the_quarantine_but_never_in_both(untidy: dict[str, Any]) -> None:
     kept = {name for split in ("train", "validate", "test") for name in rows_of(untidy["out"], split)}
     left_out = {Path(path).stem for path in quarantine_of(untidy["out"])}
     assert kept & left_out == set()
     assert kept | left_out == {Path(path).stem for path in untidy["paths"].values()}
-    assert kept == {"film-0001", "film-0001b", "film-0007", "film-0008", "film-0009", "film-0016", "film-0017"}
+    assert kept == {"image-0001", "image-0001b", "image-0007", "image-0008", "image-0009", "image-0016", "image-0017"}
 
 
 @pytest.mark.ray
-def test_a_row_holds_the_film_its_findings_and_its_labels(untidy: dict[str, Any]) -> None:
-    row = rows_of(untidy["out"], "train")["film-0001b"]
+def test_a_row_holds_the_image_its_findings_and_its_labels(untidy: dict[str, Any]) -> None:
+    row = rows_of(untidy["out"], "train")["image-0001b"]
     assert row["report"] == "Secretword lungs are clear. Heart is normal."
     assert row["sentences"] == [["secretword", "lungs", "are", "clear"], ["heart", "is", "normal"]]
     assert row["labels"] == [1, 0, -1, *[None] * 11]
@@ -225,21 +225,21 @@ def test_a_row_holds_the_film_its_findings_and_its_labels(untidy: dict[str, Any]
 
 @pytest.mark.ray
 def test_a_study_without_a_label_row_has_null_labels_and_an_impression_can_stand_in(untidy: dict[str, Any]) -> None:
-    assert rows_of(untidy["out"], "validate")["film-0017"]["labels"] is None
-    assert rows_of(untidy["out"], "train")["film-0016"]["report"] == "Only this."
+    assert rows_of(untidy["out"], "validate")["image-0017"]["labels"] is None
+    assert rows_of(untidy["out"], "train")["image-0016"]["report"] == "Only this."
 
 
 @pytest.mark.ray
-def test_sixteen_bit_films_keep_their_contrast(untidy: dict[str, Any]) -> None:
-    pixels = np.frombuffer(rows_of(untidy["out"], "train")["film-0007"]["image"], np.uint8)
-    eight_bit = np.frombuffer(rows_of(untidy["out"], "train")["film-0001"]["image"], np.uint8)
+def test_sixteen_bit_images_keep_their_contrast(untidy: dict[str, Any]) -> None:
+    pixels = np.frombuffer(rows_of(untidy["out"], "train")["image-0007"]["image"], np.uint8)
+    eight_bit = np.frombuffer(rows_of(untidy["out"], "train")["image-0001"]["image"], np.uint8)
     assert abs(float(pixels.std()) - float(eight_bit.std())) < 10
 
 
 @pytest.mark.ray
 def test_the_vocabulary_counts_each_train_report_once(untidy: dict[str, Any]) -> None:
     vocabulary = ShardSet.open(untidy["out"]).vocabulary
-    # the same report for the studies 1 (two films), 7 and 8; "only this" occurs once and stays out
+    # the same report for the studies 1 (two images), 7 and 8; "only this" occurs once and stays out
     assert dict(zip(vocabulary.tokens[4:], vocabulary.counts[4:], strict=True)) == {
         "are": 3, "clear": 3, "heart": 3, "is": 3, "lungs": 3, "normal": 3, "secretword": 3,
     }  # fmt: skip
@@ -248,15 +248,15 @@ def test_the_vocabulary_counts_each_train_report_once(untidy: dict[str, Any]) ->
 @pytest.mark.ray
 def test_the_manifest_counts_what_there_is(untidy: dict[str, Any]) -> None:
     manifest = json.loads((untidy["out"] / "manifest.json").read_text())
-    assert manifest["films_selected"] == 23
-    assert {split: counts["films"] for split, counts in manifest["splits"].items()} == {
+    assert manifest["images_selected"] == 23
+    assert {split: counts["images"] for split, counts in manifest["splits"].items()} == {
         "train": 5, "validate": 1, "test": 1,
     }  # fmt: skip
     assert manifest["splits"]["train"]["studies"] == 4
     assert manifest["labels"]["train"]["names"]["Consolidation"] == {
         "present": 0, "absent": 0, "uncertain": 5, "not_mentioned": 0,
     }  # fmt: skip
-    assert manifest["labels"]["validate"]["unlabelled_films"] == 1
+    assert manifest["labels"]["validate"]["unlabelled_images"] == 1
     assert manifest["reports"]["train"] == {"findings section": 4, "impression section": 1}
     assert manifest["not_selected"] == {"of view LATERAL": 1, "of view not given": 1}
     assert sum(sum(reasons.values()) for reasons in manifest["left_out"].values()) == 16
@@ -273,15 +273,15 @@ def test_neither_summary_nor_quarantine_nor_manifest_quotes_a_report_or_names_a_
 
 
 @pytest.mark.ray
-def test_films_without_a_usable_report_can_be_kept(untidy: dict[str, Any], tmp_path: Path) -> None:
+def test_images_without_a_usable_report_can_be_kept(untidy: dict[str, Any], tmp_path: Path) -> None:
     result = ingest(untidy["root"], tmp_path / "out", "--missing-findings", "keep-without-report")
     assert result.exit_code == 0, result.output
     rows = rows_of(tmp_path / "out", "train")
     assert {name for name, row in rows.items() if row["report"] is None} == {
-        f"film-{n:04d}" for n in (12, 13, 14, 15, 16, 24)
+        f"image-{n:04d}" for n in (12, 13, 14, 15, 16, 24)
     }
     listed = quarantine_of(tmp_path / "out")[untidy["paths"]["latin-1"]]
-    assert listed == ("report", "report is not UTF-8; film kept without it")
+    assert listed == ("report", "report is not UTF-8; image kept without it")
 
 
 # ---------------------------------------------------------------- going on, and doing nothing twice
@@ -316,7 +316,7 @@ def test_an_interrupted_ingest_goes_on_and_gives_the_same_bytes(tmp_path: Path, 
 
     result = ingest(tree.root, broken, "--rows-per-shard", 3)
     assert result.exit_code == 0, result.output
-    assert "Decoded 6 films" in result.output
+    assert "Decoded 6 images" in result.output
     assert {n: digest for n, (_, digest) in stamps(broken).items()} == {n: d for n, (_, d) in stamps(whole).items()}
     assert (broken / "manifest.json").read_bytes() == (whole / "manifest.json").read_bytes()
     assert stamps(broken)["test-00000.parquet"] == untouched
@@ -340,7 +340,7 @@ def test_a_killed_process_leaves_nothing_half_and_is_gone_on_with(tmp_path: Path
         _decode(planned, planned.plan.shards[:1])
     result = ingest(tree.root, out)
     assert result.exit_code == 0, result.output
-    assert "Decoded 4 films" in result.output  # the train block was there
+    assert "Decoded 4 images" in result.output  # the train block was there
     assert ShardSet.open(out).num_rows("train") == 8
 
 
@@ -395,7 +395,7 @@ def test_two_ingests_into_one_folder_do_not_meet(tmp_path: Path, ray_cluster: No
 def test_a_full_disk_harms_nothing_and_the_command_goes_on_after_space_is_freed(
     tmp_path: Path, ray_cluster: None, small_disk: Callable[[int], Path]
 ) -> None:
-    tree = good_tree(tmp_path / "source", num_films=40)
+    tree = good_tree(tmp_path / "source", num_images=40)
     out = small_disk(120) / "out"  # the pixels alone are 40 KiB, twice, and every file takes whole pages
     message = fails(ingest(tree.root, out, "--rows-per-shard", 5))
     assert "the disk or quota is full" in message
@@ -416,10 +416,10 @@ def test_a_collection_of_which_nothing_can_be_kept_says_why(tmp_path: Path, ray_
         tree.add(number, None if number else b"")
     tree.write_tables()
     message = fails(ingest(tree.root, tmp_path / "out"))
-    assert "None of the 3 films could be kept: 2 file is missing; 1 file is empty" in message
+    assert "None of the 3 images could be kept: 2 file is missing; 1 file is empty" in message
 
 
-# ---------------------------------------------------------------- tables that are wrong: no film is opened
+# ---------------------------------------------------------------- tables that are wrong: no image is opened
 
 
 def with_line(name: str, row: int, line: str) -> Callable[[MimicTree], None]:
@@ -458,16 +458,16 @@ BAD_TABLES: list[tuple[Callable[[MimicTree], Any], str]] = [
     (with_line("chexpert", 4, f"10000002,50000002,10000002,0,1{BLANKS}"), "row 4, .* the label is a text of 8"),
     (with_line("chexpert", 4, f"10000001,50000001,1,0,1{BLANKS}"), "rows 3 and 4 have the same study_id"),
     (with_line("chexpert", 5, "10000003,50000003,1"), "row 5: 3 columns, the header has 16"),
-    (with_line("metadata", 3, "film-0000,10000001,50000001,PA,3000"), "rows 2 and 3 have the same dicom_id"),
+    (with_line("metadata", 3, "image-0000,10000001,50000001,PA,3000"), "rows 2 and 3 have the same dicom_id"),
     (with_line("metadata", 3, ",10000001,50000001,PA,3000"), "row 3: dicom_id is blank"),
     (with_line("metadata", 3, "../../x,10000001,50000001,PA,3000"), "row 3: dicom_id is not an id"),
-    (with_line("split", 2, "film-0000,50000000,10000000,training"), "row 2: split is a text of 8"),
+    (with_line("split", 2, "image-0000,50000000,10000000,training"), "row 2: split is a text of 8"),
     (
-        with_line("split", 2, "film-0000,50000000,10000000,dev"),
+        with_line("split", 2, "image-0000,50000000,10000000,dev"),
         "row 2: split is 'dev'. Expected one of train, validate",
     ),
-    (replacing("metadata", "10000003", "10000000"), "1 subjects have films in more than one split"),
-    (replacing("metadata", "PA", "LATERAL"), r"No film of .* is selected \(12 of view LATERAL\)"),
+    (replacing("metadata", "10000003", "10000000"), "1 subjects have images in more than one split"),
+    (replacing("metadata", "PA", "LATERAL"), r"No image of .* is selected \(12 of view LATERAL\)"),
 ]
 
 
@@ -486,8 +486,8 @@ def test_a_dry_run_says_how_much_and_writes_nothing(tmp_path: Path) -> None:
     tree = good_tree(tmp_path / "source")
     result = ingest(tree.root, tmp_path / "out", "--dry-run")
     assert result.exit_code == 0, result.output
-    assert "Would ingest 12 films of mimic-cxr" in result.output
-    assert "12 of 12 sampled films are on disk" in result.output
+    assert "Would ingest 12 images of mimic-cxr" in result.output
+    assert "12 of 12 sampled images are on disk" in result.output
     assert not (tmp_path / "out").exists()
 
 
@@ -502,9 +502,9 @@ def test_a_phantom_with_broken_files_is_taken(tmp_path: Path, ray_cluster: None)
     result = ingest(tmp_path / "phantom", tmp_path / "out")
     assert result.exit_code == 0, result.output
     manifest = ShardSet.open(tmp_path / "out").manifest
-    kept = sum(counts["films"] for counts in manifest["splits"].values())
+    kept = sum(counts["images"] for counts in manifest["splits"].values())
     assert kept > 5
-    assert manifest["films_selected"] == kept + sum(sum(r.values()) for r in manifest["left_out"].values())
+    assert manifest["images_selected"] == kept + sum(sum(r.values()) for r in manifest["left_out"].values())
 
 
 @pytest.fixture
@@ -517,11 +517,11 @@ def real_data() -> Path:
 
 @pytest.mark.ray
 @pytest.mark.real_data
-def test_the_indiana_films_and_reports_are_taken(real_data: Path, tmp_path: Path, ray_cluster: None) -> None:
+def test_the_indiana_images_and_reports_are_taken(real_data: Path, tmp_path: Path, ray_cluster: None) -> None:
     result = invoke("open-i", "--root", real_data / "iu_xray", "--out", tmp_path, "--side-px", 32)
     assert result.exit_code == 0, result.output
     manifest = ShardSet.open(tmp_path).manifest
-    assert manifest["films_selected"] == 3437
+    assert manifest["images_selected"] == 3437
     assert manifest["left_out"].keys() == {"duplicate"}
     assert manifest["reports"]["train"].keys() == {"findings section", "impression section"}
 

@@ -1,4 +1,4 @@
-"""`emixer ingest` of DICOM films: what is kept, what is listed, and that nothing of a patient is in any of it."""
+"""`emixer ingest` of DICOM images: what is kept, what is listed, and that nothing of a patient is in any of it."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from emixer.data.shards import ShardSet
 from tests.data.dicom_files import SECRET, dicom_bytes, dicom_dataset, dicom_file, jpeg_lossless
 
 
-def film(seed: int) -> np.ndarray:
+def image(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 4096, (48, 40), dtype=np.uint16)
 
 
@@ -25,18 +25,18 @@ def ingest(root: Path, out: Path) -> Result:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     window = {"WindowCenter": 2048, "WindowWidth": 4096}
-    ultrasound = dicom_file(film(4), 12, Modality="US")
+    ultrasound = dicom_file(image(4), 12, Modality="US")
     files = {
-        "native.dcm": dicom_file(film(1), 12, **window),
-        "lossless.dcm": dicom_bytes(jpeg_lossless(dicom_dataset(film(2), 12, **window))),
-        "marked.dicom": dicom_file(film(3), 12, BurnedInAnnotation="YES"),
+        "native.dcm": dicom_file(image(1), 12, **window),
+        "lossless.dcm": dicom_bytes(jpeg_lossless(dicom_dataset(image(2), 12, **window))),
+        "marked.dicom": dicom_file(image(3), 12, BurnedInAnnotation="YES"),
         "ultrasound.dcm": ultrasound,
-        "state.dcm": dicom_file(film(5), 12, Modality="PR", PixelData=None),
-        "report.dcm": dicom_file(film(6), 12, Modality="SR", PixelData=None),
-        "no-pixels.dcm": dicom_file(film(7), 12, PixelData=None),
-        "frames.dcm": dicom_file(film(8), 12, NumberOfFrames=2, Rows=24),
-        "cut.dcm": dicom_file(film(9), 12)[:2000],
-        "same.dcm": dicom_file(film(1), 12, **window, StudyDescription="again"),
+        "state.dcm": dicom_file(image(5), 12, Modality="PR", PixelData=None),
+        "report.dcm": dicom_file(image(6), 12, Modality="SR", PixelData=None),
+        "no-pixels.dcm": dicom_file(image(7), 12, PixelData=None),
+        "frames.dcm": dicom_file(image(8), 12, NumberOfFrames=2, Rows=24),
+        "cut.dcm": dicom_file(image(9), 12)[:2000],
+        "same.dcm": dicom_file(image(1), 12, **window, StudyDescription="again"),
     }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
@@ -45,7 +45,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.ray
-def test_dicom_films_are_taken_and_the_rest_is_listed_without_a_word_of_their_headers(
+def test_dicom_images_are_taken_and_the_rest_is_listed_without_a_word_of_their_headers(
     root: Path, tmp_path: Path, ray_cluster: None
 ) -> None:
     out = tmp_path / "shards"
@@ -59,16 +59,16 @@ def test_dicom_films_are_taken_and_the_rest_is_listed_without_a_word_of_their_he
     duplicate = listed.pop("same.dcm", None) or listed.pop("native.dcm")
     assert duplicate.startswith("same pixels")
     assert listed == {
-        "marked.dicom": "annotation is burnt in, says its header; film kept",
+        "marked.dicom": "annotation is burnt in, says its header; image kept",
         "ultrasound.dcm": "DICOM is no radiograph (modality US)",
-        "state.dcm": "DICOM is a presentation state, not a film",
+        "state.dcm": "DICOM is a presentation state, not an image",
         "report.dcm": "DICOM is no radiograph (modality SR)",
         "no-pixels.dcm": "DICOM holds no pixels, or is cut short before them",
         "frames.dcm": "DICOM holds several frames",
         "cut.dcm": "DICOM is damaged or cut short",
     }
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["left_out"]["film"]["annotation is burnt in, says its header; film kept"] == 1
+    assert manifest["left_out"]["image"]["annotation is burnt in, says its header; image kept"] == 1
     assert manifest["gray_range_rules"][1].startswith("DICOM: rescale or modality table, then the first VOI table")
     secrets = (SECRET.encode(), b"19511231")
     assert not any(secret in path.read_bytes() for path in out.rglob("*") if path.is_file() for secret in secrets)
@@ -82,6 +82,6 @@ def test_without_the_extra_ingest_ends_before_it_begins(
     result = ingest(root, tmp_path / "shards")
     assert result.exit_code == 2
     (line,) = result.output.splitlines()
-    assert line.startswith("Error: Ingest of image-folder, whose films are DICOM files, needs packages that are not")
+    assert line.startswith("Error: Ingest of image-folder, whose images are DICOM files, needs packages that are not")
     assert line.endswith("Run `pip install 'emixer[dicom]'`.")
     assert not (tmp_path / "shards").exists()

@@ -27,13 +27,13 @@ def test_a_phantom_in_another_layout_becomes_shards_by_one_command(
     taken = emixer("ingest", layout, "--root", root, "--out", out, "--side-px", 32, "--min-token-count", 1)
     assert taken.exit_code == 0, taken.output
     manifest = json.loads((out / "manifest.json").read_text())
-    kept = sum(split["films"] for split in manifest["splits"].values())
-    assert kept + sum(manifest["left_out"].get("duplicate", {}).values()) == manifest["films_selected"] > 8
+    kept = sum(split["images"] for split in manifest["splits"].values())
+    assert kept + sum(manifest["left_out"].get("duplicate", {}).values()) == manifest["images_selected"] > 8
     shards = ShardSet.open(out)
     rows = [row for split in shards.splits for path in shards.files(split) for row in pq.read_table(path).to_pylist()]
     assert {row["source"] for row in rows} == {"phantom"}
     assert {row.get("manufacturer") for row in rows} == ({"emixer"} if layout == "brax" else {None})
-    assert shards.info.known_of_films == (("sex", "age_years", "manufacturer") if layout == "brax" else ())
+    assert shards.info.known_of_images == (("sex", "age_years", "manufacturer") if layout == "brax" else ())
     if layout == "padchest":
         assert shards.info.report_language == "es"
         assert {row["report"] for row in rows} <= {"sin hallazgos .", "con hallazgos ."}
@@ -50,7 +50,7 @@ def test_damage_is_for_the_layouts_of_mimic_cxr(tmp_path: Path) -> None:
     assert "phantom.broken_files=2 is for the layouts of MIMIC-CXR, not for brax." in result.output
 
 
-def test_a_phantom_of_dicom_films_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_phantom_of_dicom_images_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emixer.data.dicom.find_spec", lambda name: None)
     result = emixer("phantom", "--layout", "mimic-cxr", "--studies", 5, "--out", tmp_path / "x")
     assert result.exit_code == 2

@@ -54,9 +54,9 @@ def test_study_i_is_the_same_in_a_collection_of_any_size(tmp_path: Path, ray_clu
     for studies in (6, 11):
         phantom.run(config(tmp_path / str(studies), studies=studies, broken_files=0))
     small, large = contents(tmp_path / "6"), contents(tmp_path / "11")
-    films = {name: digest for name, digest in small.items() if name.startswith("files/")}
-    assert len(films) > 12
-    assert films.items() <= large.items()
+    images = {name: digest for name, digest in small.items() if name.startswith("files/")}
+    assert len(images) > 12
+    assert images.items() <= large.items()
     labels = [pd.read_csv(tmp_path / n / "mimic-cxr-2.0.0-chexpert.csv.gz") for n in ("6", "11")]
     pd.testing.assert_frame_equal(labels[0], labels[1].head(6))
 
@@ -77,11 +77,11 @@ def test_the_tables_have_the_published_headers_and_describe_the_files(tree: Path
     for row in metadata.itertuples():
         path = Path(f"files/p{str(row.subject_id)[:2]}/p{row.subject_id}/s{row.study_id}/{row.dicom_id}.jpg")
         if str(path) not in broken:
-            with Image.open(tree / path) as film:
-                assert (film.mode, film.size) == ("L", (row.Columns, row.Rows))
+            with Image.open(tree / path) as image:
+                assert (image.mode, image.size) == ("L", (row.Columns, row.Rows))
 
 
-def test_checksums_cover_every_film_and_report(tree: Path) -> None:
+def test_checksums_cover_every_image_and_report(tree: Path) -> None:
     lines = dict(reversed(line.split("  ")) for line in (tree / "SHA256SUMS.txt").read_text().splitlines())
     found = {name: digest for name, digest in contents(tree).items() if name.startswith("files/")}
     assert found.items() <= lines.items()
@@ -101,15 +101,15 @@ def test_duplicates_are_equal_byte_for_byte_and_named_in_the_factors(tree: Path)
 
 def test_broken_files_are_listed_and_broken_as_described(tree: Path) -> None:
     broken = {row.damage: tree / row.path for row in pd.read_csv(tree / "broken.csv").itertuples()}
-    assert broken["empty film"].stat().st_size == 0
-    with pytest.raises(OSError, match="truncated"), Image.open(broken["truncated film"]) as film:
-        film.load()
+    assert broken["empty image"].stat().st_size == 0
+    with pytest.raises(OSError, match="truncated"), Image.open(broken["truncated image"]) as image:
+        image.load()
     with pytest.raises(OSError, match="cannot identify"):
-        Image.open(broken["film is not an image"])
-    with Image.open(broken["film is a 16-bit PNG"]) as film:
-        assert (film.format, film.mode) == ("PNG", "I;16")
-    with Image.open(broken["film is an RGB JPEG"]) as film:
-        assert film.mode == "RGB"
+        Image.open(broken["image is not an image"])
+    with Image.open(broken["image is a 16-bit PNG"]) as image:
+        assert (image.format, image.mode) == ("PNG", "I;16")
+    with Image.open(broken["image is an RGB JPEG"]) as image:
+        assert image.mode == "RGB"
     assert not broken["missing report"].exists()
     with pytest.raises(UnicodeDecodeError):
         broken["report is not UTF-8"].read_text(encoding="utf-8")
@@ -118,7 +118,7 @@ def test_broken_files_are_listed_and_broken_as_described(tree: Path) -> None:
     assert len(labelled) == STUDIES - 1
 
 
-def test_factors_hold_the_truth_of_every_film(tree: Path) -> None:
+def test_factors_hold_the_truth_of_every_image(tree: Path) -> None:
     factors = pq.read_table(tree / "factors.parquet").to_pandas()
     assert len(factors) == len(list(tree.rglob("*.jpg")))
     assert factors["cardiothoracic_ratio"].between(0.3, 0.8).all()
@@ -153,10 +153,10 @@ def test_a_finished_collection_is_left_alone(tree: Path) -> None:
     assert "Nothing would be written" in phantom.describe(config(tree))
 
 
-def test_the_summary_counts_patients_studies_films_and_labels(tree: Path) -> None:
+def test_the_summary_counts_patients_studies_images_and_labels(tree: Path) -> None:
     result = phantom.run(config(tree))
     assert sum(studies for _, studies, _ in result.splits.values()) == STUDIES
-    assert sum(films for _, _, films in result.splits.values()) == len(list(tree.rglob("*.jpg")))
+    assert sum(images for _, _, images in result.splits.values()) == len(list(tree.rglob("*.jpg")))
     assert all(sum(counts.values()) == STUDIES for counts in result.labels.values())
     assert f"emixer ingest mimic-cxr --root {tree}" in str(result)
 

@@ -129,7 +129,7 @@ def test_a_page_that_cannot_be_drawn_ends_no_search(
 
 def test_a_metric_that_is_not_finite_is_a_divergence(tiny_config: Config, tmp_path: Path) -> None:
     config = search(tiny_config, tmp_path, tune__metrics=["fid"])
-    with pytest.raises(DivergenceError, match="fid is not finite after 32 films"):
+    with pytest.raises(DivergenceError, match="fid is not finite after 32 images"):
         _finite(config, {"images": 32, "validation/words_per_report": 3.0})  # the reporter left it out
     assert _finite(config, {"images": 32, "validation/fid_random": 3.0}) == [3.0]
 
@@ -238,8 +238,8 @@ def test_poor_trials_are_stopped_and_those_that_diverge_are_told_apart(
         ({"tune__study": None}, r"tune\.study is not set"),
         ({"tune__pruner": "asha", "train__validate_every_images": 96}, r"nothing can be stopped early"),
         ({"tune__storage": "nosuch://x"}, r"tune\.storage=nosuch://x cannot be opened"),
-        ({"model__side_px": 64}, r"films of 32 px"),
-        ({"tune__space": ["model.side_px choice 32 64"]}, r"films of 32 px"),
+        ({"model__side_px": 64}, r"images of 32 px"),
+        ({"tune__space": ["model.side_px choice 32 64"]}, r"images of 32 px"),
         ({"tune__space": ["train.batch_size choice 16 17"], "train__num_workers": 2}, r"batch_size=17 cannot be split"),
         ({"tune__resume": True}, r"There is no study in .*study to go on with"),
     ],
@@ -271,7 +271,7 @@ def test_a_metric_that_no_validation_pass_will_report_is_refused_before_a_trial_
     for metric, needs in {"word_cross_entropy": "reports", "label_auc": "labels, some present"}.items():
         config = search(tiny_config, tmp_path / "study", data__shards=shards, tune__metrics=[metric])
         with pytest.raises(ConfigError, match=rf"names {metric}, which needs {needs}"):
-            tune.run(with_overrides(config, {"validation.films": 4}))
+            tune.run(with_overrides(config, {"validation.images": 4}))
     assert not (tmp_path / "study").exists()
 
 

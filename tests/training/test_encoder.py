@@ -91,12 +91,12 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     assert all(torch.equal(left[key], right[key]) for key in left)
 
 
-def test_it_learns_what_the_films_show(small: Config, tmp_path: Path, train_here: Callable[..., Trained]) -> None:
+def test_it_learns_what_the_images_show(small: Config, tmp_path: Path, train_here: Callable[..., Trained]) -> None:
     """A label of the tiny shards brightens a stripe of its own."""
     config = with_overrides(small, {"encoder.images": 6400, "encoder.augment": [], "encoder.lr": 0.01,
                                     "encoder.validate_every_images": 3200})  # fmt: skip
     lines = [line for line in losses(train_here(config, tmp_path / "run")) if "validation/auc" in line]
-    # the mean of some ten areas of 32 films each: by chance it is within 0.1 of 0.5
+    # the mean of some ten areas of 32 images each: by chance it is within 0.1 of 0.5
     assert lines[-1]["validation/auc"] > 0.62
     assert lines[-1]["validation/auc"] == pytest.approx(
         np.mean([value for name, value in lines[-1].items() if name.startswith("validation/auc/")])
@@ -131,8 +131,8 @@ def test_the_loss_is_the_mean_over_known_labels_and_unknown_ones_change_nothing(
     host = batch()
     state = fresh(config)
     with torch.no_grad():
-        film = torch.from_numpy(host.image).float().div(127.5).sub(1)[:, None]
-        probability = state.model.logits(state.model.final_features(film)).sigmoid().double().numpy()
+        image = torch.from_numpy(host.image).float().div(127.5).sub(1)[:, None]
+        probability = state.model.logits(state.model.final_features(image)).sigmoid().double().numpy()
     each = -np.where(host.labels == 1, np.log(probability), np.log(1 - probability))
     loss = encoder_iteration(fresh(config), iter([host]))["encoder/loss"].item()
     assert loss == pytest.approx(each[host.known].mean(), rel=1e-4)
@@ -149,7 +149,7 @@ def test_the_loss_is_the_mean_over_known_labels_and_unknown_ones_change_nothing(
 def test_the_rate_falls_along_a_cosine_and_a_step_follows_it(small: Config) -> None:
     state = fresh(with_overrides(small, {"encoder.lr": 0.01}))
     rates = []
-    for _ in range(12):  # the whole run: 192 films, 16 a step
+    for _ in range(12):  # the whole run: 192 images, 16 a step
         encoder_iteration(state, iter([batch(16)]))
         rates.append(state.optimizer.param_groups[0]["lr"])
     assert rates[0] == pytest.approx(0.01)
@@ -157,7 +157,7 @@ def test_the_rate_falls_along_a_cosine_and_a_step_follows_it(small: Config) -> N
     assert rates[-1] == pytest.approx(0.01 * (1 + np.cos(np.pi * 11 / 12)) / 2)
 
 
-def test_films_without_any_known_label_are_a_step_that_teaches_nothing(small: Config) -> None:
+def test_images_without_any_known_label_are_a_step_that_teaches_nothing(small: Config) -> None:
     state = fresh(with_overrides(small, {"encoder.weight_decay": 0.0}))
     host = batch()
     nothing = HostBatch(host.image, host.labels, host.labelled, np.zeros_like(host.known), host.words, host.has_report)

@@ -60,12 +60,12 @@ ATTENTIVE = {"model.report_decoder.kind": "attentive", "model.report_decoder.wid
              "model.report_decoder.heads": 2, "model.report_decoder.layers": 1}  # fmt: skip
 
 
-def test_words_then_films_then_the_whole_game_go_on_as_if_nothing_had_happened(
+def test_words_then_images_then_the_whole_game_go_on_as_if_nothing_had_happened(
     tiny_config: Config, tmp_path: Path, train_locally: Train
 ) -> None:
-    """Killed in the second phase; F's rate rises, then falls, as a function of the films seen."""
-    shares = {"model.words_share": 0.2, "model.films_share": 0.3, "model.report_decoder.reads": "film-and-labels"}
-    terms = {"loss.film_labels": 1.0, "loss.mismatched": 0.5}
+    """Killed in the second phase; F's rate rises, then falls, as a function of the images seen."""
+    shares = {"model.words_share": 0.2, "model.images_share": 0.3, "model.report_decoder.reads": "image-and-labels"}
+    terms = {"loss.image_labels": 1.0, "loss.mismatched": 0.5}
     rate = {"optim.lr_report_decoder": 1e-3, "optim.warmup_images_report_decoder": 64,
             "optim.decay_report_decoder": True}  # fmt: skip
     config = with_overrides(tiny_config, ATTENTIVE | shares | terms | rate)
@@ -89,7 +89,7 @@ def test_the_report_decoders_rate_rises_then_falls_and_leaves_the_others_alone(
                 "optim.decay_report_decoder": True}  # fmt: skip
     state = train_locally(with_overrides(tiny_config, settings), tmp_path / "run").states[0]
     rates = []
-    for state.iteration in range(3):  # 32 films each
+    for state.iteration in range(3):  # 32 images each
         state.follow_schedule()
         rates.append({group["name"]: group["lr"] for group in state.generator_optimizer.param_groups})
     # half of the way up; at the top, less half of the way down to a twentieth; at the end
@@ -139,7 +139,7 @@ def test_smgan_trains_its_two_parts_one_after_the_other(
     every = {"train.validate_every_images": 32, "validation.metric": "word_cross_entropy"}
     config = with_overrides(tiny_config, {"model.kind": "smgan", "model.decoder_share": 0.4, **every})
     first = train_locally(config, tmp_path / "run", killed_after=64).states[0].model.state_dict()
-    run = train_locally(config, tmp_path / "run")  # films up to 96, then 64 for the decoder
+    run = train_locally(config, tmp_path / "run")  # images up to 96, then 64 for the decoder
     lines = [line for line in run.folder.metrics() if "images_per_s" in line]
     assert ["generator/image" in line for line in lines] == [True, True, True, False, False]
     assert ["generator/words" in line for line in lines] == [False, False, False, True, True]
@@ -149,7 +149,7 @@ def test_smgan_trains_its_two_parts_one_after_the_other(
         for images in (128, 160)
     ]
     moving = {name.split(".")[0] for name in averages[0] if not torch.equal(averages[0][name], averages[1][name])}
-    assert moving == {"report_decoder"}, "the films' average does not drift to their last, unaveraged weights"
+    assert moving == {"report_decoder"}, "the images' average does not drift to their last, unaveraged weights"
     moved = {name.split(".")[0] for name in first if not torch.equal(first[name], last[name])}
     assert moved == {"image_generator", "image_discriminator", "report_decoder"}
     best = find_checkpoint(run.folder.checkpoints, "best")
@@ -168,7 +168,7 @@ def test_the_seed_decides_everything(tiny_config: Config, tmp_path: Path, train_
 def test_accumulation_gives_the_losses_of_the_whole_batch(
     tiny_config: Config, tmp_path: Path, train_locally: Train
 ) -> None:
-    # The first step only, and terms that no batch norm mixes over rows: those on real films and real reports
+    # The first step only, and terms that no batch norm mixes over rows: those on real images and real reports
     first_step = {"train.images": 16, "optim.discriminator_steps": 1, "loss.rotation_share": 1.0}
     encoder = {"model.report_decoder.encoder.frozen": False, "loss.image": 0.0, "loss.report": 0.0, "loss.joint": 0.0}
     config = with_overrides(tiny_config, first_step | encoder)

@@ -15,19 +15,19 @@ def noise(num_rows: int, first_row: int = 0) -> RowNoise:
     return RowNoise(seed=1, step=4, first_row=first_row, num_rows=num_rows, device=torch.device("cpu"))
 
 
-def test_about_half_of_the_films_are_mirrored_and_none_is_changed_otherwise() -> None:
-    films = torch.rand(400, 1, 6, 8)
-    seen = mirrored(films, noise(400))
-    flipped = (seen == films.flip(3)).flatten(1).all(1)
-    same = (seen == films).flatten(1).all(1)
+def test_about_half_of_the_images_are_mirrored_and_none_is_changed_otherwise() -> None:
+    images = torch.rand(400, 1, 6, 8)
+    seen = mirrored(images, noise(400))
+    flipped = (seen == images.flip(3)).flatten(1).all(1)
+    same = (seen == images).flatten(1).all(1)
     assert (flipped ^ same).all()
     assert 160 < flipped.sum() < 240
 
 
-def test_a_film_is_mirrored_or_not_by_its_place_in_the_step() -> None:
-    films = torch.rand(32, 1, 4, 4)
-    whole = mirrored(films, noise(32))
-    halves = [mirrored(films[first : first + 16], noise(16, first)) for first in (0, 16)]
+def test_an_image_is_mirrored_or_not_by_its_place_in_the_step() -> None:
+    images = torch.rand(32, 1, 4, 4)
+    whole = mirrored(images, noise(32))
+    halves = [mirrored(images[first : first + 16], noise(16, first)) for first in (0, 16)]
     assert torch.equal(whole, torch.cat(halves))
 
 

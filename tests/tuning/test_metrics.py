@@ -9,18 +9,18 @@ import pytest
 from emixer.errors import ConfigError
 from emixer.tuning.metrics import ValidationRows, measured, require_measurable
 
-# Ten films: A is on five of them, B on four
+# Ten images: A is on five of them, B on four
 ROWS = ValidationRows(
     np.array([[1, 1]] * 4 + [[1, 0]] + [[0, 0]] * 5, np.uint8), 3, ("A", "B"), ("A", "B"), ("A", "B"), enough=5
 )
 
 
-def test_what_these_films_can_measure_is_accepted() -> None:
+def test_what_these_images_can_measure_is_accepted() -> None:
     require_measurable(["fid", "word_cross_entropy", "label_auc", "report_f1", "pair_agreement"], ROWS)
 
 
 @pytest.mark.parametrize("name", ["label_auc", "report_f1", "pair_agreement"])
-def test_labels_on_too_few_films_are_refused_and_fid_is_not(name: str) -> None:
+def test_labels_on_too_few_images_are_refused_and_fid_is_not(name: str) -> None:
     few = replace(ROWS, labels_NY=ROWS.labels_NY[:9])
     with pytest.raises(ConfigError, match=rf"names {name}, which needs labels, some present .* of the 9 labelled"):
         require_measurable([name], few)  # type: ignore[list-item]
@@ -31,7 +31,7 @@ def test_a_label_counts_only_for_whom_knows_it() -> None:
     judge_without_a, reader_without_a = replace(ROWS, judged=("B",)), replace(ROWS, readable=("B",))
     require_measurable(["report_f1"], judge_without_a)
     require_measurable(["label_auc"], reader_without_a)
-    with pytest.raises(ConfigError, match="no label that the judge of films knows"):
+    with pytest.raises(ConfigError, match="no label that the judge of images knows"):
         require_measurable(["label_auc"], judge_without_a)
     with pytest.raises(ConfigError, match="no label that the reader of reports knows"):
         require_measurable(["report_f1"], reader_without_a)
@@ -49,12 +49,12 @@ def test_what_a_model_leaves_undefined_is_chance_or_not_finite_and_never_an_erro
     line = {"images": 5, "validation/label_auc_real": 0.9, "validation/words_per_report": 0.0}
     fid, area, agreement = measured(["fid", "label_auc", "pair_agreement"], line)
     assert math.isnan(fid), "not finite, so it was left out"
-    assert math.isnan(area), "films that the judge cannot score"
+    assert math.isnan(area), "images that the judge cannot score"
     assert agreement == 0.5, "reports that state nothing"
     whole = {"validation/fid_random": 3.0, "validation/label_auc_generated": 0.7, "validation/label_auc_generated/A": 0}
     assert measured(["fid", "label_auc"], line | whole) == [3.0, 0.7]
 
 
-def test_a_metric_that_not_even_real_films_have_is_an_error() -> None:
+def test_a_metric_that_not_even_real_images_have_is_an_error() -> None:
     with pytest.raises(ConfigError, match="names label_auc, which the validation pass does not report here"):
         measured(["label_auc"], {"images": 5, "validation/words_per_report": 3.0})

@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from emixer.config import Config, with_overrides
 from emixer.errors import ConfigError
 from emixer.tuning.space import parse_space, values_of, written
-from emixer.tuning.space_lines import require_prunable
+from emixer.tuning.space_syntax import require_prunable
 
 
 def test_each_kind_of_line_is_a_distribution_of_optuna() -> None:
@@ -50,7 +50,7 @@ def test_each_kind_of_line_is_a_distribution_of_optuna() -> None:
         ("tune.num_samples int 1 3", r"tune\.num_samples does not change what a training learns"),
         ("train.images int 100 200", r"train\.images does not change"),
         ("train.run choice a b", r"train\.run does not change"),
-        ("validation.films int 10 20", r"validation\.films does not change"),
+        ("validation.images int 10 20", r"validation\.images does not change"),
         ("seed int 0 5", r"seed does not change"),
         ("train.num_workers int 1 2", r"train\.num_workers does not change"),
         ("generate.temperature float 0.1 1", r"generate\.temperature does not change"),

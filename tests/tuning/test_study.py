@@ -36,7 +36,7 @@ def begun(folder: Path, config: Config = BASE) -> optuna.Study:
     ("key", "value"),
     [
         ("seed", 1), ("loss.beta", 0.5), ("optim.beta1", 0.4), ("train.batch_size", 32), ("data.uncertain", "ones"),
-        ("model.side_px", 32), ("validation.films", 7), ("tune.budget_images", 77), ("generate.temperature", 0.5),
+        ("model.side_px", 32), ("validation.images", 7), ("tune.budget_images", 77), ("generate.temperature", 0.5),
         ("train.validate_every_images", 77),
     ],
 )  # fmt: skip
@@ -54,9 +54,9 @@ def test_a_study_goes_on_with_more_trials_on_other_machines_and_from_another_val
     assert len(opened(tmp_path, with_overrides(BASE, free)).trials) == 1
 
 
-def test_a_study_does_not_go_on_with_other_films(tmp_path: Path) -> None:
+def test_a_study_does_not_go_on_with_other_images(tmp_path: Path) -> None:
     opened(tmp_path, data="these")
-    with pytest.raises(ConfigError, match=r"other films in data\.shards"):
+    with pytest.raises(ConfigError, match=r"other images in data\.shards"):
         opened(tmp_path, data="those")
 
 

@@ -1,6 +1,6 @@
-"""One subject's build, in centimetres: what all films of the subject share.
+"""One subject's build, in centimetres: what all images of the subject share.
 
-Source: ordinary proportions of an adult's frontal film at 180 cm focus distance; see docs/phantom.md.
+Source: ordinary proportions of an adult's frontal image at 180 cm focus distance; see docs/phantom.md.
 """
 
 from dataclasses import dataclass, field

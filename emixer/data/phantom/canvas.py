@@ -1,6 +1,6 @@
-"""A film's pixel grid in centimetres, and the few ways in which structures are drawn on it.
+"""An image's pixel grid in centimetres, and the few ways in which structures are drawn on it.
 
-Coordinates: x to the right of the film (the patient's left) from the midline, y downward from the lung apices, both in
+Coordinates: x to the right of the image (the patient's left) from the midline, y downward from the lung apices, both in
 cm of the patient. Outlines are computed on a coarse grid and enlarged, because they are smooth; edges are then cut at
 full resolution. H, W: rows and columns [px]; h, w: those of the coarse grid.
 """
@@ -21,21 +21,21 @@ _COARSE_ROWS = 128
 
 @dataclass(frozen=True)
 class Frame:
-    """How a film lies on the patient: its size, and which centimetre each pixel sees."""
+    """How an image lies on the patient: its size, and which centimetre each pixel sees."""
 
     rows: int
     columns: int
     pixels_per_cm: float
     left_cm: float
-    """x of the film's left edge."""
+    """x of the image's left edge."""
     top_cm: float
-    """y of the film's upper edge."""
+    """y of the image's upper edge."""
     rotation_rad: float = 0.0
-    """Turn of the patient in the film's plane, counter-clockwise, about the film's centre."""
+    """Turn of the patient in the image's plane, counter-clockwise, about the image's centre."""
 
 
 class Canvas:
-    """The grids of one film. `x`, `y` (H, W) and `x_coarse`, `y_coarse` (h, w) are in cm."""
+    """The grids of one image. `x`, `y` (H, W) and `x_coarse`, `y_coarse` (h, w) are in cm."""
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame

@@ -1,4 +1,4 @@
-"""Soft tissue of a frontal film: trunk, lungs, heart and great vessels, diaphragm, as thicknesses in cm.
+"""Soft tissue of a frontal image: trunk, lungs, heart and great vessels, diaphragm, as thicknesses in cm.
 
 `Chest` is what every other part draws into or asks for places. H, W: rows and columns [px]; h, w: the coarse grid.
 """
@@ -22,12 +22,12 @@ _ATRIUM: Knots = ((0.18, 0.90), (0.38, 0.98), (0.55, 1.0), (0.75, 0.97), (1.0, 0
 
 
 class Chest:
-    """The outlines and thicknesses of one patient on one film."""
+    """The outlines and thicknesses of one patient on one image."""
 
     def __init__(self, canvas: Canvas, anatomy: Anatomy, findings: Findings, heart_ratio: float) -> None:
         self.canvas, self.anatomy, self.findings = canvas, anatomy, findings
         self.heart_ratio = heart_ratio
-        """Cardiothoracic ratio as drawn on this film."""
+        """Cardiothoracic ratio as drawn on this image."""
         self.across = self._across()
         self.wall_distance = self._wall_distance()
         self.diaphragm_distance = canvas.enlarge(self.diaphragm_y(canvas.x_coarse) - canvas.y_coarse)

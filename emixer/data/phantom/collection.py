@@ -1,7 +1,7 @@
 """Writes a phantom collection in the layout of a published one: studies in blocks, then the tables.
 
 Layouts: docs/phantom.md. In those of MIMIC-CXR a study's folder is renamed into place when all its files are whole, so
-its presence means that it is finished; in the others each film is renamed by itself. A block's factor rows under
+its presence means that it is finished; in the others each image is renamed by itself. A block's factor rows under
 `.phantom/` say that all its studies are. The tables come last and are made of those rows, block after block, so memory
 does not grow with the collection.
 """
@@ -22,10 +22,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emixer.data.phantom.damage import FILM_DAMAGES, Damage, broken_film, broken_report, damaged_studies
+from emixer.data.phantom.damage import IMAGE_DAMAGES, Damage, broken_image, broken_report, damaged_studies
 from emixer.data.phantom.factors import SCHEMA, factor_row, table
 from emixer.data.phantom.layouts import LAYOUTS, Layout, Row
-from emixer.data.phantom.study import FilmPlan, Settings, Study, make_study
+from emixer.data.phantom.study import ImagePlan, Settings, Study, make_study
 from emixer.errors import RunFolderError
 from emixer.files import is_bookkeeping, remove_partials, sha256_of, write_bytes, write_json, written_aside
 
@@ -39,9 +39,9 @@ DRAWING_VERSION = 1
 _STATE = ".phantom"
 _BLOCK = re.compile(r"studies-(\d{8})-(\d{8})\.parquet")
 _ROW_GROUP = 4096
-_README = """This is a phantom: procedurally drawn chest films with matching reports, laid out like {title}.
-No patient, no real film and no real report went into it. Made by `emixer phantom`; the settings stand in phantom.json,
-the truth behind each film in factors.parquet. Dedicated to the public domain (CC0 1.0).
+_README = """This is a phantom: procedurally drawn chest images with matching reports, laid out like {title}.
+No patient, no real image and no real report went into it. Made by `emixer phantom`; the settings stand in phantom.json,
+the truth behind each image in factors.parquet. Dedicated to the public domain (CC0 1.0).
 """
 
 
@@ -98,7 +98,7 @@ class Collection:
 
 
 def write_block(collection: Collection, start: int, stop: int) -> int:
-    """Writes the studies [start, stop) and the record that they are finished; returns the number of films.
+    """Writes the studies [start, stop) and the record that they are finished; returns the number of images.
 
     Studies whose folder is already there are kept. Raises StorageError when the disk is full.
     """
@@ -111,11 +111,11 @@ def write_block(collection: Collection, start: int, stop: int) -> int:
         study = make_study(collection.settings, index)
         damage = damages.get(index)
         taken = []
-        for number, film in enumerate(study.films):
-            hurt = damage if number == 0 or damage not in FILM_DAMAGES else None
-            if layout.laterals or film.projection != "LATERAL":
-                taken.append((film, factor_row(study, film, hurt)))
-        write = _write_study if layout.has_report_files else _write_films
+        for number, image in enumerate(study.images):
+            hurt = damage if number == 0 or damage not in IMAGE_DAMAGES else None
+            if layout.laterals or image.projection != "LATERAL":
+                taken.append((image, factor_row(study, image, hurt)))
+        write = _write_study if layout.has_report_files else _write_images
         sums += write(collection.out, study, taken, damage, layout)
         rows += [row for _, row in taken]
     path = collection.out / _STATE / f"studies-{start:08d}-{stop:08d}.parquet"
@@ -127,7 +127,7 @@ def write_block(collection: Collection, start: int, stop: int) -> int:
 def _keep_freed_memory() -> None:
     """Frees one large block, upon which glibc stops handing memory back to the system after every full-size plane.
 
-    Without it a third of a film's time goes into page faults. Elsewhere it does nothing.
+    Without it a third of an image's time goes into page faults. Elsewhere it does nothing.
     """
     np.ones(31 * 2**20, dtype=np.uint8)
 
@@ -171,12 +171,12 @@ def _listed(values: dict[str, Any]) -> str:
     return ", ".join(f"{key}={value}" for key, value in values.items()) or "nothing else"
 
 
-_Taken = Sequence[tuple[FilmPlan, Row]]
-"""The films of a study that the layout has, with their factors."""
+_Taken = Sequence[tuple[ImagePlan, Row]]
+"""The images of a study that the layout has, with their factors."""
 
 
 def _write_study(out: Path, study: Study, taken: _Taken, damage: Damage | None, layout: Layout) -> list[dict[str, str]]:
-    """Report and films of one study in a folder of its own; returns path and checksum of each file."""
+    """Report and images of one study in a folder of its own; returns path and checksum of each file."""
     home = out / study.identity.folder
     folder, report = home / f"s{study.identity.study_id}", home / f"s{study.identity.study_id}.txt"
     if not folder.is_dir():
@@ -185,31 +185,33 @@ def _write_study(out: Path, study: Study, taken: _Taken, damage: Damage | None, 
             write_bytes(report, content)
         with written_aside(folder) as aside:
             aside.mkdir()
-            for path, film in _encoded(study, taken, damage, layout):
-                (aside / Path(path).name).write_bytes(film)
+            for path, image in _encoded(study, taken, damage, layout):
+                (aside / Path(path).name).write_bytes(image)
     return [_sum(out, path) for path in [*sorted(folder.iterdir()), *([report] if report.exists() else [])]]
 
 
-def _write_films(out: Path, study: Study, taken: _Taken, damage: Damage | None, layout: Layout) -> list[dict[str, str]]:
-    """The films of one study, each by itself; returns path and checksum of each file."""
-    paths = [out / layout.film_path(row) for _, row in taken]
+def _write_images(
+    out: Path, study: Study, taken: _Taken, damage: Damage | None, layout: Layout
+) -> list[dict[str, str]]:
+    """The images of one study, each by itself; returns path and checksum of each file."""
+    paths = [out / layout.image_path(row) for _, row in taken]
     if not all(path.exists() for path in paths):
-        for path, film in _encoded(study, taken, damage, layout):
-            write_bytes(out / path, film)
+        for path, image in _encoded(study, taken, damage, layout):
+            write_bytes(out / path, image)
     return [_sum(out, path) for path in paths]
 
 
 def _encoded(study: Study, taken: _Taken, damage: Damage | None, layout: Layout) -> Iterator[tuple[str, bytes]]:
-    """Path and bytes of each film."""
+    """Path and bytes of each image."""
     contents: dict[str, bytes] = {}
-    for film, row in taken:
-        if film.duplicate_of:
-            content = contents[film.duplicate_of]
+    for image, row in taken:
+        if image.duplicate_of:
+            content = contents[image.duplicate_of]
         else:
-            pixels = study.render(film)
-            content = contents[film.dicom_id] = layout.encode(pixels, row)
-            content = broken_film(content, pixels, damage) if film.number == 0 else content
-        yield layout.film_path(row), content
+            pixels = study.render(image)
+            content = contents[image.dicom_id] = layout.encode(pixels, row)
+            content = broken_image(content, pixels, damage) if image.number == 0 else content
+        yield layout.image_path(row), content
 
 
 def _sum(out: Path, path: Path) -> dict[str, str]:
@@ -242,8 +244,8 @@ def _broken_rows(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
             continue
         seen.add(row["study_id"])
         home = f"files/p{row['subject_id'][:2]}/p{row['subject_id']}/s{row['study_id']}"
-        is_film = row["damage"] in {str(damage) for damage in FILM_DAMAGES}
-        yield f"{home}/{row['dicom_id']}.jpg" if is_film else f"{home}.txt", row["damage"]
+        is_image = row["damage"] in {str(damage) for damage in IMAGE_DAMAGES}
+        yield f"{home}/{row['dicom_id']}.jpg" if is_image else f"{home}.txt", row["damage"]
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:

@@ -1,4 +1,4 @@
-"""docs/images/phantom.png: fourteen normal films, then one for each label under what its report says.
+"""docs/images/phantom.png: fourteen normal images, then one for each label under what its report says.
 
 Run `python -m emixer.data.phantom.contact_sheet OUT.png`.
 """
@@ -16,7 +16,7 @@ from emixer.data.labels import CHEXPERT, Label
 from emixer.data.phantom.anatomy import sample_anatomy
 from emixer.data.phantom.canvas import Frame
 from emixer.data.phantom.findings import Findings, Side
-from emixer.data.phantom.radiograph import Exposure, FilmKey, Radiograph, render_frontal
+from emixer.data.phantom.radiograph import Exposure, ImageKey, Radiograph, render_frontal
 from emixer.data.phantom.randomness import Stream, generator
 from emixer.data.phantom.sampling import sample_findings
 from emixer.data.phantom.wording import all_clear, positive, without_history
@@ -28,22 +28,22 @@ _HEIGHT_PX = 512
 _MOST_BYTES = 300_000
 
 
-def one_film(number: int, findings: Findings) -> Radiograph:
-    """A PA film of patient `number` with the given findings."""
+def one_image(number: int, findings: Findings) -> Radiograph:
+    """A PA image of patient `number` with the given findings."""
     anatomy = sample_anatomy(generator(_SEED, Stream.SUBJECT, number))
     columns = round(_HEIGHT_PX * 0.82)
     scale = _HEIGHT_PX / (0.9 * 42.7)
-    turn = float(generator(_SEED, Stream.FILM, number).normal(0, 0.012))
+    turn = float(generator(_SEED, Stream.IMAGE, number).normal(0, 0.012))
     frame = Frame(_HEIGHT_PX, columns, scale, -columns / scale / 2, -5.6, turn)
     exposure = Exposure(marker=Side.LEFT if number % 3 else Side.RIGHT, marker_y_cm=2.0)
-    return render_frontal(anatomy, findings, findings.heart_ratio, frame, exposure, FilmKey(_SEED, number, 0))
+    return render_frontal(anatomy, findings, findings.heart_ratio, frame, exposure, ImageKey(_SEED, number, 0))
 
 
 def labelled(number: int, label: Label) -> tuple[Radiograph, str]:
-    """A film that shows one label well, and its sentence."""
+    """An image that shows one label well, and its sentence."""
     rng = generator(_SEED, Stream.FINDINGS, number)
     if label is Label.NO_FINDING:
-        return one_film(number, sample_findings(frozenset(), rng)), all_clear(rng).text
+        return one_image(number, sample_findings(frozenset(), rng)), all_clear(rng).text
     findings = sample_findings(frozenset({label}), rng)
     for _ in range(60):  # a page for readers: take one that is easy to see
         if 0.45 <= findings.severity(label) <= 0.8:
@@ -51,7 +51,7 @@ def labelled(number: int, label: Label) -> tuple[Radiograph, str]:
         findings = sample_findings(frozenset({label}), rng)
     findings = replace(findings, devices=findings.devices[:3])
     sentences = [without_history(sentence).text for sentence in positive(rng, findings, label)]
-    return one_film(number, findings), " ".join(sentences)
+    return one_image(number, findings), " ".join(sentences)
 
 
 def contact_sheet() -> bytes:
@@ -71,11 +71,11 @@ def contact_sheet() -> bytes:
         axes.set_anchor("N")
         if position < 2 * _COLUMNS:
             healthy = sample_findings(frozenset(), generator(_SEED, Stream.FINDINGS, position))
-            axes.imshow(_thumbnail(one_film(position, healthy)), cmap="gray", vmin=0, vmax=255)
+            axes.imshow(_thumbnail(one_image(position, healthy)), cmap="gray", vmin=0, vmax=255)
             continue
         label = Label(CHEXPERT[position - 2 * _COLUMNS])
-        film, caption = labelled(position, label)
-        axes.imshow(_thumbnail(film), cmap="gray", vmin=0, vmax=255)
+        image, caption = labelled(position, label)
+        axes.imshow(_thumbnail(image), cmap="gray", vmin=0, vmax=255)
         text = f"{label}\n" + "\n".join(textwrap.wrap(caption, 29)[:6])
         axes.text(0, 1.03 * 166, text, fontsize=5.6, va="top", linespacing=1.25)
     drawing.draw()
@@ -83,8 +83,8 @@ def contact_sheet() -> bytes:
     return _small_png(page)
 
 
-def _thumbnail(film: Radiograph) -> Radiograph:
-    return np.asarray(Image.fromarray(film).resize((136, 166), Image.Resampling.BOX))
+def _thumbnail(image: Radiograph) -> Radiograph:
+    return np.asarray(Image.fromarray(image).resize((136, 166), Image.Resampling.BOX))
 
 
 def _small_png(page: Image.Image) -> bytes:

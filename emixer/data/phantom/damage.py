@@ -1,4 +1,4 @@
-"""Films and reports broken on purpose, so that an ingest can be tested on what real collections hold."""
+"""Images and reports broken on purpose, so that an ingest can be tested on what real collections hold."""
 
 import io
 from collections.abc import Iterator
@@ -11,19 +11,20 @@ from emixer.data.phantom.radiograph import Radiograph
 
 
 class Damage(StrEnum):
-    """What was done. The first five concern the study's first film, the next two its report, the last its label row."""
+    """What was done. The first five concern the study's first image, the next two its report, the last its label
+    row."""
 
-    TRUNCATED = "truncated film"
-    EMPTY = "empty film"
-    NOT_AN_IMAGE = "film is not an image"
-    SIXTEEN_BIT = "film is a 16-bit PNG"
-    RGB = "film is an RGB JPEG"
+    TRUNCATED = "truncated image"
+    EMPTY = "empty image"
+    NOT_AN_IMAGE = "image is not an image"
+    SIXTEEN_BIT = "image is a 16-bit PNG"
+    RGB = "image is an RGB JPEG"
     MISSING_REPORT = "missing report"
     NOT_UTF8 = "report is not UTF-8"
     NO_LABEL_ROW = "no label row"
 
 
-FILM_DAMAGES = tuple(Damage)[:5]
+IMAGE_DAMAGES = tuple(Damage)[:5]
 
 
 def damaged_studies(studies: int, broken_files: int) -> Iterator[tuple[int, Damage]]:
@@ -33,8 +34,8 @@ def damaged_studies(studies: int, broken_files: int) -> Iterator[tuple[int, Dama
         yield (2 * k + 1) * studies // (2 * broken_files), kinds[k % len(kinds)]
 
 
-def broken_film(jpeg: bytes, film: Radiograph, damage: Damage | None) -> bytes:
-    """What is stored in place of `jpeg`; `jpeg` itself for damages that are not a film's."""
+def broken_image(jpeg: bytes, image: Radiograph, damage: Damage | None) -> bytes:
+    """What is stored in place of `jpeg`; `jpeg` itself for damages that are not an image's."""
     if damage is Damage.TRUNCATED:
         return jpeg[: len(jpeg) // 3]
     if damage is Damage.EMPTY:
@@ -43,10 +44,10 @@ def broken_film(jpeg: bytes, film: Radiograph, damage: Damage | None) -> bytes:
         return b"<html><body>503 Service Unavailable</body></html>\n"
     buffer = io.BytesIO()
     if damage is Damage.SIXTEEN_BIT:
-        Image.fromarray(film.astype(np.uint16) * 257).save(buffer, format="PNG")
+        Image.fromarray(image.astype(np.uint16) * 257).save(buffer, format="PNG")
         return buffer.getvalue()
     if damage is Damage.RGB:
-        Image.fromarray(film).convert("RGB").save(buffer, format="JPEG", quality=92)
+        Image.fromarray(image).convert("RGB").save(buffer, format="JPEG", quality=92)
         return buffer.getvalue()
     return jpeg
 

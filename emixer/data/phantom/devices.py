@@ -1,4 +1,4 @@
-"""Devices of a frontal film, as attenuation (no unit): tubes, lines, pacemakers, wires. Paths are in cm."""
+"""Devices of a frontal image, as attenuation (no unit): tubes, lines, pacemakers, wires. Paths are in cm."""
 
 from collections.abc import Callable
 

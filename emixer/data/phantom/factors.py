@@ -1,4 +1,4 @@
-"""`factors.parquet`: one row a film with everything that is true of it. The tables are views of the same rows."""
+"""`factors.parquet`: one row an image with everything that is true of it. The tables are views of the same rows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ import pyarrow as pa
 from emixer.data.labels import CHEXPERT, Label
 from emixer.data.phantom.damage import Damage
 from emixer.data.phantom.findings import Opacity, Side
-from emixer.data.phantom.study import FilmPlan, Study
+from emixer.data.phantom.study import ImagePlan, Study
 
 _PLACED = pa.list_(
     pa.struct(
@@ -72,9 +72,9 @@ SCHEMA = pa.schema(
 """Columns of factors.parquet; what they mean stands in docs/phantom.md."""
 
 
-def factor_row(study: Study, film: FilmPlan, damage: Damage | None) -> dict[str, Any]:
-    """One film's row under SCHEMA."""
-    return {**_identity(study, film, damage), **_labels(study), **_measures(study, film), **_lists(study)}
+def factor_row(study: Study, image: ImagePlan, damage: Damage | None) -> dict[str, Any]:
+    """One image's row under SCHEMA."""
+    return {**_identity(study, image, damage), **_labels(study), **_measures(study, image), **_lists(study)}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> pa.Table:
@@ -82,26 +82,26 @@ def table(rows: Sequence[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=SCHEMA)
 
 
-def _identity(study: Study, film: FilmPlan, damage: Damage | None) -> dict[str, Any]:
+def _identity(study: Study, image: ImagePlan, damage: Damage | None) -> dict[str, Any]:
     identity = study.identity
     return {
-        "dicom_id": film.dicom_id,
+        "dicom_id": image.dicom_id,
         "study_id": identity.study_id,
         "subject_id": identity.subject_id,
         "split": identity.split,
-        "projection": film.projection,
-        "view": film.view,
-        "duplicate_of": film.duplicate_of or None,
+        "projection": image.projection,
+        "view": image.view,
+        "duplicate_of": image.duplicate_of or None,
         "damage": str(damage) if damage else None,
         "report_layout": study.report.layout,
         "study_date": identity.study_date,
         "study_time": identity.study_time,
         "study_index": identity.index,
-        "rows": film.frame.rows,
-        "columns": film.frame.columns,
-        "sex": film.anatomy.sex,
-        "age_years": film.anatomy.age_years,
-        "portable": film.exposure.portable,
+        "rows": image.frame.rows,
+        "columns": image.frame.columns,
+        "sex": image.anatomy.sex,
+        "age_years": image.anatomy.age_years,
+        "portable": image.exposure.portable,
     }
 
 
@@ -116,13 +116,13 @@ def _labels(study: Study) -> dict[str, Any]:
     return row
 
 
-def _measures(study: Study, film: FilmPlan) -> dict[str, Any]:
-    findings, anatomy, frame = study.findings, film.anatomy, film.frame
+def _measures(study: Study, image: ImagePlan) -> dict[str, Any]:
+    findings, anatomy, frame = study.findings, image.anatomy, image.frame
     fluid = {side: sum(e.height_cm for e in findings.effusions if e.side is side) for side in Side}
     loss = {side: sum(a.volume_loss_cm for a in findings.atelectases if a.side is side) for side in Side}
     air, fracture, pleura = findings.pneumothorax, findings.fracture, findings.pleural_change
     return {
-        "cardiothoracic_ratio": film.heart_ratio,
+        "cardiothoracic_ratio": image.heart_ratio,
         "effusion_left_cm": fluid[Side.LEFT],
         "effusion_right_cm": fluid[Side.RIGHT],
         "pneumothorax_cm": air.width_cm if air else 0.0,

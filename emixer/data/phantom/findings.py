@@ -11,14 +11,14 @@ from emixer.data.labels import Label
 
 
 class Side(StrEnum):
-    """The patient's side. Films show the patient's left on the right of the picture."""
+    """The patient's side. Images show the patient's left on the right of the picture."""
 
     LEFT = "left"
     RIGHT = "right"
 
     @property
     def sign(self) -> int:
-        """Sign of x on the film."""
+        """Sign of x on the image."""
         return 1 if self is Side.LEFT else -1
 
     @property
@@ -150,7 +150,7 @@ class Findings:
     """All that is drawn in one study. Empty tuples and None: not there."""
 
     heart_ratio: float
-    """Cardiothoracic ratio on a PA film."""
+    """Cardiothoracic ratio on a PA image."""
     cardiomegaly: bool = False
     effusions: tuple[Effusion, ...] = ()
     pneumothorax: Pneumothorax | None = None

@@ -1,8 +1,9 @@
-"""A lateral film: the same patient from the side, much simpler than the frontal one.
+"""A lateral image: the same patient from the side, much simpler than the frontal one.
 
 Both lungs overlap between sternum and spine; the heart lies in front and below. Only findings that change the picture
 as a whole are drawn: heart size, effusion, edema, and patches by their height; no devices, no pneumothorax.
-Coordinates: x from the back (left of the film) to the front, in cm from the middle of the trunk; y as on frontal films.
+Coordinates: x from the back (left of the image) to the front, in cm from the middle of the trunk; y as on frontal
+images.
 """
 
 import numpy as np
@@ -10,15 +11,15 @@ import numpy as np
 from emixer.data.phantom.anatomy import Anatomy
 from emixer.data.phantom.canvas import Canvas, Frame, Plane, ellipse_chord, smooth_noise, smoothstep
 from emixer.data.phantom.findings import Findings
-from emixer.data.phantom.radiograph import BONE_PER_CM, SOFT_PER_CM, Exposure, FilmKey, Radiograph, develop
+from emixer.data.phantom.radiograph import BONE_PER_CM, SOFT_PER_CM, Exposure, ImageKey, Radiograph, develop
 from emixer.data.phantom.randomness import Stream
 
 _WIDTH_OF_TRUNK = 30.0
 """Thickness that the rays have to cross from side to side [cm]."""
 
 
-def render_lateral(anatomy: Anatomy, findings: Findings, frame: Frame, exposure: Exposure, key: FilmKey) -> Radiograph:
-    """One left lateral film, uint8 (rows, columns)."""
+def render_lateral(anatomy: Anatomy, findings: Findings, frame: Frame, exposure: Exposure, key: ImageKey) -> Radiograph:
+    """One left lateral image, uint8 (rows, columns)."""
     canvas = Canvas(frame)
     depth = 0.60 * anatomy.thickness
     y = canvas.y_coarse

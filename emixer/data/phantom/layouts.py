@@ -1,4 +1,4 @@
-"""How published collections lay out films and tables, for the phantom to do the same: one class a collection.
+"""How published collections lay out images and tables, for the phantom to do the same: one class a collection.
 
 A layout sees rows of factors.parquet alone, so names of files are made of what such a row holds. What the collections'
 own tables hold beyond what a reader of them needs is left out.
@@ -12,7 +12,7 @@ from emixer.data.labels import CHEXPERT, NIH14, VINDR28, Label
 from emixer.data.padchest_labels import PADCHEST_LABELS
 from emixer.data.phantom.damage import Damage
 from emixer.data.phantom.factors import column_name
-from emixer.data.phantom.film_files import encode_dicom, encode_jpeg, encode_png
+from emixer.data.phantom.image_files import encode_dicom, encode_jpeg, encode_png
 from emixer.data.phantom.radiograph import Radiograph
 
 Row = dict[str, Any]
@@ -30,7 +30,7 @@ class Table:
 
 
 class Layout:
-    """What a layout has to say; by default it takes all films, PNG of 8 bits, and has no reports."""
+    """What a layout has to say; by default it takes all images, PNG of 8 bits, and has no reports."""
 
     title: ClassVar[str]
     """The collection, with its version."""
@@ -40,13 +40,13 @@ class Layout:
     dicom: ClassVar[bool] = False
     has_report_files: ClassVar[bool] = False
 
-    def film_path(self, row: Row) -> str:
-        """Where a film lies, relative to the collection."""
+    def image_path(self, row: Row) -> str:
+        """Where an image lies, relative to the collection."""
         raise NotImplementedError
 
-    def encode(self, film: Radiograph, row: Row) -> bytes:
-        """The bytes of a film's file."""
-        return encode_png(film)
+    def encode(self, image: Radiograph, row: Row) -> bytes:
+        """The bytes of an image's file."""
+        return encode_png(image)
 
     def tables(self, rows: Rows) -> Iterator[Table]:
         """The tables, in the order in which they are written."""
@@ -54,7 +54,7 @@ class Layout:
 
 
 class MimicCxrJpg(Layout):
-    """Films and reports in folders of patients and studies; tables of labels, metadata and splits, and MIMIC-IV's of
+    """Images and reports in folders of patients and studies; tables of labels, metadata and splits, and MIMIC-IV's of
     patients, which knows their sex and age."""
 
     title = "MIMIC-CXR-JPG 2.0.0"
@@ -62,12 +62,12 @@ class MimicCxrJpg(Layout):
     has_report_files = True
     suffix: ClassVar[str] = ".jpg"
 
-    def film_path(self, row: Row) -> str:
+    def image_path(self, row: Row) -> str:
         subject = row["subject_id"]
         return f"files/p{subject[:2]}/p{subject}/s{row['study_id']}/{row['dicom_id']}{self.suffix}"
 
-    def encode(self, film: Radiograph, row: Row) -> bytes:
-        return encode_jpeg(film)
+    def encode(self, image: Radiograph, row: Row) -> bytes:
+        return encode_jpeg(image)
 
     def tables(self, rows: Rows) -> Iterator[Table]:
         yield Table("mimic-cxr-2.0.0-chexpert.csv.gz", ("subject_id", "study_id", *CHEXPERT), _mimic_labels(rows()))
@@ -81,25 +81,25 @@ class MimicCxrJpg(Layout):
 
 
 class MimicCxr(MimicCxrJpg):
-    """The same with DICOM films."""
+    """The same with DICOM images."""
 
     title = "MIMIC-CXR 2.0.0 (DICOM) with the tables of MIMIC-CXR-JPG"
-    ingest = "mimic-cxr --film-format dicom"
+    ingest = "mimic-cxr --image-format dicom"
     dicom = True
     suffix = ".dcm"
 
-    def encode(self, film: Radiograph, row: Row) -> bytes:
-        return _dicom(film, row)
+    def encode(self, image: Radiograph, row: Row) -> bytes:
+        return _dicom(image, row)
 
 
 class NihCxr14(Layout):
-    """Frontal films in one folder, findings as A|B, two official lists."""
+    """Frontal images in one folder, findings as A|B, two official lists."""
 
     title = "NIH ChestX-ray14, release of 2020"
     ingest = "nih-cxr14"
     laterals = False
 
-    def film_path(self, row: Row) -> str:
+    def image_path(self, row: Row) -> str:
         return f"images/{self._name(row)}"
 
     def _name(self, row: Row) -> str:
@@ -126,13 +126,13 @@ class Chexpert(Layout):
     title = "CheXpert v1.0"
     ingest = "chexpert"
 
-    def film_path(self, row: Row) -> str:
+    def image_path(self, row: Row) -> str:
         part = "valid" if row["split"] == "validate" else "train"
         view = "lateral" if row["projection"] == "LATERAL" else "frontal"
         return f"{part}/patient{row['subject_id']}/study{row['study_id']}/view_{row['dicom_id'][:8]}_{view}.jpg"
 
-    def encode(self, film: Radiograph, row: Row) -> bytes:
-        return encode_jpeg(film)
+    def encode(self, image: Radiograph, row: Row) -> bytes:
+        return encode_jpeg(image)
 
     def tables(self, rows: Rows) -> Iterator[Table]:
         header = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *CHEXPERT)
@@ -146,7 +146,7 @@ class Chexpert(Layout):
         lateral = row["projection"] == "LATERAL"
         views = ("Lateral", "") if lateral else ("Frontal", row["projection"])
         sex = {"F": "Female", "M": "Male"}[row["sex"]]
-        return (f"CheXpert-v1.0/{self.film_path(row)}", sex, row["age_years"], *views, *_four_values(row))
+        return (f"CheXpert-v1.0/{self.image_path(row)}", sex, row["age_years"], *views, *_four_values(row))
 
 
 class PadChest(Layout):
@@ -155,14 +155,14 @@ class PadChest(Layout):
     title = "PadChest, table 160K_01.02.19"
     ingest = "padchest"
 
-    def film_path(self, row: Row) -> str:
+    def image_path(self, row: Row) -> str:
         return f"{self._folder(row)}/{row['dicom_id']}.png"
 
     def _folder(self, row: Row) -> int:
         return int(row["study_index"]) % 55
 
-    def encode(self, film: Radiograph, row: Row) -> bytes:
-        return encode_png(film, deep=True)
+    def encode(self, image: Radiograph, row: Row) -> bytes:
+        return encode_png(image, deep=True)
 
     def tables(self, rows: Rows) -> Iterator[Table]:
         header = ("", "ImageID", "ImageDir", "StudyID", "PatientID", "Projection", "Labels", "Report")
@@ -180,18 +180,18 @@ class PadChest(Layout):
 
 
 class VindrCxr(Layout):
-    """Frontal DICOM films without patients; two readers see the truth, the third says what the report says."""
+    """Frontal DICOM images without patients; two readers see the truth, the third says what the report says."""
 
     title = "VinDr-CXR 1.0.0"
     ingest = "vindr-cxr"
     dicom = True
     laterals = False
 
-    def film_path(self, row: Row) -> str:
-        return f"{'test' if row['split'] == 'test' else 'train'}/{_film_id(row)}.dicom"
+    def image_path(self, row: Row) -> str:
+        return f"{'test' if row['split'] == 'test' else 'train'}/{_image_id(row)}.dicom"
 
-    def encode(self, film: Radiograph, row: Row) -> bytes:
-        return _dicom(film, row)
+    def encode(self, image: Radiograph, row: Row) -> bytes:
+        return _dicom(image, row)
 
     def tables(self, rows: Rows) -> Iterator[Table]:
         names = [{"No Finding": "No finding"}.get(name, name) for name in VINDR28]
@@ -199,32 +199,32 @@ class VindrCxr(Layout):
         yield Table("annotations/image_labels_train.csv", ("image_id", "rad_id", *train), _votes(rows()))
         yield Table(
             "annotations/image_labels_test.csv", ("image_id", *names),
-            ((_film_id(row), *_vindr_labels(row, _true)) for row in rows() if row["split"] == "test"),
+            ((_image_id(row), *_vindr_labels(row, _true)) for row in rows() if row["split"] == "test"),
         )  # fmt: skip
 
 
 class RsnaPneumonia(Layout):
-    """Frontal DICOM films, a table of boxes and one of classes."""
+    """Frontal DICOM images, a table of boxes and one of classes."""
 
     title = "RSNA Pneumonia Detection Challenge, stage 2"
     ingest = "rsna-pneumonia"
     dicom = True
     laterals = False
 
-    def film_path(self, row: Row) -> str:
-        return f"stage_2_train_images/{_film_id(row)}.dcm"
+    def image_path(self, row: Row) -> str:
+        return f"stage_2_train_images/{_image_id(row)}.dcm"
 
-    def encode(self, film: Radiograph, row: Row) -> bytes:
-        return _dicom(film, row)
+    def encode(self, image: Radiograph, row: Row) -> bytes:
+        return _dicom(image, row)
 
     def tables(self, rows: Rows) -> Iterator[Table]:
         yield Table(
             "stage_2_train_labels.csv", ("patientId", "x", "y", "width", "height", "Target"),
-            ((_film_id(row), *((0, 0, 1, 1, 1) if _opaque(row) else ("", "", "", "", 0))) for row in rows()),
+            ((_image_id(row), *((0, 0, 1, 1, 1) if _opaque(row) else ("", "", "", "", 0))) for row in rows()),
         )  # fmt: skip
         yield Table(
             "stage_2_detailed_class_info.csv", ("patientId", "class"),
-            ((_film_id(row), self._class(row)) for row in rows()),
+            ((_image_id(row), self._class(row)) for row in rows()),
         )  # fmt: skip
 
     def _class(self, row: Row) -> str:
@@ -239,7 +239,7 @@ class Brax(Layout):
     title = "BRAX 1.1.0"
     ingest = "brax"
 
-    def film_path(self, row: Row) -> str:
+    def image_path(self, row: Row) -> str:
         return f"images/id_{row['subject_id']}/Study_{row['study_id']}/image-{row['dicom_id']}.png"
 
     def tables(self, rows: Rows) -> Iterator[Table]:
@@ -250,7 +250,7 @@ class Brax(Layout):
     def _entry(self, row: Row) -> tuple[Any, ...]:
         view = {"LATERAL": "L"}.get(row["projection"], row["projection"])
         return (
-            self.film_path(row), f"id_{row['subject_id']}", row["sex"], row["age_years"], row["study_id"],
+            self.image_path(row), f"id_{row['subject_id']}", row["sex"], row["age_years"], row["study_id"],
             *_four_values(row), view, "emixer",
         )  # fmt: skip
 
@@ -289,7 +289,7 @@ _VIEW_MEANING = {"PA": "postero-anterior", "AP": "antero-posterior", "LATERAL": 
 
 
 def _mimic_labels(rows: Iterable[Row]) -> Iterator[tuple[Any, ...]]:
-    """One row a study, that is, at its first film."""
+    """One row a study, that is, at its first image."""
     last = None
     for row in rows:
         if row["study_id"] == last or row["damage"] == Damage.NO_LABEL_ROW:
@@ -320,7 +320,7 @@ def _votes(rows: Iterable[Row]) -> Iterator[tuple[Any, ...]]:
     for row in rows:
         if row["split"] != "test":
             for reader, seen in (("R1", _true), ("R2", _true), ("R3", _stated)):
-                yield (_film_id(row), reader, *_vindr_labels(row, seen))
+                yield (_image_id(row), reader, *_vindr_labels(row, seen))
 
 
 def _vindr_labels(row: Row, seen: Callable[[Row, str], int | None]) -> list[int]:
@@ -346,9 +346,9 @@ def _opaque(row: Row) -> bool:
     return any(_true(row, label) for label in _OPAQUE)
 
 
-def _film_id(row: Row) -> str:
+def _image_id(row: Row) -> str:
     return str(row["dicom_id"]).replace("-", "")
 
 
-def _dicom(film: Radiograph, row: Row) -> bytes:
-    return encode_dicom(film, row["dicom_id"], white_is_zero=row["portable"])
+def _dicom(image: Radiograph, row: Row) -> bytes:
+    return encode_dicom(image, row["dicom_id"], white_is_zero=row["portable"])

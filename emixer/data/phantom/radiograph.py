@@ -1,4 +1,4 @@
-"""One frontal film: thicknesses -> attenuation -> exposure -> 8-bit gray.
+"""One frontal image: thicknesses -> attenuation -> exposure -> 8-bit gray.
 
 Source: Beer-Lambert attenuation at an effective energy of some 60 keV, a scatter fraction, quantum noise, and the
 S-shaped display curve of digital radiography; see docs/phantom.md.
@@ -31,7 +31,7 @@ _LUNG_DENSITY = 0.25
 
 @dataclass(frozen=True)
 class Exposure:
-    """How a film was taken and developed."""
+    """How an image was taken and developed."""
 
     portable: bool = False
     """AP at the bedside: more scatter, more noise, larger heart, less inspiration."""
@@ -47,28 +47,28 @@ class Exposure:
 
 
 @dataclass(frozen=True)
-class FilmKey:
-    """Which random streams a film draws from."""
+class ImageKey:
+    """Which random streams an image draws from."""
 
     seed: int
     study: int
-    film: int
+    image: int
 
     def generator(self, stream: Stream) -> np.random.Generator:
-        return generator(self.seed, stream, self.study, self.film)
+        return generator(self.seed, stream, self.study, self.image)
 
 
 def render_frontal(
-    anatomy: Anatomy, findings: Findings, heart_ratio: float, frame: Frame, exposure: Exposure, key: FilmKey
+    anatomy: Anatomy, findings: Findings, heart_ratio: float, frame: Frame, exposure: Exposure, key: ImageKey
 ) -> Radiograph:
-    """One PA or AP film, uint8 (rows, columns). heart_ratio: cardiothoracic ratio as it is to appear on this film."""
+    """One PA or AP image, uint8 (rows, columns). heart_ratio: cardiothoracic ratio as it is to appear on this image."""
     canvas = Canvas(frame)
     chest = Chest(canvas, anatomy, findings, heart_ratio)
     attenuation = _attenuation(chest, key)
     return develop(canvas, attenuation, exposure, key)
 
 
-def _attenuation(chest: Chest, key: FilmKey) -> Plane:
+def _attenuation(chest: Chest, key: ImageKey) -> Plane:
     """Line integral of attenuation (H, W), without unit."""
     canvas = chest.canvas
     vessels = vessel_thickness(chest, key.generator(Stream.VESSELS))
@@ -97,11 +97,11 @@ def _airways(chest: Chest) -> Plane:
     return plane
 
 
-def _bowel_gas(chest: Chest, key: FilmKey) -> Plane:
+def _bowel_gas(chest: Chest, key: ImageKey) -> Plane:
     """Stomach bubble under the left dome and some gas in the bowel [cm] (H, W)."""
     canvas, size = chest.canvas, chest.anatomy.stomach_gas
     plane = np.zeros(canvas.shape, dtype=np.float32)
-    rng = key.generator(Stream.FILM)
+    rng = key.generator(Stream.IMAGE)
     rng.random(8)
     if size < 0.35:
         return plane
@@ -117,7 +117,7 @@ def _bowel_gas(chest: Chest, key: FilmKey) -> Plane:
     return plane
 
 
-def develop(canvas: Canvas, attenuation: Plane, exposure: Exposure, key: FilmKey) -> Radiograph:
+def develop(canvas: Canvas, attenuation: Plane, exposure: Exposure, key: ImageKey) -> Radiograph:
     """Attenuation -> gray values: scatter, noise, local contrast, display curve, marker and shutters."""
     intensity = np.exp(-attenuation)
     fraction = np.float32(0.12 if exposure.portable else 0.05)

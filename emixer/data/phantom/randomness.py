@@ -16,7 +16,7 @@ class Stream(IntEnum):
     SUBJECT = 2
     FINDINGS = 3
     REPORT = 4
-    FILM = 5
+    IMAGE = 5
     VESSELS = 6
     TEXTURE = 7
     OPACITIES = 8
@@ -28,5 +28,5 @@ class Stream(IntEnum):
 
 
 def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:
-    """The generator of one stream at one index, e.g. `generator(seed, Stream.FILM, study, film)`."""
+    """The generator of one stream at one index, e.g. `generator(seed, Stream.IMAGE, study, image)`."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, int(stream), *index))))

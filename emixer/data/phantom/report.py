@@ -1,4 +1,4 @@
-"""A study's report: sentences in sections, laid out as untidily as the real ones. No films are looked at here.
+"""A study's report: sentences in sections, laid out as untidily as the real ones. No images are looked at here.
 
 Source of the layout: MIMIC-CXR reports as published (section headers, `___` masks, wrapped lines with a leading space);
 149,842 of 227,885 of them have a findings header.

@@ -1,4 +1,4 @@
-"""Bones of a frontal film as thicknesses of compact bone [cm]: ribs, spine, clavicles, scapulae, humeri.
+"""Bones of a frontal image as thicknesses of compact bone [cm]: ribs, spine, clavicles, scapulae, humeri.
 
 Ribs are not drawn one by one: a smooth field numbers every pixel with a fractional rib, and a profile of a hollow tube
 is read off at the distance from the nearest whole number. H, W: rows and columns [px]; h, w: the coarse grid.
@@ -17,7 +17,7 @@ _MARROW = 0.80
 
 
 def bones(chest: Chest, rng: np.random.Generator) -> Plane:
-    """All bones of the film (H, W)."""
+    """All bones of the image (H, W)."""
     wobble = smooth_noise(rng, chest.canvas, 6.0) * np.float32(0.16)
     plane = _ribs(chest, wobble, front=False) + _ribs(chest, wobble, front=True)
     plane += _spine(chest, rng)

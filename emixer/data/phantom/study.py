@@ -1,4 +1,4 @@
-"""One study: patient, findings, report and films to be rendered. A pure function of (seed, settings, study index)."""
+"""One study: patient, findings, report and images to be rendered. A pure function of (seed, settings, study index)."""
 
 from dataclasses import dataclass, replace
 
@@ -9,7 +9,7 @@ from emixer.data.phantom.anatomy import Anatomy, sample_anatomy
 from emixer.data.phantom.canvas import Frame
 from emixer.data.phantom.findings import Findings, Side
 from emixer.data.phantom.lateral import render_lateral
-from emixer.data.phantom.radiograph import Exposure, FilmKey, Radiograph, render_frontal
+from emixer.data.phantom.radiograph import Exposure, ImageKey, Radiograph, render_frontal
 from emixer.data.phantom.randomness import Stream, generator
 from emixer.data.phantom.report import Report, write_report
 from emixer.data.phantom.sampling import Traits, sample_findings, sample_labels, sample_traits
@@ -17,7 +17,7 @@ from emixer.data.phantom.subjects import StudyIdentity, dicom_id, identify
 from emixer.data.phantom.wording import HEDGEABLE
 
 _ASPECT = 2500 / 3050
-_FILM_HEIGHT_CM = 42.7
+_IMAGE_HEIGHT_CM = 42.7
 _AP_HEART = 1.06
 """How much larger the heart appears when the rays come from the front."""
 _HEDGED_BUT_DRAWN = 0.6
@@ -26,23 +26,23 @@ _VIEW_MISSING = 0.042
 
 
 @dataclass(frozen=True)
-class FilmPlan:
-    """One film that is to be rendered."""
+class ImagePlan:
+    """One image that is to be rendered."""
 
     number: int
-    """Position in the study; the random streams of the film hang on it."""
+    """Position in the study; the random streams of the image hang on it."""
     dicom_id: str
     projection: str
     """How it was taken: PA, AP or LATERAL."""
     view: str
     """ViewPosition in the metadata; empty where it was not recorded."""
     heart_ratio: float
-    """Cardiothoracic ratio as it appears; that of the PA film for laterals."""
+    """Cardiothoracic ratio as it appears; that of the PA image for laterals."""
     anatomy: Anatomy
     frame: Frame
     exposure: Exposure
     duplicate_of: str = ""
-    """dicom_id of the film in the same study that this one repeats byte for byte."""
+    """dicom_id of the image in the same study that this one repeats byte for byte."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ class Study:
     findings: Findings
     uncertain: frozenset[Label]
     report: Report
-    films: tuple[FilmPlan, ...]
+    images: tuple[ImagePlan, ...]
 
-    def render(self, film: FilmPlan) -> Radiograph:
-        """The pixels of one film, uint8 (rows, columns)."""
-        key = FilmKey(self.seed, self.identity.index, film.number)
-        if film.projection == "LATERAL":
-            return render_lateral(film.anatomy, self.findings, film.frame, film.exposure, key)
-        return render_frontal(film.anatomy, self.findings, film.heart_ratio, film.frame, film.exposure, key)
+    def render(self, image: ImagePlan) -> Radiograph:
+        """The pixels of one image, uint8 (rows, columns)."""
+        key = ImageKey(self.seed, self.identity.index, image.number)
+        if image.projection == "LATERAL":
+            return render_lateral(image.anatomy, self.findings, image.frame, image.exposure, key)
+        return render_frontal(image.anatomy, self.findings, image.heart_ratio, image.frame, image.exposure, key)
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,13 @@ def make_study(settings: Settings, index: int) -> Study:
     anatomy, traits = sample_anatomy(subject_rng), sample_traits(subject_rng)
     findings, uncertain = _truth(seed, index, traits)
     before = _truth(seed, index - 1, traits)[0] if identity.visit else None
-    rng = generator(seed, Stream.FILM, index)
-    films = _films(rng, settings, index, anatomy, findings)
-    views = " and ".join(dict.fromkeys({"LATERAL": "lateral"}.get(f.projection, f.projection) for f in films))
-    if films[0].exposure.portable:
+    rng = generator(seed, Stream.IMAGE, index)
+    images = _images(rng, settings, index, anatomy, findings)
+    views = " and ".join(dict.fromkeys({"LATERAL": "lateral"}.get(f.projection, f.projection) for f in images))
+    if images[0].exposure.portable:
         views = "portable AP"
     report = write_report(generator(seed, Stream.REPORT, index), findings, uncertain, before, views)
-    return Study(seed, identity, findings, uncertain, report, films)
+    return Study(seed, identity, findings, uncertain, report, images)
 
 
 def _truth(seed: int, index: int, traits: Traits) -> tuple[Findings, frozenset[Label]]:
@@ -122,9 +122,9 @@ def _merge(findings: Findings, subtle: Findings, labels: frozenset[Label]) -> Fi
     return replace(findings, **{name: getattr(subtle, name) for name in names})
 
 
-def _films(
+def _images(
     rng: np.random.Generator, settings: Settings, index: int, anatomy: Anatomy, findings: Findings
-) -> tuple[FilmPlan, ...]:
+) -> tuple[ImagePlan, ...]:
     acute = bool(findings.devices) or findings.edema is not None or len(findings.present()) > 3
     portable = bool(rng.random() < (0.82 if acute else 0.28))
     projections = ["AP"] if portable else ["PA"]
@@ -132,23 +132,23 @@ def _films(
         projections.append("LATERAL")
     if rng.random() < 0.07:
         projections.append(projections[0])
-    films = [_film(rng, settings, index, k, p, portable, anatomy, findings) for k, p in enumerate(projections)]
+    images = [_image(rng, settings, index, k, p, portable, anatomy, findings) for k, p in enumerate(projections)]
     repeated = [
         replace(f, dicom_id=dicom_id(settings.seed, index, 100 + f.number), duplicate_of=f.dicom_id)
-        for f in films
+        for f in images
         if rng.random() < settings.duplicate_fraction
     ]
-    return (*films, *repeated)
+    return (*images, *repeated)
 
 
-def _film(
+def _image(
     rng: np.random.Generator, settings: Settings, index: int, number: int, projection: str, portable: bool,
     anatomy: Anatomy, findings: Findings,
-) -> FilmPlan:  # fmt: skip
+) -> ImagePlan:  # fmt: skip
     inspiration = float(rng.normal(0.90, 0.05) if portable else rng.normal(1.0, 0.025))
     anatomy = replace(anatomy, lung_height=anatomy.lung_height * min(max(inspiration, 0.76), 1.06))
     ratio = findings.heart_ratio * (_AP_HEART if projection == "AP" else 1.0)
-    return FilmPlan(
+    return ImagePlan(
         number=number,
         dicom_id=dicom_id(settings.seed, index, number),
         projection=projection,
@@ -164,7 +164,7 @@ def _frame(rng: np.random.Generator, height_px: int, projection: str, portable: 
     landscape = bool(rng.random() < (0.16 if portable else 0.06)) and projection != "LATERAL"
     rows = round(height_px * float(rng.uniform(0.94, 1.0)))
     columns = round(rows * _ASPECT * float(rng.uniform(0.95, 1.06)))
-    height_cm = _FILM_HEIGHT_CM * float(rng.uniform(0.82, 0.98))
+    height_cm = _IMAGE_HEIGHT_CM * float(rng.uniform(0.82, 0.98))
     if landscape:
         rows, columns = round(rows * _ASPECT), rows
         height_cm *= _ASPECT

@@ -59,9 +59,9 @@ def identify(seed: int, study: int, validate_fraction: float, test_fraction: flo
     )
 
 
-def dicom_id(seed: int, study: int, film: int) -> str:
+def dicom_id(seed: int, study: int, image: int) -> str:
     """Five groups of eight hex digits, as in MIMIC-CXR-JPG."""
-    words = generator(seed, Stream.IDENTITY, study, film).integers(0, 2**32, 5, dtype=np.uint32)
+    words = generator(seed, Stream.IDENTITY, study, image).integers(0, 2**32, 5, dtype=np.uint32)
     return "-".join(f"{word:08x}" for word in words)
 
 

@@ -119,7 +119,7 @@ def summary(rng: np.random.Generator, label: Label, findings: Findings) -> Sente
 
 
 def all_clear(rng: np.random.Generator) -> Sentence:
-    """The impression of a normal film."""
+    """The impression of a normal image."""
     return Sentence(
         expand(rng, "(No (acute|) (cardiopulmonary|intrathoracic) (process|abnormality|disease)|No (radiographic "
         "|)evidence of "

@@ -1,4 +1,4 @@
-"""Raw collections -> one film table: which files, whose, in which split, with which labels. Opens no film."""
+"""Raw collections -> one image table: which files, whose, in which split, with which labels. Opens no image."""
 
 from dataclasses import replace
 
@@ -33,7 +33,7 @@ def read_collection(source: Source) -> Collection:
     """Reads and checks the tables of a collection. Raises SourceError naming file, column and row."""
     collection = _read(source)
     if (source.root / RECORD).exists():
-        # whoever reads a table or a card must not take drawn films for films of patients
+        # whoever reads a table or a card must not take drawn images for images of patients
         return replace(collection, source="phantom")
     return collection
 

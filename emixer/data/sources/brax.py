@@ -1,9 +1,9 @@
-"""BRAX 1.1.0 (Reis et al. 2022) as PhysioNet publishes it: Brazilian films with CheXpert's labels.
+"""BRAX 1.1.0 (Reis et al. 2022) as PhysioNet publishes it: Brazilian images with CheXpert's labels.
 
-    master_spreadsheet_update.csv   one row a film: PngPath, patient, study, view, 14 labels (1, 0, -1, blank)
-    images/id_.../Study_.../...png  films
+    master_spreadsheet_update.csv   one row an image: PngPath, patient, study, view, 14 labels (1, 0, -1, blank)
+    images/id_.../Study_.../...png  images
 
-The films are read as PNG. The reports, in Portuguese, are not part of the collection, nor are splits.
+The images are read as PNG. The reports, in Portuguese, are not part of the collection, nor are splits.
 """
 
 import pyarrow.compute as pc
@@ -12,9 +12,9 @@ from emixer.config.ingest import BraxSource
 from emixer.data.labels import CHEXPERT
 from emixer.data.sources.collection import (
     Collection,
-    film_table,
+    image_table,
     require_disjoint_subjects,
-    require_films,
+    require_images,
     select_views,
     split_by_subject,
 )
@@ -47,7 +47,7 @@ def read_brax(source: BraxSource) -> Collection:
         require_present(path, table, name)
     table = table.append_column(LABELS, label_vectors(path, table, CHEXPERT))
     table, not_selected = select_views(table, "ViewPosition", source.views, keep_missing=source.keep_missing_view)
-    films = film_table(
+    images = image_table(
         len(CHEXPERT),
         dicom_id=table["PngPath"],
         # an accession number alone is not unique
@@ -55,14 +55,14 @@ def read_brax(source: BraxSource) -> Collection:
         subject_id=table["PatientID"],
         view=table["ViewPosition"],
         split=split_by_subject(table["PatientID"], source.validate_fraction, source.test_fraction),
-        film_path=table["PngPath"],
+        image_path=table["PngPath"],
         labels=table[LABELS],
         sex=sexes(table["PatientSex"]),
         age_years=whole_years(table["PatientAge"]),
         manufacturer=table["Manufacturer"],
     )
-    require_films(films, path, not_selected)
-    require_disjoint_subjects(films, path)
+    require_images(images, path, not_selected)
+    require_disjoint_subjects(images, path)
     return Collection(
-        source="brax", films=films, label_names=CHEXPERT, films_root=source.root, not_selected=not_selected
+        source="brax", images=images, label_names=CHEXPERT, images_root=source.root, not_selected=not_selected
     )

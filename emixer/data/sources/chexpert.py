@@ -1,10 +1,10 @@
 """CheXpert v1.0 (Irvin et al. 2019), small or full, as Stanford AIMI publishes it.
 
-    train.csv, valid.csv                                             one row a film: view, 14 labels (1, 0, -1, blank)
-    train/patient00001/study1/view1_frontal.jpg, valid/patient...    films
+    train.csv, valid.csv                                             one row an image: view, 14 labels (1, 0, -1, blank)
+    train/patient00001/study1/view1_frontal.jpg, valid/patient...    images
 
 The paths in the tables begin with the name of the archive (CheXpert-v1.0-small/), which is left off. valid.csv, which
-radiologists labelled, is validate; a share of train.csv's patients becomes test, since the collection's own test films
+radiologists labelled, is validate; a share of train.csv's patients becomes test, since the collection's own test images
 come apart from it. Reports are not part of v1.0.
 """
 
@@ -17,9 +17,9 @@ from emixer.config.ingest import ChexpertSource
 from emixer.data.labels import CHEXPERT
 from emixer.data.sources.collection import (
     Collection,
-    film_table,
+    image_table,
     require_disjoint_subjects,
-    require_films,
+    require_images,
     select_views,
     split_by_subject,
 )
@@ -36,7 +36,7 @@ from emixer.errors import SourceError
 
 _COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *CHEXPERT)
 _LATERAL = "LATERAL"
-_PATH = r"^[^/]+/(?P<film>(?:train|valid)/(?P<subject>patient\d+)/(?P<study>study\d+)/[^/]+)$"
+_PATH = r"^[^/]+/(?P<image>(?:train|valid)/(?P<subject>patient\d+)/(?P<study>study\d+)/[^/]+)$"
 
 
 def read_chexpert(source: ChexpertSource) -> Collection:
@@ -48,22 +48,22 @@ def read_chexpert(source: ChexpertSource) -> Collection:
     valid = valid.append_column("split", pa.chunked_array([pa.repeat("validate", valid.num_rows)]))
     table = pa.concat_tables([train, valid])
     table, not_selected = select_views(table, "Frontal/Lateral", source.views, keep_missing=False)
-    films = film_table(
+    images = image_table(
         len(CHEXPERT),
-        dicom_id=table["film"],
+        dicom_id=table["image"],
         study_id=pc.binary_join_element_wise(table["subject"], table["study"], "/"),
         subject_id=table["subject"],
         view=pc.if_else(_is_lateral(table), pa.scalar(_LATERAL), table["AP/PA"]),
         split=table["split"],
-        film_path=table["film"],
+        image_path=table["image"],
         labels=table["labels"],
         sex=sexes(table["Sex"]),
         age_years=whole_years(table["Age"]),
     )
-    require_films(films, source.root, not_selected)
-    require_disjoint_subjects(films, source.root)
+    require_images(images, source.root, not_selected)
+    require_disjoint_subjects(images, source.root)
     return Collection(
-        source="chexpert", films=films, label_names=CHEXPERT, films_root=source.root, not_selected=not_selected
+        source="chexpert", images=images, label_names=CHEXPERT, images_root=source.root, not_selected=not_selected
     )
 
 
@@ -73,7 +73,7 @@ def _is_lateral(table: pa.Table) -> pa.ChunkedArray:
 
 
 def _read(path: Path) -> pa.Table:
-    """What a table says of its films beside labels, what its paths say, and the label vectors."""
+    """What a table says of its images beside labels, what its paths say, and the label vectors."""
     require_version(path, {"CheXpert-v1.0": _COLUMNS})
     table = read_table(path, _COLUMNS)
     require_unique(path, table, "Path")
@@ -84,6 +84,6 @@ def _read(path: Path) -> pa.Table:
             "Expected e.g. CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg."
         )
     views = table.select(["Frontal/Lateral", "AP/PA", "Sex", "Age"]).combine_chunks()
-    for name in ("film", "subject", "study"):
+    for name in ("image", "subject", "study"):
         views = views.append_column(name, pa.chunked_array([pc.struct_field(parts, name)]))
     return views.append_column("labels", pa.chunked_array([label_vectors(path, table, CHEXPERT)]))

@@ -1,6 +1,6 @@
-"""What every source hands to ingest: one table of films, and what it says of the collection as a whole.
+"""What every source hands to ingest: one table of images, and what it says of the collection as a whole.
 
-A film table has a row for each film that was selected, whether or not its file is any good.
+An image table has a row for each image that was selected, whether or not its file is any good.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from emixer.data.schema import ENGLISH, KNOWN_OF_FILMS, SPLITS
+from emixer.data.schema import ENGLISH, KNOWN_OF_IMAGES, SPLITS
 from emixer.errors import SourceError
 
 _VIEW_NAME = re.compile(r"[A-Za-z][A-Za-z_ -]{0,15}")
@@ -31,18 +31,18 @@ class LeftOut(NamedTuple):
 
 @dataclass(frozen=True)
 class Collection:
-    """A raw collection whose tables have been read and checked; no film has been opened.
+    """A raw collection whose tables have been read and checked; no image has been opened.
 
-    films: columns of `film_schema`. report_path is relative to reports_root; report is text that stood in a table.
-    not_selected: films that the settings leave out, by reason. left_out: films and files that the tables contradict.
-    remarks: other counts a user should see. unmapped_labels: films by label of the source that has no counterpart here.
-    report_language: reports in another language than English are kept as text, and neither parsed nor tokenized.
+    images: columns of `image_schema`. report_path is relative to reports_root; report is text that stood in a table.
+    not_selected: images that the settings leave out, by reason. left_out: images and files that the tables contradict.
+    remarks: other counts a user should see. unmapped_labels: images by label of the source that has no counterpart
+    here. report_language: reports in another language than English are kept as text, and neither parsed nor tokenized.
     """
 
     source: str
-    films: pa.Table
+    images: pa.Table
     label_names: tuple[str, ...]
-    films_root: Path
+    images_root: Path
     reports_root: Path | None = None
     has_reports: bool = False
     not_selected: Mapping[str, int] = field(default_factory=dict)
@@ -52,8 +52,8 @@ class Collection:
     report_language: str = ENGLISH
 
 
-def film_schema(num_labels: int) -> pa.Schema:
-    """Columns of a film table."""
+def image_schema(num_labels: int) -> pa.Schema:
+    """Columns of an image table."""
     return pa.schema(
         [
             ("dicom_id", pa.string()),
@@ -61,19 +61,19 @@ def film_schema(num_labels: int) -> pa.Schema:
             ("subject_id", pa.string()),
             ("view", pa.string()),
             ("split", pa.string()),
-            ("film_path", pa.string()),
+            ("image_path", pa.string()),
             ("report_path", pa.string()),
             ("report", pa.string()),
             ("labels", pa.list_(pa.int8(), num_labels)),
-            *KNOWN_OF_FILMS.items(),
+            *KNOWN_OF_IMAGES.items(),
         ]
     )
 
 
-def film_table(num_labels: int, **columns: pa.Array | pa.ChunkedArray) -> pa.Table:
-    """A film table of the columns given; the others are null."""
+def image_table(num_labels: int, **columns: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """An image table of the columns given; the others are null."""
     num_rows = len(columns["dicom_id"])
-    schema = film_schema(num_labels)
+    schema = image_schema(num_labels)
     return pa.table(
         {each.name: columns.get(each.name, pa.nulls(num_rows, each.type)) for each in schema}, schema=schema
     )
@@ -114,21 +114,21 @@ def _of_view(value: str | None) -> str:
     return f"of view {value}" if _VIEW_NAME.fullmatch(value) else "of a view without a name"
 
 
-def require_films(films: pa.Table, where: Path, not_selected: Mapping[str, int]) -> None:
-    """Raises SourceError when no film is left to read."""
-    if films.num_rows == 0:
+def require_images(images: pa.Table, where: Path, not_selected: Mapping[str, int]) -> None:
+    """Raises SourceError when no image is left to read."""
+    if images.num_rows == 0:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in not_selected.items()) or "the tables are empty"
         raise SourceError(
-            f"No film of {where} is selected ({reasons}). Check the tables and the ingest.source settings."
+            f"No image of {where} is selected ({reasons}). Check the tables and the ingest.source settings."
         )
 
 
-def require_disjoint_subjects(films: pa.Table, where: Path) -> None:
-    """Raises SourceError when a patient's films are in two splits, which would leak test patients into training."""
-    splits = films.group_by("subject_id").aggregate([("split", "count_distinct")])
+def require_disjoint_subjects(images: pa.Table, where: Path) -> None:
+    """Raises SourceError when a patient's images are in two splits, which would leak test patients into training."""
+    splits = images.group_by("subject_id").aggregate([("split", "count_distinct")])
     num_mixed = pc.sum(pc.greater(splits["split_count_distinct"], 1)).as_py() or 0
     if num_mixed:
         raise SourceError(
-            f"{where}: {num_mixed:,} subjects have films in more than one split. Splits must not share subjects; "
+            f"{where}: {num_mixed:,} subjects have images in more than one split. Splits must not share subjects; "
             f"give each subject one of {', '.join(SPLITS)}."
         )

@@ -1,4 +1,4 @@
-"""Any folder of films with a CSV of one row a film, whose columns the settings name (NIH, COVID, your own)."""
+"""Any folder of images with a CSV of one row an image, whose columns the settings name (NIH, COVID, your own)."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from emixer.data.labels import CHEXPERT, NIH14
 from emixer.data.schema import SPLITS
 from emixer.data.sources.collection import (
     Collection,
-    film_table,
+    image_table,
     require_disjoint_subjects,
-    require_films,
+    require_images,
     select_views,
     split_by_subject,
 )
@@ -43,7 +43,7 @@ _MAX_CLASSES = 256
 def read_image_folder(source: ImageFolderSource) -> Collection:
     """Reads the CSV. Raises SourceError when a column or value is not what the settings promise."""
     if not source.root.is_dir():
-        raise SourceError(f"There is no folder {source.root}. ingest.source.root holds the films that the CSV names.")
+        raise SourceError(f"There is no folder {source.root}. ingest.source.root holds the images that the CSV names.")
     if bool(source.label_columns) == bool(source.class_column):
         raise SourceError(
             "Give ingest.source.label_columns (columns of 1, 0, -1 or blank; or NIH14, CHEXPERT) or "
@@ -61,14 +61,14 @@ def read_image_folder(source: ImageFolderSource) -> Collection:
     else:
         labels = label_vectors(path, table, label_names)
     table, not_selected = _select_views(source, table.append_column(LABELS, labels))
-    films = _film_table(source, table, len(label_names))
-    require_films(films, path, not_selected)
-    require_disjoint_subjects(films, path)
+    images = _image_table(source, table, len(label_names))
+    require_images(images, path, not_selected)
+    require_disjoint_subjects(images, path)
     return Collection(
         source=source.name,
-        films=films,
+        images=images,
         label_names=label_names,
-        films_root=source.root,
+        images_root=source.root,
         has_reports=source.report_column is not None,
         not_selected=not_selected,
     )
@@ -79,7 +79,8 @@ def _expanded(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _named_labels(path: Path, table: pa.Table, column: str, separator: str | None) -> tuple[tuple[str, ...], pa.Array]:
-    """Labels in alphabetical order, 1 where a film's cell names them and 0 elsewhere; none at all for a blank cell."""
+    """Labels in alphabetical order, 1 where an image's cell names them and 0 elsewhere; none at all for a blank
+    cell."""
     cells = label_lists(path, table, column, separator)
     names = sorted({name for cell in cells.dictionary.to_pylist() for name in cell})
     if not 1 < len(names) <= _MAX_CLASSES:
@@ -90,29 +91,29 @@ def _named_labels(path: Path, table: pa.Table, column: str, separator: str | Non
 
 
 def _select_views(source: ImageFolderSource, table: pa.Table) -> tuple[pa.Table, dict[str, int]]:
-    """Films of the views asked for, where a column tells them."""
+    """Images of the views asked for, where a column tells them."""
     if source.view_column is None:
         return table, {}
     return select_views(table, source.view_column, source.views, keep_missing=source.keep_missing_view)
 
 
-def _film_table(source: ImageFolderSource, table: pa.Table, num_labels: int) -> pa.Table:
+def _image_table(source: ImageFolderSource, table: pa.Table, num_labels: int) -> pa.Table:
     nothing = pa.nulls(table.num_rows, pa.string())
-    films = table[source.path_column]
+    images = table[source.path_column]
 
     def column(name: str | None, otherwise: pa.Array) -> pa.Array:
         return otherwise if name is None else pc.coalesce(table[name], otherwise)
 
-    study_ids = column(source.study_column, films)
+    study_ids = column(source.study_column, images)
     subject_ids = column(source.subject_column, study_ids)
-    return film_table(
+    return image_table(
         num_labels,
-        dicom_id=films,
+        dicom_id=images,
         study_id=study_ids,
         subject_id=subject_ids,
         view=column(source.view_column, nothing),
         split=_splits(source, table, subject_ids),
-        film_path=films,
+        image_path=images,
         report=column(source.report_column, nothing),
         labels=table[LABELS],
     )

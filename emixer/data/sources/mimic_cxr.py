@@ -1,11 +1,11 @@
-"""MIMIC-CXR-JPG 2.0.0 as PhysioNet publishes it, or the DICOM films of MIMIC-CXR 2.0.0 with the same tables.
+"""MIMIC-CXR-JPG 2.0.0 as PhysioNet publishes it, or the DICOM images of MIMIC-CXR 2.0.0 with the same tables.
 
-    files/p10/p10000032/s50414267/<dicom_id>.jpg      films; .dcm in MIMIC-CXR, which need the extra `dicom`
+    files/p10/p10000032/s50414267/<dicom_id>.jpg      images; .dcm in MIMIC-CXR, which need the extra `dicom`
     files/p10/p10000032/s50414267.txt                 reports (of MIMIC-CXR; often unpacked to a folder of their own)
     mimic-cxr-2.0.0-{metadata,split,chexpert}.csv.gz  views, official splits, labels of the studies
     patients.csv.gz                                   of MIMIC-IV, where it is given: sex and age of the same patients
 
-Everything but the films and reports is joined here, column by column in Arrow: 377,110 rows take seconds.
+Everything but the images and reports is joined here, column by column in Arrow: 377,110 rows take seconds.
 """
 
 from pathlib import Path
@@ -21,9 +21,9 @@ from emixer.data.schema import SPLITS
 from emixer.data.sources.collection import (
     Collection,
     LeftOut,
-    film_table,
+    image_table,
     require_disjoint_subjects,
-    require_films,
+    require_images,
     select_views,
 )
 from emixer.data.sources.tables import (
@@ -63,21 +63,21 @@ def read_mimic_cxr(source: MimicCxrSource) -> Collection:
     selected, not_selected = select_views(metadata, "ViewPosition", source.views, keep_missing=source.keep_missing_view)
     splits = _splits(source.root, selected)
     listed = pc.is_valid(splits)
-    suffix = _SUFFIXES[source.film_format]
+    suffix = _SUFFIXES[source.image_format]
     left_out = tuple(
-        LeftOut(path, "table", "film is not in the split table")
-        for path in _film_paths(selected.filter(pc.invert(listed)), suffix).to_pylist()
+        LeftOut(path, "table", "image is not in the split table")
+        for path in _image_paths(selected.filter(pc.invert(listed)), suffix).to_pylist()
     )
     taken = selected.filter(listed)
     known = {} if source.patients is None else _sex_and_age(source.patients, taken)
-    films = _film_table(taken, splits.filter(listed), _labels(source, taken), suffix, known)
-    require_films(films, metadata_path, not_selected)
-    require_disjoint_subjects(films, _find_table(source.root, "split"))
+    images = _image_table(taken, splits.filter(listed), _labels(source, taken), suffix, known)
+    require_images(images, metadata_path, not_selected)
+    require_disjoint_subjects(images, _find_table(source.root, "split"))
     return Collection(
         source="mimic-cxr",
-        films=films,
+        images=images,
         label_names=CHEXPERT,
-        films_root=source.root,
+        images_root=source.root,
         reports_root=_reports_root(source),
         has_reports=True,
         not_selected=not_selected,
@@ -93,47 +93,47 @@ def _find_table(root: Path, name: str) -> Path:
         )
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise SourceError(f"{root} holds more than one {name} table: {names}. Keep the one that belongs to the films.")
+        raise SourceError(f"{root} holds more than one {name} table: {names}. Keep the one that belongs to the images.")
     return found[0]
 
 
-def _splits(root: Path, films: pa.Table) -> pa.ChunkedArray:
+def _splits(root: Path, images: pa.Table) -> pa.ChunkedArray:
     path = _find_table(root, "split")
     table = read_table(path, ("dicom_id", "split"))
     require_unique(path, table, "dicom_id")
     require_present(path, table, "split")
     require_one_of(path, table, "split", SPLITS)
-    return table["split"].take(lookup(films["dicom_id"], table["dicom_id"]))
+    return table["split"].take(lookup(images["dicom_id"], table["dicom_id"]))
 
 
-def _labels(source: MimicCxrSource, films: pa.Table) -> pa.Array:
-    """Label vector of each film's study; null for the few studies that have no row."""
+def _labels(source: MimicCxrSource, images: pa.Table) -> pa.Array:
+    """Label vector of each image's study; null for the few studies that have no row."""
     if source.labeler == "factors":
-        return _true_labels(source.root, films)
+        return _true_labels(source.root, images)
     path = _find_table(source.root, source.labeler)
     require_only(path, ("subject_id", "study_id", *CHEXPERT))
     table = read_table(path, ("subject_id", "study_id", *CHEXPERT))
     require_unique(path, table, "study_id")
-    return label_vectors(path, table, CHEXPERT).take(lookup(films["study_id"], table["study_id"]))
+    return label_vectors(path, table, CHEXPERT).take(lookup(images["study_id"], table["study_id"]))
 
 
-def _true_labels(root: Path, films: pa.Table) -> pa.Array:
-    """What each film of the phantom shows, whatever its report says: nothing uncertain, nothing unknown."""
+def _true_labels(root: Path, images: pa.Table) -> pa.Array:
+    """What each image of the phantom shows, whatever its report says: nothing uncertain, nothing unknown."""
     path = root / "factors.parquet"
     if not path.exists():
         raise SourceError(
-            f"ingest.source.labeler=factors needs {path}, the truth that `emixer phantom` keeps beside its films. "
+            f"ingest.source.labeler=factors needs {path}, the truth that `emixer phantom` keeps beside its images. "
             "Real collections have no such table: use chexpert or negbio."
         )
     columns = [f"true_{name.lower().replace(' ', '_')}" for name in CHEXPERT]
     table = pq.read_table(path, columns=["dicom_id", *columns])
-    rows = lookup(films["dicom_id"], table["dicom_id"])
+    rows = lookup(images["dicom_id"], table["dicom_id"])
     values = np.stack([table[name].take(rows).to_numpy() for name in columns], axis=1)
     return pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.int8).ravel()), len(CHEXPERT))
 
 
-def _sex_and_age(path: Path, films: pa.Table) -> dict[str, pa.ChunkedArray]:
-    """Of each film's patient: in MIMIC-IV's anchor year the patient is of the anchor age. Both collections shift a
+def _sex_and_age(path: Path, images: pa.Table) -> dict[str, pa.ChunkedArray]:
+    """Of each image's patient: in MIMIC-IV's anchor year the patient is of the anchor age. Both collections shift a
     patient's dates alike. Ages above 89 are 91 there."""
     if not path.exists():
         raise SourceError(
@@ -142,42 +142,42 @@ def _sex_and_age(path: Path, films: pa.Table) -> dict[str, pa.ChunkedArray]:
         )
     table = read_table(path, ("subject_id", "gender", "anchor_age", "anchor_year"))
     require_unique(path, table, "subject_id")
-    rows = lookup(films["subject_id"], table["subject_id"])
+    rows = lookup(images["subject_id"], table["subject_id"])
     if rows.null_count == len(rows):
-        raise SourceError(f"{path} knows no patient of these films. Expected patients.csv.gz of MIMIC-IV.")
+        raise SourceError(f"{path} knows no patient of these images. Expected patients.csv.gz of MIMIC-IV.")
     age, year = (whole_numbers(table[name]).take(rows) for name in ("anchor_age", "anchor_year"))
-    since = pc.subtract(whole_numbers(pc.utf8_slice_codeunits(films[_DATE], 0, 4)), year)
+    since = pc.subtract(whole_numbers(pc.utf8_slice_codeunits(images[_DATE], 0, 4)), year)
     years = pc.add(age, since)
     is_plausible = pc.and_(pc.greater_equal(years, 0), pc.less_equal(years, _OLDEST))
     known = pc.if_else(is_plausible, years, pa.scalar(None, years.type)).cast(pa.int16())
     return {"sex": sexes(table["gender"]).take(rows), "age_years": known}
 
 
-def _film_table(
-    films: pa.Table, splits: pa.ChunkedArray, labels: pa.Array, suffix: str, known: dict[str, pa.ChunkedArray]
+def _image_table(
+    images: pa.Table, splits: pa.ChunkedArray, labels: pa.Array, suffix: str, known: dict[str, pa.ChunkedArray]
 ) -> pa.Table:
-    return film_table(
+    return image_table(
         len(CHEXPERT),
-        dicom_id=films["dicom_id"],
-        study_id=films["study_id"],
-        subject_id=films["subject_id"],
-        view=films["ViewPosition"],
+        dicom_id=images["dicom_id"],
+        study_id=images["study_id"],
+        subject_id=images["subject_id"],
+        view=images["ViewPosition"],
         split=splits,
-        film_path=_film_paths(films, suffix),
-        report_path=pc.binary_join_element_wise(_study_paths(films), ".txt", ""),
+        image_path=_image_paths(images, suffix),
+        report_path=pc.binary_join_element_wise(_study_paths(images), ".txt", ""),
         labels=labels,
         **known,
     )
 
 
-def _study_paths(films: pa.Table) -> pa.ChunkedArray:
-    subject = films["subject_id"]
+def _study_paths(images: pa.Table) -> pa.ChunkedArray:
+    subject = images["subject_id"]
     prefix = pc.utf8_slice_codeunits(subject, 0, 2)
-    return pc.binary_join_element_wise("files/p", prefix, "/p", subject, "/s", films["study_id"], "")
+    return pc.binary_join_element_wise("files/p", prefix, "/p", subject, "/s", images["study_id"], "")
 
 
-def _film_paths(films: pa.Table, suffix: str) -> pa.ChunkedArray:
-    return pc.binary_join_element_wise(_study_paths(films), "/", films["dicom_id"], suffix, "")
+def _image_paths(images: pa.Table, suffix: str) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(_study_paths(images), "/", images["dicom_id"], suffix, "")
 
 
 def _reports_root(source: MimicCxrSource) -> Path:

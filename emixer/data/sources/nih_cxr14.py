@@ -1,10 +1,10 @@
 """NIH ChestX-ray14 (Wang et al. 2017) as the NIH Clinical Center publishes it, in its releases of 2017 and 2020.
 
-    Data_Entry_2017_v2020.csv or Data_Entry_2017.csv   one row a film: its findings as A|B, patient, view
-    images/*.png, or images_001/images/*.png to 012    films of 1024 px, PA and AP
+    Data_Entry_2017_v2020.csv or Data_Entry_2017.csv   one row an image: its findings as A|B, patient, view
+    images/*.png, or images_001/images/*.png to 012    images of 1024 px, PA and AP
     train_val_list.txt, test_list.txt                  the official split, which no patient crosses
 
-A finding that a film's cell does not name is absent. The split of validate is a share of the official train_val list.
+A finding that an image's cell does not name is absent. The split of validate is a share of the official train_val list.
 """
 
 from pathlib import Path
@@ -17,9 +17,9 @@ from emixer.data.labels import NIH14, Label
 from emixer.data.sources.collection import (
     Collection,
     LeftOut,
-    film_table,
+    image_table,
     require_disjoint_subjects,
-    require_films,
+    require_images,
     select_views,
     split_by_subject,
 )
@@ -61,37 +61,37 @@ def read_nih_cxr14(source: NihCxr14Source) -> Collection:
     table, not_selected = select_views(table, "View Position", source.views, keep_missing=source.keep_missing_view)
     splits, official = _splits(source, table)
     listed = pc.is_valid(splits)
-    ids, paths = table["Image Index"], _film_paths(source.root, table["Image Index"])
-    films = film_table(
+    ids, paths = table["Image Index"], _image_paths(source.root, table["Image Index"])
+    images = image_table(
         len(NIH14),
         dicom_id=ids,
         study_id=ids,
         subject_id=table["Patient ID"],
         view=table["View Position"],
         split=splits,
-        film_path=paths,
+        image_path=paths,
         labels=table[LABELS],
         sex=sexes(table[next(name for name in _SEX if name in table.column_names)]),
         age_years=whole_years(table["Patient Age"]),
     ).filter(listed)
-    require_films(films, path, not_selected)
-    require_disjoint_subjects(films, path)
+    require_images(images, path, not_selected)
+    require_disjoint_subjects(images, path)
     return Collection(
         source="nih-cxr14",
-        films=films,
+        images=images,
         label_names=NIH14,
-        films_root=source.root,
+        images_root=source.root,
         not_selected=not_selected,
         left_out=tuple(
-            LeftOut(film, "table", "film is in neither official list")
-            for film in paths.filter(pc.invert(listed)).to_pylist()
+            LeftOut(image, "table", "image is in neither official list")
+            for image in paths.filter(pc.invert(listed)).to_pylist()
         ),
-        remarks={} if official else {"films split by a hash, since the official lists are not there": films.num_rows},
+        remarks={} if official else {"images split by a hash, since the official lists are not there": images.num_rows},
     )
 
 
 def _splits(source: NihCxr14Source, table: pa.Table) -> tuple[pa.Array, bool]:
-    """The split of each film, null for one that no list names; and whether the official lists are there."""
+    """The split of each image, null for one that no list names; and whether the official lists are there."""
     there = [name for name in _LISTS if (source.root / name).is_file()]
     if not there:
         return split_by_subject(table["Patient ID"], source.validate_fraction, source.test_fraction), False
@@ -102,7 +102,7 @@ def _splits(source: NihCxr14Source, table: pa.Table) -> tuple[pa.Array, bool]:
     train_val, test = (_names(source.root / name) for name in _LISTS)
     twice = pc.sum(pc.is_in(train_val, test)).as_py()
     if twice:
-        raise SourceError(f"{twice:,} films are in both official lists of {source.root}. Download the lists again.")
+        raise SourceError(f"{twice:,} images are in both official lists of {source.root}. Download the lists again.")
     images = table["Image Index"].combine_chunks()
     by_hash = split_by_subject(table["Patient ID"], source.validate_fraction, 0.0)
     rest = pc.if_else(pc.is_in(images, train_val), by_hash, pa.nulls(len(images), pa.string()))
@@ -113,8 +113,8 @@ def _names(path: Path) -> pa.Array:
     return pa.array(path.read_text(encoding="utf-8-sig").split(), pa.string())
 
 
-def _film_paths(root: Path, images: pa.ChunkedArray) -> pa.Array:
-    """Where each film lies; where the archives would have put it, if it is nowhere."""
+def _image_paths(root: Path, images: pa.ChunkedArray) -> pa.Array:
+    """Where each image lies; where the archives would have put it, if it is nowhere."""
     folders = [folder for folder in (root / "images", *sorted(root.glob("images_0*/images"))) if folder.is_dir()]
     where = {file.name: file.parent for folder in folders for file in folder.iterdir()}
     paths = [(where.get(name, root / "images") / name).relative_to(root).as_posix() for name in images.to_pylist()]

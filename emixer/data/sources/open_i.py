@@ -1,10 +1,10 @@
-"""The Indiana University collection (Open-i): one XML report a study, films by image id, optionally gold labels.
+"""The Indiana University collection (Open-i): one XML report a study, images by image id, optionally gold labels.
 
-    ecgen-radiology/<n>.xml      sections of the report, and the image ids of its films
-    images/<image id>.png|jpg    films, frontal and lateral
+    ecgen-radiology/<n>.xml      sections of the report, and the image ids of its images
+    images/<image id>.png|jpg    images, frontal and lateral
     labels.csv                   dicom_id, gold_<finding> of the 14 NIH findings, optionally split and view
 
-The collection names no view and no patient: a study counts as a patient. With a label table only the films it lists
+The collection names no view and no patient: a study counts as a patient. With a label table only the images it lists
 are read, and of these the views that are asked for where it names them; without one all are.
 """
 
@@ -21,9 +21,9 @@ from emixer.data.schema import SPLITS
 from emixer.data.sources.collection import (
     Collection,
     LeftOut,
-    film_table,
+    image_table,
     require_disjoint_subjects,
-    require_films,
+    require_images,
     select_views,
     split_by_subject,
 )
@@ -68,29 +68,29 @@ def read_open_i(source: OpenISource) -> Collection:
     listed = _read_labels(source)
     study_of = {image_id: study for study in studies for image_id in study.image_ids}
     ids = listed.table["dicom_id"].to_pylist() if listed else sorted(study_of)
-    films = _film_table(source, ids, study_of, listed)
+    images = _image_table(source, ids, study_of, listed)
     num_skipped = len(study_of.keys() - set(ids))
     not_selected = {"not in the label table": num_skipped} if num_skipped else {}
     if source.views:
-        if films["view"].null_count == films.num_rows:
+        if images["view"].null_count == images.num_rows:
             raise SourceError(
-                f"ingest.source.views={','.join(source.views)}, and nothing says of which view a film is: the "
+                f"ingest.source.views={','.join(source.views)}, and nothing says of which view an image is: the "
                 "collection does not. Give a label table with a column `view`, or leave the setting out."
             )
-        films, of_other_views = select_views(films, "view", source.views, keep_missing=False)
+        images, of_other_views = select_views(images, "view", source.views, keep_missing=False)
         not_selected |= of_other_views
-    require_films(films, source.root, not_selected)
-    require_disjoint_subjects(films, source.root)
-    with_film = set(films["study_id"].to_pylist())
+    require_images(images, source.root, not_selected)
+    require_disjoint_subjects(images, source.root)
+    with_image = set(images["study_id"].to_pylist())
     return Collection(
         source="open-i",
-        films=films,
+        images=images,
         label_names=NIH14,
-        films_root=source.root,
+        images_root=source.root,
         has_reports=True,
         not_selected=not_selected,
         left_out=left_out,
-        remarks={"reports without a selected film": sum(study.study_id not in with_film for study in studies)},
+        remarks={"reports without a selected image": sum(study.study_id not in with_image for study in studies)},
     )
 
 
@@ -109,7 +109,9 @@ def _read_studies(root: Path) -> tuple[list[_Study], tuple[LeftOut, ...]]:
             continue
         for key in (study.study_id, *study.image_ids):
             if owners.setdefault(key, path) != path:
-                raise SourceError(f"{owners[key]} and {path} claim the same study or film. Each belongs to one report.")
+                raise SourceError(
+                    f"{owners[key]} and {path} claim the same study or image. Each belongs to one report."
+                )
         studies.append(study)
     if not studies:
         raise SourceError(f"{root / 'ecgen-radiology'} holds no report (*.xml) that can be read.")
@@ -152,7 +154,7 @@ def _read_labels(source: OpenISource) -> _Listed | None:
     return _Listed(table, label_vectors(path, table, expected) if gold else nulls)
 
 
-def _film_table(source: OpenISource, ids: list[str], study_of: dict[str, _Study], listed: _Listed | None) -> pa.Table:
+def _image_table(source: OpenISource, ids: list[str], study_of: dict[str, _Study], listed: _Listed | None) -> pa.Table:
     nothing = pa.nulls(len(ids), pa.string())
     table = listed.table if listed else pa.table({"dicom_id": pa.array(ids, pa.string())})
     given = {name: table[name] if name in table.column_names else nothing for name in ("study_id", "split", "view")}
@@ -160,14 +162,14 @@ def _film_table(source: OpenISource, ids: list[str], study_of: dict[str, _Study]
     study_ids = pc.coalesce(pa.chunked_array([named]), given["study_id"], table["dicom_id"])
     by_hash = split_by_subject(study_ids, source.validate_fraction, source.test_fraction)
     files = {p.stem: p.name for p in (source.root / "images").iterdir() if p.suffix.lower() in _SUFFIXES}
-    return film_table(
+    return image_table(
         len(NIH14),
         dicom_id=table["dicom_id"],
         study_id=study_ids,
         subject_id=study_ids,
         view=given["view"],
         split=pc.coalesce(given["split"], by_hash),
-        film_path=pa.array([f"images/{files.get(i, i + _SUFFIXES[0])}" for i in ids], pa.string()),
+        image_path=pa.array([f"images/{files.get(i, i + _SUFFIXES[0])}" for i in ids], pa.string()),
         report=pa.array([study_of[i].report if i in study_of else None for i in ids], pa.string()),
         labels=listed.labels if listed else pa.nulls(len(ids), pa.list_(pa.int8(), len(NIH14))),
     )

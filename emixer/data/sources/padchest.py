@@ -1,9 +1,9 @@
 """PadChest (Bustos et al. 2020) as BIMCV publishes it, with the label table of 2019 (160K_01.02.19).
 
-    PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv   one row a film: projection, labels as a Python list, report
-    0/*.png to 54/*.png                                    films, 16-bit PNG; all in one folder will do, too
+    PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv   one row an image: projection, labels as a Python list, report
+    0/*.png to 54/*.png                                    images, 16-bit PNG; all in one folder will do, too
 
-Labels become the 14 CheXpert observations by the table of `emixer.data.padchest_labels`: 1 where a film's list names
+Labels become the 14 CheXpert observations by the table of `emixer.data.padchest_labels`: 1 where an image's list names
 one, else 0.
 Reports are Spanish: kept as text, and neither parsed nor tokenized nor scored. The collection has no splits.
 """
@@ -21,9 +21,9 @@ from emixer.data.padchest_labels import EXCLUDED, PADCHEST_LABELS, SAYS_NOTHING
 from emixer.data.sources.collection import (
     Collection,
     LeftOut,
-    film_table,
+    image_table,
     require_disjoint_subjects,
-    require_films,
+    require_images,
     select_views,
     split_by_subject,
 )
@@ -62,30 +62,30 @@ def read_padchest(source: PadChestSource) -> Collection:
         not_selected["labelled exclude by the collection"] = int(excluded.sum())
         table = table.filter(pa.array(~excluded))
     known = pc.and_(pc.is_valid(table["PatientID"]), pc.is_valid(table["StudyID"]))
-    nameless, table = _film_paths(source.root, table.filter(pc.invert(known))), table.filter(known)
+    nameless, table = _image_paths(source.root, table.filter(pc.invert(known))), table.filter(known)
     cells = table[LABELS].combine_chunks()
-    films = film_table(
+    images = image_table(
         len(CHEXPERT),
         dicom_id=table["ImageID"],
         study_id=table["StudyID"],
         subject_id=table["PatientID"],
         view=table["Projection"],
         split=split_by_subject(table["PatientID"], source.validate_fraction, source.test_fraction),
-        film_path=_film_paths(source.root, table),
+        image_path=_image_paths(source.root, table),
         report=table["Report"],
         labels=named_label_vectors(_observations(cells), CHEXPERT),
         **_known(table),
     )
-    require_films(films, path, not_selected)
-    require_disjoint_subjects(films, path)
+    require_images(images, path, not_selected)
+    require_disjoint_subjects(images, path)
     return Collection(
         source="padchest",
-        films=films,
+        images=images,
         label_names=CHEXPERT,
-        films_root=source.root,
+        images_root=source.root,
         has_reports=True,
         not_selected=not_selected,
-        left_out=tuple(LeftOut(film, "table", "film has no patient or no study") for film in nameless.to_pylist()),
+        left_out=tuple(LeftOut(image, "table", "image has no patient or no study") for image in nameless.to_pylist()),
         unmapped_labels=_unmapped(cells),
         report_language="es",
     )
@@ -101,7 +101,7 @@ def _known(table: pa.Table) -> dict[str, pa.ChunkedArray]:
     return known
 
 
-def _film_paths(root: Path, table: pa.Table) -> pa.Array:
+def _image_paths(root: Path, table: pa.Table) -> pa.Array:
     """<ImageDir>/<ImageID>, or <ImageID> where the folder is not there."""
     folders = [name for name in pc.unique(table["ImageDir"]).to_pylist() if name and (root / name).is_dir()]
     in_folder = pc.is_in(table["ImageDir"], pa.array(folders, pa.string()))
@@ -115,7 +115,7 @@ def _in_lower_case(cells: pa.DictionaryArray) -> pa.DictionaryArray:
 
 
 def _observations(cells: pa.DictionaryArray) -> pa.DictionaryArray:
-    """The observations of each list; null for a list that says nothing of what the film shows."""
+    """The observations of each list; null for a list that says nothing of what the image shows."""
     standing_for = [
         [str(label) for label, known in PADCHEST_LABELS.items() if set(names) & set(known)]
         for names in cells.dictionary.to_pylist()
@@ -126,7 +126,7 @@ def _observations(cells: pa.DictionaryArray) -> pa.DictionaryArray:
 
 
 def _unmapped(cells: pa.DictionaryArray) -> dict[str, int]:
-    """Films by label that stands for no observation, the most frequent first."""
+    """Images by label that stands for no observation, the most frequent first."""
     known = {name for names in PADCHEST_LABELS.values() for name in names} | SAYS_NOTHING
     lists = cells.dictionary.to_pylist()
     counts: Counter[str] = Counter()

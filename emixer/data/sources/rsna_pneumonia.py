@@ -1,10 +1,10 @@
 """RSNA Pneumonia Detection Challenge (Shih et al. 2019), stage 2 as Kaggle publishes it. Needs the extra `dicom`.
 
-    stage_2_train_labels.csv          patientId, Target, a box: one row a box, or one for a film without
+    stage_2_train_labels.csv          patientId, Target, a box: one row a box, or one for an image without
     stage_2_detailed_class_info.csv   patientId, class: Lung Opacity, Normal, No Lung Opacity / Not Normal
-    stage_2_train_images/*.dcm        films of 1024 px; the test films have no labels and are not read
+    stage_2_train_images/*.dcm        images of 1024 px; the test images have no labels and are not read
 
-Labels: Lung Opacity (Target 1) and No Finding (class Normal). A `patientId` is a film, and the films are some of NIH
+Labels: Lung Opacity (Target 1) and No Finding (class Normal). A `patientId` is an image, and the images are some of NIH
 ChestX-ray14's: a patient may be in two splits here, and in both collections. Never train on one and test on the other.
 """
 
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from emixer.config.ingest import RsnaPneumoniaSource
 from emixer.data.labels import Label
-from emixer.data.sources.collection import Collection, film_table, require_films, split_by_subject
+from emixer.data.sources.collection import Collection, image_table, require_images, split_by_subject
 from emixer.data.sources.tables import (
     find_table,
     lookup,
@@ -35,34 +35,34 @@ _FOLDER = "stage_2_train_images"
 def read_rsna_pneumonia(source: RsnaPneumoniaSource) -> Collection:
     """Reads both tables. Raises SourceError when they are missing, of another stage or contradict each other."""
     path = find_table(source.root, _BOXES)
-    targets = _one_row_a_film(source, _BOXES, "Target", ("0", "1"))
-    classes = _one_row_a_film(source, _INFO, "class", _CLASSES)
+    targets = _one_row_an_image(source, _BOXES, "Target", ("0", "1"))
+    classes = _one_row_an_image(source, _INFO, "class", _CLASSES)
     found = classes["class"].take(lookup(targets["patientId"], classes["patientId"]))
     opaque = pc.equal(targets["Target"], "1")
     contradicting = pc.fill_null(pc.not_equal(opaque, pc.equal(found, _CLASSES[0])), True)
     if pc.any(contradicting).as_py():
         raise SourceError(
-            f"{pc.sum(contradicting).as_py():,} films of {path} have another class in {_INFO}, or none. "
+            f"{pc.sum(contradicting).as_py():,} images of {path} have another class in {_INFO}, or none. "
             "Both tables must be of stage 2; download them again."
         )
     labels = [opaque, pc.equal(found, "Normal")]
     flat = pa.table([each.cast(pa.int8()) for each in labels], names=_LABELS).to_pandas().to_numpy().ravel()
     ids = targets["patientId"]
-    films = film_table(
+    images = image_table(
         len(_LABELS),
         dicom_id=ids,
         study_id=ids,
         subject_id=ids,
         split=split_by_subject(ids, source.validate_fraction, source.test_fraction),
-        film_path=pc.binary_join_element_wise(f"{_FOLDER}/", pc.binary_join_element_wise(ids, ".dcm", ""), ""),
+        image_path=pc.binary_join_element_wise(f"{_FOLDER}/", pc.binary_join_element_wise(ids, ".dcm", ""), ""),
         labels=pa.FixedSizeListArray.from_arrays(pa.array(flat), len(_LABELS)),
     )
-    require_films(films, path, {})
-    return Collection(source="rsna-pneumonia", films=films, label_names=_LABELS, films_root=source.root)
+    require_images(images, path, {})
+    return Collection(source="rsna-pneumonia", images=images, label_names=_LABELS, images_root=source.root)
 
 
-def _one_row_a_film(source: RsnaPneumoniaSource, name: str, column: str, allowed: tuple[str, ...]) -> pa.Table:
-    """Each film of a table, which may have a row a box, with the one value that its rows agree on."""
+def _one_row_an_image(source: RsnaPneumoniaSource, name: str, column: str, allowed: tuple[str, ...]) -> pa.Table:
+    """Each image of a table, which may have a row a box, with the one value that its rows agree on."""
     path = find_table(source.root, name)
     require_version(path, {name: _VERSIONS[name]})
     table = read_table(path, ("patientId", column))
@@ -72,5 +72,5 @@ def _one_row_a_film(source: RsnaPneumoniaSource, name: str, column: str, allowed
     require_one_of(path, table, column, allowed)
     rows = table.group_by(["patientId", column], use_threads=False).aggregate([])
     if pc.count_distinct(rows["patientId"]).as_py() < rows.num_rows:
-        raise SourceError(f"{path}: a film has two values of {column}. Download the table again.")
+        raise SourceError(f"{path}: an image has two values of {column}. Download the table again.")
     return rows

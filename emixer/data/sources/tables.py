@@ -109,18 +109,18 @@ def find_table(root: Path, *patterns: str) -> Path:
         found = sorted(root.glob(pattern))
         if len(found) > 1:
             names = ", ".join(path.name for path in found)
-            raise SourceError(f"{root} holds more than one table {pattern}: {names}. Keep the one of the films.")
+            raise SourceError(f"{root} holds more than one table {pattern}: {names}. Keep the one of the images.")
         if found:
             return found[0]
     raise SourceError(f"There is no table {' or '.join(patterns)} in {root}. Check the folder and the download.")
 
 
 def require_inside(path: Path, table: pa.Table, name: str) -> None:
-    """Raises SourceError for a film's path that leaves the folder it is relative to."""
+    """Raises SourceError for an image's path that leaves the folder it is relative to."""
     outside = pc.match_substring_regex(table[name], r"^/|(^|/)\.\.(/|$)|\\|\x00")
     if pc.any(outside).as_py():
         raise SourceError(
-            f"{path}, row {_first(outside)}: the film's path leaves ingest.source.root. Use paths relative to that "
+            f"{path}, row {_first(outside)}: the image's path leaves ingest.source.root. Use paths relative to that "
             "folder."
         )
 

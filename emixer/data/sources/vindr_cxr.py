@@ -1,12 +1,12 @@
 """VinDr-CXR 1.0.0 (Nguyen et al. 2022) as PhysioNet publishes it. Needs the extra `dicom`.
 
-    annotations/image_labels_train.csv   a row a film and reader (three readers a film): 28 labels, 1 or 0
-    annotations/image_labels_test.csv    a row a film: what five readers agreed on
-    train/*.dicom, test/*.dicom          films, all PA
+    annotations/image_labels_train.csv   a row an image and reader (three readers an image): 28 labels, 1 or 0
+    annotations/image_labels_test.csv    a row an image: what five readers agreed on
+    train/*.dicom, test/*.dicom          images, all PA
 
-The collection names no patients: a film counts as one. A share of the official train films becomes validate.
+The collection names no patients: an image counts as one. A share of the official train images becomes validate.
 
-Shapes: R rows of readers, N films, Y labels.
+Shapes: R rows of readers, N images, Y labels.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from emixer.config.ingest import VindrCxrSource
 from emixer.data.labels import VINDR28, Label
-from emixer.data.sources.collection import Collection, film_table, require_films, split_by_subject
+from emixer.data.sources.collection import Collection, image_table, require_images, split_by_subject
 from emixer.data.sources.tables import (
     label_vectors,
     read_header,
@@ -35,60 +35,60 @@ _OTHER = ("Other diseases", "Other disease")
 
 
 def read_vindr_cxr(source: VindrCxrSource) -> Collection:
-    """Reads both tables. Raises SourceError when they are missing, of another version or name a film twice."""
+    """Reads both tables. Raises SourceError when they are missing, of another version or name an image twice."""
     annotations = source.root / "annotations"
     train_ids, train_NY, num_split = _train(annotations / "image_labels_train.csv", source)
     test_path = annotations / "image_labels_test.csv"
     test, test_NY = _read(test_path, "image_id")
     require_unique(test_path, test, "image_id")
     if pc.any(pc.is_in(test["image_id"], train_ids)).as_py():
-        raise SourceError(f"{annotations}: films are in the train and in the test table. Download the tables again.")
+        raise SourceError(f"{annotations}: images are in the train and in the test table. Download the tables again.")
     ids = pa.concat_arrays([train_ids, test["image_id"].combine_chunks()])
     is_train = np.arange(len(ids)) < len(train_ids)
     hashed = split_by_subject(pa.chunked_array([ids]), source.validate_fraction, 0.0)
     labels_NY = np.concatenate([train_NY, test_NY])
-    films = film_table(
+    images = image_table(
         len(VINDR28),
         dicom_id=ids,
         study_id=ids,
         subject_id=ids,
         view=pa.repeat("PA", len(ids)),
         split=pc.if_else(pa.array(is_train), hashed, "test"),
-        film_path=pc.binary_join_element_wise(
+        image_path=pc.binary_join_element_wise(
             pc.if_else(pa.array(is_train), "train/", "test/"), pc.binary_join_element_wise(ids, ".dicom", ""), ""
         ),
         labels=pa.FixedSizeListArray.from_arrays(pa.array(labels_NY.ravel()), len(VINDR28)),
     )
-    require_films(films, annotations, {})
+    require_images(images, annotations, {})
     return Collection(
         source="vindr-cxr",
-        films=films,
+        images=images,
         label_names=VINDR28,
-        films_root=source.root,
-        remarks={"films on which the readers of train disagree": num_split},
+        images_root=source.root,
+        remarks={"images on which the readers of train disagree": num_split},
     )
 
 
 def _train(path: Path, source: VindrCxrSource) -> tuple[pa.Array, NDArray[np.int8], int]:
-    """Films, the labels that their readers' votes come to, and on how many films the readers disagree.
+    """Images, the labels that their readers' votes come to, and on how many images the readers disagree.
 
     majority: more than half of the readers say so. any: one does, and "No Finding" only where all do.
     """
     table, votes_RY = _read(path, "image_id", "rad_id")
     require_present(path, table, "rad_id")
     if table.group_by(["image_id", "rad_id"]).aggregate([]).num_rows < table.num_rows:
-        raise SourceError(f"{path}: a reader has two rows for one film. Download the table again.")
-    films = table["image_id"].combine_chunks().dictionary_encode()
-    counts_NY = np.zeros((len(films.dictionary), len(VINDR28)), np.int64)
-    np.add.at(counts_NY, films.indices.to_numpy(), votes_RY)
-    readers_N1 = np.bincount(films.indices.to_numpy())[:, None]
+        raise SourceError(f"{path}: a reader has two rows for one image. Download the table again.")
+    images = table["image_id"].combine_chunks().dictionary_encode()
+    counts_NY = np.zeros((len(images.dictionary), len(VINDR28)), np.int64)
+    np.add.at(counts_NY, images.indices.to_numpy(), votes_RY)
+    readers_N1 = np.bincount(images.indices.to_numpy())[:, None]
     present_NY = counts_NY * 2 > readers_N1
     if source.readers == "any":
         present_NY = counts_NY > 0
         no_finding = VINDR28.index(Label.NO_FINDING)
         present_NY[:, no_finding] = counts_NY[:, no_finding] == readers_N1[:, 0]
     num_split = int(((counts_NY > 0) & (counts_NY < readers_N1)).any(1).sum())
-    return films.dictionary, present_NY.astype(np.int8), num_split
+    return images.dictionary, present_NY.astype(np.int8), num_split
 
 
 def _read(path: Path, *keys: str) -> tuple[pa.Table, NDArray[np.int8]]:

@@ -64,7 +64,7 @@ for (const svg of document.querySelectorAll("svg[data-chart]")) {
     const x = ((event.clientX - box.left) / box.width) * svg.viewBox.baseVal.width;
     const first = nearest(lines[0], x);
     lines.forEach((points, index) => { values[index].textContent = nearest(points, first[0])[3]; });
-    values[0].textContent += ` at ${first[2]} films`;
+    values[0].textContent += ` at ${first[2]} images`;
     cursor.setAttribute("x1", first[0]);
     cursor.setAttribute("x2", first[0]);
     cursor.removeAttribute("hidden");

@@ -16,9 +16,9 @@ from emixer.config.ingest import (
     Source,
     VindrCxrSource,
 )
-from emixer.data.films import decode_film
+from emixer.data.images import decode_image
 from emixer.data.phantom.collection import Collection, finish, write_block
-from emixer.data.phantom.film_files import encode_png
+from emixer.data.phantom.image_files import encode_png
 from emixer.data.phantom.layouts import LAYOUTS
 from emixer.data.phantom.study import Settings, make_study
 from emixer.data.sources import read_collection
@@ -30,7 +30,7 @@ SETTINGS = Settings(seed=4, height_px=96, duplicate_fraction=0.1)
 def source_of(layout: str, root: Path) -> Source:
     """What reads it, with nothing to name but the folder."""
     if layout == "mimic-cxr":
-        return MimicCxrSource(root=root, film_format="dicom", keep_missing_view=True)
+        return MimicCxrSource(root=root, image_format="dicom", keep_missing_view=True)
     sources = {
         "mimic-cxr-jpg": MimicCxrSource, "nih-cxr14": NihCxr14Source, "chexpert": ChexpertSource,
         "padchest": PadChestSource, "vindr-cxr": VindrCxrSource, "rsna-pneumonia": RsnaPneumoniaSource,
@@ -51,25 +51,25 @@ def drawn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return request.param, out
 
 
-def test_each_film_that_the_source_names_is_there_and_shows_what_was_drawn(drawn: tuple[str, Path]) -> None:
+def test_each_image_that_the_source_names_is_there_and_shows_what_was_drawn(drawn: tuple[str, Path]) -> None:
     layout, root = drawn
     collection = read_collection(source_of(layout, root))
     assert collection.source == "phantom"
-    assert collection.films.num_rows > STUDIES * 0.9
+    assert collection.images.num_rows > STUDIES * 0.9
     frontal = {"PA", "AP", "AP_horizontal", "", None}
-    assert set(collection.films["view"].to_pylist()) <= frontal
+    assert set(collection.images["view"].to_pylist()) <= frontal
     studies = [make_study(SETTINGS, index) for index in range(STUDIES)]
-    plans = {plan.dicom_id: (study, plan) for study in studies for plan in study.films}
+    plans = {plan.dicom_id: (study, plan) for study in studies for plan in study.images}
     factors = pq.read_table(root / "factors.parquet").to_pylist()
-    path_of = {LAYOUTS[layout].film_path(row): row["dicom_id"] for row in factors}
-    paths = collection.films["film_path"].to_pylist()
+    path_of = {LAYOUTS[layout].image_path(row): row["dicom_id"] for row in factors}
+    paths = collection.images["image_path"].to_pylist()
     assert set(paths) <= set(path_of)
     for path in paths[::8]:
         study, plan = plans[path_of[path]]
-        shown = decode_film((root / path).read_bytes(), 64, "squeeze").astype(int)
-        expected = decode_film(encode_png(study.render(plan)), 64, "squeeze").astype(int)
+        shown = decode_image((root / path).read_bytes(), 64, "squeeze").astype(int)
+        expected = decode_image(encode_png(study.render(plan)), 64, "squeeze").astype(int)
         tolerance = {".jpg": 15, ".png": 0}.get(Path(path).suffix, 1)  # 12 bits of DICOM are no multiple of 8
-        if layout == "padchest":  # its 16-bit films have the range of all but their extremes
+        if layout == "padchest":  # its 16-bit images have the range of all but their extremes
             assert np.corrcoef(shown.ravel(), expected.ravel())[0, 1] > 0.99
         else:
             assert np.abs(shown - expected).max() <= tolerance
@@ -78,22 +78,22 @@ def test_each_film_that_the_source_names_is_there_and_shows_what_was_drawn(drawn
 def test_labels_of_every_layout_are_those_of_the_factors(drawn: tuple[str, Path]) -> None:
     layout, root = drawn
     collection = read_collection(source_of(layout, root))
-    factors = {LAYOUTS[layout].film_path(row): row for row in pq.read_table(root / "factors.parquet").to_pylist()}
-    # two of three readers of VinDr-CXR see the truth, and so does RSNA, where an opacity is no normal film
+    factors = {LAYOUTS[layout].image_path(row): row for row in pq.read_table(root / "factors.parquet").to_pylist()}
+    # two of three readers of VinDr-CXR see the truth, and so does RSNA, where an opacity is no normal image
     truth = {"vindr-cxr": "true_cardiomegaly", "rsna-pneumonia": "true_no_finding"}
     named = {"rsna-pneumonia": "No Finding"}.get(layout, "Cardiomegaly")
     place = collection.label_names.index(named)
-    films = collection.films.to_pylist()
-    assert any(film["labels"] is not None and film["labels"][place] == 1 for film in films)
-    for film in films:
-        row = factors[film["film_path"]]
+    images = collection.images.to_pylist()
+    assert any(image["labels"] is not None and image["labels"][place] == 1 for image in images)
+    for image in images:
+        row = factors[image["image_path"]]
         if layout in truth:
             no_opacity = layout == "vindr-cxr" or not any(
                 row[f"true_{name}"] for name in ("lung_opacity", "pneumonia", "consolidation")
             )
-            assert film["labels"][place] == int(row[truth[layout]] and no_opacity)
-        elif film["labels"] is not None:
-            assert (film["labels"][place] == 1) == (row["stated_cardiomegaly"] == 1)
+            assert image["labels"][place] == int(row[truth[layout]] and no_opacity)
+        elif image["labels"] is not None:
+            assert (image["labels"][place] == 1) == (row["stated_cardiomegaly"] == 1)
 
 
 def test_an_interrupted_drawing_goes_on_and_gives_the_same_bytes(drawn: tuple[str, Path], tmp_path: Path) -> None:
@@ -117,15 +117,15 @@ def test_layouts_that_know_people_tell_the_sex_and_age_that_are_drawn(drawn: tup
     if layout.startswith("mimic"):
         source = source.model_copy(update={"patients": root / "patients.csv.gz"})
     elif layout not in ("nih-cxr14", "chexpert", "brax"):
-        assert read_collection(source).films["sex"].null_count == read_collection(source).films.num_rows
+        assert read_collection(source).images["sex"].null_count == read_collection(source).images.num_rows
         return
-    anatomy = {plan.dicom_id: plan.anatomy for i in range(STUDIES) for plan in make_study(SETTINGS, i).films}
-    factors = {LAYOUTS[layout].film_path(row): row for row in pq.read_table(root / "factors.parquet").to_pylist()}
-    films = read_collection(source).films.to_pylist()
-    assert {film["sex"] for film in films} == {"F", "M"}
-    for film in films:
-        row = factors[film["film_path"]]
+    anatomy = {plan.dicom_id: plan.anatomy for i in range(STUDIES) for plan in make_study(SETTINGS, i).images}
+    factors = {LAYOUTS[layout].image_path(row): row for row in pq.read_table(root / "factors.parquet").to_pylist()}
+    images = read_collection(source).images.to_pylist()
+    assert {image["sex"] for image in images} == {"F", "M"}
+    for image in images:
+        row = factors[image["image_path"]]
         body = anatomy[row["dicom_id"]]
-        assert (film["sex"] == "F") == (body.breast > 0)
+        assert (image["sex"] == "F") == (body.breast > 0)
         # an age is that of the first study: later ones of the same patient may be of the next year
-        assert 0 <= film["age_years"] - body.age_years <= (2 if layout.startswith("mimic") else 0)
+        assert 0 <= image["age_years"] - body.age_years <= (2 if layout.startswith("mimic") else 0)

@@ -16,7 +16,7 @@ def read(folder: Path, text: str, **settings: object) -> Collection:
 
 
 def column(collection: Collection, name: str) -> list[object]:
-    values: list[object] = collection.films[name].to_pylist()
+    values: list[object] = collection.images[name].to_pylist()
     return values
 
 
@@ -43,10 +43,10 @@ def test_named_columns_become_ids_view_split_and_report(tmp_path: Path) -> None:
         tmp_path, text, path_column="file", label_columns=("Edema",), subject_column="patient", study_column="exam",
         view_column="proj", split_column="set", report_column="text", name="ours",
     )  # fmt: skip
-    assert collection.films.to_pylist() == [
+    assert collection.images.to_pylist() == [
         {
             "dicom_id": "x/a.png", "study_id": "e1", "subject_id": "p1", "view": "PA", "split": "validate",
-            "film_path": "x/a.png", "report_path": None, "report": 'No "free" air,\nclear.', "labels": [0],
+            "image_path": "x/a.png", "report_path": None, "report": 'No "free" air,\nclear.', "labels": [0],
             "sex": None, "age_years": None, "manufacturer": None,
         }
     ]  # fmt: skip
@@ -54,7 +54,7 @@ def test_named_columns_become_ids_view_split_and_report(tmp_path: Path) -> None:
     assert collection.has_reports
 
 
-def test_films_of_a_subject_share_a_split_that_other_subjects_do_not_change(tmp_path: Path) -> None:
+def test_images_of_a_subject_share_a_split_that_other_subjects_do_not_change(tmp_path: Path) -> None:
     rows = [f"{n}.png,1,p{n // 2}" for n in range(400)]
     few, many = (
         read(tmp_path, "\n".join(["image,Edema,who", *chosen]), label_columns=("Edema",), subject_column="who",
@@ -75,15 +75,15 @@ def test_films_of_a_subject_share_a_split_that_other_subjects_do_not_change(tmp_
         ("image,Edema\na.png,1\n", {"label_columns": ("Oedema",)}, "no column 'Oedema'.* Did you mean 'Edema'"),
         ("image,Edema\na.png,2\n", {"label_columns": ("Edema",)}, "row 2, column 'Edema': the label is '2'"),
         ("image,Edema\na.png,1\na.png,0\n", {"label_columns": ("Edema",)}, "rows 2 and 3 have the same image"),
-        ("image,Edema\n../a.png,1\n", {"label_columns": ("Edema",)}, "row 2: the film's path leaves"),
-        ("image,Edema\n/a.png,1\n", {"label_columns": ("Edema",)}, "row 2: the film's path leaves"),
+        ("image,Edema\n../a.png,1\n", {"label_columns": ("Edema",)}, "row 2: the image's path leaves"),
+        ("image,Edema\n/a.png,1\n", {"label_columns": ("Edema",)}, "row 2: the image's path leaves"),
         ("image,kind\na.png,x\n", {"class_column": "kind"}, "holds 1 classes"),
-        ("image,Edema\n", {"label_columns": ("Edema",)}, "No film"),
+        ("image,Edema\n", {"label_columns": ("Edema",)}, "No image"),
         ("image,Edema,set\na.png,1,dev\n", {"label_columns": ("Edema",), "split_column": "set"}, "set is 'dev'"),
         (
             "image,Edema,who,set\na.png,1,p,train\nb.png,1,p,test\n",
             {"label_columns": ("Edema",), "split_column": "set", "subject_column": "who"},
-            "1 subjects have films in more than one split",
+            "1 subjects have images in more than one split",
         ),
     ],
 )
@@ -111,10 +111,10 @@ def test_python_lists_and_other_separators_are_read_too(tmp_path: Path) -> None:
     assert read(tmp_path, semicolons, class_column="kind", label_separator=None).label_names == ("x|y; z", "z")
 
 
-def test_films_that_are_not_frontal_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_images_that_are_not_frontal_are_left_out_and_counted(tmp_path: Path) -> None:
     chexpert = "image,Edema,F/L\na.jpg,1,Lateral\nb.jpg,0,Frontal\n"
     collection = read(tmp_path, chexpert, label_columns=("Edema",), view_column="F/L")
-    assert column(collection, "film_path") == ["b.jpg"]
+    assert column(collection, "image_path") == ["b.jpg"]
     assert column(collection, "labels") == [[0]]
     assert collection.not_selected == {"of view Lateral": 1}
     padchest = "image,Edema,Projection\na.png,1,PA\nb.png,0,L\nc.png,0,AP_horizontal\nd.png,0,\ne.png,0,9981\n"
@@ -123,7 +123,7 @@ def test_films_that_are_not_frontal_are_left_out_and_counted(tmp_path: Path) -> 
     assert column(collection, "view") == ["PA", "AP_horizontal"]
     assert collection.not_selected == {"of a view without a name": 1, "of view L": 1, "of view not given": 1}
     kept = read(tmp_path, padchest, **settings, views=("l",), keep_missing_view=True)
-    assert column(kept, "film_path") == ["b.png", "d.png"]
+    assert column(kept, "image_path") == ["b.png", "d.png"]
 
 
 def test_a_list_of_labels_that_cannot_be_read_names_its_row(tmp_path: Path) -> None:

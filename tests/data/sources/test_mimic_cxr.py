@@ -9,7 +9,7 @@ import pytest
 
 from emixer.config.ingest import MimicCxrSource
 from emixer.data.labels import CHEXPERT
-from emixer.data.schema import KNOWN_OF_FILMS
+from emixer.data.schema import KNOWN_OF_IMAGES
 from emixer.data.sources import read_collection
 from emixer.errors import SourceError
 
@@ -35,30 +35,30 @@ def root(tmp_path: Path) -> Path:
 
 def test_tables_are_joined_whatever_their_order(root: Path) -> None:
     collection = read_collection(MimicCxrSource(root=root))
-    assert collection.films.to_pylist()[1] == {
+    assert collection.images.to_pylist()[1] == {
         "dicom_id": "a-2", "study_id": "50414267", "subject_id": "10000032", "view": "AP", "split": "train",
-        "film_path": "files/p10/p10000032/s50414267/a-2.jpg", "report_path": "files/p10/p10000032/s50414267.txt",
-        "report": None, "labels": [1, *[None] * 12, -1], **dict.fromkeys(KNOWN_OF_FILMS),
+        "image_path": "files/p10/p10000032/s50414267/a-2.jpg", "report_path": "files/p10/p10000032/s50414267.txt",
+        "report": None, "labels": [1, *[None] * 12, -1], **dict.fromkeys(KNOWN_OF_IMAGES),
     }  # fmt: skip
     assert collection.not_selected == {"of view LATERAL": 1, "of view not given": 1}
 
 
-def test_films_without_a_view_and_other_views_are_kept_on_request(root: Path) -> None:
-    films = read_collection(MimicCxrSource(root=root, views=("LATERAL",), keep_missing_view=True)).films
-    assert films["dicom_id"].to_pylist() == ["a-3", "b-1"]
-    assert films["labels"].to_pylist()[1] is None
+def test_images_without_a_view_and_other_views_are_kept_on_request(root: Path) -> None:
+    images = read_collection(MimicCxrSource(root=root, views=("LATERAL",), keep_missing_view=True)).images
+    assert images["dicom_id"].to_pylist() == ["a-3", "b-1"]
+    assert images["labels"].to_pylist()[1] is None
 
 
-def test_a_film_without_an_official_split_is_left_out_by_name(root: Path) -> None:
+def test_an_image_without_an_official_split_is_left_out_by_name(root: Path) -> None:
     left_out = read_collection(MimicCxrSource(root=root)).left_out
     assert [tuple(item) for item in left_out] == [
-        ("files/p11/p11000001/s51000001/c-1.jpg", "table", "film is not in the split table")
+        ("files/p11/p11000001/s51000001/c-1.jpg", "table", "image is not in the split table")
     ]
 
 
 def test_the_other_labeler_is_read_from_its_own_table(root: Path) -> None:
-    films = read_collection(MimicCxrSource(root=root, labeler="negbio")).films
-    assert films["labels"].to_pylist()[0] == [0, *[None] * 13]
+    images = read_collection(MimicCxrSource(root=root, labeler="negbio")).images
+    assert images["labels"].to_pylist()[0] == [0, *[None] * 13]
 
 
 def test_reports_may_be_unpacked_elsewhere_or_below_the_root(root: Path, tmp_path: Path) -> None:
@@ -69,18 +69,18 @@ def test_reports_may_be_unpacked_elsewhere_or_below_the_root(root: Path, tmp_pat
         read_collection(MimicCxrSource(root=root, reports_root=tmp_path / "elsewhere"))
 
 
-def test_the_phantoms_truth_is_read_film_by_film(root: Path) -> None:
-    with pytest.raises(SourceError, match="the truth that `emixer phantom` keeps beside its films"):
+def test_the_phantoms_truth_is_read_image_by_image(root: Path) -> None:
+    with pytest.raises(SourceError, match="the truth that `emixer phantom` keeps beside its images"):
         read_collection(MimicCxrSource(root=root, labeler="factors"))
-    films = ["b-1", "a-2", "a-1"]
+    images = ["b-1", "a-2", "a-1"]
     truth = {f"true_{name.lower().replace(' ', '_')}": [False] * 3 for name in CHEXPERT}
     truth["true_pleural_effusion"], truth["true_no_finding"] = [True, False, True], [False, True, False]
-    pq.write_table(pa.table({"dicom_id": films, **truth}), root / "factors.parquet")
-    read = read_collection(MimicCxrSource(root=root, labeler="factors")).films
+    pq.write_table(pa.table({"dicom_id": images, **truth}), root / "factors.parquet")
+    read = read_collection(MimicCxrSource(root=root, labeler="factors")).images
     effusion, no_finding = CHEXPERT.index("Pleural Effusion"), CHEXPERT.index("No Finding")
     labels = dict(zip(read["dicom_id"].to_pylist(), read["labels"].to_pylist(), strict=True))
-    assert [labels[film][effusion] for film in ("a-1", "a-2")] == [1, 0]
-    assert [labels[film][no_finding] for film in ("a-1", "a-2")] == [0, 1]
+    assert [labels[image][effusion] for image in ("a-1", "a-2")] == [1, 0]
+    assert [labels[image][no_finding] for image in ("a-1", "a-2")] == [0, 1]
     assert all(sum(row) == 1 for row in labels.values())
 
 
@@ -97,12 +97,12 @@ def test_sex_and_age_come_from_mimic_ivs_patients(root: Path) -> None:
             b"10000032,F,52,2180,2014 - 2016,\n12345678,M,60,2150,2011 - 2013,\n"
         )
     )
-    films = read_collection(MimicCxrSource(root=root, patients=patients, views=("PA", "LATERAL"))).films
-    assert films["dicom_id"].to_pylist() == ["a-1", "a-2", "b-1"]
-    assert films["sex"].to_pylist() == ["F", "F", None]
-    assert films["age_years"].to_pylist() == [52, 55, None]  # 52 in 2180
+    images = read_collection(MimicCxrSource(root=root, patients=patients, views=("PA", "LATERAL"))).images
+    assert images["dicom_id"].to_pylist() == ["a-1", "a-2", "b-1"]
+    assert images["sex"].to_pylist() == ["F", "F", None]
+    assert images["age_years"].to_pylist() == [52, 55, None]  # 52 in 2180
     with pytest.raises(SourceError, match=r"ingest\.source\.patients=.* does not exist"):
         read_collection(MimicCxrSource(root=root, patients=root / "none.csv"))
     patients.write_bytes(gzip.compress(b"subject_id,gender,anchor_age,anchor_year\n12345678,M,60,2150\n"))
-    with pytest.raises(SourceError, match="knows no patient of these films"):
+    with pytest.raises(SourceError, match="knows no patient of these images"):
         read_collection(MimicCxrSource(root=root, patients=patients))

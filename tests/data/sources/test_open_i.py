@@ -1,4 +1,4 @@
-"""The Indiana layout: XML reports, films by image id, gold labels."""
+"""The Indiana layout: XML reports, images by image id, gold labels."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ def xml(study: str, sections: dict[str, str], image_ids: list[str]) -> str:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Studies 1 (frontal and lateral), 2 (no findings), 3 (no film on disk); film c is in no report."""
+    """Studies 1 (frontal and lateral), 2 (no findings), 3 (no image on disk); image c is in no report."""
     reports, images = tmp_path / "ecgen-radiology", tmp_path / "images"
     reports.mkdir()
     images.mkdir()
@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Path:
     (reports / "2.xml").write_text(xml("CXR2", {"INDICATION": "Cough.", "FINDINGS": ""}, ["b"]))
     (reports / "3.xml").write_text(xml("CXR3", {"FINDINGS": "Clear."}, ["gone"]))
     for name in ("a.png", "a2.png", "b.jpg", "c.png"):
-        (images / name).write_bytes(b"film")
+        (images / name).write_bytes(b"image")
     return tmp_path
 
 
@@ -38,29 +38,29 @@ def write_labels(root: Path, header: list[str], rows: list[str]) -> None:
 
 
 def read(root: Path, **settings: object) -> dict[str, dict[str, object]]:
-    films = read_collection(OpenISource(root=root, **settings)).films.to_pylist()
-    return {film["dicom_id"]: film for film in films}
+    images = read_collection(OpenISource(root=root, **settings)).images.to_pylist()
+    return {image["dicom_id"]: image for image in images}
 
 
-def test_without_a_label_table_every_film_of_a_report_is_selected(root: Path) -> None:
-    films = read(root)
-    assert set(films) == {"a", "a2", "b", "gone"}
-    assert films["a"]["study_id"] == films["a2"]["subject_id"] == "CXR1"
-    assert films["a"]["split"] == films["a2"]["split"]
-    assert films["a"]["report"] == "FINDINGS:\nClear & dry.\n\nIMPRESSION:\nFine."
-    assert films["b"]["film_path"] == "images/b.jpg"
-    assert films["a"]["labels"] is None
+def test_without_a_label_table_every_image_of_a_report_is_selected(root: Path) -> None:
+    images = read(root)
+    assert set(images) == {"a", "a2", "b", "gone"}
+    assert images["a"]["study_id"] == images["a2"]["subject_id"] == "CXR1"
+    assert images["a"]["split"] == images["a2"]["split"]
+    assert images["a"]["report"] == "FINDINGS:\nClear & dry.\n\nIMPRESSION:\nFine."
+    assert images["b"]["image_path"] == "images/b.jpg"
+    assert images["a"]["labels"] is None
 
 
-def test_with_a_label_table_its_films_are_selected_with_split_and_labels(root: Path) -> None:
+def test_with_a_label_table_its_images_are_selected_with_split_and_labels(root: Path) -> None:
     write_labels(root, ["dicom_id", "split", *GOLD], ["a,train,1" + ",0" * 13, "c,validate" + ",0" * 14])
     collection = read_collection(OpenISource(root=root))
-    films = {film["dicom_id"]: film for film in collection.films.to_pylist()}
-    assert films["a"]["labels"] == [1] + [0] * 13
-    assert (films["a"]["split"], films["c"]["split"]) == ("train", "validate")
-    assert (films["c"]["report"], films["c"]["study_id"]) == (None, "c")
+    images = {image["dicom_id"]: image for image in collection.images.to_pylist()}
+    assert images["a"]["labels"] == [1] + [0] * 13
+    assert (images["a"]["split"], images["c"]["split"]) == ("train", "validate")
+    assert (images["c"]["report"], images["c"]["study_id"]) == (None, "c")
     assert collection.not_selected == {"not in the label table": 3}
-    assert collection.remarks == {"reports without a selected film": 2}
+    assert collection.remarks == {"reports without a selected image": 2}
 
 
 def test_a_report_that_is_a_pipe_is_left_out_and_not_waited_for(root: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_report_that_is_not_xml_is_left_out_and_the_others_are_read(root: Path
     assert [tuple(item) for item in collection.left_out] == [
         ("ecgen-radiology/2.xml", "report", "report is not well-formed XML")
     ]
-    assert collection.films.num_rows == 3
+    assert collection.images.num_rows == 3
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_report_that_is_not_xml_is_left_out_and_the_others_are_read(root: Path
         (["dicom_id", *GOLD, "gold_Lump"], "a" + ",0" * 15, "unknown column 'gold_Lump'"),
         (["dicom_id", *GOLD], "a,2" + ",0" * 13, "row 2, column 'gold_Atelectasis': the label is '2'"),
         (["dicom_id", "split"], "a,dev", "row 2: split is 'dev'"),
-        (["film"], "a", "no column 'dicom_id'"),
+        (["image"], "a", "no column 'dicom_id'"),
     ],
 )
 def test_a_wrong_label_table_is_refused(root: Path, header: list[str], row: str, message: str) -> None:
@@ -95,9 +95,9 @@ def test_a_wrong_label_table_is_refused(root: Path, header: list[str], row: str,
         read(root)
 
 
-def test_two_reports_that_claim_one_film_are_refused(root: Path) -> None:
+def test_two_reports_that_claim_one_image_are_refused(root: Path) -> None:
     (root / "ecgen-radiology/4.xml").write_text(xml("CXR4", {}, ["a"]))
-    with pytest.raises(SourceError, match="claim the same study or film"):
+    with pytest.raises(SourceError, match="claim the same study or image"):
         read(root)
 
 
@@ -109,9 +109,9 @@ def test_a_folder_of_another_layout_says_what_is_expected(tmp_path: Path) -> Non
 def test_views_that_the_label_table_names_are_chosen_among(root: Path) -> None:
     write_labels(root, ["dicom_id", "view"], ["a,Frontal", "a2,Lateral", "b,frontal"])
     assert set(read(root)) == {"a", "a2", "b"}
-    assert {name: film["view"] for name, film in read(root, views=("Frontal",)).items()} == {
+    assert {name: image["view"] for name, image in read(root, views=("Frontal",)).items()} == {
         "a": "Frontal", "b": "frontal",
     }  # fmt: skip
     (root / "labels.csv").unlink()
-    with pytest.raises(SourceError, match=r"ingest\.source\.views=Frontal, and nothing says of which view a film is"):
+    with pytest.raises(SourceError, match=r"ingest\.source\.views=Frontal, and nothing says of which view an image is"):
         read(root, views=("Frontal",))

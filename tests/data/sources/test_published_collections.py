@@ -1,4 +1,4 @@
-"""The published collections: films, splits, labels worked out by hand, and tables of other versions."""
+"""The published collections: images, splits, labels worked out by hand, and tables of other versions."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,11 +28,11 @@ def write(folder: Path, name: str, *lines: str) -> Path:
 
 
 def rows(collection: Collection) -> dict[str, dict[str, object]]:
-    return {row["dicom_id"]: row for row in collection.films.to_pylist()}
+    return {row["dicom_id"]: row for row in collection.images.to_pylist()}
 
 
-def present(collection: Collection, film: str) -> set[str] | None:
-    labels = rows(collection)[film]["labels"]
+def present(collection: Collection, image: str) -> set[str] | None:
+    labels = rows(collection)[image]["labels"]
     if labels is None:
         return None
     assert isinstance(labels, list)
@@ -59,18 +59,18 @@ def nih(folder: Path) -> Path:
     )  # fmt: skip
     write(folder, "train_val_list.txt", "00000001_000.png", "00000003_000.png")
     write(folder, "test_list.txt", "00000002_000.png")
-    write(folder, "images_002/images/00000001_000.png", "a film")
+    write(folder, "images_002/images/00000001_000.png", "an image")
     return folder
 
 
-def test_nih_takes_the_official_lists_and_finds_films_in_the_folders_of_the_archives(tmp_path: Path) -> None:
+def test_nih_takes_the_official_lists_and_finds_images_in_the_folders_of_the_archives(tmp_path: Path) -> None:
     collection = read_collection(NihCxr14Source(root=nih(tmp_path), validate_fraction=0))
     assert collection.source == "nih-cxr14"
     assert collection.label_names == NIH14
     assert rows(collection).keys() == {"00000001_000.png", "00000002_000.png"}
     assert rows(collection)["00000001_000.png"] | {"labels": None} == {
         "dicom_id": "00000001_000.png", "study_id": "00000001_000.png", "subject_id": "1", "view": "PA",
-        "split": "train", "film_path": "images_002/images/00000001_000.png", "report_path": None, "report": None,
+        "split": "train", "image_path": "images_002/images/00000001_000.png", "report_path": None, "report": None,
         "labels": None, "sex": "M", "age_years": 58, "manufacturer": None,
     }  # fmt: skip
     assert present(collection, "00000001_000.png") == {"Cardiomegaly", "Emphysema"}
@@ -78,7 +78,7 @@ def test_nih_takes_the_official_lists_and_finds_films_in_the_folders_of_the_arch
     assert rows(collection)["00000002_000.png"]["split"] == "test"
     assert collection.not_selected == {"of view LL": 1}
     assert [tuple(item) for item in collection.left_out] == [
-        ("images/00000004_000.png", "table", "film is in neither official list")
+        ("images/00000004_000.png", "table", "image is in neither official list")
     ]
 
 
@@ -89,8 +89,8 @@ def test_nih_without_the_lists_is_split_by_a_hash_and_says_so(tmp_path: Path) ->
         read_collection(NihCxr14Source(root=root))
     (root / "train_val_list.txt").unlink()
     collection = read_collection(NihCxr14Source(root=root, validate_fraction=0, test_fraction=0))
-    assert set(collection.films["split"].to_pylist()) == {"train"}
-    assert collection.remarks == {"films split by a hash, since the official lists are not there": 3}
+    assert set(collection.images["split"].to_pylist()) == {"train"}
+    assert collection.remarks == {"images split by a hash, since the official lists are not there": 3}
 
 
 def test_nih_of_2020_is_read_alike(tmp_path: Path) -> None:
@@ -122,9 +122,9 @@ def chexpert(folder: Path, archive: str = "CheXpert-v1.0-small") -> Path:
 
 
 @pytest.mark.parametrize("archive", ["CheXpert-v1.0-small", "CheXpert-v1.0"])
-def test_chexpert_keeps_frontal_films_and_all_four_values_of_its_labels(tmp_path: Path, archive: str) -> None:
+def test_chexpert_keeps_frontal_images_and_all_four_values_of_its_labels(tmp_path: Path, archive: str) -> None:
     collection = read_collection(ChexpertSource(root=chexpert(tmp_path, archive), test_fraction=0))
-    train, valid = collection.films.to_pylist()
+    train, valid = collection.images.to_pylist()
     labels = dict(zip(CHEXPERT, train.pop("labels"), strict=True))
     assert {name: value for name, value in labels.items() if value is not None} == {
         "Cardiomegaly": 1, "Lung Opacity": 0, "Lung Lesion": -1, "Support Devices": 1,
@@ -132,7 +132,7 @@ def test_chexpert_keeps_frontal_films_and_all_four_values_of_its_labels(tmp_path
     assert train == {
         "dicom_id": "train/patient00001/study1/view1_frontal.jpg", "study_id": "patient00001/study1",
         "subject_id": "patient00001", "view": "AP", "split": "train", "report_path": None, "report": None,
-        "film_path": "train/patient00001/study1/view1_frontal.jpg", "sex": "F", "age_years": 68, "manufacturer": None,
+        "image_path": "train/patient00001/study1/view1_frontal.jpg", "sex": "F", "age_years": 68, "manufacturer": None,
     }  # fmt: skip
     assert (valid["split"], valid["view"], valid["subject_id"]) == ("validate", "PA", "patient64541")
     assert collection.not_selected == {"of view Lateral": 1}
@@ -141,8 +141,8 @@ def test_chexpert_keeps_frontal_films_and_all_four_values_of_its_labels(tmp_path
 def test_chexperts_laterals_come_with_a_view_of_their_own_where_they_are_asked_for(tmp_path: Path) -> None:
     source = ChexpertSource(root=chexpert(tmp_path), test_fraction=0, views=("Frontal", "Lateral"))
     collection = read_collection(source)
-    assert collection.films["view"].to_pylist() == ["AP", "LATERAL", "PA"]
-    assert collection.films["study_id"].to_pylist()[:2] == ["patient00001/study1"] * 2
+    assert collection.images["view"].to_pylist() == ["AP", "LATERAL", "PA"]
+    assert collection.images["study_id"].to_pylist()[:2] == ["patient00001/study1"] * 2
     assert collection.not_selected == {}
 
 
@@ -181,15 +181,17 @@ def test_padchest_maps_its_labels_and_counts_those_without_a_counterpart(tmp_pat
     assert collection.not_selected == {
         "labelled exclude by the collection": 1, "of view EXCLUDE": 1, "of view L": 1,
     }  # fmt: skip
-    assert [tuple(item) for item in collection.left_out] == [("0/9_x8.png", "table", "film has no patient or no study")]
-    film = rows(collection)["3_x2.png"]
-    assert (film["film_path"], film["view"], film["study_id"]) == ("54/3_x2.png", "AP_horizontal", "S2")
-    assert (film["report"], collection.report_language) == ("Derrame .", "es")
+    assert [tuple(item) for item in collection.left_out] == [
+        ("0/9_x8.png", "table", "image has no patient or no study")
+    ]
+    image = rows(collection)["3_x2.png"]
+    assert (image["image_path"], image["view"], image["study_id"]) == ("54/3_x2.png", "AP_horizontal", "S2")
+    assert (image["report"], collection.report_language) == ("Derrame .", "es")
 
 
-def test_padchest_films_may_lie_in_one_folder(tmp_path: Path) -> None:
+def test_padchest_images_may_lie_in_one_folder(tmp_path: Path) -> None:
     (padchest(tmp_path) / "54").rmdir()
-    assert rows(read_collection(PadChestSource(root=tmp_path)))["3_x2.png"]["film_path"] == "3_x2.png"
+    assert rows(read_collection(PadChestSource(root=tmp_path)))["3_x2.png"]["image_path"] == "3_x2.png"
 
 
 def test_each_label_of_padchest_is_in_lower_case_and_stands_for_some_observation() -> None:
@@ -224,14 +226,14 @@ def vindr(folder: Path) -> Path:
 def test_vindr_counts_the_votes_of_three_readers(tmp_path: Path) -> None:
     root = vindr(tmp_path)
     majority = read_collection(VindrCxrSource(root=root, validate_fraction=0))
-    assert {film: present(majority, film) for film in rows(majority)} == {
+    assert {image: present(majority, image) for image in rows(majority)} == {
         "aa": {"Cardiomegaly"}, "bb": {"No Finding"}, "cc": {"Tuberculosis"},
     }  # fmt: skip
-    assert {film: (row["split"], row["film_path"], row["view"]) for film, row in rows(majority).items()} == {
+    assert {image: (row["split"], row["image_path"], row["view"]) for image, row in rows(majority).items()} == {
         "aa": ("train", "train/aa.dicom", "PA"), "bb": ("train", "train/bb.dicom", "PA"),
         "cc": ("test", "test/cc.dicom", "PA"),
     }  # fmt: skip
-    assert majority.remarks == {"films on which the readers of train disagree": 1}
+    assert majority.remarks == {"images on which the readers of train disagree": 1}
     anyone = read_collection(VindrCxrSource(root=root, readers="any"))
     assert present(anyone, "aa") == {"Cardiomegaly", "Edema"}
     assert present(anyone, "bb") == {"No Finding"}
@@ -240,7 +242,7 @@ def test_vindr_counts_the_votes_of_three_readers(tmp_path: Path) -> None:
 def test_vindr_refuses_a_reader_who_votes_twice(tmp_path: Path) -> None:
     path = vindr(tmp_path) / "annotations/image_labels_train.csv"
     path.write_text(path.read_text() + vindr_row("aa", "R1", edema=1) + "\n")
-    with pytest.raises(SourceError, match="a reader has two rows for one film"):
+    with pytest.raises(SourceError, match="a reader has two rows for one image"):
         read_collection(VindrCxrSource(root=tmp_path))
 
 
@@ -259,18 +261,18 @@ def rsna(folder: Path) -> Path:
     return folder
 
 
-def test_rsna_has_one_row_a_film_and_two_labels(tmp_path: Path) -> None:
+def test_rsna_has_one_row_an_image_and_two_labels(tmp_path: Path) -> None:
     collection = read_collection(RsnaPneumoniaSource(root=rsna(tmp_path)))
-    assert {film: present(collection, film) for film in rows(collection)} == {
+    assert {image: present(collection, image) for image in rows(collection)} == {
         "0004cfab": {"No Finding"}, "00436515": {"Lung Opacity"}, "00313ee0": set(),
     }  # fmt: skip
-    assert rows(collection)["0004cfab"]["film_path"] == "stage_2_train_images/0004cfab.dcm"
+    assert rows(collection)["0004cfab"]["image_path"] == "stage_2_train_images/0004cfab.dcm"
 
 
 def test_rsna_refuses_tables_that_contradict_each_other(tmp_path: Path) -> None:
     path = rsna(tmp_path) / "stage_2_detailed_class_info.csv"
     path.write_text(path.read_text().replace(",Normal\n", ",Lung Opacity\n"))
-    with pytest.raises(SourceError, match=r"1 films of .* have another class"):
+    with pytest.raises(SourceError, match=r"1 images of .* have another class"):
         read_collection(RsnaPneumoniaSource(root=tmp_path))
 
 
@@ -288,16 +290,16 @@ def brax(folder: Path) -> Path:
     return folder
 
 
-def test_brax_keeps_frontal_films_and_chexperts_labels(tmp_path: Path) -> None:
+def test_brax_keeps_frontal_images_and_chexperts_labels(tmp_path: Path) -> None:
     collection = read_collection(BraxSource(root=brax(tmp_path)))
-    (film,) = collection.films.to_pylist()
-    assert film["labels"] == [1, -1, 0, *[None] * 11]
-    assert (film["film_path"], film["study_id"], film["view"]) == ("images/id_a/b.png", "id_a/A1", "AP")
-    assert (film["sex"], film["age_years"], film["manufacturer"]) == ("M", 60, "X")
+    (image,) = collection.images.to_pylist()
+    assert image["labels"] == [1, -1, 0, *[None] * 11]
+    assert (image["image_path"], image["study_id"], image["view"]) == ("images/id_a/b.png", "id_a/A1", "AP")
+    assert (image["sex"], image["age_years"], image["manufacturer"]) == ("M", 60, "X")
     assert collection.not_selected == {"of view L": 1}
 
 
-def test_mimic_cxr_films_may_be_dicom(tmp_path: Path) -> None:
+def test_mimic_cxr_images_may_be_dicom(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     tables = {
         "metadata": ("dicom_id,subject_id,study_id,ViewPosition", "a-1,10000032,50414267,PA"),
@@ -306,8 +308,8 @@ def test_mimic_cxr_films_may_be_dicom(tmp_path: Path) -> None:
     }
     for name, lines in tables.items():
         write(tmp_path, f"mimic-cxr-2.0.0-{name}.csv", *lines)
-    (film,) = read_collection(MimicCxrSource(root=tmp_path, film_format="dicom")).films.to_pylist()
-    assert film["film_path"] == "files/p10/p10000032/s50414267/a-1.dcm"
+    (image,) = read_collection(MimicCxrSource(root=tmp_path, image_format="dicom")).images.to_pylist()
+    assert image["image_path"] == "files/p10/p10000032/s50414267/a-1.dcm"
 
 
 # ---------------------------------------------------------------- tables of another version
@@ -363,5 +365,5 @@ def test_sex_and_age_are_read_as_collections_write_them_and_anything_else_is_unk
     root = nih(tmp_path)
     path = root / "Data_Entry_2017.csv"
     path.write_text(path.read_text().replace(",2,058Y,M,", ",2,411,,"))
-    film = rows(read_collection(NihCxr14Source(root=root)))["00000002_000.png"]
-    assert (film["sex"], film["age_years"]) == (None, None)
+    image = rows(read_collection(NihCxr14Source(root=root)))["00000002_000.png"]
+    assert (image["sex"], image["age_years"]) == (None, None)

@@ -1,4 +1,4 @@
-"""Film decoding: exact area means, every kind of file, and a reason for everything that cannot be used."""
+"""Image decoding: exact area means, every kind of file, and a reason for everything that cannot be used."""
 
 from io import BytesIO
 
@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from emixer.data.film_error import FilmError
-from emixer.data.films import decode_film, fitted_size, resize_area
+from emixer.data.image_error import ImageError
+from emixer.data.images import decode_image, fitted_size, resize_area
 
 
 def encoded(pixels: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
@@ -44,9 +44,9 @@ def test_a_hand_computed_mean_is_rounded_half_up() -> None:
 
 
 def test_reduced_scale_decoding_differs_little_from_full_decoding() -> None:
-    film = gradient(800, 640)
-    small = decode_film(encoded(film, "JPEG", quality=95), 64, "squeeze")
-    assert np.abs(small.astype(int) - resize_area(film, 64, 64)).max() <= 2
+    image = gradient(800, 640)
+    small = decode_image(encoded(image, "JPEG", quality=95), 64, "squeeze")
+    assert np.abs(small.astype(int) - resize_area(image, 64, 64)).max() <= 2
 
 
 @pytest.mark.parametrize(("side", "decoded"), [(32, (250, 300)), (256, (313, 375)), (320, (625, 750))])
@@ -61,80 +61,80 @@ def test_large_jpegs_are_decoded_at_the_smallest_scale_that_is_not_below_the_tar
 
 
 def test_crop_takes_the_centre() -> None:
-    film = np.zeros((4, 8), np.uint8)
-    film[:, 2:6] = [[10, 20, 30, 40]] * 4
-    np.testing.assert_array_equal(decode_film(encoded(film), 4, "crop"), [[10, 20, 30, 40]] * 4)
+    image = np.zeros((4, 8), np.uint8)
+    image[:, 2:6] = [[10, 20, 30, 40]] * 4
+    np.testing.assert_array_equal(decode_image(encoded(image), 4, "crop"), [[10, 20, 30, 40]] * 4)
 
 
 def test_pad_centres_on_black_and_squeeze_uses_all() -> None:
-    film = np.full((4, 8), 100, np.uint8)
-    film[:, 4:] = 200
-    padded = decode_film(encoded(film), 8, "pad")
+    image = np.full((4, 8), 100, np.uint8)
+    image[:, 4:] = 200
+    padded = decode_image(encoded(image), 8, "pad")
     assert padded[:2].max() == 0
     assert padded[6:].max() == 0
-    np.testing.assert_array_equal(padded[2:6], film)
-    np.testing.assert_array_equal(decode_film(encoded(film), 4, "squeeze"), [[100, 100, 200, 200]] * 4)
+    np.testing.assert_array_equal(padded[2:6], image)
+    np.testing.assert_array_equal(decode_image(encoded(image), 4, "squeeze"), [[100, 100, 200, 200]] * 4)
 
 
-def test_sixteen_bit_films_are_scaled_from_their_own_range() -> None:
-    film = np.array([[100, 1100], [2100, 4100]], np.uint16)
-    expected = np.floor((film - 100.0) * 255 / 4000 + 0.5)
-    for content in (encoded(film), encoded(film, "TIFF")):
-        np.testing.assert_array_equal(decode_film(content, 2, "crop"), expected)
+def test_sixteen_bit_images_are_scaled_from_their_own_range() -> None:
+    image = np.array([[100, 1100], [2100, 4100]], np.uint16)
+    expected = np.floor((image - 100.0) * 255 / 4000 + 0.5)
+    for content in (encoded(image), encoded(image, "TIFF")):
+        np.testing.assert_array_equal(decode_image(content, 2, "crop"), expected)
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
-def test_a_marker_burnt_into_a_deep_film_does_not_blacken_it(dtype: type) -> None:
-    film = np.arange(1000, 1400).reshape(20, 20).astype(dtype)
-    film[0, 0], film[19, 19] = 65535, 0  # of 400 pixels two on either side are outside
-    expected = np.clip(np.floor((film.astype(float) - 1002) * 255 / (1397 - 1002) + 0.5), 0, 255)
-    np.testing.assert_array_equal(decode_film(encoded(film, "TIFF"), 20, "crop"), expected)
+def test_a_marker_burnt_into_a_deep_image_does_not_blacken_it(dtype: type) -> None:
+    image = np.arange(1000, 1400).reshape(20, 20).astype(dtype)
+    image[0, 0], image[19, 19] = 65535, 0  # of 400 pixels two on either side are outside
+    expected = np.clip(np.floor((image.astype(float) - 1002) * 255 / (1397 - 1002) + 0.5), 0, 255)
+    np.testing.assert_array_equal(decode_image(encoded(image, "TIFF"), 20, "crop"), expected)
 
 
-def test_a_deep_film_that_is_nearly_all_background_keeps_its_extremes() -> None:
-    film = np.full((30, 30), 500, np.uint16)
-    film[15, 15], film[15, 16] = 900, 700
-    shown = decode_film(encoded(film), 30, "crop")
+def test_a_deep_image_that_is_nearly_all_background_keeps_its_extremes() -> None:
+    image = np.full((30, 30), 500, np.uint16)
+    image[15, 15], image[15, 16] = 900, 700
+    shown = decode_image(encoded(image), 30, "crop")
     assert (shown[15, 15], shown[15, 16], shown[0, 0]) == (255, 128, 0)  # 127.5 is rounded up
 
 
 def test_sixteen_bit_tiffs_whose_zero_is_white_are_inverted() -> None:
-    film = np.array([[0, 65535], [0, 0]], np.uint16)
-    content = encoded(film, "TIFF", tiffinfo={262: 0})
-    np.testing.assert_array_equal(decode_film(content, 2, "crop"), [[255, 0], [255, 255]])
+    image = np.array([[0, 65535], [0, 0]], np.uint16)
+    content = encoded(image, "TIFF", tiffinfo={262: 0})
+    np.testing.assert_array_equal(decode_image(content, 2, "crop"), [[255, 0], [255, 255]])
 
 
-def test_float_films_are_scaled_and_refused_when_not_finite() -> None:
-    film = np.array([[0.0, 0.5], [1.0, 0.25]], np.float32)
-    np.testing.assert_array_equal(decode_film(encoded(film, "TIFF"), 2, "crop"), [[0, 128], [255, 64]])
-    film[0, 0] = np.nan
-    with pytest.raises(FilmError, match="not finite"):
-        decode_film(encoded(film, "TIFF"), 2, "crop")
+def test_float_images_are_scaled_and_refused_when_not_finite() -> None:
+    image = np.array([[0.0, 0.5], [1.0, 0.25]], np.float32)
+    np.testing.assert_array_equal(decode_image(encoded(image, "TIFF"), 2, "crop"), [[0, 128], [255, 64]])
+    image[0, 0] = np.nan
+    with pytest.raises(ImageError, match="not finite"):
+        decode_image(encoded(image, "TIFF"), 2, "crop")
 
 
 def test_colour_becomes_luma_and_palettes_and_transparency_are_read() -> None:
     colour = np.zeros((2, 2, 3), np.uint8)
     colour[0, 0], colour[1, 1] = (255, 0, 0), (0, 255, 0)
     expected = [[76, 0], [0, 150]]  # 0.299 and 0.587 of 255
-    np.testing.assert_array_equal(decode_film(encoded(colour), 2, "crop"), expected)
+    np.testing.assert_array_equal(decode_image(encoded(colour), 2, "crop"), expected)
     alpha = np.dstack([colour, np.full((2, 2), 7, np.uint8)])
-    np.testing.assert_array_equal(decode_film(encoded(alpha), 2, "crop"), expected)
+    np.testing.assert_array_equal(decode_image(encoded(alpha), 2, "crop"), expected)
     buffer = BytesIO()
     Image.fromarray(colour).quantize(4).save(buffer, "PNG")
-    np.testing.assert_allclose(decode_film(buffer.getvalue(), 2, "crop"), expected, atol=1)
+    np.testing.assert_allclose(decode_image(buffer.getvalue(), 2, "crop"), expected, atol=1)
 
 
 def test_colour_jpegs_give_their_luma() -> None:
     colour = np.dstack([gradient(64, 64)] * 3)
-    small = decode_film(encoded(colour, "JPEG", quality=95), 16, "crop")
+    small = decode_image(encoded(colour, "JPEG", quality=95), 16, "crop")
     assert np.abs(small.astype(int) - resize_area(gradient(64, 64), 16, 16)).max() <= 2
 
 
 def test_exif_orientation_is_applied() -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # the top of the film is at the right of the picture
-    film = np.array([[10, 20], [30, 40]], np.uint8)
-    np.testing.assert_array_equal(decode_film(encoded(film, exif=exif), 2, "crop"), [[30, 10], [40, 20]])
+    exif[0x0112] = 6  # the top of the image is at the right of the picture
+    image = np.array([[10, 20], [30, 40]], np.uint8)
+    np.testing.assert_array_equal(decode_image(encoded(image, exif=exif), 2, "crop"), [[30, 10], [40, 20]])
 
 
 JPEG = encoded(gradient(64, 64), "JPEG")
@@ -154,25 +154,25 @@ JPEG = encoded(gradient(64, 64), "JPEG")
     ],
 )
 def test_what_cannot_be_used_has_a_reason(content: bytes, reason: str) -> None:
-    with pytest.raises(FilmError, match=reason):
-        decode_film(content, 16, "crop")
+    with pytest.raises(ImageError, match=reason):
+        decode_image(content, 16, "crop")
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded() -> None:
     buffer = BytesIO()
     Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
     assert len(buffer.getvalue()) < 100_000
-    with pytest.raises(FilmError, match="too large"):
-        decode_film(buffer.getvalue(), 16, "crop")
+    with pytest.raises(ImageError, match="too large"):
+        decode_image(buffer.getvalue(), 16, "crop")
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, len(JPEG) - 1), st.integers(0, 255), st.integers(0, len(JPEG)))
-def test_a_damaged_file_gives_a_film_or_a_reason_and_nothing_else(position: int, value: int, length: int) -> None:
+def test_a_damaged_file_gives_an_image_or_a_reason_and_nothing_else(position: int, value: int, length: int) -> None:
     content = bytearray(JPEG)
     content[position] = value
     try:
-        film = decode_film(bytes(content[: max(length, position)]), 16, "crop")
-    except FilmError:
+        image = decode_image(bytes(content[: max(length, position)]), 16, "crop")
+    except ImageError:
         return
-    assert film.shape == (16, 16)
+    assert image.shape == (16, 16)

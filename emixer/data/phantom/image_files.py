@@ -1,4 +1,4 @@
-"""One drawn film -> the bytes of a file, as collections store films: JPEG, PNG of 8 or 16 bits, DICOM of 12 bits."""
+"""One drawn image -> the bytes of a file, as collections store images: JPEG, PNG of 8 or 16 bits, DICOM of 12 bits."""
 
 import io
 
@@ -13,26 +13,26 @@ _BITS = 12
 _COMPUTED_RADIOGRAPHY = "1.2.840.10008.5.1.4.1.1.1"
 
 
-def encode_jpeg(film: Radiograph) -> bytes:
+def encode_jpeg(image: Radiograph) -> bytes:
     """A grayscale JPEG."""
     buffer = io.BytesIO()
-    Image.fromarray(film).save(buffer, format="JPEG", quality=_JPEG_QUALITY)
+    Image.fromarray(image).save(buffer, format="JPEG", quality=_JPEG_QUALITY)
     return buffer.getvalue()
 
 
-def encode_png(film: Radiograph, *, deep: bool = False) -> bytes:
+def encode_png(image: Radiograph, *, deep: bool = False) -> bytes:
     """A grayscale PNG; deep: of 16 bits, over their whole range."""
     buffer = io.BytesIO()
-    Image.fromarray(film.astype(np.uint16) * 257 if deep else film).save(buffer, format="PNG", compress_level=1)
+    Image.fromarray(image.astype(np.uint16) * 257 if deep else image).save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()
 
 
-def encode_dicom(film: Radiograph, dicom_id: str, *, white_is_zero: bool) -> bytes:
+def encode_dicom(image: Radiograph, dicom_id: str, *, white_is_zero: bool) -> bytes:
     """Computed radiography of 12 bits with a window over all of them, whose identifiers are made of `dicom_id`.
 
     Raises ConfigError where the extra `dicom` is missing.
     """
-    require_dicom("A phantom of DICOM films")
+    require_dicom("A phantom of DICOM images")
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
 
@@ -45,10 +45,10 @@ def encode_dicom(film: Radiograph, dicom_id: str, *, white_is_zero: bool) -> byt
     header.PatientID = header.PatientName = "phantom"
     header.SamplesPerPixel, header.PixelRepresentation = 1, 0
     header.PhotometricInterpretation = "MONOCHROME1" if white_is_zero else "MONOCHROME2"
-    header.Rows, header.Columns = film.shape
+    header.Rows, header.Columns = image.shape
     header.BitsAllocated, header.BitsStored, header.HighBit = 16, _BITS, _BITS - 1
     header.WindowCenter, header.WindowWidth = 2 ** (_BITS - 1), 2**_BITS
-    pixels = np.round(film.astype(np.float64) * (2**_BITS - 1) / 255).astype("<u2")
+    pixels = np.round(image.astype(np.float64) * (2**_BITS - 1) / 255).astype("<u2")
     header.PixelData = (2**_BITS - 1 - pixels if white_is_zero else pixels).astype("<u2").tobytes()
     header["PixelData"].VR = "OW"
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""JointGAN's single critic: a film and a report -> which kind of pair they are.
+"""JointGAN's single critic: an image and a report -> which kind of pair they are.
 
 Shapes: B pairs, K kinds, C channels, H = W side [px], F features, Y labels and columns of conditions, S
 sentences, W words, E embedding.
@@ -16,13 +16,14 @@ from emixer.models.image_discriminator import NUM_ROTATIONS
 from emixer.models.joint_discriminator import PairFeatures
 from emixer.models.spectral_norm import spectrally_normalized
 
-NUM_KINDS = 5
-"""A real pair; a real film with a written report; a real report with a drawn film; a generated pair in either order."""
+NUM_PAIR_TYPES = 5
+"""A real pair; a real image with a written report; a real report with a drawn image; a generated pair in either
+order."""
 REAL_PAIR = 0
 _LEAK = 0.2
 
 
-class KindsCritic(PairFeatures):
+class PairTypeCritic(PairFeatures):
     """Softmax critic over five kinds of pairs, with a projection of the labels for each kind."""
 
     def __init__(
@@ -30,33 +31,33 @@ class KindsCritic(PairFeatures):
         num_conditions: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(config, num_words, side_px, image_channels)
-        # No critic of films stands beside this one, so it also gets what D_image has: features summed over positions
-        self.hidden = spectrally_normalized(nn.Linear(self.pair_size + self.film_size, config.hidden))
-        self.kind_head = spectrally_normalized(nn.Linear(config.hidden, NUM_KINDS))
+        # No critic of images stands beside this one, so it also gets what D_image has: features summed over positions
+        self.hidden = spectrally_normalized(nn.Linear(self.pair_size + self.image_size, config.hidden))
+        self.type_head = spectrally_normalized(nn.Linear(config.hidden, NUM_PAIR_TYPES))
         self.num_labels = num_labels
-        projection = nn.Linear(num_labels + num_conditions, NUM_KINDS * config.hidden, bias=False)
+        projection = nn.Linear(num_labels + num_conditions, NUM_PAIR_TYPES * config.hidden, bias=False)
         self.projection = spectrally_normalized(projection)
-        self.rotation_head = spectrally_normalized(nn.Linear(self.film_size, NUM_ROTATIONS))
+        self.rotation_head = spectrally_normalized(nn.Linear(self.image_size, NUM_ROTATIONS))
 
     def forward(
         self, image_BCHW: Tensor, embedded_BSWE: Tensor, valid_BSW: Tensor, labels_BY: Tensor, labelled_B: Tensor
     ) -> Tensor:
         """Logits_BK of the kinds, float32, for words embedded by `reader`. Unknown labels are not projected."""
-        film_map_BFHW = self.film_map(image_BCHW)
-        pair_BF = self.pair_features(film_map_BFHW, embedded_BSWE, valid_BSW)
-        read_BF = torch.cat([pair_BF, film_map_BFHW.sum(dim=(2, 3))], dim=1)
+        image_map_BFHW = self.image_map(image_BCHW)
+        pair_BF = self.pair_features(image_map_BFHW, embedded_BSWE, valid_BSW)
+        read_BF = torch.cat([pair_BF, image_map_BFHW.sum(dim=(2, 3))], dim=1)
         hidden_BH = functional.leaky_relu(self.hidden(read_BF), _LEAK)
         known_BY = known_columns(labels_BY, labelled_B, self.num_labels)
-        projected_BKH = self.projection(known_BY).unflatten(1, (NUM_KINDS, -1))
+        projected_BKH = self.projection(known_BY).unflatten(1, (NUM_PAIR_TYPES, -1))
         projected_BK = (projected_BKH * hidden_BH[:, None]).sum(dim=2)
-        logits_BK: Tensor = self.kind_head(hidden_BH) + projected_BK
+        logits_BK: Tensor = self.type_head(hidden_BH) + projected_BK
         return logits_BK.float()
 
     def features(self, image_BCHW: Tensor) -> Tensor:
-        """Features_BF of films alone, for `rotation_logits`."""
-        return self.film_map(image_BCHW).sum(dim=(2, 3))
+        """Features_BF of images alone, for `rotation_logits`."""
+        return self.image_map(image_BCHW).sum(dim=(2, 3))
 
     def rotation_logits(self, features_BF: Tensor) -> Tensor:
-        """Logits (B, 4) of a film's having been turned by 0, 90, 180 or 270 degrees."""
+        """Logits (B, 4) of an image's having been turned by 0, 90, 180 or 270 degrees."""
         logits_B4: Tensor = self.rotation_head(features_BF)
         return logits_B4.float()

@@ -12,7 +12,7 @@ HEAD, CLEANUP = "head", "cleanup"
 
 
 @dataclass(frozen=True)
-class Member:
+class RegisteredJob:
     """A job of a cluster."""
 
     job: QueuedJob
@@ -39,11 +39,11 @@ def comment(cluster: str, attempt: str, kind: str, request: str = "-") -> str:
     return f"ray:{cluster}:{attempt}:{kind}:{request}"
 
 
-def members(jobs: Sequence[QueuedJob], cluster: str, attempt: str | None = None) -> list[Member]:
+def registered_jobs(jobs: Sequence[QueuedJob], cluster: str, attempt: str | None = None) -> list[RegisteredJob]:
     """Those of `jobs` that belong to the cluster (its `key_of`), over or not. attempt: only those of that start."""
     found = []
     for job in jobs:
         parts = job.comment.split(":")
         if len(parts) == 5 and parts[:2] == ["ray", cluster] and attempt in (None, parts[2]):
-            found.append(Member(job, *parts[2:]))
+            found.append(RegisteredJob(job, *parts[2:]))
     return found

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from emixer.experiments.cells import Cell, CellResult, Mix, ResultsFolder
-from emixer.experiments.kept_cells import difference, kept_cells, seconds_in_words
+from emixer.experiments.finished_cells import difference, finished_cells, seconds_in_words
 
-REAL, MIXED = Cell("films", Mix(100), 0), Cell("reports", Mix(100, 50, "emixer"), 1)
+REAL, MIXED = Cell("images", Mix(100), 0), Cell("reports", Mix(100, 50, "emixer"), 1)
 INPUTS = {"shards": "abc", "downstream": {"lr": 1e-3, "augment": ["translation"], "network": {"growth": 32}}}
 
 
@@ -18,15 +18,15 @@ def test_a_cell_is_told_apart_from_the_nearest_of_its_name(tmp_path: Path) -> No
     keep(folder, REAL, INPUTS, 1)
     keep(folder, REAL, INPUTS | {"shards": "abd", "downstream": None}, 1)
     changed = INPUTS | {"downstream": {"lr": 2e-3, "augment": [], "network": {"growth": 32}}}
-    assert difference(REAL, changed, kept_cells(folder)) == (
+    assert difference(REAL, changed, finished_cells(folder)) == (
         'inputs.downstream.augment ["translation"] there, [] now; inputs.downstream.lr 0.001 there, 0.002 now'
     )
-    assert difference(REAL, INPUTS | {"subjects": "by source"}, kept_cells(folder)) == (
+    assert difference(REAL, INPUTS | {"subjects": "by source"}, finished_cells(folder)) == (
         'inputs.subjects nothing there, "by source" now'
     )
-    assert difference(MIXED, INPUTS, kept_cells(folder)) == ""
+    assert difference(MIXED, INPUTS, finished_cells(folder)) == ""
     many = {"shards": "x", **{str(n): n for n in range(5)}, "downstream": INPUTS["downstream"]}
-    assert difference(REAL, many, kept_cells(folder)).endswith("; and 3 more")
+    assert difference(REAL, many, finished_cells(folder)).endswith("; and 3 more")
 
 
 def test_cells_of_earlier_versions_and_damaged_ones_tell_nothing(tmp_path: Path) -> None:
@@ -34,18 +34,18 @@ def test_cells_of_earlier_versions_and_damaged_ones_tell_nothing(tmp_path: Path)
     keep(folder, REAL, INPUTS, 1)
     folder.result_path("old").write_text('{"figures": {}, "resampled": {}, "facts": {"seconds": 3}}')
     folder.result_path("damaged").write_text('{"about": ')
-    assert [cell.name for cell in kept_cells(folder)] == ["films R100, seed 0"]
-    assert kept_cells(ResultsFolder(tmp_path / "new")) == []
+    assert [cell.name for cell in finished_cells(folder)] == ["images R100, seed 0"]
+    assert finished_cells(ResultsFolder(tmp_path / "new")) == []
 
 
 def test_time_is_told_by_task_with_a_total_and_with_what_nobody_knows(tmp_path: Path) -> None:
     folder = ResultsFolder(tmp_path)
     for seed, seconds in enumerate((6.0, 8.0)):
-        keep(folder, Cell("films", Mix(100), seed), INPUTS, seconds)
-    to_do = [Cell("films", Mix(200), seed) for seed in range(60)]
-    assert seconds_in_words(to_do, kept_cells(folder)) == (
-        "a cell takes, of those that are done here: films 7 s; those to do 7 min one after the other"
+        keep(folder, Cell("images", Mix(100), seed), INPUTS, seconds)
+    to_do = [Cell("images", Mix(200), seed) for seed in range(60)]
+    assert seconds_in_words(to_do, finished_cells(folder)) == (
+        "a cell takes, of those that are done here: images 7 s; those to do 7 min one after the other"
     )
-    assert seconds_in_words([MIXED], kept_cells(folder)).endswith("how long reports take is not known yet")
-    assert seconds_in_words(to_do, []) == "how long films take is not known yet"
-    assert seconds_in_words([], kept_cells(folder)) == "a cell takes, of those that are done here: films 7 s"
+    assert seconds_in_words([MIXED], finished_cells(folder)).endswith("how long reports take is not known yet")
+    assert seconds_in_words(to_do, []) == "how long images take is not known yet"
+    assert seconds_in_words([], finished_cells(folder)) == "a cell takes, of those that are done here: images 7 s"

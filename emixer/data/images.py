@@ -1,13 +1,13 @@
-"""Film files -> square 8-bit gray films: decode cheaply, fit, resize by exact area means.
+"""Image files -> square 8-bit gray images: decode cheaply, fit, resize by exact area means.
 
-The rules, which `FILM_VERSION` stands for:
+The rules, which `IMAGE_VERSION` stands for:
 1. JPEG, PNG, TIFF, BMP and DICOM are read; colour becomes luma, transparency is ignored, EXIF orientation is applied.
 2. Large JPEGs are decoded at 1/2, 1/4 or 1/8 of their size by the DCT itself, never below the size asked for.
-3. Films of 16 bits or more are scaled from the range of all but their extreme pixels (`gray_range`) to 0..255; 8-bit
-   films keep their values. DICOM has rules of its own (`emixer.data.dicom`).
-4. `crop` takes the central square; `squeeze` changes the aspect; `pad` centres the film on black.
+3. Images of 16 bits or more are scaled from the range of all but their extreme pixels (`gray_range`) to 0..255; 8-bit
+   images keep their values. DICOM has rules of its own (`emixer.data.dicom`).
+4. `crop` takes the central square; `squeeze` changes the aspect; `pad` centres the image on black.
 5. Each pixel is the mean of the area it covers, rounded half up. Weights and sums are whole numbers held in float64,
-   so the result is the same on every machine, whatever its BLAS. A film that is too small is enlarged the same way.
+   so the result is the same on every machine, whatever its BLAS. An image that is too small is enlarged the same way.
 
 Shapes: H, W of the file; h, w of the fitted area; S the side [px].
 """
@@ -25,10 +25,10 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from emixer.data.dicom import WHITE, is_dicom, read_dicom
-from emixer.data.film_error import FilmError
 from emixer.data.gray_range import gray_range
+from emixer.data.image_error import ImageError
 
-FILM_VERSION = 2
+IMAGE_VERSION = 2
 Fit = Literal["crop", "pad", "squeeze"]
 BURNT_IN = "annotation is burnt in, says its header"
 
@@ -48,35 +48,35 @@ _TRANSPOSE = {
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, TypeError, OverflowError)
 
 
-class ReadFilm(NamedTuple):
+class ReadImage(NamedTuple):
     """pixels_SS: uint8 (side_px, side_px). remark: what its file says that a user should see; None for nothing."""
 
     pixels_SS: NDArray[np.uint8]
     remark: str | None = None
 
 
-def read_film(content: bytes, side_px: int, fit: Fit) -> ReadFilm:
-    """The film in the bytes of a file. Raises FilmError for what cannot be used, ConfigError for a missing extra."""
+def read_image(content: bytes, side_px: int, fit: Fit) -> ReadImage:
+    """The image in the bytes of a file. Raises ImageError for what cannot be used, ConfigError for a missing extra."""
     if not content:
-        raise FilmError("file is empty")
+        raise ImageError("file is empty")
     remark = None
     if is_dicom(content):
-        film = read_dicom(content)
-        pixels_HW: NDArray[np.generic] = film.pixels_HW
+        image = read_dicom(content)
+        pixels_HW: NDArray[np.generic] = image.pixels_HW
         low, high = 0.0, WHITE
-        remark = BURNT_IN if film.burnt_in else None
+        remark = BURNT_IN if image.burnt_in else None
     else:
         pixels_HW = _decode(content, side_px, fit)
         low, high = gray_range(pixels_HW)
-    film_SS = _fitted(pixels_HW, side_px, fit, low, high)
-    if film_SS.min() == film_SS.max():
-        raise FilmError("film is one uniform value")
-    return ReadFilm(film_SS, remark)
+    image_SS = _fitted(pixels_HW, side_px, fit, low, high)
+    if image_SS.min() == image_SS.max():
+        raise ImageError("image is one uniform value")
+    return ReadImage(image_SS, remark)
 
 
-def decode_film(content: bytes, side_px: int, fit: Fit) -> NDArray[np.uint8]:
-    """The pixels of `read_film`."""
-    return read_film(content, side_px, fit).pixels_SS
+def decode_image(content: bytes, side_px: int, fit: Fit) -> NDArray[np.uint8]:
+    """The pixels of `read_image`."""
+    return read_image(content, side_px, fit).pixels_SS
 
 
 def _decode(content: bytes, side_px: int, fit: Fit) -> NDArray[np.generic]:
@@ -87,15 +87,15 @@ def _decode(content: bytes, side_px: int, fit: Fit) -> NDArray[np.generic]:
             with Image.open(BytesIO(content), formats=_FORMATS) as image:
                 return _pixels(image, side_px, fit)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise FilmError("film is too large to be a radiograph") from error
+        raise ImageError("image is too large to be a radiograph") from error
     except UnidentifiedImageError as error:
-        raise FilmError("file is not an image") from error
-    except FilmError:
+        raise ImageError("file is not an image") from error
+    except ImageError:
         raise
     except MemoryError as error:
-        raise FilmError("film does not fit into memory") from error
+        raise ImageError("image does not fit into memory") from error
     except _DAMAGE as error:
-        raise FilmError("image is damaged or cut short") from error
+        raise ImageError("image is damaged or cut short") from error
 
 
 def _pixels(image: Image.Image, side_px: int, fit: Fit) -> NDArray[np.generic]:
@@ -126,14 +126,14 @@ def _fitted(pixels_HW: NDArray[np.generic], side_px: int, fit: Fit, low: float, 
     if fit == "squeeze":
         return resize_area(pixels_HW, side_px, side_px, low, high)
     w, h = fitted_size((width, height), side_px, fit)
-    film_SS = np.zeros((side_px, side_px), np.uint8)
+    image_SS = np.zeros((side_px, side_px), np.uint8)
     top, left = (side_px - h) // 2, (side_px - w) // 2
-    film_SS[top : top + h, left : left + w] = resize_area(pixels_HW, h, w, low, high)
-    return film_SS
+    image_SS[top : top + h, left : left + w] = resize_area(pixels_HW, h, w, low, high)
+    return image_SS
 
 
 def fitted_size(size: tuple[int, int], side_px: int, fit: Fit) -> tuple[int, int]:
-    """Width and height [px] that a film of `size` (width, height) takes before it is cropped or padded."""
+    """Width and height [px] that an image of `size` (width, height) takes before it is cropped or padded."""
     if fit == "squeeze":
         return side_px, side_px
     reference = min(size) if fit == "crop" else max(size)

@@ -21,7 +21,7 @@ class Entry:
     detail: str
 
 
-class Diary:
+class EventLog:
     """In a cluster's folder."""
 
     def __init__(self, home: Path) -> None:

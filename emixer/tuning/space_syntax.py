@@ -57,10 +57,10 @@ def require_prunable(config: Config) -> None:
     if before_the_last < tune.first_rung:
         wanted = tune.first_rung + 1
         raise ConfigError(
-            f"train.validate_every_images={every} leaves a trial of tune.budget_images={tune.budget_images} films with "
+            f"train.validate_every_images={every} leaves a trial of tune.budget_images={tune.budget_images} images with "
             f"{before_the_last + 1} validation pass(es), and tune.first_rung={tune.first_rung} must lie before the "
             "last, so that nothing can be stopped early. Validate more often, e.g. every "
-            f"{max(1, tune.budget_images // max(wanted, 10))} films, or set tune.pruner=none."
+            f"{max(1, tune.budget_images // max(wanted, 10))} images, or set tune.pruner=none."
         )
     if tune.sampler == "gp":
         raise ConfigError(

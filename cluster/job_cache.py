@@ -6,7 +6,7 @@ import time
 from collections import Counter
 
 from cluster import slurm
-from cluster.members import Member, members
+from cluster.job_registry import RegisteredJob, registered_jobs
 from cluster.slurm import QueuedJob, SlurmSilenceError
 
 logger = logging.getLogger(__name__)
@@ -14,13 +14,13 @@ _EARLIER_S = 60.0
 """By how much the end of a job has to come nearer to be a preemption."""
 
 
-class OwnJobs:
+class JobCache:
     """Of one start of a cluster. Without an answer of SLURM, nothing has changed."""
 
     def __init__(self, cluster: str, attempt: str, poll_s: float) -> None:
         self._cluster, self._attempt, self._poll_s = cluster, attempt, poll_s
-        self._known: dict[str, Member] = {}
-        self._over: dict[str, Member] = {}
+        self._known: dict[str, RegisteredJob] = {}
+        self._over: dict[str, RegisteredJob] = {}
         self._submitted_at: dict[str, float] = {}
         self._first_seen: dict[str, float] = {}
         self._started_at: dict[str, float] = {}
@@ -33,7 +33,7 @@ class OwnJobs:
         self._lock = threading.Lock()
         self._asking = threading.Lock()
 
-    def look(self) -> dict[str, Member]:
+    def look(self) -> dict[str, RegisteredJob]:
         """Jobs by id that are not over. Asks SLURM when the last look is old, one thread at a time.
 
         Raises SlurmSilenceError if SLURM has never answered.
@@ -67,20 +67,20 @@ class OwnJobs:
         with self._lock:
             if self._distrusted_at is not None:
                 return False
-            alive = sum(member.kind == node_type for member in self._known.values())
+            alive = sum(registered.kind == node_type for registered in self._known.values())
             if alive + self._reserved[node_type] >= limit:
                 return False
             self._reserved[node_type] += 1
             return True
 
-    def settle(self, node_type: str, member: Member | None) -> None:
+    def settle(self, node_type: str, registered: RegisteredJob | None) -> None:
         """Gives a reserved place to the job that was submitted, or back."""
         now = time.monotonic()
         with self._lock:
             self._reserved[node_type] -= 1
-            if member is not None:
-                job_id = member.job.job_id
-                self._known[job_id] = member
+            if registered is not None:
+                job_id = registered.job.job_id
+                self._known[job_id] = registered
                 self._submitted_at[job_id] = self._first_seen[job_id] = now
 
     def distrust(self) -> None:
@@ -97,15 +97,15 @@ class OwnJobs:
     def requests(self) -> set[str]:
         """What its jobs were submitted for, those included that are over."""
         with self._lock:
-            return {member.request for member in (*self._known.values(), *self._over.values())}
+            return {registered.request for registered in (*self._known.values(), *self._over.values())}
 
-    def failed(self) -> list[tuple[Member, float]]:
+    def failed(self) -> list[tuple[RegisteredJob, float]]:
         """Jobs that ended with an error, and how long they had run [s]."""
         with self._lock:
             return [
-                (member, self._ended_at[job_id] - self._started_at.get(job_id, self._ended_at[job_id]))
-                for job_id, member in self._over.items()
-                if member.job.state == "FAILED"
+                (registered, self._ended_at[job_id] - self._started_at.get(job_id, self._ended_at[job_id]))
+                for job_id, registered in self._over.items()
+                if registered.job.state == "FAILED"
             ]
 
     def settled(self, seconds: float) -> set[str]:
@@ -113,41 +113,43 @@ class OwnJobs:
         now = time.monotonic()
         with self._lock:
             return {
-                member.kind for job_id, member in self._known.items()
-                if member.job.state == "RUNNING" and now - self._started_at.get(job_id, now) > seconds
+                registered.kind for job_id, registered in self._known.items()
+                if registered.job.state == "RUNNING" and now - self._started_at.get(job_id, now) > seconds
             }  # fmt: skip
 
     def ending_early(self) -> list[str]:
         """Running jobs whose end has come nearer: they are being preempted."""
         with self._lock:
             return [
-                job_id for job_id, member in self._known.items()
-                if member.job.state == "RUNNING" and member.job.ends is not None
-                and self._latest_end.get(job_id, member.job.ends) - member.job.ends > _EARLIER_S
+                job_id for job_id, registered in self._known.items()
+                if registered.job.state == "RUNNING" and registered.job.ends is not None
+                and self._latest_end.get(job_id, registered.job.ends) - registered.job.ends > _EARLIER_S
             ]  # fmt: skip
 
     def _take(self, jobs: list[QueuedJob], asked_at: float) -> None:
-        shown = {m.job.job_id: m for m in members(jobs, self._cluster, self._attempt) if m.is_worker}
+        shown = {m.job.job_id: m for m in registered_jobs(jobs, self._cluster, self._attempt) if m.is_worker}
         by_id = {job.job_id: job for job in jobs}
         with self._lock:
             # a site may change comments: what we have submitted is ours whatever it is called
-            for job_id, member in self._known.items():
+            for job_id, registered in self._known.items():
                 if job_id in by_id and job_id not in shown:
-                    shown[job_id] = Member(by_id[job_id], member.attempt, member.kind, member.request)
+                    shown[job_id] = RegisteredJob(
+                        by_id[job_id], registered.attempt, registered.kind, registered.request
+                    )
             newer = {
                 job_id: self._known[job_id]
                 for job_id, at in self._submitted_at.items()
                 if at >= asked_at and job_id not in shown and job_id in self._known
             }
-            for job_id, member in shown.items():
+            for job_id, registered in shown.items():
                 self._first_seen.setdefault(job_id, asked_at)
-                if member.job.state == "RUNNING":
+                if registered.job.state == "RUNNING":
                     self._started_at.setdefault(job_id, asked_at)
-                    if member.job.ends is not None:
-                        self._latest_end[job_id] = max(member.job.ends, self._latest_end.get(job_id, 0.0))
-                if member.job.is_over:
+                    if registered.job.ends is not None:
+                        self._latest_end[job_id] = max(registered.job.ends, self._latest_end.get(job_id, 0.0))
+                if registered.job.is_over:
                     self._ended_at.setdefault(job_id, asked_at)
-            self._over = {job_id: member for job_id, member in shown.items() if member.job.is_over}
+            self._over = {job_id: registered for job_id, registered in shown.items() if registered.job.is_over}
             self._known = {job_id: m for job_id, m in shown.items() if not m.job.is_over} | newer
             self._submitted_at = {job_id: self._submitted_at[job_id] for job_id in newer}
             self._answered_at = asked_at

@@ -1,9 +1,9 @@
-"""The part of a game that is played over films alone: real or fake, and which way up.
+"""The part of a game that is played over images alone: real or fake, and which way up.
 
-    critic     image [l(D_image(I)) + l'(D_image(fake))]  - beta log Q(R = r | real film turned by r)
+    critic     image [l(D_image(I)) + l'(D_image(fake))]  - beta log Q(R = r | real image turned by r)
     generator  image g(D_image(fake))                     - alpha log Q(R = r | fake turned by r)
 
-Shapes: B rows, R of them that are rotated, N films of any kind, C channels, H = W side [px], Y labels, F features.
+Shapes: B rows, R of them that are rotated, N images of any kind, C channels, H = W side [px], Y labels, F features.
 Source: EMIXER §3.2.3; Chen et al. 2019 (SSGAN). Departures: docs/deviations.md#value-function.
 """
 
@@ -21,8 +21,8 @@ from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, RowWeights
 
 
-class FilmCritic(Protocol):
-    """What the game asks of a critic of films."""
+class ImageCritic(Protocol):
+    """What the game asks of a critic of images."""
 
     def features(self, image_BCHW: Tensor) -> Tensor:
         """Features_BF."""
@@ -37,10 +37,10 @@ class FilmCritic(Protocol):
         ...
 
 
-class FilmGame:
+class ImageGame:
     """The terms "image" and "rotation" of both players. A weight of 0 leaves a term out, and the work for it.
 
-    Where augmentation adapts, "real_sign" is the mean sign of the logits of real films, which no loss counts.
+    Where augmentation adapts, "real_sign" is the mean sign of the logits of real images, which no loss counts.
     """
 
     def __init__(self, loss: LossConfig) -> None:
@@ -59,14 +59,14 @@ class FilmGame:
         return self.loss.image > 0 or self.loss.alpha > 0
 
     def critic_terms(
-        self, critic: FilmCritic, real: Batch, fake_BCHW: Tensor, fake_labels_BY: Tensor, noise: RowNoise,
+        self, critic: ImageCritic, real: Batch, fake_BCHW: Tensor, fake_labels_BY: Tensor, noise: RowNoise,
         weights: RowWeights,
     ) -> Terms:  # fmt: skip
-        """Films as the critic shall see them: changed by `augment`."""
+        """Images as the critic shall see them: changed by `augment`."""
         if not self.critic_learns:
             return {}
-        films: list[Tensor] = [real.image_BCHW, fake_BCHW] if self.loss.image > 0 else []
-        features, of_turned = self._features(critic, films, real.image_BCHW, noise, turned=self.loss.beta > 0)
+        images: list[Tensor] = [real.image_BCHW, fake_BCHW] if self.loss.image > 0 else []
+        features, of_turned = self._features(critic, images, real.image_BCHW, noise, turned=self.loss.beta > 0)
         terms: Terms = {}
         if self.loss.image > 0:
             logit_real_B, logit_fake_B = critic.real_logit(
@@ -83,13 +83,13 @@ class FilmGame:
         return terms
 
     def generator_terms(
-        self, critic: FilmCritic, fake_BCHW: Tensor, labels_BY: Tensor, noise: RowNoise, weights: RowWeights
+        self, critic: ImageCritic, fake_BCHW: Tensor, labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> Terms:
-        """Films as the critic shall see them: changed by `augment`."""
+        """Images as the critic shall see them: changed by `augment`."""
         if not self.generator_learns:
             return {}
-        films: list[Tensor] = [fake_BCHW] if self.loss.image > 0 else []
-        features, of_turned = self._features(critic, films, fake_BCHW, noise, turned=self.loss.alpha > 0)
+        images: list[Tensor] = [fake_BCHW] if self.loss.image > 0 else []
+        features, of_turned = self._features(critic, images, fake_BCHW, noise, turned=self.loss.alpha > 0)
         terms: Terms = {}
         if self.loss.image > 0:
             labelled_B = torch.ones(len(fake_BCHW), dtype=torch.bool, device=fake_BCHW.device)
@@ -100,21 +100,21 @@ class FilmGame:
         return terms
 
     def _features(
-        self, critic: FilmCritic, films: list[Tensor], upright_BCHW: Tensor, noise: RowNoise, turned: bool
+        self, critic: ImageCritic, images: list[Tensor], upright_BCHW: Tensor, noise: RowNoise, turned: bool
     ) -> tuple[Tensor, Tensor]:
-        """Features of `films`, and of what is rotated of upright_BCHW, as `in_all_rotations` orders it; one pass.
+        """Features of `images`, and of what is rotated of upright_BCHW, as `in_all_rotations` orders it; one pass.
 
-        upright_BCHW is the first of `films`, if there are any: those of its rows that are rotated, by 0 degrees among
+        upright_BCHW is the first of `images`, if there are any: those of its rows that are rotated, by 0 degrees among
         others, are not read twice.
         """
         if not turned:
-            features_NF = critic.features(torch.cat(films))
+            features_NF = critic.features(torch.cat(images))
             return features_NF, features_NF[:0]
         rows_R = rotated_rows(noise.first_row, len(upright_BCHW), self.loss.rotation_share, upright_BCHW.device)
         turned_NCHW = in_all_rotations(upright_BCHW[rows_R])
-        if not films:
+        if not images:
             features_NF = critic.features(turned_NCHW)
             return features_NF[:0], features_NF
-        num_films = sum(map(len, films))
-        features_NF = critic.features(torch.cat([*films, turned_NCHW[len(rows_R) :]]))
-        return features_NF[:num_films], torch.cat([features_NF[rows_R], features_NF[num_films:]])
+        num_images = sum(map(len, images))
+        features_NF = critic.features(torch.cat([*images, turned_NCHW[len(rows_R) :]]))
+        return features_NF[:num_images], torch.cat([features_NF[rows_R], features_NF[num_images:]])

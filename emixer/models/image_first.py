@@ -1,6 +1,6 @@
-"""Models that make a film from labels, then read the report off the film: EMIXER and SM-GAN.
+"""Models that make an image from labels, then read the report off the image: EMIXER and SM-GAN.
 
-Shapes: B films, C channels, H = W side [px], Y labels and columns of conditions, Z noise, S sentences, W
+Shapes: B images, C channels, H = W side [px], Y labels and columns of conditions, Z noise, S sentences, W
 words of a sentence.
 Source: EMIXER §3.2.1, §3.2.2.
 """
@@ -19,7 +19,7 @@ from emixer.models.paired_model import Batch, GeneratedPairs, ModelSpec, PairedM
 from emixer.models.report_decoder import ReportDecoder
 
 
-class FilmFirstModel(PairedModel):
+class ImageFirstModel(PairedModel):
     """Image generator G and report decoder F; which critics there are is the subclass's."""
 
     def __init__(self, config: EmixerModelConfig | SmganModelConfig, spec: ModelSpec, load_weights: bool) -> None:
@@ -57,16 +57,16 @@ class FilmFirstModel(PairedModel):
         """Dimensions of z: a chunk for the stem and one for each block."""
         return self.image_generator.noise_size
 
-    def generate_films(self, labels_BY: Tensor, noise: RowNoise) -> Tensor:
-        """Films (B, C, H, W) in [-1, 1] from the stream "z", in whatever mode and with whatever gradients hold."""
-        films_BCHW: Tensor = self.image_generator(noise.normal("z", self.noise_shape()), labels_BY)
-        return films_BCHW
+    def generate_images(self, labels_BY: Tensor, noise: RowNoise) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1] from the stream "z", in whatever mode and with whatever gradients hold."""
+        images_BCHW: Tensor = self.image_generator(noise.normal("z", self.noise_shape()), labels_BY)
+        return images_BCHW
 
     @torch.no_grad()
     def sample(self, labels_BY: Tensor, noise: RowNoise, temperature: float) -> GeneratedPairs:
         """One pair a row from the streams "z", "stop" and "words", in eval mode."""
         with eval_mode(self):
-            image_BCHW = self.generate_films(labels_BY, noise)
+            image_BCHW = self.generate_images(labels_BY, noise)
             return GeneratedPairs(image_BCHW, self.report_decoder.sample(image_BCHW, labels_BY, noise, temperature))
 
     def word_cross_entropy(self, batch: Batch, noise: RowNoise) -> tuple[Tensor, Tensor]:

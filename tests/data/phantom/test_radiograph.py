@@ -24,7 +24,7 @@ from emixer.data.phantom.findings import (
     WideMediastinum,
 )
 from emixer.data.phantom.lateral import render_lateral
-from emixer.data.phantom.radiograph import Exposure, FilmKey, Radiograph, render_frontal
+from emixer.data.phantom.radiograph import Exposure, ImageKey, Radiograph, render_frontal
 from emixer.data.phantom.randomness import Stream, generator
 from emixer.data.phantom.sampling import sample_findings
 from emixer.data.phantom.study import Settings, make_study
@@ -34,12 +34,12 @@ SCALE = ROWS / 40.0
 FRAME = Frame(ROWS, COLUMNS, SCALE, -COLUMNS / SCALE / 2, -6.0)
 ANATOMY = Anatomy()
 HEALTHY = Findings(heart_ratio=0.44)
-KEY = FilmKey(seed=3, study=5, film=0)
+KEY = ImageKey(seed=3, study=5, image=0)
 PACEMAKER = Device("pacemaker", Side.LEFT, "the right ventricle")
 PATCH = Opacity(Side.RIGHT, across=0.5, down=0.5, radius_cm=3.5, density=0.6, severity=0.6)
 
 
-def film(findings: Findings, heart_ratio: float | None = None) -> Radiograph:
+def image(findings: Findings, heart_ratio: float | None = None) -> Radiograph:
     return render_frontal(ANATOMY, findings, heart_ratio or findings.heart_ratio, FRAME, Exposure(marker=None), KEY)
 
 
@@ -77,11 +77,11 @@ def test_every_label_has_a_case_here() -> None:
 
 
 @pytest.mark.parametrize("label", CASES, ids=str)
-def test_a_label_changes_the_film_where_a_radiologist_would_look(label: Label) -> None:
+def test_a_label_changes_the_image_where_a_radiologist_would_look(label: Label) -> None:
     changes, x, y, direction = CASES[label]
     findings = replace(HEALTHY, **changes)
     assert findings.present() - {Label.NO_FINDING} == {label}
-    difference = film(findings).astype(float) - film(HEALTHY)
+    difference = image(findings).astype(float) - image(HEALTHY)
     inside = box(x, y)
     assert mean_change(difference[inside]) > 4 * mean_change(difference[~inside])
     assert mean_change(difference[inside]) > 1.0
@@ -90,26 +90,26 @@ def test_a_label_changes_the_film_where_a_radiologist_would_look(label: Label) -
 
 @pytest.mark.parametrize("side", Side)
 def test_an_effusion_brightens_the_costophrenic_angle_of_its_own_side(side: Side) -> None:
-    difference = film(replace(HEALTHY, effusions=(Effusion(side, 5.0, 0.4),))).astype(float) - film(HEALTHY)
+    difference = image(replace(HEALTHY, effusions=(Effusion(side, 5.0, 0.4),))).astype(float) - image(HEALTHY)
     right, left = box((-13, -9), (18, 22.5)), box((9, 13), (18.5, 23.5))
     own, other = (left, right) if side is Side.LEFT else (right, left)
     assert difference[own].mean() > 15
     assert abs(difference[other].mean()) < 3
 
 
-def test_a_larger_effusion_brightens_more_of_the_film() -> None:
+def test_a_larger_effusion_brightens_more_of_the_image() -> None:
     areas = []
     for height_cm in (3.0, 6.0, 10.0):
-        wet = film(replace(HEALTHY, effusions=(Effusion(Side.LEFT, height_cm, 0.5),))).astype(int)
-        areas.append(np.count_nonzero(wet - film(HEALTHY) > 25))
+        wet = image(replace(HEALTHY, effusions=(Effusion(Side.LEFT, height_cm, 0.5),))).astype(int)
+        areas.append(np.count_nonzero(wet - image(HEALTHY) > 25))
     assert areas[0] < areas[1] < areas[2]
 
 
 def test_no_vessels_are_left_beyond_the_pleural_line() -> None:
-    collapsed = film(replace(HEALTHY, pneumothorax=Pneumothorax(Side.LEFT, 4.0, 0.7))).astype(float)
+    collapsed = image(replace(HEALTHY, pneumothorax=Pneumothorax(Side.LEFT, 4.0, 0.7))).astype(float)
     beyond = box((10.0, 11.2), (6, 10))
     # darker than healthy lung, and without its fine structure
-    assert collapsed[beyond].mean() < film(HEALTHY)[beyond].mean()
+    assert collapsed[beyond].mean() < image(HEALTHY)[beyond].mean()
 
 
 @pytest.mark.parametrize("heart_ratio", [0.40, 0.48, 0.55, 0.66])
@@ -125,7 +125,7 @@ def test_the_cardiothoracic_ratio_measured_on_the_drawn_masks_is_the_factor(hear
 
 def test_findings_survive_being_shrunk_to_64_pixels() -> None:
     def small(findings: Findings) -> np.ndarray:
-        return film(findings)[:, :208].reshape(64, 4, 52, 4).mean(axis=(1, 3))
+        return image(findings)[:, :208].reshape(64, 4, 52, 4).mean(axis=(1, 3))
 
     for label in (Label.PLEURAL_EFFUSION, Label.CARDIOMEGALY, Label.CONSOLIDATION, Label.EDEMA, Label.PNEUMOTHORAX):
         changed = np.abs(small(replace(HEALTHY, **CASES[label][0])) - small(HEALTHY))
@@ -133,22 +133,22 @@ def test_findings_survive_being_shrunk_to_64_pixels() -> None:
 
 
 def test_drawn_lungs_are_darker_than_the_mediastinum_and_the_abdomen() -> None:
-    healthy = film(HEALTHY).astype(float)
+    healthy = image(HEALTHY).astype(float)
     lung = healthy[box((-10, -5), (6, 15))].mean()
     assert lung + 60 < healthy[box((-2, 2), (10, 18))].mean()
     assert lung + 60 < healthy[box((-9, -4), (26, 30))].mean()
     assert healthy[box((-16, -15.5), (-6, -5))].mean() < lung
 
 
-def test_a_film_is_the_same_whenever_it_is_drawn() -> None:
+def test_an_image_is_the_same_whenever_it_is_drawn() -> None:
     study = make_study(Settings(seed=1, height_px=96), 7)
     again = make_study(Settings(seed=1, height_px=96), 7)
-    assert [f.dicom_id for f in study.films] == [f.dicom_id for f in again.films]
-    for one, other in zip(study.films, again.films, strict=True):
+    assert [f.dicom_id for f in study.images] == [f.dicom_id for f in again.images]
+    for one, other in zip(study.images, again.images, strict=True):
         assert np.array_equal(study.render(one), again.render(other))
 
 
-def test_a_lateral_film_shows_a_large_heart_larger() -> None:
+def test_a_lateral_image_shows_a_large_heart_larger() -> None:
     small, large = (
         render_lateral(ANATOMY, replace(HEALTHY, heart_ratio=ratio), FRAME, Exposure(marker=None), KEY).astype(float)
         for ratio in (0.42, 0.64)
@@ -157,9 +157,9 @@ def test_a_lateral_film_shows_a_large_heart_larger() -> None:
 
 
 @pytest.mark.parametrize("height_px", [64, 128, 700])
-def test_films_of_any_height_can_be_drawn(height_px: int) -> None:
+def test_images_of_any_height_can_be_drawn(height_px: int) -> None:
     study = make_study(Settings(seed=2, height_px=height_px), 0)
-    for plan in study.films:
+    for plan in study.images:
         pixels = study.render(plan)
         assert pixels.dtype == np.uint8
         assert pixels.shape == (plan.frame.rows, plan.frame.columns)

@@ -13,7 +13,7 @@ from pathlib import Path
 from cluster import files
 from cluster.slurm import MARK
 
-MEETING, _LEAVING = "head.json", "leaving"
+RENDEZVOUS, _LEAVING = "head.json", "leaving"
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ def prepare(folder: Path, address: str, attempt: str) -> Head:
 def announce(folder: Path, head: Head) -> None:
     """Tells the others that it is there."""
     content = {"address": head.address, "attempt": head.attempt, "host": own_host(), "pid": os.getpid()}
-    files.write_json(folder / MEETING, content)
+    files.write_json(folder / RENDEZVOUS, content)
 
 
 def withdraw(folder: Path) -> None:
     """Others see it go, and leave. The token goes with `forget_token`."""
-    (folder / MEETING).unlink(missing_ok=True)
+    (folder / RENDEZVOUS).unlink(missing_ok=True)
 
 
 def forget_token(folder: Path, attempt: str) -> None:
@@ -93,7 +93,7 @@ def _token_file(folder: Path, attempt: str) -> Path:
 
 def find(folder: Path) -> Head | None:
     """The head that has announced itself there. Raises OSError when the folder cannot be read."""
-    content = files.read_json(folder / MEETING)
+    content = files.read_json(folder / RENDEZVOUS)
     try:
         attempt = str(content["attempt"])
         return Head(str(content["address"]), _token_file(folder, attempt), attempt)

@@ -11,7 +11,7 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class KeptCell:
+class FinishedCell:
     """A finished cell, as its file describes it."""
 
     name: str
@@ -21,20 +21,20 @@ class KeptCell:
     seconds: float
 
 
-def kept_cells(folder: ResultsFolder) -> list[KeptCell]:
+def finished_cells(folder: ResultsFolder) -> list[FinishedCell]:
     """All of a folder whose files say what they are; those of earlier versions do not."""
     found = []
     for path in folder.result_files():
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             about, seconds = content["about"], float(content["facts"].get("seconds", 0))
-            found.append(KeptCell(about["name"], about["task"], _leaves(about["decided_by"]), seconds))
+            found.append(FinishedCell(about["name"], about["task"], _leaves(about["decided_by"]), seconds))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     return found
 
 
-def difference(cell: Cell, inputs: Mapping[str, Any], kept: Iterable[KeptCell]) -> str:
+def difference(cell: Cell, inputs: Mapping[str, Any], kept: Iterable[FinishedCell]) -> str:
     """How a cell that is to do differs from the nearest of its name, e.g. `inputs.downstream.lr 0.001 there, 0.002
     now`; nothing where there is none."""
     now = _leaves(cell.decided_by(inputs))
@@ -48,7 +48,7 @@ def difference(cell: Cell, inputs: Mapping[str, Any], kept: Iterable[KeptCell]) 
     return "; ".join(nearest[:_SHOWN]) + more
 
 
-def seconds_in_words(to_do: Sequence[Cell], kept: Iterable[KeptCell]) -> str:
+def seconds_in_words(to_do: Sequence[Cell], kept: Iterable[FinishedCell]) -> str:
     """How long cells of each task took in this folder, and those to do would take one after the other."""
     of_task: dict[str, list[float]] = {}
     for other in kept:
