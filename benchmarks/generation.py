@@ -28,21 +28,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from random_model import random_model
 from worker_memory import descendants
 
-from emixer.config import Config, RayConfig, load_config
-from emixer.data.labels import CHEXPERT
-from emixer.data.vocabulary import SPECIAL_TOKENS
+from emixer.config import RayConfig, load_config
 from emixer.generation.dataset import DatasetPlan, Device, SamplerActor, choose_samplers, write_dataset
 from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat
 from emixer.generation.plan import make_plan
 from emixer.generation.sampler import Sampler, TrainedModel
-from emixer.models.build import build_model
 from emixer.models.noise import RowNoise
-from emixer.models.paired_model import ModelSpec
 from emixer.ray_session import connect
 
-VOCABULARY = 1000
 TEMPERATURE = 0.7
 _CLOCK = "EMIXER_BENCHMARK_CLOCK"
 _NOISE = "EMIXER_BENCHMARK_NOISE"
@@ -213,18 +209,6 @@ def dataset_plan(
         device=device,
         cpus_per_sampler=cpus_per_sampler,
     )
-
-
-def random_model(config: Config) -> TrainedModel:
-    """The config's model as it is before training."""
-    tokens = SPECIAL_TOKENS + tuple(f"word{i}" for i in range(VOCABULARY))
-    vectors = tuple(tuple(int(i == y) for i in range(len(CHEXPERT))) for y in range(len(CHEXPERT)))
-    spec = ModelSpec(CHEXPERT, tokens, vectors, (1,) * len(CHEXPERT))
-    torch.manual_seed(0)
-    model = build_model(config.model, spec, load_weights=False)
-    sampling = tuple(model.ema_modules())
-    tensors = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(sampling)}
-    return TrainedModel(config.model, spec, tensors, 0, "random", Path("random"), {})
 
 
 @contextmanager

@@ -25,9 +25,9 @@ from emixer.models.paired_model import END, Batch, ModelSpec
 from emixer.run_folder import RunFolder
 from emixer.stages.model_spec import model_spec
 from emixer.training.game import GamePlan, game_plan
+from emixer.training.plan import train_from_last
 from emixer.training.reporter import RunReporter
 from emixer.training.state import TrainState
-from emixer.training.workers import train_from_last
 from tests.browser import browser as browser  # fixtures
 from tests.browser import page as page
 

@@ -51,6 +51,12 @@ def test_light_packages_import_neither_torch_nor_ray(code: str) -> None:
     assert not {"torch", "ray", "pyarrow", "pandas"} & loaded_by(code)
 
 
+def test_a_training_and_a_sampler_in_one_process_need_no_ray() -> None:
+    loaded = loaded_by("import emixer.stages.train, emixer.stages.train_plan, emixer.generation.sampler")
+    assert "torch" in loaded
+    assert "ray" not in loaded
+
+
 def test_the_probe_for_heavy_imports_can_see_one() -> None:
     assert "pyarrow" in loaded_by("import pyarrow")
 

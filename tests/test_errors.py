@@ -11,7 +11,8 @@ from emixer import errors
 from emixer.config import Config, RayConfig
 from emixer.errors import ConfigError, EmixerError, ShardError, StorageError, find_emixer_error
 from emixer.ray_session import connect
-from emixer.training.workers import TrainPlan, run_workers
+from emixer.training.plan import TrainPlan
+from emixer.training.workers import run_workers
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type)]
 

@@ -59,7 +59,7 @@ def run(config: Config) -> TrainResult:
     from emixer.stages.train_plan import make_plan
     from emixer.training.workers import run_workers
 
-    config, shards, reader = _checked(config)
+    config, shards, reader = checked(config)
     for line in _unread(shards):
         logger.warning("%s", " ".join(line.split()))
     path = _run_path(config)
@@ -82,7 +82,7 @@ def describe(config: Config) -> str:
     """What `run` would do."""
     from emixer.models.build import build_model
 
-    config, shards, reader = _checked(config)
+    config, shards, reader = checked(config)
     train, path = config.train, _run_path(config)
     spec = model_spec(shards, reader)
     model = build_model(config.model, spec)
@@ -121,11 +121,11 @@ def _in_words(conditions: Conditions) -> str:
 
 def check(config: Config) -> None:
     """Raises what `run` would raise before anything starts."""
-    _checked(config)
+    checked(config)
 
 
-def _checked(config: Config) -> tuple[Config, ShardSet, WindowReader]:
-    """Everything that can be wrong before a worker starts."""
+def checked(config: Config) -> tuple[Config, ShardSet, WindowReader]:
+    """What is trained on. Raises ConfigError or ShardError for everything that can be wrong before a worker starts."""
     model = config.model
     if config.data.shards is None:
         raise ConfigError("data.shards is not set. Give --shards FOLDER, a folder written by `emixer ingest`.")

@@ -14,7 +14,6 @@ from emixer.config import RayConfig
 from emixer.config.training import EncoderConfig, TrainConfig
 from emixer.errors import ConfigError, StoppedError
 from emixer.progress import Progress
-from emixer.ray_session import connect
 from emixer.run_folder import RunFolder
 
 _POLL_S = 0.5
@@ -47,6 +46,8 @@ def training_session(folder: RunFolder, stage: str, images: int, ray: RayConfig)
 
     Raises StoppedError when it was told to end and has saved.
     """
+    from emixer.ray_session import connect  # here, so that checks of a training need no Ray
+
     is_ours = _nobody_heeds_term()  # asked before Ray is joined, which sets a handler of its own
     with connect(ray), _ended_by_term(folder, images, is_ours), _run_progress(folder, stage, images):
         yield

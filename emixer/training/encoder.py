@@ -29,10 +29,10 @@ from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.noise import RowNoise
 from emixer.run_folder import RunFolder
 from emixer.training.gradients import rank, sum_gradients, sum_over_workers, world_size
+from emixer.training.plan import MakeReporter, TrainPlan
 from emixer.training.reporter import Recorder, wait_for_all
 from emixer.training.state import load_moments, moments_of
 from emixer.training.step import Terms, autocast, images_to_device, mirrored, moved
-from emixer.training.workers import MakeReporter, TrainPlan
 
 
 @dataclass

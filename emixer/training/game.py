@@ -12,9 +12,9 @@ from emixer.losses.build import build_phases
 from emixer.models.build import build_model
 from emixer.models.paired_model import ModelSpec
 from emixer.training.gradients import world_size
+from emixer.training.plan import MakeReporter, TrainPlan
 from emixer.training.state import TrainState
 from emixer.training.step import train_iteration
-from emixer.training.workers import MakeReporter, TrainPlan
 
 GamePlan = TrainPlan[TrainState]
 

@@ -1,56 +1,33 @@
 """Ray Train around the loop: one process a GPU or CPU group, the same function in each.
 
-The driver plans (`TrainPlan`, picklable); each worker builds the model, finds its place in the data and trains.
+The driver plans (`emixer.training.plan`); each worker builds the model, finds its place in the data and trains.
 Checkpoints go straight to the run folder, which all nodes must see; Ray restarts the workers after a failure and they
 go on from the last checkpoint.
 """
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Generic
 
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
 from emixer import files
-from emixer.checkpoint import find_checkpoint, newest_readable
-from emixer.config import Config
-from emixer.config.training import EncoderConfig, ScheduleConfig, TrainConfig
-from emixer.data.loader import BatchStream, HostBatch, WindowReader, read_ahead
+from emixer.config.training import ScheduleConfig
+from emixer.data.loader import read_ahead
 from emixer.errors import DivergenceError
-from emixer.models.batch_norm import set_synchronized
 from emixer.ray_session import capacity, is_one_machine, quiet_data, require_cpus
 from emixer.run_folder import RunFolder
-from emixer.training.gradients import rank, world_size
-from emixer.training.loop import Advance, Reporter, State, train
+from emixer.training.gradients import rank
+from emixer.training.loop import State
+from emixer.training.plan import TrainPlan, train_from_last
 from emixer.training.process_group import process_group
 from emixer.training.save_ahead import save_before_moves
 
-MakeReporter = Callable[["TrainPlan[State]", State], Reporter]
-
-ReadWindows = Callable[[Iterable[int]], Iterator[HostBatch]]
-
 _DIVERGED = "diverged.txt"
-
-
-@dataclass(frozen=True)
-class TrainPlan(Generic[State]):
-    """What every worker needs. Picklable."""
-
-    config: Config
-    schedule: TrainConfig | EncoderConfig
-    reader: WindowReader
-    run: Path
-    make_state: Callable[["TrainPlan[State]", torch.device], State]
-    """The state of a fresh run; called on every worker with the same seed."""
-    advance: Advance[State]
-    make_reporter: MakeReporter[State]
 
 
 def run_workers(plan: TrainPlan[State]) -> None:
@@ -122,25 +99,3 @@ def _train_worker(plan: TrainPlan[State]) -> None:
         # Every worker sees the same losses: a restart would diverge again, so this is an end and not a failure
         if rank() == 0:
             files.write_text(plan.run / _DIVERGED, error.message)
-
-
-def train_from_last(plan: TrainPlan[State], device: torch.device, windows: ReadWindows) -> None:
-    """What one worker does, in a process group or alone: restore the last checkpoint if there is one, train to the end.
-
-    windows: reads window numbers, see `BatchStream`.
-    """
-    torch.backends.cudnn.benchmark = True
-    torch.set_float32_matmul_precision("high")
-    torch.manual_seed(plan.config.seed)  # the same initial weights on every worker
-    state = plan.make_state(plan, device)
-    set_synchronized(state.model, plan.schedule.sync_batch_norm)
-    folder = RunFolder(plan.run)
-    checkpoint = find_checkpoint(folder.checkpoints, "last") or newest_readable(folder.checkpoints)
-    if checkpoint is not None:
-        state.restore(checkpoint)
-        state.position = plan.reader.order.for_workers(state.position, world_size())
-    rows = plan.schedule.batch_size // world_size()
-    iterations = -(-(plan.schedule.images - state.images) // state.images_per_iteration)
-    images = iterations * state.images_per_iteration // world_size()
-    stream = BatchStream(plan.reader, rows, state.position, rank(), windows, images)
-    train(state, plan.advance, stream, plan.make_reporter(plan, state))

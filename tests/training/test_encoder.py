@@ -18,7 +18,7 @@ from emixer.data.shards import ShardSet
 from emixer.run_folder import RunFolder
 from emixer.stages.encoder_plan import make_encoder_plan
 from emixer.training.encoder import EncoderPlan, EncoderReporter, EncoderState, encoder_iteration
-from emixer.training.workers import train_from_last
+from emixer.training.plan import train_from_last
 
 SMALL = {
     "encoder.network.growth": 4, "encoder.network.blocks": [1, 1, 1, 1], "encoder.network.stem_channels": 8,

@@ -1,0 +1,60 @@
+"""What is trained, and how a process goes about it: in a worker of Ray Train (`emixer.training.workers`), or alone.
+
+Knows nothing of Ray: a training in one process needs none.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic
+
+import torch
+
+from emixer.checkpoint import find_checkpoint, newest_readable
+from emixer.config import Config
+from emixer.config.training import EncoderConfig, TrainConfig
+from emixer.data.loader import BatchStream, HostBatch, WindowReader
+from emixer.models.batch_norm import set_synchronized
+from emixer.run_folder import RunFolder
+from emixer.training.gradients import rank, world_size
+from emixer.training.loop import Advance, Reporter, State, train
+
+MakeReporter = Callable[["TrainPlan[State]", State], Reporter]
+
+ReadWindows = Callable[[Iterable[int]], Iterator[HostBatch]]
+
+
+@dataclass(frozen=True)
+class TrainPlan(Generic[State]):
+    """What every worker needs. Picklable."""
+
+    config: Config
+    schedule: TrainConfig | EncoderConfig
+    reader: WindowReader
+    run: Path
+    make_state: Callable[["TrainPlan[State]", torch.device], State]
+    """The state of a fresh run; called on every worker with the same seed."""
+    advance: Advance[State]
+    make_reporter: MakeReporter[State]
+
+
+def train_from_last(plan: TrainPlan[State], device: torch.device, windows: ReadWindows) -> None:
+    """What one worker does, in a process group or alone: restore the last checkpoint if there is one, train to the end.
+
+    windows: reads window numbers, see `BatchStream`.
+    """
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    torch.manual_seed(plan.config.seed)  # the same initial weights on every worker
+    state = plan.make_state(plan, device)
+    set_synchronized(state.model, plan.schedule.sync_batch_norm)
+    folder = RunFolder(plan.run)
+    checkpoint = find_checkpoint(folder.checkpoints, "last") or newest_readable(folder.checkpoints)
+    if checkpoint is not None:
+        state.restore(checkpoint)
+        state.position = plan.reader.order.for_workers(state.position, world_size())
+    rows = plan.schedule.batch_size // world_size()
+    iterations = -(-(plan.schedule.images - state.images) // state.images_per_iteration)
+    images = iterations * state.images_per_iteration // world_size()
+    stream = BatchStream(plan.reader, rows, state.position, rank(), windows, images)
+    train(state, plan.advance, stream, plan.make_reporter(plan, state))
