@@ -35,7 +35,8 @@ from emixer.config import RayConfig, load_config
 from emixer.generation.dataset import DatasetPlan, Device, SamplerActor, choose_samplers, write_dataset
 from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat
 from emixer.generation.plan import make_plan
-from emixer.generation.sampler import Sampler, TrainedModel
+from emixer.generation.sampler import Sampler
+from emixer.generation.trained_model import TrainedModel
 from emixer.models.noise import RowNoise
 from emixer.ray_session import connect
 

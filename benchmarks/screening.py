@@ -22,7 +22,8 @@ from emixer.audit.screen import Screen
 from emixer.config import Config, RayConfig, load_config
 from emixer.data.shards import ShardSet
 from emixer.generation.plan import make_plan
-from emixer.generation.sampler import Sampler, read_trained_model
+from emixer.generation.sampler import Sampler
+from emixer.generation.trained_model import read_trained_model
 from emixer.ray_session import connect
 from emixer.stages.generate_screen import ScreenPlan, make_screen
 

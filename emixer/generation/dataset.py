@@ -30,8 +30,9 @@ from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat, Rows
 from emixer.generation.encode_rows import encode_rows
 from emixer.generation.manifest import fingerprint
 from emixer.generation.plan_kinds import LabelPlan, plan_digest
-from emixer.generation.sampler import Sampler, TrainedModel
+from emixer.generation.sampler import Sampler
 from emixer.generation.screening import NEVER_PASSED, Redrawing, Screen, Screening
+from emixer.generation.trained_model import TrainedModel
 from emixer.ray_session import capacity
 
 _TASKS_A_SAMPLER = 4

@@ -9,31 +9,22 @@ sentences, W words of a sentence.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from pydantic import TypeAdapter, ValidationError
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch import Tensor
 
-from emixer.checkpoint import SAMPLER, Checkpoint, find_checkpoint, newest_readable, read_checkpoint
 from emixer.config.generation import GenerateConfig
-from emixer.config.model import ModelConfig
-from emixer.data.vocabulary import Vocabulary
-from emixer.errors import CheckpointError, ConfigError
-from emixer.files import sha256_of
+from emixer.errors import ConfigError
 from emixer.generation.label_names import label_vector
 from emixer.generation.pairs import Pairs
 from emixer.generation.plan import completed, fixed_plan, make_plan
 from emixer.generation.plan_kinds import LabelPlan, Labels, ListedPlan
-from emixer.models.build import build_model
+from emixer.generation.trained_model import TrainedModel, Which, read_trained_model, sampling_model
 from emixer.models.noise import BLOCK_ROWS, RepeatedNoise, RowNoise
-from emixer.models.paired_model import ModelSpec, PairedModel
-from emixer.run_folder import RunFolder
 
 REDRAWN_ROWS = BLOCK_ROWS
 """Rows that are drawn together when one of them is drawn again: as few as share a block of noise."""
@@ -41,29 +32,7 @@ _STEP = 0  # generation has no steps: rows are told apart by their number
 _DEFAULT_BATCH = int(GenerateConfig.model_fields["batch_size"].default)
 _DEFAULT_TEMPERATURE = float(GenerateConfig.model_fields["temperature"].default)
 
-Which = Literal["best", "last"]
 _Number = TypeVar("_Number", np.uint8, np.float32)
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """What a sampler needs of a checkpoint; picklable, so that samplers need not see the run folder."""
-
-    config: ModelConfig
-    spec: ModelSpec
-    tensors: dict[str, Tensor]
-    images: int
-    """Real images trained on."""
-    digest: str
-    """SHA-256 of the weights' file."""
-    path: Path
-    source: dict[str, Any]
-    """What the checkpoint says of its training data."""
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """Token ids to text."""
-        return Vocabulary(self.spec.tokens)
 
 
 class Sampler:
@@ -76,7 +45,7 @@ class Sampler:
         self.trained = trained
         self.batch_size = batch_size
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._model = _sampling_model(trained).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._model = sampling_model(trained).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __repr__(self) -> str:
         config = self.trained.config
@@ -192,6 +161,18 @@ class Sampler:
                 words.append(pairs.words_BSW.int())
             return torch.cat(images).cpu().numpy(), torch.cat(words).cpu().numpy()
 
+    def draw_again(
+        self, labels_BY: Labels, first_row: int, seed: int, temperature: float, number: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        """As `draw` of one block of REDRAWN_ROWS rows, from other noise: the `number`-th further draw, from 1."""
+        assert first_row % REDRAWN_ROWS == 0, "blocks are aligned"
+        assert len(labels_BY) == REDRAWN_ROWS, "blocks are whole"
+        assert number > 0, "the first draw is that of `draw`"
+        with torch.inference_mode(), _same_kernels():
+            noise = RowNoise(seed, _STEP, first_row, REDRAWN_ROWS, self.device).named(f"redraw {number}")
+            pairs = self._model.sample(torch.from_numpy(labels_BY).to(self.device, torch.float32), noise, temperature)
+            return _gray_bytes(pairs.image_BCHW).cpu().numpy(), pairs.words_BSW.int().cpu().numpy()
+
     def _asked(
         self,
         labels: Sequence[str] | ArrayLike | None,
@@ -230,18 +211,6 @@ class Sampler:
         missing = self.padded(len(vectors_NY)) - len(vectors_NY)
         return np.concatenate([vectors_NY, np.repeat(vectors_NY[-1:], missing, axis=0)])
 
-    def draw_again(
-        self, labels_BY: Labels, first_row: int, seed: int, temperature: float, number: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-        """As `draw` of one block of REDRAWN_ROWS rows, from other noise: the `number`-th further draw, from 1."""
-        assert first_row % REDRAWN_ROWS == 0, "blocks are aligned"
-        assert len(labels_BY) == REDRAWN_ROWS, "blocks are whole"
-        assert number > 0, "the first draw is that of `draw`"
-        with torch.inference_mode(), _same_kernels():
-            noise = RowNoise(seed, _STEP, first_row, REDRAWN_ROWS, self.device).named(f"redraw {number}")
-            pairs = self._model.sample(torch.from_numpy(labels_BY).to(self.device, torch.float32), noise, temperature)
-            return _gray_bytes(pairs.image_BCHW).cpu().numpy(), pairs.words_BSW.int().cpu().numpy()
-
     def _plan(self, labels: Sequence[str] | ArrayLike | None, conditions: dict[str, str | int], seed: int) -> LabelPlan:
         spec = self.trained.spec
         if labels is None:
@@ -271,66 +240,6 @@ def load(
     Raises RunFolderError or CheckpointError when there is no checkpoint or it is damaged.
     """
     return Sampler(read_trained_model(Path(path), which), device, batch_size)
-
-
-def read_trained_model(path: Path, which: Which = "best") -> TrainedModel:
-    """Reads what `load` reads, without building the networks."""
-    checkpoint = _find(path, which)
-    state = checkpoint.state
-    try:
-        config = TypeAdapter(ModelConfig).validate_python(state["model"])
-        spec = ModelSpec.from_json(state["spec"])
-    except (KeyError, TypeError, ValidationError) as error:
-        raise CheckpointError(
-            f"{checkpoint.path} does not say what model it holds ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}). Use a checkpoint that `emixer train` of this version wrote."
-        ) from error
-    return TrainedModel(
-        config=config,
-        spec=spec,
-        tensors=checkpoint.tensors(SAMPLER),
-        images=checkpoint.images,
-        digest=sha256_of(checkpoint.path / f"{SAMPLER}.safetensors"),
-        path=checkpoint.path,
-        source=dict(state.get("source") or {}),
-    )
-
-
-def _find(path: Path, which: Which) -> Checkpoint:
-    if (path / "checkpoint.json").exists():
-        return read_checkpoint(path)
-    folder = RunFolder.open(path, "train").checkpoints
-    checkpoint = find_checkpoint(folder, which) or find_checkpoint(folder, "last") or newest_readable(folder)
-    if checkpoint is None:
-        raise CheckpointError(
-            f"{path} holds no checkpoint yet. Wait for its training to write the first one, or train on."
-        )
-    return checkpoint
-
-
-def _sampling_model(trained: TrainedModel) -> PairedModel:
-    model = build_model(trained.config, trained.spec, load_weights=False)
-    names = set(model.ema_modules())
-    for name in [name for name, _ in model.named_children() if name not in names]:
-        delattr(model, name)  # the critics take as much memory as what draws the samples
-    try:
-        model.load_state_dict(trained.tensors)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{trained.path} does not fit the model it names ({' '.join(str(error).split())[:200]}). "
-            "It is damaged or of another version; use another checkpoint."
-        ) from error
-    _fold_parametrizations(model)
-    return model.eval().requires_grad_(False)
-
-
-def _fold_parametrizations(model: nn.Module) -> None:
-    """Makes plain weights of computed ones (spectral norm): in sampling they never change, so once is enough."""
-    for module in list(model.modules()):
-        if parametrize.is_parametrized(module):
-            assert isinstance(module.parametrizations, nn.ModuleDict)
-            for name in list(module.parametrizations):
-                parametrize.remove_parametrizations(module, name)
 
 
 def _gray_bytes(image_BCHW: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError
 from emixer.generation.card import state_audit
 from emixer.generation.manifest import AUDIT_FOLDER, read_finished_manifest
-from emixer.generation.sampler import TrainedModel, read_trained_model
+from emixer.generation.trained_model import TrainedModel, read_trained_model
 from emixer.ray_session import connect
 from emixer.stages.audit_control import check_control, encoder_remarks, find_encoder
 from emixer.stages.audit_findings import Audited, findings

@@ -29,7 +29,7 @@ from emixer.audit.verdict import checks, verdict
 from emixer.audit.work import Search, Share, match_all, measure_all
 from emixer.config import Config
 from emixer.data.loader import fixed_binary_view
-from emixer.generation.sampler import TrainedModel
+from emixer.generation.trained_model import TrainedModel
 from emixer.progress import Progress
 from emixer.ray_session import capacity
 from emixer.stages.audit_attributes import attribute_figures

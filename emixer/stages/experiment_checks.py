@@ -21,7 +21,7 @@ from emixer.errors import ConfigError, ShardError
 from emixer.evaluation.auc_table import MIN_IMAGES
 from emixer.evaluation.report_mentions import reads_language
 from emixer.experiments.tables import REAL_PAIRS, Table
-from emixer.generation.sampler import read_trained_model
+from emixer.generation.trained_model import read_trained_model
 from emixer.models.paired_model import ModelSpec
 from emixer.run_folder import RunFolder
 from emixer.stages.model_spec import model_spec

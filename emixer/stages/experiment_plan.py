@@ -22,7 +22,7 @@ from emixer.generation.dataset_files import Layout, check_layout
 from emixer.generation.manifest import read_manifest, require_same
 from emixer.generation.plan import make_plan
 from emixer.generation.plan_kinds import plan_digest
-from emixer.generation.sampler import read_trained_model
+from emixer.generation.trained_model import read_trained_model
 from emixer.run_folder import RunFolder
 from emixer.stages import train
 from emixer.stages.experiment_cell import CellOrder, Generated, policy_of

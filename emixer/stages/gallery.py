@@ -31,8 +31,9 @@ from emixer.gallery.run_page import (
 )
 from emixer.generation.manifest import AUDIT_FOLDER, read_audit, read_finished_manifest
 from emixer.generation.pairs import Pairs
-from emixer.generation.sampler import Sampler, TrainedModel, read_trained_model
+from emixer.generation.sampler import Sampler
 from emixer.generation.stored_pairs import read_stored_pairs
+from emixer.generation.trained_model import TrainedModel, read_trained_model
 from emixer.run_folder import RunFolder
 
 _NAME = "gallery.html"

@@ -28,8 +28,8 @@ from emixer.generation.dataset_files import (
 from emixer.generation.manifest import begin_manifest, finish_manifest, read_manifest, require_same
 from emixer.generation.plan import make_plan
 from emixer.generation.plan_kinds import LabelPlan
-from emixer.generation.sampler import read_trained_model
 from emixer.generation.screening import Screening
+from emixer.generation.trained_model import read_trained_model
 from emixer.progress import Progress
 from emixer.ray_session import address_of, capacity, connect
 from emixer.stages.generate_screen import ScreenPlan, check_screen, describe_screen, make_screen, read_withheld

@@ -18,7 +18,7 @@ from emixer.config import Config
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError
 from emixer.generation.dataset_files import DATA_FOLDER, Layout
-from emixer.generation.sampler import TrainedModel
+from emixer.generation.trained_model import TrainedModel
 from emixer.progress import Progress
 from emixer.ray_session import capacity
 from emixer.stages.audit_control import (

@@ -35,7 +35,8 @@ def run(config: Config) -> ServedModel:
     """
     require_web(_COMMAND)
     # These need torch or the extra `web`
-    from emixer.generation.sampler import Sampler, read_trained_model
+    from emixer.generation.sampler import Sampler
+    from emixer.generation.trained_model import read_trained_model
     from emixer.live.app import live_app
     from emixer.live.drawing import DrawingThread
     from emixer.live.limits import RateLimit
@@ -57,7 +58,7 @@ def run(config: Config) -> ServedModel:
 def describe(config: Config) -> str:
     """What `run` would do. Opens no port."""
     require_web(_COMMAND)
-    from emixer.generation.sampler import read_trained_model
+    from emixer.generation.trained_model import read_trained_model
 
     settings = config.serve
     trained = read_trained_model(_run_of(settings), settings.checkpoint)

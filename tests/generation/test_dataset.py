@@ -19,7 +19,8 @@ from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat, Rows
 from emixer.generation.encoding import encode_png
 from emixer.generation.manifest import fingerprint
 from emixer.generation.plan import make_plan
-from emixer.generation.sampler import Sampler, read_trained_model
+from emixer.generation.sampler import Sampler
+from emixer.generation.trained_model import read_trained_model
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -112,7 +113,7 @@ from emixer.generation.dataset import DatasetPlan, write_dataset
 from emixer.generation.dataset_files import Layout, RowFormat
 from emixer.generation.manifest import fingerprint
 from emixer.generation.plan import make_plan
-from emixer.generation.sampler import read_trained_model
+from emixer.generation.trained_model import read_trained_model
 from emixer.ray_session import connect
 
 trained = read_trained_model(Path({run!r}))

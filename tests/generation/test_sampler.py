@@ -12,7 +12,8 @@ import emixer
 from emixer.config import validate
 from emixer.data.labels import CHEXPERT
 from emixer.errors import CheckpointError, ConfigError, RunFolderError
-from emixer.generation.sampler import Sampler, _gray_bytes, load, read_trained_model
+from emixer.generation.sampler import Sampler, _gray_bytes, load
+from emixer.generation.trained_model import read_trained_model
 from emixer.models.build import build_model
 from emixer.models.noise import RowNoise
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emixer.generation.sampler import Sampler, read_trained_model
+from emixer.generation.sampler import Sampler
+from emixer.generation.trained_model import read_trained_model
 
 
 def test_a_row_is_the_same_bit_for_bit_however_many_are_drawn(tiny_run: Path, device: torch.device) -> None:

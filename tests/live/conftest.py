@@ -11,7 +11,8 @@ from emixer.checkpoint import SAMPLER, point, save_checkpoint
 from emixer.config import load_config
 from emixer.data.conditions import Conditions
 from emixer.data.vocabulary import SPECIAL_TOKENS
-from emixer.generation.sampler import Sampler, read_trained_model
+from emixer.generation.sampler import Sampler
+from emixer.generation.trained_model import read_trained_model
 from emixer.models.build import build_model
 from emixer.models.paired_model import ModelSpec
 from emixer.run_folder import RunFolder

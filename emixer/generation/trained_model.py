@@ -1,0 +1,102 @@
+"""What generation takes from a checkpoint: weights, the model they belong to, and where they come from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from emixer.checkpoint import SAMPLER, Checkpoint, find_checkpoint, newest_readable, read_checkpoint
+from emixer.config.model import ModelConfig
+from emixer.data.vocabulary import Vocabulary
+from emixer.errors import CheckpointError
+from emixer.files import sha256_of
+from emixer.models.build import build_model
+from emixer.models.paired_model import ModelSpec, PairedModel
+from emixer.run_folder import RunFolder
+
+Which = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What a sampler needs of a checkpoint; picklable, so that samplers need not see the run folder."""
+
+    config: ModelConfig
+    spec: ModelSpec
+    tensors: dict[str, Tensor]
+    images: int
+    """Real images trained on."""
+    digest: str
+    """SHA-256 of the weights' file."""
+    path: Path
+    source: dict[str, Any]
+    """What the checkpoint says of its training data."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Token ids to text."""
+        return Vocabulary(self.spec.tokens)
+
+
+def read_trained_model(path: Path, which: Which = "best") -> TrainedModel:
+    """Reads what `emixer.load` reads, without building the networks."""
+    checkpoint = _find(path, which)
+    state = checkpoint.state
+    try:
+        config = TypeAdapter(ModelConfig).validate_python(state["model"])
+        spec = ModelSpec.from_json(state["spec"])
+    except (KeyError, TypeError, ValidationError) as error:
+        raise CheckpointError(
+            f"{checkpoint.path} does not say what model it holds ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}). Use a checkpoint that `emixer train` of this version wrote."
+        ) from error
+    return TrainedModel(
+        config=config,
+        spec=spec,
+        tensors=checkpoint.tensors(SAMPLER),
+        images=checkpoint.images,
+        digest=sha256_of(checkpoint.path / f"{SAMPLER}.safetensors"),
+        path=checkpoint.path,
+        source=dict(state.get("source") or {}),
+    )
+
+
+def _find(path: Path, which: Which) -> Checkpoint:
+    if (path / "checkpoint.json").exists():
+        return read_checkpoint(path)
+    folder = RunFolder.open(path, "train").checkpoints
+    checkpoint = find_checkpoint(folder, which) or find_checkpoint(folder, "last") or newest_readable(folder)
+    if checkpoint is None:
+        raise CheckpointError(
+            f"{path} holds no checkpoint yet. Wait for its training to write the first one, or train on."
+        )
+    return checkpoint
+
+
+def sampling_model(trained: TrainedModel) -> PairedModel:
+    """What draws samples, in eval mode, without critics. Raises CheckpointError when the tensors do not fit."""
+    model = build_model(trained.config, trained.spec, load_weights=False)
+    names = set(model.ema_modules())
+    for name in [name for name, _ in model.named_children() if name not in names]:
+        delattr(model, name)  # the critics take as much memory as what draws the samples
+    try:
+        model.load_state_dict(trained.tensors)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{trained.path} does not fit the model it names ({' '.join(str(error).split())[:200]}). "
+            "It is damaged or of another version; use another checkpoint."
+        ) from error
+    _fold_parametrizations(model)
+    return model.eval().requires_grad_(False)
+
+
+def _fold_parametrizations(model: nn.Module) -> None:
+    """Makes plain weights of computed ones (spectral norm): in sampling they never change, so once is enough."""
+    for module in list(model.modules()):
+        if parametrize.is_parametrized(module):
+            assert isinstance(module.parametrizations, nn.ModuleDict)
+            for name in list(module.parametrizations):
+                parametrize.remove_parametrizations(module, name)
