@@ -27,7 +27,7 @@ from emixer.data.shards import ShardSet
 from emixer.evaluation.label_faithfulness import LabelJudge
 from emixer.evaluation.pair_metrics import label_areas
 from emixer.generation.manifest import read_finished_manifest
-from emixer.stages.evaluate_intervals import with_intervals
+from emixer.stages.evaluate.intervals import with_intervals
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from emixer.data.shards import ShardSet
 from emixer.files import write_bytes, write_json
 from emixer.run_folder import RunFolder
 from emixer.stages import train
-from emixer.stages.train_plan import make_plan, make_reporter
+from emixer.stages.train.plan import make_plan, make_reporter
 from emixer.training.game import GamePlan
 from emixer.training.plan import train_from_last
 from emixer.training.reporter import RunReporter

@@ -25,7 +25,7 @@ from emixer.generation.plan import make_plan
 from emixer.generation.sampler import Sampler
 from emixer.generation.trained_model import read_trained_model
 from emixer.ray_session import connect
-from emixer.stages.generate_screen import ScreenPlan, make_screen
+from emixer.stages.generate.screen import ScreenPlan, make_screen
 
 _BATCH = 64
 

@@ -26,7 +26,7 @@ from emixer.models.build import build_model
 from emixer.ray_session import connect
 from emixer.run_folder import RunFolder
 from emixer.stages.model_spec import model_spec
-from emixer.stages.train_plan import draw_samples
+from emixer.stages.train.plan import draw_samples
 from emixer.training.game import GamePlan, game_plan
 from emixer.training.reporter import RunReporter
 from emixer.training.state import TrainState

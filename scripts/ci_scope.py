@@ -60,8 +60,8 @@ SUITES = {
         core="test",
         paths=(
             "emixer/tuning/", "emixer/stages/tune", "emixer/experiments/", "emixer/stages/experiment",
-            "emixer/training/workers.py", "emixer/ray_session.py", "emixer/local_ray.py", "tests/stages/searches.py",
-            "tests/stages/test_tune", "tests/stages/test_experiment",
+            "emixer/training/plan.py", "emixer/training/workers.py", "emixer/ray_session.py", "emixer/local_ray.py",
+            "tests/stages/searches.py", "tests/stages/test_tune", "tests/stages/test_experiment",
         ),
         what="part of searches or experiments, or of the workers that both train with",
     ),

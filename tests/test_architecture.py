@@ -52,7 +52,7 @@ def test_light_packages_import_neither_torch_nor_ray(code: str) -> None:
 
 
 def test_a_training_and_a_sampler_in_one_process_need_no_ray() -> None:
-    loaded = loaded_by("import emixer.stages.train, emixer.stages.train_plan, emixer.generation.sampler")
+    loaded = loaded_by("import emixer.stages.train, emixer.stages.train.plan, emixer.generation.sampler")
     assert "torch" in loaded
     assert "ray" not in loaded
 

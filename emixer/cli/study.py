@@ -7,7 +7,7 @@ from emixer.cli.group import CONTEXT, CommandGroup
 
 
 @stage_command(
-    "make", stage="emixer.stages.study_make", requires=("study.folder", "study.dataset", "data.shards")
+    "make", stage="emixer.stages.study.make", requires=("study.folder", "study.dataset", "data.shards")
 )  # fmt: skip
 @setting("--study", "study.folder")
 @setting("--dataset", "study.dataset")
@@ -35,7 +35,7 @@ def make() -> None:
     """
 
 
-@stage_command("serve", stage="emixer.stages.study_serve", requires=("study.folder",))
+@stage_command("serve", stage="emixer.stages.study.serve", requires=("study.folder",))
 @setting("--study", "study.folder")
 @setting("--host", "study.host")
 @setting("--port", "study.port")
@@ -53,7 +53,7 @@ def serve() -> None:
     """
 
 
-@stage_command("report", stage="emixer.stages.study_report", requires=("study.folder",))
+@stage_command("report", stage="emixer.stages.study.report", requires=("study.folder",))
 @setting("--study", "study.folder")
 @setting("--key", "study.key")
 @setting("--out", "study.out")

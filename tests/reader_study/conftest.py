@@ -13,7 +13,7 @@ from emixer.config import Config, load_config
 from emixer.data.labels import CHEXPERT
 from emixer.data.loader import fixed_binary_view
 from emixer.data.text import detokenize
-from emixer.stages import study_make
+from emixer.stages.study import make as study_make
 from tests.datasets import write_pairs
 from tests.reader_study.study_server import StudyServer
 

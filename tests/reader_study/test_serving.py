@@ -16,7 +16,7 @@ from PIL import Image
 from emixer.config import Config
 from emixer.reader_study.folder import StudyFolder
 from emixer.reader_study.store import Store
-from emixer.stages import study_make
+from emixer.stages.study import make as study_make
 from tests.reader_study.study_server import StudyServer, rating
 
 

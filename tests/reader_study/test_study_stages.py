@@ -25,7 +25,9 @@ from emixer.files import alone_in
 from emixer.reader_study.folder import StudyFolder
 from emixer.reader_study.rating import Rating
 from emixer.reader_study.store import Store
-from emixer.stages import study_make, study_report, study_serve
+from emixer.stages.study import make as study_make
+from emixer.stages.study import report as study_report
+from emixer.stages.study import serve as study_serve
 from tests.reader_study.conftest import MakeDataset
 
 MakeConfig = Callable[..., Config]

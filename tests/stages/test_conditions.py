@@ -21,7 +21,7 @@ from emixer.errors import ConfigError, ShardError
 from emixer.experiments.tables import table_of
 from emixer.generation.sampler import load
 from emixer.stages import evaluate, generate, train
-from emixer.stages.experiment_checks import require_rows
+from emixer.stages.experiment.checks import require_rows
 from emixer.stages.model_spec import model_spec
 from emixer.stages.validation_pass import prepare_validator
 

@@ -20,7 +20,7 @@ from emixer.models.encoder_facts import EncoderFacts, read_encoder_facts
 from emixer.models.encoder_weights import save_encoder_weights
 from emixer.run_folder import RunFolder
 from emixer.stages import encoder, train
-from emixer.stages.encoder_plan import make_encoder_plan
+from emixer.stages.encoder.plan import make_encoder_plan
 from emixer.training.plan import train_from_last
 
 NETWORK = {"growth": 4, "blocks": [1, 1, 1, 1], "stem_channels": 8, "input_px": 32}

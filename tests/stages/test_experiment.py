@@ -37,7 +37,7 @@ from emixer.models.encoder_facts import EncoderFacts
 from emixer.models.encoder_weights import save_encoder_weights
 from emixer.run_folder import RunFolder
 from emixer.stages import experiment
-from emixer.stages.experiment_figures import alike
+from emixer.stages.experiment.figures import alike
 
 pytestmark = [pytest.mark.long, pytest.mark.ray]
 

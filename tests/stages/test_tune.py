@@ -20,7 +20,7 @@ from emixer.data.shards import write_shard
 from emixer.errors import ConfigError, DivergenceError, EmixerError
 from emixer.run_folder import RunFolder
 from emixer.stages import tune
-from emixer.stages.tune_trial import TrialOrder, _finite, trial_config
+from emixer.stages.tune.trial import TrialOrder, _finite, trial_config
 from emixer.tuning.space import parse_space
 from emixer.tuning.study import open_study
 from tests.stages.searches import opened, search

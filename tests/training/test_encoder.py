@@ -16,7 +16,7 @@ from emixer.data.loader import HostBatch
 from emixer.data.order import Position
 from emixer.data.shards import ShardSet
 from emixer.run_folder import RunFolder
-from emixer.stages.encoder_plan import make_encoder_plan
+from emixer.stages.encoder.plan import make_encoder_plan
 from emixer.training.encoder import EncoderPlan, EncoderReporter, EncoderState, encoder_iteration
 from emixer.training.plan import train_from_last
 

@@ -25,8 +25,8 @@ from emixer.generation.plan_kinds import plan_digest
 from emixer.generation.trained_model import read_trained_model
 from emixer.run_folder import RunFolder
 from emixer.stages import train
-from emixer.stages.experiment_cell import CellOrder, Generated, policy_of
-from emixer.stages.experiment_checks import (
+from emixer.stages.experiment.cell import CellOrder, Generated, policy_of
+from emixer.stages.experiment.checks import (
     Diseases,
     require_classes,
     require_fitting,

@@ -12,7 +12,7 @@ from emixer.audit.images import SPACES
 from emixer.audit.matching import Matches
 from emixer.data.conditions import AGE, SEX, Conditions
 from emixer.data.known_of_images import column_of, values_in
-from emixer.stages.audit_sides import GeneratedSide, RealSide
+from emixer.stages.audit.sides import GeneratedSide, RealSide
 
 Rows = NDArray[np.int64]
 

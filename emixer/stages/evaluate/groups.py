@@ -23,7 +23,7 @@ from emixer.evaluation.label_faithfulness import LabelJudge
 from emixer.evaluation.pair_metrics import Report, agreement, faithfulness, label_areas
 from emixer.evaluation.report_mentions import mentions
 from emixer.evaluation.resampling import Figures
-from emixer.stages.evaluate_intervals import Spread, with_intervals
+from emixer.stages.evaluate.intervals import Spread, with_intervals
 
 MIN_IMAGES_A_GROUP = 20
 """A group is measured where the generated and the real side have at least so many images of it."""

@@ -42,9 +42,9 @@ from emixer.evaluation.text_scores import distinct_n, text_scores, verbatim_shar
 from emixer.generation.manifest import read_finished_manifest
 from emixer.models.encoder_facts import read_encoder_facts, require_judge
 from emixer.progress import Progress
-from emixer.stages.evaluate_groups import Side, Split, by_groups
-from emixer.stages.evaluate_intervals import with_intervals
-from emixer.stages.evaluate_sides import (
+from emixer.stages.evaluate.groups import Side, Split, by_groups
+from emixer.stages.evaluate.intervals import with_intervals
+from emixer.stages.evaluate.sides import (
     Sides,
     compared_labels,
     content_of,

@@ -18,7 +18,7 @@ from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
 from emixer.models.encoder_facts import read_encoder_facts
 from emixer.run_folder import RunFolder
-from emixer.stages.audit_sides import HELD_OUT
+from emixer.stages.audit.sides import HELD_OUT
 
 NUM_MEASURES = 3
 """Pixels, features and reports: each may flag a third of `audit.false_alarm`."""

@@ -32,10 +32,10 @@ from emixer.data.loader import fixed_binary_view
 from emixer.generation.trained_model import TrainedModel
 from emixer.progress import Progress
 from emixer.ray_session import capacity
-from emixer.stages.audit_attributes import attribute_figures
-from emixer.stages.audit_control import NUM_MEASURES, control_searches
-from emixer.stages.audit_reports import AuditedReports
-from emixer.stages.audit_sides import GeneratedSide, RealSide, codes
+from emixer.stages.audit.attributes import attribute_figures
+from emixer.stages.audit.control import NUM_MEASURES, control_searches
+from emixer.stages.audit.reports import AuditedReports
+from emixer.stages.audit.sides import GeneratedSide, RealSide, codes
 
 _MEMBERS = 4_000
 """Most images a side that membership is asked of."""

@@ -12,8 +12,8 @@ from emixer.config import Config
 from emixer.data.loader import fixed_binary_view
 from emixer.gallery.page import Facts, Pair
 from emixer.generation.stored_pairs import read_stored_pairs
-from emixer.stages.audit_findings import Audited, Closest
-from emixer.stages.audit_sides import RealSide
+from emixer.stages.audit.findings import Audited, Closest
+from emixer.stages.audit.sides import RealSide
 
 
 def page_of(config: Config, audited: Audited, content: Mapping[str, Any], closest: Closest) -> AuditPage:

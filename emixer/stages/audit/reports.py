@@ -13,7 +13,7 @@ from emixer.audit.reports import ReportControl, find_copied_reports, report_figu
 from emixer.audit.spans import Shared, SpanIndex
 from emixer.audit.traces import IDENTIFYING, traces
 from emixer.config import Config
-from emixer.stages.audit_sides import GeneratedSide, RealSide
+from emixer.stages.audit.sides import GeneratedSide, RealSide
 
 Rows = NDArray[np.int64]
 

@@ -43,7 +43,7 @@ def run(config: Config) -> EncoderResult:
     Raises ConfigError, ShardError or RunFolderError before anything starts; DivergenceError when losses are not finite;
     StoppedError when it was told to end by SIGTERM.
     """
-    from emixer.stages.encoder_plan import EVALUATION_NAME, make_encoder_plan
+    from emixer.stages.encoder.plan import EVALUATION_NAME, make_encoder_plan
     from emixer.training.workers import run_workers
 
     shards, path = _checked(config)

@@ -32,7 +32,7 @@ from emixer.generation.screening import Screening
 from emixer.generation.trained_model import read_trained_model
 from emixer.progress import Progress
 from emixer.ray_session import address_of, capacity, connect
-from emixer.stages.generate_screen import ScreenPlan, check_screen, describe_screen, make_screen, read_withheld
+from emixer.stages.generate.screen import ScreenPlan, check_screen, describe_screen, make_screen, read_withheld
 
 _DEFAULT_ROWS = 1000
 _SHEET_IMAGES = 12

@@ -22,8 +22,8 @@ from emixer.experiments.tables import NAMES
 from emixer.gallery.real_pairs import RealPairs, read_real_pairs
 from emixer.generation.manifest import read_finished_manifest
 from emixer.generation.stored_pairs import StoredPairs, read_stored_labels, read_stored_pairs
-from emixer.stages.experiment_cell import Generated
-from emixer.stages.experiment_plan import Experiment
+from emixer.stages.experiment.cell import Generated
+from emixer.stages.experiment.plan import Experiment
 
 PAIRS_A_FIGURE, GRID_COLUMNS, GRID_IMAGES, MORE_IMAGES = 4, 6, 24, 48
 

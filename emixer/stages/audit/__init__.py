@@ -15,11 +15,11 @@ from emixer.generation.card import state_audit
 from emixer.generation.manifest import AUDIT_FOLDER, read_finished_manifest
 from emixer.generation.trained_model import TrainedModel, read_trained_model
 from emixer.ray_session import connect
-from emixer.stages.audit_control import check_control, encoder_remarks, find_encoder
-from emixer.stages.audit_findings import Audited, findings
-from emixer.stages.audit_page import page_of
-from emixer.stages.audit_sides import HELD_OUT, TRAIN, GeneratedSide, RealSide
-from emixer.stages.evaluate_sides import compared_labels
+from emixer.stages.audit.control import check_control, encoder_remarks, find_encoder
+from emixer.stages.audit.findings import Audited, findings
+from emixer.stages.audit.page import page_of
+from emixer.stages.audit.sides import HELD_OUT, TRAIN, GeneratedSide, RealSide
+from emixer.stages.evaluate.sides import compared_labels
 
 _LEAST_ROWS = 20
 

@@ -21,15 +21,15 @@ from emixer.generation.dataset_files import DATA_FOLDER, Layout
 from emixer.generation.trained_model import TrainedModel
 from emixer.progress import Progress
 from emixer.ray_session import capacity
-from emixer.stages.audit_control import (
+from emixer.stages.audit.control import (
     NUM_MEASURES,
     check_control,
     control_searches,
     encoder_remarks,
     find_encoder,
 )
-from emixer.stages.audit_reports import read_report_control
-from emixer.stages.audit_sides import HELD_OUT, TRAIN, RealSide, codes
+from emixer.stages.audit.reports import read_report_control
+from emixer.stages.audit.sides import HELD_OUT, TRAIN, RealSide, codes
 
 _MEASURED = Path("audit", "measured")
 """In the run folder, not in that of the dataset, which may be given away: it holds small pictures of real images."""

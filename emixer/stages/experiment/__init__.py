@@ -29,9 +29,9 @@ from emixer.experiments.tables import dataset_rows
 from emixer.progress import Progress
 from emixer.ray_session import capacity, connect, require_cpus
 from emixer.stages import generate, train
-from emixer.stages.experiment_cell import CellOrder, Generated, decode, judge, run_cell
-from emixer.stages.experiment_figures import FiguresResult, draw_figures
-from emixer.stages.experiment_plan import Experiment, checked, inputs_of, made_by, model_of, order_of, trained_on
+from emixer.stages.experiment.cell import CellOrder, Generated, decode, judge, run_cell
+from emixer.stages.experiment.figures import FiguresResult, draw_figures
+from emixer.stages.experiment.plan import Experiment, checked, inputs_of, made_by, model_of, order_of, trained_on
 
 _RETRIES = 2
 

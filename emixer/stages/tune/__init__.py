@@ -25,7 +25,7 @@ from emixer.progress import Progress
 from emixer.ray_session import capacity, connect, free_abandoned
 from emixer.run_folder import RunFolder
 from emixer.stages import train
-from emixer.stages.tune_trial import TrialOrder, run_folder_of, run_trial, trial_config
+from emixer.stages.tune.trial import TrialOrder, run_folder_of, run_trial, trial_config
 from emixer.tuning.metrics import ValidationRows, require_measurable
 from emixer.tuning.report import write_report
 from emixer.tuning.searcher import StudyPruning, StudySearcher

@@ -56,7 +56,7 @@ def run(config: Config) -> TrainResult:
     Raises ConfigError, ShardError or RunFolderError before anything starts; DivergenceError when losses are not finite;
     StoppedError when it was told to end by SIGTERM.
     """
-    from emixer.stages.train_plan import make_plan
+    from emixer.stages.train.plan import make_plan
     from emixer.training.workers import run_workers
 
     config, shards, reader = checked(config)

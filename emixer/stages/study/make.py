@@ -24,7 +24,7 @@ from emixer.reader_study.folder import (
 )
 from emixer.reader_study.images import plain_png
 from emixer.reader_study.store import NewReader, Store
-from emixer.stages.study_plan import StudyPlan, study_plan
+from emixer.stages.study.plan import StudyPlan, study_plan
 from emixer.web.access import digest_of, new_token
 
 _NAME_BYTES = 8

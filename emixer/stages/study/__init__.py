@@ -1,0 +1,1 @@
+"""`emixer study make | serve | report`: a blinded reader study, stage by stage."""
