@@ -229,7 +229,7 @@ def _gain(settings: ExperimentConfig, num_train: int) -> Table:
         rows += [row for method in settings.methods for row in _gain_rows(method, real, settings)]
         rows += [
             Row("More real", f"R{real} + R{real * times}", Mix(real * (1 + times)), {}, num_real=real,
-                way=f"{times} more real")
+                way=f"{times} x more real")
             for times in settings.multiples
             if real * (1 + times) <= num_train
         ]  # fmt: skip
@@ -245,8 +245,8 @@ def _gain_rows(method: str, real: int, settings: ExperimentConfig) -> list[Row]:
         for times in settings.multiples
     }
     ways |= {
-        f"{most} x first": (f"S{real * most}, then R{real}", Mix(real, real * most, method, pretrains=True)),
-        f"{most / 2:g} x chosen": (
+        f"{most} x pretraining": (f"S{real * most}, then R{real}", Mix(real, real * most, method, pretrains=True)),
+        f"{most / 2:g} x selected": (
             f"R{real} + S{half} chosen from S{real * most}", Mix(real, half, method, chosen_from=real * most)
         ),
         f"{most} x balanced": (f"R{real} + S{real * most} balanced", Mix(real, real * most, balanced)),
@@ -271,10 +271,9 @@ BALANCED = "balanced"
 """Ends the name of a generator whose pairs have each finding equally often; the model is the same."""
 _GAIN_NOTES = (
     "Gains are over as many real pairs alone. Each model is trained on equally many pairs, repeats included.",
-    "`first`: half of the steps on synthetic pairs, the other half on real ones; `chosen`: of each combination of "
+    "`then`: half of the steps on synthetic pairs, the other half on real ones; `chosen from`: of each combination of "
     "labels the half on which a judge, trained on the same R, agrees most with image and report; `balanced`: each "
-    "finding equally often; `more real`: as many further real pairs in place of synthetic ones, the most that could "
-    "be hoped for.",
+    "finding equally often; `More real`: as many further real pairs in place of synthetic ones, which is the ceiling.",
 )
 
 _TABLES: Mapping[str, Callable[[ExperimentConfig], Table]] = {
