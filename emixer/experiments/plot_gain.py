@@ -32,7 +32,8 @@ def plot_gain(filled: FilledTable) -> bytes:
             panel.errorbar(
                 [size * shift for size, _ in points], [entry.gain for _, entry in points],
                 yerr=_half_widths([entry for _, entry in points]),
-                label=way.replace(" x ", "× ") if is_real else f"{method}: {way.replace(' x ', '× ')}", color="#888888" if is_real else _COLOURS[number % 8],
+                label=way if is_real else f"{method}: {way}",
+                color="#888888" if is_real else _COLOURS[number % 8],
                 ls="--" if is_real else "-", marker="o", ms=3.5, lw=1.1, elinewidth=0.8, capsize=1.5,
             )  # fmt: skip
         panel.axhline(0, color="black", lw=0.7)
