@@ -20,14 +20,13 @@ def require_awaited(job_ids: Sequence[str], folder: Path) -> None:
         for name, state in _states(job_id, folder).items():
             if state is None:
                 raise ConfigError(
-                    f"--after {job_id}: SLURM no longer knows job {name}, and nothing says that it has finished, so "
-                    "that SLURM would start the new job at once. Look whether what it should have written is there; "
-                    "if so, give the command without --after."
+                    f"--after {job_id}: SLURM no longer knows job {name} and there is no record that it finished, so "
+                    "the new job would start at once. If its output is complete, submit without --after."
                 )
             if slurm.is_end(state) and state != _DONE:
                 raise ConfigError(
-                    f"--after {job_id}: job {name} is over ({state.lower()}), so that the new job would never start. "
-                    "Submit that one again, and wait for its new job."
+                    f"--after {job_id}: job {name} ended as {state.lower()}, so the new job would never start. "
+                    "Submit that job again, and use its new id."
                 )
 
 

@@ -170,7 +170,7 @@ class StageTask:
         """A job that was cancelled at the moment of its requeue ends here for good."""
         job_id = submitit.JobEnvironment().job_id
         if self._is_taken_back(job_id):
-            print("This job was taken back with `python -m jobs cancel`. To go on, submit it again.", flush=True)
+            print("This job was cancelled with `python -m jobs cancel`. To resume, submit it again.", flush=True)
             slurm.cancel([job_id])
             raise SystemExit(1)
 

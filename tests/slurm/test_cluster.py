@@ -466,7 +466,7 @@ def test_programs_save_before_the_time_of_the_head_is_over(
     log = Path(cluster.program_state(number)["log"]).read_text()
     found = find_checkpoint(tmp_path / "run" / "checkpoints", "last")
     assert found is not None, log
-    assert f"saved after {found.images:,} of 1,000,000 images" in " ".join(log.split())
+    assert f"checkpoint saved at {found.images:,} of 1,000,000 images" in " ".join(log.split())
     cluster.assert_nothing_left()
 
 

@@ -113,7 +113,7 @@ def test_a_stage_that_is_done_says_so_and_stops(site: Any, tmp_path: Path) -> No
     inside = {"SLURM_JOB_ID": first, "SLURM_MEM_PER_CPU": "100", "SLURM_NTASKS": "3", "RAY_ADDRESS": "10.0.0.1:1"}
     again = site.submit("train", environment=inside)
     site.wait(again, "finished")
-    assert "Was trained already on 192 images" in site.log(again)
+    assert "Already trained on 192 images" in site.log(again)
     assert [(p, p.stat().st_mtime_ns) for p in sorted((tmp_path / "run" / "checkpoints").rglob("*"))] == before
 
 
@@ -229,7 +229,7 @@ def test_a_job_that_was_cancelled_at_the_moment_of_its_requeue_ends_at_once(site
     site.bed.wait_for(lambda: site.bed.run(restarts).stdout.strip() == "1", 30, "the requeue")
     site.bed.wait_for(lambda: site.bed.state_of(job) == "CANCELLED", 60, "the end of its new life")
     assert images(tmp_path / "run") == at
-    assert "taken back with `python -m jobs cancel`" in site.log(job)
+    assert "cancelled with `python -m jobs cancel`" in site.log(job)
     assert_nothing_left(site, job)
 
 
@@ -389,7 +389,7 @@ def test_a_table_of_the_paper_is_filled_by_a_job_over_two_nodes_and_kept(
     assert_nothing_left(site, job)
     again = site.submit("experiment table10", *given)
     site.wait(again, "finished")
-    assert "0 cells computed, 5 kept from before." in site.log(again)
+    assert "0 cells computed, 5 reused." in site.log(again)
 
 
 @pytest.mark.slurm_core

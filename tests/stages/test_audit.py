@@ -197,7 +197,7 @@ def test_what_cannot_be_audited_is_one_paragraph(shards: Path, planted: Path, tm
         (config(few, planted), ShardError, r"has 30 held-out images .* at least 299 are needed.*false_alarm=0\.097"),
         (config(none, planted), ShardError, r"has 0 held-out images .* more held-out subjects\."),
         (config(shards, small), ConfigError, "has 3 rows; an audit needs at least 20"),
-        (config(shards, others), ShardError, "have no label in common"),
+        (config(shards, others), ShardError, "share no label"),
         (config(shards, planted, audit__encoder={"weights": "/nowhere.pt"}), ConfigError, "does not exist"),
     ):
         with pytest.raises(kind, match=message):

@@ -129,7 +129,7 @@ def test_bad_input_is_one_paragraph(tiny_shards: Path, make_dataset: MakeDataset
         evaluate.run(config(tiny_shards, None))
     with pytest.raises(RunFolderError, match="holds no finished dataset"):
         evaluate.run(config(tiny_shards, tmp_path / "nothing"))
-    with pytest.raises(EmixerError, match=r"has 16 images; more than evaluate\.neighbours=20"):
+    with pytest.raises(EmixerError, match=r"has 16 images, but more than evaluate\.neighbours=20"):
         evaluate.run(config(tiny_shards, dataset, evaluate__neighbours=20))
     with pytest.raises(ConfigError, match=r"evaluate\.inception=.*nowhere.pth does not exist"):
         evaluate.run(config(tiny_shards, dataset, evaluate__inception=tmp_path / "nowhere.pth"))

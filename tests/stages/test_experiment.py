@@ -132,7 +132,7 @@ def test_tables_of_a_folder_share_generators_and_cells(ray_cluster: None, config
     assert (more.computed, more.kept) == (5, 0), "another setting is another cell"
     plan = experiment.describe(changed(config, copied, "table10", experiment__downstream__lr=3e-3))
     assert re.search(
-        r"to do +images R30, seed 0 \(one is done that differs: inputs\.downstream\.lr 0\.00[12] there, 0\.003 now\)",
+        r"to do +images R30, seed 0 \(a finished one differs in: inputs\.downstream\.lr 0\.00[12] there, 0\.003 now\)",
         plan,
     )
     assert re.search(r"of those that are done here: images \d+ s, reports \d+ s; those to do \d+ s one after the", plan)
@@ -325,7 +325,7 @@ def test_a_table_and_its_plan_say_which_diseases_a_mean_is_over(config: Config, 
     counts = sum(row is not None and row[CHEXPERT.index("Atelectasis")] for row in labels)
     told = experiment.describe(changed(config, tmp_path / "out", data__shards=rare))
     assert (
-        f"AUC and ACC over Atelectasis {counts}; left out: Edema 3 (fewer than 5 test images with it, or without it)."
+        f"AUC and ACC over Atelectasis {counts}; excluded: Edema 3 (fewer than 5 positive or negative test images)."
         in told
     )
     told = experiment.describe(changed(config, tmp_path / "out", "table9", data__shards=shards))
@@ -348,7 +348,7 @@ def test_a_killed_experiment_goes_on_from_its_last_cell(config: Config, copied: 
     kept = len(list((copied / "cells").glob("*.json")))
     assert kept < 10
     shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=800).stdout
-    assert f"{10 - kept} cells computed, {kept} kept from before." in shown
+    assert f"{10 - kept} cells computed, {kept} reused." in shown
     assert done[0].exists()
 
 
@@ -402,11 +402,11 @@ def test_four_classes_are_learned_from_three_starts(
         ({"experiment__out": None}, r"experiment\.out is not set"),
         (
             {"experiment__scale": 0.01},
-            r"wants 1,000 real images in train; .* has 96\. Set experiment\.scale to at most",
+            r"needs 1,000 real images in train; .* has 96\. Set experiment\.scale to at most",
         ),
-        ({"experiment__diseases": ("Hernia",)}, r"has no label Hernia\. Set experiment\.diseases to"),
+        ({"experiment__diseases": ("Hernia",)}, r"has no label Hernia\. Choose experiment\.diseases from"),
         ({"experiment__runs": ("emixer=/nowhere",)}, r"/nowhere of emixer does not exist"),
-        ({"experiment__table": "table9", "experiment__methods": ("smgan",)}, r"table9 has no row of smgan"),
+        ({"experiment__table": "table9", "experiment__methods": ("smgan",)}, r"table9 has no rows for smgan"),
         ({"experiment__use_gpu": True}, r"the Ray cluster has no GPU"),
     ],
 )
@@ -424,7 +424,7 @@ def test_shards_whose_test_subjects_are_known_or_that_have_no_reports_are_refuse
     known, silent = (shutil.copytree(shards, tmp_path / name) for name in ("known", "silent"))
     table = pq.read_table(known / "test-00000.parquet")
     rewritten(known, table.set_column(2, "subject_id", pa.array(["train-1"] * table.num_rows)))
-    with pytest.raises(EmixerError, match=r"1 subjects of the test split .* in train or validate too"):
+    with pytest.raises(EmixerError, match=r"1 subjects of the test split .* also have images in train or validate"):
         experiment.run(changed(config, tmp_path / "out", data__shards=known))
     for name in ("report", "sentences"):
         index = table.schema.get_field_index(name)
@@ -432,7 +432,7 @@ def test_shards_whose_test_subjects_are_known_or_that_have_no_reports_are_refuse
             index, table.schema.field(name), pa.nulls(table.num_rows, table.schema.field(name).type)
         )
     rewritten(silent, table)
-    with pytest.raises(EmixerError, match=r"No image in the test split .* has a report; table1 is about reports"):
+    with pytest.raises(EmixerError, match=r"table1 needs reports, but no image in the test split .* has one"):
         experiment.run(changed(config, tmp_path / "out", data__shards=silent))
 
 
@@ -500,7 +500,7 @@ def test_a_given_run_is_of_the_kind_the_size_and_the_labels_that_the_table_wants
     config: Config, given: Path, shards: Path, make_shards: MakeShards
 ) -> None:
     run = f"={given / 'run'}"
-    assert "is given" in experiment.describe(
+    assert "given run:" in experiment.describe(
         changed(config, given / "out", "table2", experiment__runs=(f"emixer{run}",))
     )
     cogan = {"experiment__methods": ("cogan",), "experiment__runs": (f"cogan{run}",)}
@@ -508,7 +508,7 @@ def test_a_given_run_is_of_the_kind_the_size_and_the_labels_that_the_table_wants
     limited = {"experiment__runs": (f"emixer-30{run}",)}
     refused(config, given, r"has data\.labelled_fraction=1\.0; emixer-30 needs 0\.3", "table3", **limited)
     with_part_of_the_labels(given / "run")
-    refused(config, given, r"run kept the labels of other images than are drawn now", "table3", **limited)
+    refused(config, given, r"run kept the labels of other images than this version selects", "table3", **limited)
     with_part_of_the_labels(given / "run", before=0.3, now=1.0)
     (given / "small").mkdir()
     small = make_shards(given / "small", train=96, validate=32, test=64)
@@ -521,7 +521,7 @@ def test_a_given_run_is_of_the_kind_the_size_and_the_labels_that_the_table_wants
     refused(config, given, r"has model\.side_px=32; emixer needs 16", **sixteen)
     classes = class_shards(shards, given / "other")
     unknown = sixteen | {"data__shards": classes, "experiment__diseases": ("A",)}
-    refused(config, given, r"the model in .* has no label A\. Give a run that was trained with them", **unknown)
+    refused(config, given, r"the model in .* has no label A\. Give a run trained with it", **unknown)
 
 
 def with_part_of_the_labels(run: Path, before: float = 1.0, now: float = 0.3) -> None:
@@ -579,21 +579,21 @@ def test_a_given_run_whose_shards_were_made_anew_is_refused_and_one_whose_shards
 def test_settings_that_a_table_would_take_no_notice_of_are_refused(config: Config, given: Path) -> None:
     nowhere = {"experiment__runs": ("emixer-30=/nowhere",)}
     refused(config, given, r"/nowhere of emixer-30 does not exist", "table1", **nowhere)
-    refused(config, given, r"table5 is about emixer alone", "table5", experiment__methods=("cogan",))
-    refused(config, given, r"beyond names cogan, of which experiment\.methods=emixer makes", "table1",
+    refused(config, given, r"table5 uses only emixer", "table5", experiment__methods=("cogan",))
+    refused(config, given, r"beyond names cogan, not in experiment\.methods=emixer", "table1",
             experiment__beyond=("cogan",))  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model__side_px": 64}, r"model\.side_px=64, but the shards .* hold images of 32 px"),
+        ({"model__side_px": 64}, r"model\.side_px=64, but the images in .* have 32 px"),
         ({"train__batch_size": 15, "train__num_workers": 2}, r"batch_size=15 cannot be split"),
         ({"model__report_decoder__encoder__weights": "/nowhere.pt"}, r"encoder\.weights=/nowhere\.pt does not exist"),
         ({"generate__rows_per_group": 24}, r"generate\.rows_per_group=24 is not a multiple of generate\.batch_size=16"),
         (
             {"validation__encoder": TINY | {"weights": "/nowhere.pt"}},
-            r"does not exist, and FID is to be measured by it",
+            r"does not exist, but is needed for FID",
         ),
         ({"experiment__diseases": ("Hernia",)}, r"has no label Hernia"),
     ],
@@ -638,7 +638,7 @@ def test_classes_are_one_an_image_all_in_each_split_and_of_people_that_are_not_t
 def test_a_folder_keeps_to_the_scale_and_the_training_that_it_was_made_with(config: Config, copied: Path) -> None:
     for settings, message in (
         ({"experiment__scale": 2e-4}, r"holds 180 pairs; experiment\.scale=0\.0002 makes it 120"),
-        ({"train__images": 64}, r"was made after 32 images; train\.images is 64 now"),
+        ({"train__images": 64}, r"was generated after 32 training images; train\.images is now 64"),
         ({"loss__alpha": 0.5}, r"loss\.alpha: 0\.2 there, 0\.5 now"),
     ):
         with pytest.raises(EmixerError, match=message):

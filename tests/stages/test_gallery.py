@@ -150,7 +150,7 @@ def test_dry_run_says_what_it_would_do_and_writes_nothing(tiny_run: Path, tiny_s
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 0, result.output
     assert f"Would write {tmp_path / 'p.html'}" in result.output
-    assert "24 pairs drawn from images-000000001000 with seed 0, beside real held-out ones" in result.output
+    assert "24 pairs generated from images-000000001000 with seed 0, next to real held-out pairs" in result.output
     assert list(tmp_path.iterdir()) == []
 
 

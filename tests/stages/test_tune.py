@@ -78,7 +78,7 @@ def test_a_search_begins_with_the_configs_values_and_leaves_what_a_person_uses(
     assert page.count('class="tag finished"') == 3
     assert page.count("data:image/png;base64,") >= 3
     assert (folder / "plots" / "parallel-coordinates.png").stat().st_size > 5000
-    assert "(goes on: 3 of 3 trials done)" in tune.describe(config)
+    assert "(resumes: 3 of 3 trials done)" in tune.describe(config)
     tune.run(with_overrides(config, {"tune.resume": True}))
     assert opened(folder).trials == trials, "a search that is through is not begun again"
 
@@ -123,7 +123,7 @@ def test_a_page_that_cannot_be_drawn_ends_no_search(
     RunFolder.create_or_resume(tmp_path / "trials" / "0000", "train", config)
     (tmp_path / "plots").write_text("in the way of the folder of plots")
     assert tune.run(config).best_values == (0.25,)
-    assert "report.html could not be made" in caplog.text
+    assert "Cannot write report.html" in caplog.text
     assert load_config(tmp_path / "best.yaml").loss == config.loss
 
 
@@ -140,7 +140,7 @@ def test_who_aims_at_the_fid_of_random_features_is_warned(
     tune.describe(search(tiny_config, tmp_path))
     assert not caplog.text
     tune.describe(search(tiny_config, tmp_path, tune__metrics=["fid"]))
-    assert "FID is that of random features here" in caplog.text
+    assert "FID uses random features here" in caplog.text
 
 
 def test_resume_is_a_flag_that_insists(tiny_config: Config, tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_poor_trials_are_stopped_and_those_that_diverge_are_told_apart(
         ({"model__side_px": 64}, r"images of 32 px"),
         ({"tune__space": ["model.side_px choice 32 64"]}, r"images of 32 px"),
         ({"tune__space": ["train.batch_size choice 16 17"], "train__num_workers": 2}, r"batch_size=17 cannot be split"),
-        ({"tune__resume": True}, r"There is no study in .*study to go on with"),
+        ({"tune__resume": True}, r"There is no study in .*study to resume"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_starts(

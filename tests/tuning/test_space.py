@@ -46,7 +46,7 @@ def test_each_kind_of_line_is_a_distribution_of_optuna() -> None:
         ("train.batch_size choice 64 64", r"names a choice twice"),
         ("train.batch_size choice 64", r"needs|is not KEY KIND|one choice"),
         ("loss.augment choice [color] [color,cutout]", r"has the choice \['color'\]; a choice is one number"),
-        ("loss.augment choice [color] [color", r"not a value that YAML knows"),
+        ("loss.augment choice [color] [color", r"is not a valid YAML value"),
         ("tune.num_samples int 1 3", r"tune\.num_samples does not change what a training learns"),
         ("train.images int 100 200", r"train\.images does not change"),
         ("train.run choice a b", r"train\.run does not change"),
@@ -90,7 +90,7 @@ def test_the_last_first_rung_that_can_stop_something_is_taken() -> None:
 def test_metrics_are_named_once_and_a_database_is_found_from_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigError, match="metrics names one twice"):
+    with pytest.raises(ConfigError, match="metrics has duplicates"):
         with_overrides(Config(), {"tune.metrics": ["fid", "fid"]})
     monkeypatch.chdir(tmp_path)
     relative = with_overrides(Config(), {"tune.storage": "sqlite:///study.db"})
