@@ -45,4 +45,4 @@ if __name__ == "__main__":
         rendezvous.withdraw(folder)
     rendezvous.forget_token(folder, own_attempt)
     taken = cancel_all(folder, own_attempt, but=os.environ.get("SLURM_JOB_ID"))
-    print("SLURM never answered." if taken is None else f"{taken} jobs taken back.", flush=True)
+    print("SLURM never answered." if taken is None else f"{taken} jobs cancelled.", flush=True)

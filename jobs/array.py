@@ -37,7 +37,7 @@ def elements(stage: str, config: Config, axes: Sequence[str]) -> list[Element]:
     if len(set(keys)) < len(keys):
         raise ConfigError(f"--array names {next(k for k in keys if keys.count(k) > 1)} twice; give all values at once.")
     if OUTPUT_KEYS[stage] in keys:
-        raise ConfigError(f"--array {OUTPUT_KEYS[stage]}: each job of the array gets its own subfolder; give one value.")
+        raise ConfigError(f"--array {OUTPUT_KEYS[stage]}: each job gets its own subfolder of it; give one value.")
     names = _short_names(keys)
     made = [_element(stage, config, keys, names, values) for values in itertools.product(*(v for _, v in read))]
     if len(made) > _MAX_ELEMENTS:

@@ -139,7 +139,7 @@ def _status(job: Job, queued: slurm.QueuedJob | None, accounted: str | None) -> 
         return JobStatus(job, said["state"], note[0] if note else "", progress)
     if job.executor == "local":
         alive = _is_running(job)
-        return JobStatus(job, "running" if alive else "gone", "" if alive else "ended without an error message", progress)
+        return JobStatus(job, "running" if alive else "gone", "" if alive else "ended without a message", progress)
     if accounted == "unknown":
         return JobStatus(job, accounted, "no squeue on this machine: run status on a login node", progress)
     over = accounted if queued is None else queued.state

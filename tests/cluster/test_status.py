@@ -84,7 +84,7 @@ def test_a_cluster_that_is_down_starting_or_silent_says_so(tmp_path: Path) -> No
     down = screen(snapshot(tmp_path / "a", head=None, jobs=()))
     assert down.startswith("Cluster one is down. `python -m cluster up` starts it.")
     pending = (registered("10", "head", "PENDING", reason="QOSMaxJobsPerUserLimit"),)
-    assert "its head, job 10, is pending: the QOS allows you no more at once" in screen(
+    assert "its head, job 10, is pending: you have reached your limit in this QOS" in screen(
         snapshot(tmp_path / "b", head=None, jobs=pending)
     )
     silent = screen(snapshot(tmp_path / "c", demands=None, joined={}))

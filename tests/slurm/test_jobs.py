@@ -87,7 +87,7 @@ def test_an_array_trains_each_element_in_a_folder_of_its_own(ray_cluster: None, 
     site.bed.wait_for(lambda: site.status(f"{array}_0")["state"] == "running", 60, "the first element")
     waiting = site.status(f"{array}_1")
     assert (waiting["state"], waiting["label"]) == ("pending", "seed=2")
-    assert "as many tasks of the array run as may" in waiting["note"]
+    assert "the array's limit of running tasks is reached" in waiting["note"]
     again = site.jobs("train", "--config", str(site.config_file), "--array", "seed=2,3", check=False)
     assert again.returncode == 2
     assert f"Job {array}_1 (pending) writes" in again.stderr
@@ -366,7 +366,7 @@ def test_a_stage_that_fails_stops_those_behind_it_and_says_so(site: Any, tmp_pat
     first, second = pipeline(site, "train,generate")
     site.bed.wait_for(lambda: site.status(first)["state"] == "failed", 90, "failing")
     site.bed.wait_for(lambda: "will never start" in site.status(second)["note"], 60, "saying so")
-    assert "the job before it failed" in site.status(second)["note"]
+    assert "the job it depends on failed" in site.status(second)["note"]
     assert not (tmp_path / "made").exists()
 
 
