@@ -178,9 +178,7 @@ def _read_yaml(file: Path) -> Tree:
     if tree is None:
         return {}
     if not isinstance(tree, dict) or not all(isinstance(name, str) for name in tree):
-        raise ConfigError(
-            f"{file} is not a config: it must map sections to settings, e.g. train: {{images: 1000}}."
-        )
+        raise ConfigError(f"{file} is not a config: it must map sections to settings, e.g. train: {{images: 1000}}.")
     return tree
 
 

@@ -14,9 +14,7 @@ _GIB = 2**30
 def look() -> list[Finding]:
     """GPUs that torch can use, their precision and how they would speak to each other."""
     if not torch.cuda.is_available():
-        built = (
-            f"torch was built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is a CPU-only build"
-        )
+        built = f"torch was built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is a CPU-only build"
         if not _DRIVER.exists():
             return [ok("GPU", f"none; {built}")]
         return [

@@ -40,9 +40,7 @@ def _shared_memory() -> list[Finding]:
     words = f"{free_gib:.1f} GiB free in {_SHARED}, where Ray keeps objects"
     if free_gib < _LITTLE_GIB:
         return [
-            warning(
-                "shared memory", words, "Too little for image blocks: give a container more, e.g. --shm-size 8g."
-            )
+            warning("shared memory", words, "Too little for image blocks: give a container more, e.g. --shm-size 8g.")
         ]
     return [ok("shared memory", words)]
 

@@ -78,7 +78,7 @@ def require_measurable(metrics: Sequence[TuneMetric], rows: ValidationRows) -> N
             )
         known = {label for label in rows.label_names if all(label in readers for readers in _readers(aim, rows))}
         if aim.of_labels and not known & _on_enough(rows):
-            who = "the judge of images" if aim.judged else "the reader of reports"
+            who = "the image judge" if aim.judged else "the report labeller"
             raise ConfigError(
                 f"tune.metrics names {name}, but among the {len(rows.labels_NY)} labelled validation images no label "
                 f"known to {who} has {rows.enough} positive and {rows.enough} negative ones. Raise validation.images, "

@@ -49,7 +49,7 @@ def test_what_is_known_is_one_column_and_what_is_not_is_none() -> None:
         (
             "sex",
             "x",
-            r"sex='x' is nothing that the model has seen\. Its training images have F, M: give one",
+            r"sex='x' does not occur in the training data\. Its images have F, M: give one",
         ),
         ("age", 12, r"age=12 is .* have 18-39, 60-79, 80\+: give one of these, or an age in whole years"),
         ("view", "LL", r"view='LL' .* have AP, LATERAL"),

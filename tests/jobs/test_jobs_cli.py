@@ -179,7 +179,7 @@ def test_images_of_another_size_are_found_on_the_login_node(tmp_path: Path) -> N
 def test_inputs_that_another_job_will_make_need_not_be_there_yet(tmp_path: Path) -> None:
     missing = run(*training(tmp_path), "--dry-run")
     assert missing.exit_code == 2
-    assert "or --after the job that will make it" in missing.output
+    assert "use --after with the job that will write it" in missing.output
     assert run(*training(tmp_path), "--after", "5", "--dry-run").exit_code == 0
 
 
@@ -283,7 +283,7 @@ srun --unbuffered --output {jobs}/%A_%a/%A_%a_%t_log.out --cpus-per-task=4 --kil
         (["seed="], "has no values"),
         (["seed=1,[2"], "is not a valid YAML value"),
         (["seed=1,2", "seed=3"], "names seed twice"),
-        (["seed=1,1"], "two elements would write 'seed=1'"),
+        (["seed=1,1"], "two jobs would write to 'seed=1'"),
         (["seed=1,-2"], "seed: must be greater than or equal to 0"),
         (["train.run=a,b"], "each job gets its own subfolder"),
         (["slurm.cpus=2,4"], "all jobs of an array share the `slurm` settings"),
@@ -364,7 +364,7 @@ def test_a_local_job_is_cancelled_and_a_second_one_on_its_folder_refused(tmp_pat
     assert later.returncode == 2
     many = subprocess.run([*command, "--array", "seed=1,2"], capture_output=True, text=True, check=False, cwd=ROOT)
     assert many.returncode == 2
-    assert "give one command after the other" in many.stderr
+    assert "run the commands one after the other" in many.stderr
     assert run("cancel", job, "--folder", folder).output.startswith(f"Cancelled job {job}")
     for _ in range(100):
         if "running" not in run("status", "--folder", folder).output:
@@ -422,7 +422,7 @@ def test_without_squeue_nothing_is_said_of_a_job_that_is_not_over(
             "batch_size=257 cannot be split",
         ),
         (["train.validate_every_images=1_000_000"], "nothing can be stopped early"),
-        (["tune.sampler=gp", "train.validate_every_images=1_000"], "tune.sampler=gp learns nothing"),
+        (["tune.sampler=gp", "train.validate_every_images=1_000"], "tune.sampler=gp ignores trials"),
     ],
 )
 def test_a_search_that_could_not_begin_is_not_submitted(

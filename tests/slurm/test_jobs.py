@@ -284,7 +284,7 @@ def test_a_search_over_two_nodes_that_loses_one_goes_on_and_keeps_what_is_finish
     assert "Searched with 3 trials (3 finished)" in site.log(job)
     assert {path: path.stat().st_mtime_ns for path in before} == before, "no finished trial is run again"
     assert (tmp_path / "study" / "best.yaml").exists()
-    assert site.status(job)["progress"] == "3 trials begun"
+    assert site.status(job)["progress"] == "3 trials started"
     assert_nothing_left(site, job)
 
 
@@ -321,7 +321,7 @@ def test_an_error_of_the_stage_is_one_paragraph_in_status_and_log(site: Any, tmp
     (tmp_path / "run" / "something").write_text("else")
     job = site.submit("train")
     site.bed.wait_for(lambda: site.status(job)["state"] == "failed", 90, "failing")
-    assert "holds files but is not a run folder" in site.status(job)["note"]
+    assert "is not empty and not a run folder" in site.status(job)["note"]
     assert "Traceback" not in site.log(job)
     assert_nothing_left(site, job)
 

@@ -155,7 +155,7 @@ def test_a_file_that_does_not_fit_is_refused_with_what_to_set(
 
 
 def test_a_judge_that_does_not_know_its_labels_is_refused(tiny_config: Config, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="a file that `emixer encoder` wrote"):
+    with pytest.raises(ConfigError, match="a file written by `emixer encoder`"):
         train.describe(with_overrides(tiny_config, {"validation.judge": "encoder", "train.run": tmp_path / "run"}))
 
 

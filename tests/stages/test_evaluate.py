@@ -127,7 +127,7 @@ def test_bad_input_is_one_paragraph(tiny_shards: Path, make_dataset: MakeDataset
     dataset = make_dataset("test")
     with pytest.raises(ConfigError, match=r"evaluate\.dataset is not set"):
         evaluate.run(config(tiny_shards, None))
-    with pytest.raises(RunFolderError, match="holds no finished dataset"):
+    with pytest.raises(RunFolderError, match="is not a finished dataset"):
         evaluate.run(config(tiny_shards, tmp_path / "nothing"))
     with pytest.raises(EmixerError, match=r"has 16 images, but more than evaluate\.neighbours=20"):
         evaluate.run(config(tiny_shards, dataset, evaluate__neighbours=20))

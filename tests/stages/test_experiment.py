@@ -571,7 +571,7 @@ def test_a_given_run_whose_shards_were_made_anew_is_refused_and_one_whose_shards
     refused(config, given, r"the shards in .*source have changed since .*run was trained", data__shards=source, **runs)
     shutil.rmtree(source)
     wanted = changed(config, given / "out", "table2", **runs)
-    caveat = "Whether the given run of emixer has seen test images is not known"
+    caveat = "Whether the given run of emixer has seen test images is unknown"
     assert caveat in experiment.describe(wanted)
     assert caveat in experiment.run(wanted).filled.csv()
 
@@ -650,5 +650,5 @@ def test_two_experiments_in_one_folder_and_cells_larger_than_the_cluster_are_ref
 ) -> None:
     with alone_in(copied, "experiment"), pytest.raises(EmixerError, match="Another `emixer experiment`"):
         experiment.run(changed(config, copied))
-    with pytest.raises(EmixerError, match=r"has 2 CPUs here, and needs 64 to begin: experiment.cpus_per_cell=64"):
+    with pytest.raises(EmixerError, match=r"has 2 CPUs here but needs 64 to start: experiment.cpus_per_cell=64"):
         experiment.run(changed(config, copied, experiment__cpus_per_cell=64))

@@ -89,7 +89,7 @@ def test_workers_that_will_never_find_cpus_are_refused(
     workers = {f"{section}.num_workers": 2, f"{section}.cpus_per_worker": 3}
     run = {"train": train.run, "tune": tune.run, "encoder": encoder.run}[stage]
     with pytest.raises(
-        ConfigError, match=r"has 2 CPUs here, and needs 6 to begin: num_workers=2 with cpus_per_worker=3"
+        ConfigError, match=r"has 2 CPUs here but needs 6 to start: num_workers=2 with cpus_per_worker=3"
     ):
         run(with_overrides(tiny_config, {**changes, **workers}))
 

@@ -291,5 +291,5 @@ def test_a_study_of_another_space_or_of_somebody_else_is_refused(tiny_config: Co
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "study.journal")))
     study = optuna.create_study(study_name="emixer", storage=storage)
     study.add_trial(optuna.create_trial(value=1.0))
-    with pytest.raises(ConfigError, match="holds a study that emixer did not make"):
+    with pytest.raises(ConfigError, match="has a study that was not made by emixer"):
         tune.run(search(tiny_config, folder))

@@ -137,8 +137,7 @@ def _sex_and_age(path: Path, images: pa.Table) -> dict[str, pa.ChunkedArray]:
     patient's dates alike. Ages above 89 are 91 there."""
     if not path.exists():
         raise SourceError(
-            f"ingest.source.patients={path} does not exist. Give patients.csv.gz of MIMIC-IV (folder hosp), or omit "
-            "it."
+            f"ingest.source.patients={path} does not exist. Give patients.csv.gz of MIMIC-IV (folder hosp), or omit it."
         )
     table = read_table(path, ("subject_id", "gender", "anchor_age", "anchor_year"))
     require_unique(path, table, "subject_id")
