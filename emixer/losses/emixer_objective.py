@@ -60,8 +60,8 @@ class EmixerObjective(Objective):
         )
         if loss.image_labels > 0 and loss.labels == 0:
             raise ConfigError(
-                "loss.image_labels needs the label outputs of F's encoder, but loss.labels=0 leaves them untrained. Set "
-                "loss.labels above 0, or loss.image_labels=0."
+                "loss.image_labels needs the label outputs of F's encoder, but loss.labels=0 leaves them untrained. "
+                "Set loss.labels above 0, or loss.image_labels=0."
             )
         if loss.mismatched > 0 and loss.joint == 0:
             raise ConfigError(
