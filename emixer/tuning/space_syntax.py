@@ -59,7 +59,7 @@ def require_prunable(config: Config) -> None:
         raise ConfigError(
             f"train.validate_every_images={every} gives a trial of tune.budget_images={tune.budget_images} images "
             f"{before_the_last + 1} validation pass(es), but tune.first_rung={tune.first_rung} must come before the "
-            "last for trials to be stopped early. Validate more often, e.g. every "
+            "last, so nothing can be stopped early. Validate more often, e.g. every "
             f"{max(1, tune.budget_images // max(wanted, 10))} images, or set tune.pruner=none."
         )
     if tune.sampler == "gp":

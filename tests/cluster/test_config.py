@@ -47,7 +47,7 @@ def write(tmp_path: Path, **settings: Any) -> Path:
         ({"node_types": {"cpu": {"max": 1, "resources": {"CPU": 4}}}}, r"CPU is set by cpus"),
         ({"pending_timeout_s": 60}, r"there is only one type"),
         ({"folder": "/shared/100%"}, r"folder: .* contains a %"),
-        ({"local_disk": "/a/very/long/path/to/the/disk"}, r"is too long.*sockets"),
+        ({"local_disk": "/a/very/long/path/to/the/disk"}, r"is too long.*socket paths"),
     ],
 )
 def test_what_is_wrong_is_named_before_anything_is_submitted(

@@ -72,7 +72,7 @@ Waiting for resources: 3 x {{CPU: 1, GPU: 1}}
 program  state           command                         log
 1        running 10 min  emixer train --config run.yaml  {tmp_path}/one/programs/1/log
 
-Lately
+Recent events
   11:59:30  refused gpu: Invalid account
   12:00:00  head up: 10.0.0.1:6379""".replace(
             "command                          log", "command                         log"

@@ -178,7 +178,9 @@ def test_of_several_files_a_later_one_wins_key_by_key(tmp_path: Path) -> None:
     assert (config.model.kind, config.model.side_px, config.model.image_generator.channels) == ("smgan", 64, 12)
     assert config.train.images == 7
     second.write_text("model: {kind: smgan, decoder_shar: 0.5}\n")
-    with pytest.raises(ConfigError, match=r"second\.yaml is not valid:\n  model\.decoder_shar: .*decoder_share"):
+    with pytest.raises(
+        ConfigError, match=r"Invalid config from .*second\.yaml:\n  model\.decoder_shar: .*decoder_share"
+    ):
         load_config([first, second])
 
 

@@ -172,7 +172,7 @@ def test_images_of_another_size_are_found_on_the_login_node(tmp_path: Path) -> N
         assert CliRunner().invoke(emixer, command).exit_code == 0
     result = run(*training(tmp_path), "--dry-run")
     assert result.exit_code == 2
-    assert "model.side_px=128, but the shards in" in result.output
+    assert "model.side_px=128, but the images in" in result.output
     assert run(*training(tmp_path, "model.side_px=32"), "--dry-run").exit_code == 0
 
 
@@ -359,7 +359,7 @@ def test_a_local_job_is_cancelled_and_a_second_one_on_its_folder_refused(tmp_pat
     assert "running" in run("status", "--folder", folder).output
     again = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert again.returncode == 2
-    assert f"Job {job} (running) writes" in again.stderr
+    assert f"Job {job} (running) already writes to" in again.stderr
     later = subprocess.run([*command, "--after", "5"], capture_output=True, text=True, check=False, cwd=ROOT)
     assert later.returncode == 2
     many = subprocess.run([*command, "--array", "seed=1,2"], capture_output=True, text=True, check=False, cwd=ROOT)
@@ -398,7 +398,7 @@ def test_jobs_are_found_by_the_config_that_they_were_submitted_with(
     assert "the end of 24" in shown
     assert "the end of 4" not in shown
     assert "(5 older finished jobs not shown: --all)" in shown
-    assert f"Logs: {tmp_path}/kept/24/24_0_log.out" in shown
+    assert f"Logs: e.g. {tmp_path}/kept/24/24_0_log.out" in shown
     assert "the end of 4" in run("status", "--all", "--config", str(tmp_path / "site.yaml")).output
     assert "has printed nothing yet" in run("logs", "3", "--config", str(tmp_path / "site.yaml")).output
 

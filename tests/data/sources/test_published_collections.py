@@ -318,12 +318,12 @@ def test_mimic_cxr_images_may_be_dicom(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "source", "table", "column", "message"),
     [
-        (nih, NihCxr14Source, "Data_Entry_2017.csv", "View Position", r"Data_Entry_2017\.csv; .* lacks View Position"),
-        (chexpert, ChexpertSource, "train.csv", "Frontal/Lateral", r"CheXpert-v1\.0; .* lacks Frontal/Lateral"),
+        (nih, NihCxr14Source, "Data_Entry_2017.csv", "View Position", r"Data_Entry_2017\.csv, .* lacks View Position"),
+        (chexpert, ChexpertSource, "train.csv", "Frontal/Lateral", r"CheXpert-v1\.0, but .* lacks Frontal/Lateral"),
         (padchest, PadChestSource, "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", "Projection",
-         r"160K_01\.02\.19\.csv; .* lacks Projection"),
-        (vindr, VindrCxrSource, "annotations/image_labels_train.csv", "rad_id", r"VinDr-CXR 1\.0\.0; .* lacks rad_id"),
-        (rsna, RsnaPneumoniaSource, "stage_2_train_labels.csv", "Target", r"labels\.csv; .* lacks Target"),
+         r"160K_01\.02\.19\.csv, but .* lacks Projection"),
+        (vindr, VindrCxrSource, "annotations/image_labels_train.csv", "rad_id", r"VinDr-CXR 1\.0\.0, .* lacks rad_id"),
+        (rsna, RsnaPneumoniaSource, "stage_2_train_labels.csv", "Target", r"labels\.csv, but .* lacks Target"),
         (brax, BraxSource, "master_spreadsheet_update.csv", "PngPath", r"BRAX 1\.1\.0, .* lacks PngPath"),
     ],
 )  # fmt: skip
