@@ -128,7 +128,7 @@ def test_a_dataset_has_their_columns_and_figures_are_split_by_them(
     assert content["by"]["view"]["groups"]["LATERAL"]["shown"]["real"]["auc"] > 0.9  # a stripe of its own
     page = (out / "evaluation" / "evaluation.md").read_text()
     assert "## By sex" in page
-    assert "not measured: fewer than 20 images on a side" in page
+    assert "not measured: fewer than 20 images per side" in page
     _without_conditions(out)
     asked = with_overrides(config, values | {"evaluate.by": ["age"]})
     with pytest.raises(ConfigError, match=r"evaluate\.by names age, but the pairs in .* were not conditioned on it"):
@@ -194,7 +194,7 @@ def test_reports_that_are_not_english_are_counted_and_never_scored(
     result = evaluate.run(config)
     num = len(pq.read_table(ShardSet.open(spanish).files("validate")[0], columns=["report"])["report"].drop_null())
     assert result.content["reports_not_read"] == {"real": num, "language": "es"}
-    assert f"{num} real reports were not read: they are in the language 'es'" in str(result)
+    assert f"{num} real reports were not labelled: they are in the language 'es'" in str(result)
     assert "real" not in result.content["reports"]
     assert "pair_agreement" not in result.content["pairs"]["real"]
     assert result.content["reports"]["generated"]["words_per_report"] > 0

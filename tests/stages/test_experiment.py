@@ -135,7 +135,7 @@ def test_tables_of_a_folder_share_generators_and_cells(ray_cluster: None, config
         r"to do +images R30, seed 0 \(a finished one differs in: inputs\.downstream\.lr 0\.00[12] there, 0\.003 now\)",
         plan,
     )
-    assert re.search(r"of those that are done here: images \d+ s, reports \d+ s; those to do \d+ s one after the", plan)
+    assert re.search(r"mean time of finished cells: images \d+ s, reports \d+ s; remaining cells about \d+ s", plan)
 
 
 def test_the_rows_beyond_the_paper_are_judged_once_and_pretrained_and_kept(
@@ -200,7 +200,7 @@ def test_table3_trains_with_part_of_the_labels_and_measures_test_images_beside_a
     ]
     assert shares == [0.3, 0.5, 1]
     rows = {row["data"]: row for row in csv.DictReader(io.StringIO(result.filled.csv())) if row["metric"] == "FID"}
-    assert {row["encoder"] for row in rows.values()} == {"random_densenet at 64 px, 64 images a side"}
+    assert {row["encoder"] for row in rows.values()} == {"random_densenet at 64 px, 64 images per side"}
     real = fixed_binary_view(pq.read_table(shards / "test-00000.parquet")["image"], np.uint8, (32, 32))
     extractor = FeatureExtractor.random(torch.device("cpu"))
     for data, name in (("30 % of labels", "emixer-30"), ("100 % of labels", "emixer")):
@@ -223,7 +223,7 @@ def test_table3_trains_with_part_of_the_labels_and_measures_test_images_beside_a
     assert all(" distance S" in line for line in to_do), "downstream models know nothing of it"
     again = experiment.run(by_a)
     assert (again.computed, again.kept) == (3, 6)
-    assert "FID by a at 32 px, 64 images a side." in again.filled.markdown()
+    assert "FID by a at 32 px, 64 images per side." in again.filled.markdown()
     assert "0 of 9 cells to do" in experiment.describe(by_a)
     assert "3 of 9 cells to do" in experiment.describe(by_b), "other weights"
 
@@ -391,7 +391,7 @@ def test_four_classes_are_learned_from_three_starts(
     assert result.computed == 3
     rows = [line for line in result.filled.markdown().splitlines() if line.startswith("| pretrained")]
     assert len(rows) == 12
-    assert "may mean that those were told apart" in str(result)
+    assert "may only mean that a model separates those" in str(result)
     with pytest.raises(EmixerError, match=r"experiment\.covid is not set"):
         experiment.run(changed(config, copied, "table5"))
 

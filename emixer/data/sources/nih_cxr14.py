@@ -86,7 +86,7 @@ def read_nih_cxr14(source: NihCxr14Source) -> Collection:
             LeftOut(image, "table", "image is in neither official list")
             for image in paths.filter(pc.invert(listed)).to_pylist()
         ),
-        remarks={} if official else {"images split by a hash, since the official lists are not there": images.num_rows},
+        remarks={} if official else {"images split by hash, since the official lists are missing": images.num_rows},
     )
 
 
