@@ -174,11 +174,11 @@ def test_a_dry_run_says_what_would_be_drawn_and_writes_nothing(
     folder = tmp_path / "study"
     done = call("make", "--study", folder, "--shards", tiny_shards, "--dataset", generated, "--split", "validate",
                 "--pairs", "6", "--repeats", "2", "--dry-run")  # fmt: skip
-    assert "6 real pairs of 25 in the validate split" in done.output
-    assert "6 generated pairs of 96" in done.output
+    assert "6 of 25 real pairs in the validate split" in done.output
+    assert "6 of 96 generated pairs" in done.output
     assert not folder.exists()
     study_make.run(study_config(folder))
-    assert "0 are scored" in study_serve.describe(study_config(folder))
+    assert "0 scores are in" in study_serve.describe(study_config(folder))
 
 
 Break = Callable[[Path, dict[str, Any], MakeDataset], None]
@@ -210,10 +210,10 @@ def _is_a_study(tmp_path: Path, keys: dict[str, Any], make_dataset: MakeDataset)
         (_is_there, {}, "is there already and is no study"),
         (_is_a_study, {}, "holds a study already"),
         (None, {"labels": ("Edma",)}, "study.labels: unknown label Edma. Choose from: Atelectasis, "),
-        (None, {"labels": ("Edema", "Fracture"), "pairs": 40}, r"needs 20 on either side: Edema \(\d+ real, \d+ gen"),
+        (None, {"labels": ("Edema", "Fracture"), "pairs": 40}, r"needs 20 real and 20 generated: Edema \(\d+ real, \d+ gen"),
         (None, {"labels": ("Edema", "Fracture"), "pairs": 1}, "study.pairs=1 is less than the 2 labels"),
         (None, {"pairs": 90}, "Too few pairs for study.pairs=90"),
-        (None, {"dataset": Path("absent")}, "no finished dataset"),
+        (None, {"dataset": Path("absent")}, "is not a finished dataset"),
         (None, {"shards": Path("absent")}, "There is no folder"),
     ],
 )

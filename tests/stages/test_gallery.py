@@ -119,7 +119,7 @@ def test_what_is_missing_is_said_before_anything_is_drawn(tiny_run: Path, tiny_s
         gallery.run(load_config(extra={"gallery.run": tmp_path}))
     with pytest.raises(ConfigError, match=r"moved, or --real false"):
         gallery.run(load_config(extra={"gallery.run": tiny_run, "data.shards": tmp_path / "gone"}))
-    with pytest.raises(RunFolderError, match="no finished dataset"):
+    with pytest.raises(RunFolderError, match="is not a finished dataset"):
         gallery.run(load_config(extra={"gallery.dataset": tmp_path}))
     empty = shutil.copytree(tiny_run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
     with pytest.raises(CheckpointError, match="no checkpoint yet"):
