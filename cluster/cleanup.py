@@ -1,4 +1,4 @@
-"""Takes back what is left of a cluster whose head is gone: python -m cluster.cleanup HOME ATTEMPT
+"""Cancels the remaining jobs of a cluster whose head is gone: python -m cluster.cleanup HOME ATTEMPT
 
 Run by the shell around the head when it ends for whatever reason, by a worker that misses its head, and by a small job
 that SLURM starts when the head's job is over: one of them is always left to do it.

@@ -1,7 +1,7 @@
 """What the head of a cluster does: python -m cluster.head HOME ATTEMPT
 
 Starts Ray's head with the autoscaler, tells the workers where it is, runs the programs that `python -m cluster submit`
-leaves in the folder, and takes everything down when it is told to, or when Ray ends.
+leaves in the folder, and takes everything down when it is asked to, or when Ray ends.
 """
 
 import math

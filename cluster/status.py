@@ -1,4 +1,4 @@
-"""One screen about a cluster: what runs, what waits and why, what is asked for, what happened lately."""
+"""One screen about a cluster: what runs, what waits and why, what is requested, recent events."""
 
 import os
 import time

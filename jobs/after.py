@@ -1,5 +1,5 @@
-"""Whether a job can wait for others. SLURM forgets a job some minutes after its end (MinJobAge), and then takes a
-dependency on it for fulfilled, however it ended."""
+"""Whether a job can wait for others. SLURM forgets a job some minutes after its end (MinJobAge), and then treats a
+dependency on it as satisfied, however it ended."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ _DONE = "COMPLETED"
 
 
 def require_awaited(job_ids: Sequence[str], folder: Path) -> None:
-    """Raises ConfigError for a job that has failed, and for one of which nobody knows how it ended; EmixerError when
+    """Raises ConfigError for a job that has failed, and for one whose outcome is unknown; EmixerError when
     SLURM does not answer. folder: `slurm.folder`, whose jobs say themselves how they ended."""
     for job_id in job_ids:
         for name, state in _states(job_id, folder).items():
@@ -32,7 +32,7 @@ def require_awaited(job_ids: Sequence[str], folder: Path) -> None:
 
 def _states(job_id: str, folder: Path) -> dict[str, str | None]:
     """SLURM's word for the job, or each of the array, from squeue, from its accounts, or from what the job left
-    behind; None where nobody knows."""
+    behind; None if unknown."""
     ours = [job.job_id for job in all_jobs(folder) if job_id in (job.job_id, job.array_id)]
     with slurms_words():
         queued = slurm.states_of(job_id)

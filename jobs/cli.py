@@ -33,7 +33,7 @@ _STAGES = {
     "study": "Draw the pairs of a reader study, as a job.",
 }
 _BY_HAND = {"study": ("serve", "report")}
-"""Commands that are no jobs: people must reach the page, and its database is read on the machine that serves it."""
+"""Not run as jobs: readers must reach the page, and its database is read on the machine that serves it."""
 _FOLLOW_S = 5.0
 
 
@@ -152,7 +152,7 @@ def _submit(
 
 
 def _require_free(stage: str, configs: Sequence[Config]) -> None:
-    """Two jobs that write one folder would undo each other's work."""
+    """Raises ConfigError if another job writes to the same folder."""
     outputs = {str(output_of(stage, config)) for config in configs}
     others = [job for job in all_jobs(folder_of(configs[0].slurm)) if job.run in outputs]
     for found in statuses(others):
@@ -228,7 +228,7 @@ def _submit_in_turn(names: Sequence[str], config: Config, dry_run: bool) -> None
 
 
 def _require_order(names: Sequence[str]) -> None:
-    # somebody has to look at a search before training goes on, and a table is no step on the way to another
+    # a search needs a look before training continues, and no other stage needs a table
     stages = [name for name in _STAGES if name not in ("tune", "experiment", "study")]
     unknown = [name for name in names if name not in stages]
     if unknown or not names:

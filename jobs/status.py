@@ -1,7 +1,7 @@
-"""What became of the jobs: state, why they wait, how far they are, where their logs are.
+"""Status of jobs: state, why they wait, progress, where their logs are.
 
 SLURM is asked once for all of them: squeue for those that it still knows; for those that have said nothing of their
-end, sacct where the site keeps accounts. What neither knows any more is told from what was left behind.
+end, sacct where the site has accounting. What neither knows any more is inferred from the job's files.
 """
 
 import os
@@ -95,7 +95,7 @@ def latest(found: Sequence[JobStatus]) -> list[JobStatus]:
 
 
 def cancel(jobs: Sequence[Job]) -> None:
-    """Takes jobs back, with what waits for them left pending for ever: SLURM says so. Raises EmixerError if refused."""
+    """Cancels jobs; jobs that wait for them stay pending, with SLURM's reason. Raises EmixerError if refused."""
     alive = [found.job for found in statuses(jobs) if found.state in ALIVE]
     if not alive:
         raise EmixerError(f"Job {jobs[0].job_id} has ended or runs on another machine: nothing to cancel here.")

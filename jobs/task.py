@@ -1,7 +1,7 @@
 """What a job does on its nodes: make a Ray cluster of them, run one stage on it, and survive being interrupted.
 
 The object is pickled by submitit and called once a node. Everything that a stage needs stands in its config; every
-stage goes on from what it finds on disk, so an interrupted job has only to be started again:
+stage resumes from what it finds on disk, so an interrupted job only has to be started again:
 
     time nearly over    SLURM sends USR2 `slurm.warn_s` before: a checkpoint is asked for, the job requeues itself
     preempted           SLURM sends TERM and requeues the job: a checkpoint is asked for, as far as there is time (where

@@ -41,4 +41,4 @@ class AuditConfig(Section):
     cpus_per_task: int = Field(1, ge=1)
     """CPUs that Ray reserves for a task, and its number of threads."""
     use_gpu: bool | None = None
-    """None: if the cluster has one."""
+    """Whether to use GPUs. None: if the cluster has any."""

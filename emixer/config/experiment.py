@@ -89,7 +89,7 @@ class EvaluateConfig(Section):
     out: Path | None = Field(None, strict=False)
     """Output folder. None: `evaluation` in the dataset's folder."""
     use_gpu: bool | None = None
-    """None: if there is one."""
+    """Whether to use a GPU. None: if there is one."""
 
 
 class ExperimentConfig(Section):
@@ -135,7 +135,7 @@ class ExperimentConfig(Section):
     gpus_per_cell: float = Field(1.0, gt=0, le=1)
     """GPUs per cell, if the cluster has GPUs; may be a fraction."""
     use_gpu: bool | None = None
-    """None: if the cluster has GPUs."""
+    """Whether to use GPUs. None: if the cluster has any."""
     resamples: int = Field(500, ge=20)
     """Resamples of the test subjects for 95 % confidence intervals."""
 

@@ -53,8 +53,8 @@ class GenerateConfig(Section):
     cpus_per_sampler: int = Field(1, ge=1)
     """Threads per CPU sampler. It affects a row's last bits, so it is recorded."""
     use_gpu: bool | None = None
-    """None: if the cluster has GPUs. CPUs and GPUs give different random numbers, so one dataset uses one or the other.
-    """
+    """Whether to use GPUs. None: if the cluster has any. CPUs and GPUs draw different numbers, so one dataset uses one
+    kind."""
 
 
 class GalleryConfig(Section):

@@ -62,7 +62,7 @@ def reference() -> str:
 
 
 def _section(path: str, section: type[Section], settings: list[Setting]) -> str:
-    """A section that several kinds have alike is shown once."""
+    """A section shared by several kinds is shown once."""
     title = f"`{path}`" if path else "Top level"
     about = " ".join((section.__doc__ or "").split())
     rows = "".join(_row(setting) for setting in _once(settings))

@@ -106,7 +106,7 @@ class ScheduleConfig(Section):
     """Ray Train workers, at least 1; one per GPU, or one per group of CPUs. `[MIN, MAX]` on an autoscaling cluster:
     training starts with MIN and resumes from its last checkpoint with more or fewer as nodes come and go."""
     use_gpu: bool | None = None
-    """None: if the cluster has GPUs."""
+    """Whether to use GPUs. None: if the cluster has any."""
     cpus_per_worker: int = Field(1, ge=1)
     """CPUs that Ray reserves for each worker."""
     gpus_per_worker: float = Field(1.0, gt=0, le=1)

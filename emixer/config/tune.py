@@ -31,8 +31,8 @@ class TuneConfig(Section):
         strict=False,
     )
     """Search space: `KEY float LOW HIGH`, `KEY log LOW HIGH`, `KEY int LOW HIGH` or `KEY choice A B ...`; KEY is any
-    setting on this page. Default: a factor of ten around the paper's learning rates, and the weight that it searches.
-    """
+    setting in docs/configuration.md. Default: a factor of ten around the paper's learning rates, and the weight that it
+    searches."""
     num_samples: int = Field(20, ge=1)
     """Total number of trials, including those of earlier calls and excluding failed ones."""
     budget_images: int = Field(1_000_000, ge=1)

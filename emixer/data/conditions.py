@@ -46,7 +46,9 @@ class Conditions:
     def values_of(self, name: str) -> tuple[str, ...]:
         """Values of one condition. Raises ConfigError where the model does not have it."""
         if name not in self.names:
-            known = f"It is conditioned on {', '.join(self.names)}." if self.names else "It is conditioned only on labels."
+            known = (
+                f"It is conditioned on {', '.join(self.names)}." if self.names else "It is conditioned only on labels."
+            )
             raise ConfigError(
                 f"The model is not conditioned on {name}. {known} Train one with {name} in model.conditions, or do not "
                 f"set {name}."

@@ -91,7 +91,7 @@ class _Readers:
 
     @classmethod
     def of(cls, config: Config, device: torch.device) -> "_Readers":
-        """Loaded before anything is measured, so that a wrong file is told at once."""
+        """Loaded before anything is measured, so that a wrong file is reported at once."""
         chexbert, radgraph = config.evaluate.chexbert, config.evaluate.radgraph
         return cls(
             None if chexbert is None else Chexbert(chexbert, device),

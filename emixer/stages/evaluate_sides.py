@@ -49,7 +49,7 @@ class Sides:
     """Of them, by kind: generated, real, sample."""
 
     def subjects(self, kind: str) -> Sequence[str]:
-        """Whose image each is, of the generated or the real ones; a generated one is of nobody else. Never printed."""
+        """Subject of each generated or real image; every generated image is its own subject. Never printed."""
         return self.held_out.subjects[: self.num] if kind == "real" else [str(n) for n in range(self.num)]
 
     @property

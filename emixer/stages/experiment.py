@@ -201,7 +201,7 @@ def _failure(error: Exception) -> _Failure:
 
 
 def _noted(failure: _Failure, name: str, path: Path) -> str:
-    """Writes the traceback to `path`; returns what the user is told."""
+    """Writes the traceback to `path`; returns the message for the user."""
     files.write_text(path, f"{name}\n{failure.trace}")
     return failure.why if failure.is_known else f"{failure.why}, traceback in {path}"
 
@@ -268,7 +268,7 @@ def _measured_on(experiment: Experiment, results: Mapping[Cell, CellResult | str
 
 
 def _unknown_in_words(experiment: Experiment) -> str:
-    """A caveat about generators of which nobody can say what they were trained on; nothing where there is none."""
+    """A caveat about generators with unknown training data; empty if there are none."""
     told = ", ".join(f"the given run of {name}" for name in experiment.unknown)
     return f"Whether {told} has seen test images is unknown: its training shards are gone." if told else ""
 

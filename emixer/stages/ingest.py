@@ -46,7 +46,7 @@ class IngestResult:
 
 
 def run(config: Config) -> IngestResult:
-    """Ingests, or goes on with, `ingest.source` into `ingest.out`.
+    """Ingests `ingest.source` into `ingest.out`, or resumes.
 
     Raises ConfigError, SourceError or RunFolderError before any image is opened; StorageError when a disk is full.
     """

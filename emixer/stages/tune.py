@@ -81,7 +81,7 @@ class TuneResult:
 
 
 def run(config: Config) -> TuneResult:
-    """Searches, or goes on searching, in `tune.study`.
+    """Starts or resumes the search in `tune.study`.
 
     Raises ConfigError, ShardError or RunFolderError before anything starts; EmixerError when it was given up, or
     nothing finished.

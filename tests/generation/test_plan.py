@@ -248,5 +248,7 @@ def test_wishes_that_exclude_each_other_are_refused(
 
 
 def test_csv_plan_with_a_value_that_there_is_not_says_where(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"has 'LL' in line 3, column 'view'\. view='LL' does not occur .* have AP, PA"):
+    with pytest.raises(
+        ConfigError, match=r"has 'LL' in line 3, column 'view'\. view='LL' does not occur .* have AP, PA"
+    ):
         make_plan(str(_written(tmp_path, "Edema,view\n1,PA\n1,LL\n")), (), PEOPLE, 0)

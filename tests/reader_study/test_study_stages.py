@@ -210,7 +210,11 @@ def _is_a_study(tmp_path: Path, keys: dict[str, Any], make_dataset: MakeDataset)
         (_is_there, {}, "is there already and is no study"),
         (_is_a_study, {}, "holds a study already"),
         (None, {"labels": ("Edma",)}, "study.labels: unknown label Edma. Choose from: Atelectasis, "),
-        (None, {"labels": ("Edema", "Fracture"), "pairs": 40}, r"needs 20 real and 20 generated: Edema \(\d+ real, \d+ gen"),
+        (
+            None,
+            {"labels": ("Edema", "Fracture"), "pairs": 40},
+            r"needs 20 real and 20 generated: Edema \(\d+ real, \d+ gen",
+        ),
         (None, {"labels": ("Edema", "Fracture"), "pairs": 1}, "study.pairs=1 is less than the 2 labels"),
         (None, {"pairs": 90}, "Too few pairs for study.pairs=90"),
         (None, {"dataset": Path("absent")}, "is not a finished dataset"),

@@ -83,7 +83,9 @@ def test_a_sample_is_of_whom_it_is_asked_for(run: Path) -> None:
 
 
 def test_a_model_without_conditions_refuses_one(tiny_run: Path) -> None:
-    with pytest.raises(ConfigError, match=r"not conditioned on sex.*It is conditioned only on labels.*model\.conditions"):
+    with pytest.raises(
+        ConfigError, match=r"not conditioned on sex.*It is conditioned only on labels.*model\.conditions"
+    ):
         load(tiny_run, device="cpu").sample(labels=["Edema"], sex="F")
 
 
