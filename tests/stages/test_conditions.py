@@ -158,7 +158,7 @@ def test_the_validation_pass_measures_labels_alone(config: Config, run: Path, sh
 
 def test_training_is_told_what_the_shards_do_not_know(tiny_config: Config, tmp_path: Path) -> None:
     config = with_overrides(tiny_config, {"model.conditions": ["sex"], "train.run": tmp_path / "run"})
-    with pytest.raises(ShardError, match=r"model\.conditions names sex, which the shards .* do not know"):
+    with pytest.raises(ShardError, match=r"model\.conditions names sex, which no training image in .* has"):
         train.check(config)
     planned = train.describe(with_overrides(config, {"model.conditions": ["view"]}))
     assert "conditions  view (PA)" in planned

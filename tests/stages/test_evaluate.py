@@ -147,10 +147,10 @@ def test_networks_that_are_not_what_they_should_be_are_told_by_the_plan(
         ({"evaluate.rad_dino": tiny_shards}, r"has no config\.json\. Expected a folder"),
         ({"evaluate.rad_dino": "/nowhere"}, r"evaluate\.rad_dino=/nowhere does not exist"),
         ({"evaluate.chexbert": tiny_shards}, r"has no chexbert\.pth"),
-        ({"evaluate.inception": tiny_shards / "manifest.json"}, r"manifest\.json (holds|cannot be read)"),
+        ({"evaluate.inception": tiny_shards / "manifest.json"}, r"manifest\.json (is a pickled module|cannot be read)"),
         ({"validation.judge": "encoder"}, r"judge=encoder needs evaluate\.encoder\.weights"),
         ({"evaluate.encoder.weights": "/nowhere"}, r"evaluate\.encoder\.weights=/nowhere does not exist"),
-        (judge, r"weights knows Hernia; none of them is compared"),
+        (judge, r"weights has the labels Hernia; none of them is compared"),
     ):
         with pytest.raises(EmixerError, match=message):
             evaluate.describe(with_overrides(config(tiny_shards, dataset), settings))

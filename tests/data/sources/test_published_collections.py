@@ -90,7 +90,7 @@ def test_nih_without_the_lists_is_split_by_a_hash_and_says_so(tmp_path: Path) ->
     (root / "train_val_list.txt").unlink()
     collection = read_collection(NihCxr14Source(root=root, validate_fraction=0, test_fraction=0))
     assert set(collection.images["split"].to_pylist()) == {"train"}
-    assert collection.remarks == {"images split by a hash, since the official lists are not there": 3}
+    assert collection.remarks == {"images split by hash, since the official lists are missing": 3}
 
 
 def test_nih_of_2020_is_read_alike(tmp_path: Path) -> None:
