@@ -350,7 +350,7 @@ def test_all_stages_are_chained_from_raw_images_to_an_evaluation(site: Any, tmp_
             "encoder.validate_every_images": 64, "slurm.stages": "{ingest: {cpus: 1}}",
         },
     )  # fmt: skip
-    assert "the job before it" in site.status(jobs[1])["note"] or site.status(jobs[1])["state"] != "pending"
+    assert "the job it depends on" in site.status(jobs[1])["note"] or site.status(jobs[1])["state"] != "pending"
     for job in jobs:
         site.wait(job, "finished")
     assert list((tmp_path / "made" / "data").glob("*.parquet"))
