@@ -1,4 +1,4 @@
-"""What Ray's autoscaler (v2) is told: a cluster's config in its own terms."""
+"""Config of Ray's autoscaler (v2), derived from a cluster's config."""
 
 import shlex
 import sys

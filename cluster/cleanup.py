@@ -1,4 +1,4 @@
-"""Takes back what is left of a cluster whose head is gone: python -m cluster.cleanup HOME ATTEMPT
+"""Cancels the remaining jobs of a cluster whose head is gone: python -m cluster.cleanup HOME ATTEMPT
 
 Run by the shell around the head when it ends for whatever reason, by a worker that misses its head, and by a small job
 that SLURM starts when the head's job is over: one of them is always left to do it.
@@ -45,4 +45,4 @@ if __name__ == "__main__":
         rendezvous.withdraw(folder)
     rendezvous.forget_token(folder, own_attempt)
     taken = cancel_all(folder, own_attempt, but=os.environ.get("SLURM_JOB_ID"))
-    print("SLURM never answered." if taken is None else f"{taken} jobs taken back.", flush=True)
+    print("SLURM never answered." if taken is None else f"{taken} jobs cancelled.", flush=True)

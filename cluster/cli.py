@@ -1,4 +1,4 @@
-"""`python -m cluster`: a Ray cluster on SLURM, started, looked at, used and taken down from a login node."""
+"""`python -m cluster`: start, inspect, use and stop a Ray cluster on SLURM from a login node."""
 
 import functools
 import json
@@ -44,10 +44,10 @@ def _readable_errors(function: Callable[..., None]) -> Callable[..., None]:
 
 @click.group(context_settings=_CONTEXT)
 def main() -> None:
-    """A Ray cluster on SLURM that grows and shrinks by itself. Needs no administrator.
+    """An autoscaling Ray cluster on SLURM. Needs no administrator.
 
     \b
-      python -m cluster init > site.yaml          a first config, from what this site has
+      python -m cluster init > site.yaml          a first config for this site
       python -m cluster up --config site.yaml     start it
       python -m cluster submit -- emixer train --config run.yaml
       python -m cluster status                    what runs, what waits and why
@@ -60,9 +60,9 @@ def main() -> None:
 def _of_cluster(function: Callable[..., None]) -> Callable[..., None]:
     """Options that choose a running cluster; hands over its home."""
 
-    @click.option("--name", help="Of the cluster. Default: the only one that is up.")
+    @click.option("--name", help="Cluster name. Default: the only one that is up.")
     @click.option("--folder", type=click.Path(path_type=Path), default=DEFAULT_FOLDER, show_default=True,
-                  help="`folder` of its config.")  # fmt: skip
+                  help="`folder` from its config.")  # fmt: skip
     @functools.wraps(function)
     def wrapped(name: str | None, folder: Path, **options: Any) -> None:
         function(find_home(folder, name), **options)
@@ -71,36 +71,36 @@ def _of_cluster(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @main.command()
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write. Default: print it.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Output file. Default: print to stdout.")
 @_readable_errors
 def init(out: Path | None) -> None:
-    """Write a first config for this site, from what sinfo says of its partitions."""
+    """Write a first config for this site, based on its partitions in sinfo."""
     text = site.first_config(site.look())
     if out is None:
         click.echo(text, nl=False)
         return
     if out.exists():
-        raise ClusterError(f"{out} is there already. Give another name, or delete it.")
+        raise ClusterError(f"{out} already exists. Give another name, or delete it.")
     out.write_text(text, encoding="utf-8")
-    click.echo(f"Wrote {out}. Read it, then: python -m cluster up --config {out}")
+    click.echo(f"Wrote {out}. Check it, then: python -m cluster up --config {out}")
 
 
 @main.command()
 @click.option("--config", "path", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="YAML file; `python -m cluster init` writes a first one.")  # fmt: skip
+              help="YAML config; `python -m cluster init` writes a first one.")  # fmt: skip
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
               help="Any setting, e.g. node_types.gpu.max=8. Repeatable.")  # fmt: skip
-@click.option("--wait/--no-wait", default=True, show_default=True, help="Until the head answers.")
-@click.option("--dry-run", is_flag=True, help="Check everything, print the scripts of head and workers, and stop.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until the head answers.")
+@click.option("--dry-run", is_flag=True, help="Check everything, print the head and worker scripts and exit.")
 @_readable_errors
 def up(path: Path, overrides: tuple[str, ...], wait: bool, dry_run: bool) -> None:
-    """Start a cluster: its head now, its workers when there is work."""
+    """Start a cluster: the head now, workers when there is work."""
     config = load_config(path, overrides)
     if dry_run:
         click.echo(_scripts(config), nl=False)
         return
     if shutil.which("sbatch") is None:
-        raise ClusterError("sbatch is not on PATH: this is no login node of a SLURM cluster. Log in to one.")
+        raise ClusterError("sbatch is not on PATH: this is not a login node of a SLURM cluster. Log in to one.")
     slurm_identity.require_same(config.home)
     _require_down(config)
     attempt = secrets.token_hex(4)
@@ -132,8 +132,8 @@ def _require_down(config: ClusterConfig) -> None:
     jobs = [m for m in registered_jobs(slurm.my_jobs(), key_of(config.home)) if not m.job.is_over]
     if any(m.kind == HEAD for m in jobs) or (head is not None and head.answers()):
         raise ClusterError(
-            f"Cluster {config.name} is up, or starting: see `python -m cluster status{_named(config.home)}`. To change "
-            "its config, take it down first; to run a second one, give it another name."
+            f"Cluster {config.name} is up or starting: see `python -m cluster status{_named(config.home)}`. To change "
+            "its config, take it down first; to run a second cluster, use another name."
         )
     slurm.cancel([m.job.job_id for m in jobs])  # of a former life
 
@@ -148,7 +148,7 @@ def _prepare_home(config: ClusterConfig) -> None:
         slurm_identity.remember(home)
         files.write_json(home / CONFIG_NAME, config.model_dump(mode="json"))
     except OSError as error:
-        raise ClusterError(f"{home} cannot be written ({error.strerror}). Set `folder` to one that can.") from error
+        raise ClusterError(f"{home} is not writable ({error.strerror}). Set `folder` to a writable one.") from error
 
 
 def _start_head(config: ClusterConfig, attempt: str) -> "str | subprocess.Popen[bytes]":
@@ -212,7 +212,7 @@ def _named(home: Path) -> str:
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_readable_errors
 @_of_cluster
 def status(home: Path, as_json: bool) -> None:
@@ -224,16 +224,17 @@ def status(home: Path, as_json: bool) -> None:
 
 @main.command(context_settings={**_CONTEXT, "ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--wait/--no-wait", default=True, show_default=True, help="Show its output until it ends.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Follow its output until it ends.")
 @_readable_errors
 @_of_cluster
 def submit(home: Path, command: tuple[str, ...], wait: bool) -> None:
-    """Run a program on the cluster: a driver, on the head, in this folder and with this shell's environment.
+    """Run a driver program on the cluster's head, in this folder and with this shell's environment.
 
     \b
       python -m cluster submit -- emixer generate --run runs/one --num 600000 --out pairs
 
-    It finds the cluster through RAY_ADDRESS. Ctrl-C ends it; with --no-wait it goes on when the terminal is closed.
+    It finds the cluster through RAY_ADDRESS. Ctrl-C stops it; with --no-wait it keeps running after the terminal is
+    closed.
     """
     if not _is_up(home):
         raise ClusterError(f"Cluster {home.name} is not up: see `python -m cluster status{_named(home)}`.")
@@ -275,11 +276,11 @@ def _follow(home: Path, program: programs.Program) -> int:
                 code = int(state["code"])
                 return code if code >= 0 else 128 - code
             if rendezvous.find(home) is None and program.state()["state"] != "ended":
-                raise ClusterError(f"The head went down before the program had ended; its output is in {program.log}.")
+                raise ClusterError(f"The head went down before the program ended; its output is in {program.log}.")
             time.sleep(_POLL_S)
     except KeyboardInterrupt:
         program.ask_to_stop()
-        click.echo(f"\nInterrupted: the head ends program {program.number}.", err=True)
+        click.echo(f"\nInterrupted: the head is stopping program {program.number}.", err=True)
         return _INTERRUPTED
 
 
@@ -287,7 +288,7 @@ def _follow(home: Path, program: programs.Program) -> int:
 @_readable_errors
 @_of_cluster
 def env(home: Path) -> None:
-    """Print what a program needs that you start on a node of the cluster yourself: eval "$(python -m cluster env)"."""
+    """Print the environment for programs you start on a cluster node yourself: eval "$(python -m cluster env)"."""
     head = rendezvous.find(home)
     if head is None:
         raise ClusterError(f"Cluster {home.name} is not up: see `python -m cluster status{_named(home)}`.")
@@ -299,7 +300,7 @@ def env(home: Path) -> None:
 @_readable_errors
 @_of_cluster
 def down(home: Path) -> None:
-    """End the cluster: programs, workers, head, and what is pending."""
+    """Stop the cluster: programs, workers, head and pending jobs."""
     slurm_identity.require_same(home)
     started = time.monotonic()
     files.write_private(home / STOP_NAME, "")
@@ -313,7 +314,7 @@ def down(home: Path) -> None:
             break
         if waited > _DOWN_WAIT_S:
             ids = ", ".join(m.job.job_id for m in jobs) or "none"
-            raise ClusterError(f"After {waited:.0f} s the cluster is not down; jobs still there: {ids}. See squeue.")
+            raise ClusterError(f"The cluster is not down after {waited:.0f} s; remaining jobs: {ids}. See squeue.")
         if waited > _GRACE_S and not told:
             told = True
             cleanup.cancel_all(home)
@@ -322,7 +323,7 @@ def down(home: Path) -> None:
         time.sleep(_POLL_S / 2 if waited < _GRACE_S else 2)
     rendezvous.withdraw(home)
     slurm_identity.forget(home)
-    click.echo(f"Cluster {home.name} is down, after {time.monotonic() - started:.1f} s.")
+    click.echo(f"Cluster {home.name} is down after {time.monotonic() - started:.1f} s.")
 
 
 def _is_running_here(announced: dict[str, Any]) -> bool:

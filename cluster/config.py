@@ -35,21 +35,21 @@ class _Section(BaseModel):
     def _numbers(cls, value: Any, info: ValidationInfo) -> Any:
         # YAML reads `yes` as true, which would pass for 1
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise ValueError("true or false is no value for it")
+            raise ValueError("must not be true or false")
         return value
 
 
 class Ask(_Section):
-    """What a job of one node asks SLURM for. Each becomes an option of sbatch."""
+    """What a one-node job requests from SLURM. Each setting is an sbatch option."""
 
     partition: str | None = None
     """--partition. None: the site's default."""
     account: str | None = None
-    """--account, whose share is used."""
+    """--account, which is charged for the job."""
     qos: str | None = None
-    """--qos, a class of service of the site."""
+    """--qos (quality of service)."""
     constraint: str | None = None
-    """--constraint on the features of nodes, e.g. `a100`."""
+    """--constraint on node features, e.g. `a100`."""
     gres: str | None = None
     """--gres, for sites that name GPUs by type, e.g. `gpu:a100:4`."""
     cpus: int = Field(4, ge=1)
@@ -59,7 +59,7 @@ class Ask(_Section):
     time_min: int = Field(24 * 60, ge=1)
     """--time [min]."""
     extra: tuple[str, ...] = ()
-    """Further options of sbatch, e.g. `[--exclusive, --reservation=maintenance]`."""
+    """Further sbatch options, e.g. `[--exclusive, --reservation=maintenance]`."""
 
     @field_validator("extra")
     @classmethod
@@ -67,9 +67,9 @@ class Ask(_Section):
         for option in extra:
             name = option.removeprefix("--").partition("=")[0]
             if not option.startswith("--") or "\n" in option:
-                raise ValueError(f"{option!r} is not a long option of sbatch; write e.g. --exclusive")
+                raise ValueError(f"{option!r} is not a long sbatch option; write e.g. --exclusive")
             if name in _OURS:
-                raise ValueError(f"--{name} is set by this program; there is a setting for it, or none is needed")
+                raise ValueError(f"--{name} is set by this program; remove it, or use the setting for it")
         return extra
 
     @property
@@ -79,45 +79,45 @@ class Ask(_Section):
 
 
 class HeadConfig(Ask):
-    """The head: Ray's own services, and the programs that are submitted. No tasks, unless `offers_cpus`."""
+    """The head: Ray's own services and submitted programs. Runs no tasks unless `offers_cpus` is set."""
 
     where: Literal["job", "here"] = "job"
-    """`job`: a job of its own. `here`: a process on this machine, where the site allows it and nodes reach it."""
+    """`job`: a separate job. `here`: a process on this machine, if the site allows it and nodes can reach it."""
     cpus: int = Field(2, ge=1)
     """--cpus-per-task: CPUs of the head."""
     memory_gb: float = Field(8, gt=0)
     """--mem: memory of the head [GB]."""
     offers_cpus: int = Field(0, ge=0)
-    """CPUs that Ray's tasks may use on the head; with 0 all work makes the cluster grow."""
+    """CPUs for Ray tasks on the head; with 0 all work runs on workers."""
     cleanup_job: bool = True
-    """Whether a job of two minutes waits for the head to end, and takes pending jobs back should its node die."""
+    """Whether a two-minute job waits for the head to end, to cancel pending jobs if the head's node dies."""
 
 
 class NodeType(Ask):
     """One kind of worker node, and how many of it there may be."""
 
     gpus: int = Field(0, ge=0)
-    """--gpus-per-node, and the GPUs that Ray is told of; with `gres` only the latter."""
+    """--gpus-per-node, and the number of GPUs given to Ray; with `gres` only the latter."""
     min: int = Field(0, ge=0)
-    """Nodes that are kept without work."""
+    """Nodes kept even without work."""
     max: int = Field(ge=1)
-    """Most jobs of this type at a time, pending and leaving ones included."""
+    """Maximum jobs of this type at a time, including pending and leaving ones."""
     priority: int = 0
-    """Where several types fit, those of higher priority are asked for first."""
+    """If several types fit, those of higher priority are requested first."""
     idle_timeout_s: float | None = Field(None, gt=0)
-    """After how long without work a node leaves [s]. None: that of the cluster."""
+    """Idle time after which a node is released [s]. None: that of the cluster."""
     resources: dict[str, float] = Field(default_factory=dict)
-    """Resources of your own names that each node offers, for tasks that ask for them."""
+    """Custom Ray resources that each node offers."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "NodeType":
         if self.min > self.max:
             raise ValueError(f"min={self.min} is more than max={self.max}")
         if self.gres and "gpu" in self.gres and not self.gpus:
-            raise ValueError(f"gres={self.gres} asks for GPUs: say with `gpus` how many a node has, for Ray")
+            raise ValueError(f"gres={self.gres} requests GPUs: also set `gpus`, the number of GPUs per node, for Ray")
         reserved = {"CPU", "GPU", "memory", "object_store_memory"} & set(self.resources)
         if reserved:
-            raise ValueError(f"resources: {', '.join(sorted(reserved))} comes from cpus, gpus and memory_gb")
+            raise ValueError(f"resources: {', '.join(sorted(reserved))} is set by cpus, gpus and memory_gb")
         return self
 
 
@@ -125,34 +125,34 @@ class ClusterConfig(_Section):
     """A cluster."""
 
     name: Name
-    """Of the cluster; one of that name a user and folder."""
+    """Name of the cluster; unique per user and folder."""
     folder: Path = Field(DEFAULT_FOLDER, validate_default=True)
-    """Where the cluster keeps its address, token and logs; all nodes must see it."""
+    """Folder for the cluster's address, token and logs, visible to all nodes."""
     head: HeadConfig = Field(default_factory=HeadConfig)
     """The head."""
     node_types: dict[Name, NodeType]
-    """The types of worker nodes by name."""
+    """Types of worker nodes, by name."""
     idle_timeout_s: float = Field(300, gt=0)
-    """After how long without work a node leaves [s], and a pending job that nobody needs any more is taken back."""
+    """Idle time after which a node is released, or a pending job that is no longer needed is cancelled [s]."""
     pending_timeout_s: float | None = Field(None, ge=10)
-    """After how long a job that has not joined is given up, so that another type that fits is tried [s]; the type that
+    """Time after which a job that has not joined is cancelled and another suitable type is tried [s]; the type that
     failed is avoided for ten minutes. None: a pending job keeps its place in the queue."""
     warn_s: int = Field(120, ge=30)
-    """How long before its time limit a node takes no more work, so that its replacement is asked for before it goes,
-    and how long before that of the head its programs are told to end [s]."""
+    """How long before its time limit a node takes no more work, so that its replacement is requested in time, and how
+    long before the head's limit its programs get SIGTERM [s]."""
     poll_s: float = Field(5, ge=1)
-    """How often squeue is asked [s]."""
+    """Interval between squeue calls [s]."""
     setup: tuple[str, ...] = ()
-    """Lines of shell before Ray starts in each job, e.g. `[module load cuda]`."""
+    """Shell lines to run in each job before Ray starts, e.g. `[module load cuda]`."""
     local_disk: Path = Path("/tmp")  # noqa: S108 - a folder of the job's own is made in it
-    """Folder on each node for Ray's files; short, since socket paths may have 107 characters only."""
+    """Folder on each node for Ray's files; keep it short, since socket paths are limited to 107 characters."""
 
     @field_validator("folder")
     @classmethod
     def _absolute(cls, folder: Path) -> Path:
         path = Path(os.path.abspath(folder.expanduser()))  # noqa: PTH100 - a link to a shared disk must stay one
         if "%" in str(path) or "\n" in str(path) or "\\" in str(path):
-            raise ValueError(f"{path} holds a %, a backslash or a line break, which sbatch would take for its own")
+            raise ValueError(f"{path} contains a %, a backslash or a line break, which sbatch would interpret")
         return path
 
     @model_validator(mode="after")
@@ -161,23 +161,23 @@ class ClusterConfig(_Section):
             raise ValueError("node_types is empty: give at least one type of worker node")
         for name in (HEAD, CLEANUP):
             if name in self.node_types:
-                raise ValueError(f"node_types: {name} is the name of a job of the cluster itself; choose another")
+                raise ValueError(f"node_types: the name {name} is reserved; choose another")
         if self.pending_timeout_s is not None and len(self.node_types) == 1:
             raise ValueError(
-                "pending_timeout_s gives a pending job up in favour of another type, and there is only one type: its "
-                "job would only lose its place in the queue. Add a type, or leave pending_timeout_s out"
+                "pending_timeout_s cancels a pending job to try another type, but there is only one type: the job "
+                "would only lose its place in the queue. Add a type, or remove pending_timeout_s"
             )
         asks: dict[str, Ask] = {f"node_types.{name}": node_type for name, node_type in self.node_types.items()}
         for name, ask in {"head": self.head, **asks}.items():
             if self.warn_s >= 30 * ask.time_min:
                 raise ValueError(
-                    f"warn_s={self.warn_s} is half or more of the time that {name} has (time_min={ask.time_min}); "
-                    "lower it, or give more time"
+                    f"warn_s={self.warn_s} is at least half of the time limit of {name} (time_min={ask.time_min}); "
+                    "lower it, or raise time_min"
                 )
         if len(str(self.local_disk)) > MAX_DISK_PATH:
             raise ValueError(
-                f"local_disk={self.local_disk} is too long: paths of Ray's sockets below it would pass the 107 "
-                "characters that Linux allows. Give a short one, e.g. /tmp"
+                f"local_disk={self.local_disk} is too long: Ray's socket paths below it would exceed Linux's limit of "
+                "107 characters. Use a short path, e.g. /tmp"
             )
         return self
 
@@ -192,14 +192,14 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> ClusterConfig:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ClusterError(
             f"{path} cannot be read ({why}). `python -m cluster init` writes a first one for this site."
         ) from error
     except yaml.YAMLError as error:
-        raise ClusterError(f"{path} is no valid YAML: {_first_line(error)}") from error
+        raise ClusterError(f"{path} is not valid YAML: {_first_line(error)}") from error
     if not isinstance(tree, dict):
-        raise ClusterError(f"{path} holds no settings.")
+        raise ClusterError(f"{path} has no settings.")
     for override in overrides:
         _set(tree, override)
     return validate(tree, str(path))
@@ -221,11 +221,11 @@ def _in_words(key: str, error: Any) -> str:
         known = list(_model_of(parent).model_fields)
         near = difflib.get_close_matches(name, known, n=1)
         return f"there is no setting {key}. " + (
-            f"Did you mean {near[0]}?" if near else f"Known there: {', '.join(known)}."
+            f"Did you mean {near[0]}?" if near else f"Valid settings: {', '.join(known)}."
         )
     said = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "string_pattern_mismatch":
-        said = "a name has lower-case letters, digits and dashes, at most 32"
+        said = "must be lower-case letters, digits and dashes, at most 32 characters"
     given = "" if error["type"] in ("missing", "value_error") else f" (given: {error['input']!r})"
     return f"{key}: {said}{given}." if key else f"{said}."
 
@@ -250,7 +250,7 @@ def _set(tree: dict[str, Any], override: str) -> None:
     try:
         place[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ClusterError(f"--set {override}: the value is no valid YAML: {_first_line(error)}") from error
+        raise ClusterError(f"--set {override}: the value is not valid YAML: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:

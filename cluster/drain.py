@@ -48,11 +48,11 @@ def _drain(address: str, job_id: str, seconds: int) -> tuple[bool, str]:
     client = GcsClient(address=address)
     if not seconds:
         client.drain_nodes(node_ids=[hex_to_binary(node.node_id)])
-        return is_busy, "Ray takes it for dead."
+        return is_busy, "Ray considers it dead."
     deadline_ms = time.time_ns() // 1_000_000 + seconds * 1000
     reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
     accepted, why_not = client.drain_node(node.node_id, reason, f"SLURM ends job {job_id} soon", deadline_ms)
-    return is_busy, "Ray drains it." if accepted else f"Ray does not drain it: {why_not}"
+    return is_busy, "Ray drains it." if accepted else f"Ray refused to drain it: {why_not}"
 
 
 if __name__ == "__main__":

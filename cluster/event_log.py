@@ -1,4 +1,4 @@
-"""What the cluster did lately, a line each, for `status` and for whoever looks later. Several processes write."""
+"""Recent events of the cluster, one per line, for `status` and later inspection. Several processes write."""
 
 import json
 import time

@@ -8,9 +8,9 @@ from typing import Any
 CONFIG_NAME = "cluster.json"
 """The config that a cluster was started with, in its own folder."""
 STOP_NAME = "stop"
-"""Beside it: the head is told to end."""
+"""Beside it: tells the head to stop."""
 AUTOSCALING_NAME = "autoscaling.yaml"
-"""What Ray's autoscaler is told; it reads it again at each look."""
+"""Config of Ray's autoscaler, read again at each update."""
 
 
 def write_private(path: Path, text: str) -> None:

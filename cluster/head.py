@@ -1,7 +1,7 @@
 """What the head of a cluster does: python -m cluster.head HOME ATTEMPT
 
 Starts Ray's head with the autoscaler, tells the workers where it is, runs the programs that `python -m cluster submit`
-leaves in the folder, and takes everything down when it is told to, or when Ray ends.
+leaves in the folder, and takes everything down when it is asked to, or when Ray ends.
 """
 
 import math
@@ -110,7 +110,7 @@ class _Head:
             except OSError as error:  # a disk that is full, or gone for a while, must not end the cluster
                 if time.monotonic() - troubled_at > _SAY_AGAIN_S:
                     troubled_at = time.monotonic()
-                    print(f"Programs cannot be looked after: {error}", flush=True)
+                    print(f"Cannot check on programs: {error}", flush=True)
             time.sleep(_POLL_S)
         return 0
 
@@ -128,7 +128,7 @@ class _Head:
         left = self._seconds_left()
         if left > self._config.warn_s or self._is_to_end():
             return
-        self._events.note("ending", HEAD, f"{left:.0f} s left of its time: programs are told to end")
+        self._events.note("ending", HEAD, f"{left:.0f} s before its time limit: stopping programs")
         programs.stop_all(signal.SIGTERM, max(left - _TIDY_S, 0.0))
 
     def _is_to_end(self) -> bool:
@@ -174,7 +174,7 @@ class _Head:
             options = cleanup_options(self._config, self._attempt, self._allocation.job_id)
             slurm.submit(cleanup_script(self._config, self._attempt), options)
         except ClusterError as error:
-            print(f"No cleanup job: {error.message}. Should this node die, pending jobs stay until they start.")
+            print(f"No cleanup job: {error.message}. If this node dies, pending jobs stay until they start.")
 
     def _on_term(self, number: int, frame: FrameType | None) -> None:
         self._told_to_end = True

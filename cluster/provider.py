@@ -287,7 +287,7 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
             if late and node_type not in closed and self._others_do(node_type, set(self._types) - closed - {node_type}):
                 self._avoided_until[node_type] = time.monotonic() + _AVOID_S
                 # Ray takes back what is pending beyond the new limit, when it has read it
-                self._events.note("gave up", node_type, f"job {', '.join(late)}: pending for too long")
+                self._events.note("gave up", node_type, f"job {', '.join(late)}: pending too long")
 
     def _others_do(self, node_type: str, others: set[str]) -> bool:
         """Whether all that waits and would fit on this type would fit on one of the others too. Work that only this

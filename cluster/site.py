@@ -47,7 +47,7 @@ def look() -> list[NodeGroup]:
         shown, default = slurm.partitions(_FORMAT), slurm.partitions("%P")
     except slurm.SlurmSilenceError as error:
         raise ClusterError(
-            f"{error.message} Without sinfo this is no login node of a SLURM cluster. Log in to one."
+            f"{error.message} Without sinfo this is not a login node of a SLURM cluster. Log in to one."
         ) from error
     return groups(shown, {name.rstrip("*") for name in default.split() if name.endswith("*")})
 
@@ -74,20 +74,21 @@ def first_config(found: Sequence[NodeGroup]) -> str:
     long_enough = [g for g in found if g.time_limit_min is None or g.time_limit_min >= _LEAST_MIN]
     if not long_enough:
         raise ClusterError(
-            f"sinfo shows no partition that is up and gives jobs {_LEAST_MIN} minutes: ask the site's administrators."
+            f"sinfo shows no available partition with a time limit of at least {_LEAST_MIN} minutes: ask the site's "
+            "administrators."
         )
     ordered = sorted(_by_model(_merged(long_enough)), key=lambda g: (not g.is_default, g.partition, -g.gpus, g.gres))
     cpu_only = [g for g in ordered if not g.gpus]
     home = (cpu_only or ordered)[0]
     lines = [
-        "# A Ray cluster on SLURM that grows and shrinks by itself. Written from what sinfo says of this site; every",
-        "# setting is explained in docs/cluster.md. Check the partitions, and add an account or a qos if you need one.",
+        "# An autoscaling Ray cluster on SLURM, generated from this site's sinfo. Settings are explained in",
+        "# docs/cluster.md. Check the partitions, and add an account or a qos if you need one.",
         "name: emixer",
-        "idle_timeout_s: 300        # nodes without work leave after this",
-        "# pending_timeout_s: 600   # give up a job that has been pending so long, and try another type that fits",
+        "idle_timeout_s: 300        # idle nodes are released after this",
+        "# pending_timeout_s: 600   # cancel a job pending this long and try another suitable type",
         "# setup: [module load cuda]",
         "head:                      # Ray's own services and your programs; needs little",
-        "  where: job               # `here` runs it on this machine, where the site allows it",
+        "  where: job               # `here` runs it on this machine, if the site allows it",
         f"  partition: {home.partition}",
         f"  cpus: {min(2, home.cpus)}",
         f"  memory_gb: {_round(min(8.0, home.memory_mb * _MEMORY_SHARE / 1024))}",

@@ -85,7 +85,7 @@ def submit(script: str, options: Sequence[str]) -> str:
         raise SlurmRefusalError(words)
     ids = re.findall(r"^(\d+)(?:;.*)?$", done.stdout, flags=re.MULTILINE)  # some sites print more
     if not ids:
-        raise SlurmSilenceError(f"sbatch gave no job id, but {done.stdout.strip()[:200]!r}")
+        raise SlurmSilenceError(f"sbatch returned no job id but {done.stdout.strip()[:200]!r}")
     return str(ids[-1])
 
 
@@ -140,7 +140,7 @@ def cluster_name() -> str:
     """What this SLURM calls itself. Raises SlurmSilenceError."""
     found = re.search(r"^ClusterName\s*=\s*(\S+)", _ask(["scontrol", "show", "config"]), flags=re.MULTILINE)
     if found is None:
-        raise SlurmSilenceError("scontrol did not say which SLURM cluster this is")
+        raise SlurmSilenceError("scontrol did not report the name of this SLURM cluster")
     return found[1]
 
 

@@ -23,8 +23,8 @@ def require_same(home: Path) -> None:
     here = slurm.cluster_name()
     if here != started_on:
         raise ClusterError(
-            f"Cluster {home.name} was started on the SLURM cluster {started_on}, and this is {here}, which does not "
-            f"know its jobs. Give the command on a login node of {started_on}; for a cluster here, set another `name`."
+            f"Cluster {home.name} was started on the SLURM cluster {started_on}, but this is {here}, which does not "
+            f"know its jobs. Run this on a login node of {started_on}; for a cluster here, set another `name`."
         )
 
 

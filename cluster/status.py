@@ -1,4 +1,4 @@
-"""One screen about a cluster: what runs, what waits and why, what is asked for, what happened lately."""
+"""One screen about a cluster: what runs, what waits and why, what is requested, recent events."""
 
 import os
 import time
@@ -101,7 +101,7 @@ def screen(shot: Snapshot) -> str:
             + (f": {e.detail}" if e.detail else "")
             for e in shot.lately
         ]
-        parts.append("\n".join(["Lately", *lines]))
+        parts.append("\n".join(["Recent events", *lines]))
     return "\n\n".join(parts)
 
 
@@ -115,7 +115,7 @@ def _headline(shot: Snapshot) -> str:
             return f"Cluster {name}: its head, job {own.job.job_id}, is pending: {in_words(own.job.reason)}"
         return f"Cluster {name}: its head, job {own.job.job_id} on {own.job.node}, is starting"
     where = "on this login node" if own is None else f"job {own.job.job_id} on {own.job.node}, {_left(own)}"
-    silent = "" if shot.demands is not None else ". Ray does not answer from here: what it does is not shown"
+    silent = "" if shot.demands is not None else ". Ray does not answer from here, so its state is not shown"
     return f"Cluster {name} is up at {shot.head.address} ({where}){silent}"
 
 
@@ -182,15 +182,15 @@ def find_home(folder: Path, name: str | None) -> Path:
         names = ", ".join(path.name for path in known)
         raise ClusterError(
             f"There is no cluster {name} in {folder}"
-            + (f"; there are {names}." if names else ": none was started yet.")
+            + (f"; existing clusters: {names}." if names else "; none was started yet.")
         )
     up = [path for path in known if rendezvous.find(path) is not None]
     chosen = up or known
     if len(chosen) == 1:
         return _as_started(chosen[0])
     if not chosen:
-        raise ClusterError(f"No cluster was started yet in {folder}. `python -m cluster up --config FILE` starts one.")
-    raise ClusterError(f"Which one? Give --name: {', '.join(path.name for path in chosen)}.")
+        raise ClusterError(f"No cluster in {folder}. Start one with `python -m cluster up --config FILE`.")
+    raise ClusterError(f"Several clusters; choose one with --name: {', '.join(path.name for path in chosen)}.")
 
 
 def _as_started(home: Path) -> Path:

@@ -34,7 +34,7 @@ class _Worker:
     def __init__(self, home: Path, attempt: str, node_type: str) -> None:
         allocation = Allocation.from_environment()
         if allocation is None:
-            raise SystemExit("This is started by SLURM, as a job of a cluster: see `python -m cluster up`.")
+            raise SystemExit("This must be started by SLURM as a job of a cluster: see `python -m cluster up`.")
         self._home, self._attempt, self._type, self._allocation = home, attempt, node_type, allocation
         self._events = EventLog(home)
         self._signals = 0
@@ -45,7 +45,7 @@ class _Worker:
     def run(self) -> int:
         head = self._meet()
         if head is None:
-            print("The head of this cluster is not there, or this node cannot reach it: nothing to join.", flush=True)
+            print("The head of this cluster is down or not reachable from this node: nothing to join.", flush=True)
             self._cancel_others()
             return 1
         # as `up` has checked and written it: the models that check cost a tenth of a second at the start of each node
@@ -121,7 +121,7 @@ class _Worker:
     def _tell_ray(self, head: rendezvous.Head, environment: dict[str, str], seconds: int) -> bool:
         """That the node has so long. Returns whether work may be running on it."""
         is_busy, words = tell_ray(head.address, self._allocation.job_id, seconds, environment)
-        print(f"No more work for this node, which has {seconds} s: {words}", flush=True)
+        print(f"No more work for this node, {seconds} s left: {words}", flush=True)
         return is_busy
 
     def _left(self, why: str) -> int:

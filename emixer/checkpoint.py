@@ -51,14 +51,14 @@ class Checkpoint:
             if file.stat().st_size != expected:
                 raise CheckpointError(
                     f"{file} is damaged: {file.stat().st_size} bytes instead of {expected}. "
-                    "Delete this checkpoint's folder; the run then goes on from the one before."
+                    "Delete this checkpoint's folder; the run then resumes from the previous one."
                 )
             tensors: dict[str, Tensor] = safetensors.torch.load_file(file, device=device)
             return tensors
         except (OSError, KeyError, safetensors.SafetensorError) as error:
             raise CheckpointError(
                 f"{file} cannot be read ({type(error).__name__}: {error}). "
-                "Delete this checkpoint's folder; the run then goes on from the one before."
+                "Delete this checkpoint's folder; the run then resumes from the previous one."
             ) from error
 
 
@@ -121,7 +121,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} is not a readable checkpoint ({type(error).__name__}). Expected a folder `images-...` with "
-            f"{_STATE} and .safetensors files; delete a damaged one to go on from the one before."
+            f"{_STATE} and .safetensors files; delete a damaged one to resume from the previous one."
         ) from error
     if state.get("version") != CHECKPOINT_VERSION:
         raise CheckpointError(
@@ -147,5 +147,5 @@ def _pointed(folder: Path, which: Which) -> Path | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f'{pointer} cannot be read ({type(error).__name__}). Expected {{"name": "images-..."}}; '
-            "delete the file, and the run goes on from the newest checkpoint."
+            "delete the file, and the run resumes from the newest checkpoint."
         ) from error

@@ -179,8 +179,8 @@ def _locked(path: Path, place: Path, command: str) -> Iterator[None]:
         lock = _open_lock(path)
     except BlockingIOError as error:
         raise RunFolderError(
-            f"Another `emixer {command}`{_holder(path)} works on {place}, and two would undo each other's work. Wait "
-            "for it or end it, or choose another place."
+            f"Another `emixer {command}`{_holder(path)} is already using {place}. Wait for it, stop it, or choose "
+            "another location."
         ) from error
     except OSError as error:
         raise storage_error(path, error) from error
@@ -204,7 +204,7 @@ def _open_lock(path: Path) -> TextIO:
         except OSError as error:
             is_there = error.errno != errno.ESTALE  # how NFS says that a file is gone
             if is_there:
-                logger.warning("%s cannot be locked; make sure that no other process works in its folder.", path)
+                logger.warning("%s cannot be locked; make sure that no other process uses its folder.", path)
         if is_there:
             break
         lock.close()
@@ -227,10 +227,10 @@ def storage_error(path: Path, error: OSError) -> StorageError:
         free = _free_bytes(path)
         return StorageError(
             f"Cannot write {path}: the disk or quota is full ({free / 2**20:.0f} MiB free). "
-            "What was finished before is intact. Free space or choose another folder, then give the same command again."
+            "Finished files are intact. Free space or choose another folder, then run the same command again."
         )
     return StorageError(
-        f"Cannot write {path}: {error.strerror or error}. Check that the folder exists and that you may write there."
+        f"Cannot write {path}: {error.strerror or error}. Check that the folder exists and is writable."
     )
 
 

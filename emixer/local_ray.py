@@ -105,8 +105,8 @@ def _make_folder() -> Path:
             continue
         if len(os.fsencode(base)) > most:
             logger.warning(
-                "%s=%s is %d bytes long, and Ray's sockets leave room for %d: Ray's files go elsewhere. Set RAY_TMPDIR "
-                "to a shorter path on a roomy local disk.",
+                "%s=%s is %d bytes long, but Ray's sockets allow %d: using another folder. Set RAY_TMPDIR to a "
+                "shorter path on a local disk with enough space.",
                 name, base, len(os.fsencode(base)), most,
             )  # fmt: skip
             continue
@@ -115,8 +115,8 @@ def _make_folder() -> Path:
         except OSError as error:
             reason = f"{base}: {error.strerror}"
     raise StorageError(
-        f"Ray needs a folder for its files, and none could be made ({reason}). Set RAY_TMPDIR to a folder of yours on "
-        f"a local disk, whose path has at most {most} characters."
+        f"Cannot create a folder for Ray's files ({reason}). Set RAY_TMPDIR to a writable folder on a local disk, with "
+        f"a path of at most {most} characters."
     )
 
 

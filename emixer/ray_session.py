@@ -88,9 +88,9 @@ def _started(config: RayConfig) -> Iterator[None]:
             if not left:
                 raise EmixerError(
                     f"Ray did not start on this machine within its 30 s, {_STARTS} times ({load}). "
-                    "Give the command again when the machine is less busy, or give --ray-address."
+                    "Run the command again when the machine is less busy, or use --ray-address."
                 )
-            logger.warning("Ray did not start within the 30 s that it gives itself (%s): started again.", load)
+            logger.warning("Ray did not start within its 30 s (%s); trying again.", load)
         try:
             yield
         finally:
@@ -136,7 +136,7 @@ def require_cpus(wanted: int, reason: str) -> None:
     """
     cpus = capacity().get("CPU", 0)
     if wanted > cpus and is_one_machine():
-        raise ConfigError(f"Ray has {cpus:g} CPUs here, and needs {wanted} to begin: {reason}")
+        raise ConfigError(f"Ray has {cpus:g} CPUs here but needs {wanted} to start: {reason}")
 
 
 def free_abandoned() -> None:

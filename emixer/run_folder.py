@@ -53,7 +53,7 @@ class RunFolder:
             folder.require_same(stage, config)
         elif path.exists() and any(p for p in path.iterdir() if not _left_by_a_first_start(p)):
             raise RunFolderError(
-                f"{path} holds files but is not a run folder of emixer. Choose a new folder, or empty this one."
+                f"{path} is not empty and not a run folder of emixer. Choose a new folder, or empty this one."
             )
         path.mkdir(parents=True, exist_ok=True)
         files.write_text(path / "config.yaml", to_yaml(config))
@@ -68,11 +68,11 @@ class RunFolder:
         folder = cls(path)
         if not folder._run_file.exists():
             raise RunFolderError(
-                f"{path} is not a run folder (no run.json). Give the folder that `emixer {stage}` wrote."
+                f"{path} is not a run folder (no run.json). Give a folder written by `emixer {stage}`."
             )
         found = folder._read_run()["stage"]
         if found != stage:
-            raise RunFolderError(f"{path} was written by `emixer {found}`; a run of `emixer {stage}` is needed here.")
+            raise RunFolderError(f"{path} was written by `emixer {found}`, but a run of `emixer {stage}` is needed.")
         return folder
 
     @property
@@ -122,7 +122,7 @@ class RunFolder:
         except ValueError as error:
             raise RunFolderError(
                 f"{self._metrics_file} is damaged: a line among its {len(whole)} is not JSON. "
-                "Delete that line, or the file; the run can go on without it."
+                "Delete that line, or the file; the run can resume without it."
             ) from error
 
     def last_metrics(self, key: str = "images") -> dict[str, Any] | None:
@@ -230,7 +230,7 @@ class RunFolder:
         if differing:
             raise RunFolderError(
                 f"{self.path} belongs to a run with another config:\n" + "\n".join(differing) + "\n"
-                "Use a new run folder, or give the settings of that run to resume it."
+                "Use a new run folder, or resume with the settings of that run."
             )
 
 

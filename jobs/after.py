@@ -1,5 +1,5 @@
-"""Whether a job can wait for others. SLURM forgets a job some minutes after its end (MinJobAge), and then takes a
-dependency on it for fulfilled, however it ended."""
+"""Whether a job can wait for others. SLURM forgets a job some minutes after its end (MinJobAge), and then treats a
+dependency on it as satisfied, however it ended."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,26 +14,25 @@ _DONE = "COMPLETED"
 
 
 def require_awaited(job_ids: Sequence[str], folder: Path) -> None:
-    """Raises ConfigError for a job that has failed, and for one of which nobody knows how it ended; EmixerError when
+    """Raises ConfigError for a job that has failed, and for one whose outcome is unknown; EmixerError when
     SLURM does not answer. folder: `slurm.folder`, whose jobs say themselves how they ended."""
     for job_id in job_ids:
         for name, state in _states(job_id, folder).items():
             if state is None:
                 raise ConfigError(
-                    f"--after {job_id}: SLURM no longer knows job {name}, and nothing says that it has finished, so "
-                    "that SLURM would start the new job at once. Look whether what it should have written is there; "
-                    "if so, give the command without --after."
+                    f"--after {job_id}: SLURM no longer knows job {name} and there is no record that it finished, so "
+                    "the new job would start at once. If its output is complete, submit without --after."
                 )
             if slurm.is_end(state) and state != _DONE:
                 raise ConfigError(
-                    f"--after {job_id}: job {name} is over ({state.lower()}), so that the new job would never start. "
-                    "Submit that one again, and wait for its new job."
+                    f"--after {job_id}: job {name} ended as {state.lower()}, so the new job would never start. "
+                    "Submit that job again, and use its new id."
                 )
 
 
 def _states(job_id: str, folder: Path) -> dict[str, str | None]:
     """SLURM's word for the job, or each of the array, from squeue, from its accounts, or from what the job left
-    behind; None where nobody knows."""
+    behind; None if unknown."""
     ours = [job.job_id for job in all_jobs(folder) if job_id in (job.job_id, job.array_id)]
     with slurms_words():
         queued = slurm.states_of(job_id)

@@ -37,15 +37,15 @@ def elements(stage: str, config: Config, axes: Sequence[str]) -> list[Element]:
     if len(set(keys)) < len(keys):
         raise ConfigError(f"--array names {next(k for k in keys if keys.count(k) > 1)} twice; give all values at once.")
     if OUTPUT_KEYS[stage] in keys:
-        raise ConfigError(f"--array {OUTPUT_KEYS[stage]}: each element gets a folder of its own below it; set one.")
+        raise ConfigError(f"--array {OUTPUT_KEYS[stage]}: each job gets its own subfolder of it; give one value.")
     names = _short_names(keys)
     made = [_element(stage, config, keys, names, values) for values in itertools.product(*(v for _, v in read))]
     if len(made) > _MAX_ELEMENTS:
-        raise ConfigError(f"--array gives {len(made):,} jobs; SLURM takes {_MAX_ELEMENTS:,} at a time. Split it.")
+        raise ConfigError(f"--array gives {len(made):,} jobs; the limit is {_MAX_ELEMENTS:,}. Split it.")
     folders = [output_of(stage, element.config) for element in made]
     twice = next((e.label for e, folder in zip(made, folders, strict=True) if folders.count(folder) > 1), None)
     if twice is not None:
-        raise ConfigError(f"--array: two elements would write {twice!r}. Leave out what stands twice.")
+        raise ConfigError(f"--array: two jobs would write to {twice!r}. Remove the duplicate value.")
     return made
 
 
@@ -54,7 +54,7 @@ def _axis(text: str) -> tuple[str, list[Any]]:
     require_key(key, f"--array {text}")
     values = read_value(f"[{written}]") if equals else []
     if not isinstance(values, list) or not values:
-        raise ConfigError(f"--array {text!r} gives no values. Write KEY=V1,V2, e.g. --array seed=0,1,2.")
+        raise ConfigError(f"--array {text!r} has no values. Write KEY=V1,V2, e.g. --array seed=0,1,2.")
     return key, values
 
 

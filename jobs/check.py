@@ -25,7 +25,7 @@ def check_stage(stage: str, config: Config, made: Made = ()) -> None:
 
 def _ingest(config: Config, made: Made) -> None:
     if config.ingest.source is None or config.ingest.out is None:
-        raise ConfigError("ingest.source and ingest.out must be set: say which collection, and where to.")
+        raise ConfigError("ingest.source and ingest.out must be set.")
     _require("ingest.source.root", config.ingest.source.root, made)
 
 
@@ -60,7 +60,7 @@ def _same_side(config: Config) -> None:
         return
     if isinstance(side_px, int) and side_px != config.model.side_px:
         raise ConfigError(
-            f"model.side_px={config.model.side_px}, but the shards in {folder} hold images of {side_px} px. Set "
+            f"model.side_px={config.model.side_px}, but the images in {folder} have {side_px} px. Set "
             f"model.side_px={side_px}, or ingest with side_px={config.model.side_px}."
         )
 
@@ -106,8 +106,8 @@ def _experiment(config: Config, made: Made) -> None:
         _require("experiment.covid", settings.covid, made)
     if settings.cpus_per_cell > config.slurm.cpus:
         raise ConfigError(
-            f"experiment.cpus_per_cell={settings.cpus_per_cell} do not fit into a node of slurm.cpus="
-            f"{config.slurm.cpus}. Raise slurm.cpus, or lower it."
+            f"experiment.cpus_per_cell={settings.cpus_per_cell} is more than a node has (slurm.cpus="
+            f"{config.slurm.cpus}). Raise slurm.cpus, or lower experiment.cpus_per_cell."
         )
     _same_side(config)
     _fits("train", config.train, config)
@@ -129,7 +129,7 @@ def _require(key: str, path: Path | None, made: Made) -> None:
     if path is None or made is None or path.exists():
         return
     if not any(path.is_relative_to(folder) for folder in made):
-        raise ConfigError(f"{key}={path} does not exist. Give what is there, or --after the job that will make it.")
+        raise ConfigError(f"{key}={path} does not exist. Correct it, or use --after with the job that will write it.")
 
 
 def _fits(section: str, schedule: TrainConfig | EncoderConfig, config: Config) -> None:
@@ -137,8 +137,8 @@ def _fits(section: str, schedule: TrainConfig | EncoderConfig, config: Config) -
     slurm, (fewest, workers) = config.slurm, schedule.worker_range
     if fewest != workers:
         raise ConfigError(
-            f"{section}.num_workers=[{fewest}, {workers}] is for a cluster that grows (`python -m cluster`); a job's "
-            f"nodes are all there from the start. Give one number."
+            f"{section}.num_workers=[{fewest}, {workers}] is for an autoscaling cluster (`python -m cluster`); a job "
+            "has a fixed number of nodes. Give one number."
         )
     share = schedule.batch_unit
     if schedule.batch_size % share:
@@ -149,19 +149,19 @@ def _fits(section: str, schedule: TrainConfig | EncoderConfig, config: Config) -
     gpus = slurm.nodes * slurm.gpus
     if schedule.use_gpu and not gpus:
         raise ConfigError(
-            f"{section}.use_gpu=true, but the job asks for no GPU. Set slurm.gpus_per_node or slurm.gres."
+            f"{section}.use_gpu=true, but the job requests no GPU. Set slurm.gpus_per_node or slurm.gres."
         )
     if gpus and workers > gpus and schedule.use_gpu is not False:
         asked = "slurm.gres" if slurm.gres else "slurm.gpus_per_node"
         raise ConfigError(
-            f"{section}.num_workers={workers} want a GPU each, and {slurm.nodes} node(s) x {slurm.gpus} are "
+            f"{section}.num_workers={workers} need one GPU each, but {slurm.nodes} node(s) x {slurm.gpus} GPU(s) give "
             f"{gpus}. Lower {section}.num_workers, or raise slurm.nodes or {asked}."
         )
     per_node = slurm.cpus // schedule.cpus_per_worker
     if workers > slurm.nodes * per_node:
         raise ConfigError(
-            f"{section}.num_workers={workers} x {schedule.cpus_per_worker} CPU(s) do not fit into {slurm.nodes} "
-            f"node(s) of {slurm.cpus} CPUs. Raise slurm.cpus or slurm.nodes, or lower {section}.num_workers."
+            f"{section}.num_workers={workers} x {schedule.cpus_per_worker} CPU(s) do not fit on {slurm.nodes} "
+            f"node(s) with {slurm.cpus} CPUs. Raise slurm.cpus or slurm.nodes, or lower {section}.num_workers."
         )
 
 
@@ -169,6 +169,6 @@ def _local_disk(config: Config) -> None:
     # Ray's sockets lie some 60 characters below its folder, and a path to a socket may have 107
     if len(str(config.slurm.local_disk)) > 20:
         raise ConfigError(
-            f"slurm.local_disk={config.slurm.local_disk} is too long: paths of Ray's sockets below it would pass the "
-            "107 characters that Linux allows. Give a short one, e.g. /tmp."
+            f"slurm.local_disk={config.slurm.local_disk} is too long: Ray's socket paths below it would exceed Linux's "
+            "limit of 107 characters. Use a short path, e.g. /tmp."
         )

@@ -1,4 +1,4 @@
-"""`python -m jobs`: the stages of `emixer` as SLURM jobs. Imports neither torch nor Ray."""
+"""`python -m jobs`: the stages of `emixer` as SLURM jobs. Does not import torch or Ray."""
 
 import functools
 import importlib
@@ -22,18 +22,18 @@ from jobs.status import ALIVE, all_jobs, cancel, find_jobs, latest, statuses, su
 from jobs.submit import DEFAULT_FOLDER, Job, folder_of, log_of, output_of, require_slurm, script, submit
 
 _STAGES = {
-    "ingest": "Turn a raw collection into shards, as a job.",
+    "ingest": "Convert a raw collection to shards, as a job.",
     "encoder": "Train the chest encoder, as a job.",
-    "train": "Train a model, as a job that saves, requeues itself and goes on.",
-    "tune": "Search settings, as a job that goes on when it is requeued.",
+    "train": "Train a model, as a job that saves, requeues itself and resumes.",
+    "tune": "Search hyperparameters, as a job that resumes when it is requeued.",
     "generate": "Write a synthetic paired dataset, as a job.",
     "evaluate": "Compare a dataset with real images and reports, as a job.",
-    "audit": "Find out how much of its training data a dataset gives away, as a job.",
-    "experiment": "Fill a table of the paper, as a job that keeps every finished cell.",
+    "audit": "Measure how much of its training data a dataset leaks, as a job.",
+    "experiment": "Reproduce a table of the paper, as a job that keeps every finished cell.",
     "study": "Draw the pairs of a reader study, as a job.",
 }
 _BY_HAND = {"study": ("serve", "report")}
-"""Commands that are no jobs: people must reach the page, and its database is read on the machine that serves it."""
+"""Not run as jobs: readers must reach the page, and its database is read on the machine that serves it."""
 _FOLLOW_S = 5.0
 
 
@@ -56,17 +56,17 @@ class _JobGroup(CommandGroup):
 
 @click.group(cls=_JobGroup, context_settings=CONTEXT)
 def main() -> None:
-    """The stages of emixer as SLURM jobs: submitted from a login node, resumed by themselves.
+    """The stages of emixer as SLURM jobs: submitted from a login node, resumed automatically.
 
     \b
-    What a job asks for is the `slurm` section of the config:
+    The `slurm` section of the config sets what a job requests:
       python -m jobs train --config configs/paper.yaml --shards shards --run runs/paper \\
           --set slurm.partition=gpu --set slurm.nodes=2 --set slurm.gpus_per_node=4 --dry-run
       python -m jobs pipeline --config site.yaml --stages train,generate
       python -m jobs train --config site.yaml --array seed=0,1,2 --array loss.alpha=0,0.5
       python -m jobs status
 
-    Inside a job, a Ray cluster is made of its nodes for as long as the stage runs.
+    Each job starts a Ray cluster on its nodes for as long as the stage runs.
     """
 
 
@@ -99,7 +99,7 @@ def _job_command(command: click.Command, stage: str) -> click.Command:
     for option in options:
         if option.name == "dry_run":
             assert isinstance(option, click.Option)
-            option.help = "Check everything and print the script that sbatch would be given, and stop."
+            option.help = "Check everything, print the sbatch script and exit."
     made = StageCommand(
         command.name, callback=invoke,
         params=[*options, *_job_options()], help=command.help, context_settings=CONTEXT,
@@ -111,13 +111,13 @@ def _job_command(command: click.Command, stage: str) -> click.Command:
 def _job_options() -> list[click.Parameter]:
     return [
         click.Option(["--executor"], type=click.Choice(["slurm", "local"]), default="slurm",
-                     help="local: a process of its own on this machine, without SLURM."),
-        click.Option(["--after"], multiple=True, metavar="JOB", help="Start when that job has finished. Repeatable."),
+                     help="local: a background process on this machine, without SLURM."),
+        click.Option(["--after"], multiple=True, metavar="JOB", help="Start when this job has finished. Repeatable."),
         click.Option(["--array"], multiple=True, metavar="KEY=V1,V2,...",
-                     help="A job array with one job for each value of that setting, in a folder of its own below the "
-                          "stage's, e.g. --array seed=0,1,2. Repeatable: every combination."),
+                     help="Submit a job array with one job per value of this setting, each in its own subfolder of the "
+                          "output, e.g. --array seed=0,1,2. Repeatable: every combination."),
         click.Option(["--at-once"], type=click.IntRange(min=1), metavar="N",
-                     help="How many jobs of the array may run at a time."),
+                     help="Maximum number of jobs of the array running at a time."),
     ]  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def _submit(
     configs = {label: _asking_as(stage, config) for label, config in configs.items()}
     (first, *others) = configs.values()
     if any(other.slurm != first.slurm for other in others):
-        raise ConfigError("--array: settings of `slurm` hold for all jobs of an array. Submit them one by one.")
+        raise ConfigError("--array: all jobs of an array share the `slurm` settings. Submit them one by one.")
     if dry_run:
         for label, config in configs.items():
             if label:
@@ -152,14 +152,14 @@ def _submit(
 
 
 def _require_free(stage: str, configs: Sequence[Config]) -> None:
-    """Two jobs that write one folder would undo each other's work."""
+    """Raises ConfigError if another job writes to the same folder."""
     outputs = {str(output_of(stage, config)) for config in configs}
     others = [job for job in all_jobs(folder_of(configs[0].slurm)) if job.run in outputs]
     for found in statuses(others):
         if found.state in ALIVE:
             raise ConfigError(
-                f"Job {found.job.job_id} ({found.state}) writes {found.job.run} already, and goes on by itself. Wait "
-                f"for it, or take it back with `python -m jobs cancel {found.job.job_id}`."
+                f"Job {found.job.job_id} ({found.state}) already writes to {found.job.run} and resumes automatically. "
+                f"Wait for it, or cancel it with `python -m jobs cancel {found.job.job_id}`."
             )
 
 
@@ -185,17 +185,17 @@ def _made_by(job_ids: Sequence[str], config: Config) -> Made:
 
 @main.command()
 @click.option("--config", type=click.Path(path_type=Path, dir_okay=False), multiple=True, metavar="FILE",
-              help="YAML file of settings. Repeatable: a later file wins.")  # fmt: skip
+              help="YAML config file. Repeatable: later files override earlier ones.")  # fmt: skip
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any setting. Repeatable.")
-@click.option("--stages", default="ingest,train,generate", show_default=True, help="In the order of the work.")
+@click.option("--stages", default="ingest,train,generate", show_default=True, help="Stages, in workflow order.")
 @click.option("--dry-run", is_flag=True, help="Check everything and print the scripts.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def pipeline(config: tuple[Path, ...], overrides: tuple[str, ...], stages: str, dry_run: bool, debug: bool) -> None:
-    """Submit several stages, each to start when the one before has finished.
+    """Submit several stages, each starting when the previous one has finished.
 
-    Outputs are handed on: shards of ingest to encoder, train, evaluate and audit, the encoder to train's validation,
-    the run of train to generate, the dataset of generate to evaluate and audit, unless the config says otherwise. What
-    one stage asks SLURM for stands in slurm.stages, e.g. --set "slurm.stages={ingest: {gpus_per_node: 0}}".
+    Outputs are passed on: shards from ingest to encoder, train, evaluate and audit, the encoder to train's validation,
+    the run from train to generate, the dataset from generate to evaluate and audit, unless the config says otherwise.
+    Resources of a single stage are set in slurm.stages, e.g. --set "slurm.stages={ingest: {gpus_per_node: 0}}".
     """
     with readable_errors(debug):
         names = [name.strip() for name in stages.split(",") if name.strip()]
@@ -222,20 +222,20 @@ def _submit_in_turn(names: Sequence[str], config: Config, dry_run: bool) -> None
                 raise
             cancel(submitted)
             ids = ", ".join(job.job_id for job in submitted)
-            raise EmixerError(f"{name}: {error.message} The stages before it were taken back: {ids}.") from error
+            raise EmixerError(f"{name}: {error.message} Earlier stages were cancelled: {ids}.") from error
         submitted += jobs
         after = tuple(job.job_id for job in jobs) or (f"<job of {name}>",)
 
 
 def _require_order(names: Sequence[str]) -> None:
-    # somebody has to look at a search before training goes on, and a table is no step on the way to another
+    # a search needs a look before training continues, and no other stage needs a table
     stages = [name for name in _STAGES if name not in ("tune", "experiment", "study")]
     unknown = [name for name in names if name not in stages]
     if unknown or not names:
         raise ConfigError(f"--stages names {', '.join(unknown) or 'nothing'}; choose from {', '.join(stages)}.")
     order = [name for name in stages if name in names]
     if list(names) != order:
-        raise ConfigError(f"--stages {','.join(names)} is not the order of the work, which is {','.join(order)}.")
+        raise ConfigError(f"--stages {','.join(names)} is in the wrong order; use {','.join(order)}.")
 
 
 def _handed_on(config: Config, names: Sequence[str]) -> Config:
@@ -262,7 +262,7 @@ def _folder_option(function: Callable[..., None]) -> Callable[..., None]:
         "--folder", type=click.Path(path_type=Path), help=f"slurm.folder of the jobs. [default: ./{DEFAULT_FOLDER}]"
     )
     @click.option("--config", type=click.Path(path_type=Path, dir_okay=False), multiple=True, metavar="FILE",
-                  help="YAML file whose slurm.folder is meant, as for the command that submitted them.")  # fmt: skip
+                  help="Take slurm.folder from this YAML file, as used to submit the jobs.")  # fmt: skip
     @functools.wraps(function)
     def wrapped(folder: Path | None, config: tuple[Path, ...], **given: Any) -> None:
         with readable_errors(False):
@@ -272,11 +272,11 @@ def _folder_option(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-@click.option("--all", "show_all", is_flag=True, help="Also older ones that are over.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--all", "show_all", is_flag=True, help="Include older finished jobs.")
 @_folder_option
 def status(folder: Path, as_json: bool, show_all: bool) -> None:
-    """List the jobs: state, progress, and why a pending one waits."""
+    """List jobs: state, progress, and why a pending job waits."""
     jobs = all_jobs(folder)
     if as_json:
         click.echo(json.dumps([summary(s) for s in statuses(jobs)], indent=1))
@@ -285,22 +285,22 @@ def status(folder: Path, as_json: bool, show_all: bool) -> None:
     shown = found if show_all else latest(found)
     click.echo(table(shown))
     if len(shown) < len(found):
-        click.echo(f"({len(found) - len(shown)} older ones that are over: --all)")
+        click.echo(f"({len(found) - len(shown)} older finished jobs not shown: --all)")
     if shown:
-        click.echo(f"Logs: {log_of(shown[-1].job)} and so on, or `python -m jobs logs {shown[-1].job.job_id}`.")
+        click.echo(f"Logs: e.g. {log_of(shown[-1].job)}, or `python -m jobs logs {shown[-1].job.job_id}`.")
     else:
-        click.echo(f"Looked in {folder}; --config or --folder names another.")
+        click.echo(f"Looked in {folder}; give another folder with --config or --folder.")
 
 
 @main.command()
 @click.argument("job_id")
-@click.option("--follow", "-f", is_flag=True, help="Go on until the job is over.")
+@click.option("--follow", "-f", is_flag=True, help="Keep printing until the job ends.")
 @_folder_option
 def logs(job_id: str, folder: Path, follow: bool) -> None:
     """Show what a job printed."""
     job, *more = find_jobs(folder, job_id)
     if more:
-        raise EmixerError(f"{job_id} is an array of {len(more) + 1} jobs. Name one, e.g. {job.job_id}.")
+        raise EmixerError(f"{job_id} is an array of {len(more) + 1} jobs. Give one, e.g. {job.job_id}.")
     (found,) = statuses([job])
     shown, told = 0, ""
     while True:
@@ -324,11 +324,11 @@ def logs(job_id: str, folder: Path, follow: bool) -> None:
 @click.argument("job_id")
 @_folder_option
 def cancel_command(job_id: str, folder: Path) -> None:
-    """Take a job back, or a whole array. What it has written stays, and another job can go on from it."""
+    """Cancel a job or a whole array. Its output is kept, and another job can resume from it."""
     jobs = find_jobs(folder, job_id)
     cancel(jobs)
     taken = {job_id, *(job.job_id for job in jobs)}
     waiting = [other.job_id for other in all_jobs(folder) if taken.intersection(other.after)]
     click.echo(f"Cancelled job {job_id}.")
     if waiting:
-        click.echo(f"It will never finish, so {', '.join(waiting)} will never start: cancel them too.")
+        click.echo(f"Jobs waiting for it will never start; cancel them too: {', '.join(waiting)}")

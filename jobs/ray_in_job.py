@@ -115,8 +115,8 @@ def _wait_for_nodes(head: Head, node: "subprocess.Popen[bytes]", wanted: int, lo
         asking.wait()
     if asking.returncode or not answer or json.loads(answer[-1])["nodes"] < wanted:
         raise TimeoutError(
-            f"Not all of {wanted} nodes joined Ray at {head.address} within {_JOIN_WAIT_S:.0f} s; see ray-*.log in "
-            f"{log.parent}. Nodes must reach each other on ports of their choice."
+            f"Not all {wanted} nodes joined Ray at {head.address} within {_JOIN_WAIT_S:.0f} s; see ray-*.log in "
+            f"{log.parent}. Nodes must be able to reach each other on any port."
         )
 
 

@@ -1,7 +1,7 @@
-"""What became of the jobs: state, why they wait, how far they are, where their logs are.
+"""Status of jobs: state, why they wait, progress, where their logs are.
 
 SLURM is asked once for all of them: squeue for those that it still knows; for those that have said nothing of their
-end, sacct where the site keeps accounts. What neither knows any more is told from what was left behind.
+end, sacct where the site has accounting. What neither knows any more is inferred from the job's files.
 """
 
 import os
@@ -28,12 +28,12 @@ _OVER_SHOWN = 20
 _SAID = ("finished", "failed")
 """States by the stage's own account that are an end."""
 _ENDS = {
-    "OUT_OF_MEMORY": "killed for its memory: raise slurm.memory_gb and submit again, it goes on",
-    "TIMEOUT": "its time was over slurm.max_requeues times: submit again, it goes on",
-    "NODE_FAIL": "its node failed and SLURM did not requeue it: submit again, it goes on",
-    "BOOT_FAIL": "its node did not start: submit again",
-    "PREEMPTED": "this partition ends preempted jobs instead of requeueing them: submit again, it goes on",
-    "FAILED": "it ended without a word: see its log",
+    "OUT_OF_MEMORY": "out of memory: raise slurm.memory_gb and submit again to resume",
+    "TIMEOUT": "reached its time limit slurm.max_requeues times: submit again to resume",
+    "NODE_FAIL": "its node failed and SLURM did not requeue it: submit again to resume",
+    "BOOT_FAIL": "its node did not boot: submit again",
+    "PREEMPTED": "this partition ends preempted jobs instead of requeueing them: submit again to resume",
+    "FAILED": "failed without an error message: see its log",
 }
 """In words, where SLURM alone says how a job ended."""
 
@@ -95,10 +95,10 @@ def latest(found: Sequence[JobStatus]) -> list[JobStatus]:
 
 
 def cancel(jobs: Sequence[Job]) -> None:
-    """Takes jobs back, with what waits for them left pending for ever: SLURM says so. Raises EmixerError if refused."""
+    """Cancels jobs; jobs that wait for them stay pending, with SLURM's reason. Raises EmixerError if refused."""
     alive = [found.job for found in statuses(jobs) if found.state in ALIVE]
     if not alive:
-        raise EmixerError(f"Job {jobs[0].job_id} is over, or runs on another machine: there is nothing to cancel here.")
+        raise EmixerError(f"Job {jobs[0].job_id} has ended or runs on another machine: nothing to cancel here.")
     for job in alive:
         if job.executor == "local":
             with suppress(ProcessLookupError):  # it has just ended by itself
@@ -139,15 +139,15 @@ def _status(job: Job, queued: slurm.QueuedJob | None, accounted: str | None) -> 
         return JobStatus(job, said["state"], note[0] if note else "", progress)
     if job.executor == "local":
         alive = _is_running(job)
-        return JobStatus(job, "running" if alive else "gone", "" if alive else "ended without a word", progress)
+        return JobStatus(job, "running" if alive else "gone", "" if alive else "ended without a message", progress)
     if accounted == "unknown":
-        return JobStatus(job, accounted, "there is no squeue here: look on a login node of its cluster", progress)
+        return JobStatus(job, accounted, "no squeue on this machine: run status on a login node", progress)
     over = accounted if queued is None else queued.state
     if over is not None:
         return JobStatus(job, over.lower(), _ENDS.get(over, ""), progress)
     if (Path(job.folder) / TAKEN_BACK).exists():
         return JobStatus(job, "cancelled", "", progress)
-    return JobStatus(job, "gone", "SLURM no longer knows it, and it never said that it had finished", progress)
+    return JobStatus(job, "gone", "unknown to SLURM, and no record that it finished", progress)
 
 
 def _state_folder(job: Job) -> Path:
@@ -178,7 +178,7 @@ def _progress(job: Job) -> str:
         images = config.train.images if job.stage == "train" else config.encoder.images
         return f"{last['images']:,} of {images:,} images" if last else ""
     if job.stage == "tune":
-        return f"{len(list(run.glob(TRIALS))):,} trials begun"
+        return f"{len(list(run.glob(TRIALS))):,} trials started"
     if job.stage == "generate":
         return f"{len(list(run.glob('data/*.parquet'))):,} files"
     if job.stage == "experiment":
@@ -190,7 +190,7 @@ def _progress(job: Job) -> str:
 def table(found: Sequence[JobStatus], now: float | None = None) -> str:
     """For a terminal."""
     if not found:
-        return "No job yet."
+        return "No jobs."
     header = ("job", "stage", "state", "submitted", "progress", "")
     rows = [
         (

@@ -72,8 +72,8 @@ class Job:
             return cls(**fields | {"after": tuple(fields["after"])})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise EmixerError(
-                f"{folder / JOB_NAME} cannot be read as a job ({type(error).__name__}). Delete its folder; the job "
-                "itself is not touched by that."
+                f"{folder / JOB_NAME} is not a readable job file ({type(error).__name__}). Delete its folder; this "
+                "does not affect the job itself."
             ) from error
 
 
@@ -82,7 +82,7 @@ def folder_of(slurm: SlurmConfig) -> Path:
     folder = (slurm.folder or Path(DEFAULT_FOLDER)).absolute()
     if any(character in str(folder) for character in "%\\\n"):
         raise ConfigError(
-            f"slurm.folder={folder} holds a %, a backslash or a line break, which sbatch would take for its own. "
+            f"slurm.folder={folder} contains a %, a backslash or a line break, which sbatch would interpret. "
             "Choose another folder."
         )
     return folder
@@ -113,9 +113,9 @@ def submit(
     folder = folder_of(first.slurm)
     folder.mkdir(parents=True, exist_ok=True)
     if executor == "local" and after:
-        raise ConfigError("--after is SLURM's to keep: with --executor local give the command when the other is done.")
+        raise ConfigError("--after needs SLURM: with --executor local, run the command when the other job is done.")
     if executor == "local" and len(configs) > 1:
-        raise ConfigError("--array is SLURM's to keep: with --executor local give one command after the other.")
+        raise ConfigError("--array needs SLURM: with --executor local, run the commands one after the other.")
     chosen = _local_executor(first) if executor == "local" else _executor(stage, first, after, at_once)
     try:
         with warnings.catch_warnings(), _own_output(executor == "local"), _environment_of_user(executor == "slurm"):
@@ -188,8 +188,8 @@ def require_slurm() -> None:
     """Raises EmixerError where there is no sbatch."""
     if not (shutil.which("sbatch") and shutil.which("srun")):
         raise EmixerError(
-            "sbatch and srun are not on PATH: this is no login node of a SLURM cluster. Log in to one, or give "
-            "--executor local to run the job as a process of its own on this machine."
+            "sbatch and srun are not on PATH: this is not a login node of a SLURM cluster. Log in to one, or use "
+            "--executor local to run the job as a background process on this machine."
         )
 
 

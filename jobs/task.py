@@ -1,7 +1,7 @@
 """What a job does on its nodes: make a Ray cluster of them, run one stage on it, and survive being interrupted.
 
 The object is pickled by submitit and called once a node. Everything that a stage needs stands in its config; every
-stage goes on from what it finds on disk, so an interrupted job has only to be started again:
+stage resumes from what it finds on disk, so an interrupted job only has to be started again:
 
     time nearly over    SLURM sends USR2 `slurm.warn_s` before: a checkpoint is asked for, the job requeues itself
     preempted           SLURM sends TERM and requeues the job: a checkpoint is asked for, as far as there is time (where
@@ -170,7 +170,7 @@ class StageTask:
         """A job that was cancelled at the moment of its requeue ends here for good."""
         job_id = submitit.JobEnvironment().job_id
         if self._is_taken_back(job_id):
-            print("This job was taken back with `python -m jobs cancel`. To go on, submit it again.", flush=True)
+            print("This job was cancelled with `python -m jobs cancel`. To resume, submit it again.", flush=True)
             slurm.cancel([job_id])
             raise SystemExit(1)
 

@@ -61,7 +61,7 @@ def test_another_stage_is_refused(run: Path) -> None:
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(RunFolderError, match="holds files but is not a run folder"):
+    with pytest.raises(RunFolderError, match="is not empty and not a run folder"):
         RunFolder.create_or_resume(tmp_path, "train", Config())
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

@@ -14,17 +14,17 @@ from emixer.cli.base import setting, stage_command
 @setting("--out", "audit.out")
 @setting("--use-gpu", "audit.use_gpu")
 def command() -> None:
-    """Find out how much of its training data a generated dataset gives away.
+    """Measure how much of its training data a generated dataset leaks.
 
-    Images: are they nearer to training images than held-out ones are, by pixels (also mirrored, shifted, in another
-    gray window) and by the features of an encoder? Reports: do they repeat what a single patient's reports say? Can
-    one tell from the dataset who was trained on, or what sex and age they have? Names, dates and masks;
-    near-duplicates. Held-out images and reports are the control of every figure. Writes audit.json, with a verdict and
-    the rows to withhold, and a page.
+    Images: are they closer to training images than held-out images are, by pixels (also mirrored, shifted, or with
+    another gray window) and by encoder features? Reports: do they repeat text that only one patient's reports contain?
+    Does the dataset allow membership inference, or disclose the sex or age of training patients? Also names, dates,
+    de-identification masks and near-duplicates. Held-out images and reports are the control for every figure. Writes
+    audit.json, with a verdict and the rows to withhold, and an HTML page.
 
     \b
       emixer audit --dataset data/synthetic --shards data/shards
-    With the chest encoder's features, and the model's own discriminator as a witness:
+    With the chest encoder's features and the model's own discriminator:
       emixer audit --dataset data/synthetic --shards data/shards --run runs/first \\
           --set audit.encoder.weights=runs/encoder/encoder.safetensors
     """

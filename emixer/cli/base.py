@@ -123,9 +123,9 @@ class StageCommand(click.Command):
             if record is not None:
                 (own if parameter.name in self.own_parameters else shared).append(record)
         if own:
-            with formatter.section("Settings (each is the config key in brackets)"):
+            with formatter.section("Settings (config key in brackets)"):
                 formatter.write_dl(own)
-        with formatter.section("Options of every stage"):
+        with formatter.section("Common options"):
             formatter.write_dl(shared)
 
 
@@ -144,12 +144,12 @@ def _common_options() -> list[click.Parameter]:
     path = click.Path(path_type=Path, dir_okay=False)
     return [
         common("--config", type=path, multiple=True, metavar="FILE",
-               help="YAML file of settings; --set and flags win over it. Repeatable: a later file wins."),
+               help="YAML config file; --set and flags override it. Repeatable: later files override earlier ones."),
         common("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-               help="Any setting of docs/configuration.md, e.g. --set loss.alpha=0.5. Repeatable."),
-        common("--print-config", is_flag=True, help="Print the resolved settings as YAML and stop."),
-        common("--dry-run", is_flag=True, help="Say what would be done, how large and where to, and stop."),
-        common("--ray-address", metavar="ADDRESS", help="A running Ray cluster; without it one is started here."),
+               help="Any setting in docs/configuration.md, e.g. --set loss.alpha=0.5. Repeatable."),
+        common("--print-config", is_flag=True, help="Print the resolved config as YAML and exit."),
+        common("--dry-run", is_flag=True, help="Print what would be done, its size and where it would go, and exit."),
+        common("--ray-address", metavar="ADDRESS", help="A running Ray cluster; default: start one on this machine."),
         common("--debug", is_flag=True, help="Show tracebacks and debug messages."),
     ]  # fmt: skip
 
@@ -167,7 +167,7 @@ class readable_errors:  # noqa: N801 - reads as a statement
         if error is None or self.debug:
             return False
         if isinstance(error, KeyboardInterrupt):
-            click.secho("\nInterrupted. The same command goes on from what is finished.", fg="yellow", err=True)
+            click.secho("\nInterrupted. Run the same command again to resume.", fg="yellow", err=True)
             sys.exit(130)
         known = find_emixer_error(error)
         if known is not None:
@@ -190,7 +190,7 @@ def _require(tree: Tree, flags: Sequence[_Flag], requires: Sequence[str]) -> Non
         wanted = " and ".join(names.get(key, f"--set {key}=...") for key in missing)
         raise ConfigError(
             f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set. "
-            f"Give {wanted}, or put {'it' if len(missing) == 1 else 'them'} into a --config file."
+            f"Give {wanted}, or set {'it' if len(missing) == 1 else 'them'} in a --config file."
         )
 
 
@@ -228,7 +228,7 @@ def _scalar(flag: _Flag, text: str, wanted: type) -> Any:
         return wanted(text) if wanted in (int, float) else text
     except (ValueError, KeyError) as error:
         raise ConfigError(
-            f"{flag.name} takes {_metavar(flag.setting)} ({flag.setting.type_name}); got {text!r}."
+            f"{flag.name} expects {_metavar(flag.setting)} ({flag.setting.type_name}); got {text!r}."
         ) from error
 
 

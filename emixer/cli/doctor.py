@@ -11,13 +11,13 @@ from emixer.cli.group import CONTEXT
 @click.command("doctor", context_settings=CONTEXT)
 @click.option(
     "--folder", "folders", type=click.Path(path_type=Path), multiple=True, metavar="PATH",
-    help="Where shards, runs or datasets are to lie; repeatable. Default: the current folder.",
+    help="Folder for shards, runs or datasets; repeatable. Default: the current folder.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(folders: tuple[Path, ...], as_json: bool) -> None:
-    """Look at Python, packages, GPUs, folders, Ray and SLURM: what is wrong, and what to do about it.
+    """Check Python, packages, GPUs, folders, Ray and SLURM, and say how to fix what is wrong.
 
-    Takes about ten seconds and leaves nothing behind. Exits with 1 where something that emixer needs does not work.
+    Takes about ten seconds and leaves nothing behind. Exits with 1 if something that emixer needs does not work.
     """
     from emixer import doctor
     from emixer.doctor import finding

@@ -12,11 +12,12 @@ from emixer.cli.base import setting, stage_command
 @setting("--precision", "encoder.precision")
 @setting("--uncertain", "encoder.uncertain")
 def command() -> None:
-    """Train a chest encoder on labelled shards; give the same command again to resume.
+    """Train a chest encoder on labelled shards; run the same command again to resume.
 
-    A DenseNet (121 by default) learns to tell the shards' labels from images. The run folder ends with
-    encoder.safetensors, one file that serves three times: as the report decoder's eyes, as the features behind FID,
-    and as the judge of labels. Use one collection for it and another for the generator, as the paper does.
+    A DenseNet (121 by default) learns to predict the shards' labels from images. Training ends by writing
+    encoder.safetensors to the run folder. That one file has three uses: image encoder of the report decoder, features
+    for FID, and label classifier for evaluation. Train it on one collection and the generator on another, as the
+    paper does.
 
     \b
     On ChestX-ray14, 8 GPUs:

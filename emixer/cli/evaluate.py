@@ -18,14 +18,15 @@ from emixer.cli.base import setting, stage_command
 def command() -> None:
     """Compare a generated dataset with held-out real images and reports.
 
-    Images: Frechet and kernel distance, precision, recall, density and coverage by each network whose weights are
-    given, and for each label. Pairs: do images show their labels, and do reports say what images show. Reports: what
-    they state, how near they are to real ones of the same labels, how varied, how much is copied. Every figure stands
-    beside that of as many real images, with the network, the resize and the number of images.
+    Images: Frechet and kernel distance, precision, recall, density and coverage, for each network whose weights are
+    given and for each label. Pairs: do images show their labels, and do reports say what the images show? Reports:
+    which findings they state, how close they are to real ones with the same labels, how varied they are, how much is
+    copied. Every figure is reported next to that of the same number of real images, with the network, the resize and
+    the number of images.
 
     \b
       emixer evaluate --dataset data/synthetic --shards data/shards
-    The same for women and men apart, and for each age group, of a model that was conditioned on them:
+    By sex and by age group, if the model was conditioned on them:
       emixer evaluate --dataset data/synthetic --shards data/shards --by sex,age
     With a trained chest encoder, and the Inception network of the literature:
       emixer evaluate --dataset data/synthetic --shards data/shards --inception pt_inception-2015-12-05.pth \\

@@ -6,24 +6,24 @@ from emixer.cli.base import setting, stage_command
 from emixer.cli.group import CONTEXT, CommandGroup
 
 _TABLES = {
-    "table1": ("Real + synthetic pairs: classifying images, writing reports.",
+    "table1": ("Real + synthetic pairs: image classifiers and report generators.",
                "Trains a classifier and a report generator on R100k and on R100k + S50k to S600k of each method."),
-    "table2": ("Real + synthetic pairs: classifying image and report together.",
+    "table2": ("Real + synthetic pairs: joint classification of image and report.",
                "Trains a joint classifier on R100k and on R100k + S300k of each method."),
     "table3": ("Generators trained with 30, 50 and 100 % of the labels.",
-               "Trains EMIXER with part of the labels, and the others with all; measures FID and downstream models."),
+               "Trains EMIXER with part of the labels, the others with all; measures FID and downstream models."),
     "table5": ("COVID-19: from scratch, pretrained on real, pretrained on real + synthetic.",
-               "Trains a classifier of four classes on --covid, from three starts."),
+               "Trains a four-class classifier on --covid from three initialisations."),
     "table9": ("Classifiers trained on synthetic images alone, tested on real ones.",
                "Trains a classifier on R100k, and on S100k of CoGAN, JointGAN and EMIXER."),
-    "table10": ("Synthetic images in place of real ones, at one size.",
+    "table10": ("Real images replaced by synthetic ones, total size fixed.",
                 "Trains a classifier on R100k, R90k + S10k, ... R20k + S80k of each method."),
     "gain": ("Not in the paper: what synthetic pairs add to few and to many real ones.",
-             "Trains a classifier and a report generator on R real pairs alone, and with 1, 3 and 6 synthetic ones for "
-             "each, for R of --real: mixed in, learned from first, chosen by a judge, balanced by finding; and on as "
-             "many more real pairs, as far as there are."),
-    "figures": ("Figures 8 to 12: real samples beside synthetic ones, by their labels.",
-                "Draws pairs of EMIXER (or the first of --methods) beside real test images, and grids: PNG and PDF."),
+             "For each R in --real, trains a classifier and a report generator on R real pairs alone and with 1, 3 and "
+             "6 synthetic pairs per real one: mixed in, used for pretraining, selected by a judge, or balanced by "
+             "finding; and, for comparison, with the same number of additional real pairs, as far as available."),
+    "figures": ("Figures 8 to 12: real and synthetic samples side by side, by label.",
+                "Draws pairs from EMIXER (or the first of --methods) beside real test images, and grids: PNG and PDF."),
 }  # fmt: skip
 
 
@@ -36,17 +36,17 @@ def _table_command(name: str) -> click.Command:
 
     function.__doc__ = f"""{short}
 
-    {what}{sizes} Generators are trained and their pairs generated where --out does not hold them yet; every finished
-    cell is kept, so the same command goes on after an interruption. Models are chosen on the validation split and
-    tested on the test split, whose subjects nothing was trained on.
+    {what}{sizes} Generators and synthetic pairs that are missing from --out are trained and generated first. Finished
+    cells are kept, so the same command resumes after an interruption. Models are selected on the validation split and
+    tested on the test split, whose subjects are in no training set.
 
     \b
-    What would be done, and then all of it:
+    A dry run, then the experiment:
       emixer experiment {name} --config configs/paper.yaml --shards /data/shards --out results --dry-run
       emixer experiment {name} --config configs/paper.yaml --shards /data/shards --out results
-    With models that are trained already:
+    With models that are already trained:
       emixer experiment {name} ... --runs emixer=runs/paper --runs cogan=runs/cogan
-    On two cores, with the phantom:
+    On two CPU cores, with the phantom:
       emixer experiment {name} --config configs/demo.yaml --config configs/experiment-demo.yaml \\
           --shards demo/shards --out demo/experiments
     """
@@ -65,10 +65,10 @@ def _table_command(name: str) -> click.Command:
 
 @click.group(name="experiment", cls=CommandGroup, context_settings=CONTEXT)
 def command() -> None:
-    """Fill a table of the paper, or find out what synthetic pairs add to yours.
+    """Reproduce a table of the paper, or measure what synthetic pairs add to your real data.
 
-    Tables of one --out folder share generators, datasets and results. Each is written there as Markdown, CSV, LaTeX and
-    a plot, as mean ± sd over seeds with a 95 % interval by resampling the test subjects.
+    Tables in one --out folder share generators, datasets and results. Each is written as Markdown, CSV, LaTeX and a
+    plot, with mean ± sd over seeds and a 95 % confidence interval from resampling the test subjects.
     """
 
 

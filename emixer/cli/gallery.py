@@ -13,16 +13,17 @@ from emixer.cli.base import setting, stage_command
 @setting("--seed", "gallery.seed")
 @setting("--shards", "data.shards")
 def command() -> None:
-    """Make one HTML page of a run or a dataset.
+    """Write one self-contained HTML page for a run or a dataset.
 
-    The page is a single file that asks nothing of the network: generated pairs beside real held-out ones with the same
-    labels, a filter by label, sample grids over time, loss and validation curves, label faithfulness, and the facts of
-    model and data. It holds no patient, study or image ids, but real images and reports unless --real false is given.
+    The page is a single file that loads nothing from the network: generated pairs next to real held-out pairs with the
+    same labels, a label filter, sample grids over time, loss and validation curves, label faithfulness, and details of
+    model and data. It has no patient, study or image ids, but does show real images and reports unless --real false is
+    given.
 
     \b
-    Of a run, and of a dataset:
+    For a run, and for a dataset:
       emixer gallery --run runs/first
       emixer gallery --dataset data/synthetic --out synthetic.html
-    Of a run whose page may leave the house:
+    Without real images and reports, so that the page can be shared:
       emixer gallery --run runs/first --real false
     """

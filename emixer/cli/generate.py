@@ -25,18 +25,18 @@ from emixer.cli.base import setting, stage_command
 def command() -> None:
     """Write a synthetic paired dataset from a trained run.
 
-    Images, reports and labels go to Parquet that the `datasets` library and the Hugging Face hub open, with a dataset
-    card, a contact sheet and a manifest. Row i depends on the seed, on i and on its labels and conditions alone,
-    however many samplers draw and however many rows are asked for. Give the same command again after an interruption:
-    finished files stay, the rest is made.
+    Images, reports and labels are written as Parquet that the `datasets` library and the Hugging Face hub can open,
+    with a dataset card, a contact sheet and a manifest. Row i depends only on the seed, on i, and on its labels and
+    conditions, not on the number of samplers or rows. After an interruption, run the same command again: finished
+    files are kept and the rest is generated.
 
     \b
-    A thousand pairs with the labels that the training images have:
+    A thousand pairs with the label distribution of the training images:
       emixer generate --run runs/first --num 1000 --out data/synthetic
-    Pneumothorax in every image, or rows as a table lists them:
+    Pneumothorax in every image, or rows listed in a CSV file:
       emixer generate --run runs/first --num 500 --labels Pneumothorax --out data/pneumothorax
       emixer generate --run runs/first --plan plan.csv --out data/planned
-    Women and men in turn, of a model trained with model.conditions=[sex, age, view]:
+    Alternating women and men, with a model trained with model.conditions=[sex, age, view]:
       emixer generate --run runs/first --num 500 --labels Edema --view PA --balance-by sex --out data/edema
     To be given away: what repeats training data by the audit's measure is withheld, and others drawn in its place:
       emixer generate --run runs/first --num 1000 --audit data/shards --out data/synthetic

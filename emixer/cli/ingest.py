@@ -41,13 +41,13 @@ def mimic_cxr() -> None:
     """MIMIC-CXR-JPG 2.0.0 or MIMIC-CXR as PhysioNet publishes them, or the phantom.
 
     Splits are the official ones. Reports come with MIMIC-CXR, not with MIMIC-CXR-JPG: unpack mimic-cxr-reports.zip and
-    name the folder with --reports-root, or unpack it into the root. For MIMIC-CXR's own DICOM images give
-    --image-format dicom and put the tables of MIMIC-CXR-JPG into its root.
+    pass its folder as --reports-root, or unpack it into the root. For MIMIC-CXR's own DICOM images use
+    --image-format dicom and copy the tables of MIMIC-CXR-JPG into its root.
 
     \b
       emixer ingest mimic-cxr --root /data/mimic-cxr-jpg --reports-root /data/mimic-cxr-reports \\
           --out /data/shards-128 --side-px 128
-    With the laterals, and with sex and age from MIMIC-IV, for models that are conditioned on them:
+    With lateral views, and with sex and age from MIMIC-IV, for models conditioned on them:
       emixer ingest mimic-cxr --root /data/mimic-cxr-jpg --reports-root /data/mimic-cxr-reports \\
           --patients /data/mimic-iv/hosp/patients.csv.gz --views PA,AP,LATERAL,LL --out /data/shards-views
     """
@@ -57,8 +57,8 @@ def mimic_cxr() -> None:
 def open_i() -> None:
     """The Indiana University collection: ecgen-radiology/*.xml and images/.
 
-    With a label CSV only the images that it lists are read, of those --views that its column `view` names; without one,
-    all.
+    With a label CSV, only the images it lists are read, filtered by its `view` column if --views is given; without
+    one, all images are read.
 
     \b
       emixer ingest open-i --root data/indiana --out data/shards-indiana --side-px 64
@@ -88,10 +88,10 @@ def open_i() -> None:
     "ingest.source.label_csv",
 )
 def image_folder() -> None:
-    """Any folder of images with a CSV of one row an image.
+    """Any folder of images with a CSV that has one row per image.
 
-    Name the subject column if there is one: splits never share a subject. With a view column lateral images are left
-    out and counted. Cells of the class column may list several labels: A|B, or ['A', 'B'].
+    Give the subject column if there is one, so that splits do not share subjects. With a view column, lateral images
+    are skipped and counted. Cells of the class column may list several labels: A|B, or ['A', 'B'].
 
     \b
       emixer ingest image-folder --root data/ours --label-csv data/ours/labels.csv --name ours \\
@@ -103,7 +103,7 @@ def image_folder() -> None:
 
 @_ingest_command("nih-cxr14", ("root", "views", "keep_missing_view", "validate_fraction", "test_fraction"))
 def nih_cxr14() -> None:
-    """NIH ChestX-ray14: Data_Entry_2017*.csv, the official lists, and the folders of images as they were unpacked.
+    """NIH ChestX-ray14: Data_Entry_2017*.csv, the official split lists and the image folders as unpacked.
 
     \b
       emixer ingest nih-cxr14 --root /data/nih-cxr14 --out /data/shards-nih
@@ -112,8 +112,8 @@ def nih_cxr14() -> None:
 
 @_ingest_command("chexpert", ("root", "views", "test_fraction"))
 def chexpert() -> None:
-    """CheXpert v1.0, small or full: train.csv, valid.csv and the images. Frontal images are taken, laterals with
-    --views.
+    """CheXpert v1.0, small or full: train.csv, valid.csv and the images. Frontal images only, unless --views adds
+    laterals.
 
     \b
       emixer ingest chexpert --root /data/CheXpert-v1.0-small --out /data/shards-chexpert
@@ -122,7 +122,7 @@ def chexpert() -> None:
 
 @_ingest_command("padchest", ("root", "views", "keep_missing_view", "validate_fraction", "test_fraction"))
 def padchest() -> None:
-    """PadChest: its label table and the 16-bit images. Its labels become the 14 of CheXpert; its reports are Spanish.
+    """PadChest: label table and 16-bit images. Labels are mapped to the 14 of CheXpert; reports are in Spanish.
 
     \b
       emixer ingest padchest --root /data/padchest --out /data/shards-padchest
@@ -131,7 +131,7 @@ def padchest() -> None:
 
 @_ingest_command("vindr-cxr", ("root", "readers", "validate_fraction"))
 def vindr_cxr() -> None:
-    """VinDr-CXR 1.0.0: annotations/, train/ and test/ (DICOM). Three readers an image vote.
+    """VinDr-CXR 1.0.0: annotations/, train/ and test/ (DICOM). Labels are a vote of three readers per image.
 
     \b
       emixer ingest vindr-cxr --root /data/vindr-cxr/1.0.0 --out /data/shards-vindr
@@ -140,7 +140,7 @@ def vindr_cxr() -> None:
 
 @_ingest_command("rsna-pneumonia", ("root", "validate_fraction", "test_fraction"))
 def rsna_pneumonia() -> None:
-    """RSNA Pneumonia Detection Challenge, stage 2 (DICOM). Its images are some of NIH ChestX-ray14's.
+    """RSNA Pneumonia Detection Challenge, stage 2 (DICOM). Its images are a subset of NIH ChestX-ray14.
 
     \b
       emixer ingest rsna-pneumonia --root /data/rsna-pneumonia --out /data/shards-rsna
@@ -158,10 +158,10 @@ def brax() -> None:
 
 @click.group("ingest", cls=CommandGroup)
 def command() -> None:
-    """Turn a raw collection into shards: Parquet, manifest, vocabulary, quarantine table.
+    """Convert a raw collection to shards: Parquet, manifest, vocabulary, quarantine table.
 
-    Images are decoded, made square and gray, and checked; reports are cut down to their findings; exact duplicates go;
-    what is bad is listed in quarantine.parquet and never stops the run. Given again, a command goes on where it was.
+    Images are decoded, converted to square grayscale and checked; reports are reduced to their findings; exact
+    duplicates are dropped. Bad files go to quarantine.parquet and never stop the run. Run a command again to resume.
     """
 
 

@@ -8,19 +8,19 @@ from emixer._version import __version__
 from emixer.cli.group import CONTEXT, CommandGroup
 
 _COMMANDS = {
-    "doctor": ("emixer.cli.doctor", "Look at this machine: what is wrong, and what to do about it."),
+    "doctor": ("emixer.cli.doctor", "Check this machine, and say how to fix what is wrong."),
     "phantom": ("emixer.cli.phantom", "Write a procedural collection in the MIMIC-CXR-JPG layout."),
-    "ingest": ("emixer.cli.ingest", "Turn a raw collection into shards: Parquet, manifest, vocabulary."),
-    "encoder": ("emixer.cli.encoder", "Train the chest encoder: features for reports and FID, a judge of labels."),
-    "train": ("emixer.cli.train", "Train a model on shards with Ray Train; resumes by itself."),
-    "tune": ("emixer.cli.tune", "Search learning rates, alpha or any settings with Ray Tune and Optuna."),
+    "ingest": ("emixer.cli.ingest", "Convert a raw collection to shards: Parquet, manifest, vocabulary."),
+    "encoder": ("emixer.cli.encoder", "Train the chest encoder: features for reports and FID, label classifier."),
+    "train": ("emixer.cli.train", "Train a model on shards with Ray Train; resumes automatically."),
+    "tune": ("emixer.cli.tune", "Search learning rates, alpha or any other settings with Ray Tune and Optuna."),
     "generate": ("emixer.cli.generate", "Write a synthetic paired dataset from a trained run."),
     "evaluate": ("emixer.cli.evaluate", "Compare a generated dataset with held-out real images and reports."),
-    "audit": ("emixer.cli.audit", "Find out how much of its training data a dataset gives away."),
-    "experiment": ("emixer.cli.experiment", "Fill a table of the paper: what synthetic pairs are worth."),
-    "study": ("emixer.cli.study", "Let readers score real and generated pairs, blinded: the paper's figure 2."),
-    "serve": ("emixer.cli.serve", "Serve a page on which a trained model draws pairs as you choose labels."),
-    "gallery": ("emixer.cli.gallery", "Make one HTML page of a run or a dataset."),
+    "audit": ("emixer.cli.audit", "Measure how much of its training data a generated dataset leaks."),
+    "experiment": ("emixer.cli.experiment", "Reproduce a table of the paper: what synthetic pairs are worth."),
+    "study": ("emixer.cli.study", "Blinded reader study of real and generated pairs: the paper's figure 2."),
+    "serve": ("emixer.cli.serve", "Serve a web page that draws pairs from a trained model for chosen labels."),
+    "gallery": ("emixer.cli.gallery", "Write one HTML page for a run or a dataset."),
 }
 
 
@@ -35,7 +35,7 @@ class _LazyGroup(CommandGroup):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands, in the order of the work"):
+        with formatter.section("Commands, in workflow order"):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
 
@@ -52,6 +52,6 @@ def main() -> None:
       emixer generate --run runs/first --num 1000 --out data/synthetic
       emixer gallery  --run runs/first
 
-    Each command goes on where it was interrupted, and takes --config FILE, --set KEY=VALUE, --print-config and
-    --dry-run. `emixer COMMAND --help` teaches the rest.
+    Every command resumes after an interruption and takes --config FILE, --set KEY=VALUE, --print-config and --dry-run.
+    See `emixer COMMAND --help` for details.
     """

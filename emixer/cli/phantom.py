@@ -13,12 +13,12 @@ from emixer.cli.base import setting, stage_command
 @setting("--duplicate-fraction", "phantom.duplicate_fraction")
 @setting("--studies-per-task", "phantom.studies_per_task")
 def command() -> None:
-    """Write a procedural collection in the layout of MIMIC-CXR-JPG, or of another published one.
+    """Write a procedural collection in the layout of MIMIC-CXR-JPG or of another published collection.
 
-    Draws chest images with matching reports and the 14 CheXpert labels, as a stand-in for MIMIC-CXR where that cannot
-    be had, and keeps the truth behind every image in factors.parquet. Images, reports and tables are the same bytes for
-    the same seed, however many workers draw them; study i is the same in a collection of any size. An interrupted run
-    goes on when the same command is given again.
+    Draws chest images with matching reports and the 14 CheXpert labels, as a stand-in for MIMIC-CXR where you have no
+    access to it, and writes the ground truth of every image to factors.parquet. Images, reports and tables are
+    byte-identical for a given seed, whatever the number of workers; study i is the same in a collection of any size.
+    Run the same command again to resume.
 
     \b
     Two thousand studies, then shards of them:

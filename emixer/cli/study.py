@@ -20,12 +20,12 @@ from emixer.cli.group import CONTEXT, CommandGroup
 @setting("--seed", "study.seed")
 @setting("--title", "study.title")
 def make() -> None:
-    """Draw real and generated pairs for readers who do not know which is which.
+    """Draw real and generated pairs for a blinded reader study.
 
-    Pairs are balanced by label, none is drawn twice, some come twice to each reader, and each reader has an order of
-    their own. Images become gray PNG of one size in pixels and bytes; real reports are set as generated ones are. The
-    folder holds the blinded items, an empty database of scores, a link for each reader and, for your eyes alone, the
-    key. It is written whole or not at all.
+    Pairs are balanced by label and drawn without replacement; each reader sees some of them twice, in an order of their
+    own. Images become grayscale PNG of one size in pixels and bytes; real reports are formatted like generated ones.
+    The folder holds the blinded items, an empty score database, a link for each reader and, for you only, the key. It
+    is written atomically.
 
     \b
       emixer study make --dataset data/synthetic --shards data/shards --study studies/first
@@ -43,9 +43,9 @@ def make() -> None:
 def serve() -> None:
     """Serve the readers' page. Needs the extra `web`.
 
-    Each reader opens the link that links.csv in the study's folder gives them. Scores survive a killed server, closed
-    pages and lost connections. The page is for this machine alone unless --host says otherwise; for readers elsewhere,
-    put a proxy with HTTPS in front and give its address as --url (docs/study.md).
+    Each reader opens their link from links.csv in the study folder. Scores survive a killed server, closed pages and
+    lost connections. The page is served to this machine only, unless --host says otherwise; for readers elsewhere, put
+    an HTTPS proxy in front and give its address as --url (docs/study.md).
 
     \b
       emixer study serve --study studies/first
@@ -59,11 +59,12 @@ def serve() -> None:
 @setting("--out", "study.out")
 @setting("--resamples", "study.resamples")
 def report() -> None:
-    """Tell what the readers said: scores, agreement, guesses, comments.
+    """Report the results: scores, agreement, guesses, comments.
 
-    Mean and standard deviation of real and of synthetic pairs beside the paper's figure 2, their difference, weighted
-    kappa between and within readers, the share of right guesses, by label too, with 95 % intervals; as Markdown, CSV,
-    LaTeX and a plot. May be given while readers are under way: it says what is missing.
+    Mean and standard deviation for real and synthetic pairs, next to the paper's figure 2; their difference; weighted
+    kappa between and within readers; the share of correct guesses; overall and by label, with 95 % confidence
+    intervals. Written as Markdown, CSV, LaTeX and a plot. Can be run while readers are still scoring: it says what is
+    missing.
 
     \b
       emixer study report --study studies/first
@@ -72,7 +73,7 @@ def report() -> None:
 
 @click.group("study", cls=CommandGroup, context_settings=CONTEXT)
 def command() -> None:
-    """Let readers score real and generated pairs, without knowing which is which: the paper's figure 2."""
+    """Blinded reader study of real and generated pairs: the paper's figure 2."""
 
 
 for _command in (make, serve, report):

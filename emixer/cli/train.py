@@ -11,17 +11,17 @@ from emixer.cli.base import setting, stage_command
 @setting("--num-workers", "train.num_workers")
 @setting("--precision", "train.precision")
 def command() -> None:
-    """Train a model on shards; give the same command again to resume.
+    """Train a model on shards; run the same command again to resume.
 
-    Writes a run folder: config.yaml, metrics.jsonl, TensorBoard events, sample grids of pairs, and checkpoints of which
-    the best (by validation.metric), the last and the one before it are kept.
+    Writes a run folder: config.yaml, metrics.jsonl, TensorBoard events, sample grids of pairs, and checkpoints (the
+    best by validation.metric, the last and the one before it are kept).
 
     \b
-    On this machine, minutes:
+    On this machine, in minutes:
       emixer train --config configs/demo.yaml --shards data/shards --run runs/demo
     On a cluster with 8 GPUs:
       emixer train --config configs/paper.yaml --shards /data/shards --run runs/paper \\
           --ray-address auto --num-workers 8 --precision bf16
-    Another learning rate, everything else as before:
+    With another learning rate:
       emixer train --config configs/demo.yaml --set optim.lr_generator=1e-4 --shards ... --run ...
     """

@@ -15,20 +15,20 @@ from emixer.cli.base import setting, stage_command
 @setting("--pruner", "tune.pruner")
 @setting("--max-concurrent", "tune.max_concurrent")
 def command() -> None:
-    """Search settings: learning rates and the self-supervision weight alpha, or any others.
+    """Hyperparameter search: learning rates and the self-supervision weight alpha, or any other settings.
 
-    Each trial is an ordinary `emixer train` in STUDY/trials. The same command goes on with a search that was stopped or
-    killed: no finished trial is run again, and those that were running go on from their checkpoints. With --resume it
-    is an error if there is nothing to go on with.
+    Each trial is an ordinary `emixer train` in STUDY/trials. The same command resumes a search that was stopped or
+    killed: finished trials are not repeated, interrupted ones continue from their checkpoints. With --resume it is an
+    error if there is nothing to resume.
 
     \b
-    On this machine, around the demo's own values:
+    On this machine, around the demo's values:
       emixer tune --config configs/demo.yaml --shards data/shards --study runs/search \\
           --set train.validate_every_images=1000
-    Other settings; the first trial is the config's own values where they lie in the ranges:
+    Other settings; the first trial uses the config's own values if they lie in the ranges:
       emixer tune ... --space "optim.beta1 float 0 0.9" --space "train.batch_size choice 32 64"
-    Trade-offs between two aims:
+    Trade-offs between two objectives:
       emixer tune ... --metrics fid,word_cross_entropy
 
-    Writes best.yaml, which `emixer train --config` takes as it is, report.html and plots.
+    Writes best.yaml for `emixer train --config`, report.html and plots.
     """

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
 
 
 class Section(BaseModel):
-    """A group of settings: unknown keys are refused, values never coerced silently, nothing changes afterwards."""
+    """A group of settings: unknown keys are rejected, values are never coerced silently, instances are immutable."""
 
     model_config = ConfigDict(
         frozen=True,

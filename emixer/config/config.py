@@ -20,10 +20,10 @@ class RayConfig(Section):
     """Where the work runs."""
 
     address: str | None = None
-    """A running cluster, `host:port` of its head or `auto`. None: that of RAY_ADDRESS; without one, a cluster of this
-    process on this machine."""
+    """A running cluster: `host:port` of its head, or `auto`. None: RAY_ADDRESS if set, else a local cluster started by
+    this process."""
     num_cpus: int | None = Field(None, ge=1)
-    """CPUs of that local cluster. None: all this process may use."""
+    """CPUs of that local cluster. None: all that this process may use."""
     num_gpus: int | None = Field(None, ge=0)
     """GPUs of that local cluster. None: all that are visible."""
     object_store_mb: int | None = Field(None, ge=80)
@@ -31,10 +31,10 @@ class RayConfig(Section):
 
 
 class Config(Section):
-    """Everything. Each stage reads its sections; `emixer STAGE --print-config` shows the whole."""
+    """All settings. Each stage reads its own sections; `emixer STAGE --print-config` prints everything."""
 
     seed: int = Field(0, ge=0, le=2**31 - 1)
-    """Seed of everything random in phantom and training."""
+    """Random seed of phantom and training."""
     ray: RayConfig = Field(default_factory=RayConfig)
     phantom: PhantomConfig = Field(default_factory=PhantomConfig)
     ingest: IngestConfig = Field(default_factory=IngestConfig)

@@ -9,22 +9,22 @@ from emixer.config.base import ExactInteger, Section
 
 
 class MimicCxrSource(Section):
-    """MIMIC-CXR-JPG 2.0.0 as PhysioNet publishes it (the phantom writes the same), or the DICOM images of MIMIC-CXR."""
+    """MIMIC-CXR-JPG 2.0.0 in the PhysioNet layout (also written by the phantom), or the DICOM images of MIMIC-CXR."""
 
     kind: Literal["mimic-cxr"] = "mimic-cxr"
-    """Which source."""
+    """Source kind."""
     root: Path = Field(strict=False)
-    """Folder that holds `files/` and the mimic-cxr-2.0.0-*.csv.gz tables."""
+    """Folder with `files/` and the mimic-cxr-2.0.0-*.csv.gz tables."""
     reports_root: Path | None = Field(None, strict=False)
-    """Folder that holds the report tree `files/pXX/pXXXXXXXX/sXXXXXXXX.txt`, if it is not `root`."""
+    """Folder with the report tree `files/pXX/pXXXXXXXX/sXXXXXXXX.txt`, if it is not `root`."""
     image_format: Literal["jpg", "dicom"] = "jpg"
-    """MIMIC-CXR-JPG's images, or MIMIC-CXR's own (`files/.../*.dcm`); both with the tables of MIMIC-CXR-JPG."""
+    """Images of MIMIC-CXR-JPG, or of MIMIC-CXR (`files/.../*.dcm`); both need the tables of MIMIC-CXR-JPG."""
     labeler: Literal["chexpert", "negbio", "factors"] = "chexpert"
-    """Which of the two published label tables to use; `factors`: what the phantom's images truly show."""
+    """Which of the two published label tables to use; `factors`: the phantom's ground truth."""
     patients: Path | None = Field(None, strict=False)
-    """patients.csv.gz of MIMIC-IV, which knows sex and age; MIMIC-CXR has neither. None: unknown."""
+    """patients.csv.gz of MIMIC-IV, for sex and age, which MIMIC-CXR lacks. None: unknown."""
     views: tuple[str, ...] = Field(("PA", "AP"), strict=False)
-    """ViewPosition values to keep; LATERAL and LL are the laterals."""
+    """ViewPosition values to keep; LATERAL and LL are lateral views."""
     keep_missing_view: bool = False
     """Whether to keep images whose ViewPosition is blank (some 16,000 in the real table)."""
 
@@ -33,66 +33,66 @@ class OpenISource(Section):
     """The Indiana University collection: ecgen-radiology/*.xml, images/, optionally a label CSV."""
 
     kind: Literal["open-i"] = "open-i"
-    """Which source."""
+    """Source kind."""
     root: Path = Field(strict=False)
-    """Folder that holds `ecgen-radiology/` and `images/`."""
+    """Folder with `ecgen-radiology/` and `images/`."""
     label_csv: Path | None = Field(None, strict=False)
     """CSV with `dicom_id`, `gold_<finding>` columns and optionally `split` and `view`. None: `labels.csv` in root, if
     present."""
     views: tuple[str, ...] = Field((), strict=False)
-    """Values of the CSV's column `view` to keep. Empty: all images that it lists."""
+    """Values of the CSV's `view` column to keep. Empty: all listed images."""
     validate_fraction: float = Field(0.1, ge=0, lt=1)
-    """Share of subjects held out for validation, where the CSV names no split."""
+    """Share of subjects held out for validation, if the CSV has no split."""
     test_fraction: float = Field(0.1, ge=0, lt=1)
-    """Share of subjects held out for test, where the CSV names no split."""
+    """Share of subjects held out for test, if the CSV has no split."""
 
 
 class ImageFolderSource(Section):
-    """Any folder of images with a label CSV whose columns are named here. No reports, unless a column holds them."""
+    """Any folder of images with a label CSV whose columns are named here. Reports only if a column holds them."""
 
     kind: Literal["image-folder"] = "image-folder"
-    """Which source."""
+    """Source kind."""
     root: Path = Field(strict=False)
     """Folder that the paths in the CSV are relative to."""
     label_csv: Path = Field(strict=False)
-    """One row an image."""
+    """CSV with one row per image."""
     name: str = Field("image-folder", min_length=1)
-    """What the `source` column of the shards says."""
+    """Value of the shards' `source` column."""
     path_column: str = "image"
     """Column with the image's path."""
     subject_column: str | None = None
-    """Column that identifies the patient; each image is its own patient without it."""
+    """Column that identifies the patient; without it, every image counts as a different patient."""
     study_column: str | None = None
     """Column that identifies the study."""
     view_column: str | None = None
     """Column with the projection (PA, AP, ...)."""
     views: tuple[str, ...] = Field(("PA", "AP", "AP_horizontal", "Frontal"), strict=False)
-    """Values of view_column to keep, in whatever case; the other images are left out and counted."""
+    """Values of view_column to keep, ignoring case; other images are skipped and counted."""
     keep_missing_view: bool = False
     """Whether to keep images whose view_column is blank."""
     report_column: str | None = None
     """Column with the report text."""
     split_column: str | None = None
-    """Column with train / validate / test; without it subjects are split by hash."""
+    """Column with train / validate / test; without it, subjects are split by hash."""
     label_columns: tuple[str, ...] = Field((), strict=False)
-    """Columns with one label each: 1, 0, -1 or blank. `NIH14` or `CHEXPERT` stands for the 14 of that collection."""
+    """Columns with one label each: 1, 0, -1 or blank. `NIH14` or `CHEXPERT` stands for that collection's 14 labels."""
     class_column: str | None = None
-    """Instead of label_columns: one column that names the class of each image, or its labels as a list."""
+    """Instead of label_columns: one column with the class of each image, or a list of its labels."""
     label_separator: str | None = Field("|", min_length=1)
-    """What stands between the labels in a cell of class_column; Python lists are read whatever it is."""
+    """Separator between labels in class_column; Python lists are always recognised."""
     validate_fraction: float = Field(0.1, ge=0, lt=1)
-    """Share of subjects held out for validation, where the CSV names no split."""
+    """Share of subjects held out for validation, if the CSV has no split."""
     test_fraction: float = Field(0.1, ge=0, lt=1)
-    """Share of subjects held out for test, where the CSV names no split."""
+    """Share of subjects held out for test, if the CSV has no split."""
 
 
 class NihCxr14Source(Section):
-    """NIH ChestX-ray14, releases of 2017 and 2020."""
+    """NIH ChestX-ray14, 2017 and 2020 releases."""
 
     kind: Literal["nih-cxr14"] = "nih-cxr14"
-    """Which source."""
+    """Source kind."""
     root: Path = Field(strict=False)
-    """Folder that holds Data_Entry_2017*.csv, the official lists and `images/` or `images_001/images/` and so on."""
+    """Folder with Data_Entry_2017*.csv, the official lists and `images/` or `images_001/images/` and so on."""
     views: tuple[str, ...] = Field(("PA", "AP"), strict=False)
     """View Position values to keep."""
     keep_missing_view: bool = False
@@ -100,29 +100,29 @@ class NihCxr14Source(Section):
     validate_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of the subjects of the official train_val list held out for validation."""
     test_fraction: float = Field(0.2, ge=0, lt=1)
-    """Share of subjects held out for test, where the official lists are not there."""
+    """Share of subjects held out for test, if the official lists are missing."""
 
 
 class ChexpertSource(Section):
     """CheXpert v1.0, small or full."""
 
     kind: Literal["chexpert"] = "chexpert"
-    """Which source."""
+    """Source kind."""
     root: Path = Field(strict=False)
-    """Folder that holds train.csv, valid.csv, `train/` and `valid/`."""
+    """Folder with train.csv, valid.csv, `train/` and `valid/`."""
     views: tuple[str, ...] = Field(("Frontal",), strict=False)
-    """Frontal/Lateral values to keep. `Frontal,Lateral` keeps the laterals too, with the view LATERAL."""
+    """Frontal/Lateral values to keep. `Frontal,Lateral` also keeps laterals, as view LATERAL."""
     test_fraction: float = Field(0.1, ge=0, lt=1)
-    """Share of train.csv's subjects held out for test; valid.csv is validate."""
+    """Share of train.csv's subjects held out for test; valid.csv becomes the validate split."""
 
 
 class PadChestSource(Section):
-    """PadChest with its label table of 2019."""
+    """PadChest with its 2019 label table."""
 
     kind: Literal["padchest"] = "padchest"
-    """Which source."""
+    """Source kind."""
     root: Path = Field(strict=False)
-    """Folder that holds PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv and the images, `0/` to `54/`."""
+    """Folder with PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv and the images, `0/` to `54/`."""
     views: tuple[str, ...] = Field(("PA", "AP", "AP_horizontal"), strict=False)
     """Projection values to keep."""
     keep_missing_view: bool = False
@@ -137,11 +137,11 @@ class VindrCxrSource(Section):
     """VinDr-CXR 1.0.0, DICOM."""
 
     kind: Literal["vindr-cxr"] = "vindr-cxr"
-    """Which source."""
+    """Source kind."""
     root: Path = Field(strict=False)
-    """Folder that holds `annotations/`, `train/` and `test/`."""
+    """Folder with `annotations/`, `train/` and `test/`."""
     readers: Literal["majority", "any"] = "majority"
-    """How many of a train image's three readers a label needs; with `any`, "No Finding" needs all."""
+    """How many of a train image's three readers must agree on a label; with `any`, "No Finding" needs all three."""
     validate_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of the official train images held out for validation."""
 
@@ -150,9 +150,9 @@ class RsnaPneumoniaSource(Section):
     """RSNA Pneumonia Detection Challenge, stage 2, DICOM."""
 
     kind: Literal["rsna-pneumonia"] = "rsna-pneumonia"
-    """Which source."""
+    """Source kind."""
     root: Path = Field(strict=False)
-    """Folder that holds stage_2_train_labels.csv, stage_2_detailed_class_info.csv and `stage_2_train_images/`."""
+    """Folder with stage_2_train_labels.csv, stage_2_detailed_class_info.csv and `stage_2_train_images/`."""
     validate_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of images held out for validation."""
     test_fraction: float = Field(0.1, ge=0, lt=1)
@@ -163,9 +163,9 @@ class BraxSource(Section):
     """BRAX 1.1.0."""
 
     kind: Literal["brax"] = "brax"
-    """Which source."""
+    """Source kind."""
     root: Path = Field(strict=False)
-    """Folder that holds master_spreadsheet_update.csv and `images/`."""
+    """Folder with master_spreadsheet_update.csv and `images/`."""
     views: tuple[str, ...] = Field(("PA", "AP"), strict=False)
     """ViewPosition values to keep."""
     keep_missing_view: bool = False
@@ -194,21 +194,21 @@ class IngestConfig(Section):
     """Raw collection -> sharded Parquet, manifest, vocabulary."""
 
     source: Source | None = None
-    """Which collection to read, and where it lies."""
+    """Which collection to read, and where it is."""
     out: Path | None = Field(None, strict=False)
-    """Folder to write shards to."""
+    """Output folder for shards."""
     side_px: Annotated[Literal[32, 64, 128, 256], ExactInteger] = 128
     """Side of the square images in the shards [px]."""
     fit: Literal["crop", "pad", "squeeze"] = "crop"
-    """How an image becomes square: central crop of the short side, black padding of the long side, or changed
-    aspect."""
+    """How an image is made square: centre crop to the short side, black padding to the long side, or squeezing without
+    regard to aspect ratio."""
     missing_findings: Literal["drop", "impression", "impression-or-last-paragraph", "keep-without-report"] = (
         "impression-or-last-paragraph"
     )
     """What to do with a study whose report has no findings section."""
     min_token_count: int = Field(6, ge=1)
-    """Tokens seen less often in train become <UNK>. EMIXER §6.3.1: 6."""
+    """Tokens that are rarer in train become <UNK>. EMIXER §6.3.1: 6."""
     rows_per_shard: int = Field(4096, ge=1)
-    """Images in one shard file."""
+    """Images per shard file."""
     row_group_bytes: int = Field(4 * 2**20, ge=4096, le=16 * 2**20)
-    """Upper bound of one row group's pixel bytes; small row groups stream and shuffle well."""
+    """Maximum pixel bytes per row group; small row groups stream and shuffle well."""

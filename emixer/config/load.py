@@ -32,7 +32,7 @@ class _Loader(yaml.SafeLoader):
         names = [name.value for name, _ in node.value]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"duplicate key {twice!r}", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -88,7 +88,7 @@ def validate(tree: Tree, origin: str) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         problems = "\n".join(f"  {_explain(problem)}" for problem in error.errors())
-        raise ConfigError(f"The config from {origin} is not valid:\n{problems}") from error
+        raise ConfigError(f"Invalid config from {origin}:\n{problems}") from error
 
 
 def require_key(key: str, where: str) -> None:
@@ -102,7 +102,7 @@ def read_value(text: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
-        raise ConfigError(f"{text!r} is not a value that YAML knows.") from error
+        raise ConfigError(f"{text!r} is not a valid YAML value.") from error
 
 
 def to_yaml(config: Section) -> str:
@@ -178,9 +178,7 @@ def _read_yaml(file: Path) -> Tree:
     if tree is None:
         return {}
     if not isinstance(tree, dict) or not all(isinstance(name, str) for name in tree):
-        raise ConfigError(
-            f"{file} does not hold settings; a config maps sections to settings, e.g. train: {{images: 1000}}."
-        )
+        raise ConfigError(f"{file} is not a config: it must map sections to settings, e.g. train: {{images: 1000}}.")
     return tree
 
 
@@ -188,7 +186,7 @@ def _parse_override(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not separator or not key.strip():
         raise ConfigError(
-            f"--set {text!r} is not an assignment. Write --set section.key=value, e.g. --set loss.alpha=0.2."
+            f"--set {text!r} is not an assignment; write --set section.key=value, e.g. --set loss.alpha=0.2."
         )
     try:
         return key.strip(), yaml.load(value, Loader=_Loader)  # noqa: S506 - a SafeLoader
@@ -205,13 +203,13 @@ def _explain(problem: ErrorDetails) -> str:
         case "extra_forbidden":
             return f"{key}: there is no such key.{_hint(_first_leaf(key, value), kind)}"
         case "missing":
-            return f"{key}: is not set, and has no default."
+            return f"{key}: is required but not set."
         case "union_tag_not_found":
             return f"{key}.kind: is not set. Choose one of {kinds}."
         case "union_tag_invalid":
             return f"{key}.kind: {value.get('kind')!r} is not one of {kinds}."
         case "model_type" | "model_attributes_type":
-            return f"{key}: is a section with settings of its own, not a value{given}."
+            return f"{key}: is a section, not a value{given}."
         case "path_type":
             return f"{key}: expected a path as text; quote it if it looks like a number{given}."
         case "tuple_type":
@@ -258,7 +256,7 @@ def _first_leaf(key: str, value: Any) -> str:
 def _hint(key: str, kind: str | None) -> str:
     elsewhere = dict.fromkeys(s.kind for s in all_settings() if s.key == key and s.kind and s.kind != kind)
     if elsewhere:
-        return f" It belongs to the kind {' or '.join(elsewhere)}; this one is {kind}."
+        return f" It belongs to kind {' or '.join(elsewhere)}; this one is {kind}."
     keys = list(dict.fromkeys(s.key for s in all_settings() if s.kind in (None, kind)))
     same_leaf = [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]]
     near = difflib.get_close_matches(key, same_leaf or keys, n=1, cutoff=0.0 if same_leaf else 0.5)

@@ -14,12 +14,12 @@ _INTRODUCTION = """\
 
 <!-- Written by `make docs` from emixer/config/; edit the fields or emixer/config/reference.py, not this page. -->
 
-Every stage takes the same config: one tree of settings, checked once, frozen after. It is merged in this order, later
-wins:
+All stages share one config: a tree of settings, validated once and then immutable. It is merged in this order; later
+entries win:
 
 1. the defaults below, which are the paper's wherever it gives a number;
-2. `--config FILE`: YAML, with as few keys as you like; of several, a later one wins;
-3. `--set section.key=value`, as often as you like; the value is YAML;
+2. `--config FILE`: YAML with any subset of keys; repeatable, later files win;
+3. `--set section.key=value`, repeatable; the value is YAML;
 4. the flags of a command. Each is a short name for one key, shown in brackets by `emixer STAGE --help`.
 
 ```
@@ -27,29 +27,29 @@ emixer train --config configs/demo.yaml --set optim.lr_generator=1e-4 --shards d
 ```
 
 `--print-config` prints the resolved tree as YAML, which `--config` reads back to the same settings. `--dry-run` checks
-everything the stage needs and says what it would do, how large and where to. A run folder keeps the resolved tree as
-`config.yaml`; a run resumes only under the settings it was computed with, and the message names the keys that differ.
-Hyperparameter search sets the same dotted keys. Environment variables are never settings.
+everything the stage needs and says what it would do, how much, and where. A run folder keeps the resolved tree as
+`config.yaml`; a run resumes only with the settings it was started with, and the error names the keys that differ.
+Hyperparameter search uses the same dotted keys. Environment variables are never settings.
 
-## What is refused, and what is read how
+## Validation rules
 
-- An unknown key is refused, with the nearest valid one. So is a key that stands twice in a file.
+- Unknown keys are rejected, with the nearest valid one as a hint. So are duplicate keys in a file.
 - Nothing is coerced: `true` is not 1, `"64"` is not 64, 64.0 is not 64, and no number may be infinite or NaN.
-  `train.images: 1e6` is a float in YAML and refused with the number to write: 1000000, or 1_000_000.
-- `1e-4` is a number here. Plain YAML 1.1 readers take it for text; if other tools read your files, write `1.0e-4`.
-- Only `true` and `false` are truth values: `no`, `off` and `yes` are text. So are `010`, `1:30` and `2020-01-01`.
-- A section that is empty, or holds comments only, changes nothing. Any other null means what the table says of None.
-- `ingest.source`, `model` and its `report_decoder` have a `kind`, and keys that belong to it. Choosing another kind
-  drops the other one's keys, wherever they came from; keys that are set beside it, in the same file or by `--set`,
-  stay. Of `model` and `report_decoder`, keys that both kinds have stay too: `--set model.kind=cogan` turns any config
+  `train.images: 1e6` is a float in YAML and is rejected; the error says what to write: 1000000, or 1_000_000.
+- `1e-4` is a number here. Plain YAML 1.1 parsers read it as text; if other tools read your files, write `1.0e-4`.
+- Only `true` and `false` are booleans: `no`, `off` and `yes` are text. So are `010`, `1:30` and `2020-01-01`.
+- A section that is empty or has only comments changes nothing. Any other null means what the table says for None.
+- `ingest.source`, `model` and its `report_decoder` have a `kind` with its own keys. Choosing another kind drops the
+  previous kind's keys, wherever they came from; keys set together with the new kind, in the same file or by `--set`,
+  stay. For `model` and `report_decoder`, keys that both kinds have stay too: `--set model.kind=cogan` turns any config
   into a CoGAN of the same size.
-- Relative paths start where the command is run, not where the YAML file lies, and `~` is your home. The resolved
-  config holds them absolute, since Ray's workers run in folders of their own.
+- Relative paths are relative to the working directory, not to the YAML file, and `~` is your home. The resolved config
+  has absolute paths, since Ray workers run in other folders.
 
 ## All settings
 
-In ranges, a bound that is missing is open. Sizes are in what the key's ending says: `_px` pixels, `_mb` MiB,
-`_images` images, `_bytes` bytes.
+A missing bound means no limit. Units follow the key's suffix: `_px` pixels, `_mb` MiB, `_images` images, `_bytes`
+bytes.
 """
 
 
@@ -62,7 +62,7 @@ def reference() -> str:
 
 
 def _section(path: str, section: type[Section], settings: list[Setting]) -> str:
-    """A section that several kinds have alike is shown once."""
+    """A section shared by several kinds is shown once."""
     title = f"`{path}`" if path else "Top level"
     about = " ".join((section.__doc__ or "").split())
     rows = "".join(_row(setting) for setting in _once(settings))

@@ -1,4 +1,4 @@
-"""Settings of `python -m jobs`: what each job asks SLURM for."""
+"""Settings of `python -m jobs`: what each job requests from SLURM."""
 
 import re
 from pathlib import Path
@@ -22,14 +22,14 @@ _START_S = 60
 
 
 class SlurmConfig(Section):
-    """One job: a Ray cluster over its nodes, and a stage that runs on it. Each becomes an option of sbatch."""
+    """One job: a Ray cluster on its nodes, and a stage that runs on it. Most settings are sbatch options."""
 
     partition: str | None = None
     """--partition. None: the site's default."""
     account: str | None = None
-    """--account, whose share of the cluster is used."""
+    """--account, which is charged for the job."""
     qos: str | None = None
-    """--qos, a class of service of the site."""
+    """--qos (quality of service)."""
     nodes: int = Field(1, ge=1)
     """--nodes of the job."""
     gpus_per_node: int = Field(0, ge=0)
@@ -37,31 +37,31 @@ class SlurmConfig(Section):
     gres: str | None = None
     """--gres, for sites that name GPUs by type, e.g. `gpu:a100:4`; instead of gpus_per_node."""
     cpus: int = Field(4, ge=1)
-    """--cpus-per-task: CPUs on each node; the job has one task a node."""
+    """--cpus-per-task: CPUs per node; the job has one task per node."""
     memory_gb: float = Field(16, gt=0)
-    """--mem: memory on each node [GB]."""
+    """--mem: memory per node [GB]."""
     time_min: int = Field(24 * 60, ge=1)
-    """--time [min]. At its end the job saves, requeues itself and goes on."""
+    """--time [min]. At the limit the job saves, requeues itself and resumes."""
     constraint: str | None = None
-    """--constraint on the features of nodes, e.g. `a100`."""
+    """--constraint on node features, e.g. `a100`."""
     mail_user: str | None = None
-    """--mail-user, who is told."""
+    """--mail-user, who is notified."""
     mail_type: str = "END,FAIL"
-    """--mail-type, if mail_user is given."""
+    """--mail-type, if mail_user is set."""
     extra: tuple[str, ...] = Field((), strict=False)
-    """Further options of sbatch, e.g. `[--exclusive, --reservation=maintenance]`."""
+    """Further sbatch options, e.g. `[--exclusive, --reservation=maintenance]`."""
     setup: tuple[str, ...] = Field((), strict=False)
-    """Lines of shell before the stage, e.g. `[module load cuda]`."""
+    """Shell lines to run before the stage, e.g. `[module load cuda]`."""
     folder: Path | None = Field(None, strict=False)
-    """Where scripts, logs and states of jobs are kept; all nodes must see it. None: ./slurm-jobs."""
+    """Folder for job scripts, logs and states, visible to all nodes. None: ./slurm-jobs."""
     warn_s: int = Field(120, ge=30)
-    """How long before the time limit SLURM warns the job, which then saves and requeues [s]."""
+    """How long before the time limit SLURM signals the job, which then saves and requeues [s]."""
     max_requeues: int = Field(100, ge=0)
-    """How often a job may requeue itself at its time limit."""
+    """How many times a job may requeue itself at its time limit."""
     local_disk: Path = Field(Path("/tmp"), strict=False)  # noqa: S108 - a folder of the job's own is made in it
-    """Folder on each node for Ray's files of this job; short, since socket paths may have 107 characters only."""
+    """Folder on each node for this job's Ray files; keep it short, since socket paths are limited to 107 characters."""
     stages: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """What jobs of one stage ask for instead, e.g. `{ingest: {partition: cpu, gpus_per_node: 0}}`; for pipelines."""
+    """Overrides for one stage, e.g. `{ingest: {partition: cpu, gpus_per_node: 0}}`; for pipelines."""
 
     @property
     def gpus(self) -> int:
@@ -76,40 +76,38 @@ class SlurmConfig(Section):
     @model_validator(mode="after")
     def _asks_once(self) -> "SlurmConfig":
         if self.gres and self.gpus_per_node:
-            raise ValueError("gres and gpus_per_node both ask for GPUs; give one of them")
+            raise ValueError("gres and gpus_per_node both request GPUs; set only one")
         if self.warn_s > max(0.2 * 60 * self.time_min, 600) or self.warn_s >= 60 * self.time_min:
             raise ValueError(
-                f"warn_s={self.warn_s} is too long before the end of time_min={self.time_min}; give at most a fifth of "
-                "the time, or ten minutes"
+                f"warn_s={self.warn_s} is too long for time_min={self.time_min}; use at most a fifth of the time, or "
+                "ten minutes"
             )
         left_s = 60 * self.time_min - self.warn_s - _EARLY_S
         if left_s < _START_S:
             raise ValueError(
-                f"time_min={self.time_min} leaves a job no time to work: of its {60 * self.time_min} s, SLURM takes "
-                f"warn_s={self.warn_s} for the warning, which it may send {_EARLY_S} s early; {max(left_s, 0)} s are "
-                f"left, and a start alone takes up to {_START_S} s. Give time_min="
-                f"{-(-(self.warn_s + _EARLY_S + _START_S) // 60)} or more, or a smaller warn_s"
+                f"time_min={self.time_min} is too short: of {60 * self.time_min} s, warn_s={self.warn_s} s are after "
+                f"SLURM's signal, which may come {_EARLY_S} s early; {max(left_s, 0)} s are left, and startup alone "
+                f"takes up to {_START_S} s. Set time_min to {-(-(self.warn_s + _EARLY_S + _START_S) // 60)} or more, "
+                "or lower warn_s"
             )
         for option in self.extra:
             name = option.removeprefix("--").partition("=")[0]
             if not option.startswith("--") or "\n" in option:
-                raise ValueError(f"extra: {option!r} is not a long option of sbatch; write e.g. --exclusive")
+                raise ValueError(f"extra: {option!r} is not a long sbatch option; write e.g. --exclusive")
             if name in _OURS:
-                raise ValueError(
-                    f"extra: --{name} is set by this program; there is a setting for it, or none is needed"
-                )
+                raise ValueError(f"extra: --{name} is set by this program; remove it, or use the setting for it")
         return self
 
     @model_validator(mode="after")
     def _stages_make_sense(self) -> "SlurmConfig":
         for stage, asked in self.stages.items():
             if stage not in STAGES:
-                raise ValueError(f"stages.{stage}: there is no such stage; there are {', '.join(STAGES)}")
+                raise ValueError(f"stages.{stage}: there is no such stage; choose from {', '.join(STAGES)}")
             for name in asked.keys() - (type(self).model_fields.keys() - _COMMON):
-                raise ValueError(f"stages.{stage}.{name}: one stage has no such setting of its own")
+                raise ValueError(f"stages.{stage}.{name}: not a setting that can be overridden per stage")
             self.of(stage)
         return self
 
 
 Executor = Literal["slurm", "local"]
-"""Where a job runs: submitted with sbatch, or as a process of its own on this machine."""
+"""Where a job runs: submitted with sbatch, or as a background process on this machine."""

@@ -1,4 +1,4 @@
-"""Settings of training: what it reads, what it minimises, how it steps, what it writes."""
+"""Settings of training: data, losses, optimisation, schedule and validation."""
 
 import math
 from pathlib import Path
@@ -13,26 +13,26 @@ Augmentation = Literal["color", "translation", "cutout"]
 
 
 class DataConfig(Section):
-    """What training reads."""
+    """Training data."""
 
     shards: Path | None = Field(None, strict=False)
     """Folder written by `emixer ingest`."""
     uncertain: Literal["zeros", "ones"] = "zeros"
-    """What an uncertain label (-1) counts as when it conditions the networks: absent or present."""
+    """Policy for uncertain labels (-1) that condition the networks: absent or present."""
     labelled_fraction: float = Field(1.0, gt=0, le=1)
-    """Share of the labelled images of each class, drawn by a hash of their id, that keep their labels; the rest train
-    by rotation. Paper §6.3.2: 30 % of each class."""
+    """Share of the labelled images of each class, chosen by a hash of their id, that keep their labels; the rest train
+    through the rotation loss. Paper §6.3.2: 30 % of each class."""
     window_rows: int = Field(4096, ge=16)
-    """Images shuffled together; whole row groups in an order drawn anew each epoch fill a window."""
+    """Size of the shuffle window [images]; it is filled with whole row groups in a new random order each epoch."""
     read_tasks: int = Field(2, ge=1)
-    """Ray tasks that read ahead for each worker."""
+    """Ray tasks that prefetch for each worker."""
     horizontal_flip: bool = False
-    """Whether half of the real images are mirrored, anew each time. The heart has a side, and reports name sides: a
-    model trained so writes of the wrong one half of the time."""
+    """Mirror real images with probability 1/2. The heart is on one side and reports name sides, so a model trained this
+    way names the wrong side half of the time."""
 
 
 class LossConfig(Section):
-    """Weights of the terms of the value function, EMIXER §3.2.3. A weight of 0 switches a term off."""
+    """Weights of the loss terms, EMIXER §3.2.3. A weight of 0 switches a term off."""
 
     adversarial: Literal["logistic", "hinge"] = "logistic"
     """The paper's logistic loss (non-saturating for the generators), or hinge."""
@@ -43,33 +43,35 @@ class LossConfig(Section):
     joint: float = Field(1.0, ge=0)
     """Weight of D_joint."""
     alpha: float = Field(0.2, ge=0)
-    """Weight of the rotation loss on generated images (for G). The paper leaves it open; SSGAN: 0.2."""
+    """Weight of the rotation loss on generated images (for G). Not given in the paper; SSGAN: 0.2."""
     beta: float = Field(1.0, ge=0)
     """Weight of the rotation loss on real images (for D_image). SSGAN: 1."""
     rotation_share: float = Field(0.25, gt=0, le=1)
-    """Share of a batch that is shown in all four rotations."""
+    """Share of a batch that is used in all four rotations."""
     teacher_forcing: float = Field(1.0, ge=0)
-    """Weight of the word and stop cross-entropy of F on real pairs."""
+    """Weight of F's word and stop cross-entropy on real pairs."""
     word_dropout: float = Field(0.0, ge=0, lt=1)
-    """Share of the words of a real report that F does not see when it learns those after them (Bowman et al. 2016): it
-    has to go by the image, and learns a small collection by heart less fast. Ends of sentences are seen."""
+    """Share of input words hidden from F in teacher forcing (Bowman et al. 2016): F must rely on the image and overfits
+    small collections more slowly. Ends of sentences are never hidden."""
     labels: float = Field(1.0, ge=0)
-    """Weight of the label cross-entropy of F's encoder on labelled real images: words alone hardly teach it. A frozen
-    encoder learns nothing from it. The same weight has the cross-entropy of conditions, if there are any."""
+    """Weight of the label cross-entropy of F's encoder on labelled real images, since words alone hardly train it. No
+    effect on a frozen encoder. Also the weight of the cross-entropy of conditions, if there are any."""
     image_labels: float = Field(0.0, ge=0)
     """Weight, for G, of the label cross-entropy of F's encoder on generated images, as in AC-GAN, and of that of
-    conditions. Needs `labels`, or nobody has taught what reads them."""
+    conditions. Needs `labels`, or the encoder's label head is untrained."""
     mismatched: float = Field(0.0, ge=0)
-    """Weight, for D_joint, of real images beside real reports of other labels, as further fakes (Reed et al. 2016)."""
+    """Weight, for D_joint, of real images paired with real reports of other labels, as extra fakes (Reed et al. 2016).
+    """
     augment: tuple[Augmentation, ...] = Field((), strict=False)
-    """Differentiable augmentation of the images that D_image and D_joint read; made for a few thousand images."""
+    """Differentiable augmentation of the inputs of D_image and D_joint; meant for collections of a few thousand images.
+    """
     augment_target: float | None = Field(None, gt=0, lt=1)
-    """None: every image is augmented (DiffAugment). Else each with a probability that rises from 0 while the mean sign
-    of D_image's logits of real images is above this, and falls while it is below (ADA; its authors: 0.6)."""
+    """None: every image is augmented (DiffAugment). Else with a probability that rises from 0 while the mean sign of
+    D_image's logits on real images is above this value, and falls while it is below (ADA; its authors: 0.6)."""
     augment_images: int = Field(500_000, ge=1)
-    """Images after which that probability could have gone from 0 to 1."""
+    """Images over which that probability can rise from 0 to 1."""
     report_gradient_to_image: bool = True
-    """Whether D_report and D_joint also train G through F, as the paper's game has it."""
+    """Whether D_report and D_joint also train G through F, as in the paper."""
 
 
 class OptimConfig(Section):
@@ -80,50 +82,50 @@ class OptimConfig(Section):
     lr_discriminator: float = Field(2e-4, gt=0, le=0.1)
     """Learning rate of the discriminators (the paper prints 2*10^4)."""
     lr_report_decoder: float | None = Field(None, gt=0, le=0.1)
-    """Learning rate of F alone; None: lr_generator."""
+    """Learning rate of F; None: lr_generator."""
     beta1: float = Field(0.0, ge=0, lt=1)
-    """Adam: decay of the mean gradient."""
+    """Adam's beta1 for everything but F."""
     beta1_report_decoder: float = Field(0.9, ge=0, lt=1)
-    """Adam: the same for F, which learns a language rather than plays a game."""
+    """Adam's beta1 for F, which is mainly a language model, not a GAN player."""
     warmup_images_report_decoder: int = Field(0, ge=0)
-    """Images over which F's learning rate rises from 0."""
+    """Warm-up of F's learning rate from 0 [images]."""
     decay_report_decoder: bool = False
-    """Whether F's learning rate falls along a line to a twentieth at the end of the run."""
+    """Whether F's learning rate decays linearly to a twentieth by the end of the run."""
     beta2: float = Field(0.999, ge=0, lt=1)
-    """Adam: decay of the mean squared gradient."""
+    """Adam's beta2."""
     discriminator_steps: int = Field(2, ge=1)
     """Discriminator steps per generator step. The paper: 2."""
 
 
 class ScheduleConfig(Section):
-    """How a stage trains: on what machines, how long, what it writes when. Progress is counted in images."""
+    """How a stage trains: workers, duration, logging and checkpoints. Progress is counted in images."""
 
     run: Path | None = Field(None, strict=False)
-    """Run folder to write; an existing one of the same config is resumed."""
+    """Run folder; an existing one with the same config is resumed."""
     num_workers: int | tuple[int, int] = 1
-    """Ray Train workers, at least 1; one a GPU, or one a group of CPUs. `[MIN, MAX]` on a cluster that grows: training
-    starts with MIN, and goes on from its last checkpoint with more, or fewer, as nodes come and go."""
+    """Ray Train workers, at least 1; one per GPU, or one per group of CPUs. `[MIN, MAX]` on an autoscaling cluster:
+    training starts with MIN and resumes from its last checkpoint with more or fewer as nodes come and go."""
     use_gpu: bool | None = None
-    """None: where the cluster has GPUs."""
+    """Whether to use GPUs. None: if the cluster has any."""
     cpus_per_worker: int = Field(1, ge=1)
     """CPUs that Ray reserves for each worker."""
     gpus_per_worker: float = Field(1.0, gt=0, le=1)
-    """Share of a GPU for each worker that uses one: 0.25 lets four small trials of a search share one."""
+    """GPUs per worker that uses one; 0.25 lets four small trials of a search share one."""
     accumulate: int = Field(1, ge=1)
-    """Micro-batches a worker splits its share of a batch into, to fit its memory."""
+    """Gradient accumulation: micro-batches per worker and step, to fit its memory."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Autocast dtype; fp16 adds loss scaling."""
     sync_batch_norm: bool = True
-    """Batch-norm statistics over all workers, so that their number does not change the mathematics."""
+    """Batch-norm statistics over all workers, so that results do not depend on their number."""
     log_every_images: int = Field(1_000, ge=1)
-    """Interval of a line in metrics.jsonl and TensorBoard [images]."""
+    """Interval of logging to metrics.jsonl and TensorBoard [images]."""
     trackers: tuple[Literal["wandb", "mlflow"], ...] = Field((), strict=False)
-    """Where metrics go besides metrics.jsonl and TensorBoard; each is an extra to install."""
+    """Trackers in addition to metrics.jsonl and TensorBoard; each needs its extra."""
     max_failures: int = Field(3, ge=0)
-    """How often Ray Train restarts the workers from the last checkpoint before it gives up; nodes that SLURM takes with
-    a warning do not count."""
+    """How many times Ray Train restarts the workers from the last checkpoint before it gives up; nodes that SLURM takes
+    back with a warning do not count."""
     resize_every_s: float = Field(60, gt=0)
-    """How often a run whose number of workers may change looks whether the cluster has room for more [s]."""
+    """How often an elastic run checks whether the cluster has room for more workers [s]."""
 
     @field_validator("num_workers", mode="before")
     @classmethod
@@ -132,7 +134,7 @@ class ScheduleConfig(Section):
         if not all(isinstance(number, int) and not isinstance(number, bool) and number >= 1 for number in given):
             raise ValueError("expected a whole number of at least 1, or [MIN, MAX]")
         if isinstance(value, list | tuple) and (len(value) != 2 or value[0] >= value[1]):
-            raise ValueError("expected a whole number, or [MIN, MAX] with MIN less than MAX")
+            raise ValueError("expected a whole number, or [MIN, MAX] with MIN < MAX")
         return tuple(value) if isinstance(value, list) else value
 
     @property
@@ -154,62 +156,62 @@ class ScheduleConfig(Section):
 
 
 class TrainConfig(ScheduleConfig):
-    """The schedule of EMIXER and its baselines. Progress is counted in real images shown to the discriminators."""
+    """Schedule of EMIXER and its baselines. Progress is counted in real images shown to the discriminators."""
 
     images: int = Field(409_600_000, ge=1)
     """Real images to train on: 400k generator steps x 2 discriminator steps x batch 512 in the paper."""
     batch_size: int = Field(512, ge=1)
-    """Images per discriminator step over all workers. The paper: 512."""
+    """Images per discriminator step, over all workers. The paper: 512."""
     ema_half_life_images: int = Field(50_000, ge=1)
-    """Images after which a weight counts half in the moving average that samples are drawn from."""
+    """Half-life of the exponential moving average of weights used for sampling [images]."""
     sample_every_images: int = Field(1_000_000, ge=1)
     """Interval of sample grids [images]."""
     validate_every_images: int = Field(1_000_000, ge=1)
     """Interval of the validation pass [images]."""
     save_every_images: int = Field(500_000, ge=1)
-    """Interval of checkpoints [images]; what a killed run loses at most."""
+    """Interval of checkpoints [images]; a killed run loses at most this."""
 
 
 class EncoderConfig(ScheduleConfig):
-    """The chest encoder's own training, `emixer encoder`: a DenseNet that tells labels from images."""
+    """Training of the chest encoder, `emixer encoder`: a DenseNet that predicts labels from images."""
 
     images: int = Field(1_000_000, ge=1)
     """Labelled images to train on; an epoch of ChestX-ray14 is 86,524."""
     batch_size: int = Field(64, ge=1)
-    """Images per step over all workers."""
+    """Images per step, over all workers."""
     network: ChestEncoderConfig = Field(default_factory=lambda: ChestEncoderConfig(frozen=False))
-    """What is trained; `weights`, if given, is where it starts."""
+    """Network to train; `weights`, if set, initialise it."""
     uncertain: Literal["ignore", "zeros", "ones"] = "ignore"
-    """What an uncertain label (-1) teaches: nothing, absent or present. CheXpert's U-Ignore, U-Zeros, U-Ones."""
+    """Policy for uncertain labels (-1): ignored, absent or present. CheXpert's U-Ignore, U-Zeros, U-Ones."""
     unmentioned: Literal["ignore", "zeros"] = "ignore"
-    """What a label that the report does not mention (null) teaches: nothing, or absent."""
+    """Policy for labels that the report does not mention (null): ignored or absent."""
     lr: float = Field(1e-3, gt=0, le=0.1)
-    """Adam's learning rate at the start; it falls to 0 along a cosine."""
+    """Adam's initial learning rate; cosine decay to 0."""
     weight_decay: float = Field(1e-5, ge=0, lt=1)
     """Decoupled weight decay (AdamW)."""
     augment: tuple[Augmentation, ...] = Field(("translation",), strict=False)
-    """Random changes of the images while training; see loss.augment."""
+    """Augmentation of training images; see loss.augment."""
     validate_every_images: int = Field(50_000, ge=1)
-    """Interval of the AUCs on the validation split [images]; the best mean is the encoder that is kept."""
+    """Interval of the AUCs on the validation split [images]; the encoder with the best mean is kept."""
     save_every_images: int = Field(50_000, ge=1)
-    """Interval of checkpoints [images]; what a killed run loses at most."""
+    """Interval of checkpoints [images]; a killed run loses at most this."""
 
 
 class ValidationConfig(Section):
     """The validation pass."""
 
     images: int = Field(2000, ge=2)
-    """Real and generated images compared; at most the validation split."""
+    """Real and generated images to compare; at most the validation split."""
     judge_images: int = Field(2000, ge=2)
-    """Real train images that teach the judge of labels."""
+    """Real train images used to fit the label judge."""
     encoder: ChestEncoderConfig | None = None
-    """The DenseNet whose features FID and the judge use; its `weights` must be set. None: a small random DenseNet, and
-    the metric's name says so."""
+    """DenseNet that provides features for FID and the judge; its `weights` must be set. None: a small random DenseNet,
+    noted in the metric's name."""
     judge: Literal["probe", "encoder"] = "probe"
-    """Who reads labels off images: a linear probe of the encoder's features, fitted on real train images, or the
-    encoder's own outputs, for those labels that it was trained on."""
+    """Label classifier for images: a linear probe on the encoder's features, fitted on real train images, or the
+    encoder's own outputs for the labels it was trained on."""
     metric: Literal["fid", "word_cross_entropy"] = "fid"
-    """What `best` means; lower is better. `fid` chooses only where `validation.encoder` measures: random features may
-    prefer a blur to ribs, so without one there is no `best`, and `last` serves."""
+    """Metric that selects the `best` checkpoint; lower is better. `fid` selects only with `validation.encoder` set:
+    random features may rank a blur above ribs, so without an encoder there is no `best`, and `last` is used."""
     sample_rows: int = Field(6, ge=1, le=16)
     """Rows of the sample grid."""

@@ -15,13 +15,13 @@ TuneMetric = Literal["fid", "word_cross_entropy", "label_auc", "report_f1", "pai
 
 
 class TuneConfig(Section):
-    """A search over any settings: each trial is a run of `emixer train`, a sampler of Optuna proposes their values, Ray
-    Tune runs several at once."""
+    """Hyperparameter search over any settings: each trial is a run of `emixer train`, an Optuna sampler proposes the
+    values, Ray Tune runs several trials at once."""
 
     study: Path | None = Field(None, strict=False)
-    """Folder of the search: the study, a run folder a trial, tables and plots. An existing one is gone on with."""
+    """Folder of the search: the study, a run folder per trial, tables and plots. An existing search is resumed."""
     resume: bool = False
-    """Whether only to go on: then it is an error if there is no study yet."""
+    """Only resume: it is an error if there is no study yet."""
     space: tuple[str, ...] = Field(
         (
             "optim.lr_generator log 1e-5 5e-4",
@@ -30,43 +30,44 @@ class TuneConfig(Section):
         ),
         strict=False,
     )
-    """What is searched: `KEY float LOW HIGH`, `KEY log LOW HIGH`, `KEY int LOW HIGH` or `KEY choice A B ...`; KEY is
-    any setting of this page. A factor of ten around the paper's learning rates, and the weight that it searches."""
+    """Search space: `KEY float LOW HIGH`, `KEY log LOW HIGH`, `KEY int LOW HIGH` or `KEY choice A B ...`; KEY is any
+    setting in docs/configuration.md. Default: a factor of ten around the paper's learning rates, and the weight that it
+    searches."""
     num_samples: int = Field(20, ge=1)
-    """Trials in all, those of earlier calls included, those that failed not."""
+    """Total number of trials, including those of earlier calls and excluding failed ones."""
     budget_images: int = Field(1_000_000, ge=1)
-    """Images that a trial trains on if it is not stopped early; `train.images` of each."""
+    """Images per trial unless it is stopped early; `train.images` of each."""
     metrics: tuple[TuneMetric, ...] = Field(("fid",), strict=False)
-    """What the validation pass measures and the search improves: FID and word cross-entropy downwards, others upwards.
-    Two or more: the best trade-offs between them are sought, and nothing is stopped early."""
+    """Validation metrics to optimise: FID and word cross-entropy are minimised, the others maximised. Two or more:
+    multi-objective search for the best trade-offs, without early stopping."""
     sampler: Literal["tpe", "random", "gp"] = "tpe"
-    """Who proposes values: Optuna's tree-structured Parzen estimator, chance, or a Gaussian process."""
+    """Sampler: Optuna's tree-structured Parzen estimator, random search, or a Gaussian process."""
     startup_trials: int = Field(8, ge=1)
-    """Trials that are drawn by chance before the sampler has something to learn from."""
+    """Random trials before the sampler starts to learn."""
     pruner: Literal["asha", "median", "none"] = "asha"
-    """What stops poor trials at a validation pass: asynchronous successive halving, being worse than the median of the
-    others at the same number of images, or nothing."""
+    """Early stopping of poor trials at a validation pass: asynchronous successive halving, worse than the median of the
+    other trials at the same number of images, or none."""
     reduction: int = Field(3, ge=2)
-    """Of successive halving: one of so many goes on at each rung. Of median: so many trials finish before one is
+    """Successive halving: one in this many trials continues at each rung. Median: this many trials finish before any is
     stopped."""
     first_rung: int = Field(1, ge=1)
-    """The validation pass at which a trial is stopped at the earliest."""
+    """Earliest validation pass at which a trial may be stopped."""
     max_concurrent: int | None = Field(None, ge=1)
-    """Trials at once. None: as many as the cluster has room for, as far as it may grow."""
+    """Concurrent trials. None: as many as the cluster has room for at its maximum size."""
     storage: str | None = None
-    """URL of Optuna's storage, e.g. `postgresql://...` or `sqlite:///study.db`. None: a journal file in the folder. A
-    password in it is not written down: leave it to ~/.pgpass or the like where a job has to know it."""
+    """URL of the Optuna storage, e.g. `postgresql://...` or `sqlite:///study.db`. None: a journal file in the folder. A
+    password in it is not saved: use ~/.pgpass or similar if a job needs it."""
     max_failures: int = Field(2, ge=0)
-    """How often a trial whose processes died is started again, from its last checkpoint."""
+    """How many times a trial whose processes died is restarted from its last checkpoint."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "TuneConfig":
         if not self.space:
             raise ValueError("space is empty: there is nothing to search")
         if not self.metrics:
-            raise ValueError("metrics is empty: name one, e.g. fid")
+            raise ValueError("metrics is empty: give at least one, e.g. fid")
         if len(set(self.metrics)) < len(self.metrics):
-            raise ValueError("metrics names one twice")
+            raise ValueError("metrics has duplicates")
         return self
 
     @field_validator("storage", mode="after")

@@ -96,8 +96,8 @@ class ShardAssembler:
         decoded = pq.read_table(self.workspace.block(block), columns=list(_FROM_BLOCK)).filter(selection["keep"])
         if decoded["image"].null_count:
             raise SourceError(
-                f"{decoded['image'].null_count} images that were read before cannot be read any more. "
-                "Restore the collection, or delete the folder of shards and ingest again."
+                f"{decoded['image'].null_count} images that were readable before no longer are. "
+                "Restore the collection, or delete the shard folder and ingest again."
             )
         columns: dict[str, Any] = {name: images[name] for name in (*_FROM_PLAN, *self.info.known_of_images)}
         columns |= {name: decoded[name] for name in _FROM_BLOCK}

@@ -46,10 +46,12 @@ class Conditions:
     def values_of(self, name: str) -> tuple[str, ...]:
         """Values of one condition. Raises ConfigError where the model does not have it."""
         if name not in self.names:
-            known = f"It is conditioned on {', '.join(self.names)}." if self.names else "It knows labels alone."
+            known = (
+                f"It is conditioned on {', '.join(self.names)}." if self.names else "It is conditioned only on labels."
+            )
             raise ConfigError(
-                f"The model is not conditioned on {name}, so that none can be asked for. {known} Train one with {name} "
-                "in model.conditions, or leave it out."
+                f"The model is not conditioned on {name}. {known} Train one with {name} in model.conditions, or do not "
+                f"set {name}."
             )
         return self.values[self.names.index(name)]
 
@@ -67,8 +69,8 @@ class Conditions:
                 return value
         years = ", or an age in whole years that lies in one of them" if name == AGE else ""
         raise ConfigError(
-            f"{name}={given!r} is nothing that the model has seen. Its training images have {', '.join(valid)}: give "
-            f"one of these{years}."
+            f"{name}={given!r} does not occur in the training data. Its images have {', '.join(valid)}: give one of "
+            f"these{years}."
         )
 
     def vector(self, given: Mapping[str, str | int]) -> Columns:

@@ -59,8 +59,8 @@ def find_conditions(shards: ShardSet, names: Sequence[str], age_bounds: Sequence
     missing += [name for name, found in zip(names, values, strict=False) if not found]
     if missing:
         raise ShardError(
-            f"model.conditions names {' and '.join(missing)}, which the shards in {shards.folder} do not know of any "
-            "training image. Leave it out, or ingest the collection again with what says so (docs/data.md)."
+            f"model.conditions names {' and '.join(missing)}, which no training image in {shards.folder} has. Remove "
+            "it, or ingest the collection again with that information (docs/data.md)."
         )
     return Conditions(tuple(names), tuple(values), tuple(age_bounds) if AGE in names else ())
 

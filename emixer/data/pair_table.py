@@ -174,7 +174,7 @@ def read_real_with(
     available = shards.num_rows(split)
     if num > available:
         raise ShardError(
-            f"{num:,} real images are asked for; the {split} split of {shards.folder} has {available:,}. Lower "
+            f"{num:,} real images are needed; the {split} split of {shards.folder} has {available:,}. Lower "
             "experiment.scale, or ingest more."
         )
     reader = _reader(shards, split, shape, policy, seed, conditions)
@@ -201,7 +201,7 @@ def open_generated(dataset: Path, files: Sequence[str], shape: TableShape, cache
         return PairTable(*(np.load(cache / name, mmap_mode="r") for name in (_IMAGES, _LABELS, _WORDS)))
     except (OSError, ValueError, EOFError) as error:
         raise ShardError(
-            f"{cache}, a dataset as arrays, is damaged ({type(error).__name__}). Delete that folder: it is made anew."
+            f"The array cache {cache} is damaged ({type(error).__name__}). Delete that folder; it will be rebuilt."
         ) from error
 
 
@@ -209,7 +209,7 @@ def _reader(
     shards: ShardSet, split: str, shape: TableShape, policy: LabelPolicy, seed: int, conditions: Conditions
 ) -> WindowReader:
     if shards.info.side_px != shape.side_px:
-        raise ShardError(f"{shards.folder} holds images of {shards.info.side_px} px, not of {shape.side_px}.")
+        raise ShardError(f"{shards.folder} has images of {shards.info.side_px} px, not {shape.side_px}.")
     return open_windows(shards, split, DataConfig(), seed, shape.max_sentences, shape.max_words, policy, conditions)
 
 
@@ -279,7 +279,7 @@ def _opened(path: Path) -> pq.ParquetFile:
 
 
 def _damaged(path: Path, why: str) -> ShardError:
-    return ShardError(f"{path}, of a generated dataset, is damaged ({why}). Delete that file: it is generated anew.")
+    return ShardError(f"{path}, of a generated dataset, is damaged ({why}). Delete that file; it will be regenerated.")
 
 
 def _new_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:

@@ -215,7 +215,7 @@ class Workspace:
         if fingerprint != plan.fingerprint:
             raise RunFolderError(
                 f"{self.out} belongs to another ingest: {_difference(settings, plan.settings)}. "
-                "Choose another folder for ingest.out, or delete this one to begin anew."
+                "Choose another folder for ingest.out, or delete this one to start over."
             )
 
 

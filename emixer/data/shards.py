@@ -123,7 +123,7 @@ class ShardSet:
         _require_readable(folder, *(file.name for file in listed))
         if not listed:
             raise ShardError(
-                f"{folder} lists no shards: every image was left out. See quarantine.parquet there for why."
+                f"{folder} has no shards: every image was excluded. See quarantine.parquet there for the reasons."
             )
         infos = [_checked_info(folder / file.name, file) for file in listed]
         for file, info in zip(listed, infos, strict=True):
@@ -183,8 +183,8 @@ def _require_readable(folder: Path, *names: str) -> None:
             is_closed = True
         if is_closed:
             raise ShardError(
-                f"{path} may not be read by this user. Ask its owner for read access to the shards, the manifest and "
-                "the vocabulary (`chmod g+r`), and for r and x on the folder."
+                f"No permission to read {path}. Ask its owner for read access to the shards, the manifest and the "
+                "vocabulary (`chmod g+r`), and for r and x on the folder."
             )
 
 

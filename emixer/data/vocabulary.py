@@ -43,7 +43,7 @@ class Vocabulary:
         if self.tokens[: len(SPECIAL_TOKENS)] != SPECIAL_TOKENS:
             raise ValueError(f"A vocabulary begins with {', '.join(SPECIAL_TOKENS)}; this one with {self.tokens[:4]}.")
         if len(set(self.tokens)) != len(self.tokens):
-            raise ValueError("A token stands in the vocabulary twice.")
+            raise ValueError("The vocabulary has a duplicate token.")
         object.__setattr__(self, "_values", pa.array(self.tokens, pa.string()))
 
     @classmethod

@@ -14,16 +14,14 @@ _GIB = 2**30
 def look() -> list[Finding]:
     """GPUs that torch can use, their precision and how they would speak to each other."""
     if not torch.cuda.is_available():
-        built = (
-            f"torch was built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch was built for CPUs alone"
-        )
+        built = f"torch was built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is a CPU-only build"
         if not _DRIVER.exists():
             return [ok("GPU", f"none; {built}")]
         return [
             warning(
-                "GPU", f"this machine has a driver of NVIDIA's, but torch finds no GPU; {built}",
-                "Install torch for a CUDA that `nvidia-smi` names; in a job, ask for a GPU (CUDA_VISIBLE_DEVICES says "
-                "which ones it got).",
+                "GPU", f"there is an NVIDIA driver, but torch finds no GPU; {built}",
+                "Install torch for the CUDA version shown by `nvidia-smi`; in a job, request a GPU "
+                "(CUDA_VISIBLE_DEVICES lists those allocated).",
             )
         ]  # fmt: skip
     findings = [_gpu(index) for index in range(torch.cuda.device_count())]
@@ -33,7 +31,7 @@ def look() -> list[Finding]:
         )
     if not distributed.is_nccl_available():
         findings.append(
-            problem("NCCL", "this torch has none", "Install torch from its CUDA wheels: several GPUs need NCCL.")
+            problem("NCCL", "missing in this torch", "Install torch from its CUDA wheels: several GPUs need NCCL.")
         )
     return findings
 

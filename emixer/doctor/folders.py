@@ -17,22 +17,22 @@ def look(folder: Path) -> list[Finding]:
     """Writes a few bytes there and takes them away again."""
     check = f"folder {folder}"
     if not folder.is_dir():
-        return [problem(check, "is not there", f"mkdir -p {folder}, or name another one.")]
+        return [problem(check, "does not exist", f"mkdir -p {folder}, or choose another.")]
     try:
         with tempfile.TemporaryDirectory(prefix=".emixer-doctor-", dir=folder) as aside:
             locks = _renames_and_locks(Path(aside))
     except OSError as error:
-        return [problem(check, f"cannot be written to ({error.strerror})", "Name a folder that is yours.")]
+        return [problem(check, f"is not writable ({error.strerror})", "Choose a writable folder.")]
     free_gib = shutil.disk_usage(folder).free / _GIB
     words = f"{free_gib:,.0f} GiB free"
     if free_gib < _LITTLE_GIB:
-        return [warning(check, words, "Shards of MIMIC-CXR and checkpoints need more: make room, or name another one.")]
+        return [warning(check, words, "Shards of MIMIC-CXR and checkpoints need more: free space, or choose another.")]
     if not locks:
         return [
             warning(
                 check, f"{words}, no file locks",
-                "Two commands in one run folder would not notice each other. Give each run a folder of its own, or "
-                "have the file system mounted with locks (NFS: without `nolock`).",
+                "Two commands in one run folder would not detect each other. Use a separate folder for each run, or "
+                "mount the file system with locks (NFS: without `nolock`).",
             )
         ]  # fmt: skip
     return [ok(check, f"{words}, atomic renames, file locks")]

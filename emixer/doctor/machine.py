@@ -28,7 +28,7 @@ def _processors() -> Finding:
     if busy > usable:
         return warning(
             "processors", words,
-            "Others keep the CPUs busy: training waits for them. See docs/train.md#on-a-busy-machine.",
+            "The CPUs are busy with other processes, which slows training. See docs/train.md#on-a-busy-machine.",
         )  # fmt: skip
     return ok("processors", words)
 
@@ -40,9 +40,7 @@ def _shared_memory() -> list[Finding]:
     words = f"{free_gib:.1f} GiB free in {_SHARED}, where Ray keeps objects"
     if free_gib < _LITTLE_GIB:
         return [
-            warning(
-                "shared memory", words, "Too little for blocks of images: give a container more, e.g. --shm-size 8g."
-            )
+            warning("shared memory", words, "Too little for image blocks: give a container more, e.g. --shm-size 8g.")
         ]
     return [ok("shared memory", words)]
 
@@ -61,6 +59,6 @@ def _own_name() -> Finding:
     except OSError:
         return warning(
             "network", f"{name} has no address",
-            "A Ray cluster over several nodes needs one: have it entered into DNS or /etc/hosts.",
+            "A multi-node Ray cluster needs one: add it to DNS or /etc/hosts.",
         )  # fmt: skip
     return ok("network", f"{name} is {address}")

@@ -11,7 +11,7 @@ from emixer.errors import EmixerError
 from emixer.ray_session import connect
 
 _SLOW_S = 30
-_LOGS = "Look at Ray's own logs: `emixer phantom --studies 1 --out FOLDER --debug` says where they are."
+_LOGS = "See Ray's own logs: `emixer phantom --studies 1 --out FOLDER --debug` prints where they are."
 
 
 def look() -> list[Finding]:
@@ -33,7 +33,7 @@ def look() -> list[Finding]:
     if given:
         words += f"; {capacity.get('CPU', 0):.0f} CPUs, {capacity.get('GPU', 0):.0f} GPUs"
     if started_s > _SLOW_S:
-        return [warning(check, words, "A slow start costs every command. Set RAY_TMPDIR to a local disk.")]
+        return [warning(check, words, "A slow start delays every command. Set RAY_TMPDIR to a local disk.")]
     return [ok(check, words)]
 
 

@@ -14,11 +14,11 @@ def look() -> list[Finding]:
     """Its commands and partitions; one line where there is none of it."""
     missing = [name for name in _ASKED if shutil.which(name) is None]
     if len(missing) == len(_ASKED):
-        return [ok("SLURM", "none here: jobs and cluster are for login nodes, the rest works without")]
+        return [ok("SLURM", "not found; only needed for `python -m jobs` and `python -m cluster` on login nodes")]
     if missing:
-        return [problem("SLURM", f"{', '.join(missing)} not found", "Load the site's module for SLURM, or mend PATH.")]
+        return [problem("SLURM", f"{', '.join(missing)} not found", "Load the site's SLURM module, or fix PATH.")]
     if job := os.environ.get("SLURM_JOB_ID"):
-        return [ok("SLURM", f"inside of job {job}: Ray gets what SLURM gave it")]
+        return [ok("SLURM", f"inside job {job}: Ray uses its allocation")]
     try:
         groups = site.look()
     except ClusterError as error:
@@ -27,4 +27,4 @@ def look() -> list[Finding]:
         return [warning("SLURM", "no partition is up", "Ask the site's administrators: `sinfo` shows why.")]
     shown = dict.fromkeys(f"{group.partition} ({group.gpus} GPUs a node)" if group.gpus else group.partition
                           for group in groups)  # fmt: skip
-    return [ok("SLURM", f"partitions {', '.join(shown)}; `python -m cluster init` makes a config of them")]
+    return [ok("SLURM", f"partitions {', '.join(shown)}; `python -m cluster init` writes a config for them")]

@@ -54,7 +54,7 @@ class Chexbert:
             from transformers import BertConfig, BertModel, BertTokenizer
         except ImportError as error:
             raise ConfigError(
-                "evaluate.chexbert needs transformers. Install it with `pip install emixer[fid]`, or leave it out."
+                "evaluate.chexbert needs transformers. Run `pip install 'emixer[fid]'`, or unset evaluate.chexbert."
             ) from error
         config = BertConfig.from_pretrained(folder) if (folder / "config.json").is_file() else BertConfig()
         self._tokenizer = BertTokenizer.from_pretrained(str(folder), local_files_only=True, do_lower_case=True)
@@ -63,7 +63,7 @@ class Chexbert:
             self._network.load_state_dict(_state_of(folder / WEIGHTS))
         except RuntimeError as error:
             raise CheckpointError(
-                f"{folder / WEIGHTS} does not fit CheXbert: a BERT with 14 heads. Give the file of its authors."
+                f"{folder / WEIGHTS} does not fit CheXbert, a BERT with 14 heads. Give the authors' file."
             ) from error
         self._network.to(device)
         self._device = device
@@ -114,5 +114,5 @@ def _state_of(path: Path) -> dict[str, Tensor]:
         return {k.removeprefix("module."): v for k, v in state.items() if not k.endswith("embeddings.position_ids")}
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{path} is not the weights file of CheXbert ({type(error).__name__}). Give chexbert.pth of its authors."
+            f"{path} is not the weights file of CheXbert ({type(error).__name__}). Give the authors' chexbert.pth."
         ) from error

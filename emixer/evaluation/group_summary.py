@@ -17,13 +17,13 @@ def group_tables(
     for name, content in by.items():
         groups = content["groups"].items()
         shown = [key for key in _FIGURES if any(key in group.get("generated", {}) for _, group in groups)]
-        columns = [name, "images", f"AUC of a judge of {name}", "Fréchet distance", *(_FIGURES[key] for key in shown)]
+        columns = [name, "images", f"AUC of the {name} judge", "Fréchet distance", *(_FIGURES[key] for key in shown)]
         lines += ["", f"## By {name}", "", *_told(name, content), "",
                   f"| {' | '.join(columns)} |", f"| --- |{' ---: |' * (len(columns) - 1)}"]  # fmt: skip
         for value, group in groups:
             cells = [value, " / ".join(f"{group['images'][kind]:,}" for kind in _KINDS), _judged(group["shown"])]
             if "too_few" in group:
-                cells += [f"not measured: fewer than {group['too_few']} images on a side", *([""] * len(shown))]
+                cells += [f"not measured: fewer than {group['too_few']} images per side", *([""] * len(shown))]
             else:
                 cells.append(_distance(group))
                 cells += [_both(key, group, entry) for key in shown]
@@ -35,9 +35,8 @@ def _told(name: str, content: Mapping[str, Any]) -> list[str]:
     labels = ", ".join(content["labels"]) or "none"
     unknown = ", ".join(f"{num:,} {kind}" for kind, num in content["not_known"].items())
     return [
-        f"Each cell: generated / real. The judge of {name} learned from real train images. Means are over the labels "
-        f"that every measured group has enough images of on both sides: {labels}. Images of which the {name} is not "
-        f"known: {unknown}."
+        f"Each cell: generated / real. The {name} judge is fitted on real train images. Means are over the labels with "
+        f"enough images on both sides in every measured group: {labels}. Images of unknown {name}: {unknown}."
     ]
 
 

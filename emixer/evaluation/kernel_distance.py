@@ -42,7 +42,7 @@ def kernel_distance(
     if subset_size < 2:
         raise ValueError(
             f"The kernel distance of subsets of {subset_size} images is not defined ({len(first_NF)} and "
-            f"{len(second_MF)} images given). Give at least 2 on a side and in a subset."
+            f"{len(second_MF)} images given). Give at least 2 per side and per subset."
         )
     if num_subsets < 1:
         raise ValueError(f"num_subsets={num_subsets} gives no distance. Give at least 1.")

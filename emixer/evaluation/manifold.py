@@ -78,11 +78,11 @@ def _check(real_NF: Tensor, generated_MF: Tensor, num_neighbours: int) -> None:
         if len(features) <= num_neighbours:
             raise ValueError(
                 f"{len(features)} {side} images have no {num_neighbours}-th nearest neighbour. "
-                f"Give at least {num_neighbours + 1}, or ask for fewer neighbours."
+                f"Give at least {num_neighbours + 1}, or use fewer neighbours."
             )
         # NaN is in no ball, which would read as a bad generator
         if not torch.isfinite(features).all():
-            raise ValueError(f"Features of {side} images are not finite. Find out what made them.")
+            raise ValueError(f"Features of {side} images are not finite. Check the images and the network.")
 
 
 def _balls(features_NF: Tensor, num_neighbours: int, chunk_images: int) -> tuple[Tensor, Tensor]:

@@ -93,14 +93,14 @@ def rad_dino(folder: Path, device: torch.device) -> Features:
     except Exception as error:
         raise CheckpointError(
             f"{folder} cannot be read as RAD-DINO ({type(error).__name__}: {_first_line(error)}). "
-            "Expected the files of microsoft/rad-dino as they are published."
+            "Expected the published files of microsoft/rad-dino."
         ) from error
     # What the file lacks has been filled with random numbers; the mask token is of no use on whole images
     missing = sorted(name for name in found["missing_keys"] if not name.endswith("mask_token"))
     if missing:
         raise CheckpointError(
             f"{folder} does not fit RAD-DINO: {len(missing)} tensors are missing, e.g. {missing[0]}. "
-            "Expected the files of microsoft/rad-dino as they are published."
+            "Expected the published files of microsoft/rad-dino."
         )
     network.requires_grad_(False).eval().to(device)
 
@@ -126,7 +126,7 @@ def _gray_values(image_BCHW: Tensor) -> Tensor:
     """(B, 3, H, W) uint8."""
     if image_BCHW.dtype != torch.uint8:
         if not torch.isfinite(image_BCHW).all():  # uint8 has no NaN to show it with
-            raise ValueError("Images are not finite. Find out what made them.")
+            raise ValueError("Images are not finite. Check where they come from.")
         image_BCHW = image_BCHW.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
     return image_BCHW.expand(-1, 3, -1, -1)
 
@@ -137,7 +137,7 @@ def check_inception(path: Path) -> None:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} holds a pickled module or is damaged; only state dicts are read, since a pickle can run any code. "
+            f"{path} is a pickled module or damaged; only state dicts are read, since a pickle can run any code. "
             "Give pt_inception-2015-12-05-6726825d.pth."
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError) as error:

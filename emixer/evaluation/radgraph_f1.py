@@ -48,8 +48,8 @@ def check_radgraph(folder: Path) -> None:
     for name in names:
         if not Path(name).is_dir():
             raise CheckpointError(
-                f"{model / 'config.json'} names the BERT {name}, which is no folder here, and nothing is downloaded. "
-                "Download it where there is a network, and write its folder into both `model_name` of that file."
+                f"{model / 'config.json'} names the BERT {name}, which is not a folder here; nothing is downloaded "
+                "automatically. Download it, and set both `model_name` entries of that file to its folder."
             )
 
 
@@ -72,8 +72,8 @@ class Radgraph:
                 from radgraph.rewards import compute_reward
             except ImportError as error:
                 raise ConfigError(
-                    "evaluate.radgraph needs the package radgraph. Install it with `pip install emixer[radgraph]`, or "
-                    "leave it out."
+                    "evaluate.radgraph needs the package radgraph. Run `pip install 'emixer[radgraph]'`, or unset "
+                    "evaluate.radgraph."
                 ) from error
             try:
                 self._model = RadGraph(
@@ -83,8 +83,8 @@ class Radgraph:
                 )
             except _UNLOADABLE as error:
                 raise CheckpointError(
-                    f"{folder / MODEL} cannot be loaded ({type(error).__name__}). It has to fit the package radgraph, "
-                    "and the BERT that its config.json names has to be on this machine."
+                    f"{folder / MODEL} cannot be loaded ({type(error).__name__}). It must fit the installed radgraph, "
+                    "and the BERT named in its config.json must be on this machine."
                 ) from error
         self._reward = compute_reward
 

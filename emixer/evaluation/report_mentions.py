@@ -87,8 +87,8 @@ def mentions(
     """
     if not reads_language(language):
         raise ConfigError(
-            f"Reports in the language {language!r} cannot be read for labels: the reader knows English ({ENGLISH!r}) "
-            "alone. Leave out the figures that read reports, or give reports in English."
+            f"Reports in the language {language!r} cannot be labelled: the labeller supports only English "
+            f"({ENGLISH!r}). Omit report figures, or give reports in English."
         )
     seen: dict[str, dict[str, Mention]] = {}
     rows = [_read_report(report, label_names, seen) for report in reports]

@@ -11,15 +11,15 @@ _SHOWN = {
     "density": "density", "coverage": "coverage", "label_auc": "AUC of images against their labels",
     "pair_agreement": "AUC of images against what their reports state",
     "report_f1": "F1 of what reports state against the labels",
-    "report_f1_chance": "... of as many statements at random",
-    "report_f1_over_chance": "... above that",
-    "chexbert_report_f1": "... as CheXbert reads them",
+    "report_f1_chance": "... of as many random statements",
+    "report_f1_over_chance": "... above chance",
+    "chexbert_report_f1": "... labelled by CheXbert",
     "same_labels_bleu_1": "BLEU-1 against real reports of the same labels", "same_labels_bleu_4": "... BLEU-4",
     "same_labels_rouge_l": "... ROUGE-L", "same_labels_cider": "... CIDEr",
     "same_labels_radgraph_f1": "... RadGraph F1, against one of them",
     "same_labels_scored": "... share of reports with such references",
     "distinct_1": "distinct words", "distinct_2": "distinct pairs of words", "distinct_3": "distinct triples of words",
-    "distinct_reports": "share of reports unlike all others", "words_per_report": "words a report",
+    "distinct_reports": "share of reports unlike all others", "words_per_report": "words per report",
     "copied_reports": "share of reports copied from train", "copied_sentences": "share of sentences copied from train",
 }  # fmt: skip
 
@@ -29,26 +29,27 @@ def markdown(content: Mapping[str, Any]) -> str:
     real, num = content["real"], content["images_a_side"]
     lines = [
         f"# {Path(content['dataset']['folder']).name}", "",
-        f"{num:,} generated images beside {num:,} of the {real['split']} split of {', '.join(real['collection'])} at "
-        f"{real['side_px']} px. The column `real` is the same measurement of real images: {num:,} of train for images, "
-        "the held-out ones themselves for pairs and reports. In brackets: 95 % intervals, subjects resampled. Compare "
-        "only at the same number of images, by the same network.", "", _labels_in_words(content["labels"]),
+        f"{num:,} generated images compared with {num:,} of the {real['split']} split of "
+        f"{', '.join(real['collection'])} at {real['side_px']} px. The column `real` is the same measurement for real "
+        f"images: {num:,} train images for images, the held-out ones themselves for pairs and reports. In brackets: "
+        "95 % confidence intervals, subjects resampled. Compare figures only at the same number of images and with the "
+        "same network.", "", _labels_in_words(content["labels"]),
     ]  # fmt: skip
     for name, network in content["images"].items():
         lines += ["", f"## Images, by {name} ({network['resized']})", "", *_table(network)]
         if network["labels"]:
-            lines += ["", "| Fréchet distance of images with | generated | real | images a side |",
+            lines += ["", "| Fréchet distance of images with | generated | real | images per side |",
                       "| --- | ---: | ---: | ---: |"]  # fmt: skip
             lines += [
                 f"| {name} | {_number(label['fid'])} | {_number(label['real_fid'])} | {label['images']:,.0f} |"
                 for name, label in network["labels"].items()
             ]
-    lines += ["", f"## Pairs, by a judge of labels: {content['pairs']['judge']}", "", *_table(content["pairs"])]
+    lines += ["", f"## Pairs, by the label judge: {content['pairs']['judge']}", "", *_table(content["pairs"])]
     lines += ["", "## Reports", "", *_table(content["reports"]), *_by_label(content["reports"])]
     unread = content.get("reports_not_read")
     if unread:
-        lines += ["", f"{unread['real']:,} real reports were not read: they are in the language "
-                  f"{unread['language']!r}, and the reader knows English alone. No figure counts them."]  # fmt: skip
+        lines += ["", f"{unread['real']:,} real reports were not labelled: they are in the language "
+                  f"{unread['language']!r}, and the labeller supports only English. No figure uses them."]  # fmt: skip
     return "\n".join([*lines, *group_tables(content.get("by", {}), _entry)])
 
 

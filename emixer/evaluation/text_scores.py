@@ -95,7 +95,7 @@ def text_scores(reports: Sequence[Report], references: Sequence[Sequence[Report]
     if not reports:
         raise ValueError("There are 0 reports to score. Give at least 1.")
     if len(reports) != len(references):
-        raise ValueError(f"{len(reports)} reports have {len(references)} lists of references. Give one list a report.")
+        raise ValueError(f"{len(reports)} reports have {len(references)} reference lists. Give one list per report.")
     generated = {n: [_line(report, f"report {n}")] for n, report in enumerate(reports)}
     written = {n: _reference_lines(of_report, n) for n, of_report in enumerate(references)}
     bleu = BleuScorer(n=MAX_ORDER)
@@ -157,7 +157,7 @@ def verbatim_share(reports: Iterable[Report], train_reports: Iterable[Report]) -
         if digests:
             whole[_digest(*digests)] += 1
     if not num_reports:
-        raise ValueError("There are 0 reports to look for in the training reports. Give at least 1.")
+        raise ValueError("There are 0 reports to search for in the training reports. Give at least 1.")
     num_sentences = single.total()
     num_train, copied_reports, copied_sentences = 0, 0, 0
     for report in train_reports:
@@ -184,7 +184,7 @@ def _bleu_counts(scorer: BleuScorer) -> BleuCounts:
 def _reference_lines(references: Sequence[Report], n: int) -> list[str]:
     lines = [_line(reference, f"reference {i} of report {n}") for i, reference in enumerate(references)]
     if not lines or not all(lines):
-        raise ValueError(f"Report {n} has no reference, or one without tokens. Leave such reports and references out.")
+        raise ValueError(f"Report {n} has no reference, or one without tokens. Omit such reports and references.")
     return lines
 
 

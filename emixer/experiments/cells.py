@@ -157,7 +157,7 @@ class ResultsFolder:
         if not about.exists():
             if path.exists() and any(not files.is_bookkeeping(p) for p in path.iterdir()):
                 raise RunFolderError(
-                    f"{path} holds files but no experiment (no {_ABOUT}). Choose a new folder, or empty this one."
+                    f"{path} is not empty and not an experiment (no {_ABOUT}). Choose a new folder, or empty this one."
                 )
             return
         try:
@@ -167,13 +167,13 @@ class ResultsFolder:
             raise RunFolderError(f"{about} cannot be read ({type(error).__name__}). Choose a new folder.") from error
         if version != FOLDER_VERSION:
             raise RunFolderError(
-                f"{path} holds results of experiment version {version}; this emixer has {FOLDER_VERSION}. Its tables "
-                "and results stay as they are: choose a new folder for new ones."
+                f"{path} has results of experiment version {version}; this emixer has {FOLDER_VERSION}. Its tables "
+                "and results are left unchanged: choose a new folder."
             )
         if before != trained_on:
             raise RunFolderError(
-                f"The generators in {path} learn from other shards than those given: their train or validate images "
-                "differ. Give the same shards, or choose a new folder for these."
+                f"The generators in {path} use other shards than those given: train or validate images differ. Give "
+                "the same shards, or choose a new folder."
             )
 
     def result_path(self, key: str) -> Path:

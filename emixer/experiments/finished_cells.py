@@ -57,9 +57,9 @@ def seconds_in_words(to_do: Sequence[Cell], kept: Iterable[FinishedCell]) -> str
     told = [f"{task} {_span(seconds)}" for task, seconds in mean.items()]
     unknown = dict.fromkeys(cell.task for cell in to_do if cell.task not in mean)
     total = sum(mean.get(cell.task, 0) for cell in to_do)
-    parts = [f"a cell takes, of those that are done here: {', '.join(told)}"] if told else []
-    parts += [f"those to do {_span(total)} one after the other"] if told and to_do else []
-    parts += [f"how long {' and '.join(unknown)} take is not known yet"] if unknown else []
+    parts = [f"mean time of finished cells: {', '.join(told)}"] if told else []
+    parts += [f"remaining cells about {_span(total)} sequentially"] if told and to_do else []
+    parts += [f"no timing yet for {' and '.join(unknown)}"] if unknown else []
     return "; ".join(parts)
 
 

@@ -18,16 +18,13 @@ from emixer.experiments.tables import Column, Row, Table
 from emixer.latex import in_latex
 
 _MARKS = (
-    "▲ above, ▼ below the first row (of the same class, or of as many real pairs) by a 95 % interval that excludes 0, "
-    "of downstream models trained anew, paired by seed, and of other test subjects; how far is in the CSV. Each "
-    "generator is trained once, and what another training of it would change is not in it. One of twenty entries that "
-    "do not differ would be marked."
+    "▲ above, ▼ below the first row (of the same class, or with the same number of real pairs): the 95 % interval "
+    "of the difference, over retrained downstream models (paired by seed) and test subjects, excludes 0; differences "
+    "are in the CSV. Each generator is trained once, so variation between generator trainings is not included. One in "
+    "twenty entries that do not differ would be marked."
 )
-_FEW_SEEDS = (
-    "Whether a gain is more than the luck of training cannot be told from {} seed{}: it needs {}, and nothing is "
-    "marked."
-)
-_NO_REPRODUCTION = " The paper's figures are of MIMIC-CXR: ours are no reproduction of them."
+_FEW_SEEDS = "{} seed{} cannot separate a gain from training noise: at least {} are needed, so nothing is marked."
+_NO_REPRODUCTION = " The paper's figures are for MIMIC-CXR: ours do not reproduce them."
 _DONE = "done"
 
 
@@ -127,8 +124,8 @@ class FilledTable:
         marked = any(entry and _direction(entry) for entry in self.entries.values())
         has_gains = any(entry and math.isfinite(entry.gain) for entry in self.entries.values())
         return [
-            f"Ours: mean ± sd over {seeds} seed{plural} [95 % interval of the mean of these trained models on other "
-            f"test subjects]. {self.measured_on}" + (_NO_REPRODUCTION if self.table.has_printed else ""),
+            f"Ours: mean ± sd over {seeds} seed{plural} [95 % interval of the mean of these models, test subjects "
+            f"resampled]. {self.measured_on}" + (_NO_REPRODUCTION if self.table.has_printed else ""),
             *([_MARKS] if marked else []),
             *([_FEW_SEEDS.format(seeds, plural, MIN_SEEDS)] if has_gains and seeds < MIN_SEEDS else []),
             *self.table.notes,
@@ -161,10 +158,10 @@ def filled(
 
 
 def network_in_words(facts: Mapping[str, Any]) -> str:
-    """`encoder at 64 px, 2,000 images a side` of a distance; else nothing."""
-    return (
-        f"{facts['encoder']} at {facts['input_px']} px, {facts['images']:,} images a side" if "encoder" in facts else ""
-    )
+    """`encoder at 64 px, 2,000 images per side` of a distance; else nothing."""
+    if "encoder" not in facts:
+        return ""
+    return f"{facts['encoder']} at {facts['input_px']} px, {facts['images']:,} images per side"
 
 
 def entry_in_words(entry: Entry, column: Column) -> str:

@@ -148,7 +148,7 @@ def _table2(settings: ExperimentConfig) -> Table:
         "Classification from image and report together (paper: table 2)",
         _classified("pairs"),
         _mixed_rows(paper.TABLE2, settings),
-        ("The labels were read off the reports, so a report says more of them than its image does.",),
+        ("The labels were extracted from the reports, so a report reveals more of them than its image.",),
     )
 
 
@@ -193,8 +193,8 @@ def _table5(settings: ExperimentConfig) -> Table:
             for (kind, printed_class), printed in paper.TABLE5.items()
         ),
         (
-            "In public collections the class goes with the hospital, the age of the patients and the image's format: a "
-            "high figure may mean that those were told apart.",
+            "In public collections the class is confounded with hospital, patient age and image format: a high figure "
+            "may only mean that a model separates those.",
         ),
     )
 
@@ -270,10 +270,11 @@ _BEYOND_NOTES = (
 BALANCED = "balanced"
 """Ends the name of a generator whose pairs have each finding equally often; the model is the same."""
 _GAIN_NOTES = (
-    "Gains are over as many real pairs alone. Each model is trained on equally many pairs, repeats included.",
+    "Gains are over the same number of real pairs alone. All models are trained on the same number of pairs, repeats "
+    "included.",
     "`then`: half of the steps on synthetic pairs, the other half on real ones; `chosen from`: of each combination of "
     "labels the half on which a judge, trained on the same R, agrees most with image and report; `balanced`: each "
-    "finding equally often; `More real`: as many further real pairs in place of synthetic ones, which is the ceiling.",
+    "finding equally often; `More real`: additional real pairs instead of synthetic ones, as an upper bound.",
 )
 
 _TABLES: Mapping[str, Callable[[ExperimentConfig], Table]] = {

@@ -192,8 +192,8 @@ def choose_samplers(num_samplers: int | None, cpus_per_sampler: int, device: Dev
     room = int(resources.get(unit, 0) // share)
     if room < (num_samplers or 1) and not growing:
         raise ConfigError(
-            f"The Ray cluster has {resources.get(unit, 0):g} {unit}s, which hold {room} samplers of {share} {unit}(s); "
-            f"{num_samplers or 1} asked for. Lower generate.num_samplers"
+            f"The Ray cluster has {resources.get(unit, 0):g} {unit}s, enough for {room} samplers of {share} {unit}(s); "
+            f"{num_samplers or 1} requested. Lower generate.num_samplers"
             + (" or generate.cpus_per_sampler." if unit == "CPU" else " or set generate.use_gpu=false.")
         )
     return num_samplers or max(1, room)

@@ -13,7 +13,7 @@ def label_vector(labels: Sequence[str], label_names: Sequence[str]) -> Labels:
     """uint8, 1 for each of `labels`. Raises ConfigError, with the nearest name, for one that does not exist."""
     for label in labels:
         if label not in label_names:
-            raise ConfigError(f"The model knows no label {label!r}.{did_you_mean(label, label_names)}")
+            raise ConfigError(f"The model has no label {label!r}.{did_you_mean(label, label_names)}")
     return np.array([name in labels for name in label_names], np.uint8)
 
 

@@ -34,7 +34,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         if folder.exists() and any(not is_bookkeeping(p) for p in folder.iterdir()):
             raise RunFolderError(
-                f"{folder} holds files but no dataset of emixer (no {MANIFEST_NAME}). "
+                f"{folder} is not empty and not a dataset of emixer (no {MANIFEST_NAME}). "
                 "Choose a new folder, or empty this one."
             )
         return None
@@ -58,8 +58,8 @@ def read_finished_manifest(folder: Path) -> dict[str, Any]:
     manifest = read_manifest(folder)
     if manifest is None or not manifest["complete"]:
         raise RunFolderError(
-            f"{folder} holds no finished dataset. Give a folder that `emixer generate` wrote to its end; "
-            "the same `emixer generate` command finishes one that was interrupted."
+            f"{folder} is not a finished dataset. Give a complete folder of `emixer generate`; run the same "
+            "`emixer generate` command again to finish an interrupted one."
         )
     return manifest
 
@@ -104,7 +104,7 @@ def require_same(existing: Mapping[str, Any], settings: Mapping[str, Any], folde
     if differing:
         raise RunFolderError(
             f"{folder} belongs to another dataset:\n" + "\n".join(differing) + "\n"
-            "Use a new folder, or give the settings of that dataset to finish it."
+            "Use a new folder, or the settings of that dataset to finish it."
         )
 
 

@@ -54,12 +54,12 @@ def make_plan(
     if not path.is_file():
         raise ConfigError(
             f"generate.plan={wanted.plan} is neither `train` nor `balanced` nor a file. Give one of the two names, or "
-            "a CSV file with a column of 0/1 a label."
+            "a CSV file with one 0/1 column per label."
         )
     listed = read_plan(path, spec.label_names, spec.conditions)
     twice = named_conditions(path, spec.conditions) & set(wanted.conditions)
     if twice:
-        raise ConfigError(f"{min(twice)} is given, and {path} has a column of it. Leave one of the two out.")
+        raise ConfigError(f"{min(twice)} is set, but {path} also has a column for it. Remove one of them.")
     listed.vectors_KY[:, spec.num_labels :] |= fixed_C
     return completed(listed, spec, seed)
 
@@ -95,15 +95,15 @@ def prior_of(spec: ModelSpec) -> Prior:
 
 def _check(wanted: _Wanted, labels: Sequence[str], spec: ModelSpec) -> None:
     if labels and wanted.plan != "train":
-        raise ConfigError(f"generate.labels and generate.plan={wanted.plan} are both set. Give one of the two.")
+        raise ConfigError(f"generate.labels and generate.plan={wanted.plan} are both set. Set only one.")
     if wanted.balance_by and wanted.plan not in ("train", "balanced"):
         raise ConfigError(
-            f"generate.balance_by is set, and generate.plan={wanted.plan} lists every row. Leave one of the two out."
+            f"generate.balance_by is set, but generate.plan={wanted.plan} lists every row. Remove one of them."
         )
     for name in wanted.balance_by:
         spec.conditions.values_of(name)
         if name in wanted.conditions:
-            raise ConfigError(f"generate.{name} fixes what generate.balance_by={name} lets take turns. Give one.")
+            raise ConfigError(f"generate.{name} fixes what generate.balance_by={name} alternates. Set only one.")
 
 
 def _told(conditions: Mapping[str, str | int]) -> str:
@@ -118,8 +118,8 @@ def _restricted(prior: Prior, fixed_C: Labels, wanted: _Wanted) -> Prior:
     may_K = prior.carrying(fixed_Y)
     if not may_K.any():
         raise ConfigError(
-            f"No training image has {_told(wanted.conditions)} together, so that there are no labels to draw for it. "
-            "Name the labels too (generate.labels), or leave one condition out."
+            f"No training image has {_told(wanted.conditions)} together, so there are no labels to sample. "
+            "Also set generate.labels, or remove one condition."
         )
     return Prior(prior.vectors_KY[may_K], prior.counts_K[may_K])
 
@@ -137,8 +137,8 @@ def _turns_of(wanted: _Wanted, spec: ModelSpec, prior: Prior) -> Labels:
     if not is_known_T.any():
         also = f" of {_told(wanted.conditions)}" if wanted.conditions else ""
         raise ConfigError(
-            f"No training image{also} is known by {' and '.join(wanted.balance_by)}, so that nothing can take turns. "
-            "Leave generate.balance_by out, or name fewer conditions, each once."
+            f"No training image{also} has a known {' and '.join(wanted.balance_by)} to balance by. "
+            "Unset generate.balance_by, or name fewer conditions, each once."
         )
     found_TC: Labels = turns_TC[is_known_T]
     return found_TC
@@ -148,7 +148,7 @@ def _balanced(wanted: _Wanted, spec: ModelSpec, prior: Prior, seed: int) -> Labe
     """Labels in turn, conditions in turn, or both: then all labels of one combination, then those of the next."""
     turns_TC = _turns_of(wanted, spec, prior)
     if wanted.plan == "balanced" and not prior.vectors_KY[:, : spec.num_labels].any():
-        raise ConfigError("generate.plan=balanced needs labels, but no training image carries one. Use plan=train.")
+        raise ConfigError("generate.plan=balanced needs labels, but no training image has one. Use plan=train.")
     labels_TL = np.eye(spec.num_labels, dtype=np.uint8)
     if wanted.plan == "train":
         labels_TL = np.zeros((1, spec.num_labels), np.uint8)
@@ -157,8 +157,8 @@ def _balanced(wanted: _Wanted, spec: ModelSpec, prior: Prior, seed: int) -> Labe
     wanted_TY = wanted_TY[[bool(prior.carrying(wanted_Y).any()) for wanted_Y in wanted_TY]]
     if not len(wanted_TY):
         raise ConfigError(
-            f"No training image with a label is known by {' and '.join(wanted.balance_by)}, so that nothing can take "
-            "turns. Use plan=train, or leave generate.balance_by out."
+            f"No training image with a label has a known {' and '.join(wanted.balance_by)} to balance by. "
+            "Use plan=train, or unset generate.balance_by."
         )
     in_turn = [*(["label"] if wanted.plan == "balanced" else []), *wanted.balance_by]
     described = f"each {' and '.join(in_turn)} in turn, with the company it keeps in the training images"

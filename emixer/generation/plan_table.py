@@ -48,7 +48,7 @@ def _check_header(header: list[str], label_names: Sequence[str], conditions: Con
     for name in header:
         if name not in valid:
             hint = did_you_mean(name, valid)
-            raise ConfigError(f"The label plan {path} has a column {name!r}, which is no label of the model.{hint}")
+            raise ConfigError(f"The label plan {path} has a column {name!r}, which is not a label of the model.{hint}")
         if header.count(name) > 1:
             raise ConfigError(f"The label plan {path} has the column {name!r} twice. Keep one of them.")
     if not set(header) - {_COUNT}:

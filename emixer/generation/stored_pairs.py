@@ -83,8 +83,8 @@ def _read(path: Path, read: Callable[[pq.ParquetFile], _T]) -> _T:
             return read(file)
     except (OSError, pa.ArrowException) as error:
         raise RunFolderError(
-            f"{path} cannot be read ({type(error).__name__}). Delete it and give the same `emixer generate` command "
-            "again, which makes what is missing."
+            f"{path} cannot be read ({type(error).__name__}). Delete it and run the same `emixer generate` command "
+            "again to regenerate it."
         ) from error
 
 

@@ -50,8 +50,8 @@ def read_trained_model(path: Path, which: Which = "best") -> TrainedModel:
         spec = ModelSpec.from_json(state["spec"])
     except (KeyError, TypeError, ValidationError) as error:
         raise CheckpointError(
-            f"{checkpoint.path} does not say what model it holds ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}). Use a checkpoint that `emixer train` of this version wrote."
+            f"{checkpoint.path} does not describe its model ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}). Use a checkpoint written by `emixer train` of this version."
         ) from error
     return TrainedModel(
         config=config,
@@ -71,7 +71,7 @@ def _find(path: Path, which: Which) -> Checkpoint:
     checkpoint = find_checkpoint(folder, which) or find_checkpoint(folder, "last") or newest_readable(folder)
     if checkpoint is None:
         raise CheckpointError(
-            f"{path} holds no checkpoint yet. Wait for its training to write the first one, or train on."
+            f"{path} has no checkpoint yet. Wait for training to write the first one, or resume training."
         )
     return checkpoint
 

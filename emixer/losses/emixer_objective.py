@@ -60,13 +60,13 @@ class EmixerObjective(Objective):
         )
         if loss.image_labels > 0 and loss.labels == 0:
             raise ConfigError(
-                "loss.image_labels asks F's encoder which labels a generated image shows, and with loss.labels=0 "
-                "nothing teaches it labels. Give loss.labels a positive weight, or set loss.image_labels=0."
+                "loss.image_labels needs the label outputs of F's encoder, but loss.labels=0 leaves them untrained. "
+                "Set loss.labels above 0, or loss.image_labels=0."
             )
         if loss.mismatched > 0 and loss.joint == 0:
             raise ConfigError(
-                "loss.mismatched gives D_joint further fakes, and with loss.joint=0 there is no D_joint. Give "
-                "loss.joint a positive weight, or set loss.mismatched=0."
+                "loss.mismatched gives D_joint extra fakes, but with loss.joint=0 there is no D_joint. Set loss.joint "
+                "above 0, or loss.mismatched=0."
             )
         self.loss = loss
         self.gumbel = gumbel

@@ -61,8 +61,8 @@ class JointganObjective(Objective):
         require_a_term(loss, ("joint", "beta"), ("joint", "alpha", "teacher_forcing"))
         if loss.augment_target is not None:
             raise ConfigError(
-                "loss.augment_target is set, and JointGAN has no critic of images for it to follow. Leave it null: "
-                "then loss.augment changes every image."
+                "loss.augment_target is set, but JointGAN has no image discriminator for it to follow. Set it to null: "
+                "then loss.augment applies to every image."
             )
         self.augment = Augmenter(loss.augment)
         self.loss = loss

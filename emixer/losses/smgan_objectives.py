@@ -62,8 +62,8 @@ class DecoderObjective(Objective):
     def __init__(self, loss: LossConfig) -> None:
         if loss.teacher_forcing == 0:
             raise ConfigError(
-                "loss.teacher_forcing is 0, and it is what a report decoder learns from where it learns alone (SM-GAN; "
-                "EMIXER with model.words_share). Give it a positive weight."
+                "loss.teacher_forcing is 0, but a report decoder that is trained alone (SM-GAN; EMIXER with "
+                "model.words_share) has no other loss. Set it above 0."
             )
         self.loss = loss
 

@@ -40,8 +40,8 @@ def require_a_term(loss: LossConfig, critics: tuple[str, ...], generators: tuple
     """Raises ConfigError when all `loss.<name>` of one player are 0, or when what augmentation follows is."""
     if loss.augment_target is not None and (not loss.augment or loss.image == 0):
         raise ConfigError(
-            "loss.augment_target follows D_image's logits of real images: it needs loss.augment, which says what is "
-            "changed, and a loss.image above 0. Set both, or leave it null."
+            "loss.augment_target follows D_image's logits on real images: it needs loss.augment and a loss.image above "
+            "0. Set both, or set it to null."
         )
     for names, player in (
         (critics, "no critic has anything to learn"),
@@ -49,7 +49,7 @@ def require_a_term(loss: LossConfig, critics: tuple[str, ...], generators: tuple
     ):
         if all(getattr(loss, name) == 0 for name in names):
             settings = ", ".join(f"loss.{name}" for name in names)
-            raise ConfigError(f"{settings}: all are 0, so that {player}. Give at least one of them a positive weight.")
+            raise ConfigError(f"{settings}: all are 0, so that {player}. Set at least one of them above 0.")
 
 
 def teacher_forcing(

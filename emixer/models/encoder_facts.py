@@ -80,12 +80,12 @@ def require_judge(facts: EncoderFacts | None, key: str, labels: Collection[str],
     """
     if facts is None:
         raise ConfigError(
-            f"validation.judge=encoder needs {key}, a file that `emixer encoder` wrote: it knows what its outputs "
-            "mean. Give one, or use validation.judge=probe."
+            f"validation.judge=encoder needs {key}, a file written by `emixer encoder`, which names its labels. Give "
+            "one, or use validation.judge=probe."
         )
     if not set(facts.label_names) & set(labels):
         raise ConfigError(
-            f"The judge in {key} knows {', '.join(facts.label_names)}; none of them {what} ({', '.join(labels)}). Give "
-            "a judge trained on these labels, or use validation.judge=probe, which learns them from the encoder's "
-            "features."
+            f"The judge in {key} has the labels {', '.join(facts.label_names)}; none of them {what} "
+            f"({', '.join(labels)}). Give a judge trained on these labels, or use validation.judge=probe, which is "
+            "fitted to them."
         )

@@ -77,8 +77,8 @@ def _read(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} holds a pickled module or is damaged; only state dicts are read, since a pickle can run any code. "
-            f"Where torchxrayvision is installed, make one with\n  {_CONVERT}"
+            f"{path} is a pickled module or damaged; only state dicts are read, since a pickle can run any code. "
+            f"If torchxrayvision is installed, convert it with\n  {_CONVERT}"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, safetensors.SafetensorError) as error:
         raise CheckpointError(

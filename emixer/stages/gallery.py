@@ -37,7 +37,7 @@ from emixer.generation.trained_model import TrainedModel, read_trained_model
 from emixer.run_folder import RunFolder
 
 _NAME = "gallery.html"
-_SYNTHETIC = "Synthetic chest images with the reports that were written with them."
+_SYNTHETIC = "Synthetic chest images with the reports generated with them."
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class GalleryResult:
     num_bytes: int
 
     def __str__(self) -> str:
-        kind = "generated pairs beside real ones" if self.real else "generated pairs"
-        lines = [f"{self.pairs} {kind}, {self.num_bytes / 1e6:.1f} MB in one file. Open it in a browser:"]
+        kind = "generated and real pairs side by side" if self.real else "generated pairs"
+        lines = [f"{self.pairs} {kind}, {self.num_bytes / 1e6:.1f} MB in one file. Open in a browser:"]
         lines.append(f"  {self.page}")
         if self.real:
-            lines.append("It holds real images and reports: share it only as the terms of their collection allow.")
+            lines.append("It contains real images and reports: share it only as the terms of their collection allow.")
             lines.append("For a page without them: --real false")
         return "\n".join(lines)
 
@@ -110,9 +110,9 @@ def describe(config: Config) -> str:
     settings = config.gallery
     lines = [f"Would write {page}:"]
     if trained_run is not None:
-        beside = "beside real held-out ones with the same labels" if trained_run.shards else "alone"
+        beside = ", next to real held-out pairs with the same labels" if trained_run.shards else ""
         checkpoint = trained_run.trained.path.name
-        lines.append(f"  up to {settings.pairs} pairs drawn from {checkpoint} with seed {settings.seed}, {beside}")
+        lines.append(f"  up to {settings.pairs} pairs generated from {checkpoint} with seed {settings.seed}{beside}")
         lines.append(f"  curves and up to {settings.grids} sample grids of {settings.run}")
     if dataset is not None:
         what = "label counts" if trained_run else f"the first {settings.pairs} pairs and label counts"
@@ -148,13 +148,13 @@ def _open_shards(config: Config, run_config: Config, trained: TrainedModel) -> S
     folder = config.data.shards or run_config.data.shards
     if folder is None or not folder.exists():
         raise ConfigError(
-            f"The images that the run was trained on are not at {folder}. Give --shards FOLDER if they were moved, or "
-            "--real false for a page without real images."
+            f"The run's training shards are not at {folder}. Give --shards FOLDER if they were moved, or --real false "
+            "for a page without real images."
         )
     shards = ShardSet.open(folder)
     if shards.info.label_names != trained.spec.label_names:
         raise ConfigError(
-            f"The shards in {folder} have other labels than the run. Give --shards the folder that it was trained on."
+            f"The shards in {folder} have other labels than the run. Give --shards FOLDER that it was trained on."
         )
     return shards
 
@@ -181,10 +181,10 @@ def _of_run(config: Config, run: _Run, dataset: _Dataset | None) -> Gallery:
         facts.append(facts_of_shards(run.shards))
     if dataset is not None:
         facts.append(facts_of_dataset(dataset.manifest))
-    beside = ", beside real held-out ones of the same labels" if run.shards else ""
+    beside = ", next to real held-out pairs with the same labels" if run.shards else ""
     return Gallery(
         title=f"{model.kind.upper()} at {model.side_px} px",
-        lead=f"{_SYNTHETIC} Drawn from the checkpoint {checkpoint}{beside}.",
+        lead=f"{_SYNTHETIC} Generated from the checkpoint {checkpoint}{beside}.",
         highlights=highlights_of_run(trained.images, measured),
         comparisons=_sampled(config, run),
         swaps=tuple(_swapped(config, run)),

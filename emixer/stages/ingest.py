@@ -29,24 +29,24 @@ class IngestResult:
     def __str__(self) -> str:
         manifest = self.manifest
         kept = sum(split["images"] for split in manifest["splits"].values())
-        lines = [f"{kept:,} of {manifest['images_selected']:,} images are in {self.out}", ""]
+        lines = [f"Ingested {kept:,} of {manifest['images_selected']:,} images into {self.out}", ""]
         lines += [*_split_table(manifest), "", *_label_table(manifest), ""]
         lines += [*_reports(manifest), *_left_out(manifest)]
         vocabulary = manifest["vocabulary"]
         if vocabulary["token_occurrences_in_train"]:
             share = vocabulary["unknown_occurrences_in_train"] / vocabulary["token_occurrences_in_train"]
-            lines.append(f"Vocabulary: {vocabulary['tokens']:,} tokens; {share:.1%} of the words in train are <UNK>")
+            lines.append(f"Vocabulary: {vocabulary['tokens']:,} tokens; {share:.1%} of words in train are <UNK>")
         if self.images_decoded:
             rate = self.images_decoded / max(self.decode_s, 1e-9)
             lines.append(f"Decoded {self.images_decoded:,} images in {self.decode_s:,.0f} s ({rate:,.0f} images/s)")
         else:
-            lines.append("Everything was finished before; nothing was written again.")
+            lines.append("Already complete; nothing was written.")
         lines += ["Next:", f"  emixer train --config configs/demo.yaml --shards {self.out} --run runs/first"]
         return "\n".join(lines)
 
 
 def run(config: Config) -> IngestResult:
-    """Ingests, or goes on with, `ingest.source` into `ingest.out`.
+    """Ingests `ingest.source` into `ingest.out`, or resumes.
 
     Raises ConfigError, SourceError or RunFolderError before any image is opened; StorageError when a disk is full.
     """
@@ -68,19 +68,19 @@ def describe(config: Config) -> str:
     lines += [f"  {reason}: {count:,}" for reason, count in ingest.collection.remarks.items()]
     lines += [f"  {line}" for line in _unmapped(ingest.collection.unmapped_labels)]
     there, sampled = _images_on_disk(ingest)
-    lines.append(f"  {there} of {sampled} sampled images are on disk below {ingest.collection.images_root}")
+    lines.append(f"  {there} of {sampled} sampled images exist under {ingest.collection.images_root}")
     lines.append(
         f"  {settings.side_px} x {settings.side_px} px, {settings.fit}; reports: {ingest.plan.info.section_rule}"
     )
     free = _size(_free_bytes(ingest.workspace.out))
-    lines.append(f"  about {_size(needed)}, and as much again while it works; {free} are free")
+    lines.append(f"  disk: about {_size(needed)}, twice that while running; {free} free")
     return "\n".join(lines)
 
 
 def _planned(config: Config) -> Ingest:
     if config.ingest.source is None or config.ingest.out is None:
         raise ConfigError(
-            "ingest.source and ingest.out must be set. E.g. emixer ingest mimic-cxr --root DIR --out DIR."
+            "ingest.source and ingest.out must be set, e.g. emixer ingest mimic-cxr --root DIR --out DIR."
         )
     return plan_ingest(config)
 
@@ -121,7 +121,7 @@ def _reports(manifest: dict[str, Any]) -> list[str]:
     for counts in manifest["reports"].values():
         for outcome, count in counts.items():
             totals[outcome] = totals.get(outcome, 0) + count
-    return ["Reports of the images, taken from:"] + [f"  {count:>10,}  {outcome}" for outcome, count in totals.items()]
+    return ["Report text of the images, from:"] + [f"  {count:>10,}  {outcome}" for outcome, count in totals.items()]
 
 
 def _left_out(manifest: dict[str, Any]) -> list[str]:
@@ -130,7 +130,7 @@ def _left_out(manifest: dict[str, Any]) -> list[str]:
         for stage, counts in manifest["left_out"].items()
         for reason, n in counts.items()
     ]
-    lines = ["Left out (quarantine.parquet lists each):", *lines] if lines else ["Left out: none"]
+    lines = ["Excluded (listed in quarantine.parquet):", *lines] if lines else ["Excluded: none"]
     lines += [f"  {count:>10,}  not selected: {reason}" for reason, count in manifest["not_selected"].items()]
     lines += [f"  {count:>10,}  {remark}" for remark, count in manifest["remarks"].items()]
     return [*lines, *_unmapped(manifest["unmapped_labels"])]
@@ -138,7 +138,7 @@ def _left_out(manifest: dict[str, Any]) -> list[str]:
 
 def _unmapped(counts: Mapping[str, int]) -> list[str]:
     most = ", ".join(list(counts)[:_NAMED_LABELS])
-    line = f"Labels without a counterpart: {len(counts):,}, most often {most} (manifest.json counts each)"
+    line = f"Unmapped labels: {len(counts):,}, most often {most} (counts in manifest.json)"
     return [line] if counts else []
 
 

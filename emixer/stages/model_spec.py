@@ -11,7 +11,7 @@ def model_spec(shards: ShardSet, reader: WindowReader) -> ModelSpec:
     vectors, counts = reader.label_counts()
     if not len(vectors):
         raise ShardError(
-            f"No image in the train split of {shards.folder} has labels, and generation is conditioned on labels. "
+            f"No image in the train split of {shards.folder} has labels, but generation is conditioned on them. "
             "Ingest with label columns, or raise data.labelled_fraction."
         )
     return ModelSpec(

@@ -37,7 +37,7 @@ class PhantomResult:
     layout: str
 
     def __str__(self) -> str:
-        state = "was already there, nothing was written" if self.already_there else "written"
+        state = "already complete, nothing was written" if self.already_there else "written"
         lines = [f"Phantom {state}: {self.out}", "", f"  {'split':<10}{'patients':>10}{'studies':>10}{'images':>10}"]
         lines += [f"  {name:<10}{p:>10,}{s:>10,}{f:>10,}" for name, (p, s, f) in self.splits.items()]
         lines += ["", f"  {'label':<28}{'present':>9}{'absent':>9}{'uncertain':>11}{'blank':>9}"]
@@ -54,7 +54,7 @@ def describe(config: Config) -> str:
     collection = _collection(config)
     phantom = config.phantom
     if collection.is_complete():
-        return f"{collection.out} already holds this phantom of {phantom.studies:,} studies. Nothing would be written."
+        return f"{collection.out} already has this phantom of {phantom.studies:,} studies. Nothing would be written."
     waiting = sum(stop - start for start, stop in collection.unfinished(phantom.studies_per_task))
     images = round(waiting * _IMAGES_PER_STUDY)
     megapixels = phantom.height_px**2 * 0.82 / 1e6
@@ -62,8 +62,8 @@ def describe(config: Config) -> str:
     minutes = images * megapixels * _SECONDS_PER_MEGAPIXEL / 60
     return (
         f"Would write {waiting:,} of {phantom.studies:,} studies (about {images:,} images of {phantom.height_px} px) "
-        f"to {collection.out}:\nabout {size_gb:.2f} GB, about {minutes:.1f} minutes of one CPU, in tasks of "
-        f"{phantom.studies_per_task} studies on Ray. Seed {config.seed}."
+        f"to {collection.out}:\nabout {size_gb:.2f} GB, about {minutes:.1f} CPU minutes, in Ray tasks of "
+        f"{phantom.studies_per_task} studies. Seed {config.seed}."
     )
 
 
@@ -82,17 +82,17 @@ def run(config: Config) -> PhantomResult:
 def _collection(config: Config) -> Collection:
     phantom = config.phantom
     if phantom.out is None:
-        raise ConfigError("phantom.out is not set. Give --out DIR, a folder to write the collection to.")
+        raise ConfigError("phantom.out is not set. Give --out DIR for the collection.")
     if phantom.broken_files > phantom.studies:
         raise ConfigError(
             f"phantom.broken_files={phantom.broken_files} is more than phantom.studies={phantom.studies}. "
-            "At most one file a study is damaged; lower the one or raise the other."
+            "At most one file per study is corrupted; lower the one or raise the other."
         )
     layout = LAYOUTS[phantom.layout]
     if phantom.broken_files and not layout.has_report_files:
         raise ConfigError(
-            f"phantom.broken_files={phantom.broken_files} is for the layouts of MIMIC-CXR, not for {phantom.layout}. "
-            "Set it to 0, or choose mimic-cxr-jpg or mimic-cxr."
+            f"phantom.broken_files={phantom.broken_files} only works with MIMIC-CXR layouts, not with "
+            f"{phantom.layout}. Set it to 0, or choose mimic-cxr-jpg or mimic-cxr."
         )
     if layout.dicom:
         require_dicom(f"A phantom in the layout {phantom.layout}")

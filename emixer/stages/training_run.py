@@ -35,16 +35,15 @@ def check_trackers(section: str, schedule: TrainConfig | EncoderConfig) -> None:
     for name in schedule.trackers:
         if importlib.util.find_spec(name) is None:
             raise ConfigError(
-                f"{section}.trackers names {name}, which is not installed. "
-                f"Run `pip install 'emixer[{name}]'`, or leave it out."
+                f"{section}.trackers: {name} is not installed. Run `pip install 'emixer[{name}]'`, or remove it."
             )
 
 
 @contextmanager
 def training_session(folder: RunFolder, stage: str, images: int, ray: RayConfig) -> Iterator[None]:
-    """What a training needs around it: Ray, a progress line, and an ear for SIGTERM.
+    """Context of a training run: Ray, a progress line and a SIGTERM handler.
 
-    Raises StoppedError when it was told to end and has saved.
+    Raises StoppedError when it was stopped by SIGTERM and has saved.
     """
     from emixer.ray_session import connect  # here, so that checks of a training need no Ray
 
@@ -56,14 +55,14 @@ def training_session(folder: RunFolder, stage: str, images: int, ray: RayConfig)
 def _nobody_heeds_term() -> bool:
     """Whether SIGTERM would simply end this process.
 
-    A trial of a search has a thread, and no signals; who has set a handler asks for checkpoints in his own way.
+    A trial of a search runs in a thread, which gets no signals; whoever set a handler saves checkpoints in its own way.
     """
     return threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 @contextmanager
 def _ended_by_term(folder: RunFolder, images: int, is_ours: bool) -> Iterator[None]:
-    """SIGTERM, which SLURM and others send before they kill, makes the run save at its next log line and end there.
+    """On SIGTERM, which SLURM and others send before they kill, the run saves at its next log line and stops.
 
     is_ours: whether to take the signal.
     """
@@ -85,7 +84,8 @@ def _ended_by_term(folder: RunFolder, images: int, is_ours: bool) -> Iterator[No
     last = find_checkpoint(folder.checkpoints, "last")
     if told and last is not None and last.images < images:
         raise StoppedError(
-            f"Told to end: saved after {last.images:,} of {images:,} images. The same command goes on from there."
+            f"Stopped by SIGTERM; checkpoint saved at {last.images:,} of {images:,} images. Run the same command again "
+            "to resume."
         )
 
 

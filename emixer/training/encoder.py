@@ -88,7 +88,7 @@ class EncoderState:
         state = checkpoint.state
         if tuple(state["label_names"]) != self.label_names:
             raise CheckpointError(
-                f"{checkpoint.path} was trained for the labels {', '.join(state['label_names'])}, and the shards have "
+                f"{checkpoint.path} was trained for the labels {', '.join(state['label_names'])}, but the shards have "
                 f"{', '.join(self.label_names)}. Resume with the shards it was trained on, or start a new run folder."
             )
         device = str(self.device)

@@ -76,7 +76,7 @@ def _require_cuda() -> None:
         version = torch.__version__
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
         raise ConfigError(
-            f"Ray has a GPU for this worker on {socket.gethostname()}, but torch {version} ({built}) sees none "
-            "there. Look whether nvidia-smi works on that node and its driver is new enough, or train on CPUs with "
+            f"Ray has a GPU for this worker on {socket.gethostname()}, but torch {version} ({built}) sees none there. "
+            "Check that nvidia-smi works on that node and its driver is new enough, or train on CPUs with "
             "train.use_gpu=false."
         )

@@ -146,7 +146,7 @@ class TrainState:
         for name, kind in _kinds(self.config.model.model_dump(mode="json")).items():
             if kinds_there[name] != kind:
                 raise CheckpointError(
-                    f"{checkpoint.path} was trained with {name}={kinds_there[name]}, and this run has {name}={kind}. "
+                    f"{checkpoint.path} was trained with {name}={kinds_there[name]}, but this run has {name}={kind}. "
                     f"Set {name}={kinds_there[name]}, or start a new run folder."
                 )
         if ModelSpec.from_json(state["spec"]) != self.spec:

@@ -73,16 +73,16 @@ def require_measurable(metrics: Sequence[TuneMetric], rows: ValidationRows) -> N
         aim = AIMS[name]
         if aim.of_reports and not rows.num_reports:
             raise ConfigError(
-                f"tune.metrics names {name}, which needs reports, and none of the images that the validation pass "
-                "reads has one. Raise validation.images, choose another metric, or shards that have them."
+                f"tune.metrics names {name}, which needs reports, but none of the validation images has one. Raise "
+                "validation.images, or choose another metric or shards with reports."
             )
         known = {label for label in rows.label_names if all(label in readers for readers in _readers(aim, rows))}
         if aim.of_labels and not known & _on_enough(rows):
-            who = "the judge of images" if aim.judged else "the reader of reports"
+            who = "the image judge" if aim.judged else "the report labeller"
             raise ConfigError(
-                f"tune.metrics names {name}, which needs labels, some present and some absent: of the "
-                f"{len(rows.labels_NY)} labelled images that the validation pass reads, no label that {who} knows is "
-                f"on {rows.enough} and missing on {rows.enough}. Raise validation.images, or choose another metric."
+                f"tune.metrics names {name}, but among the {len(rows.labels_NY)} labelled validation images no label "
+                f"known to {who} has {rows.enough} positive and {rows.enough} negative ones. Raise validation.images, "
+                "or choose another metric."
             )
 
 
@@ -112,7 +112,7 @@ def _value(name: TuneMetric, line: Mapping[str, float]) -> float:
         return matching[0]
     if aim.real is not None and f"validation/{aim.real}" not in line:
         raise ConfigError(
-            f"tune.metrics names {name}, which the validation pass does not report here, not even of the real images. "
+            f"tune.metrics names {name}, which the validation pass does not report here, even for real images. "
             "Choose another metric, or shards with more labels in the validate split."
         )
     return aim.undefined

@@ -113,7 +113,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._study.tell(trial, state=TrialState.FAIL)
         self._failures_in_a_row += 1
         if is_hopeless:
-            self.given_up = f"trial {trial.number} failed as every other would: {reason}"
+            self.given_up = f"trial {trial.number} failed with an error that would affect every trial: {reason}"
         elif self._failures_in_a_row >= _MOST_FAILURES_IN_A_ROW:
             self.given_up = f"{self._failures_in_a_row} trials in a row failed, the last: {reason}"
 

@@ -57,15 +57,15 @@ def require_prunable(config: Config) -> None:
     if before_the_last < tune.first_rung:
         wanted = tune.first_rung + 1
         raise ConfigError(
-            f"train.validate_every_images={every} leaves a trial of tune.budget_images={tune.budget_images} images "
-            f"with {before_the_last + 1} validation pass(es), and tune.first_rung={tune.first_rung} must lie before "
-            "the last, so that nothing can be stopped early. Validate more often, e.g. every "
+            f"train.validate_every_images={every} gives a trial of tune.budget_images={tune.budget_images} images "
+            f"{before_the_last + 1} validation pass(es), but tune.first_rung={tune.first_rung} must come before the "
+            "last, so nothing can be stopped early. Validate more often, e.g. every "
             f"{max(1, tune.budget_images // max(wanted, 10))} images, or set tune.pruner=none."
         )
     if tune.sampler == "gp":
         raise ConfigError(
-            f"tune.sampler=gp learns nothing from trials that tune.pruner={tune.pruner} stops early, and would propose "
-            "the like of them again. Set tune.pruner=none, or tune.sampler=tpe, which reads both."
+            f"tune.sampler=gp ignores trials that tune.pruner={tune.pruner} stops early, and would propose similar "
+            "ones again. Set tune.pruner=none, or tune.sampler=tpe, which uses both."
         )
 
 
@@ -83,35 +83,35 @@ def _parse(text: str) -> SpaceLine:
     wanted = int if kind == "int" else (int, float)
     if len(values) != 2 or not all(isinstance(v, wanted) and not isinstance(v, bool) for v in values):
         numbers = "two whole numbers" if kind == "int" else "two numbers"
-        raise ConfigError(f"tune.space: {text!r} needs {numbers}, the lowest and the highest.")
+        raise ConfigError(f"tune.space: {text!r} needs {numbers}, the minimum and the maximum.")
     low, high = values
     if low >= high:
         raise ConfigError(
             f"tune.space: {text!r} is {'empty' if low == high else 'inverted'}: {low} is not below {high}."
         )
     if kind == "log" and low <= 0:
-        raise ConfigError(f"tune.space: {text!r}: a logarithmic range begins above 0, not at {low}.")
+        raise ConfigError(f"tune.space: {text!r}: a log range must start above 0, not at {low}.")
     return SpaceLine(key, kind, values if kind == "int" else (float(low), float(high)))
 
 
 def _require_choices(text: str, values: Sequence[Any]) -> None:
     if len(values) != len({repr(value) for value in values}):
-        raise ConfigError(f"tune.space: {text!r} names a choice twice.")
+        raise ConfigError(f"tune.space: {text!r} has duplicate choices.")
     if len(values) < 2:
-        raise ConfigError(f"tune.space: {text!r} has one choice: there is nothing to search. Use --set for it.")
+        raise ConfigError(f"tune.space: {text!r} has only one choice. Use --set for it.")
     listed = next((value for value in values if isinstance(value, list | dict)), None)
     if listed is not None:
         raise ConfigError(
-            f"tune.space: {text!r} has the choice {listed}; a choice is one number, word, true, false or null. Search "
-            "lists in runs of their own, with --set."
+            f"tune.space: {text!r} has the choice {listed}; a choice must be a number, word, true, false or null. Try "
+            "lists in separate runs, with --set."
         )
 
 
 def _require_searchable(text: str, key: str, config: Config) -> None:
     if key.split(".")[0] not in _SECTIONS or not decides(key, "train", config) or key in ("train.run", "train.images"):
         raise ConfigError(
-            f"tune.space: {text!r}: {key} does not change what a training learns, or would change what it is measured "
-            f"by. Search settings of {', '.join(_SECTIONS[:-1])} or {_SECTIONS[-1]} that do."
+            f"tune.space: {text!r}: {key} does not affect training, or would change the evaluation. Search settings of "
+            f"{', '.join(_SECTIONS[:-1])} or {_SECTIONS[-1]} that affect training."
         )
 
 
@@ -120,4 +120,4 @@ def _require_valid(text: str, key: str, value: Any, config: Config) -> None:
         with_overrides(config, {key: value})
     except ConfigError as error:
         said = error.message.splitlines()[-1].strip()
-        raise ConfigError(f"tune.space: {text!r} goes where the setting does not: {said}") from error
+        raise ConfigError(f"tune.space: {text!r} has values that the setting does not allow: {said}") from error

@@ -137,8 +137,8 @@ def _storage(tune: TuneConfig, folder: Path, is_new: bool = True) -> BaseStorage
         return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
     except (*_STORAGE_ERRORS, ImportError) as error:
         raise ConfigError(
-            f"{_named(tune, folder)} cannot be opened ({_words(error, tune)}). Give a URL that SQLAlchemy "
-            "knows and whose driver is installed, or leave tune.storage out for a journal file in the study's folder."
+            f"{_named(tune, folder)} cannot be opened ({_words(error, tune)}). Give a SQLAlchemy URL whose driver is "
+            "installed, or unset tune.storage for a journal file in the study's folder."
         ) from error
 
 
@@ -159,7 +159,7 @@ def _remove_stale_lock(lock: Path) -> None:
     end = time.monotonic() + _LOCK_S
     while lock.is_symlink():
         if time.monotonic() > end:
-            logger.warning("%s was left by a program that was killed; it is removed.", lock)
+            logger.warning("%s was left by a killed process; removing it.", lock)
             lock.unlink(missing_ok=True)
         time.sleep(0.1)
 
@@ -170,7 +170,7 @@ def _mend_journal(journal: Path) -> None:
         return
     lines = journal.read_bytes().splitlines(keepends=True)
     if lines and not lines[-1].endswith(b"\n"):
-        logger.warning("The last line of %s is cut short; what it said of a trial is forgotten.", journal)
+        logger.warning("The last line of %s is truncated and ignored.", journal)
         files.write_bytes(journal, b"".join(lines[:-1]))
         del lines[-1]
     for number, line in enumerate(lines, 1):
@@ -178,8 +178,8 @@ def _mend_journal(journal: Path) -> None:
             json.loads(line)
         except ValueError as error:
             raise ConfigError(
-                f"{journal} is damaged at line {number}, which is not JSON. Restore it from a backup, or cut it before "
-                "that line: what came later is then done again."
+                f"{journal} is damaged at line {number}, which is not JSON. Restore it from a backup, or truncate it "
+                "before that line: later trials are then repeated."
             ) from error
 
 
@@ -225,21 +225,21 @@ def _settings(config: Config, space: Space) -> dict[str, Any]:
 
 def _require_same(study: Study, config: Config, space: Space, folder: Path, data: str) -> None:
     before, said, named = study.user_attrs.get("emixer"), _said(config, space, data), _named(config.tune, folder)
-    elsewhere = "Choose another folder for tune.study, or the storage that this one was begun with."
+    elsewhere = "Choose another folder for tune.study, or the storage it was started with."
     if before is None:
         if study.get_trials(deepcopy=False):
-            raise ConfigError(f"{named} holds a study that emixer did not make. {elsewhere}")
+            raise ConfigError(f"{named} has a study that was not made by emixer. {elsewhere}")
         if _identity(folder) is not None or any(folder.glob("trials/*")):
-            raise ConfigError(f"{folder} holds trials of a search that {named} does not know. {elsewhere}")
+            raise ConfigError(f"{folder} has trials of a search that is not in {named}. {elsewhere}")
         return
     is_begun = bool(study.get_trials(deepcopy=False)) or _identity(folder) is not None
     if is_begun and before.get("id") != _identity(folder):
-        raise ConfigError(f"{named} holds the study of another folder of this name. {elsewhere}")
+        raise ConfigError(f"{named} has the study of another folder of this name. {elsewhere}")
     for name in ("metrics", "space"):
         if before.get(name) != said[name]:
             raise ConfigError(
                 f"The study in {folder} has another tune.{name}: {before.get(name)} there, {said[name]} here. "
-                "Choose another folder for tune.study, or the settings that it was begun with."
+                "Choose another folder for tune.study, or the settings it was started with."
             )
     there, here = before.get("settings", {}), said["settings"]
     differing = [
@@ -251,9 +251,9 @@ def _require_same(study: Study, config: Config, space: Space, folder: Path, data
     ]
     if differing:
         raise ConfigError(
-            f"The study in {folder} was begun with other settings, and its trials could not be compared:\n"
+            f"The study in {folder} was started with other settings, so its trials would not be comparable:\n"
             + "\n".join(differing)
-            + "\nChoose another folder for tune.study, or the settings that it was begun with."
+            + "\nChoose another folder for tune.study, or the settings it was started with."
         )
 
 

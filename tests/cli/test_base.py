@@ -107,7 +107,7 @@ class TestRunning:
     def test_an_interruption_says_how_to_go_on(self, tmp_path: Path) -> None:
         result = call("--out", tmp_path / "a", "--set", "ingest.out=x", "--set", "seed=8")
         assert result.exit_code == 130
-        assert "The same command goes on" in result.stderr
+        assert "Run the same command again to resume" in result.stderr
 
     def test_what_is_required_is_asked_for_by_its_flag_or_its_key(self) -> None:
         result = call()
@@ -149,9 +149,9 @@ def test_flags_are_read_as_the_types_of_their_settings() -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--studies", "1e6"], "--studies takes N (whole number); got '1e6'"),
-        (["--use-gpu", "yes"], "--use-gpu takes true|false (true | false); got 'yes'"),
-        (["--duplicates", "x"], "--duplicates takes X (number); got 'x'"),
+        (["--studies", "1e6"], "--studies expects N (whole number); got '1e6'"),
+        (["--use-gpu", "yes"], "--use-gpu expects true|false (true | false); got 'yes'"),
+        (["--duplicates", "x"], "--duplicates expects X (number); got 'x'"),
         (["--studies", "0"], "phantom.studies: must be greater than or equal to 1 (given: 0)"),
         (["--side-px", "100"], "ingest.side_px: must be 32, 64, 128 or 256 (given: 100)"),
         (["--duplicates", "nan"], "phantom.duplicate_fraction: must be a finite number"),
@@ -176,13 +176,13 @@ def test_help_shows_each_setting_with_its_key_default_and_range() -> None:
     text = " ".join(call("--help").stdout.split())
     assert "--studies N Number of studies" in text
     assert "[phantom.studies; default: 1000; >= 1" in text
-    assert "--out PATH Folder to write the collection to. [phantom.out; required]" in text
+    assert "--out PATH Output folder of the collection. [phantom.out; required]" in text
     assert "--side-px 32|64|128|256" in text
     assert "More about it." in text
 
 
 def test_help_keeps_the_settings_of_a_stage_apart_from_what_every_stage_has() -> None:
-    own, _, shared = call("-h").stdout.partition("Options of every stage:")
+    own, _, shared = call("-h").stdout.partition("Common options:")
     assert "--studies" in own
     for option in ("--config", "--set", "--print-config", "--dry-run", "--ray-address", "--debug", "--help"):
         assert option in shared
@@ -202,7 +202,7 @@ def test_an_unknown_command_like_no_other_is_answered_with_all() -> None:
 
 
 def test_main_lists_its_commands_in_the_order_of_the_work() -> None:
-    text = CliRunner().invoke(main, ["--help"]).stdout.partition("Commands, in the order of the work:")[2]
+    text = CliRunner().invoke(main, ["--help"]).stdout.partition("Commands, in workflow order:")[2]
     shown = [text.index(f"\n  {name}") for name in ("phantom", "ingest", "train", "generate", "gallery")]
     assert shown == sorted(shown)
 

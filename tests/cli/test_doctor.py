@@ -42,7 +42,7 @@ def test_a_machine_on_which_everything_works_is_healthy(ray_cluster: None, no_sl
     assert f"ok      folder {tmp_path}: " in told.output
     assert "atomic renames, file locks" in told.output
     assert "ran a task" in told.output
-    assert "ok      SLURM: none here" in told.output
+    assert "ok      SLURM: not found" in told.output
     assert told.output.splitlines()[-1].startswith("No problems, ")
     assert list(tmp_path.iterdir()) == [no_slurm], "nothing is left behind"
 
@@ -54,7 +54,7 @@ def test_a_folder_that_cannot_be_used_is_a_problem_with_a_remedy(
     (tmp_path / "file").touch()
     told = examined("--folder", str(tmp_path / "absent"), "--folder", str(tmp_path / "file"))
     assert told.exit_code == 1
-    assert f"problem folder {tmp_path / 'absent'}: is not there" in told.output
+    assert f"problem folder {tmp_path / 'absent'}: does not exist" in told.output
     assert f"-> mkdir -p {tmp_path / 'absent'}" in told.output
     assert f"problem folder {tmp_path / 'file'}" in told.output
     assert told.output.splitlines()[-1].startswith("2 problems, ")
@@ -92,4 +92,4 @@ def test_a_cluster_that_does_not_answer_is_a_problem_and_the_other_checks_go_on(
     assert told.returncode == 1, told.stdout + told.stderr
     assert "problem Ray at 127.0.0.1:1: does not answer" in told.stdout
     assert "-> No Ray cluster answers at 127.0.0.1:1" in told.stdout
-    assert "ok      SLURM: none here" in told.stdout
+    assert "ok      SLURM: not found" in told.stdout

@@ -8,12 +8,12 @@ from cluster.reasons import in_words
     [
         ("Priority", "other jobs come first (Priority)"),
         ("(Resources)", "waiting for nodes, CPUs, memory or GPUs to become free (Resources)"),
-        ("QOSMaxGRESPerUser", "the QOS allows you no more at once (QOSMaxGRESPerUser)"),
+        ("QOSMaxGRESPerUser", "you have reached your limit in this QOS (QOSMaxGRESPerUser)"),
         ("AssocGrpCPUMinutesLimit", "your account has reached its limit (AssocGrpCPUMinutesLimit)"),
         ("ReqNodeNotAvail, UnavailableNodes:n3", "the nodes it needs are down, drained or reserved "
          "(ReqNodeNotAvail, UnavailableNodes:n3)"),
         ("SomethingNew", "SomethingNew"),
-        ("None", "just submitted: SLURM has not looked at it yet"),
+        ("None", "just submitted; SLURM has not considered it yet"),
     ],
 )  # fmt: skip
 def test_reasons_are_told_in_words_and_keep_slurms_own(reason: str, expected: str) -> None:

@@ -46,5 +46,5 @@ def test_racks_are_one_type_models_of_gpus_are_several_and_minutes_are_none() ->
         "gpu-a100": ("gpu:a100:2", 2), "gpu-v100": ("gpu:v100:1", 1), "long": (None, 0),
     }  # fmt: skip
     assert "32 node(s) of 64 CPUs, 503 GB; features: rack1 or rack2" in first_config(groups(shown, set()))
-    with pytest.raises(ClusterError, match="gives jobs 5 minutes"):
+    with pytest.raises(ClusterError, match="no available partition with a time limit of at least 5 minutes"):
         first_config(groups("quick|up|3:00|8|16000|(null)|1|(null)\n", set()))

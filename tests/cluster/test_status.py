@@ -72,7 +72,7 @@ Waiting for resources: 3 x {{CPU: 1, GPU: 1}}
 program  state           command                         log
 1        running 10 min  emixer train --config run.yaml  {tmp_path}/one/programs/1/log
 
-Lately
+Recent events
   11:59:30  refused gpu: Invalid account
   12:00:00  head up: 10.0.0.1:6379""".replace(
             "command                          log", "command                         log"
@@ -84,7 +84,7 @@ def test_a_cluster_that_is_down_starting_or_silent_says_so(tmp_path: Path) -> No
     down = screen(snapshot(tmp_path / "a", head=None, jobs=()))
     assert down.startswith("Cluster one is down. `python -m cluster up` starts it.")
     pending = (registered("10", "head", "PENDING", reason="QOSMaxJobsPerUserLimit"),)
-    assert "its head, job 10, is pending: the QOS allows you no more at once" in screen(
+    assert "its head, job 10, is pending: you have reached your limit in this QOS" in screen(
         snapshot(tmp_path / "b", head=None, jobs=pending)
     )
     silent = screen(snapshot(tmp_path / "c", demands=None, joined={}))

@@ -82,7 +82,7 @@ def test_text_that_yaml_1_1_would_turn_into_something_else_stays_text(text: str)
 
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     message = message_for(file=write(tmp_path, "seed: 1\ntrain: {images: 5, images: 6}\n"))
-    assert "'images' stands twice" in message
+    assert "duplicate key 'images'" in message
     assert "line 2" in message
 
 
@@ -123,7 +123,7 @@ def test_all_problems_are_named_at_once() -> None:
         ("train.images=1e6", "expected a whole number; write 1000000"),
         ("loss.alpha=.inf", "finite number"),
         ("train.precision=fp8", "must be 'fp32', 'bf16' or 'fp16'"),
-        ("train=3", "train: is a section with settings of its own, not a value"),
+        ("train=3", "train: is a section, not a value"),
         ("seed.x=1", "seed: is a value, not a section"),
         ("generate.labels=Edema", "generate.labels: expected a list"),
         ("data.shards=2024", "data.shards: expected a path as text"),
@@ -136,9 +136,9 @@ def test_a_wrong_value_is_answered_with_what_was_expected(override: str, expecte
 
 def test_the_message_names_the_file_and_the_command_line(tmp_path: Path) -> None:
     file = write(tmp_path, "seed: -1\n")
-    assert f"The config from {file} is not valid" in message_for(file=file)
-    assert f"The config from {file} and the command line is not valid" in message_for("train.images=1", file=file)
-    assert "The config from the command line is not valid" in message_for("seed=-1")
+    assert f"Invalid config from {file}:" in message_for(file=file)
+    assert f"Invalid config from {file} and the command line:" in message_for("train.images=1", file=file)
+    assert "Invalid config from the command line:" in message_for("seed=-1")
 
 
 @pytest.mark.parametrize("text", ["seed", "=3", " =3", "seed=[1", "seed={a: 1, a: 2}"])
@@ -178,7 +178,9 @@ def test_of_several_files_a_later_one_wins_key_by_key(tmp_path: Path) -> None:
     assert (config.model.kind, config.model.side_px, config.model.image_generator.channels) == ("smgan", 64, 12)
     assert config.train.images == 7
     second.write_text("model: {kind: smgan, decoder_shar: 0.5}\n")
-    with pytest.raises(ConfigError, match=r"second\.yaml is not valid:\n  model\.decoder_shar: .*decoder_share"):
+    with pytest.raises(
+        ConfigError, match=r"Invalid config from .*second\.yaml:\n  model\.decoder_shar: .*decoder_share"
+    ):
         load_config([first, second])
 
 
@@ -203,17 +205,17 @@ def test_another_kind_of_model_keeps_the_settings_that_both_have(tmp_path: Path)
 
 
 def test_a_setting_of_another_kind_of_model_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"model\.decoder_share: there is no such key\. It belongs to the kind smgan"):
+    with pytest.raises(ConfigError, match=r"model\.decoder_share: there is no such key\. It belongs to kind smgan"):
         load_config(None, ["model.kind=cogan", "model.decoder_share=0.5"])
     with pytest.raises(ConfigError, match=r"model\.kind: 'gan' is not one of emixer, cogan, jointgan, smgan"):
         load_config(None, ["model.kind=gan"])
     with pytest.raises(ConfigError, match=r"report_decoder\.kind: 'lstm' is not one of hierarchical, attentive\."):
         load_config(None, ["model.report_decoder.kind=lstm"])
-    with pytest.raises(ConfigError, match=r"width: .* It belongs to the kind attentive; this one is hierarchical"):
+    with pytest.raises(ConfigError, match=r"width: .* It belongs to kind attentive; this one is hierarchical"):
         load_config(None, ["model.report_decoder.width=64"])
-    with pytest.raises(ConfigError, match=r"width=512 cannot be split over heads=7"):
+    with pytest.raises(ConfigError, match=r"width=512 is not a multiple of heads=7"):
         load_config(None, ["model.report_decoder.kind=attentive", "model.report_decoder.heads=7"])
-    with pytest.raises(ConfigError, match=r"tied_blocks=3 leaves the image generator, which has 3 blocks"):
+    with pytest.raises(ConfigError, match=r"tied_blocks=3 ties all 3 blocks that the image generator has"):
         load_config(None, ["model.kind=cogan", "model.side_px=32", "model.tied_blocks=3"])
 
 
@@ -245,11 +247,11 @@ def test_a_section_may_be_taken_back_by_null(tmp_path: Path) -> None:
             ["ingest.source.kind=mimic"],
             "ingest.source.kind: 'mimic' is not one of mimic-cxr, open-i, nih-cxr14, chexpert,",
         ),
-        (["ingest.source.kind=open-i"], "ingest.source.root: is not set"),
+        (["ingest.source.kind=open-i"], "ingest.source.root: is required but not set"),
         (["ingest.source={kind: open-i, root: /x, rot: 1}"], "ingest.source.rot: there is no such key"),
         (
             ["ingest.source={kind: open-i, root: /x, labeler: negbio}"],
-            "ingest.source.labeler: there is no such key. It belongs to the kind mimic-cxr; this one is open-i.",
+            "ingest.source.labeler: there is no such key. It belongs to kind mimic-cxr; this one is open-i.",
         ),
         (
             ["ingest.source={kind: open-i, root: /x, test_fraction: 2}"],

@@ -49,9 +49,9 @@ def test_what_is_known_is_one_column_and_what_is_not_is_none() -> None:
         (
             "sex",
             "x",
-            r"sex='x' is nothing that the model has seen\. Its training images have F, M: give one",
+            r"sex='x' does not occur in the training data\. Its images have F, M: give one",
         ),
-        ("age", 12, r"age=12 is .* have 18-39, 60-79, 80\+: give one of these, or an age in whole years"),
+        ("age", 12, r"age=12 does not occur .* have 18-39, 60-79, 80\+: give one of these, or an age in whole years"),
         ("view", "LL", r"view='LL' .* have AP, LATERAL"),
     ],
 )
@@ -109,5 +109,5 @@ def test_which_images_keep_their_labels_does_not_depend_on_conditions(
 
 
 def test_what_the_shards_do_not_know_is_named(tiny_shards: Path) -> None:
-    with pytest.raises(ShardError, match=r"model\.conditions names sex and age, which the shards in .* do not know"):
+    with pytest.raises(ShardError, match=r"model\.conditions names sex and age, which no training image in .* has"):
         find_conditions(ShardSet.open(tiny_shards), ("sex", "view", "age"), (18,))

@@ -138,11 +138,11 @@ def test_fewer_real_pairs_are_the_first_of_more_and_all_are_each_image_once(tiny
 def test_what_shards_do_not_hold_is_told_with_what_they_hold(tiny_shards: Path) -> None:
     shards = ShardSet.open(tiny_shards)
     shape = tiny_shape(shards)
-    with pytest.raises(ShardError, match=r"97 real images are asked for; the train split of .* has 96. Lower"):
+    with pytest.raises(ShardError, match=r"97 real images are needed; the train split of .* has 96. Lower"):
         read_real(shards, "train", shape, KNOWN, 97)
     with pytest.raises(ShardError, match=r"have no label Measles. They have: Atelectasis, "):
         read_real(shards, "train", replace(shape, label_names=("Edema", "Measles")), KNOWN, 5)
-    with pytest.raises(ShardError, match=r"holds images of 32 px, not of 64"):
+    with pytest.raises(ShardError, match=r"has images of 32 px, not 64"):
         RealPairs.read(shards, "test", replace(shape, side_px=64), KNOWN)
 
 
@@ -230,7 +230,7 @@ def test_a_decoded_folder_that_is_cut_short_is_told_with_the_remedy(dataset: Pat
     cache = tmp_path / "cache"
     open_generated(dataset, ["a.parquet"], SHAPE, cache)
     os.truncate(cache / "images.npy", 200)
-    with pytest.raises(ShardError, match=r"cache, a dataset as arrays, is damaged .*Delete that folder"):
+    with pytest.raises(ShardError, match=r"The array cache .*cache is damaged .*Delete that folder"):
         open_generated(dataset, ["a.parquet"], SHAPE, cache)
 
 

@@ -27,7 +27,7 @@ def test_reports_are_told_label_by_label_beside_chance_and_real_ones() -> None:
     said = markdown(
         evaluation(generated=generated, real={"report_f1/Edema": 1.0}, intervals={"generated": intervals})
     ).splitlines()
-    assert "| ... of as many statements at random | 0.125 |  |" in said
+    assert "| ... of as many random statements | 0.125 |  |" in said
     table = said[said.index("| F1 of | generated | above chance | real |") :]
     assert table[2:] == [
         "| Edema | 0.750 [0.625, 0.875] | 0.500 [0.375, 0.625] | 1.000 |",

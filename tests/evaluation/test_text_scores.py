@@ -209,7 +209,7 @@ def test_scoring_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     ("reports", "references", "message"),
     [
         ([], [], "0 reports to score"),
-        ([[["a"]]], [], "1 reports have 0 lists"),
+        ([[["a"]]], [], "1 reports have 0 reference lists"),
         ([[["a"]], [["b"]]], [[[["a"]]], []], "Report 1 has no reference"),
         ([[["a"]]], [[[["a"]], [[]]]], "Report 0 has no reference, or one without tokens"),
         ([[["a"]]], [[["a"]]], "A sentence of reference 0 of report 0 is a text"),

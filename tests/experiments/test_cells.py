@@ -139,7 +139,7 @@ def test_a_look_at_a_folder_that_is_not_there_makes_none(tmp_path: Path) -> None
             '{"experiment_version": 99, "trained_on": "digest"}',
             r"of experiment version 99; this emixer has 1\. Its tabl",
         ),
-        ('{"experiment_version": 1, "trained_on": "another"}', r"learn from other shards than those given"),
+        ('{"experiment_version": 1, "trained_on": "another"}', r"use other shards than those given"),
         ("{}", r"experiment\.json cannot be read \(KeyError\)"),
         ("[1]", r"experiment\.json cannot be read"),
         ('{"experiment_ver', r"experiment\.json cannot be read"),
@@ -159,7 +159,7 @@ def test_a_folder_of_another_version_or_of_other_shards_is_refused_and_left_alon
 
 def test_a_folder_of_something_else_and_a_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(RunFolderError, match="holds files but no experiment"):
+    with pytest.raises(RunFolderError, match="is not empty and not an experiment"):
         ResultsFolder.open(tmp_path, "digest")
     with pytest.raises(RunFolderError, match=r"notes\.txt is a file"):
         ResultsFolder.open(tmp_path / "notes.txt", "digest")

@@ -44,8 +44,8 @@ def test_time_is_told_by_task_with_a_total_and_with_what_nobody_knows(tmp_path: 
         keep(folder, Cell("images", Mix(100), seed), INPUTS, seconds)
     to_do = [Cell("images", Mix(200), seed) for seed in range(60)]
     assert seconds_in_words(to_do, finished_cells(folder)) == (
-        "a cell takes, of those that are done here: images 7 s; those to do 7 min one after the other"
+        "mean time of finished cells: images 7 s; remaining cells about 7 min sequentially"
     )
-    assert seconds_in_words([MIXED], finished_cells(folder)).endswith("how long reports take is not known yet")
-    assert seconds_in_words(to_do, []) == "how long images take is not known yet"
-    assert seconds_in_words([], finished_cells(folder)) == "a cell takes, of those that are done here: images 7 s"
+    assert seconds_in_words([MIXED], finished_cells(folder)).endswith("no timing yet for reports")
+    assert seconds_in_words(to_do, []) == "no timing yet for images"
+    assert seconds_in_words([], finished_cells(folder)) == "mean time of finished cells: images 7 s"

@@ -106,18 +106,18 @@ def test_fewer_than_three_seeds_mark_nothing_and_the_note_says_so(table: FilledT
         assert entry.gain == pytest.approx(0.05 if seeds == (0,) else 0.06)
         assert math.isnan(entry.gain_low)
         assert "▲" not in few.markdown()
-        assert f"cannot be told from {len(seeds)} seed" in few.markdown()
+        assert f"{len(seeds)} seed{'s' * (len(seeds) > 1)} cannot separate a gain" in few.markdown()
     assert "▲" in table.markdown()
-    assert "cannot be told" not in table.markdown()
+    assert "cannot separate" not in table.markdown()
 
 
 NOTES = [
-    "Ours: mean ± sd over 3 seeds [95 % interval of the mean of these trained models on other test subjects]. Measured "
-    "on tiny, 100 training images of 32 px. The paper's figures are of MIMIC-CXR: ours are no reproduction of them.",
-    "▲ above, ▼ below the first row (of the same class, or of as many real pairs) by a 95 % interval that excludes 0, "
-    "of downstream models trained anew, paired by seed, and of other test subjects; how far is in the CSV. Each "
-    "generator is trained once, and what another training of it would change is not in it. One of twenty entries that "
-    "do not differ would be marked.",
+    "Ours: mean ± sd over 3 seeds [95 % interval of the mean of these models, test subjects resampled]. Measured "
+    "on tiny, 100 training images of 32 px. The paper's figures are for MIMIC-CXR: ours do not reproduce them.",
+    "▲ above, ▼ below the first row (of the same class, or with the same number of real pairs): the 95 % interval "
+    "of the difference, over retrained downstream models (paired by seed) and test subjects, excludes 0; differences "
+    "are in the CSV. Each generator is trained once, so variation between generator trainings is not included. One in "
+    "twenty entries that do not differ would be marked.",
     "A note of its own.",
 ]
 
@@ -143,7 +143,7 @@ def test_the_table_as_csv_says_what_is_missing_and_what_all_was_measured_on_and_
         "method,data,metric,mean,sd,low,high,gain,gain_low,gain_high,seeds,paper_mean,paper_sd,status,encoder,"
         "measured_on"
     )
-    network = "chexpert at 224 px, 1,200 images a side"
+    network = "chexpert at 224 px, 1,200 images per side"
     assert [row[13:14] + row[3:4] + row[7:8] + row[10:13] + row[14:15] for row in rows[1:]] == [
         ["done", "0.72", "", "3", "0.8", "0.002", ""],
         ["not defined", "", "", "", "", "", ""],
@@ -248,7 +248,7 @@ def test_no_text_of_the_plot_runs_over_its_edge(table: FilledTable, num_columns:
                    columns=(AUC,) * num_columns)  # fmt: skip
     measured = (
         "Measured on mimic-cxr-jpg, 368,960 training images of 128 px; 5,159 test images of 293 subjects, 3,858 test "
-        "images of 285 subjects; sizes x 0.01. FID by chexpert_encoder at 224 px, 5,159 images a side."
+        "images of 285 subjects; sizes x 0.01. FID by chexpert_encoder at 224 px, 5,159 images per side."
     )
     picture = Image.open(io.BytesIO(plot(filled(wide, (0, 1), results(), measured))))
     picture.save(tmp_path / "plot.png")

@@ -155,7 +155,7 @@ def test_samplers_fill_the_cluster_or_it_is_said_what_it_lacks() -> None:
     assert choose_samplers(None, 2, "cpu", growing=False) == 1
     assert choose_samplers(None, 1, "cpu", growing=False) == 2
     assert choose_samplers(3, 1, "cpu", growing=True) == 3
-    with pytest.raises(ConfigError, match=r"has 2 CPUs, which hold 1 samplers of 2 CPU\(s\); 2 asked for"):
+    with pytest.raises(ConfigError, match=r"has 2 CPUs, enough for 1 samplers of 2 CPU\(s\); 2 requested"):
         choose_samplers(2, 2, "cpu", growing=False)
     with pytest.raises(ConfigError, match=r"has 0 GPUs.*use_gpu=false"):
         choose_samplers(None, 1, "cuda", growing=False)

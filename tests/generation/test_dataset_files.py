@@ -132,7 +132,7 @@ def test_full_disk_is_said_and_harms_no_finished_file(small_disk: Callable[[int]
     folder = small_disk(1024)
     _write(folder / "first", Rows(0, 8), [8])
     with (
-        pytest.raises(StorageError, match=r"disk or quota is full.*give the same command again"),
+        pytest.raises(StorageError, match=r"disk or quota is full.*run the same command again"),
         open_file(folder / "second", Rows(8, 8), LAYOUT, FORMAT, "mark") as writer,
     ):
         writer.write(_table(8, 8, side_px=512))

@@ -119,7 +119,7 @@ def test_csv_plan_without_counts_gives_each_row_once(tmp_path: Path) -> None:
     [
         (
             "Pneumotorax,count\n1,2\n",
-            r"column 'Pneumotorax', which is no label of the model\. Did you mean Pneumothorax",
+            r"column 'Pneumotorax', which is not a label of the model\. Did you mean Pneumothorax",
         ),
         ("Edema,cuont\n1,2\n", r"column 'cuont'.*Did you mean count"),
         ("Edema,Edema\n1,1\n", "the column 'Edema' twice"),
@@ -231,11 +231,11 @@ def test_csv_plan_names_conditions_or_leaves_them_open(tmp_path: Path) -> None:
     [
         ("train", (), {"sex": "M", "view": "AP"}, (), r"No training image has sex M, view AP together"),
         ("train", (), {"age": 60}, (), r"not conditioned on age.*It is conditioned on sex, view\."),
-        ("train", (), {"sex": "F"}, ("sex",), r"generate\.sex fixes what generate\.balance_by=sex lets take turns"),
-        ("train", (), {"sex": "F"}, ("view", "view"), r"No training image of sex F is known by view and view"),
-        ("balanced", (), {"sex": "F"}, ("view",), r"No training image with a label is known by view"),
-        ("{csv}", (), {}, ("sex",), r"generate\.balance_by is set, and generate\.plan=.* lists every row"),
-        ("{csv}", (), {"sex": "F"}, (), r"sex is given, and .* has a column of it"),
+        ("train", (), {"sex": "F"}, ("sex",), r"generate\.sex fixes what generate\.balance_by=sex alternates"),
+        ("train", (), {"sex": "F"}, ("view", "view"), r"No training image of sex F has a known view and view"),
+        ("balanced", (), {"sex": "F"}, ("view",), r"No training image with a label has a known view"),
+        ("{csv}", (), {}, ("sex",), r"generate\.balance_by is set, but generate\.plan=.* lists every row"),
+        ("{csv}", (), {"sex": "F"}, (), r"sex is set, but .* also has a column for it"),
     ],
 )
 def test_wishes_that_exclude_each_other_are_refused(
@@ -248,5 +248,7 @@ def test_wishes_that_exclude_each_other_are_refused(
 
 
 def test_csv_plan_with_a_value_that_there_is_not_says_where(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"has 'LL' in line 3, column 'view'\. view='LL' is nothing .* have AP, PA"):
+    with pytest.raises(
+        ConfigError, match=r"has 'LL' in line 3, column 'view'\. view='LL' does not occur .* have AP, PA"
+    ):
         make_plan(str(_written(tmp_path, "Edema,view\n1,PA\n1,LL\n")), (), PEOPLE, 0)

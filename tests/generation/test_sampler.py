@@ -128,7 +128,7 @@ def test_folder_without_run_or_checkpoint_is_refused(tiny_run: Path, tmp_path: P
         load(tmp_path)
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run, ignore=shutil.ignore_patterns("checkpoints"))
-    with pytest.raises(CheckpointError, match="holds no checkpoint yet"):
+    with pytest.raises(CheckpointError, match="has no checkpoint yet"):
         load(run)
 
 
@@ -145,7 +145,7 @@ def test_checkpoint_that_names_no_model_is_refused(tiny_run: Path, tmp_path: Pat
     shutil.copytree(tiny_run, run)
     state = next((run / "checkpoints").glob("images-*")) / "checkpoint.json"
     state.write_text(state.read_text().replace('"spec"', '"other"'))
-    with pytest.raises(CheckpointError, match="does not say what model it holds"):
+    with pytest.raises(CheckpointError, match="does not describe its model"):
         load(run)
 
 

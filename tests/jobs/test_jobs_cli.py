@@ -128,27 +128,27 @@ def test_a_folder_with_spaces_and_dollars_is_quoted(tmp_path: Path, shards: Path
     [
         (
             ["train.num_workers=8", "slurm.gpus_per_node=4"],
-            r"train.num_workers=8 want a GPU each, and 1 node(s) x 4 are 4",
+            r"train.num_workers=8 need one GPU each, but 1 node(s) x 4 GPU(s) give 4",
         ),
-        (["train.use_gpu=true"], "the job asks for no GPU"),
-        (["train.num_workers=8"], "do not fit into 1 node(s) of 4 CPUs"),
+        (["train.use_gpu=true"], "the job requests no GPU"),
+        (["train.num_workers=8"], "do not fit on 1 node(s) with 4 CPUs"),
         (["train.num_workers=3"], "cannot be split over 3 worker(s)"),
-        (["slurm.gres='gpu:a100:2'", "slurm.gpus_per_node=2"], "both ask for GPUs"),
-        (["slurm.gres='gpu:a100:2'", "train.num_workers=8", "slurm.cpus=32"], "1 node(s) x 2 are 2"),
+        (["slurm.gres='gpu:a100:2'", "slurm.gpus_per_node=2"], "both request GPUs"),
+        (["slurm.gres='gpu:a100:2'", "train.num_workers=8", "slurm.cpus=32"], "1 node(s) x 2 GPU(s) give 2"),
         (["slurm.extra=[--signal=USR1@5]"], "--signal is set by this program"),
         (["slurm.extra=[--mem=1G]"], "--mem is set by this program"),
-        (["slurm.folder='/shared/a%u'"], "holds a %"),
+        (["slurm.folder='/shared/a%u'"], "contains a %"),
         (["slurm.stages={trian: {cpus: 1}}"], "stages.trian: there is no such stage"),
-        (["slurm.stages={train: {cpu: 1}}"], "stages.train.cpu: one stage has no such setting"),
+        (["slurm.stages={train: {cpu: 1}}"], "stages.train.cpu: not a setting that can be overridden per stage"),
         (["slurm.stages={train: {cpus: 0}}"], "greater than or equal to 1"),
-        (["slurm.time_min=60", "slurm.warn_s=900"], "is too long before the end"),
+        (["slurm.time_min=60", "slurm.warn_s=900"], "is too long for time_min=60"),
         (
             ["slurm.time_min=3", "slurm.warn_s=120"],
-            "of its 180 s, SLURM takes warn_s=120 for the warning, which it may send 60 s early; 0 s are left",
+            "of 180 s, warn_s=120 s are after SLURM's signal, which may come 60 s early; 0 s are left",
         ),
-        (["slurm.time_min=2", "slurm.warn_s=30"], "Give time_min=3 or more"),
-        (["slurm.extra=[-p gpu]"], "is not a long option of sbatch"),
-        (["slurm.local_disk=/a/folder/with/a/rather/long/name"], "would pass the 107 characters"),
+        (["slurm.time_min=2", "slurm.warn_s=30"], "Set time_min to 3 or more"),
+        (["slurm.extra=[-p gpu]"], "is not a long sbatch option"),
+        (["slurm.local_disk=/a/folder/with/a/rather/long/name"], "would exceed Linux's limit of 107 characters"),
         (["slurm.partion=gpu"], "Did you mean slurm.partition?"),
         (["model.report_decoder.encoder.weights=/nowhere.pt"], "weights=/nowhere.pt does not exist"),
     ],
@@ -172,14 +172,14 @@ def test_images_of_another_size_are_found_on_the_login_node(tmp_path: Path) -> N
         assert CliRunner().invoke(emixer, command).exit_code == 0
     result = run(*training(tmp_path), "--dry-run")
     assert result.exit_code == 2
-    assert "model.side_px=128, but the shards in" in result.output
+    assert "model.side_px=128, but the images in" in result.output
     assert run(*training(tmp_path, "model.side_px=32"), "--dry-run").exit_code == 0
 
 
 def test_inputs_that_another_job_will_make_need_not_be_there_yet(tmp_path: Path) -> None:
     missing = run(*training(tmp_path), "--dry-run")
     assert missing.exit_code == 2
-    assert "or --after the job that will make it" in missing.output
+    assert "use --after with the job that will write it" in missing.output
     assert run(*training(tmp_path), "--after", "5", "--dry-run").exit_code == 0
 
 
@@ -202,7 +202,7 @@ def test_a_pipeline_hands_on_what_each_stage_makes(tmp_path: Path) -> None:
     assert typo.exit_code == 2
     assert "generate.run=/typo does not exist" in typo.output
     wrong = run("pipeline", *arguments, "--stages", "train,ingest", "--dry-run")
-    assert "is not the order of the work" in wrong.output
+    assert "is in the wrong order" in wrong.output
     unknown = run("pipeline", "--stages", "trian", "--dry-run").output
     assert "choose from ingest, encoder, train, generate, evaluate" in unknown
 
@@ -233,7 +233,7 @@ def test_experiments_and_evaluations_are_jobs_too(tmp_path: Path, shards: Path) 
     small = run(
         "experiment", "table9", "--out", str(tmp_path / "tables"), "--set", "experiment.cpus_per_cell=8", *common
     )
-    assert "experiment.cpus_per_cell=8 do not fit into a node of slurm.cpus=4" in small.output
+    assert "experiment.cpus_per_cell=8 is more than a node has (slurm.cpus=4)" in small.output
     none = run("evaluate", "--dataset", str(tmp_path / "made"), *common)
     assert f"evaluate.dataset={tmp_path / 'made'} does not exist" in none.output
 
@@ -279,15 +279,15 @@ srun --unbuffered --output {jobs}/%A_%a/%A_%a_%t_log.out --cpus-per-task=4 --kil
     ("axes", "message"),
     [
         (["sed=1,2"], "there is no setting sed. Did you mean seed?"),
-        (["seed"], "gives no values. Write KEY=V1,V2"),
-        (["seed="], "gives no values"),
-        (["seed=1,[2"], "is not a value that YAML knows"),
+        (["seed"], "has no values. Write KEY=V1,V2"),
+        (["seed="], "has no values"),
+        (["seed=1,[2"], "is not a valid YAML value"),
         (["seed=1,2", "seed=3"], "names seed twice"),
-        (["seed=1,1"], "two elements would write 'seed=1'"),
+        (["seed=1,1"], "two jobs would write to 'seed=1'"),
         (["seed=1,-2"], "seed: must be greater than or equal to 0"),
-        (["train.run=a,b"], "each element gets a folder of its own"),
-        (["slurm.cpus=2,4"], "settings of `slurm` hold for all jobs of an array"),
-        ([f"seed={','.join(map(str, range(1001)))}"], "gives 1,001 jobs; SLURM takes 1,000"),
+        (["train.run=a,b"], "each job gets its own subfolder"),
+        (["slurm.cpus=2,4"], "all jobs of an array share the `slurm` settings"),
+        ([f"seed={','.join(map(str, range(1001)))}"], "gives 1,001 jobs; the limit is 1,000"),
     ],
 )
 def test_an_array_that_cannot_be_is_refused(tmp_path: Path, shards: Path, axes: list[str], message: str) -> None:
@@ -359,12 +359,12 @@ def test_a_local_job_is_cancelled_and_a_second_one_on_its_folder_refused(tmp_pat
     assert "running" in run("status", "--folder", folder).output
     again = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert again.returncode == 2
-    assert f"Job {job} (running) writes" in again.stderr
+    assert f"Job {job} (running) already writes to" in again.stderr
     later = subprocess.run([*command, "--after", "5"], capture_output=True, text=True, check=False, cwd=ROOT)
     assert later.returncode == 2
     many = subprocess.run([*command, "--array", "seed=1,2"], capture_output=True, text=True, check=False, cwd=ROOT)
     assert many.returncode == 2
-    assert "give one command after the other" in many.stderr
+    assert "run the commands one after the other" in many.stderr
     assert run("cancel", job, "--folder", folder).output.startswith(f"Cancelled job {job}")
     for _ in range(100):
         if "running" not in run("status", "--folder", folder).output:
@@ -379,7 +379,7 @@ def test_an_unknown_job_is_answered_with_where_to_look(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "`python -m jobs status` lists them" in result.output
     shown = run("status", "--folder", str(tmp_path)).output
-    assert shown == f"No job yet.\nLooked in {tmp_path}; --config or --folder names another.\n"
+    assert shown == f"No jobs.\nLooked in {tmp_path}; give another folder with --config or --folder.\n"
 
 
 def test_jobs_are_found_by_the_config_that_they_were_submitted_with(
@@ -397,8 +397,8 @@ def test_jobs_are_found_by_the_config_that_they_were_submitted_with(
     shown = run("status", "--config", str(tmp_path / "site.yaml")).output
     assert "the end of 24" in shown
     assert "the end of 4" not in shown
-    assert "(5 older ones that are over: --all)" in shown
-    assert f"Logs: {tmp_path}/kept/24/24_0_log.out" in shown
+    assert "(5 older finished jobs not shown: --all)" in shown
+    assert f"Logs: e.g. {tmp_path}/kept/24/24_0_log.out" in shown
     assert "the end of 4" in run("status", "--all", "--config", str(tmp_path / "site.yaml")).output
     assert "has printed nothing yet" in run("logs", "3", "--config", str(tmp_path / "site.yaml")).output
 
@@ -409,7 +409,7 @@ def test_without_squeue_nothing_is_said_of_a_job_that_is_not_over(
     (tmp_path / "7").mkdir()
     Job("7", "ingest", "slurm", str(tmp_path / "7"), None, (), 1000.0).save()
     monkeypatch.setenv("PATH", "/nowhere")
-    assert "there is no squeue here" in run("status", "--folder", str(tmp_path)).output
+    assert "no squeue on this machine" in run("status", "--folder", str(tmp_path)).output
 
 
 @pytest.mark.parametrize(
@@ -422,7 +422,7 @@ def test_without_squeue_nothing_is_said_of_a_job_that_is_not_over(
             "batch_size=257 cannot be split",
         ),
         (["train.validate_every_images=1_000_000"], "nothing can be stopped early"),
-        (["tune.sampler=gp", "train.validate_every_images=1_000"], "tune.sampler=gp learns nothing"),
+        (["tune.sampler=gp", "train.validate_every_images=1_000"], "tune.sampler=gp ignores trials"),
     ],
 )
 def test_a_search_that_could_not_begin_is_not_submitted(
@@ -451,7 +451,7 @@ def test_the_pairs_of_a_reader_study_are_drawn_by_a_job_and_the_rest_of_it_is_no
     ]
     missing = run(*make, *folder, "--dry-run")
     assert "study.dataset=" in missing.output
-    assert "does not exist. Give what is there, or --after the job" in missing.output
+    assert "does not exist. Correct it, or use --after with the job" in missing.output
     (tmp_path / "pairs").mkdir()
     result = run(*make, *folder, "--dry-run")
     assert result.exit_code == 0, result.output

@@ -266,7 +266,7 @@ def test_words_then_images_then_the_whole_game(tiny_config: Config) -> None:
     assert isinstance(game, EmixerObjective)
     assert (images.loss.image, images.loss.report, images.loss.joint) == (1, 0, 0)
     assert (game.loss.report, game.loss.joint) == (1, 1)
-    with pytest.raises(ConfigError, match="leave nothing of the run"):
+    with pytest.raises(ConfigError, match="leave no part of the run"):
         with_overrides(tiny_config, {"model.words_share": 0.5, "model.images_share": 0.5})
     with pytest.raises(ConfigError, match=r"loss\.teacher_forcing is 0"):
         build_phases(with_overrides(tiny_config, shares).model, LossConfig(teacher_forcing=0))

@@ -168,5 +168,5 @@ def test_augmentation_that_adapts_needs_something_to_adapt_and_something_to_foll
     with pytest.raises(ConfigError, match=r"augment_target"):
         games(kind_config, augment_target=0.6, augment=("color",), image=0.0)
     if kind_config.model.kind == "jointgan":
-        with pytest.raises(ConfigError, match="no critic of images for it to follow"):
+        with pytest.raises(ConfigError, match="no image discriminator for it to follow"):
             games(kind_config, augment_target=0.6, augment=("color",))

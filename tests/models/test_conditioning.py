@@ -141,7 +141,7 @@ def test_a_spec_tells_its_conditions_and_an_old_one_has_none(spec: ModelSpec) ->
 
 
 def test_jointgan_cannot_draw_images_of_a_sex_from_reports_alone(tiny_config: Config) -> None:
-    with pytest.raises(ConfigError, match="direction=report_first draws the image from its report alone"):
+    with pytest.raises(ConfigError, match="direction=report_first generates the image from its report only"):
         with_overrides(
             tiny_config,
             {"model.kind": "jointgan", "model.direction": "report_first", "model.conditions": ["sex"]},
@@ -150,5 +150,5 @@ def test_jointgan_cannot_draw_images_of_a_sex_from_reports_alone(tiny_config: Co
 
 @pytest.mark.parametrize("bounds", [[], [40, 18], [0, 18], [18, 18], [18, 200]])
 def test_age_bounds_ascend(tiny_config: Config, bounds: list[int]) -> None:
-    with pytest.raises(ConfigError, match="are no ages that ascend"):
+    with pytest.raises(ConfigError, match="must be increasing ages"):
         with_overrides(tiny_config, {"model.age_bounds": bounds})

@@ -147,7 +147,7 @@ def test_a_report_tells_scores_agreement_guesses_labels_and_comments(study_confi
 
 def test_a_report_of_readers_under_way_says_what_is_missing(study_config: MakeConfig, tmp_path: Path) -> None:
     study = StudyFolder.open(study_make.run(study_config(tmp_path / "study", readers=2)).folder)
-    with pytest.raises(EmixerError, match="Nobody has scored anything"):
+    with pytest.raises(EmixerError, match="There are no scores in"):
         study_report.run(study_config(study.path))
     score_all(study, up_to=5)
     with Store.open(study.scores, study.facts.study_id):  # as a server has it
@@ -176,11 +176,11 @@ def test_a_dry_run_says_what_would_be_drawn_and_writes_nothing(
     folder = tmp_path / "study"
     done = call("make", "--study", folder, "--shards", tiny_shards, "--dataset", generated, "--split", "validate",
                 "--pairs", "6", "--repeats", "2", "--dry-run")  # fmt: skip
-    assert "6 real pairs of 25 in the validate split" in done.output
-    assert "6 generated pairs of 96" in done.output
+    assert "6 of 25 real pairs in the validate split" in done.output
+    assert "6 of 96 generated pairs" in done.output
     assert not folder.exists()
     study_make.run(study_config(folder))
-    assert "0 are scored" in study_serve.describe(study_config(folder))
+    assert "0 scores are in" in study_serve.describe(study_config(folder))
 
 
 Break = Callable[[Path, dict[str, Any], MakeDataset], None]
@@ -207,15 +207,19 @@ def _is_a_study(tmp_path: Path, keys: dict[str, Any], make_dataset: MakeDataset)
 @pytest.mark.parametrize(
     ("breaks", "keys", "expected"),
     [
-        (_other_size, {}, "images of 16 px, the shards .* of 32 px: readers would tell them apart"),
-        (_other_labels, {}, r"labels that the shards .* do not have \(Hernia, Mass\)"),
+        (_other_size, {}, "images of 16 px, the shards .* of 32 px: readers could tell them apart"),
+        (_other_labels, {}, r"do not match those of the shards .* \(extra: Hernia, Mass\)"),
         (_is_there, {}, "is there already and is no study"),
         (_is_a_study, {}, "holds a study already"),
-        (None, {"labels": ("Edma",)}, "study.labels names Edma. There are: Atelectasis, "),
-        (None, {"labels": ("Edema", "Fracture"), "pairs": 40}, r"needs 20 on either side: Edema \(\d+ real, \d+ gen"),
-        (None, {"labels": ("Edema", "Fracture"), "pairs": 1}, "cannot stand for 2 labels"),
-        (None, {"pairs": 90}, "too few pairs for study.pairs=90"),
-        (None, {"dataset": Path("absent")}, "no finished dataset"),
+        (None, {"labels": ("Edma",)}, "study.labels: unknown label Edma. Choose from: Atelectasis, "),
+        (
+            None,
+            {"labels": ("Edema", "Fracture"), "pairs": 40},
+            r"needs 20 real and 20 generated: Edema \(\d+ real, \d+ gen",
+        ),
+        (None, {"labels": ("Edema", "Fracture"), "pairs": 1}, "study.pairs=1 is less than the 2 labels"),
+        (None, {"pairs": 90}, "Too few pairs for study.pairs=90"),
+        (None, {"dataset": Path("absent")}, "is not a finished dataset"),
         (None, {"shards": Path("absent")}, "There is no folder"),
     ],
 )
@@ -301,4 +305,4 @@ def test_a_study_is_served_by_one_server_at_a_time(study_config: MakeConfig, tmp
 @pytest.mark.parametrize("url", ["study.example.org", "https://a/?x", "https://a/#x"])
 def test_an_address_for_readers_is_a_whole_one(url: str, tmp_path: Path) -> None:
     done = call("serve", "--study", tmp_path, "--url", url, "--print-config")
-    assert "url must begin with https:// or http:// and have neither ? nor #" in done.output
+    assert "url must start with https:// or http:// and contain neither ? nor #" in done.output

@@ -102,7 +102,7 @@ def test_without_accounts_a_job_that_said_nothing_is_gone(tiny_config: Config, t
         states = {job: site.status(job)["state"] for job in (killed, mine, others)}
         assert states == {killed: "gone", mine: "cancelled", others: "gone"}
         assert time.monotonic() - started < 30, "three looks"
-        assert "SLURM no longer knows it" in site.jobs("status").stdout
+        assert "unknown to SLURM, and no record that it finished" in site.jobs("status").stdout
 
 
 @pytest.mark.slurm_core

@@ -349,7 +349,7 @@ def test_a_program_is_followed_to_its_end_with_its_output_and_its_code(make_clus
     assert "no-such-program: No such file or directory" in missing.stdout
     again = cluster.command("up", "--config", str(cluster.config_file), check=False)
     assert again.returncode == 2
-    assert "is up, or starting" in again.stderr
+    assert "is up or starting" in again.stderr
     cluster.command("down")
     cluster.assert_nothing_left()
     late = cluster.run_python("print(1)", check=False)
@@ -383,7 +383,7 @@ def test_a_login_node_of_another_slurm_with_the_same_home_is_told_so(
         for command in (["up", "--config", str(there.config_file)], ["status"], ["down"]):
             refused = there.command(*command, check=False)
             assert refused.returncode == 2
-            assert f"on the SLURM cluster {bed.cluster_name}, and this is {other.cluster_name}" in refused.stderr
+            assert f"on the SLURM cluster {bed.cluster_name}, but this is {other.cluster_name}" in refused.stderr
         assert cluster.queued() == jobs
         cluster.command("down")
         there.command("up", "--config", str(there.config_file), "--no-wait")
@@ -466,7 +466,7 @@ def test_programs_save_before_the_time_of_the_head_is_over(
     log = Path(cluster.program_state(number)["log"]).read_text()
     found = find_checkpoint(tmp_path / "run" / "checkpoints", "last")
     assert found is not None, log
-    assert f"saved after {found.images:,} of 1,000,000 images" in " ".join(log.split())
+    assert f"checkpoint saved at {found.images:,} of 1,000,000 images" in " ".join(log.split())
     cluster.assert_nothing_left()
 
 

@@ -87,7 +87,7 @@ def test_an_array_trains_each_element_in_a_folder_of_its_own(ray_cluster: None, 
     site.bed.wait_for(lambda: site.status(f"{array}_0")["state"] == "running", 60, "the first element")
     waiting = site.status(f"{array}_1")
     assert (waiting["state"], waiting["label"]) == ("pending", "seed=2")
-    assert "as many tasks of the array run as may" in waiting["note"]
+    assert "the array's limit of running tasks is reached" in waiting["note"]
     again = site.jobs("train", "--config", str(site.config_file), "--array", "seed=2,3", check=False)
     assert again.returncode == 2
     assert f"Job {array}_1 (pending) writes" in again.stderr
@@ -113,7 +113,7 @@ def test_a_stage_that_is_done_says_so_and_stops(site: Any, tmp_path: Path) -> No
     inside = {"SLURM_JOB_ID": first, "SLURM_MEM_PER_CPU": "100", "SLURM_NTASKS": "3", "RAY_ADDRESS": "10.0.0.1:1"}
     again = site.submit("train", environment=inside)
     site.wait(again, "finished")
-    assert "Was trained already on 192 images" in site.log(again)
+    assert "Already trained on 192 images" in site.log(again)
     assert [(p, p.stat().st_mtime_ns) for p in sorted((tmp_path / "run" / "checkpoints").rglob("*"))] == before
 
 
@@ -229,7 +229,7 @@ def test_a_job_that_was_cancelled_at_the_moment_of_its_requeue_ends_at_once(site
     site.bed.wait_for(lambda: site.bed.run(restarts).stdout.strip() == "1", 30, "the requeue")
     site.bed.wait_for(lambda: site.bed.state_of(job) == "CANCELLED", 60, "the end of its new life")
     assert images(tmp_path / "run") == at
-    assert "taken back with `python -m jobs cancel`" in site.log(job)
+    assert "cancelled with `python -m jobs cancel`" in site.log(job)
     assert_nothing_left(site, job)
 
 
@@ -284,7 +284,7 @@ def test_a_search_over_two_nodes_that_loses_one_goes_on_and_keeps_what_is_finish
     assert "Searched with 3 trials (3 finished)" in site.log(job)
     assert {path: path.stat().st_mtime_ns for path in before} == before, "no finished trial is run again"
     assert (tmp_path / "study" / "best.yaml").exists()
-    assert site.status(job)["progress"] == "3 trials begun"
+    assert site.status(job)["progress"] == "3 trials started"
     assert_nothing_left(site, job)
 
 
@@ -321,7 +321,7 @@ def test_an_error_of_the_stage_is_one_paragraph_in_status_and_log(site: Any, tmp
     (tmp_path / "run" / "something").write_text("else")
     job = site.submit("train")
     site.bed.wait_for(lambda: site.status(job)["state"] == "failed", 90, "failing")
-    assert "holds files but is not a run folder" in site.status(job)["note"]
+    assert "is not empty and not a run folder" in site.status(job)["note"]
     assert "Traceback" not in site.log(job)
     assert_nothing_left(site, job)
 
@@ -350,7 +350,7 @@ def test_all_stages_are_chained_from_raw_images_to_an_evaluation(site: Any, tmp_
             "encoder.validate_every_images": 64, "slurm.stages": "{ingest: {cpus: 1}}",
         },
     )  # fmt: skip
-    assert "the job before it" in site.status(jobs[1])["note"] or site.status(jobs[1])["state"] != "pending"
+    assert "the job it depends on" in site.status(jobs[1])["note"] or site.status(jobs[1])["state"] != "pending"
     for job in jobs:
         site.wait(job, "finished")
     assert list((tmp_path / "made" / "data").glob("*.parquet"))
@@ -366,7 +366,7 @@ def test_a_stage_that_fails_stops_those_behind_it_and_says_so(site: Any, tmp_pat
     first, second = pipeline(site, "train,generate")
     site.bed.wait_for(lambda: site.status(first)["state"] == "failed", 90, "failing")
     site.bed.wait_for(lambda: "will never start" in site.status(second)["note"], 60, "saying so")
-    assert "the job before it failed" in site.status(second)["note"]
+    assert "the job it depends on failed" in site.status(second)["note"]
     assert not (tmp_path / "made").exists()
 
 
@@ -389,7 +389,7 @@ def test_a_table_of_the_paper_is_filled_by_a_job_over_two_nodes_and_kept(
     assert_nothing_left(site, job)
     again = site.submit("experiment table10", *given)
     site.wait(again, "finished")
-    assert "0 cells computed, 5 kept from before." in site.log(again)
+    assert "0 cells computed, 5 reused." in site.log(again)
 
 
 @pytest.mark.slurm_core

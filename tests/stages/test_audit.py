@@ -215,11 +215,11 @@ def test_what_cannot_be_audited_is_one_paragraph(shards: Path, planted: Path, tm
     others = write_dataset(tmp_path / "others", images(30, 0), reports(30, 0), names=("Wrist",))
     for settings, kind, message in (
         (config(shards, None), ConfigError, r"audit\.dataset is not set"),
-        (config(shards, tmp_path / "nowhere"), RunFolderError, "holds no finished dataset"),
+        (config(shards, tmp_path / "nowhere"), RunFolderError, "is not a finished dataset"),
         (config(few, planted), ShardError, r"has 30 held-out images .* at least 299 are needed.*false_alarm=0\.097"),
         (config(none, planted), ShardError, r"has 0 held-out images .* more held-out subjects\."),
         (config(shards, small), ConfigError, "has 3 rows; an audit needs at least 20"),
-        (config(shards, others), ShardError, "have no label in common"),
+        (config(shards, others), ShardError, "share no label"),
         (config(shards, planted, audit__encoder={"weights": "/nowhere.pt"}), ConfigError, "does not exist"),
     ):
         with pytest.raises(kind, match=message):

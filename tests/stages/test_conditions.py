@@ -83,7 +83,9 @@ def test_a_sample_is_of_whom_it_is_asked_for(run: Path) -> None:
 
 
 def test_a_model_without_conditions_refuses_one(tiny_run: Path) -> None:
-    with pytest.raises(ConfigError, match=r"not conditioned on sex.*It knows labels alone.*model\.conditions"):
+    with pytest.raises(
+        ConfigError, match=r"not conditioned on sex.*It is conditioned only on labels.*model\.conditions"
+    ):
         load(tiny_run, device="cpu").sample(labels=["Edema"], sex="F")
 
 
@@ -128,10 +130,10 @@ def test_a_dataset_has_their_columns_and_figures_are_split_by_them(
     assert content["by"]["view"]["groups"]["LATERAL"]["shown"]["real"]["auc"] > 0.9  # a stripe of its own
     page = (out / "evaluation" / "evaluation.md").read_text()
     assert "## By sex" in page
-    assert "not measured: fewer than 20 images on a side" in page
+    assert "not measured: fewer than 20 images per side" in page
     _without_conditions(out)
     asked = with_overrides(config, values | {"evaluate.by": ["age"]})
-    with pytest.raises(ConfigError, match=r"evaluate\.by names age, and the pairs in .* were not conditioned on it"):
+    with pytest.raises(ConfigError, match=r"evaluate\.by names age, but the pairs in .* were not conditioned on it"):
         evaluate.describe(asked)
 
 
@@ -156,7 +158,7 @@ def test_the_validation_pass_measures_labels_alone(config: Config, run: Path, sh
 
 def test_training_is_told_what_the_shards_do_not_know(tiny_config: Config, tmp_path: Path) -> None:
     config = with_overrides(tiny_config, {"model.conditions": ["sex"], "train.run": tmp_path / "run"})
-    with pytest.raises(ShardError, match=r"model\.conditions names sex, which the shards .* do not know"):
+    with pytest.raises(ShardError, match=r"model\.conditions names sex, which no training image in .* has"):
         train.check(config)
     planned = train.describe(with_overrides(config, {"model.conditions": ["view"]}))
     assert "conditions  view (PA)" in planned
@@ -194,7 +196,7 @@ def test_reports_that_are_not_english_are_counted_and_never_scored(
     result = evaluate.run(config)
     num = len(pq.read_table(ShardSet.open(spanish).files("validate")[0], columns=["report"])["report"].drop_null())
     assert result.content["reports_not_read"] == {"real": num, "language": "es"}
-    assert f"{num} real reports were not read: they are in the language 'es'" in str(result)
+    assert f"{num} real reports were not labelled: they are in the language 'es'" in str(result)
     assert "real" not in result.content["reports"]
     assert "pair_agreement" not in result.content["pairs"]["real"]
     assert result.content["reports"]["generated"]["words_per_report"] > 0
@@ -205,6 +207,6 @@ def test_reports_that_are_not_english_are_counted_and_never_scored(
     validator = prepare_validator(config, spec, reader, CPU)
     assert not [name for name in validator.real if name.startswith(("report_", "pair_agreement"))]
     assert "words_per_report_real" in validator.real
-    assert "reports     in the language 'es', which is not read" in train.describe(config)
-    with pytest.raises(ShardError, match=r"reports in .* are in the language 'es', which is not read; table2 is about"):
+    assert "reports     in unsupported language 'es'" in train.describe(config)
+    with pytest.raises(ShardError, match=r"table2 needs English reports; those in .* are in the language 'es'"):
         require_rows(opened, table_of(ExperimentConfig(table="table2", scale=1e-4), 1000))

@@ -102,7 +102,7 @@ def test_it_is_the_eyes_the_features_and_the_judge_of_a_generators_training(
     eyes |= {"model.report_decoder.encoder.weights": trained, "model.report_decoder.encoder.frozen": True}
     judge: dict[str, Any] = {"validation.encoder": {**NETWORK, "weights": trained}, "validation.judge": "encoder"}
     config = with_overrides(tiny_config, {**eyes, **judge, "train.run": tmp_path / "run", "train.images": 64})
-    with pytest.raises(ConfigError, match=r"trained on the collection that these shards come from \(tiny\)"):
+    with pytest.raises(ConfigError, match=r"trained on the collection of these shards \(tiny\)"):
         train.describe(config)
     config = with_overrides(config, {"model.report_decoder.encoder.same_collection": True})
     train.run(config)
@@ -134,7 +134,7 @@ def written(path: Path, **changes: Any) -> Path:
         (
             {"growth": 12, "blocks": (2, 4, 4, 2)},
             {"model.report_decoder.encoder.growth": 4},
-            r"holds an encoder with growth 12, blocks \(2, 4, 4, 2\); the config has growth 4, blocks \(1, 1, 1, 1\)\. "
+            r"is an encoder with growth 12, blocks \(2, 4, 4, 2\); the config has growth 4, blocks \(1, 1, 1, 1\)\. "
             r"Set model\.report_decoder\.encoder\.growth=12 model\.report_decoder\.encoder\.blocks=\[2,4,4,2\]",
         ),
         (
@@ -155,14 +155,14 @@ def test_a_file_that_does_not_fit_is_refused_with_what_to_set(
 
 
 def test_a_judge_that_does_not_know_its_labels_is_refused(tiny_config: Config, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="a file that `emixer encoder` wrote"):
+    with pytest.raises(ConfigError, match="a file written by `emixer encoder`"):
         train.describe(with_overrides(tiny_config, {"validation.judge": "encoder", "train.run": tmp_path / "run"}))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"encoder.network.frozen": True, "encoder.network.weights": "/x"}, "a frozen encoder learns nothing"),
+        ({"encoder.network.frozen": True, "encoder.network.weights": "/x"}, "a frozen encoder cannot be trained"),
         ({"encoder.network.weights": "/nowhere.safetensors"}, "does not exist"),
         ({"encoder.num_workers": 3}, r"encoder\.batch_size=16 cannot be split over 3"),
         ({"encoder.run": None}, r"encoder\.run is not set"),

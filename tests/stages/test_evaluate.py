@@ -127,9 +127,9 @@ def test_bad_input_is_one_paragraph(tiny_shards: Path, make_dataset: MakeDataset
     dataset = make_dataset("test")
     with pytest.raises(ConfigError, match=r"evaluate\.dataset is not set"):
         evaluate.run(config(tiny_shards, None))
-    with pytest.raises(RunFolderError, match="holds no finished dataset"):
+    with pytest.raises(RunFolderError, match="is not a finished dataset"):
         evaluate.run(config(tiny_shards, tmp_path / "nothing"))
-    with pytest.raises(EmixerError, match=r"has 16 images; more than evaluate\.neighbours=20"):
+    with pytest.raises(EmixerError, match=r"has 16 images, but more than evaluate\.neighbours=20"):
         evaluate.run(config(tiny_shards, dataset, evaluate__neighbours=20))
     with pytest.raises(ConfigError, match=r"evaluate\.inception=.*nowhere.pth does not exist"):
         evaluate.run(config(tiny_shards, dataset, evaluate__inception=tmp_path / "nowhere.pth"))
@@ -147,10 +147,10 @@ def test_networks_that_are_not_what_they_should_be_are_told_by_the_plan(
         ({"evaluate.rad_dino": tiny_shards}, r"has no config\.json\. Expected a folder"),
         ({"evaluate.rad_dino": "/nowhere"}, r"evaluate\.rad_dino=/nowhere does not exist"),
         ({"evaluate.chexbert": tiny_shards}, r"has no chexbert\.pth"),
-        ({"evaluate.inception": tiny_shards / "manifest.json"}, r"manifest\.json (holds|cannot be read)"),
+        ({"evaluate.inception": tiny_shards / "manifest.json"}, r"manifest\.json (is a pickled module|cannot be read)"),
         ({"validation.judge": "encoder"}, r"judge=encoder needs evaluate\.encoder\.weights"),
         ({"evaluate.encoder.weights": "/nowhere"}, r"evaluate\.encoder\.weights=/nowhere does not exist"),
-        (judge, r"weights knows Hernia; none of them is compared"),
+        (judge, r"weights has the labels Hernia; none of them is compared"),
     ):
         with pytest.raises(EmixerError, match=message):
             evaluate.describe(with_overrides(config(tiny_shards, dataset), settings))

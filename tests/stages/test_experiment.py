@@ -133,10 +133,10 @@ def test_tables_of_a_folder_share_generators_and_cells(ray_cluster: None, config
     assert (more.computed, more.kept) == (5, 0), "another setting is another cell"
     plan = experiment.describe(changed(config, copied, "table10", experiment__downstream__lr=3e-3))
     assert re.search(
-        r"to do +images R30, seed 0 \(one is done that differs: inputs\.downstream\.lr 0\.00[12] there, 0\.003 now\)",
+        r"to do +images R30, seed 0 \(a finished one differs in: inputs\.downstream\.lr 0\.00[12] there, 0\.003 now\)",
         plan,
     )
-    assert re.search(r"of those that are done here: images \d+ s, reports \d+ s; those to do \d+ s one after the", plan)
+    assert re.search(r"mean time of finished cells: images \d+ s, reports \d+ s; remaining cells about \d+ s", plan)
 
 
 def test_the_rows_beyond_the_paper_are_judged_once_and_pretrained_and_kept(
@@ -202,7 +202,7 @@ def test_table3_trains_with_part_of_the_labels_and_measures_test_images_beside_a
     ]
     assert shares == [0.3, 0.5, 1]
     rows = {row["data"]: row for row in csv.DictReader(io.StringIO(result.filled.csv())) if row["metric"] == "FID"}
-    assert {row["encoder"] for row in rows.values()} == {"random_densenet at 64 px, 64 images a side"}
+    assert {row["encoder"] for row in rows.values()} == {"random_densenet at 64 px, 64 images per side"}
     real = fixed_binary_view(pq.read_table(shards / "test-00000.parquet")["image"], np.uint8, (32, 32))
     extractor = FeatureExtractor.random(torch.device("cpu"))
     for data, name in (("30 % of labels", "emixer-30"), ("100 % of labels", "emixer")):
@@ -225,7 +225,7 @@ def test_table3_trains_with_part_of_the_labels_and_measures_test_images_beside_a
     assert all(" distance S" in line for line in to_do), "downstream models know nothing of it"
     again = experiment.run(by_a)
     assert (again.computed, again.kept) == (3, 6)
-    assert "FID by a at 32 px, 64 images a side." in again.filled.markdown()
+    assert "FID by a at 32 px, 64 images per side." in again.filled.markdown()
     assert "0 of 9 cells to do" in experiment.describe(by_a)
     assert "3 of 9 cells to do" in experiment.describe(by_b), "other weights"
 
@@ -327,7 +327,7 @@ def test_a_table_and_its_plan_say_which_diseases_a_mean_is_over(config: Config, 
     counts = sum(row is not None and row[CHEXPERT.index("Atelectasis")] for row in labels)
     told = experiment.describe(changed(config, tmp_path / "out", data__shards=rare))
     assert (
-        f"AUC and ACC over Atelectasis {counts}; left out: Edema 3 (fewer than 5 test images with it, or without it)."
+        f"AUC and ACC over Atelectasis {counts}; excluded: Edema 3 (fewer than 5 positive or negative test images)."
         in told
     )
     told = experiment.describe(changed(config, tmp_path / "out", "table9", data__shards=shards))
@@ -350,7 +350,7 @@ def test_a_killed_experiment_goes_on_from_its_last_cell(config: Config, copied: 
     kept = len(list((copied / "cells").glob("*.json")))
     assert kept < 10
     shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=800).stdout
-    assert f"{10 - kept} cells computed, {kept} kept from before." in shown
+    assert f"{10 - kept} cells computed, {kept} reused." in shown
     assert done[0].exists()
 
 
@@ -393,7 +393,7 @@ def test_four_classes_are_learned_from_three_starts(
     assert result.computed == 3
     rows = [line for line in result.filled.markdown().splitlines() if line.startswith("| pretrained")]
     assert len(rows) == 12
-    assert "may mean that those were told apart" in str(result)
+    assert "may only mean that a model separates those" in str(result)
     with pytest.raises(EmixerError, match=r"experiment\.covid is not set"):
         experiment.run(changed(config, copied, "table5"))
 
@@ -404,11 +404,11 @@ def test_four_classes_are_learned_from_three_starts(
         ({"experiment__out": None}, r"experiment\.out is not set"),
         (
             {"experiment__scale": 0.01},
-            r"wants 1,000 real images in train; .* has 96\. Set experiment\.scale to at most",
+            r"needs 1,000 real images in train; .* has 96\. Set experiment\.scale to at most",
         ),
-        ({"experiment__diseases": ("Hernia",)}, r"has no label Hernia\. Set experiment\.diseases to"),
+        ({"experiment__diseases": ("Hernia",)}, r"has no label Hernia\. Choose experiment\.diseases from"),
         ({"experiment__runs": ("emixer=/nowhere",)}, r"/nowhere of emixer does not exist"),
-        ({"experiment__table": "table9", "experiment__methods": ("smgan",)}, r"table9 has no row of smgan"),
+        ({"experiment__table": "table9", "experiment__methods": ("smgan",)}, r"table9 has no rows for smgan"),
         ({"experiment__use_gpu": True}, r"the Ray cluster has no GPU"),
     ],
 )
@@ -426,7 +426,7 @@ def test_shards_whose_test_subjects_are_known_or_that_have_no_reports_are_refuse
     known, silent = (shutil.copytree(shards, tmp_path / name) for name in ("known", "silent"))
     table = pq.read_table(known / "test-00000.parquet")
     rewritten(known, table.set_column(2, "subject_id", pa.array(["train-1"] * table.num_rows)))
-    with pytest.raises(EmixerError, match=r"1 subjects of the test split .* in train or validate too"):
+    with pytest.raises(EmixerError, match=r"1 subjects of the test split .* also have images in train or validate"):
         experiment.run(changed(config, tmp_path / "out", data__shards=known))
     for name in ("report", "sentences"):
         index = table.schema.get_field_index(name)
@@ -434,7 +434,7 @@ def test_shards_whose_test_subjects_are_known_or_that_have_no_reports_are_refuse
             index, table.schema.field(name), pa.nulls(table.num_rows, table.schema.field(name).type)
         )
     rewritten(silent, table)
-    with pytest.raises(EmixerError, match=r"No image in the test split .* has a report; table1 is about reports"):
+    with pytest.raises(EmixerError, match=r"table1 needs reports, but no image in the test split .* has one"):
         experiment.run(changed(config, tmp_path / "out", data__shards=silent))
 
 
@@ -502,7 +502,7 @@ def test_a_given_run_is_of_the_kind_the_size_and_the_labels_that_the_table_wants
     config: Config, given: Path, shards: Path, make_shards: MakeShards
 ) -> None:
     run = f"={given / 'run'}"
-    assert "is given" in experiment.describe(
+    assert "given run:" in experiment.describe(
         changed(config, given / "out", "table2", experiment__runs=(f"emixer{run}",))
     )
     cogan = {"experiment__methods": ("cogan",), "experiment__runs": (f"cogan{run}",)}
@@ -510,7 +510,7 @@ def test_a_given_run_is_of_the_kind_the_size_and_the_labels_that_the_table_wants
     limited = {"experiment__runs": (f"emixer-30{run}",)}
     refused(config, given, r"has data\.labelled_fraction=1\.0; emixer-30 needs 0\.3", "table3", **limited)
     with_part_of_the_labels(given / "run")
-    refused(config, given, r"run kept the labels of other images than are drawn now", "table3", **limited)
+    refused(config, given, r"run kept the labels of other images than this version selects", "table3", **limited)
     with_part_of_the_labels(given / "run", before=0.3, now=1.0)
     (given / "small").mkdir()
     small = make_shards(given / "small", train=96, validate=32, test=64)
@@ -523,7 +523,7 @@ def test_a_given_run_is_of_the_kind_the_size_and_the_labels_that_the_table_wants
     refused(config, given, r"has model\.side_px=32; emixer needs 16", **sixteen)
     classes = class_shards(shards, given / "other")
     unknown = sixteen | {"data__shards": classes, "experiment__diseases": ("A",)}
-    refused(config, given, r"the model in .* has no label A\. Give a run that was trained with them", **unknown)
+    refused(config, given, r"the model in .* has no label A\. Give a run trained with it", **unknown)
 
 
 def with_part_of_the_labels(run: Path, before: float = 1.0, now: float = 0.3) -> None:
@@ -573,7 +573,7 @@ def test_a_given_run_whose_shards_were_made_anew_is_refused_and_one_whose_shards
     refused(config, given, r"the shards in .*source have changed since .*run was trained", data__shards=source, **runs)
     shutil.rmtree(source)
     wanted = changed(config, given / "out", "table2", **runs)
-    caveat = "Whether the given run of emixer has seen test images is not known"
+    caveat = "Whether the given run of emixer has seen test images is unknown"
     assert caveat in experiment.describe(wanted)
     assert caveat in experiment.run(wanted).filled.csv()
 
@@ -581,21 +581,21 @@ def test_a_given_run_whose_shards_were_made_anew_is_refused_and_one_whose_shards
 def test_settings_that_a_table_would_take_no_notice_of_are_refused(config: Config, given: Path) -> None:
     nowhere = {"experiment__runs": ("emixer-30=/nowhere",)}
     refused(config, given, r"/nowhere of emixer-30 does not exist", "table1", **nowhere)
-    refused(config, given, r"table5 is about emixer alone", "table5", experiment__methods=("cogan",))
-    refused(config, given, r"beyond names cogan, of which experiment\.methods=emixer makes", "table1",
+    refused(config, given, r"table5 uses only emixer", "table5", experiment__methods=("cogan",))
+    refused(config, given, r"beyond names cogan, not in experiment\.methods=emixer", "table1",
             experiment__beyond=("cogan",))  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model__side_px": 64}, r"model\.side_px=64, but the shards .* hold images of 32 px"),
+        ({"model__side_px": 64}, r"model\.side_px=64, but the images in .* have 32 px"),
         ({"train__batch_size": 15, "train__num_workers": 2}, r"batch_size=15 cannot be split"),
         ({"model__report_decoder__encoder__weights": "/nowhere.pt"}, r"encoder\.weights=/nowhere\.pt does not exist"),
         ({"generate__rows_per_group": 24}, r"generate\.rows_per_group=24 is not a multiple of generate\.batch_size=16"),
         (
             {"validation__encoder": TINY | {"weights": "/nowhere.pt"}},
-            r"does not exist, and FID is to be measured by it",
+            r"does not exist, but is needed for FID",
         ),
         ({"experiment__diseases": ("Hernia",)}, r"has no label Hernia"),
     ],
@@ -640,7 +640,7 @@ def test_classes_are_one_an_image_all_in_each_split_and_of_people_that_are_not_t
 def test_a_folder_keeps_to_its_training_and_its_pairs_serve_smaller_tables(config: Config, copied: Path) -> None:
     for settings, message in (
         ({"experiment__scale": 4e-4}, r"holds 180 pairs, and table1 needs 240 with these settings\. Set smaller"),
-        ({"train__images": 64}, r"was made after 32 images; train\.images is 64 now"),
+        ({"train__images": 64}, r"was generated after 32 training images; train\.images is now 64"),
         ({"loss__alpha": 0.5}, r"loss\.alpha: 0\.2 there, 0\.5 now"),
     ):
         with pytest.raises(EmixerError, match=message):
@@ -653,5 +653,5 @@ def test_two_experiments_in_one_folder_and_cells_larger_than_the_cluster_are_ref
 ) -> None:
     with alone_in(copied, "experiment"), pytest.raises(EmixerError, match="Another `emixer experiment`"):
         experiment.run(changed(config, copied))
-    with pytest.raises(EmixerError, match=r"has 2 CPUs here, and needs 64 to begin: experiment.cpus_per_cell=64"):
+    with pytest.raises(EmixerError, match=r"has 2 CPUs here but needs 64 to start: experiment.cpus_per_cell=64"):
         experiment.run(changed(config, copied, experiment__cpus_per_cell=64))

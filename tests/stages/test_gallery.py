@@ -119,7 +119,7 @@ def test_what_is_missing_is_said_before_anything_is_drawn(tiny_run: Path, tiny_s
         gallery.run(load_config(extra={"gallery.run": tmp_path}))
     with pytest.raises(ConfigError, match=r"moved, or --real false"):
         gallery.run(load_config(extra={"gallery.run": tiny_run, "data.shards": tmp_path / "gone"}))
-    with pytest.raises(RunFolderError, match="no finished dataset"):
+    with pytest.raises(RunFolderError, match="is not a finished dataset"):
         gallery.run(load_config(extra={"gallery.dataset": tmp_path}))
     empty = shutil.copytree(tiny_run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
     with pytest.raises(CheckpointError, match="no checkpoint yet"):
@@ -150,7 +150,7 @@ def test_dry_run_says_what_it_would_do_and_writes_nothing(tiny_run: Path, tiny_s
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 0, result.output
     assert f"Would write {tmp_path / 'p.html'}" in result.output
-    assert "24 pairs drawn from images-000000001000 with seed 0, beside real held-out ones" in result.output
+    assert "24 pairs generated from images-000000001000 with seed 0, next to real held-out pairs" in result.output
     assert list(tmp_path.iterdir()) == []
 
 

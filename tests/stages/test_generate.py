@@ -146,7 +146,7 @@ def test_other_settings_into_the_same_folder_are_refused_by_name(made: GenerateR
 
 def test_folder_with_something_else_in_it_is_refused(make_config: Make, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(RunFolderError, match="holds files but no dataset"):
+    with pytest.raises(RunFolderError, match="is not empty and not a dataset"):
         run(make_config(tmp_path))
 
 

@@ -297,7 +297,7 @@ def test_a_finished_ingest_given_again_writes_no_shard(tmp_path: Path, ray_clust
     assert ingest(tree.root, out, "--rows-per-shard", 4).exit_code == 0
     before = {name: stamp for name, stamp in stamps(out).items() if name != "quarantine.parquet"}
     again = ingest(tree.root, out, "--rows-per-shard", 4)
-    assert "nothing was written again" in again.output
+    assert "Already complete; nothing was written" in again.output
     assert {name: stamps(out)[name] for name in before} == before
     assert len(before) == 4
 
@@ -487,7 +487,7 @@ def test_a_dry_run_says_how_much_and_writes_nothing(tmp_path: Path) -> None:
     result = ingest(tree.root, tmp_path / "out", "--dry-run")
     assert result.exit_code == 0, result.output
     assert "Would ingest 12 images of mimic-cxr" in result.output
-    assert "12 of 12 sampled images are on disk" in result.output
+    assert "12 of 12 sampled images exist" in result.output
     assert not (tmp_path / "out").exists()
 
 

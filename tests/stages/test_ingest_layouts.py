@@ -47,7 +47,7 @@ def test_a_phantom_in_another_layout_becomes_shards_by_one_command(
 def test_damage_is_for_the_layouts_of_mimic_cxr(tmp_path: Path) -> None:
     result = emixer("phantom", "--layout", "brax", "--broken-files", 2, "--studies", 5, "--out", tmp_path / "x")
     assert result.exit_code == 2
-    assert "phantom.broken_files=2 is for the layouts of MIMIC-CXR, not for brax." in result.output
+    assert "phantom.broken_files=2 only works with MIMIC-CXR layouts, not with brax." in result.output
 
 
 def test_a_phantom_of_dicom_images_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,7 @@ def test_workers_that_will_never_find_cpus_are_refused(
     workers = {f"{section}.num_workers": 2, f"{section}.cpus_per_worker": 3}
     run = {"train": train.run, "tune": tune.run, "encoder": encoder.run}[stage]
     with pytest.raises(
-        ConfigError, match=r"has 2 CPUs here, and needs 6 to begin: num_workers=2 with cpus_per_worker=3"
+        ConfigError, match=r"has 2 CPUs here but needs 6 to start: num_workers=2 with cpus_per_worker=3"
     ):
         run(with_overrides(tiny_config, {**changes, **workers}))
 
@@ -134,7 +134,7 @@ def test_a_run_that_is_told_to_end_saves_and_the_same_command_goes_on(tiny_confi
     saved = find_checkpoint(run / "checkpoints", "last")
     assert saved is not None
     assert saved.images == RunFolder(run).metrics()[-1]["images"]
-    words = f"saved after {saved.images:,} of 100,000 images. The same command goes on from there."
+    words = f"checkpoint saved at {saved.images:,} of 100,000 images. Run the same command again to resume."
     assert words in " ".join(said.split())
     assert not RunFolder(run).stop_is_requested
     assert f"resumes at {saved.images:,} images" in train.describe(load_config([run / "config.yaml"]))
@@ -151,13 +151,13 @@ def test_dry_run_says_what_would_be_done_and_touches_nothing(tiny_config: Config
     ("settings", "error", "message"),
     [
         ({"train.num_workers": 3}, ConfigError, r"batch_size=16 cannot be split over 3 .* e\.g\. 15 or 18"),
-        ({"model.side_px": 64}, ConfigError, r"model\.side_px=64, but the shards .* hold images of 32 px"),
+        ({"model.side_px": 64}, ConfigError, r"model\.side_px=64, but the images in .* have 32 px"),
         ({"validation.encoder.frozen": False}, ConfigError, "without validation.encoder.weights"),
         ({"model.report_decoder.encoder.weights": "/nowhere.safetensors"}, ConfigError, "does not exist"),
         pytest.param(
             {"train.trackers": ["wandb"]},
             ConfigError,
-            "names wandb, which is not installed",
+            "wandb is not installed",
             marks=pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed"),
         ),
         ({"data.shards": "/nowhere"}, ShardError, "There is no folder"),

@@ -78,7 +78,7 @@ def test_a_search_begins_with_the_configs_values_and_leaves_what_a_person_uses(
     assert page.count('class="tag finished"') == 3
     assert page.count("data:image/png;base64,") >= 3
     assert (folder / "plots" / "parallel-coordinates.png").stat().st_size > 5000
-    assert "(goes on: 3 of 3 trials done)" in tune.describe(config)
+    assert "(resumes: 3 of 3 trials done)" in tune.describe(config)
     tune.run(with_overrides(config, {"tune.resume": True}))
     assert opened(folder).trials == trials, "a search that is through is not begun again"
 
@@ -123,7 +123,7 @@ def test_a_page_that_cannot_be_drawn_ends_no_search(
     RunFolder.create_or_resume(tmp_path / "trials" / "0000", "train", config)
     (tmp_path / "plots").write_text("in the way of the folder of plots")
     assert tune.run(config).best_values == (0.25,)
-    assert "report.html could not be made" in caplog.text
+    assert "Cannot write report.html" in caplog.text
     assert load_config(tmp_path / "best.yaml").loss == config.loss
 
 
@@ -140,7 +140,7 @@ def test_who_aims_at_the_fid_of_random_features_is_warned(
     tune.describe(search(tiny_config, tmp_path))
     assert not caplog.text
     tune.describe(search(tiny_config, tmp_path, tune__metrics=["fid"]))
-    assert "FID is that of random features here" in caplog.text
+    assert "FID uses random features here" in caplog.text
 
 
 def test_resume_is_a_flag_that_insists(tiny_config: Config, tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_poor_trials_are_stopped_and_those_that_diverge_are_told_apart(
         ({"model__side_px": 64}, r"images of 32 px"),
         ({"tune__space": ["model.side_px choice 32 64"]}, r"images of 32 px"),
         ({"tune__space": ["train.batch_size choice 16 17"], "train__num_workers": 2}, r"batch_size=17 cannot be split"),
-        ({"tune__resume": True}, r"There is no study in .*study to go on with"),
+        ({"tune__resume": True}, r"There is no study in .*study to resume"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_starts(
@@ -268,9 +268,9 @@ def test_a_metric_that_no_validation_pass_will_report_is_refused_before_a_trial_
     entry = next(e for e in manifest["shards"] if e["name"] == path.name)
     entry["num_bytes"] = path.stat().st_size
     (shards / "manifest.json").write_text(json.dumps(manifest))
-    for metric, needs in {"word_cross_entropy": "reports", "label_auc": "labels, some present"}.items():
+    for metric, needs in {"word_cross_entropy": "which needs reports", "label_auc": "but among the"}.items():
         config = search(tiny_config, tmp_path / "study", data__shards=shards, tune__metrics=[metric])
-        with pytest.raises(ConfigError, match=rf"names {metric}, which needs {needs}"):
+        with pytest.raises(ConfigError, match=rf"names {metric}, {needs}"):
             tune.run(with_overrides(config, {"validation.images": 4}))
     assert not (tmp_path / "study").exists()
 
@@ -291,5 +291,5 @@ def test_a_study_of_another_space_or_of_somebody_else_is_refused(tiny_config: Co
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "study.journal")))
     study = optuna.create_study(study_name="emixer", storage=storage)
     study.add_trial(optuna.create_trial(value=1.0))
-    with pytest.raises(ConfigError, match="holds a study that emixer did not make"):
+    with pytest.raises(ConfigError, match="has a study that was not made by emixer"):
         tune.run(search(tiny_config, folder))

@@ -136,7 +136,7 @@ def test_a_search_that_is_interrupted_says_so(tiny_config: Config, tmp_path: Pat
         os.killpg(search_.pid, signal.SIGINT)
         out, said = search_.communicate(timeout=120)
     assert (search_.returncode, out) == (130, "")
-    assert "Interrupted. The same command goes on" in said
+    assert "Interrupted. Run the same command again to resume" in said
     assert "Traceback" not in said
 
 

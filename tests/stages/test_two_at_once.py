@@ -36,4 +36,4 @@ def test_the_second_of_one_place_is_refused(tiny_config: Config, tiny_run: Path,
         assert sorted(tmp_path.rglob("*")) == before, "nothing is written or swept away"
     assert shown.exit_code == 2
     assert f"Another `emixer {command}`" in shown.output
-    assert "Wait for it or end it, or choose another place." in shown.output
+    assert "Wait for it, stop it, or choose another location." in shown.output

@@ -118,7 +118,7 @@ def test_a_checkpoint_of_another_kind_of_model_is_refused(
         tmp_path / "cogan", "train", with_overrides(tiny_config, {"model.kind": "cogan"})
     )
     shutil.copytree(run.folder.checkpoints, other.checkpoints, dirs_exist_ok=True)
-    with pytest.raises(CheckpointError, match=r"trained with model\.kind=emixer, and this run has model\.kind=cogan"):
+    with pytest.raises(CheckpointError, match=r"trained with model\.kind=emixer, but this run has model\.kind=cogan"):
         train_locally(with_overrides(tiny_config, {"model.kind": "cogan"}), tmp_path / "cogan")
 
 

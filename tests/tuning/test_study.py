@@ -42,7 +42,7 @@ def begun(folder: Path, config: Config = BASE) -> optuna.Study:
 )  # fmt: skip
 def test_a_study_does_not_go_on_under_other_settings(tmp_path: Path, key: str, value: object) -> None:
     begun(tmp_path)
-    with pytest.raises(ConfigError, match=rf"begun with other settings(.|\n)*{key}: .* there, '?{value}'? here"):
+    with pytest.raises(ConfigError, match=rf"started with other settings(.|\n)*{key}: .* there, '?{value}'? here"):
         opened(tmp_path, with_overrides(BASE, {key: value}))
 
 
@@ -63,7 +63,7 @@ def test_a_study_does_not_go_on_with_other_images(tmp_path: Path) -> None:
 def test_two_folders_of_one_name_do_not_share_a_study(tmp_path: Path) -> None:
     shared = with_overrides(BASE, {"tune.storage": f"sqlite:///{tmp_path}/study.db"})
     begun(tmp_path / "a" / "search", shared)
-    with pytest.raises(ConfigError, match="holds the study of another folder of this name"):
+    with pytest.raises(ConfigError, match="has the study of another folder of this name"):
         opened(tmp_path / "b" / "search", shared)
     assert len(opened(tmp_path / "a" / "search", shared).trials) == 1
 
@@ -72,7 +72,7 @@ def test_a_folder_is_not_searched_with_a_storage_that_does_not_know_it(tmp_path:
     begun(tmp_path / "search")
     for name in ("search", "moved"):
         (tmp_path / name / "trials" / "0000").mkdir(parents=True)
-        with pytest.raises(ConfigError, match=r"holds trials of a search that .* does not know"):
+        with pytest.raises(ConfigError, match=r"has trials of a search that is not in"):
             opened(tmp_path / name, with_overrides(BASE, {"tune.storage": f"sqlite:///{tmp_path}/{name}.db"}))
 
 
@@ -83,7 +83,7 @@ def test_a_line_that_a_kill_cut_short_is_forgotten(tmp_path: Path, caplog: pytes
     journal.write_bytes(whole + b'{"op_code": 4, "work')
     with caplog.at_level(logging.WARNING, "emixer"):
         assert len(begun(tmp_path).trials) == 2
-    assert "is cut short" in caplog.text
+    assert "is truncated and ignored" in caplog.text
     assert len(opened(tmp_path).trials) == 2, "what came after it stands on lines of its own"
 
 
@@ -104,7 +104,7 @@ def test_a_lock_that_a_kill_left_is_removed_in_seconds(tmp_path: Path, caplog: p
         begun(tmp_path)
     assert time.monotonic() - started < 10
     assert [record.name for record in caplog.records] == ["emixer.tuning.study"]
-    assert "was left by a program that was killed" in caplog.text
+    assert "was left by a killed process" in caplog.text
 
 
 def test_looking_at_a_study_changes_nothing(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_looking_at_a_study_changes_nothing(tmp_path: Path) -> None:
     assert found is not None
     assert len(found.trials) == 1
     assert seen(tmp_path / "another", database) is None
-    with pytest.raises(ConfigError, match="begun with other settings"):
+    with pytest.raises(ConfigError, match="started with other settings"):
         seen(folder, with_overrides(BASE, {"seed": 1}))
     assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before
 

@@ -78,7 +78,7 @@ class Collection:
         if record != self.record():
             theirs = {k: v for k, v in record.items() if self.record().get(k) != v}
             raise RunFolderError(
-                f"{self.out} holds a phantom made with other settings ({_listed(theirs)}); asked for were "
+                f"{self.out} has a phantom made with other settings ({_listed(theirs)}); requested were "
                 f"{_listed({k: self.record().get(k) for k in theirs})}. Choose another folder, or delete this one."
             )
         return bool(complete)
@@ -157,7 +157,7 @@ def _read_record(out: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         if out.is_dir() and any(not is_bookkeeping(path) for path in out.iterdir()):
             raise RunFolderError(
-                f"{out} holds files but no {RECORD}: it is not a phantom. Choose an empty or a new folder."
+                f"{out} is not empty and not a phantom (no {RECORD}). Choose an empty or new folder."
             ) from None
         return None
     except (OSError, ValueError) as error:

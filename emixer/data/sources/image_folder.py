@@ -43,11 +43,11 @@ _MAX_CLASSES = 256
 def read_image_folder(source: ImageFolderSource) -> Collection:
     """Reads the CSV. Raises SourceError when a column or value is not what the settings promise."""
     if not source.root.is_dir():
-        raise SourceError(f"There is no folder {source.root}. ingest.source.root holds the images that the CSV names.")
+        raise SourceError(f"There is no folder {source.root}. ingest.source.root holds the images of the CSV.")
     if bool(source.label_columns) == bool(source.class_column):
         raise SourceError(
-            "Give ingest.source.label_columns (columns of 1, 0, -1 or blank; or NIH14, CHEXPERT) or "
-            "ingest.source.class_column (one column that names the class): one of the two."
+            "Give either ingest.source.label_columns (columns of 1, 0, -1 or blank; or NIH14, CHEXPERT) or "
+            "ingest.source.class_column (one column with the class)."
         )
     path = source.label_csv
     label_names = _expanded(source.label_columns)

@@ -122,7 +122,7 @@ def _true_labels(root: Path, images: pa.Table) -> pa.Array:
     path = root / "factors.parquet"
     if not path.exists():
         raise SourceError(
-            f"ingest.source.labeler=factors needs {path}, the truth that `emixer phantom` keeps beside its images. "
+            f"ingest.source.labeler=factors needs {path}, the ground truth written by `emixer phantom`. "
             "Real collections have no such table: use chexpert or negbio."
         )
     columns = [f"true_{name.lower().replace(' ', '_')}" for name in CHEXPERT]
@@ -137,14 +137,13 @@ def _sex_and_age(path: Path, images: pa.Table) -> dict[str, pa.ChunkedArray]:
     patient's dates alike. Ages above 89 are 91 there."""
     if not path.exists():
         raise SourceError(
-            f"ingest.source.patients={path} does not exist. Give patients.csv.gz of MIMIC-IV (folder hosp), or leave "
-            "it out."
+            f"ingest.source.patients={path} does not exist. Give patients.csv.gz of MIMIC-IV (folder hosp), or omit it."
         )
     table = read_table(path, ("subject_id", "gender", "anchor_age", "anchor_year"))
     require_unique(path, table, "subject_id")
     rows = lookup(images["subject_id"], table["subject_id"])
     if rows.null_count == len(rows):
-        raise SourceError(f"{path} knows no patient of these images. Expected patients.csv.gz of MIMIC-IV.")
+        raise SourceError(f"{path} has none of these patients. Expected patients.csv.gz of MIMIC-IV.")
     age, year = (whole_numbers(table[name]).take(rows) for name in ("anchor_age", "anchor_year"))
     since = pc.subtract(whole_numbers(pc.utf8_slice_codeunits(images[_DATE], 0, 4)), year)
     years = pc.add(age, since)

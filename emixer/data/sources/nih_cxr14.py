@@ -86,7 +86,7 @@ def read_nih_cxr14(source: NihCxr14Source) -> Collection:
             LeftOut(image, "table", "image is in neither official list")
             for image in paths.filter(pc.invert(listed)).to_pylist()
         ),
-        remarks={} if official else {"images split by a hash, since the official lists are not there": images.num_rows},
+        remarks={} if official else {"images split by hash, since the official lists are missing": images.num_rows},
     )
 
 
@@ -97,7 +97,7 @@ def _splits(source: NihCxr14Source, table: pa.Table) -> tuple[pa.Array, bool]:
         return split_by_subject(table["Patient ID"], source.validate_fraction, source.test_fraction), False
     if len(there) < len(_LISTS):
         raise SourceError(
-            f"{source.root} holds {there[0]} but not its sister. Expected {' and '.join(_LISTS)}, or neither."
+            f"{source.root} has {there[0]} but not the other list. Expected {' and '.join(_LISTS)}, or neither."
         )
     train_val, test = (_names(source.root / name) for name in _LISTS)
     twice = pc.sum(pc.is_in(train_val, test)).as_py()

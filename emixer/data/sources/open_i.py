@@ -74,8 +74,8 @@ def read_open_i(source: OpenISource) -> Collection:
     if source.views:
         if images["view"].null_count == images.num_rows:
             raise SourceError(
-                f"ingest.source.views={','.join(source.views)}, and nothing says of which view an image is: the "
-                "collection does not. Give a label table with a column `view`, or leave the setting out."
+                f"ingest.source.views={','.join(source.views)}, but the collection does not record views. Give a label "
+                "CSV with a column `view`, or unset ingest.source.views."
             )
         images, of_other_views = select_views(images, "view", source.views, keep_missing=False)
         not_selected |= of_other_views

@@ -96,9 +96,9 @@ def require_version(path: Path, versions: Mapping[str, Sequence[str]]) -> str:
     nearest = min(missing, key=lambda version: len(missing[version]))
     if missing[nearest]:
         raise SourceError(
-            f"{path} is of no version that is known. The nearest is {nearest}; the table lacks "
-            f"{', '.join(missing[nearest])}. Get that version, or name the columns of this one to "
-            "`emixer ingest image-folder`."
+            f"{path} is of an unknown version. The closest is {nearest}, but the table lacks "
+            f"{', '.join(missing[nearest])}. Get that version, or use `emixer ingest image-folder` with the columns of "
+            "this one."
         )
     return nearest
 
@@ -120,8 +120,7 @@ def require_inside(path: Path, table: pa.Table, name: str) -> None:
     outside = pc.match_substring_regex(table[name], r"^/|(^|/)\.\.(/|$)|\\|\x00")
     if pc.any(outside).as_py():
         raise SourceError(
-            f"{path}, row {_first(outside)}: the image's path leaves ingest.source.root. Use paths relative to that "
-            "folder."
+            f"{path}, row {_first(outside)}: the image path is outside ingest.source.root. Use paths relative to it."
         )
 
 
@@ -131,7 +130,7 @@ def require_known_labels(path: Path, cells: pa.DictionaryArray, column: str, kno
     wrong = pa.chunked_array([pc.fill_null(pc.is_in(cells.indices, pa.array(strange, pa.int32())), False)])
     if pc.any(wrong).as_py():
         raise SourceError(
-            f"{path}, row {_first(wrong)}: {column} holds a label that is not known. Known are {', '.join(known)}."
+            f"{path}, row {_first(wrong)}: {column} has an unknown label. Known labels: {', '.join(known)}."
         )
 
 
@@ -157,7 +156,7 @@ def require_unique(path: Path, table: pa.Table, name: str) -> None:
     if (counts > 1).any():
         code = int(np.flatnonzero(counts > 1)[0])
         earlier, later = np.flatnonzero(codes == codes[first[code]])[:2] + _FIRST_ROW
-        raise SourceError(f"{path}: rows {earlier} and {later} have the same {name}. Each must stand in one row only.")
+        raise SourceError(f"{path}: rows {earlier} and {later} have the same {name}. Each must be in one row only.")
 
 
 def require_safe_ids(path: Path, table: pa.Table, name: str) -> None:
@@ -211,7 +210,7 @@ def label_lists(path: Path, table: pa.Table, column: str, separator: str | None)
     if None in lists:
         wrong = pa.chunked_array([pc.equal(cells.indices, lists.index(None))])
         raise SourceError(
-            f"{path}, row {_first(wrong)}, column {column!r}: a list of labels that cannot be read. "
+            f"{path}, row {_first(wrong)}, column {column!r}: not a readable list of labels. "
             "Expected e.g. ['cardiomegaly', 'nodule']."
         )
     listed = pa.DictionaryArray.from_arrays(cells.indices, pa.array(lists, pa.list_(pa.string())))

@@ -27,8 +27,8 @@ class EncoderResult:
         weights = self.run / WEIGHTS_NAME
         lines = [f"Trained on {self.images:,} images: {weights}"]
         for split, table in self.tables.items():
-            chosen = " (the best of several was chosen by it)" if split == "validate" else ""
-            lines += [f"AUC on {split}{chosen}, intervals by subject:", table]
+            chosen = " (also used to select the checkpoint)" if split == "validate" else ""
+            lines += [f"AUC on {split}{chosen}, confidence intervals by subject:", table]
         lines += [
             "Next:",
             "  emixer train ... --set model.report_decoder.encoder.frozen=true \\",
@@ -98,9 +98,9 @@ def _checked(config: Config) -> tuple[ShardSet, Path]:
     if config.data.shards is None:
         raise ConfigError("data.shards is not set. Give --shards FOLDER, a folder written by `emixer ingest`.")
     if settings.run is None:
-        raise ConfigError("encoder.run is not set. Give --run FOLDER, where checkpoints and metrics are written.")
+        raise ConfigError("encoder.run is not set. Give --run FOLDER for checkpoints and metrics.")
     if settings.network.frozen:
-        raise ConfigError("encoder.network.frozen is true: a frozen encoder learns nothing. Set it to false.")
+        raise ConfigError("encoder.network.frozen is true, but a frozen encoder cannot be trained. Set it to false.")
     weights = settings.network.weights
     if weights is not None and not weights.exists():
         raise ConfigError(f"encoder.network.weights={weights} does not exist. Give a weights file, or null.")
@@ -109,11 +109,11 @@ def _checked(config: Config) -> tuple[ShardSet, Path]:
     check_trackers("encoder", settings)
     for split in ("train", "validate"):
         if not shards.num_rows(split):
-            raise ShardError(f"The {split} split of {config.data.shards} is empty. Ingest again so that it has images.")
+            raise ShardError(f"The {split} split of {config.data.shards} is empty. Ingest again with images in it.")
         counts = shards.manifest["labels"][split]
         if not any(name["present"] for name in counts["names"].values()):
             raise ShardError(
-                f"No image in the {split} split of {config.data.shards} has a label that is present: there is nothing "
-                "to learn or to measure. Ingest with label columns."
+                f"No image in the {split} split of {config.data.shards} has a positive label. Ingest with label "
+                "columns."
             )
     return shards, settings.run.resolve()

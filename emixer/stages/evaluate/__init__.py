@@ -91,7 +91,7 @@ class _Readers:
 
     @classmethod
     def of(cls, config: Config, device: torch.device) -> "_Readers":
-        """Loaded before anything is measured, so that a wrong file is told at once."""
+        """Loaded before anything is measured, so that a wrong file is reported at once."""
         chexbert, radgraph = config.evaluate.chexbert, config.evaluate.radgraph
         return cls(
             None if chexbert is None else Chexbert(chexbert, device),
@@ -160,13 +160,13 @@ def describe(config: Config) -> str:
     num = num_images(config, manifest, shards)
     return "\n".join([
         f"Would compare {num:,} of the {manifest['rows']:,} pairs in {dataset}",
-        f"  with        {num:,} real images of {split} (of {shards.num_rows(split):,}) and {num:,} of train, "
+        f"  with        {num:,} of {shards.num_rows(split):,} real {split} images and {num:,} train images, "
         f"{shards.folder}",
         f"  labels      {', '.join(compared_labels(dataset, manifest, shards))}",
         *([f"  split by    {', '.join(config.evaluate.by)}"] if config.evaluate.by else []),
-        f"  measured by {', '.join(f'{n.name} ({n.resized})' for n in _networks(config))}",
-        f"  read by     {', '.join(_readers_in_words(config))}",
-        f"  written to  {out}",
+        f"  networks    {', '.join(f'{n.name} ({n.resized})' for n in _networks(config))}",
+        f"  reports by  {', '.join(_readers_in_words(config))}",
+        f"  output      {out}",
     ])  # fmt: skip
 
 
@@ -198,23 +198,23 @@ def _split(config: Config, sides: Sides, features: Mapping[str, Tensor], scores:
 
 def _readers_in_words(config: Config) -> list[str]:
     given = {"CheXbert": config.evaluate.chexbert, "RadGraph": config.evaluate.radgraph}
-    return ["the rules of this project", *(name for name, folder in given.items() if folder is not None)]
+    return ["rule-based labeller", *(name for name, folder in given.items() if folder is not None)]
 
 
 def _checked(config: Config) -> tuple[Path, dict[str, Any], ShardSet, Path]:
     """Dataset, its manifest, real images, and where results go."""
     settings = config.evaluate
     if settings.dataset is None:
-        raise ConfigError("evaluate.dataset is not set. Give --dataset FOLDER, which `emixer generate` wrote.")
+        raise ConfigError("evaluate.dataset is not set. Give --dataset FOLDER, written by `emixer generate`.")
     if config.data.shards is None:
-        raise ConfigError("data.shards is not set. Give --shards FOLDER, the real images to compare with.")
+        raise ConfigError("data.shards is not set. Give --shards FOLDER with the real images to compare with.")
     dataset = settings.dataset.resolve()
     manifest = read_finished_manifest(dataset)
     shards = ShardSet.open(config.data.shards)
     for split in (settings.split, "train"):
         if shards.num_rows(split) < settings.neighbours + 1:
             raise ShardError(
-                f"The {split} split of {shards.folder} has {shards.num_rows(split)} images; more than "
+                f"The {split} split of {shards.folder} has {shards.num_rows(split)} images, but more than "
                 f"evaluate.neighbours={settings.neighbours} are needed. Set evaluate.split=validate, or ingest more."
             )
     for key, check in {
@@ -224,7 +224,7 @@ def _checked(config: Config) -> tuple[Path, dict[str, Any], ShardSet, Path]:
         if path is not None:
             if not path.exists():
                 raise ConfigError(
-                    f"evaluate.{key}={path} does not exist. Nothing is downloaded here: say where it lies."
+                    f"evaluate.{key}={path} does not exist. Nothing is downloaded automatically; give its location."
                 )
             check(path)
     _check_encoder(config, compared_labels(dataset, manifest, shards))
@@ -256,7 +256,7 @@ def _networks(config: Config) -> list[_Network]:
         found.append(_outside("inception", weights, "bilinear to 299 px", lambda device: inception(weights, device)))
     if settings.rad_dino is not None:
         folder = settings.rad_dino
-        found.append(_outside("rad_dino", folder, "as its preprocessor says", lambda device: rad_dino(folder, device)))
+        found.append(_outside("rad_dino", folder, "by its preprocessor", lambda device: rad_dino(folder, device)))
     return found
 
 
@@ -425,5 +425,5 @@ def _prefixed(prefix: str, figures: Mapping[str, _T]) -> dict[str, _T]:
 
 def _device(config: Config) -> str:
     if config.evaluate.use_gpu and not torch.cuda.is_available():
-        raise ConfigError("evaluate.use_gpu=true, but there is no GPU here. Leave it out, or run it where one is.")
+        raise ConfigError("evaluate.use_gpu=true, but this machine has no GPU. Unset it, or use a machine with one.")
     return "cuda" if torch.cuda.is_available() and config.evaluate.use_gpu is not False else "cpu"

@@ -49,7 +49,7 @@ class Sides:
     """Of them, by kind: generated, real, sample."""
 
     def subjects(self, kind: str) -> Sequence[str]:
-        """Whose image each is, of the generated or the real ones; a generated one is of nobody else. Never printed."""
+        """Subject of each generated or real image; every generated image is its own subject. Never printed."""
         return self.held_out.subjects[: self.num] if kind == "real" else [str(n) for n in range(self.num)]
 
     @property
@@ -68,7 +68,7 @@ def compared_labels(dataset: Path, manifest: Mapping[str, Any], shards: ShardSet
     """Those of both sides, in the order of the shards. Raises ShardError when there is none."""
     labels = tuple(name for name in shards.info.label_names if name in manifest["label_counts"])
     if not labels:
-        raise ShardError(f"{dataset} and {shards.folder} have no label in common. Compare it with its own collection.")
+        raise ShardError(f"{dataset} and {shards.folder} share no label. Compare with the collection it is based on.")
     return labels
 
 
@@ -116,13 +116,13 @@ def split_by(config: Config, dataset: Path, manifest: Mapping[str, Any], shards:
     for name in config.evaluate.by:
         if name not in made.names:
             raise ConfigError(
-                f"evaluate.by names {name}, and the pairs in {dataset} were not conditioned on it. Generate them with "
-                f"a model that was trained with {name} in model.conditions, or leave it out."
+                f"evaluate.by names {name}, but the pairs in {dataset} were not conditioned on it. Generate them with "
+                f"a model trained with {name} in model.conditions, or remove it."
             )
         if column_of(name) not in shards.info.arrow_schema().names:
             raise ShardError(
-                f"evaluate.by names {name}, which the shards in {shards.folder} do not know. Give shards that do, or "
-                "leave it out."
+                f"evaluate.by names {name}, which the shards in {shards.folder} lack. Give shards with it, or remove "
+                "it."
             )
     values = tuple(made.values_of(name) for name in config.evaluate.by)
     return Conditions(tuple(config.evaluate.by), values, made.age_bounds)

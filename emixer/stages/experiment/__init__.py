@@ -1,7 +1,7 @@
 """`emixer experiment TABLE`: generators and their datasets, then cells in parallel on Ray, then the table.
 
-Whatever is finished is kept by what it was made of: the same command goes on after an interruption, other tables of the
-same folder share generators, datasets and cells, and a cell that fails is shown as failed while the rest goes on.
+Finished work is keyed by its inputs and kept: the same command resumes after an interruption, other tables in the same
+folder share generators, datasets and cells, and a failed cell is shown as failed while the others continue.
 
 Source: EMIXER §4.4, §4.5, §6.4; docs/tables.md says how each table is made.
 """
@@ -46,7 +46,7 @@ class ExperimentResult:
     kept: int
 
     def __str__(self) -> str:
-        lines = [self.filled.markdown(), f"{self.computed} cells computed, {self.kept} kept from before.", "Written:"]
+        lines = [self.filled.markdown(), f"{self.computed} cells computed, {self.kept} reused.", "Written:"]
         return "\n".join([*lines, *(f"  {path}" for path in self.paths)])
 
 
@@ -95,7 +95,7 @@ def _unfinished(
     return UnfinishedError("\n".join([
         f"{num} of {len(results)} cells of {table} failed:",
         *(f"  {name}: {why}" for name, why in failed.items()),
-        "The table is written without them; the same command tries them again and keeps the rest. Written:",
+        "The table is written without them; run the same command again to retry only these. Written:",
         *(f"  {path}" for path in paths),
     ]))  # fmt: skip
 
@@ -127,21 +127,21 @@ def describe(config: Config) -> str:
             continue
         to_do.append(cell)
         other = "" if inputs is None else difference(cell, inputs, kept)
-        lines.append(f"  to do       {cell.name}" + (f" (one is done that differs: {other})" if other else ""))
+        lines.append(f"  to do       {cell.name}" + (f" (a finished one differs in: {other})" if other else ""))
     lines.append(
-        f"  {len(to_do)} of {len(experiment.cells)} cells to do, a model on {settings.downstream.images:,} pairs each"
+        f"  {len(to_do)} of {len(experiment.cells)} cells to do, each a model on {settings.downstream.images:,} pairs"
     )
     return "\n".join([*lines, *(f"  {told}" for told in [seconds_in_words(to_do, kept)] if told)])
 
 
 def _state_of(experiment: Experiment, name: str, made: Generated | None) -> str:
-    """What there is of a generator and its pairs, and what is to be done, in words."""
+    """What exists of a generator and its pairs, and what is to be done, in words."""
     if made is not None:
-        return f"dataset is there: {made.folder}"
+        return f"dataset exists: {made.folder}"
     pairs = f"to generate {dataset_rows(experiment.config.experiment):,} pairs"
     run_folder, wanted = experiment.run_of(name), experiment.config.train.images
     if experiment.is_given(name):
-        return f"is given: {run_folder}; {pairs}"
+        return f"given run: {run_folder}; {pairs}"
     found = find_checkpoint(run_folder / "checkpoints", "last") if run_folder.is_dir() else None
     return f"to train on {max(wanted - (found.images if found else 0), 0):,} images, {pairs}"
 
@@ -201,9 +201,9 @@ def _failure(error: Exception) -> _Failure:
 
 
 def _noted(failure: _Failure, name: str, path: Path) -> str:
-    """Writes the traceback to `path`; returns what the user is told."""
+    """Writes the traceback to `path`; returns the message for the user."""
     files.write_text(path, f"{name}\n{failure.trace}")
-    return failure.why if failure.is_known else f"{failure.why}, with its traceback in {path}"
+    return failure.why if failure.is_known else f"{failure.why}, traceback in {path}"
 
 
 def _all_generated(experiment: Experiment, folder: ResultsFolder) -> tuple[dict[str, Generated], dict[str, str]]:
@@ -243,7 +243,7 @@ def _device(config: Config) -> str:
     """Where cells are worked on. Raises ConfigError when the cluster has no room for one, and will not grow."""
     wanted, room = config.experiment.use_gpu, capacity()
     if wanted and not room.get("GPU"):
-        raise ConfigError("experiment.use_gpu=true, but the Ray cluster has no GPU. Leave it out, or add one.")
+        raise ConfigError("experiment.use_gpu=true, but the Ray cluster has no GPU. Unset it, or add a GPU.")
     cpus = config.experiment.cpus_per_cell
     require_cpus(cpus, f"experiment.cpus_per_cell={cpus}. Lower it, or join a larger cluster.")
     return "cuda" if room.get("GPU") and wanted is not False else "cpu"
@@ -268,9 +268,9 @@ def _measured_on(experiment: Experiment, results: Mapping[Cell, CellResult | str
 
 
 def _unknown_in_words(experiment: Experiment) -> str:
-    """A caveat about generators of which nobody can say what they were trained on; nothing where there is none."""
+    """A caveat about generators with unknown training data; empty if there are none."""
     told = ", ".join(f"the given run of {name}" for name in experiment.unknown)
-    return f"Whether {told} has seen test images is not known: the shards it was trained on are gone." if told else ""
+    return f"Whether {told} has seen test images is unknown: its training shards are gone." if told else ""
 
 
 def _diseases_in_words(experiment: Experiment) -> str:
@@ -281,7 +281,7 @@ def _diseases_in_words(experiment: Experiment) -> str:
     means = [column.title for column in columns if "/" not in column.figure]
     found = experiment.diseases
     what = f"{' and '.join(means)} over" if means else "Test images with each disease:"
-    left_out = f"; left out: {found.left_out_in_words}" if found.left_out else ""
+    left_out = f"; excluded: {found.left_out_in_words}" if found.left_out else ""
     return f"{what} {found.measured_in_words}{left_out}."
 
 

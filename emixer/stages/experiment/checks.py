@@ -1,4 +1,4 @@
-"""What an experiment demands of shards and of models that the user brings, looked at before anything starts.
+"""Requirements of an experiment on shards and on models given by the user, checked before anything starts.
 
 Ids of subjects are compared here and never shown.
 """
@@ -37,25 +37,24 @@ def require_rows(shards: ShardSet, table: Table) -> None:
     there = shards.num_rows("train")
     if wanted > there:
         raise ShardError(
-            f"{table.name} wants {wanted:,} real images in train; {shards.folder} has {there:,}. Set "
+            f"{table.name} needs {wanted:,} real images in train; {shards.folder} has {there:,}. "
             + (
-                f"experiment.scale to at most {there / REAL_PAIRS:g}."
+                f"Set experiment.scale to at most {there / REAL_PAIRS:g}."
                 if table.has_printed
-                else "experiment.real_pairs to smaller numbers."
+                else "Lower experiment.real_pairs."
             )
         )
     if any(cell.task in ("reports", "pairs") for cell in cells):
         for split in _SPLITS:
             if not reads_language(shards.info.report_language):
                 raise ShardError(
-                    f"The reports in {shards.folder} are in the language {shards.info.report_language!r}, which is "
-                    f"not read; {table.name} is about reports. Use shards of a collection with English ones, or "
-                    "table5, table9 or table10."
+                    f"{table.name} needs English reports; those in {shards.folder} are in the language "
+                    f"{shards.info.report_language!r}. Use shards with English reports, or table5, table9 or table10."
                 )
             if not shards.num_reports(split):
                 raise ShardError(
-                    f"No image in the {split} split of {shards.folder} has a report; {table.name} is about reports. "
-                    "Use shards of a collection with reports, or table5, table9 or table10."
+                    f"{table.name} needs reports, but no image in the {split} split of {shards.folder} has one. "
+                    "Use shards with reports, or table5, table9 or table10."
                 )
 
 
@@ -64,14 +63,14 @@ def require_splits(shards: ShardSet) -> None:
     for split in _SPLITS:
         if not shards.num_rows(split):
             raise ShardError(
-                f"The {split} split of {shards.folder} is empty: models are trained, chosen and tested on images of "
-                "different people. Ingest again with all three."
+                f"The {split} split of {shards.folder} is empty; models are trained, selected and tested on different "
+                "subjects. Ingest again with all three splits."
             )
     common = _subjects(shards, ("train", "validate")) & _subjects(shards, ("test",))
     if common:
         raise ShardError(
-            f"{len(common):,} subjects of the test split of {shards.folder} have images in train or validate too: a "
-            "test on them would tell who is known, not what is learned. Ingest with splits by subject."
+            f"{len(common):,} subjects of the test split of {shards.folder} also have images in train or validate "
+            "(data leakage). Ingest with splits by subject."
         )
 
 
@@ -80,7 +79,7 @@ def require_labels(shards: ShardSet, names: Sequence[str], key: str) -> None:
     missing = [name for name in names if name not in shards.info.label_names]
     if missing:
         raise ShardError(
-            f"{shards.folder} has no label {', '.join(missing)}. Set {key} to labels out of: "
+            f"{shards.folder} has no label {', '.join(missing)}. Choose {key} from: "
             f"{', '.join(shards.info.label_names)}."
         )
 
@@ -112,7 +111,7 @@ class Diseases:
     def left_out_in_words(self) -> str:
         """The same of the others, with the reason; nothing where there is none."""
         told = ", ".join(f"{name} {self.present[name]:,}" for name in self.left_out)
-        return f"{told} (fewer than {MIN_IMAGES} test images with it, or without it)" if told else ""
+        return f"{told} (fewer than {MIN_IMAGES} positive or negative test images)" if told else ""
 
 
 def require_measurable(shards: ShardSet, diseases: Sequence[str], policy: LabelPolicy) -> None:
@@ -121,16 +120,16 @@ def require_measurable(shards: ShardSet, diseases: Sequence[str], policy: LabelP
         _, counts_K = _label_counts(shards, split, diseases)
         if not len(counts_K):
             raise ShardError(
-                f"No image in the {split} split of {shards.folder} has labels, and classifiers are to learn "
+                f"No image in the {split} split of {shards.folder} has labels, but classifiers need "
                 f"{', '.join(diseases)}. Ingest with label columns."
             )
     found = Diseases.of(shards, diseases, policy)
     if len(found.left_out) == len(diseases):
         present = ", ".join(f"{name} {num}" for name, num in found.present.items())
         raise ShardError(
-            f"No disease can be measured on the {counts_K.sum():,} labelled test images of {shards.folder}: one needs "
-            f"{MIN_IMAGES} with it and {MIN_IMAGES} without; there are with it: {present}. Set experiment.diseases to "
-            "others, or ingest with a larger test split."
+            f"No disease can be measured on the {counts_K.sum():,} labelled test images of {shards.folder}: it takes "
+            f"{MIN_IMAGES} positive and {MIN_IMAGES} negative images; positive: {present}. Change experiment.diseases, "
+            "or ingest with a larger test split."
         )
 
 
@@ -142,14 +141,14 @@ def require_classes(covid: ShardSet, classes: Sequence[str]) -> None:
         if (others := rows - counts_K[one].sum()) > 0:
             raise ShardError(
                 f"{others:,} of {rows:,} images in the {split} split of {covid.folder} have none or several of the "
-                f"labels {', '.join(classes)}; table5 needs images of exactly one. Ingest without those, by a class "
+                f"labels {', '.join(classes)}; table5 needs exactly one per image. Ingest without them, with a class "
                 "column, or set experiment.covid_classes."
             )
         absent = [name for name, num in zip(classes, counts_K @ vectors_KY, strict=True) if not num]
         if absent:
             raise ShardError(
-                f"No image in the {split} split of {covid.folder} is of the class {', '.join(absent)}. Ingest again "
-                "with images of all four classes in each split."
+                f"The {split} split of {covid.folder} has no image of class {', '.join(absent)}. Ingest again with "
+                "all four classes in each split."
             )
 
 
@@ -176,8 +175,8 @@ def require_fitting(
     missing = [disease for disease in diseases if disease not in trained.spec.label_names]
     if missing:
         raise ConfigError(
-            f"experiment.runs: the model in {run} has no label {', '.join(missing)}. Give a run that was trained with "
-            f"them, or set experiment.diseases to labels out of: {', '.join(trained.spec.label_names)}."
+            f"experiment.runs: the model in {run} has no label {', '.join(missing)}. Give a run trained with it, or "
+            f"choose experiment.diseases from: {', '.join(trained.spec.label_names)}."
         )
     if config is None or config.data.shards is None or not config.data.shards.is_dir():
         return False
@@ -194,8 +193,8 @@ def require_unseen(trained_on: ShardSet, tested_on: ShardSet) -> None:
     common = _subjects(trained_on, ("train", "validate")) & _subjects(tested_on, ("test",))
     if common:
         raise ShardError(
-            f"{len(common):,} subjects of the test split of {tested_on.folder} are in train or validate of "
-            f"{trained_on.folder}, which a model is trained on. Give shards with the same splits, or of other people."
+            f"{len(common):,} subjects of the test split of {tested_on.folder} are in train or validate of the "
+            f"training shards {trained_on.folder}. Give shards with the same splits, or with other subjects."
         )
 
 
@@ -227,13 +226,12 @@ def _require_unchanged(source: ShardSet, run: Path, config: Config, spec: ModelS
     same_counts = same_label_counts(now, spec)
     if same_words and not same_counts and config.data.labelled_fraction < 1:
         raise ConfigError(
-            f"experiment.runs: {run} kept the labels of other images than are drawn now: the same share of each class. "
-            "Train it again."
+            f"experiment.runs: {run} kept the labels of other images than this version selects. Train it again."
         )
     if not (same_words and same_counts):
         raise ConfigError(
-            f"experiment.runs: the shards in {source.folder} have changed since {run} was trained on them, so that it "
-            "may have seen images of their test split. Train again on these, or put back what it was trained on."
+            f"experiment.runs: the shards in {source.folder} have changed since {run} was trained on them, so it may "
+            "have seen images of their test split. Train it again, or restore the original shards."
         )
 
 

@@ -46,8 +46,8 @@ def draw_figures(experiment: Experiment, generated: Generated) -> FiguresResult:
     real = read_real_pairs(experiment.shards, "test", GRID_IMAGES, uncertain_is)
     if not real.reports:
         raise ShardError(
-            f"No image in the test split of {experiment.shards.folder} has labels, and synthetic samples are set "
-            "beside real ones by their labels. Ingest with label columns."
+            f"No image in the test split of {experiment.shards.folder} has labels, but synthetic samples are matched "
+            "to real ones by label. Ingest with label columns."
         )
     every_label = experiment.shards.info.label_names
     known = read_finished_manifest(generated.folder)["label_counts"]  # a given run may know fewer
@@ -64,20 +64,20 @@ def draw_figures(experiment: Experiment, generated: Generated) -> FiguresResult:
     method, px = NAMES[name], experiment.shards.info.side_px
     beside = f"Real test images of {sources} beside images of {method}, {px} px"
     pairs = _pairs(real, stored, every_label, names)
-    unlike = "" if exact == len(rows_N) else f" ({exact} of {len(rows_N)} the same, else the nearest)"
+    unlike = "" if exact == len(rows_N) else f" ({exact} of {len(rows_N)} exact, else the nearest)"
     pictures = {
         "figure8": draw_pairs(pairs[:PAIRS_A_FIGURE], beside),
         "figure9": draw_pairs(pairs[PAIRS_A_FIGURE : 2 * PAIRS_A_FIGURE], beside),
         "figure10": draw_images(real.images_NHW, f"Real test images of {sources}, {px} px", GRID_COLUMNS),
-        "figure11": draw_images(stored.images_NHW, f"{method}, labels of figure 10 in its order{unlike}", GRID_COLUMNS),
-        "figure12": draw_images(more.images_NHW, f"{method}, as they come, {px} px", GRID_COLUMNS + 2),
+        "figure11": draw_images(stored.images_NHW, f"{method}, same labels as figure 10{unlike}", GRID_COLUMNS),
+        "figure12": draw_images(more.images_NHW, f"{method}, uncurated, {px} px", GRID_COLUMNS + 2),
     }
     folder, paths = experiment.out / "figures", []
     for figure, kinds in pictures.items():
         for kind, content in kinds.items():
             files.write_bytes(folder / f"{figure}.{kind}", content)
             paths.append(folder / f"{figure}.{kind}")
-    return FiguresResult(tuple(paths), f"{beside}. They hold real images: share them as their collection allows.")
+    return FiguresResult(tuple(paths), f"{beside}. They contain real images: share only as their collection allows.")
 
 
 def alike(wanted_NY: NDArray[np.uint8], offered_MY: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -129,7 +129,7 @@ def checked(config: Config) -> Experiment:
     starts."""
     settings = config.experiment
     if settings.out is None:
-        raise ConfigError("experiment.out is not set. Give --out FOLDER, where results and tables are written.")
+        raise ConfigError("experiment.out is not set. Give --out FOLDER for results and tables.")
     if config.data.shards is None:
         raise ConfigError("data.shards is not set. Give --shards FOLDER, a folder written by `emixer ingest`.")
     shards = ShardSet.open(config.data.shards)
@@ -145,8 +145,8 @@ def checked(config: Config) -> Experiment:
     encoder = config.validation.encoder
     if encoder is not None and (encoder.weights is None or not encoder.weights.exists()):
         raise ConfigError(
-            f"validation.encoder.weights={encoder.weights} does not exist, and FID is to be measured by it. Give a "
-            "weights file, or leave validation.encoder out."
+            f"validation.encoder.weights={encoder.weights} does not exist, but is needed for FID. Give a weights file, "
+            "or omit validation.encoder."
         )
     experiment = Experiment(config, table, shards, _covid(config, shards), settings.out.resolve())
     unseen = {name: _checked_generator(experiment, name) for name in table.generators}
@@ -159,23 +159,23 @@ def _require_used(settings: ExperimentConfig, table: Table) -> None:
         name, _, folder = run.partition("=")
         if not Path(folder).is_dir():
             raise ConfigError(
-                f"experiment.runs: {folder} of {name} does not exist. Give a run folder of `emixer train`."
+                f"experiment.runs: {folder} for {name} does not exist. Give a run folder of `emixer train`."
             )
         if name not in map(model_of, table.generators):
-            logger.warning("experiment.runs: %s makes no pairs of %s, and its run is left aside.", name, table.name)
+            logger.warning("experiment.runs: %s is not used by %s; its run is ignored.", name, table.name)
     if table.name == "table5" and "emixer" not in settings.methods:
         raise ConfigError(
-            f"table5 is about emixer alone, and experiment.methods={','.join(settings.methods)} is without it. Leave "
-            "experiment.methods out, or fill another table."
+            f"table5 uses only emixer, which experiment.methods={','.join(settings.methods)} lacks. Unset "
+            "experiment.methods, or choose another table."
         )
     strangers = set(settings.beyond) - set(settings.methods) - {"emixer"}
     if table.name == "table1" and strangers:
         raise ConfigError(
-            f"experiment.beyond names {', '.join(sorted(strangers))}, of which experiment.methods="
-            f"{','.join(settings.methods)} makes no rows. Add to experiment.methods, or leave it out."
+            f"experiment.beyond names {', '.join(sorted(strangers))}, not in experiment.methods="
+            f"{','.join(settings.methods)}. Add it to experiment.methods, or remove it."
         )
     if len(table.rows) < 2:
-        raise ConfigError(f"{table.name} has no row of {', '.join(settings.methods)}. Add to experiment.methods.")
+        raise ConfigError(f"{table.name} has no rows for {', '.join(settings.methods)}. Add to experiment.methods.")
 
 
 def _checked_generator(experiment: Experiment, name: str) -> bool:
@@ -207,13 +207,13 @@ def _covid(config: Config, shards: ShardSet) -> ShardSet | None:
     if settings.covid is None:
         raise ConfigError(
             "experiment.covid is not set. table5 needs images of four classes: ingest them with `emixer ingest "
-            "image-folder` and give --covid FOLDER."
+            "image-folder` and give the shards as --covid FOLDER."
         )
     covid = ShardSet.open(settings.covid)
     if covid.info.side_px != shards.info.side_px:
         raise ShardError(
-            f"{settings.covid} holds images of {covid.info.side_px} px and {config.data.shards} of "
-            f"{shards.info.side_px}. Ingest one of them again at the size of the other."
+            f"{settings.covid} has images of {covid.info.side_px} px and {config.data.shards} of "
+            f"{shards.info.side_px} px. Ingest one of them again at the size of the other."
         )
     require_labels(covid, settings.covid_classes, "experiment.covid_classes")
     require_splits(covid)
@@ -256,8 +256,8 @@ def _require_same_training(experiment: Experiment, name: str) -> None:
     found = find_checkpoint(run_folder / "checkpoints", "last")
     if found is not None and found.images < config.train.images:
         raise RunFolderError(
-            f"The dataset of {name} in {experiment.out} was made after {found.images:,} images; train.images is "
-            f"{config.train.images:,} now. Choose a new folder, or set train.images={found.images}."
+            f"The dataset of {name} in {experiment.out} was generated after {found.images:,} training images; "
+            f"train.images is now {config.train.images:,}. Choose a new folder, or set train.images={found.images}."
         )
 
 
@@ -273,8 +273,8 @@ def _require_same_pairs(experiment: Experiment, name: str, manifest: Mapping[str
     trained = read_trained_model(run_folder, settings.checkpoint)
     if config.data.labelled_fraction < 1 and not same_label_counts(trained.spec, spec_of(experiment.shards, config)):
         raise RunFolderError(
-            f"{name} in {experiment.out} kept the labels of other images than are drawn now: the same share of each "
-            f"class. Delete {dataset.parent} to train it again, or choose a new folder."
+            f"{name} in {experiment.out} kept the labels of other images than this version selects. Delete "
+            f"{dataset.parent} to train it again, or choose a new folder."
         )
     plan = make_plan(settings.plan, settings.labels, trained.spec, settings.seed)
     now = {

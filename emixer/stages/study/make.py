@@ -41,12 +41,12 @@ class MadeStudy:
 
     def __str__(self) -> str:
         facts = self.facts
-        lines = [f"A study of {facts.pairs} real and {facts.pairs} generated pairs, {facts.side_px} px: {self.folder}"]
-        lines.append(f"  each reader scores {facts.showings}, {facts.repeats} of them for the second time")
+        lines = [f"Study of {facts.pairs} real and {facts.pairs} generated pairs, {facts.side_px} px: {self.folder}"]
+        lines.append(f"  each reader scores {facts.showings} pairs, {facts.repeats} of them repeats")
         lines += _balance_in_words(facts.strata, self.left_out)
-        lines.append(f"  {KEY_NAME} says which are real; {READERS_NAME} holds the links of {facts.readers} readers.")
-        lines.append("  Both are readable for you alone: keep them so. The images and reports are data of their")
-        lines.append("  collection: show them only to readers whom its terms allow.")
+        lines.append(f"  {KEY_NAME} says which are real; {READERS_NAME} has the tokens of {facts.readers} readers.")
+        lines.append("  Both are readable only by you: keep it that way. The images and reports are subject to the")
+        lines.append("  terms of their collection: show them only to readers whom these allow.")
         lines.append(f"Next: emixer study serve --study {self.folder}")
         return "\n".join(lines)
 
@@ -79,8 +79,8 @@ def describe(config: Config) -> str:
     settings, (real, generated) = plan.settings, plan.sides
     lines = [
         f"Would write {plan.folder}:",
-        f"  {settings.pairs} real pairs of {len(real):,} in the {settings.split} split of {plan.shards.folder}",
-        f"  {settings.pairs} generated pairs of {len(generated):,} in {plan.dataset}",
+        f"  {settings.pairs} of {len(real):,} real pairs in the {settings.split} split of {plan.shards.folder}",
+        f"  {settings.pairs} of {len(generated):,} generated pairs in {plan.dataset}",
         *_balance_in_words(plan.strata, plan.left_out),
         f"  for {settings.readers} readers, {2 * settings.pairs + settings.repeats} pairs each",
     ]
@@ -123,7 +123,7 @@ def _new_names(num: int) -> list[str]:
 
 def _balance_in_words(strata: dict[str, int], left_out: Sequence[str]) -> list[str]:
     counted = ", ".join(f"{name} {count}" for name, count in strata.items())
-    lines = [f"  pairs of either side that stand for a label: {counted}"]
+    lines = [f"  real and generated pairs per label: {counted} each"]
     if left_out:
-        lines.append(f"  left out, too few pairs: {', '.join(left_out)}")
+        lines.append(f"  labels with too few pairs, not used: {', '.join(left_out)}")
     return lines

@@ -114,9 +114,9 @@ def _same_labels(shards: ShardSet, dataset: Path, manifest: dict[str, Any]) -> t
     other = [name for name in theirs if name not in ours]
     if other or not theirs:
         raise ConfigError(
-            f"The dataset {dataset} has labels that the shards {shards.folder} do not have "
-            f"({', '.join(other) or 'none at all'}), and pairs are balanced by label. Give --shards of the collection "
-            "that the model was trained on."
+            f"The labels of the dataset {dataset} do not match those of the shards {shards.folder} "
+            f"(extra: {', '.join(other) or 'none; it has no labels'}), but pairs are balanced by label. Give --shards "
+            "of the collection that the model was trained on."
         )
     return tuple(name for name in ours if name in theirs)
 
@@ -126,8 +126,8 @@ def _require_same_size(shards: ShardSet, dataset: Path, manifest: dict[str, Any]
     if side_px != shards.info.side_px:
         raise ConfigError(
             f"The dataset {dataset} has images of {side_px} px, the shards {shards.folder} of {shards.info.side_px} "
-            "px: readers would tell them apart by their sharpness. Give --shards of the same size, e.g. those that the "
-            "model was trained on."
+            "px: readers could tell them apart by sharpness. Give --shards of the same size, e.g. those that the model "
+            "was trained on."
         )
 
 
@@ -138,7 +138,7 @@ def _balance(
     known = (*names, NO_LABEL)
     unknown = [name for name in settings.labels if name not in known]
     if unknown:
-        raise ConfigError(f"study.labels names {', '.join(unknown)}. There are: {', '.join(known)}.")
+        raise ConfigError(f"study.labels: unknown label {', '.join(unknown)}. Choose from: {', '.join(known)}.")
     wanted = settings.labels or known
     may_stand_for = [strata_of(side.labels_NY, names, wanted) for side in sides]
     if not settings.labels:
@@ -147,7 +147,7 @@ def _balance(
             raise _too_few(settings, known, [side_NS.sum(0) for side_NS in may_stand_for], settings.pairs)
         return found, tuple(name for name in known if name not in found.strata)
     if len(wanted) > settings.pairs:
-        raise ConfigError(f"study.pairs={settings.pairs} cannot stand for {len(wanted)} labels. Give --pairs more.")
+        raise ConfigError(f"study.pairs={settings.pairs} is less than the {len(wanted)} labels. Raise --pairs.")
     balance = evenly(settings.pairs, wanted)
     counts = [side_NS.sum(0) for side_NS in may_stand_for]
     if (np.min(counts, axis=0) < balance.quota_S).any():
@@ -164,8 +164,8 @@ def _too_few(
         if min(real, generated) < needed
     ]
     return ConfigError(
-        f"There are too few pairs for study.pairs={settings.pairs}, which needs {needed} on either side: "
-        f"{'; '.join(short)}. Real pairs are one of each study in the {settings.split} split with labels and a report. "
+        f"Too few pairs for study.pairs={settings.pairs}, which needs {needed} real and {needed} generated: "
+        f"{'; '.join(short)}. Real pairs are one per study in the {settings.split} split with labels and a report. "
         "Give fewer --pairs, other --labels, another --split, or a larger --dataset."
     )
 
@@ -173,6 +173,6 @@ def _too_few(
 def _together_too_few(settings: StudyConfig, balance: Balance) -> ConfigError:
     return ConfigError(
         f"study.pairs={settings.pairs} cannot be drawn for {', '.join(balance.strata)}: each label has enough pairs, "
-        "but many of them carry several labels and count once. Give fewer --pairs, fewer --labels or a larger "
+        "but many have several labels and can be used only once. Give fewer --pairs, fewer --labels or a larger "
         "--dataset."
     )

@@ -29,13 +29,13 @@ class StudyReport:
         named = {
             "real pairs": in_words(figures.get("pair/real")),
             "synthetic pairs": in_words(figures.get("pair/synthetic")),
-            "real less synthetic": in_words(figures.get("pair/difference"), "+"),
+            "real minus synthetic": in_words(figures.get("pair/difference"), "+"),
             "weighted kappa between readers": in_words(figures.get("pair/kappa between")),
-            "guessed right": in_percent(figures.get("right/all")),
+            "correct guesses": in_percent(figures.get("right/all")),
         }  # fmt: skip
         lines += [f"  {name:<32}{words}" for name, words in named.items()]
         lines.append(f"Written: {self.out / f'{_NAME}.md'}, .csv, .tex, .png; {self.out / 'ratings.csv'}")
-        lines.append("They tell which pairs are real: keep them from readers who are not done.")
+        lines.append("They reveal which pairs are real: do not show them to readers who are still scoring.")
         return "\n".join(lines)
 
 
@@ -47,8 +47,8 @@ def run(config: Config) -> StudyReport:
     study, ratings, out = _read(config)
     if not ratings.pairs:
         raise RunFolderError(
-            f"Nobody has scored anything in {study.path} yet. Send the links of links.csv to the readers; `emixer "
-            f"study serve --study {study.path}` writes it."
+            f"There are no scores in {study.path} yet. Send the readers their links from links.csv, which `emixer "
+            f"study serve --study {study.path}` writes."
         )
     report = Report(study.facts, ratings, summarize(ratings, config.study.resamples))
     texts = {
@@ -65,7 +65,7 @@ def describe(config: Config) -> str:
     """What `run` would do. Writes nothing."""
     study, ratings, out = _read(config)
     scored = sum(done for done, _ in ratings.progress.values())
-    return f"Would read {scored:,} scores of {len(ratings.readers)} readers in {study.path}, and write to {out}."
+    return f"Would read {scored:,} scores of {len(ratings.readers)} readers from {study.path} and write to {out}."
 
 
 def _read(config: Config) -> tuple[StudyFolder, Ratings, Path]:

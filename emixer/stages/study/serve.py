@@ -32,8 +32,8 @@ class ServedStudy:
 
     def __str__(self) -> str:
         return (
-            f"Ended. {self.scored:,} of {self.showings:,} scores are in. The same command serves the study again; "
-            f"`emixer study report --study {self.folder}` tells what they say."
+            f"Stopped. {self.scored:,} of {self.showings:,} scores are in. The same command serves the study again; "
+            f"`emixer study report --study {self.folder}` reports the results."
         )
 
 
@@ -54,7 +54,7 @@ def run(config: Config) -> ServedStudy:
         links = _write_links(study, address)
         if not is_loopback(settings.host):
             logger.warning(
-                "host=%s can be reached by others, without encryption: let only a proxy with HTTPS reach this port "
+                "host=%s is reachable by others without encryption: let only an HTTPS proxy reach this port "
                 "(docs/study.md).",
                 settings.host,
             )
@@ -73,7 +73,7 @@ def describe(config: Config) -> str:
     facts = study.facts
     return (
         f"Would serve {study.path} at {settings.url or f'http://{settings.host}:{settings.port}/'} to {facts.readers} "
-        f"readers of {facts.showings} pairs each; {scored:,} are scored."
+        f"readers with {facts.showings} pairs each; {scored:,} scores are in."
     )
 
 
@@ -99,5 +99,5 @@ def _write_links(study: StudyFolder, address: str) -> Path | None:
 def _announce(study: StudyFolder, address: str, links: Path | None) -> None:
     click.echo(f"Serving {study.path} at {address}")
     if links is not None:
-        click.echo(f"Each reader has a link of their own: {links}")
-    click.echo("Ctrl-C ends it; scores are on disk as soon as a reader sees that they are saved.")
+        click.echo(f"Readers' personal links: {links}")
+    click.echo("Ctrl-C stops the server; every score shown as saved is on disk.")

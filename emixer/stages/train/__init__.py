@@ -37,7 +37,7 @@ class TrainResult:
     def __str__(self) -> str:
         names = [k for k in self.last if k.startswith("validation/") and k.count("/") == 1]  # not those by label
         measured = {name.removeprefix("validation/"): self.last[name] for name in names}
-        was = "Was trained already" if self.was_done else "Trained"
+        was = "Already trained" if self.was_done else "Trained"
         lines = [f"{was} on {self.images:,} images: {self.run}"]
         lines += [f"  {name:<32} {value:.4g}" for name, value in measured.items()]
         if self.best is not None:
@@ -100,7 +100,7 @@ def describe(config: Config) -> str:
         *([f"  conditions  {_in_words(spec.conditions)}"] if spec.conditions.names else []),
         f"  schedule    {train.images:,} images = {train.images / rows:,.1f} epochs, batch {train.batch_size} over "
         f"{train.workers_in_words} worker(s) x {train.accumulate} micro-batch(es), {train.precision}",
-        f"  parameters  {generators:,} in the generators, {critics:,} in the critics",
+        f"  parameters  {generators:,} in the generators, {critics:,} in the discriminators",
         f"  checkpoint  {_checkpoint_bytes(generators, critics) / 1e6:,.0f} MB each, at most three kept",
     ])  # fmt: skip
 
@@ -110,7 +110,7 @@ def _unread(shards: ShardSet) -> list[str]:
     language = shards.info.report_language
     if reads_language(language):
         return []
-    return [f"  reports     in the language {language!r}, which is not read: trained on the images alone"]
+    return [f"  reports     in unsupported language {language!r}: training on images only"]
 
 
 def _in_words(conditions: Conditions) -> str:
@@ -132,16 +132,15 @@ def checked(config: Config) -> tuple[Config, ShardSet, WindowReader]:
     shards = ShardSet.open(config.data.shards)
     if shards.info.side_px != model.side_px:
         raise ConfigError(
-            f"model.side_px={model.side_px}, but the shards in {config.data.shards} hold images of "
-            f"{shards.info.side_px} px. Set model.side_px={shards.info.side_px}, "
-            f"or ingest with side_px={model.side_px}."
+            f"model.side_px={model.side_px}, but the images in {config.data.shards} have {shards.info.side_px} px. "
+            f"Set model.side_px={shards.info.side_px}, or ingest with side_px={model.side_px}."
         )
     check_batch_size("train", config.train)
     _check_weights(config, shards)
     check_trackers("train", config.train)
     for split in ("train", "validate"):
         if not shards.num_rows(split):
-            raise ShardError(f"The {split} split of {config.data.shards} is empty. Ingest again so that it has images.")
+            raise ShardError(f"The {split} split of {config.data.shards} is empty. Ingest again with images in it.")
     conditions = find_conditions(shards, model.conditions, model.age_bounds)
     reader = open_windows(
         shards, "train", config.data, config.seed, model.max_sentences, model.max_words, conditions=conditions
@@ -153,8 +152,8 @@ def _check_weights(config: Config, shards: ShardSet) -> None:
     reader, judge = config.model.chest_encoder, config.validation.encoder
     if judge is not None and judge.weights is None:
         raise ConfigError(
-            "validation.encoder is given without validation.encoder.weights. Give a weights file, or leave the whole "
-            "section out: then a fixed random DenseNet measures, and the metric's name says so."
+            "validation.encoder is set without validation.encoder.weights. Give a weights file, or omit the section: "
+            "then a fixed random DenseNet is used, and noted in the metric's name."
         )
     facts = {
         key: _checked_facts(key, encoder)
@@ -167,10 +166,10 @@ def _check_weights(config: Config, shards: ShardSet) -> None:
         common = set(collection.sources) & set(of_reader.sources)
         if common or collection.digest == of_reader.collection:
             raise ConfigError(
-                f"{reader.weights} was trained on the collection that these shards come from "
-                f"({', '.join(sorted(common or collection.sources))}). The paper's encoder comes from another one, so "
-                "that F cannot read images that it has seen before. Give an encoder of another collection, or say "
-                "model.report_decoder.encoder.same_collection=true."
+                f"{reader.weights} was trained on the collection of these shards "
+                f"({', '.join(sorted(common or collection.sources))}). The paper uses an encoder trained on another "
+                "one, so that F's encoder has not seen these images. Give an encoder trained on another collection, or "
+                "set model.report_decoder.encoder.same_collection=true."
             )
     if config.validation.judge == "encoder":
         require_judge(
@@ -191,9 +190,9 @@ def _checked_facts(key: str, encoder: ChestEncoderConfig) -> EncoderFacts | None
         held = ", ".join(f"{name} {there}" for name, (there, _) in differing.items())
         here = ", ".join(f"{name} {here}" for name, (_, here) in differing.items())
         raise ConfigError(
-            f"{encoder.weights} holds an encoder with {held}; the config has {here}. Set "
+            f"{encoder.weights} is an encoder with {held}; the config has {here}. Set "
             + " ".join(f"{key}.{name}={_written(there)}" for name, (there, _) in differing.items())
-            + ", or give a file of this architecture."
+            + ", or give a matching file."
         )
     return facts
 
@@ -204,7 +203,7 @@ def _written(value: object) -> str:
 
 def _run_path(config: Config) -> Path:
     if config.train.run is None:
-        raise ConfigError("train.run is not set. Give --run FOLDER, where checkpoints and metrics are written.")
+        raise ConfigError("train.run is not set. Give --run FOLDER for checkpoints and metrics.")
     return config.train.run.resolve()
 
 

@@ -68,19 +68,20 @@ class TuneResult:
         lines = [f"Searched with {sum(self.counts.values())} trials ({counted}): {self.study}"]
         lines += [f"  failed      {reason}" for reason in self.failures]
         if self.best_number is None:
-            return "\n".join([*lines, "  no trial finished: see trials/*/ and the table in report.html"])
+            return "\n".join([*lines, "  no trial finished; see trials/*/ and the table in report.html"])
         measured = ", ".join(f"{n} {v:.4g}" for n, v in zip(self.metrics, self.best_values, strict=True))
         return "\n".join([
             *lines,
             f"  best        trial {self.best_number}: {measured}",
             f"  its values  {self.settings}",
-            f"Look at {self.study / 'report.html'}, then train on with it:",
+            f"Report: {self.study / 'report.html'}",
+            "Next, train longer with these values:",
             f"  emixer train --config {self.study / BEST} --images ... --run ...",
         ])  # fmt: skip
 
 
 def run(config: Config) -> TuneResult:
-    """Searches, or goes on searching, in `tune.study`.
+    """Starts or resumes the search in `tune.study`.
 
     Raises ConfigError, ShardError or RunFolderError before anything starts; EmixerError when it was given up, or
     nothing finished.
@@ -108,9 +109,9 @@ def run(config: Config) -> TuneResult:
         _show(study, folder, config)
     result = _result(study, folder, config)
     if searcher.given_up is not None:
-        raise EmixerError(f"The search was given up: {searcher.given_up}\n{result}\nThe same command goes on.")
+        raise EmixerError(f"Search stopped: {searcher.given_up}\n{result}\nRun the same command again to resume.")
     if found is None:
-        raise EmixerError(f"No trial finished.\n{result}\nThe same command tries again what failed.")
+        raise EmixerError(f"No trial finished.\n{result}\nRun the same command again to retry failed trials.")
     return result
 
 
@@ -118,7 +119,7 @@ def _show(study: Study, folder: Path, config: Config) -> None:
     try:
         write_report(study, folder, config.tune.metrics)
     except Exception as error:
-        logger.warning("report.html could not be made (%s: %s); the search is through.", type(error).__name__, error)
+        logger.warning("Cannot write report.html (%s: %s); the search itself is done.", type(error).__name__, error)
         logger.debug("", exc_info=True)
 
 
@@ -144,8 +145,8 @@ def describe(config: Config) -> str:
     _advise(config)
     tune, study = config.tune, look_at_study(folder, config, space, data)
     own = values_of(config, space)
-    first = "drawn, since the config's own values lie outside" if own is None else f"the config's own: {written(own)}"
-    begun = "" if study is None else f" (goes on: {_num_done(study)} of {tune.num_samples} trials done)"
+    first = "sampled; the config's values are out of range" if own is None else f"the config's values: {written(own)}"
+    begun = "" if study is None else f" (resumes: {_num_done(study)} of {tune.num_samples} trials done)"
     prunes = tune.pruner != "none" and len(tune.metrics) == 1
     return "\n".join([
         f"Would search in {folder}{begun}:",
@@ -153,7 +154,7 @@ def describe(config: Config) -> str:
         f"  first trial {first}",
         f"  trials      {tune.num_samples} of up to {tune.budget_images:,} images, proposed by {tune.sampler}, "
         + (f"poor ones stopped early ({tune.pruner})" if prunes else "none stopped early"),
-        f"  aims        {', '.join(tune.metrics)}, measured every {config.train.validate_every_images:,} images",
+        f"  metrics     {', '.join(tune.metrics)}, measured every {config.train.validate_every_images:,} images",
         f"  each        {train.describe(trial_config(TrialOrder(config, folder), 0, {})).splitlines()[0]}",
     ])  # fmt: skip
 
@@ -162,7 +163,7 @@ def _checked(config: Config) -> tuple[Path, Space, str]:
     """The folder, the space, and the digest of the images."""
     tune = config.tune
     if tune.study is None:
-        raise ConfigError("tune.study is not set. Give --study FOLDER, where the search keeps its trials.")
+        raise ConfigError("tune.study is not set. Give --study FOLDER for the search and its trials.")
     folder = tune.study.resolve()
     space = parse_space(tune.space, config)
     require_prunable(config)
@@ -175,7 +176,7 @@ def _checked(config: Config) -> tuple[Path, Space, str]:
     require_measurable(tune.metrics, _validation_rows(config, shards))
     data = hashlib.sha256("".join(file.sha256 for file in shards.shard_files).encode()).hexdigest()
     if tune.resume and look_at_study(folder, config, space, data) is None:
-        raise ConfigError(f"There is no study in {folder} to go on with. Leave --resume out to begin one.")
+        raise ConfigError(f"There is no study in {folder} to resume. Omit --resume to start one.")
     return folder, space, data
 
 
@@ -196,8 +197,8 @@ def _validation_rows(config: Config, shards: ShardSet) -> ValidationRows:
 def _advise(config: Config) -> None:
     if "fid" in config.tune.metrics and config.validation.encoder is None:
         logger.warning(
-            "FID is that of random features here, which may prefer a blur to ribs. Give validation.encoder, or aim at "
-            "something else with tune.metrics."
+            "FID uses random features here, which may rank a blur above ribs. Set validation.encoder, or choose other "
+            "tune.metrics."
         )
 
 

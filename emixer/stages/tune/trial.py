@@ -53,7 +53,7 @@ def trial_config(order: TrialOrder, number: int, values: Values) -> Config:
 
 
 def run_trial(given: dict[str, Any], order: TrialOrder) -> None:
-    """Called by Ray Tune, in a process of its own. Raises what another start may mend; all else is told as an end."""
+    """Called by Ray Tune in a separate process. Raises errors that a restart may fix; reports all others as the end."""
     training: _Training | None = None
     try:
         config = trial_config(order, given[NUMBER], given[VALUES])
@@ -74,7 +74,7 @@ def run_trial(given: dict[str, Any], order: TrialOrder) -> None:
 
 
 def _report(training: "_Training", config: Config) -> None:
-    """Tells Ray Tune of validation passes until the training is over, and then how it ended."""
+    """Reports validation passes to Ray Tune until training ends, and then the outcome."""
     assert config.train.run is not None
     folder, told = RunFolder(config.train.run), 0
     while True:
@@ -120,7 +120,7 @@ class _Training(threading.Thread):
         return not self.is_alive()
 
     def end(self) -> None:
-        """Lets it save and end: whoever is left without a leader keeps its place in the cluster."""
+        """Lets it save and end: workers without a leader would keep their resources in the cluster."""
         assert self._config.train.run is not None
         folder = RunFolder(self._config.train.run)
         if self.is_alive():

@@ -70,13 +70,13 @@ def test_images_of_a_subject_share_a_split_that_other_subjects_do_not_change(tmp
 @pytest.mark.parametrize(
     ("text", "settings", "message"),
     [
-        ("image,Edema\na.png,1\n", {}, "one of the two"),
-        ("image,Edema\na.png,1\n", {"label_columns": ("Edema",), "class_column": "Edema"}, "one of the two"),
+        ("image,Edema\na.png,1\n", {}, "Give either"),
+        ("image,Edema\na.png,1\n", {"label_columns": ("Edema",), "class_column": "Edema"}, "Give either"),
         ("image,Edema\na.png,1\n", {"label_columns": ("Oedema",)}, "no column 'Oedema'.* Did you mean 'Edema'"),
         ("image,Edema\na.png,2\n", {"label_columns": ("Edema",)}, "row 2, column 'Edema': the label is '2'"),
         ("image,Edema\na.png,1\na.png,0\n", {"label_columns": ("Edema",)}, "rows 2 and 3 have the same image"),
-        ("image,Edema\n../a.png,1\n", {"label_columns": ("Edema",)}, "row 2: the image's path leaves"),
-        ("image,Edema\n/a.png,1\n", {"label_columns": ("Edema",)}, "row 2: the image's path leaves"),
+        ("image,Edema\n../a.png,1\n", {"label_columns": ("Edema",)}, "row 2: the image path is outside"),
+        ("image,Edema\n/a.png,1\n", {"label_columns": ("Edema",)}, "row 2: the image path is outside"),
         ("image,kind\na.png,x\n", {"class_column": "kind"}, "holds 1 classes"),
         ("image,Edema\n", {"label_columns": ("Edema",)}, "No image"),
         ("image,Edema,set\na.png,1,dev\n", {"label_columns": ("Edema",), "split_column": "set"}, "set is 'dev'"),
@@ -127,5 +127,5 @@ def test_images_that_are_not_frontal_are_left_out_and_counted(tmp_path: Path) ->
 
 
 def test_a_list_of_labels_that_cannot_be_read_names_its_row(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="row 3, column 'kind': a list of labels that cannot be read"):
+    with pytest.raises(SourceError, match="row 3, column 'kind': not a readable list of labels"):
         read(tmp_path, "image,kind\na.png,['normal']\nb.png,\"['nodule', open(1)]\"\n", class_column="kind")

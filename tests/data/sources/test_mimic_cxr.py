@@ -70,7 +70,7 @@ def test_reports_may_be_unpacked_elsewhere_or_below_the_root(root: Path, tmp_pat
 
 
 def test_the_phantoms_truth_is_read_image_by_image(root: Path) -> None:
-    with pytest.raises(SourceError, match="the truth that `emixer phantom` keeps beside its images"):
+    with pytest.raises(SourceError, match="the ground truth written by `emixer phantom`"):
         read_collection(MimicCxrSource(root=root, labeler="factors"))
     images = ["b-1", "a-2", "a-1"]
     truth = {f"true_{name.lower().replace(' ', '_')}": [False] * 3 for name in CHEXPERT}
@@ -104,5 +104,5 @@ def test_sex_and_age_come_from_mimic_ivs_patients(root: Path) -> None:
     with pytest.raises(SourceError, match=r"ingest\.source\.patients=.* does not exist"):
         read_collection(MimicCxrSource(root=root, patients=root / "none.csv"))
     patients.write_bytes(gzip.compress(b"subject_id,gender,anchor_age,anchor_year\n12345678,M,60,2150\n"))
-    with pytest.raises(SourceError, match="knows no patient of these images"):
+    with pytest.raises(SourceError, match="has none of these patients"):
         read_collection(MimicCxrSource(root=root, patients=patients))

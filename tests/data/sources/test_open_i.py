@@ -113,5 +113,5 @@ def test_views_that_the_label_table_names_are_chosen_among(root: Path) -> None:
         "a": "Frontal", "b": "frontal",
     }  # fmt: skip
     (root / "labels.csv").unlink()
-    with pytest.raises(SourceError, match=r"ingest\.source\.views=Frontal, and nothing says of which view an image is"):
+    with pytest.raises(SourceError, match=r"ingest\.source\.views=Frontal, but the collection does not record views"):
         read(root, views=("Frontal",))

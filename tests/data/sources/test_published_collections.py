@@ -85,12 +85,12 @@ def test_nih_takes_the_official_lists_and_finds_images_in_the_folders_of_the_arc
 def test_nih_without_the_lists_is_split_by_a_hash_and_says_so(tmp_path: Path) -> None:
     root = nih(tmp_path)
     (root / "test_list.txt").unlink()
-    with pytest.raises(SourceError, match=r"holds train_val_list\.txt but not its sister"):
+    with pytest.raises(SourceError, match=r"has train_val_list\.txt but not the other list"):
         read_collection(NihCxr14Source(root=root))
     (root / "train_val_list.txt").unlink()
     collection = read_collection(NihCxr14Source(root=root, validate_fraction=0, test_fraction=0))
     assert set(collection.images["split"].to_pylist()) == {"train"}
-    assert collection.remarks == {"images split by a hash, since the official lists are not there": 3}
+    assert collection.remarks == {"images split by hash, since the official lists are missing": 3}
 
 
 def test_nih_of_2020_is_read_alike(tmp_path: Path) -> None:
@@ -318,12 +318,12 @@ def test_mimic_cxr_images_may_be_dicom(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "source", "table", "column", "message"),
     [
-        (nih, NihCxr14Source, "Data_Entry_2017.csv", "View Position", r"Data_Entry_2017\.csv; .* lacks View Position"),
-        (chexpert, ChexpertSource, "train.csv", "Frontal/Lateral", r"CheXpert-v1\.0; .* lacks Frontal/Lateral"),
+        (nih, NihCxr14Source, "Data_Entry_2017.csv", "View Position", r"Data_Entry_2017\.csv, .* lacks View Position"),
+        (chexpert, ChexpertSource, "train.csv", "Frontal/Lateral", r"CheXpert-v1\.0, but .* lacks Frontal/Lateral"),
         (padchest, PadChestSource, "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", "Projection",
-         r"160K_01\.02\.19\.csv; .* lacks Projection"),
-        (vindr, VindrCxrSource, "annotations/image_labels_train.csv", "rad_id", r"VinDr-CXR 1\.0\.0; .* lacks rad_id"),
-        (rsna, RsnaPneumoniaSource, "stage_2_train_labels.csv", "Target", r"labels\.csv; .* lacks Target"),
+         r"160K_01\.02\.19\.csv, but .* lacks Projection"),
+        (vindr, VindrCxrSource, "annotations/image_labels_train.csv", "rad_id", r"VinDr-CXR 1\.0\.0, .* lacks rad_id"),
+        (rsna, RsnaPneumoniaSource, "stage_2_train_labels.csv", "Target", r"labels\.csv, but .* lacks Target"),
         (brax, BraxSource, "master_spreadsheet_update.csv", "PngPath", r"BRAX 1\.1\.0, .* lacks PngPath"),
     ],
 )  # fmt: skip
@@ -332,7 +332,7 @@ def test_a_table_of_another_version_is_told_the_nearest_and_what_it_lacks(
 ) -> None:
     path = make(tmp_path) / table
     path.write_text(path.read_text().replace(column, "Renamed", 1))
-    with pytest.raises(SourceError, match=f"of no version that is known. The nearest is .*{message}"):
+    with pytest.raises(SourceError, match=f"of an unknown version. The closest is .*{message}"):
         read_collection(source(root=tmp_path))
 
 
@@ -356,7 +356,7 @@ def test_a_missing_table_is_named(tmp_path: Path, make: Callable[[Path], Path], 
 def test_a_label_that_is_not_nihs_names_its_row_and_no_value(tmp_path: Path) -> None:
     path = nih(tmp_path) / "Data_Entry_2017.csv"
     path.write_text(path.read_text().replace("Mass", "Secretname"))
-    with pytest.raises(SourceError, match="row 5: Finding Labels holds a label that is not known") as caught:
+    with pytest.raises(SourceError, match="row 5: Finding Labels has an unknown label") as caught:
         read_collection(NihCxr14Source(root=tmp_path))
     assert "Secretname" not in str(caught.value)
 
