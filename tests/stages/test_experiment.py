@@ -407,7 +407,7 @@ def test_four_classes_are_learned_from_three_starts(
             r"needs 1,000 real images in train; .* has 96\. Set experiment\.scale to at most",
         ),
         ({"experiment__diseases": ("Hernia",)}, r"has no label Hernia\. Choose experiment\.diseases from"),
-        ({"experiment__runs": ("emixer=/nowhere",)}, r"/nowhere of emixer does not exist"),
+        ({"experiment__runs": ("emixer=/nowhere",)}, r"/nowhere for emixer does not exist"),
         ({"experiment__table": "table9", "experiment__methods": ("smgan",)}, r"table9 has no rows for smgan"),
         ({"experiment__use_gpu": True}, r"the Ray cluster has no GPU"),
     ],
@@ -580,7 +580,7 @@ def test_a_given_run_whose_shards_were_made_anew_is_refused_and_one_whose_shards
 
 def test_settings_that_a_table_would_take_no_notice_of_are_refused(config: Config, given: Path) -> None:
     nowhere = {"experiment__runs": ("emixer-30=/nowhere",)}
-    refused(config, given, r"/nowhere of emixer-30 does not exist", "table1", **nowhere)
+    refused(config, given, r"/nowhere for emixer-30 does not exist", "table1", **nowhere)
     refused(config, given, r"table5 uses only emixer", "table5", experiment__methods=("cogan",))
     refused(config, given, r"beyond names cogan, not in experiment\.methods=emixer", "table1",
             experiment__beyond=("cogan",))  # fmt: skip
@@ -617,7 +617,7 @@ def test_labels_that_cannot_be_measured_are_told_with_their_counts(
 ) -> None:
     normal = shutil.copytree(shards, tmp_path / "normal")
     relabelled(normal, "test", lambda n: [int(n < 4)] * 14)
-    refused(config, tmp_path, r"No disease can be measured on the 64 labelled test images .* it: Atelectasis 4, Ed",
+    refused(config, tmp_path, r"No disease can be measured on the 64 labelled .* positive: Atelectasis 4, Edema 4\.",
             data__shards=normal)  # fmt: skip
     relabelled(normal, "validate", lambda n: None)
     refused(config, tmp_path, r"No image in the validate split of .* has labels", data__shards=normal)
@@ -632,7 +632,7 @@ def test_classes_are_one_an_image_all_in_each_split_and_of_people_that_are_not_t
     refused(config, tmp_path, r"64 subjects of the test split of .*covid are in train or validate of", "table5",
             **settings)  # fmt: skip
     relabelled(covid, "validate", lambda n: [1, 0, 0, 0])
-    refused(config, tmp_path, r"No image in the validate split of .* is of the class B, C, D", "table5", **settings)
+    refused(config, tmp_path, r"The validate split of .* has no image of class B, C, D", "table5", **settings)
     relabelled(covid, "train", lambda n: [1, int(n < 7), 0, 0])
     refused(config, tmp_path, r"7 of 96 images in the train split of .* have none or several", "table5", **settings)
 
@@ -645,7 +645,7 @@ def test_a_folder_keeps_to_its_training_and_its_pairs_serve_smaller_tables(confi
     ):
         with pytest.raises(EmixerError, match=message):
             experiment.describe(changed(config, copied, **settings))
-    assert "dataset is there" in experiment.describe(changed(config, copied, experiment__scale=2e-4)), "its first rows"
+    assert "dataset exists" in experiment.describe(changed(config, copied, experiment__scale=2e-4)), "its first rows"
 
 
 def test_two_experiments_in_one_folder_and_cells_larger_than_the_cluster_are_refused(
