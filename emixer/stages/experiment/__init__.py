@@ -261,7 +261,7 @@ def _measured_on(experiment: Experiment, results: Mapping[Cell, CellResult | str
     encoders = sorted({words for each in facts if (words := network_in_words(each))})
     parts = [_collection(experiment.covid or experiment.shards), ", ".join(told)]
     parts += [f"pretrained on {_collection(experiment.shards)}"] if experiment.covid else []
-    parts.append(f"sizes x {experiment.config.experiment.scale:g}")
+    parts += [f"sizes x {experiment.config.experiment.scale:g}"] if experiment.table.has_printed else []
     sentences = [f"Measured on {'; '.join(filter(None, parts))}.", _diseases_in_words(experiment)]
     sentences += [f"FID by {encoder}." for encoder in encoders] + [_unknown_in_words(experiment)]
     return " ".join(filter(None, sentences))
