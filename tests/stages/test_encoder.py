@@ -140,7 +140,7 @@ def written(path: Path, **changes: Any) -> Path:
         (
             {"label_names": ("Mass", "Nodule")},
             {"validation.judge": "encoder"},
-            "knows Mass, Nodule; none of them is a label of the shards",
+            "has the labels Mass, Nodule; none of them is a label of the shards",
         ),
     ],
 )
