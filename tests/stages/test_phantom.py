@@ -148,7 +148,7 @@ def test_a_finished_collection_is_left_alone(tree: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tree.rglob("*")}
     result = phantom.run(config(tree))
     assert result.already_there
-    assert "already there" in str(result)
+    assert "already complete" in str(result)
     assert {path: path.stat().st_mtime_ns for path in tree.rglob("*")} == before
     assert "Nothing would be written" in phantom.describe(config(tree))
 
