@@ -90,7 +90,7 @@ def test_an_array_trains_each_element_in_a_folder_of_its_own(ray_cluster: None, 
     assert "the array's limit of running tasks is reached" in waiting["note"]
     again = site.jobs("train", "--config", str(site.config_file), "--array", "seed=2,3", check=False)
     assert again.returncode == 2
-    assert f"Job {array}_1 (pending) writes" in again.stderr
+    assert f"Job {array}_1 (pending) already writes to" in again.stderr
     finished = [site.wait(f"{array}_{index}", "finished") for index in (0, 1)]
     assert all("Trained on 192 images" in one["note"] for one in finished)
     seeds = [load_config(tmp_path / "run" / f"seed={seed}" / "config.yaml").seed for seed in (1, 2)]
