@@ -103,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--mode", choices=["eager", "compile", "cuda-graphs"], default="eager")
     words.add_argument("--precision", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
     words.add_argument("--batch-sizes", nargs="+", type=int, default=[32, 64, 128, 256, 512])
-    words.add_argument("--round-s", type=float, default=1.0, help="least seconds of each of five rounds")
+    words.add_argument("--round-s", type=float, default=1.0, help="about how many seconds each of five rounds takes")
     words.add_argument("--profile", action="store_true")
     words.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     words.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -141,14 +141,20 @@ def measured(
 
 
 def rate(bench: Bench, state: TrainState, batches: Iterator[HostBatch], least_s: float) -> float:
-    """Images a second over whole iterations that take at least so long."""
+    """Images a second over iterations that take about so long, without a wait between them, as in training."""
+    one_s = elapsed_s(bench, state, batches, 1)
+    num = max(1, round(least_s / one_s))
+    return num * state.images_per_iteration / elapsed_s(bench, state, batches, num)
+
+
+def elapsed_s(bench: Bench, state: TrainState, batches: Iterator[HostBatch], num: int) -> float:
+    """Seconds that so many iterations take, until the device is done."""
     bench.wait()
-    start, num = time.perf_counter(), 0
-    while time.perf_counter() - start < least_s:
+    start = time.perf_counter()
+    for _ in range(num):
         iterate(state, batches)
-        bench.wait()
-        num += 1
-    return num * state.images_per_iteration / (time.perf_counter() - start)
+    bench.wait()
+    return time.perf_counter() - start
 
 
 def iterate(state: TrainState, batches: Iterator[HostBatch]) -> None:

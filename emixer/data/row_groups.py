@@ -39,9 +39,16 @@ class PairArrays:
         reports = [self.reports[row] for row in rows_B]
         return PairArrays(self.image_NHW[rows_B], reports, self.labels_NL[rows_B], self.known_NL[rows_B])
 
+    def rows(self, first: int, num: int) -> "PairArrays":
+        """A view of `num` pairs from `first` on."""
+        part = slice(first, first + num)
+        return PairArrays(self.image_NHW[part], self.reports[part], self.labels_NL[part], self.known_NL[part])
+
     @staticmethod
     def concatenate(parts: "Sequence[PairArrays]") -> "PairArrays":
-        """One after the other, copied."""
+        """One after the other, copied unless there is only one."""
+        if len(parts) == 1:
+            return parts[0]
         return PairArrays(
             np.concatenate([part.image_NHW for part in parts]), [text for part in parts for text in part.reports],
             np.concatenate([part.labels_NL for part in parts]), np.concatenate([part.known_NL for part in parts]),

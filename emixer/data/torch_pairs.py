@@ -175,8 +175,8 @@ class ShardStream(IterableDataset[PairItem]):
                 whole = PairArrays.concatenate(waiting)
                 cut = num - num % self._batch_size
                 for start in range(0, cut, self._batch_size):
-                    yield batch_of(whole.take(np.arange(start, start + self._batch_size)))
-                waiting, num = [whole.take(np.arange(cut, num))], num - cut
+                    yield batch_of(whole.rows(start, self._batch_size))
+                waiting, num = [whole.rows(cut, num - cut)], num - cut
         if num:
             yield batch_of(PairArrays.concatenate(waiting))
 

@@ -1,7 +1,7 @@
 """README.md of a generated dataset: the card that the Hugging Face hub shows, and what its user must know."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +81,6 @@ def _body(plan: DatasetPlan, manifest: Mapping[str, Any]) -> str:
     label_counts: Mapping[str, int] = manifest["label_counts"]
     condition_counts: Mapping[str, Mapping[str, int]] = manifest.get("condition_counts", {})
     rows, config = plan.layout.num_rows, plan.trained.config
-    about = {"sex": "F or M", "age": "age group [years]", "view": "projection"}
-    columns = "".join(
-        f"| `{name}` | {about[name]} that the row was conditioned on; null: none |\n" for name in condition_counts
-    )
     shares = "\n".join(
         _shares(name, counts, rows) for name, counts in {"label": label_counts, **condition_counts}.items()
     )
@@ -124,7 +120,8 @@ pairs[0]["image"], pairs[0]["report"]
 | `image` | the image, 8-bit gray {plan.row_format.image_format.upper()} |
 | `report` | the findings as text |
 | one column a label | int8, 1 where the row was conditioned on the label, else 0 |
-{columns}| `seed`, `index` | a row depends on these two and its labels{" and conditions" if columns else ""} alone |
+{_condition_columns(condition_counts)}| `seed`, `index` | a row depends on these two and its labels\
+{" and conditions" if condition_counts else ""} alone |
 {_REDRAWS if screened else ""}
 ## Labels
 
@@ -142,6 +139,11 @@ By `emixer generate` with {config.kind} after {plan.trained.images:,} training i
 The method: Biswal et al., *EMIXER: End-to-end Multimodal X-ray Generation via Self-supervision*, arXiv:2007.05597.
 `manifest.json` has the files' checksums.
 """
+
+
+def _condition_columns(names: Iterable[str]) -> str:
+    about = {"sex": "F or M", "age": "age group [years]", "view": "projection"}
+    return "".join(f"| `{name}` | {about[name]} that the row was conditioned on; null: none |\n" for name in names)
 
 
 def _screened(plan: DatasetPlan, audit: Mapping[str, Any]) -> str:

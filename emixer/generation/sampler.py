@@ -153,9 +153,11 @@ class Sampler:
             all_labels_NY = torch.from_numpy(labels_NY).to(self.device, torch.float32)
             images, words = [], []
             for start in range(0, len(labels_NY), size):
-                noise = RowNoise(seed, _STEP, first_row + start, size, self.device)
-                if held_row is not None:
-                    noise = RepeatedNoise(seed, _STEP, held_row, size, self.device)
+                noise = (
+                    RowNoise(seed, _STEP, first_row + start, size, self.device)
+                    if held_row is None
+                    else RepeatedNoise(seed, _STEP, held_row, size, self.device)
+                )
                 pairs = self._model.sample(all_labels_NY[start : start + size], noise, temperature)
                 images.append(_gray_bytes(pairs.image_BCHW))
                 words.append(pairs.words_BSW.int())

@@ -1,28 +1,48 @@
 """What every audit needs of real images: enough held-out ones, an encoder, and the distances of the control itself."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emixer.audit.control import least_control
-from emixer.audit.matching import Side
-from emixer.audit.measured import Measured
-from emixer.audit.work import Search
+from emixer.audit.matching import Matches, Side
+from emixer.audit.measured import ImageFile, Measured, Network
+from emixer.audit.work import Search, Share, match_all, measure_all
 from emixer.config import Config
+from emixer.config.audit import AuditConfig
 from emixer.config.model import ChestEncoderConfig
 from emixer.data.collection import identify
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
 from emixer.models.encoder_facts import read_encoder_facts
+from emixer.progress import Progress
+from emixer.ray_session import capacity
 from emixer.run_folder import RunFolder
 from emixer.stages.audit.sides import HELD_OUT
 
 NUM_MEASURES = 3
 """Pixels, features and reports: each may flag a third of `audit.false_alarm`."""
 _MOST_FALSE_ALARM = 0.1
+
+
+def measured_and_matched(
+    settings: AuditConfig, image_files: Sequence[ImageFile], network: Network,
+    searches: Callable[[], Mapping[str, Search]], kept: Path,
+) -> dict[str, Matches]:  # fmt: skip
+    """Measures images, then runs the searches among them, with progress. kept: folder of what was matched before.
+
+    searches: called once everything is measured.
+    """
+    gpu = bool(capacity().get("GPU")) if settings.use_gpu is None else settings.use_gpu
+    share = Share(settings.cpus_per_task, gpu)
+    with Progress("measure", sum(file.num_rows for file in image_files), "images") as progress:
+        measure_all(image_files, network, share, progress.advance)
+    wanted = searches()
+    with Progress("match", sum(len(search.queries) for search in wanted.values()), "images") as progress:
+        return match_all(wanted, kept, share, progress.advance)
 
 
 def control_searches(train: Measured, held_out: Measured, held_out_codes: NDArray[np.int64]) -> dict[str, Search]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,12 @@ from emixer.audit.matching import Matches, Side
 from emixer.audit.measured import Network
 from emixer.audit.membership import member_area
 from emixer.audit.verdict import checks, verdict
-from emixer.audit.work import Search, Share, match_all, measure_all
+from emixer.audit.work import Search
 from emixer.config import Config
 from emixer.data.loader import fixed_binary_view
 from emixer.generation.trained_model import TrainedModel
-from emixer.progress import Progress
-from emixer.ray_session import capacity
 from emixer.stages.audit.attributes import attribute_figures
-from emixer.stages.audit.control import NUM_MEASURES, control_searches
+from emixer.stages.audit.control import NUM_MEASURES, control_searches, measured_and_matched
 from emixer.stages.audit.reports import AuditedReports
 from emixer.stages.audit.sides import GeneratedSide, RealSide, codes
 
@@ -135,15 +134,9 @@ def _matches(
     config: Config, audited: Audited, train_codes: Rows, held_out_codes: Rows, groups: Groups | None
 ) -> dict[str, Matches]:
     """Measures all images, then looks for the nearest."""
-    settings = config.audit
-    gpu = bool(capacity().get("GPU")) if settings.use_gpu is None else settings.use_gpu
-    share = Share(settings.cpus_per_task, gpu)
     everything = [*audited.train.files, *audited.held_out.files, *audited.generated.files]
-    with Progress("measure", sum(file.num_rows for file in everything), "images") as progress:
-        measure_all(everything, audited.network, share, progress.advance)
-    searches = _searches(config, audited, train_codes, held_out_codes, groups)
-    with Progress("match", sum(len(search.queries) for search in searches.values()), "images") as progress:
-        return match_all(searches, audited.kept, share, progress.advance)
+    searches = partial(_searches, config, audited, train_codes, held_out_codes, groups)
+    return measured_and_matched(config.audit, everything, audited.network, searches, audited.kept)
 
 
 def _searches(

@@ -13,20 +13,18 @@ from numpy.typing import NDArray
 from emixer.audit.matching import Matches, Side
 from emixer.audit.measured import Network
 from emixer.audit.screen import Screen
-from emixer.audit.work import Share, match_all, measure_all
 from emixer.config import Config
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError
 from emixer.generation.dataset_files import DATA_FOLDER, Layout
 from emixer.generation.trained_model import TrainedModel
-from emixer.progress import Progress
-from emixer.ray_session import capacity
 from emixer.stages.audit.control import (
     NUM_MEASURES,
     check_control,
     control_searches,
     encoder_remarks,
     find_encoder,
+    measured_and_matched,
 )
 from emixer.stages.audit.reports import read_report_control
 from emixer.stages.audit.sides import HELD_OUT, TRAIN, RealSide, codes
@@ -124,14 +122,10 @@ def read_withheld(folder: Path, layout: Layout) -> dict[str, Any]:
 def _match_control(
     config: Config, plan: ScreenPlan, train: RealSide, held_out: RealSide, held_out_codes: NDArray[np.int64]
 ) -> dict[str, Matches]:
-    settings = config.audit
-    gpu = bool(capacity().get("GPU")) if settings.use_gpu is None else settings.use_gpu
-    share = Share(settings.cpus_per_task, gpu)
-    with Progress("measure", len(train) + len(held_out), "images") as progress:
-        measure_all([*train.files, *held_out.files], plan.network, share, progress.advance)
-    searches = control_searches(train.measured, held_out.measured, held_out_codes)
-    with Progress("match", sum(len(search.queries) for search in searches.values()), "images") as progress:
-        return match_all(searches, plan.measured / "matches", share, progress.advance)
+    return measured_and_matched(
+        config.audit, [*train.files, *held_out.files], plan.network,
+        lambda: control_searches(train.measured, held_out.measured, held_out_codes), plan.measured / "matches",
+    )  # fmt: skip
 
 
 def _check_trained_on(shards: ShardSet, trained: TrainedModel) -> None:
