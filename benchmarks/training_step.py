@@ -25,10 +25,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from io import BytesIO
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -36,19 +37,16 @@ import torch
 from PIL import Image
 
 from emixer.config import load_config
-from emixer.data.images import decode_image
-from emixer.data.labels import CHEXPERT
 from emixer.data.loader import HostBatch
 from emixer.data.order import Position
-from emixer.data.phantom.study import Settings, Study, make_study
-from emixer.data.sections import findings_of
-from emixer.data.text import tokenize
-from emixer.data.vocabulary import Vocabulary
 from emixer.losses.build import build_phases
 from emixer.models.build import build_model
 from emixer.models.paired_model import ModelSpec
 from emixer.training.state import TrainState
 from emixer.training.step import train_iteration
+
+if TYPE_CHECKING:
+    from emixer.data.phantom.study import Study
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 IMAGES_ALONE = ("loss.report=0", "loss.joint=0", "loss.teacher_forcing=0")
@@ -207,8 +205,9 @@ class Rows:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """What `write_rows` wrote."""
+        read = {field.name for field in fields(HostBatch)}  # an older tree knows fewer columns
         with np.load(folder / "rows.npz") as columns:
-            return cls(dict(columns))
+            return cls({name: column for name, column in columns.items() if name in read})
 
     def batches(self, size: int) -> Iterator[HostBatch]:
         """Endless batches of `size` rows."""
@@ -218,7 +217,16 @@ class Rows:
 
 
 def write_rows(folder: Path, config_file: Path, overrides: list[str]) -> None:
-    """Phantom images, labels and reports at the sizes of the config, and the `ModelSpec` that goes with them."""
+    """Phantom images, labels and reports at the sizes of the config, and the `ModelSpec` that goes with them.
+
+    Only this tree runs it, so what only it needs is imported here: another commit may keep it elsewhere.
+    """
+    from emixer.data.labels import CHEXPERT
+    from emixer.data.phantom.study import Settings, make_study
+    from emixer.data.sections import findings_of
+    from emixer.data.text import tokenize
+    from emixer.data.vocabulary import Vocabulary
+
     config = load_config(REPOSITORY / config_file, overrides)
     model = config.model
     studies = [make_study(Settings(config.seed, config.phantom.height_px), index) for index in range(_STUDIES)]
@@ -245,7 +253,9 @@ def write_rows(folder: Path, config_file: Path, overrides: list[str]) -> None:
     )
 
 
-def _image(study: Study, side_px: int) -> np.ndarray:
+def _image(study: "Study", side_px: int) -> np.ndarray:
+    from emixer.data.images import decode_image
+
     jpeg = BytesIO()
     Image.fromarray(study.render(study.images[0])).save(jpeg, "JPEG", quality=92)
     return decode_image(jpeg.getvalue(), side_px, "crop")
