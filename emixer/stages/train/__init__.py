@@ -14,6 +14,7 @@ from emixer.data.loader import WindowReader, open_windows
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
 from emixer.evaluation.report_mentions import reads_language
+from emixer.evaluation.validation_table import validation_table
 from emixer.models.encoder_facts import EncoderFacts, read_encoder_facts, require_judge
 from emixer.run_folder import RunFolder
 from emixer.stages.model_spec import model_spec
@@ -35,13 +36,11 @@ class TrainResult:
     """Nothing was left to train."""
 
     def __str__(self) -> str:
-        names = [k for k in self.last if k.startswith("validation/") and k.count("/") == 1]  # not those by label
-        measured = {name.removeprefix("validation/"): self.last[name] for name in names}
         was = "Already trained" if self.was_done else "Trained"
         lines = [f"{was} on {self.images:,} images: {self.run}"]
-        lines += [f"  {name:<32} {value:.4g}" for name, value in measured.items()]
+        lines += validation_table(self.last)
         if self.best is not None:
-            lines.append(f"  best {self.metric:<27} {self.best:.4g}  (checkpoints/best.json)")
+            lines.append(f"  best {self.metric:<33}{self.best:>11.3g}  (checkpoints/best.json)")
         lines += [
             "Next:",
             f"  emixer generate --run {self.run} --num 1000 --out ...",
