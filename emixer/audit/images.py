@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from emixer.audit.balance import Balance, Groups, balance
 from emixer.audit.control import Nearness, Verdicts, nearer_than_control, ranks_below
@@ -113,6 +112,8 @@ def by_label(flagged_N: NDArray[np.bool_], labels_NY: NDArray[np.bool_], names: 
 
 def share_of(is_so: NDArray[np.bool_]) -> dict[str, Any]:
     """How many, of how many, and the share with its 95 % interval (Wilson)."""
+    from scipy.stats import binomtest  # a second to import, in every worker that judges images and needs no interval
+
     count, num = int(is_so.sum()), len(is_so)
     between = binomtest(count, num).proportion_ci(method="wilson")
     return {"count": count, "of": num, "share": count / num, "interval": [float(between.low), float(between.high)]}
