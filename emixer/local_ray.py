@@ -42,7 +42,7 @@ _OWN_TOKEN = ("RAY_AUTH_MODE", _TOKEN, "RAY_AUTH_TOKEN_PATH")
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Surroundings of one Ray. folder: for its files. mark: set in its processes' environment, to find them by."""
+    """Surroundings of one Ray. folder: for its files. mark: set in the environment of its processes, to find them."""
 
     folder: Path
     mark: str
@@ -58,7 +58,7 @@ class Surroundings:
 def surroundings(*, keep_logs: bool) -> Iterator[Surroundings]:
     """Wrap the whole life of a Ray; when it or this process ends, nothing is left.
 
-    keep_logs: keep the folder, which holds Ray's own logs. Raises StorageError when the folder can be created nowhere.
+    keep_logs: keep the folder, which holds Ray's own logs. Raises StorageError when no folder can be created.
     """
     folder = _make_folder()
     mark = f"{os.getpid()}-{secrets.token_hex(8)}"
@@ -122,7 +122,7 @@ def _make_folder() -> Path:
 @contextmanager
 def _token() -> Iterator[None]:
     """Set a token without which clients are refused. Ray's own would be a single file in the user's home, which two
-    commands starting for the first time at once would overwrite for each other, and a home may be read-only."""
+    commands started for the first time at once would overwrite, and a home may be read-only."""
     if any(name in os.environ for name in _OWN_TOKEN):
         yield
         return

@@ -141,7 +141,7 @@ def _pair_logits(model: JointClassifier, batch: PairBatch) -> Tensor:
 
 
 def _report_loss(model: ReportDecoder, batch: PairBatch) -> tuple[Tensor, Tensor]:
-    """Return nats of words and report ends, plus the mean over labels once per word, and the number of words."""
+    """Return nats of words and report ends, plus the mean label loss once per word, and the number of words."""
     has_report_B = (batch.words_BSW != PAD).flatten(1).any(1)
     target = Batch(
         batch.image_BCHW, batch.labels_BY, has_report_B, batch.words_BSW, has_report_B, batch.num_report_words

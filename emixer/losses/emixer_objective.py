@@ -6,7 +6,7 @@ The critics minimise
 G and F minimise
     image g(D_image(G(z))) + report g(D_report(F(G(z)))) + joint g(D_joint(G(z), F(G(z))))
   - alpha log Q(R = r | G(z) turned by r)  + teacher_forcing [-log p(words) - log p(stops)].
-A weight of 0 skips its term and the computation.
+A weight of 0 skips its term and its computation.
 
 Shapes: B rows, C channels, H = W side [px], L labels, Y labels and columns of conditions, S sentences, W words of a
 sentence, E embedding.

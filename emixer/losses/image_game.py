@@ -104,8 +104,7 @@ class ImageGame:
     ) -> tuple[Tensor, Tensor]:
         """Return features of `images`, and of the rotated upright_BCHW in the order of `in_all_rotations`; one pass.
 
-        upright_BCHW is the first of `images`, if there are any: its rows that are rotated by 0 degrees are not read
-        twice.
+        upright_BCHW is the first of `images`, if there are any: its rotated rows are not read again at 0 degrees.
         """
         if not turned:
             features_NF = critic.features(torch.cat(images))

@@ -72,7 +72,7 @@ def teacher_forcing(
 
 
 def image_labels_term(logits_BL: Tensor, labels_BY: Tensor, weights: RowWeights) -> Tensor:
-    """Return the term "image_labels": whether F's encoder sees the labels in the images generated from them."""
+    """Return the term "image_labels": whether F's encoder recognizes the labels in images generated from them."""
     return _label_cross_entropy(logits_BL, labels_BY).mean(dim=1).sum() * weights.row
 
 

@@ -63,7 +63,7 @@ class _Layer(nn.Module):
         self.feed_forward = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, h_BLD: Tensor, visible_LL: Tensor | None = None, cache: _Cache | None = None) -> Tensor:
-        """visible_LL: bool, which positions (columns) each position (row) attends to; None: all, with cached ones."""
+        """visible_LL: bool, which positions (columns) each position (row) attends to; None: all, cache included."""
         projected_BLD = self.query_key_value(self.norm_attention(h_BLD))
         query, key, value = (
             part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in projected_BLD.chunk(3, dim=2)

@@ -1,7 +1,7 @@
 """Report decoder F: an image -> its report, through a chest encoder followed by a report writer.
 
 F's encoder may be trained on labels, and conditions if there are any, beside the words (`label_head`,
-`condition_head`): words alone teach it hardly anything in the time that a GAN has.
+`condition_head`): words alone teach it hardly anything in the length of a GAN run.
 
 Shapes: B images, C channels, H = W side [px], P places of the feature map, V features, L labels, Y labels and columns
 of conditions, S sentences, W words of a sentence.

@@ -176,7 +176,7 @@ def train(state: State, advance: Advance[State], stream: BatchStream, reporter: 
 
 
 def _due(state: TrainableState, before: int) -> Callable[[int], bool]:
-    """Return a test of whether an interval of that many images ended with the last iteration; all end with the run."""
+    """Return a test whether an interval of that many images ended with the last iteration; all end with the run."""
     last = state.images >= state.schedule.images
     return lambda every: last or state.images // every > before // every
 

@@ -1,4 +1,4 @@
-"""torch's process group of the workers of Ray Train, set up as by Ray, with two differences.
+"""torch's process group for the workers of Ray Train, set up as Ray does it, with two differences.
 
 If a worker has no CUDA device, a clear error comes before NCCL's own. And where Ray listens on the loopback only, so
 does the group: the store through which its workers find each other has no password, and torch would let it listen on

@@ -45,7 +45,7 @@ def train_iteration(state: TrainState, batches: Iterator[HostBatch]) -> Terms:
             share = objective.adaptive.probability / (num_batches * world_size())
             terms["augment/probability"] = terms.get("augment/probability", 0) + share
     if objective.has_critics:
-        # The generators' real rows, for teacher forcing, are those of the last discriminator step.
+        # The generators' real rows, for teacher forcing, are those of the last discriminator step
         generator_terms = _step(state, objective, real, weights, num_batches, of_generator=True)
         terms |= {f"generator/{name}": value for name, value in generator_terms.items()}
     state.iteration += 1
@@ -89,7 +89,7 @@ def mirrored(image_BCHW: Tensor, noise: RowNoise) -> Tensor:
 
 
 def row_weights(real: Batch) -> RowWeights:
-    """Return one over the global counts of what the loss terms average over."""
+    """Return the reciprocals of the global counts over which the loss terms average."""
     words_BSW = real.words_BSW
     has_sentence_BS = (words_BSW != PAD).any(dim=2)
     num_reports = real.has_report_B.sum()

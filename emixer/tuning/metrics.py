@@ -17,7 +17,7 @@ class Aim:
     """A metric to optimize."""
 
     prefix: str
-    """Beginning of its name in metrics.jsonl, after `validation/`."""
+    """Prefix of its name in metrics.jsonl, after `validation/`."""
     direction: Literal["minimize", "maximize"]
     of_reports: bool = False
     """Whether it needs real reports."""
