@@ -6,7 +6,7 @@ pairs = emixer.load("runs/first").sample(labels=["Pneumothorax"], num=4, seed=0)
 
 from typing import TYPE_CHECKING
 
-import cluster  # noqa: F401 - takes out of the environment what Ray would crash at
+import cluster  # noqa: F401 - removes from the environment what would crash Ray
 from emixer._version import __version__
 from emixer.errors import EmixerError
 

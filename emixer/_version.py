@@ -1,3 +1,3 @@
-"""The package version, alone in a file so that nothing heavy is imported to read it."""
+"""The package version, in a separate file so that reading it imports nothing heavy."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Something done again and again beside a block of code."""
+"""Repeat an action in the background while a block runs."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def repeated(action: Callable[[], float | None], every_s: float) -> Iterator[None]:
-    """Calls `action` every so often in a thread of its own for the duration of the block; what it returns, if anything,
-    is how long to wait before the next time [s]."""
+    """Call `action` every `every_s` seconds in a background thread while the block runs; a number that it returns is
+    the wait before the next call [s]."""
     stop = threading.Event()
 
     def go_on() -> None:

@@ -2,7 +2,7 @@
 
 checkpoints/
   images-000000064000/
-    checkpoint.json       version, progress, model config, what the data decided (labels, vocabulary), metrics
+    checkpoint.json       version, progress, model config, what follows from the data (labels, vocabulary), metrics
     sampler.safetensors   moving averages of the sampling networks: all that `emixer.load` reads
     networks.safetensors  every parameter and buffer as trained
     optimizer.safetensors Adam moments
@@ -44,7 +44,7 @@ class Checkpoint:
         return int(self.state["images"])
 
     def tensors(self, part: str, device: str = "cpu") -> dict[str, Tensor]:
-        """Reads one of SAMPLER, NETWORKS, OPTIMIZER. Raises CheckpointError for a damaged file."""
+        """Read one of SAMPLER, NETWORKS, OPTIMIZER. Raises CheckpointError for a damaged file."""
         file = self.path / f"{part}.safetensors"
         try:
             expected = self.state["bytes"][part]
@@ -65,7 +65,7 @@ class Checkpoint:
 def save_checkpoint(
     folder: Path, images: int, parts: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
 ) -> Checkpoint:
-    """Writes `parts` (name -> tensors) and `state` as folder/images-<images> and points `last` to it.
+    """Write `parts` (name -> tensors) and `state` as folder/images-<images> and point `last` to it.
 
     Raises StorageError when the disk is full; older checkpoints stay as they are.
     """
@@ -87,14 +87,14 @@ def save_checkpoint(
 
 
 def point(folder: Path, which: Which, path: Path) -> None:
-    """Makes `best` or `last` mean the checkpoint at `path`."""
+    """Point `best` or `last` to the checkpoint at `path`."""
     files.write_json(folder / f"{which}.json", {"name": path.name})
 
 
 def find_checkpoint(folder: Path, which: Which) -> Checkpoint | None:
-    """The checkpoint that `which` points to, or None if there is none yet. Raises CheckpointError when damaged.
+    """Return the checkpoint that `which` points to, or None if there is none yet. Raises CheckpointError when damaged.
 
-    When the last one was deleted by hand, as the messages about a damaged one advise, the newest that is left is last.
+    If the last one was deleted by hand, as the error for a damaged checkpoint advises, the newest one left is last.
     """
     path = _pointed(folder, which)
     if path is None:
@@ -105,7 +105,7 @@ def find_checkpoint(folder: Path, which: Which) -> Checkpoint | None:
 
 
 def newest_readable(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that can be opened: `last`, or an older one when `last` was deleted."""
+    """Return the newest checkpoint that can be opened: `last`, or an older one if `last` was deleted."""
     for path in sorted(folder.glob("images-*"), reverse=True):
         if (path / _STATE).exists():
             return read_checkpoint(path)
@@ -113,7 +113,7 @@ def newest_readable(folder: Path) -> Checkpoint | None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Opens a checkpoint folder. Raises CheckpointError when it is missing, damaged or of another version."""
+    """Open a checkpoint folder. Raises CheckpointError when it is missing, damaged or of another version."""
     try:
         state = json.loads((path / _STATE).read_text(encoding="utf-8"))
         if not isinstance(state, dict):
@@ -131,7 +131,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def prune(folder: Path) -> None:
-    """Deletes every checkpoint but the last two and the best (the last but one survives a damaged last)."""
+    """Delete all checkpoints except the last two and the best (the second to last covers for a damaged last)."""
     best = _pointed(folder, "best")
     for path in sorted(folder.glob("images-*"))[:-2]:
         if path != best:

@@ -1,23 +1,23 @@
-"""Every error that emixer raises on purpose.
+"""Errors that emixer raises deliberately.
 
     EmixerError                 something the user can act on; shown without a traceback
     ├── ConfigError             a setting is unknown, out of range or contradicts another
-    ├── SourceError             the raw collection is not what its layout promises
+    ├── SourceError             the raw collection does not match its layout
     ├── ShardError              shards are missing, corrupt, or of another schema or version
     ├── CheckpointError         a checkpoint is missing, damaged or belongs to another model
     ├── RunFolderError          a run folder belongs to another stage, config or version
     ├── StorageError            a disk is full or a path cannot be written
-    ├── DivergenceError         training produced a loss that is not finite
-    ├── StoppedError            training was told to end, and has saved
-    └── UnfinishedError         some of many pieces of work failed; the others are kept
+    ├── DivergenceError         training produced a non-finite loss
+    ├── StoppedError            training was asked to stop, and has saved a checkpoint
+    └── UnfinishedError         some tasks failed; the results of the others are kept
 
-Messages follow one form: what failed · the value · what was expected · what to do.
-They never hold report text, patient ids or study ids.
+All messages have one form: what failed · the value · what was expected · what to do.
+They never contain report text, patient IDs or study IDs.
 """
 
 
 class EmixerError(Exception):
-    """Base of all errors meant for the user. Takes one message, so that it survives pickling by Ray."""
+    """Base class of all errors meant for the user. Takes a single message, so that it survives pickling by Ray."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class ConfigError(EmixerError):
 
 
 class SourceError(EmixerError):
-    """The raw collection is not what its layout promises."""
+    """The raw collection does not match its layout."""
 
 
 class ShardError(EmixerError):
@@ -52,19 +52,19 @@ class StorageError(EmixerError):
 
 
 class DivergenceError(EmixerError):
-    """Training produced a loss that is not finite."""
+    """Training produced a non-finite loss."""
 
 
 class StoppedError(EmixerError):
-    """Training was told to end, and has saved."""
+    """Training was asked to stop, and has saved a checkpoint."""
 
 
 class UnfinishedError(EmixerError):
-    """Some of many pieces of work failed; the others are kept."""
+    """Some tasks failed; the results of the others are kept."""
 
 
 def find_emixer_error(error: BaseException) -> EmixerError | None:
-    """The EmixerError inside `error`: itself, or what Ray wrapped around one raised in a task or worker."""
+    """Return the EmixerError in `error`: itself, or the one that Ray wrapped when a task or worker raised it."""
     seen: set[int] = set()
     queue: list[BaseException | None] = [error]
     while queue:
@@ -73,7 +73,7 @@ def find_emixer_error(error: BaseException) -> EmixerError | None:
             continue
         seen.add(id(current))
         if isinstance(current, EmixerError):
-            # Ray raises a class made of both, whose text is a traceback; the plain message is what the user needs
+            # Ray raises a class derived from both, whose text is a traceback; the user needs the plain message
             ours = next(kind for kind in type(current).__mro__ if kind.__module__ == __name__)
             assert issubclass(ours, EmixerError)
             return ours(current.message)

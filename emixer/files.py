@@ -1,7 +1,7 @@
-"""Writing files so that a reader sees the old one or the whole new one, never half of it; reading what others wrote.
+"""Atomic file writes, where a reader sees the old file or the complete new one, and reads of files from elsewhere.
 
-Everything emixer writes goes through here: written aside in the same folder, flushed to disk, renamed.
-A full disk becomes a `StorageError` that names the path and the free space, and leaves no debris.
+Everything emixer writes goes through here: written to a temporary path in the same folder, flushed to disk, renamed.
+A full disk raises a `StorageError` that names the path and the free space, and leaves no partial files.
 """
 
 import errno
@@ -36,10 +36,10 @@ _KINDS = (
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Yields a path beside `path` to write a file or a folder to; renames it to `path` if the block succeeds.
+    """Yield a temporary path beside `path` for a file or folder, renamed to `path` if the block succeeds.
 
     A folder replaces an existing folder of that name. Raises StorageError when the disk is full or not writable; an
-    OSError about some other file (an input that is missing, say) passes through unchanged.
+    OSError about another file (a missing input, say) passes through unchanged.
     """
     aside = path.with_name(f"{_ASIDE}{path.name}-{uuid.uuid4().hex[:8]}")
     try:
@@ -59,24 +59,24 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a whole UTF-8 text file atomically."""
+    """Write a whole UTF-8 text file atomically."""
     with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a whole binary file atomically."""
+    """Write a whole binary file atomically."""
     with written_aside(path) as aside:
         aside.write_bytes(content)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON atomically; NaN is refused, since JSON has none."""
+    """Write JSON atomically; NaN is rejected, since JSON has none."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 class NotRegularError(OSError):
-    """A folder, pipe, socket or device stands where a file was expected. kind: which of them."""
+    """A folder, pipe, socket or device was found where a file was expected. kind: which of them."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(errno.EINVAL, f"not a regular file ({kind})")
@@ -84,11 +84,11 @@ class NotRegularError(OSError):
 
 
 def read_regular(path: Path) -> bytes:
-    """The bytes of a file. Raises NotRegularError for anything else, never waiting for it; OSError as `open` does."""
+    """Return the bytes of a file. Raises NotRegularError for anything else, never blocking; OSError as `open` does."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        if error.errno == errno.ENXIO:  # how a socket answers
+        if error.errno == errno.ENXIO:  # opening a socket fails this way
             raise NotRegularError("socket") from error
         raise
     try:
@@ -102,24 +102,24 @@ def read_regular(path: Path) -> bytes:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file's bytes."""
+    """Return the SHA-256 hex digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_partial(path: Path) -> bool:
-    """True for what an interrupted `written_aside` may have left behind."""
+    """Return whether an interrupted `written_aside` may have left `path` behind."""
     return path.name.startswith(_ASIDE)
 
 
 def remove_partials(folder: Path) -> None:
-    """Deletes what an interrupted run left behind in `folder`. Call only while no other writer is active there."""
+    """Delete what an interrupted run left behind in `folder`. Call only while no other writer is active there."""
     for path in folder.glob(f"{_ASIDE}*"):
         _remove(path)
 
 
 def require_writable(folder: Path) -> None:
-    """Raises StorageError when nothing can be written to `folder`, or to where it would be made. Writes nothing."""
+    """Raise StorageError if `folder`, or the place where it would be created, is not writable. Writes nothing."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     code = errno.EACCES if existing.is_dir() else errno.ENOTDIR
     if code == errno.ENOTDIR or not os.access(existing, os.W_OK | os.X_OK):
@@ -128,10 +128,10 @@ def require_writable(folder: Path) -> None:
 
 @contextmanager
 def alone_in(folder: Path, command: str) -> Iterator[None]:
-    """The folder, which is made where it is missing, belongs to one `emixer command` for the duration of the block.
+    """Reserve `folder`, created if missing, for one `emixer command` for the duration of the block.
 
-    Raises RunFolderError when another process, on whatever node, has it; that of a killed one is free at once. Where
-    the file system knows no locks, a warning is all there is.
+    Raises RunFolderError when another process, on any node, holds it; a killed process releases it at once. On a file
+    system without locks, only a warning is logged.
     """
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder} is a file. `emixer {command}` needs a folder: choose another name.")
@@ -145,7 +145,7 @@ def alone_in(folder: Path, command: str) -> Iterator[None]:
 
 @contextmanager
 def alone_at(file: Path, command: str) -> Iterator[None]:
-    """As `alone_in`, for a command that writes one file, whose folder is made where it is missing."""
+    """As `alone_in`, for a command that writes one file, whose folder is created if missing."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -155,8 +155,8 @@ def alone_at(file: Path, command: str) -> Iterator[None]:
 
 
 def is_taken(folder: Path) -> bool:
-    """Whether somebody is `alone_in` there, on whatever node; where the file system knows no locks, whether the file is
-    there that stands for it."""
+    """Return whether a process on any node holds `folder`; on a file system without locks, whether the lock file
+    exists."""
     try:
         with (folder / _LOCK).open() as lock:
             fcntl.flock(lock.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -168,13 +168,13 @@ def is_taken(folder: Path) -> bool:
 
 
 def is_bookkeeping(path: Path) -> bool:
-    """True for what this module itself may leave in a folder."""
+    """Return whether `path` is a file that this module itself may leave in a folder."""
     return is_partial(path) or path.name == _LOCK
 
 
 @contextmanager
 def _locked(path: Path, place: Path, command: str) -> Iterator[None]:
-    """Holds the lock `path`, a file that is gone afterwards."""
+    """Hold the lock file `path`, which is deleted afterwards."""
     try:
         lock = _open_lock(path)
     except BlockingIOError as error:
@@ -188,11 +188,11 @@ def _locked(path: Path, place: Path, command: str) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)  # while it is held: who opened it meanwhile sees that it is gone
+            path.unlink(missing_ok=True)  # while still locked: a process that has opened it sees that it is gone
 
 
 def _open_lock(path: Path) -> TextIO:
-    """Raises BlockingIOError when somebody holds it."""
+    """Open and lock the file. Raises BlockingIOError when another process holds it."""
     while True:
         lock = path.open("a+", encoding="utf-8")
         try:
@@ -202,7 +202,7 @@ def _open_lock(path: Path) -> TextIO:
             lock.close()
             raise
         except OSError as error:
-            is_there = error.errno != errno.ESTALE  # how NFS says that a file is gone
+            is_there = error.errno != errno.ESTALE  # NFS: the file is gone
             if is_there:
                 logger.warning("%s cannot be locked; make sure that no other process uses its folder.", path)
         if is_there:
@@ -215,14 +215,14 @@ def _open_lock(path: Path) -> TextIO:
 
 
 def _holder(path: Path) -> str:
-    """In words, as far as it can be read."""
+    """Describe the holder of a lock, as far as the file can be read."""
     with suppress(OSError, UnicodeDecodeError):
         return f" ({path.read_text(encoding='utf-8')})"
     return ""
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
-    """The user's view of an OSError met while writing `path`."""
+    """Return the StorageError to show the user for an OSError raised while writing `path`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = _free_bytes(path)
         return StorageError(
@@ -247,7 +247,7 @@ def _flush(path: Path) -> None:
 
 
 def _flush_entry(folder: Path) -> None:
-    """Makes the rename itself survive a power cut."""
+    """Flush the rename itself, so that it survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Text as LaTeX prints it."""
+"""Escape text for LaTeX."""
 
 _ESCAPED = str.maketrans(
     {"±": r"$\pm$", "κ": r"$\kappa$", "▲": r"$\uparrow$", "▼": r"$\downarrow$", "\\": r"\textbackslash{}",
@@ -9,5 +9,5 @@ _ESCAPED = str.maketrans(
 
 
 def in_latex(text: str) -> str:
-    """Whatever stands in names, notes and figures of a table."""
+    """Escape the names, notes and figures of a table."""
     return text.translate(_ESCAPED)

@@ -1,7 +1,7 @@
-"""What a Ray of this process alone is started in: a folder of its own, the loopback, a token, and somebody who ends it.
+"""Surroundings of a Ray private to this process: its own folder, the loopback, a token, and a reaper that ends it.
 
-Whatever else runs on the machine, be it Ray of this user, of another one or a whole cluster, is neither joined nor
-disturbed. Nothing is left when the process is over, however it ends.
+Anything else on the machine, be it a Ray of this user, of another user or a whole cluster, is neither joined nor
+disturbed. Nothing is left when the process ends, however it ends.
 """
 
 import logging
@@ -26,40 +26,39 @@ from emixer.errors import StorageError
 logger = logging.getLogger(__name__)
 
 _LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-"""Where workers of one training listen for each other."""
+"""Interface on which the workers of a training run listen for each other."""
 _PREFIX = "emixer-"
 _RAYS = "ray"
-"""Within our folder: Ray opens to everybody what it is given."""
+"""Subfolder of ours for Ray, which makes the folder it is given accessible to everybody."""
 _LONGEST_SOCKET = f"/{_RAYS}/session_2026-11-28_01-34-36_829116_4194304/sockets/plasma_store"
-"""Of those that Ray makes below ours; the last number is a process id."""
+"""Longest socket path that Ray creates in our folder; the last number is a process ID."""
 _MOST_BYTES = 107
-"""Of the path of a socket (man 7 unix)."""
+"""Limit for the path of a socket (man 7 unix)."""
 _FOLDERS = ("RAY_TMPDIR", "TMPDIR")
 _TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105
 _OWN_TOKEN = ("RAY_AUTH_MODE", _TOKEN, "RAY_AUTH_TOKEN_PATH")
-"""By these a user says how Ray's processes are to believe each other."""
+"""Variables by which a user sets how Ray's processes authenticate each other."""
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Of one Ray. folder: for its files. mark: in the environment of its processes, by which they are found."""
+    """Surroundings of one Ray. folder: for its files. mark: set in the environment of its processes, to find them."""
 
     folder: Path
     mark: str
 
     @contextmanager
     def starting(self) -> Iterator[None]:
-        """Stands around `ray.init`, whose processes inherit what is set here."""
+        """Wrap `ray.init`, whose processes inherit the environment set here."""
         with _environment({MARK: self.mark, **_LOOPBACK, **fair_share.worker_environment()}), on_the_loopback():
             yield
 
 
 @contextmanager
 def surroundings(*, keep_logs: bool) -> Iterator[Surroundings]:
-    """Stands around the whole life of a Ray; when it or this process is over, nothing is left.
+    """Wrap the whole life of a Ray; when it or this process ends, nothing is left.
 
-    keep_logs: leave the folder behind, where Ray's own logs are. Raises StorageError when there is nowhere to make the
-    folder.
+    keep_logs: keep the folder, which holds Ray's own logs. Raises StorageError when no folder can be created.
     """
     folder = _make_folder()
     mark = f"{os.getpid()}-{secrets.token_hex(8)}"
@@ -71,10 +70,10 @@ def surroundings(*, keep_logs: bool) -> Iterator[Surroundings]:
 
 @contextmanager
 def on_the_loopback() -> Iterator[None]:
-    """`ray.init` in this block starts, or joins, a Ray that keeps to the loopback.
+    """Make `ray.init` in this block start, or join, a Ray that listens on the loopback only.
 
-    Ray takes 127.0.0.1 for "the address by which others reach this machine", and then listens on every interface; only
-    where it has no clusters, as on macOS, does it take it for what it is.
+    Ray takes 127.0.0.1 for "the address at which others reach this machine", and then listens on every interface; only
+    where it supports no clusters, as on macOS, does it take the address literally.
     """
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
@@ -85,7 +84,7 @@ def on_the_loopback() -> Iterator[None]:
 
 
 def is_on_the_loopback(address: str) -> bool:
-    """Whether the cluster at host:port is one that cannot be reached from other machines."""
+    """Return whether the cluster at host:port cannot be reached from other machines."""
     host, _, port = address.rpartition(":")
     if host not in ("127.0.0.1", "localhost"):
         return False
@@ -97,7 +96,7 @@ def is_on_the_loopback(address: str) -> bool:
 
 
 def _make_folder() -> Path:
-    """Readable by this user alone; where Ray puts its files by default, if a socket's path may be as long."""
+    """Create a folder readable by this user only, where Ray puts its files by default if socket paths fit there."""
     most = _MOST_BYTES - len(f"/{_PREFIX}12345678{_LONGEST_SOCKET}")
     for name in (*_FOLDERS, None):
         base = "/tmp" if name is None else os.environ.get(name)  # noqa: S108
@@ -122,8 +121,8 @@ def _make_folder() -> Path:
 
 @contextmanager
 def _token() -> Iterator[None]:
-    """Clients without it are refused. Ray's own token would be one of the user's home for all, which two commands that
-    start for the first time at once would write over each other, and a home may be read-only."""
+    """Set a token without which clients are refused. Ray's own would be a single file in the user's home, which two
+    commands started for the first time at once would overwrite, and a home may be read-only."""
     if any(name in os.environ for name in _OWN_TOKEN):
         yield
         return
@@ -142,7 +141,7 @@ def _token_of_this_process() -> str:
 
 
 def _forget_read_token() -> None:
-    """Ray reads a token once; the next cluster that this process joins may have another."""
+    """Clear the token that Ray has cached; the next cluster that this process joins may have another."""
     AuthenticationTokenLoader.instance().reset_cache()
 
 

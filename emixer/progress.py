@@ -1,4 +1,4 @@
-"""One progress line: rewritten in place on a terminal, printed now and then into a log file."""
+"""One progress line: rewritten in place on a terminal, printed periodically to a log file."""
 
 import shutil
 import sys
@@ -10,15 +10,15 @@ from typing import Self, TextIO
 _TERMINAL_EVERY_S = 0.2
 _LOG_EVERY_S = 30.0
 _RATE_OVER_S = 60.0
-"""Rates and what is left are those of the last minute: the start of processes is soon forgotten."""
+"""Rates and ETAs are over the last minute, so that the start-up of processes soon drops out."""
 _MARK_EVERY_S = 1.0
 
 
 class Progress:
     """`label 1,234/5,000 images (25%) 321 images/s ... ETA 0:12`.
 
-    total: how much work there is; unit: plural noun, e.g. "images"; done: what an earlier run already finished, which
-    counts as done but not for the rate.
+    total: amount of work; unit: plural noun, e.g. "images"; done: amount finished by an earlier run, which counts as
+    done but not in the rate.
     """
 
     def __init__(self, label: str, total: int, unit: str, done: int = 0, stream: TextIO | None = None) -> None:
@@ -40,7 +40,7 @@ class Progress:
         self._show(last=True)
 
     def update(self, done: int, **fields: str) -> None:
-        """Sets how much is done in all; `fields` are shown as `name value`."""
+        """Set the amount done so far; `fields` are shown as `name value`."""
         if done != self._done:
             self._mark(done)
         self._done = done
@@ -49,11 +49,11 @@ class Progress:
             self._show()
 
     def advance(self, more: int, **fields: str) -> None:
-        """Adds to what is done."""
+        """Add to the amount done."""
         self.update(self._done + more, **fields)
 
     def say(self, text: str) -> None:
-        """Prints a line that stays, above the progress line."""
+        """Print a line that stays above the progress line."""
         if self._stream.isatty():
             self._stream.write(f"\r\033[K{text}\n")
             self._show()
@@ -68,7 +68,7 @@ class Progress:
         return (last - first) / max(end - begin, 1e-9)
 
     def line(self) -> str:
-        """The line as shown."""
+        """Return the line as shown."""
         share = self._done / self.total if self.total else 1.0
         parts = [
             self.label,

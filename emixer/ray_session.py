@@ -1,4 +1,4 @@
-"""Joining a Ray cluster, or starting one on this machine. The one place that calls ray.init."""
+"""Join a Ray cluster, or start one on this machine. The only place that calls ray.init."""
 
 import logging
 import os
@@ -18,13 +18,13 @@ from emixer.local_ray import Surroundings, is_on_the_loopback, on_the_loopback, 
 logger = logging.getLogger(__name__)
 
 _LOCAL = "local"
-"""In the place of an address, as Ray has it: start one here, whatever else runs."""
+"""Used in place of an address, as in Ray: start one here, whatever else is running."""
 
 _STARTS = 3
 _ANSWER_S = 10
 """How long a cluster may take to accept a connection."""
 
-# Ray asks for metrics agents and usage reports that a library run by hand in a hospital does not want
+# Ray's metrics agents and usage reports are unwanted in a library run by hand in a hospital
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
@@ -34,16 +34,16 @@ _QUIET = {
 
 @contextmanager
 def connect(config: RayConfig) -> Iterator[None]:
-    """Connects for the duration of the block; leaves a cluster alone that was already connected.
+    """Connect to Ray for the duration of the block; an existing connection is left as it is.
 
-    Without an address a Ray of this process alone is started. Raises EmixerError when the address does not answer.
+    Without an address, a Ray private to this process is started. Raises EmixerError when the address does not answer.
     """
     if ray.is_initialized():
         yield
         return
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    if "RAY_AUTH_MODE" not in os.environ:  # a notice at every start that the secure default is on
+    if "RAY_AUTH_MODE" not in os.environ:  # no notice at every start that the secure default is on
         logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     address = address_of(config)
     with _started(config) if address is None else _joined(address):
@@ -69,7 +69,7 @@ def _joined(address: str) -> Iterator[None]:
 
 
 def _require_listener(address: str) -> None:
-    """Raises OSError where nothing listens at HOST:PORT. Ray itself would try for ten minutes and more, and end this
+    """Raise OSError if nothing listens at HOST:PORT. Ray itself would retry for ten minutes or more, then end this
     process. Addresses of other forms (`auto`) are left to Ray."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
@@ -78,7 +78,7 @@ def _require_listener(address: str) -> None:
 
 @contextmanager
 def _started(config: RayConfig) -> Iterator[None]:
-    """On this machine, for this process alone."""
+    """Run a Ray on this machine, for this process only."""
     with ExitStack() as stack:
         for left in reversed(range(_STARTS)):
             if _starts(stack.enter_context(surroundings(keep_logs=_is_debugging())), config):
@@ -98,41 +98,41 @@ def _started(config: RayConfig) -> Iterator[None]:
 
 
 def _starts(own: Surroundings, config: RayConfig) -> bool:
-    """False when the machine was too busy for it."""
+    """Start a Ray. Returns False if the machine was too busy."""
     try:
         with own.starting():
-            # without "local" ray.init joins whatever cluster of anybody it finds on this machine
+            # without "local", ray.init joins any cluster that it finds on this machine, whoever owns it
             ray.init(address=_LOCAL, _temp_dir=str(own.folder), **_share(config), **_quietly())
     except Exception as error:
-        if "timed out during startup" not in str(error):  # Ray has no class of its own for it
+        if "timed out during startup" not in str(error):  # Ray has no exception class for this
             raise
         return False
     return True
 
 
 def address_of(config: RayConfig) -> str | None:
-    """Of the cluster to join, from the config or, as every Ray program has it, RAY_ADDRESS; None: start one here."""
+    """Return the address to join, from the config or, as in any Ray program, RAY_ADDRESS; None: start one here."""
     address = config.address or os.environ.get("RAY_ADDRESS") or _LOCAL
     return None if address == _LOCAL else address
 
 
 def capacity() -> dict[str, float]:
-    """Resources of the connected cluster by name; of one that grows, as far as it says that it may."""
+    """Return the resources of the connected cluster by name; for an autoscaling one, the maximum that it declares."""
     now: dict[str, float] = ray.cluster_resources()
     grown = ray._private.state.state.get_max_resources_from_cluster_config() or {}
     return {name: max(now.get(name, 0), grown.get(name, 0)) for name in {*now, *grown}}
 
 
 def is_one_machine() -> bool:
-    """Whether the connected cluster is a single node and will not grow."""
+    """Return whether the connected cluster is a single node and will not grow."""
     grows = ray._private.state.state.get_max_resources_from_cluster_config()
     return not grows and sum(node["Alive"] for node in ray.nodes()) == 1
 
 
 def require_cpus(wanted: int, reason: str) -> None:
-    """Raises ConfigError where that many CPUs will never be there: Ray would wait for them without a word.
+    """Raise ConfigError if that many CPUs will never be available: Ray would wait for them silently.
 
-    reason: what needs them, and what to do. Several machines may become more; one that does not grow stays one.
+    reason: what needs them, and what to do. A cluster of several machines may still grow, and is not checked.
     """
     cpus = capacity().get("CPU", 0)
     if wanted > cpus and is_one_machine():
@@ -140,11 +140,11 @@ def require_cpus(wanted: int, reason: str) -> None:
 
 
 def free_abandoned() -> None:
-    """Frees what trainings of this program hold that nobody leads any more.
+    """Free the resources still reserved by this program's orphaned training runs.
 
-    Ray Train reserves places for its workers; when the process that started a training dies, its controller and its
-    workers end, and their places stay reserved until the whole program is over. Ray's own cleaner asks the dashboard,
-    which is off here.
+    Ray Train reserves resources for its workers; when the process that started a run dies, its controller and workers
+    end, but their resources stay reserved until the whole program ends. Ray's own cleanup asks the dashboard, which is
+    off here.
     """
     from ray._raylet import ActorID, PlacementGroupID
     from ray.core.generated.gcs_pb2 import PlacementGroupTableData
@@ -153,7 +153,7 @@ def free_abandoned() -> None:
     job = ray.get_runtime_context().get_job_id()
     try:
         table = ray._private.state.state._connect_and_get_accessor().get_placement_group_table()
-    except ray.exceptions.RayError as error:  # of a cluster that is short of breath; it is asked again
+    except ray.exceptions.RayError as error:  # the cluster is overloaded; it is asked again
         logger.debug("The cluster's places could not be listed: %s", error)
         return
     for packed in table:
@@ -165,8 +165,8 @@ def free_abandoned() -> None:
 
 
 def _share(config: RayConfig) -> dict[str, Any]:
-    """What of this machine Ray may use: the CPUs that we may run on; inside of a SLURM job, what SLURM gave us, after
-    which Ray does not ask; and what the config says."""
+    """Return what Ray may use of this machine: the CPUs available to us; in a SLURM job, its allocation, which Ray
+    does not query; and what the config sets."""
     cpus = len(os.sched_getaffinity(0))
     share: dict[str, Any] = {"include_dashboard": False, "num_cpus": config.num_cpus or cpus}
     job = OwnShare.from_environment()
@@ -183,7 +183,7 @@ def _share(config: RayConfig) -> dict[str, Any]:
 
 
 def _quietly() -> dict[str, Any]:
-    # Ray's own processes write much into the driver's terminal, over the progress line; what a user needs is raised
+    # Ray's own processes write a lot to the driver's terminal, over the progress line; what a user needs is raised
     return {"log_to_driver": _is_debugging(), "logging_level": logging.WARNING}
 
 
@@ -192,9 +192,9 @@ def _is_debugging() -> bool:
 
 
 def quiet_data() -> None:
-    """Makes Ray Data raise errors as they are, and say no more than that, in this process."""
+    """Make Ray Data in this process raise errors unchanged, and print nothing else."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.raise_original_map_exception = True  # else the EmixerError of a task arrives as text in a traceback
-    # Ray Data logs the traceback of an error that it then raises; the raised one is what the user is shown
+    context.raise_original_map_exception = True  # else a task's EmixerError arrives as text in a traceback
+    # Ray Data logs the traceback of an error that it then raises; the user is shown the raised one
     logging.getLogger("ray.data").setLevel(logging.WARNING if _is_debugging() else logging.CRITICAL)

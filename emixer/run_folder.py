@@ -1,6 +1,6 @@
-"""A run folder: what a stage was asked, what it measured, what it needs to go on.
+"""A run folder: the config of a stage, its metrics, and what it needs to resume.
 
-config.yaml     the resolved config          metrics.jsonl   one JSON object a line, in order of `images`
+config.yaml     the resolved config          metrics.jsonl   one JSON object per line, in order of `images`
 run.json        stage, version               checkpoints/    see emixer.checkpoint
 samples/        grids                        tensorboard/    the values of metrics.jsonl
 """
@@ -20,9 +20,9 @@ from emixer.errors import ConfigError, RunFolderError
 _RUN_VERSION = 1
 _TAIL_BYTES = 2**16
 
-# What a run computes is decided by these sections ...
+# These sections determine what a run computes ...
 _SECTIONS = {"train": ("seed", "data", "model", "loss", "optim", "train"), "encoder": ("seed", "data", "encoder")}
-# ... but for how long, how often and on what machines, which may change when it is resumed.
+# ... except for these settings (duration, intervals, machines), which may change when it is resumed.
 _FREE_KEYS = (
     "train.run", "train.images", "train.num_workers", "train.resize_every_s", "train.use_gpu",
     "train.cpus_per_worker", "train.gpus_per_worker", "train.accumulate", "train.max_failures",
@@ -35,14 +35,14 @@ _FREE_KEYS = (
 
 
 class RunFolder:
-    """An existing run folder at `path`. Make one with `create_or_resume`, read one with `open`."""
+    """An existing run folder at `path`. Create one with `create_or_resume`, read one with `open`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @classmethod
     def create_or_resume(cls, path: Path, stage: str, config: Config) -> Self:
-        """Makes the folder, or checks that the one that is there belongs to the same stage and config.
+        """Create the folder, or check that an existing one belongs to the same stage and config.
 
         Raises RunFolderError naming the keys that differ.
         """
@@ -64,7 +64,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path, stage: str) -> Self:
-        """Opens a finished or running run. Raises RunFolderError when there is none of that stage."""
+        """Open a finished or running run. Raises RunFolderError when there is none of that stage."""
         folder = cls(path)
         if not folder._run_file.exists():
             raise RunFolderError(
@@ -77,7 +77,7 @@ class RunFolder:
 
     @property
     def config(self) -> Config:
-        """The config the run was last started with."""
+        """The config with which the run was last started."""
         file = self.path / "config.yaml"
         try:
             return load_config(file)
@@ -100,7 +100,7 @@ class RunFolder:
         return self.path / "tensorboard"
 
     def append_metrics(self, values: Mapping[str, Any]) -> None:
-        """Adds one line to metrics.jsonl. `values` holds `images`, the images trained on so far."""
+        """Append one line to metrics.jsonl. `values` includes `images`, the images trained on so far."""
         line = json.dumps(dict(values), allow_nan=False)
         try:
             with self._metrics_file.open("a", encoding="utf-8") as file:
@@ -109,9 +109,9 @@ class RunFolder:
             raise files.storage_error(self._metrics_file, error) from error
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All lines of metrics.jsonl; a last line cut short by a crash is left out.
+        """Return all lines of metrics.jsonl, except a last line cut short by a crash.
 
-        Raises RunFolderError for a file that is damaged otherwise.
+        Raises RunFolderError for a file damaged in any other way.
         """
         if not self._metrics_file.exists():
             return []
@@ -126,7 +126,7 @@ class RunFolder:
             ) from error
 
     def last_metrics(self, key: str = "images") -> dict[str, Any] | None:
-        """The last whole line that has the key, or None; reads the end of the file alone, however long a run is."""
+        """Return the last whole line with the key, or None; reads only the end of the file, however long the run."""
         try:
             with self._metrics_file.open("rb") as file:
                 file.seek(0, os.SEEK_END)
@@ -135,52 +135,52 @@ class RunFolder:
         except OSError:
             return None
         for line in reversed(whole):
-            with suppress(ValueError):  # the first may be cut
+            with suppress(ValueError):  # the first may be truncated
                 values = json.loads(line)
                 if key in values:
                     return dict(values)
         return None
 
     def forget_after(self, images: int) -> None:
-        """Drops metrics of work that the checkpoint being resumed does not contain; it is done again."""
+        """Drop metrics of work that the resumed checkpoint does not contain; that work is redone."""
         kept = [line for line in self.metrics() if line["images"] <= images]
         files.write_text(self._metrics_file, "".join(json.dumps(line) + "\n" for line in kept))
 
     def alone(self, stage: str) -> AbstractContextManager[None]:
-        """For whoever trains here, for as long as it does. Raises RunFolderError when another process does already."""
+        """Reserve the folder for the process that trains here. Raises RunFolderError when another one holds it."""
         return files.alone_in(self.path, stage)
 
     @property
     def is_busy(self) -> bool:
-        """Whether somebody trains here."""
+        """Whether a process is training here."""
         return files.is_taken(self.path)
 
     def request_save(self) -> None:
-        """Asks whoever trains here, on whatever node, for a checkpoint at its next log line, if there is a run."""
+        """Ask the process training here, on any node, for a checkpoint at its next log line, if there is a run."""
         if self._run_file.exists():
             files.write_text(self.save_request, "")
 
     @property
     def save_is_requested(self) -> bool:
-        """Whether somebody waits for a checkpoint."""
+        """Whether a checkpoint has been requested."""
         return self.save_request.exists()
 
     def answer_save_request(self) -> None:
-        """Takes the request back: there is a checkpoint."""
+        """Clear the request: the checkpoint has been saved."""
         self.save_request.unlink(missing_ok=True)
 
     def request_stop(self) -> None:
-        """Asks whoever trains here to save at its next log line, and to end there."""
+        """Ask the process training here to save a checkpoint at its next log line, and to stop there."""
         if self._run_file.exists():
             files.write_text(self._stop_request, "")
 
     @property
     def stop_is_requested(self) -> bool:
-        """Whether the run is to end before its time."""
+        """Whether the run has been asked to stop early."""
         return self._stop_request.exists()
 
     def answer_stop_request(self) -> None:
-        """Takes the request back: the run has ended."""
+        """Clear the request: the run has stopped."""
         self._stop_request.unlink(missing_ok=True)
 
     @property
@@ -189,7 +189,7 @@ class RunFolder:
 
     @property
     def save_request(self) -> Path:
-        """A file that is there as long as somebody waits for a checkpoint."""
+        """File that exists while a checkpoint is requested."""
         return self.path / "save-requested"
 
     @property
@@ -215,7 +215,7 @@ class RunFolder:
         return run
 
     def require_same(self, stage: str, config: Config) -> None:
-        """Raises RunFolderError, naming the keys, when the run here is of another stage, or computes something else."""
+        """Raise RunFolderError, naming the keys, if the run here is of another stage or computes something else."""
         found = self._read_run()["stage"]
         if found != stage:
             raise RunFolderError(
@@ -235,18 +235,18 @@ class RunFolder:
 
 
 def decides(key: str, stage: str, config: Config) -> bool:
-    """Whether a setting decides what a run of the stage computes."""
+    """Return whether a setting determines what a run of the stage computes."""
     return not _is_free(key, stage, config)
 
 
 def decisive_settings(stage: str, config: Config) -> dict[str, Any]:
-    """Those settings with their values, as JSON has them."""
+    """Return the settings that determine what a run computes, with their JSON values."""
     leaves = _leaves(config.model_dump(mode="json"))
     return {key: value for key, value in leaves.items() if decides(key, stage, config)}
 
 
 def _left_by_a_first_start(path: Path) -> bool:
-    """config.yaml is written before run.json; a start that was killed between the two may be repeated."""
+    """config.yaml is written before run.json; a start killed between the two may be repeated."""
     return files.is_bookkeeping(path) or path.name == "config.yaml"
 
 
@@ -259,5 +259,5 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _is_free(key: str, stage: str, config: Config) -> bool:
     if key == "train.images" and stage == "train" and (config.model.has_phases or config.optim.decay_report_decoder):
-        return False  # what an image teaches depends on the share of the run that is done
+        return False  # each update depends on the fraction of the run completed
     return key in _FREE_KEYS or key.split(".")[0] not in _SECTIONS[stage]

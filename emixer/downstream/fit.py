@@ -1,7 +1,7 @@
-"""Training of a downstream model: one process, one device, a fixed number of pairs seen, tested where the loss on real
-validation pairs was lowest.
+"""Training of a downstream model: one process, one device, a fixed number of pairs seen, tested with the weights of the
+lowest loss on real validation pairs.
 
-Every mixture of data gets the same number of steps, so that what differs is the data and not how long it was looked at.
+Every mixture of data gets the same number of steps, so that only the data differs and not the length of training.
 
 Shapes: B pairs of a batch, C channels, H = W side [px], Y labels, S sentences, W words of a sentence, U uniform
 numbers an image.
@@ -39,20 +39,20 @@ class PairBatch:
     image_BCHW: Tensor
     """float32 in [-1, 1]."""
     labels_BY: Tensor
-    """float32: 1 present, 0 absent, NaN not known."""
+    """float32: 1 present, 0 absent, NaN unknown."""
     words_BSW: Tensor
     """int64 token ids."""
     num_report_words: int
-    """Of the longest report."""
+    """Words of the longest report."""
 
 
 LossOf = Callable[[Model, PairBatch], tuple[Tensor, Tensor]]
-"""A sum of losses [nats] over what the batch has to teach, and of how many it is the sum. Device scalars."""
+"""Returns a sum of losses [nats] over the batch's targets, and their number. Device scalars."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a model was found."""
+    """Result of training a model."""
 
     images: int
     """Pairs seen when it was best."""
@@ -63,14 +63,14 @@ def fit(
     model: Model, loss_of: LossOf[Model], train: Mixture, validation: PairTable, settings: DownstreamConfig, seed: int,
     device: torch.device,
 ) -> Fit:  # fmt: skip
-    """Trains `model` and leaves it with the weights whose loss on `validation` was lowest.
+    """Train `model`, and leave it with the weights whose loss on `validation` was lowest.
 
     Raises DivergenceError when no validation loss was finite.
     """
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, settings.lr, weight_decay=settings.weight_decay, fused=True)
-    uniform = torch.Generator().manual_seed(seed * 2 + _AUGMENT)  # of the CPU: the same draws on every device
+    uniform = torch.Generator().manual_seed(seed * 2 + _AUGMENT)  # on the CPU: the same draws for every device
     best, best_state, seen = Fit(0, math.inf), model.state_dict(), 0
     next_look = min(settings.validate_every_images, settings.images)
     batches = _batches(train, settings.batch_size, seed)
@@ -104,7 +104,7 @@ def fit(
 
 
 def to_device(pairs: PairTable, device: torch.device) -> PairBatch:
-    """Moves pairs; images travel as bytes."""
+    """Move pairs to the device; images travel as bytes."""
     return PairBatch(
         images_to_device(np.ascontiguousarray(pairs.image_NHW), device),
         moved(np.ascontiguousarray(pairs.labels_NY), device),
@@ -117,7 +117,7 @@ def to_device(pairs: PairTable, device: torch.device) -> PairBatch:
 def predict(
     model: Model, outputs_of: Callable[[Model, PairBatch], Tensor], pairs: PairTable, device: torch.device
 ) -> Tensor:
-    """What the model says of each pair, in eval mode, on the CPU. outputs_of: rows of equal shape for a batch."""
+    """Return the model's output of each pair, in eval mode, on the CPU. outputs_of: rows of equal shape for a batch."""
     with eval_mode(model):
         return torch.cat([outputs_of(model, to_device(batch, device)).cpu() for batch in pairs.batches(_EVAL_BATCH)])
 
@@ -136,7 +136,7 @@ def _mean_loss(
 
 
 def _batches(train: Mixture, size: int, seed: int) -> Iterator[PairTable]:
-    """Endless batches of one size, be there ever so few pairs; each epoch in an order of its own."""
+    """Yield endless batches of one size, however few the pairs; each epoch in a different order."""
     assert len(train), "checked before anything started"
     epoch, left = 0, np.empty(0, np.int64)
     while True:

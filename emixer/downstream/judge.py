@@ -1,9 +1,9 @@
-"""Which generated pairs to keep: a judge that was trained on real pairs says how far each agrees with its labels.
+"""Selection of generated pairs: a judge trained on real pairs scores how well each agrees with its labels.
 
-Of an image, it is the probability that a classifier gives to each label as it was asked for; of a report, whether the
-rule-based reader finds the label stated exactly where it was asked for. The best of each combination of labels are
-kept, so that the choice does not change how often a label occurs: without that it would prefer normal images, on which
-it is easy to agree.
+For an image, the score is the probability that a classifier gives to each label as requested; for a report, whether the
+rule-based labeller finds each label stated exactly if it was requested. The best of each combination of labels are
+kept, so that selection does not change label frequencies: otherwise it would prefer normal images, where agreement is
+easy.
 
 Shapes: N pairs, Y labels.
 """
@@ -22,15 +22,15 @@ from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, mentions
 
 _READ_AT_ONCE = 10_000
 _SEED = 2**31 - 1
-"""Of the judge, and of no downstream model that it chooses for."""
+"""Seed of the judge, and of no downstream model for which it selects."""
 
 
 def agreement(
     real: Data, generated: PairTable, settings: DownstreamConfig, device: torch.device
 ) -> NDArray[np.float32]:
-    """How far image and report of each generated pair agree with its labels, float32 (N,) from 0 to 2.
+    """Return how well image and report of each generated pair agree with its labels, float32 (N,) from 0 to 2.
 
-    real: what the judge is trained and chosen on; its test pairs are not looked at.
+    real: what the judge is trained and selected on; its test pairs are not used.
     """
     asked_NY = np.array(generated.labels_NY) == 1
     present_NY = image_probabilities(real, generated, settings, _SEED, device).numpy()
@@ -40,7 +40,7 @@ def agreement(
 
 
 def most_agreed(agreement_N: NDArray[np.float32], labels_NY: NDArray[np.float32], num: int) -> NDArray[np.int64]:
-    """Rows of the `num` best, in ascending order: of each combination of labels the same share, to within one row."""
+    """Return the rows of the `num` best, ascending: the same share of each combination of labels, to within one row."""
     share = num / len(agreement_N)
     _, kind_N = np.unique(np.asarray(labels_NY), axis=0, return_inverse=True)
     kind_N = kind_N.reshape(-1)
@@ -54,13 +54,13 @@ def most_agreed(agreement_N: NDArray[np.float32], labels_NY: NDArray[np.float32]
 
 
 def _reports_agree(generated: PairTable, asked_NY: NDArray[np.bool_], real: Data) -> NDArray[np.float64]:
-    """Share (N,) of the readable labels that a report states as asked; 0 where none is readable."""
+    """Return the share (N,) of the readable labels that a report states as requested; 0 if none is readable."""
     names = real.shape.label_names
     readable = [y for y, name in enumerate(names) if name in READABLE_LABELS]
     if not readable:
         return np.zeros(len(generated))
     vocabulary = real.shape.vocabulary
-    # piece by piece: the reader remembers the sentences of a piece, and there may be hundreds of thousands of reports
+    # in pieces: the labeller remembers the sentences of a piece, and there may be hundreds of thousands of reports
     read = [mentions(_reports(piece, vocabulary), names) for piece in generated.batches(_READ_AT_ONCE)]
     stated_NY = np.concatenate(read) == Mention.PRESENT
     share_N: NDArray[np.float64] = (stated_NY == asked_NY)[:, readable].mean(1)

@@ -1,8 +1,8 @@
-"""The downstream models: an image's labels, a pair's labels, an image's report. The same for every method and mixture.
+"""Downstream models: labels of an image, labels of a pair, report of an image. The same for every method and mixture.
 
 Shapes: B pairs of a batch, C channels, H = W side [px], P image features, R report features, Y labels, S sentences, W
 words of a sentence.
-Source: EMIXER §4.4 (image classification, report generation, joint embedding); their networks are not described there.
+Source: EMIXER §4.4 (image classification, report generation, joint embedding), which does not describe the networks.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from emixer.models.words import ReportReader
 
 
 class JointClassifier(nn.Module):
-    """Labels from an image and its report: features of both side by side, then one linear layer."""
+    """Labels from an image and its report: concatenated features, then one linear layer."""
 
     def __init__(self, settings: DownstreamConfig, num_words: int, num_labels: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class JointClassifier(nn.Module):
         self.classifier = nn.Linear(self.encoder.classifier.in_features + settings.joint_hidden, num_labels)
 
     def forward(self, image_BCHW: Tensor, words_BSW: Tensor) -> Tensor:
-        """Logits (B, Y), float32."""
+        """Return logits (B, Y), float32."""
         image_BP = self.encoder.final_features(image_BCHW)
         report_BR = self.reader(self.reader.embed(words_BSW), words_BSW != PAD)
         logits_BY: Tensor = self.classifier(torch.cat([image_BP, report_BR], dim=1))
@@ -44,25 +44,25 @@ class JointClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class Data:
-    """What a downstream model is trained, chosen and tested on."""
+    """What a downstream model is trained, selected and tested on."""
 
     train: Mixture
     validation: PairTable
     test: PairTable
     shape: TableShape
     first: Mixture | None = None
-    """Pairs to be learned from before `train`, for half of the steps."""
+    """Pairs to train on before `train`, for half of the steps."""
 
 
 def classify_images(data: Data, settings: DownstreamConfig, seed: int, device: torch.device) -> tuple[Tensor, Fit]:
-    """Scores (N, Y) of the test images, logits of each label, from a classifier trained on images alone."""
+    """Return scores (N, Y) of the test images, logits of each label, from a classifier trained on images alone."""
     model = new_classifier(settings, len(data.shape.label_names), seed)
     found = _fit_labels(model, _image_logits, label_loss, data, settings, seed, device)
     return predict(model, _image_logits, data.test, device), found
 
 
 def classify_pairs(data: Data, settings: DownstreamConfig, seed: int, device: torch.device) -> tuple[Tensor, Fit]:
-    """Scores (N, Y) of the test pairs, logits of each label, from image and report together."""
+    """Return scores (N, Y) of the test pairs, logits of each label, from image and report together."""
     torch.manual_seed(seed)
     model = JointClassifier(settings, len(data.shape.vocabulary), len(data.shape.label_names))
     found = _fit_labels(model, _pair_logits, label_loss, data, settings, seed, device)
@@ -72,9 +72,9 @@ def classify_pairs(data: Data, settings: DownstreamConfig, seed: int, device: to
 def classify_classes(
     pretraining: Data | None, data: Data, settings: DownstreamConfig, seed: int, device: torch.device
 ) -> tuple[Tensor, Fit]:
-    """Logits (N, Y) of test images of which each is of exactly one class.
+    """Return logits (N, Y) of test images that each have exactly one class.
 
-    pretraining: what a classifier learns first; its features are where this one starts. None: from scratch.
+    pretraining: data of a classifier trained first, whose features initialize this one. None: from scratch.
     """
     model = new_classifier(settings, len(data.shape.label_names), seed)
     if pretraining is not None:
@@ -88,7 +88,7 @@ def classify_classes(
 def image_probabilities(
     data: Data, images: PairTable, settings: DownstreamConfig, seed: int, device: torch.device
 ) -> Tensor:
-    """Probabilities (N, Y) of each label in `images`, by a classifier that is trained as that of `classify_images`."""
+    """Return probabilities (N, Y) of each label in `images`, by a classifier trained as in `classify_images`."""
     model = new_classifier(settings, len(data.shape.label_names), seed)
     _fit_labels(model, _image_logits, label_loss, data, settings, seed, device)
     return predict(model, _image_logits, images, device).sigmoid()
@@ -97,7 +97,7 @@ def image_probabilities(
 def write_reports(
     data: Data, settings: DownstreamConfig, seed: int, device: torch.device
 ) -> tuple[NDArray[np.int32], Fit]:
-    """Token ids (N, S, W) of a report for each test image, the likeliest word at each place."""
+    """Return token ids (N, S, W) of a report for each test image, the likeliest word at each position."""
     shape = data.shape
     torch.manual_seed(seed)
     model = ReportDecoder(
@@ -113,20 +113,20 @@ def write_reports(
 
 
 def new_classifier(settings: DownstreamConfig, num_labels: int, seed: int) -> ChestEncoder:
-    """An untrained image classifier; the seed decides its weights."""
+    """Create an untrained image classifier; the seed determines its weights."""
     torch.manual_seed(seed)
     return ChestEncoder(settings.network, num_labels=num_labels)
 
 
 def label_loss(logits_BY: Tensor, labels_BY: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of the binary cross-entropies of the labels that are known, and their number."""
+    """Return the sum of the binary cross-entropies of the known labels, and their number."""
     known_BY = ~labels_BY.isnan()
     each_BY = functional.binary_cross_entropy_with_logits(logits_BY, labels_BY.nan_to_num(), reduction="none")
     return each_BY.where(known_BY, 0.0).sum(), known_BY.sum()
 
 
 def class_loss(logits_BY: Tensor, labels_BY: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of the cross-entropies of classes of which an image has exactly one, and the number of images."""
+    """Return the sum of the cross-entropies of classes of which an image has exactly one, and the number of images."""
     num = torch.full((), len(labels_BY), device=labels_BY.device)
     return functional.cross_entropy(logits_BY, labels_BY.argmax(1), reduction="sum"), num
 
@@ -141,7 +141,7 @@ def _pair_logits(model: JointClassifier, batch: PairBatch) -> Tensor:
 
 
 def _report_loss(model: ReportDecoder, batch: PairBatch) -> tuple[Tensor, Tensor]:
-    """Nats of words and of where reports end, a word, and of the labels that its encoder is to see beside them."""
+    """Return nats of words and report ends, plus the mean label loss once per word, and the number of words."""
     has_report_B = (batch.words_BSW != PAD).flatten(1).any(1)
     target = Batch(
         batch.image_BCHW, batch.labels_BY, has_report_B, batch.words_BSW, has_report_B, batch.num_report_words
@@ -166,7 +166,7 @@ def _fit_labels(
 def _fit(
     model: Model, loss_of: LossOf[Model], data: Data, settings: DownstreamConfig, seed: int, device: torch.device
 ) -> Fit:
-    """Trains on `data.train`, or half of the steps on `data.first` and the others on `data.train`."""
+    """Train on `data.train`, or half of the steps on `data.first` and the rest on `data.train`."""
     if data.first is None:
         return fit(model, loss_of, data.train, data.validation, settings, seed, device)
     before = settings.images // 2

@@ -1,4 +1,4 @@
-"""What a downstream model's answers on the real test rows are worth.
+"""Scores of a downstream model's outputs on the real test rows.
 
 Shapes: N test rows, Y labels or classes.
 Source: EMIXER §4.2: AUC and accuracy; table 5: AUC, sensitivity and positive predictive value.
@@ -19,10 +19,10 @@ from emixer.evaluation.resampling import Figures
 def label_figures(
     logits_NY: Tensor, labels_NY: Tensor, names: Sequence[str]
 ) -> Callable[[NDArray[np.int64] | slice], Figures]:
-    """A measure of rows: `auc` and `acc`, means over labels, and `auc/<label>`, `acc/<label>`.
+    """Return a measure of rows: `auc` and `acc`, means over labels, and `auc/<label>`, `acc/<label>`.
 
-    A label counts where at least MIN_IMAGES test images carry it and as many do not; which ones do is decided on all
-    rows. acc: share of known labels on whose side of logit 0 the image is. labels: 1, 0, NaN not known.
+    A label counts if at least MIN_IMAGES test images have it and as many do not; this is decided on all rows. acc:
+    share of known labels with the logit on the correct side of 0. labels: 1, 0, NaN unknown.
     """
     used = _measurable(labels_NY)
 
@@ -41,8 +41,8 @@ def label_figures(
 def class_figures(
     logits_NY: Tensor, labels_NY: Tensor, names: Sequence[str]
 ) -> Callable[[NDArray[np.int64] | slice], Figures]:
-    """A measure of rows of which each is of one class: `auc/<class>` (log-odds against the others), `sensitivity/...`
-    and `ppv/...` (of the likeliest class), and `acc`. NaN where a class does not occur, or is never named."""
+    """Return a measure of rows with one class each: `auc/<class>` (log-odds against the others), `sensitivity/...`
+    and `ppv/...` (of the likeliest class), and `acc`. NaN where a class does not occur, or is never predicted."""
     log_odds_NY = _log_odds(logits_NY.double())
 
     def measure(rows: NDArray[np.int64] | slice) -> Figures:
@@ -65,7 +65,7 @@ def class_figures(
 
 
 def _log_odds(logits_NY: Tensor) -> Tensor:
-    """Of each class against the others; not by way of the probability, which is 1 for whatever is sure enough."""
+    """Return the log-odds of each class against the others; not via the probability, which saturates at 1."""
     others_NYY = logits_NY[:, None].repeat(1, logits_NY.shape[1], 1)
     others_NYY.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
     return logits_NY - others_NYY.logsumexp(2)

@@ -1,4 +1,4 @@
-"""The two-player losses, as pure functions of the critics' logits. Each returns one value a row.
+"""Adversarial losses, as pure functions of the critics' logits. Each returns one value per row.
 
 Shapes: B rows.
 Source: EMIXER §3.2.3, §6.1; Goodfellow et al. 2014 (logistic, non-saturating); Lim & Ye 2017 (hinge).
@@ -12,23 +12,23 @@ from torch.nn import functional
 
 
 class AdversarialLoss(Protocol):
-    """What a critic pays for real and for fake rows, and what a generator pays for its fakes."""
+    """Losses of a critic on real and on fake rows, and of a generator on its fakes."""
 
     def real(self, logit_B: Tensor) -> Tensor:
-        """The critic's loss on real rows."""
+        """Return the critic's loss on real rows."""
         ...
 
     def fake(self, logit_B: Tensor) -> Tensor:
-        """The critic's loss on fake rows."""
+        """Return the critic's loss on fake rows."""
         ...
 
     def generator(self, logit_B: Tensor) -> Tensor:
-        """The generator's loss on its own rows."""
+        """Return the generator's loss on its own rows."""
         ...
 
 
 class Logistic:
-    """-log D on real, -log(1 - D) on fake; the generator minimises -log D, which has a slope where it is losing."""
+    """-log D on real, -log(1 - D) on fake; the generator minimises -log D, which has a gradient while it loses."""
 
     def real(self, logit_B: Tensor) -> Tensor:
         """softplus(-logit) = -log sigmoid(logit)."""
@@ -60,5 +60,5 @@ class Hinge:
 
 
 def adversarial_loss(kind: str) -> AdversarialLoss:
-    """The loss that `loss.adversarial` names."""
+    """Return the loss that `loss.adversarial` names."""
     return Hinge() if kind == "hinge" else Logistic()

@@ -1,7 +1,7 @@
-"""Differentiable augmentation: every image that a critic reads, real or generated, is changed at random first.
+"""Differentiable augmentation: every image that a critic reads, real or generated, is randomly changed first.
 
-A critic that sees few real images learns them by heart; changed anew each time, they are many. The change is the same
-in law for real and generated images and lets gradients through, so G learns images and not changed images.
+A critic that sees few real images memorizes them; changed anew each time, they are many. The change has the same
+distribution for real and generated images and lets gradients through, so G learns images and not changed images.
 
 Shapes: B images, C channels, H = W side [px], U uniform numbers an image.
 Source: not in the paper; Zhao et al. 2020 (DiffAugment), Karras et al. 2020 (ADA: a probability that adapts).
@@ -17,18 +17,18 @@ from emixer.config.training import Augmentation
 from emixer.models.noise import RowNoise
 
 NUM_UNIFORMS = 6
-"""Two a kind, whatever kinds are used: switching one on leaves the draws of the others as they are."""
+"""Two per kind, whichever kinds are used: enabling one leaves the draws of the others unchanged."""
 
 _BLACK, _GRAY = -1.0, 0.0
 _LARGEST_SHIFT = 1 / 8
 _CUTOUT = 1 / 2
-"""Shares of the side, as in DiffAugment."""
+"""Fractions of the side, as in DiffAugment."""
 
 
 class Augmenter:
-    """Images as critics see them: each changed, or each with a probability that follows the critic (ADA).
+    """Images as critics see them: each augmented, or each with a probability that adapts to the critic (ADA).
 
-    The probability is part of what is trained: it is saved, and the same on every worker.
+    The probability is part of the training state: it is saved, and identical on every worker.
     """
 
     def __init__(self, kinds: Sequence[Augmentation], target: float | None = None, images: int = 1) -> None:
@@ -38,11 +38,11 @@ class Augmenter:
 
     @property
     def adapts(self) -> bool:
-        """Whether the probability follows the critic."""
+        """Whether the probability adapts to the critic."""
         return bool(self.kinds) and self.target is not None
 
     def __call__(self, image_BCHW: Tensor, noise: RowNoise, which: str) -> Tensor:
-        """which: names a stream of `noise`; real and generated images of a step have one each."""
+        """Augment images. which: name of a stream of `noise`; real and generated images of a step have one each."""
         if not self.kinds:
             return image_BCHW
         changed_BCHW = augmented(image_BCHW, noise.uniform(f"augment/{which}", NUM_UNIFORMS), self.kinds)
@@ -53,18 +53,18 @@ class Augmenter:
         return torch.where(chosen_B[:, None, None, None], changed_BCHW, image_BCHW)
 
     def follow(self, real_sign: Tensor, num_images: int) -> None:
-        """Moves the probability after a critic step on `num_images` images whose real logits had that mean sign."""
+        """Update the probability after a critic step on `num_images` images whose real logits had that mean sign."""
         assert self.target is not None, "only an adaptive one follows"
         step = torch.sign(real_sign - self.target) * (num_images / self._images)
         self.probability = (self.probability.to(step.device) + step).clamp(0, 1)
 
 
 def augmented(image_BCHW: Tensor, uniform_BU: Tensor, kinds: Sequence[Augmentation]) -> Tensor:
-    """Images in about [-1, 1], each changed by its own numbers in [0, 1); 0.5 throughout changes no gray value or
-    place.
+    """Augment images in about [-1, 1], each by its own numbers in [0, 1); 0.5 throughout changes no gray value or
+    position.
 
-    color: brightness by up to 0.5, contrast by half to one and a half. translation: by whole pixels, up to an eighth of
-    the side, black behind it as outside the collimation. cutout: a gray square of half the side, anywhere.
+    color: brightness by up to 0.5, contrast by a factor of 0.5 to 1.5. translation: by whole pixels, up to an eighth of
+    the side, filled with black as outside the collimation. cutout: a gray square of half the side, anywhere.
     """
     for kind in kinds:
         match kind:

@@ -1,4 +1,4 @@
-"""From the config to the game that a model plays, and when."""
+"""Build a model's objectives and their phases from the config."""
 
 from emixer.config.model import (
     CoganModelConfig,
@@ -16,7 +16,7 @@ from emixer.models.paired_model import Objective, Phases
 
 
 def build_phases(model: ModelConfig, loss: LossConfig) -> Phases:
-    """The games of this kind of model. Raises ConfigError when a player has no term switched on."""
+    """Return the phases of this kind of model. Raises ConfigError when a player has no term switched on."""
     match model:
         case EmixerModelConfig():
             return _emixer_phases(model, loss)

@@ -1,5 +1,5 @@
-"""CoGAN's game: an image critic against the image generator, a report critic against the report generator. What couples
-them is the layers that they share, and nothing else.
+"""CoGAN's game: an image critic against the image generator, a report critic against the report generator, coupled only
+through shared layers.
 
 Shapes: B rows, Y labels, S sentences, W words of a sentence, E embedding.
 Source: Liu & Tuzel 2016, §3; EMIXER §4.3. Departures: docs/deviations.md#baselines.
@@ -70,7 +70,7 @@ class CoganObjective(Objective):
                 terms["report"] = self._fooling_reports(model, tied.features_BFHW, fake_labels_BY, noise, weights)
         if self.loss.teacher_forcing > 0:
             generator = model.report_generator
-            # A row without labels teaches nothing, but stands in the batch norms: with labels that images do have
+            # A row without labels adds no loss but enters the batch norms, so it gets labels that images do have
             labels_BY = torch.where(real.labelled_B[:, None], real.labels_BY, fake_labels_BY)
             condition = generator.read(model.tied(labels_BY, noise.named("taught")).features_BFHW)
             terms |= teacher_forcing_terms(
@@ -79,10 +79,10 @@ class CoganObjective(Objective):
         return weighted_total(terms, self.loss, rotation=self.loss.alpha)
 
     def _written(self, model: Cogan, condition: Condition, noise: RowNoise) -> tuple[Tensor, Tensor]:
-        """Generated words as the critic reads them (B, S, W, E), and where there is one."""
+        """Return generated words as the critic reads them (B, S, W, E), and where they are valid."""
         writer, reader = model.report_generator.writer, model.critics.reader
         if self.gumbel.straight_through and not torch.is_grad_enabled():
-            # Without gradients the straight-through word is a plain draw: one number a word instead of a vocabulary
+            # Without gradients a straight-through word is a plain draw: one number per word, not one per token
             words_BSW = writer.write(condition, noise, temperature=1.0, unknown=True)
             return reader.embed(words_BSW), words_BSW != PAD
         report = writer.write_relaxed(condition, noise, self.gumbel, [reader.embedding.weight])

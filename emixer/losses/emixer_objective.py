@@ -1,4 +1,4 @@
-"""EMIXER's game: three critics against G and F, rotation for both sides, teacher forcing for F.
+"""EMIXER's game: three critics against G and F, rotation loss for both sides, teacher forcing for F.
 
 The critics minimise
     image  [l(D_image(I)) + l'(D_image(G(z)))]  + report [l(D_report(S)) + l'(D_report(F(G(z))))]
@@ -6,11 +6,11 @@ The critics minimise
 G and F minimise
     image g(D_image(G(z))) + report g(D_report(F(G(z)))) + joint g(D_joint(G(z), F(G(z))))
   - alpha log Q(R = r | G(z) turned by r)  + teacher_forcing [-log p(words) - log p(stops)].
-A weight of 0 leaves its term out, and the work for it.
+A weight of 0 skips its term and its computation.
 
 Shapes: B rows, C channels, H = W side [px], L labels, Y labels and columns of conditions, S sentences, W words of a
 sentence, E embedding.
-Source: EMIXER §3.2.3. Departures: docs/deviations.md#value-function, whose signs are mended there.
+Source: EMIXER §3.2.3. Departures: docs/deviations.md#value-function, which corrects its signs.
 """
 
 from dataclasses import dataclass, replace
@@ -50,7 +50,7 @@ class _FakePairs:
 
 
 class EmixerObjective(Objective):
-    """The value function of EMIXER §3.2.3 with its signs mended."""
+    """The value function of EMIXER §3.2.3 with its signs corrected."""
 
     def __init__(self, loss: LossConfig, gumbel: GumbelConfig) -> None:
         require_a_term(
@@ -96,7 +96,7 @@ class EmixerObjective(Objective):
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> tuple[Tensor, Terms]:
         """Terms: image, report, joint, rotation, image_labels, words, stops, labels, each before its weight; conditions
-        beside labels where there are any."""
+        beside labels if there are any."""
         assert isinstance(model, Emixer)
         terms: Terms = {}
         if self.images.generator_learns or self._uses_reports or self.loss.image_labels > 0:
@@ -122,7 +122,7 @@ class EmixerObjective(Objective):
             nothing = labels_BY.new_empty(0)
             return _FakePairs(image_BCHW, labels_BY, nothing, nothing, nothing)
         if self.gumbel.straight_through:
-            # Without gradients the straight-through word is a plain draw: one number a word instead of a vocabulary
+            # Without gradients a straight-through word is a plain draw: one number per word, not one per token
             words_BSW = model.report_decoder.sample(image_BCHW, labels_BY, noise, temperature=1.0, unknown=True)
             return _FakePairs(
                 image_BCHW, labels_BY, words_BSW != PAD, report_reader.embed(words_BSW), joint_reader.embed(words_BSW)
@@ -152,7 +152,7 @@ class EmixerObjective(Objective):
         if self.loss.mismatched > 0:
             num = len(real)
             of_another_BH = report_NH[:num].roll(1, dims=0)
-            labels_BL = real.labels_BY[:, : model.spec.num_labels]  # of other labels, whoever the patients are
+            labels_BL = real.labels_BY[:, : model.spec.num_labels]  # other labels, whoever the patients are
             differs_B = (labels_BL != labels_BL.roll(1, dims=0)).any(dim=1)
             counts_B = real.has_report_B.roll(1, dims=0) & differs_B & real.labelled_B & real.labelled_B.roll(1, dims=0)
             fake_B = self.adversarial.fake(critic.logit(image_NFHW[:num], of_another_BH))
@@ -169,7 +169,7 @@ class EmixerObjective(Objective):
         self, model: Emixer, image_BCHW: Tensor, seen_BCHW: Tensor, labels_BY: Tensor, noise: RowNoise,
         weights: RowWeights,
     ) -> Terms:  # fmt: skip
-        """What F makes of generated images, image_BCHW; D_joint sees them as seen_BCHW."""
+        """Return F's terms on generated images, image_BCHW; D_joint sees them as seen_BCHW."""
         image_BPV = model.report_decoder.read(image_BCHW)
         terms: Terms = {}
         if self.loss.image_labels > 0:

@@ -1,4 +1,4 @@
-"""The part of a game that is played over images alone: real or fake, and which way up.
+"""The part of a game that involves images alone: real or fake, and which way up.
 
     critic     image [l(D_image(I)) + l'(D_image(fake))]  - beta log Q(R = r | real image turned by r)
     generator  image g(D_image(fake))                     - alpha log Q(R = r | fake turned by r)
@@ -22,25 +22,25 @@ from emixer.models.paired_model import Batch, RowWeights
 
 
 class ImageCritic(Protocol):
-    """What the game asks of a critic of images."""
+    """What the game needs of an image critic."""
 
     def features(self, image_BCHW: Tensor) -> Tensor:
-        """Features_BF."""
+        """Return features_BF."""
         ...
 
     def real_logit(self, features_BF: Tensor, labels_BY: Tensor, labelled_B: Tensor) -> Tensor:
-        """Logit (B,) of being real."""
+        """Return the logit (B,) of being real."""
         ...
 
     def rotation_logits(self, features_BF: Tensor) -> Tensor:
-        """Logits (B, 4) of having been turned by 0, 90, 180 or 270 degrees."""
+        """Return logits (B, 4) of a rotation by 0, 90, 180 or 270 degrees."""
         ...
 
 
 class ImageGame:
-    """The terms "image" and "rotation" of both players. A weight of 0 leaves a term out, and the work for it.
+    """The terms "image" and "rotation" of both players. A weight of 0 skips a term and its computation.
 
-    Where augmentation adapts, "real_sign" is the mean sign of the logits of real images, which no loss counts.
+    With adaptive augmentation, "real_sign" is the mean sign of the logits of real images, which enters no loss.
     """
 
     def __init__(self, loss: LossConfig) -> None:
@@ -62,7 +62,7 @@ class ImageGame:
         self, critic: ImageCritic, real: Batch, fake_BCHW: Tensor, fake_labels_BY: Tensor, noise: RowNoise,
         weights: RowWeights,
     ) -> Terms:  # fmt: skip
-        """Images as the critic shall see them: changed by `augment`."""
+        """Return the critic's terms on images as it sees them, after `augment`."""
         if not self.critic_learns:
             return {}
         images: list[Tensor] = [real.image_BCHW, fake_BCHW] if self.loss.image > 0 else []
@@ -85,7 +85,7 @@ class ImageGame:
     def generator_terms(
         self, critic: ImageCritic, fake_BCHW: Tensor, labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> Terms:
-        """Images as the critic shall see them: changed by `augment`."""
+        """Return the generator's terms on images as the critic sees them, after `augment`."""
         if not self.generator_learns:
             return {}
         images: list[Tensor] = [fake_BCHW] if self.loss.image > 0 else []
@@ -102,10 +102,9 @@ class ImageGame:
     def _features(
         self, critic: ImageCritic, images: list[Tensor], upright_BCHW: Tensor, noise: RowNoise, turned: bool
     ) -> tuple[Tensor, Tensor]:
-        """Features of `images`, and of what is rotated of upright_BCHW, as `in_all_rotations` orders it; one pass.
+        """Return features of `images`, and of the rotated upright_BCHW in the order of `in_all_rotations`; one pass.
 
-        upright_BCHW is the first of `images`, if there are any: those of its rows that are rotated, by 0 degrees among
-        others, are not read twice.
+        upright_BCHW is the first of `images`, if there are any: its rotated rows are not read again at 0 degrees.
         """
         if not turned:
             features_NF = critic.features(torch.cat(images))

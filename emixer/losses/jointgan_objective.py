@@ -1,13 +1,13 @@
-"""JointGAN's game: one softmax critic names the kind of each pair, the generators want every kind taken for real.
+"""JointGAN's game: one softmax critic classifies pairs by kind, the generators want every kind classified as real.
 
     kind 0  (x, s)        a real pair
     kind 1  (x, s~ | x)   a real image and a report written from it
-    kind 2  (x~ | s, s)   a real report and an image drawn from it
-    kind 3  (x~, s~ | x~) an image drawn from labels and a report written from it
-    kind 4  (x~ | s~, s~) a report written from labels and an image drawn from it
+    kind 2  (x~ | s, s)   a real report and an image generated from it
+    kind 3  (x~, s~ | x~) an image generated from labels and a report written from it
+    kind 4  (x~ | s~, s~) a report written from labels and an image generated from it
 
 The critic minimises the mean over kinds of -log g_k(pair of kind k); the generators minimise the mean over k > 0 of
--log g_0(pair of kind k), which has a slope while the critic is winning (the minimax form, log g_k, has none).
+-log g_0(pair of kind k), which has a gradient while the critic is winning (the minimax form, log g_k, has none).
 
 Shapes: B rows, N = several batches of B, C channels, H = W side [px], Y labels, S sentences, W words, E embedding.
 Source: Pu et al. 2018, §3.2; EMIXER §4.3. Departures: docs/deviations.md#baselines.
@@ -42,7 +42,7 @@ from emixer.models.report_writer import Condition
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Pairs of one or several kinds, one below the other. Reports are embedded in the critic's table."""
+    """Pairs of one or several kinds, stacked. Reports are embedded in the critic's table."""
 
     image_NCHW: Tensor
     embedded_NSWE: Tensor
@@ -50,12 +50,12 @@ class _Pairs:
     labels_NY: Tensor
     labelled_N: Tensor
     weight_N: Tensor
-    """What each pair counts in the mean of its kind; 0 where the kind needs a report that the row does not have."""
+    """Weight of each pair in the mean of its kind; 0 where the kind needs a report that the row does not have."""
     kind_N: Tensor
 
 
 class JointganObjective(Objective):
-    """Terms: "joint" (the kinds of pairs) and "rotation" of both players, and teacher forcing of both report laws."""
+    """Terms: "joint" (kinds of pairs) and "rotation" of both players, teacher forcing of both report distributions."""
 
     def __init__(self, loss: LossConfig, gumbel: GumbelConfig) -> None:
         require_a_term(loss, ("joint", "beta"), ("joint", "alpha", "teacher_forcing"))
@@ -110,7 +110,7 @@ class JointganObjective(Objective):
         return weighted_total(terms, self.loss, rotation=self.loss.alpha)
 
     def _naming(self, model: Jointgan, pairs: _Pairs, kind_N: Tensor, noise: RowNoise) -> Tensor:
-        """Sum over kinds of the mean of -log g_kind."""
+        """Return the sum over kinds of the mean of -log g_kind."""
         num = len(pairs.kind_N) // noise.num_rows
         images = [
             self.augment(image_BCHW, noise, f"pair {index}")
@@ -130,8 +130,8 @@ class JointganObjective(Objective):
     def _generated(
         self, model: Jointgan, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> _Pairs:
-        """Kinds 1 to 4. All images are drawn in one pass, so that batch norm sees, in training as in its running
-        statistics, images of every origin; the reports of images are written in one pass too."""
+        """Generate kinds 1 to 4. All images are generated in one pass, so that batch norm sees images of every origin,
+        in training as in its running statistics; the reports of images are written in one pass too."""
         alone = model.condition_of_labels(fake_labels_BY, noise.named("report alone"))
         critic_4, condition_4, valid_4 = self._written(model, alone, noise.named("4"))
         words_BSW = padded_like(real.words_BSW, valid_4)
@@ -167,10 +167,10 @@ class JointganObjective(Objective):
         )
 
     def _written(self, model: Jointgan, condition: Condition, noise: NoiseSource) -> tuple[Tensor, Tensor, Tensor]:
-        """Reports as the critic reads them, as `report_condition` reads them, and where there is a word."""
+        """Return reports as the critic reads them, as `report_condition` reads them, and where there is a word."""
         writer, readers = model.report_decoder.writer, (model.critic.reader, model.report_condition.reader)
         if self.gumbel.straight_through and not torch.is_grad_enabled():
-            # Without gradients the straight-through word is a plain draw: one number a word instead of a vocabulary
+            # Without gradients a straight-through word is a plain draw: one number per word, not one per token
             words_NSW = writer.write(condition, noise, temperature=1.0, unknown=True)
             return readers[0].embed(words_NSW), readers[1].embed(words_NSW), words_NSW != PAD
         tables = [reader.embedding.weight for reader in readers]

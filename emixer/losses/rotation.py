@@ -1,4 +1,4 @@
-"""Self-supervision by rotation: the critic says which way up an image is.
+"""Self-supervision by rotation: the critic predicts which way up an image is.
 
 Shapes: B images of a micro-batch, R images of it that are rotated, C channels, H = W side [px].
 Source: EMIXER §3.2.3, §6.3.2; Chen et al. 2019 (SSGAN). Departures: docs/deviations.md#rotation.
@@ -18,9 +18,9 @@ from emixer.models.paired_model import RowWeights
 
 @lru_cache(maxsize=64)
 def rotated_rows(first_row: int, num_rows: int, share: float, device: torch.device) -> Tensor:
-    """Indices of the rows that are rotated: `share` of a micro-batch that begins at the step's row `first_row`.
+    """Return the indices of the rows to rotate: `share` of a micro-batch that begins at the step's row `first_row`.
 
-    They are spread evenly. A row is chosen by its place in the whole step, so micro-batches and workers change nothing.
+    They are spread evenly. A row is chosen by its position in the whole step, whatever the micro-batches and workers.
     """
     places = range(first_row, first_row + num_rows)
     rows = [place - first_row for place in places if math.floor(place * share) != math.floor((place - 1) * share)]
@@ -28,18 +28,18 @@ def rotated_rows(first_row: int, num_rows: int, share: float, device: torch.devi
 
 
 def rotated_images(image_BCHW: Tensor, noise: RowNoise, share: float) -> Tensor:
-    """image_RCHW: the images that are rotated. noise: whose rows the images are."""
+    """Return image_RCHW, the images to rotate. noise: that of the images' rows."""
     return image_BCHW[rotated_rows(noise.first_row, len(image_BCHW), share, image_BCHW.device)]
 
 
 def in_all_rotations(image_RCHW: Tensor) -> Tensor:
-    """(4R, C, H, W): all images turned by 0, then all by 90, 180 and 270 degrees."""
+    """Return (4R, C, H, W): all images turned by 0, then all by 90, 180 and 270 degrees."""
     turned = [image_RCHW.rot90(quarter_turns, dims=(2, 3)) for quarter_turns in range(NUM_ROTATIONS)]
     return torch.cat(turned)
 
 
 def rotation_cross_entropy(rotation_logits: Tensor) -> Tensor:
-    """Sum over images of the mean over their rotations of -log Q(R = r | image turned by r), for `in_all_rotations`.
+    """Sum, over images, the mean over rotations of -log Q(R = r | image turned by r), for `in_all_rotations`.
 
     rotation_logits: (4R, 4).
     """
@@ -49,5 +49,5 @@ def rotation_cross_entropy(rotation_logits: Tensor) -> Tensor:
 
 
 def rotation_term(rotation_logits: Tensor, share: float, weights: RowWeights) -> Tensor:
-    """Mean over the rotated rows of the global batch, of which `share` are rotated."""
+    """Return the mean over the rotated rows of the global batch, of which `share` are rotated."""
     return rotation_cross_entropy(rotation_logits) * weights.row / share

@@ -20,7 +20,7 @@ from emixer.models.smgan import Smgan
 
 
 class ImageObjective(Objective):
-    """The first phase: a conditional image GAN with rotation, as EMIXER's, and nothing else."""
+    """The first phase: a conditional image GAN with rotation, as in EMIXER, and nothing else."""
 
     resting = ("report_decoder",)
 
@@ -53,8 +53,8 @@ class ImageObjective(Objective):
 
 
 class DecoderObjective(Objective):
-    """The report decoder alone: words and stops of real reports given their images, and labels. G rests. SM-GAN's
-    second phase; EMIXER's first where `model.words_share` gives it one."""
+    """The report decoder alone: words and stops of real reports given their images, and labels. G is not trained.
+    SM-GAN's second phase; EMIXER's first if `model.words_share` is above 0."""
 
     has_critics = False
     resting = ("image_generator",)
@@ -70,7 +70,7 @@ class DecoderObjective(Objective):
     def discriminator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> tuple[Tensor, Terms]:
-        """No critic plays in this phase."""
+        """This phase has no critic."""
         raise NotImplementedError("has_critics is False: nobody may ask")
 
     def generator_loss(

@@ -1,4 +1,4 @@
-"""Loss terms by name: what is the same in every game.
+"""Loss terms by name: the part that all games share.
 
 Shapes: B rows, P places, V features, L labels, Y labels and columns of conditions, K values of a condition, S
 sentences, W words of a sentence.
@@ -22,7 +22,7 @@ Terms = dict[str, Tensor]
 
 
 def weighted_total(terms: Terms, loss: LossConfig, rotation: float) -> tuple[Tensor, Terms]:
-    """The sum of the terms times their weights, and the terms themselves, detached, for logging.
+    """Return the weighted sum of the terms, and the terms themselves, detached, for logging.
 
     rotation: this player's weight of the rotation term, alpha or beta.
     """
@@ -37,7 +37,7 @@ def weighted_total(terms: Terms, loss: LossConfig, rotation: float) -> tuple[Ten
 
 
 def require_a_term(loss: LossConfig, critics: tuple[str, ...], generators: tuple[str, ...]) -> None:
-    """Raises ConfigError when all `loss.<name>` of one player are 0, or when what augmentation follows is."""
+    """Raise ConfigError if all `loss.<name>` of one player are 0, or if adaptive augmentation has nothing to follow."""
     if loss.augment_target is not None and (not loss.augment or loss.image == 0):
         raise ConfigError(
             "loss.augment_target follows D_image's logits on real images: it needs loss.augment and a loss.image above "
@@ -55,8 +55,8 @@ def require_a_term(loss: LossConfig, critics: tuple[str, ...], generators: tuple
 def teacher_forcing(
     decoder: ReportDecoder, real: Batch, weights: RowWeights, loss: LossConfig, noise: RowNoise
 ) -> Terms:
-    """The terms "words" and "stops" of real reports given what F reads of their rows, and "labels" and "conditions" of
-    real images given what F's encoder sees. A weight of 0 leaves a term out."""
+    """Return the terms "words" and "stops" of real reports given what F reads of their rows, and "labels" and
+    "conditions" of real images given what F's encoder sees. A weight of 0 leaves a term out."""
     if loss.teacher_forcing == 0 and loss.labels == 0:
         return {}
     image_BPV = decoder.places(real.image_BCHW)
@@ -72,13 +72,13 @@ def teacher_forcing(
 
 
 def image_labels_term(logits_BL: Tensor, labels_BY: Tensor, weights: RowWeights) -> Tensor:
-    """The term "image_labels": whether F's encoder sees the labels in the images that were made from them."""
+    """Return the term "image_labels": whether F's encoder recognizes the labels in images generated from them."""
     return _label_cross_entropy(logits_BL, labels_BY).mean(dim=1).sum() * weights.row
 
 
 def conditions_term(name: str, logits: Sequence[Tensor], labels_BY: Tensor, weights: RowWeights) -> Terms:
-    """The term of that name, if there are conditions: -log p of each that is known, mean over conditions. What is not
-    known has no column that is 1, and adds nothing."""
+    """Return the term of that name, if there are conditions: -log p of each known one, mean over conditions. An unknown
+    one has no column that is 1, and adds nothing."""
     if not logits:
         return {}
     sizes = [logits_BK.shape[1] for logits_BK in logits]
@@ -90,25 +90,25 @@ def conditions_term(name: str, logits: Sequence[Tensor], labels_BY: Tensor, weig
 def teacher_forcing_terms(
     writer: ReportWriter, condition: Condition, real: Batch, weights: RowWeights, loss: LossConfig, noise: RowNoise
 ) -> Terms:
-    """The terms "words" and "stops": -log p of the real reports given features of any origin and the words before,
-    but for those that `loss.word_dropout` hides."""
+    """Return the terms "words" and "stops": -log p of the real reports given features of any origin and the words
+    before, except those that `loss.word_dropout` hides."""
     nats = writer.nats(condition, real.with_hidden_words(loss.word_dropout, noise))
     return {"words": nats.words * weights.word, "stops": nats.stops * writer.stop_weight(weights)}
 
 
 def _label_cross_entropy(logits_BL: Tensor, labels_BY: Tensor) -> Tensor:
-    """(B, L): of labels alone, whatever conditions stand behind them."""
+    """Return (B, L), over labels alone, without the conditions after them."""
     labels_BL = labels_BY[:, : logits_BL.shape[1]]
     return functional.binary_cross_entropy_with_logits(logits_BL, labels_BL, reduction="none")
 
 
 def with_channels(real: Batch, channels: int) -> Batch:
-    """Gray images repeated (as a view) to the model's channels."""
+    """Repeat gray images (as a view) to the model's channels."""
     return replace(real, image_BCHW=real.image_BCHW.expand(-1, channels, -1, -1))
 
 
 def padded_like(words_BSW: Tensor, valid_BSW: Tensor) -> Tensor:
-    """Real words padded to the shape of the generated ones, so that one pass takes both."""
+    """Pad real words to the shape of the generated ones, so that one pass takes both."""
     sentences = valid_BSW.shape[1] - words_BSW.shape[1]
     words = valid_BSW.shape[2] - words_BSW.shape[2]
     return functional.pad(words_BSW, (0, words, 0, sentences), value=PAD)

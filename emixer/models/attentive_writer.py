@@ -1,10 +1,10 @@
-"""A report writer whose every word sees the image and all words before it.
+"""A report writer in which every word attends to the image and all previous words.
 
-One causal transformer over one sequence: the places of the feature map and, where they are read, the labels, which see
-each other, then START and the words of all sentences, each of which sees all of these and all words before it. The
-token after a sentence's END is the next sentence's first word, or PAD: the report is over. Keys and values are kept
-while sampling, so that a word costs one step. The paper's writer passes its image on once, as the first input of a
-three-layer LSTM, and its sentences do not see each other; docs/experiments.md has what that costs.
+One causal transformer over one sequence: the places of the feature map and, if they are read, the labels, which attend
+to each other; then START and the words of all sentences, each of which attends to all of these and to all words before
+it. The token after a sentence's END is the next sentence's first word, or PAD: the report is over. Keys and values are
+cached while sampling, so that a word costs one step. The paper's writer passes its image on once, as the first input of
+a three-layer LSTM, and its sentences do not see each other; docs/experiments.md has the cost of that.
 
 Shapes: B images, P places, V features, S sentences, W words of a sentence, T words of a report, L positions of the
 sequence, D width, A attention heads, K vocabulary.
@@ -26,19 +26,19 @@ from emixer.models.report_writer import Condition, RelaxedReport, ReportNats, Re
 from emixer.models.words import embedded, in_one_sequence
 
 _FIRST, _BETWEEN, _INSIDE, _LAST = range(4)
-"""Where the next word stands: first of the report, first of a later sentence, inside of one, last that has room."""
+"""Position of the next word: first of the report, first of a later sentence, inside a sentence, last that fits."""
 _POSITION_SCALE = 0.02
 
 
 class _Cache:
-    """Keys and values of the positions so far, of one layer."""
+    """Keys and values of one layer for the positions so far."""
 
     def __init__(self, num_positions: int) -> None:
         self.num_positions = num_positions
         self.length = 0
 
     def extended(self, key_BALD: Tensor, value_BALD: Tensor) -> tuple[Tensor, Tensor]:
-        """All keys and values, these included."""
+        """Append keys and values, and return all of them."""
         if self.length == 0:
             batch, heads, _, size = key_BALD.shape
             self.keys = key_BALD.new_empty(batch, heads, self.num_positions, size)
@@ -51,7 +51,7 @@ class _Cache:
 
 
 class _Layer(nn.Module):
-    """Attention, then a feed-forward network; each normalizes what it reads and adds to what it was given."""
+    """Attention, then a feed-forward network, each with pre-normalization and a residual connection."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class _Layer(nn.Module):
         self.feed_forward = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, h_BLD: Tensor, visible_LL: Tensor | None = None, cache: _Cache | None = None) -> Tensor:
-        """visible_LL: bool, which positions (columns) each position (row) sees; None: all, those in the cache too."""
+        """visible_LL: bool, which positions (columns) each position (row) attends to; None: all, cache included."""
         projected_BLD = self.query_key_value(self.norm_attention(h_BLD))
         query, key, value = (
             part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in projected_BLD.chunk(3, dim=2)
@@ -109,7 +109,7 @@ class AttentiveWriter(ReportWriter):
         target_BT = functional.pad(words_BT, (0, 1), value=PAD)
         is_word_BT = target_BT != PAD
         has_ended_BT = ~is_word_BT & functional.pad(is_word_BT[:, :-1], (1, 0))  # PAD right after the last END
-        if not target_BT.is_cuda:  # looking is free here, and saves the vocabulary at places that no report has
+        if not target_BT.is_cuda:  # checking is free on a CPU, and saves the logits of positions that no report has
             used_BT = is_word_BT | has_ended_BT
             states_BTD, target_BT = states_BTD[used_BT], target_BT[used_BT]
             is_word_BT, has_ended_BT = is_word_BT[used_BT], has_ended_BT[used_BT]
@@ -119,7 +119,7 @@ class AttentiveWriter(ReportWriter):
         return ReportNats(nats_of_words, is_word_BT.sum(), nats.where(has_ended_BT.flatten(), 0.0).sum())
 
     def stop_weight(self, weights: RowWeights) -> Tensor:
-        """The end of a report is one more token of its sequence: weighed otherwise, reports would be too short."""
+        """The end of a report is one more token of its sequence: with another weight, reports would be too short."""
         return weights.word
 
     @torch.no_grad()
@@ -161,20 +161,20 @@ class AttentiveWriter(ReportWriter):
             gumbel,
         ).unflatten(0, words_BT.shape)  # fmt: skip
         outputs = torch.zeros(len(words_BT), self.max_length, table_KE.shape[1], device=words_BT.device)
-        # where a report has no word any more, slots are those without a word: what stands there is not valid
+        # past a report's last word, slots are those without a word: their values are not valid
         outputs = outputs.scatter(1, slot_BT[:, :, None].expand_as(relaxed_BTE), relaxed_BTE.to(outputs.dtype))
         parts = outputs.unflatten(1, words_BSW.shape[1:]).split([table.shape[1] for table in tables_KE], dim=3)
         return RelaxedReport(words_BSW, tuple(parts))
 
     def _read(self, condition: Condition) -> Tensor:
-        """What stands before START, (B, L, D)."""
+        """Return the inputs before START, (B, L, D)."""
         read_BLD: Tensor = self.read_places(condition.places_BPV)
         if self.label_embedding is None:
             return read_BLD
         return torch.cat([read_BLD, condition.embedded_labels(self.label_embedding)[:, None].to(read_BLD.dtype)], dim=1)
 
     def _states(self, condition: Condition, read_BTD: Tensor) -> Tensor:
-        """States (B, T + 1, D) after START and after each of the T words that are read: what `to_words` takes."""
+        """Return states (B, T + 1, D) after START and after each of the T words read: the input of `to_words`."""
         start_D = self.word_embedding.weight[START]
         h_BLD = torch.cat([self._read(condition), start_D.expand(len(read_BTD), 1, -1), read_BTD], dim=1)
         num_positions = h_BLD.shape[1]
@@ -189,11 +189,11 @@ class AttentiveWriter(ReportWriter):
     def _free_running(
         self, condition: Condition, choose: Callable[[int, Tensor], tuple[Tensor, Tensor]], unknown: bool
     ) -> Tensor:
-        """Words (B, S, W). choose(step, logits_BK): the words, and what is read next."""
+        """Return words (B, S, W). choose(step, logits_BK): returns the words and the next inputs."""
         caches = [_Cache(len(self.position_LD)) for _ in self.layers]
         self._step(self._read(condition), 0, caches)
         num, size, device = len(condition), self.max_length, condition.places_BPV.device
-        # one place more than a report has: that of words which are none any more
+        # one extra slot, for what is written after the end of a report
         words_BT = torch.full((num, size + 1), PAD, device=device)
         slot_B = torch.zeros(num, dtype=torch.int64, device=device)
         alive_B = torch.ones(num, dtype=torch.bool, device=device)
@@ -211,20 +211,20 @@ class AttentiveWriter(ReportWriter):
             slot_B = torch.where(word_B == END, next_sentence_B, slot_B + (word_B != PAD))
             alive_B = (word_B != PAD) & (slot_B < size)
             slot_B = slot_B.where(alive_B, size)
-            if not alive_B.is_cuda and not alive_B.any():  # looking is free here; on a GPU it would wait for the queue
+            if not alive_B.is_cuda and not alive_B.any():  # checking is free on a CPU; on a GPU it would force a sync
                 break
         words_BSW: Tensor = words_BT[:, :size].unflatten(1, (self.max_sentences, self.max_words))
         return words_BSW
 
     def _step(self, h_BLD: Tensor, first: int, caches: Sequence[_Cache]) -> Tensor:
-        """States of positions `first` and on, which see each other and all before them."""
+        """Return states of the positions from `first` on, which attend to each other and to all before them."""
         h_BLD = h_BLD + self.position_LD[first : first + h_BLD.shape[1]]
         for layer, cache in zip(self.layers, caches, strict=True):
             h_BLD = layer(h_BLD, cache=cache)
         return h_BLD
 
     def _standing(self, slot_B: Tensor) -> Tensor:
-        """Row of `forbidden_4K` for the word at each slot."""
+        """Return the row of `forbidden_4K` for the word at each slot."""
         place_B = slot_B % self.max_words
         standing_B = torch.where(place_B == 0, _BETWEEN, _INSIDE)
         standing_B = torch.where(slot_B == 0, _FIRST, standing_B)
@@ -232,8 +232,8 @@ class AttentiveWriter(ReportWriter):
 
 
 def _forbidden(num_words: int) -> Tensor:
-    """(4, K) bool: tokens that may not stand there. A report has a sentence, a sentence has a word and ends where its
-    space ends, and a report ends only between sentences."""
+    """Return (4, K) bool: tokens forbidden at each position. A report has a sentence, a sentence has a word and ends
+    where its space ends, and a report ends only between sentences."""
     forbidden_4K = torch.zeros(4, num_words, dtype=torch.bool)
     forbidden_4K[:, START] = True
     forbidden_4K[[_FIRST, _INSIDE], PAD] = True

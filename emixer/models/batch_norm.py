@@ -1,7 +1,7 @@
 """Batch normalization over all workers, plain and conditional.
 
 torch's SyncBatchNorm runs on GPUs only and cannot be conditional. Here (sum, sum of squares, count) of each channel are
-summed over the workers in one small reduction that autograd knows, so two workers with half the batch compute what one
+summed over the workers in one small differentiable reduction, so two workers with half the batch compute what one
 computes with the whole, on gloo as on NCCL.
 
 Shapes: B images, C channels, H = W side [px], E condition.
@@ -48,11 +48,11 @@ class BatchNorm2d(nn.BatchNorm2d):
     synchronized: bool = True
 
     def forward(self, h_BCHW: Tensor) -> Tensor:
-        """Normalizes each channel, then scales and shifts it where the layer is affine."""
+        """Normalize each channel, then scale and shift it if the layer is affine."""
         if not self.training:
             return self._by_running_statistics(h_BCHW)
         if not (self.synchronized and _num_workers() > 1):
-            # The batch count that nn.BatchNorm2d keeps is of no use: momentum is fixed
+            # The batch count that nn.BatchNorm2d keeps is not needed: momentum is fixed
             return functional.batch_norm(
                 h_BCHW, self.running_mean, self.running_var, self.weight, self.bias, True, _MOMENTUM, _EPS
             )
@@ -68,7 +68,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         assert self.running_var is not None
         mean_C, var_C = self.running_mean, self.running_var
         if torch.is_grad_enabled():
-            # The backward pass needs the statistics of now; a forward pass in training mode may move them before it
+            # The backward pass needs the current statistics; a forward pass in training mode may update them before it
             mean_C, var_C = mean_C.clone(), var_C.clone()
         return functional.batch_norm(h_BCHW, mean_C, var_C, self.weight, self.bias, False, _MOMENTUM, _EPS)
 
@@ -94,13 +94,13 @@ class ConditionalBatchNorm2d(nn.Module):
         nn.init.zeros_(self.gain_and_bias.bias)
 
     def forward(self, h_BCHW: Tensor, condition_BE: Tensor) -> Tensor:
-        """Returns a tensor of the shape and dtype of `h_BCHW`."""
+        """Return a tensor of the shape and dtype of `h_BCHW`."""
         gain_BC, bias_BC = self.gain_and_bias(condition_BE).to(h_BCHW.dtype).chunk(2, dim=1)
         return torch.addcmul(bias_BC[:, :, None, None], self.norm(h_BCHW), 1 + gain_BC[:, :, None, None])
 
 
 def set_synchronized(module: nn.Module, synchronized: bool) -> None:
-    """Whether batch-norm statistics of `module` span all workers (the default) or each worker's own rows."""
+    """Set whether batch-norm statistics of `module` span all workers (the default) or each worker's own rows."""
     for part in module.modules():
         if isinstance(part, BatchNorm2d):
             part.synchronized = synchronized
@@ -108,8 +108,8 @@ def set_synchronized(module: nn.Module, synchronized: bool) -> None:
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Within the block, `module` normalizes by its running statistics and leaves them as they are. Each part's own mode
-    comes back after it."""
+    """Make `module` normalize by its running statistics, without updating them, within the block. Afterwards each part
+    is back in its own mode."""
     in_training = [part for part in module.modules() if part.training]
     for part in in_training:
         part.training = False

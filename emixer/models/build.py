@@ -1,4 +1,4 @@
-"""From the model's section of the config to its networks."""
+"""Build a model's networks from its section of the config."""
 
 from emixer.config.model import (
     CoganModelConfig,
@@ -15,9 +15,9 @@ from emixer.models.smgan import Smgan
 
 
 def build_model(config: ModelConfig, spec: ModelSpec, load_weights: bool = True) -> PairedModel:
-    """A model with fresh weights, its chest encoder's (if it has one) read from `encoder.weights` if that is set.
+    """Build a model with fresh weights, its chest encoder's (if it has one) read from `encoder.weights` if that is set.
 
-    `load_weights=False` skips that file: for a model whose whole state comes from a checkpoint next.
+    `load_weights=False` skips that file, for a model whose whole state is then loaded from a checkpoint.
     Raises CheckpointError when the encoder's weights cannot be used.
     """
     match config:

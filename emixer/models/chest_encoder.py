@@ -2,7 +2,7 @@
 
 At growth 32, blocks (6, 12, 24, 16), stem 64 this is DenseNet-121 with one input channel. Parameter names and shapes
 are torchvision's (and so torchxrayvision's), so their state dicts load as they are. The report decoder uses it up to
-transition 3; the whole network, with its classifier, is what the encoder stage trains and FID reads.
+transition 3; the encoder stage trains, and FID uses, the whole network with its classifier.
 
 Shapes: B images, C channels, H = W side [px], V features after transition 3 (121: 512), P final features (121: 1024),
 L labels of the classifier.
@@ -20,16 +20,16 @@ from emixer.models.batch_norm import BatchNorm2d
 from emixer.models.encoder_weights import load_encoder_weights
 
 _BOTTLENECK = 4
-"""A dense layer's 1 x 1 convolution gives this many times the growth rate."""
+"""Output channels of a dense layer's 1 x 1 convolution, in multiples of the growth rate."""
 
 _INPUT_RANGE = {"emixer": 1.0, "torchxrayvision": 1024.0}
-"""Images in [-1, 1] are multiplied by this: what the weights saw in training."""
+"""Images in [-1, 1] are multiplied by this: the range on which the weights were trained."""
 
 
 class ChestEncoder(nn.Module):
-    """DenseNet for gray images. Without `num_labels` it ends at transition 3 and holds nothing behind it.
+    """DenseNet for gray images. Without `num_labels` it ends at transition 3 and has no later layers.
 
-    A frozen encoder keeps its weights and running statistics in training mode too; gradients still reach the image.
+    A frozen encoder keeps its weights and running statistics even in training mode; gradients still reach the image.
     """
 
     def __init__(self, config: ChestEncoderConfig, num_labels: int | None = None, load_weights: bool = True) -> None:
@@ -68,8 +68,8 @@ class ChestEncoder(nn.Module):
         return (side // 8) ** 2
 
     def places(self, image_BCHW: Tensor) -> Tensor:
-        """Features (B, P, V), float32, of the places of transition 3's output. Images in [-1, 1], gray or of 3 equal
-        channels."""
+        """Return features (B, P, V), float32, of the places of transition 3's output. Images in [-1, 1], gray or with 3
+        equal channels."""
         h_BCHW = self._prepared(image_BCHW)
         for name, stage in self.features.named_children():
             h_BCHW = stage(h_BCHW)
@@ -78,16 +78,16 @@ class ChestEncoder(nn.Module):
         return h_BCHW.float().flatten(2).transpose(1, 2)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        """v_BV, float32: mean over the places of transition 3's output."""
+        """Return v_BV, float32: the mean over the places of transition 3's output."""
         return self.places(image_BCHW).mean(dim=1)
 
     def final_features(self, image_BCHW: Tensor) -> Tensor:
-        """Features_BP before the classifier, float32. Needs an encoder built with `num_labels`."""
+        """Return features_BP before the classifier, float32. Needs an encoder built with `num_labels`."""
         h_BCHW = functional.relu(self.features(self._prepared(image_BCHW)))
         return h_BCHW.float().mean(dim=(2, 3))
 
     def logits(self, final_features_BP: Tensor) -> Tensor:
-        """Label logits_BL from `final_features`."""
+        """Return label logits_BL from `final_features`."""
         logits_BL: Tensor = self.classifier(final_features_BP)
         return logits_BL.float()
 

@@ -1,10 +1,10 @@
-"""CoGAN, a baseline: an image generator and a report generator that begin as one network.
+"""CoGAN, a baseline: an image generator and a report generator that share their first layers.
 
-Theirs: one noise vector, two generators whose first layers are tied, two critics whose last layers are tied; nothing
-else couples the domains, and no critic ever sees a pair. Ours: the second domain is the report, so the report
-generator goes on from the tied features with EMIXER's report writer; labels condition the tied blocks, hence
-both domains, and both critics by projection; the report generator is also taught real reports (teacher forcing) from
-noise and the labels of the image, since nothing encodes an image here.
+Original: one noise vector, two generators whose first layers are tied, two critics whose last layers are tied; nothing
+else couples the domains, and no critic ever sees a pair. Here: the second domain is the report, so the report
+generator continues from the tied features with EMIXER's report writer; labels condition the tied blocks, hence
+both domains, and both critics by projection; the report generator is also trained on real reports (teacher forcing)
+from noise and the labels of the image, since nothing encodes an image here.
 
 Shapes: B images, C channels, H = W side [px], Y labels and columns of conditions, Z noise, F features, S sentences, W
 words of a sentence.
@@ -30,7 +30,7 @@ from emixer.models.report_writer import Condition
 
 @dataclass(frozen=True)
 class TiedState:
-    """What both generators have computed when their ways part."""
+    """Output of the layers that both generators share."""
 
     z_BZ: Tensor
     condition_BE: Tensor
@@ -48,14 +48,14 @@ class ReportGenerator(nn.Module):
         self.writer = build_writer(config, feature_size, 1, 0, num_words, max_sentences, max_words)
 
     def read(self, features_BFHW: Tensor) -> Condition:
-        """What the writer is given: one place, since labels and noise decide none of an image."""
+        """Return the writer's input: one place, since there is no image with places to attend to."""
         return Condition(functional.relu(self.norm(features_BFHW)).float().mean(dim=(2, 3))[:, None])
 
 
 class Cogan(PairedModel):
     """Two generators tied in their stem and first blocks, two critics tied in their last layers.
 
-    The tied layers of the generators are `image_generator`'s; the report generator holds no copy of them.
+    The tied layers of the generators belong to `image_generator`; the report generator holds no copy of them.
     """
 
     def __init__(self, config: CoganModelConfig, spec: ModelSpec) -> None:
@@ -72,7 +72,7 @@ class Cogan(PairedModel):
         self.critics = CoupledCritics(config, spec.num_labels, num_words, spec.num_conditions)
 
     def generator_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """The image generator, tied layers included, under "image"; the report generator's own under "report"."""
+        """The image generator, with the tied layers, under "image"; the report generator's own under "report"."""
         return {
             "image": list(self.image_generator.parameters()),
             "report": list(self.report_generator.parameters()),
@@ -91,18 +91,18 @@ class Cogan(PairedModel):
         return self.image_generator.noise_size
 
     def tied(self, labels_BY: Tensor, noise: RowNoise) -> TiedState:
-        """The common part, from the stream "z"."""
+        """Run the tied layers on the stream "z"."""
         z_BZ = noise.normal("z", self.noise_shape())
         condition_BE = self.image_generator.embed_labels(labels_BY)
         return TiedState(z_BZ, condition_BE, self.image_generator.early(z_BZ, condition_BE, self.tied_blocks))
 
     def images(self, tied: TiedState) -> Tensor:
-        """image_BCHW in [-1, 1]: the image generator's own part."""
+        """Return image_BCHW in [-1, 1], from the image generator's own layers."""
         return self.image_generator.late(tied.features_BFHW, tied.z_BZ, tied.condition_BE, self.tied_blocks)
 
     @torch.no_grad()
     def sample(self, labels_BY: Tensor, noise: RowNoise, temperature: float) -> GeneratedPairs:
-        """One pair a row from the streams "z", "stop" and "words", in eval mode."""
+        """Draw one pair per row from the streams "z", "stop" and "words", in eval mode."""
         with eval_mode(self):
             tied = self.tied(labels_BY, noise)
             condition = self.report_generator.read(tied.features_BFHW)
@@ -110,8 +110,8 @@ class Cogan(PairedModel):
 
     @torch.no_grad()
     def word_cross_entropy(self, batch: Batch, noise: RowNoise) -> tuple[Tensor, Tensor]:
-        """Sum over target words of -log p(word | labels, z, words before) [nats] and their number, in eval mode, for
-        one z a row. Rows without labels are left out: this model knows a report by its labels alone."""
+        """Return the sum over target words of -log p(word | labels, z, words before) [nats] and their number, in eval
+        mode, for one z per row. Rows without labels are left out: this model conditions reports on labels alone."""
         with eval_mode(self):
             condition = self.report_generator.read(self.tied(batch.labels_BY, noise).features_BFHW)
             nats = self.report_generator.writer.nats(condition, batch.with_labelled_reports())

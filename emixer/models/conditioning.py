@@ -1,4 +1,4 @@
-"""How networks take what pairs are conditioned on: labels, which a row may lack, and columns of conditions behind them.
+"""How networks read what pairs are conditioned on: labels, which a row may lack, then columns of conditions.
 
 Shapes: B rows, L labels, Y labels and columns of conditions, E embedding.
 """
@@ -9,21 +9,21 @@ from torch.nn import functional
 
 
 def known_columns(labels_BY: Tensor, labelled_B: Tensor, num_labels: int) -> Tensor:
-    """`labels_BY` with 0 for the labels of rows that are not labelled, which leaves them out of a layer without bias.
-    Conditions that are not known are 0 already."""
+    """Return `labels_BY` with 0 for the labels of unlabelled rows, which drops them from a layer without bias. Unknown
+    conditions are 0 already."""
     is_condition_Y = torch.arange(labels_BY.shape[1], device=labels_BY.device) >= num_labels
     return labels_BY.where(labelled_B[:, None] | is_condition_Y, 0.0)
 
 
 class LabelEmbedding(nn.Linear):
-    """Labels and conditions -> one vector each row, the sum of what each says. What is not known adds nothing."""
+    """Labels and conditions -> one vector per row, the sum of their embeddings. Unknown ones add nothing."""
 
     def __init__(self, num_labels: int, num_conditions: int, size: int, bias: bool = True) -> None:
         super().__init__(num_labels, size, bias=bias)
         self.of_conditions = nn.Linear(num_conditions, size, bias=False) if num_conditions else None
 
     def forward(self, labels_BY: Tensor, labelled_B: Tensor | None = None) -> Tensor:
-        """(B, E). labelled: which rows' labels are known; None: all."""
+        """Return (B, E). labelled_B: which rows' labels are known; None: all."""
         embedded_BE = functional.linear(labels_BY[..., : self.in_features], self.weight, self.bias)
         if labelled_B is not None:
             embedded_BE = embedded_BE.where(labelled_B[:, None], 0.0)

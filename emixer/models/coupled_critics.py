@@ -1,5 +1,4 @@
-"""CoGAN's two critics, tied in their late layers: what makes an image real and what makes a report real is asked of one
-representation.
+"""CoGAN's two critics, tied in their late layers: one representation decides whether images and reports are real.
 
 Shapes: B images, C channels, H = W side [px], F features, Y labels, S sentences, W words of a sentence, E embedding.
 Source: Liu & Tuzel 2016, §3 (weight sharing in the last layers of the discriminators); Miyato & Koyama 2018
@@ -19,7 +18,7 @@ _LEAK = 0.2
 
 
 class CoupledCritics(LabelledHeads):
-    """D_1 (images) and D_2 (reports): layers of their own up to F features, then the same layers for both."""
+    """D_1 (images) and D_2 (reports): separate layers up to F features, then shared layers."""
 
     def __init__(self, config: CoganModelConfig, num_labels: int, num_words: int, num_conditions: int = 0) -> None:
         super().__init__()
@@ -32,11 +31,11 @@ class CoupledCritics(LabelledHeads):
         self.make_heads(features, num_labels, num_conditions=num_conditions)
 
     def features(self, image_BCHW: Tensor) -> Tensor:
-        """Features_BF of images, after the tied layer. Summed over positions as in D_image."""
+        """Return features_BF of images, after the tied layer. Summed over positions as in D_image."""
         features_BF: Tensor = self.tied(functional.relu(self.blocks(image_BCHW)).float().sum(dim=(2, 3)))
         return features_BF
 
     def report_features(self, embedded_BSWE: Tensor, valid_BSW: Tensor) -> Tensor:
-        """Features_BF of reports, after the tied layer, for words embedded by `reader`."""
+        """Return features_BF of reports, after the tied layer, for words embedded by `reader`."""
         features_BF: Tensor = self.tied(functional.relu(self.embed_report(self.reader(embedded_BSWE, valid_BSW))))
         return features_BF

@@ -1,6 +1,6 @@
-"""What an encoder file says of itself: architecture, labels, what it was trained on, how well it does.
+"""Metadata of an encoder file: architecture, labels, training data, test AUC.
 
-Stands in the safetensors header, so that one file is all there is to copy. Needs no torch.
+Stored in the safetensors header, so that one file is all there is to copy. Needs no torch.
 """
 
 import json
@@ -16,7 +16,7 @@ from emixer.config.model import ChestEncoderConfig
 from emixer.errors import ConfigError
 
 WEIGHTS_NAME = "encoder.safetensors"
-"""What the encoder stage calls its file, in its run folder."""
+"""Name of the encoder stage's file, in its run folder."""
 _KEY = "emixer_encoder"
 _ARCHITECTURE = ("growth", "blocks", "stem_channels", "input_px")
 
@@ -30,35 +30,35 @@ class EncoderFacts:
     stem_channels: int
     input_px: int
     label_names: tuple[str, ...]
-    """What the classifier's outputs mean, in order."""
+    """Labels of the classifier's outputs, in order."""
     collection: str
     """Digest of the subjects it was trained, validated and tested on."""
     sources: tuple[str, ...]
-    """Their collections by name, e.g. `open-i`."""
+    """Names of their collections, e.g. `open-i`."""
     images: int
-    """Images that it was shown."""
+    """Images seen in training."""
     test_auc: Mapping[str, float]
     """AUC of each measurable label on test images of the same collection."""
 
     @classmethod
     def of(cls, network: ChestEncoderConfig, **facts: Any) -> Self:
-        """Facts of an encoder with that architecture."""
+        """Create the facts of an encoder with that architecture."""
         return cls(**{name: getattr(network, name) for name in _ARCHITECTURE}, **facts)
 
     def to_metadata(self) -> dict[str, str]:
-        """What `read_encoder_facts` reads back."""
+        """Return metadata that `read_encoder_facts` reads back."""
         fields = asdict(self)
         fields["test_auc"] = {name: auc for name, auc in self.test_auc.items() if math.isfinite(auc)}
         return {_KEY: json.dumps(fields)}
 
     def differences(self, network: ChestEncoderConfig) -> dict[str, tuple[Any, Any]]:
-        """Settings of the architecture that differ: name -> (in the file, in the config)."""
+        """Return the architecture settings that differ: name -> (in the file, in the config)."""
         both = {name: (getattr(self, name), getattr(network, name)) for name in _ARCHITECTURE}
         return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
 
 
 def read_encoder_facts(path: Path) -> EncoderFacts | None:
-    """The header of a file that our encoder stage wrote; None for any other file, readable or not."""
+    """Return the header of a file written by our encoder stage; None for any other file, readable or not."""
     if path.suffix != ".safetensors":
         return None
     try:
@@ -74,9 +74,9 @@ def read_encoder_facts(path: Path) -> EncoderFacts | None:
 
 
 def require_judge(facts: EncoderFacts | None, key: str, labels: Collection[str], what: str) -> None:
-    """Raises ConfigError when the encoder that `key` names cannot judge images by one of `labels`.
+    """Raise ConfigError if the encoder that `key` names cannot judge images by any of `labels`.
 
-    what: that a label is one of them, in words.
+    what: predicate, in words, of a label that is one of them.
     """
     if facts is None:
         raise ConfigError(

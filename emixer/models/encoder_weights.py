@@ -1,7 +1,7 @@
-"""Reading a chest encoder's weights from a file: our safetensors, or a state dict saved by torch.
+"""Read a chest encoder's weights from a file: our safetensors, or a state dict saved by torch.
 
-Nothing pickled is ever run: a file that holds a whole module (as torchxrayvision's downloads do) is refused with the
-line that turns it into a state dict where torchxrayvision is installed.
+Nothing pickled is ever run: a file that holds a whole module (as torchxrayvision's downloads do) is rejected with the
+command that converts it to a state dict where torchxrayvision is installed.
 """
 
 import errno
@@ -29,11 +29,11 @@ _UNUSED = ("classifier.", "op_threshs")
 
 
 def save_encoder_weights(path: Path, encoder: nn.Module, facts: EncoderFacts, input_range: float = 1.0) -> None:
-    """Writes the whole network, `facts` in the header, whole or not at all. Raises StorageError on a full disk."""
+    """Write the whole network atomically, with `facts` in the header. Raises StorageError on a full disk."""
     with files.written_aside(path) as aside:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-        # Images are multiplied by the input range before the first convolution, which has no bias: moved into its
-        # weights, the file is one for images in [-1, 1] whatever the encoder began as
+        # Images are multiplied by the input range before the first convolution, which has no bias: with the range
+        # folded into its weights, the file is for images in [-1, 1] whatever weights the encoder started from
         if input_range != 1:
             tensors["features.conv0.weight"] = tensors["features.conv0.weight"] * input_range
         try:
@@ -43,8 +43,8 @@ def save_encoder_weights(path: Path, encoder: nn.Module, facts: EncoderFacts, in
 
 
 def load_encoder_weights(encoder: nn.Module, path: Path, weights_from: WeightsFrom) -> None:
-    """Copies the state dict at `path` into `encoder`. What lies behind the layers that `encoder` has is ignored, and so
-    is a classifier over other labels.
+    """Copy the state dict at `path` into `encoder`. Layers that `encoder` lacks are ignored, as is a classifier over
+    other labels.
 
     Raises CheckpointError when the file is missing, holds a pickled module, or belongs to another network.
     """

@@ -1,4 +1,4 @@
-"""Where autocast must not coarsen a result."""
+"""Exempt a computation from autocast."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -6,8 +6,8 @@ import torch
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """A block without autocast. Where there is none it costs nothing: `torch.autocast` itself takes longer than many of
-    the operations it stands around."""
+    """Return a context without autocast. Where autocast is off it costs nothing: `torch.autocast` itself takes longer
+    than many of the operations that it wraps."""
     if torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()

@@ -1,8 +1,8 @@
 """The paper's report writer: sentence by sentence, word by word.
 
 The sentence LSTM reads v at every step, so the topics and stop decisions of all sentences are known before the first
-word, and the word LSTM writes all sentences of all images side by side: W steps for a whole batch, where a loop over
-sentences takes S times as many for each image. The price is that sentences do not know of each other.
+word, and the word LSTM writes all sentences of all images in parallel: W steps for a whole batch, where a loop over
+sentences takes S times as many for each image. The price is that sentences do not see each other.
 
 Shapes: B images, P places, V features, S sentences, N = B * S, M sentences of a group, W words of a sentence, E word
 embedding = topic, H state, K vocabulary.
@@ -24,23 +24,23 @@ from emixer.models.recurrent import Lstm
 from emixer.models.report_writer import Condition, RelaxedReport, ReportNats, ReportWriter, chosen, relaxed_words
 
 CONTINUE, STOP = 0, 1
-"""States of the sentence LSTM's head. STOP says that this sentence is the last, so a report has at least one."""
+"""Classes of the sentence LSTM's head. STOP means that this sentence is the last, so a report has at least one."""
 _GROUPS = 4
-"""Of the sentences of a batch. Each costs the steps of its longest one; more of them leave an LSTM too few rows."""
+"""Groups of a batch's sentences. Each costs the steps of its longest one; more groups leave an LSTM too few rows."""
 _NO_TARGET = -100
 
 
 @dataclass(frozen=True)
 class ReportPlan:
-    """What is known of a report before its words."""
+    """The part of a report that is known before its words."""
 
     topics_BSE: Tensor
     stop_logits_BS2: Tensor
 
 
 class HierarchicalWriter(ReportWriter):
-    """Sentence LSTM -> stop decisions and topics -> word LSTM. Reads the mean over the places, and
-    the labels' embedding added to it."""
+    """Sentence LSTM -> stop decisions and topics -> word LSTM. Reads the mean over the places plus the label
+    embedding."""
 
     forbidden_WK: Tensor
 
@@ -69,7 +69,7 @@ class HierarchicalWriter(ReportWriter):
         self.register_buffer("forbidden_WK", _forbidden(max_words, num_words), persistent=False)
 
     def plan(self, condition: Condition, num_sentences: int | None = None) -> ReportPlan:
-        """Topics and stop logits (float32) of the first `num_sentences` sentences; None: of max_sentences."""
+        """Return topics and stop logits (float32) of the first `num_sentences` sentences; None: of max_sentences."""
         v_BV = condition.places_BPV.mean(dim=1)
         if self.label_embedding is not None:
             v_BV = v_BV + condition.embedded_labels(self.label_embedding)
@@ -78,7 +78,7 @@ class HierarchicalWriter(ReportWriter):
         return ReportPlan(self.topic(states_BSH), self.stop(states_BSH).float())
 
     def word_logits(self, topics_NE: Tensor, words_NW: Tensor) -> Tensor:
-        """Logits (N, W, K) of each word given the true words before it; undefined where `words_NW` is PAD."""
+        """Return logits (N, W, K) of each word given the true words before it; undefined where `words_NW` is PAD."""
         read_NWE = self.word_embedding(functional.pad(words_NW[:, :-1], (1, 0), value=START))
         return self._logits(topics_NE, read_NWE)
 
@@ -97,7 +97,7 @@ class HierarchicalWriter(ReportWriter):
         return ReportNats(total, (words_NW != PAD).sum(), stop_cross_entropy(plan.stop_logits_BS2, batch))
 
     def stop_weight(self, weights: RowWeights) -> Tensor:
-        """A mean of its own: each sentence has a stop decision, words or none."""
+        """Stops have a separate mean, over stop decisions instead of words."""
         return weights.stop
 
     @torch.no_grad()
@@ -152,7 +152,7 @@ class HierarchicalWriter(ReportWriter):
         return RelaxedReport(words_NW.unflatten(0, (-1, self.max_sentences)), tuple(parts))
 
     def _logits(self, topics_NE: Tensor, read_NWE: Tensor) -> Tensor:
-        """The word LSTM reads topic, START, word 0, ...; what it says after START is word 0."""
+        """The word LSTM reads topic, START, word 0, ...; its output after START predicts word 0."""
         topic_N1E = topics_NE[:, None].to(read_NWE.dtype)
         if self.topic_in_every_step:
             read_NWE = read_NWE + topic_N1E
@@ -164,10 +164,10 @@ class HierarchicalWriter(ReportWriter):
         self, plan: ReportPlan, alive_BS: Tensor, choose: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]],
         unknown: bool,
     ) -> Tensor:  # fmt: skip
-        """Words (N, W). choose(step, rows_M, logits_MK): the words of those sentences, and what the LSTM reads next.
+        """Return words (N, W). choose(step, rows_M, logits_MK): returns words and the LSTM's next inputs of those rows.
 
-        Sentences that have ended are left behind: few are as long as the longest. On a GPU, where looking which they
-        are would wait for the queue, all of them go to the end."""
+        Sentences that have ended are dropped: few are as long as the longest. On a GPU, where finding them would force
+        a sync, all of them run to the end."""
         topics_NE, alive_M = plan.topics_BSE.flatten(0, 1), alive_BS.flatten()
         forbidden_WK = self.forbidden_WK if unknown else self.forbidden_WK | self._is_unknown()
         words_NW = torch.full((len(topics_NE), self.max_words), PAD, device=topics_NE.device)
@@ -198,7 +198,7 @@ class HierarchicalWriter(ReportWriter):
 
 
 def stop_cross_entropy(stop_logits_BS2: Tensor, batch: Batch) -> Tensor:
-    """Sum over the sentences of the batch's reports of -log p [nats] of CONTINUE, or of STOP at a report's last."""
+    """Return the sum, over the sentences of the batch's reports, of -log p [nats] of CONTINUE, or STOP at the last."""
     has_sentence_BS = (batch.words_BSW[:, :, 0] != PAD) & batch.has_report_B[:, None]
     has_next_BS = functional.pad(has_sentence_BS[:, 1:], (0, 1))
     target_BS = torch.where(has_sentence_BS, torch.where(has_next_BS, CONTINUE, STOP), _NO_TARGET)
@@ -208,8 +208,8 @@ def stop_cross_entropy(stop_logits_BS2: Tensor, batch: Batch) -> Tensor:
 
 
 def _groups(words_NW: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """Sentences that have a word, in groups of like length: their rows, and the words of the longest. Reading all of
-    them side by side would spend most of the time on padding. On a GPU, where looking would wait for it, one group."""
+    """Group sentences that have a word by length; yield their rows, and the words of the longest. Reading all of them
+    in parallel would spend most of the time on padding. On a GPU, where the lengths would force a sync: one group."""
     if words_NW.is_cuda:
         yield torch.arange(len(words_NW), device=words_NW.device), words_NW.shape[1]
         return
@@ -221,7 +221,7 @@ def _groups(words_NW: Tensor) -> Iterator[tuple[Tensor, int]]:
 
 
 def _forbidden(max_words: int, num_words: int) -> Tensor:
-    """(W, K) bool: tokens that may not stand at each place. A sentence has a word, and ends where space ends."""
+    """Return (W, K) bool: tokens forbidden at each position. A sentence has a word, and ends where its space ends."""
     forbidden_WK = torch.zeros(max_words, num_words, dtype=torch.bool)
     forbidden_WK[:, [PAD, START]] = True
     forbidden_WK[0, END] = True
@@ -230,7 +230,7 @@ def _forbidden(max_words: int, num_words: int) -> Tensor:
 
 
 def _sentences_kept(plan: ReportPlan, noise: NoiseSource, temperature: float) -> Tensor:
-    """(B, S) bool: sentences up to and including the first that stops."""
+    """Return (B, S) bool: sentences up to and including the first that stops."""
     stop_logits_BS2 = plan.stop_logits_BS2.detach()
     uniform_BS = noise.uniform("stop", stop_logits_BS2.shape[1])
     logit_BS = stop_logits_BS2[:, :, STOP] - stop_logits_BS2[:, :, CONTINUE]

@@ -1,4 +1,4 @@
-"""Models that make an image from labels, then read the report off the image: EMIXER and SM-GAN.
+"""Models that generate an image from labels, then the report from the image: EMIXER and SM-GAN.
 
 Shapes: B images, C channels, H = W side [px], Y labels and columns of conditions, Z noise, S sentences, W
 words of a sentence.
@@ -20,7 +20,7 @@ from emixer.models.report_decoder import ReportDecoder
 
 
 class ImageFirstModel(PairedModel):
-    """Image generator G and report decoder F; which critics there are is the subclass's."""
+    """Image generator G and report decoder F; subclasses add the critics."""
 
     def __init__(self, config: EmixerModelConfig | SmganModelConfig, spec: ModelSpec, load_weights: bool) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class ImageFirstModel(PairedModel):
         """The critics, each a submodule."""
 
     def generator_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """G under "image", F (with its encoder, unless that is frozen) under "report"."""
+        """G under "image", F (with its encoder, unless frozen) under "report"."""
         return {
             "image": list(self.image_generator.parameters()),
             "report": self.report_decoder.trainable_parameters(),
@@ -58,17 +58,18 @@ class ImageFirstModel(PairedModel):
         return self.image_generator.noise_size
 
     def generate_images(self, labels_BY: Tensor, noise: RowNoise) -> Tensor:
-        """Images (B, C, H, W) in [-1, 1] from the stream "z", in whatever mode and with whatever gradients hold."""
+        """Generate images (B, C, H, W) in [-1, 1] from the stream "z", in the current train and gradient modes."""
         images_BCHW: Tensor = self.image_generator(noise.normal("z", self.noise_shape()), labels_BY)
         return images_BCHW
 
     @torch.no_grad()
     def sample(self, labels_BY: Tensor, noise: RowNoise, temperature: float) -> GeneratedPairs:
-        """One pair a row from the streams "z", "stop" and "words", in eval mode."""
+        """Draw one pair per row from the streams "z", "stop" and "words", in eval mode."""
         with eval_mode(self):
             image_BCHW = self.generate_images(labels_BY, noise)
             return GeneratedPairs(image_BCHW, self.report_decoder.sample(image_BCHW, labels_BY, noise, temperature))
 
     def word_cross_entropy(self, batch: Batch, noise: RowNoise) -> tuple[Tensor, Tensor]:
-        """Sum over target words of -log p(word | what F reads, words before) [nats] and their number, in eval mode."""
+        """Return the sum over target words of -log p(word | what F reads, words before) [nats] and their number, in
+        eval mode."""
         return self.report_decoder.word_cross_entropy(batch)

@@ -1,7 +1,7 @@
 """Image generator: noise and labels -> one radiograph.
 
-The noise is split into chunks, one for the stem and one for each residual block, so that each resolution has its own
-say; labels reach every block by conditional batch norm. The number of blocks follows from the side: 3 at 32 px, 4 at
+The noise is split into chunks, one for the stem and one for each residual block, so that each resolution has its own;
+labels reach every block through conditional batch norm. The number of blocks follows from the side: 3 at 32 px, 4 at
 64, 5 at 128 (where 6 chunks of 20 make the paper's 120 dimensions), 6 at 256.
 
 Shapes: B images, Z noise, z one chunk of it, Y labels, E condition, F features, C channels, H = W side [px].
@@ -19,16 +19,16 @@ from emixer.models.spectral_norm import spectrally_normalized
 
 STEM_PX = 4
 _WIDEST = 16
-"""Blocks are at most this many times as wide as the last."""
+"""Maximum width of a block, in multiples of the last one's."""
 
 
 def num_blocks(side_px: int) -> int:
-    """Residual blocks between STEM_PX and `side_px`, a power of two."""
+    """Return the number of residual blocks between STEM_PX and `side_px`, a power of two."""
     return (side_px // STEM_PX).bit_length() - 1
 
 
 def block_widths(channels: int, num: int) -> list[int]:
-    """Widths that double from one block to the next, the narrowest first."""
+    """Return widths that double from block to block, narrowest first."""
     return [channels * min(2**i, _WIDEST) for i in range(num)]
 
 
@@ -59,20 +59,20 @@ class ImageGenerator(nn.Module):
         self.to_image = spectrally_normalized(last_conv, config.spectral_norm)
 
     def forward(self, z_BZ: Tensor, y_BY: Tensor) -> Tensor:
-        """Returns image_BCHW in [-1, 1], float32 under any autocast dtype."""
+        """Return image_BCHW in [-1, 1], float32 under any autocast dtype."""
         return self.render(z_BZ, self.embed_labels(y_BY))
 
     def render(self, z_BZ: Tensor, condition_BE: Tensor) -> Tensor:
-        """As `forward`, for a condition that is not, or not only, an embedding of labels."""
+        """As `forward`, for a condition that is not, or not only, a label embedding."""
         return self.late(self.early(z_BZ, condition_BE, 0), z_BZ, condition_BE, 0)
 
     def early(self, z_BZ: Tensor, condition_BE: Tensor, num: int) -> Tensor:
-        """Features (B, F, H, W) after the stem and the first `num` blocks."""
+        """Return features (B, F, H, W) after the stem and the first `num` blocks."""
         h_BCHW = self.stem(z_BZ[:, : self.noise_chunk]).unflatten(1, (-1, STEM_PX, STEM_PX))
         return self._through(range(num), h_BCHW, z_BZ, condition_BE)
 
     def late(self, h_BCHW: Tensor, z_BZ: Tensor, condition_BE: Tensor, num: int) -> Tensor:
-        """image_BCHW from what `early` gave for the same `num`."""
+        """Return image_BCHW from the output of `early` for the same `num`."""
         h_BCHW = self._through(range(num, len(self.blocks)), h_BCHW, z_BZ, condition_BE)
         image_BCHW: Tensor = self.to_image(functional.relu(self.last_norm(h_BCHW))).float().tanh()
         return image_BCHW

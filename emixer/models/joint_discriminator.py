@@ -1,4 +1,4 @@
-"""Joint discriminator: an image and its report -> do they belong together, and are they real.
+"""Joint discriminator: an image and its report -> whether they belong together and are real.
 
 Shapes: B images, C channels, H = W side [px], F features, S sentences, W words of a sentence, E embedding.
 Source: EMIXER §3.2.3, §6.2.2. Departures: docs/deviations.md#joint-discriminator.
@@ -17,7 +17,7 @@ from emixer.models.words import ReportReader
 
 
 class PairFeatures(nn.Module):
-    """Features of its own CNN before pooling beside the last LSTM state."""
+    """Unpooled features of its own CNN, concatenated with the last LSTM state."""
 
     def __init__(self, config: JointDiscriminatorConfig, num_words: int, side_px: int, image_channels: int) -> None:
         super().__init__()
@@ -28,15 +28,15 @@ class PairFeatures(nn.Module):
         self.pair_size = self.image_size * STEM_PX**2 + config.hidden
 
     def image_map(self, image_BCHW: Tensor) -> Tensor:
-        """Features of images at 4 x 4 positions, float32."""
+        """Return features of images at 4 x 4 positions, float32."""
         return functional.relu(self.blocks(image_BCHW)).float()
 
     def pair_features(self, image_map_BFHW: Tensor, embedded_BSWE: Tensor, valid_BSW: Tensor) -> Tensor:
-        """Features (B, pair_size) of images, given as `image_map`, with reports of words embedded by `reader`."""
+        """Return features (B, pair_size) of images, given as `image_map`, and of words embedded by `reader`."""
         return torch.cat([image_map_BFHW.flatten(1), self.report_state(embedded_BSWE, valid_BSW)], dim=1)
 
     def report_state(self, embedded_BSWE: Tensor, valid_BSW: Tensor) -> Tensor:
-        """What stands for reports of words embedded by `reader` beside the image's features, (B, H) float32."""
+        """Return the features of reports of words embedded by `reader`, (B, H) float32."""
         state_BH: Tensor = self.embed_report(self.reader(embedded_BSWE, valid_BSW))
         return state_BH.float()
 
@@ -49,10 +49,10 @@ class JointDiscriminator(PairFeatures):
         self.head = linear_layers(self.pair_size, config.hidden)
 
     def forward(self, image_BCHW: Tensor, embedded_BSWE: Tensor, valid_BSW: Tensor) -> Tensor:
-        """Logit (B,) of being a real pair, float32, for words embedded by `reader`."""
+        """Return the logit (B,) of being a real pair, float32, for words embedded by `reader`."""
         return self.logit(self.image_map(image_BCHW), self.report_state(embedded_BSWE, valid_BSW))
 
     def logit(self, image_map_BFHW: Tensor, report_BH: Tensor) -> Tensor:
-        """Logit (B,) of images, given as `image_map`, with reports, given as `report_state`."""
+        """Return the logit (B,) of images, given as `image_map`, with reports, given as `report_state`."""
         logit_B1: Tensor = self.head(torch.cat([image_map_BFHW.flatten(1), report_BH], dim=1))
         return logit_B1.squeeze(1).float()

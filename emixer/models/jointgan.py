@@ -1,9 +1,9 @@
-"""JointGAN, a baseline: images and reports, each drawn alone and each from the other.
+"""JointGAN, a baseline: images and reports, each generated alone and each from the other.
 
-Theirs: generators for p(x) p(y | x) and for p(y) p(x | y), where the marginal and the conditional generator of a domain
-share their weights and differ in what they are given, and one softmax critic over all kinds of pairs. Ours: y is the
-report; labels condition the marginals, p(image | labels) and p(report | labels), while a conditional sees the other
-half alone; conditional reports are taught real pairs, marginal reports real reports (teacher forcing).
+Original: generators for p(x) p(y | x) and for p(y) p(x | y), where the marginal and the conditional generator of a
+domain share their weights and differ in their inputs, and one softmax critic over all kinds of pairs. Here: y is the
+report; labels condition the marginals, p(image | labels) and p(report | labels), while a conditional sees only the
+other half; conditional reports are trained on real pairs, marginal reports on real reports (teacher forcing).
 
 Shapes: B images, C channels, H = W side [px], Y labels and columns of conditions, Z noise, V features, S
 sentences, W words, E embedding.
@@ -27,7 +27,7 @@ from emixer.models.words import ReportReader
 
 
 class ReportPrior(nn.Module):
-    """What stands in for an image's features when a report is drawn alone: noise and labels -> v_B1V."""
+    """Substitute for an image's features when a report is generated alone: noise and labels -> v_B1V."""
 
     def __init__(self, noise_size: int, num_given: int, feature_size: int) -> None:
         super().__init__()
@@ -36,13 +36,13 @@ class ReportPrior(nn.Module):
         )
 
     def forward(self, z_BZ: Tensor, labels_BY: Tensor) -> Tensor:
-        """v_B1V, float32."""
+        """Return v_B1V, float32."""
         features_BV: Tensor = self.layers(torch.cat([z_BZ, labels_BY], dim=1))
         return features_BV.float()[:, None]
 
 
 class ReportCondition(nn.Module):
-    """What stands in for the labels' embedding when an image is drawn from a report: words -> condition_BE."""
+    """Substitute for the label embedding when an image is generated from a report: words -> condition_BE."""
 
     def __init__(self, num_words: int, word_embedding: int, hidden: int, condition_size: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class ReportCondition(nn.Module):
         self.embed = nn.Linear(hidden, condition_size)
 
     def forward(self, embedded_BSWE: Tensor, valid_BSW: Tensor) -> Tensor:
-        """condition_BE for words embedded by `reader`."""
+        """Return condition_BE for words embedded by `reader`."""
         condition_BE: Tensor = self.embed(self.reader(embedded_BSWE, valid_BSW))
         return condition_BE
 
@@ -80,7 +80,7 @@ class Jointgan(PairedModel):
         )
 
     def generator_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """What draws images under "image", what writes reports under "report"."""
+        """Parameters that generate images under "image", those that write reports under "report"."""
         return {
             "image": [*self.image_generator.parameters(), *self.report_condition.parameters()],
             "report": [*self.report_decoder.trainable_parameters(), *self.report_prior.parameters()],
@@ -101,8 +101,8 @@ class Jointgan(PairedModel):
     def images(
         self, labels_BY: Tensor, reports: Sequence[tuple[Tensor, Tensor]], noise: Sequence[RowNoise]
     ) -> tuple[Tensor, ...]:
-        """Images of labels, and of each of `reports` (words embedded by `report_condition.reader`, where there is one),
-        in one pass of the image generator; `noise` has a source for each, of which it takes the stream "z"."""
+        """Generate images of labels, and of each of `reports` (words embedded by `report_condition.reader`, and where
+        they are valid), in one pass of the image generator, with the stream "z" of one source in `noise` for each."""
         conditions = [self.image_generator.embed_labels(labels_BY)]
         conditions += [self.report_condition(embedded_BSWE, valid_BSW) for embedded_BSWE, valid_BSW in reports]
         z_NZ = torch.cat([source.normal("z", self.noise_shape()) for source in noise])
@@ -119,14 +119,14 @@ class Jointgan(PairedModel):
         return self.image_generator.render(noise.normal("z", self.noise_shape()), condition_BE)
 
     def condition_of_labels(self, labels_BY: Tensor, noise: RowNoise) -> Condition:
-        """What p(report | labels) is written from, of the stream "z": the same v_BV at all places of an image."""
+        """Return the input of p(report | labels), from the stream "z": the same v_BV at all places of an image."""
         features_B1V: Tensor = self.report_prior(noise.normal("z", self.noise_shape()), labels_BY)
         places_BPV = features_B1V.expand(-1, self.report_decoder.encoder.num_places, -1)
         return self.report_decoder.condition(places_BPV, labels_BY)
 
     @torch.no_grad()
     def sample(self, labels_BY: Tensor, noise: RowNoise, temperature: float) -> GeneratedPairs:
-        """One pair a row, in the config's direction, from the streams "z", "stop" and "words", in eval mode."""
+        """Draw one pair per row, in the config's direction, from the streams "z", "stop" and "words", in eval mode."""
         with eval_mode(self):
             if self.direction == "image_first":
                 image_BCHW = self.images_of_labels(labels_BY, noise)
@@ -137,5 +137,6 @@ class Jointgan(PairedModel):
             return GeneratedPairs(images_BCHW, words_BSW)
 
     def word_cross_entropy(self, batch: Batch, noise: RowNoise) -> tuple[Tensor, Tensor]:
-        """Sum over target words of -log p(word | image, words before) [nats] and their number, in eval mode."""
+        """Return the sum over target words of -log p(word | image, words before) [nats] and their number, in eval
+        mode."""
         return self.report_decoder.word_cross_entropy(batch)

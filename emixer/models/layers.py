@@ -1,8 +1,8 @@
-"""Blocks that the image networks are made of: residual up and down blocks, self-attention.
+"""Building blocks of the image networks: residual up and down blocks, self-attention.
 
-A block leaves out what the pooling or doubling beside a convolution makes redundant: mean pooling after a 3 x 3
+A block skips the work that pooling or doubling next to a convolution makes redundant: mean pooling after a 3 x 3
 convolution, and nearest upsampling before one, are each one 4 x 4 convolution of stride 2, at 4/9 of the
-multiplications and without a large image in between; a 1 x 1 shortcut works on the smaller side.
+multiplications and without a large intermediate image; a 1 x 1 shortcut works on the smaller side.
 
 Shapes: B images, C channels, O output channels, H = W side [px], E condition, N positions.
 Source: EMIXER §3.2.1, tables 7 and 8; Zhang et al. 2019 (SAGAN) for attention. Departures: docs/deviations.md#blocks.
@@ -18,7 +18,7 @@ from emixer.models.spectral_norm import spectrally_normalized
 _ATTENTION_REDUCTION = 8
 """Queries and keys have an eighth of the channels, values half, as in SAGAN."""
 _FEWEST_POSITIONS = 2048
-"""Of a batch at the larger side. With fewer, making the 4 x 4 kernel costs more than it saves."""
+"""Positions of a batch at the larger side. With fewer, computing the 4 x 4 kernel costs more than it saves."""
 
 
 class UpBlock(nn.Module):
@@ -44,8 +44,8 @@ class UpBlock(nn.Module):
 class DownBlock(nn.Module):
     """Table 8: ReLU, 3 x 3, ReLU, 3 x 3, mean pooling, beside a pooled 1 x 1 shortcut. Halves the side.
 
-    The first block of a critic reads pixels, not activations: there the first ReLU is left out, since it would hide
-    everything darker than middle gray from the residual path.
+    The first block of a critic reads pixels, not activations: its first ReLU is omitted, since it would hide everything
+    darker than middle gray from the residual path.
     """
 
     def __init__(self, channels_in: int, channels_out: int, spectral_norm: bool, reads_pixels: bool = False) -> None:
@@ -65,7 +65,7 @@ class DownBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Each position reads all others (1 x 1 queries, keys, values; softmax); added with a learned gain, at first 0.
+    """Self-attention over positions (1 x 1 queries, keys, values; softmax), added with a learned gain, initially 0.
 
     Keys and values are max-pooled 2 x 2 as in SAGAN's code, which quarters the cost.
     """
@@ -99,7 +99,7 @@ def _doubled(h_BCHW: Tensor) -> Tensor:
 
 
 def _after_doubling(conv: nn.Conv2d, h_BCHW: Tensor) -> Tensor:
-    """The 3 x 3 convolution of nearest upsampling: (B, C, H, W) -> (B, O, 2H, 2W)."""
+    """Apply nearest upsampling, then the 3 x 3 convolution: (B, C, H, W) -> (B, O, 2H, 2W)."""
     if 4 * h_BCHW[:, 0].numel() < _FEWEST_POSITIONS:
         doubled_BOHW: Tensor = conv(_doubled(h_BCHW))
         return doubled_BOHW
@@ -108,7 +108,7 @@ def _after_doubling(conv: nn.Conv2d, h_BCHW: Tensor) -> Tensor:
 
 
 def _before_pooling(conv: nn.Conv2d, h_BCHW: Tensor) -> Tensor:
-    """Mean pooling of the 3 x 3 convolution: (B, C, H, W) -> (B, O, H/2, W/2)."""
+    """Apply the 3 x 3 convolution, then mean pooling: (B, C, H, W) -> (B, O, H/2, W/2)."""
     if h_BCHW[:, 0].numel() < _FEWEST_POSITIONS:
         return functional.avg_pool2d(conv(h_BCHW), 2)
     # Each pooled value is the mean of four 3 x 3 windows, shifted by one: so is the kernel

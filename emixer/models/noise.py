@@ -1,8 +1,8 @@
-"""Random numbers that belong to rows, not to processes.
+"""Random numbers tied to rows, not to processes.
 
 A row of a training step, or of a generated dataset, gets the same numbers however the rows are spread over workers,
 micro-batches and restarts: rows are drawn in aligned blocks, each from its own generator seeded by (seed, step, name,
-block). So no random state needs to be saved, and two workers with half the batch repeat what one worker does.
+block). So no random state needs to be saved, and two workers with half the batch reproduce what one worker does.
 CPU and CUDA generators give different streams; a run is reproducible per device type.
 """
 
@@ -18,7 +18,7 @@ BLOCK_ROWS = 16
 
 
 class NoiseSource(Protocol):
-    """What a network that draws asks for. Each `name` is an independent stream."""
+    """Noise as networks draw it. Each `name` is an independent stream."""
 
     def normal(self, name: str, *shape: int) -> Tensor:
         """Standard normal, (rows, *shape) float32."""
@@ -43,7 +43,7 @@ class RowNoise:
     num_rows: int
     device: torch.device
     prefix: str = ""
-    """Stands before the name of each stream."""
+    """Prepended to the name of each stream."""
 
     def normal(self, name: str, *shape: int) -> Tensor:
         """Standard normal, (num_rows, *shape) float32."""
@@ -55,18 +55,18 @@ class RowNoise:
 
     def gumbel(self, name: str, *shape: int) -> Tensor:
         """Standard Gumbel, (num_rows, *shape) float32, always finite."""
-        smallest = torch.finfo(torch.float32).tiny  # a uniform number may come out as 0, whose logarithm is not finite
-        # torch's own exponential distribution, from which this could begin, takes six times as long on a CPU
+        smallest = torch.finfo(torch.float32).tiny  # a uniform number may be 0, whose logarithm is not finite
+        # starting from torch's own exponential distribution takes six times as long on a CPU
         return self._draw(
             name, shape, lambda t, g: t.uniform_(generator=g).clamp_(min=smallest).log_().neg_().log_().neg_()
         )
 
     def rows(self, first: int, num: int) -> "RowNoise":
-        """The noise of rows [first, first + num) of these rows: what a micro-batch sees."""
+        """Return the noise of rows [first, first + num) of these rows, for a micro-batch."""
         return replace(self, first_row=self.first_row + first, num_rows=num)
 
     def named(self, prefix: str) -> "RowNoise":
-        """Other noise for the same rows: a second draw of each."""
+        """Return different noise for the same rows: a second draw of each."""
         return replace(self, prefix=f"{self.prefix}{prefix}/")
 
     def _draw(self, name: str, shape: tuple[int, ...], fill: Callable[[Tensor, torch.Generator], Tensor]) -> Tensor:
@@ -83,7 +83,7 @@ class RowNoise:
 
 @dataclass(frozen=True)
 class RepeatedNoise(RowNoise):
-    """The noise of row `first_row` alone, `num_rows` times: what differs between the rows comes from their labels."""
+    """The noise of row `first_row` alone, `num_rows` times: rows then differ only by their labels."""
 
     def rows(self, first: int, num: int) -> "RepeatedNoise":
         """See `RowNoise.rows`."""
@@ -96,7 +96,7 @@ class RepeatedNoise(RowNoise):
 
 @dataclass(frozen=True)
 class StackedNoise:
-    """The rows of several sources below each other, for one pass over batches that were concatenated."""
+    """The rows of several sources, stacked for one pass over concatenated batches."""
 
     parts: Sequence[RowNoise]
 

@@ -1,4 +1,4 @@
-"""JointGAN's single critic: an image and a report -> which kind of pair they are.
+"""JointGAN's single critic: an image and a report -> the kind of pair.
 
 Shapes: B pairs, K kinds, C channels, H = W side [px], F features, Y labels and columns of conditions, S
 sentences, W words, E embedding.
@@ -17,7 +17,7 @@ from emixer.models.joint_discriminator import PairFeatures
 from emixer.models.spectral_norm import spectrally_normalized
 
 NUM_PAIR_TYPES = 5
-"""A real pair; a real image with a written report; a real report with a drawn image; a generated pair in either
+"""A real pair; a real image with a generated report; a real report with a generated image; a generated pair in either
 order."""
 REAL_PAIR = 0
 _LEAK = 0.2
@@ -31,7 +31,7 @@ class PairTypeCritic(PairFeatures):
         num_conditions: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(config, num_words, side_px, image_channels)
-        # No critic of images stands beside this one, so it also gets what D_image has: features summed over positions
+        # There is no separate image critic, so this one also gets what D_image reads: features summed over positions
         self.hidden = spectrally_normalized(nn.Linear(self.pair_size + self.image_size, config.hidden))
         self.type_head = spectrally_normalized(nn.Linear(config.hidden, NUM_PAIR_TYPES))
         self.num_labels = num_labels
@@ -42,7 +42,7 @@ class PairTypeCritic(PairFeatures):
     def forward(
         self, image_BCHW: Tensor, embedded_BSWE: Tensor, valid_BSW: Tensor, labels_BY: Tensor, labelled_B: Tensor
     ) -> Tensor:
-        """Logits_BK of the kinds, float32, for words embedded by `reader`. Unknown labels are not projected."""
+        """Return logits_BK of the kinds, float32, for words embedded by `reader`. Unknown labels are not projected."""
         image_map_BFHW = self.image_map(image_BCHW)
         pair_BF = self.pair_features(image_map_BFHW, embedded_BSWE, valid_BSW)
         read_BF = torch.cat([pair_BF, image_map_BFHW.sum(dim=(2, 3))], dim=1)
@@ -54,10 +54,10 @@ class PairTypeCritic(PairFeatures):
         return logits_BK.float()
 
     def features(self, image_BCHW: Tensor) -> Tensor:
-        """Features_BF of images alone, for `rotation_logits`."""
+        """Return features_BF of images alone, for `rotation_logits`."""
         return self.image_map(image_BCHW).sum(dim=(2, 3))
 
     def rotation_logits(self, features_BF: Tensor) -> Tensor:
-        """Logits (B, 4) of an image's having been turned by 0, 90, 180 or 270 degrees."""
+        """Return logits (B, 4) of a rotation of the image by 0, 90, 180 or 270 degrees."""
         logits_B4: Tensor = self.rotation_head(features_BF)
         return logits_B4.float()

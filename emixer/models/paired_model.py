@@ -1,7 +1,7 @@
-"""What the trainer, the generator and the evaluation know of a model: nothing but this.
+"""The interface through which training, generation and evaluation use a model; they know nothing else of it.
 
-EMIXER and each baseline is a `PairedModel` (networks, sampling) plus an `Objective` (two losses). The trainer never
-asks which one it holds.
+EMIXER and each baseline is a `PairedModel` (networks, sampling) plus an `Objective` (two losses). The trainer does not
+distinguish between them.
 
 Shapes: B batch, C channels, H = W side [px], Y labels and columns of conditions, S sentences, W words of a sentence.
 """
@@ -20,7 +20,7 @@ from emixer.models.noise import NoiseSource, RowNoise
 from emixer.models.spectral_norm import advance_power_iterations
 
 PAD, START, END, UNKNOWN = 0, 1, 2, 3
-"""Token ids that every vocabulary begins with: <PAD> <START> <END> <UNK>."""
+"""Token ids with which every vocabulary begins: <PAD> <START> <END> <UNK>."""
 
 
 @dataclass(frozen=True)
@@ -30,27 +30,27 @@ class Batch:
     image_BCHW: Tensor
     """float32 in [-1, 1]."""
     labels_BY: Tensor
-    """float32, 1 present, 0 absent or unknown; behind the labels, the columns of the model's conditions."""
+    """float32, 1 present, 0 absent or unknown; after the labels, the columns of the model's conditions."""
     labelled_B: Tensor
-    """bool: whether the row's labels are known; their projection term is left out where not."""
+    """bool: whether the row's labels are known; if not, their projection term is left out."""
     words_BSW: Tensor
     """int64 token ids; every sentence ends in END and is padded with PAD; missing sentences are all PAD. No START."""
     has_report_B: Tensor
-    """bool: whether the row has a report; text terms are left out where not."""
+    """bool: whether the row has a report; if not, text terms are left out."""
     num_report_words: int | None = None
-    """At least the words of the longest report, END included, where the host knows: saves what lies behind on a GPU."""
+    """Upper bound on the words of a report, END included, if the host knows one: saves work on padding on a GPU."""
     hidden_BSW: Tensor | None = None
-    """bool: the words that F does not see when it learns the words after them; None: it sees all."""
+    """bool: the words hidden from F while it learns the words after them; None: it sees all."""
 
     @property
     def words_read(self) -> Tensor:
-        """`words_BSW` as F reads them, (B, S, W): UNKNOWN in the place of a word that is hidden."""
+        """`words_BSW` as F reads them, (B, S, W): UNKNOWN in place of a hidden word."""
         if self.hidden_BSW is None:
             return self.words_BSW
         return self.words_BSW.masked_fill(self.hidden_BSW, UNKNOWN)
 
     def rows(self, first: int, num: int) -> "Batch":
-        """A view of rows [first, first + num)."""
+        """Return a view of rows [first, first + num)."""
         part = slice(first, first + num)
         return replace(
             self, image_BCHW=self.image_BCHW[part], labels_BY=self.labels_BY[part], labelled_B=self.labelled_B[part],
@@ -59,14 +59,14 @@ class Batch:
         )  # fmt: skip
 
     def with_hidden_words(self, share: float, noise: NoiseSource) -> "Batch":
-        """The batch with that share of the words, drawn by `noise`, hidden from F. Ends of sentences stay."""
+        """Return the batch with that share of the words, drawn by `noise`, hidden from F. Ends of sentences stay."""
         if share == 0:
             return self
         drawn_BSW = noise.uniform("hidden words", *self.words_BSW.shape[1:]) < share
         return replace(self, hidden_BSW=drawn_BSW & (self.words_BSW > UNKNOWN))
 
     def with_labelled_reports(self) -> "Batch":
-        """The batch with the reports of labelled rows only."""
+        """Return the batch with the reports of labelled rows only."""
         return replace(self, has_report_B=self.has_report_B & self.labelled_B)
 
     def __len__(self) -> int:
@@ -75,11 +75,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class RowWeights:
-    """What a sum over this micro-batch's rows is multiplied with, so that the gradients, summed over micro-batches and
-    workers, are those of the mean over the *global* batch. Device scalars (no host sync).
+    """Factors for sums over this micro-batch's rows, so that the gradients, summed over micro-batches and workers, are
+    those of the mean over the *global* batch. Device scalars (no host sync).
 
     With one worker and no accumulation: row = 1 / B, labelled_row = 1 / #labelled, report = 1 / #with report,
-    word = 1 / #target words (END included), stop = 1 / #stop decisions that have a target: one a sentence of a report,
+    word = 1 / #target words (END included), stop = 1 / #stop decisions with a target: one per sentence of a report,
     CONTINUE before another sentence, STOP at the last. labelled_word and labelled_stop: the same over rows with labels.
     """
 
@@ -92,7 +92,7 @@ class RowWeights:
     labelled_stop: Tensor
 
     def of_labelled(self) -> "RowWeights":
-        """With `word` and `stop` for sums over rows that have both a report and labels."""
+        """Return weights with `word` and `stop` for sums over rows that have both a report and labels."""
         return replace(self, word=self.labelled_word, stop=self.labelled_stop)
 
 
@@ -108,26 +108,26 @@ class GeneratedPairs:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What the data decides about a model; stored in every checkpoint beside the model's config."""
+    """What the data determines about a model; stored in every checkpoint beside the model's config."""
 
     label_names: tuple[str, ...]
     tokens: tuple[str, ...]
     """The vocabulary, in id order; begins with <PAD> <START> <END> <UNK>."""
     label_vectors: tuple[tuple[int, ...], ...]
-    """Distinct vectors of the train split, labels and behind them the columns of the conditions ..."""
+    """Distinct vectors of the train split, labels and then the columns of the conditions ..."""
     label_counts: tuple[int, ...]
-    """... and how many images carry each: the prior that training and generation draw from."""
+    """... and how many images have each: the prior from which training and generation draw."""
     conditions: Conditions = NO_CONDITIONS
-    """What else the model is given, and which values of it the train split has."""
+    """What else the model is conditioned on, and which values the train split has."""
 
     @property
     def num_labels(self) -> int:
-        """The first columns of a vector."""
+        """Number of labels, the first columns of a vector."""
         return len(self.label_names)
 
     @property
     def num_conditions(self) -> int:
-        """The columns behind them."""
+        """Number of condition columns, which come after the labels."""
         return self.conditions.num_columns
 
     @property
@@ -136,24 +136,24 @@ class ModelSpec:
         return tuple(map(len, self.conditions.values))
 
     def described(self, vector_Y: Sequence[float]) -> list[str]:
-        """Names of the labels that are present, then what is known of the conditions."""
+        """Return the names of the labels that are present, then the known conditions."""
         values = [value for values in self.conditions.values for value in values]
         return [name for name, y in zip((*self.label_names, *values), vector_Y, strict=True) if y]
 
     def most_frequent_conditions(self) -> dict[str, str]:
-        """The value of each condition that most images of the train split have."""
+        """Return the most frequent value of each condition in the train split."""
         columns_KC = torch.tensor(self.label_vectors)[:, self.num_labels :]
         images_C = torch.tensor(self.label_counts) @ columns_KC
         named = zip(self.conditions.spans.items(), self.conditions.values, strict=True)
         return {name: values[int(images_C[span].argmax())] for (name, span), values in named}
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads back."""
+        """Return fields that `from_json` reads back."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
-        """The spec that `to_json` wrote, read from a checkpoint's JSON."""
+        """Read the spec that `to_json` wrote from a checkpoint's JSON."""
         return cls(
             label_names=tuple(fields["label_names"]),
             tokens=tuple(fields["tokens"]),
@@ -164,18 +164,18 @@ class ModelSpec:
 
 
 class PairedModel(nn.Module, ABC):
-    """Networks that make an image and its report from labels. Imports neither Ray nor files."""
+    """Networks that generate an image and its report from labels. Imports neither Ray nor files."""
 
     spec: ModelSpec
 
     def begin_step(self) -> None:
-        """Called once before the micro-batches of each discriminator or generator step, on every worker: for what moves
-        once a step whatever the accumulation. Here: one power iteration of every spectrally normalized weight."""
+        """Called once before the micro-batches of each discriminator or generator step, on every worker, for updates
+        once per step whatever the accumulation. Here: one power iteration of every spectrally normalized weight."""
         advance_power_iterations(self)
 
     @abstractmethod
     def generator_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """Trainable parameters of the generating side by group: "image" and "report" (their rates may differ)."""
+        """Trainable parameters of the generators by group: "image" and "report" (their learning rates may differ)."""
 
     @abstractmethod
     def discriminator_parameters(self) -> list[nn.Parameter]:
@@ -183,7 +183,7 @@ class PairedModel(nn.Module, ABC):
 
     @abstractmethod
     def ema_modules(self) -> Sequence[str]:
-        """Names of the submodules whose moving average samples are drawn from."""
+        """Names of the submodules from whose moving average samples are drawn."""
 
     @abstractmethod
     def noise_shape(self) -> int:
@@ -191,25 +191,25 @@ class PairedModel(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, labels_BY: Tensor, noise: RowNoise, temperature: float) -> GeneratedPairs:
-        """Draws one pair a row, in eval mode and without gradients. temperature 0 takes the likeliest word."""
+        """Draw one pair per row, in eval mode and without gradients. temperature 0 takes the likeliest word."""
 
     @abstractmethod
     def word_cross_entropy(self, batch: Batch, noise: RowNoise) -> tuple[Tensor, Tensor]:
-        """Sum over target words of -log p [nats] and their number, teacher-forced, for validation."""
+        """Return the sum over target words of -log p [nats] and their number, teacher-forced, for validation."""
 
 
 class Adaptive(Protocol):
-    """A probability that follows the critics."""
+    """A probability that adapts to the critics."""
 
     probability: Tensor
 
     @property
     def adapts(self) -> bool:
-        """Whether it does."""
+        """Whether it adapts."""
         ...
 
     def follow(self, real_sign: Tensor, num_images: int) -> None:
-        """Moves after a critic step over `num_images` images whose real logits had that mean sign."""
+        """Update the probability after a critic step on `num_images` images whose real logits had that mean sign."""
         ...
 
 
@@ -217,55 +217,55 @@ class Objective(ABC):
     """The two-player game of one model. Losses are sums weighted by `RowWeights`; terms are detached, for logging."""
 
     has_critics: bool = True
-    """Whether critics play. Without, each batch is a step of the generating side."""
+    """Whether there are critics. Without, each batch is a generator step."""
     adaptive: Adaptive | None = None
-    """What of the objective itself adapts, is saved, and is moved after each critic step: augmentation."""
+    """The part of the objective that adapts, is saved, and is updated after each critic step: augmentation."""
     resting: tuple[str, ...] = ()
-    """Submodules of the generating side that do not learn in this game; their moving averages rest with them."""
+    """Submodules of the generators that are not trained in this game; nor are their moving averages updated."""
 
     @abstractmethod
     def discriminator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of the critics on one micro-batch and its terms by name. No gradient reaches the generators."""
+        """Return the critics' loss on one micro-batch and its terms by name. No gradient reaches the generators."""
 
     @abstractmethod
     def generator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of the generating side on one micro-batch and its terms by name. Critics' gradients are not wanted."""
+        """Return the generators' loss on one micro-batch and its terms by name. Critics' gradients are not needed."""
 
 
 @dataclass(frozen=True)
 class Phases:
-    """What is played when: each objective up to its share of the run, the last one to the end. Most models have one."""
+    """Sequence of objectives: each up to its share of the run, the last one to the end. Most models have one."""
 
     ends: tuple[float, ...]
-    """Where each phase but the last ends, in (0, 1), ascending."""
+    """End of each phase but the last, in (0, 1), ascending."""
     objectives: tuple[Objective, ...]
 
     @classmethod
     def single(cls, objective: Objective) -> Self:
-        """One game from the beginning to the end."""
+        """Use one objective from beginning to end."""
         return cls((), (objective,))
 
     def at(self, progress: float) -> Objective:
-        """What is played after the share `progress` of the run."""
+        """Return the objective after the share `progress` of the run."""
         return self.objectives[bisect_right(self.ends, progress)]
 
     def began(self, progress: float) -> float:
-        """The share of the run at which the phase of `progress` began."""
+        """Return the share of the run at which the phase of `progress` began."""
         return (0.0, *self.ends)[bisect_right(self.ends, progress)]
 
     def is_last(self, progress: float) -> bool:
-        """Whether what led up to `progress` was already of the last phase: before that a model is not finished, and
-        cannot be the best one."""
+        """Return whether training just before `progress` was already in the last phase: before that, a model is
+        unfinished and cannot be the best one."""
         return bisect_left(self.ends, progress) == len(self.ends)
 
 
 class LabelPrior(nn.Module):
-    """The joint distribution of labels and conditions in the train split, ready to draw from. Follows `.to(device)`;
-    saves nothing."""
+    """The joint distribution of labels and conditions in the train split, to draw from. Follows `.to(device)`; saves
+    nothing."""
 
     vectors_KY: Tensor
     cumulative_K: Tensor
@@ -277,6 +277,6 @@ class LabelPrior(nn.Module):
         self.register_buffer("vectors_KY", torch.tensor(spec.label_vectors, dtype=torch.float32), persistent=False)
 
     def draw(self, uniform_B: Tensor) -> Tensor:
-        """Vectors (B, Y) float32 by inverse transform of `uniform_B` in [0, 1)."""
+        """Draw vectors (B, Y) float32 by inverse transform of `uniform_B` in [0, 1)."""
         index_B = torch.searchsorted(self.cumulative_K, uniform_B.double(), right=True)
         return self.vectors_KY[index_B.clamp_(max=len(self.vectors_KY) - 1)]

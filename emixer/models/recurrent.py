@@ -1,7 +1,7 @@
 """An LSTM that stays in float32 under autocast.
 
-Its cell state adds up over hundreds of words, which 8 bits of mantissa do not carry, and oneDNN has no bfloat16 LSTM
-for many CPUs. On GPUs its products still run in TF32 where that is allowed.
+Its cell state accumulates over hundreds of words, for which 8 bits of mantissa are too few, and oneDNN has no bfloat16
+LSTM for many CPUs. On GPUs its products still run in TF32 where that is allowed.
 
 Shapes: N rows, E input, H state.
 """
@@ -23,7 +23,7 @@ class Lstm(nn.LSTM):
     def forward(  # type: ignore[override]
         self, inputs: Tensor, state: LstmState | None = None
     ) -> tuple[Tensor, LstmState]:
-        """States of the last layer at all steps, and the state of all layers after the last step."""
+        """Return the states of the last layer at all steps, and the state of all layers after the last step."""
         with full_precision(inputs.device):
             if state is not None and inputs.shape[1] == 1 and not (inputs.is_cuda or torch.is_grad_enabled()):
                 return self._step(inputs.float(), state)
@@ -31,7 +31,7 @@ class Lstm(nn.LSTM):
         return states, last
 
     def _step(self, inputs_N1E: Tensor, state: LstmState) -> tuple[Tensor, LstmState]:
-        """The same for one step: oneDNN's LSTM, made for sequences, takes longer to set up than a word takes."""
+        """Run a single step: oneDNN's LSTM, made for sequences, takes longer to set up than a word takes."""
         output_NH, hidden, cell = inputs_N1E[:, 0], [], []
         for hidden_NH, cell_NH, weights in zip(*state, self.all_weights, strict=True):
             output_NH, cell_NH = torch.lstm_cell(output_NH, (hidden_NH, cell_NH), *weights)

@@ -1,7 +1,7 @@
-"""Report decoder F: an image -> its report, by a chest encoder and a report writer behind it.
+"""Report decoder F: an image -> its report, through a chest encoder followed by a report writer.
 
-F's encoder may be taught labels, and conditions if there are any, beside the words (`label_head`, `condition_head`):
-words alone teach it hardly anything in the time that a GAN has.
+F's encoder may be trained on labels, and conditions if there are any, beside the words (`label_head`,
+`condition_head`): words alone teach it hardly anything in the length of a GAN run.
 
 Shapes: B images, C channels, H = W side [px], P places of the feature map, V features, L labels, Y labels and columns
 of conditions, S sentences, W words of a sentence.
@@ -33,8 +33,8 @@ def build_writer(
     config: ReportWriterConfig, feature_size: int, num_places: int, num_labels: int, num_words: int, max_sentences: int,
     max_words: int, num_conditions: int = 0,
 ) -> ReportWriter:  # fmt: skip
-    """The writer of that kind, for feature maps of `num_places` places. num_labels: 0: it reads neither labels nor the
-    conditions beside them."""
+    """Build the writer of that kind, for feature maps of `num_places` places. num_labels=0: it reads neither labels nor
+    the conditions beside them."""
     if isinstance(config, HierarchicalWriterConfig):
         return HierarchicalWriter(config, feature_size, num_labels, num_words, max_sentences, max_words, num_conditions)
     return AttentiveWriter(
@@ -64,50 +64,50 @@ class ReportDecoder(nn.Module):
         )
 
     def read(self, image_BCHW: Tensor) -> Tensor:
-        """Feature map (B, P, V) of images of any origin, by the running statistics of the encoder: those of real
-        images, and of sampling. Gradients reach the images, but not the encoder: it learns from real images, see
-        `places`."""
+        """Return the feature map (B, P, V) of real or generated images, by the encoder's running statistics: those of
+        real images, also used in sampling. Gradients reach the images, but not the encoder, which learns from real
+        images, see `places`."""
         with eval_mode(self.encoder), _fixed(self.encoder):
             return self.encoder.places(image_BCHW)
 
     def places(self, image_BCHW: Tensor) -> Tensor:
-        """Feature map (B, P, V) of real images, that the encoder learns from."""
+        """Return the feature map (B, P, V) of real images, from which the encoder learns."""
         return self.encoder.places(image_BCHW)
 
     def label_logits(self, image_BPV: Tensor) -> Tensor:
-        """Logits (B, L), float32, of the labels of real images, given as `places` gives them."""
+        """Return logits (B, L), float32, of the labels of real images, given the output of `places`."""
         logits_BL: Tensor = self.label_head(image_BPV.mean(dim=1))
         return logits_BL.float()
 
     def condition_logits(self, image_BPV: Tensor) -> tuple[Tensor, ...]:
-        """Logits (B, number of its values), float32, of each condition of real images, as `label_logits`."""
+        """Return logits (B, number of its values), float32, of each condition of real images, as `label_logits`."""
         if self.condition_head is None:
             return ()
         logits_BC: Tensor = self.condition_head(image_BPV.mean(dim=1))
         return tuple(logits_BC.float().split(self.condition_sizes, dim=1))
 
     def conditions_seen(self, image_BPV: Tensor) -> tuple[Tensor, ...]:
-        """`condition_logits` of images given as `read` gives them: of no matter what they show, nothing is learned."""
+        """Return `condition_logits` given the output of `read`, without training the head, whatever the images show."""
         if self.condition_head is None:
             return ()
         with _fixed(self.condition_head):
             return self.condition_logits(image_BPV)
 
     def labels_seen(self, image_BPV: Tensor) -> Tensor:
-        """`label_logits` of images given as `read` gives them: of no matter what they show, nothing is learned here."""
+        """Return `label_logits` given the output of `read`, without training the head, whatever the images show."""
         with _fixed(self.label_head):
             return self.label_logits(image_BPV)
 
     def condition(self, image_BPV: Tensor, labels_BY: Tensor, labelled_B: Tensor | None = None) -> Condition:
-        """What the writer is given: the image's places and, where F reads them, the labels of rows that have them
-        (labelled_B; None: all), with the conditions behind them."""
+        """Return the writer's input: the image's places and, if F reads them, the labels of rows that have them
+        (labelled_B; None: all), followed by the conditions."""
         return Condition(image_BPV, labels_BY, labelled_B) if self.reads_labels else Condition(image_BPV)
 
     @torch.no_grad()
     def sample(
         self, image_BCHW: Tensor, labels_BY: Tensor, noise: NoiseSource, temperature: float, unknown: bool = False
     ) -> Tensor:
-        """Token ids (B, S, W) of reports of images that were made from these labels; see `ReportWriter.write`."""
+        """Sample token ids (B, S, W) of reports of images generated from these labels; see `ReportWriter.write`."""
         return self.writer.write(self.condition(self.read(image_BCHW), labels_BY), noise, temperature, unknown)
 
     def relaxed(
@@ -118,26 +118,27 @@ class ReportDecoder(nn.Module):
         gumbel: GumbelConfig,
         tables_KE: Sequence[Tensor],
     ) -> RelaxedReport:
-        """`ReportWriter.write_relaxed` for images as `read` gives them."""
+        """Call `ReportWriter.write_relaxed` for images given the output of `read`."""
         return self.writer.write_relaxed(self.condition(image_BPV, labels_BY), noise, gumbel, tables_KE)
 
     @torch.no_grad()
     def word_cross_entropy(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Sum over target words of -log p(word | what F reads, words before) [nats] and their number, in eval mode."""
+        """Return the sum over target words of -log p(word | what F reads, words before) [nats] and their number, in
+        eval mode."""
         with eval_mode(self):
             condition = self.condition(self.read(batch.image_BCHW), batch.labels_BY, batch.labelled_B)
             nats = self.writer.nats(condition, batch)
             return nats.words, nats.num_words
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """All but those of a frozen encoder."""
+        """Return all parameters except those of a frozen encoder."""
         frozen = {id(p) for p in self.encoder.parameters()} if self.encoder.frozen else set()
         return [p for p in self.parameters() if id(p) not in frozen]
 
 
 @contextmanager
 def _fixed(module: nn.Module) -> Iterator[None]:
-    """Within the block what `module` computes has no gradient with respect to its weights."""
+    """Compute no gradient with respect to the weights of `module` within the block."""
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     for parameter in learning:
         parameter.requires_grad_(False)

@@ -22,13 +22,13 @@ class ReportDiscriminator(nn.Module):
         self.head = linear_layers(config.hidden, config.hidden)
 
     def forward(self, embedded_BSWE: Tensor, valid_BSW: Tensor) -> Tensor:
-        """Logit (B,) of being real, float32, for words embedded by `reader`."""
+        """Return the logit (B,) of being real, float32, for words embedded by `reader`."""
         logit_B1: Tensor = self.head(self.reader(embedded_BSWE, valid_BSW))
         return logit_B1.squeeze(1).float()
 
 
 def linear_layers(size_in: int, hidden: int) -> nn.Sequential:
-    """Two spectrally normalized linear layers that end in one logit."""
+    """Build two spectrally normalized linear layers that end in one logit."""
     return nn.Sequential(
         spectrally_normalized(nn.Linear(size_in, hidden)),
         nn.LeakyReLU(_LEAK),

@@ -1,5 +1,5 @@
-"""What a report writer is: places of a feature map, and labels where it reads them -> a report. The report decoder F is
-one behind a chest encoder; the baselines put one behind features of other origin.
+"""Interface of report writers: places of a feature map, and labels if it reads them -> a report. The report decoder F
+is a chest encoder followed by a writer; the baselines feed a writer with other features.
 
 Shapes: B images, P places of the feature map, V features, S sentences, W words of a sentence, N rows, E embedding,
 K vocabulary.
@@ -23,12 +23,12 @@ from emixer.models.words import embedded
 
 @dataclass(frozen=True)
 class RelaxedReport:
-    """Free-running words that gradients can pass."""
+    """Free-running words through which gradients pass."""
 
     words_BSW: Tensor
     """int64 token ids, PAD after END and after the last sentence."""
     embedded_BSWE: tuple[Tensor, ...]
-    """The same words in each of the tables that were asked for."""
+    """The same words in each of the requested embedding tables."""
 
     @property
     def valid(self) -> Tensor:
@@ -41,20 +41,20 @@ class ReportNats:
     """Sums of -log p of real reports, float32 scalars [nats]."""
 
     words: Tensor
-    """Of all words, END included, each given those before it."""
+    """For all words, END included, each given those before it."""
     num_words: Tensor
     stops: Tensor
-    """Of where reports end."""
+    """For the ends of reports."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What reports are written from."""
+    """The input from which reports are written."""
 
     places_BPV: Tensor
     """The places of a feature map, float32."""
     labels_BY: Tensor | None = None
-    """0 or 1, for writers that read labels; behind the labels, the columns of conditions."""
+    """0 or 1, for writers that read labels; after the labels, the columns of conditions."""
     labelled_B: Tensor | None = None
     """bool: which rows' labels are known; None: all."""
 
@@ -62,44 +62,44 @@ class Condition:
         return len(self.places_BPV)
 
     def embedded_labels(self, embedding: LabelEmbedding) -> Tensor:
-        """Labels and conditions, as far as they are known, (B, E)."""
+        """Embed the labels and conditions that are known, (B, E)."""
         assert self.labels_BY is not None, "whoever reads labels is given them"
         embedded_BE: Tensor = embedding(self.labels_BY, self.labelled_B)
         return embedded_BE
 
 
 class ReportWriter(nn.Module, ABC):
-    """From a condition to a report."""
+    """Network that writes a report from a condition."""
 
     @abstractmethod
     def nats(self, condition: Condition, batch: Batch) -> ReportNats:
-        """Teacher forcing: how far off the writer is on the reports of the batch that there are."""
+        """Return -log p of the batch's reports under teacher forcing; rows without a report are left out."""
 
     @abstractmethod
     def stop_weight(self, weights: RowWeights) -> Tensor:
-        """What `ReportNats.stops` counts in a mean beside `words` times `weights.word`."""
+        """Return the factor of `ReportNats.stops` in the mean, as `weights.word` is that of `words`."""
 
     @abstractmethod
     def write(self, condition: Condition, noise: NoiseSource, temperature: float, unknown: bool = False) -> Tensor:
-        """Free-running token ids (B, S, W) in the layout of `Batch.words_BSW`, without gradient. Temperature 0 takes
-        the likeliest.
+        """Sample free-running token ids (B, S, W) in the layout of `Batch.words_BSW`, without gradient. Temperature 0
+        takes the likeliest.
 
-        `unknown` allows the token UNK, which a reader should never see but which real reports show to the critics.
+        `unknown` allows the token UNK, which readers should never see but which critics see in real reports.
         """
 
     @abstractmethod
     def write_relaxed(
         self, condition: Condition, noise: NoiseSource, gumbel: GumbelConfig, tables_KE: Sequence[Tensor]
     ) -> RelaxedReport:
-        """Free-running words by Gumbel-softmax, embedded in each of `tables_KE`.
+        """Sample free-running words by Gumbel-softmax, embedded in each of `tables_KE`.
 
         The words are drawn first, without gradient; then one pass over all of them gives the distributions that
-        gradients go through. A gradient reaches what a word depends on, but not the relaxation of the words before it.
+        gradients pass through. A gradient reaches what a word depends on, but not the relaxation of the words before.
         """
 
 
 def chosen(logits_NK: Tensor, uniform_N: Tensor, temperature: float) -> Tensor:
-    """Token ids (N,): the likeliest, or drawn by inverse transform of one uniform number a word."""
+    """Return token ids (N,): the likeliest, or drawn by inverse transform of one uniform number per word."""
     if temperature == 0:
         return logits_NK.argmax(dim=1)
     cumulative_NK = functional.softmax(logits_NK / temperature, dim=1).cumsum(dim=1)
@@ -110,6 +110,6 @@ def chosen(logits_NK: Tensor, uniform_N: Tensor, temperature: float) -> Tensor:
 def relaxed_words(
     logits_NK: Tensor, gumbel_NK: Tensor, word_N: Tensor, table_KE: Tensor, gumbel: GumbelConfig
 ) -> Tensor:
-    """Embeddings (N, E) of words that the noise chose, with the gradient of their Gumbel-softmax distributions."""
+    """Return embeddings (N, E) of words chosen by noise, with the gradient of their Gumbel-softmax distributions."""
     probability_NK = functional.softmax((logits_NK + gumbel_NK) / gumbel.temperature, dim=1)
     return embedded(probability_NK, word_N, table_KE, gumbel.straight_through)

@@ -1,7 +1,7 @@
-"""SM-GAN, a baseline: a conditional image GAN and a report decoder that never meet in training.
+"""SM-GAN, a baseline: a conditional image GAN and a report decoder, trained separately.
 
-Theirs: images from a GAN, "passed to a text decoder which produces text reports" (EMIXER §4.3). Ours: G, D_image and F
-are EMIXER's own networks, so that what the comparison shows is the game and not the sizes.
+Original: images from a GAN, "passed to a text decoder which produces text reports" (EMIXER §4.3). Here: G, D_image and
+F are EMIXER's own networks, so that the comparison shows the effect of the game and not of network sizes.
 Source: EMIXER §4.3, "Single Modal Image GAN with text decoder". Departures: docs/deviations.md#baselines.
 """
 

@@ -1,10 +1,10 @@
-"""Spectral normalization whose power iteration moves when it is told to, not whenever a weight is read.
+"""Spectral normalization whose power iteration advances on request, not whenever a weight is read.
 
-torch's own parametrization iterates on every access in training mode. A GAN step reads each weight several times (micro
-batches, fakes for two players), so the weights would change between two readings within a step, accumulation would
-change the mathematics, and a compiled forward pass would mutate buffers. Here a reading is a pure function of weight
-and buffers; `advance_power_iterations` moves the buffers once a step (`PairedModel.begin_step`), those of all layers
-together: a model has dozens, most of them so small that one by one they would cost more calls than arithmetic.
+torch's own parametrization iterates on every access in training mode. A GAN step reads each weight several times
+(micro-batches, fakes for two players), so the weights would change between two reads within a step, accumulation would
+change the mathematics, and a compiled forward pass would mutate buffers. Here a read is a pure function of weight and
+buffers; `advance_power_iterations` updates the buffers once per step (`PairedModel.begin_step`), those of all layers
+together: a model has dozens, most of them so small that one by one, calls would cost more than arithmetic.
 
 Shapes: O outputs, I inputs of the weight seen as a matrix.
 Source: EMIXER §6.3.2 ("spectral normalization for the layers in the generator and discriminator"); Miyato et al. 2018.
@@ -43,7 +43,7 @@ class SpectralNorm(nn.Module):
             _advance([(self, weight)])
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight with largest singular value 1, in the weight's own precision under any autocast dtype."""
+        """Return the weight with largest singular value 1, in the weight's own precision under any autocast dtype."""
         with full_precision(weight.device):
             normalized: Tensor = _Normalized.apply(weight, self.left_O, self.right_I)
         return normalized
@@ -51,7 +51,7 @@ class SpectralNorm(nn.Module):
 
 class _Normalized(torch.autograd.Function):
     """weight / sigma with sigma = left' weight right, and its gradient in a few passes over a weight that may have many
-    megabytes; autograd's own way through the same formula takes twice as many, and dozens of small calls."""
+    megabytes; autograd takes twice as many for the same formula, and dozens of small calls."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, left_O: Tensor, right_I: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class _Normalized(torch.autograd.Function):
 
 
 def spectrally_normalized(layer: Layer, enabled: bool = True) -> Layer:
-    """`layer` with Xavier weights, zero bias and, if enabled, a spectrally normalized weight."""
+    """Return `layer` with Xavier weights, zero bias and, if enabled, a spectrally normalized weight."""
     nn.init.xavier_uniform_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -87,14 +87,14 @@ def spectrally_normalized(layer: Layer, enabled: bool = True) -> Layer:
 
 
 def advance_power_iterations(module: nn.Module) -> None:
-    """One power iteration for every spectrally normalized weight in `module`."""
+    """Run one power iteration for every spectrally normalized weight in `module`."""
     parts = [part for part in module.modules() if isinstance(part, parametrize.ParametrizationList)]
     _advance([(part[0], part.original) for part in parts if isinstance(part[0], SpectralNorm)])
 
 
 @torch.no_grad()
 def _advance(norms: Sequence[tuple[SpectralNorm, Tensor]]) -> None:
-    """Moves the singular vectors of each towards those of its weight."""
+    """Move the singular vectors of each norm towards those of its weight."""
     if not norms:
         return
     with full_precision(norms[0][1].device):
@@ -114,8 +114,8 @@ def _normalized(vectors: list[Tensor]) -> list[Tensor]:
     return vectors
 
 
-# Convolutions are channels-last in training: as matrices (O, C * H * W) they would be copied whenever they are looked
-# at. The inputs are taken in the order they have in memory instead; the vectors, which are small, keep the usual order.
+# Convolutions are channels-last in training: as matrices (O, C * H * W) they would be copied on every access. Their
+# inputs are taken in memory order instead; the vectors, which are small, keep the usual order.
 
 
 def _is_channels_last(weight: Tensor) -> bool:
@@ -127,7 +127,7 @@ def _matrix(weight: Tensor) -> Tensor:
 
 
 def _as_weight(matrix_OI: Tensor, weight: Tensor) -> Tensor:
-    """Inverse of `_matrix`: in the shape of `weight`, and its order in memory."""
+    """Inverse of `_matrix`: in the shape and memory order of `weight`."""
     if not _is_channels_last(weight):
         return matrix_OI.view(weight.shape)
     num_out, channels, height, width = weight.shape
@@ -135,5 +135,5 @@ def _as_weight(matrix_OI: Tensor, weight: Tensor) -> Tensor:
 
 
 def _as_in_memory(right_I: Tensor, weight: Tensor) -> Tensor:
-    """right_I in the order of the columns of `_matrix`."""
+    """Return right_I in the order of the columns of `_matrix`."""
     return right_I.view(weight.shape[1:]).permute(1, 2, 0).flatten() if _is_channels_last(weight) else right_I

@@ -1,4 +1,4 @@
-"""Words as critics and decoder see them: embeddings of ids, or of a distribution that gradients can pass.
+"""Words as critics and decoder see them: embeddings of ids, or of a distribution through which gradients pass.
 
 Shapes: B images, S sentences, W words of a sentence, T = S * W, N rows, V vocabulary, E embedding, H state.
 Source: EMIXER §3.2.3 (LSTM over the report); Jang et al. 2017 (straight-through Gumbel-softmax).
@@ -16,9 +16,9 @@ from emixer.models.recurrent import Lstm
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Forward: the row of the table that the id names. Backward: as if it had been `probability @ table`.
+    """Forward: the row of the table at the id. Backward: as if it had been `probability @ table`.
 
-    So only the backward pass pays for a matrix product, and no one-hot tensor is ever made.
+    So only the backward pass costs a matrix product, and no one-hot tensor is ever created.
     """
 
     @staticmethod
@@ -37,7 +37,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def embedded(probability_NV: Tensor, id_N: Tensor, table_VE: Tensor, straight_through: bool) -> Tensor:
-    """Embedding (N, E) of relaxed words: hard forward and soft backward, or soft both ways."""
+    """Return embeddings (N, E) of relaxed words: hard forward and soft backward, or soft both ways."""
     if not straight_through:
         return probability_NV @ table_VE
     result_NE: Tensor = _StraightThrough.apply(probability_NV, id_N, table_VE)
@@ -45,11 +45,11 @@ def embedded(probability_NV: Tensor, id_N: Tensor, table_VE: Tensor, straight_th
 
 
 def in_one_sequence(words_BSW: Tensor, num_words: int | None) -> tuple[Tensor, Tensor]:
-    """The words of all sentences, END included, one after the other: (B, T), PAD behind them, and which of the S * W
-    slots each comes from, int64 (B, T). T: `num_words`, where the host knows that no report has more."""
+    """Concatenate the words of all sentences, END included: (B, T), then PAD, and which of the S * W slots each comes
+    from, int64 (B, T). T: `num_words`, if the host knows that no report has more."""
     words_BN = words_BSW.flatten(1)
     is_word_BN = words_BN != PAD
-    # A stable sort moves the words of all sentences together, in order, without a look at the lengths
+    # A stable sort moves the words of all sentences together, in order, without reading the lengths
     slot_BN = torch.argsort(is_word_BN.byte(), dim=1, descending=True, stable=True)
     if num_words is None and not words_BN.is_cuda:
         num_words = int(is_word_BN.sum(dim=1).max())
@@ -58,7 +58,7 @@ def in_one_sequence(words_BSW: Tensor, num_words: int | None) -> tuple[Tensor, T
 
 
 class ReportReader(nn.Module):
-    """Reads a report as one sequence of words: embedding, then an LSTM; its state after the last word is the result."""
+    """Reads a report as one word sequence: embedding, then an LSTM, whose state after the last word is the result."""
 
     def __init__(self, num_words: int, embedding: int, hidden: int) -> None:
         super().__init__()
@@ -66,17 +66,17 @@ class ReportReader(nn.Module):
         self.lstm = Lstm(embedding, hidden)
 
     def embed(self, words_BSW: Tensor) -> Tensor:
-        """Embeddings (B, S, W, E) of token ids."""
+        """Return embeddings (B, S, W, E) of token ids."""
         embedded_BSWE: Tensor = self.embedding(words_BSW)
         return embedded_BSWE
 
     def forward(self, embedded_BSWE: Tensor, valid_BSW: Tensor) -> Tensor:
-        """State (B, H), float32, after the last valid word; without any word, after one padding."""
+        """Return the state (B, H), float32, after the last valid word; without any word, after one padding."""
         invalid_BT = ~valid_BSW.flatten(1)
         length_B = (~invalid_BT).sum(dim=1)
-        # A stable sort moves the words of all sentences together, in order, without a look at the lengths
+        # A stable sort moves the words of all sentences together, in order, without reading the lengths
         order_BT = torch.argsort(invalid_BT.byte(), dim=1, stable=True)
-        if not order_BT.is_cuda:  # looking is free here, and saves the steps that no report of the batch has
+        if not order_BT.is_cuda:  # checking is free on a CPU, and saves steps that no report needs
             order_BT = order_BT[:, : max(int(length_B.max()), 1)]
         embedded_BTE = embedded_BSWE.flatten(1, 2)
         index_BTE = order_BT[:, :, None].expand(-1, -1, embedded_BTE.shape[2])

@@ -1,6 +1,6 @@
-"""Moving average of the sampling networks. Samples and metrics come from it, training never does.
+"""Moving average of the sampling networks, used for samples and metrics, never for training.
 
-Source: not in the paper; as in BigGAN and StyleGAN2, with a half-life counted in images and a ramp at the start.
+Source: not in the paper; as in BigGAN and StyleGAN2, with a half-life in images and a ramp at the start.
 """
 
 import copy
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 _RAMP = 0.1
-"""Early on the half-life is this share of the images learned on, so that first samples are not an average of noise."""
+"""Early on, the half-life is this fraction of the images trained on, so that first samples do not average noise."""
 
 
 class MovingAverage:
@@ -26,9 +26,9 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, new_images: int, images: int, resting: Sequence[str] = ()) -> None:
-        """Moves the average towards the model after a step over `new_images`, `images` since this phase began.
+        """Move the average towards the model after a step over `new_images`, `images` since this phase began.
 
-        resting: submodules that do not learn for now; else their average would end as their last, unaveraged weights.
+        resting: submodules not being trained; otherwise their average would end as their last, unaveraged weights.
         """
         half_life = max(1.0, min(self.half_life_images, _RAMP * images))
         moving = [pairs for name, pairs in self._pairs.items() if name not in resting]
@@ -41,7 +41,7 @@ class MovingAverage:
 
     @contextmanager
     def in_place(self, model: nn.Module) -> Iterator[None]:
-        """Within the block `model` holds the averaged networks."""
+        """Put the averaged networks into `model` for the duration of the block."""
         try:
             for name, average in self._average.items():
                 model.set_submodule(name, average)
@@ -51,7 +51,7 @@ class MovingAverage:
                 model.set_submodule(name, source)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Tensors by the names they have in the model."""
+        """Return the averaged tensors by their names in the model."""
         return {
             f"{name}.{key}": tensor
             for name, average in self._average.items()
@@ -65,7 +65,7 @@ class MovingAverage:
             average.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
 
     def _pairs_of(self, name: str) -> tuple[tuple[list[Tensor], list[Tensor]], tuple[list[Tensor], list[Tensor]]]:
-        """(averages, values) to be averaged, and (averages, values) to be copied."""
+        """Return (averages, values) to average, and (averages, values) to copy."""
         lerped: tuple[list[Tensor], list[Tensor]] = ([], [])
         copied: tuple[list[Tensor], list[Tensor]] = ([], [])
         source = self._source[name]

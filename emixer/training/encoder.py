@@ -1,6 +1,6 @@
-"""The chest encoder's own training: a DenseNet that tells labels from images, binary cross-entropy over known labels.
+"""Training of the chest encoder: a DenseNet that predicts labels from images, binary cross-entropy over known labels.
 
-Nothing random is kept: augmentation draws from (seed, step, row), the learning rate is a function of the images seen.
+No random state is kept: augmentation draws from (seed, step, row), the learning rate is a function of the images seen.
 
 Shapes: B images of a micro-batch on this worker, Y labels, C channels, H = W side [px].
 Source: EMIXER §3.2.2 asks for a "pretrained" DenseNet-121; Irvin et al. 2019 (CheXpert: U-Ignore, U-Zeros, U-Ones).
@@ -55,12 +55,12 @@ class EncoderState:
 
     @property
     def schedule(self) -> EncoderConfig:
-        """How long, how often, with how many."""
+        """Length, intervals and workers of the run."""
         return self.config.encoder
 
     @property
     def images_per_iteration(self) -> int:
-        """Images of a step."""
+        """Images per step."""
         return self.config.encoder.batch_size
 
     @property
@@ -84,7 +84,7 @@ class EncoderState:
         }
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Goes back to a checkpoint. Raises CheckpointError when it is damaged or belongs to another encoder."""
+        """Restore a checkpoint. Raises CheckpointError when it is damaged or belongs to another encoder."""
         state = checkpoint.state
         if tuple(state["label_names"]) != self.label_names:
             raise CheckpointError(
@@ -106,8 +106,8 @@ class EncoderState:
 
 
 class EncoderReporter(Recorder):
-    """Reports on an encoder. measure: metrics of an encoder in eval mode, "auc" among them. conclude: called once at
-    the end, on the first worker, with the best encoder in place and the images that it had seen."""
+    """Reporter of an encoder run. measure: metrics of an encoder in eval mode, including "auc". conclude: called once
+    at the end, on the first worker, with the best encoder in place and the number of images that it had seen."""
 
     def __init__(
         self, folder: RunFolder, state: EncoderState, order: DataOrder,
@@ -118,10 +118,10 @@ class EncoderReporter(Recorder):
         self._measure, self._conclude = measure, conclude
 
     def sample(self) -> None:
-        """An encoder draws nothing."""
+        """Do nothing: an encoder generates no images."""
 
     def validate(self) -> None:
-        """Measures the encoder and keeps the best, on every worker alike."""
+        """Measure the encoder and keep the best, identically on every worker."""
         missed = math.inf
         if rank() == 0:
             with eval_mode(self._encoder.model):
@@ -131,7 +131,7 @@ class EncoderReporter(Recorder):
         self._keep_if_best(missed)
 
     def finish(self) -> None:
-        """Concludes with the best encoder, or the last where none could be measured."""
+        """Conclude with the best encoder, or the last if none could be measured."""
         if rank() == 0:
             folder = self._folder.checkpoints
             kept = find_checkpoint(folder, "best") or find_checkpoint(folder, "last")
@@ -150,7 +150,7 @@ def encoder_plan(
     config: Config, label_names: tuple[str, ...], reader: WindowReader, run: Path,
     make_reporter: MakeReporter[EncoderState],
 ) -> EncoderPlan:  # fmt: skip
-    """The plan of `emixer encoder`."""
+    """Return the plan of `emixer encoder`."""
     make_state = partial(_initial_state, label_names)
     return TrainPlan(config, config.encoder, reader, run, make_state, encoder_iteration, make_reporter)
 
@@ -167,7 +167,7 @@ def _initial_state(label_names: tuple[str, ...], plan: EncoderPlan, device: torc
 
 
 def encoder_iteration(state: EncoderState, batches: Iterator[HostBatch]) -> Terms:
-    """Moves `state` one step on. Term "encoder/loss": mean binary cross-entropy over known labels [nats]."""
+    """Train `state` for one step. Term "encoder/loss": mean binary cross-entropy over known labels [nats]."""
     settings = state.config.encoder
     host = next(batches)
     image_BCHW = images_to_device(host.image, state.device)

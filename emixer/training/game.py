@@ -1,4 +1,4 @@
-"""The training of EMIXER and its baselines, as workers run it."""
+"""Training of EMIXER and its baselines, as run by workers."""
 
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ def game_plan(
     config: Config, spec: ModelSpec, reader: WindowReader, run: Path,
     make_reporter: MakeReporter[TrainState],
 ) -> GamePlan:  # fmt: skip
-    """The plan of `emixer train`."""
+    """Return the plan of `emixer train`."""
     return TrainPlan(config, config.train, reader, run, partial(_initial_state, spec), train_iteration, make_reporter)
 
 

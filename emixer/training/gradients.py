@@ -1,8 +1,8 @@
-"""Sums gradients over workers, for any set of networks.
+"""Sum gradients over workers, for any set of networks.
 
-DDP wraps one network with one forward and one backward pass; a GAN step runs several networks several times and wants
-the gradients of some of them. So the gradients are summed here, after the backward pass, in buckets that are all in
-flight at once. Losses are weighted by global counts (`RowWeights`), so a sum is all that is needed.
+DDP wraps one network with one forward and one backward pass; a GAN step runs several networks several times and needs
+the gradients of only some of them. So the gradients are summed here, after the backward pass, in buckets that are all
+in flight at once. Losses are weighted by global counts (`RowWeights`), so a sum suffices.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,25 +15,25 @@ _BUCKET_BYTES = 32 * 2**20
 
 
 def world_size() -> int:
-    """Number of workers; 1 outside torch.distributed."""
+    """Return the number of workers; 1 outside torch.distributed."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Index of this worker; 0 outside torch.distributed."""
+    """Return the index of this worker; 0 outside torch.distributed."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def sum_over_workers(tensor: Tensor) -> Tensor:
-    """Sums `tensor` in place over all workers and returns it."""
+    """Sum `tensor` in place over all workers and return it."""
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
 
 
 def sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Replaces every gradient by its sum over workers. A missing gradient counts as zero and stays missing everywhere
-    only if it is missing on every worker by construction (a term switched off), so none is invented here."""
+    """Replace every gradient by its sum over workers. A missing gradient (of a term switched off) is missing on every
+    worker by construction, and stays missing."""
     if world_size() == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]

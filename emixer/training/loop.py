@@ -1,7 +1,7 @@
-"""The training loop: from wherever the state stands to `train.images` images. Knows nothing of Ray, files or metrics.
+"""The training loop: from the current state to `train.images` images. Independent of Ray, files and metrics.
 
-What happens at an interval (log, sample, validate, save) is given as functions, so that this file is the outline of a
-run and siblings of this package need not be imported.
+Periodic actions (log, sample, validate, save) are passed in as functions, so that this file is the outline of a run
+and need not import siblings of this package.
 """
 
 import math
@@ -25,29 +25,29 @@ Terms = dict[str, Tensor]
 
 
 class TrainableState(Protocol):
-    """What is trained: networks, optimizers, counters. `emixer.training.state` holds the two that there are."""
+    """What is trained: networks, optimizers, counters. Implemented by `TrainState` and `EncoderState`."""
 
     position: Position
     best: float | None
 
     @property
     def schedule(self) -> TrainConfig | EncoderConfig:
-        """How long, how often, with how many."""
+        """Length, intervals and workers of the run."""
         ...
 
     @property
     def sample_every_images(self) -> int | None:
-        """Interval of sample grids [images]; None: there are none."""
+        """Interval of sample grids [images]; None: no grids."""
         ...
 
     @property
     def remedy(self) -> str:
-        """What to lower, or change, when losses are not finite."""
+        """Settings to lower or change when losses are not finite."""
         ...
 
     @property
     def model(self) -> nn.Module:
-        """All that learns."""
+        """Everything that is trained."""
         ...
 
     @property
@@ -57,7 +57,7 @@ class TrainableState(Protocol):
 
     @property
     def images_per_iteration(self) -> int:
-        """Real images that one iteration sees."""
+        """Real images per iteration."""
         ...
 
     @property
@@ -74,7 +74,7 @@ class TrainableState(Protocol):
         ...
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Goes back to a checkpoint. Raises CheckpointError when it is damaged or belongs to another model."""
+        """Restore a checkpoint. Raises CheckpointError when it is damaged or belongs to another model."""
         ...
 
 
@@ -83,35 +83,35 @@ _SAVE, _STOP = "save is requested", "stop is requested"
 State = TypeVar("State", bound=TrainableState)
 
 Advance = Callable[[State, Iterator[HostBatch]], Terms]
-"""One iteration of a state. Returns the loss terms of this worker's rows, weighted so that their sum over workers is
-the mean over the global batch: device scalars, no host sync."""
+"""Train a state for one iteration. Returns the loss terms of this worker's rows, weighted so that their sum over
+workers is the mean over the global batch: device scalars, no host sync."""
 
 
 class Reporter(Protocol):
-    """What a run does besides learning. Called on every worker; only the first one writes."""
+    """What a run does besides training. Called on every worker; only the first one writes."""
 
     def log(self, values: dict[str, float]) -> None:
-        """Records the mean loss terms and rates since the last call."""
+        """Record the mean loss terms and rates since the last call."""
 
     def sample(self) -> None:
-        """Draws a grid of pairs."""
+        """Draw a grid of pairs."""
 
     def validate(self) -> None:
-        """Measures the model; may update its `best`."""
+        """Measure the model; may update its `best`."""
 
     def save(self) -> None:
-        """Writes a checkpoint."""
+        """Write a checkpoint."""
 
     def save_is_requested(self) -> bool:
-        """Whether a checkpoint is asked for outside of its turn. Only the first worker's answer counts."""
+        """Return whether an extra checkpoint has been requested. Only the first worker's answer counts."""
         ...
 
     def stop_is_requested(self) -> bool:
-        """Whether the run is to end before its time. Only the first worker's answer counts."""
+        """Return whether the run has been asked to stop early. Only the first worker's answer counts."""
         ...
 
     def stopped(self) -> None:
-        """Called once, after the checkpoint of a run that was told to end; `finish` is not called then."""
+        """Called once, after the checkpoint of a run that was asked to stop; `finish` is then not called."""
 
     def finish(self) -> None:
         """Called once, after the last checkpoint."""
@@ -133,7 +133,7 @@ class _Clock:
 
 
 def train(state: State, advance: Advance[State], stream: BatchStream, reporter: Reporter) -> None:
-    """Trains up to the schedule's number of images.
+    """Train up to the schedule's number of images.
 
     Raises DivergenceError at the first log line whose losses are not finite; nothing is saved from then on.
     """
@@ -156,7 +156,7 @@ def train(state: State, advance: Advance[State], stream: BatchStream, reporter: 
             for name, is_requested in {_SAVE: reporter.save_is_requested, _STOP: reporter.stop_is_requested}.items():
                 sums[name], counts[name] = torch.full((), float(is_requested()), device=device), 1
             values = _averages(state, sums, counts, clock, state.iteration - logged_at)
-            # summed over workers with the losses: all of them save, or none
+            # summed over workers with the losses, so that all of them save, or none
             stop = values.pop(_STOP) > 0
             asked = values.pop(_SAVE) > 0 or stop
             reporter.log(values)
@@ -176,7 +176,7 @@ def train(state: State, advance: Advance[State], stream: BatchStream, reporter: 
 
 
 def _due(state: TrainableState, before: int) -> Callable[[int], bool]:
-    """Whether an interval of so many images ended with the last iteration; all end with the run."""
+    """Return a test whether an interval of that many images ended with the last iteration; all end with the run."""
     last = state.images >= state.schedule.images
     return lambda every: last or state.images // every > before // every
 
@@ -186,7 +186,7 @@ def _averages(
 ) -> dict[str, float]:
     names = sorted(sums)
     means = sum_over_workers(torch.stack([sums[name].float() / counts[name] for name in names]))
-    values = dict(zip(names, means.tolist(), strict=True))  # the host waits for the device here, once a log line
+    values = dict(zip(names, means.tolist(), strict=True))  # the host waits for the device here, once per log line
     broken = [name for name, value in values.items() if not math.isfinite(value)]
     if broken:
         raise _divergence(state, ", ".join(broken))
@@ -199,7 +199,7 @@ def _averages(
 
 
 def _require_finite_weights(state: TrainableState) -> None:
-    """A step can make weights infinite whose losses were still finite: look before they are saved."""
+    """Check weights before they are saved: a step with finite losses can still make them infinite."""
     weights = [p.detach() for p in state.model.parameters()]
     if not bool(torch.stack([w.isfinite().all() for w in weights]).all()):
         raise _divergence(state, "weights")

@@ -1,6 +1,6 @@
-"""What is trained, and how a process goes about it: in a worker of Ray Train (`emixer.training.workers`), or alone.
+"""What is trained, and how one process trains it: in a worker of Ray Train (`emixer.training.workers`), or alone.
 
-Knows nothing of Ray: a training in one process needs none.
+Independent of Ray: training in one process needs none.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +26,7 @@ ReadWindows = Callable[[Iterable[int]], Iterator[HostBatch]]
 
 @dataclass(frozen=True)
 class TrainPlan(Generic[State]):
-    """What every worker needs. Picklable."""
+    """Everything a worker needs. Picklable."""
 
     config: Config
     schedule: TrainConfig | EncoderConfig
@@ -39,9 +39,9 @@ class TrainPlan(Generic[State]):
 
 
 def train_from_last(plan: TrainPlan[State], device: torch.device, windows: ReadWindows) -> None:
-    """What one worker does, in a process group or alone: restore the last checkpoint if there is one, train to the end.
+    """Train as one worker, in a process group or alone: restore the last checkpoint, if any, and train to the end.
 
-    windows: reads window numbers, see `BatchStream`.
+    windows: reads windows by number, see `BatchStream`.
     """
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")

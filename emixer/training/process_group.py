@@ -1,8 +1,8 @@
-"""torch's process group among the workers of Ray Train, as Ray makes it, but for two things.
+"""torch's process group for the workers of Ray Train, set up as Ray does it, with two differences.
 
-Where workers have no CUDA device, that is said before NCCL says it in words of its own. And where Ray keeps to the
-loopback, so does the group: the store over which its workers find each other has no password, and torch would let it
-listen on every interface.
+If a worker has no CUDA device, a clear error comes before NCCL's own. And where Ray listens on the loopback only, so
+does the group: the store through which its workers find each other has no password, and torch would let it listen on
+every interface.
 """
 
 import socket
@@ -22,11 +22,11 @@ _LOOPBACK = "127.0.0.1"
 _COLLECTIVE_TIMEOUT_S = 3600  # the others wait while the first worker validates and writes
 
 _hosted: list[TCPStore] = []
-"""In the process of the first worker, as long as it lives."""
+"""Kept in the process of the first worker for as long as it lives."""
 
 
 def process_group(use_gpu: bool) -> TorchConfig:
-    """For `TorchTrainer`."""
+    """Return the process group's config for `TorchTrainer`."""
     return _Config(backend="nccl" if use_gpu else "gloo", timeout_s=_COLLECTIVE_TIMEOUT_S)
 
 
@@ -52,7 +52,7 @@ class _Config(TorchConfig):  # type: ignore[misc]
 
 
 def _host_store(num_workers: int, timeout_s: int) -> int:
-    """On the first worker; returns the port."""
+    """Start the store, on the first worker. Returns its port."""
     listening = socket.create_server((_LOOPBACK, 0))
     port: int = listening.getsockname()[1]
     _hosted[:] = [
@@ -65,7 +65,7 @@ def _host_store(num_workers: int, timeout_s: int) -> int:
 
 
 def _join(backend: str, rank: int, num_workers: int, port: int, timeout_s: int) -> None:
-    """On every worker."""
+    """Join the group, on every worker."""
     timeout = timedelta(seconds=timeout_s)
     store = _hosted[0] if rank == 0 else TCPStore(_LOOPBACK, port, num_workers, timeout=timeout)
     distributed.init_process_group(backend, store=store, rank=rank, world_size=num_workers, timeout=timeout)

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics.jsonl, TensorBoard, samples, checkpoints. The first worker writes."""
+"""What a run writes during training: metrics.jsonl, TensorBoard, samples, checkpoints. Only the first worker writes."""
 
 import importlib
 import math
@@ -18,7 +18,7 @@ from emixer.training.loop import TrainableState
 from emixer.training.state import TrainState
 
 SAMPLE_STEP = 2**62
-"""Noise step of sample grids: the same noise each time, so that a viewer sees one image develop."""
+"""Noise step of sample grids: the same noise each time, so that a viewer sees each image develop."""
 
 Draw = Callable[[RunFolder, TrainState, GeneratedPairs, torch.Tensor], None]
 Measure = Callable[[PairedModel], dict[str, float]]
@@ -26,7 +26,7 @@ Tracker = Callable[[dict[str, float], int], None]
 
 
 class Recorder:
-    """Writes metrics and checkpoints of any state to a run folder."""
+    """Writer of metrics and checkpoints of any state to a run folder."""
 
     def __init__(self, folder: RunFolder, state: TrainableState, order: DataOrder) -> None:
         self._folder, self._state, self._order = folder, state, order
@@ -37,32 +37,32 @@ class Recorder:
             self._trackers = _open_trackers(folder, state)
 
     def log(self, values: dict[str, float]) -> None:
-        """One line of losses and rates."""
+        """Write one line of losses and rates."""
         self._write(values | {"epochs": self._order.epochs(self._state.position)})
 
     def save(self) -> None:
-        """A checkpoint that the run can go on from."""
+        """Write a checkpoint from which the run can resume."""
         self._save(is_best=False)
 
     def save_is_requested(self) -> bool:
-        """Whether the run folder holds a request; the first worker looks."""
+        """Return whether the run folder holds a request; checked by the first worker."""
         return rank() == 0 and self._folder.save_is_requested
 
     def stop_is_requested(self) -> bool:
-        """Whether the run folder holds a request to end; the first worker looks."""
+        """Return whether the run folder holds a stop request; checked by the first worker."""
         return rank() == 0 and self._folder.stop_is_requested
 
     def stopped(self) -> None:
-        """The request is answered."""
+        """Clear the stop request."""
         if rank() == 0:
             self._folder.answer_stop_request()
         wait_for_all()
 
     def finish(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing."""
 
     def _keep_if_best(self, value: float) -> None:
-        """Saves a checkpoint as the best if the first worker's `value` is lower than any before."""
+        """Save a checkpoint as the best if the first worker's `value` is lower than any before."""
         before = math.inf if self._state.best is None else self._state.best
         best = torch.tensor([min(value, before), float(value < before)], dtype=torch.float64)
         best = _from_first(best, next(self._state.model.parameters()).device)
@@ -96,8 +96,8 @@ class Recorder:
 
 
 class RunReporter(Recorder):
-    """Reports on a game. `draw` makes a picture of pairs, `measure` computes validation metrics; both are given, since
-    pictures and metrics belong to other packages."""
+    """Reporter of a GAN run. `draw` renders pairs, `measure` computes validation metrics; both are passed in, since
+    rendering and metrics belong to other packages."""
 
     def __init__(self, folder: RunFolder, state: TrainState, order: DataOrder, draw: Draw, measure: Measure) -> None:
         super().__init__(folder, state, order)
@@ -105,7 +105,7 @@ class RunReporter(Recorder):
         self._draw, self._measure = draw, measure
 
     def sample(self) -> None:
-        """A grid of pairs from the averaged networks, always with the same noise and labels."""
+        """Draw a grid of pairs from the averaged networks, always with the same noise and labels."""
         state = self._game
         if rank() == 0:
             rows = state.config.validation.sample_rows * 4
@@ -117,13 +117,13 @@ class RunReporter(Recorder):
         wait_for_all()
 
     def validate(self) -> None:
-        """Measures the averaged networks and keeps the best value, on every worker alike."""
+        """Measure the averaged networks and keep the best value, identically on every worker."""
         state, value = self._game, math.inf
         if rank() == 0:
             with averaged(state) as model:
                 self._record_validation(self._measure(model))
             metric, encoder = state.config.validation.metric, state.config.validation.encoder
-            # Random features may prefer a blur to ribs: they measure, but do not choose
+            # Random features may prefer blur to ribs: their FID is reported, but does not select the best
             if state.phases.is_last(state.progress) and not (metric == "fid" and encoder is None):
                 value = next((v for name, v in self._validation.items() if name.startswith(metric)), math.inf)
         self._keep_if_best(value)
@@ -178,7 +178,7 @@ def _to_mlflow(folder: RunFolder) -> Tracker:
 
 
 def wait_for_all() -> None:
-    """Until every worker is here."""
+    """Wait until every worker gets here."""
     if world_size() > 1:
         dist.barrier()
 

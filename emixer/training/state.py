@@ -1,6 +1,6 @@
-"""Everything that a training run consists of at one moment, and how it is saved and restored.
+"""The complete state of a training run, and how it is saved and restored.
 
-There is no random state in it: noise and data order are functions of the seed and of the counters below.
+It holds no random state: noise and data order are functions of the seed and of the counters below.
 """
 
 from dataclasses import asdict, dataclass
@@ -18,9 +18,9 @@ from emixer.models.paired_model import Adaptive, LabelPrior, ModelSpec, PairedMo
 from emixer.training.ema import MovingAverage
 
 _REPORT = "report"
-"""The group of F's parameters."""
+"""Parameter group of F."""
 _LAST_SHARE = 0.05
-"""Of F's learning rate, at the end of a run that decays it."""
+"""Fraction of F's learning rate left at the end of a run that decays it."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class TrainState:
 
     @property
     def schedule(self) -> TrainConfig:
-        """How long, how often, with how many."""
+        """Length, intervals and workers of the run."""
         return self.config.train
 
     @property
@@ -54,7 +54,7 @@ class TrainState:
 
     @property
     def remedy(self) -> str:
-        """What to lower, or change, when losses are not finite."""
+        """Settings to lower or change when losses are not finite."""
         return "optim.lr_*, or loss.adversarial=hinge"
 
     @property
@@ -69,7 +69,7 @@ class TrainState:
 
     @property
     def progress(self) -> float:
-        """Share of the run that is done."""
+        """Fraction of the run completed."""
         return self.images / self.config.train.images
 
     @classmethod
@@ -77,7 +77,7 @@ class TrainState:
         cls, config: Config, spec: ModelSpec, model: PairedModel, phases: Phases, device: torch.device,
         position: Position,
     ) -> "TrainState":  # fmt: skip
-        """A fresh run with `model` moved to `device`, convolutions in channels-last layout."""
+        """Create the state of a new run, with `model` moved to `device`, convolutions in channels-last layout."""
         model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         model.train()
         groups = model.generator_parameters()
@@ -108,7 +108,7 @@ class TrainState:
         )
 
     def follow_schedule(self) -> None:
-        """Sets F's learning rate for the next step: a function of the images seen, so that nothing is to be saved."""
+        """Set F's learning rate for the next step: a function of the images seen, so there is nothing to save."""
         optim, schedule = self.config.optim, self.config.train
         rate = optim.lr_report_decoder or optim.lr_generator
         seen = self.images + self.images_per_iteration
@@ -140,7 +140,7 @@ class TrainState:
         }
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Goes back to a checkpoint. Raises CheckpointError when it is damaged or belongs to another model."""
+        """Restore a checkpoint. Raises CheckpointError when it is damaged or belongs to another model."""
         state = checkpoint.state
         kinds_there = _kinds(state["model"])
         for name, kind in _kinds(self.config.model.model_dump(mode="json")).items():
@@ -180,7 +180,7 @@ class TrainState:
 
 
 def _kinds(model: dict[str, Any]) -> dict[str, str]:
-    """Of the model and of its report decoder, by setting."""
+    """Return the kinds of the model and of its report decoder, by setting."""
     return {"model.kind": model["kind"], "model.report_decoder.kind": model["report_decoder"].get("kind")}
 
 
@@ -189,7 +189,7 @@ def _adam(groups: list[dict[str, Any]], config: Config) -> torch.optim.Optimizer
 
 
 def moments_of(optimizer: torch.optim.Optimizer, name: str) -> dict[str, Tensor]:
-    """Adam's moments by <name>.<index of the parameter>.<moment>."""
+    """Return Adam's moments by <name>.<index of the parameter>.<moment>."""
     return {
         f"{name}.{index}.{key}": value
         for index, values in optimizer.state_dict()["state"].items()
@@ -205,7 +205,7 @@ def load_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], n
         owner, index, field = key.split(".")
         if owner == name:
             parameter = parameters[int(index)]
-            # The fused kernel walks memory: a moment needs the strides of its parameter, which a file does not keep
+            # The fused kernel walks memory: a moment needs its parameter's strides, which a file does not keep
             laid_out = torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
             state.setdefault(int(index), {})[field] = laid_out
     groups = optimizer.state_dict()["param_groups"]

@@ -1,7 +1,7 @@
-"""One iteration: two discriminator steps, one generator step (EMIXER §6.3.2). Knows neither Ray nor EMIXER.
+"""One iteration: two discriminator steps, one generator step (EMIXER §6.3.2). Independent of Ray and of EMIXER.
 
-In a phase without critics the same batches are steps of the generating side instead, so that an iteration is always as
-many images.
+In a phase without critics the same batches go to generator steps instead, so that every iteration sees the same number
+of images.
 
 Shapes: B images of a micro-batch on this worker, Y labels.
 """
@@ -25,7 +25,7 @@ Terms = dict[str, Tensor]
 
 
 def train_iteration(state: TrainState, batches: Iterator[HostBatch]) -> Terms:
-    """Moves `state` one iteration on. Returns the loss terms of this worker's rows, weighted so that their sum over
+    """Train `state` for one iteration. Returns the loss terms of this worker's rows, weighted so that their sum over
     workers is the mean over the global batch: device scalars, no host sync."""
     num_batches = state.config.optim.discriminator_steps
     objective = state.phases.at(state.progress)
@@ -55,7 +55,7 @@ def train_iteration(state: TrainState, batches: Iterator[HostBatch]) -> Terms:
 
 
 def to_device(host: HostBatch, device: torch.device) -> Batch:
-    """Moves a host batch; images travel as bytes and are scaled to [-1, 1] on the device."""
+    """Move a host batch to the device; images travel as bytes and are scaled to [-1, 1] there."""
     return Batch(
         image_BCHW=images_to_device(host.image, device),
         labels_BY=moved(host.labels, device).float(),
@@ -67,12 +67,12 @@ def to_device(host: HostBatch, device: torch.device) -> Batch:
 
 
 def images_to_device(image_NHW: np.ndarray, device: torch.device) -> Tensor:
-    """Images uint8 (N, H, W) as image_BCHW, float32 in [-1, 1]."""
+    """Return uint8 images (N, H, W) as image_BCHW, float32 in [-1, 1]."""
     return moved(image_NHW, device).float().div_(127.5).sub_(1).unsqueeze(1)
 
 
 def moved(array: np.ndarray, device: torch.device) -> Tensor:
-    """The array on the device, without waiting for it."""
+    """Return the array on the device, without waiting for the copy."""
     if device.type == "cpu":
         with warnings.catch_warnings():
             # views into shared memory are read-only; nothing here writes to them
@@ -84,12 +84,12 @@ def moved(array: np.ndarray, device: torch.device) -> Tensor:
 
 
 def mirrored(image_BCHW: Tensor, noise: RowNoise) -> Tensor:
-    """Half of the images, drawn by `noise`, left to right."""
+    """Flip half of the images, drawn by `noise`, left to right."""
     return torch.where(noise.uniform("flip")[:, None, None, None] < 0.5, image_BCHW.flip(3), image_BCHW)
 
 
 def row_weights(real: Batch) -> RowWeights:
-    """One over the global counts of what the terms average over."""
+    """Return the reciprocals of the global counts over which the loss terms average."""
     words_BSW = real.words_BSW
     has_sentence_BS = (words_BSW != PAD).any(dim=2)
     num_reports = real.has_report_B.sum()
@@ -109,13 +109,13 @@ def row_weights(real: Batch) -> RowWeights:
 
 
 def stop_targets(has_sentence_BS: Tensor, has_report_B: Tensor) -> Tensor:
-    """Which sentences have a stop target: each one, CONTINUE or, for the last, STOP. bool (B, S)."""
+    """Return which sentences have a stop target: all of them, CONTINUE or, for the last, STOP. bool (B, S)."""
     return has_sentence_BS & has_report_B[:, None]
 
 
 @dataclass(frozen=True)
 class _Side:
-    """What differs between a discriminator and a generator step."""
+    """The parts of a step that depend on whether it trains discriminators or generators."""
 
     parameters: Sequence[nn.Parameter]
     opponents: Sequence[nn.Parameter]
@@ -179,14 +179,14 @@ def _noise(state: TrainState, index: int, num_rows: int) -> RowNoise:
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The context in which a forward pass has that `precision`: fp32, bf16 or fp16."""
+    """Return the autocast context for a forward pass in `precision`: fp32, bf16 or fp16."""
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
 
 
 @contextmanager
 def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Within the block no gradient reaches `parameters`."""
+    """Freeze `parameters` for the duration of the block."""
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:

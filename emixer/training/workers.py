@@ -1,8 +1,8 @@
-"""Ray Train around the loop: one process a GPU or CPU group, the same function in each.
+"""Ray Train around the loop: one process per GPU or CPU group, each running the same function.
 
-The driver plans (`emixer.training.plan`); each worker builds the model, finds its place in the data and trains.
-Checkpoints go straight to the run folder, which all nodes must see; Ray restarts the workers after a failure and they
-go on from the last checkpoint.
+The driver plans (`emixer.training.plan`); each worker builds the model, finds its position in the data and trains.
+Checkpoints go straight to the run folder, which all nodes must see; after a failure Ray restarts the workers, which
+resume from the last checkpoint.
 """
 
 import logging
@@ -31,9 +31,9 @@ _DIVERGED = "diverged.txt"
 
 
 def run_workers(plan: TrainPlan[State]) -> None:
-    """Trains on `train.num_workers` Ray workers until `train.images`.
+    """Train on `train.num_workers` Ray workers up to `train.images`.
 
-    Raises ConfigError where this machine has no room for the workers, DivergenceError, or what a worker raised after
+    Raises ConfigError when the workers do not fit on this machine, DivergenceError, or a worker's error after
     `train.max_failures` restarts.
     """
     schedule = plan.schedule
@@ -64,7 +64,7 @@ def run_workers(plan: TrainPlan[State]) -> None:
 
 
 def require_room(schedule: ScheduleConfig) -> None:
-    """Raises ConfigError where the fewest workers that the schedule may have will never find CPUs."""
+    """Raise ConfigError if even the fewest workers that the schedule allows will never find CPUs."""
     workers, cpus = schedule.worker_range[0], schedule.cpus_per_worker
     require_cpus(
         workers * cpus,
@@ -74,10 +74,10 @@ def require_room(schedule: ScheduleConfig) -> None:
 
 @contextmanager
 def _set_for_ray_train() -> Iterator[None]:
-    """Settings that Ray Train takes from the environment alone, as far as the user has not set them."""
-    wanted = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}  # how soon it sees that workers are through; its own: 2 s
+    """Set what Ray Train reads only from the environment, unless the user has set it."""
+    wanted = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}  # how soon it sees that workers have finished; default: 2 s
     if is_one_machine():
-        wanted["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # a process that looks whether workers have to move
+        wanted["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # a process that checks whether workers must move
     ours = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(ours)
     try:
@@ -96,6 +96,6 @@ def _train_worker(plan: TrainPlan[State]) -> None:
     try:
         train_from_last(plan, device, partial(read_ahead, plan.reader, num_tasks=plan.config.data.read_tasks))
     except DivergenceError as error:
-        # Every worker sees the same losses: a restart would diverge again, so this is an end and not a failure
+        # Every worker sees the same losses, and a restart would diverge again: end the run instead of failing it
         if rank() == 0:
             files.write_text(plan.run / _DIVERGED, error.message)

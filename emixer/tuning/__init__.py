@@ -1,1 +1,1 @@
-"""Hyperparameter search: Optuna proposes and remembers, Ray Tune runs. Knows nothing of what a trial does."""
+"""Hyperparameter search: Optuna proposes and remembers, Ray Tune runs. Independent of what a trial does."""

@@ -1,4 +1,4 @@
-"""What a search may aim at: metrics of the validation pass, and which way is better."""
+"""Metrics that a search may optimize: those of the validation pass, with their directions."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -14,21 +14,21 @@ from emixer.errors import ConfigError
 
 @dataclass(frozen=True)
 class Aim:
-    """One metric."""
+    """A metric to optimize."""
 
     prefix: str
-    """How its name in metrics.jsonl begins, after `validation/`."""
+    """Prefix of its name in metrics.jsonl, after `validation/`."""
     direction: Literal["minimize", "maximize"]
     of_reports: bool = False
     """Whether it needs real reports."""
     judged: bool = False
-    """Whether it needs labels that the judge of images knows."""
+    """Whether it needs labels that the image judge knows."""
     read: bool = False
-    """Whether it needs labels that the reader of reports knows."""
+    """Whether it needs labels that the report labeller knows."""
     real: str | None = None
-    """The same of real images: where it is missing, too, images cannot be measured so."""
+    """The same metric of real images: if that is missing too, images cannot be measured this way."""
     undefined: float = math.nan
-    """What a model scores whose output leaves it undefined."""
+    """Score of a model whose output leaves the metric undefined."""
 
     @property
     def of_labels(self) -> bool:
@@ -41,34 +41,34 @@ AIMS: Mapping[TuneMetric, Aim] = {
     "word_cross_entropy": Aim("word_cross_entropy", "minimize", of_reports=True),
     "label_auc": Aim("label_auc_generated", "maximize", judged=True, real="label_auc_real"),
     "report_f1": Aim("report_f1_generated", "maximize", read=True),
-    # reports that state next to nothing agree with their images by chance
+    # reports that state almost nothing agree with their images by chance
     "pair_agreement": Aim("pair_agreement_generated", "maximize", judged=True, read=True, undefined=0.5),
 }
 
 
 def directions(metrics: Sequence[TuneMetric]) -> list[Literal["minimize", "maximize"]]:
-    """Optuna's words, in order."""
+    """Return Optuna's directions, in order."""
     return [AIMS[name].direction for name in metrics]
 
 
 @dataclass(frozen=True)
 class ValidationRows:
-    """The images that the validation pass reads, and who reads what off them."""
+    """The images of the validation pass, and the labels that can be read off them."""
 
     labels_NY: NDArray[np.uint8]
-    """Of those that have labels."""
+    """Labels of the images that have any."""
     num_reports: int
     label_names: Sequence[str]
     judged: Collection[str]
-    """Labels that the judge of images knows."""
+    """Labels that the image judge knows."""
     readable: Collection[str]
-    """Labels that the reader of reports knows."""
+    """Labels that the report labeller knows."""
     enough: int
-    """So many images must carry a label, and so many not, for figures of it."""
+    """Images that must have a label, and images that must lack it, for it to be measured."""
 
 
 def require_measurable(metrics: Sequence[TuneMetric], rows: ValidationRows) -> None:
-    """Raises ConfigError, naming what is missing, for a metric that a validation pass on these images cannot report."""
+    """Raise ConfigError, naming what is missing, for a metric that a validation pass on these images cannot report."""
     for name in metrics:
         aim = AIMS[name]
         if aim.of_reports and not rows.num_reports:
@@ -97,7 +97,7 @@ def _on_enough(rows: ValidationRows) -> set[str]:
 
 
 def measured(metrics: Sequence[TuneMetric], line: Mapping[str, float]) -> list[float]:
-    """The values in a line of metrics.jsonl; NaN where the model made one that is not finite, which is left out there.
+    """Return the values in a line of metrics.jsonl; NaN for one that was not finite, which is left out there.
 
     Raises ConfigError when the validation pass cannot report one.
     """

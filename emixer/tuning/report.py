@@ -1,5 +1,5 @@
-"""What a person looks at after a search: one HTML page with the trials and Optuna's plots, the plots as PNG, and which
-setting mattered how much as CSV."""
+"""Report of a search: one HTML page with the trials and Optuna's plots, the plots as PNG, and the importance of each
+setting as CSV."""
 
 import base64
 import io
@@ -57,7 +57,7 @@ the sum. With few trials, a rough guide.</p>
 
 
 def write_report(study: Study, folder: Path, metrics: Sequence[str]) -> None:
-    """Writes report.html, importances.csv and plots/*.png into the folder. Plots that need more trials are left out."""
+    """Write report.html, importances.csv and plots/*.png into the folder. Plots that need more trials are left out."""
     trials = study.get_trials(deepcopy=False)
     leader = best(study)
     shares = importances(study)
@@ -81,7 +81,7 @@ def write_report(study: Study, folder: Path, metrics: Sequence[str]) -> None:
 
 
 def importances(study: Study) -> dict[str, float]:
-    """Share of each setting in what the first metric does, largest first; empty with too few trials to say."""
+    """Return each setting's share of importance for the first metric, largest first; empty with too few trials."""
     done = finished(study.get_trials(deepcopy=False))
     varied = {key for t in done for key in t.params if len({repr(o.params.get(key)) for o in done}) > 1}
     if len(done) < _LEAST_FOR_IMPORTANCE or not varied:

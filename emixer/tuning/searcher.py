@@ -1,7 +1,7 @@
-"""Between Ray Tune and the study: proposes values, takes results, stops poor trials.
+"""Bridge between Ray Tune and the study: proposes values, records results, stops poor trials.
 
-Ray Tune's own memory of a search is not used. A search that was killed goes on from the study alone: trials that were
-running are proposed again under their numbers, and find their run folders.
+Ray Tune's own record of a search is not used. A killed search resumes from the study alone: trials that were running
+are proposed again under their numbers, and find their run folders.
 """
 
 import math
@@ -20,18 +20,18 @@ from emixer.tuning.space import Space
 from emixer.tuning.study import DIVERGED, REASON, STARTS
 
 NUMBER, VALUES, STEP, MEASURED, ENDED = "number", "values", "step", "measured", "ended"
-"""Keys of what a trial is given, and of what it reports."""
+"""Keys of a trial's input and of its reports."""
 FAILED, HOPELESS = "failed", "hopeless"
-"""How a trial ends that starting again would not help; and one that no other would fare better than."""
+"""Outcomes of a trial that failed for good: by an error that a restart would not fix; by one that all trials share."""
 _MOST_FAILURES_IN_A_ROW = 3
 _LOST = re.compile(r"The actor (died|\S+ is unavailable)")
-"""In Ray's words for a trial whose process is gone."""
+"""Ray's message for a trial whose process is gone."""
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
-    """Proposes `num_samples` trials in all, those that the study already holds included, but not those that failed.
+    """Proposes `num_samples` trials in all, including those already in the study, except failed ones.
 
-    It ends early when trials fail one after the other, or one for a reason that all would meet.
+    It ends early when several trials fail in a row, or one fails for a reason that would affect all.
     """
 
     def __init__(self, study: Study, space: Space, num_samples: int) -> None:
@@ -46,15 +46,15 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._failures_in_a_row = 0
         self._died_of: dict[str, str] = {}
         self.given_up: str | None = None
-        """Why nothing more is proposed, if that is so before the end."""
+        """Why no more trials are proposed, if the search was given up."""
 
     @property
     def num_left(self) -> int:
-        """Trials that it will propose."""
+        """Number of trials still to propose."""
         return len(self._orphans) + max(0, self._left)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Values for a trial of Ray Tune; Searcher.FINISHED when there are enough."""
+        """Return values for a trial of Ray Tune; Searcher.FINISHED when there are enough."""
         if self.given_up is not None:
             return Searcher.FINISHED  # type: ignore[no-any-return]
         if self._orphans:
@@ -73,18 +73,18 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         return {NUMBER: trial.number, VALUES: dict(trial.params)}
 
     def take(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Remembers a validation pass. Returns whether the trial is worth going on with."""
+        """Record a validation pass. Returns whether the trial should continue."""
         trial = self._live[trial_id]
         if len(self._study.directions) > 1 or STEP not in result:
             return True
         value, step = result[MEASURED][0], result[STEP]
-        if math.isfinite(value) and step not in self._reported[trial_id]:  # one that starts again tells all of it again
+        if math.isfinite(value) and step not in self._reported[trial_id]:  # a restarted trial reports everything again
             self._reported[trial_id].add(step)
             trial.report(value, step)
         return ENDED in result or not trial.should_prune()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tells the study how a trial ended."""
+        """Record in the study how a trial ended."""
         trial = self._live.pop(trial_id)
         ended = FAILED if error or result is None else result.get(ENDED)
         if ended in (FAILED, HOPELESS):
@@ -96,7 +96,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if result.get(ENDED) == DIVERGED:
             trial.set_user_attr(DIVERGED, True)
             trial.set_user_attr(REASON, result.get(REASON, ""))
-            # else the sampler would rank it by how long it lived, before those that were stopped earlier
+            # else the sampler would rank it by how long it ran, ahead of trials stopped earlier
             trial.set_constraint(DIVERGED, 1.0)
             self._study.tell(trial, state=TrialState.PRUNED)
         elif result.get(ENDED) == "finished":
@@ -105,7 +105,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             self._study.tell(trial, state=TrialState.PRUNED)
 
     def note_death(self, trial_id: str, reason: str) -> None:
-        """Why a trial ended that could not tell it itself."""
+        """Record why a trial died that could not report it itself."""
         self._died_of[trial_id] = reason
 
     def _fail(self, trial: Trial, reason: str, is_hopeless: bool) -> None:
@@ -118,17 +118,17 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             self.given_up = f"{self._failures_in_a_row} trials in a row failed, the last: {reason}"
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the study remembers."""
+        """Do nothing: the study holds everything."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class StudyPruning(FIFOScheduler):  # type: ignore[misc]
-    """Lets trials go on until the study's pruner says no.
+    """Lets trials continue until the study's pruner rejects them.
 
-    A trial is then *asked* to stop. Were Ray Tune to end its process, Ray Train would not notice (without a dashboard
-    nobody tells it that its owner is gone), and the trial's workers would keep their place in the cluster.
+    A trial is then *asked* to stop. If Ray Tune ended its process, Ray Train would not notice (without a dashboard,
+    nothing tells it that its owner is gone), and the trial's workers would keep their resources in the cluster.
     """
 
     def __init__(self, searcher: StudySearcher, ask_to_stop: Callable[[int], None]) -> None:
@@ -136,13 +136,13 @@ class StudyPruning(FIFOScheduler):  # type: ignore[misc]
         self._searcher, self._ask_to_stop = searcher, ask_to_stop
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Ray Tune asks here first, and tells the searcher only of results that are not the last."""
+        """Called by Ray Tune before the searcher, which hears only of results that are not the last."""
         if not self._searcher.take(trial.trial_id, result):
             self._ask_to_stop(trial.config[NUMBER])
         return str(TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Called once a trial has died for good, before the searcher hears that it has."""
+        """Called once a trial has failed for good, before the searcher hears of it."""
         # the text that Ray Tune has just written; the exception itself would have to be unpickled
         words = Path(trial.error_file).read_text(encoding="utf-8").strip().rpartition("Failure # ")[2]  # the last
         reason = "its process died, or its node" if _LOST.search(words) else words.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""What is searched: dotted config keys with ranges, as distributions of Optuna."""
+"""The search space: dotted config keys with ranges, as Optuna distributions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,16 +15,16 @@ from emixer.tuning.space_syntax import SpaceLine, read_space
 
 Space = Mapping[str, BaseDistribution]
 Values = Mapping[str, Any]
-"""By dotted key."""
+"""Values by dotted key."""
 
 
 def parse_space(lines: Sequence[str], config: Config) -> Space:
-    """Reads lines of `tune.space`. Raises ConfigError, see `read_space`."""
+    """Parse lines of `tune.space`. Raises ConfigError, see `read_space`."""
     return {line.key: _distribution(line) for line in read_space(lines, config)}
 
 
 def values_of(config: Config, space: Space) -> dict[str, Any] | None:
-    """The config's own values as a point of the space; None where it lies outside."""
+    """Return the config's own values as a point of the space; None if it lies outside."""
     tree, point = config.model_dump(mode="json"), {}
     for key, distribution in space.items():
         value = _at(tree, key)
@@ -53,7 +53,7 @@ def _at(tree: Any, key: str) -> Any:
 
 
 def written(values: Values) -> str:
-    """For a table: `lr_generator 5e-05, alpha 0.2`."""
+    """Format values for a table: `lr_generator 5e-05, alpha 0.2`."""
     return ", ".join(f"{key.rpartition('.')[2]} {_short(value)}" for key, value in values.items())
 
 

@@ -1,4 +1,4 @@
-"""Lines of `tune.space` as they are written. Needs neither Optuna nor torch: a login node checks them, too."""
+"""Syntax of `tune.space`. Needs neither Optuna nor torch: a login node checks it, too."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _KINDS = ("float", "log", "int", "choice")
 
 @dataclass(frozen=True)
 class SpaceLine:
-    """`KEY KIND VALUE VALUE ...`: the lowest and the highest, or the choices."""
+    """`KEY KIND VALUE VALUE ...`: the minimum and the maximum, or the choices."""
 
     key: str
     kind: str
@@ -23,10 +23,10 @@ class SpaceLine:
 
 
 def read_space(lines: Sequence[str], config: Config) -> list[SpaceLine]:
-    """Reads lines of `tune.space`.
+    """Parse lines of `tune.space`.
 
-    Raises ConfigError for a key that is unknown or decides nothing of a training, an empty or inverted range, or a
-    value that the key does not take.
+    Raises ConfigError for a key that is unknown or does not affect training, an empty or inverted range, or a value
+    that the key does not accept.
     """
     found: list[SpaceLine] = []
     for text in lines:
@@ -42,14 +42,14 @@ def read_space(lines: Sequence[str], config: Config) -> list[SpaceLine]:
 
 
 def ends(space: Sequence[SpaceLine], config: Config) -> Iterator[Config]:
-    """The config with each end of each range and each choice, one at a time."""
+    """Yield the config with each end of each range and each choice, one at a time."""
     for line in space:
         for value in line.values:
             yield with_overrides(config, {line.key: value})
 
 
 def require_prunable(config: Config) -> None:
-    """Raises ConfigError when the pruner could never stop a trial, or would leave the sampler without what it reads."""
+    """Raise ConfigError if the pruner could never stop a trial, or the sampler would ignore the trials it stops."""
     tune, every = config.tune, config.train.validate_every_images
     if len(tune.metrics) > 1 or tune.pruner == "none":
         return

@@ -1,8 +1,8 @@
-"""The study: what was tried and what came of it, in Optuna's own storage, which is the whole memory of a search.
+"""The study: trials and their outcomes, in Optuna's own storage, which is the only record of a search.
 
-`optuna.load_study` and optuna-dashboard open it. Outcomes: Optuna tells finished, pruned and failed trials apart; that
-a run diverged is a user attribute of a trial that counts as pruned, so that the sampler learns from it and plots are
-not stretched by it.
+`optuna.load_study` and optuna-dashboard open it. Outcomes: Optuna distinguishes finished, pruned and failed trials;
+divergence is a user attribute of a trial that counts as pruned, so that the sampler learns from it and plots are not
+stretched by it.
 """
 
 import json
@@ -39,14 +39,14 @@ logger = logging.getLogger(__name__)
 Outcome = Literal["waiting", "running", "finished", "pruned", "diverged", "failed"]
 STUDY_NAME, JOURNAL, IDENTITY = "emixer", "study.journal", "study.json"
 _LOCK_S = 3.0
-"""Optuna holds its lock for milliseconds; what lies there for longer was left by a program that was killed."""
+"""Optuna holds its lock for milliseconds; a lock that stays for longer was left by a killed process."""
 _STORAGE_ERRORS = (OSError, ValueError, KeyError, OptunaError, SQLAlchemyError)
 DIVERGED, STARTS, REASON, REPEATS = "diverged", "starts", "reason", "repeats"
-"""User attributes: of one that failed or diverged, why; of one that tries another's values again, its number."""
+"""User attributes, among them why a trial failed or diverged, and the number of the trial whose values it repeats."""
 
 
 def open_study(folder: Path, config: Config, space: Space, data: str = "") -> Study:
-    """Opens or creates the study; mends what a kill has left in its journal. Call it with the folder's lock held.
+    """Open or create the study, after repairing what a kill left in its journal. Call it with the folder's lock held.
 
     data: digest of the images. Raises ConfigError when the storage cannot be opened, is locked or damaged, belongs to
     another folder, or holds a study of other settings.
@@ -71,7 +71,7 @@ def open_study(folder: Path, config: Config, space: Space, data: str = "") -> St
 
 
 def look_at_study(folder: Path, config: Config, space: Space, data: str = "") -> Study | None:
-    """The study as it is, without changing anything; None where none was begun. Raises what `open_study` would."""
+    """Return the study as it is, without changing anything; None if none was begun. Raises what `open_study` would."""
     tune = config.tune
     _quiet()
     dialect, _, path = (tune.storage or f"journal:///{folder / JOURNAL}").partition(":///")
@@ -92,7 +92,7 @@ def look_at_study(folder: Path, config: Config, space: Space, data: str = "") ->
 
 
 def repeat_failed(study: Study) -> None:
-    """Queues the values of trials that failed, each once: what made them fail may be mended now."""
+    """Queue the values of failed trials, each once: what made them fail may have been fixed."""
     trials = study.get_trials(deepcopy=False)
     repeated = {trial.user_attrs.get(REPEATS) for trial in trials}
     for trial in trials:
@@ -101,7 +101,7 @@ def repeat_failed(study: Study) -> None:
 
 
 def outcome(trial: FrozenTrial) -> Outcome:
-    """What became of a trial."""
+    """Return the outcome of a trial."""
     if trial.user_attrs.get(DIVERGED):
         return "diverged"
     return {
@@ -111,13 +111,13 @@ def outcome(trial: FrozenTrial) -> Outcome:
 
 
 def finished(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Those with values to compare."""
+    """Return the trials with values to compare."""
     return [trial for trial in trials if outcome(trial) == "finished"]
 
 
 def best(study: Study) -> FrozenTrial | None:
-    """The best trial; of several metrics, the one of the best trade-offs that is best in the first. None before one has
-    finished."""
+    """Return the best trial; with several metrics, the one on the Pareto front that is best in the first. None before
+    one has finished."""
     done = finished(study.get_trials(deepcopy=False))
     if not done:
         return None
@@ -165,7 +165,7 @@ def _remove_stale_lock(lock: Path) -> None:
 
 
 def _mend_journal(journal: Path) -> None:
-    """Cuts a last line that a kill or a full disk has left half-written: the next would be appended to it."""
+    """Remove a last line that a kill or a full disk left half-written: the next would be appended to it."""
     if not journal.exists():
         return
     lines = journal.read_bytes().splitlines(keepends=True)
@@ -184,14 +184,14 @@ def _mend_journal(journal: Path) -> None:
 
 
 def _sampler(config: Config, num_trials: int) -> BaseSampler:
-    """A search that goes on draws anew: with the seed alone it would propose again what it began with."""
+    """Create the sampler. A resumed search draws anew: with the seed alone it would repeat its first proposals."""
     tune = config.tune
     seed = int(np.random.SeedSequence([config.seed, num_trials]).generate_state(1)[0])
     if tune.sampler == "random":
         return RandomSampler(seed=seed)
     if tune.sampler == "gp":
         return GPSampler(seed=seed, n_startup_trials=tune.startup_trials)
-    # constant_liar: trials that run at the same time are not all sent to the same place
+    # constant_liar: concurrent trials are not all sent to the same region
     return TPESampler(
         seed=seed, n_startup_trials=tune.startup_trials, multivariate=True, constant_liar=True,
     )  # fmt: skip
@@ -206,7 +206,7 @@ def _pruner(tune: TuneConfig) -> BasePruner:
 
 
 def _said(config: Config, space: Space, data: str) -> dict[str, Any]:
-    """What a study is of: with any of it changed, its trials could not be compared."""
+    """Return what defines a study: if any of it changed, its trials could not be compared."""
     return {
         "metrics": list(config.tune.metrics), "space": {key: repr(found) for key, found in space.items()},
         "settings": _settings(config, space) | {"data": data},
@@ -258,7 +258,7 @@ def _require_same(study: Study, config: Config, space: Space, folder: Path, data
 
 
 def _adopt(study: Study, folder: Path, said: dict[str, Any]) -> None:
-    """Makes a new study and its folder know each other: a storage may hold studies of several."""
+    """Link a new study and its folder: a storage may hold studies of several folders."""
     known = study.user_attrs.get("emixer", {})
     if not known:
         known = {**said, "id": uuid.uuid4().hex}

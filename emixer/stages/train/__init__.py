@@ -1,4 +1,4 @@
-"""`emixer train`: shards -> run folder. Composes the loop with metrics and pictures."""
+"""`emixer train`: shards -> run folder. Combines the loop with metrics and sample grids."""
 
 import logging
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a finished run came to."""
+    """Result of a finished run."""
 
     run: Path
     images: int
@@ -33,7 +33,7 @@ class TrainResult:
     metric: str
     last: dict[str, float]
     was_done: bool = False
-    """Nothing was left to train."""
+    """Whether nothing was left to train."""
 
     def __str__(self) -> str:
         was = "Already trained" if self.was_done else "Trained"
@@ -50,10 +50,10 @@ class TrainResult:
 
 
 def run(config: Config) -> TrainResult:
-    """Trains, or resumes, the run at `train.run`.
+    """Start or resume the run at `train.run`.
 
     Raises ConfigError, ShardError or RunFolderError before anything starts; DivergenceError when losses are not finite;
-    StoppedError when it was told to end by SIGTERM.
+    StoppedError when it was stopped by SIGTERM.
     """
     from emixer.stages.train.plan import make_plan
     from emixer.training.workers import run_workers
@@ -78,7 +78,7 @@ def run(config: Config) -> TrainResult:
 
 
 def describe(config: Config) -> str:
-    """What `run` would do."""
+    """Describe what `run` would do."""
     from emixer.models.build import build_model
 
     config, shards, reader = checked(config)
@@ -105,7 +105,7 @@ def describe(config: Config) -> str:
 
 
 def _unread(shards: ShardSet) -> list[str]:
-    """What is said of reports that are neither learned nor read."""
+    """Return the line about reports that are neither trained on nor read, if any."""
     language = shards.info.report_language
     if reads_language(language):
         return []
@@ -113,18 +113,18 @@ def _unread(shards: ShardSet) -> list[str]:
 
 
 def _in_words(conditions: Conditions) -> str:
-    """`sex (F, M), view (AP, PA)`."""
+    """Format conditions as `sex (F, M), view (AP, PA)`."""
     each = zip(conditions.names, conditions.values, strict=True)
     return ", ".join(f"{name} ({', '.join(values)})" for name, values in each)
 
 
 def check(config: Config) -> None:
-    """Raises what `run` would raise before anything starts."""
+    """Raise what `run` would raise before anything starts."""
     checked(config)
 
 
 def checked(config: Config) -> tuple[Config, ShardSet, WindowReader]:
-    """What is trained on. Raises ConfigError or ShardError for everything that can be wrong before a worker starts."""
+    """Return the checked inputs. Raises ConfigError or ShardError for all that can be wrong before a worker starts."""
     model = config.model
     if config.data.shards is None:
         raise ConfigError("data.shards is not set. Give --shards FOLDER, a folder written by `emixer ingest`.")

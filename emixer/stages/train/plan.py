@@ -1,6 +1,6 @@
-"""What a training worker is given besides the loop: sample grids drawn by the gallery, metrics by the evaluation.
+"""What a training worker needs besides the loop: sample grids from the gallery, metrics from the evaluation.
 
-Runs inside the workers; siblings (training, evaluation, gallery) meet only here.
+Runs inside the workers; the sibling packages (training, evaluation, gallery) meet only here.
 """
 
 from pathlib import Path
@@ -24,18 +24,18 @@ from emixer.training.state import TrainState
 
 
 def make_plan(config: Config, shards: ShardSet, reader: WindowReader, run: Path) -> GamePlan:
-    """Everything a worker needs, picklable."""
+    """Return everything a worker needs, picklable."""
     return game_plan(config, model_spec(shards, reader), reader, run, make_reporter)
 
 
 def make_reporter(plan: GamePlan, state: TrainState) -> RunReporter:
-    """The reporter of one worker; real validation images are read when the first validation comes."""
+    """Return the reporter of one worker; real validation images are read at the first validation."""
     measure = _ValidationPass(plan, state.spec, state.device)
     return RunReporter(RunFolder(plan.run), state, plan.reader.order, draw_samples, measure)
 
 
 def draw_samples(folder: RunFolder, state: TrainState, pairs: GeneratedPairs, labels_BY: Tensor) -> None:
-    """Writes samples/images-<images>.png: generated images, their labels and reports."""
+    """Write samples/images-<images>.png: generated images, their labels and reports."""
     spec = state.spec
     names = [spec.described(row) for row in labels_BY.tolist()]
     reports = Vocabulary(spec.tokens).decode(pairs.words_BSW.cpu().numpy())
@@ -44,12 +44,12 @@ def draw_samples(folder: RunFolder, state: TrainState, pairs: GeneratedPairs, la
 
 
 def to_gray(image_BCHW: Tensor):  # type: ignore[no-untyped-def]
-    """Images in [-1, 1] as uint8 (N, H, W); equal channels become one."""
+    """Convert images in [-1, 1] to uint8 (N, H, W); equal channels become one."""
     return image_BCHW.mean(dim=1).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
 
 
 class _ValidationPass:
-    """Measures a model against the validation split. The real images are prepared once, at the first call."""
+    """Measurement of a model on the validation split. The real images are prepared once, at the first call."""
 
     def __init__(self, plan: GamePlan, spec: ModelSpec, device: torch.device) -> None:
         self._plan, self._spec, self._device = plan, spec, device

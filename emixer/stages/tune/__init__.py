@@ -1,4 +1,4 @@
-"""`emixer tune`: a search over settings. Composes the study, Ray Tune, ordinary training runs and the report."""
+"""`emixer tune`: hyperparameter search. Combines the study, Ray Tune, ordinary training runs and the report."""
 
 import hashlib
 import logging
@@ -40,17 +40,17 @@ _POLL_S = 1.0
 _FREE_EVERY_S = 2.0
 _LISTED = 8
 _TRIAL_BYTES = 512 * 2**20
-"""Of the process that leads a trial; it takes no CPU, and its workers ask for theirs."""
+"""Memory of a trial's driver process; it reserves no CPU, and its workers reserve their own resources."""
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # why a trial failed stands in its line
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ray's ends a search as if it were through
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # a trial's line already gives the reason
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ray's handler ends a search as if it had finished
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class TuneResult:
-    """A search that is through."""
+    """Result of a finished search."""
 
     study: Path
     counts: dict[str, int]
@@ -59,9 +59,9 @@ class TuneResult:
     best_values: tuple[float, ...]
     metrics: tuple[str, ...]
     settings: str
-    """Of the best trial, in words."""
+    """Settings of the best trial, as text."""
     failures: tuple[str, ...] = ()
-    """Why trials failed that were not tried again, each reason once."""
+    """Distinct reasons of failed trials that were not repeated."""
 
     def __str__(self) -> str:
         counted = ", ".join(f"{number} {name}" for name, number in self.counts.items())
@@ -81,14 +81,14 @@ class TuneResult:
 
 
 def run(config: Config) -> TuneResult:
-    """Starts or resumes the search in `tune.study`.
+    """Start or resume the search in `tune.study`.
 
-    Raises ConfigError, ShardError or RunFolderError before anything starts; EmixerError when it was given up, or
-    nothing finished.
+    Raises ConfigError, ShardError or RunFolderError before anything starts; EmixerError when the search was given up or
+    no trial finished.
     """
     folder, space, data = _checked(config)
     _advise(config)
-    with files.alone_in(folder, "tune"):  # two at once would run each other's trials
+    with files.alone_in(folder, "tune"):  # two searches at once would run each other's trials
         study = open_study(folder, config, space, data)
         if not study.get_trials(deepcopy=False):
             shown = with_overrides(config, {"tune.storage": config.tune.written_storage})
@@ -140,7 +140,7 @@ def _result(study: Study, folder: Path, config: Config) -> TuneResult:
 
 
 def describe(config: Config) -> str:
-    """What `run` would do."""
+    """Describe what `run` would do."""
     folder, space, data = _checked(config)
     _advise(config)
     tune, study = config.tune, look_at_study(folder, config, space, data)
@@ -160,7 +160,7 @@ def describe(config: Config) -> str:
 
 
 def _checked(config: Config) -> tuple[Path, Space, str]:
-    """The folder, the space, and the digest of the images."""
+    """Return the folder, the space, and the digest of the images."""
     tune = config.tune
     if tune.study is None:
         raise ConfigError("tune.study is not set. Give --study FOLDER for the search and its trials.")
@@ -230,26 +230,26 @@ def _search(config: Config, folder: Path, searcher: StudySearcher) -> None:
             failure_config=FailureConfig(max_failures=config.tune.max_failures),
         ),
     )  # fmt: skip
-    with repeated(free_abandoned, _FREE_EVERY_S):  # else a trial whose leader was killed would wait for its own place
+    with repeated(free_abandoned, _FREE_EVERY_S):  # else a trial whose driver was killed waits for its own resources
         tuner.fit()
 
 
 def at_once(config: Config, has: Mapping[str, float]) -> int:
-    """How many trials a cluster with these resources has room for; at least one, which then waits for more."""
+    """Return how many trials fit on a cluster with these resources; at least one, which then waits for more."""
     schedule = config.train
     if config.tune.max_concurrent is not None:
         return config.tune.max_concurrent
     workers, _ = schedule.worker_range
     room = int(has.get("CPU", 1)) // schedule.cpus_per_worker
     if schedule.use_gpu or (schedule.use_gpu is None and has.get("GPU")):
-        shares = int(1 / schedule.gpus_per_worker + 1e-9)  # of one GPU: a worker's share lies on one
+        shares = int(1 / schedule.gpus_per_worker + 1e-9)  # per GPU: a worker's share lies on one GPU
         room = min(room, int(has.get("GPU", 0)) * shares)
     return max(1, room // workers)
 
 
 @contextmanager
 def _followed(study: Study, folder: Path, config: Config) -> Iterator[None]:
-    """A line for each trial that ends, and a progress line that lists those that run."""
+    """Print a line for each trial that ends, and a progress line that lists the running ones."""
     shown = {t.number for t in study.get_trials(deepcopy=False) if t.state.is_finished()}
     total = config.tune.num_samples
     with Progress("tune", total, "trials", done=_num_done(study)) as progress:
@@ -282,15 +282,15 @@ def _line(trial: FrozenTrial, config: Config) -> str:
 
 
 def _running(trials: Sequence[FrozenTrial], folder: Path, config: Config) -> str:
-    """Which trials run and how far each is; only how many, when there are many."""
+    """Return the running trials and their progress; only their number when there are many."""
     numbers = [trial.number for trial in trials if outcome(trial) == "running"]
     if not 0 < len(numbers) <= _LISTED:
         return str(len(numbers))
     lines = {number: RunFolder(run_folder_of(folder, number)).last_metrics() or {"images": 0} for number in numbers}
-    budget = config.tune.budget_images  # which the last batch may pass
+    budget = config.tune.budget_images  # the last batch may exceed it
     return ", ".join(f"{n} ({min(line['images'] / budget, 1):.0%})" for n, line in lines.items())
 
 
 def _num_done(study: Study) -> int:
-    """Trials that count towards `tune.num_samples`."""
+    """Return the number of trials that count towards `tune.num_samples`."""
     return sum(outcome(t) in ("finished", "pruned", "diverged") for t in study.get_trials(deepcopy=False))

@@ -1,5 +1,5 @@
-"""One trial of a search: an ordinary `emixer train` in a run folder of its own, whose validation passes are reported to
-Ray Tune as they are written."""
+"""One trial of a search: an ordinary `emixer train` in its own run folder, whose validation passes are reported to Ray
+Tune as they are written."""
 
 import math
 import threading
@@ -23,24 +23,24 @@ from emixer.tuning.study import DIVERGED, REASON
 
 _POLL_S = 0.5
 _END_S = 120.0
-"""How long a training may take to save and end when its leader cannot go on."""
+"""How long a training run may take to save and stop when its driver cannot continue."""
 
 
 @dataclass(frozen=True)
 class TrialOrder:
-    """What all trials of a search have in common. Picklable."""
+    """What all trials of a search share. Picklable."""
 
     config: Config
     study: Path
 
 
 def run_folder_of(study: Path, number: int) -> Path:
-    """Where a trial trains."""
+    """Return the run folder of a trial."""
     return study / "trials" / f"{number:04d}"
 
 
 def trial_config(order: TrialOrder, number: int, values: Values) -> Config:
-    """The config of a trial, as `emixer train` would be given it."""
+    """Return the config of a trial, as for `emixer train`."""
     return with_overrides(
         order.config,
         {
@@ -53,7 +53,7 @@ def trial_config(order: TrialOrder, number: int, values: Values) -> Config:
 
 
 def run_trial(given: dict[str, Any], order: TrialOrder) -> None:
-    """Called by Ray Tune in a separate process. Raises errors that a restart may fix; reports all others as the end."""
+    """Run a trial; called by Ray Tune in its own process. Raises errors that a restart may fix; others end a trial."""
     training: _Training | None = None
     try:
         config = trial_config(order, given[NUMBER], given[VALUES])
@@ -74,7 +74,7 @@ def run_trial(given: dict[str, Any], order: TrialOrder) -> None:
 
 
 def _report(training: "_Training", config: Config) -> None:
-    """Reports validation passes to Ray Tune until training ends, and then the outcome."""
+    """Report validation passes to Ray Tune until training ends, then the outcome."""
     assert config.train.run is not None
     folder, told = RunFolder(config.train.run), 0
     while True:
@@ -83,7 +83,7 @@ def _report(training: "_Training", config: Config) -> None:
         for line in lines[told:]:
             told += 1
             values = _finite(config, line)
-            if line["images"] < config.train.images:  # the last one is told with the outcome
+            if line["images"] < config.train.images:  # the last one is reported with the outcome
                 tune.report({STEP: told, MEASURED: values, "images": line["images"]})
         if is_over:
             break
@@ -102,7 +102,7 @@ def _finite(config: Config, line: dict[str, float]) -> list[float]:
 
 
 class _Training(threading.Thread):
-    """`emixer train` beside the loop that reports: Ray Tune wants to be told by the thread that it started."""
+    """`emixer train` in a thread beside the reporting loop: Ray Tune expects reports from the thread it started."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(daemon=True)
@@ -116,19 +116,19 @@ class _Training(threading.Thread):
             self._outcome.set_exception(error)
 
     def is_over(self) -> bool:
-        """Asked before the metrics are read, so that none is missed."""
+        """Return whether training has ended. To be checked before metrics are read, so that none is missed."""
         return not self.is_alive()
 
     def end(self) -> None:
-        """Lets it save and end: workers without a leader would keep their resources in the cluster."""
+        """Let training save and stop: workers without a driver would keep their resources in the cluster."""
         assert self._config.train.run is not None
         folder = RunFolder(self._config.train.run)
         if self.is_alive():
             with suppress(StorageError):
                 folder.request_stop()
                 self.join(_END_S)
-            folder.answer_stop_request()  # one that is started again is to go on
+            folder.answer_stop_request()  # else a restarted trial would stop at once
 
     def result(self) -> train.TrainResult:
-        """What the training returned; raises what it raised."""
+        """Return the result of the training run, or raise its error."""
         return self._outcome.result()
