@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Takes a run apart into small files, and puts it together again: for places that pass on small files alone.
+"""Split a run into small files and join them again, for transfers that allow only small files.
 
     python scripts/checkpoint_pieces.py split RUN --out FOLDER [--piece-mb 16]
     python scripts/checkpoint_pieces.py join FOLDER --run RUN
 
-Carried along are the last checkpoint, the config and the metrics: what `emixer train` goes on from, and what
-`emixer.load` reads. FOLDER holds piece-000, piece-001, ... and pieces.json with the SHA-256 of each piece and of each
-file; `join` makes nothing unless all of them are right.
+The pieces hold the last checkpoint, the config and the metrics: what `emixer train` resumes from and `emixer.load`
+reads. FOLDER contains piece-000, piece-001, ... and pieces.json with the SHA-256 of each piece and of each file; `join`
+writes nothing unless all of them match.
 """
 
 import argparse

@@ -1,16 +1,16 @@
-"""Which tests a change needs: prints the target of make, and on stderr why.
+"""Which tests a change needs: prints the target of make, and the reason on stderr.
 
-    make $(python scripts/ci_scope.py tests)    # `test-all`, or `test`, which leaves the thorough ones out
+    make $(python scripts/ci_scope.py tests)    # `test-all`, or `test`, which omits the thorough ones
     make $(python scripts/ci_scope.py slurm)    # `slurm`, or `slurm-core`
 
-All tests on a real SLURM where the change touches `cluster/`, `jobs/` or `tests/slurm/`, a module that one of the two
-packages imports (however indirectly), a module that a test of SLURM names, or the pinned packages; the core of them
-otherwise. All other tests where it touches what the thorough ones prove (searches, experiments, the workers that both
-train with), those tests, or the pinned packages. The change is what lies between its base and the files as they are.
-Its base: CI_BASE if that is set; else where this branch left origin/main; else, on main itself, the last commit that is
-twelve hours older than the newest.
+All tests on a real SLURM if the change touches `cluster/`, `jobs/` or `tests/slurm/`, a module that one of the two
+packages imports (directly or indirectly), a module that a test of SLURM names, or the pinned packages; otherwise only
+the core. All other tests if it touches what the thorough ones cover (searches, experiments, the workers that both train
+with), those tests, or the pinned packages. The change is the difference between its base and the working tree. Its
+base: CI_BASE if set; else where this branch left origin/main; else, on main itself, the last commit that is twelve
+hours older than the newest.
 
-What the tests of SLURM import indirectly does not count: through the stages that they run it is all of emixer.
+Indirect imports of the SLURM tests do not count: through the stages that they run, they are all of emixer.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""A test split for the Indiana images (Open-i), which are published with train and validate alone.
+"""A test split for the Indiana images (Open-i), which are published with only train and validate.
 
     python scripts/indiana_test_split.py iu_xray/labels.csv labels.csv
 
-The published validate studies become test; of each other study a hash of its id decides: a fifth goes to test, a tenth
+The published validate studies become test; every other study is assigned by a hash of its id: a fifth to test, a tenth
 to validate. Give the new table to `emixer ingest open-i --label-csv`.
 """
 
