@@ -68,7 +68,7 @@ def nearer_than_control(images: Nearness, control: Nearness, level: float) -> Ve
     """Flag images by distance and ratio. The control must have at least `least_control(level)` images."""
     by_distance = ranks_below(images.to_train, control.to_train)
     flagged = (by_distance <= level) & (ranks_below(images.ratio, control.ratio) <= level)
-    num_flagged = int(level * (len(control.to_train) + 1) + _TINY)  # of the control and the image itself
+    num_flagged = int(level * (len(control.to_train) + 1) + _TINY)  # of the control plus the image itself
     threshold = float(np.sort(control.to_train)[num_flagged - 1])
     beyond = (images.to_train < control.to_train.min()) & (images.to_train <= COPY_SHARE * threshold)
     return Verdicts(flagged, flagged & beyond, threshold)

@@ -1,7 +1,7 @@
 """Images -> features, for FID and for the label judge.
 
 With weights: final features of the project's DenseNet-121. Without: a small DenseNet whose random weights come from a
-fixed seed. Random features do separate images, but their distances compare with nothing published: the name
+fixed seed. Random features do separate images, but their distances are not comparable with published ones: the name
 `random_densenet` is part of every metric computed from them.
 
 Shapes: B images of a batch, N images, C channels, H = W side [px], F features.

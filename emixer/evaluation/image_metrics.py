@@ -22,8 +22,8 @@ MIN_IMAGES_A_LABEL = 20
 def image_figures(real_NF: Tensor, generated_NF: Tensor, neighbours: int) -> Figures:
     """fid, kid, kid_sd (over subsets, if there are several), precision, recall, density, coverage.
 
-    Compare them only at equal numbers of images, with which the Fréchet distance falls. Raises ValueError for fewer
-    than neighbours + 1 images on a side.
+    Compare them only at equal numbers of images: the Fréchet distance falls with the number. Raises ValueError for
+    fewer than neighbours + 1 images on a side.
     """
     kernel = kernel_distance(real_NF, generated_NF)
     scores = manifold_scores(real_NF, generated_NF, neighbours)

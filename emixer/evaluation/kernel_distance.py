@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """Mean and population standard deviation (not divided by n - 1) of the distance over subsets.
+    """Mean and standard deviation (divided by n, not n - 1) of the distance over subsets.
 
     `sd` is the spread of single subsets, not the error of `mean`. It is 0 if one subset holds all images.
     """

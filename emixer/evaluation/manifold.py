@@ -2,7 +2,7 @@
 
 An image's ball reaches to its k-th nearest neighbour in its own set. Precision: share of generated images in the ball
 of any real image. Recall: share of real images in the ball of any generated image. Density: number of balls of real
-images that a generated image lies in, over k: 1 on average for two sets of one distribution, with no upper bound.
+images that a generated image is in, divided by k: 1 on average for two sets of one distribution, with no upper bound.
 Coverage: share of real images with a generated image in their ball.
 
 An image on the surface counts as inside for precision and recall and as outside for density and coverage, as in their

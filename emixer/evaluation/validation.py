@@ -61,7 +61,7 @@ class Validator:
     judge: Judge | None
     real: Metrics
     language: str = ENGLISH
-    """Language of the reports. In a language that is not read, reports are not scored."""
+    """Language of the reports. Reports in an unsupported language are not scored."""
 
     @classmethod
     def prepare(
@@ -133,7 +133,7 @@ class Validator:
 def _read(
     reports: Sequence[Report], scores_NL: Tensor | None, labels_NL: Tensor, spec: ModelSpec, language: str
 ) -> Metrics:
-    """Metrics of what reports state, against labels and against the judge; empty in a language that is not read."""
+    """Metrics of what reports state, against labels and against the judge; empty for an unsupported language."""
     if not reads_language(language):
         return {}
     stated_NL = mentions(reports, spec.label_names, language)

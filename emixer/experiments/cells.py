@@ -52,7 +52,7 @@ class Mix:
     generator: str | None = None
     """Their generator, e.g. `emixer` or `emixer-30`."""
     chosen_from: int = 0
-    """If not 0: the pairs are selected, by a judge's agreement with their labels, from this many first ones."""
+    """If not 0: select pairs, by a judge's agreement with their labels, from this many, the first of the dataset."""
     pretrains: bool = False
     """Whether to train on the generated pairs first and on the real ones afterwards, instead of on both at once."""
 

@@ -64,7 +64,7 @@ class DrawingThread:
 
 
 def draw(sampler: Sampler, wish: Wish) -> Drawn:
-    """Sample the wished pairs. Raises ConfigError for a label or value unknown to the model."""
+    """Sample the pairs of a wish. Raises ConfigError for a label or value unknown to the model."""
     drawers = {"pairs": _drawn_pairs, "swap": _swapped, "interpolation": _interpolated}
     return drawers[wish.kind](sampler, wish)
 

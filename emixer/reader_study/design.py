@@ -72,7 +72,7 @@ def orders(num_pairs: int, num_repeats: int, num_readers: int, seed: int) -> lis
     """Order of the pairs for each reader, with repeated ones twice.
 
     num_pairs: of both sides together, the real ones first. The same pairs are repeated for all readers, half of them
-    real (one more real for an odd number). Each returns half a list after it was first shown.
+    real (one more real for an odd number). Each is shown again half a list later.
     """
     of_side = num_pairs // 2
     generator = np.random.default_rng([seed, 1])

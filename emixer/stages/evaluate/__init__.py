@@ -1,6 +1,6 @@
 """`emixer evaluate`: compare a generated dataset with the real images and reports of a held-out split.
 
-Everything is measured twice: on generated pairs, and on equally many real pairs of the train split, which is what a
+Everything is measured twice: on generated pairs, and on equally many real pairs of the train split, which show what a
 perfect generator would score. Image features are cached by content.
 
 Shapes: N images, F features, Y labels.
@@ -171,7 +171,7 @@ def describe(config: Config) -> str:
 
 
 def _unread(sides: Sides) -> dict[str, Any]:
-    """Number and language of real reports in a language that is not read; empty if there are none."""
+    """Number and language of real reports in an unsupported language; empty if there are none."""
     if not sides.num_unread:
         return {}
     return {"reports_not_read": {"real": sides.num_unread, "language": sides.shards.info.report_language}}

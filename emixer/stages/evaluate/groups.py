@@ -118,7 +118,7 @@ def _common_labels(split: Split, groups: Sequence[Mapping[str, NDArray[np.int64]
 
 
 def _distances(split: Split, rows: Mapping[str, NDArray[np.int64]], sample_N: NDArray[np.int64]) -> Figures:
-    """Fréchet distances from the real images of a group, all at the same number of images, with which they fall."""
+    """Fréchet distances from the real images of a group, at equal numbers of images: they fall with the number."""
     num = min(len(rows["real"]), len(rows["generated"]), len(sample_N))
     if num < MIN_IMAGES_A_GROUP:
         return {}

@@ -40,7 +40,7 @@ class Sides:
     studies: tuple[str, ...]
     """Study ids of the held-out images. Never printed."""
     num_unread: int
-    """Reports of the compared held-out images in a language that is not read; they count as missing."""
+    """Reports of the compared held-out images in an unsupported language; they count as missing."""
     sample: PairTable
     """Train images."""
     conditions: Conditions

@@ -179,8 +179,8 @@ def _require_used(settings: ExperimentConfig, table: Table) -> None:
 
 
 def _checked_generator(experiment: Experiment, name: str) -> bool:
-    """Whether the generator is known not to see test images. Raises whatever would stop its training or the generation
-    of its pairs, as far as they do not exist yet."""
+    """Whether the generator is known not to see test images. Raises whatever would prevent its training or the
+    generation of its pairs, unless already done."""
     config, run = experiment.generator_config(name), experiment.run_of(name)
     known = True
     if experiment.is_given(name):
