@@ -1,5 +1,5 @@
-"""Whether a job can wait for others. SLURM forgets a job some minutes after its end (MinJobAge), and then treats a
-dependency on it as satisfied, however it ended."""
+"""Checks of the jobs that a new job waits for. SLURM forgets a job some minutes after it ends (MinJobAge), and then
+treats a dependency on it as satisfied, however it ended."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +14,8 @@ _DONE = "COMPLETED"
 
 
 def require_awaited(job_ids: Sequence[str], folder: Path) -> None:
-    """Raises ConfigError for a job that has failed, and for one whose outcome is unknown; EmixerError when
-    SLURM does not answer. folder: `slurm.folder`, whose jobs say themselves how they ended."""
+    """Raise ConfigError for a job that has failed or whose outcome is unknown, EmixerError when SLURM does not answer.
+    folder: `slurm.folder`, where jobs record how they ended."""
     for job_id in job_ids:
         for name, state in _states(job_id, folder).items():
             if state is None:
@@ -31,8 +31,8 @@ def require_awaited(job_ids: Sequence[str], folder: Path) -> None:
 
 
 def _states(job_id: str, folder: Path) -> dict[str, str | None]:
-    """SLURM's word for the job, or each of the array, from squeue, from its accounts, or from what the job left
-    behind; None if unknown."""
+    """SLURM state of the job, or of each job of an array, from squeue, from accounting, or from the job's own record;
+    None if unknown."""
     ours = [job.job_id for job in all_jobs(folder) if job_id in (job.job_id, job.array_id)]
     with slurms_words():
         queued = slurm.states_of(job_id)

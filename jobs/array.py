@@ -1,4 +1,4 @@
-"""One stage with several values of some settings, as a job array: which configs, and where each writes."""
+"""Job arrays: the configs of one stage with several values of some settings, and where each writes."""
 
 import itertools
 import re
@@ -12,7 +12,7 @@ from emixer.errors import ConfigError
 from jobs.submit import OUTPUT_KEYS, output_of
 
 _MAX_ELEMENTS = 1000
-"""SLURM's own default for the size of an array."""
+"""SLURM's default limit for the size of an array."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,13 @@ class Element:
     """One job of an array."""
 
     label: str
-    """What it differs in, e.g. `seed=1,alpha=0.5`; empty for a job of its own."""
+    """The settings in which it differs, e.g. `seed=1,alpha=0.5`; empty for a single job."""
     config: Config
 
 
 def elements(stage: str, config: Config, axes: Sequence[str]) -> list[Element]:
-    """Every combination of the axes, texts `KEY=V1,V2,...`, the last axis fastest. Each writes a folder of its own,
-    named after its label, in the folder that the stage would write. Without axes: the config as it is.
+    """Every combination of the axes (`KEY=V1,V2,...`), the last axis varying fastest. Each writes to its own subfolder
+    of the stage's output folder, named after its label. Without axes: the config unchanged.
 
     Raises ConfigError for an unknown key, an axis without values, or elements that would share a folder.
     """
@@ -59,7 +59,7 @@ def _axis(text: str) -> tuple[str, list[Any]]:
 
 
 def _short_names(keys: Sequence[str]) -> list[str]:
-    """The last part of each key, or the whole where two end alike."""
+    """Last part of each key, or the whole key if two have the same last part."""
     last = [key.rpartition(".")[2] for key in keys]
     return [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]
 
@@ -74,6 +74,6 @@ def _element(stage: str, config: Config, keys: Sequence[str], names: Sequence[st
 
 
 def _in_a_name(value: Any) -> str:
-    """The value without what a folder or a shell would stumble over; of a path, its last part."""
+    """Value as text that is safe in folder names and shells; for a path, its last part."""
     text = str(value).rstrip("/").rpartition("/")[2]
     return re.sub(r"[^\w.+-]+", "-", text).strip("-") or "empty"

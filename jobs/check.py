@@ -1,4 +1,4 @@
-"""What can be known to fail before a job waits for hours: checked on the login node, without torch."""
+"""Checks on the login node, without torch, that find errors before a job waits in the queue for hours."""
 
 import json
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from emixer.errors import ConfigError
 from emixer.tuning.space_syntax import ends, read_space, require_prunable
 
 Made = Sequence[Path] | None
-"""Folders; None: any, since it is not known what the jobs before write."""
+"""Folders; None: any folder, as it is unknown what the earlier jobs write."""
 
 
 def check_stage(stage: str, config: Config, made: Made = ()) -> None:
-    """Raises ConfigError. made: folders that other jobs will have written by then."""
+    """Raise ConfigError if the stage would fail. made: folders that other jobs will have written by then."""
     checks = {
         "ingest": _ingest, "encoder": _encoder, "train": _train, "tune": _tune, "generate": _generate,
         "evaluate": _evaluate, "audit": _audit, "experiment": _experiment, "study": _study,
@@ -51,12 +51,12 @@ def _train(config: Config, made: Made) -> None:
 
 
 def _same_side(config: Config) -> None:
-    """Whether images are of the size that the model draws; read without pyarrow, and only where shards are there."""
+    """Require images of the size that the model generates, if the shards exist. Reads them without pyarrow."""
     folder = config.data.shards
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8")) if folder is not None else {}
         side_px = manifest.get("settings", {}).get("side_px")
-    except (OSError, ValueError, AttributeError):  # the stage itself says what is wrong with them
+    except (OSError, ValueError, AttributeError):  # the stage itself reports what is wrong
         return
     if isinstance(side_px, int) and side_px != config.model.side_px:
         raise ConfigError(
@@ -133,7 +133,7 @@ def _require(key: str, path: Path | None, made: Made) -> None:
 
 
 def _fits(section: str, schedule: TrainConfig | EncoderConfig, config: Config) -> None:
-    """Whether the workers asked for find room in the nodes asked for."""
+    """Require that the configured workers fit on the requested nodes."""
     slurm, (fewest, workers) = config.slurm, schedule.worker_range
     if fewest != workers:
         raise ConfigError(
@@ -166,7 +166,7 @@ def _fits(section: str, schedule: TrainConfig | EncoderConfig, config: Config) -
 
 
 def _local_disk(config: Config) -> None:
-    # Ray's sockets lie some 60 characters below its folder, and a path to a socket may have 107
+    # Ray's socket paths add about 60 characters to its folder, and a socket path may have at most 107
     if len(str(config.slurm.local_disk)) > 20:
         raise ConfigError(
             f"slurm.local_disk={config.slurm.local_disk} is too long: Ray's socket paths below it would exceed Linux's "

@@ -33,12 +33,12 @@ _STAGES = {
     "study": "Draw the pairs of a reader study, as a job.",
 }
 _BY_HAND = {"study": ("serve", "report")}
-"""Not run as jobs: readers must reach the page, and its database is read on the machine that serves it."""
+"""Subcommands that do not run as jobs: readers must reach the page, whose database is read where it is served."""
 _FOLLOW_S = 5.0
 
 
 class _JobGroup(CommandGroup):
-    """Stage commands are made from those of `emixer`, and only when they are called."""
+    """Command group that builds a stage's command from that of `emixer`, and only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*_STAGES, "pipeline", "status", "logs", "cancel"]
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def _job_command(command: click.Command, stage: str) -> click.Command:
-    """The command of a stage, or the group of its kinds, that submits instead of running."""
+    """Command of a stage, or group of its subcommands, that submits a job instead of running."""
     if isinstance(command, click.Group):
         group = CommandGroup(command.name, context_settings=CONTEXT, help=command.help)
         for name, child in command.commands.items():
@@ -125,7 +125,7 @@ def _submit(
     stage: str, module: str, configs: Mapping[str, Config], executor: Any, after: Sequence[str], dry_run: bool,
     at_once: int | None = None,
 ) -> list[Job]:  # fmt: skip
-    """configs: by label; one for a job of its own."""
+    """Submit a stage as a job or array, or print its script. configs: by label; a single one for a single job."""
     configs = {label: _asking_as(stage, config) for label, config in configs.items()}
     (first, *others) = configs.values()
     if any(other.slurm != first.slurm for other in others):
@@ -152,7 +152,7 @@ def _submit(
 
 
 def _require_free(stage: str, configs: Sequence[Config]) -> None:
-    """Raises ConfigError if another job writes to the same folder."""
+    """Raise ConfigError if another job writes to the same folder."""
     outputs = {str(output_of(stage, config)) for config in configs}
     others = [job for job in all_jobs(folder_of(configs[0].slurm)) if job.run in outputs]
     for found in statuses(others):
@@ -164,13 +164,13 @@ def _require_free(stage: str, configs: Sequence[Config]) -> None:
 
 
 def _asking_as(stage: str, config: Config) -> Config:
-    """With what a job of that stage asks for, and the folder of jobs named so that nodes find it too."""
+    """Config with the SLURM resources of that stage and an absolute jobs folder, which nodes can find too."""
     asked = config.slurm.of(stage).model_dump() | {"folder": folder_of(config.slurm)}
     return with_overrides(config, {f"slurm.{name}": value for name, value in asked.items() if name != "stages"})
 
 
 def _made_by(job_ids: Sequence[str], config: Config) -> Made:
-    """What those jobs write, and those before them; None where one of them is not known here."""
+    """Outputs of those jobs and of the jobs they wait for; None if one of them is unknown here."""
     known = {job.job_id: job for job in all_jobs(folder_of(config.slurm))}
     made: list[Path] = []
     waiting = list(job_ids)
@@ -228,7 +228,7 @@ def _submit_in_turn(names: Sequence[str], config: Config, dry_run: bool) -> None
 
 
 def _require_order(names: Sequence[str]) -> None:
-    # a search needs a look before training continues, and no other stage needs a table
+    # the result of a search must be reviewed before training, and no other stage needs a table
     stages = [name for name in _STAGES if name not in ("tune", "experiment", "study")]
     unknown = [name for name in names if name not in stages]
     if unknown or not names:
@@ -256,7 +256,7 @@ def _handed_on(config: Config, names: Sequence[str]) -> Config:
 
 
 def _folder_option(function: Callable[..., None]) -> Callable[..., None]:
-    """Which jobs are meant; hands over their folder."""
+    """Add --folder and --config, and pass the folder of the jobs to the command."""
 
     @click.option(
         "--folder", type=click.Path(path_type=Path), help=f"slurm.folder of the jobs. [default: ./{DEFAULT_FOLDER}]"
@@ -306,7 +306,7 @@ def logs(job_id: str, folder: Path, follow: bool) -> None:
     while True:
         if not found.log.exists():
             said = f"Job {job_id} has printed nothing yet ({found.state}{': ' + found.note if found.note else ''})."
-            if said != told:  # a wait that says what for
+            if said != told:  # once for each reason to wait
                 click.echo(said, err=follow)
                 told = said
         else:

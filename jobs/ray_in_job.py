@@ -1,7 +1,7 @@
-"""A Ray cluster over the nodes of one SLURM job, for as long as the job's stage runs.
+"""A Ray cluster on the nodes of one SLURM job, for as long as the job's stage runs.
 
 The task of rank 0 is the head and the driver, every other task a worker. They meet in the job's folder, which all nodes
-see.
+share.
 """
 
 import json
@@ -21,15 +21,15 @@ from cluster.slurm import MARK
 
 _HEAD_WAIT_S, _JOIN_WAIT_S, _POLL_S = 300.0, 300.0, 0.5
 _SHORT_POLL_S = 0.1
-"""While everybody waits for a start."""
+"""Poll interval during start-up."""
 _MAX_STARTS = 5
 
 
 @contextmanager
 def head(allocation: Allocation, folder: Path, disk: Path) -> Iterator[Head]:
-    """Starts the head on this node and waits until all nodes of the job are in. At the end all leave, within seconds.
+    """Start the head on this node and wait until all nodes of the job have joined. On exit all leave within seconds.
 
-    folder: of the job, on a file system that all nodes see. disk: on this node.
+    folder: of the job, on a file system shared by all nodes. disk: on this node.
     """
     others = [node for node in allocation.nodes if node != allocation.node]
     host = rendezvous.own_address(allocation.node, others) if others else "127.0.0.1"
@@ -53,9 +53,9 @@ def head(allocation: Allocation, folder: Path, disk: Path) -> Iterator[Head]:
 
 
 def serve(allocation: Allocation, folder: Path, disk: Path) -> None:
-    """What every other task does: join the head, and leave when it is gone."""
+    """Join the head as a worker node, and leave when the head is gone. Run by every task but that of rank 0."""
     found = _meet(allocation, folder)
-    for _ in range(_MAX_STARTS):  # a node that died while the head lives comes back
+    for _ in range(_MAX_STARTS):  # a node that died while the head is alive rejoins
         if not rendezvous.is_there(folder, found):
             return
         with _node(allocation, folder, disk, found, [f"--address={found.address}"]) as process:
@@ -74,12 +74,12 @@ def _node(
 
 
 def _environment(allocation: Allocation, head: Head) -> dict[str, str]:
-    """Marked as this task's: another task of the job may be on the same machine."""
+    """Environment marked as this task's: another task of the job may be on the same machine."""
     return head.environment() | {MARK: f"{_attempt(allocation)}-{allocation.rank}"}
 
 
 def _log(folder: Path, allocation: Allocation) -> Path:
-    """What `ray start` said on this node."""
+    """Log of `ray start` on this node."""
     return folder / f"ray-{allocation.rank}.log"
 
 
@@ -88,7 +88,7 @@ def _meet(allocation: Allocation, folder: Path) -> Head:
     while time.monotonic() < end:
         try:
             found = rendezvous.find(folder)
-        except OSError:  # a shared folder may be gone for a moment
+        except OSError:  # a shared folder may be briefly unavailable
             found = None
         if found is not None and found.attempt == _attempt(allocation):
             return found
@@ -97,7 +97,7 @@ def _meet(allocation: Allocation, folder: Path) -> Head:
 
 
 def _wait_for_nodes(head: Head, node: "subprocess.Popen[bytes]", wanted: int, log: Path) -> None:
-    """Asks Ray in a process of its own: Ray would take the signal handlers of this one. node: that of the head."""
+    """Query Ray in a separate process: it would replace this one's signal handlers. node: process of the head node."""
     command = state_command(head, f"--nodes={wanted}", f"--patience={_JOIN_WAIT_S}")
     with log.open("ab") as errors:
         asking = subprocess.Popen(
@@ -105,7 +105,7 @@ def _wait_for_nodes(head: Head, node: "subprocess.Popen[bytes]", wanted: int, lo
             preexec_fn=ignore_warnings,
         )  # fmt: skip
     try:
-        while asking.poll() is None:  # signals of SLURM are handled here
+        while asking.poll() is None:  # SLURM's signals are handled here
             if node.poll() is not None:
                 raise RuntimeError(f"Ray's head ended with code {node.returncode} while nodes were joining; see {log}.")
             time.sleep(_SHORT_POLL_S)

@@ -1,7 +1,7 @@
-"""One stage in a process of its own, below the task that SLURM started: python -m jobs.run_stage ORDER.json
+"""One stage in a child process of the task that SLURM started: python -m jobs.run_stage ORDER.json
 
-Apart from the task, because Ray sets signal handlers of its own in every process that joins a cluster, and SLURM's
-signals are the task's to act on.
+A separate process, because Ray sets its own signal handlers in every process that joins a cluster, and SLURM's signals
+must be handled by the task.
 """
 
 import importlib
@@ -19,13 +19,13 @@ from emixer.errors import EmixerError
 
 STATE_NAME, ORDER_NAME = "state.json", "order.json"
 USERS_ERROR = 2
-"""Exit code for what the user can act on."""
+"""Exit code for errors that the user can fix."""
 
 
 def run_stage(order: Path) -> int:
-    """Runs what the order says, and keeps state.json beside it. Returns the exit code."""
-    # where TERM reaches all processes of a job, it has ended Ray too: there is nothing to wait for, and the task above
-    # has asked for a checkpoint as far as there is time
+    """Run the stage named in the order and keep state.json beside it. Returns the exit code."""
+    # where TERM reaches all processes of a job, it has ended Ray too: there is nothing to wait for, and the parent task
+    # has requested a checkpoint, if there is time for one
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     state = order.parent / STATE_NAME
     content: dict[str, Any] = json.loads(order.read_text(encoding="utf-8"))
@@ -50,7 +50,7 @@ def run_stage(order: Path) -> int:
 
 
 def _of_ours(error: Exception) -> str | None:
-    """The message of an EmixerError that Ray wrapped."""
+    """Message of an EmixerError that Ray has wrapped; None for other errors."""
     from emixer.errors import find_emixer_error
 
     found = find_emixer_error(error)
@@ -58,7 +58,7 @@ def _of_ours(error: Exception) -> str | None:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """What the stage said last; empty before it began."""
+    """Last state that the stage recorded; empty before it began."""
     try:
         state = json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""Status of jobs: state, why they wait, progress, where their logs are.
+"""Status of jobs: state, pending reason, progress, log files.
 
-SLURM is asked once for all of them: squeue for those that it still knows; for those that have said nothing of their
-end, sacct where the site has accounting. What neither knows any more is inferred from the job's files.
+SLURM is queried once for all of them: squeue for those it still knows; sacct, where the site has accounting, for those
+that have not recorded how they ended. The state of jobs unknown to both is inferred from their files.
 """
 
 import os
@@ -23,10 +23,10 @@ from jobs.submit import CLUSTER_FOLDER, JOB_NAME, Job, log_of
 from jobs.task import TAKEN_BACK, TRIALS
 
 ALIVE = ("pending", "running", "completing", "configuring", "suspended", "requeued", "resizing", "stopped")
-"""States of a job that will write again."""
+"""States of a job that may still write."""
 _OVER_SHOWN = 20
 _SAID = ("finished", "failed")
-"""States by the stage's own account that are an end."""
+"""Final states as recorded by the stage itself."""
 _ENDS = {
     "OUT_OF_MEMORY": "out of memory: raise slurm.memory_gb and submit again to resume",
     "TIMEOUT": "reached its time limit slurm.max_requeues times: submit again to resume",
@@ -35,7 +35,7 @@ _ENDS = {
     "PREEMPTED": "this partition ends preempted jobs instead of requeueing them: submit again to resume",
     "FAILED": "failed without an error message: see its log",
 }
-"""In words, where SLURM alone says how a job ended."""
+"""Explanation of SLURM's final states, for jobs that did not record how they ended."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ class JobStatus:
 
     job: Job
     state: str
-    """SLURM's word in lower case; `finished` or `failed` by the stage's own account where that says more."""
+    """SLURM's state in lower case; `finished` or `failed` as recorded by the stage where that says more."""
     note: str
     """Why it waits, where it runs, or what went wrong."""
     progress: str
-    """How far the stage is; empty where that cannot be told."""
+    """Progress of the stage; empty if unknown."""
 
     @property
     def log(self) -> Path:
-        """Of the first task, where the stage's own lines are."""
+        """Log of the first task, which has the output of the stage."""
         return log_of(self.job)
 
 
@@ -63,7 +63,7 @@ def all_jobs(folder: Path) -> list[Job]:
 
 
 def find_jobs(folder: Path, job_id: str) -> list[Job]:
-    """The job with that id, or all of that array. Raises EmixerError when there is none."""
+    """Job with that id, or all jobs of that array. Raises EmixerError if there is none."""
     found = [job for job in all_jobs(folder) if job_id in (job.job_id, job.array_id)]
     if not found:
         raise EmixerError(
@@ -73,7 +73,7 @@ def find_jobs(folder: Path, job_id: str) -> list[Job]:
 
 
 def statuses(jobs: Sequence[Job]) -> list[JobStatus]:
-    """One a job, in their order. Raises EmixerError when SLURM does not answer."""
+    """Status of each job, in the same order. Raises EmixerError when SLURM does not answer."""
     asked = [job.job_id for job in jobs if job.executor == "slurm"]
     if not asked:
         return [_status(job, None, None) for job in jobs]
@@ -88,25 +88,25 @@ def statuses(jobs: Sequence[Job]) -> list[JobStatus]:
 
 
 def latest(found: Sequence[JobStatus]) -> list[JobStatus]:
-    """Those that are not over, and the last of the others."""
+    """Jobs that have not ended, and the latest of those that have."""
     over = [status for status in found if status.state not in ALIVE]
     shown = {status.job.job_id for status in over[-_OVER_SHOWN:]}
     return [status for status in found if status.state in ALIVE or status.job.job_id in shown]
 
 
 def cancel(jobs: Sequence[Job]) -> None:
-    """Cancels jobs; jobs that wait for them stay pending, with SLURM's reason. Raises EmixerError if refused."""
+    """Cancel jobs; jobs that wait for them stay pending, with SLURM's reason. Raises EmixerError if refused."""
     alive = [found.job for found in statuses(jobs) if found.state in ALIVE]
     if not alive:
         raise EmixerError(f"Job {jobs[0].job_id} has ended or runs on another machine: nothing to cancel here.")
     for job in alive:
         if job.executor == "local":
-            with suppress(ProcessLookupError):  # it has just ended by itself
+            with suppress(ProcessLookupError):  # it has just ended
                 os.kill(int(job.job_id), signal.SIGTERM)
     queued = [job for job in alive if job.executor == "slurm"]
     marks = [Path(job.folder) / TAKEN_BACK for job in queued]
     for mark in marks:
-        mark.touch()  # before SLURM ends them: they look for it before they ask for a requeue
+        mark.touch()  # before SLURM ends them: they check for it before they request a requeue
     try:
         with slurms_words():
             slurm.cancel([job.job_id for job in queued])
@@ -118,7 +118,7 @@ def cancel(jobs: Sequence[Job]) -> None:
 
 @contextmanager
 def slurms_words() -> Iterator[None]:
-    """Its silence as an EmixerError."""
+    """Raise EmixerError with the same message when SLURM does not answer."""
     try:
         yield
     except slurm.SlurmSilenceError as error:
@@ -155,7 +155,7 @@ def _state_folder(job: Job) -> Path:
 
 
 def _is_running(job: Job) -> bool:
-    """Whether the process of a local job is there: that number, its own folder in the command line, and not ended."""
+    """Whether the process of a local job is alive: its id, the jobs folder in the command line, and not a zombie."""
     process = Path("/proc") / job.job_id
     try:
         ended = (process / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
@@ -188,7 +188,7 @@ def _progress(job: Job) -> str:
 
 
 def table(found: Sequence[JobStatus], now: float | None = None) -> str:
-    """For a terminal."""
+    """Format the status of jobs as a table for a terminal."""
     if not found:
         return "No jobs."
     header = ("job", "stage", "state", "submitted", "progress", "")
@@ -219,7 +219,7 @@ def _span(seconds: float) -> str:
 
 
 def summary(status: JobStatus) -> dict[str, Any]:
-    """One job as JSON."""
+    """Status of one job as JSON content."""
     return {
         "job": status.job.job_id, "stage": status.job.stage, "label": status.job.label, "state": status.state,
         "note": status.note, "progress": status.progress, "log": str(status.log), "run": status.job.run,

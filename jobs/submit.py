@@ -1,6 +1,6 @@
-"""From a config to a job: the script that sbatch is given, and its submission.
+"""From a config to a job: the sbatch script and its submission.
 
-submitit writes the script and pickles the task; what SLURM is asked for stands in the config's `slurm` section.
+submitit writes the script and pickles the task; the resources requested are those of the config's `slurm` section.
 """
 
 import json
@@ -33,40 +33,40 @@ OUTPUT_KEYS = {
 }  # fmt: skip
 """The setting of each stage that names the folder it writes."""
 _MAX_AT_ONCE = 1000
-"""Jobs of an array at a time, unless the user says fewer: the site's own limits decide."""
+"""Jobs of an array at a time, unless the user sets fewer: high enough that the site's limits decide."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job that was submitted, as its folder remembers it."""
+    """A submitted job, as recorded in its folder."""
 
     job_id: str
     stage: str
     executor: Executor
     folder: str
-    """Of this job: script, logs, state."""
+    """Folder of this job: script, logs, state."""
     run: str | None
-    """What the stage writes to."""
+    """Output folder of the stage."""
     after: tuple[str, ...]
     """Jobs that must finish first."""
     submitted: float
     """Seconds since the epoch."""
     label: str = ""
-    """What it differs in from the others of its array."""
+    """The settings in which it differs from the others of its array."""
 
     @property
     def array_id(self) -> str | None:
-        """The id of the array that it belongs to."""
+        """Id of the array that it belongs to; None for a single job."""
         array, underscore, _ = self.job_id.partition("_")
         return array if underscore else None
 
     def save(self) -> None:
-        """Writes job.json into its folder."""
+        """Write job.json to its folder."""
         files.write_json(Path(self.folder) / JOB_NAME, asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Reads job.json. Raises EmixerError when it is damaged."""
+        """Read job.json. Raises EmixerError when it is damaged."""
         try:
             fields = json.loads((folder / JOB_NAME).read_text(encoding="utf-8"))
             return cls(**fields | {"after": tuple(fields["after"])})
@@ -78,7 +78,7 @@ class Job:
 
 
 def folder_of(slurm: SlurmConfig) -> Path:
-    """Where jobs are kept, absolute: nodes must find it too. Raises ConfigError."""
+    """Absolute path of the jobs folder: nodes must find it too. Raises ConfigError."""
     folder = (slurm.folder or Path(DEFAULT_FOLDER)).absolute()
     if any(character in str(folder) for character in "%\\\n"):
         raise ConfigError(
@@ -89,12 +89,12 @@ def folder_of(slurm: SlurmConfig) -> Path:
 
 
 def log_of(job: Job) -> Path:
-    """Of the first task, where the stage's own lines are."""
+    """Log of the first task, which has the output of the stage."""
     return Path(job.folder) / f"{job.job_id}_0_log.out"
 
 
 def script(stage: str, config: Config, after: Sequence[str] = (), num: int = 1, at_once: int | None = None) -> str:
-    """What sbatch would be given for `num` jobs."""
+    """The sbatch script of `num` jobs."""
     executor = _executor(stage, config, after, at_once)
     if num > 1:
         executor.parameters["map_count"] = num
@@ -105,9 +105,9 @@ def submit(
     stage: str, module: str, configs: Mapping[str, Config], executor: Executor, after: Sequence[str] = (),
     at_once: int | None = None,
 ) -> list[Job]:  # fmt: skip
-    """Submits one stage; with several configs, by label, as a job array. They differ in no setting of `slurm`.
+    """Submit one stage; several configs, by label, as a job array. All must have the same `slurm` settings.
 
-    at_once: how many of an array may run at a time. Raises EmixerError with SLURM's own words when it refuses.
+    at_once: maximum number of jobs of an array running at a time. Raises EmixerError with SLURM's message on refusal.
     """
     first = next(iter(configs.values()))
     folder = folder_of(first.slurm)
@@ -145,7 +145,7 @@ def _task(stage: str, module: str, config: Config) -> StageTask:
 
 @contextmanager
 def _own_output(needed: bool) -> Iterator[None]:
-    """A local job outlives this process: holding its output open, it would keep `$(python -m jobs ...)` waiting."""
+    """Detach a local job from this process's output, which it would hold open: `$(python -m jobs ...)` would hang."""
     if not needed:
         yield
         return
@@ -165,7 +165,7 @@ def _own_output(needed: bool) -> Iterator[None]:
 
 @contextmanager
 def _environment_of_user(needed: bool) -> Iterator[None]:
-    """sbatch, given inside of another job, would take that job's variables for options, and hand its Ray on."""
+    """Hide the variables of a surrounding job: sbatch would take them for options, and the new job inherit its Ray."""
     before = dict(os.environ)
     if needed:
         os.environ.clear()
@@ -178,14 +178,14 @@ def _environment_of_user(needed: bool) -> Iterator[None]:
 
 
 def output_of(stage: str, config: Config) -> Path | None:
-    """The folder that a stage writes."""
+    """Output folder of a stage."""
     section, _, name = OUTPUT_KEYS[stage].partition(".")
     folder: Path | None = getattr(getattr(config, section), name)
     return folder
 
 
 def require_slurm() -> None:
-    """Raises EmixerError where there is no sbatch."""
+    """Raise EmixerError where sbatch or srun is missing."""
     if not (shutil.which("sbatch") and shutil.which("srun")):
         raise EmixerError(
             "sbatch and srun are not on PATH: this is not a login node of a SLURM cluster. Log in to one, or use "
@@ -201,7 +201,7 @@ def _executor(stage: str, config: Config, after: Sequence[str], at_once: int | N
 
 
 class _Executor(submitit.SlurmExecutor):  # type: ignore[misc]
-    """submitit's, also where srun is absent: a dry run needs none."""
+    """submitit's executor, also usable without srun: a dry run does not need it."""
 
     @classmethod
     def affinity(cls) -> int:
@@ -226,7 +226,7 @@ def _parameters(stage: str, slurm: SlurmConfig, after: Sequence[str]) -> dict[st
         "signal_delay_s": slurm.warn_s,
         "stderr_to_stdout": True,
         "setup": list(slurm.setup) or None,
-        # srun does not take these over from sbatch in every version; a task may use every CPU of its share
+        # not every version of srun inherits this from sbatch; a task may use every CPU of its share
         "srun_args": [f"--cpus-per-task={slurm.cpus}", "--kill-on-bad-exit=1"],
         "additional_parameters": {"requeue": True, "comment": f"emixer:{stage}", **extra},
         **{name: value for name, value in named.items() if value is not None},

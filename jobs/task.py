@@ -1,14 +1,14 @@
-"""What a job does on its nodes: make a Ray cluster of them, run one stage on it, and survive being interrupted.
+"""What a job does on its nodes: start a Ray cluster, run one stage on it, and survive interruptions.
 
-The object is pickled by submitit and called once a node. Everything that a stage needs stands in its config; every
+The object is pickled by submitit and called once per node. The config holds everything that a stage needs, and every
 stage resumes from what it finds on disk, so an interrupted job only has to be started again:
 
-    time nearly over    SLURM sends USR2 `slurm.warn_s` before: a checkpoint is asked for, the job requeues itself
-    preempted           SLURM sends TERM and requeues the job: a checkpoint is asked for, as far as there is time (where
-                        SLURM tracks processes without cgroups, TERM reaches Ray too, and there is none)
+    time limit near     SLURM sends USR2 `slurm.warn_s` before: a checkpoint is requested, the job requeues itself
+    preempted           SLURM sends TERM and requeues the job: a checkpoint is requested, if there is time (where SLURM
+                        tracks processes without cgroups, TERM reaches Ray too, and there is none)
     node failed         SLURM requeues the job
     requeued by hand    the same
-    cancelled           SLURM sends TERM: it ends, also while it saves, and does not come back
+    cancelled           SLURM sends TERM: the job ends, even while saving, and does not return
 """
 
 import signal
@@ -31,15 +31,15 @@ from emixer.run_folder import RunFolder
 from jobs.run_stage import ORDER_NAME, STATE_NAME
 
 TRIALS = "trials/*"
-"""Run folders below that of a search."""
+"""Run folders of the trials, below the folder of a search."""
 TAKEN_BACK = "cancelled"
-"""File in a job's folder: `python -m jobs cancel` was asked for. Of a job that never started, SLURM may know nothing
-soon after; and one that asks for its requeue at that very moment would come back."""
+"""File in a job's folder that marks `python -m jobs cancel`. SLURM may soon forget a job that never started, and a job
+that requests its requeue at that very moment would come back."""
 _POLL_S = 0.2
 _REQUEUE_WAIT_S = 60
 _ASK_EVERY_S = 1.0
 _SAVE_WAIT_S = 10.0
-"""Of the 30 s that SLURM leaves between TERM and KILL."""
+"""Part of the 30 s that SLURM leaves between TERM and KILL."""
 
 
 @dataclass
@@ -47,24 +47,24 @@ class StageTask:
     """One stage in one job."""
 
     module: str
-    """What runs the stage, e.g. `emixer.stages.train`."""
+    """Module of the stage, e.g. `emixer.stages.train`."""
     tree: dict[str, Any]
-    """The resolved config as YAML would have it."""
+    """Resolved config as plain values, as in YAML."""
     run_folder: str | None
-    """Where a checkpoint can be asked for, if the stage trains; of a search, where its trials train."""
+    """Folder where a checkpoint can be requested, if the stage trains; for a search, the folder of its trials."""
     cluster_folder: str
-    """Where the tasks of the job meet; each job has a subfolder by its id."""
+    """Folder where the tasks of a job meet; each job has a subfolder named by its id."""
     _told_to_end: bool = False
     _told_at: float = 0.0
     _ask_at: float = 0.0
 
     def __call__(self) -> None:
-        """Called in every task. Ends the process with the stage's exit code where that is not 0."""
+        """Run in every task. Exits with the stage's exit code if that is not 0."""
         allocation = Allocation.from_environment()
         folder = Path(self.cluster_folder) / submitit.JobEnvironment().job_id
         if allocation is None or allocation.rank == 0:
             self._leave_if_taken_back()
-            (folder / STATE_NAME).unlink(missing_ok=True)  # of a former life; other tasks may come later than the stage
+            (folder / STATE_NAME).unlink(missing_ok=True)  # of an earlier run; other tasks may start after the stage
         if allocation is None:
             signal.signal(signal.SIGTERM, _end)
             self._run_stage(self.tree, folder)
@@ -79,14 +79,14 @@ class StageTask:
         try:
             with ray_in_job.head(allocation, folder, disk) as head:
                 self._run_stage(self.tree | {"ray": self.tree["ray"] | {"address": head.address}}, folder)
-        except (RuntimeError, TimeoutError) as error:  # of Ray's nodes: a stage ends in a process of its own
+        except (RuntimeError, TimeoutError) as error:  # from Ray's nodes: errors of a stage stay in its own process
             files.write_json(folder / STATE_NAME, {"state": "failed", "error": str(error)})
             print(f"Error: {error}", file=sys.stderr, flush=True)
             raise SystemExit(1) from error
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """Called by submitit when the time is nearly over, before it requeues the job. Ends the process where the job
-        is to end."""
+        """Called by submitit near the time limit, before it requeues the job. Exits if the job must not be
+        requeued."""
         job_id = submitit.JobEnvironment().job_id
         self._save(job_id, self.tree["slurm"]["warn_s"] / 2)
         if not self._may_requeue(job_id):
@@ -101,20 +101,20 @@ class StageTask:
         process = subprocess.Popen([sys.executable, "-m", "jobs.run_stage", str(order)], preexec_fn=ignore_warnings)
         try:
             while (code := process.poll()) is None and not self._is_to_leave(job_id):
-                time.sleep(_POLL_S)  # signals of SLURM are handled here
+                time.sleep(_POLL_S)  # SLURM's signals are handled here
         finally:
             process.kill()
             process.wait()
-        if code is None:  # what is left of the time is for tidying up
+        if code is None:  # the remaining time is for cleaning up
             raise SystemExit(1)
         if code and self._told_to_end and self._requeued(job_id):
             time.sleep(_REQUEUE_WAIT_S)  # SLURM ends this process
-        if code:  # what went wrong stands in the log and in state.json; a traceback of ours adds nothing
+        if code:  # the error is in the log and in state.json; a traceback from here would add nothing
             raise SystemExit(code)
 
     def _is_to_leave(self, job_id: str) -> bool:
-        """Whether SLURM is ending this life of the job, and nothing more can be saved: who waits to be killed leaves
-        Ray's files on the nodes."""
+        """Whether SLURM is ending this run of the job and nothing more can be saved: a job that waits to be killed
+        leaves Ray's files on the nodes."""
         now = time.monotonic()
         if not self._told_to_end or now < self._ask_at:
             return False
@@ -128,14 +128,14 @@ class StageTask:
         return state.startswith("CANCELLED") or is_late or not any(f.save_is_requested for f in self._runs())
 
     def _on_term(self, number: int, frame: FrameType | None) -> None:
-        """SLURM is about to take the nodes. What time there is goes into a checkpoint, or, if the job was cancelled,
-        into leaving the nodes clean."""
+        """Request a checkpoint: SLURM is about to take the nodes. If the job was cancelled, the remaining time is for
+        leaving the nodes clean."""
         self._told_to_end, self._told_at = True, time.monotonic()
         for folder in self._runs():
             folder.request_save()
 
     def _save(self, job_id: str, wait_s: float) -> None:
-        """Asks the run for a checkpoint, and waits until there is one, or the job is being ended."""
+        """Request a checkpoint, and wait until it is saved, `wait_s` have passed, or the job is being ended."""
         asked = self._runs()
         for folder in asked:
             folder.request_save()
@@ -146,18 +146,17 @@ class StageTask:
             time.sleep(_POLL_S)
 
     def _may_requeue(self, job_id: str) -> bool:
-        """Whether a requeue is for this job to ask for: while it runs, or when SLURM ends it for its time alone. In all
-        other cases it is cancelled, and a requeue would undo that, or SLURM requeues it by itself."""
+        """Whether this job should request its requeue: while it runs, or when SLURM ends it only for its time limit.
+        Otherwise it was cancelled, which a requeue would undo, or SLURM requeues it by itself."""
         if self._is_taken_back(job_id):
             return False
         found = slurm.standing(job_id)
         return found is None or found[0] == "RUNNING" or found[1] == "TimeLimit"
 
     def _requeued(self, job_id: str) -> bool:
-        """Requeues this job if it was told to end by a preemption, and not by scancel.
+        """Requeue this job if it was ended by a preemption, not by scancel. Returns whether it was requeued.
 
-        SLURM requeues a preempted job that it has to kill, but takes one that ends by itself in its grace time for
-        failed.
+        SLURM requeues a preempted job that it has to kill, but counts one that exits within its grace time as failed.
         """
         if self._is_taken_back(job_id) or slurm.state_of(job_id) != "RUNNING":
             return False
@@ -167,7 +166,7 @@ class StageTask:
         return (Path(self.cluster_folder).parent / job_id / TAKEN_BACK).exists()
 
     def _leave_if_taken_back(self) -> None:
-        """A job that was cancelled at the moment of its requeue ends here for good."""
+        """End a job for good that was cancelled at the moment of its requeue."""
         job_id = submitit.JobEnvironment().job_id
         if self._is_taken_back(job_id):
             print("This job was cancelled with `python -m jobs cancel`. To resume, submit it again.", flush=True)
@@ -175,12 +174,12 @@ class StageTask:
             raise SystemExit(1)
 
     def _runs(self) -> list[RunFolder]:
-        """Where the stage trains: in one run folder, or in those of its trials."""
+        """Busy run folders of the stage: its own, and those of its trials."""
         root = None if self.run_folder is None else Path(self.run_folder)
         folders = [RunFolder(path) for path in ([] if root is None else [root, *root.glob(TRIALS)]) if path.is_dir()]
-        return [folder for folder in folders if folder.is_busy]  # a trial that is over would never answer
+        return [folder for folder in folders if folder.is_busy]  # a finished trial would never answer
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """On this machine, TERM is how a job is cancelled."""
+    """Exit on TERM, which cancels a local job."""
     raise SystemExit(128 + number)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Takes a run apart into small files, and puts it together again: for places that pass on small files alone.
+"""Split a run into small files and join them again, for transfers that allow only small files.
 
     python scripts/checkpoint_pieces.py split RUN --out FOLDER [--piece-mb 16]
     python scripts/checkpoint_pieces.py join FOLDER --run RUN
 
-Carried along are the last checkpoint, the config and the metrics: what `emixer train` goes on from, and what
-`emixer.load` reads. FOLDER holds piece-000, piece-001, ... and pieces.json with the SHA-256 of each piece and of each
-file; `join` makes nothing unless all of them are right.
+The pieces hold the last checkpoint, the config and the metrics: what `emixer train` resumes from and `emixer.load`
+reads. FOLDER contains piece-000, piece-001, ... and pieces.json with the SHA-256 of each piece and of each file; `join`
+writes nothing unless all of them match.
 """
 
 import argparse
@@ -26,7 +26,7 @@ _INDEX, _VERSION = "pieces.json", 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Does what the command line says; a message instead of a traceback where that cannot be done."""
+    """Run the command line; errors are printed as messages without a traceback."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = words.add_subparsers(dest="command", required=True)
     apart = commands.add_parser("split", help="take a run apart")
@@ -51,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def split(run: Path, out: Path, piece_bytes: int = PIECE_MB * 10**6) -> int:
-    """Writes the pieces of a run to `out`, in the place of older ones. Returns how many there are.
+    """Write the pieces of a run to `out`, replacing older ones. Returns their number.
 
-    Raises RunFolderError or CheckpointError where there is no run with a checkpoint, StorageError for a folder of
-    other things.
+    Raises RunFolderError or CheckpointError if there is no run with a checkpoint, StorageError if `out` is a folder
+    without pieces.
     """
     folder = RunFolder.open(run, "train")
     checkpoint = find_checkpoint(folder.checkpoints, "last")
@@ -78,7 +78,7 @@ def split(run: Path, out: Path, piece_bytes: int = PIECE_MB * 10**6) -> int:
 
 
 def join(folder: Path, run: Path) -> None:
-    """Makes the run folder `run` of its pieces. Raises CheckpointError where one is not as it was, or `run` exists."""
+    """Restore the run folder `run` from its pieces. Raises CheckpointError if one is damaged, or `run` exists."""
     if run.exists():
         raise CheckpointError(f"{run} is there already. Choose a new folder for the run, or move that one away.")
     index = _index(folder)
@@ -122,7 +122,7 @@ def _described(path: Path, name: str) -> dict[str, Any]:
 
 
 def _pieces(paths: list[Path], piece_bytes: int) -> Iterator[bytes]:
-    """The files one behind the other, cut."""
+    """Concatenate the files and cut them into pieces."""
     content = bytearray()
     for path in paths:
         with path.open("rb") as file:
@@ -136,7 +136,7 @@ def _pieces(paths: list[Path], piece_bytes: int) -> Iterator[bytes]:
 
 
 def _next(pieces: Iterator[Path]) -> bytes:
-    """The bytes of the next piece; none behind the last."""
+    """Bytes of the next piece; empty after the last."""
     path = next(pieces, None)
     return b"" if path is None else path.read_bytes()
 

@@ -1,16 +1,16 @@
-"""Which tests a change needs: prints the target of make, and on stderr why.
+"""Which tests a change needs: prints the target of make, and the reason on stderr.
 
-    make $(python scripts/ci_scope.py tests)    # `test-all`, or `test`, which leaves the thorough ones out
+    make $(python scripts/ci_scope.py tests)    # `test-all`, or `test`, which omits the thorough ones
     make $(python scripts/ci_scope.py slurm)    # `slurm`, or `slurm-core`
 
-All tests on a real SLURM where the change touches `cluster/`, `jobs/` or `tests/slurm/`, a module that one of the two
-packages imports (however indirectly), a module that a test of SLURM names, or the pinned packages; the core of them
-otherwise. All other tests where it touches what the thorough ones prove (searches, experiments, the workers that both
-train with), those tests, or the pinned packages. The change is what lies between its base and the files as they are.
-Its base: CI_BASE if that is set; else where this branch left origin/main; else, on main itself, the last commit that is
-twelve hours older than the newest.
+All tests on a real SLURM if the change touches `cluster/`, `jobs/` or `tests/slurm/`, a module that one of the two
+packages imports (directly or indirectly), a module that a test of SLURM names, or the pinned packages; otherwise only
+the core. All other tests if it touches what the thorough ones cover (searches, experiments, the workers that both train
+with), those tests, or the pinned packages. The change is the difference between its base and the working tree. Its
+base: CI_BASE if set; else where this branch left origin/main; else, on main itself, the last commit that is twelve
+hours older than the newest.
 
-What the tests of SLURM import indirectly does not count: through the stages that they run it is all of emixer.
+Indirect imports of the SLURM tests do not count: through the stages that they run, they are all of emixer.
 """
 
 import argparse
@@ -30,26 +30,26 @@ _HOURS = 12
 
 @dataclass(frozen=True)
 class Suite:
-    """Tests of which a change needs all, or only the core."""
+    """A test suite of which a change needs all tests, or only the core."""
 
     whole: str
     core: str
     """Targets of make."""
     paths: tuple[str, ...]
-    """Beginnings of the paths of what all of them are for."""
+    """Path prefixes whose changes need the whole suite."""
     what: str
     """The same in words."""
     packages: tuple[str, ...] = ()
-    """What these import counts, however indirectly, ..."""
+    """Modules that these packages import, directly or indirectly, count too, ..."""
     tests: str | None = None
-    """... and what the tests in this folder name."""
+    """... and so do modules that the tests in this folder name."""
 
 
 SUITES = {
     "slurm": Suite(
         whole="slurm",
         core="slurm-core",
-        # a stage joins the Ray of its job by name, so that no import shows it
+        # a stage joins its job's Ray cluster by name, so no import shows it
         paths=("cluster/", "jobs/", "tests/slurm/", "emixer/ray_session.py"),
         what="part of cluster or jobs, or imported by them",
         packages=("cluster", "jobs"),
@@ -69,11 +69,11 @@ SUITES = {
 
 
 class UnknownBaseError(Exception):
-    """It cannot be told what has changed."""
+    """The base of the change cannot be determined."""
 
 
 def scope(root: Path, suite: Suite) -> tuple[str, str]:
-    """The target of make, and the reason in words."""
+    """Target of make, and the reason in words."""
     try:
         base, why = _base(root)
         changed = _changed(root, base)
@@ -109,7 +109,7 @@ def _found(root: Path, *arguments: str, unknown: str) -> str:
 
 
 def _changed(root: Path, base: str) -> list[str]:
-    """Files that differ from that commit, those not committed yet among them."""
+    """Files that differ from that commit, including uncommitted ones."""
     listed = [
         _git(root, "diff", "--name-only", "--no-renames", "-z", base),
         _git(root, "ls-files", "--others", "--exclude-standard", "-z"),
@@ -118,7 +118,7 @@ def _changed(root: Path, base: str) -> list[str]:
 
 
 def _watched(root: Path, suite: Suite) -> set[str]:
-    """Files beyond `suite.paths` by whose change what is tested may change."""
+    """Files beyond `suite.paths` that may affect the suite."""
     if not suite.packages:
         return {PINS}
     sys.path.insert(0, str(root))
@@ -131,7 +131,7 @@ def _watched(root: Path, suite: Suite) -> set[str]:
 
 
 def _named(test: Path) -> Iterator[str]:
-    """What may be a module in the imports of that file."""
+    """Names in the imports of that file that may be modules."""
     for node in ast.walk(ast.parse(test.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -146,7 +146,7 @@ def _files(root: Path, module: str) -> Iterator[str]:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    """What git says; nothing where it says no."""
+    """Output of git; empty if it fails."""
     done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=False)  # noqa: S607
     return done.stdout.strip() if done.returncode == 0 else ""
 

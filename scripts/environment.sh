@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes or updates ./.venv: a Python of 3.11 to 3.13, the pinned requirements.lock, and this project, editable.
-# Uses uv where it is on PATH; otherwise pip puts uv into the new environment. Needs no root. May be interrupted and
-# run again: what is installed stays, and nothing counts as finished before the caller's stamp file is written.
+# Creates or updates ./.venv: Python 3.11 to 3.13, the pinned requirements.lock, and this project, editable.
+# Uses uv if it is on PATH; otherwise pip installs uv into the new environment. Needs no root. Can be interrupted and
+# rerun: installed packages stay, and the environment counts as finished only once the caller's stamp file is written.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -55,7 +55,7 @@ find_uv() {
 
 suits .venv/bin/python || make_venv
 uv=$(find_uv)
-# Compiled at once: where PYTHONDONTWRITEBYTECODE is set, as in many containers, each of Ray's processes would spend
-# some ten seconds on compiling what it imports.
+# Compile now: where PYTHONDONTWRITEBYTECODE is set, as in many containers, each of Ray's processes would otherwise
+# spend about ten seconds compiling its imports.
 "$uv" pip install --compile-bytecode --python .venv/bin/python --no-deps --requirement requirements.lock
 "$uv" pip install --python .venv/bin/python --no-deps --editable .

@@ -1,8 +1,8 @@
-"""A test split for the Indiana images (Open-i), which are published with train and validate alone.
+"""A test split for the Indiana images (Open-i), which are published with only train and validate.
 
     python scripts/indiana_test_split.py iu_xray/labels.csv labels.csv
 
-The published validate studies become test; of each other study a hash of its id decides: a fifth goes to test, a tenth
+The published validate studies become test; every other study is assigned by a hash of its id: a fifth to test, a tenth
 to validate. Give the new table to `emixer ingest open-i --label-csv`.
 """
 
@@ -13,11 +13,11 @@ from pathlib import Path
 import pandas as pd
 
 TEST, VALIDATE = 20, 10
-"""Per cent of the published train studies."""
+"""Percentage of the published train studies."""
 
 
 def main() -> None:
-    """Reads one table and writes the other."""
+    """Read the published table and write the new one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("labels", type=Path, help="with the columns study_id and split")
     parser.add_argument("out", type=Path)
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def split_of(study: str, published: str) -> str:
-    """Of one study; all its images go together."""
+    """Split of a study; all its images stay together."""
     if published == "validate":
         return "test"
     drawn = int(hashlib.sha256(study.encode()).hexdigest(), 16) % 100

@@ -1,8 +1,8 @@
-"""Does a dataset tell what it was not asked: the sex or the age group of the person whose image one holds?
+"""Attribute inference: whether a dataset discloses the sex or age group of a person whose image an attacker holds.
 
-An attacker looks for the generated image nearest to a person's and guesses what that row was conditioned on. Sex and
-age show in an image, and a good model draws what shows; so guessing well is no finding by itself. What would be one is
-guessing *better for those the model was trained on* than for held-out people: then rows repeat who they were made of.
+The attacker finds the generated image nearest to the person's and guesses the values that its row was conditioned on.
+Sex and age are visible in an image, and a good model draws them, so guessing well is not a finding in itself. It is one
+if guesses are *better for people the model was trained on* than for held-out people: then rows repeat training people.
 
 Shapes: N training images, M held-out ones.
 Source: attribute inference by the nearest record (Yeom et al. 2018; Stadler et al. 2022); held-out people as its
@@ -20,21 +20,21 @@ from numpy.typing import NDArray
 from emixer.evaluation.resampling import Figures, intervals
 
 Values = NDArray[Any]
-"""Text, None where it is not known."""
+"""Text, None where unknown."""
 LEAST_KNOWN = 20
-"""Images a side whose value must be known for anything to be said."""
+"""Minimum number of images with a known value on each side."""
 
 
 @dataclass(frozen=True)
 class People:
-    """Images of one side: what is true of each, what the nearest generated row says, and whose it is."""
+    """Images of one side: true value, value of the nearest generated row, and subject."""
 
     truth: Values
     guess: Values
     subjects: Sequence[str]
 
     def known(self) -> "People":
-        """Those of whom the truth is known."""
+        """Only the images whose true value is known."""
         rows = np.flatnonzero([value is not None for value in self.truth])
         return People(self.truth[rows], self.guess[rows], [self.subjects[int(row)] for row in rows])
 
@@ -43,11 +43,11 @@ class People:
 
 
 def disclosure(train: People, held_out: People, made: Values, num_resamples: int) -> dict[str, Any] | None:
-    """How much better guesses are for training than for held-out people; None where too few are known.
+    """How much better guesses are for training than for held-out people; None if too few values are known.
 
-    made: values of all generated rows. Whose nearest row says nothing is guessed to have the most frequent of them,
-    which is also the baseline: what can be guessed without an image. `gain` is the share of right guesses above that of
-    the baseline, `disclosed` the difference of gains, with its 95 % interval: subjects are resampled.
+    made: values of all generated rows. If the nearest row has no value, the most frequent one is guessed. It is also
+    the baseline: the best guess without an image. `gain` is the share of right guesses above that of the baseline,
+    `disclosed` the difference of gains, with its 95 % interval by resampling subjects.
     """
     train, held_out = train.known(), held_out.known()
     frequent = Counter(value for value in made if value is not None).most_common(1)

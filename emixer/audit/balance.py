@@ -1,8 +1,8 @@
-"""Are generated images nearer to training images than to as many held-out ones? By chance half of them are.
+"""Share of generated images nearer to training images than to equally many held-out ones; by chance it is a half.
 
-The training images are cut into groups of as many as are held out, subject by subject. Of an honest model's images,
-half are nearer to any such group than to the held-out one, however blurred or alike they may be. How far shares of two
-groups of training images stray from a half tells what chance does.
+The training images are split by subject into groups as large as the held-out one. Of the images of a model that does
+not memorise, half are nearer to any such group than to the held-out one, however blurred or similar they are. The
+spread around a half of shares between two groups of training images measures chance.
 
 Shapes: N images, G groups of training images, K groups of held-out ones.
 Source: the DCR overfitting measure of SDMetrics; groups of equal size, and their spread, are ours.
@@ -21,7 +21,7 @@ _WIDTH = 1.96
 
 @dataclass(frozen=True)
 class Groups:
-    """Groups of equal size of a side's images; -1 for those in none."""
+    """Group of each image, all groups of equal size; -1 for images in none."""
 
     train: NDArray[np.int64]
     held_out: NDArray[np.int64]
@@ -29,25 +29,25 @@ class Groups:
 
     @property
     def num_train(self) -> int:
-        """How many of training images."""
+        """Number of groups of training images."""
         return int(self.train.max(initial=-1)) + 1
 
     @property
     def num_held_out(self) -> int:
-        """How many of held-out images."""
+        """Number of groups of held-out images."""
         return int(self.held_out.max(initial=-1)) + 1
 
 
 @dataclass(frozen=True)
 class Balance:
-    """share: of images nearer to a group of training images than to one of held-out images."""
+    """share: of images nearer to a group of training images than to one of held-out images; interval: at 95 %."""
 
     share: float
     interval: tuple[float, float]
 
 
 def make_groups(train_owners: NDArray[np.int64], held_out_owners: NDArray[np.int64]) -> Groups | None:
-    """None where there are too few training images for LEAST_GROUPS of them. owners: whose each image is."""
+    """Group the images; None if there are too few training images for LEAST_GROUPS. owners: subject of each image."""
     size = min(len(held_out_owners), len(train_owners) // (2 * LEAST_GROUPS))
     if size < 1:
         return None
@@ -55,11 +55,11 @@ def make_groups(train_owners: NDArray[np.int64], held_out_owners: NDArray[np.int
 
 
 def balance(nearness_NG: NDArray[np.float32], held_out_NK: NDArray[np.float32]) -> Balance:
-    """nearness: to the nearest image of each group, higher is nearer. Ties count half."""
+    """Balance over groups. nearness: to the nearest image of each group, higher is nearer. Ties count half."""
     shares = [_share(train_N, other_N) for train_N in nearness_NG.T for other_N in held_out_NK.T]
     pairs = [(i, j) for i in range(nearness_NG.shape[1]) for j in range(i)]
     strays = [_share(nearness_NG[:, i], nearness_NG[:, j]) - 0.5 for i, j in pairs]
-    # groups of one collection: how far one stray from a half is what exchanging the held-out group would do
+    # groups of one collection: their spread around a half is the effect of exchanging the held-out group
     width = _WIDTH * float(np.sqrt(np.mean(np.square(strays))))
     share = float(np.mean(shares))
     return Balance(share, (max(0.0, share - width), min(1.0, share + width)))
@@ -70,7 +70,7 @@ def _share(first_N: NDArray[np.float32], second_N: NDArray[np.float32]) -> float
 
 
 def _grouped(owners_N: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
-    """Owners in random order, then cut after every `size` images: few owners stand in two groups."""
+    """Shuffle owners, then cut after every `size` images, so that few owners are in two groups."""
     _, owner_N = np.unique(owners_N, return_inverse=True)
     order = np.random.default_rng(seed).permutation(owner_N.max() + 1)[owner_N].argsort(kind="stable")
     groups_N = np.full(len(owners_N), -1, np.int64)

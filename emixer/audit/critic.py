@@ -1,4 +1,4 @@
-"""The image discriminator of a run, asked which real images it takes for real.
+"""Scores of real images by the image discriminator of a run.
 
 Shapes: N images, B of a batch, C channels, H, W sides [px].
 """
@@ -22,7 +22,7 @@ from emixer.models.smgan import Smgan
 
 
 def image_critic(checkpoint: Path, config: ModelConfig, spec: ModelSpec) -> ImageCritic | None:
-    """The trained critic of images; None for a model, or a checkpoint, that has none of its own.
+    """Trained image critic; None for a model or checkpoint without one.
 
     Raises CheckpointError when its weights are damaged or belong to another model.
     """
@@ -49,9 +49,9 @@ def image_critic(checkpoint: Path, config: ModelConfig, spec: ModelSpec) -> Imag
 def real_logits(
     critic: ImageCritic, images: Iterable[NDArray[np.uint8]], channels: int, num_columns: int
 ) -> NDArray[np.float64]:
-    """Logits (N,) of being real, labels and conditions unknown, of batches of gray values (B, H, W).
+    """Logits (N,) for being real of batches of gray values (B, H, W), with labels and conditions unknown.
 
-    num_columns: of a vector of labels and conditions.
+    num_columns: length of a vector of labels and conditions.
     """
     found = []
     for image_BHW in images:

@@ -1,4 +1,4 @@
-"""What distances between images come to: who is flagged, overall and by label, and what the figures are.
+"""From distances between images to flagged images, overall and by label, and the figures of the audit.
 
 Shapes: N generated images, M held-out ones, G, K groups, Y labels.
 """
@@ -29,7 +29,7 @@ class Distances:
     held_out_to_held_out: Matches
 
     def of(self, space: str) -> tuple[Nearness, Nearness]:
-        """Generated images and the control."""
+        """Distances of the generated images and of the control in that space."""
         return (
             Nearness(_distance(self.generated_to_train, space), _distance(self.generated_to_held_out, space)),
             Nearness(_distance(self.held_out_to_train, space), _distance(self.held_out_to_held_out, space)),
@@ -38,27 +38,27 @@ class Distances:
 
 @dataclass(frozen=True)
 class ImageFindings:
-    """Which generated images are nearer to training images than normal, in each space and in any."""
+    """Generated images nearer to training images than normal, in each space and in any."""
 
     spaces: Mapping[str, Verdicts]
     closeness_N: NDArray[np.floating]
-    """Distance to the nearest training image over where flagging begins, in the space where that is less."""
+    """Distance to the nearest training image over the flagging threshold, in the space where that is smaller."""
     closest_space_N: NDArray[np.int64]
-    """Which space that is."""
+    """Index of that space."""
 
     @property
     def flagged(self) -> NDArray[np.bool_]:
-        """In any space."""
+        """Images flagged in any space."""
         return any_of([found.flagged for found in self.spaces.values()])
 
     @property
     def copies(self) -> NDArray[np.bool_]:
-        """In any space."""
+        """Images that are copies in any space."""
         return any_of([found.copies for found in self.spaces.values()])
 
 
 def find_near_images(distances: Distances, level: float) -> ImageFindings:
-    """level: share of the control that each space would flag."""
+    """Find near images in each space. level: share of the control that each space would flag."""
     spaces = {space: nearer_than_control(*distances.of(space), level) for space in SPACES}
     relative = np.stack([
         _distance(distances.generated_to_train, space) / max(spaces[space].threshold, 1e-9) for space in SPACES
@@ -69,7 +69,7 @@ def find_near_images(distances: Distances, level: float) -> ImageFindings:
 def image_figures(
     distances: Distances, findings: ImageFindings, groups: Groups | None, level: float
 ) -> dict[str, dict[str, Any]]:
-    """By space."""
+    """Figures of the audit by space."""
     figures: dict[str, dict[str, Any]] = {}
     for space in SPACES:
         images, control = distances.of(space)
@@ -96,13 +96,13 @@ def image_figures(
 
 
 def any_of(parts: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_]:
-    """Whether it is so in any of them."""
+    """Elementwise or."""
     found: NDArray[np.bool_] = np.logical_or.reduce(list(parts))
     return found
 
 
 def by_label(flagged_N: NDArray[np.bool_], labels_NY: NDArray[np.bool_], names: Sequence[str]) -> dict[str, Any]:
-    """Flagged images among those of each label that LEAST_ROWS_A_LABEL carry."""
+    """Share of flagged images by label, for labels with at least LEAST_ROWS_A_LABEL images."""
     return {
         name: share_of(flagged_N[labels_NY[:, y]])
         for y, name in enumerate(names)
@@ -111,7 +111,7 @@ def by_label(flagged_N: NDArray[np.bool_], labels_NY: NDArray[np.bool_], names: 
 
 
 def share_of(is_so: NDArray[np.bool_]) -> dict[str, Any]:
-    """How many, of how many, and the share with its 95 % interval (Wilson)."""
+    """Count, total, and share with its 95 % interval (Wilson)."""
     from scipy.stats import binomtest  # a second to import, in every worker that judges images and needs no interval
 
     count, num = int(is_so.sum()), len(is_so)
@@ -120,7 +120,7 @@ def share_of(is_so: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def duplicates(generated: Matches, real: Matches, level: float) -> dict[str, Any]:
-    """Images that have a near-duplicate among their own: nearer than a share `level` of as many real ones."""
+    """Images with a near-duplicate in their own set: nearer than a share `level` of equally many real ones."""
     limit = float(np.quantile(real.pixel_distance, level, method="lower"))
     return share_of(generated.pixel_distance < limit) | {"expected": level, "threshold": limit}
 

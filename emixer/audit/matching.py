@@ -1,4 +1,4 @@
-"""For each image of one side, the nearest of another side: by pixels, laid over each other, and by features.
+"""Nearest image of another side for each image of one side: by aligned pixels, and by features.
 
 Shapes: N images of a side, Q queries of a block, K candidates, G groups of references, F features.
 """
@@ -22,18 +22,18 @@ from emixer.audit.search import Best, Chunk, best_products
 
 _VERSION = 2
 QUERY_ROWS = 2048
-"""Queries of a block: a task, and what is kept when an audit is interrupted."""
+"""Queries per block, which is the unit of a task and of what an interrupted audit keeps."""
 _CHUNK_ROWS = 8192
 _LAID_OVER = 3
-"""Candidates of each image that are laid over it."""
+"""Candidates that are aligned with each image."""
 _PAIRS_AT_ONCE = 256
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Side:
-    """Images that are compared with others. owners: whose each is, where one's own do not count. groups: of each, as a
-    number from 0, -1 for none."""
+    """Images to compare. owners: subject of each image, if images of the same subject do not count. groups: of each
+    image, as a number from 0, -1 for none."""
 
     measured: Measured
     rows: Array
@@ -45,7 +45,7 @@ class Side:
         return len(self.rows)
 
     def digest(self) -> str:
-        """Short hash of all that decides what comes out."""
+        """Hash of everything that determines the matches."""
         found = hashlib.sha256("\n".join(folder.name for folder in self.measured.folders).encode())
         for array in (self.rows, self.owners, self.groups):
             found.update(b"-" if array is None else np.ascontiguousarray(array, np.int64).tobytes())
@@ -54,30 +54,30 @@ class Side:
 
 @dataclass(frozen=True)
 class Matches:
-    """Of each query: distances to the nearest reference, which row of its `Measured` that is, and nearness by group."""
+    """For each query: distances to the nearest reference, its row in its `Measured`, and nearness by group."""
 
     pixel_distance: NDArray[np.float32]
     """1 - correlation of structures, 0 for a copy."""
     pixel_row: NDArray[np.int64]
     feature_distance: NDArray[np.float32]
-    """Euclidean."""
+    """Euclidean distance."""
     feature_row: NDArray[np.int64]
     pixel_groups: NDArray[np.float32]
-    """(N, G) correlation of coarse descriptors with the nearest of each group: higher is nearer."""
+    """(N, G) correlation of coarse descriptors with the nearest image of each group: higher is nearer."""
     feature_groups: NDArray[np.float32]
-    """(N, G) minus the squared distance."""
+    """(N, G) negative squared distance to the nearest image of each group."""
 
     def __len__(self) -> int:
         return len(self.pixel_row)
 
     @classmethod
     def concatenate(cls, parts: "list[Matches]") -> "Matches":
-        """In that order."""
+        """Matches of all parts, in order."""
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
 
 def match_block(queries: Side, first: int, references: Side, device: torch.device, kept: Path) -> Path:
-    """Matches the queries [first, first + QUERY_ROWS) unless that is done already; returns the file of the result."""
+    """Match the queries [first, first + QUERY_ROWS) unless already done; return the file of the result."""
     key = hashlib.sha256(f"{_VERSION}\n{queries.digest()}\n{first}\n{references.digest()}".encode()).hexdigest()[:24]
     path = kept / f"{key}.safetensors"
     if not path.exists():
@@ -88,36 +88,36 @@ def match_block(queries: Side, first: int, references: Side, device: torch.devic
 
 
 def read_matches(path: Path) -> Matches:
-    """What `match_block` wrote."""
+    """Read the result of `match_block`."""
     return Matches(**load_file(path))
 
 
 @dataclass(frozen=True)
 class References:
-    """Whom queries are compared with: a side's descriptors and features, chunk by chunk, on a device."""
+    """Images that queries are compared with: descriptors and features of a side, in chunks on a device."""
 
     side: Side
     coarse: Iterable[Chunk]
     features: Iterable[Chunk]
-    """With half the squared length beside them, so that the highest product is that of the nearest."""
+    """With minus half the squared length appended, so that the highest product is that of the nearest."""
     centre_F: Array
-    """Features are told from here, where products of numbers of one size are exact enough."""
+    """Subtracted from features, so that products are exact enough."""
 
     @classmethod
     def streamed(cls, side: Side, device: torch.device) -> "References":
-        """Read once, in chunks that are let go: for one block of queries, of a side of any size."""
+        """References read once, in chunks that are released: for one block of queries, and a side of any size."""
         centre_F = _centre(side)
         return cls(side, _coarse_chunks(side, device), _feature_chunks(side, centre_F, device), centre_F)
 
     @classmethod
     def loaded(cls, side: Side, device: torch.device) -> "References":
-        """Kept on the device: for many blocks of queries. Four bytes a number of descriptors and features."""
+        """References kept on the device, at four bytes per number: for many blocks of queries."""
         centre_F = _centre(side)
         return cls(side, tuple(_coarse_chunks(side, device)), tuple(_feature_chunks(side, centre_F, device)), centre_F)
 
 
 def nearest(ranks_QSS: Tensor, features_QF: Tensor, owner_Q: Tensor | None, references: References) -> Matches:
-    """Of each query the nearest reference. ranks: of `ranked`, uint8; features: float32; both on the device."""
+    """Nearest reference of each query. ranks: of `ranked`, uint8; features: float32; both on the device."""
     device, side = ranks_QSS.device, references.side
     query_VQD = variants(ranks_QSS)
     by_pixels = best_products(query_VQD, iter(references.coarse), _LAID_OVER, side.num_groups, owner_Q)
@@ -154,7 +154,7 @@ def _centre(side: Side) -> Array:
 def _laid_over(
     ranks_QSS: Tensor, query_VQD: Tensor, best: Best, references: Side, device: torch.device
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Distance of each query to the candidate that it correlates with most, and that candidate's row."""
+    """Distance of each query to its most correlated candidate, and that candidate's row."""
     distances, rows = [], []
     for block in torch.arange(len(ranks_QSS), device=device).split(_PAIRS_AT_ONCE):
         found, query_PSS = [], structures(ranks_QSS[block])

@@ -1,7 +1,7 @@
-"""What the audit keeps of each image: gray ranks, a coarse descriptor, an encoder's features, a digest of the pixels.
+"""Measurements that the audit keeps of each image: gray ranks, a coarse descriptor, encoder features, a pixel digest.
 
-A Parquet file, of shards or of a dataset, becomes a folder of plain arrays that every process maps into its memory. Its
-name says the content of the file and the network, so that nothing is measured twice and an interrupted audit goes on.
+A Parquet file, of shards or of a dataset, becomes a folder of plain arrays that every process memory-maps. It is named
+by the content of the file and the network, so that nothing is measured twice and an interrupted audit resumes.
 
 Shapes: N images, S = 64 side [px], D numbers of a descriptor, F features, H, W sides [px].
 """
@@ -37,32 +37,32 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Network:
-    """The encoder that measures. config: None for the small one of random weights."""
+    """The encoder for features. config: None for the small one with random weights."""
 
     config: ChestEncoderConfig | None
 
     @property
     def name(self) -> str:
-        """Whose features they are, for people."""
+        """Readable name of the encoder."""
         if self.config is None:
             return RANDOM_NAME
         return "torchxrayvision" if self.config.weights_from == "torchxrayvision" else "chest_encoder"
 
     @property
     def resized(self) -> str:
-        """What happens to images before."""
+        """How images are resized for it."""
         return f"bilinear to {RANDOM_PX if self.config is None else self.config.input_px} px"
 
     @property
     def identity(self) -> str:
-        """Of the weights and of what is done to images."""
+        """Identity of the weights and the preprocessing."""
         if self.config is None:
             return f"{RANDOM_NAME}/1"
         assert self.config.weights is not None, "checked before anything is measured"
         return f"{files.sha256_of(self.config.weights)}/{self.config.input_px}/{self.config.weights_from}"
 
     def load(self, device: torch.device) -> FeatureExtractor:
-        """Raises CheckpointError when the weights do not fit."""
+        """Load the encoder. Raises CheckpointError when the weights do not fit."""
         return (
             FeatureExtractor.random(device) if self.config is None else FeatureExtractor.pretrained(self.config, device)
         )
@@ -70,7 +70,7 @@ class Network:
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A Parquet file of images and where what is measured of them is kept."""
+    """A Parquet file of images, and the folder of their measurements."""
 
     path: Path
     kind: Literal["shard", "dataset"]
@@ -83,20 +83,20 @@ class ImageFile:
         cls, path: Path, kind: Literal["shard", "dataset"], num_rows: int, side_px: int, sha256: str, identity: str,
         folder: Path,
     ) -> "ImageFile":  # fmt: skip
-        """sha256: of the file; identity: of the network."""
+        """Image file with its folder under `folder`. sha256: of the file; identity: of the network."""
         key = hashlib.sha256(f"{_VERSION}\n{sha256}\n{side_px}\n{identity}".encode()).hexdigest()[:24]
         return cls(path, kind, num_rows, side_px, folder / key)
 
     @property
     def is_measured(self) -> bool:
-        """Whether its arrays are there."""
+        """Whether its arrays exist."""
         return self.kept.is_dir()
 
 
 def measure(file: ImageFile, extractor: FeatureExtractor) -> None:
-    """Writes the arrays of one file, all or none.
+    """Write the arrays of one file, all or none.
 
-    Raises ShardError when the file is damaged or holds images of another size, StorageError when the disk is full.
+    Raises ShardError when the file is damaged or has images of another size, StorageError when the disk is full.
     """
     with files.written_aside(file.kept) as aside:
         aside.mkdir()
@@ -125,15 +125,15 @@ def measure(file: ImageFile, extractor: FeatureExtractor) -> None:
 
 @dataclass(frozen=True)
 class Measured:
-    """Images of several files, end to end, as views of files: read-only."""
+    """Measured images of several files, concatenated, as read-only views of files."""
 
     folders: tuple[Path, ...]
     first_rows: tuple[int, ...]
-    """Of each file, and the number of all rows."""
+    """First row of each file, then the total number of rows."""
 
     @classmethod
     def open(cls, image_files: Sequence[ImageFile]) -> "Measured":
-        """Of files that are measured."""
+        """Open files that have been measured."""
         first = np.cumsum([0, *(file.num_rows for file in image_files)])
         return cls(tuple(file.kept for file in image_files), tuple(int(row) for row in first))
 
@@ -141,23 +141,23 @@ class Measured:
         return self.first_rows[-1]
 
     def ranks(self, rows: Array) -> Array:
-        """uint8 (len(rows), S, S)."""
+        """Gray ranks, uint8 (len(rows), S, S)."""
         return self._take(_RANKS, rows)
 
     def coarse(self, rows: Array) -> Array:
-        """float32 (len(rows), D)."""
+        """Coarse descriptors, float32 (len(rows), D)."""
         return self._take(_COARSE, rows).astype(np.float32)
 
     def features(self, rows: Array) -> Array:
-        """float32 (len(rows), F)."""
+        """Features, float32 (len(rows), F)."""
         return self._take(_FEATURES, rows).astype(np.float32)
 
     def digests(self) -> Array:
-        """uint64, one for each image; equal for equal pixels."""
+        """Pixel digests, one uint64 per image; equal for equal pixels."""
         return self._take(_DIGESTS, np.arange(len(self)))
 
     def _take(self, name: str, rows: Array) -> Array:
-        """Copies, in the order of `rows`."""
+        """Copy rows of an array, in the order of `rows`."""
         file_of = np.searchsorted(self.first_rows, rows, side="right") - 1
         taken: Array | None = None
         for number in np.unique(file_of):
@@ -182,7 +182,7 @@ def _opened(path: Path) -> Array:
 
 
 def _images(file: ImageFile) -> Iterator[NDArray[np.uint8]]:
-    """Gray values (N, H, W), a batch at a time."""
+    """Gray values (N, H, W), batch by batch."""
     shape = (file.side_px, file.side_px)
     try:
         with pq.ParquetFile(file.path) as parquet, ThreadPoolExecutor(_DECODERS) as pool:
@@ -217,7 +217,7 @@ def _damaged(file: ImageFile, why: str) -> ShardError:
 
 
 def _digests(image_NHW: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """A random linear hash of the pixels modulo 2^64: equal images share it, others do not but by a rare chance."""
+    """Random linear hash of the pixels modulo 2^64: equal for equal images, and rarely for others."""
     pixels_NP = image_NHW.reshape(len(image_NHW), -1)
     generator = np.random.default_rng(20240229)
     weights_P = generator.integers(1, 2**63, pixels_NP.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)

@@ -1,8 +1,8 @@
-"""Can one tell whom a model was trained on? An attacker holds a real image and asks: was it in the training set?
+"""Membership inference: an attacker holds a real image and asks whether it was in the training set.
 
-The attacker of the dataset takes an image for a member if the dataset holds one like it. The attacker of the run folder
-asks the image discriminator, which has seen the training images and takes them for real. An area under the ROC curve of
-0.5 is guessing.
+The attacker with the dataset takes an image for a member if the dataset holds a similar one. The attacker with the run
+folder uses the image discriminator, which has seen the training images and takes them for real. An area under the ROC
+curve of 0.5 is guessing.
 
 Shapes: N members, M others, B images of a batch.
 Source: Hayes et al. 2019 (LOGAN: the discriminator as attacker), Chen et al. 2020 (GAN-Leaks: distance to the nearest
@@ -24,9 +24,9 @@ Values = NDArray[np.floating]
 def member_area(
     member_N: Values, other_M: Values, subjects: Sequence[str], num_resamples: int
 ) -> tuple[float, tuple[float, float]]:
-    """Area under the curve of scores that are high for members, with its 95 % interval.
+    """Area under the ROC curve of scores that are high for members, with its 95 % interval.
 
-    subjects: whose image each is, of the members and then of the others: they are resampled.
+    subjects: of each image, members first; they are resampled.
     """
     score_N1 = torch.from_numpy(np.concatenate([member_N, other_M]))[:, None]
     is_member_N1 = (torch.arange(len(score_N1)) < len(member_N))[:, None]

@@ -1,6 +1,6 @@
 """The page of an audit: verdict, checks, the closest pairs side by side. One self-contained file, without a script.
 
-Training images and reports stand on it only where they were asked for.
+It contains training images and reports only if requested.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class CheckRow:
 
 @dataclass(frozen=True)
 class ClosePair:
-    """A generated pair and how near the nearest training image is. real: None unless training data is to be shown."""
+    """A generated pair and its distance to the nearest training image. real: None unless training data is shown."""
 
     title: str
     note: str
@@ -39,7 +39,7 @@ class ClosePair:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its heading. rows: a name and as many values as there are columns behind the first."""
+    """A table with its heading. rows: a name, then one value for each further column."""
 
     title: str
     note: str
@@ -49,7 +49,7 @@ class Table:
 
 @dataclass(frozen=True)
 class AuditPage:
-    """What the page shows."""
+    """Content of the page."""
 
     title: str
     passed: bool
@@ -63,12 +63,12 @@ class AuditPage:
 
     @property
     def shows_real(self) -> bool:
-        """Whether the page holds training images."""
+        """Whether the page contains training images."""
         return any(pair.real for pair in self.pairs)
 
 
 def render(page: AuditPage) -> str:
-    """The page as HTML."""
+    """Render the page as HTML."""
     return _environment().get_template("audit.html.jinja").render(page=page, style=page_style(), version=__version__)
 
 

@@ -1,9 +1,9 @@
-"""Images as they are compared by their pixels: copies are to be found though they are shifted by a few pixels,
-mirrored, noisy or in another gray window.
+"""Comparison of images by pixels that finds copies even if they are shifted by a few pixels, mirrored, noisy or in
+another gray window.
 
-Gray values become their ranks within the image, so that any window that keeps the order of grays changes nothing.
-Images are brought to 64 x 64 px. A coarse descriptor of 8 x 8 means finds candidates, each query tried mirrored and
-shifted; the candidates are then laid over each other and correlated.
+Gray values are replaced by their ranks within the image, so that any window that keeps their order has no effect.
+Images are resized to 64 x 64 px. A coarse descriptor of 8 x 8 means finds candidates for each query, also mirrored and
+shifted; the candidates are then aligned with it and correlated.
 
 Shapes: N images, P pairs, D = 64 numbers of a descriptor, V variants of a query, H, W, S = 64 sides [px].
 Source: ours; correlation of pixels as Akbar et al. 2023 use it to find memorized images.
@@ -18,14 +18,14 @@ from torch.nn import functional
 SIDE_PX = 64
 COARSE_PX = 8
 _STEP_PX = 3
-"""Shifts that candidates are looked for under; what lies between them is found when they are laid over each other."""
+"""Step of the shifts under which candidates are searched; smaller shifts are found when they are aligned."""
 _FINE_PX = 2
 _SHIFTS = tuple(product((-_STEP_PX, 0, _STEP_PX), repeat=2))
 NUM_VARIANTS = 2 * len(_SHIFTS)
 _MARGIN_PX = _STEP_PX + _FINE_PX
-"""Left out around the reference, so that what is compared lies inside both images."""
+"""Border of the reference that is ignored, so that the compared area lies inside both images."""
 _SMOOTH_PX, _BAND_PX = 1, 9
-"""Radii of box means. The difference of the two keeps structures of a few pixels: noise and slow shading drop out."""
+"""Radii of box means. Their difference keeps structures of a few pixels and removes noise and slow shading."""
 _LEVELS = 256
 
 
@@ -43,12 +43,12 @@ def ranked(image_NHW: Tensor) -> Tensor:
 
 
 def coarse(ranked_NSS: Tensor) -> Tensor:
-    """Descriptors (N, D) float32 of length 1; their inner product is a correlation. An even image is all 0."""
+    """Descriptors (N, D) float32 of length 1; their inner product is a correlation. All 0 for a uniform image."""
     return _coarse(ranked_NSS.float())
 
 
 def variants(ranked_NSS: Tensor) -> Tensor:
-    """Descriptors (V, N, D) of queries as they are, mirrored, and each of these shifted."""
+    """Descriptors (V, N, D) of queries, plain and mirrored, under each shift."""
     plain = ranked_NSS.float()
     found = []
     for turned in (plain, plain.flip(2)):
@@ -60,16 +60,16 @@ def variants(ranked_NSS: Tensor) -> Tensor:
 
 
 def structures(ranked_NSS: Tensor) -> Tensor:
-    """float32 (N, S, S): what `correlation` compares."""
+    """Band-passed images, float32 (N, S, S), that `correlation` compares."""
     image_NSS = ranked_NSS.float()
     return _box_mean(image_NSS, _SMOOTH_PX) - _box_mean(image_NSS, _BAND_PX)
 
 
 def correlation(query_PSS: Tensor, reference_PSS: Tensor, variant_P: Tensor) -> Tensor:
-    """Highest correlation (P,) of structures within _FINE_PX pixels of where the variant lays the query.
+    """Highest correlation (P,) of structures within _FINE_PX pixels of the variant's alignment.
 
-    query, reference: of `structures`. 1 for copies, about 0 for unrelated noise. Every other pixel is read, since
-    neighbours say the same after smoothing.
+    query, reference: of `structures`. 1 for copies, about 0 for unrelated noise. Only every other pixel is read, since
+    neighbours are redundant after smoothing.
     """
     mirrored_P = variant_P >= len(_SHIFTS)
     query_PSS = torch.where(mirrored_P[:, None, None], query_PSS.flip(2), query_PSS)
@@ -87,7 +87,7 @@ def correlation(query_PSS: Tensor, reference_PSS: Tensor, variant_P: Tensor) -> 
 
 
 def _around(query_PSS: Tensor, shift_P: Tensor, num: int) -> Tensor:
-    """The part (P, num, num) of each query that its shift brings into the middle."""
+    """Part (P, num, num) of each query that its shift moves to the centre."""
     shifts = torch.tensor(_SHIFTS, device=query_PSS.device)[shift_P]
     place = torch.arange(num, device=query_PSS.device) + _MARGIN_PX - _FINE_PX
     rows = (place[None] + shifts[:, :1])[:, :, None]
@@ -102,7 +102,7 @@ def _coarse(image_NSS: Tensor) -> Tensor:
 
 
 def _box_mean(image_NSS: Tensor, radius_px: int) -> Tensor:
-    """Mean of each pixel's neighbourhood, by running sums: any radius costs the same."""
+    """Mean of each pixel's neighbourhood, by cumulative sums, at the same cost for any radius."""
     width = 2 * radius_px + 1
     for dim in (1, 2):
         padding = (0, 0, radius_px + 1, radius_px) if dim == 1 else (radius_px + 1, radius_px)

@@ -1,4 +1,4 @@
-"""What the reports of a dataset repeat of training reports, beside what held-out reports do.
+"""How much the reports of a dataset repeat training reports, compared with held-out reports.
 
 Shapes: N generated reports, M held-out ones.
 """
@@ -19,18 +19,18 @@ _COPY_FACTOR = 2
 
 @dataclass(frozen=True)
 class ReportFindings:
-    """Which generated reports point to a single patient more often than normal."""
+    """Generated reports that point to a single patient more often than normal."""
 
     flagged: NDArray[np.bool_]
     copies: NDArray[np.bool_]
-    """Those of them that do so more than any held-out report, and twice as often as where flagging begins."""
+    """Flagged reports that do so more often than any held-out report, and at least twice the threshold."""
     threshold: int
-    """Identifying sequences at which reports begin to be flagged."""
+    """Number of identifying sequences at which flagging begins."""
 
 
 @dataclass(frozen=True)
 class ReportControl:
-    """The training reports' sequences, and what held-out reports, one a study, share with them."""
+    """Sequences of the training reports, and what held-out reports, one per study, share with them."""
 
     index: SpanIndex
     held_out: Shared
@@ -39,16 +39,16 @@ class ReportControl:
 
     @property
     def threshold(self) -> int:
-        """Identifying sequences at which reports begin to be flagged."""
+        """Number of identifying sequences at which flagging begins."""
         return find_copied_reports(self.held_out, self.held_out, self.level).threshold
 
     def judge(self, sentences: pa.Array) -> ReportFindings:
-        """Of generated reports, as SENTENCES."""
+        """Findings on generated reports, given as SENTENCES."""
         return find_copied_reports(self.index.look_up(sentences), self.held_out, self.level)
 
 
 def find_copied_reports(generated: Shared, held_out: Shared, level: float) -> ReportFindings:
-    """level: share of the held-out reports that would be flagged."""
+    """Flag reports. level: share of the held-out reports that would be flagged."""
     flagged = ranks_above(generated.identifying_N, held_out.identifying_N) <= level
     num_flagged = int(level * (len(held_out.identifying_N) + 1) + 1e-9)
     threshold = int(np.sort(held_out.identifying_N)[::-1][num_flagged - 1]) + 1
@@ -57,7 +57,7 @@ def find_copied_reports(generated: Shared, held_out: Shared, level: float) -> Re
 
 
 def report_figures(generated: Shared, held_out: Shared, findings: ReportFindings) -> dict[str, Any]:
-    """Both sides of every figure. Holds no words of any report."""
+    """Figures of both sides. Contains no words of any report."""
     return {
         "threshold": findings.threshold,
         "flagged": share_of(findings.flagged),

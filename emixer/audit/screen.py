@@ -1,8 +1,8 @@
-"""Judges pairs block by block as an audit judges a whole dataset: would it withhold them?
+"""Screening of pairs block by block: which pairs would an audit of the whole dataset withhold?
 
-The control, distances of held-out images and what held-out reports share with training reports, is measured once and
-travels to every process that judges; each of these loads descriptors and features of the real images once. Gray ranks
-stay in the folder of what was measured, from where those of a few candidates are read.
+The control (distances of held-out images, and what held-out reports share with training reports) is measured once and
+sent to every screening process, each of which loads descriptors and features of the real images once. Gray ranks stay
+in the folder of measurements, from which those of a few candidates are read.
 
 Shapes: B pairs of a block, H = W, S sides [px], F features.
 """
@@ -28,33 +28,33 @@ from emixer.data.text import tokenize
 
 @dataclass(frozen=True)
 class Screen:
-    """What decides whether a pair is withheld. Picklable; the folder of what was measured must be within reach."""
+    """Criteria for withholding a pair. Picklable; the folder of measurements must be accessible."""
 
     train: Side
     held_out: Side
     held_out_to_train: Matches
     held_out_to_held_out: Matches
     reports: ReportControl | None
-    """None: reports are not judged."""
+    """None: reports are not screened."""
     network: Network
     level: float
     """Share of the control that each measure would flag."""
 
     @property
     def thresholds(self) -> Mapping[str, float]:
-        """Where flagging begins: distances by space, and word sequences of one patient (`report_sequences`)."""
+        """Flagging thresholds: distances by space, and word sequences of one patient (`report_sequences`)."""
         to_train, to_held_out = self.held_out_to_train, self.held_out_to_held_out
         of_control = Distances(to_train, to_held_out, to_train, to_held_out)
         found = {space: nearer_than_control(*of_control.of(space), self.level).threshold for space in SPACES}
         return found if self.reports is None else found | {"report_sequences": self.reports.threshold}
 
     def open(self, device: str) -> "OpenScreen":
-        """Loads the real images' descriptors and features, and the encoder. Raises CheckpointError."""
+        """Load the real images' descriptors and features, and the encoder. Raises CheckpointError."""
         return OpenScreen(self, torch.device(device))
 
 
 class OpenScreen:
-    """A screen on a device, ready to judge."""
+    """A screen loaded on a device."""
 
     def __init__(self, screen: Screen, device: torch.device) -> None:
         self._screen, self._device = screen, device
@@ -64,13 +64,13 @@ class OpenScreen:
 
     @torch.no_grad()
     def __call__(self, images_BHW: NDArray[np.uint8], reports: Sequence[str]) -> NDArray[np.bool_]:
-        """Which pairs (B,) an audit would withhold. A block of the same size and content is always judged alike."""
+        """Which pairs (B,) an audit would withhold. Deterministic for a block of the same size and content."""
         return any_of([self._near(images_BHW), *self._told(reports)])
 
     def _near(self, images_BHW: NDArray[np.uint8]) -> NDArray[np.bool_]:
         image_BHW = torch.from_numpy(images_BHW).to(self._device)
         ranks_BSS = ranked(image_BHW)
-        features_BF = self._extractor(image_BHW[:, None]).half().float()  # as they are kept of real images
+        features_BF = self._extractor(image_BHW[:, None]).half().float()  # the precision stored for real images
         to_train = nearest(ranks_BSS, features_BF, None, self._train)
         to_held_out = nearest(ranks_BSS, features_BF, None, self._held_out)
         screen = self._screen

@@ -1,6 +1,6 @@
-"""Nearest images by exhaustive search: products of blocks, of which only the best are kept.
+"""Nearest images by exhaustive search: blockwise products, of which only the best are kept.
 
-The memory depends on the sizes of the blocks alone, not on how many images there are on either side.
+Memory depends only on the block sizes, not on the number of images on either side.
 
 Shapes: Q queries of a block, C references of a chunk, V variants of a query, D numbers, K candidates, G groups.
 """
@@ -16,34 +16,34 @@ _NEVER = -torch.inf
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some of the references."""
+    """A chunk of the references."""
 
     first: int
-    """Place of the first among all references."""
+    """Index of its first among all references."""
     vectors_CD: Tensor
     owner_C: Tensor | None = None
-    """Whose each is: a query is not compared with what its own owner has."""
+    """Owner of each: a query is not compared with references of its own owner."""
     group_C: Tensor | None = None
-    """Number of the group of each, -1 for none."""
+    """Group number of each, -1 for none."""
 
 
 @dataclass(frozen=True)
 class Best:
-    """Of each query: the highest products and where they are, and the highest within each group."""
+    """For each query: the highest products, their places, and the highest product within each group."""
 
     product_QK: Tensor
     place_QK: Tensor
     group_product_QG: Tensor
-    """-inf where a group has nothing for a query."""
+    """-inf if a group has no reference for the query."""
 
 
 @torch.no_grad()
 def best_products(
     query_VQD: Tensor, chunks: Iterator[Chunk], num_best: int, num_groups: int = 0, owner_Q: Tensor | None = None
 ) -> Best:
-    """The `num_best` references of highest inner product with any variant of each query, best first.
+    """The `num_best` references with the highest inner product with any variant of each query, best first.
 
-    Where fewer than `num_best` references may be compared, the rest have the product -inf and the place 0.
+    If fewer than `num_best` references can be compared, the rest have product -inf and place 0.
     """
     num, device = query_VQD.shape[1], query_VQD.device
     best = torch.full((num, num_best), _NEVER, device=device)
@@ -53,7 +53,7 @@ def best_products(
         product_QC = _products(query_VQD, chunk, owner_Q)
         if chunk.group_C is not None:
             _note_groups(groups, product_QC, chunk.group_C)
-        # after a few chunks hardly a query finds anything better, and only those that do are sorted
+        # after a few chunks few queries find anything better, and only those are sorted
         better = (product_QC.amax(1) > best[:, -1]).nonzero()[:, 0]
         if len(better):
             found, where = product_QC[better].topk(min(num_best, product_QC.shape[1]), dim=1)

@@ -1,9 +1,9 @@
-"""Word sequences of reports that only one patient's training reports hold.
+"""Word sequences that occur in the training reports of only one patient.
 
-Radiologists repeat themselves: what several patients' reports say identifies nobody. So of all sequences of n words,
-those count that stand in the training reports of a single patient, and a report is suspected for how many of them point
-to the same patient. Two words changed in a copied report break a dozen sequences and leave the others. Held-out reports
-tell how many such coincidences are normal.
+Radiologists repeat themselves: wording shared by several patients' reports identifies no one. So only sequences of n
+words count that occur in the training reports of a single patient, and a report is suspicious if many of them point to
+the same patient. Changing two words of a copied report breaks a dozen sequences and leaves the others. Held-out reports
+show how many such coincidences are normal.
 
 Shapes: N reports, W words of all of them, L sequences.
 Source: ours; k-eidetic memorization with k = 1 (Carlini et al. 2021), with patients for documents.
@@ -27,14 +27,14 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Sequences:
-    """All sequences of n words of some reports, as hashes."""
+    """All sequences of n words in a set of reports, as hashes."""
 
     hash_L: NDArray[np.uint64]
     report_L: NDArray[np.int64]
 
     @classmethod
     def of(cls, sentences: pa.Array, num_words: int) -> "Sequences":
-        """sentences: SENTENCES; a sequence may span sentences. Null and short reports have none."""
+        """Hash all sequences. sentences: SENTENCES; a sequence may span sentences. Null and short reports have none."""
         word_W, ends_N = _words(sentences)
         hash_W = np.zeros(max(0, len(word_W) - num_words + 1), np.uint64)
         for place in range(num_words):
@@ -46,17 +46,17 @@ class Sequences:
 
 @dataclass(frozen=True)
 class SpanIndex:
-    """The sequences of the training reports: whose each is, where it is of one patient alone."""
+    """Sequences of the training reports, with their patient if they occur in only one patient's reports."""
 
     hash_L: NDArray[np.uint64]
-    """Distinct, ascending."""
+    """Distinct hashes, ascending."""
     owner_L: NDArray[np.int64]
-    """-1 for several."""
+    """Patient of each sequence; -1 for several."""
     num_words: int
 
     @classmethod
     def of(cls, parts: Iterable[tuple[pa.Array, Array]], num_words: int) -> "SpanIndex":
-        """parts: reports with the number of the patient of each, e.g. file by file."""
+        """Build the index. parts: reports with the patient number of each, e.g. file by file."""
         hashes, owners = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
         for sentences, owner_N in parts:
             found = Sequences.of(sentences, num_words)
@@ -72,7 +72,7 @@ class SpanIndex:
         return cls(hash_L[first], np.where(lowest == highest, lowest, _SEVERAL), num_words)
 
     def look_up(self, sentences: pa.Array) -> "Shared":
-        """What of these reports stands in training reports."""
+        """Find what these reports share with the training reports."""
         found = Sequences.of(sentences, self.num_words)
         num = len(sentences)
         if not len(self.hash_L):
@@ -86,7 +86,7 @@ class SpanIndex:
         return Shared(shared_N, identifying_N, self._longest(found.report_L, owner_L, num), owner_N)
 
     def _longest(self, report_L: Array, owner_L: Array, num: int) -> NDArray[np.int64]:
-        """Words of each report's longest stretch that points to one patient."""
+        """Number of words in each report's longest span that points to one patient."""
         begins = np.ones(len(owner_L), bool)
         begins[1:] = (report_L[1:] != report_L[:-1]) | (owner_L[1:] != owner_L[:-1])
         first = np.flatnonzero(begins)
@@ -99,43 +99,43 @@ class SpanIndex:
 
 @dataclass(frozen=True)
 class Shared:
-    """What reports have in common with training reports."""
+    """What reports share with training reports."""
 
     shared_N: NDArray[np.float64]
-    """Share of their sequences that stand in any training report."""
+    """Share of their sequences that occur in any training report."""
     identifying_N: NDArray[np.int64]
-    """Sequences that point to a single patient, the same one."""
+    """Largest number of sequences that occur only in the reports of one and the same patient."""
     longest_N: NDArray[np.int64]
-    """Words of the longest stretch that points to a single patient; 0 for none."""
+    """Words of the longest span that points to a single patient; 0 for none."""
     owner_N: NDArray[np.int64]
-    """That patient's number, -1 for nobody."""
+    """Number of the patient that `identifying` points to, -1 for none."""
 
     def take(self, rows: Array) -> "Shared":
-        """Of those reports."""
+        """Select reports by row."""
         return Shared(self.shared_N[rows], self.identifying_N[rows], self.longest_N[rows], self.owner_N[rows])
 
 
 def as_sentences(reports: Sequence[Sequence[Sequence[str]] | None]) -> pa.Array:
-    """Tokenized reports as Arrow has them."""
+    """Tokenized reports as an Arrow array."""
     return pa.array(reports, SENTENCES)
 
 
 def _most_of_one(report_L: Array, owner_L: Array, num: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Of each report: how often it points to the patient whom it points to most, and who that is."""
+    """Highest number of sequences of each report that point to one patient, and that patient."""
     counted = owner_L != _SEVERAL
     most_N, who_N = np.zeros(num, np.int64), np.full(num, _SEVERAL)
     if not counted.any():
         return most_N, who_N
     width = int(owner_L.max()) + 1
     pair, count = np.unique(report_L[counted] * width + owner_L[counted], return_counts=True)
-    order = count.argsort(kind="stable")  # of those written to one place, the last stays
+    order = count.argsort(kind="stable")  # of several writes to one place, the last wins
     most_N[pair[order] // width] = count[order]
     who_N[pair[order] // width] = pair[order] % width
     return most_N, who_N
 
 
 def _words(sentences: pa.Array) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """A hash of every word, and how many words there are up to the end of each report."""
+    """Hash of every word, and the number of words up to the end of each report."""
     inner = sentences.flatten()
     words = inner.flatten().dictionary_encode()
     names = [int.from_bytes(blake2b(w.encode(), digest_size=8).digest(), "big") for w in words.dictionary.to_pylist()]

@@ -1,7 +1,7 @@
-"""What should stand in no report that is given away: names, dates and long numbers, found by pattern.
+"""Content that no shared report should have: names, dates and long numbers, found by pattern.
 
-Masks of de-identification are counted beside them. They name nobody, but a model that writes them repeats the wording
-of real reports (`clean_text` makes one `___` of all kinds).
+De-identification masks are counted too. They name no one, but a model that writes them repeats the wording of real
+reports (`clean_text` turns all kinds into `___`).
 """
 
 from collections.abc import Mapping
@@ -26,11 +26,11 @@ _PATTERNS = {
     "masks": r"_{2,}|\bx{3,}\b",
 }
 IDENTIFYING = ("names", "dates", "numbers")
-"""Kinds that keep a report from being given away."""
+"""Kinds for which a report is withheld."""
 
 
 def traces(texts: pa.Array | pa.ChunkedArray) -> Mapping[str, NDArray[np.bool_]]:
-    """Which reports hold each kind: `names`, `dates`, `numbers` of six digits or more, `masks`."""
+    """Which reports contain each kind: `names`, `dates`, `numbers` of six digits or more, `masks`."""
     return {
         kind: np.asarray(pc.match_substring_regex(texts, pattern, ignore_case=True).fill_null(False), bool)
         for kind, pattern in _PATTERNS.items()

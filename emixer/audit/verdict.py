@@ -1,6 +1,6 @@
-"""What a dataset has to pass, and whether it does.
+"""The checks that a dataset has to pass, and their results.
 
-A check fails when the whole 95 % interval of its figure lies beyond the limit: what chance may do is no finding.
+A check fails only if the whole 95 % interval of its figure lies beyond the limit, so that chance is not a finding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 MOST_NEARER = 0.52
-"""Share of images nearer to training images than to as many held-out ones; 0.5 is chance."""
+"""Limit of the share of images nearer to training images than to equally many held-out ones; 0.5 is chance."""
 MOST_MEMBER_AREA = 0.55
-"""Area under the curve of an attacker who has the dataset; 0.5 is guessing."""
+"""Limit of the area under the ROC curve of an attacker with the dataset; 0.5 is guessing."""
 
 MOST_DISCLOSED = 0.05
-"""Share of people of whom more is guessed right if the model was trained on them."""
+"""Limit of the additional share of right guesses for people that the model was trained on."""
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,16 @@ class Check:
     """One figure and its limit."""
 
     name: str
-    """For programs."""
+    """Identifier, for programs."""
     what: str
-    """For people."""
+    """Description, for people."""
     value: float
     interval: tuple[float, float] | None
     limit: float
     passed: bool
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in audit.json."""
+        """Content for audit.json."""
         return asdict(self) | {"interval": None if self.interval is None else list(self.interval)}
 
 
@@ -38,8 +38,8 @@ def checks(
     images: Mapping[str, Any], reports: Mapping[str, Any] | None, traces: Mapping[str, Any] | None,
     membership: Mapping[str, Any], level: float, attributes: Mapping[str, Any],
 ) -> list[Check]:  # fmt: skip
-    """reports, traces: None where there are none to audit. level: share of the control that each measure would flag.
-    attributes: figures by attribute and space, or `not_measured`."""
+    """All checks. reports, traces: None if there are no reports to audit. level: share of the control that each measure
+    would flag. attributes: figures by attribute and space, or `not_measured`."""
     found = [_none("image_copies", "images that copy a training image", images["copies"])]
     found.append(_share("near_images", "images nearer to a training image than held-out ones", images["flagged"],
                         2 * level))  # fmt: skip
@@ -71,7 +71,7 @@ def checks(
 
 
 def verdict(found: Sequence[Check]) -> str:
-    """`pass` or `fail`."""
+    """`pass` if all checks passed, else `fail`."""
     return "pass" if all(check.passed for check in found) else "fail"
 
 

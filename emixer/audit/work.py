@@ -1,7 +1,7 @@
 """The heavy part of an audit as Ray tasks: a task measures a file, or matches a block of images.
 
-What a task makes stands in a file whose name says what it was made of. So whatever is there is never made again, and an
-audit that was killed goes on. Tasks read and write the folder of the audit: on several machines, they must share it.
+The result of a task is a file named by its inputs. So nothing is computed twice, and a killed audit resumes. Tasks read
+and write the folder of the audit, which several machines must share.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,39 +21,39 @@ from emixer.evaluation.features import FeatureExtractor
 
 @dataclass(frozen=True)
 class Share:
-    """What a task has to itself."""
+    """Resources of one task."""
 
     cpus: int
     gpu: bool
 
     @property
     def options(self) -> dict[str, Any]:
-        """As Ray has them."""
+        """Options of the Ray task."""
         return {"num_cpus": self.cpus, "num_gpus": 1 if self.gpu else 0, "max_retries": 3}
 
     def device(self) -> torch.device:
-        """Of the task that asks; its threads are those that it has."""
+        """Device of the calling task, whose torch threads are set to its CPUs."""
         torch.set_num_threads(self.cpus)
         return torch.device("cuda" if self.gpu else "cpu")
 
 
 @dataclass(frozen=True)
 class Search:
-    """Whose nearest are looked for among whom."""
+    """A search for the nearest references of each query."""
 
     queries: Side
     references: Side
 
     @property
     def blocks(self) -> range:
-        """The first query of each."""
+        """First query of each block."""
         return range(0, len(self.queries), QUERY_ROWS)
 
 
 def measure_all(
     image_files: Sequence[ImageFile], network: Network, share: Share, on_images: Callable[[int], None]
 ) -> None:
-    """Measures what is not measured yet. Raises what a task raised; what others have made stays."""
+    """Measure files that are not measured yet. Raises what a task raised; results of other tasks are kept."""
     missing = [file for file in image_files if not file.is_measured]
     on_images(sum(file.num_rows for file in image_files) - sum(file.num_rows for file in missing))
     task = ray.remote(**share.options)(_measure)
@@ -65,11 +65,11 @@ def measure_all(
 def match_all(
     searches: Mapping[str, Search], kept: Path, share: Share, on_images: Callable[[int], None]
 ) -> dict[str, Matches]:
-    """Matches of all queries, by the name of the search."""
+    """Matches of all queries, by name of the search."""
     task = ray.remote(**share.options)(_match)
     pending: dict[Any, tuple[str, int]] = {}
     for name, search in searches.items():
-        shared = ray.put(search)  # owners and groups of all images, once for all its tasks
+        shared = ray.put(search)  # owners and groups of all images, stored once for all its tasks
         pending |= {task.remote(shared, first, share, kept): (name, first) for first in search.blocks}
     paths: dict[tuple[str, int], Path] = {}
     for reference in _as_they_end(list(pending)):
@@ -83,7 +83,7 @@ def match_all(
 
 
 def _as_they_end(pending: list[Any]) -> Iterator[Any]:
-    """Each once it has succeeded; an EmixerError of a task is raised as it is."""
+    """Yield tasks as they succeed; an EmixerError of a task is raised unwrapped."""
     try:
         while pending:
             (ready,), pending = ray.wait(pending, num_returns=1)
@@ -109,5 +109,5 @@ def _match(search: Search, first: int, share: Share, kept: Path) -> Path:
 
 @cache
 def _extractor(network: Network, device: torch.device) -> FeatureExtractor:
-    """Ray keeps its processes, and so the weights."""
+    """Encoder, cached because Ray reuses its processes."""
     return network.load(device)

@@ -1,6 +1,6 @@
-"""`emixer doctor`: what of this machine, its packages, its folders and its SLURM would get in the way, and what to do.
+"""`emixer doctor`: problems with this machine, its packages, folders and SLURM, and how to fix them.
 
-Each module looks at one thing and returns findings; none of them raises for what it finds.
+Each module checks one thing and returns findings; none of them raises for what it finds.
 """
 
 from emixer.doctor.finding import Finding, State

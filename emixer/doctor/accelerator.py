@@ -1,4 +1,4 @@
-"""What torch computes on."""
+"""Check of the device that torch computes on."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ _GIB = 2**30
 
 
 def look() -> list[Finding]:
-    """GPUs that torch can use, their precision and how they would speak to each other."""
+    """Check the GPUs that torch can use, bf16 support and NCCL."""
     if not torch.cuda.is_available():
         built = f"torch was built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is a CPU-only build"
         if not _DRIVER.exists():

@@ -1,4 +1,4 @@
-"""What one check found, as a line for people and as JSON for programs."""
+"""The finding of one check, as a line for people and as JSON for programs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,18 +7,18 @@ from typing import Any
 
 
 class State(StrEnum):
-    """How bad it is."""
+    """Severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
-    """Works, but slower or less than it could."""
+    """Works, but slowly or with limits."""
     PROBLEM = "problem"
     """Something that emixer needs does not work."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """check: what was looked at. what: what was seen. remedy: what to do, where there is something to do."""
+    """Result of one check. check: its name. what: what was observed. remedy: what to do, if anything."""
 
     check: str
     state: State
@@ -30,35 +30,35 @@ class Finding:
 
 
 def ok(check: str, what: str) -> Finding:
-    """Nothing to do."""
+    """Finding that needs no action."""
     return Finding(check, State.OK, what)
 
 
 def warning(check: str, what: str, remedy: str) -> Finding:
-    """Something that could be better."""
+    """Finding about something that works but could be better."""
     return Finding(check, State.WARNING, what, remedy)
 
 
 def problem(check: str, what: str, remedy: str) -> Finding:
-    """Something that has to be mended."""
+    """Finding about something that must be fixed."""
     return Finding(check, State.PROBLEM, what, remedy)
 
 
 def in_words(finding: Finding) -> str:
-    """A line, and its remedy below it."""
+    """Format a finding as a line, with the remedy below it."""
     start = f"{finding.state.value:<7} {finding.check}: "
     return start + finding.what + (f"\n{'':<7} -> {finding.remedy}" if finding.remedy else "")
 
 
 def sum_in_words(findings: Sequence[Finding]) -> str:
-    """How many of them complain."""
+    """Number of problems and warnings, in words."""
     problems = sum(finding.state is State.PROBLEM for finding in findings)
     warnings = sum(finding.state is State.WARNING for finding in findings)
     return f"{_counted(problems, 'problem')}, {_counted(warnings, 'warning')}."
 
 
 def as_json(findings: Sequence[Finding]) -> dict[str, Any]:
-    """`{"healthy": bool, "findings": [{check, state, what, remedy}, ...]}`."""
+    """Findings as `{"healthy": bool, "findings": [{check, state, what, remedy}, ...]}`."""
     return {
         "healthy": all(finding.state is not State.PROBLEM for finding in findings),
         "findings": [asdict(finding) for finding in findings],

@@ -1,4 +1,4 @@
-"""All checks, in the order in which one thing needs another."""
+"""All checks, in the order of their dependencies."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from emixer.doctor.finding import Finding
 
 
 def examine(paths: Sequence[Path]) -> Iterator[Finding]:
-    """Findings as they come, in ten seconds or so. paths: where shards, runs and datasets are to lie."""
+    """Yield findings as they come, within about ten seconds. paths: folders for shards, runs and datasets."""
     checks: list[Callable[[], list[Finding]]] = [
         packages.look,
         machine.look,

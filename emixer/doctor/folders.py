@@ -1,4 +1,4 @@
-"""Whether a folder can hold shards, runs and datasets: space, atomic renames, locks."""
+"""Check of folders for shards, runs and datasets: space, atomic renames, locks."""
 
 import fcntl
 import os
@@ -10,11 +10,11 @@ from emixer.doctor.finding import Finding, ok, problem, warning
 
 _GIB = 2**30
 _LITTLE_GIB = 5
-"""MIMIC-CXR's shards take 6 GiB at 128 px, a training of the paper's size about as much for its checkpoints."""
+"""MIMIC-CXR's shards take 6 GiB at 128 px, checkpoints of a training run at the paper's size about as much."""
 
 
 def look(folder: Path) -> list[Finding]:
-    """Writes a few bytes there and takes them away again."""
+    """Check a folder by writing a few bytes to it, which are removed again."""
     check = f"folder {folder}"
     if not folder.is_dir():
         return [problem(check, "does not exist", f"mkdir -p {folder}, or choose another.")]
@@ -39,7 +39,7 @@ def look(folder: Path) -> list[Finding]:
 
 
 def _renames_and_locks(folder: Path) -> bool:
-    """Raises OSError where a file cannot be written and renamed; False where it cannot be locked."""
+    """Whether files can be locked. Raises OSError if a file cannot be written and renamed."""
     path = folder / "written"
     with path.open("wb") as file:
         file.write(b"emixer")

@@ -1,4 +1,4 @@
-"""Processors, memory and limits of this process."""
+"""Check of the CPUs, memory and limits of this process."""
 
 import os
 import resource
@@ -8,16 +8,16 @@ from pathlib import Path
 
 from emixer.doctor.finding import Finding, ok, warning
 
-_SHARED = Path("/dev/shm")  # noqa: S108 - what Ray's object store is mapped into
+_SHARED = Path("/dev/shm")  # noqa: S108 - where Ray's object store is mapped
 _FEW_FILES = 4096
-"""Ray's own advice is more; below this a node with many workers runs out."""
+"""Ray recommends more; with fewer, a node with many workers runs out."""
 _GIB = 2**30
 _LITTLE_GIB = 1
 """Docker gives a container 64 MiB."""
 
 
 def look() -> list[Finding]:
-    """What this process may use."""
+    """Check the resources that this process may use."""
     return [_processors(), *_shared_memory(), _open_files(), _own_name()]
 
 

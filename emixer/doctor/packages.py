@@ -1,4 +1,4 @@
-"""Python and the packages that emixer asks for, against what is installed."""
+"""Check of Python and of the packages that emixer requires against those installed."""
 
 import sys
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -17,7 +17,7 @@ _EXTRAS = {
 
 
 def look() -> list[Finding]:
-    """Python, each required package that is absent or of another version, and which extras are there."""
+    """Check Python, required packages that are missing or of the wrong version, and installed extras."""
     findings = [ok("Python", ".".join(map(str, sys.version_info[:3])))]
     needed = [Requirement(text) for text in requires("emixer") or ()]
     always = [one for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
@@ -46,6 +46,6 @@ def _version(requirement: Requirement) -> str | None:
 
 
 def _is_complete(extra: str, needed: list[Requirement]) -> bool:
-    """Whether all that this extra adds is installed."""
+    """Whether all packages of this extra are installed."""
     added = [one for one in needed if one.marker and one.marker.evaluate({"extra": extra})]
     return all(_version(one) is not None for one in added)

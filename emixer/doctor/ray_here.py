@@ -1,4 +1,4 @@
-"""Whether Ray starts here and runs a task, or the cluster that RAY_ADDRESS names answers."""
+"""Check that Ray starts here and runs a task, or that the cluster at RAY_ADDRESS answers."""
 
 import os
 import time
@@ -15,7 +15,7 @@ _LOGS = "See Ray's own logs: `emixer phantom --studies 1 --out FOLDER --debug` p
 
 
 def look() -> list[Finding]:
-    """Starts a Ray of one CPU, as every stage starts one, or joins the cluster that is named."""
+    """Start Ray with one CPU, the way every stage starts it, or join the given cluster."""
     given = os.environ.get("RAY_ADDRESS")
     check = f"Ray at {given}" if given else "Ray"
     config = RayConfig() if given else RayConfig(num_cpus=1, object_store_mb=100)
@@ -27,7 +27,7 @@ def look() -> list[Finding]:
             capacity = ray.cluster_resources()
     except EmixerError as error:
         return [problem(check, "does not answer" if given else "does not start", str(error))]
-    except Exception as error:  # noqa: BLE001 - Ray raises what its libraries raise, and the other checks go on
+    except Exception as error:  # noqa: BLE001 - Ray raises what its libraries raise; the other checks still run
         return [problem(check, f"does not work: {type(error).__name__}: {str(error).splitlines()[0]}", _LOGS)]
     words = f"{'joined' if given else 'started'} in {started_s:.1f} s, ran a task"
     if given:

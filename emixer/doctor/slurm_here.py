@@ -1,4 +1,4 @@
-"""Whether SLURM can be asked from here, and what it offers."""
+"""Check that SLURM can be queried from here, and what it offers."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ _ASKED = ("sbatch", "squeue", "scancel", "sinfo", "scontrol")
 
 
 def look() -> list[Finding]:
-    """Its commands and partitions; one line where there is none of it."""
+    """Check SLURM's commands and partitions; one finding if there is no SLURM."""
     missing = [name for name in _ASKED if shutil.which(name) is None]
     if len(missing) == len(_ASKED):
         return [ok("SLURM", "not found; only needed for `python -m jobs` and `python -m cluster` on login nodes")]

@@ -1,4 +1,4 @@
-"""AUC of each label with an interval, on images that are few: resampled by subject, since a subject's images are alike.
+"""AUC of each label with an interval, for few images: resampled by subject, since a subject's images are correlated.
 
 Shapes: N images, Y labels.
 """
@@ -15,15 +15,14 @@ from emixer.evaluation.label_faithfulness import area_under_roc
 from emixer.evaluation.resampling import interval, resampled_rows
 
 MIN_IMAGES = 5
-"""A label is measured when at least so many images carry it and so many do not: an AUC of one image is a coin's
-toss."""
+"""Minimum number of positive and of negative images for a label to be measured: an AUC of one image is a coin toss."""
 
 _RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class LabelAuc:
-    """One row."""
+    """One row of the table."""
 
     label: str
     auc: float
@@ -60,7 +59,8 @@ class AucTable:
 def auc_table(
     scores_NY: Tensor, labels_NY: Tensor, subjects_N: Sequence[str], label_names: Sequence[str], seed: int = 0
 ) -> AucTable:
-    """labels: 1 present, 0 absent, NaN unknown. Intervals: percentiles of 1000 resamples of the subjects."""
+    """AUC table of scores. labels: 1 present, 0 absent, NaN unknown. Intervals: percentiles over 1000 resamples of the
+    subjects."""
     present_Y, absent_Y = (labels_NY == 1).sum(0).tolist(), (labels_NY == 0).sum(0).tolist()
     used = [y for y in range(len(label_names)) if min(present_Y[y], absent_Y[y]) >= MIN_IMAGES]
     unmeasured = tuple(name for y, name in enumerate(label_names) if y not in used)

@@ -1,7 +1,7 @@
-"""What reports say of 14 labels as CheXbert reads them, a BERT taught by the CheXpert labeler and by radiologists.
+"""Labels of reports by CheXbert, a BERT trained on the labels of the CheXpert labeler and of radiologists.
 
-The literature's "CheXbert F1" compares what it reads in two reports; here a report is compared with labels. It needs
-`emixer[fid]` and its weights on disk: nothing is downloaded, and nothing pickled is run.
+The literature's "CheXbert F1" compares its labels of two reports; here those of a report are compared with given
+labels. Needs `emixer[fid]` and the weights on disk: nothing is downloaded, and no pickled code is run.
 
 Shapes: N reports, B reports of a batch, T tokens, F features, Y labels.
 Source: Smit et al. 2020, CheXbert; order of conditions and classes as in the authors' labeler.
@@ -24,14 +24,14 @@ CONDITIONS = (
     "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Pneumonia",
     "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture", "Support Devices", "No Finding",
 )  # fmt: skip
-"""In the order of its heads; the last knows two classes, the others four."""
+"""The 14 labels in the order of the heads; the last head has two classes, the others four."""
 WEIGHTS = "chexbert.pth"
 _CLASSES = (Mention.UNMENTIONED, Mention.PRESENT, Mention.NEGATED, Mention.UNCERTAIN)
 _MAX_TOKENS, _BATCH = 512, 32
 
 
 def check_chexbert(folder: Path) -> None:
-    """Raises CheckpointError when a file is missing that `Chexbert` needs."""
+    """Raise CheckpointError if a file that `Chexbert` needs is missing."""
     for name in (WEIGHTS, "vocab.txt"):
         if not (folder / name).is_file():
             raise CheckpointError(
@@ -41,11 +41,11 @@ def check_chexbert(folder: Path) -> None:
 
 
 class Chexbert:
-    """CheXbert, ready to read."""
+    """CheXbert, loaded for inference."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        """folder: `chexbert.pth` of its authors and the `vocab.txt` of bert-base-uncased; a `config.json` of BERT where
-        the network is of another size.
+        """folder: `chexbert.pth` of its authors and the `vocab.txt` of bert-base-uncased; a BERT `config.json` if the
+        network has another size.
 
         Raises CheckpointError when files are missing, damaged or of another network, ConfigError without transformers.
         """
@@ -70,10 +70,10 @@ class Chexbert:
 
     @torch.no_grad()
     def mentions(self, reports: Sequence[str], label_names: Sequence[str]) -> NDArray[np.int8]:
-        """`Mention` values, int8 (N, Y); labels that CheXbert does not know, and empty reports, are UNMENTIONED."""
+        """`Mention` values, int8 (N, Y); UNMENTIONED for labels unknown to CheXbert and for empty reports."""
         found_NC = np.full((len(reports), len(CONDITIONS)), Mention.UNMENTIONED, np.int8)
         told = [n for n, report in enumerate(reports) if report.strip()]
-        told.sort(key=lambda n: len(reports[n]))  # alike in length beside each other: less padding
+        told.sort(key=lambda n: len(reports[n]))  # batches of similar length need less padding
         for start in range(0, len(told), _BATCH):
             rows = told[start : start + _BATCH]
             found_NC[rows] = self._read([reports[n] for n in rows])
@@ -92,7 +92,7 @@ class Chexbert:
 
 
 class _Network(nn.Module):
-    """BERT and a linear layer a condition on what it says of the whole report. Names as in the weights file."""
+    """BERT with a linear head per condition on its first token. Parameter names as in the weights file."""
 
     def __init__(self, bert: nn.Module, num_features: int) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class _Network(nn.Module):
         self.linear_heads = nn.ModuleList([nn.Linear(num_features, num) for num in classes])
 
     def forward(self, tokens_BT: Tensor, is_token_BT: Tensor) -> Tensor:
-        """The likeliest class of each condition, int64 (B, 14)."""
+        """Most likely class of each condition, int64 (B, 14)."""
         whole_BF = self.bert(tokens_BT, attention_mask=is_token_BT).last_hidden_state[:, 0]
         return torch.stack([head(whole_BF).argmax(1) for head in self.linear_heads], dim=1)
 
@@ -110,7 +110,7 @@ def _state_of(path: Path) -> dict[str, Tensor]:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
         state = content["model_state_dict"]
-        # trained inside DataParallel, by a transformers that kept positions as a buffer
+        # trained with DataParallel and a transformers version that stored positions as a buffer
         return {k.removeprefix("module."): v for k, v in state.items() if not k.endswith("embeddings.position_ids")}
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(

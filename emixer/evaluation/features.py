@@ -1,8 +1,8 @@
-"""Images -> features, for FID and for the judge of labels.
+"""Images -> features, for FID and for the label judge.
 
-With weights: the project's DenseNet-121, final features. Without: a small DenseNet whose random weights come from a
-fixed seed. Random features do tell images apart, but distances in them compare with nothing published: the name
-`random_densenet` goes into every metric that is made of them.
+With weights: final features of the project's DenseNet-121. Without: a small DenseNet whose random weights come from a
+fixed seed. Random features do separate images, but their distances are not comparable with published ones: the name
+`random_densenet` is part of every metric computed from them.
 
 Shapes: B images of a batch, N images, C channels, H = W side [px], F features.
 """
@@ -20,7 +20,7 @@ from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.encoder_facts import read_encoder_facts
 
 RANDOM_NAME, RANDOM_PX = "random_densenet", 64
-"""Of the small random DenseNet: its name, and the size that images are resized to [px]."""
+"""Name of the small random DenseNet, and the size that its images are resized to [px]."""
 _RANDOM_SEED = 20200711
 _RANDOM_CONFIG = ChestEncoderConfig(
     growth=16, blocks=(4, 8, 12, 8), stem_channels=32, input_px=RANDOM_PX, weights=None, frozen=False
@@ -28,26 +28,25 @@ _RANDOM_CONFIG = ChestEncoderConfig(
 
 
 class Features(Protocol):
-    """What measures images."""
+    """A feature extractor for images."""
 
     name: str
-    """Whose features they are; becomes part of metric names."""
+    """Name of the network; part of metric names."""
     num_features: int
     device: torch.device
 
     def __call__(self, image_BCHW: Tensor) -> Tensor:
-        """Features (B, F) float32, without gradient, on `device`, of images: uint8 gray values, or floats in [-1,
-        1]."""
+        """Features (B, F) float32, without gradient, on `device`. Images: uint8 gray values, or floats in [-1, 1]."""
         ...
 
     def over(self, batches: Iterable[Tensor]) -> Tensor:
-        """Features (N, F) of images that come in batches; images are let go batch by batch."""
+        """Features (N, F) of batches of images, which are released one by one."""
         features = [self(batch) for batch in batches]
         return torch.cat(features) if features else torch.empty(0, self.num_features, device=self.device)
 
 
 class FeatureExtractor(Features):
-    """Deterministic features of images. `name` tells whose they are and becomes part of metric names."""
+    """Deterministic image features of a chest encoder. `name` identifies it and is part of metric names."""
 
     def __init__(
         self, encoder: ChestEncoder, name: str, device: torch.device, label_names: tuple[str, ...] = ()
@@ -56,12 +55,12 @@ class FeatureExtractor(Features):
         self.num_features = encoder.classifier.in_features
         self.input_px = encoder.input_px
         self.label_names = label_names
-        """What `label_logits` are of; empty where the encoder's outputs have no known meaning."""
+        """Labels of `label_logits`; empty if the meaning of the encoder's outputs is unknown."""
         self._encoder = encoder.requires_grad_(False).eval().to(device)
 
     @classmethod
     def pretrained(cls, config: ChestEncoderConfig, device: torch.device) -> Self:
-        """The DenseNet of `config.weights`, named after that file. Raises CheckpointError when it does not fit."""
+        """DenseNet with `config.weights`, named after that file. Raises CheckpointError when they do not fit."""
         assert config.weights is not None, "FeatureExtractor.random is the one without weights"
         facts = read_encoder_facts(config.weights)
         label_names = facts.label_names if facts else ()
@@ -71,7 +70,7 @@ class FeatureExtractor(Features):
 
     @classmethod
     def random(cls, device: torch.device) -> Self:
-        """The small random DenseNet: the same weights on every machine."""
+        """Small random DenseNet, with the same weights on every machine."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_RANDOM_SEED)
             encoder = ChestEncoder(_RANDOM_CONFIG, num_labels=1)
@@ -79,7 +78,7 @@ class FeatureExtractor(Features):
 
     @torch.no_grad()
     def __call__(self, image_BCHW: Tensor) -> Tensor:
-        """Features (B, F) float32 of images: uint8 gray values, or floats in [-1, 1]."""
+        """Features (B, F) float32. Images: uint8 gray values, or floats in [-1, 1]."""
         image_BCHW = image_BCHW.to(self.device)
         if image_BCHW.dtype == torch.uint8:
             image_BCHW = image_BCHW.float() / 127.5 - 1
@@ -87,10 +86,10 @@ class FeatureExtractor(Features):
 
     @torch.no_grad()
     def label_logits(self, features_NF: Tensor) -> Tensor:
-        """The encoder's own logits (N, labels of `label_names`) from features."""
+        """Logits (N, labels of `label_names`) of the encoder's classifier on features."""
         return self._encoder.logits(features_NF)
 
 
 def _named_after(weights: Path) -> str:
-    """The file's name; of the file that every encoder run ends with, the run's."""
+    """Stem of the file's name, or the run's name for `encoder.*`, the final file of every encoder run."""
     return weights.parent.name if weights.stem == "encoder" else weights.stem

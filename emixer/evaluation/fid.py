@@ -17,7 +17,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class FeatureStatistics:
-    """Count, mean and scatter of features seen so far, in float64. Adds up over batches and workers in any order."""
+    """Count, mean and scatter of features, in float64. Can be added over batches and workers in any order."""
 
     num: int
     mean_F: Tensor
@@ -39,7 +39,7 @@ class FeatureStatistics:
         return cls(len(features_NF), mean_F, deviation_NF.T @ deviation_NF)
 
     def __add__(self, other: "FeatureStatistics") -> "FeatureStatistics":
-        """Statistics of both sets together (Chan et al. 1979: no sum of squares, so no cancellation)."""
+        """Statistics of the union of both sets (Chan et al. 1979: no sum of squares, so no cancellation)."""
         num = self.num + other.num
         if num == 0:
             return self
@@ -58,8 +58,8 @@ class FeatureStatistics:
 def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> float:
     """|mean difference|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), at least 0.
 
-    tr (S1 S2)^(1/2) is taken from the eigenvalues of the symmetric S1^(1/2) S2 S1^(1/2), which are real and, up to
-    rounding, not negative even for singular covariances. Raises ValueError for fewer than two images on a side.
+    tr (S1 S2)^(1/2) is computed from the eigenvalues of the symmetric S1^(1/2) S2 S1^(1/2), which are real and, up to
+    rounding, nonnegative even for singular covariances. Raises ValueError for fewer than two images on a side.
     """
     covariance_1, covariance_2 = first.covariance(), second.covariance().to(first.mean_F.device)
     root_1 = _symmetric_root(covariance_1)

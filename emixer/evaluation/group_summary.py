@@ -1,4 +1,4 @@
-"""Figures by groups of images as Markdown."""
+"""Figures by image group, as Markdown."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ _FIGURES = {
 def group_tables(
     by: Mapping[str, Any], entry: Callable[[str, Mapping[str, float], Mapping[str, tuple[float, float]]], str]
 ) -> list[str]:
-    """A table for each condition; what is not measured says why. entry: a figure with its interval, as text."""
+    """One table per condition; unmeasured entries say why. entry: formats a figure with its interval."""
     lines: list[str] = []
     for name, content in by.items():
         groups = content["groups"].items()

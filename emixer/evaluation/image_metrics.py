@@ -1,5 +1,5 @@
-"""Generated images beside real ones, by the features of one network: Fréchet and kernel distance, precision, recall,
-density and coverage.
+"""Metrics of generated against real images on the features of one network: Fréchet and kernel distance, precision,
+recall, density and coverage.
 
 Shapes: N images, F features, Y labels.
 Source: EMIXER §6.3.3 (FID); Bińkowski et al. 2018, Kynkäänniemi et al. 2019, Naeem et al. 2020.
@@ -16,14 +16,14 @@ from emixer.evaluation.manifold import manifold_scores
 from emixer.evaluation.resampling import Figures
 
 MIN_IMAGES_A_LABEL = 20
-"""A label's own Fréchet distance is given where generated, held-out and train images have at least so many of it."""
+"""Minimum number of generated, held-out and train images with a label for its own Fréchet distance."""
 
 
 def image_figures(real_NF: Tensor, generated_NF: Tensor, neighbours: int) -> Figures:
-    """fid, kid, kid_sd (over subsets, where there are several), precision, recall, density, coverage.
+    """fid, kid, kid_sd (over subsets, if there are several), precision, recall, density, coverage.
 
-    Compare them only at the same numbers of images: the Fréchet distance falls with them. Raises ValueError for fewer
-    than neighbours + 1 images on a side.
+    Compare them only at equal numbers of images: the Fréchet distance falls with the number. Raises ValueError for
+    fewer than neighbours + 1 images on a side.
     """
     kernel = kernel_distance(real_NF, generated_NF)
     scores = manifold_scores(real_NF, generated_NF, neighbours)
@@ -53,8 +53,8 @@ class LabelledImages:
 def label_distances(
     real: LabelledImages, generated: LabelledImages, sample: LabelledImages, names: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """For each label with enough images in all three: `fid` of the generated ones from the real ones, `real_fid` of as
-    many of `sample`, other real ones, and `images`, how many of each."""
+    """For each label with enough images in all three: `fid` between real and generated ones, `real_fid` between real
+    ones and equally many of `sample`, other real images, and `images`, the number of each."""
     found = {}
     for y, name in enumerate(names):
         sides = [images.of(y) for images in (real, generated, sample)]

@@ -1,7 +1,7 @@
 """Kernel distance (KID) between two sets of features: the squared maximum mean discrepancy under a cubic kernel.
 
-Unlike the Fréchet distance it is unbiased, also for few images: two halves of one set are at 0 in the mean, so that
-distances can be a little negative, and distances of different numbers of images can be compared.
+Unlike the Fréchet distance it is unbiased, even for few images: two halves of one set are at distance 0 on average, so
+distances can be slightly negative, and distances at different numbers of images can be compared.
 
 Shapes: N images of the first set, M of the second, S of a subset of either, F features.
 Source: Bińkowski et al. 2018 (Demystifying MMD GANs), §4; Gretton et al. 2012, lemma 6 (the unbiased estimate).
@@ -15,25 +15,25 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """Mean and standard deviation (divided by the number, not one less) of the distance over subsets.
+    """Mean and standard deviation (divided by n, not n - 1) of the distance over subsets.
 
-    `sd` is the spread of single subsets, not the error of `mean`. It is 0 where one subset takes in all images.
+    `sd` is the spread of single subsets, not the error of `mean`. It is 0 if one subset holds all images.
     """
 
     mean: float
     sd: float
     num_subsets: int
     subset_size: int
-    """Images of either set in a subset."""
+    """Images of each set in a subset."""
 
 
 def kernel_distance(
     first_NF: Tensor, second_MF: Tensor, *, num_subsets: int = 100, subset_size: int = 1000, seed: int = 0
 ) -> KernelDistance:
-    """Kernel distance over random subsets, each drawn without replacement from either set; in float64.
+    """Kernel distance over random subsets, each drawn without replacement from each set; in float64.
 
-    A subset is no larger than the smaller set; where it takes in both sets whole, one is enough. Runs where the
-    features are; the same seed draws the same subsets on every device. Raises ValueError for sets of different
+    A subset is no larger than the smaller set; if it holds both sets whole, only one is used. Runs on the device of the
+    features; the same seed draws the same subsets on every device. Raises ValueError for sets with different numbers of
     features, fewer than two images on a side or in a subset, and no subsets.
     """
     subset_size = min(subset_size, len(first_NF), len(second_MF))
@@ -63,8 +63,8 @@ def _drawn(features_NF: Tensor, size: int, generator: torch.Generator) -> Tensor
 
 
 def _squared_discrepancy(first_SF: Tensor, second_SF: Tensor) -> Tensor:
-    """Unbiased estimate, (): images are not paired with themselves, but an image of one set is with all of the
-    other."""
+    """Unbiased estimate, (): an image is paired with all others of its set, but not itself, and with all of the other
+    set."""
     size = len(first_SF)
     within = sum(kernel.sum() - kernel.trace() for kernel in (_kernel(x_SF, x_SF) for x_SF in (first_SF, second_SF)))
     between = _kernel(first_SF, second_SF).sum()

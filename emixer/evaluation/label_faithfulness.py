@@ -1,9 +1,9 @@
-"""Do generated images show the labels they were made from? A judge that was fitted on real images decides.
+"""Whether generated images show their labels, according to a judge fitted on real images.
 
-One judge is an encoder's own outputs, for the labels that it was trained on. The other is a linear probe: ridge
-regression from image features to labels. It is weak on purpose: it is fitted in a second, it cannot memorise, and what
-it says of generated images is only read beside what it says of real held-out ones. An AUC of generated images near the
-real one means that conditioning works as far as this judge can see.
+One judge is the classifier of an encoder, for the labels that it was trained on. The other is a linear probe: ridge
+regression from image features to labels. It is weak on purpose: it fits in a second, it cannot memorise, and its scores
+on generated images are only read beside those on real held-out ones. An AUC on generated images near the real one means
+that conditioning works as far as this judge can see.
 
 Shapes: N images, F features, Y labels, L ridge strengths.
 """
@@ -23,13 +23,13 @@ class Judge(Protocol):
     """Scores images for each label; higher means more likely present. Not probabilities."""
 
     def score(self, features_NF: Tensor) -> Tensor:
-        """Scores (N, Y) float32; NaN throughout for a label that this judge does not know."""
+        """Scores (N, Y) float32; NaN throughout for a label unknown to this judge."""
         ...
 
 
 @dataclass(frozen=True)
 class EncoderJudge:
-    """The classifier of the encoder that the features come from."""
+    """Judge that uses the classifier of the encoder that the features come from."""
 
     extractor: FeatureExtractor
     label_names: tuple[str, ...]
@@ -44,7 +44,7 @@ class EncoderJudge:
 
 @dataclass(frozen=True)
 class LabelJudge:
-    """Scores images for each label; higher means more likely present. Not probabilities."""
+    """Linear probe that scores images for each label; higher means more likely present. Not probabilities."""
 
     mean_F: Tensor
     scale_F: Tensor
@@ -52,7 +52,7 @@ class LabelJudge:
 
     @classmethod
     def fit(cls, features_NF: Tensor, labels_NY: Tensor) -> Self:
-        """Fits on real images. labels: 1 present, 0 not. Raises ValueError for fewer than two images.
+        """Fit on real images. labels: 1 present, 0 not. Raises ValueError for fewer than two images.
 
         The ridge strength of each label is the one with the smallest leave-one-out error, which has a closed form.
         """
@@ -60,7 +60,7 @@ class LabelJudge:
             raise ValueError(f"The judge needs labelled images; {len(features_NF)} were given, at least 2 are needed.")
         features_NF, labels_NY = features_NF.double(), labels_NY.double()
         mean_F, scale_F = features_NF.mean(0), features_NF.std(0)
-        scale_F = torch.where(scale_F > 1e-9 * scale_F.max(), scale_F, torch.inf)  # a constant feature says nothing
+        scale_F = torch.where(scale_F > 1e-9 * scale_F.max(), scale_F, torch.inf)  # ignore constant features
         weight_FY = _ridge_by_leave_one_out((features_NF - mean_F) / scale_F, labels_NY - labels_NY.mean(0))
         return cls(mean_F.float(), scale_F.float(), weight_FY.float())
 
@@ -72,10 +72,10 @@ class LabelJudge:
 def area_under_roc(scores_NY: Tensor, labels_NY: Tensor) -> Tensor:
     """AUC of each column by the rank statistic, ties counted half: (Y,) float64, NaN where only one class occurs.
 
-    labels: 1 present, 0 absent, anything else is left out of that column. A column with a score of NaN is NaN.
+    labels: 1 present, 0 absent; other values are excluded from that column. A column with a NaN score is NaN.
     """
     present_YN, absent_YN = labels_NY.T == 1, labels_NY.T == 0
-    # images left out rank behind all others, so that the ranks of the rest are as if they were not there
+    # excluded images rank last, so that they do not affect the ranks of the rest
     scores_YN = scores_NY.T.double().masked_fill(~(present_YN | absent_YN), torch.inf).contiguous()
     sorted_YN = scores_YN.sort(dim=1).values
     below_YN = torch.searchsorted(sorted_YN, scores_YN)
@@ -95,7 +95,7 @@ def _ridge_by_leave_one_out(x_NF: Tensor, t_NY: Tensor) -> Tensor:
     shrink_LK = s_K.square() / (s_K.square() + strengths_L[:, None])
     projected_KY = u_NK.T @ t_NY
     residual_LNY = t_NY - torch.einsum("nk,lk,ky->lny", u_NK, shrink_LK, projected_KY)
-    leverage_LN = shrink_LK @ u_NK.square().T + 1 / len(x_NF)  # the mean that was taken off is a parameter too
+    leverage_LN = shrink_LK @ u_NK.square().T + 1 / len(x_NF)  # the subtracted mean is a parameter too
     error_LY = (residual_LNY / (1 - leverage_LN).clamp_min(1e-6)[..., None]).square().mean(1)
     best_Y = error_LY.argmin(0)
     inverse_YK = s_K / (s_K.square() + strengths_L[best_Y][:, None])

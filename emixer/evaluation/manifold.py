@@ -1,12 +1,12 @@
-"""Precision, recall, density and coverage: generated images against real ones, by balls around images.
+"""Precision, recall, density and coverage of generated images against real ones, by nearest-neighbour balls.
 
-An image's ball reaches to its k-th nearest neighbour of its own set. Precision: share of generated images in the ball
-of any real image. Recall: share of real images in the ball of any generated image. Density: how many balls of real
-images a generated image lies in, over k: 1 in the mean for two sets of one distribution, with no upper bound. Coverage:
-share of real images with a generated image in their ball.
+An image's ball reaches to its k-th nearest neighbour in its own set. Precision: share of generated images in the ball
+of any real image. Recall: share of real images in the ball of any generated image. Density: number of balls of real
+images that a generated image is in, divided by k: 1 on average for two sets of one distribution, with no upper bound.
+Coverage: share of real images with a generated image in their ball.
 
-An image on the surface is inside for precision and recall and outside for density and coverage, as in their authors'
-programs. It matters for copied images only: generated images that repeat the real ones get density 1.
+An image on the surface counts as inside for precision and recall and as outside for density and coverage, as in their
+authors' code. This matters only for copied images: generated images that repeat the real ones get density 1.
 
 Shapes: N real images, M generated images, C images of a chunk, F features.
 Source: Kynkäänniemi et al. 2019 (precision, recall); Naeem et al. 2020 (density, coverage).
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 _ROUNDING = 1e-10
-"""Squared distances whose difference is this share of the terms they are summed from are ties. Far above the rounding
-of float64, far below that of the float32 features."""
+"""Squared distances that differ by at most this share of the terms they are summed from are ties. Far above the
+rounding of float64, far below that of the float32 features."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class ManifoldScores:
 def manifold_scores(
     real_NF: Tensor, generated_MF: Tensor, num_neighbours: int = 5, *, chunk_images: int = 1000
 ) -> ManifoldScores:
-    """Scores of generated images, in float64, where the real features are.
+    """Scores of generated images, in float64, on the device of the real features.
 
-    Compare them at the same numbers of images and neighbours only: balls shrink as images are added. No more than
-    `chunk_images` rows of distances are held at a time, and the result does not depend on how many. Raises ValueError
-    for fewer than num_neighbours + 1 images on a side, sets of different features, or features that are not finite.
+    Compare them only at the same numbers of images and neighbours: balls shrink as images are added. At most
+    `chunk_images` rows of distances are held at a time; the result does not depend on it. Raises ValueError for fewer
+    than num_neighbours + 1 images on a side, different numbers of features, or features that are not finite.
     """
     generated_MF = generated_MF.to(real_NF.device)
     _check(real_NF, generated_MF, num_neighbours)
-    middle_F = real_NF.double().mean(0)  # distances stay the same, their rounding gets smaller
+    middle_F = real_NF.double().mean(0)  # centring keeps distances and reduces rounding errors
     real_NF, generated_MF = real_NF.double() - middle_F, generated_MF.double() - middle_F
     real_surface_N, real_slack_N = _balls(real_NF, num_neighbours, chunk_images)
     surface_M, slack_M = _balls(generated_MF, num_neighbours, chunk_images)
@@ -80,13 +80,13 @@ def _check(real_NF: Tensor, generated_MF: Tensor, num_neighbours: int) -> None:
                 f"{len(features)} {side} images have no {num_neighbours}-th nearest neighbour. "
                 f"Give at least {num_neighbours + 1}, or use fewer neighbours."
             )
-        # NaN is in no ball, which would read as a bad generator
+        # NaN is in no ball, which would look like a bad generator
         if not torch.isfinite(features).all():
             raise ValueError(f"Features of {side} images are not finite. Check the images and the network.")
 
 
 def _balls(features_NF: Tensor, num_neighbours: int, chunk_images: int) -> tuple[Tensor, Tensor]:
-    """Squared distance (N,) from each image to its k-th nearest other image, and what rounding may add or take off."""
+    """Squared distance (N,) from each image to its k-th nearest other image, and the tolerance for rounding."""
     surfaces = []
     for rows in torch.arange(len(features_NF), device=features_NF.device).split(chunk_images):
         distance_CN = _squared_distances(features_NF[rows], features_NF)

@@ -1,10 +1,10 @@
-"""Images -> features of networks made elsewhere, for figures that compare with published ones.
+"""Images -> features of third-party networks, for figures that can be compared with published ones.
 
-`inception` is the network of nearly all published FIDs; it has seen no radiograph. `rad_dino` has seen nothing else.
-Both need `emixer[fid]` and weights that the user has on disk: nothing is downloaded, and nothing pickled is run.
+`inception` is the network of nearly all published FIDs; it was trained on no radiographs, `rad_dino` only on
+radiographs. Both need `emixer[fid]` and weights on disk: nothing is downloaded, and no pickled code is run.
 
-Images given as floats are rounded to the 256 gray values first, as when they are saved, so that images have the same
-features before and after.
+Float images are first rounded to 256 gray values, as when saved, so that images have the same features before and
+after.
 
 Shapes: B images of a batch, N images, C channels (1, or 3 of a gray image), H, W sides [px], F features.
 Source: Heusel et al. 2017 (FID), Szegedy et al. 2015 (Inception); Pérez-García et al. 2025 (RAD-DINO).
@@ -23,7 +23,7 @@ from emixer.evaluation.features import Features
 
 
 class _OutsideFeatures(Features):
-    """A network of another library. forward: features of gray values (B, 3, H, W) uint8 on the device."""
+    """Features of a network from another library. forward: features of gray values (B, 3, H, W) uint8 on the device."""
 
     def __init__(self, name: str, num_features: int, device: torch.device, forward: Callable[[Tensor], Tensor]) -> None:
         self.name, self.num_features, self.device = name, num_features, device
@@ -35,12 +35,12 @@ class _OutsideFeatures(Features):
 
 
 def inception(weights: Path, device: torch.device) -> Features:
-    """The 2048 features of Inception v3 before its classifier, as the FID literature computes them.
+    """The 2048 features of Inception v3 before its classifier, as computed in the FID literature.
 
-    weights: the state dict published as pt_inception-2015-12-05-6726825d.pth, or with the same end by torch-fidelity,
-    converted from TensorFlow's. Images of any size are resized to 299 x 299, bilinearly and without smoothing, as
-    TensorFlow 1 did: published distances are made so, and images above 299 px alias. Raises CheckpointError when the
-    file is missing, holds a pickled module or does not fit, ConfigError without torch-fidelity.
+    weights: the state dict published as pt_inception-2015-12-05-6726825d.pth, or by torch-fidelity under a name with
+    the same end, converted from TensorFlow's. Images of any size are resized to 299 x 299, bilinearly and without
+    antialiasing, as TensorFlow 1 did and published distances assume; images above 299 px alias. Raises CheckpointError
+    when the file is missing, holds a pickled module or does not fit, ConfigError without torch-fidelity.
     """
     check_inception(weights)
     try:
@@ -48,7 +48,7 @@ def inception(weights: Path, device: torch.device) -> Features:
     except ImportError as error:
         raise _missing("inception", "torch-fidelity") from error
     try:
-        # This unpickles the file without limits; `check_inception` has just found nothing but tensors in it
+        # this unpickles the file without restrictions; `check_inception` has verified that it holds only tensors
         network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(weights))
     except RuntimeError as error:
         raise CheckpointError(
@@ -63,16 +63,16 @@ _RAD_DINO_PROCESSOR: dict[str, Any] = {
     "size": {"shortest_edge": 518}, "crop_size": {"height": 518, "width": 518}, "resample": 3,
     "image_mean": [0.5307] * 3, "image_std": [0.2583] * 3,
 }  # fmt: skip
-"""What the published preprocessor_config.json says; resample 3 is bicubic."""
+"""Content of the published preprocessor_config.json; resample 3 is bicubic."""
 
 
 def rad_dino(folder: Path, device: torch.device) -> Features:
     """The class token of RAD-DINO (microsoft/rad-dino, a DINOv2 ViT-B/14): 768 features.
 
-    folder: a download of the model, with config.json, model.safetensors and preprocessor_config.json. Images are
-    prepared as the last says, or without it as RAD-DINO's does: shorter side resized to 518 px, bicubic and smoothed,
-    middle 518 x 518 px cut out, mean 0.5307 and sd 0.2583 taken out of gray values in [0, 1]. Raises CheckpointError
-    when files are missing, damaged or of another network, ConfigError without transformers.
+    folder: a download of the model, with config.json, model.safetensors and preprocessor_config.json. The last defines
+    the preprocessing; without it, RAD-DINO's is used: shorter side resized to 518 px, bicubic with antialiasing, centre
+    crop of 518 x 518 px, gray values in [0, 1] normalised by mean 0.5307 and sd 0.2583. Raises CheckpointError when
+    files are missing, damaged or of another network, ConfigError without transformers.
     """
     check_rad_dino(folder)
     try:
@@ -80,7 +80,7 @@ def rad_dino(folder: Path, device: torch.device) -> Features:
         from transformers.utils.logging import disable_progress_bar
     except ImportError as error:
         raise _missing("rad_dino", "transformers") from error
-    disable_progress_bar()  # it would write over this program's own
+    disable_progress_bar()  # it would overwrite this program's own
     try:
         processor = (
             AutoImageProcessor.from_pretrained(str(folder), local_files_only=True)
@@ -95,7 +95,7 @@ def rad_dino(folder: Path, device: torch.device) -> Features:
             f"{folder} cannot be read as RAD-DINO ({type(error).__name__}: {_first_line(error)}). "
             "Expected the published files of microsoft/rad-dino."
         ) from error
-    # What the file lacks has been filled with random numbers; the mask token is of no use on whole images
+    # tensors missing in the file were initialised at random; the mask token is not used on whole images
     missing = sorted(name for name in found["missing_keys"] if not name.endswith("mask_token"))
     if missing:
         raise CheckpointError(
@@ -113,7 +113,7 @@ def rad_dino(folder: Path, device: torch.device) -> Features:
 
 
 def check_rad_dino(folder: Path) -> None:
-    """Raises CheckpointError when a file is missing that `rad_dino` needs."""
+    """Raise CheckpointError if a file that `rad_dino` needs is missing."""
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise CheckpointError(
@@ -123,16 +123,16 @@ def check_rad_dino(folder: Path) -> None:
 
 
 def _gray_values(image_BCHW: Tensor) -> Tensor:
-    """(B, 3, H, W) uint8."""
+    """Convert images to gray values (B, 3, H, W) uint8."""
     if image_BCHW.dtype != torch.uint8:
-        if not torch.isfinite(image_BCHW).all():  # uint8 has no NaN to show it with
+        if not torch.isfinite(image_BCHW).all():  # uint8 cannot represent NaN
             raise ValueError("Images are not finite. Check where they come from.")
         image_BCHW = image_BCHW.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
     return image_BCHW.expand(-1, 3, -1, -1)
 
 
 def check_inception(path: Path) -> None:
-    """Raises CheckpointError unless the file holds tensors by name and nothing that runs when it is read."""
+    """Raise CheckpointError unless the file holds only named tensors and no code that would run on loading."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

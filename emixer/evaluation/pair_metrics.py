@@ -1,7 +1,7 @@
-"""Figures of pairs: do images show their labels, do reports state them, do the two agree, are reports varied.
+"""Figures of pairs: whether images show their labels, reports state them and the two agree, and how varied reports are.
 
-Most are measures of some rows, so that test sets can be drawn again. Which labels count is decided once, on all rows:
-else the mean of a resample would be one over other labels.
+Most are functions of a set of rows, so that test sets can be resampled. The labels that count are chosen once, on all
+rows: otherwise the mean of a resample would be over other labels.
 
 Shapes: N pairs, Y labels.
 """
@@ -26,15 +26,15 @@ ALL = slice(None)
 
 
 def label_areas(scores_NY: Tensor | None, labels_NY: Tensor, label_names: Sequence[str]) -> Measure:
-    """label_auc, mean over labels, and label_auc/<L>. scores: of a judge; None: there is none. labels: NaN unknown."""
+    """label_auc, mean over labels, and label_auc/<L>. scores: of a judge; None without one. labels: NaN unknown."""
     return _areas("label_auc", scores_NY, labels_NY, label_names, label_names)
 
 
 def agreement(scores_NY: Tensor | None, mentions_NY: NDArray[np.int8], label_names: Sequence[str]) -> Measure:
-    """pair_agreement and pair_agreement/<L>: whether images show what their own reports say.
+    """pair_agreement and pair_agreement/<L>: whether images show what their own reports state.
 
-    It does not matter what both were made from. What is uncertain does not count, nor do pairs without a report.
-    mentions: what the reports say.
+    Independent of the labels both were generated from. Uncertain mentions do not count, nor do pairs without a report.
+    mentions: labels that the reports mention.
     """
     stated_NY = torch.from_numpy(mentions_NY).float()
     stated_NY[stated_NY == Mention.UNMENTIONED] = Mention.NEGATED
@@ -55,15 +55,15 @@ def faithfulness(
     mentions_NY: NDArray[np.int8], labels_NY: Tensor, label_names: Sequence[str],
     readable: Collection[str] = READABLE_LABELS,
 ) -> Measure:  # fmt: skip
-    """report_precision, report_recall, report_f1 and report_f1/<L>: findings that reports state against the labels;
-    report_f1_chance and .../<L>: what as many statements would come to in reports drawn at random, and
-    report_f1_over_chance and .../<L>: how much more it is.
+    """report_precision, report_recall, report_f1 and report_f1/<L>: findings that reports state, against the labels;
+    report_f1_chance and .../<L>: F1 of equally many statements in reports drawn at random, and report_f1_over_chance
+    and .../<L>: the difference.
 
-    Beside them what reports deny, which costs a writer nothing and must not pass for knowledge:
-    report_negative_precision is the share of all denials that are right; report_{positive,negative}_statements are
-    numbers a report.
+    Negations, which come at no cost and must not pass for knowledge, are measured separately:
+    report_negative_precision is the share of all negations that are right; report_{positive,negative}_statements are
+    numbers per report.
 
-    readable: labels that whoever read the reports knows; the others do not count.
+    readable: labels known to the labeller of the reports; the others do not count.
     """
     known_N = ~labels_NY.isnan().any(1).numpy()
     used_Y = _measurable(labels_NY[known_N]) & _among(label_names, readable)
@@ -128,6 +128,6 @@ def _among(label_names: Sequence[str], readable: Collection[str]) -> NDArray[np.
 def _over_labels(
     name: str, value_Y: NDArray[np.float64], use_Y: NDArray[np.bool_], label_names: Sequence[str]
 ) -> Metrics:
-    """The mean over the labels in use, and each; NaN where rows leave one undefined."""
+    """Mean over the labels in use, and the value of each; NaN where undefined for these rows."""
     each = {f"{name}/{label}": float(v) for label, v, use in zip(label_names, value_Y, use_Y, strict=True) if use}
     return {name: sum(each.values()) / len(each), **each} if each else {}

@@ -1,10 +1,10 @@
-"""RadGraph F1: do two reports name the same observations and anatomy, in the same relations? By the package `radgraph`.
+"""RadGraph F1 (package `radgraph`): whether two reports name the same observations and anatomy in the same relations.
 
-It needs `emixer[radgraph]` and a model on disk: nothing is downloaded.
+Needs `emixer[radgraph]` and a model on disk: nothing is downloaded.
 
 Shapes: N reports.
 Source: Jain et al. 2021, RadGraph; Delbrouck et al. 2022, whose "partial" reward is what the literature calls RadGraph
-F1: entities match by words and label, and by whether they stand in any relation.
+F1: entities match by words and label, and by whether they are part of any relation.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _FILES = ("config.json", "weights.th", "vocabulary")
 
 
 def check_radgraph(folder: Path) -> None:
-    """Raises CheckpointError when something is missing that `Radgraph` needs, or would be looked for in the network."""
+    """Raise CheckpointError if something that `Radgraph` needs is missing or would be looked up on the network."""
     model = folder / MODEL
     missing = [name for name in _FILES if not (model / name).exists()]
     if missing:
@@ -54,17 +54,17 @@ def check_radgraph(folder: Path) -> None:
 
 
 class Radgraph:
-    """A model that reads reports."""
+    """A RadGraph model that annotates reports."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        """folder: holds `radgraph-xl`, the unpacked archive of that name, in whose config.json the two `model_name` are
-        the folder of the BERT below.
+        """folder: holds `radgraph-xl`, the unpacked archive of that name, with both `model_name` entries of its
+        config.json set to the folder of the underlying BERT.
 
         Raises CheckpointError when something is missing or does not fit, ConfigError without radgraph.
         """
         check_radgraph(folder)
         self._annotated: dict[str, Mapping[str, Any]] = {}
-        # it prints, and changes filters of warnings
+        # it prints, and changes warning filters
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -89,7 +89,7 @@ class Radgraph:
         self._reward = compute_reward
 
     def f1(self, reports: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
-        """F1 (N,) of each report beside its reference; 0 where one of them is empty."""
+        """F1 (N,) of each report against its reference; 0 where either is empty."""
         self._annotate([text for text in (*reports, *references) if text.strip()])
         scores = [
             self._reward(self._annotated[report], self._annotated[reference], "partial")
@@ -99,7 +99,7 @@ class Radgraph:
         return np.array(scores, np.float64)
 
     def _annotate(self, reports: Sequence[str]) -> None:
-        """Each text once: reports repeat themselves, and a reference serves many."""
+        """Annotate each distinct text once: reports repeat, and references are shared."""
         new = [text for text in dict.fromkeys(reports) if text not in self._annotated]
         if new:
             with torch.no_grad(), warnings.catch_warnings():

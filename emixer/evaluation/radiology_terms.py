@@ -1,7 +1,7 @@
-"""Words of chest radiology: how reports name each label, and how they negate and hedge.
+"""Vocabulary of chest radiology: how reports name each label, and how they negate and hedge.
 
-Patterns of lower-case tokens joined by single spaces, one alternative a line. Phrases are the common ones of the
-CheXpert and NIH vocabularies; what a label's phrases are is a matter of convention, stated here and nowhere else.
+Patterns of lower-case tokens joined by single spaces, one alternative per line. Phrases are the common ones of the
+CheXpert and NIH vocabularies; which phrases belong to a label is a convention, defined only here.
 """
 
 import re
@@ -111,7 +111,7 @@ TERMS: dict[str, str] = {
     "Hernia": r"""
         hernia(s|ted|tion)?""",
 }
-"""How a label is named."""
+"""Terms of each label."""
 
 _NORMAL = r"(normal|unremarkable|within normal limits|not enlarged|not widened|preserved)"
 _NOT_BEFORE_NORMAL = r"(upper limits?|top|borderline|high|mildly|slightly|prominent|enlarged|but|with|except|lungs?)"
@@ -127,7 +127,7 @@ NORMAL_STATEMENTS: dict[str, str] = {
         (osseous|bony|skeletal) structures( \S+){{0,3}} ({_NORMAL}|intact)
         (bones|ribs|bony thorax)( \S+){{0,3}} ({_NORMAL}|intact)""",
 }
-"""Statements that deny a label without naming it."""
+"""Statements that negate a label without naming it."""
 
 BORDERLINE_STATEMENTS: dict[str, str] = {
     "Cardiomegaly": r"""
@@ -135,7 +135,7 @@ BORDERLINE_STATEMENTS: dict[str, str] = {
         (upper limits?|top|high)[ -]normal( \S+)? (heart|cardiac)
         borderline (cardiomegaly|heart|cardiac|enlarge\w+)""",
 }
-"""Statements that leave a label open."""
+"""Statements that make a label uncertain."""
 
 _FIRM_VERB = r"(is|are|was|were|has|have|had|can|could)( been| also| now| clearly| currently)?"
 _NOT = r"(not|isn't|aren't|wasn't|weren't|hasn't|haven't)"
@@ -162,10 +162,10 @@ HISTORY = r"""
     (history|hx) (of|for|:)
     h / o
     history"""
-"""What stands after it is no finding of this image."""
+"""Terms after it are not findings of this image."""
 CONFIRMED_HISTORY = r"""
     (consistent|compatible|keeping|accordance) with( \S+){0,3}? (history|hx)( (of|for))?( known)?"""
-"""But here it is one."""
+"""Exceptions: terms after these are findings."""
 _MUCH = r"( (significant|interval|definite|appreciable|substantial|great(ly)?|much|other|further))*"
 _CHANGED = (
     r"((in|de)creased?|(un)?changed|resolved|cleared|improved|worsened|progressed|enlarged|larger?|bigger|new|moved|removed"
@@ -182,7 +182,7 @@ STILL_THERE = rf"""
     (absent|not there) {_EARLIER}
     (which|that) (was|were|is|are) (\S+ly )?{_SEEN} {_EARLIER}
     no longer (enlarging|growing|increasing|new)"""
-"""Said after a term, it tells of a change or of an earlier image, and denies nothing of this one."""
+"""After a term, these describe a change or an earlier image and do not negate the finding in this one."""
 UNDECIDED = rf"""
     (cannot|can not|can't|could not|couldn't|not|nor)( \S+){{0,3}}? {_EXCLUDED}
     (unable|difficult|hard|impossible) to (\S+ly )?(exclude|rule out)"""
@@ -203,7 +203,7 @@ ANSWERED_NO = rf"""
     {_PLURAL_OR_PAIR}[:=-] (none|absent|negative|nil|{_NOT} {_SEEN})
     {_PLURAL_OR_PAIR}[:=-] no(?= ([,;/]|$))
     none(?= ([,;/]|$))"""
-"""The answer of a form, right behind the term."""
+"""Negative answer of a form, directly after the term."""
 DEVICE_GONE_BEFORE = r"""
     (removal|explantation|withdrawal|discontinuation|extubation) of
     (removed|withdrew|withdrawn|discontinued|extubated|explanted)"""
@@ -251,14 +251,14 @@ _ALTHOUGH_ONE = (
 LEFT_OPEN = rf"""
     {_ALTHOUGH_ONE}(present|missed|hidden|there|obscured|seen|exist|remain|persist)
     {_ALTHOUGH_ONE}(excluded|ruled out)"""
-"""Takes a denial back without naming the finding again."""
+"""Retracts a negation without naming the finding again."""
 
 
 def alternatives(lines: str) -> str:
-    """One group of all lines of a pattern."""
+    """Join the lines of a pattern into one group of alternatives."""
     return "(" + "|".join(line.strip() for line in lines.splitlines() if line.strip()) + ")"
 
 
 def whole_words(lines: str) -> re.Pattern[str]:
-    """Finds any of the lines between spaces; the spaces belong to no match, so that neighbours may share them."""
+    """Compile a pattern that matches any line between spaces, which are not consumed, so that neighbours share them."""
     return re.compile(rf"(?<= ){alternatives(lines)}(?= )")

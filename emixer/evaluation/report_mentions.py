@@ -1,13 +1,13 @@
-"""What a report says of each label: present, negated, uncertain, or nothing. A small rule-based reader.
+"""A small rule-based labeller of reports: each label is present, negated, uncertain or unmentioned.
 
 A sentence is searched for the terms of each label; a term is negated or made uncertain by trigger words before or
 after it within its clause (the idea of NegEx, Chapman et al. 2001). Normal statements ("the heart is normal in size")
-negate, too, and so does a device's removal. What is told as history is not mentioned. Over a report, present wins over
-uncertain over negated (as in the CheXpert labeler, Irvin et al. 2019).
+and the removal of a device also negate. History counts as unmentioned. Over a report, present takes precedence over
+uncertain, and uncertain over negated (as in the CheXpert labeler, Irvin et al. 2019).
 
-The reader is short, so it misses rare wordings: read what it says of generated reports beside what it says of real
-ones. Its words stand in `radiology_terms`. It knows English alone. ConText of medspacy and NegEx of negspacy were tried
-in its place and read the Indiana reports less well (docs/experiments.md).
+The labeller is small, so it misses rare wordings: compare its results on generated reports with those on real ones. Its
+terms are in `radiology_terms`. It supports only English. ConText of medspacy and NegEx of negspacy were tried instead
+and did less well on the Indiana reports (docs/experiments.md).
 
 Shapes: N reports, Y labels.
 """
@@ -29,10 +29,10 @@ Sentence = Sequence[str]
 
 
 class Mention(IntEnum):
-    """What a report says of one label. The first three are the values of labels in shards.
+    """How a report mentions one label. The first three are the values of labels in shards.
 
-    Whoever scores reports counts PRESENT alone as stated and NEGATED alone as denied. What is UNCERTAIN is neither, so
-    that a hedge earns nothing and costs nothing but recall.
+    Scores of reports count only PRESENT as stated and only NEGATED as denied. UNCERTAIN is neither, so that a hedge
+    gains nothing and costs only recall.
     """
 
     PRESENT = 1
@@ -42,7 +42,7 @@ class Mention(IntEnum):
 
 
 READABLE_LABELS = frozenset(terms.TERMS) | {terms.NO_FINDING}
-"""Labels that the reader knows: the 14 of CheXpert and the 14 of NIH ChestX-ray14."""
+"""Labels that the labeller supports: the 14 of CheXpert and the 14 of NIH ChestX-ray14."""
 
 _STRENGTH = (Mention.UNMENTIONED, Mention.NEGATED, Mention.UNCERTAIN, Mention.PRESENT)
 _DEVICES = "Support Devices"
@@ -63,7 +63,7 @@ _DEVICE_STAYS = terms.whole_words(terms.DEVICE_STAYS)
 _UNDECIDED = terms.whole_words(terms.UNDECIDED)
 _NEGATED_BEFORE = terms.whole_words(terms.NEGATION_BEFORE_TERM)
 _DOUBT_BEFORE = terms.whole_words(terms.DOUBT_BEFORE_TERM)
-# A trigger after the term belongs to it only if no other statement lies between
+# a trigger after the term applies only if no other statement lies between
 _NEGATED_AFTER = re.compile(
     rf"^(?: (?!(?:is|are|was|were|has|have|had|with|but) )\S+)*? {terms.alternatives(terms.NEGATION_AFTER_TERM)} "
 )
@@ -77,13 +77,13 @@ _VERB = re.compile(r" (?:is|are|was|were|appears?|remains?) ")
 def mentions(
     reports: Iterable[Sequence[Sentence]], label_names: Sequence[str], language: str = ENGLISH
 ) -> NDArray[np.int8]:
-    """Reads reports given as sentences of lower-case tokens. Returns `Mention` values, int8 (N, Y).
+    """Label reports given as sentences of lower-case tokens. Returns `Mention` values, int8 (N, Y).
 
-    language: of the reports, as in ISO 639-1. Raises ConfigError for any but English: read by English rules, reports in
-    another language would seem to say nothing, and to have no finding.
+    language: of the reports, as in ISO 639-1. Raises ConfigError for any but English: under English rules, reports in
+    another language would appear to mention nothing and to have no finding.
 
-    Labels outside READABLE_LABELS are UNMENTIONED throughout. "No Finding" is PRESENT when the report says something
-    and nothing but a support device is present or uncertain, else NEGATED.
+    Labels outside READABLE_LABELS are UNMENTIONED throughout. "No Finding" is PRESENT when the report is not empty and
+    nothing but a support device is present or uncertain, else NEGATED.
     """
     if not reads_language(language):
         raise ConfigError(
@@ -96,12 +96,12 @@ def mentions(
 
 
 def reads_language(language: str) -> bool:
-    """Whether reports in a language can be read; regional forms (en-GB) count."""
+    """Whether reports in a language can be labelled; regional forms (en-GB) count."""
     return language.lower().replace("_", "-").partition("-")[0] == ENGLISH
 
 
 def read_sentence(tokens: Sentence) -> dict[str, Mention]:
-    """Labels that one sentence mentions."""
+    """Labels mentioned in one sentence."""
     sentence = f" {' '.join(tokens)} "
     found: dict[str, Mention] = {}
     for label, reader in _TERMS.items():
@@ -122,17 +122,17 @@ def read_sentence(tokens: Sentence) -> dict[str, Mention]:
 
 @dataclass(frozen=True)
 class MentionScores:
-    """How well the labels that reports state agree with those they should state. Arrays (Y,), NaN where undefined."""
+    """Scores of the labels that reports state against those they should state. Arrays (Y,), NaN where undefined."""
 
     precision_Y: NDArray[np.float64]
     recall_Y: NDArray[np.float64]
     f1_Y: NDArray[np.float64]
     chance_f1_Y: NDArray[np.float64]
-    """The F1 to be expected of as many statements in reports drawn at random."""
+    """Expected F1 of equally many statements in reports drawn at random."""
 
 
 def score_mentions(found_NY: NDArray[np.int8], wanted_NY: NDArray[np.generic]) -> MentionScores:
-    """Scores PRESENT against wanted == 1. A label never wanted is NaN; one never stated has precision 0."""
+    """Score PRESENT against wanted == 1. A label never wanted is NaN; one never stated has precision 0."""
     stated, wanted = found_NY == Mention.PRESENT, wanted_NY == 1
     right = (stated & wanted).sum(0).astype(np.float64)
     num_stated, num_wanted = stated.sum(0), wanted.sum(0)
@@ -153,7 +153,7 @@ def _read_report(
     found: dict[str, Mention] = {}
     for tokens in report:
         key = " ".join(tokens)
-        if key not in seen:  # reports repeat themselves: most sentences are read once
+        if key not in seen:  # sentences repeat: each distinct one is read once
             seen[key] = read_sentence(tokens)
         for label, mention in seen[key].items():
             _note(found, label, mention)
@@ -197,7 +197,7 @@ def _without(pattern: re.Pattern[str], text: str) -> str:
 
 
 def _clause_around(sentence: str, match: re.Match[str]) -> tuple[str, str]:
-    """What stands before and after a term in its clause, with a space at both ends."""
+    """Text before and after a term in its clause, with a space at both ends."""
     before, after = sentence[: match.start()], sentence[match.end() :]
     if ends := list(_ENDS_BEFORE.finditer(before)):
         before = before[ends[-1].end() :]

@@ -1,9 +1,9 @@
-"""The bootstrap: figures of test sets drawn again, subject by subject, since the images of a subject are alike.
+"""The bootstrap: figures of resampled test sets, drawn by subject, since the images of a subject are correlated.
 
 The same subjects and seed give the same resamples, so that figures of two models on one test set can be paired.
 
 Shapes: N rows, R resamples, S seeds.
-Source: Efron 1979; percentile intervals. Welch 1947 and Satterthwaite 1946 for what trained models differ by.
+Source: Efron 1979; percentile intervals. Welch 1947 and Satterthwaite 1946 for differences between trained models.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,13 +14,13 @@ from scipy import special
 
 LEVEL = 0.95
 MIN_SEEDS = 3
-"""Models of a kind from which it can be told how much training them again changes a figure."""
+"""Minimum number of models of a kind to estimate how much retraining changes a figure."""
 Figures = dict[str, float]
 Resampled = dict[str, NDArray[np.float64]]
 
 
 def resampled_rows(subjects_N: Sequence[str], num: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Row indices of each of `num` resamples: as many subjects as there are, drawn with replacement, with all rows."""
+    """Row indices of each of `num` resamples: all rows of subjects drawn with replacement, as many as there are."""
     _, subject_N = np.unique(np.asarray(subjects_N), return_inverse=True)
     order = np.argsort(subject_N, kind="stable")
     rows_of = np.split(order, np.cumsum(np.bincount(subject_N))[:-1])
@@ -33,7 +33,7 @@ def resampled_rows(subjects_N: Sequence[str], num: int, seed: int) -> Iterator[N
 def resampled_figures(
     measure: Callable[[NDArray[np.int64]], Figures], subjects_N: Sequence[str], num: int, seed: int
 ) -> Resampled:
-    """Each figure in each resample (R,); NaN where a resample leaves it undefined. measure: figures of some rows."""
+    """Each figure in each resample (R,); NaN where undefined. measure: computes the figures of given rows."""
     drawn = [measure(rows) for rows in resampled_rows(subjects_N, num, seed)]
     names = dict.fromkeys(name for figures in drawn for name in figures)
     return {name: np.array([figures.get(name, np.nan) for figures in drawn]) for name in names}
@@ -42,7 +42,7 @@ def resampled_figures(
 def intervals(
     measure: Callable[[NDArray[np.int64]], Figures], subjects_N: Sequence[str], num: int, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """95 % interval of each figure that resamples define. None for fewer than two subjects: those are always drawn."""
+    """95 % interval of each figure defined in any resample. Empty for one subject: all its resamples are the same."""
     if len(set(subjects_N)) < 2:
         return {}
     found = {name: interval(values_R) for name, values_R in resampled_figures(measure, subjects_N, num, seed).items()}
@@ -50,7 +50,7 @@ def intervals(
 
 
 def interval(resampled_R: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % percentile interval of one figure; NaN where no resample defines it."""
+    """95 % percentile interval of one figure; NaN if it is undefined in all resamples."""
     if np.isnan(resampled_R).all():
         return np.nan, np.nan
     tail = 50 * (1 - LEVEL)
@@ -59,17 +59,17 @@ def interval(resampled_R: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def mean_over(resampled: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """One figure's mean over several models in each resample (R,): what an interval of their mean is taken from."""
+    """Mean of one figure over several models in each resample (R,), for an interval of their mean."""
     mean_R: NDArray[np.float64] = np.mean(resampled, axis=0)
     return mean_R
 
 
 def paired_interval(difference_S: NDArray[np.float64], resampled_R: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % interval of the mean difference between two kinds of models, for models trained anew and other subjects.
+    """95 % interval of the mean difference between two kinds of models, for retrained models and other subjects.
 
-    difference: of two models of one seed. resampled: the mean difference in each resample of the subjects. NaN for
-    fewer than MIN_SEEDS models of a kind. Student's interval, and not seeds drawn again as subjects are: three seeds
-    that differ in one direction, as one in four does by chance, would give an interval without 0.
+    difference: between two models of the same seed. resampled: mean difference in each resample of the subjects. NaN
+    for fewer than MIN_SEEDS models of a kind. A Student interval rather than resampled seeds: three seeds that all
+    differ in one direction, as happens by chance one time in four, would give an interval without 0.
     """
     num, resampled_R = len(difference_S), resampled_R[np.isfinite(resampled_R)]
     if num < MIN_SEEDS or len(resampled_R) < 2:

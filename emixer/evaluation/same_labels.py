@@ -1,8 +1,8 @@
-"""Generated reports against real reports of the same labels, for pairs that no real image stands behind.
+"""Generated reports against real reports of the same labels, for pairs without a real counterpart.
 
-A generated pair has labels and no radiologist. What radiologists wrote of images with just these labels is what its
-report should resemble; the same figure of real reports, each against those of other studies, says how much of a
-resemblance there can be.
+A generated pair has labels but no report by a radiologist. Its report should resemble real reports of images with
+exactly these labels; the same figure for real reports, each against those of other studies, shows how much resemblance
+is possible.
 
 Source: ours; BLEU, ROUGE-L and CIDEr as in `text_scores`.
 """
@@ -16,10 +16,10 @@ from emixer.evaluation.pair_metrics import Report
 def same_label_references(
     labels: Sequence[Hashable], own: Sequence[Hashable | None], written: Mapping[Any, Mapping[Any, Report]], most: int
 ) -> dict[int, list[Report]]:
-    """References of each report, by its row; rows without one are left out.
+    """References of each report, by row; rows without references are omitted.
 
-    labels: label vector of each report. own: its study, whose report is no reference for it; None where there is none.
-    written: real reports by study, by label vector. most: references a report has at most, the first ones.
+    labels: label vector of each report. own: its study, whose report is no reference for it; None if it has none.
+    written: real reports by label vector and study. most: maximum number of references per report, the first ones.
     """
     found = {}
     for row, (vector, study) in enumerate(zip(labels, own, strict=True)):

@@ -1,4 +1,4 @@
-"""An evaluation as Markdown: what `emixer evaluate` prints and writes beside its JSON."""
+"""An evaluation as Markdown, as `emixer evaluate` prints it and writes it beside its JSON."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ _SHOWN = {
 
 
 def markdown(content: Mapping[str, Any]) -> str:
-    """The content of evaluation.json for people, every figure beside that of real images."""
+    """Content of evaluation.json as Markdown, every figure beside that of real images."""
     real, num = content["real"], content["images_a_side"]
     lines = [
         f"# {Path(content['dataset']['folder']).name}", "",
@@ -54,7 +54,7 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 
 def _by_label(reports: Mapping[str, Any]) -> list[str]:
-    """What reports state, label by label."""
+    """Report F1 by label."""
     figures, spread = reports["generated"], reports["intervals"]["generated"]
     names = [key.removeprefix("report_f1/") for key in figures if key.startswith("report_f1/")]
     if not names:

@@ -1,9 +1,9 @@
-"""Generated reports against what radiologists wrote, and how varied they are: BLEU, ROUGE-L, CIDEr, distinct n-grams
+"""Scores of generated reports against those of radiologists, and their variety: BLEU, ROUGE-L, CIDEr, distinct n-grams
 and verbatim copies of training reports.
 
-The scores are pycocoevalcap's own, on this project's tokens instead of those of its PTB tokenizer, which needs Java. A
-report is scored as one line: n-grams run over the ends of sentences, and the full stop is no token. Commas are, unlike
-there, so compare these figures with each other rather than with those of other tokenizers. An <UNK> matches an <UNK>.
+Scores are computed by pycocoevalcap, on this project's tokens instead of its PTB tokenizer, which needs Java. A report
+is scored as one line: n-grams cross sentence ends, and the full stop is not a token. Commas are, unlike there, so
+compare these figures with each other rather than with those of other tokenizers. An <UNK> matches an <UNK>.
 
 Shapes: N reports, K = 4 n-gram orders.
 Source: EMIXER §4.2 (BLEU-1 to 4, CIDEr); Papineni et al. 2002 (BLEU), Lin 2004 (ROUGE-L), Vedantam et al. 2015 (CIDEr),
@@ -26,30 +26,30 @@ from emixer.evaluation.report_mentions import Sentence
 from emixer.evaluation.resampling import Figures
 
 Report = Sequence[Sentence]
-"""Sentences of tokens. A token is not empty and holds no white space."""
+"""Sentences of tokens. A token is not empty and contains no white space."""
 
 MAX_ORDER = 4
 """Longest n-grams of BLEU and CIDEr."""
 
-_TINY, _SMALL = 1e-15, 1e-9  # the library adds them to numerators and denominators, so that none of none is not NaN
+_TINY, _SMALL = 1e-15, 1e-9  # added by the library to numerators and denominators, so that 0 / 0 is not NaN
 _ALL = slice(None)
 
 
 @dataclass(frozen=True, eq=False)
 class BleuCounts:
-    """What corpus BLEU is made of, int64, report by report. Sums over any reports give the BLEU of those reports."""
+    """Counts of corpus BLEU, int64, by report. Their sums over any reports give the BLEU of those reports."""
 
     matches_NK: NDArray[np.int64]
-    """n-grams of the report that its references hold, each at most as often as one reference does."""
+    """n-grams of the report found in its references, each clipped to its maximum count in one reference."""
     ngrams_NK: NDArray[np.int64]
     """All n-grams of the report."""
     length_N: NDArray[np.int64]
     """Tokens of the report."""
     reference_length_N: NDArray[np.int64]
-    """Tokens of the reference nearest in length; the shorter of two that are as near."""
+    """Tokens of the reference nearest in length; the shorter of two equally near."""
 
     def bleu(self, rows: NDArray[np.int64] | slice = _ALL) -> NDArray[np.float64]:
-        """Corpus BLEU-1 to 4 (K,) in [0, 1] of some of the reports; a row given twice counts twice."""
+        """Corpus BLEU-1 to 4 (K,) in [0, 1] of the given rows; a row given twice counts twice."""
         precision_K = (self.matches_NK[rows].sum(0) + _TINY) / (self.ngrams_NK[rows].sum(0) + _SMALL)
         mean_K = np.cumprod(precision_K) ** (1 / np.arange(1, MAX_ORDER + 1))
         length, reference_length = self.length_N[rows].sum(), self.reference_length_N[rows].sum()
@@ -60,14 +60,14 @@ class BleuCounts:
 
 @dataclass(frozen=True, eq=False)
 class TextScores:
-    """Scores of all reports, and of each in the order given."""
+    """Scores of all reports together, and of each in the order given."""
 
     bleu_K: NDArray[np.float64]
     """Corpus BLEU-1 to 4 in [0, 1]."""
     rouge_l: float
     """Mean of the reports' ROUGE-L in [0, 1]."""
     cider: float
-    """Mean of the reports' CIDEr in [0, 10]: ten times the mean over n-gram orders, as the library has it."""
+    """Mean of the reports' CIDEr in [0, 10]: ten times the mean over n-gram orders, as in the library."""
     bleu_NK: NDArray[np.float64]
     """BLEU of each report alone. Its mean is not the corpus BLEU."""
     rouge_l_N: NDArray[np.float64]
@@ -75,9 +75,9 @@ class TextScores:
     bleu_counts: BleuCounts
 
     def figures(self, rows: NDArray[np.int64] | slice = _ALL) -> Figures:
-        """bleu_1 ... bleu_4, rouge_l and cider of some of the reports; a row given twice counts twice.
+        """bleu_1 ... bleu_4, rouge_l and cider of the given rows; a row given twice counts twice.
 
-        The document frequencies of CIDEr stay those of all references.
+        The document frequencies of CIDEr remain those of all references.
         """
         bleu_K = self.bleu_counts.bleu(rows)
         figures = {f"bleu_{order}": float(bleu) for order, bleu in enumerate(bleu_K, start=1)}
@@ -85,12 +85,12 @@ class TextScores:
 
 
 def text_scores(reports: Sequence[Report], references: Sequence[Sequence[Report]]) -> TextScores:
-    """Scores reports, of which each has one reference or more: N reports, N lists of reference reports.
+    """Score reports, each with one or more references: N reports, N lists of reference reports.
 
-    Document frequencies of CIDEr are those of all references given, so a corpus of one report has CIDEr 0. Its length
-    penalty (sigma of 6 tokens) was made for captions and is harsh on reports. An empty report scores 0 throughout.
-    Raises ValueError for no reports at all, a report without a reference, a reference without tokens, a token that is
-    empty or holds white space, and a list of tokens where sentences were expected.
+    Document frequencies of CIDEr are those of all given references, so a corpus of one report has CIDEr 0. Its length
+    penalty (sigma of 6 tokens) was designed for captions and is harsh on reports. An empty report scores 0 throughout.
+    Raises ValueError for no reports, a report without a reference, a reference without tokens, a token that is empty or
+    contains white space, and a list of tokens where sentences were expected.
     """
     if not reports:
         raise ValueError("There are 0 reports to score. Give at least 1.")
@@ -110,10 +110,10 @@ def text_scores(reports: Sequence[Report], references: Sequence[Sequence[Report]
 
 
 def distinct_n(reports: Iterable[Report], n: int) -> float:
-    """Distinct n-grams / all n-grams of all reports together, in [0, 1]; n-grams end with their sentence.
+    """Distinct n-grams / all n-grams over all reports, in [0, 1]; n-grams do not cross sentence ends.
 
-    It falls with the number of reports: compare it at the same number. 0 where no sentence has n tokens.
-    Raises ValueError for no reports at all and for n < 1.
+    Falls with the number of reports: compare it at equal numbers. 0 if no sentence has n tokens.
+    Raises ValueError for no reports and for n < 1.
     """
     if n < 1:
         raise ValueError(f"n={n} is not a length of n-grams. Give at least 1.")
@@ -132,20 +132,20 @@ def distinct_n(reports: Iterable[Report], n: int) -> float:
 
 @dataclass(frozen=True)
 class VerbatimShare:
-    """Shares in [0, 1]."""
+    """Shares of verbatim copies, in [0, 1]."""
 
     reports: float
-    """Reports of which all sentences, in their order, are those of one training report."""
+    """Share of reports with exactly the sentences of one training report, in the same order."""
     sentences: float
-    """Sentences that stand in a training report, each counted as often as it was generated."""
+    """Share of sentences that occur in a training report, each counted as often as it was generated."""
 
 
 def verbatim_share(reports: Iterable[Report], train_reports: Iterable[Report]) -> VerbatimShare:
-    """How much of what was generated is copied from training reports, token for token.
+    """Share of generated reports and sentences copied from training reports, token for token.
 
-    Both sides are read once; only 16-byte digests of the generated reports and sentences are kept, so the memory does
-    not grow with the training set. Sentences without tokens do not count; a report without any is no copy.
-    Raises ValueError for no reports at all, and for no training reports.
+    Both sides are read once; only 16-byte digests of the generated reports and sentences are kept, so memory does not
+    grow with the training set. Sentences without tokens do not count; a report without any is not a copy.
+    Raises ValueError for no reports, and for no training reports.
     """
     whole: Counter[bytes] = Counter()
     single: Counter[bytes] = Counter()

@@ -1,30 +1,31 @@
 """The validation pass: one model against held-out images and reports, in seconds.
 
-`Validator.prepare` looks at the real images once; `validate` draws one pair for each real validation row, conditioned
-on that row's labels and conditions (all drawn from the train distribution where it has no labels), and returns the
-metrics
+`Validator.prepare` measures the real images once; `validate` generates one pair for each real validation row,
+conditioned on that row's labels and conditions (all drawn from the train distribution if it has no labels), and returns
+the metrics
 
     fid_<encoder>                     Fréchet distance between real and generated images, by the named encoder's
-    features word_cross_entropy                mean -log p of the real reports' words, teacher-forced [nats]
+                                      features
+    word_cross_entropy                mean -log p of the real reports' words, teacher-forced [nats]
     word_perplexity                   its exponential
     label_auc_{generated,real}        the judge's AUC of images against their labels, mean over labels
     label_auc_{generated,real}/<L>    ... of label L
     pair_agreement_{generated,real}   the judge's AUC of images against what their own reports state, mean over labels;
                                       also pair_agreement_.../<L>
-    report_f1_{generated,real}        labels that reports state against the images' labels, mean over labels;
+    report_f1_{generated,real}        F1 of labels that reports state against the images' labels, mean over labels;
                                       also report_precision_..., report_recall_... and report_f1_.../<L>
     report_negative_precision_{generated,real}
-                                      share of what reports deny that is absent; also how many findings a report states
-                                      and denies: report_positive_statements_..., report_negative_statements_...
+                                      share of negated findings that are absent; also the number of findings stated and
+                                      negated per report: report_positive_statements_..., report_negative_statements_...
     distinct_reports_{generated,real} share of reports that differ from all others
     words_per_report_{generated,real} mean number of words
 
-`real` is the same measurement on the real validation rows: what a perfect generator would get from this judge and this
-reader. A metric that cannot be measured (no labels, no reports or none in English, a label with too few images) is left
-out, never guessed.
+`real` is the same measurement on the real validation rows: what a perfect generator would score with this judge and
+labeller. A metric that cannot be measured (no labels, no reports or none in English, a label with too few images) is
+omitted, never guessed.
 
-Shapes: B images of a batch, N images, F features, L labels, Y labels and columns of conditions, S
-sentences, W words of a sentence.
+Shapes: B images of a batch, N images, F features, L labels, Y labels and columns of conditions, S sentences, W words of
+a sentence.
 Source: EMIXER §6.3.3 (FID); the rest is ours.
 """
 
@@ -49,28 +50,28 @@ from emixer.models.paired_model import Batch, LabelPrior, ModelSpec, PairedModel
 
 @dataclass(frozen=True)
 class Validator:
-    """Real validation rows and what was measured on them."""
+    """Real validation rows and the metrics measured on them."""
 
     extractor: FeatureExtractor
     spec: ModelSpec
     batches: Sequence[Batch]
     labels_NL: Tensor
-    """float32: the labels of the real rows, NaN for a row without any."""
+    """float32 labels of the real rows, NaN for a row without labels."""
     statistics: FeatureStatistics
     judge: Judge | None
     real: Metrics
     language: str = ENGLISH
-    """Of the reports that models learn from. What is not read is not scored."""
+    """Language of the reports. Reports in an unsupported language are not scored."""
 
     @classmethod
     def prepare(
         cls, extractor: FeatureExtractor, spec: ModelSpec, train: Iterable[Batch], validation: Sequence[Batch],
         judge: Literal["probe", "encoder"] = "probe", language: str = ENGLISH,
     ) -> Self:  # fmt: skip
-        """Measures the real rows: `train` (read once, not kept) teaches the judge, `validation` is what models meet.
+        """Measure the real rows. train: read once, not kept, to fit the judge. validation: rows to validate models on.
 
-        judge: "encoder" takes the extractor's own outputs and does not look at `train`. language: of the reports.
-        Raises ValueError when there are fewer than two validation images.
+        judge: "encoder" uses the extractor's own outputs and does not read `train`. language: of the reports.
+        Raises ValueError for fewer than two validation images.
         """
         num = sum(len(batch) for batch in validation)
         if num < 2:
@@ -94,7 +95,7 @@ class Validator:
         return cls(extractor, spec, validation, labels_NL, statistics, decider, _named(real, "real"), language)
 
     def validate(self, model: PairedModel, noise: RowNoise, temperature: float = 0.0) -> Metrics:
-        """Metrics of `model`. `noise` has a row for each validation image; the same noise gives the same metrics."""
+        """Metrics of `model`. noise: one row per validation image; the same noise gives the same metrics."""
         assert noise.num_rows == len(self.labels_NL), "the noise has a row for each validation image"
         statistics = FeatureStatistics.empty(self.extractor.num_features, self.extractor.device)
         features, words, labels = [], [], []
@@ -132,7 +133,7 @@ class Validator:
 def _read(
     reports: Sequence[Report], scores_NL: Tensor | None, labels_NL: Tensor, spec: ModelSpec, language: str
 ) -> Metrics:
-    """What reports state, against labels and against what the judge sees; nothing in a language that is not read."""
+    """Metrics of what reports state, against labels and against the judge; empty for an unsupported language."""
     if not reads_language(language):
         return {}
     stated_NL = mentions(reports, spec.label_names, language)
@@ -162,7 +163,7 @@ def _reports(words: Iterable[Tensor], tokens: Sequence[str]) -> Iterator[Report]
 
 
 def _named(metrics: Metrics, kind: str) -> Metrics:
-    """report_f1/Edema -> report_f1_generated/Edema."""
+    """Insert the kind in metric names: report_f1/Edema -> report_f1_generated/Edema."""
     return {
         f"{name}_{kind}{slash}{label}": v for key, v in metrics.items() for name, slash, label in [key.partition("/")]
     }

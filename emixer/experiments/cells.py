@@ -1,8 +1,8 @@
-"""Cells: the independent pieces that tables are made of, each remembered by what decides it.
+"""Cells: the independent units that tables are made of, each stored under a key of its inputs.
 
 A cell trains one downstream model on one mixture of pairs with one seed, or measures one dataset. Its key is a hash of
-everything that its figures depend on: settings, the data's own digests and the version of the code. The same cell in
-two tables is computed once; a cell whose inputs have changed is another cell.
+everything that its figures depend on: settings, data digests and the version of the code. The same cell in two tables
+is computed once; a cell whose inputs have changed is another cell.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ Task = Literal["images", "pairs", "reports", "classes", "distance"]
 distance: generated images beside real ones."""
 
 CODE_VERSION = 1
-"""Goes up when the same inputs would give other figures."""
+"""Incremented when the same inputs would give other figures."""
 _TASK_VERSIONS: Mapping[Task, int] = {"classes": 2, "reports": 2}
-"""Of tasks whose figures alone have changed; 1 is not told. classes 2: AUC orders images however sure the model is.
-reports 2: the encoder of a report generator is taught labels beside the words."""
+"""Versions of tasks of which only the figures have changed; 1 is not stored. classes 2: AUC ranks images regardless of
+the model's confidence. reports 2: the encoder of a report generator is also trained on labels."""
 FOLDER_VERSION = 1
 _ABOUT, _CELLS = "experiment.json", "cells"
 _LATER = ("chosen_from", "pretrains")
@@ -38,28 +38,28 @@ _UNUSED: Mapping[Task, tuple[str, ...]] = {
     "reports": ("network", "joint_hidden", "uncertain", "unmentioned"),
     "classes": ("report_decoder", "joint_hidden"),
 }
-"""Settings of downstream models that a task's figures do not depend on."""
+"""Settings of downstream models that do not affect a task's figures."""
 
 
 @dataclass(frozen=True)
 class Mix:
-    """What a downstream model is trained on."""
+    """Training data of a downstream model."""
 
     real: int
     """Real pairs."""
     synthetic: int = 0
     """Generated pairs, the first of their dataset."""
     generator: str | None = None
-    """Whose, e.g. `emixer` or `emixer-30`."""
+    """Their generator, e.g. `emixer` or `emixer-30`."""
     chosen_from: int = 0
-    """If not 0: out of the first so many generated pairs, those on which a judge agrees with their labels most."""
+    """If not 0: select pairs, by a judge's agreement with their labels, from this many, the first of the dataset."""
     pretrains: bool = False
-    """Whether the generated pairs are learned from first and the real ones afterwards, instead of both at once."""
+    """Whether to train on the generated pairs first and on the real ones afterwards, instead of on both at once."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One piece of work."""
+    """One unit of work."""
 
     task: Task
     mix: Mix
@@ -67,7 +67,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """For people, e.g. `images R1000 + S500 emixer, seed 0`."""
+        """Readable name, e.g. `images R1000 + S500 emixer, seed 0`."""
         mix = self.mix
         real, synthetic = f"R{mix.real}", f"S{mix.synthetic} {mix.generator}"
         synthetic += f" chosen from S{mix.chosen_from}" if mix.chosen_from else ""
@@ -77,41 +77,41 @@ class Cell:
         return f"{self.task} {' + '.join(parts) or 'no pretraining'}, seed {self.seed}"
 
     def downstream_settings(self, settings: DownstreamConfig) -> dict[str, Any]:
-        """Those that the cell's figures depend on, as plain values."""
+        """Settings that the cell's figures depend on, as plain values."""
         return settings.model_dump(mode="json", exclude=set(_UNUSED[self.task]))
 
     def key(self, inputs: Mapping[str, Any]) -> str:
-        """Of the cell with these inputs: settings and digests as plain values."""
+        """Key of the cell with these inputs: settings and digests as plain values."""
         told = json.dumps(self.decided_by(inputs), sort_keys=True, default=str)
         return hashlib.sha256(told.encode()).hexdigest()[:20]
 
     def decided_by(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """All that is in the key."""
+        """Everything that the key is a hash of."""
         cell = asdict(self)
-        # ways to use pairs that came later: without them a cell has the key that it always had
+        # fields added later are omitted if unused, so that a cell keeps its original key
         cell["mix"] = {name: value for name, value in cell["mix"].items() if value or name not in _LATER}
         told = {"version": CODE_VERSION, "cell": cell, "inputs": dict(inputs)}
         return told | ({"task_version": version} if (version := _TASK_VERSIONS.get(self.task, 1)) > 1 else {})
 
     def about(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """What stands in the file of its result, for people and for plans."""
+        """Description stored with its result, for people and for plans."""
         told = json.loads(json.dumps(self.decided_by(inputs), default=str))
         return {"name": self.name, "task": self.task, "package_version": __version__, "decided_by": told}
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """What a cell came to."""
+    """Result of a cell."""
 
     figures: dict[str, float]
-    """NaN where a figure is not defined."""
+    """Figures by name; NaN where undefined."""
     resampled: dict[str, NDArray[np.float64]]
     """The same figures on resamples of the test subjects (R,); the same resamples in every cell of a test set."""
     facts: dict[str, Any]
-    """How it came about: pairs seen, seconds, test rows."""
+    """Facts of the computation: pairs seen, seconds, test rows."""
 
     def save(self, path: Path, about: Mapping[str, Any]) -> None:
-        """Writes JSON whole or not at all. about: what it is a result of."""
+        """Write JSON atomically. about: description of the cell."""
         files.write_json(path, {
             "about": dict(about),
             "figures": {name: _finite(value) for name, value in self.figures.items()},
@@ -121,7 +121,7 @@ class CellResult:
 
     @classmethod
     def load(cls, path: Path) -> "CellResult | None":
-        """None where there is none, or what is there cannot be read: then it is computed again."""
+        """Read a result; None if it is missing or unreadable, so that it is computed again."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             figures = {name: _number(value) for name, value in content["figures"].items()}
@@ -133,15 +133,15 @@ class CellResult:
 
 @dataclass(frozen=True)
 class ResultsFolder:
-    """The folder of an experiment: results of cells by key, and beside them generators, datasets and tables."""
+    """Folder of an experiment: results of cells by key, generators, datasets and tables."""
 
     path: Path
 
     @classmethod
     def open(cls, path: Path, trained_on: str) -> "ResultsFolder":
-        """Makes the folder, or opens one of this version. Raises RunFolderError when it is something else.
+        """Create the folder, or open one of this version. Raises RunFolderError if it is something else.
 
-        trained_on: digest of the images that its generators learn from.
+        trained_on: digest of the images that its generators are trained on.
         """
         cls.check(path, trained_on)
         if not (path / _ABOUT).exists():
@@ -150,7 +150,7 @@ class ResultsFolder:
 
     @staticmethod
     def check(path: Path, trained_on: str) -> None:
-        """Raises RunFolderError when there is something else in `path`."""
+        """Raise RunFolderError if `path` holds something else."""
         about = path / _ABOUT
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"{path} is a file. An experiment needs a folder: choose another name.")
@@ -162,7 +162,7 @@ class ResultsFolder:
             return
         try:
             found = json.loads(about.read_text(encoding="utf-8"))
-            version, before = found["experiment_version"], found.get("trained_on", trained_on)  # not noted at first
+            version, before = found["experiment_version"], found.get("trained_on", trained_on)  # absent at first
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunFolderError(f"{about} cannot be read ({type(error).__name__}). Choose a new folder.") from error
         if version != FOLDER_VERSION:
@@ -177,32 +177,32 @@ class ResultsFolder:
             )
 
     def result_path(self, key: str) -> Path:
-        """Where a cell's result stands."""
+        """File of a cell's result."""
         return self.path / _CELLS / f"{key}.json"
 
     def result_files(self) -> list[Path]:
-        """Of all results, whatever table they are of."""
+        """Files of all results, of any table."""
         return sorted((self.path / _CELLS).glob("*.json"))
 
     def result(self, key: str) -> CellResult | None:
-        """A cell's result, if it is done."""
+        """Result of a cell; None if there is none."""
         return CellResult.load(self.result_path(key))
 
     def judgement_path(self, key: str) -> Path:
-        """Where a judge's opinion of a dataset's pairs stands."""
+        """File of a judge's scores for the pairs of a dataset."""
         return self.judgements / f"{key}.npy"
 
     def failure_path(self, key: str) -> Path:
-        """Where the traceback of a cell that failed stands, until it succeeds."""
+        """File of the traceback of a failed cell, until it succeeds."""
         return self.path / "failures" / f"{key}.txt"
 
     def generator(self, name: str) -> Path:
-        """Folder of a generator that is trained here: `run` and `dataset`."""
+        """Folder of a generator trained here, with `run` and `dataset`."""
         return self.path / "generators" / name
 
     @property
     def judgements(self) -> Path:
-        """Folder of a judge's opinions."""
+        """Folder of judges' scores."""
         return self.path / "judgements"
 
     @property

@@ -1,6 +1,6 @@
-"""The paper's figures of samples: real pairs beside synthetic ones, and grids of images, drawn for print.
+"""The paper's sample figures, for print: real pairs beside synthetic ones, and grids of images.
 
-Every figure is drawn once and written as PNG and as PDF, whose text stays text.
+Every figure is drawn once and written as PNG and as PDF, in which text stays text.
 
 Shapes: N images, H = W side [px].
 """
@@ -39,14 +39,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class SamplePair:
-    """A real sample and a synthetic one to set beside it."""
+    """A real sample and the synthetic one shown beside it."""
 
     real: Sample
     synthetic: Sample
 
 
 def draw_pairs(pairs: Sequence[SamplePair], title: str) -> dict[str, bytes]:
-    """Real sample left, synthetic sample right, a pair a row: figures 8 and 9. The picture by its kind."""
+    """Draw one pair per row, real left, synthetic right: figures 8 and 9. Returns the picture by file type."""
     half = _IMAGE_IN + _GAP_IN + _REPORT_IN
     width = 2 * half + 4 * _GAP_IN
     step = _IMAGE_IN + _LABEL_IN + _GAP_IN
@@ -71,7 +71,7 @@ def draw_pairs(pairs: Sequence[SamplePair], title: str) -> dict[str, bytes]:
 
 
 def draw_images(image_NHW: NDArray[np.uint8], title: str, columns: int, image_in: float = 1.1) -> dict[str, bytes]:
-    """A grid of images: figures 10 to 12. The picture by its kind."""
+    """Draw a grid of images: figures 10 to 12. Returns the picture by file type."""
     gap = 0.05
     rows = -(-len(image_NHW) // columns)
     width, height = columns * (image_in + gap) + gap, rows * (image_in + gap) + gap + 0.35
@@ -92,7 +92,7 @@ def _new_figure(width: float, height: float, title: str) -> Figure:
 
 
 def _share(left: float, bottom: float, width: float, height: float, figure: Figure) -> _Place:
-    """A place in inches as shares of the figure."""
+    """Convert a rectangle in inches to fractions of the figure."""
     whole_width, whole_height = figure.get_size_inches()
     return left / whole_width, bottom / whole_height, width / whole_width, height / whole_height
 
@@ -103,7 +103,7 @@ def _show(axes: Axes, image_HW: NDArray[np.uint8]) -> None:
 
 
 def _report(text: str) -> str:
-    """Wrapped beside its image; the last line ends in an ellipsis if something is left out."""
+    """Report wrapped to fit beside its image; the last line ends in an ellipsis if text is cut."""
     lines = textwrap.wrap(text or "(no report)", int(_REPORT_IN * _CHARACTERS_AN_INCH))
     if len(lines) > _REPORT_LINES:
         lines = [*lines[: _REPORT_LINES - 1], f"{lines[_REPORT_LINES - 1].rstrip()} …"]
@@ -116,7 +116,7 @@ def _cut(text: str, characters: float) -> str:
 
 def _written(figure: Figure) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
-    # no date, so that the same pictures are the same files; letters as letters, for those who edit them
+    # no date, so that the same figures give the same files; fonts embedded as text, so that it can be edited
     about: dict[str, dict[str, Any]] = {"png": {}, "pdf": {"CreationDate": None}}
     with mpl.rc_context({"pdf.fonttype": 42}):
         for kind in KINDS:

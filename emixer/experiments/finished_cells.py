@@ -1,4 +1,5 @@
-"""What the finished cells of a folder were made of: so that a plan says why a cell is to do again, and for how long."""
+"""Inputs and times of a folder's finished cells: a plan tells from them why a cell must be redone, and how long it
+takes."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,17 +13,17 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class FinishedCell:
-    """A finished cell, as its file describes it."""
+    """A finished cell, as described in its file."""
 
     name: str
     task: str
     decided_by: Mapping[str, Any]
-    """All that is in its key, by dotted names."""
+    """Everything in its key, by dotted names."""
     seconds: float
 
 
 def finished_cells(folder: ResultsFolder) -> list[FinishedCell]:
-    """All of a folder whose files say what they are; those of earlier versions do not."""
+    """Finished cells of a folder whose files describe them; files of earlier versions do not."""
     found = []
     for path in folder.result_files():
         try:
@@ -35,8 +36,8 @@ def finished_cells(folder: ResultsFolder) -> list[FinishedCell]:
 
 
 def difference(cell: Cell, inputs: Mapping[str, Any], kept: Iterable[FinishedCell]) -> str:
-    """How a cell that is to do differs from the nearest of its name, e.g. `inputs.downstream.lr 0.001 there, 0.002
-    now`; nothing where there is none."""
+    """How a cell to compute differs from the nearest finished one of its name, e.g. `inputs.downstream.lr 0.001 there,
+    0.002 now`; empty if there is none."""
     now = _leaves(cell.decided_by(inputs))
     differing = [
         [f"{key} {_shown(there.get(key))} there, {_shown(now.get(key))} now"
@@ -49,7 +50,7 @@ def difference(cell: Cell, inputs: Mapping[str, Any], kept: Iterable[FinishedCel
 
 
 def seconds_in_words(to_do: Sequence[Cell], kept: Iterable[FinishedCell]) -> str:
-    """How long cells of each task took in this folder, and those to do would take one after the other."""
+    """Mean time of finished cells by task, and an estimate for the remaining cells if run sequentially."""
     of_task: dict[str, list[float]] = {}
     for other in kept:
         of_task.setdefault(other.task, []).append(other.seconds)

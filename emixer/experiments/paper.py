@@ -1,8 +1,8 @@
-"""The paper's own figures, as printed, for MIMIC-CXR at 128 px. They stand beside ours and are compared with nothing.
+"""The paper's figures, as printed, for MIMIC-CXR at 128 px. Shown beside ours, not compared with them.
 
-Source: EMIXER (Biswal et al.), tables 1, 2, 3, 5, 9 and 10. Its oddities, kept as they are: table 3 prints the same
-means for JointGAN and SM-GAN; table 1's BLEU-1 of .313 for 600k JointGAN pairs is 4 points above that of 300k, where
-the step before is of one; table 5 says CheXpert where §4.1 says MIMIC-CXR.
+Source: EMIXER (Biswal et al.), tables 1, 2, 3, 5, 9 and 10. Its inconsistencies are kept: table 3 prints the same means
+for JointGAN and SM-GAN; table 1's BLEU-1 of .313 for 600k JointGAN pairs is 4 points above that of 300k, where the
+previous step is 1 point; table 5 says CheXpert where §4.1 says MIMIC-CXR.
 """
 
 import re
@@ -16,18 +16,18 @@ class Printed:
 
     mean: float
     sd: float | None
-    """Where it prints one; it does not say over what."""
+    """Standard deviation, where printed; the paper does not say over what."""
 
     def __str__(self) -> str:
         return f"{self.mean:.3f}" if self.mean < 1 else f"{self.mean:.2f}"
 
 
 Figures = Mapping[str, Printed]
-"""By the name of a column's figure."""
+"""Printed figures by column name."""
 
 
 def _read(columns: str, rows: str) -> dict[tuple[str, str], Figures]:
-    """Lines `method | data | .824 34 .846 41`: figures with the sd in units of 0.0001, `-` for none."""
+    """Parse lines `method | data | .824 34 .846 41`: figures with the sd in units of 0.0001, `-` for none."""
     read: dict[tuple[str, str], Figures] = {}
     for line in rows.strip().splitlines():
         method, data, printed = (part.strip() for part in line.split("|"))

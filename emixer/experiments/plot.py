@@ -1,4 +1,4 @@
-"""A table as a picture: one panel a column, one line a row, ours with its interval and the paper's figure as a ring."""
+"""Plot of a table: one panel per column, one line per row, ours with its interval and the paper's figure as a ring."""
 
 import io
 import textwrap
@@ -15,7 +15,7 @@ _EXPLAINED = "Dots: ours, mean over seeds with the 95 % interval of the test sub
 
 
 def plot(filled: FilledTable) -> bytes:
-    """PNG."""
+    """Plot a table as PNG."""
     table = filled.table
     num_rows, num_columns = len(table.rows), len(table.columns)
     width = _NAMES_IN + _PANEL_IN * num_columns
@@ -64,5 +64,5 @@ def _line_in(size_pt: float) -> float:
 
 
 def _wrapped(text: str, size_pt: float, width_in: float) -> list[str]:
-    """Lines that fit; the letters of this font are on average below 0.57 of its size wide."""
+    """Wrap text to the width; letters of this font are on average less than 0.57 of its size wide."""
     return textwrap.wrap(text, int((width_in - 0.3) * 72 / (0.57 * size_pt)))

@@ -1,4 +1,4 @@
-"""The table `gain` as a picture: one panel a column, one line a way to use synthetic pairs, gain against real pairs."""
+"""Plot of the table `gain`: one panel per column, one line per use of synthetic pairs, gain against real pairs."""
 
 import io
 import math
@@ -13,11 +13,11 @@ from emixer.experiments.render import Entry, FilledTable
 _PANEL_IN = (4.2, 3.6)
 _COLOURS = ("#1b5e86", "#b0532b", "#4d8b31", "#7a4fa3", "#c29a1c", "#2a9d8f", "#8d5a4a", "#5c677d")
 _DODGE = 1.035
-"""Factor between neighbouring lines, so that their intervals do not hide each other."""
+"""Horizontal factor between neighbouring lines, so that their intervals do not overlap."""
 
 
 def plot_gain(filled: FilledTable) -> bytes:
-    """PNG. Intervals are those of the gain: models trained anew, other test subjects."""
+    """Plot the gains as PNG. Intervals are of the gain, over retrained models and resampled test subjects."""
     columns = filled.table.columns
     figure = Figure(figsize=(_PANEL_IN[0] * len(columns) + 2.6, _PANEL_IN[1] + 0.4), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
@@ -56,7 +56,7 @@ def plot_gain(filled: FilledTable) -> bytes:
 
 
 def _points(filled: FilledTable, c: int, method: str, way: str) -> Iterator[tuple[int, Entry]]:
-    """Those of one line, by number of real pairs."""
+    """Points of one line: number of real pairs and entry."""
     for index, row in enumerate(filled.table.rows):
         entry = filled.entries[index, c]
         if (row.method, row.way) == (method, way) and entry is not None and math.isfinite(entry.gain):
@@ -64,5 +64,5 @@ def _points(filled: FilledTable, c: int, method: str, way: str) -> Iterator[tupl
 
 
 def _half_widths(entries: list[Entry]) -> list[list[float]]:
-    """Below and above the gain; NaN, which draws nothing, where there is no interval."""
+    """Half-widths below and above the gain; NaN, which draws nothing, where there is no interval."""
     return [[entry.gain - entry.gain_low for entry in entries], [entry.gain_high - entry.gain for entry in entries]]

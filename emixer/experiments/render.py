@@ -1,5 +1,5 @@
-"""Results of cells -> a table in Markdown, CSV and LaTeX: ours as mean ± sd over seeds with an interval by resampling
-the test subjects, beside what the paper prints."""
+"""Results of cells -> a table in Markdown, CSV and LaTeX: our mean ± sd over seeds with an interval by resampling the
+test subjects, beside the paper's figures."""
 
 import csv
 import io
@@ -30,39 +30,39 @@ _DONE = "done"
 
 @dataclass(frozen=True)
 class Entry:
-    """One figure of ours: over seeds, with the test set's own uncertainty, and against the first row."""
+    """One of our figures: over seeds, with the uncertainty of the test set, and relative to the first row."""
 
     mean: float
     sd: float
     """Over seeds; NaN for fewer than two."""
     low: float
     high: float
-    """Of the mean, for these trained models on other test subjects."""
+    """Interval of the mean, for these trained models on other test subjects."""
     gain: float
-    """Less the mean of the first row of its group over the seeds of both; NaN there."""
+    """Mean difference from the first row of its group, over the seeds of both; NaN in that row."""
     gain_low: float
     gain_high: float
-    """Of the gain, for models trained anew and other test subjects; NaN for fewer than MIN_SEEDS seeds."""
+    """Interval of the gain, for retrained models and other test subjects; NaN for fewer than MIN_SEEDS seeds."""
     num_seeds: int
 
 
 @dataclass(frozen=True)
 class FilledTable:
-    """A table with what is known of it, by row and column."""
+    """A table with its results so far, by row and column."""
 
     table: Table
     seeds: tuple[int, ...]
     entries: Mapping[tuple[int, int], Entry | None]
     """None where all cells are missing."""
     missing: Mapping[tuple[int, int], str]
-    """Why: of the whole entry, or of those of its seeds that are not in it."""
+    """Why an entry, or some of its seeds, are missing."""
     networks: Mapping[tuple[int, int], str]
-    """What measured a distance: encoder, size and number of images."""
+    """How a distance was measured: encoder, size and number of images."""
     measured_on: str
-    """What data ours were measured on, in a sentence."""
+    """The data that our figures were measured on, as a sentence."""
 
     def markdown(self) -> str:
-        """With the paper's figure beside each of ours; with the gain where the paper has none."""
+        """Markdown with the paper's figure beside each of ours, or with the gain where the paper has none."""
         beside = "(paper)" if self.table.has_printed else "gain"
         titles = [part for column in self.table.columns for part in (column.title, f"{column.title} {beside}")]
         lines = [f"## {self.table.title}", "", *_markdown_row(["Method", "Data", *titles])]
@@ -73,7 +73,7 @@ class FilledTable:
         return "\n".join([*lines, "", *(f"- {note}" for note in self._notes()), ""])
 
     def csv(self) -> str:
-        """One line an entry, six digits a number."""
+        """CSV with one line per entry and six digits per number."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["method", "data", "metric", "mean", "sd", "low", "high", "gain", "gain_low", "gain_high",
@@ -89,7 +89,7 @@ class FilledTable:
         return out.getvalue()
 
     def latex(self) -> str:
-        """A tabular of booktabs, whose last lines are the notes: what is pasted takes them along."""
+        """A booktabs tabular with the notes as its last lines, so that they are copied along."""
         columns = self.table.columns
         width, beside = 2 + 2 * len(columns), "(paper)" if self.table.has_printed else "gain"
         lines = [
@@ -111,7 +111,7 @@ class FilledTable:
         return "\n".join([*lines, r"\bottomrule", *notes, r"\end{tabular}", ""])
 
     def _both(self, index: int, c: int, row: Row, column: Column) -> tuple[str, str]:
-        """Ours and, beside it, the paper's or the gain, in words."""
+        """Our figure and, beside it, the paper's or the gain, as text."""
         entry, missing = self.entries[index, c], self.missing.get((index, c), "")
         ours = missing if entry is None else entry_in_words(entry, column) + (f" ({missing})" if missing else "")
         if not self.table.has_printed:
@@ -135,7 +135,7 @@ class FilledTable:
 def filled(
     table: Table, seeds: tuple[int, ...], results: Mapping[Cell, CellResult | str], measured_on: str
 ) -> FilledTable:
-    """Puts results into a table; a text stands for a cell that is missing, and says why."""
+    """Fill a table with results; for a missing cell, the result is a text that says why."""
     entries: dict[tuple[int, int], Entry | None] = {}
     missing: dict[tuple[int, int], str] = {}
     networks: dict[tuple[int, int], str] = {}
@@ -151,28 +151,28 @@ def filled(
                 missing[index, c] = reason
             if network := next((words for result in whole.values() if (words := network_in_words(result.facts))), ""):
                 networks[index, c] = network
-            # where the first is missing, nothing is compared with another in its place
+            # if the first row is missing, no other row takes its place in comparisons
             if index == first_of[row.group] and measured is not None:
                 bases[row.group] = measured
     return FilledTable(table, seeds, entries, missing, networks, measured_on)
 
 
 def network_in_words(facts: Mapping[str, Any]) -> str:
-    """`encoder at 64 px, 2,000 images per side` of a distance; else nothing."""
+    """For a distance, `encoder at 64 px, 2,000 images per side`; empty otherwise."""
     if "encoder" not in facts:
         return ""
     return f"{facts['encoder']} at {facts['input_px']} px, {facts['images']:,} images per side"
 
 
 def entry_in_words(entry: Entry, column: Column) -> str:
-    """`0.824 ± 0.003 [0.811, 0.836] ▲`."""
+    """Format an entry as `0.824 ± 0.003 [0.811, 0.836] ▲`."""
     spread = f" ± {_number(entry.sd, column)}" if math.isfinite(entry.sd) else ""
     between = f" [{_number(entry.low, column)}, {_number(entry.high, column)}]" if math.isfinite(entry.low) else ""
     return _number(entry.mean, column) + spread + between + ("", " ▲", " ▼")[_direction(entry)]
 
 
 def _gain_in_words(entry: Entry, column: Column) -> str:
-    """`+0.031 [0.012, 0.050]`; without an interval where there are too few seeds; nothing of a first row."""
+    """Format a gain as `+0.031 [0.012, 0.050]`, without an interval for too few seeds; empty for a first row."""
     if not math.isfinite(entry.gain):
         return ""
     between = f" [{_number(entry.gain_low, column)}, {_number(entry.gain_high, column)}]"
@@ -189,13 +189,13 @@ class _Measured:
     """One figure of the models of one mixture."""
 
     value_of: Mapping[int, float]
-    """By seed."""
+    """Value by seed."""
     resampled_of: Mapping[int, NDArray[np.float64]] | None
-    """In each resample (R,), by seed."""
+    """Values in each resample (R,), by seed."""
 
 
 def _measured(name: str, found: Mapping[int, CellResult]) -> _Measured | None:
-    """None where a seed leaves the figure undefined."""
+    """The figure of each seed; None if it is undefined for any."""
     values = {seed: result.figures.get(name, math.nan) for seed, result in found.items()}
     if not all(map(math.isfinite, values.values())):
         return None
@@ -204,7 +204,7 @@ def _measured(name: str, found: Mapping[int, CellResult]) -> _Measured | None:
 
 
 def _reason(found: Mapping[int, CellResult | str], measured: _Measured | None) -> str:
-    """What is missing of an entry; nothing where all is there."""
+    """What an entry lacks; empty if it is complete."""
     told = [result for result in found.values() if isinstance(result, str)]
     if told and len(told) < len(found):
         return f"{told[0]}: {len(told)} of {len(found)} seeds" if measured is not None else "not defined"
@@ -223,7 +223,7 @@ def _entry(measured: _Measured, base: _Measured | None) -> Entry:
 
 
 def _gain(measured: _Measured, base: _Measured) -> tuple[float, float, float]:
-    """Mean over the seeds that both have, and its interval."""
+    """Mean difference over the seeds that both have, and its interval."""
     seeds = [seed for seed in measured.value_of if seed in base.value_of]
     if not seeds:
         return math.nan, math.nan, math.nan

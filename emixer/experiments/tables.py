@@ -1,6 +1,6 @@
-"""Which cells a table is made of, row by row, and what the paper prints there. Sizes are the paper's times one factor.
+"""Cells of each table, row by row, and the paper's printed figures. Sizes are the paper's times one factor.
 
-Source: EMIXER tables 1, 2, 3, 5, 9, 10. Where the paper leaves a setup open, docs/tables.md says what is done.
+Source: EMIXER tables 1, 2, 3, 5, 9, 10. Where the paper leaves a setup open, docs/tables.md states the choice.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from emixer.experiments import paper
 from emixer.experiments.cells import Cell, Mix, Task
 
 SYNTHETIC_PAIRS = 600_000
-"""The most that a table of the paper asks for; every dataset has as many, scaled."""
+"""Largest number that a table of the paper uses; every dataset has this many, scaled."""
 REAL_PAIRS = 100_000
 
 NAMES = {
@@ -25,84 +25,84 @@ class Column:
     """One kind of figure."""
 
     figure: str
-    """Its name in the results of `task`; of a row with a suffix, what stands before it."""
+    """Its name in the results of `task`, without the suffix of a row."""
     title: str
     task: Task
     paper: str
-    """Its name in the paper's rows."""
+    """Its name in the paper's figures."""
     digits: int = 3
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line."""
+    """One line of a table."""
 
     method: str
-    """As people read it."""
+    """Display name."""
     data: str
     mix: Mix
     paper: paper.Figures
     suffix: str = ""
-    """What a figure's name ends with in this row, e.g. `/COVID-19`."""
+    """Suffix of the figures' names in this row, e.g. `/COVID-19`."""
     num_real: int = 0
-    """Of `gain`: R. Rows of another R, or another suffix, have another first row that they are compared with."""
+    """In `gain`: R. Rows with another R, or another suffix, are compared with another first row."""
     way: str = ""
-    """Of `gain`: how synthetic pairs are used, whatever R is; nothing in rows without them."""
+    """In `gain`: how synthetic pairs are used, independent of R; empty in rows without them."""
 
     @property
     def group(self) -> tuple[str, int]:
-        """Rows of one group are compared with its first."""
+        """Group of the row: rows are compared with the first of their group."""
         return self.suffix, self.num_real
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the paper."""
+    """A table: its columns and rows."""
 
     name: str
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    """The first of each group is what the others of it are compared with."""
+    """The first row of each group is the baseline of the others."""
     notes: tuple[str, ...] = ()
 
     def cells(self, row: Row, column: Column, seeds: tuple[int, ...]) -> tuple[Cell, ...]:
-        """Those behind one entry. A distance of generated images depends on no downstream seed and no R."""
+        """Cells behind one entry. A distance of generated images depends on neither a downstream seed nor R."""
         if column.task == "distance":
             return (Cell("distance", replace(row.mix, real=0), 0),)
         return tuple(Cell(column.task, row.mix, seed) for seed in seeds)
 
     def all_cells(self, seeds: tuple[int, ...]) -> list[Cell]:
-        """Every cell once, in the order of the rows."""
+        """All distinct cells, in the order of the rows."""
         found = (cell for row in self.rows for column in self.columns for cell in self.cells(row, column, seeds))
         return list(dict.fromkeys(found))
 
     @property
     def has_printed(self) -> bool:
-        """Whether it is a table of the paper, with figures of its own."""
+        """Whether the paper prints figures for it."""
         return any(row.paper for row in self.rows)
 
     @property
     def is_drawn(self) -> bool:
-        """Whether it is pictures of pairs, for which no downstream model is trained."""
+        """Whether it is a set of pictures of pairs, without downstream models."""
         return not self.columns
 
     @property
     def generators(self) -> list[str]:
-        """Those whose pairs are needed."""
+        """Generators whose pairs are needed."""
         return list(dict.fromkeys(row.mix.generator for row in self.rows if row.mix.generator))
 
 
 def table_of(settings: ExperimentConfig, num_train: int) -> Table:
-    """The table that the settings name, with the methods and the factor that they give.
+    """The table named in the settings, with their methods and scale.
 
-    num_train: real pairs that there are to train on.
+    num_train: number of real pairs to train on.
     """
     return _gain(settings, num_train) if settings.table == "gain" else _TABLES[settings.table](settings)
 
 
 def dataset_rows(settings: ExperimentConfig) -> int:
-    """How many pairs each generator makes: those of all tables of the paper, or what `gain` needs."""
+    """Number of pairs that each generator makes: enough for all tables of the paper, or for `gain`."""
     if settings.table == "gain":
         return max(settings.real_pairs) * max(settings.multiples)
     return scaled(SYNTHETIC_PAIRS, settings)
@@ -129,7 +129,7 @@ def _table1(settings: ExperimentConfig) -> Table:
 
 
 def _beyond_the_paper(name: str, settings: ExperimentConfig) -> tuple[Row, ...]:
-    """ChexGen's protocol, RoentGen-v2's, and a choice by a judge: rows for which the paper prints nothing."""
+    """Rows that are not in the paper: the protocols of ChexGen and RoentGen-v2, and selection by a judge."""
     real, five, half, most = (scaled(images, settings) for images in (REAL_PAIRS, 500_000, 300_000, SYNTHETIC_PAIRS))
     r, s5, s3, s6 = (
         size_in_words(images, settings, letter)
@@ -222,7 +222,7 @@ def _table10(settings: ExperimentConfig) -> Table:
 
 
 def _gain(settings: ExperimentConfig, num_train: int) -> Table:
-    """Not in the paper: what the same generator's pairs add to few and to many real ones, used in four ways."""
+    """Not in the paper: what a generator's pairs, used in four ways, add to few and to many real ones."""
     rows = []
     for real in sorted(settings.real_pairs):
         rows.append(Row(NAMES["real"], f"R{real}", Mix(real), {}, num_real=real))
@@ -255,7 +255,7 @@ def _gain_rows(method: str, real: int, settings: ExperimentConfig) -> list[Row]:
 
 
 def _figures(settings: ExperimentConfig) -> Table:
-    """No cells: pairs of one generator, EMIXER's if it is among the methods, beside real ones."""
+    """No cells: pairs of one generator, EMIXER if it is among the methods, beside real ones."""
     name = "emixer" if "emixer" in settings.methods else settings.methods[0]
     rows = (Row(NAMES["real"], "", Mix(0), {}), Row(NAMES[name], "", Mix(0, 0, name), {}))
     return Table("figures", "Real samples beside synthetic ones (paper: figures 8 to 12)", (), rows)
@@ -268,7 +268,7 @@ _BEYOND_NOTES = (
 )
 
 BALANCED = "balanced"
-"""Ends the name of a generator whose pairs have each finding equally often; the model is the same."""
+"""Suffix of a generator's name when its pairs have each finding equally often; the model is the same."""
 _GAIN_NOTES = (
     "Gains are over the same number of real pairs alone. All models are trained on the same number of pairs, repeats "
     "included.",
@@ -295,7 +295,7 @@ _GAIN_COLUMNS: Mapping[str, tuple[Column, ...]] = {
 
 
 def size_in_words(images: int, settings: ExperimentConfig, letter: str) -> str:
-    """`S50k`, or what it is scaled to: `S500`."""
+    """`S50k`, or the scaled size, e.g. `S500`."""
     number = scaled(images, settings)
     return f"{letter}{number // 1000}k" if number % 1000 == 0 else f"{letter}{number}"
 

@@ -1,4 +1,4 @@
-"""Curves of a run as plain geometry: which charts there are, their lines and their ticks. The template draws the SVG.
+"""Training curves of a run as plain geometry: charts, lines and ticks. The template draws the SVG.
 
 Source: metrics.jsonl; x is always real images seen.
 """
@@ -17,7 +17,7 @@ Metrics = Sequence[Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Series:
-    """One line. reference: what the line should come near, drawn dashed."""
+    """One line of a chart. reference: a target that other lines should approach, drawn dashed."""
 
     name: str
     key: str
@@ -26,7 +26,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Tick:
-    """A label at a position [px] of the drawing."""
+    """A label at a position [px] on an axis."""
 
     at: float
     text: str
@@ -34,7 +34,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Line:
-    """A drawn series. points: (x, y) [px] with the texts shown when one points at them."""
+    """A drawn series. points: (x, y) [px] with the texts shown under the pointer."""
 
     name: str
     reference: bool
@@ -55,14 +55,14 @@ class Chart:
 
     @property
     def description(self) -> str:
-        """What a reader who cannot see the chart is told."""
+        """Text alternative for screen readers."""
         return f"{self.title} over images seen. At the end: " + ", ".join(
             f"{line.name} {line.last}" for line in self.lines
         )
 
 
 def charts_of_run(metrics: Metrics) -> list[Chart]:
-    """The charts that the keys of `metrics` allow; none for a run that has logged nothing."""
+    """Charts that the keys of `metrics` allow; empty for a run without metrics."""
     keys = sorted({key for line in metrics for key in line})
     fid = [key for key in keys if key.startswith("validation/fid_")]
     plans = [
@@ -122,7 +122,7 @@ def _draw(title: str, note: str, series: Sequence[Series], metrics: Metrics) -> 
 
 
 def _curve(metrics: Metrics, key: str) -> list[tuple[float, float]]:
-    """(images, value), long series thinned to the means of equal runs of lines."""
+    """Points (images, value); long series are averaged over blocks of equal length."""
     points = [(float(line[_X_KEY]), float(line[key])) for line in metrics if key in line]
     points = [point for point in points if math.isfinite(point[1])]
     size = -(-len(points) // _MAX_POINTS) or 1
@@ -131,7 +131,7 @@ def _curve(metrics: Metrics, key: str) -> list[tuple[float, float]]:
 
 
 def _nice_steps(low: float, high: float, num: int) -> list[float]:
-    """Round numbers about `num` steps apart that enclose [low, high]."""
+    """Round numbers that enclose [low, high] in about `num` steps."""
     if high - low < 1e-12 * max(abs(high), 1):
         low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
     raw = (high - low) / num

@@ -1,4 +1,4 @@
-"""The label-swap strip: the same noise with another label. Does the image change where it should, and the report too?
+"""The label-swap strip: the same noise with another label, to see how image and report change.
 
 Shapes: H = W side [px], Y labels, K labels swapped in.
 """
@@ -18,13 +18,13 @@ _BRIGHTER, _DARKER = np.array([245, 171, 92]), np.array([90, 160, 255])
 
 
 def swap_labels(label_names: Sequence[str], label_counts: Sequence[int], num: int) -> list[int]:
-    """Which labels are swapped in: the `num` most frequent ones that say what an image shows."""
+    """Labels to swap in: the `num` most frequent ones, except "No Finding"."""
     findings = [y for y in np.argsort(-np.asarray(label_counts), kind="stable") if label_names[y] != Label.NO_FINDING]
     return [int(y) for y in findings[:num] if label_counts[y] > 0]
 
 
 def swap_vectors(label_names: Sequence[str], labels: Sequence[int]) -> NDArray[np.uint8]:
-    """Label vectors (1 + K, Y): without a finding, which is a label of its own in some collections; then each label."""
+    """Label vectors (1 + K, Y): first no finding, which is a separate label in some collections; then each label."""
     vectors = np.zeros((1 + len(labels), len(label_names)), np.uint8)
     if Label.NO_FINDING in label_names:
         vectors[0, list(label_names).index(Label.NO_FINDING)] = 1
@@ -33,9 +33,9 @@ def swap_vectors(label_names: Sequence[str], labels: Sequence[int]) -> NDArray[n
 
 
 def swap_strip(pairs: Sequence[Pair], labels: Sequence[str], named: Sequence[bool | None]) -> SwapStrip:
-    """The strip of pairs that were drawn with one noise and `swap_vectors`.
+    """Strip of pairs that were sampled with one noise and `swap_vectors`.
 
-    labels: those swapped in; named: whether the report of each states it, None where that cannot be told.
+    labels: those swapped in; named: whether the report of each states it, None if unknown.
     """
     base, *others = pairs
     return SwapStrip(

@@ -1,8 +1,8 @@
 """One self-contained HTML page: pairs, curves, label faithfulness and facts of a run or a dataset.
 
-Everything is in the file: pictures as data URIs, style and script inline, nothing is requested from anywhere. All text
-is escaped by the template; a content security policy allows the one script of the page by its hash and nothing else.
-The page holds no patient, study or image ids.
+Everything is in the file: pictures as data URIs, style and script inline; nothing is loaded from elsewhere. All text is
+escaped by the template; a content security policy allows only the page's script, by its hash. The page contains no
+patient, study or image ids.
 """
 
 import base64
@@ -43,7 +43,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A real pair and a generated one of the same labels; either may be missing."""
+    """A real pair and a generated one with the same labels; either may be missing."""
 
     labels: tuple[str, ...]
     real: Pair | None = None
@@ -52,19 +52,19 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Swapped:
-    """A pair drawn with another label and the same noise."""
+    """A pair sampled with another label and the same noise."""
 
     label: str
     pair: Pair
     change_uri: str
-    """Where the image differs from that without a finding: brighter in orange, darker in blue."""
+    """Difference from the image without a finding: brighter in orange, darker in blue."""
     named: bool | None
-    """Whether the report states the label; None: that cannot be told."""
+    """Whether the report states the label; None if unknown."""
 
 
 @dataclass(frozen=True)
 class SwapStrip:
-    """Pairs of one noise: without a finding, and with each of a few labels."""
+    """Pairs with the same noise: without a finding, and with each of a few labels."""
 
     base: Pair
     swapped: tuple[Swapped, ...]
@@ -72,7 +72,7 @@ class SwapStrip:
 
 @dataclass(frozen=True)
 class Grid:
-    """A picture of samples, taken after `images` images."""
+    """A picture of samples after `images` training images."""
 
     images: int
     uri: str
@@ -99,7 +99,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class AuditLink:
-    """What an audit of the dataset found, and where its page is."""
+    """Result of an audit of the dataset, and the link to its page."""
 
     verdict: str
     summary: str
@@ -109,34 +109,34 @@ class AuditLink:
 
 @dataclass(frozen=True)
 class Gallery:
-    """What the page shows. Parts that are empty are left out."""
+    """Content of the page. Empty parts are omitted."""
 
     title: str
     lead: str
-    """One or two sentences: what this is."""
+    """One or two introductory sentences."""
     highlights: tuple[tuple[str, str], ...] = ()
-    """The few figures to see first: value and what it is."""
+    """Key figures: value and name."""
     comparisons: tuple[Comparison, ...] = ()
     swaps: tuple[SwapStrip, ...] = ()
     charts: tuple[Chart, ...] = ()
     grids: tuple[Grid, ...] = ()
     label_rows: tuple[LabelRow, ...] = ()
     measured_at: int | None = None
-    """Images trained on when the label rows were measured."""
+    """Number of training images when the label rows were measured."""
     label_counts: tuple[tuple[str, int], ...] = ()
     """Pairs of a dataset by label, most frequent first."""
     facts: tuple[Facts, ...] = field(default=())
     audit: AuditLink | None = None
-    """None: there is none of this dataset."""
+    """None: the dataset has no audit."""
 
     @property
     def shows_real(self) -> bool:
-        """Whether the page holds real images."""
+        """Whether the page contains real images."""
         return any(comparison.real for comparison in self.comparisons)
 
 
 def render(gallery: Gallery) -> str:
-    """The page as HTML."""
+    """Render the page as HTML."""
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
@@ -157,19 +157,19 @@ def render(gallery: Gallery) -> str:
 
 
 def page_style() -> Markup:
-    """The style sheet of our pages, for other templates too."""
+    """Style sheet of the page, also used by other templates."""
     return Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
 
 
 def picture_uri(image: Image.Image, kind: str) -> str:
-    """A picture as a data URI. kind: PNG or JPEG."""
+    """Encode a picture as a data URI. kind: PNG or JPEG."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **({"quality": _JPEG_QUALITY} if kind == "JPEG" else {"optimize": True}))
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def read_grid(path: Path, images: int) -> Grid:
-    """A sample grid from its file, scaled down to the width of a page."""
+    """Read a sample grid, scaled down to the width of a page."""
     with Image.open(path) as file:
         picture = file.convert("RGB")
     if picture.width > _GRID_WIDTH_PX:
@@ -179,7 +179,7 @@ def read_grid(path: Path, images: int) -> Grid:
 
 
 def label_rows_of(measured: Mapping[str, float], label_names: Sequence[str]) -> tuple[LabelRow, ...]:
-    """Faithfulness by label from the metrics of one validation pass; labels that it did not measure are left out."""
+    """Faithfulness by label from the metrics of one validation pass; labels that were not measured are omitted."""
     columns = ("label_auc_real", "label_auc_generated", "report_f1_real", "report_f1_generated")
     rows = [
         LabelRow(name, *(measured.get(f"validation/{column}/{name}") for column in columns)) for name in label_names

@@ -1,4 +1,4 @@
-"""Real pairs to set beside generated ones: a varied few of the held-out rows, without their ids.
+"""Real pairs to show beside generated ones: a few varied held-out rows, without their ids.
 
 Shapes: N rows, Y labels, H = W side [px].
 """
@@ -30,9 +30,9 @@ class RealPairs:
 
 
 def read_real_pairs(shards: ShardSet, split: str, num: int, uncertain_is: int) -> RealPairs:
-    """Up to `num` labelled rows of a split, among them each label that its first rows carry; always the same ones.
+    """Read up to `num` labelled rows of a split that cover each label of its first rows; always the same ones.
 
-    uncertain_is: what an uncertain label counts as. Raises ShardError when the split is empty.
+    uncertain_is: value of an uncertain label. Raises ShardError when the split is empty.
     """
     table = _candidates(shards, split)
     labels_NY = _present(table, len(shards.info.label_names), uncertain_is)
@@ -66,7 +66,7 @@ def _present(table: pa.Table, num_labels: int, uncertain_is: int) -> NDArray[np.
 
 
 def _varied(labels_NY: NDArray[np.uint8], num: int) -> NDArray[np.int64]:
-    """Rows that show every label, rare ones first in line for a place, then rows at even distances; in their order."""
+    """Rows that cover every label, rare ones first, then evenly spaced rows; sorted."""
     chosen: list[int] = []
     counts_Y = labels_NY.sum(0)
     for label in np.argsort(counts_Y, kind="stable"):

@@ -1,4 +1,4 @@
-"""What the page says of a run: curves, faithfulness, sample grids, and the facts of its config and data."""
+"""Content of the page about a run: highlights, sample grids, and facts of its config and data."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ _HIGHLIGHTS = {
 
 
 def read_grids(samples: Path, num: int) -> tuple[Grid, ...]:
-    """Up to `num` sample grids at even distances, the first and the last among them.
+    """Up to `num` evenly spaced sample grids, including the first and the last.
 
     Raises RunFolderError when a picture cannot be read.
     """
@@ -48,7 +48,7 @@ def last_validation(metrics: Sequence[Mapping[str, float]], images: int) -> dict
 
 
 def highlights_of_run(images: int, measured: Mapping[str, float]) -> tuple[tuple[str, str], ...]:
-    """The few figures to see first: value and name."""
+    """Key figures: value and name."""
     shown = []
     for key, name in _HIGHLIGHTS.items():
         if key in measured:
@@ -64,7 +64,7 @@ def highlights_of_run(images: int, measured: Mapping[str, float]) -> tuple[tuple
 
 
 def facts_of_run(config: Config, name: str, checkpoint: str, num_tokens: int) -> tuple[Facts, ...]:
-    """Model and training, as far as a reader needs them to judge the pairs. Holds no paths."""
+    """Facts of the model and its training that matter for judging the pairs. Contains no paths."""
     model, train, optim, loss = config.model, config.train, config.optim, config.loss
     return (
         Facts("Model", (
@@ -90,7 +90,7 @@ def facts_of_run(config: Config, name: str, checkpoint: str, num_tokens: int) ->
 
 
 def facts_of_shards(shards: ShardSet) -> Facts:
-    """Counts and rules of the training data."""
+    """Facts of the training data: counts and rules."""
     info, manifest = shards.info, shards.manifest
     counts = [(f"Images in {split}", f"{shards.num_rows(split):,}") for split in SPLITS if shards.num_rows(split)]
     source = manifest.get("settings", {}).get("source")
@@ -102,7 +102,7 @@ def facts_of_shards(shards: ShardSet) -> Facts:
 
 
 def facts_of_dataset(manifest: Mapping[str, Any]) -> Facts:
-    """How a generated dataset was made, from its manifest."""
+    """Facts of a generated dataset, from its manifest."""
     settings = manifest["settings"]
     return Facts("Dataset", (
         ("Pairs", f"{manifest['rows']:,}"),

@@ -1,4 +1,4 @@
-"""Images with their labels and reports as one picture, for sample grids and contact sheets.
+"""Pictures of images with their labels and reports, for sample grids and contact sheets.
 
 Shapes: N images, H = W side [px].
 """
@@ -35,9 +35,9 @@ def draw_pairs(
     kinds: Sequence[str] | None = None,
     columns: int = 4,
 ) -> None:
-    """Writes a PNG: rows of images, under each its labels and its report, wrapped and cut with an ellipsis.
+    """Write a PNG of rows of images, each with its labels and report below, wrapped and cut with an ellipsis.
 
-    kinds: "real" or "generated" for each image, where both are shown. Raises StorageError when the disk is full.
+    kinds: "real" or "generated" for each image, if both are shown. Raises StorageError when the disk is full.
     """
     assert len(images_NHW) == len(labels) == len(reports), "each image has labels and a report"
     kinds = kinds or [""] * len(reports)
@@ -46,7 +46,7 @@ def draw_pairs(
 
 
 def draw_images(images_NHW: NDArray[np.uint8], path: Path, title: str, columns: int = 8, tile_px: int = 160) -> None:
-    """Writes a PNG of images alone. Raises StorageError when the disk is full."""
+    """Write a PNG of images only. Raises StorageError when the disk is full."""
     captions: list[list[Line]] = [[] for _ in images_NHW]
     _write(path, _compose(images_NHW, captions, title, columns, tile_px))
 
@@ -94,7 +94,7 @@ def _caption(kind: str, labels: Sequence[str], report: str) -> list[Line]:
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, max_lines: int) -> list[str]:
-    """Lines no wider than a tile; the last one ends in an ellipsis if something is left out."""
+    """Wrap text to the width of a tile; the last line ends in an ellipsis if text is cut."""
     lines, current = [], ""
     for word in text.split():
         longer = f"{current} {word}".strip()
@@ -110,7 +110,7 @@ def _wrapped(text: str, font: ImageFont.FreeTypeFont, max_lines: int) -> list[st
 
 
 def _fitted(text: str, font: ImageFont.FreeTypeFont, width_px: int) -> str:
-    """`text`, cut so that it fits the width."""
+    """`text`, truncated to fit the width."""
     if font.getlength(text) <= width_px:
         return text
     text = text.removesuffix(" …")
@@ -132,12 +132,12 @@ def _write_lines(draw: ImageDraw.ImageDraw, lines: Sequence[Line], x: int, y: in
 
 @cache
 def _font(size_px: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    # matplotlib brings a font with every letter a report may hold; no system font is needed
+    # matplotlib ships a font with every character of a report; no system font is needed
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     return ImageFont.truetype(folder / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"), size_px)
 
 
 def _write(path: Path, picture: Image.Image) -> None:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")  # optimize=True makes it a sixth smaller in six times the time, and training waits
+    picture.save(buffer, "PNG")  # optimize=True: a sixth smaller, but six times as slow, and training waits
     write_bytes(path, buffer.getvalue())

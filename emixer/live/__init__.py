@@ -1,4 +1,4 @@
-"""The live page of a trained model: what may be asked of it, drawing in one thread, and what is sent back.
+"""The live page of a trained model: requests, sampling in one thread, and responses.
 
 Needs the extra `web`.
 """

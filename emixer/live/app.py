@@ -1,4 +1,4 @@
-"""What the live page asks: what the model is, pairs, and what is shown as a file."""
+"""Endpoints of the live page: facts of the model, pairs, and downloads of the shown pairs."""
 
 import hmac
 from base64 import b64encode
@@ -24,7 +24,7 @@ from emixer.web.requests import RefusedError, answer_refused, read_body
 
 
 def live_app(drawing: DrawingThread, limit: RateLimit, token_digest: str, name: str) -> Starlette:
-    """The application. name: what the page calls the run."""
+    """Create the application. name: of the run, as shown on the page."""
     pages = _Pages(drawing, limit, token_digest, name)
     return Starlette(
         routes=[
@@ -43,11 +43,11 @@ class _Pages:
         self._drawing, self._limit, self._token_digest, self._name = drawing, limit, token_digest, name
 
     async def index(self, request: Request) -> Response:
-        """The page, the same for everybody: the token is in the part of the address that browsers keep."""
+        """Page, the same for everyone: the token is in the part of the URL that browsers do not send."""
         return HTMLResponse(page_html())
 
     async def model(self, request: Request) -> Response:
-        """What can be asked for."""
+        """Facts of the model, its labels and conditions."""
         self._require_token(request)
         sampler = self._drawing.sampler
         trained = sampler.trained
@@ -62,7 +62,7 @@ class _Pages:
         return JSONResponse(await self._drawing.run(partial(_answer, self._drawing.sampler, wish)))
 
     async def download(self, request: Request) -> Response:
-        """The same pairs, drawn again, as a file."""
+        """The same pairs, sampled again, as a file."""
         file_format = request.path_params["file_format"]
         if file_format not in FORMATS:
             raise RefusedError(404, f"There are downloads as {' and '.join(FORMATS)} only.")

@@ -1,4 +1,4 @@
-"""What is shown, as a file: a sheet as PNG, or Parquet with the columns of a generated dataset."""
+"""Downloads of the shown pairs: a sheet as PNG, or Parquet with the columns of a generated dataset."""
 
 import io
 from dataclasses import dataclass
@@ -18,14 +18,15 @@ FORMATS = ("png", "parquet")
 
 @dataclass(frozen=True)
 class Download:
-    """A file and what a browser is told of it."""
+    """A file and its media type."""
 
     content: bytes
     media_type: str
 
 
 def download(sampler: Sampler, wish: Wish, drawn: Drawn, file_format: str) -> Download:
-    """file_format: one of FORMATS. Raises RefusedError for parts of labels in Parquet, whose labels are 0 or 1."""
+    """Make a download. file_format: one of FORMATS. Raises RefusedError for interpolated labels in Parquet, whose
+    labels are 0 or 1."""
     if file_format == "png":
         return Download(_sheet(wish, drawn), "image/png")
     if wish.kind == "interpolation":

@@ -1,4 +1,4 @@
-"""From a wish to pairs: the same ones that `emixer generate` writes for its seed, labels and conditions.
+"""From a wish to pairs: the same pairs that `emixer generate` writes for its seed, labels and conditions.
 
 Shapes: N pairs, L labels.
 """
@@ -26,18 +26,18 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a page or a sheet shows, in reading order."""
+    """Pairs of a page or a sheet, in reading order."""
 
     pairs: Pairs
     rows: tuple[int, ...]
-    """The row of the seed's sample that each pair is."""
+    """Row of each pair in the seed's sample."""
     captions: tuple[tuple[str, ...], ...]
     columns: int
-    """Of a sheet."""
+    """Columns of a sheet."""
 
 
 class DrawingThread:
-    """One model and the one thread that draws with it, so that the server goes on answering."""
+    """A model and the single thread that samples from it, so that the server stays responsive."""
 
     def __init__(self, sampler: Sampler, cpus: int) -> None:
         self.sampler = sampler
@@ -45,7 +45,7 @@ class DrawingThread:
         self._executor = ThreadPoolExecutor(1, "drawing", initializer=torch.set_num_threads, initargs=(cpus,))
 
     async def run(self, work: Callable[[], _T]) -> _T:
-        """What `work` returns. Raises RefusedError when too many wait, or for labels or values there are not."""
+        """Run `work` in the thread. Raises RefusedError if too many wait, or for unknown labels or values."""
         if self._waiting >= _MAX_WAITING:
             raise RefusedError(
                 429, f"{self._waiting} others are waiting for this model. Please try again in a moment.", _RETRY_S
@@ -59,12 +59,12 @@ class DrawingThread:
             self._waiting -= 1
 
     def close(self) -> None:
-        """Ends the thread once what it draws is drawn; what waits is given up."""
+        """End the thread after its current work; waiting work is cancelled."""
         self._executor.shutdown(cancel_futures=True)
 
 
 def draw(sampler: Sampler, wish: Wish) -> Drawn:
-    """Draws what is wished. Raises ConfigError for a label or value that the model does not know."""
+    """Sample the pairs of a wish. Raises ConfigError for a label or value unknown to the model."""
     drawers = {"pairs": _drawn_pairs, "swap": _swapped, "interpolation": _interpolated}
     return drawers[wish.kind](sampler, wish)
 
@@ -75,7 +75,7 @@ def _drawn_pairs(sampler: Sampler, wish: Wish) -> Drawn:
 
 
 def _swapped(sampler: Sampler, wish: Wish) -> Drawn:
-    """Each pair, and behind it the one of the same noise and conditions with the label swapped."""
+    """Each pair, followed by one of the same noise and conditions with the label swapped."""
     assert wish.swapped is not None, "the wish was checked"
     toggled_L = label_vector([wish.swapped], sampler.label_names)
     pairs = _sample(sampler, wish)

@@ -1,4 +1,4 @@
-"""How often a model may be asked."""
+"""Rate limit of a served model."""
 
 import math
 import time
@@ -11,14 +11,14 @@ _MINUTE_S = 60
 
 
 class RateLimit:
-    """So many requests in any minute. Those that are refused do not count. clock: seconds that only grow."""
+    """Limit of requests in any minute. Refused requests do not count. clock: monotonic seconds."""
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._most, self._clock = most, clock
         self._taken: deque[float] = deque()
 
     def take(self) -> None:
-        """Counts one. Raises RefusedError, saying how long to wait, when there were enough."""
+        """Count a request. Raises RefusedError with the time to wait when the limit is reached."""
         now = self._clock()
         while self._taken and self._taken[0] <= now - _MINUTE_S:
             self._taken.popleft()

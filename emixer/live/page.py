@@ -1,5 +1,5 @@
-"""The page: one HTML file with its style and script inside, the same for everybody; the model's facts come later, to
-those who have the token. It asks for nothing but its own server's `api/`, by relative addresses.
+"""The page: one HTML file with inline style and script, the same for everyone; the model's facts are loaded later, with
+the token. It requests only its own server's `api/`, by relative URLs.
 """
 
 from functools import cache
@@ -18,7 +18,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @cache
 def page_html() -> str:
-    """The page."""
+    """HTML of the page."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -31,7 +31,7 @@ def page_html() -> str:
 
 
 def page_policy() -> str:
-    """Its Content-Security-Policy."""
+    """Content-Security-Policy of the page."""
     return content_policy([_script()], [_style()])
 
 

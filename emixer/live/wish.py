@@ -1,4 +1,4 @@
-"""What a visitor may ask for."""
+"""Requests that a visitor may make."""
 
 from typing import Literal
 
@@ -9,33 +9,33 @@ from emixer.web.requests import RefusedError
 MAX_PAIRS = 16
 STEPS = (5, 7)
 MAX_SEED = 2**53 - 1
-"""What a browser can count to."""
+"""Largest integer that a browser represents exactly."""
 MAX_TEMPERATURE = 5.0
 _MAX_LABELS = 256
 
 
 class Wish(BaseModel):
-    """Pairs of some labels; or each beside one with a label swapped; or a strip between two sets of labels."""
+    """Pairs with given labels; or each beside one with a label swapped; or an interpolation between two label sets."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     kind: Literal["pairs", "swap", "interpolation"] = "pairs"
     labels: list[str] = Field(default_factory=list, max_length=_MAX_LABELS)
-    """Those that are present; the others are absent."""
+    """Labels that are present; the others are absent."""
     num: int = Field(4, ge=1)
-    """Pairs; of a strip, see `steps`."""
+    """Number of pairs; for an interpolation, see `steps`."""
     seed: int = Field(0, ge=0, le=MAX_SEED)
     temperature: float = Field(0.7, ge=0, le=MAX_TEMPERATURE)
-    """Of the words."""
+    """Sampling temperature of the words."""
     sex: str | None = None
     age: str | None = None
     view: str | None = None
     swapped: str | None = None
-    """Of a swap: the label that is present in one pair and absent in the other."""
+    """For a swap: the label that is present in one pair and absent in the other."""
     to_labels: list[str] = Field(default_factory=list, max_length=_MAX_LABELS)
-    """Of an interpolation: the labels at its other end."""
+    """For an interpolation: labels at the other end."""
     steps: int = Field(STEPS[0], ge=STEPS[0], le=STEPS[1])
-    """Of an interpolation: pairs, both ends included."""
+    """For an interpolation: number of pairs, both ends included."""
 
     @property
     def conditions(self) -> dict[str, str | None]:
@@ -44,7 +44,7 @@ class Wish(BaseModel):
 
 
 def read_wish(body: bytes) -> Wish:
-    """From JSON. Raises RefusedError, saying which value is wrong and what it may be."""
+    """Parse a wish from JSON. Raises RefusedError that names the wrong value and what is allowed."""
     try:
         wish = Wish.model_validate_json(body)
     except ValidationError as error:

@@ -1,7 +1,7 @@
-"""What the readers' page asks: how far the reader is, a pair, its image, and to keep a rating.
+"""Endpoints of the readers' page: the reader's progress, a pair, its image, and saving a rating.
 
-Nothing in an answer depends on whether a pair is real: places have random names of their own, an item seen twice has
-two, all images have as many bytes, and the server does not read the key.
+No response depends on whether a pair is real: places have random names, an item shown twice has two, all images have
+the same number of bytes, and the server does not read the key.
 """
 
 import logging
@@ -37,11 +37,11 @@ class _Sent(BaseModel):
     rating: Rating
     known_version: int = Field(ge=0)
     request: str = Field(min_length=8, max_length=64)
-    """The same for a rating that is sent again."""
+    """Id of the request; the same if the rating is sent again."""
 
 
 def study_app(study: StudyFolder, store: Store) -> Starlette:
-    """The application. Raises RunFolderError when the list of items is missing."""
+    """Create the application. Raises RunFolderError when the list of items is missing."""
     pages = _Pages(study, store)
     return Starlette(
         routes=[
@@ -63,29 +63,29 @@ class _Pages:
         self._html = page_html(study.facts.title)
 
     async def index(self, request: Request) -> Response:
-        """The page, the same for everybody: the token is in the part of the address that browsers keep."""
+        """Page, the same for everyone: the token is in the part of the URL that browsers do not send."""
         return HTMLResponse(self._html)
 
     async def study(self, request: Request) -> Response:
-        """The reader's places in order, and which are scored."""
+        """The reader's places in order, with their versions; version 0 is not scored."""
         reader = self._reader(request)
         places = await run_in_threadpool(self._store.progress, reader)
         listed = [{"place": place, "version": version} for place, version in places]
         return JSONResponse({"study": self._study.facts.study_id, "reader": reader.name, "places": listed})
 
     async def pair(self, request: Request) -> Response:
-        """A report, and what the reader said of the pair."""
+        """Report of a pair, and the reader's rating of it."""
         place, item = self._item(request)
         version, rating = await run_in_threadpool(self._store.rating_at, place)
         return JSONResponse({"report": self._reports[item], "version": version, "rating": _plain(rating)})
 
     async def image(self, request: Request) -> Response:
-        """A PNG."""
+        """Image of a pair as PNG."""
         _, item = self._item(request)
         return Response(await run_in_threadpool(_read, self._study.image(item)), media_type="image/png")
 
     async def rate(self, request: Request) -> Response:
-        """Keeps a rating; answers when it is on disk."""
+        """Save a rating; respond once it is on disk."""
         place, _ = self._item(request)
         try:
             sent = _Sent.model_validate_json(await read_body(request))
@@ -114,7 +114,7 @@ class _Pages:
         return found
 
     def _item(self, request: Request) -> tuple[str, str]:
-        """Place and item; 404 for a place of anybody else, as for one that does not exist."""
+        """Place and item; 404 for a place of another reader, as for one that does not exist."""
         reader = self._reader(request)
         place: str = request.path_params["place"]
         item = self._store.item_at(reader, place)

@@ -1,7 +1,6 @@
-"""Real and generated pairs that a study could show: their labels first, images and reports of those that are drawn.
+"""Real and generated pairs that a study could show: labels of all, images and reports only of those drawn.
 
-Real reports are shown as generated ones are written: cut into words and set again, so that neither capitals nor
-typography tell them apart.
+Real reports are tokenized and detokenized like generated ones, so that neither capitals nor typography tell them apart.
 
 Shapes: N candidates, P drawn pairs, Y labels, H = W side [px].
 """
@@ -29,16 +28,16 @@ _LABELS = ["labels", "study_id", "subject_id", "sentences", "source"]
 
 @dataclass(frozen=True)
 class Candidates:
-    """What one side offers."""
+    """Candidates of one side."""
 
     labels_NY: NDArray[np.uint8]
     """1 present."""
     rows_N: NDArray[np.int64]
-    """Where each is in the split, or in the dataset."""
+    """Row of each in the split, or in the dataset."""
     subject_N: NDArray[np.int64]
-    """Equal for real pairs of one person; every generated pair has a number of its own."""
+    """Subject number: equal for real pairs of one person, distinct for every generated pair."""
     sources: tuple[str, ...] = ()
-    """Collections that real ones are from."""
+    """Source collections of real candidates."""
 
     def __len__(self) -> int:
         return len(self.rows_N)
@@ -53,7 +52,7 @@ class DrawnPairs:
 
 
 def real_candidates(shards: ShardSet, split: str, names: Sequence[str], uncertain_is: int, seed: int) -> Candidates:
-    """One image, at random, of each study that has labels and a report. names: which labels, in this order."""
+    """One random image of each study with labels and a report. names: labels to read, in this order."""
     table = pa.concat_tables([pq.read_table(path, columns=_LABELS) for path in shards.files(split)])
     is_whole = pc.and_(pc.is_valid(table["labels"]), pc.greater(pc.list_value_length(table["sentences"]), 0))
     whole_N = np.flatnonzero(pc.fill_null(is_whole, False).to_numpy(zero_copy_only=False))
@@ -78,7 +77,7 @@ def generated_candidates(dataset: Path, files: Sequence[str], names: Sequence[st
 
 
 def read_real(shards: ShardSet, split: str, rows: Sequence[int]) -> DrawnPairs:
-    """Those rows of the split, in the order given; reads only row groups that hold one of them."""
+    """Read rows of a split, in the given order, from the row groups that contain them."""
     found: dict[int, dict[str, Any]] = {}
     first = 0
     for path in shards.files(split):
@@ -96,13 +95,13 @@ def read_real(shards: ShardSet, split: str, rows: Sequence[int]) -> DrawnPairs:
 
 
 def read_generated(dataset: Path, files: Sequence[str], rows: Sequence[int]) -> DrawnPairs:
-    """Those rows of a dataset, in the order given. Raises RunFolderError when a file is damaged."""
+    """Read rows of a dataset, in the given order. Raises RunFolderError when a file is damaged."""
     stored = read_stored_pairs(dataset, files, [], rows)
     return DrawnPairs(stored.images_NHW, tuple(detokenize(tokenize(report)) for report in stored.reports))
 
 
 def _bounds(first: int, sizes: Sequence[int]) -> tuple[list[int], list[int]]:
-    """First rows of each row group, and those behind their ends."""
+    """First row of each row group, and the row after its last."""
     edges = list(accumulate(sizes, initial=first))
     return edges[:-1], edges[1:]
 

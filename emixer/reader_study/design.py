@@ -1,4 +1,4 @@
-"""Which pairs a study holds, and in what order each reader sees them. Pure functions of candidates and a seed.
+"""Selection of a study's pairs, and the order in which each reader sees them. Pure functions of candidates and a seed.
 
 Shapes: N candidates, Y labels, S strata (labels to balance over), Q places to fill, P pairs of one side.
 """
@@ -12,28 +12,28 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 NO_LABEL = "no label"
-"""The stratum of pairs that carry none of the labels."""
+"""Stratum of pairs without any of the labels."""
 
 Sides = Sequence[NDArray[np.bool_]]
-"""Of the real and of the generated candidates: which strata (N, S) each may stand for."""
+"""Strata (N, S) that each candidate may represent, for real and for generated candidates."""
 
 
 @dataclass(frozen=True)
 class Balance:
-    """Strata, and how many pairs of each side stand for each."""
+    """Strata, and the number of pairs of each side that represent each."""
 
     strata: tuple[str, ...]
     quota_S: NDArray[np.int64]
 
 
 def strata_of(labels_NY: NDArray[np.uint8], names: Sequence[str], wanted: Sequence[str]) -> NDArray[np.bool_]:
-    """Which of the `wanted` strata (N, S) each candidate may stand for. names: of the columns of `labels`."""
+    """Which of the `wanted` strata (N, S) each candidate may represent. names: of the columns of `labels`."""
     columns = [~labels_NY.any(1) if name == NO_LABEL else labels_NY[:, list(names).index(name)] == 1 for name in wanted]
     return np.stack(columns, axis=1) if columns else np.zeros((len(labels_NY), 0), bool)
 
 
 def evenly(num_pairs: int, strata: Sequence[str]) -> Balance:
-    """As many pairs for each stratum; the first ones get one more where it does not divide."""
+    """Equal numbers of pairs for all strata; the first strata get the remainder, one more each."""
     share, rest = divmod(num_pairs, len(strata))
     return Balance(tuple(strata), share + (np.arange(len(strata)) < rest))
 
@@ -41,9 +41,9 @@ def evenly(num_pairs: int, strata: Sequence[str]) -> Balance:
 def draw(
     may_stand_for_NS: NDArray[np.bool_], quota_S: NDArray[np.int64], seed: Sequence[int]
 ) -> NDArray[np.int64] | None:
-    """Rows (P,) that fill the strata in turn, none twice, at random; None where they cannot all be filled.
+    """Draw rows (P,) at random, without repeats, that fill the strata in turn; None if not all can be filled.
 
-    A maximum matching of places and candidates: a candidate of several labels goes where it is needed.
+    A maximum matching of places and candidates: a candidate with several labels is used where it is needed.
     """
     shuffled_N = np.random.default_rng(seed).permutation(len(may_stand_for_NS))
     stratum_Q = np.repeat(np.arange(len(quota_S)), quota_S)
@@ -55,7 +55,7 @@ def draw(
 
 
 def widest_balance(sides: Sides, strata: Sequence[str], num_pairs: int) -> Balance | None:
-    """The most strata that both sides can fill evenly, by leaving out the scarcest one by one; None: not even one."""
+    """Largest set of strata that both sides can fill evenly, dropping the scarcest one by one; None if not even one."""
     scarcest_S = np.min([side_NS.sum(0) for side_NS in sides], axis=0)
     order = [int(s) for s in np.argsort(-scarcest_S, kind="stable") if scarcest_S[s]][:num_pairs]
     for count in range(len(order), 0, -1):
@@ -69,10 +69,10 @@ def widest_balance(sides: Sides, strata: Sequence[str], num_pairs: int) -> Balan
 
 
 def orders(num_pairs: int, num_repeats: int, num_readers: int, seed: int) -> list[NDArray[np.int64]]:
-    """Of each reader the pairs in the order they are seen, the repeated ones twice.
+    """Order of the pairs for each reader, with repeated ones twice.
 
     num_pairs: of both sides together, the real ones first. The same pairs are repeated for all readers, half of them
-    real (one more real where it does not divide). Each comes back half the list after it was first seen.
+    real (one more real for an odd number). Each is shown again half a list later.
     """
     of_side = num_pairs // 2
     generator = np.random.default_rng([seed, 1])

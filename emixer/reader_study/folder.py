@@ -1,8 +1,8 @@
-"""The folder of a study: what the server reads, and apart from it what tells real from synthetic.
+"""The folder of a study: what the server reads and, separately, the key that tells real from synthetic.
 
-study.json        what was asked, from where, how many      scores.sqlite  readers' orders and scores
+study.json        settings, sources and counts              scores.sqlite  readers' orders and scores
 items.json        the blinded list: names and reports       images/        <item>.png, all of one size in px and bytes
-key.json          which item is real; its owner alone reads it, and it may be kept elsewhere
+key.json          which item is real; readable only by its owner, and may be kept elsewhere
 readers.csv       each reader's token; links.csv: their links, once the study is served
 """
 
@@ -25,23 +25,23 @@ SCORES_NAME, IMAGES_FOLDER = "scores.sqlite", "images"
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """study.json: nothing in it tells one item from another."""
+    """Content of study.json, which distinguishes no item from another."""
 
     study_id: str
     title: str
     side_px: int
     pairs: int
-    """Of each side."""
+    """Pairs of each side."""
     repeats: int
     readers: int
     strata: dict[str, int]
-    """Pairs of each side that stand for a label."""
+    """Number of pairs of each side by the label they represent."""
     seed: int
     shards: str
     dataset: str
     split: str
     sources: tuple[str, ...]
-    """Collections that the real pairs are from."""
+    """Source collections of the real pairs."""
     package_version: str
     study_version: int = STUDY_VERSION
 
@@ -53,16 +53,16 @@ class StudyFacts:
 
 @dataclass(frozen=True)
 class KeyEntry:
-    """What is known of an item."""
+    """Key of one item."""
 
     kind: Kind
     stratum: str
-    """The label that it stands for."""
+    """Label that it represents."""
     labels: tuple[str, ...]
     subject: int
     """Equal for real items of one person."""
     row: int
-    """Where it is in the split of the shards, or in the dataset."""
+    """Row in the split of the shards, or in the dataset."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class StudyFolder:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Raises RunFolderError when it is no study, damaged, or of another version."""
+        """Open a study. Raises RunFolderError if it is not one, damaged, or of another version."""
         content = _read_json(path / STUDY_NAME, path)
         version = content.get("study_version")
         if version != STUDY_VERSION:
@@ -91,7 +91,7 @@ class StudyFolder:
 
     @property
     def scores(self) -> Path:
-        """The database."""
+        """Path of the database."""
         return self.path / SCORES_NAME
 
     def reports(self) -> dict[str, str]:
@@ -99,11 +99,11 @@ class StudyFolder:
         return {str(name): str(text) for name, text in _read_json(self.path / ITEMS_NAME, self.path).items()}
 
     def image(self, item: str) -> Path:
-        """Its PNG."""
+        """Path of an item's PNG."""
         return self.path / IMAGES_FOLDER / f"{item}.png"
 
     def key(self, elsewhere: Path | None = None) -> dict[str, KeyEntry]:
-        """What is known of each item. Raises RunFolderError when the key is missing or of another study."""
+        """Key of each item. Raises RunFolderError when the key is missing or of another study."""
         path = elsewhere or self.path / KEY_NAME
         if path.is_dir():
             path = path / KEY_NAME
@@ -123,7 +123,7 @@ class StudyFolder:
 
 
 def require_free(path: Path) -> None:
-    """Raises RunFolderError where a new study would meet something."""
+    """Raise RunFolderError if `path` is not free for a new study."""
     if (path / STUDY_NAME).exists():
         raise RunFolderError(
             f"{path} holds a study already, with whatever its readers have scored. Choose another --study for a new "
@@ -134,19 +134,19 @@ def require_free(path: Path) -> None:
 
 
 def write_facts(folder: Path, facts: StudyFacts, reports: Mapping[str, str]) -> None:
-    """study.json and items.json."""
+    """Write study.json and items.json."""
     write_json(folder / STUDY_NAME, asdict(facts))
     write_json(folder / ITEMS_NAME, dict(reports))
 
 
 def write_key(folder: Path, study_id: str, entries: Mapping[str, KeyEntry]) -> None:
-    """key.json."""
+    """Write key.json."""
     items = {item: asdict(entry) for item, entry in entries.items()}
     write_private(folder / KEY_NAME, json.dumps({"study_id": study_id, "items": items}, indent=1) + "\n")
 
 
 def write_private(path: Path, text: str) -> None:
-    """A text file that only its owner reads, atomically."""
+    """Atomically write a text file that only its owner can read."""
     with written_aside(path) as aside:
         aside.touch(mode=0o600)
         aside.write_text(text, encoding="utf-8")

@@ -1,6 +1,6 @@
-"""The readers' page: one HTML file with its style and script inside, the same for every reader.
+"""The readers' page: one HTML file with inline style and script, the same for every reader.
 
-It asks for nothing but its own server's `api/`, by relative addresses, so that a proxy may put it under any prefix.
+It requests only its own server's `api/`, by relative URLs, so that a proxy may serve it under any prefix.
 """
 
 from functools import cache
@@ -22,7 +22,7 @@ _SCALES = (
 
 
 def page_html(title: str) -> str:
-    """The page of a study with that title."""
+    """HTML of the page of a study."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -34,7 +34,7 @@ def page_html(title: str) -> str:
 
 
 def page_policy() -> str:
-    """Its Content-Security-Policy."""
+    """Content-Security-Policy of the page."""
     return content_policy([_script()], [_style()])
 
 

@@ -1,4 +1,4 @@
-"""A study as a picture: how often each score was given to real and to synthetic pairs, and their means."""
+"""Plot of a study: frequencies of the scores of real and of synthetic pairs, and their means."""
 
 import io
 
@@ -18,7 +18,7 @@ _WIDTH_IN, _HEIGHT_IN = 10.5, 3.4
 
 
 def plot(report: Report) -> bytes:
-    """PNG."""
+    """Plot a study as PNG."""
     picture = Picture(figsize=(_WIDTH_IN, _HEIGHT_IN), dpi=130, layout="constrained")
     FigureCanvasAgg(picture)
     means, *panels = picture.subplots(1, 1 + len(SCALES), width_ratios=[1.5, 1, 1, 1])

@@ -1,4 +1,4 @@
-"""What a reader says of a pair."""
+"""A reader's rating of a pair."""
 
 from typing import Literal
 
@@ -7,19 +7,19 @@ from pydantic import BaseModel, ConfigDict, Field
 Kind = Literal["real", "synthetic"]
 KINDS: tuple[Kind, Kind] = ("real", "synthetic")
 SCALES = ("image", "report", "agreement")
-"""What is scored from 1 to 10; the paper's readers gave one such score a pair."""
+"""Aspects scored from 1 to 10; the paper's readers gave one such score per pair."""
 LOWEST, HIGHEST = 1, 10
 MAX_COMMENT = 2000
 
 
 class Rating(BaseModel):
-    """Scores, a guess and perhaps a comment. Nothing is coerced: "7", 7.0 and true are no scores."""
+    """Scores, a guess and an optional comment. Nothing is coerced: "7", 7.0 and true are not scores."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     image: int = Field(ge=LOWEST, le=HIGHEST)
     report: int = Field(ge=LOWEST, le=HIGHEST)
     agreement: int = Field(ge=LOWEST, le=HIGHEST)
-    """Of the report with the image."""
+    """Agreement of the report with the image."""
     guess: Kind
     comment: str = Field("", max_length=MAX_COMMENT)

@@ -1,4 +1,4 @@
-"""What readers said, joined with the key, as arrays.
+"""Readers' ratings joined with the key, as arrays.
 
 Shapes: N ratings of pairs at their first showing, M pairs of ratings of one item by one reader.
 """
@@ -16,12 +16,12 @@ from emixer.reader_study.store import Showing
 
 WHOLE, GUESS = "pair", "guess"
 MEASURES = (WHOLE, *SCALES)
-"""Scores: of the pair as the mean of the three, and each of them."""
+"""Scores: the pair's, which is the mean of the three, and each of them."""
 
 
 @dataclass(frozen=True)
 class RatedPair:
-    """One reader's word on one item. again: at the second showing, if it was scored there."""
+    """One reader's rating of one item. again: rating at the second showing, if scored."""
 
     reader: str
     item: str
@@ -32,28 +32,28 @@ class RatedPair:
 
 @dataclass(frozen=True)
 class Ratings:
-    """All of them."""
+    """All ratings of a study."""
 
     pairs: tuple[RatedPair, ...]
     progress: dict[str, tuple[int, int]]
-    """Of each reader: showings scored, and all."""
+    """For each reader: scored showings, and all showings."""
 
     @property
     def readers(self) -> list[str]:
-        """Those who have scored anything."""
+        """Readers who have scored anything."""
         return list(dict.fromkeys(pair.reader for pair in self.pairs))
 
     def values(self, measure: str) -> NDArray[np.float64]:
-        """Scores (N,); of a guess, 1 for real."""
+        """Scores (N,); for guesses, 1 for real."""
         return np.array([value_of(pair.rating, measure) for pair in self.pairs])
 
     def clusters(self) -> list[str]:
-        """What is drawn together when pairs are resampled: real pairs of one person (N)."""
+        """Cluster of each pair (N) for resampling: real pairs of one person belong together."""
         return [f"{pair.entry.kind}-{pair.entry.subject}" for pair in self.pairs]
 
 
 def value_of(rating: Rating, measure: str) -> float:
-    """A score; of the whole pair the mean of the three; of a guess 1 for real, 0 for synthetic."""
+    """Score of a rating: for the whole pair the mean of the three; for a guess 1 for real, 0 for synthetic."""
     if measure == GUESS:
         return float(rating.guess == "real")
     of_scale = {scale: float(getattr(rating, scale)) for scale in SCALES}
@@ -61,9 +61,9 @@ def value_of(rating: Rating, measure: str) -> float:
 
 
 def read_ratings(showings: Sequence[Showing], key: Mapping[str, KeyEntry]) -> Ratings:
-    """The first showing of a pair counts; the second tells how far a reader agrees with themselves.
+    """Join showings with the key. The first showing of a pair counts; the second measures intra-reader agreement.
 
-    Raises RunFolderError when the key does not know an item.
+    Raises RunFolderError when an item is missing from the key.
     """
     unknown = {showing.item for showing in showings} - key.keys()
     if unknown:

@@ -1,6 +1,6 @@
-"""Figures of a reader study -> tables in Markdown, CSV and LaTeX, beside what the paper prints, and the comments.
+"""Figures of a reader study -> tables in Markdown, CSV and LaTeX, beside the paper's figures, and the comments.
 
-Source: EMIXER §4.5.3 and figure 2: the paper's two radiologists gave one score a pair.
+Source: EMIXER §4.5.3 and figure 2: the paper's two radiologists gave one score per pair.
 """
 
 import csv
@@ -16,7 +16,7 @@ from emixer.reader_study.ratings import GUESS, MEASURES, WHOLE, Ratings
 from emixer.reader_study.statistics import MIN_PAIRS, MIN_READERS, Figure, resamples_readers
 
 PAPER = {"pair/real": (7.825, 1.17), "pair/synthetic": (7.34, 1.321), "pair/kappa between": (0.832, None)}
-"""Mean and sd, of pairs of MIMIC-CXR at 128 px."""
+"""Mean and sd, for pairs of MIMIC-CXR at 128 px."""
 _NAMES = {WHOLE: "Pair (mean of the three)", "image": "Image", "report": "Report", "agreement": "Agreement of both",
           GUESS: "Guess: real or synthetic"}  # fmt: skip
 _NOTHING = "-"
@@ -24,19 +24,19 @@ _NOTHING = "-"
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts."""
+    """A table of texts."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
     def markdown(self) -> list[str]:
-        """Lines."""
+        """Lines of a Markdown table."""
         lines = [f"## {self.title}", "", _row(self.columns), "|" + " --- |" * len(self.columns)]
         return [*lines, *map(_row, self.rows), ""]
 
     def latex(self) -> list[str]:
-        """Lines of a tabular of booktabs."""
+        """Lines of a booktabs tabular."""
         rows = [" & ".join(map(in_latex, row)) + r" \\" for row in self.rows]
         return [
             f"% {self.title}", rf"\begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}", r"\toprule",
@@ -46,7 +46,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Report:
-    """All that is written of a study."""
+    """Everything that is reported of a study."""
 
     facts: StudyFacts
     ratings: Ratings
@@ -54,13 +54,13 @@ class Report:
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        """Scores, agreement, guesses, labels; none before anything is scored."""
+        """Tables of scores, agreement, guesses and labels; none before anything is scored."""
         if not self.figures:
             return ()
         return self._scores(), self._kappas(), self._guesses(), self._labels()
 
     def markdown(self) -> str:
-        """The whole page."""
+        """The report as Markdown."""
         facts = self.facts
         lines = [
             f"# Reader study {facts.study_id}", "",
@@ -73,7 +73,7 @@ class Report:
         return "\n".join(lines)
 
     def latex(self) -> str:
-        """The tables; the last lines of each are the notes, so that what is pasted takes them along."""
+        """The tables as LaTeX, each with the notes as its last lines, so that they are copied along."""
         lines: list[str] = []
         for table in self.tables:
             note = rf"\multicolumn{{{len(table.columns)}}}{{p{{\linewidth}}}}{{\footnotesize {{}}}} \\"
@@ -82,7 +82,7 @@ class Report:
         return "\n".join(lines)
 
     def csv(self) -> str:
-        """One line a figure, six digits a number."""
+        """CSV with one line per figure and six digits per number."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["figure", "value", "sd", "low", "high", "ratings", "paper", "paper_sd", "measured_on"])
@@ -92,7 +92,7 @@ class Report:
         return out.getvalue()
 
     def ratings_csv(self) -> str:
-        """One line a rating, with the key: for analyses of one's own. Comments are in it."""
+        """CSV with one line per rating, with key and comments, for further analyses."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["reader", "item", "showing", "kind", "stratum", "labels", *SCALES, "guess", "comment"])
@@ -106,7 +106,7 @@ class Report:
         return out.getvalue()
 
     def progress(self) -> str:
-        """How far the readers are."""
+        """Progress of the readers, in words."""
         done = sum(scored for scored, _ in self.ratings.progress.values())
         of = sum(total for _, total in self.ratings.progress.values())
         if done == of:
@@ -191,7 +191,7 @@ class Report:
 
 
 def in_words(figure: Figure | None, sign: str = "") -> str:
-    """`7.82 ± 1.17 [7.41, 8.20]`."""
+    """Format a figure as `7.82 ± 1.17 [7.41, 8.20]`."""
     if figure is None:
         return _NOTHING
     spread = f" ± {figure.sd:.2f}" if math.isfinite(figure.sd) else ""
@@ -200,7 +200,7 @@ def in_words(figure: Figure | None, sign: str = "") -> str:
 
 
 def in_percent(figure: Figure | None) -> str:
-    """`62 % [54, 70]`."""
+    """Format a share as `62 % [54, 70]`."""
     if figure is None:
         return _NOTHING
     between = f" [{100 * figure.low:.0f}, {100 * figure.high:.0f}]" if math.isfinite(figure.low) else ""
@@ -223,11 +223,11 @@ def _csv_number(value: float | None) -> str:
 
 
 def _no_formula(text: str) -> str:
-    """A reader's text that a spreadsheet would take for a formula."""
+    """Escape a reader's text that a spreadsheet would take for a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _one_line(text: str) -> str:
-    """A reader's text as Markdown prints it, letter by letter."""
+    """A reader's text on one line, escaped so that Markdown shows it verbatim."""
     flat = " ".join(text.split())
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+!|~&" else c for c in flat)

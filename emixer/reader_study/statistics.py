@@ -1,4 +1,4 @@
-"""Figures of a reader study, with intervals by the bootstrap: pairs are drawn again, and readers if there are enough.
+"""Figures of a reader study, with bootstrap intervals that resample pairs and, if there are enough, readers.
 
 Shapes: N ratings of pairs at their first showing, R resamples.
 Source: EMIXER §4.5.3 (mean, sd, kappa); Efron 1979; Owen 2007 for resampling rows and columns of a crossed table.
@@ -17,34 +17,34 @@ from emixer.reader_study.kappa import weighted_kappa
 from emixer.reader_study.ratings import GUESS, MEASURES, WHOLE, Ratings, value_of
 
 MIN_READERS = 3
-"""From so many on, intervals also say what other readers might have said."""
+"""Minimum number of readers for intervals that also cover other readers."""
 MIN_PAIRS = 5
-"""Fewer of a kind have no interval: so few, drawn again, differ too little from one another."""
+"""Minimum number of pairs of a kind for an interval: resamples of fewer differ too little from each other."""
 _REAL, _SYNTHETIC = "real", "synthetic"
 Weights = NDArray[np.float64]
 Measure = Callable[[Weights, Weights], float]
-"""A figure of ratings that count so often (N): by the draw of pairs and readers, and by that of pairs alone."""
+"""A figure of ratings weighted by their counts (N): in the draw of pairs and readers, and in that of pairs alone."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure."""
+    """One figure with its interval."""
 
     value: float
     low: float
     high: float
-    """95 % interval; NaN where no resample defines it, or pairs are too few."""
+    """95 % interval; NaN if undefined in all resamples, or for too few pairs."""
     sd: float
-    """Of the ratings; NaN for what is no mean of scores."""
+    """Standard deviation of the ratings; NaN unless the figure is a mean of scores."""
     count: int
-    """Ratings behind it."""
+    """Number of ratings."""
 
 
 def summarize(ratings: Ratings, resamples: int, seed: int = 0) -> dict[str, Figure]:
-    """Every figure that the ratings define, by name.
+    """All figures that the ratings define, by name.
 
-    `MEASURE/real`, `/synthetic`, `/difference` (real less synthetic), `/kappa between`, `/kappa within`, of each score
-    and `guess`; `right/all`, `right/real`, `right/synthetic`; the same of one label: `label/LABEL/...`.
+    `MEASURE/real`, `/synthetic`, `/difference` (real minus synthetic), `/kappa between`, `/kappa within`, for each
+    score and `guess`; `right/all`, `right/real`, `right/synthetic`; the same for one label: `label/LABEL/...`.
     """
     if not ratings.pairs:
         return {}
@@ -62,7 +62,7 @@ def summarize(ratings: Ratings, resamples: int, seed: int = 0) -> dict[str, Figu
 
 
 def resamples_readers(ratings: Ratings) -> bool:
-    """Whether intervals are for other readers too."""
+    """Whether intervals also cover other readers."""
     return len(ratings.readers) >= MIN_READERS
 
 
@@ -77,7 +77,7 @@ def _draws(ratings: Ratings, num: int, seed: int) -> Iterator[tuple[Weights, Wei
 
 
 def _measures(ratings: Ratings) -> dict[str, tuple[Measure, NDArray[np.int64]]]:
-    """Each figure with the rows that it is made of."""
+    """Each figure with the rows that it is computed from."""
     kind_N = np.array([pair.entry.kind for pair in ratings.pairs])
     stratum_N = np.array([pair.entry.stratum for pair in ratings.pairs])
     right_N = np.array([float(pair.rating.guess == pair.entry.kind) for pair in ratings.pairs])
@@ -129,7 +129,7 @@ def _mean(value_N: Weights, rows_N: NDArray[np.int64]) -> Measure:
 
 
 def _between(ratings: Ratings, measure: str) -> tuple[Measure, NDArray[np.int64]]:
-    """The mean over pairs of readers. Readers are not drawn again: one beside themselves would agree fully."""
+    """Mean kappa over pairs of readers. Readers are not resampled: one paired with themselves would agree fully."""
     value_N = ratings.values(measure)
     row_of: dict[str, dict[str, int]] = {}
     for n, pair in enumerate(ratings.pairs):
@@ -146,7 +146,7 @@ def _between(ratings: Ratings, measure: str) -> tuple[Measure, NDArray[np.int64]
 
 
 def _within(ratings: Ratings, measure: str) -> tuple[Measure, NDArray[np.int64]]:
-    """The mean over readers, of pairs that they have scored twice."""
+    """Mean kappa over readers, on pairs that they have scored twice."""
     rows_of: dict[str, list[int]] = {}
     for n, pair in enumerate(ratings.pairs):
         if pair.again is not None:
@@ -166,7 +166,7 @@ def _within(ratings: Ratings, measure: str) -> tuple[Measure, NDArray[np.int64]]
 
 
 def _fewest(ratings: Ratings, rows_N: NDArray[np.int64]) -> int:
-    """Pairs of the kind that has fewer; real ones of one person count once."""
+    """Number of pairs of the kind with fewer; real pairs of one person count once."""
     drawn: dict[str, set[int]] = {}
     for n in rows_N:
         entry = ratings.pairs[n].entry

@@ -1,8 +1,7 @@
-"""The scores: one SQLite database a study, which survives a killed server, a full disk and two tabs at once.
+"""Storage of scores: one SQLite database per study, which survives a killed server, a full disk and concurrent tabs.
 
-A score is acknowledged after it is on disk (WAL, synchronous=FULL). Nothing is overwritten: a change is a further
-version, and the last one counts. The database knows readers, their orders and what they said, but not which pair is
-real.
+A score is acknowledged once it is on disk (WAL, synchronous=FULL). Nothing is overwritten: a change is a new version,
+and the last one counts. The database holds readers, their orders and their ratings, but not which pair is real.
 """
 
 import sqlite3
@@ -19,7 +18,7 @@ from emixer.errors import RunFolderError, StorageError
 from emixer.reader_study.rating import Rating
 
 SCHEMA_VERSION = 1
-_APPLICATION_ID = 0x454D5852  # "EMXR": tells this from other SQLite files
+_APPLICATION_ID = 0x454D5852  # "EMXR": distinguishes it from other SQLite files
 _BUSY_S = 10
 _SCHEMA = """
 CREATE TABLE study (study_id TEXT NOT NULL) STRICT;
@@ -60,7 +59,7 @@ ORDER BY reader, position
 
 @dataclass(frozen=True)
 class Reader:
-    """Somebody with a link."""
+    """A reader of the study."""
 
     number: int
     name: str
@@ -68,26 +67,26 @@ class Reader:
 
 @dataclass(frozen=True)
 class NewReader:
-    """A reader of a new study. items: in the order in which they will be seen."""
+    """A reader of a new study. places: in the order in which they will be shown."""
 
     name: str
     token_digest: str
     places: tuple[tuple[str, str], ...]
-    """(place, item): a place is an item in one reader's order, and has a name that says nothing of either."""
+    """(place, item): a place is an item in one reader's order, with a name that reveals neither."""
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A rating that is on disk."""
+    """A rating saved to disk."""
 
     version: int
     replaced: Rating | None
-    """What another tab or device had saved meanwhile; it stays in the database, and no longer counts."""
+    """Rating that another tab or device had saved meanwhile; it stays in the database but no longer counts."""
 
 
 @dataclass
 class _Waiting:
-    """A rating on its way to the disk."""
+    """A rating waiting to be written."""
 
     place: str
     rating: Rating
@@ -98,7 +97,7 @@ class _Waiting:
 
 @dataclass(frozen=True)
 class Showing:
-    """An item in a reader's order, with what counts of what the reader said."""
+    """An item in a reader's order, with the rating that counts."""
 
     reader: str
     position: int
@@ -107,21 +106,21 @@ class Showing:
 
 
 class Store:
-    """An open database; safe to use from several threads. See `create` and `open`."""
+    """An open database; thread-safe. See `create` and `open`."""
 
     def __init__(self, writing: sqlite3.Connection, reading: sqlite3.Connection, path: Path) -> None:
-        # two connections: who looks at a pair does not wait until another reader's rating is on the disk
+        # two connections: reading a pair does not wait for the write of another reader's rating
         self._writing, self._reading = writing, reading
         self._one_writes, self._one_reads = threading.Lock(), threading.Lock()
         self._waiting: deque[_Waiting] = deque()
         self._path = path
-        # who has a link, and what they see, is settled when a study is made
+        # readers and their orders are fixed when a study is made
         self._readers = {digest: Reader(number, name) for digest, number, name in reading.execute(_READERS)}
         self._items = {(number, place): item for number, place, item in reading.execute(_PLACES)}
 
     @classmethod
     def create(cls, path: Path, study_id: str, readers: Sequence[NewReader]) -> None:
-        """Writes the database of a new study."""
+        """Write the database of a new study."""
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.executescript(f"PRAGMA journal_mode = WAL; {_SCHEMA}")
             connection.execute("BEGIN")
@@ -138,7 +137,7 @@ class Store:
     @classmethod
     @contextmanager
     def open(cls, path: Path, study_id: str, read_only: bool = False) -> Iterator[Self]:
-        """The database of that study, for the duration of the block.
+        """Open the database of a study for the duration of the block.
 
         Raises RunFolderError when it is missing, damaged, of another schema version or of another study.
         """
@@ -167,26 +166,26 @@ class Store:
             yield store
 
     def reader_of(self, token_digest: str) -> Reader | None:
-        """Whose token it is, if anybody's."""
+        """Reader with that token; None if there is none."""
         return self._readers.get(token_digest)
 
     def progress(self, reader: Reader) -> list[tuple[str, int]]:
-        """(place, version) in the reader's order; version 0: not scored yet."""
+        """Places and versions in the reader's order; version 0: not scored yet."""
         with self._one_reads:
             return list(self._reading.execute(_PROGRESS, (reader.number,)))
 
     def item_at(self, reader: Reader, place: str) -> str | None:
-        """The item of a place of this reader; None for anybody else's."""
+        """Item of a place of this reader; None for a place of another reader."""
         return self._items.get((reader.number, place))
 
     def rating_at(self, place: str) -> tuple[int, Rating | None]:
-        """Newest version and what it says; 0 and None for a place that is not scored."""
+        """Newest version and its rating; 0 and None for a place that is not scored."""
         with self._one_reads:
             row = self._reading.execute(_NEWEST, (place,)).fetchone()
         return (0, None) if row is None else (row[0], _rating(row[1:]))
 
     def save(self, place: str, rating: Rating, known_version: int, request: str) -> Saved:
-        """Adds a version, once for each `request`, and returns when it is on disk; asked again, it says the same.
+        """Add a version, once per `request`, and return when it is on disk. Repeating a request gives the same result.
 
         known_version: the newest that the page had seen; a newer one is returned as replaced. Raises StorageError when
         the disk is full.
@@ -194,7 +193,7 @@ class Store:
         waiting = _Waiting(place, rating, known_version, request)
         self._waiting.append(waiting)
         with self._one_writes:
-            if waiting.answer is None:  # else whoever wrote before has taken it along
+            if waiting.answer is None:  # else the previous writer has written it too
                 self._write_all()
         if isinstance(waiting.answer, StorageError):
             raise StorageError(waiting.answer.message)
@@ -202,7 +201,7 @@ class Store:
         return waiting.answer
 
     def _write_all(self) -> None:
-        """One transaction for all that came in while the last one was written: a busy disk is waited for once."""
+        """Write all ratings that arrived during the last write in one transaction, so as to wait for the disk once."""
         batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
         answers: Sequence[Saved | StorageError]
         try:
@@ -228,7 +227,7 @@ class Store:
         return Saved(version, _rating(before) if is_news else None)
 
     def showings(self) -> list[Showing]:
-        """Everything that was to be scored, reader by reader in their orders."""
+        """All showings, scored or not, by reader and in their order."""
         with self._one_reads:
             rows = self._reading.execute(_EVERYTHING).fetchall()
         return [Showing(row[0], row[1], row[2], None if row[3] is None else _rating(row[3:])) for row in rows]

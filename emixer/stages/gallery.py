@@ -1,4 +1,4 @@
-"""`emixer gallery`: a run or a dataset -> one HTML page. Composes sampler, real pairs, metrics and page."""
+"""`emixer gallery`: a run or a dataset -> one HTML page. Combines sampler, real pairs, metrics and page."""
 
 import os
 from collections.abc import Iterator
@@ -87,9 +87,9 @@ class _Dataset:
 
 
 def run(config: Config) -> GalleryResult:
-    """Writes the page.
+    """Write the page.
 
-    Raises ConfigError, RunFolderError, CheckpointError or ShardError when something it needs is not there.
+    Raises ConfigError, RunFolderError, CheckpointError or ShardError when an input is missing.
     """
     page, trained_run, dataset = _open(config)
     with files.alone_at(page, "gallery"):
@@ -105,7 +105,7 @@ def run(config: Config) -> GalleryResult:
 
 
 def describe(config: Config) -> str:
-    """What `run` would do."""
+    """Describe what `run` would do."""
     page, trained_run, dataset = _open(config)
     settings = config.gallery
     lines = [f"Would write {page}:"]
@@ -160,7 +160,7 @@ def _open_shards(config: Config, run_config: Config, trained: TrainedModel) -> S
 
 
 def _audit_of(dataset: _Dataset | None, page: Path) -> AuditLink | None:
-    """Of just these rows: an audit of what the folder held before says nothing of them."""
+    """Audit of exactly these rows: one of the folder's earlier content would not apply to them."""
     found = None if dataset is None else read_audit(dataset.folder)
     if dataset is None or found is None or found["dataset"]["fingerprint"] != dataset.manifest["fingerprint"]:
         return None
@@ -208,15 +208,15 @@ def _sampled(config: Config, run: _Run) -> tuple[Comparison, ...]:
 
 
 def _swapped(config: Config, run: _Run) -> Iterator[SwapStrip]:
-    """Strips of one noise each, which another label alone makes another pair."""
+    """Strips of pairs that share one noise and differ only in a label."""
     spec, settings = run.trained.spec, config.gallery
     names = spec.label_names
     counts = np.asarray(spec.label_counts) @ np.asarray(spec.label_vectors)[:, : spec.num_labels]
     labels = swap_labels(names, counts, settings.swapped_labels)
     if not labels:
         return
-    sampler = Sampler(run.trained, batch_size=1)  # each vector alone is row 0 of its seed: the same noise
-    typical = spec.most_frequent_conditions()  # the same in all, so that labels alone differ
+    sampler = Sampler(run.trained, batch_size=1)  # each vector, sampled alone, is row 0 of the seed: same noise
+    typical = spec.most_frequent_conditions()  # the same for all, so that only labels differ
     for seed in range(settings.seed, settings.seed + settings.swap_strips):
         drawn = [
             sampler.sample(

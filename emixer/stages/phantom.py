@@ -26,7 +26,7 @@ _SECONDS_PER_MEGAPIXEL = 0.30
 
 @dataclass(frozen=True)
 class PhantomResult:
-    """What lies in a phantom collection."""
+    """Contents of a phantom collection."""
 
     out: Path
     already_there: bool
@@ -50,7 +50,7 @@ class PhantomResult:
 
 
 def describe(config: Config) -> str:
-    """What `run` would do: studies, images, bytes and time. Writes nothing."""
+    """Describe what `run` would do: studies, images, bytes and time. Writes nothing."""
     collection = _collection(config)
     phantom = config.phantom
     if collection.is_complete():
@@ -68,7 +68,7 @@ def describe(config: Config) -> str:
 
 
 def run(config: Config) -> PhantomResult:
-    """Writes the collection, or what is missing of it."""
+    """Write the collection, or the part of it that is missing."""
     collection = _collection(config)
     with files.alone_in(collection.out, "phantom"):
         already_there = collection.is_complete()
@@ -107,8 +107,8 @@ def _collection(config: Config) -> Collection:
 
 
 def _write_blocks(config: Config, collection: Collection) -> None:
-    """All unfinished blocks as Ray tasks; twice as many wait as run, so that none is idle and none piles up."""
-    import ray  # here, so that --dry-run and the pure functions do without it
+    """Write all unfinished blocks as Ray tasks, two in flight per CPU: none is idle, and no backlog builds up."""
+    import ray  # here, so that --dry-run and the pure functions do not need it
 
     from emixer.progress import Progress
     from emixer.ray_session import connect

@@ -1,4 +1,4 @@
-"""`emixer serve`: the live page of a trained model, until somebody ends it."""
+"""`emixer serve`: the live page of a trained model, until it is stopped."""
 
 import logging
 from contextlib import closing
@@ -20,7 +20,7 @@ _COMMAND = "serve"
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A server that was ended."""
+    """A server that has been stopped."""
 
     run: Path
 
@@ -29,12 +29,12 @@ class ServedModel:
 
 
 def run(config: Config) -> ServedModel:
-    """Serves the page until SIGINT or SIGTERM.
+    """Serve the page until SIGINT or SIGTERM.
 
-    Raises ConfigError when the address cannot be had, RunFolderError or CheckpointError where there is no model.
+    Raises ConfigError if the address cannot be bound, RunFolderError or CheckpointError if there is no model.
     """
     require_web(_COMMAND)
-    # These need torch or the extra `web`
+    # these need torch or the extra `web`
     from emixer.generation.sampler import Sampler
     from emixer.generation.trained_model import read_trained_model
     from emixer.live.app import live_app
@@ -56,7 +56,7 @@ def run(config: Config) -> ServedModel:
 
 
 def describe(config: Config) -> str:
-    """What `run` would do. Opens no port."""
+    """Describe what `run` would do. Opens no port."""
     require_web(_COMMAND)
     from emixer.generation.trained_model import read_trained_model
 
@@ -75,7 +75,7 @@ def _run_of(settings: ServeConfig) -> Path:
 
 
 def _device(settings: ServeConfig) -> str:
-    """Raises ConfigError for a GPU that there is not."""
+    """Device to sample on. Raises ConfigError if a GPU is required but missing."""
     import torch
 
     has_gpu = torch.cuda.is_available()

@@ -1,4 +1,4 @@
-"""What every page that emixer serves stands on: an address, tokens, headers, request bodies, start and end.
+"""The basis of every page that emixer serves: address, tokens, headers, request bodies, start and shutdown.
 
-Knows nothing of what is served. Needs the extra `web`.
+Independent of what is served. Needs the extra `web`.
 """

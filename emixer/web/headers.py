@@ -1,4 +1,4 @@
-"""Headers of every answer: nothing is cached, framed, sniffed or loaded from elsewhere, and no server is named."""
+"""Headers of every response: nothing is cached, framed, sniffed or loaded from elsewhere, and no server is named."""
 
 import base64
 import hashlib
@@ -20,7 +20,7 @@ _ALWAYS = {
 
 
 def content_policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
-    """A Content-Security-Policy that lets exactly these inline scripts and styles run, and talk to their own server."""
+    """Content-Security-Policy that allows only these inline scripts and styles, and requests to their own server."""
     return "; ".join([
         "default-src 'none'",
         f"script-src {' '.join(map(_source, scripts)) or chr(39) + 'none' + chr(39)}",
@@ -30,7 +30,7 @@ def content_policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
 
 
 class SecurityHeaders:
-    """Middleware that sets the headers above, and the policy, on whatever `app` answers."""
+    """Middleware that sets the headers above, and the policy, on every response of `app`."""
 
     def __init__(self, app: ASGIApp, policy: str) -> None:
         self._app = app

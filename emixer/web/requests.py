@@ -1,4 +1,4 @@
-"""Reading what a browser sends, and answering it in words that its page can show."""
+"""Reading requests of a browser, and answering errors with messages that its page can show."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -7,8 +7,8 @@ MAX_BODY_BYTES = 64 * 2**10
 
 
 class RefusedError(Exception):
-    """A request that is not answered as it wished. status: HTTP's number; message: for the person at the browser;
-    retry_after_s: when it may be tried again."""
+    """A refused request. status: HTTP status code; message: for the person at the browser; retry_after_s: when to try
+    again."""
 
     def __init__(self, status: int, message: str, retry_after_s: int | None = None) -> None:
         super().__init__(message)
@@ -18,7 +18,7 @@ class RefusedError(Exception):
 
 
 async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
-    """The whole body. Raises RefusedError as soon as it is longer than allowed, whatever its header claims."""
+    """Read the whole body. Raises RefusedError as soon as it exceeds the limit, whatever its header claims."""
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
@@ -30,7 +30,7 @@ async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
 
 
 async def answer_refused(request: Request, error: Exception) -> JSONResponse:
-    """For `Starlette(exception_handlers=...)`."""
+    """Exception handler for `Starlette(exception_handlers=...)`."""
     assert isinstance(error, RefusedError)
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
     if error.retry_after_s is not None:

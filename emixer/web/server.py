@@ -1,4 +1,4 @@
-"""An ASGI application on one address, from its start until somebody ends it. Loopback unless told otherwise."""
+"""Serving an ASGI application at one address until it is stopped. Loopback unless told otherwise."""
 
 import errno
 import ipaddress
@@ -18,12 +18,12 @@ logger = logging.getLogger(__name__)
 
 _BACKLOG = 512
 _GRACE_S = 5
-"""What answers under way get to finish after the server was told to end [s]."""
+"""Time for pending responses to finish after the server is told to stop [s]."""
 _KEEP_ALIVE_S = 30
 
 
 def require_web(command: str) -> None:
-    """Raises ConfigError where the packages that serve pages are not installed."""
+    """Raise ConfigError if the packages that serve pages are not installed."""
     missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
     if missing:
         raise ConfigError(
@@ -33,7 +33,7 @@ def require_web(command: str) -> None:
 
 
 def bound_socket(host: str, port: int, command: str) -> socket.socket:
-    """A socket that listens for nobody else; port 0 takes a free one. Raises ConfigError when it cannot be had."""
+    """Bind a listening socket; port 0 takes a free one. Raises ConfigError if the address cannot be bound."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -55,9 +55,9 @@ def bound_socket(host: str, port: int, command: str) -> socket.socket:
 
 
 def serve(app: "ASGIApp", bound: socket.socket, ready: Callable[[], None]) -> None:
-    """Serves until SIGINT or SIGTERM, which let answers under way finish. ready: called once requests are answered.
+    """Serve until SIGINT or SIGTERM, which let pending responses finish. ready: called once requests are answered.
 
-    No access log is written: who read what when is nobody's business.
+    No access log is written, for the privacy of readers.
     """
     import uvicorn
 
@@ -72,18 +72,18 @@ def serve(app: "ASGIApp", bound: socket.socket, ready: Callable[[], None]) -> No
         timeout_graceful_shutdown=_GRACE_S, timeout_keep_alive=_KEEP_ALIVE_S, backlog=_BACKLOG, lifespan="off",
     )  # fmt: skip
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    with closing(bound), suppress(KeyboardInterrupt):  # raised again by uvicorn when all is closed
+    with closing(bound), suppress(KeyboardInterrupt):  # re-raised by uvicorn after shutdown
         Server(config).run(sockets=[bound])
 
 
 def address_in_words(bound: socket.socket, host: str) -> str:
-    """`http://127.0.0.1:8765/`."""
+    """URL of the server, e.g. `http://127.0.0.1:8765/`."""
     port = bound.getsockname()[1]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it."""
+    """Whether the host is reachable only from this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

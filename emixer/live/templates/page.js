@@ -1,8 +1,8 @@
-// The page: what is wished for, drawing it, showing it, handing it over as a file.
+// The page: reads the form, requests pairs, shows them and offers downloads.
 const byId = (id) => document.getElementById(id);
 const form = byId("wish");
 const token = decodeURIComponent(location.hash.slice(1));
-let shown = null; // the wish that is on the page, which downloads repeat
+let shown = null; // the wish shown on the page; downloads repeat it
 
 async function ask(path, wish) {
   const body = wish && JSON.stringify(wish);
@@ -71,12 +71,12 @@ async function draw() {
     const { pairs } = await (await ask("draw", wanted)).json();
     shown = wanted;
     show(pairs);
-    if (byId("shown").getBoundingClientRect().top > innerHeight - 100) byId("result").scrollIntoView(); // a phone
+    if (byId("shown").getBoundingClientRect().top > innerHeight - 100) byId("result").scrollIntoView(); // on a phone
     return `${pairs.length} pairs in ${((performance.now() - began) / 1000).toFixed(2)} s`;
   });
 }
 
-// one request at a time; what fails is told, and what was shown before stays
+// one request at a time; errors are shown, and the previous result stays
 async function busy(text, work) {
   const buttons = document.querySelectorAll(".moves button");
   if (byId("draw").disabled) return;
@@ -108,7 +108,7 @@ function show(pairs) {
   const twins = () => figures.flatMap((left, at) => (at % 2 ? [] : [make("div", { className: "twins" }, left, figures[at + 1])]));
   const className = { pairs: "drawn", swap: "swaps", interpolation: "strip" }[shown.kind];
   const box = make("div", { className }, ...(shown.kind === "swap" ? twins() : figures));
-  if (shown.kind === "interpolation") box.tabIndex = 0; // scrolls by the arrow keys
+  if (shown.kind === "interpolation") box.tabIndex = 0; // scrollable with the arrow keys
   byId("shown").replaceChildren(box);
   byId("result").hidden = false;
 }

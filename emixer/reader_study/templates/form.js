@@ -1,4 +1,4 @@
-// The scores of one pair: ten buttons a row, a guess, a comment; one row is marked for the digit keys.
+// The rating of one pair: rows of ten buttons, a guess, a comment; one row is marked for the digit keys.
 class Form {
   constructor(form, onChange) {
     this.form = form;
@@ -22,7 +22,7 @@ class Form {
     this.markOpen();
   }
 
-  // what is set; the whole rating if it is complete
+  // the fields that are set; a whole rating once complete
   value() {
     const rating = { comment: this.comment.value.trim() };
     for (const row of this.rows) {

@@ -1,8 +1,8 @@
-// Ratings on their way to the server. They are kept on this device until the server says that they are on its disk, are
-// sent again for as long as that takes, and are sent by the next page if this one is closed. A tab leaves alone what
-// another open one is about to send: the answer is for the reader who looks at that one.
+// Ratings on their way to the server. They are kept on this device until the server confirms that they are on its disk,
+// are resent until then, and are sent by the next page if this one is closed. A tab does not send what another open tab
+// is about to send: the answer belongs to the reader of that tab.
 
-// localStorage, or memory where a browser forbids it
+// localStorage, or memory if the browser forbids it
 class Drawer {
   constructor(prefix) {
     this.prefix = prefix;
@@ -20,7 +20,7 @@ class Drawer {
     try {
       if (this.lasts) return localStorage.setItem(this.prefix + name, JSON.stringify(value));
     } catch {
-      // full: memory is better than nothing
+      // storage is full: keep it in memory
     }
     this.memory.set(name, value);
   }
@@ -43,9 +43,9 @@ class Drawer {
 
 class Outbox {
   static RETRY_MS = [500, 1000, 2000, 4000, 8000];
-  static ABANDONED_MS = 60000; // of a tab that ended without a word
+  static ABANDONED_MS = 60000; // after which a closed tab's ratings are taken over
 
-  // send(entry): a promise of the server's answer; onChange(waiting, message); onSaved(entry, answer); onRefused(entry, text)
+  // send(entry): promise of the server's answer; onChange(waiting, message); onSaved(entry, answer); onRefused(entry, text)
   constructor(drawer, { send, onChange, onSaved, onRefused }) {
     Object.assign(this, { drawer, send, onChange, onSaved, onRefused });
     this.tab = randomName();
@@ -64,7 +64,7 @@ class Outbox {
     this.flush();
   }
 
-  // what this tab has to send
+  // entries that this tab has to send
   waiting() {
     const isOurs = ({ tab, at }) => !tab || tab === this.tab || Date.now() - at > Outbox.ABANDONED_MS;
     return this.all().filter(isOurs);
@@ -101,7 +101,7 @@ class Outbox {
     }
   }
 
-  // nothing where the entry is settled, else why it has to wait
+  // empty if the entry is settled, else why it has to wait
   async deliver(entry) {
     let answer;
     try {
@@ -114,7 +114,7 @@ class Outbox {
     }
     this.drawer.remove(entry.request);
     for (const later of this.waiting()) {
-      // what this tab has said meanwhile was said knowing of it
+      // later ratings of this tab were made with knowledge of it
       if (later.place === entry.place) {
         this.drawer.put(later.request, { ...later, known_version: Math.max(later.known_version, answer.version) });
       }
@@ -124,7 +124,7 @@ class Outbox {
   }
 }
 
-// crypto.randomUUID is there on HTTPS only
+// crypto.randomUUID is available only on HTTPS
 function randomName() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -1,5 +1,5 @@
-// The page: who reads, which pair is shown, moving on and back, what the server and the outbox say.
-const AHEAD = 6; // pairs loaded before they are wanted: a reader goes on for a while without a connection
+// The page: the reader, the pair shown, navigation, messages of the server and the outbox.
+const AHEAD = 6; // pairs preloaded, so that a reader can continue for a while without a connection
 const RETRY_MS = 2000;
 const byId = (id) => document.getElementById(id);
 
@@ -31,7 +31,7 @@ let places = [];
 let index = 0;
 let drafts = null;
 let outbox = null;
-let troubled = false; // whether the notice says why scores have to wait
+let troubled = false; // whether the notice explains why scores are waiting
 
 async function start() {
   let study;
@@ -104,7 +104,7 @@ async function go(to) {
   for (const { place: next } of places.slice(to + 1, to + 1 + AHEAD)) load(next).catch(() => {});
 }
 
-// pictures far from here are let go, so that a long list does not fill a tablet's memory
+// release images far from the current pair, so that a long list does not fill a tablet's memory
 function forget(around) {
   places.forEach(({ place }, at) => {
     if (Math.abs(at - around) > 2 * AHEAD) loaded.delete(place);
@@ -197,7 +197,7 @@ function showProblem(text) {
 
 function showView(view) {
   byId("window").value = view.window;
-  byId("level").value = 255 - view.level; // to the right is brighter, as people expect of a slider
+  byId("level").value = 255 - view.level; // right is brighter, as expected of a slider
   byId("invert").setAttribute("aria-pressed", view.inverted);
 }
 
@@ -241,7 +241,7 @@ function press(event) {
   const typing = event.target === form.comment;
   if (typing && key === "escape") return byId("canvas").focus();
   if (typing || event.target.type === "range" || byId("answers").inert) return;
-  const onButton = event.target.tagName === "BUTTON" && event.target.checkVisibility(); // a closed dialog's may keep the focus
+  const onButton = event.target.tagName === "BUTTON" && event.target.checkVisibility(); // closed dialogs may keep focus
   if (key === "enter" && !onButton) {
     event.preventDefault();
     if (!event.repeat) save();
@@ -260,7 +260,7 @@ function press(event) {
 addEventListener("keydown", press);
 addEventListener("hashchange", () => location.reload());
 byId("answers").addEventListener("submit", (event) => event.preventDefault());
-byId("save").addEventListener("click", (event) => event.detail < 2 && save()); // the second of a double click is none
+byId("save").addEventListener("click", (event) => event.detail < 2 && save()); // ignore a double click's second
 byId("back").addEventListener("click", () => move(-1));
 byId("forward").addEventListener("click", () => move(1));
 byId("review").addEventListener("click", () => go(0));

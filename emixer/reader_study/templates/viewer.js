@@ -1,6 +1,6 @@
 "use strict";
 
-// The radiograph on a canvas: zoom, pan, window and level, by mouse, keys and fingers.
+// The radiograph on a canvas: zoom, pan, window and level, by mouse, keyboard and touch.
 class Viewer {
   static MOST_ZOOM = 16;
 
@@ -45,7 +45,7 @@ class Viewer {
     this.changed(true);
   }
 
-  // factor: of the magnification; point: what stays where it is, in canvas pixels from the centre
+  // factor: of the magnification; point: the fixed point, in canvas pixels from the centre
   zoom(factor, point = { x: 0, y: 0 }) {
     const before = this.magnification;
     this.magnification = Math.min(Viewer.MOST_ZOOM, Math.max(1, before * factor));
@@ -91,7 +91,7 @@ class Viewer {
     const [dx, dy] = [point.x - held.x, point.y - held.y];
     const other = [...this.pointers].find(([id]) => id !== event.pointerId)?.[1];
     if (other) {
-      // two fingers: what is between them stays there
+      // pinch: the point between the fingers stays fixed
       const [before, after] = [held, point].map((p) => Math.hypot(p.x - other.x, p.y - other.y));
       this.zoom(after / Math.max(1, before), { x: (held.x + other.x) / 2, y: (held.y + other.y) / 2 });
       this.pan(dx / 2, dy / 2);

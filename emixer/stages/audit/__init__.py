@@ -1,4 +1,4 @@
-"""`emixer audit`: how much of its training data a generated dataset gives away, with held-out data as the control."""
+"""`emixer audit`: how much of its training data a generated dataset leaks, with held-out data as the control."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ _LEAST_ROWS = 20
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What an audit found."""
+    """Result of an audit."""
 
     out: Path
     content: dict[str, Any]
@@ -43,7 +43,7 @@ class AuditResult:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What was checked."""
+    """Checked inputs."""
 
     dataset: Path
     manifest: dict[str, Any]
@@ -61,10 +61,9 @@ class _Inputs:
 
 
 def run(config: Config) -> AuditResult:
-    """Writes audit.json and audit.html to `audit.out`, and states the verdict in the dataset's card.
+    """Write audit.json and audit.html to `audit.out`, and state the verdict in the dataset's card.
 
-    Raises ConfigError, RunFolderError, CheckpointError or ShardError when something it needs is not there or does not
-    belong together.
+    Raises ConfigError, RunFolderError, CheckpointError or ShardError when inputs are missing or do not belong together.
     """
     inputs = _checked(config)
     with files.alone_in(inputs.out, "audit"):
@@ -88,7 +87,7 @@ def run(config: Config) -> AuditResult:
 
 
 def describe(config: Config) -> str:
-    """What `run` would do."""
+    """Describe what `run` would do."""
     inputs = _checked(config)
     train = inputs.shards.num_rows("train")
     critic = "asked" if inputs.trained is not None else "not asked: no --run"

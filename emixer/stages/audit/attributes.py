@@ -1,4 +1,4 @@
-"""The part of an audit that asks what a dataset tells of people's sex and age."""
+"""The part of an audit that measures what a dataset discloses of people's sex and age."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,9 +20,9 @@ Rows = NDArray[np.int64]
 def attribute_figures(
     made: GeneratedSide, sides: Sequence[tuple[RealSide, Rows, Matches]], num_resamples: int
 ) -> dict[str, Any]:
-    """By attribute, then by space; `not_measured` with the reason where it cannot be told.
+    """Figures by attribute, then by space; `not_measured` with the reason if they cannot be measured.
 
-    sides: training and held-out images that are asked about, with the generated ones nearest to them.
+    sides: the training and the held-out images, with the generated ones nearest to them.
     """
     conditions = Conditions.from_json(made.manifest.get("conditions"))
     return {name: _figures(name, conditions, made, sides, num_resamples) for name in (SEX, AGE)}

@@ -1,4 +1,4 @@
-"""What every audit needs of real images: enough held-out ones, an encoder, and the distances of the control itself."""
+"""What every audit needs: enough held-out images, an encoder, and the distances of the control."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ def measured_and_matched(
     settings: AuditConfig, image_files: Sequence[ImageFile], network: Network,
     searches: Callable[[], Mapping[str, Search]], kept: Path,
 ) -> dict[str, Matches]:  # fmt: skip
-    """Measures images, then runs the searches among them, with progress. kept: folder of what was matched before.
+    """Measure images, then run the searches among them, with progress. kept: folder of earlier matches.
 
     searches: called once everything is measured.
     """
@@ -46,7 +46,7 @@ def measured_and_matched(
 
 
 def control_searches(train: Measured, held_out: Measured, held_out_codes: NDArray[np.int64]) -> dict[str, Search]:
-    """How near held-out images are to training images, and to those of other subjects (`held_out_codes`)."""
+    """Searches from held-out images to training images, and to held-out images of other subjects (`held_out_codes`)."""
     of_held_out = Side(held_out, np.arange(len(held_out)), held_out_codes)
     return {
         "held_out_to_train": Search(of_held_out, Side(train, np.arange(len(train)))),
@@ -55,7 +55,7 @@ def control_searches(train: Measured, held_out: Measured, held_out_codes: NDArra
 
 
 def check_control(shards: ShardSet, false_alarm: float) -> None:
-    """Raises ShardError when there are no training images, or too few held-out ones for `false_alarm`."""
+    """Raise ShardError if there are no training images, or too few held-out ones for `false_alarm`."""
     if not shards.num_rows("train"):
         raise ShardError(f"{shards.folder} has no training images. Give the shards that the model was trained on.")
     held_out = sum(shards.num_rows(split) for split in HELD_OUT)
@@ -71,7 +71,7 @@ def check_control(shards: ShardSet, false_alarm: float) -> None:
 
 
 def find_encoder(config: Config, run: Path | None) -> ChestEncoderConfig | None:
-    """As set, else as the run has it; None: random weights. Raises ConfigError when its file is not there."""
+    """Encoder of the settings, else of the run; None: random weights. Raises ConfigError if its file is missing."""
     encoder = config.audit.encoder or config.validation.encoder
     if encoder is None and run is not None and (run / "config.yaml").exists():
         of_run = RunFolder.open(run, "train").config
@@ -83,7 +83,7 @@ def find_encoder(config: Config, run: Path | None) -> ChestEncoderConfig | None:
 
 
 def encoder_remarks(encoder: ChestEncoderConfig | None, shards: ShardSet) -> Sequence[str]:
-    """What a reader of distances by its features must know."""
+    """Caveats for distances by its features."""
     if encoder is None:
         return [
             "Features are those of a small DenseNet of random weights: they tell images apart, but know nothing of "

@@ -1,4 +1,4 @@
-"""From measured images and read reports to the figures of an audit."""
+"""From measured images and reports to the figures of an audit."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,13 +37,13 @@ from emixer.stages.audit.reports import AuditedReports
 from emixer.stages.audit.sides import GeneratedSide, RealSide, codes
 
 _MEMBERS = 4_000
-"""Most images a side that membership is asked of."""
+"""Maximum number of images on each side for membership inference."""
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Audited:
-    """The three sides, and what measures them."""
+    """The three sides of an audit, and the networks that measure them."""
 
     generated: GeneratedSide
     train: RealSide
@@ -61,11 +61,11 @@ class Closest:
     rows: Rows
     train_rows: Rows
     spaces: tuple[str, ...]
-    """In which the training image was found."""
+    """Space in which each training image was found."""
 
 
 def findings(config: Config, audited: Audited) -> tuple[dict[str, Any], Closest]:
-    """The content of audit.json, and which pairs the page shows. Needs a Ray connection."""
+    """Content of audit.json, and the pairs that the page shows. Needs a Ray connection."""
     level = config.audit.false_alarm / NUM_MEASURES
     train_codes, held_out_codes = codes(audited.train.subjects(), audited.held_out.subjects())
     groups = make_groups(train_codes, held_out_codes)
@@ -133,7 +133,7 @@ def findings(config: Config, audited: Audited) -> tuple[dict[str, Any], Closest]
 def _matches(
     config: Config, audited: Audited, train_codes: Rows, held_out_codes: Rows, groups: Groups | None
 ) -> dict[str, Matches]:
-    """Measures all images, then looks for the nearest."""
+    """Measure all images, then search for the nearest."""
     everything = [*audited.train.files, *audited.held_out.files, *audited.generated.files]
     searches = partial(_searches, config, audited, train_codes, held_out_codes, groups)
     return measured_and_matched(config.audit, everything, audited.network, searches, audited.kept)
@@ -165,13 +165,13 @@ def _searches(
 
 
 def _asked(audited: Audited) -> tuple[Rows, Rows]:
-    """As many training as held-out images whose membership is asked about."""
+    """Rows of equally many training and held-out images for membership inference."""
     num = min(len(audited.train), len(audited.held_out), _MEMBERS)
     return _spread(len(audited.train), num), _spread(len(audited.held_out), num)
 
 
 def _spread(num_all: int, num: int) -> Rows:
-    """Rows at even distances."""
+    """Evenly spaced rows."""
     return np.arange(num) * num_all // num
 
 
@@ -200,7 +200,7 @@ def _membership(config: Config, audited: Audited, matches: dict[str, Matches]) -
 
 
 def _images(side: RealSide, rows: Rows) -> Iterator[NDArray[np.uint8]]:
-    """Gray values of those rows, ascending, file by file and row group by row group."""
+    """Gray values of the rows (ascending), file by file and row group by row group."""
     side_px, first = side.shards.info.side_px, 0
     for file in side.files:
         with pq.ParquetFile(file.path) as parquet:

@@ -1,4 +1,4 @@
-"""From the figures of an audit to its page."""
+"""From the content of an audit to its page."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from emixer.stages.audit.sides import RealSide
 
 
 def page_of(config: Config, audited: Audited, content: Mapping[str, Any], closest: Closest) -> AuditPage:
-    """content: of audit.json. Reads the closest pairs, and what they are near to only where it is to be shown."""
+    """Build the page. content: of audit.json. Reads the closest pairs, and training pairs only if they are shown."""
     return AuditPage(
         title=f"Privacy audit: {audited.generated.dataset.name}",
         passed=content["verdict"] == "pass",

@@ -1,4 +1,4 @@
-"""The part of an audit that reads reports: what they repeat of one patient's, names and dates."""
+"""The part of an audit that reads reports: repetitions of one patient's reports, names and dates."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class AuditedReports:
-    """figures, traces: None where there is nothing to compare with. reasons: which rows are flagged by what."""
+    """Audit of reports. figures, traces: None without a control. reasons: rows flagged by each criterion."""
 
     figures: dict[str, Any] | None
     traces: dict[str, Any] | None
@@ -32,7 +32,8 @@ class AuditedReports:
     def read(
         cls, config: Config, made: GeneratedSide, train: RealSide, held_out: RealSide, train_codes: Rows, level: float
     ) -> "AuditedReports":  # fmt: skip
-        """level: share of held-out reports that would be flagged. train_codes: whose each training row is."""
+        """Audit the reports. level: share of held-out reports that would be flagged. train_codes: subject of each
+        training row."""
         generated = pa.chunked_array(list(made.texts()), pa.string())
         control, held_out_rows = read_report_control(config, train, held_out, train_codes, level)
         if isinstance(control, str):
@@ -52,7 +53,7 @@ class AuditedReports:
 def read_report_control(
     config: Config, train: RealSide, held_out: RealSide, train_codes: Rows, level: float
 ) -> tuple[ReportControl | str, Rows]:
-    """The control, or why reports cannot be audited; and the held-out rows that it consists of."""
+    """The control, or why reports cannot be audited; and the held-out rows of the control."""
     held_out_rows = _one_a_study(held_out)
     needed = least_control(level)
     if not train.shards.num_reports("train"):
@@ -71,7 +72,7 @@ def read_report_control(
 
 
 def _one_a_study(side: RealSide) -> Rows:
-    """The first row of each study that has a report: images of a study share theirs."""
+    """First row of each study with a report, which the images of a study share."""
     told = np.flatnonzero(side.column("sentences").is_valid().to_numpy())
     _, first = np.unique(side.studies()[told], return_index=True)
     return told[np.sort(first)]

@@ -1,4 +1,4 @@
-"""What `emixer audit` compares: all generated, training and held-out images, with what stands beside them.
+"""Data that `emixer audit` compares: all generated, training and held-out images, with their reports and columns.
 
 Shapes: N images.
 """
@@ -26,7 +26,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class RealSide:
-    """Real images of some splits. What stands beside them is never printed."""
+    """Real images of some splits. Their other columns are never printed."""
 
     shards: ShardSet
     splits: tuple[str, ...]
@@ -34,7 +34,7 @@ class RealSide:
 
     @classmethod
     def of(cls, shards: ShardSet, splits: tuple[str, ...], identity: str, kept: Path) -> "RealSide":
-        """identity: of the network that measures."""
+        """Images of these splits. identity: of the feature network."""
         side_px = shards.info.side_px
         found = [
             ImageFile.of(shards.folder / file.name, "shard", file.num_rows, side_px, file.sha256, identity, kept)
@@ -47,7 +47,7 @@ class RealSide:
 
     @property
     def measured(self) -> Measured:
-        """Once they are."""
+        """Measurements of the images, which must exist."""
         return Measured.open(self.files)
 
     def column(self, name: str) -> pa.ChunkedArray:
@@ -57,15 +57,15 @@ class RealSide:
         )
 
     def subjects(self) -> NDArray[np.str_]:
-        """Whose image each is, with the source, since two may number their subjects alike."""
+        """Subject of each image, with the source, since two sources may use the same ids."""
         return self._named("subject_id")
 
     def studies(self) -> NDArray[np.str_]:
-        """Of which study each is."""
+        """Study of each image, with the source."""
         return self._named("study_id")
 
     def sentences(self) -> Iterator[tuple[int, pa.Array]]:
-        """Reports file by file, with the row of the first."""
+        """Reports file by file, preceded by the row of the first."""
         first = 0
         for file in self.files:
             yield first, pq.read_table(file.path, columns=["sentences"])["sentences"].combine_chunks().cast(SENTENCES)
@@ -86,7 +86,7 @@ class GeneratedSide:
 
     @classmethod
     def of(cls, dataset: Path, manifest: Mapping[str, Any], side_px: int, identity: str, kept: Path) -> "GeneratedSide":
-        """identity: of the network that measures."""
+        """Pairs of a dataset. identity: of the feature network."""
         found = [
             ImageFile.of(dataset / file["name"], "dataset", file["rows"], side_px, file["sha256"], identity, kept)
             for file in manifest["files"]
@@ -98,7 +98,7 @@ class GeneratedSide:
 
     @property
     def measured(self) -> Measured:
-        """Once they are."""
+        """Measurements of the images, which must exist."""
         return Measured.open(self.files)
 
     def texts(self) -> Iterator[pa.Array]:
@@ -107,17 +107,17 @@ class GeneratedSide:
             yield self._read(file, ["report"])["report"].combine_chunks()
 
     def sentences(self) -> Iterator[pa.Array]:
-        """The same as sentences of tokens."""
+        """Reports as sentences of tokens, file by file."""
         for texts in self.texts():
             yield pa.array([tokenize(text or "") for text in texts.to_pylist()], SENTENCES)
 
     def labels(self, names: tuple[str, ...]) -> NDArray[np.bool_]:
-        """(N, Y), whether each pair was made with the label."""
+        """Whether each pair was generated with the label (N, Y)."""
         tables = [self._read(file, list(names)) for file in self.files]
         return np.concatenate([np.stack([table[name].to_numpy() == 1 for name in names], 1) for table in tables])
 
     def index(self) -> NDArray[np.int64]:
-        """The number of each row that the dataset gives it."""
+        """Index of each row in the dataset."""
         return np.concatenate([self._read(file, ["index"])["index"].to_numpy() for file in self.files])
 
     def column(self, name: str) -> pa.ChunkedArray:
@@ -136,6 +136,6 @@ class GeneratedSide:
 
 
 def codes(*names: NDArray[np.str_]) -> list[NDArray[np.int64]]:
-    """The same number for the same name, across all of them."""
+    """Encode names as integers, the same number for the same name in all arrays."""
     _, code = np.unique(np.concatenate(names), return_inverse=True)
     return np.split(code.astype(np.int64), np.cumsum([len(each) for each in names])[:-1])

@@ -16,7 +16,7 @@ from emixer.stages.training_run import check_batch_size, check_trackers, trainin
 
 @dataclass(frozen=True)
 class EncoderResult:
-    """What a finished encoder came to."""
+    """Result of a finished encoder run."""
 
     run: Path
     images: int
@@ -38,10 +38,10 @@ class EncoderResult:
 
 
 def run(config: Config) -> EncoderResult:
-    """Trains, or resumes, the encoder at `encoder.run`.
+    """Train, or resume, the encoder at `encoder.run`.
 
     Raises ConfigError, ShardError or RunFolderError before anything starts; DivergenceError when losses are not finite;
-    StoppedError when it was told to end by SIGTERM.
+    StoppedError when stopped by SIGTERM.
     """
     from emixer.stages.encoder.plan import EVALUATION_NAME, make_encoder_plan
     from emixer.training.workers import run_workers
@@ -54,7 +54,7 @@ def run(config: Config) -> EncoderResult:
         before = find_checkpoint(folder.checkpoints, "last")
         is_trained = before is not None and before.images >= config.encoder.images
         if not (is_trained and evaluation_file.exists() and (path / WEIGHTS_NAME).exists()):
-            evaluation_file.unlink(missing_ok=True)  # the last file to be written: where it is, nothing is left to do
+            evaluation_file.unlink(missing_ok=True)  # written last: if it exists, nothing is left to do
             with training_session(folder, "encoder", config.encoder.images, config.ray):
                 run_workers(make_encoder_plan(config, shards, path, collection))
     last = find_checkpoint(folder.checkpoints, "last")
@@ -64,7 +64,7 @@ def run(config: Config) -> EncoderResult:
 
 
 def describe(config: Config) -> str:
-    """What `run` would do."""
+    """Describe what `run` would do."""
     from emixer.models.chest_encoder import ChestEncoder
 
     shards, path = _checked(config)

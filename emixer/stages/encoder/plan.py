@@ -1,4 +1,4 @@
-"""What a worker of `emixer encoder` is given besides the loop: AUCs, and the file at the end. Runs inside the workers.
+"""Parts of `emixer encoder` besides the training loop: AUCs, and the final weights file. Runs inside the workers.
 
 Shapes: B images of a batch, N images, Y labels.
 """
@@ -33,7 +33,7 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class _Reporting:
-    """Makes the reporter of one worker. Picklable."""
+    """Picklable factory of a worker's reporter."""
 
     collection: Collection
 
@@ -47,20 +47,20 @@ class _Reporting:
 
 
 def make_encoder_plan(config: Config, shards: ShardSet, run: Path, collection: Collection) -> EncoderPlan:
-    """Everything a worker needs, picklable."""
+    """Picklable plan with everything a worker needs."""
     reader = open_labelled(config, shards, "train")
     return encoder_plan(config, shards.info.label_names, reader, run, _Reporting(collection))
 
 
 def open_labelled(config: Config, shards: ShardSet, split: str) -> WindowReader:
-    """Images of a split with labels as `encoder.uncertain` and `encoder.unmentioned` have them. Reports are cut."""
+    """Images of a split, labels read by `encoder.uncertain` and `encoder.unmentioned`. Reports are truncated."""
     policy = LabelPolicy(config.encoder.uncertain, config.encoder.unmentioned)
     data = config.data if split == "train" else config.data.model_copy(update={"labelled_fraction": 1.0})
     return open_windows(shards, split, data, config.seed, max_sentences=1, max_words=2, policy=policy)
 
 
 class _Splits:
-    """Images that the encoder is measured on, read when they are first asked for."""
+    """Images that the encoder is evaluated on, read on first use."""
 
     def __init__(self, config: Config) -> None:
         assert config.data.shards is not None, "checked before the workers started"
@@ -97,7 +97,7 @@ class _Splits:
 
     @property
     def measured(self) -> list[str]:
-        """Splits to conclude on."""
+        """Splits of the final evaluation."""
         return [split for split in ("validate", "test") if self._shards.num_rows(split)]
 
     def _read(self, split: str) -> HostBatch:

@@ -1,7 +1,7 @@
-"""`emixer evaluate`: a generated dataset beside the real images and reports of a held-out split.
+"""`emixer evaluate`: compare a generated dataset with the real images and reports of a held-out split.
 
-Everything is measured twice: on generated pairs, and on as many real ones of the train split, which is what a perfect
-generator would get. Features of images are kept by content.
+Everything is measured twice: on generated pairs, and on equally many real pairs of the train split, which show what a
+perfect generator would score. Image features are cached by content.
 
 Shapes: N images, F features, Y labels.
 """
@@ -63,7 +63,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """What a dataset came to."""
+    """Figures of a dataset, and where they were written."""
 
     out: Path
     content: dict[str, Any]
@@ -74,7 +74,7 @@ class EvaluateResult:
 
 @dataclass(frozen=True)
 class _Network:
-    """One network that measures images, not yet loaded. identity: of its weights and what it does to images."""
+    """A feature network, not yet loaded. identity: of its weights and preprocessing."""
 
     name: str
     identity: str
@@ -84,14 +84,14 @@ class _Network:
 
 @dataclass(frozen=True)
 class _Readers:
-    """Networks that read reports, where the user has them."""
+    """Networks that read reports; None where the user gave none."""
 
     chexbert: Chexbert | None
     radgraph: Radgraph | None
 
     @classmethod
     def of(cls, config: Config, device: torch.device) -> "_Readers":
-        """Loaded before anything is measured, so that a wrong file is reported at once."""
+        """Load the networks before anything is measured, so that a wrong file is reported at once."""
         chexbert, radgraph = config.evaluate.chexbert, config.evaluate.radgraph
         return cls(
             None if chexbert is None else Chexbert(chexbert, device),
@@ -100,9 +100,9 @@ class _Readers:
 
 
 def run(config: Config) -> EvaluateResult:
-    """Writes evaluation.json and evaluation.md to `evaluate.out`.
+    """Write evaluation.json and evaluation.md to `evaluate.out`.
 
-    Raises ConfigError, RunFolderError or ShardError when something it needs is not there.
+    Raises ConfigError, RunFolderError or ShardError when an input is missing.
     """
     dataset, manifest, shards, out = _checked(config)
     with files.alone_in(out, "evaluate"):
@@ -154,7 +154,7 @@ def _evaluated(config: Config, dataset: Path, manifest: dict[str, Any], shards: 
 
 
 def describe(config: Config) -> str:
-    """What `run` would do."""
+    """Describe what `run` would do."""
     dataset, manifest, shards, out = _checked(config)
     split = config.evaluate.split
     num = num_images(config, manifest, shards)
@@ -171,7 +171,7 @@ def describe(config: Config) -> str:
 
 
 def _unread(sides: Sides) -> dict[str, Any]:
-    """Real reports that nothing here can read: how many there are, and in which language."""
+    """Number and language of real reports in an unsupported language; empty if there are none."""
     if not sides.num_unread:
         return {}
     return {"reports_not_read": {"real": sides.num_unread, "language": sides.shards.info.report_language}}
@@ -202,7 +202,7 @@ def _readers_in_words(config: Config) -> list[str]:
 
 
 def _checked(config: Config) -> tuple[Path, dict[str, Any], ShardSet, Path]:
-    """Dataset, its manifest, real images, and where results go."""
+    """Dataset, its manifest, real images, and output folder, after all checks."""
     settings = config.evaluate
     if settings.dataset is None:
         raise ConfigError("evaluate.dataset is not set. Give --dataset FOLDER, written by `emixer generate`.")
@@ -233,7 +233,7 @@ def _checked(config: Config) -> tuple[Path, dict[str, Any], ShardSet, Path]:
 
 
 def _check_encoder(config: Config, labels: Sequence[str]) -> None:
-    """Raises ConfigError when the encoder's file is not there, or its outputs are to judge labels and cannot."""
+    """Raise ConfigError if the encoder's file is missing, or its outputs are to judge labels but cannot."""
     encoder = config.evaluate.encoder or config.validation.encoder
     if encoder is not None and (encoder.weights is None or not encoder.weights.exists()):
         raise ConfigError(f"evaluate.encoder.weights={encoder.weights} does not exist. Give a weights file.")
@@ -244,7 +244,7 @@ def _check_encoder(config: Config, labels: Sequence[str]) -> None:
 
 
 def _networks(config: Config) -> list[_Network]:
-    """Those with weights first; the judge of labels reads the first one's features."""
+    """Feature networks, a chest encoder first if there is one; the label judge uses features of the first."""
     settings = config.evaluate
     found: list[_Network] = []
     encoder = settings.encoder or config.validation.encoder
@@ -277,7 +277,7 @@ def _outside(name: str, weights: Path, resized: str, make: Callable[[torch.devic
 def _all_features(
     network: _Network, device: torch.device, kept: Path, sides: Sides, progress: Progress
 ) -> dict[str, Tensor]:
-    """Features (N, F) on the CPU of the generated, real and train images, from files named after network and images."""
+    """Features (N, F) on the CPU of the real, generated and train images, cached in files by network and images."""
     tables = {
         "real": (sides.real, content_of(sides.shards, sides.split, sides.num)),
         "generated": (sides.generated, f"{sides.fingerprint}/{sides.num}"),
@@ -312,7 +312,7 @@ def _measured(extractor: Features, table: PairTable, progress: Progress) -> Tens
 
 
 def _kept_features(path: Path) -> Tensor:
-    """Empty where there are none, or what is there cannot be read: then they are measured again."""
+    """Cached features; empty if there are none or they cannot be read, so that they are computed again."""
     try:
         features: Tensor = load_file(path)["features"]
     except (OSError, KeyError, SafetensorError):
@@ -323,8 +323,8 @@ def _kept_features(path: Path) -> Tensor:
 def _pairs(
     config: Config, network: _Network, device: torch.device, sides: Sides, features: Mapping[str, Tensor]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """A judge of labels on images, against the labels that images were made from and what their reports state; and its
-    scores."""
+    """Figures of a label judge on images, against the labels the images were generated from and what their reports
+    state; and its scores."""
     judge, name = _judge(config, network, device, sides, features["sample"])
     names = sides.shape.label_names
     reports = {
@@ -360,11 +360,11 @@ def _judge(config: Config, network: _Network, device: torch.device, sides: Sides
 
 
 def _reports(config: Config, sides: Sides, readers: _Readers) -> dict[str, Any]:
-    """What reports state, how varied they are, and how near to real ones of the same labels."""
+    """Figures of reports: what they state, their variety, and their similarity to real reports of the same labels."""
     held_out, labels_NY = sides.held_out, sides.held_out.table.labels_NY
     references: dict[bytes, dict[str, Report]] = {}
     for study, report, vector_Y in zip(sides.studies, held_out.reports, labels_NY, strict=True):
-        if report:  # images of one study share a report, which is one reference
+        if report:  # images of a study share one report, which counts as one reference
             references.setdefault(vector_Y.tobytes(), {})[study] = report
     told = [n for n in range(sides.num) if held_out.reports[n]]
     subjects = sides.subjects("real")

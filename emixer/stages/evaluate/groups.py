@@ -1,8 +1,8 @@
 """`emixer evaluate --by sex,age,view`: the same figures for each group of images, generated and real.
 
-A mean over labels is comparable between groups only if it is one over the same labels, so it is taken over those that
-every group has enough of, on both sides. Groups with too few images are counted and not measured. Whether images show
-their group at all, a judge says that learned it from real train images.
+A mean over labels is comparable between groups only if taken over the same labels, so it covers those that every group
+has enough images of, on both sides. Groups with too few images are counted but not measured. A judge fitted on real
+train images measures whether images show their group at all.
 
 Shapes: N images, C columns of conditions, L labels, F features.
 """
@@ -26,42 +26,42 @@ from emixer.evaluation.resampling import Figures
 from emixer.stages.evaluate.intervals import Spread, with_intervals
 
 MIN_IMAGES_A_GROUP = 20
-"""A group is measured where the generated and the real side have at least so many images of it."""
+"""Minimum number of images, on the generated and on the real side, for a group to be measured."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """What is known of the images of one side."""
+    """Images of one side, with their reports."""
 
     features_NF: Tensor
     columns_NC: Columns
-    """Of the conditions that figures are split by."""
+    """Columns of the conditions by which figures are split."""
     labels_NL: Tensor
     scores_NL: Tensor
-    """Of the judge of labels."""
+    """Scores of the label judge."""
     reports: Sequence[Report | None]
     subjects: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Split:
-    """The sides that are split, and what by."""
+    """Sides to split into groups, and the conditions that define the groups."""
 
     conditions: Conditions
     label_names: tuple[str, ...]
     sides: Mapping[str, Side]
     """`generated` and `real`."""
     sample_NF: Tensor
-    """Features of train images, what a perfect generator would come to ..."""
+    """Features of train images, which stand for a perfect generator ..."""
     sample_NC: Columns
     """... and their groups."""
     resamples: int
 
 
 def by_groups(split: Split) -> dict[str, Any]:
-    """For each condition: the labels that means are over, how many images are of no known group, and for each group
-    its numbers of images, figures and intervals (`too_few` where it was not measured), and under `shown` the AUC of a
-    judge that tells it from the others."""
+    """For each condition: the labels that means are taken over, the number of images without a known group, and for
+    each group its numbers of images, figures and intervals (`too_few` if not measured), and under `shown` the AUC of a
+    judge that separates it from the others."""
     content = {}
     for (name, span), values in zip(split.conditions.spans.items(), split.conditions.values, strict=True):
         rows = {
@@ -90,7 +90,7 @@ def by_groups(split: Split) -> dict[str, Any]:
 
 
 def _shown(split: Split, kind: str, span: slice, values: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Of each value that can be measured: AUC and interval of a linear judge of it, on images of which it is known."""
+    """AUC and interval of a linear judge for each value that can be measured, on images whose value is known."""
     side, learned_NC = split.sides[kind], split.sample_NC[:, span]
     learned_N, known_N = (np.flatnonzero(columns_NC.any(1)) for columns_NC in (learned_NC, side.columns_NC[:, span]))
     if len(learned_N) < MIN_IMAGES_A_GROUP or not len(known_N):
@@ -107,7 +107,7 @@ def _shown(split: Split, kind: str, span: slice, values: Sequence[str]) -> dict[
 
 
 def _common_labels(split: Split, groups: Sequence[Mapping[str, NDArray[np.int64]]]) -> list[int]:
-    """Labels that every group has enough images with, and without, on both sides."""
+    """Labels for which every group has enough images with and without the label, on both sides."""
     enough_L = np.ones(len(split.label_names), bool)
     for rows in groups:
         for kind, side in split.sides.items():
@@ -118,7 +118,7 @@ def _common_labels(split: Split, groups: Sequence[Mapping[str, NDArray[np.int64]
 
 
 def _distances(split: Split, rows: Mapping[str, NDArray[np.int64]], sample_N: NDArray[np.int64]) -> Figures:
-    """Fréchet distances from the real images of a group, at the same number of images: it falls with that."""
+    """Fréchet distances from the real images of a group, at equal numbers of images: they fall with the number."""
     num = min(len(rows["real"]), len(rows["generated"]), len(sample_N))
     if num < MIN_IMAGES_A_GROUP:
         return {}

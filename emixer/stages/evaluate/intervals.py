@@ -14,9 +14,9 @@ Spread = dict[str, tuple[float, float]]
 def with_intervals(
     measure: Callable[[NDArray[np.int64]], Figures], subjects: Sequence[str], resamples: int
 ) -> tuple[Figures, Spread]:
-    """Figures of all rows, and intervals of those that all rows define.
+    """Figures over all rows, and their intervals by resampling subjects.
 
-    One thread: on hundreds of small sums, threads would only wait for each other.
+    Runs on one thread: on hundreds of small sums, threads would only wait for each other.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

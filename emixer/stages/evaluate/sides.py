@@ -1,4 +1,4 @@
-"""What `emixer evaluate` compares: as many generated, held-out and train images, with what stands beside them."""
+"""Data that `emixer evaluate` compares: equally many generated, held-out and train images, with labels and reports."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,15 +38,15 @@ class Sides:
     held_out: RealPairs
     """The whole split: its first `num` images are compared, all of its reports are references."""
     studies: tuple[str, ...]
-    """Of the held-out images. Never printed."""
+    """Study ids of the held-out images. Never printed."""
     num_unread: int
-    """Reports of the compared held-out images that are in a language that is not read, and count as none."""
+    """Reports of the compared held-out images in an unsupported language; they count as missing."""
     sample: PairTable
-    """Of train."""
+    """Train images."""
     conditions: Conditions
-    """What figures are split by, with the groups of the generated pairs."""
+    """Conditions by which figures are split, with the groups of the generated pairs."""
     columns: Mapping[str, Columns]
-    """Of them, by kind: generated, real, sample."""
+    """Their columns, by kind: generated, real, sample."""
 
     def subjects(self, kind: str) -> Sequence[str]:
         """Subject of each generated or real image; every generated image is its own subject. Never printed."""
@@ -54,18 +54,18 @@ class Sides:
 
     @property
     def real(self) -> PairTable:
-        """Held out."""
+        """Held-out images that are compared."""
         return self.held_out.table.head(self.num)
 
 
 def num_images(config: Config, manifest: Mapping[str, Any], shards: ShardSet) -> int:
-    """Images a side. manifest: of the generated dataset."""
+    """Number of images on each side. manifest: of the generated dataset."""
     most: int = min(manifest["rows"], shards.num_rows(config.evaluate.split), shards.num_rows("train"))
     return min(most, config.evaluate.images or most)
 
 
 def compared_labels(dataset: Path, manifest: Mapping[str, Any], shards: ShardSet) -> tuple[str, ...]:
-    """Those of both sides, in the order of the shards. Raises ShardError when there is none."""
+    """Labels that both sides have, in the order of the shards. Raises ShardError if there are none."""
     labels = tuple(name for name in shards.info.label_names if name in manifest["label_counts"])
     if not labels:
         raise ShardError(f"{dataset} and {shards.folder} share no label. Compare with the collection it is based on.")
@@ -73,7 +73,7 @@ def compared_labels(dataset: Path, manifest: Mapping[str, Any], shards: ShardSet
 
 
 def labels_in_json(manifest: Mapping[str, Any], shards: ShardSet, compared: Sequence[str]) -> dict[str, list[str]]:
-    """Which labels figures are of, and which only one side has."""
+    """Labels that are compared, and those that only one side has."""
     return {
         "compared": list(compared),
         "only_generated": [name for name in manifest["label_counts"] if name not in compared],
@@ -82,9 +82,9 @@ def labels_in_json(manifest: Mapping[str, Any], shards: ShardSet, compared: Sequ
 
 
 def read_sides(config: Config, dataset: Path, manifest: Mapping[str, Any], shards: ShardSet, out: Path) -> Sides:
-    """Reads them. Raises ShardError when the dataset is not of this collection's labels or size."""
+    """Read the rows to compare. Raises ShardError if the dataset's labels or image size do not match the shards."""
     labels = compared_labels(dataset, manifest, shards)
-    # reports are read as text, whatever the lengths and words that a model knows
+    # reports are read as text, regardless of a model's lengths and vocabulary
     shape = TableShape(labels, shards.info.side_px, 1, 2, shards.vocabulary)
     num = num_images(config, manifest, shards)
     needed = [file["name"] for file in manifest["files"] if file["first_row"] < num]
@@ -108,9 +108,9 @@ def read_sides(config: Config, dataset: Path, manifest: Mapping[str, Any], shard
 
 
 def split_by(config: Config, dataset: Path, manifest: Mapping[str, Any], shards: ShardSet) -> Conditions:
-    """The conditions of `evaluate.by`, as the generated pairs have them.
+    """Conditions of `evaluate.by`, with the values of the generated pairs.
 
-    Raises ConfigError where the pairs were not conditioned on one, ShardError where the shards do not know it.
+    Raises ConfigError if the pairs were not conditioned on one of them, ShardError if the shards lack it.
     """
     made = Conditions.from_json(manifest.get("conditions"))
     for name in config.evaluate.by:
@@ -129,7 +129,7 @@ def split_by(config: Config, dataset: Path, manifest: Mapping[str, Any], shards:
 
 
 def _known(dataset: Path, files: Sequence[str], conditions: Conditions, num: int) -> Columns:
-    """Columns of the first `num` generated pairs."""
+    """Condition columns of the first `num` generated pairs."""
     if not conditions.names:
         return np.zeros((num, 0), np.uint8)
     tables = [pq.read_table(dataset / name, columns=list(conditions.names)) for name in files]
@@ -137,7 +137,7 @@ def _known(dataset: Path, files: Sequence[str], conditions: Conditions, num: int
 
 
 def content_of(shards: ShardSet, split: str, num: int) -> str:
-    """What decides the pixels of the first `num` images of a split."""
+    """Identity of the pixels of the first `num` images of a split."""
     digests = "".join(file.sha256 for file in shards.shard_files if file.split == split)
     return f"{hashlib.sha256(digests.encode()).hexdigest()}/{split}/{num}"
 
@@ -155,7 +155,7 @@ def _reports(files: Sequence[Path], num: int) -> list[Report]:
 
 
 def _num_texts(shards: ShardSet, split: str, num: int) -> int:
-    """Reports of the first `num` images, in whatever language."""
+    """Number of reports of the first `num` images, in any language."""
     columns = [pq.read_table(file, columns=["report"])["report"] for file in shards.files(split)]
     texts = pa.concat_tables(pa.table({"report": column}) for column in columns)["report"].slice(0, num)
     return int(len(texts) - texts.null_count)

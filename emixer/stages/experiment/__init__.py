@@ -1,9 +1,9 @@
 """`emixer experiment TABLE`: generators and their datasets, then cells in parallel on Ray, then the table.
 
-Finished work is keyed by its inputs and kept: the same command resumes after an interruption, other tables in the same
-folder share generators, datasets and cells, and a failed cell is shown as failed while the others continue.
+Finished work is kept, keyed by its inputs: the same command resumes after an interruption, tables in the same folder
+share generators, datasets and cells, and a failed cell is shown as failed while the others continue.
 
-Source: EMIXER §4.4, §4.5, §6.4; docs/tables.md says how each table is made.
+Source: EMIXER §4.4, §4.5, §6.4; docs/tables.md describes how each table is made.
 """
 
 import traceback
@@ -38,7 +38,7 @@ _RETRIES = 2
 
 @dataclass(frozen=True)
 class ExperimentResult:
-    """A table without a gap."""
+    """A complete table."""
 
     filled: FilledTable
     paths: tuple[Path, ...]
@@ -51,17 +51,17 @@ class ExperimentResult:
 
 
 def run(config: Config) -> ExperimentResult | FiguresResult:
-    """Fills the table `experiment.table` in the folder `experiment.out`, or draws the figures.
+    """Fill the table `experiment.table` in the folder `experiment.out`, or draw the figures.
 
     Raises ConfigError, ShardError or RunFolderError before anything starts, and UnfinishedError, with the table
-    written, when generators or cells failed; of figures, what training or generating raises.
+    written, when generators or cells failed; for figures, whatever training or generation raises.
     """
     experiment = checked(config)
     folder = ResultsFolder.open(experiment.out, trained_on(experiment.shards))
     with files.alone_in(experiment.out, "experiment"), connect(config.ray):
         device = _device(config)
         for made in (folder.decoded, folder.judgements):
-            files.remove_partials(made)  # gigabytes, where a kill came in between
+            files.remove_partials(made)  # gigabytes after a kill
         if experiment.table.is_drawn:
             (name,) = experiment.table.generators
             return draw_figures(experiment, _generated(experiment, name))
@@ -90,7 +90,7 @@ def run(config: Config) -> ExperimentResult | FiguresResult:
 def _unfinished(
     table: str, results: Mapping[Cell, CellResult | str], failed: Mapping[str, str], paths: Sequence[Path]
 ) -> UnfinishedError:
-    """failed: why, by the name of a cell or generator."""
+    """Error that lists the failures. failed: reasons by the name of a cell or generator."""
     num = sum(isinstance(result, str) for result in results.values())
     return UnfinishedError("\n".join([
         f"{num} of {len(results)} cells of {table} failed:",
@@ -101,7 +101,7 @@ def _unfinished(
 
 
 def describe(config: Config) -> str:
-    """Which cells `run` would work on, and what they cost."""
+    """Describe the cells that `run` would compute, and their cost."""
     experiment = checked(config)
     folder, settings = ResultsFolder(experiment.out), config.experiment
     lines = [f"Would fill {experiment.table.name} in {experiment.out}: {experiment.table.title}"]
@@ -135,7 +135,7 @@ def describe(config: Config) -> str:
 
 
 def _state_of(experiment: Experiment, name: str, made: Generated | None) -> str:
-    """What exists of a generator and its pairs, and what is to be done, in words."""
+    """State of a generator and its pairs in words: what exists and what remains to be done."""
     if made is not None:
         return f"dataset exists: {made.folder}"
     pairs = f"to generate {dataset_rows(experiment.config.experiment):,} pairs"
@@ -150,12 +150,12 @@ def _state_of(experiment: Experiment, name: str, made: Generated | None) -> str:
 class _Failure:
     why: str
     is_known: bool
-    """Whether it was raised for the user to read."""
+    """Whether its message is meant for the user."""
     trace: str
 
 
 def _computed(orders: list[CellOrder], total: int, done: int) -> Iterator[tuple[Cell, CellResult | _Failure]]:
-    """Works on cells in parallel, as many as the cluster has room for; yields them as they finish."""
+    """Compute cells in parallel, as many as the cluster has room for; yield them as they finish."""
     if not orders:
         return
     settings = orders[0].config.experiment
@@ -166,8 +166,8 @@ def _computed(orders: list[CellOrder], total: int, done: int) -> Iterator[tuple[
     decoding = ray.remote(num_cpus=settings.cpus_per_cell)(decode)
     with Progress("experiment", total, "cells", done=done) as progress:
         progress.update(done)
-        # once for each dataset and each choice, so that cells that start together need not; what fails there fails
-        # those cells alone
+        # once per dataset and per selection, so that cells that start together need not; a failure there fails only
+        # the cells that depend on it
         decoded: dict[Generated | None, Any] = {}
         judged: dict[Path | None, Any] = {}
         waiting = {}
@@ -186,7 +186,7 @@ def _computed(orders: list[CellOrder], total: int, done: int) -> Iterator[tuple[
 
 
 def _outcome(running: Any) -> Any:
-    """What a Ray task returned, or a _Failure."""
+    """Result of a Ray task, or a _Failure."""
     try:
         return ray.get(running)
     except ray.exceptions.RayError as error:
@@ -201,15 +201,15 @@ def _failure(error: Exception) -> _Failure:
 
 
 def _noted(failure: _Failure, name: str, path: Path) -> str:
-    """Writes the traceback to `path`; returns the message for the user."""
+    """Write the traceback to `path`; return the message for the user."""
     files.write_text(path, f"{name}\n{failure.trace}")
     return failure.why if failure.is_known else f"{failure.why}, traceback in {path}"
 
 
 def _all_generated(experiment: Experiment, folder: ResultsFolder) -> tuple[dict[str, Generated], dict[str, str]]:
-    """The datasets that the table needs, by generator, and why there is none of the others.
+    """Datasets that the table needs, by generator, and for failed generators the reason.
 
-    Raises RunFolderError when the folder holds one of other settings.
+    Raises RunFolderError when the folder holds a dataset made with other settings.
     """
     found = {name: made_by(experiment, name) for name in experiment.table.generators}
     generated, failed = {name: made for name, made in found.items() if made is not None}, {}
@@ -220,13 +220,13 @@ def _all_generated(experiment: Experiment, folder: ResultsFolder) -> tuple[dict[
             noted.unlink(missing_ok=True)
         except StoppedError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever ends one generator, the rows of the others can be filled
+        except Exception as error:  # noqa: BLE001 - whatever fails one generator, rows of the others can be filled
             failed[f"generator {name}"] = _noted(_failure(error), f"generator {name}", noted)
     return generated, failed
 
 
 def _generated(experiment: Experiment, name: str) -> Generated:
-    """That generator's dataset, trained and generated as far as it is not there."""
+    """Dataset of that generator; trains and generates whatever is missing."""
     made = made_by(experiment, name)
     if made is not None:
         return made
@@ -240,7 +240,7 @@ def _generated(experiment: Experiment, name: str) -> Generated:
 
 
 def _device(config: Config) -> str:
-    """Where cells are worked on. Raises ConfigError when the cluster has no room for one, and will not grow."""
+    """Device of the cells. Raises ConfigError when the cluster has no room for a cell and will not grow."""
     wanted, room = config.experiment.use_gpu, capacity()
     if wanted and not room.get("GPU"):
         raise ConfigError("experiment.use_gpu=true, but the Ray cluster has no GPU. Unset it, or add a GPU.")
@@ -274,7 +274,7 @@ def _unknown_in_words(experiment: Experiment) -> str:
 
 
 def _diseases_in_words(experiment: Experiment) -> str:
-    """Which diseases a mean is over and how many test images have each; nothing where no column is of diseases."""
+    """The diseases a mean is over, with the number of test images of each; empty if no column is of diseases."""
     columns = [column for column in experiment.table.columns if column.task in ("images", "pairs")]
     if not columns:
         return ""

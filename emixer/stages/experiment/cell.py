@@ -1,6 +1,6 @@
 """One cell of an experiment, in one process: data as arrays, a downstream model or a distance, figures with resamples.
 
-Runs as a Ray task on whatever node has room; everything it needs stands in its order, which is small.
+Runs as a Ray task on any node with room; its small order holds everything it needs.
 
 Shapes: N test rows, Y labels.
 """
@@ -44,7 +44,7 @@ _RESAMPLE_SEED = 20200711
 _BATCH = 128
 _ALL = slice(None)
 _DIGITS = 6
-"""Of resampled figures, of which a result holds thousands."""
+"""Digits of resampled figures, of which a result holds thousands."""
 _ONE_HOT = LabelPolicy("zeros", "zeros")
 
 
@@ -59,7 +59,7 @@ class Generated:
 
 @dataclass(frozen=True)
 class CellOrder:
-    """Everything that a cell needs. Travels to the node that works on it."""
+    """Everything that a cell needs. Sent to the node that computes it."""
 
     cell: Cell
     config: Config
@@ -68,13 +68,13 @@ class CellOrder:
     shape: TableShape
     covid_shape: TableShape | None = None
     judgement: Path | None = None
-    """Where the judge's opinion stands, if generated pairs are chosen by it."""
+    """File of the judge's scores, if generated pairs are selected by them."""
 
 
 def run_cell(order: CellOrder, *after: object) -> CellResult:
-    """Works on one cell. Raises EmixerError for what the user can act on.
+    """Compute one cell. Raises EmixerError for errors that the user can fix.
 
-    after: what has to be done before; Ray waits for it.
+    after: tasks that must finish first; Ray waits for them.
     """
     start = time.monotonic()
     if order.device == "cpu":
@@ -90,15 +90,15 @@ def run_cell(order: CellOrder, *after: object) -> CellResult:
 
 
 def decode(order: CellOrder) -> int:
-    """Decodes the order's dataset, so that cells that start together need not. Returns the number of pairs."""
+    """Decode the order's dataset, so that cells that start together need not. Returns the number of pairs."""
     assert order.generated is not None
     return len(_generated(order, order.shape))
 
 
 def judge(order: CellOrder, *after: object) -> None:
-    """Writes how far the pairs that the cell may choose from agree with their labels, unless that is known.
+    """Write the agreement with their labels of the pairs that the cell may select from, unless it exists.
 
-    after: what has to be done before; Ray waits for it.
+    after: tasks that must finish first; Ray waits for them.
     """
     path, mix = order.judgement, order.cell.mix
     assert path is not None
@@ -136,7 +136,7 @@ def _reports(order: CellOrder) -> tuple[CellResult, Fit]:
 
 
 def _classes(order: CellOrder) -> tuple[CellResult, Fit]:
-    """Table 5: pretrained on images with diseases, then trained and tested on images of four classes."""
+    """Table 5: a model pretrained on images with diseases, then trained and tested on images of four classes."""
     covid, shape = order.config.experiment.covid, order.covid_shape
     assert covid is not None, "checked before anything started"
     assert shape is not None, "checked before anything started"
@@ -150,7 +150,7 @@ def _classes(order: CellOrder) -> tuple[CellResult, Fit]:
 
 
 def _distance(order: CellOrder) -> tuple[CellResult, None]:
-    """FID of as many generated images as there are real test images."""
+    """FID of generated images, as many as there are real test images."""
     config, device = order.config, torch.device(order.device)
     assert config.data.shards is not None, "checked before anything started"
     real = _real(config.data.shards, "test", order.shape, policy_of(config)).table
@@ -189,7 +189,7 @@ def _synthetic(order: CellOrder, shape: TableShape) -> PairTable | ChosenPairs:
 
 
 def _judgement(path: Path, num: int) -> NDArray[np.float32] | None:
-    """None where there is none, or what is there cannot be read: then it is judged again."""
+    """Stored agreement of `num` pairs; None if it is missing or unreadable, so that it is computed again."""
     try:
         agreement_N: NDArray[np.float32] = np.load(path)
     except (OSError, ValueError, EOFError):

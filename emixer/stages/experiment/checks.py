@@ -1,6 +1,6 @@
 """Requirements of an experiment on shards and on models given by the user, checked before anything starts.
 
-Ids of subjects are compared here and never shown.
+Subject ids are compared here and never shown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,8 +30,7 @@ _SPLITS = ("train", "validate", "test")
 
 
 def require_rows(shards: ShardSet, table: Table) -> None:
-    """Raises ShardError unless there are as many real images as the table wants, with reports where it is about
-    them."""
+    """Raise ShardError unless there are enough real images for the table, with reports if it needs them."""
     cells = table.all_cells(seeds=(0,))
     wanted = max((cell.mix.real for cell in cells), default=0)
     there = shards.num_rows("train")
@@ -59,7 +58,7 @@ def require_rows(shards: ShardSet, table: Table) -> None:
 
 
 def require_splits(shards: ShardSet) -> None:
-    """Raises ShardError when a split is empty, or when a test subject may be known from training."""
+    """Raise ShardError if a split is empty, or if a test subject also occurs in train or validate."""
     for split in _SPLITS:
         if not shards.num_rows(split):
             raise ShardError(
@@ -75,7 +74,7 @@ def require_splits(shards: ShardSet) -> None:
 
 
 def require_labels(shards: ShardSet, names: Sequence[str], key: str) -> None:
-    """Raises ShardError when a label has no column. key: the setting that names them."""
+    """Raise ShardError if a label has no column. key: the setting that names them."""
     missing = [name for name in names if name not in shards.info.label_names]
     if missing:
         raise ShardError(
@@ -86,15 +85,15 @@ def require_labels(shards: ShardSet, names: Sequence[str], key: str) -> None:
 
 @dataclass(frozen=True)
 class Diseases:
-    """How many test images have each disease, and which of them figures are means over."""
+    """Number of test images with each disease, and the diseases that figures are means over."""
 
     present: Mapping[str, int]
     left_out: tuple[str, ...]
-    """Too few test images are known to have it, or not to have it."""
+    """Diseases with too few positive or too few negative test images."""
 
     @classmethod
     def of(cls, shards: ShardSet, names: Sequence[str], policy: LabelPolicy) -> Self:
-        """policy: how downstream models read labels."""
+        """Count the labels of the test images. policy: how downstream models read labels."""
         reader = open_windows(shards, "test", DataConfig(), 0, max_sentences=1, max_words=2, policy=policy)
         columns = [reader.label_names.index(name) for name in names]
         present_Y, absent_Y = (counts_Y[columns].tolist() for counts_Y in reader.known_counts())
@@ -104,18 +103,18 @@ class Diseases:
 
     @property
     def measured_in_words(self) -> str:
-        """`Edema 78, Effusion 60`."""
+        """Measured diseases, e.g. `Edema 78, Effusion 60`."""
         return ", ".join(f"{name} {num:,}" for name, num in self.present.items() if name not in self.left_out)
 
     @property
     def left_out_in_words(self) -> str:
-        """The same of the others, with the reason; nothing where there is none."""
+        """Excluded diseases in the same form, with the reason; empty if there are none."""
         told = ", ".join(f"{name} {self.present[name]:,}" for name in self.left_out)
         return f"{told} (fewer than {MIN_IMAGES} positive or negative test images)" if told else ""
 
 
 def require_measurable(shards: ShardSet, diseases: Sequence[str], policy: LabelPolicy) -> None:
-    """Raises ShardError when a split has no labels, or no disease has enough test images on both sides."""
+    """Raise ShardError if a split has no labels, or no disease has enough positive and negative test images."""
     for split in _SPLITS:
         _, counts_K = _label_counts(shards, split, diseases)
         if not len(counts_K):
@@ -134,7 +133,7 @@ def require_measurable(shards: ShardSet, diseases: Sequence[str], policy: LabelP
 
 
 def require_classes(covid: ShardSet, classes: Sequence[str]) -> None:
-    """Raises ShardError unless each image is of exactly one of the classes, and each split has all of them."""
+    """Raise ShardError unless each image belongs to exactly one of the classes, and each split has all of them."""
     for split in _SPLITS:
         vectors_KY, counts_K = _label_counts(covid, split, classes)
         rows, one = covid.num_rows(split), vectors_KY.sum(1) == 1
@@ -155,11 +154,11 @@ def require_classes(covid: ShardSet, classes: Sequence[str]) -> None:
 def require_fitting(
     run: Path, name: str, wanted: Config, shards: ShardSet, diseases: Sequence[str], tested: Sequence[ShardSet]
 ) -> bool:
-    """Raises ConfigError when a run that is given for the generator `name` is of another kind or size or knows not all
-    labels, or its shards have changed since; ShardError when it was trained on subjects of `tested`.
+    """Raise ConfigError if the run given for the generator `name` is of another kind or size, lacks labels, or its
+    shards have changed since; ShardError if it was trained on test subjects of `tested`.
 
-    wanted: the config under which it would be trained here. Returns False when its shards are gone, so that nobody can
-    say.
+    wanted: the config under which it would be trained here. Returns False if its shards are gone, so that this cannot
+    be checked.
     """
     trained = read_trained_model(run, wanted.generate.checkpoint)
     expected: dict[str, tuple[object, object]] = {
@@ -183,13 +182,13 @@ def require_fitting(
     source = ShardSet.open(config.data.shards)
     _require_unchanged(source, run, config, trained.spec)
     for other in tested:
-        if other.folder.resolve() != source.folder.resolve():  # in one folder, splits are compared in any case
+        if other.folder.resolve() != source.folder.resolve():  # splits of one folder are compared anyway
             require_unseen(source, other)
     return True
 
 
 def require_unseen(trained_on: ShardSet, tested_on: ShardSet) -> None:
-    """Raises ShardError when subjects that are tested on were trained on elsewhere."""
+    """Raise ShardError if test subjects of one collection are in train or validate of the other."""
     common = _subjects(trained_on, ("train", "validate")) & _subjects(tested_on, ("test",))
     if common:
         raise ShardError(
@@ -199,12 +198,12 @@ def require_unseen(trained_on: ShardSet, tested_on: ShardSet) -> None:
 
 
 def sources_of(shards: ShardSet, split: str) -> frozenset[str]:
-    """Collections that the images of a split come from."""
+    """Source collections of the images of a split."""
     return frozenset(source for source, _ in _subjects(shards, (split,)))
 
 
 def spec_of(shards: ShardSet, config: Config) -> ModelSpec:
-    """What a model would learn of the words and labels of these shards under that config."""
+    """Model spec (words and labels) that training on these shards under that config would give."""
     conditions = find_conditions(shards, config.model.conditions, config.model.age_bounds)
     reader = open_windows(
         shards, "train", config.data, config.seed, max_sentences=1, max_words=2, conditions=conditions
@@ -213,14 +212,14 @@ def spec_of(shards: ShardSet, config: Config) -> ModelSpec:
 
 
 def same_label_counts(one: ModelSpec, other: ModelSpec) -> bool:
-    """Whether both were trained on as many images of each combination of labels."""
+    """Whether both were trained on the same number of images of each label combination."""
     return (one.label_vectors, one.label_counts) == (other.label_vectors, other.label_counts)
 
 
 def _require_unchanged(source: ShardSet, run: Path, config: Config, spec: ModelSpec) -> None:
-    """Raises ConfigError when a run was trained on other shards than now lie where it found them: with other splits,
-    images that it has seen may be test images. Told by the words and labels of the train split, which the model
-    knows."""
+    """Raise ConfigError if the shards of a run have changed since it was trained: with other splits, its training
+    images may now be test images. Detected by the words and labels of the train split, which the model's spec
+    holds."""
     now = spec_of(source, config)
     same_words = (now.tokens, now.label_names) == (spec.tokens, spec.label_names)
     same_counts = same_label_counts(now, spec)
@@ -236,20 +235,20 @@ def _require_unchanged(source: ShardSet, run: Path, config: Config, spec: ModelS
 
 
 def _config_of(run: Path) -> Config | None:
-    """Of a run folder, or of the one that a checkpoint folder lies in; None: it lies elsewhere."""
+    """Config of a run folder, or of the run folder that contains a checkpoint; None for a checkpoint elsewhere."""
     found = next((folder for folder in (run, run.parent.parent) if (folder / "run.json").exists()), None)
     return None if found is None else RunFolder.open(found, "train").config
 
 
 def _label_counts(shards: ShardSet, split: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct vectors of the named labels, int64 (K, Y), 1 present, and how many labelled images carry each (K)."""
+    """Distinct vectors of the named labels, int64 (K, Y), 1 present, and the number of images with each (K)."""
     reader = open_windows(shards, split, DataConfig(), seed=0, max_sentences=1, max_words=2)
     vectors, counts = reader.label_counts()
     return vectors[:, [reader.label_names.index(name) for name in names]].astype(np.int64), counts
 
 
 def _subjects(shards: ShardSet, splits: Sequence[str]) -> set[tuple[str, str]]:
-    """(source, subject): two collections may number their subjects alike."""
+    """Subjects as (source, subject): two collections may use the same subject ids."""
     found: set[tuple[str, str]] = set()
     for split in splits:
         for file in shards.files(split) if shards.num_rows(split) else ():

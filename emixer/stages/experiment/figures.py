@@ -1,7 +1,7 @@
 """`emixer experiment figures`: the paper's figures 8 to 12, real samples beside synthetic ones.
 
-Real samples are of the test split, whose images no generator has seen. A synthetic one is the first of the dataset with
-the labels of the real one, or with the nearest there are, and stands under its own: nothing is chosen by its looks.
+Real samples are from the test split, whose images no generator has seen. A synthetic sample is the first of the dataset
+with the labels of the real one, or the nearest available, and is shown with its own: nothing is selected by appearance.
 
 Shapes: N samples, Y labels, H = W side [px].
 """
@@ -30,7 +30,7 @@ PAIRS_A_FIGURE, GRID_COLUMNS, GRID_IMAGES, MORE_IMAGES = 4, 6, 24, 48
 
 @dataclass(frozen=True)
 class FiguresResult:
-    """Pictures that were written."""
+    """Figures that were written."""
 
     paths: tuple[Path, ...]
     title: str
@@ -40,7 +40,7 @@ class FiguresResult:
 
 
 def draw_figures(experiment: Experiment, generated: Generated) -> FiguresResult:
-    """Writes figure8 to figure12 as PNG and PDF into `figures`."""
+    """Write figure8 to figure12 as PNG and PDF to `figures`."""
     name = experiment.table.generators[0]
     uncertain_is = 1 if experiment.config.data.uncertain == "ones" else 0
     real = read_real_pairs(experiment.shards, "test", GRID_IMAGES, uncertain_is)
@@ -56,7 +56,7 @@ def draw_figures(experiment: Experiment, generated: Generated) -> FiguresResult:
     offered_MY = read_stored_labels(generated.folder, generated.files, names)
     rows_N = alike(wanted_NY, offered_MY)
     others = np.setdiff1d(np.arange(min(len(offered_MY), len(rows_N) + MORE_IMAGES)), rows_N)[:MORE_IMAGES]
-    others = others if len(others) else rows_N  # of a very small dataset all are in figure 11
+    others = others if len(others) else rows_N  # a very small dataset is shown whole in figure 11
     stored = read_stored_pairs(generated.folder, generated.files, names, rows_N.tolist())
     more = read_stored_pairs(generated.folder, generated.files, names, others.tolist())
     exact = int((stored.labels_NY == wanted_NY).all(1).sum())
@@ -81,7 +81,7 @@ def draw_figures(experiment: Experiment, generated: Generated) -> FiguresResult:
 
 
 def alike(wanted_NY: NDArray[np.uint8], offered_MY: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Of each wanted vector of labels the first row offered, not taken before, that differs least from it (N,)."""
+    """For each wanted label vector, the first offered row, not taken before, that differs least from it (N,)."""
     taken_M = np.zeros(len(offered_MY), bool)
     rows = []
     for wanted_Y in wanted_NY:
@@ -94,7 +94,7 @@ def alike(wanted_NY: NDArray[np.uint8], offered_MY: NDArray[np.uint8]) -> NDArra
 def _pairs(
     real: RealPairs, stored: StoredPairs, names_of_real: Sequence[str], names_of_stored: Sequence[str]
 ) -> list[SamplePair]:
-    """For two figures, evenly from those of many labels to those of none; real images without a report last."""
+    """Pairs for two figures, evenly spaced from many labels to none; real images without a report come last."""
     order = sorted(range(len(stored)), key=lambda n: (not real.reports[n], -int(real.labels_NY[n].sum()), n))
     return [
         SamplePair(

@@ -1,4 +1,4 @@
-"""What an experiment needs, checked before anything starts, and what decides each of its cells."""
+"""Inputs of an experiment, checked before anything starts, and the inputs that determine each of its cells."""
 
 import hashlib
 import logging
@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Experiment:
-    """Checked settings, and what follows from them."""
+    """Checked settings of an experiment, and what follows from them."""
 
     config: Config
     table: Table
@@ -53,21 +53,21 @@ class Experiment:
     covid: ShardSet | None
     out: Path
     unknown: tuple[str, ...] = ()
-    """Generators that were trained on shards which are not there any more."""
+    """Generators whose training shards are gone."""
 
     @property
     def cells(self) -> list[Cell]:
-        """Those of the table."""
+        """Cells of the table."""
         return self.table.all_cells(self.config.experiment.seeds)
 
     @property
     def shape(self) -> TableShape:
-        """Of the pairs that downstream models read."""
+        """Shape of the pairs that downstream models read."""
         return self._shape(self.config.experiment.diseases, self.shards)
 
     @property
     def diseases(self) -> Diseases:
-        """What figures of labels are means over."""
+        """Diseases that label figures are means over."""
         return Diseases.of(self.shards, self.config.experiment.diseases, policy_of(self.config))
 
     @cached_property
@@ -77,7 +77,7 @@ class Experiment:
 
     @property
     def covid_shape(self) -> TableShape | None:
-        """Of the images of table 5."""
+        """Shape of the images of table 5."""
         return None if self.covid is None else self._shape(self.config.experiment.covid_classes, self.covid)
 
     def _shape(self, label_names: tuple[str, ...], shards: ShardSet) -> TableShape:
@@ -88,21 +88,21 @@ class Experiment:
 
     @property
     def given_runs(self) -> dict[str, Path]:
-        """Trained generators that the user brings."""
+        """Trained generators given by the user."""
         pairs = (run.split("=", 1) for run in self.config.experiment.runs)
         return {name: Path(path).resolve() for name, path in pairs}
 
     def is_given(self, generator: str) -> bool:
-        """Whether the user brings that generator."""
+        """Whether that generator is given by the user."""
         return model_of(generator) in self.given_runs
 
     def run_of(self, generator: str) -> Path:
-        """Where that generator is, or will be, trained."""
+        """Run folder where that generator is, or will be, trained."""
         model = model_of(generator)
         return self.given_runs.get(model, ResultsFolder(self.out).generator(model) / "run")
 
     def generator_config(self, generator: str) -> Config:
-        """Settings under which `train` and `generate` make that generator's pairs."""
+        """Config with which `train` and `generate` make that generator's pairs."""
         method, _, variant = generator.partition("-")
         values: dict[str, Any] = {
             "train.run": self.run_of(generator),
@@ -120,13 +120,13 @@ class Experiment:
 
 
 def model_of(generator: str) -> str:
-    """Whose pairs those are: of one model there may be several datasets."""
+    """Name of the model behind a generator: one model may have several datasets."""
     return generator.removesuffix(f"-{BALANCED}")
 
 
 def checked(config: Config) -> Experiment:
-    """Raises ConfigError, ShardError, RunFolderError or StorageError for everything that can be wrong before anything
-    starts."""
+    """Check the settings and all inputs. Raises ConfigError, ShardError, RunFolderError or StorageError for everything
+    that can be found wrong before anything starts."""
     settings = config.experiment
     if settings.out is None:
         raise ConfigError("experiment.out is not set. Give --out FOLDER for results and tables.")
@@ -154,7 +154,7 @@ def checked(config: Config) -> Experiment:
 
 
 def _require_used(settings: ExperimentConfig, table: Table) -> None:
-    """Raises ConfigError for settings that the table would take no notice of, or that leave it without rows."""
+    """Raise ConfigError for settings that conflict with the table or leave it without rows; warn of unused runs."""
     for run in settings.runs:
         name, _, folder = run.partition("=")
         if not Path(folder).is_dir():
@@ -179,8 +179,8 @@ def _require_used(settings: ExperimentConfig, table: Table) -> None:
 
 
 def _checked_generator(experiment: Experiment, name: str) -> bool:
-    """Whether it is known that the generator has seen, or will see, no test image. Raises what stops it from being
-    trained and its pairs from being generated, as far as they are not there."""
+    """Whether the generator is known not to see test images. Raises whatever would prevent its training or the
+    generation of its pairs, unless already done."""
     config, run = experiment.generator_config(name), experiment.run_of(name)
     known = True
     if experiment.is_given(name):
@@ -223,9 +223,9 @@ def _covid(config: Config, shards: ShardSet) -> ShardSet | None:
 
 
 def made_by(experiment: Experiment, name: str) -> Generated | None:
-    """The finished dataset of that generator, unless a file of it is gone.
+    """Finished dataset of that generator; None if it is unfinished or a file is missing.
 
-    Raises RunFolderError when what is there is too small, or was made otherwise than the settings say.
+    Raises RunFolderError if it is too small, or was made with other settings.
     """
     folder = ResultsFolder(experiment.out)
     dataset = folder.generator(name) / "dataset"
@@ -233,7 +233,7 @@ def made_by(experiment: Experiment, name: str) -> Generated | None:
     if manifest is None or not manifest["complete"]:
         return None
     wanted = dataset_rows(experiment.config.experiment)
-    if manifest["rows"] < wanted:  # more would do: the first rows are the same
+    if manifest["rows"] < wanted:  # more rows are fine: the first ones are the same
         raise RunFolderError(
             f"{dataset} holds {manifest['rows']:,} pairs, and {experiment.table.name} needs {wanted:,} with these "
             "settings. Set smaller sizes (experiment.scale; for `gain`, real_pairs and multiples), or choose a new "
@@ -248,7 +248,7 @@ def made_by(experiment: Experiment, name: str) -> Generated | None:
 
 
 def _require_same_training(experiment: Experiment, name: str) -> None:
-    """A generator that the settings would now train otherwise is another one. Raises RunFolderError."""
+    """Raise RunFolderError if the current settings would train the generator differently."""
     config, run_folder = experiment.generator_config(name), experiment.run_of(name)
     if experiment.is_given(name) or not run_folder.is_dir():
         return
@@ -262,9 +262,9 @@ def _require_same_training(experiment: Experiment, name: str) -> None:
 
 
 def _require_same_pairs(experiment: Experiment, name: str, manifest: Mapping[str, Any], dataset: Path) -> None:
-    """The same of the model that drew the pairs, and of how it drew them; not of the versions it was done with.
+    """Raise RunFolderError if another model, or other sampling settings, made the pairs; versions are not compared.
 
-    A run that was trained here and then deleted is taken for the one that drew them. Raises RunFolderError.
+    If a run trained here was deleted, the pairs are assumed to come from it.
     """
     run_folder, config = experiment.run_of(name), experiment.generator_config(name)
     if not run_folder.is_dir():
@@ -285,7 +285,7 @@ def _require_same_pairs(experiment: Experiment, name: str, manifest: Mapping[str
 
 
 def order_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Generated], device: str) -> CellOrder:
-    """What the cell's task is given."""
+    """Input of the cell's Ray task."""
     made = generated[cell.mix.generator] if cell.mix.generator else None
     covid_shape = experiment.covid_shape if cell.task == "classes" else None
     judgement = None
@@ -295,7 +295,7 @@ def order_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Generat
 
 
 def inputs_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Generated]) -> dict[str, Any]:
-    """Everything besides the cell itself that its figures depend on, but for the last bits that machines differ in."""
+    """Everything besides the cell itself that its figures depend on, except rounding that differs between machines."""
     config = experiment.config
     settings = config.experiment
     inputs: dict[str, Any] = {
@@ -315,13 +315,13 @@ def inputs_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Genera
         assert experiment.covid is not None, "checked before anything started"
         inputs = {} if cell.mix == Mix(0) else inputs
         inputs |= {"covid": _digest(experiment.covid), "classes": settings.covid_classes}
-    if len(experiment.test_sources) > 1:  # once subjects of two collections were one if they had one number
+    if len(experiment.test_sources) > 1:  # earlier versions merged subjects with one id
         inputs["subjects"] = "by source"
     return inputs | {"downstream": cell.downstream_settings(settings.downstream), "resamples": settings.resamples}
 
 
 def _judgement_key(experiment: Experiment, cell: Cell, generated: Mapping[str, Generated]) -> str:
-    """Of a judge's opinion: everything that it depends on, which is what a classifier of images on R depends on."""
+    """Key of a judgement: a hash of all that it depends on, which is what an image classifier on R depends on."""
     mix = cell.mix
     judge = Cell("images", Mix(mix.real, mix.chosen_from, mix.generator, chosen_from=mix.chosen_from), 0)
     settings = judge.downstream_settings(experiment.config.experiment.downstream)
@@ -332,11 +332,11 @@ def _judgement_key(experiment: Experiment, cell: Cell, generated: Mapping[str, G
 
 
 def trained_on(shards: ShardSet) -> str:
-    """Digest of the images that generators learn from and are chosen by."""
+    """Digest of the images that generators are trained and selected on."""
     return _digest(shards, ("train", "validate"))
 
 
 def _digest(shards: ShardSet, splits: tuple[str, ...] = SPLITS) -> str:
-    """Of the images, by the checksums in the manifest."""
+    """Digest of the images, from the checksums in the manifest."""
     told = "".join(file.sha256 for file in shards.shard_files if file.split in splits)
     return hashlib.sha256(told.encode()).hexdigest()[:16]

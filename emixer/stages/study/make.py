@@ -32,7 +32,7 @@ _NAME_BYTES = 8
 
 @dataclass(frozen=True)
 class MadeStudy:
-    """A study that readers may begin."""
+    """A study that is ready for its readers."""
 
     folder: Path
     facts: StudyFacts
@@ -52,9 +52,9 @@ class MadeStudy:
 
 
 def run(config: Config) -> MadeStudy:
-    """Writes the study's folder, whole or not at all.
+    """Write the study's folder atomically.
 
-    Raises ConfigError, ShardError or RunFolderError when something it needs is not there or does not fit.
+    Raises ConfigError, ShardError or RunFolderError when inputs are missing or do not fit.
     """
     plan = study_plan(config)
     pairs = plan.read()
@@ -64,7 +64,7 @@ def run(config: Config) -> MadeStudy:
     reports = dict(zip(items, [report for side in pairs for report in side.reports], strict=True))
     with files.written_aside(plan.folder) as aside:
         (aside / IMAGES_FOLDER).mkdir(parents=True)
-        # sorted by their random names: in the order of drawing, the first half would be the real ones
+        # sorted by random name: in the order drawn, the first half would be the real ones
         for item, image_HW in sorted(zip(items, images, strict=True), key=lambda named: named[0]):
             (aside / IMAGES_FOLDER / f"{item}.png").write_bytes(plain_png(image_HW))
         write_facts(aside, facts, {item: reports[item] for item in sorted(items)})
@@ -74,7 +74,7 @@ def run(config: Config) -> MadeStudy:
 
 
 def describe(config: Config) -> str:
-    """What `run` would do. Writes nothing."""
+    """Describe what `run` would do. Writes nothing."""
     plan = study_plan(config)
     settings, (real, generated) = plan.settings, plan.sides
     lines = [
@@ -98,7 +98,7 @@ def _facts(plan: StudyPlan) -> StudyFacts:
 
 
 def _write_readers(folder: Path, study_id: str, items: Sequence[str], settings: StudyConfig) -> None:
-    """The database, with digests of the tokens, and readers.csv with the tokens themselves."""
+    """Write the database, with digests of the tokens, and readers.csv, with the tokens themselves."""
     tokens = [new_token() for _ in range(settings.readers)]
     width = len(str(settings.readers))
     names = [f"reader-{number:0{width}d}" for number in range(1, settings.readers + 1)]
@@ -114,7 +114,7 @@ def _write_readers(folder: Path, study_id: str, items: Sequence[str], settings: 
 
 
 def _new_names(num: int) -> list[str]:
-    """Random, all different."""
+    """Distinct random names."""
     names: dict[str, None] = {}
     while len(names) < num:
         names[secrets.token_hex(_NAME_BYTES)] = None

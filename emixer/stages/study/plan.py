@@ -1,4 +1,4 @@
-"""What `emixer study make` draws: opened and checked sources, a balance over labels, pairs of either side."""
+"""The plan of `emixer study make`: opened and checked sources, a balance over labels, drawn pairs of each side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from emixer.reader_study.rating import KINDS
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What a study is made of. Of two sides, real comes first."""
+    """Sources and drawn pairs of a study. Of two sides, real comes first."""
 
     folder: Path
     settings: StudyConfig
@@ -38,21 +38,21 @@ class StudyPlan:
     dataset: Path
     manifest: dict[str, Any]
     names: tuple[str, ...]
-    """Labels of both."""
+    """Labels of both sides."""
     sides: tuple[Candidates, Candidates]
     balance: Balance
     left_out: tuple[str, ...]
     """Labels with too few pairs on one side."""
     drawn: tuple[NDArray[np.int64], NDArray[np.int64]]
-    """Of each side, indices of candidates: as many as the balance wants, stratum by stratum."""
+    """Indices of drawn candidates of each side, as many as the balance requires, stratum by stratum."""
 
     @property
     def strata(self) -> dict[str, int]:
-        """Pairs of each side that stand for a label."""
+        """Number of pairs of each side by the label they represent."""
         return dict(zip(self.balance.strata, self.balance.quota_S.tolist(), strict=True))
 
     def read(self) -> tuple[DrawnPairs, DrawnPairs]:
-        """The images and reports that were drawn."""
+        """Read the drawn images and reports."""
         real_rows, generated_rows = (
             side.rows_N[drawn].tolist() for side, drawn in zip(self.sides, self.drawn, strict=True)
         )
@@ -62,7 +62,7 @@ class StudyPlan:
         return real, read_generated(self.dataset, _files_of(self.manifest), generated_rows)
 
     def key(self, items: Sequence[str]) -> dict[str, KeyEntry]:
-        """What is known of each item. items: names of all drawn pairs, the real ones first."""
+        """Key of the study, by item. items: names of all drawn pairs, the real ones first."""
         strata = np.repeat(self.balance.strata, self.balance.quota_S)
         entries = []
         for kind, side, drawn in zip(KINDS, self.sides, self.drawn, strict=True):
@@ -74,7 +74,7 @@ class StudyPlan:
 
 
 def study_plan(config: Config) -> StudyPlan:
-    """Opens, checks and draws. Raises ConfigError, ShardError or RunFolderError."""
+    """Open and check the sources, and draw pairs. Raises ConfigError, ShardError or RunFolderError."""
     settings = config.study
     folder, dataset = settings.folder, settings.dataset
     if folder is None or dataset is None or config.data.shards is None:
@@ -109,7 +109,7 @@ def _files_of(manifest: dict[str, Any]) -> list[str]:
 
 
 def _same_labels(shards: ShardSet, dataset: Path, manifest: dict[str, Any]) -> tuple[str, ...]:
-    """Labels of both. Raises ConfigError when the dataset has others."""
+    """Labels of both sides. Raises ConfigError if the dataset has others."""
     ours, theirs = shards.info.label_names, tuple(manifest["label_counts"])
     other = [name for name in theirs if name not in ours]
     if other or not theirs:
@@ -134,7 +134,7 @@ def _require_same_size(shards: ShardSet, dataset: Path, manifest: dict[str, Any]
 def _balance(
     settings: StudyConfig, names: Sequence[str], sides: tuple[Candidates, Candidates]
 ) -> tuple[Balance, tuple[str, ...]]:
-    """What is drawn, and the labels that are left out. Raises ConfigError when pairs are too few."""
+    """Balance of the study, and the labels left out. Raises ConfigError if there are too few pairs."""
     known = (*names, NO_LABEL)
     unknown = [name for name in settings.labels if name not in known]
     if unknown:

@@ -18,7 +18,7 @@ _FOLDER, _NAME = "report", "study"
 
 @dataclass(frozen=True)
 class StudyReport:
-    """A report that was written."""
+    """A written report."""
 
     out: Path
     report: Report
@@ -40,9 +40,9 @@ class StudyReport:
 
 
 def run(config: Config) -> StudyReport:
-    """Writes study.md, .csv, .tex, .png and ratings.csv. Readers may go on meanwhile.
+    """Write study.md, .csv, .tex, .png and ratings.csv. Readers may continue meanwhile.
 
-    Raises RunFolderError when the study, its scores or its key are not there or do not belong together.
+    Raises RunFolderError when the study, its scores or its key are missing or do not belong together.
     """
     study, ratings, out = _read(config)
     if not ratings.pairs:
@@ -62,7 +62,7 @@ def run(config: Config) -> StudyReport:
 
 
 def describe(config: Config) -> str:
-    """What `run` would do. Writes nothing."""
+    """Describe what `run` would do. Writes nothing."""
     study, ratings, out = _read(config)
     scored = sum(done for done, _ in ratings.progress.values())
     return f"Would read {scored:,} scores of {len(ratings.readers)} readers from {study.path} and write to {out}."

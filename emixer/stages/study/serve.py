@@ -1,4 +1,4 @@
-"""`emixer study serve`: the readers' page, until somebody ends it."""
+"""`emixer study serve`: the readers' page, until it is stopped."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ _COMMAND = "study serve"
 
 @dataclass(frozen=True)
 class ServedStudy:
-    """A server that was ended."""
+    """A server that has been stopped."""
 
     folder: Path
     scored: int
@@ -38,9 +38,9 @@ class ServedStudy:
 
 
 def run(config: Config) -> ServedStudy:
-    """Serves the page until SIGINT or SIGTERM.
+    """Serve the page until SIGINT or SIGTERM.
 
-    Raises ConfigError when the address cannot be had, RunFolderError for a folder that is no study or is being served.
+    Raises ConfigError if the address cannot be bound, RunFolderError if the folder is not a study or is being served.
     """
     require_web(_COMMAND)
     from emixer.reader_study.app import study_app  # needs the extra `web`
@@ -64,7 +64,7 @@ def run(config: Config) -> ServedStudy:
 
 
 def describe(config: Config) -> str:
-    """What `run` would do. Opens no port."""
+    """Describe what `run` would do. Opens no port."""
     require_web(_COMMAND)
     settings = config.study
     study = _open(settings)
@@ -84,7 +84,7 @@ def _open(settings: StudyConfig) -> StudyFolder:
 
 
 def _write_links(study: StudyFolder, address: str) -> Path | None:
-    """links.csv, for whoever sends them out; None where the tokens are kept elsewhere."""
+    """Write links.csv with the readers' links; None if the tokens are kept elsewhere."""
     readers = study.path / READERS_NAME
     if not readers.exists():
         return None
