@@ -36,7 +36,7 @@ def model(tiny_config: Config, tiny_spec: ModelSpec) -> Emixer:
     torch.manual_seed(0)
     model = build_model(tiny_config.model, tiny_spec)
     assert isinstance(model, Emixer)
-    nn.init.constant_(model.image_generator.attention.gain, 0.5)  # at 0 nothing before it would have a gradient
+    nn.init.constant_(model.image_generator.attention.gain, 0.5)  # at 0 the attention layers would have no gradient
     return model
 
 

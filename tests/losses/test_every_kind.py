@@ -31,7 +31,7 @@ def model(kind_config: Config, tiny_spec: ModelSpec) -> PairedModel:
     model = build_model(kind_config.model, tiny_spec)
     for name, parameter in model.named_parameters():
         if name.endswith("attention.gain"):
-            nn.init.constant_(parameter, 0.5)  # at 0 nothing before it would have a gradient
+            nn.init.constant_(parameter, 0.5)  # at 0 the attention layers would have no gradient
     return model
 
 
