@@ -262,7 +262,7 @@ class LocalRun:
 
 
 class WorkerKilledError(Exception):
-    """Stands for the death of a worker."""
+    """Raised in place of the death of a worker."""
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ def as_somebody_else() -> list[str]:
     return ["setpriv", "--reuid=65534", "--clear-groups", f"--inh-caps={rights}", f"--ambient-caps={rights}"]
 
 
-def test_two_users_have_their_own_ray_beside_a_strangers(strangers_ray: str, tmp_path: Path) -> None:
+def test_concurrent_users_get_private_rays_on_a_machine_with_another_ray(strangers_ray: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o777)
     programs = [begin(), begin(), begin(as_somebody_else(), HOME=str(home))]

@@ -64,6 +64,6 @@ def make_settings() -> MakeSettings:
 
 @pytest.fixture(scope="session")
 def data(make_pairs: MakePairs) -> Data:
-    """Data whose training pairs stand half for real and half for generated ones."""
+    """Data whose training pairs are half "real" and half "generated"."""
     train = Mixture((make_pairs(120, 0), make_pairs(120, 1)))
     return Data(train, make_pairs(64, 2), make_pairs(100, 3), SHAPE)

@@ -40,7 +40,7 @@ def test_accuracy_by_hand() -> None:
     assert figures["auc"] == pytest.approx(14.5 / 25)  # over pairs: 4 + 4 + 3 + 0 + 3.5
 
 
-def test_label_with_too_few_test_images_is_left_out_of_the_means_in_every_resample() -> None:
+def test_label_with_too_few_test_images_is_left_out_of_every_mean() -> None:
     logits, labels = logits_and_labels(60, 2)
     labels[:, 1] = 0
     labels[:4, 1] = 1

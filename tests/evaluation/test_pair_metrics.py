@@ -82,7 +82,7 @@ def test_denials_are_counted_separately() -> None:
     assert np.isnan(faithfulness(mentions_NY, labels_NY, names)(np.array([3, 7]))["report_negative_precision"])
 
 
-def test_agreement_compares_each_image_with_its_report_and_omits_uncertain_mentions() -> None:
+def test_agreement_is_between_image_and_report_without_uncertain_mentions() -> None:
     mentions_NY = np.array([[Mention.PRESENT], [Mention.UNMENTIONED], [Mention.NEGATED]] * 5, np.int8)
     scores_NY = torch.tensor([[3.0], [1.0], [2.0]]).repeat(5, 1)
     assert agreement(scores_NY, mentions_NY, ["Edema"])(ALL)["pair_agreement"] == 1.0

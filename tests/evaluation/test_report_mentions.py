@@ -227,7 +227,7 @@ def test_sentence_is_read_as_a_radiologist_means_it(sentence: str, label: str, e
     assert Mention(mentions([tokenize(sentence)], [label])[0, 0]) == expected
 
 
-def test_present_overrides_uncertain_and_uncertain_overrides_negated_in_a_report() -> None:
+def test_present_overrides_uncertain_overrides_negated() -> None:
     report = "No effusion. Possible effusion. No pneumothorax. Possible edema. Pulmonary edema."
     found = mentions([tokenize(report)], ["Pleural Effusion", "Pneumothorax", "Edema"])
     assert found.tolist() == [[UNCERTAIN, NEGATED, PRESENT]]
@@ -239,7 +239,7 @@ def test_no_finding_means_a_non_empty_report_without_findings() -> None:
     assert found[:, 0].tolist() == [PRESENT, PRESENT, NEGATED, UNMENTIONED]
 
 
-def test_all_labels_of_both_vocabularies_are_readable_and_others_are_unmentioned() -> None:
+def test_all_known_labels_are_readable_and_others_are_unmentioned() -> None:
     assert set(CHEXPERT) | set(NIH14) == READABLE_LABELS
     found = mentions([tokenize("COVID-19 pneumonia.")], ["COVID-19", "Pneumonia"])
     assert found.dtype == np.int8

@@ -124,7 +124,7 @@ def test_repeated_token_matches_as_often_as_it_occurs_in_one_reference() -> None
     assert twice.bleu_K[0] == pytest.approx(2 / 3)
 
 
-def test_reference_nearest_in_length_sets_the_penalty_and_ties_go_to_the_shorter() -> None:
+def test_penalty_uses_the_reference_nearest_in_length_or_the_shorter_of_two() -> None:
     of_lengths = [report("a " * length) for length in (9, 5, 3)]
     counts = text_scores([report("a a a a")] * 2, [of_lengths, of_lengths[:2]]).bleu_counts
     assert counts.reference_length_N.tolist() == [3, 5]

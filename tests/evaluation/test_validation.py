@@ -109,7 +109,7 @@ def test_pairs_that_ignore_their_labels_are_detected(validator: Validator) -> No
     assert metrics["report_f1_generated"] < 0.6
 
 
-def test_unlabelled_rows_are_conditioned_on_labels_of_the_training_distribution(validation: list[Batch]) -> None:
+def test_unlabelled_rows_get_labels_of_the_training_distribution(validation: list[Batch]) -> None:
     unlabelled = [
         Batch(b.image_BCHW, torch.zeros_like(b.labels_BY), torch.zeros_like(b.labelled_B), b.words_BSW, b.has_report_B)
         for b in validation

@@ -20,7 +20,7 @@ RESULT = CellResult(
 )
 
 
-def test_key_covers_all_that_determines_the_figures_but_not_the_order_of_settings() -> None:
+def test_key_depends_on_all_inputs_but_not_on_their_order() -> None:
     others = [
         Cell("pairs", CELL.mix, 0), Cell("images", Mix(1001, 500, "emixer"), 0),
         Cell("images", Mix(1000, 501, "emixer"), 0), Cell("images", Mix(1000, 500, "cogan"), 0),
@@ -39,7 +39,7 @@ def test_keys_of_earlier_cells_are_unchanged() -> None:
             "distance": "2a95ee82cd223ddf9a87"}  # fmt: skip
     for task, key in kept.items():
         assert Cell(task, Mix(1000, 500, "emixer"), 0).key({}) == key  # type: ignore[arg-type]
-    # version 2: AUC ranks images at any level of confidence; a report generator's encoder is taught labels
+    # task version 2: AUC ranks images at any level of confidence; a report generator's encoder is taught labels
     second = {"classes": "1fa02d5135d41e44ef67", "reports": "4ad543c3e3849779672f"}
     for task, key in second.items():
         assert Cell(task, Mix(1000, 500, "emixer"), 0).key({}) == key  # type: ignore[arg-type]

@@ -93,7 +93,7 @@ def test_table9_trains_on_generated_images_only_with_a_column_per_disease() -> N
     assert [figure and figure.mean for figure in printed] == [0.732, 0.753, None]
 
 
-def test_table3_shares_its_full_row_with_table1_and_measures_each_generator_once() -> None:
+def test_table3_shares_its_full_row_with_table1_and_has_one_distance_per_generator() -> None:
     found = table("table3")
     assert row(found, "EMIXER", "30 % of labels").mix == Mix(100_000, 100_000, "emixer-30")
     shared = set(found.all_cells((0,))) & set(table("table1").all_cells((0,)))

@@ -207,7 +207,7 @@ def test_pipeline_passes_on_what_each_stage_makes(tmp_path: Path) -> None:
     assert "choose from ingest, encoder, train, generate, evaluate" in unknown
 
 
-def test_pipeline_jobs_may_request_different_nodes_and_the_encoder_is_passed_on(tmp_path: Path, shards: Path) -> None:
+def test_pipeline_jobs_may_request_different_nodes_and_pass_on_the_encoder(tmp_path: Path, shards: Path) -> None:
     asked = ["slurm.gpus_per_node=4", "slurm.stages={encoder: {gpus_per_node: 1, partition: small}}"]
     paths = [f"data.shards={shards}", f"encoder.run={tmp_path / 'eyes'}", f"train.run={tmp_path / 'run'}"]
     arguments = [part for setting in [*asked, *paths] for part in ("--set", setting)]

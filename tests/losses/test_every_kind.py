@@ -124,7 +124,7 @@ def test_micro_batches_add_up_to_the_batch(kind_config: Config, model: PairedMod
             assert sum(part.item() for part in parts) == pytest.approx(whole, rel=1e-4)
 
 
-def test_discriminators_read_augmented_images_and_the_generator_gets_their_gradient(
+def test_augmented_images_reach_the_discriminators_and_their_gradient_the_generator(
     kind_config: Config, model: PairedModel, make_batch: MakeBatch
 ) -> None:
     real = make_batch(NUM)
@@ -162,7 +162,7 @@ def test_game_in_which_one_side_learns_nothing_is_refused(kind_config: Config) -
         games(kind_config, **off | {"beta": 1.0})
 
 
-def test_adaptive_augmentation_needs_an_augmentation_and_an_image_discriminator(kind_config: Config) -> None:
+def test_adaptive_augmentation_needs_augmentations_and_an_image_term(kind_config: Config) -> None:
     with pytest.raises(ConfigError, match=r"augment_target"):
         games(kind_config, augment_target=0.6)
     with pytest.raises(ConfigError, match=r"augment_target"):

@@ -66,7 +66,7 @@ def test_two_workers_match_one_worker_with_the_whole_batch(tmp_path: Path) -> No
         assert torch.equal(first[f"norm.{name}"], second[f"norm.{name}"])
 
 
-def test_training_pass_before_backward_does_not_change_the_gradient_of_an_eval_pass() -> None:
+def test_training_pass_does_not_change_the_gradient_of_an_earlier_eval_pass() -> None:
     # F reads generated images in eval mode and real ones in training mode before one backward pass
     layer = BatchNorm2d(3)
     images, others = torch.randn(4, 3, 5, 5, requires_grad=True), 10 + 5 * torch.randn(4, 3, 5, 5)

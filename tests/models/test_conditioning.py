@@ -115,7 +115,7 @@ def test_games_with_conditions_reach_every_parameter(
     heads = [parameter for name, parameter in model.named_parameters() if "condition_head" in name]
     assert all(parameter.grad is not None for parameter in heads)
     assert len(heads) == (0 if isinstance(model, Cogan) else 2)
-    assert len(reading) == (2 if isinstance(model, Cogan) else 3)  # G, its critic, and F where it reads labels
+    assert len(reading) == (2 if isinstance(model, Cogan) else 3)  # G, its discriminator, and F if it reads labels
     for name, parameter in reading.items():
         assert parameter.grad is not None, name
         assert parameter.grad[:, -4:].abs().amax(dim=0).min() > 0, name

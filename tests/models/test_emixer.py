@@ -26,7 +26,7 @@ def labels(num_rows: int) -> torch.Tensor:
     return (torch.arange(num_rows)[:, None] % torch.tensor([2, 3, 5]) == 0).float()
 
 
-def test_every_parameter_belongs_to_one_side_and_those_of_a_frozen_encoder_to_none(model: Emixer) -> None:
+def test_every_parameter_but_those_of_a_frozen_encoder_belongs_to_one_side(model: Emixer) -> None:
     groups = model.generator_parameters()
     sides = [*groups["image"], *groups["report"], *model.discriminator_parameters()]
     assert {id(p) for p in sides} == {id(p) for p in model.parameters()}
@@ -36,7 +36,7 @@ def test_every_parameter_belongs_to_one_side_and_those_of_a_frozen_encoder_to_no
     assert {id(p) for p in model.generator_parameters()["report"]}.isdisjoint(encoder)
 
 
-def test_step_begins_with_one_power_iteration_of_every_network_but_the_decoder(model: Emixer) -> None:
+def test_step_starts_with_a_power_iteration_of_every_network_but_the_decoder(model: Emixer) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.begin_step()
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}

@@ -52,7 +52,7 @@ def test_same_noise_with_other_labels_gives_another_image(model: PairedModel) ->
     assert (first.image_BCHW - second.image_BCHW).abs().max() > 1e-3
 
 
-def test_every_parameter_belongs_to_one_player_and_sampling_uses_no_discriminator(model: PairedModel) -> None:
+def test_every_parameter_has_one_player_and_sampling_uses_no_discriminator(model: PairedModel) -> None:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = model.generator_parameters()
     assert set(groups) == {"image", "report"}

@@ -39,7 +39,7 @@ def test_down_block_applies_the_rows_of_table_8_in_order() -> None:
 
 
 @pytest.mark.parametrize("num_images", [1, 8])
-def test_folding_upsampling_into_the_convolution_changes_neither_images_nor_gradients(num_images: int) -> None:
+def test_folded_upsampling_changes_neither_images_nor_gradients(num_images: int) -> None:
     torch.manual_seed(0)
     block = UpBlock(6, 4, condition=5, spectral_norm=False).double().train()
     x, condition = torch.randn(num_images, 6, 16, 16).double(), torch.randn(num_images, 5).double()
@@ -53,7 +53,7 @@ def test_folding_upsampling_into_the_convolution_changes_neither_images_nor_grad
 
 
 @pytest.mark.parametrize("num_images", [1, 8])
-def test_folding_pooling_into_the_convolution_changes_neither_features_nor_gradients(num_images: int) -> None:
+def test_folded_pooling_changes_neither_features_nor_gradients(num_images: int) -> None:
     torch.manual_seed(0)
     block = DownBlock(4, 6, spectral_norm=False).double()
     x = torch.randn(num_images, 4, 32, 32).double()

@@ -86,7 +86,7 @@ def test_iteration_weight_and_gradient_match_the_formula_in_any_memory_layout(
     torch.testing.assert_close(original.grad, weight.grad)
 
 
-def test_power_iteration_between_forward_and_backward_does_not_change_the_gradient() -> None:
+def test_power_iteration_before_backward_does_not_change_the_gradient() -> None:
     layer = layers()[1]
     direction = torch.randn_like(layer.weight)
     original = layer.parametrizations.weight.original

@@ -1,4 +1,4 @@
-"""A generated dataset, studies made from it, and a server with a reader of its own for each test."""
+"""A generated dataset, studies made from it, and a server with a separate reader for each test."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing

@@ -156,9 +156,7 @@ def test_report_of_unfinished_readers_says_what_is_missing(study_config: MakeCon
     assert (tmp_path / "out" / "study.md").exists()
 
 
-def test_key_kept_elsewhere_is_given_by_a_flag_and_that_of_another_study_is_refused(
-    study_config: MakeConfig, tmp_path: Path
-) -> None:
+def test_key_may_be_kept_elsewhere_but_must_be_of_the_study(study_config: MakeConfig, tmp_path: Path) -> None:
     study = StudyFolder.open(study_make.run(study_config(tmp_path / "study", readers=1)).folder)
     other = study_make.run(study_config(tmp_path / "other", readers=1)).folder
     score_all(study)

@@ -135,7 +135,7 @@ def test_preempted_job_resumes_from_its_checkpoint(site: Any, tmp_path: Path) ->
 
 
 def test_terminated_task_requests_a_checkpoint_first(site: Any, tmp_path: Path) -> None:
-    """As in preemption on a SLURM with cgroups: SIGTERM reaches the task alone and the grace time begins."""
+    """As in preemption on a SLURM with cgroups: SIGTERM reaches only the task and the grace time begins."""
     run = tmp_path / "run"
     job = site.submit("train", *LONG)
     site.bed.wait_for(lambda: images(run) >= 128, 90, "the first lines")

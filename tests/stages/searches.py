@@ -21,6 +21,6 @@ def search(config: Config, folder: Path, **changed: Any) -> Config:
 
 
 def opened(folder: Path) -> optuna.Study:
-    """Open the study with Optuna alone, as without emixer."""
+    """Open the study with Optuna alone, without emixer."""
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "study.journal")))
     return optuna.load_study(study_name="emixer", storage=storage)

@@ -47,7 +47,7 @@ def trained(ray_cluster: None, small: Config, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.mark.ray
-def test_file_states_its_facts_and_evaluation_is_written_beside_it(trained: Path) -> None:
+def test_file_states_its_facts_and_its_evaluation_is_written(trained: Path) -> None:
     facts = read_encoder_facts(trained)
     assert facts is not None
     assert (facts.growth, facts.blocks, facts.stem_channels, facts.input_px) == (4, (1, 1, 1, 1), 8, 32)

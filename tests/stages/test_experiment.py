@@ -95,7 +95,7 @@ def copied(filled: Path, tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_table_is_written_in_four_formats_with_the_papers_figures_and_the_data_measured_on(filled: Path) -> None:
+def test_table_is_written_in_four_formats_with_the_papers_figures(filled: Path) -> None:
     tables = filled / "tables"
     assert sorted(path.name for path in tables.iterdir()) == ["table1.csv", "table1.md", "table1.png", "table1.tex"]
     text = (tables / "table1.md").read_text()
@@ -161,7 +161,7 @@ def test_rows_beyond_the_paper_are_judged_once_and_reused(ray_cluster: None, con
     assert np.array_equal(np.load(judgement), marks), "judged again, to the same marks"
 
 
-def test_gain_compares_each_use_of_synthetic_pairs_with_the_same_real_pairs_alone(
+def test_gain_is_relative_to_the_same_number_of_real_pairs_alone(
     ray_cluster: None, config: Config, copied: Path
 ) -> None:
     made = [copied / "generators/emixer" / part for part in ("dataset", "run/checkpoints")]
@@ -556,7 +556,7 @@ def test_training_data_of_a_given_run_is_compared_with_all_test_data(config: Con
             **settings)  # fmt: skip
 
 
-def test_given_run_with_changed_shards_is_refused_and_with_missing_shards_is_noted_in_the_table(
+def test_given_run_with_changed_shards_is_refused_and_with_missing_ones_noted(
     ray_cluster: None, config: Config, given: Path, make_shards: MakeShards
 ) -> None:
     source = given / "source"

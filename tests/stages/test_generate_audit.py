@@ -1,4 +1,4 @@
-"""`emixer generate --audit` on a run some of whose own draws were planted among the training images and reports."""
+"""`emixer generate --audit` on a run some of whose draws were planted among its training images and reports."""
 
 import json
 import re
@@ -193,7 +193,7 @@ def withheld(made: GenerateResult, plain: Path, shards: Path) -> dict[Path, set[
     return found
 
 
-def test_full_audit_withholds_the_redrawn_rows_of_the_unscreened_dataset_only(
+def test_full_audit_agrees_with_the_rows_redrawn_by_screening(
     made: GenerateResult, plain: Path, withheld: dict[Path, set[int]]
 ) -> None:
     assert "redraws" not in Stored.read(plain).table.column_names

@@ -45,7 +45,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.ray
-def test_dicom_images_are_ingested_and_the_rest_is_listed_without_header_text(
+def test_dicom_images_are_ingested_and_other_files_listed_without_header_text(
     root: Path, tmp_path: Path, ray_cluster: None
 ) -> None:
     out = tmp_path / "shards"

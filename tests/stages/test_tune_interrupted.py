@@ -67,7 +67,7 @@ def test_trial_whose_leader_is_killed_regains_its_slot_and_resumes(
 
 
 @pytest.mark.ray
-def test_failed_trial_says_why_frees_its_slot_and_is_retried_by_the_next_call(
+def test_failed_trial_says_why_frees_its_slot_and_is_retried_next_time(
     ray_cluster: None, tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "study"

@@ -190,7 +190,7 @@ def test_best_last_and_previous_checkpoints_are_kept(tiny_config: Config, tmp_pa
     assert last.images == 160
 
 
-def test_damaged_last_checkpoint_is_reported_and_the_previous_one_serves_once_it_is_deleted(
+def test_damaged_last_checkpoint_is_reported_and_falls_back_once_deleted(
     tiny_config: Config, tmp_path: Path, train_locally: Train
 ) -> None:
     run = train_locally(with_overrides(tiny_config, {"train.images": 128}), tmp_path / "run")

@@ -46,7 +46,7 @@ def test_study_does_not_resume_with_other_settings(tmp_path: Path, key: str, val
         opened(tmp_path, with_overrides(BASE, {key: value}))
 
 
-def test_study_resumes_with_more_trials_other_machines_or_another_initial_value(
+def test_study_resumes_with_changes_that_do_not_affect_its_trials(
     tmp_path: Path,
 ) -> None:
     begun(tmp_path)
