@@ -1,8 +1,8 @@
 """A real SLURM on one Debian machine, up in seconds: munged, slurmctld and several slurmd, without systemd.
 
-        bed = TestBed.start(nodes=4)        as root: each node in its own network, mount, UTS and PID namespaces
-        bed.run(["sinfo"])                  on the login node
-        bed.stop()
+    bed = TestBed.start(nodes=4)        as root: each node in its own network, mount, UTS and PID namespaces
+    bed.run(["sinfo"])                  on the login node
+    bed.stop()
 
 Each node has its own address, /dev/shm and local disk (`bed.disk`, one path that is a different folder on every node);
 the rest of the file system is shared, as on a cluster with a shared home. Where root or namespaces are missing,
