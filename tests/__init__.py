@@ -1,1 +1,1 @@
-"""A package, so that another one of this name, as torch-fidelity and radgraph install it, does not hide it from Ray."""
+"""A package, so that others of this name, as torch-fidelity and radgraph install, do not hide it from Ray."""

@@ -26,7 +26,7 @@ _WORDS = [f"word{letter}{n}" for letter in "abcdefgh" for n in range(20)]
 
 
 def images(num: int, seed: int) -> Images:
-    """(num, 32, 32): one chest-like shading, and structures of each image's own."""
+    """Return images (num, 32, 32): a shared chest-like shading, and structures specific to each image."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[-1:1:32j, -1:1:32j]
     chest = 90 * np.exp(-((np.abs(x) - 0.5) ** 2 / 0.1 + y**2 / 0.5))
@@ -41,7 +41,7 @@ def _smooth(generator: np.random.Generator, cells: int, height: float) -> NDArra
 
 
 def reports(num: int, seed: int) -> list[Report]:
-    """Stock sentences, and two of each report's own."""
+    """Return reports of stock sentences and two sentences specific to each."""
     generator = np.random.default_rng(seed)
     own = lambda: [str(word) for word in generator.choice(_WORDS, 9)]  # noqa: E731
     return [[_STOCK[0], own(), _STOCK[1], own()] for _ in range(num)]
@@ -51,7 +51,7 @@ def write_shards(
     folder: Path, of_split: dict[str, tuple[Images, Sequence[Report] | None]], names: tuple[str, ...] = CHEXPERT,
     sexes: Mapping[str, Sequence[str | None]] | None = None,
 ) -> Path:  # fmt: skip
-    """Every image is of a subject of its own; names: of the labels, of which none is present. sexes: by split."""
+    """Write shards with one subject per image. names: the labels, none of which is present. sexes: by split."""
     folder.mkdir(parents=True)
     info = ShardInfo(SIDE_PX, names, "findings", 1, "test", known_of_images=() if sexes is None else ("sex",))
     entries = []
@@ -81,8 +81,8 @@ def write_dataset(
     folder: Path, image: Images, told: Sequence[Report], names: tuple[str, ...] = CHEXPERT, present: int = 0,
     weights: str = "none", sexes: Sequence[str] | None = None,
 ) -> Path:  # fmt: skip
-    """A finished dataset as `emixer generate` leaves it; label number `present` is that of every pair. sexes: F or M,
-    what a model that knows sex made each pair for."""
+    """Write a finished dataset as `emixer generate` leaves it; every pair has label number `present`. sexes: F or M,
+    the sex a model conditioned on it made each pair for."""
     labels = np.zeros((len(image), len(names)), np.uint8)
     labels[:, present] = 1
     settings = {"weights_sha256": weights, "name": folder.name}

@@ -29,10 +29,10 @@ class DevTools:
     def __init__(self, send: int, receive: int) -> None:
         self._send, self._receive, self._buffer, self._last_id = send, receive, b"", 0
         self.listeners: dict[str, Callable[[dict[str, Any]], None]] = {}
-        """By the session of a tab: what hears its events."""
+        """Listeners to a tab's events, by session."""
 
     def command(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """Sends a command and waits for its answer."""
+        """Send a command and wait for its answer."""
         self._last_id += 1
         message: dict[str, Any] = {"id": self._last_id, "method": method, "params": parameters}
         if session is not None:
@@ -46,7 +46,7 @@ class DevTools:
                 return dict(answer["result"])
 
     def next_message(self, timeout_s: float) -> dict[str, Any] | None:
-        """What the browser says next, or None after a silence."""
+        """Return the browser's next message, or None after a silence."""
         while b"\0" not in self._buffer:
             if not select.select([self._receive], [], [], timeout_s)[0]:
                 return None
@@ -62,7 +62,7 @@ class DevTools:
 
 
 class Page:
-    """One tab. `errors` and `requests` collect what the page logs and asks the network for."""
+    """One tab. `errors` and `requests` collect what the page logs and requests from the network."""
 
     def __init__(self, tools: DevTools) -> None:
         self._tools = tools
@@ -73,20 +73,18 @@ class Page:
         tools.listeners[self._session] = self._note
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.command(f"{domain}.enable")
-        self.command(
-            "Emulation.setFocusEmulationEnabled", enabled=True
-        )  # keys reach every tab, not the front one alone
+        self.command("Emulation.setFocusEmulationEnabled", enabled=True)  # keys reach every tab, not only the front one
 
     def command(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Sends a command to this tab."""
+        """Send a command to this tab."""
         return self._tools.command(method, self._session, **parameters)
 
     def open(self, path: Path, fragment: str = "", width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Loads a file at a window size [CSS px] and waits until it has loaded and gone quiet."""
+        """Load a file at a window size [CSS px] and wait until it has loaded and gone quiet."""
         self.open_url(f"{path.resolve().as_uri()}{fragment}", width, height, dark)
 
     def open_url(self, url: str, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """As `open`."""
+        """Load a URL; otherwise as `open`."""
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.command("Emulation.setEmulatedMedia", features=scheme)
         self.command(
@@ -100,13 +98,13 @@ class Page:
             pass
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression in the page; of a promise, what it comes to."""
+        """Return the value of a JavaScript expression in the page; of a promise, its result."""
         answer = self.command("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     def wait_for(self, condition: str) -> Any:
-        """Waits until a JavaScript expression is true, and returns its value."""
+        """Wait until a JavaScript expression is true; return its value."""
         deadline = time.monotonic() + _TIMEOUT_S
         while not (value := self.evaluate(condition)):
             assert time.monotonic() < deadline, f"never came true: {condition}"
@@ -114,14 +112,14 @@ class Page:
         return value
 
     def press(self, *keys: str) -> None:
-        """Real key strokes, one after the other: characters, or names like Enter."""
+        """Send real key strokes, one after the other: characters, or names like Enter."""
         for key in keys:
             text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
             self.command("Input.dispatchKeyEvent", type="keyDown", key=key, text=text)
             self.command("Input.dispatchKeyEvent", type="keyUp", key=key)
 
     def click(self, selector: str, times: int = 1) -> None:
-        """Real clicks of the mouse in the middle of an element; two are a double click."""
+        """Send real mouse clicks to the middle of an element; two are a double click."""
         box = f"document.querySelector('{selector}').getBoundingClientRect()"
         middle = f"(box => [box.x + box.width / 2, box.y + box.height / 2])({box})"
         x, y = self.evaluate(middle)
@@ -130,18 +128,18 @@ class Page:
                 self.command("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=count)
 
     def set_offline(self, offline: bool) -> None:
-        """Takes the network from the tab, or gives it back."""
+        """Disconnect the tab from the network, or reconnect it."""
         self.command(
             "Network.emulateNetworkConditions", offline=offline, latency=0, downloadThroughput=-1, uploadThroughput=-1
         )
 
     def close(self) -> None:
-        """Closes the tab."""
+        """Close the tab."""
         self._tools.listeners.pop(self._session, None)
         self._tools.command("Target.closeTarget", targetId=self.target)
 
     def screenshot(self, path: Path) -> None:
-        """The whole page as PNG."""
+        """Write the whole page as PNG."""
         content = self.command("Page.captureScreenshot", captureBeyondViewport=True)["data"]
         path.write_bytes(base64.b64decode(content))
 
@@ -157,7 +155,7 @@ class Page:
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevTools]:
-    """One headless browser with an empty profile."""
+    """A headless browser with an empty profile."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
@@ -183,7 +181,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevTools]:
 
 @pytest.fixture
 def page(browser: DevTools) -> Iterator[Page]:
-    """A fresh tab."""
+    """A new tab."""
     tab = Page(browser)
     yield tab
     tab.close()

@@ -37,8 +37,8 @@ os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes share the files (`make test`), the longest come first, then those that start Ray: what is
-    left for the end are short ones, and no process waits long for another."""
+    """If several processes share the files (`make test`), run the longest first, then those that start Ray, so that
+    short ones are left for the end and no process waits long for another."""
     if hasattr(config, "workerinput"):
         ranks = {marker: {item.path for item in items if item.get_closest_marker(marker)} for marker in ("long", "ray")}
         items.sort(key=lambda item: tuple(item.path not in paths for paths in ranks.values()))
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """One real local Ray cluster for the whole session: two CPUs, no dashboard, 200 MiB of object store."""
+    """A real local Ray cluster for the whole session: two CPUs, no dashboard, 200 MiB of object store."""
     from emixer.config import RayConfig
     from emixer.ray_session import connect
 
@@ -57,7 +57,7 @@ def ray_cluster() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished shard folder: 96 train, 32 validate and 16 test images of 32 px, every eighth without labels, every
-    tenth without a report. A label brightens a stripe of its own, and the report names it: something to learn.
+    tenth without a report. Each label brightens its own stripe and the report names it, so there is something to learn.
     """
     return _write_shards(tmp_path_factory.mktemp("tiny-shards"), {"train": 96, "validate": 32, "test": 16})
 
@@ -165,7 +165,7 @@ TINY_MODEL = {
 
 @pytest.fixture(scope="session")
 def tiny_config(tiny_shards: Path) -> Config:
-    """EMIXER at its smallest, on the tiny shards, 16 images a batch."""
+    """The smallest EMIXER, on the tiny shards, with batches of 16 images."""
     training = {
         "data.shards": tiny_shards, "data.window_rows": 32, "train.batch_size": 16, "train.images": 160,
         "train.log_every_images": 32, "train.save_every_images": 64, "train.sample_every_images": 160,
@@ -177,7 +177,7 @@ def tiny_config(tiny_shards: Path) -> Config:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder as training leaves it, with a 32 px EMIXER of random weights: for what samples from a run."""
+    """A run folder as training leaves it, with a 32 px EMIXER of random weights, for sampling from a run."""
     import torch
 
     from emixer.checkpoint import SAMPLER, point, save_checkpoint
@@ -224,7 +224,7 @@ def kind_config(request: pytest.FixtureRequest, tiny_config: Config) -> Config:
 
 @pytest.fixture(scope="session")
 def tiny_spec() -> ModelSpec:
-    """Three labels and twelve tokens."""
+    """A model spec with three labels and twelve tokens."""
     tokens = (*SPECIAL_TOKENS, "heart", "lungs", "clear", "large", "no", "effusion", "left", "right")
     return ModelSpec(("A", "B", "C"), tokens, ((0, 0, 0), (1, 0, 1)), (3, 1))
 
@@ -255,20 +255,20 @@ def make_batch() -> Callable[..., Batch]:
 
 @dataclass
 class LocalRun:
-    """What `train_locally` did."""
+    """The result of `train_locally`."""
 
     folder: RunFolder
     states: list[TrainState] = field(default_factory=list)
 
 
 class WorkerKilledError(Exception):
-    """Stands for the end of a worker."""
+    """Raised in place of the death of a worker."""
 
 
 @pytest.fixture
 def train_locally() -> Callable[..., LocalRun]:
-    """Runs the same function as a Ray worker, in this process, reading windows in place. `killed_after`: dies right
-    after the checkpoint of so many images."""
+    """Run a Ray worker's function in this process, reading windows in place. `killed_after`: die right after the
+    checkpoint at that many images."""
 
     def run(config: Config, path: Path, killed_after: int | None = None) -> LocalRun:
         torch.set_num_threads(config.train.cpus_per_worker)
@@ -302,7 +302,7 @@ def train_locally() -> Callable[..., LocalRun]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """A file system of so many KiB; called again it is resized."""
+    """small_disk(size_kb): a file system of that many KiB; call it again to resize."""
     folder = tmp_path / "disk"
     folder.mkdir()
 

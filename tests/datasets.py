@@ -1,4 +1,4 @@
-"""Finished datasets, as `emixer generate` leaves them, whose pairs are a test's own."""
+"""Finished datasets, as `emixer generate` leaves them, with pairs chosen by a test."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -20,7 +20,7 @@ def write_pairs(
     names: tuple[str, ...], settings: Mapping[str, Any], image_format: Literal["png", "jpeg"] = "png",
     conditions: Conditions = NO_CONDITIONS,
 ) -> Path:  # fmt: skip
-    """settings: stand in the manifest. labels_NY: with the columns of conditions behind them. Files of 64 rows."""
+    """Write a dataset in files of 64 rows. settings: for the manifest. labels_NY: labels, then condition columns."""
     layout, row_format = Layout(len(image_NHW), _ROWS_PER_FILE, 16), RowFormat(names, 0, image_format, conditions)
     begin_manifest(folder, dict(settings))
     for file, part in layout.files:

@@ -1,4 +1,4 @@
-"""A real server in a process of its own, and plain HTTP requests to it."""
+"""A real server in its own process, and plain HTTP requests to it."""
 
 import http.client
 import json
@@ -16,7 +16,7 @@ READY_S = 60
 
 @dataclass(frozen=True)
 class Answer:
-    """Of a server."""
+    """A server's answer."""
 
     status: int
     headers: dict[str, str]
@@ -28,13 +28,13 @@ class Answer:
 
 
 class Server:
-    """`python -m emixer ARGUMENTS --port PORT`, until it is killed or ended."""
+    """`python -m emixer ARGUMENTS --port PORT`, until it is killed or closed."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self.arguments = arguments
         self.port = free_port()
         self.said = ""
-        """Its first line."""
+        """The first line it printed."""
         self.process: subprocess.Popen[str] | None = None
         self.start()
 
@@ -48,7 +48,7 @@ class Server:
             raise AssertionError(self.process.communicate()[1])
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kill the server with SIGKILL."""
         assert self.process is not None
         self.process.kill()
         self.close()
@@ -69,8 +69,8 @@ class Server:
 
 
 def free_port() -> int:
-    """Below those that the system gives to outgoing connections: one of these may else have it when a killed server
-    comes back, a browser's attempt to reach that server above all."""
+    """Return a port below the range for outgoing connections; otherwise one of these could hold it when a killed
+    server comes back, above all a browser's attempt to reach that server."""
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as tried, suppress(OSError):

@@ -1,4 +1,4 @@
-"""Checkpoints are whole or absent, and a damaged one says what to do."""
+"""Checkpoints are complete or absent, and a damaged one says what to do."""
 
 import json
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+def test_checkpoint_round_trips(tmp_path: Path) -> None:
     tensors = {
         "float": torch.randn(3, 4),
         "half": torch.randn(5).to(torch.bfloat16),
@@ -67,7 +67,7 @@ def test_there_is_no_checkpoint_before_the_first(tmp_path: Path) -> None:
     assert newest_readable(tmp_path) is None
 
 
-def test_last_follows_each_save_and_best_only_when_told(tmp_path: Path) -> None:
+def test_last_follows_each_save_and_best_only_on_request(tmp_path: Path) -> None:
     first = save(tmp_path, 1)
     point(tmp_path, "best", first.path)
     save(tmp_path, 2)
@@ -85,7 +85,7 @@ def test_saving_the_same_progress_again_replaces_the_checkpoint(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_file_cut_in_half_is_named_with_what_to_do(tmp_path: Path, part: str) -> None:
+def test_truncated_file_is_named_with_what_to_do(tmp_path: Path, part: str) -> None:
     checkpoint = save(tmp_path, 1)
     file = checkpoint.path / f"{part}.safetensors"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
@@ -93,7 +93,7 @@ def test_a_file_cut_in_half_is_named_with_what_to_do(tmp_path: Path, part: str) 
         checkpoint.tensors(part)
 
 
-def test_a_file_overwritten_with_other_bytes_of_the_same_length_is_damaged(tmp_path: Path) -> None:
+def test_overwritten_file_of_the_same_length_is_reported_as_damaged(tmp_path: Path) -> None:
     checkpoint = save(tmp_path, 1)
     file = checkpoint.path / "networks.safetensors"
     file.write_bytes(b"\xff" * file.stat().st_size)
@@ -101,7 +101,7 @@ def test_a_file_overwritten_with_other_bytes_of_the_same_length_is_damaged(tmp_p
         checkpoint.tensors(NETWORKS)
 
 
-def test_a_missing_part_is_a_checkpoint_error(tmp_path: Path) -> None:
+def test_missing_part_is_a_checkpoint_error(tmp_path: Path) -> None:
     checkpoint = save(tmp_path, 1)
     (checkpoint.path / "sampler.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"sampler\.safetensors cannot be read"):
@@ -111,19 +111,19 @@ def test_a_missing_part_is_a_checkpoint_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", '{"version": 1, "ima', "[1]", "null", '"text"'])
-def test_a_damaged_checkpoint_json_is_a_checkpoint_error(tmp_path: Path, content: str) -> None:
+def test_damaged_checkpoint_json_is_a_checkpoint_error(tmp_path: Path, content: str) -> None:
     path = save(tmp_path, 1).path
     (path / "checkpoint.json").write_text(content)
     with pytest.raises(CheckpointError, match="delete"):
         find_checkpoint(tmp_path, "last")
 
 
-def test_a_folder_that_is_no_checkpoint_is_a_checkpoint_error(tmp_path: Path) -> None:
+def test_folder_that_is_no_checkpoint_is_a_checkpoint_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not a readable checkpoint"):
         read_checkpoint(tmp_path / "absent")
 
 
-def test_a_checkpoint_of_another_version_is_refused_with_both_versions(tmp_path: Path) -> None:
+def test_checkpoint_of_another_version_is_refused_with_both_versions(tmp_path: Path) -> None:
     path = save(tmp_path, 1).path
     state = json.loads((path / "checkpoint.json").read_text())
     (path / "checkpoint.json").write_text(json.dumps(state | {"version": 99}))
@@ -132,14 +132,14 @@ def test_a_checkpoint_of_another_version_is_refused_with_both_versions(tmp_path:
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"nam'])
-def test_a_damaged_pointer_is_a_checkpoint_error(tmp_path: Path, content: str) -> None:
+def test_damaged_pointer_is_a_checkpoint_error(tmp_path: Path, content: str) -> None:
     save(tmp_path, 1)
     (tmp_path / "last.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"last\.json cannot be read"):
         find_checkpoint(tmp_path, "last")
 
 
-def test_after_deleting_a_damaged_last_the_one_before_is_last(tmp_path: Path) -> None:
+def test_previous_checkpoint_is_last_after_deleting_a_damaged_one(tmp_path: Path) -> None:
     save(tmp_path, 1)
     damaged = save(tmp_path, 2)
     for file in damaged.path.iterdir():
@@ -150,7 +150,7 @@ def test_after_deleting_a_damaged_last_the_one_before_is_last(tmp_path: Path) ->
     assert found.images == 1
 
 
-def test_a_deleted_best_is_not_replaced_by_another_silently(tmp_path: Path) -> None:
+def test_deleted_best_is_not_silently_replaced(tmp_path: Path) -> None:
     save(tmp_path, 1)
     (tmp_path / "best.json").write_text('{"name": "images-000000000099"}')
     with pytest.raises(CheckpointError, match="images-000000000099"):
@@ -164,7 +164,7 @@ def test_pruning_keeps_the_best_and_the_last_two(tmp_path: Path) -> None:
     assert [int(path.name[7:]) for path in sorted(tmp_path.glob("images-*"))] == [2, 10, 200]
 
 
-def test_pruning_goes_on_beside_a_best_that_is_gone(tmp_path: Path) -> None:
+def test_pruning_works_with_a_missing_best(tmp_path: Path) -> None:
     for images in (1, 2, 3):
         save(tmp_path, images)
     (tmp_path / "best.json").write_text('{"name": "images-000000000099"}')
@@ -172,14 +172,14 @@ def test_pruning_goes_on_beside_a_best_that_is_gone(tmp_path: Path) -> None:
     assert [int(path.name[7:]) for path in sorted(tmp_path.glob("images-*"))] == [2, 3]
 
 
-def test_numbers_that_json_lacks_are_refused_before_anything_is_replaced(tmp_path: Path) -> None:
+def test_numbers_not_in_json_are_refused_before_anything_is_replaced(tmp_path: Path) -> None:
     save(tmp_path, 1)
     with pytest.raises(ValueError, match="not JSON compliant"):
         save(tmp_path, 2, loss=float("inf"))
     assert names(tmp_path) == ["images-000000000001", "last.json"]
 
 
-def test_a_full_disk_leaves_the_checkpoint_before_it_whole(small_disk: Callable[[int], Path]) -> None:
+def test_full_disk_leaves_the_previous_checkpoint_intact(small_disk: Callable[[int], Path]) -> None:
     folder = small_disk(2048)
     megabyte = {NETWORKS: {"weight": torch.randn(2**18)}}
     save_checkpoint(folder, 1, megabyte, {})

@@ -28,7 +28,7 @@ PYTHONS = ("3.11", "3.12", "3.13")
 
 
 def declared(lines: list[str]) -> dict[str, tuple[SpecifierSet, frozenset[str]]]:
-    """Name -> (versions, extras)."""
+    """Return name -> (versions, extras)."""
     found = map(Requirement, lines)
     return {canonicalize_name(each.name): (each.specifier, frozenset(each.extras)) for each in found}
 
@@ -38,23 +38,23 @@ def pip_lines() -> list[str]:
     return list(pip)
 
 
-def test_conda_asks_for_the_packages_and_ranges_of_pyproject() -> None:
+def test_conda_has_the_packages_and_ranges_of_pyproject() -> None:
     assert declared([line for line in pip_lines() if not line.startswith("--")]) == declared(PROJECT["dependencies"])
 
 
-def test_conda_holds_pip_to_the_lock_and_installs_this_project() -> None:
+def test_conda_constrains_pip_by_the_lock_and_installs_this_project() -> None:
     options = [line for line in pip_lines() if line.startswith("--")]
     assert options == ["--constraint requirements.lock", "--editable .[dev]"]
 
 
-def test_conda_and_pyproject_ask_for_the_same_python() -> None:
+def test_conda_and_pyproject_require_the_same_python() -> None:
     (python,) = (entry for entry in CONDA if isinstance(entry, str) and entry.startswith("python"))
     assert Requirement(python).specifier == SpecifierSet(PROJECT["requires-python"])
     assert all(SpecifierSet(PROJECT["requires-python"]).contains(version) for version in PYTHONS)
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_the_lock_pins_every_declared_package_within_its_range(python: str) -> None:
+def test_lock_pins_every_declared_package_within_its_range(python: str) -> None:
     here = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux"}
     pinned: dict[str, SpecifierSet] = {
         canonicalize_name(each.name): each.specifier
@@ -67,13 +67,13 @@ def test_the_lock_pins_every_declared_package_within_its_range(python: str) -> N
         assert versions.contains(pin.version), f"{name}=={pin.version} is not in {versions}; run `make lock`"
 
 
-def test_the_lock_pins_exactly_and_names_no_index() -> None:
+def test_lock_pins_exactly_and_names_no_index() -> None:
     assert all([spec.operator for spec in each.specifier] == ["=="] for each in LOCK)
     text = (ROOT / "requirements.lock").read_text()
     assert not re.search(r"://|--|@|index|\bfile:", text)
 
 
-def test_the_installed_packages_are_the_locked_ones() -> None:
+def test_installed_packages_are_the_locked_ones() -> None:
     from importlib.metadata import version
 
     applying = [each for each in LOCK if each.marker is None or each.marker.evaluate()]
@@ -81,7 +81,7 @@ def test_the_installed_packages_are_the_locked_ones() -> None:
     assert different == [], "this environment differs from requirements.lock; delete .venv/.installed and run make"
 
 
-def test_the_citation_names_the_version_and_the_licence() -> None:
+def test_citation_names_the_version_and_the_licence() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == __version__
     assert citation["license"] == PROJECT["license"] == "Apache-2.0"
@@ -89,7 +89,7 @@ def test_the_citation_names_the_version_and_the_licence() -> None:
     assert "http://www.apache.org/licenses/" in (ROOT / "LICENSE").read_text()
 
 
-def test_the_script_and_the_module_are_the_same_program() -> None:
+def test_script_and_module_are_the_same_program() -> None:
     from emixer.cli.main import main
 
     (script,) = (entry for entry in entry_points(group="console_scripts") if entry.name == "emixer")
@@ -100,12 +100,12 @@ def test_the_script_and_the_module_are_the_same_program() -> None:
     assert by_script.stdout.startswith(b"Usage: emixer ")
 
 
-def test_the_wheel_holds_every_file_of_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wheel_has_every_file_of_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import zipfile
 
     from hatchling.build import build_wheel
 
-    monkeypatch.chdir(ROOT)  # a build backend works on the folder it is called in
+    monkeypatch.chdir(ROOT)  # a build backend works on the current folder
     wheel = zipfile.ZipFile(tmp_path / build_wheel(str(tmp_path)))
     held = set(wheel.namelist())
     tracked = subprocess.run(

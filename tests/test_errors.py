@@ -1,4 +1,4 @@
-"""Errors are one tree, one paragraph, and survive the way through Ray."""
+"""Errors form one tree, are one paragraph each, and survive the way through Ray."""
 
 import pickle
 from pathlib import Path
@@ -18,7 +18,7 @@ KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_error_is_an_emixer_error_and_in_the_drawn_tree(kind: type[EmixerError]) -> None:
+def test_every_error_is_an_emixer_error_and_in_the_documented_tree(kind: type[EmixerError]) -> None:
     assert issubclass(kind, EmixerError)
     assert kind.__name__ in (errors.__doc__ or "")
 
@@ -30,11 +30,11 @@ def test_every_error_survives_pickling(kind: type[EmixerError]) -> None:
     assert str(copy) == copy.message == "what failed · the value"
 
 
-def test_the_base_error_is_public() -> None:
+def test_base_error_is_public() -> None:
     assert emixer.EmixerError is EmixerError
 
 
-def test_an_error_is_found_under_causes_and_contexts() -> None:
+def test_error_is_found_under_causes_and_contexts() -> None:
     def fail() -> None:
         try:
             raise ShardError("shard 3")
@@ -50,7 +50,7 @@ def test_an_error_is_found_under_causes_and_contexts() -> None:
     assert find_emixer_error(RuntimeError("a bug")) is None
 
 
-def test_a_circle_of_causes_ends() -> None:
+def test_cycle_of_causes_ends() -> None:
     first, second = RuntimeError("a"), RuntimeError("b")
     first.__cause__, second.__cause__ = second, first
     assert find_emixer_error(first) is None
@@ -72,7 +72,7 @@ class TestThroughRay:
             ray.get(work.remote())
         assert str(find_emixer_error(caught.value)) == "the disk is full"
 
-    def test_from_a_task_that_a_task_waited_for(self) -> None:
+    def test_from_a_nested_task(self) -> None:
         import ray
 
         @ray.remote  # type: ignore[untyped-decorator]
@@ -107,7 +107,7 @@ class TestThroughRay:
             run_workers(plan)
         assert str(find_emixer_error(caught.value)) == "a batch of 7 cannot be split"
 
-    def test_a_session_inside_a_session_leaves_the_outer_one_alone(self) -> None:
+    def test_nested_session_leaves_the_outer_one_alone(self) -> None:
         import ray
 
         with connect(RayConfig(num_cpus=1)):

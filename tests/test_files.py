@@ -1,4 +1,4 @@
-"""A reader sees the old file or the whole new one, and a full disk harms nothing."""
+"""A reader sees the old file or the complete new one, and a full disk harms nothing."""
 
 import json
 import os
@@ -20,25 +20,25 @@ def contents(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_appears_whole_with_its_folders(tmp_path: Path) -> None:
+def test_file_appears_complete_with_its_folders(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "a.txt"
     files.write_text(path, "grün\n")
     assert path.read_bytes() == "grün\n".encode()
     assert contents(path.parent) == ["a.txt"]
 
 
-def test_nothing_shows_under_the_name_until_the_block_ends(tmp_path: Path) -> None:
+def test_nothing_appears_under_the_name_until_the_block_ends(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     with files.written_aside(path) as aside:
         aside.write_text("half")
         assert not path.exists()
         assert files.is_partial(aside)
-        assert aside.parent == path.parent  # another file system could not be renamed from
+        assert aside.parent == path.parent  # a rename from another file system would fail
     assert path.read_text() == "half"
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
-def test_an_interruption_leaves_the_old_file_whole_and_no_debris(tmp_path: Path, error: type[BaseException]) -> None:
+def test_interruption_leaves_the_old_file_intact_and_no_debris(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "a.txt"
     files.write_text(path, "old")
     with pytest.raises(error), files.written_aside(path) as aside:  # noqa: PT012 - the block is what is interrupted
@@ -48,7 +48,7 @@ def test_an_interruption_leaves_the_old_file_whole_and_no_debris(tmp_path: Path,
     assert contents(tmp_path) == ["a.txt"]
 
 
-def test_a_killed_writer_leaves_the_old_file_whole(tmp_path: Path) -> None:
+def test_killed_writer_leaves_the_old_file_intact(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     files.write_text(path, "old")
     code = (
@@ -64,7 +64,7 @@ def test_a_killed_writer_leaves_the_old_file_whole(tmp_path: Path) -> None:
     assert contents(tmp_path) == ["a.txt"]
 
 
-def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
+def test_folder_replaces_a_folder(tmp_path: Path) -> None:
     for value in ("first", "second"):
         with files.written_aside(tmp_path / "folder") as aside:
             aside.mkdir()
@@ -73,7 +73,7 @@ def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
     assert contents(tmp_path / "folder") == ["second"]
 
 
-def test_a_folder_interrupted_halfway_leaves_the_old_folder(tmp_path: Path) -> None:
+def test_interrupted_folder_leaves_the_old_folder(tmp_path: Path) -> None:
     with files.written_aside(tmp_path / "folder") as aside:
         aside.mkdir()
         (aside / "old").write_text("old")
@@ -85,7 +85,7 @@ def test_a_folder_interrupted_halfway_leaves_the_old_folder(tmp_path: Path) -> N
     assert contents(tmp_path / "folder") == ["old"]
 
 
-def test_a_full_disk_is_named_and_leaves_the_old_file(small_disk: Callable[[int], Path]) -> None:
+def test_full_disk_is_reported_and_leaves_the_old_file(small_disk: Callable[[int], Path]) -> None:
     path = small_disk(1024) / "a.bin"
     files.write_bytes(path, b"old")
     with pytest.raises(StorageError, match=r"a\.bin: the disk or quota is full \(\d MiB free\)"):
@@ -96,7 +96,7 @@ def test_a_full_disk_is_named_and_leaves_the_old_file(small_disk: Callable[[int]
     assert path.read_bytes() == b"new"
 
 
-def test_a_disk_that_fills_while_arrow_writes_is_a_storage_error_too(small_disk: Callable[[int], Path]) -> None:
+def test_disk_that_fills_while_arrow_writes_is_a_storage_error(small_disk: Callable[[int], Path]) -> None:
     table = pa.table({"noise": np.random.default_rng(0).integers(0, 2**62, 2**18)})
     with (
         pytest.raises(StorageError, match="disk or quota is full"),
@@ -106,20 +106,20 @@ def test_a_disk_that_fills_while_arrow_writes_is_a_storage_error_too(small_disk:
     assert contents(small_disk(1024)) == []
 
 
-def test_a_path_under_a_file_is_a_storage_error(tmp_path: Path) -> None:
+def test_path_under_a_file_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="Check that the folder exists"):
         files.write_text(tmp_path / "file" / "a.txt", "x")
 
 
-def test_a_missing_input_is_not_blamed_on_the_output(tmp_path: Path) -> None:
+def test_missing_input_is_not_blamed_on_the_output(tmp_path: Path) -> None:
     absent = tmp_path / "in" / "absent.txt"
     with pytest.raises(FileNotFoundError, match="absent"), files.written_aside(tmp_path / "out" / "a.txt") as aside:
         aside.write_text(absent.read_text())
     assert contents(tmp_path / "out") == []
 
 
-def test_json_refuses_what_json_does_not_have_and_keeps_the_old_file(tmp_path: Path) -> None:
+def test_json_refuses_non_json_values_and_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     files.write_json(path, {"grün": [1, None]})
     assert json.loads(path.read_text(encoding="utf-8")) == {"grün": [1, None]}
@@ -129,7 +129,7 @@ def test_json_refuses_what_json_does_not_have_and_keeps_the_old_file(tmp_path: P
     assert contents(tmp_path) == ["a.json"]
 
 
-def test_the_checksum_is_that_of_sha256sum(tmp_path: Path) -> None:
+def test_checksum_is_that_of_sha256sum(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"abc")
     assert files.sha256_of(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

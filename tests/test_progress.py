@@ -1,4 +1,4 @@
-"""One line, whatever it is shown on."""
+"""One progress line on any kind of output."""
 
 import io
 import re
@@ -9,13 +9,13 @@ from emixer.progress import Progress, _clock
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
-def test_a_log_file_gets_whole_lines_without_control_characters() -> None:
+def test_log_file_gets_whole_lines_without_control_characters() -> None:
     log = io.StringIO()
     with Progress("ingest", 2000, "images", stream=log) as progress:
         progress.update(500)
@@ -28,7 +28,7 @@ def test_a_log_file_gets_whole_lines_without_control_characters() -> None:
     assert "\033" not in log.getvalue()
 
 
-def test_a_log_file_is_not_flooded() -> None:
+def test_log_file_is_not_flooded() -> None:
     log = io.StringIO()
     with Progress("train", 10_000, "images", stream=log) as progress:
         for _ in range(10_000):
@@ -36,7 +36,7 @@ def test_a_log_file_is_not_flooded() -> None:
     assert len(log.getvalue().splitlines()) == 2
 
 
-def test_a_terminal_line_is_rewritten_in_place_and_ended_once() -> None:
+def test_terminal_line_is_rewritten_in_place_and_ended_once() -> None:
     terminal = Terminal()
     with Progress("train", 3, "images", stream=terminal) as progress:
         for _ in range(3):
@@ -47,7 +47,7 @@ def test_a_terminal_line_is_rewritten_in_place_and_ended_once() -> None:
     assert shown.endswith("\n")
 
 
-def test_a_line_never_wraps_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_never_wraps_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     terminal = Terminal()
     with Progress("train", 10, "images", stream=terminal) as progress:
@@ -66,7 +66,7 @@ def test_work_of_an_earlier_run_counts_as_done_but_not_for_the_rate() -> None:
     assert "ETA" in progress.line()
 
 
-def test_the_rate_is_that_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rate_is_that_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("emixer.progress.time.monotonic", lambda: now)
     progress = Progress("train", 10_000, "images", stream=io.StringIO())
@@ -80,14 +80,14 @@ def test_the_rate_is_that_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) ->
     assert len(progress._marks) < 70
 
 
-def test_nothing_to_do_is_done() -> None:
+def test_no_work_is_100_percent_done() -> None:
     log = io.StringIO()
     with Progress("ingest", 0, "images", stream=log):
         pass
     assert "0/0 images (100%)" in log.getvalue()
 
 
-def test_the_last_line_is_shown_when_the_work_fails() -> None:
+def test_last_line_is_shown_if_the_work_fails() -> None:
     log = io.StringIO()
     with pytest.raises(RuntimeError), Progress("train", 10, "images", stream=log) as progress:  # noqa: PT012
         progress.update(1)
@@ -100,5 +100,5 @@ def test_the_last_line_is_shown_when_the_work_fails() -> None:
     ("seconds", "shown"),
     [(0, "0:00"), (9.9, "0:09"), (61, "1:01"), (3599, "59:59"), (3600, "1:00:00"), (90061, "25:01:01")],
 )
-def test_times_read_as_a_clock(seconds: float, shown: str) -> None:
+def test_times_are_formatted_as_a_clock(seconds: float, shown: str) -> None:
     assert _clock(seconds) == shown

@@ -1,4 +1,4 @@
-"""A Ray of one's own: as nice as who started it, on the loopback, and gone when its process is gone."""
+"""A private Ray: at the niceness of its parent, on the loopback, and gone with its process."""
 
 import json
 import os
@@ -38,11 +38,11 @@ with connect(RayConfig(num_cpus=1, object_store_mb=80)):
     }), flush=True)
     sys.stdin.read()
 """
-"""A program that tells what its Ray is like and stays until its input ends."""
+"""A program that prints facts about its Ray and stays until its input ends."""
 
 
 def environment(**changed: str) -> dict[str, str]:
-    """As of somebody who has no Ray: not that of the session that runs these tests."""
+    """Return an environment without the Ray of the session that runs these tests."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return own | {"PYTHONPATH": os.pathsep.join(sys.path)} | changed
 
@@ -54,7 +54,7 @@ def begin(before: Sequence[str] = (), **changed: str) -> "subprocess.Popen[str]"
 
 
 def told(process: "subprocess.Popen[str]") -> tuple[dict[str, Any], str]:
-    """What the program told, and its standard error."""
+    """Return the program's facts and its standard error."""
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return json.loads(output), errors
@@ -69,7 +69,9 @@ def told(process: "subprocess.Popen[str]") -> tuple[dict[str, Any], str]:
         pytest.param([], "fast", 0, "RAY_worker_niceness='fast' is not a whole number from -20 to 19", id="nonsense"),
     ],
 )
-def test_workers_are_as_nice_as_who_started_them(before: list[str], wanted: str | None, added: int, said: str) -> None:
+def test_workers_have_the_niceness_of_their_parent(
+    before: list[str], wanted: str | None, added: int, said: str
+) -> None:
     look, errors = told(begin(before, **({} if wanted is None else {"RAY_worker_niceness": wanted})))
     assert look["worker"] == min(look["own"] + added, 19)
     assert look["own"] == min(os.getpriority(os.PRIO_PROCESS, 0) + (5 if before else 0), 19)
@@ -77,7 +79,7 @@ def test_workers_are_as_nice_as_who_started_them(before: list[str], wanted: str 
     assert errors.count("niceness") == 2 * bool(said), "one line"
 
 
-def test_where_niceness_may_not_be_lowered_a_line_says_so_and_work_goes_on() -> None:
+def test_forbidden_niceness_is_reported_in_one_line_and_work_continues() -> None:
     without_rights = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     if without_rights and shutil.which("setpriv") is None:
         pytest.skip("root needs setpriv to give up its rights")
@@ -93,7 +95,7 @@ def test_where_niceness_may_not_be_lowered_a_line_says_so_and_work_goes_on() -> 
 
 @pytest.fixture
 def strangers_ray() -> Iterator[str]:
-    """`ray start --head` of somebody else on this machine; its address."""
+    """The address of another user's `ray start --head` on this machine."""
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
         mark = folder
         command = [
@@ -111,21 +113,21 @@ def strangers_ray() -> Iterator[str]:
 
 
 def as_somebody_else() -> list[str]:
-    """Another user, who may read this one's Python; the same one where that is not to be had."""
+    """Return a prefix that runs as another user who may read this one's Python; empty if that is not possible."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         return []
     rights = "+dac_read_search"
     return ["setpriv", "--reuid=65534", "--clear-groups", f"--inh-caps={rights}", f"--ambient-caps={rights}"]
 
 
-def test_beside_a_strangers_ray_two_users_at_once_have_their_own(strangers_ray: str, tmp_path: Path) -> None:
+def test_concurrent_users_get_private_rays_on_a_machine_with_another_ray(strangers_ray: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o777)
     programs = [begin(), begin(), begin(as_somebody_else(), HOME=str(home))]
     looks = []
     for program in programs:
         assert program.stdout is not None
-        looks.append(program.stdout.readline())  # all of them live when the last one tells
+        looks.append(program.stdout.readline())  # all of them are alive when the last one reports
     for program in programs:
         assert told_nothing_more(program) == ""
     looks = [json.loads(look) for look in looks]
@@ -145,7 +147,7 @@ def told_nothing_more(process: "subprocess.Popen[str]") -> str:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_who_has_no_token_is_refused(tmp_path: Path) -> None:
+def test_clients_without_the_token_are_refused(tmp_path: Path) -> None:
     import ray
 
     address = ray.get_runtime_context().gcs_address
@@ -171,7 +173,7 @@ def test_who_has_no_token_is_refused(tmp_path: Path) -> None:
 
 
 def children_of(pid: int) -> set[int]:
-    """Of them and theirs."""
+    """Return all descendants of a process."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         with suppress(OSError, ValueError):
@@ -193,7 +195,7 @@ def command_line(pid: int) -> str:
 
 
 def listeners(pids: set[int]) -> list[str]:
-    """Addresses that these processes listen on."""
+    """Return the addresses these processes listen on."""
     lines = subprocess.run(["ss", "-ltnpH"], text=True, capture_output=True, check=True).stdout.splitlines()
     ours = [line for line in lines if any(f"pid={pid}," in line for pid in pids)]
     return [line.split()[3] for line in ours]
@@ -210,7 +212,7 @@ def wait_until(condition: Callable[[], Any], patience_s: float) -> Any:
 
 @pytest.fixture
 def endless(tiny_config: Config, tiny_run: Path, tmp_path: Path) -> Mapping[str, Config]:
-    """Commands that would take for ever, and what of Ray works for them."""
+    """Configs of commands that would run forever, with Ray processes at work."""
     schedule = {"train.images": 10**7, "train.run": tmp_path / "run", "train.num_workers": 2}
     samplers = {"generate.run": tiny_run, "generate.num": 10**6, "generate.out": tmp_path / "dataset"}
     return {"train": with_overrides(tiny_config, schedule), "generate": with_overrides(tiny_config, samplers)}
@@ -218,7 +220,7 @@ def endless(tiny_config: Config, tiny_run: Path, tmp_path: Path) -> Mapping[str,
 
 @pytest.mark.skipif(shutil.which("ss") is None, reason="ss tells who listens")
 @pytest.mark.parametrize(("command", "worker"), [("train", "ray::RayTrainWo"), ("generate", "ray::MapWorker")])
-def test_a_command_listens_on_the_loopback_alone_and_after_kill_9_nothing_is_left(
+def test_command_listens_only_on_the_loopback_and_leaves_nothing_after_kill_9(
     endless: Mapping[str, Config], command: str, worker: str, tmp_path: Path
 ) -> None:
     (tmp_path / "config.yaml").write_text(to_yaml(endless[command]))
@@ -251,7 +253,7 @@ def test_a_command_listens_on_the_loopback_alone_and_after_kill_9_nothing_is_lef
     assert wait_until(lambda: not any(map(os.path.exists, folders)), 20)
 
 
-def test_local_means_one_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_address_means_a_private_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert address_of(RayConfig()) is None
     assert address_of(RayConfig(address="10.0.0.1:6379")) == "10.0.0.1:6379"
@@ -261,10 +263,10 @@ def test_local_means_one_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert address_of(RayConfig()) == "10.0.0.2:6379"
 
 
-class TestTheFolder:
-    """Ray's sockets lie in it, whose paths may have 107 bytes."""
+class TestSessionFolder:
+    """It holds Ray's sockets, whose paths may have 107 bytes."""
 
-    def test_a_long_path_is_passed_over_with_a_line(self, tmp_path: Path) -> None:
+    def test_long_path_is_skipped_with_a_line(self, tmp_path: Path) -> None:
         long = tmp_path / ("long" * 20)
         long.mkdir()
         look, errors = told(begin(TMPDIR=str(long)))
@@ -272,7 +274,7 @@ class TestTheFolder:
         assert f"TMPDIR={long} is" in errors
         assert list(long.iterdir()) == []
 
-    def test_a_short_one_is_used(self) -> None:
+    def test_short_path_is_used(self) -> None:
         with tempfile.TemporaryDirectory(dir="/tmp") as short:
             look, errors = told(begin(RAY_TMPDIR=short))
             assert look["folder"].startswith(f"{short}/emixer-")
@@ -281,8 +283,8 @@ class TestTheFolder:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "no-such-host.invalid:6379"])
-def test_an_address_at_which_nothing_listens_is_an_error_at_once(address: str) -> None:
-    """Ray 2.60 tries it for ten minutes and more, line by line, and then ends the process."""
+def test_address_without_a_listener_is_an_error_at_once(address: str) -> None:
+    """Ray 2.60 retries for ten minutes and more, line by line, and then ends the process."""
     code = (
         "from emixer.config import RayConfig; from emixer.ray_session import connect\n"
         f"with connect(RayConfig(address={address!r})): print('joined')"

@@ -22,14 +22,14 @@ def run(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_new_run_keeps_its_resolved_config(tmp_path: Path) -> None:
+def test_new_run_keeps_its_resolved_config(tmp_path: Path) -> None:
     config = config_with(loss__alpha=0.7, optim__lr_generator=1e-5, data__shards="shards")
     folder = RunFolder.create_or_resume(tmp_path / "deep" / "run", "train", config)
     assert folder.config == config
     assert RunFolder.open(tmp_path / "deep" / "run", "train").config == config
 
 
-def test_the_same_config_resumes(run: Path) -> None:
+def test_same_config_resumes(run: Path) -> None:
     RunFolder.create_or_resume(run, "train", Config())
 
 
@@ -47,7 +47,7 @@ def test_another_config_is_refused_with_the_keys_that_differ(run: Path) -> None:
 @pytest.mark.parametrize(
     "free", ["train__images", "train__num_workers", "train__accumulate", "train__log_every_images", "ray__num_cpus"]
 )
-def test_what_changes_no_result_may_change_on_resuming_and_is_kept(run: Path, free: str) -> None:
+def test_settings_that_affect_no_result_may_change_on_resume_and_are_kept(run: Path, free: str) -> None:
     config = config_with(**{free: 2})
     assert RunFolder.create_or_resume(run, "train", config).config == config
 
@@ -59,33 +59,33 @@ def test_another_stage_is_refused(run: Path) -> None:
         RunFolder.open(run, "generate")
 
 
-def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+def test_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(RunFolderError, match="is not empty and not a run folder"):
         RunFolder.create_or_resume(tmp_path, "train", Config())
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(RunFolderError, match="is a file"):
         RunFolder.create_or_resume(tmp_path / "run", "train", Config())
 
 
-def test_a_first_start_that_was_killed_may_be_repeated(run: Path) -> None:
+def test_killed_first_start_may_be_repeated(run: Path) -> None:
     (run / "run.json").unlink()
     (run / ".partial-run.json-12345678").write_text('{"run_ver')
     RunFolder.create_or_resume(run, "train", config_with(loss__alpha=0.9))
     assert RunFolder.open(run, "train").config.loss.alpha == 0.9
 
 
-def test_a_missing_folder_and_a_foreign_one_cannot_be_opened(tmp_path: Path) -> None:
+def test_missing_or_foreign_folder_cannot_be_opened(tmp_path: Path) -> None:
     for path in (tmp_path / "absent", tmp_path):
         with pytest.raises(RunFolderError, match=r"not a run folder \(no run\.json\)"):
             RunFolder.open(path, "train")
 
 
-def test_a_run_of_another_version_is_refused(run: Path) -> None:
+def test_run_of_another_version_is_refused(run: Path) -> None:
     content = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(content | {"run_version": 99}))
     with pytest.raises(RunFolderError, match="run version 99, this emixer has 1"):
@@ -93,20 +93,20 @@ def test_a_run_of_another_version_is_refused(run: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", '{"stage": "tr', "[]", "null"])
-def test_a_damaged_run_json_is_named(run: Path, content: str) -> None:
+def test_damaged_run_json_is_named(run: Path, content: str) -> None:
     (run / "run.json").write_text(content)
     with pytest.raises(RunFolderError, match=r"run\.json cannot be read"):
         RunFolder.open(run, "train")
 
 
 @pytest.mark.parametrize("content", ["seed: [", "seed: -1\n", "no_such_key: 1\n"])
-def test_a_damaged_config_is_named(run: Path, content: str) -> None:
+def test_damaged_config_is_named(run: Path, content: str) -> None:
     (run / "config.yaml").write_text(content)
     with pytest.raises(RunFolderError, match=r"config\.yaml cannot be read as the config of a run"):
         _ = RunFolder.open(run, "train").config
 
 
-def test_metrics_come_back_in_order(run: Path) -> None:
+def test_metrics_are_returned_in_order(run: Path) -> None:
     folder = RunFolder(run)
     assert folder.metrics() == []
     folder.append_metrics({"images": 10, "loss": 0.5})
@@ -114,7 +114,7 @@ def test_metrics_come_back_in_order(run: Path) -> None:
     assert folder.metrics() == [{"images": 10, "loss": 0.5}, {"images": 20, "loss": 0.25}]
 
 
-def test_a_last_line_cut_by_a_crash_is_left_out_and_gone_after_resuming(run: Path) -> None:
+def test_truncated_last_line_is_ignored_and_gone_after_resume(run: Path) -> None:
     folder = RunFolder(run)
     folder.append_metrics({"images": 10})
     with (run / "metrics.jsonl").open("a") as file:
@@ -125,13 +125,13 @@ def test_a_last_line_cut_by_a_crash_is_left_out_and_gone_after_resuming(run: Pat
     assert folder.metrics() == [{"images": 10}, {"images": 20}]
 
 
-def test_a_line_damaged_in_the_middle_is_named(run: Path) -> None:
+def test_line_damaged_in_the_middle_is_named(run: Path) -> None:
     (run / "metrics.jsonl").write_text('{"images": 10}\n{"ima\n{"images": 30}\n')
     with pytest.raises(RunFolderError, match=r"metrics\.jsonl is damaged"):
         RunFolder(run).metrics()
 
 
-def test_metrics_after_the_checkpoint_are_forgotten_when_resuming_from_it(run: Path) -> None:
+def test_metrics_after_the_checkpoint_are_dropped_on_resume(run: Path) -> None:
     folder = RunFolder(run)
     for images in (10, 20, 30):
         folder.append_metrics({"images": images})
@@ -139,13 +139,13 @@ def test_metrics_after_the_checkpoint_are_forgotten_when_resuming_from_it(run: P
     assert [line["images"] for line in folder.metrics()] == [10, 20]
 
 
-def test_a_loss_that_is_not_finite_is_refused(run: Path) -> None:
+def test_non_finite_loss_is_refused(run: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         RunFolder(run).append_metrics({"images": 1, "loss": float("nan")})
     assert RunFolder(run).metrics() == []
 
 
-def test_the_last_metrics_are_read_from_the_end_of_a_long_file(tmp_path: Path) -> None:
+def test_last_metrics_are_read_from_the_end_of_a_long_file(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     assert folder.last_metrics() is None
     for images in range(3000):

@@ -1,4 +1,4 @@
-"""What SLURM's environment says, as srun sets it on common sites."""
+"""SLURM's environment variables, as srun sets them on common sites."""
 
 import pytest
 
@@ -10,7 +10,7 @@ STEP = {
 }  # fmt: skip
 
 
-def test_outside_of_a_job_step_there_is_none() -> None:
+def test_there_is_no_allocation_outside_a_job_step() -> None:
     assert Allocation.from_environment({}) is None
     assert Allocation.from_environment({"SLURM_JOB_ID": "77"}) is None, "the batch script itself is no task"
 
@@ -33,7 +33,7 @@ def test_cpus_gpus_and_memory_of_this_node(more: dict[str, str], expected: tuple
     assert (found.cpus, found.gpus, found.memory_mb) == expected
 
 
-def test_who_and_where() -> None:
+def test_job_rank_and_nodes() -> None:
     found = Allocation.from_environment(STEP | {"SLURM_RESTART_COUNT": "3"})
     assert found is not None
     assert (found.job_id, found.restarts, found.rank, found.node, found.nodes) == ("77", 3, 1, "gpu2", ("gpu1", "gpu2"))
@@ -53,13 +53,11 @@ def test_who_and_where() -> None:
         ("sbatch -n3", {"SLURM_CPUS_ON_NODE": "3", "SLURM_JOB_CPUS_PER_NODE": "3"}, 3),
     ],
 )
-def test_the_share_of_a_process_that_somebody_starts_by_hand(
-    by: str, environment: dict[str, str], expected: int
-) -> None:
+def test_share_of_a_process_started_by_hand(by: str, environment: dict[str, str], expected: int) -> None:
     found = OwnShare.from_environment({"SLURM_JOB_ID": "77", **environment})
     assert found is not None
     assert found.cpus == expected, by
 
 
-def test_outside_of_a_job_there_is_no_share() -> None:
+def test_there_is_no_share_outside_a_job() -> None:
     assert OwnShare.from_environment({"SLURM_CONF": "/etc/slurm.conf"}) is None

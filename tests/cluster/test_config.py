@@ -1,4 +1,4 @@
-"""The YAML of a cluster: what is refused, in a paragraph that names the key; what sbatch is given, to the letter."""
+"""The YAML of a cluster: what is refused, in a paragraph that names the key; and the sbatch commands, verbatim."""
 
 import sys
 from pathlib import Path
@@ -50,15 +50,13 @@ def write(tmp_path: Path, **settings: Any) -> Path:
         ({"local_disk": "/a/very/long/path/to/the/disk"}, r"is too long.*socket paths"),
     ],
 )
-def test_what_is_wrong_is_named_before_anything_is_submitted(
-    tmp_path: Path, settings: dict[str, Any], message: str
-) -> None:
+def test_invalid_settings_are_named_before_submission(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ClusterError, match=message) as caught:
         load_config(write(tmp_path, **settings))
     assert len(caught.value.message.splitlines()) == 1
 
 
-def test_set_wins_over_the_file_and_is_checked_like_it(tmp_path: Path) -> None:
+def test_set_overrides_the_file_and_is_checked_like_it(tmp_path: Path) -> None:
     path = write(tmp_path)
     config = load_config(path, ["node_types.cpu.max=8", "node_types.cpu.partition=fast", "idle_timeout_s=60"])
     assert (config.node_types["cpu"].max, config.node_types["cpu"].partition, config.idle_timeout_s) == (8, "fast", 60)
@@ -68,7 +66,7 @@ def test_set_wins_over_the_file_and_is_checked_like_it(tmp_path: Path) -> None:
         load_config(path, ["name.x=1"])
 
 
-def test_a_file_that_is_absent_or_broken_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_missing_or_broken_file_is_reported_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match=r"cannot be read .*cluster init"):
         load_config(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("a: [")
@@ -81,7 +79,7 @@ def test_shipped_configs_are_valid(path: Path) -> None:
     assert load_config(path).node_types
 
 
-def test_the_scripts_of_head_and_workers(tmp_path: Path) -> None:
+def test_scripts_of_head_and_workers(tmp_path: Path) -> None:
     head = {"partition": "cpu", "time_min": 2880}
     gpu = {"max": 2, "gpus": 2, "partition": "gpu", "account": "chest", "constraint": "a100", "cpus": 16,
            "memory_gb": 90.5, "time_min": 240, "extra": ["--exclusive", "--reservation=night shift"]}  # fmt: skip
@@ -117,8 +115,8 @@ END
     )
 
 
-def test_ray_is_told_what_a_node_really_offers() -> None:
-    """Heap: 10 GiB less 30 % for objects; were it more than the node has, tasks would wait for it for ever."""
+def test_ray_gets_the_true_resources_of_a_node() -> None:
+    """Heap: 10 GiB less 30 % for objects; with more than the node has, tasks would wait for it forever."""
     gpu = {"max": 2, "min": 1, "gpus": 4, "cpus": 8, "memory_gb": 10, "resources": {"fast_disk": 1}}
     config = ClusterConfig.model_validate({**PLAIN, "idle_timeout_s": 90, "node_types": {"gpu": gpu}})
     tree = autoscaling_config(config, "abc", "n1:1")
@@ -130,7 +128,7 @@ def test_ray_is_told_what_a_node_really_offers() -> None:
     assert tree["idle_timeout_minutes"] == 1.5
 
 
-def test_without_slurm_the_commands_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_report_missing_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     runner = CliRunner()
     up = runner.invoke(main, ["up", "--config", str(write(tmp_path))])

@@ -1,4 +1,4 @@
-"""A Ray node of one's own is up, serves, and leaves nothing."""
+"""A private Ray node starts, serves, and leaves nothing behind."""
 
 import os
 import secrets
@@ -22,7 +22,7 @@ from cluster.rendezvous import free_port, node_environment
 
 @pytest.fixture
 def disk() -> Iterator[Path]:
-    """Ray's sockets need a short path."""
+    """A local disk with a short path, as Ray's sockets need."""
     folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="d-"))
     yield folder
     shutil.rmtree(folder)
@@ -30,7 +30,7 @@ def disk() -> Iterator[Path]:
 
 @contextmanager
 def head_node(home: Path, disk: Path) -> Iterator[tuple[rendezvous.Head, "subprocess.Popen[bytes]", Path]]:
-    """A head whose port answers, its process and its log."""
+    """Start a head whose port answers; yield it, its process and its log."""
     attempt, log = secrets.token_hex(4), home / "ray.log"
     head = rendezvous.prepare(home / "home", f"127.0.0.1:{free_port()}", attempt)
     environment = head.environment() | node_environment(attempt, "head", "head")
@@ -44,7 +44,7 @@ def head_node(home: Path, disk: Path) -> Iterator[tuple[rendezvous.Head, "subpro
 
 
 @pytest.mark.ray
-def test_a_node_is_waited_for_until_ray_knows_it_and_leaves_no_file(tmp_path: Path, disk: Path) -> None:
+def test_ask_ray_waits_for_the_node_and_no_file_is_left(tmp_path: Path, disk: Path) -> None:
     with head_node(tmp_path, disk) as (head, process, log):
         state = None
         while state is None and process.poll() is None:
@@ -68,7 +68,7 @@ print("nicer by", ray.get(ray.remote(lambda: os.nice(0)).remote()) - os.nice(0))
 
 @pytest.mark.ray
 @pytest.mark.parametrize(("asked", "nicer_by"), [(None, 0), ("3", 3)])
-def test_workers_are_as_nice_as_who_started_them_unless_the_user_says_otherwise(
+def test_workers_have_the_niceness_of_their_parent_unless_set(
     asked: str | None, nicer_by: int, tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.delenv("RAY_worker_niceness", raising=False)
@@ -84,5 +84,5 @@ def test_workers_are_as_nice_as_who_started_them_unless_the_user_says_otherwise(
     assert f"nicer by {nicer_by}" in done.stdout, done.stderr
 
 
-def test_rays_loop_pauses_for_what_the_provider_sets() -> None:
+def test_ray_monitor_uses_the_interval_the_provider_sets() -> None:
     assert provider._INTERVAL in AutoscalerMonitor._run.__code__.co_names

@@ -16,5 +16,5 @@ from cluster.reasons import in_words
         ("None", "just submitted; SLURM has not considered it yet"),
     ],
 )  # fmt: skip
-def test_reasons_are_told_in_words_and_keep_slurms_own(reason: str, expected: str) -> None:
+def test_reasons_are_explained_and_keep_slurms_own(reason: str, expected: str) -> None:
     assert in_words(reason) == expected

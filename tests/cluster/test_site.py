@@ -1,4 +1,4 @@
-"""A first config from what sinfo shows."""
+"""A first config from the output of sinfo."""
 
 import pytest
 import yaml
@@ -17,7 +17,7 @@ Head|up|1:00:00|4|8000|gpu:1|1|(null)
 """
 
 
-def test_each_kind_of_node_of_a_partition_that_is_up_becomes_a_type() -> None:
+def test_each_kind_of_node_in_an_available_partition_becomes_a_type() -> None:
     config = ClusterConfig.model_validate(yaml.safe_load(first_config(groups(SHOWN, {"debug"}))))
     types = config.node_types
     assert list(types) == ["debug", "head-nodes", "gpu-v100", "gpu-a100", "long"]
@@ -31,12 +31,12 @@ def test_each_kind_of_node_of_a_partition_that_is_up_becomes_a_type() -> None:
     assert config.head.partition == "debug", "the default partition, where it has no GPUs"
 
 
-def test_names_that_would_meet_are_kept_apart() -> None:
+def test_colliding_names_are_made_distinct() -> None:
     shown = "a.b|up|infinite|8|16000|(null)|1|(null)\na_b|up|infinite|8|16000|(null)|1|(null)\n"
     assert list(yaml.safe_load(first_config(groups(shown, set())))["node_types"]) == ["a-b", "a-b-2"]
 
 
-def test_racks_are_one_type_models_of_gpus_are_several_and_minutes_are_none() -> None:
+def test_racks_are_merged_gpu_models_are_split_and_short_partitions_skipped() -> None:
     shown = (
         "long|up|infinite|64|515000|(null)|20|rack1\nlong|up|infinite|64|515000|(null)|12|rack2\n"
         "gpu|up|infinite|48|250000|gpu:a100:2,gpu:v100:1|3|(null)\nquick|up|3:00|8|16000|(null)|1|(null)\n"

@@ -1,4 +1,4 @@
-"""What SLURM's commands print, read; whose environment a job gets; which jobs are a cluster's."""
+"""Parsing the output of SLURM's commands; the environment a job gets; which jobs belong to a cluster."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def test_durations(shown: str, seconds: float | None) -> None:
     assert duration_s(shown) == seconds
 
 
-def test_a_job_inside_a_job_inherits_no_options_and_no_token() -> None:
+def test_job_submitted_inside_a_job_inherits_no_options_and_no_token() -> None:
     users = {"PATH": "/bin", "SLURM_CONF": "/etc/slurm.conf", "SLURM_CLUSTERS": "big", "RAY_DEDUP_LOGS": "0"}
     ours = {"RAY_AUTH_TOKEN_PATH": "/t", "RAY_ADDRESS": "a:1", "RAY_ON_SLURM": "x", "SQUEUE_PARTITION": "gpu"}
     login = {"SBATCH_ACCOUNT": "chest"}
@@ -24,7 +24,7 @@ def test_a_job_inside_a_job_inherits_no_options_and_no_token() -> None:
     assert environment_of_user(users | ours | login | of_job) == users
 
 
-def test_when_a_job_ends_is_a_moment() -> None:
+def test_end_time_of_a_job_is_parsed() -> None:
     later = moment("2026-03-01T14:30:05")
     assert later is not None
     assert later - (moment("2026-03-01T14:30:00") or 0) == 5
@@ -35,7 +35,7 @@ def job(job_id: str, text: str) -> QueuedJob:
     return QueuedJob(job_id, "RUNNING", "None", None, "n1", "N/A", None, text)
 
 
-def test_only_jobs_with_the_clusters_own_comment_are_its() -> None:
+def test_only_jobs_with_the_clusters_comment_belong_to_it() -> None:
     jobs = [
         job("1", comment("one", "a1", "head")), job("2", comment("one", "a1", "cpu", "r1")),
         job("3", comment("one", "a0", "cpu", "r0")), job("4", comment("other", "a1", "cpu", "r2")),

@@ -1,4 +1,4 @@
-"""The one screen about a cluster."""
+"""The status screen of a cluster."""
 
 import json
 import time
@@ -50,7 +50,7 @@ def snapshot(folder: Path, **changed: Any) -> Snapshot:
     return Snapshot(**{**content, **changed})
 
 
-def test_the_screen_shows_what_runs_what_waits_and_why(tmp_path: Path) -> None:
+def test_screen_shows_what_runs_what_waits_and_why(tmp_path: Path) -> None:
     assert (
         screen(snapshot(tmp_path))
         == f"""\
@@ -80,7 +80,7 @@ Recent events
     )
 
 
-def test_a_cluster_that_is_down_starting_or_silent_says_so(tmp_path: Path) -> None:
+def test_screen_of_a_cluster_that_is_down_starting_or_silent(tmp_path: Path) -> None:
     down = screen(snapshot(tmp_path / "a", head=None, jobs=()))
     assert down.startswith("Cluster one is down. `python -m cluster up` starts it.")
     pending = (registered("10", "head", "PENDING", reason="QOSMaxJobsPerUserLimit"),)
@@ -92,16 +92,14 @@ def test_a_cluster_that_is_down_starting_or_silent_says_so(tmp_path: Path) -> No
     assert "13   gpu   running" in silent
 
 
-def test_for_programs_there_is_the_same_as_json(tmp_path: Path) -> None:
+def test_json_has_the_same_content(tmp_path: Path) -> None:
     shown = json.loads(json.dumps(to_json(snapshot(tmp_path))))
     assert shown["address"] == "10.0.0.1:6379"
     assert {job["job"]: job["state"] for job in shown["jobs"]}["14"] == "pending"
     assert shown["demands"] == [{"shape": "{CPU: 1, GPU: 1}", "count": 3}]
 
 
-def test_a_cluster_is_found_under_the_name_it_was_started_with_however_it_is_named_now(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cluster_is_found_by_any_path_to_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "shared" / "one"
     home.mkdir(parents=True)
     (home / "cluster.json").write_text(json.dumps({"folder": str(tmp_path / "shared"), "name": "one"}))
@@ -112,7 +110,7 @@ def test_a_cluster_is_found_under_the_name_it_was_started_with_however_it_is_nam
         assert find_home(Path(named), "one") == home
 
 
-def test_of_many_nodes_those_are_shown_that_something_is_to_be_said_of(tmp_path: Path) -> None:
+def test_screen_of_many_nodes_shows_the_noteworthy_ones(tmp_path: Path) -> None:
     jobs = [registered(str(100 + n), "gpu", "RUNNING", f"n{n}", 3600) for n in range(200)]
     jobs += [registered("400", "gpu", "PENDING", reason="Resources")]
     shown = screen(snapshot(tmp_path, jobs=tuple(jobs), joined={job.job.job_id: "busy" for job in jobs}))

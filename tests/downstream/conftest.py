@@ -1,4 +1,4 @@
-"""Small data on which a downstream model can learn something."""
+"""Small data from which a downstream model can learn something."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,8 +27,8 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def make_pairs() -> MakePairs:
-    """make_pairs(num, seed): each of two labels brightens a stripe of its own, and the report names those present;
-    every tenth label is not known, every eighth pair has no report. told=False: images of noise."""
+    """make_pairs(num, seed): each of two labels brightens its own stripe, and the report names those present; every
+    tenth label is unknown, every eighth pair has no report. told=False: images of noise."""
 
     def make(num: int, seed: int, told: bool = True) -> PairTable:
         generator = np.random.default_rng(seed)
@@ -49,7 +49,7 @@ def make_pairs() -> MakePairs:
 
 @pytest.fixture(scope="session")
 def make_settings() -> MakeSettings:
-    """Networks at their smallest."""
+    """make_settings(**settings): the smallest networks."""
 
     def make(**settings: Any) -> DownstreamConfig:
         values = {
@@ -64,6 +64,6 @@ def make_settings() -> MakeSettings:
 
 @pytest.fixture(scope="session")
 def data(make_pairs: MakePairs) -> Data:
-    """Half of the training pairs real, half generated, as it were."""
+    """Data whose training pairs are half "real" and half "generated"."""
     train = Mixture((make_pairs(120, 0), make_pairs(120, 1)))
     return Data(train, make_pairs(64, 2), make_pairs(100, 3), SHAPE)

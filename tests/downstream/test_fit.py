@@ -1,4 +1,4 @@
-"""Training of downstream models: the best weights are kept, and every mixture is looked at equally long."""
+"""Training of downstream models: the best weights are kept, and every mixture gets the same number of steps."""
 
 import math
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def seen_in(train: Mixture, size: int, num_batches: int, seed: int = 0) -> list[
     return [batch.image_NHW[:, 0, 0].tolist() for batch in islice(fit_module._batches(train, size, seed), num_batches)]
 
 
-def test_the_weights_with_the_lowest_validation_loss_are_kept_and_not_the_last(make_settings: MakeSettings) -> None:
+def test_weights_with_the_lowest_validation_loss_are_kept(make_settings: MakeSettings) -> None:
     model, settings = Counter(), make_settings(images=320, batch_size=32, validate_every_images=32, lr=0.05)
     found = fit(model, loss_of, Mixture((numbered(64),)), numbered(8), settings, 0, CPU)
     assert model.steps == [32] * 10
@@ -63,7 +63,7 @@ def test_the_weights_with_the_lowest_validation_loss_are_kept_and_not_the_last(m
     ("images", "every", "looks"),
     [(320, 96, [96, 192, 288, 320]), (320, 1000, [320]), (100, 32, [32, 64, 96, 128]), (64, 1, [32, 64])],
 )
-def test_it_looks_at_the_validation_split_as_often_as_set_and_always_at_the_end(
+def test_validation_runs_as_often_as_set_and_always_at_the_end(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, images: int, every: int, looks: list[int]
 ) -> None:
     model, told = Counter(), []
@@ -75,14 +75,14 @@ def test_it_looks_at_the_validation_split_as_often_as_set_and_always_at_the_end(
 
 
 @pytest.mark.parametrize("sizes", [(5,), (64,), (64, 200), (1, 1)])
-def test_every_mixture_gets_as_many_steps_of_one_size(make_settings: MakeSettings, sizes: tuple[int, ...]) -> None:
+def test_every_mixture_gets_equally_many_steps_of_one_size(make_settings: MakeSettings, sizes: tuple[int, ...]) -> None:
     model = Counter()
     settings = make_settings(images=256, batch_size=32, validate_every_images=256)
     fit(model, loss_of, Mixture(tuple(map(numbered, sizes))), numbered(8), settings, 0, CPU)
     assert model.steps == [32] * 8
 
 
-def test_an_epoch_shows_every_pair_of_every_part_once_and_the_next_in_another_order() -> None:
+def test_each_epoch_shows_every_pair_once_in_a_new_order() -> None:
     train = Mixture((numbered(7), numbered(5, first=100)))
     batches = seen_in(train, 4, 6)
     first, second = list(chain(*batches[:3])), list(chain(*batches[3:]))
@@ -96,7 +96,7 @@ def test_an_epoch_shows_every_pair_of_every_part_once_and_the_next_in_another_or
     assert all(straddling.count(number) == 5 for number in everything)
 
 
-def test_images_are_changed_in_training_only_and_by_the_seed(
+def test_images_are_augmented_only_in_training_and_by_the_seed(
     make_pairs: MakePairs, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[Tensor] = []
@@ -121,7 +121,7 @@ def test_images_are_changed_in_training_only_and_by_the_seed(
     assert plain[0].max() <= 1
 
 
-def test_losses_that_are_never_finite_are_told_with_what_to_lower(make_settings: MakeSettings) -> None:
+def test_losses_that_are_never_finite_are_an_error_with_what_to_lower(make_settings: MakeSettings) -> None:
     def never(model: Counter, batch: PairBatch) -> tuple[Tensor, Tensor]:
         return model.weight.sum() * math.nan, torch.tensor(1)
 
@@ -130,7 +130,7 @@ def test_losses_that_are_never_finite_are_told_with_what_to_lower(make_settings:
         fit(Counter(), never, Mixture((numbered(8),)), numbered(8), settings, 0, CPU)
 
 
-def test_a_run_that_diverges_late_keeps_what_it_had(make_settings: MakeSettings) -> None:
+def test_run_that_diverges_late_keeps_its_best_weights(make_settings: MakeSettings) -> None:
     model = Counter()
 
     def breaking(model: Counter, batch: PairBatch) -> tuple[Tensor, Tensor]:
@@ -143,7 +143,7 @@ def test_a_run_that_diverges_late_keeps_what_it_had(make_settings: MakeSettings)
     assert model.weight.isfinite().all()
 
 
-def test_the_validation_loss_is_a_mean_over_all_that_counts_whatever_the_batches(
+def test_validation_loss_is_a_mean_over_all_that_counts_for_any_batch_size(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = numbered(10)
@@ -159,7 +159,7 @@ def test_the_validation_loss_is_a_mean_over_all_that_counts_whatever_the_batches
         assert loss == pytest.approx(sum(range(2, 10)) / 8, rel=1e-5)
 
 
-def test_predictions_come_in_the_order_of_the_pairs_and_leave_the_mode_as_it_was() -> None:
+def test_predictions_keep_the_order_of_the_pairs_and_the_mode() -> None:
     model = Counter()
     model.train()
     answers = predict(model, lambda m, batch: (batch.image_BCHW[:, 0, 0, 0] + 1) * 127.5, numbered(200), CPU)

@@ -1,4 +1,4 @@
-"""A judge prefers pairs that show and say what was asked for, and its choice keeps how often labels occur."""
+"""A judge prefers pairs that agree with their labels, and its selection keeps the label frequencies."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ MakeSettings = Callable[..., DownstreamConfig]
 CPU = torch.device("cpu")
 
 
-def test_pairs_whose_image_or_report_contradicts_their_labels_agree_less(
+def test_pairs_that_contradict_their_labels_agree_less(
     data: Data, make_pairs: MakePairs, make_settings: MakeSettings
 ) -> None:
     pairs = make_pairs(200, 5)
@@ -37,7 +37,7 @@ def test_pairs_whose_image_or_report_contradicts_their_labels_agree_less(
     assert lost_N[wrong_N == 2].min() > lost_N[wrong_N == 0].max()
 
 
-def test_a_judge_is_trained_on_real_pairs_and_never_sees_test_pairs(
+def test_judge_is_trained_on_real_pairs_and_never_sees_test_pairs(
     data: Data, make_pairs: MakePairs, make_settings: MakeSettings
 ) -> None:
     pairs, settings = make_pairs(40, 5), make_settings(images=320)
@@ -48,17 +48,17 @@ def test_a_judge_is_trained_on_real_pairs_and_never_sees_test_pairs(
     assert first.tolist() != other.tolist()
 
 
-def test_the_best_of_each_combination_of_labels_are_kept_in_the_same_share() -> None:
+def test_best_pairs_of_each_label_combination_are_kept_in_equal_shares() -> None:
     agreement_N = np.array([0.1, 0.9, 0.5, 0.4, 0.8, 0.2], np.float32)
     labels_NY = np.array([[0, 1]] * 4 + [[1, 1]] * 2, np.float32)
     assert most_agreed(agreement_N, labels_NY, 3).tolist() == [1, 2, 4]
     assert most_agreed(agreement_N, labels_NY, 6).tolist() == [0, 1, 2, 3, 4, 5]
-    # 4/6 and 2/6 of one row: it goes where the larger part is due
+    # 4/6 and 2/6 of one row: it goes to the larger share
     assert most_agreed(agreement_N, labels_NY, 1).tolist() == [1]
     assert most_agreed(agreement_N[::-1], labels_NY, 2).tolist() == [1, 4]
 
 
-def test_labels_are_as_frequent_among_the_chosen_as_among_all() -> None:
+def test_labels_are_as_frequent_among_the_selected_as_among_all() -> None:
     generator = np.random.default_rng(0)
     labels_NY = (generator.random((1000, 3)) < [0.1, 0.4, 0.5]).astype(np.float32)
     agreement_N = (2 - labels_NY.sum(1) + generator.random(1000)).astype(np.float32)  # normal images agree most

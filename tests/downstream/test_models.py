@@ -1,4 +1,4 @@
-"""Downstream models learn what can be learned, by their seed and nothing else."""
+"""Downstream models learn what can be learned, determined by their seed alone."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,12 +37,12 @@ def auc(logits_NY: Tensor, pairs: PairTable, y: int) -> float:
 
 
 def one_hot(pairs: PairTable) -> PairTable:
-    """Four classes out of two labels."""
+    """Make four classes out of two labels."""
     kind_N = (np.nan_to_num(pairs.labels_NY) @ [1, 2]).astype(int)
     return PairTable(pairs.image_NHW, np.eye(4, dtype=np.float32)[kind_N], pairs.words_NSW)
 
 
-def test_an_image_classifier_finds_labels_that_images_show_and_none_in_noise(
+def test_image_classifier_finds_visible_labels_and_none_in_noise(
     data: Data, make_pairs: MakePairs, make_settings: MakeSettings
 ) -> None:
     logits_NY, found = classify_images(data, make_settings(), 0, CPU)
@@ -55,7 +55,7 @@ def test_an_image_classifier_finds_labels_that_images_show_and_none_in_noise(
     assert max(auc(of_noise_NY, noise.test, y) for y in range(2)) < 0.75
 
 
-def test_a_pair_classifier_reads_the_report_where_the_image_is_noise(
+def test_pair_classifier_reads_the_report_if_the_image_is_noise(
     make_pairs: MakePairs, data: Data, make_settings: MakeSettings
 ) -> None:
     train, validation, test = (make_pairs(num, seed, told=False) for num, seed in ((240, 0), (64, 2), (100, 3)))
@@ -69,7 +69,7 @@ def test_a_pair_classifier_reads_the_report_where_the_image_is_noise(
         assert max(areas) <= most
 
 
-def test_a_report_writer_names_what_the_image_shows(data: Data, make_settings: MakeSettings) -> None:
+def test_report_writer_names_what_the_image_shows(data: Data, make_settings: MakeSettings) -> None:
     words_NSW, _ = write_reports(data, make_settings(images=6400), 0, CPU)
     assert (words_NSW.shape, words_NSW.dtype) == ((100, 2, 4), np.int32)
     tokens = data.shape.vocabulary
@@ -83,7 +83,7 @@ def test_a_report_writer_names_what_the_image_shows(data: Data, make_settings: M
 
 
 @pytest.mark.parametrize("work", [classify_images, classify_pairs, write_reports])
-def test_the_seed_decides_the_answers_and_a_part_of_the_mixture_is_never_changed(
+def test_seed_determines_the_answers_and_the_mixture_is_never_changed(
     work: Callable[..., tuple[Tensor, object]], data: Data, make_settings: MakeSettings
 ) -> None:
     settings = make_settings(images=128, validate_every_images=64, augment=("translation",))
@@ -99,7 +99,7 @@ def test_the_seed_decides_the_answers_and_a_part_of_the_mixture_is_never_changed
             np.testing.assert_array_equal(array, copy)
 
 
-def test_neither_weights_nor_their_choice_depend_on_the_test_pairs(data: Data, make_settings: MakeSettings) -> None:
+def test_neither_weights_nor_their_selection_depend_on_the_test_pairs(data: Data, make_settings: MakeSettings) -> None:
     settings = make_settings(images=128, validate_every_images=64)
     tested, found = classify_images(data, settings, 0, CPU)
     swapped = replace(data, test=PairTable(data.test.image_NHW[::-1], 1 - data.test.labels_NY, data.test.words_NSW))
@@ -108,7 +108,7 @@ def test_neither_weights_nor_their_choice_depend_on_the_test_pairs(data: Data, m
     torch.testing.assert_close(tested_again.flip(0), tested, rtol=0, atol=1e-5)
 
 
-def test_classes_are_told_apart_and_pretraining_is_where_they_start(
+def test_classes_are_learned_and_start_from_the_pretrained_features(
     data: Data, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shape = replace(data.shape, label_names=("none", "heart", "water", "both"))
@@ -139,7 +139,7 @@ def test_classes_are_told_apart_and_pretraining_is_where_they_start(
     assert all(torch.equal(begun[0][name], scratch[name]) for name in scratch)
 
 
-def test_pairs_to_be_learned_from_first_get_half_of_the_steps(
+def test_pretraining_pairs_get_half_of_the_steps(
     data: Data, make_pairs: MakePairs, make_settings: MakeSettings
 ) -> None:
     first, settings = Mixture((make_pairs(120, 7),)), make_settings(images=960)
@@ -158,7 +158,7 @@ def test_pairs_to_be_learned_from_first_get_half_of_the_steps(
     assert not torch.equal(logits_NY, classify_images(data, settings, 3, CPU)[0])
 
 
-def test_label_loss_sums_what_is_known_and_leaves_the_rest_without_a_gradient() -> None:
+def test_label_loss_sums_known_labels_and_gives_the_rest_no_gradient() -> None:
     logits = torch.tensor([[0.0, 2.0], [-1.0, 0.5]], requires_grad=True)
     total, count = label_loss(logits, torch.tensor([[1.0, torch.nan], [0.0, torch.nan]]))
     assert total.item() == pytest.approx(np.log(2) + np.log1p(np.exp(-1)))
@@ -190,7 +190,7 @@ def pairs_of(words_NSW: list[list[list[int]]]) -> PairTable:
     return PairTable(np.zeros((num, 32, 32), np.uint8), np.zeros((num, 2), np.float32), np.array(words_NSW, np.int32))
 
 
-def test_reports_that_are_missing_teach_no_word(data: Data, make_settings: MakeSettings) -> None:
+def test_missing_reports_teach_no_word(data: Data, make_settings: MakeSettings) -> None:
     decoder = decoder_of(data, make_settings())
     report, none = [[4, 7, END, 0], [0] * 4], [[0] * 4] * 2
     total, count = models._report_loss(decoder, to_device(pairs_of([report, report]), CPU))

@@ -19,7 +19,7 @@ def logits_and_labels(num: int, columns: int, seed: int = 0) -> tuple[torch.Tens
     return torch.randn(num, columns, generator=generator) + labels, labels
 
 
-def test_areas_and_accuracies_are_those_of_scikit_learn_over_known_labels() -> None:
+def test_aucs_and_accuracies_match_scikit_learn_over_known_labels() -> None:
     logits, labels = logits_and_labels(80, 3)
     labels[:20, 1] = torch.nan
     figures = label_figures(logits, labels, ("A", "B", "C"))(ALL)
@@ -36,11 +36,11 @@ def test_accuracy_by_hand() -> None:
     labels = torch.tensor([[1.0]] * 5 + [[0.0]] * 5)
     logits = torch.tensor([[3.0], [0.1], [-0.1], [-2.0], [0.0], [0.0], [-1.0], [5.0], [-0.2], [-0.3]])
     figures = label_figures(logits, labels, ("A",))(ALL)
-    assert figures["acc"] == pytest.approx(0.6)  # at logit 0 an image is not called present
-    assert figures["auc"] == pytest.approx(14.5 / 25)  # of pairs: 4 + 4 + 3 + 0 + 3.5
+    assert figures["acc"] == pytest.approx(0.6)  # at logit 0 a label is not called present
+    assert figures["auc"] == pytest.approx(14.5 / 25)  # over pairs: 4 + 4 + 3 + 0 + 3.5
 
 
-def test_a_label_with_too_few_test_images_is_left_out_of_the_means_in_every_resample() -> None:
+def test_label_with_too_few_test_images_is_left_out_of_every_mean() -> None:
     logits, labels = logits_and_labels(60, 2)
     labels[:, 1] = 0
     labels[:4, 1] = 1
@@ -51,7 +51,7 @@ def test_a_label_with_too_few_test_images_is_left_out_of_the_means_in_every_resa
     assert "auc/B" in label_figures(logits, labels, ("A", "B"))(ALL)
 
 
-def test_where_nothing_can_be_measured_the_means_are_not_defined() -> None:
+def test_means_are_undefined_if_nothing_can_be_measured() -> None:
     logits, labels = logits_and_labels(60, 2)
     figures = label_figures(logits, torch.zeros_like(labels), ("A", "B"))(ALL)
     assert set(figures) == {"auc", "acc"}
@@ -62,14 +62,14 @@ def test_where_nothing_can_be_measured_the_means_are_not_defined() -> None:
     assert math.isfinite(only_absent["acc"])
 
 
-def test_rows_that_are_drawn_twice_count_twice() -> None:
+def test_rows_drawn_twice_count_twice() -> None:
     logits, labels = logits_and_labels(60, 1)
     rows = np.random.default_rng(0).integers(60, size=60)
     figures = label_figures(logits, labels, ("A",))(rows)
     assert figures["auc/A"] == pytest.approx(roc_auc_score(labels[rows, 0], logits[rows, 0]))
 
 
-def test_class_figures_are_those_of_scikit_learn_one_against_the_rest() -> None:
+def test_class_figures_match_scikit_learn_one_vs_rest() -> None:
     generator = torch.Generator().manual_seed(1)
     kind = torch.randint(4, (90,), generator=generator)
     labels = torch.nn.functional.one_hot(kind, 4).float()
@@ -83,7 +83,7 @@ def test_class_figures_are_those_of_scikit_learn_one_against_the_rest() -> None:
     assert figures["acc"] == pytest.approx((named == kind).float().mean().item())
 
 
-def test_class_figures_by_hand_with_a_class_that_is_never_named_and_one_that_does_not_occur() -> None:
+def test_class_figures_by_hand_with_a_class_never_predicted_and_one_absent() -> None:
     named = torch.tensor([0, 0, 1, 1, 0])
     kind = torch.tensor([0, 0, 0, 1, 2])
     logits, labels = torch.nn.functional.one_hot(named, 4) * 4.0, torch.nn.functional.one_hot(kind, 4).float()
@@ -98,9 +98,9 @@ def test_class_figures_by_hand_with_a_class_that_is_never_named_and_one_that_doe
     assert figures["acc"] == pytest.approx(0.6)
 
 
-def test_log_odds_still_order_images_that_a_model_is_very_sure_of() -> None:
+def test_log_odds_still_rank_images_at_very_high_confidence() -> None:
     labels = torch.tensor([[0.0, 1, 0, 0], [1.0, 0, 0, 0], [1.0, 0, 0, 0], [0.0, 1, 0, 0]])
-    for scale in (1, 3, 1000):  # of what a model trained for long may write
+    for scale in (1, 3, 1000):  # as a model trained for long may output
         logits = torch.tensor([[12.0, 0, 0, 0], [20.0, 0, 0, 0], [16.0, 0, 0, 0], [0.0, 1, 0, 0]]) * scale
         assert class_figures(logits, labels, CLASSES)(ALL)["auc/Normal"] == 1
         assert class_figures(-logits, 1 - labels, CLASSES)(ALL)["auc/Normal"] == 1

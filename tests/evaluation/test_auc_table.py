@@ -1,4 +1,4 @@
-"""AUCs with intervals, against scikit-learn and what is known of their spread."""
+"""AUCs with intervals, against scikit-learn and the known spread of samples."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def images(num: int, seed: int, separation: float = 1.0) -> tuple[torch.Tensor, 
     return torch.randn(num, 3, generator=generator) + separation * labels, labels
 
 
-def test_areas_are_those_of_scikit_learn_and_unknown_labels_do_not_count() -> None:
+def test_aucs_match_scikit_learn_and_ignore_unknown_labels() -> None:
     scores, labels = images(200, seed=0)
     labels[:50, 1] = torch.nan
     table = auc_table(scores, labels, [str(i) for i in range(200)], ("A", "B", "C"))
@@ -26,8 +26,8 @@ def test_areas_are_those_of_scikit_learn_and_unknown_labels_do_not_count() -> No
     assert table.mean.auc == pytest.approx(np.mean([row.auc for row in table.rows]))
 
 
-def test_the_interval_is_as_wide_as_areas_of_fresh_samples_spread() -> None:
-    """Repeat the whole experiment 300 times; the middle 95 % of its areas are about as wide as one table's interval."""
+def test_interval_is_as_wide_as_the_spread_over_fresh_samples() -> None:
+    """Repeat the whole experiment 300 times; the middle 95 % of its AUCs are about as wide as one table's interval."""
     areas = []
     for seed in range(300):
         scores, labels = images(150, seed)
@@ -42,7 +42,7 @@ def test_the_interval_is_as_wide_as_areas_of_fresh_samples_spread() -> None:
     assert np.mean(widths) == pytest.approx(high - low, rel=0.2)
 
 
-def test_copies_of_a_subjects_image_do_not_make_the_interval_narrower() -> None:
+def test_copies_of_a_subjects_image_do_not_narrow_the_interval() -> None:
     scores, labels = images(100, seed=3)
     once = auc_table(scores, labels, [str(i) for i in range(100)], ("A", "B", "C")).rows[0]
     four = auc_table(scores.repeat(4, 1), labels.repeat(4, 1), [str(i) for i in range(100)] * 4, ("A", "B", "C")).rows[

@@ -1,4 +1,4 @@
-"""CheXbert with random weights made on the spot: the file of its authors' layout, their classes, their order."""
+"""CheXbert with random weights made on the spot: the file layout of its authors, their classes, their order."""
 
 import json
 import socket
@@ -23,7 +23,7 @@ REPORTS = ["No edema.", "Large heart.\nNo effusion.", "", "  ", "edema edema ede
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever reaches for the network fails."""
+    """Make every attempt to use the network fail."""
 
     def refuse(*_: object) -> None:
         raise AssertionError("a connection was opened")
@@ -41,7 +41,7 @@ def bert() -> Any:
 
 @pytest.fixture
 def heads() -> list[torch.nn.Linear]:
-    """One a condition, large enough that answers differ."""
+    """One head per condition, large enough that answers differ."""
     torch.manual_seed(1)
     made = [torch.nn.Linear(16, 4) for _ in range(13)] + [torch.nn.Linear(16, 2)]
     for head in made:
@@ -51,7 +51,7 @@ def heads() -> list[torch.nn.Linear]:
 
 @pytest.fixture
 def folder(bert: Any, heads: list[torch.nn.Linear], tmp_path: Path) -> Path:
-    """As its authors' checkpoint: saved from DataParallel, with an optimizer and a buffer of old transformers."""
+    """The authors' checkpoint layout: saved from DataParallel, with an optimizer and a buffer of old transformers."""
     state = {f"module.bert.{name}": value for name, value in bert.state_dict().items()}
     state["module.bert.embeddings.position_ids"] = torch.arange(512)[None]
     for index, head in enumerate(heads):
@@ -84,7 +84,7 @@ def test_labels_are_the_likeliest_class_of_each_head_on_the_first_token(
     assert not np.array_equal(found[0], found[4])
 
 
-def test_columns_are_in_the_order_asked_for_and_labels_it_does_not_know_are_unmentioned(folder: Path) -> None:
+def test_columns_are_in_the_requested_order_and_unknown_labels_are_unmentioned(folder: Path) -> None:
     reader = Chexbert(folder, CPU)
     all_14 = reader.mentions(REPORTS, CONDITIONS)
     some = reader.mentions(REPORTS, ["Edema", "Hernia", "Cardiomegaly"])
@@ -93,7 +93,7 @@ def test_columns_are_in_the_order_asked_for_and_labels_it_does_not_know_are_unme
     assert reader.mentions([], ["Edema"]).shape == (0, 1)
 
 
-def test_many_reports_are_read_as_each_alone_and_long_ones_are_cut(folder: Path) -> None:
+def test_batched_reports_are_read_as_if_alone_and_long_ones_are_truncated(folder: Path) -> None:
     reader = Chexbert(folder, CPU)
     many = ["edema " * (1 + n % 9) + "heart" for n in range(75)]
     found = reader.mentions(many, CONDITIONS)
@@ -103,7 +103,7 @@ def test_many_reports_are_read_as_each_alone_and_long_ones_are_cut(folder: Path)
     assert np.array_equal(long[0], long[1])
 
 
-def test_what_is_missing_damaged_or_another_network_is_told(folder: Path, tmp_path: Path) -> None:
+def test_missing_damaged_or_foreign_weights_are_reported(folder: Path, tmp_path: Path) -> None:
     weights = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(weights[:1000])
     with pytest.raises(CheckpointError, match=r"is not the weights file of CheXbert"):
@@ -116,7 +116,7 @@ def test_what_is_missing_damaged_or_another_network_is_told(folder: Path, tmp_pa
         Chexbert(folder, CPU)
 
 
-def test_a_pickled_program_is_not_run(folder: Path) -> None:
+def test_pickled_code_is_not_run(folder: Path) -> None:
     class Program:
         def __reduce__(self) -> tuple[Any, ...]:
             return exec, ("raise SystemExit('it ran')",)
@@ -126,7 +126,7 @@ def test_a_pickled_program_is_not_run(folder: Path) -> None:
         Chexbert(folder, CPU)
 
 
-def test_without_transformers_the_error_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_transformers_error_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ConfigError, match=r"evaluate\.chexbert needs transformers"):
         Chexbert(folder, CPU)

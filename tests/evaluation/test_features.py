@@ -16,12 +16,12 @@ CPU = torch.device("cpu")
 
 
 def images(num: int, seed: int) -> torch.Tensor:
-    """Smooth gray images, uint8 (num, 1, 32, 32)."""
+    """Return smooth gray images, uint8 (num, 1, 32, 32)."""
     coarse = torch.rand(num, 1, 5, 5, generator=torch.Generator().manual_seed(seed))
     return (torch.nn.functional.interpolate(coarse, 32, mode="bicubic").clamp(0, 1) * 255).to(torch.uint8)
 
 
-def test_the_random_network_is_the_same_each_time_and_leaves_the_random_state_alone() -> None:
+def test_random_network_is_reproducible_and_leaves_the_random_state_alone() -> None:
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
@@ -39,13 +39,13 @@ def test_bytes_and_floats_of_the_same_image_give_the_same_features() -> None:
     torch.testing.assert_close(extractor(x), extractor(x.expand(-1, 3, -1, -1)))
 
 
-def test_features_do_not_depend_on_how_images_are_batched() -> None:
+def test_features_do_not_depend_on_batching() -> None:
     extractor, x = FeatureExtractor.random(CPU), images(9, seed=2)
     torch.testing.assert_close(extractor.over(x.split(2)), extractor(x))
     assert extractor.over([]).shape == (0, extractor.num_features)
 
 
-def test_random_features_set_noisy_images_apart_from_clean_ones() -> None:
+def test_random_features_separate_noisy_images_from_clean_ones() -> None:
     extractor, x = FeatureExtractor.random(CPU), images(400, seed=3)
     noisy = (x[200:].float() + 25 * torch.randn(200, 1, 32, 32, generator=torch.Generator().manual_seed(0))).clamp(
         0, 255

@@ -37,7 +37,7 @@ def test_distance_agrees_with_the_matrix_square_root_of_scipy() -> None:
     assert frechet_distance(FeatureStatistics.of(x), FeatureStatistics.of(y)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_statistics_added_batch_by_batch_are_those_of_the_whole() -> None:
+def test_statistics_added_by_batch_are_those_of_the_whole() -> None:
     x = features(100, 8, seed=3) + 1e4  # far from the origin, where a sum of squares would cancel
     total = FeatureStatistics.empty(8)
     for part in x.split([1, 30, 69]):
@@ -47,7 +47,7 @@ def test_statistics_added_batch_by_batch_are_those_of_the_whole() -> None:
     np.testing.assert_allclose(total.covariance(), np.cov(x.double().numpy(), rowvar=False), rtol=1e-8)
 
 
-def test_fewer_images_than_dimensions_still_give_zero_for_the_same_set() -> None:
+def test_same_set_has_distance_zero_even_with_fewer_images_than_dimensions() -> None:
     statistics = FeatureStatistics.of(features(5, 64, seed=4))
     scale = float(statistics.covariance().trace())
     assert frechet_distance(statistics, statistics) == pytest.approx(0.0, abs=1e-6 * scale)

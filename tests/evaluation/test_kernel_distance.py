@@ -8,7 +8,7 @@ from emixer.evaluation.kernel_distance import kernel_distance
 
 
 def two_sets() -> tuple[torch.Tensor, torch.Tensor]:
-    """What the golden values were made from; RandomState's streams never change."""
+    """Return the input of the golden values; RandomState's streams never change."""
     random = np.random.RandomState(20180000)
     mix = random.standard_normal((16, 16))
     first = random.standard_normal((300, 16)) @ mix
@@ -16,14 +16,14 @@ def two_sets() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(first.astype(np.float32)), torch.from_numpy(second.astype(np.float32))
 
 
-# Of torch-fidelity 0.4.0, kid_features_to_metric (rng_seed 2020, its default), and of torchmetrics 1.9.0, poly_mmd:
-# both give the first number. Input: two_sets() in float64, 240 images of either; then 300 subsets of 200 of all images.
+# From torch-fidelity 0.4.0, kid_features_to_metric (rng_seed 2020, its default), and torchmetrics 1.9.0, poly_mmd:
+# both give the first number. Input: two_sets() in float64, 240 images of each; then 300 subsets of 200 of all images.
 WHOLE_240 = 66.3214705156168
 MEAN_200, SD_200 = 61.374334854470675, 15.177898225464753
 
 
 def naive_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Image pair by image pair, of sets of one size."""
+    """Compute the distance pair by pair, for sets of equal size."""
 
     def kernel(x: np.ndarray, y: np.ndarray) -> float:
         return float((sum(a * b for a, b in zip(x, y, strict=True)) / len(x) + 1) ** 3)
@@ -40,7 +40,7 @@ def test_distance_by_hand() -> None:
     assert result.mean == pytest.approx(9.5)
 
 
-def test_whole_sets_are_as_far_apart_as_summed_pair_by_pair_and_by_the_libraries() -> None:
+def test_distance_of_whole_sets_matches_pairwise_sums_and_the_libraries() -> None:
     first, second = two_sets()
     result = kernel_distance(first[:240], second)
     assert result.mean == pytest.approx(WHOLE_240, rel=1e-12)
@@ -55,7 +55,7 @@ def test_subsets_spread_as_those_of_torch_fidelity() -> None:
     assert result.sd == pytest.approx(SD_200, rel=0.15)
 
 
-def test_the_same_seed_draws_the_same_subsets_and_another_seed_others() -> None:
+def test_seed_determines_the_subsets() -> None:
     sets = two_sets()
     first, again, other = (kernel_distance(*sets, num_subsets=5, subset_size=50, seed=seed) for seed in (3, 3, 4))
     assert first == again
@@ -63,7 +63,7 @@ def test_the_same_seed_draws_the_same_subsets_and_another_seed_others() -> None:
     assert first.sd > 0
 
 
-def test_two_halves_of_one_set_are_at_zero_in_the_mean_however_few_the_images() -> None:
+def test_two_halves_of_one_set_have_mean_distance_zero_at_any_size() -> None:
     generator = torch.Generator().manual_seed(1)
     for num in (10, 100):
         distances = [
@@ -74,7 +74,7 @@ def test_two_halves_of_one_set_are_at_zero_in_the_mean_however_few_the_images() 
         assert min(distances) < 0
 
 
-def test_whole_sets_are_at_the_same_distance_in_any_order_and_from_either_side() -> None:
+def test_distance_of_whole_sets_ignores_order_and_is_symmetric() -> None:
     first, second = two_sets()
     first = first[:240]
     shuffled = first[torch.randperm(240, generator=torch.Generator().manual_seed(2))]
@@ -86,10 +86,10 @@ def test_whole_sets_are_at_the_same_distance_in_any_order_and_from_either_side()
 def test_subsets_are_no_larger_than_the_smaller_set() -> None:
     result = kernel_distance(*two_sets(), num_subsets=3)
     assert (result.num_subsets, result.subset_size) == (3, 240)
-    assert result.sd > 0  # 240 of 300 images of the first set
+    assert result.sd > 0  # 240 of the first set's 300 images
 
 
-def test_a_feature_that_is_not_a_number_shows_in_the_distance() -> None:
+def test_nan_feature_makes_the_distance_nan() -> None:
     first, second = two_sets()
     first[7, 3] = torch.nan
     assert np.isnan(kernel_distance(first[:240], second).mean)
@@ -105,7 +105,7 @@ def test_a_feature_that_is_not_a_number_shows_in_the_distance() -> None:
         (((9, 4), (9, 4)), {"num_subsets": 0}, "num_subsets=0"),
     ],
 )
-def test_what_has_no_distance_is_refused(
+def test_sets_without_a_distance_are_refused(
     shapes: tuple[tuple[int, int], tuple[int, int]], settings: dict[str, int], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

@@ -10,7 +10,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from emixer.evaluation.label_faithfulness import LabelJudge, _ridge_by_leave_one_out, area_under_roc
 
 
-def test_area_under_roc_is_that_of_scikit_learn_also_with_ties() -> None:
+def test_auc_matches_scikit_learn_with_ties() -> None:
     generator = torch.Generator().manual_seed(0)
     scores = torch.randint(0, 7, (200, 5), generator=generator).float()
     labels = (torch.rand(200, 5, generator=generator) < 0.3).float()
@@ -18,25 +18,25 @@ def test_area_under_roc_is_that_of_scikit_learn_also_with_ties() -> None:
     np.testing.assert_allclose(area_under_roc(scores, labels), expected)
 
 
-def test_area_under_roc_by_hand() -> None:
+def test_auc_by_hand() -> None:
     # present: 0.9, 0.4; absent: 0.5, 0.1 -> three of four pairs are in the right order
     scores = torch.tensor([[0.9], [0.5], [0.4], [0.1]])
     labels = torch.tensor([[1.0], [0.0], [1.0], [0.0]])
     assert area_under_roc(scores, labels).item() == 0.75
 
 
-def test_images_whose_label_is_unknown_do_not_count() -> None:
+def test_images_with_unknown_labels_do_not_count() -> None:
     scores = torch.tensor([[0.9], [7.0], [0.5], [-3.0], [0.4], [0.1]])
     labels = torch.tensor([[1.0], [-1.0], [0.0], [torch.nan], [1.0], [0.0]])
     assert area_under_roc(scores, labels).item() == 0.75
 
 
-def test_a_label_that_never_or_always_occurs_has_no_area() -> None:
+def test_label_that_never_or_always_occurs_has_no_auc() -> None:
     areas = area_under_roc(torch.rand(6, 2), torch.tensor([[0.0, 1.0]]).expand(6, 2))
     assert areas.isnan().all()
 
 
-def test_the_judge_finds_labels_that_are_linear_in_the_features_and_not_those_that_are_noise() -> None:
+def test_judge_finds_labels_linear_in_the_features_but_not_noise() -> None:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(900, 40, generator=generator)
     shown = (x @ torch.randn(40, 3, generator=generator) + torch.randn(900, 3, generator=generator) > 3).float()
@@ -47,7 +47,7 @@ def test_the_judge_finds_labels_that_are_linear_in_the_features_and_not_those_th
     assert 0.35 < areas[3] < 0.65
 
 
-def test_the_ridge_strength_chosen_is_the_one_scikit_learn_finds_by_leaving_each_image_out() -> None:
+def test_ridge_strength_matches_leave_one_out_in_scikit_learn() -> None:
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(30, 50, generator=generator, dtype=torch.float64)
     t = (x[:, :1] + torch.randn(30, 1, generator=generator, dtype=torch.float64) > 0).double()
@@ -64,7 +64,7 @@ def test_the_ridge_strength_chosen_is_the_one_scikit_learn_finds_by_leaving_each
     np.testing.assert_allclose(weight[:, 0], expected.coef_, rtol=1e-6)
 
 
-def test_features_that_never_change_are_ignored() -> None:
+def test_constant_features_are_ignored() -> None:
     x = torch.tensor([[0.0, 5.0], [1.0, 5.0], [0.1, 5.0], [0.9, 5.0]])
     labels = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
     judge = LabelJudge.fit(x, labels)
@@ -72,6 +72,6 @@ def test_features_that_never_change_are_ignored() -> None:
     assert area_under_roc(judge.score(x), labels).item() == 1.0
 
 
-def test_a_judge_without_images_is_refused() -> None:
+def test_judge_without_images_is_refused() -> None:
     with pytest.raises(ValueError, match="labelled images"):
         LabelJudge.fit(torch.zeros(0, 4), torch.zeros(0, 2))

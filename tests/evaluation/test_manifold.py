@@ -8,7 +8,7 @@ from emixer.evaluation.manifold import ManifoldScores, manifold_scores
 
 
 def two_sets() -> tuple[torch.Tensor, torch.Tensor]:
-    """What the golden values were made from; RandomState's streams never change."""
+    """Return the input of the golden values; RandomState's streams never change."""
     random = np.random.RandomState(20180000)
     mix = random.standard_normal((16, 16))
     real = random.standard_normal((300, 16)) @ mix
@@ -16,7 +16,7 @@ def two_sets() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(real.astype(np.float32)), torch.from_numpy(generated.astype(np.float32))
 
 
-# Of prdc 0.2, compute_prdc(real, generated, nearest_k) on two_sets(); precision and recall also of torch-fidelity
+# From prdc 0.2, compute_prdc(real, generated, nearest_k) on two_sets(); precision and recall also from torch-fidelity
 # 0.4.0, prc_features_to_metric(generated, real, prc_neighborhood), equal to the digits of its float32
 GOLDEN = {
     1: (0.6958333333333333, 0.39666666666666667, 1.3916666666666666, 0.45666666666666667),
@@ -30,7 +30,7 @@ def figures(scores: ManifoldScores) -> tuple[float, float, float, float]:
 
 
 def naive_figures(real: np.ndarray, generated: np.ndarray, k: int) -> tuple[float, float, float, float]:
-    """By the definitions, image by image."""
+    """Compute the scores from their definitions, image by image."""
 
     def radii(images: np.ndarray) -> list[float]:
         return [
@@ -54,7 +54,7 @@ def on_a_line(*places: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("k", GOLDEN)
-def test_scores_are_those_of_the_definitions_and_of_the_libraries(k: int) -> None:
+def test_scores_match_the_definitions_and_the_libraries(k: int) -> None:
     real, generated = two_sets()
     assert figures(manifold_scores(real, generated, k)) == pytest.approx(GOLDEN[k], rel=1e-12)
     few = real[:40], generated[:30]
@@ -63,7 +63,7 @@ def test_scores_are_those_of_the_definitions_and_of_the_libraries(k: int) -> Non
 
 
 def test_scores_by_hand() -> None:
-    # balls of real images reach 1, 1, 2 and 20; of generated images 0.3, 0.3, 3.2, 6 and 20
+    # radii of the balls of real images are 1, 1, 2 and 20; of generated images 0.3, 0.3, 3.2, 6 and 20
     scores = manifold_scores(on_a_line(0, 1, 3, -20), on_a_line(0.5, 0.8, 4, 10, 30), num_neighbours=1)
     assert scores.precision == 3 / 5  # not 10 and 30
     assert scores.recall == 2 / 4  # 1 is near 0.8, and 3 near 4
@@ -71,25 +71,25 @@ def test_scores_by_hand() -> None:
     assert scores.coverage == 3 / 4  # -20 is 20.5 from 0.5
 
 
-def test_an_image_on_the_surface_is_inside_for_precision_and_outside_for_density() -> None:
-    # 2 is as far from 1 as 0 is; balls of generated images reach 7
+def test_image_on_the_surface_is_inside_for_precision_and_outside_for_density() -> None:
+    # 2 is as far from 1 as 0 is; the radii of generated images are 7
     scores = manifold_scores(on_a_line(0, 1), on_a_line(2, 9), num_neighbours=1)
     assert figures(scores) == (1 / 2, 1.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("k", [1, 5])
-def test_a_set_beside_itself_has_all_scores_one(k: int) -> None:
+def test_set_compared_with_itself_has_all_scores_one(k: int) -> None:
     real, _ = two_sets()
-    for images in (real, real + 300, real.double() * 1e3):  # rounding is another far from the origin
+    for images in (real, real + 300, real.double() * 1e3):  # rounding differs far from the origin
         assert figures(manifold_scores(images, images[torch.randperm(300)], k, chunk_images=70)) == (1.0, 1.0, 1.0, 1.0)
 
 
-def test_sets_apart_have_all_scores_zero() -> None:
+def test_disjoint_sets_have_all_scores_zero() -> None:
     real, generated = two_sets()
     assert figures(manifold_scores(real, generated + 1000)) == (0.0, 0.0, 0.0, 0.0)
 
 
-def test_density_of_two_samples_of_one_distribution_is_one_in_the_mean() -> None:
+def test_density_of_two_samples_of_one_distribution_is_one_on_average() -> None:
     x = torch.randn(4000, 4, generator=torch.Generator().manual_seed(0))
     scores = manifold_scores(x[:2000], x[2000:])
     assert scores.density == pytest.approx(1, abs=0.05)
@@ -97,7 +97,7 @@ def test_density_of_two_samples_of_one_distribution_is_one_in_the_mean() -> None
     assert scores.coverage == pytest.approx(1 - 2**-5, abs=0.02)
 
 
-def test_images_that_repeat_one_another_have_balls_of_no_size() -> None:
+def test_repeated_images_have_balls_of_radius_zero() -> None:
     real, generated = two_sets()
     collapsed = generated[:1].repeat(100, 1)
     scores = manifold_scores(real, collapsed)
@@ -119,7 +119,7 @@ def test_neither_order_nor_chunks_change_the_scores() -> None:
         assert manifold_scores(real, generated, chunk_images=chunk) == expected
 
 
-def test_precision_and_recall_change_places_with_the_sets() -> None:
+def test_swapping_the_sets_swaps_precision_and_recall() -> None:
     real, generated = two_sets()
     there, back = manifold_scores(real, generated, 3), manifold_scores(generated, real, 3)
     assert (there.precision, there.recall) == (back.recall, back.precision)
@@ -132,7 +132,7 @@ def test_too_few_images_for_the_neighbours_are_refused(num_real: int, num_genera
     manifold_scores(torch.rand(6, 3), torch.rand(6, 3))
 
 
-def test_features_that_fit_no_comparison_are_refused() -> None:
+def test_incomparable_features_are_refused() -> None:
     real, generated = two_sets()
     with pytest.raises(ValueError, match="16 and 15 features"):
         manifold_scores(real, generated[:, :15])

@@ -22,7 +22,7 @@ NEEDS = "needs emixer[fid]"
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever reaches for the network fails."""
+    """Make every attempt to use the network fail."""
 
     def refuse(*_: object) -> None:
         raise AssertionError("a connection was opened")
@@ -31,14 +31,14 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def images(num: int, seed: int, height: int = 40, width: int = 40) -> torch.Tensor:
-    """Smooth gray images, uint8 (num, 1, height, width)."""
+    """Return smooth gray images, uint8 (num, 1, height, width)."""
     coarse = torch.rand(num, 1, 5, 5, generator=torch.Generator().manual_seed(seed))
     fine = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")
     return (fine.clamp(0, 1) * 255).to(torch.uint8)
 
 
 def check_interface(features: Features, x: torch.Tensor) -> None:
-    """What `FeatureExtractor` promises of its features."""
+    """Check the promises of `FeatureExtractor` on its features."""
     found = features(x)
     assert found.shape == (len(x), features.num_features)
     assert found.dtype == torch.float32
@@ -54,7 +54,7 @@ def check_interface(features: Features, x: torch.Tensor) -> None:
         features(noisy)
 
 
-def test_the_projects_own_features_have_the_same_interface() -> None:
+def test_own_features_have_the_same_interface() -> None:
     extractor: Features = FeatureExtractor.random(CPU)
     assert extractor.over(images(3, seed=0).split(2)).shape == (3, extractor.num_features)
 
@@ -63,7 +63,7 @@ def test_the_projects_own_features_have_the_same_interface() -> None:
 
 
 def make_inception(monkeypatch: pytest.MonkeyPatch, path: Path) -> Any:
-    """torch-fidelity's network with random weights, which are saved to `path`."""
+    """Return torch-fidelity's network with random weights, also saved to `path`."""
     library = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3", reason=NEEDS)
     torch.save({}, path)
     with monkeypatch.context() as patched, torch.random.fork_rng(devices=[]):
@@ -77,7 +77,7 @@ def make_inception(monkeypatch: pytest.MonkeyPatch, path: Path) -> Any:
     return network
 
 
-def test_inception_features_are_those_of_torch_fidelity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_inception_features_match_torch_fidelity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "inception.pth"
     network = make_inception(monkeypatch, path)
     features, x = inception(path, CPU), images(3, seed=1)
@@ -86,7 +86,7 @@ def test_inception_features_are_those_of_torch_fidelity(monkeypatch: pytest.Monk
     check_interface(features, x)
 
 
-def test_a_state_dict_of_another_network_is_not_inception(tmp_path: Path) -> None:
+def test_state_dict_of_another_network_is_not_inception(tmp_path: Path) -> None:
     pytest.importorskip("torch_fidelity", reason=NEEDS)
     path = tmp_path / "other.pth"
     torch.save({"fc.weight": torch.zeros(2, 2)}, path)
@@ -94,7 +94,7 @@ def test_a_state_dict_of_another_network_is_not_inception(tmp_path: Path) -> Non
         inception(path, CPU)
 
 
-def test_inception_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_torch_fidelity_error_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for module in ("torch_fidelity", "torch_fidelity.feature_extractor_inceptionv3"):
         monkeypatch.setitem(sys.modules, module, None)
     path = tmp_path / "inception.pth"
@@ -108,7 +108,7 @@ class _Runs:
         return (exec, ("raise SystemExit('a pickle was run')",))
 
 
-def test_files_that_are_no_state_dict_are_refused_and_not_run(tmp_path: Path) -> None:
+def test_files_without_a_state_dict_are_refused_and_not_run(tmp_path: Path) -> None:
     path = tmp_path / "inception.pth"
     with pytest.raises(CheckpointError, match=r"inception\.pth cannot be read .*FileNotFoundError"):
         inception(path, CPU)
@@ -134,7 +134,7 @@ PUBLISHED_PROCESSOR = {
 
 
 def make_rad_dino(folder: Path) -> Any:
-    """A DINOv2 of two narrow layers with random weights, saved to `folder`."""
+    """Return a DINOv2 of two narrow layers with random weights, saved to `folder`."""
     library = pytest.importorskip("transformers", reason=NEEDS)
     config = library.Dinov2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=518)
     with torch.random.fork_rng(devices=[]):
@@ -147,7 +147,7 @@ def make_rad_dino(folder: Path) -> Any:
 
 
 def prepared(x: torch.Tensor, mean: float = 0.5307, std: float = 0.2583) -> torch.Tensor:
-    """By PIL and numpy: shorter side to 518 px, bicubic; the middle; standardized."""
+    """Prepare images with PIL and numpy: shorter side to 518 px, bicubic; centre crop; standardize."""
     out = []
     for image in x[:, 0].numpy():
         height, width = image.shape
@@ -176,7 +176,7 @@ def test_rad_dino_features_are_the_class_tokens_of_images_prepared_by_pil(
         check_interface(features, x)
 
 
-def test_what_the_folders_preprocessor_says_is_done(tmp_path: Path) -> None:
+def test_preprocessor_config_of_the_folder_is_used(tmp_path: Path) -> None:
     network = make_rad_dino(tmp_path)
     changed = PUBLISHED_PROCESSOR | {"image_mean": [0.1] * 3, "image_std": [0.9] * 3}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(changed))
@@ -186,7 +186,7 @@ def test_what_the_folders_preprocessor_says_is_done(tmp_path: Path) -> None:
     torch.testing.assert_close(rad_dino(tmp_path, CPU)(x), expected, rtol=0.01, atol=0.01 * float(expected.std()))
 
 
-def test_weights_that_rad_dino_lacks_are_not_made_up(tmp_path: Path) -> None:
+def test_missing_weights_of_rad_dino_are_not_made_up(tmp_path: Path) -> None:
     make_rad_dino(tmp_path)
     file = tmp_path / "model.safetensors"
     tensors = load_file(file)
@@ -209,7 +209,7 @@ def test_damaged_files_of_rad_dino_are_refused(tmp_path: Path) -> None:
         (tmp_path / "preprocessor_config.json").unlink(missing_ok=True)
 
 
-def test_a_folder_without_weights_is_refused_before_any_package_is_needed(tmp_path: Path) -> None:
+def test_folder_without_weights_is_refused_before_any_package_is_needed(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"has no config\.json"):
         rad_dino(tmp_path / "absent", CPU)
     (tmp_path / "config.json").write_text("{}")
@@ -218,7 +218,7 @@ def test_a_folder_without_weights_is_refused_before_any_package_is_needed(tmp_pa
         rad_dino(tmp_path, CPU)
 
 
-def test_rad_dino_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_transformers_error_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     (tmp_path / "config.json").write_text("{}")
     save_file({"a": torch.zeros(2)}, tmp_path / "model.safetensors")

@@ -1,4 +1,4 @@
-"""Figures of pairs over some rows: which labels count is decided on all of them."""
+"""Figures of pairs over subsets of rows: which labels count is decided on all rows."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ NAMES = ("Edema", "Pneumonia")
 
 
 def rare() -> tuple[torch.Tensor, torch.Tensor]:
-    """400 images: Edema is hard to tell, Pneumonia is on six images and always told."""
+    """Return scores and labels of 400 images: Edema is hard to detect; Pneumonia is on six and always detected."""
     generator = torch.Generator().manual_seed(0)
     labels_NY = torch.zeros(400, 2)
     labels_NY[:200, 0], labels_NY[:6, 1] = 1, 1
@@ -20,20 +20,20 @@ def rare() -> tuple[torch.Tensor, torch.Tensor]:
     return scores_NY, labels_NY
 
 
-def test_a_resample_is_a_mean_over_the_labels_of_the_whole_set() -> None:
+def test_resample_is_a_mean_over_the_labels_of_the_whole_set() -> None:
     scores_NY, labels_NY = rare()
     measure = label_areas(scores_NY, labels_NY, NAMES)
     whole = measure(ALL)
     assert whole["label_auc/Pneumonia"] == 1.0
     assert whole["label_auc"] == pytest.approx((whole["label_auc/Edema"] + 1) / 2)
-    few = np.array([0, 1, 2, 250, 300, 390])  # three images of each kind: too few to begin with
+    few = np.array([0, 1, 2, 250, 300, 390])  # three images of each kind: too few on their own
     assert set(measure(few)) == set(whole)
     low, high = intervals(measure, [str(n) for n in range(400)], 300)["label_auc"]
     of_edema = intervals(measure, [str(n) for n in range(400)], 300)["label_auc/Edema"]
     assert (low, high) == pytest.approx([(1 + each) / 2 for each in of_edema], abs=1e-3)
 
 
-def test_a_label_that_rows_leave_undefined_makes_the_mean_undefined() -> None:
+def test_label_undefined_on_the_rows_makes_the_mean_undefined() -> None:
     scores_NY, labels_NY = rare()
     without = label_areas(scores_NY, labels_NY, NAMES)(np.arange(100, 300))
     assert np.isnan(without["label_auc/Pneumonia"])
@@ -41,7 +41,7 @@ def test_a_label_that_rows_leave_undefined_makes_the_mean_undefined() -> None:
     assert without["label_auc/Edema"] > 0.5
 
 
-def test_labels_that_the_reader_does_not_know_do_not_count() -> None:
+def test_labels_unknown_to_the_reader_do_not_count() -> None:
     labels_NY = torch.tensor([[1.0, 1.0], [0.0, 0.0]]).repeat(10, 1)
     mentions_NY = np.full((20, 2), Mention.UNMENTIONED, np.int8)
     mentions_NY[::2, 0] = Mention.PRESENT
@@ -53,7 +53,7 @@ def test_labels_that_the_reader_does_not_know_do_not_count() -> None:
     assert one["report_positive_statements"] == 0.5
 
 
-def test_chance_is_the_mean_f1_of_the_same_reports_in_any_order() -> None:
+def test_chance_is_the_mean_f1_over_shuffled_reports() -> None:
     generator = np.random.default_rng(3)
     labels_NY = torch.from_numpy((generator.random((200, 2)) < [0.1, 0.4]).astype(np.float32))
     stated_NY = np.where(generator.random((200, 2)) < [0.3, 0.2], Mention.PRESENT, Mention.UNMENTIONED).astype(np.int8)
@@ -65,7 +65,7 @@ def test_chance_is_the_mean_f1_of_the_same_reports_in_any_order() -> None:
         assert found[name.replace("report_f1", "report_f1_over_chance")] == pytest.approx(found[name] - chance)
 
 
-def test_what_reports_deny_is_counted_apart() -> None:
+def test_denials_are_counted_separately() -> None:
     """No Finding is no denial, however the reader concludes it."""
     names = ("No Finding", "Edema", "Pneumonia")
     present, absent, silent = Mention.PRESENT, Mention.NEGATED, Mention.UNMENTIONED
@@ -82,7 +82,7 @@ def test_what_reports_deny_is_counted_apart() -> None:
     assert np.isnan(faithfulness(mentions_NY, labels_NY, names)(np.array([3, 7]))["report_negative_precision"])
 
 
-def test_agreement_is_between_an_image_and_its_own_report_and_leaves_out_what_is_uncertain() -> None:
+def test_agreement_is_between_image_and_report_without_uncertain_mentions() -> None:
     mentions_NY = np.array([[Mention.PRESENT], [Mention.UNMENTIONED], [Mention.NEGATED]] * 5, np.int8)
     scores_NY = torch.tensor([[3.0], [1.0], [2.0]]).repeat(5, 1)
     assert agreement(scores_NY, mentions_NY, ["Edema"])(ALL)["pair_agreement"] == 1.0
@@ -93,7 +93,7 @@ def test_agreement_is_between_an_image_and_its_own_report_and_leaves_out_what_is
     assert agreement(None, mentions_NY, ["Edema"])(ALL) == {}
 
 
-def test_a_hedge_is_neither_stated_nor_denied() -> None:
+def test_uncertain_mention_is_neither_stated_nor_denied() -> None:
     labels_NY = torch.tensor([[1.0], [0.0]]).repeat(10, 1)
     mentions_NY = np.array([[Mention.PRESENT], [Mention.NEGATED]] * 10, np.int8)
     mentions_NY[:2] = Mention.UNCERTAIN

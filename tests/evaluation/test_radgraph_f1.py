@@ -1,4 +1,4 @@
-"""RadGraph F1 with a small model of random weights, beside the package's own way to the same figure."""
+"""RadGraph F1 with a small model of random weights, against the package's own computation."""
 
 import json
 import socket
@@ -22,7 +22,7 @@ REFERENCES = ["No edema.", "The heart is large. no edema.", "No edema.", "The he
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As its authors' archive unpacks: config, vocabulary, weights; and a BERT in the layout of its library."""
+    """The layout of the authors' archive: config, vocabulary, weights; and a BERT in the layout of its library."""
     transformers = pytest.importorskip("transformers", reason="needs emixer[radgraph]")
     made = tmp_path_factory.mktemp("radgraph")
     bert, model = made / "bert", made / MODEL
@@ -62,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def save_untrained(folder: Path) -> None:
-    """Lets the package build its network as the config says, and keeps what it drew."""
+    """Let the package build its network from the config, and save the weights it drew."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = pytest.importorskip("radgraph.radgraph", reason="needs emixer[radgraph]")
@@ -82,7 +82,7 @@ def save_untrained(folder: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever reaches for the network fails."""
+    """Make every attempt to use the network fail."""
 
     def refuse(*_: object) -> None:
         raise AssertionError("a connection was opened")
@@ -90,7 +90,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
-def test_it_is_the_packages_partial_reward_and_0_for_an_empty_side(
+def test_f1_is_the_packages_partial_reward_and_0_for_an_empty_side(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reader = Radgraph(folder, CPU)
@@ -109,7 +109,7 @@ def test_it_is_the_packages_partial_reward_and_0_for_an_empty_side(
     np.testing.assert_allclose(found[[0, 1, 3]], expected)
 
 
-def test_a_text_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_text_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = Radgraph(folder, CPU)
     read: list[list[str]] = []
     model = reader._model
@@ -120,7 +120,7 @@ def test_a_text_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(read) == 1
 
 
-def test_what_is_missing_or_does_not_fit_is_told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_or_mismatched_model_is_reported(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointError, match=r"radgraph-xl has no config\.json, weights\.th, vocabulary"):
         Radgraph(tmp_path, CPU)
     weights = folder / MODEL / "weights.th"

@@ -1,4 +1,4 @@
-"""The report reader against the phantom, whose reports come with what they state."""
+"""The report reader against the phantom, whose reports come with ground truth."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ _READ = ("findings", "impression")
 
 @pytest.fixture(scope="module")
 def read_and_stated() -> tuple[np.ndarray, np.ndarray]:
-    """What the reader finds and what the phantom says it wrote, (N, 14), for reports with headers around both parts."""
+    """Labels found by the reader and labels stated by the phantom, (N, 14), for reports with both headers."""
     reports = [make_study(Settings(seed=3), index).report for index in range(NUM_STUDIES)]
     parts = [[clean_text(s.text) for s in split_sections(report.text) if s.name in _READ] for report in reports]
     whole = [index for index, texts in enumerate(parts) if len(texts) == len(_READ)]
@@ -24,7 +24,7 @@ def read_and_stated() -> tuple[np.ndarray, np.ndarray]:
     return found, np.array(stated)
 
 
-def test_every_label_that_the_phantom_states_is_read(read_and_stated: tuple[np.ndarray, np.ndarray]) -> None:
+def test_every_label_the_phantom_states_is_read(read_and_stated: tuple[np.ndarray, np.ndarray]) -> None:
     found, stated = read_and_stated
     assert len(found) > NUM_STUDIES / 4
     scores = score_mentions(found, stated)
@@ -32,7 +32,7 @@ def test_every_label_that_the_phantom_states_is_read(read_and_stated: tuple[np.n
         assert np.isnan(recall) or (precision > 0.95 and recall > 0.95), f"{label}: {precision:.2f}, {recall:.2f}"
 
 
-def test_hedged_and_negated_statements_of_the_phantom_are_told_apart(
+def test_hedged_and_negated_statements_of_the_phantom_are_recognised(
     read_and_stated: tuple[np.ndarray, np.ndarray],
 ) -> None:
     found, stated = read_and_stated

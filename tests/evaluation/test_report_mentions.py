@@ -223,23 +223,23 @@ SENTENCES = [
 
 
 @pytest.mark.parametrize(("sentence", "label", "expected"), SENTENCES)
-def test_a_sentence_is_read_as_a_radiologist_means_it(sentence: str, label: str, expected: Mention) -> None:
+def test_sentence_is_read_as_a_radiologist_means_it(sentence: str, label: str, expected: Mention) -> None:
     assert Mention(mentions([tokenize(sentence)], [label])[0, 0]) == expected
 
 
-def test_over_a_report_present_wins_over_uncertain_and_uncertain_over_negated() -> None:
+def test_present_overrides_uncertain_overrides_negated() -> None:
     report = "No effusion. Possible effusion. No pneumothorax. Possible edema. Pulmonary edema."
     found = mentions([tokenize(report)], ["Pleural Effusion", "Pneumothorax", "Edema"])
     assert found.tolist() == [[UNCERTAIN, NEGATED, PRESENT]]
 
 
-def test_no_finding_means_that_the_report_speaks_and_finds_nothing() -> None:
+def test_no_finding_means_a_non_empty_report_without_findings() -> None:
     reports = ["Heart size normal. No effusion.", "A picc line. Lungs are clear.", "Possible edema.", ""]
     found = mentions([tokenize(report) for report in reports], ["No Finding"])
     assert found[:, 0].tolist() == [PRESENT, PRESENT, NEGATED, UNMENTIONED]
 
 
-def test_all_labels_of_both_vocabularies_can_be_read_and_others_are_unmentioned() -> None:
+def test_all_known_labels_are_readable_and_others_are_unmentioned() -> None:
     assert set(CHEXPERT) | set(NIH14) == READABLE_LABELS
     found = mentions([tokenize("COVID-19 pneumonia.")], ["COVID-19", "Pneumonia"])
     assert found.dtype == np.int8
@@ -250,20 +250,20 @@ def test_scores_by_hand() -> None:
     found = np.array([[1, 1], [1, -1], [0, -2], [-2, 0]], np.int8)
     wanted = np.array([[1, 0], [0, 0], [1, 0], [0, 0]])
     scores = score_mentions(found, wanted)
-    # label 0: stated in rows 0 and 1, wanted in rows 0 and 2; label 1 is wanted nowhere
+    # label 0: stated in rows 0 and 1, expected in rows 0 and 2; label 1 is expected nowhere
     assert (scores.precision_Y[0], scores.recall_Y[0], scores.f1_Y[0]) == (0.5, 0.5, 0.5)
     assert np.isnan([scores.precision_Y[1], scores.recall_Y[1], scores.f1_Y[1]]).all()
 
 
 @pytest.mark.parametrize("language", ["es", "fr-CA", "eng", ""])
-def test_reports_in_another_language_are_refused_and_not_read_as_silent(language: str) -> None:
+def test_reports_in_another_language_are_refused(language: str) -> None:
     with pytest.raises(ConfigError, match="English"):
         mentions([tokenize("Sin derrame pleural.")], ["Pleural Effusion"], language)
     assert not reads_language(language)
 
 
 @pytest.mark.parametrize("language", ["en", "EN", "en-GB", "en_US"])
-def test_every_english_is_read(language: str) -> None:
+def test_every_variant_of_english_is_read(language: str) -> None:
     assert mentions([tokenize("No effusion.")], ["Pleural Effusion"], language).tolist() == [[NEGATED]]
 
 

@@ -11,7 +11,7 @@ from emixer.evaluation.resampling import interval, mean_over, paired_interval, r
 SUBJECTS = ["b", "a", "b", "c", "c", "c"]
 
 
-def test_a_resample_is_as_many_subjects_as_there_are_each_with_all_its_rows() -> None:
+def test_resample_has_as_many_subjects_each_with_all_its_rows() -> None:
     rows_of = {"a": [1], "b": [0, 2], "c": [3, 4, 5]}
     drawn = list(resampled_rows(SUBJECTS, 200, seed=0))
     assert len(drawn) == 200
@@ -24,13 +24,13 @@ def test_a_resample_is_as_many_subjects_as_there_are_each_with_all_its_rows() ->
     assert max(sizes) == 9
 
 
-def test_each_subject_is_drawn_as_often_as_any_other() -> None:
+def test_subjects_are_drawn_equally_often() -> None:
     drawn = np.concatenate(list(resampled_rows(SUBJECTS, 6000, seed=1)))
     for row in range(6):
         assert (drawn == row).sum() == pytest.approx(6000, rel=0.06)
 
 
-def test_the_same_subjects_and_seed_give_the_same_resamples_whatever_the_measure() -> None:
+def test_resamples_depend_only_on_subjects_and_seed() -> None:
     first, again = (np.concatenate(list(resampled_rows(SUBJECTS, 50, seed=3))) for _ in range(2))
     other = np.concatenate(list(resampled_rows(SUBJECTS, 50, seed=4)))
     assert np.array_equal(first, again)
@@ -40,7 +40,7 @@ def test_the_same_subjects_and_seed_give_the_same_resamples_whatever_the_measure
     np.testing.assert_allclose(shifted["mean"] - mean["mean"], 7)
 
 
-def test_the_interval_of_a_mean_is_that_of_numpy_and_as_wide_as_theory_has_it() -> None:
+def test_interval_of_a_mean_matches_numpy_and_theory() -> None:
     values = np.random.default_rng(0).normal(size=400)
     subjects = [str(i) for i in range(400)]
     resampled = resampled_figures(lambda rows: {"mean": float(values[rows].mean())}, subjects, 2000, seed=5)
@@ -61,7 +61,7 @@ def test_images_of_one_subject_count_as_one_observation() -> None:
     assert widths[0] == pytest.approx(2 * widths[1], rel=0.15)
 
 
-def test_an_interval_by_hand_and_without_resamples_that_leave_the_figure_undefined() -> None:
+def test_interval_by_hand_ignores_undefined_resamples() -> None:
     assert interval(np.arange(41.0)) == (pytest.approx(1.0), pytest.approx(39.0))
     assert interval(np.array([*np.arange(41.0), np.nan, np.nan])) == (pytest.approx(1.0), pytest.approx(39.0))
     with warnings.catch_warnings():
@@ -69,7 +69,7 @@ def test_an_interval_by_hand_and_without_resamples_that_leave_the_figure_undefin
         assert all(math.isnan(bound) for bound in interval(np.array([np.nan, np.nan])))
 
 
-def test_a_figure_that_only_some_resamples_have_is_not_defined_in_the_others() -> None:
+def test_figure_missing_from_a_resample_is_nan_there() -> None:
     def measure(rows: np.ndarray) -> dict[str, float]:
         return {"always": 1.0} | ({"c": float((rows > 2).sum())} if (rows > 2).any() else {})
 
@@ -79,12 +79,12 @@ def test_a_figure_that_only_some_resamples_have_is_not_defined_in_the_others() -
     assert set(resampled["c"][~np.isnan(resampled["c"])]) == {3, 6, 9}
 
 
-def test_the_mean_over_models_is_taken_resample_by_resample() -> None:
+def test_mean_over_models_is_taken_per_resample() -> None:
     models = [np.array([0.5, 0.7, np.nan]), np.array([0.7, 0.8, np.nan])]
     np.testing.assert_allclose(mean_over(models), [0.6, 0.75, np.nan])
 
 
-def test_a_paired_interval_without_subjects_is_students_and_without_luck_in_training_that_of_the_subjects() -> None:
+def test_paired_interval_reduces_to_students_t_or_to_the_spread_over_subjects() -> None:
     difference, still = np.array([0.01, 0.02, 0.03]), np.full(50, 0.02)
     # 0.02 ± t(0.975, 2) sd / sqrt(3)
     assert paired_interval(difference, still) == pytest.approx((0.02 - 4.302653 * 0.01 / 3**0.5, 0.0448415), abs=1e-6)

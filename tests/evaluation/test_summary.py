@@ -1,4 +1,4 @@
-"""What an evaluation says to people."""
+"""The readable summary of an evaluation."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def evaluation(**reports: Any) -> dict[str, Any]:
     }
 
 
-def test_reports_are_told_label_by_label_beside_chance_and_real_ones() -> None:
+def test_reports_are_listed_by_label_with_chance_and_real_ones() -> None:
     generated = {
         "report_f1": 0.5, "report_f1_chance": 0.125, "report_f1_over_chance": 0.375,
         "report_f1/Edema": 0.75, "report_f1_over_chance/Edema": 0.5,
@@ -35,6 +35,6 @@ def test_reports_are_told_label_by_label_beside_chance_and_real_ones() -> None:
     ]
 
 
-def test_where_no_label_can_be_measured_there_is_no_table_of_labels() -> None:
+def test_no_table_of_labels_without_a_measurable_label() -> None:
     said = markdown(evaluation(generated={"words_per_report": 3.0}, intervals={"generated": {}}))
     assert "| F1 of |" not in said

@@ -1,4 +1,4 @@
-"""Scores of reports against the library on plain strings and against values worked out by hand; diversity."""
+"""Report scores against the library on plain strings and against values worked out by hand; diversity."""
 
 import math
 import tracemalloc
@@ -27,14 +27,14 @@ NAMES = ["bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider"]
 tokens = st.sampled_from(["a", "b", "c", "é", "5:12", "<UNK>", ","])
 sentences = st.lists(tokens, max_size=6)
 reports_of_any_length = st.lists(sentences, max_size=3)
-reports_alike = st.lists(st.sampled_from([[], ["a"], ["b"], ["a", "b"]]), max_size=3)  # often the same one
+reports_alike = st.lists(st.sampled_from([[], ["a"], ["b"], ["a", "b"]]), max_size=3)  # often identical
 written_reports = reports_of_any_length.filter(any)
 rows_of_a_corpus = st.tuples(reports_of_any_length, st.lists(written_reports, min_size=1, max_size=3))
 corpora = st.lists(rows_of_a_corpus, min_size=1, max_size=6)
 
 
 def report(text: str) -> list[list[str]]:
-    """Sentences of tokens: "a b. c" is [[a, b], [c]]."""
+    """Split a text into sentences of tokens: "a b. c" is [[a, b], [c]]."""
     return [part.split() for part in text.split(".") if part.strip()]
 
 
@@ -43,7 +43,7 @@ def bootstrapped(scores: TextScores, subjects: list[str], seed: int = 0) -> dict
 
 
 def made_up(num: int, seed: int) -> tuple[Reports, list[Reports]]:
-    """Reports of which about two tokens in three are those of their reference."""
+    """Return reports of which about two tokens in three are those of their reference."""
     rng = np.random.default_rng(seed)
     words = [f"w{i}" for i in range(30)]
     written = [[list(rng.choice(words, rng.integers(4, 9))) for _ in range(3)] for _ in range(num)]
@@ -59,7 +59,7 @@ def as_strings(reports: Reports) -> list[str]:
 
 
 def of_library(reports: Reports, references: list[Reports]) -> dict[str, float]:
-    """The library's corpus scores through its public interface: dicts of strings."""
+    """Return the library's corpus scores through its public interface: dicts of strings."""
     res = {i: [line] for i, line in enumerate(as_strings(reports))}
     gts = {i: as_strings(several) for i, several in enumerate(references)}
     bleu, _ = Bleu(4).compute_score(gts, res, verbose=0)
@@ -74,7 +74,7 @@ def corpus_of(scores: TextScores) -> dict[str, float]:
 
 @settings(max_examples=60, deadline=None)
 @given(corpora)
-def test_scores_are_those_of_the_library_and_resum_from_the_reports(rows: list[tuple[list, Reports]]) -> None:
+def test_scores_match_the_library_and_are_recovered_from_the_reports(rows: list[tuple[list, Reports]]) -> None:
     reports, references = [one for one, _ in rows], [several for _, several in rows]
     scores = text_scores(reports, references)
     expected = of_library(reports, references)
@@ -82,7 +82,7 @@ def test_scores_are_those_of_the_library_and_resum_from_the_reports(rows: list[t
     assert scores.figures() == pytest.approx(expected, abs=1e-9)
 
 
-def test_scores_of_each_report_are_those_of_the_library() -> None:
+def test_scores_of_each_report_match_the_library() -> None:
     reports, references = made_up(8, seed=0)
     res = {i: [line] for i, line in enumerate(as_strings(reports))}
     gts = {i: as_strings(several) for i, several in enumerate(references)}
@@ -96,7 +96,7 @@ def test_scores_of_each_report_are_those_of_the_library() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(corpora, st.data())
-def test_any_rows_have_the_bleu_and_rouge_of_a_corpus_of_these_rows(
+def test_rows_have_the_bleu_and_rouge_of_a_corpus_of_these_rows(
     rows: list[tuple[list, Reports]], data: st.DataObject
 ) -> None:
     reports, references = [one for one, _ in rows], [several for _, several in rows]
@@ -107,8 +107,8 @@ def test_any_rows_have_the_bleu_and_rouge_of_a_corpus_of_these_rows(
         assert figures[name] == pytest.approx(expected[name], abs=1e-9)
 
 
-def test_bleu_of_a_short_report_is_what_a_pencil_gives() -> None:
-    # 4 of 4 tokens and 2 of 3 pairs (the lungs, lungs are) stand in the reference of 6 tokens: penalty exp(1 - 6/4)
+def test_bleu_of_a_short_report_by_hand() -> None:
+    # 4 of 4 tokens and 2 of 3 pairs (the lungs, lungs are) are in the reference of 6 tokens: penalty exp(1 - 6/4)
     scores = text_scores([report("the lungs are clear")], [[report("the lungs are well expanded clear")]])
     assert scores.bleu_K[0] == pytest.approx(math.exp(-0.5))
     assert scores.bleu_K[1] == pytest.approx(math.exp(-0.5) * math.sqrt(2 / 3))
@@ -117,66 +117,66 @@ def test_bleu_of_a_short_report_is_what_a_pencil_gives() -> None:
     assert (counts.length_N.tolist(), counts.reference_length_N.tolist()) == ([4], [6])
 
 
-def test_a_repeated_token_matches_as_often_as_one_reference_has_it() -> None:
+def test_repeated_token_matches_as_often_as_it_occurs_in_one_reference() -> None:
     once = text_scores([report("clear clear clear")], [[report("clear lungs"), report("lungs clear")]])
     assert once.bleu_K[0] == pytest.approx(1 / 3)
     twice = text_scores([report("clear clear clear")], [[report("clear lungs"), report("clear clear")]])
     assert twice.bleu_K[0] == pytest.approx(2 / 3)
 
 
-def test_the_reference_nearest_in_length_sets_the_penalty_and_the_shorter_of_two_as_near() -> None:
+def test_penalty_uses_the_reference_nearest_in_length_or_the_shorter_of_two() -> None:
     of_lengths = [report("a " * length) for length in (9, 5, 3)]
     counts = text_scores([report("a a a a")] * 2, [of_lengths, of_lengths[:2]]).bleu_counts
     assert counts.reference_length_N.tolist() == [3, 5]
 
 
-def test_corpus_bleu_sums_counts_and_is_not_the_mean_of_the_reports() -> None:
+def test_corpus_bleu_sums_counts_instead_of_averaging_reports() -> None:
     scores = text_scores([report("a"), report("x y z")], [[report("a")], [report("p q r")]])
     assert scores.bleu_K[0] == pytest.approx(1 / 4)
     assert scores.bleu_NK[:, 0].mean() == pytest.approx(1 / 2)
 
 
-def test_rouge_of_a_short_report_is_what_a_pencil_gives() -> None:
+def test_rouge_of_a_short_report_by_hand() -> None:
     # the longest common subsequence is "lungs are clear": 3 of 4 tokens of the report, 3 of 5 of the reference
     scores = text_scores([report("lungs are now clear")], [[report("both lungs are quite clear")]])
     precision, recall, beta = 3 / 4, 3 / 5, 1.2
     assert scores.rouge_l == pytest.approx((1 + beta**2) * precision * recall / (recall + beta**2 * precision))
 
 
-def test_cider_of_copies_is_ten_times_the_share_of_orders_that_they_have() -> None:
+def test_cider_of_copies_is_ten_times_their_share_of_ngram_orders() -> None:
     written = [report("a b c d"), report("e f")]
     scores = text_scores(written, [[one] for one in written])
     assert scores.cider_N == pytest.approx([10.0, 5.0])
     assert scores.cider == pytest.approx(7.5)
 
 
-def test_cider_weighs_tokens_by_how_few_references_have_them() -> None:
-    # "common" stands in both references: its weight is log(2/2) = 0. So one unigram in one is right; bigrams differ
+def test_cider_weights_tokens_by_their_rarity_in_the_references() -> None:
+    # "common" is in both references: its weight is log(2/2) = 0. So one unigram in one is right; bigrams differ
     reports = [report("rare common"), report("other common")]
     scores = text_scores(reports, [[report("common rare")], [report("common seldom")]])
     assert scores.cider_N == pytest.approx([10 / 4, 0.0])
 
 
-def test_an_exact_copy_has_full_bleu_and_rouge_and_sentence_ends_are_no_tokens() -> None:
+def test_exact_copy_has_full_bleu_and_rouge_and_sentence_ends_are_no_tokens() -> None:
     scores = text_scores([report("no effusion. lungs are clear")], [[report("no effusion lungs are clear")]])
     assert scores.bleu_K == pytest.approx([1.0] * 4)
     assert scores.rouge_l == pytest.approx(1.0)
 
 
-def test_two_references_are_met_better_than_either_alone() -> None:
+def test_two_references_are_matched_better_than_either_alone() -> None:
     generated = [report("the heart is normal. no effusion is seen")]
     first, second = report("the heart is enlarged"), report("clear lungs. no effusion is seen")
     both = text_scores(generated, [[first, second]])
     for alone in (text_scores(generated, [[first]]), text_scores(generated, [[second]])):
         assert (both.bleu_K[:3] > 1.2 * alone.bleu_K[:3]).all()
         assert both.rouge_l >= alone.rouge_l
-    # "is" stands in each reference once, so only one of the two counts; "normal" stands in none
+    # "is" is in each reference once, so only one of the two counts; "normal" is in none
     assert both.bleu_counts.matches_NK.tolist() == [[6, 5, 3, 1]]
 
 
 @settings(max_examples=40, deadline=None)
 @given(corpora, st.randoms(use_true_random=False))
-def test_neither_the_order_of_reports_nor_that_of_references_matters(rows: list, random: object) -> None:
+def test_order_of_reports_and_references_does_not_matter(rows: list, random: object) -> None:
     order = list(range(len(rows)))
     random.shuffle(order)  # type: ignore[attr-defined]
     plain = text_scores([one for one, _ in rows], [several for _, several in rows])
@@ -187,7 +187,7 @@ def test_neither_the_order_of_reports_nor_that_of_references_matters(rows: list,
     np.testing.assert_allclose(shuffled.bleu_NK, plain.bleu_NK[order], atol=1e-9)
 
 
-def test_an_empty_report_scores_nothing_and_counts() -> None:
+def test_empty_report_scores_zero_and_counts() -> None:
     written = [[report("a b c d")], [report("e f g h")]]
     nothing = text_scores([[], [[]]], written)
     assert corpus_of(nothing) == dict.fromkeys(NAMES, 0.0)
@@ -219,13 +219,13 @@ def test_scoring_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
         ([[["a\u00a0b"]]], [[[["a"]]]], "holds white space"),
     ],
 )
-def test_what_cannot_be_scored_is_named(reports: list, references: list, message: str) -> None:
+def test_unscorable_input_is_named(reports: list, references: list, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         text_scores(reports, references)
     assert "two words" not in str(error.value)
 
 
-def test_intervals_are_those_of_the_library_run_on_each_resample() -> None:
+def test_intervals_match_the_library_run_on_each_resample() -> None:
     reports, references = made_up(8, seed=2)
     subjects = list("aabbbcde")
     found = bootstrapped(text_scores(reports, references), subjects, seed=5)
@@ -242,7 +242,7 @@ def test_intervals_are_those_of_the_library_run_on_each_resample() -> None:
     np.testing.assert_allclose([found[name] for name in NAMES], np.stack([low, high], axis=1), atol=1e-9)
 
 
-def test_the_interval_holds_the_score_is_narrow_and_comes_back_with_its_seed() -> None:
+def test_interval_contains_the_score_is_narrow_and_reproducible() -> None:
     scores = text_scores(*made_up(60, seed=3))
     subjects = [str(i // 2) for i in range(60)]
     found = bootstrapped(scores, subjects, seed=1)
@@ -255,7 +255,7 @@ def test_the_interval_holds_the_score_is_narrow_and_comes_back_with_its_seed() -
     assert found != bootstrapped(scores, subjects, seed=2)
 
 
-def test_the_interval_of_bleu_is_as_wide_as_scores_of_fresh_corpora_spread() -> None:
+def test_interval_of_bleu_is_as_wide_as_the_spread_over_fresh_corpora() -> None:
     fresh = [text_scores(*made_up(20, seed)).bleu_counts.bleu()[0] for seed in range(100, 200)]
     widths = []
     for seed in range(4):
@@ -265,7 +265,7 @@ def test_the_interval_of_bleu_is_as_wide_as_scores_of_fresh_corpora_spread() -> 
     assert np.mean(widths) == pytest.approx(high - low, rel=0.3)
 
 
-def test_copies_of_a_subjects_report_do_not_make_the_interval_narrower() -> None:
+def test_copies_of_a_subjects_report_do_not_narrow_the_interval() -> None:
     reports, references = made_up(40, seed=4)
     copied = text_scores(reports * 4, references * 4)
     once = bootstrapped(text_scores(reports, references), [str(i) for i in range(40)])
@@ -294,7 +294,7 @@ def test_distinct_ngrams_equal_a_plain_loop(reports: Reports, n: int) -> None:
     assert distinct_n(reports, n) == pytest.approx(expected)
 
 
-def test_reports_without_ngrams_are_not_distinct_and_none_at_all_cannot_be_counted() -> None:
+def test_reports_without_ngrams_are_not_distinct_and_no_reports_are_refused() -> None:
     assert distinct_n([[], [["a"]]], 2) == 0.0
     with pytest.raises(ValueError, match="0 reports"):
         distinct_n([], 1)
@@ -317,7 +317,7 @@ def test_copies_are_whole_reports_and_sentences_of_training_reports() -> None:
     assert share == VerbatimShare(reports=pytest.approx(2 / 7), sentences=pytest.approx(7 / 9))
 
 
-def test_tokens_are_compared_one_by_one_and_not_as_joined_text() -> None:
+def test_tokens_are_compared_individually_and_not_as_joined_text() -> None:
     share = verbatim_share([[["a b"]], [["a", "b"]], [['a", "b']]], [[["a", "b"]]])
     assert share == VerbatimShare(reports=pytest.approx(1 / 3), sentences=pytest.approx(1 / 3))
 
@@ -350,7 +350,7 @@ def test_training_reports_are_streamed_and_not_kept() -> None:
     assert peak_bytes < 50_000
 
 
-def test_shares_of_nothing_or_of_no_training_reports_are_refused() -> None:
+def test_no_reports_or_no_training_reports_are_refused() -> None:
     with pytest.raises(ValueError, match="0 reports"):
         verbatim_share([], [[["a"]]])
     with pytest.raises(ValueError, match="0 training reports"):

@@ -21,7 +21,7 @@ SIDE = 32
 
 
 def real_rows(num: int, seed: int) -> Batch:
-    """Images with a bright left (effusion) or right (pneumothorax) edge, and reports that say so."""
+    """Return images with a bright left (effusion) or right (pneumothorax) edge, and reports that say so."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.tensor(SPEC.label_vectors)[torch.randint(0, 3, (num,), generator=generator)].float()
     image = torch.rand(num, 1, SIDE, SIDE, generator=generator) - 0.8
@@ -42,7 +42,7 @@ def batches(num: int, seed: int) -> list[Batch]:
 
 
 class Archive(PairedModel):
-    """A model that knows its pairs by heart: gives the rows it was built with, one after the other."""
+    """A model that memorised its pairs: it returns the rows it was built with, one after the other."""
 
     def __init__(self, pairs: Sequence[Batch], report_nats: float = 0.5) -> None:
         super().__init__()
@@ -87,9 +87,7 @@ def noise(num: int) -> RowNoise:
     return RowNoise(seed=3, step=0, first_row=0, num_rows=num, device=CPU)
 
 
-def test_a_model_that_returns_the_real_rows_scores_like_the_real_rows(
-    validator: Validator, validation: list[Batch]
-) -> None:
+def test_model_that_returns_the_real_rows_scores_like_them(validator: Validator, validation: list[Batch]) -> None:
     metrics = validator.validate(Archive(validation), noise(120))
     assert metrics["fid_random_densenet"] == pytest.approx(0, abs=1e-6)
     for name in ("label_auc", "report_f1", "report_precision", "distinct_reports", "words_per_report", "label_auc"):
@@ -102,7 +100,7 @@ def test_a_model_that_returns_the_real_rows_scores_like_the_real_rows(
     assert metrics["word_perplexity"] == pytest.approx(np.exp(0.5))
 
 
-def test_pairs_that_ignore_their_labels_are_found_out(validator: Validator) -> None:
+def test_pairs_that_ignore_their_labels_are_detected(validator: Validator) -> None:
     others = batches(120, seed=9)
     metrics = validator.validate(Archive(others), noise(120))
     assert metrics["fid_random_densenet"] < 1.0  # the images themselves are fine
@@ -111,7 +109,7 @@ def test_pairs_that_ignore_their_labels_are_found_out(validator: Validator) -> N
     assert metrics["report_f1_generated"] < 0.6
 
 
-def test_unlabelled_rows_are_conditioned_on_labels_drawn_from_the_train_distribution(validation: list[Batch]) -> None:
+def test_unlabelled_rows_get_labels_of_the_training_distribution(validation: list[Batch]) -> None:
     unlabelled = [
         Batch(b.image_BCHW, torch.zeros_like(b.labels_BY), torch.zeros_like(b.labelled_B), b.words_BSW, b.has_report_B)
         for b in validation
@@ -125,7 +123,7 @@ def test_unlabelled_rows_are_conditioned_on_labels_drawn_from_the_train_distribu
     assert "label_auc_real" not in metrics
 
 
-def test_without_labels_and_reports_only_the_distance_between_images_is_measured(validation: list[Batch]) -> None:
+def test_only_the_image_distance_is_measured_without_labels_and_reports(validation: list[Batch]) -> None:
     bare = [
         Batch(b.image_BCHW, b.labels_BY * 0, ~b.labelled_B, torch.zeros_like(b.words_BSW), ~b.has_report_B)
         for b in validation
@@ -138,9 +136,7 @@ def test_without_labels_and_reports_only_the_distance_between_images_is_measured
     assert not any(name.startswith("label_auc") for name in metrics)
 
 
-def test_a_real_model_is_measured_and_the_same_noise_gives_the_same_metrics(
-    validator: Validator, validation: list[Batch]
-) -> None:
+def test_metrics_of_a_real_model_are_reproducible(validator: Validator, validation: list[Batch]) -> None:
     config = EmixerModelConfig.model_validate(TINY)
     torch.manual_seed(0)
     model = build_model(config, SPEC)

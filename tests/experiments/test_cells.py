@@ -1,4 +1,4 @@
-"""Cells are remembered by what decides them, and a result that cannot be read is none."""
+"""Cells are stored under what determines them, and an unreadable result counts as none."""
 
 import json
 import math
@@ -20,7 +20,7 @@ RESULT = CellResult(
 )
 
 
-def test_whatever_decides_the_figures_is_in_the_key_and_an_order_of_settings_is_not() -> None:
+def test_key_depends_on_all_inputs_but_not_on_their_order() -> None:
     others = [
         Cell("pairs", CELL.mix, 0), Cell("images", Mix(1001, 500, "emixer"), 0),
         Cell("images", Mix(1000, 501, "emixer"), 0), Cell("images", Mix(1000, 500, "cogan"), 0),
@@ -33,13 +33,13 @@ def test_whatever_decides_the_figures_is_in_the_key_and_an_order_of_settings_is_
     assert CELL.key(dict(reversed(INPUTS.items()))) == keys[0]
 
 
-def test_a_cell_keeps_the_key_that_it_had_before_later_ways_to_use_pairs() -> None:
-    # another value here means that everybody's finished cells would be computed again
+def test_keys_of_earlier_cells_are_unchanged() -> None:
+    # another value here means that all finished cells everywhere would be recomputed
     kept = {"images": "b122e27f295ba4f48d0c", "pairs": "a06a01202a6beb86ee9b",
             "distance": "2a95ee82cd223ddf9a87"}  # fmt: skip
     for task, key in kept.items():
         assert Cell(task, Mix(1000, 500, "emixer"), 0).key({}) == key  # type: ignore[arg-type]
-    # of the second: AUC orders images however sure a model is; a report generator's encoder is taught labels
+    # task version 2: AUC ranks images at any level of confidence; a report generator's encoder is taught labels
     second = {"classes": "1fa02d5135d41e44ef67", "reports": "4ad543c3e3849779672f"}
     for task, key in second.items():
         assert Cell(task, Mix(1000, 500, "emixer"), 0).key({}) == key  # type: ignore[arg-type]
@@ -47,7 +47,7 @@ def test_a_cell_keeps_the_key_that_it_had_before_later_ways_to_use_pairs() -> No
     assert len({Cell("images", mix, 0).key({}) for mix in (CELL.mix, *later)}) == 3
 
 
-def test_a_new_version_of_the_code_has_keys_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_code_version_changes_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     before = CELL.key(INPUTS)
     monkeypatch.setattr(cells, "CODE_VERSION", cells.CODE_VERSION + 1)
     assert CELL.key(INPUTS) != before
@@ -60,7 +60,7 @@ def test_a_new_version_of_the_code_has_keys_of_its_own(monkeypatch: pytest.Monke
         ("classes", {"network"}),
     ],
 )  # fmt: skip
-def test_only_settings_of_the_model_that_a_cell_trains_decide_its_key(task: Any, changes: set[str]) -> None:
+def test_only_settings_of_the_trained_model_determine_the_key(task: Any, changes: set[str]) -> None:
     network = {"growth": 16, "frozen": False}
     other = {"network": network, "report_decoder": {"kind": "attentive", "encoder": network}, "joint_hidden": 32}
     plain = Cell(task, Mix(10), 0).downstream_settings(DownstreamConfig())
@@ -71,14 +71,14 @@ def test_only_settings_of_the_model_that_a_cell_trains_decide_its_key(task: Any,
         assert Cell(task, Mix(10), 0).downstream_settings(DownstreamConfig.model_validate({name: value})) != plain
 
 
-def test_cells_have_names_for_people() -> None:
+def test_cells_have_readable_names() -> None:
     assert CELL.name == "images R1000 + S500 emixer, seed 0"
     assert Cell("reports", Mix(10), 2).name == "reports R10, seed 2"
     assert Cell("images", Mix(0, 500, "emixer-30"), 1).name == "images S500 emixer-30, seed 1"
     assert Cell("classes", Mix(0), 0).name == "classes no pretraining, seed 0"
 
 
-def test_a_result_comes_back_to_the_last_bit_with_what_is_not_defined(tmp_path: Path) -> None:
+def test_result_round_trips_exactly_with_undefined_values(tmp_path: Path) -> None:
     exact = CellResult({"auc": 1 / 3, "acc": math.nan}, {"auc": np.array([0.1 + 0.2, math.nan])}, {"device": "cpu"})
     exact.save(tmp_path / "cells" / "a.json", {})
     found = CellResult.load(tmp_path / "cells" / "a.json")
@@ -97,12 +97,12 @@ def test_a_result_comes_back_to_the_last_bit_with_what_is_not_defined(tmp_path: 
      '{"figures": {"auc": "high"}, "resampled": {}, "facts": {}}',
      '{"figures": {}, "resampled": {"auc": 3}, "facts": {}}', '{"figures": {}, "resampled": {}, "facts": 3}'],
 )  # fmt: skip
-def test_a_result_that_cannot_be_read_is_none(tmp_path: Path, content: str) -> None:
+def test_unreadable_result_counts_as_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.json").write_text(content)
     assert CellResult.load(tmp_path / "a.json") is None
 
 
-def test_a_result_cut_short_anywhere_is_none(tmp_path: Path) -> None:
+def test_truncated_result_counts_as_none(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     RESULT.save(path, {})
     whole = path.read_bytes()
@@ -114,7 +114,7 @@ def test_a_result_cut_short_anywhere_is_none(tmp_path: Path) -> None:
     assert CellResult.load(tmp_path / "there-is-none.json") is None
 
 
-def test_a_folder_keeps_results_by_key_and_opens_again(tmp_path: Path) -> None:
+def test_folder_keeps_results_by_key_and_reopens(tmp_path: Path) -> None:
     folder = ResultsFolder.open(tmp_path / "new", "digest")
     RESULT.save(folder.result_path("k1"), {})
     again = ResultsFolder.open(tmp_path / "new", "digest")
@@ -124,7 +124,7 @@ def test_a_folder_keeps_results_by_key_and_opens_again(tmp_path: Path) -> None:
     assert again.result("k2") is None
 
 
-def test_a_look_at_a_folder_that_is_not_there_makes_none(tmp_path: Path) -> None:
+def test_checking_a_missing_folder_does_not_create_it(tmp_path: Path) -> None:
     ResultsFolder.check(tmp_path / "new", "digest")
     assert not list(tmp_path.iterdir())
     (tmp_path / "empty").mkdir()
@@ -145,7 +145,7 @@ def test_a_look_at_a_folder_that_is_not_there_makes_none(tmp_path: Path) -> None
         ('{"experiment_ver', r"experiment\.json cannot be read"),
     ],
 )
-def test_a_folder_of_another_version_or_of_other_shards_is_refused_and_left_alone(
+def test_folder_of_another_version_or_other_shards_is_refused_and_left_alone(
     tmp_path: Path, about: str, message: str
 ) -> None:
     (tmp_path / "experiment.json").write_text(about)
@@ -157,7 +157,7 @@ def test_a_folder_of_another_version_or_of_other_shards_is_refused_and_left_alon
     assert (tmp_path / "experiment.json").read_text() == about
 
 
-def test_a_folder_of_something_else_and_a_file_are_refused(tmp_path: Path) -> None:
+def test_folder_with_other_files_and_a_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RunFolderError, match="is not empty and not an experiment"):
         ResultsFolder.open(tmp_path, "digest")

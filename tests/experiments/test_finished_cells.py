@@ -1,4 +1,4 @@
-"""What finished cells tell a plan: how others differ from them, and how long others will take."""
+"""What finished cells add to a plan: how others differ from them, and how long others will take."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def keep(folder: ResultsFolder, cell: Cell, inputs: dict[str, object], seconds: 
     CellResult({}, {}, {"seconds": seconds}).save(folder.result_path(cell.key(inputs)), cell.about(inputs))
 
 
-def test_a_cell_is_told_apart_from_the_nearest_of_its_name(tmp_path: Path) -> None:
+def test_difference_is_from_the_nearest_cell_of_the_same_name(tmp_path: Path) -> None:
     folder = ResultsFolder(tmp_path)
     keep(folder, REAL, INPUTS, 1)
     keep(folder, REAL, INPUTS | {"shards": "abd", "downstream": None}, 1)
@@ -29,7 +29,7 @@ def test_a_cell_is_told_apart_from_the_nearest_of_its_name(tmp_path: Path) -> No
     assert difference(REAL, many, finished_cells(folder)).endswith("; and 3 more")
 
 
-def test_cells_of_earlier_versions_and_damaged_ones_tell_nothing(tmp_path: Path) -> None:
+def test_damaged_cells_and_cells_of_earlier_versions_are_ignored(tmp_path: Path) -> None:
     folder = ResultsFolder(tmp_path)
     keep(folder, REAL, INPUTS, 1)
     folder.result_path("old").write_text('{"figures": {}, "resampled": {}, "facts": {"seconds": 3}}')
@@ -38,7 +38,7 @@ def test_cells_of_earlier_versions_and_damaged_ones_tell_nothing(tmp_path: Path)
     assert finished_cells(ResultsFolder(tmp_path / "new")) == []
 
 
-def test_time_is_told_by_task_with_a_total_and_with_what_nobody_knows(tmp_path: Path) -> None:
+def test_times_are_given_by_task_with_a_total_and_missing_timings(tmp_path: Path) -> None:
     folder = ResultsFolder(tmp_path)
     for seed, seconds in enumerate((6.0, 8.0)):
         keep(folder, Cell("images", Mix(100), seed), INPUTS, seconds)

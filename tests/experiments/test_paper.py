@@ -1,4 +1,4 @@
-"""What the paper prints, typed a second time by hand, and the sums that give a slip of a line away."""
+"""The figures printed in the paper, typed a second time by hand, and column sums that expose a swapped line."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def test_figures_are_those_of_the_paper(
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_table_has_all_rows_and_columns_of_the_paper(name: str) -> None:
+def test_table_has_all_rows_and_columns_of_the_paper(name: str) -> None:
     rows, columns = SHAPES[name]
     assert len(TABLES[name]) == rows
     assert {len(figures) for figures in TABLES[name].values()} == {columns}
@@ -65,11 +65,11 @@ def test_a_table_has_all_rows_and_columns_of_the_paper(name: str) -> None:
         ("10", "acc", 13.382),
     ],
 )  # fmt: skip
-def test_columns_add_up_to_what_the_papers_text_adds_up_to(name: str, column: str, total: float) -> None:
-    """Totals were taken from the text of the paper by another program."""
+def test_columns_add_up_to_the_totals_in_the_papers_text(name: str, column: str, total: float) -> None:
+    """The totals were taken from the text of the paper by another program."""
     assert sum(figures[column].mean for figures in TABLES[name].values()) == pytest.approx(total, abs=1e-9)
 
 
-def test_figures_are_printed_as_the_paper_has_them() -> None:
+def test_figures_are_printed_as_in_the_paper() -> None:
     assert str(Printed(0.85, 0.0034)) == "0.850"
     assert str(Printed(12.8, 0.0021)) == "12.80"

@@ -1,4 +1,4 @@
-"""From results to a written table, worked out by hand and compared whole."""
+"""From results to a written table, worked out by hand and compared in full."""
 
 import csv
 import io
@@ -59,7 +59,7 @@ def table() -> FilledTable:
     return filled(TABLE, (0, 1, 2), results(), MEASURED)
 
 
-def test_an_entry_is_the_mean_over_seeds_with_intervals_and_the_paired_gain_over_the_first_row(
+def test_entry_is_the_mean_over_seeds_with_intervals_and_a_paired_gain(
     table: FilledTable,
 ) -> None:
     real, mixed = table.entries[0, 0], table.entries[1, 0]
@@ -70,15 +70,15 @@ def test_an_entry_is_the_mean_over_seeds_with_intervals_and_the_paired_gain_over
     assert math.isnan(real.gain)
     assert (mixed.mean, mixed.low, mixed.high) == (pytest.approx(0.78), pytest.approx(0.704), pytest.approx(0.856))
     assert mixed.gain == pytest.approx(0.06)
-    # by seed 0.05, 0.07, 0.06: variance of their mean 0.0001 / 3. The two go up and down together, so that their
-    # difference in the resamples varies by 0.002^2 41 42 / 12 and not by five times as much. Together 0.000607,
+    # by seed 0.05, 0.07, 0.06: variance of their mean 0.0001 / 3. The two rows move together, so their
+    # difference over the resamples varies by 0.002^2 41 42 / 12 and not by five times as much. Together 0.000607,
     # of 0.000607^2 / (0.0000333^2 / 2 + 0.000574^2 / 40) = 41.9 degrees of freedom: half is 2.018 sqrt(0.000607)
     assert (mixed.gain_low, mixed.gain_high) == (pytest.approx(0.01027, abs=1e-4), pytest.approx(0.10973, abs=1e-4))
     assert mixed.num_seeds == 3
 
 
 def one_mixture_twice(generator: np.random.Generator, by_seed: float, gain: float = 0.0) -> FilledTable:
-    """Downstream models that differ by the luck of training, and by `gain`; both rows' resamples go together."""
+    """Return a table of downstream models that differ by training noise and by `gain`; resamples are shared."""
     luck_SR = generator.normal(0, 0.01, 100)
     found = {
         Cell("images", mix, seed): images(value := base + generator.normal(0, by_seed), list(value + luck_SR))
@@ -87,7 +87,7 @@ def one_mixture_twice(generator: np.random.Generator, by_seed: float, gain: floa
     return filled(replace(TABLE, columns=(AUC,), rows=TABLE.rows[:2]), (0, 1, 2), found, MEASURED)
 
 
-def test_rows_that_differ_by_the_luck_of_training_alone_are_rarely_marked_and_real_gains_are() -> None:
+def test_training_noise_is_rarely_marked_and_real_gains_are() -> None:
     generator = np.random.default_rng(0)
 
     def marked(by_seed: float, gain: float) -> float:
@@ -122,7 +122,7 @@ NOTES = [
 ]
 
 
-def test_the_table_as_markdown(table: FilledTable) -> None:
+def test_table_as_markdown(table: FilledTable) -> None:
     assert table.markdown() == "\n".join([
         "## A made-up table",
         "",
@@ -137,7 +137,7 @@ def test_the_table_as_markdown(table: FilledTable) -> None:
     ])  # fmt: skip
 
 
-def test_the_table_as_csv_says_what_is_missing_and_what_all_was_measured_on_and_by(table: FilledTable) -> None:
+def test_table_as_csv_states_what_is_missing_and_what_was_measured(table: FilledTable) -> None:
     rows = list(csv.reader(io.StringIO(table.csv())))
     assert ",".join(rows[0]) == (
         "method,data,metric,mean,sd,low,high,gain,gain_low,gain_high,seeds,paper_mean,paper_sd,status,encoder,"
@@ -156,7 +156,7 @@ def test_the_table_as_csv_says_what_is_missing_and_what_all_was_measured_on_and_
     assert rows[3][:8] == ["EMIXER", "R100 + S50 | 30 % of labels", "AUC", "0.78", "0.03", "0.704", "0.856", "0.06"]
 
 
-def test_the_table_as_latex_holds_intervals_failures_and_its_notes(table: FilledTable) -> None:
+def test_table_as_latex_has_intervals_failures_and_notes(table: FilledTable) -> None:
     def printed(text: str) -> str:
         signs = {"%": r"\%", "_": r"\_", "±": r"$\pm$", "▲": r"$\uparrow$", "▼": r"$\downarrow$"}
         for letter, latex in signs.items():
@@ -186,7 +186,7 @@ def test_one_seed_has_no_spread_and_the_note_says_one_seed() -> None:
     assert "mean ± sd over 1 seed [" in one.markdown()
 
 
-def test_a_figure_that_one_seed_leaves_undefined_is_not_defined() -> None:
+def test_figure_undefined_for_one_seed_is_not_defined() -> None:
     changed = results() | {Cell("images", MIXED, 1): images(math.nan, [math.nan] * 41)}
     assert filled(TABLE, (0, 1, 2), changed, MEASURED).missing[1, 0] == "not defined"
     halved = results() | {Cell("images", MIXED, 1): images(0.8, [math.nan] * 20 + [0.8] * 21)}
@@ -195,7 +195,7 @@ def test_a_figure_that_one_seed_leaves_undefined_is_not_defined() -> None:
     assert math.isfinite(entry.low), "by the resamples that define it"
 
 
-def test_where_the_first_row_is_missing_nothing_is_compared_with_another_in_its_place() -> None:
+def test_nothing_is_compared_if_the_first_row_is_missing() -> None:
     changed = results() | {Cell("images", REAL, seed): "failed" for seed in range(3)}
     table = filled(TABLE, (0, 1, 2), changed, MEASURED)
     assert table.missing[0, 0] == "failed"
@@ -204,7 +204,7 @@ def test_where_the_first_row_is_missing_nothing_is_compared_with_another_in_its_
     assert math.isnan(entry.gain)
 
 
-def test_a_seed_that_failed_hides_no_other_and_gains_are_of_the_seeds_of_both_rows() -> None:
+def test_failed_seed_hides_no_other_and_gains_use_the_seeds_of_both_rows() -> None:
     changed = results() | {Cell("images", REAL, 0): "failed"}
     table = filled(TABLE, (0, 1, 2), changed, MEASURED)
     real, mixed = table.entries[0, 0], table.entries[1, 0]
@@ -232,7 +232,7 @@ def test_classes_are_compared_with_the_first_row_of_their_own_class() -> None:
     assert all(math.isnan(gains[index, 0] or 0) for index in (0, 3, 5)), "class B has no first row to compare with"
 
 
-def test_the_plot_is_a_picture_with_a_mark_for_ours_and_one_for_the_papers(table: FilledTable) -> None:
+def test_plot_has_a_mark_for_our_figures_and_one_for_the_papers(table: FilledTable) -> None:
     picture = Image.open(io.BytesIO(plot(table)))
     assert picture.format == "PNG"
     pixels = np.asarray(picture.convert("RGB")).astype(int)
@@ -243,7 +243,7 @@ def test_the_plot_is_a_picture_with_a_mark_for_ours_and_one_for_the_papers(table
 
 
 @pytest.mark.parametrize("num_columns", [1, 7])
-def test_no_text_of_the_plot_runs_over_its_edge(table: FilledTable, num_columns: int, tmp_path: Path) -> None:
+def test_no_text_runs_over_the_edge_of_the_plot(table: FilledTable, num_columns: int, tmp_path: Path) -> None:
     wide = replace(TABLE, title="Image classification and report generation with real and synthetic pairs (paper: 1)",
                    columns=(AUC,) * num_columns)  # fmt: skip
     measured = (

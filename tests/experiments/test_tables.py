@@ -1,4 +1,4 @@
-"""Which cells the tables are made of, and of what size."""
+"""Which cells make up the tables, and their sizes."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def row(found: Table, method: str, data: str) -> Row:
     return one
 
 
-def test_table1_mixes_one_real_set_with_four_sizes_of_each_method() -> None:
+def test_table1_mixes_one_real_set_with_four_sizes_per_method() -> None:
     found = table("table1")
     assert [row.mix for row in found.rows[:5]] == [
         Mix(100_000), Mix(100_000, 50_000, "jointgan"), Mix(100_000, 100_000, "jointgan"),
@@ -32,7 +32,7 @@ def test_table1_mixes_one_real_set_with_four_sizes_of_each_method() -> None:
     assert found.generators == ["jointgan", "cogan", "smgan", "emixer"]
 
 
-def test_table1_goes_beyond_the_paper_in_three_ways_for_the_methods_asked_for() -> None:
+def test_table1_extends_the_paper_in_three_ways_for_requested_methods() -> None:
     rows = table("table1", scale=0.01).rows[17:]
     assert [(row.method, row.data, row.mix) for row in rows] == [
         ("EMIXER", "R1k + S5k", Mix(1000, 5000, "emixer")),
@@ -47,13 +47,13 @@ def test_table1_goes_beyond_the_paper_in_three_ways_for_the_methods_asked_for() 
     assert (len(plain.rows), plain.notes) == (17, ())
 
 
-def test_figures_have_no_cells_and_want_one_generator() -> None:
+def test_figures_have_no_cells_and_one_generator() -> None:
     for methods, generator in ((["cogan", "emixer"], "emixer"), (["smgan", "cogan"], "smgan")):
         found = table("figures", methods=methods)
         assert (found.all_cells((0,)), found.generators) == ([], [generator])
 
 
-def test_one_factor_scales_all_sizes_and_the_names_say_so() -> None:
+def test_one_factor_scales_all_sizes_and_names() -> None:
     settings = ExperimentConfig(scale=0.01)
     assert [scaled(images, settings) for images in (50_000, 100_000, 600_000)] == [500, 1000, 6000]
     assert [size_in_words(images, settings, "S") for images in (50_000, 100_000, 600_000)] == ["S500", "S1k", "S6k"]
@@ -69,7 +69,7 @@ def test_one_factor_scales_all_sizes_and_the_names_say_so() -> None:
         ("table9", 4 * 3, 3), ("table10", 17 * 3, 4),
     ],
 )  # fmt: skip
-def test_a_table_has_so_many_cells_of_three_seeds(name: str, cells: int, generators: int) -> None:
+def test_number_of_cells_for_three_seeds(name: str, cells: int, generators: int) -> None:
     found = table(name)
     assert len(found.all_cells((0, 1, 2))) == cells
     assert len(set(found.all_cells((0, 1, 2)))) == cells
@@ -83,7 +83,7 @@ def test_table10_replaces_real_images_by_generated_ones_at_one_size() -> None:
     assert table("table1").rows[0].mix == rows[0].mix, "one cell of both"
 
 
-def test_table9_trains_on_generated_images_alone_and_has_a_column_a_disease() -> None:
+def test_table9_trains_on_generated_images_only_with_a_column_per_disease() -> None:
     found = table("table9", diseases=["Edema", "Pleural Effusion", "Fracture"])
     assert [row.mix for row in found.rows] == [
         Mix(100_000), *(Mix(0, 100_000, name) for name in ("cogan", "jointgan", "emixer"))
@@ -93,7 +93,7 @@ def test_table9_trains_on_generated_images_alone_and_has_a_column_a_disease() ->
     assert [figure and figure.mean for figure in printed] == [0.732, 0.753, None]
 
 
-def test_table3_shares_its_full_row_with_table1_and_measures_each_generator_once() -> None:
+def test_table3_shares_its_full_row_with_table1_and_has_one_distance_per_generator() -> None:
     found = table("table3")
     assert row(found, "EMIXER", "30 % of labels").mix == Mix(100_000, 100_000, "emixer-30")
     shared = set(found.all_cells((0,))) & set(table("table1").all_cells((0,)))
@@ -105,7 +105,7 @@ def test_table3_shares_its_full_row_with_table1_and_measures_each_generator_once
     assert {cell.mix.real for cell in distances} == {0}, "R is no part of a distance"
 
 
-def test_table5_has_three_starts_and_a_row_a_class_in_the_names_of_the_shards() -> None:
+def test_table5_has_three_initialisations_and_a_row_per_class() -> None:
     found = table("table5", covid_classes=["healthy", "bacteria", "virus", "sars2"], scale=0.1)
     assert [row.data for row in found.rows] == ["healthy", "bacteria", "virus", "sars2"] * 3
     assert [row.mix for row in found.rows[::4]] == [Mix(0), Mix(10_000), Mix(10_000, 25_000, "emixer")]
@@ -115,14 +115,14 @@ def test_table5_has_three_starts_and_a_row_a_class_in_the_names_of_the_shards() 
     assert any("hospital" in note for note in found.notes)
 
 
-def test_methods_that_are_not_wanted_have_no_row_and_no_generator() -> None:
+def test_methods_not_requested_have_no_row_and_no_generator() -> None:
     found = table("table3", methods=["emixer", "cogan"])
     assert [row.method for row in found.rows] == ["CoGAN", "EMIXER", "EMIXER", "EMIXER"]
     assert found.generators == ["cogan", "emixer-30", "emixer-50", "emixer"]
     assert len(table("table9", methods=["smgan"]).rows) == 1
 
 
-def test_gain_has_a_group_of_rows_for_each_number_of_real_pairs_with_real_ones_as_the_ceiling() -> None:
+def test_gain_has_a_group_of_rows_per_number_of_real_pairs() -> None:
     settings = ExperimentConfig.model_validate(
         {
             "table": "gain",
@@ -149,7 +149,7 @@ def test_gain_has_a_group_of_rows_for_each_number_of_real_pairs_with_real_ones_a
         ("EMIXER", "R300 + S600 chosen from S1200", Mix(300, 600, "emixer", chosen_from=1200)),
         ("EMIXER", "R300 + S1200 balanced", Mix(300, 1200, "emixer-balanced")),
         ("More real", "R300 + R300", Mix(600)),
-    ]  # 1,500 real ones there are not
+    ]  # there are not 1,500 real ones
     assert {row.group for row in found.rows} == {("", 100), ("", 300)}
     assert [column.title for column in found.columns] == ["AUC"]
     assert found.generators == ["emixer", "emixer-balanced"]

@@ -1,4 +1,4 @@
-"""`python -m jobs` as far as it goes without SLURM: scripts to the letter, and what is refused before a submission."""
+"""`python -m jobs` without SLURM: scripts verbatim, and what is refused before submission."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ def training(tmp_path: Path, *settings: str) -> list[str]:
     return ["train", "--shards", str(tmp_path / "shards"), "--run", str(tmp_path / "run"), "--set", folder, *asked]
 
 
-def test_the_script_of_a_plain_job(tmp_path: Path, shards: Path) -> None:
+def test_script_of_a_plain_job(tmp_path: Path, shards: Path) -> None:
     result = run(*training(tmp_path), "--dry-run")
     assert result.exit_code == 0, result.output
     jobs = tmp_path / "jobs"
@@ -64,7 +64,7 @@ srun --unbuffered --output {jobs}/%j/%j_%t_log.out --cpus-per-task=4 --kill-on-b
     )
 
 
-def test_the_script_of_a_job_that_asks_for_everything(tmp_path: Path, shards: Path) -> None:
+def test_script_of_a_job_with_every_setting(tmp_path: Path, shards: Path) -> None:
     result = run(
         *training(
             tmp_path, "slurm.partition=gpu", "slurm.account=chest", "slurm.qos=long", "slurm.nodes=2",
@@ -117,7 +117,7 @@ srun --unbuffered --output {jobs}/%j/%j_%t_log.out --cpus-per-task=32 --kill-on-
     )
 
 
-def test_a_folder_with_spaces_and_dollars_is_quoted(tmp_path: Path, shards: Path) -> None:
+def test_folder_with_spaces_and_dollars_is_quoted(tmp_path: Path, shards: Path) -> None:
     result = run(*training(tmp_path, f"slurm.folder={tmp_path}/my $HOME"), "--dry-run")
     assert f"#SBATCH --output='{tmp_path}/my $HOME/%j/%j_0_log.out'" in result.output
     assert f"-m submitit.core._submit '{tmp_path}/my $HOME/%j'" in result.output
@@ -153,7 +153,7 @@ def test_a_folder_with_spaces_and_dollars_is_quoted(tmp_path: Path, shards: Path
         (["model.report_decoder.encoder.weights=/nowhere.pt"], "weights=/nowhere.pt does not exist"),
     ],
 )
-def test_what_cannot_work_is_refused_before_it_is_submitted(
+def test_invalid_settings_are_refused_before_submission(
     tmp_path: Path, shards: Path, settings: list[str], message: str
 ) -> None:
     result = run(*training(tmp_path, *settings), "--dry-run")
@@ -163,7 +163,7 @@ def test_what_cannot_work_is_refused_before_it_is_submitted(
     assert not (tmp_path / "jobs").exists()
 
 
-def test_images_of_another_size_are_found_on_the_login_node(tmp_path: Path) -> None:
+def test_wrong_image_size_is_found_on_the_login_node(tmp_path: Path) -> None:
     images, shards = str(tmp_path / "images"), str(tmp_path / "shards")
     for command in (
         ["phantom", "--studies", "60", "--out", images, "--set", "phantom.height_px=64"],
@@ -176,14 +176,14 @@ def test_images_of_another_size_are_found_on_the_login_node(tmp_path: Path) -> N
     assert run(*training(tmp_path, "model.side_px=32"), "--dry-run").exit_code == 0
 
 
-def test_inputs_that_another_job_will_make_need_not_be_there_yet(tmp_path: Path) -> None:
+def test_inputs_made_by_another_job_need_not_exist_yet(tmp_path: Path) -> None:
     missing = run(*training(tmp_path), "--dry-run")
     assert missing.exit_code == 2
     assert "use --after with the job that will write it" in missing.output
     assert run(*training(tmp_path), "--after", "5", "--dry-run").exit_code == 0
 
 
-def test_a_pipeline_hands_on_what_each_stage_makes(tmp_path: Path) -> None:
+def test_pipeline_passes_on_what_each_stage_makes(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     paths = [f"ingest.source={{kind: mimic-cxr, root: {tmp_path / 'images'}}}", f"ingest.out={tmp_path / 'shards'}",
              f"train.run={tmp_path / 'run'}", f"generate.out={tmp_path / 'made'}"]  # fmt: skip
@@ -207,9 +207,7 @@ def test_a_pipeline_hands_on_what_each_stage_makes(tmp_path: Path) -> None:
     assert "choose from ingest, encoder, train, generate, evaluate" in unknown
 
 
-def test_the_jobs_of_a_pipeline_may_ask_for_different_nodes_and_the_encoder_is_handed_on(
-    tmp_path: Path, shards: Path
-) -> None:
+def test_pipeline_jobs_may_request_different_nodes_and_pass_on_the_encoder(tmp_path: Path, shards: Path) -> None:
     asked = ["slurm.gpus_per_node=4", "slurm.stages={encoder: {gpus_per_node: 1, partition: small}}"]
     paths = [f"data.shards={shards}", f"encoder.run={tmp_path / 'eyes'}", f"train.run={tmp_path / 'run'}"]
     arguments = [part for setting in [*asked, *paths] for part in ("--set", setting)]
@@ -225,7 +223,7 @@ def test_the_jobs_of_a_pipeline_may_ask_for_different_nodes_and_the_encoder_is_h
     assert trained.validation.encoder.weights == tmp_path / "eyes" / "encoder.safetensors"
 
 
-def test_experiments_and_evaluations_are_jobs_too(tmp_path: Path, shards: Path) -> None:
+def test_experiments_and_evaluations_can_be_jobs(tmp_path: Path, shards: Path) -> None:
     common = ("--shards", str(shards), "--set", f"slurm.folder={tmp_path / 'jobs'}", "--dry-run")
     table = run("experiment", "table9", "--out", str(tmp_path / "tables"), *common)
     assert table.exit_code == 0, table.output
@@ -238,7 +236,7 @@ def test_experiments_and_evaluations_are_jobs_too(tmp_path: Path, shards: Path) 
     assert f"evaluate.dataset={tmp_path / 'made'} does not exist" in none.output
 
 
-def test_an_array_has_a_job_and_a_folder_for_every_combination(tmp_path: Path, shards: Path) -> None:
+def test_array_has_a_job_and_a_folder_for_every_combination(tmp_path: Path, shards: Path) -> None:
     result = run(*training(tmp_path), "--array", "seed=0,1", "--array", "loss.alpha=0.5,1e-1", "--at-once", "3",
                  "--dry-run")  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -290,15 +288,15 @@ srun --unbuffered --output {jobs}/%A_%a/%A_%a_%t_log.out --cpus-per-task=4 --kil
         ([f"seed={','.join(map(str, range(1001)))}"], "gives 1,001 jobs; the limit is 1,000"),
     ],
 )
-def test_an_array_that_cannot_be_is_refused(tmp_path: Path, shards: Path, axes: list[str], message: str) -> None:
+def test_invalid_array_is_refused(tmp_path: Path, shards: Path, axes: list[str], message: str) -> None:
     result = run(*training(tmp_path), *(part for axis in axes for part in ("--array", axis)), "--dry-run")
     assert result.exit_code == 2
     assert message in result.output
     assert "Traceback" not in result.output
 
 
-def test_values_with_commas_paths_and_equal_endings_have_names_of_their_own(tmp_path: Path, shards: Path) -> None:
-    """Two keys that end alike keep their whole name; a path goes by its last part; brackets hold a list together."""
+def test_array_labels_are_distinct_for_lists_paths_and_keys_with_equal_endings(tmp_path: Path, shards: Path) -> None:
+    """Keys with equal endings keep their full names; a path is named by its last part; brackets keep a list whole."""
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     result = run(*training(tmp_path), "--array", f"data.shards={tmp_path / 'a'},{tmp_path / 'b'}/",
@@ -310,7 +308,7 @@ def test_values_with_commas_paths_and_equal_endings_have_names_of_their_own(tmp_
     assert len(set(labels)) == 4
 
 
-def test_without_slurm_the_message_names_the_way_out(
+def test_missing_slurm_error_names_the_local_executor(
     tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
@@ -319,7 +317,7 @@ def test_without_slurm_the_message_names_the_way_out(
     assert "--executor local" in result.output
 
 
-def test_it_answers_on_a_login_node_without_importing_torch_or_ray(tmp_path: Path, shards: Path) -> None:
+def test_dry_run_imports_neither_torch_nor_ray(tmp_path: Path, shards: Path) -> None:
     program = (
         "import sys; from jobs.cli import main\n"
         "try: main(sys.argv[1:])\n"
@@ -332,8 +330,8 @@ def test_it_answers_on_a_login_node_without_importing_torch_or_ray(tmp_path: Pat
     assert done.stderr.strip().splitlines()[-1] == "[]"
 
 
-def test_the_local_executor_runs_the_stage_as_a_process_of_its_own(tmp_path: Path, shards: Path) -> None:
-    """The stage's own complaint about these empty shards comes back by the same way as from a node."""
+def test_local_executor_runs_the_stage_in_its_own_process(tmp_path: Path, shards: Path) -> None:
+    """The stage's error about these empty shards comes back the same way as from a node."""
     command = [sys.executable, "-m", "jobs", *training(tmp_path), "--executor", "local"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     job = shown.split("job ")[1].split()[0]
@@ -348,7 +346,7 @@ def test_the_local_executor_runs_the_stage_as_a_process_of_its_own(tmp_path: Pat
     assert "Error: " in run("logs", job, "--folder", folder).output
 
 
-def test_a_local_job_is_cancelled_and_a_second_one_on_its_folder_refused(tmp_path: Path, tiny_shards: Path) -> None:
+def test_local_job_is_cancelled_and_a_second_job_on_its_folder_is_refused(tmp_path: Path, tiny_shards: Path) -> None:
     (tmp_path / "shards").symlink_to(tiny_shards)
     command = [sys.executable, "-m", "jobs", *training(tmp_path, "model.side_px=32", "train.batch_size=16",
                "train.log_every_images=32"), "--executor", "local"]  # fmt: skip
@@ -374,7 +372,7 @@ def test_a_local_job_is_cancelled_and_a_second_one_on_its_folder_refused(tmp_pat
     assert "nothing to cancel here" in run("cancel", job, "--folder", folder).output
 
 
-def test_an_unknown_job_is_answered_with_where_to_look(tmp_path: Path) -> None:
+def test_unknown_job_is_answered_with_where_to_look(tmp_path: Path) -> None:
     result = run("logs", "12", "--folder", str(tmp_path))
     assert result.exit_code == 2
     assert "`python -m jobs status` lists them" in result.output
@@ -382,10 +380,8 @@ def test_an_unknown_job_is_answered_with_where_to_look(tmp_path: Path) -> None:
     assert shown == f"No jobs.\nLooked in {tmp_path}; give another folder with --config or --folder.\n"
 
 
-def test_jobs_are_found_by_the_config_that_they_were_submitted_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")  # what the jobs have said of their end is enough
+def test_jobs_are_found_by_the_config_they_were_submitted_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")  # the recorded ends of the jobs are enough
     (tmp_path / "site.yaml").write_text(f"slurm:\n  folder: {tmp_path / 'kept'}\n")
     for number in range(25):
         folder = tmp_path / "kept" / str(number)
@@ -403,9 +399,7 @@ def test_jobs_are_found_by_the_config_that_they_were_submitted_with(
     assert "has printed nothing yet" in run("logs", "3", "--config", str(tmp_path / "site.yaml")).output
 
 
-def test_without_squeue_nothing_is_said_of_a_job_that_is_not_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_state_of_an_unfinished_job_is_unknown_without_squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "7").mkdir()
     Job("7", "ingest", "slurm", str(tmp_path / "7"), None, (), 1000.0).save()
     monkeypatch.setenv("PATH", "/nowhere")
@@ -425,7 +419,7 @@ def test_without_squeue_nothing_is_said_of_a_job_that_is_not_over(
         (["tune.sampler=gp", "train.validate_every_images=1_000"], "tune.sampler=gp ignores trials"),
     ],
 )
-def test_a_search_that_could_not_begin_is_not_submitted(
+def test_search_that_could_not_start_is_not_submitted(
     tmp_path: Path, shards: Path, settings: list[str], message: str
 ) -> None:
     asked = [part for setting in settings for part in ("--set", setting)]
@@ -437,7 +431,7 @@ def test_a_search_that_could_not_begin_is_not_submitted(
     assert sound.exit_code == 0, sound.output
 
 
-def test_the_pairs_of_a_reader_study_are_drawn_by_a_job_and_the_rest_of_it_is_not(tmp_path: Path, shards: Path) -> None:
+def test_only_the_draw_of_a_reader_study_can_be_a_job(tmp_path: Path, shards: Path) -> None:
     folder = ["--set", f"slurm.folder={tmp_path / 'jobs'}"]
     make = [
         "study",

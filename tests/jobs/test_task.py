@@ -9,7 +9,7 @@ from emixer.run_folder import RunFolder
 from jobs.task import StageTask
 
 
-def test_only_trials_that_train_are_asked_for_a_checkpoint_and_waited_for(tmp_path: Path) -> None:
+def test_only_training_trials_are_asked_for_a_checkpoint_and_awaited(tmp_path: Path) -> None:
     over, training = (RunFolder.create_or_resume(tmp_path / "trials" / f"{n:04d}", "train", Config()) for n in (0, 1))
     with over.alone("train"):
         pass

@@ -1,4 +1,4 @@
-"""A run whose model knows sex and view beside its labels, and a server of it."""
+"""A run whose model is conditioned on sex and view besides its labels, and its server."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -25,7 +25,7 @@ WORDS = ("<script>alert(1)</script>", "edema", "clear", "lungs", "no", "effusion
 
 @pytest.fixture(scope="session")
 def live_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights; one of its words is markup. Women have edema, men do not."""
+    """A run with random weights, one of whose words is markup. Women have edema, men do not."""
     config = load_config(extra=TINY_MODEL | {"model.conditions": ["sex", "view"]})
     conditions = Conditions(("sex", "view"), (("F", "M"), ("AP", "PA")), ())
     vectors = ((1, 0, 0, 1, 0, 0, 1), (0, 1, 0, 0, 1, 0, 1), (0, 0, 1, 0, 1, 1, 0))
@@ -41,7 +41,7 @@ def live_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def live_sampler(live_run: Path) -> Sampler:
-    """The same model in this process, as `emixer generate` has it."""
+    """The same model in this process, as `emixer generate` uses it."""
     return Sampler(read_trained_model(live_run), "cpu")
 
 

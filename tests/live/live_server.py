@@ -1,4 +1,4 @@
-"""A real `emixer serve` in a process of its own."""
+"""A real `emixer serve` in its own process."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from tests.served import Answer, Server
 
 
 class LiveServer(Server):
-    """Serves a run until it is ended. more: further arguments."""
+    """Serves a run until it is closed. more: further arguments."""
 
     def __init__(self, run: Path, *more: str) -> None:
         super().__init__(["serve", "--run", str(run), "--use-gpu", "false", *more])

@@ -36,7 +36,7 @@ def draw(page: Page, shown: int) -> None:
     page.wait_for(f"{SHOWN} === {shown} && {IDLE}")
 
 
-def test_pairs_appear_as_chosen_and_text_is_text(page: Page, live: LiveServer) -> None:
+def test_pairs_appear_as_chosen_and_markup_is_shown_as_text(page: Page, live: LiveServer) -> None:
     open_live(page, live)
     assert page.evaluate("document.querySelector('main').innerText").count("not for diagnosis") == 1
     choose(page, "labels", "Pleural_Thickening")
@@ -53,7 +53,7 @@ def test_pairs_appear_as_chosen_and_text_is_text(page: Page, live: LiveServer) -
     assert {request.split("/")[2] for request in page.requests} == {f"127.0.0.1:{live.port}"}
 
 
-def test_a_swap_stands_side_by_side_and_a_strip_in_a_row(page: Page, live: LiveServer) -> None:
+def test_swap_is_shown_side_by_side_and_interpolation_in_a_row(page: Page, live: LiveServer) -> None:
     open_live(page, live)
     choose(page, "kind", "swap")
     draw(page, 8)
@@ -77,7 +77,7 @@ def test_a_swap_stands_side_by_side_and_a_strip_in_a_row(page: Page, live: LiveS
     assert page.errors == []
 
 
-def test_it_is_used_by_the_keyboard_alone(page: Page, live: LiveServer) -> None:
+def test_page_works_by_keyboard_alone(page: Page, live: LiveServer) -> None:
     open_live(page, live)
     page.evaluate("document.querySelector('[name=labels]').focus()")
     page.press(" ")
@@ -88,9 +88,7 @@ def test_it_is_used_by_the_keyboard_alone(page: Page, live: LiveServer) -> None:
     assert page.evaluate("document.querySelector('[name=seed]').value") == "5"
 
 
-def test_what_is_shown_is_downloaded_even_when_the_form_has_moved_on(
-    page: Page, live: LiveServer, tmp_path: Path
-) -> None:
+def test_download_is_what_is_shown_even_if_the_form_has_changed(page: Page, live: LiveServer, tmp_path: Path) -> None:
     open_live(page, live)
     choose(page, "labels", "Edema")
     draw(page, 4)
@@ -110,7 +108,7 @@ def test_what_is_shown_is_downloaded_even_when_the_form_has_moved_on(
     assert page.errors == []
 
 
-def test_it_fits_a_phone(page: Page, live: LiveServer) -> None:
+def test_page_fits_a_phone(page: Page, live: LiveServer) -> None:
     open_live(page, live, **PHONE)
     for kind, shown in (("pairs", 4), ("swap", 8), ("interpolation", 5)):
         choose(page, "kind", kind)
@@ -123,7 +121,7 @@ def test_it_fits_a_phone(page: Page, live: LiveServer) -> None:
     assert min(heights) >= 40
 
 
-def test_a_wrong_link_a_refusal_and_a_lost_server_are_told(page: Page, live_run: Path) -> None:
+def test_wrong_link_refusal_and_lost_server_are_reported(page: Page, live_run: Path) -> None:
     server = LiveServer(live_run, "--draws-a-minute", "1")
     try:
         problem = (
@@ -135,7 +133,7 @@ def test_a_wrong_link_a_refusal_and_a_lost_server_are_told(page: Page, live_run:
         page.wait_for(f"{SHOWN} === 4 && {IDLE}")
         page.click("#draw")
         assert "at most 1 times a minute" in page.wait_for(problem)
-        assert page.evaluate(SHOWN) == 4  # what was there stays
+        assert page.evaluate(SHOWN) == 4  # the earlier pairs stay
     finally:
         server.close()
     page.click("#draw")

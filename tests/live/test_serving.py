@@ -1,4 +1,4 @@
-"""A real server process, asked by plain HTTP: its pairs, its files, and what it refuses."""
+"""A real server process over plain HTTP: its pairs, its files, and what it refuses."""
 
 import asyncio
 import base64
@@ -36,7 +36,7 @@ def images_of(pairs: list[dict[str, Any]]) -> NDArray[np.uint8]:
 
 
 @pytest.mark.ray
-def test_pairs_are_those_that_generate_writes_for_the_same_seed_and_labels(
+def test_pairs_match_those_of_generate_with_the_same_seed_and_labels(
     live: LiveServer, live_run: Path, tmp_path: Path, ray_cluster: None
 ) -> None:
     wish = {"labels": ["Edema", "Pleural_Thickening"], "seed": 7, "view": "PA"}
@@ -51,7 +51,7 @@ def test_pairs_are_those_that_generate_writes_for_the_same_seed_and_labels(
     assert pq.read_table(io.BytesIO(saved.body)).equals(written)
 
 
-def test_a_swap_changes_the_label_and_neither_noise_nor_conditions(live: LiveServer, live_sampler: Sampler) -> None:
+def test_swap_changes_the_label_but_neither_noise_nor_conditions(live: LiveServer, live_sampler: Sampler) -> None:
     # drawn afresh, a pair without edema would be of a man: only women's conditions go with edema in training
     wish = {"kind": "swap", "labels": ["Edema"], "swapped": "Edema", "num": 2, "seed": 3}
     pairs = live.draw(**wish).json["pairs"]
@@ -65,7 +65,7 @@ def test_a_swap_changes_the_label_and_neither_noise_nor_conditions(live: LiveSer
     assert table["index"].to_pylist() == [0, 0, 1, 1]
 
 
-def test_an_interpolation_goes_from_one_pair_to_the_other(live: LiveServer, live_sampler: Sampler) -> None:
+def test_interpolation_leads_from_one_pair_to_the_other(live: LiveServer, live_sampler: Sampler) -> None:
     wish = {"kind": "interpolation", "labels": ["Edema"], "to_labels": ["No Finding"], "steps": 6, "sex": "M"}
     pairs = live.draw(**wish, view="AP").json["pairs"]
     images = images_of(pairs).astype(int)
@@ -76,7 +76,7 @@ def test_an_interpolation_goes_from_one_pair_to_the_other(live: LiveServer, live
     assert steps.max() < np.abs(images[-1] - images[0]).mean()
 
 
-def test_a_sheet_is_a_picture_of_all_pairs(live: LiveServer) -> None:
+def test_sheet_is_a_picture_of_all_pairs(live: LiveServer) -> None:
     made = live.download("png", num=5, labels=["Edema"])
     assert made.headers["content-type"] == "image/png"
     few = live.download("png", num=4, labels=["Edema"])
@@ -98,27 +98,27 @@ def test_a_sheet_is_a_picture_of_all_pairs(live: LiveServer) -> None:
         ({"unknown": 1}, 422, "unknown: "),
     ],
 )
-def test_what_cannot_be_drawn_is_refused_with_the_reason(
+def test_invalid_requests_are_refused_with_the_reason(
     live: LiveServer, wish: dict[str, Any], status: int, message: str
 ) -> None:
     answer = live.draw(**wish)
     assert (answer.status, message in answer.json["message"]) == (status, True), answer.json
 
 
-def test_steps_between_labels_do_not_go_into_a_dataset(live: LiveServer) -> None:
+def test_interpolations_cannot_be_downloaded_as_a_dataset(live: LiveServer) -> None:
     answer = live.download("parquet", kind="interpolation", labels=["Edema"])
     assert answer.status == 422
     assert "labels are 0 or 1" in answer.json["message"]
     assert live.download("exe").status == 404
 
 
-def test_a_body_that_is_too_long_or_no_json_is_refused(live: LiveServer) -> None:
+def test_overlong_or_malformed_body_is_refused(live: LiveServer) -> None:
     assert live.ask("/api/draw", live.token, b"[" * 2**17).status == 413
     assert live.ask("/api/draw", live.token, b"{").status == 422
 
 
 @pytest.mark.parametrize("path", ["/api/model", "/api/draw", "/api/download/png"])
-def test_nothing_of_the_model_is_told_without_the_token(live: LiveServer, path: str) -> None:
+def test_nothing_of_the_model_is_revealed_without_the_token(live: LiveServer, path: str) -> None:
     sent = None if path == "/api/model" else {}
     for token in (None, "wrong", live.token[:-1]):
         answer = live.ask(path, token, sent)
@@ -129,10 +129,10 @@ def test_nothing_of_the_model_is_told_without_the_token(live: LiveServer, path: 
     assert "not for diagnosis or any other clinical use" in page
 
 
-def test_more_draws_a_minute_than_allowed_wait(live_run: Path) -> None:
+def test_draws_beyond_the_limit_per_minute_are_refused(live_run: Path) -> None:
     with closing(LiveServer(live_run, "--draws-a-minute", "2")) as server:
         assert [server.draw(num=1).status for _ in range(2)] == [200, 200]
-        assert server.draw(num=17).status == 413  # what is refused does not count
+        assert server.draw(num=17).status == 413  # a refused request does not count
         answer = server.draw(num=1)
         assert answer.status == 429
         assert 1 <= int(answer.headers["retry-after"]) <= 60
@@ -140,7 +140,7 @@ def test_more_draws_a_minute_than_allowed_wait(live_run: Path) -> None:
         assert server.ask("/api/model", server.token).status == 200
 
 
-def test_drawing_leaves_the_event_loop_free_and_a_ninth_wish_is_told_to_wait(live_sampler: Sampler) -> None:
+def test_drawing_leaves_the_event_loop_free_and_refuses_a_ninth_request(live_sampler: Sampler) -> None:
     may_end = threading.Event()
 
     async def visit(drawing: DrawingThread) -> list[bool]:
@@ -149,7 +149,7 @@ def test_drawing_leaves_the_event_loop_free_and_a_ninth_wish_is_told_to_wait(liv
         with pytest.raises(RefusedError, match="8 others are waiting") as refused:
             await drawing.run(lambda: None)
         assert (refused.value.status, refused.value.retry_after_s) == (429, 2)
-        may_end.set()  # the loop came here while the first was at work
+        may_end.set()  # the loop got here while the first was at work
         done = await asyncio.gather(*waiting)
         assert await drawing.run(threading.current_thread) is not threading.current_thread()
         return done
@@ -158,7 +158,7 @@ def test_drawing_leaves_the_event_loop_free_and_a_ninth_wish_is_told_to_wait(liv
         assert asyncio.run(visit(drawing)) == [True] * 8
 
 
-def test_the_limit_is_over_any_minute() -> None:
+def test_limit_holds_over_any_minute() -> None:
     now = 0.0
     limit = RateLimit(2, lambda: now)
     limit.take()
@@ -174,7 +174,7 @@ def test_the_limit_is_over_any_minute() -> None:
         limit.take()
 
 
-def test_a_run_without_a_checkpoint_and_a_port_in_use_are_told(
+def test_run_without_a_checkpoint_and_port_in_use_are_reported(
     live: LiveServer, live_run: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(RunFolderError, match="is not a run folder"):

@@ -28,13 +28,13 @@ def test_hinge_by_hand() -> None:
     assert loss.generator(LOGITS).tolist() == [0, -2, 3]
 
 
-def test_a_generator_that_is_losing_still_has_a_slope() -> None:
+def test_losing_generator_still_has_a_gradient() -> None:
     logit = torch.tensor([-20.0], requires_grad=True)
     Logistic().generator(logit).sum().backward()
     assert logit.grad is not None
     assert logit.grad.item() == pytest.approx(-1)
 
 
-def test_the_config_names_the_loss() -> None:
+def test_config_names_the_loss() -> None:
     assert isinstance(adversarial_loss("logistic"), Logistic)
     assert isinstance(adversarial_loss("hinge"), Hinge)

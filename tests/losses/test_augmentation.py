@@ -24,13 +24,13 @@ def numbers(**changed: float) -> Tensor:
     return uniform_BU
 
 
-def test_without_a_kind_the_very_same_images_come_back() -> None:
+def test_images_are_returned_as_they_are_without_augmentation() -> None:
     image = images()
     assert augmented(image, numbers(), ()) is image
 
 
 @pytest.mark.parametrize("kind", ["color", "translation"])
-def test_a_half_changes_nothing(kind: Augmentation) -> None:
+def test_uniform_of_one_half_changes_nothing(kind: Augmentation) -> None:
     torch.testing.assert_close(augmented(images(), numbers(), (kind,)), images())
 
 
@@ -43,7 +43,7 @@ def test_brightness_is_added_and_contrast_stretches_about_the_mean() -> None:
     torch.testing.assert_close(flatter[0], image[0])
 
 
-def test_an_image_moves_by_whole_pixels_and_black_comes_in() -> None:
+def test_images_move_by_whole_pixels_and_black_fills_in() -> None:
     image = images()
     moved = augmented(image, numbers(down=0.99, right=0.0), ("translation",))  # by 16 / 8 = 2 down, 2 left
     assert torch.equal(moved[0], image[0])
@@ -60,7 +60,7 @@ def test_every_shift_is_as_likely_as_its_opposite() -> None:
     assert shifts == [2, 2, 1, 1, 0, 0, 1, 1, 2, 2]
 
 
-def test_a_gray_square_of_half_the_side_is_cut_out_and_may_lie_over_the_edge() -> None:
+def test_cutout_is_a_gray_square_of_half_the_side_that_may_cross_the_edge() -> None:
     image = images()
     inside = augmented(image, numbers(), ("cutout",))
     assert (inside[0, 0, 4:12, 4:12] == 0).all()
@@ -70,7 +70,7 @@ def test_a_gray_square_of_half_the_side_is_cut_out_and_may_lie_over_the_edge() -
     assert torch.equal(at_corner[1, 0, 4:, 4:], image[1, 0, 4:, 4:])
 
 
-def test_gradients_pass_where_the_image_is_still_seen_and_nowhere_else() -> None:
+def test_gradients_pass_only_where_the_image_is_visible() -> None:
     image = images().requires_grad_()
     augmented(image, numbers(down=0.99), ("translation", "cutout")).sum().backward()
     assert image.grad is not None
@@ -79,7 +79,7 @@ def test_gradients_pass_where_the_image_is_still_seen_and_nowhere_else() -> None
     assert (image.grad[0, 0, :4] == 1).all()
 
 
-def test_an_adaptive_probability_rises_while_the_critic_knows_real_images_and_falls_while_it_does_not() -> None:
+def test_adaptive_probability_follows_the_discriminators_certainty() -> None:
     augment = Augmenter(("translation",), target=0.6, images=1000)
     assert augment.probability == 0
     augment.follow(torch.tensor(0.9), 100)
@@ -95,7 +95,7 @@ def test_an_adaptive_probability_rises_while_the_critic_knows_real_images_and_fa
     assert augment.probability == 0
 
 
-def test_as_many_images_are_changed_as_the_probability_says_and_the_others_are_untouched() -> None:
+def test_share_of_augmented_images_follows_the_probability() -> None:
     images = torch.rand(600, 1, 16, 16)
     noise = RowNoise(0, 0, 0, 600, torch.device("cpu"))
     augment = Augmenter(("color",), target=0.6)

@@ -1,4 +1,4 @@
-"""CoGAN and JointGAN against what their papers say, in numbers worked out image by image."""
+"""CoGAN and JointGAN against their papers, in numbers worked out image by image."""
 
 import math
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def built(config: Config, kind: str, spec: ModelSpec) -> nn.Module:
 def test_each_domain_of_cogan_trains_the_tied_layers(
     tiny_config: Config, tiny_spec: ModelSpec, make_batch: MakeBatch, term: str
 ) -> None:
-    """The tied layers of the generators, and of the critics, have a gradient from either domain alone."""
+    """The tied layers of the generators, and of the discriminators, get a gradient from either domain alone."""
     model = built(tiny_config, "cogan", tiny_spec)
     assert isinstance(model, Cogan)
     config = with_overrides(tiny_config, {"model.kind": "cogan"}).model
@@ -55,7 +55,7 @@ def test_each_domain_of_cogan_trains_the_tied_layers(
     model.zero_grad(set_to_none=True)
     if term != "teacher_forcing":
         (game,) = build_phases(config, LossConfig.model_validate(OFF | {term: 1.0})).objectives
-        # reports of a fresh generator are all alike: what their critic learns is small, but not nothing
+        # reports of a fresh generator are all alike: what their discriminator learns is small, but not zero
         game.discriminator_loss(model, real, FAKE_LABELS, noise(), row_weights(real))[0].backward()
         tied = [model.critics.tied, model.critics.real_head, model.critics.projection]
         assert all(p.grad is not None and p.grad.abs().max() > 0 for layer in tied for p in layer.parameters())
@@ -64,7 +64,7 @@ def test_each_domain_of_cogan_trains_the_tied_layers(
 def test_cogan_holds_its_tied_layers_once_before_and_after_training(
     tiny_config: Config, tmp_path: Path, train_locally: Callable[..., Any]
 ) -> None:
-    """No second copy that could drift: neither among the parameters, nor in the averages, nor in a checkpoint."""
+    """There is no second copy that could drift, neither in the parameters, nor the averages, nor a checkpoint."""
     config = with_overrides(tiny_config, {"model.kind": "cogan"})
     (state,) = train_locally(config, tmp_path / "run").states
     fresh = build_model(config.model, state.spec)
@@ -85,7 +85,7 @@ def test_cogan_holds_its_tied_layers_once_before_and_after_training(
     assert not any("stem" in name or "blocks" in name for name, _ in state.model.report_generator.named_parameters())
 
 
-def test_cogans_report_term_by_hand(tiny_config: Config, tiny_spec: ModelSpec, make_batch: MakeBatch) -> None:
+def test_cogan_report_term_by_hand(tiny_config: Config, tiny_spec: ModelSpec, make_batch: MakeBatch) -> None:
     model = built(tiny_config, "cogan", tiny_spec)
     assert isinstance(model, Cogan)
     model.eval()
@@ -112,7 +112,7 @@ def test_cogans_report_term_by_hand(tiny_config: Config, tiny_spec: ModelSpec, m
 
 
 def jointgan_pairs(model: Jointgan, real: Batch) -> list[list[tuple[torch.Tensor, torch.Tensor, int]]]:
-    """(image, words, row) of each kind of pair, drawn one kind after the other."""
+    """Return (image, words, row) for each kind of pair, drawn one kind after the other."""
     decoder, condition = model.report_decoder, model.report_condition
 
     def image_of(words: torch.Tensor, stream: str) -> torch.Tensor:
@@ -136,7 +136,7 @@ def jointgan_pairs(model: Jointgan, real: Batch) -> list[list[tuple[torch.Tensor
 
 @pytest.mark.parametrize(("kind", "names"), [("cogan", ("words", "stops")),
                                              ("jointgan", ("words_of_labels", "stops_of_labels"))])  # fmt: skip
-def test_reports_known_by_their_labels_are_averaged_over_rows_that_have_labels(
+def test_reports_conditioned_on_labels_are_averaged_over_labelled_rows(
     tiny_config: Config, tiny_spec: ModelSpec, make_batch: MakeBatch, kind: str, names: tuple[str, ...]
 ) -> None:
     """With few labels the mean is over few words, not a small share of all words."""
@@ -152,11 +152,11 @@ def test_reports_known_by_their_labels_are_averaged_over_rows_that_have_labels(
     few = replace(real, labelled_B=torch.arange(NUM) < 1)
     only = replace(real, has_report_B=real.has_report_B & (torch.arange(NUM) < 1))
     assert terms(few) == pytest.approx(terms(only), rel=1e-5)
-    assert terms(few)[0] == pytest.approx(math.log(12), abs=0.5)  # nats a word, untrained: twelve tokens
+    assert terms(few)[0] == pytest.approx(math.log(12), abs=0.5)  # nats per word, untrained: twelve tokens
 
 
 @pytest.mark.parametrize("reads", ["image", "image-and-labels"])
-def test_jointgans_critic_names_five_kinds_of_pairs(
+def test_jointgan_discriminator_classifies_five_kinds_of_pairs(
     tiny_config: Config, tiny_spec: ModelSpec, make_batch: MakeBatch, reads: str
 ) -> None:
     """The mean over kinds of the mean of -log g_kind, pair by pair; the generators want each kind taken for real."""
@@ -200,10 +200,10 @@ def test_jointgan_samples_in_either_direction(tiny_config: Config, tiny_spec: Mo
     assert not torch.allclose(images[0], images[1])
 
 
-def test_jointgans_report_reaches_the_image_that_is_drawn_from_it(
+def test_jointgan_report_gets_gradients_from_the_image_drawn_from_it(
     tiny_config: Config, tiny_spec: ModelSpec, make_batch: MakeBatch
 ) -> None:
-    """p(report) p(image | report): the image's gradient passes the words back to the report's prior."""
+    """p(report) p(image | report): the image's gradient passes through the words to the report's prior."""
     model = built(tiny_config, "jointgan", tiny_spec)
     assert isinstance(model, Jointgan)
     config = with_overrides(tiny_config, {"model.kind": "jointgan"}).model

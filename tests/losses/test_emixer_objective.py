@@ -36,7 +36,7 @@ def model(tiny_config: Config, tiny_spec: ModelSpec) -> Emixer:
     torch.manual_seed(0)
     model = build_model(tiny_config.model, tiny_spec)
     assert isinstance(model, Emixer)
-    nn.init.constant_(model.image_generator.attention.gain, 0.5)  # at 0 nothing behind it would have a gradient
+    nn.init.constant_(model.image_generator.attention.gain, 0.5)  # at 0 the attention layers would have no gradient
     return model
 
 
@@ -69,7 +69,7 @@ def assert_reached(parameters: list[nn.Parameter], model: Emixer) -> None:
 
 
 @pytest.mark.parametrize("straight_through", [True, False])
-def test_the_critics_loss_reaches_every_parameter_of_the_critics_and_none_else(
+def test_discriminator_loss_reaches_all_discriminator_parameters_and_no_others(
     model: Emixer, make_batch: MakeBatch, straight_through: bool
 ) -> None:
     game = EmixerObjective(LossConfig(), GumbelConfig(straight_through=straight_through))
@@ -79,7 +79,7 @@ def test_the_critics_loss_reaches_every_parameter_of_the_critics_and_none_else(
 
 
 @pytest.mark.parametrize("straight_through", [True, False])
-def test_the_generators_loss_reaches_every_parameter_of_the_generators_and_none_else(
+def test_generator_loss_reaches_all_generator_parameters_and_no_others(
     model: Emixer, make_batch: MakeBatch, straight_through: bool
 ) -> None:
     game = EmixerObjective(LossConfig(), GumbelConfig(straight_through=straight_through))
@@ -89,18 +89,20 @@ def test_the_generators_loss_reaches_every_parameter_of_the_generators_and_none_
 
 
 @pytest.mark.parametrize("term", ["report", "joint"])
-def test_the_text_critics_train_decoder_and_image_generator_by_themselves(
+def test_each_text_discriminator_alone_trains_decoder_and_image_generator(
     model: Emixer, make_batch: MakeBatch, term: str
 ) -> None:
     generators_loss(objective(**OFF | {term: 1.0}), model, make_batch(NUM))
-    # A number of sentences has no gradient, and the encoder learns from real images alone
+    # The number of sentences has no gradient, and the encoder learns from real images only
     untrained = (stop_head(model), model.report_decoder.encoder, model.report_decoder.label_head)
     without = {id(p) for module in untrained for p in module.parameters()}
     assert_reached([p for p in generator_side(model) if id(p) not in without], model)
     assert all(p.grad is None for p in model.report_decoder.encoder.parameters())
 
 
-def test_the_text_critics_leave_the_image_generator_alone_when_told_so(model: Emixer, make_batch: MakeBatch) -> None:
+def test_text_discriminators_leave_the_image_generator_alone_if_configured(
+    model: Emixer, make_batch: MakeBatch
+) -> None:
     game = objective(**OFF | {"report": 1.0, "joint": 1.0, "report_gradient_to_image": False})
     generators_loss(game, model, make_batch(NUM))
     assert all(parameter.grad is None for parameter in model.image_generator.parameters())
@@ -115,7 +117,7 @@ def softplus(x: float) -> float:
     return math.log(1 + math.exp(x))
 
 
-def test_the_critics_terms_by_hand(model: Emixer, make_batch: MakeBatch) -> None:
+def test_discriminator_terms_by_hand(model: Emixer, make_batch: MakeBatch) -> None:
     """Image by image, with means written out, against the one pass over everything."""
     real = make_batch(NUM)
     _, terms = critics_loss(objective(), model, real)
@@ -155,7 +157,7 @@ def test_the_critics_terms_by_hand(model: Emixer, make_batch: MakeBatch) -> None
 
 
 def rotation_by_hand(model: Emixer, images: Tensor) -> float:
-    """Mean over rows 0 and 4 (a quarter of eight) and the four rotations."""
+    """Return the mean over rows 0 and 4 (a quarter of eight) and the four rotations."""
     costs = []
     for row in (0, 4):
         for turns in range(4):
@@ -164,7 +166,7 @@ def rotation_by_hand(model: Emixer, images: Tensor) -> float:
     return sum(costs) / len(costs)
 
 
-def test_the_generators_terms_by_hand(model: Emixer, make_batch: MakeBatch) -> None:
+def test_generator_terms_by_hand(model: Emixer, make_batch: MakeBatch) -> None:
     real = make_batch(NUM)
     model.image_generator.eval()  # so that the images below are those of the step
     _, terms = generators_loss(objective(), model, real)
@@ -196,11 +198,11 @@ def test_teacher_forcing_terms_are_means_over_words_and_over_stop_decisions(
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> float:
-    """Mean over labels, written out."""
+    """Return the mean over labels, written out."""
     return sum(softplus(-x if y else x) for x, y in zip(logits.tolist(), labels.tolist(), strict=True)) / len(labels)
 
 
-def test_the_encoder_is_taught_the_labels_of_real_images_that_have_them(model: Emixer, make_batch: MakeBatch) -> None:
+def test_encoder_learns_the_labels_of_labelled_real_images(model: Emixer, make_batch: MakeBatch) -> None:
     real = make_batch(NUM)
     model.report_decoder.eval()
     _, terms = generators_loss(objective(**OFF | {"alpha": 1.0, "beta": 1.0, "labels": 1.0}), model, real)
@@ -213,11 +215,9 @@ def test_the_encoder_is_taught_the_labels_of_real_images_that_have_them(model: E
     assert_reached([*decoder.encoder.parameters(), *decoder.label_head.parameters()], model)
 
 
-def test_generated_images_are_asked_for_their_labels_by_an_encoder_that_does_not_learn_from_them(
-    model: Emixer, make_batch: MakeBatch
-) -> None:
+def test_image_labels_term_trains_the_generator_but_not_the_encoder(model: Emixer, make_batch: MakeBatch) -> None:
     model.image_generator.eval()
-    model.report_decoder.eval()  # else its running statistics would have moved by the time that they are read below
+    model.report_decoder.eval()  # otherwise its running statistics would have moved before they are read below
     weights = OFF | {"beta": 1.0, "labels": 1e-9, "image_labels": 1.0}
     _, terms = generators_loss(objective(**weights), model, make_batch(NUM))
     decoder = model.report_decoder
@@ -227,11 +227,11 @@ def test_generated_images_are_asked_for_their_labels_by_an_encoder_that_does_not
     assert terms["image_labels"].item() == pytest.approx(sum(costs) / NUM, rel=1e-4)
     assert_reached(list(model.image_generator.parameters()), model)
     assert decoder.label_head.bias.grad is not None
-    assert decoder.label_head.bias.grad.abs().max() < 1e-8  # of the real images alone
+    assert decoder.label_head.bias.grad.abs().max() < 1e-8  # from the real images only
 
 
-def test_a_real_image_with_another_ones_report_is_a_further_fake(model: Emixer, make_batch: MakeBatch) -> None:
-    """Where both rows have labels, these differ, and the other row has a report."""
+def test_real_image_with_another_report_is_an_additional_fake(model: Emixer, make_batch: MakeBatch) -> None:
+    """If both rows have labels, these differ, and the other row has a report."""
     real = make_batch(NUM)
     real.labels_BY[5] = real.labels_BY[4]
     _, without = critics_loss(objective(), model, real)
@@ -252,12 +252,12 @@ def test_a_real_image_with_another_ones_report_is_a_further_fake(model: Emixer, 
 
 @pytest.mark.parametrize(("weights", "named"), [({"image_labels": 1.0, "labels": 0.0}, r"loss\.labels=0"),
                                                 ({"mismatched": 1.0, "joint": 0.0}, r"loss\.joint=0")])  # fmt: skip
-def test_a_term_that_needs_another_one_says_so(weights: dict[str, float], named: str) -> None:
+def test_term_that_needs_another_term_says_so(weights: dict[str, float], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         objective(**weights)
 
 
-def test_words_then_images_then_the_whole_game(tiny_config: Config) -> None:
+def test_phases_are_words_then_images_then_the_full_game(tiny_config: Config) -> None:
     shares = {"model.words_share": 0.3, "model.images_share": 0.5}
     phases = build_phases(with_overrides(tiny_config, shares).model, LossConfig())
     words, images, game = (phases.at(progress) for progress in (0.29, 0.31, 0.81))
@@ -272,7 +272,7 @@ def test_words_then_images_then_the_whole_game(tiny_config: Config) -> None:
         build_phases(with_overrides(tiny_config, shares).model, LossConfig(teacher_forcing=0))
 
 
-def test_the_loss_is_the_weighted_sum_of_its_terms(model: Emixer, make_batch: MakeBatch) -> None:
+def test_loss_is_the_weighted_sum_of_its_terms(model: Emixer, make_batch: MakeBatch) -> None:
     weights = {"image": 2.0, "report": 0.5, "joint": 3.0, "alpha": 0.2, "beta": 0.7, "teacher_forcing": 4.0,
                "labels": 0.6, "image_labels": 0.9}  # fmt: skip
     loss, terms = critics_loss(objective(**weights), model, make_batch(NUM))
@@ -294,7 +294,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(model: Emixer, make_batch: Ma
         ({"beta": 1.0, "alpha": 1.0}, {"report_decoder", "report_discriminator", "joint_discriminator"}),
     ],
 )
-def test_a_term_of_weight_zero_costs_no_work(
+def test_term_of_weight_zero_does_no_work(
     model: Emixer, make_batch: MakeBatch, weights: dict[str, float], idle: set[str]
 ) -> None:
     worked: set[str] = set()
@@ -306,13 +306,13 @@ def test_a_term_of_weight_zero_costs_no_work(
     critics_loss(game, model, make_batch(NUM))
     generators_loss(game, model, make_batch(NUM))
     everything = {name for name, _ in model.named_children()}
-    reads_words = {"report_discriminator", "joint_discriminator"}  # words are looked up for both critics together
+    reads_words = {"report_discriminator", "joint_discriminator"}  # words are embedded once for both discriminators
     assert everything - worked >= (idle if "report" not in weights and "joint" not in weights else idle - reads_words)
     for name in idle:
         assert all(parameter.grad is None for parameter in model.get_submodule(name).parameters())
 
 
-def test_unlabelled_rows_and_rows_without_a_report_have_no_say_in_those_terms(
+def test_unlabelled_rows_and_rows_without_a_report_do_not_affect_those_terms(
     model: Emixer, make_batch: MakeBatch
 ) -> None:
     real = make_batch(NUM)
@@ -330,7 +330,7 @@ def test_unlabelled_rows_and_rows_without_a_report_have_no_say_in_those_terms(
     assert terms["report"].isfinite()
 
 
-def test_a_batch_without_any_report_or_label_still_has_finite_losses(model: Emixer, make_batch: MakeBatch) -> None:
+def test_losses_are_finite_without_any_report_or_label(model: Emixer, make_batch: MakeBatch) -> None:
     nothing = torch.zeros(NUM, dtype=torch.bool)
     real = make_batch(NUM)
     real = replace(real, labelled_B=nothing, has_report_B=nothing, words_BSW=torch.zeros_like(real.words_BSW))
@@ -370,7 +370,7 @@ def test_two_halves_of_a_batch_add_up_to_the_whole(
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
-def test_both_critics_of_images_read_augmented_images_and_the_decoder_does_not(
+def test_image_discriminators_read_augmented_images_but_the_decoder_does_not(
     model: Emixer, make_batch: MakeBatch
 ) -> None:
     seen: dict[str, list[Tensor]] = {"image": [], "joint": [], "decoder": []}
@@ -386,7 +386,7 @@ def test_both_critics_of_images_read_augmented_images_and_the_decoder_does_not(
     images, pairs, read = seen["image"][0], seen["joint"][0], seen["decoder"][0]
     assert torch.equal(images, pairs)
     gray_share_B = (images == 0).float().mean(dim=(1, 2, 3))
-    assert (gray_share_B >= 1 / 16).all()  # half the side squared, of which a quarter at least lies inside
+    assert (gray_share_B >= 1 / 16).all()  # half the side squared, of which at least a quarter lies inside
     assert ((read == 0).float().mean(dim=(1, 2, 3)) < 1 / 32).all()
 
 
@@ -398,7 +398,7 @@ def test_shorter_real_reports_are_judged_as_if_padded(model: Emixer, make_batch:
         torch.testing.assert_close(play(objective(), model, real)[0], play(objective(), model, cut)[0])
 
 
-def test_losses_are_finite_and_have_gradients_under_bfloat16_autocast(model: Emixer, make_batch: MakeBatch) -> None:
+def test_losses_and_gradients_are_finite_under_bfloat16_autocast(model: Emixer, make_batch: MakeBatch) -> None:
     for play, side in ((critics_loss, model.discriminator_parameters()), (generators_loss, generator_side(model))):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss, _ = play(objective(), model, make_batch(NUM))
@@ -407,7 +407,7 @@ def test_losses_are_finite_and_have_gradients_under_bfloat16_autocast(model: Emi
         assert all(p.grad is not None and p.grad.isfinite().all() for p in side)
 
 
-def test_gray_images_meet_a_model_of_three_channels(
+def test_model_of_three_channels_accepts_gray_images(
     tiny_config: Config, tiny_spec: ModelSpec, make_batch: MakeBatch
 ) -> None:
     config = tiny_config.model.model_copy(update={"channels": 3})
@@ -417,7 +417,7 @@ def test_gray_images_meet_a_model_of_three_channels(
         assert play(objective(), model, make_batch(NUM))[0].isfinite()
 
 
-def test_a_game_in_which_one_side_has_nothing_to_learn_is_refused(tiny_config: Config) -> None:
+def test_game_in_which_one_side_learns_nothing_is_refused(tiny_config: Config) -> None:
     assert isinstance(tiny_config.model, EmixerModelConfig)
     with pytest.raises(ConfigError, match="no critic has anything to learn"):
         build_phases(tiny_config.model, LossConfig(**OFF | {"teacher_forcing": 1.0}))

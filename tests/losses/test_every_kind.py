@@ -1,4 +1,4 @@
-"""What every kind of game owes to the trainer."""
+"""What the trainer requires of every kind of game."""
 
 from collections.abc import Callable
 
@@ -31,7 +31,7 @@ def model(kind_config: Config, tiny_spec: ModelSpec) -> PairedModel:
     model = build_model(kind_config.model, tiny_spec)
     for name, parameter in model.named_parameters():
         if name.endswith("attention.gain"):
-            nn.init.constant_(parameter, 0.5)  # at 0 nothing behind it would have a gradient
+            nn.init.constant_(parameter, 0.5)  # at 0 the attention layers would have no gradient
     return model
 
 
@@ -62,7 +62,7 @@ def unreached(parameters: list[nn.Parameter], model: PairedModel) -> list[str]:
     return [names[id(p)] for p in parameters if p.grad is None or not p.grad.abs().max() > 0]
 
 
-def test_the_games_reach_every_parameter_of_the_player_and_none_of_the_other(
+def test_losses_reach_every_parameter_of_their_player_and_none_of_the_other(
     kind_config: Config, model: PairedModel, make_batch: MakeBatch
 ) -> None:
     real = make_batch(NUM)
@@ -78,7 +78,7 @@ def test_the_games_reach_every_parameter_of_the_player_and_none_of_the_other(
     assert all(parameter.grad is None for parameter in model.discriminator_parameters())
 
 
-def test_terms_are_finite_named_and_add_up_to_the_loss(
+def test_terms_are_finite_and_add_up_to_the_loss(
     kind_config: Config, model: PairedModel, make_batch: MakeBatch
 ) -> None:
     weights = {"image": 0.5, "report": 0.7, "joint": 0.9, "alpha": 0.3, "beta": 0.6, "teacher_forcing": 2.0,
@@ -94,14 +94,14 @@ def test_terms_are_finite_named_and_add_up_to_the_loss(
             assert all(term.isfinite() and not term.requires_grad for term in terms.values())
 
 
-def test_rows_without_a_report_or_labels_change_nothing_by_what_stands_in_their_place(
+def test_content_of_missing_reports_and_labels_has_no_effect(
     kind_config: Config, model: PairedModel, make_batch: MakeBatch
 ) -> None:
     real, other = make_batch(NUM), make_batch(NUM)  # row 1 has no labels, row 2 no report
     other.labels_BY[1] = 1 - other.labels_BY[1]
     other.words_BSW[2, 0, :2] = torch.tensor([5, 2])
     weights = row_weights(real)
-    model.eval()  # in batch norm rows see each other
+    model.eval()  # in batch norm rows affect each other
     for game in games(kind_config):
         losses = [game.generator_loss] + [game.discriminator_loss] * game.has_critics
         for loss in losses:
@@ -111,7 +111,7 @@ def test_rows_without_a_report_or_labels_change_nothing_by_what_stands_in_their_
 
 def test_micro_batches_add_up_to_the_batch(kind_config: Config, model: PairedModel, make_batch: MakeBatch) -> None:
     real = make_batch(NUM)
-    model.eval()  # in training, batch norm sees the micro-batch
+    model.eval()  # in training mode, batch norm sees the micro-batch
     weights = row_weights(real)
     for game in games(kind_config, word_dropout=0.5):
         losses = [game.generator_loss] + [game.discriminator_loss] * game.has_critics
@@ -124,7 +124,7 @@ def test_micro_batches_add_up_to_the_batch(kind_config: Config, model: PairedMod
             assert sum(part.item() for part in parts) == pytest.approx(whole, rel=1e-4)
 
 
-def test_augmented_images_reach_the_critics_and_the_gradient_the_generator(
+def test_augmented_images_reach_the_discriminators_and_their_gradient_the_generator(
     kind_config: Config, model: PairedModel, make_batch: MakeBatch
 ) -> None:
     real = make_batch(NUM)
@@ -136,7 +136,7 @@ def test_augmented_images_reach_the_critics_and_the_gradient_the_generator(
     assert unreached(image, model) == []
 
 
-def test_words_that_are_hidden_make_real_reports_harder_and_nothing_else_different(
+def test_hidden_words_make_real_reports_harder_and_change_nothing_else(
     kind_config: Config, model: PairedModel, make_batch: MakeBatch
 ) -> None:
     real = make_batch(NUM)
@@ -154,7 +154,7 @@ def test_words_that_are_hidden_make_real_reports_harder_and_nothing_else_differe
     assert num_taught >= 1
 
 
-def test_a_game_in_which_one_side_has_nothing_to_learn_is_refused(kind_config: Config) -> None:
+def test_game_in_which_one_side_learns_nothing_is_refused(kind_config: Config) -> None:
     off = dict.fromkeys(("image", "report", "joint", "alpha", "beta", "teacher_forcing"), 0.0)
     with pytest.raises(ConfigError, match="no critic has anything to learn"):
         games(kind_config, **off | {"teacher_forcing": 1.0})
@@ -162,7 +162,7 @@ def test_a_game_in_which_one_side_has_nothing_to_learn_is_refused(kind_config: C
         games(kind_config, **off | {"beta": 1.0})
 
 
-def test_augmentation_that_adapts_needs_something_to_adapt_and_something_to_follow(kind_config: Config) -> None:
+def test_adaptive_augmentation_needs_augmentations_and_an_image_term(kind_config: Config) -> None:
     with pytest.raises(ConfigError, match=r"augment_target"):
         games(kind_config, augment_target=0.6)
     with pytest.raises(ConfigError, match=r"augment_target"):

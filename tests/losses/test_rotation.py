@@ -9,7 +9,7 @@ from emixer.losses.rotation import in_all_rotations, rotated_rows, rotation_cros
 CPU = torch.device("cpu")
 
 
-def test_images_are_turned_as_numpy_turns_them() -> None:
+def test_images_are_rotated_as_by_numpy() -> None:
     images = torch.arange(2 * 9.0).view(2, 1, 3, 3)
     turned = in_all_rotations(images)
     assert turned.shape == (8, 1, 3, 3)
@@ -28,7 +28,7 @@ def test_rotation_cross_entropy_by_hand() -> None:
 
 
 @pytest.mark.parametrize("share", [0.25, 0.3, 1.0])
-def test_the_rotated_rows_of_micro_batches_are_those_of_the_whole_batch(share: float) -> None:
+def test_rotated_rows_of_micro_batches_are_those_of_the_whole_batch(share: float) -> None:
     whole = rotated_rows(0, 40, share, CPU).tolist()
     assert len(whole) == round(40 * share)
     pieces = [first + row for first in (0, 10, 20, 30) for row in rotated_rows(first, 10, share, CPU).tolist()]

@@ -1,4 +1,4 @@
-"""Report decoders at their smallest, of every kind."""
+"""The smallest report decoders of every kind."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ MakeDecoder = Callable[..., ReportDecoder]
 
 @pytest.fixture
 def make_decoder(tiny_config: Config) -> MakeDecoder:
-    """make_decoder(**settings of model.report_decoder): in eval mode, weights large enough that reports differ."""
+    """make_decoder(**settings of model.report_decoder): in eval mode, with weights large enough that reports differ."""
 
     def make(**settings: object) -> ReportDecoder:
         torch.manual_seed(4)
@@ -52,24 +52,24 @@ KINDS_OF_DECODER = {
 
 @pytest.fixture(params=KINDS_OF_DECODER)
 def decoder(request: pytest.FixtureRequest, make_decoder: MakeDecoder) -> ReportDecoder:
-    """Each kind of decoder, with and without labels to read."""
+    """Each kind of decoder, with and without labels as input."""
     return make_decoder(**KINDS_OF_DECODER[request.param])
 
 
 def images(num: int) -> Tensor:
-    """Images whose brightness and contrast differ."""
+    """Return images that differ in brightness and contrast."""
     noise = torch.rand(num, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     rows = torch.arange(num)[:, None, None, None]
     return (noise * (1 + rows % 3) + rows % 5 - 2).clamp(-1, 1)
 
 
 def labels(num: int) -> Tensor:
-    """Labels that differ."""
+    """Return labels that differ between rows."""
     return ((torch.arange(num)[:, None] >> torch.arange(NUM_LABELS)) % 2).float()
 
 
 def assert_layout(words_BSW: Tensor) -> None:
-    """Sentences of at least one word end in END and padding; the first sentences of a report are not empty."""
+    """Check that non-empty sentences end in END and padding, and that a report's first sentences are not empty."""
     for report in words_BSW.tolist():
         lengths = [sum(word != PAD for word in sentence) for sentence in report]
         num_sentences = sum(length > 0 for length in lengths)

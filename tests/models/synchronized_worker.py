@@ -1,4 +1,4 @@
-"""One of two gloo workers: normalizes its half of the images and writes what came out, gradients included.
+"""One of two gloo workers: normalizes its half of the images and writes the results, gradients included.
 
 Run by test_batch_norm.py as `python synchronized_worker.py RANK FOLDER`.
 """

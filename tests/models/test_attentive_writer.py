@@ -1,4 +1,4 @@
-"""The writer with kept keys and values, against torch's own transformer that reads everything anew at each word."""
+"""The writer with its key-value cache, against torch's own transformer, which rereads everything at each word."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,7 +17,7 @@ from tests.models.conftest import KINDS_OF_DECODER, NOISE, NUM_WORDS, MakeDecode
 
 @pytest.fixture(params=[name for name in KINDS_OF_DECODER if name.startswith("attentive")])
 def decoder(request: pytest.FixtureRequest, make_decoder: MakeDecoder) -> ReportDecoder:
-    """With and without labels to read."""
+    """Attentive decoders with and without labels as input."""
     return make_decoder(**KINDS_OF_DECODER[request.param])
 
 
@@ -28,7 +28,7 @@ def writer_of(decoder: ReportDecoder) -> AttentiveWriter:
 
 
 def torch_transformer(writer: AttentiveWriter) -> nn.TransformerEncoder:
-    """The same weights in torch's layers."""
+    """Return torch's layers with the same weights."""
     width, heads = writer.norm.weight.shape[0], writer.layers[0].heads
     layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
     stack = nn.TransformerEncoder(layer, len(writer.layers), norm=writer.norm, enable_nested_tensor=False)
@@ -43,7 +43,7 @@ def torch_transformer(writer: AttentiveWriter) -> nn.TransformerEncoder:
 
 @torch.no_grad()
 def next_word_logits(writer: AttentiveWriter, condition: Condition, row: int, words: Sequence[int]) -> Tensor:
-    """Logits (K,) of the word after `words`, by reading all of the sequence anew."""
+    """Return logits (K,) of the word after `words`, reading the whole sequence anew."""
     read = [writer.read_places(condition.places_BPV[row])]
     if writer.label_embedding is not None:
         assert condition.labels_BY is not None
@@ -53,14 +53,14 @@ def next_word_logits(writer: AttentiveWriter, condition: Condition, row: int, wo
     prefix = sum(map(len, read))
     sequence = torch.cat([*read, writer.word_embedding(torch.tensor([START, *words]))])
     hidden = torch.triu(torch.ones(len(sequence), len(sequence)), 1).bool()
-    hidden[:prefix, :prefix] = False  # what is read sees all of itself
+    hidden[:prefix, :prefix] = False  # the prefix attends to all of itself
     states = torch_transformer(writer)((sequence + writer.position_LD[: len(sequence)])[None], mask=hidden)
     logits: Tensor = writer.to_words(states[0, -1])
     return logits
 
 
 def written_word_by_word(writer: AttentiveWriter, condition: Condition, noise: RowNoise, temperature: float) -> Tensor:
-    """One report after another, the whole sequence read anew for each word."""
+    """Write one report after another, rereading the whole sequence for each word."""
     uniform = noise.uniform("words", writer.max_sentences * writer.max_words)
     reports = torch.full((len(condition), writer.max_sentences, writer.max_words), PAD)
     for row in range(len(condition)):
@@ -70,7 +70,7 @@ def written_word_by_word(writer: AttentiveWriter, condition: Condition, noise: R
             logits = next_word_logits(writer, condition, row, words)
             logits[[START, UNKNOWN]] = -torch.inf
             if place > 0 or sentence == 0:
-                logits[PAD] = -torch.inf  # a report ends between sentences, and has one
+                logits[PAD] = -torch.inf  # a report ends between sentences and has at least one
             if place == 0:
                 logits[END] = -torch.inf
             if place == writer.max_words - 1:
@@ -89,9 +89,7 @@ def written_word_by_word(writer: AttentiveWriter, condition: Condition, noise: R
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
-def test_kept_keys_and_values_give_what_reading_everything_anew_gives(
-    decoder: ReportDecoder, temperature: float
-) -> None:
+def test_key_value_cache_equals_rereading_everything(decoder: ReportDecoder, temperature: float) -> None:
     writer = writer_of(decoder)
     with torch.no_grad():
         condition = decoder.condition(decoder.read(images(5)), labels(5))
@@ -102,7 +100,7 @@ def test_kept_keys_and_values_give_what_reading_everything_anew_gives(
 
 
 @pytest.mark.parametrize("hidden", [0.0, 0.5])
-def test_nats_are_those_of_each_word_given_all_before_it(
+def test_nats_are_those_of_each_word_given_all_words_before_it(
     decoder: ReportDecoder, make_batch: Callable[[int], Batch], hidden: float
 ) -> None:
     batch, writer = make_batch(6).with_hidden_words(hidden, NOISE.rows(0, 6)), writer_of(decoder)
@@ -122,8 +120,8 @@ def test_nats_are_those_of_each_word_given_all_before_it(
     assert nats.num_words == (batch.words_BSW[batch.has_report_B] != PAD).sum()
 
 
-def test_a_report_that_fills_its_room_has_no_end_to_learn(decoder: ReportDecoder) -> None:
-    """Words up to the last place of the last sentence: there is nothing after them that could say anything else."""
+def test_report_that_fills_all_places_has_no_end_to_learn(decoder: ReportDecoder) -> None:
+    """With words up to the last place of the last sentence, nothing can follow them."""
     writer = writer_of(decoder)
     words = torch.full((1, writer.max_sentences, writer.max_words), 5)
     words[:, :, -1] = END
@@ -134,8 +132,8 @@ def test_a_report_that_fills_its_room_has_no_end_to_learn(decoder: ReportDecoder
     assert torch.isfinite(nats.words)
 
 
-def test_a_later_sentence_sees_the_earlier_ones(decoder: ReportDecoder) -> None:
-    """Unlike the paper's, whose sentences are written side by side."""
+def test_later_sentence_depends_on_earlier_ones(decoder: ReportDecoder) -> None:
+    """Unlike in the paper, whose sentences are written in parallel."""
     writer = writer_of(decoder)
     with torch.no_grad():
         condition = decoder.condition(decoder.read(images(1)), labels(1))
@@ -143,9 +141,9 @@ def test_a_later_sentence_sees_the_earlier_ones(decoder: ReportDecoder) -> None:
     assert not torch.allclose(*after)
 
 
-def test_gradients_of_a_word_reach_the_image_through_what_the_word_depends_on(decoder: ReportDecoder) -> None:
-    """With soft words, the gradient is that of the plain formula: softmax of perturbed logits times the table, the
-    words before taken as they were drawn."""
+def test_gradient_of_a_word_reaches_the_image(decoder: ReportDecoder) -> None:
+    """The gradient is that of the plain formula: softmax of perturbed logits times the table, with the earlier words
+    fixed as drawn."""
     writer, gumbel = writer_of(decoder), GumbelConfig(straight_through=True, temperature=1.0)
     table = torch.randn(NUM_WORDS, 3, generator=torch.Generator().manual_seed(1))
     noise = NOISE.rows(0, 2)

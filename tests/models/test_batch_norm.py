@@ -11,7 +11,7 @@ from emixer.models.batch_norm import BatchNorm2d, ConditionalBatchNorm2d, eval_m
 WORKER = Path(__file__).with_name("synchronized_worker.py")
 
 
-def test_conditional_batch_norm_agrees_with_a_computation_by_hand() -> None:
+def test_conditional_batch_norm_by_hand() -> None:
     layer = ConditionalBatchNorm2d(1, 1)
     with torch.no_grad():
         layer.gain_and_bias.weight.copy_(torch.tensor([[0.5], [2.0]]))
@@ -34,7 +34,7 @@ def test_running_statistics_follow_the_images_and_are_used_in_eval_mode() -> Non
     assert layer.training
 
 
-def test_plain_batch_norm_is_that_of_torch_and_takes_its_state_dict() -> None:
+def test_plain_batch_norm_matches_torch_and_loads_its_state_dict() -> None:
     torch.manual_seed(0)
     ours, theirs = BatchNorm2d(4), nn.BatchNorm2d(4)
     nn.init.normal_(theirs.weight)
@@ -44,7 +44,7 @@ def test_plain_batch_norm_is_that_of_torch_and_takes_its_state_dict() -> None:
     torch.testing.assert_close(ours.running_var, theirs.running_var)
 
 
-def test_two_workers_with_parts_of_a_batch_compute_what_one_computes_with_the_whole(tmp_path: Path) -> None:
+def test_two_workers_match_one_worker_with_the_whole_batch(tmp_path: Path) -> None:
     torch.manual_seed(0)
     layer = ConditionalBatchNorm2d(3, 2)
     x = (torch.randn(6, 3, 4, 4) * torch.arange(1, 7)[:, None, None, None] + 2).requires_grad_()
@@ -66,7 +66,7 @@ def test_two_workers_with_parts_of_a_batch_compute_what_one_computes_with_the_wh
         assert torch.equal(first[f"norm.{name}"], second[f"norm.{name}"])
 
 
-def test_the_gradient_of_an_eval_pass_is_not_changed_by_a_training_pass_before_backward() -> None:
+def test_training_pass_does_not_change_the_gradient_of_an_earlier_eval_pass() -> None:
     # F reads generated images in eval mode and real ones in training mode before one backward pass
     layer = BatchNorm2d(3)
     images, others = torch.randn(4, 3, 5, 5, requires_grad=True), 10 + 5 * torch.randn(4, 3, 5, 5)

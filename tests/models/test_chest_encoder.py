@@ -12,7 +12,7 @@ TINY = ChestEncoderConfig(growth=4, blocks=(2, 2, 2, 2), stem_channels=8, input_
 
 @pytest.fixture(scope="module")
 def reference() -> nn.Module:
-    """torchvision's DenseNet-121 with one input channel and statistics that are not those of a fresh network."""
+    """torchvision's DenseNet-121 with one input channel and statistics unlike those of a fresh network."""
     torch.manual_seed(0)
     network = densenet121(num_classes=14)
     network.features.conv0 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
@@ -23,7 +23,7 @@ def reference() -> nn.Module:
     return network.eval()
 
 
-def test_at_its_defaults_the_encoder_is_the_densenet_121_of_torchvision(reference: nn.Module) -> None:
+def test_default_encoder_is_the_densenet_121_of_torchvision(reference: nn.Module) -> None:
     encoder = ChestEncoder(ChestEncoderConfig(input_px=64, frozen=False), num_labels=14).eval()
     encoder.load_state_dict(reference.state_dict())
     image = torch.rand(2, 1, 64, 64) * 2 - 1
@@ -39,13 +39,13 @@ def test_at_its_defaults_the_encoder_is_the_densenet_121_of_torchvision(referenc
     torch.testing.assert_close(features, h.mean(dim=(2, 3)))
 
 
-def test_without_labels_the_encoder_ends_at_transition_3() -> None:
+def test_encoder_without_labels_ends_at_transition_3() -> None:
     names = set(ChestEncoder(TINY).state_dict())
     assert not any(name.startswith(("features.denseblock4", "features.norm5", "classifier")) for name in names)
     assert names < set(ChestEncoder(TINY, num_labels=3).state_dict())
 
 
-def test_a_frozen_encoder_keeps_still_but_lets_gradients_through_to_the_image() -> None:
+def test_frozen_encoder_is_constant_but_passes_gradients_to_the_image() -> None:
     encoder = ChestEncoder(TINY)
     encoder.frozen = True  # the config refuses a fresh frozen encoder
     encoder.requires_grad_(False)
@@ -63,7 +63,7 @@ def prepared_by_hand(image: Tensor) -> Tensor:
     return functional.interpolate(image.mean(dim=1, keepdim=True), (32, 32), mode="bilinear", antialias=True)
 
 
-def test_images_are_made_gray_and_brought_to_the_input_size() -> None:
+def test_images_are_made_gray_and_resized_to_the_input_size() -> None:
     torch.manual_seed(0)
     encoder = ChestEncoder(TINY).eval()
     image = torch.rand(2, 3, 48, 48)
@@ -72,7 +72,7 @@ def test_images_are_made_gray_and_brought_to_the_input_size() -> None:
     torch.testing.assert_close(encoder(three_equal), encoder(image[:, :1]))
 
 
-def test_torchxrayvision_weights_see_images_between_minus_and_plus_1024() -> None:
+def test_torchxrayvision_weights_read_images_in_minus_1024_to_1024() -> None:
     torch.manual_seed(0)
     plain = ChestEncoder(TINY).eval()
     scaled = ChestEncoder(TINY.model_copy(update={"weights_from": "torchxrayvision"})).eval()

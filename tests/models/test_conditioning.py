@@ -1,4 +1,4 @@
-"""Labels that a row may lack, and conditions behind them."""
+"""Labels that a row may lack, and the conditions after them."""
 
 import math
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def noise() -> RowNoise:
 
 @pytest.fixture
 def spec(tiny_spec: ModelSpec) -> ModelSpec:
-    """Three labels, sex and view."""
+    """A model spec with three labels, sex and view."""
     vectors = ((0, 0, 0, 1, 0, 1, 0), (1, 0, 1, 0, 1, 0, 0))
     return replace(tiny_spec, conditions=CONDITIONS, label_vectors=vectors)
 
@@ -50,7 +50,7 @@ def beside(batch: Batch, columns_BC: torch.Tensor) -> Batch:
     return replace(batch, labels_BY=torch.cat([batch.labels_BY, columns_BC], dim=1))
 
 
-def test_unknown_labels_are_left_out_and_conditions_stay() -> None:
+def test_unknown_labels_are_left_out_and_conditions_are_kept() -> None:
     y_BY = torch.tensor([[1.0, 1, 0, 1], [1, 1, 0, 1]])
     labelled_B = torch.tensor([True, False])
     assert known_columns(y_BY, labelled_B, 2).tolist() == [[1, 1, 0, 1], [0, 0, 0, 1]]
@@ -62,7 +62,7 @@ def test_unknown_labels_are_left_out_and_conditions_stay() -> None:
     torch.testing.assert_close(found[1], by_hand[1])
 
 
-def test_the_same_noise_under_another_sex_gives_another_image(model: PairedModel) -> None:
+def test_same_noise_under_another_sex_gives_another_image(model: PairedModel) -> None:
     given = torch.zeros(NUM, 7)
     woman, man = given.clone(), given.clone()
     woman[:, 3], man[:, 4] = 1, 1
@@ -71,10 +71,10 @@ def test_the_same_noise_under_another_sex_gives_another_image(model: PairedModel
         assert (images[one] - images[other]).abs().amax(dim=(1, 2, 3)).min() > 1e-4
 
 
-def test_critics_ask_for_conditions_of_rows_without_labels(
+def test_discriminators_use_the_conditions_of_unlabelled_rows(
     config: Config, model: PairedModel, make_batch: Callable[[int], Batch]
 ) -> None:
-    """Row 1 has no labels: what stands there must not matter, and its sex must."""
+    """Row 1 has no labels: its label values must not matter, and its sex must."""
     game = build_phases(config.model, config.loss).objectives[0]
     real = beside(make_batch(NUM), torch.eye(4)[torch.arange(NUM) % 4])
     other_labels, other_sex = real.labels_BY.clone(), real.labels_BY.clone()
@@ -91,7 +91,7 @@ def test_critics_ask_for_conditions_of_rows_without_labels(
     assert loss(other_sex) != loss(real.labels_BY)
 
 
-def test_a_report_is_written_for_the_conditions_too(model: PairedModel, make_batch: Callable[[int], Batch]) -> None:
+def test_reports_depend_on_the_conditions(model: PairedModel, make_batch: Callable[[int], Batch]) -> None:
     batch = make_batch(NUM)
     nats = [
         float(model.word_cross_entropy(beside(batch, torch.eye(4)[[column] * NUM]), noise())[0]) for column in (0, 1)
@@ -115,14 +115,14 @@ def test_games_with_conditions_reach_every_parameter(
     heads = [parameter for name, parameter in model.named_parameters() if "condition_head" in name]
     assert all(parameter.grad is not None for parameter in heads)
     assert len(heads) == (0 if isinstance(model, Cogan) else 2)
-    assert len(reading) == (2 if isinstance(model, Cogan) else 3)  # G, its critic, and F where it reads labels
+    assert len(reading) == (2 if isinstance(model, Cogan) else 3)  # G, its discriminator, and F if it reads labels
     for name, parameter in reading.items():
         assert parameter.grad is not None, name
         assert parameter.grad[:, -4:].abs().amax(dim=0).min() > 0, name
 
 
-def test_an_encoder_is_asked_for_known_conditions_alone() -> None:
-    """One known sex and one known view of two rows; log-probabilities worked out by hand."""
+def test_conditions_term_uses_only_known_conditions() -> None:
+    """One known sex and one known view in two rows; log-probabilities worked out by hand."""
     y_BY = torch.tensor([[1.0, 1, 0, 0, 0], [1, 0, 0, 0, 1]])
     logits = (torch.tensor([[0.0, math.log(3)], [5, -5]]), torch.tensor([[9.0, 9], [math.log(1), math.log(4)]]))
     one = torch.tensor(1.0)
@@ -132,7 +132,7 @@ def test_an_encoder_is_asked_for_known_conditions_alone() -> None:
     assert conditions_term("conditions", (), y_BY, weights) == {}
 
 
-def test_a_spec_tells_its_conditions_and_an_old_one_has_none(spec: ModelSpec) -> None:
+def test_spec_stores_its_conditions_and_an_old_spec_has_none(spec: ModelSpec) -> None:
     assert ModelSpec.from_json(spec.to_json()) == spec
     old = {key: value for key, value in spec.to_json().items() if key != "conditions"}
     assert ModelSpec.from_json(old).conditions == Conditions()
@@ -140,7 +140,7 @@ def test_a_spec_tells_its_conditions_and_an_old_one_has_none(spec: ModelSpec) ->
     assert spec.most_frequent_conditions() == {"sex": "F", "view": "AP"}  # 3 of 4 images
 
 
-def test_jointgan_cannot_draw_images_of_a_sex_from_reports_alone(tiny_config: Config) -> None:
+def test_jointgan_refuses_conditions_when_reports_come_first(tiny_config: Config) -> None:
     with pytest.raises(ConfigError, match="direction=report_first generates the image from its report only"):
         with_overrides(
             tiny_config,
@@ -149,6 +149,6 @@ def test_jointgan_cannot_draw_images_of_a_sex_from_reports_alone(tiny_config: Co
 
 
 @pytest.mark.parametrize("bounds", [[], [40, 18], [0, 18], [18, 18], [18, 200]])
-def test_age_bounds_ascend(tiny_config: Config, bounds: list[int]) -> None:
+def test_age_bounds_must_increase(tiny_config: Config, bounds: list[int]) -> None:
     with pytest.raises(ConfigError, match="must be increasing ages"):
         with_overrides(tiny_config, {"model.age_bounds": bounds})

@@ -1,4 +1,4 @@
-"""The page of departures is kept in step with the code that cites it."""
+"""The page of deviations matches the code that cites it."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "deviations.md").read_text(encoding="utf-8")
 
 
-def test_every_heading_that_a_docstring_cites_exists() -> None:
+def test_every_cited_heading_exists() -> None:
     headings = {title.lower().replace(" ", "-") for title in re.findall(r"^## (.+)$", PAGE, re.MULTILINE)}
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "emixer").rglob("*.py")]
     cited = {anchor for source in sources for anchor in re.findall(r"deviations\.md#([a-z-]+)", source)}
@@ -20,7 +20,7 @@ def test_every_heading_that_a_docstring_cites_exists() -> None:
     assert cited <= headings
 
 
-def test_the_papers_config_has_the_papers_numbers_and_the_pages_parameter_counts() -> None:
+def test_paper_config_has_the_papers_numbers_and_the_pages_parameter_counts() -> None:
     config = load_config(ROOT / "configs" / "paper.yaml")
     assert config.train.images == 400_000 * config.optim.discriminator_steps * config.train.batch_size
     assert (config.train.batch_size, config.optim.discriminator_steps) == (512, 2)

@@ -26,7 +26,7 @@ def labels(num_rows: int) -> torch.Tensor:
     return (torch.arange(num_rows)[:, None] % torch.tensor([2, 3, 5]) == 0).float()
 
 
-def test_every_parameter_belongs_to_one_side_and_a_frozen_encoders_to_none(model: Emixer) -> None:
+def test_every_parameter_but_those_of_a_frozen_encoder_belongs_to_one_side(model: Emixer) -> None:
     groups = model.generator_parameters()
     sides = [*groups["image"], *groups["report"], *model.discriminator_parameters()]
     assert {id(p) for p in sides} == {id(p) for p in model.parameters()}
@@ -36,7 +36,7 @@ def test_every_parameter_belongs_to_one_side_and_a_frozen_encoders_to_none(model
     assert {id(p) for p in model.generator_parameters()["report"]}.isdisjoint(encoder)
 
 
-def test_a_step_begins_with_one_power_iteration_of_every_network_but_the_decoder(model: Emixer) -> None:
+def test_step_starts_with_a_power_iteration_of_every_network_but_the_decoder(model: Emixer) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.begin_step()
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
@@ -51,6 +51,6 @@ def test_noise_and_averages_are_those_of_the_generating_networks(model: Emixer) 
     assert set(model.ema_modules()) == {"image_generator", "report_decoder"}
 
 
-def test_three_channels_give_images_of_three(tiny_config: Config, tiny_spec: ModelSpec) -> None:
+def test_three_channels_give_images_with_three_channels(tiny_config: Config, tiny_spec: ModelSpec) -> None:
     model = build_model(tiny_config.model.model_copy(update={"channels": 3}), tiny_spec)
     assert model.sample(labels(2), noise(2), temperature=0).image_BCHW.shape == (2, 3, 32, 32)

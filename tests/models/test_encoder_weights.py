@@ -22,7 +22,7 @@ def whole_network(num_labels: int = 18) -> ChestEncoder:
 
 
 def xrayvision_state() -> dict[str, Tensor]:
-    """What `xrv.models.DenseNet(...).state_dict()` holds: 18 outputs and their thresholds."""
+    """Return what `xrv.models.DenseNet(...).state_dict()` holds: 18 outputs and their thresholds."""
     return {**whole_network().state_dict(), "op_threshs": torch.rand(18)}
 
 
@@ -31,13 +31,13 @@ def assert_same_features(encoder: ChestEncoder, wanted: dict[str, Tensor]) -> No
         assert torch.equal(tensor, wanted[name]), name
 
 
-def test_our_safetensors_load_and_what_lies_behind_transition_3_is_left(tmp_path: Path) -> None:
+def test_our_safetensors_load_up_to_transition_3(tmp_path: Path) -> None:
     state = whole_network(num_labels=14).state_dict()
     safetensors.torch.save_file(state, tmp_path / "encoder.safetensors")
     assert_same_features(ChestEncoder(config(tmp_path / "encoder.safetensors")), state)
 
 
-def test_a_torchxrayvision_state_dict_loads_when_the_config_says_whose_it_is(tmp_path: Path) -> None:
+def test_torchxrayvision_state_dict_loads_if_the_config_names_its_source(tmp_path: Path) -> None:
     state = xrayvision_state()
     torch.save(state, tmp_path / "nih.pt")
     assert_same_features(ChestEncoder(config(tmp_path / "nih.pt", weights_from="torchxrayvision")), state)
@@ -49,26 +49,26 @@ def test_torchxrayvision_weights_are_refused_under_our_input_range(tmp_path: Pat
         ChestEncoder(config(tmp_path / "nih.pt"))
 
 
-def test_a_pickled_module_is_refused_with_the_command_that_converts_it(tmp_path: Path) -> None:
+def test_pickled_module_is_refused_with_the_command_that_converts_it(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2), tmp_path / "module.pt")
     with pytest.raises(CheckpointError, match=r"state_dict\(\)"):
         ChestEncoder(config(tmp_path / "module.pt"))
 
 
-def test_weights_of_another_size_are_named_with_both_shapes(tmp_path: Path) -> None:
+def test_weights_of_another_size_are_reported_with_the_expected_shape(tmp_path: Path) -> None:
     safetensors.torch.save_file(whole_network().state_dict(), tmp_path / "encoder.safetensors")
     with pytest.raises(CheckpointError, match=r"expected \[16, 1, 7, 7\]"):
         ChestEncoder(config(tmp_path / "encoder.safetensors", stem_channels=16, weights_from="torchxrayvision"))
 
 
 @pytest.mark.parametrize("name", ["cut.safetensors", "cut.pt"])
-def test_a_file_cut_short_is_refused(tmp_path: Path, name: str) -> None:
+def test_truncated_file_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"PK\x03\x04 nothing more")
     with pytest.raises(CheckpointError, match=name):
         ChestEncoder(config(tmp_path / name))
 
 
-def test_a_missing_file_is_refused_unless_a_checkpoint_will_bring_the_weights(tmp_path: Path) -> None:
+def test_missing_file_is_refused_unless_a_checkpoint_supplies_the_weights(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"nowhere\.pt"):
         ChestEncoder(config(tmp_path / "nowhere.pt"))
     ChestEncoder(config(tmp_path / "nowhere.pt"), load_weights=False)

@@ -1,4 +1,4 @@
-"""What every kind of model owes to the trainer, the generator and the evaluation."""
+"""What the trainer, the generator and the evaluation require of every kind of model."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ def labels(num_rows: int) -> torch.Tensor:
     return (torch.arange(num_rows)[:, None] % torch.tensor([2, 3, 5]) == 0).float()
 
 
-def test_a_sample_is_an_image_and_a_report_a_row_and_leaves_the_model_as_it_was(model: PairedModel) -> None:
+def test_sample_is_an_image_and_a_report_per_row_and_does_not_change_the_model(model: PairedModel) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     pairs = model.sample(labels(5), noise(5), temperature=0.7)
     assert pairs.image_BCHW.shape == (5, 1, 32, 32)
@@ -37,7 +37,7 @@ def test_a_sample_is_an_image_and_a_report_a_row_and_leaves_the_model_as_it_was(
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_row_i_of_a_sample_is_the_same_in_another_split(model: PairedModel) -> None:
+def test_sampled_rows_do_not_depend_on_the_split(model: PairedModel) -> None:
     whole = model.sample(labels(32), noise(32), temperature=1.0)
     halves = [model.sample(labels(32)[i : i + 16], noise(16, i), temperature=1.0) for i in (0, 16)]
     torch.testing.assert_close(whole.image_BCHW, torch.cat([half.image_BCHW for half in halves]))
@@ -46,13 +46,13 @@ def test_row_i_of_a_sample_is_the_same_in_another_split(model: PairedModel) -> N
     assert torch.equal(again.image_BCHW, halves[1].image_BCHW)
 
 
-def test_the_same_noise_with_other_labels_gives_another_image(model: PairedModel) -> None:
+def test_same_noise_with_other_labels_gives_another_image(model: PairedModel) -> None:
     first = model.sample(torch.zeros(2, 3), noise(2), temperature=0)
     second = model.sample(torch.ones(2, 3), noise(2), temperature=0)
     assert (first.image_BCHW - second.image_BCHW).abs().max() > 1e-3
 
 
-def test_every_parameter_belongs_to_one_player_and_samples_need_nothing_of_the_critics(model: PairedModel) -> None:
+def test_every_parameter_has_one_player_and_sampling_uses_no_discriminator(model: PairedModel) -> None:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = model.generator_parameters()
     assert set(groups) == {"image", "report"}
@@ -69,7 +69,7 @@ def test_every_parameter_belongs_to_one_player_and_samples_need_nothing_of_the_c
     assert torch.equal(before.words_BSW, after.words_BSW)
 
 
-def test_word_cross_entropy_counts_words_and_falls_when_the_word_is_made_likely(
+def test_word_cross_entropy_counts_words_and_falls_as_the_words_become_likely(
     model: PairedModel, make_batch: Callable[[int], Batch]
 ) -> None:
     batch = make_batch(6)
@@ -85,9 +85,9 @@ def test_word_cross_entropy_counts_words_and_falls_when_the_word_is_made_likely(
     assert model.training
 
 
-def test_a_step_moves_the_spectral_norms_and_nothing_else(model: PairedModel) -> None:
+def test_step_updates_only_the_spectral_norms(model: PairedModel) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with torch.no_grad():  # away from the fixed point that the first iterations found
+    with torch.no_grad():  # away from the fixed point found by the first iterations
         for name, tensor in model.state_dict().items():
             if name.endswith("original"):
                 tensor.add_(torch.randn_like(tensor))

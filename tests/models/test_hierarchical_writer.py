@@ -1,4 +1,4 @@
-"""The writer that writes all sentences at once, against one written here that goes word by word."""
+"""The writer that writes all sentences in parallel, against a word-by-word version written here."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from tests.models.conftest import KINDS_OF_DECODER, NOISE, MakeDecoder, images, 
 
 @pytest.fixture(params=[name for name in KINDS_OF_DECODER if name.startswith("hierarchical")])
 def decoder(request: pytest.FixtureRequest, make_decoder: MakeDecoder) -> ReportDecoder:
-    """The paper's decoder, and its mended form."""
+    """The paper's decoder and its corrected form."""
     return make_decoder(**KINDS_OF_DECODER[request.param])
 
 
@@ -28,7 +28,7 @@ def writer_of(decoder: ReportDecoder) -> HierarchicalWriter:
 
 @torch.no_grad()
 def written_word_by_word(decoder: ReportDecoder, images: Tensor, noise: RowNoise, temperature: float) -> Tensor:
-    """One image after another, one sentence after another, one word after another."""
+    """Write one image, one sentence and one word after another."""
     writer = writer_of(decoder)
     stop_uniform = noise.uniform("stop", writer.max_sentences)
     word_uniform = noise.uniform("words", writer.max_sentences, writer.max_words)
@@ -72,32 +72,28 @@ def written_word_by_word(decoder: ReportDecoder, images: Tensor, noise: RowNoise
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
-def test_writing_all_sentences_at_once_gives_what_word_by_word_gives(
-    decoder: ReportDecoder, temperature: float
-) -> None:
+def test_writing_in_parallel_equals_writing_word_by_word(decoder: ReportDecoder, temperature: float) -> None:
     parallel = decoder.sample(images(8), labels(8), NOISE.rows(0, 8), temperature)
     assert torch.equal(parallel, written_word_by_word(decoder, images(8), NOISE.rows(0, 8), temperature))
     assert len({tuple(report.flatten().tolist()) for report in parallel}) > 1
 
 
 @pytest.mark.parametrize(("bias", "num_sentences"), [(100.0, 1), (-100.0, 4)])
-def test_the_stop_head_decides_how_many_sentences_there_are(
-    decoder: ReportDecoder, bias: float, num_sentences: int
-) -> None:
+def test_stop_head_sets_the_number_of_sentences(decoder: ReportDecoder, bias: float, num_sentences: int) -> None:
     with torch.no_grad():
         writer_of(decoder).stop.bias[STOP] += bias
     words = decoder.sample(images(8), labels(8), NOISE.rows(0, 8), temperature=1.0)
     assert ((words[:, :, 0] != PAD).sum(dim=1) == num_sentences).all()
 
 
-def test_teacher_forced_logits_are_those_of_writing_the_same_words(decoder: ReportDecoder) -> None:
+def test_teacher_forced_logits_match_free_running_on_the_same_words(decoder: ReportDecoder) -> None:
     writer = writer_of(decoder)
     condition = decoder.condition(decoder.read(images(8)), labels(8))
     words = writer.write(condition, NOISE.rows(0, 8), temperature=0).flatten(0, 1)
     logits = writer.word_logits(writer.plan(condition).topics_BSE.flatten(0, 1), words)
     logits[..., [PAD, START, UNKNOWN]] = -torch.inf
     logits[:, 0, END] = -torch.inf
-    inner = words[:, :-1]  # the last place is END by force
+    inner = words[:, :-1]  # the last place is forced to END
     assert torch.equal(logits.argmax(dim=2)[:, :-1][inner != PAD], inner[inner != PAD])
 
 
@@ -114,10 +110,10 @@ def test_teacher_forcing_does_not_look_ahead(decoder: ReportDecoder, make_batch:
 
 
 @pytest.mark.parametrize("hidden", [0.0, 0.5])
-def test_nats_are_those_of_every_sentence_on_its_own(
+def test_nats_are_the_sum_over_single_sentences(
     decoder: ReportDecoder, make_batch: Callable[[int], Batch], hidden: float
 ) -> None:
-    """Grouping sentences by their length changes nothing; nor does it when some words are not read."""
+    """Grouping sentences by length changes nothing, even with hidden words."""
     batch, writer = make_batch(8).with_hidden_words(hidden, NOISE.rows(0, 8)), writer_of(decoder)
     condition = decoder.condition(decoder.read(batch.image_BCHW), batch.labels_BY, batch.labelled_B)
     topics = writer.plan(condition).topics_BSE
@@ -137,6 +133,6 @@ def test_stop_cross_entropy_by_hand() -> None:
     logits = torch.zeros(3, 3, 2)
     logits[0, 0] = torch.tensor([math.log(3), 0])  # p(CONTINUE) = 3/4
     logits[0, 1] = torch.tensor([math.log(3), 0])  # p(STOP) = 1/4
-    logits[1, 1:] = 100  # behind the last sentence nothing counts
+    logits[1, 1:] = 100  # logits after the last sentence do not count
     expected = math.log(4 / 3) + math.log(4) + math.log(2)
     assert stop_cross_entropy(logits, batch).item() == pytest.approx(expected, rel=1e-6)

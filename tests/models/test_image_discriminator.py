@@ -13,14 +13,14 @@ def make(side_px: int = 32, channels: int = 1) -> ImageDiscriminator:
 
 @pytest.mark.parametrize("side_px", [32, 64, 128, 256])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_one_logit_and_four_rotation_logits_an_image(side_px: int, channels: int) -> None:
+def test_one_logit_and_four_rotation_logits_per_image(side_px: int, channels: int) -> None:
     critic = make(side_px, channels)
     features = critic.features(torch.rand(2, channels, side_px, side_px))
     assert critic.real_logit(features, torch.zeros(2, 14), torch.ones(2, dtype=torch.bool)).shape == (2,)
     assert critic.rotation_logits(features).shape == (2, 4)
 
 
-def test_the_number_of_channels_doubles_in_each_block_up_to_sixteenfold() -> None:
+def test_channels_double_in_each_block_up_to_sixteenfold() -> None:
     assert [block.conv1.out_channels for block in make(256).blocks] == [4, 8, 16, 32, 64, 64]
 
 
@@ -31,7 +31,7 @@ def test_features_are_rectified_and_summed_over_the_four_by_four_positions() -> 
     torch.testing.assert_close(critic.features(image), expected)
 
 
-def test_the_projection_adds_the_inner_product_with_the_embedded_labels() -> None:
+def test_projection_adds_the_inner_product_with_the_embedded_labels() -> None:
     critic = make()
     features, labels = torch.rand(2, 16), torch.zeros(2, 14)
     labels[:, [2, 5]] = 1
@@ -41,7 +41,7 @@ def test_the_projection_adds_the_inner_product_with_the_embedded_labels() -> Non
     torch.testing.assert_close(critic.real_logit(features, labels, every_row), plain + features @ columns)
 
 
-def test_the_labels_of_unlabelled_rows_have_no_influence_and_train_nothing() -> None:
+def test_labels_of_unlabelled_rows_have_no_influence_and_no_gradient() -> None:
     critic = make()
     features, labelled = torch.rand(2, 16), torch.tensor([True, False])
     first = critic.real_logit(features, torch.zeros(2, 14), labelled)

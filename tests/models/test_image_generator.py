@@ -9,9 +9,7 @@ TINY = ImageGeneratorConfig(channels=4, noise_chunk=3, label_embedding=6)
 
 
 @pytest.mark.parametrize(("side_px", "blocks", "channels"), [(32, 3, 3), (64, 4, 1), (128, 5, 3), (256, 6, 1)])
-def test_an_image_has_the_configured_side_and_channels_and_one_noise_chunk_a_block(
-    side_px: int, blocks: int, channels: int
-) -> None:
+def test_image_has_the_configured_shape_and_each_block_a_noise_chunk(side_px: int, blocks: int, channels: int) -> None:
     generator = ImageGenerator(TINY, num_labels=14, side_px=side_px, image_channels=channels)
     assert len(generator.blocks) == blocks
     assert generator.noise_size == 3 * (blocks + 1)
@@ -20,7 +18,7 @@ def test_an_image_has_the_configured_side_and_channels_and_one_noise_chunk_a_blo
     assert image.abs().max() <= 1
 
 
-def test_the_papers_noise_of_120_dimensions_fits_128_px() -> None:
+def test_papers_noise_of_120_dimensions_fits_128_px() -> None:
     config = ImageGeneratorConfig(channels=4)
     assert ImageGenerator(config, num_labels=14, side_px=128, image_channels=1).noise_size == 120
 
@@ -31,7 +29,7 @@ def test_widths_halve_towards_the_image_from_at_most_sixteen_times_the_last() ->
     assert widths == [(64, 64), (64, 64), (64, 32), (32, 16), (16, 8), (8, 4)]
 
 
-def test_attention_stands_right_before_the_last_block() -> None:
+def test_attention_comes_right_before_the_last_block() -> None:
     generator = ImageGenerator(TINY, num_labels=14, side_px=64, image_channels=1)
     order: list[str] = []
     for module in generator.modules():
@@ -41,7 +39,7 @@ def test_attention_stands_right_before_the_last_block() -> None:
     assert order == ["UpBlock", "UpBlock", "UpBlock", "SelfAttention", "UpBlock"]
 
 
-def test_every_noise_chunk_and_every_label_moves_the_image() -> None:
+def test_every_noise_chunk_and_label_affects_the_image() -> None:
     torch.manual_seed(0)
     generator = ImageGenerator(TINY, num_labels=14, side_px=32, image_channels=1)
     z, y = torch.randn(4, 12, requires_grad=True), torch.zeros(4, 14, requires_grad=True)
@@ -57,7 +55,7 @@ def test_images_are_float32_under_bfloat16_autocast() -> None:
     assert image.dtype == torch.float32
 
 
-def test_spectral_norm_can_be_left_out() -> None:
+def test_spectral_norm_can_be_disabled() -> None:
     config = TINY.model_copy(update={"spectral_norm": False})
     names = ImageGenerator(config, num_labels=14, side_px=32, image_channels=1).state_dict()
     assert not any("parametrizations" in name for name in names)

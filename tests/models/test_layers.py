@@ -9,13 +9,13 @@ from emixer.models.layers import DownBlock, SelfAttention, UpBlock
 
 
 def conditionally_normalized(layer: nn.Module, x: Tensor, condition: Tensor) -> Tensor:
-    """condBN written out."""
+    """Return conditional batch norm, written out."""
     mean, var = x.mean(dim=(0, 2, 3), keepdim=True), x.var(dim=(0, 2, 3), keepdim=True, unbiased=False)
     gain, bias = layer.gain_and_bias(condition).chunk(2, dim=1)
     return (x - mean) / (var + 1e-5).sqrt() * (1 + gain[:, :, None, None]) + bias[:, :, None, None]
 
 
-def test_an_up_block_applies_the_rows_of_table_7_in_order() -> None:
+def test_up_block_applies_the_rows_of_table_7_in_order() -> None:
     torch.manual_seed(0)
     block = UpBlock(6, 4, condition=5, spectral_norm=True)
     x, condition = torch.randn(3, 6, 4, 4), torch.randn(3, 5)
@@ -28,7 +28,7 @@ def test_an_up_block_applies_the_rows_of_table_7_in_order() -> None:
     assert (block.conv1.kernel_size, block.conv2.kernel_size, block.shortcut.kernel_size) == ((3, 3), (3, 3), (1, 1))
 
 
-def test_a_down_block_applies_the_rows_of_table_8_in_order() -> None:
+def test_down_block_applies_the_rows_of_table_8_in_order() -> None:
     torch.manual_seed(0)
     block = DownBlock(4, 6, spectral_norm=True)
     x = torch.randn(3, 4, 8, 8)
@@ -39,7 +39,7 @@ def test_a_down_block_applies_the_rows_of_table_8_in_order() -> None:
 
 
 @pytest.mark.parametrize("num_images", [1, 8])
-def test_folding_upsampling_into_the_convolution_changes_neither_images_nor_gradients(num_images: int) -> None:
+def test_folded_upsampling_changes_neither_images_nor_gradients(num_images: int) -> None:
     torch.manual_seed(0)
     block = UpBlock(6, 4, condition=5, spectral_norm=False).double().train()
     x, condition = torch.randn(num_images, 6, 16, 16).double(), torch.randn(num_images, 5).double()
@@ -53,7 +53,7 @@ def test_folding_upsampling_into_the_convolution_changes_neither_images_nor_grad
 
 
 @pytest.mark.parametrize("num_images", [1, 8])
-def test_folding_pooling_into_the_convolution_changes_neither_features_nor_gradients(num_images: int) -> None:
+def test_folded_pooling_changes_neither_features_nor_gradients(num_images: int) -> None:
     torch.manual_seed(0)
     block = DownBlock(4, 6, spectral_norm=False).double()
     x = torch.randn(num_images, 4, 32, 32).double()
@@ -76,7 +76,7 @@ def assert_same_outputs_and_gradients(
     torch.testing.assert_close(*results, rtol=1e-9, atol=1e-9)
 
 
-def test_the_residual_path_of_a_block_that_reads_pixels_sees_dark_ones() -> None:
+def test_residual_path_of_a_pixel_reading_block_sees_dark_pixels() -> None:
     torch.manual_seed(0)
     dark = -torch.rand(1, 1, 8, 8)
     block = DownBlock(1, 4, spectral_norm=True, reads_pixels=True)
@@ -92,7 +92,7 @@ def test_self_attention_starts_as_the_identity() -> None:
     assert torch.equal(SelfAttention(16, spectral_norm=True)(x), x)
 
 
-def test_self_attention_agrees_with_softmax_written_out_position_by_position() -> None:
+def test_self_attention_matches_softmax_written_out_by_position() -> None:
     torch.manual_seed(0)
     layer = SelfAttention(16, spectral_norm=True)
     with torch.no_grad():

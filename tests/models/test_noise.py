@@ -14,14 +14,14 @@ def test_rows_get_the_same_numbers_in_any_split() -> None:
         assert torch.equal(drawn, torch.cat(pieces))
 
 
-def test_seed_step_and_name_each_give_other_numbers() -> None:
+def test_seed_step_and_name_each_change_the_numbers() -> None:
     base = RowNoise(1, 2, 0, 16, CPU).normal("z", 4)
     others = [RowNoise(5, 2, 0, 16, CPU).normal("z", 4), RowNoise(1, 3, 0, 16, CPU).normal("z", 4)]
     others.append(RowNoise(1, 2, 0, 16, CPU).normal("words", 4))
     assert not any(torch.equal(base, other) for other in others)
 
 
-def test_the_distributions_have_their_moments() -> None:
+def test_distributions_have_their_moments() -> None:
     noise = RowNoise(0, 0, 0, 64, CPU)
     normal, uniform, gumbel = (getattr(noise, name)("x", 2000) for name in ("normal", "uniform", "gumbel"))
     assert abs(normal.mean()) < 0.02
@@ -33,7 +33,7 @@ def test_the_distributions_have_their_moments() -> None:
     assert gumbel.isfinite().all()
 
 
-def test_repeated_noise_is_that_of_one_row_in_every_row() -> None:
+def test_repeated_noise_repeats_the_noise_of_one_row() -> None:
     device = torch.device("cpu")
     of_all = RowNoise(seed=1, step=2, first_row=0, num_rows=40, device=device)
     repeated = RepeatedNoise(seed=1, step=2, first_row=37, num_rows=5, device=device)

@@ -7,18 +7,18 @@ from emixer.models.noise import RowNoise
 from emixer.models.paired_model import END, PAD, UNKNOWN, Batch, LabelPrior, ModelSpec
 
 
-def test_labels_are_drawn_as_often_as_images_carry_them(tiny_spec: ModelSpec) -> None:
+def test_labels_are_drawn_at_their_frequency_in_the_images(tiny_spec: ModelSpec) -> None:
     prior = LabelPrior(tiny_spec)  # 3 images without labels, 1 with A and C
     drawn = prior.draw(torch.tensor([0.0, 0.5, 0.7499, 0.75, 0.9999999]))
     assert drawn.tolist() == [[0, 0, 0], [0, 0, 0], [0, 0, 0], [1, 0, 1], [1, 0, 1]]
     assert drawn.dtype == torch.float32
 
 
-def test_the_prior_is_not_part_of_a_checkpoint(tiny_spec: ModelSpec) -> None:
+def test_label_prior_is_not_part_of_a_checkpoint(tiny_spec: ModelSpec) -> None:
     assert LabelPrior(tiny_spec).state_dict() == {}
 
 
-def test_hidden_words_are_the_share_that_is_asked_for_and_never_an_end_or_a_place_without_a_word() -> None:
+def test_hidden_words_are_the_requested_share_and_never_an_end_or_padding() -> None:
     words = torch.randint(4, 50, (64, 5, 20))
     words[:, :, -1], words[:, 4] = END, PAD
     batch = Batch(torch.zeros(64, 1), torch.zeros(64, 3), torch.ones(64).bool(), words, torch.ones(64).bool())
@@ -32,5 +32,5 @@ def test_hidden_words_are_the_share_that_is_asked_for_and_never_an_end_or_a_plac
     assert torch.equal(batch.with_hidden_words(0.0, noise).words_read, words)
 
 
-def test_a_spec_survives_json(tiny_spec: ModelSpec) -> None:
+def test_spec_survives_json(tiny_spec: ModelSpec) -> None:
     assert ModelSpec.from_json(json.loads(json.dumps(tiny_spec.to_json()))) == tiny_spec

@@ -6,7 +6,7 @@ from emixer.models.recurrent import Lstm
 
 
 @pytest.mark.parametrize("layers", [1, 3])
-def test_word_by_word_is_the_same_as_all_at_once(layers: int) -> None:
+def test_stepwise_lstm_equals_one_pass(layers: int) -> None:
     torch.manual_seed(0)
     lstm, inputs = Lstm(5, 7, layers), torch.randn(4, 6, 5)
     together, last = lstm(inputs)
@@ -20,7 +20,7 @@ def test_word_by_word_is_the_same_as_all_at_once(layers: int) -> None:
     torch.testing.assert_close(state, tuple(tensor.detach() for tensor in last))
 
 
-def test_a_step_that_is_learned_from_passes_gradients_to_weights_inputs_and_state() -> None:
+def test_single_step_passes_gradients_to_weights_inputs_and_state() -> None:
     torch.manual_seed(0)
     lstm = Lstm(5, 7)
     inputs = torch.randn(4, 1, 5, requires_grad=True)
@@ -30,7 +30,7 @@ def test_a_step_that_is_learned_from_passes_gradients_to_weights_inputs_and_stat
     assert all(tensor.grad is not None and tensor.grad.any() for tensor in [inputs, *state, *lstm.parameters()])
 
 
-def test_a_step_is_float32_under_autocast() -> None:
+def test_step_is_float32_under_autocast() -> None:
     torch.manual_seed(0)
     lstm, plain = Lstm(5, 7), nn.LSTM(5, 7, batch_first=True)
     plain.load_state_dict(lstm.state_dict())

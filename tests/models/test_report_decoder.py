@@ -25,26 +25,28 @@ def test_reports_have_the_layout_of_a_batch_and_no_unknown_words(decoder: Report
     assert len({int((report[:, 0] != PAD).sum()) for report in words}) > 1
 
 
-def test_unknown_words_are_written_for_the_critics_only(decoder: ReportDecoder) -> None:
+def test_unknown_words_are_written_only_for_the_discriminators(decoder: ReportDecoder) -> None:
     with torch.no_grad():
         decoder.writer.get_submodule("to_words").bias[UNKNOWN] += 50
     assert UNKNOWN in sampled(decoder, slice(0, 4), temperature=1.0, unknown=True)
     assert UNKNOWN not in sampled(decoder, slice(0, 4), temperature=1.0)
 
 
-def test_a_rows_report_does_not_depend_on_how_the_rows_are_split(decoder: ReportDecoder) -> None:
+def test_reports_do_not_depend_on_how_rows_are_split(decoder: ReportDecoder) -> None:
     whole = sampled(decoder, slice(0, 32), temperature=1.0)
     halves = [sampled(decoder, rows, temperature=1.0) for rows in (slice(0, 16), slice(16, 32))]
     assert torch.equal(whole, torch.cat(halves))
 
 
-def test_at_temperature_zero_noise_does_not_matter(decoder: ReportDecoder) -> None:
+def test_noise_has_no_effect_at_temperature_zero(decoder: ReportDecoder) -> None:
     other = RowNoise(seed=9, step=0, first_row=0, num_rows=8, device=torch.device("cpu"))
     first, second = (decoder.sample(images(8), labels(8), noise, 0) for noise in (NOISE.rows(0, 8), other))
     assert torch.equal(first, second)
 
 
-def test_reports_of_other_rows_count_nothing(decoder: ReportDecoder, make_batch: Callable[[int], Batch]) -> None:
+def test_cross_entropy_of_a_row_does_not_depend_on_other_rows(
+    decoder: ReportDecoder, make_batch: Callable[[int], Batch]
+) -> None:
     batch = make_batch(6)
     nats, num = decoder.word_cross_entropy(batch)
     alone = [decoder.word_cross_entropy(batch.rows(row, 1)) for row in range(6)]
@@ -71,7 +73,7 @@ def test_relaxed_reports_have_the_same_layout_and_pass_gradients_to_the_image(
     assert (image.grad.abs().amax(dim=(1, 2, 3)) > 0).all()
 
 
-def test_relaxed_words_follow_the_distribution_that_sampling_follows(decoder: ReportDecoder) -> None:
+def test_relaxed_words_follow_the_sampling_distribution(decoder: ReportDecoder) -> None:
     image, wanted = images(1).expand(512, -1, -1, -1), labels(8)[5:6].expand(512, -1)
     noise = RowNoise(seed=0, step=0, first_row=0, num_rows=512, device=torch.device("cpu"))
     with torch.no_grad():
@@ -82,7 +84,7 @@ def test_relaxed_words_follow_the_distribution_that_sampling_follows(decoder: Re
     assert (share[0] - share[1]).abs().max() < 0.1
 
 
-def test_images_are_read_with_running_statistics_when_reports_run_free(decoder: ReportDecoder) -> None:
+def test_free_running_reads_images_with_running_statistics(decoder: ReportDecoder) -> None:
     decoder.train()
     before = {name: tensor.clone() for name, tensor in decoder.encoder.state_dict().items()}
     decoder.sample(images(4), labels(4), NOISE.rows(0, 4), temperature=1.0)
@@ -92,7 +94,7 @@ def test_images_are_read_with_running_statistics_when_reports_run_free(decoder: 
     assert decoder.encoder.training
 
 
-def test_the_encoder_learns_from_real_images_and_not_from_generated_ones(decoder: ReportDecoder) -> None:
+def test_encoder_learns_from_real_images_but_not_from_generated_ones(decoder: ReportDecoder) -> None:
     image = images(4).requires_grad_()
     decoder.train()
     decoder.labels_seen(decoder.read(image)).sum().backward()
@@ -106,7 +108,7 @@ def test_the_encoder_learns_from_real_images_and_not_from_generated_ones(decoder
 
 
 @pytest.mark.parametrize("kind", [{}, ATTENTIVE], ids=["hierarchical", "attentive"])
-def test_labels_are_read_where_the_config_says_so_and_only_of_rows_that_have_them(
+def test_labels_are_read_only_if_configured_and_only_of_labelled_rows(
     make_decoder: MakeDecoder, make_batch: Callable[[int], Batch], kind: dict[str, object]
 ) -> None:
     batch = make_batch(6)

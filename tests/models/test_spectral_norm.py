@@ -22,7 +22,7 @@ def top_singular_value(weight: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("index", range(3))
-def test_the_largest_singular_value_becomes_one_whatever_the_weight_was(index: int) -> None:
+def test_largest_singular_value_becomes_one_for_any_weight(index: int) -> None:
     layer = layers()[index]
     with torch.no_grad():
         layer.parametrizations.weight.original.normal_(std=7.0)
@@ -32,12 +32,12 @@ def test_the_largest_singular_value_becomes_one_whatever_the_weight_was(index: i
     assert top_singular_value(layer.weight) == pytest.approx(1, abs=1e-3)
 
 
-def test_a_fresh_layer_is_normalized_from_the_start() -> None:
+def test_fresh_layer_is_normalized_from_the_start() -> None:
     for layer in layers():
         assert top_singular_value(layer.weight) == pytest.approx(1, abs=0.1)
 
 
-def test_reading_a_weight_in_training_mode_moves_nothing_and_advancing_does() -> None:
+def test_reading_a_weight_changes_nothing_but_a_power_iteration_does() -> None:
     layer = layers()[0].train()
     before = layer.weight.detach().clone()
     assert torch.equal(layer.weight, before)
@@ -45,7 +45,7 @@ def test_reading_a_weight_in_training_mode_moves_nothing_and_advancing_does() ->
     assert not torch.equal(layer.weight, before)
 
 
-def test_a_state_dict_restores_the_normalized_weight_exactly() -> None:
+def test_state_dict_restores_the_normalized_weight_exactly() -> None:
     torch.manual_seed(0)
     layer, other = layers()[1], spectrally_normalized(nn.Conv2d(6, 10, 3))
     advance_power_iterations(layer)
@@ -53,7 +53,7 @@ def test_a_state_dict_restores_the_normalized_weight_exactly() -> None:
     assert torch.equal(layer.weight, other.weight)
 
 
-def test_the_gradient_is_that_of_dividing_by_the_true_norm() -> None:
+def test_gradient_is_that_of_dividing_by_the_true_norm() -> None:
     layer = layers()[0]
     for _ in range(300):
         advance_power_iterations(layer)
@@ -66,7 +66,7 @@ def test_the_gradient_is_that_of_dividing_by_the_true_norm() -> None:
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("layer", [nn.Conv2d(6, 10, 3), nn.Conv2d(6, 10, 1), nn.Conv2d(1, 4, 3), nn.Linear(9, 7)])
-def test_iteration_weight_and_gradient_are_those_of_the_formula_whatever_the_layout(
+def test_iteration_weight_and_gradient_match_the_formula_in_any_memory_layout(
     layer: nn.Linear | nn.Conv2d, layout: torch.memory_format
 ) -> None:
     torch.manual_seed(0)
@@ -86,7 +86,7 @@ def test_iteration_weight_and_gradient_are_those_of_the_formula_whatever_the_lay
     torch.testing.assert_close(original.grad, weight.grad)
 
 
-def test_a_power_iteration_between_forward_and_backward_pass_does_not_change_the_gradient() -> None:
+def test_power_iteration_before_backward_does_not_change_the_gradient() -> None:
     layer = layers()[1]
     direction = torch.randn_like(layer.weight)
     original = layer.parametrizations.weight.original
@@ -96,7 +96,7 @@ def test_a_power_iteration_between_forward_and_backward_pass_does_not_change_the
     torch.testing.assert_close(torch.autograd.grad(loss, original), undisturbed)
 
 
-def test_autocast_does_not_coarsen_the_norm() -> None:
+def test_norm_stays_float32_under_autocast() -> None:
     layer = layers()[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert layer.weight.dtype == torch.float32
@@ -104,6 +104,6 @@ def test_autocast_does_not_coarsen_the_norm() -> None:
     assert torch.equal(under_autocast, layer.weight)
 
 
-def test_a_layer_without_spectral_norm_keeps_its_plain_weight() -> None:
+def test_layer_without_spectral_norm_keeps_its_plain_weight() -> None:
     layer = spectrally_normalized(nn.Linear(4, 3), enabled=False)
     assert set(layer.state_dict()) == {"weight", "bias"}

@@ -3,7 +3,7 @@ import torch
 from emixer.models.words import ReportReader, embedded
 
 
-def test_a_straight_through_word_is_the_hard_one_forward_and_the_soft_one_backward() -> None:
+def test_straight_through_word_is_hard_forward_and_soft_backward() -> None:
     torch.manual_seed(0)
     logits, table = torch.randn(5, 7, requires_grad=True), torch.randn(7, 3, requires_grad=True)
     direction = torch.randn(5, 3)
@@ -21,12 +21,12 @@ def test_a_straight_through_word_is_the_hard_one_forward_and_the_soft_one_backwa
     torch.testing.assert_close(ours[1][1], theirs[1][1])
 
 
-def test_a_soft_word_is_the_mean_embedding() -> None:
+def test_soft_word_is_the_mean_embedding() -> None:
     table = torch.tensor([[1.0], [3.0]])
     assert embedded(torch.tensor([[0.25, 0.75]]), torch.tensor([1]), table, straight_through=False).item() == 2.5
 
 
-def test_a_report_is_read_as_the_bare_sequence_of_its_words() -> None:
+def test_report_is_read_as_the_bare_sequence_of_its_words() -> None:
     torch.manual_seed(0)
     reader = ReportReader(num_words=9, embedding=4, hidden=5)
     words = torch.tensor(
@@ -42,7 +42,7 @@ def test_a_report_is_read_as_the_bare_sequence_of_its_words() -> None:
         torch.testing.assert_close(states[row], alone[0, -1])
 
 
-def test_more_room_for_padding_changes_nothing() -> None:
+def test_extra_padding_changes_nothing() -> None:
     torch.manual_seed(0)
     reader = ReportReader(num_words=9, embedding=4, hidden=5)
     words = torch.tensor([[[4, 5, 2], [6, 2, 0]]])

@@ -1,4 +1,4 @@
-"""A generated dataset, studies made of it, and a server with a reader for each test that wants one."""
+"""A generated dataset, studies made from it, and a server with a separate reader for each test."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -23,8 +23,8 @@ NUM_READERS = 12
 
 @pytest.fixture(scope="session")
 def make_dataset(tiny_shards: Path) -> MakeDataset:
-    """make_dataset(folder, side_px=32, names=CHEXPERT, image_format="png"): a finished dataset of 96 pairs: training
-    images darkened, and their reports."""
+    """make_dataset(folder, side_px=32, names=CHEXPERT, image_format="png"): a finished dataset of 96 pairs: darkened
+    training images and their reports."""
 
     def make(folder: Path, side_px: int = 32, names: tuple[str, ...] = CHEXPERT, image_format: Any = "png") -> Path:
         rows = pq.read_table(tiny_shards / "train-00000.parquet")
@@ -43,7 +43,7 @@ def generated(make_dataset: MakeDataset, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="session")
 def study_config(tiny_shards: Path, generated: Path) -> Callable[..., Config]:
-    """study_config(folder, KEY=value): 6 + 6 pairs of the validation split, 2 of them twice."""
+    """study_config(folder, KEY=value): 6 + 6 pairs of the validation split, 2 of them shown twice."""
 
     def make(folder: Path, **changed: Any) -> Config:
         small = {"pairs": 6, "repeats": 2, "readers": NUM_READERS, "split": "validate", "dataset": generated}
@@ -64,7 +64,7 @@ def served(study_config: Callable[..., Config], tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def reader(served: StudyServer, request: pytest.FixtureRequest) -> int:
-    """The number of a reader that no other test has."""
+    """The number of a reader used by no other test."""
     taken: int = getattr(served, "taken", 0)
     served.taken = taken + 1  # type: ignore[attr-defined]
     return taken

@@ -1,4 +1,4 @@
-"""A real `emixer study serve` in a process of its own, and plain HTTP requests to it."""
+"""A real `emixer study serve` in its own process, and plain HTTP requests to it."""
 
 import csv
 import sqlite3
@@ -11,7 +11,7 @@ from tests.served import READY_S, Server
 
 
 class StudyServer(Server):
-    """Serves a study until it is killed or ended."""
+    """Serves a study until it is killed or closed."""
 
     def __init__(self, study: Path) -> None:
         self.study = study
@@ -31,7 +31,7 @@ class StudyServer(Server):
         return [each["place"] for each in listed]
 
     def saved(self, reader: int) -> list[tuple[int, int, int, int, int, str, str]]:
-        """(position, version, image, report, agreement, guess, comment), read from the database by itself."""
+        """Return (position, version, image, report, agreement, guess, comment), read straight from the database."""
         with closing(sqlite3.connect(f"file:{self.study / 'scores.sqlite'}?mode=ro", uri=True)) as database:
             return database.execute(
                 "SELECT position, version, image, report, ratings.agreement, guess, comment FROM ratings "
@@ -39,7 +39,7 @@ class StudyServer(Server):
             ).fetchall()  # fmt: skip
 
     def wait_for_saved(self, reader: int, num: int) -> list[tuple[int, int, int, int, int, str, str]]:
-        """Once there are so many."""
+        """Return the saved ratings once there are `num`."""
         deadline = time.monotonic() + READY_S
         while len(found := self.saved(reader)) < num:
             assert time.monotonic() < deadline, f"{len(found)} of {num} are saved"
@@ -48,6 +48,6 @@ class StudyServer(Server):
 
 
 def rating(score: int = 7, **changed: Any) -> dict[str, Any]:
-    """A body to send."""
+    """Return a request body with a rating."""
     said = {"image": score, "report": score, "agreement": score, "guess": "real", "comment": ""} | changed
     return {"rating": said, "known_version": 0, "request": f"request-{time.monotonic_ns()}"}

@@ -9,22 +9,22 @@ NAMES = ("A", "B", "C")
 
 
 def labels(*rows: str) -> np.ndarray:
-    """One candidate a text: the letters that it carries."""
+    """Return one candidate per text, with the labels its letters name."""
     return np.array([[letter in row for letter in NAMES] for row in rows], np.uint8)
 
 
-def test_a_stratum_is_a_label_or_none_of_them() -> None:
+def test_stratum_is_a_label_or_no_label() -> None:
     found = strata_of(labels("A", "AC", ""), NAMES, ("C", NO_LABEL, "A"))
     assert found.tolist() == [[False, False, True], [True, False, True], [False, True, False]]
 
 
-def test_pairs_are_shared_out_evenly_and_the_first_labels_get_one_more() -> None:
+def test_pairs_are_shared_evenly_and_the_first_labels_get_one_more() -> None:
     assert evenly(8, NAMES).quota_S.tolist() == [3, 3, 2]
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_pair_of_several_labels_goes_where_it_is_needed(seed: int) -> None:
-    # only if both AB stand for B can A be filled: a draw that takes labels in turn would fail for some seeds
+def test_pair_with_several_labels_goes_where_it_is_needed(seed: int) -> None:
+    # A can be filled only if both AB count for B: a draw that takes labels in turn would fail for some seeds
     offered = labels("AB", "A", "AB", "A")
     rows = draw(strata_of(offered, NAMES, ("A", "B")), np.array([2, 2]), [seed])
     assert rows is not None
@@ -32,13 +32,13 @@ def test_a_pair_of_several_labels_goes_where_it_is_needed(seed: int) -> None:
     assert sorted(rows[2:].tolist()) == [0, 2]
 
 
-def test_what_cannot_be_filled_is_not_drawn() -> None:
+def test_nothing_is_drawn_if_a_quota_cannot_be_filled() -> None:
     offered = strata_of(labels("AB", "A"), NAMES, ("A", "B"))
     assert draw(offered, np.array([1, 2]), [0]) is None
     assert draw(offered[:0], np.array([1, 0]), [0]) is None
 
 
-def test_which_pairs_are_drawn_depends_on_the_seed_and_each_can_be() -> None:
+def test_seed_determines_the_draw_and_every_pair_can_be_drawn() -> None:
     offered = strata_of(labels(*"A" * 10), NAMES, ("A",))
     drawn = [draw(offered, np.array([3]), [seed]) for seed in range(60)]
     assert all(len(set(rows.tolist())) == 3 for rows in drawn if rows is not None)
@@ -49,7 +49,7 @@ def test_which_pairs_are_drawn_depends_on_the_seed_and_each_can_be() -> None:
     assert drawn[0].tolist() == again.tolist()
 
 
-def test_the_scarcest_labels_of_either_side_are_left_out_until_the_rest_fits() -> None:
+def test_scarcest_labels_are_left_out_until_the_rest_fits() -> None:
     real, generated = labels(*"AAAABBBBC"), labels(*"AAAABBBCCC")
     sides = [strata_of(side, NAMES, (*NAMES, NO_LABEL)) for side in (real, generated)]
     found = [widest_balance(sides, (*NAMES, NO_LABEL), num_pairs) for num_pairs in (3, 4, 6, 8)]
@@ -58,7 +58,7 @@ def test_the_scarcest_labels_of_either_side_are_left_out_until_the_rest_fits() -
 
 
 @pytest.mark.parametrize(("num_pairs", "num_repeats"), [(12, 0), (12, 3), (12, 12), (2, 2), (100, 10)])
-def test_each_reader_sees_every_pair_and_the_same_ones_twice_far_apart(num_pairs: int, num_repeats: int) -> None:
+def test_each_reader_sees_every_pair_and_the_same_repeats_far_apart(num_pairs: int, num_repeats: int) -> None:
     found = orders(num_pairs, num_repeats, num_readers=3, seed=5)
     counts = [np.bincount(order, minlength=num_pairs) for order in found]
     assert all((count == counts[0]).all() for count in counts)
@@ -71,7 +71,7 @@ def test_each_reader_sees_every_pair_and_the_same_ones_twice_far_apart(num_pairs
         assert all(gap == len(order) // 2 for gap in gaps)
 
 
-def test_orders_differ_between_readers_and_come_again_with_the_seed() -> None:
+def test_orders_differ_between_readers_and_are_reproducible() -> None:
     found = orders(100, 10, num_readers=3, seed=5)
     assert not any((found[0] == other).all() for other in found[1:])
     assert all((one == other).all() for one, other in zip(found, orders(100, 10, 3, 5), strict=True))

@@ -1,4 +1,4 @@
-"""The readers' page in a real browser: real keys, clicks and fingers, a real server that dies, a network that fails."""
+"""The readers' page in a real browser: real keys, clicks and touch, a real server that dies, a network that fails."""
 
 from collections.abc import Callable, Iterator
 
@@ -38,7 +38,7 @@ def open_page(browser: DevTools, served: StudyServer) -> Iterator[OpenPage]:
 
 
 def give(page: Page, score: Score, then: str = "Enter") -> None:
-    """Scores a pair by keys, and moves on."""
+    """Score a pair by keyboard and move on."""
     before = page.evaluate(_POSITION)
     page.press(*(str(value % 10) for value in score[:3]), score[3][0], then)
     page.wait_for(f"({_POSITION}) !== {before!r} && ({_ENABLED} || !document.getElementById('done').hidden)")
@@ -48,7 +48,7 @@ def score_of(position: int, reader: int) -> Score:
     return 1 + (3 * position + reader) % 10, 1 + position % 10, 10 - position % 10, ("real", "synthetic")[position % 2]
 
 
-def test_two_readers_at_once_score_everything_though_the_server_is_killed(
+def test_two_concurrent_readers_finish_although_the_server_is_killed(
     served: StudyServer, reader: int, open_page: OpenPage
 ) -> None:
     served.taken += 1  # type: ignore[attr-defined]
@@ -72,7 +72,7 @@ def test_two_readers_at_once_score_everything_though_the_server_is_killed(
         assert [error for error in page.errors if '"text": "Failed to load resource' not in error] == []
 
 
-def test_a_wrong_link_is_told_so_and_shows_nothing(served: StudyServer, page: Page) -> None:
+def test_wrong_link_is_reported_and_shows_nothing(served: StudyServer, page: Page) -> None:
     for link in (served.link(0)[:-4], served.link(0).partition("#")[0]):
         page.open_url("about:blank")
         page.open_url(link)
@@ -82,7 +82,7 @@ def test_a_wrong_link_is_told_so_and_shows_nothing(served: StudyServer, page: Pa
     assert not [url for url in page.requests if "/pairs/" in url]
 
 
-def test_a_double_click_saves_once_and_an_incomplete_pair_says_what_is_missing(
+def test_double_click_saves_once_and_an_incomplete_pair_says_what_is_missing(
     served: StudyServer, reader: int, open_page: OpenPage
 ) -> None:
     page = open_page(reader)
@@ -97,7 +97,7 @@ def test_a_double_click_saves_once_and_an_incomplete_pair_says_what_is_missing(
     assert page.evaluate(missing) == ""
 
 
-def test_scores_can_be_changed_and_the_page_comes_back_where_it_was(
+def test_scores_can_be_changed_and_the_page_reopens_where_it_was(
     served: StudyServer, reader: int, open_page: OpenPage
 ) -> None:
     page = open_page(reader)
@@ -119,7 +119,7 @@ def test_scores_can_be_changed_and_the_page_comes_back_where_it_was(
     assert served.wait_for_saved(reader, 5)[2:] == changed
 
 
-def test_without_a_network_scores_are_kept_and_sent_even_by_a_later_page(
+def test_scores_are_kept_offline_and_sent_even_by_a_later_page(
     served: StudyServer, reader: int, open_page: OpenPage
 ) -> None:
     page = open_page(reader)
@@ -155,7 +155,7 @@ def test_two_tabs_do_not_overwrite_each_other_silently(served: StudyServer, read
 
 
 def brightness(page: Page) -> tuple[float, float]:
-    """Mean gray value of the middle of the canvas, and its spread."""
+    """Return the mean gray value of the middle of the canvas, and its spread."""
     mean, spread = page.evaluate("""new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => {
         const canvas = document.getElementById('canvas');
         const [x, y] = [canvas.width / 2 - 100, canvas.height / 2 - 100].map(Math.round);
@@ -167,7 +167,7 @@ def brightness(page: Page) -> tuple[float, float]:
     return mean, spread
 
 
-def test_window_level_zoom_and_pan_by_keys_mouse_and_fingers(reader: int, open_page: OpenPage) -> None:
+def test_window_level_zoom_and_pan_by_keys_mouse_and_touch(reader: int, open_page: OpenPage) -> None:
     page = open_page(reader)
     plain = brightness(page)
     assert 10 < plain[0] < 245
@@ -200,7 +200,7 @@ def test_window_level_zoom_and_pan_by_keys_mouse_and_fingers(reader: int, open_p
 
 
 @pytest.mark.parametrize(("width", "height"), [(1440, 900), (1024, 768)])
-def test_all_of_a_pair_is_in_sight_without_scrolling(reader: int, open_page: OpenPage, width: int, height: int) -> None:
+def test_whole_pair_is_visible_without_scrolling(reader: int, open_page: OpenPage, width: int, height: int) -> None:
     page = open_page(reader, width=width, height=height)
     outside = page.evaluate("""[...document.querySelectorAll('#canvas, button, .scores span, textarea, #report')]
         .filter(e => e.offsetParent).map(e => [e.id || e.textContent, e.getBoundingClientRect()])
@@ -210,5 +210,5 @@ def test_all_of_a_pair_is_in_sight_without_scrolling(reader: int, open_page: Ope
     assert outside == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     sizes = page.evaluate("[...document.querySelectorAll('.scores span')].map(e => e.getBoundingClientRect().height)")
-    assert min(sizes) >= 32  # fingers
+    assert min(sizes) >= 32  # large enough for fingers
     assert page.errors == []

@@ -1,4 +1,4 @@
-"""The server as a program talks to it: who may see what, what is kept, and that nothing tells real from synthetic."""
+"""The server over plain HTTP: who may see what, what is kept, and that nothing separates real from synthetic."""
 
 import http.client
 import io
@@ -24,7 +24,7 @@ def pair_of(served: StudyServer, reader: int, index: int = 0) -> str:
     return f"/api/pairs/{served.places(reader)[index]}"
 
 
-def test_without_a_token_of_this_study_nothing_is_told(served: StudyServer, reader: int) -> None:
+def test_nothing_is_revealed_without_a_token_of_this_study(served: StudyServer, reader: int) -> None:
     pair = pair_of(served, reader)
     for path in ("/api/study", pair, f"{pair}/image"):
         for token in (None, "wrong", served.tokens[reader][:-1], f"{served.tokens[reader]}x"):
@@ -35,7 +35,7 @@ def test_without_a_token_of_this_study_nothing_is_told(served: StudyServer, read
     assert served.saved(reader) == []
 
 
-def test_another_readers_pair_is_as_if_it_did_not_exist(served: StudyServer, reader: int) -> None:
+def test_another_readers_pair_seems_not_to_exist(served: StudyServer, reader: int) -> None:
     mine, theirs = served.tokens[reader], pair_of(served, reader + 1)
     answers = [
         served.ask(theirs, mine),
@@ -47,7 +47,7 @@ def test_another_readers_pair_is_as_if_it_did_not_exist(served: StudyServer, rea
     assert served.saved(reader + 1) == []
 
 
-def test_the_page_is_one_file_that_may_load_nothing_from_elsewhere(served: StudyServer) -> None:
+def test_page_is_one_file_that_may_load_nothing_from_elsewhere(served: StudyServer) -> None:
     answer = served.ask("/")
     policy = answer.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
@@ -59,7 +59,7 @@ def test_the_page_is_one_file_that_may_load_nothing_from_elsewhere(served: Study
     assert served.tokens[0].encode() not in answer.body
 
 
-def test_nothing_in_an_answer_tells_real_from_synthetic(served: StudyServer, reader: int) -> None:
+def test_no_answer_reveals_which_pairs_are_real(served: StudyServer, reader: int) -> None:
     token = served.tokens[reader]
     key = json.loads((served.study / "key.json").read_text())["items"]
     with closing(sqlite3.connect(served.study / "scores.sqlite")) as database:
@@ -84,13 +84,13 @@ def test_nothing_in_an_answer_tells_real_from_synthetic(served: StudyServer, rea
     assert dict(only)["cache-control"] == "no-store"
 
 
-def test_a_pair_seen_twice_has_two_names(served: StudyServer, reader: int) -> None:
+def test_repeated_pair_has_two_names(served: StudyServer, reader: int) -> None:
     places = served.places(reader)
     assert len(places) == len(set(places)) == 14
     assert not set(places) & set(served.places(reader + 1))
 
 
-def test_a_rating_sent_again_is_kept_once(served: StudyServer, reader: int) -> None:
+def test_rating_sent_again_is_kept_once(served: StudyServer, reader: int) -> None:
     path, token, sent = f"{pair_of(served, reader)}/rating", served.tokens[reader], rating(8)
     answers: list[int] = []
     threads = [
@@ -104,7 +104,7 @@ def test_a_rating_sent_again_is_kept_once(served: StudyServer, reader: int) -> N
     assert served.saved(reader) == [(0, 1, 8, 8, 8, "real", "")]
 
 
-def test_a_change_is_a_further_version_and_says_what_it_replaced(served: StudyServer, reader: int) -> None:
+def test_change_is_a_new_version_and_reports_what_it_replaced(served: StudyServer, reader: int) -> None:
     path, token = f"{pair_of(served, reader)}/rating", served.tokens[reader]
     first = served.ask(path, token, rating(8)).json
     assert first == {"version": 1, "replaced": None}
@@ -127,14 +127,14 @@ def test_a_change_is_a_further_version_and_says_what_it_replaced(served: StudySe
         b"{", b"\xff\xfe", b"NaN",
     ],
 )  # fmt: skip
-def test_what_is_no_rating_is_refused_and_not_saved(served: StudyServer, body: object) -> None:
+def test_invalid_rating_is_refused_and_not_saved(served: StudyServer, body: object) -> None:
     answer = served.ask(f"{pair_of(served, 11)}/rating", served.tokens[11], body)
     assert answer.status == 422
     assert "were not saved" in answer.json["message"]
     assert served.saved(11) == []
 
 
-def test_a_body_that_is_too_long_is_not_read_to_its_end(served: StudyServer) -> None:
+def test_overlong_body_is_refused(served: StudyServer) -> None:
     answer = served.ask(f"{pair_of(served, 11)}/rating", served.tokens[11], b"x" * 2**17)
     assert answer.status == 413
 
@@ -156,9 +156,7 @@ def test_other_methods_and_paths_are_refused_with_the_same_headers(served: Study
         assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_a_killed_server_has_lost_no_score_that_it_said_was_saved(
-    study_config: Callable[..., Config], tmp_path: Path
-) -> None:
+def test_killed_server_loses_no_acknowledged_score(study_config: Callable[..., Config], tmp_path: Path) -> None:
     folder = study_make.run(study_config(tmp_path / "study")).folder
     with closing(StudyServer(folder)) as server:
         _kill_it_while_four_readers_score(server)
@@ -171,7 +169,7 @@ def _kill_it_while_four_readers_score(server: StudyServer) -> None:
         for position, place in enumerate(places[reader]):
             try:
                 answer = server.ask(f"/api/pairs/{place}/rating", tokens[reader], rating(1 + position % 10))
-            except (OSError, http.client.HTTPException):  # killed meanwhile, perhaps in the middle of an answer
+            except (OSError, http.client.HTTPException):  # killed in the meantime, perhaps in the middle of an answer
                 return
             if answer.status == 200:
                 acknowledged.append((reader, position))
@@ -195,7 +193,7 @@ def _kill_it_while_four_readers_score(server: StudyServer) -> None:
         assert pair["rating"]["image"] == 1 + position % 10
 
 
-def test_a_full_disk_is_said_in_words_and_harms_nothing(
+def test_full_disk_is_reported_and_loses_nothing(
     study_config: Callable[..., Config], small_disk: Callable[[int], Path]
 ) -> None:
     disk = small_disk(4096)
@@ -210,7 +208,7 @@ def _fill_it_while_a_reader_scores(server: StudyServer, filler: Path) -> None:
         while True:
             file.write(b"0" * 4096)
     refused, sent = None, rating(5, comment="x" * 2000)
-    for number in range(200):  # until the pages that the log has room for are used up
+    for number in range(200):  # until the pages reserved for the log are used up
         sent = rating(5, comment="x" * 2000) | {"request": f"request-{number}"}
         answer = server.ask(path, token, sent)
         if answer.status != 200:

@@ -1,4 +1,4 @@
-"""Figures of a small study, worked out by hand, and what their intervals answer to."""
+"""Figures of a small study, worked out by hand, and what their intervals depend on."""
 
 import math
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def two_readers() -> Ratings:
     return read_ratings([*one, *two], KEY)
 
 
-def test_means_and_deviations_are_those_of_the_first_showings() -> None:
+def test_means_and_deviations_are_over_first_showings() -> None:
     found = summarize(two_readers(), resamples=50)
     real, synthetic = [9, 8, 10, 6], [6, 5, 4]  # the second showings, 7 and 9, do not count
     assert found["image/real"].value == pytest.approx(8.25)
@@ -48,9 +48,9 @@ def test_means_and_deviations_are_those_of_the_first_showings() -> None:
     assert (found["image/real"].count, found["image/synthetic"].count) == (4, 3)
 
 
-def test_the_share_of_right_guesses() -> None:
+def test_share_of_right_guesses() -> None:
     found = summarize(two_readers(), resamples=50)
-    # of real pairs: one of "one" wrong; of synthetic ones: s1 of "one" wrong
+    # real pairs: one wrong guess by "one"; synthetic pairs: s1 by "one" wrong
     assert found["right/real"].value == pytest.approx(3 / 4)
     assert found["right/synthetic"].value == pytest.approx(2 / 3)
     assert found["right/all"].value == pytest.approx(5 / 7)
@@ -59,19 +59,19 @@ def test_the_share_of_right_guesses() -> None:
     assert found["label/Mass/real"].value == pytest.approx((20 + 18) / 6)
 
 
-def test_kappa_between_readers_is_of_pairs_that_both_have_scored_and_within_of_those_scored_twice() -> None:
+def test_kappa_between_uses_shared_pairs_and_kappa_within_repeated_pairs() -> None:
     found = summarize(two_readers(), resamples=50)
     assert found["image/kappa between"].value == pytest.approx(
         cohen_kappa_score([9, 8, 5], [10, 6, 4], weights="quadratic", labels=range(1, 11))
     )
-    # "one": r0 9 then 7, s0 6 then 6; "two": r0 alone, of which alone nothing can be said
+    # "one": r0 9 then 7, s0 6 then 6; "two": r0 only, from which alone kappa is undefined
     expected = cohen_kappa_score([9, 6], [7, 6], weights="quadratic", labels=range(1, 11))
     assert found["image/kappa within"].value == pytest.approx(expected)
     assert "report/kappa between" not in found  # all sixes: not defined
 
 
 def many(readers: int, items: int, spread: float, shift: float = 0) -> Ratings:
-    """Scores of readers who differ by `spread`, and of items that differ a little."""
+    """Return scores of readers who differ by `spread`, and of items that differ a little."""
     generator = np.random.default_rng(1)
     key, shown = {}, []
     for n in range(items):
@@ -92,36 +92,36 @@ def width(ratings: Ratings, name: str) -> float:
     return figure.high - figure.low
 
 
-def test_from_three_readers_on_intervals_answer_to_how_readers_differ() -> None:
+def test_intervals_reflect_differences_between_three_or_more_readers() -> None:
     assert width(many(4, 30, spread=3.0), "image/real") > 4 * width(many(4, 30, spread=0.0), "image/real")
-    # each reader scores both kinds, so what readers differ in does not blur the difference
+    # each reader scores both kinds, so differences between readers do not blur the difference between kinds
     assert width(many(4, 30, spread=3.0), "image/difference") < 0.3 * width(many(4, 30, spread=3.0), "image/real")
-    # of two readers it cannot be told
+    # with two readers they cannot be estimated
     assert width(many(2, 30, spread=3.0), "image/real") < 0.5
 
 
-def test_the_interval_of_the_difference_tells_a_gap_from_none() -> None:
+def test_interval_of_the_difference_separates_a_gap_from_none() -> None:
     none, gap = (summarize(many(2, 40, 0.0, shift), resamples=400)["image/difference"] for shift in (0, 1))
     assert none.low < 0 < none.high
     assert gap.low > 0.5
 
 
-def test_the_interval_is_near_that_of_the_central_limit() -> None:
+def test_interval_is_near_that_of_the_central_limit_theorem() -> None:
     ratings = many(1, 200, 0.0)
     figure = summarize(ratings, resamples=1500)["image/real"]
     assert figure.high - figure.low == pytest.approx(2 * 1.96 * figure.sd / math.sqrt(200), rel=0.1)
 
 
-def test_of_few_pairs_there_is_no_interval() -> None:
+def test_few_pairs_give_no_interval() -> None:
     found = summarize(two_readers(), resamples=50)
     assert math.isnan(found["image/real"].low)
 
 
-def test_a_key_that_does_not_know_an_item_is_refused() -> None:
+def test_key_that_does_not_know_an_item_is_refused() -> None:
     with pytest.raises(RunFolderError, match="does not know 1 of the study's pairs"):
         read_ratings(showings("one", ("unknown", None)), KEY)
 
 
-def test_before_anything_is_scored_there_are_no_figures() -> None:
+def test_there_are_no_figures_before_anything_is_scored() -> None:
     nothing: Sequence[tuple[str, Rating | None]] = [("r0", None)]
     assert summarize(read_ratings(showings("one", *nothing), KEY), resamples=50) == {}

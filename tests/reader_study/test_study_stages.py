@@ -1,4 +1,4 @@
-"""The stages and commands of a reader study: what is drawn and written, what is told, and bad input."""
+"""The stages and commands of a reader study: what is drawn, written and reported, and bad input."""
 
 import csv
 import json
@@ -38,7 +38,7 @@ def call(*arguments: str | Path) -> Result:
 
 
 def score_all(study: StudyFolder, up_to: int = 10**6) -> None:
-    """Every reader scores real pairs higher and guesses right, and says the same again of a pair seen twice."""
+    """Let every reader score real pairs higher, guess right, and repeat the scores of a pair shown twice."""
     key = study.key()
     with Store.open(study.scores, study.facts.study_id) as store:
         with closing(sqlite3.connect(study.scores)) as database:
@@ -51,7 +51,7 @@ def score_all(study: StudyFolder, up_to: int = 10**6) -> None:
             store.save(place, Rating.model_validate(words | {"comment": comment}), 0, f"request-{place}")
 
 
-def test_a_study_holds_what_was_drawn_whole_and_only_once(
+def test_study_holds_each_drawn_pair_once_and_complete(
     study_config: MakeConfig, tiny_shards: Path, generated: Path, tmp_path: Path
 ) -> None:
     made = study_make.run(study_config(tmp_path / "study", repeats=3, readers=2))
@@ -77,7 +77,7 @@ def test_a_study_holds_what_was_drawn_whole_and_only_once(
     assert all("validate-" not in path.read_text() for path in made.folder.glob("*.json"))  # ids of the shards
 
 
-def test_files_that_tell_real_from_synthetic_are_for_their_owner_alone(
+def test_files_that_reveal_the_real_pairs_are_readable_by_the_owner_only(
     study_config: MakeConfig, tmp_path: Path
 ) -> None:
     folder = study_make.run(study_config(tmp_path / "study", readers=3)).folder
@@ -87,13 +87,13 @@ def test_files_that_tell_real_from_synthetic_are_for_their_owner_alone(
     assert len(set(tokens)) == 3
     database = (folder / "scores.sqlite").read_bytes()
     assert not any(token.encode() in database for token in tokens)
-    assert b"synthetic')" in database  # the schema's
+    assert b"synthetic')" in database  # from the schema
     assert database.count(b"synthetic") == 1
     names = list(json.loads((folder / "items.json").read_text()))
-    assert names == sorted(names)  # of random names: not in the order of drawing
+    assert names == sorted(names)  # random names: not in the order of drawing
 
 
-def test_the_same_seed_draws_the_same_pairs_under_other_names(study_config: MakeConfig, tmp_path: Path) -> None:
+def test_same_seed_draws_the_same_pairs_under_other_names(study_config: MakeConfig, tmp_path: Path) -> None:
     def drawn(name: str, seed: int) -> tuple[set[tuple[str, int]], set[str]]:
         key = StudyFolder.open(study_make.run(study_config(tmp_path / name, seed=seed)).folder).key()
         return {(entry.kind, entry.row) for entry in key.values()}, set(key)
@@ -103,7 +103,7 @@ def test_the_same_seed_draws_the_same_pairs_under_other_names(study_config: Make
     assert not names & others
 
 
-def test_images_of_a_jpeg_dataset_stand_beside_real_ones_of_the_same_artefacts(
+def test_real_images_get_the_artefacts_of_a_jpeg_dataset(
     study_config: MakeConfig, make_dataset: MakeDataset, tmp_path: Path
 ) -> None:
     lossy = make_dataset(tmp_path / "lossy", image_format="jpeg")
@@ -116,7 +116,7 @@ def test_images_of_a_jpeg_dataset_stand_beside_real_ones_of_the_same_artefacts(
             assert len(study.image(item).read_bytes()) == len(rows[entry.row])
 
 
-def test_a_report_tells_scores_agreement_guesses_labels_and_comments(study_config: MakeConfig, tmp_path: Path) -> None:
+def test_report_has_scores_agreement_guesses_labels_and_comments(study_config: MakeConfig, tmp_path: Path) -> None:
     study = StudyFolder.open(study_make.run(study_config(tmp_path / "study", readers=2, repeats=6)).folder)
     score_all(study)
     done = call("report", "--study", study.path, "--resamples", "100")
@@ -145,7 +145,7 @@ def test_a_report_tells_scores_agreement_guesses_labels_and_comments(study_confi
         assert plot.width > 1000
 
 
-def test_a_report_of_readers_under_way_says_what_is_missing(study_config: MakeConfig, tmp_path: Path) -> None:
+def test_report_of_unfinished_readers_says_what_is_missing(study_config: MakeConfig, tmp_path: Path) -> None:
     study = StudyFolder.open(study_make.run(study_config(tmp_path / "study", readers=2)).folder)
     with pytest.raises(EmixerError, match="There are no scores in"):
         study_report.run(study_config(study.path))
@@ -156,9 +156,7 @@ def test_a_report_of_readers_under_way_says_what_is_missing(study_config: MakeCo
     assert (tmp_path / "out" / "study.md").exists()
 
 
-def test_a_key_that_was_kept_elsewhere_is_found_by_its_flag_and_another_studys_refused(
-    study_config: MakeConfig, tmp_path: Path
-) -> None:
+def test_key_may_be_kept_elsewhere_but_must_be_of_the_study(study_config: MakeConfig, tmp_path: Path) -> None:
     study = StudyFolder.open(study_make.run(study_config(tmp_path / "study", readers=1)).folder)
     other = study_make.run(study_config(tmp_path / "other", readers=1)).folder
     score_all(study)
@@ -170,7 +168,7 @@ def test_a_key_that_was_kept_elsewhere_is_found_by_its_flag_and_another_studys_r
     assert call("report", "--study", study.path, "--key", away, "--resamples", "20").exit_code == 0
 
 
-def test_a_dry_run_says_what_would_be_drawn_and_writes_nothing(
+def test_dry_run_says_what_would_be_drawn_and_writes_nothing(
     study_config: MakeConfig, tiny_shards: Path, generated: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "study"
@@ -223,7 +221,7 @@ def _is_a_study(tmp_path: Path, keys: dict[str, Any], make_dataset: MakeDataset)
         (None, {"shards": Path("absent")}, "There is no folder"),
     ],
 )
-def test_what_cannot_be_drawn_from_is_one_paragraph(
+def test_inputs_that_cannot_be_drawn_from_are_one_paragraph(
     breaks: Break | None, keys: dict[str, Any], expected: str, study_config: MakeConfig, make_dataset: MakeDataset,
     tmp_path: Path,
 ) -> None:  # fmt: skip
@@ -287,7 +285,7 @@ def _damaged_items(folder: Path, other: Path) -> None:
         (_damaged_items, r"items.json cannot be read"),
     ],
 )
-def test_a_folder_that_is_not_a_whole_study_is_not_served(
+def test_incomplete_study_folder_is_not_served(
     breaks: Callable[[Path, Path], None], expected: str, study_config: MakeConfig, tmp_path: Path
 ) -> None:
     folder, other = (study_make.run(study_config(tmp_path / name, readers=1)).folder for name in ("study", "other"))
@@ -296,13 +294,13 @@ def test_a_folder_that_is_not_a_whole_study_is_not_served(
         study_serve.run(study_config(folder, port=0))
 
 
-def test_a_study_is_served_by_one_server_at_a_time(study_config: MakeConfig, tmp_path: Path) -> None:
+def test_study_is_served_by_one_server_at_a_time(study_config: MakeConfig, tmp_path: Path) -> None:
     folder = study_make.run(study_config(tmp_path / "study", readers=1)).folder
     with alone_in(folder, "study serve"), pytest.raises(EmixerError, match="Another `emixer study serve`"):
         study_serve.run(study_config(folder, port=0))
 
 
 @pytest.mark.parametrize("url", ["study.example.org", "https://a/?x", "https://a/#x"])
-def test_an_address_for_readers_is_a_whole_one(url: str, tmp_path: Path) -> None:
+def test_address_for_readers_must_be_complete(url: str, tmp_path: Path) -> None:
     done = call("serve", "--study", tmp_path, "--url", url, "--print-config")
     assert "url must start with https:// or http:// and contain neither ? nor #" in done.output

@@ -18,7 +18,7 @@ from emixer.config import Config, to_yaml, with_overrides
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = Path(yaml.__file__).parents[1]
-"""Where this environment's packages lie, for another user's interpreter."""
+"""Where this environment's packages are installed, for another user's interpreter."""
 
 
 def _load_testbed() -> Any:
@@ -35,8 +35,8 @@ testbed = _load_testbed()
 
 
 def python_of_others() -> str:
-    """An interpreter that user `daemon` can start and import this with: the test's own may lie in a folder that
-    is closed to others. Skips where there is none."""
+    """Return an interpreter with which user `daemon` can import this code; the test's own may be in a folder closed to
+    other users. Skip the test if there is none."""
     become = ["setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups", "env", f"PYTHONPATH={ROOT}:{PACKAGES}"]
     for python in (sys.executable, shutil.which(f"python3.{sys.version_info.minor}", path="/usr/bin:/usr/local/bin")):
         if python is not None:
@@ -47,7 +47,7 @@ def python_of_others() -> str:
 
 
 def folder_of(bed: Any, user: str) -> Path:
-    """A new folder that is that user's; what pytest makes is closed to others."""
+    """Create a folder owned by `user`; the folders pytest creates are closed to other users."""
     folder = Path(tempfile.mkdtemp(dir=bed.folder))
     shutil.chown(folder, user)
     return folder
@@ -55,7 +55,7 @@ def folder_of(bed: Any, user: str) -> Path:
 
 @pytest.fixture(scope="session")
 def bed() -> Iterator[Any]:
-    """A SLURM of four nodes for the session."""
+    """A SLURM cluster of four nodes, for the session."""
     reason = testbed.TestBed.why_not()
     if reason is not None:
         pytest.skip(reason)
@@ -65,7 +65,7 @@ def bed() -> Iterator[Any]:
 
 
 class Site:
-    """A user's folder on the cluster, and the commands they give on the login node."""
+    """A user's folder on the cluster and the commands that user runs on the login node."""
 
     def __init__(self, bed: Any, folder: Path, config: Config, python: str = sys.executable) -> None:
         self.bed, self.folder, self.python = bed, folder, python
@@ -76,15 +76,15 @@ class Site:
     def jobs(
         self, *arguments: str, check: bool = True, environment: Mapping[str, str] | None = None, timeout_s: float = 120
     ) -> Any:
-        """`python -m jobs ...`."""
+        """Run `python -m jobs ...`."""
         return self.bed.run(
             [self.python, "-m", "jobs", *arguments], check=check, cwd=self.folder, timeout_s=timeout_s,
             environment={"PYTHONPATH": f"{ROOT}:{PACKAGES}", "HOME": str(self.folder), **(environment or {})},
         )  # fmt: skip
 
     def submit(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-        """Submits a stage, e.g. `train` or `experiment table1`, with the site's config. Returns the id of the job, or
-        of the array."""
+        """Submit a stage, e.g. `train` or `experiment table1`, with the site's config. Return the id of the job or
+        array."""
         stage, *rest = arguments
         done = self.jobs(*stage.split(), "--config", str(self.config_file), *rest, environment=environment)
         job_id = str(done.stdout.split(f"{stage.split()[0]}: ")[1].split()[1].strip(","))
@@ -92,12 +92,12 @@ class Site:
         return job_id
 
     def status(self, job_id: str) -> dict[str, Any]:
-        """One job of `python -m jobs status --json`."""
+        """Return one job's entry from `python -m jobs status --json`."""
         shown = json.loads(self.jobs("status", "--json").stdout)
         return next(job for job in shown if job["job"] == job_id)
 
     def wait(self, job_id: str, state: str, timeout_s: float = 180) -> dict[str, Any]:
-        """Until `jobs status` says that state; fails early when it says that it can no longer come to that."""
+        """Wait until `jobs status` shows `state`; fail early once the job can no longer reach it."""
         over = {"finished", "failed", "cancelled", "gone", "timeout", "node_fail"}
 
         def reached() -> bool:
@@ -110,7 +110,7 @@ class Site:
         return self.status(job_id)
 
     def log(self, job_id: str) -> str:
-        """What the job printed."""
+        """Return the job's output."""
         path = self.folder / "slurm-jobs" / job_id / f"{job_id}_0_log.out"
         return path.read_text(errors="replace") if path.exists() else "(no log)"
 
@@ -131,7 +131,7 @@ def site(bed: Any, tmp_path: Path, tiny_config: Config) -> Iterator[Site]:
 
 
 class Cluster:
-    """An autoscaled cluster of a user, and the commands they give on the login node."""
+    """A user's autoscaled cluster and the commands that user runs on the login node."""
 
     def __init__(
         self, bed: Any, folder: Path, name: str, rays: str, settings: dict[str, Any], user: str | None = None,
@@ -152,13 +152,13 @@ class Cluster:
         return self.rays / self.name
 
     def command(self, *arguments: str, check: bool = True, timeout_s: float = 300) -> Any:
-        """`python -m cluster ...`; with the folder where it is taken."""
+        """Run `python -m cluster ...`, with the folder and name for the commands that take them."""
         first, *rest = arguments
         chosen = ["--folder", str(self.rays), "--name", self.name] if first not in ("up", "init") else []
         return self.as_documented(first, *chosen, *rest, check=check, timeout_s=timeout_s)
 
     def as_documented(self, *arguments: str, check: bool = True, timeout_s: float = 300) -> Any:
-        """`python -m cluster ...` as it stands."""
+        """Run `python -m cluster ...` with exactly these arguments."""
         return self.bed.run(
             [self.python, "-m", "cluster", *arguments], check=check, cwd=self.folder, timeout_s=timeout_s,
             environment={"PYTHONPATH": f"{ROOT}:{PACKAGES}", "OMP_NUM_THREADS": "1", "HOME": str(self.folder)},
@@ -170,33 +170,33 @@ class Cluster:
         return self
 
     def start(self, *command: str) -> int:
-        """Submits a program without waiting for it. Returns its number."""
+        """Submit a program without waiting for it. Return its number."""
         done = self.command("submit", "--no-wait", "--", *command)
         return int(done.stdout.split("program ")[1].split()[0])
 
     def run_python(self, program: str, check: bool = True) -> Any:
-        """Runs a Python program on the cluster; its output is what it printed last."""
+        """Run a Python program on the cluster and wait for it."""
         return self.command("submit", "--", self.python, "-c", program, check=check)
 
     def status(self) -> Any:
         return json.loads(self.command("status", "--json").stdout)
 
     def workers(self) -> list[dict[str, Any]]:
-        """Jobs that are nodes, or will be."""
+        """Return the jobs that are, or will become, nodes."""
         return [job for job in self.status()["jobs"] if job["kind"] not in ("head", "cleanup")]
 
     def events(self, what: str) -> list[dict[str, Any]]:
-        """What the cluster noted of itself."""
+        """Return the events of one kind from the cluster's event log."""
         lines = (self.home / "events.jsonl").read_text().splitlines()
         return [event for event in map(json.loads, lines) if event["what"] == what]
 
     def program_state(self, number: int) -> dict[str, Any]:
-        """What `status` says of a program, from where it reads it: state, code, log."""
+        """Return a program's state, exit code and log, read from where `status` reads them."""
         (program,) = (each for each in programs(self.home) if each.number == number)
         return {"log": str(program.log), **program.state()}
 
     def assert_nothing_left(self, within_s: float = 10) -> None:
-        """No job, no process and nothing on a local disk."""
+        """Check that no job, no process and no file on a local disk is left."""
         bed = self.bed
         bed.wait_for(lambda: not self.queued(), within_s, "the end of all jobs")
         bed.wait_for(lambda: not bed.processes_of("RAY_ON_SLURM="), within_s, "the end of Ray's processes")
@@ -205,14 +205,14 @@ class Cluster:
         )
 
     def queued(self) -> list[str]:
-        """Ids of its jobs that are not over."""
+        """Return the ids of the cluster's jobs that have not ended."""
         shown = self.bed.run(["squeue", "-h", "-o", "%i %j"]).stdout.splitlines()
         return [line.split()[0] for line in shown if f" ray-{self.name}-" in line]
 
 
 @pytest.fixture
 def make_cluster(bed: Any, tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
-    """Makes clusters, and takes them down at the end."""
+    """Create clusters; take them down at the end."""
     made: list[Cluster] = []
 
     def make(

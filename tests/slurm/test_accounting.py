@@ -1,5 +1,5 @@
-"""What `python -m jobs` tells of a job that squeue has forgotten and that could say nothing for itself, on a SLURM that
-keeps accounts (sacct, slurmdbd) and on one that keeps none."""
+"""`python -m jobs` on a job that squeue no longer lists and that recorded nothing itself, on a SLURM with accounting
+(sacct, slurmdbd) and on one without."""
 
 import time
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ HELD = ("--set", "slurm.extra=[--hold]")
 
 @contextmanager
 def forgetful_bed(accounting: bool) -> Iterator[Any]:
-    """One node whose squeue forgets what is over within seconds."""
+    """One node, with a squeue that drops ended jobs within seconds."""
     reason = testbed.TestBed.why_not(isolated=False, accounting=accounting)
     if reason is not None:
         pytest.skip(reason)
@@ -41,7 +41,7 @@ def site_on(bed: Any, tiny_config: Config, folder: Path) -> Site:
 
 
 def queued(bed: Any) -> list[str]:
-    """Ids of all jobs that squeue shows."""
+    """Return the ids of all jobs that squeue lists."""
     return str(bed.run(["squeue", "-h", "-t", "all", "-o", "%i"]).stdout).split()
 
 
@@ -50,13 +50,13 @@ def forgotten(bed: Any) -> bool:
 
 
 def after(site: Site, job: str) -> Any:
-    """Tries to submit a job that waits for that one."""
+    """Try to submit a job that depends on `job`."""
     other = ["--run", str(site.folder / "after"), "--after", job, *HELD]
     return site.jobs("train", "--config", str(site.config_file), *other, check=False)
 
 
 def kill_in_the_bud(site: Site, *arguments: str) -> str:
-    """Submits a job and kills its task as soon as it runs, before it can say anything."""
+    """Submit a job and kill its task as soon as it runs, before it can record anything."""
     job = site.submit("train", *arguments)
     mark = f"SLURM_JOB_ID={job}\0"
     site.bed.wait_for(lambda: site.bed.processes_of("submitit.core._submit", mark), 60, "the task")
@@ -64,7 +64,7 @@ def kill_in_the_bud(site: Site, *arguments: str) -> str:
     return job
 
 
-def test_what_squeue_has_forgotten_is_told_by_the_accounts(tiny_config: Config, tmp_path: Path) -> None:
+def test_accounting_reports_jobs_that_squeue_dropped(tiny_config: Config, tmp_path: Path) -> None:
     with forgetful_bed(accounting=True) as bed:
         site = site_on(bed, tiny_config, tmp_path)
         killed = kill_in_the_bud(site)
@@ -83,13 +83,13 @@ def test_what_squeue_has_forgotten_is_told_by_the_accounts(tiny_config: Config, 
             assert refused.returncode == 2
             assert f"--after {over}: job {over.partition('_')[0]}" in refused.stderr
             assert "would never start" in refused.stderr
-        # a folder is free again when its job is over
+        # the folder is free again once its job has ended
         assert "nothing to cancel" in site.jobs("cancel", array, check=False).stderr
         assert site.submit("train", *HELD) > killed
 
 
 @pytest.mark.slurm_core
-def test_without_accounts_a_job_that_said_nothing_is_gone(tiny_config: Config, tmp_path: Path) -> None:
+def test_silent_job_is_gone_without_accounting(tiny_config: Config, tmp_path: Path) -> None:
     with forgetful_bed(accounting=False) as bed:
         assert "accounting storage is disabled" in bed.run(["sacct"], check=False).stderr
         site = site_on(bed, tiny_config, tmp_path)
@@ -106,10 +106,8 @@ def test_without_accounts_a_job_that_said_nothing_is_gone(tiny_config: Config, t
 
 
 @pytest.mark.slurm_core
-def test_nothing_is_chained_to_a_job_that_slurm_has_forgotten_unless_it_is_known_to_have_finished(
-    tiny_config: Config, tmp_path: Path
-) -> None:
-    """SLURM would take `afterok` of such a job for fulfilled, and start the new one at once."""
+def test_forgotten_job_is_a_valid_dependency_only_if_it_finished(tiny_config: Config, tmp_path: Path) -> None:
+    """SLURM would treat `afterok` on such a job as satisfied and start the new job at once."""
     with forgetful_bed(accounting=False) as bed:
         site = site_on(bed, tiny_config, tmp_path)
         finished = site.submit("train", "--run", str(tmp_path / "finished"))

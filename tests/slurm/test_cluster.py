@@ -1,4 +1,4 @@
-"""`python -m cluster` on a real SLURM: it grows, shrinks, survives what happens to its nodes, and leaves nothing."""
+"""`python -m cluster` on a real SLURM: scaling up and down, surviving node failures, and cleaning up."""
 
 import os
 import shlex
@@ -45,7 +45,7 @@ def work(seconds):
 for count, seconds in ((2, 10), (4, 2)):
     print("turn", *ray.get([work.remote(seconds) for _ in range(count)]), flush=True)
 """
-"""Fills one node of two CPUs, then as many as there are; a task that is lost is an error."""
+"""Fills one node of two CPUs, then as many as there are; losing a task is an error."""
 
 
 def tasks(count: int, seconds: float) -> list[str]:
@@ -53,7 +53,7 @@ def tasks(count: int, seconds: float) -> list[str]:
 
 
 @pytest.mark.slurm_core
-def test_generate_grows_the_cluster_from_nothing_to_three_nodes_and_back_with_the_rows_of_a_local_run(
+def test_generate_scales_to_three_nodes_and_back_and_matches_a_local_run(
     ray_cluster: None, make_cluster: Callable[..., Any], tiny_run: Path, tmp_path: Path
 ) -> None:
     cluster = make_cluster().up()
@@ -86,7 +86,7 @@ def test_generate_grows_the_cluster_from_nothing_to_three_nodes_and_back_with_th
     cluster.assert_nothing_left()
 
 
-def test_work_survives_a_node_that_is_killed_and_one_that_is_drained_by_the_site(
+def test_tasks_survive_a_killed_node_and_a_drained_node(
     make_cluster: Callable[..., Any],
 ) -> None:
     cluster = make_cluster().up()
@@ -110,7 +110,7 @@ def test_work_survives_a_node_that_is_killed_and_one_that_is_drained_by_the_site
 
 
 @pytest.mark.slurm_core
-def test_a_job_that_stays_pending_says_why_and_gives_way_to_another_type(make_cluster: Callable[..., Any]) -> None:
+def test_pending_job_shows_its_reason_and_yields_to_another_node_type(make_cluster: Callable[..., Any]) -> None:
     types = {
         "best": {"cpus": 2, "memory_gb": 1.5, "max": 2, "priority": 1, "extra": ["--nodelist=n4"]},
         "rest": {"cpus": 2, "memory_gb": 1.5, "max": 2, "extra": ["--nodelist=n3"]},
@@ -135,7 +135,7 @@ def test_a_job_that_stays_pending_says_why_and_gives_way_to_another_type(make_cl
         cluster.bed.run(["scontrol", "update", "nodename=n3,n4", "state=resume"], check=False)
 
 
-def test_a_pending_job_keeps_its_place_where_no_other_type_could_do_its_work(make_cluster: Callable[..., Any]) -> None:
+def test_pending_job_is_kept_if_no_other_node_type_fits(make_cluster: Callable[..., Any]) -> None:
     types = {
         "rare": {"cpus": 1, "memory_gb": 1, "max": 1, "resources": {"rare": 1}, "extra": ["--hold"]},
         "plain": {"cpus": 1, "memory_gb": 1, "max": 1},
@@ -156,7 +156,7 @@ def test_a_pending_job_keeps_its_place_where_no_other_type_could_do_its_work(mak
     assert cluster.events("gave up") == []
 
 
-def test_a_refusal_is_told_in_the_words_of_sbatch_and_not_repeated_every_second(
+def test_sbatch_refusal_is_quoted_and_retried_with_backoff(
     make_cluster: Callable[..., Any],
 ) -> None:
     types = {"cpu": {"cpus": 2, "memory_gb": 1.5, "max": 2, "partition": "nosuch"}}
@@ -174,7 +174,7 @@ def test_a_refusal_is_told_in_the_words_of_sbatch_and_not_repeated_every_second(
     assert cluster.workers() == []
 
 
-def test_a_replacement_is_asked_for_before_the_time_of_a_node_is_over(make_cluster: Callable[..., Any]) -> None:
+def test_replacement_is_requested_before_a_node_reaches_its_time_limit(make_cluster: Callable[..., Any]) -> None:
     types = {"cpu": {"cpus": 2, "memory_gb": 1.5, "max": 2, "time_min": 2}}
     cluster = make_cluster(node_types=types, idle_timeout_s=60).up()
     number = cluster.start(sys.executable, "-c", TURNS.replace("((2, 10), (4, 2))", "((2, 10),) * 14"))
@@ -194,9 +194,7 @@ def test_a_replacement_is_asked_for_before_the_time_of_a_node_is_over(make_clust
 
 
 @pytest.mark.slurm_core
-def test_a_preempted_node_takes_no_new_work_and_its_replacement_is_asked_for_while_it_is_there(
-    make_cluster: Callable[..., Any], bed: Any
-) -> None:
+def test_preempted_node_takes_no_new_work_and_is_replaced_early(make_cluster: Callable[..., Any], bed: Any) -> None:
     head = {"cpus": 1, "memory_gb": 1, "time_min": 60, "extra": ["--nodelist=n1"]}
     types = {"cpu": {"cpus": 2, "memory_gb": 1.5, "time_min": 30, "max": 2, "extra": ["--exclude=n1"]}}
     cluster = make_cluster(head=head, node_types=types, idle_timeout_s=60).up()
@@ -237,7 +235,7 @@ def test_no_job_is_left_when_the_head_is_killed(make_cluster: Callable[..., Any]
 
 
 @pytest.mark.slurm_core
-def test_what_keeps_a_node_on_which_nothing_runs_is_said(make_cluster: Callable[..., Any]) -> None:
+def test_status_says_what_keeps_an_idle_node(make_cluster: Callable[..., Any]) -> None:
     cluster = make_cluster(idle_timeout_s=60).up()
     program = (
         "import ray, time; ray.init(logging_level='ERROR')\nheld = [{}]\nray.wait(held, timeout=60); time.sleep(600)"
@@ -258,7 +256,7 @@ def test_what_keeps_a_node_on_which_nothing_runs_is_said(make_cluster: Callable[
         assert words not in cluster.command("status").stdout
 
 
-def test_no_job_is_left_when_the_node_of_the_head_fails_with_jobs_running_and_pending(
+def test_no_job_is_left_when_the_head_node_fails(
     make_cluster: Callable[..., Any],
 ) -> None:
     head = {"cpus": 1, "memory_gb": 1, "time_min": 60, "extra": ["--nodelist=n1"]}
@@ -266,7 +264,7 @@ def test_no_job_is_left_when_the_node_of_the_head_fails_with_jobs_running_and_pe
         "cpu": {"cpus": 2, "memory_gb": 1.5, "max": 1, "extra": ["--nodelist=n2"]},
         "held": {"cpus": 4, "memory_gb": 1.5, "max": 1, "extra": ["--hold"]},
     }
-    head["extra"] = ["--exclude=n3,n4"]  # n1 or n2, so that the cleanup job has a node when one of them is gone
+    head["extra"] = ["--exclude=n3,n4"]  # n1 or n2, so that the cleanup job has a node left when one of them fails
     cluster = make_cluster(head=head, node_types=types).up()
     program = (
         "import ray, time; ray.init(logging_level='ERROR')\n"
@@ -285,14 +283,14 @@ def test_no_job_is_left_when_the_node_of_the_head_fails_with_jobs_running_and_pe
         cluster.bed.restore_node("n1")
 
 
-def test_the_max_is_never_passed_under_ten_times_the_demand(make_cluster: Callable[..., Any]) -> None:
+def test_max_nodes_is_never_exceeded_under_ten_times_the_demand(make_cluster: Callable[..., Any]) -> None:
     types = {"cpu": {"cpus": 1, "memory_gb": 1, "max": 4}}
     cluster = make_cluster(node_types=types).up()
     number = cluster.start(*tasks(40, 0.8))
     seen = []
 
     def ended() -> bool:
-        seen.append(len([j for j in cluster.queued() if j]) - 2)  # without head and cleanup
+        seen.append(len([j for j in cluster.queued() if j]) - 2)  # without the head and cleanup jobs
         return bool(cluster.program_state(number)["state"] == "ended")
 
     cluster.bed.wait_for(ended, 120, "the end of all tasks")
@@ -301,9 +299,7 @@ def test_the_max_is_never_passed_under_ten_times_the_demand(make_cluster: Callab
 
 
 @pytest.mark.slurm_core
-def test_two_users_run_clusters_side_by_side_and_neither_gets_into_the_others(
-    make_cluster: Callable[..., Any], bed: Any
-) -> None:
+def test_clusters_of_two_users_are_isolated(make_cluster: Callable[..., Any], bed: Any) -> None:
     python = python_of_others()
     mine, other = make_cluster("mine").up(), make_cluster("other", user="daemon", python=python).up()
     six = ["-c", TASKS, "6", "2"]
@@ -327,7 +323,7 @@ def test_two_users_run_clusters_side_by_side_and_neither_gets_into_the_others(
     assert stat.S_IMODE(mine.home.stat().st_mode) == 0o700
 
 
-def test_gpus_are_shared_out_as_slurm_says(make_cluster: Callable[..., Any]) -> None:
+def test_gpus_are_assigned_as_slurm_allocates_them(make_cluster: Callable[..., Any]) -> None:
     types = {"gpu": {"cpus": 2, "gpus": 2, "memory_gb": 1.5, "max": 1}}
     cluster = make_cluster(node_types=types).up()
     program = (
@@ -339,7 +335,7 @@ def test_gpus_are_shared_out_as_slurm_says(make_cluster: Callable[..., Any]) -> 
 
 
 @pytest.mark.slurm_core
-def test_a_program_is_followed_to_its_end_with_its_output_and_its_code(make_cluster: Callable[..., Any]) -> None:
+def test_submit_returns_the_output_and_exit_code_of_a_program(make_cluster: Callable[..., Any]) -> None:
     cluster = make_cluster().up()
     failed = cluster.run_python("import os; print('here', os.getcwd()); raise SystemExit(3)", check=False)
     assert failed.returncode == 3
@@ -357,7 +353,7 @@ def test_a_program_is_followed_to_its_end_with_its_output_and_its_code(make_clus
     assert "is not up" in late.stderr
 
 
-def test_an_interrupted_submit_ends_the_program(make_cluster: Callable[..., Any], bed: Any) -> None:
+def test_interrupting_submit_ends_the_program(make_cluster: Callable[..., Any], bed: Any) -> None:
     cluster = make_cluster().up()
     with subprocess.Popen(
         [*bed.in_login, sys.executable, "-m", "cluster", "submit", "--folder", str(cluster.rays), "--",
@@ -372,7 +368,7 @@ def test_an_interrupted_submit_ends_the_program(make_cluster: Callable[..., Any]
     bed.wait_for(lambda: cluster.program_state(1)["state"] == "ended", 10, "the end of the program")
 
 
-def test_a_login_node_of_another_slurm_with_the_same_home_is_told_so(
+def test_commands_from_another_slurm_with_the_same_home_are_refused(
     make_cluster: Callable[..., Any], bed: Any, tmp_path: Path
 ) -> None:
     cluster = make_cluster()
@@ -391,7 +387,7 @@ def test_a_login_node_of_another_slurm_with_the_same_home_is_told_so(
         there.command("down")
 
 
-def test_a_head_on_the_login_node_keeps_the_least_of_nodes_and_leaves_nothing(
+def test_head_on_the_login_node_keeps_min_nodes_and_cleans_up(
     make_cluster: Callable[..., Any],
 ) -> None:
     types = {"cpu": {"cpus": 2, "memory_gb": 1.5, "time_min": 30, "min": 1, "max": 2}}
@@ -407,15 +403,15 @@ def test_a_head_on_the_login_node_keeps_the_least_of_nodes_and_leaves_nothing(
     assert "ended before it was up" in broken.stderr
 
 
-def test_folders_with_blanks_and_quotes_are_fine(make_cluster: Callable[..., Any]) -> None:
+def test_folder_names_may_contain_blanks_and_quotes(make_cluster: Callable[..., Any]) -> None:
     cluster = make_cluster(rays="Dr. O'Neil's $HOME images").up()
     assert "4 tasks on" in cluster.command("submit", "--", *tasks(4, 0.1)).stdout
     cluster.command("down")
     cluster.assert_nothing_left()
 
 
-def test_the_ten_minutes_of_the_guide(make_cluster: Callable[..., Any], tmp_path: Path) -> None:
-    """Its commands as they stand there, on fewer images."""
+def test_ten_minute_guide(make_cluster: Callable[..., Any], tmp_path: Path) -> None:
+    """The guide's commands verbatim, on fewer images."""
     root = Path(__file__).parents[2]
     guide = (root / "docs" / "cluster.md").read_text().split("## Ten minutes")[1].split("```")[1].replace("\\\n", " ")
     commands = [shlex.split(line, comments=True) for line in guide.splitlines() if line.startswith("python -m cluster")]
@@ -424,7 +420,7 @@ def test_the_ten_minutes_of_the_guide(make_cluster: Callable[..., Any], tmp_path
         "phantom": ["--studies", "60"], "ingest": ["--min-token-count", "1"],
         "train": ["--images", "64", "--set", "data.window_rows=16", "--set", "validation.images=4"],
     }  # fmt: skip
-    without_gpus = ["--set", "train.use_gpu=false"]  # those of this bed are devices without a GPU behind them
+    without_gpus = ["--set", "train.use_gpu=false"]  # this bed's GPUs are device files without hardware
     (tmp_path / "configs").symlink_to(root / "configs")
     user = make_cluster()
     shown = ""
@@ -448,7 +444,7 @@ def test_the_ten_minutes_of_the_guide(make_cluster: Callable[..., Any], tmp_path
     assert "Cluster emixer is down" in shown
 
 
-def test_programs_save_before_the_time_of_the_head_is_over(
+def test_programs_save_before_the_head_reaches_its_time_limit(
     make_cluster: Callable[..., Any], tiny_config: Config, tmp_path: Path
 ) -> None:
     cluster = make_cluster(warn_s=130).up()
@@ -470,7 +466,7 @@ def test_programs_save_before_the_time_of_the_head_is_over(
     cluster.assert_nothing_left()
 
 
-def test_training_grows_and_shrinks_with_the_cluster_and_goes_on_from_its_checkpoints(
+def test_training_resizes_with_the_cluster_and_resumes_from_checkpoints(
     make_cluster: Callable[..., Any], tiny_config: Config, tmp_path: Path
 ) -> None:
     types = {
@@ -505,12 +501,12 @@ def test_training_grows_and_shrinks_with_the_cluster_and_goes_on_from_its_checkp
 
 
 def workers_of_last(run: Path) -> int:
-    """For how many workers the last checkpoint was written; 0 before the first."""
+    """Return the number of workers of the last checkpoint; 0 before the first."""
     found = find_checkpoint(run / "checkpoints", "last")
     return 0 if found is None else int(found.state["position"]["num_workers"])
 
 
-def test_a_search_grows_the_cluster_by_its_trials_and_leaves_it_empty(
+def test_search_scales_the_cluster_with_its_trials_and_leaves_it_empty(
     make_cluster: Callable[..., Any], tiny_config: Config, tmp_path: Path
 ) -> None:
     settings = {

@@ -1,4 +1,4 @@
-"""`python -m jobs` on a real SLURM: submitted, followed, interrupted in every way, and gone on."""
+"""`python -m jobs` on a real SLURM: submitting, following, interrupting in every way, and resuming."""
 
 import json
 import os
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slurm
 RATES = ("images_per_s", "wait_share")
 LONG = ("--images", "200000", "--set", "train.save_every_images=1000000", "--set", "train.log_every_images=64",
         "--set", "train.validate_every_images=1000000", "--set", "train.sample_every_images=1000000")  # fmt: skip
-"""A run that no test waits for, and that saves only when it is asked to."""
+"""Arguments of a run that no test waits for and that saves only on request."""
 
 
 def losses(folder: Path) -> list[dict[str, float]]:
@@ -36,20 +36,20 @@ def losses(folder: Path) -> list[dict[str, float]]:
 
 
 def images(folder: Path) -> int:
-    """Images of the last log line; 0 before the first."""
+    """Return the image count of the last log line; 0 before the first."""
     lines = RunFolder(folder).metrics()
     return int(lines[-1]["images"]) if lines else 0
 
 
 def saved(folder: Path) -> int:
-    """Images of the last checkpoint; 0 before the first."""
+    """Return the image count of the last checkpoint; 0 before the first."""
     found = find_checkpoint(folder / "checkpoints", "last")
     return 0 if found is None else found.images
 
 
 def lines_until(folder: Path, images: int) -> list[str]:
-    """What metrics.jsonl says of the first images, to the letter. Rates stand in it, so that training from the start
-    again would not write the same."""
+    """Return the lines of metrics.jsonl for the first `images` images, verbatim. They contain rates, so training again
+    from the start would not write the same lines."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [line for line in lines if json.loads(line)["images"] <= images]
 
@@ -62,9 +62,7 @@ def assert_nothing_left(site: Any, job: str) -> None:
 
 
 @pytest.mark.slurm_core
-def test_a_job_over_two_nodes_trains_like_the_same_two_workers_here_and_leaves_nothing(
-    ray_cluster: None, site: Any, tmp_path: Path
-) -> None:
+def test_two_node_job_matches_two_local_workers_and_cleans_up(ray_cluster: None, site: Any, tmp_path: Path) -> None:
     job = site.submit("train", "--num-workers", "2", "--set", "slurm.nodes=2")
     status = site.wait(job, "finished")
     assert status["progress"].endswith("of 160 images")
@@ -79,7 +77,7 @@ def test_a_job_over_two_nodes_trains_like_the_same_two_workers_here_and_leaves_n
     assert "Trained on 192 images" in site.jobs("logs", job).stdout
 
 
-def test_an_array_trains_each_element_in_a_folder_of_its_own(ray_cluster: None, site: Any, tmp_path: Path) -> None:
+def test_array_elements_train_in_separate_folders(ray_cluster: None, site: Any, tmp_path: Path) -> None:
     shown = site.jobs("train", "--config", str(site.config_file), "--array", "seed=1,2", "--at-once", "1").stdout
     array = shown.split("array ")[1].split()[0]
     site.submitted.append(array)
@@ -103,13 +101,13 @@ def test_an_array_trains_each_element_in_a_folder_of_its_own(ray_cluster: None, 
     assert "nothing to cancel" in over.stderr
 
 
-def test_a_stage_that_is_done_says_so_and_stops(site: Any, tmp_path: Path) -> None:
+def test_finished_stage_says_so_and_stops(site: Any, tmp_path: Path) -> None:
     first = site.submit("train")
     assert site.jobs("logs", first, "--follow", timeout_s=450).stdout == site.log(first)
     assert site.status(first)["state"] == "finished"
     assert "Trained on 192 images" in site.log(first)
     before = [(p, p.stat().st_mtime_ns) for p in sorted((tmp_path / "run" / "checkpoints").rglob("*"))]
-    # given inside of another job, whose variables sbatch would take for options that contradict each other
+    # submitted from inside another job, whose variables sbatch would read as conflicting options
     inside = {"SLURM_JOB_ID": first, "SLURM_MEM_PER_CPU": "100", "SLURM_NTASKS": "3", "RAY_ADDRESS": "10.0.0.1:1"}
     again = site.submit("train", environment=inside)
     site.wait(again, "finished")
@@ -118,7 +116,7 @@ def test_a_stage_that_is_done_says_so_and_stops(site: Any, tmp_path: Path) -> No
 
 
 @pytest.mark.slurm_core
-def test_a_job_preempted_by_a_higher_partition_goes_on_from_its_checkpoint(site: Any, tmp_path: Path) -> None:
+def test_preempted_job_resumes_from_its_checkpoint(site: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
     job = site.submit("train", *LONG, "--set", "train.save_every_images=128")
     site.bed.wait_for(lambda: saved(run) > 0, 90, "a checkpoint")
@@ -136,8 +134,8 @@ def test_a_job_preempted_by_a_higher_partition_goes_on_from_its_checkpoint(site:
     assert_nothing_left(site, job)
 
 
-def test_a_task_that_is_told_to_end_asks_for_a_checkpoint_first(site: Any, tmp_path: Path) -> None:
-    """What preemption does where SLURM has cgroups: TERM reaches the task alone, and the grace time begins."""
+def test_terminated_task_requests_a_checkpoint_first(site: Any, tmp_path: Path) -> None:
+    """As in preemption on a SLURM with cgroups: SIGTERM reaches only the task and the grace time begins."""
     run = tmp_path / "run"
     job = site.submit("train", *LONG)
     site.bed.wait_for(lambda: images(run) >= 128, 90, "the first lines")
@@ -157,7 +155,7 @@ def test_a_task_that_is_told_to_end_asks_for_a_checkpoint_first(site: Any, tmp_p
 
 
 @pytest.mark.slurm_core
-def test_a_job_at_its_time_limit_saves_requeues_itself_and_goes_on(site: Any, tmp_path: Path) -> None:
+def test_job_at_its_time_limit_saves_requeues_itself_and_resumes(site: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
     job = site.submit("train", *LONG, "--set", "slurm.partition=short", "--set", "slurm.time_min=4",
                       "--set", "slurm.warn_s=75")  # fmt: skip
@@ -184,28 +182,28 @@ IN_A_JOB = (
 @pytest.mark.parametrize(
     ("by_hand", "offered"),
     [
-        # of 1,500 MB, 450 are the object store's
+        # 450 of the 1,500 MB are the object store's
         (["srun", "-n1", "-c1", "--mem=1500"], ["1 CPU, 1050 + 450 MB"]),
         (["srun", "-N1", "-n2", "-c1", "--mem=3000"], ["1 CPU, 1050 + 450 MB"] * 2),
-        # a step without --exact may use all CPUs of the job, however few tasks it has
+        # a step without --exact may use all CPUs of the job, whatever its number of tasks
         (["salloc", "--quiet", "-n2", "--mem=2000", "srun", "-n1", "--mem=1500"], ["2 CPU, 1050 + 450 MB"]),
         (["salloc", "--quiet", "-n2", "--mem=2000", "srun", "-n1", "--exact", "--mem=1500"], ["1 CPU, 1050 + 450 MB"]),
         (["salloc", "--quiet", "-n2", "-N1", "--mem=2000"], ["2 CPU, 1400 + 600 MB"]),
     ],
 )
-def test_emixer_by_hand_inside_of_a_job_offers_ray_the_share_of_the_job(
+def test_emixer_run_by_hand_in_a_job_offers_ray_the_resources_of_the_job(
     site: Any, by_hand: list[str], offered: list[str]
 ) -> None:
-    """Of a node of 5,000 MB, and of a machine with more of everything."""
+    """On a node of 5,000 MB, on a machine with more of everything."""
     program = [*by_hand, sys.executable, "-c", IN_A_JOB]
     done = site.bed.run(program, environment={"PYTHONPATH": str(Path(__file__).parents[2])}, timeout_s=300)
     assert [line.removeprefix("offers ") for line in done.stdout.splitlines() if "offers" in line] == offered
 
 
 @pytest.mark.slurm_core
-def test_a_job_that_is_cancelled_while_it_saves_does_not_come_back(site: Any, tmp_path: Path) -> None:
+def test_job_cancelled_while_saving_is_not_requeued(site: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    # the checkpoint that is asked for is written at the next log line: a minute or more away
+    # the requested checkpoint is written at the next log line: a minute or more away
     job = site.submit("train", *LONG, "--set", "train.log_every_images=1000000", "--set", "slurm.warn_s=60")
     site.bed.wait_for(lambda: RunFolder(run).is_busy, 90, "the training")
     site.bed.run(["scancel", "--signal=USR2", f"{job}.0"])
@@ -218,7 +216,7 @@ def test_a_job_that_is_cancelled_while_it_saves_does_not_come_back(site: Any, tm
     assert_nothing_left(site, job)
 
 
-def test_a_job_that_was_cancelled_at_the_moment_of_its_requeue_ends_at_once(site: Any, tmp_path: Path) -> None:
+def test_job_cancelled_as_it_is_requeued_ends_at_once(site: Any, tmp_path: Path) -> None:
     job = site.submit("train", *LONG)
     site.bed.wait_for(lambda: images(tmp_path / "run") > 0, 90, "the training")
     site.jobs("cancel", job)
@@ -233,9 +231,7 @@ def test_a_job_that_was_cancelled_at_the_moment_of_its_requeue_ends_at_once(site
     assert_nothing_left(site, job)
 
 
-def test_a_job_whose_node_fails_or_that_is_requeued_by_hand_goes_on_from_its_checkpoint(
-    site: Any, tmp_path: Path
-) -> None:
+def test_job_resumes_after_a_node_failure_or_a_manual_requeue(site: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
     often = ("--set", "train.save_every_images=128")
     job = site.submit("train", "--num-workers", "2", "--set", "slurm.nodes=2", *LONG, *often)
@@ -260,7 +256,7 @@ def test_a_job_whose_node_fails_or_that_is_requeued_by_hand_goes_on_from_its_che
     assert_nothing_left(site, job)
 
 
-def test_a_search_over_two_nodes_that_loses_one_goes_on_and_keeps_what_is_finished(site: Any, tmp_path: Path) -> None:
+def test_two_node_search_survives_a_lost_node_and_keeps_finished_trials(site: Any, tmp_path: Path) -> None:
     settings = {
         "slurm.nodes": 2, "tune.study": tmp_path / "study", "tune.num_samples": 3, "tune.budget_images": 448,
         "tune.metrics": "[word_cross_entropy]", "tune.pruner": "none", "tune.max_concurrent": 2,
@@ -268,7 +264,7 @@ def test_a_search_over_two_nodes_that_loses_one_goes_on_and_keeps_what_is_finish
     }  # fmt: skip
     job = site.submit("tune", *(part for key, value in settings.items() for part in ("--set", f"{key}={value}")))
     trials = tmp_path / "study" / "trials"
-    # two at once, so one is over when the third has begun
+    # two run at once, so one has ended when the third starts
     site.bed.wait_for(lambda: saved(trials / "0002") > 0, 240, "a third trial at work")
     study = load_study(
         study_name="emixer", storage=JournalStorage(JournalFileBackend(str(tmp_path / "study" / "study.journal")))
@@ -289,7 +285,7 @@ def test_a_search_over_two_nodes_that_loses_one_goes_on_and_keeps_what_is_finish
 
 
 @pytest.mark.slurm_core
-def test_why_a_job_waits_is_said_in_words(site: Any) -> None:
+def test_status_and_logs_say_why_a_job_is_pending(site: Any) -> None:
     blocker = site.bed.run(["sbatch", "--parsable", "-N", "4", "-n", "16", "--mem=4G", "-o", "/dev/null",
                             "--wrap", "sleep 60"]).stdout.strip()  # fmt: skip
     site.submitted.append(blocker)
@@ -308,7 +304,7 @@ def test_why_a_job_waits_is_said_in_words(site: Any) -> None:
 
 
 @pytest.mark.slurm_core
-def test_a_refusal_of_sbatch_is_told_in_slurms_own_words(site: Any) -> None:
+def test_sbatch_refusal_is_quoted(site: Any) -> None:
     done = site.jobs("train", "--config", str(site.config_file), "--set", "slurm.partition=nowhere", check=False)
     assert done.returncode == 2
     assert "SLURM refused the job: " in done.stderr
@@ -316,7 +312,7 @@ def test_a_refusal_of_sbatch_is_told_in_slurms_own_words(site: Any) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_an_error_of_the_stage_is_one_paragraph_in_status_and_log(site: Any, tmp_path: Path) -> None:
+def test_stage_error_is_one_paragraph_in_status_and_log(site: Any, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "something").write_text("else")
     job = site.submit("train")
@@ -327,7 +323,7 @@ def test_an_error_of_the_stage_is_one_paragraph_in_status_and_log(site: Any, tmp
 
 
 def pipeline(site: Any, stages: str, **more: Any) -> list[str]:
-    """Submits a chain of stages whose dataset is `made`. Returns the ids of its jobs."""
+    """Submit a chain of stages whose dataset is `made`. Return the ids of its jobs."""
     settings = {"generate.out": site.folder / "made", "generate.num": 20, "generate.rows_per_group": 64,
                 "generate.rows_per_file": 64, "evaluate.neighbours": 3, **more}  # fmt: skip
     given = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
@@ -337,7 +333,7 @@ def pipeline(site: Any, stages: str, **more: Any) -> list[str]:
     return found
 
 
-def test_all_stages_are_chained_from_raw_images_to_an_evaluation(site: Any, tmp_path: Path) -> None:
+def test_pipeline_runs_from_raw_images_to_an_evaluation(site: Any, tmp_path: Path) -> None:
     phantom = ["phantom", "--studies", "80", "--out", str(tmp_path / "images"), "--set", "phantom.height_px=64"]
     assert CliRunner().invoke(main, phantom).exit_code == 0
     network = "{growth: 4, blocks: [1, 1, 1, 1], stem_channels: 8, input_px: 32, frozen: false}"
@@ -360,7 +356,7 @@ def test_all_stages_are_chained_from_raw_images_to_an_evaluation(site: Any, tmp_
 
 
 @pytest.mark.slurm_core
-def test_a_stage_that_fails_stops_those_behind_it_and_says_so(site: Any, tmp_path: Path) -> None:
+def test_failed_stage_stops_the_stages_that_depend_on_it(site: Any, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "something").write_text("else")
     first, second = pipeline(site, "train,generate")
@@ -370,7 +366,7 @@ def test_a_stage_that_fails_stops_those_behind_it_and_says_so(site: Any, tmp_pat
     assert not (tmp_path / "made").exists()
 
 
-def test_a_table_of_the_paper_is_filled_by_a_job_over_two_nodes_and_kept(
+def test_two_node_job_fills_a_table_of_the_paper_and_reuses_its_cells(
     site: Any, make_shards: Any, tmp_path: Path
 ) -> None:
     network = "{growth: 4, blocks: [1, 1, 1, 1], stem_channels: 8, input_px: 32, frozen: false}"
@@ -393,8 +389,8 @@ def test_a_table_of_the_paper_is_filled_by_a_job_over_two_nodes_and_kept(
 
 
 @pytest.mark.slurm_core
-def test_two_jobs_on_one_node_do_not_meet_and_see_their_own_share_of_it(site: Any, tmp_path: Path) -> None:
-    """Each has its own ports, folder and token; a client without the token, or with the other's, is refused."""
+def test_two_jobs_on_one_node_are_isolated_and_see_only_their_share(site: Any, tmp_path: Path) -> None:
+    """Each has its own ports, folder and token; a client without the right token is refused."""
     jobs = [
         site.submit(
             "train",
@@ -421,13 +417,13 @@ def test_two_jobs_on_one_node_do_not_meet_and_see_their_own_share_of_it(site: An
     )
 
     def client(address: str, token: Path | None) -> "subprocess.CompletedProcess[str]":
-        """A program on the node that both share, in a step of its own."""
+        """Run a program in its own step on the node that both jobs share."""
         own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)} if token else {"RAY_AUTH_MODE": "disabled"}
         step = ["srun", "--overlap", f"--jobid={jobs[0]}", "-n1", "--mem=500M", sys.executable, "-c", ask, address]
         done: subprocess.CompletedProcess[str] = site.bed.run(step, check=False, environment=own)
         return done
 
-    # of a node of 4 CPUs, 2 GPUs and 5,000 MB; of the 2,048 MB asked for, 614 are the object store's
+    # of a node of 4 CPUs, 2 GPUs and 5,000 MB; 614 of the 2,048 MB requested are the object store's
     assert "1 node, 2 CPU, 0 GPU, 1434 MB" in client(heads[0], tokens[0]).stdout
     assert "1 node, 2 CPU, 1 GPU, 1434 MB" in client(heads[1], tokens[1]).stdout
     assert client(heads[0], tokens[1]).returncode != 0
@@ -438,7 +434,7 @@ def test_two_jobs_on_one_node_do_not_meet_and_see_their_own_share_of_it(site: An
         assert_nothing_left(site, job)
 
 
-def test_paths_and_names_with_spaces_quotes_and_dollars_are_only_names(site: Any, tmp_path: Path) -> None:
+def test_paths_may_contain_spaces_quotes_and_dollars(site: Any, tmp_path: Path) -> None:
     folder = tmp_path / 'it\'s $HOME; a "run" & more'
     job = site.submit(
         "train", "--run", str(folder / "run"), "--set", f"slurm.folder={json.dumps(str(folder / 'jobs'))}"
@@ -448,7 +444,7 @@ def test_paths_and_names_with_spaces_quotes_and_dollars_are_only_names(site: Any
     site.bed.wait_for(lambda: saved(folder / "run") == 192, 120, "the end of the run")
 
 
-def test_the_doctor_names_the_partitions(site: Any) -> None:
+def test_doctor_lists_the_partitions(site: Any) -> None:
     command = [sys.executable, "-m", "emixer", "doctor", "--json", "--folder", str(site.folder)]
     told = json.loads(site.bed.run(command, check=False, timeout_s=120).stdout)
     found = {finding["check"]: finding for finding in told["findings"]}

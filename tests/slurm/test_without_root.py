@@ -1,5 +1,5 @@
-"""The same on a SLURM that needs neither root nor namespaces: what people can run who have neither. Where root runs the
-tests, the whole bed belongs to a user without rights, and so do the commands."""
+"""Clusters and jobs on a SLURM that needs neither root nor namespaces. If root runs the tests, the whole bed and the
+commands belong to an unprivileged user."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ OWNER = "daemon" if os.geteuid() == 0 else None
 
 @pytest.fixture(scope="module")
 def python() -> str:
-    """The interpreter of whom the bed belongs to."""
+    """The interpreter of the user who owns the bed."""
     return sys.executable if OWNER is None else python_of_others()
 
 
@@ -39,11 +39,11 @@ def plain_bed(python: str) -> Iterator[Any]:
 
 @pytest.fixture
 def folder(plain_bed: Any) -> Path:
-    """A folder of theirs."""
+    """A folder owned by that user."""
     return folder_of(plain_bed, plain_bed.user)
 
 
-def test_nothing_here_runs_as_root(plain_bed: Any) -> None:
+def test_nothing_runs_as_root(plain_bed: Any) -> None:
     assert plain_bed.run(["id", "--user"]).stdout.strip() != "0"
     daemons = plain_bed.processes_of("SLURM_CONF=")
     assert sum("slurmd" in command for command in daemons.values()) == 3
@@ -51,7 +51,7 @@ def test_nothing_here_runs_as_root(plain_bed: Any) -> None:
 
 
 @pytest.mark.slurm_core
-def test_a_cluster_grows_to_two_nodes_and_back(plain_bed: Any, folder: Path, python: str) -> None:
+def test_cluster_scales_to_two_nodes_and_back(plain_bed: Any, folder: Path, python: str) -> None:
     types = {"cpu": {"cpus": 2, "memory_gb": 1.5, "time_min": 30, "max": 2}}
     cluster = Cluster(plain_bed, folder, "plain", "rays", {"node_types": types}, python=python)
     try:
@@ -64,9 +64,9 @@ def test_a_cluster_grows_to_two_nodes_and_back(plain_bed: Any, folder: Path, pyt
     cluster.assert_nothing_left()
 
 
-def test_a_job_trains_over_two_nodes(plain_bed: Any, tiny_config: Config, folder: Path, python: str) -> None:
+def test_job_trains_on_two_nodes(plain_bed: Any, tiny_config: Config, folder: Path, python: str) -> None:
     assert tiny_config.data.shards is not None
-    shards = Path(shutil.copytree(tiny_config.data.shards, folder / "shards"))  # what pytest makes is closed to others
+    shards = Path(shutil.copytree(tiny_config.data.shards, folder / "shards"))  # pytest's folders are closed to others
     for path in (shards, *shards.rglob("*")):
         shutil.chown(path, plain_bed.user)
     asked = {

@@ -1,20 +1,20 @@
-"""A real SLURM on one Debian machine, in seconds: munged, slurmctld and several slurmd, without systemd.
+"""A real SLURM on one Debian machine, up in seconds: munged, slurmctld and several slurmd, without systemd.
 
-    bed = TestBed.start(nodes=4)        as root: each node in network, mount, UTS and PID namespaces of its own
+    bed = TestBed.start(nodes=4)        as root: each node in its own network, mount, UTS and PID namespaces
     bed.run(["sinfo"])                  on the login node
     bed.stop()
 
-Each node has its own address, /dev/shm and local disk (`bed.disk`, a path that is another folder on every node); all
-see the rest of the file system, as on a cluster with a shared home. Without root or namespaces `TestBed.why_not()` says
-what is missing. Needs the Debian packages in PACKAGES; nothing is written outside of the bed's folder but network
-namespaces, whose names begin with the bed's.
+Each node has its own address, /dev/shm and local disk (`bed.disk`, one path that is a different folder on every node);
+the rest of the file system is shared, as on a cluster with a shared home. Where root or namespaces are missing,
+`TestBed.why_not()` says so. Needs the Debian packages in PACKAGES; writes nothing outside the bed's folder except
+network namespaces, whose names begin with the bed's.
 
 `TestBed.start(isolated=False)` needs neither root nor namespaces: several slurmd on 127.0.0.1 that run jobs as the user
-who started them, or, if that is root, as `owner`, to whom the whole bed then belongs. Its nodes share everything and
+who started them or, if that is root, as `owner`, who then owns the whole bed. Its nodes share everything and
 cannot be unplugged, and there are no GPUs.
 
-`TestBed.start(accounting=True)` adds slurmdbd and a MariaDB of the bed's own, and then sacct answers; it needs
-ACCOUNTING_PACKAGES too. `forgets_s` is how long squeue still shows a job that is over (SLURM looks every ten seconds).
+`TestBed.start(accounting=True)` adds slurmdbd and a MariaDB for the bed, so that sacct answers; it needs
+ACCOUNTING_PACKAGES too. `forgets_s` is how long squeue still lists an ended job (SLURM checks every ten seconds).
 """
 
 import os
@@ -38,7 +38,7 @@ _PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged")
 _ISOLATING = ("ip", "unshare")
 _ACCOUNTING = ("slurmdbd", "mariadbd", "sacct", "sacctmgr")
 _PATIENCE = 2.5
-"""Of how much longer than it says a wait may be on an idle machine; longer still where others are busy on it."""
+"""Factor by which a wait may exceed its stated time on an idle machine; larger on a busy one."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class TestBed:
 
     @staticmethod
     def why_not(isolated: bool = True, accounting: bool = False) -> str | None:
-        """What this machine lacks, in words; None where a bed can be started."""
+        """Return what this machine lacks, in words; None if a bed can be started."""
         wanted = (*_PROGRAMS, *(_ISOLATING if isolated else ()), *(_ACCOUNTING if accounting else ()))
         missing = [name for name in wanted if shutil.which(name, path=_path()) is None]
         if missing:
@@ -72,7 +72,7 @@ class TestBed:
         if os.geteuid() != 0:
             return "a SLURM of one's own needs root: slurmd starts jobs as other users"
         with tempfile.TemporaryDirectory() as folder:
-            # All that a bed does with its powers, once: namespaces, a cable, mounts, a device
+            # Try once all the privileges a bed uses: namespaces, a cable, mounts, a device
             inside = (
                 f"ip link set lo up && ip link add sbprobe0 type veth peer name sbprobe1 && "
                 f"mount -t tmpfs tmpfs /dev/shm && mount --bind {folder} {folder} && mknod {folder}/device c 1 3"
@@ -88,8 +88,8 @@ class TestBed:
         cls, nodes: int = 4, cpus: int = 4, memory_mb: int = 5000, gpus: int = 2, isolated: bool = True,
         accounting: bool = False, forgets_s: int = 3600, owner: str | None = None,
     ) -> Self:  # fmt: skip
-        """Starts the daemons and waits until all nodes are idle. owner: who runs all of a bed without namespaces, where
-        root starts it for somebody else."""
+        """Start the daemons and wait until all nodes are idle. owner: the user who runs a bed without namespaces that
+        root starts for them."""
         if owner is not None and (isolated or accounting or os.geteuid() != 0):
             raise ValueError("an owner is for a bed without namespaces and without accounting that root starts")
         folder = Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp"))
@@ -114,23 +114,23 @@ class TestBed:
 
     @property
     def disk(self) -> Path:
-        """The local disk of whatever node looks."""
+        """The local disk of the node it is read on."""
         return self.folder / "d"
 
     def disk_of(self, node: str) -> Path:
-        """That node's local disk as the test sees it."""
+        """Return that node's local disk as the test sees it."""
         return self.folder / f"disk-{node}" if self.isolated else self.disk
 
     def names(self) -> list[str]:
-        """The nodes."""
+        """Return the names of the nodes."""
         return [f"n{index}" for index in range(1, self.num_nodes + 1)]
 
     def run(
         self, command: Sequence[str], check: bool = True, timeout_s: float = 120, cwd: Path | None = None,
         environment: Mapping[str, str] | None = None, user: str | None = None,
     ) -> "subprocess.CompletedProcess[str]":  # fmt: skip
-        """Runs a command on the login node, as this user or another. check: an error is an AssertionError with what the
-        command said."""
+        """Run a command on the login node, as this user or another. check: raise an AssertionError with the command's
+        output if it fails."""
         done = subprocess.run(
             [*self.in_login, *_as(user), *command], capture_output=True, text=True, timeout=_patience() * timeout_s,
             cwd=cwd, env={**self.environment(), **(environment or {})}, check=False,
@@ -139,24 +139,24 @@ class TestBed:
         return done
 
     def environment(self) -> dict[str, str]:
-        """What a login shell has."""
+        """Return the environment of a login shell."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "RAY_", "SUBMITIT"))}
         return {**kept, "SLURM_CONF": str(self._conf), "PATH": _path(), "USER": self.user}
 
     @property
     def cluster_name(self) -> str:
-        """What its SLURM calls itself; no two beds alike."""
+        """The name of this SLURM cluster, unique to the bed."""
         return self.folder.name.replace("-", "")
 
     @property
     def user(self) -> str:
-        """Who runs the jobs."""
+        """The user who runs the jobs."""
         return self.owner or pwd.getpwuid(os.geteuid()).pw_name
 
     def wait_for(self, what: Callable[[], object], timeout_s: float = 90, message: str = "") -> None:
-        """Until `what` is true, with some patience for a busy machine. Raises TimeoutError.
+        """Wait until `what` returns true, with some patience on a busy machine. Raises TimeoutError.
 
-        It is asked at most a third of the time: what asks may be a program that takes a second to start, and what is
+        Polling takes at most a third of the time: `what` may run a program that takes a second to start, and what is
         waited for needs the processor too.
         """
         began = time.monotonic()
@@ -170,32 +170,32 @@ class TestBed:
             time.sleep(max(0.2, 2 * (now - asked)))
 
     def state_of(self, job_id: str) -> str:
-        """SLURM's word, e.g. RUNNING; empty for a job that it does not know."""
+        """Return the job's state in SLURM, e.g. RUNNING; empty if SLURM does not know the job."""
         shown = self.run(["squeue", "-h", "-t", "all", "-j", job_id, "-o", "%T"], check=False).stdout.split()
         return shown[0] if shown else ""
 
     def processes_of(self, *marks: str) -> dict[int, str]:
-        """Processes on any node of this bed whose command line or environment holds all of `marks`: their command
-        lines by id."""
+        """Return the processes on any node of this bed whose command line or environment contains all of `marks`:
+        command lines by process id."""
         return _processes_of(str(self.folder), *marks)
 
     def kill(self, *marks: str) -> None:
-        """Kills those processes; one that ends meanwhile is no loss."""
+        """Kill those processes; one that has ended in the meantime is ignored."""
         _kill(self.processes_of(*marks))
 
     def fail_node(self, node: str) -> None:
-        """Pulls the plug: everything on the node dies at once, and it is gone from the network."""
+        """Pull the plug: everything on the node dies at once, and it is gone from the network."""
         self._stop_process(node, signal.SIGKILL)
         self.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=test"])
 
     def restore_node(self, node: str) -> None:
-        """The node comes back."""
+        """Bring the node back."""
         self._start_node(node)
         self.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)
         self.wait_for(lambda: self._idle() >= 1, message=f"{node} coming back")
 
     def describe(self) -> str:
-        """The queue and the nodes, for a message."""
+        """Return the queue and the nodes, for a message."""
         shown = [
             self.run(command, check=False).stdout
             for command in (["sinfo", "-N", "-o", "%N %T %E"], ["squeue", "-t", "all", "-o", "%i %j %T %r %N"])
@@ -203,12 +203,12 @@ class TestBed:
         return "\n".join(shown)
 
     def stop(self) -> None:
-        """Ends everything that was started."""
+        """End everything that was started."""
         for name in reversed(list(self.processes)):
             self._stop_process(name, signal.SIGKILL)
         _clear(self.folder)
 
-    # How it is made
+    # Construction
 
     @property
     def _conf(self) -> Path:
@@ -251,7 +251,7 @@ class TestBed:
         return len(self.run(["sinfo", "-h", "-N", "-t", "idle,mix,alloc", "-p", "main", "-o", "%N"]).stdout.split())
 
     def _make_network(self) -> None:
-        """A bridge in the login node's namespace, a cable from each node to it."""
+        """Create a bridge in the login node's namespace and a cable from each node to it."""
         hosts = "127.0.0.1 localhost\n" + "".join(f"{self._address(n)} {n}\n" for n in ("ctl", *self.names()))
         for node in ("ctl", *self.names()):
             folder = Path("/etc/netns") / self._ns(node)
@@ -273,7 +273,7 @@ class TestBed:
 
     def _write_config(self) -> None:
         for index in range(self.gpus):
-            os.mknod(self.folder / "gpu" / f"nvidia{index}", 0o020666, os.makedev(1, 3))  # SLURM asks for a device
+            os.mknod(self.folder / "gpu" / f"nvidia{index}", 0o020666, os.makedev(1, 3))  # SLURM expects a device
         host = socket.gethostname()
         nodes = "".join(
             f"NodeName={n} NodeAddr={self._address(n)} NodeHostname={n if self.isolated else host} CPUs={self.cpus} "
@@ -297,15 +297,15 @@ class TestBed:
         (self.folder / "cgroup.conf").write_text(f"CgroupPlugin={'cgroup/v1' if old else 'disabled'}\n")
 
     def _write_accounting_config(self) -> str:
-        """That of slurmdbd. Returns SLURM's part of it."""
+        """Write the configuration of slurmdbd. Return the accounting part of slurm.conf."""
         names = {"folder": self.folder, "address": self._address("ctl"), "user": self.user, "port": _free_port()}
         path = self.folder / "slurmdbd.conf"
         path.write_text(_DBD_CONF.format(**names))
-        path.chmod(0o600)  # slurmdbd asks for it
+        path.chmod(0o600)  # slurmdbd requires it
         return _ACCOUNTING_CONF.format(**names)
 
     def _start_accounting(self) -> None:
-        """A database without users or network, in the bed's folder, and slurmdbd before it."""
+        """Start a database without users or network in the bed's folder, then slurmdbd in front of it."""
         run, data = self.folder / "run", self.folder / "mariadb"
         data.mkdir(mode=0o700)
         self._daemon("mariadbd", [
@@ -374,7 +374,7 @@ class TestBed:
 
 
 def _patience() -> float:
-    """How many times as long as on an idle machine something may take: as many as there are processes to a core, with
+    """Return the factor by which waits are longer than on an idle machine: the number of processes per core, with
     some margin."""
     return _PATIENCE * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
@@ -400,7 +400,7 @@ def _kill(pids: Iterable[int]) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Takes away a bed: processes, network, files."""
+    """Remove a bed: processes, network, files."""
     _kill(_processes_of(str(folder)))
     for namespace in Path("/run/netns").glob(f"{folder.name}-*"):
         subprocess.run(["ip", "netns", "delete", namespace.name], capture_output=True, check=False)
@@ -409,8 +409,8 @@ def _clear(folder: Path) -> None:
 
 
 def _clear_when_we_are_gone(folder: Path) -> "subprocess.Popen[bytes]":
-    """A process that takes the bed away when this one has ended, however: tests that are interrupted tidy nothing up.
-    It is told the folder where `_clear` does not look."""
+    """Start a process that removes the bed once this one has ended in any way: interrupted tests clean up nothing.
+    It reads the folder from stdin, where `_clear` does not look."""
     code = "import sys, testbed; folder = input(); sys.stdin.read(); testbed._clear(testbed.Path(folder))"
     reaper = subprocess.Popen(
         [sys.executable, "-c", code], cwd=Path(__file__).parent, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,

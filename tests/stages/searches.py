@@ -1,4 +1,4 @@
-"""A short search on the tiny shards, and its study as anybody opens it: for the tests of `emixer tune`."""
+"""A short search on the tiny shards, and its study as opened without emixer; for the tests of `emixer tune`."""
 
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,6 @@ def search(config: Config, folder: Path, **changed: Any) -> Config:
 
 
 def opened(folder: Path) -> optuna.Study:
-    """The study as anybody opens it who has Optuna and not emixer."""
+    """Open the study with Optuna alone, without emixer."""
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "study.journal")))
     return optuna.load_study(study_name="emixer", storage=storage)

@@ -51,7 +51,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def changed(image: NDArray[np.uint8], kind: str) -> NDArray[np.uint8]:
-    """A copy (32, 32) as a model, or a viewer, might make one."""
+    """Return a copy (32, 32) as a model or a viewer might make one."""
     gray = image.astype(np.float64)
     match kind:
         case "noisy":
@@ -67,7 +67,7 @@ def changed(image: NDArray[np.uint8], kind: str) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def planted(shards: Path) -> Path:
-    """Fresh pairs, of which the first repeat training images, the next training reports, and one names a date."""
+    """New pairs; the first repeat training images, the next repeat training reports, and one contains a date."""
     image, told = images(NUM_GENERATED, seed=10), reports(NUM_GENERATED, seed=10)
     of_train, train_reports = images(NUM_TRAIN, seed=0), reports(NUM_TRAIN, seed=0)
     for row in range(FIRST_REPORT):
@@ -98,25 +98,25 @@ def reasons(result: AuditResult) -> dict[int, list[str]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_copied_image_is_to_be_withheld(found: AuditResult, kind: str) -> None:
+def test_copied_images_are_withheld(found: AuditResult, kind: str) -> None:
     told = reasons(found)
     first = KINDS.index(kind) * EACH
     for row in range(first, first + EACH):
         assert "image_pixels" in told.get(row, []), (kind, row)
 
 
-def test_every_report_copied_with_two_words_changed_is_to_be_withheld(found: AuditResult) -> None:
+def test_reports_copied_with_two_changed_words_are_withheld(found: AuditResult) -> None:
     told = reasons(found)
     assert all("report" in told.get(row, []) for row in COPIED_REPORTS)
     assert "dates" in told[DATED]
 
 
-def test_hardly_any_other_row_is_withheld(found: AuditResult) -> None:
+def test_few_other_rows_are_withheld(found: AuditResult) -> None:
     others = [row for row in reasons(found) if row > DATED]
     assert len(others) <= 5, "1 % of 213 rows are expected by chance"
 
 
-def test_copies_fail_the_audit_and_their_nearest_are_named_first(found: AuditResult) -> None:
+def test_copies_fail_the_audit_and_are_listed_first(found: AuditResult) -> None:
     content = found.content
     assert content["verdict"] == "fail"
     failed = {check["name"] for check in content["checks"] if not check["passed"]}
@@ -136,7 +136,7 @@ def test_copies_fail_the_audit_and_their_nearest_are_named_first(found: AuditRes
     assert list(content["images"]["labels"]) == ["Atelectasis"], "no image carries another"
 
 
-def test_the_results_are_written_and_the_card_states_them(found: AuditResult, planted: Path) -> None:
+def test_results_are_written_and_stated_on_the_card(found: AuditResult, planted: Path) -> None:
     assert json.loads((planted / "audit" / "audit.json").read_text()) == found.content
     card = (planted / "README.md").read_text()
     assert "- **Privacy audit: fail.**" in card
@@ -145,9 +145,7 @@ def test_the_results_are_written_and_the_card_states_them(found: AuditResult, pl
     assert "- Another line." in card
 
 
-def test_neither_page_nor_figures_hold_training_data_unless_it_was_asked_for(
-    found: AuditResult, shards: Path, planted: Path
-) -> None:
+def test_page_and_figures_hold_training_data_only_on_request(found: AuditResult, shards: Path, planted: Path) -> None:
     page = (found.out / "audit.html").read_text()
     assert page.count('<figure class="pair generated">') == 10
     assert '<figure class="pair real">' not in page
@@ -159,7 +157,7 @@ def test_neither_page_nor_figures_hold_training_data_unless_it_was_asked_for(
     assert shown.content["images"] == found.content["images"], "the same, from what was kept"
 
 
-def test_held_out_images_and_reports_as_a_dataset_pass(shards: Path, ray_cluster: None) -> None:
+def test_held_out_pairs_pass(shards: Path, ray_cluster: None) -> None:
     clean = write_dataset(shards.parent / "clean", images(NUM_TEST, seed=2), reports(NUM_TEST, seed=2))
     result = audit.run(config(shards, clean))
     assert result.content["verdict"] == "pass", result.content["checks"]
@@ -169,7 +167,7 @@ def test_held_out_images_and_reports_as_a_dataset_pass(shards: Path, ray_cluster
     assert "- **Privacy audit: pass.**" in (clean / "README.md").read_text()
 
 
-def test_copies_that_carry_their_patients_sex_disclose_it(tmp_path: Path, ray_cluster: None) -> None:
+def test_copies_with_their_patients_sex_disclose_it(tmp_path: Path, ray_cluster: None) -> None:
     sexes = {split: list(np.random.default_rng(seed).choice(["F", "M"], 80)) for seed, split in enumerate(SPLITS)}
     sides = {split: (images(80, seed), None) for seed, split in enumerate(SPLITS)}
     shards = write_shards(tmp_path / "shards", sides, sexes=sexes)
@@ -190,17 +188,17 @@ def test_copies_that_carry_their_patients_sex_disclose_it(tmp_path: Path, ray_cl
     assert "age: not measured; the dataset has no column age" in page
 
 
-def test_an_interrupted_audit_goes_on_from_what_was_measured(found: AuditResult, shards: Path, planted: Path) -> None:
+def test_interrupted_audit_resumes_from_its_measurements(found: AuditResult, shards: Path, planted: Path) -> None:
     measured = shards.parent / "measured"
     stamps = {path: path.stat().st_mtime_ns for path in measured.glob("*/*")}
     lost = min((measured / "matches").iterdir())
-    lost.unlink()  # as if it had been killed before this block
+    lost.unlink()  # as if killed before this block
     again = audit.run(config(shards, planted, audit__out=planted / "again"))
     assert again.content["images"] == found.content["images"]
     assert {path for path in stamps if path.stat().st_mtime_ns != stamps[path]} == {lost}
 
 
-def test_the_command_says_beforehand_what_it_compares(shards: Path, planted: Path) -> None:
+def test_dry_run_says_what_is_compared(shards: Path, planted: Path) -> None:
     planned = CliRunner().invoke(command, ["--dataset", str(planted), "--shards", str(shards), "--dry-run"])
     assert planned.exit_code == 0, planned.output
     assert f"Would audit {NUM_GENERATED} pairs" in planned.output
@@ -208,7 +206,7 @@ def test_the_command_says_beforehand_what_it_compares(shards: Path, planted: Pat
     assert "features of random_densenet" in planned.output
 
 
-def test_what_cannot_be_audited_is_one_paragraph(shards: Path, planted: Path, tmp_path: Path) -> None:
+def test_bad_input_is_one_paragraph(shards: Path, planted: Path, tmp_path: Path) -> None:
     few = write_shards(tmp_path / "few", {"train": (images(40, 0), None), "test": (images(30, 1), None)})
     none = write_shards(tmp_path / "none", {"train": (images(40, 0), None)})
     small = write_dataset(tmp_path / "small", images(3, 0), reports(3, 0))
@@ -226,7 +224,7 @@ def test_what_cannot_be_audited_is_one_paragraph(shards: Path, planted: Path, tm
             audit.describe(settings)
 
 
-def test_without_reports_images_are_audited_alone_and_the_discriminator_is_a_witness(
+def test_images_without_reports_are_audited_alone_and_with_the_discriminator(
     tmp_path: Path, tiny_config: Config, ray_cluster: None
 ) -> None:
     shards = write_shards(tmp_path / "shards", {"train": (images(60, 0), None), "test": (images(300, 1), None)})
@@ -245,9 +243,9 @@ def test_without_reports_images_are_audited_alone_and_the_discriminator_is_a_wit
 
 
 def trained_run(folder: Path, settings: Config) -> tuple[Path, str]:
-    """A run folder with all networks, untrained, and the digest of the weights that samples are drawn with."""
+    """Return a run folder with all networks, untrained, and the digest of the weights used for sampling."""
     spec = ModelSpec(CHEXPERT, (*SPECIAL_TOKENS, "word"), ((0,) * len(CHEXPERT),), (1,))
-    torch.manual_seed(0)  # one untrained network in twenty would tell the two apart by chance
+    torch.manual_seed(0)  # one untrained network in twenty would separate the two sides by chance
     model = build_model(settings.model, spec)
     state = model.state_dict()
     tensors = {name: tensor for name, tensor in state.items() if name.startswith(tuple(model.ema_modules()))}
@@ -257,9 +255,7 @@ def trained_run(folder: Path, settings: Config) -> tuple[Path, str]:
     return run.path, sha256_of(saved.path / f"{SAMPLER}.safetensors")
 
 
-def test_an_encoder_that_has_seen_the_training_images_is_remarked_upon(
-    shards: Path, planted: Path, tmp_path: Path
-) -> None:
+def test_encoder_trained_on_the_training_images_is_remarked_on(shards: Path, planted: Path, tmp_path: Path) -> None:
     network = ChestEncoderConfig.model_validate(
         {"growth": 4, "blocks": [1, 1, 1, 1], "stem_channels": 8, "input_px": 32, "frozen": False}
     )
@@ -284,6 +280,6 @@ def test_images_of_another_size_are_refused(shards: Path, tmp_path: Path, ray_cl
         audit.run(config(shards, large))
 
 
-def test_a_run_that_did_not_make_the_dataset_is_refused(shards: Path, planted: Path, tiny_run: Path) -> None:
+def test_run_that_did_not_make_the_dataset_is_refused(shards: Path, planted: Path, tiny_run: Path) -> None:
     with pytest.raises(ConfigError, match="did not make this dataset"):
         audit.describe(config(shards, planted, audit__run=tiny_run))

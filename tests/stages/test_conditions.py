@@ -1,4 +1,4 @@
-"""Sex, age and view from shards to an evaluation that is split by them."""
+"""Sex, age and view from the shards to an evaluation split by them."""
 
 import json
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def run(config: Config, train_locally: Callable[..., Any], tmp_path: Path) -> Pa
 
 
 @pytest.mark.ray
-def test_batches_that_ray_reads_have_the_conditions(config: Config, shards: Path, ray_cluster: None) -> None:
+def test_batches_read_by_ray_have_the_conditions(config: Config, shards: Path, ray_cluster: None) -> None:
     opened = ShardSet.open(shards)
     reader = open_windows(
         opened, "train", config.data, 0, 4, 6, conditions=find_conditions(opened, ("sex", "age", "view"), AGES)
@@ -62,7 +62,7 @@ def test_batches_that_ray_reads_have_the_conditions(config: Config, shards: Path
             np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
 
 
-def test_a_sample_is_of_whom_it_is_asked_for(run: Path) -> None:
+def test_samples_follow_the_requested_conditions(run: Path) -> None:
     sampler = load(run, device="cpu", batch_size=16)
     assert sampler.conditions == {
         "sex": ("F", "M"), "age": ("18-39", "40-59", "60-79", "80+"), "view": ("AP", "LATERAL", "PA"),
@@ -82,7 +82,7 @@ def test_a_sample_is_of_whom_it_is_asked_for(run: Path) -> None:
     assert set(sampler.sample(given, view="AP").conditions["view"]) == {"AP"}
 
 
-def test_a_model_without_conditions_refuses_one(tiny_run: Path) -> None:
+def test_model_without_conditions_refuses_a_condition(tiny_run: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"not conditioned on sex.*It is conditioned only on labels.*model\.conditions"
     ):
@@ -90,7 +90,7 @@ def test_a_model_without_conditions_refuses_one(tiny_run: Path) -> None:
 
 
 @pytest.mark.ray
-def test_a_dataset_has_their_columns_and_figures_are_split_by_them(
+def test_dataset_has_condition_columns_and_evaluation_is_split_by_them(
     config: Config, run: Path, shards: Path, ray_cluster: None, tmp_path: Path
 ) -> None:
     out = tmp_path / "dataset"
@@ -127,7 +127,7 @@ def test_a_dataset_has_their_columns_and_figures_are_split_by_them(
         "images": {"generated": 0, "real": num_ap}, "too_few": 20,
         "shown": {"real": content["by"]["view"]["groups"]["AP"]["shown"]["real"]},
     }  # fmt: skip
-    assert content["by"]["view"]["groups"]["LATERAL"]["shown"]["real"]["auc"] > 0.9  # a stripe of its own
+    assert content["by"]["view"]["groups"]["LATERAL"]["shown"]["real"]["auc"] > 0.9  # its images have their own stripe
     page = (out / "evaluation" / "evaluation.md").read_text()
     assert "## By sex" in page
     assert "not measured: fewer than 20 images per side" in page
@@ -144,7 +144,7 @@ def _without_conditions(dataset: Path) -> None:
     path.write_text(json.dumps(manifest))
 
 
-def test_the_validation_pass_measures_labels_alone(config: Config, run: Path, shards: Path) -> None:
+def test_validation_pass_measures_labels_only(config: Config, run: Path, shards: Path) -> None:
     opened = ShardSet.open(shards)
     reader = open_windows(opened, "train", config.data, 0, 4, 6, conditions=find_conditions(opened, ("sex",), AGES))
     spec = model_spec(opened, reader)
@@ -156,7 +156,7 @@ def test_the_validation_pass_measures_labels_alone(config: Config, run: Path, sh
     assert validator.real == plain.real
 
 
-def test_training_is_told_what_the_shards_do_not_know(tiny_config: Config, tmp_path: Path) -> None:
+def test_training_names_conditions_missing_from_the_shards(tiny_config: Config, tmp_path: Path) -> None:
     config = with_overrides(tiny_config, {"model.conditions": ["sex"], "train.run": tmp_path / "run"})
     with pytest.raises(ShardError, match=r"model\.conditions names sex, which no training image in .* has"):
         train.check(config)
@@ -166,7 +166,7 @@ def test_training_is_told_what_the_shards_do_not_know(tiny_config: Config, tmp_p
 
 @pytest.fixture(scope="module")
 def spanish(make_shards: MakeShards, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards whose metadata say that reports are Spanish, though there are sentences."""
+    """Shards whose metadata declare the reports Spanish, although they have sentences."""
     folder = make_shards(tmp_path_factory.mktemp("spanish"), train=32, validate=32)
     manifest = json.loads((folder / "manifest.json").read_text())
     for entry in manifest["shards"]:
@@ -180,7 +180,7 @@ def spanish(make_shards: MakeShards, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.mark.ray
-def test_reports_that_are_not_english_are_counted_and_never_scored(
+def test_non_english_reports_are_counted_but_never_scored(
     spanish: Path, tiny_config: Config, tiny_run: Path, ray_cluster: None, tmp_path: Path
 ) -> None:
     config = with_overrides(

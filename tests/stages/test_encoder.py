@@ -1,4 +1,4 @@
-"""`emixer encoder` as a user meets it, and what its file is good for."""
+"""`emixer encoder` as a user runs it, and the uses of its file."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ def small(tiny_config: Config) -> Config:
 
 @pytest.fixture(scope="module")
 def trained(ray_cluster: None, small: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file that two Ray workers ended with."""
+    """The file written by two Ray workers."""
     run = tmp_path_factory.mktemp("encoders") / "tiny-encoder"
     result = encoder.run(with_overrides(small, {"encoder.run": run, "encoder.num_workers": 2}))
     assert result.images == 192
@@ -47,7 +47,7 @@ def trained(ray_cluster: None, small: Config, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.mark.ray
-def test_the_file_says_what_it_is_and_its_areas_stand_beside_it(trained: Path) -> None:
+def test_file_states_its_facts_and_its_evaluation_is_written(trained: Path) -> None:
     facts = read_encoder_facts(trained)
     assert facts is not None
     assert (facts.growth, facts.blocks, facts.stem_channels, facts.input_px) == (4, (1, 1, 1, 1), 8, 32)
@@ -66,13 +66,13 @@ def test_the_file_says_what_it_is_and_its_areas_stand_beside_it(trained: Path) -
 
 
 def times(run: Path) -> dict[Path, int]:
-    """Of all that training writes; the config is noted down at each start."""
+    """Return the modification times of all files that training writes; the config is rewritten at each start."""
     written = (path for path in run.rglob("*") if path.is_file() and path.name not in ("config.yaml", "run.json"))
     return {path: path.stat().st_mtime_ns for path in written}
 
 
 @pytest.mark.ray
-def test_the_same_command_again_has_nothing_left_to_do(trained: Path, small: Config) -> None:
+def test_same_command_again_does_nothing(trained: Path, small: Config) -> None:
     before = times(trained.parent)
     again = encoder.run(with_overrides(small, {"encoder.run": trained.parent, "encoder.num_workers": 2}))
     assert (again.images, set(again.tables)) == (192, {"validate", "test"})
@@ -80,7 +80,7 @@ def test_the_same_command_again_has_nothing_left_to_do(trained: Path, small: Con
 
 
 @pytest.mark.ray
-def test_a_run_that_was_killed_before_its_file_was_written_writes_the_same(
+def test_run_killed_before_writing_its_file_writes_the_same_file(
     trained: Path, small: Config, tiny_shards: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / trained.parent.name
@@ -95,7 +95,7 @@ def test_a_run_that_was_killed_before_its_file_was_written_writes_the_same(
 
 
 @pytest.mark.ray
-def test_it_is_the_eyes_the_features_and_the_judge_of_a_generators_training(
+def test_encoder_serves_as_report_encoder_fid_features_and_judge_in_training(
     ray_cluster: None, trained: Path, tiny_config: Config, tmp_path: Path
 ) -> None:
     eyes = {f"model.report_decoder.encoder.{name}": value for name, value in NETWORK.items()}
@@ -119,7 +119,7 @@ def test_it_is_the_eyes_the_features_and_the_judge_of_a_generators_training(
 
 
 def written(path: Path, **changes: Any) -> Path:
-    """An encoder file that says other things of itself."""
+    """Write an encoder file with other facts."""
     facts = EncoderFacts(
         growth=4, blocks=(1, 1, 1, 1), stem_channels=8, input_px=32, label_names=CHEXPERT, collection="another",
         sources=("another",), images=1, test_auc={},
@@ -144,7 +144,7 @@ def written(path: Path, **changes: Any) -> Path:
         ),
     ],
 )
-def test_a_file_that_does_not_fit_is_refused_with_what_to_set(
+def test_mismatched_file_is_refused_with_the_settings_to_change(
     tiny_config: Config, tmp_path: Path, changes: dict[str, Any], settings: dict[str, Any], message: str
 ) -> None:
     file = written(tmp_path / "other.safetensors", **changes)
@@ -154,7 +154,7 @@ def test_a_file_that_does_not_fit_is_refused_with_what_to_set(
         train.describe(config)
 
 
-def test_a_judge_that_does_not_know_its_labels_is_refused(tiny_config: Config, tmp_path: Path) -> None:
+def test_judge_without_label_names_is_refused(tiny_config: Config, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a file written by `emixer encoder`"):
         train.describe(with_overrides(tiny_config, {"validation.judge": "encoder", "train.run": tmp_path / "run"}))
 
@@ -168,7 +168,7 @@ def test_a_judge_that_does_not_know_its_labels_is_refused(tiny_config: Config, t
         ({"encoder.run": None}, r"encoder\.run is not set"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_starts(
+def test_invalid_settings_are_refused_before_training_starts(
     small: Config, tmp_path: Path, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -176,7 +176,7 @@ def test_what_cannot_work_is_refused_before_anything_starts(
     assert not (tmp_path / "run").exists()
 
 
-def test_dry_run_shows_the_labels_that_there_are(small: Config, tmp_path: Path) -> None:
+def test_dry_run_shows_the_labels(small: Config, tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(to_yaml(small))
     result = CliRunner().invoke(main, ["encoder", "--config", str(file), "--run", str(tmp_path / "run"), "--dry-run"])

@@ -1,4 +1,4 @@
-"""`emixer evaluate`: datasets that are made of real pairs, of noise, and of a model, beside the tiny shards."""
+"""`emixer evaluate`: datasets of real pairs, of noise, and of a model's pairs, compared with the tiny shards."""
 
 import json
 import re
@@ -51,9 +51,7 @@ def config(shards: Path, dataset: Path | None, **changed: Any) -> Config:
     return load_config(extra={"data.shards": shards, "evaluate.dataset": dataset, "evaluate.neighbours": 3} | given)
 
 
-def test_copies_of_the_held_out_pairs_are_what_no_generator_can_beat(
-    tiny_shards: Path, make_dataset: MakeDataset
-) -> None:
+def test_copies_of_held_out_pairs_score_best(tiny_shards: Path, make_dataset: MakeDataset) -> None:
     dataset = make_dataset("validate")
     result = evaluate.run(config(tiny_shards, dataset, evaluate__split="validate")).content
     assert result["images_a_side"] == 32
@@ -84,14 +82,14 @@ def test_noise_is_far_from_images_and_shows_no_labels(tiny_shards: Path, make_da
     assert pairs["generated"]["label_auc"] < pairs["real"]["label_auc"] - 0.1
 
 
-def test_copies_of_training_pairs_are_told(tiny_shards: Path, make_dataset: MakeDataset) -> None:
+def test_copies_of_training_reports_are_counted(tiny_shards: Path, make_dataset: MakeDataset) -> None:
     result = evaluate.run(config(tiny_shards, make_dataset("train"), evaluate__split="validate")).content
     rows = pq.read_table(tiny_shards / "train-00000.parquet")["sentences"].to_pylist()
     with_report = sum(report is not None for report in rows) / len(rows)
     assert result["reports"]["generated"]["copied_reports"] == pytest.approx(with_report)
 
 
-def test_features_are_kept_by_content_and_measured_again_where_they_are_damaged(
+def test_features_are_cached_by_content_and_recomputed_if_damaged(
     tiny_shards: Path, make_dataset: MakeDataset, tmp_path: Path
 ) -> None:
     kept = tmp_path / "features"
@@ -108,7 +106,7 @@ def test_features_are_kept_by_content_and_measured_again_where_they_are_damaged(
     assert len(list(kept.iterdir())) == 4, "of the real images nothing is measured twice"
 
 
-def test_the_command_prints_and_writes_a_table_for_people(tiny_shards: Path, make_dataset: MakeDataset) -> None:
+def test_command_prints_and_writes_a_readable_table(tiny_shards: Path, make_dataset: MakeDataset) -> None:
     dataset = make_dataset("test")
     given = ["--dataset", str(dataset), "--shards", str(tiny_shards)]
     planned = CliRunner().invoke(command, [*given, "--dry-run"])
@@ -135,9 +133,7 @@ def test_bad_input_is_one_paragraph(tiny_shards: Path, make_dataset: MakeDataset
         evaluate.run(config(tiny_shards, dataset, evaluate__inception=tmp_path / "nowhere.pth"))
 
 
-def test_networks_that_are_not_what_they_should_be_are_told_by_the_plan(
-    tiny_shards: Path, make_dataset: MakeDataset, tmp_path: Path
-) -> None:
+def test_dry_run_refuses_unsuitable_networks(tiny_shards: Path, make_dataset: MakeDataset, tmp_path: Path) -> None:
     dataset = make_dataset("test")
     judge = {
         "validation.judge": "encoder",
@@ -157,7 +153,7 @@ def test_networks_that_are_not_what_they_should_be_are_told_by_the_plan(
 
 
 def encoder_of(folder: Path, label_names: tuple[str, ...]) -> Path:
-    """An untrained encoder that says it knows those labels."""
+    """Return an untrained encoder whose facts list those labels."""
     network = ChestEncoderConfig.model_validate(NETWORK)
     facts = EncoderFacts.of(network, label_names=label_names, collection="", sources=(), images=1, test_auc={})
     path = folder / "encoder.safetensors"
@@ -165,9 +161,7 @@ def encoder_of(folder: Path, label_names: tuple[str, ...]) -> Path:
     return path
 
 
-def test_what_is_compared_by_name_stands_in_all_outputs_with_what_is_not(
-    tiny_shards: Path, make_dataset: MakeDataset
-) -> None:
+def test_outputs_list_the_labels_compared_and_not_compared(tiny_shards: Path, make_dataset: MakeDataset) -> None:
     dataset = make_dataset("validate", names=("Mass", *CHEXPERT[1:]))
     settings = config(tiny_shards, dataset, evaluate__split="validate")
     assert "  labels      Cardiomegaly, Consolidation, " in evaluate.describe(settings)
@@ -179,7 +173,7 @@ def test_what_is_compared_by_name_stands_in_all_outputs_with_what_is_not(
     assert json.loads((dataset / "evaluation" / "evaluation.json").read_text())["labels"] == result.content["labels"]
 
 
-def test_a_labels_own_distance_stands_beside_that_of_as_many_other_real_images(
+def test_fid_per_label_has_a_baseline_of_as_many_other_real_images(
     tiny_shards: Path, make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_metrics, "MIN_IMAGES_A_LABEL", 3)

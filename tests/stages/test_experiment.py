@@ -1,4 +1,4 @@
-"""`emixer experiment` on small shards: tables are filled, killed, gone on with, shared, and honest about failures."""
+"""`emixer experiment` on small shards: filling, killing, resuming and sharing tables, and reporting failures."""
 
 import csv
 import io
@@ -49,7 +49,7 @@ MakeShards = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def shards(make_shards: MakeShards, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """96 images to train on and 64 to test on."""
+    """Shards with 96 training and 64 test images."""
     return make_shards(tmp_path_factory.mktemp("shards"), train=96, validate=32, test=64)
 
 
@@ -90,12 +90,12 @@ def filled(ray_cluster: None, config: Config, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def copied(filled: Path, tmp_path: Path) -> Path:
-    """A folder with table 1, to do anything with."""
+    """A copy of the folder with table 1, for tests that change it."""
     shutil.copytree(filled, tmp_path / "out", copy_function=shutil.copy2)
     return tmp_path / "out"
 
 
-def test_a_table_is_written_in_four_ways_with_the_papers_figures_and_what_ours_were_measured_on(filled: Path) -> None:
+def test_table_is_written_in_four_formats_with_the_papers_figures(filled: Path) -> None:
     tables = filled / "tables"
     assert sorted(path.name for path in tables.iterdir()) == ["table1.csv", "table1.md", "table1.png", "table1.tex"]
     text = (tables / "table1.md").read_text()
@@ -108,7 +108,7 @@ def test_a_table_is_written_in_four_ways_with_the_papers_figures_and_what_ours_w
     assert (tables / "table1.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_is_done_is_not_done_again_and_what_is_lost_is(ray_cluster: None, config: Config, copied: Path) -> None:
+def test_finished_cells_are_reused_and_lost_cells_recomputed(ray_cluster: None, config: Config, copied: Path) -> None:
     before = times(copied / "cells") | times(copied / "generators")
     again = experiment.run(changed(config, copied))
     assert (again.computed, again.kept) == (0, 10)
@@ -124,7 +124,7 @@ def test_what_is_done_is_not_done_again_and_what_is_lost_is(ray_cluster: None, c
     assert all(times(copied / "cells")[path] == before[path] for path in rest)
 
 
-def test_tables_of_a_folder_share_generators_and_cells(ray_cluster: None, config: Config, copied: Path) -> None:
+def test_tables_in_one_folder_share_generators_and_cells(ray_cluster: None, config: Config, copied: Path) -> None:
     before = times(copied / "generators")
     result = experiment.run(changed(config, copied, "table10"))
     assert (result.computed, result.kept) == (4, 1), "R100k is in table 1"
@@ -139,9 +139,7 @@ def test_tables_of_a_folder_share_generators_and_cells(ray_cluster: None, config
     assert re.search(r"mean time of finished cells: images \d+ s, reports \d+ s; remaining cells about \d+ s", plan)
 
 
-def test_the_rows_beyond_the_paper_are_judged_once_and_pretrained_and_kept(
-    ray_cluster: None, config: Config, copied: Path
-) -> None:
+def test_rows_beyond_the_paper_are_judged_once_and_reused(ray_cluster: None, config: Config, copied: Path) -> None:
     wanted = changed(config, copied, experiment__beyond=["emixer"])
     result = experiment.run(wanted)
     assert (result.computed, result.kept) == (6, 10)
@@ -163,7 +161,7 @@ def test_the_rows_beyond_the_paper_are_judged_once_and_pretrained_and_kept(
     assert np.array_equal(np.load(judgement), marks), "judged again, to the same marks"
 
 
-def test_gain_compares_each_use_of_synthetic_pairs_with_as_many_real_ones_alone(
+def test_gain_is_relative_to_the_same_number_of_real_pairs_alone(
     ray_cluster: None, config: Config, copied: Path
 ) -> None:
     made = [copied / "generators/emixer" / part for part in ("dataset", "run/checkpoints")]
@@ -190,7 +188,7 @@ def test_gain_compares_each_use_of_synthetic_pairs_with_as_many_real_ones_alone(
 
 
 @pytest.mark.thorough
-def test_table3_trains_with_part_of_the_labels_and_measures_test_images_beside_as_many_generated_ones(
+def test_table3_trains_on_part_of_the_labels_and_measures_fid(
     ray_cluster: None, config: Config, copied: Path, shards: Path, tmp_path: Path
 ) -> None:
     wanted = changed(config, copied, "table3")
@@ -230,7 +228,7 @@ def test_table3_trains_with_part_of_the_labels_and_measures_test_images_beside_a
     assert "3 of 9 cells to do" in experiment.describe(by_b), "other weights"
 
 
-def test_table9_trains_on_generated_images_alone(ray_cluster: None, config: Config, copied: Path) -> None:
+def test_table9_trains_on_generated_images_only(ray_cluster: None, config: Config, copied: Path) -> None:
     result = experiment.run(changed(config, copied, "table9"))
     assert (result.computed, result.kept) == (1, 1)
     real, made = table_rows(copied, "table9")
@@ -261,15 +259,13 @@ def test_figures_are_real_and_generated_samples_as_png_and_pdf(ray_cluster: None
     assert [path.read_bytes() for path in result.paths] == drawn, "the same pictures are the same files"
 
 
-def test_a_real_image_stands_beside_the_first_generated_one_of_its_labels() -> None:
+def test_real_images_are_matched_to_generated_ones_by_labels() -> None:
     wanted = np.array([[1, 0, 1], [0, 0, 0], [1, 0, 1], [1, 1, 1]], np.uint8)
     offered = np.array([[0, 0, 1], [1, 0, 1], [0, 0, 0], [0, 1, 1]], np.uint8)
     assert alike(wanted, offered).tolist() == [1, 2, 0, 3], "no image twice, the nearest where none is the same"
 
 
-def test_a_cell_that_fails_is_an_error_and_the_rest_is_in_the_table(
-    ray_cluster: None, config: Config, copied: Path
-) -> None:
+def test_failed_cell_is_an_error_and_the_table_has_the_rest(ray_cluster: None, config: Config, copied: Path) -> None:
     (decoded,) = (copied / "decoded").iterdir()
     (decoded / "images.npy").write_bytes(b"cut short")
     with pytest.raises(UnfinishedError, match=r"1 of 2 cells of table2 failed:") as told:
@@ -287,7 +283,7 @@ def test_a_cell_that_fails_is_an_error_and_the_rest_is_in_the_table(
 
 
 def table_rows(out: Path, table: str) -> list[str]:
-    """Of the written table, without head and notes."""
+    """Return the rows of the written table, without header and notes."""
     lines = (out / "tables" / f"{table}.md").read_text().splitlines()
     return [line for line in lines if line.startswith("| ") and not line.startswith(("| Method", "| ---"))]
 
@@ -299,7 +295,7 @@ def table_rows(out: Path, table: str) -> list[str]:
         (RuntimeError("a bug"), "RuntimeError, traceback in "),
     ],
 )
-def test_a_generator_that_fails_takes_only_its_own_rows_along(
+def test_failed_generator_fails_only_its_own_rows(
     ray_cluster: None, config: Config, copied: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, why: str
 ) -> None:
     def fails(config: Config) -> None:
@@ -315,7 +311,7 @@ def test_a_generator_that_fails_takes_only_its_own_rows_along(
     assert "fails" in (copied / "failures" / "generator-cogan.txt").read_text(), "its traceback"
 
 
-def test_a_table_and_its_plan_say_which_diseases_a_mean_is_over(config: Config, shards: Path, tmp_path: Path) -> None:
+def test_table_and_plan_list_the_diseases_in_each_mean(config: Config, shards: Path, tmp_path: Path) -> None:
     rare = shutil.copytree(shards, tmp_path / "rare")
     table = pq.read_table(rare / "test-00000.parquet")
     index, field = table.schema.get_field_index("labels"), table.schema.field("labels")
@@ -334,7 +330,7 @@ def test_a_table_and_its_plan_say_which_diseases_a_mean_is_over(config: Config, 
     assert re.search(r"Test images with each disease: Atelectasis \d+, Edema \d+\.\n", told)
 
 
-def test_a_killed_experiment_goes_on_from_its_last_cell(config: Config, copied: Path, tmp_path: Path) -> None:
+def test_killed_experiment_resumes_from_its_last_cell(config: Config, copied: Path, tmp_path: Path) -> None:
     for path in (copied / "cells").iterdir():
         path.unlink()
     asked = {"ray.num_cpus": 1, "ray.object_store_mb": 100}
@@ -354,10 +350,10 @@ def test_a_killed_experiment_goes_on_from_its_last_cell(config: Config, copied: 
     assert done[0].exists()
 
 
-def test_nothing_is_trained_or_chosen_on_test_images(
+def test_nothing_is_trained_or_selected_on_test_images(
     ray_cluster: None, config: Config, filled: Path, make_shards: MakeShards, shards: Path, tmp_path: Path
 ) -> None:
-    """Other test images, all else the same: generator, its pairs and downstream models are the same to the bit."""
+    """With other test images and all else equal, generator, pairs and downstream models are bit-identical."""
     other = make_shards(tmp_path / "shards", seed=1, train=96, validate=32, test=64)
     for split in ("train", "validate"):
         shutil.copy2(shards / f"{split}-00000.parquet", other)
@@ -384,7 +380,7 @@ def test_nothing_is_trained_or_chosen_on_test_images(
     assert scores(tmp_path / "out") != scores(filled), "tested on others"
 
 
-def test_four_classes_are_learned_from_three_starts(
+def test_four_classes_are_learned_from_three_initialisations(
     ray_cluster: None, config: Config, copied: Path, shards: Path, tmp_path: Path
 ) -> None:
     covid = class_shards(shards, tmp_path / "covid")
@@ -420,7 +416,7 @@ def test_bad_input_is_one_paragraph_before_anything_starts(
     assert not list(tmp_path.glob("out/generators"))
 
 
-def test_shards_whose_test_subjects_are_known_or_that_have_no_reports_are_refused(
+def test_shards_with_known_test_subjects_or_without_reports_are_refused(
     ray_cluster: None, config: Config, shards: Path, tmp_path: Path
 ) -> None:
     known, silent = (shutil.copytree(shards, tmp_path / name) for name in ("known", "silent"))
@@ -439,7 +435,7 @@ def test_shards_whose_test_subjects_are_known_or_that_have_no_reports_are_refuse
 
 
 def rewritten(folder: Path, table: pa.Table, split: str = "test", info: ShardInfo | None = None) -> None:
-    """Replaces a shard, in the manifest too."""
+    """Replace a shard, in the manifest too."""
     path = folder / f"{split}-00000.parquet"
     write_shard(path, table, info or read_shard_info(path), row_group_rows=16)
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -449,7 +445,7 @@ def rewritten(folder: Path, table: pa.Table, split: str = "test", info: ShardInf
 
 
 def class_shards(shards: Path, folder: Path) -> Path:
-    """The same images of other people, each of one of four classes."""
+    """Return the same images under other subjects, each of one of four classes."""
     shutil.copytree(shards, folder)
     for split in ("train", "validate", "test"):
         table = pq.read_table(folder / f"{split}-00000.parquet")
@@ -464,7 +460,7 @@ def class_shards(shards: Path, folder: Path) -> Path:
 
 @pytest.fixture
 def given(filled: Path, shards: Path, tmp_path: Path) -> Path:
-    """A trained run of EMIXER beside a copy of the shards that it was trained on: `run`, `source`."""
+    """A trained EMIXER run next to a copy of the shards it was trained on: `run`, `source`."""
     shutil.copytree(shards, tmp_path / "source")
     shutil.copytree(filled / "generators" / "emixer" / "run", tmp_path / "run", copy_function=shutil.copy2)
     written = tmp_path / "run" / "config.yaml"
@@ -473,7 +469,7 @@ def given(filled: Path, shards: Path, tmp_path: Path) -> Path:
 
 
 def renamed(folder: Path, split: str, subjects: str, source: str = "tiny") -> None:
-    """Gives the images of a split to other people: `subjects` with a number each."""
+    """Assign the images of a split to other subjects: `subjects` followed by a number."""
     table = pq.read_table(folder / f"{split}-00000.parquet")
     for name, values in {
         "subject_id": [f"{subjects}{n}" for n in range(table.num_rows)],
@@ -498,7 +494,7 @@ def refused(config: Config, given: Path, message: str, table: str = "table2", **
     assert not (given / "out").exists()
 
 
-def test_a_given_run_is_of_the_kind_the_size_and_the_labels_that_the_table_wants(
+def test_given_run_must_match_the_table_in_kind_size_and_labels(
     config: Config, given: Path, shards: Path, make_shards: MakeShards
 ) -> None:
     run = f"={given / 'run'}"
@@ -527,16 +523,14 @@ def test_a_given_run_is_of_the_kind_the_size_and_the_labels_that_the_table_wants
 
 
 def with_part_of_the_labels(run: Path, before: float = 1.0, now: float = 0.3) -> None:
-    """As of a version that drew other images."""
+    """Edit the run's config to another labelled fraction, as if a version that drew other images had trained it."""
     written = run / "config.yaml"
     text = written.read_text()
     assert f"labelled_fraction: {before}" in text
     written.write_text(text.replace(f"labelled_fraction: {before}", f"labelled_fraction: {now}"))
 
 
-def test_a_generator_that_kept_the_labels_of_other_images_is_trained_again_only_if_told(
-    config: Config, copied: Path
-) -> None:
+def test_generator_trained_on_other_labelled_images_is_refused(config: Config, copied: Path) -> None:
     limited = (copied / "generators" / "emixer").rename(copied / "generators" / "emixer-30")
     with_part_of_the_labels(limited / "run")
     with pytest.raises(
@@ -545,9 +539,7 @@ def test_a_generator_that_kept_the_labels_of_other_images_is_trained_again_only_
         experiment.describe(changed(config, copied, "table3"))
 
 
-def test_what_a_given_run_was_trained_on_is_compared_with_all_that_is_tested_on(
-    config: Config, given: Path, shards: Path
-) -> None:
+def test_training_data_of_a_given_run_is_compared_with_all_test_data(config: Config, given: Path, shards: Path) -> None:
     runs = {"experiment__runs": (f"emixer={given / 'run'}",)}
     known = shutil.copytree(shards, given / "known")
     for split in ("train", "validate"):
@@ -564,7 +556,7 @@ def test_what_a_given_run_was_trained_on_is_compared_with_all_that_is_tested_on(
             **settings)  # fmt: skip
 
 
-def test_a_given_run_whose_shards_were_made_anew_is_refused_and_one_whose_shards_are_gone_is_told_in_the_table(
+def test_given_run_with_changed_shards_is_refused_and_with_missing_ones_noted(
     ray_cluster: None, config: Config, given: Path, make_shards: MakeShards
 ) -> None:
     source = given / "source"
@@ -578,7 +570,7 @@ def test_a_given_run_whose_shards_were_made_anew_is_refused_and_one_whose_shards
     assert caveat in experiment.run(wanted).filled.csv()
 
 
-def test_settings_that_a_table_would_take_no_notice_of_are_refused(config: Config, given: Path) -> None:
+def test_settings_that_a_table_would_ignore_are_refused(config: Config, given: Path) -> None:
     nowhere = {"experiment__runs": ("emixer-30=/nowhere",)}
     refused(config, given, r"/nowhere for emixer-30 does not exist", "table1", **nowhere)
     refused(config, given, r"table5 uses only emixer", "table5", experiment__methods=("cogan",))
@@ -600,19 +592,19 @@ def test_settings_that_a_table_would_take_no_notice_of_are_refused(config: Confi
         ({"experiment__diseases": ("Hernia",)}, r"has no label Hernia"),
     ],
 )
-def test_what_would_stop_training_later_is_told_by_the_plan(
+def test_plan_reports_what_would_stop_training_later(
     config: Config, tmp_path: Path, settings: dict[str, Any], message: str
 ) -> None:
     refused(config, tmp_path, message, "table1", **settings)
 
 
-def test_a_folder_that_cannot_be_written_to_is_told_by_the_plan(config: Config, tmp_path: Path) -> None:
+def test_plan_reports_a_folder_that_cannot_be_written(config: Config, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"Cannot write .*file/out: Not a directory"):
         experiment.describe(changed(config, tmp_path / "file" / "out"))
 
 
-def test_labels_that_cannot_be_measured_are_told_with_their_counts(
+def test_labels_too_rare_to_measure_are_reported_with_their_counts(
     config: Config, shards: Path, tmp_path: Path
 ) -> None:
     normal = shutil.copytree(shards, tmp_path / "normal")
@@ -623,7 +615,7 @@ def test_labels_that_cannot_be_measured_are_told_with_their_counts(
     refused(config, tmp_path, r"No image in the validate split of .* has labels", data__shards=normal)
 
 
-def test_classes_are_one_an_image_all_in_each_split_and_of_people_that_are_not_trained_on(
+def test_classes_must_be_exclusive_in_every_split_and_of_held_out_subjects(
     config: Config, shards: Path, tmp_path: Path
 ) -> None:
     covid = class_shards(shards, tmp_path / "covid")
@@ -637,7 +629,7 @@ def test_classes_are_one_an_image_all_in_each_split_and_of_people_that_are_not_t
     refused(config, tmp_path, r"7 of 96 images in the train split of .* have none or several", "table5", **settings)
 
 
-def test_a_folder_keeps_to_its_training_and_its_pairs_serve_smaller_tables(config: Config, copied: Path) -> None:
+def test_folder_is_bound_to_its_training_and_its_pairs_serve_smaller_tables(config: Config, copied: Path) -> None:
     for settings, message in (
         ({"experiment__scale": 4e-4}, r"holds 180 pairs, and table1 needs 240 with these settings\. Set smaller"),
         ({"train__images": 64}, r"was generated after 32 training images; train\.images is now 64"),
@@ -648,7 +640,7 @@ def test_a_folder_keeps_to_its_training_and_its_pairs_serve_smaller_tables(confi
     assert "dataset exists" in experiment.describe(changed(config, copied, experiment__scale=2e-4)), "its first rows"
 
 
-def test_two_experiments_in_one_folder_and_cells_larger_than_the_cluster_are_refused(
+def test_concurrent_experiments_and_oversized_cells_are_refused(
     ray_cluster: None, config: Config, copied: Path
 ) -> None:
     with alone_in(copied, "experiment"), pytest.raises(EmixerError, match="Another `emixer experiment`"):

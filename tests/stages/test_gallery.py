@@ -32,7 +32,7 @@ def dataset(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluste
     return out
 
 
-def test_generated_pairs_stand_beside_real_ones_with_the_same_labels(
+def test_generated_pairs_are_shown_next_to_real_ones_with_the_same_labels(
     tiny_run: Path, tiny_shards: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "page.html"
@@ -55,16 +55,16 @@ def test_generated_pairs_stand_beside_real_ones_with_the_same_labels(
         assert identifier not in html
 
 
-def test_without_real_images_the_shards_are_not_needed(tiny_run: Path, tmp_path: Path) -> None:
+def test_shards_are_not_needed_without_real_images(tiny_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "page.html"
     result = gallery.run(load_config(extra={"gallery.run": tiny_run, "gallery.out": out, "gallery.real": False}))
     assert (result.pairs, result.real) == (24, False)
     assert "Real data" not in out.read_text()
 
 
-def test_figures_are_those_of_the_checkpoint_that_is_shown(tiny_run: Path, tmp_path: Path) -> None:
+def test_figures_belong_to_the_checkpoint_shown(tiny_run: Path, tmp_path: Path) -> None:
     run = RunFolder(shutil.copytree(tiny_run, tmp_path / "run"))
-    for images, distance in ((500, 9.125), (1000, 4.25), (2000, 17.5)):  # the checkpoint is of 1,000 images
+    for images, distance in ((500, 9.125), (1000, 4.25), (2000, 17.5)):  # the checkpoint is at 1,000 images
         areas = {"validation/label_auc_generated": 0.75, "validation/label_auc_real": 0.88}
         run.append_metrics({"images": images, "validation/fid_random_densenet": distance, **areas})
     draw_images(np.zeros((1, 32, 32), np.uint8), run.samples / "images-000000001000.png", "One")
@@ -77,7 +77,7 @@ def test_figures_are_those_of_the_checkpoint_that_is_shown(tiny_run: Path, tmp_p
 
 
 @pytest.mark.ray
-def test_a_dataset_shows_its_first_pairs_and_its_label_counts(dataset: Path) -> None:
+def test_dataset_page_shows_the_first_pairs_and_label_counts(dataset: Path) -> None:
     result = gallery.run(load_config(extra={"gallery.dataset": dataset, "gallery.pairs": 20}))
     html = result.page.read_text()
     rows = [row for path in sorted((dataset / "data").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
@@ -90,7 +90,7 @@ def test_a_dataset_shows_its_first_pairs_and_its_label_counts(dataset: Path) -> 
 
 
 @pytest.mark.ray
-def test_a_run_and_its_dataset_share_a_page(tiny_run: Path, dataset: Path, tmp_path: Path) -> None:
+def test_run_and_dataset_share_a_page(tiny_run: Path, dataset: Path, tmp_path: Path) -> None:
     keys = {
         "gallery.run": tiny_run,
         "gallery.dataset": dataset,
@@ -103,7 +103,7 @@ def test_a_run_and_its_dataset_share_a_page(tiny_run: Path, dataset: Path, tmp_p
 
 
 @pytest.mark.ray
-def test_a_damaged_dataset_file_is_named_with_what_to_do(dataset: Path, tmp_path: Path) -> None:
+def test_damaged_dataset_file_is_named_with_what_to_do(dataset: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(dataset, tmp_path / "broken")
     first = min((broken / "data").glob("*.parquet"))
     first.write_bytes(first.read_bytes()[:100])
@@ -112,7 +112,7 @@ def test_a_damaged_dataset_file_is_named_with_what_to_do(dataset: Path, tmp_path
     assert not (broken / "gallery.html").exists()
 
 
-def test_what_is_missing_is_said_before_anything_is_drawn(tiny_run: Path, tiny_shards: Path, tmp_path: Path) -> None:
+def test_missing_inputs_are_reported_before_drawing(tiny_run: Path, tiny_shards: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Give --run FOLDER"):
         gallery.run(load_config())
     with pytest.raises(RunFolderError, match="is not a run folder"):
@@ -154,7 +154,7 @@ def test_dry_run_says_what_it_would_do_and_writes_nothing(tiny_run: Path, tiny_s
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_names_the_page_and_warns_of_real_images(tiny_run: Path, tiny_shards: Path, tmp_path: Path) -> None:
+def test_command_names_the_page_and_warns_of_real_images(tiny_run: Path, tiny_shards: Path, tmp_path: Path) -> None:
     page = tmp_path / "p.html"
     result = CliRunner().invoke(command, ["--run", str(tiny_run), "--shards", str(tiny_shards), "--out", str(page)])
     assert result.exit_code == 0, result.output

@@ -1,4 +1,4 @@
-"""`emixer generate`, from a run folder to what other people's tools open."""
+"""`emixer generate`, from a run folder to a dataset that other tools open."""
 
 import json
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def made(make_config: Make, tmp_path_factory: pytest.TempPathFactory, ray_cluste
 
 @pytest.fixture
 def datasets_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The real `datasets`, offline, with a cache of its own."""
+    """The real `datasets` library, offline, with its own cache."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     datasets = pytest.importorskip("datasets")
@@ -81,7 +81,7 @@ def test_datasets_opens_the_folder_by_its_card(made: GenerateResult, datasets_li
 
 
 @pytest.mark.ray
-def test_card_and_manifest_say_what_the_dataset_is(made: GenerateResult) -> None:
+def test_card_and_manifest_describe_the_dataset(made: GenerateResult) -> None:
     card = (made.folder / "README.md").read_text()
     front = yaml.safe_load(card.split("---")[1])
     assert front["license"] == "other"
@@ -134,7 +134,7 @@ def test_same_command_again_makes_only_what_is_missing_or_damaged(made: Generate
 
 
 @pytest.mark.ray
-def test_other_settings_into_the_same_folder_are_refused_by_name(made: GenerateResult, make_config: Make) -> None:
+def test_other_settings_in_the_same_folder_are_refused_by_name(made: GenerateResult, make_config: Make) -> None:
     before = {path: path.read_bytes() for path in made.folder.rglob("*") if path.is_file()}
     for go in (run, describe):
         with pytest.raises(
@@ -144,13 +144,13 @@ def test_other_settings_into_the_same_folder_are_refused_by_name(made: GenerateR
     assert {path: path.read_bytes() for path in made.folder.rglob("*") if path.is_file()} == before
 
 
-def test_folder_with_something_else_in_it_is_refused(make_config: Make, tmp_path: Path) -> None:
+def test_folder_with_other_files_is_refused(make_config: Make, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(RunFolderError, match="is not empty and not a dataset"):
         run(make_config(tmp_path))
 
 
-def test_what_is_wrong_is_said_before_ray_starts(make_config: Make, tmp_path: Path) -> None:
+def test_bad_settings_are_reported_before_ray_starts(make_config: Make, tmp_path: Path) -> None:
     for settings, message in (
         ({"labels": ("Pneumotorax",)}, "Did you mean Pneumothorax"),
         ({"plan": "nowhere.csv"}, "neither `train` nor `balanced` nor a file"),
@@ -168,14 +168,14 @@ def test_dry_run_says_how_much_and_touches_nothing(make_config: Make, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_csv_plan_decides_the_number_of_rows(make_config: Make, tmp_path: Path) -> None:
+def test_csv_plan_sets_the_number_of_rows(make_config: Make, tmp_path: Path) -> None:
     plan = tmp_path / "plan.csv"
     plan.write_text("Edema,count\n1,30\n0,12\n")
     assert "42 pairs" in describe(make_config(tmp_path / "out", plan=str(plan), num=None))
     assert "7 pairs" in describe(make_config(tmp_path / "out", plan=str(plan), num=7))
 
 
-def test_command_line_takes_labels_and_names_what_is_missing(tiny_run: Path, tmp_path: Path) -> None:
+def test_command_line_takes_labels_and_names_missing_settings(tiny_run: Path, tmp_path: Path) -> None:
     runner = CliRunner()
     arguments = ["--run", str(tiny_run), "--out", str(tmp_path / "out"), "--num", "2_000", "--dry-run"]
     shown = runner.invoke(command, [*arguments, "--labels", "Edema,Pneumonia"])

@@ -1,4 +1,4 @@
-"""`emixer generate --audit` on a run whose training images and reports some of its own draws were planted among."""
+"""`emixer generate --audit` on a run some of whose draws were planted among its training images and reports."""
 
 import json
 import re
@@ -46,13 +46,14 @@ def sampler(tiny_run: Path) -> Sampler:
 
 @pytest.fixture(scope="module")
 def drawn(sampler: Sampler) -> Pairs:
-    """What is drawn first of each row."""
+    """The first draw of each row."""
     return sampler.sample(num=NUM, seed=SEED)
 
 
 @pytest.fixture(scope="module")
 def shards(sampler: Sampler, drawn: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real images are draws of other seeds, so that nothing but what is planted tells training from held-out ones."""
+    """Shards whose real images are draws with other seeds, so that training differs from held-out only by what is
+    planted."""
     train, held_out = sampler.sample(num=NUM_TRAIN, seed=100), sampler.sample(num=NUM_HELD_OUT, seed=101)
     for place, row in enumerate(COPIES + MIRRORED):
         train.images[place] = drawn.images[row] if row in COPIES else drawn.images[row][:, ::-1]
@@ -82,13 +83,13 @@ def make_config(tiny_run: Path, shards: Path) -> Make:
 
 @pytest.fixture(scope="module")
 def made(make_config: Make, shards: Path, ray_cluster: None) -> GenerateResult:
-    """By two samplers."""
+    """The dataset made by two samplers."""
     return run(make_config(shards.parent / "dataset", num_samplers=2))
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A dataset as it was written."""
+    """A dataset as written."""
 
     table: pa.Table
 
@@ -122,7 +123,7 @@ def test_planted_copies_are_withheld_and_hardly_anything_else(made: GenerateResu
     assert len(others) / NUM < 0.01
 
 
-def test_rows_hold_the_first_draw_that_passes_under_the_labels_that_were_planned(
+def test_each_row_is_the_first_draw_that_passes_under_its_planned_labels(
     made: GenerateResult, sampler: Sampler, drawn: Pairs
 ) -> None:
     stored = Stored.read(made.folder)
@@ -139,7 +140,7 @@ def test_rows_hold_the_first_draw_that_passes_under_the_labels_that_were_planned
         assert stored.report(row) == report
 
 
-def test_one_sampler_whose_driver_is_killed_on_the_way_makes_the_same_dataset(
+def test_dataset_is_the_same_with_one_sampler_and_a_killed_driver(
     made: GenerateResult, make_config: Make, tmp_path: Path
 ) -> None:
     settings = make_config(tmp_path / "dataset")
@@ -176,13 +177,13 @@ generate.run(config)
 
 @pytest.fixture(scope="module")
 def plain(made: GenerateResult, make_config: Make, shards: Path) -> Path:
-    """The same dataset without a screen."""
+    """The same dataset without screening."""
     return run(make_config(shards.parent / "plain", audit=None)).folder
 
 
 @pytest.fixture(scope="module")
 def withheld(made: GenerateResult, plain: Path, shards: Path) -> dict[Path, set[int]]:
-    """Rows that an audit of the whole would withhold, by dataset."""
+    """The rows an audit of the whole dataset would withhold, by dataset."""
     found = {}
     for folder in (plain, made.folder):
         settings = {"data.shards": shards, "audit.dataset": folder, "audit.measured": shards.parent / "measured",
@@ -192,7 +193,7 @@ def withheld(made: GenerateResult, plain: Path, shards: Path) -> dict[Path, set[
     return found
 
 
-def test_an_audit_of_the_whole_would_have_withheld_the_same_rows_and_now_none(
+def test_full_audit_agrees_with_the_rows_redrawn_by_screening(
     made: GenerateResult, plain: Path, withheld: dict[Path, set[int]]
 ) -> None:
     assert "redraws" not in Stored.read(plain).table.column_names
@@ -200,7 +201,7 @@ def test_an_audit_of_the_whole_would_have_withheld_the_same_rows_and_now_none(
     assert withheld[made.folder] == set()
 
 
-def test_the_gallery_links_to_the_audit_of_the_dataset_that_it_shows_and_to_no_other(
+def test_gallery_links_only_to_the_audit_of_its_own_dataset(
     made: GenerateResult, plain: Path, withheld: dict[Path, set[int]], tmp_path: Path
 ) -> None:
     page = tmp_path / "page.html"
@@ -215,7 +216,7 @@ def test_the_gallery_links_to_the_audit_of_the_dataset_that_it_shows_and_to_no_o
     assert "Privacy audit" not in other.page.read_text(), "it is not of these rows"
 
 
-def test_a_row_that_is_always_flagged_ends_the_command_and_more_redraws_go_on(
+def test_row_that_is_always_flagged_is_an_error_and_more_redraws_resume(
     made: GenerateResult, make_config: Make, tmp_path: Path
 ) -> None:
     with pytest.raises(UnfinishedError, match=r"Row 3 \(.*as first drawn and in each of 0 redraws.*generate\.redraws"):
@@ -227,7 +228,7 @@ def test_a_row_that_is_always_flagged_ends_the_command_and_more_redraws_go_on(
         assert (tmp_path / "dataset" / "data" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_card_manifest_and_summary_state_thresholds_and_numbers(made: GenerateResult) -> None:
+def test_card_manifest_and_summary_state_thresholds_and_counts(made: GenerateResult) -> None:
     redraws = np.array(Stored.read(made.folder).redraws)
     manifest = json.loads((made.folder / "manifest.json").read_text())
     stated = manifest["audit"]
@@ -245,7 +246,7 @@ def test_card_manifest_and_summary_state_thresholds_and_numbers(made: GenerateRe
     assert "secret" not in card + json.dumps(manifest)
 
 
-def test_shards_that_cannot_be_the_control_are_refused_before_ray_starts(
+def test_shards_unsuitable_as_control_are_refused_before_ray_starts(
     make_config: Make, shards: Path, drawn: Pairs, tiny_shards: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="is not what the run was trained on"):
@@ -257,7 +258,7 @@ def test_shards_that_cannot_be_the_control_are_refused_before_ray_starts(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_says_beforehand_by_what_it_judges(tiny_run: Path, shards: Path, tmp_path: Path) -> None:
+def test_dry_run_states_the_audit_thresholds(tiny_run: Path, shards: Path, tmp_path: Path) -> None:
     arguments = ["--run", str(tiny_run), "--out", str(tmp_path / "out"), "--audit", str(shards), "--redraws", "3"]
     planned = CliRunner().invoke(command, [*arguments, "--dry-run"])
     assert planned.exit_code == 0, planned.output

@@ -1,4 +1,4 @@
-"""`emixer ingest` through its public door, on small collections with everything wrong that real ones have."""
+"""`emixer ingest` through the command line, on small collections with everything that is wrong with real ones."""
 
 import contextlib
 import csv
@@ -43,7 +43,7 @@ def encoded(pixels: np.ndarray, kind: str = "JPEG") -> bytes:
 
 
 class MimicTree:
-    """A collection in the MIMIC-CXR layout, one study a subject unless said otherwise."""
+    """A collection in the MIMIC-CXR layout, one study per subject unless stated otherwise."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -61,7 +61,7 @@ class MimicTree:
         labels: str | None = LABEL_ROW,
         dicom_id: str | None = None,
     ) -> str:
-        """Adds one image; returns its path below the root."""
+        """Add one image; return its path relative to the root."""
         subject, study = f"1000{number:04d}", f"5000{number:04d}"
         dicom_id = dicom_id or f"image-{number:04d}"
         folder = self.root / f"files/p{subject[:2]}/p{subject}/s{study}"
@@ -109,9 +109,9 @@ def ingest(root: Path, out: Path, *more: object) -> Result:
 
 
 def fails(result: Result) -> str:
-    """The one paragraph of an error, checked to be just that and to name no patient and quote no report."""
+    """Return the error message; check that it is one paragraph, names no patient and quotes no report."""
     assert result.exit_code == 2, result.output
-    lines = [line for line in result.output.splitlines() if " images/" not in line]  # a minute or s, by the load
+    lines = [line for line in result.output.splitlines() if " images/" not in line]  # min or s, depending on load
     assert len(lines) == 1, result.output
     assert lines[0].startswith("Error: ")
     assert "1000" not in result.output
@@ -128,12 +128,12 @@ def quarantine_of(out: Path) -> dict[str, tuple[str, str]]:
     return {row["path"]: (row["stage"], row["reason"]) for row in pq.read_table(out / "quarantine.parquet").to_pylist()}
 
 
-# ---------------------------------------------------------------- one untidy collection, ingested once
+# ---------------------------------------------------------------- an untidy collection, ingested once
 
 
 @pytest.fixture(scope="module")
 def untidy(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> dict[str, Any]:
-    """What becomes of a collection with all kinds of bad images and reports."""
+    """The result of ingesting a collection with all kinds of bad images and reports."""
     folder = tmp_path_factory.mktemp("untidy")
     tree = MimicTree(folder / "source")
     good = encoded(image(1))
@@ -162,7 +162,7 @@ def untidy(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> dict[
     paths["report is a pipe"] = tree.add(24, encoded(image(24)), report=None)
     os.mkfifo(tree.root / paths["pipe"])
     with socket.socket(socket.AF_UNIX) as bound, contextlib.chdir((tree.root / paths["socket"]).parent):
-        bound.bind(Path(paths["socket"]).name)  # the whole path may be longer than the 107 bytes of a socket
+        bound.bind(Path(paths["socket"]).name)  # the whole path may exceed the 107 bytes of a socket
     (tree.root / paths["folder"]).mkdir()
     (tree.root / paths["device"]).symlink_to("/dev/zero")
     os.mkfifo((tree.root / paths["report is a pipe"]).parent.with_suffix(".txt"))
@@ -198,14 +198,14 @@ def untidy(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> dict[
         ("report is a pipe", "report", "report is not a regular file"),
     ],
 )
-def test_what_is_bad_is_quarantined_with_its_reason(
+def test_bad_files_are_quarantined_with_the_reason(
     untidy: dict[str, Any], image_name: str, stage: str, reason: str
 ) -> None:
     assert quarantine_of(untidy["out"])[untidy["paths"][image_name]] == (stage, reason)
 
 
 @pytest.mark.ray
-def test_every_selected_image_is_in_the_shards_or_in_the_quarantine_but_never_in_both(untidy: dict[str, Any]) -> None:
+def test_every_selected_image_is_either_in_the_shards_or_in_quarantine(untidy: dict[str, Any]) -> None:
     kept = {name for split in ("train", "validate", "test") for name in rows_of(untidy["out"], split)}
     left_out = {Path(path).stem for path in quarantine_of(untidy["out"])}
     assert kept & left_out == set()
@@ -214,7 +214,7 @@ def test_every_selected_image_is_in_the_shards_or_in_the_quarantine_but_never_in
 
 
 @pytest.mark.ray
-def test_a_row_holds_the_image_its_findings_and_its_labels(untidy: dict[str, Any]) -> None:
+def test_row_holds_the_image_its_findings_and_its_labels(untidy: dict[str, Any]) -> None:
     row = rows_of(untidy["out"], "train")["image-0001b"]
     assert row["report"] == "Secretword lungs are clear. Heart is normal."
     assert row["sentences"] == [["secretword", "lungs", "are", "clear"], ["heart", "is", "normal"]]
@@ -224,7 +224,7 @@ def test_a_row_holds_the_image_its_findings_and_its_labels(untidy: dict[str, Any
 
 
 @pytest.mark.ray
-def test_a_study_without_a_label_row_has_null_labels_and_an_impression_can_stand_in(untidy: dict[str, Any]) -> None:
+def test_missing_labels_are_null_and_impressions_replace_missing_findings(untidy: dict[str, Any]) -> None:
     assert rows_of(untidy["out"], "validate")["image-0017"]["labels"] is None
     assert rows_of(untidy["out"], "train")["image-0016"]["report"] == "Only this."
 
@@ -237,16 +237,16 @@ def test_sixteen_bit_images_keep_their_contrast(untidy: dict[str, Any]) -> None:
 
 
 @pytest.mark.ray
-def test_the_vocabulary_counts_each_train_report_once(untidy: dict[str, Any]) -> None:
+def test_vocabulary_counts_each_training_report_once(untidy: dict[str, Any]) -> None:
     vocabulary = ShardSet.open(untidy["out"]).vocabulary
-    # the same report for the studies 1 (two images), 7 and 8; "only this" occurs once and stays out
+    # the same report for studies 1 (two images), 7 and 8; "only this" occurs once and is left out
     assert dict(zip(vocabulary.tokens[4:], vocabulary.counts[4:], strict=True)) == {
         "are": 3, "clear": 3, "heart": 3, "is": 3, "lungs": 3, "normal": 3, "secretword": 3,
     }  # fmt: skip
 
 
 @pytest.mark.ray
-def test_the_manifest_counts_what_there_is(untidy: dict[str, Any]) -> None:
+def test_manifest_counts(untidy: dict[str, Any]) -> None:
     manifest = json.loads((untidy["out"] / "manifest.json").read_text())
     assert manifest["images_selected"] == 23
     assert {split: counts["images"] for split, counts in manifest["splits"].items()} == {
@@ -265,7 +265,7 @@ def test_the_manifest_counts_what_there_is(untidy: dict[str, Any]) -> None:
 
 
 @pytest.mark.ray
-def test_neither_summary_nor_quarantine_nor_manifest_quotes_a_report_or_names_a_patient(untidy: dict[str, Any]) -> None:
+def test_outputs_quote_no_report_and_name_no_patient(untidy: dict[str, Any]) -> None:
     assert "Secretword" not in untidy["output"]
     assert "1000" not in untidy["output"]
     for name in ("manifest.json", "quarantine.parquet"):
@@ -284,7 +284,7 @@ def test_images_without_a_usable_report_can_be_kept(untidy: dict[str, Any], tmp_
     assert listed == ("report", "report is not UTF-8; image kept without it")
 
 
-# ---------------------------------------------------------------- going on, and doing nothing twice
+# ---------------------------------------------------------------- resuming, and doing nothing twice
 
 
 def stamps(out: Path) -> dict[str, tuple[int, str]]:
@@ -292,7 +292,7 @@ def stamps(out: Path) -> dict[str, tuple[int, str]]:
 
 
 @pytest.mark.ray
-def test_a_finished_ingest_given_again_writes_no_shard(tmp_path: Path, ray_cluster: None) -> None:
+def test_finished_ingest_run_again_writes_no_shard(tmp_path: Path, ray_cluster: None) -> None:
     tree, out = good_tree(tmp_path / "source"), tmp_path / "out"
     assert ingest(tree.root, out, "--rows-per-shard", 4).exit_code == 0
     before = {name: stamp for name, stamp in stamps(out).items() if name != "quarantine.parquet"}
@@ -303,12 +303,12 @@ def test_a_finished_ingest_given_again_writes_no_shard(tmp_path: Path, ray_clust
 
 
 @pytest.mark.ray
-def test_an_interrupted_ingest_goes_on_and_gives_the_same_bytes(tmp_path: Path, ray_cluster: None) -> None:
+def test_interrupted_ingest_resumes_to_identical_bytes(tmp_path: Path, ray_cluster: None) -> None:
     tree, whole, broken = good_tree(tmp_path / "source"), tmp_path / "whole", tmp_path / "broken"
     for out in (whole, broken):
         assert ingest(tree.root, out, "--rows-per-shard", 3).exit_code == 0
     (broken / "manifest.json").unlink()
-    (broken / "train-00001.parquet").unlink()  # killed before it was renamed
+    (broken / "train-00001.parquet").unlink()  # killed before the rename
     (broken / ".partial-train-00001.parquet-0000").write_bytes(b"half a shard")
     damaged = broken / "train-00000.parquet"
     damaged.write_bytes(damaged.read_bytes()[:-100])
@@ -324,8 +324,8 @@ def test_an_interrupted_ingest_goes_on_and_gives_the_same_bytes(tmp_path: Path, 
 
 
 @pytest.mark.ray
-def test_a_killed_process_leaves_nothing_half_and_is_gone_on_with(tmp_path: Path, ray_cluster: None) -> None:
-    """Stops between the phases, as a kill does: blocks are there, no shard is."""
+def test_killed_ingest_leaves_no_partial_shard_and_resumes(tmp_path: Path, ray_cluster: None) -> None:
+    """Stop between the phases, as a kill would: the blocks exist, no shard does."""
     tree, out = good_tree(tmp_path / "source"), tmp_path / "out"
     config = load_config(
         extra={
@@ -340,13 +340,13 @@ def test_a_killed_process_leaves_nothing_half_and_is_gone_on_with(tmp_path: Path
         _decode(planned, planned.plan.shards[:1])
     result = ingest(tree.root, out)
     assert result.exit_code == 0, result.output
-    assert "Decoded 4 images" in result.output  # the train block was there
+    assert "Decoded 4 images" in result.output  # the train block existed
     assert ShardSet.open(out).num_rows("train") == 8
 
 
 @pytest.mark.ray
-def test_the_bytes_do_not_depend_on_workers_or_on_the_order_of_the_work(tmp_path: Path, ray_cluster: None) -> None:
-    """On Ray, against one process that does everything backwards; shards of more than one block."""
+def test_bytes_do_not_depend_on_workers_or_the_order_of_work(tmp_path: Path, ray_cluster: None) -> None:
+    """Compare Ray with one process that does everything backwards; with shards of more than one block."""
     tree, parallel, backwards = good_tree(tmp_path / "source", 500), tmp_path / "parallel", tmp_path / "backwards"
     settings = {"ingest.source.kind": "mimic-cxr", "ingest.source.root": tree.root, "ingest.side_px": 32}
     planned = plan_ingest(load_config(extra={**settings, "ingest.out": backwards}))
@@ -364,7 +364,7 @@ def test_the_bytes_do_not_depend_on_workers_or_on_the_order_of_the_work(tmp_path
 
 
 @pytest.mark.ray
-def test_another_config_into_the_same_folder_is_one_clear_error(tmp_path: Path, ray_cluster: None) -> None:
+def test_another_config_in_the_same_folder_is_one_clear_error(tmp_path: Path, ray_cluster: None) -> None:
     tree, out = good_tree(tmp_path / "source"), tmp_path / "out"
     assert ingest(tree.root, out).exit_code == 0
     before = stamps(out)
@@ -376,7 +376,7 @@ def test_another_config_into_the_same_folder_is_one_clear_error(tmp_path: Path, 
     assert stamps(out) == before
 
 
-def test_a_folder_with_shards_of_unknown_origin_is_left_alone(tmp_path: Path) -> None:
+def test_folder_with_shards_of_unknown_origin_is_left_alone(tmp_path: Path) -> None:
     tree = good_tree(tmp_path / "source")
     (tmp_path / "out").mkdir()
     (tmp_path / "out/train-00000.parquet").write_bytes(b"precious")
@@ -385,14 +385,14 @@ def test_a_folder_with_shards_of_unknown_origin_is_left_alone(tmp_path: Path) ->
 
 
 @pytest.mark.ray
-def test_two_ingests_into_one_folder_do_not_meet(tmp_path: Path, ray_cluster: None) -> None:
+def test_concurrent_ingests_into_one_folder_are_refused(tmp_path: Path, ray_cluster: None) -> None:
     tree, out = good_tree(tmp_path / "source"), tmp_path / "out"
     with alone_in(out, "ingest"):
         assert "Another `emixer ingest`" in fails(ingest(tree.root, out))
 
 
 @pytest.mark.ray
-def test_a_full_disk_harms_nothing_and_the_command_goes_on_after_space_is_freed(
+def test_full_disk_loses_nothing_and_ingest_resumes_once_space_is_freed(
     tmp_path: Path, ray_cluster: None, small_disk: Callable[[int], Path]
 ) -> None:
     tree = good_tree(tmp_path / "source", num_images=40)
@@ -410,7 +410,7 @@ def test_a_full_disk_harms_nothing_and_the_command_goes_on_after_space_is_freed(
 
 
 @pytest.mark.ray
-def test_a_collection_of_which_nothing_can_be_kept_says_why(tmp_path: Path, ray_cluster: None) -> None:
+def test_collection_without_a_usable_image_says_why(tmp_path: Path, ray_cluster: None) -> None:
     tree = MimicTree(tmp_path / "source")
     for number in range(3):
         tree.add(number, None if number else b"")
@@ -419,7 +419,7 @@ def test_a_collection_of_which_nothing_can_be_kept_says_why(tmp_path: Path, ray_
     assert "None of the 3 images could be kept: 2 file is missing; 1 file is empty" in message
 
 
-# ---------------------------------------------------------------- tables that are wrong: no image is opened
+# ---------------------------------------------------------------- wrong tables: no image is opened
 
 
 def with_line(name: str, row: int, line: str) -> Callable[[MimicTree], None]:
@@ -472,7 +472,7 @@ BAD_TABLES: list[tuple[Callable[[MimicTree], Any], str]] = [
 
 
 @pytest.mark.parametrize(("damage", "message"), BAD_TABLES)
-def test_a_wrong_table_is_one_paragraph_with_file_and_row(
+def test_wrong_table_is_one_paragraph_with_file_and_row(
     tmp_path: Path, damage: Callable[[MimicTree], Any], message: str
 ) -> None:
     tree = good_tree(tmp_path / "source")
@@ -482,7 +482,7 @@ def test_a_wrong_table_is_one_paragraph_with_file_and_row(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_dry_run_says_how_much_and_writes_nothing(tmp_path: Path) -> None:
+def test_dry_run_says_how_much_and_writes_nothing(tmp_path: Path) -> None:
     tree = good_tree(tmp_path / "source")
     result = ingest(tree.root, tmp_path / "out", "--dry-run")
     assert result.exit_code == 0, result.output
@@ -491,11 +491,11 @@ def test_a_dry_run_says_how_much_and_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-# ---------------------------------------------------------------- the phantom and the real collections
+# ---------------------------------------------------------------- the phantom and real collections
 
 
 @pytest.mark.ray
-def test_a_phantom_with_broken_files_is_taken(tmp_path: Path, ray_cluster: None) -> None:
+def test_phantom_with_broken_files_is_ingested(tmp_path: Path, ray_cluster: None) -> None:
     phantom = ["--studies", "16", "--out", str(tmp_path / "phantom"), "--set", "phantom.height_px=64"]
     made = CliRunner().invoke(main, ["phantom", *phantom, "--set", "phantom.broken_files=6"])
     assert made.exit_code == 0, made.output
@@ -517,7 +517,7 @@ def real_data() -> Path:
 
 @pytest.mark.ray
 @pytest.mark.real_data
-def test_the_indiana_images_and_reports_are_taken(real_data: Path, tmp_path: Path, ray_cluster: None) -> None:
+def test_indiana_images_and_reports_are_ingested(real_data: Path, tmp_path: Path, ray_cluster: None) -> None:
     result = invoke("open-i", "--root", real_data / "iu_xray", "--out", tmp_path, "--side-px", 32)
     assert result.exit_code == 0, result.output
     manifest = ShardSet.open(tmp_path).manifest
@@ -528,9 +528,7 @@ def test_the_indiana_images_and_reports_are_taken(real_data: Path, tmp_path: Pat
 
 @pytest.mark.ray
 @pytest.mark.real_data
-def test_the_duplicates_found_are_those_that_the_collection_marks(
-    real_data: Path, tmp_path: Path, ray_cluster: None
-) -> None:
+def test_duplicates_found_are_those_the_collection_marks(real_data: Path, tmp_path: Path, ray_cluster: None) -> None:
     table = real_data / "covid4class/labels.csv"
     result = invoke(
         "image-folder", "--root", table.parent, "--label-csv", table, "--class-column", "label",

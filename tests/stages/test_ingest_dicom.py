@@ -1,4 +1,4 @@
-"""`emixer ingest` of DICOM images: what is kept, what is listed, and that nothing of a patient is in any of it."""
+"""`emixer ingest` of DICOM images: what is kept, what is listed, and that neither contains patient data."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.ray
-def test_dicom_images_are_taken_and_the_rest_is_listed_without_a_word_of_their_headers(
+def test_dicom_images_are_ingested_and_other_files_listed_without_header_text(
     root: Path, tmp_path: Path, ray_cluster: None
 ) -> None:
     out = tmp_path / "shards"
@@ -75,7 +75,7 @@ def test_dicom_images_are_taken_and_the_rest_is_listed_without_a_word_of_their_h
     assert SECRET not in result.output
 
 
-def test_without_the_extra_ingest_ends_before_it_begins(
+def test_ingest_without_the_dicom_extra_fails_before_it_starts(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("emixer.data.dicom.find_spec", lambda name: None)

@@ -1,4 +1,4 @@
-"""`emixer phantom --layout` and `emixer ingest`, one after the other, for layouts that the two have to agree on."""
+"""`emixer phantom --layout` followed by `emixer ingest`, for the layouts the two must agree on."""
 
 import json
 from pathlib import Path
@@ -17,9 +17,7 @@ def emixer(*arguments: object) -> Result:
 
 @pytest.mark.ray
 @pytest.mark.parametrize("layout", ["padchest", "vindr-cxr", "brax"])
-def test_a_phantom_in_another_layout_becomes_shards_by_one_command(
-    layout: str, tmp_path: Path, ray_cluster: None
-) -> None:
+def test_phantom_in_another_layout_is_ingested_by_one_command(layout: str, tmp_path: Path, ray_cluster: None) -> None:
     root, out = tmp_path / layout, tmp_path / "shards"
     drawn = emixer("phantom", "--layout", layout, "--studies", 12, "--height-px", 80, "--out", root)
     assert drawn.exit_code == 0, drawn.output
@@ -44,13 +42,13 @@ def test_a_phantom_in_another_layout_becomes_shards_by_one_command(
         assert outcomes == {"whole text, not in English"}
 
 
-def test_damage_is_for_the_layouts_of_mimic_cxr(tmp_path: Path) -> None:
+def test_broken_files_are_only_for_mimic_cxr_layouts(tmp_path: Path) -> None:
     result = emixer("phantom", "--layout", "brax", "--broken-files", 2, "--studies", 5, "--out", tmp_path / "x")
     assert result.exit_code == 2
     assert "phantom.broken_files=2 only works with MIMIC-CXR layouts, not with brax." in result.output
 
 
-def test_a_phantom_of_dicom_images_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_phantom_of_dicom_images_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emixer.data.dicom.find_spec", lambda name: None)
     result = emixer("phantom", "--layout", "mimic-cxr", "--studies", 5, "--out", tmp_path / "x")
     assert result.exit_code == 2

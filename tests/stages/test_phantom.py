@@ -28,7 +28,7 @@ def config(out: Path, **settings: object) -> Config:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Relative path -> digest of every file."""
+    """Return the relative path and digest of every file."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
@@ -40,7 +40,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
     return out
 
 
-def test_the_tree_is_the_same_for_other_tasks_and_without_ray(tree: Path, tmp_path: Path) -> None:
+def test_tree_does_not_depend_on_task_size_or_ray(tree: Path, tmp_path: Path) -> None:
     phantom.run(config(tmp_path / "ray", studies_per_task=7))
     assert contents(tmp_path / "ray") == contents(tree)
     alone = Collection(tmp_path / "alone", STUDIES, Settings(4, 96, 0.2), broken_files=8)
@@ -50,7 +50,7 @@ def test_the_tree_is_the_same_for_other_tasks_and_without_ray(tree: Path, tmp_pa
     assert contents(tmp_path / "alone") == contents(tree)
 
 
-def test_study_i_is_the_same_in_a_collection_of_any_size(tmp_path: Path, ray_cluster: None) -> None:
+def test_study_is_the_same_in_a_collection_of_any_size(tmp_path: Path, ray_cluster: None) -> None:
     for studies in (6, 11):
         phantom.run(config(tmp_path / str(studies), studies=studies, broken_files=0))
     small, large = contents(tmp_path / "6"), contents(tmp_path / "11")
@@ -61,7 +61,7 @@ def test_study_i_is_the_same_in_a_collection_of_any_size(tmp_path: Path, ray_clu
     pd.testing.assert_frame_equal(labels[0], labels[1].head(6))
 
 
-def test_the_tables_have_the_published_headers_and_describe_the_files(tree: Path) -> None:
+def test_tables_have_the_published_headers_and_describe_the_files(tree: Path) -> None:
     labels = pd.read_csv(tree / "mimic-cxr-2.0.0-chexpert.csv.gz")
     assert list(labels.columns) == ["subject_id", "study_id", *CHEXPERT]
     assert set(np.unique(labels[list(CHEXPERT)].to_numpy())) - {np.nan} >= {0.0, 1.0}
@@ -88,7 +88,7 @@ def test_checksums_cover_every_image_and_report(tree: Path) -> None:
     assert lines["factors.parquet"] == contents(tree)["factors.parquet"]
 
 
-def test_duplicates_are_equal_byte_for_byte_and_named_in_the_factors(tree: Path) -> None:
+def test_duplicates_are_byte_identical_and_named_in_the_factors(tree: Path) -> None:
     factors = pq.read_table(tree / "factors.parquet").to_pylist()
     copies = [row for row in factors if row["duplicate_of"]]
     assert copies
@@ -118,7 +118,7 @@ def test_broken_files_are_listed_and_broken_as_described(tree: Path) -> None:
     assert len(labelled) == STUDIES - 1
 
 
-def test_factors_hold_the_truth_of_every_image(tree: Path) -> None:
+def test_factors_hold_the_ground_truth_of_every_image(tree: Path) -> None:
     factors = pq.read_table(tree / "factors.parquet").to_pandas()
     assert len(factors) == len(list(tree.rglob("*.jpg")))
     assert factors["cardiothoracic_ratio"].between(0.3, 0.8).all()
@@ -130,7 +130,7 @@ def test_factors_hold_the_truth_of_every_image(tree: Path) -> None:
     np.testing.assert_array_equal(joined["stated_pleural_effusion"].to_numpy(dtype=float), published)
 
 
-def test_an_interrupted_run_goes_on_and_writes_nothing_twice(tree: Path, tmp_path: Path, ray_cluster: None) -> None:
+def test_interrupted_run_resumes_and_writes_nothing_twice(tree: Path, tmp_path: Path, ray_cluster: None) -> None:
     out = tmp_path / "resumed"
     half = Collection(out, STUDIES, Settings(4, 96, 0.2), broken_files=8)
     half.begin()
@@ -144,7 +144,7 @@ def test_an_interrupted_run_goes_on_and_writes_nothing_twice(tree: Path, tmp_pat
     assert contents(out) == contents(tree)
 
 
-def test_a_finished_collection_is_left_alone(tree: Path) -> None:
+def test_finished_collection_is_left_alone(tree: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tree.rglob("*")}
     result = phantom.run(config(tree))
     assert result.already_there
@@ -153,7 +153,7 @@ def test_a_finished_collection_is_left_alone(tree: Path) -> None:
     assert "Nothing would be written" in phantom.describe(config(tree))
 
 
-def test_the_summary_counts_patients_studies_images_and_labels(tree: Path) -> None:
+def test_summary_counts_patients_studies_images_and_labels(tree: Path) -> None:
     result = phantom.run(config(tree))
     assert sum(studies for _, studies, _ in result.splits.values()) == STUDIES
     assert sum(images for _, _, images in result.splits.values()) == len(list(tree.rglob("*.jpg")))
@@ -161,12 +161,12 @@ def test_the_summary_counts_patients_studies_images_and_labels(tree: Path) -> No
     assert f"emixer ingest mimic-cxr --root {tree}" in str(result)
 
 
-def test_another_phantoms_folder_is_refused(tree: Path) -> None:
+def test_folder_of_another_phantom_is_refused(tree: Path) -> None:
     with pytest.raises(RunFolderError, match="height_px=96"):
         phantom.describe(config(tree, height_px=128))
 
 
-def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
+def test_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RunFolderError, match="not a phantom"):
         phantom.run(config(tmp_path))
@@ -178,13 +178,13 @@ def test_more_broken_files_than_studies_are_refused(tmp_path: Path) -> None:
         phantom.describe(config(tmp_path / "new", broken_files=30))
 
 
-def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     text = phantom.describe(config(tmp_path / "new"))
     assert f"{STUDIES} of {STUDIES} studies" in text
     assert not (tmp_path / "new").exists()
 
 
-def test_the_record_names_everything_that_decides_the_bytes(tree: Path) -> None:
+def test_record_names_everything_that_determines_the_bytes(tree: Path) -> None:
     record = json.loads((tree / "phantom.json").read_text())
     assert record == {
         "studies": STUDIES, "seed": 4, "height_px": 96, "duplicate_fraction": 0.2, "validate_fraction": 0.1,

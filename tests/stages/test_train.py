@@ -1,4 +1,4 @@
-"""`emixer train` as a user meets it: on Ray, resumed, killed, and refused with a reason."""
+"""`emixer train` as a user runs it: on Ray, resumed, killed, and refused with a reason."""
 
 import os
 import signal
@@ -37,14 +37,14 @@ def ancestors(pid: int) -> Iterator[int]:
 
 
 def worker_pids() -> set[int]:
-    """Train workers below this process: nobody else's on this machine."""
+    """Return the Train workers below this process, excluding those of other processes on this machine."""
     found = set()
     for entry in Path("/proc").iterdir():
         try:
             title = (entry / "cmdline").read_text() if entry.name.isdigit() else ""
             if title.startswith("ray::RayTrainWorker") and os.getpid() in ancestors(int(entry.name)):
                 found.add(int(entry.name))
-        except OSError:  # it ended meanwhile
+        except OSError:  # it has ended in the meantime
             continue
     return found
 
@@ -58,7 +58,7 @@ def kill_a_worker_once_saved(run: Path, killed: list[int]) -> None:
 
 
 @pytest.mark.ray
-def test_two_workers_train_measure_draw_and_save(ray_cluster: None, tiny_config: Config, tmp_path: Path) -> None:
+def test_two_workers_train_validate_sample_and_save(ray_cluster: None, tiny_config: Config, tmp_path: Path) -> None:
     run = tmp_path / "run"
     config = with_overrides(tiny_config, {"train.num_workers": 2, "train.run": run, "train.images": 96})
     result = train.run(config)
@@ -77,10 +77,10 @@ def test_two_workers_train_measure_draw_and_save(ray_cluster: None, tiny_config:
 
 @pytest.mark.ray
 @pytest.mark.parametrize("stage", ["train", "tune", "encoder"])
-def test_workers_that_will_never_find_cpus_are_refused(
+def test_workers_that_do_not_fit_the_cluster_are_refused(
     ray_cluster: None, tiny_config: Config, tmp_path: Path, stage: str
 ) -> None:
-    """Ray alone would wait for them for good, without a word."""
+    """Ray alone would wait for them forever, silently."""
     changes = {
         "train.run": tmp_path / "run", "tune.study": tmp_path / "study", "tune.space": ["loss.alpha float 0 1"],
         "tune.metrics": ["word_cross_entropy"], "encoder.run": tmp_path / "encoder",
@@ -95,7 +95,7 @@ def test_workers_that_will_never_find_cpus_are_refused(
 
 
 @pytest.mark.ray
-def test_a_killed_worker_costs_no_loss_value(
+def test_killed_worker_costs_no_loss_value(
     ray_cluster: None, tiny_config: Config, tmp_path: Path, train_locally: Callable[[Config, Path], Any]
 ) -> None:
     run = tmp_path / "run"
@@ -113,7 +113,7 @@ def test_a_killed_worker_costs_no_loss_value(
     assert on_ray == whole
 
 
-def test_a_run_that_is_told_to_end_saves_and_the_same_command_goes_on(tiny_config: Config, tmp_path: Path) -> None:
+def test_terminated_run_saves_and_the_same_command_resumes(tiny_config: Config, tmp_path: Path) -> None:
     run = tmp_path / "run"
     settings = {
         "train.run": run, "train.images": 100_000, "train.log_every_images": 64, "train.save_every_images": 10**9,
@@ -163,7 +163,7 @@ def test_dry_run_says_what_would_be_done_and_touches_nothing(tiny_config: Config
         ({"data.shards": "/nowhere"}, ShardError, "There is no folder"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_starts(
+def test_invalid_settings_are_refused_before_anything_starts(
     tiny_config: Config, tmp_path: Path, settings: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     config = with_overrides(tiny_config, settings | {"train.run": tmp_path / "run"})
@@ -172,7 +172,7 @@ def test_what_cannot_work_is_refused_before_anything_starts(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_command_prints_one_paragraph_for_an_error(tiny_config: Config, tmp_path: Path) -> None:
+def test_command_prints_an_error_as_one_paragraph(tiny_config: Config, tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text(to_yaml(tiny_config))
     result = CliRunner().invoke(main, ["train", "--config", str(file), "--run", str(tmp_path), "--num-workers", "2"])

@@ -32,14 +32,14 @@ pytestmark = pytest.mark.long
 def searched(
     ray_cluster: None, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Config, tune.TuneResult]:
-    """Three trials, one after the other. Only to be read."""
+    """A search of three trials, one after the other. Read-only."""
     config = search(tiny_config, tmp_path_factory.mktemp("searched") / "study", tune__max_concurrent=1)
     return config, tune.run(config)
 
 
 @pytest.fixture(scope="module")
 def searched_in_sqlite(ray_cluster: None, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """One trial of two workers, remembered in a database. Only to be read."""
+    """A search of one trial with two workers, stored in a database. Read-only."""
     folder = tmp_path_factory.mktemp("searched-in-sqlite")
     config = search(
         tiny_config, folder / "study", tune__num_samples=1, train__num_workers=2,
@@ -55,7 +55,7 @@ def folder_of(config: Config) -> Path:
 
 
 @pytest.mark.ray
-def test_a_search_begins_with_the_configs_values_and_leaves_what_a_person_uses(
+def test_search_starts_from_the_config_and_writes_its_results(
     searched: tuple[Config, tune.TuneResult],
 ) -> None:
     config, result = searched
@@ -84,16 +84,14 @@ def test_a_search_begins_with_the_configs_values_and_leaves_what_a_person_uses(
 
 
 @pytest.mark.ray
-def test_a_search_one_after_the_other_is_the_same_twice(
-    searched: tuple[Config, tune.TuneResult], tmp_path: Path
-) -> None:
+def test_sequential_search_is_reproducible(searched: tuple[Config, tune.TuneResult], tmp_path: Path) -> None:
     config, _ = searched
     tune.run(with_overrides(config, {"tune.study": tmp_path, "tune.num_samples": 2}))
     first, again = ([(t.params, t.value) for t in opened(folder).trials] for folder in (folder_of(config), tmp_path))
     assert again == first[:2]
 
 
-def test_running_trials_are_listed_with_how_far_they_are(
+def test_running_trials_are_listed_with_their_progress(
     tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = search(tiny_config, tmp_path)
@@ -112,7 +110,7 @@ def test_running_trials_are_listed_with_how_far_they_are(
     assert "best 0.25 (trial 0)" in said
 
 
-def test_a_page_that_cannot_be_drawn_ends_no_search(
+def test_search_survives_a_report_that_cannot_be_drawn(
     tiny_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = search(tiny_config, tmp_path, tune__num_samples=1)
@@ -127,14 +125,14 @@ def test_a_page_that_cannot_be_drawn_ends_no_search(
     assert load_config(tmp_path / "best.yaml").loss == config.loss
 
 
-def test_a_metric_that_is_not_finite_is_a_divergence(tiny_config: Config, tmp_path: Path) -> None:
+def test_non_finite_metric_is_a_divergence(tiny_config: Config, tmp_path: Path) -> None:
     config = search(tiny_config, tmp_path, tune__metrics=["fid"])
     with pytest.raises(DivergenceError, match="fid is not finite after 32 images"):
-        _finite(config, {"images": 32, "validation/words_per_report": 3.0})  # the reporter left it out
+        _finite(config, {"images": 32, "validation/words_per_report": 3.0})  # the reporter omitted it
     assert _finite(config, {"images": 32, "validation/fid_random": 3.0}) == [3.0]
 
 
-def test_who_aims_at_the_fid_of_random_features_is_warned(
+def test_warns_when_the_objective_is_fid_of_random_features(
     tiny_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tune.describe(search(tiny_config, tmp_path))
@@ -143,7 +141,7 @@ def test_who_aims_at_the_fid_of_random_features_is_warned(
     assert "FID uses random features here" in caplog.text
 
 
-def test_resume_is_a_flag_that_insists(tiny_config: Config, tmp_path: Path) -> None:
+def test_resume_flag_requires_a_study(tiny_config: Config, tmp_path: Path) -> None:
     (tmp_path / "tune.yaml").write_text(to_yaml(search(tiny_config, tmp_path / "study")))
     shown = CliRunner().invoke(main, ["tune", "--resume", "--config", str(tmp_path / "tune.yaml"), "--dry-run"])
     assert shown.exit_code == 2
@@ -151,15 +149,13 @@ def test_resume_is_a_flag_that_insists(tiny_config: Config, tmp_path: Path) -> N
     assert not (tmp_path / "study").exists()
 
 
-def test_a_password_is_written_into_no_folder(tiny_config: Config, tmp_path: Path) -> None:
+def test_password_is_never_written_to_a_folder(tiny_config: Config, tmp_path: Path) -> None:
     config = search(tiny_config, tmp_path, tune__storage="postgresql://me:s3cret@host/db")
     assert trial_config(TrialOrder(config, tmp_path), 0, {}).tune.storage == "postgresql://me@host/db"
 
 
 @pytest.mark.ray
-def test_a_trial_of_two_workers_is_the_run_that_emixer_train_makes_of_best_yaml(
-    searched_in_sqlite: Config, tmp_path: Path
-) -> None:
+def test_two_worker_trial_equals_the_training_run_of_best_yaml(searched_in_sqlite: Config, tmp_path: Path) -> None:
     study = folder_of(searched_in_sqlite)
     trial = RunFolder.open(study / "trials" / "0000", "train")
     assert trial.config.train.num_workers == 2
@@ -178,7 +174,7 @@ def test_a_trial_of_two_workers_is_the_run_that_emixer_train_makes_of_best_yaml(
 
 
 @pytest.mark.ray
-def test_a_search_in_sqlite_is_opened_by_optuna_and_by_its_url(searched_in_sqlite: Config) -> None:
+def test_sqlite_study_opens_in_optuna_by_its_url(searched_in_sqlite: Config) -> None:
     url = searched_in_sqlite.tune.storage
     assert len(optuna.load_study(study_name="emixer-study", storage=url).trials) == 1
     with pytest.raises(ConfigError, match=r"has another tune\.space"):
@@ -193,14 +189,14 @@ def test_a_search_in_sqlite_is_opened_by_optuna_and_by_its_url(searched_in_sqlit
         ({"train.gpus_per_worker": 0.2}, 10), ({"train.gpus_per_worker": 0.1}, 16), ({"train.gpus_per_worker": 0.6}, 2),
     ],
 )  # fmt: skip
-def test_as_many_trials_run_at_once_as_there_are_shares_of_gpus(settings: dict[str, Any], at_once: int) -> None:
+def test_concurrent_trials_match_the_gpu_shares(settings: dict[str, Any], at_once: int) -> None:
     with_gpus = with_overrides(Config(), settings)
     assert tune.at_once(with_gpus, {"CPU": 16.0, "GPU": 2.0}) == at_once
 
 
 @pytest.mark.thorough
 @pytest.mark.ray
-def test_poor_trials_are_stopped_and_those_that_diverge_are_told_apart(
+def test_poor_trials_are_pruned_and_diverged_trials_are_marked(
     ray_cluster: None, tiny_config: Config, tmp_path: Path
 ) -> None:
     folder = tmp_path / "study"
@@ -244,7 +240,7 @@ def test_poor_trials_are_stopped_and_those_that_diverge_are_told_apart(
         ({"tune__resume": True}, r"There is no study in .*study to resume"),
     ],
 )
-def test_what_is_wrong_is_told_before_anything_starts(
+def test_invalid_settings_are_reported_before_anything_starts(
     tiny_config: Config, tmp_path: Path, changed: dict[str, Any], message: str
 ) -> None:
     for stage in (tune.describe, tune.run):
@@ -253,7 +249,7 @@ def test_what_is_wrong_is_told_before_anything_starts(
     assert not list(tmp_path.glob("study/trials/*"))
 
 
-def test_a_metric_that_no_validation_pass_will_report_is_refused_before_a_trial_begins(
+def test_metric_that_validation_cannot_report_is_refused_before_any_trial(
     tiny_config: Config, tiny_shards: Path, tmp_path: Path
 ) -> None:
     shards = tmp_path / "shards"
@@ -275,7 +271,7 @@ def test_a_metric_that_no_validation_pass_will_report_is_refused_before_a_trial_
     assert not (tmp_path / "study").exists()
 
 
-def test_a_storage_that_another_program_holds_is_refused_in_seconds(tiny_config: Config, tmp_path: Path) -> None:
+def test_locked_storage_is_refused_within_seconds(tiny_config: Config, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     optuna.create_study(storage=url, study_name="another")
     with sqlite3.connect(tmp_path / "study.db") as holder:
@@ -285,7 +281,7 @@ def test_a_storage_that_another_program_holds_is_refused_in_seconds(tiny_config:
         holder.rollback()
 
 
-def test_a_study_of_another_space_or_of_somebody_else_is_refused(tiny_config: Config, tmp_path: Path) -> None:
+def test_foreign_study_is_refused(tiny_config: Config, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     folder.mkdir()
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "study.journal")))

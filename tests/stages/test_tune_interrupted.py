@@ -1,6 +1,6 @@
-"""`emixer tune` on the tiny shards: trials that fail, leaders and searches that are killed, and how they go on.
+"""`emixer tune` on the tiny shards: failed trials, killed leaders and searches, and how they resume.
 
-Apart from test_tune.py so that two processes share the searches of both."""
+Separate from test_tune.py so that two processes share the searches of both."""
 
 import json
 import os
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 
 def leader_pid() -> int:
-    """Of the process of this test's cluster that leads a trial."""
+    """Return the id of the process in this test's cluster that leads a trial."""
     found = [p for p in Path("/proc").glob("[0-9]*") if _command(p).startswith("ray::ImplicitFunc")]
     (ours,) = [int(p.name) for p in found if str(os.getpid()) in _ancestors(p)]
     return ours
@@ -47,7 +47,7 @@ def _ancestors(process: Path) -> list[str]:
 
 
 @pytest.mark.ray
-def test_a_trial_whose_leader_is_killed_gets_its_place_back_and_goes_on(
+def test_trial_whose_leader_is_killed_regains_its_slot_and_resumes(
     ray_cluster: None, tiny_config: Config, tmp_path: Path
 ) -> None:
     folder = tmp_path / "study"
@@ -67,13 +67,13 @@ def test_a_trial_whose_leader_is_killed_gets_its_place_back_and_goes_on(
 
 
 @pytest.mark.ray
-def test_a_trial_that_cannot_go_on_says_why_frees_its_place_and_is_tried_again_by_the_next_call(
+def test_failed_trial_says_why_frees_its_slot_and_is_retried_next_time(
     ray_cluster: None, tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "study"
     config = search(tiny_config, folder, tune__num_samples=2, train__cpus_per_worker=2, tune__budget_images=32)
 
-    def stand_in_the_way() -> None:  # of the first run folder, as soon as the search has begun
+    def stand_in_the_way() -> None:  # of the first run folder, as soon as the search has started
         if (folder / "config.yaml").exists() and not (folder / "trials").exists():
             (folder / "trials").mkdir()
             (folder / "trials" / "0000").touch()
@@ -92,7 +92,7 @@ def test_a_trial_that_cannot_go_on_says_why_frees_its_place_and_is_tried_again_b
 
 
 @pytest.mark.ray
-def test_a_leader_that_fails_lets_its_training_end_first(
+def test_failing_leader_ends_its_training_first(
     ray_cluster: None, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "study"
@@ -102,7 +102,7 @@ def test_a_leader_that_fails_lets_its_training_end_first(
     )  # fmt: skip
     line = json.dumps({"images": 0, "validation/words_per_report": 3.0})
 
-    def spoil() -> None:  # a pass without what the search aims at, while the training goes on
+    def spoil() -> None:  # a validation pass without the objective, while training continues
         path = folder / "trials" / "0000" / "metrics.jsonl"
         if path.exists() and line not in path.read_text():
             path.write_text(path.read_text() + line + "\n")
@@ -118,7 +118,7 @@ def test_a_leader_that_fails_lets_its_training_end_first(
         time.sleep(0.1)
 
 
-def test_a_search_that_is_interrupted_says_so(tiny_config: Config, tmp_path: Path) -> None:
+def test_interrupted_search_says_so(tiny_config: Config, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     config = search(tiny_config, folder, tune__budget_images=10**6, tune__num_samples=2)
     (tmp_path / "tune.yaml").write_text(
@@ -140,9 +140,7 @@ def test_a_search_that_is_interrupted_says_so(tiny_config: Config, tmp_path: Pat
     assert "Traceback" not in said
 
 
-def test_a_search_that_is_killed_goes_on_without_running_a_finished_trial_again(
-    tiny_config: Config, tmp_path: Path
-) -> None:
+def test_killed_search_resumes_without_rerunning_finished_trials(tiny_config: Config, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     config = search(tiny_config, folder, tune__budget_images=480, tune__max_concurrent=1, tune__num_samples=2)
     config = with_overrides(config, {"ray.num_cpus": 2, "ray.object_store_mb": 200})

@@ -1,4 +1,4 @@
-"""Two commands that write to one place at once: the second is refused, and leaves what the first writes alone."""
+"""Two commands writing to one place at once: the second is refused and leaves the first one's files alone."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +14,13 @@ PLACES: Mapping[str, str] = {
     "phantom": "phantom.out", "train": "train.run", "encoder": "encoder.run", "generate": "generate.out",
     "evaluate": "evaluate.out", "tune": "tune.study", "gallery": "gallery.out",
 }  # fmt: skip
-"""Where each command writes, by its key in the config."""
+"""Where each command writes, by its config key."""
 
 
 @pytest.mark.parametrize("command", PLACES)
-def test_the_second_of_one_place_is_refused(tiny_config: Config, tiny_run: Path, tmp_path: Path, command: str) -> None:
+def test_second_writer_to_one_place_is_refused(
+    tiny_config: Config, tiny_run: Path, tmp_path: Path, command: str
+) -> None:
     place = tmp_path / ("page.html" if command == "gallery" else "place")
     given = {"tune.space": ["loss.alpha float 0 1"], "tune.metrics": ["word_cross_entropy"], PLACES[command]: place}
     if command in ("generate", "gallery"):

@@ -80,9 +80,7 @@ def losses(trained: Trained) -> list[dict[str, float]]:
     return [{k: v for k, v in line.items() if k not in rates} for line in trained.folder.metrics()]
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(
-    small: Config, tmp_path: Path, train_here: Callable[..., Trained]
-) -> None:
+def test_killed_run_resumes_exactly(small: Config, tmp_path: Path, train_here: Callable[..., Trained]) -> None:
     whole = train_here(small, tmp_path / "whole")
     train_here(small, tmp_path / "killed", killed_after=128)
     resumed = train_here(small, tmp_path / "killed")
@@ -91,12 +89,12 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     assert all(torch.equal(left[key], right[key]) for key in left)
 
 
-def test_it_learns_what_the_images_show(small: Config, tmp_path: Path, train_here: Callable[..., Trained]) -> None:
-    """A label of the tiny shards brightens a stripe of its own."""
+def test_learns_what_the_images_show(small: Config, tmp_path: Path, train_here: Callable[..., Trained]) -> None:
+    """Each label of the tiny shards brightens its own stripe."""
     config = with_overrides(small, {"encoder.images": 6400, "encoder.augment": [], "encoder.lr": 0.01,
                                     "encoder.validate_every_images": 3200})  # fmt: skip
     lines = [line for line in losses(train_here(config, tmp_path / "run")) if "validation/auc" in line]
-    # the mean of some ten areas of 32 images each: by chance it is within 0.1 of 0.5
+    # the mean of about ten AUCs of 32 images each: by chance it is within 0.1 of 0.5
     assert lines[-1]["validation/auc"] > 0.62
     assert lines[-1]["validation/auc"] == pytest.approx(
         np.mean([value for name, value in lines[-1].items() if name.startswith("validation/auc/")])
@@ -126,7 +124,7 @@ def fresh(config: Config) -> EncoderState:
     return state
 
 
-def test_the_loss_is_the_mean_over_known_labels_and_unknown_ones_change_nothing(small: Config) -> None:
+def test_loss_is_the_mean_over_known_labels_and_ignores_unknown_ones(small: Config) -> None:
     config = with_overrides(small, {"encoder.augment": []})
     host = batch()
     state = fresh(config)
@@ -146,10 +144,10 @@ def test_the_loss_is_the_mean_over_known_labels_and_unknown_ones_change_nothing(
     assert all(torch.equal(left[key], right[key]) for key in left)
 
 
-def test_the_rate_falls_along_a_cosine_and_a_step_follows_it(small: Config) -> None:
+def test_learning_rate_follows_a_cosine(small: Config) -> None:
     state = fresh(with_overrides(small, {"encoder.lr": 0.01}))
     rates = []
-    for _ in range(12):  # the whole run: 192 images, 16 a step
+    for _ in range(12):  # the whole run: 192 images, 16 per step
         encoder_iteration(state, iter([batch(16)]))
         rates.append(state.optimizer.param_groups[0]["lr"])
     assert rates[0] == pytest.approx(0.01)
@@ -157,7 +155,7 @@ def test_the_rate_falls_along_a_cosine_and_a_step_follows_it(small: Config) -> N
     assert rates[-1] == pytest.approx(0.01 * (1 + np.cos(np.pi * 11 / 12)) / 2)
 
 
-def test_images_without_any_known_label_are_a_step_that_teaches_nothing(small: Config) -> None:
+def test_images_without_known_labels_change_no_weight(small: Config) -> None:
     state = fresh(with_overrides(small, {"encoder.weight_decay": 0.0}))
     host = batch()
     nothing = HostBatch(host.image, host.labels, host.labelled, np.zeros_like(host.known), host.words, host.has_report)
@@ -166,10 +164,10 @@ def test_images_without_any_known_label_are_a_step_that_teaches_nothing(small: C
     assert all(torch.equal(parameter, before[name]) for name, parameter in state.model.named_parameters())
 
 
-def test_mixed_precision_and_micro_batches_learn_the_same_to_their_precision(
+def test_mixed_precision_and_micro_batches_agree_within_tolerance(
     small: Config, tmp_path: Path, train_here: Callable[..., Trained]
 ) -> None:
-    """Micro-batches have batch norms of their own, so that only the first loss can be compared, and that loosely."""
+    """Micro-batches have their own batch norm statistics, so only the first loss is compared, and only loosely."""
     whole = losses(train_here(small, tmp_path / "fp32"))[0]["encoder/loss"]
     for name, setting in {"bf16": {"encoder.precision": "bf16"}, "micro": {"encoder.accumulate": 2}}.items():
         other = losses(train_here(with_overrides(small, setting), tmp_path / name))[0]["encoder/loss"]

@@ -1,4 +1,4 @@
-"""A run that is cut and resumed is the run that was not cut."""
+"""An interrupted and resumed run equals an uninterrupted one."""
 
 import shutil
 from collections.abc import Callable
@@ -25,14 +25,14 @@ def losses(run: Any) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_resuming_continues_the_losses_and_weights_of_an_uninterrupted_run(
+def test_resumed_run_has_the_losses_and_weights_of_an_uninterrupted_one(
     tiny_config: Config, tmp_path: Path, train_locally: Train, precision: str
 ) -> None:
     config = with_overrides(tiny_config, {"train.precision": precision})
     whole = train_locally(config, tmp_path / "whole")
     train_locally(with_overrides(config, {"train.images": 64}), tmp_path / "cut")
     resumed = train_locally(config, tmp_path / "cut")
-    # the first part measured and logged at its end; from there on every number must agree
+    # the first part validated and logged at its end; from there on every number must agree
     assert [line for line in losses(resumed) if line["images"] > 64] == [
         line for line in losses(whole) if line["images"] > 64
     ]
@@ -42,7 +42,7 @@ def test_resuming_continues_the_losses_and_weights_of_an_uninterrupted_run(
         assert all(torch.equal(left[part][key], right[part][key]) for key in left[part]), part
 
 
-def test_a_killed_run_of_any_kind_of_model_goes_on_as_if_nothing_had_happened(
+def test_killed_run_of_any_kind_of_model_resumes_exactly(
     kind_config: Config, tmp_path: Path, train_locally: Train
 ) -> None:
     """SM-GAN is killed in its first phase and finishes its second."""
@@ -60,10 +60,10 @@ ATTENTIVE = {"model.report_decoder.kind": "attentive", "model.report_decoder.wid
              "model.report_decoder.heads": 2, "model.report_decoder.layers": 1}  # fmt: skip
 
 
-def test_words_then_images_then_the_whole_game_go_on_as_if_nothing_had_happened(
+def test_phases_of_words_images_and_full_game_resume_exactly(
     tiny_config: Config, tmp_path: Path, train_locally: Train
 ) -> None:
-    """Killed in the second phase; F's rate rises, then falls, as a function of the images seen."""
+    """Killed in the second phase; F's learning rate rises, then falls, as a function of the images seen."""
     shares = {"model.words_share": 0.2, "model.images_share": 0.3, "model.report_decoder.reads": "image-and-labels"}
     terms = {"loss.image_labels": 1.0, "loss.mismatched": 0.5}
     rate = {"optim.lr_report_decoder": 1e-3, "optim.warmup_images_report_decoder": 64,
@@ -82,7 +82,7 @@ def test_words_then_images_then_the_whole_game_go_on_as_if_nothing_had_happened(
         RunFolder.create_or_resume(tmp_path / "whole", "train", with_overrides(config, {"train.images": 320}))
 
 
-def test_the_report_decoders_rate_rises_then_falls_and_leaves_the_others_alone(
+def test_learning_rate_schedule_of_the_report_decoder_leaves_the_others_alone(
     tiny_config: Config, tmp_path: Path, train_locally: Train
 ) -> None:
     settings = {"optim.lr_report_decoder": 1e-3, "optim.warmup_images_report_decoder": 64, "train.images": 64,
@@ -92,14 +92,12 @@ def test_the_report_decoders_rate_rises_then_falls_and_leaves_the_others_alone(
     for state.iteration in range(3):  # 32 images each
         state.follow_schedule()
         rates.append({group["name"]: group["lr"] for group in state.generator_optimizer.param_groups})
-    # half of the way up; at the top, less half of the way down to a twentieth; at the end
+    # halfway up; at the top, less half of the way down to a twentieth; at the end
     assert [rate["report"] for rate in rates] == pytest.approx([0.5e-3, 1e-3 * (1 - 0.95 / 2), 0.05e-3])
     assert {rate["image"] for rate in rates} == {1e-3}
 
 
-def test_adaptive_augmentation_is_part_of_what_is_resumed(
-    tiny_config: Config, tmp_path: Path, train_locally: Train
-) -> None:
+def test_adaptive_augmentation_resumes_exactly(tiny_config: Config, tmp_path: Path, train_locally: Train) -> None:
     settings = {"loss.augment": ["translation"], "loss.augment_target": 0.01, "loss.augment_images": 400}
     config = with_overrides(tiny_config, settings)
     whole = train_locally(config, tmp_path / "whole")
@@ -110,7 +108,7 @@ def test_adaptive_augmentation_is_part_of_what_is_resumed(
     assert losses(train_locally(config, tmp_path / "killed")) == losses(whole)
 
 
-def test_a_checkpoint_of_another_kind_of_model_is_refused(
+def test_checkpoint_of_another_kind_of_model_is_refused(
     tiny_config: Config, tmp_path: Path, train_locally: Train
 ) -> None:
     run = train_locally(with_overrides(tiny_config, {"train.images": 64}), tmp_path / "emixer")
@@ -122,7 +120,7 @@ def test_a_checkpoint_of_another_kind_of_model_is_refused(
         train_locally(with_overrides(tiny_config, {"model.kind": "cogan"}), tmp_path / "cogan")
 
 
-def test_a_checkpoint_of_another_kind_of_report_decoder_is_refused(
+def test_checkpoint_of_another_kind_of_report_decoder_is_refused(
     tiny_config: Config, tmp_path: Path, train_locally: Train
 ) -> None:
     run = train_locally(with_overrides(tiny_config, {"train.images": 64}), tmp_path / "hierarchical")
@@ -133,9 +131,7 @@ def test_a_checkpoint_of_another_kind_of_report_decoder_is_refused(
         train_locally(config, tmp_path / "attentive")
 
 
-def test_smgan_trains_its_two_parts_one_after_the_other(
-    tiny_config: Config, tmp_path: Path, train_locally: Train
-) -> None:
+def test_smgan_trains_its_two_parts_sequentially(tiny_config: Config, tmp_path: Path, train_locally: Train) -> None:
     every = {"train.validate_every_images": 32, "validation.metric": "word_cross_entropy"}
     config = with_overrides(tiny_config, {"model.kind": "smgan", "model.decoder_share": 0.4, **every})
     first = train_locally(config, tmp_path / "run", killed_after=64).states[0].model.state_dict()
@@ -157,7 +153,7 @@ def test_smgan_trains_its_two_parts_one_after_the_other(
     assert best.images == 128, "the stand-in metric grows, and no model is finished before the second phase"
 
 
-def test_the_seed_decides_everything(tiny_config: Config, tmp_path: Path, train_locally: Train) -> None:
+def test_seed_determines_the_losses(tiny_config: Config, tmp_path: Path, train_locally: Train) -> None:
     config = with_overrides(tiny_config, {"train.images": 64})
     first, again = train_locally(config, tmp_path / "a"), train_locally(config, tmp_path / "b")
     other = train_locally(with_overrides(config, {"seed": 1}), tmp_path / "c")
@@ -168,7 +164,7 @@ def test_the_seed_decides_everything(tiny_config: Config, tmp_path: Path, train_
 def test_accumulation_gives_the_losses_of_the_whole_batch(
     tiny_config: Config, tmp_path: Path, train_locally: Train
 ) -> None:
-    # The first step only, and terms that no batch norm mixes over rows: those on real images and real reports
+    # Only the first step, and only terms on which batch norm mixes no rows: those on real images and real reports
     first_step = {"train.images": 16, "optim.discriminator_steps": 1, "loss.rotation_share": 1.0}
     encoder = {"model.report_decoder.encoder.frozen": False, "loss.image": 0.0, "loss.report": 0.0, "loss.joint": 0.0}
     config = with_overrides(tiny_config, first_step | encoder)
@@ -177,9 +173,7 @@ def test_accumulation_gives_the_losses_of_the_whole_batch(
     assert quarters["discriminator/rotation"] == pytest.approx(whole["discriminator/rotation"], rel=1e-5)
 
 
-def test_checkpoints_keep_the_best_the_last_and_the_one_before(
-    tiny_config: Config, tmp_path: Path, train_locally: Train
-) -> None:
+def test_best_last_and_previous_checkpoints_are_kept(tiny_config: Config, tmp_path: Path, train_locally: Train) -> None:
     every = {
         "train.save_every_images": 32,
         "train.validate_every_images": 32,
@@ -196,7 +190,7 @@ def test_checkpoints_keep_the_best_the_last_and_the_one_before(
     assert last.images == 160
 
 
-def test_a_damaged_last_checkpoint_says_so_and_the_one_before_serves_when_it_is_deleted(
+def test_damaged_last_checkpoint_is_reported_and_falls_back_once_deleted(
     tiny_config: Config, tmp_path: Path, train_locally: Train
 ) -> None:
     run = train_locally(with_overrides(tiny_config, {"train.images": 128}), tmp_path / "run")
@@ -213,7 +207,7 @@ def test_a_damaged_last_checkpoint_says_so_and_the_one_before_serves_when_it_is_
     assert [line["images"] for line in resumed.folder.metrics() if "images_per_s" in line] == [32, 64, 96, 128, 160]
 
 
-def test_another_config_does_not_touch_the_run(tiny_config: Config, tmp_path: Path, train_locally: Train) -> None:
+def test_another_config_leaves_the_run_untouched(tiny_config: Config, tmp_path: Path, train_locally: Train) -> None:
     train_locally(with_overrides(tiny_config, {"train.images": 32}), tmp_path / "run")
     before = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*"))
     with pytest.raises(RunFolderError, match=r"loss\.alpha: 0\.2 there, 0\.7 now"):
@@ -221,13 +215,13 @@ def test_another_config_does_not_touch_the_run(tiny_config: Config, tmp_path: Pa
     assert sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*")) == before
 
 
-def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
+def test_full_disk_is_reported_and_the_run_resumes_once_space_is_freed(
     tiny_config: Config, tmp_path: Path, train_locally: Train, small_disk: Callable[[int], Path]
 ) -> None:
     config = with_overrides(tiny_config, {"train.sample_every_images": 10**6, "train.images": 128})
     whole = train_locally(config, tmp_path / "whole")
     size_kb = sum(p.stat().st_size for p in (tmp_path / "whole" / "checkpoints").rglob("*")) // 1024
-    with pytest.raises(StorageError, match="disk or quota is full"):  # there is room for one checkpoint of two
+    with pytest.raises(StorageError, match="disk or quota is full"):  # there is room for one of two checkpoints
         train_locally(config, small_disk(size_kb * 3 // 4) / "run")
     first = find_checkpoint(tmp_path / "disk" / "run" / "checkpoints", "last")
     assert first is not None
@@ -236,7 +230,7 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
     assert losses(resumed) == losses(whole)
 
 
-def test_shards_of_another_vocabulary_are_refused_and_the_run_is_unharmed(
+def test_shards_with_another_vocabulary_are_refused_and_the_run_is_unharmed(
     tiny_config: Config, tmp_path: Path, train_locally: Train
 ) -> None:
     assert tiny_config.data.shards is not None
@@ -250,7 +244,7 @@ def test_shards_of_another_vocabulary_are_refused_and_the_run_is_unharmed(
     assert losses(run) == before
 
 
-def test_losses_that_are_not_finite_stop_the_run_and_are_never_saved(
+def test_non_finite_losses_stop_the_run_and_are_never_saved(
     tiny_config: Config, tmp_path: Path, train_locally: Train
 ) -> None:
     config = with_overrides(tiny_config, {"optim.lr_discriminator": 0.1, "optim.beta2": 0.0, "train.images": 100_000})
@@ -262,10 +256,8 @@ def test_losses_that_are_not_finite_stop_the_run_and_are_never_saved(
         assert all(bool(t.isfinite().all()) for t in last.tensors("networks").values())
 
 
-def test_a_checkpoint_can_be_asked_for_outside_of_its_turn(
-    tiny_config: Config, tmp_path: Path, train_locally: Train
-) -> None:
-    """What a job does when its time is nearly over: the next log line is followed by a checkpoint."""
+def test_checkpoint_can_be_requested_out_of_schedule(tiny_config: Config, tmp_path: Path, train_locally: Train) -> None:
+    """As a job does when its time is nearly over: a checkpoint follows the next log line."""
     config = with_overrides(tiny_config, {"train.save_every_images": 10**6, "train.validate_every_images": 10**6})
     whole = train_locally(config, tmp_path / "whole")
     folder = RunFolder.create_or_resume(tmp_path / "asked", "train", config)

@@ -1,4 +1,4 @@
-"""Two workers with half the batch each do what one worker does with the whole."""
+"""Two workers with half the batch each compute what one worker computes with the whole batch."""
 
 import socket
 from itertools import islice
@@ -37,7 +37,7 @@ def first_batches(config: Config) -> list[HostBatch]:
 
 
 def trained(config: Config, batches: list[HostBatch]) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
-    """Loss terms of each iteration on this worker, and the weights at the end."""
+    """Return the loss terms of each iteration on this worker, and the final weights."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     spec = model_spec(*open_reader(config))
@@ -52,7 +52,7 @@ CASES: dict[str, dict[str, Any]] = {
     **{kind: {"model.kind": kind} for kind in ("emixer", "cogan", "jointgan", "smgan")},
     "soft words": {"model.gumbel.straight_through": False},
 }
-# rows own their noise in blocks of 16; Adam's first steps divide by |gradient|, so rates are kept small
+# rows own their noise in blocks of 16; Adam's first steps divide by |gradient|, so the rates are kept small
 SCHEDULE = {
     "train.batch_size": 32, "train.images": 3 * 64, "optim.lr_generator": 1e-4, "optim.lr_discriminator": 1e-4,
 }  # fmt: skip
@@ -70,8 +70,8 @@ def _worker(rank: int, address: str, trees: dict[str, dict[str, Any]], out: Path
 
 @pytest.fixture(scope="module")
 def halves(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What each of two workers came to in every case: `<case>-<rank>.pt`. The same two work on all, since most of their
-    time goes by until they have begun."""
+    """The result of each of two workers in every case: `<case>-<rank>.pt`. The same two workers run all cases, since
+    starting them takes most of their time."""
     out = tmp_path_factory.mktemp("halves")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""What a search aims at: what can be measured at all, and what a line of metrics.jsonl is worth."""
+"""Objectives of a search: what can be measured at all, and the value of a line of metrics.jsonl."""
 
 import math
 from dataclasses import replace
@@ -9,25 +9,25 @@ import pytest
 from emixer.errors import ConfigError
 from emixer.tuning.metrics import ValidationRows, measured, require_measurable
 
-# Ten images: A is on five of them, B on four
+# Ten images: five have A, four have B
 ROWS = ValidationRows(
     np.array([[1, 1]] * 4 + [[1, 0]] + [[0, 0]] * 5, np.uint8), 3, ("A", "B"), ("A", "B"), ("A", "B"), enough=5
 )
 
 
-def test_what_these_images_can_measure_is_accepted() -> None:
+def test_measurable_metrics_are_accepted() -> None:
     require_measurable(["fid", "word_cross_entropy", "label_auc", "report_f1", "pair_agreement"], ROWS)
 
 
 @pytest.mark.parametrize("name", ["label_auc", "report_f1", "pair_agreement"])
-def test_labels_on_too_few_images_are_refused_and_fid_is_not(name: str) -> None:
+def test_labels_on_too_few_images_are_refused_but_fid_is_not(name: str) -> None:
     few = replace(ROWS, labels_NY=ROWS.labels_NY[:9])
     with pytest.raises(ConfigError, match=rf"names {name}, but among the 9 labelled validation images no label"):
         require_measurable([name], few)  # type: ignore[list-item]
     require_measurable(["fid"], few)
 
 
-def test_a_label_counts_only_for_whom_knows_it() -> None:
+def test_label_counts_only_where_judge_or_labeller_knows_it() -> None:
     judge_without_a, reader_without_a = replace(ROWS, judged=("B",)), replace(ROWS, readable=("B",))
     require_measurable(["report_f1"], judge_without_a)
     require_measurable(["label_auc"], reader_without_a)
@@ -40,12 +40,12 @@ def test_a_label_counts_only_for_whom_knows_it() -> None:
             require_measurable(["pair_agreement"], rows)
 
 
-def test_reports_are_needed_for_words() -> None:
+def test_word_cross_entropy_needs_reports() -> None:
     with pytest.raises(ConfigError, match="word_cross_entropy, which needs reports"):
         require_measurable(["word_cross_entropy"], replace(ROWS, num_reports=0))
 
 
-def test_what_a_model_leaves_undefined_is_chance_or_not_finite_and_never_an_error() -> None:
+def test_values_a_model_leaves_undefined_are_chance_or_not_finite() -> None:
     line = {"images": 5, "validation/label_auc_real": 0.9, "validation/words_per_report": 0.0}
     fid, area, agreement = measured(["fid", "label_auc", "pair_agreement"], line)
     assert math.isnan(fid), "not finite, so it was left out"
@@ -55,6 +55,6 @@ def test_what_a_model_leaves_undefined_is_chance_or_not_finite_and_never_an_erro
     assert measured(["fid", "label_auc"], line | whole) == [3.0, 0.7]
 
 
-def test_a_metric_that_not_even_real_images_have_is_an_error() -> None:
+def test_metric_undefined_for_real_images_is_an_error() -> None:
     with pytest.raises(ConfigError, match="names label_auc, which the validation pass does not report here"):
         measured(["label_auc"], {"images": 5, "validation/words_per_report": 3.0})

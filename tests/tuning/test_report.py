@@ -1,4 +1,4 @@
-"""The page after a search, on real studies whose trials are formulas, and the dashboard of Optuna beside it."""
+"""The report after a search, on real studies with formulas for trials, and Optuna's dashboard on them."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ SPACE = ["optim.lr_generator log 1e-5 1e-2", "loss.alpha float 0 1"]
 
 
 def searched(folder: Path, num: int, metrics: list[str]) -> optuna.Study:
-    """A study in which the learning rate decides nearly all."""
+    """Return a study in which the learning rate determines nearly everything."""
     config = with_overrides(Config(), {"tune.space": SPACE, "tune.sampler": "random", "tune.metrics": metrics})
     space = parse_space(SPACE, config)
     study = open_study(folder, config, space)
@@ -34,7 +34,7 @@ def searched(folder: Path, num: int, metrics: list[str]) -> optuna.Study:
     return study
 
 
-def test_the_page_shows_what_mattered_as_a_table_and_a_plot(tmp_path: Path) -> None:
+def test_report_shows_importances_as_a_table_and_a_plot(tmp_path: Path) -> None:
     study = searched(tmp_path, 30, ["fid"])
     shares = importances(study)
     assert list(shares) == ["optim.lr_generator", "loss.alpha"], "the largest first"
@@ -49,14 +49,14 @@ def test_the_page_shows_what_mattered_as_a_table_and_a_plot(tmp_path: Path) -> N
     assert {row["setting"]: float(row["importance"]) for row in rows} == pytest.approx(shares, abs=1e-6)
 
 
-def test_with_few_trials_nothing_is_said_of_what_mattered(tmp_path: Path) -> None:
+def test_few_trials_give_no_importances(tmp_path: Path) -> None:
     study = searched(tmp_path, 4, ["fid"])
     assert importances(study) == {}
     write_report(study, tmp_path, ["fid"])
     assert "What mattered" not in (tmp_path / "report.html").read_text()
 
 
-def test_two_aims_have_a_front_and_importances_of_the_first(tmp_path: Path) -> None:
+def test_two_objectives_have_a_pareto_front_and_importances_of_the_first(tmp_path: Path) -> None:
     study = searched(tmp_path, 20, ["fid", "word_cross_entropy"])
     write_report(study, tmp_path, ["fid", "word_cross_entropy"])
     page = (tmp_path / "report.html").read_text()
@@ -69,7 +69,7 @@ def test_two_aims_have_a_front_and_importances_of_the_first(tmp_path: Path) -> N
     assert f"Best: trial {leader.number}" in page
 
 
-def test_running_and_failed_trials_stand_in_the_table(tmp_path: Path) -> None:
+def test_running_and_failed_trials_are_in_the_table(tmp_path: Path) -> None:
     study = searched(tmp_path, 2, ["fid"])
     space = parse_space(SPACE, Config())
     study.ask(dict(space))
@@ -82,7 +82,7 @@ def test_running_and_failed_trials_stand_in_the_table(tmp_path: Path) -> None:
     assert "the disk is &lt;full&gt;" in page
 
 
-def test_the_dashboard_of_optuna_opens_the_study(tmp_path: Path) -> None:
+def test_optuna_dashboard_opens_the_study(tmp_path: Path) -> None:
     study = searched(tmp_path, 6, ["fid"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -101,7 +101,7 @@ def test_the_dashboard_of_optuna_opens_the_study(tmp_path: Path) -> None:
 
 
 def answer(address: str) -> dict[str, Any]:
-    """Waits for the server to come up."""
+    """Return the server's answer, waiting for it to come up."""
     end = time.monotonic() + 60
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The searcher on a real study: what it proposes, remembers and stops. What trials measure is a formula here."""
+"""The searcher on a real study: what it proposes, remembers and stops. Trials measure a formula here."""
 
 import math
 from pathlib import Path
@@ -25,7 +25,7 @@ def loss(values: dict[str, float]) -> float:
 
 
 def searched(folder: Path, settings: Config, num: int) -> StudySearcher:
-    """A searcher that has run `num` more trials to their end, one after the other."""
+    """Return a searcher that has run `num` more trials to their end, one after the other."""
     folder.mkdir(exist_ok=True)
     space = parse_space(settings.tune.space, settings)
     searcher = StudySearcher(open_study(folder, settings, space), space, settings.tune.num_samples)
@@ -40,7 +40,7 @@ def proposals(folder: Path, settings: Config) -> list[dict[str, Any]]:
     return [trial.params for trial in open_study(folder, settings, parse_space(SPACE, settings)).trials]
 
 
-def test_one_after_the_other_the_same_seed_proposes_the_same(tmp_path: Path) -> None:
+def test_sequential_proposals_are_reproducible_by_seed(tmp_path: Path) -> None:
     settings = config(tune__num_samples=12)
     for name in ("one", "two"):
         searched(tmp_path / name, settings, 12)
@@ -53,7 +53,7 @@ def test_one_after_the_other_the_same_seed_proposes_the_same(tmp_path: Path) -> 
     assert min(map(loss, later)) < min(map(loss, first)), "it learns from what it was told"
 
 
-def test_it_proposes_as_many_as_asked_for_over_all_calls_and_takes_up_what_was_running(tmp_path: Path) -> None:
+def test_proposals_are_counted_over_all_calls_and_running_trials_are_resumed(tmp_path: Path) -> None:
     settings = config(tune__num_samples=4)
     searcher = searched(tmp_path / "s", settings, 2)
     running = searcher.suggest("killed")
@@ -69,14 +69,14 @@ def test_it_proposes_as_many_as_asked_for_over_all_calls_and_takes_up_what_was_r
     assert searched(tmp_path / "s", config(tune__num_samples=6), 0).num_left == 4, "two running, two more"
 
 
-def test_a_search_that_goes_on_does_not_propose_again_what_it_began_with(tmp_path: Path) -> None:
+def test_resumed_search_does_not_repeat_its_first_proposals(tmp_path: Path) -> None:
     for _ in range(4):
         searched(tmp_path / "s", config(tune__num_samples=8), 2)
     values = [tuple(trial.values()) for trial in proposals(tmp_path / "s", config())]
     assert len(set(values)) == 8
 
 
-def test_each_way_to_end_is_told_apart(tmp_path: Path) -> None:
+def test_each_outcome_is_recorded(tmp_path: Path) -> None:
     settings = config(tune__num_samples=5, tune__pruner="median", tune__reduction=2, tune__first_rung=1)
     folder = tmp_path / "s"
     searcher = searched(folder, settings, 0)
@@ -100,7 +100,7 @@ def test_each_way_to_end_is_told_apart(tmp_path: Path) -> None:
     assert leader.value == 0.1
 
 
-def test_where_trials_diverge_less_is_proposed_however_long_they_lived(tmp_path: Path) -> None:
+def test_regions_where_trials_diverge_are_avoided_however_long_those_lasted(tmp_path: Path) -> None:
     settings = config(tune__space=["loss.alpha float 0 1"], tune__num_samples=60, tune__startup_trials=20)
     searcher = searched(tmp_path / "s", settings, 0)
     later = []
@@ -117,7 +117,7 @@ def test_where_trials_diverge_less_is_proposed_however_long_they_lived(tmp_path:
     assert sum(alpha > 0.5 for alpha in later) < 0.3 * len(later)
 
 
-def test_a_search_is_given_up_when_one_fails_as_all_would_or_three_in_a_row(tmp_path: Path) -> None:
+def test_search_gives_up_after_a_hopeless_failure_or_three_in_a_row(tmp_path: Path) -> None:
     for name, ends in {"full": [HOPELESS], "row": ["finished", FAILED, FAILED, FAILED]}.items():
         searcher = searched(tmp_path / name, config(tune__num_samples=9), 0)
         for index, ended in enumerate(ends):
@@ -128,7 +128,7 @@ def test_a_search_is_given_up_when_one_fails_as_all_would_or_three_in_a_row(tmp_
         assert searcher.suggest("next") == Searcher.FINISHED
 
 
-def test_failed_trials_do_not_count_and_their_values_are_tried_again_once(tmp_path: Path) -> None:
+def test_failed_trials_do_not_count_and_their_values_are_retried_once(tmp_path: Path) -> None:
     settings = config(tune__num_samples=3)
     searcher = searched(tmp_path / "s", settings, 1)
     failed = searcher.suggest("failed")
@@ -146,7 +146,7 @@ def test_failed_trials_do_not_count_and_their_values_are_tried_again_once(tmp_pa
     assert proposed[2] == Searcher.FINISHED
 
 
-def test_one_that_was_killed_while_its_values_were_drawn_gets_the_rest(tmp_path: Path) -> None:
+def test_trial_killed_while_its_values_were_drawn_gets_the_rest(tmp_path: Path) -> None:
     settings = config(tune__num_samples=1)
     space = parse_space(SPACE, settings)
     (tmp_path / "s").mkdir()
@@ -157,7 +157,7 @@ def test_one_that_was_killed_while_its_values_were_drawn_gets_the_rest(tmp_path:
     assert set(given[VALUES]) == set(space)
 
 
-def test_with_two_aims_the_best_is_on_the_front_and_nothing_is_stopped(tmp_path: Path) -> None:
+def test_two_objectives_take_the_best_from_the_front_and_stop_nothing(tmp_path: Path) -> None:
     settings = config(tune__num_samples=3, tune__metrics=["label_auc", "word_cross_entropy"])
     searcher = searched(tmp_path / "s", settings, 0)
     for name, values in {"a": [0.9, 2.0], "b": [0.6, 1.0], "c": [0.5, 3.0]}.items():

@@ -12,7 +12,7 @@ from emixer.tuning.space import parse_space, values_of, written
 from emixer.tuning.space_syntax import require_prunable
 
 
-def test_each_kind_of_line_is_a_distribution_of_optuna() -> None:
+def test_each_kind_of_line_is_an_optuna_distribution() -> None:
     lines = [
         "optim.lr_generator log 1e-5 5e-4", "loss.alpha float 0 1", "optim.discriminator_steps int 1 4",
         "train.batch_size choice 256 512", "loss.adversarial choice logistic hinge",
@@ -62,7 +62,7 @@ def test_each_kind_of_line_is_a_distribution_of_optuna() -> None:
         ("generate.temperature float 0.1 1", r"generate\.temperature does not affect training"),
     ],
 )
-def test_what_cannot_be_searched_is_named(line: str, message: str) -> None:
+def test_unsearchable_lines_are_named(line: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_space([line], Config())
 
@@ -78,9 +78,7 @@ def test_what_cannot_be_searched_is_named(line: str, message: str) -> None:
         ({"tune.sampler": "gp"}, r"tune\.sampler=gp ignores trials that tune\.pruner=asha stops"),
     ],
 )
-def test_a_pruner_that_could_stop_nothing_or_hides_its_trials_is_refused(
-    settings: dict[str, Any], message: str
-) -> None:
+def test_pruner_that_stops_nothing_or_hides_its_trials_is_refused(settings: dict[str, Any], message: str) -> None:
     config = with_overrides(Config(), {"train.validate_every_images": 100_000} | settings)
     with pytest.raises(ConfigError, match=message):
         require_prunable(config)
@@ -88,12 +86,12 @@ def test_a_pruner_that_could_stop_nothing_or_hides_its_trials_is_refused(
     require_prunable(with_overrides(config, {"tune.metrics": ["fid", "label_auc"]}))
 
 
-def test_the_last_first_rung_that_can_stop_something_is_taken() -> None:
+def test_latest_first_rung_that_can_stop_something_is_accepted() -> None:
     settings = {"tune.budget_images": 100, "train.validate_every_images": 30, "tune.first_rung": 3}
     require_prunable(with_overrides(Config(), settings))
 
 
-def test_metrics_are_named_once_and_a_database_is_found_from_anywhere(
+def test_metrics_are_unique_and_storage_is_absolute_without_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigError, match="metrics has duplicates"):
@@ -107,12 +105,12 @@ def test_metrics_are_named_once_and_a_database_is_found_from_anywhere(
     assert secret.tune.written_storage == "postgresql://me@host:5432/db"
 
 
-def test_a_key_may_stand_once() -> None:
+def test_key_may_occur_once() -> None:
     with pytest.raises(ConfigError, match=r"names loss\.alpha twice"):
         parse_space(["loss.alpha float 0 1", "loss.alpha float 0 2"], Config())
 
 
-def test_the_configs_own_values_are_a_point_of_the_space_or_outside_of_it() -> None:
+def test_config_values_are_a_point_of_the_space_or_outside_it() -> None:
     space = parse_space(Config().tune.space, Config())
     paper = {"optim.lr_generator": 5e-5, "optim.lr_discriminator": 2e-4, "loss.alpha": 0.2}
     assert values_of(Config(), space) == paper

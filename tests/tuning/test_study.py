@@ -26,7 +26,7 @@ def seen(folder: Path, config: Config = BASE) -> optuna.Study | None:
 
 
 def begun(folder: Path, config: Config = BASE) -> optuna.Study:
-    """One finished trial."""
+    """Return a study with one finished trial."""
     study = opened(folder, config)
     study.tell(study.ask(dict(parse_space(config.tune.space, config))), 1.0)
     return study
@@ -40,13 +40,13 @@ def begun(folder: Path, config: Config = BASE) -> optuna.Study:
         ("train.validate_every_images", 77),
     ],
 )  # fmt: skip
-def test_a_study_does_not_go_on_under_other_settings(tmp_path: Path, key: str, value: object) -> None:
+def test_study_does_not_resume_with_other_settings(tmp_path: Path, key: str, value: object) -> None:
     begun(tmp_path)
     with pytest.raises(ConfigError, match=rf"started with other settings(.|\n)*{key}: .* there, '?{value}'? here"):
         opened(tmp_path, with_overrides(BASE, {key: value}))
 
 
-def test_a_study_goes_on_with_more_trials_on_other_machines_and_from_another_value_of_what_it_searches(
+def test_study_resumes_with_changes_that_do_not_affect_its_trials(
     tmp_path: Path,
 ) -> None:
     begun(tmp_path)
@@ -54,13 +54,13 @@ def test_a_study_goes_on_with_more_trials_on_other_machines_and_from_another_val
     assert len(opened(tmp_path, with_overrides(BASE, free)).trials) == 1
 
 
-def test_a_study_does_not_go_on_with_other_images(tmp_path: Path) -> None:
+def test_study_does_not_resume_with_other_images(tmp_path: Path) -> None:
     opened(tmp_path, data="these")
     with pytest.raises(ConfigError, match=r"other images in data\.shards"):
         opened(tmp_path, data="those")
 
 
-def test_two_folders_of_one_name_do_not_share_a_study(tmp_path: Path) -> None:
+def test_folders_of_the_same_name_do_not_share_a_study(tmp_path: Path) -> None:
     shared = with_overrides(BASE, {"tune.storage": f"sqlite:///{tmp_path}/study.db"})
     begun(tmp_path / "a" / "search", shared)
     with pytest.raises(ConfigError, match="has the study of another folder of this name"):
@@ -68,7 +68,7 @@ def test_two_folders_of_one_name_do_not_share_a_study(tmp_path: Path) -> None:
     assert len(opened(tmp_path / "a" / "search", shared).trials) == 1
 
 
-def test_a_folder_is_not_searched_with_a_storage_that_does_not_know_it(tmp_path: Path) -> None:
+def test_folder_is_not_searched_with_a_storage_that_does_not_know_it(tmp_path: Path) -> None:
     begun(tmp_path / "search")
     for name in ("search", "moved"):
         (tmp_path / name / "trials" / "0000").mkdir(parents=True)
@@ -76,7 +76,7 @@ def test_a_folder_is_not_searched_with_a_storage_that_does_not_know_it(tmp_path:
             opened(tmp_path / name, with_overrides(BASE, {"tune.storage": f"sqlite:///{tmp_path}/{name}.db"}))
 
 
-def test_a_line_that_a_kill_cut_short_is_forgotten(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_line_truncated_by_a_kill_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     begun(tmp_path)
     journal = tmp_path / "study.journal"
     whole = journal.read_bytes()
@@ -87,7 +87,7 @@ def test_a_line_that_a_kill_cut_short_is_forgotten(tmp_path: Path, caplog: pytes
     assert len(opened(tmp_path).trials) == 2, "what came after it stands on lines of its own"
 
 
-def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+def test_damaged_line_is_named(tmp_path: Path) -> None:
     begun(tmp_path)
     journal = tmp_path / "study.journal"
     first, second, *rest = journal.read_bytes().splitlines(keepends=True)
@@ -96,7 +96,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
-def test_a_lock_that_a_kill_left_is_removed_in_seconds(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_lock_left_by_a_kill_is_removed_within_seconds(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     begun(tmp_path)
     (tmp_path / "study.journal.lock").symlink_to(tmp_path / "study.journal")
     started = time.monotonic()
@@ -125,7 +125,7 @@ def test_looking_at_a_study_changes_nothing(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before
 
 
-def test_a_password_stands_in_no_message(tmp_path: Path) -> None:
+def test_password_is_in_no_message(tmp_path: Path) -> None:
     for url in ("nosuch://me:s3cret@host/db", f"sqlite+nosuch://me:s3cret@/{tmp_path}/x.db"):
         with pytest.raises(ConfigError) as caught:
             opened(tmp_path, with_overrides(BASE, {"tune.storage": url}))

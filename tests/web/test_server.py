@@ -1,4 +1,4 @@
-"""The serving base, tried on a page that is not a study's."""
+"""The serving base, tested on a minimal page."""
 
 import http.client
 import logging
@@ -28,7 +28,7 @@ def _uvicorns_logger_as_before() -> Iterator[None]:
     logger.setLevel(level)
 
 
-def test_an_application_is_served_until_the_process_is_told_to_end() -> None:
+def test_application_is_served_until_the_process_is_interrupted() -> None:
     async def hello(request: object) -> PlainTextResponse:
         return PlainTextResponse("hello")
 
@@ -56,7 +56,7 @@ def test_an_application_is_served_until_the_process_is_told_to_end() -> None:
         free.bind(("127.0.0.1", port))
 
 
-def test_a_port_in_use_is_told_with_what_to_do() -> None:
+def test_port_in_use_is_an_error_with_what_to_do() -> None:
     with bound_socket("127.0.0.1", 0, "hello") as first:
         port = first.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"Port {port} on 127.0.0.1 is in use by .* give another --port"):
@@ -64,12 +64,12 @@ def test_a_port_in_use_is_told_with_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
-def test_an_address_of_another_machine_is_refused(host: str) -> None:
+def test_address_of_another_machine_is_refused(host: str) -> None:
     with pytest.raises(ConfigError, match="is no address of this machine"):
         bound_socket(host, 0, "hello")
 
 
-def test_a_token_is_random_and_is_looked_up_by_its_digest() -> None:
+def test_token_is_random_and_looked_up_by_its_digest() -> None:
     tokens = {new_token() for _ in range(100)}
     assert len(tokens) == 100
     assert {len(token) for token in tokens} == {24}
@@ -81,7 +81,7 @@ def test_a_token_is_random_and_is_looked_up_by_its_digest() -> None:
     ("header", "token"),
     [("Bearer abc", "abc"), ("bearer  abc ", "abc"), ("Basic abc", None), ("Bearer", None), ("", None), (None, None)],
 )
-def test_the_token_of_a_header(header: str | None, token: str | None) -> None:
+def test_bearer_token_is_read_from_the_header(header: str | None, token: str | None) -> None:
     assert bearer_token(header) == token
 
 
@@ -89,5 +89,5 @@ def test_the_token_of_a_header(header: str | None, token: str | None) -> None:
     ("host", "expected"),
     [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("a.org", False)],
 )
-def test_loopback_is_known(host: str, expected: bool) -> None:
+def test_loopback_hosts_are_recognised(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
