@@ -1,6 +1,6 @@
-"""A Hugging Face Hub in this process: what huggingface_hub speaks to create, fill, list and read a model repository.
+"""A Hugging Face Hub in this process: what huggingface_hub (0.36, 2.4) speaks to create, fill and read a repository.
 
-Written from huggingface_hub's own requests: create, validate-yaml, preupload, LFS batch, commit, revision, resolve.
+Written from its own requests: create, validate-yaml, preupload, LFS batch, commit, revision, tree, resolve.
 Files of more than 1 KB go through LFS, as weights do there. Repositories live in memory.
 """
 
@@ -62,6 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._handle({rf"/api/models/{_REPOSITORY}/revision/(?P<revision>.+)": self._revision,
+                      rf"/api/models/{_REPOSITORY}/tree/(?P<revision>[^/]+)": self._tree,
                       rf"/{_REPOSITORY}/resolve/(?P<revision>[^/]+)/(?P<file>.+)": self._resolve})  # fmt: skip
 
     do_HEAD = do_GET
@@ -121,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
         if name in self.hub.repositories:
             self._answer(json.dumps({"url": f"{self.hub.address}/{name}"}).encode(), 409)
             return
-        self.hub.repositories[name] = Repository(asked.get("private", False))
+        self.hub.repositories[name] = Repository(asked.get("private", False) or asked.get("visibility") == "private")
         self._json({"url": f"{self.hub.address}/{name}"})
 
     def _validate(self) -> None:
@@ -175,6 +176,15 @@ class _Handler(BaseHTTPRequestHandler):
         sha, files = found
         self._json({"id": repository, "sha": sha, "private": False, "downloads": 0, "likes": 0, "tags": [],
                     "siblings": [{"rfilename": name} for name in files]})  # fmt: skip
+
+    def _tree(self, repository: str, revision: str) -> None:
+        found = self._repository(repository).files(revision)
+        if found is None:
+            raise _RefusalError(404, "RevisionNotFound")
+        self._json([
+            {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+            for name, content in found[1].items()
+        ])  # fmt: skip
 
     def _resolve(self, repository: str, revision: str, file: str) -> None:
         found = self._repository(repository).files(revision)
