@@ -9,6 +9,7 @@ import yaml
 
 from emixer._version import __version__
 from emixer.config.model import ModelConfig
+from emixer.data.vocabulary import SPECIAL_TOKENS
 from emixer.files import write_text
 from emixer.generation.published_model import CARD
 from emixer.hub.disclosure import Withheld
@@ -64,7 +65,7 @@ as it was seen.
   data under an agreement (for MIMIC-CXR: the PhysioNet Credentialed Health Data Use Agreement), share both only
   with people who have signed it.
 - **No privacy audit is stated here.** Generative models can repeat training examples. `emixer audit` looks for that in
-  pairs drawn from the model; the licence to share it is not given by a model card.
+  pairs drawn from the model.
 - **Licence of the weights:** {facts.license_name or facts.license}.
 
 ## Intended use
@@ -89,7 +90,7 @@ A dataset of any size, from a downloaded folder: `emixer generate --run FOLDER -
 | | train split |
 | --- | --- |
 | collections | {sources} |
-{_counts(data)}| words of the vocabulary | {len(spec.tokens):,} |
+{_counts(data)}| words of the vocabulary | {len(spec.tokens) - len(SPECIAL_TOKENS):,} |
 
 Labels: {", ".join(spec.label_names)}.
 {_conditions(spec)}{_withheld(facts.withheld)}
@@ -143,8 +144,8 @@ def _withheld(withheld: Withheld) -> str:
     if not withheld.combinations:
         return ""
     return (
-        f"\nWith no labels given, labels are drawn as training images have them; {withheld}, since they might tell a "
-        "patient.\n"
+        "\nWith no labels given, labels are drawn as training images have them, less what might tell a patient: "
+        f"{withheld}.\n"
     )
 
 

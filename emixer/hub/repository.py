@@ -132,7 +132,7 @@ def _connection_errors() -> tuple[type[Exception], ...]:
     from huggingface_hub import errors
 
     own = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
-    known = (OSError, RuntimeError, ValueError, *own)
+    known: tuple[type[Exception], ...] = (OSError, RuntimeError, ValueError, *own)
     if find_spec("httpx") is None:
         return known
     import httpx
