@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 SLURM_BEDS ?= 2
-.PHONY: help demo test test-all slurm slurm-core check smoke bench lock docs clean
+.PHONY: help demo test test-all slurm slurm-core check smoke bench lock docs site clean
 .DELETE_ON_ERROR:
 
 export PYTHON
@@ -87,6 +87,9 @@ lock: $(ready) ## update requirements.lock from pyproject.toml
 docs: $(ready) ## generate docs/configuration.md from the config fields
 	$(python) -m emixer.config.reference > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
+
+site: $(ready) ## the documentation as a site in ./site, with the Python reference; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build --strict
 
 clean: ## delete caches and build artefacts; keeps .venv, demo and runs
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build

@@ -2,8 +2,11 @@
 
 import emixer
 pairs = emixer.load("runs/first").sample(labels=["Pneumothorax"], num=4, seed=0)
+
+Every stage of the command line is a function of a config too: emixer.train(emixer.load_config("configs/demo.yaml")).
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import cluster  # noqa: F401 - removes from the environment what would crash Ray
@@ -11,20 +14,74 @@ from emixer._version import __version__
 from emixer.errors import EmixerError
 
 if TYPE_CHECKING:
+    from emixer.config import Config, load_config
     from emixer.data.torch_pairs import ShardPairs, open_shards
     from emixer.generation import Pair, Pairs, Sampler, load
+    from emixer.hub.pretrained import from_pretrained
+    from emixer.hub.repository import push_to_hub
+    from emixer.stages.audit import run as audit_dataset
+    from emixer.stages.encoder import run as train_encoder
+    from emixer.stages.evaluate import run as evaluate
+    from emixer.stages.experiment import run as run_experiment
+    from emixer.stages.gallery import run as write_gallery
+    from emixer.stages.generate import run as generate
+    from emixer.stages.ingest import run as ingest
+    from emixer.stages.phantom import run as draw_phantom
+    from emixer.stages.publish import run as publish
+    from emixer.stages.serve import run as serve
+    from emixer.stages.study.make import run as make_study
+    from emixer.stages.study.report import run as report_study
+    from emixer.stages.study.serve import run as serve_study
+    from emixer.stages.train import run as train
+    from emixer.stages.tune import run as tune
 
-__all__ = ["EmixerError", "Pair", "Pairs", "Sampler", "ShardPairs", "__version__", "load", "open_shards"]
+__all__ = [
+    "Config", "EmixerError", "Pair", "Pairs", "Sampler", "ShardPairs", "__version__", "audit_dataset", "draw_phantom",
+    "evaluate", "from_pretrained", "generate", "ingest", "load", "load_config", "make_study", "open_shards", "publish",
+    "push_to_hub", "report_study", "run_experiment", "serve", "serve_study", "train", "train_encoder", "tune",
+    "write_gallery",
+]  # fmt: skip
+
+# torch, Ray and pydantic are imported on the first use of what needs them, not by `import emixer`
+_MODULES = {
+    "Config": "emixer.config",
+    "load_config": "emixer.config",
+    "ShardPairs": "emixer.data.torch_pairs",
+    "open_shards": "emixer.data.torch_pairs",
+    "Pair": "emixer.generation",
+    "Pairs": "emixer.generation",
+    "Sampler": "emixer.generation",
+    "load": "emixer.generation",
+    "from_pretrained": "emixer.hub.pretrained",
+    "push_to_hub": "emixer.hub.repository",
+}
+# Not all have the names of their commands: `emixer.audit` and `emixer.gallery` are packages
+_STAGES = {
+    "draw_phantom": "phantom",
+    "ingest": "ingest",
+    "train_encoder": "encoder",
+    "train": "train",
+    "tune": "tune",
+    "generate": "generate",
+    "evaluate": "evaluate",
+    "audit_dataset": "audit",
+    "run_experiment": "experiment",
+    "make_study": "study.make",
+    "serve_study": "study.serve",
+    "report_study": "study.report",
+    "publish": "publish",
+    "serve": "serve",
+    "write_gallery": "gallery",
+}
 
 
 def __getattr__(name: str) -> object:
-    # torch is imported on the first use of a model, not by `import emixer`
-    if name in ("load", "Sampler", "Pair", "Pairs"):
-        from emixer import generation
-
-        return getattr(generation, name)
-    if name in ("open_shards", "ShardPairs"):
-        from emixer.data import torch_pairs
-
-        return getattr(torch_pairs, name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
+    if name in _STAGES:
+        return import_module(f"emixer.stages.{_STAGES[name]}").run
     raise AttributeError(f"module 'emixer' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,6 +6,7 @@
     ├── ShardError              shards are missing, corrupt, or of another schema or version
     ├── CheckpointError         a checkpoint is missing, damaged or belongs to another model
     ├── RunFolderError          a run folder belongs to another stage, config or version
+    ├── HubError                the Hugging Face Hub has no such model, refuses, or cannot be reached
     ├── StorageError            a disk is full or a path cannot be written
     ├── DivergenceError         training produced a non-finite loss
     ├── StoppedError            training was asked to stop, and has saved a checkpoint
@@ -45,6 +46,10 @@ class CheckpointError(EmixerError):
 
 class RunFolderError(EmixerError):
     """A run folder belongs to another stage, config or version."""
+
+
+class HubError(EmixerError):
+    """The Hugging Face Hub has no such model, refuses, or cannot be reached."""
 
 
 class StorageError(EmixerError):

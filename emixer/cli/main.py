@@ -19,6 +19,7 @@ _COMMANDS = {
     "audit": ("emixer.cli.audit", "Measure how much of its training data a generated dataset leaks."),
     "experiment": ("emixer.cli.experiment", "Reproduce a table of the paper: what synthetic pairs are worth."),
     "study": ("emixer.cli.study", "Blinded reader study of real and generated pairs: the paper's figure 2."),
+    "publish": ("emixer.cli.publish", "Write a trained model as a folder to share; upload it to the Hub if asked."),
     "serve": ("emixer.cli.serve", "Serve a web page that draws pairs from a trained model for chosen labels."),
     "gallery": ("emixer.cli.gallery", "Write one HTML page for a run or a dataset."),
 }

@@ -9,6 +9,7 @@ from emixer.config.generation import GalleryConfig, GenerateConfig
 from emixer.config.ingest import IngestConfig
 from emixer.config.model import EmixerModelConfig, ModelConfig
 from emixer.config.phantom import PhantomConfig
+from emixer.config.publish import PublishConfig
 from emixer.config.serve import ServeConfig
 from emixer.config.slurm import SlurmConfig
 from emixer.config.study import StudyConfig
@@ -51,6 +52,7 @@ class Config(Section):
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     audit: AuditConfig = Field(default_factory=AuditConfig)
     experiment: ExperimentConfig = Field(default_factory=ExperimentConfig)
+    publish: PublishConfig = Field(default_factory=PublishConfig)
     serve: ServeConfig = Field(default_factory=ServeConfig)
     study: StudyConfig = Field(default_factory=StudyConfig)
     slurm: SlurmConfig = Field(default_factory=SlurmConfig)

@@ -53,7 +53,9 @@ _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456
 
 
 def load_config(
-    file: Path | Sequence[Path] | None = None, overrides: Sequence[str] = (), extra: Mapping[str, Any] | None = None
+    file: Path | str | Sequence[Path | str] | None = None,
+    overrides: Sequence[str] = (),
+    extra: Mapping[str, Any] | None = None,
 ) -> Config:
     """Builds the config. Of several files a later one wins; `overrides` are `dotted.key=value` texts; `extra` maps
     dotted keys to values and wins over all.
@@ -64,11 +66,13 @@ def load_config(
 
 
 def merge_config(
-    file: Path | Sequence[Path] | None = None, overrides: Sequence[str] = (), extra: Mapping[str, Any] | None = None
+    file: Path | str | Sequence[Path | str] | None = None,
+    overrides: Sequence[str] = (),
+    extra: Mapping[str, Any] | None = None,
 ) -> tuple[Tree, str]:
     """What `load_config` validates, and where it comes from, in words."""
     tree = Config().model_dump()
-    files = [file] if isinstance(file, Path) else list(file or ())
+    files = [Path(each) for each in ([file] if isinstance(file, Path | str) else file or ())]
     for each in files:
         tree = _merge(tree, _without_empty_sections(_read_yaml(each), tree), [Config])
     assignments = [*map(_parse_override, overrides), *(extra or {}).items()]

@@ -13,6 +13,8 @@ _EXTRAS = {
     "radgraph": "RadGraph F1",
     "wandb": "Weights & Biases",
     "mlflow": "MLflow",
+    "web": "live page and reader study",
+    "hub": "upload and download of models",
 }
 
 

@@ -236,7 +236,8 @@ def load(
     device: torch.device | str | None = None,
     batch_size: int = _DEFAULT_BATCH,
 ) -> Sampler:
-    """The sampler of a run folder (its `best` checkpoint, or the `last` where none was measured) or of a checkpoint.
+    """The sampler of a run folder (its `best` checkpoint, or the `last` where none was measured), of a checkpoint, or
+    of a folder that `emixer publish` wrote.
 
     batch_size: that of a dataset whose rows are to be drawn again.
     Raises RunFolderError or CheckpointError when there is no checkpoint or it is damaged.

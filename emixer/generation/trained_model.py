@@ -1,5 +1,6 @@
 """What generation takes from a checkpoint: weights, the model they belong to, and where they come from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from emixer.config.model import ModelConfig
 from emixer.data.vocabulary import Vocabulary
 from emixer.errors import CheckpointError
 from emixer.files import sha256_of
+from emixer.generation.published_model import is_published_model, open_published_model
 from emixer.models.build import build_model
 from emixer.models.paired_model import ModelSpec, PairedModel
 from emixer.run_folder import RunFolder
@@ -42,24 +44,32 @@ class TrainedModel:
 
 
 def read_trained_model(path: Path, which: Which = "best") -> TrainedModel:
-    """Reads what `emixer.load` reads, without building the networks."""
+    """Reads what `emixer.load` reads, without building the networks: of a run, a checkpoint or a published model."""
+    if is_published_model(path):
+        published = open_published_model(path)
+        return _described(published.path, published.state, published.tensors, published.digest)
     checkpoint = _find(path, which)
-    state = checkpoint.state
+    digest = sha256_of(checkpoint.path / f"{SAMPLER}.safetensors")
+    return _described(checkpoint.path, checkpoint.state, checkpoint.tensors(SAMPLER), digest)
+
+
+def _described(path: Path, state: Mapping[str, Any], tensors: dict[str, Tensor], digest: str) -> TrainedModel:
+    """The model that a checkpoint's `state` describes. Raises CheckpointError where it describes none."""
     try:
         config = TypeAdapter(ModelConfig).validate_python(state["model"])
         spec = ModelSpec.from_json(state["spec"])
     except (KeyError, TypeError, ValidationError) as error:
         raise CheckpointError(
-            f"{checkpoint.path} does not describe its model ({type(error).__name__}: "
+            f"{path} does not describe its model ({type(error).__name__}: "
             f"{str(error).splitlines()[0]}). Use a checkpoint written by `emixer train` of this version."
         ) from error
     return TrainedModel(
         config=config,
         spec=spec,
-        tensors=checkpoint.tensors(SAMPLER),
-        images=checkpoint.images,
-        digest=sha256_of(checkpoint.path / f"{SAMPLER}.safetensors"),
-        path=checkpoint.path,
+        tensors=tensors,
+        images=int(state["images"]),
+        digest=digest,
+        path=path,
         source=dict(state.get("source") or {}),
     )
 

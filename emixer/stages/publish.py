@@ -1,0 +1,194 @@
+"""`emixer publish`: a trained run -> a folder that may be given to others, and to the Hub if asked."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emixer import files
+from emixer.checkpoint import SAMPLER, read_checkpoint
+from emixer.config import Config
+from emixer.config.publish import PublishConfig
+from emixer.data.collection import identify
+from emixer.data.shards import ShardSet
+from emixer.data.vocabulary import Vocabulary
+from emixer.errors import ConfigError, RunFolderError, ShardError
+from emixer.generation.published_model import (
+    CARD,
+    PUBLISHED_FILES,
+    WEIGHTS,
+    is_published_model,
+    published_config,
+    read_config,
+    write_description,
+)
+from emixer.generation.trained_model import TrainedModel, read_trained_model, sampling_model
+from emixer.hub.card import PublishedFacts, model_card
+from emixer.hub.disclosure import require_common_words, without_paths, without_rare_combinations
+from emixer.hub.repository import push_to_hub, require_hub, require_token
+from emixer.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class PublishResult:
+    """A published model."""
+
+    folder: Path
+    num_bytes: int
+    was_there: bool
+    told: str
+    """What was withheld."""
+    address: str | None
+    """Where it is on the Hub; None: it was not uploaded."""
+
+    def __str__(self) -> str:
+        state = "Already published" if self.was_there else "Published"
+        lines = [
+            f"{state}: {self.folder}, {self.num_bytes / 1e6:,.1f} MB",
+            f"  {self.told}",
+            f"Read {self.folder / CARD}, and complete it, before you share the folder. In Python:",
+            f'  emixer.from_pretrained("{self.folder}").sample(num=4)',
+        ]
+        return "\n".join([*lines, *([f"Uploaded: {self.address}"] if self.address is not None else [])])
+
+
+@dataclass(frozen=True)
+class _Publication:
+    """A model ready to be written."""
+
+    facts: PublishedFacts
+    trained: TrainedModel
+    vocabulary: Vocabulary
+
+
+def run(config: Config) -> PublishResult:
+    """Writes the folder, and uploads it if `publish.push` is set.
+
+    Raises ConfigError, RunFolderError, CheckpointError or ShardError before anything is written; StorageError when the
+    disk is full; HubError when the upload fails, with the folder kept.
+    """
+    settings = config.publish
+    folder = _out(settings)
+    if settings.push is not None:
+        require_hub("publish.push")
+        require_token()
+    publication = _prepare(config)
+    with files.alone_at(folder, "publish"):
+        was_there = _is_same(folder, publication)
+        if not was_there:
+            _write(folder, publication)
+    address = push_to_hub(folder, settings.push, settings.private) if settings.push is not None else None
+    num_bytes = sum((folder / name).stat().st_size for name in PUBLISHED_FILES)
+    return PublishResult(folder, num_bytes, was_there, str(publication.facts.withheld), address)
+
+
+def describe(config: Config) -> str:
+    """What `run` would do. Writes nothing and uses no network."""
+    settings = config.publish
+    folder, publication = _out(settings), _prepare(config)
+    _is_same(folder, publication)
+    num_bytes = sum(tensor.nbytes for tensor in publication.trained.tensors.values())
+    facts = publication.facts
+    where = f", then upload it to {settings.push}" if settings.push is not None else ""
+    return "\n".join([
+        f"Would write {folder}{where}:",
+        f"  model    {facts.model.kind}, {facts.model.side_px} px, {facts.images:,} images; {num_bytes / 1e6:,.1f} MB",
+        f"  data     {', '.join(facts.training_data['sources'])}",
+        f"  licence  {facts.license_name or facts.license}",
+        f"  privacy  {facts.withheld}",
+    ])  # fmt: skip
+
+
+def _prepare(config: Config) -> _Publication:
+    settings = config.publish
+    if settings.run is None or settings.license is None:
+        name, flag = ("run", "--run FOLDER") if settings.run is None else ("license", "--license cc-by-nc-4.0, say")
+        raise ConfigError(f"publish.{name} is not set. Give {flag}.")
+    if is_published_model(settings.run):
+        raise ConfigError(f"{settings.run} is a published model already. Give the run folder that it came from.")
+    trained = read_trained_model(settings.run, settings.checkpoint)
+    sampling_model(trained)  # the weights are all that sampling needs, and no more
+    shards = _shards(config, settings.run)
+    vocabulary = shards.vocabulary
+    if vocabulary.tokens != trained.spec.tokens:
+        raise ConfigError(
+            f"{shards.folder} has another vocabulary than the model. Give the shards that it was trained on: "
+            "--shards FOLDER."
+        )
+    require_common_words(vocabulary, settings.min_token_count)
+    spec, withheld = without_rare_combinations(trained.spec, settings.min_images)
+    facts = PublishedFacts(
+        model=without_paths(trained.config),
+        spec=spec,
+        images=trained.images,
+        license=settings.license,
+        license_name=settings.license_name,
+        training_data=_training_data(shards),
+        validation=dict(read_checkpoint(trained.path).state.get("validation") or {}),
+        withheld=withheld,
+    )
+    return _Publication(facts, trained, Vocabulary(vocabulary.tokens, min_token_count=vocabulary.min_token_count))
+
+
+def _shards(config: Config, run: Path) -> ShardSet:
+    """What the model was trained on: `data.shards`, or else what the run names."""
+    of_run = run if (run / "run.json").exists() else run.parent.parent
+    folder = config.data.shards or RunFolder.open(of_run, "train").config.data.shards
+    if folder is None:
+        raise ConfigError("data.shards is not set, and the run names none. Give --shards FOLDER.")
+    try:
+        return ShardSet.open(folder)
+    except ShardError as error:
+        raise ShardError(
+            f"The model card names the training data from the shards' manifest. {error} Where the shards were moved, "
+            "give --shards FOLDER."
+        ) from error
+
+
+def _training_data(shards: ShardSet) -> dict[str, Any]:
+    counts = shards.manifest.get("splits", {}).get("train", {})
+    counted = {name: counts[name] for name in ("studies", "subjects") if name in counts}
+    return {"sources": list(identify(shards).sources), "images": shards.num_rows("train"), **counted}
+
+
+def _config_of(publication: _Publication) -> dict[str, Any]:
+    facts = publication.facts
+    told = {
+        "license": facts.license,
+        **({"license_name": facts.license_name} if facts.license_name is not None else {}),
+        "training_data": dict(facts.training_data),
+        "weights_sha256": publication.trained.digest,
+    }
+    return published_config(facts.model, facts.spec, facts.images, told)
+
+
+def _is_same(folder: Path, publication: _Publication) -> bool:
+    """Whether this very model lies there. Raises RunFolderError for anything else but nothing."""
+    if not folder.exists() or (folder.is_dir() and all(map(files.is_bookkeeping, folder.iterdir()))):
+        return False
+    if not is_published_model(folder):
+        raise RunFolderError(f"{folder} exists and is no published model. Choose a new folder.")
+    before, now = read_config(folder), json.loads(json.dumps(_config_of(publication)))  # tuples are lists in a file
+    differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if differing:
+        raise RunFolderError(
+            f"{folder} holds a published model with another {', '.join(differing)}. Choose a new folder, or delete "
+            "this one."
+        )
+    return True
+
+
+def _write(folder: Path, publication: _Publication) -> None:
+    with files.written_aside(folder) as aside:
+        aside.mkdir()
+        # byte for byte, so that datasets of the run and of the published model name the same weights
+        shutil.copyfile(publication.trained.path / f"{SAMPLER}.safetensors", aside / WEIGHTS)
+        write_description(aside, _config_of(publication), publication.vocabulary)
+        files.write_text(aside / CARD, model_card(publication.facts))
+
+
+def _out(settings: PublishConfig) -> Path:
+    if settings.out is None:
+        raise ConfigError("publish.out is not set. Give --out FOLDER.")
+    return settings.out
