@@ -1,8 +1,10 @@
 """`emixer train`: shards -> run folder. Composes the loop with metrics and pictures."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from emixer.checkpoint import find_checkpoint
 from emixer.config import Config
@@ -17,13 +19,14 @@ from emixer.evaluation.report_mentions import reads_language
 from emixer.models.encoder_facts import EncoderFacts, read_encoder_facts, require_judge
 from emixer.run_folder import RunFolder
 from emixer.stages.model_spec import model_spec
+from emixer.stages.result import StageResult
 from emixer.stages.training_run import check_batch_size, check_trackers, training_session
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class TrainResult:
+class TrainResult(StageResult):
     """What a finished run came to."""
 
     run: Path
@@ -34,12 +37,27 @@ class TrainResult:
     was_done: bool = False
     """Nothing was left to train."""
 
-    def __str__(self) -> str:
+    @property
+    def nothing_to_do(self) -> bool:
+        return self.was_done
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        return {"run": self.run}
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        best = {"metric": self.metric, "value": self.best}
+        return {"images": self.images, "validation": self._measured(), "best": best}
+
+    def _measured(self) -> dict[str, float]:
         names = [k for k in self.last if k.startswith("validation/") and k.count("/") == 1]  # not those by label
-        measured = {name.removeprefix("validation/"): self.last[name] for name in names}
+        return {name.removeprefix("validation/"): self.last[name] for name in names}
+
+    def __str__(self) -> str:
         was = "Already trained" if self.was_done else "Trained"
         lines = [f"{was} on {self.images:,} images: {self.run}"]
-        lines += [f"  {name:<32} {value:.4g}" for name, value in measured.items()]
+        lines += [f"  {name:<32} {value:.4g}" for name, value in self._measured().items()]
         if self.best is not None:
             lines.append(f"  best {self.metric:<27} {self.best:.4g}  (checkpoints/best.json)")
         lines += [
