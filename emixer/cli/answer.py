@@ -48,7 +48,7 @@ class readable_errors:  # noqa: N801 - reads as a statement
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> Literal[False]:
-        if error is None or self.debug:
+        if error is None or self.debug or isinstance(error, SystemExit):
             return False
         if isinstance(error, KeyboardInterrupt):
             click.secho("\nInterrupted. Run the same command again to resume.", fg="yellow", err=True)
