@@ -1,5 +1,6 @@
 """`emixer train` as a user meets it: on Ray, resumed, killed, and refused with a reason."""
 
+import json
 import os
 import signal
 import subprocess
@@ -121,16 +122,18 @@ def test_a_run_that_is_told_to_end_saves_and_the_same_command_goes_on(tiny_confi
         "ray.object_store_mb": 200,
     }  # fmt: skip
     (tmp_path / "run.yaml").write_text(to_yaml(with_overrides(tiny_config, settings)))
-    command = [sys.executable, "-m", "emixer", "train", "--config", str(tmp_path / "run.yaml")]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "emixer", "train", "--config", str(tmp_path / "run.yaml"), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         end = time.monotonic() + 300
         while not RunFolder(run).metrics():
             assert process.poll() is None
             assert time.monotonic() < end, "training did not begin"
             time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
-        said = process.communicate(timeout=120)[1]
-    assert process.returncode == 2, said
+        answer, said = process.communicate(timeout=120)
+    assert process.returncode == 143, said
+    told = json.loads(answer)
+    assert (told["stage"], told["outcome"], told["exit_code"]) == ("train", "stopped", 143)
     saved = find_checkpoint(run / "checkpoints", "last")
     assert saved is not None
     assert saved.images == RunFolder(run).metrics()[-1]["images"]
