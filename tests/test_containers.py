@@ -1,4 +1,4 @@
-"""What images are built from. The images themselves are built where there is an engine: .github/workflows/nightly.yml."""
+"""What images are built from. They themselves are built where there is an engine: .github/workflows/nightly.yml."""
 
 import re
 import subprocess

@@ -21,6 +21,7 @@ from emixer.config import Config, load_config, to_yaml, with_overrides
 from emixer.errors import ConfigError, ShardError
 from emixer.run_folder import RunFolder
 from emixer.stages import encoder, train, tune
+from tests.answers import answer_of
 
 RATES = ("images_per_s", "wait_share")
 
@@ -65,6 +66,8 @@ def test_two_workers_train_measure_draw_and_save(ray_cluster: None, tiny_config:
     result = train.run(config)
     assert result.images == 96
     assert "word_cross_entropy" in str(result)
+    told = answer_of(result)
+    assert (told["outcome"], told["figures"]["images"], told["figures"]["best"]["value"]) == ("done", 96, result.best)
     assert [line["images"] for line in losses(run)] == [32, 64, 96]
     assert (run / "samples" / "images-000000000096.png").stat().st_size > 10_000
     assert list((run / "tensorboard").glob("events.*"))
