@@ -11,18 +11,14 @@ from emixer.cli.completion import UNFINISHED
 from emixer.config.packaged import find_config, packaged_configs
 
 
-class ConfigFile(click.ParamType[Path]):
+class ConfigFile(click.Path):
     """Converts to the path of the file. Whether it can be read is for `load_config` to say."""
 
-    name = "config"
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        if isinstance(value, Path):
-            return value
-        path = find_config(value)
-        if path.is_dir():
-            self.fail(f"{value} is a folder; expected a YAML file, or one of {', '.join(packaged_configs())}.")
-        return path
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(find_config(value) if isinstance(value, str) else value, param, ctx)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         names = [CompletionItem(name) for name in packaged_configs() if name.startswith(incomplete)]

@@ -176,8 +176,10 @@ def _signals_left_to(process: "subprocess.Popen[str]") -> Iterator[list[int]]:
 
 def _give_up(step: str, code: int, said: Mapping[str, Any]) -> NoReturn:
     """Exits with the code of the step that has said why, in prose or as JSON."""
-    how = "was stopped" if code in (ExitCode.INTERRUPTED, ExitCode.STOPPED) else "failed"
-    click.echo(f"{step}, {how}. Run the same command again to resume there.", err=True)
+    if code in (ExitCode.INTERRUPTED, ExitCode.STOPPED):
+        click.echo(f"{step}, was stopped. Run the same command again to resume there.", err=True)
+    else:
+        click.echo(f"{step}, failed. When that is corrected, the same command resumes there.", err=True)
     why = said.get("error", {"class": "EmixerError", "message": f"ended with exit code {code}"})
     kind = getattr(errors, why["class"], errors.EmixerError)
     raise SystemExit(code) from kind(f"{step}: {why['message']}")

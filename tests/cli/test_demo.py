@@ -90,7 +90,7 @@ def test_a_step_that_fails_ends_the_demo_with_its_error_and_its_code(tmp_path: P
     assert done.returncode == told["exit_code"] != 0
     assert (told["stage"], told["outcome"]) == ("demo", "failed")
     assert told["error"]["message"].startswith("Step 1 of 6, phantom: ")
-    assert "Run the same command again to resume there." in done.stderr
+    assert "When that is corrected, the same command resumes there." in done.stderr
 
 
 @pytest.mark.thorough
