@@ -14,5 +14,10 @@ case ${1:-} in
         ;;
 esac
 
-# Compiled here: the image is read only later, and each of Ray's processes would compile what it imports anew
-pip install --no-cache-dir --compile --constraint requirements.lock "$@" "emixer[web,dicom] @ file://$(echo "$PWD"/dist/emixer-*.whl)"
+wheels=$(ls dist/emixer-*.whl)
+if [ "$(echo "$wheels" | wc -l)" != 1 ]; then
+    echo "install.sh: expected one wheel of emixer in dist, found: $wheels. Delete the others." >&2
+    exit 2
+fi
+# Compiled here: the image is read-only later, and each of Ray's processes would compile what it imports anew
+pip install --no-cache-dir --compile --constraint requirements.lock "$@" "emixer[web,dicom] @ file://$PWD/$wheels"
