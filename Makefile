@@ -21,20 +21,7 @@ $(ready): pyproject.toml requirements.lock scripts/environment.sh
 	@touch $@
 
 demo: $(ready) ## phantom images -> shards -> training -> synthetic pairs -> web page, all in ./demo
-	@echo "1 of 6: draws 1,500 studies of procedural chest images with reports (half a minute on two cores)"
-	$(emixer) phantom --config configs/demo.yaml --out demo/phantom
-	@echo "2 of 6: ingests them into shards (a quarter of a minute)"
-	$(emixer) ingest mimic-cxr --config configs/demo.yaml --root demo/phantom --out demo/shards
-	@echo "3 of 6: trains on 24,000 images: words first, then images, then the full objective (three minutes)"
-	$(emixer) train --config configs/demo.yaml --shards demo/shards --run demo/run
-	@echo "4 of 6: generates 512 pairs (a quarter of a minute)"
-	$(emixer) generate --config configs/demo.yaml --run demo/run --out demo/dataset
-	@echo "5 of 6: audits them: do they repeat what the model was trained on? (a quarter of a minute)"
-	$(emixer) audit --config configs/demo.yaml --shards demo/shards --dataset demo/dataset
-	@echo "6 of 6: writes the page (a quarter of a minute)"
-	$(emixer) gallery --config configs/demo.yaml --run demo/run --dataset demo/dataset --out demo/gallery.html
-	@echo
-	@echo "Open this page in a browser: $(CURDIR)/demo/gallery.html"
+	$(emixer) demo --out demo
 
 on_cpu = $(python) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 off := not gpu and not slurm and not real_data

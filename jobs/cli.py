@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 
-from emixer.cli.base import StageCommand, readable_errors
+from emixer.cli.answer import readable_errors
+from emixer.cli.base import StageCommand
+from emixer.cli.config_file import CONFIG_FILE
 from emixer.cli.group import CONTEXT, CommandGroup
 from emixer.config import Config, load_config, to_yaml, with_overrides
 from emixer.errors import ConfigError, EmixerError
@@ -60,7 +62,7 @@ def main() -> None:
 
     \b
     The `slurm` section of the config sets what a job requests:
-      python -m jobs train --config configs/paper.yaml --shards shards --run runs/paper \\
+      python -m jobs train --config paper --shards shards --run runs/paper \\
           --set slurm.partition=gpu --set slurm.nodes=2 --set slurm.gpus_per_node=4 --dry-run
       python -m jobs pipeline --config site.yaml --stages train,generate
       python -m jobs train --config site.yaml --array seed=0,1,2 --array loss.alpha=0,0.5
@@ -95,7 +97,7 @@ def _job_command(command: click.Command, stage: str) -> click.Command:
                 check_stage(stage, _asking_as(stage, each), made)
             _submit(stage, command.stage, configs, executor, after, dry_run, at_once)
 
-    options = [o for o in command.params if o.name != "ray_address"]
+    options = [o for o in command.params if o.name not in ("ray_address", "as_json")]
     for option in options:
         if option.name == "dry_run":
             assert isinstance(option, click.Option)
@@ -184,7 +186,7 @@ def _made_by(job_ids: Sequence[str], config: Config) -> Made:
 
 
 @main.command()
-@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), multiple=True, metavar="FILE",
+@click.option("--config", type=CONFIG_FILE, multiple=True, metavar="FILE",
               help="YAML config file. Repeatable: later files override earlier ones.")  # fmt: skip
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any setting. Repeatable.")
 @click.option("--stages", default="ingest,train,generate", show_default=True, help="Stages, in workflow order.")
@@ -261,7 +263,7 @@ def _folder_option(function: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "--folder", type=click.Path(path_type=Path), help=f"slurm.folder of the jobs. [default: ./{DEFAULT_FOLDER}]"
     )
-    @click.option("--config", type=click.Path(path_type=Path, dir_okay=False), multiple=True, metavar="FILE",
+    @click.option("--config", type=CONFIG_FILE, multiple=True, metavar="FILE",
                   help="Take slurm.folder from this YAML file, as used to submit the jobs.")  # fmt: skip
     @functools.wraps(function)
     def wrapped(folder: Path | None, config: tuple[Path, ...], **given: Any) -> None:

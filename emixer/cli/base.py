@@ -2,19 +2,21 @@
 
 import importlib
 import logging
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import click
 
+from emixer.cli.answer import answering, prose_to_stderr, usage_failure
+from emixer.cli.completion import complete_override, complete_setting
+from emixer.cli.config_file import CONFIG_FILE
 from emixer.cli.group import CONTEXT
-from emixer.config import Config, to_yaml, validate
+from emixer.config import Config, validate
 from emixer.config.load import Tree, merge_config
 from emixer.config.settings import Setting, find_setting
-from emixer.errors import ConfigError, find_emixer_error
+from emixer.errors import ConfigError
 
 _FLAGS = "__emixer_flags__"
 
@@ -47,6 +49,7 @@ def setting(
         multiple=named.setting.is_list,
         hidden=hidden,
         metavar=_metavar(named.setting),
+        shell_complete=complete_setting(named.setting),
         **alone,
     )
 
@@ -86,15 +89,17 @@ def stage_command(
                 _require(tree, flags, requires)
             return validate(tree, origin)
 
-        def invoke(print_config: bool, dry_run: bool, debug: bool, **given: Any) -> None:
-            with readable_errors(debug):
+        def invoke(print_config: bool, dry_run: bool, debug: bool, as_json: bool, **given: Any) -> None:
+            with answering(words_of(click.get_current_context()), as_json=as_json, debug=debug) as answer:
                 resolved = resolve(check=not print_config, **given)
                 if print_config:
-                    click.echo(to_yaml(resolved), nl=False)
+                    answer.config(resolved)
                     return
                 configure_logging(debug)
-                module = importlib.import_module(stage)
-                click.echo(module.describe(resolved) if dry_run else str(module.run(resolved)))
+                with prose_to_stderr(as_json):
+                    module = importlib.import_module(stage)
+                    told = module.describe(resolved) if dry_run else module.run(resolved)
+                (answer.plan if dry_run else answer.result)(told)
 
         own = _described(getattr(function, "__click_params__", [])[::-1], flags)
         command = StageCommand(name, callback=invoke, params=[*own, *_common_options()], help=function.__doc__,
@@ -115,6 +120,15 @@ class StageCommand(click.Command):
     resolve: Callable[..., Config]
     """From the parsed options to a checked config, without doing anything. Raises ConfigError."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        as_json = "--json" in args
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if as_json:
+                usage_failure(words_of(ctx), error)
+            raise
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         own: list[tuple[str, str]] = []
         shared: list[tuple[str, str]] = []
@@ -129,6 +143,11 @@ class StageCommand(click.Command):
             formatter.write_dl(shared)
 
 
+def words_of(ctx: click.Context) -> str:
+    """The command without the name of the program, e.g. `ingest mimic-cxr`."""
+    return ctx.command_path.partition(" ")[2] or str(ctx.command.name)
+
+
 def _described(options: Sequence[click.Parameter], flags: Sequence[_Flag]) -> list[click.Parameter]:
     help_of = {flag.parameter: _help(flag) for flag in flags}
     for option in options:
@@ -141,39 +160,18 @@ def _common_options() -> list[click.Parameter]:
     def common(*args: Any, **kwargs: Any) -> click.Option:
         return click.Option(args, **kwargs)
 
-    path = click.Path(path_type=Path, dir_okay=False)
     return [
-        common("--config", type=path, multiple=True, metavar="FILE",
-               help="YAML config file; --set and flags override it. Repeatable: later files override earlier ones."),
-        common("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+        common("--config", type=CONFIG_FILE, multiple=True, metavar="FILE",
+               help="YAML config file, or the name of one that comes with emixer, e.g. demo; --set and flags override "
+                    "it. Repeatable: later files override earlier ones."),
+        common("--set", "overrides", multiple=True, metavar="KEY=VALUE", shell_complete=complete_override,
                help="Any setting in docs/configuration.md, e.g. --set loss.alpha=0.5. Repeatable."),
         common("--print-config", is_flag=True, help="Print the resolved config as YAML and exit."),
         common("--dry-run", is_flag=True, help="Print what would be done, its size and where it would go, and exit."),
+        common("--json", "as_json", is_flag=True, help="Print one JSON object on stdout; all else goes to stderr."),
         common("--ray-address", metavar="ADDRESS", help="A running Ray cluster; default: start one on this machine."),
         common("--debug", is_flag=True, help="Show tracebacks and debug messages."),
     ]  # fmt: skip
-
-
-class readable_errors:  # noqa: N801 - reads as a statement
-    """Prints an EmixerError as one paragraph and exits with 2; other errors keep their traceback."""
-
-    def __init__(self, debug: bool) -> None:
-        self.debug = debug
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> Literal[False]:
-        if error is None or self.debug:
-            return False
-        if isinstance(error, KeyboardInterrupt):
-            click.secho("\nInterrupted. Run the same command again to resume.", fg="yellow", err=True)
-            sys.exit(130)
-        known = find_emixer_error(error)
-        if known is not None:
-            click.echo(f"{click.style('Error:', fg='red', bold=True)} {known}", err=True)
-            sys.exit(2)
-        return False
 
 
 def configure_logging(debug: bool) -> None:

@@ -24,7 +24,7 @@ def command() -> None:
       emixer ingest image-folder --root /data/nih --out nih-shards --side-px 128 ...
       emixer encoder --shards nih-shards --run runs/encoder --num-workers 8 --precision bf16
     Then a generator that uses it:
-      emixer train --config configs/paper.yaml --shards mimic-shards --run runs/paper \\
+      emixer train --config paper --shards mimic-shards --run runs/paper \\
           --set model.report_decoder.encoder.weights=runs/encoder/encoder.safetensors \\
           --set model.report_decoder.encoder.weights_from=emixer \\
           --set validation.encoder.weights=runs/encoder/encoder.safetensors

@@ -42,12 +42,12 @@ def _table_command(name: str) -> click.Command:
 
     \b
     A dry run, then the experiment:
-      emixer experiment {name} --config configs/paper.yaml --shards /data/shards --out results --dry-run
-      emixer experiment {name} --config configs/paper.yaml --shards /data/shards --out results
+      emixer experiment {name} --config paper --shards /data/shards --out results --dry-run
+      emixer experiment {name} --config paper --shards /data/shards --out results
     With models that are already trained:
       emixer experiment {name} ... --runs emixer=runs/paper --runs cogan=runs/cogan
     On two CPU cores, with the phantom:
-      emixer experiment {name} --config configs/demo.yaml --config configs/experiment-demo.yaml \\
+      emixer experiment {name} --config demo --config experiment-demo \\
           --shards demo/shards --out demo/experiments
     """
     size = ("--real", "experiment.real_pairs") if name == "gain" else ("--scale", "experiment.scale")

@@ -3,12 +3,14 @@
 import importlib
 
 import click
+from click.shell_completion import CompletionItem
 
 from emixer._version import __version__
 from emixer.cli.group import CONTEXT, CommandGroup
 
 _COMMANDS = {
     "doctor": ("emixer.cli.doctor", "Check this machine, and say how to fix what is wrong."),
+    "demo": ("emixer.cli.demo", "Run the whole pipeline on procedural images: minutes, without data or GPU."),
     "phantom": ("emixer.cli.phantom", "Write a procedural collection in the MIMIC-CXR-JPG layout."),
     "ingest": ("emixer.cli.ingest", "Convert a raw collection to shards: Parquet, manifest, vocabulary."),
     "encoder": ("emixer.cli.encoder", "Train the chest encoder: features for reports and FID, label classifier."),
@@ -22,6 +24,7 @@ _COMMANDS = {
     "publish": ("emixer.cli.publish", "Write a trained model as a folder to share; upload it to the Hub if asked."),
     "serve": ("emixer.cli.serve", "Serve a web page that draws pairs from a trained model for chosen labels."),
     "gallery": ("emixer.cli.gallery", "Write one HTML page for a run or a dataset."),
+    "completion": ("emixer.cli.completion", "Print the script for completion in bash or zsh."),
 }
 
 
@@ -34,6 +37,12 @@ class _LazyGroup(CommandGroup):
             return None
         command: click.Command = importlib.import_module(_COMMANDS[cmd_name][0]).command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        # click's own would import every command for its help
+        return [CompletionItem(name, help=text) for name, (_, text) in _COMMANDS.items() if name.startswith(incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands, in workflow order"):
@@ -49,10 +58,10 @@ def main() -> None:
     A first run, from nothing to a dataset:
       emixer phantom  --studies 2000 --out data/phantom
       emixer ingest mimic-cxr --root data/phantom --out data/shards --side-px 64
-      emixer train    --config configs/demo.yaml --shards data/shards --run runs/first
+      emixer train    --config demo --shards data/shards --run runs/first
       emixer generate --run runs/first --num 1000 --out data/synthetic
       emixer gallery  --run runs/first
 
-    Every command resumes after an interruption and takes --config FILE, --set KEY=VALUE, --print-config and --dry-run.
-    See `emixer COMMAND --help` for details.
+    Every command resumes after an interruption and takes --config FILE, --set KEY=VALUE, --print-config, --dry-run
+    and --json. See `emixer COMMAND --help` for details.
     """

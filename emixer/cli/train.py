@@ -18,10 +18,10 @@ def command() -> None:
 
     \b
     On this machine, in minutes:
-      emixer train --config configs/demo.yaml --shards data/shards --run runs/demo
+      emixer train --config demo --shards data/shards --run runs/demo
     On a cluster with 8 GPUs:
-      emixer train --config configs/paper.yaml --shards /data/shards --run runs/paper \\
+      emixer train --config paper --shards /data/shards --run runs/paper \\
           --ray-address auto --num-workers 8 --precision bf16
     With another learning rate:
-      emixer train --config configs/demo.yaml --set optim.lr_generator=1e-4 --shards ... --run ...
+      emixer train --config demo --set optim.lr_generator=1e-4 --shards ... --run ...
     """

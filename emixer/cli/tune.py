@@ -23,7 +23,7 @@ def command() -> None:
 
     \b
     On this machine, around the demo's values:
-      emixer tune --config configs/demo.yaml --shards data/shards --study runs/search \\
+      emixer tune --config demo --shards data/shards --study runs/search \\
           --set train.validate_every_images=1000
     Other settings; the first trial uses the config's own values if they lie in the ranges:
       emixer tune ... --space "optim.beta1 float 0 0.9" --space "train.batch_size choice 32 64"

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from emixer.config.base import Section
 from emixer.config.config import Config
+from emixer.config.packaged import packaged_configs, packaged_name
 from emixer.config.settings import all_settings, kind_of, sections_in
 from emixer.errors import ConfigError
 
@@ -174,8 +175,9 @@ def _read_yaml(file: Path) -> Tree:
     try:
         tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError as error:
+        name = packaged_name(file) or f"the name of one that comes with emixer: {', '.join(packaged_configs())}"
         raise ConfigError(
-            f"There is no config file {file}. Give --config a YAML file, e.g. configs/demo.yaml."
+            f"There is no config file {file}. Give --config the path of a YAML file, or {name}."
         ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{file} cannot be read as YAML: {error}") from error

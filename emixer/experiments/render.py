@@ -26,6 +26,8 @@ _MARKS = (
 _FEW_SEEDS = "{} seed{} cannot separate a gain from training noise: at least {} are needed, so nothing is marked."
 _NO_REPRODUCTION = " The paper's figures are for MIMIC-CXR: ours do not reproduce them."
 _DONE = "done"
+_COLUMNS = ("method", "data", "metric", "mean", "sd", "low", "high", "gain", "gain_low", "gain_high", "seeds",
+            "paper_mean", "paper_sd", "status", "encoder", "measured_on")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,14 @@ class FilledTable:
     def csv(self) -> str:
         """CSV with one line per entry and six digits per number."""
         out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["method", "data", "metric", "mean", "sd", "low", "high", "gain", "gain_low", "gain_high",
-                         "seeds", "paper_mean", "paper_sd", "status", "encoder", "measured_on"])  # fmt: skip
+        writer = csv.DictWriter(out, _COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _csv_value(value) for name, value in row.items()} for row in self.rows())
+        return out.getvalue()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One an entry, with the columns of the CSV."""
+        rows = []
         for index, row in enumerate(self.table.rows):
             for c, column in enumerate(self.table.columns):
                 entry, printed = self.entries[index, c], row.paper.get(column.paper)
@@ -85,8 +92,8 @@ class FilledTable:
                 theirs = [None, None] if printed is None else [printed.mean, printed.sd]
                 status, network = self.missing.get((index, c), _DONE), self.networks.get((index, c))
                 values = [row.method, row.data, column.title, *ours, *theirs, status, network, self.measured_on]
-                writer.writerow(map(_csv_value, values))
-        return out.getvalue()
+                rows.append(dict(zip(_COLUMNS, values, strict=True)))
+        return rows
 
     def latex(self) -> str:
         """A booktabs tabular with the notes as its last lines, so that they are copied along."""

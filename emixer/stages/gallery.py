@@ -1,7 +1,7 @@
 """`emixer gallery`: a run or a dataset -> one HTML page. Combines sampler, real pairs, metrics and page."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
@@ -35,19 +35,28 @@ from emixer.generation.sampler import Sampler
 from emixer.generation.stored_pairs import read_stored_pairs
 from emixer.generation.trained_model import TrainedModel, read_trained_model
 from emixer.run_folder import RunFolder
+from emixer.stages.result import StageResult
 
 _NAME = "gallery.html"
 _SYNTHETIC = "Synthetic chest images with the reports generated with them."
 
 
 @dataclass(frozen=True)
-class GalleryResult:
+class GalleryResult(StageResult):
     """A written page."""
 
     page: Path
     pairs: int
     real: bool
     num_bytes: int
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        return {"page": self.page}
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        return {"pairs": self.pairs, "shows_real_pairs": self.real, "bytes": self.num_bytes}
 
     def __str__(self) -> str:
         kind = "generated and real pairs side by side" if self.real else "generated pairs"

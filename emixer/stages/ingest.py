@@ -12,19 +12,35 @@ from emixer.config import Config
 from emixer.data.ingest import Ingest, IngestOutcome, estimated_bytes, plan_ingest, run_ingest
 from emixer.data.schema import SPLITS
 from emixer.errors import ConfigError
+from emixer.stages.result import StageResult
 
 _SAMPLED_IMAGES = 200
 _NAMED_LABELS = 5
 
 
 @dataclass(frozen=True)
-class IngestResult:
+class IngestResult(StageResult):
     """What a finished ingest came to; prints as the summary of the command."""
 
     out: Path
     manifest: dict[str, Any]
     images_decoded: int
     decode_s: float
+
+    @property
+    def nothing_to_do(self) -> bool:
+        return not self.images_decoded
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        return {"shards": self.out}
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        told = ("images_selected", "splits", "labels", "reports", "left_out", "not_selected", "remarks",
+                "unmapped_labels", "vocabulary")  # fmt: skip
+        decoded = {"images_decoded": self.images_decoded, "decode_s": self.decode_s}
+        return {name: self.manifest[name] for name in told} | decoded
 
     def __str__(self) -> str:
         manifest = self.manifest
@@ -41,7 +57,7 @@ class IngestResult:
             lines.append(f"Decoded {self.images_decoded:,} images in {self.decode_s:,.0f} s ({rate:,.0f} images/s)")
         else:
             lines.append("Already complete; nothing was written.")
-        lines += ["Next:", f"  emixer train --config configs/demo.yaml --shards {self.out} --run runs/first"]
+        lines += ["Next:", f"  emixer train --config demo --shards {self.out} --run runs/first"]
         return "\n".join(lines)
 
 

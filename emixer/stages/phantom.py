@@ -1,7 +1,7 @@
 """The phantom stage: a procedural collection in the layout of a published one, written in parallel on Ray."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from emixer.data.phantom.layouts import LAYOUTS
 from emixer.data.phantom.study import Settings
 from emixer.data.schema import SPLITS
 from emixer.errors import ConfigError
+from emixer.stages.result import StageResult
 
 _IMAGES_PER_STUDY = 1.56
 _BYTES_PER_PIXEL = 0.17
@@ -25,7 +26,7 @@ _SECONDS_PER_MEGAPIXEL = 0.30
 
 
 @dataclass(frozen=True)
-class PhantomResult:
+class PhantomResult(StageResult):
     """Contents of a phantom collection."""
 
     out: Path
@@ -35,6 +36,28 @@ class PhantomResult:
     labels: dict[str, dict[int | None, int]]
     """Studies with each value (1, 0, -1, None) of each label."""
     layout: str
+
+    @property
+    def nothing_to_do(self) -> bool:
+        return self.already_there
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        return {"collection": self.out}
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        names = {1: "present", 0: "absent", -1: "uncertain", None: "blank"}
+        return {
+            "splits": {
+                name: dict(zip(("patients", "studies", "images"), counts, strict=True))
+                for name, counts in self.splits.items()
+            },
+            "labels": {
+                label: {name: counts.get(value, 0) for value, name in names.items()}
+                for label, counts in self.labels.items()
+            },
+        }
 
     def __str__(self) -> str:
         state = "already complete, nothing was written" if self.already_there else "written"

@@ -1,6 +1,7 @@
 """`emixer serve`: the live page of a trained model, until it is stopped."""
 
 import logging
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 from emixer.config import Config
 from emixer.config.serve import ServeConfig
 from emixer.errors import ConfigError
+from emixer.stages.result import StageResult
 from emixer.web.access import digest_of, link, new_token
 from emixer.web.server import address_in_words, bound_socket, is_loopback, require_web, serve
 
@@ -19,10 +21,18 @@ _COMMAND = "serve"
 
 
 @dataclass(frozen=True)
-class ServedModel:
+class ServedModel(StageResult):
     """A server that has been stopped."""
 
     run: Path
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        return {"run": self.run}
+
+    @property
+    def figures(self) -> Mapping[str, int]:
+        return {}
 
     def __str__(self) -> str:
         return f"Ended. `emixer serve --run {self.run}` serves it again, with a new link."

@@ -13,7 +13,7 @@ from jobs.cli import main as jobs
 ROOT = Path(__file__).parents[2]
 SITE = "slurm:\n  partition: gpu\n  gpus_per_node: 4\n  nodes: 2\n  cpus: 32\n"
 PROGRAMS = {"emixer": emixer, "python -m jobs": jobs}
-_NO_STAGE = ("status", "logs", "cancel", "pipeline", "STAGE", "doctor")
+_NO_STAGE = ("status", "logs", "cancel", "pipeline", "STAGE", "doctor", "demo", "completion", "--help")
 
 
 def documented() -> list[tuple[str, str]]:

@@ -28,6 +28,7 @@ from emixer.reader_study.store import Store
 from emixer.stages.study import make as study_make
 from emixer.stages.study import report as study_report
 from emixer.stages.study import serve as study_serve
+from tests.answers import answer_of
 from tests.reader_study.conftest import MakeDataset
 
 MakeConfig = Callable[..., Config]
@@ -55,6 +56,7 @@ def test_study_holds_each_drawn_pair_once_and_complete(
     study_config: MakeConfig, tiny_shards: Path, generated: Path, tmp_path: Path
 ) -> None:
     made = study_make.run(study_config(tmp_path / "study", repeats=3, readers=2))
+    assert answer_of(made)["figures"]["strata"] == made.facts.strata
     study = StudyFolder.open(made.folder)
     key, reports = study.key(), study.reports()
     assert set(reports) == set(key) == {path.stem for path in (made.folder / "images").iterdir()}

@@ -29,6 +29,7 @@ from emixer.models.paired_model import ModelSpec
 from emixer.run_folder import RunFolder
 from emixer.stages import audit
 from emixer.stages.audit import AuditResult
+from tests.answers import answer_of
 from tests.audit_data import images, reports, write_dataset, write_shards
 
 NUM_TRAIN, NUM_VALIDATE, NUM_TEST, NUM_GENERATED = 480, 100, 220, 240
@@ -164,6 +165,7 @@ def test_held_out_pairs_pass(shards: Path, ray_cluster: None) -> None:
     assert len(result.content["withhold"]) / NUM_TEST < 0.01
     assert result.content["images"]["copies"] == 0
     assert "Verdict: PASS" in str(result)
+    assert answer_of(result)["figures"]["verdict"] == "pass"
     assert "- **Privacy audit: pass.**" in (clean / "README.md").read_text()
 
 

@@ -24,6 +24,7 @@ from emixer.stages import evaluate, generate, train
 from emixer.stages.experiment.checks import require_rows
 from emixer.stages.model_spec import model_spec
 from emixer.stages.validation_pass import prepare_validator
+from tests.answers import answer_of
 
 AGES = (18, 40, 60, 80)
 MakeShards = Callable[..., Path]
@@ -104,7 +105,7 @@ def test_dataset_has_condition_columns_and_evaluation_is_split_by_them(
     assert table["sex"].to_pylist() == ["M", "F"] * 48
     assert set(table["view"].to_pylist()) == {"PA"}
     assert set(table["age"].to_pylist()) <= {"18-39", "40-59", "60-79", "80+", None}
-    assert result.condition_counts["sex"] == {"F": 48, "M": 48}
+    assert answer_of(result)["figures"]["conditions"]["sex"] == result.condition_counts["sex"] == {"F": 48, "M": 48}
     card = (out / "README.md").read_text()
     assert "| `sex` | F or M that the row was conditioned on; null: none |" in card
     assert "| F | 48 | 50.0% |" in card

@@ -22,6 +22,7 @@ from emixer.run_folder import RunFolder
 from emixer.stages import encoder, train
 from emixer.stages.encoder.plan import make_encoder_plan
 from emixer.training.plan import train_from_last
+from tests.answers import answer_of
 
 NETWORK = {"growth": 4, "blocks": [1, 1, 1, 1], "stem_channels": 8, "input_px": 32}
 
@@ -75,7 +76,10 @@ def times(run: Path) -> dict[Path, int]:
 def test_same_command_again_does_nothing(trained: Path, small: Config) -> None:
     before = times(trained.parent)
     again = encoder.run(with_overrides(small, {"encoder.run": trained.parent, "encoder.num_workers": 2}))
-    assert (again.images, set(again.tables)) == (192, {"validate", "test"})
+    assert (again.images, set(again.evaluation)) == (192, {"validate", "test"})
+    told = answer_of(again)
+    assert told["outcome"] == "nothing to do"
+    assert told["figures"]["auc"]["validate"]["mean"] == again.evaluation["validate"]["mean"]
     assert times(trained.parent) == before
 
 

@@ -24,6 +24,7 @@ from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.encoder_facts import EncoderFacts
 from emixer.models.encoder_weights import save_encoder_weights
 from emixer.stages import evaluate
+from tests.answers import answer_of
 from tests.datasets import write_pairs
 
 NETWORK = {"growth": 4, "blocks": [1, 1, 1, 1], "stem_channels": 8, "input_px": 32, "frozen": False}
@@ -184,3 +185,4 @@ def test_fid_per_label_has_a_baseline_of_as_many_other_real_images(
         assert found["fid"] == pytest.approx(0, abs=1e-6), "copies"
         assert found["real_fid"] > 0.01
         assert re.search(rf"\| {name} \| \S+ \| {_number(found['real_fid'])} \| {found['images']:.0f} \|", str(result))
+    assert answer_of(result)["figures"]["images"]["random_densenet"]["labels"].keys() == labels.keys()

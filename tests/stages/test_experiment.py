@@ -38,6 +38,7 @@ from emixer.models.encoder_weights import save_encoder_weights
 from emixer.run_folder import RunFolder
 from emixer.stages import experiment
 from emixer.stages.experiment.figures import alike
+from tests.answers import answer_of
 
 pytestmark = [pytest.mark.long, pytest.mark.ray]
 
@@ -112,6 +113,11 @@ def test_finished_cells_are_reused_and_lost_cells_recomputed(ray_cluster: None, 
     before = times(copied / "cells") | times(copied / "generators")
     again = experiment.run(changed(config, copied))
     assert (again.computed, again.kept) == (0, 10)
+    told = answer_of(again)
+    assert told["outcome"] == "nothing to do"
+    with (copied / "tables" / "table1.csv").open() as file:
+        written = [(row["method"], row["metric"], row["data"]) for row in csv.DictReader(file)]
+    assert [(row["method"], row["metric"], row["data"]) for row in told["figures"]["rows"]] == written
     assert times(copied / "cells") | times(copied / "generators") == before
     lost, damaged, *rest = sorted((copied / "cells").iterdir())
     content = json.loads(lost.read_text())["figures"]

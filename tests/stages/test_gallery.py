@@ -21,6 +21,7 @@ from emixer.gallery.sample_grid import draw_images
 from emixer.generation import load
 from emixer.run_folder import RunFolder
 from emixer.stages import gallery, generate
+from tests.answers import answer_of
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,7 @@ def test_generated_pairs_are_shown_next_to_real_ones_with_the_same_labels(
     result = gallery.run(load_config(extra=keys))
     assert (result.page, result.pairs, result.real) == (out, 5, True)
     assert str(out) in str(result)
+    assert answer_of(result)["figures"] == {"pairs": 5, "shows_real_pairs": True, "bytes": out.stat().st_size}
     html = out.read_text()
     real = read_real_pairs(ShardSet.open(tiny_shards), "validate", 5, uncertain_is=0)
     pairs = load(tiny_run).sample(labels=real.labels_NY, seed=3)

@@ -298,6 +298,8 @@ def test_finished_ingest_run_again_writes_no_shard(tmp_path: Path, ray_cluster: 
     before = {name: stamp for name, stamp in stamps(out).items() if name != "quarantine.parquet"}
     again = ingest(tree.root, out, "--rows-per-shard", 4)
     assert "Already complete; nothing was written" in again.output
+    told = json.loads(ingest(tree.root, out, "--rows-per-shard", 4, "--json").stdout)
+    assert told["outcome"] == "nothing to do"
     assert {name: stamps(out)[name] for name in before} == before
     assert len(before) == 4
 

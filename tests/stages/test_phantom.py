@@ -16,6 +16,7 @@ from emixer.data.phantom.collection import Collection, finish, write_block
 from emixer.data.phantom.study import Settings
 from emixer.errors import ConfigError, RunFolderError
 from emixer.stages import phantom
+from tests.answers import answer_of
 
 pytestmark = pytest.mark.ray
 
@@ -147,7 +148,7 @@ def test_interrupted_run_resumes_and_writes_nothing_twice(tree: Path, tmp_path: 
 def test_finished_collection_is_left_alone(tree: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tree.rglob("*")}
     result = phantom.run(config(tree))
-    assert result.already_there
+    assert answer_of(result)["outcome"] == "nothing to do"
     assert "already complete" in str(result)
     assert {path: path.stat().st_mtime_ns for path in tree.rglob("*")} == before
     assert "Nothing would be written" in phantom.describe(config(tree))
@@ -158,6 +159,9 @@ def test_summary_counts_patients_studies_images_and_labels(tree: Path) -> None:
     assert sum(studies for _, studies, _ in result.splits.values()) == STUDIES
     assert sum(images for _, _, images in result.splits.values()) == len(list(tree.rglob("*.jpg")))
     assert all(sum(counts.values()) == STUDIES for counts in result.labels.values())
+    told = answer_of(result)["figures"]
+    assert sum(split["studies"] for split in told["splits"].values()) == STUDIES
+    assert all(sum(counts.values()) == STUDIES for counts in told["labels"].values())
     assert f"emixer ingest mimic-cxr --root {tree}" in str(result)
 
 

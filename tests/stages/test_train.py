@@ -1,5 +1,6 @@
 """`emixer train` as a user runs it: on Ray, resumed, killed, and refused with a reason."""
 
+import json
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from emixer.config import Config, load_config, to_yaml, with_overrides
 from emixer.errors import ConfigError, ShardError
 from emixer.run_folder import RunFolder
 from emixer.stages import encoder, train, tune
+from tests.answers import answer_of
 
 RATES = ("images_per_s", "wait_share")
 
@@ -64,6 +66,8 @@ def test_two_workers_train_validate_sample_and_save(ray_cluster: None, tiny_conf
     result = train.run(config)
     assert result.images == 96
     assert "word_cross_entropy" in str(result)
+    told = answer_of(result)
+    assert (told["outcome"], told["figures"]["images"], told["figures"]["best"]["value"]) == ("done", 96, result.best)
     assert [line["images"] for line in losses(run)] == [32, 64, 96]
     assert (run / "samples" / "images-000000000096.png").stat().st_size > 10_000
     assert list((run / "tensorboard").glob("events.*"))
@@ -121,16 +125,18 @@ def test_terminated_run_saves_and_the_same_command_resumes(tiny_config: Config, 
         "ray.object_store_mb": 200,
     }  # fmt: skip
     (tmp_path / "run.yaml").write_text(to_yaml(with_overrides(tiny_config, settings)))
-    command = [sys.executable, "-m", "emixer", "train", "--config", str(tmp_path / "run.yaml")]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "emixer", "train", "--config", str(tmp_path / "run.yaml"), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         end = time.monotonic() + 300
         while not RunFolder(run).metrics():
             assert process.poll() is None
             assert time.monotonic() < end, "training did not begin"
             time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
-        said = process.communicate(timeout=120)[1]
-    assert process.returncode == 2, said
+        answer, said = process.communicate(timeout=120)
+    assert process.returncode == 143, said
+    told = json.loads(answer)
+    assert (told["stage"], told["outcome"], told["exit_code"]) == ("train", "stopped", 143)
     saved = find_checkpoint(run / "checkpoints", "last")
     assert saved is not None
     assert saved.images == RunFolder(run).metrics()[-1]["images"]

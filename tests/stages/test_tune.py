@@ -23,6 +23,7 @@ from emixer.stages import tune
 from emixer.stages.tune.trial import TrialOrder, _finite, trial_config
 from emixer.tuning.space import parse_space
 from emixer.tuning.study import open_study
+from tests.answers import answer_of
 from tests.stages.searches import opened, search
 
 pytestmark = pytest.mark.long
@@ -72,6 +73,9 @@ def test_search_starts_from_the_config_and_writes_its_results(
         assert trial.value == last["validation/word_cross_entropy"]
     best = min(trials, key=lambda trial: trial.value or 0.0)
     assert f"trial {best.number}: word_cross_entropy" in str(result)
+    told = answer_of(result)
+    assert told["outcome"] == "done"
+    assert told["figures"]["best"]["metrics"] == {"word_cross_entropy": best.value}
     found = load_config(folder / "best.yaml")
     assert found.loss.alpha == best.params["loss.alpha"]
     page = (folder / "report.html").read_text()

@@ -1,5 +1,6 @@
 """`emixer audit`: how much of its training data a generated dataset leaks, with held-out data as the control."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,25 @@ from emixer.stages.audit.findings import Audited, findings
 from emixer.stages.audit.page import page_of
 from emixer.stages.audit.sides import HELD_OUT, TRAIN, GeneratedSide, RealSide
 from emixer.stages.evaluate.sides import compared_labels
+from emixer.stages.result import StageResult
 
 _LEAST_ROWS = 20
 
 
 @dataclass(frozen=True)
-class AuditResult:
+class AuditResult(StageResult):
     """Result of an audit."""
 
     out: Path
     content: dict[str, Any]
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        return {"audit": self.out / "audit.json", "page": self.out / "audit.html"}
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        return {name: self.content[name] for name in ("verdict", "summary", "checks", "remarks")}
 
     def __str__(self) -> str:
         width = max(len(check["what"]) for check in self.content["checks"])

@@ -1,8 +1,10 @@
 """`emixer encoder`: labelled shards -> a chest encoder with its AUCs, as one file."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from emixer.checkpoint import find_checkpoint
 from emixer.config import Config
@@ -11,24 +13,42 @@ from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
 from emixer.models.encoder_facts import WEIGHTS_NAME
 from emixer.run_folder import RunFolder
+from emixer.stages.result import StageResult
 from emixer.stages.training_run import check_batch_size, check_trackers, training_session
 
 
 @dataclass(frozen=True)
-class EncoderResult:
+class EncoderResult(StageResult):
     """Result of a finished encoder run."""
 
     run: Path
     images: int
-    tables: dict[str, str]
-    """AUCs by split, as text."""
+    evaluation: dict[str, dict[str, Any]]
+    """AUCs by split, as in evaluation.json."""
+    was_done: bool
+
+    @property
+    def nothing_to_do(self) -> bool:
+        return self.was_done
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        return {"run": self.run, "weights": self.run / WEIGHTS_NAME}
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        auc = {
+            split: {name: value for name, value in table.items() if name != "text"}
+            for split, table in self.evaluation.items()
+        }
+        return {"images": self.images, "auc": auc}
 
     def __str__(self) -> str:
         weights = self.run / WEIGHTS_NAME
         lines = [f"Trained on {self.images:,} images: {weights}"]
-        for split, table in self.tables.items():
+        for split, table in self.evaluation.items():
             chosen = " (also used to select the checkpoint)" if split == "validate" else ""
-            lines += [f"AUC on {split}{chosen}, confidence intervals by subject:", table]
+            lines += [f"AUC on {split}{chosen}, confidence intervals by subject:", table["text"]]
         lines += [
             "Next:",
             "  emixer train ... --set model.report_decoder.encoder.frozen=true \\",
@@ -53,14 +73,15 @@ def run(config: Config) -> EncoderResult:
         evaluation_file = path / EVALUATION_NAME
         before = find_checkpoint(folder.checkpoints, "last")
         is_trained = before is not None and before.images >= config.encoder.images
-        if not (is_trained and evaluation_file.exists() and (path / WEIGHTS_NAME).exists()):
+        was_done = is_trained and evaluation_file.exists() and (path / WEIGHTS_NAME).exists()
+        if not was_done:
             evaluation_file.unlink(missing_ok=True)  # written last: if it exists, nothing is left to do
             with training_session(folder, "encoder", config.encoder.images, config.ray):
                 run_workers(make_encoder_plan(config, shards, path, collection))
     last = find_checkpoint(folder.checkpoints, "last")
     assert last is not None, "a finished run has a checkpoint"
     evaluation = json.loads(evaluation_file.read_text(encoding="utf-8"))
-    return EncoderResult(path, last.images, {split: table["text"] for split, table in evaluation.items()})
+    return EncoderResult(path, last.images, evaluation, was_done)
 
 
 def describe(config: Config) -> str:

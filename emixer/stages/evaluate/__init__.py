@@ -54,6 +54,7 @@ from emixer.stages.evaluate.sides import (
     split_by,
     train_reports,
 )
+from emixer.stages.result import StageResult
 
 _BATCH = 64
 _OUT = "evaluation"
@@ -62,11 +63,19 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class EvaluateResult:
+class EvaluateResult(StageResult):
     """Figures of a dataset, and where they were written."""
 
     out: Path
     content: dict[str, Any]
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        return {"evaluation": self.out / "evaluation.json", "text": self.out / "evaluation.md"}
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        return self.content
 
     def __str__(self) -> str:
         return "\n".join([markdown(self.content), f"Written: {self.out / 'evaluation.json'}, evaluation.md"])

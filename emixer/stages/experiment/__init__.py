@@ -32,18 +32,32 @@ from emixer.stages import generate, train
 from emixer.stages.experiment.cell import CellOrder, Generated, decode, judge, run_cell
 from emixer.stages.experiment.figures import FiguresResult, draw_figures
 from emixer.stages.experiment.plan import Experiment, checked, inputs_of, made_by, model_of, order_of, trained_on
+from emixer.stages.result import StageResult
 
 _RETRIES = 2
 
 
 @dataclass(frozen=True)
-class ExperimentResult:
+class ExperimentResult(StageResult):
     """A complete table."""
 
     filled: FilledTable
     paths: tuple[Path, ...]
     computed: int
     kept: int
+
+    @property
+    def nothing_to_do(self) -> bool:
+        return not self.computed
+
+    @property
+    def outputs(self) -> Mapping[str, Sequence[Path]]:
+        return {"table": self.paths}
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        cells = {"computed": self.computed, "reused": self.kept}
+        return {"title": self.filled.table.title, "cells": cells, "rows": self.filled.rows()}
 
     def __str__(self) -> str:
         lines = [self.filled.markdown(), f"{self.computed} cells computed, {self.kept} reused.", "Written:"]

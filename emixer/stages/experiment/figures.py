@@ -6,7 +6,7 @@ with the labels of the real one, or the nearest available, and is shown with its
 Shapes: N samples, Y labels, H = W side [px].
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -24,16 +24,25 @@ from emixer.generation.manifest import read_finished_manifest
 from emixer.generation.stored_pairs import StoredPairs, read_stored_labels, read_stored_pairs
 from emixer.stages.experiment.cell import Generated
 from emixer.stages.experiment.plan import Experiment
+from emixer.stages.result import StageResult
 
 PAIRS_A_FIGURE, GRID_COLUMNS, GRID_IMAGES, MORE_IMAGES = 4, 6, 24, 48
 
 
 @dataclass(frozen=True)
-class FiguresResult:
+class FiguresResult(StageResult):
     """Figures that were written."""
 
     paths: tuple[Path, ...]
     title: str
+
+    @property
+    def outputs(self) -> Mapping[str, Sequence[Path]]:
+        return {"figures": self.paths}
+
+    @property
+    def figures(self) -> Mapping[str, str]:
+        return {"title": self.title}
 
     def __str__(self) -> str:
         return "\n".join([self.title, "Written:", *(f"  {path}" for path in self.paths)])

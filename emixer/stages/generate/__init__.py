@@ -33,6 +33,7 @@ from emixer.generation.trained_model import read_trained_model
 from emixer.progress import Progress
 from emixer.ray_session import address_of, capacity, connect
 from emixer.stages.generate.screen import ScreenPlan, check_screen, describe_screen, make_screen, read_withheld
+from emixer.stages.result import StageResult
 
 _DEFAULT_ROWS = 1000
 _SHEET_IMAGES = 12
@@ -40,7 +41,7 @@ _COUNT_ROWS = 2**20
 
 
 @dataclass(frozen=True)
-class GenerateResult:
+class GenerateResult(StageResult):
     """A finished dataset."""
 
     folder: Path
@@ -53,6 +54,26 @@ class GenerateResult:
     condition_counts: dict[str, dict[str, int]]
     audit: dict[str, Any] | None
     """As in manifest.json; None: no pair was judged."""
+
+    @property
+    def nothing_to_do(self) -> bool:
+        return not self.new_rows
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        return {"dataset": self.folder, "contact_sheet": self.folder / "contact_sheet.png"}
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        return {
+            "pairs": self.rows,
+            "new_pairs": self.new_rows,
+            "files": self.num_files,
+            "bytes": self.num_bytes,
+            "labels": self.label_counts,
+            "conditions": self.condition_counts,
+            "audit": self.audit,
+        }
 
     def __str__(self) -> str:
         kept = self.rows - self.new_rows

@@ -3,9 +3,10 @@
 import csv
 import io
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from emixer import files
 from emixer._version import __version__
@@ -24,6 +25,7 @@ from emixer.reader_study.folder import (
 )
 from emixer.reader_study.images import plain_png
 from emixer.reader_study.store import NewReader, Store
+from emixer.stages.result import StageResult
 from emixer.stages.study.plan import StudyPlan, study_plan
 from emixer.web.access import digest_of, new_token
 
@@ -31,13 +33,30 @@ _NAME_BYTES = 8
 
 
 @dataclass(frozen=True)
-class MadeStudy:
+class MadeStudy(StageResult):
     """A study that is ready for its readers."""
 
     folder: Path
     facts: StudyFacts
     left_out: tuple[str, ...]
     """Labels with too few pairs on one side."""
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        return {"study": self.folder, "key": self.folder / KEY_NAME, "readers": self.folder / READERS_NAME}
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        facts = self.facts
+        return {
+            "pairs": facts.pairs,
+            "repeats": facts.repeats,
+            "readers": facts.readers,
+            "showings": facts.showings,
+            "side_px": facts.side_px,
+            "strata": facts.strata,
+            "left_out": self.left_out,
+        }
 
     def __str__(self) -> str:
         facts = self.facts

@@ -1,7 +1,9 @@
 """`emixer study report`: scores and key -> tables, a plot and comments."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from emixer import files
 from emixer.config import Config
@@ -12,16 +14,25 @@ from emixer.reader_study.ratings import Ratings, read_ratings
 from emixer.reader_study.report import Report, in_percent, in_words
 from emixer.reader_study.statistics import summarize
 from emixer.reader_study.store import Store
+from emixer.stages.result import StageResult
 
 _FOLDER, _NAME = "report", "study"
 
 
 @dataclass(frozen=True)
-class StudyReport:
+class StudyReport(StageResult):
     """A written report."""
 
     out: Path
     report: Report
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        return {"report": self.out / f"{_NAME}.md", "ratings": self.out / "ratings.csv"}
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        return {"progress": self.report.progress(), "measured": self.report.figures}
 
     def __str__(self) -> str:
         figures = self.report.figures

@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from emixer.config.study import StudyConfig
 from emixer.errors import ConfigError
 from emixer.reader_study.folder import LINKS_NAME, READERS_NAME, StudyFolder, write_private
 from emixer.reader_study.store import Store
+from emixer.stages.result import StageResult
 from emixer.web.access import link
 from emixer.web.server import address_in_words, bound_socket, is_loopback, require_web, serve
 
@@ -23,12 +25,20 @@ _COMMAND = "study serve"
 
 
 @dataclass(frozen=True)
-class ServedStudy:
+class ServedStudy(StageResult):
     """A server that has been stopped."""
 
     folder: Path
     scored: int
     showings: int
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        return {"study": self.folder}
+
+    @property
+    def figures(self) -> Mapping[str, int]:
+        return {"scored": self.scored, "showings": self.showings}
 
     def __str__(self) -> str:
         return (

@@ -1,8 +1,10 @@
 """`emixer train`: shards -> run folder. Combines the loop with metrics and sample grids."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from emixer.checkpoint import find_checkpoint
 from emixer.config import Config
@@ -18,13 +20,14 @@ from emixer.evaluation.validation_table import validation_table
 from emixer.models.encoder_facts import EncoderFacts, read_encoder_facts, require_judge
 from emixer.run_folder import RunFolder
 from emixer.stages.model_spec import model_spec
+from emixer.stages.result import StageResult
 from emixer.stages.training_run import check_batch_size, check_trackers, training_session
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class TrainResult:
+class TrainResult(StageResult):
     """Result of a finished run."""
 
     run: Path
@@ -34,6 +37,23 @@ class TrainResult:
     last: dict[str, float]
     was_done: bool = False
     """Whether nothing was left to train."""
+
+    @property
+    def nothing_to_do(self) -> bool:
+        return self.was_done
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        return {"run": self.run}
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        best = {"metric": self.metric, "value": self.best}
+        return {"images": self.images, "validation": self._measured(), "best": best}
+
+    def _measured(self) -> dict[str, float]:
+        names = [k for k in self.last if k.startswith("validation/") and k.count("/") == 1]  # not the per-label ones
+        return {name.removeprefix("validation/"): self.last[name] for name in names}
 
     def __str__(self) -> str:
         was = "Already trained" if self.was_done else "Trained"

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial
@@ -25,6 +26,7 @@ from emixer.progress import Progress
 from emixer.ray_session import capacity, connect, free_abandoned
 from emixer.run_folder import RunFolder
 from emixer.stages import train
+from emixer.stages.result import StageResult
 from emixer.stages.tune.trial import TrialOrder, run_folder_of, run_trial, trial_config
 from emixer.tuning.metrics import ValidationRows, require_measurable
 from emixer.tuning.report import write_report
@@ -49,7 +51,7 @@ _QUIET = {
 
 
 @dataclass(frozen=True)
-class TuneResult:
+class TuneResult(StageResult):
     """Result of a finished search."""
 
     study: Path
@@ -62,6 +64,25 @@ class TuneResult:
     """Settings of the best trial, as text."""
     failures: tuple[str, ...] = ()
     """Distinct reasons of failed trials that were not repeated."""
+    was_done: bool = False
+    """Whether all trials had finished before."""
+
+    @property
+    def nothing_to_do(self) -> bool:
+        return self.was_done
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        best = {} if self.best_number is None else {"best": self.study / BEST}
+        return {"study": self.study, "report": self.study / "report.html"} | best
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        best = None
+        if self.best_number is not None:
+            values = dict(zip(self.metrics, self.best_values, strict=True))
+            best = {"trial": self.best_number, "metrics": values, "settings": self.settings}
+        return {"trials": self.counts, "failures": self.failures, "best": best}
 
     def __str__(self) -> str:
         counted = ", ".join(f"{number} {name}" for name, number in self.counts.items())
@@ -98,7 +119,8 @@ def run(config: Config) -> TuneResult:
                 study.enqueue_trial(own)
         repeat_failed(study)
         searcher = StudySearcher(study, space, config.tune.num_samples)
-        if searcher.num_left:
+        was_done = not searcher.num_left
+        if not was_done:
             with connect(config.ray), _followed(study, folder, config):
                 _search(config, folder, searcher)
         found = best(study)
@@ -107,7 +129,7 @@ def run(config: Config) -> TuneResult:
             free = {"train.run": None, "train.images": config.train.images}
             files.write_text(folder / BEST, to_yaml(with_overrides(trained, free)))
         _show(study, folder, config)
-    result = _result(study, folder, config)
+    result = _result(study, folder, config, was_done)
     if searcher.given_up is not None:
         raise EmixerError(f"Search stopped: {searcher.given_up}\n{result}\nRun the same command again to resume.")
     if found is None:
@@ -123,7 +145,7 @@ def _show(study: Study, folder: Path, config: Config) -> None:
         logger.debug("", exc_info=True)
 
 
-def _result(study: Study, folder: Path, config: Config) -> TuneResult:
+def _result(study: Study, folder: Path, config: Config, was_done: bool) -> TuneResult:
     trials, found = study.get_trials(deepcopy=False), best(study)
     counts = Counter(outcome(trial) for trial in trials)
     repeated = {trial.user_attrs.get(REPEATS) for trial in trials}
@@ -136,6 +158,7 @@ def _result(study: Study, folder: Path, config: Config) -> TuneResult:
         metrics=config.tune.metrics,
         settings="" if found is None else written(found.params),
         failures=tuple(dict.fromkeys(trial.user_attrs.get(REASON, "") for trial in failed)),
+        was_done=was_done,
     )
 
 
