@@ -1,11 +1,14 @@
 """`emixer ingest`: one command for each kind of collection."""
 
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 import click
 
 from emixer.cli.base import setting, stage_command
 from emixer.cli.group import CommandGroup
+from emixer.config.base import Section
+from emixer.config.ingest import Source
 
 _COMMON = (
     ("--out", "ingest.out"),
@@ -165,5 +168,19 @@ def command() -> None:
     """
 
 
+def _command_of(section: type[Section]) -> click.Command:
+    """Of a source without a command above: its section's docstring as help, and a flag for each of its settings."""
+
+    def ingest() -> None: ...
+
+    ingest.__doc__ = section.__doc__
+    fields = {name: field for name, field in section.model_fields.items() if name != "kind"}
+    required = [f"ingest.source.{name}" for name, field in fields.items() if field.is_required()]
+    return _ingest_command(section.model_fields["kind"].default, tuple(fields), *required)(ingest)
+
+
 for _command in (mimic_cxr, open_i, nih_cxr14, chexpert, padchest, vindr_cxr, rsna_pneumonia, brax, image_folder):
     command.add_command(_command)
+for _section in get_args(get_args(Source)[0]):
+    if _section.model_fields["kind"].default not in command.commands:
+        command.add_command(_command_of(_section))
