@@ -44,8 +44,7 @@ from emixer.data.phantom.study import Settings, Study, make_study
 from emixer.data.sections import findings_of
 from emixer.data.text import tokenize
 from emixer.data.vocabulary import Vocabulary
-from emixer.losses.build import build_phases
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model, build_phases
 from emixer.models.paired_model import ModelSpec
 from emixer.training.state import TrainState
 from emixer.training.step import train_iteration

@@ -13,7 +13,7 @@ from emixer.config.model import ModelConfig
 from emixer.data.vocabulary import Vocabulary
 from emixer.errors import CheckpointError
 from emixer.files import sha256_of
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model
 from emixer.models.paired_model import ModelSpec, PairedModel
 from emixer.run_folder import RunFolder
 
