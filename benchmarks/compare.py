@@ -24,8 +24,7 @@ from emixer.data.order import Position
 from emixer.data.shards import ShardSet
 from emixer.data.vocabulary import Vocabulary
 from emixer.gallery.sample_grid import draw_images, draw_pairs
-from emixer.losses.build import build_phases
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model, build_phases
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import GeneratedPairs, PairedModel
 from emixer.stages.model_spec import model_spec

@@ -32,8 +32,10 @@ from random_model import random_model
 from worker_memory import descendants
 
 from emixer.config import RayConfig, load_config
-from emixer.generation.dataset import DatasetPlan, Device, SamplerActor, choose_samplers, write_dataset
+from emixer.generation.dataset import SamplerActor, choose_samplers, write_dataset
 from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat
+from emixer.generation.dataset_folder import DatasetFolder
+from emixer.generation.generation_plan import Device, GenerationPlan
 from emixer.generation.plan import make_plan
 from emixer.generation.sampler import Sampler
 from emixer.generation.trained_model import TrainedModel
@@ -103,7 +105,7 @@ def main() -> None:
         os.environ[_NOISE] = "1"
 
     trained = random_model(load_config(args.config))
-    plan = dataset_plan(trained, args.rows, args.batch_size, args.device, args.threads)
+    plan = generation_plan(trained, args.rows, args.batch_size, args.device, args.threads)
     few_rows = replace(plan, layout=replace(plan.layout, num_rows=args.rows // 10))
     bare: list[BareRun] = []
     runs: list[PipelineRun] = []
@@ -120,7 +122,7 @@ def main() -> None:
     report(args.config.stem, plan, bare, runs, few)
 
 
-def report(name: str, plan: DatasetPlan, bare: list[BareRun], runs: list[PipelineRun], few: PipelineRun) -> None:
+def report(name: str, plan: GenerationPlan, bare: list[BareRun], runs: list[PipelineRun], few: PipelineRun) -> None:
     """Prints the table."""
     side, rows = plan.trained.config.side_px, plan.layout.num_rows
 
@@ -143,7 +145,7 @@ def report(name: str, plan: DatasetPlan, bare: list[BareRun], runs: list[Pipelin
     print(f"  memory, {rows:>9,} rows  {max(run.peak_memory_mb for run in runs):10,.0f} MB at the peak")
 
 
-def run_bare(plan: DatasetPlan, threads: int) -> BareRun:
+def run_bare(plan: GenerationPlan, threads: int) -> BareRun:
     """The model alone, on as many batches as a quarter of the rows."""
     if plan.device == "cpu":
         torch.set_num_threads(threads)
@@ -166,7 +168,7 @@ def run_bare(plan: DatasetPlan, threads: int) -> BareRun:
     return BareRun(rows / (time.perf_counter() - start), (time.process_time() - cpu_start) / rows)
 
 
-def run_pipeline(plan: DatasetPlan, folder: Path) -> PipelineRun:
+def run_pipeline(plan: GenerationPlan, folder: Path) -> PipelineRun:
     """Writes the dataset into a folder of its own."""
     clock = Path(os.environ[_CLOCK])
     clock.unlink(missing_ok=True)
@@ -183,7 +185,7 @@ def run_pipeline(plan: DatasetPlan, folder: Path) -> PipelineRun:
     with tempfile.TemporaryDirectory(dir=folder) as out, watched_memory() as memory:
         start = time.time()
         num_samplers = choose_samplers(None, plan.cpus_per_sampler, plan.device, growing=False)
-        write_dataset(plan, Path(out), num_samplers, mark, TimedSampler)
+        write_dataset(DatasetFolder.of(Path(out), plan), num_samplers, mark, actor=TimedSampler)
         end = time.time()
         num_bytes = sum(path.stat().st_size for path in (Path(out) / DATA_FOLDER).iterdir())
     (first_rows, first_cpu_s), (last_rows, last_cpu_s) = marks[0], marks[-1]
@@ -196,11 +198,11 @@ def run_pipeline(plan: DatasetPlan, folder: Path) -> PipelineRun:
     )
 
 
-def dataset_plan(
+def generation_plan(
     trained: TrainedModel, num: int, batch_size: int, device: Device, cpus_per_sampler: int
-) -> DatasetPlan:
+) -> GenerationPlan:
     """The default layout."""
-    return DatasetPlan(
+    return GenerationPlan(
         trained=trained,
         labels=make_plan("train", (), trained.spec, 0),
         layout=Layout(num, 8192, 512),

@@ -33,8 +33,7 @@ from emixer.config import load_config
 from emixer.data.loader import HostBatch
 from emixer.data.order import Position
 from emixer.files import write_json, write_text
-from emixer.losses.build import build_phases
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model, build_phases
 from emixer.models.paired_model import ModelSpec
 from emixer.training.state import TrainState
 from emixer.training.step import train_iteration

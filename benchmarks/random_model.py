@@ -8,7 +8,7 @@ from emixer.config import Config
 from emixer.data.labels import CHEXPERT
 from emixer.data.vocabulary import SPECIAL_TOKENS
 from emixer.generation.trained_model import TrainedModel
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model
 from emixer.models.paired_model import ModelSpec
 
 VOCABULARY = 1000

@@ -21,8 +21,7 @@ from emixer.config import Config, load_config
 from emixer.data.loader import BatchStream, HostBatch, open_windows
 from emixer.data.order import Position
 from emixer.data.shards import ShardSet
-from emixer.losses.build import build_phases
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model, build_phases
 from emixer.ray_session import connect
 from emixer.run_folder import RunFolder
 from emixer.stages.model_spec import model_spec

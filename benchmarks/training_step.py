@@ -39,8 +39,7 @@ from PIL import Image
 from emixer.config import load_config
 from emixer.data.loader import HostBatch
 from emixer.data.order import Position
-from emixer.losses.build import build_phases
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model, build_phases
 from emixer.models.paired_model import ModelSpec
 from emixer.training.state import TrainState
 from emixer.training.step import train_iteration

@@ -3,6 +3,6 @@
 Independent of everything else here: it runs any Ray program.
 """
 
-from cluster import fair_share
+from cluster.node import fair_share
 
 fair_share.mend()  # before any of our programs imports Ray

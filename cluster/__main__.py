@@ -1,3 +1,3 @@
-from cluster.cli import main
+from cluster.login.cli import main
 
 main(prog_name="python -m cluster")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cluster import rendezvous, slurm
 from cluster.errors import ClusterError
-from cluster.job_registry import key_of, registered_jobs
+from cluster.slurm.job_registry import key_of, registered_jobs
 
 _TRIES, _PAUSE_S = 10, 3.0
 

@@ -14,8 +14,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from cluster.errors import ClusterError
-from cluster.job_registry import CLEANUP, HEAD
-from cluster.ray_node import MAX_DISK_PATH
+from cluster.node.ray_node import MAX_DISK_PATH
+from cluster.slurm.job_registry import CLEANUP, HEAD
 
 DEFAULT_FOLDER = Path("~/.ray-on-slurm")
 _OURS = (

@@ -18,8 +18,8 @@ from pathlib import Path
 from ray._private import ray_constants, services
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
-from cluster import fair_share
-from cluster.ray_node import reaper
+from cluster.node import fair_share
+from cluster.node.ray_node import reaper
 from cluster.slurm import MARK
 from emixer.errors import StorageError
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import ray
 
-from cluster.allocation import OwnShare
-from cluster.ray_node import heap_mb, store_mb
+from cluster.node.ray_node import heap_mb, store_mb
+from cluster.slurm.allocation import OwnShare
 from emixer.config import RayConfig
 from emixer.errors import ConfigError, EmixerError
 from emixer.local_ray import Surroundings, is_on_the_loopback, on_the_loopback, surroundings

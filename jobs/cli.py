@@ -15,6 +15,7 @@ from emixer.cli.base import StageCommand
 from emixer.cli.config_file import CONFIG_FILE
 from emixer.cli.group import CONTEXT, CommandGroup
 from emixer.config import Config, load_config, to_yaml, with_overrides
+from emixer.config.slurm import STAGES
 from emixer.errors import ConfigError, EmixerError
 from emixer.models.encoder_facts import WEIGHTS_NAME
 from jobs.after import require_awaited
@@ -23,17 +24,6 @@ from jobs.check import Made, check_stage
 from jobs.status import ALIVE, all_jobs, cancel, find_jobs, latest, statuses, summary, table
 from jobs.submit import DEFAULT_FOLDER, Job, folder_of, log_of, output_of, require_slurm, script, submit
 
-_STAGES = {
-    "ingest": "Convert a raw collection to shards, as a job.",
-    "encoder": "Train the chest encoder, as a job.",
-    "train": "Train a model, as a job that saves, requeues itself and resumes.",
-    "tune": "Search hyperparameters, as a job that resumes when it is requeued.",
-    "generate": "Write a synthetic paired dataset, as a job.",
-    "evaluate": "Compare a dataset with real images and reports, as a job.",
-    "audit": "Measure how much of its training data a dataset leaks, as a job.",
-    "experiment": "Reproduce a table of the paper, as a job that keeps every finished cell.",
-    "study": "Draw the pairs of a reader study, as a job.",
-}
 _BY_HAND = {"study": ("serve", "report")}
 """Subcommands that do not run as jobs: readers must reach the page, whose database is read where it is served."""
 _FOLLOW_S = 5.0
@@ -43,17 +33,17 @@ class _JobGroup(CommandGroup):
     """Command group that builds a stage's command from that of `emixer`, and only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*_STAGES, "pipeline", "status", "logs", "cancel"]
+        return [*STAGES, "pipeline", "status", "logs", "cancel"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in _STAGES:
+        if cmd_name in STAGES:
             return _job_command(importlib.import_module(f"emixer.cli.{cmd_name}").command, cmd_name)
         return super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         others = [(name, command.get_short_help_str(80)) for name, command in self.commands.items()]
         with formatter.section("Commands"):
-            formatter.write_dl([*_STAGES.items(), *others])
+            formatter.write_dl([*STAGES.items(), *others])
 
 
 @click.group(cls=_JobGroup, context_settings=CONTEXT)
@@ -231,7 +221,7 @@ def _submit_in_turn(names: Sequence[str], config: Config, dry_run: bool) -> None
 
 def _require_order(names: Sequence[str]) -> None:
     # the result of a search must be reviewed before training, and no other stage needs a table
-    stages = [name for name in _STAGES if name not in ("tune", "experiment", "study")]
+    stages = [name for name in STAGES if name not in ("tune", "experiment", "study")]
     unknown = [name for name in names if name not in stages]
     if unknown or not names:
         raise ConfigError(f"--stages names {', '.join(unknown) or 'nothing'}; choose from {', '.join(stages)}.")

@@ -13,11 +13,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from cluster import rendezvous
-from cluster.allocation import Allocation
-from cluster.ray_node import Share, ignore_warnings, ray_node, wait_for_port
-from cluster.ray_state import state_command
+from cluster.node.ray_node import Share, ignore_warnings, ray_node, wait_for_port
+from cluster.node.ray_state import state_command
 from cluster.rendezvous import Head, free_port
 from cluster.slurm import MARK
+from cluster.slurm.allocation import Allocation
 
 _HEAD_WAIT_S, _JOIN_WAIT_S, _POLL_S = 300.0, 300.0, 0.5
 _SHORT_POLL_S = 0.1

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import slurm
-from cluster.reasons import in_words
+from cluster.slurm.reasons import in_words
 from emixer.errors import EmixerError
 from emixer.run_folder import RunFolder
 from jobs.run_stage import read_state

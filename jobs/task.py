@@ -23,8 +23,8 @@ from typing import Any
 import submitit
 
 from cluster import slurm
-from cluster.allocation import Allocation
-from cluster.ray_node import ignore_warnings
+from cluster.node.ray_node import ignore_warnings
+from cluster.slurm.allocation import Allocation
 from emixer import files
 from emixer.config import validate
 from emixer.run_folder import RunFolder

@@ -181,7 +181,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from emixer.checkpoint import SAMPLER, point, save_checkpoint
-    from emixer.models.build import build_model
+    from emixer.model_kinds import build_model
     from emixer.models.paired_model import ModelSpec
     from emixer.run_folder import RunFolder
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cluster.ray_node import kill_marked
+from cluster.node.ray_node import kill_marked
 from cluster.slurm import MARK
 from emixer.config import Config, RayConfig, to_yaml, with_overrides
 from emixer.ray_session import address_of
@@ -83,7 +83,7 @@ def test_forbidden_niceness_is_reported_in_one_line_and_work_continues() -> None
     without_rights = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     if without_rights and shutil.which("setpriv") is None:
         pytest.skip("root needs setpriv to give up its rights")
-    text = "from cluster.fair_share import worker_environment; print(worker_environment())"
+    text = "from cluster.node.fair_share import worker_environment; print(worker_environment())"
     ran = subprocess.run(
         [*without_rights, sys.executable, "-c", text], env=environment(RAY_worker_niceness="-3"), text=True,
         capture_output=True, check=True,

@@ -14,7 +14,7 @@ from emixer.checkpoint import NETWORKS, read_checkpoint
 from emixer.config.model import ModelConfig
 from emixer.errors import CheckpointError
 from emixer.losses.image_game import ImageCritic
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model
 from emixer.models.cogan import Cogan
 from emixer.models.emixer import Emixer
 from emixer.models.paired_model import ModelSpec

@@ -1,11 +1,18 @@
-"""`emixer ingest`: one command for each kind of collection."""
+"""`emixer ingest`: one command for each kind of collection.
 
+Most are made from the section of their settings; those that need more words are written here.
+"""
+
+import inspect
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 import click
 
 from emixer.cli.base import setting, stage_command
 from emixer.cli.group import CommandGroup
+from emixer.config.base import Section
+from emixer.config.ingest import Source
 
 _COMMON = (
     ("--out", "ingest.out"),
@@ -101,61 +108,6 @@ def image_folder() -> None:
     """
 
 
-@_ingest_command("nih-cxr14", ("root", "views", "keep_missing_view", "validate_fraction", "test_fraction"))
-def nih_cxr14() -> None:
-    """NIH ChestX-ray14: Data_Entry_2017*.csv, the official split lists and the image folders as unpacked.
-
-    \b
-      emixer ingest nih-cxr14 --root /data/nih-cxr14 --out /data/shards-nih
-    """
-
-
-@_ingest_command("chexpert", ("root", "views", "test_fraction"))
-def chexpert() -> None:
-    """CheXpert v1.0, small or full: train.csv, valid.csv and the images. Frontal images only, unless --views adds
-    laterals.
-
-    \b
-      emixer ingest chexpert --root /data/CheXpert-v1.0-small --out /data/shards-chexpert
-    """
-
-
-@_ingest_command("padchest", ("root", "views", "keep_missing_view", "validate_fraction", "test_fraction"))
-def padchest() -> None:
-    """PadChest: label table and 16-bit images. Labels are mapped to the 14 of CheXpert; reports are in Spanish.
-
-    \b
-      emixer ingest padchest --root /data/padchest --out /data/shards-padchest
-    """
-
-
-@_ingest_command("vindr-cxr", ("root", "readers", "validate_fraction"))
-def vindr_cxr() -> None:
-    """VinDr-CXR 1.0.0: annotations/, train/ and test/ (DICOM). Labels are a vote of three readers per image.
-
-    \b
-      emixer ingest vindr-cxr --root /data/vindr-cxr/1.0.0 --out /data/shards-vindr
-    """
-
-
-@_ingest_command("rsna-pneumonia", ("root", "validate_fraction", "test_fraction"))
-def rsna_pneumonia() -> None:
-    """RSNA Pneumonia Detection Challenge, stage 2 (DICOM). Its images are a subset of NIH ChestX-ray14.
-
-    \b
-      emixer ingest rsna-pneumonia --root /data/rsna-pneumonia --out /data/shards-rsna
-    """
-
-
-@_ingest_command("brax", ("root", "views", "keep_missing_view", "validate_fraction", "test_fraction"))
-def brax() -> None:
-    """BRAX 1.1.0: master_spreadsheet_update.csv and the PNG images.
-
-    \b
-      emixer ingest brax --root /data/brax/1.1.0 --out /data/shards-brax
-    """
-
-
 @click.group("ingest", cls=CommandGroup)
 def command() -> None:
     """Convert a raw collection to shards: Parquet, manifest, vocabulary, quarantine table.
@@ -165,5 +117,21 @@ def command() -> None:
     """
 
 
-for _command in (mimic_cxr, open_i, nih_cxr14, chexpert, padchest, vindr_cxr, rsna_pneumonia, brax, image_folder):
+def _command_of(section: type[Section]) -> click.Command:
+    """Of a source without a command above: its section's docstring as help, and a flag for each of its settings."""
+    kind = section.model_fields["kind"].default
+    names = [name for name in section.model_fields if name != "kind"]
+    required = [f"ingest.source.{name}" for name in names if section.model_fields[name].is_required()]
+
+    def ingest() -> None: ...
+
+    example = f"emixer ingest {kind} --root /data/{kind} --out /data/shards-{kind}"
+    ingest.__doc__ = f"{inspect.getdoc(section)}\n\n\b\n  {example}\n"
+    return _ingest_command(kind, names, *required)(ingest)
+
+
+for _command in (mimic_cxr, open_i, image_folder):
     command.add_command(_command)
+for _section in get_args(get_args(Source)[0]):
+    if _section.model_fields["kind"].default not in command.commands:
+        command.add_command(_command_of(_section))

@@ -87,7 +87,8 @@ class ImageFolderSource(Section):
 
 
 class NihCxr14Source(Section):
-    """NIH ChestX-ray14, 2017 and 2020 releases."""
+    """NIH ChestX-ray14, 2017 and 2020 releases: Data_Entry_2017*.csv, the official split lists and the image folders as
+    unpacked."""
 
     kind: Literal["nih-cxr14"] = "nih-cxr14"
     """Source kind."""
@@ -104,7 +105,8 @@ class NihCxr14Source(Section):
 
 
 class ChexpertSource(Section):
-    """CheXpert v1.0, small or full."""
+    """CheXpert v1.0, small or full: train.csv, valid.csv and the images. Frontal images only, unless `views` adds
+    laterals."""
 
     kind: Literal["chexpert"] = "chexpert"
     """Source kind."""
@@ -117,7 +119,8 @@ class ChexpertSource(Section):
 
 
 class PadChestSource(Section):
-    """PadChest with its 2019 label table."""
+    """PadChest: its 2019 label table and 16-bit images. Labels are mapped to the 14 of CheXpert; reports are in
+    Spanish."""
 
     kind: Literal["padchest"] = "padchest"
     """Source kind."""
@@ -134,7 +137,7 @@ class PadChestSource(Section):
 
 
 class VindrCxrSource(Section):
-    """VinDr-CXR 1.0.0, DICOM."""
+    """VinDr-CXR 1.0.0: annotations/, train/ and test/ (DICOM). Labels are a vote of three readers per image."""
 
     kind: Literal["vindr-cxr"] = "vindr-cxr"
     """Source kind."""
@@ -147,7 +150,7 @@ class VindrCxrSource(Section):
 
 
 class RsnaPneumoniaSource(Section):
-    """RSNA Pneumonia Detection Challenge, stage 2, DICOM."""
+    """RSNA Pneumonia Detection Challenge, stage 2 (DICOM). Its images are a subset of NIH ChestX-ray14."""
 
     kind: Literal["rsna-pneumonia"] = "rsna-pneumonia"
     """Source kind."""
@@ -160,7 +163,7 @@ class RsnaPneumoniaSource(Section):
 
 
 class BraxSource(Section):
-    """BRAX 1.1.0."""
+    """BRAX 1.1.0: master_spreadsheet_update.csv and the PNG images."""
 
     kind: Literal["brax"] = "brax"
     """Source kind."""

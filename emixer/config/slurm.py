@@ -12,7 +12,17 @@ _OURS = (
     "job-name", "nodes", "ntasks", "output", "error", "signal", "dependency", "comment", "array", "requeue",
     "partition", "account", "qos", "constraint", "cpus-per-task", "mem", "time", "gpus-per-node",
 )  # fmt: skip
-STAGES = ("ingest", "encoder", "train", "tune", "generate", "evaluate", "audit", "experiment", "study")
+STAGES = {
+    "ingest": "Convert a raw collection to shards, as a job.",
+    "encoder": "Train the chest encoder, as a job.",
+    "train": "Train a model, as a job that saves, requeues itself and resumes.",
+    "tune": "Search hyperparameters, as a job that resumes when it is requeued.",
+    "generate": "Write a synthetic paired dataset, as a job.",
+    "evaluate": "Compare a dataset with real images and reports, as a job.",
+    "audit": "Measure how much of its training data a dataset leaks, as a job.",
+    "experiment": "Reproduce a table of the paper, as a job that keeps every finished cell.",
+    "study": "Draw the pairs of a reader study, as a job.",
+}
 """What `python -m jobs` submits, in the order of the work."""
 _COMMON = {"folder", "stages"}
 _EARLY_S = 60

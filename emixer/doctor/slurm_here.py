@@ -3,8 +3,8 @@
 import os
 import shutil
 
-from cluster import site
 from cluster.errors import ClusterError
+from cluster.login import site
 from emixer.doctor.finding import Finding, ok, problem, warning
 
 _ASKED = ("sbatch", "squeue", "scancel", "sinfo", "scontrol")

@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from emixer.files import write_text
-from emixer.generation.dataset import DatasetPlan
 from emixer.generation.dataset_files import DATA_FOLDER
+from emixer.generation.generation_plan import GenerationPlan
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
@@ -24,7 +24,7 @@ _AUDITED = (
 )
 
 
-def dataset_card(plan: DatasetPlan, manifest: Mapping[str, Any]) -> str:
+def dataset_card(plan: GenerationPlan, manifest: Mapping[str, Any]) -> str:
     """The whole file. It says how the rows were made; it holds no paths and nothing of the training images."""
     return f"---\n{_front_matter(plan)}---\n\n{_body(plan, manifest)}"
 
@@ -59,7 +59,7 @@ def _lines(card: Path) -> list[str]:
     return card.read_text(encoding="utf-8").splitlines() if card.exists() else []
 
 
-def _front_matter(plan: DatasetPlan) -> str:
+def _front_matter(plan: GenerationPlan) -> str:
     rows = plan.layout.num_rows
     size = next((name for limit, name in _SIZES if rows < limit), "n>10M")
     fields = {
@@ -77,7 +77,7 @@ def _front_matter(plan: DatasetPlan) -> str:
     return str(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
 
 
-def _body(plan: DatasetPlan, manifest: Mapping[str, Any]) -> str:
+def _body(plan: GenerationPlan, manifest: Mapping[str, Any]) -> str:
     label_counts: Mapping[str, int] = manifest["label_counts"]
     condition_counts: Mapping[str, Mapping[str, int]] = manifest.get("condition_counts", {})
     rows, config = plan.layout.num_rows, plan.trained.config
@@ -146,7 +146,7 @@ def _condition_columns(names: Iterable[str]) -> str:
     return "".join(f"| `{name}` | {about[name]} that the row was conditioned on; null: none |\n" for name in names)
 
 
-def _screened(plan: DatasetPlan, audit: Mapping[str, Any]) -> str:
+def _screened(plan: GenerationPlan, audit: Mapping[str, Any]) -> str:
     """Says of each row what `NOT_AUDITED`, or an audit, says of all of them."""
     named = {"pixels": "{:.3g} by pixels", "features": "{:.3g} by features of " + audit["encoder"],
              "report_sequences": "{:g} word sequences of one patient"}  # fmt: skip
@@ -168,7 +168,7 @@ def _shares(name: str, counts: Mapping[str, int], rows: int) -> str:
     return f"| {name} | rows | share |\n| --- | --- | --- |\n{lines}"
 
 
-def _training_data(plan: DatasetPlan) -> str:
+def _training_data(plan: GenerationPlan) -> str:
     if not plan.trained.source:
         return ""
     return f" What the checkpoint says of its training data: `{json.dumps(plan.trained.source, ensure_ascii=False)}`."

@@ -11,10 +11,8 @@ Shapes: N rows, Y labels and columns of conditions.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,81 +21,34 @@ import torch
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
-from emixer._version import __version__
 from emixer.errors import ConfigError, UnfinishedError
-from emixer.files import remove_partials
-from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat, Rows, is_finished, open_file
+from emixer.generation.dataset_files import Rows
+from emixer.generation.dataset_folder import DatasetFolder
 from emixer.generation.encode_rows import encode_rows
-from emixer.generation.manifest import fingerprint
-from emixer.generation.plan_kinds import LabelPlan, plan_digest
+from emixer.generation.generation_plan import Device, GenerationPlan, Screening
 from emixer.generation.sampler import Sampler
-from emixer.generation.screening import NEVER_PASSED, Redrawing, Screen, Screening
-from emixer.generation.trained_model import TrainedModel
+from emixer.generation.screening import NEVER_PASSED, Redrawing, Screen
 from emixer.ray_session import capacity
 
 _TASKS_A_SAMPLER = 4
 """A small dataset is cut into at least so many pieces for each sampler, so that all of them have work to the end."""
 
 Columns = dict[str, NDArray[Any]]
-Device = Literal["cpu", "cuda"]
-
-
-@dataclass(frozen=True)
-class DatasetPlan:
-    """Everything that decides what the dataset is. Travels to every actor."""
-
-    trained: TrainedModel
-    labels: LabelPlan
-    layout: Layout
-    row_format: RowFormat
-    batch_size: int
-    temperature: float
-    device: Device
-    cpus_per_sampler: int
-    screening: Screening | None = None
-    """None: every pair that is drawn is written."""
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The same as plain values, for the manifest; two datasets with equal settings have equal rows."""
-        return {
-            "weights_sha256": self.trained.digest,
-            "num": self.layout.num_rows,
-            "seed": self.row_format.seed,
-            "labels": self.labels.description,
-            "labels_digest": plan_digest(self.labels),
-            "image_format": self.row_format.image_format,
-            "rows_per_file": self.layout.rows_per_file,
-            "rows_per_group": self.layout.rows_per_group,
-            "batch_size": self.batch_size,
-            "temperature": self.temperature,
-            "device": self.device,
-            "cpus_per_sampler": self.cpus_per_sampler if self.device == "cpu" else None,
-            "emixer": __version__,
-            "torch": torch.__version__,
-            **({} if self.screening is None else self.screening.settings),
-        }
-
-    def screened_by(self, screen: Screen) -> "DatasetPlan":
-        """With the screen that `screening` lacks; the rest, the settings too, is the same."""
-        assert self.screening is not None, "only what is to be screened gets a screen"
-        return replace(self, screening=replace(self.screening, screen=screen))
 
 
 class SamplerActor:
     """Draws rows with a model that it loads once. A class for Ray Data's `map_batches`."""
 
-    def __init__(self, plan: "ray.ObjectRef[DatasetPlan]") -> None:
-        self._plan: DatasetPlan = ray.get(plan)
+    def __init__(self, shared: "ray.ObjectRef[tuple[GenerationPlan, Screen | None]]") -> None:
+        self._plan, screen = ray.get(shared)
         if self._plan.device == "cpu":
             torch.set_num_threads(self._plan.cpus_per_sampler)
         self._sampler = Sampler(self._plan.trained, self._plan.device, self._plan.batch_size)
-        screening = self._plan.screening
         self._redrawing: Redrawing | None = None
-        if screening is not None:
-            assert screening.screen is not None, "made before anything is drawn"
-            judge = screening.screen.open(self._plan.device)
-            self._redrawing = Redrawing(self._sampler, judge, self._plan.labels.labels, screening.most_redraws)
+        if self._plan.screening is not None:
+            assert screen is not None, "made before anything is drawn"
+            judge, most_redraws = screen.open(self._plan.device), self._plan.screening.most_redraws
+            self._redrawing = Redrawing(self._sampler, judge, self._plan.labels.labels, most_redraws)
 
     def __call__(self, task: Columns) -> Columns:
         """Draws the rows that `task` names: pixels, token ids, labels and, if screened, redraws, as arrays."""
@@ -114,26 +65,24 @@ class SamplerActor:
 
 
 def write_dataset(
-    plan: DatasetPlan,
-    folder: Path,
+    dataset: DatasetFolder,
     num_samplers: int,
     on_rows: Callable[[int], None],
+    screen: Screen | None = None,
     actor: type[SamplerActor] = SamplerActor,
 ) -> None:
     """Writes the files of the dataset that are not there yet. Needs a Ray connection.
 
-    on_rows: is told after each piece how many rows are new on their way to the disk.
-    Raises StorageError when the disk is full, UnfinishedError when a row is flagged however often it is drawn; finished
-    files stay.
+    on_rows: is told after each piece how many rows are new on their way to the disk. screen: by which `plan.screening`
+    judges. Raises StorageError when the disk is full, UnfinishedError when a row is flagged however often it is drawn;
+    finished files stay.
     """
-    data = folder / DATA_FOLDER
-    data.mkdir(parents=True, exist_ok=True)
-    remove_partials(data)
-    missing = missing_files(plan.layout, folder, plan.settings)
-    tables = encoded_tables(plan, [rows for _, rows in missing], num_samplers, actor)
-    mark = fingerprint(plan.settings)
+    plan = dataset.plan
+    dataset.begin()
+    missing = dataset.missing_files()
+    tables = encoded_tables(plan, [rows for _, rows in missing], num_samplers, screen, actor)
     for name, rows in missing:
-        with open_file(data / name, rows, plan.layout, plan.row_format, mark) as writer:
+        with dataset.open_file(name, rows) as writer:
             while not writer.is_full:
                 table = next(tables)
                 if plan.screening is not None:
@@ -142,14 +91,12 @@ def write_dataset(
                 on_rows(table.num_rows)
 
 
-def missing_files(layout: Layout, folder: Path, settings: Mapping[str, Any]) -> list[tuple[str, Rows]]:
-    """Files that are not there, or not whole, or not of this dataset."""
-    mark = fingerprint(settings)
-    return [(name, rows) for name, rows in layout.files if not is_finished(folder / DATA_FOLDER / name, rows, mark)]
-
-
 def encoded_tables(
-    plan: DatasetPlan, ranges: Sequence[Rows], num_samplers: int, actor: type[SamplerActor] = SamplerActor
+    plan: GenerationPlan,
+    ranges: Sequence[Rows],
+    num_samplers: int,
+    screen: Screen | None = None,
+    actor: type[SamplerActor] = SamplerActor,
 ) -> Iterator[pa.Table]:
     """The rows of `ranges`, in order, as tables ready to be written. No table spans two ranges."""
     if not ranges:
@@ -162,7 +109,7 @@ def encoded_tables(
     with DataContext.current(context):
         drawn = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
             actor,
-            fn_constructor_args=(ray.put(plan),),
+            fn_constructor_args=(ray.put((plan, screen)),),
             batch_size=None,
             batch_format="numpy",
             compute=ActorPoolStrategy(size=min(num_samplers, len(tasks))),
@@ -199,7 +146,7 @@ def choose_samplers(num_samplers: int | None, cpus_per_sampler: int, device: Dev
     return num_samplers or max(1, room)
 
 
-def _refuse_flagged(table: pa.Table, plan: DatasetPlan, screening: Screening) -> None:
+def _refuse_flagged(table: pa.Table, plan: GenerationPlan, screening: Screening) -> None:
     """Nothing flagged is ever written: what a dataset promises must hold of every row, or nobody can rely on it."""
     never = np.flatnonzero(table["redraws"].to_numpy() == NEVER_PASSED)
     if not len(never):
@@ -216,13 +163,13 @@ def _refuse_flagged(table: pa.Table, plan: DatasetPlan, screening: Screening) ->
     )
 
 
-def _rows_a_task(plan: DatasetPlan, num_rows: int, num_samplers: int) -> int:
+def _rows_a_task(plan: GenerationPlan, num_rows: int, num_samplers: int) -> int:
     """A row group at most; less where samplers would go short of work. What a row is does not depend on it."""
     blocks = math.ceil(num_rows / (plan.batch_size * num_samplers * _TASKS_A_SAMPLER))
     return min(plan.layout.rows_per_group, blocks * plan.batch_size)
 
 
-def _num_encoders(plan: DatasetPlan, num_samplers: int) -> int:
+def _num_encoders(plan: GenerationPlan, num_samplers: int) -> int:
     if plan.device == "cpu":
         return num_samplers
     return max(num_samplers, int(capacity().get("CPU", 1)) - num_samplers)

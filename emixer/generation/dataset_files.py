@@ -205,11 +205,6 @@ def strangers(folder: Path, layout: Layout) -> list[str]:
     return sorted(path.name for path in found if path.name not in names)
 
 
-def estimated_row_bytes(side_px: int, image_format: ImageFormat) -> float:
-    """Bytes of a row on disk, as measured on real images: a rough guide."""
-    return side_px**2 * (0.6 if image_format == "png" else 0.45) + 300
-
-
 def check_layout(layout: Layout, batch_size: int, side_px: int) -> None:
     """Raises ConfigError when blocks, row groups and files do not nest, or a row group could pass 300 MB."""
     group, file = layout.rows_per_group, layout.rows_per_file

@@ -8,8 +8,7 @@ Shapes: B rows of a block, N rows, H = W side [px], S sentences, W words, Y labe
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,16 +35,6 @@ class Screen(Protocol):
     def thresholds(self) -> Mapping[str, float]:
         """Where flagging begins, by measure."""
         ...
-
-
-@dataclass(frozen=True)
-class Screening:
-    """How a dataset is screened. settings: all that decides what is flagged, as plain values for the manifest.
-    screen: None before it was made."""
-
-    settings: Mapping[str, Any]
-    most_redraws: int
-    screen: Screen | None = None
 
 
 class Redrawing:

@@ -15,7 +15,7 @@ from emixer.data.vocabulary import Vocabulary
 from emixer.errors import CheckpointError
 from emixer.files import sha256_of
 from emixer.generation.published_model import is_published_model, open_published_model
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model
 from emixer.models.paired_model import ModelSpec, PairedModel
 from emixer.run_folder import RunFolder
 

@@ -8,8 +8,7 @@ import torch
 from emixer.config import Config
 from emixer.data.loader import WindowReader
 from emixer.data.order import Position
-from emixer.losses.build import build_phases
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model, build_phases
 from emixer.models.paired_model import ModelSpec
 from emixer.training.gradients import world_size
 from emixer.training.plan import MakeReporter, TrainPlan

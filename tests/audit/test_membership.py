@@ -10,7 +10,7 @@ from emixer.audit.critic import image_critic, real_logits
 from emixer.audit.membership import member_area
 from emixer.checkpoint import NETWORKS, SAMPLER, save_checkpoint
 from emixer.config import Config
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model
 from emixer.models.paired_model import ModelSpec
 
 

@@ -8,11 +8,11 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from cluster.autoscaling import autoscaling_config
-from cluster.cli import main
 from cluster.config import ClusterConfig, load_config
 from cluster.errors import ClusterError
-from cluster.job_registry import key_of
+from cluster.head.autoscaling import autoscaling_config
+from cluster.login.cli import main
+from cluster.slurm.job_registry import key_of
 
 ROOT = Path(__file__).parents[2]
 PLAIN: dict[str, Any] = {"name": "one", "folder": "/shared/rays", "node_types": {"cpu": {"max": 3}}}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from emixer.config.model import EmixerModelConfig
 from emixer.evaluation.features import FeatureExtractor
 from emixer.evaluation.validation import Validator
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import END, Batch, GeneratedPairs, ModelSpec, PairedModel
 

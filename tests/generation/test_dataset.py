@@ -14,10 +14,11 @@ import pytest
 import ray
 
 from emixer.errors import ConfigError
-from emixer.generation.dataset import DatasetPlan, SamplerActor, choose_samplers, encoded_tables, write_dataset
+from emixer.generation.dataset import SamplerActor, choose_samplers, encoded_tables, write_dataset
 from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat, Rows, open_file
+from emixer.generation.dataset_folder import DatasetFolder
 from emixer.generation.encoding import encode_png
-from emixer.generation.manifest import fingerprint
+from emixer.generation.generation_plan import GenerationPlan
 from emixer.generation.plan import make_plan
 from emixer.generation.sampler import Sampler
 from emixer.generation.trained_model import read_trained_model
@@ -28,11 +29,11 @@ BATCH, SEED, TEMPERATURE = 16, 4, 0.7
 
 
 @pytest.fixture(scope="module")
-def make_dataset_plan(tiny_run: Path) -> Callable[[int], DatasetPlan]:
+def make_generation_plan(tiny_run: Path) -> Callable[[int], GenerationPlan]:
     trained = read_trained_model(tiny_run)
 
-    def make(num: int) -> DatasetPlan:
-        return DatasetPlan(
+    def make(num: int) -> GenerationPlan:
+        return GenerationPlan(
             trained=trained,
             labels=make_plan("train", (), trained.spec, SEED),
             layout=Layout(num, rows_per_file=64, rows_per_group=32),
@@ -47,24 +48,24 @@ def make_dataset_plan(tiny_run: Path) -> Callable[[int], DatasetPlan]:
 
 
 @pytest.fixture(scope="module")
-def expected_rows(make_dataset_plan: Callable[[int], DatasetPlan], tiny_run: Path) -> pa.Table:
+def expected_rows(make_generation_plan: Callable[[int], GenerationPlan], tiny_run: Path) -> pa.Table:
     """The first 150 rows as `emixer.load(...).sample` draws them, in this process."""
     pairs = Sampler(read_trained_model(tiny_run), "cpu", BATCH).sample(num=150, seed=SEED, temperature=TEMPERATURE)
-    table = make_dataset_plan(150).row_format.table(0, pairs.images, pairs.reports, pairs.labels)
+    table = make_generation_plan(150).row_format.table(0, pairs.images, pairs.reports, pairs.labels)
     assert table["image"].combine_chunks().field("bytes").to_pylist() == encode_png(pairs.images)
     return table
 
 
 def test_rows_of_two_samplers_are_those_of_a_longer_sample_in_this_process(
-    make_dataset_plan: Callable[[int], DatasetPlan], expected_rows: pa.Table
+    make_generation_plan: Callable[[int], GenerationPlan], expected_rows: pa.Table
 ) -> None:
-    tables = list(encoded_tables(make_dataset_plan(100), [Rows(0, 64), Rows(64, 36)], 2))
+    tables = list(encoded_tables(make_generation_plan(100), [Rows(0, 64), Rows(64, 36)], 2))
     assert len(tables) > 2, "both samplers have work"
     assert pa.concat_tables(tables).equals(expected_rows.slice(0, 100))
 
 
 def test_rows_of_one_sampler_that_is_killed_are_the_same(
-    make_dataset_plan: Callable[[int], DatasetPlan], expected_rows: pa.Table, tmp_path: Path
+    make_generation_plan: Callable[[int], GenerationPlan], expected_rows: pa.Table, tmp_path: Path
 ) -> None:
     marker = tmp_path / "was killed"
 
@@ -75,15 +76,15 @@ def test_rows_of_one_sampler_that_is_killed_are_the_same(
                 os.kill(os.getpid(), signal.SIGKILL)
             return super().__call__(task)
 
-    rows = pa.concat_tables(encoded_tables(make_dataset_plan(150), [Rows(0, 150)], 1, Mortal))
+    rows = pa.concat_tables(encoded_tables(make_generation_plan(150), [Rows(0, 150)], 1, actor=Mortal))
     assert marker.exists()
     assert rows.equals(expected_rows)
 
 
 def test_dataset_whose_driver_was_killed_is_finished_without_gap_or_double(
-    make_dataset_plan: Callable[[int], DatasetPlan], expected_rows: pa.Table, tiny_run: Path, tmp_path: Path
+    make_generation_plan: Callable[[int], GenerationPlan], expected_rows: pa.Table, tiny_run: Path, tmp_path: Path
 ) -> None:
-    plan = make_dataset_plan(150)
+    plan = make_generation_plan(150)
     script = _KILLED_DRIVER.format(run=str(tiny_run), out=str(tmp_path), address=ray.get_runtime_context().gcs_address)
     command = [sys.executable, "-c", script]
     killed = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
@@ -95,12 +96,12 @@ def test_dataset_whose_driver_was_killed_is_finished_without_gap_or_double(
     before = finished[0].stat()
 
     told: list[int] = []
-    write_dataset(plan, tmp_path, 1, told.append)
+    write_dataset(DatasetFolder.of(tmp_path, plan), 1, told.append)
     assert sum(told) == 150 - 64
     assert sorted(path.name for path in data.iterdir()) == [name for name, _ in plan.layout.files]
     assert (finished[0].stat().st_ino, finished[0].stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     for name, rows in plan.layout.files:
-        with open_file(tmp_path / name, rows, plan.layout, plan.row_format, fingerprint(plan.settings)) as writer:
+        with open_file(tmp_path / name, rows, plan.layout, plan.row_format, plan.fingerprint) as writer:
             writer.write(expected_rows.slice(rows.first, rows.num))
         assert (data / name).read_bytes() == (tmp_path / name).read_bytes()
 
@@ -109,15 +110,16 @@ _KILLED_DRIVER = """
 import os, signal
 from pathlib import Path
 from emixer.config import RayConfig
-from emixer.generation.dataset import DatasetPlan, write_dataset
+from emixer.generation.dataset import write_dataset
 from emixer.generation.dataset_files import Layout, RowFormat
-from emixer.generation.manifest import fingerprint
+from emixer.generation.dataset_folder import DatasetFolder
+from emixer.generation.generation_plan import GenerationPlan
 from emixer.generation.plan import make_plan
 from emixer.generation.trained_model import read_trained_model
 from emixer.ray_session import connect
 
 trained = read_trained_model(Path({run!r}))
-plan = DatasetPlan(
+plan = GenerationPlan(
     trained, make_plan("train", (), trained.spec, 4), Layout(150, 64, 32),
     RowFormat(trained.spec.label_names, 4, "png"),
     16, 0.7, "cpu", 1,
@@ -131,14 +133,16 @@ def die_in_the_second_file(num):
         os.kill(os.getpid(), signal.SIGKILL)
 
 with connect(RayConfig(address={address!r})):
-    write_dataset(plan, Path({out!r}), 1, die_in_the_second_file)
+    write_dataset(DatasetFolder(Path({out!r}), plan), 1, die_in_the_second_file)
 """
 
 
-def test_settings_change_with_everything_that_decides_rows(make_dataset_plan: Callable[[int], DatasetPlan]) -> None:
-    plan = make_dataset_plan(100)
+def test_settings_change_with_everything_that_decides_rows(
+    make_generation_plan: Callable[[int], GenerationPlan],
+) -> None:
+    plan = make_generation_plan(100)
     others = [
-        make_dataset_plan(101),
+        make_generation_plan(101),
         replace(plan, batch_size=32),
         replace(plan, temperature=0.0),
         replace(plan, device="cuda"),

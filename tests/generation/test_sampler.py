@@ -14,7 +14,7 @@ from emixer.data.labels import CHEXPERT
 from emixer.errors import CheckpointError, ConfigError, RunFolderError
 from emixer.generation.sampler import Sampler, _gray_bytes, load
 from emixer.generation.trained_model import read_trained_model
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model
 from emixer.models.noise import RowNoise
 
 BATCH = 16

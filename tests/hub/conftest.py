@@ -12,7 +12,7 @@ from emixer.checkpoint import NETWORKS, SAMPLER, point, save_checkpoint
 from emixer.config import Config, with_overrides
 from emixer.data.loader import open_windows
 from emixer.data.shards import ShardSet
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model
 from emixer.run_folder import RunFolder
 from emixer.stages.model_spec import model_spec
 from emixer.stages.publish import PublishResult, run

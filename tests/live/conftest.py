@@ -13,7 +13,7 @@ from emixer.data.conditions import Conditions
 from emixer.data.vocabulary import SPECIAL_TOKENS
 from emixer.generation.sampler import Sampler
 from emixer.generation.trained_model import read_trained_model
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model
 from emixer.models.paired_model import ModelSpec
 from emixer.run_folder import RunFolder
 from tests.conftest import TINY_MODEL

@@ -12,8 +12,7 @@ from torch import nn
 
 from emixer.config import Config, with_overrides
 from emixer.config.training import LossConfig
-from emixer.losses.build import build_phases
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model, build_phases
 from emixer.models.cogan import Cogan
 from emixer.models.jointgan import Jointgan
 from emixer.models.noise import RowNoise

@@ -10,9 +10,8 @@ from emixer.config import Config, with_overrides
 from emixer.config.model import EmixerModelConfig, GumbelConfig
 from emixer.config.training import LossConfig
 from emixer.errors import ConfigError
-from emixer.losses.build import build_phases
 from emixer.losses.emixer_objective import EmixerObjective
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model, build_phases
 from emixer.models.emixer import Emixer
 from emixer.models.hierarchical_writer import HierarchicalWriter
 from emixer.models.noise import RowNoise

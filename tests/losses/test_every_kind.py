@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from emixer.config import Config
 from emixer.config.training import LossConfig
 from emixer.errors import ConfigError
-from emixer.losses.build import build_phases
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model, build_phases
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, ModelSpec, Objective, PairedModel
 from emixer.training.step import frozen, row_weights

@@ -10,9 +10,8 @@ import torch
 from emixer.config import Config, with_overrides
 from emixer.data.conditions import Conditions
 from emixer.errors import ConfigError
-from emixer.losses.build import build_phases
 from emixer.losses.terms import conditions_term
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model, build_phases
 from emixer.models.cogan import Cogan
 from emixer.models.conditioning import LabelEmbedding, known_columns
 from emixer.models.noise import RowNoise

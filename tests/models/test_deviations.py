@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from emixer.config import load_config
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model
 from emixer.models.emixer import Emixer
 from emixer.models.paired_model import ModelSpec
 

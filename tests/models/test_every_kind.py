@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from emixer.config import Config
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, ModelSpec, PairedModel
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.programs import programs
+from cluster.head.programs import programs
 from emixer.config import Config, to_yaml, with_overrides
 
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,7 @@ from emixer.data.shards import ShardSet
 from emixer.data.vocabulary import SPECIAL_TOKENS
 from emixer.errors import ConfigError, EmixerError, RunFolderError, ShardError
 from emixer.files import sha256_of
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model
 from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.encoder_facts import EncoderFacts
 from emixer.models.encoder_weights import save_encoder_weights

@@ -170,7 +170,7 @@ def die_in_the_second_file(num):
     if written > 64:
         os.kill(os.getpid(), signal.SIGKILL)
 
-generate.write_dataset = lambda plan, folder, samplers, on_rows: write(plan, folder, samplers, die_in_the_second_file)
+generate.write_dataset = lambda dataset, samplers, _, screen: write(dataset, samplers, die_in_the_second_file, screen)
 generate.run(config)
 """
 

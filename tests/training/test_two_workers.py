@@ -14,8 +14,7 @@ from emixer.config import Config, validate, with_overrides
 from emixer.data.loader import BatchStream, HostBatch, WindowReader, open_windows
 from emixer.data.order import Position
 from emixer.data.shards import ShardSet
-from emixer.losses.build import build_phases
-from emixer.models.build import build_model
+from emixer.model_kinds import build_model, build_phases
 from emixer.stages.model_spec import model_spec
 from emixer.training.gradients import sum_gradients
 from emixer.training.state import TrainState

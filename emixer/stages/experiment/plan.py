@@ -19,9 +19,8 @@ from emixer.errors import ConfigError, RunFolderError, ShardError
 from emixer.experiments.cells import Cell, Mix, ResultsFolder
 from emixer.experiments.tables import BALANCED, Table, dataset_rows, table_of
 from emixer.generation.dataset_files import Layout, check_layout
+from emixer.generation.generation_plan import plan_generation
 from emixer.generation.manifest import read_manifest, require_same
-from emixer.generation.plan import make_plan
-from emixer.generation.plan_kinds import plan_digest
 from emixer.generation.trained_model import read_trained_model
 from emixer.run_folder import RunFolder
 from emixer.stages import train
@@ -276,12 +275,10 @@ def _require_same_pairs(experiment: Experiment, name: str, manifest: Mapping[str
             f"{name} in {experiment.out} kept the labels of other images than this version selects. Delete "
             f"{dataset.parent} to train it again, or choose a new folder."
         )
-    plan = make_plan(settings.plan, settings.labels, trained.spec, settings.seed)
-    now = {
-        "weights_sha256": trained.digest, "seed": settings.seed, "labels_digest": plan_digest(plan),
-        "temperature": settings.temperature, "image_format": settings.image_format,
-    }  # fmt: skip
-    require_same({"settings": {key: manifest["settings"][key] for key in now}}, now, dataset)
+    plan = plan_generation(settings, trained)("cpu")
+    told = ("weights_sha256", "seed", "labels_digest", "temperature", "image_format")
+    now = {key: plan.settings[key] for key in told}
+    require_same({"settings": {key: manifest["settings"][key] for key in told}}, now, dataset)
 
 
 def order_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Generated], device: str) -> CellOrder:

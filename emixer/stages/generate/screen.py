@@ -1,4 +1,4 @@
-"""`emixer generate --audit`: from the shards to the screen that samplers judge by, and what it kept out."""
+"""`emixer generate --audit`: from the shards to the screen that samplers judge by."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from emixer.audit.matching import Matches, Side
@@ -16,7 +15,6 @@ from emixer.audit.screen import Screen
 from emixer.config import Config
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError
-from emixer.generation.dataset_files import DATA_FOLDER, Layout
 from emixer.generation.trained_model import TrainedModel
 from emixer.stages.audit.control import (
     NUM_MEASURES,
@@ -105,17 +103,6 @@ def describe_screen(screen: Screen, plan: ScreenPlan, remarks: Sequence[str]) ->
         "encoder": plan.network.name,
         "thresholds": dict(screen.thresholds),
         "remarks": list(remarks),
-    }
-
-
-def read_withheld(folder: Path, layout: Layout) -> dict[str, Any]:
-    """What the screen kept out of a dataset, from one column of its files: the same however often it was resumed."""
-    parts = [pq.read_table(folder / DATA_FOLDER / name, columns=["redraws"])["redraws"] for name, _ in layout.files]
-    rows_by_redraws = np.bincount(np.concatenate([part.to_numpy() for part in parts]))
-    return {
-        "withheld": int((rows_by_redraws * np.arange(len(rows_by_redraws))).sum()),
-        "rows_redrawn": int(rows_by_redraws[1:].sum()),
-        "rows_by_redraws": rows_by_redraws.tolist(),
     }
 
 

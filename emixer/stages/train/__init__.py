@@ -99,7 +99,7 @@ def run(config: Config) -> TrainResult:
 
 def describe(config: Config) -> str:
     """Describe what `run` would do."""
-    from emixer.models.build import build_model
+    from emixer.model_kinds import build_model
 
     config, shards, reader = checked(config)
     train, path = config.train, _run_path(config)

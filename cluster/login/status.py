@@ -13,10 +13,10 @@ from cluster.config import ClusterConfig
 from cluster.errors import ClusterError
 from cluster.event_log import Entry, EventLog
 from cluster.files import CONFIG_NAME
-from cluster.job_registry import RegisteredJob, key_of, registered_jobs
-from cluster.programs import Program, programs
-from cluster.ray_state import ask_ray, shape
-from cluster.reasons import in_words
+from cluster.head.programs import Program, programs
+from cluster.node.ray_state import ask_ray, shape
+from cluster.slurm.job_registry import RegisteredJob, key_of, registered_jobs
+from cluster.slurm.reasons import in_words
 
 _LATELY, _PROGRAMS_SHOWN, _WORKERS_SHOWN = 5, 5, 20
 

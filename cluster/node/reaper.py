@@ -1,4 +1,4 @@
-"""Clears up after whoever started it, should that process be killed: python -m cluster.reaper MARK FOLDER [--keep]
+"""Clears up after whoever started it, should that process be killed: python -m cluster.node.reaper MARK FOLDER [--keep]
 
 Its standard input is a pipe from that process. When it ends, for whatever reason, what carries the mark or works in
 Ray's folder is killed and, unless it is to be kept, the folder removed. SLURM does this itself where it tracks
@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from cluster.ray_node import kill_marked
+from cluster.node.ray_node import kill_marked
 
 if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):

@@ -1,4 +1,7 @@
-"""Build a model's objectives and their phases from the config."""
+"""The kinds of models: which networks, and which games, a model's section of the config stands for.
+
+A kind is one case in each of the two functions. How to add one: docs/extending.md.
+"""
 
 from emixer.config.model import (
     CoganModelConfig,
@@ -12,7 +15,28 @@ from emixer.losses.cogan_objective import CoganObjective
 from emixer.losses.emixer_objective import EmixerObjective
 from emixer.losses.jointgan_objective import JointganObjective
 from emixer.losses.smgan_objectives import DecoderObjective, ImageObjective
-from emixer.models.paired_model import Objective, Phases
+from emixer.models.cogan import Cogan
+from emixer.models.emixer import Emixer
+from emixer.models.jointgan import Jointgan
+from emixer.models.paired_model import ModelSpec, Objective, PairedModel, Phases
+from emixer.models.smgan import Smgan
+
+
+def build_model(config: ModelConfig, spec: ModelSpec, load_weights: bool = True) -> PairedModel:
+    """A model with fresh weights, its chest encoder's (if it has one) read from `encoder.weights` if that is set.
+
+    `load_weights=False` skips that file: for a model whose whole state comes from a checkpoint next.
+    Raises CheckpointError when the encoder's weights cannot be used.
+    """
+    match config:
+        case EmixerModelConfig():
+            return Emixer(config, spec, load_weights)
+        case CoganModelConfig():
+            return Cogan(config, spec)
+        case JointganModelConfig():
+            return Jointgan(config, spec, load_weights)
+        case SmganModelConfig():
+            return Smgan(config, spec, load_weights)
 
 
 def build_phases(model: ModelConfig, loss: LossConfig) -> Phases:

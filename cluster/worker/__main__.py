@@ -13,13 +13,13 @@ from pathlib import Path
 from types import FrameType
 
 from cluster import cleanup, rendezvous, slurm
-from cluster.allocation import Allocation
-from cluster.drain import tell_ray
 from cluster.event_log import EventLog
 from cluster.files import CONFIG_NAME, read_json
-from cluster.job_registry import HEAD, key_of, registered_jobs
-from cluster.ray_node import Share, ray_node
+from cluster.node.drain import tell_ray
+from cluster.node.ray_node import Share, ray_node
 from cluster.rendezvous import node_environment
+from cluster.slurm.allocation import Allocation
+from cluster.slurm.job_registry import HEAD, key_of, registered_jobs
 
 _POLL_S = 0.5
 _HEAD_EVERY_S, _HEAD_SILENT_S = 3.0, 20.0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import files, slurm
-from cluster.ray_node import ignore_warnings
+from cluster.node.ray_node import ignore_warnings
 
 _FOLDER, _REQUEST, _STATE, _LOG, _STOP = "programs", "request.json", "state.json", "log", "stop"
 _GRACE_S, _GRACE_AT_END_S = 20.0, 2.0

@@ -5,7 +5,7 @@ import yaml
 
 from cluster.config import ClusterConfig
 from cluster.errors import ClusterError
-from cluster.site import first_config, groups
+from cluster.login.site import first_config, groups
 
 SHOWN = """\
 long|up|infinite|64|515000|(null)|20|intel,avx512

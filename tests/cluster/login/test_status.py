@@ -9,11 +9,11 @@ import pytest
 
 from cluster.config import ClusterConfig
 from cluster.event_log import Entry
-from cluster.job_registry import RegisteredJob
-from cluster.programs import Program
+from cluster.head.programs import Program
+from cluster.login.status import Snapshot, find_home, screen, to_json
 from cluster.rendezvous import Head
 from cluster.slurm import QueuedJob
-from cluster.status import Snapshot, find_home, screen, to_json
+from cluster.slurm.job_registry import RegisteredJob
 
 NOW = time.mktime((2026, 3, 1, 12, 0, 0, 0, 0, 0))
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from ray.autoscaler.v2.monitor import AutoscalerMonitor
 
-from cluster import provider, rendezvous
-from cluster.fair_share import worker_environment
-from cluster.ray_node import Share, ray_node, wait_for_port
-from cluster.ray_state import ask_ray
+from cluster import rendezvous
+from cluster.head import provider
+from cluster.node.fair_share import worker_environment
+from cluster.node.ray_node import Share, ray_node, wait_for_port
+from cluster.node.ray_state import ask_ray
 from cluster.rendezvous import free_port, node_environment
 
 

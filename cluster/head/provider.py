@@ -26,12 +26,12 @@ from ray.autoscaler.tags import (
 )
 
 from cluster import files, rendezvous, slurm
-from cluster.drain import tell_ray
 from cluster.event_log import EventLog
-from cluster.job_cache import JobCache
-from cluster.job_registry import HEAD, RegisteredJob, comment
-from cluster.ray_state import waiting_bundles
+from cluster.head.job_cache import JobCache
+from cluster.node.drain import tell_ray
+from cluster.node.ray_state import waiting_bundles
 from cluster.slurm import QueuedJob, SlurmRefusalError, SlurmSilenceError
+from cluster.slurm.job_registry import HEAD, RegisteredJob, comment
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from cluster.reasons import in_words
+from cluster.slurm.reasons import in_words
 
 
 @pytest.mark.parametrize(

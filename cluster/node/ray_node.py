@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster import slurm
-from cluster.fair_share import worker_environment
+from cluster.node.fair_share import worker_environment
 from cluster.rendezvous import free_port
 from cluster.slurm import MARK
 
@@ -105,7 +105,7 @@ def ray_node(
 def reaper(mark: str, folder: Path, *, keep: bool = False) -> Iterator[None]:
     """Somebody who ends what carries the mark or works in Ray's folder, and removes that unless it is to be kept, when
     this process is over or is killed."""
-    command = [sys.executable, "-m", "cluster.reaper", mark, str(folder), *(["--keep"] if keep else [])]
+    command = [sys.executable, "-m", "cluster.node.reaper", mark, str(folder), *(["--keep"] if keep else [])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True):
         yield
 

@@ -15,14 +15,17 @@ from typing import Any
 
 import click
 
-from cluster import cleanup, files, programs, rendezvous, site, slurm, slurm_identity
-from cluster.autoscaling import head_options, head_script, worker_options, worker_script
+from cluster import cleanup, files, rendezvous, slurm
 from cluster.config import DEFAULT_FOLDER, ClusterConfig, load_config, validate
 from cluster.errors import ClusterError
 from cluster.files import CONFIG_NAME, STOP_NAME
-from cluster.job_registry import HEAD, key_of, registered_jobs
-from cluster.reasons import in_words
-from cluster.status import find_home, screen, snapshot, to_json
+from cluster.head import programs
+from cluster.head.autoscaling import head_options, head_script, worker_options, worker_script
+from cluster.login import site
+from cluster.login.status import find_home, screen, snapshot, to_json
+from cluster.slurm import identity
+from cluster.slurm.job_registry import HEAD, key_of, registered_jobs
+from cluster.slurm.reasons import in_words
 
 _CONTEXT = {"max_content_width": 110, "help_option_names": ["-h", "--help"]}
 _POLL_S = 0.5
@@ -101,7 +104,7 @@ def up(path: Path, overrides: tuple[str, ...], wait: bool, dry_run: bool) -> Non
         return
     if shutil.which("sbatch") is None:
         raise ClusterError("sbatch is not on PATH: this is not a login node of a SLURM cluster. Log in to one.")
-    slurm_identity.require_same(config.home)
+    identity.require_same(config.home)
     _require_down(config)
     attempt = secrets.token_hex(4)
     _prepare_home(config)
@@ -145,7 +148,7 @@ def _prepare_home(config: ClusterConfig) -> None:
         home.chmod(0o700)
         rendezvous.withdraw(home)
         (home / STOP_NAME).unlink(missing_ok=True)
-        slurm_identity.remember(home)
+        identity.remember(home)
         files.write_json(home / CONFIG_NAME, config.model_dump(mode="json"))
     except OSError as error:
         raise ClusterError(f"{home} is not writable ({error.strerror}). Set `folder` to a writable one.") from error
@@ -217,7 +220,7 @@ def _named(home: Path) -> str:
 @_of_cluster
 def status(home: Path, as_json: bool) -> None:
     """Show what runs, what waits and why, on one screen."""
-    slurm_identity.require_same(home)
+    identity.require_same(home)
     shot = snapshot(validate(files.read_json(home / CONFIG_NAME), str(home / CONFIG_NAME)))
     click.echo(json.dumps(to_json(shot), indent=1) if as_json else screen(shot))
 
@@ -253,7 +256,7 @@ def _is_up(home: Path) -> bool:
         return False
     if head.answers():
         return True
-    slurm_identity.require_same(home)
+    identity.require_same(home)
     return any(
         m.kind == HEAD and m.job.state == "RUNNING"
         for m in registered_jobs(slurm.my_jobs(), key_of(home), head.attempt)
@@ -301,7 +304,7 @@ def env(home: Path) -> None:
 @_of_cluster
 def down(home: Path) -> None:
     """Stop the cluster: programs, workers, head and pending jobs."""
-    slurm_identity.require_same(home)
+    identity.require_same(home)
     started = time.monotonic()
     files.write_private(home / STOP_NAME, "")
     before = files.read_json(home / rendezvous.RENDEZVOUS)
@@ -322,7 +325,7 @@ def down(home: Path) -> None:
             slurm.cancel([m.job.job_id for m in jobs if m.kind != HEAD])
         time.sleep(_POLL_S / 2 if waited < _GRACE_S else 2)
     rendezvous.withdraw(home)
-    slurm_identity.forget(home)
+    identity.forget(home)
     click.echo(f"Cluster {home.name} is down after {time.monotonic() - started:.1f} s.")
 
 

@@ -18,22 +18,22 @@ from types import FrameType
 import yaml
 
 from cluster import cleanup, files, rendezvous, slurm
-from cluster.allocation import Allocation
-from cluster.autoscaling import (
+from cluster.config import validate
+from cluster.errors import ClusterError
+from cluster.event_log import EventLog
+from cluster.files import CONFIG_NAME, STOP_NAME
+from cluster.head.autoscaling import (
     autoscaler_environment,
     autoscaling_config,
     cleanup_options,
     cleanup_script,
 )
-from cluster.config import validate
-from cluster.errors import ClusterError
-from cluster.event_log import EventLog
-from cluster.files import CONFIG_NAME, STOP_NAME
-from cluster.job_registry import HEAD
-from cluster.programs import Programs
-from cluster.ray_node import Share, ray_node, wait_for_port
-from cluster.ray_state import ask_ray
+from cluster.head.programs import Programs
+from cluster.node.ray_node import Share, ray_node, wait_for_port
+from cluster.node.ray_state import ask_ray
 from cluster.rendezvous import free_port, node_environment
+from cluster.slurm.allocation import Allocation
+from cluster.slurm.job_registry import HEAD
 
 _POLL_S, _SAY_AGAIN_S = 0.25, 60.0
 _ASK_TIME_EVERY_S = 15.0

@@ -1,4 +1,4 @@
-"""Takes one node out of service: python -m cluster.drain ADDRESS JOB SECONDS
+"""Takes one node out of service: python -m cluster.node.drain ADDRESS JOB SECONDS
 
 With some seconds left, tasks that run may finish, new ones go elsewhere. With 0 the node is declared dead at once, so
 that what ran there starts again elsewhere now, and not when Ray has missed its heartbeats for half a minute.
@@ -13,14 +13,14 @@ import sys
 import time
 from collections.abc import Mapping
 
-from cluster.ray_node import ignore_warnings
+from cluster.node.ray_node import ignore_warnings
 
 _TIMEOUT_S = 20.0
 
 
 def tell_ray(address: str, job_id: str, seconds: int, environment: Mapping[str, str]) -> tuple[bool, str]:
     """Drains in a process of its own. Returns whether work may be running on the node, and what came of it in words."""
-    command = [sys.executable, "-m", "cluster.drain", address, job_id, str(seconds)]
+    command = [sys.executable, "-m", "cluster.node.drain", address, job_id, str(seconds)]
     try:
         done = subprocess.run(
             command, env={**os.environ, **environment}, capture_output=True, text=True, check=False,

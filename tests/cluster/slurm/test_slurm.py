@@ -2,8 +2,8 @@
 
 import pytest
 
-from cluster.job_registry import comment, registered_jobs
 from cluster.slurm import QueuedJob, duration_s, environment_of_user, moment
+from cluster.slurm.job_registry import comment, registered_jobs
 
 
 @pytest.mark.parametrize(

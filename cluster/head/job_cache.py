@@ -6,8 +6,8 @@ import time
 from collections import Counter
 
 from cluster import slurm
-from cluster.job_registry import RegisteredJob, registered_jobs
 from cluster.slurm import QueuedJob, SlurmSilenceError
+from cluster.slurm.job_registry import RegisteredJob, registered_jobs
 
 logger = logging.getLogger(__name__)
 _EARLIER_S = 60.0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.allocation import Allocation, OwnShare
+from cluster.slurm.allocation import Allocation, OwnShare
 
 STEP = {
     "SLURM_JOB_ID": "77", "SLURM_PROCID": "1", "SLURM_JOB_NODELIST": "gpu1,gpu2", "SLURMD_NODENAME": "gpu2",

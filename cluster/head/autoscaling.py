@@ -5,8 +5,8 @@ import sys
 from typing import Any
 
 from cluster.config import Ask, ClusterConfig, NodeType
-from cluster.job_registry import CLEANUP, HEAD, comment, key_of
-from cluster.ray_node import heap_mb
+from cluster.node.ray_node import heap_mb
+from cluster.slurm.job_registry import CLEANUP, HEAD, comment, key_of
 
 _COMMANDS = (
     "initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands",
@@ -29,7 +29,7 @@ def autoscaling_config(config: ClusterConfig, attempt: str, address: str) -> dic
         "idle_timeout_minutes": config.idle_timeout_s / 60,
         "provider": {
             "type": "external",
-            "module": "cluster.provider.SlurmNodeProvider",
+            "module": "cluster.head.provider.SlurmNodeProvider",
             "disable_node_updaters": True,
             "disable_launch_config_check": True,
             "foreground_node_launch": True,

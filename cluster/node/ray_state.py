@@ -1,5 +1,7 @@
 """Ray's nodes, and what waits for resources. Asked in a process of its own, which has the cluster's token in its
-environment and prints one line of JSON: python -m cluster.ray_state ADDRESS [--limits AUTOSCALING_YAML] [--nodes N]
+environment and prints one line of JSON:
+
+    python -m cluster.node.ray_state ADDRESS [--limits AUTOSCALING_YAML] [--nodes N]
 
 With the file, Ray is told on the way how far the cluster may grow, so that programs can ask it. With a number of nodes,
 the answer comes when there are as many, or after --patience seconds.
@@ -42,7 +44,7 @@ def ask_ray(head: Head, *options: str) -> dict[str, Any] | None:
 
 def state_command(head: Head, *options: str) -> list[str]:
     """What asks Ray, given the head's environment."""
-    return [sys.executable, "-m", "cluster.ray_state", head.address, *options]
+    return [sys.executable, "-m", "cluster.node.ray_state", head.address, *options]
 
 
 def _ray_state(address: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What a worker's job runs: `python -m cluster.worker`."""
