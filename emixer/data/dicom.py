@@ -23,12 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from emixer.data.encoded_size import encoded_size
 from emixer.data.gray_range import range_of_levels
 from emixer.data.image_error import ImageError
 from emixer.errors import ConfigError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+    from pydicom.uid import UID
 
 DICOM_RULE = (
     "DICOM: rescale or modality table, then the first VOI table, its largest entry white, else the first window, "
@@ -106,9 +108,16 @@ def read_dicom(content: bytes) -> DicomImage:
         raise
     except MemoryError as error:
         raise ImageError("image does not fit into memory") from error
-    except _DAMAGE as error:
+    except (*_DAMAGE, *_pydicom_errors()) as error:
         raise ImageError("DICOM is damaged or cut short") from error
     return DicomImage(pixels_HW, burnt_in=header.get("BurnedInAnnotation") == "YES")
+
+
+def _pydicom_errors() -> tuple[type[Exception], ...]:
+    """Those of pydicom's errors for damaged files that are no built-in ones."""
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+
+    return BytesLengthException, InvalidDicomError
 
 
 def _header(content: bytes) -> "Dataset":
@@ -142,6 +151,18 @@ def _require_radiograph(header: "Dataset") -> None:
         raise ImageError("DICOM is compressed in a way that is not read") from error
     if not decoder.is_available:
         require_dicom(f"DICOM compressed as {syntax.name}")
+    _require_declared_size(header, syntax)
+
+
+def _require_declared_size(header: "Dataset", syntax: "UID") -> None:
+    """Raises ImageError where the compressed pixels declare another size than the header around them."""
+    from pydicom.encaps import get_frame
+    from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
+
+    if syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes):
+        size = encoded_size(get_frame(header.PixelData, 0, number_of_frames=1))
+        if size != (header.Rows, header.Columns, header.SamplesPerPixel):
+            raise ImageError("DICOM is damaged or cut short")
 
 
 def _stored(header: "Dataset") -> NDArray[Any]:

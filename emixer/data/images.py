@@ -33,6 +33,8 @@ Fit = Literal["crop", "pad", "squeeze"]
 BURNT_IN = "annotation is burnt in, says its header"
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
+_MAX_SIDE_PX = 2**16 - 1
+"""As in JPEG and DICOM: a PNG of 89,000,000 x 1 pixels would take 91 GB of area weights."""
 _ORIENTATION = 0x0112
 _PHOTOMETRIC = 262
 _TRANSPOSE = {
@@ -67,6 +69,8 @@ def read_image(content: bytes, side_px: int, fit: Fit) -> ReadImage:
         remark = BURNT_IN if image.burnt_in else None
     else:
         pixels_HW = _decode(content, side_px, fit)
+        if max(pixels_HW.shape) > _MAX_SIDE_PX:
+            raise ImageError("image is too large to be a radiograph")
         low, high = gray_range(pixels_HW)
     image_SS = _fitted(pixels_HW, side_px, fit, low, high)
     if image_SS.min() == image_SS.max():
