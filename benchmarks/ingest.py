@@ -1,12 +1,16 @@
 """Ingest: images/s of large images against Pillow, and memory against the number of images.
 
     python benchmarks/ingest.py decode [--images 12]            one core, in turn, medians of processor time
+    python benchmarks/ingest.py dicom [--images 40]             the same for DICOM, against pydicom + Pillow
     python benchmarks/ingest.py memory [--images 10000 100000]  each in a process of its own, on Ray
 
 decode    JPEGs of 2500 x 3000 at quality 95, with little grain (0.6 MB, as the phantom's) and with as much as gives
           them the mean size of the images of MIMIC-CXR-JPG (1.5 MB). Ours: emixer's decode_image to 128 px. Peers:
           Pillow's full decode, convert("L") and resize with its default filter (bicubic) and two others. The ratio
           falls with grain: every coefficient has to be parsed, whether or not it is used.
+dicom     DICOM files of 2500 x 3000, 12 bits, JPEG lossless (benchmarks/lossless_dicom.py), read from disk. Peers: a
+          plain loop of pydicom's dcmread, pixel_array and LUT functions and Pillow's resize, with each decoder for JPEG
+          lossless that pydicom finds installed (`pip install pylibjpeg pylibjpeg-libjpeg`, or python-gdcm).
 memory    Peak resident memory of the driver and of all Ray workers while small images are ingested.
 """
 
@@ -17,8 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # as in a Ray task of one CPU; a second BLAS thread only spins
 
@@ -40,6 +45,10 @@ def main() -> None:
     decode.add_argument("--images", type=int, default=12)
     decode.add_argument("--grain", type=float, nargs="+", default=[0.5, 2.3], help="sd of the noise in gray values")
     decode.add_argument("--rounds", type=int, default=5)
+    dicom = parts.add_parser("dicom")
+    dicom.add_argument("--images", type=int, default=40)
+    dicom.add_argument("--distinct", type=int, default=4, help="images drawn; the files are copies of them in turn")
+    dicom.add_argument("--rounds", type=int, default=3)
     memory = parts.add_parser("memory")
     memory.add_argument("--images", type=int, nargs="+", default=[10_000, 100_000])
     one = parts.add_parser("memory-of-one")
@@ -48,6 +57,8 @@ def main() -> None:
     if args.part == "decode":
         for grain in args.grain:
             compare_decoding(args.images, args.rounds, grain)
+    elif args.part == "dicom":
+        compare_dicom(args.images, args.distinct, args.rounds)
     elif args.part == "memory":
         for images in args.images:  # apart, since a process does not give its peak back
             subprocess.run([sys.executable, __file__, "memory-of-one", str(images)], check=True)
@@ -64,18 +75,58 @@ def compare_decoding(num_images: int, rounds: int, grain: float) -> None:
         "Pillow full decode + Lanczos": lambda content: full(content, Image.Resampling.LANCZOS),
         "Pillow full decode + box": lambda content: full(content, Image.Resampling.BOX),
     }
-    times: dict[str, list[float]] = {name: [] for name in methods}
-    for _ in range(rounds):
-        for name, method in methods.items():
-            start = time.process_time()
-            for content in images:
-                method(content)
-            times[name].append((time.process_time() - start) / num_images)
-    own = float(np.median(times["emixer decode_image, area means"]))
     size = sum(map(len, images)) / num_images / 1e6
     print(
         f"{num_images} images of 2500 x 3000, {size:.2f} MB each, to {SIDE_PX} px, one core, median of {rounds} rounds"
     )
+    time_in_turn(methods, images, rounds)
+
+
+def compare_dicom(num_images: int, num_distinct: int, rounds: int) -> None:
+    """The same for DICOM files on disk."""
+    from lossless_dicom import large_dicom
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import JPEGLosslessSV1
+
+    drawn = [large_dicom(seed) for seed in range(num_distinct)]
+    plugins = get_decoder(JPEGLosslessSV1).available_plugins
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{number}.dcm" for number in range(num_images)]
+        for number, file in enumerate(files):
+            file.write_bytes(drawn[number % num_distinct])
+        methods: dict[str, Callable[[Path], object]] = {
+            "emixer decode_image": lambda file: decode_image(file.read_bytes(), SIDE_PX, "squeeze")
+        }
+        for plugin in plugins:
+            methods[f"pydicom ({plugin}) + Pillow"] = lambda file, plugin=plugin: plain_dicom(file, plugin)
+        print(
+            f"{num_images} DICOM files of 2500 x 3000, JPEG lossless, {np.mean([len(d) for d in drawn]) / 1e6:.2f} MB "
+            f"each, to {SIDE_PX} px, one core, median of {rounds} rounds; pydicom's decoders: {', '.join(plugins)}"
+        )
+        time_in_turn(methods, files, rounds)
+
+
+def plain_dicom(file: Path, plugin: str) -> np.ndarray:
+    """What most preprocessing scripts do."""
+    import pydicom
+    from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
+
+    header = pydicom.dcmread(file)
+    shown = apply_voi_lut(apply_modality_lut(pixel_array(header, decoding_plugin=plugin), header), header)
+    shades = (shown - shown.min()) / (shown.max() - shown.min()) * 255
+    return np.asarray(Image.fromarray(shades.astype(np.uint8)).resize((SIDE_PX, SIDE_PX)))
+
+
+def time_in_turn(methods: dict[str, Callable[[Any], object]], inputs: Sequence[Any], rounds: int) -> None:
+    """Each method on all inputs, `rounds` times; prints medians of processor time, and how the first compares."""
+    times: dict[str, list[float]] = {name: [] for name in methods}
+    for _ in range(rounds):
+        for name, method in methods.items():
+            start = time.process_time()
+            for each in inputs:
+                method(each)
+            times[name].append((time.process_time() - start) / len(inputs))
+    own = float(np.median(times[next(iter(methods))]))
     for name, values in times.items():
         seconds = float(np.median(values))
         print(f"  {name:<46}{1 / seconds:>8.1f} images/s   emixer is {seconds / own:.2f} x as fast")

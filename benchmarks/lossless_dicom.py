@@ -51,7 +51,7 @@ def lossless_jpeg(pixels_HW: NDArray[np.uint16]) -> bytes:
     counts = np.bincount(_CODE_BITS, minlength=17)[1:]
     code, first = 0, {}
     for size, _ in enumerate(counts, 1):  # canonical codes (annex C)
-        for value in np.flatnonzero(_CODE_BITS == size):
+        for value in np.flatnonzero(size == _CODE_BITS):
             first[int(value)] = code
             code += 1
         code <<= 1

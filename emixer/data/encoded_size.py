@@ -1,8 +1,5 @@
 """The size that a compressed image's own header declares, read without decoding it.
 
-libjpeg and openjpeg allocate and fill what a stream declares, whatever the DICOM header around it says: four damaged
-bytes make 4 kB ask for 17 GB and an hour. libjpeg's own `get_parameters` decodes as well.
-
 Sources: ITU-T T.81 B.2 (JPEG), T.87 C.2 (JPEG-LS), T.800 A.5.1 (JPEG 2000).
 """
 

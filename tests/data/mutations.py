@@ -7,9 +7,9 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.uid import JPEG2000Lossless, RLELossless
+from pydicom.uid import RLELossless
 
-from tests.data.dicom_files import dicom_bytes, dicom_dataset, jpeg_lossless
+from tests.data.dicom_files import dicom_bytes, dicom_dataset, jpeg_2000, jpeg_lossless, jpeg_ls
 
 HEIGHT_PX, WIDTH_PX = 48, 40
 _HUGE = (0, 1, 2**15 - 1, 2**16 - 1)
@@ -21,20 +21,23 @@ Mutation = Callable[[bytes, np.random.Generator], bytes]
 
 
 def whole_images(seed: int) -> dict[str, bytes]:
-    """An image of noise as a file of each kind, by the suffix it is known under."""
-    pixels = np.random.default_rng(seed).integers(0, 4096, (HEIGHT_PX, WIDTH_PX), dtype=np.uint16)
-    gray = (pixels >> 4).astype(np.uint8)
-    files = {
-        "jpg": _encoded(gray, "JPEG"), "colour.jpg": _encoded(np.dstack([gray] * 3), "JPEG"),
-        "progressive.jpg": _encoded(gray, "JPEG", progressive=True), "png": _encoded(gray, "PNG"),
-        "deep.png": _encoded(pixels << 4, "PNG"), "dcm": dicom_bytes(_dicom(pixels)),
-        "lossless.dcm": dicom_bytes(jpeg_lossless(_dicom(pixels))),
-    }  # fmt: skip
-    for name, syntax in (("rle.dcm", RLELossless), ("jpeg2000.dcm", JPEG2000Lossless)):
-        header = _dicom(pixels)
-        header.compress(syntax, generate_instance_uid=False)
-        files[name] = dicom_bytes(header)
-    return files
+    """The same image as a file of each kind."""
+    return {kind: whole_image(kind, seed) for kind in KINDS}
+
+
+def whole_image(kind: str, seed: int) -> bytes:
+    """An image of noise as a file of a kind."""
+    return KINDS[kind](np.random.default_rng(seed).integers(0, 4096, (HEIGHT_PX, WIDTH_PX), dtype=np.uint16))
+
+
+def _gray(pixels: np.ndarray) -> np.ndarray:
+    return (pixels >> 4).astype(np.uint8)
+
+
+def _run_lengths(pixels: np.ndarray) -> bytes:
+    header = _dicom(pixels)
+    header.compress(RLELossless, generate_instance_uid=False)
+    return dicom_bytes(header)
 
 
 def _dicom(pixels: np.ndarray) -> Dataset:
@@ -45,6 +48,20 @@ def _encoded(pixels: np.ndarray, kind: str, **options: object) -> bytes:
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+KINDS: dict[str, Callable[[np.ndarray], bytes]] = {
+    "jpeg": lambda pixels: _encoded(_gray(pixels), "JPEG"),
+    "colour jpeg": lambda pixels: _encoded(np.dstack([_gray(pixels)] * 3), "JPEG"),
+    "progressive jpeg": lambda pixels: _encoded(_gray(pixels), "JPEG", progressive=True),
+    "png": lambda pixels: _encoded(_gray(pixels), "PNG"),
+    "deep png": lambda pixels: _encoded(pixels << 4, "PNG"),
+    "dicom": lambda pixels: dicom_bytes(_dicom(pixels)),
+    "jpeg lossless": lambda pixels: dicom_bytes(jpeg_lossless(_dicom(pixels))),
+    "jpeg-ls": lambda pixels: dicom_bytes(jpeg_ls(_dicom(pixels))),
+    "jpeg 2000": lambda pixels: dicom_bytes(jpeg_2000(_dicom(pixels))),
+    "run lengths": _run_lengths,
+}
 
 
 def mutated(

@@ -1,6 +1,6 @@
 """`emixer ingest` of collections whose files are damaged at random: it ends, and accounts for every row it was given.
 
-A seed makes 200 inputs, so ten thousand are the fifty seeds of `-m thorough`; a seed that fails is the way to repeat it.
+A seed makes 200 inputs, so the fifty of `-m thorough` make ten thousand. The seed of a failure repeats it.
 """
 
 import csv
@@ -18,7 +18,7 @@ from emixer.cli.main import main
 from emixer.data.labels import CHEXPERT, NIH14, Label
 from emixer.data.padchest_labels import PADCHEST_LABELS
 from emixer.data.shards import ShardSet
-from tests.data.mutations import mutated, whole_images
+from tests.data.mutations import mutated, whole_image, whole_images
 
 NUM_IMAGES, NUM_TEXT_REPORTS, NUM_XML_REPORTS, NUM_TABLES = 108, 42, 42, 8
 NUM_WHOLE = 4
@@ -80,7 +80,7 @@ def test_of_mutated_images_and_reports_every_one_is_kept_or_listed(
     num_mutated = NUM_IMAGES + NUM_TEXT_REPORTS
     for number in range(num_mutated + NUM_WHOLE):
         kind = kinds[number % len(kinds)]
-        image, report = whole_images(seed * 1000 + number)[kind], REPORT.encode()
+        image, report = whole_image(kind, seed * 1000 + number), REPORT.encode()
         if number < NUM_IMAGES:
             image = mutated(image, generator, whole)
         elif number < num_mutated:
@@ -111,7 +111,7 @@ def test_of_mutated_xml_every_report_is_read_or_listed(seed: int, tmp_path: Path
         text = XML.format(number).encode()
         text = mutated(text, generator, {}, is_text=True) if number < NUM_XML_REPORTS else text
         (tmp_path / f"ecgen-radiology/{number}.xml").write_bytes(text)
-        (tmp_path / f"images/{image_id}.png").write_bytes(whole_images(seed * 1000 + number)["png"])
+        (tmp_path / f"images/{image_id}.png").write_bytes(whole_image("png", seed * 1000 + number))
     rows = [(image_id, "train" if number % 5 else "validate", *[0] * 14) for number, image_id in enumerate(ids)]
     write_table(tmp_path / "labels.csv", [("dicom_id", "split", *(f"gold_{name}" for name in NIH14)), *rows])
     assert invoke("open-i", "--root", tmp_path, "--out", tmp_path / "shards") is None
@@ -171,7 +171,7 @@ def test_a_mutated_table_is_refused_in_a_sentence_or_accounted_for(
     seed: int, tmp_path: Path, ray_cluster: None
 ) -> None:
     generator = np.random.default_rng(seed)
-    images = {f"{number}.png": whole_images(seed * 1000 + number)["png"] for number in range(4)}
+    images = {f"{number}.png": whole_image("png", seed * 1000 + number) for number in range(4)}
     tables = published_tables(tmp_path, images)
     for number in range(NUM_TABLES):
         command = list(tables)[number % len(tables)]
