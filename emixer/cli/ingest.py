@@ -110,13 +110,16 @@ def nih_cxr14() -> None:
     """
 
 
-@_ingest_command("chexpert", ("root", "views", "test_fraction"))
+@_ingest_command("chexpert", ("root", "reports", "views", "test_fraction"))
 def chexpert() -> None:
     """CheXpert v1.0, small or full: train.csv, valid.csv and the images. Frontal images only, unless --views adds
     laterals.
 
     \b
       emixer ingest chexpert --root /data/CheXpert-v1.0-small --out /data/shards-chexpert
+    With the reports of CheXpert Plus:
+      emixer ingest chexpert --root /data/CheXpert-v1.0-small \\
+          --reports /data/chexpert-plus/df_chexpert_plus_240401.csv --out /data/shards-chexpert
     """
 
 
@@ -138,12 +141,15 @@ def vindr_cxr() -> None:
     """
 
 
-@_ingest_command("rsna-pneumonia", ("root", "validate_fraction", "test_fraction"))
+@_ingest_command("rsna-pneumonia", ("root", "nih_mapping", "nih_root", "validate_fraction", "test_fraction"))
 def rsna_pneumonia() -> None:
     """RSNA Pneumonia Detection Challenge, stage 2 (DICOM). Its images are a subset of NIH ChestX-ray14.
 
     \b
       emixer ingest rsna-pneumonia --root /data/rsna-pneumonia --out /data/shards-rsna
+    With NIH's patients and splits, so that the two collections can be used together:
+      emixer ingest rsna-pneumonia --root /data/rsna-pneumonia --nih-root /data/nih-cxr14 \\
+          --nih-mapping /data/rsna-pneumonia/pneumonia-challenge-dataset-mappings_2018.json --out /data/shards-rsna
     """
 
 

@@ -107,16 +107,16 @@ def read_dicom(content: bytes) -> DicomImage:
         raise
     except MemoryError as error:
         raise ImageError("image does not fit into memory") from error
-    except (*_DAMAGE, *_pydicom_errors()) as error:
+    except _damage() as error:
         raise ImageError("DICOM is damaged or cut short") from error
     return DicomImage(pixels_HW, burnt_in=header.get("BurnedInAnnotation") == "YES")
 
 
-def _pydicom_errors() -> tuple[type[Exception], ...]:
-    """Those of pydicom's errors for damaged files that are no built-in ones."""
+def _damage() -> tuple[type[Exception], ...]:
+    """_DAMAGE, and those of pydicom's errors that are no built-in ones."""
     from pydicom.errors import BytesLengthException, InvalidDicomError
 
-    return BytesLengthException, InvalidDicomError
+    return (*_DAMAGE, BytesLengthException, InvalidDicomError)
 
 
 def _header(content: bytes) -> "Dataset":
