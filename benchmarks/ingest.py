@@ -1,13 +1,19 @@
 """Ingest: images/s of large images against Pillow, and memory against the number of images.
 
     python benchmarks/ingest.py decode [--images 12]            one core, in turn, medians of processor time
+    python benchmarks/ingest.py dicom [--images 40]             the same for DICOM, against pydicom + Pillow
     python benchmarks/ingest.py memory [--images 10000 100000]  each in a process of its own, on Ray
+    python benchmarks/ingest.py driver [--images 10000 100000]  the same of the driver's part alone, in a minute
 
 decode    JPEGs of 2500 x 3000 at quality 95, with little grain (0.6 MB, as the phantom's) and with as much as gives
           them the mean size of the images of MIMIC-CXR-JPG (1.5 MB). Ours: emixer's decode_image to 128 px. Peers:
           Pillow's full decode, convert("L") and resize with its default filter (bicubic) and two others. The ratio
           falls with grain: every coefficient has to be parsed, whether or not it is used.
+dicom     DICOM files of 2500 x 3000, 12 bits, JPEG lossless (benchmarks/lossless_dicom.py), read from disk. Peers: a
+          plain loop of pydicom's dcmread, pixel_array and LUT functions and Pillow's resize, with each decoder for JPEG
+          lossless that pydicom finds installed (`pip install pylibjpeg pylibjpeg-libjpeg`, or python-gdcm).
 memory    Peak resident memory of the driver and of all Ray workers while small images are ingested.
+driver    The same of the driver without Ray: tables to plan, selection from made-up blocks, manifest.
 """
 
 import argparse
@@ -17,16 +23,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # as in a Ray task of one CPU; a second BLAS thread only spins
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 from worker_memory import Watch
 
-from emixer.config import load_config
+from emixer.config import Config, load_config
 from emixer.data.images import decode_image
 
 SIDE_PX = 128
@@ -40,17 +49,26 @@ def main() -> None:
     decode.add_argument("--images", type=int, default=12)
     decode.add_argument("--grain", type=float, nargs="+", default=[0.5, 2.3], help="sd of the noise in gray values")
     decode.add_argument("--rounds", type=int, default=5)
-    memory = parts.add_parser("memory")
-    memory.add_argument("--images", type=int, nargs="+", default=[10_000, 100_000])
-    one = parts.add_parser("memory-of-one")
-    one.add_argument("images", type=int)
+    dicom = parts.add_parser("dicom")
+    dicom.add_argument("--images", type=int, default=40)
+    dicom.add_argument("--distinct", type=int, default=4, help="images drawn; the files are copies of them in turn")
+    dicom.add_argument("--rounds", type=int, default=3)
+    for part in ("memory", "driver"):
+        memory = parts.add_parser(part)
+        memory.add_argument("--images", type=int, nargs="+", default=[10_000, 100_000])
+        one = parts.add_parser(f"{part}-of-one")
+        one.add_argument("images", type=int)
     args = parser.parse_args()
     if args.part == "decode":
         for grain in args.grain:
             compare_decoding(args.images, args.rounds, grain)
-    elif args.part == "memory":
+    elif args.part == "dicom":
+        compare_dicom(args.images, args.distinct, args.rounds)
+    elif args.part in ("memory", "driver"):
         for images in args.images:  # apart, since a process does not give its peak back
-            subprocess.run([sys.executable, __file__, "memory-of-one", str(images)], check=True)
+            subprocess.run([sys.executable, __file__, f"{args.part}-of-one", str(images)], check=True)
+    elif args.part == "driver-of-one":
+        measure_driver(args.images)
     else:
         measure_memory(args.images)
 
@@ -64,18 +82,58 @@ def compare_decoding(num_images: int, rounds: int, grain: float) -> None:
         "Pillow full decode + Lanczos": lambda content: full(content, Image.Resampling.LANCZOS),
         "Pillow full decode + box": lambda content: full(content, Image.Resampling.BOX),
     }
-    times: dict[str, list[float]] = {name: [] for name in methods}
-    for _ in range(rounds):
-        for name, method in methods.items():
-            start = time.process_time()
-            for content in images:
-                method(content)
-            times[name].append((time.process_time() - start) / num_images)
-    own = float(np.median(times["emixer decode_image, area means"]))
     size = sum(map(len, images)) / num_images / 1e6
     print(
         f"{num_images} images of 2500 x 3000, {size:.2f} MB each, to {SIDE_PX} px, one core, median of {rounds} rounds"
     )
+    time_in_turn(methods, images, rounds)
+
+
+def compare_dicom(num_images: int, num_distinct: int, rounds: int) -> None:
+    """The same for DICOM files on disk."""
+    from lossless_dicom import large_dicom
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import JPEGLosslessSV1
+
+    drawn = [large_dicom(seed) for seed in range(num_distinct)]
+    plugins = get_decoder(JPEGLosslessSV1).available_plugins
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{number}.dcm" for number in range(num_images)]
+        for number, file in enumerate(files):
+            file.write_bytes(drawn[number % num_distinct])
+        methods: dict[str, Callable[[Path], object]] = {
+            "emixer decode_image": lambda file: decode_image(file.read_bytes(), SIDE_PX, "squeeze")
+        }
+        for plugin in plugins:
+            methods[f"pydicom ({plugin}) + Pillow"] = lambda file, plugin=plugin: plain_dicom(file, plugin)
+        print(
+            f"{num_images} DICOM files of 2500 x 3000, JPEG lossless, {np.mean([len(d) for d in drawn]) / 1e6:.2f} MB "
+            f"each, to {SIDE_PX} px, one core, median of {rounds} rounds; pydicom's decoders: {', '.join(plugins)}"
+        )
+        time_in_turn(methods, files, rounds)
+
+
+def plain_dicom(file: Path, plugin: str) -> np.ndarray:
+    """What most preprocessing scripts do."""
+    import pydicom
+    from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
+
+    header = pydicom.dcmread(file)
+    shown = apply_voi_lut(apply_modality_lut(pixel_array(header, decoding_plugin=plugin), header), header)
+    shades = (shown - shown.min()) / (shown.max() - shown.min()) * 255
+    return np.asarray(Image.fromarray(shades.astype(np.uint8)).resize((SIDE_PX, SIDE_PX)))
+
+
+def time_in_turn(methods: dict[str, Callable[[Any], object]], inputs: Sequence[Any], rounds: int) -> None:
+    """Each method on all inputs, `rounds` times; prints medians of processor time, and how the first compares."""
+    times: dict[str, list[float]] = {name: [] for name in methods}
+    for _ in range(rounds):
+        for name, method in methods.items():
+            start = time.process_time()
+            for each in inputs:
+                method(each)
+            times[name].append((time.process_time() - start) / len(inputs))
+    own = float(np.median(times[next(iter(methods))]))
     for name, values in times.items():
         seconds = float(np.median(values))
         print(f"  {name:<46}{1 / seconds:>8.1f} images/s   emixer is {seconds / own:.2f} x as fast")
@@ -105,15 +163,9 @@ def measure_memory(num_images: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "source"
         write_small_images(root, num_images)
-        settings = {
-            "ingest.source.kind": "image-folder", "ingest.source.root": root, "ingest.source.name": "small",
-            "ingest.source.label_csv": root / "labels.csv", "ingest.source.label_columns": ["Edema"],
-            "ingest.source.report_column": "report", "ingest.out": Path(folder) / "out", "ingest.side_px": 64,
-            "ray.num_cpus": 2, "ray.object_store_mb": 200,
-        }  # fmt: skip
         with Watch() as watch:
             start = time.monotonic()
-            ingest.run(load_config(extra=settings))
+            ingest.run(small_config(root, Path(folder) / "out"))
             seconds = time.monotonic() - start
     print(
         f"{num_images:>8,} images: driver {watch.driver_mb:,.0f} MB, largest worker {watch.worker_mb:,.0f} MB at peak; "
@@ -121,16 +173,69 @@ def measure_memory(num_images: int) -> None:
     )
 
 
+def measure_driver(num_images: int) -> None:
+    """Prints the driver's peak memory of planning so many images and of what follows their decoding."""
+    from emixer.data.ingest import plan_ingest
+    from emixer.data.manifest import write_manifest
+    from emixer.data.selection import decide
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "source"
+        write_table(root, num_images)
+        config = small_config(root, Path(folder) / "out")
+        with Watch() as watch:
+            ingest = plan_ingest(config)
+            with ingest.workspace.opened(ingest.plan):
+                planned_mb = watch.driver_mb
+                for block in range(ingest.plan.num_blocks):
+                    write_block(ingest.workspace.block(block), ingest.plan.num_images([block]), block)
+                decide(ingest.plan, ingest.workspace, config.ingest.missing_findings)
+                write_manifest(ingest.plan, ingest.collection, ingest.workspace, [], 1)
+                time.sleep(0.2)  # for a last sample
+    print(f"{num_images:>8,} images: planning {planned_mb:,.0f} MB, all of it {watch.driver_mb:,.0f} MB at peak")
+
+
+def write_block(path: Path, num_images: int, seed: int) -> None:
+    """As decoding leaves one, without pixels and reports: images that all differ and are all kept."""
+    hashes = np.random.default_rng(seed).bytes(16 * num_images)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = {
+        "pixel_hash": pa.array([hashes[i : i + 16] for i in range(0, len(hashes), 16)], pa.binary(16)),
+        "image_reason": pa.nulls(num_images, pa.string()), "image_remark": pa.nulls(num_images, pa.string()),
+        "outcome": pa.repeat("whole text", num_images),
+    }  # fmt: skip
+    pq.write_table(pa.table(table), path)
+
+
+def small_config(root: Path, out: Path) -> Config:
+    """How the small images are ingested."""
+    settings = {
+        "ingest.source.kind": "image-folder", "ingest.source.root": root, "ingest.source.name": "small",
+        "ingest.source.label_csv": root / "labels.csv", "ingest.source.label_columns": ["Edema"],
+        "ingest.source.report_column": "report", "ingest.out": out, "ingest.side_px": 64, "ray.num_cpus": 2,
+        "ray.object_store_mb": 200,
+    }  # fmt: skip
+    return load_config(extra=settings)
+
+
 def write_small_images(root: Path, num_images: int) -> None:
     """64 px JPEGs of noise, each another one, with a report each."""
-    lines = ["image,Edema,report"]
     generator = np.random.default_rng(0)
-    for number in range(num_images):
-        path = root / f"{number // 1000:04d}" / f"{number:07d}.jpg"
+    for name in write_table(root, num_images):
+        path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(generator.integers(0, 256, (64, 64), dtype=np.uint8)).save(path)
-        lines.append(f"{path.relative_to(root)},{number % 2},The lungs are clear. Nodule of {number % 97} mm.")
-    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+
+
+def write_table(root: Path, num_images: int) -> list[str]:
+    """The CSV of the small images; returns their paths."""
+    names = [f"{number // 1000:04d}/{number:07d}.jpg" for number in range(num_images)]
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "labels.csv").open("w") as file:
+        file.write("image,Edema,report\n")
+        for number, name in enumerate(names):
+            file.write(f"{name},{number % 2},The lungs are clear. Nodule of {number % 97} mm.\n")
+    return names
 
 
 if __name__ == "__main__":

@@ -112,6 +112,8 @@ class ChexpertSource(Section):
     """Source kind."""
     root: Path = Field(strict=False)
     """Folder with train.csv, valid.csv, `train/` and `valid/`."""
+    reports: Path | None = Field(None, strict=False)
+    """df_chexpert_plus_240401.csv of CheXpert Plus, for reports, which v1.0 lacks. None: no reports."""
     views: tuple[str, ...] = Field(("Frontal",), strict=False)
     """Frontal/Lateral values to keep. `Frontal,Lateral` also keeps laterals, as view LATERAL."""
     test_fraction: float = Field(0.1, ge=0, lt=1)
@@ -156,10 +158,15 @@ class RsnaPneumoniaSource(Section):
     """Source kind."""
     root: Path = Field(strict=False)
     """Folder with stage_2_train_labels.csv, stage_2_detailed_class_info.csv and `stage_2_train_images/`."""
+    nih_mapping: Path | None = Field(None, strict=False)
+    """pneumonia-challenge-dataset-mappings_2018.json of RSNA, for the patients, who are NIH's. None: each image counts
+    as one."""
+    nih_root: Path | None = Field(None, strict=False)
+    """NIH ChestX-ray14's folder; with nih_mapping, each patient is in the same split as there."""
     validate_fraction: float = Field(0.1, ge=0, lt=1)
-    """Share of images held out for validation."""
+    """Share of subjects held out for validation."""
     test_fraction: float = Field(0.1, ge=0, lt=1)
-    """Share of images held out for test."""
+    """Share of subjects held out for test, if nih_root does not decide."""
 
 
 class BraxSource(Section):

@@ -1,4 +1,4 @@
-"""DICOM radiographs -> gray images, by pydicom and its decoders (the extra `dicom`).
+"""DICOM radiographs -> gray images, by pydicom and imagecodecs (the extra `dicom`).
 
 What is read of a header stands in `_TAGS`, and nothing else is ever parsed: no name, date or identifier of a patient
 can reach a shard, a table or a message.
@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from emixer.data.dicom_pixels import require_decodable, stored_pixels
 from emixer.data.gray_range import range_of_levels
 from emixer.data.image_error import ImageError
 from emixer.errors import ConfigError
@@ -40,6 +40,7 @@ DICOM_NAME = r"\.(dcm|dicom)$"
 WHITE = 65535.0
 """Pixels of a `DicomImage` run from 0, black, to this."""
 
+_PACKAGES = ("pydicom", "imagecodecs")
 _TAGS = [
     "SOPClassUID", "Modality", "BurnedInAnnotation", "SamplesPerPixel", "PhotometricInterpretation",
     "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
@@ -81,7 +82,7 @@ def is_dicom(content: bytes) -> bool:
 
 def require_dicom(what: str) -> None:
     """Raises ConfigError where the packages that read DICOM are not installed. what: e.g. `vindr-cxr`."""
-    missing = [name for name in ("pydicom", "pylibjpeg", "libjpeg", "openjpeg") if find_spec(name) is None]
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise ConfigError(
             f"{what} needs packages that are not installed ({', '.join(missing)}). Run `pip install 'emixer[dicom]'`."
@@ -94,21 +95,28 @@ def read_dicom(content: bytes) -> DicomImage:
     Raises ConfigError where the packages of the extra are missing.
     """
     require_dicom("A DICOM image")
-    for name in ("pydicom", "pylibjpeg", "libjpeg", "openjpeg"):
+    for name in _PACKAGES:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # they quote headers; what matters is raised
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             header = _header(content)
             _require_radiograph(header)
-            pixels_HW = _shown(header, _stored(header))
+            pixels_HW = _shown(header, stored_pixels(header))
     except (ImageError, ConfigError):
         raise
     except MemoryError as error:
         raise ImageError("image does not fit into memory") from error
-    except _DAMAGE as error:
+    except _damage() as error:
         raise ImageError("DICOM is damaged or cut short") from error
     return DicomImage(pixels_HW, burnt_in=header.get("BurnedInAnnotation") == "YES")
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """_DAMAGE, and those of pydicom's errors that are no built-in ones."""
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+
+    return (*_DAMAGE, BytesLengthException, InvalidDicomError)
 
 
 def _header(content: bytes) -> "Dataset":
@@ -119,8 +127,6 @@ def _header(content: bytes) -> "Dataset":
 
 def _require_radiograph(header: "Dataset") -> None:
     """Raises ImageError for what is not one image of gray or colour pixels that can be decoded."""
-    from pydicom.pixels.decoders.base import get_decoder
-
     modality = header.get("Modality")
     if str(header.get("SOPClassUID", "")).startswith(_PRESENTATION_STATES) or modality == "PR":
         raise ImageError("DICOM is a presentation state, not an image")
@@ -135,25 +141,7 @@ def _require_radiograph(header: "Dataset") -> None:
         raise ImageError("image is too large to be a radiograph")
     if header.BitsStored not in _DEPTHS or header.get("HighBit", header.BitsStored - 1) != header.BitsStored - 1:
         raise ImageError("DICOM stores its pixels in a way that is not read")
-    syntax = header.file_meta.TransferSyntaxUID
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError as error:
-        raise ImageError("DICOM is compressed in a way that is not read") from error
-    if not decoder.is_available:
-        require_dicom(f"DICOM compressed as {syntax.name}")
-
-
-def _stored(header: "Dataset") -> NDArray[Any]:
-    """Pixels as they are stored, or the luma of colour pixels."""
-    from pydicom.pixels.utils import pixel_array
-
-    pixels = pixel_array(header)
-    if pixels.ndim == 2 and header.PhotometricInterpretation in ("MONOCHROME1", "MONOCHROME2"):
-        return pixels
-    if pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8:
-        return np.asarray(Image.fromarray(pixels).convert("L"))
-    raise ImageError("DICOM stores its pixels in a way that is not read")
+    require_decodable(header)
 
 
 def _shown(header: "Dataset", pixels_HW: NDArray[Any]) -> NDArray[np.uint16]:
@@ -162,7 +150,7 @@ def _shown(header: "Dataset", pixels_HW: NDArray[Any]) -> NDArray[np.uint16]:
         return pixels_HW.astype(np.uint16) * 257
     signed = header.PixelRepresentation == 1
     lowest = -(2 ** (header.BitsStored - 1)) if signed else 0
-    codes_HW = (pixels_HW.astype(np.int32) - lowest) & (2**header.BitsStored - 1)
+    codes_HW = _codes(pixels_HW, lowest, 2**header.BitsStored - 1)
     shades_V = _shades(header, lowest + np.arange(2**header.BitsStored, dtype=np.int32), codes_HW)
     white_V = np.floor(np.clip(shades_V, 0, 1) * WHITE + 0.5).astype(np.uint16)
     if header.PhotometricInterpretation == "MONOCHROME1":
@@ -171,7 +159,20 @@ def _shown(header: "Dataset", pixels_HW: NDArray[Any]) -> NDArray[np.uint16]:
     return shown_HW
 
 
-def _shades(header: "Dataset", stored_V: NDArray[np.int32], codes_HW: NDArray[np.int32]) -> NDArray[np.float64]:
+def _codes(pixels_HW: NDArray[Any], lowest: int, highest_code: int) -> NDArray[np.uint16]:
+    """How far above the lowest value that can be stored each pixel is; bits that are not stored do not count.
+
+    Modulo 2**16, in which negative values are what they are in two's complement.
+    """
+    codes_HW = pixels_HW.astype(np.uint16, copy=False)
+    if lowest:
+        codes_HW = codes_HW + np.uint16(-lowest)
+    if codes_HW.max() > highest_code:
+        codes_HW = codes_HW & np.uint16(highest_code)
+    return codes_HW
+
+
+def _shades(header: "Dataset", stored_V: NDArray[np.int32], codes_HW: NDArray[np.uint16]) -> NDArray[np.float64]:
     """For each value that can be stored, ascending: 0 for the darkest that is shown, 1 for the brightest."""
     from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
 

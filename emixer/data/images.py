@@ -33,6 +33,8 @@ Fit = Literal["crop", "pad", "squeeze"]
 BURNT_IN = "annotation is burnt in, says its header"
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
+_MAX_SIDE_PX = 2**16 - 1
+"""As in JPEG and DICOM: a PNG of 89,000,000 x 1 pixels would take 91 GB of area weights."""
 _ORIENTATION = 0x0112
 _PHOTOMETRIC = 262
 _TRANSPOSE = {
@@ -67,6 +69,8 @@ def read_image(content: bytes, side_px: int, fit: Fit) -> ReadImage:
         remark = BURNT_IN if image.burnt_in else None
     else:
         pixels_HW = _decode(content, side_px, fit)
+        if max(pixels_HW.shape) > _MAX_SIDE_PX:
+            raise ImageError("image is too large to be a radiograph")
         low, high = gray_range(pixels_HW)
     image_SS = _fitted(pixels_HW, side_px, fit, low, high)
     if image_SS.min() == image_SS.max():
@@ -145,12 +149,34 @@ def resize_area(
     pixels_HW: NDArray[np.generic], height: int, width: int, low: float = 0.0, high: float = 255.0
 ) -> NDArray[np.uint8]:
     """Means over the areas of the new pixels, low..high mapped to 0..255, rounded half up. uint8 (height, width)."""
-    rows_hH = _area_weights(pixels_HW.shape[0], height)
     columns_wW = _area_weights(pixels_HW.shape[1], width)
-    sums_hw = rows_hH @ pixels_HW.astype(np.float64, copy=False) @ columns_wW.T
+    sums_hw = _sums_over_rows(pixels_HW, height) @ columns_wW.T
     area = float(pixels_HW.shape[0] * pixels_HW.shape[1])
     scaled_hw = np.floor((sums_hw - area * low) * 255 / (area * (high - low)) + 0.5)
     return np.clip(scaled_hw, 0, 255).astype(np.uint8)
+
+
+def _sums_over_rows(pixels_HW: NDArray[np.generic], height: int) -> NDArray[np.float64]:
+    """Sums over the rows that each of `height` new ones covers, in units of 1/height of a row. float64 (height, W).
+
+    Large images of whole numbers take a twelfth of the time of a product with the weights, whose result is the same:
+    most rows belong to one new row alone.
+    """
+    length = pixels_HW.shape[0]
+    if pixels_HW.dtype not in (np.uint8, np.uint16) or length < 2 * height:
+        return _area_weights(length, height) @ pixels_HW.astype(np.float64, copy=False)
+    sums_hW = np.empty((height, pixels_HW.shape[1]))
+    for row in range(height):
+        start, stop = row * length, (row + 1) * length
+        first, last = -(-start // height), stop // height
+        # 65,535 rows of 65,535 are below 2**32
+        sums_hW[row] = pixels_HW[first:last].sum(axis=0, dtype=np.uint32)
+        sums_hW[row] *= height
+        if first * height > start:
+            sums_hW[row] += pixels_HW[first - 1] * np.float64(first * height - start)
+        if stop > last * height:
+            sums_hW[row] += pixels_HW[last] * np.float64(stop - last * height)
+    return sums_hW
 
 
 @lru_cache(maxsize=64)

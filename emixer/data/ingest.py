@@ -11,7 +11,7 @@ all, and what is there is not made again: giving the same command again goes on.
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,8 @@ def plan_ingest(config: Config) -> Ingest:
     plan = make_plan(collection, settings)
     workspace = Workspace(settings.out.absolute())
     workspace.check(plan)
-    return Ingest(config, collection, plan, workspace)
+    unread = replace(collection, images=collection.images.slice(0, 0))  # the plan has them, in its own order
+    return Ingest(config, unread, plan, workspace)
 
 
 def run_ingest(ingest: Ingest) -> IngestOutcome:

@@ -43,7 +43,13 @@ def write_manifest(
     vocabulary.save(workspace.out / VOCABULARY_NAME)
     with written_aside(workspace.out / QUARANTINE_NAME) as aside:
         pq.write_table(quarantine, aside, compression="zstd")
-    kept = plan.images.filter(selection["keep"])
+    columns = [
+        "split",
+        "study_id",
+        "subject_id",
+        "labels",
+    ]  # the others, reports above all, would be a copy for nothing
+    kept = plan.images.select(columns).filter(selection["keep"])
     manifest = {
         "shard_version": plan.info.shard_version,
         "package_version": plan.info.package_version,

@@ -104,12 +104,16 @@ def make_plan(collection: Collection, config: IngestConfig) -> Plan:
 
 def _ordered(images: pa.Table) -> pa.Table:
     """By split, then by a hash of the id."""
-    hashes = [
-        hashlib.blake2b(i.encode(), digest_size=8, person=b"emixer-order").digest()
-        for i in images["dicom_id"].to_pylist()
-    ]
+    hashes = np.fromiter(
+        (
+            int.from_bytes(hashlib.blake2b(i.as_py().encode(), digest_size=8, person=b"emixer-order").digest(), "big")
+            for i in images["dicom_id"]
+        ),
+        np.uint64,
+        images.num_rows,
+    )
     splits = pc.index_in(images["split"], value_set=pa.array(SPLITS)).to_numpy()
-    order = np.lexsort((np.array(hashes, dtype="S8").view(">u8"), splits))
+    order = np.lexsort((hashes, splits))
     return images.take(pa.array(order)).combine_chunks()
 
 

@@ -14,15 +14,15 @@ Images are read as four small columns: 400,000 images are some 30 MB.
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from emixer.data.plan import Plan, Workspace, write_aligned
 from emixer.data.sections import MissingFindings, Outcome
 
 _USABLE = (Outcome.FINDINGS, Outcome.IMPRESSION, Outcome.LAST_PARAGRAPH, Outcome.WHOLE_TEXT, Outcome.OTHER_LANGUAGE)
-_KEEP_ORDER = {"test": 0, "validate": 1, "train": 2}
+_KEEP_ORDER = ("test", "validate", "train")
 _COLUMNS = ["pixel_hash", "image_reason", "image_remark", "outcome"]
 
 
@@ -40,43 +40,55 @@ def decide(plan: Plan, workspace: Workspace, missing_findings: MissingFindings) 
 
 def judge(images: pa.Table, decoded: pa.Table, missing_findings: MissingFindings) -> pa.Table:
     """The rules above. images: the plan's; decoded: pixel_hash, image_reason, image_remark and outcome, row for row."""
-    table = images.select(["dicom_id", "study_id", "split"]).to_pandas()
-    table["pixel_hash"] = decoded["pixel_hash"].to_pandas()
-    outcome = decoded["outcome"].to_pandas()
-    image_reason = decoded["image_reason"].to_pandas()
-    image_remark = decoded["image_remark"].to_pandas()
-
-    broken = image_reason.notna()
-    without_text = ~broken & ~outcome.isin([*_USABLE, Outcome.NOT_GIVEN])
-    dropped = without_text & (missing_findings != "keep-without-report")
-    original = _original_split(table[~broken & ~dropped])
-    duplicate = original.notna().reindex(table.index, fill_value=False)
-
-    remarked = image_remark.notna() & ~without_text & ~duplicate
-    stage = np.select([broken | remarked, without_text, duplicate], ["image", "report", "duplicate"], "")
-    reason = image_reason.where(broken, outcome.where(without_text, ""))
-    reason = reason.mask(without_text & ~dropped, reason + "; image kept without it")
-    reason = reason.mask(duplicate, "same pixels as another image, which is in " + original.reindex(table.index))
-    reason = reason.mask(remarked, image_remark + "; image kept")
-    keep = ~broken & ~dropped & ~duplicate
-
-    countable = table[keep & (table["split"] == "train") & outcome.isin(_USABLE)]
-    counted = ~countable["study_id"].duplicated()
-    listed = stage != ""
+    columns = {name: decoded[name].combine_chunks() for name in _COLUMNS}
+    outcome, remark, image_reason = columns["outcome"], columns["image_remark"], columns["image_reason"]
+    broken = pc.is_valid(image_reason)
+    has_text = pc.is_in(outcome, pa.array([*_USABLE, Outcome.NOT_GIVEN], pa.string()))
+    without_text = pc.and_not(pc.invert(broken), has_text)
+    dropped = pc.and_(without_text, missing_findings != "keep-without-report")
+    original = _original_split(images, columns["pixel_hash"], pc.invert(pc.or_(broken, dropped)))
+    duplicate = pc.is_valid(original)
+    keep = pc.invert(pc.or_(pc.or_(broken, dropped), duplicate))
+    cases = pa.StructArray.from_arrays([broken, duplicate, dropped, without_text, pc.is_valid(remark)], names="abcde")
+    reasons = [
+        image_reason,
+        pc.binary_join_element_wise("same pixels as another image, which is in ", original, ""),
+        outcome,
+        pc.binary_join_element_wise(outcome, "; image kept without it", ""),
+        pc.binary_join_element_wise(remark, "; image kept", ""),
+    ]
+    stages = [pa.scalar(stage) for stage in ("image", "duplicate", "report", "report", "image")]
     return pa.table(
         {
-            "keep": pa.array(keep),
-            "stage": pa.array(stage.astype(object), pa.string(), mask=~listed),
-            "reason": pa.array(reason.to_numpy(object), pa.string(), mask=~listed),
-            "outcome": pa.array(outcome, pa.string()),
-            "counts_report": pa.array(counted.reindex(table.index, fill_value=False)),
+            "keep": keep,
+            "stage": pc.case_when(cases, *stages),
+            "reason": pc.case_when(cases, *reasons),
+            "outcome": outcome,
+            "counts_report": _counts_report(images, keep, outcome),
         }
     )
 
 
-def _original_split(candidates: pd.DataFrame) -> pd.Series:
-    """For each image that has to go as a duplicate: the split of the image that stays; missing for those that stay."""
-    rank = candidates["split"].map(_KEEP_ORDER)
-    ordered = candidates.assign(rank=rank).sort_values(["rank", "dicom_id"], kind="stable")
-    first = ordered.groupby("pixel_hash", sort=False)["split"].transform("first")
-    return first[ordered["pixel_hash"].duplicated()]
+def _original_split(images: pa.Table, pixel_hash: pa.Array, candidate: pa.Array) -> pa.Array:
+    """For each image that has to go as a duplicate: the split of the image that stays; null for those that stay."""
+    rank = pc.index_in(images["split"], value_set=pa.array(_KEEP_ORDER))
+    rows = np.flatnonzero(candidate.to_numpy(zero_copy_only=False))
+    keys = pa.table({"rank": rank, "dicom_id": images["dicom_id"]}).take(rows)
+    order = rows[pc.sort_indices(keys, [("rank", "ascending"), ("dicom_id", "ascending")]).to_numpy()]
+    codes = pixel_hash.take(order).dictionary_encode().indices.to_numpy()
+    _, first = np.unique(codes, return_index=True)
+    place = np.full(images.num_rows, -1)
+    place[order] = order[first[codes]]
+    place[order[first]] = -1
+    return images["split"].combine_chunks().take(pa.array(place, mask=place < 0))
+
+
+def _counts_report(images: pa.Table, keep: pa.Array, outcome: pa.Array) -> pa.Array:
+    """True for the first image of each train study whose report is part of the shards."""
+    of_train = pc.equal(images["split"].combine_chunks(), "train")
+    counts = pc.and_(pc.and_(keep, of_train), pc.is_in(outcome, pa.array(_USABLE, pa.string())))
+    rows = np.flatnonzero(counts.to_numpy(zero_copy_only=False))
+    codes = images["study_id"].take(rows).combine_chunks().dictionary_encode().indices.to_numpy()
+    counted = np.zeros(images.num_rows, bool)
+    counted[rows[np.unique(codes, return_index=True)[1]]] = True
+    return pa.array(counted)

@@ -3,10 +3,11 @@
 import struct
 from io import BytesIO
 
+import imagecodecs
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless
 
 SECRET = "Secretname"
 
@@ -54,9 +55,35 @@ def table(entries: np.ndarray, bits: int, first: int = 0) -> Dataset:
     return item
 
 
+def compressed(header: Dataset, stream: bytes, syntax: str) -> Dataset:
+    """The same image with a stream of that transfer syntax for its pixels."""
+    header.PixelData = encapsulate([stream])
+    header["PixelData"].VR = "OB"
+    header["PixelData"].is_undefined_length = True
+    header.file_meta.TransferSyntaxUID = syntax
+    return header
+
+
+def stored(header: Dataset) -> np.ndarray:
+    """Pixels of a header that is not compressed, as unsigned numbers."""
+    dtype = f"<u{header.BitsAllocated // 8}"
+    return np.frombuffer(header.PixelData, dtype).reshape(header.Rows, header.Columns)
+
+
+def jpeg_2000(header: Dataset) -> Dataset:
+    """The same image, compressed as lossless JPEG 2000."""
+    options = {"bitspersample": header.BitsStored, "codecformat": "J2K", "reversible": True}
+    return compressed(header, imagecodecs.jpeg2k_encode(stored(header), **options), JPEG2000Lossless)
+
+
+def jpeg_ls(header: Dataset) -> Dataset:
+    """The same image, compressed as lossless JPEG-LS."""
+    return compressed(header, imagecodecs.jpegls_encode(stored(header)), JPEGLSLossless)
+
+
 def jpeg_lossless(header: Dataset) -> Dataset:
     """The same image, compressed as JPEG lossless (ITU-T T.81 annex H) with first-order prediction."""
-    pixels_HW = np.frombuffer(header.PixelData, f"<u{header.BitsAllocated // 8}").reshape(header.Rows, header.Columns)
+    pixels_HW = stored(header)
     bits = "".join(_difference(int(value)) for value in _differences(pixels_HW.astype(int), header.BitsStored).ravel())
     bits += "1" * (-len(bits) % 8)
     packed = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\x00")
@@ -64,11 +91,8 @@ def jpeg_lossless(header: Dataset) -> Dataset:
     huffman = b"\xff\xc4" + struct.pack(">HB", 19 + 17, 0) + bytes([0, 0, 0, 0, 17, *[0] * 11, *range(17)])
     frame = struct.pack(">HBHHBBBB", 11, header.BitsStored, header.Rows, header.Columns, 1, 1, 0x11, 0)
     scan = struct.pack(">HBBBBBB", 8, 1, 1, 0, 1, 0, 0)
-    header.PixelData = encapsulate([b"\xff\xd8\xff\xc3" + frame + huffman + b"\xff\xda" + scan + packed + b"\xff\xd9"])
-    header["PixelData"].VR = "OB"
-    header["PixelData"].is_undefined_length = True
-    header.file_meta.TransferSyntaxUID = JPEGLosslessSV1
-    return header
+    stream = b"\xff\xd8\xff\xc3" + frame + huffman + b"\xff\xda" + scan + packed + b"\xff\xd9"
+    return compressed(header, stream, JPEGLosslessSV1)
 
 
 def _differences(pixels_HW: np.ndarray, bits: int) -> np.ndarray:

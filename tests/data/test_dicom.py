@@ -1,17 +1,32 @@
 """DICOM images: the values are pydicom's own, every compression gives the same image, and the rest has a reason."""
 
+import struct
+from collections.abc import Callable
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
-from pydicom.uid import MPEG2MPML, JPEG2000Lossless, RLELossless
+from pydicom.uid import MPEG2MPML, JPEGBaseline8Bit, JPEGExtended12Bit, RLELossless
 
+from emixer.data.encoded_size import encoded_size
 from emixer.data.image_error import ImageError
 from emixer.data.images import decode_image, read_image
 from emixer.errors import ConfigError
-from tests.data.dicom_files import SECRET, dicom_bytes, dicom_dataset, dicom_file, jpeg_lossless, table
+from tests.data.dicom_files import (
+    SECRET,
+    compressed,
+    dicom_bytes,
+    dicom_dataset,
+    dicom_file,
+    jpeg_2000,
+    jpeg_lossless,
+    jpeg_ls,
+    stored,
+    table,
+)
 
 SIDE = 16
 
@@ -120,11 +135,58 @@ def test_every_lossless_compression_gives_the_same_image(bits: int) -> None:
         return dicom_dataset(image(bits, side=64), bits, WindowCenter=2 ** (bits - 1), WindowWidth=2**bits)
 
     expected = decode_image(dicom_bytes(header()), 64, "crop")
-    for syntax in (RLELossless, JPEG2000Lossless):
-        compressed = header()
-        compressed.compress(syntax, generate_instance_uid=False)
-        np.testing.assert_array_equal(decode_image(dicom_bytes(compressed), 64, "crop"), expected)
-    np.testing.assert_array_equal(decode_image(dicom_bytes(jpeg_lossless(header())), 64, "crop"), expected)
+    run_lengths = header()
+    run_lengths.compress(RLELossless, generate_instance_uid=False)
+    for image_file in (run_lengths, jpeg_lossless(header()), jpeg_ls(header()), jpeg_2000(header())):
+        np.testing.assert_array_equal(decode_image(dicom_bytes(image_file), 64, "crop"), expected)
+
+
+def test_negative_values_survive_compression() -> None:
+    def header() -> Dataset:
+        return dicom_dataset(image(12, signed=True, side=64), 12, WindowCenter=100, WindowWidth=2500)
+
+    expected = decode_image(dicom_bytes(header()), 64, "crop")
+    for image_file in (_twelve_bits(header(), jpeg_lossless), _twelve_bits(header(), jpeg_2000)):
+        np.testing.assert_array_equal(decode_image(dicom_bytes(image_file), 64, "crop"), expected)
+
+
+def _twelve_bits(header: Dataset, compress: Callable[[Dataset], Dataset]) -> Dataset:
+    """Compressed from two's complement of 12 bits, without the sign's copies above them."""
+    header.PixelData = (stored(header) & 0xFFF).tobytes()
+    return compress(header)
+
+
+@pytest.mark.parametrize(("bits", "syntax"), [(8, JPEGBaseline8Bit), (12, JPEGExtended12Bit)])
+def test_lossy_jpeg_of_a_smooth_image_is_nearly_the_original(bits: int, syntax: str) -> None:
+    smooth = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint16) * 2**bits // 128
+    header = dicom_dataset(smooth, bits, WindowCenter=2 ** (bits - 1), WindowWidth=2**bits)
+    expected = decode_image(dicom_bytes(header), 64, "crop").astype(int)
+    stream = imagecodecs.jpeg8_encode(stored(header), level=98, bitspersample=bits)
+    shown = decode_image(dicom_bytes(compressed(header, stream, syntax)), 64, "crop")
+    assert np.abs(shown - expected).max() <= 3
+
+
+@pytest.mark.parametrize("compress", [jpeg_lossless, jpeg_ls, jpeg_2000])
+def test_a_stream_of_another_size_than_its_header_says_is_damaged_before_a_decoder_believes_it(
+    compress: Callable[[Dataset], Dataset],
+) -> None:
+    header = compress(dicom_dataset(image(12), 12))
+    header.Rows = 65535
+    with pytest.raises(ImageError, match=r"^DICOM is damaged or cut short$"):
+        decode_image(dicom_bytes(header), SIDE, "crop")
+
+
+def test_the_declared_size_of_a_stream() -> None:
+    def frame(rows: int, columns: int) -> bytes:
+        return b"\xff\xc3" + struct.pack(">HBHHB", 8, 12, rows, columns, 1)
+
+    comment, scan = b"\xff\xfe\0\x05abc", b"\xff\xda\0\x02"
+    assert encoded_size(b"\xff\xd8" + comment + b"\xff" + frame(48, 40) + scan) == (48, 40, 1)
+    assert encoded_size(b"\xff\xd8" + frame(48, 40) + frame(48, 40) + scan) is None
+    assert encoded_size(b"\xff\xd8" + comment + scan + frame(48, 40)) is None
+    assert encoded_size(b"\xff\xd8" + comment) is None
+    codestream = b"\xff\x4f\xff\x51" + struct.pack(">HHIIII16xH", 47, 0, 50, 60, 10, 12, 3)
+    assert encoded_size(codestream) == encoded_size(b"\0\0\0\x0cjP  box" + codestream) == (48, 40, 3)
 
 
 NO_PIXELS = "DICOM holds no pixels, or is cut short before them"
@@ -171,6 +233,6 @@ def test_burnt_in_annotation_is_remarked() -> None:
 
 
 def test_without_the_extra_one_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emixer.data.dicom.find_spec", lambda name: None if name == "pylibjpeg" else object())
-    with pytest.raises(ConfigError, match=r"not installed \(pylibjpeg\)\. Run `pip install 'emixer\[dicom\]'`"):
+    monkeypatch.setattr("emixer.data.dicom.find_spec", lambda name: None if name == "imagecodecs" else object())
+    with pytest.raises(ConfigError, match=r"not installed \(imagecodecs\)\. Run `pip install 'emixer\[dicom\]'`"):
         decode_image(WHOLE, SIDE, "crop")

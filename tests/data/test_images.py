@@ -32,7 +32,7 @@ def area_by_loop(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**32 - 1))
+@given(st.integers(1, 20), st.integers(1, 9), st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**32 - 1))
 def test_area_resize_is_exact_whatever_the_sizes(h: int, w: int, new_h: int, new_w: int, seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (h, w), dtype=np.uint8)
     np.testing.assert_array_equal(resize_area(pixels, new_h, new_w), area_by_loop(pixels, new_h, new_w))
@@ -164,6 +164,12 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded() -> None:
     assert len(buffer.getvalue()) < 100_000
     with pytest.raises(ImageError, match="too large"):
         decode_image(buffer.getvalue(), 16, "crop")
+
+
+def test_an_image_of_one_endless_row_is_refused() -> None:
+    pixels = np.arange(70_000, dtype=np.uint16)[None] >> 9
+    with pytest.raises(ImageError, match="too large"):
+        decode_image(encoded(pixels.astype(np.uint8)), 16, "squeeze")
 
 
 @settings(max_examples=60, deadline=None)

@@ -138,6 +138,8 @@ def finish(collection: Collection) -> None:
     write_bytes(out / "README.txt", _README.format(title=LAYOUTS[collection.layout].title).encode())
     for each in LAYOUTS[collection.layout].tables(lambda: _rows(out)):
         _write_csv(out / each.name, each.header, each.rows)
+    for name, content in LAYOUTS[collection.layout].documents(lambda: _rows(out)):
+        write_json(out / name, content)
     if collection.broken_files:
         _write_csv(out / BROKEN, ("path", "damage"), _broken_rows(_rows(out)))
     _write_factors(out / FACTORS, _tables(out))
@@ -291,6 +293,8 @@ def _checksum_lines(collection: Collection) -> Iterator[str]:
     for _, _, path in _blocks(collection.out):
         for entry in json.loads(pq.read_schema(path).metadata[b"sums"]):
             yield f"{entry['sha256']}  {entry['path']}\n"
-    tables = (each.name for each in LAYOUTS[collection.layout].tables(lambda: iter(())))
-    for name in (*tables, FACTORS):
+    layout = LAYOUTS[collection.layout]
+    tables = (each.name for each in layout.tables(lambda: iter(())))
+    documents = (name for name, _ in layout.documents(lambda: iter(())))
+    for name in (*tables, *documents, FACTORS):
         yield f"{sha256_of(collection.out / name)}  {name}\n"

@@ -4,6 +4,7 @@ A layout sees rows of factors.parquet alone, so names of files are made of what 
 own tables hold beyond what a reader of them needs is left out.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -51,6 +52,10 @@ class Layout:
     def tables(self, rows: Rows) -> Iterator[Table]:
         """The tables, in the order in which they are written."""
         raise NotImplementedError
+
+    def documents(self, rows: Rows) -> Iterator[tuple[str, list[dict[str, str]]]]:
+        """JSON files beside the tables: name and content."""
+        yield from ()
 
 
 class MimicCxrJpg(Layout):
@@ -165,7 +170,8 @@ class PadChest(Layout):
         return encode_png(image, deep=True)
 
     def tables(self, rows: Rows) -> Iterator[Table]:
-        header = ("", "ImageID", "ImageDir", "StudyID", "PatientID", "Projection", "Labels", "Report")
+        header = ("", "ImageID", "ImageDir", "StudyDate_DICOM", "StudyID", "PatientID", "PatientBirth",
+                  "PatientSex_DICOM", "Projection", "Labels", "Report")  # fmt: skip
         entries = ((number, *self._entry(row)) for number, row in enumerate(rows()))
         yield Table("PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", header, entries)
 
@@ -174,8 +180,8 @@ class PadChest(Layout):
         report = "sin hallazgos ." if _stated(row, Label.NO_FINDING) == 1 else "con hallazgos ."
         view = {"LATERAL": "L", "AP": "AP_horizontal"}.get(row["projection"], row["projection"])
         return (
-            f"{row['dicom_id']}.png", self._folder(row), row["study_id"], row["subject_id"], view,
-            repr(named or ["unchanged"]), report,
+            f"{row['dicom_id']}.png", self._folder(row), row["study_date"], row["study_id"], row["subject_id"],
+            int(row["study_date"][:4]) - row["age_years"], row["sex"], view, repr(named or ["unchanged"]), report,
         )  # fmt: skip
 
 
@@ -204,7 +210,7 @@ class VindrCxr(Layout):
 
 
 class RsnaPneumonia(Layout):
-    """Frontal DICOM images, a table of boxes and one of classes."""
+    """Frontal DICOM images, a table of boxes and one of classes, and which images of NIH's they are."""
 
     title = "RSNA Pneumonia Detection Challenge, stage 2"
     ingest = "rsna-pneumonia"
@@ -226,6 +232,15 @@ class RsnaPneumonia(Layout):
             "stage_2_detailed_class_info.csv", ("patientId", "class"),
             ((_image_id(row), self._class(row)) for row in rows()),
         )  # fmt: skip
+
+    def documents(self, rows: Rows) -> Iterator[tuple[str, list[dict[str, str]]]]:
+        seen: Counter[str] = Counter()
+        mapping = []
+        for row in rows():
+            name = f"{int(row['subject_id']):08d}_{seen[row['subject_id']]:03d}.png"
+            seen[row["subject_id"]] += 1
+            mapping.append({"subset_img_id": _image_id(row), "img_id": name})
+        yield "pneumonia-challenge-dataset-mappings_2018.json", mapping
 
     def _class(self, row: Row) -> str:
         if _opaque(row):

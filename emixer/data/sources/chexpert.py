@@ -5,7 +5,7 @@
 
 The paths in the tables begin with the name of the archive (CheXpert-v1.0-small/), which is left off. valid.csv, which
 radiologists labelled, is validate; a share of train.csv's patients becomes test, since the collection's own test images
-come apart from it. Reports are not part of v1.0.
+come apart from it. Reports are not part of v1.0; those of CheXpert Plus can be joined (`chexpert_plus`).
 """
 
 from pathlib import Path
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from emixer.config.ingest import ChexpertSource
 from emixer.data.labels import CHEXPERT
+from emixer.data.sources.chexpert_plus import reports_of
 from emixer.data.sources.collection import (
     Collection,
     image_table,
@@ -48,6 +49,7 @@ def read_chexpert(source: ChexpertSource) -> Collection:
     valid = valid.append_column("split", pa.chunked_array([pa.repeat("validate", valid.num_rows)]))
     table = pa.concat_tables([train, valid])
     table, not_selected = select_views(table, "Frontal/Lateral", source.views, keep_missing=False)
+    reports = {} if source.reports is None else {"report": reports_of(source.reports, table["image"])}
     images = image_table(
         len(CHEXPERT),
         dicom_id=table["image"],
@@ -59,11 +61,17 @@ def read_chexpert(source: ChexpertSource) -> Collection:
         labels=table["labels"],
         sex=sexes(table["Sex"]),
         age_years=whole_years(table["Age"]),
+        **reports,
     )
     require_images(images, source.root, not_selected)
     require_disjoint_subjects(images, source.root)
     return Collection(
-        source="chexpert", images=images, label_names=CHEXPERT, images_root=source.root, not_selected=not_selected
+        source="chexpert",
+        images=images,
+        label_names=CHEXPERT,
+        images_root=source.root,
+        has_reports=source.reports is not None,
+        not_selected=not_selected,
     )
 
 

@@ -59,7 +59,9 @@ def read_nih_cxr14(source: NihCxr14Source) -> Collection:
     require_known_labels(path, cells, "Finding Labels", (*NIH14, Label.NO_FINDING))
     table = table.append_column(LABELS, named_label_vectors(cells, NIH14))
     table, not_selected = select_views(table, "View Position", source.views, keep_missing=source.keep_missing_view)
-    splits, official = _splits(source, table)
+    splits, official = nih_splits(
+        source.root, table["Image Index"], table["Patient ID"], source.validate_fraction, source.test_fraction
+    )
     listed = pc.is_valid(splits)
     ids, paths = table["Image Index"], _image_paths(source.root, table["Image Index"])
     images = image_table(
@@ -90,23 +92,27 @@ def read_nih_cxr14(source: NihCxr14Source) -> Collection:
     )
 
 
-def _splits(source: NihCxr14Source, table: pa.Table) -> tuple[pa.Array, bool]:
-    """The split of each image, null for one that no list names; and whether the official lists are there."""
-    there = [name for name in _LISTS if (source.root / name).is_file()]
+def nih_splits(
+    root: Path,
+    images: pa.ChunkedArray,
+    patients: pa.ChunkedArray,
+    validate_fraction: float,
+    test_fraction: float,
+) -> tuple[pa.Array, bool]:
+    """The split of each image, null for one that no list names; and whether the official lists are in that folder."""
+    there = [name for name in _LISTS if (root / name).is_file()]
     if not there:
-        return split_by_subject(table["Patient ID"], source.validate_fraction, source.test_fraction), False
+        return split_by_subject(patients, validate_fraction, test_fraction), False
     if len(there) < len(_LISTS):
-        raise SourceError(
-            f"{source.root} has {there[0]} but not the other list. Expected {' and '.join(_LISTS)}, or neither."
-        )
-    train_val, test = (_names(source.root / name) for name in _LISTS)
+        raise SourceError(f"{root} has {there[0]} but not the other list. Expected {' and '.join(_LISTS)}, or neither.")
+    train_val, test = (_names(root / name) for name in _LISTS)
     twice = pc.sum(pc.is_in(train_val, test)).as_py()
     if twice:
-        raise SourceError(f"{twice:,} images are in both official lists of {source.root}. Download the lists again.")
-    images = table["Image Index"].combine_chunks()
-    by_hash = split_by_subject(table["Patient ID"], source.validate_fraction, 0.0)
-    rest = pc.if_else(pc.is_in(images, train_val), by_hash, pa.nulls(len(images), pa.string()))
-    return pc.if_else(pc.is_in(images, test), "test", rest), True
+        raise SourceError(f"{twice:,} images are in both official lists of {root}. Download the lists again.")
+    names = images.combine_chunks()
+    by_hash = split_by_subject(patients, validate_fraction, 0.0)
+    rest = pc.if_else(pc.is_in(names, train_val), by_hash, pa.nulls(len(names), pa.string()))
+    return pc.if_else(pc.is_in(names, test), "test", rest), True
 
 
 def _names(path: Path) -> pa.Array:

@@ -104,7 +104,7 @@ def _read_studies(root: Path) -> tuple[list[_Study], tuple[LeftOut, ...]]:
         except NotRegularError:
             left_out.append(LeftOut(path.relative_to(root).as_posix(), "report", "report is not a regular file"))
             continue
-        except (ElementTree.ParseError, UnicodeDecodeError, OSError):
+        except (ElementTree.ParseError, LookupError, ValueError, OSError):  # the middle two: of encodings
             left_out.append(LeftOut(path.relative_to(root).as_posix(), "report", "report is not well-formed XML"))
             continue
         for key in (study.study_id, *study.image_ids):

@@ -45,13 +45,15 @@ _VERSIONS = {
         "ImageID", "ImageDir", "StudyID", "PatientID", "Projection", "Report", "Labels",
     )
 }  # fmt: skip
+_OPTIONAL = ("PatientSex_DICOM", "PatientBirth", "StudyDate_DICOM", "Manufacturer_DICOM")
+_OLDEST = 120
 
 
 def read_padchest(source: PadChestSource) -> Collection:
     """Reads the table. Raises SourceError when it is missing or of another version."""
     path = find_table(source.root, *_VERSIONS, "PADCHEST*.csv", "PADCHEST*.csv.gz", "padchest.csv")
     version = require_version(path, _VERSIONS)
-    table = read_table(path, _VERSIONS[version], ("PatientSex_DICOM", "Manufacturer_DICOM"))
+    table = read_table(path, _VERSIONS[version], _OPTIONAL)
     require_unique(path, table, "ImageID")
     for name in ("ImageID", "ImageDir"):
         require_inside(path, table, name)
@@ -96,9 +98,21 @@ def _known(table: pa.Table) -> dict[str, pa.ChunkedArray]:
     known = {}
     if "PatientSex_DICOM" in table.column_names:
         known["sex"] = sexes(table["PatientSex_DICOM"])
+    if "PatientBirth" in table.column_names and "StudyDate_DICOM" in table.column_names:
+        known["age_years"] = _ages(table["PatientBirth"], table["StudyDate_DICOM"])
     if "Manufacturer_DICOM" in table.column_names:
         known["manufacturer"] = table["Manufacturer_DICOM"]
     return known
+
+
+def _ages(births: pa.ChunkedArray, studies: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Years from that of birth (1952 or 1952.0) to that of the study (20140915); null where either is not one, or the
+    difference is no age."""
+    born = pc.struct_field(pc.extract_regex(births, r"^(?P<year>\d{4})(?:\.0)?$"), "year").cast(pa.int16())
+    seen = pc.struct_field(pc.extract_regex(studies, r"^(?P<year>\d{4})\d{4}(?:\.0)?$"), "year").cast(pa.int16())
+    ages = pc.subtract(seen, born)
+    is_age = pc.and_(pc.greater_equal(ages, 0), pc.less_equal(ages, _OLDEST))
+    return pc.if_else(is_age, ages, pa.scalar(None, pa.int16()))
 
 
 def _image_paths(root: Path, table: pa.Table) -> pa.Array:

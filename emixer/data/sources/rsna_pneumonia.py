@@ -5,7 +5,7 @@
     stage_2_train_images/*.dcm        images of 1024 px; the test images have no labels and are not read
 
 Labels: Lung Opacity (Target 1) and No Finding (class Normal). A `patientId` is an image, and the images are some of NIH
-ChestX-ray14's: a patient may be in two splits here, and in both collections. Never train on one and test on the other.
+ChestX-ray14's: without RSNA's mapping (`rsna_origin`), a patient may be in two splits here, and in both collections.
 """
 
 import pyarrow as pa
@@ -13,7 +13,15 @@ import pyarrow.compute as pc
 
 from emixer.config.ingest import RsnaPneumoniaSource
 from emixer.data.labels import Label
-from emixer.data.sources.collection import Collection, image_table, require_images, split_by_subject
+from emixer.data.sources.collection import (
+    Collection,
+    image_table,
+    require_disjoint_subjects,
+    require_images,
+    split_by_subject,
+)
+from emixer.data.sources.nih_cxr14 import nih_splits
+from emixer.data.sources.rsna_origin import read_origin
 from emixer.data.sources.tables import (
     find_table,
     lookup,
@@ -48,17 +56,37 @@ def read_rsna_pneumonia(source: RsnaPneumoniaSource) -> Collection:
     labels = [opaque, pc.equal(found, "Normal")]
     flat = pa.table([each.cast(pa.int8()) for each in labels], names=_LABELS).to_pandas().to_numpy().ravel()
     ids = targets["patientId"]
+    subjects, splits = _subjects(source, ids)
     images = image_table(
         len(_LABELS),
         dicom_id=ids,
         study_id=ids,
-        subject_id=ids,
-        split=split_by_subject(ids, source.validate_fraction, source.test_fraction),
+        subject_id=subjects,
+        split=splits,
         image_path=pc.binary_join_element_wise(f"{_FOLDER}/", pc.binary_join_element_wise(ids, ".dcm", ""), ""),
         labels=pa.FixedSizeListArray.from_arrays(pa.array(flat), len(_LABELS)),
     )
     require_images(images, path, {})
+    require_disjoint_subjects(images, path)
     return Collection(source="rsna-pneumonia", images=images, label_names=_LABELS, images_root=source.root)
+
+
+def _subjects(source: RsnaPneumoniaSource, ids: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.Array]:
+    """Whose images they are, and their splits: by NIH's patients where the mapping is given, as in NIH's own ingest
+    where its folder is."""
+    if source.nih_mapping is None:
+        if source.nih_root is not None:
+            raise SourceError("ingest.source.nih_root needs ingest.source.nih_mapping, RSNA's table of NIH's images.")
+        return ids, split_by_subject(ids, source.validate_fraction, source.test_fraction)
+    names, patients = (pa.chunked_array([column]) for column in read_origin(source.nih_mapping, ids))
+    if source.nih_root is None:
+        return patients, split_by_subject(patients, source.validate_fraction, source.test_fraction)
+    splits, _ = nih_splits(source.nih_root, names, patients, source.validate_fraction, source.test_fraction)
+    if splits.null_count:
+        raise SourceError(
+            f"{splits.null_count:,} images are in neither official list in {source.nih_root}. Download the lists again."
+        )
+    return patients, splits
 
 
 def _one_row_an_image(source: RsnaPneumoniaSource, name: str, column: str, allowed: tuple[str, ...]) -> pa.Table:

@@ -19,6 +19,7 @@ import pyarrow.csv as pa_csv
 from emixer.errors import SourceError
 
 _FIRST_ROW = 2  # of the data; the header is row 1
+_MAX_NAMES, _MAX_NAME_LENGTH = 40, 40
 LABELS = "\0labels"
 """Name for a column of labels that have been read, beside those of a CSV, none of which is named so."""
 _LABELS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
@@ -39,7 +40,7 @@ def read_header(path: Path) -> list[str]:
         raise SourceError(f"{path} is empty. Expected a CSV table with a header.")
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise SourceError(f"{path} names the column {twice[0]!r} twice. Column names must be unique.")
+        raise SourceError(f"{path} names the column {_short(twice[0])!r} twice. Column names must be unique.")
     return header
 
 
@@ -85,8 +86,9 @@ def require_column(path: Path, header: Sequence[str], name: str) -> None:
     """Raises SourceError, with the nearest name there is, when a column is absent."""
     if name not in header:
         near = difflib.get_close_matches(name, header, n=1, cutoff=0.6)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise SourceError(f"{path} has no column {name!r}. Its columns are: {', '.join(header[:40])}.{hint}")
+        hint = f" Did you mean {_short(near[0])!r}?" if near else ""
+        columns = ", ".join(map(_short, header[:_MAX_NAMES]))
+        raise SourceError(f"{path} has no column {name!r}. Its columns are: {columns}.{hint}")
 
 
 def require_version(path: Path, versions: Mapping[str, Sequence[str]]) -> str:
@@ -138,7 +140,9 @@ def require_only(path: Path, columns: Sequence[str]) -> None:
     """Raises SourceError when the table has a column that is not expected: it may be a label nobody would see."""
     unknown = [name for name in read_header(path) if name not in columns]
     if unknown:
-        raise SourceError(f"{path} has an unknown column {unknown[0]!r}. Expected exactly: {', '.join(columns)}.")
+        raise SourceError(
+            f"{path} has an unknown column {_short(unknown[0])!r}. Expected exactly: {', '.join(columns)}."
+        )
 
 
 def require_present(path: Path, table: pa.Table, name: str) -> None:
@@ -277,6 +281,11 @@ def lookup(keys: pa.ChunkedArray, table_keys: pa.ChunkedArray) -> pa.Array:
 def shown(value: str) -> str:
     """A cell's value as far as it may be shown: short ones only, since a shifted column could hold an id or text."""
     return repr(value) if len(value) <= 6 else f"a text of {len(value)} characters"
+
+
+def _short(name: str) -> str:
+    """A column's name, or as much as shows that it is none."""
+    return name if len(name) <= _MAX_NAME_LENGTH else f"{name[:_MAX_NAME_LENGTH]}..."
 
 
 def _opened(path: Path) -> IO[str]:

@@ -1,7 +1,7 @@
 """`emixer generate`: a trained run -> a paired dataset on disk. Composes model, label plan, Ray Data and the files."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path

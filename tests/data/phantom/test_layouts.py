@@ -111,12 +111,23 @@ def test_an_interrupted_drawing_goes_on_and_gives_the_same_bytes(drawn: tuple[st
         assert (collection.out / name).read_bytes() == (root / name).read_bytes()
 
 
+def test_the_rsna_layout_says_whose_images_they_are(drawn: tuple[str, Path]) -> None:
+    layout, root = drawn
+    if layout != "rsna-pneumonia":
+        pytest.skip("has patients of its own, or none")
+    mapping = root / "pneumonia-challenge-dataset-mappings_2018.json"
+    images = read_collection(RsnaPneumoniaSource(root=root, nih_mapping=mapping)).images.to_pylist()
+    factors = {LAYOUTS[layout].image_path(row): row for row in pq.read_table(root / "factors.parquet").to_pylist()}
+    assert all(image["subject_id"] == factors[image["image_path"]]["subject_id"] for image in images)
+    assert mapping.name in (root / "SHA256SUMS.txt").read_text()
+
+
 def test_layouts_that_know_people_tell_the_sex_and_age_that_are_drawn(drawn: tuple[str, Path]) -> None:
     layout, root = drawn
     source = source_of(layout, root)
     if layout.startswith("mimic"):
         source = source.model_copy(update={"patients": root / "patients.csv.gz"})
-    elif layout not in ("nih-cxr14", "chexpert", "brax"):
+    elif layout not in ("nih-cxr14", "chexpert", "padchest", "brax"):
         assert read_collection(source).images["sex"].null_count == read_collection(source).images.num_rows
         return
     anatomy = {plan.dicom_id: plan.anatomy for i in range(STUDIES) for plan in make_study(SETTINGS, i).images}

@@ -1,5 +1,6 @@
 """The published collections: images, splits, labels worked out by hand, and tables of other versions."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -146,6 +147,39 @@ def test_chexperts_laterals_come_with_a_view_of_their_own_where_they_are_asked_f
     assert collection.not_selected == {}
 
 
+PLUS = "path_to_image,frontal_lateral,deid_patient_id,report,section_findings,section_impression,age,split"
+
+
+def test_chexpert_takes_its_reports_from_chexpert_plus_by_the_path_of_each_image(tmp_path: Path) -> None:
+    root = chexpert(tmp_path)
+    plus = write(
+        root, "df_chexpert_plus_240401.csv", PLUS,
+        'valid/patient64541/study1/view1_frontal.png,Frontal,patient1,whole,"Clear,\nboth.", 1. Normal. ,73.0,valid',
+        "train/patient00001/study1/view1_frontal.jpg,Frontal,patient2,whole, ,Edema.,68.0,train",
+        "train/patient00001/study1/view2_lateral.jpg,Lateral,patient2,whole,,,68.0,train",
+    )  # fmt: skip
+    views = ("Frontal", "Lateral")
+    collection = read_collection(ChexpertSource(root=root, reports=plus, views=views))
+    reports = {row["image_path"]: row["report"] for row in collection.images.to_pylist()}
+    assert reports == {
+        "valid/patient64541/study1/view1_frontal.jpg": "FINDINGS:\nClear,\nboth.\n\nIMPRESSION:\n1. Normal.",
+        "train/patient00001/study1/view1_frontal.jpg": "IMPRESSION:\nEdema.",
+        "train/patient00001/study1/view2_lateral.jpg": None,
+    }
+    assert collection.has_reports
+    assert not read_collection(ChexpertSource(root=root)).has_reports
+
+
+def test_a_table_of_reports_that_is_not_of_these_images_is_refused(tmp_path: Path) -> None:
+    root = chexpert(tmp_path)
+    other = write(root, "plus.csv", PLUS, "patient1/view1.png,Frontal,p,w,Clear.,,,")
+    with pytest.raises(SourceError, match="has a report for none of the images"):
+        read_collection(ChexpertSource(root=root, reports=other))
+    other = write(root, "plus.csv", PLUS.replace("section_findings", "findings"))
+    with pytest.raises(SourceError, match="closest is CheXpert Plus, but the table lacks section_findings"):
+        read_collection(ChexpertSource(root=root, reports=other))
+
+
 # ---------------------------------------------------------------- PadChest
 
 PADCHEST_HEADER = ",ImageID,ImageDir,StudyID,PatientID,Projection,Labels,Report"
@@ -187,6 +221,17 @@ def test_padchest_maps_its_labels_and_counts_those_without_a_counterpart(tmp_pat
     image = rows(collection)["3_x2.png"]
     assert (image["image_path"], image["view"], image["study_id"]) == ("54/3_x2.png", "AP_horizontal", "S2")
     assert (image["report"], collection.report_language) == ("Derrame .", "es")
+
+
+def test_padchest_knows_sex_and_the_age_in_the_year_of_the_study(tmp_path: Path) -> None:
+    dated = ",ImageID,ImageDir,StudyDate_DICOM,StudyID,PatientID,PatientBirth,PatientSex_DICOM,Projection,Labels,Report"
+    people = ["20140915,S0,P0,1952.0,F", "20140101,S1,P1,1950,M", "20140101,S2,P2,None,O", "20140101,S3,P3,1800.0,",
+              ",S4,P4,1950.0,M"]  # fmt: skip
+    lines = [f"{i},{i}.png,0,{person},PA,['normal'],." for i, person in enumerate(people)]
+    write(tmp_path, "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", dated, *lines)
+    images = read_collection(PadChestSource(root=tmp_path)).images
+    assert images["age_years"].to_pylist() == [62, 64, None, None, None]
+    assert images["sex"].to_pylist() == ["F", "M", None, None, "M"]
 
 
 def test_padchest_images_may_lie_in_one_folder(tmp_path: Path) -> None:
@@ -267,6 +312,56 @@ def test_rsna_has_one_row_an_image_and_two_labels(tmp_path: Path) -> None:
         "0004cfab": {"No Finding"}, "00436515": {"Lung Opacity"}, "00313ee0": set(),
     }  # fmt: skip
     assert rows(collection)["0004cfab"]["image_path"] == "stage_2_train_images/0004cfab.dcm"
+
+
+MAPPING = [
+    {"subset_img_id": "0004cfab", "img_id": "00000001_000.png", "SOPInstanceUID": "1.2"},
+    {"subset_img_id": "00436515", "img_id": "00000001_003.png", "SOPInstanceUID": "1.3"},
+    {"subset_img_id": "00313ee0", "img_id": "00012345_001.png", "SOPInstanceUID": "1.4"},
+    {"subset_img_id": "not-in-stage-2", "img_id": "00000009_001.png", "SOPInstanceUID": "1.5"},
+]
+
+
+def test_rsna_has_nihs_patients_and_their_splits_where_the_mapping_is_given(tmp_path: Path) -> None:
+    root = rsna(tmp_path / "rsna")
+    mapping = write(tmp_path, "mapping.json", json.dumps(MAPPING))
+    patients = {"0004cfab": "1", "00436515": "1", "00313ee0": "12345"}
+    by_hash = rows(read_collection(RsnaPneumoniaSource(root=root, nih_mapping=mapping)))
+    assert {image: row["subject_id"] for image, row in by_hash.items()} == patients
+
+    lists = tmp_path / "nih"
+    write(lists, "train_val_list.txt", "00012345_001.png")
+    write(lists, "test_list.txt", "00000001_000.png", "00000001_003.png")
+    source = RsnaPneumoniaSource(root=root, nih_mapping=mapping, nih_root=lists, validate_fraction=0)
+    splits = {image: row["split"] for image, row in rows(read_collection(source)).items()}
+    assert splits == {"0004cfab": "test", "00436515": "test", "00313ee0": "train"}
+    write(
+        lists, "Data_Entry_2017_v2020.csv", NIH_2020,
+        *(f"{entry['img_id']},Mass,0,{patients[entry['subset_img_id']]},58,M,PA,1,2,0.1,0.1" for entry in MAPPING[:3]),
+    )  # fmt: skip
+    whole = rows(read_collection(NihCxr14Source(root=lists, validate_fraction=0)))
+    assert {(row["subject_id"], row["split"]) for row in whole.values()} == {("1", "test"), ("12345", "train")}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not RSNA's mapping"),
+        ("[1, 2]", "is not RSNA's mapping"),
+        (json.dumps([MAPPING[0] | {"img_id": "x.png"}]), "is not RSNA's mapping"),
+        (json.dumps([MAPPING[0], MAPPING[0]]), "is not RSNA's mapping"),
+        (json.dumps(MAPPING[1:]), "does not have 1 of the 3 images"),
+    ],
+)
+def test_rsna_refuses_what_is_not_the_mapping(tmp_path: Path, content: str, message: str) -> None:
+    mapping = write(tmp_path, "mapping.json", content)
+    with pytest.raises(SourceError, match=message):
+        read_collection(RsnaPneumoniaSource(root=rsna(tmp_path / "rsna"), nih_mapping=mapping))
+
+
+def test_rsna_refuses_nihs_folder_without_the_mapping(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"nih_root needs ingest\.source\.nih_mapping"):
+        read_collection(RsnaPneumoniaSource(root=rsna(tmp_path), nih_root=tmp_path))
 
 
 def test_rsna_refuses_tables_that_contradict_each_other(tmp_path: Path) -> None:
