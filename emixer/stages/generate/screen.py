@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from emixer.audit.matching import Matches, Side
 from emixer.audit.measured import Network
-from emixer.audit.screen import Screen
+from emixer.audit.screen import REASONS, Screen
 from emixer.config import Config
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError
 from emixer.generation.dataset_files import DATA_FOLDER, Layout
+from emixer.generation.screening import DRAWS_BETWEEN, REASONS_BETWEEN
 from emixer.generation.trained_model import TrainedModel
 from emixer.stages.audit.control import (
     NUM_MEASURES,
@@ -60,6 +63,7 @@ class ScreenPlan:
             "audit_encoder": f"{self.network.name} {hashlib.sha256(self.network.identity.encode()).hexdigest()[:16]}",
             "audit_false_alarm": config.audit.false_alarm,
             "audit_span_words": config.audit.span_words,
+            "audit_reasons": ", ".join(REASONS),
         }
 
 
@@ -109,14 +113,24 @@ def describe_screen(screen: Screen, plan: ScreenPlan, remarks: Sequence[str]) ->
 
 
 def read_withheld(folder: Path, layout: Layout) -> dict[str, Any]:
-    """What the screen kept out of a dataset, from one column of its files: the same however often it was resumed."""
-    parts = [pq.read_table(folder / DATA_FOLDER / name, columns=["redraws"])["redraws"] for name, _ in layout.files]
-    rows_by_redraws = np.bincount(np.concatenate([part.to_numpy() for part in parts]))
+    """What the screen kept out of a dataset, from two columns of its files: the same however often it was resumed."""
+    columns = ["redraws", "withheld_for"]
+    told = pa.concat_tables(pq.read_table(folder / DATA_FOLDER / name, columns=columns) for name, _ in layout.files)
+    rows_by_redraws = np.bincount(told["redraws"].to_numpy())
     return {
         "withheld": int((rows_by_redraws * np.arange(len(rows_by_redraws))).sum()),
         "rows_redrawn": int(rows_by_redraws[1:].sum()),
         "rows_by_redraws": rows_by_redraws.tolist(),
+        "withheld_by_reason": _by_reason(told["withheld_for"]),
     }
+
+
+def _by_reason(withheld_for: pa.ChunkedArray) -> dict[str, int]:
+    """How many draws were withheld for each of REASONS; one may count for several."""
+    draws = pc.list_flatten(pc.split_pattern(withheld_for, DRAWS_BETWEEN))
+    counted = pc.value_counts(pc.list_flatten(pc.split_pattern(draws, REASONS_BETWEEN))).to_pylist()
+    found = {each["values"]: each["counts"] for each in counted}
+    return {reason: found.get(reason, 0) for reason in REASONS}
 
 
 def _match_control(
