@@ -203,13 +203,14 @@ def _refuse_flagged(table: pa.Table, plan: DatasetPlan, screening: Screening) ->
     never = np.flatnonzero(table["redraws"].to_numpy() == NEVER_PASSED)
     if not len(never):
         return
-    row = int(table["index"][int(never[0])].as_py())
+    place = int(never[0])
+    row, reasons = int(table["index"][place].as_py()), table["withheld_for"][place].as_py()
     names = plan.row_format.label_names
     has = [name for name, value in zip(names, plan.labels.labels(row, 1)[0, : len(names)], strict=True) if value]
     raise UnfinishedError(
         f"Row {row:,} ({', '.join(has) or 'no label'}) repeats training data by the audit's measure, as first drawn "
-        f"and in each of {screening.most_redraws} redraws ({table['withheld_for'][int(never[0])].as_py()}), and no such "
-        "pair is written. Finished files stay. Raise "
+        f"and in each of {screening.most_redraws} redraws ({reasons}), and no such pair is "
+        "written. Finished files stay. Raise "
         f"generate.redraws={screening.most_redraws} and give the same command again. If it stops once more, the model "
         "has memorized what it was trained on under these labels: use an earlier checkpoint or other labels, or train "
         "on more images."

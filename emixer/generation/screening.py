@@ -4,7 +4,8 @@ Row i holds the first of its draws that passes. Draw 0 is that of a dataset with
 noise of the same row under the same labels and conditions. So a row depends on (seed, i, labels and conditions, screen)
 alone. Draws are judged in blocks of a fixed size, as they are drawn, so that last bits do not depend on the company.
 
-Shapes: B rows of a block, H rows of it that wait for another draw (or, with W, the side), N rows, H = W side [px], S sentences, W words, Y labels and columns of conditions.
+Shapes: B rows of a block, R of its rows that wait for another draw, N rows, H = W side [px], S sentences, W words, Y
+labels and columns of conditions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -90,10 +91,10 @@ class Redrawing:
                 here = waiting[(rows.first + waiting) // REDRAWN_ROWS == block]
                 place = rows.first + here - first
                 images_NHW[here], words_NSW[here] = images[place], words[place]
-                reasons_H = self._reasons(images, words, REDRAWN_ROWS)[place]
-                for row, reasons in zip(here, reasons_H, strict=True):
+                reasons_R = self._reasons(images, words, REDRAWN_ROWS)[place]
+                for row, reasons in zip(here, reasons_R, strict=True):
                     withheld_for[row] += [str(reasons)] if reasons else []
-                still.append(here[np.flatnonzero(reasons_H)])
+                still.append(here[np.flatnonzero(reasons_R)])
             waiting = np.concatenate([np.empty(0, np.int64), *still])
         redraws_N[waiting] = NEVER_PASSED
         return Redrawn(redraws_N, np.array([DRAWS_BETWEEN.join(draws) for draws in withheld_for], np.str_))
