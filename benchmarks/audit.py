@@ -98,21 +98,13 @@ def smooth_images(num: int, side_px: int, seed: int) -> np.ndarray:
 
 
 def write_shards(folder: Path, counts: dict[str, int], side_px: int) -> Path:
-    """A shard folder of smooth random images."""
-    parts = enumerate(counts.items())
-    return write_shards_of(folder, {split: smooth_images(num, side_px, seed) for seed, (split, num) in parts})
-
-
-def write_shards_of(folder: Path, images_of_split: dict[str, np.ndarray]) -> Path:
     """A shard folder without reports; every image is of a subject of its own."""
     folder.mkdir()
-    side_px = next(iter(images_of_split.values())).shape[1]
     info = ShardInfo(side_px, CHEXPERT, "findings", 1, "benchmark")
     entries = []
-    for split, image_NHW in images_of_split.items():
-        num = len(image_NHW)
+    for seed, (split, num) in enumerate(counts.items()):
         ids = [f"{split}-{row}" for row in range(num)]
-        images = [image.tobytes() for image in image_NHW]
+        images = [image.tobytes() for image in smooth_images(num, side_px, seed)]
         columns = {
             "dicom_id": ids, "study_id": ids, "subject_id": ids, "view": ["PA"] * num, "split": [split] * num,
             "image": pa.array(images, pa.binary(side_px**2)), "report": [None] * num, "sentences": [None] * num,
@@ -128,15 +120,9 @@ def write_shards_of(folder: Path, images_of_split: dict[str, np.ndarray]) -> Pat
 
 
 def write_dataset(folder: Path, num: int, side_px: int) -> Path:
-    """A finished dataset of smooth random images."""
-    return write_dataset_of(folder, smooth_images(num, side_px, 7))
-
-
-def write_dataset_of(folder: Path, images: np.ndarray) -> Path:
     """A finished dataset of images without reports."""
-    num = len(images)
     row_format, settings, layout = RowFormat(CHEXPERT, 0, "png"), {"rows": num}, Layout(num, 2048, 1024)
-    labels = np.zeros((num, len(CHEXPERT)), np.uint8)
+    images, labels = smooth_images(num, side_px, 7), np.zeros((num, len(CHEXPERT)), np.uint8)
     begin_manifest(folder, settings)
     for name, part in layout.files:
         where = slice(part.first, part.end)

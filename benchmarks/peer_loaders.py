@@ -1,6 +1,6 @@
 """Loaders of other projects, each as its documentation has it; run by benchmarks/peers.py in their environments.
 
-    python peer_loaders.py SOURCE PEER FORM SIDE...       prints a JSON line for each side, with and without reports
+    python peer_loaders.py SOURCE PEER FORM LEAST_CPU_S SIDE...       prints a JSON line for each cell of the table
 
 All run in this process, without workers, where they need the fewest CPU seconds: nothing is copied between processes.
 Their images arrive one by one and are put together by torch's own collate function, or in batches where they offer it.
@@ -28,8 +28,6 @@ def array_of(image: Any) -> np.ndarray:
 
 class Streaming(Loader):
     """MosaicML Streaming: MDS shards, `png` or `ndarray` encoding, StreamingDataLoader."""
-
-    forms = ("PNG", "raw")
 
     @staticmethod
     def write(folder: Path, images: np.ndarray, pngs: list[Path], reports: list[str], form: str) -> None:
@@ -82,8 +80,6 @@ def _lit_sample(row: int, source: Path, reports: Path) -> dict[str, Any]:
 class LitData(Loader):
     """LitData: `optimize` of PIL images, which it stores raw, StreamingDataset and StreamingDataLoader."""
 
-    forms = ("raw (PIL)",)
-
     @staticmethod
     def write(folder: Path, images: np.ndarray, pngs: list[Path], reports: list[str], form: str) -> None:
         import litdata
@@ -118,8 +114,6 @@ class LitData(Loader):
 class WebDataset(Loader):
     """WebDataset: tar files of PNG or npy, and txt; shuffled shards and a shuffle buffer."""
 
-    forms = ("PNG", "npy")
-
     @staticmethod
     def write(folder: Path, images: np.ndarray, pngs: list[Path], reports: list[str], form: str) -> None:
         import webdataset
@@ -143,17 +137,14 @@ class WebDataset(Loader):
 
 
 class HuggingFace(Loader):
-    """Hugging Face datasets: Arrow files with `Image` or `Array2D`, as an IterableDataset with a shuffle buffer."""
-
-    forms = ("PNG", "Array2D")
+    """Hugging Face datasets: Arrow files with `Image`, as an IterableDataset with a shuffle buffer."""
 
     @staticmethod
     def write(folder: Path, images: np.ndarray, pngs: list[Path], reports: list[str], form: str) -> None:
         import datasets
 
-        kind = datasets.Image() if form == "PNG" else datasets.Array2D(images.shape[1:], "uint8")
-        stored = [{"bytes": png.read_bytes(), "path": None} for png in pngs] if form == "PNG" else list(images)
-        features = datasets.Features({"image": kind, "report": datasets.Value("string")})
+        stored = [{"bytes": png.read_bytes(), "path": None} for png in pngs]
+        features = datasets.Features({"image": datasets.Image(), "report": datasets.Value("string")})
         made = datasets.Dataset.from_dict({"image": stored, "report": reports}, features=features)
         made.save_to_disk(str(folder), num_shards=8)
 
@@ -180,8 +171,6 @@ class HuggingFace(Loader):
 
 class Spdl(Loader):
     """SPDL: files in a shuffled order, decoded a batch at a time by its threads; reports are read from memory."""
-
-    forms = ("PNG",)
 
     @staticmethod
     def write(folder: Path, images: np.ndarray, pngs: list[Path], reports: list[str], form: str) -> None:
@@ -218,7 +207,6 @@ class Spdl(Loader):
 class ImageFolder(Loader):
     """torchvision ImageFolder and torch's DataLoader, with a loader that reads gray; it has no reports."""
 
-    forms = ("PNG",)
     without_reports = True
 
     write = Spdl.write

@@ -64,8 +64,11 @@ class Known:
         return len(self._row_of)
 
     def rows(self, batch: Batch) -> list[int]:
-        """Raises KeyError when an image is none of the data's."""
-        return [self._row_of[image.tobytes()] for image in batch.image_BCHW[:, 0].numpy()]
+        """Raises ValueError when an image is none of the data's."""
+        pixels = [image.tobytes() for image in batch.image_BCHW[:, 0].numpy()]
+        if not self._row_of.keys() >= set(pixels):
+            raise ValueError(f"images of {batch.image_BCHW.dtype} that are none of those that were stored")
+        return [self._row_of[image] for image in pixels]
 
 
 def measured(loader: Loader, known: Known, least_cpu_s: float) -> dict[str, float]:

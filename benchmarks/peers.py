@@ -23,7 +23,7 @@ PEERS = {
     "streaming": ("streaming", ("PNG", "raw")),
     "litdata": ("loaders", ("raw (PIL)",)),
     "webdataset": ("loaders", ("PNG", "npy")),
-    "datasets": ("loaders", ("PNG", "Array2D")),
+    "datasets": ("loaders", ("PNG",)),
     "spdl": ("loaders", ("PNG",)),
     "imagefolder": ("loaders", ("PNG",)),
 }
