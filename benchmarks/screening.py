@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from audit import write_shards
 from generation import TEMPERATURE, random_model
@@ -70,7 +71,7 @@ def measure(sampler: Sampler, screen: Screen, plan: ScreenPlan, pairs: int) -> N
         found = judge(images, sampler.trained.vocabulary.decode(words))
         if first >= 0:
             drawn_s, judged_s = drawn_s + then - begun, judged_s + time.process_time() - then
-            flagged += int(found.sum())
+            flagged += int(np.logical_or.reduce(list(found.values())).sum())
     told = "with" if screen.reports is not None else "without"
     print(
         f"{sampler.trained.config.kind}, {sampler.trained.config.side_px} px, {plan.num_train:,} training and "

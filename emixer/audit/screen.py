@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from emixer.audit.control import nearer_than_control
-from emixer.audit.images import SPACES, Distances, any_of, find_near_images
+from emixer.audit.images import SPACES, Distances, find_near_images
 from emixer.audit.matching import Matches, References, Side, nearest
 from emixer.audit.measured import Network
 from emixer.audit.pixels import ranked
@@ -24,6 +24,9 @@ from emixer.audit.reports import ReportControl
 from emixer.audit.spans import as_sentences
 from emixer.audit.traces import IDENTIFYING, traces
 from emixer.data.text import tokenize
+
+REASONS = (*(f"image_{space}" for space in SPACES), "report", *IDENTIFYING)
+"""Why a pair may be withheld, as `withhold` in audit.json names it."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,14 @@ class OpenScreen:
         self._held_out = References.loaded(screen.held_out, device)
 
     @torch.no_grad()
-    def __call__(self, images_BHW: NDArray[np.uint8], reports: Sequence[str]) -> NDArray[np.bool_]:
-        """Which pairs (B,) an audit would withhold. Deterministic for a block of the same size and content."""
-        return any_of([self._near(images_BHW), *self._told(reports)])
+    def __call__(self, images_BHW: NDArray[np.uint8], reports: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+        """Which pairs (B,) an audit would withhold, by reason: of REASONS, those that are judged.
 
-    def _near(self, images_BHW: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        A block of the same size and content is always judged alike.
+        """
+        return self._near(images_BHW) | self._told(reports)
+
+    def _near(self, images_BHW: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
         image_BHW = torch.from_numpy(images_BHW).to(self._device)
         ranks_BSS = ranked(image_BHW)
         features_BF = self._extractor(image_BHW[:, None]).half().float()  # the precision stored for real images
@@ -75,11 +81,12 @@ class OpenScreen:
         to_held_out = nearest(ranks_BSS, features_BF, None, self._held_out)
         screen = self._screen
         distances = Distances(to_train, to_held_out, screen.held_out_to_train, screen.held_out_to_held_out)
-        return find_near_images(distances, screen.level).flagged
+        found = find_near_images(distances, screen.level)
+        return {f"image_{space}": found.spaces[space].flagged for space in SPACES}
 
-    def _told(self, reports: Sequence[str]) -> list[NDArray[np.bool_]]:
+    def _told(self, reports: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
         if self._screen.reports is None:
-            return []
+            return {}
         found = traces(pa.array(reports, pa.string()))
         copied = self._screen.reports.judge(as_sentences([tokenize(text) for text in reports]))
-        return [copied.flagged, *(found[kind] for kind in IDENTIFYING)]
+        return {"report": copied.flagged} | {kind: found[kind] for kind in IDENTIFYING}

@@ -4,7 +4,7 @@ Shapes: N pairs, B of them, H = W side [px], L labels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from emixer.data.loader import fixed_binary_view, read_labels
 from emixer.errors import ShardError
 
 _COLUMNS = ["image", "report", "labels"]
+_LABELS = ("labels_NL", "known_NL")
 _GROUPS_IN_MEMORY = 4
 """Row groups that a process keeps for whoever asks for rows one by one."""
 
@@ -69,6 +70,24 @@ class GroupReader:
         """The pairs of a row group. Raises ShardError when its file has become unreadable."""
         return _read_group(*self.groups[group], self.side_px, self.label_names, self.policy)
 
+    def read_in_order(self, groups: Sequence[int], order_N: NDArray[np.int64]) -> PairArrays:
+        """The pairs of several row groups, of which number order_N[i] comes i-th. Pixels are copied once.
+
+        Raises ShardError when a file has become unreadable.
+        """
+        place_N = np.argsort(order_N)
+        image_NHW = np.empty((len(order_N), self.side_px, self.side_px), np.uint8)
+        parts: list[PairArrays] = []
+        first = 0
+        for group in groups:
+            part = _view_of_group(*self.groups[group], self.side_px, self.label_names, self.policy)
+            image_NHW[place_N[first : first + len(part)]] = part.image_NHW
+            first += len(part)
+            parts.append(replace(part, image_NHW=part.image_NHW[:0]))  # the pixels' buffer may go
+        reports = [text for part in parts for text in part.reports]
+        labels_NL, known_NL = (np.concatenate([getattr(part, name) for part in parts])[order_N] for name in _LABELS)
+        return PairArrays(image_NHW, [reports[row] for row in order_N], labels_NL, known_NL)
+
     def kept(self, group: int) -> PairArrays:
         """As `read`, from memory where this process read it lately."""
         return _kept_group(*self.groups[group], self.side_px, self.label_names, self.policy)
@@ -86,6 +105,15 @@ class GroupReader:
 def _read_group(
     path: Path, group: int, side_px: int, label_names: tuple[str, ...], policy: LabelPolicy
 ) -> PairArrays:  # fmt: skip
+    """With pixels of its own: writable, as torch wants them, and without the file's buffer."""
+    pairs = _view_of_group(path, group, side_px, label_names, policy)
+    return replace(pairs, image_NHW=pairs.image_NHW.copy())
+
+
+def _view_of_group(
+    path: Path, group: int, side_px: int, label_names: tuple[str, ...], policy: LabelPolicy
+) -> PairArrays:  # fmt: skip
+    """Its pixels are those of the file's buffer, and read-only."""
     try:
         with pq.ParquetFile(path) as file:
             table = file.read_row_group(group, columns=_COLUMNS, use_threads=False)
@@ -96,10 +124,7 @@ def _read_group(
         ) from error
     image_NHW = fixed_binary_view(table["image"], np.uint8, (side_px, side_px))
     present, _, known = read_labels(table["labels"].combine_chunks(), policy, label_names)
-    # The copy is writable, as torch wants it, and lets go of the file's buffer
-    return PairArrays(
-        image_NHW.copy(), table["report"].fill_null("").to_pylist(), present.astype(np.float32), known
-    )  # fmt: skip
+    return PairArrays(image_NHW, table["report"].fill_null("").to_pylist(), present.astype(np.float32), known)
 
 
 _kept_group = lru_cache(maxsize=_GROUPS_IN_MEMORY)(_read_group)

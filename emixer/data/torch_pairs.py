@@ -166,18 +166,23 @@ class ShardStream(IterableDataset[PairItem]):
         """Set it before each epoch; other numbers, other orders."""
 
     def __iter__(self) -> Iterator[PairItem]:
-        waiting: list[PairArrays] = []
-        num = 0
+        size = self._batch_size
+        waiting: list[PairArrays] = []  # parts of the batch that straddles windows, the only one that is copied
+        num_waiting = 0
         for arrays in self._windows():
-            waiting.append(arrays)
-            num += len(arrays)
-            if num >= self._batch_size:
-                whole = PairArrays.concatenate(waiting)
-                cut = num - num % self._batch_size
-                for start in range(0, cut, self._batch_size):
-                    yield batch_of(whole.rows(start, self._batch_size))
-                waiting, num = [whole.rows(cut, num - cut)], num - cut
-        if num:
+            first = min(size - num_waiting, len(arrays)) if waiting else 0
+            if first:
+                waiting.append(arrays.rows(0, first))
+                num_waiting += first
+                if num_waiting < size:
+                    continue
+                yield batch_of(PairArrays.concatenate(waiting))
+            end = len(arrays) - (len(arrays) - first) % size
+            for start in range(first, end, size):
+                yield batch_of(arrays.rows(start, size))
+            num_waiting = len(arrays) - end
+            waiting = [arrays.rows(end, num_waiting)] if num_waiting else []
+        if waiting:
             yield batch_of(PairArrays.concatenate(waiting))
 
     def _windows(self) -> Iterator[PairArrays]:
@@ -191,8 +196,8 @@ class ShardStream(IterableDataset[PairItem]):
             return
         first = self.epoch * self._order.num_windows
         for window in range(first + part, first + self._order.num_windows, parts):
-            arrays = PairArrays.concatenate([self._reader.read(int(g)) for g in self._order.groups_of(window)])
-            yield arrays.take(self._order.permutation(window, len(arrays)))
+            permutation = self._order.permutation(window, self._order.rows_in(window))
+            yield self._reader.read_in_order(self._order.groups_of(window).tolist(), permutation)
 
 
 def open_shards(

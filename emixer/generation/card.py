@@ -14,7 +14,18 @@ from emixer.generation.generation_plan import GenerationPlan
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
 CARD_NAME = "README.md"
-_REDRAWS = "| `redraws` | draws of this row that were withheld, as too near to training data, before this one |\n"
+_REDRAWS = (
+    "| `redraws` | draws of this row that were withheld, as too near to training data, before this one |\n"
+    "| `withheld_for` | why each of them was, in order: draws separated by `;`, reasons by `+`; null: none was |\n"
+)
+_REASONS = {
+    "image_pixels": "image too near by pixels",
+    "image_features": "image too near by features",
+    "report": "report copied",
+    "names": "name in the report",
+    "dates": "date in the report",
+    "numbers": "long number in the report",
+}
 NOT_AUDITED = (
     "- **No privacy audit was done on the finished dataset.** Generative models can repeat training examples; "
     "`emixer audit` looks for that."
@@ -36,7 +47,11 @@ def told_of(audit: Mapping[str, Any]) -> str:
         return "No pair was withheld by the audit's measure."
     pairs = "1 pair was" if withheld == 1 else f"{withheld:,} pairs were"
     rows = "1 row" if audit["rows_redrawn"] == 1 else f"{audit['rows_redrawn']:,} rows"
-    return f"{pairs} withheld by the audit's measure, and {rows} drawn again, at most {most} times."
+    reasons = ", ".join(f"{_REASONS[name]} {count:,}" for name, count in audit["withheld_by_reason"].items() if count)
+    return (
+        f"{pairs} withheld by the audit's measure, and {rows} drawn again, at most {most} times. "
+        f"Reasons, of which a pair may have several: {reasons}."
+    )
 
 
 def write_card(folder: Path, card: str) -> None:

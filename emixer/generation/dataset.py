@@ -51,16 +51,15 @@ class SamplerActor:
             self._redrawing = Redrawing(self._sampler, judge, self._plan.labels.labels, most_redraws)
 
     def __call__(self, task: Columns) -> Columns:
-        """Draws the rows that `task` names: pixels, token ids, labels and, if screened, redraws, as arrays."""
+        """Draws the rows that `task` names: pixels, token ids, labels and, if screened, redraws and their reasons."""
         plan = self._plan
         rows = Rows(int(task["first"][0]), int(task["num"][0]))
         labels_NY = plan.labels.labels(rows.first, self._sampler.padded(rows.num))
         images, words = self._sampler.draw(labels_NY, rows.first, plan.row_format.seed, plan.temperature)
         columns: Columns = {"index": np.arange(rows.first, rows.end), "labels": labels_NY[: rows.num]}
         if self._redrawing is not None:
-            columns["redraws"] = self._redrawing.replace_flagged(
-                rows, images, words, plan.row_format.seed, plan.temperature
-            )
+            redrawn = self._redrawing.replace_flagged(rows, images, words, plan.row_format.seed, plan.temperature)
+            columns |= {"redraws": redrawn.redraws_N, "withheld_for": redrawn.withheld_for_N}
         return columns | {"image": images[: rows.num], "words": words[: rows.num]}
 
 
@@ -151,12 +150,14 @@ def _refuse_flagged(table: pa.Table, plan: GenerationPlan, screening: Screening)
     never = np.flatnonzero(table["redraws"].to_numpy() == NEVER_PASSED)
     if not len(never):
         return
-    row = int(table["index"][int(never[0])].as_py())
+    place = int(never[0])
+    row, reasons = int(table["index"][place].as_py()), table["withheld_for"][place].as_py()
     names = plan.row_format.label_names
     has = [name for name, value in zip(names, plan.labels.labels(row, 1)[0, : len(names)], strict=True) if value]
     raise UnfinishedError(
         f"Row {row:,} ({', '.join(has) or 'no label'}) repeats training data by the audit's measure, as first drawn "
-        f"and in each of {screening.most_redraws} redraws, and no such pair is written. Finished files stay. Raise "
+        f"and in each of {screening.most_redraws} redraws ({reasons}), and no such pair is "
+        "written. Finished files stay. Raise "
         f"generate.redraws={screening.most_redraws} and give the same command again. If it stops once more, the model "
         "has memorized what it was trained on under these labels: use an earlier checkpoint or other labels, or train "
         "on more images."

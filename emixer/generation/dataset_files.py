@@ -31,7 +31,7 @@ _SPLIT = "train"
 _METADATA_KEY = b"emixer"
 _MAX_GROUP_BYTES = 300 * 10**6
 _REPORT_BYTES = 1_000
-_OWN_COLUMNS = ("image", "report", "seed", "index", "redraws")
+_OWN_COLUMNS = ("image", "report", "seed", "index", "redraws", "withheld_for")
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class RowFormat:
     image_format: ImageFormat
     conditions: Conditions = NO_CONDITIONS
     is_screened: bool = False
-    """Whether a column `redraws` says how many draws of each row were withheld."""
+    """Whether columns say how many draws of each row were withheld (`redraws`), and why each was (`withheld_for`)."""
 
     def __post_init__(self) -> None:
         taken = sorted(set(self.label_names) & {*_OWN_COLUMNS, *self.conditions.names})
@@ -94,7 +94,7 @@ class RowFormat:
             *(pa.field(name, pa.string()) for name in self.conditions.names),
             pa.field("seed", pa.int64()),
             pa.field("index", pa.int64()),
-            *([pa.field("redraws", pa.int8())] if self.is_screened else []),
+            *([pa.field("redraws", pa.int8()), pa.field("withheld_for", pa.string())] if self.is_screened else []),
         ]
         features: dict[str, dict[str, str]] = {
             field.name: {"dtype": str(field.type), "_type": "Value"} for field in fields if field.name != "image"
@@ -104,10 +104,10 @@ class RowFormat:
 
     def table(
         self, first_row: int, images_NHW: NDArray[np.uint8], reports: Sequence[str], labels_NY: NDArray[np.uint8],
-        redraws_N: NDArray[np.int8] | None = None,
+        redraws_N: NDArray[np.int8] | None = None, withheld_for_N: NDArray[np.str_] | None = None,
     ) -> pa.Table:  # fmt: skip
         """Encodes the images and puts the columns together. labels_NY: with the columns of conditions behind them.
-        redraws_N: of screened rows, None of others."""
+        redraws_N, withheld_for_N: of screened rows, None of others."""
         index_N = np.arange(first_row, first_row + len(reports))
         suffix = "jpg" if self.image_format == "jpeg" else self.image_format
         names = [f"{index:09d}.{suffix}" for index in index_N.tolist()]
@@ -119,8 +119,8 @@ class RowFormat:
         labels += [pa.array(values, pa.string()) for values in self.conditions.told(beside_NC).values()]
         seed_N = np.full(len(index_N), self.seed, np.int64)
         columns = [image, pa.array(reports, pa.string()), *labels, pa.array(seed_N), pa.array(index_N)]
-        if redraws_N is not None:
-            columns.append(pa.array(redraws_N))
+        if redraws_N is not None and withheld_for_N is not None:
+            columns += [pa.array(redraws_N), pa.array([text or None for text in withheld_for_N.tolist()], pa.string())]
         return pa.Table.from_arrays(columns, schema=self.schema())
 
 

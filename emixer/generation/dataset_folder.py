@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emixer.errors import RunFolderError
@@ -16,6 +17,7 @@ from emixer.generation.contact_sheet import CaptionedImage, contact_sheet
 from emixer.generation.dataset_files import DATA_FOLDER, FileWriter, Rows, is_finished, open_file, strangers
 from emixer.generation.generation_plan import GenerationPlan
 from emixer.generation.manifest import begin_manifest, finish_manifest, read_manifest, require_same
+from emixer.generation.screening import count_reasons
 
 _SHEET_IMAGES = 12
 
@@ -80,14 +82,15 @@ class DatasetFolder:
         return manifest
 
     def _withheld(self) -> dict[str, Any]:
-        """What the screen kept out, from one column of the files: the same however often it was resumed."""
-        names = [name for name, _ in self.plan.layout.files]
-        parts = [pq.read_table(self.data / name, columns=["redraws"])["redraws"] for name in names]
-        rows_by_redraws = np.bincount(np.concatenate([part.to_numpy() for part in parts]))
+        """What the screen kept out, from two columns of the files: the same however often it was resumed."""
+        columns = ["redraws", "withheld_for"]
+        told = pa.concat_tables(pq.read_table(self.data / name, columns=columns) for name, _ in self.plan.layout.files)
+        rows_by_redraws = np.bincount(told["redraws"].to_numpy())
         return {
             "withheld": int((rows_by_redraws * np.arange(len(rows_by_redraws))).sum()),
             "rows_redrawn": int(rows_by_redraws[1:].sum()),
             "rows_by_redraws": rows_by_redraws.tolist(),
+            "withheld_by_reason": dict(sorted(count_reasons(told["withheld_for"].drop_null().to_pylist()).items())),
         }
 
     def _contact_sheet(self) -> bytes:

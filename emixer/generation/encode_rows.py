@@ -15,8 +15,10 @@ from emixer.generation.dataset_files import RowFormat
 
 def encode_rows(drawn: dict[str, NDArray[Any]], shared: "ray.ObjectRef[tuple[RowFormat, Vocabulary]]") -> pa.Table:
     """`drawn` holds index (N), image uint8 (N, H, W), words int32 (N, S, W), labels uint8 (N, Y) and, of screened rows,
-    redraws int8 (N)."""
+    redraws int8 (N) and withheld_for text (N)."""
     row_format, vocabulary = ray.get(shared)
     reports = vocabulary.decode(drawn["words"])
     first_row = int(drawn["index"][0])
-    return row_format.table(first_row, drawn["image"], reports, drawn["labels"], drawn.get("redraws"))
+    return row_format.table(
+        first_row, drawn["image"], reports, drawn["labels"], drawn.get("redraws"), drawn.get("withheld_for")
+    )

@@ -4,10 +4,13 @@ Row i holds the first of its draws that passes. Draw 0 is that of a dataset with
 noise of the same row under the same labels and conditions. So a row depends on (seed, i, labels and conditions, screen)
 alone. Draws are judged in blocks of a fixed size, as they are drawn, so that last bits do not depend on the company.
 
-Shapes: B rows of a block, N rows, H = W side [px], S sentences, W words, Y labels and columns of conditions.
+Shapes: B rows of a block, R of its rows that wait for another draw, N rows, H = W side [px], S sentences, W words, Y
+labels and columns of conditions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -20,8 +23,11 @@ from emixer.generation.sampler import REDRAWN_ROWS, Sampler
 NEVER_PASSED = -1
 """Stands for the number of redraws where even the last one was flagged."""
 
-Judge = Callable[[NDArray[np.uint8], Sequence[str]], NDArray[np.bool_]]
-"""Images uint8 (B, H, W) and reports -> which pairs (B,) are flagged."""
+REASONS_BETWEEN, DRAWS_BETWEEN = " + ", "; "
+"""What stands between the reasons of one withheld draw, and between draws, in the column `withheld_for`."""
+
+Judge = Callable[[NDArray[np.uint8], Sequence[str]], Mapping[str, NDArray[np.bool_]]]
+"""Images uint8 (B, H, W) and reports -> by reason, which pairs (B,) are flagged."""
 
 
 class Screen(Protocol):
@@ -37,6 +43,27 @@ class Screen(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Redrawn:
+    """What became of the rows of a task."""
+
+    redraws_N: NDArray[np.int8]
+    """How many draws were withheld before the one that is there; NEVER_PASSED: that one is flagged too."""
+    withheld_for_N: NDArray[np.str_]
+    """Why each of them was, in order, e.g. `image_pixels + report; dates`; empty: none was."""
+
+
+def count_reasons(withheld_for: Iterable[str | None]) -> Counter[str]:
+    """Count the withheld draws by reason, from the column `withheld_for`; one draw may count for several."""
+    return Counter(
+        reason
+        for row in withheld_for
+        if row
+        for draw in row.split(DRAWS_BETWEEN)
+        for reason in draw.split(REASONS_BETWEEN)
+    )
+
+
 class Redrawing:
     """Judges the rows of a task, and draws anew those that are flagged."""
 
@@ -46,14 +73,15 @@ class Redrawing:
 
     def replace_flagged(
         self, rows: Rows, images_NHW: NDArray[np.uint8], words_NSW: NDArray[np.int32], seed: int, temperature: float
-    ) -> NDArray[np.int8]:
-        """Puts other draws of the same rows in the place of flagged ones; how often each of `rows` was redrawn.
+    ) -> Redrawn:
+        """Puts other draws of the same rows in the place of flagged ones.
 
-        images, words: of the whole blocks that `rows` begin, as `Sampler.draw` gave them. A row whose last draw is
-        flagged too is told as NEVER_PASSED.
+        images, words: of the whole blocks that `rows` begin, as `Sampler.draw` gave them.
         """
         redraws_N = np.zeros(rows.num, np.int8)
-        waiting = np.flatnonzero(self._flagged(images_NHW, words_NSW, self._sampler.batch_size)[: rows.num])
+        reasons_N = self._reasons(images_NHW, words_NSW, self._sampler.batch_size)[: rows.num]
+        withheld_for: list[list[str]] = [[reasons] if reasons else [] for reasons in reasons_N.tolist()]
+        waiting = np.flatnonzero(reasons_N)
         for number in range(1, self._most_redraws + 1):
             redraws_N[waiting] = number
             still = []
@@ -65,16 +93,23 @@ class Redrawing:
                 here = waiting[(rows.first + waiting) // REDRAWN_ROWS == block]
                 place = rows.first + here - first
                 images_NHW[here], words_NSW[here] = images[place], words[place]
-                still.append(here[self._flagged(images, words, REDRAWN_ROWS)[place]])
+                reasons_R = self._reasons(images, words, REDRAWN_ROWS)[place]
+                for row, reasons in zip(here, reasons_R, strict=True):
+                    withheld_for[row] += [str(reasons)] if reasons else []
+                still.append(here[np.flatnonzero(reasons_R)])
             waiting = np.concatenate([np.empty(0, np.int64), *still])
         redraws_N[waiting] = NEVER_PASSED
-        return redraws_N
+        return Redrawn(redraws_N, np.array([DRAWS_BETWEEN.join(draws) for draws in withheld_for], np.str_))
 
-    def _flagged(
+    def _reasons(
         self, images_NHW: NDArray[np.uint8], words_NSW: NDArray[np.int32], rows_a_block: int
-    ) -> NDArray[np.bool_]:
+    ) -> NDArray[np.object_]:
+        """Why each pair (N,) is flagged, as text; empty: it is not."""
         reports = self._sampler.trained.vocabulary.decode(words_NSW)
-        return np.concatenate([
-            self._judge(images_NHW[first : first + rows_a_block], reports[first : first + rows_a_block])
-            for first in range(0, len(reports), rows_a_block)
-        ])  # fmt: skip
+        reasons_N = np.full(len(reports), "", np.object_)
+        for first in range(0, len(reports), rows_a_block):
+            block = slice(first, first + rows_a_block)
+            found = self._judge(images_NHW[block], reports[block])
+            for row in np.flatnonzero(np.logical_or.reduce(list(found.values()))):
+                reasons_N[first + row] = REASONS_BETWEEN.join(name for name, is_so in found.items() if is_so[row])
+        return reasons_N

@@ -58,6 +58,22 @@ def test_a_stream_without_a_seed_keeps_the_order_and_the_size_of_batches(
     assert batches[0]["labels"].dtype == torch.float32
 
 
+def test_a_shuffled_stream_keeps_together_what_belongs_together(
+    shards: ShardPairs, rows: list[dict[str, object]]
+) -> None:
+    row_of = {row["image"]: row for row in rows}
+    batches = list(shards.stream(20, seed=5, window_rows=48))
+    assert [len(batch["report"]) for batch in batches] == [20, 20, 20, 20, 16]
+    assert sorted(fingerprints(batches)) == sorted(row_of)
+    assert fingerprints(batches) != [row["image"] for row in rows]
+    for batch in batches:
+        for image, report, labels, known in zip(*batch.values(), strict=True):
+            row = row_of[image.numpy().tobytes()]
+            assert report == (row["report"] or "")
+            assert labels.tolist() == (row["labels"] or [0] * 14)
+            assert known.all() == (row["labels"] is not None)
+
+
 def test_ranks_and_workers_share_an_epoch_and_another_one_has_another_order(
     shards: ShardPairs, rows: list[dict[str, object]]
 ) -> None:

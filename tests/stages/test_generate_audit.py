@@ -19,6 +19,7 @@ import pytest
 import ray
 from click.testing import CliRunner
 
+from emixer.audit.screen import REASONS
 from emixer.cli.generate import command
 from emixer.config import Config, load_config
 from emixer.data.labels import CHEXPERT
@@ -28,8 +29,10 @@ from emixer.data.vocabulary import Vocabulary
 from emixer.errors import ConfigError, ShardError, UnfinishedError
 from emixer.generation.plan import make_plan
 from emixer.generation.sampler import Pairs, Sampler, load
+from emixer.generation.screening import Judge
 from emixer.stages import audit, gallery
 from emixer.stages.generate import GenerateResult, describe, run
+from emixer.stages.generate.screen import check_screen, make_screen
 from tests.audit_data import write_shards
 
 NUM, BATCH, SEED = 150, 16, 4
@@ -85,6 +88,17 @@ def make_config(tiny_run: Path, shards: Path) -> Make:
 def made(make_config: Make, shards: Path, ray_cluster: None) -> GenerateResult:
     """The dataset made by two samplers."""
     return run(make_config(shards.parent / "dataset", num_samplers=2))
+
+
+@pytest.fixture(scope="module")
+def judge(made: GenerateResult, make_config: Make, shards: Path, sampler: Sampler) -> Judge:
+    """What `made` was screened by."""
+    config = make_config(shards.parent / "unused")
+    plan = check_screen(config, sampler.trained)
+    assert plan is not None
+    screen, remarks = make_screen(config, plan)
+    assert not [remark for remark in remarks if "report" in remark]
+    return screen.open("cpu")
 
 
 @dataclass(frozen=True)
@@ -244,6 +258,45 @@ def test_card_manifest_and_summary_state_thresholds_and_counts(made: GenerateRes
     assert "| `redraws` |" in card
     assert f"{redraws.sum()} pairs were withheld by the audit's measure" in str(made)
     assert "secret" not in card + json.dumps(manifest)
+
+
+def test_each_withheld_draw_is_counted_by_its_reasons(made: GenerateResult, sampler: Sampler, judge: Judge) -> None:
+    stored = Stored.read(made.folder)
+    told = [text.split("; ") if text else [] for text in stored.table["withheld_for"].to_pylist()]
+    assert list(map(len, told)) == stored.redraws
+    assert all("image_pixels" in told[row][0] for row in COPIES + MIRRORED)
+    assert all("report" in told[row][0].split(" + ") for row in TOLD)
+    plan = make_plan("train", (), sampler.trained.spec, SEED)
+    counts = dict.fromkeys(REASONS, 0)
+    for row, number in enumerate(stored.redraws):
+        for draw in range(number):
+            first = row // BATCH * BATCH
+            again = (sampler.draw_again, (draw,)) if draw else (sampler.draw, ())
+            images, words = again[0](plan.labels(first, BATCH), first, SEED, 0.7, *again[1])
+            found = judge(images, sampler.trained.vocabulary.decode(words))
+            reasons = [reason for reason in REASONS if found[reason][row - first]]
+            assert told[row][draw] == " + ".join(reasons)
+            for reason in reasons:
+                counts[reason] += 1
+    manifest = json.loads((made.folder / "manifest.json").read_text())
+    assert manifest["audit"]["withheld_by_reason"] == {reason: num for reason, num in counts.items() if num}
+    assert f"image too near by pixels {counts['image_pixels']}, " in (made.folder / "README.md").read_text()
+    assert f"report copied {counts['report']}" in str(made)
+
+
+def test_what_is_planted_in_a_pair_is_the_reason_why_it_would_be_withheld(
+    judge: Judge, sampler: Sampler, drawn: Pairs
+) -> None:
+    clean = sampler.sample(num=BATCH, seed=102)
+    planted = ["Seen by Dr. Smith.", "Compared with March 3, 2019.", "Accession 12345678.", drawn.reports[TOLD[0]]]
+    images = clean.images.copy()
+    images[8] = drawn.images[COPIES[0]]
+    found = judge(images, [*planted, *clean.reports[len(planted) :]])
+    assert set(found) == set(REASONS)
+    for row, reason in enumerate(["names", "dates", "numbers", "report"]):
+        assert [name for name in REASONS[2:] if found[name][row]] == [reason]
+    assert found["image_pixels"][8]
+    assert not found["image_pixels"][:8].any()
 
 
 def test_shards_unsuitable_as_control_are_refused_before_ray_starts(

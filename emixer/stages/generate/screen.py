@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from emixer.audit.matching import Matches, Side
 from emixer.audit.measured import Network
-from emixer.audit.screen import Screen
+from emixer.audit.screen import REASONS, Screen
 from emixer.config import Config
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError
@@ -58,6 +58,7 @@ class ScreenPlan:
             "audit_encoder": f"{self.network.name} {hashlib.sha256(self.network.identity.encode()).hexdigest()[:16]}",
             "audit_false_alarm": config.audit.false_alarm,
             "audit_span_words": config.audit.span_words,
+            "audit_reasons": ", ".join(REASONS),
         }
 
 
