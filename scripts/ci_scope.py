@@ -62,6 +62,7 @@ SUITES = {
             "emixer/tuning/", "emixer/stages/tune", "emixer/experiments/", "emixer/stages/experiment",
             "emixer/training/plan.py", "emixer/training/workers.py", "emixer/ray_session.py", "emixer/local_ray.py",
             "tests/stages/searches.py", "tests/stages/test_tune", "tests/stages/test_experiment",
+            "tests/test_ray_session.py", "tests/test_errors.py",
         ),
         what="part of searches or experiments, or of the workers that both train with",
     ),

@@ -97,6 +97,7 @@ class TestThroughRay:
             ray.data.range(4).map_batches(work).materialize()
         assert str(find_emixer_error(caught.value)) == "shards of another version"
 
+    @pytest.mark.thorough
     def test_from_a_worker_of_ray_train(self, tiny_config: Config, tmp_path: Path) -> None:
         def make_state(plan: object, device: object) -> None:
             raise ConfigError("a batch of 7 cannot be split")

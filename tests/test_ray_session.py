@@ -64,7 +64,7 @@ def told(process: "subprocess.Popen[str]") -> tuple[dict[str, Any], str]:
     ("before", "wanted", "added", "said"),
     [
         pytest.param([], None, 0, "", id="as who started it"),
-        pytest.param(["nice", "-n", "5"], None, 0, "", id="also when that is nice"),
+        pytest.param(["nice", "-n", "5"], None, 0, "", id="also when that is nice", marks=pytest.mark.thorough),
         pytest.param([], "4", 4, "", id="as the user wants it"),
         pytest.param([], "fast", 0, "RAY_worker_niceness='fast' is not a whole number from -20 to 19", id="nonsense"),
     ],
@@ -219,7 +219,10 @@ def endless(tiny_config: Config, tiny_run: Path, tmp_path: Path) -> Mapping[str,
 
 
 @pytest.mark.skipif(shutil.which("ss") is None, reason="ss tells who listens")
-@pytest.mark.parametrize(("command", "worker"), [("train", "ray::RayTrainWo"), ("generate", "ray::MapWorker")])
+@pytest.mark.parametrize(
+    ("command", "worker"),
+    [("train", "ray::RayTrainWo"), pytest.param("generate", "ray::MapWorker", marks=pytest.mark.thorough)],
+)
 def test_command_listens_only_on_the_loopback_and_leaves_nothing_after_kill_9(
     endless: Mapping[str, Config], command: str, worker: str, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,11 @@ from emixer.hub.card import PublishedFacts, model_card
 from emixer.hub.disclosure import require_common_words, without_paths, without_rare_combinations
 from emixer.hub.repository import push_to_hub, require_hub, require_token
 from emixer.run_folder import RunFolder
+from emixer.stages.result import StageResult
 
 
 @dataclass(frozen=True)
-class PublishResult:
+class PublishResult(StageResult):
     """A published model."""
 
     folder: Path
@@ -41,6 +43,18 @@ class PublishResult:
     """What was withheld."""
     address: str | None
     """Where it is on the Hub; None: it was not uploaded."""
+
+    @property
+    def nothing_to_do(self) -> bool:
+        return self.was_there and self.address is None
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        return {"model": self.folder, "card": self.folder / CARD}
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        return {"bytes": self.num_bytes, "withheld": self.told, "address": self.address}
 
     def __str__(self) -> str:
         state = "Already published" if self.was_there else "Published"

@@ -336,6 +336,7 @@ def test_table_and_plan_list_the_diseases_in_each_mean(config: Config, shards: P
     assert re.search(r"Test images with each disease: Atelectasis \d+, Edema \d+\.\n", told)
 
 
+@pytest.mark.thorough
 def test_killed_experiment_resumes_from_its_last_cell(config: Config, copied: Path, tmp_path: Path) -> None:
     for path in (copied / "cells").iterdir():
         path.unlink()

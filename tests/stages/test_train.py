@@ -65,7 +65,7 @@ def test_two_workers_train_validate_sample_and_save(ray_cluster: None, tiny_conf
     config = with_overrides(tiny_config, {"train.num_workers": 2, "train.run": run, "train.images": 96})
     result = train.run(config)
     assert result.images == 96
-    assert "word_cross_entropy" in str(result)
+    assert "word cross-entropy [nats]" in str(result)
     told = answer_of(result)
     assert (told["outcome"], told["figures"]["images"], told["figures"]["best"]["value"]) == ("done", 96, result.best)
     assert [line["images"] for line in losses(run)] == [32, 64, 96]
