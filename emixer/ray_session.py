@@ -43,10 +43,6 @@ def connect(config: RayConfig) -> Iterator[None]:
         return
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    if not _is_debugging():
-        # Ray 2.60's C++ prints to this process, e.g. an error for every pool of actors that nobody need act on
-        # (ray-project/ray#53727); what matters also comes as an exception
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if "RAY_AUTH_MODE" not in os.environ:  # no notice at every start that the secure default is on
         logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     address = address_of(config)

@@ -247,7 +247,6 @@ def test_command_listens_only_on_the_loopback_and_leaves_nothing_after_kill_9(
     finally:
         process.kill()
         process.wait()
-    assert "core_worker.cc" not in (tmp_path / "errors").read_text()
     assert len(addresses) >= 5, "GCS, raylet, agents, workers"
     assert {address.rpartition(":")[0] for address in addresses} <= {"127.0.0.1", "[::ffff:127.0.0.1]", "[::1]"}
     # five seconds on an idle machine; this one may be busy with other tests
