@@ -6,9 +6,9 @@
 All tests on a real SLURM if the change touches `cluster/`, `jobs/` or `tests/slurm/`, a module that one of the two
 packages imports (directly or indirectly), a module that a test of SLURM names, or the pinned packages; otherwise only
 the core. All other tests if it touches what the thorough ones cover (searches, experiments, the workers that both train
-with), those tests, or the pinned packages. The change is the difference between its base and the working tree. Its
-base: CI_BASE if set; else where this branch left origin/main; else, on main itself, the last commit that is twelve
-hours older than the newest.
+with, the demo, the notebook, decoding of DICOM), those tests, or the pinned packages. The change is the difference
+between its base and the working tree. Its base: CI_BASE if set; else where this branch left origin/main; else, on main
+itself, the last commit that is twelve hours older than the newest.
 
 Indirect imports of the SLURM tests do not count: through the stages that they run, they are all of emixer.
 """
@@ -62,9 +62,11 @@ SUITES = {
             "emixer/tuning/", "emixer/stages/tune", "emixer/experiments/", "emixer/stages/experiment",
             "emixer/training/plan.py", "emixer/training/workers.py", "emixer/ray_session.py", "emixer/local_ray.py",
             "tests/stages/searches.py", "tests/stages/test_tune", "tests/stages/test_experiment",
-            "tests/test_ray_session.py", "tests/test_errors.py",
+            "tests/test_ray_session.py", "tests/test_errors.py", "emixer/cli/demo.py", "tests/cli/test_demo.py",
+            "docs/examples/", "tests/test_example_notebook.py", "emixer/data/dicom", "emixer/data/encoded_size.py",
+            "tests/stages/test_ingest_mutated.py",
         ),
-        what="part of searches or experiments, or of the workers that both train with",
+        what="part of what the thorough tests cover",
     ),
 }  # fmt: skip
 

@@ -53,14 +53,10 @@ class Redrawn:
     """Why each of them was, in order, e.g. `image_pixels + report; dates`; empty: none was."""
 
 
-def count_reasons(withheld_for: Iterable[str | None]) -> Counter[str]:
+def count_reasons(withheld_for: Iterable[str]) -> Counter[str]:
     """Count the withheld draws by reason, from the column `withheld_for`; one draw may count for several."""
     return Counter(
-        reason
-        for row in withheld_for
-        if row
-        for draw in row.split(DRAWS_BETWEEN)
-        for reason in draw.split(REASONS_BETWEEN)
+        reason for row in withheld_for for draw in row.split(DRAWS_BETWEEN) for reason in draw.split(REASONS_BETWEEN)
     )
 
 

@@ -47,9 +47,9 @@ def require_token() -> None:
 def push_to_hub(folder: Path | str, repository: str, private: bool = True) -> str:
     """Uploads a published model in one commit; returns its address. private: of a repository that does not exist yet.
 
-    Only the four files of a published model are sent, whatever else lies in the folder; the card gets the repository's
-    name. Raises ConfigError where the
-    extra is not installed, CheckpointError for a folder that is no published model, HubError when the Hub refuses.
+    Only the four files of a published model are sent, whatever else is in the folder; the card gets the repository's
+    name. Raises ConfigError if the extra is not installed, CheckpointError for a folder that is not a published model,
+    HubError if the Hub refuses.
     """
     require_hub("Uploading a model")
     folder = Path(folder)
