@@ -35,6 +35,7 @@ class ExitCode(IntEnum):
     """By SIGTERM. The same command resumes."""
 
 
+_INTERRUPTED = "Interrupted. Run the same command again to resume."
 _STOPPED = (ExitCode.INTERRUPTED, ExitCode.STOPPED)
 
 
@@ -51,7 +52,7 @@ class readable_errors:  # noqa: N801 - reads as a statement
         if error is None or self.debug or isinstance(error, SystemExit):
             return False
         if isinstance(error, KeyboardInterrupt):
-            click.secho("\nInterrupted. Run the same command again to resume.", fg="yellow", err=True)
+            click.secho(f"\n{str(error) or _INTERRUPTED}", fg="yellow", err=True)
             sys.exit(ExitCode.INTERRUPTED)
         known = find_emixer_error(error)
         if known is not None:
@@ -90,7 +91,7 @@ class Answer:
     def failure(self, error: BaseException, code: int) -> None:
         """What went wrong; the paragraph for people goes to stderr by other ways."""
         known = find_emixer_error(error) or error
-        told = {"class": type(known).__name__, "message": str(known) or "Run the same command again to resume."}
+        told = {"class": type(known).__name__, "message": str(known) or _INTERRUPTED}
         self._print("stopped" if code in _STOPPED else "failed", error=told, exit_code=code)
 
     def _print(self, outcome: str, **more: Any) -> None:

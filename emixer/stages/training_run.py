@@ -3,7 +3,7 @@
 import importlib.util
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -41,56 +41,63 @@ def check_trackers(section: str, schedule: TrainConfig | EncoderConfig) -> None:
 
 @contextmanager
 def training_session(folder: RunFolder, stage: str, images: int, ray: RayConfig) -> Iterator[None]:
-    """Context of a training run: Ray, a progress line and a SIGTERM handler.
+    """Context of a training run: Ray, a progress line and handlers of SIGTERM and Ctrl-C.
 
-    Raises StoppedError when it was stopped by SIGTERM and has saved.
+    Raises StoppedError when it was stopped by SIGTERM and has saved; KeyboardInterrupt when it was stopped by Ctrl-C,
+    with a message if it has saved.
     """
     from emixer.ray_session import connect  # here, so that checks of a training need no Ray
 
-    is_ours = _nobody_heeds_term()  # asked before Ray is joined, which sets a handler of its own
-    with connect(ray), _ended_by_term(folder, images, is_ours), _run_progress(folder, stage, images):
+    ours = _signals_without_handler()  # asked before Ray is joined, which sets a handler of its own
+    with connect(ray), _run_progress(folder, stage, images) as progress, _stopped_by(ours, folder, images, progress):
         yield
 
 
-def _nobody_heeds_term() -> bool:
-    """Whether SIGTERM would simply end this process.
+def _signals_without_handler() -> list[signal.Signals]:
+    """Those of SIGTERM and SIGINT that would simply end this process.
 
     A trial of a search runs in a thread, which gets no signals; whoever set a handler saves checkpoints in its own way.
     """
-    return threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    ending = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    return [number for number, handler in ending.items() if signal.getsignal(number) == handler]
 
 
 @contextmanager
-def _ended_by_term(folder: RunFolder, images: int, is_ours: bool) -> Iterator[None]:
-    """On SIGTERM, which SLURM and others send before they kill, the run saves at its next log line and stops.
+def _stopped_by(
+    signals: Sequence[signal.Signals], folder: RunFolder, images: int, progress: Progress
+) -> Iterator[None]:
+    """On SIGTERM, which SLURM and others send before they kill, or Ctrl-C, the run saves at its next log line and
+    stops. A second Ctrl-C stops it at once."""
+    received: list[signal.Signals] = []
 
-    is_ours: whether to take the signal.
-    """
-    told = False
-
-    def on_term(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        told = True
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if number in received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(signal.Signals(number))
         folder.request_stop()
+        if number == signal.SIGINT:
+            progress.say("Stopping at the next log line, with a checkpoint. Ctrl-C again: at once, without one.")
 
-    if is_ours:
+    if signals:
         folder.answer_stop_request()  # of a former life
-        before = signal.signal(signal.SIGTERM, on_term)
+    before = {number: signal.signal(number, on_signal) for number in signals}
     try:
         yield
     finally:
-        if is_ours:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     last = find_checkpoint(folder.checkpoints, "last")
-    if told and last is not None and last.images < images:
-        raise StoppedError(
-            f"Stopped by SIGTERM; checkpoint saved at {last.images:,} of {images:,} images. Run the same command again "
-            "to resume."
-        )
+    if received and last is not None and last.images < images:
+        saved = f"checkpoint saved at {last.images:,} of {images:,} images. Run the same command again to resume."
+        if received[0] == signal.SIGINT:
+            raise KeyboardInterrupt(f"Interrupted; {saved}")
+        raise StoppedError(f"Stopped by SIGTERM; {saved}")
 
 
 @contextmanager
-def _run_progress(folder: RunFolder, stage: str, images: int) -> Iterator[None]:
+def _run_progress(folder: RunFolder, stage: str, images: int) -> Iterator[Progress]:
     """Shows the run's own metrics as a progress line; the workers may be on other nodes, the run folder is shared."""
     last = folder.last_metrics()
     done = 0 if last is None else last["images"]
@@ -103,7 +110,7 @@ def _run_progress(folder: RunFolder, stage: str, images: int) -> Iterator[None]:
                 progress.update(min(line["images"], images), **fields)  # the last batch is a whole one
 
         with repeated(follow, _POLL_S):
-            yield
+            yield progress
 
 
 def _shown(line: dict[str, Any]) -> dict[str, str]:

@@ -7,7 +7,9 @@ resume from the last checkpoint.
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 
@@ -58,7 +60,7 @@ def run_workers(plan: TrainPlan[State]) -> None:
         ),
     )
     with _set_for_ray_train(), save_before_moves(RunFolder(plan.run), resources, most, schedule.resize_every_s):
-        trainer.fit()
+        _fit(trainer)
     if (plan.run / _DIVERGED).exists():
         raise DivergenceError((plan.run / _DIVERGED).read_text(encoding="utf-8"))
 
@@ -70,6 +72,24 @@ def require_room(schedule: ScheduleConfig) -> None:
         workers * cpus,
         f"num_workers={schedule.workers_in_words} with cpus_per_worker={cpus}. Lower either, or join a larger cluster.",
     )
+
+
+def _fit(trainer: TorchTrainer) -> None:
+    """Run `trainer.fit()` in a thread, where Ray Train leaves Ctrl-C to the caller.
+
+    In the main thread it (2.60) sets a handler that gives up what is not saved, then ends the process without a word.
+    """
+    ended: Future[None] = Future()
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+            ended.set_result(None)
+        except BaseException as error:  # noqa: BLE001 - raised by `result`
+            ended.set_exception(error)
+
+    threading.Thread(target=fit, daemon=True).start()
+    ended.result()
 
 
 @contextmanager

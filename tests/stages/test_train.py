@@ -117,7 +117,16 @@ def test_killed_worker_costs_no_loss_value(
     assert on_ray == whole
 
 
-def test_terminated_run_saves_and_the_same_command_resumes(tiny_config: Config, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "first_words"),
+    [
+        (signal.SIGINT, 130, "Interrupted"),  # in the whole group of processes, as a terminal sends it
+        pytest.param(signal.SIGTERM, 143, "Stopped by SIGTERM", marks=pytest.mark.thorough),
+    ],
+)
+def test_stopped_run_saves_and_the_same_command_resumes(
+    tiny_config: Config, tmp_path: Path, number: signal.Signals, code: int, first_words: str
+) -> None:
     run = tmp_path / "run"
     settings = {
         "train.run": run, "train.images": 100_000, "train.log_every_images": 64, "train.save_every_images": 10**9,
@@ -126,21 +135,25 @@ def test_terminated_run_saves_and_the_same_command_resumes(tiny_config: Config, 
     }  # fmt: skip
     (tmp_path / "run.yaml").write_text(to_yaml(with_overrides(tiny_config, settings)))
     command = [sys.executable, "-m", "emixer", "train", "--config", str(tmp_path / "run.yaml"), "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         end = time.monotonic() + 300
         while not RunFolder(run).metrics():
             assert process.poll() is None
             assert time.monotonic() < end, "training did not begin"
             time.sleep(0.2)
-        process.send_signal(signal.SIGTERM)
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
         answer, said = process.communicate(timeout=120)
-    assert process.returncode == 143, said
+    assert process.returncode == code, said
     told = json.loads(answer)
-    assert (told["stage"], told["outcome"], told["exit_code"]) == ("train", "stopped", 143)
+    assert (told["stage"], told["outcome"], told["exit_code"]) == ("train", "stopped", code)
     saved = find_checkpoint(run / "checkpoints", "last")
     assert saved is not None
     assert saved.images == RunFolder(run).metrics()[-1]["images"]
-    words = f"checkpoint saved at {saved.images:,} of 100,000 images. Run the same command again to resume."
+    words = (
+        f"{first_words}; checkpoint saved at {saved.images:,} of 100,000 images. Run the same command again to resume."
+    )
     assert words in " ".join(said.split())
     assert not RunFolder(run).stop_is_requested
     assert f"resumes at {saved.images:,} images" in train.describe(load_config([run / "config.yaml"]))

@@ -61,7 +61,7 @@ def run(config: Config) -> EncoderResult:
     """Train, or resume, the encoder at `encoder.run`.
 
     Raises ConfigError, ShardError or RunFolderError before anything starts; DivergenceError when losses are not finite;
-    StoppedError when stopped by SIGTERM.
+    StoppedError when stopped by SIGTERM, KeyboardInterrupt by Ctrl-C.
     """
     from emixer.stages.encoder.plan import EVALUATION_NAME, make_encoder_plan
     from emixer.training.workers import run_workers

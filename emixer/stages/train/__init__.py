@@ -73,7 +73,7 @@ def run(config: Config) -> TrainResult:
     """Start or resume the run at `train.run`.
 
     Raises ConfigError, ShardError or RunFolderError before anything starts; DivergenceError when losses are not finite;
-    StoppedError when it was stopped by SIGTERM.
+    StoppedError when it was stopped by SIGTERM, KeyboardInterrupt by Ctrl-C.
     """
     from emixer.stages.train.plan import make_plan
     from emixer.training.workers import run_workers
