@@ -56,8 +56,8 @@ def main() -> None:
 
     \b
     A first run, from nothing to a dataset:
-      emixer phantom  --studies 2000 --out data/phantom
-      emixer ingest mimic-cxr --root data/phantom --out data/shards --side-px 64
+      emixer phantom  --config demo --out data/phantom
+      emixer ingest mimic-cxr --config demo --root data/phantom --out data/shards
       emixer train    --config demo --shards data/shards --run runs/first
       emixer generate --run runs/first --num 1000 --out data/synthetic
       emixer gallery  --run runs/first

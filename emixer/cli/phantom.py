@@ -21,8 +21,12 @@ def command() -> None:
     Run the same command again to resume.
 
     \b
-    Two thousand studies, then shards of them:
-      emixer phantom --studies 2000 --out data/phantom
+    What `emixer demo` draws, 1,500 studies 192 px high, then shards of 32 px:
+      emixer phantom --config demo --out data/phantom
+      emixer ingest mimic-cxr --config demo --root data/phantom --out data/shards
+    \b
+    Larger ones, 512 px high, then shards of 64 px:
+      emixer phantom --studies 4000 --out data/phantom
       emixer ingest mimic-cxr --root data/phantom --out data/shards --side-px 64
     \b
     The same in the layout of another collection:

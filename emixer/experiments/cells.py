@@ -56,6 +56,16 @@ class Mix:
     pretrains: bool = False
     """Whether to train on the generated pairs first and on the real ones afterwards, instead of on both at once."""
 
+    @property
+    def name(self) -> str:
+        """Readable name, e.g. `R1000 + S500 emixer`."""
+        real, synthetic = f"R{self.real}", f"S{self.synthetic} {self.generator}"
+        synthetic += f" chosen from S{self.chosen_from}" if self.chosen_from else ""
+        if self.pretrains:
+            return f"{synthetic}, then {real}"
+        parts = [text for text, there in ((real, self.real), (synthetic, self.synthetic)) if there]
+        return " + ".join(parts) or "no pretraining"
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -68,13 +78,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Readable name, e.g. `images R1000 + S500 emixer, seed 0`."""
-        mix = self.mix
-        real, synthetic = f"R{mix.real}", f"S{mix.synthetic} {mix.generator}"
-        synthetic += f" chosen from S{mix.chosen_from}" if mix.chosen_from else ""
-        if mix.pretrains:
-            return f"{self.task} {synthetic}, then {real}, seed {self.seed}"
-        parts = [text for text, there in ((real, mix.real), (synthetic, mix.synthetic)) if there]
-        return f"{self.task} {' + '.join(parts) or 'no pretraining'}, seed {self.seed}"
+        return f"{self.task} {self.mix.name}, seed {self.seed}"
 
     def downstream_settings(self, settings: DownstreamConfig) -> dict[str, Any]:
         """Settings that the cell's figures depend on, as plain values."""

@@ -16,6 +16,8 @@ from emixer.stages.result import StageResult
 
 _SAMPLED_IMAGES = 200
 _NAMED_LABELS = 5
+_SIDE_OF_DEMO_PX = 32
+"""Of the config that a first training is suggested with; with images of another size it is told theirs."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ class IngestResult(StageResult):
             lines.append(f"Decoded {self.images_decoded:,} images in {self.decode_s:,.0f} s ({rate:,.0f} images/s)")
         else:
             lines.append("Already complete; nothing was written.")
-        lines += ["Next:", f"  emixer train --config demo --shards {self.out} --run runs/first"]
+        side_px = manifest["settings"]["side_px"]
+        side = "" if side_px == _SIDE_OF_DEMO_PX else f" --set model.side_px={side_px}"
+        lines += ["Next:", f"  emixer train --config demo{side} --shards {self.out} --run runs/first"]
         return "\n".join(lines)
 
 

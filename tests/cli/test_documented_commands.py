@@ -62,3 +62,19 @@ def test_the_commands_from_images_to_pairs_in_the_readme_lead_to_a_training(
         done = CliRunner().invoke(emixer, [stage, *rest, *fewer[stage]])
         assert done.exit_code == 0, done.output
     assert "Would train emixer" in done.output
+
+
+@pytest.mark.parametrize("side_px", [32, 64])
+def test_the_command_that_a_stage_suggests_next_runs(
+    side_px: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = "emixer phantom --config demo --studies 60 --out phantom"
+    further = {"ingest": ["--min-token-count", "1", "--side-px", str(side_px)], "train": ["--dry-run"]}
+    for stage in ("phantom", "ingest", "train"):
+        _, *words = shlex.split(line)
+        assert words[0] == stage
+        done = CliRunner().invoke(emixer, [*words, *further.get(stage, [])])
+        assert done.exit_code == 0, done.output
+        line = (re.findall(r"emixer .*", done.output.split("Next:")[-1]) or [""])[0]
+    assert f"Would train emixer at {side_px} px" in done.output

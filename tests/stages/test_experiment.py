@@ -139,7 +139,7 @@ def test_tables_in_one_folder_share_generators_and_cells(ray_cluster: None, conf
     assert (more.computed, more.kept) == (5, 0), "another setting is another cell"
     plan = experiment.describe(changed(config, copied, "table10", experiment__downstream__lr=3e-3))
     assert re.search(
-        r"to do +images R30, seed 0 \(a finished one differs in: inputs\.downstream\.lr 0\.00[12] there, 0\.003 now\)",
+        r"to do +images R30 \(a finished one differs in: inputs\.downstream\.lr 0\.00[12] there, 0\.003 now\); seed 0",
         plan,
     )
     assert re.search(r"mean time of finished cells: images \d+ s, reports \d+ s; remaining cells about \d+ s", plan)

@@ -121,27 +121,30 @@ def describe(config: Config) -> str:
     lines = [f"Would fill {experiment.table.name} in {experiment.out}: {experiment.table.title}"]
     lines.append(f"  data        {_collection(experiment.shards)}, sizes of the paper x {settings.scale:g}")
     known: dict[str, Generated] = {}
+    width = max(11, *map(len, experiment.table.generators), 0)
     for name in experiment.table.generators:
         made = made_by(experiment, name)
         if made is not None:
             known[name] = made
-        lines.append(f"  {name:<11} {_state_of(experiment, name, made)}")
+        lines.append(f"  {name:<{width}} {_state_of(experiment, name, made)}")
     if experiment.table.is_drawn:
         return "\n".join([*lines, f"  written to  {experiment.out / 'figures'}, each as PNG and PDF"])
     lines += [
         f"  figures     {told}" for told in (_diseases_in_words(experiment), _unknown_in_words(experiment)) if told
     ]
     kept, to_do = finished_cells(folder), []
+    seeds: dict[str, list[int]] = {}
     for cell in experiment.cells:
         inputs = None
         if cell.mix.generator is None or cell.mix.generator in known:
             inputs = inputs_of(experiment, cell, known)
-        if inputs is not None and folder.result(cell.key(inputs)) is not None:
-            lines.append(f"  done        {cell.name}")
-            continue
-        to_do.append(cell)
-        other = "" if inputs is None else difference(cell, inputs, kept)
-        lines.append(f"  to do       {cell.name}" + (f" (a finished one differs in: {other})" if other else ""))
+        state, other = "done", ""
+        if inputs is None or folder.result(cell.key(inputs)) is None:
+            to_do.append(cell)
+            state, other = "to do", "" if inputs is None else difference(cell, inputs, kept)
+        note = f" (a finished one differs in: {other})" if other else ""
+        seeds.setdefault(f"  {state:<11} {cell.task} {cell.mix.name}{note}", []).append(cell.seed)
+    lines += [f"{line}; seed{'s' * (len(own) > 1)} {', '.join(map(str, own))}" for line, own in seeds.items()]
     lines.append(
         f"  {len(to_do)} of {len(experiment.cells)} cells to do, each a model on {settings.downstream.images:,} pairs"
     )
