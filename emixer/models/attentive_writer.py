@@ -7,7 +7,7 @@ cached while sampling, so that a word costs one step. The paper's writer passes 
 a three-layer LSTM, and its sentences do not see each other; docs/experiments.md has the cost of that.
 
 Shapes: B images, P places, V features, S sentences, W words of a sentence, T words of a report, L positions of the
-sequence, D width, A attention heads, K vocabulary.
+sequence, M rows still being written, D width, A attention heads, K vocabulary.
 Source: a departure from EMIXER §3.2.2, docs/deviations.md#report-decoder; Vaswani et al. 2017 (attention), Wang et al.
 2022 (GIT: an image and its text as one sequence).
 """
@@ -27,6 +27,8 @@ from emixer.models.words import embedded, in_one_sequence
 
 _FIRST, _BETWEEN, _INSIDE, _LAST = range(4)
 """Position of the next word: first of the report, first of a later sentence, inside a sentence, last that fits."""
+_FEWEST_ROWS = 8
+"""With fewer rows, a step costs no less."""
 _POSITION_SCALE = 0.02
 
 
@@ -48,6 +50,15 @@ class _Cache:
         self.values[:, :, self.length : end] = value_BALD
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def keep(self, rows_M: Tensor) -> None:
+        """Forget all rows but these."""
+        kept = []
+        for old_BALD in (self.keys, self.values):
+            new_MALD = old_BALD.new_empty(len(rows_M), *old_BALD.shape[1:])
+            new_MALD[:, :, : self.length] = old_BALD[rows_M, :, : self.length]
+            kept.append(new_MALD)
+        self.keys, self.values = kept
 
 
 class _Layer(nn.Module):
@@ -127,9 +138,9 @@ class AttentiveWriter(ReportWriter):
         """See `ReportWriter.write`."""
         uniform_BT = noise.uniform("words", self.max_length)
 
-        def choose(step: int, logits_BK: Tensor) -> tuple[Tensor, Tensor]:
-            word_B = chosen(logits_BK, uniform_BT[:, step], temperature)
-            return word_B, self.word_embedding(word_B)
+        def choose(step: int, rows_M: Tensor, logits_MK: Tensor) -> tuple[Tensor, Tensor]:
+            word_M = chosen(logits_MK, uniform_BT[rows_M, step], temperature)
+            return word_M, self.word_embedding(word_M)
 
         return self._free_running(condition, choose, unknown)
 
@@ -137,16 +148,18 @@ class AttentiveWriter(ReportWriter):
         self, condition: Condition, noise: NoiseSource, gumbel: GumbelConfig, tables_KE: Sequence[Tensor]
     ) -> RelaxedReport:
         """See `ReportWriter.write_relaxed`."""
-        noises, reads, forbidden = [], [], []
+        noises, reads = [], []
+        table_KD = self.word_embedding.weight
 
-        def choose(step: int, logits_BK: Tensor) -> tuple[Tensor, Tensor]:
-            noises.append(noise.gumbel(f"gumbel/{step}", logits_BK.shape[1]))
-            forbidden.append(logits_BK == -torch.inf)
-            perturbed_BK = logits_BK + noises[-1]
-            word_B = perturbed_BK.argmax(dim=1)
-            probability_BK = functional.softmax(perturbed_BK / gumbel.temperature, dim=1)
-            reads.append(embedded(probability_BK, word_B, self.word_embedding.weight, gumbel.straight_through))
-            return word_B, reads[-1]
+        def choose(step: int, rows_M: Tensor, logits_MK: Tensor) -> tuple[Tensor, Tensor]:
+            noises.append(noise.gumbel(f"gumbel/{step}", logits_MK.shape[1]))
+            perturbed_MK = logits_MK + noises[-1][rows_M]
+            word_M = perturbed_MK.argmax(dim=1)
+            if gumbel.straight_through:
+                return word_M, self.word_embedding(word_M)
+            read_MD = embedded(functional.softmax(perturbed_MK / gumbel.temperature, dim=1), word_M, table_KD, False)
+            reads.append(read_MD.new_zeros(len(noises[-1]), read_MD.shape[1]).index_copy_(0, rows_M, read_MD))
+            return word_M, read_MD
 
         with torch.no_grad():
             words_BSW = self._free_running(condition, choose, unknown=True)
@@ -154,7 +167,7 @@ class AttentiveWriter(ReportWriter):
         length = words_BT.shape[1]
         read_BTD = self.word_embedding(words_BT) if gumbel.straight_through else torch.stack(reads[:length], dim=1)
         logits_BTK = self.to_words(self._states(condition, read_BTD)[:, :-1]).float()
-        logits_BTK = logits_BTK.masked_fill(torch.stack(forbidden[:length], dim=1), -torch.inf)
+        logits_BTK = logits_BTK.masked_fill(self.forbidden_4K[self._standing(slot_BT)], -torch.inf)
         table_KE = torch.cat(list(tables_KE), dim=1)
         relaxed_BTE = relaxed_words(
             logits_BTK.flatten(0, 1), torch.stack(noises[:length], dim=1).flatten(0, 1), words_BT.flatten(), table_KE,
@@ -187,32 +200,47 @@ class AttentiveWriter(ReportWriter):
         return states_BTD
 
     def _free_running(
-        self, condition: Condition, choose: Callable[[int, Tensor], tuple[Tensor, Tensor]], unknown: bool
+        self, condition: Condition, choose: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]], unknown: bool
     ) -> Tensor:
-        """Return words (B, S, W). choose(step, logits_BK): returns the words and the next inputs."""
+        """Return words (B, S, W). choose(step, rows_M, logits_MK): returns the words and next inputs of those rows.
+
+        Reports that have ended are dropped once they are half of the rows: few are as long as the longest. Sizes are
+        only halved, so that a row is computed by the same kernels whoever its neighbours are. On a GPU, where counting
+        them would force a sync, all run to the end."""
         caches = [_Cache(len(self.position_LD)) for _ in self.layers]
         self._step(self._read(condition), 0, caches)
         num, size, device = len(condition), self.max_length, condition.places_BPV.device
         # one extra slot, for what is written after the end of a report
         words_BT = torch.full((num, size + 1), PAD, device=device)
-        slot_B = torch.zeros(num, dtype=torch.int64, device=device)
-        alive_B = torch.ones(num, dtype=torch.bool, device=device)
+        rows_M = torch.arange(num, device=device)
+        slot_M = torch.zeros(num, dtype=torch.int64, device=device)
+        alive_M = torch.ones(num, dtype=torch.bool, device=device)
         forbidden_4K = self.forbidden_4K.clone()
         forbidden_4K[:, UNKNOWN] |= not unknown
-        read_BD = self.word_embedding.weight[START].expand(num, -1)
+        read_MD = self.word_embedding.weight[START].expand(num, -1)
         for step in range(size):
-            state_BD = self._step(read_BD[:, None], self.num_read + step, caches)[:, 0]
-            logits_BK = self.to_words(self.norm(state_BD)).float()
-            logits_BK = logits_BK.masked_fill(forbidden_4K[self._standing(slot_B)], -torch.inf)
-            word_B, read_BD = choose(step, logits_BK)
-            word_B = word_B.where(alive_B, PAD)
-            words_BT.scatter_(1, slot_B[:, None], word_B[:, None])
-            next_sentence_B = (slot_B // self.max_words + 1) * self.max_words
-            slot_B = torch.where(word_B == END, next_sentence_B, slot_B + (word_B != PAD))
-            alive_B = (word_B != PAD) & (slot_B < size)
-            slot_B = slot_B.where(alive_B, size)
-            if not alive_B.is_cuda and not alive_B.any():  # checking is free on a CPU; on a GPU it would force a sync
+            state_MD = self._step(read_MD[:, None], self.num_read + step, caches)[:, 0]
+            logits_MK = self.to_words(self.norm(state_MD)).float()
+            logits_MK = logits_MK.masked_fill(forbidden_4K[self._standing(slot_M)], -torch.inf)
+            word_M, read_MD = choose(step, rows_M, logits_MK)
+            word_M = word_M.where(alive_M, PAD)
+            words_BT[rows_M, slot_M] = word_M
+            next_sentence_M = (slot_M // self.max_words + 1) * self.max_words
+            slot_M = torch.where(word_M == END, next_sentence_M, slot_M + (word_M != PAD))
+            alive_M = (word_M != PAD) & (slot_M < size)
+            slot_M = slot_M.where(alive_M, size)
+            if alive_M.is_cuda:
+                continue
+            num_alive, num_rows = int(alive_M.sum()), len(rows_M)
+            if not num_alive:
                 break
+            while num_rows // 2 >= max(num_alive, _FEWEST_ROWS):
+                num_rows //= 2
+            if num_rows < len(rows_M):
+                kept_M = alive_M.long().argsort(descending=True, stable=True)[:num_rows]
+                rows_M, slot_M, alive_M, read_MD = (of_M[kept_M] for of_M in (rows_M, slot_M, alive_M, read_MD))
+                for cache in caches:
+                    cache.keep(kept_M)
         words_BSW: Tensor = words_BT[:, :size].unflatten(1, (self.max_sentences, self.max_words))
         return words_BSW
 

@@ -68,7 +68,10 @@ class PhantomResult(StageResult):
             present, absent, unsure, blank = (counts.get(v, 0) for v in (1, 0, -1, None))
             lines.append(f"  {name:<28}{present:>9,}{absent:>9,}{unsure:>11,}{blank:>9,}")
         ingest = LAYOUTS[self.layout].ingest
-        lines += ["", f"Next: emixer ingest {ingest} --config demo --root {self.out} --out {self.out.with_name('shards')}"]
+        lines += [
+            "",
+            f"Next: emixer ingest {ingest} --config demo --root {self.out} --out {self.out.with_name('shards')}",
+        ]
         return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ from emixer.config.model import GumbelConfig
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, UNKNOWN, Batch
 from emixer.models.report_decoder import ReportDecoder
+from emixer.models.report_writer import RelaxedReport
 from tests.models.conftest import ATTENTIVE, NOISE, NUM_WORDS, MakeDecoder, assert_layout, images, labels
 
 
@@ -71,6 +72,20 @@ def test_relaxed_reports_have_the_same_layout_and_pass_gradients_to_the_image(
     (report.embedded_BSWE[1] * report.valid[..., None]).sum().backward()
     assert image.grad is not None
     assert (image.grad.abs().amax(dim=(1, 2, 3)) > 0).all()
+
+
+@pytest.mark.parametrize("straight_through", [True, False])
+def test_relaxed_reports_do_not_depend_on_how_rows_are_split(decoder: ReportDecoder, straight_through: bool) -> None:
+    table, gumbel = torch.randn(NUM_WORDS, 3), GumbelConfig(straight_through=straight_through)
+
+    def relaxed(first: int, num: int) -> RelaxedReport:
+        image, label = images(32)[first : first + num], labels(32)[first : first + num]
+        return decoder.relaxed(decoder.read(image), label, NOISE.rows(first, num), gumbel, [table])
+
+    whole, parts = relaxed(0, 32), [relaxed(first, 8) for first in range(0, 32, 8)]
+    assert torch.equal(whole.words_BSW, torch.cat([part.words_BSW for part in parts]))
+    embedded = torch.cat([part.embedded_BSWE[0] for part in parts])
+    torch.testing.assert_close(whole.embedded_BSWE[0][whole.valid], embedded[whole.valid])
 
 
 def test_relaxed_words_follow_the_sampling_distribution(decoder: ReportDecoder) -> None:
