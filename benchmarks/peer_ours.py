@@ -57,6 +57,12 @@ class OpenShards(Loader):
             yield Batch(batch["image"], batch["report"] if self._with_reports else None)
         self._stream.epoch += 1
 
+    def state(self) -> Any:
+        return self._stream.state_dict()
+
+    def restore(self, state: Any) -> None:
+        self._stream.load_state_dict(state)
+
 
 class RayData(Loader):
     """Windows through Ray Data. An epoch here is several passes, since each starts an execution."""

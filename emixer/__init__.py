@@ -15,6 +15,7 @@ from emixer.errors import EmixerError
 
 if TYPE_CHECKING:
     from emixer.config import Config, load_config
+    from emixer.data.shard_stream import ShardStream
     from emixer.data.torch_pairs import ShardPairs, open_shards
     from emixer.generation import Pair, Pairs, Sampler, load
     from emixer.hub.pretrained import from_pretrained
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
     from emixer.stages.tune import run as tune
 
 __all__ = [
-    "Config", "EmixerError", "Pair", "Pairs", "Sampler", "ShardPairs", "__version__", "audit_dataset", "draw_phantom",
-    "evaluate", "from_pretrained", "generate", "ingest", "load", "load_config", "make_study", "open_shards", "publish",
-    "push_to_hub", "report_study", "run_experiment", "serve", "serve_study", "train", "train_encoder", "tune",
-    "write_gallery",
+    "Config", "EmixerError", "Pair", "Pairs", "Sampler", "ShardPairs", "ShardStream", "__version__", "audit_dataset",
+    "draw_phantom", "evaluate", "from_pretrained", "generate", "ingest", "load", "load_config", "make_study",
+    "open_shards", "publish", "push_to_hub", "report_study", "run_experiment", "serve", "serve_study", "train",
+    "train_encoder", "tune", "write_gallery",
 ]  # fmt: skip
 
 # torch, Ray and pydantic are imported on the first use of what needs them, not by `import emixer`
@@ -47,6 +48,7 @@ _MODULES = {
     "Config": "emixer.config",
     "load_config": "emixer.config",
     "ShardPairs": "emixer.data.torch_pairs",
+    "ShardStream": "emixer.data.shard_stream",
     "open_shards": "emixer.data.torch_pairs",
     "Pair": "emixer.generation",
     "Pairs": "emixer.generation",

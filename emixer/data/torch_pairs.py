@@ -1,24 +1,21 @@
-"""Pairs for any torch or Ray program: `emixer.open_shards(folder)`, and `Pairs.to_dataset()` of generated ones.
+"""Shards for any torch or Ray program: `emixer.open_shards(folder)`.
 
-An item is a dictionary that torch's own collate function understands: `image` uint8 (1, H, W), `report` text (empty
-where there is none), `labels` float32 (L), 1 present, and `known` bool (L): which of them say anything.
-
-Shapes: N pairs, B pairs of a batch, H = W side [px], L labels.
+Shapes: B pairs of a batch, H = W side [px].
 """
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from torch.utils.data import Dataset
 
 from emixer.data.labels import LabelPolicy
 from emixer.data.order import DataOrder
-from emixer.data.row_groups import GroupReader, PairArrays
+from emixer.data.pair_items import PairItem, items_of
+from emixer.data.row_groups import GroupReader
+from emixer.data.shard_stream import ShardStream
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError
 
@@ -26,46 +23,6 @@ if TYPE_CHECKING:
     import ray.data
 
 _WINDOW_ROWS = 4096
-
-
-class PairItem(TypedDict):
-    """One pair, or, with another dimension in front and a list of reports, a batch of them."""
-
-    image: Tensor
-    report: Any
-    labels: Tensor
-    known: Tensor
-
-
-def batch_of(pairs: PairArrays) -> PairItem:
-    """All of them as one batch, without a copy."""
-    image_N1HW = torch.from_numpy(pairs.image_NHW).unsqueeze(1)
-    labels, known = torch.from_numpy(pairs.labels_NL), torch.from_numpy(pairs.known_NL)
-    return PairItem(image=image_N1HW, report=pairs.reports, labels=labels, known=known)
-
-
-def items_of(pairs: PairArrays) -> list[PairItem]:
-    """One by one, as views of the batch: torch's collate function takes no batch that is made already."""
-    whole = batch_of(pairs)
-    columns = zip(whole["image"], pairs.reports, whole["labels"], whole["known"], strict=True)
-    return [PairItem(image=i, report=r, labels=y, known=k) for i, r, y, k in columns]
-
-
-class PairDataset(Dataset[PairItem]):
-    """Pairs in memory."""
-
-    def __init__(self, pairs: PairArrays) -> None:
-        self._pairs = pairs
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def __getitem__(self, index: int) -> PairItem:
-        return self.__getitems__([range(len(self))[index]])[0]
-
-    def __getitems__(self, indices: list[int]) -> list[PairItem]:
-        """What torch's loader calls for a whole batch."""
-        return items_of(self._pairs.take(np.array(indices, np.int64)))
 
 
 class ShardPairs(Dataset[PairItem]):
@@ -115,7 +72,7 @@ class ShardPairs(Dataset[PairItem]):
         rank: int | None = None,
         world_size: int | None = None,
         window_rows: int = _WINDOW_ROWS,
-    ) -> "ShardStream":
+    ) -> ShardStream:
         """An `IterableDataset` of whole batches: `DataLoader(shards.stream(64, seed=0), batch_size=None)`.
 
         seed: shuffles within windows of random row groups, about `window_rows` rows each, differently each epoch; None
@@ -149,55 +106,6 @@ class ShardPairs(Dataset[PairItem]):
 
         source = WindowSource(self._reader.read_block, range(len(self._group_rows)), windows_a_task=1)
         return ray.data.read_datasource(source, override_num_blocks=source.num_tasks)
-
-
-class ShardStream(IterableDataset[PairItem]):
-    """Batches of a split, shared out over ranks and loader workers by windows; none is read twice in an epoch.
-
-    Parts may differ by a window, so ranks that must take equally many steps stop at the shortest.
-    """
-
-    def __init__(
-        self, reader: GroupReader, order: DataOrder, batch_size: int, shuffled: bool, place: tuple[int, int]
-    ) -> None:
-        self._reader, self._order, self._batch_size = reader, order, batch_size
-        self._shuffled, self._place = shuffled, place
-        self.epoch = 0
-        """Set it before each epoch; other numbers, other orders."""
-
-    def __iter__(self) -> Iterator[PairItem]:
-        size = self._batch_size
-        waiting: list[PairArrays] = []  # parts of the batch that straddles windows, the only one that is copied
-        num_waiting = 0
-        for arrays in self._windows():
-            first = min(size - num_waiting, len(arrays)) if waiting else 0
-            if first:
-                waiting.append(arrays.rows(0, first))
-                num_waiting += first
-                if num_waiting < size:
-                    continue
-                yield batch_of(PairArrays.concatenate(waiting))
-            end = len(arrays) - (len(arrays) - first) % size
-            for start in range(first, end, size):
-                yield batch_of(arrays.rows(start, size))
-            num_waiting = len(arrays) - end
-            waiting = [arrays.rows(end, num_waiting)] if num_waiting else []
-        if waiting:
-            yield batch_of(PairArrays.concatenate(waiting))
-
-    def _windows(self) -> Iterator[PairArrays]:
-        """This part's windows; in the order of the shards, its row groups."""
-        worker = get_worker_info()
-        workers, number = (worker.num_workers, worker.id) if worker else (1, 0)
-        rank, world_size = self._place
-        part, parts = rank * workers + number, world_size * workers
-        if not self._shuffled:
-            yield from map(self._reader.read, range(part, len(self._order.group_rows), parts))
-            return
-        first = self.epoch * self._order.num_windows
-        for window in range(first + part, first + self._order.num_windows, parts):
-            permutation = self._order.permutation(window, self._order.rows_in(window))
-            yield self._reader.read_in_order(self._order.groups_of(window).tolist(), permutation)
 
 
 def open_shards(

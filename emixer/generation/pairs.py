@@ -23,7 +23,7 @@ from emixer.generation.encoding import encode_png
 from emixer.generation.plan_kinds import Labels
 
 if TYPE_CHECKING:
-    from emixer.data.torch_pairs import PairDataset
+    from emixer.data.pair_items import PairDataset
 
 CSV_NAME = "pairs.csv"
 _SHOWN_ROWS = 3
@@ -142,8 +142,8 @@ class Pairs(Sequence[Pair]):
 
     def to_dataset(self) -> "PairDataset":
         """A torch `Dataset`, with the items that `emixer.open_shards` gives too."""
+        from emixer.data.pair_items import PairDataset
         from emixer.data.row_groups import PairArrays
-        from emixer.data.torch_pairs import PairDataset
 
         known = np.ones(self.labels.shape, bool)
         return PairDataset(PairArrays(self.images, self.reports, self.labels.astype(np.float32), known))

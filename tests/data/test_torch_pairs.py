@@ -1,5 +1,6 @@
 """Shards as datasets of torch and Ray, against what stands in the Parquet files."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import emixer
-from emixer import ShardPairs
+from emixer import ShardPairs, ShardStream
 from emixer.data.labels import CHEXPERT
 from emixer.errors import ConfigError, ShardError
 
@@ -92,6 +93,46 @@ def test_ranks_and_workers_share_an_epoch_and_another_one_has_another_order(
         assert sorted(seen) == everything  # all of them, none twice
         orders.append(seen)
     assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize("num_given", [0, 1, 3, 5, 7])
+def test_a_stream_resumes_with_the_batch_after_the_last_one_given(
+    shards: ShardPairs, seed: int | None, num_given: int
+) -> None:
+    def stream() -> ShardStream:  # 48 of the 96 rows in batches of 7: six whole ones and one of six rows
+        return shards.stream(7, seed=seed, rank=1, world_size=2, window_rows=48)
+
+    whole = stream()
+    whole.epoch = 2
+    batches = list(DataLoader(whole, batch_size=None))
+    assert len(batches) == 7
+    stopped = stream()
+    stopped.epoch = 2
+    given = iter(stopped)
+    for batch in batches[:num_given]:
+        assert torch.equal(next(given)["image"], batch["image"])
+    resumed = stream()
+    resumed.load_state_dict(json.loads(json.dumps(stopped.state_dict())))
+    assert resumed.epoch == 2
+    assert fingerprints(DataLoader(resumed, batch_size=None)) == fingerprints(batches[num_given:])
+    assert fingerprints(DataLoader(resumed, batch_size=None)) == fingerprints(batches), "then a whole epoch"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 8}, "batch_size 7 there, 8 here"),
+        ({"seed": 4}, "seed 3 there, 4 here"),
+        ({"rank": 0}, "part 1 there, 0 here"),
+        ({"window_rows": 16}, "window_rows 48 there, 16 here"),
+    ],
+)
+def test_a_position_in_another_stream_is_refused(shards: ShardPairs, settings: dict[str, int], message: str) -> None:
+    own = {"batch_size": 7, "seed": 3, "rank": 1, "world_size": 2, "window_rows": 48}
+    state = shards.stream(**own).state_dict()
+    with pytest.raises(ConfigError, match=message):
+        shards.stream(**own | settings).load_state_dict(state)
 
 
 @pytest.mark.parametrize(
