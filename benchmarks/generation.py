@@ -51,11 +51,11 @@ _MEMORY_EVERY_S = 0.25
 class TimedSampler(SamplerActor):
     """Notes when the first draw began; optionally makes images that do not compress."""
 
-    def __call__(self, task: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def draw(self, task: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         clock = Path(os.environ[_CLOCK])
         if not clock.exists():
             clock.write_text(str(time.time()))
-        drawn = super().__call__(task)
+        drawn = super().draw(task)
         if _NOISE in os.environ:
             drawn["image"] = np.random.default_rng(0).integers(0, 256, drawn["image"].shape, dtype=np.uint8)
         return drawn

@@ -2,10 +2,11 @@
 
     rows to draw -> sampler actors (one a GPU or a few CPUs) -> encoders (PNG, text) -> driver: Parquet
 
-The three overlap. Results come to the driver in order, so it writes one file at a time and holds one row group, and no
-other machine needs to see the disk; Ray Data stops the samplers when the driver falls behind. A file that is there is
-never made again: that is all there is to resuming. An actor that dies is started again by Ray and its rows are drawn
-again, which gives the same rows.
+The three overlap. On CPUs samplers encode what they draw: processes apart would win nothing there, and cost their start
+and a copy of all pixels. Results come to the driver in order, so it writes one file at a time and holds one row group,
+and no other machine needs to see the disk; Ray Data stops the samplers when the driver falls behind. A file that is
+there is never made again: that is all there is to resuming. An actor that dies is started again by Ray and its rows are
+drawn again, which gives the same rows.
 
 Shapes: N rows, Y labels and columns of conditions.
 """
@@ -24,7 +25,7 @@ from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from emixer.errors import ConfigError, UnfinishedError
 from emixer.generation.dataset_files import Rows
 from emixer.generation.dataset_folder import DatasetFolder
-from emixer.generation.encode_rows import encode_rows
+from emixer.generation.encode_rows import encode_rows, encode_rows_with
 from emixer.generation.generation_plan import Device, GenerationPlan, Screening
 from emixer.generation.sampler import Sampler
 from emixer.generation.screening import NEVER_PASSED, Redrawing, Screen
@@ -39,8 +40,9 @@ Columns = dict[str, NDArray[Any]]
 class SamplerActor:
     """Draws rows with a model that it loads once. A class for Ray Data's `map_batches`."""
 
-    def __init__(self, shared: "ray.ObjectRef[tuple[GenerationPlan, Screen | None]]") -> None:
+    def __init__(self, shared: "ray.ObjectRef[tuple[GenerationPlan, Screen | None]]", is_encoded_apart: bool) -> None:
         self._plan, screen = ray.get(shared)
+        self._vocabulary, self._is_encoded_apart = self._plan.trained.vocabulary, is_encoded_apart
         if self._plan.device == "cpu":
             torch.set_num_threads(self._plan.cpus_per_sampler)
         self._sampler = Sampler(self._plan.trained, self._plan.device, self._plan.batch_size)
@@ -50,7 +52,12 @@ class SamplerActor:
             judge, most_redraws = screen.open(self._plan.device), self._plan.screening.most_redraws
             self._redrawing = Redrawing(self._sampler, judge, self._plan.labels.labels, most_redraws)
 
-    def __call__(self, task: Columns) -> Columns:
+    def __call__(self, task: Columns) -> Columns | pa.Table:
+        """Draws the rows that `task` names, and encodes them if nobody else does."""
+        drawn = self.draw(task)
+        return drawn if self._is_encoded_apart else encode_rows(drawn, self._plan.row_format, self._vocabulary)
+
+    def draw(self, task: Columns) -> Columns:
         """Draws the rows that `task` names: pixels, token ids, labels and, if screened, redraws and their reasons."""
         plan = self._plan
         rows = Rows(int(task["first"][0]), int(task["num"][0]))
@@ -96,35 +103,42 @@ def encoded_tables(
     num_samplers: int,
     screen: Screen | None = None,
     actor: type[SamplerActor] = SamplerActor,
+    encode_apart: bool | None = None,
 ) -> Iterator[pa.Table]:
-    """The rows of `ranges`, in order, as tables ready to be written. No table spans two ranges."""
+    """The rows of `ranges`, in order, as tables ready to be written. No table spans two ranges.
+
+    encode_apart: whether processes of their own encode; None: where GPUs draw.
+    """
     if not ranges:
         return
+    if encode_apart is None:
+        encode_apart = plan.device == "cuda"
     size = _rows_a_task(plan, sum(rows.num for rows in ranges), num_samplers)
     tasks = [{"first": part.first, "num": part.num} for rows in ranges for part in rows.split(size)]
     context = DataContext.get_current().copy()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     with DataContext.current(context):
-        drawn = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
+        rows = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
             actor,
-            fn_constructor_args=(ray.put((plan, screen)),),
+            fn_constructor_args=(ray.put((plan, screen)), encode_apart),
             batch_size=None,
             batch_format="numpy",
             compute=ActorPoolStrategy(size=min(num_samplers, len(tasks))),
             num_gpus=1 if plan.device == "cuda" else None,
             num_cpus=1 if plan.device == "cuda" else plan.cpus_per_sampler,
         )
-        encoded = drawn.map_batches(
-            encode_rows,
-            fn_args=(ray.put((plan.row_format, plan.trained.vocabulary)),),
-            batch_size=None,
-            batch_format="numpy",
-            # On CPUs the samplers hold them all; encoding is a few per cent of their work and takes no share of its own
-            num_cpus=0,
-            compute=TaskPoolStrategy(size=min(_num_encoders(plan, num_samplers), len(tasks))),
-        )
-        yield from encoded.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+        if encode_apart:
+            num_encoders = max(num_samplers, int(capacity().get("CPU", 1)) - num_samplers)
+            rows = rows.map_batches(
+                encode_rows_with,
+                fn_args=(ray.put((plan.row_format, plan.trained.vocabulary)),),
+                batch_size=None,
+                batch_format="numpy",
+                num_cpus=0,  # samplers may hold all CPUs; a CPU for each encoder would then never be free
+                compute=TaskPoolStrategy(size=min(num_encoders, len(tasks))),
+            )
+        yield from rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 
 
 def choose_samplers(num_samplers: int | None, cpus_per_sampler: int, device: Device, growing: bool) -> int:
@@ -168,9 +182,3 @@ def _rows_a_task(plan: GenerationPlan, num_rows: int, num_samplers: int) -> int:
     """A row group at most; less where samplers would go short of work. What a row is does not depend on it."""
     blocks = math.ceil(num_rows / (plan.batch_size * num_samplers * _TASKS_A_SAMPLER))
     return min(plan.layout.rows_per_group, blocks * plan.batch_size)
-
-
-def _num_encoders(plan: GenerationPlan, num_samplers: int) -> int:
-    if plan.device == "cpu":
-        return num_samplers
-    return max(num_samplers, int(capacity().get("CPU", 1)) - num_samplers)

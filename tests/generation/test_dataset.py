@@ -70,13 +70,14 @@ def test_rows_of_one_sampler_that_is_killed_are_the_same(
     marker = tmp_path / "was killed"
 
     class Mortal(SamplerActor):
-        def __call__(self, task: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        def draw(self, task: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             if task["first"][0] >= 64 and not marker.exists():
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-            return super().__call__(task)
+            return super().draw(task)
 
-    rows = pa.concat_tables(encoded_tables(make_generation_plan(150), [Rows(0, 150)], 1, actor=Mortal))
+    plan = make_generation_plan(150)
+    rows = pa.concat_tables(encoded_tables(plan, [Rows(0, 150)], 1, actor=Mortal, encode_apart=True))
     assert marker.exists()
     assert rows.equals(expected_rows)
 
