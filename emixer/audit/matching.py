@@ -17,7 +17,7 @@ from torch import Tensor
 
 from emixer import files
 from emixer.audit.measured import Measured
-from emixer.audit.pixels import coarse, correlation, structures, variants
+from emixer.audit.pixels import coarse, correlation, structures, templates, variants
 from emixer.audit.search import Best, Chunk, best_products
 
 _VERSION = 2
@@ -162,7 +162,7 @@ def _laid_over(
             row_P = references.rows[best.place_QK[block, candidate].cpu().numpy()]
             reference = torch.from_numpy(references.measured.ranks(row_P)).to(device)
             variant_P = (query_VQD[:, block] * coarse(reference)[None]).sum(2).argmax(0)
-            correlated = correlation(query_PSS, structures(reference), variant_P)
+            correlated = correlation(query_PSS, templates(reference), variant_P)
             found.append(correlated.where(best.product_QK[block, candidate].isfinite(), -torch.inf))
         highest_P, which_P = torch.stack(found).max(0)
         chosen = best.place_QK[block].gather(1, which_P[:, None])[:, 0]
