@@ -23,7 +23,9 @@ from emixer.audit.search import Best, Chunk, best_products
 _VERSION = 2
 QUERY_ROWS = 2048
 """Queries per block, which is the unit of a task and of what an interrupted audit keeps."""
-_CHUNK_ROWS = 8192
+_CHUNK_ROWS = 2048
+"""References whose products with a block are held at once: with more, they no longer fit into a CPU's cache."""
+_CENTRE_ROWS = 8192
 _LAID_OVER = 3
 """Candidates that are aligned with each image."""
 _PAIRS_AT_ONCE = 256
@@ -147,7 +149,7 @@ def _matched(queries: Side, part: slice, references: Side, device: torch.device)
 
 
 def _centre(side: Side) -> Array:
-    centre_F: Array = side.measured.features(side.rows[:_CHUNK_ROWS]).mean(0)
+    centre_F: Array = side.measured.features(side.rows[:_CENTRE_ROWS]).mean(0)
     return centre_F
 
 
