@@ -28,11 +28,12 @@ class Answer:
 
 
 class Server:
-    """`python -m emixer ARGUMENTS --port PORT`, until it is killed or closed."""
+    """`python -m emixer ARGUMENTS --port PORT`, until it is killed or closed. address: that it says, if not its own."""
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    def __init__(self, arguments: Sequence[str], address: str | None = None) -> None:
         self.arguments = arguments
         self.port = free_port()
+        self.address = address or f"http://127.0.0.1:{self.port}/"
         self.said = ""
         """The first line it printed."""
         self.process: subprocess.Popen[str] | None = None
@@ -43,7 +44,7 @@ class Server:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.said = self.process.stdout.readline()
-        if f"http://127.0.0.1:{self.port}/" not in self.said:
+        if self.address not in self.said:
             self.process.kill()
             raise AssertionError(self.process.communicate()[1])
 

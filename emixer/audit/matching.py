@@ -17,13 +17,15 @@ from torch import Tensor
 
 from emixer import files
 from emixer.audit.measured import Measured
-from emixer.audit.pixels import coarse, correlation, structures, variants
+from emixer.audit.pixels import coarse, correlation, structures, templates, variants
 from emixer.audit.search import Best, Chunk, best_products
 
 _VERSION = 2
 QUERY_ROWS = 2048
 """Queries per block, which is the unit of a task and of what an interrupted audit keeps."""
-_CHUNK_ROWS = 8192
+_CHUNK_ROWS = 2048
+"""References whose products with a block are held at once: with more, they no longer fit into a CPU's cache."""
+_CENTRE_ROWS = 8192
 _LAID_OVER = 3
 """Candidates that are aligned with each image."""
 _PAIRS_AT_ONCE = 256
@@ -147,7 +149,7 @@ def _matched(queries: Side, part: slice, references: Side, device: torch.device)
 
 
 def _centre(side: Side) -> Array:
-    centre_F: Array = side.measured.features(side.rows[:_CHUNK_ROWS]).mean(0)
+    centre_F: Array = side.measured.features(side.rows[:_CENTRE_ROWS]).mean(0)
     return centre_F
 
 
@@ -162,7 +164,7 @@ def _laid_over(
             row_P = references.rows[best.place_QK[block, candidate].cpu().numpy()]
             reference = torch.from_numpy(references.measured.ranks(row_P)).to(device)
             variant_P = (query_VQD[:, block] * coarse(reference)[None]).sum(2).argmax(0)
-            correlated = correlation(query_PSS, structures(reference), variant_P)
+            correlated = correlation(query_PSS, templates(reference), variant_P)
             found.append(correlated.where(best.product_QK[block, candidate].isfinite(), -torch.inf))
         highest_P, which_P = torch.stack(found).max(0)
         chosen = best.place_QK[block].gather(1, which_P[:, None])[:, 0]

@@ -5,7 +5,10 @@ Gray values are replaced by their ranks within the image, so that any window tha
 Images are resized to 64 x 64 px. A coarse descriptor of 8 x 8 means finds candidates for each query, also mirrored and
 shifted; the candidates are then aligned with it and correlated.
 
-Shapes: N images, P pairs, D = 64 numbers of a descriptor, V variants of a query, H, W, S = 64 sides [px].
+Sums over cells and boxes are products of matrices: exact, since ranks are whole numbers.
+
+Shapes: N images, P pairs, D = 64 numbers of a descriptor, V variants of a query, H, W, S = 64 sides [px], M means,
+T = 27 places of a template.
 Source: ours; correlation of pixels as Akbar et al. 2023 use it to find memorized images.
 """
 
@@ -20,13 +23,19 @@ COARSE_PX = 8
 _STEP_PX = 3
 """Step of the shifts under which candidates are searched; smaller shifts are found when they are aligned."""
 _FINE_PX = 2
-_SHIFTS = tuple(product((-_STEP_PX, 0, _STEP_PX), repeat=2))
+_STEPS = (-_STEP_PX, 0, _STEP_PX)
+_SHIFTS = tuple(product(_STEPS, repeat=2))
 NUM_VARIANTS = 2 * len(_SHIFTS)
 _MARGIN_PX = _STEP_PX + _FINE_PX
 """Border of the reference that is ignored, so that the compared area lies inside both images."""
+_TEMPLATE = (SIDE_PX - 2 * _MARGIN_PX) // 2
+"""Rows and columns that are compared."""
+_ALIGNMENTS = 2 * _FINE_PX + 1
+"""Alignments in each direction."""
 _SMOOTH_PX, _BAND_PX = 1, 9
 """Radii of box means. Their difference keeps structures of a few pixels and removes noise and slow shading."""
 _LEVELS = 256
+_CELL_PX = SIDE_PX // COARSE_PX
 
 
 def ranked(image_NHW: Tensor) -> Tensor:
@@ -44,46 +53,55 @@ def ranked(image_NHW: Tensor) -> Tensor:
 
 def coarse(ranked_NSS: Tensor) -> Tensor:
     """Descriptors (N, D) float32 of length 1; their inner product is a correlation. All 0 for a uniform image."""
-    return _coarse(ranked_NSS.float())
+    return _descriptors(_means(ranked_NSS.float(), _cells(0), _CELL_PX))
 
 
 def variants(ranked_NSS: Tensor) -> Tensor:
     """Descriptors (V, N, D) of queries, plain and mirrored, under each shift."""
-    plain = ranked_NSS.float()
-    found = []
-    for turned in (plain, plain.flip(2)):
-        padded = functional.pad(turned[:, None], (_STEP_PX,) * 4, mode="replicate")[:, 0]
-        for down, right in _SHIFTS:
-            top, left = _STEP_PX + down, _STEP_PX + right
-            found.append(_coarse(padded[:, top : top + SIDE_PX, left : left + SIDE_PX]))
-    return torch.stack(found)
+    shifted_M = torch.cat([_cells(shift) for shift in _STEPS])
+    steps = (len(_STEPS), COARSE_PX)
+    plain = _means(ranked_NSS.float(), shifted_M, _CELL_PX).unflatten(2, steps).unflatten(1, steps)
+    mirrored = plain.flip(3, 4)  # to mirror an image and move it right is to move it left and mirror it
+    means = torch.stack([plain, mirrored]).permute(0, 2, 4, 1, 3, 5)
+    return _descriptors(means.flatten(0, 2))
 
 
 def structures(ranked_NSS: Tensor) -> Tensor:
-    """Band-passed images, float32 (N, S, S), that `correlation` compares."""
-    image_NSS = ranked_NSS.float()
-    return _box_mean(image_NSS, _SMOOTH_PX) - _box_mean(image_NSS, _BAND_PX)
+    """Band-passed images, float32 (N, S, S): the queries of `correlation`."""
+    return _band(ranked_NSS, torch.arange(SIDE_PX))
 
 
-def correlation(query_PSS: Tensor, reference_PSS: Tensor, variant_P: Tensor) -> Tensor:
+def templates(ranked_NSS: Tensor) -> Tensor:
+    """Band-passed inner parts, float32 (N, T, T) of mean 0 and length 1: the references of `correlation`.
+
+    Only every other pixel is kept, since neighbours are redundant after smoothing.
+    """
+    part_NM = _band(ranked_NSS, torch.arange(_MARGIN_PX, SIDE_PX - _MARGIN_PX, 2)).flatten(1)
+    template_NM = functional.normalize(part_NM - part_NM.mean(1, keepdim=True))
+    return template_NM.view(-1, _TEMPLATE, _TEMPLATE)
+
+
+def correlation(query_PSS: Tensor, template_PTT: Tensor, variant_P: Tensor) -> Tensor:
     """Highest correlation (P,) of structures within _FINE_PX pixels of the variant's alignment.
 
-    query, reference: of `structures`. 1 for copies, about 0 for unrelated noise. Only every other pixel is read, since
-    neighbours are redundant after smoothing.
+    query: of `structures`; template: of `templates`. 1 for copies, about 0 for unrelated noise.
     """
     mirrored_P = variant_P >= len(_SHIFTS)
     query_PSS = torch.where(mirrored_P[:, None, None], query_PSS.flip(2), query_PSS)
-    inner = slice(_MARGIN_PX, SIDE_PX - _MARGIN_PX, 2)
-    reference = reference_PSS[:, inner, inner].flatten(1)
-    reference = functional.normalize(reference - reference.mean(1, keepdim=True))
-    num = SIDE_PX - 2 * _MARGIN_PX
-    field_PTT = _around(query_PSS, variant_P % len(_SHIFTS), num + 2 * _FINE_PX)
-    highest_P = torch.full((len(field_PTT),), -1.0, device=field_PTT.device)
-    for down, right in product(range(2 * _FINE_PX + 1), repeat=2):
-        window = field_PTT[:, down : down + num : 2, right : right + num : 2].flatten(1)
-        length_P = window.var(1, correction=0).mul_(window.shape[1]).sqrt_().clamp_min_(1e-6)
-        highest_P = torch.maximum(highest_P, (window * reference).sum(1) / length_P)
-    return highest_P.clamp_(max=1)
+    field_PSS = _around(query_PSS, variant_P % len(_SHIFTS), 2 * (_TEMPLATE + _FINE_PX))
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # TF32 would blur what tells a copy
+        products = functional.conv2d(field_PSS[None], template_PTT[:, None], dilation=2, groups=len(template_PTT))
+    highest_P: Tensor = (products[0, :, :_ALIGNMENTS, :_ALIGNMENTS] / _lengths(field_PSS)).amax((1, 2))
+    return highest_P.clamp(-1, 1)
+
+
+def _lengths(field_PSS: Tensor) -> Tensor:
+    """Length (P, M, M) of what each alignment lays under the template, less its mean."""
+    sums_MS = torch.zeros(_ALIGNMENTS, field_PSS.shape[1], device=field_PSS.device)
+    for place in range(_ALIGNMENTS):
+        sums_MS[place, place : place + 2 * _TEMPLATE : 2] = 1
+    sum_PMM, square_PMM = (sums_MS @ values @ sums_MS.T for values in (field_PSS, field_PSS.square()))
+    return (square_PMM - sum_PMM.square() / _TEMPLATE**2).clamp_min(0).sqrt().clamp_min(1e-6)
 
 
 def _around(query_PSS: Tensor, shift_P: Tensor, num: int) -> Tensor:
@@ -96,17 +114,27 @@ def _around(query_PSS: Tensor, shift_P: Tensor, num: int) -> Tensor:
     return query_PSS[pairs, rows, columns]
 
 
-def _coarse(image_NSS: Tensor) -> Tensor:
-    means_ND = functional.adaptive_avg_pool2d(image_NSS[:, None], COARSE_PX).flatten(1)
-    return functional.normalize(means_ND - means_ND.mean(1, keepdim=True))
+def _descriptors(means: Tensor) -> Tensor:
+    """Of means of 8 x 8 cells, the last two dimensions."""
+    means = means.flatten(-2)
+    return functional.normalize(means - means.mean(-1, keepdim=True), dim=-1)
 
 
-def _box_mean(image_NSS: Tensor, radius_px: int) -> Tensor:
-    """Mean of each pixel's neighbourhood, by cumulative sums, at the same cost for any radius."""
-    width = 2 * radius_px + 1
-    for dim in (1, 2):
-        padding = (0, 0, radius_px + 1, radius_px) if dim == 1 else (radius_px + 1, radius_px)
-        sums = functional.pad(image_NSS, padding, mode="replicate").cumsum(dim)
-        size = image_NSS.shape[dim]
-        image_NSS = (sums.narrow(dim, width, size) - sums.narrow(dim, 0, size)) / width
-    return image_NSS
+def _band(ranked_NSS: Tensor, place_M: Tensor) -> Tensor:
+    """Means of small boxes around these rows and columns, minus those of large ones: (N, M, M)."""
+    image_NSS = ranked_NSS.float()
+    smooth_NMM, broad_NMM = (_means(image_NSS, place_M - radius, 2 * radius + 1) for radius in (_SMOOTH_PX, _BAND_PX))
+    return smooth_NMM - broad_NMM
+
+
+def _cells(shift_px: int) -> Tensor:
+    """First place of each cell of a shifted image."""
+    return torch.arange(0, SIDE_PX, _CELL_PX) + shift_px
+
+
+def _means(image_NSS: Tensor, first_M: Tensor, side_px: int) -> Tensor:
+    """Means (N, M, M) of squares that begin at these rows and columns. Beyond its border an image goes on as there."""
+    place_MK = (first_M[:, None] + torch.arange(side_px)).clamp(0, SIDE_PX - 1)
+    count_MS = functional.one_hot(place_MK, SIDE_PX).sum(1).to(image_NSS)
+    sum_NMM: Tensor = count_MS @ image_NSS @ count_MS.T
+    return sum_NMM / side_px**2

@@ -8,6 +8,7 @@ from emixer.cli.base import setting, stage_command
 @setting("--checkpoint", "serve.checkpoint")
 @setting("--host", "serve.host")
 @setting("--port", "serve.port")
+@setting("--url", "serve.url")
 @setting("--draws-a-minute", "serve.draws_a_minute")
 @setting("--batch-size", "serve.batch_size")
 @setting("--cpus", "serve.cpus")
@@ -18,7 +19,8 @@ def command() -> None:
     Choose labels, seed and temperature and see up to 16 pairs; swap one label or go from one set of labels to another
     with the noise held; download what is shown as PNG or Parquet. Pairs are those that `emixer generate` writes for the
     same seed and labels. Open the link that is printed: the token at its end lets nobody else in. The page is for this
-    machine alone unless --host says otherwise; then put a proxy with HTTPS in front (docs/serve.md).
+    machine alone unless --host says otherwise; then put a proxy with HTTPS in front, and give
+    its address as --url (docs/serve.md).
 
     \b
       emixer serve --run runs/first

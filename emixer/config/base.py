@@ -28,6 +28,15 @@ class Section(BaseModel):
         return value.expanduser().absolute() if isinstance(value, Path) else value
 
 
+def page_address(value: str | None) -> str | None:
+    """Validator of a served page's public address, to which it adds the last slash."""
+    if value is None:
+        return None
+    if not value.startswith(("https://", "http://")) or "#" in value or "?" in value:
+        raise ValueError("url must start with https:// or http:// and contain neither ? nor #")
+    return value if value.endswith("/") else f"{value}/"
+
+
 def _refuse_look_alikes(value: Any) -> Any:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError("expected a whole number")

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from emixer.config.base import Section
+from emixer.config.base import Section, page_address
 
 
 class ServeConfig(Section):
@@ -19,6 +19,8 @@ class ServeConfig(Section):
     """Address that the page is served at. Anything but this machine alone needs HTTPS in front."""
     port: int = Field(8766, ge=0, le=65535)
     """Its port; 0 takes a free one."""
+    url: str | None = None
+    """Public address of the page behind a proxy, e.g. `https://models.example.org/live/`. None: host and port."""
     draws_a_minute: int = Field(60, ge=1)
     """Requests for pairs or downloads that are answered in a minute, of all visitors together."""
     batch_size: int = Field(64, ge=1, le=1024)
@@ -27,3 +29,5 @@ class ServeConfig(Section):
     """Threads that draw where there is no GPU; as `generate.cpus_per_sampler`, part of what decides the last bits."""
     use_gpu: bool | None = None
     """None: where there is one."""
+
+    _url_is_an_address = field_validator("url")(page_address)

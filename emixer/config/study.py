@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from emixer.config.base import Section
+from emixer.config.base import Section, page_address
 
 
 class StudyConfig(Section):
@@ -51,11 +51,4 @@ class StudyConfig(Section):
             raise ValueError("labels must have no duplicates")
         return self
 
-    @field_validator("url")
-    @classmethod
-    def _is_a_place(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        if not value.startswith(("https://", "http://")) or "#" in value or "?" in value:
-            raise ValueError("url must start with https:// or http:// and contain neither ? nor #")
-        return value if value.endswith("/") else f"{value}/"
+    _url_is_an_address = field_validator("url")(page_address)

@@ -57,6 +57,7 @@ class FeatureExtractor(Features):
         self.label_names = label_names
         """Labels of `label_logits`; empty if the meaning of the encoder's outputs is unknown."""
         self._encoder = encoder.requires_grad_(False).eval().to(device)
+        self._encoder.to(memory_format=torch.channels_last)  # half the time on a CPU
 
     @classmethod
     def pretrained(cls, config: ChestEncoderConfig, device: torch.device) -> Self:

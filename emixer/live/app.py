@@ -26,7 +26,7 @@ from emixer.web.requests import RefusedError, answer_refused, read_body
 def live_app(drawing: DrawingThread, limit: RateLimit, token_digest: str, name: str) -> Starlette:
     """Create the application. name: of the run, as shown on the page."""
     pages = _Pages(drawing, limit, token_digest, name)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", pages.index),
             Route("/api/model", pages.model),
@@ -36,6 +36,8 @@ def live_app(drawing: DrawingThread, limit: RateLimit, token_digest: str, name: 
         middleware=[Middleware(SecurityHeaders, policy=page_policy())],
         exception_handlers={RefusedError: answer_refused},
     )
+    app.router.redirect_slashes = False  # a redirect would name the Host header, and neither a proxy's https nor prefix
+    return app
 
 
 class _Pages:

@@ -43,7 +43,7 @@ class _Sent(BaseModel):
 def study_app(study: StudyFolder, store: Store) -> Starlette:
     """Create the application. Raises RunFolderError when the list of items is missing."""
     pages = _Pages(study, store)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", pages.index),
             Route("/api/study", pages.study),
@@ -54,6 +54,8 @@ def study_app(study: StudyFolder, store: Store) -> Starlette:
         middleware=[Middleware(SecurityHeaders, policy=page_policy())],
         exception_handlers={RefusedError: answer_refused},
     )
+    app.router.redirect_slashes = False  # a redirect would name the Host header, and neither a proxy's https nor prefix
+    return app
 
 
 class _Pages:

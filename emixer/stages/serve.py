@@ -60,7 +60,7 @@ def run(config: Config) -> ServedModel:
         token = new_token()
         with closing(DrawingThread(sampler, settings.cpus)) as drawing:
             app = live_app(drawing, RateLimit(settings.draws_a_minute), digest_of(token), folder.name)
-            address = link(address_in_words(bound, settings.host), token)
+            address = link(settings.url or address_in_words(bound, settings.host), token)
             serve(app, bound, lambda: _announce(settings, address))
     return ServedModel(folder)
 
@@ -72,9 +72,10 @@ def describe(config: Config) -> str:
 
     settings = config.serve
     trained = read_trained_model(_run_of(settings), settings.checkpoint)
+    address = settings.url or f"http://{settings.host}:{settings.port}/"
     return (
-        f"Would serve {trained.path} ({trained.config.kind}, {trained.config.side_px} px) at "
-        f"http://{settings.host}:{settings.port}/, at most {settings.draws_a_minute} draws a minute."
+        f"Would serve {trained.path} ({trained.config.kind}, {trained.config.side_px} px) at {address}, at most "
+        f"{settings.draws_a_minute} draws a minute."
     )
 
 

@@ -70,6 +70,7 @@ def serve(app: "ASGIApp", bound: socket.socket, ready: Callable[[], None]) -> No
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, date_header=False, ws="none",
         timeout_graceful_shutdown=_GRACE_S, timeout_keep_alive=_KEEP_ALIVE_S, backlog=_BACKLOG, lifespan="off",
+        proxy_headers=False,  # no response depends on who asks, or by which address
     )  # fmt: skip
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     with closing(bound), suppress(KeyboardInterrupt):  # re-raised by uvicorn after shutdown

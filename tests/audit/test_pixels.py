@@ -5,12 +5,15 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 from torch import Tensor
 
-from emixer.audit.pixels import NUM_VARIANTS, coarse, correlation, ranked, structures, variants
+from emixer.audit.pixels import NUM_VARIANTS, coarse, correlation, ranked, structures, templates, variants
 from tests.audit_data import images
 
 NUM = 40
+SHIFTS = list(product((-3, 0, 3), repeat=2))
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +27,7 @@ def best(query: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     products_VQR = variants(ranks) @ coarse(ranked(reference)).T
     found_Q = products_VQR.amax(0).argmax(1)
     variant_Q = products_VQR[:, torch.arange(len(query)), found_Q].argmax(0)
-    return found_Q, correlation(structures(ranks), structures(ranked(reference))[found_Q], variant_Q)
+    return found_Q, correlation(structures(ranks), templates(ranked(reference))[found_Q], variant_Q)
 
 
 def test_any_window_that_keeps_the_order_of_grays_changes_nothing(plain: Tensor) -> None:
@@ -58,19 +61,47 @@ def test_other_images_correlate_less_than_noisy_copies(plain: Tensor) -> None:
     assert of_copies.min() > of_others.max()
 
 
-def test_correlation_is_that_of_numpy_where_nothing_is_shifted(plain: Tensor) -> None:
-    first, second = structures(ranked(plain[:1])), structures(ranked(plain[1:2]))
-    middle = NUM_VARIANTS // 4  # unshifted, not mirrored
-    found = correlation(first, second, torch.tensor([middle]))
-    template = second[0, 5:59:2, 5:59:2].flatten().numpy()
+def shifted(image: NDArray[np.uint8], variant: int) -> NDArray[np.uint8]:
+    """Return the image (64, 64) as a variant has it: mirrored, then moved, its border repeated."""
+    mirrored, (down, right) = variant >= NUM_VARIANTS // 2, SHIFTS[variant % (NUM_VARIANTS // 2)]
+    padded = np.pad(image[:, ::-1] if mirrored else image, 3, mode="edge")
+    return padded[3 + down : 67 + down, 3 + right : 67 + right]
+
+
+def test_variants_are_descriptors_of_the_mirrored_and_shifted_image(plain: Tensor) -> None:
+    ranks = ranked(plain[:4])
+    found = variants(ranks)
+    assert len(found) == NUM_VARIANTS
+    for variant in range(NUM_VARIANTS):
+        means = np.stack([shifted(image, variant).reshape(8, 8, 8, 8).mean((1, 3)).ravel() for image in ranks.numpy()])
+        centred = means - means.mean(1, keepdims=True)
+        expected = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+        np.testing.assert_allclose(found[variant].numpy(), expected, atol=1e-6)
+
+
+def test_structures_are_differences_of_box_means(plain: Tensor) -> None:
+    ranks = ranked(plain[:2])
+    expected = [
+        uniform_filter(image.astype(float), 3, mode="nearest") - uniform_filter(image.astype(float), 19, mode="nearest")
+        for image in ranks.numpy()
+    ]
+    np.testing.assert_allclose(structures(ranks).numpy(), np.stack(expected), atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", range(NUM_VARIANTS))
+def test_correlation_is_the_highest_of_numpy_over_all_alignments(plain: Tensor, variant: int) -> None:
+    ranks = ranked(plain[:2])
+    query, reference = structures(ranks).numpy()
+    found = correlation(structures(ranks[:1]), templates(ranks[1:]), torch.tensor([variant]))
+    moved, template = shifted(query, variant), reference[5:59:2, 5:59:2].flatten()
     expected = max(
-        np.corrcoef(first[0, 5 + a : 59 + a : 2, 5 + b : 59 + b : 2].flatten().numpy(), template)[0, 1]
+        np.corrcoef(moved[5 + a : 59 + a : 2, 5 + b : 59 + b : 2].flatten(), template)[0, 1]
         for a, b in product(range(-2, 3), repeat=2)
     )
-    assert float(found) == pytest.approx(expected, abs=1e-4)
+    assert float(found) == pytest.approx(expected, abs=1e-5)
 
 
 def test_an_even_image_is_like_nothing() -> None:
     even = ranked(torch.full((2, 32, 32), 7, dtype=torch.uint8))
     assert coarse(even).abs().sum() == 0
-    assert correlation(structures(even), structures(even), torch.zeros(2, dtype=torch.int64)).abs().max() < 1e-3
+    assert correlation(structures(even), templates(even), torch.zeros(2, dtype=torch.int64)).abs().max() < 1e-3

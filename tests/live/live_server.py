@@ -7,10 +7,10 @@ from tests.served import Answer, Server
 
 
 class LiveServer(Server):
-    """Serves a run until it is closed. more: further arguments."""
+    """Serves a run until it is closed. more: further arguments; address: that it says, if not its own."""
 
-    def __init__(self, run: Path, *more: str) -> None:
-        super().__init__(["serve", "--run", str(run), "--use-gpu", "false", *more])
+    def __init__(self, run: Path, *more: str, address: str | None = None) -> None:
+        super().__init__(["serve", "--run", str(run), "--use-gpu", "false", *more], address)
 
     @property
     def link(self) -> str:

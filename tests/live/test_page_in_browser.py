@@ -8,6 +8,7 @@ import pytest
 
 from tests.browser import Page
 from tests.live.live_server import LiveServer
+from tests.proxy import proxy_to
 
 pytestmark = pytest.mark.browser
 
@@ -138,3 +139,12 @@ def test_wrong_link_refusal_and_lost_server_are_reported(page: Page, live_run: P
         server.close()
     page.click("#draw")
     page.wait_for("document.querySelector('#problem').textContent.includes('cannot be reached')")
+
+
+def test_page_works_behind_a_proxy_and_says_when_that_answers_instead(page: Page, live: LiveServer) -> None:
+    with proxy_to(live.port) as proxy:
+        page.open_url(f"{proxy.url}#{live.token}")
+        page.wait_for(f"{SHOWN} === 4 && {IDLE}")
+        proxy.answers = 504
+        page.click("#draw")
+        page.wait_for("document.querySelector('#problem').textContent.includes('a proxy in front of it answered 504')")

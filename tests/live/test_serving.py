@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -129,15 +130,33 @@ def test_nothing_of_the_model_is_revealed_without_the_token(live: LiveServer, pa
     assert "not for diagnosis or any other clinical use" in page
 
 
-def test_draws_beyond_the_limit_per_minute_are_refused(live_run: Path) -> None:
-    with closing(LiveServer(live_run, "--draws-a-minute", "2")) as server:
-        assert [server.draw(num=1).status for _ in range(2)] == [200, 200]
-        assert server.draw(num=17).status == 413  # a refused request does not count
-        answer = server.draw(num=1)
-        assert answer.status == 429
-        assert 1 <= int(answer.headers["retry-after"]) <= 60
-        assert "at most 2 times a minute" in answer.json["message"]
-        assert server.ask("/api/model", server.token).status == 200
+@pytest.fixture(scope="module")
+def limited(live_run: Path) -> Iterator[LiveServer]:
+    """Two draws a minute, behind a proxy."""
+    more = ("--draws-a-minute", "2", "--url", "https://models.example.org/live")
+    with closing(LiveServer(live_run, *more, address="https://models.example.org/live/#")) as server:
+        yield server
+
+
+def test_draws_beyond_the_limit_per_minute_are_refused(limited: LiveServer) -> None:
+    assert [limited.draw(num=1).status for _ in range(2)] == [200, 200]
+    assert limited.draw(num=17).status == 413  # a refused request does not count
+    answer = limited.draw(num=1)
+    assert answer.status == 429
+    assert 1 <= int(answer.headers["retry-after"]) <= 60
+    assert "at most 2 times a minute" in answer.json["message"]
+    assert limited.ask("/api/model", limited.token).status == 200
+
+
+def test_link_behind_a_proxy_is_that_of_the_proxy_with_the_token(limited: LiveServer) -> None:
+    assert limited.link == f"https://models.example.org/live/#{limited.token}"
+    assert len(limited.token) == 24
+    assert limited.ask("/api/model", limited.token).status == 200
+
+
+def test_slash_too_many_is_not_redirected_to_the_host_that_was_named(live: LiveServer) -> None:
+    answer = live.ask("/api/model/", live.token)
+    assert (answer.status, answer.headers.get("location")) == (404, None)
 
 
 def test_drawing_leaves_the_event_loop_free_and_refuses_a_ninth_request(live_sampler: Sampler) -> None:

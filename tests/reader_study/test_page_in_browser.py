@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.browser import DevTools, Page
+from tests.proxy import proxy_to
 from tests.reader_study.study_server import StudyServer
 
 pytestmark = pytest.mark.browser
@@ -137,6 +138,25 @@ def test_scores_are_kept_offline_and_sent_even_by_a_later_page(
     later = open_page(reader)
     assert served.wait_for_saved(reader, 4) == [(n, 1, *score_of(n, 0), "") for n in range(4)]
     assert later.evaluate(_POSITION).startswith("Pair 5 of 14 · 4 scored")
+
+
+@pytest.mark.parametrize("status", [403, 502])
+def test_scores_that_a_proxy_refuses_are_kept_and_sent_again(
+    served: StudyServer, reader: int, page: Page, status: int
+) -> None:
+    with proxy_to(served.port) as proxy:
+        page.open_url(f"{proxy.url}#{served.tokens[reader]}", 1440)
+        page.wait_for(_ENABLED)
+        page.evaluate("document.getElementById('help').close()")
+        give(page, score_of(0, 0))
+        page.wait_for(f"({_STATUS}) === 'All scores saved'")
+        proxy.answers = status
+        give(page, score_of(1, 0))
+        page.wait_for(f"({_STATUS}) === '1 score kept here, to be sent'")
+        page.wait_for(f"({_NOTICE}).includes('cannot be reached just now (code {status})')")
+        proxy.answers = None
+        page.wait_for(f"({_STATUS}) === 'All scores saved' && ({_NOTICE}) === ''")
+    assert served.saved(reader) == [(n, 1, *score_of(n, 0), "") for n in range(2)]
 
 
 def test_two_tabs_do_not_overwrite_each_other_silently(served: StudyServer, reader: int, open_page: OpenPage) -> None:

@@ -148,12 +148,14 @@ def test_any_text_may_be_a_comment(served: StudyServer, reader: int) -> None:
 def test_other_methods_and_paths_are_refused_with_the_same_headers(served: StudyServer) -> None:
     for path, method, status in (
         ("/api/study", "DELETE", 405),
+        ("/api/study/", "GET", 404),
         ("/key.json", "GET", 404),
         ("/../key.json", "GET", 404),
     ):
         answer = served.ask(path, served.tokens[0], method=method)
         assert answer.status == status
         assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "location" not in answer.headers
 
 
 def test_killed_server_loses_no_acknowledged_score(study_config: Callable[..., Config], tmp_path: Path) -> None:

@@ -7,13 +7,15 @@ let shown = null; // the wish shown on the page; downloads repeat it
 async function ask(path, wish) {
   const body = wish && JSON.stringify(wish);
   const headers = { Authorization: `Bearer ${token}`, ...(body && { "Content-Type": "application/json" }) };
-  const options = { method: body ? "POST" : "GET", body, headers, cache: "no-store", credentials: "omit" };
+  // credentials: for the log-in of a proxy; our server reads no cookies
+  const options = { method: body ? "POST" : "GET", body, headers, cache: "no-store", credentials: "same-origin" };
   const answer = await fetch(`api/${path}`, options).catch(() => {
     throw new Error("The server cannot be reached. It may have been ended; start it again and open its new link.");
   });
   if (answer.ok) return answer;
   const said = await answer.json().catch(() => ({}));
-  throw new Error(said.message ?? `The server answered ${answer.status}.`);
+  throw new Error(said.message ?? `The server cannot be reached: a proxy in front of it answered ${answer.status}. It may have been ended, ` +
+    "or takes longer than the proxy waits.");
 }
 
 async function start() {

@@ -15,12 +15,15 @@ async function ask(path, options = {}) {
     ...options,
     headers: { ...options.headers, Authorization: `Bearer ${token}` },
     cache: "no-store",
-    credentials: "omit",
+    credentials: "same-origin", // for the log-in of a proxy; the study's server reads no cookies
     signal: AbortSignal.timeout(20000),
   });
   if (answer.ok) return answer;
   const said = await answer.json().catch(() => ({}));
-  throw new Refused(answer.status, said.message ?? `The server answered ${answer.status}.`);
+  if (said.message) throw new Refused(answer.status, said.message);
+  // the study's server gives reasons; a proxy in front of it has answered, and refuses nothing on its behalf
+  throw new Refused(502, `The server cannot be reached just now (code ${answer.status}). Your scores are kept on this page and will be ` +
+    "sent again. If this goes on, please tell the person who runs the study.");
 }
 
 const token = decodeURIComponent(location.hash.slice(1));
@@ -39,7 +42,7 @@ async function start() {
     if (!token) throw new Refused(401, "The link is not complete. Please open the whole link that you were sent, up to its end.");
     study = await (await ask("study")).json();
   } catch (error) {
-    if (error.status) return showProblem(error.message);
+    if (error.status && error.status < 500) return showProblem(error.message);
     say("No connection to the server. Trying again …", "waiting");
     return setTimeout(start, RETRY_MS);
   }
