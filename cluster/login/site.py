@@ -47,7 +47,7 @@ def look() -> list[NodeGroup]:
         shown, default = slurm.partitions(_FORMAT), slurm.partitions("%P")
     except slurm.SlurmSilenceError as error:
         raise ClusterError(
-            f"{error.message} Without sinfo this is not a login node of a SLURM cluster. Log in to one."
+            f"{error.message.rstrip('.')}. Without sinfo this is not a login node of a SLURM cluster. Log in to one."
         ) from error
     return groups(shown, {name.rstrip("*") for name in default.split() if name.endswith("*")})
 
