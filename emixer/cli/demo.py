@@ -55,7 +55,10 @@ class DemoResult(StageResult):
         return {"steps": self.steps}
 
     def __str__(self) -> str:
-        return f"\nOpen this page in a browser: {_page(self.out).absolute()}"
+        return (
+            f"\nOpen this page in a browser: {_page(self.out).absolute()}\n"
+            f"Then draw pairs for labels of your choice: emixer serve --run {self.out.absolute() / 'run'}"
+        )
 
 
 @click.command("demo", context_settings=CONTEXT)
