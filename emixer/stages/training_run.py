@@ -80,7 +80,7 @@ def _stopped_by(
         if number == signal.SIGINT:
             progress.say("Stopping at the next log line, with a checkpoint. Ctrl-C again: at once, without one.")
 
-    if signals:
+    if signal.SIGTERM in signals:  # else whoever heeds it may have asked already
         folder.answer_stop_request()  # of a former life
     before = {number: signal.signal(number, on_signal) for number in signals}
     try:
