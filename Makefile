@@ -5,22 +5,29 @@
 
 .DEFAULT_GOAL := help
 SLURM_BEDS ?= 2
-.PHONY: help demo test test-all slurm slurm-core check smoke bench lock docs site clean
+.PHONY: help install demo test test-all slurm slurm-core check smoke bench lock docs site clean
 .DELETE_ON_ERROR:
 
 export PYTHON
 python := .venv/bin/python
 emixer := $(python) -m emixer
+usable := .venv/.usable
 ready := .venv/.installed
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-$(ready): pyproject.toml requirements.lock scripts/environment.sh
-	@sh scripts/environment.sh
+$(usable): pyproject.toml requirements.lock scripts/environment.sh
+	@sh scripts/environment.sh usable
 	@touch $@
 
-demo: $(ready) ## phantom images -> shards -> training -> synthetic pairs -> web page, all in ./demo
+$(ready): pyproject.toml requirements.lock scripts/environment.sh
+	@sh scripts/environment.sh
+	@touch $@ $(usable)
+
+install: $(usable) ## .venv with the commands; targets that test or check add what those need
+
+demo: $(usable) ## phantom images -> shards -> training -> synthetic pairs -> web page, all in ./demo
 	$(emixer) demo --out demo
 
 on_cpu = $(python) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

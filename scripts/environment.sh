@@ -1,5 +1,7 @@
 #!/bin/sh
 # Creates or updates ./.venv: Python 3.11 to 3.13, the pinned requirements.lock, and this project, editable.
+#   sh scripts/environment.sh           everything: tests, checks and documentation too
+#   sh scripts/environment.sh usable    what the commands need
 # Uses uv if it is on PATH; otherwise pip installs uv into the new environment. Needs no root. Can be interrupted and
 # rerun: installed packages stay, and the environment counts as finished only once the caller's stamp file is written.
 set -eu
@@ -57,5 +59,9 @@ suits .venv/bin/python || make_venv
 uv=$(find_uv)
 # Compile now: where PYTHONDONTWRITEBYTECODE is set, as in many containers, each of Ray's processes would otherwise
 # spend about ten seconds compiling its imports.
-"$uv" pip install --compile-bytecode --python .venv/bin/python --no-deps --requirement requirements.lock
-"$uv" pip install --python .venv/bin/python --no-deps --editable .
+if [ "${1:-}" = usable ]; then
+    "$uv" pip install --compile-bytecode --python .venv/bin/python --constraint requirements.lock --editable '.[dicom,web,hub]'
+else
+    "$uv" pip install --compile-bytecode --python .venv/bin/python --no-deps --requirement requirements.lock
+    "$uv" pip install --python .venv/bin/python --no-deps --editable .
+fi
