@@ -109,6 +109,7 @@ def decoder_of(ingest: Ingest) -> BlockDecoder:
         missing_findings=settings.missing_findings,
         has_reports=ingest.collection.has_reports,
         report_language=ingest.collection.report_language,
+        from_headers=ingest.plan.from_headers,
     )
 
 

@@ -60,7 +60,8 @@ class PlannedShard:
 class Plan:
     """Images in their final order, and their cut into shards and blocks.
 
-    block_starts: first row of each block, and one past the last row at the end.
+    block_starts: first row of each block, and one past the last row at the end. from_headers: columns of shards that
+    decoding the images may fill.
     fingerprint: changes with anything that could change a byte of a shard, except the images' own bytes.
     """
 
@@ -68,6 +69,7 @@ class Plan:
     shards: tuple[PlannedShard, ...]
     block_starts: tuple[int, ...]
     info: ShardInfo
+    from_headers: tuple[str, ...]
     row_group_rows: int
     settings: dict[str, Any]
     fingerprint: str
@@ -91,7 +93,11 @@ def make_plan(collection: Collection, config: IngestConfig) -> Plan:
         tokenizer_version=TOKENIZER_VERSION,
         package_version=__version__,
         report_language=collection.report_language,
-        known_of_images=tuple(name for name in KNOWN_OF_IMAGES if images[name].null_count < images.num_rows),
+        known_of_images=tuple(
+            name
+            for name in KNOWN_OF_IMAGES
+            if images[name].null_count < images.num_rows or name in collection.from_headers
+        ),
     )
     shards, block_starts = _cut(images, config.rows_per_shard)
     settings = _settings(collection, config)
@@ -99,7 +105,8 @@ def make_plan(collection: Collection, config: IngestConfig) -> Plan:
     for batch in images.combine_chunks().to_batches():
         digest.update(batch.serialize())
     row_group_rows = max(1, config.row_group_bytes // config.side_px**2)
-    return Plan(images, shards, block_starts, info, row_group_rows, settings, digest.hexdigest())
+    fingerprint = digest.hexdigest()
+    return Plan(images, shards, block_starts, info, collection.from_headers, row_group_rows, settings, fingerprint)
 
 
 def _ordered(images: pa.Table) -> pa.Table:
@@ -135,6 +142,8 @@ def _cut(images: pa.Table, rows_per_shard: int) -> tuple[tuple[PlannedShard, ...
 def _settings(collection: Collection, config: IngestConfig) -> dict[str, Any]:
     """What the shards depend on besides the image table; where things lie is no part of it."""
     kept = config.model_dump(mode="json", exclude={"out", "source"})
+    if collection.from_headers:
+        kept["from_headers"] = list(collection.from_headers)
     return kept | {
         "source": collection.source,
         "label_names": list(collection.label_names),

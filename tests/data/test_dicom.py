@@ -7,6 +7,8 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+from pydicom.config import IGNORE
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.uid import MPEG2MPML, JPEGBaseline8Bit, JPEGExtended12Bit, RLELossless
@@ -230,6 +232,36 @@ def test_burnt_in_annotation_is_remarked() -> None:
     assert read_image(dicom_file(image(12), 12, BurnedInAnnotation="YES"), SIDE, "crop").remark is not None
     assert read_image(dicom_file(image(12), 12, BurnedInAnnotation="NO"), SIDE, "crop").remark is None
     assert read_image(WHOLE, SIDE, "crop").remark is None
+
+
+@pytest.mark.parametrize(
+    ("sex", "age", "known"),
+    [
+        ("F", "045Y", ("F", 45)), ("M", "51", ("M", 51)), ("m ", "7Y", ("M", 7)), ("O", "101Y", (None, 101)),
+        ("F", "018M", ("F", 1)), ("F", "060W", ("F", 1)), ("M", "012D", ("M", 0)), ("M", "000D", ("M", 0)),
+        ("", "", (None, None)), (None, None, (None, None)), ("X", "000Y", (None, None)), ("F", "0", ("F", None)),
+        ("F", "121Y", ("F", None)), ("M", "-5Y", ("M", None)), ("M", "45 Y", ("M", None)),
+        ("F\\M", "1e2", (None, None)),
+    ],
+)  # fmt: skip
+def test_sex_and_age_of_a_header_are_read_and_nonsense_is_unknown(
+    sex: str | None, age: str | None, known: tuple[str | None, int | None]
+) -> None:
+    header = dicom_dataset(image(12), 12)
+    for keyword, representation, value in (("PatientSex", "CS", sex), ("PatientAge", "AS", age)):
+        if value is not None:
+            header.add(DataElement(keyword, representation, value, validation_mode=IGNORE))
+    read = read_image(dicom_bytes(header), SIDE, "crop")
+    assert (read.sex, read.age_years) == known
+
+
+def test_elements_that_hold_no_text_cost_an_image_nothing_but_its_sex_and_age() -> None:
+    header = dicom_dataset(image(12), 12)
+    header.add(DataElement("PatientSex", "SQ", [Dataset()]))
+    header.add(DataElement("PatientAge", "OB", b"\xff\xfe\0\x80"))
+    read = read_image(dicom_bytes(header), SIDE, "crop")
+    assert (read.sex, read.age_years) == (None, None)
+    np.testing.assert_array_equal(read.pixels_SS, shown(WHOLE))
 
 
 def test_without_the_extra_one_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,7 @@ class Collection:
             "broken_files": self.broken_files,
             "layout": self.layout,
             "drawing_version": DRAWING_VERSION,
+            "layout_version": LAYOUTS[self.layout].version,
         }
 
     def is_complete(self) -> bool:
@@ -155,7 +156,7 @@ def _read_record(out: Path) -> dict[str, Any] | None:
     """phantom.json of a folder; None for a folder that is missing or empty."""
     try:
         record: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
-        record.setdefault("layout", "mimic-cxr-jpg")  # there was no other one
+        record = {"layout": "mimic-cxr-jpg", "layout_version": 1, **record}  # there was no other one
     except FileNotFoundError:
         if out.is_dir() and any(not is_bookkeeping(path) for path in out.iterdir()):
             raise RunFolderError(

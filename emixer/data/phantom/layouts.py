@@ -40,6 +40,8 @@ class Layout:
     laterals: ClassVar[bool] = True
     dicom: ClassVar[bool] = False
     has_report_files: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+    """Changes whenever the same drawing would be laid out in other bytes."""
 
     def image_path(self, row: Row) -> str:
         """Where an image lies, relative to the collection."""
@@ -189,6 +191,7 @@ class VindrCxr(Layout):
     """Frontal DICOM images without patients; two readers see the truth, the third says what the report says."""
 
     title = "VinDr-CXR 1.0.0"
+    version = 2
     ingest = "vindr-cxr"
     dicom = True
     laterals = False
@@ -197,7 +200,7 @@ class VindrCxr(Layout):
         return f"{'test' if row['split'] == 'test' else 'train'}/{_image_id(row)}.dicom"
 
     def encode(self, image: Radiograph, row: Row) -> bytes:
-        return _dicom(image, row)
+        return _dicom(image, row, sex=row["sex"], age=f"{row['age_years']:03d}Y")
 
     def tables(self, rows: Rows) -> Iterator[Table]:
         names = [{"No Finding": "No finding"}.get(name, name) for name in VINDR28]
@@ -210,9 +213,11 @@ class VindrCxr(Layout):
 
 
 class RsnaPneumonia(Layout):
-    """Frontal DICOM images, a table of boxes and one of classes, and which images of NIH's they are."""
+    """Frontal DICOM images with plain years for an age, a table of boxes and one of classes, and which images of NIH's
+    they are."""
 
     title = "RSNA Pneumonia Detection Challenge, stage 2"
+    version = 2
     ingest = "rsna-pneumonia"
     dicom = True
     laterals = False
@@ -221,7 +226,7 @@ class RsnaPneumonia(Layout):
         return f"stage_2_train_images/{_image_id(row)}.dcm"
 
     def encode(self, image: Radiograph, row: Row) -> bytes:
-        return _dicom(image, row)
+        return _dicom(image, row, sex=row["sex"], age=str(row["age_years"]))
 
     def tables(self, rows: Rows) -> Iterator[Table]:
         yield Table(
@@ -365,5 +370,5 @@ def _image_id(row: Row) -> str:
     return str(row["dicom_id"]).replace("-", "")
 
 
-def _dicom(image: Radiograph, row: Row) -> bytes:
-    return encode_dicom(image, row["dicom_id"], white_is_zero=row["portable"])
+def _dicom(image: Radiograph, row: Row, **told: str) -> bytes:
+    return encode_dicom(image, row["dicom_id"], white_is_zero=row["portable"], **told)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from emixer.config.ingest import MimicCxrSource
 from emixer.data.labels import CHEXPERT
-from emixer.data.schema import SPLITS
+from emixer.data.schema import OLDEST_YEARS, SPLITS
 from emixer.data.sources.collection import (
     Collection,
     LeftOut,
@@ -41,7 +41,6 @@ from emixer.data.sources.tables import (
 from emixer.errors import SourceError
 
 _DATE = "StudyDate"
-_OLDEST = 120
 _SUFFIXES = {"jpg": ".jpg", "dicom": ".dcm"}
 
 
@@ -147,7 +146,7 @@ def _sex_and_age(path: Path, images: pa.Table) -> dict[str, pa.ChunkedArray]:
     age, year = (whole_numbers(table[name]).take(rows) for name in ("anchor_age", "anchor_year"))
     since = pc.subtract(whole_numbers(pc.utf8_slice_codeunits(images[_DATE], 0, 4)), year)
     years = pc.add(age, since)
-    is_plausible = pc.and_(pc.greater_equal(years, 0), pc.less_equal(years, _OLDEST))
+    is_plausible = pc.and_(pc.greater_equal(years, 0), pc.less_equal(years, OLDEST_YEARS))
     known = pc.if_else(is_plausible, years, pa.scalar(None, years.type)).cast(pa.int16())
     return {"sex": sexes(table["gender"]).take(rows), "age_years": known}
 

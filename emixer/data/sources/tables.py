@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from emixer.data.schema import OLDEST_YEARS
 from emixer.errors import SourceError
 
 _FIRST_ROW = 2  # of the data; the header is row 1
@@ -262,9 +263,9 @@ def sexes(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def whole_years(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Years, int16, of cells such as 58, 58.0 and 058Y; null for anything else, and for ages above 120."""
+    """Years, int16, of cells such as 58, 58.0 and 058Y; null for anything else, and above OLDEST_YEARS."""
     years = pc.struct_field(pc.extract_regex(texts, r"^(?P<years>\d{1,3})(?:\.0|Y)?$"), "years").cast(pa.int16())
-    return pc.if_else(pc.less_equal(years, 120), years, pa.scalar(None, pa.int16()))
+    return pc.if_else(pc.less_equal(years, OLDEST_YEARS), years, pa.scalar(None, pa.int16()))
 
 
 def whole_numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
