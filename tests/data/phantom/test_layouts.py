@@ -21,6 +21,7 @@ from emixer.data.phantom.collection import Collection, finish, write_block
 from emixer.data.phantom.image_files import encode_png
 from emixer.data.phantom.layouts import LAYOUTS
 from emixer.data.phantom.study import Settings, make_study
+from emixer.data.sections import findings_of, findings_or_whole, split_sections
 from emixer.data.sources import read_collection
 
 STUDIES = 24
@@ -120,6 +121,30 @@ def test_the_rsna_layout_says_whose_images_they_are(drawn: tuple[str, Path]) -> 
     factors = {LAYOUTS[layout].image_path(row): row for row in pq.read_table(root / "factors.parquet").to_pylist()}
     assert all(image["subject_id"] == factors[image["image_path"]]["subject_id"] for image in images)
     assert mapping.name in (root / "SHA256SUMS.txt").read_text()
+
+
+def test_the_chexpert_layout_comes_with_the_reports_of_chexpert_plus(drawn: tuple[str, Path]) -> None:
+    layout, root = drawn
+    if layout != "chexpert":
+        pytest.skip("has reports in files, or none")
+    plus = root / "df_chexpert_plus_240401.csv"
+    images = read_collection(ChexpertSource(root=root, reports=plus, views=("Frontal", "Lateral"))).images.to_pylist()
+    factors = {LAYOUTS[layout].image_path(row): row for row in pq.read_table(root / "factors.parquet").to_pylist()}
+    assert len(images) == len(factors)
+    found = set()
+    for image in images:
+        report = make_study(SETTINGS, factors[image["image_path"]]["study_index"]).report
+        found.add(report.layout)
+        if report.layout == "no header":
+            assert image["report"] is None
+            continue
+        # the text that MIMIC-CXR's file of the same study comes to
+        expected = findings_of(report.text, "impression-or-last-paragraph")
+        assert findings_or_whole(image["report"], "impression-or-last-paragraph") == expected
+        names = {section.name for section in split_sections(image["report"])} - {""}
+        assert names == {section.name for section in split_sections(report.text)} & {"findings", "impression"}
+    assert {"findings and impression", "impression only"} <= found
+    assert plus.name in (root / "SHA256SUMS.txt").read_text()
 
 
 def test_layouts_that_know_people_tell_the_sex_and_age_that_are_drawn(drawn: tuple[str, Path]) -> None:
