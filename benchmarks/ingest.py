@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,12 +186,13 @@ def measure_driver(num_images: int) -> None:
         config = small_config(root, Path(folder) / "out")
         with Watch() as watch:
             ingest = plan_ingest(config)
-            with ingest.workspace.opened(ingest.plan):
+            with ingest.workspace.opened(ingest.plan) as plan:
+                ingest = replace(ingest, plan=plan)
                 planned_mb = watch.driver_mb
-                for block in range(ingest.plan.num_blocks):
-                    write_block(ingest.workspace.block(block), ingest.plan.num_images([block]), block)
-                decide(ingest.plan, ingest.workspace, config.ingest.missing_findings)
-                write_manifest(ingest.plan, ingest.collection, ingest.workspace, [], 1)
+                for block in range(plan.num_blocks):
+                    write_block(ingest.workspace.block(block), plan.num_images([block]), block)
+                decide(plan, ingest.workspace, config.ingest.missing_findings)
+                write_manifest(plan, ingest.collection, ingest.workspace, [], 1)
                 time.sleep(0.2)  # for a last sample
     print(f"{num_images:>8,} images: planning {planned_mb:,.0f} MB, all of it {watch.driver_mb:,.0f} MB at peak")
 
@@ -221,21 +223,25 @@ def small_config(root: Path, out: Path) -> Config:
 def write_small_images(root: Path, num_images: int) -> None:
     """64 px JPEGs of noise, each another one, with a report each."""
     generator = np.random.default_rng(0)
-    for name in write_table(root, num_images):
+    write_table(root, num_images)
+    for name in map(image_name, range(num_images)):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(generator.integers(0, 256, (64, 64), dtype=np.uint8)).save(path)
 
 
-def write_table(root: Path, num_images: int) -> list[str]:
-    """The CSV of the small images; returns their paths."""
-    names = [f"{number // 1000:04d}/{number:07d}.jpg" for number in range(num_images)]
+def write_table(root: Path, num_images: int) -> None:
+    """The CSV of the small images, line by line: what this process keeps counts as the driver's."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / "labels.csv").open("w") as file:
         file.write("image,Edema,report\n")
-        for number, name in enumerate(names):
-            file.write(f"{name},{number % 2},The lungs are clear. Nodule of {number % 97} mm.\n")
-    return names
+        for number in range(num_images):
+            file.write(f"{image_name(number)},{number % 2},The lungs are clear. Nodule of {number % 97} mm.\n")
+
+
+def image_name(number: int) -> str:
+    """The path of an image in the collection."""
+    return f"{number // 1000:04d}/{number:07d}.jpg"
 
 
 if __name__ == "__main__":

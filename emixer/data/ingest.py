@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
@@ -46,8 +47,9 @@ class Ingest:
 
 @dataclass(frozen=True)
 class IngestOutcome:
-    """images_decoded: in this call, not by earlier ones it went on from. seconds: of decoding them."""
+    """out: shard folder. images_decoded: in this call, not by earlier ones it went on from; decode_s: of that."""
 
+    out: Path
     manifest: dict[str, Any]
     images_decoded: int
     decode_s: float
@@ -61,17 +63,25 @@ def plan_ingest(config: Config) -> Ingest:
     collection = read_collection(settings.source)
     if pc.any(pc.match_substring_regex(collection.images["image_path"], DICOM_NAME, ignore_case=True)).as_py():
         require_dicom(f"Ingest of {collection.source}, whose images are DICOM files,")
+    pa.default_memory_pool().release_unused()  # reading takes several times the memory of what has been read
     plan = make_plan(collection, settings)
     workspace = Workspace(settings.out.absolute())
     workspace.check(plan)
-    unread = replace(collection, images=collection.images.slice(0, 0))  # the plan has them, in its own order
-    return Ingest(config, unread, plan, workspace)
+    # the plan has them, in its own order; an empty slice would keep them
+    collection = replace(collection, images=collection.images.schema.empty_table())
+    pa.default_memory_pool().release_unused()
+    return Ingest(config, collection, plan, workspace)
 
 
 def run_ingest(ingest: Ingest) -> IngestOutcome:
-    """Does what is left to do. Raises StorageError, SourceError or RunFolderError; what is finished stays."""
-    plan, workspace = ingest.plan, ingest.workspace
-    with workspace.opened(plan):
+    """Does what is left to do. Raises StorageError, SourceError or RunFolderError; what is finished stays.
+
+    A caller who keeps no `ingest` lets go of the image table, which is on disk once there is a folder for it.
+    """
+    workspace = ingest.workspace
+    with workspace.opened(ingest.plan) as plan:
+        ingest = replace(ingest, plan=plan)
+        pa.default_memory_pool().release_unused()
         records = {shard.name: read_record(workspace, shard.name) for shard in plan.shards}
         missing = [shard for shard in plan.shards if records[shard.name] is None]
         images_decoded, decode_s = 0, 0.0
@@ -86,7 +96,7 @@ def run_ingest(ingest: Ingest) -> IngestOutcome:
                 _assemble(ingest, missing)
         made = [records[shard.name] or read_record(workspace, shard.name) for shard in plan.shards]
         manifest = _finish(ingest, made)
-    return IngestOutcome(manifest, images_decoded, decode_s)
+    return IngestOutcome(workspace.out, manifest, images_decoded, decode_s)
 
 
 def _decode(ingest: Ingest, missing: Sequence[PlannedShard]) -> int:
@@ -178,4 +188,4 @@ class _Task:
 def estimated_bytes(plan: Plan, settings: IngestConfig, has_reports: bool) -> int:
     """What the shards will take at most, about: pixels, and 400 bytes of compressed text an image with a report."""
     bytes_per_image = settings.side_px**2 + 50 + (400 if has_reports else 0)
-    return int(plan.images.num_rows) * bytes_per_image
+    return plan.num_planned * bytes_per_image

@@ -14,9 +14,9 @@ The folder `.ingest` beside the shards holds the plan and what is done of it:
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from emixer.data.schema import KNOWN_OF_IMAGES, SHARD_GLOB, SHARD_VERSION, SPLIT
 from emixer.data.sections import SECTION_VERSION
 from emixer.data.shards import shard_name
 from emixer.data.sources import Collection
+from emixer.data.table_digest import update_with
 from emixer.data.text import TOKENIZER_VERSION
 from emixer.errors import RunFolderError
 from emixer.files import alone_in, remove_partials, storage_error, write_json, written_aside
@@ -60,6 +61,7 @@ class PlannedShard:
 class Plan:
     """Images in their final order, and their cut into shards and blocks.
 
+    images: none once they are in the workspace, which gives the columns that are needed (`Workspace.columns`).
     block_starts: first row of each block, and one past the last row at the end. from_headers: columns of shards that
     decoding the images may fill.
     fingerprint: changes with anything that could change a byte of a shard, except the images' own bytes.
@@ -77,6 +79,15 @@ class Plan:
     @property
     def num_blocks(self) -> int:
         return len(self.block_starts) - 1
+
+    def without_images(self) -> "Plan":
+        """The same, without what takes memory that grows with the collection."""
+        return replace(self, images=self.images.schema.empty_table())
+
+    @property
+    def num_planned(self) -> int:
+        """All images."""
+        return self.block_starts[-1]
 
     def num_images(self, blocks: list[int]) -> int:
         """Images of these blocks together."""
@@ -103,7 +114,7 @@ def make_plan(collection: Collection, config: IngestConfig) -> Plan:
     settings = _settings(collection, config)
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
     for batch in images.combine_chunks().to_batches():
-        digest.update(batch.serialize())
+        update_with(digest, batch)
     row_group_rows = max(1, config.row_group_bytes // config.side_px**2)
     fingerprint = digest.hexdigest()
     return Plan(images, shards, block_starts, info, collection.from_headers, row_group_rows, settings, fingerprint)
@@ -191,11 +202,16 @@ class Workspace:
         """What is known of a finished shard."""
         return self.state / "shards" / f"{Path(shard).stem}.json"
 
+    def columns(self, *names: str) -> pa.Table:
+        """Columns of the planned images, in the plan's order."""
+        return read_columns(self.plan_table, names)
+
     @contextmanager
-    def opened(self, plan: Plan) -> Iterator[None]:
+    def opened(self, plan: Plan) -> Iterator[Plan]:
         """Takes the folder for this plan alone: writes the plan, or checks that the one there is the same.
 
-        Raises RunFolderError when the folder belongs to another ingest, or another process works in it.
+        Yields the plan without its images, of which nothing is kept in memory here. Raises RunFolderError when the
+        folder belongs to another ingest, or another process works in it.
         """
         self.check(plan)
         try:
@@ -208,7 +224,8 @@ class Workspace:
             if not self.plan_json.exists():
                 write_aligned(self.plan_table, plan.images, plan.block_starts)
                 write_json(self.plan_json, {"fingerprint": plan.fingerprint, "settings": plan.settings})
-            yield
+            plan = plan.without_images()
+            yield plan
 
     def check(self, plan: Plan) -> None:
         """Raises RunFolderError when the folder belongs to another ingest."""
@@ -237,6 +254,11 @@ def write_aligned(path: Path, table: pa.Table, block_starts: tuple[int, ...]) ->
     with written_aside(path) as aside, pq.ParquetWriter(aside, table.schema, compression="zstd") as writer:
         for start, stop in pairwise(block_starts):
             writer.write_table(table.slice(start, stop - start), row_group_size=stop - start)
+
+
+def read_columns(path: Path, names: Sequence[str]) -> pa.Table:
+    """Columns of a Parquet file. One thread, without reading ahead: half the memory of Arrow's defaults."""
+    return pq.read_table(path, columns=list(names), use_threads=False, pre_buffer=False)
 
 
 def read_aligned(path: Path, block: int) -> pa.Table:

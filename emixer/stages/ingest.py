@@ -66,9 +66,8 @@ def run(config: Config) -> IngestResult:
 
     Raises ConfigError, SourceError or RunFolderError before any image is opened; StorageError when a disk is full.
     """
-    ingest = _planned(config)
-    outcome: IngestOutcome = run_ingest(ingest)
-    return IngestResult(ingest.workspace.out, outcome.manifest, outcome.images_decoded, outcome.decode_s)
+    outcome: IngestOutcome = run_ingest(_planned(config))
+    return IngestResult(outcome.out, outcome.manifest, outcome.images_decoded, outcome.decode_s)
 
 
 def describe(config: Config) -> str:
