@@ -192,7 +192,7 @@ def measure_driver(num_images: int) -> None:
                 for block in range(plan.num_blocks):
                     write_block(ingest.workspace.block(block), plan.num_images([block]), block)
                 decide(plan, ingest.workspace, config.ingest.missing_findings)
-                write_manifest(plan, ingest.collection, ingest.workspace, [], 1)
+                write_manifest(plan, ingest.workspace, [], 1)
                 time.sleep(0.2)  # for a last sample
     print(f"{num_images:>8,} images: planning {planned_mb:,.0f} MB, all of it {watch.driver_mb:,.0f} MB at peak")
 

@@ -60,9 +60,10 @@ class ShardAssembler:
     row_group_rows: int
 
     @classmethod
-    def of(cls, plan: Plan, workspace: Workspace, source: str) -> "ShardAssembler":
+    def of(cls, plan: Plan, workspace: Workspace) -> "ShardAssembler":
         """The assembler of a plan."""
-        return cls(workspace, plan.shards, plan.info, source, plan.from_headers, plan.row_group_rows)
+        collection = plan.collection
+        return cls(workspace, plan.shards, plan.info, collection.source, collection.from_headers, plan.row_group_rows)
 
     def assemble(self, index: int) -> int:
         """Writes shard `index`, then its record, then deletes its blocks; holds one block in memory. Returns its

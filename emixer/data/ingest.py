@@ -29,7 +29,7 @@ from emixer.data.manifest import write_manifest
 from emixer.data.plan import Plan, PlannedShard, Workspace, make_plan
 from emixer.data.schema import MANIFEST_NAME
 from emixer.data.selection import decide
-from emixer.data.sources import Collection, read_collection
+from emixer.data.sources import read_collection
 from emixer.errors import EmixerError, SourceError
 from emixer.progress import Progress
 from emixer.ray_session import connect
@@ -40,7 +40,6 @@ class Ingest:
     """An ingest that has been planned: its tables are read and found good, its images not yet opened."""
 
     config: Config
-    collection: Collection
     plan: Plan
     workspace: Workspace
 
@@ -60,17 +59,12 @@ def plan_ingest(config: Config) -> Ingest:
     settings = config.ingest
     assert settings.source is not None, "the stage requires it"
     assert settings.out is not None, "the stage requires it"
-    collection = read_collection(settings.source)
-    if pc.any(pc.match_substring_regex(collection.images["image_path"], DICOM_NAME, ignore_case=True)).as_py():
-        require_dicom(f"Ingest of {collection.source}, whose images are DICOM files,")
-    pa.default_memory_pool().release_unused()  # reading takes several times the memory of what has been read
-    plan = make_plan(collection, settings)
+    plan = make_plan(read_collection(settings.source), settings)
+    if pc.any(pc.match_substring_regex(plan.images["image_path"], DICOM_NAME, ignore_case=True)).as_py():
+        require_dicom(f"Ingest of {plan.collection.source}, whose images are DICOM files,")
     workspace = Workspace(settings.out.absolute())
     workspace.check(plan)
-    # the plan has them, in its own order; an empty slice would keep them
-    collection = replace(collection, images=collection.images.schema.empty_table())
-    pa.default_memory_pool().release_unused()
-    return Ingest(config, collection, plan, workspace)
+    return Ingest(config, plan, workspace)
 
 
 def run_ingest(ingest: Ingest) -> IngestOutcome:
@@ -109,17 +103,17 @@ def _decode(ingest: Ingest, missing: Sequence[PlannedShard]) -> int:
 
 def decoder_of(ingest: Ingest) -> BlockDecoder:
     """How this ingest reads images and reports."""
-    settings = ingest.config.ingest
+    settings, collection = ingest.config.ingest, ingest.plan.collection
     return BlockDecoder(
         workspace=ingest.workspace,
-        images_root=ingest.collection.images_root.absolute(),
-        reports_root=ingest.collection.reports_root and ingest.collection.reports_root.absolute(),
+        images_root=collection.images_root.absolute(),
+        reports_root=collection.reports_root and collection.reports_root.absolute(),
         side_px=settings.side_px,
         fit=settings.fit,
         missing_findings=settings.missing_findings,
-        has_reports=ingest.collection.has_reports,
-        report_language=ingest.collection.report_language,
-        from_headers=ingest.plan.from_headers,
+        has_reports=collection.has_reports,
+        report_language=collection.report_language,
+        from_headers=collection.from_headers,
     )
 
 
@@ -131,7 +125,7 @@ def _judge(ingest: Ingest) -> None:
 
 def _assemble(ingest: Ingest, missing: Sequence[PlannedShard]) -> None:
     """Phase 2."""
-    assembler = ShardAssembler.of(ingest.plan, ingest.workspace, ingest.collection.source)
+    assembler = ShardAssembler.of(ingest.plan, ingest.workspace)
     todo = [ingest.plan.shards.index(shard) for shard in missing]
     _run_tasks("write shards", assembler.assemble, todo, sum(shard.num_images for shard in missing))
 
@@ -139,9 +133,7 @@ def _assemble(ingest: Ingest, missing: Sequence[PlannedShard]) -> None:
 def _finish(ingest: Ingest, records: Sequence[ShardRecord | None]) -> dict[str, Any]:
     whole = [record for record in records if record is not None]
     assert len(whole) == len(records), "every planned shard has been written"
-    manifest = write_manifest(
-        ingest.plan, ingest.collection, ingest.workspace, whole, ingest.config.ingest.min_token_count
-    )
+    manifest = write_manifest(ingest.plan, ingest.workspace, whole, ingest.config.ingest.min_token_count)
     shutil.rmtree(ingest.workspace.blocks, ignore_errors=True)
     if not manifest["shards"]:
         raise SourceError(_nothing_kept(manifest, ingest.workspace.out))

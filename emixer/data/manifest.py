@@ -32,9 +32,10 @@ _QUARANTINE_SCHEMA = pa.schema([("path", pa.string()), ("stage", pa.string()), (
 
 
 def write_manifest(
-    plan: Plan, collection: Collection, workspace: Workspace, records: Sequence[ShardRecord], min_token_count: int
+    plan: Plan, workspace: Workspace, records: Sequence[ShardRecord], min_token_count: int
 ) -> dict[str, Any]:
     """Writes the three files, the manifest last, since it makes the folder a finished one. Returns the manifest."""
+    collection = plan.collection
     selection = read_columns(workspace.selection, ("keep", "stage", "reason", "outcome"))
     quarantine = _quarantine(workspace, collection, selection)
     counts: Counter[str] = Counter()

@@ -62,16 +62,15 @@ class Plan:
     """Images in their final order, and their cut into shards and blocks.
 
     images: none once they are in the workspace, which gives the columns that are needed (`Workspace.columns`).
-    block_starts: first row of each block, and one past the last row at the end. from_headers: columns of shards that
-    decoding the images may fill.
+    collection: what the tables say besides. block_starts: first row of each block, and one past the last at the end.
     fingerprint: changes with anything that could change a byte of a shard, except the images' own bytes.
     """
 
     images: pa.Table
+    collection: Collection
     shards: tuple[PlannedShard, ...]
     block_starts: tuple[int, ...]
     info: ShardInfo
-    from_headers: tuple[str, ...]
     row_group_rows: int
     settings: dict[str, Any]
     fingerprint: str
@@ -96,7 +95,12 @@ class Plan:
 
 def make_plan(collection: Collection, config: IngestConfig) -> Plan:
     """Orders and cuts the images of a collection. A pure function of the tables and the settings."""
-    images = _ordered(collection.images)
+    schema = collection.images.schema
+    columns = dict(zip(schema.names, collection.images.columns, strict=True))
+    # not slice(0, 0), which would keep all rows
+    collection = replace(collection, images=schema.empty_table())
+    pa.default_memory_pool().release_unused()  # of what reading the tables took for a while
+    images = _ordered(columns, schema)
     info = ShardInfo(
         side_px=config.side_px,
         label_names=collection.label_names,
@@ -117,22 +121,23 @@ def make_plan(collection: Collection, config: IngestConfig) -> Plan:
         update_with(digest, batch)
     row_group_rows = max(1, config.row_group_bytes // config.side_px**2)
     fingerprint = digest.hexdigest()
-    return Plan(images, shards, block_starts, info, collection.from_headers, row_group_rows, settings, fingerprint)
+    return Plan(images, collection, shards, block_starts, info, row_group_rows, settings, fingerprint)
 
 
-def _ordered(images: pa.Table) -> pa.Table:
-    """By split, then by a hash of the id."""
+def _ordered(columns: dict[str, pa.ChunkedArray], schema: pa.Schema) -> pa.Table:
+    """By split, then by a hash of the id. Takes the columns out of the dictionary one by one: a caller who has them
+    nowhere else never holds two tables."""
     hashes = np.fromiter(
         (
             int.from_bytes(hashlib.blake2b(i.as_py().encode(), digest_size=8, person=b"emixer-order").digest(), "big")
-            for i in images["dicom_id"]
+            for i in columns["dicom_id"]
         ),
         np.uint64,
-        images.num_rows,
+        len(columns["dicom_id"]),
     )
-    splits = pc.index_in(images["split"], value_set=pa.array(SPLITS)).to_numpy()
-    order = np.lexsort((hashes, splits))
-    return images.take(pa.array(order)).combine_chunks()
+    splits = pc.index_in(columns["split"], value_set=pa.array(SPLITS)).to_numpy()
+    order = pa.array(np.lexsort((hashes, splits)))
+    return pa.table({name: columns.pop(name).combine_chunks().take(order) for name in schema.names}, schema=schema)
 
 
 def _cut(images: pa.Table, rows_per_shard: int) -> tuple[tuple[PlannedShard, ...], tuple[int, ...]]:

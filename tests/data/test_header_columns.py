@@ -35,12 +35,12 @@ def shard_of(folder: Path, from_headers: tuple[str, ...]) -> pa.Table:
     plan = make_plan(Collection("test", images, ("Edema",), folder, from_headers=from_headers), config)
     workspace = Workspace(folder / "out")
     decoder = BlockDecoder(
-        workspace, folder, None, SIDE_PX, "crop", "drop", has_reports=False, from_headers=plan.from_headers
+        workspace, folder, None, SIDE_PX, "crop", "drop", has_reports=False, from_headers=from_headers
     )
     with workspace.opened(plan):
         assert [decoder.decode(block) for block in range(plan.num_blocks)] == [3]
         decide(plan, workspace, "drop")
-        ShardAssembler.of(plan, workspace, "test").assemble(0)
+        ShardAssembler.of(plan, workspace).assemble(0)
     return pq.read_table(workspace.out / plan.shards[0].name).sort_by("dicom_id")
 
 

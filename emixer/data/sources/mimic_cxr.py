@@ -51,15 +51,7 @@ def read_mimic_cxr(source: MimicCxrSource) -> Collection:
             f"{source.root} holds no folder `files`. Expected MIMIC-CXR-JPG as published: files/p10/... and the "
             "mimic-cxr-2.0.0-*.csv.gz tables."
         )
-    metadata_path = _find_table(source.root, "metadata")
-    metadata = read_table(
-        metadata_path, ("dicom_id", "subject_id", "study_id", "ViewPosition", *([_DATE] if source.patients else []))
-    )
-    for name in ("dicom_id", "subject_id", "study_id"):
-        require_safe_ids(metadata_path, metadata, name)
-    require_unique(metadata_path, metadata, "dicom_id")
-
-    selected, not_selected = select_views(metadata, "ViewPosition", source.views, keep_missing=source.keep_missing_view)
+    selected, not_selected = _selected(source)
     splits = _splits(source.root, selected)
     listed = pc.is_valid(splits)
     suffix = _SUFFIXES[source.image_format]
@@ -68,9 +60,10 @@ def read_mimic_cxr(source: MimicCxrSource) -> Collection:
         for path in _image_paths(selected.filter(pc.invert(listed)), suffix).to_pylist()
     )
     taken = selected.filter(listed)
+    del selected  # as much memory as `taken`
     known = {} if source.patients is None else _sex_and_age(source.patients, taken)
     images = _image_table(taken, splits.filter(listed), _labels(source, taken), suffix, known)
-    require_images(images, metadata_path, not_selected)
+    require_images(images, _find_table(source.root, "metadata"), not_selected)
     require_disjoint_subjects(images, _find_table(source.root, "split"))
     return Collection(
         source="mimic-cxr",
@@ -82,6 +75,17 @@ def read_mimic_cxr(source: MimicCxrSource) -> Collection:
         not_selected=not_selected,
         left_out=left_out,
     )
+
+
+def _selected(source: MimicCxrSource) -> tuple[pa.Table, dict[str, int]]:
+    """Images of the views that are asked for, and how many there are of each other view."""
+    path = _find_table(source.root, "metadata")
+    ids = ("dicom_id", "subject_id", "study_id")
+    table = read_table(path, (*ids, "ViewPosition", *([_DATE] if source.patients else [])))
+    for name in ids:
+        require_safe_ids(path, table, name)
+    require_unique(path, table, "dicom_id")
+    return select_views(table, "ViewPosition", source.views, keep_missing=source.keep_missing_view)
 
 
 def _find_table(root: Path, name: str) -> Path:
