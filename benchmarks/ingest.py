@@ -3,7 +3,8 @@
     python benchmarks/ingest.py decode [--images 12]            one core, in turn, medians of processor time
     python benchmarks/ingest.py dicom [--images 40]             the same for DICOM, against pydicom + Pillow
     python benchmarks/ingest.py memory [--images 10000 100000]  each in a process of its own, on Ray
-    python benchmarks/ingest.py driver [--images 10000 100000]  the same of the driver's part alone, in a minute
+    python benchmarks/ingest.py driver [--images 10000 100000]  the same of the driver's part alone, in a minute;
+                                       [--tables mimic-cxr]     of tables as MIMIC-CXR's instead of a CSV with reports
 
 decode    JPEGs of 2500 x 3000 at quality 95, with little grain (0.6 MB, as the phantom's) and with as much as gives
           them the mean size of the images of MIMIC-CXR-JPG (1.5 MB). Ours: emixer's decode_image to 128 px. Peers:
@@ -59,6 +60,8 @@ def main() -> None:
         memory.add_argument("--images", type=int, nargs="+", default=[10_000, 100_000])
         one = parts.add_parser(f"{part}-of-one")
         one.add_argument("images", type=int)
+        for each in (memory, one) if part == "driver" else ():
+            each.add_argument("--tables", choices=["image-folder", "mimic-cxr"], default="image-folder")
     args = parser.parse_args()
     if args.part == "decode":
         for grain in args.grain:
@@ -67,9 +70,10 @@ def main() -> None:
         compare_dicom(args.images, args.distinct, args.rounds)
     elif args.part in ("memory", "driver"):
         for images in args.images:  # apart, since a process does not give its peak back
-            subprocess.run([sys.executable, __file__, f"{args.part}-of-one", str(images)], check=True)
+            tables = ["--tables", args.tables] if args.part == "driver" else []
+            subprocess.run([sys.executable, __file__, f"{args.part}-of-one", str(images), *tables], check=True)
     elif args.part == "driver-of-one":
-        measure_driver(args.images)
+        measure_driver(args.images, args.tables)
     else:
         measure_memory(args.images)
 
@@ -174,7 +178,7 @@ def measure_memory(num_images: int) -> None:
     )
 
 
-def measure_driver(num_images: int) -> None:
+def measure_driver(num_images: int, tables: str) -> None:
     """Prints the driver's peak memory of planning so many images and of what follows their decoding."""
     from emixer.data.ingest import plan_ingest
     from emixer.data.manifest import write_manifest
@@ -182,8 +186,13 @@ def measure_driver(num_images: int) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "source"
-        write_table(root, num_images)
-        config = small_config(root, Path(folder) / "out")
+        if tables == "mimic-cxr":
+            script = Path(__file__).with_name("mimic_tables.py")
+            subprocess.run([sys.executable, script, root, str(num_images)], check=True)
+            config = mimic_config(root, Path(folder) / "out")
+        else:
+            write_table(root, num_images)
+            config = small_config(root, Path(folder) / "out")
         with Watch() as watch:
             ingest = plan_ingest(config)
             with ingest.workspace.opened(ingest.plan) as plan:
@@ -216,6 +225,15 @@ def small_config(root: Path, out: Path) -> Config:
         "ingest.source.label_csv": root / "labels.csv", "ingest.source.label_columns": ["Edema"],
         "ingest.source.report_column": "report", "ingest.out": out, "ingest.side_px": 64, "ray.num_cpus": 2,
         "ray.object_store_mb": 200,
+    }  # fmt: skip
+    return load_config(extra=settings)
+
+
+def mimic_config(root: Path, out: Path) -> Config:
+    """All images, whatever their view."""
+    settings = {
+        "ingest.source.kind": "mimic-cxr", "ingest.source.root": root, "ingest.source.keep_missing_view": True,
+        "ingest.source.views": ["PA", "AP", "LATERAL", "LL"], "ingest.out": out, "ingest.side_px": 64,
     }  # fmt: skip
     return load_config(extra=settings)
 

@@ -137,7 +137,11 @@ def _ordered(columns: dict[str, pa.ChunkedArray], schema: pa.Schema) -> pa.Table
     )
     splits = pc.index_in(columns["split"], value_set=pa.array(SPLITS)).to_numpy()
     order = pa.array(np.lexsort((hashes, splits)))
-    return pa.table({name: columns.pop(name).combine_chunks().take(order) for name in schema.names}, schema=schema)
+    ordered = {}
+    for name in schema.names:
+        ordered[name] = columns.pop(name).combine_chunks().take(order)
+        pa.default_memory_pool().release_unused()  # a pool keeps what is freed, for a while, and with it both tables
+    return pa.table(ordered, schema=schema)
 
 
 def _cut(images: pa.Table, rows_per_shard: int) -> tuple[tuple[PlannedShard, ...], tuple[int, ...]]:
