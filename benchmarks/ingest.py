@@ -197,6 +197,7 @@ def measure_driver(num_images: int, tables: str) -> None:
             ingest = plan_ingest(config)
             with ingest.workspace.opened(ingest.plan) as plan:
                 ingest = replace(ingest, plan=plan)
+                pa.default_memory_pool().release_unused()  # as `run_ingest` does
                 planned_mb = watch.driver_mb
                 for block in range(plan.num_blocks):
                     write_block(ingest.workspace.block(block), plan.num_images([block]), block)
