@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from emixer.data.plan import Plan, Workspace, read_columns, write_aligned
 from emixer.data.sections import MissingFindings, Outcome
-from emixer.data.sorted_keys import first_rows, sorted_rows
+from emixer.data.sorted_keys import first_rows, repeated_rows
 
 _USABLE = (Outcome.FINDINGS, Outcome.IMPRESSION, Outcome.LAST_PARAGRAPH, Outcome.WHOLE_TEXT, Outcome.OTHER_LANGUAGE)
 _KEEP_ORDER = ("test", "validate", "train")
@@ -75,8 +75,7 @@ def judge(images: pa.Table, decoded: pa.Table, missing_findings: MissingFindings
 def _original_split(images: pa.Table, pixel_hash: pa.Array, candidate: pa.Array) -> pa.Array:
     """For each image that has to go as a duplicate: the split of the image that stays; null for those that stay."""
     rows = np.flatnonzero(candidate.to_numpy(zero_copy_only=False))
-    by_hash, is_same = sorted_rows(pixel_hash.take(rows))
-    rows = rows[by_hash[np.append(False, is_same)[: len(rows)] | np.append(is_same, False)[: len(rows)]]]
+    rows = rows[repeated_rows(pixel_hash.take(rows))]
     few = images.select(["split", "dicom_id"]).take(rows)
     rank = pc.index_in(few["split"], value_set=pa.array(_KEEP_ORDER))
     keys = pa.table({"rank": rank, "dicom_id": few["dicom_id"]})

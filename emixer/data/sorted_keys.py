@@ -27,6 +27,14 @@ def first_rows(keys: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
     return rows
 
 
+def repeated_rows(keys: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
+    """Rows whose key another row has too, by ascending key."""
+    order, is_same = sorted_rows(keys)
+    is_second, is_first = np.append(False, is_same)[: len(order)], np.append(is_same, False)[: len(order)]
+    rows: NDArray[np.int64] = order[is_second | is_first]
+    return rows
+
+
 def num_distinct(keys: pa.Array | pa.ChunkedArray) -> int:
     """How many keys there are."""
     return len(first_rows(keys))
