@@ -3,7 +3,8 @@
     python benchmarks/ingest.py decode [--images 12]            one core, in turn, medians of processor time
     python benchmarks/ingest.py dicom [--images 40]             the same for DICOM, against pydicom + Pillow
     python benchmarks/ingest.py memory [--images 10000 100000]  each in a process of its own, on Ray
-    python benchmarks/ingest.py driver [--images 10000 100000]  the same of the driver's part alone, in a minute
+    python benchmarks/ingest.py driver [--images 10000 100000]  the same of the driver's part alone, in a minute;
+                                       [--tables mimic-cxr]     of tables as MIMIC-CXR's instead of a CSV with reports
 
 decode    JPEGs of 2500 x 3000 at quality 95, with little grain (0.6 MB, as the phantom's) and with as much as gives
           them the mean size of the images of MIMIC-CXR-JPG (1.5 MB). Ours: emixer's decode_image to 128 px. Peers:
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,8 @@ def main() -> None:
         memory.add_argument("--images", type=int, nargs="+", default=[10_000, 100_000])
         one = parts.add_parser(f"{part}-of-one")
         one.add_argument("images", type=int)
+        for each in (memory, one) if part == "driver" else ():
+            each.add_argument("--tables", choices=["image-folder", "mimic-cxr"], default="image-folder")
     args = parser.parse_args()
     if args.part == "decode":
         for grain in args.grain:
@@ -66,9 +70,10 @@ def main() -> None:
         compare_dicom(args.images, args.distinct, args.rounds)
     elif args.part in ("memory", "driver"):
         for images in args.images:  # apart, since a process does not give its peak back
-            subprocess.run([sys.executable, __file__, f"{args.part}-of-one", str(images)], check=True)
+            tables = ["--tables", args.tables] if args.part == "driver" else []
+            subprocess.run([sys.executable, __file__, f"{args.part}-of-one", str(images), *tables], check=True)
     elif args.part == "driver-of-one":
-        measure_driver(args.images)
+        measure_driver(args.images, args.tables)
     else:
         measure_memory(args.images)
 
@@ -173,7 +178,7 @@ def measure_memory(num_images: int) -> None:
     )
 
 
-def measure_driver(num_images: int) -> None:
+def measure_driver(num_images: int, tables: str) -> None:
     """Prints the driver's peak memory of planning so many images and of what follows their decoding."""
     from emixer.data.ingest import plan_ingest
     from emixer.data.manifest import write_manifest
@@ -181,16 +186,23 @@ def measure_driver(num_images: int) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "source"
-        write_table(root, num_images)
-        config = small_config(root, Path(folder) / "out")
+        if tables == "mimic-cxr":
+            script = Path(__file__).with_name("mimic_tables.py")
+            subprocess.run([sys.executable, script, root, str(num_images)], check=True)
+            config = mimic_config(root, Path(folder) / "out")
+        else:
+            write_table(root, num_images)
+            config = small_config(root, Path(folder) / "out")
         with Watch() as watch:
             ingest = plan_ingest(config)
-            with ingest.workspace.opened(ingest.plan):
+            with ingest.workspace.opened(ingest.plan) as plan:
+                ingest = replace(ingest, plan=plan)
+                pa.default_memory_pool().release_unused()  # as `run_ingest` does
                 planned_mb = watch.driver_mb
-                for block in range(ingest.plan.num_blocks):
-                    write_block(ingest.workspace.block(block), ingest.plan.num_images([block]), block)
-                decide(ingest.plan, ingest.workspace, config.ingest.missing_findings)
-                write_manifest(ingest.plan, ingest.collection, ingest.workspace, [], 1)
+                for block in range(plan.num_blocks):
+                    write_block(ingest.workspace.block(block), plan.num_images([block]), block)
+                decide(plan, ingest.workspace, config.ingest.missing_findings)
+                write_manifest(plan, ingest.workspace, [], 1)
                 time.sleep(0.2)  # for a last sample
     print(f"{num_images:>8,} images: planning {planned_mb:,.0f} MB, all of it {watch.driver_mb:,.0f} MB at peak")
 
@@ -218,24 +230,37 @@ def small_config(root: Path, out: Path) -> Config:
     return load_config(extra=settings)
 
 
+def mimic_config(root: Path, out: Path) -> Config:
+    """All images, whatever their view."""
+    settings = {
+        "ingest.source.kind": "mimic-cxr", "ingest.source.root": root, "ingest.source.keep_missing_view": True,
+        "ingest.source.views": ["PA", "AP", "LATERAL", "LL"], "ingest.out": out, "ingest.side_px": 64,
+    }  # fmt: skip
+    return load_config(extra=settings)
+
+
 def write_small_images(root: Path, num_images: int) -> None:
     """64 px JPEGs of noise, each another one, with a report each."""
     generator = np.random.default_rng(0)
-    for name in write_table(root, num_images):
+    write_table(root, num_images)
+    for name in map(image_name, range(num_images)):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(generator.integers(0, 256, (64, 64), dtype=np.uint8)).save(path)
 
 
-def write_table(root: Path, num_images: int) -> list[str]:
-    """The CSV of the small images; returns their paths."""
-    names = [f"{number // 1000:04d}/{number:07d}.jpg" for number in range(num_images)]
+def write_table(root: Path, num_images: int) -> None:
+    """The CSV of the small images, line by line: what this process keeps counts as the driver's."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / "labels.csv").open("w") as file:
         file.write("image,Edema,report\n")
-        for number, name in enumerate(names):
-            file.write(f"{name},{number % 2},The lungs are clear. Nodule of {number % 97} mm.\n")
-    return names
+        for number in range(num_images):
+            file.write(f"{image_name(number)},{number % 2},The lungs are clear. Nodule of {number % 97} mm.\n")
+
+
+def image_name(number: int) -> str:
+    """The path of an image in the collection."""
+    return f"{number // 1000:04d}/{number:07d}.jpg"
 
 
 if __name__ == "__main__":

@@ -56,12 +56,14 @@ class ShardAssembler:
     shards: tuple[PlannedShard, ...]
     info: ShardInfo
     source: str
+    from_headers: tuple[str, ...]
     row_group_rows: int
 
     @classmethod
-    def of(cls, plan: Plan, workspace: Workspace, source: str) -> "ShardAssembler":
+    def of(cls, plan: Plan, workspace: Workspace) -> "ShardAssembler":
         """The assembler of a plan."""
-        return cls(workspace, plan.shards, plan.info, source, plan.row_group_rows)
+        collection = plan.collection
+        return cls(workspace, plan.shards, plan.info, collection.source, collection.from_headers, plan.row_group_rows)
 
     def assemble(self, index: int) -> int:
         """Writes shard `index`, then its record, then deletes its blocks; holds one block in memory. Returns its
@@ -93,7 +95,8 @@ class ShardAssembler:
         """Kept rows of a block as they stand in the shard, and which of them count for the vocabulary."""
         selection = self._selection(block)
         images = read_aligned(self.workspace.plan_table, block).filter(selection["keep"])
-        decoded = pq.read_table(self.workspace.block(block), columns=list(_FROM_BLOCK)).filter(selection["keep"])
+        decoded = pq.read_table(self.workspace.block(block), columns=[*_FROM_BLOCK, *self.from_headers])
+        decoded = decoded.filter(selection["keep"])
         if decoded["image"].null_count:
             raise SourceError(
                 f"{decoded['image'].null_count} images that were readable before no longer are. "
@@ -101,6 +104,8 @@ class ShardAssembler:
             )
         columns: dict[str, Any] = {name: images[name] for name in (*_FROM_PLAN, *self.info.known_of_images)}
         columns |= {name: decoded[name] for name in _FROM_BLOCK}
+        # a table was curated by whoever published it, a header was filled in at the device: it only fills gaps
+        columns |= {name: pc.coalesce(images[name], decoded[name]) for name in self.from_headers}
         columns["source"] = pa.repeat(self.source, images.num_rows)
         rows = pa.table({name: columns[name] for name in self.info.arrow_schema().names})
         return rows, selection["counts_report"].filter(selection["keep"])

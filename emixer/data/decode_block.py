@@ -6,6 +6,7 @@ Every image of the block gets a row, in order, whatever is wrong with it; nothin
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 from emixer.data.image_error import ImageError
 from emixer.data.images import Fit, read_image
 from emixer.data.plan import Workspace, read_aligned
-from emixer.data.schema import ENGLISH
+from emixer.data.schema import ENGLISH, KNOWN_OF_IMAGES
 from emixer.data.sections import MissingFindings, Outcome, findings_of, findings_or_whole, whole_of_another_language
 from emixer.data.text import tokenize
 from emixer.files import NotRegularError, read_regular, written_aside
@@ -22,9 +23,25 @@ _SENTENCES = pa.list_(pa.list_(pa.string()))
 _COMPRESSION = {"image": "none", "pixel_hash": "none"}
 
 
+class _ImageRow(NamedTuple):
+    """What a block holds of one image: its pixels, or the reason why there are none; what its file remarks and tells.
+
+    Fields are named as the columns are.
+    """
+
+    image: bytes | None = None
+    image_reason: str | None = None
+    image_remark: str | None = None
+    sex: str | None = None
+    age_years: int | None = None
+
+
 @dataclass(frozen=True)
 class BlockDecoder:
-    """How images and reports are read: a report is text of the image table, or a file below reports_root."""
+    """How images and reports are read: a report is text of the image table, or a file below reports_root.
+
+    from_headers: what is kept of what DICOM headers tell of patients.
+    """
 
     workspace: Workspace
     images_root: Path
@@ -34,43 +51,36 @@ class BlockDecoder:
     missing_findings: MissingFindings
     has_reports: bool
     report_language: str = ENGLISH
+    from_headers: tuple[str, ...] = ()
 
     def decode(self, block: int) -> int:
         """Writes the decoded block; returns its number of images. Raises StorageError when it cannot be written."""
         planned = read_aligned(self.workspace.plan_table, block)
-        images, reasons, remarks = self._decode_images(planned["image_path"].to_pylist())
-        hashes = [None if image is None else hashlib.blake2b(image, digest_size=16).digest() for image in images]
+        rows = [self._decode_image(path) for path in planned["image_path"].to_pylist()]
+        hashes = [None if row.image is None else hashlib.blake2b(row.image, digest_size=16).digest() for row in rows]
         reports, sentences, outcomes = self._read_reports(planned)
         columns = {
-            "image": pa.array(images, pa.binary(self.side_px**2)),
+            "image": pa.array([row.image for row in rows], pa.binary(self.side_px**2)),
             "pixel_hash": pa.array(hashes, pa.binary(16)),
-            "image_reason": pa.array(reasons, pa.string()),
-            "image_remark": pa.array(remarks, pa.string()),
+            "image_reason": pa.array([row.image_reason for row in rows], pa.string()),
+            "image_remark": pa.array([row.image_remark for row in rows], pa.string()),
             "report": pa.array(reports, pa.string()),
             "sentences": pa.array(sentences, _SENTENCES),
             "outcome": pa.array(outcomes, pa.string()),
         }
+        for name in self.from_headers:
+            columns[name] = pa.array([getattr(row, name) for row in rows], KNOWN_OF_IMAGES[name])
         table = pa.table(columns)
         with written_aside(self.workspace.block(block)) as aside:
             pq.write_table(table, aside, compression={name: _COMPRESSION.get(name, "zstd") for name in _leaves(table)})
-        return len(images)
+        return len(rows)
 
-    def _decode_images(self, paths: list[str]) -> tuple[list[bytes | None], list[str | None], list[str | None]]:
-        """Pixels, or the reason why there are none, and what the files remark."""
-        images: list[bytes | None] = []
-        reasons: list[str | None] = []
-        remarks: list[str | None] = []
-        for path in paths:
-            try:
-                image = read_image(_read(self.images_root / path), self.side_px, self.fit)
-                images.append(image.pixels_SS.tobytes())
-                reasons.append(None)
-                remarks.append(image.remark)
-            except ImageError as error:
-                images.append(None)
-                reasons.append(error.reason)
-                remarks.append(None)
-        return images, reasons, remarks
+    def _decode_image(self, path: str) -> _ImageRow:
+        try:
+            read = read_image(_read(self.images_root / path), self.side_px, self.fit)
+        except ImageError as error:
+            return _ImageRow(image_reason=error.reason)
+        return _ImageRow(read.pixels_SS.tobytes(), None, read.remark, read.sex, read.age_years)
 
     def _read_reports(self, images: pa.Table) -> tuple[list[str | None], list[list[list[str]] | None], list[str]]:
         """Findings, their sentences, and the outcome of each image's report; each report is parsed once a block."""

@@ -1,7 +1,7 @@
 """DICOM radiographs -> gray images, by pydicom and imagecodecs (the extra `dicom`).
 
-What is read of a header stands in `_TAGS`, and nothing else is ever parsed: no name, date or identifier of a patient
-can reach a shard, a table or a message.
+What is read of a header stands in `_TAGS` and PATIENT_TAGS, and nothing else is ever parsed: no name, date or
+identifier of a patient can reach a shard, a table or a message.
 
 The order of things is that of the standard (PS3.3 C.11 and C.7.6.3): rescale or modality table, then the first VOI
 table, else the first window, then MONOCHROME1 is inverted. pydicom's own functions do it, once for each value that a
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emixer.data.dicom_patient import PATIENT_TAGS, age_years_of, sex_of
 from emixer.data.dicom_pixels import require_decodable, stored_pixels
 from emixer.data.gray_range import range_of_levels
 from emixer.data.image_error import ImageError
@@ -69,10 +70,15 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class DicomImage:
-    """pixels_HW: uint16, 0 black to WHITE. burnt_in: whether the header says that annotation is part of the pixels."""
+    """pixels_HW: uint16, 0 black to WHITE. burnt_in: whether the header says that annotation is part of the pixels.
+
+    sex, age_years: of the patient at the time of the image; None where the header does not say.
+    """
 
     pixels_HW: NDArray[np.uint16]
     burnt_in: bool
+    sex: str | None
+    age_years: int | None
 
 
 def is_dicom(content: bytes) -> bool:
@@ -103,13 +109,14 @@ def read_dicom(content: bytes) -> DicomImage:
             header = _header(content)
             _require_radiograph(header)
             pixels_HW = _shown(header, stored_pixels(header))
+            burnt_in = header.get("BurnedInAnnotation") == "YES"
+            return DicomImage(pixels_HW, burnt_in, sex_of(header), age_years_of(header))
     except (ImageError, ConfigError):
         raise
     except MemoryError as error:
         raise ImageError("image does not fit into memory") from error
     except _damage() as error:
         raise ImageError("DICOM is damaged or cut short") from error
-    return DicomImage(pixels_HW, burnt_in=header.get("BurnedInAnnotation") == "YES")
 
 
 def _damage() -> tuple[type[Exception], ...]:
@@ -122,7 +129,7 @@ def _damage() -> tuple[type[Exception], ...]:
 def _header(content: bytes) -> "Dataset":
     from pydicom import dcmread
 
-    return dcmread(BytesIO(content), specific_tags=list(_TAGS))
+    return dcmread(BytesIO(content), specific_tags=[*_TAGS, *PATIENT_TAGS])
 
 
 def _require_radiograph(header: "Dataset") -> None:

@@ -51,31 +51,37 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError,
 
 
 class ReadImage(NamedTuple):
-    """pixels_SS: uint8 (side_px, side_px). remark: what its file says that a user should see; None for nothing."""
+    """pixels_SS: uint8 (side_px, side_px). remark: what its file says that a user should see; None for nothing.
+
+    sex, age_years: what a DICOM header says of the patient; None for nothing.
+    """
 
     pixels_SS: NDArray[np.uint8]
     remark: str | None = None
+    sex: str | None = None
+    age_years: int | None = None
 
 
 def read_image(content: bytes, side_px: int, fit: Fit) -> ReadImage:
     """The image in the bytes of a file. Raises ImageError for what cannot be used, ConfigError for a missing extra."""
     if not content:
         raise ImageError("file is empty")
-    remark = None
     if is_dicom(content):
         image = read_dicom(content)
-        pixels_HW: NDArray[np.generic] = image.pixels_HW
-        low, high = 0.0, WHITE
-        remark = BURNT_IN if image.burnt_in else None
-    else:
-        pixels_HW = _decode(content, side_px, fit)
-        if max(pixels_HW.shape) > _MAX_SIDE_PX:
-            raise ImageError("image is too large to be a radiograph")
-        low, high = gray_range(pixels_HW)
+        pixels_SS = _square(image.pixels_HW, side_px, fit, 0.0, WHITE)
+        return ReadImage(pixels_SS, BURNT_IN if image.burnt_in else None, image.sex, image.age_years)
+    pixels_HW = _decode(content, side_px, fit)
+    if max(pixels_HW.shape) > _MAX_SIDE_PX:
+        raise ImageError("image is too large to be a radiograph")
+    return ReadImage(_square(pixels_HW, side_px, fit, *gray_range(pixels_HW)))
+
+
+def _square(pixels_HW: NDArray[np.generic], side_px: int, fit: Fit, low: float, high: float) -> NDArray[np.uint8]:
+    """The fitted image. Raises ImageError for one of a single value."""
     image_SS = _fitted(pixels_HW, side_px, fit, low, high)
     if image_SS.min() == image_SS.max():
         raise ImageError("image is one uniform value")
-    return ReadImage(image_SS, remark)
+    return image_SS
 
 
 def decode_image(content: bytes, side_px: int, fit: Fit) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
@@ -28,7 +29,7 @@ from emixer.data.manifest import write_manifest
 from emixer.data.plan import Plan, PlannedShard, Workspace, make_plan
 from emixer.data.schema import MANIFEST_NAME
 from emixer.data.selection import decide
-from emixer.data.sources import Collection, read_collection
+from emixer.data.sources import read_collection
 from emixer.errors import EmixerError, SourceError
 from emixer.progress import Progress
 from emixer.ray_session import connect
@@ -39,15 +40,15 @@ class Ingest:
     """An ingest that has been planned: its tables are read and found good, its images not yet opened."""
 
     config: Config
-    collection: Collection
     plan: Plan
     workspace: Workspace
 
 
 @dataclass(frozen=True)
 class IngestOutcome:
-    """images_decoded: in this call, not by earlier ones it went on from. seconds: of decoding them."""
+    """out: shard folder. images_decoded: in this call, not by earlier ones it went on from; decode_s: of that."""
 
+    out: Path
     manifest: dict[str, Any]
     images_decoded: int
     decode_s: float
@@ -58,20 +59,23 @@ def plan_ingest(config: Config) -> Ingest:
     settings = config.ingest
     assert settings.source is not None, "the stage requires it"
     assert settings.out is not None, "the stage requires it"
-    collection = read_collection(settings.source)
-    if pc.any(pc.match_substring_regex(collection.images["image_path"], DICOM_NAME, ignore_case=True)).as_py():
-        require_dicom(f"Ingest of {collection.source}, whose images are DICOM files,")
-    plan = make_plan(collection, settings)
+    plan = make_plan(read_collection(settings.source), settings)
+    if pc.any(pc.match_substring_regex(plan.images["image_path"], DICOM_NAME, ignore_case=True)).as_py():
+        require_dicom(f"Ingest of {plan.collection.source}, whose images are DICOM files,")
     workspace = Workspace(settings.out.absolute())
     workspace.check(plan)
-    unread = replace(collection, images=collection.images.slice(0, 0))  # the plan has them, in its own order
-    return Ingest(config, unread, plan, workspace)
+    return Ingest(config, plan, workspace)
 
 
 def run_ingest(ingest: Ingest) -> IngestOutcome:
-    """Does what is left to do. Raises StorageError, SourceError or RunFolderError; what is finished stays."""
-    plan, workspace = ingest.plan, ingest.workspace
-    with workspace.opened(plan):
+    """Does what is left to do. Raises StorageError, SourceError or RunFolderError; what is finished stays.
+
+    A caller who keeps no `ingest` lets go of the image table, which is on disk once there is a folder for it.
+    """
+    workspace = ingest.workspace
+    with workspace.opened(ingest.plan) as plan:
+        ingest = replace(ingest, plan=plan)
+        pa.default_memory_pool().release_unused()
         records = {shard.name: read_record(workspace, shard.name) for shard in plan.shards}
         missing = [shard for shard in plan.shards if records[shard.name] is None]
         images_decoded, decode_s = 0, 0.0
@@ -86,7 +90,7 @@ def run_ingest(ingest: Ingest) -> IngestOutcome:
                 _assemble(ingest, missing)
         made = [records[shard.name] or read_record(workspace, shard.name) for shard in plan.shards]
         manifest = _finish(ingest, made)
-    return IngestOutcome(manifest, images_decoded, decode_s)
+    return IngestOutcome(workspace.out, manifest, images_decoded, decode_s)
 
 
 def _decode(ingest: Ingest, missing: Sequence[PlannedShard]) -> int:
@@ -99,16 +103,17 @@ def _decode(ingest: Ingest, missing: Sequence[PlannedShard]) -> int:
 
 def decoder_of(ingest: Ingest) -> BlockDecoder:
     """How this ingest reads images and reports."""
-    settings = ingest.config.ingest
+    settings, collection = ingest.config.ingest, ingest.plan.collection
     return BlockDecoder(
         workspace=ingest.workspace,
-        images_root=ingest.collection.images_root.absolute(),
-        reports_root=ingest.collection.reports_root and ingest.collection.reports_root.absolute(),
+        images_root=collection.images_root.absolute(),
+        reports_root=collection.reports_root and collection.reports_root.absolute(),
         side_px=settings.side_px,
         fit=settings.fit,
         missing_findings=settings.missing_findings,
-        has_reports=ingest.collection.has_reports,
-        report_language=ingest.collection.report_language,
+        has_reports=collection.has_reports,
+        report_language=collection.report_language,
+        from_headers=collection.from_headers,
     )
 
 
@@ -120,7 +125,7 @@ def _judge(ingest: Ingest) -> None:
 
 def _assemble(ingest: Ingest, missing: Sequence[PlannedShard]) -> None:
     """Phase 2."""
-    assembler = ShardAssembler.of(ingest.plan, ingest.workspace, ingest.collection.source)
+    assembler = ShardAssembler.of(ingest.plan, ingest.workspace)
     todo = [ingest.plan.shards.index(shard) for shard in missing]
     _run_tasks("write shards", assembler.assemble, todo, sum(shard.num_images for shard in missing))
 
@@ -128,9 +133,7 @@ def _assemble(ingest: Ingest, missing: Sequence[PlannedShard]) -> None:
 def _finish(ingest: Ingest, records: Sequence[ShardRecord | None]) -> dict[str, Any]:
     whole = [record for record in records if record is not None]
     assert len(whole) == len(records), "every planned shard has been written"
-    manifest = write_manifest(
-        ingest.plan, ingest.collection, ingest.workspace, whole, ingest.config.ingest.min_token_count
-    )
+    manifest = write_manifest(ingest.plan, ingest.workspace, whole, ingest.config.ingest.min_token_count)
     shutil.rmtree(ingest.workspace.blocks, ignore_errors=True)
     if not manifest["shards"]:
         raise SourceError(_nothing_kept(manifest, ingest.workspace.out))
@@ -177,4 +180,4 @@ class _Task:
 def estimated_bytes(plan: Plan, settings: IngestConfig, has_reports: bool) -> int:
     """What the shards will take at most, about: pixels, and 400 bytes of compressed text an image with a report."""
     bytes_per_image = settings.side_px**2 + 50 + (400 if has_reports else 0)
-    return int(plan.images.num_rows) * bytes_per_image
+    return plan.num_planned * bytes_per_image

@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 from emixer.data.assemble_shard import ShardRecord
 from emixer.data.dicom import DICOM_RULE
 from emixer.data.gray_range import GRAY_RANGE_RULE
-from emixer.data.plan import Plan, Workspace
+from emixer.data.plan import Plan, Workspace, read_columns
 from emixer.data.schema import MANIFEST_NAME, QUARANTINE_NAME, SPLITS, VOCABULARY_NAME
+from emixer.data.sorted_keys import num_distinct
 from emixer.data.sources import Collection
 from emixer.data.vocabulary import Vocabulary
 from emixer.files import write_json, written_aside
@@ -31,11 +32,12 @@ _QUARANTINE_SCHEMA = pa.schema([("path", pa.string()), ("stage", pa.string()), (
 
 
 def write_manifest(
-    plan: Plan, collection: Collection, workspace: Workspace, records: Sequence[ShardRecord], min_token_count: int
+    plan: Plan, workspace: Workspace, records: Sequence[ShardRecord], min_token_count: int
 ) -> dict[str, Any]:
     """Writes the three files, the manifest last, since it makes the folder a finished one. Returns the manifest."""
-    selection = pq.read_table(workspace.selection)
-    quarantine = _quarantine(plan, collection, selection)
+    collection = plan.collection
+    selection = read_columns(workspace.selection, ("keep", "stage", "reason", "outcome"))
+    quarantine = _quarantine(workspace, collection, selection)
     counts: Counter[str] = Counter()
     for record in records:
         counts.update(record.token_counts)
@@ -43,13 +45,7 @@ def write_manifest(
     vocabulary.save(workspace.out / VOCABULARY_NAME)
     with written_aside(workspace.out / QUARANTINE_NAME) as aside:
         pq.write_table(quarantine, aside, compression="zstd")
-    columns = [
-        "split",
-        "study_id",
-        "subject_id",
-        "labels",
-    ]  # the others, reports above all, would be a copy for nothing
-    kept = plan.images.select(columns).filter(selection["keep"])
+    kept = workspace.columns("split", "study_id", "subject_id", "labels").filter(selection["keep"])
     manifest = {
         "shard_version": plan.info.shard_version,
         "package_version": plan.info.package_version,
@@ -61,7 +57,7 @@ def write_manifest(
         "splits": {split: _split_counts(kept, split, records) for split in SPLITS},
         "labels": {split: _label_counts(kept, split, collection.label_names) for split in SPLITS},
         "reports": {split: _report_counts(kept, selection, split) for split in SPLITS},
-        "images_selected": plan.images.num_rows,
+        "images_selected": plan.num_planned,
         "not_selected": dict(collection.not_selected),
         "left_out": _left_out_counts(quarantine),
         "remarks": dict(collection.remarks),
@@ -73,11 +69,11 @@ def write_manifest(
     return manifest
 
 
-def _quarantine(plan: Plan, collection: Collection, selection: pa.Table) -> pa.Table:
+def _quarantine(workspace: Workspace, collection: Collection, selection: pa.Table) -> pa.Table:
     listed = pc.is_valid(selection["stage"])
     images = pa.table(
         [
-            plan.images["image_path"].filter(listed),
+            workspace.columns("image_path")["image_path"].filter(listed),
             selection["stage"].filter(listed),
             selection["reason"].filter(listed),
         ],
@@ -92,8 +88,8 @@ def _split_counts(kept: pa.Table, split: str, records: Sequence[ShardRecord]) ->
     files = [record.file for record in records if record.file is not None and record.file.split == split]
     return {
         "images": images.num_rows,
-        "studies": pc.count_distinct(images["study_id"]).as_py(),
-        "subjects": pc.count_distinct(images["subject_id"]).as_py(),
+        "studies": num_distinct(images["study_id"]),
+        "subjects": num_distinct(images["subject_id"]),
         "shards": len(files),
         "bytes": sum(file.num_bytes for file in files),
     }

@@ -14,9 +14,9 @@ The folder `.ingest` beside the shards holds the plan and what is done of it:
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from emixer.data.schema import KNOWN_OF_IMAGES, SHARD_GLOB, SHARD_VERSION, SPLIT
 from emixer.data.sections import SECTION_VERSION
 from emixer.data.shards import shard_name
 from emixer.data.sources import Collection
+from emixer.data.table_digest import update_with
 from emixer.data.text import TOKENIZER_VERSION
 from emixer.errors import RunFolderError
 from emixer.files import alone_in, remove_partials, storage_error, write_json, written_aside
@@ -60,11 +61,13 @@ class PlannedShard:
 class Plan:
     """Images in their final order, and their cut into shards and blocks.
 
-    block_starts: first row of each block, and one past the last row at the end.
+    images: none once they are in the workspace, which gives the columns that are needed (`Workspace.columns`).
+    collection: what the tables say besides. block_starts: first row of each block, and one past the last at the end.
     fingerprint: changes with anything that could change a byte of a shard, except the images' own bytes.
     """
 
     images: pa.Table
+    collection: Collection
     shards: tuple[PlannedShard, ...]
     block_starts: tuple[int, ...]
     info: ShardInfo
@@ -76,6 +79,15 @@ class Plan:
     def num_blocks(self) -> int:
         return len(self.block_starts) - 1
 
+    def without_images(self) -> "Plan":
+        """The same, without what takes memory that grows with the collection."""
+        return replace(self, images=self.images.schema.empty_table())
+
+    @property
+    def num_planned(self) -> int:
+        """All images."""
+        return self.block_starts[-1]
+
     def num_images(self, blocks: list[int]) -> int:
         """Images of these blocks together."""
         return sum(self.block_starts[i + 1] - self.block_starts[i] for i in blocks)
@@ -83,7 +95,12 @@ class Plan:
 
 def make_plan(collection: Collection, config: IngestConfig) -> Plan:
     """Orders and cuts the images of a collection. A pure function of the tables and the settings."""
-    images = _ordered(collection.images)
+    schema = collection.images.schema
+    columns = dict(zip(schema.names, collection.images.columns, strict=True))
+    # not slice(0, 0), which would keep all rows
+    collection = replace(collection, images=schema.empty_table())
+    pa.default_memory_pool().release_unused()  # of what reading the tables took for a while
+    images = _ordered(columns, schema)
     info = ShardInfo(
         side_px=config.side_px,
         label_names=collection.label_names,
@@ -91,30 +108,40 @@ def make_plan(collection: Collection, config: IngestConfig) -> Plan:
         tokenizer_version=TOKENIZER_VERSION,
         package_version=__version__,
         report_language=collection.report_language,
-        known_of_images=tuple(name for name in KNOWN_OF_IMAGES if images[name].null_count < images.num_rows),
+        known_of_images=tuple(
+            name
+            for name in KNOWN_OF_IMAGES
+            if images[name].null_count < images.num_rows or name in collection.from_headers
+        ),
     )
     shards, block_starts = _cut(images, config.rows_per_shard)
     settings = _settings(collection, config)
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
     for batch in images.combine_chunks().to_batches():
-        digest.update(batch.serialize())
+        update_with(digest, batch)
     row_group_rows = max(1, config.row_group_bytes // config.side_px**2)
-    return Plan(images, shards, block_starts, info, row_group_rows, settings, digest.hexdigest())
+    fingerprint = digest.hexdigest()
+    return Plan(images, collection, shards, block_starts, info, row_group_rows, settings, fingerprint)
 
 
-def _ordered(images: pa.Table) -> pa.Table:
-    """By split, then by a hash of the id."""
+def _ordered(columns: dict[str, pa.ChunkedArray], schema: pa.Schema) -> pa.Table:
+    """By split, then by a hash of the id. Takes the columns out of the dictionary one by one: a caller who has them
+    nowhere else never holds two tables."""
     hashes = np.fromiter(
         (
             int.from_bytes(hashlib.blake2b(i.as_py().encode(), digest_size=8, person=b"emixer-order").digest(), "big")
-            for i in images["dicom_id"]
+            for i in columns["dicom_id"]
         ),
         np.uint64,
-        images.num_rows,
+        len(columns["dicom_id"]),
     )
-    splits = pc.index_in(images["split"], value_set=pa.array(SPLITS)).to_numpy()
-    order = np.lexsort((hashes, splits))
-    return images.take(pa.array(order)).combine_chunks()
+    splits = pc.index_in(columns["split"], value_set=pa.array(SPLITS)).to_numpy()
+    order = pa.array(np.lexsort((hashes, splits)))
+    ordered = {}
+    for name in schema.names:
+        ordered[name] = columns.pop(name).combine_chunks().take(order)
+        pa.default_memory_pool().release_unused()  # a pool keeps what is freed, for a while, and with it both tables
+    return pa.table(ordered, schema=schema)
 
 
 def _cut(images: pa.Table, rows_per_shard: int) -> tuple[tuple[PlannedShard, ...], tuple[int, ...]]:
@@ -135,6 +162,8 @@ def _cut(images: pa.Table, rows_per_shard: int) -> tuple[tuple[PlannedShard, ...
 def _settings(collection: Collection, config: IngestConfig) -> dict[str, Any]:
     """What the shards depend on besides the image table; where things lie is no part of it."""
     kept = config.model_dump(mode="json", exclude={"out", "source"})
+    if collection.from_headers:
+        kept["from_headers"] = list(collection.from_headers)
     return kept | {
         "source": collection.source,
         "label_names": list(collection.label_names),
@@ -182,11 +211,16 @@ class Workspace:
         """What is known of a finished shard."""
         return self.state / "shards" / f"{Path(shard).stem}.json"
 
+    def columns(self, *names: str) -> pa.Table:
+        """Columns of the planned images, in the plan's order."""
+        return read_columns(self.plan_table, names)
+
     @contextmanager
-    def opened(self, plan: Plan) -> Iterator[None]:
+    def opened(self, plan: Plan) -> Iterator[Plan]:
         """Takes the folder for this plan alone: writes the plan, or checks that the one there is the same.
 
-        Raises RunFolderError when the folder belongs to another ingest, or another process works in it.
+        Yields the plan without its images, of which nothing is kept in memory here. Raises RunFolderError when the
+        folder belongs to another ingest, or another process works in it.
         """
         self.check(plan)
         try:
@@ -199,7 +233,8 @@ class Workspace:
             if not self.plan_json.exists():
                 write_aligned(self.plan_table, plan.images, plan.block_starts)
                 write_json(self.plan_json, {"fingerprint": plan.fingerprint, "settings": plan.settings})
-            yield
+            plan = plan.without_images()
+            yield plan
 
     def check(self, plan: Plan) -> None:
         """Raises RunFolderError when the folder belongs to another ingest."""
@@ -228,6 +263,11 @@ def write_aligned(path: Path, table: pa.Table, block_starts: tuple[int, ...]) ->
     with written_aside(path) as aside, pq.ParquetWriter(aside, table.schema, compression="zstd") as writer:
         for start, stop in pairwise(block_starts):
             writer.write_table(table.slice(start, stop - start), row_group_size=stop - start)
+
+
+def read_columns(path: Path, names: Sequence[str]) -> pa.Table:
+    """Columns of a Parquet file. One thread, without reading ahead: half the memory of Arrow's defaults."""
+    return pq.read_table(path, columns=list(names), use_threads=False, pre_buffer=False)
 
 
 def read_aligned(path: Path, block: int) -> pa.Table:

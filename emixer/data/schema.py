@@ -20,6 +20,10 @@ _METADATA_KEY = b"emixer"
 ENGLISH = "en"
 KNOWN_OF_IMAGES = {"sex": pa.string(), "age_years": pa.int16(), "manufacturer": pa.string()}
 """Columns that shards have where the source knows them of any image: F or M; whole years at the image's date."""
+SEX_AND_AGE = ("sex", "age_years")
+"""Those of them that DICOM headers may tell."""
+OLDEST_YEARS = 120
+"""Greater ages are errors of whoever wrote them down: unknown."""
 SPLITS = ("train", "validate", "test")
 SHARD_GLOB = "{split}-*.parquet"
 MANIFEST_NAME = "manifest.json"

@@ -16,10 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from emixer.data.plan import Plan, Workspace, write_aligned
+from emixer.data.plan import Plan, Workspace, read_columns, write_aligned
 from emixer.data.sections import MissingFindings, Outcome
+from emixer.data.sorted_keys import first_rows, repeated_rows
 
 _USABLE = (Outcome.FINDINGS, Outcome.IMPRESSION, Outcome.LAST_PARAGRAPH, Outcome.WHOLE_TEXT, Outcome.OTHER_LANGUAGE)
 _KEEP_ORDER = ("test", "validate", "train")
@@ -32,14 +32,17 @@ def decide(plan: Plan, workspace: Workspace, missing_findings: MissingFindings) 
     counts_report marks the one image of each train study through which its report counts for the vocabulary.
     """
     with ThreadPoolExecutor(8) as pool:
-        blocks = pool.map(lambda i: pq.read_table(workspace.block(i), columns=_COLUMNS), range(plan.num_blocks))
+        blocks = pool.map(lambda i: read_columns(workspace.block(i), _COLUMNS), range(plan.num_blocks))
         decoded = pa.concat_tables(blocks)
-    selection = judge(plan.images, decoded, missing_findings)
+    pa.default_memory_pool().release_unused()  # what the threads have left
+    images = workspace.columns("dicom_id", "study_id", "split")
+    selection = judge(images, decoded, missing_findings)
     write_aligned(workspace.selection, selection, plan.block_starts)
 
 
 def judge(images: pa.Table, decoded: pa.Table, missing_findings: MissingFindings) -> pa.Table:
-    """The rules above. images: the plan's; decoded: pixel_hash, image_reason, image_remark and outcome, row for row."""
+    """The rules above. images: dicom_id, study_id and split of the plan's; decoded: pixel_hash, image_reason,
+    image_remark and outcome, row for row."""
     columns = {name: decoded[name].combine_chunks() for name in _COLUMNS}
     outcome, remark, image_reason = columns["outcome"], columns["image_remark"], columns["image_reason"]
     broken = pc.is_valid(image_reason)
@@ -54,7 +57,7 @@ def judge(images: pa.Table, decoded: pa.Table, missing_findings: MissingFindings
         image_reason,
         pc.binary_join_element_wise("same pixels as another image, which is in ", original, ""),
         outcome,
-        pc.binary_join_element_wise(outcome, "; image kept without it", ""),
+        pc.binary_join_element_wise(pc.if_else(without_text, outcome, None), "; image kept without it", ""),
         pc.binary_join_element_wise(remark, "; image kept", ""),
     ]
     stages = [pa.scalar(stage) for stage in ("image", "duplicate", "report", "report", "image")]
@@ -71,9 +74,11 @@ def judge(images: pa.Table, decoded: pa.Table, missing_findings: MissingFindings
 
 def _original_split(images: pa.Table, pixel_hash: pa.Array, candidate: pa.Array) -> pa.Array:
     """For each image that has to go as a duplicate: the split of the image that stays; null for those that stay."""
-    rank = pc.index_in(images["split"], value_set=pa.array(_KEEP_ORDER))
     rows = np.flatnonzero(candidate.to_numpy(zero_copy_only=False))
-    keys = pa.table({"rank": rank, "dicom_id": images["dicom_id"]}).take(rows)
+    rows = rows[repeated_rows(pixel_hash.take(rows))]
+    few = images.select(["split", "dicom_id"]).take(rows)
+    rank = pc.index_in(few["split"], value_set=pa.array(_KEEP_ORDER))
+    keys = pa.table({"rank": rank, "dicom_id": few["dicom_id"]})
     order = rows[pc.sort_indices(keys, [("rank", "ascending"), ("dicom_id", "ascending")]).to_numpy()]
     codes = pixel_hash.take(order).dictionary_encode().indices.to_numpy()
     _, first = np.unique(codes, return_index=True)
@@ -88,7 +93,6 @@ def _counts_report(images: pa.Table, keep: pa.Array, outcome: pa.Array) -> pa.Ar
     of_train = pc.equal(images["split"].combine_chunks(), "train")
     counts = pc.and_(pc.and_(keep, of_train), pc.is_in(outcome, pa.array(_USABLE, pa.string())))
     rows = np.flatnonzero(counts.to_numpy(zero_copy_only=False))
-    codes = images["study_id"].take(rows).combine_chunks().dictionary_encode().indices.to_numpy()
     counted = np.zeros(images.num_rows, bool)
-    counted[rows[np.unique(codes, return_index=True)[1]]] = True
+    counted[rows[first_rows(images["study_id"].take(rows))]] = True
     return pa.array(counted)

@@ -70,25 +70,24 @@ def run(config: Config) -> IngestResult:
 
     Raises ConfigError, SourceError or RunFolderError before any image is opened; StorageError when a disk is full.
     """
-    ingest = _planned(config)
-    outcome: IngestOutcome = run_ingest(ingest)
-    return IngestResult(ingest.workspace.out, outcome.manifest, outcome.images_decoded, outcome.decode_s)
+    outcome: IngestOutcome = run_ingest(_planned(config))
+    return IngestResult(outcome.out, outcome.manifest, outcome.images_decoded, outcome.decode_s)
 
 
 def describe(config: Config) -> str:
     """What `run` would do. Checks all tables, opens no image, writes nothing."""
     ingest = _planned(config)
     images, settings = ingest.plan.images, config.ingest
-    needed = estimated_bytes(ingest.plan, settings, ingest.collection.has_reports)
-    lines = [f"Would ingest {images.num_rows:,} images of {ingest.collection.source} into {ingest.workspace.out}"]
+    needed = estimated_bytes(ingest.plan, settings, ingest.plan.collection.has_reports)
+    lines = [f"Would ingest {images.num_rows:,} images of {ingest.plan.collection.source} into {ingest.workspace.out}"]
     for split in SPLITS:
         shards = [shard for shard in ingest.plan.shards if shard.split == split]
         lines.append(f"  {split:<10}{sum(s.num_images for s in shards):>10,} images in {len(shards):,} shards")
-    lines += [f"  not selected: {count:,} {reason}" for reason, count in ingest.collection.not_selected.items()]
-    lines += [f"  {reason}: {count:,}" for reason, count in ingest.collection.remarks.items()]
-    lines += [f"  {line}" for line in _unmapped(ingest.collection.unmapped_labels)]
+    lines += [f"  not selected: {count:,} {reason}" for reason, count in ingest.plan.collection.not_selected.items()]
+    lines += [f"  {reason}: {count:,}" for reason, count in ingest.plan.collection.remarks.items()]
+    lines += [f"  {line}" for line in _unmapped(ingest.plan.collection.unmapped_labels)]
     there, sampled = _images_on_disk(ingest)
-    lines.append(f"  {there} of {sampled} sampled images exist under {ingest.collection.images_root}")
+    lines.append(f"  {there} of {sampled} sampled images exist under {ingest.plan.collection.images_root}")
     lines.append(
         f"  {settings.side_px} x {settings.side_px} px, {settings.fit}; reports: {ingest.plan.info.section_rule}"
     )
@@ -108,7 +107,7 @@ def _planned(config: Config) -> Ingest:
 def _images_on_disk(ingest: Ingest) -> tuple[int, int]:
     images = ingest.plan.images["image_path"]
     rows = np.unique(np.linspace(0, len(images) - 1, _SAMPLED_IMAGES).astype(int))
-    return sum((ingest.collection.images_root / images[int(i)].as_py()).exists() for i in rows), len(rows)
+    return sum((ingest.plan.collection.images_root / images[int(i)].as_py()).exists() for i in rows), len(rows)
 
 
 def _free_bytes(folder: Path) -> int:

@@ -67,11 +67,10 @@ class PhantomResult(StageResult):
         for name, counts in self.labels.items():
             present, absent, unsure, blank = (counts.get(v, 0) for v in (1, 0, -1, None))
             lines.append(f"  {name:<28}{present:>9,}{absent:>9,}{unsure:>11,}{blank:>9,}")
-        ingest = LAYOUTS[self.layout].ingest
-        lines += [
-            "",
-            f"Next: emixer ingest {ingest} --config demo --root {self.out} --out {self.out.with_name('shards')}",
-        ]
+        layout = LAYOUTS[self.layout]
+        reports = f" --reports {self.out / layout.report_table}" if layout.report_table else ""
+        shards = self.out.with_name("shards")
+        lines += ["", f"Next: emixer ingest {layout.ingest} --config demo --root {self.out}{reports} --out {shards}"]
         return "\n".join(lines)
 
 

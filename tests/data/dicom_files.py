@@ -65,9 +65,10 @@ def compressed(header: Dataset, stream: bytes, syntax: str) -> Dataset:
 
 
 def stored(header: Dataset) -> np.ndarray:
-    """Pixels of a header that is not compressed, as unsigned numbers."""
+    """Pixels of a header that is not compressed, as unsigned numbers: (H, W), of colour images (H, W, 3)."""
     dtype = f"<u{header.BitsAllocated // 8}"
-    return np.frombuffer(header.PixelData, dtype).reshape(header.Rows, header.Columns)
+    colours = [3] if header.SamplesPerPixel == 3 else []
+    return np.frombuffer(header.PixelData, dtype).reshape(header.Rows, header.Columns, *colours)
 
 
 def jpeg_2000(header: Dataset) -> Dataset:
@@ -81,17 +82,23 @@ def jpeg_ls(header: Dataset) -> Dataset:
     return compressed(header, imagecodecs.jpegls_encode(stored(header)), JPEGLSLossless)
 
 
-def jpeg_lossless(header: Dataset) -> Dataset:
-    """The same image, compressed as JPEG lossless (ITU-T T.81 annex H) with first-order prediction."""
-    pixels_HW = stored(header)
-    bits = "".join(_difference(int(value)) for value in _differences(pixels_HW.astype(int), header.BitsStored).ravel())
+def jpeg_lossless(header: Dataset, *, marker: bytes = b"", first_id: int = 1) -> Dataset:
+    """The same image, compressed as JPEG lossless (ITU-T T.81 annex H) with first-order prediction.
+
+    marker: an application segment before the frame; first_id: number of the first component, the others follow.
+    """
+    planes_CHW = np.atleast_3d(stored(header)).transpose(2, 0, 1).astype(int)
+    ids = range(first_id, first_id + len(planes_CHW))
+    differences_CHW = np.stack([_differences(plane_HW, header.BitsStored) for plane_HW in planes_CHW])
+    bits = "".join(_difference(int(value)) for value in differences_CHW.transpose(1, 2, 0).ravel())
     bits += "1" * (-len(bits) % 8)
     packed = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\x00")
     # 17 codes of five bits each: a difference's length is its own code
     huffman = b"\xff\xc4" + struct.pack(">HB", 19 + 17, 0) + bytes([0, 0, 0, 0, 17, *[0] * 11, *range(17)])
-    frame = struct.pack(">HBHHBBBB", 11, header.BitsStored, header.Rows, header.Columns, 1, 1, 0x11, 0)
-    scan = struct.pack(">HBBBBBB", 8, 1, 1, 0, 1, 0, 0)
-    stream = b"\xff\xd8\xff\xc3" + frame + huffman + b"\xff\xda" + scan + packed + b"\xff\xd9"
+    frame = struct.pack(">HBHHB", 8 + 3 * len(ids), header.BitsStored, header.Rows, header.Columns, len(ids))
+    frame += b"".join(bytes([each, 0x11, 0]) for each in ids)
+    scan = struct.pack(">HB", 6 + 2 * len(ids), len(ids)) + b"".join(bytes([each, 0]) for each in ids) + b"\1\0\0"
+    stream = b"\xff\xd8" + marker + b"\xff\xc3" + frame + huffman + b"\xff\xda" + scan + packed + b"\xff\xd9"
     return compressed(header, stream, JPEGLosslessSV1)
 
 

@@ -2,13 +2,18 @@
 
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import imagecodecs
 import numpy as np
 import pytest
+from PIL import Image
+from pydicom.config import IGNORE
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut, convert_color_space
+from pydicom.pixels.utils import pixel_array
 from pydicom.uid import MPEG2MPML, JPEGBaseline8Bit, JPEGExtended12Bit, RLELossless
 
 from emixer.data.encoded_size import encoded_size
@@ -129,6 +134,48 @@ def test_eight_bit_images_without_a_window_keep_their_values_and_colour_becomes_
     np.testing.assert_array_equal(decode_image(content, 2, "crop"), [[76, 0], [0, 150]])  # 0.299 and 0.587 of 255
 
 
+JFIF = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
+ADOBE_YCC = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\1"
+
+
+def colour_dataset(photometric: str) -> Dataset:
+    colours = np.random.default_rng(3).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    elements = {"SamplesPerPixel": 3, "PlanarConfiguration": 0, "PhotometricInterpretation": photometric}
+    return dicom_dataset(colours, 8, **elements)
+
+
+@pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL"])
+@pytest.mark.parametrize(
+    "compress",
+    [
+        jpeg_lossless, jpeg_ls, partial(jpeg_lossless, marker=JFIF), partial(jpeg_lossless, marker=ADOBE_YCC),
+        partial(jpeg_lossless, first_id=0), partial(jpeg_lossless, first_id=ord("R")),
+    ],
+)  # fmt: skip
+def test_colour_in_lossless_compressions_becomes_the_luma_of_what_pydicom_reads_uncompressed(
+    compress: Callable[[Dataset], Dataset], photometric: str
+) -> None:
+    native = colour_dataset(photometric)
+    colours_HWC = pixel_array(native)  # pydicom converts YBR_FULL to RGB
+    if photometric == "YBR_FULL":
+        raw_HWC = pixel_array(native, raw=True)
+        np.testing.assert_array_equal(colours_HWC, convert_color_space(raw_HWC, "YBR_FULL", "RGB"))
+    expected = np.asarray(Image.fromarray(colours_HWC).convert("L"))
+    np.testing.assert_array_equal(shown(dicom_bytes(native)), expected)
+    np.testing.assert_array_equal(shown(dicom_bytes(compress(native))), expected)
+
+
+def test_colour_of_more_than_eight_bits_and_streams_of_another_number_of_colours_are_listed() -> None:
+    header = jpeg_lossless(colour_dataset("RGB"))
+    header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
+    with pytest.raises(ImageError, match=r"^DICOM is damaged or cut short$"):
+        decode_image(dicom_bytes(header), SIDE, "crop")
+    elements = {"SamplesPerPixel": 3, "PlanarConfiguration": 0, "PhotometricInterpretation": "RGB"}
+    deep = dicom_dataset(np.zeros((SIDE, SIDE, 3), np.uint16), 12, **elements)
+    with pytest.raises(ImageError, match=f"^{NOT_READ}$"):
+        decode_image(dicom_bytes(jpeg_lossless(deep)), SIDE, "crop")
+
+
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 def test_every_lossless_compression_gives_the_same_image(bits: int) -> None:
     def header() -> Dataset:
@@ -230,6 +277,36 @@ def test_burnt_in_annotation_is_remarked() -> None:
     assert read_image(dicom_file(image(12), 12, BurnedInAnnotation="YES"), SIDE, "crop").remark is not None
     assert read_image(dicom_file(image(12), 12, BurnedInAnnotation="NO"), SIDE, "crop").remark is None
     assert read_image(WHOLE, SIDE, "crop").remark is None
+
+
+@pytest.mark.parametrize(
+    ("sex", "age", "known"),
+    [
+        ("F", "045Y", ("F", 45)), ("M", "51", ("M", 51)), ("m ", "7Y", ("M", 7)), ("O", "101Y", (None, 101)),
+        ("F", "018M", ("F", 1)), ("F", "060W", ("F", 1)), ("M", "012D", ("M", 0)), ("M", "000D", ("M", 0)),
+        ("", "", (None, None)), (None, None, (None, None)), ("X", "000Y", (None, None)), ("F", "0", ("F", None)),
+        ("F", "121Y", ("F", None)), ("M", "-5Y", ("M", None)), ("M", "45 Y", ("M", None)),
+        ("F\\M", "1e2", (None, None)),
+    ],
+)  # fmt: skip
+def test_sex_and_age_of_a_header_are_read_and_nonsense_is_unknown(
+    sex: str | None, age: str | None, known: tuple[str | None, int | None]
+) -> None:
+    header = dicom_dataset(image(12), 12)
+    for keyword, representation, value in (("PatientSex", "CS", sex), ("PatientAge", "AS", age)):
+        if value is not None:
+            header.add(DataElement(keyword, representation, value, validation_mode=IGNORE))
+    read = read_image(dicom_bytes(header), SIDE, "crop")
+    assert (read.sex, read.age_years) == known
+
+
+def test_elements_that_hold_no_text_cost_an_image_nothing_but_its_sex_and_age() -> None:
+    header = dicom_dataset(image(12), 12)
+    header.add(DataElement("PatientSex", "SQ", [Dataset()]))
+    header.add(DataElement("PatientAge", "OB", b"\xff\xfe\0\x80"))
+    read = read_image(dicom_bytes(header), SIDE, "crop")
+    assert (read.sex, read.age_years) == (None, None)
+    np.testing.assert_array_equal(read.pixels_SS, shown(WHOLE))
 
 
 def test_without_the_extra_one_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

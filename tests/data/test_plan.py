@@ -76,3 +76,13 @@ def test_a_block_is_one_row_group_of_an_aligned_table(tmp_path: Path) -> None:
     write_aligned(workspace.plan_table, planned.images, planned.block_starts)
     start, stop = planned.block_starts[1:3]
     assert read_aligned(workspace.plan_table, 1).equals(planned.images.slice(start, stop - start))
+
+
+def test_of_the_images_nothing_stays_in_memory_once_they_are_in_the_workspace(tmp_path: Path) -> None:
+    planned = plan(700)
+    assert planned.collection.images.get_total_buffer_size() < 100  # the offsets of no rows
+    workspace = Workspace(tmp_path)
+    with workspace.opened(planned) as stored:
+        assert stored.images.get_total_buffer_size() < 100 < planned.images.get_total_buffer_size()
+        assert stored.num_planned == 700
+        assert workspace.columns("split", "dicom_id").equals(planned.images.select(["split", "dicom_id"]))

@@ -358,7 +358,7 @@ def test_bytes_do_not_depend_on_workers_or_the_order_of_work(tmp_path: Path, ray
             decoder_of(planned).decode(block)
         decide(planned.plan, planned.workspace, planned.config.ingest.missing_findings)
         for shard in reversed(range(len(planned.plan.shards))):
-            ShardAssembler.of(planned.plan, planned.workspace, "mimic-cxr").assemble(shard)
+            ShardAssembler.of(planned.plan, planned.workspace).assemble(shard)
     for out in (parallel, backwards):
         assert ingest(tree.root, out).exit_code == 0
     assert (parallel / "manifest.json").read_bytes() == (backwards / "manifest.json").read_bytes()

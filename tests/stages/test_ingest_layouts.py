@@ -1,6 +1,7 @@
 """`emixer phantom --layout` followed by `emixer ingest`, for the layouts the two must agree on."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,13 +17,14 @@ def emixer(*arguments: object) -> Result:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("layout", ["padchest", "vindr-cxr", "brax"])
+@pytest.mark.parametrize("layout", ["chexpert", "padchest", "vindr-cxr", "brax"])
 def test_phantom_in_another_layout_is_ingested_by_one_command(layout: str, tmp_path: Path, ray_cluster: None) -> None:
     root, out = tmp_path / layout, tmp_path / "shards"
     drawn = emixer("phantom", "--layout", layout, "--studies", 12, "--height-px", 80, "--out", root)
     assert drawn.exit_code == 0, drawn.output
     assert f"emixer ingest {layout} --root {root}" in drawn.output
-    taken = emixer("ingest", layout, "--root", root, "--out", out, "--side-px", 32, "--min-token-count", 1)
+    command = shlex.split(drawn.output.partition("Next: emixer ")[2])
+    taken = emixer(*command, "--side-px", 32, "--min-token-count", 1)
     assert taken.exit_code == 0, taken.output
     manifest = json.loads((out / "manifest.json").read_text())
     kept = sum(split["images"] for split in manifest["splits"].values())
@@ -31,8 +33,17 @@ def test_phantom_in_another_layout_is_ingested_by_one_command(layout: str, tmp_p
     rows = [row for split in shards.splits for path in shards.files(split) for row in pq.read_table(path).to_pylist()]
     assert {row["source"] for row in rows} == {"phantom"}
     assert {row.get("manufacturer") for row in rows} == ({"emixer"} if layout == "brax" else {None})
-    known = {"padchest": ("sex", "age_years"), "brax": ("sex", "age_years", "manufacturer")}
-    assert shards.info.known_of_images == known.get(layout, ())
+    known = ("sex", "age_years", *(["manufacturer"] if layout == "brax" else []))
+    assert shards.info.known_of_images == known
+    if layout == "vindr-cxr":
+        factors = {row["dicom_id"].replace("-", ""): row for row in pq.read_table(root / "factors.parquet").to_pylist()}
+        for row in rows:
+            drawn_as = factors[row["dicom_id"]]
+            assert (row["sex"], row["age_years"]) == (drawn_as["sex"], drawn_as["age_years"])
+    if layout == "chexpert":
+        outcomes = {outcome for counts in manifest["reports"].values() for outcome in counts}
+        assert outcomes <= {"findings section", "impression section"}
+        assert all(row["report"] and row["sentences"] for row in rows)
     if layout == "padchest":
         assert shards.info.report_language == "es"
         assert {row["report"] for row in rows} <= {"sin hallazgos .", "con hallazgos ."}

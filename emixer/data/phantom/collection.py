@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emixer.data.phantom.damage import IMAGE_DAMAGES, Damage, broken_image, broken_report, damaged_studies
-from emixer.data.phantom.factors import SCHEMA, factor_row, table
+from emixer.data.phantom.factors import SCHEMA, factor_row
 from emixer.data.phantom.layouts import LAYOUTS, Layout, Row
 from emixer.data.phantom.study import ImagePlan, Settings, Study, make_study
 from emixer.errors import RunFolderError
@@ -39,6 +39,8 @@ DRAWING_VERSION = 1
 _STATE = ".phantom"
 _BLOCK = re.compile(r"studies-(\d{8})-(\d{8})\.parquet")
 _ROW_GROUP = 4096
+_BLOCK_SCHEMA = pa.schema([*SCHEMA, ("findings", pa.string()), ("impression", pa.string())])
+"""Factors, and what of a report tables may hold."""
 _README = """This is a phantom: procedurally drawn chest images with matching reports, laid out like {title}.
 No patient, no real image and no real report went into it. Made by `emixer phantom`; the settings stand in phantom.json,
 the truth behind each image in factors.parquet. Dedicated to the public domain (CC0 1.0).
@@ -64,6 +66,7 @@ class Collection:
             "broken_files": self.broken_files,
             "layout": self.layout,
             "drawing_version": DRAWING_VERSION,
+            "layout_version": LAYOUTS[self.layout].version,
         }
 
     def is_complete(self) -> bool:
@@ -110,17 +113,19 @@ def write_block(collection: Collection, start: int, stop: int) -> int:
     for index in range(start, stop):
         study = make_study(collection.settings, index)
         damage = damages.get(index)
+        sections = {"findings": study.report.findings, "impression": study.report.impression}
         taken = []
         for number, image in enumerate(study.images):
             hurt = damage if number == 0 or damage not in IMAGE_DAMAGES else None
             if layout.laterals or image.projection != "LATERAL":
-                taken.append((image, factor_row(study, image, hurt)))
+                taken.append((image, {**factor_row(study, image, hurt), **sections}))
         write = _write_study if layout.has_report_files else _write_images
         sums += write(collection.out, study, taken, damage, layout)
         rows += [row for _, row in taken]
     path = collection.out / _STATE / f"studies-{start:08d}-{stop:08d}.parquet"
     with written_aside(path) as aside:
-        pq.write_table(table(rows).replace_schema_metadata({"sums": json.dumps(sums)}), aside)
+        table = pa.Table.from_pylist(rows, schema=_BLOCK_SCHEMA.with_metadata({"sums": json.dumps(sums)}))
+        pq.write_table(table, aside)
     return len(rows)
 
 
@@ -155,7 +160,7 @@ def _read_record(out: Path) -> dict[str, Any] | None:
     """phantom.json of a folder; None for a folder that is missing or empty."""
     try:
         record: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
-        record.setdefault("layout", "mimic-cxr-jpg")  # there was no other one
+        record = {"layout": "mimic-cxr-jpg", "layout_version": 1, **record}  # there was no other one
     except FileNotFoundError:
         if out.is_dir() and any(not is_bookkeeping(path) for path in out.iterdir()):
             raise RunFolderError(
@@ -278,7 +283,7 @@ def _write_factors(path: Path, tables: Iterable[pa.Table]) -> None:
     with written_aside(path) as aside, pq.ParquetWriter(aside, SCHEMA) as writer:
         waiting: list[pa.Table] = []
         for block in tables:
-            waiting.append(block.replace_schema_metadata(None))
+            waiting.append(block.select(SCHEMA.names).replace_schema_metadata(None))
             if sum(t.num_rows for t in waiting) >= _ROW_GROUP:
                 joined = pa.concat_tables(waiting)
                 whole = joined.num_rows // _ROW_GROUP * _ROW_GROUP

@@ -1,6 +1,5 @@
 """`factors.parquet`: one row an image with everything that is true of it. The tables are views of the same rows."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -75,11 +74,6 @@ SCHEMA = pa.schema(
 def factor_row(study: Study, image: ImagePlan, damage: Damage | None) -> dict[str, Any]:
     """One image's row under SCHEMA."""
     return {**_identity(study, image, damage), **_labels(study), **_measures(study, image), **_lists(study)}
-
-
-def table(rows: Sequence[dict[str, Any]]) -> pa.Table:
-    """Rows as an Arrow table of SCHEMA."""
-    return pa.Table.from_pylist(list(rows), schema=SCHEMA)
 
 
 def _identity(study: Study, image: ImagePlan, damage: Damage | None) -> dict[str, Any]:

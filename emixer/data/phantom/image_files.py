@@ -27,12 +27,17 @@ def encode_png(image: Radiograph, *, deep: bool = False) -> bytes:
     return buffer.getvalue()
 
 
-def encode_dicom(image: Radiograph, dicom_id: str, *, white_is_zero: bool) -> bytes:
+def encode_dicom(
+    image: Radiograph, dicom_id: str, *, white_is_zero: bool, sex: str | None = None, age: str | None = None
+) -> bytes:
     """Computed radiography of 12 bits with a window over all of them, whose identifiers are made of `dicom_id`.
 
+    sex, age: PatientSex and PatientAge; the age is written as given, whether or not the standard allows it.
     Raises ConfigError where the extra `dicom` is missing.
     """
     require_dicom("A phantom of DICOM images")
+    from pydicom.config import IGNORE
+    from pydicom.dataelem import DataElement
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
 
@@ -43,6 +48,10 @@ def encode_dicom(image: Radiograph, dicom_id: str, *, white_is_zero: bool) -> by
     header.SOPInstanceUID = f"2.25.{int(dicom_id.replace('-', '')[:32], 16)}"
     header.Modality = "CR"
     header.PatientID = header.PatientName = "phantom"
+    if sex is not None:
+        header.PatientSex = sex
+    if age is not None:
+        header.add(DataElement("PatientAge", "AS", age, validation_mode=IGNORE))
     header.SamplesPerPixel, header.PixelRepresentation = 1, 0
     header.PhotometricInterpretation = "MONOCHROME1" if white_is_zero else "MONOCHROME2"
     header.Rows, header.Columns = image.shape

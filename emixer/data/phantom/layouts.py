@@ -1,7 +1,8 @@
 """How published collections lay out images and tables, for the phantom to do the same: one class a collection.
 
-A layout sees rows of factors.parquet alone, so names of files are made of what such a row holds. What the collections'
-own tables hold beyond what a reader of them needs is left out.
+A layout sees rows of factors.parquet, so names of files are made of what such a row holds, and the `findings` and
+`impression` of the report, empty where it has no such section. What the collections' own tables hold beyond what a
+reader of them needs is left out.
 """
 
 from collections import Counter
@@ -18,7 +19,7 @@ from emixer.data.phantom.radiograph import Radiograph
 
 Row = dict[str, Any]
 Rows = Callable[[], Iterator[Row]]
-"""All rows of factors, as often as they are asked for."""
+"""All of these rows, as often as they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class Layout:
     laterals: ClassVar[bool] = True
     dicom: ClassVar[bool] = False
     has_report_files: ClassVar[bool] = False
+    report_table: ClassVar[str | None] = None
+    """The table of reports that `emixer ingest` takes as --reports."""
+    version: ClassVar[int] = 1
+    """Changes whenever the same drawing would be laid out in other bytes."""
 
     def image_path(self, row: Row) -> str:
         """Where an image lies, relative to the collection."""
@@ -126,9 +131,11 @@ class NihCxr14(Layout):
 
 
 class Chexpert(Layout):
-    """JPEGs in folders of patients and studies, one table for train and one for valid."""
+    """JPEGs in folders of patients and studies, a table for train, one for valid and CheXpert Plus's, of reports."""
 
-    title = "CheXpert v1.0"
+    title = "CheXpert v1.0 with the reports of CheXpert Plus"
+    report_table = "df_chexpert_plus_240401.csv"
+    version = 2
     ingest = "chexpert"
 
     def image_path(self, row: Row) -> str:
@@ -146,6 +153,10 @@ class Chexpert(Layout):
                 f"{part}.csv", header,
                 (self._entry(row) for row in rows() if (row["split"] == "validate") == (part == "valid")),
             )  # fmt: skip
+        yield Table(
+            self.report_table, ("path_to_image", "section_findings", "section_impression"),
+            ((self.image_path(row), row["findings"], row["impression"]) for row in rows()),
+        )  # fmt: skip
 
     def _entry(self, row: Row) -> tuple[Any, ...]:
         lateral = row["projection"] == "LATERAL"
@@ -189,6 +200,7 @@ class VindrCxr(Layout):
     """Frontal DICOM images without patients; two readers see the truth, the third says what the report says."""
 
     title = "VinDr-CXR 1.0.0"
+    version = 2
     ingest = "vindr-cxr"
     dicom = True
     laterals = False
@@ -197,7 +209,7 @@ class VindrCxr(Layout):
         return f"{'test' if row['split'] == 'test' else 'train'}/{_image_id(row)}.dicom"
 
     def encode(self, image: Radiograph, row: Row) -> bytes:
-        return _dicom(image, row)
+        return _dicom(image, row, sex=row["sex"], age=f"{row['age_years']:03d}Y")
 
     def tables(self, rows: Rows) -> Iterator[Table]:
         names = [{"No Finding": "No finding"}.get(name, name) for name in VINDR28]
@@ -210,9 +222,11 @@ class VindrCxr(Layout):
 
 
 class RsnaPneumonia(Layout):
-    """Frontal DICOM images, a table of boxes and one of classes, and which images of NIH's they are."""
+    """Frontal DICOM images with plain years for an age, a table of boxes and one of classes, and which images of NIH's
+    they are."""
 
     title = "RSNA Pneumonia Detection Challenge, stage 2"
+    version = 2
     ingest = "rsna-pneumonia"
     dicom = True
     laterals = False
@@ -221,7 +235,7 @@ class RsnaPneumonia(Layout):
         return f"stage_2_train_images/{_image_id(row)}.dcm"
 
     def encode(self, image: Radiograph, row: Row) -> bytes:
-        return _dicom(image, row)
+        return _dicom(image, row, sex=row["sex"], age=str(row["age_years"]))
 
     def tables(self, rows: Rows) -> Iterator[Table]:
         yield Table(
@@ -365,5 +379,5 @@ def _image_id(row: Row) -> str:
     return str(row["dicom_id"]).replace("-", "")
 
 
-def _dicom(image: Radiograph, row: Row) -> bytes:
-    return encode_dicom(image, row["dicom_id"], white_is_zero=row["portable"])
+def _dicom(image: Radiograph, row: Row, **told: str) -> bytes:
+    return encode_dicom(image, row["dicom_id"], white_is_zero=row["portable"], **told)

@@ -53,6 +53,9 @@ class Report:
     states: Mapping[Label, int]
     """1, 0 or -1; labels that are not mentioned are missing."""
     layout: str
+    findings: str
+    """What stands in the section of that name, the last one if there are several; empty where there is none."""
+    impression: str
 
     def row(self) -> tuple[int | None, ...]:
         """The 14 values in the order of CHEXPERT; None is blank."""
@@ -75,8 +78,11 @@ def write_report(
             states[label] = 1
     if not any(states.get(label) in (1, -1) for label in _ORDER[1:]):
         states[Label.NO_FINDING] = 1
-    text = _lay_out(rng, layout, _join(body), _join(end, numbered=rng.random() < 0.3), views, before is None)
-    return Report(text, states, layout)
+    summed_up = _join(end, numbered=rng.random() < 0.3)
+    preamble = _preamble(rng, views, before is None)
+    sections = _sections(rng, layout, _join(body), summed_up, views)
+    text = _wrap(rng, [*preamble, *sections])
+    return Report(text, states, layout, _last_of(sections, "FINDINGS"), _last_of(sections, "IMPRESSION"))
 
 
 def _body(
@@ -127,29 +133,28 @@ def _join(sentences: list[Sentence], *, numbered: bool = False) -> str:
     return " ".join(sentence.text for sentence in sentences)
 
 
-def _lay_out(rng: np.random.Generator, layout: str, body: str, end: str, views: str, first: bool) -> str:
-    """Puts the text under headers. An impression that stands alone carries the whole body."""
-    head = _preamble(rng, views, first)
+def _sections(rng: np.random.Generator, layout: str, body: str, end: str, views: str) -> list[tuple[str, str]]:
+    """The text under its headers. An impression that stands alone carries the whole body."""
     upper = rng.random() < 0.93
     findings_header = "FINDINGS:" if upper else "Findings:"
     impression_header = "IMPRESSION:" if upper else "Impression:"
     if layout == "impression only":
-        sections = [(impression_header, body)]
-    elif layout == "findings only":
-        sections = [(findings_header, body)]
-    elif layout == "no header":
-        sections = [("", body)]
-    elif layout == "joint header":
-        sections = [("FINDINGS AND IMPRESSION:", body)]
-    elif layout == "repeated findings":
-        sections = [
-            (findings_header, views + " of the chest provided."),
-            (findings_header, body),
-            (impression_header, end),
-        ]
-    else:
-        sections = [(findings_header, body), (impression_header, end)]
-    return _wrap(rng, [*head, *sections])
+        return [(impression_header, body)]
+    if layout == "findings only":
+        return [(findings_header, body)]
+    if layout == "no header":
+        return [("", body)]
+    if layout == "joint header":
+        return [("FINDINGS AND IMPRESSION:", body)]
+    sections = [(findings_header, body), (impression_header, end)]
+    if layout == "repeated findings":
+        return [(findings_header, views + " of the chest provided."), *sections]
+    return sections
+
+
+def _last_of(sections: list[tuple[str, str]], name: str) -> str:
+    """A section under both names is one of findings."""
+    return next((text for header, text in reversed(sections) if header.upper().startswith(name)), "")
 
 
 def _preamble(rng: np.random.Generator, views: str, first: bool) -> list[tuple[str, str]]:

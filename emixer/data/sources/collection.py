@@ -11,14 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from emixer.data.schema import ENGLISH, KNOWN_OF_IMAGES, SPLITS
+from emixer.data.sorted_keys import sorted_rows
 from emixer.errors import SourceError
 
 _VIEW_NAME = re.compile(r"[A-Za-z][A-Za-z_ -]{0,15}")
 """What may be shown of a view column, which could be another one that holds ids."""
+_SUBJECTS_AT_ONCE = 2**14
+"""As Python strings, which take five times the memory of Arrow's."""
 
 
 class LeftOut(NamedTuple):
@@ -37,6 +41,7 @@ class Collection:
     not_selected: images that the settings leave out, by reason. left_out: images and files that the tables contradict.
     remarks: other counts a user should see. unmapped_labels: images by label of the source that has no counterpart
     here. report_language: reports in another language than English are kept as text, and neither parsed nor tokenized.
+    from_headers: those of SEX_AND_AGE that the images' DICOM headers tell where no table does.
     """
 
     source: str
@@ -50,6 +55,7 @@ class Collection:
     remarks: Mapping[str, int] = field(default_factory=dict)
     unmapped_labels: Mapping[str, int] = field(default_factory=dict)
     report_language: str = ENGLISH
+    from_headers: tuple[str, ...] = ()
 
 
 def image_schema(num_labels: int) -> pa.Schema:
@@ -81,9 +87,13 @@ def image_table(num_labels: int, **columns: pa.Array | pa.ChunkedArray) -> pa.Ta
 
 def split_by_subject(subject_ids: pa.ChunkedArray, validate_fraction: float, test_fraction: float) -> pa.Array:
     """A split for each subject from a hash of its id: the same for ever, whatever other subjects there are."""
-    subjects = subject_ids.combine_chunks().dictionary_encode()
-    names = [_split_of(name, validate_fraction, test_fraction) for name in subjects.dictionary.to_pylist()]
-    return pa.array(names, pa.string()).take(subjects.indices)
+    places = [np.empty(0, np.int8)]
+    for start in range(0, len(subject_ids), _SUBJECTS_AT_ONCE):
+        subjects = subject_ids.slice(start, _SUBJECTS_AT_ONCE).combine_chunks().dictionary_encode()
+        splits = (_split_of(name, validate_fraction, test_fraction) for name in subjects.dictionary.to_pylist())
+        of_subjects = np.fromiter(map(SPLITS.index, splits), np.int8, len(subjects.dictionary))
+        places.append(of_subjects[subjects.indices.to_numpy()])
+    return pa.array(SPLITS).take(pa.array(np.concatenate(places)))
 
 
 def _split_of(subject_id: str, validate_fraction: float, test_fraction: float) -> str:
@@ -125,8 +135,10 @@ def require_images(images: pa.Table, where: Path, not_selected: Mapping[str, int
 
 def require_disjoint_subjects(images: pa.Table, where: Path) -> None:
     """Raises SourceError when a patient's images are in two splits, which would leak test patients into training."""
-    splits = images.group_by("subject_id").aggregate([("split", "count_distinct")])
-    num_mixed = pc.sum(pc.greater(splits["split_count_distinct"], 1)).as_py() or 0
+    order, is_same = sorted_rows(images["subject_id"])
+    splits = pc.index_in(images["split"], value_set=pa.array(SPLITS)).to_numpy()[order]
+    subject = np.cumsum(~is_same)
+    num_mixed = len(np.unique(subject[is_same & (splits[:-1] != splits[1:])]))
     if num_mixed:
         raise SourceError(
             f"{where}: {num_mixed:,} subjects have images in more than one split. Splits must not share subjects; "

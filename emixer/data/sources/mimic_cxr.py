@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from emixer.config.ingest import MimicCxrSource
 from emixer.data.labels import CHEXPERT
-from emixer.data.schema import SPLITS
+from emixer.data.schema import OLDEST_YEARS, SPLITS
 from emixer.data.sources.collection import (
     Collection,
     LeftOut,
@@ -41,7 +41,6 @@ from emixer.data.sources.tables import (
 from emixer.errors import SourceError
 
 _DATE = "StudyDate"
-_OLDEST = 120
 _SUFFIXES = {"jpg": ".jpg", "dicom": ".dcm"}
 
 
@@ -52,15 +51,7 @@ def read_mimic_cxr(source: MimicCxrSource) -> Collection:
             f"{source.root} holds no folder `files`. Expected MIMIC-CXR-JPG as published: files/p10/... and the "
             "mimic-cxr-2.0.0-*.csv.gz tables."
         )
-    metadata_path = _find_table(source.root, "metadata")
-    metadata = read_table(
-        metadata_path, ("dicom_id", "subject_id", "study_id", "ViewPosition", *([_DATE] if source.patients else []))
-    )
-    for name in ("dicom_id", "subject_id", "study_id"):
-        require_safe_ids(metadata_path, metadata, name)
-    require_unique(metadata_path, metadata, "dicom_id")
-
-    selected, not_selected = select_views(metadata, "ViewPosition", source.views, keep_missing=source.keep_missing_view)
+    selected, not_selected = _selected(source)
     splits = _splits(source.root, selected)
     listed = pc.is_valid(splits)
     suffix = _SUFFIXES[source.image_format]
@@ -69,9 +60,10 @@ def read_mimic_cxr(source: MimicCxrSource) -> Collection:
         for path in _image_paths(selected.filter(pc.invert(listed)), suffix).to_pylist()
     )
     taken = selected.filter(listed)
+    del selected  # as much memory as `taken`
     known = {} if source.patients is None else _sex_and_age(source.patients, taken)
     images = _image_table(taken, splits.filter(listed), _labels(source, taken), suffix, known)
-    require_images(images, metadata_path, not_selected)
+    require_images(images, _find_table(source.root, "metadata"), not_selected)
     require_disjoint_subjects(images, _find_table(source.root, "split"))
     return Collection(
         source="mimic-cxr",
@@ -83,6 +75,17 @@ def read_mimic_cxr(source: MimicCxrSource) -> Collection:
         not_selected=not_selected,
         left_out=left_out,
     )
+
+
+def _selected(source: MimicCxrSource) -> tuple[pa.Table, dict[str, int]]:
+    """Images of the views that are asked for, and how many there are of each other view."""
+    path = _find_table(source.root, "metadata")
+    ids = ("dicom_id", "subject_id", "study_id")
+    table = read_table(path, (*ids, "ViewPosition", *([_DATE] if source.patients else [])))
+    for name in ids:
+        require_safe_ids(path, table, name)
+    require_unique(path, table, "dicom_id")
+    return select_views(table, "ViewPosition", source.views, keep_missing=source.keep_missing_view)
 
 
 def _find_table(root: Path, name: str) -> Path:
@@ -147,7 +150,7 @@ def _sex_and_age(path: Path, images: pa.Table) -> dict[str, pa.ChunkedArray]:
     age, year = (whole_numbers(table[name]).take(rows) for name in ("anchor_age", "anchor_year"))
     since = pc.subtract(whole_numbers(pc.utf8_slice_codeunits(images[_DATE], 0, 4)), year)
     years = pc.add(age, since)
-    is_plausible = pc.and_(pc.greater_equal(years, 0), pc.less_equal(years, _OLDEST))
+    is_plausible = pc.and_(pc.greater_equal(years, 0), pc.less_equal(years, OLDEST_YEARS))
     known = pc.if_else(is_plausible, years, pa.scalar(None, years.type)).cast(pa.int16())
     return {"sex": sexes(table["gender"]).take(rows), "age_years": known}
 

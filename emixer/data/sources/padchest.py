@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from emixer.config.ingest import PadChestSource
 from emixer.data.labels import CHEXPERT
 from emixer.data.padchest_labels import EXCLUDED, PADCHEST_LABELS, SAYS_NOTHING
+from emixer.data.schema import OLDEST_YEARS
 from emixer.data.sources.collection import (
     Collection,
     LeftOut,
@@ -46,7 +47,6 @@ _VERSIONS = {
     )
 }  # fmt: skip
 _OPTIONAL = ("PatientSex_DICOM", "PatientBirth", "StudyDate_DICOM", "Manufacturer_DICOM")
-_OLDEST = 120
 
 
 def read_padchest(source: PadChestSource) -> Collection:
@@ -111,7 +111,7 @@ def _ages(births: pa.ChunkedArray, studies: pa.ChunkedArray) -> pa.ChunkedArray:
     born = pc.struct_field(pc.extract_regex(births, r"^(?P<year>\d{4})(?:\.0)?$"), "year").cast(pa.int16())
     seen = pc.struct_field(pc.extract_regex(studies, r"^(?P<year>\d{4})\d{4}(?:\.0)?$"), "year").cast(pa.int16())
     ages = pc.subtract(seen, born)
-    is_age = pc.and_(pc.greater_equal(ages, 0), pc.less_equal(ages, _OLDEST))
+    is_age = pc.and_(pc.greater_equal(ages, 0), pc.less_equal(ages, OLDEST_YEARS))
     return pc.if_else(is_age, ages, pa.scalar(None, pa.int16()))
 
 

@@ -2,7 +2,8 @@
 
     stage_2_train_labels.csv          patientId, Target, a box: one row a box, or one for an image without
     stage_2_detailed_class_info.csv   patientId, class: Lung Opacity, Normal, No Lung Opacity / Not Normal
-    stage_2_train_images/*.dcm        images of 1024 px; the test images have no labels and are not read
+    stage_2_train_images/*.dcm        images of 1024 px, with sex and age in their headers; the test images have
+                                      no labels and are not read
 
 Labels: Lung Opacity (Target 1) and No Finding (class Normal). A `patientId` is an image, and the images are some of NIH
 ChestX-ray14's: without RSNA's mapping (`rsna_origin`), a patient may be in two splits here, and in both collections.
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from emixer.config.ingest import RsnaPneumoniaSource
 from emixer.data.labels import Label
+from emixer.data.schema import SEX_AND_AGE
 from emixer.data.sources.collection import (
     Collection,
     image_table,
@@ -68,7 +70,13 @@ def read_rsna_pneumonia(source: RsnaPneumoniaSource) -> Collection:
     )
     require_images(images, path, {})
     require_disjoint_subjects(images, path)
-    return Collection(source="rsna-pneumonia", images=images, label_names=_LABELS, images_root=source.root)
+    return Collection(
+        source="rsna-pneumonia",
+        images=images,
+        label_names=_LABELS,
+        images_root=source.root,
+        from_headers=SEX_AND_AGE,
+    )
 
 
 def _subjects(source: RsnaPneumoniaSource, ids: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.Array]:

@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from emixer.data.schema import OLDEST_YEARS
+from emixer.data.sorted_keys import sorted_rows
 from emixer.errors import SourceError
 
 _FIRST_ROW = 2  # of the data; the header is row 1
@@ -155,11 +157,11 @@ def require_present(path: Path, table: pa.Table, name: str) -> None:
 def require_unique(path: Path, table: pa.Table, name: str) -> None:
     """Raises SourceError when a key stands in two rows."""
     require_present(path, table, name)
-    codes = table[name].combine_chunks().dictionary_encode().indices.to_numpy()
-    _, first, counts = np.unique(codes, return_index=True, return_counts=True)
-    if (counts > 1).any():
-        code = int(np.flatnonzero(counts > 1)[0])
-        earlier, later = np.flatnonzero(codes == codes[first[code]])[:2] + _FIRST_ROW
+    order, is_same = sorted_rows(table[name])
+    if is_same.any():
+        twice = np.flatnonzero(is_same)
+        first = twice[np.argmin(order[twice])]
+        earlier, later = order[first : first + 2] + _FIRST_ROW
         raise SourceError(f"{path}: rows {earlier} and {later} have the same {name}. Each must be in one row only.")
 
 
@@ -262,9 +264,9 @@ def sexes(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def whole_years(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Years, int16, of cells such as 58, 58.0 and 058Y; null for anything else, and for ages above 120."""
+    """Years, int16, of cells such as 58, 58.0 and 058Y; null for anything else, and above OLDEST_YEARS."""
     years = pc.struct_field(pc.extract_regex(texts, r"^(?P<years>\d{1,3})(?:\.0|Y)?$"), "years").cast(pa.int16())
-    return pc.if_else(pc.less_equal(years, 120), years, pa.scalar(None, pa.int16()))
+    return pc.if_else(pc.less_equal(years, OLDEST_YEARS), years, pa.scalar(None, pa.int16()))
 
 
 def whole_numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:

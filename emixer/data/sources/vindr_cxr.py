@@ -2,7 +2,7 @@
 
     annotations/image_labels_train.csv   a row an image and reader (three readers an image): 28 labels, 1 or 0
     annotations/image_labels_test.csv    a row an image: what five readers agreed on
-    train/*.dicom, test/*.dicom          images, all PA
+    train/*.dicom, test/*.dicom          images, all PA; of the patient, headers keep sex, age, size and weight
 
 The collection names no patients: an image counts as one. A share of the official train images becomes validate.
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from emixer.config.ingest import VindrCxrSource
 from emixer.data.labels import VINDR28, Label
+from emixer.data.schema import SEX_AND_AGE
 from emixer.data.sources.collection import Collection, image_table, require_images, split_by_subject
 from emixer.data.sources.tables import (
     label_vectors,
@@ -66,6 +67,7 @@ def read_vindr_cxr(source: VindrCxrSource) -> Collection:
         label_names=VINDR28,
         images_root=source.root,
         remarks={"images on which the readers of train disagree": num_split},
+        from_headers=SEX_AND_AGE,
     )
 
 

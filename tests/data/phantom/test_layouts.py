@@ -16,11 +16,12 @@ from emixer.config.ingest import (
     Source,
     VindrCxrSource,
 )
-from emixer.data.images import decode_image
+from emixer.data.images import decode_image, read_image
 from emixer.data.phantom.collection import Collection, finish, write_block
 from emixer.data.phantom.image_files import encode_png
 from emixer.data.phantom.layouts import LAYOUTS
 from emixer.data.phantom.study import Settings, make_study
+from emixer.data.sections import findings_of, findings_or_whole, split_sections
 from emixer.data.sources import read_collection
 
 STUDIES = 24
@@ -122,17 +123,44 @@ def test_the_rsna_layout_says_whose_images_they_are(drawn: tuple[str, Path]) -> 
     assert mapping.name in (root / "SHA256SUMS.txt").read_text()
 
 
+def test_the_chexpert_layout_comes_with_the_reports_of_chexpert_plus(drawn: tuple[str, Path]) -> None:
+    layout, root = drawn
+    if layout != "chexpert":
+        pytest.skip("has reports in files, or none")
+    plus = root / "df_chexpert_plus_240401.csv"
+    images = read_collection(ChexpertSource(root=root, reports=plus, views=("Frontal", "Lateral"))).images.to_pylist()
+    factors = {LAYOUTS[layout].image_path(row): row for row in pq.read_table(root / "factors.parquet").to_pylist()}
+    assert len(images) == len(factors)
+    found = set()
+    for image in images:
+        report = make_study(SETTINGS, factors[image["image_path"]]["study_index"]).report
+        found.add(report.layout)
+        if report.layout == "no header":
+            assert image["report"] is None
+            continue
+        # the text that MIMIC-CXR's file of the same study comes to
+        expected = findings_of(report.text, "impression-or-last-paragraph")
+        assert findings_or_whole(image["report"], "impression-or-last-paragraph") == expected
+        names = {section.name for section in split_sections(image["report"])} - {""}
+        assert names == {section.name for section in split_sections(report.text)} & {"findings", "impression"}
+    assert {"findings and impression", "impression only"} <= found
+    assert plus.name in (root / "SHA256SUMS.txt").read_text()
+
+
 def test_layouts_that_know_people_tell_the_sex_and_age_that_are_drawn(drawn: tuple[str, Path]) -> None:
     layout, root = drawn
     source = source_of(layout, root)
     if layout.startswith("mimic"):
         source = source.model_copy(update={"patients": root / "patients.csv.gz"})
-    elif layout not in ("nih-cxr14", "chexpert", "padchest", "brax"):
-        assert read_collection(source).images["sex"].null_count == read_collection(source).images.num_rows
-        return
     anatomy = {plan.dicom_id: plan.anatomy for i in range(STUDIES) for plan in make_study(SETTINGS, i).images}
     factors = {LAYOUTS[layout].image_path(row): row for row in pq.read_table(root / "factors.parquet").to_pylist()}
-    images = read_collection(source).images.to_pylist()
+    collection = read_collection(source)
+    images = collection.images.to_pylist()
+    if collection.from_headers:
+        for image in images:
+            assert image["sex"] is image["age_years"] is None
+            read = read_image((root / image["image_path"]).read_bytes(), 16, "squeeze")
+            image |= {"sex": read.sex, "age_years": read.age_years}
     assert {image["sex"] for image in images} == {"F", "M"}
     for image in images:
         row = factors[image["image_path"]]

@@ -1,0 +1,45 @@
+"""Sex and age of the patient in a DICOM header, as shards have them. Nothing else of a person is ever read.
+
+    PatientSex   F or M; O, which is also what collections write for "unknown", is null
+    PatientAge   three digits and a unit: 045Y, 006M, 003W, 012D (PS3.5 6.2); RSNA's files have plain years, "51"
+
+Neither says anything of the image, so nothing that is wrong with them keeps one out.
+"""
+
+import re
+from typing import TYPE_CHECKING
+
+from emixer.data.schema import OLDEST_YEARS
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+PATIENT_TAGS = ("PatientSex", "PatientAge")
+
+_AGE = re.compile(r"(\d{1,3})([DWMY]?)")
+_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12, "Y": 1, "": 1}
+
+
+def sex_of(header: "Dataset") -> str | None:
+    """F or M; None for anything else."""
+    sex = _text(header, "PatientSex").upper()
+    return sex if sex in ("F", "M") else None
+
+
+def age_years_of(header: "Dataset") -> int | None:
+    """Whole years; None for anything that is no age of a person.
+
+    No years at all are none either: 000Y is what de-identification and devices without a date of birth write, while an
+    infant's age stands in days, weeks or months.
+    """
+    age = _AGE.fullmatch(_text(header, "PatientAge").upper())
+    if age is None or (int(age[1]) == 0 and _PER_YEAR[age[2]] == 1):
+        return None
+    years = int(int(age[1]) / _PER_YEAR[age[2]])
+    return years if years <= OLDEST_YEARS else None
+
+
+def _text(header: "Dataset", keyword: str) -> str:
+    """An element's text as it stands in the file; pydicom's own parsing would raise for damaged bytes."""
+    stored = header.get_item(keyword).value if keyword in header else None
+    return stored.decode("latin-1").strip(" \0") if isinstance(stored, bytes) else ""
