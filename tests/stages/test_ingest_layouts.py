@@ -22,7 +22,7 @@ def test_phantom_in_another_layout_is_ingested_by_one_command(layout: str, tmp_p
     root, out = tmp_path / layout, tmp_path / "shards"
     drawn = emixer("phantom", "--layout", layout, "--studies", 12, "--height-px", 80, "--out", root)
     assert drawn.exit_code == 0, drawn.output
-    assert f"emixer ingest {layout} --root {root}" in drawn.output
+    assert f"emixer ingest {layout} --config demo --root {root}" in drawn.output
     command = shlex.split(drawn.output.partition("Next: emixer ")[2])
     taken = emixer(*command, "--side-px", 32, "--min-token-count", 1)
     assert taken.exit_code == 0, taken.output
