@@ -36,6 +36,13 @@ class LossConfig(Section):
 
     adversarial: Literal["logistic", "hinge"] = "logistic"
     """The paper's logistic loss (non-saturating for the generators), or hinge."""
+    relativistic: bool = False
+    """Whether D_image compares each real image with a generated one instead of judging each alone, as in R3GAN. No
+    effect on JointGAN, which has no D_image."""
+    gradient_penalty: float = Field(0.0, ge=0)
+    """Weight of R1 and R2: half the squared gradient of D_image's logit at real and at generated images."""
+    penalty_share: float = Field(0.25, gt=0, le=1)
+    """Share of a batch on which the gradient penalty is computed, and weighted up accordingly."""
     image: float = Field(1.0, ge=0)
     """Weight of D_image."""
     report: float = Field(1.0, ge=0)

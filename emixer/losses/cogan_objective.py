@@ -41,7 +41,7 @@ class CoganObjective(Objective):
     def discriminator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> tuple[Tensor, Terms]:
-        """Terms: image, rotation, report."""
+        """Terms: image, gradient_penalty, rotation, report."""
         assert isinstance(model, Cogan)
         real = with_channels(real, model.channels)
         with torch.no_grad():
@@ -65,7 +65,8 @@ class CoganObjective(Objective):
             tied = model.tied(fake_labels_BY, noise)
             if self.images.generator_learns:
                 fake_BCHW = self.augment(model.images(tied), noise, "fake")
-                terms |= self.images.generator_terms(model.critics, fake_BCHW, fake_labels_BY, noise, weights)
+                shown = with_channels(real, model.channels)
+                terms |= self.images.generator_terms(model.critics, shown, fake_BCHW, fake_labels_BY, noise, weights)
             if self.loss.report > 0:
                 terms["report"] = self._fooling_reports(model, tied.features_BFHW, fake_labels_BY, noise, weights)
         if self.loss.teacher_forcing > 0:

@@ -77,7 +77,7 @@ class EmixerObjective(Objective):
     def discriminator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> tuple[Tensor, Terms]:
-        """Terms: image, report, joint, rotation, each before its weight in the config."""
+        """Terms: image, gradient_penalty, report, joint, rotation, each before its weight in the config."""
         assert isinstance(model, Emixer)
         real = with_channels(real, model.channels)
         with torch.no_grad():
@@ -98,15 +98,16 @@ class EmixerObjective(Objective):
         """Terms: image, report, joint, rotation, image_labels, words, stops, labels, each before its weight; conditions
         beside labels if there are any."""
         assert isinstance(model, Emixer)
+        real = with_channels(real, model.channels)
         terms: Terms = {}
         if self.images.generator_learns or self._uses_reports or self.loss.image_labels > 0:
             image_BCHW = model.generate_images(fake_labels_BY, noise)
             seen_BCHW = self.augment(image_BCHW, noise, "fake")
             critic = model.image_discriminator
-            terms |= self.images.generator_terms(critic, seen_BCHW, fake_labels_BY, noise, weights)
+            terms |= self.images.generator_terms(critic, real, seen_BCHW, fake_labels_BY, noise, weights)
             if self._uses_reports or self.loss.image_labels > 0:
                 terms |= self._through_decoder(model, image_BCHW, seen_BCHW, fake_labels_BY, noise, weights)
-        terms |= teacher_forcing(model.report_decoder, with_channels(real, model.channels), weights, self.loss, noise)
+        terms |= teacher_forcing(model.report_decoder, real, weights, self.loss, noise)
         return weighted_total(terms, self.loss, rotation=self.loss.alpha)
 
     @property

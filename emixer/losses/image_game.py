@@ -3,8 +3,12 @@
     critic     image [l(D_image(I)) + l'(D_image(fake))]  - beta log Q(R = r | real image turned by r)
     generator  image g(D_image(fake))                     - alpha log Q(R = r | fake turned by r)
 
+With loss.relativistic, image l(D_image(I) - D_image(fake)) and image g(D_image(fake) - D_image(I)), row by row; with
+loss.gradient_penalty, the critic also minimises half its squared gradient at real and at fake images.
+
 Shapes: B rows, R of them that are rotated, N images of any kind, C channels, H = W side [px], Y labels, F features.
-Source: EMIXER §3.2.3; Chen et al. 2019 (SSGAN). Departures: docs/deviations.md#value-function.
+Source: EMIXER §3.2.3; Chen et al. 2019 (SSGAN); Huang et al. 2024 (R3GAN: relativistic, R1 and R2).
+Departures: docs/deviations.md#value-function.
 """
 
 from typing import Protocol
@@ -15,7 +19,9 @@ from torch import Tensor
 from emixer.config.training import LossConfig
 from emixer.losses.adversarial import adversarial_loss
 from emixer.losses.augmentation import Augmenter
-from emixer.losses.rotation import in_all_rotations, rotated_rows, rotation_term
+from emixer.losses.gradient_penalty import gradient_penalty
+from emixer.losses.rotation import in_all_rotations, rotation_term
+from emixer.losses.row_share import rows_of_share
 from emixer.losses.terms import Terms
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, RowWeights
@@ -69,23 +75,31 @@ class ImageGame:
         features, of_turned = self._features(critic, images, real.image_BCHW, noise, turned=self.loss.beta > 0)
         terms: Terms = {}
         if self.loss.image > 0:
-            logit_real_B, logit_fake_B = critic.real_logit(
-                features,
-                torch.cat([real.labels_BY, fake_labels_BY]),
-                torch.cat([real.labelled_B, torch.ones_like(real.labelled_B)]),
-            ).chunk(2)
+            labels_NY = torch.cat([real.labels_BY, fake_labels_BY])
+            labelled_N = torch.cat([real.labelled_B, torch.ones_like(real.labelled_B)])
+            logit_real_B, logit_fake_B = critic.real_logit(features, labels_NY, labelled_N).chunk(2)
             if self.loss.augment_target is not None:
                 terms["real_sign"] = logit_real_B.detach().sign().sum() * weights.row
-            per_row_B = self.adversarial.real(logit_real_B) + self.adversarial.fake(logit_fake_B)
+            if self.loss.relativistic:
+                per_row_B = self.adversarial.real(logit_real_B - logit_fake_B)
+            else:
+                per_row_B = self.adversarial.real(logit_real_B) + self.adversarial.fake(logit_fake_B)
             terms["image"] = per_row_B.sum() * weights.row
+            if self.loss.gradient_penalty > 0:
+                rows_R = rows_of_share(noise.first_row, len(fake_BCHW), self.loss.penalty_share, fake_BCHW.device)
+                rows_N = torch.cat([rows_R, rows_R + len(fake_BCHW)])
+                image_NCHW = torch.cat([real.image_BCHW[rows_R], fake_BCHW[rows_R]])
+                penalty = gradient_penalty(critic, image_NCHW, labels_NY[rows_N], labelled_N[rows_N])
+                terms["gradient_penalty"] = penalty * weights.row / self.loss.penalty_share
         if self.loss.beta > 0:
             terms["rotation"] = rotation_term(critic.rotation_logits(of_turned), self.loss.rotation_share, weights)
         return terms
 
     def generator_terms(
-        self, critic: ImageCritic, fake_BCHW: Tensor, labels_BY: Tensor, noise: RowNoise, weights: RowWeights
-    ) -> Terms:
-        """Return the generator's terms on images as the critic sees them, after `augment`."""
+        self, critic: ImageCritic, real: Batch, fake_BCHW: Tensor, labels_BY: Tensor, noise: RowNoise,
+        weights: RowWeights,
+    ) -> Terms:  # fmt: skip
+        """Return the generator's terms on images as the critic sees them, after `augment`. real: before it."""
         if not self.generator_learns:
             return {}
         images: list[Tensor] = [fake_BCHW] if self.loss.image > 0 else []
@@ -94,6 +108,11 @@ class ImageGame:
         if self.loss.image > 0:
             labelled_B = torch.ones(len(fake_BCHW), dtype=torch.bool, device=fake_BCHW.device)
             logit_B = critic.real_logit(features, labels_BY, labelled_B)
+            if self.loss.relativistic:
+                with torch.no_grad():
+                    seen_BCHW = self.augment(real.image_BCHW, noise, "real")
+                    logit_real_B = critic.real_logit(critic.features(seen_BCHW), real.labels_BY, real.labelled_B)
+                logit_B = logit_B - logit_real_B
             terms["image"] = self.adversarial.generator(logit_B).sum() * weights.row
         if self.loss.alpha > 0:
             terms["rotation"] = rotation_term(critic.rotation_logits(of_turned), self.loss.rotation_share, weights)
@@ -109,7 +128,7 @@ class ImageGame:
         if not turned:
             features_NF = critic.features(torch.cat(images))
             return features_NF, features_NF[:0]
-        rows_R = rotated_rows(noise.first_row, len(upright_BCHW), self.loss.rotation_share, upright_BCHW.device)
+        rows_R = rows_of_share(noise.first_row, len(upright_BCHW), self.loss.rotation_share, upright_BCHW.device)
         turned_NCHW = in_all_rotations(upright_BCHW[rows_R])
         if not images:
             features_NF = critic.features(turned_NCHW)

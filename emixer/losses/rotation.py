@@ -4,32 +4,19 @@ Shapes: B images of a micro-batch, R images of it that are rotated, C channels, 
 Source: EMIXER §3.2.3, §6.3.2; Chen et al. 2019 (SSGAN). Departures: docs/deviations.md#rotation.
 """
 
-import math
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from emixer.losses.row_share import rows_of_share
 from emixer.models.image_discriminator import NUM_ROTATIONS
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import RowWeights
 
 
-@lru_cache(maxsize=64)
-def rotated_rows(first_row: int, num_rows: int, share: float, device: torch.device) -> Tensor:
-    """Return the indices of the rows to rotate: `share` of a micro-batch that begins at the step's row `first_row`.
-
-    They are spread evenly. A row is chosen by its position in the whole step, whatever the micro-batches and workers.
-    """
-    places = range(first_row, first_row + num_rows)
-    rows = [place - first_row for place in places if math.floor(place * share) != math.floor((place - 1) * share)]
-    return torch.tensor(rows, dtype=torch.int64, device=device)
-
-
 def rotated_images(image_BCHW: Tensor, noise: RowNoise, share: float) -> Tensor:
     """Return image_RCHW, the images to rotate. noise: that of the images' rows."""
-    return image_BCHW[rotated_rows(noise.first_row, len(image_BCHW), share, image_BCHW.device)]
+    return image_BCHW[rows_of_share(noise.first_row, len(image_BCHW), share, image_BCHW.device)]
 
 
 def in_all_rotations(image_RCHW: Tensor) -> Tensor:

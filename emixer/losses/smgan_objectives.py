@@ -33,7 +33,7 @@ class ImageObjective(Objective):
     def discriminator_loss(
         self, model: PairedModel, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> tuple[Tensor, Terms]:
-        """Terms: image, rotation."""
+        """Terms: image, gradient_penalty, rotation."""
         assert isinstance(model, Smgan)
         real = with_channels(real, model.channels)
         with torch.no_grad():
@@ -48,7 +48,8 @@ class ImageObjective(Objective):
         """Terms: image, rotation."""
         assert isinstance(model, Smgan)
         fake_BCHW = self.augment(model.generate_images(fake_labels_BY, noise), noise, "fake")
-        terms = self.images.generator_terms(model.image_discriminator, fake_BCHW, fake_labels_BY, noise, weights)
+        real = with_channels(real, model.channels)
+        terms = self.images.generator_terms(model.image_discriminator, real, fake_BCHW, fake_labels_BY, noise, weights)
         return weighted_total(terms, self.loss, rotation=self.loss.alpha)
 
 

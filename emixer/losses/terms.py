@@ -29,6 +29,7 @@ def weighted_total(terms: Terms, loss: LossConfig, rotation: float) -> tuple[Ten
     taught = ("words", "stops", "words_of_labels", "stops_of_labels")
     weight = {
         "image": loss.image, "report": loss.report, "joint": loss.joint, "rotation": rotation, "real_sign": 0.0,
+        "gradient_penalty": loss.gradient_penalty,
         "labels": loss.labels, "image_labels": loss.image_labels,
         "conditions": loss.labels, "image_conditions": loss.image_labels, **dict.fromkeys(taught, loss.teacher_forcing),
     }  # fmt: skip

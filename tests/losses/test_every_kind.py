@@ -81,8 +81,8 @@ def test_terms_are_finite_and_add_up_to_the_loss(
     kind_config: Config, model: PairedModel, make_batch: MakeBatch
 ) -> None:
     weights = {"image": 0.5, "report": 0.7, "joint": 0.9, "alpha": 0.3, "beta": 0.6, "teacher_forcing": 2.0,
-               "labels": 0.8}  # fmt: skip
-    for game in games(kind_config, **weights):
+               "labels": 0.8, "gradient_penalty": 0.4}  # fmt: skip
+    for game in games(kind_config, relativistic=True, **weights):
         sides = [(generators_loss, "alpha")] + [(critics_loss, "beta")] * game.has_critics
         for play, rotation in sides:
             loss, terms = play(game, model, make_batch(NUM))
@@ -112,7 +112,7 @@ def test_micro_batches_add_up_to_the_batch(kind_config: Config, model: PairedMod
     real = make_batch(NUM)
     model.eval()  # in training mode, batch norm sees the micro-batch
     weights = row_weights(real)
-    for game in games(kind_config, word_dropout=0.5):
+    for game in games(kind_config, word_dropout=0.5, relativistic=True, gradient_penalty=0.4, beta=0.5):
         losses = [game.generator_loss] + [game.discriminator_loss] * game.has_critics
         for loss in losses:
             whole = loss(model, real, FAKE_LABELS, noise(), weights)[0].item()

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from emixer.losses.rotation import in_all_rotations, rotated_rows, rotation_cross_entropy
+from emixer.losses.rotation import in_all_rotations, rotation_cross_entropy
+from emixer.losses.row_share import rows_of_share
 
 CPU = torch.device("cpu")
 
@@ -29,14 +30,14 @@ def test_rotation_cross_entropy_by_hand() -> None:
 
 @pytest.mark.parametrize("share", [0.25, 0.3, 1.0])
 def test_rotated_rows_of_micro_batches_are_those_of_the_whole_batch(share: float) -> None:
-    whole = rotated_rows(0, 40, share, CPU).tolist()
+    whole = rows_of_share(0, 40, share, CPU).tolist()
     assert len(whole) == round(40 * share)
-    pieces = [first + row for first in (0, 10, 20, 30) for row in rotated_rows(first, 10, share, CPU).tolist()]
+    pieces = [first + row for first in (0, 10, 20, 30) for row in rows_of_share(first, 10, share, CPU).tolist()]
     assert pieces == whole
 
 
 def test_a_quarter_is_every_fourth_row() -> None:
-    assert rotated_rows(0, 12, 0.25, CPU).tolist() == [0, 4, 8]
+    assert rows_of_share(0, 12, 0.25, CPU).tolist() == [0, 4, 8]
 
 
 def test_no_rotated_row_costs_nothing() -> None:
