@@ -121,7 +121,7 @@ def test_a_stage_that_found_everything_done_says_so(draw: click.Command) -> None
     [
         ("6", 143, "stopped", "StoppedError", "saved; the same command resumes"),
         ("7", 2, "failed", "SourceError", "no table · choose another"),
-        ("8", 130, "stopped", "KeyboardInterrupt", "Run the same command again to resume."),
+        ("8", 130, "stopped", "KeyboardInterrupt", "Interrupted. Run the same command again to resume."),
         ("9", 1, "failed", "ZeroDivisionError", "a bug"),
     ],
 )

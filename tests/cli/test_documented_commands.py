@@ -64,10 +64,8 @@ def test_the_commands_from_images_to_pairs_in_the_readme_lead_to_a_training(
     assert "Would train emixer" in done.output
 
 
-@pytest.mark.parametrize("side_px", [32, 64])
-def test_the_command_that_a_stage_suggests_next_runs(
-    side_px: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_that_a_stage_suggests_next_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    side_px = 64  # another one than that of the suggested config
     monkeypatch.chdir(tmp_path)
     line = "emixer phantom --config demo --studies 60 --out phantom"
     further = {"ingest": ["--min-token-count", "1", "--side-px", str(side_px)], "train": ["--dry-run"]}

@@ -80,6 +80,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         for name, value in {"HF_ENDPOINT": hub.address, "HF_HOME": str(home), "HF_TOKEN": TOKEN}.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(constants, "ENDPOINT", hub.address)  # read from the environment at its import
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
         template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"

@@ -162,7 +162,7 @@ def test_summary_counts_patients_studies_images_and_labels(tree: Path) -> None:
     told = answer_of(result)["figures"]
     assert sum(split["studies"] for split in told["splits"].values()) == STUDIES
     assert all(sum(counts.values()) == STUDIES for counts in told["labels"].values())
-    assert f"emixer ingest mimic-cxr --root {tree}" in str(result)
+    assert f"emixer ingest mimic-cxr --config demo --root {tree}" in str(result)
 
 
 def test_folder_of_another_phantom_is_refused(tree: Path) -> None:
