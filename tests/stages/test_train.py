@@ -136,7 +136,11 @@ def test_stopped_run_saves_and_the_same_command_resumes(
     (tmp_path / "run.yaml").write_text(to_yaml(with_overrides(tiny_config, settings)))
     command = [sys.executable, "-m", "emixer", "train", "--config", str(tmp_path / "run.yaml"), "--json"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     ) as process:
         end = time.monotonic() + 300
