@@ -46,7 +46,10 @@ class AuditResult(StageResult):
         lines = [f"Verdict: {self.content['verdict'].upper()}. {self.content['summary']}"]
         for check in self.content["checks"]:
             mark = "ok  " if check["passed"] else "FAIL"
-            lines.append(f"  {mark} {check['what']:<{width}}  {check['value']:.4g} (limit {check['limit']:.4g})")
+            low_high = "" if check["interval"] is None else " [{:.3g}, {:.3g}]".format(*check["interval"])
+            figure = f"{check['value']:.4g}{low_high}"
+            lines.append(f"  {mark} {check['what']:<{width}}  {figure} (limit {check['limit']:.4g})")
+        lines.append("A check fails if the whole 95 % interval of its figure is beyond the limit.")
         lines += [f"Remark: {remark}" for remark in self.content["remarks"]]
         return "\n".join([*lines, f"Look at {self.out / 'audit.html'}; every figure is in audit.json beside it."])
 
