@@ -121,7 +121,7 @@ def describe(config: Config) -> str:
     lines = [f"Would fill {experiment.table.name} in {experiment.out}: {experiment.table.title}"]
     lines.append(f"  data        {_collection(experiment.shards)}, sizes of the paper x {settings.scale:g}")
     known: dict[str, Generated] = {}
-    width = max(11, *map(len, experiment.table.generators), 0)
+    width = max([11, *map(len, experiment.table.generators)])
     for name in experiment.table.generators:
         made = made_by(experiment, name)
         if made is not None:
