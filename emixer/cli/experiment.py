@@ -53,6 +53,8 @@ def _table_command(name: str) -> click.Command:
     size = ("--real", "experiment.real_pairs") if name == "gain" else ("--scale", "experiment.scale")
     flags = [("--shards", "data.shards"), ("--out", "experiment.out"), size, ("--seeds", "experiment.seeds"),
              ("--methods", "experiment.methods"), ("--runs", "experiment.runs")]  # fmt: skip
+    if name != "figures":
+        flags += [("--generators", "experiment.generators"), ("--redraw", "experiment.redraw")]
     flags += [("--covid", "experiment.covid")] if name == "table5" else []
     made = function
     for flag, key in reversed(flags):

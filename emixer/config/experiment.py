@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from emixer.config.base import Section
+from emixer.config.generator_name import BALANCED, GeneratorName
 from emixer.config.model import AttentiveDecoderConfig, ChestEncoderConfig, Condition, ReportDecoderConfig
 from emixer.config.training import Augmentation
 
@@ -102,8 +103,14 @@ class ExperimentConfig(Section):
     scale: float = Field(1.0, gt=0, le=1)
     """Factor on all image counts of the paper: 0.01 turns R100k + S600k into R1k + S6k."""
     seeds: tuple[int, ...] = Field((0, 1, 2), strict=False)
-    """Each cell is trained once per seed, which sets initialisation and data order. The choice of real images (R) does
-    not depend on it."""
+    """Each cell is trained once per seed, which sets initialisation and data order; see `generators` and `redraw` for
+    what else may depend on it."""
+    generators: int = Field(1, ge=1, le=100)
+    """How often each generator is trained, with consecutive seeds; the cells' seeds use them in turn. From three on,
+    intervals of gains cover retrained generators as well."""
+    redraw: bool = False
+    """Whether each seed draws real images (R) of its own, so that intervals of gains cover their choice as well. False:
+    the same for all seeds."""
     methods: tuple[Method, ...] = Field(("jointgan", "cogan", "smgan", "emixer"), strict=False)
     """Methods to run; rows of the others are omitted."""
     beyond: tuple[Method, ...] = Field(("emixer",), strict=False)
@@ -117,8 +124,8 @@ class ExperimentConfig(Section):
     """For `gain`: models to train: image classifiers, joint classifiers of image and report (`pairs`), report
     generators."""
     runs: tuple[str, ...] = Field((), strict=False)
-    """Trained models to use instead of training them: `METHOD=RUN`, or `emixer-30=RUN` and `emixer-50=RUN` for
-    the limited labels of table 3."""
+    """Trained models to use instead of training them: `METHOD=RUN`, `METHOD.1=RUN`, `METHOD.2=RUN`, ... for further
+    trainings (see `generators`), and `emixer-30=RUN` and `emixer-50=RUN` for the limited labels of table 3."""
     diseases: tuple[str, ...] = Field(
         ("Cardiomegaly", "Consolidation", "Pleural Effusion", "Pneumothorax", "Edema"), strict=False
     )
@@ -151,14 +158,27 @@ class ExperimentConfig(Section):
             raise ValueError("real_pairs and multiples must each be at least 1")
         if len(self.covid_classes) != 4 or len(set(self.covid_classes)) != 4:
             raise ValueError("covid_classes must list the four classes of table 5")
-        for run in self.runs:
-            if run.partition("=")[0] not in RUN_NAMES or not run.partition("=")[2]:
-                raise ValueError(f"runs: {run!r} is not NAME=FOLDER, where NAME is one of {', '.join(RUN_NAMES)}")
-        named = [run.partition("=")[0] for run in self.runs]
-        if len(set(named)) < len(named):
-            raise ValueError("runs names the same generator twice")
+        self._require_generators()
         return self
 
-
-RUN_NAMES = ("jointgan", "cogan", "smgan", "emixer", "emixer-30", "emixer-50")
-"""Generators that tables may want: a method, perhaps trained with that percentage of the labels."""
+    def _require_generators(self) -> None:
+        """Raise ValueError for numbers of trainings that give no intervals, and for given runs that none would use."""
+        if self.generators == 2 or len(self.seeds) % self.generators:
+            raise ValueError(
+                f"generators={self.generators} with {len(self.seeds)} seeds: it must be 1 (intervals are then about "
+                "that one), or at least 3 and divide the number of seeds"
+            )
+        named = []
+        for run in self.runs:
+            name, _, folder = run.partition("=")
+            generator = GeneratorName.parse(name)
+            if not folder or generator.variant == BALANCED:
+                raise ValueError(f"runs: {run!r} is not NAME=FOLDER, where NAME is a model, e.g. emixer or emixer-30")
+            if generator.training >= self.generators:
+                raise ValueError(
+                    f"runs: {name} is a training of its own, but generators={self.generators}. Raise generators, or "
+                    "omit it"
+                )
+            named.append(generator)
+        if len(set(named)) < len(named):
+            raise ValueError("runs names the same generator twice")

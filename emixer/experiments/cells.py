@@ -31,7 +31,7 @@ _TASK_VERSIONS: Mapping[Task, int] = {"classes": 2, "reports": 2}
 the model's confidence. reports 2: the encoder of a report generator is also trained on labels."""
 FOLDER_VERSION = 1
 _ABOUT, _CELLS = "experiment.json", "cells"
-_LATER = ("chosen_from", "pretrains")
+_LATER = ("chosen_from", "pretrains", "draw")
 _UNUSED: Mapping[Task, tuple[str, ...]] = {
     "images": ("report_decoder", "joint_hidden"),
     "pairs": ("report_decoder",),
@@ -50,11 +50,13 @@ class Mix:
     synthetic: int = 0
     """Generated pairs, the first of their dataset."""
     generator: str | None = None
-    """Their generator, e.g. `emixer` or `emixer-30`."""
+    """Their generator, e.g. `emixer`, `emixer.1` or `emixer-30`."""
     chosen_from: int = 0
     """If not 0: select pairs, by a judge's agreement with their labels, from this many, the first of the dataset."""
     pretrains: bool = False
     """Whether to train on the generated pairs first and on the real ones afterwards, instead of on both at once."""
+    draw: int = 0
+    """Which random choice of real pairs; 0: the first ones of the split."""
 
     @property
     def name(self) -> str:

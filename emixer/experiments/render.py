@@ -1,5 +1,8 @@
 """Results of cells -> a table in Markdown, CSV and LaTeX: our mean ± sd over seeds with an interval by resampling the
-test subjects, beside the paper's figures."""
+test subjects, beside the paper's figures.
+
+Shapes: R resamples, U independent repetitions (seeds, or generators that are trained several times).
+"""
 
 import csv
 import io
@@ -19,9 +22,13 @@ from emixer.latex import in_latex
 
 _MARKS = (
     "▲ above, ▼ below the first row (of the same class, or with the same number of real pairs): the 95 % interval "
-    "of the difference, over retrained downstream models (paired by seed) and test subjects, excludes 0; differences "
-    "are in the CSV. Each generator is trained once, so variation between generator trainings is not included. One in "
-    "twenty entries that do not differ would be marked."
+    "of the difference, over {}, excludes 0; differences are in the CSV. {} One in twenty entries that do not differ "
+    "would be marked."
+)
+_ONE_TRAINING = "Each generator is trained once, so variation between generator trainings is not included."
+_TRAININGS = (
+    "Each generator is trained {} times, with different seeds, which the seeds of downstream models use in turn; for "
+    "an interval, the seeds of one generator count as one value, their mean."
 )
 _FEW_SEEDS = "{} seed{} cannot separate a gain from training noise: at least {} are needed, so nothing is marked."
 _NO_REPRODUCTION = " The paper's figures are for MIMIC-CXR: ours do not reproduce them."
@@ -133,10 +140,21 @@ class FilledTable:
         return [
             f"Ours: mean ± sd over {seeds} seed{plural} [95 % interval of the mean of these models, test subjects "
             f"resampled]. {self.measured_on}" + (_NO_REPRODUCTION if self.table.has_printed else ""),
-            *([_MARKS] if marked else []),
+            *([self._marks()] if marked else []),
             *([_FEW_SEEDS.format(seeds, plural, MIN_SEEDS)] if has_gains and seeds < MIN_SEEDS else []),
             *self.table.notes,
         ]
+
+    def _marks(self) -> str:
+        """What the marks stand for."""
+        several = self.table.trainings > 1
+        over = ["retrained generators"] if several else []
+        over += ["retrained downstream models (paired by seed)"]
+        over += ["other draws of the real pairs"] if self.table.redraws else []
+        return _MARKS.format(
+            f"{', '.join(over)} and test subjects",
+            _TRAININGS.format(self.table.trainings) if several else _ONE_TRAINING,
+        )
 
 
 def filled(
@@ -152,7 +170,8 @@ def filled(
         for index, row in enumerate(table.rows):
             found = {cell.seed: results[cell] for cell in table.cells(row, column, seeds)}
             whole = {seed: result for seed, result in found.items() if isinstance(result, CellResult)}
-            measured = _measured(column.figure + row.suffix, whole) if whole else None
+            units = {cell.seed: table.unit_of(cell) for cell in table.cells(row, column, seeds)}
+            measured = _measured(column.figure + row.suffix, whole, units) if whole else None
             entries[index, c] = None if measured is None else _entry(measured, bases.get(row.group))
             if reason := _reason(found, measured):
                 missing[index, c] = reason
@@ -199,15 +218,17 @@ class _Measured:
     """Value by seed."""
     resampled_of: Mapping[int, NDArray[np.float64]] | None
     """Values in each resample (R,), by seed."""
+    unit_of: Mapping[int, str]
+    """Which independent repetition a seed belongs to."""
 
 
-def _measured(name: str, found: Mapping[int, CellResult]) -> _Measured | None:
+def _measured(name: str, found: Mapping[int, CellResult], units: Mapping[int, str]) -> _Measured | None:
     """The figure of each seed; None if it is undefined for any."""
     values = {seed: result.figures.get(name, math.nan) for seed, result in found.items()}
     if not all(map(math.isfinite, values.values())):
         return None
     has_resampled = all(name in result.resampled for result in found.values())
-    return _Measured(values, {seed: r.resampled[name] for seed, r in found.items()} if has_resampled else None)
+    return _Measured(values, {seed: r.resampled[name] for seed, r in found.items()} if has_resampled else None, units)
 
 
 def _reason(found: Mapping[int, CellResult | str], measured: _Measured | None) -> str:
@@ -230,16 +251,25 @@ def _entry(measured: _Measured, base: _Measured | None) -> Entry:
 
 
 def _gain(measured: _Measured, base: _Measured) -> tuple[float, float, float]:
-    """Mean difference over the seeds that both have, and its interval."""
-    seeds = [seed for seed in measured.value_of if seed in base.value_of]
-    if not seeds:
+    """Mean difference over the seeds that both have, and its interval, in which each independent repetition counts
+    once."""
+    seeds_of: dict[str, list[int]] = {}
+    for seed in measured.value_of:
+        if seed in base.value_of:
+            seeds_of.setdefault(measured.unit_of[seed], []).append(seed)
+    if not seeds_of:
         return math.nan, math.nan, math.nan
-    difference_S = np.array([measured.value_of[seed] - base.value_of[seed] for seed in seeds])
-    gain = float(difference_S.mean())
+    difference_U = np.array([
+        np.mean([measured.value_of[seed] - base.value_of[seed] for seed in seeds]) for seeds in seeds_of.values()
+    ])  # fmt: skip
+    gain = float(difference_U.mean())
     if measured.resampled_of is None or base.resampled_of is None:
         return gain, math.nan, math.nan
-    resampled_R = mean_over([measured.resampled_of[seed] - base.resampled_of[seed] for seed in seeds])
-    return gain, *paired_interval(difference_S, resampled_R)
+    resampled_UR = [
+        mean_over([measured.resampled_of[seed] - base.resampled_of[seed] for seed in seeds])
+        for seeds in seeds_of.values()
+    ]
+    return gain, *paired_interval(difference_U, mean_over(resampled_UR))
 
 
 def _markdown_row(cells: Sequence[str]) -> list[str]:

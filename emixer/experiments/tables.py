@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from emixer.config.experiment import ExperimentConfig
+from emixer.config.generator_name import BALANCED, GeneratorName
 from emixer.experiments import paper
 from emixer.experiments.cells import Cell, Mix, Task
 
@@ -63,14 +64,28 @@ class Table:
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    """The first row of each group is the baseline of the others."""
+    """The first row of each group is the baseline of the others. Their generators are the first trainings."""
     notes: tuple[str, ...] = ()
+    trainings: int = 1
+    """How often each generator is trained; seeds use these in turn."""
+    redraws: bool = False
+    """Whether each seed draws real pairs of its own."""
 
     def cells(self, row: Row, column: Column, seeds: tuple[int, ...]) -> tuple[Cell, ...]:
         """Cells behind one entry. A distance of generated images depends on neither a downstream seed nor R."""
         if column.task == "distance":
-            return (Cell("distance", replace(row.mix, real=0), 0),)
-        return tuple(Cell(column.task, row.mix, seed) for seed in seeds)
+            mix = replace(row.mix, real=0)
+            return tuple(Cell("distance", _of_training(mix, number), number) for number in range(self.trainings))
+        mixes = [_of_training(row.mix, position % self.trainings) for position in range(len(seeds))]
+        if self.redraws and row.mix.real:
+            mixes = [replace(mix, draw=seed + 1) for mix, seed in zip(mixes, seeds, strict=True)]
+        return tuple(Cell(column.task, mix, seed) for mix, seed in zip(mixes, seeds, strict=True))
+
+    def unit_of(self, cell: Cell) -> str:
+        """Name of the independent repetition that a cell belongs to: its generator if that is trained several times,
+        since seeds that share one are not independent; else its seed."""
+        several = self.trainings > 1 and cell.mix.generator is not None
+        return str(cell.mix.generator) if several else f"seed {cell.seed}"
 
     def all_cells(self, seeds: tuple[int, ...]) -> list[Cell]:
         """All distinct cells, in the order of the rows."""
@@ -89,8 +104,9 @@ class Table:
 
     @property
     def generators(self) -> list[str]:
-        """Generators whose pairs are needed."""
-        return list(dict.fromkeys(row.mix.generator for row in self.rows if row.mix.generator))
+        """Generators whose pairs are needed, each training after the other."""
+        mixes = [_of_training(row.mix, number) for number in range(self.trainings) for row in self.rows]
+        return list(dict.fromkeys(mix.generator for mix in mixes if mix.generator))
 
 
 def table_of(settings: ExperimentConfig, num_train: int) -> Table:
@@ -98,7 +114,15 @@ def table_of(settings: ExperimentConfig, num_train: int) -> Table:
 
     num_train: number of real pairs to train on.
     """
-    return _gain(settings, num_train) if settings.table == "gain" else _TABLES[settings.table](settings)
+    table = _gain(settings, num_train) if settings.table == "gain" else _TABLES[settings.table](settings)
+    return table if table.is_drawn else replace(table, trainings=settings.generators, redraws=settings.redraw)
+
+
+def _of_training(mix: Mix, number: int) -> Mix:
+    """The mixture with pairs from another training of its generator."""
+    if mix.generator is None:
+        return mix
+    return replace(mix, generator=str(replace(GeneratorName.parse(mix.generator), training=number)))
 
 
 def dataset_rows(settings: ExperimentConfig) -> int:
@@ -239,7 +263,7 @@ def _gain(settings: ExperimentConfig, num_train: int) -> Table:
 
 def _gain_rows(method: str, real: int, settings: ExperimentConfig) -> list[Row]:
     most = max(settings.multiples)
-    half, balanced = real * most // 2, f"{method}-{BALANCED}"
+    half, balanced = real * most // 2, str(GeneratorName(method, variant=BALANCED))
     ways = {
         f"{times} x mixed": (f"R{real} + S{real * times}", Mix(real, real * times, method))
         for times in settings.multiples
@@ -267,8 +291,6 @@ _BEYOND_NOTES = (
     "labels the half of the pairs on which a judge, trained on the same R, agrees most with image and report.",
 )
 
-BALANCED = "balanced"
-"""Suffix of a generator's name when its pairs have each finding equally often; the model is the same."""
 _GAIN_NOTES = (
     "Gains are over the same number of real pairs alone. All models are trained on the same number of pairs, repeats "
     "included.",

@@ -98,6 +98,68 @@ def test_training_noise_is_rarely_marked_and_real_gains_are() -> None:
     assert marked(0.002, 0.02) > 0.95
 
 
+def several_trainings(values: dict[str, list[float]], real: list[float]) -> FilledTable:
+    """Table of one mixture with pairs of several generators, whose figures all test subjects give. values: figures of
+    the models that use a generator, by its name; real: those of models on real pairs alone, by seed."""
+    names = list(values)
+    found: dict[Cell, CellResult | str] = {
+        Cell("images", REAL, seed): images(value, [value] * 41) for seed, value in enumerate(real)
+    }
+    for seed in range(len(real)):
+        value = values[names[seed % len(names)]][seed // len(names)]
+        mix = replace(MIXED, generator=names[seed % len(names)])
+        found[Cell("images", mix, seed)] = images(value, [value] * 41)
+    table = replace(TABLE, columns=(AUC,), rows=TABLE.rows[:2], trainings=len(names))
+    return filled(table, tuple(range(len(real))), found, MEASURED)
+
+
+def test_seeds_that_share_a_generator_count_once_in_an_interval() -> None:
+    entry = several_trainings(
+        {"emixer": [0.84, 0.86], "emixer.1": [0.80, 0.80], "emixer.2": [0.82, 0.82]}, [0.8] * 6
+    ).entries[1, 0]
+    assert entry is not None
+    assert (entry.mean, entry.num_seeds) == (pytest.approx(0.8233, abs=1e-4), 6)
+    # one value a generator: 0.05, 0, 0.02; mean 0.0233, sd 0.02517; Student with 2 degrees of freedom, other subjects
+    # change nothing: 4.3027 x 0.02517 / sqrt(3) = 0.0625. Six independent values would have given 0.0252
+    assert entry.gain == pytest.approx(0.02333, abs=1e-5)
+    assert (entry.gain_low, entry.gain_high) == (pytest.approx(-0.0392, abs=1e-4), pytest.approx(0.0859, abs=1e-4))
+
+
+def test_luck_of_a_generator_is_rarely_marked() -> None:
+    generator = np.random.default_rng(1)
+
+    def marked(trainings: bool) -> float:
+        hits = 0
+        for _ in range(400):
+            names = ("emixer", "emixer.1", "emixer.2")
+            values = {
+                name: list(0.8 + generator.normal(0, 0.02) + generator.normal(0, 0.003, 2)) for name in names
+            }  # fmt: skip
+            table = several_trainings(values, list(0.8 + generator.normal(0, 0.003, 6)))
+            if not trainings:  # the same figures, as if all came from one generator
+                results = {
+                    Cell("images", replace(MIXED, generator="emixer"), seed): images(v, [v] * 41)
+                    for seed, v in enumerate(values[names[seed % 3]][seed // 3] for seed in range(6))
+                } | {Cell("images", REAL, seed): images(0.8, [0.8] * 41) for seed in range(6)}
+                table = filled(replace(table.table, trainings=1), tuple(range(6)), results, MEASURED)
+            hits += " ▲ |" in table.markdown()
+        return hits / 400
+
+    assert marked(trainings=True) < 0.05, "half of one in twenty is above"
+    assert marked(trainings=False) > 0.05, "six values of three generators are not six independent ones"
+
+
+def test_note_says_what_intervals_cover() -> None:
+    real, better = [0.80, 0.801, 0.799] * 2, [0.9, 0.901]
+    table = several_trainings({"emixer": better, "emixer.1": better, "emixer.2": better}, real)
+    assert (
+        "over retrained generators, retrained downstream models (paired by seed) and test subjects" in table.markdown()
+    )
+    assert "Each generator is trained 3 times" in table.markdown()
+    redrawn = replace(table, table=replace(table.table, redraws=True))
+    assert "(paired by seed), other draws of the real pairs and test subjects, excludes 0" in redrawn.markdown()
+
+
 def test_fewer_than_three_seeds_mark_nothing_and_the_note_says_so(table: FilledTable) -> None:
     for seeds in ((0,), (0, 1)):
         few = filled(TABLE, seeds, results(), MEASURED)

@@ -154,3 +154,36 @@ def test_gain_has_a_group_of_rows_per_number_of_real_pairs() -> None:
     assert [column.title for column in found.columns] == ["AUC"]
     assert found.generators == ["emixer", "emixer-balanced"]
     assert dataset_rows(settings) == 1200
+
+
+def test_seeds_use_several_trainings_of_a_generator_in_turn() -> None:
+    found = table("gain", real_pairs=[100], multiples=[1], methods=["emixer"], generators=3, seeds=list(range(6)))
+    seeds = tuple(range(6))
+    assert found.generators == [
+        f"emixer{number}{variant}" for number in ("", ".1", ".2") for variant in ("", "-balanced")
+    ]
+    mixed = found.cells(row(found, "EMIXER", "R100 + S100"), found.columns[0], seeds)
+    assert [(cell.mix, cell.seed) for cell in mixed] == [
+        (Mix(100, 100, name), seed) for seed, name in enumerate(["emixer", "emixer.1", "emixer.2"] * 2)
+    ]
+    assert [found.unit_of(cell) for cell in mixed] == ["emixer", "emixer.1", "emixer.2"] * 2
+    alone = found.cells(row(found, "Only real", "R100"), found.columns[0], seeds)
+    assert [cell.mix for cell in alone] == [Mix(100)] * 6
+    assert len({found.unit_of(cell) for cell in alone}) == 6
+
+
+def test_each_training_has_a_distance_of_its_own() -> None:
+    found = table("table3", scale=0.01, methods=["emixer"], generators=3)
+    cells = found.cells(row(found, "EMIXER", "30 % of labels"), found.columns[-1], (0, 1, 2))
+    assert [(cell.mix.generator, cell.mix.real, cell.seed) for cell in cells] == [
+        ("emixer-30", 0, 0), ("emixer.1-30", 0, 1), ("emixer.2-30", 0, 2)
+    ]  # fmt: skip
+
+
+def test_redrawn_real_pairs_are_the_same_in_all_rows_of_a_seed() -> None:
+    found = table("gain", real_pairs=[100], multiples=[1], methods=["emixer"], redraw=True)
+    draws = [[cell.mix.draw for cell in found.cells(row, found.columns[0], (0, 4))] for row in found.rows]
+    assert draws == [[1, 5]] * len(found.rows)
+    assert [cell.mix for cell in table("table9", redraw=True).all_cells((0,)) if not cell.mix.real] == [
+        Mix(0, 100_000, name) for name in ("cogan", "jointgan", "emixer")
+    ], "no real pairs, nothing to draw"

@@ -193,6 +193,30 @@ def test_gain_is_relative_to_the_same_number_of_real_pairs_alone(
         experiment.describe(with_overrides(wanted, {"experiment.real_pairs": [10, 2000]}))
 
 
+def test_seeds_use_several_generators_and_draws_of_real_pairs(ray_cluster: None, config: Config, given: Path) -> None:
+    runs = [given / name for name in ("run", "second", "third")]
+    for run in runs[1:]:
+        shutil.copytree(runs[0], run)
+    named = [f"{name}={run}" for name, run in zip(("emixer", "emixer.1", "emixer.2"), runs, strict=True)]
+    out = given / "out"
+    wanted = changed(config, out, "table9", experiment__methods=["emixer"], experiment__seeds=[0, 1, 2],
+                     experiment__generators=3, experiment__redraw=True, experiment__runs=named)  # fmt: skip
+    assert f"given run: {runs[1]}" in next(
+        line for line in experiment.describe(wanted).splitlines() if line.strip().startswith("emixer.1 ")
+    )
+    result = experiment.run(wanted)
+    assert sorted(path.name for path in (out / "generators").iterdir()) == ["emixer", "emixer.1", "emixer.2"]
+    cells = [json.loads(path.read_text())["about"]["decided_by"]["cell"] for path in (out / "cells").iterdir()]
+    mixes = sorted((cell["seed"], cell["mix"]["generator"] or "", cell["mix"].get("draw", 0)) for cell in cells)
+    assert mixes == [(0, "", 1), (0, "emixer", 0), (1, "", 2), (1, "emixer.1", 0), (2, "", 3), (2, "emixer.2", 0)]
+    assert result.computed == 6
+    assert experiment.run(wanted).kept == 6
+    twice = changed(config, out, "table9", experiment__generators=3, experiment__seeds=[0, 1, 2],
+                    experiment__runs=[f"emixer={runs[0]}", f"emixer.1={runs[0]}"])  # fmt: skip
+    with pytest.raises(EmixerError, match=r"run is given for two generators\. Each needs a run of its own"):
+        experiment.describe(twice)
+
+
 @pytest.mark.thorough
 def test_table3_trains_on_part_of_the_labels_and_measures_fid(
     ray_cluster: None, config: Config, copied: Path, shards: Path, tmp_path: Path

@@ -106,7 +106,7 @@ def judge(order: CellOrder, *after: object) -> None:
         return
     if order.device == "cpu":
         torch.set_num_threads(order.config.experiment.cpus_per_cell)
-    real, _ = _data(replace(order, cell=replace(order.cell, mix=Mix(mix.real))))
+    real, _ = _data(replace(order, cell=replace(order.cell, mix=Mix(mix.real, draw=mix.draw))))
     settings, _, device = _how(order)
     agreement_N = agreement(real, _generated(order, order.shape).head(mix.chosen_from), settings, device)
     with files.written_aside(path) as aside, aside.open("wb") as file:
@@ -171,7 +171,7 @@ def _data(order: CellOrder) -> tuple[Data, RealPairs]:
     assert config.data.shards is not None, "checked before anything started"
     policy = policy_of(config)
     test, validation = (_real(config.data.shards, split, shape, policy) for split in ("test", "validate"))
-    real = [_real_train(config.data.shards, shape, policy, mix.real)] if mix.real else []
+    real = [_real_train(config.data.shards, shape, policy, mix.real, mix.draw)] if mix.real else []
     synthetic = [_synthetic(order, shape)] if mix.synthetic else []
     if mix.pretrains:
         return Data(Mixture((*real,)), validation.table, test.table, shape, first=Mixture((*synthetic,))), test
@@ -209,8 +209,8 @@ def _real(folder: Path, split: str, shape: TableShape, policy: LabelPolicy) -> R
 
 
 @lru_cache(maxsize=1)
-def _real_train(folder: Path, shape: TableShape, policy: LabelPolicy, num: int) -> PairTable:
-    return read_real(ShardSet.open(folder), "train", shape, policy, num)
+def _real_train(folder: Path, shape: TableShape, policy: LabelPolicy, num: int, draw: int) -> PairTable:
+    return read_real(ShardSet.open(folder), "train", shape, policy, num, seed=draw)
 
 
 def policy_of(config: Config) -> LabelPolicy:

@@ -12,12 +12,13 @@ from emixer import files
 from emixer.checkpoint import find_checkpoint
 from emixer.config import Config, with_overrides
 from emixer.config.experiment import ExperimentConfig
+from emixer.config.generator_name import BALANCED, GeneratorName
 from emixer.data.pair_table import TableShape
 from emixer.data.schema import SPLITS
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, RunFolderError, ShardError
 from emixer.experiments.cells import Cell, Mix, ResultsFolder
-from emixer.experiments.tables import BALANCED, Table, dataset_rows, table_of
+from emixer.experiments.tables import Table, dataset_rows, table_of
 from emixer.generation.dataset_files import Layout, check_layout
 from emixer.generation.generation_plan import plan_generation
 from emixer.generation.manifest import read_manifest, require_same
@@ -89,7 +90,7 @@ class Experiment:
     def given_runs(self) -> dict[str, Path]:
         """Trained generators given by the user."""
         pairs = (run.split("=", 1) for run in self.config.experiment.runs)
-        return {name: Path(path).resolve() for name, path in pairs}
+        return {str(GeneratorName.parse(name)): Path(path).resolve() for name, path in pairs}
 
     def is_given(self, generator: str) -> bool:
         """Whether that generator is given by the user."""
@@ -102,25 +103,27 @@ class Experiment:
 
     def generator_config(self, generator: str) -> Config:
         """Config with which `train` and `generate` make that generator's pairs."""
-        method, _, variant = generator.partition("-")
+        name = GeneratorName.parse(generator)
         values: dict[str, Any] = {
             "train.run": self.run_of(generator),
             "generate.run": self.run_of(generator),
             "generate.out": ResultsFolder(self.out).generator(generator) / "dataset",
             "generate.num": dataset_rows(self.config.experiment),
         }
-        if method != self.config.model.kind:
-            values["model.kind"] = method
-        if variant == BALANCED:
+        if name.method != self.config.model.kind:
+            values["model.kind"] = name.method
+        if name.training:
+            values["seed"] = self.config.seed + name.training
+        if name.variant == BALANCED:
             values["generate.plan"] = BALANCED
-        elif variant:
-            values["data.labelled_fraction"] = int(variant) / 100
+        elif name.labelled_fraction is not None:
+            values["data.labelled_fraction"] = name.labelled_fraction
         return with_overrides(self.config, values)
 
 
 def model_of(generator: str) -> str:
     """Name of the model behind a generator: one model may have several datasets."""
-    return generator.removesuffix(f"-{BALANCED}")
+    return str(GeneratorName.parse(generator).model)
 
 
 def checked(config: Config) -> Experiment:
@@ -154,13 +157,19 @@ def checked(config: Config) -> Experiment:
 
 def _require_used(settings: ExperimentConfig, table: Table) -> None:
     """Raise ConfigError for settings that conflict with the table or leave it without rows; warn of unused runs."""
+    given = [Path(run.partition("=")[2]).resolve() for run in settings.runs]
+    if twice := next((folder for folder in given if given.count(folder) > 1), None):
+        raise ConfigError(
+            f"experiment.runs: {twice} is given for two generators. Each needs a run of its own, trained with another "
+            "seed."
+        )
     for run in settings.runs:
         name, _, folder = run.partition("=")
         if not Path(folder).is_dir():
             raise ConfigError(
                 f"experiment.runs: {folder} for {name} does not exist. Give a run folder of `emixer train`."
             )
-        if name not in map(model_of, table.generators):
+        if str(GeneratorName.parse(name)) not in map(model_of, table.generators):
             logger.warning("experiment.runs: %s is not used by %s; its run is ignored.", name, table.name)
     if table.name == "table5" and "emixer" not in settings.methods:
         raise ConfigError(
@@ -320,7 +329,7 @@ def inputs_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Genera
 def _judgement_key(experiment: Experiment, cell: Cell, generated: Mapping[str, Generated]) -> str:
     """Key of a judgement: a hash of all that it depends on, which is what an image classifier on R depends on."""
     mix = cell.mix
-    judge = Cell("images", Mix(mix.real, mix.chosen_from, mix.generator, chosen_from=mix.chosen_from), 0)
+    judge = Cell("images", replace(mix, synthetic=mix.chosen_from, pretrains=False), 0)
     settings = judge.downstream_settings(experiment.config.experiment.downstream)
     return judge.key({
         "shards": _digest(experiment.shards), "shape": experiment.shape.digest, "downstream": settings,
