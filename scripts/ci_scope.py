@@ -4,13 +4,13 @@
     make $(python scripts/ci_scope.py slurm)    # `slurm`, or `slurm-core`
 
 All tests on a real SLURM if the change touches `cluster/`, `jobs/` or `tests/slurm/`, a module that one of the two
-packages imports (directly or indirectly), a module that a test of SLURM names, or the pinned packages; otherwise only
-the core. All other tests if it touches what the thorough ones cover (searches, experiments, the workers that both train
+packages imports, a module that a test of SLURM names, or the pinned packages; otherwise only the core. All other tests if it touches what the thorough ones cover (searches, experiments, the workers that both train
 with, the demo, the notebook, decoding of DICOM), those tests, or the pinned packages. The change is the difference
 between its base and the working tree. Its base: CI_BASE if set; else where this branch left origin/main; else, on main
-itself, the last commit that is twelve hours older than the newest.
+itself, the last commit that is three hours older than the newest.
 
-Indirect imports of the SLURM tests do not count: through the stages that they run, they are all of emixer.
+Indirect imports do not count: through the stages that jobs run, they are all of emixer, and through `emixer.config` every
+setting of every stage. What a stage does in a job, the core covers; the nightly runs everything.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from pathlib import Path
 import grimp
 
 PINS = "requirements.lock"
-_HOURS = 12
+_HOURS = 3
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Suite:
     what: str
     """The same in words."""
     packages: tuple[str, ...] = ()
-    """Modules that these packages import, directly or indirectly, count too, ..."""
+    """Modules that these packages import count too, ..."""
     tests: str | None = None
     """... and so do modules that the tests in this folder name."""
 
@@ -127,7 +127,7 @@ def _watched(root: Path, suite: Suite) -> set[str]:
     sys.path.insert(0, str(root))
     graph = grimp.build_graph(*suite.packages, "emixer", cache_dir=None)
     own = [module for module in graph.modules if module.partition(".")[0] in suite.packages]
-    imported = {upstream for module in own for upstream in graph.find_upstream_modules(module)}
+    imported = {other for module in own for other in graph.find_modules_directly_imported_by(module)}
     tests = (root / suite.tests).glob("*.py") if suite.tests else ()
     named = {name for path in tests for name in _named(path)}
     return {PINS, *(path for module in {*own, *imported, *(named & graph.modules)} for path in _files(root, module))}

@@ -84,10 +84,10 @@ def repository(tmp_path: Path) -> Repository:
         ("jobs/new.py", "slurm"),
         ("tests/slurm/test_jobs.py", "slurm"),
         ("emixer/config.py", "slurm"),
-        ("emixer/units.py", "slurm"),
         ("emixer/train.py", "slurm"),
         ("emixer/ray_session.py", "slurm"),
         ("requirements.lock", "slurm"),
+        ("emixer/units.py", "slurm-core"),
         ("emixer/losses.py", "slurm-core"),
         ("README.md", "slurm-core"),
         ("tests/jobs/test_cli.py", "slurm-core"),
@@ -140,17 +140,17 @@ def test_a_file_that_is_deleted_or_has_moved_counts(repository: Repository) -> N
     assert repository.scope()[0] == "slurm"
 
 
-def test_on_main_itself_the_last_twelve_hours_are_the_change(repository: Repository) -> None:
+def test_on_main_itself_the_last_three_hours_are_the_change(repository: Repository) -> None:
     repository.write("cluster/head.py", "import os\n")
     repository.commit(at=DAY, push=True)
     repository.write("README.md", "more")
-    repository.commit(at=DAY + 13 * 3600, push=True)
+    repository.commit(at=DAY + 4 * 3600, push=True)
     assert repository.scope()[0] == "slurm-core"
     repository.write("README.md", "still more")
-    repository.commit(at=DAY + 11 * 3600, push=True)
+    repository.commit(at=DAY + 2 * 3600, push=True)
     target, reason = repository.scope()
     assert target == "slurm"
-    assert "the last 12 hours" in reason
+    assert "the last 3 hours" in reason
 
 
 def test_a_base_that_is_given_goes_before(repository: Repository) -> None:
