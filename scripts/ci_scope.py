@@ -4,13 +4,14 @@
     make $(python scripts/ci_scope.py slurm)    # `slurm`, or `slurm-core`
 
 All tests on a real SLURM if the change touches `cluster/`, `jobs/` or `tests/slurm/`, a module that one of the two
-packages imports, a module that a test of SLURM names, or the pinned packages; otherwise only the core. All other tests if it touches what the thorough ones cover (searches, experiments, the workers that both train
-with, the demo, the notebook, decoding of DICOM), those tests, or the pinned packages. The change is the difference
-between its base and the working tree. Its base: CI_BASE if set; else where this branch left origin/main; else, on main
-itself, the last commit that is three hours older than the newest.
+packages imports, a module that a test of SLURM names, or the pinned packages; otherwise only the core. All other tests
+if it touches what the thorough ones cover (searches, experiments, the workers that both train with, the demo, the
+notebook, decoding of DICOM), those tests, or the pinned packages. The change is the difference between its base and the
+working tree. Its base: CI_BASE if set; else where this branch left origin/main; else, on main itself, the last commit
+that is three hours older than the newest.
 
-Indirect imports do not count: through the stages that jobs run, they are all of emixer, and through `emixer.config` every
-setting of every stage. What a stage does in a job, the core covers; the nightly runs everything.
+Indirect imports do not count: through the stages that jobs run, they are all of emixer, and through `emixer.config`
+every setting of every stage. What a stage does in a job, the core covers; the nightly runs everything.
 """
 
 import argparse
