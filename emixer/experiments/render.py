@@ -168,9 +168,10 @@ def filled(
     for c, column in enumerate(table.columns):
         bases: dict[tuple[str, int], _Measured] = {}
         for index, row in enumerate(table.rows):
-            found = {cell.seed: results[cell] for cell in table.cells(row, column, seeds)}
+            cells = table.cells(row, column, seeds)
+            found = {cell.seed: results[cell] for cell in cells}
             whole = {seed: result for seed, result in found.items() if isinstance(result, CellResult)}
-            units = {cell.seed: table.unit_of(cell) for cell in table.cells(row, column, seeds)}
+            units = {cell.seed: table.unit_of(cell) for cell in cells}
             measured = _measured(column.figure + row.suffix, whole, units) if whole else None
             entries[index, c] = None if measured is None else _entry(measured, bases.get(row.group))
             if reason := _reason(found, measured):
