@@ -12,6 +12,8 @@ from emixer.experiments.render import Entry, FilledTable
 
 _PANEL_IN = (4.2, 3.6)
 _COLOURS = ("#1b5e86", "#b0532b", "#4d8b31", "#7a4fa3", "#c29a1c", "#2a9d8f", "#8d5a4a", "#5c677d")
+_MARKERS = "osD^vP*X"
+"""Of lines of real pairs, which are all grey."""
 _DODGE = 1.035
 """Horizontal factor between neighbouring lines, so that their intervals do not overlap."""
 
@@ -28,13 +30,13 @@ def plot_gain(filled: FilledTable) -> bytes:
         for number, (method, way) in enumerate(ways):
             points = list(_points(filled, c, method, way))
             is_real = method == "More real"
-            shift = 1.0 if is_real else _DODGE ** (number - len(ways) / 2)
+            shift = _DODGE ** (number - (len(ways) - 1) / 2)
             panel.errorbar(
                 [size * shift for size, _ in points], [entry.gain for _, entry in points],
                 yerr=_half_widths([entry for _, entry in points]),
                 label=way if is_real else f"{method}: {way}",
                 color="#888888" if is_real else _COLOURS[number % 8],
-                ls="--" if is_real else "-", marker="o", ms=3.5, lw=1.1, elinewidth=0.8, capsize=1.5,
+                ls="--" if is_real else "-", marker=_MARKERS[number % 8] if is_real else "o", ms=3.5, lw=1.1, elinewidth=0.8, capsize=1.5,
             )  # fmt: skip
         panel.axhline(0, color="black", lw=0.7)
         panel.set_xscale("log")
