@@ -55,6 +55,8 @@ def _table_command(name: str) -> click.Command:
              ("--methods", "experiment.methods"), ("--runs", "experiment.runs")]  # fmt: skip
     if name != "figures":
         flags += [("--generators", "experiment.generators"), ("--redraw", "experiment.redraw")]
+    if name in ("gain", "table1", "table2"):
+        flags += [("--generators-from", "experiment.generators_from")]
     flags += [("--covid", "experiment.covid")] if name == "table5" else []
     made = function
     for flag, key in reversed(flags):

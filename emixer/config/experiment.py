@@ -13,6 +13,7 @@ from emixer.config.training import Augmentation
 Table = Literal["table1", "table2", "table3", "table5", "table9", "table10", "gain", "figures"]
 GainTask = Literal["images", "pairs", "reports"]
 Method = Literal["jointgan", "cogan", "smgan", "emixer"]
+_TABLES_OF_OWN_GENERATORS: tuple[Table, ...] = ("gain", "table1", "table2")
 
 
 class DownstreamConfig(Section):
@@ -111,6 +112,10 @@ class ExperimentConfig(Section):
     redraw: bool = False
     """Whether each seed draws real images (R) of its own, so that intervals of gains cover their choice as well. False:
     the same for all seeds."""
+    generators_from: Literal["train-split", "real"] = "train-split"
+    """Real pairs that generators are trained on: the whole train split, or the R of the row and nothing else, as
+    someone has to who has no more. `real`: for `gain`, table1 and table2; each R, and with `redraw` each seed, has a
+    generator of its own."""
     methods: tuple[Method, ...] = Field(("jointgan", "cogan", "smgan", "emixer"), strict=False)
     """Methods to run; rows of the others are omitted."""
     beyond: tuple[Method, ...] = Field(("emixer",), strict=False)
@@ -168,11 +173,13 @@ class ExperimentConfig(Section):
                 f"generators={self.generators} with {len(self.seeds)} seeds: it must be 1 (intervals are then about "
                 "that one), or at least 3 and divide the number of seeds"
             )
+        if self.generators_from == "real":
+            self._require_own_generators()
         named = []
         for run in self.runs:
             name, _, folder = run.partition("=")
             generator = GeneratorName.parse(name)
-            if not folder or generator.variant == BALANCED:
+            if not folder or generator.variant == BALANCED or generator.real:
                 raise ValueError(f"runs: {run!r} is not NAME=FOLDER, where NAME is a model, e.g. emixer or emixer-30")
             if generator.training >= self.generators:
                 raise ValueError(
@@ -182,3 +189,16 @@ class ExperimentConfig(Section):
             named.append(generator)
         if len(set(named)) < len(named):
             raise ValueError("runs names the same generator twice")
+
+    def _require_own_generators(self) -> None:
+        """Raise ValueError where generators cannot be trained on the R of their rows."""
+        if self.table not in _TABLES_OF_OWN_GENERATORS:
+            raise ValueError(
+                f"generators_from=real is for {', '.join(_TABLES_OF_OWN_GENERATORS)}, where each row has a number of "
+                f"real pairs R; {self.table} has rows without, or of several sizes. Omit it"
+            )
+        if self.runs:
+            raise ValueError(
+                "generators_from=real trains its generators itself, on the R of their rows; those in runs were not. "
+                "Omit one of the two"
+            )

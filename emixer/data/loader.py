@@ -105,11 +105,17 @@ class WindowReader:
 
     def read(self, window: int) -> HostBatch:
         """The images of `window` in their order."""
-        indices = self.order.groups_of(window)
-        tables = [self._read_file(file, indices) for file in self._files_of(indices)]
-        num_rows = sum(table.num_rows for table in tables)
-        destination = np.argsort(self.order.permutation(window, num_rows))
-        return self._scatter(pa.concat_tables(tables), destination)
+        table = self._read_groups(window, self._columns())
+        destination = np.argsort(self.order.permutation(window, table.num_rows))
+        return self._scatter(table, destination)
+
+    def first_rows(self, num: int) -> pa.Table:
+        """All columns of the first `num` images in the order of the windows."""
+        tables = []
+        for window in self.order.enough(range(self.order.num_windows), num):
+            table = self._read_groups(window, None)
+            tables.append(table.take(self.order.permutation(window, table.num_rows)))
+        return pa.concat_tables(tables).slice(0, num)
 
     def read_rows(self, num_rows: int) -> HostBatch:
         """The first `num_rows` images of the split in shard order, e.g. for validation."""
@@ -150,12 +156,15 @@ class WindowReader:
             absent += (known & (labels == 0)).sum(0)
         return present, absent
 
-    def _files_of(self, indices: Array) -> list[int]:
-        return sorted({self.groups[index][0] for index in indices})
-
-    def _read_file(self, file: int, indices: Array) -> pa.Table:
-        groups = sorted(self.groups[index][1] for index in indices if self.groups[index][0] == file)
-        return pq.ParquetFile(self.files[file]).read_row_groups(groups, columns=self._columns(), use_threads=False)
+    def _read_groups(self, window: int, columns: list[str] | None) -> pa.Table:
+        """The row groups of a window, in the order of the shards."""
+        by_file: dict[int, list[int]] = {}
+        for file, group in sorted(self.groups[index] for index in self.order.groups_of(window)):
+            by_file.setdefault(file, []).append(group)
+        return pa.concat_tables(
+            pq.ParquetFile(self.files[file]).read_row_groups(groups, columns=columns, use_threads=False)
+            for file, groups in by_file.items()
+        )
 
     def _columns(self) -> list[str]:
         return ["image", "sentences", *self._label_columns()]

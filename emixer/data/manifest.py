@@ -19,6 +19,7 @@ from emixer.data.dicom import DICOM_RULE
 from emixer.data.gray_range import GRAY_RANGE_RULE
 from emixer.data.plan import Plan, Workspace, read_columns
 from emixer.data.schema import MANIFEST_NAME, QUARANTINE_NAME, SPLITS, VOCABULARY_NAME
+from emixer.data.shards import ShardFile
 from emixer.data.sorted_keys import num_distinct
 from emixer.data.sources import Collection
 from emixer.data.vocabulary import Vocabulary
@@ -54,8 +55,8 @@ def write_manifest(
         "info": asdict(plan.info),
         "duplicate_rule": DUPLICATE_RULE,
         "gray_range_rules": [GRAY_RANGE_RULE, DICOM_RULE],
-        "splits": {split: _split_counts(kept, split, records) for split in SPLITS},
-        "labels": {split: _label_counts(kept, split, collection.label_names) for split in SPLITS},
+        "splits": {split: split_counts(kept, split, _files_of(records, split)) for split in SPLITS},
+        "labels": {split: label_counts(kept, split, collection.label_names) for split in SPLITS},
         "reports": {split: _report_counts(kept, selection, split) for split in SPLITS},
         "images_selected": plan.num_planned,
         "not_selected": dict(collection.not_selected),
@@ -83,9 +84,13 @@ def _quarantine(workspace: Workspace, collection: Collection, selection: pa.Tabl
     return pa.concat_tables([from_tables, images]).sort_by([("path", "ascending")])
 
 
-def _split_counts(kept: pa.Table, split: str, records: Sequence[ShardRecord]) -> dict[str, int]:
-    images = kept.filter(pc.equal(kept["split"], split))
-    files = [record.file for record in records if record.file is not None and record.file.split == split]
+def _files_of(records: Sequence[ShardRecord], split: str) -> list[ShardFile]:
+    return [record.file for record in records if record.file is not None and record.file.split == split]
+
+
+def split_counts(images: pa.Table, split: str, files: Sequence[ShardFile]) -> dict[str, int]:
+    """Number of images, studies, subjects, shards and bytes of a split. files: its shards."""
+    images = images.filter(pc.equal(images["split"], split))
     return {
         "images": images.num_rows,
         "studies": num_distinct(images["study_id"]),
@@ -95,9 +100,9 @@ def _split_counts(kept: pa.Table, split: str, records: Sequence[ShardRecord]) ->
     }
 
 
-def _label_counts(kept: pa.Table, split: str, names: Sequence[str]) -> dict[str, Any]:
-    """Images by value of each label; images without any label vector are counted once, as `unlabelled_images`."""
-    vectors = kept["labels"].filter(pc.equal(kept["split"], split))
+def label_counts(images: pa.Table, split: str, names: Sequence[str]) -> dict[str, Any]:
+    """Images of a split by value of each label; those without any label vector count once, as `unlabelled_images`."""
+    vectors = images["labels"].filter(pc.equal(images["split"], split))
     given = vectors.drop_null().combine_chunks()
     values = given.flatten().cast(pa.int16()).fill_null(2).to_numpy(zero_copy_only=False).reshape(-1, len(names))
     counts = {

@@ -206,6 +206,10 @@ class ResultsFolder:
         """Folder of a generator trained here, with `run` and `dataset`."""
         return self.path / "generators" / name
 
+    def real_pairs(self, num: int, draw: int) -> Path:
+        """Folder of the shards of a generator that is trained on these real pairs alone."""
+        return self.path / "real-pairs" / f"R{num}.{draw}"
+
     @property
     def judgements(self) -> Path:
         """Folder of judges' scores."""

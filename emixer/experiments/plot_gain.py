@@ -36,7 +36,8 @@ def plot_gain(filled: FilledTable) -> bytes:
                 yerr=_half_widths([entry for _, entry in points]),
                 label=way if is_real else f"{method}: {way}",
                 color="#888888" if is_real else _COLOURS[number % 8],
-                ls="--" if is_real else "-", marker=_MARKERS[number % 8] if is_real else "o", ms=3.5, lw=1.1, elinewidth=0.8, capsize=1.5,
+                ls="--" if is_real else "-", marker=_MARKERS[number % 8] if is_real else "o", ms=3.5,
+                lw=1.1, elinewidth=0.8, capsize=1.5,
             )  # fmt: skip
         panel.axhline(0, color="black", lw=0.7)
         panel.set_xscale("log")

@@ -25,6 +25,7 @@ _MARKS = (
     "of the difference, over {}, excludes 0; differences are in the CSV. {} One in twenty entries that do not differ "
     "would be marked."
 )
+_OWN_TRAINING = "Each seed has a generator of its own."
 _ONE_TRAINING = "Each generator is trained once, so variation between generator trainings is not included."
 _TRAININGS = (
     "Each generator is trained {} times, with different seeds, which the seeds of downstream models use in turn; for "
@@ -145,15 +146,21 @@ class FilledTable:
             *self.table.notes,
         ]
 
+    def _trainings(self) -> str:
+        """Which variation between trainings of a generator the intervals include."""
+        if self.table.own_generators and self.table.redraws:
+            return _OWN_TRAINING
+        return _TRAININGS.format(self.table.trainings) if self.table.trainings > 1 else _ONE_TRAINING
+
     def _marks(self) -> str:
         """What the marks stand for."""
-        several = self.table.trainings > 1
-        over = ["retrained generators"] if several else []
+        has_own = self.table.own_generators and self.table.redraws
+        over = ["retrained generators"] if self.table.trainings > 1 or has_own else []
         over += ["retrained downstream models (paired by seed)"]
         over += ["other draws of the real pairs"] if self.table.redraws else []
         return _MARKS.format(
             f"{', '.join(over)} and test subjects",
-            _TRAININGS.format(self.table.trainings) if several else _ONE_TRAINING,
+            self._trainings(),
         )
 
 

@@ -70,6 +70,8 @@ class Table:
     """How often each generator is trained; seeds use these in turn."""
     redraws: bool = False
     """Whether each seed draws real pairs of its own."""
+    own_generators: bool = False
+    """Whether a row's generator is trained on the row's real pairs only."""
 
     def cells(self, row: Row, column: Column, seeds: tuple[int, ...]) -> tuple[Cell, ...]:
         """Cells behind one entry. A distance of generated images depends on neither a downstream seed nor R."""
@@ -79,6 +81,8 @@ class Table:
         mixes = [_of_training(row.mix, position % self.trainings) for position in range(len(seeds))]
         if self.redraws and row.mix.real:
             mixes = [replace(mix, draw=seed + 1) for mix, seed in zip(mixes, seeds, strict=True)]
+        if self.own_generators:
+            mixes = [_of_own_generator(mix) for mix in mixes]
         return tuple(Cell(column.task, mix, seed) for mix, seed in zip(mixes, seeds, strict=True))
 
     def unit_of(self, cell: Cell) -> str:
@@ -102,11 +106,11 @@ class Table:
         """Whether it is a set of pictures of pairs, without downstream models."""
         return not self.columns
 
-    @property
-    def generators(self) -> list[str]:
+    def generators(self, seeds: tuple[int, ...]) -> list[str]:
         """Generators whose pairs are needed, each training after the other."""
-        mixes = [_of_training(row.mix, number) for number in range(self.trainings) for row in self.rows]
-        return list(dict.fromkeys(mix.generator for mix in mixes if mix.generator))
+        mixes = [row.mix for row in self.rows] if self.is_drawn else [cell.mix for cell in self.all_cells(seeds)]
+        found = dict.fromkeys(mix.generator for mix in mixes if mix.generator)
+        return sorted(found, key=lambda name: GeneratorName.parse(name).training)
 
 
 def table_of(settings: ExperimentConfig, num_train: int) -> Table:
@@ -115,7 +119,13 @@ def table_of(settings: ExperimentConfig, num_train: int) -> Table:
     num_train: number of real pairs to train on.
     """
     table = _gain(settings, num_train) if settings.table == "gain" else _TABLES[settings.table](settings)
-    return table if table.is_drawn else replace(table, trainings=settings.generators, redraws=settings.redraw)
+    if table.is_drawn:
+        return table
+    own = settings.generators_from == "real"
+    return replace(
+        table, trainings=settings.generators, redraws=settings.redraw, own_generators=own,
+        notes=(*table.notes, _OWN_NOTE) if own else table.notes,
+    )  # fmt: skip
 
 
 def _of_training(mix: Mix, number: int) -> Mix:
@@ -125,10 +135,18 @@ def _of_training(mix: Mix, number: int) -> Mix:
     return replace(mix, generator=str(replace(GeneratorName.parse(mix.generator), training=number)))
 
 
-def dataset_rows(settings: ExperimentConfig) -> int:
-    """Number of pairs that each generator makes: enough for all tables of the paper, or for `gain`."""
+def _of_own_generator(mix: Mix) -> Mix:
+    """The mixture with pairs of a generator that is trained on the mixture's real pairs."""
+    if mix.generator is None:
+        return mix
+    own = replace(GeneratorName.parse(mix.generator), real=mix.real, draw=mix.draw)
+    return replace(mix, generator=str(own))
+
+
+def dataset_rows(settings: ExperimentConfig, generator: str) -> int:
+    """Number of pairs that a generator makes: enough for all tables of the paper, or for `gain`."""
     if settings.table == "gain":
-        return max(settings.real_pairs) * max(settings.multiples)
+        return (GeneratorName.parse(generator).real or max(settings.real_pairs)) * max(settings.multiples)
     return scaled(SYNTHETIC_PAIRS, settings)
 
 
@@ -297,6 +315,11 @@ _GAIN_NOTES = (
     "`then`: half of the steps on synthetic pairs, the other half on real ones; `chosen from`: of each combination of "
     "labels the half on which a judge, trained on the same R, agrees most with image and report; `balanced`: each "
     "finding equally often; `More real`: additional real pairs instead of synthetic ones, as an upper bound.",
+)
+
+_OWN_NOTE = (
+    "Each generator is trained on the real pairs of its row alone, and selected on the validation split like the "
+    "downstream models."
 )
 
 _TABLES: Mapping[str, Callable[[ExperimentConfig], Table]] = {

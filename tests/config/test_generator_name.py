@@ -14,6 +14,7 @@ from emixer.config.generator_name import GeneratorName
         ("emixer.2", "emixer", 2, "", "emixer.2", None),
         ("emixer.12-50", "emixer", 12, "50", "emixer.12-50", 0.5),
         ("smgan.1-balanced", "smgan", 1, "balanced", "smgan.1", None),
+        ("emixer.2@R100.4-balanced", "emixer", 2, "balanced", "emixer.2@R100.4", None),
     ],
 )
 def test_name_says_method_training_and_variant(
@@ -22,6 +23,12 @@ def test_name_says_method_training_and_variant(
     name = GeneratorName.parse(text)
     assert (name.method, name.training, name.variant, name.labelled_fraction) == (method, training, variant, fraction)
     assert (str(name), str(name.model)) == (text, model)
+
+
+def test_generator_of_a_rows_real_pairs_says_how_many_and_which() -> None:
+    assert [(name.real, name.draw) for name in map(GeneratorName.parse, ("emixer", "emixer@R100", "emixer@R90.7"))] == [
+        (0, 0), (100, 0), (90, 7)
+    ]  # fmt: skip
 
 
 def test_first_training_has_one_name() -> None:
@@ -44,6 +51,9 @@ def test_other_names_are_refused(text: str) -> None:
         ({"runs": ("emixer-balanced=a",)}, "is not NAME=FOLDER"),
         ({"runs": ("emixer=",)}, "is not NAME=FOLDER"),
         ({"runs": ("vae=a",)}, "'vae' is no generator"),
+        ({"runs": ("emixer@R100=a",)}, "is not NAME=FOLDER"),
+        ({"generators_from": "real", "table": "table9"}, "is for gain, table1, table2, where each row"),
+        ({"generators_from": "real", "runs": ("emixer=a",)}, "trains its generators itself"),
     ],
 )
 def test_trainings_must_give_intervals_and_runs_must_be_used(settings: dict[str, object], message: str) -> None:

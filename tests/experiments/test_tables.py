@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from emixer.config.experiment import ExperimentConfig
+from emixer.config.generator_name import GeneratorName
 from emixer.experiments.cells import Cell, Mix
 from emixer.experiments.tables import Row, Table, dataset_rows, scaled, size_in_words, table_of
 
@@ -29,7 +30,7 @@ def test_table1_mixes_one_real_set_with_four_sizes_per_method() -> None:
     ]
     assert row(found, "EMIXER", "R100k + S600k").paper["auc"].mean == 0.873
     assert [column.title for column in found.columns] == ["AUC", "ACC", "CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"]
-    assert found.generators == ["jointgan", "cogan", "smgan", "emixer"]
+    assert found.generators((0, 1, 2)) == ["jointgan", "cogan", "smgan", "emixer"]
 
 
 def test_table1_extends_the_paper_in_three_ways_for_requested_methods() -> None:
@@ -50,7 +51,7 @@ def test_table1_extends_the_paper_in_three_ways_for_requested_methods() -> None:
 def test_figures_have_no_cells_and_one_generator() -> None:
     for methods, generator in ((["cogan", "emixer"], "emixer"), (["smgan", "cogan"], "smgan")):
         found = table("figures", methods=methods)
-        assert (found.all_cells((0,)), found.generators) == ([], [generator])
+        assert (found.all_cells((0,)), found.generators((0,))) == ([], [generator])
 
 
 def test_one_factor_scales_all_sizes_and_names() -> None:
@@ -73,7 +74,7 @@ def test_number_of_cells_for_three_seeds(name: str, cells: int, generators: int)
     found = table(name)
     assert len(found.all_cells((0, 1, 2))) == cells
     assert len(set(found.all_cells((0, 1, 2)))) == cells
-    assert len(found.generators) == generators
+    assert len(found.generators((0, 1, 2))) == generators
 
 
 def test_table10_replaces_real_images_by_generated_ones_at_one_size() -> None:
@@ -118,7 +119,7 @@ def test_table5_has_three_initialisations_and_a_row_per_class() -> None:
 def test_methods_not_requested_have_no_row_and_no_generator() -> None:
     found = table("table3", methods=["emixer", "cogan"])
     assert [row.method for row in found.rows] == ["CoGAN", "EMIXER", "EMIXER", "EMIXER"]
-    assert found.generators == ["cogan", "emixer-30", "emixer-50", "emixer"]
+    assert found.generators((0, 1, 2)) == ["cogan", "emixer-30", "emixer-50", "emixer"]
     assert len(table("table9", methods=["smgan"]).rows) == 1
 
 
@@ -152,14 +153,14 @@ def test_gain_has_a_group_of_rows_per_number_of_real_pairs() -> None:
     ]  # there are not 1,500 real ones
     assert {row.group for row in found.rows} == {("", 100), ("", 300)}
     assert [column.title for column in found.columns] == ["AUC"]
-    assert found.generators == ["emixer", "emixer-balanced"]
-    assert dataset_rows(settings) == 1200
+    assert found.generators((0, 1, 2)) == ["emixer", "emixer-balanced"]
+    assert dataset_rows(settings, "emixer") == 1200
 
 
 def test_seeds_use_several_trainings_of_a_generator_in_turn() -> None:
     found = table("gain", real_pairs=[100], multiples=[1], methods=["emixer"], generators=3, seeds=list(range(6)))
     seeds = tuple(range(6))
-    assert found.generators == [
+    assert found.generators((0, 1, 2)) == [
         f"emixer{number}{variant}" for number in ("", ".1", ".2") for variant in ("", "-balanced")
     ]
     mixed = found.cells(row(found, "EMIXER", "R100 + S100"), found.columns[0], seeds)
@@ -187,3 +188,21 @@ def test_redrawn_real_pairs_are_the_same_in_all_rows_of_a_seed() -> None:
     assert [cell.mix for cell in table("table9", redraw=True).all_cells((0,)) if not cell.mix.real] == [
         Mix(0, 100_000, name) for name in ("cogan", "jointgan", "emixer")
     ], "no real pairs, nothing to draw"
+
+
+def test_own_generators_know_the_real_pairs_of_their_row_and_seed_and_no_others() -> None:
+    settings = {"real_pairs": [100, 300], "multiples": [1, 2], "methods": ["emixer"], "generators_from": "real"}
+    found = table("gain", redraw=True, seeds=[0, 1], **settings)
+    assert found.generators((0, 1)) == [
+        f"emixer@R{real}.{draw}{variant}"
+        for real in (100, 300) for variant in ("", "-balanced") for draw in (1, 2)
+    ]  # fmt: skip
+    for cell in found.all_cells((0, 1)):
+        if cell.mix.generator:
+            name = GeneratorName.parse(cell.mix.generator)
+            assert (name.real, name.draw) == (cell.mix.real, cell.mix.draw)
+    assert "Each generator is trained on the real pairs of its row alone" in found.notes[-1]
+    same = table("gain", seeds=[0, 1], **settings)
+    assert same.generators((0, 1)) == ["emixer@R100", "emixer@R100-balanced", "emixer@R300", "emixer@R300-balanced"]
+    gain = ExperimentConfig(table="gain", **settings)
+    assert [dataset_rows(gain, name) for name in ("emixer@R100", "emixer@R300.2-balanced")] == [200, 600]

@@ -26,12 +26,14 @@ from emixer.config import Config, to_yaml, with_overrides
 from emixer.config.model import ChestEncoderConfig
 from emixer.data.labels import CHEXPERT
 from emixer.data.loader import fixed_binary_view
+from emixer.data.pair_table import read_real
 from emixer.data.schema import ShardInfo, read_shard_info
 from emixer.data.shards import ShardSet, write_shard
 from emixer.errors import DivergenceError, EmixerError, RunFolderError, StorageError, UnfinishedError
 from emixer.evaluation.features import FeatureExtractor
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
 from emixer.files import alone_in, sha256_of
+from emixer.generation.trained_model import read_trained_model
 from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.encoder_facts import EncoderFacts
 from emixer.models.encoder_weights import save_encoder_weights
@@ -215,6 +217,34 @@ def test_seeds_use_several_generators_and_draws_of_real_pairs(ray_cluster: None,
                     experiment__runs=[f"emixer={runs[0]}", f"emixer.1={runs[0]}"])  # fmt: skip
     with pytest.raises(EmixerError, match=r"run is given for two generators\. Each needs a run of its own"):
         experiment.describe(twice)
+
+
+def test_own_generator_is_trained_on_the_same_real_pairs_as_the_classifier(
+    ray_cluster: None, config: Config, shards: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    wanted = changed(config, out, "gain", experiment__real_pairs=[40], experiment__multiples=[1],
+                     experiment__gain_tasks=["images"], experiment__generators_from="real", experiment__redraw=True,
+                     experiment__seeds=[0, 1])  # fmt: skip
+    assert "emixer@R40.1" in experiment.describe(wanted)
+    assert not out.exists(), "a plan writes nothing"
+    result = experiment.run(wanted)
+    assert (result.computed, result.kept) == (12, 0)
+    train = pa.concat_tables(pq.read_table(file) for file in ShardSet.open(shards).files("train"))
+    for draw in (1, 2):
+        own = ShardSet.open(out / f"real-pairs/R40.{draw}")
+        assert own.splits == ("train", "validate"), "nothing to test on"
+        labels = experiment.plan.policy_of(wanted)
+        shape = experiment.checked(wanted).shape
+        drawn = read_real(ShardSet.open(shards), "train", shape, labels, 40, seed=draw)
+        seen = pq.read_table(own.files("train")[0])
+        images = {bytes(image) for image in drawn.image_NHW}
+        assert {*seen["image"].to_pylist()} == images
+        assert len(images & {*train["image"].to_pylist()}) == 40
+        spec = read_trained_model(out / f"generators/emixer@R40.{draw}/run", "last").spec
+        assert sum(spec.label_counts) == 40 - seen["labels"].null_count
+    assert "Each generator is trained on the real pairs of its row alone" in result.filled.markdown()
+    assert experiment.run(wanted).kept == 12
 
 
 @pytest.mark.thorough

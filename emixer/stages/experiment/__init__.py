@@ -31,7 +31,16 @@ from emixer.ray_session import capacity, connect, require_cpus
 from emixer.stages import generate, train
 from emixer.stages.experiment.cell import CellOrder, Generated, decode, judge, run_cell
 from emixer.stages.experiment.figures import FiguresResult, draw_figures
-from emixer.stages.experiment.plan import Experiment, checked, inputs_of, made_by, model_of, order_of, trained_on
+from emixer.stages.experiment.plan import (
+    Experiment,
+    checked,
+    inputs_of,
+    made_by,
+    model_of,
+    order_of,
+    trained_on,
+    write_real_pairs,
+)
 from emixer.stages.result import StageResult
 
 _RETRIES = 2
@@ -77,7 +86,7 @@ def run(config: Config) -> ExperimentResult | FiguresResult:
         for made in (folder.decoded, folder.judgements):
             files.remove_partials(made)  # gigabytes after a kill
         if experiment.table.is_drawn:
-            (name,) = experiment.table.generators
+            (name,) = experiment.generators
             return draw_figures(experiment, _generated(experiment, name))
         generated, failed = _all_generated(experiment, folder)
         cells = [cell for cell in experiment.cells if cell.mix.generator is None or cell.mix.generator in generated]
@@ -121,8 +130,8 @@ def describe(config: Config) -> str:
     lines = [f"Would fill {experiment.table.name} in {experiment.out}: {experiment.table.title}"]
     lines.append(f"  data        {_collection(experiment.shards)}, sizes of the paper x {settings.scale:g}")
     known: dict[str, Generated] = {}
-    width = max([11, *map(len, experiment.table.generators)])
-    for name in experiment.table.generators:
+    width = max([11, *map(len, experiment.generators)])
+    for name in experiment.generators:
         made = made_by(experiment, name)
         if made is not None:
             known[name] = made
@@ -155,7 +164,7 @@ def _state_of(experiment: Experiment, name: str, made: Generated | None) -> str:
     """State of a generator and its pairs in words: what exists and what remains to be done."""
     if made is not None:
         return f"dataset exists: {made.folder}"
-    pairs = f"to generate {dataset_rows(experiment.config.experiment):,} pairs"
+    pairs = f"to generate {dataset_rows(experiment.config.experiment, name):,} pairs"
     run_folder, wanted = experiment.run_of(name), experiment.config.train.images
     if experiment.is_given(name):
         return f"given run: {run_folder}; {pairs}"
@@ -228,7 +237,7 @@ def _all_generated(experiment: Experiment, folder: ResultsFolder) -> tuple[dict[
 
     Raises RunFolderError when the folder holds a dataset made with other settings.
     """
-    found = {name: made_by(experiment, name) for name in experiment.table.generators}
+    found = {name: made_by(experiment, name) for name in experiment.generators}
     generated, failed = {name: made for name, made in found.items() if made is not None}, {}
     for name in (name for name in found if name not in generated):
         noted = folder.failure_path(f"generator-{name}")
@@ -249,6 +258,7 @@ def _generated(experiment: Experiment, name: str) -> Generated:
         return made
     config = experiment.generator_config(name)
     if not experiment.is_given(name):
+        write_real_pairs(experiment, name)
         train.run(experiment.generator_config(model_of(name)))
     generate.run(config)
     made = made_by(experiment, name)

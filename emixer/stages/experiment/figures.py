@@ -50,7 +50,7 @@ class FiguresResult(StageResult):
 
 def draw_figures(experiment: Experiment, generated: Generated) -> FiguresResult:
     """Write figure8 to figure12 as PNG and PDF to `figures`."""
-    name = experiment.table.generators[0]
+    name = experiment.generators[0]
     uncertain_is = 1 if experiment.config.data.uncertain == "ones" else 0
     real = read_real_pairs(experiment.shards, "test", GRID_IMAGES, uncertain_is)
     if not real.reports:

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from emixer.config.experiment import ExperimentConfig
 from emixer.config.generator_name import BALANCED, GeneratorName
 from emixer.data.pair_table import TableShape
 from emixer.data.schema import SPLITS
+from emixer.data.shard_subset import write_subset
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, RunFolderError, ShardError
 from emixer.experiments.cells import Cell, Mix, ResultsFolder
@@ -59,6 +60,11 @@ class Experiment:
     def cells(self) -> list[Cell]:
         """Cells of the table."""
         return self.table.all_cells(self.config.experiment.seeds)
+
+    @property
+    def generators(self) -> list[str]:
+        """Generators of the table."""
+        return self.table.generators(self.config.experiment.seeds)
 
     @property
     def shape(self) -> TableShape:
@@ -108,8 +114,10 @@ class Experiment:
             "train.run": self.run_of(generator),
             "generate.run": self.run_of(generator),
             "generate.out": ResultsFolder(self.out).generator(generator) / "dataset",
-            "generate.num": dataset_rows(self.config.experiment),
+            "generate.num": dataset_rows(self.config.experiment, generator),
         }
+        if name.real:
+            values["data.shards"] = ResultsFolder(self.out).real_pairs(name.real, name.draw)
         if name.method != self.config.model.kind:
             values["model.kind"] = name.method
         if name.training:
@@ -136,7 +144,7 @@ def checked(config: Config) -> Experiment:
         raise ConfigError("data.shards is not set. Give --shards FOLDER, a folder written by `emixer ingest`.")
     shards = ShardSet.open(config.data.shards)
     table = table_of(settings, shards.num_rows("train"))
-    _require_used(settings, table)
+    _require_used(settings, table, table.generators(settings.seeds))
     ResultsFolder.check(settings.out.resolve(), trained_on(shards))
     files.require_writable(settings.out.resolve())
     require_splits(shards)
@@ -151,11 +159,11 @@ def checked(config: Config) -> Experiment:
             "or omit validation.encoder."
         )
     experiment = Experiment(config, table, shards, _covid(config, shards), settings.out.resolve())
-    unseen = {name: _checked_generator(experiment, name) for name in table.generators}
+    unseen = {name: _checked_generator(experiment, name) for name in experiment.generators}
     return replace(experiment, unknown=tuple(name for name, known in unseen.items() if not known))
 
 
-def _require_used(settings: ExperimentConfig, table: Table) -> None:
+def _require_used(settings: ExperimentConfig, table: Table, generators: Sequence[str]) -> None:
     """Raise ConfigError for settings that conflict with the table or leave it without rows; warn of unused runs."""
     given = [Path(run.partition("=")[2]).resolve() for run in settings.runs]
     if twice := next((folder for folder in given if given.count(folder) > 1), None):
@@ -169,7 +177,7 @@ def _require_used(settings: ExperimentConfig, table: Table) -> None:
             raise ConfigError(
                 f"experiment.runs: {folder} for {name} does not exist. Give a run folder of `emixer train`."
             )
-        if str(GeneratorName.parse(name)) not in map(model_of, table.generators):
+        if str(GeneratorName.parse(name)) not in map(model_of, generators):
             logger.warning("experiment.runs: %s is not used by %s; its run is ignored.", name, table.name)
     if table.name == "table5" and "emixer" not in settings.methods:
         raise ConfigError(
@@ -198,7 +206,8 @@ def _checked_generator(experiment: Experiment, name: str) -> bool:
     if made_by(experiment, name) is not None:
         return known
     if not experiment.is_given(name):
-        train.check(config)
+        # the real pairs of a generator's own are written only when it is trained
+        train.check(with_overrides(config, {"data.shards": experiment.shards.folder}))
         if (run / "run.json").exists():
             RunFolder.open(run, "train").require_same("train", config)
     settings = config.generate
@@ -240,7 +249,7 @@ def made_by(experiment: Experiment, name: str) -> Generated | None:
     manifest = read_manifest(dataset) if dataset.exists() else None
     if manifest is None or not manifest["complete"]:
         return None
-    wanted = dataset_rows(experiment.config.experiment)
+    wanted = dataset_rows(experiment.config.experiment, name)
     if manifest["rows"] < wanted:  # more rows are fine: the first ones are the same
         raise RunFolderError(
             f"{dataset} holds {manifest['rows']:,} pairs, and {experiment.table.name} needs {wanted:,} with these "
@@ -279,7 +288,7 @@ def _require_same_pairs(experiment: Experiment, name: str, manifest: Mapping[str
         return
     settings = config.generate
     trained = read_trained_model(run_folder, settings.checkpoint)
-    if config.data.labelled_fraction < 1 and not same_label_counts(trained.spec, spec_of(experiment.shards, config)):
+    if config.data.labelled_fraction < 1 and not same_label_counts(trained.spec, spec_of(_shards_of(config), config)):
         raise RunFolderError(
             f"{name} in {experiment.out} kept the labels of other images than this version selects. Delete "
             f"{dataset.parent} to train it again, or choose a new folder."
@@ -288,6 +297,19 @@ def _require_same_pairs(experiment: Experiment, name: str, manifest: Mapping[str
     told = ("weights_sha256", "seed", "labels_digest", "temperature", "image_format")
     now = {key: plan.settings[key] for key in told}
     require_same({"settings": {key: manifest["settings"][key] for key in told}}, now, dataset)
+
+
+def write_real_pairs(experiment: Experiment, generator: str) -> None:
+    """Write the shards of a generator that is trained on the real pairs of its row, unless they are there."""
+    name = GeneratorName.parse(generator)
+    folder = ResultsFolder(experiment.out).real_pairs(name.real, name.draw)
+    if name.real and not folder.exists():
+        write_subset(experiment.shards, name.real, name.draw, folder)
+
+
+def _shards_of(config: Config) -> ShardSet:
+    assert config.data.shards is not None, "checked before anything started"
+    return ShardSet.open(config.data.shards)
 
 
 def order_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Generated], device: str) -> CellOrder:
