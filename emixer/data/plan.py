@@ -39,6 +39,7 @@ from emixer.errors import RunFolderError
 from emixer.files import alone_in, remove_partials, storage_error, write_json, written_aside
 
 IMAGES_PER_BLOCK = 256
+_ROWS_AT_ONCE = 65_536
 _SECTION_RULES = {
     "drop": "findings",
     "impression": "findings-or-impression",
@@ -139,9 +140,20 @@ def _ordered(columns: dict[str, pa.ChunkedArray], schema: pa.Schema) -> pa.Table
     order = pa.array(np.lexsort((hashes, splits)))
     ordered = {}
     for name in schema.names:
-        ordered[name] = columns.pop(name).combine_chunks().take(order)
-        pa.default_memory_pool().release_unused()  # a pool keeps what is freed, for a while, and with it both tables
+        column = columns.pop(name).combine_chunks()
+        pa.default_memory_pool().release_unused()  # a pool keeps what is freed, for a while, and with it all copies
+        ordered[name] = _taken(column, order)
+        del column
+        pa.default_memory_pool().release_unused()
     return pa.table(ordered, schema=schema)
+
+
+def _taken(column: pa.Array, order: pa.Array) -> pa.Array:
+    """The rows of a column in that order. Of vectors piece by piece: Arrow takes them by an index for each number."""
+    if not pa.types.is_fixed_size_list(column.type):
+        return column.take(order)
+    pieces = [column.take(order.slice(start, _ROWS_AT_ONCE)) for start in range(0, len(order), _ROWS_AT_ONCE)]
+    return pa.concat_arrays(pieces) if pieces else column
 
 
 def _cut(images: pa.Table, rows_per_shard: int) -> tuple[tuple[PlannedShard, ...], tuple[int, ...]]:

@@ -16,7 +16,10 @@ def sorted_rows(keys: pa.Array | pa.ChunkedArray) -> tuple[NDArray[np.int64], ND
     order = pc.array_sort_indices(joined)
     ascending = joined.take(order)
     is_same = pc.equal(ascending[:-1], ascending[1:]).to_numpy(zero_copy_only=False)
-    return order.to_numpy().astype(np.int64), is_same
+    rows = order.to_numpy().astype(np.int64)
+    del joined, ascending, order
+    pa.default_memory_pool().release_unused()  # a pool keeps what is freed
+    return rows, is_same
 
 
 def first_rows(keys: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:

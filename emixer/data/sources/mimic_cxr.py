@@ -30,6 +30,7 @@ from emixer.data.sources.tables import (
     label_vectors,
     lookup,
     read_table,
+    release_unused,
     require_one_of,
     require_only,
     require_present,
@@ -63,6 +64,7 @@ def read_mimic_cxr(source: MimicCxrSource) -> Collection:
     del selected  # as much memory as `taken`
     known = {} if source.patients is None else _sex_and_age(source.patients, taken)
     images = _image_table(taken, splits.filter(listed), _labels(source, taken), suffix, known)
+    release_unused()
     require_images(images, _find_table(source.root, "metadata"), not_selected)
     require_disjoint_subjects(images, _find_table(source.root, "split"))
     return Collection(
@@ -117,7 +119,11 @@ def _labels(source: MimicCxrSource, images: pa.Table) -> pa.Array:
     require_only(path, ("subject_id", "study_id", *CHEXPERT))
     table = read_table(path, ("subject_id", "study_id", *CHEXPERT))
     require_unique(path, table, "study_id")
-    return label_vectors(path, table, CHEXPERT).take(lookup(images["study_id"], table["study_id"]))
+    vectors, rows = label_vectors(path, table, CHEXPERT), lookup(images["study_id"], table["study_id"])
+    del table
+    labels = vectors.take(rows)
+    release_unused()
+    return labels
 
 
 def _true_labels(root: Path, images: pa.Table) -> pa.Array:

@@ -21,6 +21,8 @@ from emixer.data.sorted_keys import sorted_rows
 from emixer.errors import SourceError
 
 _FIRST_ROW = 2  # of the data; the header is row 1
+_KEYS_AT_ONCE = 65_536
+"""Keys that are hashed together: a hash table takes 180 bytes a key, more than the keys themselves."""
 _MAX_NAMES, _MAX_NAME_LENGTH = 40, 40
 LABELS = "\0labels"
 """Name for a column of labels that have been read, beside those of a CSV, none of which is named so."""
@@ -62,7 +64,7 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ())
         return "error"
 
     try:
-        return pa_csv.read_csv(
+        table = pa_csv.read_csv(
             path,
             # one thread, so that a bad row has a number
             read_options=pa_csv.ReadOptions(use_threads=False),
@@ -82,6 +84,14 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ())
                 "Repair or download the table again."
             ) from None  # Arrow's message quotes the row
         raise _unreadable(path, error) from None
+    release_unused()
+    return table
+
+
+def release_unused() -> None:
+    """Give back to the system what Arrow keeps after a parse, a sort or a hash table of a whole column: for 377,110
+    images, several times what their tables take."""
+    pa.default_memory_pool().release_unused()
 
 
 def require_column(path: Path, header: Sequence[str], name: str) -> None:
@@ -189,7 +199,8 @@ def label_vectors(path: Path, table: pa.Table, columns: Sequence[str]) -> pa.Fix
     """Label columns as vectors of int8, blank cells null. Raises SourceError for any value but 1, 0, -1 and blank."""
     texts = pa.array(list(_LABELS), pa.string())
     numbers = np.array([*_LABELS.values(), 0], np.int8)
-    codes_NY = np.empty((table.num_rows, len(columns)), np.int64)
+    values_NY = np.empty((table.num_rows, len(columns)), np.int8)
+    is_blank_NY = np.empty((table.num_rows, len(columns)), bool)
     for y, name in enumerate(columns):
         values = pc.utf8_trim_whitespace(table[name])
         found = pc.index_in(values, value_set=texts)
@@ -201,8 +212,9 @@ def label_vectors(path: Path, table: pa.Table, columns: Sequence[str]) -> pa.Fix
                 f"{path}, row {row}, column {name!r}: the label is {value}. Expected 1 (present), 0 (absent), "
                 "-1 (uncertain) or blank (not mentioned)."
             )
-        codes_NY[:, y] = pc.fill_null(found, len(_LABELS)).to_numpy()
-    flat = pa.array(numbers[codes_NY].ravel(), mask=(codes_NY == len(_LABELS)).ravel())
+        codes_N = pc.fill_null(found, len(_LABELS)).to_numpy()
+        values_NY[:, y], is_blank_NY[:, y] = numbers[codes_N], codes_N == len(_LABELS)
+    flat = pa.array(values_NY.ravel(), mask=is_blank_NY.ravel())
     return pa.FixedSizeListArray.from_arrays(flat, len(columns))
 
 
@@ -276,8 +288,14 @@ def whole_numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def lookup(keys: pa.ChunkedArray, table_keys: pa.ChunkedArray) -> pa.Array:
-    """Row of each key in another table; null where it has none."""
-    return pc.index_in(keys, value_set=table_keys.combine_chunks()).combine_chunks()
+    """Row of each key in another table, the first one; null where it has none."""
+    rows = pa.nulls(len(keys), pa.int32())
+    for start in range(0, len(table_keys), _KEYS_AT_ONCE):
+        part = table_keys.slice(start, _KEYS_AT_ONCE).combine_chunks()
+        found = pc.add(pc.index_in(keys, value_set=part).combine_chunks(), pa.scalar(start, pa.int32()))
+        rows = pc.coalesce(rows, found)
+    release_unused()
+    return rows
 
 
 def shown(value: str) -> str:
