@@ -1,5 +1,6 @@
 """The plan: a fixed order, fair shards, and a fingerprint that changes with what changes a byte."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -51,6 +52,18 @@ def test_the_order_is_shuffled_and_the_same_whatever_order_the_tables_have() -> 
     assert plans[0].fingerprint == plans[1].fingerprint
     train = plans[0].images.filter(pc.equal(plans[0].images["split"], "train"))["dicom_id"].to_pylist()
     assert train != sorted(train, key=lambda name: int(name.split("-")[1]))
+
+
+def test_labels_stay_with_their_image_in_collections_of_any_size() -> None:
+    num = 140_000  # more than are put in order at once
+    large = collection(num)
+    labels = pa.array([None if n % 10 == 7 else [n % 3 - 1] for n in range(num)], pa.list_(pa.int8(), 1))
+    at = large.images.schema.get_field_index("labels")
+    large = replace(large, images=large.images.set_column(at, large.images.schema.field(at), labels))
+    planned = make_plan(large, config()).images
+    numbers = [int(name.removeprefix("image-")) for name in planned["dicom_id"].to_pylist()]
+    assert sorted(numbers) == list(range(num))
+    assert planned["labels"].to_pylist() == [None if n % 10 == 7 else [n % 3 - 1] for n in numbers]
 
 
 def test_the_fingerprint_changes_with_what_changes_a_byte_and_not_with_where_things_lie() -> None:
