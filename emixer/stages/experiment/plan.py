@@ -120,8 +120,8 @@ class Experiment:
             values["data.shards"] = ResultsFolder(self.out).real_pairs(name.real, name.draw)
         if name.method != self.config.model.kind:
             values["model.kind"] = name.method
-        if name.training:
-            values["seed"] = self.config.seed + name.training
+        if name.training or name.draw:
+            values["seed"] = self.config.seed + name.training + name.draw
         if name.variant == BALANCED:
             values["generate.plan"] = BALANCED
         elif name.labelled_fraction is not None:
