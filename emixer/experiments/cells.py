@@ -208,7 +208,12 @@ class ResultsFolder:
 
     def real_pairs(self, num: int, draw: int) -> Path:
         """Folder of the shards of a generator that is trained on these real pairs alone."""
-        return self.path / "real-pairs" / f"R{num}.{draw}"
+        return self.own_pairs / f"R{num}.{draw}"
+
+    @property
+    def own_pairs(self) -> Path:
+        """Folder of the shards of all generators of that kind: real patients' images and reports."""
+        return self.path / "real-pairs"
 
     @property
     def judgements(self) -> Path:

@@ -319,7 +319,7 @@ _GAIN_NOTES = (
 
 _OWN_NOTE = (
     "Each generator is trained on the real pairs of its row alone, and selected on the validation split like the "
-    "downstream models."
+    "downstream models. A finding that those pairs lack is in none of its pairs."
 )
 
 _TABLES: Mapping[str, Callable[[ExperimentConfig], Table]] = {

@@ -83,7 +83,7 @@ def run(config: Config) -> ExperimentResult | FiguresResult:
     folder = ResultsFolder.open(experiment.out, trained_on(experiment.shards))
     with files.alone_in(experiment.out, "experiment"), connect(config.ray):
         device = _device(config)
-        for made in (folder.decoded, folder.judgements):
+        for made in (folder.decoded, folder.judgements, folder.own_pairs):
             files.remove_partials(made)  # gigabytes after a kill
         if experiment.table.is_drawn:
             (name,) = experiment.generators

@@ -288,7 +288,11 @@ def _require_same_pairs(experiment: Experiment, name: str, manifest: Mapping[str
         return
     settings = config.generate
     trained = read_trained_model(run_folder, settings.checkpoint)
-    if config.data.labelled_fraction < 1 and not same_label_counts(trained.spec, spec_of(_shards_of(config), config)):
+    shards = config.data.shards
+    assert shards is not None, "checked before anything started"
+    # a generator's own real pairs may have been deleted since
+    is_partly_labelled = config.data.labelled_fraction < 1 and shards.exists()
+    if is_partly_labelled and not same_label_counts(trained.spec, spec_of(ShardSet.open(shards), config)):
         raise RunFolderError(
             f"{name} in {experiment.out} kept the labels of other images than this version selects. Delete "
             f"{dataset.parent} to train it again, or choose a new folder."
@@ -305,11 +309,6 @@ def write_real_pairs(experiment: Experiment, generator: str) -> None:
     folder = ResultsFolder(experiment.out).real_pairs(name.real, name.draw)
     if name.real and not folder.exists():
         write_subset(experiment.shards, name.real, name.draw, folder)
-
-
-def _shards_of(config: Config) -> ShardSet:
-    assert config.data.shards is not None, "checked before anything started"
-    return ShardSet.open(config.data.shards)
 
 
 def order_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Generated], device: str) -> CellOrder:
