@@ -306,9 +306,10 @@ def _require_same_pairs(experiment: Experiment, name: str, manifest: Mapping[str
 def write_real_pairs(experiment: Experiment, generator: str) -> None:
     """Write the shards of a generator that is trained on the real pairs of its row, unless they are there."""
     name = GeneratorName.parse(generator)
-    folder = ResultsFolder(experiment.out).real_pairs(name.real, name.draw)
-    if name.real and not folder.exists():
-        write_subset(experiment.shards, name.real, name.draw, folder)
+    if name.real:
+        folder = ResultsFolder(experiment.out).real_pairs(name.real, name.draw)
+        if not folder.exists():
+            write_subset(experiment.shards, name.real, name.draw, folder)
 
 
 def order_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Generated], device: str) -> CellOrder:
