@@ -4,6 +4,7 @@ import click
 
 from emixer.cli.base import setting, stage_command
 from emixer.cli.group import CONTEXT, CommandGroup
+from emixer.config.experiment import TABLES_OF_OWN_GENERATORS
 
 _TABLES = {
     "table1": ("Real + synthetic pairs: image classifiers and report generators.",
@@ -55,7 +56,7 @@ def _table_command(name: str) -> click.Command:
              ("--methods", "experiment.methods"), ("--runs", "experiment.runs")]  # fmt: skip
     if name != "figures":
         flags += [("--generators", "experiment.generators"), ("--redraw", "experiment.redraw")]
-    if name in ("gain", "table1", "table2"):
+    if name in TABLES_OF_OWN_GENERATORS:
         flags += [("--generators-from", "experiment.generators_from")]
     flags += [("--covid", "experiment.covid")] if name == "table5" else []
     made = function

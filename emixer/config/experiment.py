@@ -13,7 +13,8 @@ from emixer.config.training import Augmentation
 Table = Literal["table1", "table2", "table3", "table5", "table9", "table10", "gain", "figures"]
 GainTask = Literal["images", "pairs", "reports"]
 Method = Literal["jointgan", "cogan", "smgan", "emixer"]
-_TABLES_OF_OWN_GENERATORS: tuple[Table, ...] = ("gain", "table1", "table2")
+TABLES_OF_OWN_GENERATORS: tuple[Table, ...] = ("gain", "table1", "table2")
+"""Tables whose rows have a number of real pairs R each, on which their generators can be trained."""
 
 
 class DownstreamConfig(Section):
@@ -192,9 +193,9 @@ class ExperimentConfig(Section):
 
     def _require_own_generators(self) -> None:
         """Raise ValueError where generators cannot be trained on the R of their rows."""
-        if self.table not in _TABLES_OF_OWN_GENERATORS:
+        if self.table not in TABLES_OF_OWN_GENERATORS:
             raise ValueError(
-                f"generators_from=real is for {', '.join(_TABLES_OF_OWN_GENERATORS)}, where each row has a number of "
+                f"generators_from=real is for {', '.join(TABLES_OF_OWN_GENERATORS)}, where each row has a number of "
                 f"real pairs R; {self.table} has rows without, or of several sizes. Omit it"
             )
         if self.runs:

@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
 from emixer import errors
 from emixer.config import Config
 from emixer.config.ingest import IngestConfig
+from emixer.data.arrow_memory import release_unused
 from emixer.data.assemble_shard import ShardAssembler, ShardRecord, read_record
 from emixer.data.decode_block import BlockDecoder
 from emixer.data.dicom import DICOM_NAME, require_dicom
@@ -75,7 +75,7 @@ def run_ingest(ingest: Ingest) -> IngestOutcome:
     workspace = ingest.workspace
     with workspace.opened(ingest.plan) as plan:
         ingest = replace(ingest, plan=plan)
-        pa.default_memory_pool().release_unused()
+        release_unused()
         records = {shard.name: read_record(workspace, shard.name) for shard in plan.shards}
         missing = [shard for shard in plan.shards if records[shard.name] is None]
         images_decoded, decode_s = 0, 0.0

@@ -109,13 +109,13 @@ class WindowReader:
         destination = np.argsort(self.order.permutation(window, table.num_rows))
         return self._scatter(table, destination)
 
-    def first_rows(self, num: int) -> pa.Table:
-        """All columns of the first `num` images in the order of the windows."""
-        tables = []
+    def first_rows(self, num: int) -> Iterator[pa.Table]:
+        """All columns of the first `num` images in the order of the windows, a table for each window."""
         for window in self.order.enough(range(self.order.num_windows), num):
             table = self._read_groups(window, None)
-            tables.append(table.take(self.order.permutation(window, table.num_rows)))
-        return pa.concat_tables(tables).slice(0, num)
+            rows = self.order.permutation(window, table.num_rows)[:num]
+            num -= len(rows)
+            yield table.take(rows)
 
     def read_rows(self, num_rows: int) -> HostBatch:
         """The first `num_rows` images of the split in shard order, e.g. for validation."""

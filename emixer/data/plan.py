@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from emixer._version import __version__
 from emixer.config.ingest import IngestConfig
+from emixer.data.arrow_memory import release_unused
 from emixer.data.images import IMAGE_VERSION
 from emixer.data.schema import KNOWN_OF_IMAGES, SHARD_GLOB, SHARD_VERSION, SPLITS, ShardInfo
 from emixer.data.sections import SECTION_VERSION
@@ -40,6 +41,7 @@ from emixer.files import alone_in, remove_partials, storage_error, write_json, w
 
 IMAGES_PER_BLOCK = 256
 _ROWS_AT_ONCE = 65_536
+"""Label vectors that are put in order together."""
 _SECTION_RULES = {
     "drop": "findings",
     "impression": "findings-or-impression",
@@ -100,7 +102,7 @@ def make_plan(collection: Collection, config: IngestConfig) -> Plan:
     columns = dict(zip(schema.names, collection.images.columns, strict=True))
     # not slice(0, 0), which would keep all rows
     collection = replace(collection, images=schema.empty_table())
-    pa.default_memory_pool().release_unused()  # of what reading the tables took for a while
+    release_unused()  # of what reading the tables took for a while
     images = _ordered(columns, schema)
     info = ShardInfo(
         side_px=config.side_px,
@@ -141,10 +143,10 @@ def _ordered(columns: dict[str, pa.ChunkedArray], schema: pa.Schema) -> pa.Table
     ordered = {}
     for name in schema.names:
         column = columns.pop(name).combine_chunks()
-        pa.default_memory_pool().release_unused()  # a pool keeps what is freed, for a while, and with it all copies
+        release_unused()  # a pool keeps what is freed, for a while, and with it all copies
         ordered[name] = _taken(column, order)
         del column
-        pa.default_memory_pool().release_unused()
+        release_unused()
     return pa.table(ordered, schema=schema)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from emixer.data.arrow_memory import release_unused
 from emixer.data.plan import Plan, Workspace, read_columns, write_aligned
 from emixer.data.sections import MissingFindings, Outcome
 from emixer.data.sorted_keys import first_rows, repeated_rows
@@ -34,7 +35,7 @@ def decide(plan: Plan, workspace: Workspace, missing_findings: MissingFindings) 
     with ThreadPoolExecutor(8) as pool:
         blocks = pool.map(lambda i: read_columns(workspace.block(i), _COLUMNS), range(plan.num_blocks))
         decoded = pa.concat_tables(blocks)
-    pa.default_memory_pool().release_unused()  # what the threads have left
+    release_unused()  # what the threads have left
     images = workspace.columns("dicom_id", "study_id", "split")
     selection = judge(images, decoded, missing_findings)
     write_aligned(workspace.selection, selection, plan.block_starts)

@@ -3,6 +3,7 @@
 Validation images are those of the other folder, as is the vocabulary; test images are left out.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,12 +13,12 @@ import pyarrow.parquet as pq
 from emixer.config.training import DataConfig
 from emixer.data.loader import open_windows
 from emixer.data.manifest import label_counts, split_counts
-from emixer.data.schema import MANIFEST_NAME, VOCABULARY_NAME
-from emixer.data.shards import ShardFile, ShardSet, shard_name, write_shard
+from emixer.data.schema import MANIFEST_NAME, VOCABULARY_NAME, ShardInfo
+from emixer.data.shards import ShardFile, ShardSet, open_shard, shard_name
 from emixer.errors import ShardError
 from emixer.files import sha256_of, write_json, written_aside
 
-_SPLITS = ("train", "validate")
+_COUNTED = ["split", "study_id", "subject_id", "labels"]
 
 
 def write_subset(shards: ShardSet, num: int, seed: int, out: Path) -> None:
@@ -29,31 +30,36 @@ def write_subset(shards: ShardSet, num: int, seed: int, out: Path) -> None:
     reader = open_windows(shards, "train", DataConfig(), seed, max_sentences=1, max_words=2)
     if num > (there := shards.num_rows("train")):
         raise ShardError(f"{num:,} real images are needed; the train split of {shards.folder} has {there:,}.")
-    images = {
+    images: dict[str, Iterable[pa.Table]] = {
         "train": reader.first_rows(num),
-        "validate": pa.concat_tables(pq.read_table(file) for file in shards.files("validate")),
+        "validate": map(pq.read_table, shards.files("validate")),
     }
     rows_of_group = max(reader.order.group_rows)
     names = shards.info.label_names
     with written_aside(out) as aside:
         aside.mkdir()
-        files = [_written(aside, split, images[split], shards, rows_of_group) for split in _SPLITS]
+        made = {split: _written(aside, split, tables, shards.info, rows_of_group) for split, tables in images.items()}
+        files = [file for file, _ in made.values()]
         shards.vocabulary.save(aside / VOCABULARY_NAME)
         write_json(aside / MANIFEST_NAME, {
             "shard_version": shards.info.shard_version,
             "package_version": shards.info.package_version,
             "info": asdict(shards.info),
             "subset": {"images": num, "seed": seed},
-            "splits": {
-                split: split_counts(table, split, [file for file in files if file.split == split])
-                for split, table in images.items()
-            },
-            "labels": {split: label_counts(table, split, names) for split, table in images.items()},
+            "splits": {split: split_counts(counted, split, [file]) for split, (file, counted) in made.items()},
+            "labels": {split: label_counts(counted, split, names) for split, (_, counted) in made.items()},
             "shards": [asdict(file) for file in files],
         })  # fmt: skip
 
 
-def _written(folder: Path, split: str, table: pa.Table, shards: ShardSet, rows_of_group: int) -> ShardFile:
-    path = folder / shard_name(split, 0)
-    write_shard(path, table, shards.info, rows_of_group)
-    return ShardFile(path.name, split, table.num_rows, path.stat().st_size, sha256_of(path))
+def _written(
+    folder: Path, split: str, tables: Iterable[pa.Table], info: ShardInfo, rows_of_group: int
+) -> tuple[ShardFile, pa.Table]:
+    """The shard of a split, and its columns that are counted; holds one table of images at a time."""
+    path, counted = folder / shard_name(split, 0), []
+    with open_shard(path, info, rows_of_group) as writer:
+        for table in tables:
+            writer.write(table)
+            counted.append(table.select(_COUNTED))
+        num_rows = writer.num_rows
+    return ShardFile(path.name, split, num_rows, path.stat().st_size, sha256_of(path)), pa.concat_tables(counted)

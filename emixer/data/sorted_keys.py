@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from emixer.data.arrow_memory import release_unused
+
 
 def sorted_rows(keys: pa.Array | pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Rows by ascending key, those of one key in their order; and for all but the first, whether the key before is the
@@ -18,7 +20,7 @@ def sorted_rows(keys: pa.Array | pa.ChunkedArray) -> tuple[NDArray[np.int64], ND
     is_same = pc.equal(ascending[:-1], ascending[1:]).to_numpy(zero_copy_only=False)
     rows = order.to_numpy().astype(np.int64)
     del joined, ascending, order
-    pa.default_memory_pool().release_unused()  # a pool keeps what is freed
+    release_unused()  # a pool keeps what is freed
     return rows, is_same
 
 

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from emixer.config.ingest import MimicCxrSource
+from emixer.data.arrow_memory import release_unused
 from emixer.data.labels import CHEXPERT
 from emixer.data.schema import OLDEST_YEARS, SPLITS
 from emixer.data.sources.collection import (
@@ -30,7 +31,6 @@ from emixer.data.sources.tables import (
     label_vectors,
     lookup,
     read_table,
-    release_unused,
     require_one_of,
     require_only,
     require_present,

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from emixer.data.arrow_memory import release_unused
 from emixer.data.schema import OLDEST_YEARS
 from emixer.data.sorted_keys import sorted_rows
 from emixer.errors import SourceError
@@ -86,12 +87,6 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ())
         raise _unreadable(path, error) from None
     release_unused()
     return table
-
-
-def release_unused() -> None:
-    """Give back to the system what Arrow keeps after a parse, a sort or a hash table of a whole column: for 377,110
-    images, several times what their tables take."""
-    pa.default_memory_pool().release_unused()
 
 
 def require_column(path: Path, header: Sequence[str], name: str) -> None:
