@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 SLURM_BEDS ?= 2
-.PHONY: help install demo test test-all slurm slurm-core check smoke bench lock docs site clean
+.PHONY: help install demo test thorough test-all slurm slurm-core slurm-others check smoke bench lock docs site clean
 .DELETE_ON_ERROR:
 
 export PYTHON
@@ -36,16 +36,23 @@ off := not gpu and not slurm and not real_data
 test: $(ready) ## the default test suite: CPU, no network
 	$(on_cpu) -m "$(off) and not thorough" $(PYTEST_ARGS)
 
-test-all: $(ready) ## including the thorough tests: searches killed at every step, whole tables (half as long again)
-	$(on_cpu) -m "$(off)" $(PYTEST_ARGS)
+thorough: FILES ?= tests
+thorough: $(ready) ## the tests that `make test` omits, of files FILES=...: killed searches, whole tables, damaged files
+	$(on_cpu) -m "$(off) and thorough" $(FILES) $(PYTEST_ARGS)
 
-on_slurm := $(python) -m pytest tests/slurm --timeout 900 --numprocesses $(SLURM_BEDS) --maxschedchunk 1
+test-all: test thorough ## every test that needs no SLURM
+
+on_slurm := $(python) -m pytest --timeout 900 --numprocesses $(SLURM_BEDS) --maxschedchunk 1
 
 slurm: $(ready) ## all SLURM tests on a real SLURM, started in a second; needs root and the Debian packages slurmctld, slurmd, ...
-	$(on_slurm) -m slurm $(PYTEST_ARGS)
+	$(on_slurm) -m slurm tests/slurm $(PYTEST_ARGS)
 
 slurm-core: $(ready) ## the dozen SLURM tests that cover the promises of docs/jobs.md and docs/cluster.md
-	$(on_slurm) -m slurm_core $(PYTEST_ARGS)
+	$(on_slurm) -m slurm_core tests/slurm $(PYTEST_ARGS)
+
+slurm-others: FILES ?= tests/slurm
+slurm-others: $(ready) ## the SLURM tests beyond that dozen, of files FILES=...
+	$(on_slurm) -m "slurm and not slurm_core" $(FILES) $(PYTEST_ARGS)
 
 check: $(ready) ## formatting, lint, types, import contracts
 	$(python) -m ruff format --check .

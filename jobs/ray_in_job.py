@@ -23,6 +23,10 @@ _HEAD_WAIT_S, _JOIN_WAIT_S, _POLL_S = 300.0, 300.0, 0.5
 _SHORT_POLL_S = 0.1
 """Poll interval during start-up."""
 _MAX_STARTS = 5
+_WITHOUT_LOGS = "--include-log-monitor=false"
+"""On every node: the driver reads no logs of workers, whose errors reach it as exceptions."""
+_ONLY_A_HEAD = ("--include-dashboard=false", "--no-monitor")
+"""All nodes of a job are there from the start: nothing is to be scaled."""
 
 
 @contextmanager
@@ -35,8 +39,8 @@ def head(allocation: Allocation, folder: Path, disk: Path) -> Iterator[Head]:
     host = rendezvous.own_address(allocation.node, others) if others else "127.0.0.1"
     here = rendezvous.prepare(folder, f"{host}:{free_port()}", _attempt(allocation))
     arguments = [
-        "--head", f"--port={here.address.rpartition(':')[2]}", f"--node-ip-address={host}", "--include-dashboard=false",
-        f"--ray-client-server-port={free_port()}",
+        "--head", f"--port={here.address.rpartition(':')[2]}", f"--node-ip-address={host}",
+        f"--ray-client-server-port={free_port()}", *_ONLY_A_HEAD,
     ]  # fmt: skip
     try:
         with _node(allocation, folder, disk, here, arguments) as process:
@@ -70,7 +74,7 @@ def _node(
 ) -> AbstractContextManager["subprocess.Popen[bytes]"]:
     share = Share(allocation.cpus, allocation.gpus, allocation.memory_mb)
     environment = _environment(allocation, head)
-    return ray_node(share, environment, arguments, disk, environment[MARK], _log(folder, allocation))
+    return ray_node(share, environment, [*arguments, _WITHOUT_LOGS], disk, environment[MARK], _log(folder, allocation))
 
 
 def _environment(allocation: Allocation, head: Head) -> dict[str, str]:

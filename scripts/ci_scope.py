@@ -1,17 +1,17 @@
-"""Which tests a change needs: prints the target of make, and the reason on stderr.
+"""Test files of which a change needs all tests, not only those that run on every commit: one line, empty for none.
 
-    make $(python scripts/ci_scope.py tests)    # `test-all`, or `test`, which omits the thorough ones
-    make $(python scripts/ci_scope.py slurm)    # `slurm`, or `slurm-core`
+    make thorough FILES="$(python scripts/ci_scope.py tests)"
+    make slurm-others FILES="$(python scripts/ci_scope.py slurm)"
 
-All tests on a real SLURM if the change touches `cluster/`, `jobs/` or `tests/slurm/`, a module that one of the two
-packages imports, a module that a test of SLURM names, or the pinned packages; otherwise only the core. All other tests
-if it touches what the thorough ones cover (searches, experiments, the workers that both train with, the demo, the
-notebook, decoding of DICOM), those tests, or the pinned packages. The change is the difference between its base and the
-working tree. Its base: CI_BASE if set; else where this branch left origin/main; else, on main itself, the last commit
-that is three hours older than the newest.
+The reasons go to stderr. Each area below has its test files, and path prefixes of the changes that need them; on a real
+SLURM also modules that the area's package imports, and those that its tests name. A change of the pinned packages needs
+everything. The change is the difference between its base and the working tree. Its base: CI_BASE if set; else where
+this branch left origin/main; else, on main itself, the last commit that is three hours older than the newest. If that
+cannot be told, everything runs.
 
-Indirect imports do not count: through the stages that jobs run, they are all of emixer, and through `emixer.config`
-every setting of every stage. What a stage does in a job, the core covers; the nightly runs everything.
+Indirect imports outside the two packages do not count: through the stages that jobs run, they are all of emixer, and
+through `emixer.config` every setting of every stage. What a stage does in a job, the core covers; the nightly runs
+everything.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import grimp
@@ -30,45 +31,48 @@ _HOURS = 3
 
 
 @dataclass(frozen=True)
-class Suite:
-    """A test suite of which a change needs all tests, or only the core."""
+class Area:
+    """Tests that only some changes need."""
 
-    whole: str
-    core: str
-    """Targets of make."""
-    paths: tuple[str, ...]
-    """Path prefixes whose changes need the whole suite."""
-    what: str
-    """The same in words."""
-    packages: tuple[str, ...] = ()
-    """Modules that these packages import count too, ..."""
-    tests: str | None = None
-    """... and so do modules that the tests in this folder name."""
+    files: tuple[str, ...]
+    """Of its tests. A change of one needs them too."""
+    paths: tuple[str, ...] = ()
+    """Path prefixes of the changes that need them."""
+    package: str | None = None
+    """What this package imports counts too, and so do modules that the tests name."""
 
 
+_ON_SLURM = ("tests/slurm/conftest.py", "tests/slurm/testbed.py", "emixer/ray_session.py")
+"""A stage joins its job's Ray cluster by name, so no import shows the last one."""
 SUITES = {
-    "slurm": Suite(
-        whole="slurm",
-        core="slurm-core",
-        # a stage joins its job's Ray cluster by name, so no import shows it
-        paths=("cluster/", "jobs/", "tests/slurm/", "emixer/ray_session.py"),
-        what="part of cluster or jobs, or imported by them",
-        packages=("cluster", "jobs"),
-        tests="tests/slurm",
-    ),
-    "tests": Suite(
-        whole="test-all",
-        core="test",
-        paths=(
-            "emixer/tuning/", "emixer/stages/tune", "emixer/experiments/", "emixer/stages/experiment",
-            "emixer/training/plan.py", "emixer/training/workers.py", "emixer/ray_session.py", "emixer/local_ray.py",
-            "tests/stages/searches.py", "tests/stages/test_tune", "tests/stages/test_experiment",
-            "tests/test_ray_session.py", "tests/test_errors.py", "emixer/cli/demo.py", "tests/cli/test_demo.py",
-            "docs/examples/", "tests/test_example_notebook.py", "emixer/data/dicom", "emixer/data/encoded_size.py",
-            "tests/stages/test_ingest_mutated.py",
+    "tests": {
+        "searches": Area(
+            ("tests/stages/test_tune.py", "tests/stages/test_tune_interrupted.py"),
+            ("emixer/tuning/", "emixer/stages/tune", "tests/stages/searches.py"),
         ),
-        what="part of what the thorough tests cover",
-    ),
+        "tables": Area(("tests/stages/test_experiment.py",), ("emixer/experiments/", "emixer/stages/experiment")),
+        "Ray and its workers": Area(
+            ("tests/test_ray_session.py", "tests/test_errors.py", "tests/stages/test_train.py"),
+            (
+                "emixer/training/plan.py", "emixer/training/workers.py", "emixer/ray_session.py", "emixer/local_ray.py",
+                "cluster/node/",
+            ),
+        ),
+        "the demo": Area(("tests/cli/test_demo.py",), ("emixer/cli/demo.py",)),
+        "the notebook": Area(("tests/test_example_notebook.py",), ("docs/examples/",)),
+        "damaged files": Area(
+            ("tests/stages/test_ingest_mutated.py",), ("emixer/data/dicom", "emixer/data/encoded_size.py")
+        ),
+    },
+    "slurm": {
+        "jobs": Area(
+            ("tests/slurm/test_jobs.py", "tests/slurm/test_accounting.py"), ("jobs/", *_ON_SLURM), package="jobs"
+        ),
+        "clusters": Area(
+            ("tests/slurm/test_cluster.py", "tests/slurm/test_without_root.py"), ("cluster/", *_ON_SLURM),
+            package="cluster",
+        ),
+    },
 }  # fmt: skip
 
 
@@ -76,19 +80,28 @@ class UnknownBaseError(Exception):
     """The base of the change cannot be determined."""
 
 
-def scope(root: Path, suite: Suite) -> tuple[str, str]:
-    """Target of make, and the reason in words."""
+def scope(root: Path, suite: str) -> tuple[list[str], list[str]]:
+    """The test files, and the reasons in words."""
+    areas = SUITES[suite]
     try:
         base, why = _base(root)
         changed = _changed(root, base)
     except UnknownBaseError as error:
-        return suite.whole, str(error)
+        return [file for area in areas.values() for file in area.files], [f"all: {error}"]
     since = f"since {base[:10]} ({why})"
-    touched = sorted(set(changed) & _watched(root, suite) | {path for path in changed if path.startswith(suite.paths)})
-    if not touched:
-        return suite.core, f"none of the {len(changed)} files changed {since} is {suite.what}"
-    shown = ", ".join(touched[:3]) + (f" and {len(touched) - 3} more" if len(touched) > 3 else "")
-    return suite.whole, f"{shown} changed {since}"
+    files, reasons, others = [], [], []
+    for name, area in areas.items():
+        watched = _watched(root, area)
+        touched = [path for path in changed if path in watched or path.startswith(area.paths)]
+        if touched:
+            files += area.files
+            shown = ", ".join(touched[:3]) + (f" and {len(touched) - 3} more" if len(touched) > 3 else "")
+            reasons.append(f"{name}: {shown} changed {since}")
+        else:
+            others.append(name)
+    if others:
+        reasons.append(f"not {', '.join(others)}: none of the {len(changed)} files changed {since} is about them")
+    return files, reasons
 
 
 def _base(root: Path) -> tuple[str, str]:
@@ -121,21 +134,32 @@ def _changed(root: Path, base: str) -> list[str]:
     return sorted({path for output in listed for path in output.split("\0") if path})
 
 
-def _watched(root: Path, suite: Suite) -> set[str]:
-    """Files beyond `suite.paths` that may affect the suite."""
-    if not suite.packages:
-        return {PINS}
+def _watched(root: Path, area: Area) -> set[str]:
+    """Files beyond `area.paths` that may affect its tests."""
+    watched = {PINS, *area.files}
+    if area.package is None:
+        return watched
+    graph = _import_graph(root)
+    own, waiting = set[str](), [name for name in graph.modules if name.partition(".")[0] == area.package]
+    while waiting:
+        if (module := waiting.pop()) not in own:
+            own.add(module)
+            if not module.startswith("emixer"):
+                waiting += graph.find_modules_directly_imported_by(module)
+    named = {name for file in area.files for name in _named(root / file)}
+    return watched | {path for module in own | (named & graph.modules) for path in _files(root, module)}
+
+
+@cache
+def _import_graph(root: Path) -> grimp.ImportGraph:
     sys.path.insert(0, str(root))
-    graph = grimp.build_graph(*suite.packages, "emixer", cache_dir=None)
-    own = [module for module in graph.modules if module.partition(".")[0] in suite.packages]
-    imported = {other for module in own for other in graph.find_modules_directly_imported_by(module)}
-    tests = (root / suite.tests).glob("*.py") if suite.tests else ()
-    named = {name for path in tests for name in _named(path)}
-    return {PINS, *(path for module in {*own, *imported, *(named & graph.modules)} for path in _files(root, module))}
+    return grimp.build_graph("cluster", "jobs", "emixer", cache_dir=None)
 
 
 def _named(test: Path) -> Iterator[str]:
     """Names in the imports of that file that may be modules."""
+    if not test.exists():
+        return
     for node in ast.walk(ast.parse(test.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -158,6 +182,7 @@ def _git(root: Path, *arguments: str) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", choices=SUITES)
-    target, reason = scope(Path.cwd(), SUITES[parser.parse_args().suite])
-    print(f"{target}: {reason}", file=sys.stderr)
-    print(target)
+    suite = parser.parse_args().suite
+    files, reasons = scope(Path.cwd(), suite)
+    print(*(f"{suite}, {reason}" for reason in reasons), sep="\n", file=sys.stderr)
+    print(*files)

@@ -1,6 +1,7 @@
-"""Which tests a change needs, told in a repository of a few lines."""
+"""Test files that a change needs in full, told in a repository of a few lines."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,8 +13,10 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "ci_scope.py"
 FILES = {
     "cluster/__init__.py": "",
     "cluster/head.py": "import json\n",
+    "cluster/node.py": "from cluster import slurm\n",
+    "cluster/slurm.py": "",
     "jobs/__init__.py": "",
-    "jobs/cli.py": "from emixer.config import load\n",
+    "jobs/cli.py": "from cluster import node\nfrom emixer.config import load\n",
     "emixer/__init__.py": "",
     "emixer/config.py": "from emixer import units\nload = units\n",
     "emixer/units.py": "",
@@ -22,11 +25,15 @@ FILES = {
     "emixer/train.py": "import emixer.losses\n",
     "emixer/tuning/study.py": "",
     "emixer/stages/tune.py": "",
+    "emixer/experiments/render.py": "",
     "tests/slurm/test_jobs.py": "from emixer import train\n",
+    "tests/stages/test_tune.py": "",
     "requirements.lock": "ray==2.60.0\n",
     "README.md": "",
 }
 DAY = 24 * 3600
+JOBS, CLUSTERS = ["test_jobs", "test_accounting"], ["test_cluster", "test_without_root"]
+SEARCHES, WORKERS = ["test_tune", "test_tune_interrupted"], ["test_ray_session", "test_errors", "test_train"]
 
 
 class Repository:
@@ -61,14 +68,14 @@ class Repository:
             self.git("fetch", "--quiet", "origin")
         return self.git("rev-parse", "HEAD")
 
-    def scope(self, base: str | None = None, suite: str = "slurm") -> tuple[str, str]:
-        """The target, and the reason."""
+    def scope(self, base: str | None = None, suite: str = "slurm") -> tuple[list[str], str]:
+        """Names of the files, and the reasons."""
         environment = {name: value for name, value in os.environ.items() if name not in ("CI_BASE", "PYTHONPATH")}
         done = subprocess.run(
             [sys.executable, str(SCRIPT), suite], cwd=self.folder, capture_output=True, text=True, check=True,
             env=environment | ({} if base is None else {"CI_BASE": base}),
         )  # fmt: skip
-        return done.stdout.strip(), done.stderr.strip()
+        return [Path(file).stem for file in done.stdout.split()], done.stderr.strip()
 
 
 @pytest.fixture
@@ -77,67 +84,83 @@ def repository(tmp_path: Path) -> Repository:
 
 
 @pytest.mark.parametrize(
-    ("path", "target"),
+    ("path", "needed"),
     [
-        ("cluster/head.py", "slurm"),
-        ("cluster/configs/site.yaml", "slurm"),
-        ("jobs/new.py", "slurm"),
-        ("tests/slurm/test_jobs.py", "slurm"),
-        ("emixer/config.py", "slurm"),
-        ("emixer/train.py", "slurm"),
-        ("emixer/ray_session.py", "slurm"),
-        ("requirements.lock", "slurm"),
-        ("emixer/units.py", "slurm-core"),
-        ("emixer/losses.py", "slurm-core"),
-        ("README.md", "slurm-core"),
-        ("tests/jobs/test_cli.py", "slurm-core"),
+        ("cluster/head.py", CLUSTERS),
+        ("cluster/configs/site.yaml", CLUSTERS),
+        ("cluster/node.py", JOBS + CLUSTERS),  # jobs imports it
+        ("cluster/slurm.py", JOBS + CLUSTERS),  # through cluster.node
+        ("jobs/new.py", JOBS),
+        ("tests/slurm/test_jobs.py", JOBS),
+        ("tests/slurm/testbed.py", JOBS + CLUSTERS),
+        ("emixer/config.py", JOBS),
+        ("emixer/train.py", JOBS),
+        ("emixer/ray_session.py", JOBS + CLUSTERS),
+        ("requirements.lock", JOBS + CLUSTERS),
+        ("emixer/units.py", []),
+        ("emixer/losses.py", []),
+        ("README.md", []),
+        ("tests/jobs/test_cli.py", []),
     ],
 )
-def test_all_run_for_what_the_machinery_is_made_of_and_the_core_for_the_rest(
-    repository: Repository, path: str, target: str
-) -> None:
+def test_slurm_files_needed_by_a_change(repository: Repository, path: str, needed: list[str]) -> None:
     repository.write(path, "import os\n")
     repository.commit(at=60)
-    found, reason = repository.scope()
-    assert found == target, reason
-    assert (path in reason) == (target == "slurm")
-    assert "where it left origin/main" in reason
+    found, reasons = repository.scope()
+    assert found == needed, reasons
+    assert (path in reasons) == bool(needed)
+    assert "where it left origin/main" in reasons
 
 
 @pytest.mark.parametrize(
-    ("path", "target"),
+    ("path", "needed"),
     [
-        ("emixer/tuning/study.py", "test-all"),
-        ("emixer/stages/tune.py", "test-all"),
-        ("emixer/ray_session.py", "test-all"),
-        ("requirements.lock", "test-all"),
-        ("tests/stages/test_tune_interrupted.py", "test-all"),
-        ("emixer/losses.py", "test"),
-        ("cluster/head.py", "test"),
+        ("emixer/tuning/study.py", SEARCHES),
+        ("emixer/stages/tune.py", SEARCHES),
+        ("tests/stages/test_tune.py", SEARCHES),
+        ("emixer/experiments/render.py", ["test_experiment"]),
+        ("emixer/ray_session.py", WORKERS),
+        ("emixer/losses.py", []),
+        ("cluster/head.py", []),
     ],
 )
-def test_thorough_ones_run_for_what_they_prove(repository: Repository, path: str, target: str) -> None:
+def test_thorough_files_needed_by_a_change(repository: Repository, path: str, needed: list[str]) -> None:
     repository.write(path, "import os\n")
     repository.commit(at=60)
-    found, reason = repository.scope(suite="tests")
-    assert found == target, reason
-    assert (path in reason) == (target == "test-all")
+    found, reasons = repository.scope(suite="tests")
+    assert found == needed, reasons
+    assert (path in reasons) == bool(needed)
+
+
+def test_new_pins_need_every_thorough_test(repository: Repository) -> None:
+    repository.write("requirements.lock", "ray==2.61.0\n")
+    assert repository.scope(suite="tests")[0] == [
+        *SEARCHES, "test_experiment", *WORKERS, "test_demo", "test_example_notebook", "test_ingest_mutated"
+    ]  # fmt: skip
+
+
+def test_every_thorough_test_is_in_an_area() -> None:
+    """Otherwise no change would run it."""
+    root = Path(__file__).parents[2]
+    marked = {path.name for path in (root / "tests").rglob("test_*.py") if "pytest.mark.thorough" in path.read_text()}
+    named = {Path(name).name for name in re.findall(r"tests/[\w/]+\.py", SCRIPT.read_text())}
+    assert marked - {Path(__file__).name} <= named
 
 
 def test_what_is_not_committed_yet_counts(repository: Repository) -> None:
     repository.commit(at=60)
     repository.write("cluster/head.py", "import os\n")
-    assert repository.scope()[0] == "slurm"
+    assert repository.scope()[0] == CLUSTERS
     repository.git("checkout", "--quiet", ".")
-    assert repository.scope()[0] == "slurm-core"
+    assert repository.scope()[0] == []
     repository.write("cluster/new.py", "")
-    assert repository.scope()[0] == "slurm"
+    assert repository.scope()[0] == CLUSTERS
 
 
 def test_a_file_that_is_deleted_or_has_moved_counts(repository: Repository) -> None:
     repository.git("mv", "cluster/head.py", "emixer/head.py")
     repository.commit(at=60)
-    assert repository.scope()[0] == "slurm"
+    assert repository.scope()[0] == CLUSTERS
 
 
 def test_on_main_itself_the_last_three_hours_are_the_change(repository: Repository) -> None:
@@ -145,11 +168,11 @@ def test_on_main_itself_the_last_three_hours_are_the_change(repository: Reposito
     repository.commit(at=DAY, push=True)
     repository.write("README.md", "more")
     repository.commit(at=DAY + 4 * 3600, push=True)
-    assert repository.scope()[0] == "slurm-core"
+    assert repository.scope()[0] == []
     repository.write("README.md", "still more")
     repository.commit(at=DAY + 2 * 3600, push=True)
     target, reason = repository.scope()
-    assert target == "slurm"
+    assert target == CLUSTERS
     assert "the last 3 hours" in reason
 
 
@@ -157,9 +180,9 @@ def test_a_base_that_is_given_goes_before(repository: Repository) -> None:
     first = repository.git("rev-parse", "HEAD")
     repository.write("jobs/cli.py", "import os\n")
     second = repository.commit(at=60)
-    assert repository.scope(first)[0] == "slurm"
+    assert repository.scope(first)[0] == JOBS
     target, reason = repository.scope(second)
-    assert target == "slurm-core"
+    assert target == []
     assert "CI_BASE" in reason
 
 
@@ -169,5 +192,5 @@ def test_all_run_where_the_change_cannot_be_told(
 ) -> None:
     """A base that was not fetched, and a history that begins an hour ago."""
     target, reason = repository.scope(make(repository))
-    assert target == "slurm"
+    assert target == JOBS + CLUSTERS
     assert "not known" in reason
