@@ -40,7 +40,8 @@ thorough: FILES ?= tests
 thorough: $(ready) ## the tests that `make test` omits, of files FILES=...: killed searches, whole tables, damaged files
 	$(on_cpu) -m "$(off) and thorough" $(FILES) $(PYTEST_ARGS)
 
-test-all: test thorough ## every test that needs no SLURM
+test-all: $(ready) ## every test that needs no SLURM
+	$(on_cpu) -m "$(off)" $(PYTEST_ARGS)
 
 on_slurm := $(python) -m pytest --timeout 900 --numprocesses $(SLURM_BEDS) --maxschedchunk 1
 

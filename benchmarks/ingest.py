@@ -2,6 +2,8 @@
 
     python benchmarks/ingest.py decode [--images 12]            one core, in turn, medians of processor time
     python benchmarks/ingest.py dicom [--images 40]             the same for DICOM, against pydicom + Pillow
+    python benchmarks/ingest.py collection [--images 2000]      a folder of them at once: `emixer ingest` on all cores,
+                                       [--peer PYTHON]          beside the peers' loop in a process for each core
     python benchmarks/ingest.py memory [--images 10000 100000]  each in a process of its own, on Ray
     python benchmarks/ingest.py driver [--images 10000 100000]  the same of the driver's part alone, in a minute;
                                        [--tables mimic-cxr]     of tables as MIMIC-CXR's instead of a CSV with reports
@@ -13,6 +15,8 @@ decode    JPEGs of 2500 x 3000 at quality 95, with little grain (0.6 MB, as the 
 dicom     DICOM files of 2500 x 3000, 12 bits, JPEG lossless (benchmarks/lossless_dicom.py), read from disk. Peers: a
           plain loop of pydicom's dcmread, pixel_array and LUT functions and Pillow's resize, with each decoder for JPEG
           lossless that pydicom finds installed (`pip install pylibjpeg pylibjpeg-libjpeg`, or python-gdcm).
+collection  The files are links to --distinct ones, so that most rows are dropped as duplicates after all have been
+          decoded. --peer: a Python with pydicom, Pillow and a decoder. Wall time, and CPU seconds of all processes.
 memory    Peak resident memory of the driver and of all Ray workers while small images are ingested.
 driver    The same of the driver without Ray: tables to plan, selection from made-up blocks, manifest.
 """
@@ -20,6 +24,7 @@ driver    The same of the driver without Ray: tables to plan, selection from mad
 import argparse
 import io
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -37,7 +42,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from worker_memory import Watch
 
-from emixer.config import Config, load_config
+from emixer.config import Config, load_config, with_overrides
 from emixer.data.images import decode_image
 
 SIDE_PX = 128
@@ -55,6 +60,10 @@ def main() -> None:
     dicom.add_argument("--images", type=int, default=40)
     dicom.add_argument("--distinct", type=int, default=4, help="images drawn; the files are copies of them in turn")
     dicom.add_argument("--rounds", type=int, default=3)
+    collection = parts.add_parser("collection")
+    collection.add_argument("--images", type=int, default=2000)
+    collection.add_argument("--distinct", type=int, default=8, help="images drawn")
+    collection.add_argument("--peer", default=sys.executable, help="Python that runs the peers' loop")
     for part in ("memory", "driver"):
         memory = parts.add_parser(part)
         memory.add_argument("--images", type=int, nargs="+", default=[10_000, 100_000])
@@ -68,6 +77,8 @@ def main() -> None:
             compare_decoding(args.images, args.rounds, grain)
     elif args.part == "dicom":
         compare_dicom(args.images, args.distinct, args.rounds)
+    elif args.part == "collection":
+        compare_collection(args.images, args.distinct, args.peer)
     elif args.part in ("memory", "driver"):
         for images in args.images:  # apart, since a process does not give its peak back
             tables = ["--tables", args.tables] if args.part == "driver" else []
@@ -116,6 +127,59 @@ def compare_dicom(num_images: int, num_distinct: int, rounds: int) -> None:
             f"each, to {SIDE_PX} px, one core, median of {rounds} rounds; pydicom's decoders: {', '.join(plugins)}"
         )
         time_in_turn(methods, files, rounds)
+
+
+def compare_collection(num_images: int, num_distinct: int, peer: str) -> None:
+    """A folder of DICOM files through `emixer ingest`, and through a pool of plain loops."""
+    from lossless_dicom import large_dicom
+
+    from emixer.stages import ingest
+
+    cores = len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "source"
+        write_table(root, num_images, ".dcm")
+        for number in range(num_images):
+            file = root / image_name(number, ".dcm")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if number < num_distinct:
+                file.write_bytes(large_dicom(number))
+            else:
+                file.hardlink_to(root / image_name(number % num_distinct, ".dcm"))
+        config = small_config(root, Path(folder) / "out")
+        with Watch() as watch:
+            start = time.monotonic()
+            result = ingest.run(with_overrides(config, {"ingest.side_px": SIDE_PX, "ray.num_cpus": cores}))
+            own_s = time.monotonic() - start
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        start = time.monotonic()
+        subprocess.run([peer, "-c", POOL_OF_LOOPS, str(root), str(cores), str(SIDE_PX)], check=True)
+        peer_s = time.monotonic() - start
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    peer_cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{num_images:,} DICOM files of 2500 x 3000, JPEG lossless, to {SIDE_PX} px, {cores} cores: {result}")
+    print(f"  emixer ingest, with the start of Ray{own_s:>8.0f} s{watch.cpu_s:>8.0f} CPU s")
+    print(f"  pydicom + Pillow in {cores} processes   {peer_s:>8.0f} s{peer_cpu_s:>8.0f} CPU s")
+    print(f"  ratio                              {peer_s / own_s:>8.2f}  {peer_cpu_s / watch.cpu_s:>8.2f}")
+
+
+POOL_OF_LOOPS = """
+import multiprocessing, pathlib, sys
+import numpy as np, pydicom
+from PIL import Image
+from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
+
+def read(file):
+    header = pydicom.dcmread(file)
+    shown = apply_voi_lut(apply_modality_lut(pixel_array(header), header), header)
+    shades = (shown - shown.min()) / (shown.max() - shown.min()) * 255
+    return np.asarray(Image.fromarray(shades.astype(np.uint8)).resize((int(sys.argv[3]),) * 2))
+
+with multiprocessing.Pool(int(sys.argv[2])) as pool:
+    files = sorted(pathlib.Path(sys.argv[1]).rglob("*.dcm"))
+    for image in pool.imap(read, files, chunksize=8):
+        pass
+"""
 
 
 def plain_dicom(file: Path, plugin: str) -> np.ndarray:
@@ -249,18 +313,18 @@ def write_small_images(root: Path, num_images: int) -> None:
         Image.fromarray(generator.integers(0, 256, (64, 64), dtype=np.uint8)).save(path)
 
 
-def write_table(root: Path, num_images: int) -> None:
+def write_table(root: Path, num_images: int, suffix: str = ".jpg") -> None:
     """The CSV of the small images, line by line: what this process keeps counts as the driver's."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / "labels.csv").open("w") as file:
         file.write("image,Edema,report\n")
         for number in range(num_images):
-            file.write(f"{image_name(number)},{number % 2},The lungs are clear. Nodule of {number % 97} mm.\n")
+            file.write(f"{image_name(number, suffix)},{number % 2},The lungs are clear. Nodule of {number % 97} mm.\n")
 
 
-def image_name(number: int) -> str:
+def image_name(number: int, suffix: str = ".jpg") -> str:
     """The path of an image in the collection."""
-    return f"{number // 1000:04d}/{number:07d}.jpg"
+    return f"{number // 1000:04d}/{number:07d}{suffix}"
 
 
 if __name__ == "__main__":

@@ -11,10 +11,12 @@ class Watch:
     def __init__(self) -> None:
         self.driver_mb = self.worker_mb = 0.0
         self._cpu_s: dict[int, float] = {}
+        self._before_s = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample)
 
     def __enter__(self) -> "Watch":
+        self._before_s = sum(cpu_s(pid) for pid in (os.getpid(), *descendants(os.getpid())))
         self._thread.start()
         return self
 
@@ -24,8 +26,8 @@ class Watch:
 
     @property
     def cpu_s(self) -> float:
-        """CPU seconds of this process and of all below it, Ray's own among them."""
-        return sum(self._cpu_s.values())
+        """CPU seconds of this process and of all below it, Ray's own among them, since the watch began."""
+        return sum(self._cpu_s.values()) - self._before_s
 
     def _sample(self) -> None:
         while not self._stop.wait(0.1):

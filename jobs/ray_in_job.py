@@ -9,24 +9,25 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from cluster import rendezvous
-from cluster.node.ray_node import Share, ignore_warnings, ray_node, wait_for_port
+from cluster.node.ray_node import STARTS, Share, StartError, ignore_warnings, ray_node, wait_for_port
 from cluster.node.ray_state import state_command
 from cluster.rendezvous import Head, free_port
 from cluster.slurm import MARK
 from cluster.slurm.allocation import Allocation
 
-_HEAD_WAIT_S, _JOIN_WAIT_S, _POLL_S = 300.0, 300.0, 0.5
+_HEAD_WAIT_S, _JOIN_WAIT_S, _POLL_S = 600.0, 300.0, 0.5
 _SHORT_POLL_S = 0.1
 """Poll interval during start-up."""
 _MAX_STARTS = 5
-_WITHOUT_LOGS = "--include-log-monitor=false"
+_NO_LOG_MONITOR = "--include-log-monitor=false"
 """On every node: the driver reads no logs of workers, whose errors reach it as exceptions."""
-_ONLY_A_HEAD = ("--include-dashboard=false", "--no-monitor")
-"""All nodes of a job are there from the start: nothing is to be scaled."""
+_HEAD_OPTIONS = ("--include-dashboard=false", "--no-monitor")
+"""Nobody looks at a dashboard, and there is nothing to scale: all nodes of a job are there from the start."""
 
 
 @contextmanager
@@ -37,23 +38,44 @@ def head(allocation: Allocation, folder: Path, disk: Path) -> Iterator[Head]:
     """
     others = [node for node in allocation.nodes if node != allocation.node]
     host = rendezvous.own_address(allocation.node, others) if others else "127.0.0.1"
-    here = rendezvous.prepare(folder, f"{host}:{free_port()}", _attempt(allocation))
-    arguments = [
-        "--head", f"--port={here.address.rpartition(':')[2]}", f"--node-ip-address={host}",
-        f"--ray-client-server-port={free_port()}", *_ONLY_A_HEAD,
-    ]  # fmt: skip
     try:
-        with _node(allocation, folder, disk, here, arguments) as process:
-            os.environ.update(_environment(allocation, here))
-            wait_for_port(here.address, process, _log(folder, allocation))
+        with ExitStack() as stack:
+            here, process = _started(stack, allocation, folder, disk, host)
             rendezvous.announce(folder, here)
             try:
-                _wait_for_nodes(here, process, len(allocation.nodes), _log(folder, allocation))
+                if others:
+                    _wait_for_nodes(here, process, len(allocation.nodes), _log(folder, allocation))
                 yield here
             finally:
                 rendezvous.withdraw(folder)
     finally:
-        rendezvous.forget_token(folder, here.attempt)
+        rendezvous.forget_token(folder, _attempt(allocation))
+
+
+def _started(
+    stack: ExitStack, allocation: Allocation, folder: Path, disk: Path, host: str
+) -> tuple[Head, "subprocess.Popen[bytes]"]:
+    """Start Ray's head, again if it does not come up, and leave it running in `stack`."""
+    here = rendezvous.prepare(folder, f"{host}:{free_port()}", _attempt(allocation))
+    for left in reversed(range(STARTS)):
+        arguments = [
+            "--head", f"--port={here.address.rpartition(':')[2]}", f"--node-ip-address={host}",
+            f"--ray-client-server-port={free_port()}", *_HEAD_OPTIONS,
+        ]  # fmt: skip
+        process = stack.enter_context(_node(allocation, folder, disk, here, arguments))
+        try:
+            wait_for_port(here.address, process, _log(folder, allocation))
+            _wait_for_nodes(here, process, 1, _log(folder, allocation))
+        except StartError as error:
+            if not left:
+                raise
+            print(f"{error} Starting it again.", flush=True)
+            stack.close()
+            here = replace(here, address=f"{host}:{free_port()}")
+        else:
+            os.environ.update(_environment(allocation, here))
+            return here, process
+    raise AssertionError("the last start returns or raises")
 
 
 def serve(allocation: Allocation, folder: Path, disk: Path) -> None:
@@ -74,7 +96,9 @@ def _node(
 ) -> AbstractContextManager["subprocess.Popen[bytes]"]:
     share = Share(allocation.cpus, allocation.gpus, allocation.memory_mb)
     environment = _environment(allocation, head)
-    return ray_node(share, environment, [*arguments, _WITHOUT_LOGS], disk, environment[MARK], _log(folder, allocation))
+    return ray_node(
+        share, environment, [*arguments, _NO_LOG_MONITOR], disk, environment[MARK], _log(folder, allocation)
+    )
 
 
 def _environment(allocation: Allocation, head: Head) -> dict[str, str]:
@@ -111,13 +135,17 @@ def _wait_for_nodes(head: Head, node: "subprocess.Popen[bytes]", wanted: int, lo
     try:
         while asking.poll() is None:  # SLURM's signals are handled here
             if node.poll() is not None:
-                raise RuntimeError(f"Ray's head ended with code {node.returncode} while nodes were joining; see {log}.")
+                raise StartError(f"Ray's head ended with code {node.returncode} while nodes were joining; see {log}.")
             time.sleep(_SHORT_POLL_S)
         answer = asking.communicate()[0].splitlines()
     finally:
         asking.kill()
         asking.wait()
     if asking.returncode or not answer or json.loads(answer[-1])["nodes"] < wanted:
+        if wanted == 1:
+            raise StartError(
+                f"Ray's head did not join itself at {head.address} within {_JOIN_WAIT_S:.0f} s; see {log}."
+            )
         raise TimeoutError(
             f"Not all {wanted} nodes joined Ray at {head.address} within {_JOIN_WAIT_S:.0f} s; see ray-*.log in "
             f"{log.parent}. Nodes must be able to reach each other on any port."

@@ -61,12 +61,14 @@ SUITES = {
         "the demo": Area(("tests/cli/test_demo.py",), ("emixer/cli/demo.py",)),
         "the notebook": Area(("tests/test_example_notebook.py",), ("docs/examples/",)),
         "damaged files": Area(
-            ("tests/stages/test_ingest_mutated.py",), ("emixer/data/dicom", "emixer/data/encoded_size.py")
+            ("tests/stages/test_ingest_mutated.py",),
+            ("emixer/data/dicom", "emixer/data/encoded_size.py", "tests/data/mutations.py"),
         ),
     },
     "slurm": {
         "jobs": Area(
-            ("tests/slurm/test_jobs.py", "tests/slurm/test_accounting.py"), ("jobs/", *_ON_SLURM), package="jobs"
+            ("tests/slurm/test_jobs.py", "tests/slurm/test_accounting.py", "tests/slurm/test_without_root.py"),
+            ("jobs/", "cluster/node/", *_ON_SLURM), package="jobs",
         ),
         "clusters": Area(
             ("tests/slurm/test_cluster.py", "tests/slurm/test_without_root.py"), ("cluster/", *_ON_SLURM),
@@ -87,7 +89,7 @@ def scope(root: Path, suite: str) -> tuple[list[str], list[str]]:
         base, why = _base(root)
         changed = _changed(root, base)
     except UnknownBaseError as error:
-        return [file for area in areas.values() for file in area.files], [f"all: {error}"]
+        return list(dict.fromkeys(file for area in areas.values() for file in area.files)), [f"all: {error}"]
     since = f"since {base[:10]} ({why})"
     files, reasons, others = [], [], []
     for name, area in areas.items():
@@ -101,7 +103,7 @@ def scope(root: Path, suite: str) -> tuple[list[str], list[str]]:
             others.append(name)
     if others:
         reasons.append(f"not {', '.join(others)}: none of the {len(changed)} files changed {since} is about them")
-    return files, reasons
+    return list(dict.fromkeys(files)), reasons
 
 
 def _base(root: Path) -> tuple[str, str]:

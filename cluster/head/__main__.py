@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -29,7 +30,7 @@ from cluster.head.autoscaling import (
     cleanup_script,
 )
 from cluster.head.programs import Programs
-from cluster.node.ray_node import Share, ray_node, wait_for_port
+from cluster.node.ray_node import STARTS, Share, StartError, ray_node, wait_for_port
 from cluster.node.ray_state import ask_ray
 from cluster.rendezvous import free_port, node_environment
 from cluster.slurm.allocation import Allocation
@@ -58,27 +59,13 @@ class _Head:
 
     def run(self) -> int:
         """Returns the exit code: 0 if it was told to end."""
-        config, home = self._config, self._home
-        host = rendezvous.own_address(rendezvous.own_host())
-        head = rendezvous.prepare(home, f"{host}:{free_port()}", self._attempt)
-        tree = autoscaling_config(config, self._attempt, head.address)
-        files.write_private(home / files.AUTOSCALING_NAME, yaml.safe_dump(tree, sort_keys=False))
-        arguments = [
-            "--head", f"--port={head.address.rpartition(':')[2]}", f"--node-ip-address={host}",
-            "--include-dashboard=false", f"--ray-client-server-port={free_port()}",
-            f"--autoscaling-config={home / files.AUTOSCALING_NAME}",
-        ]  # fmt: skip
-        environment = {
-            **head.environment(), **autoscaler_environment(config), **node_environment(self._attempt, HEAD, HEAD),
-            "AUTOSCALER_METRIC_PORT": str(free_port()),
-        }  # fmt: skip
-        log = home / "logs" / "head.ray.log"
-        own_mark = {slurm.MARK: environment[slurm.MARK]}  # what a program leaves behind ends with this node
-        programs = Programs(home, head.environment() | {"RAY_ADDRESS": head.address} | own_mark)
+        home = self._home
         try:
-            with ray_node(self._share(), environment, arguments, config.local_disk, self._name(), log) as process:
-                wait_for_port(head.address, process, log)
-                self._wait_for_node(head, process, log)
+            with ExitStack() as stack:
+                started = self._started(stack)
+                if started is None:
+                    return 0
+                head, process, programs = started
                 self._wait_to_be_cleaned_up_after()
                 rendezvous.announce(home, head)
                 self._events.note("head up", "", head.address)
@@ -98,6 +85,48 @@ class _Head:
                 rendezvous.forget_token(home, self._attempt)
             self._events.note("head down")
         return code
+
+    def _started(self, stack: ExitStack) -> "tuple[rendezvous.Head, subprocess.Popen[bytes], Programs] | None":
+        """Ray's head, started again if it does not come up, and left running in `stack`; None when told to end."""
+        host = rendezvous.own_address(rendezvous.own_host())
+        head = rendezvous.prepare(self._home, f"{host}:{free_port()}", self._attempt)
+        for left in reversed(range(STARTS)):
+            try:
+                process, programs = self._start(head, host, stack)
+            except StartError as error:
+                stack.close()
+                if self._is_to_end():
+                    return None
+                if not left:
+                    raise
+                print(f"{error} Starting it again.", flush=True)
+                head = replace(head, address=f"{host}:{free_port()}")
+            else:
+                return head, process, programs
+        raise AssertionError("the last start returns or raises")
+
+    def _start(self, head: rendezvous.Head, host: str, stack: ExitStack) -> tuple["subprocess.Popen[bytes]", Programs]:
+        config, home = self._config, self._home
+        tree = autoscaling_config(config, self._attempt, head.address)
+        files.write_private(home / files.AUTOSCALING_NAME, yaml.safe_dump(tree, sort_keys=False))
+        arguments = [
+            "--head", f"--port={head.address.rpartition(':')[2]}", f"--node-ip-address={host}",
+            "--include-dashboard=false", f"--ray-client-server-port={free_port()}",
+            f"--autoscaling-config={home / files.AUTOSCALING_NAME}",
+        ]  # fmt: skip
+        environment = {
+            **head.environment(), **autoscaler_environment(config), **node_environment(self._attempt, HEAD, HEAD),
+            "AUTOSCALER_METRIC_PORT": str(free_port()),
+        }  # fmt: skip
+        log = home / "logs" / "head.ray.log"
+        own_mark = {slurm.MARK: environment[slurm.MARK]}  # what a program leaves behind ends with this node
+        programs = Programs(home, head.environment() | {"RAY_ADDRESS": head.address} | own_mark)
+        process = stack.enter_context(
+            ray_node(self._share(), environment, arguments, config.local_disk, self._name(), log)
+        )
+        wait_for_port(head.address, process, log)
+        self._wait_for_node(head, process, log)
+        return process, programs
 
     def _watch(self, process: "subprocess.Popen[bytes]", programs: Programs) -> int:
         troubled_at = -_SAY_AGAIN_S
@@ -145,7 +174,7 @@ class _Head:
             if state is not None and HEAD in state["joined"]:
                 return
             if process.poll() is not None:
-                raise RuntimeError(f"Ray's head ended with code {process.returncode}; see {log}.")
+                raise StartError(f"Ray's head ended with code {process.returncode}; see {log}.")
 
     def _keep_logs(self) -> None:
         """What the autoscaler said, before it goes with the disk."""

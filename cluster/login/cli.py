@@ -6,6 +6,7 @@ import os
 import secrets
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -29,7 +30,7 @@ from cluster.slurm.reasons import in_words
 
 _CONTEXT = {"max_content_width": 110, "help_option_names": ["-h", "--help"]}
 _POLL_S = 0.5
-_DOWN_WAIT_S, _GRACE_S, _HERE_WAIT_S = 60.0, 20.0, 120.0
+_DOWN_WAIT_S, _GRACE_S, _HERE_WAIT_S = 60.0, 20.0, 240.0
 _INTERRUPTED = 130
 
 
@@ -193,7 +194,8 @@ def _wait_for_head(config: ClusterConfig, attempt: str, started_as: "str | subpr
                 click.echo(f"  pending: {words}")
         elif not isinstance(started_as, str) and started_as.poll() is not None:
             raise ClusterError(f"The head ended before it was up, with code {started_as.returncode}{_tail(log)}")
-        elif job_id is None and now - started > _HERE_WAIT_S:
+        elif not isinstance(started_as, str) and now - started > _HERE_WAIT_S:
+            os.killpg(started_as.pid, signal.SIGTERM)
             raise ClusterError(f"The head did not come up within {_HERE_WAIT_S:.0f} s{_tail(log)}")
         time.sleep(_POLL_S)
 

@@ -32,6 +32,12 @@ _IMPATIENCE = {
 """For the same ten seconds as ever, but more often: a node that looks for its own object store a moment too early would
 sleep for a second, which happens at every third start."""
 _STORE_SHARE, _MIN_STORE_MB = 0.3, 80
+STARTS = 3
+"""How often Ray is started on a node where it does not come up. It gives its own processes 30 s for that, a constant,
+which a busy node, or Python packages on a slow file system, exceed at first."""
+_OWN_LOGS, _KEPT_BYTES = ("gcs_server.out", "gcs_server.err", "raylet.out", "raylet.err"), 4096
+_STARTED = "Ray runtime started"
+"""What `ray start` writes once the node has joined."""
 MAX_DISK_PATH = 20
 """Characters that the path of a node's local disk may have: Ray's sockets lie some 60 below, and 107 are allowed."""
 
@@ -96,9 +102,25 @@ def ray_node(
         try:
             yield process
         finally:
+            if process.poll():
+                _keep_errors(temp, log)
             kill_marked(environment[MARK], temp)
             process.wait()
             shutil.rmtree(temp, ignore_errors=True)
+
+
+def _keep_errors(temp: Path, log: Path) -> None:
+    """Append the last lines of Ray's own logs, which go with the node: why it failed stands there."""
+    for name in _OWN_LOGS:
+        try:
+            with (temp / "session_latest" / "logs" / name).open("rb") as said:
+                said.seek(max(0, said.seek(0, os.SEEK_END) - _KEPT_BYTES))
+                lines = said.read()
+            if lines:
+                with log.open("ab") as kept:
+                    kept.write(f"\n--- the end of {name}\n".encode() + lines)
+        except OSError:
+            continue
 
 
 @contextmanager
@@ -116,8 +138,19 @@ def ignore_warnings() -> None:
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
-def wait_for_port(address: str, process: "subprocess.Popen[bytes]", log: Path, patience_s: float = 300) -> None:
-    """Until something listens at the address. Raises RuntimeError when the process ends, or it takes too long."""
+class StartError(RuntimeError):
+    """Ray did not come up on this node."""
+
+
+def has_started(log: Path, since: int) -> bool:
+    """Whether `ray start` has written to `log`, after its first `since` bytes, that the node has joined."""
+    with log.open("rb") as file:
+        file.seek(since)
+        return _STARTED.encode() in file.read()
+
+
+def wait_for_port(address: str, process: "subprocess.Popen[bytes]", log: Path, patience_s: float = 120) -> None:
+    """Until something listens at the address. Raises StartError when the process ends, or it takes too long."""
     host, _, port = address.rpartition(":")
     end = time.monotonic() + patience_s
     while time.monotonic() < end and process.poll() is None:
@@ -126,7 +159,7 @@ def wait_for_port(address: str, process: "subprocess.Popen[bytes]", log: Path, p
                 return
         except OSError:
             time.sleep(0.1)
-    raise RuntimeError(f"Ray's head did not come up at {address}; see {log}.")
+    raise StartError(f"Ray's head did not come up at {address}; see {log}.")
 
 
 def kill_marked(mark: str, folder: Path | None = None) -> None:

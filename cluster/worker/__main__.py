@@ -16,7 +16,7 @@ from cluster import cleanup, rendezvous, slurm
 from cluster.event_log import EventLog
 from cluster.files import CONFIG_NAME, read_json
 from cluster.node.drain import tell_ray
-from cluster.node.ray_node import Share, ray_node
+from cluster.node.ray_node import STARTS, Share, has_started, ray_node
 from cluster.rendezvous import node_environment
 from cluster.slurm.allocation import Allocation
 from cluster.slurm.job_registry import HEAD, key_of, registered_jobs
@@ -57,10 +57,19 @@ class _Worker:
         name = f"{allocation.job_id}-{allocation.restarts}-0"
         log = self._home / "logs" / f"{allocation.job_id}-{self._type}.ray.log"
         environment = head.environment() | node_environment(self._attempt, allocation.job_id, self._type)
-        with ray_node(
-            share, environment, [f"--address={head.address}"], Path(config["local_disk"]), name, log
-        ) as process:
-            return self._serve(process, head, environment)
+        for left in reversed(range(STARTS)):
+            written = log.stat().st_size if log.exists() else 0
+            with ray_node(
+                share, environment, [f"--address={head.address}"], Path(config["local_disk"]), name, log
+            ) as process:
+                code = self._serve(process, head, environment)
+            if code is not None:
+                return code
+            if not left or self._signals or has_started(log, written):
+                break  # a node that Ray has known is over for its autoscaler, which will end this job
+            print(f"Ray did not come up on it, code {process.returncode}: starting it again.", flush=True)
+        self._left(f"Ray ended on it with code {process.returncode}")
+        return 1
 
     def _meet(self) -> rendezvous.Head | None:
         """The head, with some patience: what a shared folder shows may be a minute old."""
@@ -78,7 +87,10 @@ class _Worker:
             time.sleep(2)
         return None
 
-    def _serve(self, process: "subprocess.Popen[bytes]", head: rendezvous.Head, environment: dict[str, str]) -> int:
+    def _serve(
+        self, process: "subprocess.Popen[bytes]", head: rendezvous.Head, environment: dict[str, str]
+    ) -> int | None:
+        """Returns the exit code; None where Ray has failed."""
         looked = heard = time.monotonic()
         answered = 0
         while process.poll() is None:
@@ -106,8 +118,7 @@ class _Worker:
                 return self._left("its time is over")
         if self._end is not None or process.returncode == 0:
             return self._left("drained")
-        self._left(f"Ray ended on it with code {process.returncode}")
-        return 1
+        return None
 
     def _drain(self, head: rendezvous.Head, environment: dict[str, str]) -> float:
         """Asks Ray to take the node out of service. Returns how many seconds it has."""

@@ -1,7 +1,7 @@
 """Test files that a change needs in full, told in a repository of a few lines."""
 
 import os
-import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,7 +32,8 @@ FILES = {
     "README.md": "",
 }
 DAY = 24 * 3600
-JOBS, CLUSTERS = ["test_jobs", "test_accounting"], ["test_cluster", "test_without_root"]
+JOBS, CLUSTERS = ["test_jobs", "test_accounting", "test_without_root"], ["test_cluster", "test_without_root"]
+ALL_ON_SLURM = [*JOBS, "test_cluster"]
 SEARCHES, WORKERS = ["test_tune", "test_tune_interrupted"], ["test_ray_session", "test_errors", "test_train"]
 
 
@@ -88,15 +89,16 @@ def repository(tmp_path: Path) -> Repository:
     [
         ("cluster/head.py", CLUSTERS),
         ("cluster/configs/site.yaml", CLUSTERS),
-        ("cluster/node.py", JOBS + CLUSTERS),  # jobs imports it
-        ("cluster/slurm.py", JOBS + CLUSTERS),  # through cluster.node
+        ("cluster/node.py", ALL_ON_SLURM),  # jobs imports it
+        ("cluster/node/reaper.py", ALL_ON_SLURM),  # a process of its own: nobody imports it
+        ("cluster/slurm.py", ALL_ON_SLURM),  # through cluster.node
         ("jobs/new.py", JOBS),
         ("tests/slurm/test_jobs.py", JOBS),
-        ("tests/slurm/testbed.py", JOBS + CLUSTERS),
+        ("tests/slurm/testbed.py", ALL_ON_SLURM),
         ("emixer/config.py", JOBS),
         ("emixer/train.py", JOBS),
-        ("emixer/ray_session.py", JOBS + CLUSTERS),
-        ("requirements.lock", JOBS + CLUSTERS),
+        ("emixer/ray_session.py", ALL_ON_SLURM),
+        ("requirements.lock", ALL_ON_SLURM),
         ("emixer/units.py", []),
         ("emixer/losses.py", []),
         ("README.md", []),
@@ -120,6 +122,7 @@ def test_slurm_files_needed_by_a_change(repository: Repository, path: str, neede
         ("tests/stages/test_tune.py", SEARCHES),
         ("emixer/experiments/render.py", ["test_experiment"]),
         ("emixer/ray_session.py", WORKERS),
+        ("cluster/node/drain.py", WORKERS),
         ("emixer/losses.py", []),
         ("cluster/head.py", []),
     ],
@@ -139,12 +142,16 @@ def test_new_pins_need_every_thorough_test(repository: Repository) -> None:
     ]  # fmt: skip
 
 
-def test_every_thorough_test_is_in_an_area() -> None:
-    """Otherwise no change would run it."""
+def test_every_long_test_is_in_an_area() -> None:
+    """Otherwise no change would run it; and a file that has moved could not be run."""
     root = Path(__file__).parents[2]
-    marked = {path.name for path in (root / "tests").rglob("test_*.py") if "pytest.mark.thorough" in path.read_text()}
-    named = {Path(name).name for name in re.findall(r"tests/[\w/]+\.py", SCRIPT.read_text())}
-    assert marked - {Path(__file__).name} <= named
+    suites = runpy.run_path(str(SCRIPT))["SUITES"]
+    thorough = {path for path in (root / "tests").rglob("test_*.py") if "pytest.mark.thorough" in path.read_text()}
+    for suite, wanted in (
+        ("tests", thorough - {Path(__file__)}),
+        ("slurm", {*(root / "tests/slurm").glob("test_*.py")}),
+    ):
+        assert {root / file for area in suites[suite].values() for file in area.files} == wanted
 
 
 def test_what_is_not_committed_yet_counts(repository: Repository) -> None:
@@ -192,5 +199,5 @@ def test_all_run_where_the_change_cannot_be_told(
 ) -> None:
     """A base that was not fetched, and a history that begins an hour ago."""
     target, reason = repository.scope(make(repository))
-    assert target == JOBS + CLUSTERS
+    assert target == ALL_ON_SLURM
     assert "not known" in reason

@@ -46,6 +46,24 @@ def python_of_others() -> str:
     pytest.skip(f"a second user can run no python3.{sys.version_info.minor}, or may not read {ROOT} or {PACKAGES}")
 
 
+def failing_starts(folder: Path, times: int) -> dict[str, str]:
+    """Return an environment in which the first `times` of `ray start` on each node end as they do where Ray is not up
+    in time: all its processes run, then it gives up."""
+    (folder / "sitecustomize.py").write_text(
+        "import os, pathlib, sys\n"
+        "node = os.environ.get('SLURMD_NODENAME', 'login')\n"
+        "if 'ray.scripts.scripts' in sys.orig_argv and 'start' in sys.orig_argv:\n"
+        "    number = len(list(pathlib.Path(__file__).parent.glob(f'failed-{node}-*')))\n"
+        f"    if number < {times}:\n"
+        "        pathlib.Path(__file__).with_name(f'failed-{node}-{number}').touch()\n"
+        "        from ray._private import services\n"
+        "        def get_node(*_):\n"
+        "            raise Exception('The current node timed out during startup.')\n"
+        "        services.get_node = get_node\n"
+    )
+    return {"PYTHONPATH": f"{folder}:{ROOT}:{PACKAGES}"}
+
+
 def folder_of(bed: Any, user: str) -> Path:
     """Create a folder owned by `user`; the folders pytest creates are closed to other users."""
     folder = Path(tempfile.mkdtemp(dir=bed.folder))
@@ -151,17 +169,24 @@ class Cluster:
     def home(self) -> Path:
         return self.rays / self.name
 
-    def command(self, *arguments: str, check: bool = True, timeout_s: float = 300) -> Any:
+    def command(
+        self, *arguments: str, check: bool = True, timeout_s: float = 300, environment: Mapping[str, str] | None = None
+    ) -> Any:
         """Run `python -m cluster ...`, with the folder and name for the commands that take them."""
         first, *rest = arguments
         chosen = ["--folder", str(self.rays), "--name", self.name] if first not in ("up", "init") else []
-        return self.as_documented(first, *chosen, *rest, check=check, timeout_s=timeout_s)
+        return self.as_documented(first, *chosen, *rest, check=check, timeout_s=timeout_s, environment=environment)
 
-    def as_documented(self, *arguments: str, check: bool = True, timeout_s: float = 300) -> Any:
+    def as_documented(
+        self, *arguments: str, check: bool = True, timeout_s: float = 300, environment: Mapping[str, str] | None = None
+    ) -> Any:
         """Run `python -m cluster ...` with exactly these arguments."""
         return self.bed.run(
             [self.python, "-m", "cluster", *arguments], check=check, cwd=self.folder, timeout_s=timeout_s,
-            environment={"PYTHONPATH": f"{ROOT}:{PACKAGES}", "OMP_NUM_THREADS": "1", "HOME": str(self.folder)},
+            environment={
+                "PYTHONPATH": f"{ROOT}:{PACKAGES}", "OMP_NUM_THREADS": "1", "HOME": str(self.folder),
+                **(environment or {}),
+            },
             user=self.user,
         )  # fmt: skip
 

@@ -19,7 +19,7 @@ from emixer.config import Config, load_config, to_yaml, with_overrides
 from emixer.run_folder import RunFolder
 from emixer.stages import generate
 
-from .conftest import Cluster, python_of_others, testbed
+from .conftest import Cluster, failing_starts, python_of_others, testbed
 
 pytestmark = pytest.mark.slurm
 
@@ -401,6 +401,20 @@ def test_head_on_the_login_node_keeps_min_nodes_and_cleans_up(
     broken = cluster.command("up", "--config", str(cluster.config_file), "--set", "setup=[exit 3]", check=False)
     assert broken.returncode == 2
     assert "ended before it was up" in broken.stderr
+
+
+def test_head_and_worker_are_started_again_where_ray_does_not_come_up(
+    make_cluster: Callable[..., Any], tmp_path: Path
+) -> None:
+    cluster = make_cluster(node_types={"cpu": {"cpus": 2, "memory_gb": 1.5, "max": 1, "extra": ["--nodelist=n2"]}},
+                           head={"cpus": 1, "memory_gb": 1, "time_min": 60, "extra": ["--nodelist=n1"]})  # fmt: skip
+    cluster.command("up", "--config", str(cluster.config_file), environment=failing_starts(tmp_path, 1))
+    assert "4 tasks on 1 nodes" in cluster.command("submit", "--", *tasks(4, 0.1)).stdout
+    assert {path.name for path in tmp_path.glob("failed-*")} == {"failed-n1-0", "failed-n2-0"}
+    assert len(cluster.events("asked")) == 1, "no second job: its node would have to queue again"
+    assert "Starting it again" in next((cluster.home / "logs").glob("*-head.out")).read_text()
+    cluster.command("down")
+    cluster.assert_nothing_left()
 
 
 def test_folder_names_may_contain_blanks_and_quotes(make_cluster: Callable[..., Any]) -> None:

@@ -22,6 +22,8 @@ from emixer.config import load_config, with_overrides
 from emixer.run_folder import RunFolder
 from emixer.stages import train
 
+from .conftest import failing_starts
+
 pytestmark = pytest.mark.slurm
 
 RATES = ("images_per_s", "wait_share")
@@ -310,6 +312,26 @@ def test_sbatch_refusal_is_quoted(site: Any) -> None:
     assert "SLURM refused the job: " in done.stderr
     assert "invalid partition" in done.stderr.lower()
     assert "Traceback" not in done.stderr
+
+
+def test_nodes_of_a_job_are_started_again_where_ray_does_not_come_up(site: Any, tmp_path: Path) -> None:
+    once = failing_starts(tmp_path, 1)
+    job = site.submit("train", "--num-workers", "2", "--set", "slurm.nodes=2", environment=once)
+    site.wait(job, "finished")
+    assert len(list(tmp_path.glob("failed-*"))) == 2
+    assert site.log(job).count("Starting it again") == 1
+    assert_nothing_left(site, job)
+
+
+def test_job_fails_where_ray_never_comes_up(site: Any, tmp_path: Path) -> None:
+    job = site.submit("train", environment=failing_starts(tmp_path, 9))
+    site.bed.wait_for(lambda: site.status(job)["state"] == "failed", 180, "failing")
+    assert len(list(tmp_path.glob("failed-*"))) == 3
+    assert "Ray's head ended with code 1" in site.status(job)["note"]
+    log = (tmp_path / "slurm-jobs" / "cluster" / job / "ray-0.log").read_text()
+    assert log.count("timed out during startup") == 3
+    assert "--- the end of raylet.out" in log, "which goes with the node's disk"
+    assert_nothing_left(site, job)
 
 
 def test_stage_error_is_one_paragraph_in_status_and_log(site: Any, tmp_path: Path) -> None:

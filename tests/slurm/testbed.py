@@ -156,7 +156,7 @@ class TestBed:
     def wait_for(self, what: Callable[[], object], timeout_s: float = 90, message: str = "") -> None:
         """Wait until `what` returns true, with some patience on a busy machine. Raises TimeoutError.
 
-        Polling takes at most a third of the time: `what` may run a program that takes a second to start, and what is
+        Polling takes at most a sixth of the time: `what` may run a program that takes a second to start, and what is
         waited for needs the processor too.
         """
         began = time.monotonic()
@@ -167,7 +167,7 @@ class TestBed:
             now = time.monotonic()
             if now > began + _patience() * timeout_s:
                 raise TimeoutError(f"{message or 'it'} did not happen within {timeout_s:.0f} s\n{self.describe()}")
-            time.sleep(max(0.2, 2 * (now - asked)))
+            time.sleep(min(max(0.2, 5 * (now - asked)), 4.0))
 
     def state_of(self, job_id: str) -> str:
         """Return the job's state in SLURM, e.g. RUNNING; empty if SLURM does not know the job."""

@@ -16,7 +16,7 @@ from ray.autoscaler.v2.monitor import AutoscalerMonitor
 from cluster import rendezvous
 from cluster.head import provider
 from cluster.node.fair_share import worker_environment
-from cluster.node.ray_node import Share, ray_node, wait_for_port
+from cluster.node.ray_node import Share, has_started, ray_node, wait_for_port
 from cluster.node.ray_state import ask_ray
 from cluster.rendezvous import free_port, node_environment
 
@@ -56,6 +56,8 @@ def test_ask_ray_waits_for_the_node_and_no_file_is_left(tmp_path: Path, disk: Pa
         assert too_many is not None
         assert too_many["nodes"] == 1
         assert process.poll() is None
+        assert has_started(log, 0)
+        assert not has_started(log, log.stat().st_size), "not since then"
     assert list(disk.iterdir()) == []
     assert not head.answers()
 
