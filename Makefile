@@ -30,7 +30,10 @@ install: $(usable) ## .venv with the commands; targets that test or check add wh
 demo: $(usable) ## phantom images -> shards -> training -> synthetic pairs -> web page, all in ./demo
 	$(emixer) demo --out demo
 
-on_cpu = $(python) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# several tests share the cores, where OpenMP threads that spin while they wait take ten times the time
+sharing := OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1
+
+on_cpu = $(sharing) $(python) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 off := not gpu and not slurm and not real_data
 
 test: $(ready) ## the default test suite: CPU, no network
@@ -43,7 +46,7 @@ thorough: $(ready) ## the tests that `make test` omits, of files FILES=...: kill
 test-all: $(ready) ## every test that needs no SLURM
 	$(on_cpu) -m "$(off)" $(PYTEST_ARGS)
 
-on_slurm := $(python) -m pytest --timeout 900 --numprocesses $(SLURM_BEDS) --maxschedchunk 1
+on_slurm := $(sharing) $(python) -m pytest --timeout 900 --numprocesses $(SLURM_BEDS) --maxschedchunk 1
 
 slurm: $(ready) ## all SLURM tests on a real SLURM, started in a second; needs root and the Debian packages slurmctld, slurmd, ...
 	$(on_slurm) -m slurm tests/slurm $(PYTEST_ARGS)

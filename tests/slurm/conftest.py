@@ -48,7 +48,7 @@ def python_of_others() -> str:
 
 def failing_starts(folder: Path, times: int) -> dict[str, str]:
     """Return an environment in which the first `times` of `ray start` on each node end as they do where Ray is not up
-    in time: all its processes run, then it gives up."""
+    in time: a head's with all its processes running, another node's before the head knows of it."""
     (folder / "sitecustomize.py").write_text(
         "import os, pathlib, sys\n"
         "node = os.environ.get('SLURMD_NODENAME', 'login')\n"
@@ -56,6 +56,8 @@ def failing_starts(folder: Path, times: int) -> dict[str, str]:
         "    number = len(list(pathlib.Path(__file__).parent.glob(f'failed-{node}-*')))\n"
         f"    if number < {times}:\n"
         "        pathlib.Path(__file__).with_name(f'failed-{node}-{number}').touch()\n"
+        "        if '--head' not in sys.orig_argv:\n"
+        "            os._exit(1)  # others cannot end the start from here\n"
         "        from ray._private import services\n"
         "        def get_node(*_):\n"
         "            raise Exception('The current node timed out during startup.')\n"

@@ -329,7 +329,7 @@ def test_job_fails_where_ray_never_comes_up(site: Any, tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("failed-*"))) == 3
     assert "Ray's head ended with code 1" in site.status(job)["note"]
     log = (tmp_path / "slurm-jobs" / "cluster" / job / "ray-0.log").read_text()
-    assert log.count("timed out during startup") == 3
+    assert log.count("Exception: The current node timed out during startup") == 3
     assert "--- the end of raylet.out" in log, "which goes with the node's disk"
     assert_nothing_left(site, job)
 
