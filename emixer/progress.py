@@ -40,8 +40,11 @@ class Progress:
         self._show(last=True)
 
     def update(self, done: int, **fields: str) -> None:
-        """Set the amount done so far; `fields` are shown as `name value`."""
-        if done != self._done:
+        """Set the amount done so far; `fields` are shown as `name value`. Less than before is work that a failure has
+        cost: the rate begins anew."""
+        if done < self._done:
+            self._marks = deque([(time.monotonic(), done)])
+        elif done > self._done:
             self._mark(done)
         self._done = done
         self._fields.update(fields)

@@ -80,6 +80,17 @@ def test_rate_is_that_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(progress._marks) < 70
 
 
+def test_rate_begins_anew_after_work_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("emixer.progress.time.monotonic", lambda: now)
+    progress = Progress("train", 1000, "images", stream=io.StringIO())
+    for seconds, done in ((2, 200), (4, 400), (10, 100), (15, 150)):
+        now = float(seconds)
+        progress.update(done)
+        assert progress.rate >= 0
+    assert progress.rate == 10, "50 images in 5 s, whatever was done before"
+
+
 def test_no_work_is_100_percent_done() -> None:
     log = io.StringIO()
     with Progress("ingest", 0, "images", stream=log):
