@@ -143,7 +143,7 @@ def _wait_for_nodes(head: Head, node: "subprocess.Popen[bytes]", wanted: int, lo
         asking.wait()
     if asking.returncode or not answer or json.loads(answer[-1])["nodes"] < wanted:
         if wanted == 1:
-            raise StartError(
+            raise TimeoutError(
                 f"Ray's head did not join itself at {head.address} within {_JOIN_WAIT_S:.0f} s; see {log}."
             )
         raise TimeoutError(
