@@ -57,7 +57,7 @@ def failing_starts(folder: Path, times: int) -> dict[str, str]:
         f"    if number < {times}:\n"
         "        pathlib.Path(__file__).with_name(f'failed-{node}-{number}').touch()\n"
         "        if '--head' not in sys.orig_argv:\n"
-        "            os._exit(1)  # others cannot end the start from here\n"
+        "            os._exit(1)\n"
         "        from ray._private import services\n"
         "        def get_node(*_):\n"
         "            raise Exception('The current node timed out during startup.')\n"
