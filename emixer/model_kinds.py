@@ -55,11 +55,14 @@ def build_phases(model: ModelConfig, loss: LossConfig) -> Phases:
 def _emixer_phases(model: EmixerModelConfig, loss: LossConfig) -> Phases:
     ends: list[float] = []
     objectives: list[Objective] = []
+    augment = None
     if model.words_share > 0:
         ends.append(model.words_share)
         objectives.append(DecoderObjective(loss))
     if model.images_share > 0:
         ends.append(model.words_share + model.images_share)
         of_images = loss.model_copy(update={"report": 0.0, "joint": 0.0, "mismatched": 0.0})
-        objectives.append(EmixerObjective(of_images, model.gumbel))
-    return Phases(tuple(ends), (*objectives, EmixerObjective(loss, model.gumbel)))
+        first_game = EmixerObjective(of_images, model.gumbel)
+        augment = first_game.augment
+        objectives.append(first_game)
+    return Phases(tuple(ends), (*objectives, EmixerObjective(loss, model.gumbel, augment)))

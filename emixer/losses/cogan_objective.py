@@ -68,7 +68,9 @@ class CoganObjective(Objective):
                 shown = with_channels(real, model.channels)
                 terms |= self.images.generator_terms(model.critics, shown, fake_BCHW, fake_labels_BY, noise, weights)
             if self.loss.report > 0:
-                terms["report"] = self._fooling_reports(model, tied.features_BFHW, fake_labels_BY, noise, weights)
+                terms["report"] = self._fooling_reports(
+                    model, tied.features_BFHW, fake_labels_BY, real.labelled_B, noise, weights
+                )
         if self.loss.teacher_forcing > 0:
             generator = model.report_generator
             # A row without labels adds no loss but enters the batch norms, so it gets labels that images do have
@@ -101,18 +103,18 @@ class CoganObjective(Objective):
         logit_real_B, logit_fake_B = critic.real_logit(
             features,
             torch.cat([real.labels_BY, fake_labels_BY]),
-            torch.cat([real.labelled_B, torch.ones_like(real.labelled_B)]),
+            real.labelled_B.repeat(2),
         ).chunk(2)
         real_B = self.adversarial.real(logit_real_B).where(real.has_report_B, 0.0)
         return real_B.sum() * weights.report + self.adversarial.fake(logit_fake_B).sum() * weights.row
 
     def _fooling_reports(
-        self, model: Cogan, features_BFHW: Tensor, labels_BY: Tensor, noise: RowNoise, weights: RowWeights
-    ) -> Tensor:
+        self, model: Cogan, features_BFHW: Tensor, labels_BY: Tensor, labelled_B: Tensor, noise: RowNoise,
+        weights: RowWeights,
+    ) -> Tensor:  # fmt: skip
         critic = model.critics
         if not self.loss.report_gradient_to_image:
             features_BFHW = features_BFHW.detach()
         fake_BSWE, valid_BSW = self._written(model, model.report_generator.read(features_BFHW), noise)
-        labelled_B = torch.ones(len(labels_BY), dtype=torch.bool, device=labels_BY.device)
         logit_B = critic.real_logit(critic.report_features(fake_BSWE, valid_BSW), labels_BY, labelled_B)
         return self.adversarial.generator(logit_B).sum() * weights.row

@@ -21,6 +21,7 @@ from torch import Tensor
 from emixer.config.model import GumbelConfig
 from emixer.config.training import LossConfig
 from emixer.errors import ConfigError
+from emixer.losses.augmentation import Augmenter
 from emixer.losses.image_game import ImageGame
 from emixer.losses.terms import (
     Terms,
@@ -52,7 +53,8 @@ class _FakePairs:
 class EmixerObjective(Objective):
     """The value function of EMIXER §3.2.3 with its signs corrected."""
 
-    def __init__(self, loss: LossConfig, gumbel: GumbelConfig) -> None:
+    def __init__(self, loss: LossConfig, gumbel: GumbelConfig, augment: Augmenter | None = None) -> None:
+        """augment: see `ImageGame`."""
         require_a_term(
             loss,
             ("image", "report", "joint", "beta"),
@@ -70,7 +72,7 @@ class EmixerObjective(Objective):
             )
         self.loss = loss
         self.gumbel = gumbel
-        self.images = ImageGame(loss)
+        self.images = ImageGame(loss, augment)
         self.adaptive = self.augment = self.images.augment
         self.adversarial = self.images.adversarial
 

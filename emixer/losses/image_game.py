@@ -6,6 +6,9 @@
 With loss.relativistic, image l(D_image(I) - D_image(fake)) and image g(D_image(fake) - D_image(I)), row by row; with
 loss.gradient_penalty, the critic also minimises half its squared gradient at real and at fake images.
 
+Where an image has no labels, the fake of its row is judged without its own: else whether there are any would tell the
+critic what is real.
+
 Shapes: B rows, R of them that are rotated, N images of any kind, C channels, H = W side [px], Y labels, F features.
 Source: EMIXER §3.2.3; Chen et al. 2019 (SSGAN); Huang et al. 2024 (R3GAN: relativistic, R1 and R2).
 Departures: docs/deviations.md#value-function.
@@ -46,13 +49,15 @@ class ImageCritic(Protocol):
 class ImageGame:
     """The terms "image" and "rotation" of both players. A weight of 0 skips a term and its computation.
 
-    With adaptive augmentation, "real_sign" is the mean sign of the logits of real images, which enters no loss.
+    With adaptive augmentation, "real_sign" is the mean sign of the logits of real images, which enters no loss; of a
+    relativistic critic, whose logits have no zero of their own, that of the difference from their row's fake.
     """
 
-    def __init__(self, loss: LossConfig) -> None:
+    def __init__(self, loss: LossConfig, augment: Augmenter | None = None) -> None:
+        """augment: of an earlier game of the same critic, whose adaptive probability goes on; None: a new one."""
         self.loss = loss
         self.adversarial = adversarial_loss(loss.adversarial)
-        self.augment = Augmenter(loss.augment, loss.augment_target, loss.augment_images)
+        self.augment = augment or Augmenter(loss.augment, loss.augment_target, loss.augment_images)
 
     @property
     def critic_learns(self) -> bool:
@@ -76,12 +81,13 @@ class ImageGame:
         terms: Terms = {}
         if self.loss.image > 0:
             labels_NY = torch.cat([real.labels_BY, fake_labels_BY])
-            labelled_N = torch.cat([real.labelled_B, torch.ones_like(real.labelled_B)])
+            labelled_N = real.labelled_B.repeat(2)
             logit_real_B, logit_fake_B = critic.real_logit(features, labels_NY, labelled_N).chunk(2)
+            followed_B = logit_real_B - logit_fake_B if self.loss.relativistic else logit_real_B
             if self.loss.augment_target is not None:
-                terms["real_sign"] = logit_real_B.detach().sign().sum() * weights.row
+                terms["real_sign"] = followed_B.detach().sign().sum() * weights.row
             if self.loss.relativistic:
-                per_row_B = self.adversarial.real(logit_real_B - logit_fake_B)
+                per_row_B = self.adversarial.real(followed_B)
             else:
                 per_row_B = self.adversarial.real(logit_real_B) + self.adversarial.fake(logit_fake_B)
             terms["image"] = per_row_B.sum() * weights.row
@@ -106,8 +112,7 @@ class ImageGame:
         features, of_turned = self._features(critic, images, fake_BCHW, noise, turned=self.loss.alpha > 0)
         terms: Terms = {}
         if self.loss.image > 0:
-            labelled_B = torch.ones(len(fake_BCHW), dtype=torch.bool, device=fake_BCHW.device)
-            logit_B = critic.real_logit(features, labels_BY, labelled_B)
+            logit_B = critic.real_logit(features, labels_BY, real.labelled_B)
             if self.loss.relativistic:
                 with torch.no_grad():
                     seen_BCHW = self.augment(real.image_BCHW, noise, "real")

@@ -153,7 +153,6 @@ class JointganObjective(Objective):
         valid_1, valid_3 = valid_NSW.chunk(2)
         critic_2 = model.critic.reader.embed(words_BSW)
         num = len(real)
-        labelled_B = torch.ones_like(real.labelled_B)
         with_report_B = real.has_report_B * weights.report
         each_B = weights.row.expand(num)
         return _Pairs(
@@ -161,7 +160,7 @@ class JointganObjective(Objective):
             embedded_NSWE=torch.cat([critic_1, critic_2, critic_3, critic_4]),
             valid_NSW=torch.cat([valid_1, words_BSW != PAD, valid_3, valid_4]),
             labels_NY=torch.cat([real.labels_BY, real.labels_BY, fake_labels_BY, fake_labels_BY]),
-            labelled_N=torch.cat([real.labelled_B, real.labelled_B, labelled_B, labelled_B]),
+            labelled_N=real.labelled_B.repeat(NUM_PAIR_TYPES - 1),  # else the critic tells kinds by them
             weight_N=torch.cat([each_B, with_report_B, each_B, each_B]),
             kind_N=torch.arange(1, NUM_PAIR_TYPES, device=image_BCHW.device).repeat_interleave(num),
         )

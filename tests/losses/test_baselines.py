@@ -176,9 +176,11 @@ def test_jointgan_discriminator_classifies_five_kinds_of_pairs(
             for image, words, row in used:
                 of_real_row = kind <= 2
                 labels = (real.labels_BY if of_real_row else FAKE_LABELS)[row : row + 1]
-                labelled = real.labelled_B[row : row + 1] if of_real_row else torch.tensor([True])
                 critic = model.critic
-                logits = critic(image[None], critic.reader.embed(words[None]), words[None] != PAD, labels, labelled)
+                logits = critic(
+                    image[None], critic.reader.embed(words[None]), words[None] != PAD, labels,
+                    real.labelled_B[row : row + 1],
+                )  # fmt: skip
                 log_g = logits[0].log_softmax(0)
                 named -= log_g[kind].item() / len(used) / 5
                 if kind > 0:

@@ -271,6 +271,17 @@ def test_phases_are_words_then_images_then_the_full_game(tiny_config: Config) ->
         build_phases(with_overrides(tiny_config, shares).model, LossConfig(teacher_forcing=0))
 
 
+def test_adaptive_augmentation_outlives_a_phase(tiny_config: Config) -> None:
+    shares = {"model.words_share": 0.3, "model.images_share": 0.5}
+    loss = LossConfig(augment=("color",), augment_target=0.6, augment_images=100)
+    phases = build_phases(with_overrides(tiny_config, shares).model, loss)
+    images, game = phases.at(0.5).adaptive, phases.at(0.9).adaptive
+    assert images is not None
+    assert game is not None
+    images.follow(torch.tensor(1.0), 40)
+    assert game.probability.item() == pytest.approx(0.4)
+
+
 def test_loss_is_the_weighted_sum_of_its_terms(model: Emixer, make_batch: MakeBatch) -> None:
     weights = {"image": 2.0, "report": 0.5, "joint": 3.0, "alpha": 0.2, "beta": 0.7, "teacher_forcing": 4.0,
                "labels": 0.6, "image_labels": 0.9}  # fmt: skip

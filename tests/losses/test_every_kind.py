@@ -1,6 +1,7 @@
 """What the trainer requires of every kind of game."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -106,6 +107,32 @@ def test_content_of_missing_reports_and_labels_has_no_effect(
         for loss in losses:
             left, right = (loss(model, batch, FAKE_LABELS, noise(), weights)[0].item() for batch in (real, other))
             assert left == pytest.approx(right, rel=1e-6)
+
+
+@pytest.mark.parametrize("relativistic", [False, True])
+def test_whether_labels_are_known_does_not_tell_fakes_from_real_images(
+    kind_config: Config, model: PairedModel, make_batch: MakeBatch, relativistic: bool
+) -> None:
+    """Where no real image has labels, no fake is judged by its own: what critics make of labels changes nothing. Where
+    one has, they do."""
+    known = make_batch(NUM)
+    unknown = replace(known, labelled_B=torch.zeros(NUM, dtype=torch.bool))
+    model.eval()
+    for game in games(kind_config, relativistic=relativistic):
+        losses = [game.generator_loss, game.discriminator_loss] if game.has_critics else []
+        for loss in losses:
+            before = [loss(model, real, FAKE_LABELS, noise(), row_weights(real))[0].item() for real in (known, unknown)]
+            mix_up_projections(model)
+            after = [loss(model, real, FAKE_LABELS, noise(), row_weights(real))[0].item() for real in (known, unknown)]
+            assert after[1] == pytest.approx(before[1], rel=1e-6)
+            assert abs(after[0] - before[0]) > 1e-4
+
+
+def mix_up_projections(model: PairedModel) -> None:
+    """Let critics conclude something else from labels."""
+    for name, parameter in model.named_parameters():
+        if ".projection." in name:
+            parameter.data = parameter.data.roll(1, dims=0)
 
 
 def test_micro_batches_add_up_to_the_batch(kind_config: Config, model: PairedModel, make_batch: MakeBatch) -> None:

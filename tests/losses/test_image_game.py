@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -71,6 +72,30 @@ def test_terms_of_each_loss(settings: dict[str, object], critic: float, generato
     assert {name: term.item() for name, term in terms.items()} == {"image": pytest.approx(critic)}
     terms = own.generator_terms(linear, real, FAKE, FAKE_LABELS, NOISE, weights)
     assert {name: term.item() for name, term in terms.items()} == {"image": pytest.approx(generator)}
+
+
+def test_fakes_of_unlabelled_rows_are_judged_without_their_labels(real: Batch) -> None:
+    own, linear = game(adversarial="hinge"), LinearCritic(2.0)
+    half = replace(real, labelled_B=torch.arange(NUM) % 2 == 0)
+    terms = own.critic_terms(linear, half, FAKE, FAKE_LABELS, NOISE, row_weights(half))
+    assert terms["image"].item() == pytest.approx((1 + 0.5) / 2)  # of the logits 0, and -0.5 without the label
+    terms = own.generator_terms(linear, half, FAKE, FAKE_LABELS, NOISE, row_weights(half))
+    assert terms["image"].item() == pytest.approx((0 + 0.5) / 2)
+
+
+@pytest.mark.parametrize(("relativistic", "sign"), [(False, -1), (True, 1)])
+def test_adaptive_augmentation_follows_what_the_critic_is_trained_on(
+    real: Batch, relativistic: bool, sign: float
+) -> None:
+    """A relativistic critic is trained on differences alone: an offset of all its logits means nothing."""
+
+    class Offset(LinearCritic):
+        def real_logit(self, features_BF: Tensor, labels_BY: Tensor, labelled_B: Tensor) -> Tensor:
+            return super().real_logit(features_BF, labels_BY, labelled_B) - 5
+
+    own = game(relativistic=relativistic, augment=("color",), augment_target=0.6)
+    terms = own.critic_terms(Offset(2.0), real, FAKE, FAKE_LABELS, NOISE, row_weights(real))
+    assert terms["real_sign"].item() == sign
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
