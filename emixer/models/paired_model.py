@@ -253,9 +253,23 @@ class Phases:
         """Return the objective after the share `progress` of the run."""
         return self.objectives[bisect_right(self.ends, progress)]
 
-    def began(self, progress: float) -> float:
-        """Return the share of the run at which the phase of `progress` began."""
-        return (0.0, *self.ends)[bisect_right(self.ends, progress)]
+    def trained_since(self, progress: float, names: Sequence[str]) -> dict[str, float]:
+        """Return, of the submodules of the generators that train at `progress`, the share of the run at which their
+        training began: that of the first phase since which they have not rested."""
+        begins = (0.0, *self.ends)
+        past = list(zip(begins, self.objectives, strict=True))[bisect_right(self.ends, progress) :: -1]
+        since: dict[str, float] = {}
+        for name in names:
+            for began, objective in past:
+                if name in objective.resting:
+                    break
+                since[name] = began
+        return since
+
+    def selects_by(self, metric: str) -> str:
+        """Return the validation metric that selects the best model where `metric` is asked for: if the images rest in
+        the last phase, their distance no longer changes, and only words tell models apart."""
+        return "word_cross_entropy" if "image_generator" in self.objectives[-1].resting else metric
 
     def is_last(self, progress: float) -> bool:
         """Return whether training just before `progress` was already in the last phase: before that, a model is

@@ -4,7 +4,7 @@ Source: not in the paper; as in BigGAN and StyleGAN2, with a half-life in images
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -24,18 +24,22 @@ class MovingAverage:
         self._average = {name: copy.deepcopy(module).requires_grad_(False) for name, module in self._source.items()}
         self._pairs = {name: self._pairs_of(name) for name in names}
 
-    @torch.no_grad()
-    def update(self, new_images: int, images: int, resting: Sequence[str] = ()) -> None:
-        """Move the average towards the model after a step over `new_images`, `images` since this phase began.
+    @property
+    def names(self) -> Sequence[str]:
+        """Submodules that are averaged."""
+        return tuple(self._pairs)
 
-        resting: submodules not being trained; otherwise their average would end as their last, unaveraged weights.
+    @torch.no_grad()
+    def update(self, new_images: int, trained_on: Mapping[str, int]) -> None:
+        """Move the averages towards the model after a step over `new_images`.
+
+        trained_on: images that each submodule has been trained on since it last rested, these included. One that is not
+        named rests: its average would end as its last, unaveraged weights.
         """
-        half_life = max(1.0, min(self.half_life_images, _RAMP * images))
-        moving = [pairs for name, pairs in self._pairs.items() if name not in resting]
-        averages = [average for (lerped, _), _ in moving for average in lerped]
-        values = [value for (_, lerped), _ in moving for value in lerped]
-        get_ema_multi_avg_fn(0.5 ** (new_images / half_life))(averages, values, 0)
-        for _, (copies, sources) in moving:
+        for name, images in trained_on.items():
+            (averages, values), (copies, sources) = self._pairs[name]
+            half_life = max(1.0, min(self.half_life_images, _RAMP * images))
+            get_ema_multi_avg_fn(0.5 ** (new_images / half_life))(averages, values, 0)
             for copy_, value in zip(copies, sources, strict=True):
                 copy_.copy_(value)
 

@@ -29,7 +29,7 @@ def train_iteration(state: TrainState, batches: Iterator[HostBatch]) -> Terms:
     workers is the mean over the global batch: device scalars, no host sync."""
     num_batches = state.config.optim.discriminator_steps
     objective = state.phases.at(state.progress)
-    phase_began = state.phases.began(state.progress) * state.config.train.images
+    trained_since = state.phases.trained_since(state.progress, state.ema.names)
     side = "discriminator" if objective.has_critics else "generator"
     state.follow_schedule()
     terms: Terms = {}
@@ -49,8 +49,8 @@ def train_iteration(state: TrainState, batches: Iterator[HostBatch]) -> Terms:
         generator_terms = _step(state, objective, real, weights, num_batches, of_generator=True)
         terms |= {f"generator/{name}": value for name, value in generator_terms.items()}
     state.iteration += 1
-    learned_on = max(state.images_per_iteration, int(state.images - phase_began))
-    state.ema.update(state.images_per_iteration, learned_on, objective.resting)
+    trained_on = {name: state.images - int(began * state.config.train.images) for name, began in trained_since.items()}
+    state.ema.update(state.images_per_iteration, trained_on)
     return terms
 
 

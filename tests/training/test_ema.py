@@ -1,0 +1,48 @@
+"""The moving average of the sampling networks: its half-life, its ramp, and what rests."""
+
+import pytest
+from torch import nn
+
+from emixer.config import Config, with_overrides
+from emixer.config.training import LossConfig
+from emixer.model_kinds import build_phases
+from emixer.training.ema import MovingAverage
+
+G, F = "image_generator", "report_decoder"
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "half_life"), [(64, 6.4), (500, 50), (1000, 100), (100_000, 100)], ids=lambda value: f"{value:g}"
+)
+def test_half_life_is_a_tenth_of_the_images_trained_on_at_most(trained_on: int, half_life: float) -> None:
+    model = nn.ModuleDict({G: nn.Linear(1, 1), F: nn.Linear(1, 1)})
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    average = MovingAverage(model, (G, F), half_life_images=100)
+    for parameter in model.parameters():
+        nn.init.ones_(parameter)
+    average.update(32, {G: trained_on})
+    averaged = average.state_dict()
+    assert averaged[f"{G}.weight"].item() == pytest.approx(1 - 0.5 ** (32 / half_life))
+    assert averaged[f"{F}.weight"].item() == 0, "it rests"
+
+
+@pytest.mark.parametrize(
+    ("kind", "shares", "expected"),
+    [
+        (
+            "emixer",
+            {"model.words_share": 0.3, "model.images_share": 0.5},
+            {0.1: {F: 0.0}, 0.5: {G: 0.3, F: 0.0}, 0.9: {G: 0.3, F: 0.0}},
+        ),
+        ("smgan", {"model.decoder_share": 0.4}, {0.5: {G: 0.0}, 0.6: {F: 0.6}, 0.9: {F: 0.6}}),
+        ("jointgan", {}, {0.0: {G: 0.0, F: 0.0}, 0.9: {G: 0.0, F: 0.0}}),
+    ],
+)
+def test_an_average_starts_anew_only_where_its_network_rested(
+    tiny_config: Config, kind: str, shares: dict[str, float], expected: dict[float, dict[str, float]]
+) -> None:
+    """A network that goes on into another phase keeps its average, and with it the half-life reached so far."""
+    phases = build_phases(with_overrides(tiny_config, {"model.kind": kind, **shares}).model, LossConfig())
+    for progress, since in expected.items():
+        assert phases.trained_since(progress, (G, F)) == pytest.approx(since)
