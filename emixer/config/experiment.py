@@ -1,7 +1,7 @@
 """Settings of `emixer experiment` and `emixer evaluate`: what the paper's tables are made with."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -119,6 +119,9 @@ class ExperimentConfig(Section):
     generator of its own."""
     methods: tuple[Method, ...] = Field(("jointgan", "cogan", "smgan", "emixer"), strict=False)
     """Methods to run; rows of the others are omitted."""
+    method_settings: tuple[str, ...] = Field((), strict=False)
+    """Settings in which a method's generators differ from the config, beside `model.kind`: `METHOD KEY=VALUE`, e.g.
+    `jointgan loss.joint=1`."""
     beyond: tuple[Method, ...] = Field(("emixer",), strict=False)
     """Methods for which table 1 also runs three variants that are not in the paper: five times as many synthetic as
     real pairs; pretraining on synthetic pairs; only the half of the synthetic pairs that a judge agrees with most."""
@@ -164,8 +167,20 @@ class ExperimentConfig(Section):
             raise ValueError("real_pairs and multiples must each be at least 1")
         if len(self.covid_classes) != 4 or len(set(self.covid_classes)) != 4:
             raise ValueError("covid_classes must list the four classes of table 5")
+        for line in self.method_settings:
+            method, _, setting = line.partition(" ")
+            if method not in get_args(Method) or "=" not in setting:
+                raise ValueError(
+                    f"method_settings: {line!r} is not METHOD KEY=VALUE, e.g. jointgan loss.joint=1. Methods: "
+                    f"{', '.join(get_args(Method))}"
+                )
         self._require_generators()
         return self
+
+    def settings_of(self, method: str) -> dict[str, str]:
+        """Return `method_settings` of that method: values as text, by key."""
+        lines = [line.partition(" ")[2] for line in self.method_settings if line.partition(" ")[0] == method]
+        return {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
 
     def _require_generators(self) -> None:
         """Raise ValueError for numbers of trainings that give no intervals, and for given runs that none would use."""

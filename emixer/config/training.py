@@ -219,6 +219,7 @@ class ValidationConfig(Section):
     encoder's own outputs for the labels it was trained on."""
     metric: Literal["fid", "word_cross_entropy"] = "fid"
     """Metric that selects the `best` checkpoint; lower is better. `fid` selects only with `validation.encoder` set:
-    random features may rank a blur above ribs, so without an encoder there is no `best`, and `last` is used."""
+    random features may rank a blur above ribs, so without an encoder there is no `best`, and `last` is used. SM-GAN,
+    whose images rest at the end, is selected by `word_cross_entropy` in either case."""
     sample_rows: int = Field(6, ge=1, le=16)
     """Rows of the sample grid."""

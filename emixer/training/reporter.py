@@ -122,7 +122,8 @@ class RunReporter(Recorder):
         if rank() == 0:
             with averaged(state) as model:
                 self._record_validation(self._measure(model))
-            metric, encoder = state.config.validation.metric, state.config.validation.encoder
+            metric = state.phases.selects_by(state.config.validation.metric)
+            encoder = state.config.validation.encoder
             # Random features may prefer blur to ribs: their FID is reported, but does not select the best
             if state.phases.is_last(state.progress) and not (metric == "fid" and encoder is None):
                 value = next((v for name, v in self._validation.items() if name.startswith(metric)), math.inf)

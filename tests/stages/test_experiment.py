@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 from emixer.config import Config, to_yaml, with_overrides
-from emixer.config.model import ChestEncoderConfig
+from emixer.config.model import ChestEncoderConfig, JointganModelConfig, SmganModelConfig
 from emixer.data.labels import CHEXPERT
 from emixer.data.loader import fixed_binary_view
 from emixer.data.pair_table import read_real
@@ -39,6 +39,7 @@ from emixer.models.encoder_facts import EncoderFacts
 from emixer.models.encoder_weights import save_encoder_weights
 from emixer.run_folder import RunFolder
 from emixer.stages import experiment
+from emixer.stages.experiment import plan
 from emixer.stages.experiment.figures import alike
 from tests.answers import answer_of
 
@@ -637,6 +638,27 @@ def test_settings_that_a_table_would_ignore_are_refused(config: Config, given: P
     refused(config, given, r"table5 uses only emixer", "table5", experiment__methods=("cogan",))
     refused(config, given, r"beyond names cogan, not in experiment\.methods=emixer", "table1",
             experiment__beyond=("cogan",))  # fmt: skip
+
+
+def test_generators_of_a_method_have_its_settings(config: Config, tmp_path: Path) -> None:
+    lines = [
+        "jointgan loss.joint=0.5",
+        "jointgan model.joint_discriminator.channels=4",
+        "smgan model.decoder_share=0.6",
+    ]
+    wanted = changed(config, tmp_path / "out", experiment__methods=["jointgan", "smgan", "emixer"],
+                     experiment__method_settings=lines)  # fmt: skip
+    checked = plan.checked(wanted)
+    jointgan, smgan, emixer = (checked.generator_config(name) for name in ("jointgan", "smgan", "emixer"))
+    assert isinstance(jointgan.model, JointganModelConfig)
+    assert isinstance(smgan.model, SmganModelConfig)
+    assert (jointgan.loss.joint, jointgan.model.joint_discriminator.channels) == (0.5, 4)
+    assert (smgan.loss.joint, smgan.model.decoder_share) == (config.loss.joint, 0.6)
+    assert emixer.model == config.model
+    refused(config, tmp_path, r"loss\.joints", "table1", experiment__methods=["jointgan", "emixer"],
+            experiment__method_settings=["jointgan loss.joints=0.5"])  # fmt: skip
+    with pytest.raises(EmixerError, match="'jointgan' is not METHOD KEY=VALUE"):
+        changed(config, tmp_path, experiment__method_settings=["jointgan"])
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from emixer.checkpoint import find_checkpoint
 from emixer.config import Config, with_overrides
 from emixer.config.experiment import ExperimentConfig
 from emixer.config.generator_name import BALANCED, GeneratorName
+from emixer.config.load import read_value, require_key
 from emixer.data.pair_table import TableShape
 from emixer.data.schema import SPLITS
 from emixer.data.shard_subset import write_subset
@@ -110,7 +111,11 @@ class Experiment:
     def generator_config(self, generator: str) -> Config:
         """Config with which `train` and `generate` make that generator's pairs."""
         name = GeneratorName.parse(generator)
-        values: dict[str, Any] = {
+        values: dict[str, Any] = {} if name.method == self.config.model.kind else {"model.kind": name.method}
+        for key, text in self.config.experiment.settings_of(name.method).items():
+            require_key(key, "experiment.method_settings")
+            values[key] = read_value(text)
+        values |= {
             "train.run": self.run_of(generator),
             "generate.run": self.run_of(generator),
             "generate.out": ResultsFolder(self.out).generator(generator) / "dataset",
@@ -118,8 +123,6 @@ class Experiment:
         }
         if name.real:
             values["data.shards"] = ResultsFolder(self.out).real_pairs(name.real, name.draw)
-        if name.method != self.config.model.kind:
-            values["model.kind"] = name.method
         if name.training or name.draw:
             values["seed"] = self.config.seed + name.training + name.draw
         if name.variant == BALANCED:

@@ -75,6 +75,7 @@ def run(config: Config) -> TrainResult:
     Raises ConfigError, ShardError or RunFolderError before anything starts; DivergenceError when losses are not finite;
     StoppedError when it was stopped by SIGTERM, KeyboardInterrupt by Ctrl-C.
     """
+    from emixer.model_kinds import build_phases
     from emixer.stages.train.plan import make_plan
     from emixer.training.workers import run_workers
 
@@ -94,7 +95,8 @@ def run(config: Config) -> TrainResult:
     measured: dict[str, float] = next(
         (line for line in reversed(folder.metrics()) if any("validation/" in k for k in line)), {}
     )
-    return TrainResult(path, last.images, last.state["best"], config.validation.metric, measured, was_done)
+    metric = build_phases(config.model, config.loss).selects_by(config.validation.metric)
+    return TrainResult(path, last.images, last.state["best"], metric, measured, was_done)
 
 
 def describe(config: Config) -> str:
