@@ -1,13 +1,17 @@
-"""Commands in the README and the docs as they stand there: their options and settings exist and make a valid config."""
+"""Commands in the README, the docs and the shipped configs as they stand there: their options and settings exist and
+make a valid config."""
 
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
+from emixer.audit.control import least_control
 from emixer.cli.main import main as emixer
+from emixer.stages.audit.control import NUM_MEASURES
 from jobs.cli import main as jobs
 
 ROOT = Path(__file__).parents[2]
@@ -17,17 +21,29 @@ _NO_STAGE = ("status", "logs", "cancel", "pipeline", "STAGE", "doctor", "demo", 
 
 
 def documented() -> list[tuple[str, str]]:
-    """(file, command) of every command of a stage in a block of code."""
+    """(file, command) of every command of a stage in a block of code, or in the comments of a config."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    lines = [(path.name, line) for path in pages for line in in_blocks(path.read_text())]
+    configs = sorted((ROOT / "configs").rglob("*.yaml"))
+    lines += [(path.name, line) for path in configs for line in in_comments(path.read_text())]
     found = []
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
-        text = path.read_text().replace("\\\n", " ")
-        fenced = "\n".join(re.findall(r"^```[a-z]*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE))
-        indented = "\n".join(line.strip() for line in text.splitlines() if line.startswith("    "))
-        for line in f"{fenced}\n{indented}".splitlines():
-            command = line.removeprefix("$ ").removeprefix("python -m cluster submit -- ").strip()
-            if command.startswith(tuple(f"{program} " for program in PROGRAMS)):
-                found.append((path.name, command.replace("$table", "table1")))
+    for name, line in lines:
+        command = line.removeprefix("$ ").removeprefix("python -m cluster submit -- ").strip()
+        if command.startswith(tuple(f"{program} " for program in PROGRAMS)):
+            found.append((name, command.replace("$table", "table1")))
     return found
+
+
+def in_blocks(markdown: str) -> list[str]:
+    text = markdown.replace("\\\n", " ")
+    fenced = "\n".join(re.findall(r"^```[a-z]*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE))
+    indented = "\n".join(line.strip() for line in text.splitlines() if line.startswith("    "))
+    return f"{fenced}\n{indented}".splitlines()
+
+
+def in_comments(config: str) -> list[str]:
+    comments = [line.strip().removeprefix("#").strip() for line in config.splitlines() if line.strip().startswith("#")]
+    return "\n".join(comments).replace("\\\n", " ").splitlines()
 
 
 @pytest.mark.parametrize(("file", "command"), documented())
@@ -47,6 +63,26 @@ def test_its_options_and_settings_exist(
 
 def test_they_were_found() -> None:
     assert len(documented()) > 40
+    assert {file for file, _ in documented()} >= {"README.md", "generate.md", "paper.yaml"}
+
+
+HELD_OUT_OF_DEMO = 291  # images of validate and test in shards of the demo's phantom, as its config says
+OF_THE_DEMO = ("--dataset data/synthetic", "--run runs/first")
+
+
+def test_documented_audits_of_the_walk_through_ask_no_more_than_its_held_out_images_can_tell() -> None:
+    audits = [
+        command
+        for _, command in documented()
+        if command.startswith("emixer audit ") or "--audit " in command
+        if any(words in command for words in OF_THE_DEMO)
+    ]
+    assert len(audits) >= 4
+    for command in audits:
+        words = shlex.split(command.removeprefix("emixer "), comments=True)
+        printed = CliRunner().invoke(emixer, [*words, "--print-config"])
+        false_alarm = yaml.safe_load(printed.output)["audit"]["false_alarm"]
+        assert least_control(false_alarm / NUM_MEASURES) <= HELD_OUT_OF_DEMO, command
 
 
 def test_the_commands_from_images_to_pairs_in_the_readme_lead_to_a_training(
