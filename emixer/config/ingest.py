@@ -61,7 +61,8 @@ class ImageFolderSource(Section):
     path_column: str = "image"
     """Column with the image's path."""
     subject_column: str | None = None
-    """Column that identifies the patient; without it, every image counts as a different patient."""
+    """Column that identifies the patient; without it, every study, or without that every image, counts as a different
+    patient."""
     study_column: str | None = None
     """Column that identifies the study."""
     view_column: str | None = None

@@ -42,5 +42,4 @@ def _without_suffix(paths: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _under(section: pa.ChunkedArray, header: str) -> pa.ChunkedArray:
     """A section's text under its header; null where it is blank."""
-    text = pc.utf8_trim_whitespace(section)
-    return pc.binary_join_element_wise(f"{header}:", pc.if_else(pc.equal(text, ""), None, text), "\n")
+    return pc.binary_join_element_wise(f"{header}:", section, "\n")

@@ -56,6 +56,9 @@ def read_image_folder(source: ImageFolderSource) -> Collection:
     table = read_table(path, list(dict.fromkeys(columns)))
     require_unique(path, table, source.path_column)
     require_inside(path, table, source.path_column)
+    patient = _patient_column(source)
+    if patient is not None:
+        require_present(path, table, patient)
     if source.class_column is not None:
         label_names, labels = _named_labels(path, table, source.class_column, source.label_separator)
     else:
@@ -71,7 +74,21 @@ def read_image_folder(source: ImageFolderSource) -> Collection:
         images_root=source.root,
         has_reports=source.report_column is not None,
         not_selected=not_selected,
+        remarks=_remarks(source, images),
     )
+
+
+def _patient_column(source: ImageFolderSource) -> str | None:
+    """The column that splits are made by: without the patient's, a study counts as a patient."""
+    return source.subject_column or source.study_column
+
+
+def _remarks(source: ImageFolderSource, images: pa.Table) -> dict[str, int]:
+    """What a user should know of the splits when no column tells whose images they are."""
+    if source.subject_column is not None:
+        return {}
+    each = "study" if source.study_column is not None else "image"
+    return {f"images split as if each {each} were a patient of its own (no subject_column)": images.num_rows}
 
 
 def _expanded(names: tuple[str, ...]) -> tuple[str, ...]:

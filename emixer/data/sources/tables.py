@@ -50,7 +50,7 @@ def read_header(path: Path) -> list[str]:
 
 
 def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
-    """The named columns as text, blank cells null. Optional columns that are absent are absent from the result.
+    """The named columns as trimmed text, blank cells null; without the optional columns that the table lacks.
 
     Raises SourceError for a missing column, a row of another length, or bytes that are not UTF-8.
     """
@@ -85,7 +85,19 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ())
                 "Repair or download the table again."
             ) from None  # Arrow's message quotes the row
         raise _unreadable(path, error) from None
+    table = _trimmed(table)
     release_unused()
+    return table
+
+
+def _trimmed(table: pa.Table) -> pa.Table:
+    """The same without white space around cells: "P1 " would be another patient than "P1"."""
+    for place, name in enumerate(table.column_names):
+        trimmed = pc.utf8_trim_whitespace(table[name])
+        if pc.any(pc.not_equal(pc.binary_length(trimmed), pc.binary_length(table[name]))).as_py():
+            table = table.set_column(
+                place, name, pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
+            )
     return table
 
 
@@ -197,9 +209,8 @@ def label_vectors(path: Path, table: pa.Table, columns: Sequence[str]) -> pa.Fix
     values_NY = np.empty((table.num_rows, len(columns)), np.int8)
     is_blank_NY = np.empty((table.num_rows, len(columns)), bool)
     for y, name in enumerate(columns):
-        values = pc.utf8_trim_whitespace(table[name])
-        found = pc.index_in(values, value_set=texts)
-        wrong = pc.and_(pc.is_valid(values), pc.is_null(found))
+        found = pc.index_in(table[name], value_set=texts)
+        wrong = pc.and_(pc.is_valid(table[name]), pc.is_null(found))
         if pc.any(wrong).as_py():
             row = _first(wrong)
             value = shown(table[name][row - _FIRST_ROW].as_py())

@@ -129,3 +129,42 @@ def test_images_that_are_not_frontal_are_left_out_and_counted(tmp_path: Path) ->
 def test_a_list_of_labels_that_cannot_be_read_names_its_row(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="row 3, column 'kind': not a readable list of labels"):
         read(tmp_path, "image,kind\na.png,['normal']\nb.png,\"['nodule', open(1)]\"\n", class_column="kind")
+
+
+def test_white_space_around_cells_makes_no_other_patient_path_view_or_split(tmp_path: Path) -> None:
+    rows = (" a.png , 1,P1,e1,PA,train", "b.png,0,P1 ,\te1,PA ,train ", "c.png, ,P2,e2,\u00a0,test")
+    text = "\n".join(["image,Edema,who,exam,proj,set", *rows])
+    settings = {"label_columns": ("Edema",), "subject_column": "who", "study_column": "exam", "view_column": "proj",
+                "split_column": "set", "keep_missing_view": True}  # fmt: skip
+    collection = read(tmp_path, text, **settings)
+    assert column(collection, "image_path") == column(collection, "dicom_id") == ["a.png", "b.png", "c.png"]
+    assert column(collection, "subject_id") == ["P1", "P1", "P2"]
+    assert column(collection, "study_id") == ["e1", "e1", "e2"]
+    assert column(collection, "view") == ["PA", "PA", None]
+    assert column(collection, "split") == ["train", "train", "test"]
+    assert column(collection, "labels") == [[1], [0], [None]]
+    with pytest.raises(SourceError, match="rows 2 and 3 have the same image"):
+        read(tmp_path, "image,Edema\na.png,1\na.png ,0\n", label_columns=("Edema",))
+
+
+@pytest.mark.parametrize("named", ["subject_column", "study_column"])
+def test_a_blank_cell_in_the_column_that_splits_are_made_by_is_refused(tmp_path: Path, named: str) -> None:
+    with pytest.raises(SourceError, match=r"row 3: who is blank"):
+        read(tmp_path, "image,Edema,who\na.png,1,P1\nb.png,0, \n", label_columns=("Edema",), **{named: "who"})
+
+
+def test_an_image_without_a_study_is_a_study_of_its_own_where_the_patient_is_known(tmp_path: Path) -> None:
+    text = "image,Edema,who,exam\na.png,1,P1,e1\nb.png,0,P1,\n"
+    collection = read(tmp_path, text, label_columns=("Edema",), subject_column="who", study_column="exam")
+    assert column(collection, "study_id") == ["e1", "b.png"]
+    assert not collection.remarks
+
+
+def test_it_is_remarked_what_counts_as_a_patient_where_no_column_names_them(tmp_path: Path) -> None:
+    text = "image,Edema,exam\na.png,1,e1\nb.png,0,e1\n"
+    by_image = read(tmp_path, text, label_columns=("Edema",))
+    assert column(by_image, "subject_id") == ["a.png", "b.png"]
+    assert by_image.remarks == {"images split as if each image were a patient of its own (no subject_column)": 2}
+    by_study = read(tmp_path, text, label_columns=("Edema",), study_column="exam")
+    assert column(by_study, "subject_id") == ["e1", "e1"]
+    assert by_study.remarks == {"images split as if each study were a patient of its own (no subject_column)": 2}

@@ -394,6 +394,15 @@ def test_brax_keeps_frontal_images_and_chexperts_labels(tmp_path: Path) -> None:
     assert collection.not_selected == {"of view L": 1}
 
 
+def test_white_space_around_an_id_of_brax_makes_no_other_patient(tmp_path: Path) -> None:
+    table = brax(tmp_path) / "master_spreadsheet_update.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines, lines[1].replace("b.png,id_a,", "d.png, id_a ,")]))
+    images = read_collection(BraxSource(root=tmp_path)).images
+    assert images["image_path"].to_pylist() == ["images/id_a/b.png", "images/id_a/d.png"]
+    assert images["subject_id"].to_pylist() == ["id_a", "id_a"]
+
+
 def test_mimic_cxr_images_may_be_dicom(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     tables = {
