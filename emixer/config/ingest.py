@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from emixer.config.base import ExactInteger, Section
 
@@ -47,6 +47,10 @@ class OpenISource(Section):
     """Share of subjects held out for test, if the CSV has no split."""
 
 
+_ABOUT_A_COLUMN = {("views", "keep_missing_view"): "view_column"}
+"""Settings of ImageFolderSource that say how a column is read, and the setting that names it."""
+
+
 class ImageFolderSource(Section):
     """Any folder of images with a label CSV whose columns are named here. Reports only if a column holds them."""
 
@@ -68,7 +72,8 @@ class ImageFolderSource(Section):
     view_column: str | None = None
     """Column with the projection (PA, AP, ...)."""
     views: tuple[str, ...] = Field(("PA", "AP", "AP_horizontal", "Frontal"), strict=False)
-    """Values of view_column to keep, ignoring case; other images are skipped and counted."""
+    """Values of view_column to keep, ignoring case, and how the shards spell them; other images are skipped and
+    counted."""
     keep_missing_view: bool = False
     """Whether to keep images whose view_column is blank."""
     report_column: str | None = None
@@ -85,6 +90,14 @@ class ImageFolderSource(Section):
     """Share of subjects held out for validation, if the CSV has no split."""
     test_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of subjects held out for test, if the CSV has no split."""
+
+    @model_validator(mode="after")
+    def _no_setting_is_without_effect(self) -> "ImageFolderSource":
+        for names, column in _ABOUT_A_COLUMN.items():
+            chosen = [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
+            if chosen and getattr(self, column) is None:
+                raise ValueError(f"{' and '.join(chosen)} would have no effect without {column}; give both, or neither")
+        return self
 
 
 class NihCxr14Source(Section):

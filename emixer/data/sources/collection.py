@@ -107,14 +107,20 @@ def _split_of(subject_id: str, validate_fraction: float, test_fraction: float) -
 def select_views(
     table: pa.Table, column: str, views: Sequence[str], *, keep_missing: bool
 ) -> tuple[pa.Table, dict[str, int]]:
-    """Rows whose view is asked for, in whatever case, and how many there are of each other view, by reason."""
+    """Rows whose view is asked for, in whatever case, and how many there are of each other view, by reason.
+
+    Views are spelled as in `views` from here on: "PA" and "pa" would be two conditions of a model.
+    """
     view = table[column]
-    keep = pc.is_in(pc.utf8_lower(view), pa.array([name.lower() for name in views], pa.string()))
+    asked_for = pc.index_in(pc.utf8_lower(view), value_set=pa.array([name.lower() for name in views], pa.string()))
+    keep = pc.is_valid(asked_for)
     if keep_missing:
         keep = pc.or_(keep, pc.is_null(view))
     counts: Counter[str] = Counter()
     for item in view.filter(pc.invert(keep)).value_counts().to_pylist():
         counts[_of_view(item["values"])] += item["counts"]
+    spelled = pa.array(views, pa.string()).take(asked_for.combine_chunks())
+    table = table.set_column(table.column_names.index(column), column, spelled)
     return table.filter(keep), dict(sorted(counts.items()))
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from emixer.config.ingest import ImageFolderSource
 from emixer.data.labels import NIH14
@@ -168,3 +169,19 @@ def test_it_is_remarked_what_counts_as_a_patient_where_no_column_names_them(tmp_
     by_study = read(tmp_path, text, label_columns=("Edema",), study_column="exam")
     assert column(by_study, "subject_id") == ["e1", "e1"]
     assert by_study.remarks == {"images split as if each study were a patient of its own (no subject_column)": 2}
+
+
+def test_views_are_spelled_as_they_were_asked_for(tmp_path: Path) -> None:
+    text = "image,Edema,proj\na.png,1,pa\nb.png,0,PA\nc.png,0,Ap\nd.png,1,\ne.png,1,Lat\n"
+    settings = {"label_columns": ("Edema",), "view_column": "proj", "keep_missing_view": True}
+    collection = read(tmp_path, text, **settings)
+    assert column(collection, "view") == ["PA", "PA", "AP", None]
+    assert collection.not_selected == {"of view Lat": 1}
+    assert column(read(tmp_path, text, **settings, views=("pa", "LAT")), "view") == ["pa", "pa", None, "LAT"]
+
+
+@pytest.mark.parametrize("setting", [{"views": ("PA",)}, {"keep_missing_view": True}])
+def test_a_setting_about_a_column_that_is_not_named_is_refused(tmp_path: Path, setting: dict[str, object]) -> None:
+    (name,) = setting
+    with pytest.raises(ValidationError, match=f"{name} would have no effect without view_column"):
+        read(tmp_path, "image,Edema\na.png,1\n", label_columns=("Edema",), **setting)
