@@ -89,6 +89,11 @@ def open_i() -> None:
         "keep_missing_view",
         "split_column",
         "report_column",
+        "report_language",
+        "sex_column",
+        "age_column",
+        "manufacturer_column",
+        "sex_and_age_from_headers",
         "validate_fraction",
         "test_fraction",
     ),
@@ -105,6 +110,10 @@ def image_folder() -> None:
           --label-columns CHEXPERT --subject-column subject_id --view-column view --out data/shards-ours
       emixer ingest image-folder --root data/covid --label-csv data/covid/labels.csv --name covid \\
           --class-column label --subject-column patient_id --out data/shards-covid
+    With German reports, and sex and age for models conditioned on them:
+      emixer ingest image-folder --root data/ours --label-csv data/ours/labels.csv --name ours \\
+          --label-columns Pneumonia,Edema --subject-column PatientID --view-column view \\
+          --report-column report --report-language de --sex-column sex --age-column age --out data/shards-ours
     """
 
 

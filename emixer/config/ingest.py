@@ -47,7 +47,7 @@ class OpenISource(Section):
     """Share of subjects held out for test, if the CSV has no split."""
 
 
-_ABOUT_A_COLUMN = {("views", "keep_missing_view"): "view_column"}
+_ABOUT_A_COLUMN = {("views", "keep_missing_view"): "view_column", ("report_language",): "report_column"}
 """Settings of ImageFolderSource that say how a column is read, and the setting that names it."""
 
 
@@ -78,6 +78,17 @@ class ImageFolderSource(Section):
     """Whether to keep images whose view_column is blank."""
     report_column: str | None = None
     """Column with the report text."""
+    report_language: str = Field("en", pattern="^[a-z]{2,3}$")
+    """Language of the reports, as an ISO 639 code (de, fr, ...). Only English ones are parsed, trained on and scored;
+    others are kept as text."""
+    sex_column: str | None = None
+    """Column with the patient's sex: F, M, female or male."""
+    age_column: str | None = None
+    """Column with the patient's age at the image's date, in whole years: 58, 58.0 or 058Y."""
+    manufacturer_column: str | None = None
+    """Column with the manufacturer of the device."""
+    sex_and_age_from_headers: bool = False
+    """Whether DICOM headers tell sex and age where no column does."""
     split_column: str | None = None
     """Column with train / validate / test; without it, subjects are split by hash."""
     label_columns: tuple[str, ...] = Field((), strict=False)

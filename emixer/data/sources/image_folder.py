@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from emixer.config.ingest import ImageFolderSource
 from emixer.data.labels import CHEXPERT, NIH14
-from emixer.data.schema import SPLITS
+from emixer.data.schema import OLDEST_YEARS, SEX_AND_AGE, SPLITS
 from emixer.data.sources.collection import (
     Collection,
     image_table,
@@ -26,6 +26,8 @@ from emixer.data.sources.tables import (
     require_one_of,
     require_present,
     require_unique,
+    sexes,
+    whole_years,
 )
 from emixer.errors import SourceError
 
@@ -44,26 +46,9 @@ def read_image_folder(source: ImageFolderSource) -> Collection:
     """Reads the CSV. Raises SourceError when a column or value is not what the settings promise."""
     if not source.root.is_dir():
         raise SourceError(f"There is no folder {source.root}. ingest.source.root holds the images of the CSV.")
-    if bool(source.label_columns) == bool(source.class_column):
-        raise SourceError(
-            "Give either ingest.source.label_columns (columns of 1, 0, -1 or blank; or NIH14, CHEXPERT) or "
-            "ingest.source.class_column (one column with the class)."
-        )
     path = source.label_csv
-    label_names = _expanded(source.label_columns)
-    named = (source.subject_column, source.study_column, source.view_column, source.report_column, source.split_column)
-    columns = [source.path_column, *(name for name in (*named, source.class_column) if name is not None), *label_names]
-    table = read_table(path, list(dict.fromkeys(columns)))
-    require_unique(path, table, source.path_column)
-    require_inside(path, table, source.path_column)
-    patient = _patient_column(source)
-    if patient is not None:
-        require_present(path, table, patient)
-    if source.class_column is not None:
-        label_names, labels = _named_labels(path, table, source.class_column, source.label_separator)
-    else:
-        labels = label_vectors(path, table, label_names)
-    table, not_selected = _select_views(source, table.append_column(LABELS, labels))
+    table, label_names = _read_labelled(source)
+    table, not_selected = _select_views(source, table)
     images = _image_table(source, table, len(label_names))
     require_images(images, path, not_selected)
     require_disjoint_subjects(images, path)
@@ -74,21 +59,55 @@ def read_image_folder(source: ImageFolderSource) -> Collection:
         images_root=source.root,
         has_reports=source.report_column is not None,
         not_selected=not_selected,
-        remarks=_remarks(source, images),
+        remarks=_remarks(source, table, images),
+        report_language=source.report_language,
+        from_headers=SEX_AND_AGE if source.sex_and_age_from_headers else (),
     )
 
 
-def _patient_column(source: ImageFolderSource) -> str | None:
-    """The column that splits are made by: without the patient's, a study counts as a patient."""
-    return source.subject_column or source.study_column
+def _read_labelled(source: ImageFolderSource) -> tuple[pa.Table, tuple[str, ...]]:
+    """The columns that the settings name, with the label vectors as column LABELS, and the labels' names."""
+    if bool(source.label_columns) == bool(source.class_column):
+        raise SourceError(
+            "Give either ingest.source.label_columns (columns of 1, 0, -1 or blank; or NIH14, CHEXPERT) or "
+            "ingest.source.class_column (one column with the class)."
+        )
+    path = source.label_csv
+    label_names = _expanded(source.label_columns)
+    table = read_table(path, list(dict.fromkeys([*_named_columns(source), *label_names])))
+    require_unique(path, table, source.path_column)
+    require_inside(path, table, source.path_column)
+    patient = source.subject_column or source.study_column
+    if patient is not None:  # splits are made by it
+        require_present(path, table, patient)
+    if source.class_column is not None:
+        label_names, labels = _named_labels(path, table, source.class_column, source.label_separator)
+    else:
+        labels = label_vectors(path, table, label_names)
+    return table.append_column(LABELS, labels), label_names
 
 
-def _remarks(source: ImageFolderSource, images: pa.Table) -> dict[str, int]:
-    """What a user should know of the splits when no column tells whose images they are."""
-    if source.subject_column is not None:
-        return {}
-    each = "study" if source.study_column is not None else "image"
-    return {f"images split as if each {each} were a patient of its own (no subject_column)": images.num_rows}
+def _named_columns(source: ImageFolderSource) -> list[str]:
+    """Columns of every setting `..._column` that is given."""
+    named = [getattr(source, name) for name in type(source).model_fields if name.endswith("_column")]
+    return [name for name in named if name is not None]
+
+
+def _remarks(source: ImageFolderSource, table: pa.Table, images: pa.Table) -> dict[str, int]:
+    """What a user should know: how splits are made where no column tells whose images they are, and how many cells of
+    sex and age could not be read."""
+    remarks = {}
+    if source.subject_column is None:
+        each = "study" if source.study_column is not None else "image"
+        remarks[f"images split as if each {each} were a patient of its own (no subject_column)"] = images.num_rows
+    for name, column, expected in (
+        ("sex", source.sex_column, "F, M, female or male"),
+        ("age_years", source.age_column, f"whole years up to {OLDEST_YEARS}"),
+    ):
+        unread = 0 if column is None else images[name].null_count - table[column].null_count
+        if unread:
+            remarks[f"images whose {column!r} is not {expected}, so that it is unknown"] = unread
+    return remarks
 
 
 def _expanded(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -115,10 +134,10 @@ def _select_views(source: ImageFolderSource, table: pa.Table) -> tuple[pa.Table,
 
 
 def _image_table(source: ImageFolderSource, table: pa.Table, num_labels: int) -> pa.Table:
-    nothing = pa.nulls(table.num_rows, pa.string())
+    nothing = pa.chunked_array([pa.nulls(table.num_rows, pa.string())])
     images = table[source.path_column]
 
-    def column(name: str | None, otherwise: pa.Array) -> pa.Array:
+    def column(name: str | None, otherwise: pa.ChunkedArray) -> pa.ChunkedArray:
         return otherwise if name is None else pc.coalesce(table[name], otherwise)
 
     study_ids = column(source.study_column, images)
@@ -133,6 +152,9 @@ def _image_table(source: ImageFolderSource, table: pa.Table, num_labels: int) ->
         image_path=images,
         report=column(source.report_column, nothing),
         labels=table[LABELS],
+        sex=sexes(column(source.sex_column, nothing)),
+        age_years=whole_years(column(source.age_column, nothing)),
+        manufacturer=column(source.manufacturer_column, nothing),
     )
 
 

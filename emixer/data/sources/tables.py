@@ -27,6 +27,7 @@ _KEYS_AT_ONCE = 65_536
 _MAX_NAMES, _MAX_NAME_LENGTH = 40, 40
 LABELS = "\0labels"
 """Name for a column of labels that have been read, beside those of a CSV, none of which is named so."""
+_SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
 _LABELS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
 
 
@@ -276,9 +277,9 @@ def _listed(text: str, separator: str | None) -> list[str] | None:
 
 
 def sexes(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """F or M of cells that begin so, in whatever case; null for anything else."""
-    first = pc.utf8_upper(pc.utf8_slice_codeunits(texts, 0, 1))
-    return pc.if_else(pc.is_in(first, pa.array(["F", "M"])), first, pa.scalar(None, pa.string()))
+    """F or M of cells F, M, female and male, in whatever case; null for anything else."""
+    words = pc.index_in(pc.utf8_lower(texts), value_set=pa.array(list(_SEXES)))
+    return pa.chunked_array([pa.array(list(_SEXES.values())).take(words.combine_chunks())])
 
 
 def whole_years(texts: pa.ChunkedArray) -> pa.ChunkedArray:

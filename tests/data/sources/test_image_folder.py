@@ -180,8 +180,48 @@ def test_views_are_spelled_as_they_were_asked_for(tmp_path: Path) -> None:
     assert column(read(tmp_path, text, **settings, views=("pa", "LAT")), "view") == ["pa", "pa", None, "LAT"]
 
 
-@pytest.mark.parametrize("setting", [{"views": ("PA",)}, {"keep_missing_view": True}])
-def test_a_setting_about_a_column_that_is_not_named_is_refused(tmp_path: Path, setting: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("setting", "needed"),
+    [
+        ({"views": ("PA",)}, "view_column"),
+        ({"keep_missing_view": True}, "view_column"),
+        ({"report_language": "de"}, "report_column"),
+    ],
+)
+def test_a_setting_about_a_column_that_is_not_named_is_refused(
+    tmp_path: Path, setting: dict[str, object], needed: str
+) -> None:
     (name,) = setting
-    with pytest.raises(ValidationError, match=f"{name} would have no effect without view_column"):
+    with pytest.raises(ValidationError, match=f"{name} would have no effect without {needed}"):
         read(tmp_path, "image,Edema\na.png,1\n", label_columns=("Edema",), **setting)
+
+
+def test_reports_are_in_the_language_that_is_given(tmp_path: Path) -> None:
+    text = "image,Edema,text\na.png,1,Befund: Herz normal groß.\n"
+    settings = {"label_columns": ("Edema",), "report_column": "text"}
+    assert read(tmp_path, text, **settings).report_language == "en"
+    assert read(tmp_path, text, **settings, report_language="de").report_language == "de"
+    with pytest.raises(ValidationError, match="report_language"):
+        read(tmp_path, text, **settings, report_language="German")
+
+
+def test_sex_age_and_manufacturer_come_from_columns_and_cells_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
+    rows = ("a,F,58,X", "b,male,058Y,", "c,Female,58.0,X", "d,M,58.5,X", "e,missing,133,X", "f,,,", "g,W,alt,X")
+    text = "\n".join(["image,Sex,Age,Maker,Who,Edema", *(f"{row},{row[0]},1" for row in rows)])
+    collection = read(
+        tmp_path, text, label_columns=("Edema",), subject_column="Who", sex_column="Sex", age_column="Age",
+        manufacturer_column="Maker",
+    )  # fmt: skip
+    assert column(collection, "sex") == ["F", "M", "F", "M", None, None, None]
+    assert column(collection, "age_years") == [58, 58, 58, None, None, None, None]
+    assert column(collection, "manufacturer") == ["X", None, "X", "X", "X", None, "X"]
+    assert collection.remarks == {
+        "images whose 'Sex' is not F, M, female or male, so that it is unknown": 2,
+        "images whose 'Age' is not whole years up to 120, so that it is unknown": 3,
+    }
+    assert collection.from_headers == ()
+
+
+def test_headers_tell_sex_and_age_only_if_they_may(tmp_path: Path) -> None:
+    collection = read(tmp_path, "image,Edema\na.dcm,1\n", label_columns=("Edema",), sex_and_age_from_headers=True)
+    assert collection.from_headers == ("sex", "age_years")
