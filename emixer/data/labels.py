@@ -81,6 +81,9 @@ VINDR28: tuple[str, ...] = (
 )
 """The 22 local and 6 global labels of VinDr-CXR (Nguyen et al. 2022); its "No finding" under the usual name."""
 
+RESERVED_NAMES = ("image", "report", "seed", "index", "redraws", "withheld_for", "sex", "age", "view", "count")
+"""No label may be named so: generated datasets and label plans have columns of these names."""
+
 
 class Label(StrEnum):
     """The CheXpert observations by name, for code that means one of them (the phantom draws each)."""

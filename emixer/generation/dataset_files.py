@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from emixer.data.conditions import NO_CONDITIONS, Conditions
+from emixer.data.labels import RESERVED_NAMES
 from emixer.errors import ConfigError
 from emixer.files import is_partial, written_aside
 from emixer.generation.encoding import ImageFormat, encode
@@ -31,7 +32,6 @@ _SPLIT = "train"
 _METADATA_KEY = b"emixer"
 _MAX_GROUP_BYTES = 300 * 10**6
 _REPORT_BYTES = 1_000
-_OWN_COLUMNS = ("image", "report", "seed", "index", "redraws", "withheld_for")
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,10 @@ class RowFormat:
     """Whether columns say how many draws of each row were withheld (`redraws`), and why each was (`withheld_for`)."""
 
     def __post_init__(self) -> None:
-        taken = sorted(set(self.label_names) & {*_OWN_COLUMNS, *self.conditions.names})
+        taken = sorted(set(self.label_names) & set(RESERVED_NAMES))
         if taken:
             raise ConfigError(
-                f"The model has a label named {taken[0]!r}, which is also a column of the dataset. "
+                f"The model has a label named {taken[0]!r}, which is the name of another column of datasets. "
                 "Rename the label when you ingest."
             )
 

@@ -17,7 +17,7 @@ from emixer.config.ingest import (
 from emixer.data.phantom.collection import RECORD
 from emixer.data.sources.brax import read_brax
 from emixer.data.sources.chexpert import read_chexpert
-from emixer.data.sources.collection import Collection, LeftOut
+from emixer.data.sources.collection import Collection, LeftOut, require_usable_names
 from emixer.data.sources.image_folder import read_image_folder
 from emixer.data.sources.mimic_cxr import read_mimic_cxr
 from emixer.data.sources.nih_cxr14 import read_nih_cxr14
@@ -32,6 +32,7 @@ __all__ = ["Collection", "LeftOut", "read_collection"]
 def read_collection(source: Source) -> Collection:
     """Reads and checks the tables of a collection. Raises SourceError naming file, column and row."""
     collection = _read(source)
+    require_usable_names(collection.label_names)
     if (source.root / RECORD).exists():
         # whoever reads a table or a card must not take drawn images for images of patients
         return replace(collection, source="phantom")

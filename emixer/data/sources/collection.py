@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from emixer.data.labels import RESERVED_NAMES
 from emixer.data.schema import ENGLISH, KNOWN_OF_IMAGES, SPLITS
 from emixer.data.sorted_keys import sorted_rows
 from emixer.errors import SourceError
@@ -137,6 +138,26 @@ def require_images(images: pa.Table, where: Path, not_selected: Mapping[str, int
         raise SourceError(
             f"No image of {where} is selected ({reasons}). Check the tables and the ingest.source settings."
         )
+
+
+def require_usable_names(label_names: Sequence[str]) -> None:
+    """Raises SourceError for two labels of one name, in whatever case, or a name that other columns of datasets have.
+
+    Two spellings would share a finding's images between two labels.
+    """
+    spelling: dict[str, str] = {}
+    for name in label_names:
+        other = spelling.setdefault(name.lower(), name)
+        if name.lower() in RESERVED_NAMES:
+            raise SourceError(
+                f"No label may be named {name!r}: generated datasets and label plans have other columns of the names "
+                f"{', '.join(RESERVED_NAMES)}. Rename it in the table."
+            )
+        if other != name:
+            raise SourceError(f"The labels {other!r} and {name!r} differ only in case. Spell them alike in the table.")
+    if len(spelling) < len(label_names):
+        twice = next(name for place, name in enumerate(label_names) if name in label_names[:place])
+        raise SourceError(f"The label {twice!r} is given twice. Give each label once (NIH14 and CHEXPERT share some).")
 
 
 def require_disjoint_subjects(images: pa.Table, where: Path) -> None:

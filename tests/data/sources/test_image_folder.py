@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from emixer.config.ingest import ImageFolderSource
-from emixer.data.labels import NIH14
+from emixer.data.labels import CHEXPERT, NIH14
 from emixer.data.sources import Collection, read_collection
 from emixer.errors import SourceError
 
@@ -225,3 +225,28 @@ def test_sex_age_and_manufacturer_come_from_columns_and_cells_that_cannot_be_rea
 def test_headers_tell_sex_and_age_only_if_they_may(tmp_path: Path) -> None:
     collection = read(tmp_path, "image,Edema\na.dcm,1\n", label_columns=("Edema",), sex_and_age_from_headers=True)
     assert collection.from_headers == ("sex", "age_years")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (("Edema", "Edema"), "label 'Edema' is given twice"),
+        (("NIH14", "CHEXPERT"), "label 'Atelectasis' is given twice"),
+        (("Edema", "edema"), "labels 'Edema' and 'edema' differ only in case"),
+        (("Edema", "seed"), "No label may be named 'seed'"),
+        (("View",), "No label may be named 'View'"),
+    ],
+)
+def test_label_names_that_a_dataset_could_not_hold_are_refused(
+    tmp_path: Path, columns: tuple[str, ...], message: str
+) -> None:
+    names = dict.fromkeys(["edema", "seed", "View", *NIH14, *CHEXPERT])
+    with pytest.raises(SourceError, match=message):
+        read(tmp_path, ",".join(["image", *names]) + "\na.png" + ",1" * len(names) + "\n", label_columns=columns)
+
+
+def test_so_are_names_of_classes(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="labels 'Normal' and 'normal' differ only in case"):
+        read(tmp_path, "image,kind\na.png,normal\nb.png,Normal\nc.png,sick\n", class_column="kind")
+    with pytest.raises(SourceError, match="No label may be named 'index'"):
+        read(tmp_path, "image,kind\na.png,index\nb.png,sick\n", class_column="kind")
