@@ -187,8 +187,12 @@ def read_real_with(
     return _table(host, shards, shape), _beside_labels(host, shards)
 
 
-def open_generated(dataset: Path, files: Sequence[str], shape: TableShape, cache: Path) -> PairTable:
+def open_generated(
+    dataset: Path, files: Sequence[str], shape: TableShape, cache: Path, rows: NDArray[np.int64] | None = None
+) -> PairTable:
     """The pairs of a generated dataset's Parquet `files`, decoded into `cache` where they are not there yet.
+
+    rows: those of the files to decode, ascending; None: all. A cache holds one choice of them.
 
     Raises ShardError when images have another size than `shape` says, a label has no column, or a file is damaged, and
     StorageError when the disk is full.
@@ -196,7 +200,7 @@ def open_generated(dataset: Path, files: Sequence[str], shape: TableShape, cache
     if not cache.is_dir():
         with written_aside(cache) as aside:
             aside.mkdir()
-            _decode_into(aside, [dataset / name for name in files], shape)
+            _decode_into(aside, [dataset / name for name in files], shape, rows)
     try:
         return PairTable(*(np.load(cache / name, mmap_mode="r") for name in (_IMAGES, _LABELS, _WORDS)))
     except (OSError, ValueError, EOFError) as error:
@@ -231,15 +235,19 @@ def _columns_of(wanted: Sequence[str], there: Sequence[str], whose: str) -> list
     return [there.index(name) for name in wanted]
 
 
-def _decode_into(folder: Path, paths: Sequence[Path], shape: TableShape) -> None:
-    num = sum(_opened(path).metadata.num_rows for path in paths)
+def _decode_into(folder: Path, paths: Sequence[Path], shape: TableShape, rows: NDArray[np.int64] | None) -> None:
+    num = sum(_opened(path).metadata.num_rows for path in paths) if rows is None else len(rows)
     images = _new_array(folder / _IMAGES, np.uint8, (num, shape.side_px, shape.side_px))
     labels = _new_array(folder / _LABELS, np.float32, (num, len(shape.label_names)))
     words = _new_array(folder / _WORDS, np.int32, (num, shape.max_sentences, shape.max_words))
-    row = 0
+    row = first = 0
     with ThreadPoolExecutor(_DECODERS) as pool:  # Pillow decodes without holding the interpreter
         for path in paths:
-            for table in _row_groups(path, shape):
+            for whole in _row_groups(path, shape):
+                table = whole if rows is None else whole.take(_of_group(rows, first, whole.num_rows))
+                first += whole.num_rows
+                if not table.num_rows:
+                    continue
                 part = slice(row, row + table.num_rows)
                 encoded = pc.struct_field(table["image"].combine_chunks(), "bytes").to_pylist()
                 for target, image in zip(images[part], pool.map(decode_image, encoded), strict=True):
@@ -259,6 +267,12 @@ def _decode_into(folder: Path, paths: Sequence[Path], shape: TableShape) -> None
                 row += table.num_rows
     for array in (images, labels, words):
         array.flush()
+
+
+def _of_group(rows: NDArray[np.int64], first: int, num_rows: int) -> NDArray[np.int64]:
+    """Those of the rows that lie in a group of `num_rows` that begins at row `first`, counted from there."""
+    start, stop = np.searchsorted(rows, [first, first + num_rows])
+    return rows[start:stop] - first
 
 
 def _row_groups(path: Path, shape: TableShape) -> Iterator[pa.Table]:

@@ -289,7 +289,7 @@ def _all_features(
     """Features (N, F) on the CPU of the real, generated and train images, cached in files by network and images."""
     tables = {
         "real": (sides.real, content_of(sides.shards, sides.split, sides.num)),
-        "generated": (sides.generated, f"{sides.fingerprint}/{sides.num}"),
+        "generated": (sides.generated, f"{sides.fingerprint}/{sides.num} evenly spaced"),
         "sample": (sides.sample, content_of(sides.shards, "train", sides.num)),
     }
     found, extractor = {}, None
@@ -363,9 +363,15 @@ def _judge(config: Config, network: _Network, device: torch.device, sides: Sides
         extractor = network.make(device)
         assert isinstance(extractor, FeatureExtractor), "checked before anything was measured"
         return EncoderJudge(extractor, sides.shape.label_names), f"outputs of {network.name}"
-    labels_NY = torch.from_numpy(np.array(sides.sample.labels_NY)).nan_to_num()
-    judge = LabelJudge.fit(sample.to(device), labels_NY.to(device))
-    return judge, f"linear probe of {network.name}, fitted on {len(sample):,} train images"
+    labels_NY = torch.from_numpy(np.array(sides.sample.labels_NY))
+    is_labelled_N = ~labels_NY.isnan().any(dim=1)
+    if is_labelled_N.sum() < 2:
+        raise ShardError(
+            f"{sides.shards.folder}: hardly any of {len(sample):,} train images has labels, and the judge needs some. "
+            "Set evaluate.images higher, or validation.judge=encoder."
+        )
+    judge = LabelJudge.fit(sample[is_labelled_N].to(device), labels_NY[is_labelled_N].to(device))
+    return judge, f"linear probe of {network.name}, fitted on {is_labelled_N.sum():,} train images"
 
 
 def _reports(config: Config, sides: Sides, readers: _Readers) -> dict[str, Any]:
@@ -373,7 +379,8 @@ def _reports(config: Config, sides: Sides, readers: _Readers) -> dict[str, Any]:
     held_out, labels_NY = sides.held_out, sides.held_out.table.labels_NY
     references: dict[bytes, dict[str, Report]] = {}
     for study, report, vector_Y in zip(sides.studies, held_out.reports, labels_NY, strict=True):
-        if report:  # images of a study share one report, which counts as one reference
+        # images of a study share one report, which counts as one reference; unlabelled ones have no labels to share
+        if report and not np.isnan(vector_Y).any():
             references.setdefault(vector_Y.tobytes(), {})[study] = report
     told = [n for n in range(sides.num) if held_out.reports[n]]
     subjects = sides.subjects("real")

@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from emixer.config import Config
 from emixer.data.conditions import Columns, Conditions
@@ -25,7 +25,8 @@ from emixer.evaluation.report_mentions import reads_language
 
 @dataclass(frozen=True)
 class Sides:
-    """Rows to compare: equal numbers of generated, held-out real and train images."""
+    """Rows to compare: equal numbers of generated, held-out real and train images. Generated ones are evenly spaced
+    through the dataset, real ones the first of shards in which each row is a random one."""
 
     dataset: Path
     fingerprint: str
@@ -87,20 +88,22 @@ def read_sides(config: Config, dataset: Path, manifest: Mapping[str, Any], shard
     # reports are read as text, regardless of a model's lengths and vocabulary
     shape = TableShape(labels, shards.info.side_px, 1, 2, shards.vocabulary)
     num = num_images(config, manifest, shards)
-    needed = [file["name"] for file in manifest["files"] if file["first_row"] < num]
-    decoded = out / "decoded" / f"{manifest['fingerprint']}-{len(needed)}-{shape.digest}"
+    names = [file["name"] for file in manifest["files"]]
+    # not the first ones: a plan may list its labels in blocks
+    rows = np.arange(num) * manifest["rows"] // num
+    decoded = out / "decoded" / f"{manifest['fingerprint']}-{num}-{shape.digest}"
     policy = LabelPolicy(config.data.uncertain, "zeros")
     conditions = split_by(config, dataset, manifest, shards)
     held_out = RealPairs.read(shards, config.evaluate.split, shape, policy, conditions)
     sample, of_sample = read_real_with(shards, "train", shape, policy, num, conditions)
-    of_generated = _known(dataset, needed, conditions, num)
+    of_generated = _known(dataset, names, conditions, rows)
     num_unread = 0
     if not reads_language(shards.info.report_language):
         num_unread = _num_texts(shards, config.evaluate.split, num)
         held_out = replace(held_out, reports=(None,) * len(held_out.reports))
     return Sides(
         dataset, manifest["fingerprint"], shards, config.evaluate.split, shape, num,
-        open_generated(dataset, needed, shape, decoded).head(num), _reports([dataset / name for name in needed], num),
+        open_generated(dataset, names, shape, decoded, rows), _reports([dataset / name for name in names], rows),
         held_out, _studies(shards, config.evaluate.split), num_unread,
         sample, conditions,
         {"generated": of_generated, "real": held_out.columns_NC[:num], "sample": of_sample},
@@ -128,12 +131,12 @@ def split_by(config: Config, dataset: Path, manifest: Mapping[str, Any], shards:
     return Conditions(tuple(config.evaluate.by), values, made.age_bounds)
 
 
-def _known(dataset: Path, files: Sequence[str], conditions: Conditions, num: int) -> Columns:
-    """Condition columns of the first `num` generated pairs."""
+def _known(dataset: Path, files: Sequence[str], conditions: Conditions, rows: NDArray[np.int64]) -> Columns:
+    """Condition columns of the generated pairs in `rows`."""
     if not conditions.names:
-        return np.zeros((num, 0), np.uint8)
+        return np.zeros((len(rows), 0), np.uint8)
     tables = [pq.read_table(dataset / name, columns=list(conditions.names)) for name in files]
-    return columns_of_values(pa.concat_tables(tables).slice(0, num), conditions)
+    return columns_of_values(pa.concat_tables(tables).take(rows), conditions)
 
 
 def content_of(shards: ShardSet, split: str, num: int) -> str:
@@ -149,9 +152,9 @@ def train_reports(shards: ShardSet) -> Iterator[Report]:
         yield from (report for report in column.to_pylist() if report)
 
 
-def _reports(files: Sequence[Path], num: int) -> list[Report]:
-    texts = (text for file in files for text in pq.read_table(file, columns=["report"])["report"].to_pylist())
-    return [tokenize(text) for text in islice(texts, num)]
+def _reports(files: Sequence[Path], rows: NDArray[np.int64]) -> list[Report]:
+    texts = pa.concat_tables(pq.read_table(file, columns=["report"]) for file in files)["report"]
+    return [tokenize(text) for text in texts.take(rows).to_pylist()]
 
 
 def _num_texts(shards: ShardSet, split: str, num: int) -> int:
