@@ -1,11 +1,29 @@
 """Settings of `emixer ingest`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol, TypeVar
 
 from pydantic import Field, model_validator
 
 from emixer.config.base import ExactInteger, Section
+
+
+class _Shares(Protocol):
+    validate_fraction: float
+    test_fraction: float
+
+
+_Split = TypeVar("_Split", bound=_Shares)
+
+
+def _leave_subjects_to_train(source: _Split) -> _Split:
+    """Validator of a source whose subjects may be split by two shares."""
+    if source.validate_fraction + source.test_fraction >= 1:
+        raise ValueError(
+            f"validate_fraction={source.validate_fraction:g} and test_fraction={source.test_fraction:g} leave no "
+            "subject to train; their sum must be less than 1"
+        )
+    return source
 
 
 class MimicCxrSource(Section):
@@ -45,6 +63,8 @@ class OpenISource(Section):
     """Share of subjects held out for validation, if the CSV has no split."""
     test_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of subjects held out for test, if the CSV has no split."""
+
+    _train_is_not_empty = model_validator(mode="after")(_leave_subjects_to_train)
 
 
 _ABOUT_A_COLUMN = {("views", "keep_missing_view"): "view_column", ("report_language",): "report_column"}
@@ -102,6 +122,8 @@ class ImageFolderSource(Section):
     test_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of subjects held out for test, if the CSV has no split."""
 
+    _train_is_not_empty = model_validator(mode="after")(_leave_subjects_to_train)
+
     @model_validator(mode="after")
     def _no_setting_is_without_effect(self) -> "ImageFolderSource":
         for names, column in _ABOUT_A_COLUMN.items():
@@ -127,6 +149,8 @@ class NihCxr14Source(Section):
     """Share of the subjects of the official train_val list held out for validation."""
     test_fraction: float = Field(0.2, ge=0, lt=1)
     """Share of subjects held out for test, if the official lists are missing."""
+
+    _train_is_not_empty = model_validator(mode="after")(_leave_subjects_to_train)
 
 
 class ChexpertSource(Section):
@@ -162,6 +186,8 @@ class PadChestSource(Section):
     test_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of subjects held out for test."""
 
+    _train_is_not_empty = model_validator(mode="after")(_leave_subjects_to_train)
+
 
 class VindrCxrSource(Section):
     """VinDr-CXR 1.0.0: annotations/, train/ and test/ (DICOM). Labels are a vote of three readers per image."""
@@ -193,6 +219,8 @@ class RsnaPneumoniaSource(Section):
     test_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of subjects held out for test, if nih_root does not decide."""
 
+    _train_is_not_empty = model_validator(mode="after")(_leave_subjects_to_train)
+
 
 class BraxSource(Section):
     """BRAX 1.1.0: master_spreadsheet_update.csv and the PNG images."""
@@ -209,6 +237,8 @@ class BraxSource(Section):
     """Share of subjects held out for validation."""
     test_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of subjects held out for test."""
+
+    _train_is_not_empty = model_validator(mode="after")(_leave_subjects_to_train)
 
 
 Source = Annotated[

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from emixer.config import Config
+from emixer.config.ingest import ImageFolderSource
 from emixer.data.ingest import Ingest, IngestOutcome, estimated_bytes, plan_ingest, run_ingest
 from emixer.data.schema import SPLITS
-from emixer.errors import ConfigError
+from emixer.errors import ConfigError, SourceError
 from emixer.stages.result import StageResult
 
 _SAMPLED_IMAGES = 200
@@ -75,7 +76,10 @@ def run(config: Config) -> IngestResult:
 
 
 def describe(config: Config) -> str:
-    """What `run` would do. Checks all tables, opens no image, writes nothing."""
+    """What `run` would do. Checks all tables, opens no image, writes nothing.
+
+    Raises what `run` does before any image is opened, and SourceError when none of a sample of the images exists.
+    """
     ingest = _planned(config)
     images, settings = ingest.plan.images, config.ingest
     needed = estimated_bytes(ingest.plan, settings, ingest.plan.collection.has_reports)
@@ -87,6 +91,8 @@ def describe(config: Config) -> str:
     lines += [f"  {reason}: {count:,}" for reason, count in ingest.plan.collection.remarks.items()]
     lines += [f"  {line}" for line in _unmapped(ingest.plan.collection.unmapped_labels)]
     there, sampled = _images_on_disk(ingest)
+    if not there:
+        raise SourceError(_where_images_were_sought(ingest, sampled))
     lines.append(f"  {there} of {sampled} sampled images exist under {ingest.plan.collection.images_root}")
     lines.append(
         f"  {settings.side_px} x {settings.side_px} px, {settings.fit}; reports: {ingest.plan.info.section_rule}"
@@ -108,6 +114,15 @@ def _images_on_disk(ingest: Ingest) -> tuple[int, int]:
     images = ingest.plan.images["image_path"]
     rows = np.unique(np.linspace(0, len(images) - 1, _SAMPLED_IMAGES).astype(int))
     return sum((ingest.plan.collection.images_root / images[int(i)].as_py()).exists() for i in rows), len(rows)
+
+
+def _where_images_were_sought(ingest: Ingest, sampled: int) -> str:
+    source, root = ingest.config.ingest.source, ingest.plan.collection.images_root
+    column = f"the paths of column {source.path_column!r} are" if isinstance(source, ImageFolderSource) else "paths are"
+    return (
+        f"None of {sampled} sampled images exists under {root}: {column} relative to it. Check ingest.source.root, "
+        "that the images are unpacked there, and that the names of files end as in the table."
+    )
 
 
 def _free_bytes(folder: Path) -> int:

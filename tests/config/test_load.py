@@ -266,6 +266,14 @@ def test_the_tag_of_a_kind_never_shows_as_part_of_a_key(overrides: list[str], ex
     assert "source.mimic-cxr" not in message
 
 
+@pytest.mark.parametrize("kind", ["open-i", "nih-cxr14", "padchest", "rsna-pneumonia", "brax", "image-folder"])
+def test_shares_that_leave_no_subject_to_train_are_refused(kind: str) -> None:
+    section = f"kind: {kind}, root: /x" + (", label_csv: /x.csv" if kind == "image-folder" else "")
+    expected = "validate_fraction=0.4 and test_fraction=0.6 leave no subject to train"
+    assert expected in message_for(f"ingest.source={{{section}, validate_fraction: 0.4, test_fraction: 0.6}}")
+    load_config(None, [f"ingest.source={{{section}, validate_fraction: 0.4, test_fraction: 0.5}}"])
+
+
 def test_overrides_of_a_config_are_validated_and_leave_it_as_it_is() -> None:
     config = load_config(None, ["loss.alpha=0.5"])
     changed = with_overrides(config, {"loss.beta": 2.0, "optim.lr_generator": 1e-3})

@@ -450,7 +450,7 @@ BAD_TABLES: list[tuple[Callable[[MimicTree], Any], str]] = [
     (lambda tree: shutil.rmtree(tree.root / "files"), "holds no folder `files`"),
     (lambda tree: (tree.root / "mimic-cxr-2.1.0-split.csv").write_text("x"), "more than one split table"),
     (lambda tree: (tree.root / SPLIT_TABLE).write_bytes(b"not gzip"), "cannot be read as a UTF-8 CSV"),
-    (lambda tree: (tree.root / SPLIT_TABLE).write_bytes(NOT_UTF8), "cannot be read as a UTF-8 CSV"),
+    (lambda tree: (tree.root / SPLIT_TABLE).write_bytes(NOT_UTF8), "split.csv.gz, row 2: the text is not UTF-8"),
     (lambda tree: (tree.root / SPLIT_TABLE).write_bytes(gzip.compress(b"")), "split.csv.gz is empty"),
     (replacing("metadata", "ViewPosition", "View"), "metadata.csv.gz has no column 'ViewPosition'. Its columns are"),
     (replacing("chexpert", "Edema", "Oedema"), "unknown column 'Oedema'"),
@@ -491,6 +491,22 @@ def test_dry_run_says_how_much_and_writes_nothing(tmp_path: Path) -> None:
     assert "Would ingest 12 images of mimic-cxr" in result.output
     assert "12 of 12 sampled images exist" in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_dry_run_that_finds_no_image_is_an_error_that_names_the_root(tmp_path: Path) -> None:
+    tree = good_tree(tmp_path / "source")
+    for path in tree.root.glob("files/**/*.jpg"):
+        path.unlink()
+    output = fails(ingest(tree.root, tmp_path / "out", "--dry-run"))
+    assert f"None of 12 sampled images exists under {tree.root}: paths are relative to it." in output
+
+
+def test_dry_run_of_a_folder_of_images_names_the_column_of_their_paths(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file,Edema,who\n10001234.png,1,10001234\n")
+    given = ["--root", tmp_path, "--label-csv", tmp_path / "labels.csv", "--out", tmp_path / "out",
+             "--path-column", "file", "--label-columns", "Edema", "--subject-column", "who", "--dry-run"]  # fmt: skip
+    output = fails(invoke("image-folder", *given))
+    assert f"None of 1 sampled images exists under {tmp_path}: the paths of column 'file' are relative to it." in output
 
 
 # ---------------------------------------------------------------- the phantom and real collections

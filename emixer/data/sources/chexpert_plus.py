@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from emixer.data.sources.tables import lookup, read_table, require_unique, require_version
+from emixer.data.sources.tables import lookup, read_table, require_file, require_unique, require_version
 from emixer.errors import SourceError
 
 _PATH, _FINDINGS, _IMPRESSION = "path_to_image", "section_findings", "section_impression"
@@ -22,6 +22,7 @@ _SUFFIX = r"\.[A-Za-z]+$"
 
 def reports_of(path: Path, images: pa.ChunkedArray) -> pa.ChunkedArray:
     """The report of each image, by its path in v1.0; null where it has none. Raises SourceError for another table."""
+    require_file(path, "ingest.source.reports")
     require_version(path, {"CheXpert Plus": _COLUMNS})
     table = read_table(path, _COLUMNS)
     require_unique(path, table, _PATH)

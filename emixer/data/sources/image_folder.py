@@ -22,6 +22,7 @@ from emixer.data.sources.tables import (
     label_vectors,
     named_label_vectors,
     read_table,
+    require_file,
     require_inside,
     require_one_of,
     require_present,
@@ -47,6 +48,7 @@ def read_image_folder(source: ImageFolderSource) -> Collection:
     if not source.root.is_dir():
         raise SourceError(f"There is no folder {source.root}. ingest.source.root holds the images of the CSV.")
     path = source.label_csv
+    require_file(path, "ingest.source.label_csv")
     table, label_names = _read_labelled(source)
     table, not_selected = _select_views(source, table)
     images = _image_table(source, table, len(label_names))

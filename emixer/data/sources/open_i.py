@@ -32,6 +32,7 @@ from emixer.data.sources.tables import (
     read_header,
     read_table,
     require_column,
+    require_file,
     require_one_of,
     require_safe_ids,
     require_unique,
@@ -134,7 +135,9 @@ def _parse(path: Path) -> _Study:
 
 def _read_labels(source: OpenISource) -> _Listed | None:
     path = source.label_csv or source.root / "labels.csv"
-    if source.label_csv is None and not path.exists():
+    if source.label_csv is not None:
+        require_file(path, "ingest.source.label_csv")
+    elif not path.exists():
         return None
     header = read_header(path)
     gold = [name for name in header if name.startswith(_GOLD)]

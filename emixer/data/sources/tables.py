@@ -7,6 +7,7 @@ import ast
 import csv
 import difflib
 import gzip
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +28,17 @@ _KEYS_AT_ONCE = 65_536
 _MAX_NAMES, _MAX_NAME_LENGTH = 40, 40
 LABELS = "\0labels"
 """Name for a column of labels that have been read, beside those of a CSV, none of which is named so."""
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+"""Bytes that are not UTF-8, as `surrogateescape` reads them."""
+_UTF16 = ("\udcff\udcfe", "\udcfe\udcff")
+"""The byte order marks of UTF-16, likewise."""
+_NO_PATHS = {
+    r"\\": "has backslashes; write paths with / instead",
+    r"^(/|[A-Za-z]:)": "is an absolute path; write paths relative to ingest.source.root",
+    r"(^|/)\.\.(/|$)|\x00": "is outside ingest.source.root; write paths relative to it",
+}
+"""What no image's path may have, and what to tell whoever wrote it."""
 _SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
 _LABELS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
 
@@ -44,10 +56,23 @@ def read_header(path: Path) -> list[str]:
         raise _unreadable(path, error) from error
     if not header:
         raise SourceError(f"{path} is empty. Expected a CSV table with a header.")
+    if len(header) == 1:
+        _require_commas(path, header[0])
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise SourceError(f"{path} names the column {_short(twice[0])!r} twice. Column names must be unique.")
     return header
+
+
+def _require_commas(path: Path, header: str) -> None:
+    """Raises SourceError when a header that has no comma is one of columns that something else separates."""
+    found = next((separator for separator in _SEPARATORS if separator in header), None)
+    if found is not None:
+        raise SourceError(
+            f"{path}: columns are separated by {_SEPARATORS[found]}, expected commas. Convert the table, e.g.: "
+            'python -c "import csv, sys; csv.writer(sys.stdout).writerows(csv.reader(sys.stdin, '
+            f'delimiter={found!r}))" < OLD.csv > NEW.csv'
+        )
 
 
 def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
@@ -137,13 +162,18 @@ def find_table(root: Path, *patterns: str) -> Path:
     raise SourceError(f"There is no table {' or '.join(patterns)} in {root}. Check the folder and the download.")
 
 
+def require_file(path: Path, setting: str) -> None:
+    """Raises SourceError when the table that a setting names is not there."""
+    if not path.is_file():
+        raise SourceError(f"There is no table {path}. Check {setting}.")
+
+
 def require_inside(path: Path, table: pa.Table, name: str) -> None:
     """Raises SourceError for an image's path that leaves the folder it is relative to."""
-    outside = pc.match_substring_regex(table[name], r"^/|(^|/)\.\.(/|$)|\\|\x00")
-    if pc.any(outside).as_py():
-        raise SourceError(
-            f"{path}, row {_first(outside)}: the image path is outside ingest.source.root. Use paths relative to it."
-        )
+    for pattern, problem in _NO_PATHS.items():
+        wrong = pc.match_substring_regex(table[name], pattern)
+        if pc.any(wrong).as_py():
+            raise SourceError(f"{path}, row {_first(wrong)}: {name} {problem}.")
 
 
 def require_known_labels(path: Path, cells: pa.DictionaryArray, column: str, known: Collection[str]) -> None:
@@ -315,10 +345,10 @@ def _short(name: str) -> str:
     return name if len(name) <= _MAX_NAME_LENGTH else f"{name[:_MAX_NAME_LENGTH]}..."
 
 
-def _opened(path: Path) -> IO[str]:
+def _opened(path: Path, errors: str = "strict") -> IO[str]:
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="", errors=errors)
+    return path.open(encoding="utf-8-sig", newline="", errors=errors)
 
 
 def _first(mask: pa.ChunkedArray) -> int:
@@ -326,6 +356,26 @@ def _first(mask: pa.ChunkedArray) -> int:
 
 
 def _unreadable(path: Path, error: Exception) -> SourceError:
+    row, encoding = _first_not_utf8(path)
+    if row:
+        return SourceError(
+            f"{path}, row {row}: the text is not UTF-8. Save the table as UTF-8, or convert it, e.g.: "
+            f"iconv -f {encoding} -t UTF-8 OLD.csv > NEW.csv. If it was downloaded, check that it is complete."
+        )
     return SourceError(
         f"{path} cannot be read as a UTF-8 CSV table ({type(error).__name__}). Check that the download is complete."
     )
+
+
+def _first_not_utf8(path: Path) -> tuple[int, str]:
+    """The first row with bytes that are not UTF-8, and what they may be instead; 0 where there is none, or the file
+    cannot be read as rows of text."""
+    try:
+        with _opened(path, errors="surrogateescape") as file:
+            for number, cells in enumerate(csv.reader(file), 1):
+                text = "".join(cells)
+                if not text.isascii() and _NOT_UTF8.search(text):
+                    return number, "UTF-16" if text.startswith(_UTF16) else "CP1252"
+    except (OSError, EOFError, csv.Error):
+        pass
+    return 0, ""

@@ -1,5 +1,7 @@
 """Any folder with a CSV: named columns, classes, splits by subject."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,8 +78,12 @@ def test_images_of_a_subject_share_a_split_that_other_subjects_do_not_change(tmp
         ("image,Edema\na.png,1\n", {"label_columns": ("Oedema",)}, "no column 'Oedema'.* Did you mean 'Edema'"),
         ("image,Edema\na.png,2\n", {"label_columns": ("Edema",)}, "row 2, column 'Edema': the label is '2'"),
         ("image,Edema\na.png,1\na.png,0\n", {"label_columns": ("Edema",)}, "rows 2 and 3 have the same image"),
-        ("image,Edema\n../a.png,1\n", {"label_columns": ("Edema",)}, "row 2: the image path is outside"),
-        ("image,Edema\n/a.png,1\n", {"label_columns": ("Edema",)}, "row 2: the image path is outside"),
+        ("image,Edema\n../a.png,1\n", {"label_columns": ("Edema",)}, "row 2: image is outside ingest.source.root"),
+        ("image,Edema\n/a.png,1\n", {"label_columns": ("Edema",)}, "row 2: image is an absolute path"),
+        ("image,Edema\nC:/a.png,1\n", {"label_columns": ("Edema",)}, "row 2: image is an absolute path"),
+        ("image,Edema\nx\\a.png,1\n", {"label_columns": ("Edema",)}, "row 2: image has backslashes"),
+        ("image;Edema\na.png;1\n", {"label_columns": ("Edema",)}, "separated by semicolons, .*delimiter=';'"),
+        ("image\tEdema\na.png\t1\n", {"label_columns": ("Edema",)}, r"separated by tabs, .*delimiter='\\t'"),
         ("image,kind\na.png,x\n", {"class_column": "kind"}, "holds 1 classes"),
         ("image,Edema\n", {"label_columns": ("Edema",)}, "No image"),
         ("image,Edema,set\na.png,1,dev\n", {"label_columns": ("Edema",), "split_column": "set"}, "set is 'dev'"),
@@ -250,3 +256,33 @@ def test_so_are_names_of_classes(tmp_path: Path) -> None:
         read(tmp_path, "image,kind\na.png,normal\nb.png,Normal\nc.png,sick\n", class_column="kind")
     with pytest.raises(SourceError, match="No label may be named 'index'"):
         read(tmp_path, "image,kind\na.png,index\nb.png,sick\n", class_column="kind")
+
+
+@pytest.mark.parametrize(("encoding", "row", "told"), [("cp1252", 3, "CP1252"), ("utf-16", 1, "UTF-16")])
+def test_a_table_in_another_encoding_is_refused_with_the_row_and_how_to_convert_it(
+    tmp_path: Path, encoding: str, row: int, told: str
+) -> None:
+    text = 'image,Edema,text\na.png,1,"fine,\nand clear"\nb.png,0,groß\n'
+    (tmp_path / "labels.csv").write_bytes(text.encode(encoding))
+    source = ImageFolderSource(root=tmp_path, label_csv=tmp_path / "labels.csv", label_columns=("Edema",))
+    with pytest.raises(SourceError, match=rf"row {row}: the text is not UTF-8\..* iconv -f {told} -t UTF-8"):
+        read_collection(source)
+    (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
+    assert read_collection(source).images.num_rows == 2
+
+
+def test_a_command_that_is_told_to_convert_a_table_does(tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as caught:
+        read(tmp_path, 'image;Edema;text\na.png;1;"a, b; c"\n', label_columns=("Edema",))
+    command = str(caught.value).partition("e.g.: ")[2].replace("python", sys.executable, 1)
+    command = command.replace("OLD.csv", "labels.csv").replace("NEW.csv", "commas.csv")
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    source = ImageFolderSource(
+        root=tmp_path, label_csv=tmp_path / "commas.csv", label_columns=("Edema",), report_column="text"
+    )
+    assert read_collection(source).images["report"].to_pylist() == ["a, b; c"]
+
+
+def test_a_table_that_is_not_there_is_told_by_the_setting_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"There is no table .*absent\.csv\. Check ingest\.source\.label_csv\."):
+        read_collection(ImageFolderSource(root=tmp_path, label_csv=tmp_path / "absent.csv", label_columns=("Edema",)))
