@@ -42,6 +42,8 @@ _LOOK_UP_S = 5.0
 """How long it waits for Ray before it looks whether Ray has ended, or it is to end itself."""
 _TIDY_S = 10.0
 """What is left of the head's time when its programs must have ended."""
+_KILL_WAIT_S = 30.0
+"""What SLURM leaves between TERM and KILL, by default."""
 
 
 class _Head:
@@ -72,7 +74,8 @@ class _Head:
                 print(f"Up at {head.address}.", flush=True)
                 try:
                     code = self._watch(process, programs)
-                    self._let_programs_save(programs)
+                    if process.poll() is None:
+                        self._let_programs_save(programs)
                 finally:
                     with suppress(OSError):
                         rendezvous.withdraw(home)  # workers see it go, and leave
@@ -153,16 +156,21 @@ class _Head:
         return math.inf if self._ends_at is None else self._ends_at - now
 
     def _let_programs_save(self, programs: Programs) -> None:
-        """Where the head's time is nearly over: programs are told, while the workers are still there."""
-        left = self._seconds_left()
-        if left > self._config.warn_s or self._is_to_end():
+        """Where SLURM ends the head, or is about to: programs are told, while the workers are still there."""
+        left = _KILL_WAIT_S if self._told_to_end else self._seconds_left()
+        if self._is_asked_to_stop() or not (self._told_to_end or left <= self._config.warn_s):
             return
-        self._events.note("ending", HEAD, f"{left:.0f} s before its time limit: stopping programs")
+        why = "it is told to end" if self._told_to_end else f"{left:.0f} s before its time limit"
+        self._events.note("ending", HEAD, f"{why}: stopping programs")
         programs.stop_all(signal.SIGTERM, max(left - _TIDY_S, 0.0))
 
     def _is_to_end(self) -> bool:
+        return self._told_to_end or self._is_asked_to_stop()
+
+    def _is_asked_to_stop(self) -> bool:
+        """By `python -m cluster down`."""
         try:
-            return self._told_to_end or (self._home / STOP_NAME).exists()
+            return (self._home / STOP_NAME).exists()
         except OSError:
             return False
 

@@ -111,10 +111,18 @@ def head_options(config: ClusterConfig, attempt: str) -> list[str]:
 
 
 def head_script(config: ClusterConfig, attempt: str) -> str:
-    """The script of the head. The shell outlives a head that is killed, and takes its workers back."""
+    """The script of the head. The shell passes SIGTERM on, outlives a head that is killed, and takes its workers back.
+
+    Where SLURM tracks processes by cgroups, SIGTERM reaches the shell alone, which handles no signal while a program
+    runs in its foreground.
+    """
     run = shlex.join([sys.executable, "-m", "cluster.head", str(config.home), attempt])
-    clean = _cleanup(config, attempt)
-    return _script(config, f"trap : TERM\n{run}\ncode=$?\n{clean}\nexit $code")
+    lines = [
+        f"{run} &", "head=$!", "trap 'kill -TERM $head 2>/dev/null' TERM",
+        "while kill -0 $head 2>/dev/null; do wait $head; done",  # a signal ends `wait` early
+        "wait $head", "code=$?", _cleanup(config, attempt), "exit $code",
+    ]  # fmt: skip
+    return _script(config, "\n".join(lines))
 
 
 def cleanup_options(config: ClusterConfig, attempt: str, head_job: str) -> list[str]:

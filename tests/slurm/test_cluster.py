@@ -234,6 +234,46 @@ def test_no_job_is_left_when_the_head_is_killed(make_cluster: Callable[..., Any]
     assert cluster.bed.state_of(head["job"]) == "FAILED"
 
 
+SAVES = """
+import pathlib, signal, sys, time
+def save(number, frame):
+    pathlib.Path(sys.argv[1]).write_text("saved")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("by", ["the shell alone, as with cgroups", "scancel"])
+def test_head_that_slurm_ends_lets_programs_save_and_cleans_up(
+    by: str, make_cluster: Callable[..., Any], bed: Any, tmp_path: Path
+) -> None:
+    types = {"cpu": {"cpus": 2, "memory_gb": 1.5, "time_min": 30, "min": 1, "max": 1}}
+    cluster = make_cluster(node_types=types).up()
+    number = cluster.start(sys.executable, "-c", SAVES, str(tmp_path / "saved"))
+    bed.wait_for(lambda: cluster.workers() and cluster.workers()[0]["state"] == "idle", 60, "a node")
+    log = Path(cluster.program_state(number)["log"])
+    bed.wait_for(lambda: log.exists() and "ready" in log.read_text(), 30, "the program at work")
+    (head,) = [job["job"] for job in cluster.status()["jobs"] if job["kind"] == "head"]
+    if by == "scancel":  # reaches every process of the job on this bed, the head twice
+        bed.run(["scancel", head])
+    else:
+        shells = [pid for pid, command in bed.processes_of("slurm_script", f"SLURM_JOB_ID={head}\0").items()
+                  if "/bin/bash" in command]  # fmt: skip
+        assert len(shells) == 1
+        os.kill(shells[0], signal.SIGTERM)
+    bed.wait_for(lambda: cluster.queued() == [], 30, "the end of all jobs")
+    assert (tmp_path / "saved").exists()
+    assert cluster.events("head down")
+    assert cluster.program_state(number)["code"] == 0
+    assert not (cluster.home / "head.json").exists()
+    assert not list(cluster.home.glob("token-*"))
+    assert "jobs cancelled." in next((cluster.home / "logs").glob("*-head.out")).read_text(), "by the shell, at the end"
+    assert bed.state_of(head) == ("CANCELLED" if by == "scancel" else "COMPLETED")
+    cluster.assert_nothing_left()
+
+
 @pytest.mark.slurm_core
 def test_status_says_what_keeps_an_idle_node(make_cluster: Callable[..., Any]) -> None:
     cluster = make_cluster(idle_timeout_s=60).up()
