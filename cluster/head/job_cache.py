@@ -12,6 +12,8 @@ from cluster.slurm.job_registry import RegisteredJob, registered_jobs
 logger = logging.getLogger(__name__)
 _EARLIER_S = 60.0
 """By how much the end of a job has to come nearer to be a preemption."""
+_HARMLESS_ENDS = ("COMPLETED", "CANCELLED", "PREEMPTED", "TIMEOUT", "REVOKED")
+"""Ends that say nothing against the type of a job."""
 
 
 class JobCache:
@@ -23,8 +25,6 @@ class JobCache:
         self._over: dict[str, RegisteredJob] = {}
         self._submitted_at: dict[str, float] = {}
         self._first_seen: dict[str, float] = {}
-        self._started_at: dict[str, float] = {}
-        self._ended_at: dict[str, float] = {}
         self._latest_end: dict[str, float] = {}
         self._reserved: Counter[str] = Counter()
         self._answered_at: float | None = None
@@ -99,23 +99,15 @@ class JobCache:
         with self._lock:
             return {registered.request for registered in (*self._known.values(), *self._over.values())}
 
-    def failed(self) -> list[tuple[RegisteredJob, float]]:
-        """Jobs that ended with an error, and how long they had run [s]."""
+    def failed(self) -> list[RegisteredJob]:
+        """Jobs that came to a bad end, which another of their type may meet too."""
         with self._lock:
-            return [
-                (registered, self._ended_at[job_id] - self._started_at.get(job_id, self._ended_at[job_id]))
-                for job_id, registered in self._over.items()
-                if registered.job.state == "FAILED"
-            ]
+            return [registered for registered in self._over.values() if registered.job.state not in _HARMLESS_ENDS]
 
-    def settled(self, seconds: float) -> set[str]:
-        """Types of which a job has been running for so long."""
-        now = time.monotonic()
+    def running(self) -> dict[str, RegisteredJob]:
+        """Jobs by id that have started."""
         with self._lock:
-            return {
-                registered.kind for job_id, registered in self._known.items()
-                if registered.job.state == "RUNNING" and now - self._started_at.get(job_id, now) > seconds
-            }  # fmt: skip
+            return {job_id: m for job_id, m in self._known.items() if m.job.state == "RUNNING"}
 
     def ending_early(self) -> list[str]:
         """Running jobs whose end has come nearer: they are being preempted."""
@@ -143,12 +135,8 @@ class JobCache:
             }
             for job_id, registered in shown.items():
                 self._first_seen.setdefault(job_id, asked_at)
-                if registered.job.state == "RUNNING":
-                    self._started_at.setdefault(job_id, asked_at)
-                    if registered.job.ends is not None:
-                        self._latest_end[job_id] = max(registered.job.ends, self._latest_end.get(job_id, 0.0))
-                if registered.job.is_over:
-                    self._ended_at.setdefault(job_id, asked_at)
+                if registered.job.state == "RUNNING" and registered.job.ends is not None:
+                    self._latest_end[job_id] = max(registered.job.ends, self._latest_end.get(job_id, 0.0))
             self._over = {job_id: registered for job_id, registered in shown.items() if registered.job.is_over}
             self._known = {job_id: m for job_id, m in shown.items() if not m.job.is_over} | newer
             self._submitted_at = {job_id: self._submitted_at[job_id] for job_id in newer}

@@ -29,7 +29,7 @@ from cluster import files, rendezvous, slurm
 from cluster.event_log import EventLog
 from cluster.head.job_cache import JobCache
 from cluster.node.drain import tell_ray
-from cluster.node.ray_state import waiting_bundles
+from cluster.node.ray_state import living_nodes, waiting_bundles
 from cluster.slurm import QueuedJob, SlurmRefusalError, SlurmSilenceError
 from cluster.slurm.job_registry import HEAD, RegisteredJob, comment
 
@@ -51,7 +51,7 @@ _LEAST_AVOIDED_S = 60.0
 """How long one that was refused is avoided at least."""
 _ASK_RAY_EVERY_S = 2.0
 _SETTLED_S = 60.0
-"""A job that fails sooner after its start never worked."""
+"""A job that fails before Ray has had its node for so long never worked."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,11 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         self._avoided_until: dict[str, float] = {}
         self._limits = {name: int(node_type["max"]) for name, node_type in self._types.items()}
         self._failed: set[str] = set()
+        self._settled: set[str] = set()
+        self._alive_since: dict[str, float] = {}
         self._warned: set[str] = set()
         self._not_replaced: set[str] = set()
-        self._looked_at = self._ask_ray_at = 0.0
+        self._looked_at = self._ask_ray_at = self._ask_settled_at = 0.0
         self._pause_s = _LEAST_PAUSE_S if _let_ray_pause() else _LOOK_EVERY_S
         self._waits: list[dict[str, float]] = []
         self._last: dict[str, RegisteredJob] = {}
@@ -229,15 +231,31 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         self._events.note("refused", node_type, words)
 
     def _learn_from_failures(self) -> None:
-        """A type whose jobs end as soon as they start is asked for less and less often; one that works, as ever."""
-        for worker, lived_s in self._jobs.failed():
+        """A type whose jobs fail before they have settled is asked for less and less often; one of which a job that was
+        asked for since has settled, as ever."""
+        self._note_settled()
+        for worker in self._jobs.failed():
             job_id = worker.job.job_id
-            if job_id not in self._failed and lived_s < _SETTLED_S:
+            if job_id not in self._failed | self._settled:
                 self._failed.add(job_id)
                 log = self._home / "logs" / f"{job_id}-{worker.kind}.out"
-                self._refuse(worker.kind, f"job {job_id} failed as soon as it had started; see {log}")
-        for node_type in self._jobs.settled(_SETTLED_S):
-            self._refused.pop(node_type, None)
+                self._refuse(worker.kind, f"job {job_id} ended as {worker.job.state} before it was of use; see {log}")
+        for job_id, worker in self._jobs.running().items():
+            refusal = self._refused.get(worker.kind)
+            asked_at = time.monotonic() - self._jobs.age_s(job_id)
+            if refusal is not None and job_id in self._settled and asked_at > refusal.at:
+                del self._refused[worker.kind]
+
+    def _note_settled(self) -> None:
+        """Ray is asked: a job that runs may be looking for the head, or starting Ray for the third time."""
+        now, starting = time.monotonic(), self._jobs.running().keys() - self._settled
+        if not starting or now < self._ask_settled_at:
+            return
+        self._ask_settled_at = now + _ASK_RAY_EVERY_S
+        living = living_nodes(self._address)
+        if living is not None:
+            self._alive_since = {job_id: self._alive_since.get(job_id, now) for job_id in starting & living}
+            self._settled |= {job_id for job_id, since in self._alive_since.items() if now - since >= _SETTLED_S}
 
     # Nodes that will soon be taken from their work
 

@@ -97,14 +97,24 @@ def _when_all_are_there(address: str, num: int, patience_s: float) -> dict[str, 
 def waiting_bundles(address: str) -> list[dict[str, float]]:
     """What tasks, actors and placement groups wait for, one of each shape; asked in this process. Nothing where Ray
     does not answer."""
+    status = _status_here(address)
+    return [] if status is None else [bundle for bundle, _ in _demands(status.resource_demands)]
+
+
+def living_nodes(address: str) -> set[str] | None:
+    """Jobs whose nodes are alive for Ray; asked in this process. None where Ray does not answer."""
+    status = _status_here(address)
+    return None if status is None else {node.instance_id for node in (*status.active_nodes, *status.idle_nodes)}
+
+
+def _status_here(address: str) -> Any:
     from ray.autoscaler.v2.sdk import get_cluster_status
     from ray.exceptions import RayError
 
     try:
-        status = get_cluster_status(address)
+        return get_cluster_status(address)
     except (RayError, RuntimeError, OSError):
-        return []
-    return [bundle for bundle, _ in _demands(status.resource_demands)]
+        return None
 
 
 def _demands(summary: Any) -> list[tuple[dict[str, float], int]]:

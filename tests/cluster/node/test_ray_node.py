@@ -1,47 +1,19 @@
 """A private Ray node starts, serves, and leaves nothing behind."""
 
 import os
-import secrets
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from ray.autoscaler.v2.monitor import AutoscalerMonitor
 
-from cluster import rendezvous
 from cluster.head import provider
 from cluster.node.fair_share import worker_environment
-from cluster.node.ray_node import Share, has_started, ray_node, wait_for_port
+from cluster.node.ray_node import has_started
 from cluster.node.ray_state import ask_ray
-from cluster.rendezvous import free_port, node_environment
 
-
-@pytest.fixture
-def disk() -> Iterator[Path]:
-    """A local disk with a short path, as Ray's sockets need."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="d-"))
-    yield folder
-    shutil.rmtree(folder)
-
-
-@contextmanager
-def head_node(home: Path, disk: Path) -> Iterator[tuple[rendezvous.Head, "subprocess.Popen[bytes]", Path]]:
-    """Start a head whose port answers; yield it, its process and its log."""
-    attempt, log = secrets.token_hex(4), home / "ray.log"
-    head = rendezvous.prepare(home / "home", f"127.0.0.1:{free_port()}", attempt)
-    environment = head.environment() | node_environment(attempt, "head", "head")
-    arguments = [
-        "--head", f"--port={head.address.rpartition(':')[2]}", "--node-ip-address=127.0.0.1",
-        "--include-dashboard=false", f"--ray-client-server-port={free_port()}",
-    ]  # fmt: skip
-    with ray_node(Share(1, 0, 1000), environment, arguments, disk, "1-0-0", log) as process:
-        wait_for_port(head.address, process, log)
-        yield head, process, log
+from ..conftest import head_node
 
 
 @pytest.mark.ray
