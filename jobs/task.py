@@ -15,6 +15,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -40,6 +42,9 @@ _REQUEUE_WAIT_S = 60
 _ASK_EVERY_S = 1.0
 _SAVE_WAIT_S = 10.0
 """Part of the 30 s that SLURM leaves between TERM and KILL."""
+_SILENCE_S, _ASK_AGAIN_S = 3600.0, 5.0
+"""How long a job waits for a SLURM that does not answer, and how often it asks. A job that exits meanwhile has failed,
+and a SLURM that is down ends no job at its time limit."""
 
 
 @dataclass
@@ -148,9 +153,13 @@ class StageTask:
     def _may_requeue(self, job_id: str) -> bool:
         """Whether this job should request its requeue: while it runs, or when SLURM ends it only for its time limit.
         Otherwise it was cancelled, which a requeue would undo, or SLURM requeues it by itself."""
+        found = None
+        for _ in _until_slurm_answers():
+            found = slurm.standing(job_id)
+            if found is not None or self._told_to_end:
+                break
         if self._is_taken_back(job_id):
             return False
-        found = slurm.standing(job_id)
         return found is None or found[0] == "RUNNING" or found[1] == "TimeLimit"
 
     def _requeued(self, job_id: str) -> bool:
@@ -158,9 +167,19 @@ class StageTask:
 
         SLURM requeues a preempted job that it has to kill, but counts one that exits within its grace time as failed.
         """
-        if self._is_taken_back(job_id) or slurm.state_of(job_id) != "RUNNING":
-            return False
-        return subprocess.run(["scontrol", "requeue", job_id], capture_output=True, check=False).returncode == 0  # noqa: S607
+        for _ in _until_slurm_answers():
+            state = slurm.state_of(job_id)
+            if self._is_taken_back(job_id) or state not in ("RUNNING", None):
+                return False
+            if state is not None:
+                try:
+                    with suppress(slurm.SlurmSilenceError):
+                        slurm.requeue(job_id)
+                        return True
+                except slurm.SlurmRefusalError as error:
+                    print(f"SLURM refused to requeue this job: {error.message}", flush=True)
+                    return False
+        return False
 
     def _is_taken_back(self, job_id: str) -> bool:
         return (Path(self.cluster_folder).parent / job_id / TAKEN_BACK).exists()
@@ -178,6 +197,16 @@ class StageTask:
         root = None if self.run_folder is None else Path(self.run_folder)
         folders = [RunFolder(path) for path in ([] if root is None else [root, *root.glob(TRIALS)]) if path.is_dir()]
         return [folder for folder in folders if folder.is_busy]  # a finished trial would never answer
+
+
+def _until_slurm_answers() -> Iterator[None]:
+    """Attempts at a question, for as long as it is worth waiting for the answer."""
+    yield
+    print("SLURM does not answer. This job waits for it, to be requeued.", flush=True)
+    end = time.monotonic() + _SILENCE_S
+    while time.monotonic() < end:
+        time.sleep(_ASK_AGAIN_S)
+        yield
 
 
 def _end(number: int, frame: FrameType | None) -> None:

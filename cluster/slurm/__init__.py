@@ -27,7 +27,7 @@ _SIGNS_OF_SILENCE = (
     "Socket timed out", "Unable to contact slurm controller", "Connection refused", "Connection timed out",
     "Zero Bytes were transmitted", "Transport endpoint is not connected", "Unable to establish",
 )  # fmt: skip
-"""In what sbatch says when the controller did not answer: the job may be there or not."""
+"""In what sbatch and others say when the controller did not answer: what they asked for may have been done or not."""
 
 
 class SlurmRefusalError(ClusterError):
@@ -78,11 +78,7 @@ def submit(script: str, options: Sequence[str]) -> str:
     Raises SlurmRefusalError with sbatch's own words, SlurmSilenceError when it does not answer.
     """
     done = _run(["sbatch", "--parsable", *options], script)
-    if done.returncode:
-        words = _words(done.stderr) or f"sbatch ended with code {done.returncode}"
-        if any(sign in words for sign in _SIGNS_OF_SILENCE):
-            raise SlurmSilenceError(f"sbatch: {words}")
-        raise SlurmRefusalError(words)
+    _require_accepted("sbatch", done)
     ids = re.findall(r"^(\d+)(?:;.*)?$", done.stdout, flags=re.MULTILINE)  # some sites print more
     if not ids:
         raise SlurmSilenceError(f"sbatch returned no job id but {done.stdout.strip()[:200]!r}")
@@ -134,6 +130,11 @@ def cancel(job_ids: Sequence[str]) -> None:
     """Takes jobs back; those that are over are no error. Raises SlurmSilenceError."""
     if job_ids:
         _ask(["scancel", "--quiet", *job_ids])
+
+
+def requeue(job_id: str) -> None:
+    """Sends a job that runs back to the queue. Raises SlurmRefusalError with SLURM's words, SlurmSilenceError."""
+    _require_accepted("scontrol", _run(["scontrol", "requeue", job_id]))
 
 
 def cluster_name() -> str:
@@ -249,6 +250,14 @@ def _ask(command: Sequence[str]) -> str:
     if done.returncode:
         raise SlurmSilenceError(f"{command[0]} failed: {_words(done.stderr) or done.returncode}")
     return done.stdout
+
+
+def _require_accepted(command: str, done: "subprocess.CompletedProcess[str]") -> None:
+    if done.returncode:
+        words = _words(done.stderr) or f"{command} ended with code {done.returncode}"
+        if any(sign in words for sign in _SIGNS_OF_SILENCE):
+            raise SlurmSilenceError(f"{command}: {words}")
+        raise SlurmRefusalError(words)
 
 
 def _run(command: Sequence[str], script: str | None = None) -> "subprocess.CompletedProcess[str]":

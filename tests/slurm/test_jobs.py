@@ -63,6 +63,15 @@ def assert_nothing_left(site: Any, job: str) -> None:
     )
 
 
+def signal_task(site: Any, job: str, number: signal.Signals, program: str = "submitit.core._submit") -> None:
+    """Send a signal to the job's task, or to another of its programs, alone, as SLURM does where it has cgroups."""
+    of_job = site.bed.processes_of(program, f"SLURM_JOB_ID={job}\0")
+    pids = [pid for pid, command in of_job.items() if program in command and "srun" not in command]
+    assert pids
+    for pid in pids:
+        os.kill(pid, number)
+
+
 @pytest.mark.slurm_core
 def test_two_node_job_matches_two_local_workers_and_cleans_up(ray_cluster: None, site: Any, tmp_path: Path) -> None:
     job = site.submit("train", "--num-workers", "2", "--set", "slurm.nodes=2")
@@ -141,14 +150,7 @@ def test_terminated_task_requests_a_checkpoint_first(site: Any, tmp_path: Path) 
     run = tmp_path / "run"
     job = site.submit("train", *LONG)
     site.bed.wait_for(lambda: images(run) >= 128, 90, "the first lines")
-    of_job = site.bed.processes_of("submitit.core._submit", f"SLURM_JOB_ID={job}\0")
-    tasks = [
-        pid for pid, command in of_job.items()
-        if "submitit.core._submit" in command and "srun" not in command
-    ]  # fmt: skip
-    assert tasks
-    for pid in tasks:
-        os.kill(pid, signal.SIGTERM)
+    signal_task(site, job, signal.SIGTERM)
     site.bed.wait_for(lambda: saved(run) >= 128, 60, "a checkpoint outside of its turn")
     at = images(run)
     site.bed.wait_for(lambda: images(run) > at, 30, "still training")
@@ -168,6 +170,32 @@ def test_job_at_its_time_limit_saves_requeues_itself_and_resumes(site: Any, tmp_
     site.bed.wait_for(lambda: site.bed.run(restarts, check=False).stdout.strip() == "1", 60, "the requeue")
     site.bed.wait_for(lambda: site.bed.state_of(job) == "RUNNING" and images(run) > at + 64, 120, "going on")
     assert lines_until(run, at) == before
+    site.jobs("cancel", job)
+    assert_nothing_left(site, job)
+
+
+@pytest.mark.parametrize("by", ["the warning of its time limit", "the end of its grace time"])
+def test_job_waits_for_a_silent_slurm_to_be_requeued(site: Any, tmp_path: Path, by: str) -> None:
+    run = tmp_path / "run"
+    job = site.submit("train", *LONG)
+    site.bed.wait_for(lambda: images(run) >= 128, 90, "the first lines")
+    controller = site.bed.processes["slurmctld"].pid
+    os.kill(controller, signal.SIGSTOP)
+    try:
+        if by == "the warning of its time limit":
+            signal_task(site, job, signal.SIGUSR2)
+        else:
+            signal_task(site, job, signal.SIGTERM)
+            site.bed.wait_for(lambda: saved(run) > 0, 60, "the checkpoint")
+            signal_task(site, job, signal.SIGTERM, "jobs.run_stage")
+        site.bed.wait_for(lambda: "SLURM does not answer" in site.log(job), 90, "saying what it waits for")
+    finally:
+        os.kill(controller, signal.SIGCONT)
+    restarts = ["squeue", "-h", "-j", job, "-O", "RestartCnt"]
+    site.bed.wait_for(lambda: site.bed.run(restarts, check=False).stdout.strip() == "1", 120, "the requeue")
+    at = saved(run)
+    assert at >= 128
+    site.bed.wait_for(lambda: site.bed.state_of(job) == "RUNNING" and images(run) > at + 64, 120, "going on")
     site.jobs("cancel", job)
     assert_nothing_left(site, job)
 
