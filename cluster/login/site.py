@@ -3,11 +3,12 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from re import findall, sub
+from re import sub
 
 from cluster import slurm
 from cluster.errors import ClusterError
 from cluster.slurm import duration_s
+from cluster.slurm.gres import gpus
 
 _FORMAT = "%R|%a|%l|%c|%m|%G|%D|%f"
 _MOST_MIN = 24 * 60
@@ -32,13 +33,12 @@ class NodeGroup:
     @property
     def gpus(self) -> int:
         """GPUs of a node."""
-        return sum(int(number) for number in findall(r"gpu(?::[^:,(]+)?:(\d+)", self.gres))
+        return sum(number for _, number in gpus(self.gres))
 
     @property
     def gpu_model(self) -> str | None:
         """As the site names it, e.g. `a100`."""
-        found = findall(r"gpu:([^:,(\d][^:,(]*):\d+", self.gres)
-        return found[0] if found else None
+        return next((model for model, _ in gpus(self.gres) if model is not None), None)
 
 
 def look() -> list[NodeGroup]:
@@ -116,8 +116,8 @@ def _by_model(found: Sequence[NodeGroup]) -> list[NodeGroup]:
     """One type for each model of GPU of a node that has several."""
     split = []
     for group in found:
-        models = findall(r"gpu(?::[^:,(]+)?:\d+", group.gres)
-        split += [replace(group, gres=gres) for gres in models] if len(models) > 1 else [group]
+        each = [f"gpu:{number}" if model is None else f"gpu:{model}:{number}" for model, number in gpus(group.gres)]
+        split += [replace(group, gres=gres) for gres in each] if len(each) > 1 else [group]
     return split
 
 

@@ -1,11 +1,11 @@
 """Settings of `python -m jobs`: what each job requests from SLURM."""
 
-import re
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from cluster.slurm.gres import gpus
 from emixer.config.base import Section
 
 _OURS = (
@@ -76,8 +76,7 @@ class SlurmConfig(Section):
     @property
     def gpus(self) -> int:
         """GPUs on each node, however they are asked for."""
-        named = re.findall(r"gpu(?::[^:,(\d][^:,(]*)?(?::(\d+))?(?=[,(]|$)", self.gres or "")
-        return self.gpus_per_node or sum(int(count or 1) for count in named)
+        return self.gpus_per_node or sum(number for _, number in gpus(self.gres or ""))
 
     def of(self, stage: str) -> "SlurmConfig":
         """What a job of that stage asks for."""

@@ -39,11 +39,11 @@ def test_colliding_names_are_made_distinct() -> None:
 def test_racks_are_merged_gpu_models_are_split_and_short_partitions_skipped() -> None:
     shown = (
         "long|up|infinite|64|515000|(null)|20|rack1\nlong|up|infinite|64|515000|(null)|12|rack2\n"
-        "gpu|up|infinite|48|250000|gpu:a100:2,gpu:v100:1|3|(null)\nquick|up|3:00|8|16000|(null)|1|(null)\n"
+        "gpu|up|infinite|48|250000|gpu:a100:2(S:0),gpu:2080ti:1|3|(null)\nquick|up|3:00|8|16000|(null)|1|(null)\n"
     )
     types = ClusterConfig.model_validate(yaml.safe_load(first_config(groups(shown, set())))).node_types
     assert {name: (node_type.gres, node_type.gpus) for name, node_type in types.items()} == {
-        "gpu-a100": ("gpu:a100:2", 2), "gpu-v100": ("gpu:v100:1", 1), "long": (None, 0),
+        "gpu-a100": ("gpu:a100:2", 2), "gpu-2080ti": ("gpu:2080ti:1", 1), "long": (None, 0),
     }  # fmt: skip
     assert "32 node(s) of 64 CPUs, 503 GB; features: rack1 or rack2" in first_config(groups(shown, set()))
     with pytest.raises(ClusterError, match="no available partition with a time limit of at least 5 minutes"):
