@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,24 @@ STOP_NAME = "stop"
 """Beside it: tells the head to stop."""
 AUTOSCALING_NAME = "autoscaling.yaml"
 """Config of Ray's autoscaler, read again at each update."""
+_FRESH_S = 1.0
+
+
+class FreshView:
+    """Of a folder into which other machines put files: NFS remembers for a minute that a file was not there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._refresh_at = folder, 0.0
+
+    def refresh(self) -> None:
+        """Makes NFS look for missing files again, by reading the folder; at most once a second."""
+        now = time.monotonic()
+        if now < self._refresh_at:
+            return
+        self._refresh_at = now + _FRESH_S
+        with suppress(OSError), os.scandir(self._folder) as entries:
+            for _ in entries:
+                pass
 
 
 def write_private(path: Path, text: str) -> None:

@@ -110,13 +110,6 @@ def is_there(folder: Path, head: Head) -> bool:
     return found is not None and found.attempt == head.attempt
 
 
-def look_afresh(folder: Path) -> None:
-    """Makes NFS forget that a file was not there a moment ago."""
-    with suppress(OSError), os.scandir(folder) as entries:
-        for _ in entries:
-            pass
-
-
 def ask_to_replace(folder: Path, job_id: str) -> None:
     """That node will soon be taken from its work."""
     (folder / _LEAVING).mkdir(exist_ok=True)

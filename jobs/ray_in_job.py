@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cluster import rendezvous
+from cluster.files import FreshView
 from cluster.node.ray_node import STARTS, Share, StartError, ignore_warnings, ray_node, wait_for_port
 from cluster.node.ray_state import state_command
 from cluster.rendezvous import Head, free_port
@@ -112,8 +113,9 @@ def _log(folder: Path, allocation: Allocation) -> Path:
 
 
 def _meet(allocation: Allocation, folder: Path) -> Head:
-    end = time.monotonic() + _HEAD_WAIT_S
+    end, view = time.monotonic() + _HEAD_WAIT_S, FreshView(folder)
     while time.monotonic() < end:
+        view.refresh()
         try:
             found = rendezvous.find(folder)
         except OSError:  # a shared folder may be briefly unavailable

@@ -25,6 +25,7 @@ from typing import Any
 import submitit
 
 from cluster import slurm
+from cluster.files import FreshView
 from cluster.node.ray_node import ignore_warnings
 from cluster.slurm.allocation import Allocation
 from emixer import files
@@ -182,7 +183,9 @@ class StageTask:
         return False
 
     def _is_taken_back(self, job_id: str) -> bool:
-        return (Path(self.cluster_folder).parent / job_id / TAKEN_BACK).exists()
+        folder = Path(self.cluster_folder).parent / job_id
+        FreshView(folder).refresh()
+        return (folder / TAKEN_BACK).exists()
 
     def _leave_if_taken_back(self) -> None:
         """End a job for good that was cancelled at the moment of its requeue."""

@@ -52,6 +52,7 @@ class _Head:
         self._config = validate(files.read_json(home / CONFIG_NAME), str(home / CONFIG_NAME))
         self._allocation = Allocation.from_environment()
         self._events = EventLog(home)
+        self._view = files.FreshView(home)
         self._told_to_end = False
         self._ends_at: float | None = None
         self._ask_time_at = 0.0
@@ -169,6 +170,7 @@ class _Head:
 
     def _is_asked_to_stop(self) -> bool:
         """By `python -m cluster down`."""
+        self._view.refresh()
         try:
             return (self._home / STOP_NAME).exists()
         except OSError:

@@ -80,6 +80,7 @@ class Programs:
         self._running: dict[Path, subprocess.Popen[bytes]] = {}
         self._interrupted_at: dict[Path, float] = {}
         self._begun: set[Path] = set()
+        self._views: dict[Path, files.FreshView] = {}
         for program in programs(home):  # of a former life of the cluster
             self._begun.add(program.folder)
             if program.state()["state"] != "ended":
@@ -89,6 +90,8 @@ class Programs:
         """Starts new ones, and notes those that ended."""
         for program in programs(self._home):
             process = self._running.get(program.folder)
+            if process is not None or program.folder not in self._begun:
+                self._views.setdefault(program.folder, files.FreshView(program.folder)).refresh()
             if process is not None:
                 self._follow(program, process)
             elif program.folder not in self._begun and (program.folder / _REQUEST).exists():

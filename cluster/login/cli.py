@@ -174,9 +174,9 @@ def _wait_for_head(config: ClusterConfig, attempt: str, started_as: "str | subpr
     said = ""
     job_id = started_as if isinstance(started_as, str) else None
     log = config.home / "logs" / ("head.out" if job_id is None else f"{job_id}-{HEAD}.out")
-    started, ask_at = time.monotonic(), 0.0
+    started, ask_at, view = time.monotonic(), 0.0, files.FreshView(config.home)
     while True:
-        rendezvous.look_afresh(config.home)
+        view.refresh()
         head = rendezvous.find(config.home)
         if head is not None and head.attempt == attempt:
             return
@@ -266,9 +266,10 @@ def _is_up(home: Path) -> bool:
 
 
 def _follow(home: Path, program: programs.Program) -> int:
-    shown = 0
+    shown, view = 0, files.FreshView(program.folder)
     try:
         while True:
+            view.refresh()
             state = program.state()
             if program.log.exists():
                 with program.log.open("rb") as log:

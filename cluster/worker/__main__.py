@@ -14,7 +14,7 @@ from types import FrameType
 
 from cluster import cleanup, rendezvous, slurm
 from cluster.event_log import EventLog
-from cluster.files import CONFIG_NAME, read_json
+from cluster.files import CONFIG_NAME, FreshView, read_json
 from cluster.node.drain import tell_ray
 from cluster.node.ray_node import STARTS, Share, has_started, ray_node
 from cluster.rendezvous import node_environment
@@ -73,9 +73,9 @@ class _Worker:
 
     def _meet(self) -> rendezvous.Head | None:
         """The head, with some patience: what a shared folder shows may be a minute old."""
-        end = time.monotonic() + _MEET_S
+        end, view = time.monotonic() + _MEET_S, FreshView(self._home)
         while time.monotonic() < end and not self._signals:
-            rendezvous.look_afresh(self._home)
+            view.refresh()
             try:
                 head = rendezvous.find(self._home)
             except OSError:
