@@ -42,25 +42,26 @@ class RunFolder:
 
     @classmethod
     def create_or_resume(cls, path: Path, stage: str, config: Config) -> Self:
-        """Create the folder, or check that an existing one belongs to the same stage and config.
-
-        Raises RunFolderError naming the keys that differ.
-        """
+        """Create the folder, or resume in an existing one of the same stage and config. Raises as `check` does."""
         folder = cls(path)
-        if path.exists() and not path.is_dir():
-            raise RunFolderError(f"{path} is a file. A run needs a folder: choose another name.")
-        if folder._run_file.exists():
-            folder.require_same(stage, config)
-        elif path.exists() and any(p for p in path.iterdir() if not _left_by_a_first_start(p)):
-            raise RunFolderError(
-                f"{path} is not empty and not a run folder of emixer. Choose a new folder, or empty this one."
-            )
+        folder.check(stage, config)
         path.mkdir(parents=True, exist_ok=True)
         files.write_text(path / "config.yaml", to_yaml(config))
         files.write_json(
             folder._run_file, {"run_version": _RUN_VERSION, "stage": stage, "package_version": __version__}
         )
         return folder
+
+    def check(self, stage: str, config: Config) -> None:
+        """Raise RunFolderError, naming the keys that differ, if a run of this stage and config can neither start nor
+        resume here. Touches nothing."""
+        path = self.path
+        if path.exists() and not path.is_dir():
+            raise RunFolderError(f"{path} is a file. A run needs a folder: choose another name.")
+        if self._run_file.exists():
+            self.require_same(stage, config)
+        elif path.exists() and any(p for p in path.iterdir() if not _left_by_a_first_start(p)):
+            raise RunFolderError(f"{path} is not empty and not a run folder of emixer. Choose a new folder.")
 
     @classmethod
     def open(cls, path: Path, stage: str) -> Self:

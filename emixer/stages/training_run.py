@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any
 
 from emixer.background import repeated
-from emixer.checkpoint import find_checkpoint
+from emixer.checkpoint import Checkpoint, find_checkpoint
 from emixer.config import RayConfig
 from emixer.config.training import EncoderConfig, TrainConfig
 from emixer.errors import ConfigError, StoppedError
@@ -37,6 +37,13 @@ def check_trackers(section: str, schedule: TrainConfig | EncoderConfig) -> None:
             raise ConfigError(
                 f"{section}.trackers: {name} is not installed. Run `pip install 'emixer[{name}]'`, or remove it."
             )
+
+
+def start_in_words(last: Checkpoint | None, is_done: bool) -> str:
+    """How a run would begin, given its last checkpoint and whether nothing is left to do."""
+    if last is None:
+        return "new run"
+    return f"nothing to do: trained on {last.images:,} images" if is_done else f"resumes at {last.images:,} images"
 
 
 @contextmanager

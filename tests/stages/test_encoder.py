@@ -10,12 +10,13 @@ import safetensors.torch
 import torch
 from click.testing import CliRunner
 
+from emixer.checkpoint import save_checkpoint
 from emixer.cli.main import main
 from emixer.config import Config, to_yaml, with_overrides
 from emixer.data.collection import identify
 from emixer.data.labels import CHEXPERT
 from emixer.data.shards import ShardSet
-from emixer.errors import ConfigError
+from emixer.errors import ConfigError, RunFolderError
 from emixer.models.encoder_facts import EncoderFacts, read_encoder_facts
 from emixer.models.encoder_weights import save_encoder_weights
 from emixer.run_folder import RunFolder
@@ -188,3 +189,24 @@ def test_dry_run_shows_the_labels(small: Config, tmp_path: Path) -> None:
     assert "96 images in train, 32 in validate, 16 in test" in result.output
     assert "Pleural Effusion" in result.output
     assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_refuses_a_folder_that_the_run_would(small: Config, tmp_path: Path) -> None:
+    config = with_overrides(small, {"encoder.run": tmp_path})
+    (tmp_path / "1.jpg").write_bytes(b"a radiograph")
+    with pytest.raises(RunFolderError, match="is not empty and not a run folder"):
+        encoder.describe(config)
+    (tmp_path / "1.jpg").unlink()
+    RunFolder.create_or_resume(tmp_path, "encoder", with_overrides(config, {"seed": 5}))
+    with pytest.raises(RunFolderError, match="seed: 5 there, 0 now"):
+        encoder.describe(config)
+
+
+def test_dry_run_says_when_nothing_is_left_to_do(small: Config, tmp_path: Path) -> None:
+    config = with_overrides(small, {"encoder.run": tmp_path})
+    folder = RunFolder.create_or_resume(tmp_path, "encoder", config)
+    save_checkpoint(folder.checkpoints, 192, {}, {})
+    (tmp_path / "encoder.safetensors").touch()
+    assert "(resumes at 192 images)" in encoder.describe(config), "the evaluation is yet to be written"
+    (tmp_path / "evaluation.json").touch()
+    assert "(nothing to do: trained on 192 images)" in encoder.describe(config)

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from emixer.checkpoint import find_checkpoint
+from emixer.checkpoint import find_checkpoint, save_checkpoint
 from emixer.cli.main import main
 from emixer.config import Config, load_config, to_yaml, with_overrides
-from emixer.errors import ConfigError, ShardError
+from emixer.errors import ConfigError, RunFolderError, ShardError
 from emixer.run_folder import RunFolder
 from emixer.stages import encoder, train, tune
 from tests.answers import answer_of
@@ -169,6 +169,26 @@ def test_dry_run_says_what_would_be_done_and_touches_nothing(tiny_config: Config
     assert "96 images in train, 32 in validate" in text
     assert "new run" in text
     assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_refuses_a_folder_that_the_run_would(tiny_config: Config, tmp_path: Path) -> None:
+    config = with_overrides(tiny_config, {"train.run": tmp_path})
+    (tmp_path / "1.jpg").write_bytes(b"a radiograph")
+    with pytest.raises(RunFolderError, match="is not empty and not a run folder"):
+        train.describe(config)
+    (tmp_path / "1.jpg").unlink()
+    RunFolder.create_or_resume(tmp_path, "train", with_overrides(config, {"loss.alpha": 0.9}))
+    with pytest.raises(RunFolderError, match=r"loss\.alpha: 0\.9 there, 0\.2 now"):
+        train.describe(config)
+
+
+def test_dry_run_says_when_nothing_is_left_to_do(tiny_config: Config, tmp_path: Path) -> None:
+    config = with_overrides(tiny_config, {"train.run": tmp_path})
+    folder = RunFolder.create_or_resume(tmp_path, "train", config)
+    save_checkpoint(folder.checkpoints, 144, {}, {})
+    assert "(resumes at 144 images)" in train.describe(config)
+    save_checkpoint(folder.checkpoints, 160, {}, {})
+    assert "(nothing to do: trained on 160 images)" in train.describe(config)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from emixer.errors import ConfigError, ShardError
 from emixer.models.encoder_facts import WEIGHTS_NAME
 from emixer.run_folder import RunFolder
 from emixer.stages.result import StageResult
-from emixer.stages.training_run import check_batch_size, check_trackers, training_session
+from emixer.stages.training_run import check_batch_size, check_trackers, start_in_words, training_session
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,7 @@ def run(config: Config) -> EncoderResult:
     with RunFolder(path).alone("encoder"):
         folder = RunFolder.create_or_resume(path, "encoder", config)
         evaluation_file = path / EVALUATION_NAME
-        before = find_checkpoint(folder.checkpoints, "last")
-        is_trained = before is not None and before.images >= config.encoder.images
-        was_done = is_trained and evaluation_file.exists() and (path / WEIGHTS_NAME).exists()
+        was_done = _is_done(folder, config)
         if not was_done:
             evaluation_file.unlink(missing_ok=True)  # written last: if it exists, nothing is left to do
             with training_session(folder, "encoder", config.encoder.images, config.ray):
@@ -84,17 +82,26 @@ def run(config: Config) -> EncoderResult:
     return EncoderResult(path, last.images, evaluation, was_done)
 
 
+def _is_done(folder: RunFolder, config: Config) -> bool:
+    from emixer.stages.encoder.plan import EVALUATION_NAME
+
+    last = find_checkpoint(folder.checkpoints, "last")
+    is_trained = last is not None and last.images >= config.encoder.images
+    return is_trained and all((folder.path / name).exists() for name in (EVALUATION_NAME, WEIGHTS_NAME))
+
+
 def describe(config: Config) -> str:
-    """Describe what `run` would do."""
+    """Describe what `run` would do. Raises what it raises before anything starts."""
     from emixer.models.chest_encoder import ChestEncoder
 
     shards, path = _checked(config)
+    folder = RunFolder(path)
+    folder.check("encoder", config)
     settings, rows = config.encoder, shards.num_rows("train")
     labels = shards.manifest["labels"]["train"]["names"]
     encoder = ChestEncoder(settings.network, num_labels=len(shards.info.label_names), load_weights=False)
     parameters = sum(p.numel() for p in encoder.parameters())
-    found = find_checkpoint(path / "checkpoints", "last")
-    where = f"resumes at {found.images:,} images" if found else "new run"
+    where = start_in_words(find_checkpoint(folder.checkpoints, "last"), _is_done(folder, config))
     width = max(map(len, labels))
     counts = [
         f"    {name:<{width}} {n['present']:>9,} {n['absent']:>9,} {n['uncertain']:>10,} {n['not_mentioned']:>13,}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emixer.checkpoint import find_checkpoint
+from emixer.checkpoint import Checkpoint, find_checkpoint
 from emixer.config import Config
 from emixer.config.model import ChestEncoderConfig
 from emixer.data.collection import identify
@@ -21,7 +21,7 @@ from emixer.models.encoder_facts import EncoderFacts, read_encoder_facts, requir
 from emixer.run_folder import RunFolder
 from emixer.stages.model_spec import model_spec
 from emixer.stages.result import StageResult
-from emixer.stages.training_run import check_batch_size, check_trackers, training_session
+from emixer.stages.training_run import check_batch_size, check_trackers, start_in_words, training_session
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +85,7 @@ def run(config: Config) -> TrainResult:
     path = _run_path(config)
     with RunFolder(path).alone("train"):
         folder = RunFolder.create_or_resume(path, "train", config)
-        before = find_checkpoint(folder.checkpoints, "last")
-        was_done = before is not None and before.images >= config.train.images
+        was_done = _is_done(find_checkpoint(folder.checkpoints, "last"), config)
         if not was_done:
             with training_session(folder, "train", config.train.images, config.ray):
                 run_workers(make_plan(config, shards, reader, path))
@@ -99,21 +98,26 @@ def run(config: Config) -> TrainResult:
     return TrainResult(path, last.images, last.state["best"], metric, measured, was_done)
 
 
+def _is_done(last: Checkpoint | None, config: Config) -> bool:
+    return last is not None and last.images >= config.train.images
+
+
 def describe(config: Config) -> str:
-    """Describe what `run` would do."""
+    """Describe what `run` would do. Raises what it raises before anything starts."""
     from emixer.model_kinds import build_model
 
     config, shards, reader = checked(config)
-    train, path = config.train, _run_path(config)
+    train, folder = config.train, RunFolder(_run_path(config))
+    folder.check("train", config)
+    last = find_checkpoint(folder.checkpoints, "last")
     spec = model_spec(shards, reader)
     model = build_model(config.model, spec)
     generators = sum(p.numel() for group in model.generator_parameters().values() for p in group)
     critics = sum(p.numel() for p in model.discriminator_parameters())
     rows = shards.num_rows("train")
-    found = find_checkpoint(path / "checkpoints", "last")
-    where = f"resumes at {found.images:,} images" if found else "new run"
     return "\n".join([
-        f"Would train {config.model.kind} at {config.model.side_px} px in {path} ({where}):",
+        f"Would train {config.model.kind} at {config.model.side_px} px in {folder.path} "
+        f"({start_in_words(last, _is_done(last, config))}):",
         f"  data        {rows:,} images in train, {shards.num_rows('validate'):,} in validate, {config.data.shards}",
         f"  labels      {len(spec.label_names)} ({len(spec.label_vectors):,} distinct vectors); "
         f"{len(spec.tokens):,} tokens",
@@ -141,7 +145,7 @@ def _in_words(conditions: Conditions) -> str:
 
 
 def check(config: Config) -> None:
-    """Raise what `run` would raise before anything starts."""
+    """Raise what `run` would raise before anything starts, whatever the run folder holds."""
     checked(config)
 
 

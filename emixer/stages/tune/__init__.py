@@ -178,7 +178,7 @@ def describe(config: Config) -> str:
         f"  trials      {tune.num_samples} of up to {tune.budget_images:,} images, proposed by {tune.sampler}, "
         + (f"poor ones stopped early ({tune.pruner})" if prunes else "none stopped early"),
         f"  metrics     {', '.join(tune.metrics)}, measured every {config.train.validate_every_images:,} images",
-        f"  each        {train.describe(trial_config(TrialOrder(config, folder), 0, {})).splitlines()[0]}",
+        f"  each        trains {config.model.kind} at {config.model.side_px} px in {run_folder_of(folder, 0).parent}",
     ])  # fmt: skip
 
 
