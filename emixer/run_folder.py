@@ -207,11 +207,11 @@ class RunFolder:
             if not (isinstance(run, dict) and "stage" in run):
                 raise ValueError("it does not name a stage")
         except (OSError, ValueError) as error:
-            raise RunFolderError(f"{self._run_file} cannot be read: {error}. Start a new run folder.") from error
+            raise RunFolderError(f"{self._run_file} cannot be read: {error}. Train again, in a new folder.") from error
         if run.get("run_version") != _RUN_VERSION:
             raise RunFolderError(
                 f"{self.path} was written with run version {run.get('run_version')}, this emixer has {_RUN_VERSION}. "
-                "Start a new run folder."
+                "Use the emixer that wrote it, or train again in a new folder."
             )
         return run
 

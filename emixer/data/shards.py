@@ -199,8 +199,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise ShardError(f"There is no folder {folder}. Expected shards written by `emixer ingest --out {folder}`.")
     if not path.exists():
         begun = any(folder.glob("*-[0-9]*.parquet")) or (folder / ".ingest").is_dir()
-        state = "an ingest that has not finished" if begun else "no shards"
-        raise ShardError(f"{folder} holds {state} (no {MANIFEST_NAME}). Run `emixer ingest ... --out {folder}`.")
+        if begun:
+            raise ShardError(f"{folder} holds an ingest that has not finished (no {MANIFEST_NAME}). {_INGEST_AGAIN}")
+        raise ShardError(f"{folder} holds no shards (no {MANIFEST_NAME}). Give the --out folder of `emixer ingest`.")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

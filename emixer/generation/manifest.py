@@ -26,40 +26,54 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest in `folder`, or None if the folder is new or empty.
+    """The manifest in a folder that is to be written to, or None if it is new or empty.
 
     Raises RunFolderError when the folder holds something else, or the manifest is damaged or of another version.
     """
-    path = folder / MANIFEST_NAME
-    if not path.exists():
-        if folder.exists() and any(not is_bookkeeping(p) for p in folder.iterdir()):
-            raise RunFolderError(
-                f"{folder} is not empty and not a dataset of emixer (no {MANIFEST_NAME}). "
-                "Choose a new folder, or empty this one."
-            )
-        return None
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = manifest["manifest_version"]
-    except (OSError, ValueError, KeyError) as error:
+    if _is_there(folder):
+        return _read(folder)
+    if folder.exists() and any(not is_bookkeeping(p) for p in folder.iterdir()):
         raise RunFolderError(
-            f"{path} cannot be read ({type(error).__name__}). Choose a new folder, or empty this one."
-        ) from error
-    if version != _MANIFEST_VERSION:
-        raise RunFolderError(
-            f"{folder} was written with manifest version {version}, this emixer has {_MANIFEST_VERSION}. "
-            "Choose a new folder."
+            f"{folder} is not empty and not a dataset of emixer (no {MANIFEST_NAME}). Choose a new folder."
         )
-    return manifest
+    return None
 
 
 def read_finished_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a dataset that is complete. Raises RunFolderError when there is none."""
-    manifest = read_manifest(folder)
-    if manifest is None or not manifest["complete"]:
+    if not _is_there(folder):
         raise RunFolderError(
-            f"{folder} is not a finished dataset. Give a complete folder of `emixer generate`; run the same "
-            "`emixer generate` command again to finish an interrupted one."
+            f"{folder} is not a finished dataset of `emixer generate` (no {MANIFEST_NAME}). Give the folder of one."
+        )
+    manifest = _read(folder)
+    if not manifest["complete"]:
+        raise RunFolderError(
+            f"{folder} is not a finished dataset. Run the same `emixer generate` command again to finish it."
+        )
+    return manifest
+
+
+def _is_there(folder: Path) -> bool:
+    return (folder / MANIFEST_NAME).exists()
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST_NAME
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunFolderError(
+            f"{path} cannot be read ({type(error).__name__}). Generate the dataset again, into a new folder."
+        ) from error
+    if not isinstance(manifest, dict) or not {"manifest_version", "complete", "settings"} <= manifest.keys():
+        raise RunFolderError(
+            f"{folder} is not a dataset of `emixer generate`: its {MANIFEST_NAME} is of something else. Choose another "
+            "folder."
+        )
+    if manifest["manifest_version"] != _MANIFEST_VERSION:
+        raise RunFolderError(
+            f"{folder} was written with manifest version {manifest['manifest_version']}, this emixer has "
+            f"{_MANIFEST_VERSION}. Generate the dataset again, into a new folder."
         )
     return manifest
 

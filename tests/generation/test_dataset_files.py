@@ -1,6 +1,7 @@
 """Which rows stand in which file, what a row is, and that a file is whole or absent."""
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from emixer.errors import ConfigError, StorageError
+from emixer.errors import ConfigError, RunFolderError, StorageError
 from emixer.generation.dataset_files import (
     DATA_FOLDER,
     Layout,
@@ -21,6 +22,7 @@ from emixer.generation.dataset_files import (
     open_file,
     strangers,
 )
+from emixer.generation.manifest import read_finished_manifest
 
 FORMAT = RowFormat(("Edema", "Pleural Effusion"), seed=9, image_format="png")
 LAYOUT = Layout(num_rows=20, rows_per_file=8, rows_per_group=4)
@@ -101,6 +103,27 @@ def test_parquet_of_a_stranger_is_noticed_and_debris_is_not(tmp_path: Path) -> N
     ):
         (data / name).touch()
     assert strangers(tmp_path, LAYOUT) == ["train-00001-of-00009.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        (None, r"is not a finished dataset of `emixer generate` \(no manifest\.json\)"),
+        ({"shards": [], "splits": {}}, "its manifest.json is of something else"),
+        ([], "its manifest.json is of something else"),
+        ("not JSON", "cannot be read"),
+        ({"manifest_version": 9, "complete": True, "settings": {}}, "manifest version 9, this emixer has 1"),
+        ({"manifest_version": 1, "complete": False, "settings": {}}, "same `emixer generate` command again"),
+    ],
+)
+def test_nobody_who_reads_a_folder_is_told_to_empty_it(tmp_path: Path, manifest: object, message: str) -> None:
+    (tmp_path / "1.jpg").write_bytes(b"a radiograph")
+    if manifest is not None:
+        text = manifest if isinstance(manifest, str) else json.dumps(manifest)
+        (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(RunFolderError, match=message) as caught:
+        read_finished_manifest(tmp_path)
+    assert "empty" not in str(caught.value).replace(str(tmp_path), "")
 
 
 def test_label_named_like_a_column_is_refused() -> None:
