@@ -119,7 +119,7 @@ class ScheduleConfig(Section):
     gpus_per_worker: float = Field(1.0, gt=0, le=1)
     """GPUs per worker that uses one; 0.25 lets four small trials of a search share one."""
     accumulate: int = Field(1, ge=1)
-    """Gradient accumulation: micro-batches per worker and step, to fit its memory."""
+    """Gradient accumulation: micro-batches per worker and step, to fit its memory. Batch norm sees one at a time."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Autocast dtype; fp16 adds loss scaling."""
     sync_batch_norm: bool = True

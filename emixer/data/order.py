@@ -1,12 +1,13 @@
 """In which order training sees the images: a pure function of (seed, position), so that resuming needs one integer.
 
 Row groups are permuted anew each epoch and dealt into windows of about `window_rows` images; the images of a window are
-permuted. Windows are numbered through all epochs; worker r of n reads windows base + r, base + r + n, ...
+permuted. Windows are numbered through all epochs, and each goes to the worker that has got the fewest images so far.
 """
 
+import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import chain, count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +44,7 @@ class DataOrder:
     def groups_of(self, window: int) -> NDArray[np.int64]:
         """Row groups, by index into `group_rows`, that window number `window` holds."""
         epoch, part = divmod(window, self.num_windows)
-        order = np.random.default_rng([self.seed, _EPOCH, epoch]).permutation(len(self.group_rows))
-        return np.asarray(np.array_split(order, self.num_windows)[part], dtype=np.int64)
+        return self._windows(epoch)[part]
 
     def permutation(self, window: int, num_rows: int) -> NDArray[np.int64]:
         """The order of the images within a window of `num_rows` images."""
@@ -62,13 +62,19 @@ class DataOrder:
             yield window
             rows -= self.rows_in(window)
 
-    def seek(self, position: Position, worker: int) -> tuple[int, int]:
-        """(window, images of it already taken) that `worker` goes on with."""
-        window, left = position.base + worker, position.rows
-        while left >= (rows := self.rows_in(window)):
+    def seek(self, position: Position, worker: int) -> tuple[Iterator[int], int]:
+        """The windows that `worker` goes on with, without end, and how many images of the first it has taken."""
+        left = position.rows
+        of_worker = (
+            (window, rows)
+            for window, whose, rows in self._dealt(position.base, position.num_workers)
+            if whose == worker
+        )
+        for window, rows in of_worker:
+            if left < rows:
+                return chain([window], (window for window, _ in of_worker)), left
             left -= rows
-            window += position.num_workers
-        return window, left
+        raise AssertionError("windows have no end")
 
     def for_workers(self, position: Position, num_workers: int) -> Position:
         """The same place in the data for another number of workers.
@@ -79,7 +85,7 @@ class DataOrder:
         if position.num_workers == num_workers:
             return position
         reached = [self.seek(position, worker) for worker in range(position.num_workers)]
-        begun = [window + (taken > 0) for window, taken in reached]
+        begun = [next(windows) + (taken > 0) for windows, taken in reached]
         return Position(num_workers, base=max(begun))
 
     def epochs(self, position: Position) -> float:
@@ -87,7 +93,23 @@ class DataOrder:
         before = position.base / self.num_windows
         return before + position.rows * position.num_workers / sum(self.group_rows)
 
+    def _windows(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Row groups of each window of an epoch."""
+        order = np.random.default_rng([self.seed, _EPOCH, epoch]).permutation(len(self.group_rows))
+        return np.array_split(order, self.num_windows)
 
-def windows_from(first: int, step: int) -> Iterator[int]:
-    """first, first + step, ... without end."""
-    return count(first, step)
+    def _dealt(self, base: int, num_workers: int) -> Iterator[tuple[int, int, int]]:
+        """Window, worker and images of each window from `base` on, without end.
+
+        Windows differ by a row group, so that workers that took them in turns would drift apart. Where all are alike,
+        this is in turns.
+        """
+        rows = np.asarray(self.group_rows)
+        got = [(0, worker) for worker in range(num_workers)]
+        first_epoch, first_part = divmod(base, self.num_windows)
+        for epoch in count(first_epoch):
+            sizes = [int(rows[groups].sum()) for groups in self._windows(epoch)]
+            for part in range(first_part if epoch == first_epoch else 0, self.num_windows):
+                images, worker = got[0]
+                heapq.heapreplace(got, (images + sizes[part], worker))
+                yield epoch * self.num_windows + part, worker, sizes[part]

@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from emixer.data.order import DataOrder, Position, windows_from
+from emixer.data.order import DataOrder, Position
 
 ORDER = DataOrder(group_rows=(10, 10, 10, 10, 10, 3), window_rows=20, seed=7)
 
@@ -45,24 +45,45 @@ def test_a_window_is_at_least_one_row_group() -> None:
     assert [order.rows_in(w) for w in range(2)] == [100, 100]
 
 
+def windows_of(order: DataOrder, position: Position, worker: int, num: int) -> list[int]:
+    return list(islice(order.seek(position, worker)[0], num))
+
+
 @pytest.mark.parametrize("num_workers", [1, 2, 3])
 @pytest.mark.parametrize("taken", [0, 1, 19, 20, 53, 200])
 def test_seeking_finds_the_row_that_reading_from_the_start_would_give_next(num_workers: int, taken: int) -> None:
     for worker in range(num_workers):
-        windows = list(islice(windows_from(worker, num_workers), 40))
-        expected = rows_of(ORDER, windows)[taken:][:50]
-        window, skip = ORDER.seek(Position(num_workers, rows=taken), worker)
-        actual = rows_of(ORDER, list(islice(windows_from(window, num_workers), 10)))[skip:][:50]
-        assert actual == expected
+        expected = rows_of(ORDER, windows_of(ORDER, Position(num_workers), worker, 40))[taken:][:50]
+        position = Position(num_workers, rows=taken)
+        _, skip = ORDER.seek(position, worker)
+        assert rows_of(ORDER, windows_of(ORDER, position, worker, 10))[skip:][:50] == expected
 
 
-def test_changing_the_number_of_workers_repeats_nothing_and_skips_less_than_a_window_each() -> None:
-    before = Position(2, rows=47)
-    read = [w for worker in range(2) for w in range(worker, ORDER.seek(before, worker)[0] + 1, 2)]
-    after = ORDER.for_workers(before, 3)
-    assert after.num_workers == 3
-    assert after.base == max(read) + 1
-    assert set(range(after.base)) - set(read) <= {max(read) - 1}
+def test_every_window_has_one_worker_and_equal_ones_are_taken_in_turns() -> None:
+    shares = [windows_of(ORDER, Position(3, base=4), worker, 30) for worker in range(3)]
+    assert sorted(window for share in shares for window in share)[:80] == list(range(4, 84))
+    alike = DataOrder(group_rows=(16,) * 12, window_rows=32, seed=0)
+    assert [windows_of(alike, Position(3), worker, 4) for worker in range(3)] == [
+        [0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("num_groups", "num_workers", "epochs"),
+    [(6, 2, 1), (5, 2, 30), (7, 2, 100), (13, 3, 30), (59, 8, 30), (93, 8, 100)],
+)
+def test_changing_the_number_of_workers_repeats_nothing_and_skips_less_than_a_window_each(
+    num_groups: int, num_workers: int, epochs: int
+) -> None:
+    """However long the run: windows differ by a row group, and workers must not drift apart."""
+    order = DataOrder(group_rows=(256,) * (num_groups - 1) + (213,), window_rows=1024, seed=0)
+    before = Position(num_workers, rows=epochs * sum(order.group_rows) // num_workers + 300)
+    after = order.for_workers(before, 3 if num_workers == 2 else 1)
+    assert after.rows == 0
+    for worker in range(num_workers):
+        (window, following), taken = windows_of(order, before, worker, 2), order.seek(before, worker)[1]
+        assert window + (taken > 0) <= after.base, "nothing twice"
+        assert following >= after.base, "but what it has begun, no window of its own is lost"
 
 
 def test_the_same_number_of_workers_keeps_the_position() -> None:
