@@ -29,7 +29,7 @@ from emixer.data.conditions import NO_CONDITIONS, Conditions
 from emixer.data.known_of_images import column_of, columns_in
 from emixer.data.label_share import Hashes, kept_hashes
 from emixer.data.labels import LabelPolicy
-from emixer.data.order import DataOrder, Position, windows_from
+from emixer.data.order import DataOrder, Position
 from emixer.data.shards import ShardSet
 from emixer.data.vocabulary import Vocabulary
 
@@ -249,7 +249,9 @@ def open_windows(
         policy=policy or LabelPolicy(config.uncertain, "zeros"),
         conditions=conditions,
     )
-    return reader.keeping(config.labelled_fraction) if config.labelled_fraction < 1 else reader
+    if config.labelled_fraction < 1 and split == "train":  # what is measured is measured with all labels
+        return reader.keeping(config.labelled_fraction)
+    return reader
 
 
 def read_ahead(reader: WindowReader, windows: Iterable[int], num_tasks: int) -> Iterator[HostBatch]:
@@ -318,8 +320,7 @@ class BatchStream:
         images: how many will be asked for, so that none is read ahead for nobody; None: without end."""
         self.position = position
         self._batch_rows = batch_rows
-        first, self._skip = reader.order.seek(position, worker)
-        numbers = windows_from(first, position.num_workers)
+        numbers, self._skip = reader.order.seek(position, worker)
         self._windows = windows(numbers if images is None else reader.order.enough(numbers, self._skip + images))
         self._parts: list[HostBatch] = []
 

@@ -126,6 +126,16 @@ def test_a_share_of_the_labels_can_be_withheld_and_stays_the_same(tiny_shards: P
     assert reader.label_counts()[1].sum() == half.labelled.sum()
 
 
+def test_labels_are_withheld_from_training_alone(tiny_shards: Path) -> None:
+    shards = ShardSet.open(tiny_shards)
+    whole, few = (
+        open_windows(shards, "validate", DataConfig(labelled_fraction=fraction), 0, 4, 8).read_rows(32)
+        for fraction in (1.0, 0.3)
+    )
+    assert whole.labelled.sum() == 28, "every eighth has none"
+    assert same(whole, few), "what is measured is measured with all labels"
+
+
 def test_label_counts_are_those_of_the_labelled_images(tiny_shards: Path) -> None:
     vectors, counts = reader_of(tiny_shards).label_counts()
     rows = [tuple(r) for r in pq.read_table(tiny_shards / "train-00000.parquet")["labels"].to_pylist() if r is not None]

@@ -71,7 +71,10 @@ def test_copies_of_held_out_pairs_score_best(tiny_shards: Path, make_dataset: Ma
     reports = result["reports"]
     assert reports["real"]["same_labels_bleu_1"] == pytest.approx(1), "here labels decide a report"
     assert reports["generated"]["same_labels_bleu_1"] > 0.8, "but of copies of unlabelled images"
-    for section, names in (("pairs", ["label_auc", "pair_agreement"]), ("reports", ["report_f1", "same_labels_bleu_1"])):
+    for section, names in (
+        ("pairs", ["label_auc", "pair_agreement"]),
+        ("reports", ["report_f1", "same_labels_bleu_1"]),
+    ):
         for kind in ("generated", "real"):
             for name in names:
                 low, high = result[section]["intervals"][kind][name]

@@ -55,8 +55,7 @@ def make_encoder_plan(config: Config, shards: ShardSet, run: Path, collection: C
 def open_labelled(config: Config, shards: ShardSet, split: str) -> WindowReader:
     """Images of a split, labels read by `encoder.uncertain` and `encoder.unmentioned`. Reports are truncated."""
     policy = LabelPolicy(config.encoder.uncertain, config.encoder.unmentioned)
-    data = config.data if split == "train" else config.data.model_copy(update={"labelled_fraction": 1.0})
-    return open_windows(shards, split, data, config.seed, max_sentences=1, max_words=2, policy=policy)
+    return open_windows(shards, split, config.data, config.seed, max_sentences=1, max_words=2, policy=policy)
 
 
 class _Splits:
