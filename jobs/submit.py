@@ -10,8 +10,8 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -32,6 +32,14 @@ OUTPUT_KEYS = {
     "experiment": "experiment.out", "study": "study.folder",
 }  # fmt: skip
 """The setting of each stage that names the folder it writes."""
+_GPUS = ("GPUS", "GPUS_PER_NODE", "GPUS_PER_TASK")
+_VARIABLES = {
+    "time": ("TIMELIMIT",), "mem": ("MEM_PER_NODE", "MEM_PER_CPU", "MEM_PER_GPU"), "requeue": ("NO_REQUEUE",),
+    "array": ("ARRAY_INX",), "gpus-per-node": _GPUS, "gres": _GPUS,
+}  # fmt: skip
+"""What follows SBATCH_ in the variables for an option of sbatch and for its opposites, beside its own name."""
+_SUBMITITS = ("signal", "output", "error", "open-mode", "array", "wait")
+"""Options that submitit gives, or relies on not being given."""
 _MAX_AT_ONCE = 1000
 """Jobs of an array at a time, unless the user sets fewer: high enough that the site's limits decide."""
 
@@ -117,8 +125,9 @@ def submit(
     if executor == "local" and len(configs) > 1:
         raise ConfigError("--array needs SLURM: with --executor local, run the commands one after the other.")
     chosen = _local_executor(first) if executor == "local" else _executor(stage, first, after, at_once)
+    environment = nullcontext() if executor == "local" else _environment_of_user(_options(chosen))
     try:
-        with warnings.catch_warnings(), _own_output(executor == "local"), _environment_of_user(executor == "slurm"):
+        with warnings.catch_warnings(), _own_output(executor == "local"), environment:
             warnings.simplefilter("ignore")
             with chosen.batch():  # one job for one task, an array for several
                 submitted = [chosen.submit(_task(stage, module, config)) for config in configs.values()]
@@ -164,17 +173,28 @@ def _own_output(needed: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _environment_of_user(needed: bool) -> Iterator[None]:
-    """Hide the variables of a surrounding job: sbatch would take them for options, and the new job inherit its Ray."""
+def _environment_of_user(options: Iterable[str]) -> Iterator[None]:
+    """Hide the variables of a surrounding job: sbatch would take them for options, and the new job inherit its Ray.
+    Hide also the user's own for `options`: sbatch would give them precedence over the script."""
     before = dict(os.environ)
-    if needed:
-        os.environ.clear()
-        os.environ.update(environment_of_user(before))
+    overriding = {
+        f"SBATCH_{name}"
+        for option in options
+        for name in (option.upper().replace("-", "_"), *_VARIABLES.get(option, ()))
+    }
+    os.environ.clear()
+    os.environ.update({k: v for k, v in environment_of_user(before).items() if k not in overriding})
     try:
         yield
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def _options(executor: submitit.SlurmExecutor) -> list[str]:
+    """Names of the sbatch options in its script."""
+    given = executor.parameters | executor.parameters["additional_parameters"]
+    return [*_SUBMITITS, *(name.replace("_", "-") for name in given)]
 
 
 def output_of(stage: str, config: Config) -> Path | None:

@@ -342,6 +342,26 @@ def test_sbatch_refusal_is_quoted(site: Any) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("array", [(), ("--array", "seed=1,2")])
+def test_settings_take_precedence_over_variables_of_sbatch(site: Any, array: tuple[str, ...]) -> None:
+    of_user = {
+        "SBATCH_PARTITION": "short", "SBATCH_TIMELIMIT": "1", "SBATCH_NO_REQUEUE": "1", "SBATCH_MEM_PER_CPU": "10",
+        "SBATCH_GPUS_PER_NODE": "1", "SBATCH_OUTPUT": "/nowhere", "SBATCH_ARRAY_INX": "0-9", "SBATCH_ACCOUNT": "chest",
+    }  # fmt: skip
+    asked = ("slurm.partition=main", "slurm.gres='gpu:2'", "slurm.extra=[--hold]")
+    settings = (part for setting in asked for part in ("--set", setting))
+    job = site.submit("train", *settings, *array, environment=of_user)
+    (shown,) = site.bed.run(["scontrol", "--oneliner", "show", "job", job]).stdout.splitlines()
+    expected = {
+        "Partition": "main", "TimeLimit": "00:30:00", "Requeue": "1", "MinMemoryNode": "2G",
+        "TresPerNode": "gres:gpu:2", "ArrayTaskId": "0-1%2" if array else None,
+        "Account": "chest",  # what is not set is left to the user's variables
+    }  # fmt: skip
+    found = dict(part.partition("=")[::2] for part in shown.split())
+    assert {name: found.get(name) for name in expected} == expected
+    assert found["StdOut"].startswith(f"{site.folder}/slurm-jobs/")
+
+
 def test_nodes_of_a_job_are_started_again_where_ray_does_not_come_up(site: Any, tmp_path: Path) -> None:
     once = failing_starts(tmp_path, 1)
     job = site.submit("train", "--num-workers", "2", "--set", "slurm.nodes=2", environment=once)
