@@ -3,6 +3,7 @@
 import functools
 import importlib
 import json
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -212,11 +213,21 @@ def _submit_in_turn(names: Sequence[str], config: Config, dry_run: bool) -> None
         except EmixerError as error:
             if not submitted:
                 raise
-            cancel(submitted)
-            ids = ", ".join(job.job_id for job in submitted)
-            raise EmixerError(f"{name}: {error.message} Earlier stages were cancelled: {ids}.") from error
+            raise EmixerError(f"{name}: {error.message} {_taken_back(submitted)}") from error
         submitted += jobs
         after = tuple(job.job_id for job in jobs) or (f"<job of {name}>",)
+
+
+def _taken_back(jobs: Sequence[Job]) -> str:
+    """Cancel the stages before one that could not be submitted. Returns what became of them, in words."""
+    ids = [job.job_id for job in jobs]
+    try:
+        cancel(jobs)
+    except EmixerError as error:
+        folder = shlex.quote(str(Path(jobs[0].folder).parent))
+        commands = "; ".join(f"python -m jobs cancel {job_id} --folder {folder}" for job_id in ids)
+        return f"Earlier stages may still be queued, since cancelling them failed too ({error.message}): `{commands}`."
+    return f"Earlier stages were cancelled: {', '.join(ids)}."
 
 
 def _require_order(names: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import submitit
 
-from cluster.slurm import environment_of_user
+from cluster.slurm import environment_of_user, is_silence
 from emixer import files
 from emixer.config import Config
 from emixer.config.slurm import Executor, SlurmConfig
@@ -132,7 +132,7 @@ def submit(
             with chosen.batch():  # one job for one task, an array for several
                 submitted = [chosen.submit(_task(stage, module, config)) for config in configs.values()]
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
-        raise EmixerError(f"SLURM refused the job: {_words_of_sbatch(error)}") from error
+        raise _not_submitted(stage, error) from error
     jobs = []
     for (label, config), made in zip(configs.items(), submitted, strict=True):
         run, job_id = output_of(stage, config), str(made.job_id)
@@ -237,7 +237,7 @@ def _parameters(stage: str, slurm: SlurmConfig, after: Sequence[str]) -> dict[st
     }  # fmt: skip
     extra = dict(_option(text) for text in slurm.extra)
     return {
-        "job_name": f"emixer-{stage}",
+        "job_name": _job_name(stage),
         "nodes": slurm.nodes,
         "ntasks_per_node": 1,
         "cpus_per_task": slurm.cpus,
@@ -251,6 +251,10 @@ def _parameters(stage: str, slurm: SlurmConfig, after: Sequence[str]) -> dict[st
         "additional_parameters": {"requeue": True, "comment": f"emixer:{stage}", **extra},
         **{name: value for name, value in named.items() if value is not None},
     }
+
+
+def _job_name(stage: str) -> str:
+    return f"emixer-{stage}"
 
 
 def _option(text: str) -> tuple[str, str | bool]:
@@ -273,6 +277,18 @@ def _local_executor(config: Config) -> submitit.LocalExecutor:
         signal_delay_s=config.slurm.warn_s,
     )  # fmt: skip
     return executor
+
+
+def _not_submitted(stage: str, error: Exception) -> EmixerError:
+    """That SLURM refused the job, or that it did not answer and may have the job all the same."""
+    is_unclear = isinstance(error, submitit.core.utils.FailedSubmissionError)  # sbatch succeeded, and named no job
+    if not is_unclear and not is_silence(str(error)):
+        return EmixerError(f"SLURM refused the job: {_words_of_sbatch(error)}")
+    words = str(error).splitlines()[0] if is_unclear else _words_of_sbatch(error)
+    return EmixerError(
+        f"SLURM did not say whether it has the job: {words}. Before you submit again, look for it with "
+        f"`squeue --me --name={_job_name(stage)}`, and cancel it with `scancel`."
+    )
 
 
 def _words_of_sbatch(error: Exception) -> str:

@@ -27,7 +27,6 @@ _SIGNS_OF_SILENCE = (
     "Socket timed out", "Unable to contact slurm controller", "Connection refused", "Connection timed out",
     "Zero Bytes were transmitted", "Transport endpoint is not connected", "Unable to establish",
 )  # fmt: skip
-"""In what sbatch and others say when the controller did not answer: what they asked for may have been done or not."""
 
 
 class SlurmRefusalError(ClusterError):
@@ -70,6 +69,11 @@ class QueuedJob:
 def is_end(state: str) -> bool:
     """Whether that word of SLURM's means that the job will not run again."""
     return state.split("+")[0] in _OVER
+
+
+def is_silence(words: str) -> bool:
+    """Whether a command says so that the controller did not answer: it may have done what it was asked, or not."""
+    return any(sign in words for sign in _SIGNS_OF_SILENCE)
 
 
 def submit(script: str, options: Sequence[str]) -> str:
@@ -255,7 +259,7 @@ def _ask(command: Sequence[str]) -> str:
 def _require_accepted(command: str, done: "subprocess.CompletedProcess[str]") -> None:
     if done.returncode:
         words = _words(done.stderr) or f"{command} ended with code {done.returncode}"
-        if any(sign in words for sign in _SIGNS_OF_SILENCE):
+        if is_silence(words):
             raise SlurmSilenceError(f"{command}: {words}")
         raise SlurmRefusalError(words)
 
