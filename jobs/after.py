@@ -7,8 +7,8 @@ from pathlib import Path
 from cluster import slurm
 from emixer.errors import ConfigError
 from jobs.run_stage import read_state
-from jobs.status import all_jobs, slurms_words
-from jobs.submit import CLUSTER_FOLDER
+from jobs.status import all_jobs
+from jobs.submit import CLUSTER_FOLDER, slurms_words
 
 _DONE = "COMPLETED"
 

@@ -130,8 +130,9 @@ def _submit(
         click.echo(script(stage, first, after, len(configs), at_once), nl=False)
         return []
     if executor == "slurm":
-        require_slurm()
-        require_awaited(after, folder_of(first.slurm))
+        folder = folder_of(first.slurm)
+        require_slurm(folder)
+        require_awaited(after, folder)
     _require_free(stage, list(configs.values()))
     jobs = submit(stage, module, configs, executor, after, at_once)
     job, many = jobs[0], len(jobs) > 1

@@ -8,18 +8,19 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster import slurm
+from cluster.slurm import identity
 from cluster.slurm.reasons import in_words
 from emixer.errors import EmixerError
 from emixer.run_folder import RunFolder
 from jobs.run_stage import read_state
-from jobs.submit import CLUSTER_FOLDER, JOB_NAME, Job, log_of
+from jobs.submit import COMMENT, JOB_NAME, Job, log_of, slurms_words, state_folder
 from jobs.task import TAKEN_BACK, TRIALS
 
 ALIVE = ("pending", "running", "completing", "configuring", "suspended", "requeued", "resizing", "stopped")
@@ -77,14 +78,23 @@ def statuses(jobs: Sequence[Job]) -> list[JobStatus]:
     asked = [job.job_id for job in jobs if job.executor == "slurm"]
     if not asked:
         return [_status(job, None, None) for job in jobs]
-    if shutil.which("squeue") is None:
-        return [_status(job, None, "unknown" if job.executor == "slurm" else None) for job in jobs]
+    if (why_not := _why_unknown(jobs)) is not None:
+        return [_status(job, None, None, why_not) for job in jobs]
     with slurms_words():
         queued = {job.job_id: job for job in slurm.my_jobs()}
-    said_nothing = (job for job in jobs if read_state(_state_folder(job)).get("state") not in _SAID)
+    said_nothing = (job for job in jobs if read_state(state_folder(job)).get("state") not in _SAID)
     forgotten = [job.job_id for job in said_nothing if job.executor == "slurm" and job.job_id not in queued]
     states = slurm.accounted(forgotten)
     return [_status(job, queued.get(job.job_id), states.get(job.job_id)) for job in jobs]
+
+
+def _why_unknown(jobs: Sequence[Job]) -> str | None:
+    """Why the SLURM of these jobs, which share a folder, cannot be asked here; None if it can."""
+    if shutil.which("squeue") is None:
+        return "no squeue on this machine: run status on a login node"
+    with slurms_words():
+        names = identity.elsewhere(Path(jobs[0].folder).parent)
+    return None if names is None else f"on the SLURM cluster {names[0]}, not {names[1]}: run status there"
 
 
 def latest(found: Sequence[JobStatus]) -> list[JobStatus]:
@@ -104,6 +114,7 @@ def cancel(jobs: Sequence[Job]) -> None:
             with suppress(ProcessLookupError):  # it has just ended
                 os.kill(int(job.job_id), signal.SIGTERM)
     queued = [job for job in alive if job.executor == "slurm"]
+    _require_ours(queued)
     marks = [Path(job.folder) / TAKEN_BACK for job in queued]
     for mark in marks:
         mark.touch()  # before SLURM ends them: they check for it before they request a requeue
@@ -116,17 +127,23 @@ def cancel(jobs: Sequence[Job]) -> None:
         raise
 
 
-@contextmanager
-def slurms_words() -> Iterator[None]:
-    """Raise EmixerError with the same message when SLURM does not answer."""
-    try:
-        yield
-    except slurm.SlurmSilenceError as error:
-        raise EmixerError(str(error)) from error
+def _require_ours(jobs: Sequence[Job]) -> None:
+    """Raise EmixerError if SLURM has given the number of one of these jobs to another."""
+    with slurms_words():
+        comments = {job.job_id: job.comment for job in slurm.my_jobs()} if jobs else {}
+    for job in jobs:
+        comment = comments.get(job.job_id, COMMENT)
+        if not comment.startswith(COMMENT):
+            raise EmixerError(
+                f"Job {job.job_id} is another job now: its comment is {comment!r}, not {COMMENT}{job.stage}. Nothing "
+                f"was cancelled; if it is the job you mean, e.g. as your site changes comments: scancel {job.job_id}"
+            )
 
 
-def _status(job: Job, queued: slurm.QueuedJob | None, accounted: str | None) -> JobStatus:
-    said = read_state(_state_folder(job))
+def _status(
+    job: Job, queued: slurm.QueuedJob | None, accounted: str | None, why_unknown: str | None = None
+) -> JobStatus:  # fmt: skip
+    said = read_state(state_folder(job))
     progress = _progress(job)
     if queued is not None and not queued.is_over:
         state = queued.state.lower()
@@ -140,18 +157,14 @@ def _status(job: Job, queued: slurm.QueuedJob | None, accounted: str | None) -> 
     if job.executor == "local":
         alive = _is_running(job)
         return JobStatus(job, "running" if alive else "gone", "" if alive else "ended without a message", progress)
-    if accounted == "unknown":
-        return JobStatus(job, accounted, "no squeue on this machine: run status on a login node", progress)
+    if why_unknown is not None:
+        return JobStatus(job, "unknown", why_unknown, progress)
     over = accounted if queued is None else queued.state
     if over is not None:
         return JobStatus(job, over.lower(), _ENDS.get(over, ""), progress)
     if (Path(job.folder) / TAKEN_BACK).exists():
         return JobStatus(job, "cancelled", "", progress)
     return JobStatus(job, "gone", "unknown to SLURM, and no record that it finished", progress)
-
-
-def _state_folder(job: Job) -> Path:
-    return Path(job.folder).parent / CLUSTER_FOLDER / job.job_id
 
 
 def _is_running(job: Job) -> bool:

@@ -18,12 +18,13 @@ from typing import Any, Self
 
 import submitit
 
-from cluster.slurm import environment_of_user, is_silence
+from cluster.slurm import SlurmSilenceError, environment_of_user, identity, is_silence
 from emixer import files
 from emixer.config import Config
 from emixer.config.slurm import Executor, SlurmConfig
 from emixer.errors import ConfigError, EmixerError
-from jobs.task import StageTask
+from jobs.run_stage import STATE_NAME
+from jobs.task import TAKEN_BACK, StageTask
 
 JOB_NAME, CLUSTER_FOLDER, DEFAULT_FOLDER = "job.json", "cluster", "slurm-jobs"
 OUTPUT_KEYS = {
@@ -40,6 +41,8 @@ _VARIABLES = {
 """What follows SBATCH_ in the variables for an option of sbatch and for its opposites, beside its own name."""
 _SUBMITITS = ("signal", "output", "error", "open-mode", "array", "wait")
 """Options that submitit gives, or relies on not being given."""
+COMMENT = "emixer:"
+"""How the comment of each job begins."""
 _MAX_AT_ONCE = 1000
 """Jobs of an array at a time, unless the user sets fewer: high enough that the site's limits decide."""
 
@@ -96,6 +99,11 @@ def folder_of(slurm: SlurmConfig) -> Path:
     return folder
 
 
+def state_folder(job: Job) -> Path:
+    """Folder where the tasks of the job meet, and its stage records its state."""
+    return Path(job.folder).parent / CLUSTER_FOLDER / job.job_id
+
+
 def log_of(job: Job) -> Path:
     """Log of the first task, which has the output of the stage."""
     return Path(job.folder) / f"{job.job_id}_0_log.out"
@@ -125,6 +133,9 @@ def submit(
     if executor == "local" and len(configs) > 1:
         raise ConfigError("--array needs SLURM: with --executor local, run the commands one after the other.")
     chosen = _local_executor(first) if executor == "local" else _executor(stage, first, after, at_once)
+    if executor == "slurm":
+        with slurms_words():
+            identity.remember(folder)
     environment = nullcontext() if executor == "local" else _environment_of_user(_options(chosen))
     try:
         with warnings.catch_warnings(), _own_output(executor == "local"), environment:
@@ -141,9 +152,16 @@ def submit(
             time.time(), label,
         )  # fmt: skip
         Path(job.folder).mkdir(exist_ok=True)
+        _forget_namesake(job)
         job.save()
         jobs.append(job)
     return jobs
+
+
+def _forget_namesake(job: Job) -> None:
+    """Remove what an earlier job of the same number recorded, which SLURM may have given out again."""
+    (Path(job.folder) / TAKEN_BACK).unlink(missing_ok=True)
+    (state_folder(job) / STATE_NAME).unlink(missing_ok=True)
 
 
 def _task(stage: str, module: str, config: Config) -> StageTask:
@@ -204,13 +222,29 @@ def output_of(stage: str, config: Config) -> Path | None:
     return folder
 
 
-def require_slurm() -> None:
-    """Raise EmixerError where sbatch or srun is missing."""
+def require_slurm(folder: Path) -> None:
+    """Raise EmixerError where sbatch or srun is missing, or the folder is for the jobs of another SLURM."""
     if not (shutil.which("sbatch") and shutil.which("srun")):
         raise EmixerError(
             "sbatch and srun are not on PATH: this is not a login node of a SLURM cluster. Log in to one, or use "
             "--executor local to run the job as a background process on this machine."
         )
+    with slurms_words():
+        names = identity.elsewhere(folder)
+    if names is not None:
+        raise EmixerError(
+            f"The jobs in {folder} were submitted to the SLURM cluster {names[0]}, but this is {names[1]}, whose jobs "
+            f"may have the same numbers. Set another slurm.folder, or submit on a login node of {names[0]}."
+        )
+
+
+@contextmanager
+def slurms_words() -> Iterator[None]:
+    """Raise EmixerError with the same message when SLURM does not answer."""
+    try:
+        yield
+    except SlurmSilenceError as error:
+        raise EmixerError(error.message) from error
 
 
 def _executor(stage: str, config: Config, after: Sequence[str], at_once: int | None = None) -> submitit.SlurmExecutor:
@@ -248,7 +282,7 @@ def _parameters(stage: str, slurm: SlurmConfig, after: Sequence[str]) -> dict[st
         "setup": list(slurm.setup) or None,
         # not every version of srun inherits this from sbatch; a task may use every CPU of its share
         "srun_args": [f"--cpus-per-task={slurm.cpus}", "--kill-on-bad-exit=1"],
-        "additional_parameters": {"requeue": True, "comment": f"emixer:{stage}", **extra},
+        "additional_parameters": {"requeue": True, "comment": f"{COMMENT}{stage}", **extra},
         **{name: value for name, value in named.items() if value is not None},
     }
 

@@ -1,5 +1,5 @@
-"""On which SLURM a cluster runs. The login nodes of several may see the same home, and none knows the jobs of another:
-it would take them for gone."""
+"""On which SLURM a cluster, or the jobs of a folder, run. The login nodes of several may see the same home, and none
+knows the jobs of another: it would take them for gone, or for others of the same number."""
 
 from pathlib import Path
 
@@ -10,18 +10,24 @@ _NAME = "slurm"
 
 
 def remember(home: Path) -> None:
-    """From `up` on, until `forget`. Raises SlurmSilenceError."""
+    """From now on, until `forget`. Raises SlurmSilenceError."""
     files.write_private(home / _NAME, slurm.cluster_name())
+
+
+def elsewhere(home: Path) -> tuple[str, str] | None:
+    """The SLURM that was remembered, and the one that answers here, where they differ. Raises SlurmSilenceError."""
+    try:
+        remembered = (home / _NAME).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    here = slurm.cluster_name()
+    return (remembered, here) if here != remembered else None
 
 
 def require_same(home: Path) -> None:
     """Raises ClusterError when the cluster was started on another SLURM than the one that answers here."""
-    try:
-        started_on = (home / _NAME).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return
-    here = slurm.cluster_name()
-    if here != started_on:
+    if (names := elsewhere(home)) is not None:
+        started_on, here = names
         raise ClusterError(
             f"Cluster {home.name} was started on the SLURM cluster {started_on}, but this is {here}, which does not "
             f"know its jobs. Run this on a login node of {started_on}; for a cluster here, set another `name`."

@@ -62,3 +62,60 @@ def test_first_error_and_queued_stages_are_named_where_cancelling_fails_too(
     assert "may still be queued, since cancelling them failed too (squeue failed: Socket timed out)" in said
     assert f"`python -m jobs cancel 5 --folder {tmp_path / 'jobs'}`" in said
     assert not (tmp_path / "scancelled").exists()
+
+
+def submitted(settings: list[str], command: Put, tmp_path: Path) -> Path:
+    """Submit job 7, which SLURM then shows as running. Return its folder."""
+    command("sbatch", "echo Submitted batch job 7")
+    assert run("train", *given(settings)).exit_code == 0
+    show(command, "emixer:train")
+    return tmp_path / "jobs" / "7"
+
+
+def show(command: Put, comment: str) -> None:
+    command("squeue", f"echo '7|RUNNING|None|1:00|n1|N/A|N/A|{comment}'")
+
+
+def test_what_an_earlier_job_of_the_same_number_left_does_not_count(
+    settings: list[str], command: Put, tmp_path: Path
+) -> None:
+    mark, state = tmp_path / "jobs" / "7" / "cancelled", tmp_path / "jobs" / "cluster" / "7" / "state.json"
+    for left, text in ((mark, ""), (state, '{"state": "failed", "error": "of an earlier job"}')):
+        left.parent.mkdir(parents=True)
+        left.write_text(text)
+    submitted(settings, command, tmp_path)
+    assert not mark.exists(), "or the new job would cancel itself"
+    command("squeue", "exit 0")
+    assert "of an earlier job" not in run("status", "--folder", str(tmp_path / "jobs")).output
+
+
+def test_another_job_of_the_same_number_is_not_cancelled(settings: list[str], command: Put, tmp_path: Path) -> None:
+    folder = submitted(settings, command, tmp_path)
+    cancel = ("cancel", "7", "--folder", str(tmp_path / "jobs"))
+    show(command, "ray:one:a:cpu:r")
+    refused = run(*cancel)
+    assert refused.exit_code == 2
+    assert "Job 7 is another job now: its comment is 'ray:one:a:cpu:r'" in refused.output
+    assert not (tmp_path / "scancelled").exists()
+    assert not (folder / "cancelled").exists()
+    show(command, "emixer:train")
+    assert run(*cancel).exit_code == 0
+    assert (tmp_path / "scancelled").read_text().split() == ["--quiet", "7"]
+
+
+def test_jobs_of_another_slurm_with_the_same_home_are_left_alone(
+    settings: list[str], command: Put, tmp_path: Path
+) -> None:
+    job = submitted(settings, command, tmp_path) / "job.json"
+    before = job.read_text()
+    command("scontrol", "echo ClusterName = two")
+    again = run("train", *given(settings), "--set", f"train.run={tmp_path / 'other'}")
+    assert again.exit_code == 2
+    assert "were submitted to the SLURM cluster one, but this is two" in again.output
+    assert job.read_text() == before
+    folder = ("--folder", str(tmp_path / "jobs"))
+    assert "on the SLURM cluster one, not two: run status there" in run("status", *folder).output
+    assert run("cancel", "7", *folder).exit_code == 2
+    assert not (tmp_path / "scancelled").exists()
+    command("scontrol", "echo ClusterName = one")
+    assert run("cancel", "7", *folder).exit_code == 0
