@@ -26,6 +26,16 @@ class Head:
     attempt: str
     """Which start of which job it belongs to: a requeued job must not meet the head of its former life."""
 
+    @property
+    def host(self) -> str:
+        """Name or address of its machine."""
+        return self.address.rpartition(":")[0]
+
+    @property
+    def port(self) -> int:
+        """Of its GCS."""
+        return int(self.address.rpartition(":")[2])
+
     def environment(self) -> dict[str, str]:
         """What head, workers and clients need to find and believe each other."""
         return {

@@ -8,14 +8,13 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from cluster import rendezvous
 from cluster.files import FreshView
-from cluster.node.ray_node import STARTS, Share, StartError, ignore_warnings, ray_node, wait_for_port
+from cluster.node.ray_node import Share, StartError, ignore_warnings, ray_node, started_head, wait_for_port
 from cluster.node.ray_state import state_command
 from cluster.rendezvous import Head, free_port
 from cluster.slurm import MARK
@@ -32,20 +31,21 @@ _HEAD_OPTIONS = ("--include-dashboard=false", "--no-monitor")
 
 
 @contextmanager
-def head(allocation: Allocation, folder: Path, disk: Path) -> Iterator[Head]:
+def head(allocation: Allocation, folder: Path, disk: Path, is_to_end: Callable[[], bool]) -> Iterator[Head]:
     """Start the head on this node and wait until all nodes of the job have joined. On exit all leave within seconds.
 
-    folder: of the job, on a file system shared by all nodes. disk: on this node.
+    folder: of the job, on a file system shared by all nodes. disk: on this node. is_to_end: whether to give up waiting.
+    Raises StartError or TimeoutError when nodes do not come up.
     """
     others = [node for node in allocation.nodes if node != allocation.node]
     host = rendezvous.own_address(allocation.node, others) if others else "127.0.0.1"
     try:
         with ExitStack() as stack:
-            here, process = _started(stack, allocation, folder, disk, host)
+            here, process = _started(stack, allocation, folder, disk, host, is_to_end)
             rendezvous.announce(folder, here)
             try:
                 if others:
-                    _wait_for_nodes(here, process, len(allocation.nodes), _log(folder, allocation))
+                    _wait_for_nodes(here, process, len(allocation.nodes), _log(folder, allocation), is_to_end)
                 yield here
             finally:
                 rendezvous.withdraw(folder)
@@ -54,29 +54,25 @@ def head(allocation: Allocation, folder: Path, disk: Path) -> Iterator[Head]:
 
 
 def _started(
-    stack: ExitStack, allocation: Allocation, folder: Path, disk: Path, host: str
+    stack: ExitStack, allocation: Allocation, folder: Path, disk: Path, host: str, is_to_end: Callable[[], bool]
 ) -> tuple[Head, "subprocess.Popen[bytes]"]:
-    """Start Ray's head, again if it does not come up, and leave it running in `stack`."""
-    here = rendezvous.prepare(folder, f"{host}:{free_port()}", _attempt(allocation))
-    for left in reversed(range(STARTS)):
+    """Start Ray's head and leave it running in `stack`."""
+    log = _log(folder, allocation)
+
+    def start(here: Head) -> "subprocess.Popen[bytes]":
         arguments = [
-            "--head", f"--port={here.address.rpartition(':')[2]}", f"--node-ip-address={host}",
+            "--head", f"--port={here.port}", f"--node-ip-address={here.host}",
             f"--ray-client-server-port={free_port()}", *_HEAD_OPTIONS,
         ]  # fmt: skip
         process = stack.enter_context(_node(allocation, folder, disk, here, arguments))
-        try:
-            wait_for_port(here.address, process, _log(folder, allocation))
-            _wait_for_nodes(here, process, 1, _log(folder, allocation))
-        except StartError as error:
-            if not left:
-                raise
-            print(f"{error} Starting it again.", flush=True)
-            stack.close()
-            here = replace(here, address=f"{host}:{free_port()}")
-        else:
-            os.environ.update(_environment(allocation, here))
-            return here, process
-    raise AssertionError("the last start returns or raises")
+        wait_for_port(here.address, process, log, is_to_end)
+        _wait_for_nodes(here, process, 1, log, is_to_end)
+        return process
+
+    first = rendezvous.prepare(folder, f"{host}:{free_port()}", _attempt(allocation))
+    here, process = started_head(stack, first, start, is_to_end)
+    os.environ.update(_environment(allocation, here))
+    return here, process
 
 
 def serve(allocation: Allocation, folder: Path, disk: Path) -> None:
@@ -126,7 +122,9 @@ def _meet(allocation: Allocation, folder: Path) -> Head:
     raise TimeoutError(f"The head of this job did not come up within {_HEAD_WAIT_S:.0f} s; see ray-0.log in {folder}.")
 
 
-def _wait_for_nodes(head: Head, node: "subprocess.Popen[bytes]", wanted: int, log: Path) -> None:
+def _wait_for_nodes(
+    head: Head, node: "subprocess.Popen[bytes]", wanted: int, log: Path, is_to_end: Callable[[], bool]
+) -> None:  # fmt: skip
     """Query Ray in a separate process: it would replace this one's signal handlers. node: process of the head node."""
     command = state_command(head, f"--nodes={wanted}", f"--patience={_JOIN_WAIT_S}")
     with log.open("ab") as errors:
@@ -136,6 +134,8 @@ def _wait_for_nodes(head: Head, node: "subprocess.Popen[bytes]", wanted: int, lo
         )  # fmt: skip
     try:
         while asking.poll() is None:  # SLURM's signals are handled here
+            if is_to_end():
+                raise StartError("Told to end while nodes were joining.")
             if node.poll() is not None:
                 raise StartError(f"Ray's head ended with code {node.returncode} while nodes were joining; see {log}.")
             time.sleep(_SHORT_POLL_S)

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -39,7 +38,6 @@ TAKEN_BACK = "cancelled"
 """File in a job's folder that marks `python -m jobs cancel`. SLURM may soon forget a job that never started, and a job
 that requests its requeue at that very moment would come back."""
 _POLL_S = 0.2
-_REQUEUE_WAIT_S = 60
 _ASK_EVERY_S = 1.0
 _SAVE_WAIT_S = 10.0
 """Part of the 30 s that SLURM leaves between TERM and KILL."""
@@ -68,6 +66,8 @@ class StageTask:
         """Run in every task. Exits with the stage's exit code if that is not 0."""
         allocation = Allocation.from_environment()
         folder = Path(self.cluster_folder) / submitit.JobEnvironment().job_id
+        if allocation is not None and allocation.rank == 0:
+            signal.signal(signal.SIGTERM, self._on_term)
         if allocation is None or allocation.rank == 0:
             self._leave_if_taken_back()
             (folder / STATE_NAME).unlink(missing_ok=True)  # of an earlier run; other tasks may start after the stage
@@ -81,12 +81,14 @@ class StageTask:
         if allocation.rank > 0:
             ray_in_job.serve(allocation, folder, disk)
             return
-        signal.signal(signal.SIGTERM, self._on_term)
         try:
-            with ray_in_job.head(allocation, folder, disk) as head:
+            with ray_in_job.head(allocation, folder, disk, lambda: self._told_to_end) as head:
                 self._run_stage(self.tree | {"ray": self.tree["ray"] | {"address": head.address}}, folder)
         except (RuntimeError, TimeoutError) as error:  # from Ray's nodes: errors of a stage stay in its own process
-            files.write_json(folder / STATE_NAME, {"state": "failed", "error": str(error)})
+            if self._told_to_end:  # before the stage began, so that there is nothing to save
+                self._requeue_preempted(submitit.JobEnvironment().job_id)
+            else:
+                files.write_json(folder / STATE_NAME, {"state": "failed", "error": str(error)})
             print(f"Error: {error}", file=sys.stderr, flush=True)
             raise SystemExit(1) from error
 
@@ -113,8 +115,8 @@ class StageTask:
             process.wait()
         if code is None:  # the remaining time is for cleaning up
             raise SystemExit(1)
-        if code and self._told_to_end and self._requeued(job_id):
-            time.sleep(_REQUEUE_WAIT_S)  # SLURM ends this process
+        if code and self._told_to_end:
+            self._requeue_preempted(job_id)
         if code:  # the error is in the log and in state.json; a traceback from here would add nothing
             raise SystemExit(code)
 
@@ -163,24 +165,23 @@ class StageTask:
             return False
         return found is None or found[0] == "RUNNING" or found[1] == "TimeLimit"
 
-    def _requeued(self, job_id: str) -> bool:
-        """Requeue this job if it was ended by a preemption, not by scancel. Returns whether it was requeued.
+    def _requeue_preempted(self, job_id: str) -> None:
+        """Requeue this job if it was ended by a preemption, not by scancel.
 
         SLURM requeues a preempted job that it has to kill, but counts one that exits within its grace time as failed.
         """
         for _ in _until_slurm_answers():
             state = slurm.state_of(job_id)
             if self._is_taken_back(job_id) or state not in ("RUNNING", None):
-                return False
+                return
             if state is not None:
                 try:
-                    with suppress(slurm.SlurmSilenceError):
-                        slurm.requeue(job_id)
-                        return True
+                    slurm.requeue(job_id)
+                except slurm.SlurmSilenceError:
+                    continue
                 except slurm.SlurmRefusalError as error:
                     print(f"SLURM refused to requeue this job: {error.message}", flush=True)
-                    return False
-        return False
+                return
 
     def _is_taken_back(self, job_id: str) -> bool:
         folder = Path(self.cluster_folder).parent / job_id

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -30,7 +29,7 @@ from cluster.head.autoscaling import (
     cleanup_script,
 )
 from cluster.head.programs import Programs
-from cluster.node.ray_node import STARTS, Share, StartError, ray_node, wait_for_port
+from cluster.node.ray_node import Share, StartError, ray_node, started_head, wait_for_port
 from cluster.node.ray_state import ask_ray
 from cluster.rendezvous import free_port, node_environment
 from cluster.slurm.allocation import Allocation
@@ -68,7 +67,7 @@ class _Head:
                 started = self._started(stack)
                 if started is None:
                     return 0
-                head, process, programs = started
+                head, (process, programs) = started
                 self._wait_to_be_cleaned_up_after()
                 rendezvous.announce(home, head)
                 self._events.note("head up", "", head.address)
@@ -90,31 +89,25 @@ class _Head:
             self._events.note("head down")
         return code
 
-    def _started(self, stack: ExitStack) -> "tuple[rendezvous.Head, subprocess.Popen[bytes], Programs] | None":
-        """Ray's head, started again if it does not come up, and left running in `stack`; None when told to end."""
+    def _started(
+        self, stack: ExitStack
+    ) -> "tuple[rendezvous.Head, tuple[subprocess.Popen[bytes], Programs]] | None":  # fmt: skip
+        """Ray's head, left running in `stack`; None when told to end."""
         host = rendezvous.own_address(rendezvous.own_host())
         head = rendezvous.prepare(self._home, f"{host}:{free_port()}", self._attempt)
-        for left in reversed(range(STARTS)):
-            try:
-                process, programs = self._start(head, host, stack)
-            except StartError as error:
-                stack.close()
-                if self._is_to_end():
-                    return None
-                if not left:
-                    raise
-                print(f"{error} Starting it again.", flush=True)
-                head = replace(head, address=f"{host}:{free_port()}")
-            else:
-                return head, process, programs
-        raise AssertionError("the last start returns or raises")
+        try:
+            return started_head(stack, head, lambda head: self._start(head, stack), self._is_to_end)
+        except StartError:
+            if self._is_to_end():
+                return None
+            raise
 
-    def _start(self, head: rendezvous.Head, host: str, stack: ExitStack) -> tuple["subprocess.Popen[bytes]", Programs]:
+    def _start(self, head: rendezvous.Head, stack: ExitStack) -> tuple["subprocess.Popen[bytes]", Programs]:
         config, home = self._config, self._home
         tree = autoscaling_config(config, self._attempt, head.address)
         files.write_private(home / files.AUTOSCALING_NAME, yaml.safe_dump(tree, sort_keys=False))
         arguments = [
-            "--head", f"--port={head.address.rpartition(':')[2]}", f"--node-ip-address={host}",
+            "--head", f"--port={head.port}", f"--node-ip-address={head.host}",
             "--include-dashboard=false", f"--ray-client-server-port={free_port()}",
             f"--autoscaling-config={home / files.AUTOSCALING_NAME}",
         ]  # fmt: skip
@@ -128,7 +121,7 @@ class _Head:
         process = stack.enter_context(
             ray_node(self._share(), environment, arguments, config.local_disk, self._name(), log)
         )
-        wait_for_port(head.address, process, log)
+        wait_for_port(head.address, process, log, self._is_to_end)
         self._wait_for_node(head, process, log)
         return process, programs
 

@@ -13,14 +13,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from cluster import slurm
 from cluster.node.fair_share import worker_environment
-from cluster.rendezvous import free_port
+from cluster.rendezvous import Head, free_port
 from cluster.slurm import MARK
 
 _PREFIX = "ray-"
@@ -35,11 +36,14 @@ _STORE_SHARE, _MIN_STORE_MB = 0.3, 80
 STARTS = 3
 """How often Ray is started on a node where it does not come up. It gives its own processes 30 s for that, a constant,
 which a busy node, or Python packages on a slow file system, exceed at first."""
+_PORT_WAIT_S = 120.0
 _OWN_LOGS, _KEPT_BYTES = ("gcs_server.out", "gcs_server.err", "raylet.out", "raylet.err"), 4096
 _STARTED = "Ray runtime started"
 """What `ray start` writes once the node has joined."""
 MAX_DISK_PATH = 20
 """Characters that the path of a node's local disk may have: Ray's sockets lie some 60 below, and 107 are allowed."""
+
+_Started = TypeVar("_Started")
 
 
 @dataclass(frozen=True)
@@ -149,11 +153,35 @@ def has_started(log: Path, since: int) -> bool:
         return _STARTED.encode() in file.read()
 
 
-def wait_for_port(address: str, process: "subprocess.Popen[bytes]", log: Path, patience_s: float = 120) -> None:
-    """Until something listens at the address. Raises StartError when the process ends, or it takes too long."""
+def started_head(
+    stack: ExitStack, head: Head, start: Callable[[Head], _Started], is_to_end: Callable[[], bool]
+) -> tuple[Head, _Started]:
+    """Ray's head, started again elsewhere if it does not come up, and left running in `stack`.
+
+    start: enters its node into `stack`. Raises StartError when the last start has failed, or there is to be no other.
+    """
+    for left in reversed(range(STARTS)):
+        try:
+            return head, start(head)
+        except StartError as error:
+            stack.close()
+            if not left or is_to_end():
+                raise
+            print(f"{error} Starting it again.", flush=True)
+            head = replace(head, address=f"{head.host}:{free_port()}")
+    raise AssertionError("the last start returns or raises")
+
+
+def wait_for_port(
+    address: str, process: "subprocess.Popen[bytes]", log: Path, is_to_end: Callable[[], bool] = lambda: False
+) -> None:
+    """Until something listens at the address. Raises StartError when the process ends, it takes too long, or this
+    program is to end."""
     host, _, port = address.rpartition(":")
-    end = time.monotonic() + patience_s
+    end = time.monotonic() + _PORT_WAIT_S
     while time.monotonic() < end and process.poll() is None:
+        if is_to_end():
+            raise StartError("Told to end while Ray was starting.")
         try:
             with socket.create_connection((host, int(port)), timeout=1):
                 return

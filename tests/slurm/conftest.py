@@ -66,6 +66,16 @@ def failing_starts(folder: Path, times: int) -> dict[str, str]:
     return {"PYTHONPATH": f"{folder}:{ROOT}:{PACKAGES}"}
 
 
+def hanging_starts(folder: Path) -> dict[str, str]:
+    """Return an environment in which `ray start` never gets anywhere."""
+    (folder / "sitecustomize.py").write_text(
+        "import sys, time\n"
+        "if 'ray.scripts.scripts' in sys.orig_argv and 'start' in sys.orig_argv:\n"
+        "    time.sleep(3600)\n"
+    )
+    return {"PYTHONPATH": f"{folder}:{ROOT}:{PACKAGES}"}
+
+
 def folder_of(bed: Any, user: str) -> Path:
     """Create a folder owned by `user`; the folders pytest creates are closed to other users."""
     folder = Path(tempfile.mkdtemp(dir=bed.folder))

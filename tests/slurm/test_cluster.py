@@ -19,7 +19,7 @@ from emixer.config import Config, load_config, to_yaml, with_overrides
 from emixer.run_folder import RunFolder
 from emixer.stages import generate
 
-from .conftest import Cluster, failing_starts, python_of_others, testbed
+from .conftest import Cluster, failing_starts, hanging_starts, python_of_others, testbed
 
 pytestmark = pytest.mark.slurm
 
@@ -245,6 +245,15 @@ time.sleep(600)
 """
 
 
+def terminate_shell(bed: Any, job: str) -> None:
+    """Send SIGTERM to the shell of a batch script alone, as SLURM does where it has cgroups."""
+    (shell,) = [
+        pid for pid, command in bed.processes_of("slurm_script", f"SLURM_JOB_ID={job}\0").items()
+        if command.startswith("/bin/bash")
+    ]  # fmt: skip
+    os.kill(shell, signal.SIGTERM)
+
+
 @pytest.mark.parametrize("by", ["the shell alone, as with cgroups", "scancel"])
 def test_head_that_slurm_ends_lets_programs_save_and_cleans_up(
     by: str, make_cluster: Callable[..., Any], bed: Any, tmp_path: Path
@@ -259,10 +268,7 @@ def test_head_that_slurm_ends_lets_programs_save_and_cleans_up(
     if by == "scancel":  # reaches every process of the job on this bed, the head twice
         bed.run(["scancel", head])
     else:
-        shells = [pid for pid, command in bed.processes_of("slurm_script", f"SLURM_JOB_ID={head}\0").items()
-                  if "/bin/bash" in command]  # fmt: skip
-        assert len(shells) == 1
-        os.kill(shells[0], signal.SIGTERM)
+        terminate_shell(bed, head)
     bed.wait_for(lambda: cluster.queued() == [], 30, "the end of all jobs")
     assert (tmp_path / "saved").exists()
     assert cluster.events("head down")
@@ -454,6 +460,20 @@ def test_head_and_worker_are_started_again_where_ray_does_not_come_up(
     assert len(cluster.events("asked")) == 1, "no second job: its node would have to queue again"
     assert "Starting it again" in next((cluster.home / "logs").glob("*-head.out")).read_text()
     cluster.command("down")
+    cluster.assert_nothing_left()
+
+
+def test_head_that_slurm_ends_while_ray_is_starting_leaves_nothing(
+    make_cluster: Callable[..., Any], bed: Any, tmp_path: Path
+) -> None:
+    cluster = make_cluster()
+    environment = hanging_starts(tmp_path)
+    cluster.command("up", "--config", str(cluster.config_file), "--no-wait", environment=environment)
+    (head,) = cluster.queued()
+    bed.wait_for(lambda: bed.processes_of("ray.scripts.scripts", f"SLURM_JOB_ID={head}\0"), 60, "the start of Ray")
+    terminate_shell(bed, head)
+    bed.wait_for(lambda: bed.state_of(head) == "COMPLETED", 60, "the end of the head")
+    assert not list(cluster.home.glob("token-*"))
     cluster.assert_nothing_left()
 
 

@@ -22,7 +22,7 @@ from emixer.config import load_config, with_overrides
 from emixer.run_folder import RunFolder
 from emixer.stages import train
 
-from .conftest import failing_starts
+from .conftest import failing_starts, hanging_starts
 
 pytestmark = pytest.mark.slurm
 
@@ -369,6 +369,24 @@ def test_nodes_of_a_job_are_started_again_where_ray_does_not_come_up(site: Any, 
     assert len(list(tmp_path.glob("failed-*"))) == 2
     assert site.log(job).count("Starting it again") == 1
     assert_nothing_left(site, job)
+
+
+@pytest.mark.parametrize("by", ["python -m jobs cancel", "a preemption, with cgroups"])
+def test_job_told_to_end_while_ray_is_starting_leaves_nothing_behind(site: Any, tmp_path: Path, by: str) -> None:
+    job = site.submit("train", environment=hanging_starts(tmp_path))
+    start = ("ray.scripts.scripts", f"SLURM_JOB_ID={job}\0")
+    site.bed.wait_for(lambda: site.bed.processes_of(*start), 60, "the start of Ray")
+    (first,) = site.bed.processes_of(*start)
+    if by == "a preemption, with cgroups":
+        signal_task(site, job, signal.SIGTERM)
+        restarts = ["squeue", "-h", "-j", job, "-O", "RestartCnt"]
+        site.bed.wait_for(lambda: site.bed.run(restarts, check=False).stdout.strip() == "1", 60, "the requeue")
+        site.bed.wait_for(lambda: first not in site.bed.processes_of(*start), 30, "the end of its first life")
+        assert not list((tmp_path / "slurm-jobs" / "cluster" / job).glob(f"token-{job}-0"))
+    site.jobs("cancel", job)
+    site.bed.wait_for(lambda: site.bed.state_of(job) == "CANCELLED", 60, "the end of the job")
+    assert_nothing_left(site, job)
+    assert not list((tmp_path / "slurm-jobs" / "cluster" / job).glob("token-*"))
 
 
 def test_job_fails_where_ray_never_comes_up(site: Any, tmp_path: Path) -> None:
