@@ -263,7 +263,29 @@ def _hint(key: str, kind: str | None) -> str:
     elsewhere = dict.fromkeys(s.kind for s in all_settings() if s.key == key and s.kind and s.kind != kind)
     if elsewhere:
         return f" It belongs to kind {' or '.join(elsewhere)}; this one is {kind}."
-    keys = list(dict.fromkeys(s.key for s in all_settings() if s.kind in (None, kind)))
-    same_leaf = [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]]
-    near = difflib.get_close_matches(key, same_leaf or keys, n=1, cutoff=0.0 if same_leaf else 0.5)
-    return f" Did you mean {near[0]}?" if near else " `emixer train --print-config` lists all keys."
+    near = _nearest(key, list(dict.fromkeys(s.key for s in all_settings() if s.kind in (None, kind))))
+    return f" Did you mean {near}?" if near else " `emixer train --print-config` lists all keys."
+
+
+def _nearest(key: str, keys: Sequence[str]) -> str | None:
+    """The setting most likely meant, if any.
+
+    In a section that there is: one spelled alike or beginning so; else one of the same name in a related section, in
+    none, or nowhere else. In one that there is not: one spelled alike, of the same name if any is.
+    """
+    section, _, name = key.rpartition(".")
+    names = [k.rpartition(".")[2] for k in keys if k.rpartition(".")[0] == section]
+    same_name = [k for k in keys if k.rpartition(".")[2] == name]
+    related = [k for k in same_name if k.split(".")[0] == key.split(".")[0]]
+    if not names:
+        return _closest(key, related or same_name or keys, cutoff=0.7)
+    alike = _closest(name, names, cutoff=0.7) or next((n for n in names if n.startswith(f"{name}_")), None)
+    if alike is not None:
+        return f"{section}.{alike}".lstrip(".")
+    is_clear = len(same_name) == 1 or not section
+    of_no_section = [k for k in same_name if "." not in k]
+    return _closest(key, related or of_no_section or (same_name if is_clear else []), cutoff=0.0)
+
+
+def _closest(name: str, names: Sequence[str], cutoff: float) -> str | None:
+    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=cutoff)), None)

@@ -95,14 +95,21 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
         ("optim.lr_descriminator=0.1", "optim.lr_discriminator"),
         ("model.image_generator.chanels=8", "model.image_generator.channels"),
         ("trian.images=8", "train.images"),
+        ("train.image=8", "train.images"),
+        ("optim.lr=0.1", "optim.lr_generator"),
+        ("train.seed=1", "seed"),
+        ("generte.seed=1", "generate.seed"),
+        ("sed=1", "seed"),
+        ("batch_size=8", "train.batch_size"),
     ],
 )
 def test_an_unknown_key_is_answered_with_the_nearest_one(override: str, nearest: str) -> None:
     assert f"Did you mean {nearest}?" in message_for(override)
 
 
-def test_a_key_like_no_other_points_to_the_list_of_keys() -> None:
-    assert "--print-config` lists all keys" in message_for("qqqqqqqqq=1")
+@pytest.mark.parametrize("key", ["qqqqqqqqq", "train.output", "train.out"])
+def test_a_key_like_no_other_points_to_the_list_of_keys(key: str) -> None:
+    assert "there is no such key. `emixer train --print-config` lists all keys" in message_for(f"{key}=1")
 
 
 def test_all_problems_are_named_at_once() -> None:
