@@ -27,6 +27,7 @@ from emixer.data.dicom_pixels import require_decodable, stored_pixels
 from emixer.data.gray_range import range_of_levels
 from emixer.data.image_error import ImageError
 from emixer.errors import ConfigError
+from emixer.extras import to_install
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -91,7 +92,7 @@ def require_dicom(what: str) -> None:
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"{what} needs packages that are not installed ({', '.join(missing)}). Run `pip install 'emixer[dicom]'`."
+            f"{what} needs packages that are not installed ({', '.join(missing)}). Run {to_install('dicom')}."
         )
 
 

@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from packaging.requirements import Requirement
 
 from emixer.doctor.finding import Finding, ok, problem
+from emixer.extras import to_install
 
 _EXTRAS = {
     "dicom": "DICOM images",
@@ -37,7 +38,7 @@ def look() -> list[Finding]:
             ok("packages", f"all {len(always)} required ones, torch {version('torch')}, ray {version('ray')}")
         )
     there = [f"{name} ({what})" for name, what in _EXTRAS.items() if _is_complete(name, needed)]
-    return [*findings, ok("extras", ", ".join(there) or "none; `pip install 'emixer[dicom]'` reads DICOM")]
+    return [*findings, ok("extras", ", ".join(there) or f"none; {to_install('dicom')} adds DICOM")]
 
 
 def _version(requirement: Requirement) -> str | None:

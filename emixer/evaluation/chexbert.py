@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from emixer.errors import CheckpointError, ConfigError
 from emixer.evaluation.report_mentions import Mention
+from emixer.extras import to_install
 
 CONDITIONS = (
     "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Pneumonia",
@@ -54,7 +55,7 @@ class Chexbert:
             from transformers import BertConfig, BertModel, BertTokenizer
         except ImportError as error:
             raise ConfigError(
-                "evaluate.chexbert needs transformers. Run `pip install 'emixer[fid]'`, or unset evaluate.chexbert."
+                f"evaluate.chexbert needs transformers. Run {to_install('fid')}, or unset evaluate.chexbert."
             ) from error
         config = BertConfig.from_pretrained(folder) if (folder / "config.json").is_file() else BertConfig()
         self._tokenizer = BertTokenizer.from_pretrained(str(folder), local_files_only=True, do_lower_case=True)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from emixer.errors import CheckpointError, ConfigError
 from emixer.evaluation.features import Features
+from emixer.extras import to_install
 
 
 class _OutsideFeatures(Features):
@@ -150,7 +151,7 @@ def check_inception(path: Path) -> None:
 
 
 def _missing(features: str, package: str) -> ConfigError:
-    return ConfigError(f"{features} features need {package}, which is not installed: pip install 'emixer[fid]'.")
+    return ConfigError(f"{features} features need {package}, which is not installed. Run {to_install('fid')}.")
 
 
 def _first_line(error: Exception) -> str:

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from emixer.errors import CheckpointError, ConfigError
+from emixer.extras import to_install
 
 MODEL = "radgraph-xl"
 _UNLOADABLE = (
@@ -72,7 +73,7 @@ class Radgraph:
                 from radgraph.rewards import compute_reward
             except ImportError as error:
                 raise ConfigError(
-                    "evaluate.radgraph needs the package radgraph. Run `pip install 'emixer[radgraph]'`, or unset "
+                    f"evaluate.radgraph needs the package radgraph. Run {to_install('radgraph')}, or unset "
                     "evaluate.radgraph."
                 ) from error
             try:

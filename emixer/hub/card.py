@@ -76,7 +76,7 @@ generative models. Out of scope: clinical use, and claims about patients, groups
 ## Load it
 
 ```python
-import emixer  # pip install 'emixer[hub]'
+import emixer  # in a clone of its repository: pip install '.[hub]'
 
 pairs = emixer.from_pretrained("{_NO_NAME_YET}").{drawn}
 pairs.images, pairs.reports  # uint8 (4, {model.side_px}, {model.side_px}), list of str

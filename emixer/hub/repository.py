@@ -14,6 +14,7 @@ from pathlib import Path
 from emixer._version import __version__
 from emixer.config.publish import REPOSITORY_NAME
 from emixer.errors import ConfigError, HubError
+from emixer.extras import to_install
 from emixer.generation.published_model import PUBLISHED_FILES, read_config
 from emixer.hub.card import name_repository
 
@@ -28,9 +29,7 @@ def is_repository_name(text: str) -> bool:
 def require_hub(what: str) -> None:
     """Raises ConfigError where the extra is not installed."""
     if find_spec("huggingface_hub") is None:
-        raise ConfigError(
-            f"{what} needs a package that is not installed (huggingface_hub). Run `pip install 'emixer[hub]'`."
-        )
+        raise ConfigError(f"{what} needs a package that is not installed (huggingface_hub). Run {to_install('hub')}.")
 
 
 def require_token() -> None:

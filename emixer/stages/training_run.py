@@ -13,6 +13,7 @@ from emixer.checkpoint import Checkpoint, find_checkpoint
 from emixer.config import RayConfig
 from emixer.config.training import EncoderConfig, TrainConfig
 from emixer.errors import ConfigError, StoppedError
+from emixer.extras import to_install
 from emixer.progress import Progress
 from emixer.run_folder import RunFolder
 
@@ -34,9 +35,7 @@ def check_trackers(section: str, schedule: TrainConfig | EncoderConfig) -> None:
     """Raises ConfigError when a tracker is not installed."""
     for name in schedule.trackers:
         if importlib.util.find_spec(name) is None:
-            raise ConfigError(
-                f"{section}.trackers: {name} is not installed. Run `pip install 'emixer[{name}]'`, or remove it."
-            )
+            raise ConfigError(f"{section}.trackers: {name} is not installed. Run {to_install(name)}, or remove it.")
 
 
 def start_in_words(last: Checkpoint | None, is_done: bool) -> str:

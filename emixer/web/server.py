@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from emixer.errors import ConfigError
+from emixer.extras import to_install
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -27,8 +28,7 @@ def require_web(command: str) -> None:
     missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"`emixer {command}` needs packages that are not installed ({', '.join(missing)}). Run `pip install "
-            "'emixer[web]'`."
+            f"`emixer {command}` needs packages that are not installed ({', '.join(missing)}). Run {to_install('web')}."
         )
 
 

@@ -311,5 +311,5 @@ def test_elements_that_hold_no_text_cost_an_image_nothing_but_its_sex_and_age() 
 
 def test_without_the_extra_one_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emixer.data.dicom.find_spec", lambda name: None if name == "imagecodecs" else object())
-    with pytest.raises(ConfigError, match=r"not installed \(imagecodecs\)\. Run `pip install 'emixer\[dicom\]'`"):
+    with pytest.raises(ConfigError, match=r"not installed \(imagecodecs\)\. Run `pip install '\.\[dicom\]'`"):
         decode_image(WHOLE, SIDE, "crop")

@@ -138,4 +138,4 @@ def test_without_the_extra_the_command_says_how_to_install_it(trained_run: Path,
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ)
     assert done.returncode == 2
-    assert "pip install 'emixer[hub]'" in done.stderr
+    assert "Run `pip install '.[hub]'` in a clone of emixer." in done.stderr

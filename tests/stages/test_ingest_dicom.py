@@ -83,5 +83,5 @@ def test_ingest_without_the_dicom_extra_fails_before_it_starts(
     assert result.exit_code == 2
     (line,) = result.output.splitlines()
     assert line.startswith("Error: Ingest of image-folder, whose images are DICOM files, needs packages that are not")
-    assert line.endswith("Run `pip install 'emixer[dicom]'`.")
+    assert line.endswith("Run `pip install '.[dicom]'` in a clone of emixer.")
     assert not (tmp_path / "shards").exists()

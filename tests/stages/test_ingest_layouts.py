@@ -64,4 +64,4 @@ def test_phantom_of_dicom_images_says_what_to_install(tmp_path: Path, monkeypatc
     monkeypatch.setattr("emixer.data.dicom.find_spec", lambda name: None)
     result = emixer("phantom", "--layout", "mimic-cxr", "--studies", 5, "--out", tmp_path / "x")
     assert result.exit_code == 2
-    assert "Run `pip install 'emixer[dicom]'`." in result.output
+    assert "Run `pip install '.[dicom]'` in a clone of emixer." in result.output
