@@ -30,7 +30,7 @@ from emixer._version import __version__
 from emixer.config.ingest import IngestConfig
 from emixer.data.arrow_memory import release_unused
 from emixer.data.images import IMAGE_VERSION
-from emixer.data.schema import KNOWN_OF_IMAGES, SHARD_GLOB, SHARD_VERSION, SPLITS, ShardInfo
+from emixer.data.schema import ENGLISH, KNOWN_OF_IMAGES, SHARD_GLOB, SHARD_VERSION, SPLITS, ShardInfo
 from emixer.data.sections import SECTION_VERSION
 from emixer.data.shards import shard_name
 from emixer.data.sources import Collection
@@ -178,6 +178,8 @@ def _settings(collection: Collection, config: IngestConfig) -> dict[str, Any]:
     kept = config.model_dump(mode="json", exclude={"out", "source"})
     if collection.from_headers:
         kept["from_headers"] = list(collection.from_headers)
+    if collection.report_language != ENGLISH:
+        kept["report_language"] = collection.report_language
     return kept | {
         "source": collection.source,
         "label_names": list(collection.label_names),
@@ -291,8 +293,8 @@ def read_aligned(path: Path, block: int) -> pa.Table:
 
 
 def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
-    changed = [key for key in here if there.get(key) != here[key]]
+    changed = [key for key in {**here, **there} if there.get(key) != here.get(key)]
     if not changed:
         return "the tables of the collection name other images, labels or splits"
     key = changed[0]
-    return f"{key} was {there.get(key)!r} there and is {here[key]!r} here"
+    return f"{key} was {there.get(key)!r} there and is {here.get(key)!r} here"

@@ -162,9 +162,7 @@ class ResultsFolder:
             raise RunFolderError(f"{path} is a file. An experiment needs a folder: choose another name.")
         if not about.exists():
             if path.exists() and any(not files.is_bookkeeping(p) for p in path.iterdir()):
-                raise RunFolderError(
-                    f"{path} is not empty and not an experiment (no {_ABOUT}). Choose a new folder, or empty this one."
-                )
+                raise RunFolderError(f"{path} is not empty and not an experiment (no {_ABOUT}). Choose a new folder.")
             return
         try:
             found = json.loads(about.read_text(encoding="utf-8"))

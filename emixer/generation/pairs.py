@@ -127,7 +127,7 @@ class Pairs(Sequence[Pair]):
         """
         folder = Path(folder)
         if folder.exists() and not (folder.is_dir() and all(map(is_bookkeeping, folder.iterdir()))):
-            raise RunFolderError(f"{folder} exists and is no empty folder. Choose a new folder, or empty this one.")
+            raise RunFolderError(f"{folder} exists and is no empty folder. Choose a new folder.")
         names = [f"{index:06d}.png" for index in range(len(self))]
         with written_aside(folder) as aside:
             aside.mkdir()

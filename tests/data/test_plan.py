@@ -11,6 +11,7 @@ from emixer.config.ingest import ImageFolderSource, IngestConfig
 from emixer.data.plan import IMAGES_PER_BLOCK, Plan, Workspace, make_plan, read_aligned, write_aligned
 from emixer.data.sources import Collection
 from emixer.data.sources.collection import image_table
+from emixer.errors import RunFolderError
 
 
 def collection(num_images: int, root: str = "/a", label: int = 1) -> Collection:
@@ -72,8 +73,19 @@ def test_the_fingerprint_changes_with_what_changes_a_byte_and_not_with_where_thi
     others = [
         plan(41), plan(40, side_px=64), plan(40, fit="pad"), plan(40, rows_per_shard=7), plan(40, min_token_count=2),
         plan(40, missing_findings="drop"), make_plan(collection(40, label=0), config()),
+        make_plan(replace(collection(40), report_language="de"), config()),
+        make_plan(replace(collection(40), from_headers=("sex",)), config()),
     ]  # fmt: skip
     assert len({fingerprint, *(other.fingerprint for other in others)}) == len(others) + 1
+
+
+@pytest.mark.parametrize(("before", "now"), [("de", "en"), ("en", "de")])
+def test_a_folder_of_reports_in_another_language_is_another_ingest(tmp_path: Path, before: str, now: str) -> None:
+    plans = {name: make_plan(replace(collection(4), report_language=name), config()) for name in (before, now)}
+    with Workspace(tmp_path).opened(plans[before]):
+        pass
+    with pytest.raises(RunFolderError, match="belongs to another ingest: report_language was"):
+        Workspace(tmp_path).check(plans[now])
 
 
 @pytest.mark.parametrize(
