@@ -105,6 +105,19 @@ def test_same_seed_draws_the_same_pairs_under_other_names(study_config: MakeConf
     assert not names & others
 
 
+def test_orders_cannot_be_computed_from_what_is_not_secret(study_config: MakeConfig, tmp_path: Path) -> None:
+    """The seed is in study.json, and the rule that makes orders of one is public."""
+
+    def pairs_in_order(name: str) -> list[tuple[str, int]]:
+        folder = study_make.run(study_config(tmp_path / name, seed=1)).folder
+        key = StudyFolder.open(folder).key()
+        with closing(sqlite3.connect(folder / "scores.sqlite")) as database:
+            query = "SELECT item FROM places ORDER BY reader, position"
+            return [(key[item].kind, key[item].row) for (item,) in database.execute(query)]
+
+    assert pairs_in_order("a") != pairs_in_order("b")
+
+
 def test_real_images_get_the_artefacts_of_a_jpeg_dataset(
     study_config: MakeConfig, make_dataset: MakeDataset, tmp_path: Path
 ) -> None:

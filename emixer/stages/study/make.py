@@ -121,7 +121,8 @@ def _write_readers(folder: Path, study_id: str, items: Sequence[str], settings: 
     tokens = [new_token() for _ in range(settings.readers)]
     width = len(str(settings.readers))
     names = [f"reader-{number:0{width}d}" for number in range(1, settings.readers + 1)]
-    seen = orders(2 * settings.pairs, settings.repeats, settings.readers, settings.seed)
+    # not from settings.seed: whoever knows that, and it is written down, could compute which places are real
+    seen = orders(2 * settings.pairs, settings.repeats, settings.readers, seed=secrets.randbits(128))
     readers = []
     for name, token, order in zip(names, tokens, seen, strict=True):
         places = zip(_new_names(len(order)), (items[index] for index in order), strict=True)
