@@ -31,7 +31,7 @@ class PublishConfig(Section):
     push: str | None = Field(None, pattern=f"^{REPOSITORY_NAME}$")
     """Repository ORG/NAME of the Hugging Face Hub to upload the folder to. None: nothing leaves this machine."""
     private: bool = True
-    """Whether a repository that does not exist yet is made a private one."""
+    """Whether the repository must be private: a new one is made so, a public one that is there already is refused."""
 
     @model_validator(mode="after")
     def _other_terms_have_a_name(self) -> "PublishConfig":

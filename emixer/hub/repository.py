@@ -44,11 +44,12 @@ def require_token() -> None:
 
 
 def push_to_hub(folder: Path | str, repository: str, private: bool = True) -> str:
-    """Uploads a published model in one commit; returns its address. private: of a repository that does not exist yet.
+    """Uploads a published model in one commit; returns its address.
 
-    Only the four files of a published model are sent, whatever else is in the folder; the card gets the repository's
-    name. Raises ConfigError if the extra is not installed, CheckpointError for a folder that is not a published model,
-    HubError if the Hub refuses.
+    private: whether the repository, created if there is none, must be private. Only the four files of a published model
+    are sent, whatever else is in the folder; the card gets the repository's name. Raises ConfigError if the extra is
+    not installed, CheckpointError for a folder that is not a published model, HubError if the Hub refuses, or if the
+    repository is there already and public, before anything is sent.
     """
     require_hub("Uploading a model")
     folder = Path(folder)
@@ -63,6 +64,11 @@ def push_to_hub(folder: Path | str, repository: str, private: bool = True) -> st
     api = HfApi(library_name=_LIBRARY, library_version=__version__)
     with _readable_errors(repository, None):
         address = api.create_repo(repository, private=private, exist_ok=True)
+        if private and not api.repo_info(repository).private:  # create_repo leaves one that is there as it is
+            raise HubError(
+                f"{repository} is there already, and public. Nothing was sent. Make it private on its page, give "
+                "another repository, or publish with --private false."
+            )
         name_repository(folder, repository)
         api.upload_folder(
             folder_path=folder,

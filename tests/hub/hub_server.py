@@ -61,7 +61,8 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self._handle({rf"/api/models/{_REPOSITORY}/revision/(?P<revision>.+)": self._revision,
+        self._handle({rf"/api/models/{_REPOSITORY}": self._about,
+                      rf"/api/models/{_REPOSITORY}/revision/(?P<revision>.+)": self._revision,
                       rf"/api/models/{_REPOSITORY}/tree/(?P<revision>[^/]+)": self._tree,
                       rf"/{_REPOSITORY}/resolve/(?P<revision>[^/]+)/(?P<file>.+)": self._resolve})  # fmt: skip
 
@@ -169,12 +170,17 @@ class _Handler(BaseHTTPRequestHandler):
         there.commits[sha] = files
         self._json({"commitUrl": f"{self.hub.address}/{repository}/commit/{sha}", "commitOid": sha, "success": True})
 
+    def _about(self, repository: str) -> None:
+        self._json({"id": repository, "private": self._repository(repository).private, "downloads": 0, "likes": 0,
+                    "tags": [], "siblings": []})  # fmt: skip
+
     def _revision(self, repository: str, revision: str) -> None:
         found = self._repository(repository).files(revision)
         if found is None:
             raise _RefusalError(404, "RevisionNotFound")
         sha, files = found
-        self._json({"id": repository, "sha": sha, "private": False, "downloads": 0, "likes": 0, "tags": [],
+        private = self._repository(repository).private
+        self._json({"id": repository, "sha": sha, "private": private, "downloads": 0, "likes": 0, "tags": [],
                     "siblings": [{"rfilename": name} for name in files]})  # fmt: skip
 
     def _tree(self, repository: str, revision: str) -> None:

@@ -57,7 +57,10 @@ def test_only_the_four_files_are_sent_and_a_new_version_is_a_commit(hub: Hub, pu
     (folder / "notes-on-patients.txt").write_text("never")
     emixer.push_to_hub(folder, NAME, private=False)
     (folder / "README.md").write_text((folder / "README.md").read_text() + "\nContact: the lab.\n")
-    emixer.push_to_hub(folder, NAME)
+    with pytest.raises(HubError, match=r"there already, and public\. Nothing was sent"):
+        emixer.push_to_hub(folder, NAME)
+    assert len(hub.repositories[NAME].commits) == 1
+    emixer.push_to_hub(folder, NAME, private=False)
     repository = hub.repositories[NAME]
     first, second = repository.commits.values()
     assert not repository.private
