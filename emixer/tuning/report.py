@@ -12,7 +12,7 @@ from typing import Any
 
 import jinja2
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
 from emixer import files
@@ -86,12 +86,19 @@ def importances(study: Study) -> dict[str, float]:
     varied = {key for t in done for key in t.params if len({repr(o.params.get(key)) for o in done}) > 1}
     if len(done) < _LEAST_FOR_IMPORTANCE or not varied:
         return {}
-    target = (lambda trial: trial.values[0]) if len(study.directions) > 1 else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=target)
+        found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=_first_of_several(study))
     total = sum(found.values())
     return {name: share / total for name, share in found.items()} if total > 0 and math.isfinite(total) else {}
+
+
+def _first_of_several(study: Study) -> Callable[[FrozenTrial], float] | None:
+    """Return the first metric of a study of several as importances are measured: Optuna takes low values for good."""
+    if len(study.directions) == 1:
+        return None
+    sign = -1 if study.directions[0] is StudyDirection.MAXIMIZE else 1
+    return lambda trial: sign * trial.values[0]
 
 
 def _row(trial: FrozenTrial, keys: Sequence[str], num_values: int, is_best: bool) -> dict[str, Any]:
@@ -143,8 +150,8 @@ def _pictures(study: Study, metrics: Sequence[str]) -> Iterator[tuple[str, bytes
         plots["Contours"] = lambda: drawn.plot_contour(study, params=keys, **named)
     if importances(study):
         evaluator = PedAnovaImportanceEvaluator()
-        target = {"target": chosen["target"]} if several else {}
-        plots["Importances"] = lambda: drawn.plot_param_importances(study, evaluator=evaluator, **target)
+        target = _first_of_several(study)
+        plots["Importances"] = lambda: drawn.plot_param_importances(study, evaluator=evaluator, target=target)
     for name, draw in plots.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

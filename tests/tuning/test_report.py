@@ -69,6 +69,24 @@ def test_two_objectives_have_a_pareto_front_and_importances_of_the_first(tmp_pat
     assert f"Best: trial {leader.number}" in page
 
 
+def test_importances_are_about_the_best_trials_whatever_else_is_measured(tmp_path: Path) -> None:
+    """The rate decides which trials are best, alpha which are worst."""
+    found = []
+    for metrics in (["label_auc"], ["label_auc", "word_cross_entropy"]):
+        config = with_overrides(Config(), {"tune.space": SPACE, "tune.sampler": "random", "tune.metrics": metrics})
+        space = parse_space(SPACE, config)
+        folder = tmp_path / str(len(metrics))
+        folder.mkdir()
+        study = open_study(folder, config, space)
+        for _ in range(60):
+            trial = study.ask(dict(space))
+            away = abs(math.log10(trial.params["optim.lr_generator"]) + 3)
+            study.tell(trial, [math.exp(-away) - 5 * (trial.params["loss.alpha"] < 0.15), 0.8][: len(metrics)])
+        found.append(importances(study))
+    assert found[0] == pytest.approx(found[1])
+    assert found[0]["optim.lr_generator"] > 0.9
+
+
 def test_running_and_failed_trials_are_in_the_table(tmp_path: Path) -> None:
     study = searched(tmp_path, 2, ["fid"])
     space = parse_space(SPACE, Config())
