@@ -118,9 +118,9 @@ def head_script(config: ClusterConfig, attempt: str) -> str:
     """
     run = shlex.join([sys.executable, "-m", "cluster.head", str(config.home), attempt])
     lines = [
-        f"{run} &", "head=$!", "trap 'kill -TERM $head 2>/dev/null' TERM",
-        "while kill -0 $head 2>/dev/null; do wait $head; done",  # a signal ends `wait` early
-        "wait $head", "code=$?", _cleanup(config, attempt), "exit $code",
+        f"{run} &", "head=$!", "trap 'kill -TERM $head 2>/dev/null || :' TERM",
+        "while kill -0 $head 2>/dev/null; do wait $head || :; done",  # a signal ends `wait` early
+        "wait $head && code=0 || code=$?", _cleanup(config, attempt), "exit $code",  # as `setup` may say `set -e`
     ]  # fmt: skip
     return _script(config, "\n".join(lines))
 

@@ -156,7 +156,7 @@ def has_started(log: Path, since: int) -> bool:
 def started_head(
     stack: ExitStack, head: Head, start: Callable[[Head], _Started], is_to_end: Callable[[], bool]
 ) -> tuple[Head, _Started]:
-    """Ray's head, started again elsewhere if it does not come up, and left running in `stack`.
+    """Ray's head, started again at another port if it does not come up, and left running in `stack`.
 
     start: enters its node into `stack`. Raises StartError when the last start has failed, or there is to be no other.
     """
