@@ -96,12 +96,12 @@ def _named_columns(source: ImageFolderSource) -> list[str]:
 
 
 def _remarks(source: ImageFolderSource, table: pa.Table, images: pa.Table) -> dict[str, int]:
-    """What a user should know: how splits are made where no column tells whose images they are, and how many cells of
-    sex and age could not be read."""
+    """What a user should know: what counts as a patient where no column tells, and how many cells of sex and age could
+    not be read."""
     remarks = {}
     if source.subject_column is None:
         each = "study" if source.study_column is not None else "image"
-        remarks[f"images split as if each {each} were a patient of its own (no subject_column)"] = images.num_rows
+        remarks[f"images of unknown patients: each {each} counts as one (no subject_column)"] = images.num_rows
     for name, column, expected in (
         ("sex", source.sex_column, "F, M, female or male"),
         ("age_years", source.age_column, f"whole years up to {OLDEST_YEARS}"),

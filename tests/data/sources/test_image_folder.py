@@ -171,10 +171,10 @@ def test_it_is_remarked_what_counts_as_a_patient_where_no_column_names_them(tmp_
     text = "image,Edema,exam\na.png,1,e1\nb.png,0,e1\n"
     by_image = read(tmp_path, text, label_columns=("Edema",))
     assert column(by_image, "subject_id") == ["a.png", "b.png"]
-    assert by_image.remarks == {"images split as if each image were a patient of its own (no subject_column)": 2}
+    assert by_image.remarks == {"images of unknown patients: each image counts as one (no subject_column)": 2}
     by_study = read(tmp_path, text, label_columns=("Edema",), study_column="exam")
     assert column(by_study, "subject_id") == ["e1", "e1"]
-    assert by_study.remarks == {"images split as if each study were a patient of its own (no subject_column)": 2}
+    assert by_study.remarks == {"images of unknown patients: each study counts as one (no subject_column)": 2}
 
 
 def test_views_are_spelled_as_they_were_asked_for(tmp_path: Path) -> None:
