@@ -96,9 +96,11 @@ sbatch --job-name=ray-one-head --nodes=1 --ntasks=1 --cpus-per-task=2 --mem=8192
 --comment=ray:{key}:ATTEMPT:head:- <<'END'
 #!/bin/bash
 module load cuda
-trap : TERM
-{python} -m cluster.head /shared/rays/one ATTEMPT
-code=$?
+{python} -m cluster.head /shared/rays/one ATTEMPT &
+head=$!
+trap 'kill -TERM $head 2>/dev/null || :' TERM
+while kill -0 $head 2>/dev/null; do wait $head || :; done
+wait $head && code=0 || code=$?
 {python} -m cluster.cleanup /shared/rays/one ATTEMPT
 exit $code
 END
