@@ -10,8 +10,9 @@ from emixer.cli.base import setting, stage_command
 @setting("--license", "publish.license")
 @setting("--license-name", "publish.license_name")
 @setting("--shards", "data.shards")
-@setting("--min-images", "publish.min_images")
+@setting("--min-patients", "publish.min_patients")
 @setting("--min-token-count", "publish.min_token_count")
+@setting("--min-token-patients", "publish.min_token_patients")
 @setting("--push", "publish.push")
 @setting("--private", "publish.private")
 def command() -> None:

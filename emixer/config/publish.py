@@ -24,10 +24,13 @@ class PublishConfig(Section):
     """Terms of the weights: a licence identifier of the Hugging Face Hub such as `cc-by-nc-4.0`, or `other`."""
     license_name: str | None = None
     """Name of those terms in words, where the licence is `other`."""
-    min_images: int = Field(5, ge=1)
-    """Combinations of labels, sex, age and view of fewer training images are left out: they may tell a patient."""
+    min_patients: int = Field(5, ge=1)
+    """Combinations of labels, sex, age and view that fewer patients of the train split have are left out: they may tell
+    a patient."""
     min_token_count: int = Field(6, ge=1)
     """A vocabulary with words that occur less often in the training reports is refused: they may be names."""
+    min_token_patients: int = Field(2, ge=1)
+    """So is one with words that stand in the training reports of fewer patients: a name may stand in all of one's."""
     push: str | None = Field(None, pattern=f"^{REPOSITORY_NAME}$")
     """Repository ORG/NAME of the Hugging Face Hub to upload the folder to. None: nothing leaves this machine."""
     private: bool = True

@@ -9,6 +9,7 @@ function of the seed, which a shared `streaming_split` does not promise; docs/de
 Shapes: N images, P pixels of an image, L labels, Y labels and columns of conditions, S sentences, W words.
 """
 
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -30,6 +31,7 @@ from emixer.data.known_of_images import column_of, columns_in
 from emixer.data.label_share import Hashes, kept_hashes
 from emixer.data.labels import LabelPolicy
 from emixer.data.order import DataOrder, Position
+from emixer.data.patients import PATIENT, num_patients, patients_in
 from emixer.data.shards import ShardSet
 from emixer.data.vocabulary import Vocabulary
 
@@ -134,6 +136,17 @@ class WindowReader:
         labels = np.concatenate([labels[labelled] for labels, labelled, _ in found])
         vectors, counts = np.unique(labels, axis=0, return_counts=True)
         return vectors, counts
+
+    def patients_of_labels(self) -> Array:
+        """How many patients are those of the images with each of the vectors of `label_counts`, int64 (K)."""
+        vectors, patients = [], []
+        for file in self.files:
+            table = pq.read_table(file, columns=[*self._label_columns(), *PATIENT])
+            labels, labelled, _ = self._vectors(table)
+            vectors.append(labels[labelled])
+            patients.append(patients_in(table)[labelled])
+        _, which = np.unique(np.concatenate(vectors), axis=0, return_inverse=True)
+        return num_patients(which, np.concatenate(patients), len(np.unique(which)))
 
     def keeping(self, fraction: float) -> "WindowReader":
         """The same, where only that share of the labelled images of each class keep their labels."""
@@ -285,9 +298,13 @@ def read_ahead(reader: WindowReader, windows: Iterable[int], num_tasks: int) -> 
 
 def _read_span(reader: WindowReader, span: list[int], num_tasks: int) -> Generator[HostBatch]:
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from emixer.data.window_source import WindowSource
 
+    here = ray.get_runtime_context().get_node_id()
+    # until Ray 2.64, which has no other way to prefer a node without insisting on it
+    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     # One task reads its whole share of the span: with a task a window, Ray Data ran them one after the other
     source = WindowSource(partial(_read_block, ray.put(reader)), span, windows_a_task=-(-len(span) // num_tasks))
     dataset = ray.data.read_datasource(
@@ -296,6 +313,8 @@ def _read_span(reader: WindowReader, span: list[int], num_tasks: int) -> Generat
         # Reading needs little CPU and must go on when training workers hold every CPU of the cluster
         num_cpus=0,
         concurrency=num_tasks,
+        # Spread over the cluster, as by default, windows would cross the network twice, and be read on the head too
+        ray_remote_args={"scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=True)},
     )
     dataset.context.execution_options.preserve_order = True
     dataset.context.enable_progress_bars = False

@@ -12,6 +12,8 @@ from emixer.checkpoint import SAMPLER, read_checkpoint
 from emixer.config import Config
 from emixer.config.publish import PublishConfig
 from emixer.data.collection import identify
+from emixer.data.loader import open_windows
+from emixer.data.patients import patients_of_words
 from emixer.data.shards import ShardSet
 from emixer.data.vocabulary import Vocabulary
 from emixer.errors import ConfigError, RunFolderError, ShardError
@@ -29,6 +31,7 @@ from emixer.hub.card import PublishedFacts, model_card
 from emixer.hub.disclosure import require_common_words, without_paths, without_rare_combinations
 from emixer.hub.repository import push_to_hub, require_hub, require_token
 from emixer.run_folder import RunFolder
+from emixer.stages.model_spec import model_spec
 from emixer.stages.result import StageResult
 
 
@@ -130,8 +133,11 @@ def _prepare(config: Config) -> _Publication:
             f"{shards.folder} has another vocabulary than the model. Give the shards that it was trained on: "
             "--shards FOLDER."
         )
-    require_common_words(vocabulary, settings.min_token_count)
-    spec, withheld = without_rare_combinations(trained.spec, settings.min_images)
+    require_common_words(
+        vocabulary, patients_of_words(shards).tolist(), settings.min_token_count, settings.min_token_patients
+    )
+    patients = _patients_of_labels(trained, shards, settings.run)
+    spec, withheld = without_rare_combinations(trained.spec, patients, settings.min_patients)
     facts = PublishedFacts(
         model=without_paths(trained.config),
         spec=spec,
@@ -145,10 +151,29 @@ def _prepare(config: Config) -> _Publication:
     return _Publication(facts, trained, Vocabulary(vocabulary.tokens, min_token_count=vocabulary.min_token_count))
 
 
+def _patients_of_labels(trained: TrainedModel, shards: ShardSet, run: Path) -> list[int]:
+    """How many patients each combination of the model's spec has. Raises ConfigError for shards it is not of."""
+    config, model = _run_config(run), trained.config
+    reader = open_windows(
+        shards, "train", config.data, config.seed, model.max_sentences, model.max_words,
+        conditions=trained.spec.conditions,
+    )  # fmt: skip
+    if model_spec(shards, reader) != trained.spec:
+        raise ConfigError(
+            f"The images in {shards.folder} have other labels than those that the model was trained on. Give the "
+            "shards that it was trained on: --shards FOLDER."
+        )
+    return [int(num) for num in reader.patients_of_labels()]
+
+
+def _run_config(run: Path) -> Config:
+    """Config of the run, which may be given by a checkpoint in it."""
+    return RunFolder.open(run if (run / "run.json").exists() else run.parent.parent, "train").config
+
+
 def _shards(config: Config, run: Path) -> ShardSet:
     """What the model was trained on: `data.shards`, or else what the run names."""
-    of_run = run if (run / "run.json").exists() else run.parent.parent
-    folder = config.data.shards or RunFolder.open(of_run, "train").config.data.shards
+    folder = config.data.shards or _run_config(run).data.shards
     if folder is None:
         raise ConfigError("data.shards is not set, and the run names none. Give --shards FOLDER.")
     try:

@@ -1,17 +1,23 @@
 """A trained run with much that must not leave it, what is published of it, and a Hub on this machine."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from emixer.checkpoint import NETWORKS, SAMPLER, point, save_checkpoint
 from emixer.config import Config, with_overrides
 from emixer.data.loader import open_windows
-from emixer.data.shards import ShardSet
+from emixer.data.schema import read_shard_info
+from emixer.data.shards import ShardSet, write_shard
+from emixer.data.vocabulary import Vocabulary
+from emixer.files import sha256_of
 from emixer.model_kinds import build_model
 from emixer.run_folder import RunFolder
 from emixer.stages.model_spec import model_spec
@@ -19,20 +25,58 @@ from emixer.stages.publish import PublishResult, run
 from tests.hub.hub_server import TOKEN, Hub, serve_hub
 
 SECRET = "secret-place-of-patients"
-COUNTS = (40, 30, 9, 2, 1)
-"""Images of the combinations of labels: the last two are rare."""
+COUNTS = (40, 30, 9, 6, 2, 1)
+"""Images of the combinations of labels, one label more in each: the last two are rare, and the six before are one
+patient's."""
+
+
+def rewrite_train(shards: Path, **columns: list[Any]) -> None:
+    """Other values of some columns of the train shard, in the manifest too."""
+    path = shards / "train-00000.parquet"
+    info, table = read_shard_info(path), pq.read_table(path)
+    for name, values in columns.items():
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, table.schema.field(name), pa.array(values, table.schema.field(name).type))
+    write_shard(path, table, info, row_group_rows=16)
+    manifest = json.loads((shards / "manifest.json").read_text())
+    for shard in manifest["shards"]:
+        if shard["name"] == path.name:
+            shard |= {"num_bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    (shards / "manifest.json").write_text(json.dumps(manifest))
+
+
+LENIENT: dict[str, Any] = {"min_token_count": 1, "min_token_patients": 1}
+"""Words of the tiny vocabulary are rare."""
 
 
 @pytest.fixture(scope="package")
-def trained_run(tmp_path_factory: pytest.TempPathFactory, tiny_shards: Path, tiny_config: Config) -> Path:
+def shards_of_patients(tmp_path_factory: pytest.TempPathFactory, tiny_shards: Path) -> Path:
+    """The tiny shards with those combinations of labels in train; the word `mass` is in six reports of one patient."""
+    folder = tmp_path_factory.mktemp("shards") / "of-patients"
+    shutil.copytree(tiny_shards, folder)
+    table = pq.read_table(folder / "train-00000.parquet")
+    labels = [[int(label < number) for label in range(14)] for number, count in enumerate(COUNTS) for _ in range(count)]
+    subjects, sentences = table["subject_id"].to_pylist(), table["sentences"].to_pylist()
+    first = sum(COUNTS[:3])
+    for row in range(first, first + 6):
+        subjects[row], sentences[row] = "one", [["mass", "seen"]]
+    unlabelled = [None] * (table.num_rows - len(labels))
+    rewrite_train(folder, labels=labels + unlabelled, subject_id=subjects, sentences=sentences)
+    vocabulary = Vocabulary.load(folder / "vocabulary.json")
+    Vocabulary((*vocabulary.tokens, "mass")).save(folder / "vocabulary.json")
+    return folder
+
+
+@pytest.fixture(scope="package")
+def trained_run(tmp_path_factory: pytest.TempPathFactory, shards_of_patients: Path, tiny_config: Config) -> Path:
     """Random weights; the encoder's weights came from a file, and the run knows where the shards are."""
     weights = {f"model.report_decoder.encoder.{key}": value for key, value in
                {"weights": f"/{SECRET}/encoder.safetensors", "frozen": True}.items()}  # fmt: skip
-    config = with_overrides(tiny_config, weights)
-    shards = ShardSet.open(tiny_shards)
+    config = with_overrides(tiny_config, weights | {"data.shards": shards_of_patients})
+    shards = ShardSet.open(shards_of_patients)
     reader = open_windows(shards, "train", config.data, 0, config.model.max_sentences, config.model.max_words)
-    vectors = tuple(tuple(int(label < number) for label in range(14)) for number in range(len(COUNTS)))
-    spec = replace(model_spec(shards, reader), label_vectors=vectors, label_counts=COUNTS)
+    spec = model_spec(shards, reader)
+    assert spec.label_counts == COUNTS
     torch.manual_seed(0)
     model = build_model(config.model, spec, load_weights=False)
     tensors = {key: value for key, value in model.state_dict().items() if key.startswith(tuple(model.ema_modules()))}
@@ -56,7 +100,7 @@ def publish(trained_run: Path, tmp_path: Path) -> Callable[..., PublishResult]:
     """publish(**settings) of the run, by default under a licence and into tmp_path/published."""
 
     def publish(**settings: object) -> PublishResult:
-        given = {"run": trained_run, "out": tmp_path / "published", "license": "cc-by-nc-4.0", "min_token_count": 1}
+        given = LENIENT | {"run": trained_run, "out": tmp_path / "published", "license": "cc-by-nc-4.0"}
         return run(with_overrides(Config(), {f"publish.{key}": value for key, value in (given | settings).items()}))
 
     return publish
@@ -66,7 +110,7 @@ def publish(trained_run: Path, tmp_path: Path) -> Callable[..., PublishResult]:
 def published(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is published of the run. To be read only."""
     out = tmp_path_factory.mktemp("published") / "model"
-    values = {"run": trained_run, "out": out, "license": "cc-by-nc-4.0", "min_token_count": 1}
+    values = LENIENT | {"run": trained_run, "out": out, "license": "cc-by-nc-4.0"}
     return run(with_overrides(Config(), {f"publish.{key}": value for key, value in values.items()})).folder
 
 

@@ -13,10 +13,11 @@ from click.testing import CliRunner
 
 import emixer
 from emixer.cli.main import main
+from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
 from emixer.errors import CheckpointError, ConfigError, RunFolderError, ShardError
 from emixer.generation.published_model import PUBLISHED_FILES
 from emixer.stages.publish import PublishResult
-from tests.hub.conftest import SECRET, read_json
+from tests.hub.conftest import SECRET, read_json, rewrite_train
 
 Publish = Callable[..., PublishResult]
 
@@ -41,10 +42,12 @@ def test_it_draws_what_the_run_draws(trained_run: Path, published: Path) -> None
     assert drawn.reports == of_run.reports
 
 
-def test_nothing_of_patients_or_of_this_machine_leaves(trained_run: Path, published: Path, tiny_shards: Path) -> None:
-    private = private_texts(tiny_shards)
+def test_nothing_of_patients_or_of_this_machine_leaves(
+    trained_run: Path, published: Path, shards_of_patients: Path
+) -> None:
+    private = private_texts(shards_of_patients)
     assert len(private) > 100
-    assert {SECRET.encode(), b"0.123456", b"epoch", str(tiny_shards).encode()} <= found_in(trained_run, private)
+    assert {SECRET.encode(), b"0.123456", b"epoch", str(shards_of_patients).encode()} <= found_in(trained_run, private)
     assert found_in(published, private) == set()
     assert {path.name for path in published.iterdir()} == set(PUBLISHED_FILES)
 
@@ -58,18 +61,18 @@ def test_weights_are_those_that_sampling_needs_without_any_metadata(published: P
 
 
 def test_rare_combinations_of_labels_are_left_out(publish: Publish) -> None:
-    result = publish(min_images=5)
+    result = publish(min_patients=5)
     spec = read_json(result.folder / "config.json")["spec"]
     assert isinstance(spec, dict)
     assert spec["label_counts"] == [40, 30, 9]
-    assert "2 combinations of labels and conditions of fewer than 5 training images left out (3.7%" in str(result)
+    assert "3 combinations of labels and conditions of fewer than 5 training patients left out (10.2%" in str(result)
     drawn = emixer.from_pretrained(result.folder, device="cpu").sample(num=64)
     assert set(drawn.labels.sum(axis=1)) == {0, 1, 2}  # combination k has k labels
 
 
 def test_a_floor_that_leaves_nothing_is_refused(publish: Publish) -> None:
-    with pytest.raises(ConfigError, match=r"min_images=41 leaves nothing.*most frequent: 40"):
-        publish(min_images=41)
+    with pytest.raises(ConfigError, match=r"min_patients=41 leaves nothing.*most frequent: 40"):
+        publish(min_patients=41)
 
 
 def test_rare_words_are_refused_and_not_told(publish: Publish, tmp_path: Path) -> None:
@@ -77,6 +80,32 @@ def test_rare_words_are_refused_and_not_told(publish: Publish, tmp_path: Path) -
         publish(min_token_count=6)
     assert "pneumothorax" not in str(caught.value)
     assert not (tmp_path / "published").exists()
+
+
+def test_words_of_one_patient_are_refused(publish: Publish, shards_of_patients: Path) -> None:
+    """However often they occur: a name may stand in all reports of its patient."""
+    sentences = pq.read_table(shards_of_patients / "train-00000.parquet", columns=["sentences", "subject_id"])
+    patients: dict[str, set[str]] = {}
+    for report, subject in zip(sentences["sentences"].to_pylist(), sentences["subject_id"].to_pylist(), strict=True):
+        for sentence in report or ():
+            for word in sentence:
+                patients.setdefault(word, set()).add(subject)
+    words = Vocabulary.load(shards_of_patients / "vocabulary.json").tokens[len(SPECIAL_TOKENS) :]
+    rare = [word for word in words if len(patients.get(word, ())) < 2]
+    assert "mass" in rare
+    with pytest.raises(ConfigError, match=rf"{len(rare)} of {len(words)} words .* in those of fewer than 2 patients"):
+        publish(min_token_patients=2)
+
+
+def test_shards_of_other_labels_are_refused(shards_of_patients: Path, trained_run: Path, tmp_path: Path) -> None:
+    """Their patients would be counted for combinations that others have."""
+    other = shutil.copytree(shards_of_patients, tmp_path / "other")
+    labels = pq.read_table(other / "train-00000.parquet")["labels"].to_pylist()
+    rewrite_train(other, labels=[None, *labels[1:]])
+    arguments = ["--run", str(trained_run), "--out", str(tmp_path / "out"), "--license", "mit", "--shards", str(other)]
+    done = CliRunner().invoke(main, ["publish", *arguments, "--min-token-count", "1", "--min-token-patients", "1"])
+    assert done.exit_code == 2
+    assert "other labels than those that the model was trained on" in done.output
 
 
 def test_the_card_says_what_whoever_loads_it_must_know(published: Path) -> None:

@@ -35,7 +35,10 @@ def test_a_model_that_was_pushed_by_the_command_is_loaded_by_its_name(
     out = tmp_path / "published"
     command = [sys.executable, "-m", "emixer", "publish", "--run", trained_run, "--out", out, "--license", "mit"]
     pushed = subprocess.run(
-        [*command, "--min-token-count", "1", "--push", NAME], capture_output=True, text=True, check=False
+        [*command, "--min-token-count", "1", "--min-token-patients", "1", "--push", NAME],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert pushed.returncode == 0, pushed.stderr
     assert f"Uploaded: {hub.address}/{NAME}" in pushed.stdout

@@ -1,0 +1,50 @@
+"""Whose an image is, for what must be told of patients and not of images: by source and subject, since two sources may
+number their subjects alike. Ids are hashed as they are read.
+
+Shapes: N rows, G groups, V words of the vocabulary.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from emixer.data.shards import ShardSet
+
+PATIENT = ("source", "subject_id")
+"""Columns that identify a patient."""
+
+
+def patients_in(table: pa.Table) -> NDArray[np.uint64]:
+    """A hash of the patient of each row (N)."""
+    named = pc.binary_join_element_wise(*(table[name] for name in PATIENT), "/")
+    hashes: NDArray[np.uint64] = pd.util.hash_array(named.to_numpy().astype(object))
+    return hashes
+
+
+def num_patients(group_N: NDArray[Any], patient_N: NDArray[np.uint64], num_groups: int) -> NDArray[np.int64]:
+    """How many patients are in each group (G). group: of each row, from 0 to num_groups - 1."""
+    pairs = pd.DataFrame({"group": np.ravel(group_N), "patient": patient_N}).drop_duplicates()
+    return np.bincount(pairs["group"], minlength=num_groups)
+
+
+def patients_of_words(shards: ShardSet) -> NDArray[np.int64]:
+    """In the reports of how many patients of the train split each word of the vocabulary stands (V)."""
+    tokens = pa.array(shards.vocabulary.tokens)
+    words, patients = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
+    for file in shards.files("train"):
+        table = pq.read_table(file, columns=["sentences", *PATIENT]).filter(pc.field("sentences").is_valid())
+        reports = pc.list_flatten(table["sentences"])
+        of_report = pc.list_parent_indices(table["sentences"]).to_numpy()
+        of_sentence = pc.list_parent_indices(reports).to_numpy()
+        found = pc.index_in(pc.list_flatten(reports), value_set=tokens).to_numpy()
+        known = ~np.isnan(found)
+        patient = patients_in(table)[of_report[of_sentence[known]]]
+        pairs = pd.DataFrame({"word": found[known].astype(np.int64), "patient": patient}).drop_duplicates()
+        words.append(pairs["word"].to_numpy())
+        patients.append(pairs["patient"].to_numpy())
+    return num_patients(np.concatenate(words), np.concatenate(patients), len(tokens))
