@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import ray
 
@@ -129,14 +129,14 @@ def is_one_machine() -> bool:
     return not grows and sum(node["Alive"] for node in ray.nodes()) == 1
 
 
-def require_cpus(wanted: int, reason: str) -> None:
-    """Raise ConfigError if that many CPUs will never be available: Ray would wait for them silently.
+def require_resource(name: Literal["CPU", "GPU"], wanted: float, reason: str) -> None:
+    """Raise ConfigError if that many CPUs or GPUs will never be available: Ray would wait for them silently.
 
     reason: what needs them, and what to do. A cluster of several machines may still grow, and is not checked.
     """
-    cpus = capacity().get("CPU", 0)
-    if wanted > cpus and is_one_machine():
-        raise ConfigError(f"Ray has {cpus:g} CPUs here but needs {wanted} to start: {reason}")
+    there = capacity().get(name, 0)
+    if wanted > there and is_one_machine():
+        raise ConfigError(f"Ray has {there:g} {name}s here but needs {wanted:g} to start: {reason}")
 
 
 def free_abandoned() -> None:
@@ -147,21 +147,33 @@ def free_abandoned() -> None:
     off here.
     """
     from ray._raylet import ActorID, PlacementGroupID
-    from ray.core.generated.gcs_pb2 import PlacementGroupTableData
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-    job = ray.get_runtime_context().get_job_id()
     try:
-        table = ray._private.state.state._connect_and_get_accessor().get_placement_group_table()
+        places = _own_places()
     except ray.exceptions.RayError as error:  # the cluster is overloaded; it is asked again
         logger.debug("The cluster's places could not be listed: %s", error)
         return
-    for packed in table:
-        found = PlacementGroupTableData.FromString(packed)
-        is_ours = found.creator_job_id.hex() == job and found.state != PlacementGroupTableData.REMOVED
-        has_lost_its_creator = found.creator_actor_dead and not ActorID(found.creator_actor_id).is_nil()
-        if is_ours and has_lost_its_creator:
+    for found in places:
+        if found.creator_actor_dead and not ActorID(found.creator_actor_id).is_nil():
             remove_placement_group(PlacementGroup(PlacementGroupID(found.placement_group_id)))
+
+
+def nodes_in_use() -> frozenset[str]:
+    """Return the ids of the nodes on which this program's training runs have reserved resources."""
+    return frozenset(bundle.node_id.hex() for found in _own_places() for bundle in found.bundles if bundle.node_id)
+
+
+def _own_places() -> list[Any]:
+    """Return this program's placement groups, as Ray's control store describes them."""
+    from ray.core.generated.gcs_pb2 import PlacementGroupTableData
+
+    job = ray.get_runtime_context().get_job_id()
+    table = ray._private.state.state._connect_and_get_accessor().get_placement_group_table()
+    found = map(PlacementGroupTableData.FromString, table)
+    return [
+        each for each in found if each.creator_job_id.hex() == job and each.state != PlacementGroupTableData.REMOVED
+    ]
 
 
 def _share(config: RayConfig) -> dict[str, Any]:

@@ -29,6 +29,9 @@ _FIRST, _BETWEEN, _INSIDE, _LAST = range(4)
 """Position of the next word: first of the report, first of a later sentence, inside a sentence, last that fits."""
 _FEWEST_ROWS = 8
 """With fewer rows, a step costs no less."""
+_LOOK_EVERY = 32
+"""Words between two looks whether any report goes on, on a GPU: to wait costs less than the thousands of kernels that
+the rest would launch for nobody."""
 _POSITION_SCALE = 0.02
 
 
@@ -163,7 +166,7 @@ class AttentiveWriter(ReportWriter):
 
         with torch.no_grad():
             words_BSW = self._free_running(condition, choose, unknown=True)
-        words_BT, slot_BT = in_one_sequence(words_BSW, None)
+        words_BT, slot_BT = in_one_sequence(words_BSW, len(noises) if words_BSW.is_cuda else None)
         length = words_BT.shape[1]
         read_BTD = self.word_embedding(words_BT) if gumbel.straight_through else torch.stack(reads[:length], dim=1)
         logits_BTK = self.to_words(self._states(condition, read_BTD)[:, :-1]).float()
@@ -206,7 +209,7 @@ class AttentiveWriter(ReportWriter):
 
         Reports that have ended are dropped once they are half of the rows: few are as long as the longest. Sizes are
         only halved, so that a row is computed by the same kernels whoever its neighbours are. On a GPU, where counting
-        them would force a sync, all run to the end."""
+        them makes the host wait, all run until, looked up now and then, none is alive."""
         caches = [_Cache(len(self.position_LD)) for _ in self.layers]
         self._step(self._read(condition), 0, caches)
         num, size, device = len(condition), self.max_length, condition.places_BPV.device
@@ -230,6 +233,8 @@ class AttentiveWriter(ReportWriter):
             alive_M = (word_M != PAD) & (slot_M < size)
             slot_M = slot_M.where(alive_M, size)
             if alive_M.is_cuda:
+                if (step + 1) % _LOOK_EVERY == 0 and not alive_M.any():
+                    break
                 continue
             num_alive, num_rows = int(alive_M.sum()), len(rows_M)
             if not num_alive:

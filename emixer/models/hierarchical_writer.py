@@ -145,9 +145,12 @@ class HierarchicalWriter(ReportWriter):
                 read_MWE = torch.stack([read_NE[group_M] for read_NE in soft_WNE[:width]], dim=1).detach()
                 logits_MWK = self._logits(topics_NE[group_M], read_MWE)
             logits_MWK = logits_MWK.float().masked_fill(self.forbidden_WK[:width], -torch.inf)
-            outputs_NWE[group_M, :width] = relaxed_words(
+            relaxed_MWE = relaxed_words(
                 logits_MWK.flatten(0, 1), gumbel_NWK[group_M, :width].flatten(0, 1), word_MW.flatten(), table_KE, gumbel
             ).unflatten(0, word_MW.shape)
+            outputs_NWE[group_M, :width] = relaxed_MWE.to(
+                outputs_NWE.dtype
+            )  # soft words are half precision in autocast
         parts = outputs_NWE.unflatten(0, (-1, self.max_sentences)).split([table.shape[1] for table in tables_KE], dim=3)
         return RelaxedReport(words_NW.unflatten(0, (-1, self.max_sentences)), tuple(parts))
 

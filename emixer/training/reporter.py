@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from emixer import checkpoint
+from emixer import checkpoint, files
 from emixer.data.order import DataOrder
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import GeneratedPairs, PairedModel
@@ -33,6 +33,7 @@ class Recorder:
         self._validation: dict[str, float] = {}
         self._trackers: list[Tracker] = []
         if rank() == 0:
+            files.remove_partials(folder.checkpoints)  # of a worker that was killed while it saved
             folder.forget_after(state.images)
             self._trackers = _open_trackers(folder, state)
 

@@ -1,22 +1,26 @@
 """Request a checkpoint when a run's workers are about to move, so that little work is repeated.
 
-They move when a node is drained (its SLURM job ends soon, or is preempted) and, if their number may change, when the
-cluster has room for more. Ray Train then restarts them from the last checkpoint.
+They move when a node of theirs is drained (its SLURM job ends soon, or is preempted) and, if their number may change,
+when the cluster has room for more. Ray Train then restarts them from the last checkpoint.
 """
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 
 import ray
 
 from emixer.background import repeated
 from emixer.checkpoint import find_checkpoint
+from emixer.ray_session import nodes_in_use
 from emixer.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 _LOOK_EVERY_S, _ASK_EVERY_S = 2.0, 15.0
+_LAST_SAVE_S = 45.0
+"""Before a node's deadline, for a second checkpoint."""
 
 
 @contextmanager
@@ -28,9 +32,13 @@ def save_before_moves(
     most: maximum number of workers; with fewer, the run checks every `resize_every_s` for room for more.
     """
 
+    told: set[tuple[str, bool]] = set()
+
     def watch() -> float | None:
         try:
-            if _draining():
+            draining = _draining(nodes_in_use())
+            if not draining <= told:
+                told.update(draining)
                 folder.request_save()
                 return _ASK_EVERY_S
             if _workers(folder) < most and _room(resources_per_worker):
@@ -44,10 +52,11 @@ def save_before_moves(
         yield
 
 
-def _draining() -> Mapping[str, int]:
-    """Return the nodes that accept no more work, with their deadlines."""
-    found: dict[str, int] = ray._private.state.state.get_draining_nodes()
-    return found
+def _draining(nodes: Set[str]) -> Set[tuple[str, bool]]:
+    """Return those of the nodes that accept no more work, each once more when little of its time is left."""
+    deadlines: dict[str, int] = ray._private.state.state.get_draining_nodes()
+    soon_ms = (time.time() + _LAST_SAVE_S) * 1000
+    return {(node, 0 < deadline < soon_ms) for node, deadline in deadlines.items() if node in nodes}
 
 
 def _workers(folder: RunFolder) -> float:

@@ -20,8 +20,8 @@ from ray.train.torch import TorchTrainer, get_device
 from emixer import files
 from emixer.config.training import ScheduleConfig
 from emixer.data.loader import read_ahead
-from emixer.errors import DivergenceError
-from emixer.ray_session import capacity, is_one_machine, quiet_data, require_cpus
+from emixer.errors import ConfigError, DivergenceError
+from emixer.ray_session import capacity, is_one_machine, quiet_data, require_resource
 from emixer.run_folder import RunFolder
 from emixer.training.gradients import rank
 from emixer.training.loop import State
@@ -40,7 +40,7 @@ def run_workers(plan: TrainPlan[State]) -> None:
     """
     schedule = plan.schedule
     (plan.run / _DIVERGED).unlink(missing_ok=True)
-    use_gpu = bool(capacity().get("GPU")) if schedule.use_gpu is None else schedule.use_gpu
+    use_gpu = uses_gpu(schedule)
     require_room(schedule)
     resources = {"CPU": float(schedule.cpus_per_worker)} | ({"GPU": schedule.gpus_per_worker} if use_gpu else {})
     most = schedule.worker_range[1]
@@ -66,12 +66,23 @@ def run_workers(plan: TrainPlan[State]) -> None:
 
 
 def require_room(schedule: ScheduleConfig) -> None:
-    """Raise ConfigError if even the fewest workers that the schedule allows will never find CPUs."""
-    workers, cpus = schedule.worker_range[0], schedule.cpus_per_worker
-    require_cpus(
-        workers * cpus,
-        f"num_workers={schedule.workers_in_words} with cpus_per_worker={cpus}. Lower either, or join a larger cluster.",
-    )
+    """Raise ConfigError if even the fewest workers that the schedule allows will never find CPUs, or GPUs."""
+    workers, cpus, gpus = schedule.worker_range[0], schedule.cpus_per_worker, schedule.gpus_per_worker
+    asked = f"num_workers={schedule.workers_in_words} with"
+    require_resource("CPU", workers * cpus, f"{asked} cpus_per_worker={cpus}. Lower either, or join a larger cluster.")
+    if uses_gpu(schedule):
+        if schedule.gpus_per_worker <= 0.5 and schedule.worker_range[1] > 1:
+            raise ConfigError(
+                f"{asked} gpus_per_worker={gpus:g} puts two workers on one GPU, which NCCL refuses. Use whole GPUs, or "
+                "one worker."
+            )
+        remedy = "Lower either, join a larger cluster, or set use_gpu=false."
+        require_resource("GPU", workers * gpus, f"{asked} gpus_per_worker={gpus:g}. {remedy}")
+
+
+def uses_gpu(schedule: ScheduleConfig) -> bool:
+    """Return whether workers get GPUs: as the schedule says, or if the cluster has any."""
+    return bool(capacity().get("GPU")) if schedule.use_gpu is None else schedule.use_gpu
 
 
 def _fit(trainer: TorchTrainer) -> None:

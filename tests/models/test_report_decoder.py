@@ -75,6 +75,18 @@ def test_relaxed_reports_have_the_same_layout_and_pass_gradients_to_the_image(
 
 
 @pytest.mark.parametrize("straight_through", [True, False])
+def test_relaxed_reports_work_in_mixed_precision(decoder: ReportDecoder, straight_through: bool) -> None:
+    image, table = images(8).requires_grad_(), torch.randn(NUM_WORDS, 3)
+    gumbel = GumbelConfig(straight_through=straight_through)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        report = decoder.relaxed(decoder.read(image), labels(8), NOISE.rows(0, 8), gumbel, [table])
+    assert_layout(report.words_BSW)
+    (report.embedded_BSWE[0] * report.valid[..., None]).float().sum().backward()
+    assert image.grad is not None
+    assert (image.grad.abs().amax(dim=(1, 2, 3)) > 0).all()
+
+
+@pytest.mark.parametrize("straight_through", [True, False])
 def test_relaxed_reports_do_not_depend_on_how_rows_are_split(decoder: ReportDecoder, straight_through: bool) -> None:
     table, gumbel = torch.randn(NUM_WORDS, 3), GumbelConfig(straight_through=straight_through)
 

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from click.testing import CliRunner
 
 from emixer.checkpoint import find_checkpoint, save_checkpoint
 from emixer.cli.main import main
 from emixer.config import Config, load_config, to_yaml, with_overrides
 from emixer.errors import ConfigError, RunFolderError, ShardError
+from emixer.ray_session import nodes_in_use
 from emixer.run_folder import RunFolder
 from emixer.stages import encoder, train, tune
 from tests.answers import answer_of
@@ -96,6 +98,34 @@ def test_workers_that_do_not_fit_the_cluster_are_refused(
         ConfigError, match=r"has 2 CPUs here but needs 6 to start: num_workers=2 with cpus_per_worker=3"
     ):
         run(with_overrides(tiny_config, {**changes, **workers}))
+    on_gpus = {f"{section}.use_gpu": True, f"{section}.num_workers": 1}
+    with pytest.raises(ConfigError, match=r"has 0 GPUs here but needs 1 to start: .*set use_gpu=false"):
+        run(with_overrides(tiny_config, {**changes, **on_gpus}))
+    shared = {f"{section}.use_gpu": True, f"{section}.num_workers": 2, f"{section}.gpus_per_worker": 0.5}
+    with pytest.raises(ConfigError, match=r"puts two workers on one GPU"):
+        run(with_overrides(tiny_config, {**changes, **shared}))
+
+
+@pytest.mark.ray
+def test_nodes_in_use_are_those_with_reserved_resources(ray_cluster: None) -> None:
+    """A run is asked to save when one of them is drained, and not for any other node."""
+    here = ray.get_runtime_context().get_node_id()
+    place = ray.util.placement_group([{"CPU": 1}])
+    ray.get(place.ready())
+    assert nodes_in_use() == {here}
+    ray.util.remove_placement_group(place)
+    assert nodes_in_use() == set()
+
+
+def test_what_a_killed_save_left_behind_is_removed_when_the_run_goes_on(
+    tiny_config: Config, tmp_path: Path, train_locally: Callable[[Config, Path], Any]
+) -> None:
+    left = tmp_path / "run" / "checkpoints" / ".partial-images-000000000064-0123abcd"
+    train_locally(with_overrides(tiny_config, {"train.images": 64}), tmp_path / "run")
+    left.mkdir()
+    (left / "networks.safetensors").write_bytes(b"half of one")
+    train_locally(tiny_config, tmp_path / "run")
+    assert not left.exists()
 
 
 @pytest.mark.ray

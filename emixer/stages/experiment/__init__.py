@@ -27,7 +27,7 @@ from emixer.experiments.plot_gain import plot_gain
 from emixer.experiments.render import FilledTable, filled, network_in_words
 from emixer.experiments.tables import dataset_rows
 from emixer.progress import Progress
-from emixer.ray_session import capacity, connect, require_cpus
+from emixer.ray_session import capacity, connect, require_resource
 from emixer.stages import generate, train
 from emixer.stages.experiment.cell import CellOrder, Generated, decode, judge, run_cell
 from emixer.stages.experiment.figures import FiguresResult, draw_figures
@@ -272,7 +272,7 @@ def _device(config: Config) -> str:
     if wanted and not room.get("GPU"):
         raise ConfigError("experiment.use_gpu=true, but the Ray cluster has no GPU. Unset it, or add a GPU.")
     cpus = config.experiment.cpus_per_cell
-    require_cpus(cpus, f"experiment.cpus_per_cell={cpus}. Lower it, or join a larger cluster.")
+    require_resource("CPU", cpus, f"experiment.cpus_per_cell={cpus}. Lower it, or join a larger cluster.")
     return "cuda" if room.get("GPU") and wanted is not False else "cpu"
 
 

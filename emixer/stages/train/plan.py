@@ -19,6 +19,7 @@ from emixer.run_folder import RunFolder
 from emixer.stages.model_spec import model_spec
 from emixer.stages.validation_pass import prepare_validator, validated
 from emixer.training.game import GamePlan, game_plan
+from emixer.training.gradients import rank
 from emixer.training.reporter import RunReporter
 from emixer.training.state import TrainState
 
@@ -29,8 +30,11 @@ def make_plan(config: Config, shards: ShardSet, reader: WindowReader, run: Path)
 
 
 def make_reporter(plan: GamePlan, state: TrainState) -> RunReporter:
-    """Return the reporter of one worker; real validation images are read at the first validation."""
+    """Return the reporter of one worker. The first prepares its validation now: what is wrong with it, a missing file
+    on this node say, must not come up at the first pass, behind which lies everything trained until then."""
     measure = _ValidationPass(plan, state.spec, state.device)
+    if rank() == 0:
+        measure.prepare()
     return RunReporter(RunFolder(plan.run), state, plan.reader.order, draw_samples, measure)
 
 
@@ -49,13 +53,17 @@ def to_gray(image_BCHW: Tensor):  # type: ignore[no-untyped-def]
 
 
 class _ValidationPass:
-    """Measurement of a model on the validation split. The real images are prepared once, at the first call."""
+    """Measurement of a model on the validation split."""
 
     def __init__(self, plan: GamePlan, spec: ModelSpec, device: torch.device) -> None:
         self._plan, self._spec, self._device = plan, spec, device
         self._validator: Validator | None = None
 
-    def __call__(self, model: PairedModel) -> dict[str, float]:
+    def prepare(self) -> Validator:
+        """Read and measure the real images, once."""
         if self._validator is None:
             self._validator = prepare_validator(self._plan.config, self._spec, self._plan.reader, self._device)
-        return validated(self._validator, model, self._plan.config)
+        return self._validator
+
+    def __call__(self, model: PairedModel) -> dict[str, float]:
+        return validated(self.prepare(), model, self._plan.config)
