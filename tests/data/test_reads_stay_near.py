@@ -1,4 +1,4 @@
-"""On a cluster of several nodes, windows are read on the node of their worker: never on a head that is to run nothing."""
+"""On a cluster of several nodes, windows are read on the node of their worker, never on a head that runs nothing."""
 
 import os
 import subprocess
