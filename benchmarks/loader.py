@@ -15,11 +15,13 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from peer_measure import tree_cpu_s
 from PIL import Image
 from torch import Tensor
 
@@ -38,6 +40,14 @@ WORDS = [f"word{i}" for i in range(400)]
 BATCH, MAX_SENTENCES, MAX_WORDS = 256, 8, 20
 
 
+class Cost(NamedTuple):
+    """Of reading, over a whole pass."""
+
+    images_per_s: float
+    cpu_us: float
+    """User and system time an image, of this process and all below it."""
+
+
 def main() -> None:
     """Writes images, times the three readers in turn, three rounds, prints the medians and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -50,30 +60,33 @@ def main() -> None:
         shards = write_images(Path(folder), args.images, args.side_px)
         jpegs = encode_jpegs(shards, args.jpeg_images)
         with connect(RayConfig(num_cpus=2, object_store_mb=1000)):
-            readers: dict[str, Callable[[], float]] = {
+            readers: dict[str, Callable[[], Cost]] = {
                 "ours (Ray Data, images + labels + reports)": lambda: ours(shards, args.images * 10),
                 "bare pyarrow + numpy, the same columns": lambda: bare(shards, reports=True),
                 "bare pyarrow + numpy, images only": lambda: bare(shards, reports=False),
                 "torch DataLoader over JPEG, images only": lambda: jpeg_loader(jpegs),
             }
-            rates = {name: [reader() for _ in range(args.rounds)] for name, reader in readers.items()}
-    own = float(np.median(rates["ours (Ray Data, images + labels + reports)"]))
+            costs = {name: np.array([reader() for _ in range(args.rounds)]) for name, reader in readers.items()}
+    medians = {name: np.median(values, axis=0) for name, values in costs.items()}
+    own_rate, own_cpu_us = medians["ours (Ray Data, images + labels + reports)"]
     print(f"\n{args.images:,} images at {args.side_px} px, batch {BATCH}, median of {args.rounds} rounds")
-    for name, values in rates.items():
-        rate = float(np.median(values))
-        print(f"  {name:<45} {rate:>10,.0f} images/s   ours / this = {own / rate:.2f}")
+    for name, (rate, cpu_us) in medians.items():
+        print(
+            f"  {name:<45} {rate:>10,.0f} images/s   ours / this = {own_rate / rate:.2f}   "
+            f"{cpu_us:>6.1f} CPU us an image, this / ours = {cpu_us / own_cpu_us:.2f}"
+        )
 
 
-def ours(shards: ShardSet, num_rows: int) -> float:
-    """Steady-state images/s of the training loader, its first window excluded (it runs while a model is built)."""
+def ours(shards: ShardSet, num_rows: int) -> Cost:
+    """Of the training loader, its first window excluded (it runs while a model is built)."""
     reader = open_windows(shards, "train", Config().data, 0, MAX_SENTENCES, MAX_WORDS)
     stream = BatchStream(reader, BATCH, Position(1), 0, partial(read_ahead, reader, num_tasks=2))
     to_device(next(stream), torch.device("cpu"))
     return timed(len(to_device(next(stream), torch.device("cpu"))) for _ in range(num_rows // BATCH))
 
 
-def bare(shards: ShardSet, reports: bool) -> float:
-    """Images/s of a hand-written reader of the same shards, shuffled the same way."""
+def bare(shards: ShardSet, reports: bool) -> Cost:
+    """Of a hand-written reader of the same shards, shuffled the same way."""
 
     def batches() -> Iterator[int]:
         generator = np.random.default_rng(0)
@@ -94,8 +107,8 @@ def bare(shards: ShardSet, reports: bool) -> float:
     return timed(batches())
 
 
-def jpeg_loader(jpegs: list[bytes]) -> float:
-    """Images/s of torch's DataLoader with two worker processes."""
+def jpeg_loader(jpegs: list[bytes]) -> Cost:
+    """Of torch's DataLoader with two worker processes."""
     loader = torch.utils.data.DataLoader(_Jpegs(jpegs), batch_size=BATCH, shuffle=True, num_workers=2)
     return timed(len(batch) for batch in loader)
 
@@ -112,11 +125,11 @@ class _Jpegs(torch.utils.data.Dataset[Tensor]):
         return torch.from_numpy(image).float().div_(127.5).sub_(1).unsqueeze(0)
 
 
-def timed(rows: Iterator[int]) -> float:
-    """Rows per second of exhausting `rows`."""
-    start = time.perf_counter()
+def timed(rows: Iterator[int]) -> Cost:
+    """Of exhausting `rows`, which says how many images each step gave."""
+    cpu_start, start = tree_cpu_s(), time.perf_counter()
     total = sum(rows)
-    return total / (time.perf_counter() - start)
+    return Cost(total / (time.perf_counter() - start), (tree_cpu_s() - cpu_start) / total * 1e6)
 
 
 def write_images(folder: Path, num_images: int, side_px: int) -> ShardSet:
