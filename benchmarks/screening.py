@@ -18,7 +18,6 @@ import torch
 from audit import write_shards
 from generation import TEMPERATURE, random_model
 
-from emixer.audit.measured import Network
 from emixer.audit.screen import Screen
 from emixer.config import Config, RayConfig, load_config
 from emixer.data.shards import ShardSet
@@ -51,9 +50,9 @@ def main() -> None:
 
 def control(config: Config, shards: Path, folder: Path) -> tuple[Screen, ScreenPlan]:
     """The screen, measured in a Ray of its own."""
-    plan = ScreenPlan(ShardSet.open(shards), Network(None), folder / "measured", ())
+    plan = ScreenPlan.of(config, ShardSet.open(shards), None, folder / "measured")
     with connect(RayConfig()):
-        return make_screen(config, plan)[0], plan
+        return make_screen(config, plan), plan
 
 
 def measure(sampler: Sampler, screen: Screen, plan: ScreenPlan, pairs: int) -> None:

@@ -25,7 +25,8 @@ from emixer.audit.spans import as_sentences
 from emixer.audit.traces import IDENTIFYING, traces
 from emixer.data.text import tokenize
 
-REASONS = (*(f"image_{space}" for space in SPACES), "report", *IDENTIFYING)
+COPIED_REPORT = "report"
+REASONS = (*(f"image_{space}" for space in SPACES), COPIED_REPORT, *IDENTIFYING)
 """Why a pair may be withheld, as `withhold` in audit.json names it."""
 
 
@@ -38,7 +39,8 @@ class Screen:
     held_out_to_train: Matches
     held_out_to_held_out: Matches
     reports: ReportControl | None
-    """None: reports are not screened."""
+    """None: reports are not compared with training reports; names, dates and long numbers are looked for all the
+    same."""
     network: Network
     level: float
     """Share of the control that each measure would flag."""
@@ -85,8 +87,9 @@ class OpenScreen:
         return {f"image_{space}": found.spaces[space].flagged for space in SPACES}
 
     def _told(self, reports: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
-        if self._screen.reports is None:
-            return {}
         found = traces(pa.array(reports, pa.string()))
+        told = {kind: found[kind] for kind in IDENTIFYING}
+        if self._screen.reports is None:
+            return told
         copied = self._screen.reports.judge(as_sentences([tokenize(text) for text in reports]))
-        return {"report": copied.flagged} | {kind: found[kind] for kind in IDENTIFYING}
+        return {COPIED_REPORT: copied.flagged} | told

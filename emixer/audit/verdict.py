@@ -35,11 +35,12 @@ class Check:
 
 
 def checks(
-    images: Mapping[str, Any], reports: Mapping[str, Any] | None, traces: Mapping[str, Any] | None,
+    images: Mapping[str, Any], reports: Mapping[str, Any] | None, traces: Mapping[str, Any],
     membership: Mapping[str, Any], level: float, attributes: Mapping[str, Any],
 ) -> list[Check]:  # fmt: skip
-    """All checks. reports, traces: None if there are no reports to audit. level: share of the control that each measure
-    would flag. attributes: figures by attribute and space, or `not_measured`."""
+    """All checks. reports: None if they are not compared with training reports. traces: by kind and side, None for
+    held-out reports if there are none. level: share of the control that each measure would flag. attributes: figures by
+    attribute and space, or `not_measured`."""
     found = [_none("image_copies", "images that copy a training image", images["copies"])]
     found.append(_share("near_images", "images nearer to a training image than held-out ones", images["flagged"],
                         2 * level))  # fmt: skip
@@ -62,11 +63,10 @@ def checks(
         found.append(_none("report_copies", "reports that copy a patient's", reports["copies"]))
         what = "reports that point to one patient more than held-out ones"
         found.append(_share("near_reports", what, reports["flagged"], level))
-    if traces is not None:
-        for kind, sides in traces.items():
-            if kind != "masks":
-                what = f"reports with {kind}"
-                found.append(_share(f"traces_{kind}", what, sides["generated"], sides["held_out"]["interval"][1]))
+    for kind, sides in traces.items():
+        if kind != "masks" and sides["held_out"] is not None:
+            what = f"reports with {kind}"
+            found.append(_share(f"traces_{kind}", what, sides["generated"], sides["held_out"]["interval"][1]))
     return found
 
 

@@ -173,7 +173,7 @@ def _screened(plan: GenerationPlan, audit: Mapping[str, Any]) -> str:
         f"- **Screened for what repeats training data.** {told_of(audit)} The question to each pair, as it was drawn: "
         f"is its image nearer to one of {audit['train']:,} training images{also}, than all but "
         f"{plan.settings['audit_false_alarm']:.2%} of {audit['held_out']:,} held-out ones are? Flagging begins at a "
-        f"distance of {begins}.{remarks}\n"
+        f"distance of {begins}. A report with a name, a date or a long number was withheld as well.{remarks}\n"
     )
 
 

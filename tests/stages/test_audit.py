@@ -231,17 +231,31 @@ def test_images_without_reports_are_audited_alone_and_with_the_discriminator(
 ) -> None:
     shards = write_shards(tmp_path / "shards", {"train": (images(60, 0), None), "test": (images(300, 1), None)})
     run, digest = trained_run(tmp_path / "run", tiny_config)
-    dataset = write_dataset(tmp_path / "dataset", images(40, 2), reports(40, 2), weights=digest)
+    told = reports(40, 2)
+    told[5] = [["seen", "by", "dr.", "smith"]]
+    told[6] = [["since", "3/14/2019"]]
+    told[7] = [["accession", "12345678"]]
+    dataset = write_dataset(tmp_path / "dataset", images(40, 2), told, weights=digest)
     result = audit.run(config(shards, dataset, audit__run=run, audit__measured=None))
     content = result.content
     assert content["reports"] is None
-    assert content["traces"] is None
-    assert content["remarks"][-1] == "Reports were not audited: the training images have no reports."
+    found = {row: [name for name in names if "image" not in name] for row, names in reasons(result).items()}
+    assert {row: names for row, names in found.items() if names} == {5: ["names"], 6: ["dates"], 7: ["numbers"]}
+    assert content["traces"]["dates"]["generated"]["count"] == 1
+    assert content["traces"]["dates"]["held_out"] is None
+    assert not [check for check in content["checks"] if "traces" in check["name"]], "with what would it be compared?"
+    page = (dataset / "audit" / "audit.html").read_text()
+    assert "reports with dates" in page
+    assert "no reports" in page
+    assert content["remarks"][-1] == (
+        "Reports were searched for names, dates and long numbers, but not for copies of training reports: the training "
+        "images have none."
+    )
     assert content["remarks"][-1] in (dataset / "README.md").read_text(), "who reads the card must know"
     assert list(content["membership"]) == ["pixels", "features", "discriminator"]
-    found = content["membership"]["discriminator"]
-    assert found["images_a_side"] == 60
-    assert found["interval"][0] < 0.5 < found["interval"][1], "it was never trained"
+    critic = content["membership"]["discriminator"]
+    assert critic["images_a_side"] == 60
+    assert critic["interval"][0] < 0.5 < critic["interval"][1], "it was never trained"
 
 
 def trained_run(folder: Path, settings: Config) -> tuple[Path, str]:

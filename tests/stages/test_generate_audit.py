@@ -96,9 +96,8 @@ def judge(made: GenerateResult, make_config: Make, shards: Path, sampler: Sample
     config = make_config(shards.parent / "unused")
     plan = check_screen(config, sampler.trained)
     assert plan is not None
-    screen, remarks = make_screen(config, plan)
-    assert not [remark for remark in remarks if "report" in remark]
-    return screen.open("cpu")
+    assert not [remark for remark in plan.remarks if "report" in remark]
+    return make_screen(config, plan).open("cpu")
 
 
 @dataclass(frozen=True)
@@ -255,6 +254,7 @@ def test_card_manifest_and_summary_state_thresholds_and_counts(made: GenerateRes
     card = (made.folder / "README.md").read_text()
     assert f"{redraws.sum()} pairs were withheld by the audit's measure" in card
     assert "than all but 1.00% of 300 held-out ones are?" in card
+    assert "A report with a name, a date or a long number was withheld as well." in card
     assert "| `redraws` |" in card
     assert f"{redraws.sum()} pairs were withheld by the audit's measure" in str(made)
     assert "secret" not in card + json.dumps(manifest)
@@ -297,6 +297,27 @@ def test_what_is_planted_in_a_pair_is_the_reason_why_it_would_be_withheld(
         assert [name for name in REASONS[2:] if found[name][row]] == [reason]
     assert found["image_pixels"][8]
     assert not found["image_pixels"][:8].any()
+
+
+def test_names_dates_and_numbers_are_looked_for_without_held_out_reports(
+    made: GenerateResult, make_config: Make, sampler: Sampler, shards: Path, tmp_path: Path
+) -> None:
+    real, held_out = sampler.sample(num=NUM_TRAIN, seed=100), sampler.sample(num=NUM_HELD_OUT, seed=101)
+    told = [tokenize(text) for text in real.reports]
+    untold = write_shards(tmp_path / "untold", {"train": (real.images, told), "validate": (held_out.images, None)})
+    (untold / "vocabulary.json").write_bytes((shards / "vocabulary.json").read_bytes())
+    config = make_config(tmp_path / "out", audit=untold)
+    plan = check_screen(config, sampler.trained)
+    assert plan is not None
+    assert plan.remarks[-1].startswith("Reports were searched for names, dates and long numbers, but not for copies")
+    assert "0 held-out studies have a report, and 299 are needed" in plan.remarks[-1]
+    assert plan.settings(config)["audit_reasons"] == "image_pixels, image_features, names, dates, numbers"
+    copied = real.reports[0]
+    reports = ["Seen by Dr. Smith.", "Compared with March 3, 2019.", "Accession 12345678.", copied]
+    found = make_screen(config, plan).open("cpu")(sampler.sample(num=BATCH, seed=102).images, reports)
+    assert ", ".join(found) == plan.settings(config)["audit_reasons"]
+    for kind, expected in {"names": [1, 0, 0, 0], "dates": [0, 1, 0, 0], "numbers": [0, 0, 1, 0]}.items():
+        assert found[kind].tolist() == list(map(bool, expected))
 
 
 def test_shards_unsuitable_as_control_are_refused_before_ray_starts(

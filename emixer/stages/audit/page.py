@@ -108,20 +108,10 @@ def _labels(content: Mapping[str, Any]) -> Table | None:
     return Table("Flagged images by label", note, columns, rows) if rows else None
 
 
-def _reports(content: Mapping[str, Any]) -> Table | None:
-    if content["reports"] is None:
-        return None
-    sides = [content["reports"][kind] for kind in ("generated", "held_out")]
-    names = {
-        "shared_sequences": "word sequences that stand in any training report",
-        "identifying_sequences_percent_99": "sequences that point to one patient, 99th percentile of reports",
-        "identifying_sequences_most": "... most in one report",
-        "longest_span_words_percent_99": "words of the longest such stretch, 99th percentile of reports",
-        "longest_span_words": "... longest of all",
-    }
-    rows = [(name, *(f"{side[key]:.4g}" for side in sides)) for key, name in names.items()]
+def _reports(content: Mapping[str, Any]) -> Table:
+    rows = [] if content["reports"] is None else _repeated(content["reports"])
     rows += [
-        (f"reports with {kind}", *(f"{found[side]['share']:.2%}" for side in ("generated", "held_out")))
+        (f"reports with {kind}", *(_share(found[side]) for side in ("generated", "held_out")))
         for kind, found in content["traces"].items()
     ]
     note = (
@@ -129,6 +119,22 @@ def _reports(content: Mapping[str, Any]) -> Table | None:
         "and chance coincidences are as frequent in held-out reports."
     )
     return Table("Reports", note, ("Figure", "generated", "held-out"), tuple(rows))
+
+
+def _share(found: Mapping[str, Any] | None) -> str:
+    return "no reports" if found is None else f"{found['share']:.2%}"
+
+
+def _repeated(reports: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    sides = [reports[kind] for kind in ("generated", "held_out")]
+    names = {
+        "shared_sequences": "word sequences that stand in any training report",
+        "identifying_sequences_percent_99": "sequences that point to one patient, 99th percentile of reports",
+        "identifying_sequences_most": "... most in one report",
+        "longest_span_words_percent_99": "words of the longest such stretch, 99th percentile of reports",
+        "longest_span_words": "... longest of all",
+    }
+    return [(name, *(f"{side[key]:.4g}" for side in sides)) for key, name in names.items()]
 
 
 def _members(content: Mapping[str, Any]) -> Table:

@@ -1,5 +1,6 @@
 """The part of an audit that reads reports: repetitions of one patient's reports, names and dates."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +21,11 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class AuditedReports:
-    """Audit of reports. figures, traces: None without a control. reasons: rows flagged by each criterion."""
+    """Audit of reports. figures: None without a control. reasons: rows flagged by each criterion."""
 
     figures: dict[str, Any] | None
-    traces: dict[str, Any] | None
+    traces: dict[str, Any]
+    """Share of the generated reports with each kind; of the held-out ones too, if there are any."""
     reasons: dict[str, NDArray[np.bool_]]
     copies: NDArray[np.bool_]
     remarks: list[str]
@@ -34,41 +36,49 @@ class AuditedReports:
     ) -> "AuditedReports":  # fmt: skip
         """Audit the reports. level: share of held-out reports that would be flagged. train_codes: subject of each
         training row."""
-        generated = pa.chunked_array(list(made.texts()), pa.string())
-        control, held_out_rows = read_report_control(config, train, held_out, train_codes, level)
-        if isinstance(control, str):
-            return cls(None, None, {}, np.zeros(len(generated), bool), [control])
-        in_generated = traces(generated)
-        in_held_out = traces(held_out.column("report").take(held_out_rows))
+        in_generated = traces(pa.chunked_array(list(made.texts()), pa.string()))
+        reasons = {kind: in_generated[kind] for kind in IDENTIFYING}
+        told = _shares(in_generated, held_out)
+        missing = why_no_control(train, held_out, level)
+        if missing is not None:
+            return cls(None, told, reasons, np.zeros(len(made), bool), [missing])
+        control = read_report_control(config, train, held_out, train_codes, level)
         of_generated = _together([control.index.look_up(part) for part in made.sentences()])
         copied = find_copied_reports(of_generated, control.held_out, level)
-        told = {
-            kind: {"generated": share_of(in_generated[kind]), "held_out": share_of(in_held_out[kind])}
-            for kind in in_generated
-        }
-        reasons = {"report": copied.flagged} | {kind: in_generated[kind] for kind in IDENTIFYING}
-        return cls(report_figures(of_generated, control.held_out, copied), told, reasons, copied.copies, [])
+        figures = report_figures(of_generated, control.held_out, copied)
+        return cls(figures, told, {"report": copied.flagged} | reasons, copied.copies, [])
+
+
+def why_no_control(train: RealSide, held_out: RealSide, level: float) -> str | None:
+    """A remark for people if copies of training reports cannot be told from chance; None if they can."""
+    begins = "Reports were searched for names, dates and long numbers, but not for copies of training reports: "
+    if not train.shards.num_reports("train"):
+        return f"{begins}the training images have none."
+    num, needed = len(_one_a_study(held_out)), least_control(level)
+    if num < needed:
+        return f"{begins}{num:,} held-out studies have a report, and {needed:,} are needed as the control."
+    return None
 
 
 def read_report_control(
     config: Config, train: RealSide, held_out: RealSide, train_codes: Rows, level: float
-) -> tuple[ReportControl | str, Rows]:
-    """The control, or why reports cannot be audited; and the held-out rows of the control."""
-    held_out_rows = _one_a_study(held_out)
-    needed = least_control(level)
-    if not train.shards.num_reports("train"):
-        return "Reports were not audited: the training images have no reports.", held_out_rows
-    if len(held_out_rows) < needed:
-        return (
-            f"Reports were not audited: {len(held_out_rows):,} held-out studies have a report, and {needed:,} are "
-            "needed as the control."
-        ), held_out_rows
+) -> ReportControl:
+    """The control, for sides of which `why_no_control` is None."""
     index = SpanIndex.of(
         ((part, train_codes[first : first + len(part)]) for first, part in train.sentences()),
         config.audit.span_words,
     )
-    told = _together([index.look_up(part) for _, part in held_out.sentences()]).take(held_out_rows)
-    return ReportControl(index, told, level), held_out_rows
+    told = _together([index.look_up(part) for _, part in held_out.sentences()]).take(_one_a_study(held_out))
+    return ReportControl(index, told, level)
+
+
+def _shares(in_generated: Mapping[str, NDArray[np.bool_]], held_out: RealSide) -> dict[str, Any]:
+    """Shares by kind and side; None for held-out reports where there are none."""
+    in_held_out = traces(held_out.column("report").take(_one_a_study(held_out)))
+    return {
+        kind: {"generated": share_of(has_it), "held_out": share_of(beside) if len(beside) else None}
+        for kind, has_it, beside in ((kind, in_generated[kind], in_held_out[kind]) for kind in in_generated)
+    }
 
 
 def _one_a_study(side: RealSide) -> Rows:

@@ -116,8 +116,8 @@ def _generate(config: Config, plan_on: PlanOn, screen_plan: ScreenPlan | None, f
             dataset.begin()  # measuring for the screen takes minutes
             screen = None
             if screen_plan is not None:
-                screen, remarks = make_screen(config, screen_plan)
-                described = describe_screen(screen, screen_plan, remarks)
+                screen = make_screen(config, screen_plan)
+                described = describe_screen(screen, screen_plan)
             if missing:
                 _write(config, dataset, missing, screen)
     manifest = dataset.finish(described)

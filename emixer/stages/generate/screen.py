@@ -1,18 +1,18 @@
 """`emixer generate --audit`: from the shards to the screen that samplers judge by."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emixer.audit.matching import Matches, Side
 from emixer.audit.measured import Network
-from emixer.audit.screen import REASONS, Screen
+from emixer.audit.screen import COPIED_REPORT, REASONS, Screen
 from emixer.config import Config
+from emixer.config.model import ChestEncoderConfig
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError
 from emixer.generation.trained_model import TrainedModel
@@ -24,7 +24,7 @@ from emixer.stages.audit.control import (
     find_encoder,
     measured_and_matched,
 )
-from emixer.stages.audit.reports import read_report_control
+from emixer.stages.audit.reports import read_report_control, why_no_control
 from emixer.stages.audit.sides import HELD_OUT, TRAIN, RealSide, codes
 
 _MEASURED = Path("audit", "measured")
@@ -39,6 +39,21 @@ class ScreenPlan:
     network: Network
     measured: Path
     remarks: tuple[str, ...]
+    compares_reports: bool
+    """Whether reports are compared with training reports."""
+
+    @classmethod
+    def of(cls, config: Config, shards: ShardSet, encoder: ChestEncoderConfig | None, measured: Path) -> Self:
+        """Plan for these shards, which are enough of a control for images. encoder: None for random weights."""
+        network = Network(encoder)
+        missing = why_no_control(*_sides(shards, network, measured), _level(config))
+        remarks = [*encoder_remarks(encoder, shards), *([] if missing is None else [missing])]
+        return cls(shards, network, measured, tuple(remarks), compares_reports=missing is None)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why a pair may be withheld."""
+        return tuple(reason for reason in REASONS if reason != COPIED_REPORT or self.compares_reports)
 
     @property
     def num_train(self) -> int:
@@ -58,7 +73,7 @@ class ScreenPlan:
             "audit_encoder": f"{self.network.name} {hashlib.sha256(self.network.identity.encode()).hexdigest()[:16]}",
             "audit_false_alarm": config.audit.false_alarm,
             "audit_span_words": config.audit.span_words,
-            "audit_reasons": ", ".join(REASONS),
+            "audit_reasons": ", ".join(self.reasons),
         }
 
 
@@ -73,38 +88,46 @@ def check_screen(config: Config, trained: TrainedModel) -> ScreenPlan | None:
     run = trained.path.parents[1]
     encoder = find_encoder(config, run)
     measured = (config.audit.measured or run / _MEASURED).resolve()
-    return ScreenPlan(shards, Network(encoder), measured, tuple(encoder_remarks(encoder, shards)))
+    return ScreenPlan.of(config, shards, encoder, measured)
 
 
-def make_screen(config: Config, plan: ScreenPlan) -> tuple[Screen, list[str]]:
-    """Measures the control, unless that was done; with remarks for people. Needs a Ray connection."""
-    level = config.audit.false_alarm / NUM_MEASURES
-    identity = plan.network.identity
-    train, held_out = (RealSide.of(plan.shards, splits, identity, plan.measured) for splits in (TRAIN, HELD_OUT))
+def make_screen(config: Config, plan: ScreenPlan) -> Screen:
+    """Measures the control, unless that was done. Needs a Ray connection."""
+    level = _level(config)
+    train, held_out = _sides(plan.shards, plan.network, plan.measured)
     train_codes, held_out_codes = codes(train.subjects(), held_out.subjects())
-    control, _ = read_report_control(config, train, held_out, train_codes, level)
+    reports = read_report_control(config, train, held_out, train_codes, level) if plan.compares_reports else None
     matches = _match_control(config, plan, train, held_out, held_out_codes)
-    screen = Screen(
+    return Screen(
         train=Side(train.measured, np.arange(len(train))),
         held_out=Side(held_out.measured, np.arange(len(held_out))),
         held_out_to_train=matches["held_out_to_train"],
         held_out_to_held_out=matches["held_out_to_held_out"],
-        reports=None if isinstance(control, str) else control,
+        reports=reports,
         network=plan.network,
         level=level,
     )
-    return screen, [*plan.remarks, *([control] if isinstance(control, str) else [])]
 
 
-def describe_screen(screen: Screen, plan: ScreenPlan, remarks: Sequence[str]) -> dict[str, Any]:
+def describe_screen(screen: Screen, plan: ScreenPlan) -> dict[str, Any]:
     """For manifest.json, from where the card has it."""
     return {
         "train": plan.num_train,
         "held_out": plan.num_held_out,
         "encoder": plan.network.name,
         "thresholds": dict(screen.thresholds),
-        "remarks": list(remarks),
+        "remarks": list(plan.remarks),
     }
+
+
+def _level(config: Config) -> float:
+    return config.audit.false_alarm / NUM_MEASURES
+
+
+def _sides(shards: ShardSet, network: Network, measured: Path) -> tuple[RealSide, RealSide]:
+    """Training and held-out images."""
+    train, held_out = (RealSide.of(shards, splits, network.identity, measured) for splits in (TRAIN, HELD_OUT))
+    return train, held_out
 
 
 def _match_control(
