@@ -22,7 +22,9 @@ SIDE_PX = 32
 Images = NDArray[np.uint8]
 Report = list[list[str]]
 _STOCK = [["the", "heart", "size", "is", "normal"], ["no", "pleural", "effusion", "or", "pneumothorax", "is", "seen"]]
-_WORDS = [f"word{letter}{n}" for letter in "abcdefgh" for n in range(20)]
+_OWN_WORDS = [f"word{letter}{n}" for letter in "abcdefgh" for n in range(20)]
+WORDS = tuple(sorted({word for sentence in _STOCK for word in sentence})) + tuple(_OWN_WORDS)
+"""Of all reports."""
 
 
 def images(num: int, seed: int) -> Images:
@@ -43,7 +45,7 @@ def _smooth(generator: np.random.Generator, cells: int, height: float) -> NDArra
 def reports(num: int, seed: int) -> list[Report]:
     """Return reports of stock sentences and two sentences specific to each."""
     generator = np.random.default_rng(seed)
-    own = lambda: [str(word) for word in generator.choice(_WORDS, 9)]  # noqa: E731
+    own = lambda: [str(word) for word in generator.choice(_OWN_WORDS, 9)]  # noqa: E731
     return [[_STOCK[0], own(), _STOCK[1], own()] for _ in range(num)]
 
 
@@ -73,7 +75,7 @@ def write_shards(
         entries.append({"name": path.name, "split": split, "num_rows": num, "num_bytes": path.stat().st_size,
                         "sha256": sha256_of(path)})  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps({"shards": entries, "labels": {}}))
-    Vocabulary(SPECIAL_TOKENS + tuple(_WORDS)).save(folder / "vocabulary.json")
+    Vocabulary(SPECIAL_TOKENS + WORDS).save(folder / "vocabulary.json")
     return folder
 
 

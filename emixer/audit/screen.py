@@ -21,9 +21,8 @@ from emixer.audit.matching import Matches, References, Side, nearest
 from emixer.audit.measured import Network
 from emixer.audit.pixels import ranked
 from emixer.audit.reports import ReportControl
-from emixer.audit.spans import as_sentences
+from emixer.audit.spans import read_reports
 from emixer.audit.traces import IDENTIFYING, traces
-from emixer.data.text import tokenize
 
 COPIED_REPORT = "report"
 REASONS = (*(f"image_{space}" for space in SPACES), COPIED_REPORT, *IDENTIFYING)
@@ -91,5 +90,5 @@ class OpenScreen:
         told = {kind: found[kind] for kind in IDENTIFYING}
         if self._screen.reports is None:
             return told
-        copied = self._screen.reports.judge(as_sentences([tokenize(text) for text in reports]))
+        copied = self._screen.reports.judge(read_reports(reports))
         return {COPIED_REPORT: copied.flagged} | told

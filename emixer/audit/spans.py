@@ -5,11 +5,14 @@ words count that occur in the training reports of a single patient, and a report
 the same patient. Changing two words of a copied report breaks a dozen sequences and leaves the others. Held-out reports
 show how many such coincidences are normal.
 
+A model writes <UNK> for each word outside its vocabulary. So all such words, in real and in generated reports, count as
+one and the same word.
+
 Shapes: N reports, W words of all of them, L sequences.
 Source: ours; k-eidetic memorization with k = 1 (Carlini et al. 2021), with patients for documents.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -19,8 +22,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from emixer.data.text import tokenize
+from emixer.data.vocabulary import SPECIAL_TOKENS, UNK
+
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _SEVERAL = -1
+_UNKNOWN = SPECIAL_TOKENS[UNK]
+_STAND_IN = "outofvocabulary"
+"""A word that no vocabulary has, in place of <UNK>, which would be three tokens."""
 SENTENCES = pa.list_(pa.list_(pa.string()))
 Array = NDArray[Any]
 
@@ -33,9 +42,9 @@ class Sequences:
     report_L: NDArray[np.int64]
 
     @classmethod
-    def of(cls, sentences: pa.Array, num_words: int) -> "Sequences":
+    def of(cls, sentences: pa.Array, num_words: int, vocabulary: Collection[str]) -> "Sequences":
         """Hash all sequences. sentences: SENTENCES; a sequence may span sentences. Null and short reports have none."""
-        word_W, ends_N = _words(sentences)
+        word_W, ends_N = _words(sentences, vocabulary)
         hash_W = np.zeros(max(0, len(word_W) - num_words + 1), np.uint64)
         for place in range(num_words):
             hash_W = hash_W * _BASE + word_W[place : place + len(hash_W)]
@@ -53,13 +62,17 @@ class SpanIndex:
     owner_L: NDArray[np.int64]
     """Patient of each sequence; -1 for several."""
     num_words: int
+    vocabulary: frozenset[str]
+    """Words that are told apart."""
 
     @classmethod
-    def of(cls, parts: Iterable[tuple[pa.Array, Array]], num_words: int) -> "SpanIndex":
-        """Build the index. parts: reports with the patient number of each, e.g. file by file."""
+    def of(cls, parts: Iterable[tuple[pa.Array, Array]], num_words: int, vocabulary: Iterable[str]) -> "SpanIndex":
+        """Build the index. parts: reports with the patient number of each, e.g. file by file. vocabulary: the words
+        that the model can write."""
+        known = frozenset(vocabulary)
         hashes, owners = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
         for sentences, owner_N in parts:
-            found = Sequences.of(sentences, num_words)
+            found = Sequences.of(sentences, num_words, known)
             hashes.append(found.hash_L)
             owners.append(owner_N[found.report_L])
         hash_L, owner_L = np.concatenate(hashes), np.concatenate(owners)
@@ -67,13 +80,13 @@ class SpanIndex:
         hash_L, owner_L = hash_L[order], owner_L[order]
         first = np.flatnonzero(np.diff(hash_L, prepend=~hash_L[:1]) != 0) if len(hash_L) else np.empty(0, np.int64)
         if not len(first):
-            return cls(hash_L, owner_L, num_words)
+            return cls(hash_L, owner_L, num_words, known)
         lowest, highest = np.minimum.reduceat(owner_L, first), np.maximum.reduceat(owner_L, first)
-        return cls(hash_L[first], np.where(lowest == highest, lowest, _SEVERAL), num_words)
+        return cls(hash_L[first], np.where(lowest == highest, lowest, _SEVERAL), num_words, known)
 
     def look_up(self, sentences: pa.Array) -> "Shared":
         """Find what these reports share with the training reports."""
-        found = Sequences.of(sentences, self.num_words)
+        found = Sequences.of(sentences, self.num_words, self.vocabulary)
         num = len(sentences)
         if not len(self.hash_L):
             return Shared(np.zeros(num), np.zeros(num, np.int64), np.zeros(num, np.int64), np.full(num, _SEVERAL))
@@ -115,6 +128,11 @@ class Shared:
         return Shared(self.shared_N[rows], self.identifying_N[rows], self.longest_N[rows], self.owner_N[rows])
 
 
+def read_reports(texts: Iterable[str | None]) -> pa.Array:
+    """Generated reports as SENTENCES."""
+    return as_sentences([tokenize((text or "").replace(_UNKNOWN, _STAND_IN)) for text in texts])
+
+
 def as_sentences(reports: Sequence[Sequence[Sequence[str]] | None]) -> pa.Array:
     """Tokenized reports as an Arrow array."""
     return pa.array(reports, SENTENCES)
@@ -134,12 +152,14 @@ def _most_of_one(report_L: Array, owner_L: Array, num: int) -> tuple[NDArray[np.
     return most_N, who_N
 
 
-def _words(sentences: pa.Array) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Hash of every word, and the number of words up to the end of each report."""
+def _words(sentences: pa.Array, vocabulary: Collection[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Hash of every word, the same for all outside the vocabulary, and the number of words up to the end of each
+    report."""
     inner = sentences.flatten()
     words = inner.flatten().dictionary_encode()
-    names = [int.from_bytes(blake2b(w.encode(), digest_size=8).digest(), "big") for w in words.dictionary.to_pylist()]
-    word_W = np.array(names, np.uint64)[words.indices.to_numpy()] if len(words) else np.empty(0, np.uint64)
+    told = [word if word in vocabulary else _UNKNOWN for word in words.dictionary.to_pylist()]
+    hashes = [int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "big") for word in told]
+    word_W = np.array(hashes, np.uint64)[words.indices.to_numpy()] if len(words) else np.empty(0, np.uint64)
     words_of_sentence = np.concatenate([[0], pc.list_value_length(inner).fill_null(0).to_numpy().cumsum()])
     sentences_of_report = pc.list_value_length(sentences).fill_null(0).to_numpy().cumsum()
     return word_W, words_of_sentence[sentences_of_report].astype(np.int64)

@@ -5,8 +5,10 @@ import pyarrow as pa
 import pytest
 
 from emixer.audit.reports import find_copied_reports
-from emixer.audit.spans import Shared, SpanIndex, as_sentences
+from emixer.audit.spans import Shared, SpanIndex, as_sentences, read_reports
 from emixer.audit.traces import traces
+from emixer.data.text import tokenize
+from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
 
 STOCK = ["the", "lungs", "are", "clear", "of", "consolidation"]
 OWN = ["a", "calcified", "granuloma", "of", "4", "mm", "in", "the", "right", "upper", "lobe", "is", "unchanged"]
@@ -16,7 +18,7 @@ OWN = ["a", "calcified", "granuloma", "of", "4", "mm", "in", "the", "right", "up
 def index() -> SpanIndex:
     """Patient 0 with the stock sentence and one of her own, patients 1 and 2 with the stock sentence alone."""
     parts = [as_sentences([[STOCK, OWN], [STOCK]]), as_sentences([None, [STOCK]])]
-    return SpanIndex.of([(parts[0], np.array([0, 1])), (parts[1], np.array([1, 2]))], num_words=4)
+    return SpanIndex.of([(parts[0], np.array([0, 1])), (parts[1], np.array([1, 2]))], 4, {*STOCK, *OWN})
 
 
 def test_stock_sentences_point_to_nobody(index: SpanIndex) -> None:
@@ -44,8 +46,32 @@ def test_a_sequence_may_span_sentences_but_not_reports(index: SpanIndex) -> None
     assert found.identifying_N.tolist() == [1, 0, 0]
 
 
+RARE = tokenize("Dr. Quux saw ? pneumoblastoma near the hilum. Grade 3/5 opacity (left).")
+
+
+@pytest.mark.parametrize("unknown", [set(), {"quux"}, {"quux", "pneumoblastoma", "5", "grade"}])
+def test_a_copy_in_which_the_model_writes_unk_shares_as_much_as_one_with_every_word(unknown: set[str]) -> None:
+    words = dict.fromkeys(word for sentence in RARE for word in sentence if word not in unknown)
+    vocabulary = Vocabulary((*SPECIAL_TOKENS, *words, *(word for word in STOCK if word not in words)))
+    training = as_sentences([RARE, [STOCK]])
+    index = SpanIndex.of([(training, np.array([0, 1]))], 4, vocabulary.tokens)
+    (copy,) = vocabulary.decode(vocabulary.encode_sentences(training.slice(0, 1), 2, 12))
+    assert ("<UNK>" in copy) == bool(unknown)
+    found = index.look_up(read_reports([copy, None, "Grade <UNK> opacity near the left."]))
+    assert found.identifying_N.tolist() == [8 + 8 - 3, 0, 0], "sixteen words have thirteen sequences of four"
+    assert found.shared_N.tolist() == [1, 0, 0]
+
+
+def test_unknown_words_are_one_word_which_several_patients_use() -> None:
+    training = as_sentences([[["seen", "by", "smith", "again"]], [["seen", "by", "miller", "again"]]])
+    told = SpanIndex.of([(training, np.array([0, 1]))], 4, ("seen", "by", "smith", "again"))
+    assert told.look_up(training).identifying_N.tolist() == [1, 1], "one of them is in the vocabulary"
+    untold = SpanIndex.of([(training, np.array([0, 1]))], 4, ("seen", "by", "again"))
+    assert untold.look_up(training).identifying_N.tolist() == [0, 0]
+
+
 def test_without_training_reports_nothing_is_shared() -> None:
-    empty = SpanIndex.of([], 4)
+    empty = SpanIndex.of([], 4, OWN)
     assert empty.look_up(as_sentences([[OWN]])).shared_N.tolist() == [0]
 
 

@@ -67,6 +67,7 @@ def read_report_control(
     index = SpanIndex.of(
         ((part, train_codes[first : first + len(part)]) for first, part in train.sentences()),
         config.audit.span_words,
+        train.shards.vocabulary.tokens,
     )
     told = _together([index.look_up(part) for _, part in held_out.sentences()]).take(_one_a_study(held_out))
     return ReportControl(index, told, level)

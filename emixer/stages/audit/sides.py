@@ -14,9 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from emixer.audit.measured import ImageFile, Measured
-from emixer.audit.spans import SENTENCES
+from emixer.audit.spans import SENTENCES, read_reports
 from emixer.data.shards import ShardSet
-from emixer.data.text import tokenize
 from emixer.errors import ShardError
 
 TRAIN = ("train",)
@@ -109,7 +108,7 @@ class GeneratedSide:
     def sentences(self) -> Iterator[pa.Array]:
         """Reports as sentences of tokens, file by file."""
         for texts in self.texts():
-            yield pa.array([tokenize(text or "") for text in texts.to_pylist()], SENTENCES)
+            yield read_reports(texts.to_pylist())
 
     def labels(self, names: tuple[str, ...]) -> NDArray[np.bool_]:
         """Whether each pair was generated with the label (N, Y)."""
