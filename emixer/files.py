@@ -35,18 +35,19 @@ _KINDS = (
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
+def written_aside(path: Path, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path` for a file or folder, renamed to `path` if the block succeeds.
 
-    A folder replaces an existing folder of that name. Raises StorageError when the disk is full or not writable; an
-    OSError about another file (a missing input, say) passes through unchanged.
+    A folder replaces an existing folder of that name; with `replace=False`, for a folder named by its content, the
+    existing one stays, since another process may be reading it. Raises StorageError when the disk is full or not
+    writable; an OSError about another file (a missing input, say) passes through unchanged.
     """
     aside = path.with_name(f"{_ASIDE}{path.name}-{uuid.uuid4().hex[:8]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
         _flush(aside)
-        _replace(aside, path)
+        (_replace if replace else _leave_existing)(aside, path)
         _flush_entry(path.parent)
     except OSError as error:
         _remove(aside)
@@ -270,6 +271,15 @@ def _replace(aside: Path, path: Path) -> None:
     path.replace(old)  # a folder cannot be renamed over a non-empty one
     aside.replace(path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _leave_existing(aside: Path, path: Path) -> None:
+    try:
+        aside.rename(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        _remove(aside)
 
 
 def _remove(path: Path) -> None:

@@ -73,6 +73,29 @@ def test_folder_replaces_a_folder(tmp_path: Path) -> None:
     assert contents(tmp_path / "folder") == ["second"]
 
 
+def test_folder_named_by_its_content_stays_when_another_process_finishes_later(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    code = (
+        "import sys; from pathlib import Path; from emixer.files import written_aside\n"
+        "with written_aside(Path(sys.argv[1]), replace=False) as aside:\n"
+        "    aside.mkdir(); (aside / 'content').write_text(sys.argv[2]); print('written', flush=True); input()\n"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, path, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for name in ("first", "second")
+    ]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"written\n"
+    writers[0].communicate(b"\n")
+    before = path.stat().st_ino
+    writers[1].communicate(b"\n")
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert path.stat().st_ino == before, "who reads in the first one finds it where it was"
+    assert (path / "content").read_text() == "first"
+    assert contents(tmp_path) == ["folder"]
+
+
 def test_interrupted_folder_leaves_the_old_folder(tmp_path: Path) -> None:
     with files.written_aside(tmp_path / "folder") as aside:
         aside.mkdir()

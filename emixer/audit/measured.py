@@ -94,11 +94,11 @@ class ImageFile:
 
 
 def measure(file: ImageFile, extractor: FeatureExtractor) -> None:
-    """Write the arrays of one file, all or none.
+    """Write the arrays of one file, all or none. If another process did so meanwhile, its arrays stay.
 
     Raises ShardError when the file is damaged or has images of another size, StorageError when the disk is full.
     """
-    with files.written_aside(file.kept) as aside:
+    with files.written_aside(file.kept, replace=False) as aside:
         aside.mkdir()
         shapes = {
             _RANKS: (np.uint8, (SIDE_PX, SIDE_PX)), _COARSE: (np.float16, (COARSE_PX**2,)),

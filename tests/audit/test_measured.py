@@ -1,0 +1,47 @@
+"""Two audits that measure the same images into the same folder at the same time."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emixer.audit.measured import ImageFile, Measured, measure
+from tests.audit_data import SIDE_PX, images, write_shards
+
+NUM = 6
+
+
+class Network:
+    """One feature, the mean gray value; works on once it is let go."""
+
+    num_features = 1
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.is_at_work, self.may_go_on = threading.Event(), threading.Event()
+
+    def __call__(self, image_BCHW: Tensor) -> Tensor:
+        self.is_at_work.set()
+        assert self.may_go_on.wait(60)
+        return image_BCHW.float().mean((1, 2, 3))[:, None]
+
+
+def test_the_second_to_finish_leaves_what_the_first_one_reads(tmp_path: Path) -> None:
+    image = images(NUM, seed=0)
+    shards = write_shards(tmp_path / "shards", {"train": (image, None)})
+    file = ImageFile.of(shards / "train-00000.parquet", "shard", NUM, SIDE_PX, "sha256", "network", tmp_path / "kept")
+    first, second = Network(), Network()
+    late = threading.Thread(target=measure, args=(file, second))
+    late.start()
+    assert second.is_at_work.wait(60)
+    first.may_go_on.set()
+    measure(file, first)
+    inode = file.kept.stat().st_ino
+    second.may_go_on.set()
+    late.join()
+    assert file.kept.stat().st_ino == inode
+    assert list(file.kept.parent.iterdir()) == [file.kept], "nothing half-written stays behind"
+    found = Measured.open([file]).features(np.arange(NUM))
+    np.testing.assert_allclose(found[:, 0], image.mean((1, 2)), rtol=1e-3)  # kept with half the precision
