@@ -71,7 +71,7 @@ def main() -> None:
         python = environment("sdmetrics", args.environments or folder / "environments")
         datasets = planted(args.dataset, training_images(args.shards), folder)
         audits = {kind: audited(made, args.shards, args.false_alarm) for kind, made in datasets.items()}
-        real = real_features(args.shards, folder / "clean" / "audit" / "measured")
+        real = real_features(args.shards, measured_of(folder / "clean"))
         tables = components({kind: found.features for kind, found in audits.items()} | real)
         np.savez(folder / "tables.npz", **tables)
         scores = json.loads(run_in(python, "peer_sdmetrics.py", str(folder / "tables.npz")).splitlines()[-1])
@@ -117,7 +117,10 @@ def with_planted(dataset: Path, images: Images | None, folder: Path) -> Path:
 
 def audited(dataset: Path, shards: Path, false_alarm: float) -> Audited:
     """`emixer audit` of one dataset, Ray's start among its CPU seconds."""
-    settings = {"data.shards": shards, "audit.dataset": dataset, "audit.false_alarm": false_alarm}
+    settings = {
+        "data.shards": shards, "audit.dataset": dataset, "audit.false_alarm": false_alarm,
+        "audit.measured": measured_of(dataset),
+    }  # fmt: skip
     start = time.process_time()
     with Watch() as watch:
         result = audit.run(load_config(extra=settings))
@@ -125,13 +128,18 @@ def audited(dataset: Path, shards: Path, false_alarm: float) -> Audited:
     images = [row["index"] for row in content["withhold"] if any("image" in reason for reason in row["reasons"])]
     made = GeneratedSide.of(
         dataset.resolve(), read_finished_manifest(dataset), content["real"]["side_px"], Network(None).identity,
-        result.out / "measured",
+        measured_of(dataset),
     )  # fmt: skip
     return Audited(
         content["verdict"], [check["name"] for check in content["checks"] if not check["passed"]],
         content["images"]["copies"], len(images), sum(row % _EVERY == 0 for row in images),
         watch.cpu_s - start, all_features(made.measured),
     )  # fmt: skip
+
+
+def measured_of(dataset: Path) -> Path:
+    """Where its audit keeps measurements, of real images too: measured anew for each dataset, for the time it takes."""
+    return dataset.with_name(f"{dataset.name}-measured")
 
 
 def real_features(shards: Path, measured: Path) -> dict[str, Table]:

@@ -34,8 +34,9 @@ class AuditConfig(Section):
     resamples: int = Field(500, ge=20)
     """Resamples of the subjects for 95 % confidence intervals."""
     measured: Path | None = Field(None, strict=False)
-    """Folder that caches image measurements by content, for reuse with other datasets and the same real images. None:
-    `measured` in `out`."""
+    """Folder that caches image measurements by content, for reuse with other datasets and the same real images. It
+    holds small versions of real images: never share it; inside a dataset it is refused. None: `audit/measured` in the
+    run folder, if one is given, else `SHARDS-measured` beside the shards."""
     out: Path | None = Field(None, strict=False)
     """Output folder. None: `audit` in the dataset's folder."""
     cpus_per_task: int = Field(1, ge=1)

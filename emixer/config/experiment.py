@@ -87,8 +87,9 @@ class EvaluateConfig(Section):
     resamples: int = Field(500, ge=20)
     """Resamples of the subjects for 95 % confidence intervals of label and report metrics."""
     features: Path | None = Field(None, strict=False)
-    """Folder that caches image features by content, for reuse with other datasets and the same real images. None:
-    `out`."""
+    """Folder that caches image features by content, for reuse with other datasets and the same real images. Inside a
+    dataset it is refused, since features of real images are not for sharing. None: `SHARDS-features` beside the
+    shards."""
     out: Path | None = Field(None, strict=False)
     """Output folder. None: `evaluation` in the dataset's folder."""
     use_gpu: bool | None = None

@@ -39,6 +39,14 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return None
 
 
+def is_dataset(folder: Path) -> bool:
+    """Whether the folder holds a dataset, of whatever version, finished or begun."""
+    try:
+        return _is_manifest(json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return False
+
+
 def read_finished_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a dataset that is complete. Raises RunFolderError when there is none."""
     if not _is_there(folder):
@@ -60,12 +68,12 @@ def _is_there(folder: Path) -> bool:
 def _read(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST_NAME
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunFolderError(
             f"{path} cannot be read ({type(error).__name__}). Generate the dataset again, into a new folder."
         ) from error
-    if not isinstance(manifest, dict) or not {"manifest_version", "complete", "settings"} <= manifest.keys():
+    if not _is_manifest(manifest):
         raise RunFolderError(
             f"{folder} is not a dataset of `emixer generate`: its {MANIFEST_NAME} is of something else. Choose another "
             "folder."
@@ -76,6 +84,11 @@ def _read(folder: Path) -> dict[str, Any]:
             f"{_MANIFEST_VERSION}. Generate the dataset again, into a new folder."
         )
     return manifest
+
+
+def _is_manifest(content: Any) -> bool:
+    """Whether a manifest.json is that of a dataset; shards, for one, have a file of the same name."""
+    return isinstance(content, dict) and {"manifest_version", "complete", "settings"} <= content.keys()
 
 
 def read_audit(folder: Path) -> dict[str, Any] | None:

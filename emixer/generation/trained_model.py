@@ -38,6 +38,14 @@ class TrainedModel:
     """What the checkpoint says of its training data."""
 
     @property
+    def run_folder(self) -> Path | None:
+        """The run folder that the checkpoint is in; None for a checkpoint elsewhere, and for a published model."""
+        path = self.path.resolve()
+        run = path.parent.parent
+        is_of_run = path.parent == RunFolder(run).checkpoints and (run / "run.json").exists()
+        return run if is_of_run else None
+
+    @property
     def vocabulary(self) -> Vocabulary:
         """Token ids to text."""
         return Vocabulary(self.spec.tokens)

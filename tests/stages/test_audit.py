@@ -21,6 +21,7 @@ from emixer.data.shards import ShardSet
 from emixer.data.vocabulary import SPECIAL_TOKENS
 from emixer.errors import ConfigError, EmixerError, RunFolderError, ShardError
 from emixer.files import sha256_of
+from emixer.generation.manifest import begin_manifest
 from emixer.model_kinds import build_model
 from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.encoder_facts import EncoderFacts
@@ -180,6 +181,8 @@ def test_copies_with_their_patients_sex_disclose_it(tmp_path: Path, ray_cluster:
     shards = write_shards(tmp_path / "shards", sides, sexes=sexes)
     copies = write_dataset(tmp_path / "copies", images(80, 0), reports(80, 0), sexes=sexes["train"])
     content = audit.run(config(shards, copies, audit__false_alarm=0.03, audit__measured=None)).content
+    assert list((tmp_path / "shards-measured").glob("*/ranks.npy"))
+    assert {path.name for path in (copies / "audit").iterdir()} == {"audit.json", "audit.html"}, "no real image"
     for space in ("pixels", "features"):
         found = content["attributes"]["sex"][space]
         assert found["train"]["right"] == 1, "the nearest row is the copy"
@@ -231,6 +234,25 @@ def test_bad_input_is_one_paragraph(shards: Path, planted: Path, tmp_path: Path)
             audit.describe(settings)
 
 
+def test_measurements_of_real_images_are_kept_where_nothing_is_given_away(
+    shards: Path, planted: Path, tmp_path: Path
+) -> None:
+    begun = tmp_path / "begun"
+    begin_manifest(begun, {"num": 3})
+    (tmp_path / "link").symlink_to(planted)
+    for folder in (planted, planted / "audit" / "measured", tmp_path / "link" / "m", begun / "m"):
+        with pytest.raises(
+            ConfigError, match=r"audit\.measured=.* is inside .*(planted|begun), which is made to be given"
+        ):
+            audit.describe(config(shards, planted, audit__measured=folder))
+    few = write_shards(tmp_path / "shards", {"train": (images(40, 0), None), "test": (images(300, 1), None)})
+    (tmp_path / "shards-measured").write_text("not a folder")
+    with pytest.raises(ConfigError, match=r"shards-measured, the default of audit\.measured, cannot be written"):
+        audit.describe(config(few, planted, audit__measured=None))
+    (tmp_path / "shards-measured").unlink()
+    assert f"kept in     {tmp_path / 'shards-measured'}" in audit.describe(config(few, planted, audit__measured=None))
+
+
 def test_images_without_reports_are_audited_alone_and_with_the_discriminator(
     tmp_path: Path, tiny_config: Config, ray_cluster: None
 ) -> None:
@@ -242,6 +264,8 @@ def test_images_without_reports_are_audited_alone_and_with_the_discriminator(
     told[7] = [["accession", "12345678"]]
     dataset = write_dataset(tmp_path / "dataset", images(40, 2), told, weights=digest)
     result = audit.run(config(shards, dataset, audit__run=run, audit__measured=None))
+    assert list((run / "audit" / "measured").glob("*/ranks.npy"))
+    assert {path.name for path in (dataset / "audit").iterdir()} == {"audit.json", "audit.html"}, "no real image"
     content = result.content
     assert content["reports"] is None
     found = {row: [name for name in names if "image" not in name] for row, names in reasons(result).items()}

@@ -81,6 +81,8 @@ def test_copies_of_held_out_pairs_score_best(tiny_shards: Path, make_dataset: Ma
                 assert 0 < low <= result[section][kind][name] <= high, (section, kind, name)
     written = json.loads((dataset / "evaluation" / "evaluation.json").read_text())
     assert written == json.loads(json.dumps(result))
+    assert list((tiny_shards.parent / f"{tiny_shards.name}-features").glob("*.safetensors"))
+    assert not list(dataset.rglob("*.safetensors")), "features of real images are not for whoever gets the dataset"
 
 
 def test_noise_is_far_from_images_and_shows_no_labels(tiny_shards: Path, make_dataset: MakeDataset) -> None:
@@ -170,6 +172,8 @@ def test_bad_input_is_one_paragraph(tiny_shards: Path, make_dataset: MakeDataset
         evaluate.run(config(tiny_shards, tmp_path / "nothing"))
     with pytest.raises(EmixerError, match=r"has 16 images, but more than evaluate\.neighbours=20"):
         evaluate.run(config(tiny_shards, dataset, evaluate__neighbours=20))
+    with pytest.raises(ConfigError, match=r"evaluate\.features=.* is inside .*, which is made to be given away"):
+        evaluate.run(config(tiny_shards, dataset, evaluate__features=dataset / "features"))
     with pytest.raises(ConfigError, match=r"evaluate\.inception=.*nowhere.pth does not exist"):
         evaluate.run(config(tiny_shards, dataset, evaluate__inception=tmp_path / "nowhere.pth"))
 

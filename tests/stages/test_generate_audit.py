@@ -20,16 +20,19 @@ import ray
 from click.testing import CliRunner
 
 from emixer.audit.screen import REASONS
+from emixer.checkpoint import SAMPLER
 from emixer.cli.generate import command
-from emixer.config import Config, load_config
+from emixer.config import Config, load_config, with_overrides
 from emixer.data.labels import CHEXPERT
 from emixer.data.pair_table import decode_image
 from emixer.data.text import tokenize
 from emixer.data.vocabulary import Vocabulary
 from emixer.errors import ConfigError, ShardError, UnfinishedError
 from emixer.generation.plan import make_plan
+from emixer.generation.published_model import WEIGHTS, published_config, write_description
 from emixer.generation.sampler import Pairs, Sampler, load
 from emixer.generation.screening import Judge
+from emixer.generation.trained_model import read_trained_model
 from emixer.stages import audit, gallery
 from emixer.stages.generate import GenerateResult, describe, run
 from emixer.stages.generate.screen import check_screen, make_screen
@@ -330,6 +333,34 @@ def test_shards_unsuitable_as_control_are_refused_before_ray_starts(
     with pytest.raises(ShardError, match="has 150 held-out images"):
         run(make_config(tmp_path / "out", audit=few))
     assert not (tmp_path / "out").exists()
+
+
+def test_measurements_of_real_images_are_kept_in_the_run_or_beside_the_shards(
+    tiny_run: Path, make_config: Make, shards: Path, tmp_path: Path
+) -> None:
+    trained = read_trained_model(tiny_run)
+    checkpoint, published = trained.path, tmp_path / "published"
+    published.mkdir()
+    shutil.copyfile(checkpoint / f"{SAMPLER}.safetensors", published / WEIGHTS)
+    facts = {"weights_sha256": trained.digest, "training_data": {}}
+    about = published_config(trained.config, trained.spec, trained.images, facts)
+    write_description(published, about, trained.vocabulary)
+    shutil.copytree(checkpoint, tmp_path / "copies" / "checkpoint")
+    for run_folder, kept in (
+        (tiny_run, tiny_run / "audit" / "measured"),
+        (checkpoint, tiny_run / "audit" / "measured"),
+        (published, shards.parent / "shards-measured"),
+        (tmp_path / "copies" / "checkpoint", shards.parent / "shards-measured"),
+    ):
+        config = with_overrides(make_config(tmp_path / "out", run=run_folder), {"audit.measured": None})
+        plan = check_screen(config, read_trained_model(run_folder))
+        assert plan is not None
+        assert plan.measured == kept
+    for inside in (tmp_path / "out" / "measured", published / "measured"):
+        with pytest.raises(
+            ConfigError, match=r"audit\.measured=.* is inside .*(out|published), which is made to be giv"
+        ):
+            describe(with_overrides(make_config(tmp_path / "out"), {"audit.measured": inside}))
 
 
 def test_dry_run_states_the_audit_thresholds(tiny_run: Path, shards: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from emixer.generation.card import state_audit
 from emixer.generation.manifest import AUDIT_FOLDER, read_finished_manifest
 from emixer.generation.trained_model import TrainedModel, read_trained_model
 from emixer.ray_session import connect
-from emixer.stages.audit.control import check_control, encoder_remarks, find_encoder
+from emixer.stages.audit.control import check_control, encoder_remarks, find_encoder, measured_in
 from emixer.stages.audit.findings import Audited, findings
 from emixer.stages.audit.page import page_of
 from emixer.stages.audit.sides import HELD_OUT, TRAIN, GeneratedSide, RealSide
@@ -112,6 +112,7 @@ def describe(config: Config) -> str:
         f"  flagging    what {config.audit.false_alarm:.2%} of held-out data would be flagged by as well",
         f"  critic      {critic}",
         *(f"  remark      {remark}" for remark in inputs.remarks),
+        f"  kept in     {inputs.measured}: small versions of the images",
         f"  written to  {inputs.out}",
     ])  # fmt: skip
 
@@ -149,9 +150,10 @@ def _checked(config: Config) -> _Inputs:
     labels = compared_labels(dataset, manifest, shards)
     check_control(shards, settings.false_alarm)
     trained = _trained(settings.run, manifest)
-    encoder = find_encoder(config, settings.run)
+    run = None if trained is None else trained.run_folder
+    encoder = find_encoder(config, run)
     out = (settings.out or dataset / AUDIT_FOLDER).resolve()
-    measured = (settings.measured or out / "measured").resolve()
+    measured = measured_in(config, run, shards, dataset)
     return _Inputs(dataset, manifest, shards, labels, Network(encoder), trained, out, measured,
                    tuple(encoder_remarks(encoder, shards)))  # fmt: skip
 

@@ -22,6 +22,7 @@ from emixer.progress import Progress
 from emixer.ray_session import capacity
 from emixer.run_folder import RunFolder
 from emixer.stages.audit.sides import HELD_OUT
+from emixer.stages.real_measurements import beside, kept_in
 
 NUM_MEASURES = 3
 """Pixels, features and reports: each may flag a third of `audit.false_alarm`."""
@@ -71,15 +72,22 @@ def check_control(shards: ShardSet, false_alarm: float) -> None:
 
 
 def find_encoder(config: Config, run: Path | None) -> ChestEncoderConfig | None:
-    """Encoder of the settings, else of the run; None: random weights. Raises ConfigError if its file is missing."""
+    """Encoder of the settings, else of the run folder; None: random weights. Raises ConfigError if its file is
+    missing."""
     encoder = config.audit.encoder or config.validation.encoder
-    if encoder is None and run is not None and (run / "config.yaml").exists():
+    if encoder is None and run is not None:
         of_run = RunFolder.open(run, "train").config
         own = of_run.model.chest_encoder
         encoder = of_run.validation.encoder or (own if own is not None and own.weights is not None else None)
     if encoder is not None and (encoder.weights is None or not encoder.weights.exists()):
         raise ConfigError(f"audit.encoder.weights={encoder.weights} does not exist. Give a weights file.")
     return encoder
+
+
+def measured_in(config: Config, run: Path | None, shards: ShardSet, dataset: Path) -> Path:
+    """Folder of measured images, which any number of audits can share. run: a run folder, which then holds it."""
+    default = beside(shards, "measured") if run is None else run / "audit" / "measured"
+    return kept_in(config.audit.measured, default, "audit.measured", dataset)
 
 
 def encoder_remarks(encoder: ChestEncoderConfig | None, shards: ShardSet) -> Sequence[str]:

@@ -54,6 +54,7 @@ from emixer.stages.evaluate.sides import (
     split_by,
     train_reports,
 )
+from emixer.stages.real_measurements import beside, kept_in
 from emixer.stages.result import StageResult
 
 _BATCH = 64
@@ -113,20 +114,21 @@ def run(config: Config) -> EvaluateResult:
 
     Raises ConfigError, RunFolderError or ShardError when an input is missing.
     """
-    dataset, manifest, shards, out = _checked(config)
+    dataset, manifest, shards, out, kept = _checked(config)
     with files.alone_in(out, "evaluate"):
-        content = _evaluated(config, dataset, manifest, shards, out)
+        content = _evaluated(config, dataset, manifest, shards, out, kept)
         files.write_json(out / "evaluation.json", content)
         files.write_text(out / "evaluation.md", markdown(content) + "\n")
     return EvaluateResult(out, content)
 
 
-def _evaluated(config: Config, dataset: Path, manifest: dict[str, Any], shards: ShardSet, out: Path) -> dict[str, Any]:
+def _evaluated(
+    config: Config, dataset: Path, manifest: dict[str, Any], shards: ShardSet, out: Path, kept: Path
+) -> dict[str, Any]:
     networks = _networks(config)
     device = torch.device(_device(config))
     readers = _Readers.of(config, device)
     sides = read_sides(config, dataset, manifest, shards, out)
-    kept = (config.evaluate.features or out / "features").resolve()
     images: dict[str, Any] = {}
     judged: dict[str, Any] = {}
     by: dict[str, Any] = {}
@@ -164,7 +166,7 @@ def _evaluated(config: Config, dataset: Path, manifest: dict[str, Any], shards: 
 
 def describe(config: Config) -> str:
     """Describe what `run` would do."""
-    dataset, manifest, shards, out = _checked(config)
+    dataset, manifest, shards, out, kept = _checked(config)
     split = config.evaluate.split
     num = num_images(config, manifest, shards)
     return "\n".join([
@@ -175,6 +177,7 @@ def describe(config: Config) -> str:
         *([f"  split by    {', '.join(config.evaluate.by)}"] if config.evaluate.by else []),
         f"  networks    {', '.join(f'{n.name} ({n.resized})' for n in _networks(config))}",
         f"  reports by  {', '.join(_readers_in_words(config))}",
+        f"  kept in     {kept}: features of the images",
         f"  output      {out}",
     ])  # fmt: skip
 
@@ -210,8 +213,8 @@ def _readers_in_words(config: Config) -> list[str]:
     return ["rule-based labeller", *(name for name, folder in given.items() if folder is not None)]
 
 
-def _checked(config: Config) -> tuple[Path, dict[str, Any], ShardSet, Path]:
-    """Dataset, its manifest, real images, and output folder, after all checks."""
+def _checked(config: Config) -> tuple[Path, dict[str, Any], ShardSet, Path, Path]:
+    """Dataset, its manifest, real images, and the folders of the output and of features, after all checks."""
     settings = config.evaluate
     if settings.dataset is None:
         raise ConfigError("evaluate.dataset is not set. Give --dataset FOLDER, written by `emixer generate`.")
@@ -238,7 +241,8 @@ def _checked(config: Config) -> tuple[Path, dict[str, Any], ShardSet, Path]:
             check(path)
     _check_encoder(config, compared_labels(dataset, manifest, shards))
     split_by(config, dataset, manifest, shards)
-    return dataset, manifest, shards, (settings.out or dataset / _OUT).resolve()
+    kept = kept_in(settings.features, beside(shards, "features"), "evaluate.features", dataset)
+    return dataset, manifest, shards, (settings.out or dataset / _OUT).resolve(), kept
 
 
 def _check_encoder(config: Config, labels: Sequence[str]) -> None:
@@ -289,7 +293,7 @@ def _all_features(
     """Features (N, F) on the CPU of the real, generated and train images, cached in files by network and images."""
     tables = {
         "real": (sides.real, content_of(sides.shards, sides.split, sides.num)),
-        "generated": (sides.generated, f"{sides.fingerprint}/{sides.num} evenly spaced"),
+        "generated": (sides.generated, f"{sides.made_of}/{sides.num} evenly spaced"),
         "sample": (sides.sample, content_of(sides.shards, "train", sides.num)),
     }
     found, extractor = {}, None

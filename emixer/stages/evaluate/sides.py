@@ -30,6 +30,8 @@ class Sides:
 
     dataset: Path
     fingerprint: str
+    made_of: str
+    """Identity of the pixels of all generated images."""
     shards: ShardSet
     split: str
     shape: TableShape
@@ -102,7 +104,7 @@ def read_sides(config: Config, dataset: Path, manifest: Mapping[str, Any], shard
         num_unread = _num_texts(shards, config.evaluate.split, num)
         held_out = replace(held_out, reports=(None,) * len(held_out.reports))
     return Sides(
-        dataset, manifest["fingerprint"], shards, config.evaluate.split, shape, num,
+        dataset, manifest["fingerprint"], _digest(manifest["files"]), shards, config.evaluate.split, shape, num,
         open_generated(dataset, names, shape, decoded, rows), _reports([dataset / name for name in names], rows),
         held_out, _studies(shards, config.evaluate.split), num_unread,
         sample, conditions,
@@ -143,6 +145,11 @@ def content_of(shards: ShardSet, split: str, num: int) -> str:
     """Identity of the pixels of the first `num` images of a split."""
     digests = "".join(file.sha256 for file in shards.shard_files if file.split == split)
     return f"{hashlib.sha256(digests.encode()).hexdigest()}/{split}/{num}"
+
+
+def _digest(listed: Sequence[Mapping[str, Any]]) -> str:
+    """Of a dataset's files, as its manifest lists them."""
+    return hashlib.sha256("".join(file["sha256"] for file in listed).encode()).hexdigest()
 
 
 def train_reports(shards: ShardSet) -> Iterator[Report]:

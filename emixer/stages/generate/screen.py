@@ -23,12 +23,10 @@ from emixer.stages.audit.control import (
     encoder_remarks,
     find_encoder,
     measured_and_matched,
+    measured_in,
 )
 from emixer.stages.audit.reports import read_report_control, why_no_control
 from emixer.stages.audit.sides import HELD_OUT, TRAIN, RealSide, codes
-
-_MEASURED = Path("audit", "measured")
-"""In the run folder, not in that of the dataset, which may be given away: it holds small pictures of real images."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +83,9 @@ def check_screen(config: Config, trained: TrainedModel) -> ScreenPlan | None:
     shards = ShardSet.open(settings.audit)
     _check_trained_on(shards, trained)
     check_control(shards, config.audit.false_alarm)
-    run = trained.path.parents[1]
-    encoder = find_encoder(config, run)
-    measured = (config.audit.measured or run / _MEASURED).resolve()
+    encoder = find_encoder(config, trained.run_folder)
+    assert settings.out is not None, "checked"
+    measured = measured_in(config, trained.run_folder, shards, settings.out)
     return ScreenPlan.of(config, shards, encoder, measured)
 
 

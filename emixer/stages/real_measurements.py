@@ -1,0 +1,47 @@
+"""Where measurements of real images are kept: never in a folder that is made to be given away.
+
+They are named by content, so that every audit, screening or evaluation with the same images can share a folder.
+"""
+
+from pathlib import Path
+
+from emixer import files
+from emixer.data.shards import ShardSet
+from emixer.errors import ConfigError, StorageError
+from emixer.generation.manifest import is_dataset
+from emixer.generation.published_model import is_published_model
+
+
+def beside(shards: ShardSet, what: str) -> Path:
+    """The folder `<shards>-<what>`."""
+    folder = shards.folder.resolve()
+    return folder.with_name(f"{folder.name}-{what}")
+
+
+def kept_in(given: Path | None, default: Path, key: str, dataset: Path) -> Path:
+    """The folder `given`, which the setting `key` names, else `default`. dataset: the one at hand, begun or not.
+
+    Raises ConfigError if it lies in a dataset or a published model, or cannot be written.
+    """
+    folder = (given or default).resolve()
+    setting = f"{key}={folder}" if given is not None else f"{folder}, the default of {key},"
+    shared = next(
+        (place for place in (folder, *folder.parents) if place == dataset.resolve() or _is_given_away(place)), None
+    )
+    if shared is not None:
+        raise ConfigError(
+            f"{setting} is inside {shared}, which is made to be given away, but will hold measurements of real images. "
+            f"Set {key} to a folder outside datasets and published models."
+        )
+    try:
+        files.require_writable(folder)
+    except StorageError as error:
+        raise ConfigError(
+            f"{setting} cannot be written, and measurements of real images are to be kept there. Set {key} to a folder "
+            "that you may write to, outside datasets and published models."
+        ) from error
+    return folder
+
+
+def _is_given_away(folder: Path) -> bool:
+    return is_dataset(folder) or is_published_model(folder)
