@@ -50,7 +50,7 @@ def main() -> None:
 
 def control(config: Config, shards: Path, folder: Path) -> tuple[Screen, ScreenPlan]:
     """The screen, measured in a Ray of its own."""
-    plan = ScreenPlan.of(config, ShardSet.open(shards), None, folder / "measured")
+    plan = ScreenPlan.of(config, ShardSet.open(shards), None, folder / "measured", "nothing")
     with connect(RayConfig()):
         return make_screen(config, plan), plan
 

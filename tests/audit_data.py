@@ -15,7 +15,9 @@ from emixer.data.schema import ShardInfo
 from emixer.data.shards import shard_name, write_shard
 from emixer.data.text import detokenize
 from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
-from emixer.files import sha256_of
+from emixer.files import sha256_of, write_json
+from emixer.generation.manifest import MANIFEST_NAME, read_finished_manifest
+from emixer.generation.training_data import TrainingData
 from tests.datasets import write_pairs
 
 SIDE_PX = 32
@@ -52,8 +54,10 @@ def reports(num: int, seed: int) -> list[Report]:
 def write_shards(
     folder: Path, of_split: dict[str, tuple[Images, Sequence[Report] | None]], names: tuple[str, ...] = CHEXPERT,
     sexes: Mapping[str, Sequence[str | None]] | None = None,
+    labels: Mapping[str, Sequence[Sequence[int]]] | None = None,
 ) -> Path:  # fmt: skip
-    """Write shards with one subject per image. names: the labels, none of which is present. sexes: by split."""
+    """Write shards with one subject per image. names: of the labels. sexes, labels: by split; none is present in images
+    of a split without."""
     folder.mkdir(parents=True)
     info = ShardInfo(SIDE_PX, names, "findings", 1, "test", known_of_images=() if sexes is None else ("sex",))
     entries = []
@@ -66,7 +70,7 @@ def write_shards(
                 "image": pa.array([each.tobytes() for each in image], pa.binary(SIDE_PX**2)),
                 "report": [None] * num if told is None else [detokenize(text) for text in told],
                 "sentences": [None] * num if told is None else list(told),
-                "labels": [[0] * len(names)] * num, "source": ["made"] * num,
+                "labels": (labels or {}).get(split, [[0] * len(names)] * num), "source": ["made"] * num,
                 **({} if sexes is None else {"sex": list(sexes[split])}),
             },
             schema=info.arrow_schema(),
@@ -81,10 +85,10 @@ def write_shards(
 
 def write_dataset(
     folder: Path, image: Images, told: Sequence[Report], names: tuple[str, ...] = CHEXPERT, present: int = 0,
-    weights: str = "none", sexes: Sequence[str] | None = None,
+    weights: str = "none", sexes: Sequence[str] | None = None, trained_on: TrainingData | None = None,
 ) -> Path:  # fmt: skip
     """Write a finished dataset as `emixer generate` leaves it; every pair has label number `present`. sexes: F or M,
-    the sex a model conditioned on it made each pair for."""
+    the sex a model conditioned on it made each pair for. trained_on: None as in older datasets, which do not say."""
     labels = np.zeros((len(image), len(names)), np.uint8)
     labels[:, present] = 1
     settings = {"weights_sha256": weights, "name": folder.name}
@@ -93,6 +97,9 @@ def write_dataset(
         conditions = Conditions(("sex",), (("F", "M"),))
         labels = np.concatenate([labels, [[sex == "F", sex == "M"] for sex in sexes]], axis=1).astype(np.uint8)
     write_pairs(folder, image, [detokenize(each) for each in told], labels, names, settings, conditions=conditions)
+    if trained_on is not None:
+        manifest = read_finished_manifest(folder)
+        write_json(folder / MANIFEST_NAME, manifest | {"trained_on": trained_on.to_json()})
     (folder / "README.md").write_text(CARD)
     return folder
 

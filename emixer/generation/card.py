@@ -31,7 +31,8 @@ NOT_AUDITED = (
     "`emixer audit` looks for that."
 )
 _AUDITED = (
-    "- **Privacy audit: {verdict}.** {summary} By `emixer audit`, which can find copies but not prove their absence."
+    "- **Privacy audit: {verdict}.** {summary} {compared} By `emixer audit`, which can find copies but not prove their "
+    "absence."
 )
 
 
@@ -61,9 +62,12 @@ def write_card(folder: Path, card: str) -> None:
     write_text(folder / CARD_NAME, card.replace(NOT_AUDITED, stated))
 
 
-def state_audit(folder: Path, verdict: str, summary: str) -> None:
-    """Puts the outcome of an audit into the card of the dataset in `folder`, in the place of an earlier one."""
-    audited = _AUDITED.format(verdict=verdict, summary=summary)
+def state_audit(folder: Path, verdict: str, summary: str, compared: str) -> None:
+    """Puts the outcome of an audit into the card of the dataset in `folder`, in the place of an earlier one.
+
+    compared: with which images, in a sentence.
+    """
+    audited = _AUDITED.format(verdict=verdict, summary=summary, compared=compared)
     begins = ("- **No privacy audit", _AUDITED.partition(":")[0])
     lines = [audited if line.startswith(begins) else line for line in _lines(folder / CARD_NAME)]
     if lines:
@@ -106,7 +110,7 @@ def _body(plan: GenerationPlan, manifest: Mapping[str, Any]) -> str:
     return f"""# Synthetic chest X-rays with reports
 
 {rows:,} generated pairs of a chest image ({config.side_px} x {config.side_px} px) and a findings report, with the
-labels that each was conditioned on; {manifest["bytes"] / 1e6:,.1f} MB of Parquet. No row shows a patient.
+labels that each was conditioned on; {manifest["bytes"] / 1e6:,.1f} MB of Parquet.
 
 ![The first pairs](contact_sheet.png)
 

@@ -18,6 +18,7 @@ from emixer.generation.dataset_files import DATA_FOLDER, FileWriter, Rows, is_fi
 from emixer.generation.generation_plan import GenerationPlan
 from emixer.generation.manifest import begin_manifest, finish_manifest, read_manifest, require_same
 from emixer.generation.screening import count_reasons
+from emixer.generation.training_data import TrainingData
 
 _SHEET_IMAGES = 12
 
@@ -71,7 +72,9 @@ class DatasetFolder:
         screen: by what pairs were judged; None: they were not.
         """
         label_counts, condition_counts = self.plan.counts()
-        about: dict[str, Any] = {"label_counts": label_counts}
+        about: dict[str, Any] = {
+            "label_counts": label_counts, "trained_on": TrainingData.of(self.plan.trained).to_json()
+        }  # fmt: skip
         if condition_counts:
             about |= {"conditions": asdict(self.plan.row_format.conditions), "condition_counts": condition_counts}
         if screen is not None:

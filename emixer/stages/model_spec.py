@@ -1,6 +1,8 @@
 """What the training data decides about a model."""
 
-from emixer.data.loader import WindowReader
+from emixer.config import Config
+from emixer.data.known_of_images import find_conditions
+from emixer.data.loader import WindowReader, open_windows
 from emixer.data.shards import ShardSet
 from emixer.errors import ShardError
 from emixer.models.paired_model import ModelSpec
@@ -21,3 +23,12 @@ def model_spec(shards: ShardSet, reader: WindowReader) -> ModelSpec:
         label_counts=tuple(int(count) for count in counts),
         conditions=reader.conditions,
     )
+
+
+def spec_of(shards: ShardSet, config: Config) -> ModelSpec:
+    """Model spec (words and labels) that training on these shards under that config would give."""
+    conditions = find_conditions(shards, config.model.conditions, config.model.age_bounds)
+    reader = open_windows(
+        shards, "train", config.data, config.seed, max_sentences=1, max_words=2, conditions=conditions
+    )
+    return model_spec(shards, reader)

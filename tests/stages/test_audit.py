@@ -1,6 +1,7 @@
 """`emixer audit` on datasets whose answer is known: planted copies, and held-out images and reports."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,20 @@ from emixer.data.collection import identify
 from emixer.data.labels import CHEXPERT
 from emixer.data.schema import SPLITS
 from emixer.data.shards import ShardSet
-from emixer.data.vocabulary import SPECIAL_TOKENS
+from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
 from emixer.errors import ConfigError, EmixerError, RunFolderError, ShardError
 from emixer.files import sha256_of
 from emixer.generation.manifest import begin_manifest
+from emixer.generation.trained_model import read_trained_model
+from emixer.generation.training_data import TrainingData
 from emixer.model_kinds import build_model
 from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.encoder_facts import EncoderFacts
 from emixer.models.encoder_weights import save_encoder_weights
-from emixer.models.paired_model import ModelSpec
 from emixer.run_folder import RunFolder
 from emixer.stages import audit
 from emixer.stages.audit import AuditResult
+from emixer.stages.model_spec import spec_of
 from tests.answers import answer_of
 from tests.audit_data import images, reports, write_dataset, write_shards
 
@@ -150,6 +153,9 @@ def test_results_are_written_and_stated_on_the_card(found: AuditResult, planted:
     assert found.content["summary"] in card
     assert "No privacy audit" not in card
     assert "- Another line." in card
+    digest = found.content["real"]["shards_digest"]
+    assert f"with 480 training images of made (shards {digest}), and whether the model was trained on them was" in card
+    assert "Whether the model was trained on these shards could not be checked" in found.content["remarks"][0]
 
 
 def test_page_and_figures_hold_training_data_only_on_request(found: AuditResult, shards: Path, planted: Path) -> None:
@@ -198,14 +204,47 @@ def test_copies_with_their_patients_sex_disclose_it(tmp_path: Path, ray_cluster:
     assert "age: not measured; the dataset has no column age" in page
 
 
-def test_interrupted_audit_resumes_from_its_measurements(found: AuditResult, shards: Path, planted: Path) -> None:
-    measured = shards.parent / "measured"
+def test_interrupted_audit_resumes_from_its_measurements(
+    found: AuditResult, shards: Path, planted: Path, tmp_path: Path
+) -> None:
+    measured = tmp_path / "measured"
+    shutil.copytree(shards.parent / "measured", measured, ignore=shutil.ignore_patterns("matches"))
+    settings = config(shards, planted, audit__out=planted / "again", audit__measured=measured)
+    audit.run(settings)
     stamps = {path: path.stat().st_mtime_ns for path in measured.glob("*/*")}
     lost = min((measured / "matches").iterdir())
     lost.unlink()  # as if killed before this block
-    again = audit.run(config(shards, planted, audit__out=planted / "again"))
+    again = audit.run(settings)
     assert again.content["images"] == found.content["images"]
     assert {path for path in stamps if path.stat().st_mtime_ns != stamps[path]} == {lost}
+
+
+def test_shards_that_the_model_was_not_trained_on_are_refused(
+    shards: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    sides = {"train": (images(60, 0), reports(60, 0)), "test": (images(300, 8), reports(300, 8))}
+    same = write_shards(tmp_path / "same", sides)
+    with_edema = np.zeros((60, len(CHEXPERT)), int)
+    with_edema[0, CHEXPERT.index("Edema")] = 1
+    relabelled = write_shards(tmp_path / "relabelled", sides, labels={"train": with_edema.tolist()})
+    larger = write_shards(tmp_path / "larger", sides | {"train": (images(61, 0), reports(61, 0))})
+    reworded = write_shards(tmp_path / "reworded", sides)
+    Vocabulary((*SPECIAL_TOKENS, "heart")).save(reworded / "vocabulary.json")
+    run, digest = trained_run(tmp_path / "run", tiny_config, same)
+    trained_on = TrainingData.of(read_trained_model(run))
+    dataset = write_dataset(tmp_path / "dataset", images(30, 5), reports(30, 5), weights=digest, trained_on=trained_on)
+    older = write_dataset(tmp_path / "older", images(30, 5), reports(30, 5), weights=digest)
+    assert "could not be checked" not in audit.describe(config(same, dataset))
+    assert "could not be checked" not in audit.describe(config(same, older, audit__run=run))
+    for other, difference in (
+        (relabelled, "its training images have other labels"),
+        (larger, "its training images have other labels"),
+        (reworded, "its labels or its vocabulary differ"),
+    ):
+        for settings in (config(other, dataset), config(other, older, audit__run=run)):
+            with pytest.raises(ConfigError, match=f"is not what the model was trained on: {difference}"):
+                audit.describe(settings)
+    assert "Whether the model was trained on these shards could not be checked" in audit.describe(config(larger, older))
 
 
 def test_dry_run_says_what_is_compared(shards: Path, planted: Path) -> None:
@@ -257,7 +296,7 @@ def test_images_without_reports_are_audited_alone_and_with_the_discriminator(
     tmp_path: Path, tiny_config: Config, ray_cluster: None
 ) -> None:
     shards = write_shards(tmp_path / "shards", {"train": (images(60, 0), None), "test": (images(300, 1), None)})
-    run, digest = trained_run(tmp_path / "run", tiny_config)
+    run, digest = trained_run(tmp_path / "run", tiny_config, shards)
     told = reports(40, 2)
     told[5] = [["seen", "by", "dr.", "smith"]]
     told[6] = [["since", "3/14/2019"]]
@@ -287,9 +326,10 @@ def test_images_without_reports_are_audited_alone_and_with_the_discriminator(
     assert critic["interval"][0] < 0.5 < critic["interval"][1], "it was never trained"
 
 
-def trained_run(folder: Path, settings: Config) -> tuple[Path, str]:
-    """Return a run folder with all networks, untrained, and the digest of the weights used for sampling."""
-    spec = ModelSpec(CHEXPERT, (*SPECIAL_TOKENS, "word"), ((0,) * len(CHEXPERT),), (1,))
+def trained_run(folder: Path, settings: Config, shards: Path) -> tuple[Path, str]:
+    """Return a run folder with all networks, as on these shards but untrained, and the digest of the weights used for
+    sampling."""
+    spec = spec_of(ShardSet.open(shards), settings)
     torch.manual_seed(0)  # one untrained network in twenty would separate the two sides by chance
     model = build_model(settings.model, spec)
     state = model.state_dict()
@@ -315,7 +355,7 @@ def test_encoder_trained_on_the_training_images_is_remarked_on(shards: Path, pla
         remarks[whose] = audit.describe(config(shards, planted, audit__encoder=encoder))
     of_same, of_other = remarks.values()
     assert "was trained on the training images of this very collection" in of_same
-    assert "remark" not in of_other
+    assert "of this very collection" not in of_other
     assert "features of chest_encoder (bilinear to 32 px)" in of_other
 
 

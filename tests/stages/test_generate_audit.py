@@ -39,7 +39,7 @@ from emixer.stages.generate.screen import check_screen, make_screen
 from tests.audit_data import write_shards
 
 NUM, BATCH, SEED = 150, 16, 4
-NUM_TRAIN, NUM_HELD_OUT = 120, 300
+NUM_TRAIN, NUM_HELD_OUT = 100, 300
 COPIES, MIRRORED, TOLD = (3, 40, 41, 149), (70, 100), (13, 96)
 PLANTED = sorted({*COPIES, *MIRRORED, *TOLD})
 Make = Callable[..., Config]
@@ -56,6 +56,12 @@ def drawn(sampler: Sampler) -> Pairs:
     return sampler.sample(num=NUM, seed=SEED)
 
 
+def labels_of(sampler: Sampler) -> list[tuple[int, ...]]:
+    """The labels of the images that the run was trained on."""
+    spec = sampler.trained.spec
+    return [vector for vector, count in zip(spec.label_vectors, spec.label_counts, strict=True) for _ in range(count)]
+
+
 @pytest.fixture(scope="module")
 def shards(sampler: Sampler, drawn: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards whose real images are draws with other seeds, so that training differs from held-out only by what is
@@ -69,6 +75,7 @@ def shards(sampler: Sampler, drawn: Pairs, tmp_path_factory: pytest.TempPathFact
     folder = write_shards(
         tmp_path_factory.mktemp("screened") / "shards",
         {split: (pairs.images, [tokenize(text) for text in pairs.reports]) for split, pairs in sides.items()},
+        labels={"train": labels_of(sampler)},
     )
     Vocabulary(sampler.trained.spec.tokens).save(folder / "vocabulary.json")
     return folder
@@ -205,6 +212,7 @@ def withheld(made: GenerateResult, plain: Path, shards: Path) -> dict[Path, set[
         settings = {"data.shards": shards, "audit.dataset": folder, "audit.measured": shards.parent / "measured",
                     "audit.resamples": 20}  # fmt: skip
         result = audit.run(load_config(extra=settings))
+        assert result.content["real"]["checked_by"] == "vocabulary and labels", "the dataset says what it was made from"
         found[folder] = {entry["index"] for entry in result.content["withhold"]}
     return found
 
@@ -215,6 +223,18 @@ def test_full_audit_agrees_with_the_rows_redrawn_by_screening(
     assert "redraws" not in Stored.read(plain).table.column_names
     assert withheld[plain] == {row for row, number in enumerate(Stored.read(made.folder).redraws) if number}
     assert withheld[made.folder] == set()
+
+
+def test_the_same_command_adds_digests_of_the_training_data_to_an_older_dataset(
+    plain: Path, make_config: Make, tmp_path: Path
+) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(plain, older)
+    manifest = json.loads((plain / "manifest.json").read_text())
+    (older / "manifest.json").write_text(json.dumps({key: manifest[key] for key in manifest if key != "trained_on"}))
+    assert run(make_config(older, audit=None)).new_rows == 0
+    assert json.loads((older / "manifest.json").read_text()) == manifest
+    assert manifest["trained_on"]["images"] is not None
 
 
 def test_gallery_links_only_to_the_audit_of_its_own_dataset(
@@ -307,7 +327,8 @@ def test_names_dates_and_numbers_are_looked_for_without_held_out_reports(
 ) -> None:
     real, held_out = sampler.sample(num=NUM_TRAIN, seed=100), sampler.sample(num=NUM_HELD_OUT, seed=101)
     told = [tokenize(text) for text in real.reports]
-    untold = write_shards(tmp_path / "untold", {"train": (real.images, told), "validate": (held_out.images, None)})
+    sides = {"train": (real.images, told), "validate": (held_out.images, None)}
+    untold = write_shards(tmp_path / "untold", sides, labels={"train": labels_of(sampler)})
     (untold / "vocabulary.json").write_bytes((shards / "vocabulary.json").read_bytes())
     config = make_config(tmp_path / "out", audit=untold)
     plan = check_screen(config, sampler.trained)
@@ -324,11 +345,16 @@ def test_names_dates_and_numbers_are_looked_for_without_held_out_reports(
 
 
 def test_shards_unsuitable_as_control_are_refused_before_ray_starts(
-    make_config: Make, shards: Path, drawn: Pairs, tiny_shards: Path, tmp_path: Path
+    make_config: Make, shards: Path, sampler: Sampler, drawn: Pairs, tiny_shards: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="is not what the run was trained on"):
+    with pytest.raises(ConfigError, match="is not what the model was trained on: its labels or its vocabulary differ"):
         describe(make_config(tmp_path / "out", audit=tiny_shards))
-    few = write_shards(tmp_path / "few", {"train": (drawn.images, None), "test": (drawn.images, None)})
+    sides = {"train": (drawn.images[:NUM_TRAIN], None), "test": (drawn.images, None)}
+    relabelled = write_shards(tmp_path / "relabelled", sides)
+    (relabelled / "vocabulary.json").write_bytes((shards / "vocabulary.json").read_bytes())
+    with pytest.raises(ConfigError, match="is not what the model was trained on: its training images have other label"):
+        describe(make_config(tmp_path / "out", audit=relabelled))
+    few = write_shards(tmp_path / "few", sides, labels={"train": labels_of(sampler)})
     (few / "vocabulary.json").write_bytes((shards / "vocabulary.json").read_bytes())
     with pytest.raises(ShardError, match="has 150 held-out images"):
         run(make_config(tmp_path / "out", audit=few))
@@ -356,6 +382,8 @@ def test_measurements_of_real_images_are_kept_in_the_run_or_beside_the_shards(
         plan = check_screen(config, read_trained_model(run_folder))
         assert plan is not None
         assert plan.measured == kept
+        is_run = tiny_run in kept.parents
+        assert any("whether they have the same images could not be checked" in each for each in plan.remarks) != is_run
     for inside in (tmp_path / "out" / "measured", published / "measured"):
         with pytest.raises(
             ConfigError, match=r"audit\.measured=.* is inside .*(out|published), which is made to be giv"
@@ -368,4 +396,4 @@ def test_dry_run_states_the_audit_thresholds(tiny_run: Path, shards: Path, tmp_p
     planned = CliRunner().invoke(command, [*arguments, "--dry-run"])
     assert planned.exit_code == 0, planned.output
     assert "what 1.00% of 300 held-out images" in planned.output
-    assert "beside 120 training images; up to 3 redraws of a row" in planned.output
+    assert "beside 100 training images; up to 3 redraws of a row" in planned.output

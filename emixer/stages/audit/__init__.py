@@ -15,11 +15,13 @@ from emixer.errors import ConfigError
 from emixer.generation.card import state_audit
 from emixer.generation.manifest import AUDIT_FOLDER, read_finished_manifest
 from emixer.generation.trained_model import TrainedModel, read_trained_model
+from emixer.generation.training_data import TrainingData
 from emixer.ray_session import connect
 from emixer.stages.audit.control import check_control, encoder_remarks, find_encoder, measured_in
 from emixer.stages.audit.findings import Audited, findings
 from emixer.stages.audit.page import page_of
 from emixer.stages.audit.sides import HELD_OUT, TRAIN, GeneratedSide, RealSide
+from emixer.stages.audit.training_data import Checked, remarks_on, require_trained_on, shards_digest
 from emixer.stages.evaluate.sides import compared_labels
 from emixer.stages.result import StageResult
 
@@ -66,6 +68,8 @@ class _Inputs:
     trained: TrainedModel | None
     out: Path
     measured: Path
+    checked: Checked
+    """By what the shards were found to be what the model was trained on."""
     remarks: tuple[str, ...]
 
     @property
@@ -95,7 +99,7 @@ def run(config: Config) -> AuditResult:
         content["remarks"] = [*inputs.remarks, *content["remarks"]]
         files.write_text(inputs.out / "audit.html", render(page_of(config, audited, content, closest)))
         files.write_json(inputs.out / "audit.json", content)
-        state_audit(inputs.dataset, content["verdict"], content["summary"])
+        state_audit(inputs.dataset, content["verdict"], content["summary"], _compared(content["real"]))
     return AuditResult(inputs.out, content)
 
 
@@ -128,9 +132,23 @@ def _about(inputs: _Inputs) -> dict[str, Any]:
         "real": {
             "collection": list(identify(shards).sources), "side_px": shards.info.side_px,
             "train": shards.num_rows("train"), "held_out": inputs.num_held_out,
+            "shards_digest": shards_digest(shards), "checked_by": inputs.checked,
         },
         "encoder": {"name": inputs.network.name, "resized": inputs.network.resized},
     }  # fmt: skip
+
+
+def _compared(real: Mapping[str, Any]) -> str:
+    """With what the dataset was compared. real: of audit.json."""
+    checked = {
+        "vocabulary and labels": "and its vocabulary and label counts are those of the model's training data",
+        "vocabulary": "and its vocabulary is that of the model; whether it was trained on these images was not checked",
+        "nothing": "and whether the model was trained on them was not checked",
+    }
+    return (
+        f"The rows were compared with {real['train']:,} training images of {', '.join(real['collection'])} (shards "
+        f"{real['shards_digest']}), {checked[real['checked_by']]}."
+    )
 
 
 def _checked(config: Config) -> _Inputs:
@@ -148,14 +166,25 @@ def _checked(config: Config) -> _Inputs:
         )
     shards = ShardSet.open(config.data.shards)
     labels = compared_labels(dataset, manifest, shards)
-    check_control(shards, settings.false_alarm)
     trained = _trained(settings.run, manifest)
+    checked = require_trained_on(shards, _training_data(trained, manifest), "data.shards")
+    check_control(shards, settings.false_alarm)
     run = None if trained is None else trained.run_folder
     encoder = find_encoder(config, run)
     out = (settings.out or dataset / AUDIT_FOLDER).resolve()
     measured = measured_in(config, run, shards, dataset)
-    return _Inputs(dataset, manifest, shards, labels, Network(encoder), trained, out, measured,
-                   tuple(encoder_remarks(encoder, shards)))  # fmt: skip
+    remarks = (*remarks_on(checked), *encoder_remarks(encoder, shards))
+    return _Inputs(dataset, manifest, shards, labels, Network(encoder), trained, out, measured, checked, remarks)
+
+
+def _training_data(trained: TrainedModel | None, manifest: Mapping[str, Any]) -> TrainingData | None:
+    """What is known of the training data, from the model or from the dataset, whichever says more."""
+    stated = manifest.get("trained_on")
+    found = [
+        *([] if trained is None else [TrainingData.of(trained)]),
+        *([] if stated is None else [TrainingData.from_json(stated)]),
+    ]
+    return max(found, key=lambda known: known.images is not None, default=None)
 
 
 def _trained(run: Path | None, manifest: dict[str, Any]) -> TrainedModel | None:

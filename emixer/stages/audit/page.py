@@ -175,6 +175,8 @@ def _facts(content: Mapping[str, Any]) -> list[Facts]:
             ("Training images", f"{content['real']['train']:,}"),
             ("Held-out images", f"{content['real']['held_out']:,}"),
             ("Collection", ", ".join(content["real"]["collection"])),
+            ("Shards", content["real"]["shards_digest"]),
+            ("Found to be the model's training data by", content["real"]["checked_by"]),
             ("Features", f"{content['encoder']['name']}, {content['encoder']['resized']}"),
         )),
         Facts("Within the dataset", (

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 
 from emixer.config import Config
 from emixer.config.training import DataConfig
-from emixer.data.known_of_images import find_conditions
 from emixer.data.labels import LabelPolicy
 from emixer.data.loader import open_windows
 from emixer.data.shards import ShardSet
@@ -24,7 +23,7 @@ from emixer.experiments.tables import REAL_PAIRS, Table
 from emixer.generation.trained_model import read_trained_model
 from emixer.models.paired_model import ModelSpec
 from emixer.run_folder import RunFolder
-from emixer.stages.model_spec import model_spec
+from emixer.stages.model_spec import spec_of
 
 _SPLITS = ("train", "validate", "test")
 
@@ -200,15 +199,6 @@ def require_unseen(trained_on: ShardSet, tested_on: ShardSet) -> None:
 def sources_of(shards: ShardSet, split: str) -> frozenset[str]:
     """Source collections of the images of a split."""
     return frozenset(source for source, _ in _subjects(shards, (split,)))
-
-
-def spec_of(shards: ShardSet, config: Config) -> ModelSpec:
-    """Model spec (words and labels) that training on these shards under that config would give."""
-    conditions = find_conditions(shards, config.model.conditions, config.model.age_bounds)
-    reader = open_windows(
-        shards, "train", config.data, config.seed, max_sentences=1, max_words=2, conditions=conditions
-    )
-    return model_spec(shards, reader)
 
 
 def same_label_counts(one: ModelSpec, other: ModelSpec) -> bool:

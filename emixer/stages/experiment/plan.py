@@ -39,8 +39,8 @@ from emixer.stages.experiment.checks import (
     require_unseen,
     same_label_counts,
     sources_of,
-    spec_of,
 )
+from emixer.stages.model_spec import spec_of
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from emixer.audit.screen import COPIED_REPORT, REASONS, Screen
 from emixer.config import Config
 from emixer.config.model import ChestEncoderConfig
 from emixer.data.shards import ShardSet
-from emixer.errors import ConfigError
 from emixer.generation.trained_model import TrainedModel
+from emixer.generation.training_data import TrainingData
 from emixer.stages.audit.control import (
     NUM_MEASURES,
     check_control,
@@ -27,6 +27,7 @@ from emixer.stages.audit.control import (
 )
 from emixer.stages.audit.reports import read_report_control, why_no_control
 from emixer.stages.audit.sides import HELD_OUT, TRAIN, RealSide, codes
+from emixer.stages.audit.training_data import Checked, remarks_on, require_trained_on, shards_digest
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,13 @@ class ScreenPlan:
     """Whether reports are compared with training reports."""
 
     @classmethod
-    def of(cls, config: Config, shards: ShardSet, encoder: ChestEncoderConfig | None, measured: Path) -> Self:
+    def of(
+        cls, config: Config, shards: ShardSet, encoder: ChestEncoderConfig | None, measured: Path, checked: Checked
+    ) -> Self:
         """Plan for these shards, which are enough of a control for images. encoder: None for random weights."""
         network = Network(encoder)
         missing = why_no_control(*_sides(shards, network, measured), _level(config))
-        remarks = [*encoder_remarks(encoder, shards), *([] if missing is None else [missing])]
+        remarks = [*remarks_on(checked), *encoder_remarks(encoder, shards), *([] if missing is None else [missing])]
         return cls(shards, network, measured, tuple(remarks), compares_reports=missing is None)
 
     @property
@@ -65,9 +68,8 @@ class ScreenPlan:
 
     def settings(self, config: Config) -> dict[str, Any]:
         """All that decides what is flagged, as plain values. Other shards have another digest, wherever they are."""
-        files = sorted((file.split, file.name, file.sha256) for file in self.shards.shard_files)
         return {
-            "audit_shards_digest": hashlib.sha256(repr(files).encode()).hexdigest()[:16],
+            "audit_shards_digest": shards_digest(self.shards),
             "audit_encoder": f"{self.network.name} {hashlib.sha256(self.network.identity.encode()).hexdigest()[:16]}",
             "audit_false_alarm": config.audit.false_alarm,
             "audit_span_words": config.audit.span_words,
@@ -81,12 +83,12 @@ def check_screen(config: Config, trained: TrainedModel) -> ScreenPlan | None:
     if settings.audit is None:
         return None
     shards = ShardSet.open(settings.audit)
-    _check_trained_on(shards, trained)
+    checked = require_trained_on(shards, TrainingData.of(trained), "generate.audit")
     check_control(shards, config.audit.false_alarm)
     encoder = find_encoder(config, trained.run_folder)
     assert settings.out is not None, "checked"
     measured = measured_in(config, trained.run_folder, shards, settings.out)
-    return ScreenPlan.of(config, shards, encoder, measured)
+    return ScreenPlan.of(config, shards, encoder, measured, checked)
 
 
 def make_screen(config: Config, plan: ScreenPlan) -> Screen:
@@ -135,16 +137,3 @@ def _match_control(
         config.audit, [*train.files, *held_out.files], plan.network,
         lambda: control_searches(train.measured, held_out.measured, held_out_codes), plan.measured / "matches",
     )  # fmt: skip
-
-
-def _check_trained_on(shards: ShardSet, trained: TrainedModel) -> None:
-    """The vocabulary is made of the training reports: hardly any other shards have the same."""
-    spec, side_px = trained.spec, trained.config.side_px
-    same = shards.info.side_px == side_px and shards.info.label_names == spec.label_names
-    if not same or tuple(shards.vocabulary.tokens) != spec.tokens:
-        raise ConfigError(
-            f"generate.audit={shards.folder} is not what the run was trained on: its images have "
-            f"{shards.info.side_px} px, its vocabulary {len(shards.vocabulary.tokens):,} tokens; the model has "
-            f"{side_px} px and {len(spec.tokens):,} tokens. Give --audit the run's shards: copies are looked for among "
-            f"their training images."
-        )
