@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Self
 
+from cluster.files import FreshView
 from emixer import files
 from emixer._version import __version__
 from emixer.config import Config, load_config, to_yaml
@@ -39,6 +40,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._requests = FreshView(path)
 
     @classmethod
     def create_or_resume(cls, path: Path, stage: str, config: Config) -> Self:
@@ -164,6 +166,7 @@ class RunFolder:
     @property
     def save_is_requested(self) -> bool:
         """Whether a checkpoint has been requested."""
+        self._requests.refresh()
         return self.save_request.exists()
 
     def answer_save_request(self) -> None:
@@ -178,6 +181,7 @@ class RunFolder:
     @property
     def stop_is_requested(self) -> bool:
         """Whether the run has been asked to stop early."""
+        self._requests.refresh()
         return self._stop_request.exists()
 
     def answer_stop_request(self) -> None:
