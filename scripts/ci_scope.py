@@ -67,8 +67,11 @@ SUITES = {
     },
     "slurm": {
         "jobs": Area(
-            ("tests/slurm/test_jobs.py", "tests/slurm/test_accounting.py", "tests/slurm/test_without_root.py"),
-            ("jobs/", "cluster/node/", *_ON_SLURM), package="jobs",
+            (
+                "tests/slurm/test_jobs.py", "tests/slurm/test_accounting.py", "tests/slurm/test_without_root.py",
+                "tests/slurm/test_batch_script.py",
+            ),
+            ("jobs/", "cluster/node/", "docs/hpc.md", *_ON_SLURM), package="jobs",
         ),
         "clusters": Area(
             ("tests/slurm/test_cluster.py", "tests/slurm/test_without_root.py"), ("cluster/", *_ON_SLURM),

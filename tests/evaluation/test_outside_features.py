@@ -99,7 +99,7 @@ def test_missing_torch_fidelity_error_names_the_extra(monkeypatch: pytest.Monkey
         monkeypatch.setitem(sys.modules, module, None)
     path = tmp_path / "inception.pth"
     torch.save({"fc.weight": torch.zeros(2, 2)}, path)
-    with pytest.raises(ConfigError, match=r"need torch-fidelity, .*'emixer\[fid\]'"):
+    with pytest.raises(ConfigError, match=r"need torch-fidelity, .*'\.\[fid\]'"):
         inception(path, CPU)
 
 
@@ -222,5 +222,5 @@ def test_missing_transformers_error_names_the_extra(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "transformers", None)
     (tmp_path / "config.json").write_text("{}")
     save_file({"a": torch.zeros(2)}, tmp_path / "model.safetensors")
-    with pytest.raises(ConfigError, match=r"need transformers, .*'emixer\[fid\]'"):
+    with pytest.raises(ConfigError, match=r"need transformers, .*'\.\[fid\]'"):
         rad_dino(tmp_path, CPU)
