@@ -32,7 +32,8 @@ FILES = {
     "README.md": "",
 }
 DAY = 24 * 3600
-JOBS, CLUSTERS = ["test_jobs", "test_accounting", "test_without_root"], ["test_cluster", "test_without_root"]
+JOBS = ["test_jobs", "test_accounting", "test_without_root", "test_batch_script"]
+CLUSTERS = ["test_cluster", "test_without_root"]
 ALL_ON_SLURM = [*JOBS, "test_cluster"]
 SEARCHES, WORKERS = ["test_tune", "test_tune_interrupted"], ["test_ray_session", "test_errors", "test_train"]
 
