@@ -4,9 +4,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from emixer import files
 from emixer.config import Config, with_overrides
+from emixer.config.base import beside
 from emixer.config.training import EncoderConfig, TrainConfig
-from emixer.errors import ConfigError
+from emixer.errors import ConfigError, StorageError
 from emixer.tuning.space_syntax import ends, read_space, require_prunable
 
 Made = Sequence[Path] | None
@@ -27,11 +29,12 @@ def _ingest(config: Config, made: Made) -> None:
     if config.ingest.source is None or config.ingest.out is None:
         raise ConfigError("ingest.source and ingest.out must be set.")
     _require("ingest.source.root", config.ingest.source.root, made)
+    _require_output("ingest.out", config.ingest.out)
 
 
 def _encoder(config: Config, made: Made) -> None:
     _require("data.shards", config.data.shards, made)
-    _require_named("encoder.run", config.encoder.run)
+    _require_output("encoder.run", config.encoder.run)
     if config.encoder.network.weights is not None:
         _require("encoder.network.weights", config.encoder.network.weights, made)
     _fits("encoder", config.encoder, config)
@@ -39,7 +42,7 @@ def _encoder(config: Config, made: Made) -> None:
 
 def _train(config: Config, made: Made) -> None:
     _require("data.shards", config.data.shards, made)
-    _require_named("train.run", config.train.run)
+    _require_output("train.run", config.train.run)
     encoders = {
         "model.report_decoder.encoder": config.model.chest_encoder, "validation.encoder": config.validation.encoder
     }  # fmt: skip
@@ -66,7 +69,7 @@ def _same_side(config: Config) -> None:
 
 
 def _tune(config: Config, made: Made) -> None:
-    _require_named("tune.study", config.tune.study)
+    _require_output("tune.study", config.tune.study)
     trial = with_overrides(config, {"train.run": config.tune.study})
     _train(trial, made)
     space = read_space(config.tune.space, config)
@@ -79,7 +82,7 @@ def _generate(config: Config, made: Made) -> None:
     _require("generate.run", config.generate.run, made)
     if config.generate.audit is not None:
         _require("generate.audit", config.generate.audit, made)
-    _require_named("generate.out", config.generate.out)
+    _require_output("generate.out", config.generate.out)
 
 
 def _evaluate(config: Config, made: Made) -> None:
@@ -89,6 +92,9 @@ def _evaluate(config: Config, made: Made) -> None:
         path = getattr(config.evaluate, key)
         if path is not None:
             _require(f"evaluate.{key}", path, ())
+    assert config.data.shards is not None
+    _require_output("evaluate.features", config.evaluate.features or beside(config.data.shards, "features"))
+    _require_output("evaluate.out", config.evaluate.out or config.evaluate.dataset)
 
 
 def _audit(config: Config, made: Made) -> None:
@@ -96,12 +102,16 @@ def _audit(config: Config, made: Made) -> None:
     _require("audit.dataset", config.audit.dataset, made)
     if config.audit.run is not None:
         _require("audit.run", config.audit.run, made)
+    else:
+        assert config.data.shards is not None
+        _require_output("audit.measured", config.audit.measured or beside(config.data.shards, "measured"))
+    _require_output("audit.out", config.audit.out or config.audit.dataset)
 
 
 def _experiment(config: Config, made: Made) -> None:
     settings = config.experiment
     _require("data.shards", config.data.shards, made)
-    _require_named("experiment.out", settings.out)
+    _require_output("experiment.out", settings.out)
     if settings.covid is not None:
         _require("experiment.covid", settings.covid, made)
     if settings.cpus_per_cell > config.slurm.cpus:
@@ -116,12 +126,21 @@ def _experiment(config: Config, made: Made) -> None:
 def _study(config: Config, made: Made) -> None:
     _require("data.shards", config.data.shards, made)
     _require("study.dataset", config.study.dataset, made)
-    _require_named("study.folder", config.study.folder)
+    _require_output("study.folder", config.study.folder)
 
 
 def _require_named(key: str, path: Path | None) -> None:
     if path is None:
         raise ConfigError(f"{key} is not set.")
+
+
+def _require_output(key: str, path: Path | None) -> None:
+    _require_named(key, path)
+    assert path is not None
+    try:
+        files.require_writable(path.resolve())
+    except StorageError as error:
+        raise ConfigError(f"{key}: {error} Or set {key} to another folder.") from error
 
 
 def _require(key: str, path: Path | None, made: Made) -> None:

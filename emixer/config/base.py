@@ -28,6 +28,12 @@ class Section(BaseModel):
         return value.expanduser().absolute() if isinstance(value, Path) else value
 
 
+def beside(shards: Path, what: str) -> Path:
+    """The folder `SHARDS-what`, where measurements of these real images are kept if no setting says where."""
+    shards = shards.resolve()
+    return shards.with_name(f"{shards.name}-{what}")
+
+
 def page_address(value: str | None) -> str | None:
     """Validator of a served page's public address, to which it adds the last slash."""
     if value is None:

@@ -6,16 +6,9 @@ They are named by content, so that every audit, screening or evaluation with the
 from pathlib import Path
 
 from emixer import files
-from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, StorageError
 from emixer.generation.manifest import is_dataset
 from emixer.generation.published_model import is_published_model
-
-
-def beside(shards: ShardSet, what: str) -> Path:
-    """The folder `<shards>-<what>`."""
-    folder = shards.folder.resolve()
-    return folder.with_name(f"{folder.name}-{what}")
 
 
 def kept_in(given: Path | None, default: Path, key: str, dataset: Path) -> Path:

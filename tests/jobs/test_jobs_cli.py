@@ -236,6 +236,28 @@ def test_experiments_and_evaluations_can_be_jobs(tmp_path: Path, shards: Path) -
     assert f"evaluate.dataset={tmp_path / 'made'} does not exist" in none.output
 
 
+def test_results_that_could_not_be_written_are_refused_before_the_queue(tmp_path: Path, shards: Path) -> None:
+    """Also those that are kept beside the shards, which are often someone else's."""
+    taken = tmp_path / "file"
+    taken.touch()
+    jobs = ("--set", f"slurm.folder={tmp_path / 'jobs'}", "--dry-run")
+    trained = run("train", "--shards", str(shards), "--run", str(taken / "run"), *jobs)
+    assert trained.exit_code == 2
+    assert f"train.run: Cannot write {taken / 'run'}" in trained.output
+    dataset = tmp_path / "dataset"
+    dataset.mkdir()
+    for stage, what, key in (("evaluate", "features", "evaluate.features"), ("audit", "measured", "audit.measured")):
+        arguments = (stage, "--dataset", str(dataset), "--shards", str(shards), *jobs)
+        assert run(*arguments).exit_code == 0
+        beside = shards.with_name(f"{shards.name}-{what}")
+        beside.touch()
+        refused = run(*arguments)
+        beside.unlink()
+        assert refused.exit_code == 2
+        assert f"{key}: Cannot write {beside}" in refused.output
+        assert f"Or set {key} to another folder." in refused.output
+
+
 def test_array_has_a_job_and_a_folder_for_every_combination(tmp_path: Path, shards: Path) -> None:
     result = run(*training(tmp_path), "--array", "seed=0,1", "--array", "loss.alpha=0.5,1e-1", "--at-once", "3",
                  "--dry-run")  # fmt: skip

@@ -13,6 +13,7 @@ from emixer.audit.measured import ImageFile, Measured, Network
 from emixer.audit.work import Search, Share, match_all, measure_all
 from emixer.config import Config
 from emixer.config.audit import AuditConfig
+from emixer.config.base import beside
 from emixer.config.model import ChestEncoderConfig
 from emixer.data.collection import identify
 from emixer.data.shards import ShardSet
@@ -22,7 +23,7 @@ from emixer.progress import Progress
 from emixer.ray_session import capacity
 from emixer.run_folder import RunFolder
 from emixer.stages.audit.sides import HELD_OUT
-from emixer.stages.real_measurements import beside, kept_in
+from emixer.stages.real_measurements import kept_in
 
 NUM_MEASURES = 3
 """Pixels, features and reports: each may flag a third of `audit.false_alarm`."""
@@ -86,7 +87,7 @@ def find_encoder(config: Config, run: Path | None) -> ChestEncoderConfig | None:
 
 def measured_in(config: Config, run: Path | None, shards: ShardSet, dataset: Path) -> Path:
     """Folder of measured images, which any number of audits can share. run: a run folder, which then holds it."""
-    default = beside(shards, "measured") if run is None else run / "audit" / "measured"
+    default = beside(shards.folder, "measured") if run is None else run / "audit" / "measured"
     return kept_in(config.audit.measured, default, "audit.measured", dataset)
 
 

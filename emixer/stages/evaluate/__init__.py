@@ -21,6 +21,7 @@ from torch import Tensor
 
 from emixer import files
 from emixer.config import Config
+from emixer.config.base import beside
 from emixer.config.model import ChestEncoderConfig
 from emixer.data.collection import identify
 from emixer.data.pair_table import PairTable
@@ -54,7 +55,7 @@ from emixer.stages.evaluate.sides import (
     split_by,
     train_reports,
 )
-from emixer.stages.real_measurements import beside, kept_in
+from emixer.stages.real_measurements import kept_in
 from emixer.stages.result import StageResult
 
 _BATCH = 64
@@ -241,7 +242,7 @@ def _checked(config: Config) -> tuple[Path, dict[str, Any], ShardSet, Path, Path
             check(path)
     _check_encoder(config, compared_labels(dataset, manifest, shards))
     split_by(config, dataset, manifest, shards)
-    kept = kept_in(settings.features, beside(shards, "features"), "evaluate.features", dataset)
+    kept = kept_in(settings.features, beside(shards.folder, "features"), "evaluate.features", dataset)
     return dataset, manifest, shards, (settings.out or dataset / _OUT).resolve(), kept
 
 
