@@ -88,7 +88,8 @@ class ImageFolderSource(Section):
     """Column that identifies the patient; without it, every study, or without that every image, counts as a different
     patient."""
     study_column: str | None = None
-    """Column that identifies the study."""
+    """Column that identifies the study. Ids that several patients share, as where each patient's are counted from 1,
+    become `PATIENT/STUDY`."""
     view_column: str | None = None
     """Column with the projection (PA, AP, ...)."""
     views: tuple[str, ...] = Field(("PA", "AP", "AP_horizontal", "Frontal"), strict=False)

@@ -144,6 +144,8 @@ def _image_table(source: ImageFolderSource, table: pa.Table, num_labels: int) ->
 
     study_ids = column(source.study_column, images)
     subject_ids = column(source.subject_column, study_ids)
+    if _numbered_within_patients(study_ids, subject_ids):
+        study_ids = pc.binary_join_element_wise(subject_ids, study_ids, "/")
     return image_table(
         num_labels,
         dicom_id=images,
@@ -158,6 +160,12 @@ def _image_table(source: ImageFolderSource, table: pa.Table, num_labels: int) ->
         age_years=whole_years(column(source.age_column, nothing)),
         manufacturer=column(source.manufacturer_column, nothing),
     )
+
+
+def _numbered_within_patients(study_ids: pa.ChunkedArray, subject_ids: pa.ChunkedArray) -> bool:
+    """Whether studies of different patients share an id, like visit 1 of each."""
+    pairs = pa.table({"study": study_ids, "subject": subject_ids}).group_by(["study", "subject"]).aggregate([])
+    return bool(pc.count_distinct(pairs["study"]).as_py() < pairs.num_rows)
 
 
 def _splits(source: ImageFolderSource, table: pa.Table, subject_ids: pa.ChunkedArray) -> pa.Array:

@@ -167,6 +167,14 @@ def test_an_image_without_a_study_is_a_study_of_its_own_where_the_patient_is_kno
     assert not collection.remarks
 
 
+def test_studies_that_are_numbered_within_each_patient_are_told_apart(tmp_path: Path) -> None:
+    """Else one report of all those of a visit 1 would count for the vocabulary."""
+    text = "image,Edema,who,visit\na.png,1,P1,1\nb.png,0,P1,1\nc.png,0,P1,2\nd.png,0,P2,1\n"
+    collection = read(tmp_path, text, label_columns=("Edema",), subject_column="who", study_column="visit")
+    assert column(collection, "study_id") == ["P1/1", "P1/1", "P1/2", "P2/1"]
+    assert column(collection, "subject_id") == ["P1", "P1", "P1", "P2"]
+
+
 def test_it_is_remarked_what_counts_as_a_patient_where_no_column_names_them(tmp_path: Path) -> None:
     text = "image,Edema,exam\na.png,1,e1\nb.png,0,e1\n"
     by_image = read(tmp_path, text, label_columns=("Edema",))
