@@ -212,15 +212,19 @@ def stop_cross_entropy(stop_logits_BS2: Tensor, batch: Batch) -> Tensor:
 
 def _groups(words_NW: Tensor) -> Iterator[tuple[Tensor, int]]:
     """Group sentences that have a word by length; yield their rows, and the words of the longest. Reading all of them
-    in parallel would spend most of the time on padding. On a GPU, where the lengths would force a sync: one group."""
+    in parallel would spend most of the time on padding. On a GPU, where the lengths would force a sync: one group.
+
+    Without any word, one sentence of padding: every parameter then gets a gradient, of 0, as on other workers, which
+    wait to add theirs."""
     if words_NW.is_cuda:
         yield torch.arange(len(words_NW), device=words_NW.device), words_NW.shape[1]
         return
     length_N = (words_NW != PAD).sum(dim=1)
-    order_M = length_N.argsort(stable=True)[int((length_N == 0).sum()) :]
+    longest_last_N = length_N.argsort(stable=True)
+    order_M = longest_last_N[min(int((length_N == 0).sum()), len(length_N) - 1) :]
     for group_M in order_M.tensor_split(_GROUPS):
         if len(group_M):
-            yield group_M, int(length_N[group_M[-1]])
+            yield group_M, max(1, int(length_N[group_M[-1]]))
 
 
 def _forbidden(max_words: int, num_words: int) -> Tensor:
