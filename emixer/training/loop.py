@@ -111,7 +111,7 @@ class Reporter(Protocol):
         ...
 
     def stopped(self) -> None:
-        """Called once, after the checkpoint of a run that was asked to stop; `finish` is then not called."""
+        """Called once, after the checkpoint of a run that was asked to stop; `finish` follows only at the run's end."""
 
     def finish(self) -> None:
         """Called once, after the last checkpoint."""
@@ -171,7 +171,8 @@ def train(state: State, advance: Advance[State], stream: BatchStream, reporter: 
             reporter.save()
         if stop:
             reporter.stopped()
-            return
+            if state.images < schedule.images:
+                return
     reporter.finish()
 
 

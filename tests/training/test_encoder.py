@@ -89,6 +89,18 @@ def test_killed_run_resumes_exactly(small: Config, tmp_path: Path, train_here: C
     assert all(torch.equal(left[key], right[key]) for key in left)
 
 
+def test_run_asked_to_stop_when_nothing_is_left_to_train_concludes(
+    small: Config, tmp_path: Path, train_here: Callable[..., Trained]
+) -> None:
+    late = {f"encoder.{what}_every_images": 10**6 for what in ("log", "save", "validate")}  # so that all come at the end
+    config = with_overrides(small, late | {"encoder.images": 32})
+    RunFolder.create_or_resume(tmp_path / "run", "encoder", config).request_stop()
+    trained = train_here(config, tmp_path / "run")
+    assert trained.state.images == 32
+    assert (tmp_path / "run" / "evaluation.json").exists()
+    assert not trained.folder.stop_is_requested
+
+
 def test_learns_what_the_images_show(small: Config, tmp_path: Path, train_here: Callable[..., Trained]) -> None:
     """Each label of the tiny shards brightens its own stripe."""
     config = with_overrides(small, {"encoder.images": 6400, "encoder.augment": [], "encoder.lr": 0.01,
