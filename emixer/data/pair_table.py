@@ -198,7 +198,7 @@ def open_generated(
     StorageError when the disk is full.
     """
     if not cache.is_dir():
-        with written_aside(cache) as aside:
+        with written_aside(cache, replace=False) as aside:  # another process may have decoded them meanwhile
             aside.mkdir()
             _decode_into(aside, [dataset / name for name in files], shape, rows)
     try:

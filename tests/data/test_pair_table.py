@@ -3,7 +3,7 @@
 import errno
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,6 +175,26 @@ def test_the_second_opening_maps_the_same_files_and_no_head_or_batch_copies_them
     taken = table.take(np.array([4, 0]))
     assert not np.shares_memory(taken.image_NHW, table.image_NHW)
     np.testing.assert_array_equal(taken.image_NHW, table.image_NHW[[4, 0]])
+
+
+def test_arrays_that_another_process_decoded_meanwhile_stay(dataset: Path, tmp_path: Path) -> None:
+    cache, files = tmp_path / "cache", ["a.parquet", "b.parquet"]
+    of_another: list[Path] = []
+
+    class Files(list[str]):
+        """Read once decoding has begun: just then another one finishes."""
+
+        def __iter__(self) -> Iterator[str]:
+            if not cache.exists():
+                open_generated(dataset, files, SHAPE, cache)
+                of_another.append(cache / "images.npy")
+                os.link(of_another[0], tmp_path / "the same file")
+            return super().__iter__()
+
+    table = open_generated(dataset, Files(files), SHAPE, cache)
+    assert len(table) == 5
+    assert of_another[0].samefile(tmp_path / "the same file")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_mixture_takes_the_pairs_of_its_parts_end_to_end_and_changes_none(tmp_path: Path) -> None:
