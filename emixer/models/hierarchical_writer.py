@@ -119,12 +119,16 @@ class HierarchicalWriter(ReportWriter):
     ) -> RelaxedReport:
         """See `ReportWriter.write_relaxed`."""
         plan = self.plan(condition)
-        noise_NK: list[Tensor] = []
+        topics_NE, table_KE = plan.topics_BSE.flatten(0, 1), torch.cat(list(tables_KE), dim=1)
+        # Written in place: with the paper's sizes it takes gigabytes, so a list of steps and their stack do not fit
+        size_NWK = (len(topics_NE), self.max_words, len(self.word_embedding.weight))
+        gumbel_NWK = torch.empty(size_NWK, device=topics_NE.device)
         soft_WNE = [self._start(plan)]
 
         def choose(step: int, rows_M: Tensor, logits_MK: Tensor) -> tuple[Tensor, Tensor]:
-            noise_NK.append(noise.gumbel(f"gumbel/{step}", self.max_sentences, logits_MK.shape[1]).flatten(0, 1))
-            perturbed_MK = logits_MK + noise_NK[-1][rows_M]
+            drawn_NK = noise.gumbel(f"gumbel/{step}", self.max_sentences, logits_MK.shape[1]).flatten(0, 1)
+            gumbel_NWK[:, step] = drawn_NK
+            perturbed_MK = logits_MK + drawn_NK[rows_M]
             word_M = perturbed_MK.argmax(dim=1)
             if gumbel.straight_through:
                 return word_M, self.word_embedding(word_M)
@@ -134,8 +138,6 @@ class HierarchicalWriter(ReportWriter):
 
         with torch.no_grad():
             words_NW = self._free_running(plan, _sentences_kept(plan, noise, temperature=1.0), choose, unknown=True)
-        gumbel_NWK = torch.stack(noise_NK, dim=1)
-        topics_NE, table_KE = plan.topics_BSE.flatten(0, 1), torch.cat(list(tables_KE), dim=1)
         outputs_NWE = torch.zeros(*words_NW.shape, table_KE.shape[1], device=words_NW.device)
         for group_M, width in _groups(words_NW):
             word_MW = words_NW[group_M, :width]
@@ -210,14 +212,15 @@ def stop_cross_entropy(stop_logits_BS2: Tensor, batch: Batch) -> Tensor:
     )
 
 
-def _groups(words_NW: Tensor) -> Iterator[tuple[Tensor, int]]:
+def _groups(words_NW: Tensor) -> Iterator[tuple[Tensor | slice, int]]:
     """Group sentences that have a word by length; yield their rows, and the words of the longest. Reading all of them
-    in parallel would spend most of the time on padding. On a GPU, where the lengths would force a sync: one group.
+    in parallel would spend most of the time on padding. On a GPU, where the lengths would force a sync: one group, as a
+    slice, which copies nothing.
 
     Without any word, one sentence of padding: every parameter then gets a gradient, of 0, as on other workers, which
     wait to add theirs."""
     if words_NW.is_cuda:
-        yield torch.arange(len(words_NW), device=words_NW.device), words_NW.shape[1]
+        yield slice(None), words_NW.shape[1]
         return
     length_N = (words_NW != PAD).sum(dim=1)
     longest_last_N = length_N.argsort(stable=True)

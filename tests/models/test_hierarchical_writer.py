@@ -1,12 +1,14 @@
 """The writer that writes all sentences in parallel, against a word-by-word version written here."""
 
 import math
+import weakref
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
+from emixer.config.model import GumbelConfig
 from emixer.models.hierarchical_writer import STOP, HierarchicalWriter, stop_cross_entropy
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import END, PAD, START, UNKNOWN, Batch
@@ -123,6 +125,26 @@ def test_nats_are_the_sum_over_single_sentences(
         log_p = writer.word_logits(topics[row, sentence][None], read[None])[0].log_softmax(1)
         expected = expected - sum(log_p[place, word] for place, word in enumerate(words.tolist()) if word != PAD)
     torch.testing.assert_close(writer.nats(condition, batch).words, expected)
+
+
+class CountedNoise(RowNoise):
+    """Noise that counts how many of the Gumbel draws are in memory at once."""
+
+    drawn: list[weakref.ref] = []
+    most = 0
+
+    def gumbel(self, name: str, *shape: int) -> Tensor:
+        draw = super().gumbel(name, *shape).numpy().copy()
+        self.drawn.append(weakref.ref(draw))
+        CountedNoise.most = max(self.most, sum(reference() is not None for reference in self.drawn))
+        return torch.from_numpy(draw)
+
+
+def test_gumbel_noise_of_a_step_is_not_kept_beside_that_of_all(decoder: ReportDecoder) -> None:
+    noise = CountedNoise(1, 2, 0, 8, torch.device("cpu"))
+    decoder.relaxed(decoder.read(images(8)), labels(8), noise, GumbelConfig(), [torch.randn(12, 5)])
+    assert len(noise.drawn) > 3
+    assert noise.most <= 2, "the last one, and the one before it"
 
 
 def test_stop_cross_entropy_by_hand() -> None:
