@@ -69,7 +69,7 @@ def save_checkpoint(
 
     Raises StorageError when the disk is full; older checkpoints stay as they are.
     """
-    path = folder / f"images-{images:012d}"
+    path = path_of(folder, images)
     with files.written_aside(path) as aside:
         aside.mkdir(parents=True)
         sizes = {}
@@ -84,6 +84,11 @@ def save_checkpoint(
         (aside / _STATE).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
     point(folder, "last", path)
     return Checkpoint(path, content)
+
+
+def path_of(folder: Path, images: int) -> Path:
+    """Return the path of the checkpoint at that many images."""
+    return folder / f"images-{images:012d}"
 
 
 def point(folder: Path, which: Which, path: Path) -> None:

@@ -164,5 +164,5 @@ def _measured(validation: Mapping[str, float]) -> str:
     if "word_cross_entropy" in whole:
         rows.append(f"| word cross-entropy of real reports [nats] | {whole['word_cross_entropy']:.3g} | |\n")
     if not rows:
-        return "Nothing was measured before this checkpoint.\n"
+        return "Nothing was measured at this checkpoint.\n"
     return "On the validate split.\n\n| figure | generated | real |\n| --- | --- | --- |\n" + "".join(rows)

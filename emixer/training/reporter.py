@@ -31,6 +31,7 @@ class Recorder:
     def __init__(self, folder: RunFolder, state: TrainableState, order: DataOrder) -> None:
         self._folder, self._state, self._order = folder, state, order
         self._validation: dict[str, float] = {}
+        self._validated_at = self._saved_at = -1
         self._trackers: list[Tracker] = []
         if rank() == 0:
             files.remove_partials(folder.checkpoints)  # of a worker that was killed while it saved
@@ -73,16 +74,18 @@ class Recorder:
             self._save(is_best=True)
 
     def _record_validation(self, metrics: dict[str, float]) -> None:
-        self._validation = metrics
+        self._validation, self._validated_at = metrics, self._state.images
         self._write({f"validation/{name}": value for name, value in metrics.items()})
 
     def _save(self, is_best: bool) -> None:
         if rank() == 0:
             folder, state = self._folder.checkpoints, self._state
-            content = state.describe() | {"validation": self._validation}
-            saved = checkpoint.save_checkpoint(folder, state.images, state.parts(), content)
+            if self._saved_at != state.images:  # else the validation pass has saved it as the best
+                measured = self._validation if self._validated_at == state.images else {}
+                checkpoint.save_checkpoint(folder, state.images, state.parts(), state.describe() | {"validation": measured})
+                self._saved_at = state.images
             if is_best:
-                checkpoint.point(folder, "best", saved.path)
+                checkpoint.point(folder, "best", checkpoint.path_of(folder, state.images))
             checkpoint.prune(folder)
             self._folder.answer_save_request()
         wait_for_all()
@@ -156,7 +159,7 @@ def _open_trackers(folder: RunFolder, state: TrainableState) -> list[Tracker]:
 def _to_tensorboard(folder: RunFolder, images: int) -> Tracker:
     from torch.utils.tensorboard import SummaryWriter
 
-    board = SummaryWriter(str(folder.tensorboard), purge_step=images or None)
+    board = SummaryWriter(str(folder.tensorboard), purge_step=images + 1)  # hides work that is redone, from there on
 
     def track(values: dict[str, float], images: int) -> None:
         for name, value in values.items():

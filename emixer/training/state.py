@@ -136,6 +136,7 @@ class TrainState:
             "spec": self.spec.to_json(),
             "scaler": self.scaler.state_dict(),
             "best": self.best,
+            "best_by": self._best_by,
             "augment": [None if part is None else part.probability.item() for part in self._adaptive()],
         }
 
@@ -169,8 +170,17 @@ class TrainState:
         for part, probability in zip(self._adaptive(), state.get("augment", []), strict=False):
             if part is not None:
                 part.probability = torch.tensor(probability, device=self.device)
-        self.iteration, self.best = state["iteration"], state["best"]
+        self.iteration = state["iteration"]
+        self.best = state["best"] if state.get("best_by", self._best_by) == self._best_by else None
         self.position = Position(**state["position"])
+
+    @property
+    def _best_by(self) -> dict[str, Any]:
+        """What `best` is measured by: settings that may change when a run resumes, but make its values incomparable."""
+        validation = self.config.validation
+        metric = self.phases.selects_by(validation.metric)
+        encoder = validation.encoder.model_dump(mode="json") if validation.encoder and metric == "fid" else None
+        return {"metric": metric, "images": validation.images, "encoder": encoder}
 
     def _adaptive(self) -> list[Adaptive | None]:
         return [objective.adaptive for objective in self.phases.objectives]

@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from emixer.checkpoint import find_checkpoint
+from emixer.checkpoint import find_checkpoint, read_checkpoint
 from emixer.config import Config, with_overrides
+from emixer.data.order import DataOrder
 from emixer.data.vocabulary import Vocabulary
 from emixer.errors import CheckpointError, DivergenceError, RunFolderError, StorageError
 from emixer.run_folder import RunFolder
+from emixer.stages import train
+from emixer.training.reporter import RunReporter
 
 Train = Callable[[Config, Path], Any]
 
@@ -188,6 +192,61 @@ def test_best_last_and_previous_checkpoints_are_kept(tiny_config: Config, tmp_pa
     assert best.images == 32
     assert last is not None
     assert last.images == 160
+
+
+def test_best_by_other_settings_of_validation_is_measured_anew(
+    tiny_config: Config, tmp_path: Path, train_locally: Train
+) -> None:
+    settings = {"validation.metric": "word_cross_entropy", "train.validate_every_images": 32}
+    config = with_overrides(tiny_config, settings)
+    run = train_locally(with_overrides(config, {"train.images": 64}), tmp_path / "run")
+    train_locally(with_overrides(config, {"train.images": 96}), tmp_path / "run")
+    best = find_checkpoint(run.folder.checkpoints, "best")
+    assert best is not None
+    assert (best.images, best.state["best"]) == (32, 32.0), "the stand-in metric grows"
+    train_locally(with_overrides(config, {"validation.images": 16}), tmp_path / "run")
+    best = find_checkpoint(run.folder.checkpoints, "best")
+    assert best is not None
+    assert (best.images, best.state["best"]) == (128, 128.0), "the first that is measured on other images"
+    told = train.run(with_overrides(config, {"validation.metric": "fid", "train.run": tmp_path / "run"}))
+    assert told.nothing_to_do
+    assert told.figures["best"] == {"metric": "word_cross_entropy", "value": 128.0}
+
+
+def test_best_that_is_also_the_last_is_written_once_with_its_own_figures_only(
+    tiny_config: Config, tmp_path: Path, train_locally: Train
+) -> None:
+    settings = {"validation.metric": "word_cross_entropy", "train.validate_every_images": 64, "train.images": 128}
+    run = train_locally(with_overrides(tiny_config, settings | {"train.save_every_images": 32}), tmp_path / "run")
+    folder = run.folder.checkpoints
+    validated, unvalidated = (read_checkpoint(folder / f"images-{images:012d}").state for images in (64, 96))
+    assert (validated["validation"], unvalidated["validation"]) == ({"word_cross_entropy": 64.0}, {})
+    state, order = run.states[0], DataOrder((96,), 96, 0)
+    state.iteration, state.best = 5, None  # 160 images
+    reporter = RunReporter(run.folder, state, order, lambda *_: None, lambda model: {"word_cross_entropy": 0.5})
+    reporter.validate()
+    best = find_checkpoint(folder, "best")
+    assert best is not None
+    written = best.path.stat().st_ino
+    reporter.save()
+    last = find_checkpoint(folder, "last")
+    assert last is not None
+    assert (last.images, last.path.stat().st_ino) == (160, written)
+
+
+def test_tensorboard_has_the_lines_of_a_resumed_run_once_each(
+    tiny_config: Config, tmp_path: Path, train_locally: Train
+) -> None:
+    """Those at the checkpoint itself included; those after it, of work that is redone, are hidden."""
+    config = with_overrides(tiny_config, {"train.validate_every_images": 64, "train.images": 128})
+    train_locally(config, tmp_path / "run", killed_after=64)
+    RunFolder(tmp_path / "run").append_metrics({"images": 96, "generator/total": 0.0})
+    run = train_locally(config, tmp_path / "run")
+    shown = EventAccumulator(str(run.folder.tensorboard)).Reload()
+    for name in ("generator/total", "validation/word_cross_entropy"):
+        steps = [line["images"] for line in run.folder.metrics() if name in line]
+        assert [event.step for event in shown.Scalars(name)] == steps, name
+        assert 64 in steps
 
 
 def test_damaged_last_checkpoint_is_reported_and_falls_back_once_deleted(

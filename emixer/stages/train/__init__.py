@@ -94,7 +94,8 @@ def run(config: Config) -> TrainResult:
     measured: dict[str, float] = next(
         (line for line in reversed(folder.metrics()) if any("validation/" in k for k in line)), {}
     )
-    metric = build_phases(config.model, config.loss).selects_by(config.validation.metric)
+    selects_by = build_phases(config.model, config.loss).selects_by(config.validation.metric)
+    metric = last.state.get("best_by", {}).get("metric", selects_by)  # of a finished run: not what is set now
     return TrainResult(path, last.images, last.state["best"], metric, measured, was_done)
 
 
