@@ -11,6 +11,8 @@ checkpoints/
 
 import errno
 import json
+import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,15 +77,22 @@ def save_checkpoint(
         sizes = {}
         for name, tensors in parts.items():
             file = aside / f"{name}.safetensors"
-            try:
-                safetensors.torch.save_file({k: t.detach().contiguous() for k, t in tensors.items()}, file)
-            except safetensors.SafetensorError as error:
-                raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from error
+            write_tensors(file, {k: t.detach().contiguous() for k, t in tensors.items()})
             sizes[name] = file.stat().st_size
         content = {**state, "version": CHECKPOINT_VERSION, "images": images, "bytes": sizes}
         (aside / _STATE).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
     point(folder, "last", path)
     return Checkpoint(path, content)
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file. Raises OSError, as any write does: a full disk and an exceeded quota are told apart."""
+    try:
+        safetensors.torch.save_file(dict(tensors), file, metadata=None if metadata is None else dict(metadata))
+    except safetensors.SafetensorError as error:
+        told = re.search(r"os error (\d+)", str(error))
+        number = int(told[1]) if told else errno.EIO
+        raise OSError(number, os.strerror(number) if told else str(error)) from error
 
 
 def path_of(folder: Path, images: int) -> Path:

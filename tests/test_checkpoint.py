@@ -1,6 +1,8 @@
 """Checkpoints are complete or absent, and a damaged one says what to do."""
 
+import errno
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,6 +179,19 @@ def test_numbers_not_in_json_are_refused_before_anything_is_replaced(tmp_path: P
     with pytest.raises(ValueError, match="not JSON compliant"):
         save(tmp_path, 2, loss=float("inf"))
     assert names(tmp_path) == ["images-000000000001", "last.json"]
+
+
+def test_a_write_that_fails_is_told_by_the_systems_own_reason(tmp_path: Path) -> None:
+    """A limit on the size of files stands for a quota: safetensors reports both as text with the system's number."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(StorageError, match="File too large") as raised:
+            save_checkpoint(tmp_path, 1, {NETWORKS: {"weight": torch.zeros(100_000)}}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert isinstance(raised.value.__cause__, OSError)
+    assert raised.value.__cause__.errno == errno.EFBIG
 
 
 def test_full_disk_leaves_the_previous_checkpoint_intact(small_disk: Callable[[int], Path]) -> None:

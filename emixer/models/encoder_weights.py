@@ -4,7 +4,6 @@ Nothing pickled is ever run: a file that holds a whole module (as torchxrayvisio
 command that converts it to a state dict where torchxrayvision is installed.
 """
 
-import errno
 import pickle
 from pathlib import Path
 from typing import Literal
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from emixer import files
+from emixer.checkpoint import write_tensors
 from emixer.errors import CheckpointError
 from emixer.models.encoder_facts import EncoderFacts
 
@@ -36,10 +36,7 @@ def save_encoder_weights(path: Path, encoder: nn.Module, facts: EncoderFacts, in
         # folded into its weights, the file is for images in [-1, 1] whatever weights the encoder started from
         if input_range != 1:
             tensors["features.conv0.weight"] = tensors["features.conv0.weight"] * input_range
-        try:
-            safetensors.torch.save_file(tensors, aside, metadata=facts.to_metadata())
-        except safetensors.SafetensorError as error:
-            raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from error
+        write_tensors(aside, tensors, facts.to_metadata())
 
 
 def load_encoder_weights(encoder: nn.Module, path: Path, weights_from: WeightsFrom) -> None:
