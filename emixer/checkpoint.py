@@ -77,7 +77,7 @@ def save_checkpoint(
         sizes = {}
         for name, tensors in parts.items():
             file = aside / f"{name}.safetensors"
-            write_tensors(file, {k: t.detach().contiguous() for k, t in tensors.items()})
+            write_tensors(file, tensors)
             sizes[name] = file.stat().st_size
         content = {**state, "version": CHECKPOINT_VERSION, "images": images, "bytes": sizes}
         (aside / _STATE).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
@@ -87,8 +87,9 @@ def save_checkpoint(
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file. Raises OSError, as any write does: a full disk and an exceeded quota are told apart."""
+    laid_out = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     try:
-        safetensors.torch.save_file(dict(tensors), file, metadata=None if metadata is None else dict(metadata))
+        safetensors.torch.save_file(laid_out, file, metadata=None if metadata is None else dict(metadata))
     except safetensors.SafetensorError as error:
         told = re.search(r"os error (\d+)", str(error))
         number = int(told[1]) if told else errno.EIO

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from torch import Tensor
 
 from emixer import files
 from emixer.audit.measured import Measured
 from emixer.audit.pixels import coarse, correlation, structures, templates, variants
 from emixer.audit.search import Best, Chunk, best_products
+from emixer.checkpoint import write_tensors
 
 _VERSION = 2
 QUERY_ROWS = 2048
@@ -85,7 +86,7 @@ def match_block(queries: Side, first: int, references: Side, device: torch.devic
     if not path.exists():
         found = _matched(queries, slice(first, first + QUERY_ROWS), references, device)
         with files.written_aside(path) as aside:
-            save_file({field.name: getattr(found, field.name) for field in fields(Matches)}, aside)
+            write_tensors(aside, {each.name: torch.from_numpy(getattr(found, each.name)) for each in fields(Matches)})
     return path
 
 

@@ -31,7 +31,7 @@ _UNUSED = ("classifier.", "op_threshs")
 def save_encoder_weights(path: Path, encoder: nn.Module, facts: EncoderFacts, input_range: float = 1.0) -> None:
     """Write the whole network atomically, with `facts` in the header. Raises StorageError on a full disk."""
     with files.written_aside(path) as aside:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+        tensors = {name: tensor.detach().cpu() for name, tensor in encoder.state_dict().items()}
         # Images are multiplied by the input range before the first convolution, which has no bias: with the range
         # folded into its weights, the file is for images in [-1, 1] whatever weights the encoder started from
         if input_range != 1:

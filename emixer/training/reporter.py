@@ -82,7 +82,9 @@ class Recorder:
             folder, state = self._folder.checkpoints, self._state
             if self._saved_at != state.images:  # else the validation pass has saved it as the best
                 measured = self._validation if self._validated_at == state.images else {}
-                checkpoint.save_checkpoint(folder, state.images, state.parts(), state.describe() | {"validation": measured})
+                checkpoint.save_checkpoint(
+                    folder, state.images, state.parts(), state.describe() | {"validation": measured}
+                )
                 self._saved_at = state.images
             if is_best:
                 checkpoint.point(folder, "best", checkpoint.path_of(folder, state.images))

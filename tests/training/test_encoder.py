@@ -92,7 +92,8 @@ def test_killed_run_resumes_exactly(small: Config, tmp_path: Path, train_here: C
 def test_run_asked_to_stop_when_nothing_is_left_to_train_concludes(
     small: Config, tmp_path: Path, train_here: Callable[..., Trained]
 ) -> None:
-    late = {f"encoder.{what}_every_images": 10**6 for what in ("log", "save", "validate")}  # so that all come at the end
+    # all come at the end of the run, and the request is seen with the log line
+    late = {f"encoder.{what}_every_images": 10**6 for what in ("log", "save", "validate")}
     config = with_overrides(small, late | {"encoder.images": 32})
     RunFolder.create_or_resume(tmp_path / "run", "encoder", config).request_stop()
     trained = train_here(config, tmp_path / "run")

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from emixer import files
+from emixer.checkpoint import write_tensors
 from emixer.config import Config
 from emixer.config.base import beside
 from emixer.config.model import ChestEncoderConfig
@@ -306,7 +307,7 @@ def _all_features(
             extractor = extractor or network.make(device)
             features = _measured(extractor, table, progress)
             with files.written_aside(path) as aside:
-                save_file({"features": features}, aside)
+                write_tensors(aside, {"features": features})
         else:
             progress.advance(len(table))
         found[kind] = features
