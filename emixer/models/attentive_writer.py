@@ -22,7 +22,15 @@ from emixer.config.model import AttentiveWriterConfig, GumbelConfig
 from emixer.models.conditioning import LabelEmbedding
 from emixer.models.noise import NoiseSource
 from emixer.models.paired_model import END, PAD, START, UNKNOWN, Batch, RowWeights
-from emixer.models.report_writer import Condition, RelaxedReport, ReportNats, ReportWriter, chosen, relaxed_words
+from emixer.models.report_writer import (
+    Condition,
+    RelaxedReport,
+    ReportNats,
+    ReportWriter,
+    chosen,
+    has_words,
+    relaxed_words,
+)
 from emixer.models.words import embedded, in_one_sequence
 
 _FIRST, _BETWEEN, _INSIDE, _LAST = range(4)
@@ -217,7 +225,7 @@ class AttentiveWriter(ReportWriter):
         words_BT = torch.full((num, size + 1), PAD, device=device)
         rows_M = torch.arange(num, device=device)
         slot_M = torch.zeros(num, dtype=torch.int64, device=device)
-        alive_M = torch.ones(num, dtype=torch.bool, device=device)
+        alive_M = torch.full((num,), has_words(self.forbidden_4K.shape[1], unknown), device=device)
         forbidden_4K = self.forbidden_4K.clone()
         forbidden_4K[:, UNKNOWN] |= not unknown
         read_MD = self.word_embedding.weight[START].expand(num, -1)

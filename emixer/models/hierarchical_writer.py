@@ -21,7 +21,15 @@ from emixer.models.conditioning import LabelEmbedding
 from emixer.models.noise import NoiseSource
 from emixer.models.paired_model import END, PAD, START, UNKNOWN, Batch, RowWeights
 from emixer.models.recurrent import Lstm
-from emixer.models.report_writer import Condition, RelaxedReport, ReportNats, ReportWriter, chosen, relaxed_words
+from emixer.models.report_writer import (
+    Condition,
+    RelaxedReport,
+    ReportNats,
+    ReportWriter,
+    chosen,
+    has_words,
+    relaxed_words,
+)
 
 CONTINUE, STOP = 0, 1
 """Classes of the sentence LSTM's head. STOP means that this sentence is the last, so a report has at least one."""
@@ -173,7 +181,8 @@ class HierarchicalWriter(ReportWriter):
 
         Sentences that have ended are dropped: few are as long as the longest. On a GPU, where finding them would force
         a sync, all of them run to the end."""
-        topics_NE, alive_M = plan.topics_BSE.flatten(0, 1), alive_BS.flatten()
+        topics_NE = plan.topics_BSE.flatten(0, 1)
+        alive_M = alive_BS.flatten() & has_words(self.forbidden_WK.shape[1], unknown)
         forbidden_WK = self.forbidden_WK if unknown else self.forbidden_WK | self._is_unknown()
         words_NW = torch.full((len(topics_NE), self.max_words), PAD, device=topics_NE.device)
         rows_M = torch.arange(len(topics_NE), device=topics_NE.device)

@@ -17,7 +17,7 @@ from torch.nn import functional
 from emixer.config.model import GumbelConfig
 from emixer.models.conditioning import LabelEmbedding
 from emixer.models.noise import NoiseSource
-from emixer.models.paired_model import PAD, Batch, RowWeights
+from emixer.models.paired_model import PAD, UNKNOWN, Batch, RowWeights
 from emixer.models.words import embedded
 
 
@@ -96,6 +96,12 @@ class ReportWriter(nn.Module, ABC):
         The words are drawn first, without gradient; then one pass over all of them gives the distributions that
         gradients pass through. A gradient reaches what a word depends on, but not the relaxation of the words before.
         """
+
+
+def has_words(num_words: int, unknown: bool) -> bool:
+    """Return whether a vocabulary of that size has a word to write. One of a collection without reports has none but
+    UNKNOWN: its reports are empty."""
+    return unknown or num_words > UNKNOWN + 1
 
 
 def chosen(logits_NK: Tensor, uniform_N: Tensor, temperature: float) -> Tensor:

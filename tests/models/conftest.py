@@ -22,13 +22,13 @@ MakeDecoder = Callable[..., ReportDecoder]
 def make_decoder(tiny_config: Config) -> MakeDecoder:
     """make_decoder(**settings of model.report_decoder): in eval mode, with weights large enough that reports differ."""
 
-    def make(**settings: object) -> ReportDecoder:
+    def make(num_words: int = NUM_WORDS, **settings: object) -> ReportDecoder:
         torch.manual_seed(4)
         model = with_overrides(
             tiny_config, {f"model.report_decoder.{name}": value for name, value in settings.items()}
         ).model
         assert isinstance(model, EmixerModelConfig)
-        decoder = ReportDecoder(model.report_decoder, NUM_LABELS, NUM_WORDS, model.max_sentences, model.max_words)
+        decoder = ReportDecoder(model.report_decoder, NUM_LABELS, num_words, model.max_sentences, model.max_words)
         with torch.no_grad():
             for name, parameter in decoder.writer.named_parameters():
                 if parameter.dim() > 1:

@@ -7,11 +7,21 @@ import pytest
 import torch
 
 from emixer.config.model import GumbelConfig
+from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, UNKNOWN, Batch
 from emixer.models.report_decoder import ReportDecoder
 from emixer.models.report_writer import RelaxedReport
-from tests.models.conftest import ATTENTIVE, NOISE, NUM_WORDS, MakeDecoder, assert_layout, images, labels
+from tests.models.conftest import (
+    ATTENTIVE,
+    KINDS_OF_DECODER,
+    NOISE,
+    NUM_WORDS,
+    MakeDecoder,
+    assert_layout,
+    images,
+    labels,
+)
 
 
 def sampled(decoder: ReportDecoder, rows: slice, temperature: float, unknown: bool = False) -> torch.Tensor:
@@ -31,6 +41,15 @@ def test_unknown_words_are_written_only_for_the_discriminators(decoder: ReportDe
         decoder.writer.get_submodule("to_words").bias[UNKNOWN] += 50
     assert UNKNOWN in sampled(decoder, slice(0, 4), temperature=1.0, unknown=True)
     assert UNKNOWN not in sampled(decoder, slice(0, 4), temperature=1.0)
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_DECODER)
+def test_reports_are_empty_where_the_collection_has_none(kind: str, make_decoder: MakeDecoder) -> None:
+    decoder = make_decoder(num_words=UNKNOWN + 1, **KINDS_OF_DECODER[kind])
+    for temperature in (0.0, 1.0):
+        words = sampled(decoder, slice(0, 8), temperature)
+        assert (words == PAD).all()
+        assert Vocabulary(SPECIAL_TOKENS).decode(words.numpy()) == [""] * 8
 
 
 def test_reports_do_not_depend_on_how_rows_are_split(decoder: ReportDecoder) -> None:
