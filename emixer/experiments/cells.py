@@ -35,10 +35,11 @@ _LATER = ("chosen_from", "pretrains", "draw")
 _UNUSED: Mapping[Task, tuple[str, ...]] = {
     "images": ("report_decoder", "joint_hidden"),
     "pairs": ("report_decoder",),
-    "reports": ("network", "joint_hidden", "uncertain", "unmentioned"),
+    "reports": ("network", "joint_hidden"),
     "classes": ("report_decoder", "joint_hidden"),
 }
-"""Settings of downstream models that do not affect a task's figures."""
+"""Settings of downstream models that do not affect a task's figures. Policies for labels affect all: a report
+generator's encoder is trained on labels, too."""
 
 
 @dataclass(frozen=True)
