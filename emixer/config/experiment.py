@@ -53,6 +53,11 @@ class DownstreamConfig(Section):
                 "downstream models are trained from scratch, so that none has seen a test image: do not set the "
                 "weights of network or report_decoder.encoder"
             )
+        if self.report_decoder.reads != "image":
+            raise ValueError(
+                "report_decoder.reads must be image: a report generator that is given the labels of test images shows "
+                "nothing about its training pairs"
+            )
         return self
 
 

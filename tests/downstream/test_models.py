@@ -199,3 +199,9 @@ def test_missing_reports_teach_no_word(data: Data, make_settings: MakeSettings) 
     assert total_half.item() == pytest.approx(total.item() / 2, rel=1e-5)
     total, count = models._report_loss(decoder, to_device(pairs_of([none]), CPU))
     assert (total.item(), count.item()) == (0, 0)
+
+
+def test_report_generator_that_reads_the_labels_of_test_images_is_refused(make_settings: MakeSettings) -> None:
+    settings = make_settings().report_decoder.model_dump()
+    with pytest.raises(ValueError, match="report_decoder.reads must be image"):
+        make_settings(report_decoder=settings | {"reads": "image-and-labels"})
