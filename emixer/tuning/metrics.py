@@ -58,6 +58,9 @@ class ValidationRows:
     labels_NY: NDArray[np.uint8]
     """Labels of the images that have any."""
     num_reports: int
+    """Those with a report."""
+    teaches_reports: bool
+    """Whether any training image has a report that can be read: without, models learn to write none."""
     label_names: Sequence[str]
     judged: Collection[str]
     """Labels that the image judge knows."""
@@ -75,6 +78,11 @@ def require_measurable(metrics: Sequence[TuneMetric], rows: ValidationRows) -> N
             raise ConfigError(
                 f"tune.metrics names {name}, which needs reports, but none of the validation images has one. Raise "
                 "validation.images, or choose another metric or shards with reports."
+            )
+        if aim.read and not rows.teaches_reports:
+            raise ConfigError(
+                f"tune.metrics names {name}, which judges generated reports, but no training image has a report in "
+                "English, so models learn to write none. Choose another metric, or shards with such reports."
             )
         known = {label for label in rows.label_names if all(label in readers for readers in _readers(aim, rows))}
         if aim.of_labels and not known & _on_enough(rows):

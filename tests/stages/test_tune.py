@@ -247,6 +247,7 @@ def test_poor_trials_are_pruned_and_diverged_trials_are_marked(
         ({"model__side_px": 64}, r"images in .* have 32 px"),
         ({"tune__space": ["model.side_px choice 32 64"]}, r"images in .* have 32 px"),
         ({"tune__space": ["train.batch_size choice 16 17"], "train__num_workers": 2}, r"batch_size=17 cannot be split"),
+        ({"tune__space": ["train.batch_size int 16 32"], "train__num_workers": 2}, r"batch_size=17 cannot be split"),
         ({"tune__resume": True}, r"There is no study in .*study to resume"),
     ],
 )
@@ -264,17 +265,21 @@ def test_metric_that_validation_cannot_report_is_refused_before_any_trial(
 ) -> None:
     shards = tmp_path / "shards"
     shutil.copytree(tiny_shards, shards)
-    path = shards / "validate-00000.parquet"
-    table, info = pq.read_table(path), read_shard_info(path)
-    for name in ("report", "sentences"):
-        column = pa.nulls(table.num_rows, table.schema.field(name).type)
-        table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
-    write_shard(path, table, info, row_group_rows=16)
     manifest = json.loads((shards / "manifest.json").read_text())
-    entry = next(e for e in manifest["shards"] if e["name"] == path.name)
-    entry["num_bytes"] = path.stat().st_size
+    for path in (shards / f"{split}-00000.parquet" for split in ("train", "validate")):
+        table, info = pq.read_table(path), read_shard_info(path)
+        for name in ("report", "sentences"):
+            column = pa.nulls(table.num_rows, table.schema.field(name).type)
+            table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
+        write_shard(path, table, info, row_group_rows=16)
+        entry = next(e for e in manifest["shards"] if e["name"] == path.name)
+        entry["num_bytes"] = path.stat().st_size
     (shards / "manifest.json").write_text(json.dumps(manifest))
-    for metric, needs in {"word_cross_entropy": "which needs reports", "label_auc": "but among the"}.items():
+    needed = {
+        "word_cross_entropy": "which needs reports", "label_auc": "but among the",
+        "report_f1": "which judges generated reports", "pair_agreement": "which judges generated reports",
+    }  # fmt: skip
+    for metric, needs in needed.items():
         config = search(tiny_config, tmp_path / "study", data__shards=shards, tune__metrics=[metric])
         with pytest.raises(ConfigError, match=rf"names {metric}, {needs}"):
             tune.run(with_overrides(config, {"validation.images": 4}))

@@ -11,7 +11,7 @@ from emixer.tuning.metrics import ValidationRows, measured, require_measurable
 
 # Ten images: five have A, four have B
 ROWS = ValidationRows(
-    np.array([[1, 1]] * 4 + [[1, 0]] + [[0, 0]] * 5, np.uint8), 3, ("A", "B"), ("A", "B"), ("A", "B"), enough=5
+    np.array([[1, 1]] * 4 + [[1, 0]] + [[0, 0]] * 5, np.uint8), 3, True, ("A", "B"), ("A", "B"), ("A", "B"), enough=5
 )
 
 
@@ -43,6 +43,14 @@ def test_label_counts_only_where_judge_or_labeller_knows_it() -> None:
 def test_word_cross_entropy_needs_reports() -> None:
     with pytest.raises(ConfigError, match="word_cross_entropy, which needs reports"):
         require_measurable(["word_cross_entropy"], replace(ROWS, num_reports=0))
+
+
+@pytest.mark.parametrize("name", ["report_f1", "pair_agreement"])
+def test_metrics_of_generated_reports_need_training_reports_that_can_be_read(name: str) -> None:
+    silent = replace(ROWS, teaches_reports=False)
+    with pytest.raises(ConfigError, match=rf"names {name}, .*no training image has a report in English"):
+        require_measurable([name], silent)  # type: ignore[list-item]
+    require_measurable(["fid", "label_auc"], silent)
 
 
 def test_values_a_model_leaves_undefined_are_chance_or_not_finite() -> None:

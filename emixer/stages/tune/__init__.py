@@ -20,7 +20,7 @@ from emixer.data.loader import open_windows
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, EmixerError
 from emixer.evaluation.auc_table import MIN_IMAGES
-from emixer.evaluation.report_mentions import READABLE_LABELS
+from emixer.evaluation.report_mentions import READABLE_LABELS, reads_language
 from emixer.models.encoder_facts import read_encoder_facts
 from emixer.progress import Progress
 from emixer.ray_session import capacity, connect, free_abandoned
@@ -213,8 +213,10 @@ def _validation_rows(config: Config, shards: ShardSet) -> ValidationRows:
         facts = read_encoder_facts(encoder.weights)
         judged = () if facts is None else facts.label_names
     return ValidationRows(
-        rows.labels[rows.labelled], int(rows.has_report.sum()), names, judged, READABLE_LABELS, MIN_IMAGES
-    )
+        labels_NY=rows.labels[rows.labelled], num_reports=int(rows.has_report.sum()),
+        teaches_reports=reads_language(shards.info.report_language) and shards.num_reports("train") > 0,
+        label_names=names, judged=judged, readable=READABLE_LABELS, enough=MIN_IMAGES,
+    )  # fmt: skip
 
 
 def _advise(config: Config) -> None:
