@@ -33,6 +33,7 @@ def values_of(config: Config, space: Space) -> dict[str, Any] | None:
         else:
             assert isinstance(distribution, FloatDistribution | IntDistribution)
             inside = value is not None and distribution.low <= value <= distribution.high
+            inside = inside and (isinstance(distribution, FloatDistribution) or value == int(value))
         if not inside:
             return None
         point[key] = value

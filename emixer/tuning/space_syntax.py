@@ -11,6 +11,10 @@ from emixer.run_folder import decides
 
 _SECTIONS = ("data", "model", "loss", "optim", "train")
 _KINDS = ("float", "log", "int", "choice")
+_MEASURED_WITH = ("data.uncertain", "data.labelled_fraction", "model.max_sentences", "model.max_words")
+"""Settings of training with which the validation pass reads real images, too: trials with other values are measured
+against other labels or words, or by a judge that has learnt from fewer images."""
+_FEW = 100
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,21 @@ class SpaceLine:
     key: str
     kind: str
     values: tuple[Any, ...]
+
+    @property
+    def extremes(self) -> tuple[Any, ...]:
+        """Values to check against the data before a search: the choices, or the ends; of whole numbers one more, since
+        a setting that takes only multiples takes no two neighbours."""
+        if self.kind != "int":
+            return self.values
+        low, high = self.values
+        return tuple(dict.fromkeys((low, low + 1, high)))
+
+    @property
+    def checked(self) -> Sequence[Any]:
+        """Values to check against the setting: as `extremes`, or all, if there are few."""
+        low, high = self.values[0], self.values[-1]
+        return range(low, high + 1) if self.kind == "int" and high - low < _FEW else self.extremes
 
 
 def read_space(lines: Sequence[str], config: Config) -> list[SpaceLine]:
@@ -35,16 +54,16 @@ def read_space(lines: Sequence[str], config: Config) -> list[SpaceLine]:
         _require_searchable(text, line.key, config)
         if line.key in {other.key for other in found}:
             raise ConfigError(f"tune.space names {line.key} twice.")
-        for value in line.values:
+        for value in line.checked:
             _require_valid(text, line.key, value, config)
         found.append(line)
     return found
 
 
 def ends(space: Sequence[SpaceLine], config: Config) -> Iterator[Config]:
-    """Yield the config with each end of each range and each choice, one at a time."""
+    """Yield the config with each of the extremes, one at a time."""
     for line in space:
-        for value in line.values:
+        for value in line.extremes:
             yield with_overrides(config, {line.key: value})
 
 
@@ -108,9 +127,14 @@ def _require_choices(text: str, values: Sequence[Any]) -> None:
 
 
 def _require_searchable(text: str, key: str, config: Config) -> None:
+    if key in _MEASURED_WITH:
+        raise ConfigError(
+            f"tune.space: {text!r}: the validation pass reads real images with {key}, too, so trials with different "
+            "values could not be compared. Try them in separate searches, with --set."
+        )
     if key.split(".")[0] not in _SECTIONS or not decides(key, "train", config) or key in ("train.run", "train.images"):
         raise ConfigError(
-            f"tune.space: {text!r}: {key} does not affect training, or would change the evaluation. Search settings of "
+            f"tune.space: {text!r}: {key} does not affect training. Search settings of "
             f"{', '.join(_SECTIONS[:-1])} or {_SECTIONS[-1]} that affect training."
         )
 

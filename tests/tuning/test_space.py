@@ -60,11 +60,20 @@ def test_each_kind_of_line_is_an_optuna_distribution() -> None:
         ("seed int 0 5", r"seed does not affect training"),
         ("train.num_workers int 1 2", r"train\.num_workers does not affect training"),
         ("generate.temperature float 0.1 1", r"generate\.temperature does not affect training"),
+        ("data.uncertain choice zeros ones", r"validation pass reads real images with data\.uncertain, too"),
+        ("data.labelled_fraction float 0.1 1", r"validation pass reads real images with data\.labelled_fraction, too"),
+        ("model.max_words int 8 30", r"validation pass reads real images with model\.max_words, too"),
+        ("model.max_sentences int 2 10", r"validation pass reads real images with model\.max_sentences, too"),
+        (  # of these, only 1, 2, 4 and 8 divide the width
+            "model.report_decoder.heads int 1 8",
+            r"has values that the setting does not allow: model\.report_decoder: width=512 is not a multiple of heads=3",
+        ),
+        ("model.report_decoder.width int 512 4096", r"width=513 is not a multiple of heads=8"),
     ],
 )
 def test_unsearchable_lines_are_named(line: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        parse_space([line], Config())
+        parse_space([line], with_overrides(Config(), {"model.report_decoder.kind": "attentive"}))
 
 
 @pytest.mark.parametrize(
@@ -115,4 +124,7 @@ def test_config_values_are_a_point_of_the_space_or_outside_it() -> None:
     paper = {"optim.lr_generator": 5e-5, "optim.lr_discriminator": 2e-4, "loss.alpha": 0.2}
     assert values_of(Config(), space) == paper
     assert values_of(with_overrides(Config(), {"loss.alpha": 2.0}), space) is None
+    whole = parse_space(["loss.alpha int 0 3", "loss.beta int 1 4"], Config())
+    assert values_of(Config(), whole) is None, "alpha is 0.2"
+    assert values_of(with_overrides(Config(), {"loss.alpha": 2.0}), whole) == {"loss.alpha": 2, "loss.beta": 1}
     assert written(paper) == "lr_generator 5e-05, lr_discriminator 0.0002, alpha 0.2"
