@@ -10,6 +10,7 @@ from emixer.config.base import Section
 
 _RELATIVE_SQLITE = re.compile(r"^(sqlite(?:\+\w+)?:///)(?!/|:memory:)(.+)$")
 _PASSWORD = re.compile(r"(://[^/@:]*):[^@]*(?=@)")
+_PASSWORD_ARGUMENT = re.compile(r"(?:(?<=[?&])(?:password|passwd)=[^&]*&|[?&](?:password|passwd)=[^&]*$)")
 
 TuneMetric = Literal["fid", "word_cross_entropy", "label_auc", "report_f1", "pair_agreement"]
 
@@ -79,4 +80,6 @@ class TuneConfig(Section):
     @property
     def written_storage(self) -> str | None:
         """The URL without its password, for files and messages."""
-        return None if self.storage is None else _PASSWORD.sub(r"\1", self.storage)
+        if self.storage is None:
+            return None
+        return _PASSWORD_ARGUMENT.sub("", _PASSWORD.sub(r"\1", self.storage))

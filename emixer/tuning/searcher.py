@@ -48,6 +48,10 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self.given_up: str | None = None
         """Why no more trials are proposed, if the search was given up."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray Tune pickles it into the folder, where a password of the study's storage must not be."""
+        return {}
+
     @property
     def num_left(self) -> int:
         """Number of trials still to propose."""

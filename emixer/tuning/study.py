@@ -74,8 +74,9 @@ def look_at_study(folder: Path, config: Config, space: Space, data: str = "") ->
     """Return the study as it is, without changing anything; None if none was begun. Raises what `open_study` would."""
     tune = config.tune
     _quiet()
-    dialect, _, path = (tune.storage or f"journal:///{folder / JOURNAL}").partition(":///")
-    if dialect.startswith(("journal", "sqlite")) and not Path(path).exists():
+    dialect, _, path = (tune.storage or "").partition("?")[0].partition(":///")
+    is_file = tune.storage is None or dialect.startswith("sqlite")
+    if is_file and not (Path(path) if tune.storage else folder / JOURNAL).exists():
         return None
     storage = _storage(tune, folder, is_new=False)
     try:

@@ -187,6 +187,9 @@ def test_two_worker_trial_equals_the_training_run_of_best_yaml(searched_in_sqlit
 def test_sqlite_study_opens_in_optuna_by_its_url(searched_in_sqlite: Config) -> None:
     url = searched_in_sqlite.tune.storage
     assert len(optuna.load_study(study_name="emixer-study", storage=url).trials) == 1
+    written = [path for path in (folder_of(searched_in_sqlite) / "ray").rglob("*") if path.is_file()]
+    assert written
+    assert not any(b"study.db" in path.read_bytes() for path in written), "a password would be in it"
     with pytest.raises(ConfigError, match=r"has another tune\.space"):
         tune.run(with_overrides(searched_in_sqlite, {"tune.space": ["loss.alpha float 0 2"]}))
 

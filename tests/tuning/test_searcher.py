@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from optuna.trial import TrialState
+from ray import cloudpickle
+from ray.tune import TuneConfig
 from ray.tune.search import Searcher
 
 from emixer.config import Config, with_overrides
-from emixer.tuning.searcher import ENDED, FAILED, HOPELESS, MEASURED, NUMBER, STEP, VALUES, StudySearcher
+from emixer.tuning.searcher import ENDED, FAILED, HOPELESS, MEASURED, NUMBER, STEP, VALUES, StudyPruning, StudySearcher
 from emixer.tuning.space import parse_space
 from emixer.tuning.study import DIVERGED, REASON, best, open_study, outcome, repeat_failed
 
@@ -169,3 +171,9 @@ def test_two_objectives_take_the_best_from_the_front_and_stop_nothing(tmp_path: 
     leader = best(study)
     assert leader is not None
     assert leader.values == [0.9, 2.0], "the best in the first, where more is better"
+
+
+def test_ray_tune_writes_nothing_of_the_storage(tmp_path: Path) -> None:
+    searcher = searched(tmp_path / "s", config(tune__storage=f"sqlite:///{tmp_path}/s3cret.db"), 1)
+    own = TuneConfig(search_alg=searcher, scheduler=StudyPruning(searcher, print))
+    assert b"s3cret" not in cloudpickle.dumps(own), "tuner.pkl in the folder, readable by whoever reads that"

@@ -112,6 +112,11 @@ def test_metrics_are_unique_and_storage_is_absolute_without_password(
         assert with_overrides(Config(), {"tune.storage": url}).tune.storage == url
     secret = with_overrides(Config(), {"tune.storage": "postgresql://me:s3:cret@host:5432/db"})
     assert secret.tune.written_storage == "postgresql://me@host:5432/db"
+    for query, written_query in {
+        "password=s3cret&host=/run": "host=/run", "host=/run&password=s3cret": "host=/run", "passwd=s": "",
+    }.items():  # fmt: skip
+        secret = with_overrides(Config(), {"tune.storage": f"postgresql:///db?{query}"})
+        assert secret.tune.written_storage == f"postgresql:///db?{written_query}".rstrip("?")
 
 
 def test_key_may_occur_once() -> None:

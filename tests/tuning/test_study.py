@@ -120,6 +120,8 @@ def test_looking_at_a_study_changes_nothing(tmp_path: Path) -> None:
     assert found is not None
     assert len(found.trials) == 1
     assert seen(tmp_path / "another", database) is None
+    patient = with_overrides(BASE, {"tune.storage": f"sqlite:///{tmp_path}/study.db?timeout=30"})
+    assert seen(tmp_path / "other", patient) is not None, "arguments of the driver are no part of the file's name"
     with pytest.raises(ConfigError, match="started with other settings"):
         seen(folder, with_overrides(BASE, {"seed": 1}))
     assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before
