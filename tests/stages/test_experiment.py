@@ -22,6 +22,7 @@ import pytest
 import torch
 from PIL import Image
 
+from emixer.checkpoint import save_checkpoint
 from emixer.config import Config, to_yaml, with_overrides
 from emixer.config.model import ChestEncoderConfig, JointganModelConfig, SmganModelConfig
 from emixer.data.labels import CHEXPERT
@@ -715,12 +716,42 @@ def test_classes_must_be_exclusive_in_every_split_and_of_held_out_subjects(
 def test_folder_is_bound_to_its_training_and_its_pairs_serve_smaller_tables(config: Config, copied: Path) -> None:
     for settings, message in (
         ({"experiment__scale": 4e-4}, r"holds 180 pairs, and table1 needs 240 with these settings\. Set smaller"),
-        ({"train__images": 64}, r"was generated after 32 training images; train\.images is now 64"),
+        ({"train__images": 64}, r"was trained on 32 images; train\.images is now 64"),
         ({"loss__alpha": 0.5}, r"loss\.alpha: 0\.2 there, 0\.5 now"),
     ):
         with pytest.raises(EmixerError, match=message):
             experiment.describe(changed(config, copied, **settings))
     assert "dataset exists" in experiment.describe(changed(config, copied, experiment__scale=2e-4)), "its first rows"
+
+
+def test_generator_that_is_trained_further_than_asked_is_refused(config: Config, tmp_path: Path) -> None:
+    wanted = changed(config, tmp_path / "out")
+    run = tmp_path / "out/generators/emixer/run"
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/experiment.json").write_text('{"experiment_version": 1}')
+    RunFolder.create_or_resume(run, "train", plan.checked(wanted).generator_config("emixer"))
+    save_checkpoint(run / "checkpoints", 96, {}, {})
+    assert "to train on 0 images" in experiment.describe(with_overrides(wanted, {"train.images": 65})), "steps of 32"
+    with pytest.raises(RunFolderError, match=r"emixer in .* was trained on 96 images; train\.images is now 64\. "):
+        experiment.describe(with_overrides(wanted, {"train.images": 64}))
+
+
+def test_pairs_that_were_screened_in_another_way_are_refused(config: Config, shards: Path, tmp_path: Path) -> None:
+    dataset = tmp_path / "out/generators/emixer/dataset"
+    dataset.mkdir(parents=True)
+    (tmp_path / "out/experiment.json").write_text('{"experiment_version": 1}')
+    manifest = {
+        "manifest_version": 1, "complete": True, "rows": 180, "files": [], "fingerprint": "f", "settings": {"seed": 0}
+    }  # fmt: skip
+    (dataset / "manifest.json").write_text(json.dumps(manifest))
+    wanted = changed(config, tmp_path / "out")
+    assert "dataset exists" in experiment.describe(wanted)
+    with pytest.raises(RunFolderError, match=r"audit_false_alarm: None there, 0\.01 now"):
+        experiment.describe(with_overrides(wanted, {"generate.audit": shards}))
+    settings = {"audit_shards_digest": "d", "audit_false_alarm": 0.01, "audit_span_words": 6}
+    (dataset / "manifest.json").write_text(json.dumps(manifest | {"settings": settings}))
+    with pytest.raises(RunFolderError, match=r"audit_false_alarm: 0\.01 there, None now"):
+        experiment.describe(wanted)
 
 
 def test_concurrent_experiments_and_oversized_cells_are_refused(

@@ -27,6 +27,7 @@ from emixer.generation.manifest import read_manifest, require_same
 from emixer.generation.trained_model import read_trained_model
 from emixer.run_folder import RunFolder
 from emixer.stages import train
+from emixer.stages.audit.training_data import shards_digest
 from emixer.stages.experiment.cell import CellOrder, Generated, policy_of
 from emixer.stages.experiment.checks import (
     Diseases,
@@ -211,8 +212,7 @@ def _checked_generator(experiment: Experiment, name: str) -> bool:
     if not experiment.is_given(name):
         # the real pairs of a generator's own are written only when it is trained
         train.check(with_overrides(config, {"data.shards": experiment.shards.folder}))
-        if (run / "run.json").exists():
-            RunFolder.open(run, "train").require_same("train", config)
+        _require_same_training(experiment, name, is_generated=False)
     settings = config.generate
     assert settings.num is not None, "the generator's config says how many pairs"
     layout = Layout(settings.num, settings.rows_per_file, settings.rows_per_group)
@@ -259,7 +259,7 @@ def made_by(experiment: Experiment, name: str) -> Generated | None:
             "settings. Set smaller sizes (experiment.scale; for `gain`, real_pairs and multiples), or choose a new "
             "folder."
         )
-    _require_same_training(experiment, name)
+    _require_same_training(experiment, name, is_generated=True)
     _require_same_pairs(experiment, name, manifest, dataset)
     names = tuple(file["name"] for file in manifest["files"])
     if not all((dataset / file).exists() for file in names):
@@ -267,17 +267,23 @@ def made_by(experiment: Experiment, name: str) -> Generated | None:
     return Generated(dataset, names, folder.decoded / f"{name}-{manifest['fingerprint']}-{experiment.shape.digest}")
 
 
-def _require_same_training(experiment: Experiment, name: str) -> None:
-    """Raise RunFolderError if the current settings would train the generator differently."""
+def _require_same_training(experiment: Experiment, name: str, is_generated: bool) -> None:
+    """Raise RunFolderError if the current settings would train the generator differently.
+
+    is_generated: its pairs are there, so that it will not be trained further.
+    """
     config, run_folder = experiment.generator_config(name), experiment.run_of(name)
-    if experiment.is_given(name) or not run_folder.is_dir():
+    if experiment.is_given(name) or not (run_folder / "run.json").exists():
         return
     RunFolder.open(run_folder, "train").require_same("train", config)
     found = find_checkpoint(run_folder / "checkpoints", "last")
-    if found is not None and found.images < config.train.images:
+    if found is None:
+        return
+    wanted, step = config.train.images, config.train.batch_size * config.optim.discriminator_steps
+    if found.images - wanted >= step or (is_generated and found.images < wanted):  # the last step is a whole one
         raise RunFolderError(
-            f"The dataset of {name} in {experiment.out} was generated after {found.images:,} training images; "
-            f"train.images is now {config.train.images:,}. Choose a new folder, or set train.images={found.images}."
+            f"{name} in {experiment.out} was trained on {found.images:,} images; train.images is now {wanted:,}. "
+            f"Choose a new folder, or set train.images={found.images}."
         )
 
 
@@ -287,6 +293,8 @@ def _require_same_pairs(experiment: Experiment, name: str, manifest: Mapping[str
     If a run trained here was deleted, the pairs are assumed to come from it.
     """
     run_folder, config = experiment.run_of(name), experiment.generator_config(name)
+    screened = _screened(config)
+    require_same({"settings": {key: manifest["settings"].get(key) for key in screened}}, screened, dataset)
     if not run_folder.is_dir():
         return
     settings = config.generate
@@ -304,6 +312,15 @@ def _require_same_pairs(experiment: Experiment, name: str, manifest: Mapping[str
     told = ("weights_sha256", "seed", "labels_digest", "temperature", "image_format")
     now = {key: plan.settings[key] for key in told}
     require_same({"settings": {key: manifest["settings"][key] for key in told}}, now, dataset)
+
+
+def _screened(config: Config) -> dict[str, Any]:
+    """What a dataset's manifest holds of the shards by which pairs were withheld, and how; None where none were."""
+    shards, audit = config.generate.audit, config.audit
+    told = {"audit_false_alarm": audit.false_alarm, "audit_span_words": audit.span_words}
+    if shards is None:
+        return dict.fromkeys(["audit_shards_digest", *told])
+    return {"audit_shards_digest": shards_digest(ShardSet.open(shards)), **told}
 
 
 def write_real_pairs(experiment: Experiment, generator: str) -> None:
