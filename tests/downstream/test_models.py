@@ -203,5 +203,5 @@ def test_missing_reports_teach_no_word(data: Data, make_settings: MakeSettings) 
 
 def test_report_generator_that_reads_the_labels_of_test_images_is_refused(make_settings: MakeSettings) -> None:
     settings = make_settings().report_decoder.model_dump()
-    with pytest.raises(ValueError, match="report_decoder.reads must be image"):
+    with pytest.raises(ValueError, match=r"report_decoder\.reads must be image"):
         make_settings(report_decoder=settings | {"reads": "image-and-labels"})

@@ -66,7 +66,7 @@ def test_each_kind_of_line_is_an_optuna_distribution() -> None:
         ("model.max_sentences int 2 10", r"validation pass reads real images with model\.max_sentences, too"),
         (  # of these, only 1, 2, 4 and 8 divide the width
             "model.report_decoder.heads int 1 8",
-            r"has values that the setting does not allow: model\.report_decoder: width=512 is not a multiple of heads=3",
+            r"values that the setting does not allow: model\.report_decoder: width=512 is not a multiple of heads=3",
         ),
         ("model.report_decoder.width int 512 4096", r"width=513 is not a multiple of heads=8"),
     ],
