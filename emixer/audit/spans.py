@@ -22,14 +22,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from emixer.data.text import tokenize
-from emixer.data.vocabulary import SPECIAL_TOKENS, UNK
+from emixer.data.vocabulary import as_model_writes, read_written
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _SEVERAL = -1
-_UNKNOWN = SPECIAL_TOKENS[UNK]
-_STAND_IN = "outofvocabulary"
-"""A word that no vocabulary has, in place of <UNK>, which would be three tokens."""
 SENTENCES = pa.list_(pa.list_(pa.string()))
 Array = NDArray[Any]
 
@@ -130,7 +126,7 @@ class Shared:
 
 def read_reports(texts: Iterable[str | None]) -> pa.Array:
     """Generated reports as SENTENCES."""
-    return as_sentences([tokenize((text or "").replace(_UNKNOWN, _STAND_IN)) for text in texts])
+    return as_sentences([read_written(text or "") for text in texts])
 
 
 def as_sentences(reports: Sequence[Sequence[Sequence[str]] | None]) -> pa.Array:
@@ -157,7 +153,7 @@ def _words(sentences: pa.Array, vocabulary: Collection[str]) -> tuple[NDArray[np
     report."""
     inner = sentences.flatten()
     words = inner.flatten().dictionary_encode()
-    told = [word if word in vocabulary else _UNKNOWN for word in words.dictionary.to_pylist()]
+    told = [as_model_writes(word, vocabulary) for word in words.dictionary.to_pylist()]
     hashes = [int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "big") for word in told]
     word_W = np.array(hashes, np.uint64)[words.indices.to_numpy()] if len(words) else np.empty(0, np.uint64)
     words_of_sentence = np.concatenate([[0], pc.list_value_length(inner).fill_null(0).to_numpy().cumsum()])

@@ -28,14 +28,13 @@ from emixer.data.conditions import NO_CONDITIONS, Columns, Conditions
 from emixer.data.labels import LabelPolicy
 from emixer.data.loader import HostBatch, WindowReader, open_windows
 from emixer.data.shards import ShardSet
-from emixer.data.text import tokenize
-from emixer.data.vocabulary import Vocabulary
+from emixer.data.vocabulary import Vocabulary, read_written
 from emixer.errors import ShardError
 from emixer.files import written_aside
 
 _IMAGES, _LABELS, _WORDS = "images.npy", "labels.npy", "words.npy"
 _DECODERS = 4
-_TABLE_VERSION = 1
+_TABLE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -261,7 +260,7 @@ def _decode_into(folder: Path, paths: Sequence[Path], shape: TableShape, rows: N
                     target[...] = image
                 labels[part] = np.stack([table[name].to_numpy() for name in shape.label_names], axis=1)
                 sentences = pa.array(
-                    [tokenize(report) for report in table["report"].to_pylist()], pa.list_(pa.list_(pa.string()))
+                    [read_written(report) for report in table["report"].to_pylist()], pa.list_(pa.list_(pa.string()))
                 )
                 words[part] = shape.vocabulary.encode_sentences(sentences, shape.max_sentences, shape.max_words)
                 row += table.num_rows

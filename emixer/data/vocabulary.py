@@ -7,7 +7,7 @@ Source: EMIXER §6.3.1 (tokens that occur at least six times).
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -17,13 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
-from emixer.data.text import detokenize
+from emixer.data.text import detokenize, tokenize
 from emixer.errors import ShardError
 from emixer.files import write_json
 
 PAD, START, END, UNK = range(4)
 SPECIAL_TOKENS = ("<PAD>", "<START>", "<END>", "<UNK>")
 VOCABULARY_VERSION = 1
+_STAND_IN = "outofvocabulary"
+"""A word that no vocabulary has, in place of <UNK>, which would be three tokens."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,17 @@ class Vocabulary:
             raise ShardError(f"There is no vocabulary {path}. {remedy}") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ShardError(f"{path} is not a vocabulary file ({type(error).__name__}): damaged. {remedy}") from error
+
+
+def read_written(text: str) -> list[list[str]]:
+    """Sentences of tokens of a report that a model wrote, as `tokenize` finds them; <UNK> is one token."""
+    sentences = tokenize(text.replace(SPECIAL_TOKENS[UNK], _STAND_IN))
+    return [[SPECIAL_TOKENS[UNK] if token == _STAND_IN else token for token in tokens] for tokens in sentences]
+
+
+def as_model_writes(token: str, vocabulary: Container[str]) -> str:
+    """The token, or <UNK> if the vocabulary lacks it: copies are looked for among what a model can write."""
+    return token if token in vocabulary else SPECIAL_TOKENS[UNK]
 
 
 def _lengths(lists: pa.ListArray) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from emixer import files
 from emixer.checkpoint import find_checkpoint
 from emixer.config import Config
 from emixer.data.shards import ShardSet
-from emixer.data.text import tokenize
+from emixer.data.vocabulary import read_written
 from emixer.errors import ConfigError
 from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, mentions
 from emixer.gallery.charts import charts_of_run
@@ -234,7 +234,7 @@ def _swapped(config: Config, run: _Run) -> Iterator[SwapStrip]:
             for vector in swap_vectors(names, labels)
         ]
         pairs = [Pair(one.images[0], one.reports[0]) for one in drawn]
-        found_KY = mentions([tokenize(pair.report) for pair in pairs[1:]], names)
+        found_KY = mentions([read_written(pair.report) for pair in pairs[1:]], names)
         named = [
             bool(found_KY[k, y] == Mention.PRESENT) if names[y] in READABLE_LABELS else None
             for k, y in enumerate(labels)

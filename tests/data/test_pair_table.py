@@ -70,7 +70,7 @@ def dataset(tmp_path: Path) -> Path:
     folder.mkdir()
     images = list(np.random.default_rng(0).integers(0, 256, (5, 8, 8), dtype=np.uint8))
     np.save(folder / "images.npy", images)
-    reports = ["The heart is large. It is.", "", "The heart.", "Heart heart heart heart heart.", "Is. Is. Is."]
+    reports = ["The heart is large. <UNK> is.", "", "The heart.", "Heart heart heart heart heart.", "Is. Is. Is."]
     labels = [(1, 0), (0, 1), (1, 1), (0, 0), (0, 1)]
     generated_file(folder / "a.parquet", images[:3], reports[:3], labels[:3])
     generated_file(folder / "b.parquet", images[3:], reports[3:], labels[3:])

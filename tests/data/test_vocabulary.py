@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emixer.data.vocabulary import END, PAD, SPECIAL_TOKENS, START, UNK, Vocabulary
+from emixer.data.vocabulary import END, PAD, SPECIAL_TOKENS, START, UNK, Vocabulary, read_written
 from emixer.errors import ShardError
 
 SENTENCES = pa.list_(pa.list_(pa.string()))
@@ -54,6 +54,15 @@ def test_decoded_reports_are_readable_and_stop_at_end() -> None:
     vocabulary = Vocabulary((*SPECIAL_TOKENS, "lungs", "clear", "effusion", "no"))
     ids = [[[START, 4, 5, END, 6], [7, 6, END, 0, 0]], [[0] * 5, [0] * 5]]
     assert vocabulary.decode(ids) == ["Lungs clear. No effusion.", ""]
+
+
+def test_a_written_report_is_read_back_as_its_tokens_unknown_ones_too() -> None:
+    vocabulary = Vocabulary((*SPECIAL_TOKENS, "seen", "by", "dr.", ",", "(", ")", "?"))
+    ids = [[4, 5, 6, UNK, END], [UNK, 7, UNK, 8, UNK, 9, END], [10, UNK, END], [UNK, END]]
+    (text,) = vocabulary.decode([[sentence + [PAD] * (7 - len(sentence)) for sentence in ids]])
+    assert text == "Seen by dr. <UNK>. <UNK>, <UNK> (<UNK>). ? <UNK>. <UNK>."
+    assert read_written(text) == [vocabulary.tokens_of(sentence) for sentence in ids]
+    assert read_written("") == []
 
 
 def test_a_saved_vocabulary_comes_back_equal(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from emixer.evaluation.text_scores import (
 )
 
 Reports = list[list[list[str]]]
+WORDS = frozenset("heart normal lungs clear no effusion unclear".split())
 NAMES = ["bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider"]
 
 tokens = st.sampled_from(["a", "b", "c", "é", "5:12", "<UNK>", ","])
@@ -313,12 +314,23 @@ def test_copies_are_whole_reports_and_sentences_of_training_reports() -> None:
         [],
         [[], *report("no effusion"), []],  # a copy
     ]
-    share = verbatim_share(iter(generated), iter(train))
+    share = verbatim_share(iter(generated), iter(train), WORDS)
     assert share == VerbatimShare(reports=pytest.approx(2 / 7), sentences=pytest.approx(7 / 9))
 
 
+def test_a_copy_in_which_the_model_wrote_unk_for_rare_words_is_a_copy() -> None:
+    train = [report("lungs clear. nodule near the ductus"), report("no effusion")]
+    generated = [report("lungs clear. nodule near the <UNK>"), report("<UNK> effusion"), report("heart <UNK>")]
+    assert verbatim_share(generated, train, {*WORDS, "nodule", "near", "the"}) == VerbatimShare(
+        reports=pytest.approx(1 / 3), sentences=pytest.approx(2 / 4)
+    )
+    names = [report("seen by miller"), report("seen by the aide")]
+    held_out = [report("seen by smith"), report("seen by an aide")]
+    assert verbatim_share(held_out, names, ["seen", "by", "the", "an"]).reports == 1 / 2, "as a model would write them"
+
+
 def test_tokens_are_compared_individually_and_not_as_joined_text() -> None:
-    share = verbatim_share([[["a b"]], [["a", "b"]], [['a", "b']]], [[["a", "b"]]])
+    share = verbatim_share([[["a b"]], [["a", "b"]], [['a", "b']]], [[["a", "b"]]], ["a", "b", "a b", 'a", "b'])
     assert share == VerbatimShare(reports=pytest.approx(1 / 3), sentences=pytest.approx(1 / 3))
 
 
@@ -329,7 +341,7 @@ def test_copies_equal_a_plain_search_in_lists(reports: Reports, train: Reports) 
     spoken = [[sentence for sentence in one if sentence] for one in reports]
     known = [sentence for one in spoken_train for sentence in one]
     every = [sentence for one in spoken for sentence in one]
-    share = verbatim_share(reports, train)
+    share = verbatim_share(reports, train, ["a", "b"])
     assert share.reports == pytest.approx(sum(bool(one) and one in spoken_train for one in spoken) / len(reports))
     assert share.sentences == pytest.approx(sum(s in known for s in every) / len(every) if every else 0.0)
 
@@ -339,10 +351,11 @@ def test_training_reports_are_streamed_and_not_kept() -> None:
         for i in range(3000):
             yield [[f"{i}-{k}" for k in range(20)]]
 
-    verbatim_share([[["a"]]], [[["a"]]])
+    verbatim_share([[["a"]]], [[["a"]]], ["a"])
+    words = frozenset(["new", *(f"2999-{k}" for k in range(20))])
     tracemalloc.start()
     try:
-        share = verbatim_share([[[f"2999-{k}" for k in range(20)]], [["new"]]], train())
+        share = verbatim_share([[[f"2999-{k}" for k in range(20)]], [["new"]]], train(), words)
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -352,7 +365,7 @@ def test_training_reports_are_streamed_and_not_kept() -> None:
 
 def test_no_reports_or_no_training_reports_are_refused() -> None:
     with pytest.raises(ValueError, match="0 reports"):
-        verbatim_share([], [[["a"]]])
+        verbatim_share([], [[["a"]]], [])
     with pytest.raises(ValueError, match="0 training reports"):
-        verbatim_share([[["a"]]], iter([]))
-    assert verbatim_share([[], [[]]], [[], [["a"]]]) == VerbatimShare(0.0, 0.0)
+        verbatim_share([[["a"]]], iter([]), [])
+    assert verbatim_share([[], [[]]], [[], [["a"]]], []) == VerbatimShare(0.0, 0.0)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from emixer.data.loader import fixed_binary_view
 from emixer.data.pair_table import TableShape, read_real
 from emixer.data.shards import ShardSet
 from emixer.data.text import detokenize
+from emixer.data.vocabulary import Vocabulary
 from emixer.errors import ConfigError, EmixerError, RunFolderError
 from emixer.evaluation import image_metrics
 from emixer.evaluation.summary import _number
@@ -39,7 +41,7 @@ def make_dataset(tiny_shards: Path, tmp_path: Path) -> MakeDataset:
 
     def make(
         split: str, name: str = "made", noise: bool = False, names: tuple[str, ...] = CHEXPERT,
-        rows_of_split: list[int] | None = None,
+        rows_of_split: list[int] | None = None, vocabulary: Vocabulary | None = None,
     ) -> Path:  # fmt: skip
         rows = pq.read_table(tiny_shards / f"{split}-00000.parquet")
         rows = rows if rows_of_split is None else rows.take(rows_of_split)
@@ -48,6 +50,8 @@ def make_dataset(tiny_shards: Path, tmp_path: Path) -> MakeDataset:
             images = np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8)
         labels = np.array([row or [0] * len(CHEXPERT) for row in rows["labels"].to_pylist()], np.uint8)
         reports = [detokenize(sentences or [["no", "report"]]) for sentences in rows["sentences"].to_pylist()]
+        if vocabulary is not None:
+            reports = vocabulary.decode(vocabulary.encode_sentences(rows["sentences"], 20, 20))
         return write_pairs(tmp_path / name, images, reports, labels, names, {"weights": name})
 
     return make
@@ -98,6 +102,22 @@ def test_copies_of_training_reports_are_counted(tiny_shards: Path, make_dataset:
     rows = pq.read_table(tiny_shards / "train-00000.parquet")["sentences"].to_pylist()
     with_report = sum(report is not None for report in rows) / len(rows)
     assert result["reports"]["generated"]["copied_reports"] == pytest.approx(with_report)
+
+
+def test_a_copy_with_unk_for_its_rare_words_is_counted_and_has_as_many_words(
+    tiny_shards: Path, make_dataset: MakeDataset, tmp_path: Path
+) -> None:
+    known = ShardSet.open(tiny_shards).vocabulary
+    small = Vocabulary(known.tokens[:-4], known.counts[:-4], known.min_token_count)
+    shards = shutil.copytree(tiny_shards, tmp_path / "shards")
+    small.save(shards / "vocabulary.json")
+    dataset = make_dataset("train", rows_of_split=list(range(32)), vocabulary=small)
+    found = evaluate.run(config(shards, dataset, evaluate__split="validate")).content["reports"]["generated"]
+    told = [report for report in pq.read_table(shards / "train-00000.parquet")["sentences"].to_pylist()[:32] if report]
+    words = [word for report in told for sentence in report for word in sentence]
+    assert not set(words) <= set(small.tokens)
+    assert found["copied_reports"] == pytest.approx(len(told) / 32)
+    assert found["words_per_report"] == pytest.approx(len(words) / 32)
 
 
 def test_features_are_cached_by_content_and_recomputed_if_damaged(

@@ -419,7 +419,7 @@ def _report_figures(
     figures |= variety(reports)
     figures |= {f"distinct_{n}": distinct_n(reports, n) for n in range(1, _LONGEST_DISTINCT + 1)}
     if sides.shards.num_reports("train"):
-        copied = verbatim_share(reports, train_reports(sides.shards))
+        copied = verbatim_share(reports, train_reports(sides.shards), sides.shards.vocabulary.tokens)
         figures |= {"copied_reports": copied.reports, "copied_sentences": copied.sentences}
     vectors = [vector_Y.tobytes() for vector_Y in labels_NY]
     beside = same_label_references(vectors, own, references, config.evaluate.references)

@@ -17,7 +17,7 @@ from emixer.data.known_of_images import column_of, columns_of_values
 from emixer.data.labels import LabelPolicy
 from emixer.data.pair_table import PairTable, RealPairs, TableShape, open_generated, read_real_with
 from emixer.data.shards import ShardSet
-from emixer.data.text import tokenize
+from emixer.data.vocabulary import read_written
 from emixer.errors import ConfigError, ShardError
 from emixer.evaluation.pair_metrics import Report
 from emixer.evaluation.report_mentions import reads_language
@@ -161,7 +161,7 @@ def train_reports(shards: ShardSet) -> Iterator[Report]:
 
 def _reports(files: Sequence[Path], rows: NDArray[np.int64]) -> list[Report]:
     texts = pa.concat_tables(pq.read_table(file, columns=["report"]) for file in files)["report"]
-    return [tokenize(text) for text in texts.take(rows).to_pylist()]
+    return [read_written(text) for text in texts.take(rows).to_pylist()]
 
 
 def _num_texts(shards: ShardSet, split: str, num: int) -> int:
