@@ -14,6 +14,7 @@ from emixer.evaluation.fid import FeatureStatistics, frechet_distance
 from emixer.evaluation.kernel_distance import kernel_distance
 from emixer.evaluation.manifold import manifold_scores
 from emixer.evaluation.resampling import Figures
+from emixer.evaluation.spread import spread_rows
 
 MIN_IMAGES_A_LABEL = 20
 """Minimum number of generated, held-out and train images with a label for its own Fréchet distance."""
@@ -60,7 +61,9 @@ def label_distances(
         sides = [images.of(y) for images in (real, generated, sample)]
         num = min(map(len, sides))
         if num >= MIN_IMAGES_A_LABEL:
-            of_real, *others = (FeatureStatistics.of(images_NF[:num]) for images_NF in sides)
+            of_real, *others = (
+                FeatureStatistics.of(images_NF[spread_rows(len(images_NF), num)]) for images_NF in sides
+            )
             fid, real_fid = (frechet_distance(of_real, other) for other in others)
             found[name] = {"fid": fid, "real_fid": real_fid, "images": float(num)}
     return found

@@ -22,7 +22,7 @@ from emixer.evaluation.text_scores import (
 )
 
 Reports = list[list[list[str]]]
-WORDS = frozenset("heart normal lungs clear no effusion unclear".split())
+WORDS = frozenset(["heart", "normal", "lungs", "clear", "no", "effusion", "unclear"])
 NAMES = ["bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider"]
 
 tokens = st.sampled_from(["a", "b", "c", "é", "5:12", "<UNK>", ","])

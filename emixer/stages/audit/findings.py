@@ -30,6 +30,7 @@ from emixer.audit.verdict import checks, verdict
 from emixer.audit.work import Search
 from emixer.config import Config
 from emixer.data.loader import fixed_binary_view
+from emixer.evaluation.spread import spread_rows
 from emixer.generation.trained_model import TrainedModel
 from emixer.stages.audit.attributes import attribute_figures
 from emixer.stages.audit.control import NUM_MEASURES, control_searches, measured_and_matched
@@ -149,7 +150,7 @@ def _searches(
     if groups is not None:
         grouped = (groups.num_train, groups.train), (groups.num_held_out, groups.held_out)
     num = min(len(train), len(generated), config.audit.duplicate_rows)
-    some_train, some_generated = _spread(len(train), num), _spread(len(generated), num)
+    some_train, some_generated = spread_rows(len(train), num), spread_rows(len(generated), num)
     pairs_of_train = Side(train, some_train, train_codes[some_train])
     pairs_of_generated = Side(generated, some_generated, some_generated)
     members, others = _asked(audited)
@@ -167,12 +168,7 @@ def _searches(
 def _asked(audited: Audited) -> tuple[Rows, Rows]:
     """Rows of equally many training and held-out images for membership inference."""
     num = min(len(audited.train), len(audited.held_out), _MEMBERS)
-    return _spread(len(audited.train), num), _spread(len(audited.held_out), num)
-
-
-def _spread(num_all: int, num: int) -> Rows:
-    """Evenly spaced rows."""
-    return np.arange(num) * num_all // num
+    return spread_rows(len(audited.train), num), spread_rows(len(audited.held_out), num)
 
 
 def _membership(config: Config, audited: Audited, matches: dict[str, Matches]) -> dict[str, Any]:

@@ -295,7 +295,7 @@ def _all_features(
     """Features (N, F) on the CPU of the real, generated and train images, cached in files by network and images."""
     tables = {
         "real": (sides.real, content_of(sides.shards, sides.split, sides.num)),
-        "generated": (sides.generated, f"{sides.made_of}/{sides.num} evenly spaced"),
+        "generated": (sides.generated, sides.made_of),
         "sample": (sides.sample, content_of(sides.shards, "train", sides.num)),
     }
     found, extractor = {}, None

@@ -23,6 +23,7 @@ from emixer.evaluation.label_faithfulness import LabelJudge
 from emixer.evaluation.pair_metrics import Report, agreement, faithfulness, label_areas
 from emixer.evaluation.report_mentions import mentions
 from emixer.evaluation.resampling import Figures
+from emixer.evaluation.spread import spread_rows
 from emixer.stages.evaluate.intervals import Spread, with_intervals
 
 MIN_IMAGES_A_GROUP = 20
@@ -122,10 +123,11 @@ def _distances(split: Split, rows: Mapping[str, NDArray[np.int64]], sample_N: ND
     num = min(len(rows["real"]), len(rows["generated"]), len(sample_N))
     if num < MIN_IMAGES_A_GROUP:
         return {}
-    of_real, of_generated = (
-        FeatureStatistics.of(split.sides[kind].features_NF[rows[kind][:num]]) for kind in ("real", "generated")
+    sides = [(split.sides[kind].features_NF, rows[kind]) for kind in ("real", "generated")]
+    of_real, of_generated, of_sample = (
+        FeatureStatistics.of(features_NF[rows_N[spread_rows(len(rows_N), num)]])
+        for features_NF, rows_N in (*sides, (split.sample_NF, sample_N))
     )
-    of_sample = FeatureStatistics.of(split.sample_NF[sample_N[:num]])
     return {
         "fid": frechet_distance(of_real, of_generated), "real_fid": frechet_distance(of_real, of_sample),
         "fid_images": float(num),

@@ -21,17 +21,18 @@ from emixer.data.vocabulary import read_written
 from emixer.errors import ConfigError, ShardError
 from emixer.evaluation.pair_metrics import Report
 from emixer.evaluation.report_mentions import reads_language
+from emixer.evaluation.spread import spread_rows
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Rows to compare: equal numbers of generated, held-out real and train images. Generated ones are evenly spaced
-    through the dataset, real ones the first of shards in which each row is a random one."""
+    """Rows to compare: equal numbers of generated, held-out real and train images. Generated ones are spread over
+    the whole dataset, real ones the first of shards in which each row is a random one."""
 
     dataset: Path
     fingerprint: str
     made_of: str
-    """Identity of the pixels of all generated images."""
+    """Identity of the rows and the content of the generated pairs."""
     shards: ShardSet
     split: str
     shape: TableShape
@@ -91,9 +92,9 @@ def read_sides(config: Config, dataset: Path, manifest: Mapping[str, Any], shard
     shape = TableShape(labels, shards.info.side_px, 1, 2, shards.vocabulary)
     num = num_images(config, manifest, shards)
     names = [file["name"] for file in manifest["files"]]
-    # not the first ones: a plan may list its labels in blocks
-    rows = np.arange(num) * manifest["rows"] // num
-    decoded = out / "decoded" / f"{manifest['fingerprint']}-{num}-{shape.digest}"
+    rows = spread_rows(manifest["rows"], num)
+    made_of = _digest(manifest["files"], rows)
+    decoded = out / "decoded" / f"{made_of[:24]}-{shape.digest}"
     policy = LabelPolicy(config.data.uncertain, "zeros")
     conditions = split_by(config, dataset, manifest, shards)
     held_out = RealPairs.read(shards, config.evaluate.split, shape, policy, conditions)
@@ -104,7 +105,7 @@ def read_sides(config: Config, dataset: Path, manifest: Mapping[str, Any], shard
         num_unread = _num_texts(shards, config.evaluate.split, num)
         held_out = replace(held_out, reports=(None,) * len(held_out.reports))
     return Sides(
-        dataset, manifest["fingerprint"], _digest(manifest["files"]), shards, config.evaluate.split, shape, num,
+        dataset, manifest["fingerprint"], made_of, shards, config.evaluate.split, shape, num,
         open_generated(dataset, names, shape, decoded, rows), _reports([dataset / name for name in names], rows),
         held_out, _studies(shards, config.evaluate.split), num_unread,
         sample, conditions,
@@ -147,9 +148,10 @@ def content_of(shards: ShardSet, split: str, num: int) -> str:
     return f"{hashlib.sha256(digests.encode()).hexdigest()}/{split}/{num}"
 
 
-def _digest(listed: Sequence[Mapping[str, Any]]) -> str:
-    """Of a dataset's files, as its manifest lists them."""
-    return hashlib.sha256("".join(file["sha256"] for file in listed).encode()).hexdigest()
+def _digest(listed: Sequence[Mapping[str, Any]], rows: NDArray[np.int64]) -> str:
+    """Of rows of a dataset's files, as its manifest lists these."""
+    digests = "".join(file["sha256"] for file in listed)
+    return hashlib.sha256(digests.encode() + rows.tobytes()).hexdigest()
 
 
 def train_reports(shards: ShardSet) -> Iterator[Report]:
