@@ -32,11 +32,11 @@ def group_tables(
 
 
 def _told(name: str, content: Mapping[str, Any]) -> list[str]:
-    labels = ", ".join(content["labels"]) or "none"
+    labels = "; ".join(f"{text}: {', '.join(content['means_over'][key]) or 'none'}" for key, text in _FIGURES.items())
     unknown = ", ".join(f"{num:,} {kind}" for kind, num in content["not_known"].items())
     return [
-        f"Each cell: generated / real. The {name} judge is fitted on real train images. Means are over the labels with "
-        f"enough images on both sides in every measured group: {labels}. Images of unknown {name}: {unknown}."
+        f"Each cell: generated / real. The {name} judge is fitted on real train images. Means are over the labels "
+        f"that can be measured on both sides in every measured group ({labels}). Images of unknown {name}: {unknown}."
     ]
 
 

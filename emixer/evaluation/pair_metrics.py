@@ -1,12 +1,14 @@
 """Figures of pairs: whether images show their labels, reports state them and the two agree, and how varied reports are.
 
 Most are functions of a set of rows, so that test sets can be resampled. The labels that count are chosen once, on all
-rows: otherwise the mean of a resample would be over other labels.
+rows: otherwise the mean of a resample would be over other labels. For the same reason, means that are compared are over
+the labels that can be measured on every side (`over_common_labels`).
 
 Shapes: N pairs, Y labels.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,14 +25,35 @@ Metrics = dict[str, float]
 Rows = NDArray[np.int64] | slice
 Measure = Callable[[Rows], Metrics]
 ALL = slice(None)
+Side = TypeVar("Side", bound=Hashable)
 
 
-def label_areas(scores_NY: Tensor | None, labels_NY: Tensor, label_names: Sequence[str]) -> Measure:
-    """label_auc, mean over labels, and label_auc/<L>. scores: of a judge; None without one. labels: NaN unknown."""
-    return _areas("label_auc", scores_NY, labels_NY, label_names, label_names)
+def over_common_labels(makers: Mapping[Side, Callable[..., Measure]]) -> tuple[dict[Side, Measure], list[str]]:
+    """Measures of several sides whose means are over the same labels, and these: those that each side can measure.
+
+    makers: of each side, one of the functions below with all arguments but `counted`. A side without any measurable
+    label has no mean, and takes none from the others.
+    """
+    found = {side: _labels_in(maker()(ALL)) for side, maker in makers.items()}
+    first, *others = [labels for labels in found.values() if labels] or [[]]
+    common = [label for label in first if all(label in labels for labels in others)]
+    return {side: maker(counted=common) for side, maker in makers.items()}, common
 
 
-def agreement(scores_NY: Tensor | None, mentions_NY: NDArray[np.int8], label_names: Sequence[str]) -> Measure:
+def label_areas(
+    scores_NY: Tensor | None, labels_NY: Tensor, label_names: Sequence[str], counted: Collection[str] | None = None
+) -> Measure:
+    """label_auc, mean over labels, and label_auc/<L>. scores: of a judge; None without one. labels: NaN unknown.
+
+    counted, here and below: labels that means are over; None: all that can be measured.
+    """
+    return _areas("label_auc", scores_NY, labels_NY, label_names, label_names, counted)
+
+
+def agreement(
+    scores_NY: Tensor | None, mentions_NY: NDArray[np.int8], label_names: Sequence[str],
+    counted: Collection[str] | None = None,
+) -> Measure:  # fmt: skip
     """pair_agreement and pair_agreement/<L>: whether images show what their own reports state.
 
     Independent of the labels both were generated from. Uncertain mentions do not count, nor do pairs without a report.
@@ -39,7 +62,7 @@ def agreement(scores_NY: Tensor | None, mentions_NY: NDArray[np.int8], label_nam
     stated_NY = torch.from_numpy(mentions_NY).float()
     stated_NY[stated_NY == Mention.UNMENTIONED] = Mention.NEGATED
     stated_NY[stated_NY == Mention.UNCERTAIN] = torch.nan
-    return _areas("pair_agreement", scores_NY, stated_NY, label_names, READABLE_LABELS)
+    return _areas("pair_agreement", scores_NY, stated_NY, label_names, READABLE_LABELS, counted)
 
 
 def variety(reports: Sequence[Report]) -> Metrics:
@@ -53,7 +76,7 @@ def variety(reports: Sequence[Report]) -> Metrics:
 
 def faithfulness(
     mentions_NY: NDArray[np.int8], labels_NY: Tensor, label_names: Sequence[str],
-    readable: Collection[str] = READABLE_LABELS,
+    readable: Collection[str] = READABLE_LABELS, counted: Collection[str] | None = None,
 ) -> Measure:  # fmt: skip
     """report_precision, report_recall, report_f1 and report_f1/<L>: findings that reports state, against the labels;
     report_f1_chance and .../<L>: F1 of equally many statements in reports drawn at random, and report_f1_over_chance
@@ -74,12 +97,13 @@ def faithfulness(
         known_R = known_N[rows]
         scores = score_mentions(mentions_NY[rows][known_R], labels_NY[rows][known_R].numpy())
         over_Y = scores.f1_Y - scores.chance_f1_Y
-        metrics = _over_labels("report_f1", scores.f1_Y, used_Y, label_names)
-        metrics |= _over_labels("report_f1_chance", scores.chance_f1_Y, used_Y, label_names)
-        metrics |= _over_labels("report_f1_over_chance", over_Y, used_Y, label_names)
+        metrics = _over_labels("report_f1", scores.f1_Y, used_Y, label_names, counted)
+        metrics |= _over_labels("report_f1_chance", scores.chance_f1_Y, used_Y, label_names, counted)
+        metrics |= _over_labels("report_f1_over_chance", over_Y, used_Y, label_names, counted)
         for name, values_Y in {"precision": scores.precision_Y, "recall": scores.recall_Y}.items():
             whole = f"report_{name}"
-            metrics |= {k: v for k, v in _over_labels(whole, values_Y, used_Y, label_names).items() if k == whole}
+            found = _over_labels(whole, values_Y, used_Y, label_names, counted)
+            metrics |= {k: v for k, v in found.items() if k == whole}
         if used_Y.any():
             metrics |= _statements(mentions_NY[rows][known_R][:, finding_Y], labels_NY[rows][known_R][:, finding_Y])
         if not denies:
@@ -101,15 +125,17 @@ def _statements(mentions_NY: NDArray[np.int8], labels_NY: Tensor) -> Metrics:
 
 
 def _areas(
-    name: str, scores_NY: Tensor | None, labels_NY: Tensor, label_names: Sequence[str], readable: Collection[str]
-) -> Measure:
+    name: str, scores_NY: Tensor | None, labels_NY: Tensor, label_names: Sequence[str], readable: Collection[str],
+    counted: Collection[str] | None,
+) -> Measure:  # fmt: skip
     if scores_NY is None or not len(labels_NY):
         return lambda _: {}
     scored_Y = ~scores_NY.isnan().any(0).numpy()
     used_Y = _measurable(labels_NY) & scored_Y & _among(label_names, readable)
 
     def measure(rows: Rows) -> Metrics:
-        return _over_labels(name, area_under_roc(scores_NY[rows], labels_NY[rows]).numpy(), used_Y, label_names)
+        area_Y = area_under_roc(scores_NY[rows], labels_NY[rows]).numpy()
+        return _over_labels(name, area_Y, used_Y, label_names, counted)
 
     return measure
 
@@ -126,8 +152,16 @@ def _among(label_names: Sequence[str], readable: Collection[str]) -> NDArray[np.
 
 
 def _over_labels(
-    name: str, value_Y: NDArray[np.float64], use_Y: NDArray[np.bool_], label_names: Sequence[str]
-) -> Metrics:
-    """Mean over the labels in use, and the value of each; NaN where undefined for these rows."""
-    each = {f"{name}/{label}": float(v) for label, v, use in zip(label_names, value_Y, use_Y, strict=True) if use}
-    return {name: sum(each.values()) / len(each), **each} if each else {}
+    name: str, value_Y: NDArray[np.float64], use_Y: NDArray[np.bool_], label_names: Sequence[str],
+    counted: Collection[str] | None,
+) -> Metrics:  # fmt: skip
+    """Mean over the labels in use that are counted, and the value of each in use; NaN where undefined for these
+    rows."""
+    each = {label: float(v) for label, v, use in zip(label_names, value_Y, use_Y, strict=True) if use}
+    meant = [value for label, value in each.items() if counted is None or label in counted]
+    mean = {name: sum(meant) / len(meant)} if meant else {}
+    return mean | {f"{name}/{label}": value for label, value in each.items()}
+
+
+def _labels_in(metrics: Metrics) -> list[str]:
+    return list(dict.fromkeys(label for name in metrics for _, slash, label in [name.partition("/")] if slash))

@@ -84,7 +84,11 @@ def _table(columns: Mapping[str, Any]) -> list[str]:
         f"| {text} | {' | '.join(_entry(k, columns.get(kind, {}), spread.get(kind, {})) for kind in kinds)} |"
         for k, text in _SHOWN.items() if any(k in columns.get(kind, {}) for kind in kinds)
     ]  # fmt: skip
-    return ["| | generated | real |", "| --- | ---: | ---: |", *rows]
+    means = "; ".join(
+        f"{_SHOWN[name]}: {', '.join(labels)}" for name, labels in columns.get("means_over", {}).items() if labels
+    )
+    told = [f"Means are over the labels that can be measured on both sides. {means}.", ""] if means else []
+    return [*told, "| | generated | real |", "| --- | ---: | ---: |", *rows]
 
 
 def _entry(name: str, figures: Mapping[str, float], spread: Mapping[str, tuple[float, float]]) -> str:

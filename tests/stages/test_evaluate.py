@@ -121,6 +121,24 @@ def test_a_copy_with_unk_for_its_rare_words_is_counted_and_has_as_many_words(
     assert found["words_per_report"] == pytest.approx(len(words) / 32)
 
 
+def test_means_of_both_sides_are_over_the_labels_that_both_can_measure(
+    tiny_shards: Path, make_dataset: MakeDataset
+) -> None:
+    result = evaluate.run(config(tiny_shards, make_dataset("train"), evaluate__split="validate"))
+    for section, mean in (("pairs", "label_auc"), ("pairs", "pair_agreement"), ("reports", "report_f1")):
+        figures = result.content[section]
+        generated, real = (
+            {key.partition("/")[2]: value for key, value in figures[kind].items() if key.startswith(f"{mean}/")}
+            for kind in ("generated", "real")
+        )
+        assert generated.keys() != real.keys(), "else this shows nothing"
+        common = [label for label in generated if label in real]
+        assert figures["generated"][mean] == pytest.approx(np.mean([generated[label] for label in common]))
+        assert figures["real"][mean] == pytest.approx(np.mean([real[label] for label in common]))
+        assert figures["means_over"][mean] == common
+        assert f": {', '.join(common)}" in str(result)
+
+
 def test_features_are_cached_by_content_and_recomputed_if_damaged(
     tiny_shards: Path, make_dataset: MakeDataset, tmp_path: Path
 ) -> None:

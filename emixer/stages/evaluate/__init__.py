@@ -9,6 +9,7 @@ Shapes: N images, F features, Y labels.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,7 +46,7 @@ from emixer.generation.manifest import read_finished_manifest
 from emixer.models.encoder_facts import read_encoder_facts, require_judge
 from emixer.progress import Progress
 from emixer.stages.evaluate.groups import Side, Split, by_groups
-from emixer.stages.evaluate.intervals import with_intervals
+from emixer.stages.evaluate.intervals import Measured, Spread, side_by_side, with_intervals
 from emixer.stages.evaluate.sides import (
     Sides,
     compared_labels,
@@ -345,23 +346,20 @@ def _pairs(
     reports = {
         "generated": sides.generated_reports, "real": [report or [] for report in sides.held_out.reports[: sides.num]]
     }  # fmt: skip
-    figures: dict[str, Any] = {"judge": name, "intervals": {}}
     scores: dict[str, Tensor] = {}
+    of_labels, of_reports = {}, {}
     for kind, table in (("generated", sides.generated), ("real", sides.real)):
         scores_NY = scores[kind] = judge.score(features[kind].to(device)).cpu()
         labels_NY = torch.from_numpy(np.array(table.labels_NY))
         told_N = [n for n, report in enumerate(reports[kind]) if report]
         stated_NY = mentions((reports[kind][n] for n in told_N), names)
         subjects = sides.subjects(kind)
-        figures[kind], figures["intervals"][kind] = with_intervals(
-            label_areas(scores_NY, labels_NY, names), subjects, config.evaluate.resamples
+        of_labels[kind] = Measured(partial(label_areas, scores_NY, labels_NY, names), subjects)
+        of_reports[kind] = Measured(
+            partial(agreement, scores_NY[told_N], stated_NY, names), [subjects[n] for n in told_N]
         )
-        of_pairs, between = with_intervals(
-            agreement(scores_NY[told_N], stated_NY, names), [subjects[n] for n in told_N], config.evaluate.resamples
-        )
-        figures[kind] |= of_pairs
-        figures["intervals"][kind] |= between
-    return figures, scores
+    measured = side_by_side({"label_auc": of_labels, "pair_agreement": of_reports}, config.evaluate.resamples)
+    return {"judge": name, **measured.in_json()}, scores
 
 
 def _judge(config: Config, network: _Network, device: torch.device, sides: Sides, sample: Tensor) -> tuple[Judge, str]:
@@ -390,39 +388,68 @@ def _reports(config: Config, sides: Sides, readers: _Readers) -> dict[str, Any]:
             references.setdefault(vector_Y.tobytes(), {})[study] = report
     told = [n for n in range(sides.num) if held_out.reports[n]]
     subjects = sides.subjects("real")
-    figures: dict[str, Any] = {"intervals": {}}
-    figures["generated"], figures["intervals"]["generated"] = _report_figures(
-        config, sides, readers, sides.generated_reports, sides.generated.labels_NY, [None] * sides.num,
-        sides.subjects("generated"), references,
-    )  # fmt: skip
+    written = {
+        "generated": _Written(
+            sides.generated_reports, sides.generated.labels_NY, [None] * sides.num, sides.subjects("generated")
+        )
+    }
     if told:
-        figures["real"], figures["intervals"]["real"] = _report_figures(
-            config, sides, readers, [held_out.reports[n] or [] for n in told], labels_NY[told],
-            [sides.studies[n] for n in told], [subjects[n] for n in told], references,
+        written["real"] = _Written(
+            [held_out.reports[n] or [] for n in told], labels_NY[told], [sides.studies[n] for n in told],
+            [subjects[n] for n in told],
         )  # fmt: skip
+    figures = _stated(config, sides, readers, written)
+    for kind, side in written.items():
+        found, between = _texts(config, sides, readers, side, references)
+        figures[kind] |= found
+        figures["intervals"][kind] |= between
     return figures
 
 
-def _report_figures(
-    config: Config, sides: Sides, readers: _Readers, reports: list[Report], labels_NY: NDArray[np.float32],
-    own: list[str | None], subjects: Sequence[str], references: Mapping[bytes, Mapping[str, Report]],
-) -> tuple[Figures, dict[str, tuple[float, float]]]:  # fmt: skip
+@dataclass(frozen=True)
+class _Written:
+    """Reports of one side."""
+
+    reports: list[Report]
+    labels_NY: NDArray[np.float32]
+    studies: list[str | None]
+    """Study of each report; None if it has none."""
+    subjects: Sequence[str]
+
+
+def _stated(config: Config, sides: Sides, readers: _Readers, written: Mapping[str, _Written]) -> dict[str, Any]:
+    """Figures of what the reports of each side state."""
     names = sides.shape.label_names
-    labels, stated_NY = torch.from_numpy(np.array(labels_NY)), mentions(reports, names)
-    figures, spread = with_intervals(faithfulness(stated_NY, labels, names), subjects, config.evaluate.resamples)
-    if readers.chexbert is not None:
-        read_NY = readers.chexbert.mentions([detokenize(report) for report in reports], names)
-        faithful = faithfulness(read_NY, labels, names, CONDITIONS)
-        by_chexbert, between = with_intervals(faithful, subjects, config.evaluate.resamples)
-        figures |= _prefixed("chexbert", by_chexbert)
-        spread |= _prefixed("chexbert", between)
-    figures |= variety(reports)
+    by_rules, by_chexbert = {}, {}
+    for kind, side in written.items():
+        labels_NY, stated_NY = torch.from_numpy(np.array(side.labels_NY)), mentions(side.reports, names)
+        by_rules[kind] = Measured(partial(faithfulness, stated_NY, labels_NY, names), side.subjects)
+        if readers.chexbert is not None:
+            read_NY = readers.chexbert.mentions([detokenize(report) for report in side.reports], names)
+            by_chexbert[kind] = Measured(partial(faithfulness, read_NY, labels_NY, names, CONDITIONS), side.subjects)
+    found = side_by_side({"report_f1": by_rules}, config.evaluate.resamples)
+    others = side_by_side({"report_f1": by_chexbert} if by_chexbert else {}, config.evaluate.resamples)
+    found.means_over.update(_prefixed("chexbert", others.means_over))
+    for kind in by_chexbert:
+        found.figures[kind] |= _prefixed("chexbert", others.figures[kind])
+        found.intervals[kind] |= _prefixed("chexbert", others.intervals[kind])
+    return found.in_json()
+
+
+def _texts(
+    config: Config, sides: Sides, readers: _Readers, written: _Written,
+    references: Mapping[bytes, Mapping[str, Report]],
+) -> tuple[Figures, Spread]:  # fmt: skip
+    """Figures of the wording of one side's reports: variety, copies, similarity to real ones of the same labels."""
+    reports = written.reports
+    spread: Spread = {}
+    figures = variety(reports)
     figures |= {f"distinct_{n}": distinct_n(reports, n) for n in range(1, _LONGEST_DISTINCT + 1)}
     if sides.shards.num_reports("train"):
         copied = verbatim_share(reports, train_reports(sides.shards), sides.shards.vocabulary.tokens)
         figures |= {"copied_reports": copied.reports, "copied_sentences": copied.sentences}
-    vectors = [vector_Y.tobytes() for vector_Y in labels_NY]
-    beside = same_label_references(vectors, own, references, config.evaluate.references)
+    vectors = [vector_Y.tobytes() for vector_Y in written.labels_NY]
+    beside = same_label_references(vectors, written.studies, references, config.evaluate.references)
     if not beside:
         return figures, spread
     scored = list(beside)
@@ -436,7 +463,7 @@ def _report_figures(
         found = scores.figures(rows_R)
         return found if graph_N is None else found | {"radgraph_f1": float(graph_N[rows_R].mean())}
 
-    found, between = with_intervals(near, [subjects[row] for row in scored], config.evaluate.resamples)
+    found, between = with_intervals(near, [written.subjects[row] for row in scored], config.evaluate.resamples)
     figures |= _prefixed("same_labels", found) | {"same_labels_scored": len(scored) / len(reports)}
     return figures, spread | _prefixed("same_labels", between)
 

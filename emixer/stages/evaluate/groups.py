@@ -1,7 +1,7 @@
 """`emixer evaluate --by sex,age,view`: the same figures for each group of images, generated and real.
 
-A mean over labels is comparable between groups only if taken over the same labels, so it covers those that every group
-has enough images of, on both sides. Groups with too few images are counted but not measured. A judge fitted on real
+A mean over labels is comparable between groups only if taken over the same labels, so it covers those that can be
+measured in every group, on both sides. Groups with too few images are counted but not measured. A judge fitted on real
 train images measures whether images show their group at all.
 
 Shapes: N images, C columns of conditions, L labels, F features.
@@ -9,6 +9,7 @@ Shapes: N images, C columns of conditions, L labels, F features.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emixer.data.conditions import Columns, Conditions
-from emixer.evaluation.auc_table import MIN_IMAGES
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
 from emixer.evaluation.label_faithfulness import LabelJudge
 from emixer.evaluation.pair_metrics import Report, agreement, faithfulness, label_areas
 from emixer.evaluation.report_mentions import mentions
 from emixer.evaluation.resampling import Figures
 from emixer.evaluation.spread import spread_rows
-from emixer.stages.evaluate.intervals import Spread, with_intervals
+from emixer.stages.evaluate.intervals import Measured, SideBySide, side_by_side, with_intervals
 
 MIN_IMAGES_A_GROUP = 20
 """Minimum number of images, on the generated and on the real side, for a group to be measured."""
@@ -60,7 +60,7 @@ class Split:
 
 
 def by_groups(split: Split) -> dict[str, Any]:
-    """For each condition: the labels that means are taken over, the number of images without a known group, and for
+    """For each condition: the labels that each mean is taken over, the number of images without a known group, and for
     each group its numbers of images, figures and intervals (`too_few` if not measured), and under `shown` the AUC of a
     judge that separates it from the others."""
     content = {}
@@ -70,7 +70,7 @@ def by_groups(split: Split) -> dict[str, Any]:
             for place, value in enumerate(values)
         }
         large = {value: of for value, of in rows.items() if min(map(len, of.values())) >= MIN_IMAGES_A_GROUP}
-        labels = _common_labels(split, list(large.values()))
+        measured = _measured(split, large)
         shown = {kind: _shown(split, kind, span, values) for kind in split.sides}
         groups: dict[str, Any] = {}
         for place, value in enumerate(values):
@@ -80,13 +80,13 @@ def by_groups(split: Split) -> dict[str, Any]:
             }
             if value in large:
                 sample_N = np.flatnonzero(split.sample_NC[:, span.start + place])
-                groups[value] |= _distances(split, large[value], sample_N) | _figures(split, large[value], labels)
+                groups[value] |= _distances(split, large[value], sample_N)
+                groups[value] |= {kind: measured.figures[value, kind] for kind in split.sides}
+                groups[value]["intervals"] = {kind: measured.intervals[value, kind] for kind in split.sides}
             else:
                 groups[value]["too_few"] = MIN_IMAGES_A_GROUP
         unknown = {kind: int((side.columns_NC[:, span] == 0).all(axis=1).sum()) for kind, side in split.sides.items()}
-        content[name] = {
-            "labels": [split.label_names[index] for index in labels], "not_known": unknown, "groups": groups
-        }  # fmt: skip
+        content[name] = {"means_over": measured.means_over, "not_known": unknown, "groups": groups}
     return content
 
 
@@ -107,17 +107,6 @@ def _shown(split: Split, kind: str, span: slice, values: Sequence[str]) -> dict[
     }  # fmt: skip
 
 
-def _common_labels(split: Split, groups: Sequence[Mapping[str, NDArray[np.int64]]]) -> list[int]:
-    """Labels for which every group has enough images with and without the label, on both sides."""
-    enough_L = np.ones(len(split.label_names), bool)
-    for rows in groups:
-        for kind, side in split.sides.items():
-            labels_NL = side.labels_NL[rows[kind]]
-            for value in (0, 1):
-                enough_L &= ((labels_NL == value).sum(0) >= MIN_IMAGES).numpy()
-    return np.flatnonzero(enough_L).tolist() if groups else []
-
-
 def _distances(split: Split, rows: Mapping[str, NDArray[np.int64]], sample_N: NDArray[np.int64]) -> Figures:
     """Fréchet distances from the real images of a group, at equal numbers of images: they fall with the number."""
     num = min(len(rows["real"]), len(rows["generated"]), len(sample_N))
@@ -134,26 +123,22 @@ def _distances(split: Split, rows: Mapping[str, NDArray[np.int64]], sample_N: ND
     }  # fmt: skip
 
 
-def _figures(split: Split, rows: Mapping[str, NDArray[np.int64]], labels: list[int]) -> dict[str, Any]:
-    measured: dict[str, Any] = {"intervals": {}}
-    for kind, side in split.sides.items():
-        measured[kind], measured["intervals"][kind] = _of_side(side, rows[kind], labels, split)
-    return measured
-
-
-def _of_side(side: Side, rows_N: NDArray[np.int64], labels: list[int], split: Split) -> tuple[Figures, Spread]:
-    names = [split.label_names[index] for index in labels]
-    subjects = [side.subjects[n] for n in rows_N]
-    scores_NL, labels_NL = side.scores_NL[rows_N][:, labels], side.labels_NL[rows_N][:, labels]
-    figures, spread = with_intervals(label_areas(scores_NL, labels_NL, names), subjects, split.resamples)
-    told = [place for place, n in enumerate(rows_N) if side.reports[n]]
-    if told:
-        stated_NL = mentions((side.reports[rows_N[place]] or [] for place in told), names)
-        tellers = [subjects[place] for place in told]
-        for measure in (
-            agreement(scores_NL[told], stated_NL, names), faithfulness(stated_NL, labels_NL[told], names)
-        ):  # fmt: skip
-            more, between = with_intervals(measure, tellers, split.resamples)
-            figures |= more
-            spread |= between
-    return figures, spread
+def _measured(split: Split, groups: Mapping[str, Mapping[str, NDArray[np.int64]]]) -> SideBySide[tuple[str, str]]:
+    """Figures of each group and side, with means over the labels that can be measured in all of them."""
+    kinds: dict[str, dict[tuple[str, str], Measured]] = {"label_auc": {}, "pair_agreement": {}, "report_f1": {}}
+    names = split.label_names
+    for value, rows in groups.items():
+        for kind, side in split.sides.items():
+            rows_N, key = rows[kind], (value, kind)
+            told_N = np.array([n for n in rows_N if side.reports[n]], np.int64)
+            stated_NL = mentions((side.reports[n] or [] for n in told_N), names)
+            tellers = [side.subjects[n] for n in told_N]
+            kinds["label_auc"][key] = Measured(
+                partial(label_areas, side.scores_NL[rows_N], side.labels_NL[rows_N], names),
+                [side.subjects[n] for n in rows_N],
+            )
+            kinds["pair_agreement"][key] = Measured(
+                partial(agreement, side.scores_NL[told_N], stated_NL, names), tellers
+            )
+            kinds["report_f1"][key] = Measured(partial(faithfulness, stated_NL, side.labels_NL[told_N], names), tellers)
+    return side_by_side(kinds, split.resamples)
