@@ -19,7 +19,8 @@ _SHOWN = {
     "same_labels_radgraph_f1": "... RadGraph F1, against one of them",
     "same_labels_scored": "... share of reports with such references",
     "distinct_1": "distinct words", "distinct_2": "distinct pairs of words", "distinct_3": "distinct triples of words",
-    "distinct_reports": "share of reports unlike all others", "words_per_report": "words per report",
+    "varied_reports": "reports whose variety is measured, one a study", "distinct_reports": "share of distinct reports",
+    "words_per_report": "words per report",
     "copied_reports": "share of reports copied from train", "copied_sentences": "share of sentences copied from train",
 }  # fmt: skip
 

@@ -17,7 +17,7 @@ the metrics
     report_negative_precision_{generated,real}
                                       share of negated findings that are absent; also the number of findings stated and
                                       negated per report: report_positive_statements_..., report_negative_statements_...
-    distinct_reports_{generated,real} share of reports that differ from all others
+    distinct_reports_{generated,real} number of distinct reports, by the number of reports
     words_per_report_{generated,real} mean number of words
 
 `real` is the same measurement on the real validation rows: what a perfect generator would score with this judge and

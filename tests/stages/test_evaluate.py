@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -139,6 +140,30 @@ def test_means_of_both_sides_are_over_the_labels_that_both_can_measure(
         assert f": {', '.join(common)}" in str(result)
 
 
+def test_a_study_counts_once_for_variety_and_a_patients_reports_are_not_scored_against_each_other(
+    tiny_shards: Path, make_dataset: MakeDataset, tmp_path: Path
+) -> None:
+    """Eight studies with two images each, all of one patient and with the same labels."""
+    shards = shutil.copytree(tiny_shards, tmp_path / "shards")
+    rows = pq.read_table(shards / "test-00000.parquet").take(np.repeat(np.arange(8), 2))
+    changed = {"subject_id": ["p"] * 16, "labels": [rows["labels"][0].as_py()] * 16}
+    for name, values in changed.items():
+        place, field = rows.schema.get_field_index(name), rows.schema.field(name)
+        rows = rows.set_column(place, field, pa.array(values, field.type))
+    file = shards / "test-00000.parquet"
+    size = file.stat().st_size
+    pq.write_table(rows, file)
+    manifest = (shards / "manifest.json").read_text()
+    (shards / "manifest.json").write_text(manifest.replace(str(size), str(file.stat().st_size)))
+    dataset = make_dataset("test", rows_of_split=[0] * 16)
+    found = evaluate.run(config(shards, dataset)).content["reports"]
+    assert found["real"]["varied_reports"] == found["generated"]["varied_reports"] == 8
+    assert found["real"]["distinct_reports"] == 1
+    assert found["generated"]["distinct_reports"] == 1 / 8
+    assert found["generated"]["same_labels_scored"] == 1
+    assert "same_labels_scored" not in found["real"]
+
+
 def test_features_are_cached_by_content_and_recomputed_if_damaged(
     tiny_shards: Path, make_dataset: MakeDataset, tmp_path: Path
 ) -> None:
@@ -161,7 +186,8 @@ def test_rows_are_taken_from_the_whole_dataset(tiny_shards: Path, make_dataset: 
     for name, rows in (("blocks", [0] * 32 + [1] * 32), ("turns", [0, 1] * 32)):
         content = evaluate.run(config(tiny_shards, make_dataset("train", name, rows_of_split=rows))).content
         assert content["images_a_side"] == 16
-        assert content["reports"]["generated"]["distinct_reports"] == 2 / 16, name
+        reports = content["reports"]["generated"]
+        assert reports["distinct_reports"] * reports["varied_reports"] == pytest.approx(2), name
 
 
 def test_images_without_labels_teach_no_judge_and_share_no_labels(tiny_shards: Path, make_dataset: MakeDataset) -> None:
@@ -208,6 +234,11 @@ def test_bad_input_is_one_paragraph(tiny_shards: Path, make_dataset: MakeDataset
         evaluate.run(config(tiny_shards, tmp_path / "nothing"))
     with pytest.raises(EmixerError, match=r"has 16 images, but more than evaluate\.neighbours=20"):
         evaluate.run(config(tiny_shards, dataset, evaluate__neighbours=20))
+    few = make_dataset("test", "few", rows_of_split=[0, 1, 2])
+    with pytest.raises(EmixerError, match=r"few has 3 pairs, but more than evaluate\.neighbours=3 are needed"):
+        evaluate.describe(config(tiny_shards, few))
+    with pytest.raises(EmixerError, match=r"evaluate\.images=10, but more than evaluate\.neighbours=12 are needed"):
+        evaluate.describe(config(tiny_shards, dataset, evaluate__images=10, evaluate__neighbours=12))
     with pytest.raises(ConfigError, match=r"evaluate\.features=.* is inside .*, which is made to be given away"):
         evaluate.run(config(tiny_shards, dataset, evaluate__features=dataset / "features"))
     with pytest.raises(ConfigError, match=r"evaluate\.inception=.*nowhere.pth does not exist"):

@@ -39,7 +39,8 @@ from emixer.evaluation.pair_metrics import Report, agreement, faithfulness, labe
 from emixer.evaluation.radgraph_f1 import Radgraph, check_radgraph
 from emixer.evaluation.report_mentions import mentions
 from emixer.evaluation.resampling import Figures
-from emixer.evaluation.same_labels import same_label_references
+from emixer.evaluation.same_labels import References, same_label_references
+from emixer.evaluation.spread import spread_rows
 from emixer.evaluation.summary import markdown
 from emixer.evaluation.text_scores import distinct_n, text_scores, verbatim_share
 from emixer.generation.manifest import read_finished_manifest
@@ -226,12 +227,7 @@ def _checked(config: Config) -> tuple[Path, dict[str, Any], ShardSet, Path, Path
     dataset = settings.dataset.resolve()
     manifest = read_finished_manifest(dataset)
     shards = ShardSet.open(config.data.shards)
-    for split in (settings.split, "train"):
-        if shards.num_rows(split) < settings.neighbours + 1:
-            raise ShardError(
-                f"The {split} split of {shards.folder} has {shards.num_rows(split)} images, but more than "
-                f"evaluate.neighbours={settings.neighbours} are needed. Set evaluate.split=validate, or ingest more."
-            )
+    _require_neighbours(config, dataset, manifest, shards)
     for key, check in {
         "inception": check_inception, "rad_dino": check_rad_dino, "chexbert": check_chexbert, "radgraph": check_radgraph
     }.items():  # fmt: skip
@@ -246,6 +242,24 @@ def _checked(config: Config) -> tuple[Path, dict[str, Any], ShardSet, Path, Path
     split_by(config, dataset, manifest, shards)
     kept = kept_in(settings.features, beside(shards.folder, "features"), "evaluate.features", dataset)
     return dataset, manifest, shards, (settings.out or dataset / _OUT).resolve(), kept
+
+
+def _require_neighbours(config: Config, dataset: Path, manifest: Mapping[str, Any], shards: ShardSet) -> None:
+    """Raise ShardError or ConfigError if a side has too few images for the nearest neighbours."""
+    settings = config.evaluate
+    needed = f"but more than evaluate.neighbours={settings.neighbours} are needed"
+    for split in (settings.split, "train"):
+        if shards.num_rows(split) <= settings.neighbours:
+            raise ShardError(
+                f"The {split} split of {shards.folder} has {shards.num_rows(split)} images, {needed}. "
+                "Set evaluate.split=validate, or ingest more."
+            )
+    if manifest["rows"] <= settings.neighbours:
+        raise ShardError(
+            f"{dataset} has {manifest['rows']} pairs, {needed}. Generate more, or set evaluate.neighbours lower."
+        )
+    if num_images(config, manifest, shards) <= settings.neighbours:
+        raise ConfigError(f"evaluate.images={settings.images}, {needed}. Set it higher, or evaluate.neighbours lower.")
 
 
 def _check_encoder(config: Config, labels: Sequence[str]) -> None:
@@ -381,23 +395,27 @@ def _judge(config: Config, network: _Network, device: torch.device, sides: Sides
 def _reports(config: Config, sides: Sides, readers: _Readers) -> dict[str, Any]:
     """Figures of reports: what they state, their variety, and their similarity to real reports of the same labels."""
     held_out, labels_NY = sides.held_out, sides.held_out.table.labels_NY
-    references: dict[bytes, dict[str, Report]] = {}
-    for study, report, vector_Y in zip(sides.studies, held_out.reports, labels_NY, strict=True):
+    references: References = {}
+    for study, subject, report, vector_Y in zip(
+        sides.studies, held_out.subjects, held_out.reports, labels_NY, strict=True
+    ):
         # images of a study share one report, which counts as one reference; unlabelled ones have no labels to share
         if report and not np.isnan(vector_Y).any():
-            references.setdefault(vector_Y.tobytes(), {})[study] = report
+            references.setdefault(vector_Y.tobytes(), {})[study] = subject, report
     told = [n for n in range(sides.num) if held_out.reports[n]]
+    first_told = {sides.studies[n]: place for place, n in reversed(list(enumerate(told)))}
+    distinct = np.sort(np.array(list(first_told.values()), np.int64)) if told else np.arange(sides.num)
     subjects = sides.subjects("real")
     written = {
         "generated": _Written(
-            sides.generated_reports, sides.generated.labels_NY, [None] * sides.num, sides.subjects("generated")
+            sides.generated_reports, sides.generated.labels_NY, [None] * sides.num, sides.subjects("generated"),
+            spread_rows(sides.num, len(distinct)),
         )
-    }
+    }  # fmt: skip
     if told:
-        written["real"] = _Written(
-            [held_out.reports[n] or [] for n in told], labels_NY[told], [sides.studies[n] for n in told],
-            [subjects[n] for n in told],
-        )  # fmt: skip
+        whose = [subjects[n] for n in told]
+        real = [held_out.reports[n] or [] for n in told]
+        written["real"] = _Written(real, labels_NY[told], whose, whose, distinct)
     figures = _stated(config, sides, readers, written)
     for kind, side in written.items():
         found, between = _texts(config, sides, readers, side, references)
@@ -412,9 +430,13 @@ class _Written:
 
     reports: list[Report]
     labels_NY: NDArray[np.float32]
-    studies: list[str | None]
-    """Study of each report; None if it has none."""
+    people: Sequence[str | None]
+    """Whose each report is; None for generated ones. A person's reports are no references for each other."""
     subjects: Sequence[str]
+    """What is resampled."""
+    varied: NDArray[np.int64]
+    """Rows whose variety is measured: the images of a real study share one report, and variety falls with the number,
+    so these are one report of each study, and as many generated ones."""
 
 
 def _stated(config: Config, sides: Sides, readers: _Readers, written: Mapping[str, _Written]) -> dict[str, Any]:
@@ -438,18 +460,19 @@ def _stated(config: Config, sides: Sides, readers: _Readers, written: Mapping[st
 
 def _texts(
     config: Config, sides: Sides, readers: _Readers, written: _Written,
-    references: Mapping[bytes, Mapping[str, Report]],
+    references: References,
 ) -> tuple[Figures, Spread]:  # fmt: skip
     """Figures of the wording of one side's reports: variety, copies, similarity to real ones of the same labels."""
     reports = written.reports
     spread: Spread = {}
-    figures = variety(reports)
-    figures |= {f"distinct_{n}": distinct_n(reports, n) for n in range(1, _LONGEST_DISTINCT + 1)}
+    varied = [reports[row] for row in written.varied]
+    figures: Figures = variety(varied) | {"varied_reports": float(len(varied))}
+    figures |= {f"distinct_{n}": distinct_n(varied, n) for n in range(1, _LONGEST_DISTINCT + 1)}
     if sides.shards.num_reports("train"):
         copied = verbatim_share(reports, train_reports(sides.shards), sides.shards.vocabulary.tokens)
         figures |= {"copied_reports": copied.reports, "copied_sentences": copied.sentences}
     vectors = [vector_Y.tobytes() for vector_Y in written.labels_NY]
-    beside = same_label_references(vectors, written.studies, references, config.evaluate.references)
+    beside = same_label_references(vectors, written.people, references, config.evaluate.references)
     if not beside:
         return figures, spread
     scored = list(beside)

@@ -42,7 +42,7 @@ class Sides:
     held_out: RealPairs
     """The whole split: its first `num` images are compared, all of its reports are references."""
     studies: tuple[str, ...]
-    """Study ids of the held-out images. Never printed."""
+    """Studies of the held-out images, with the source. Never printed."""
     num_unread: int
     """Reports of the compared held-out images in an unsupported language; they count as missing."""
     sample: PairTable
@@ -174,5 +174,5 @@ def _num_texts(shards: ShardSet, split: str, num: int) -> int:
 
 
 def _studies(shards: ShardSet, split: str) -> tuple[str, ...]:
-    columns = [pq.read_table(file, columns=["study_id"])["study_id"] for file in shards.files(split)]
-    return tuple(study for column in columns for study in column.to_pylist())
+    tables = [pq.read_table(file, columns=["source", "study_id"]) for file in shards.files(split)]
+    return tuple(f"{row['source']}/{row['study_id']}" for table in tables for row in table.to_pylist())
