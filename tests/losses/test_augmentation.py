@@ -41,6 +41,9 @@ def test_brightness_is_added_and_contrast_stretches_about_the_mean() -> None:
     flatter = augmented(image, numbers(contrast=0.0), ("color",))
     torch.testing.assert_close(flatter[1], image[1].mean() + (image[1] - image[1].mean()) / 2)
     torch.testing.assert_close(flatter[0], image[0])
+    colour = torch.cat([image, image + 0.4], dim=1)  # the mean is that of all channels, which keep their difference
+    flatter = augmented(colour, numbers(contrast=0.0), ("color",))
+    torch.testing.assert_close(flatter[1], colour[1].mean() + (colour[1] - colour[1].mean()) / 2)
 
 
 def test_images_move_by_whole_pixels_and_black_fills_in() -> None:
@@ -65,9 +68,10 @@ def test_cutout_is_a_gray_square_of_half_the_side_that_may_cross_the_edge() -> N
     inside = augmented(image, numbers(), ("cutout",))
     assert (inside[0, 0, 4:12, 4:12] == 0).all()
     assert torch.equal(inside[0, 0, :4], image[0, 0, :4])
-    at_corner = augmented(image, numbers(cut_down=0.0, cut_right=0.0), ("cutout",))
-    assert (at_corner[1, 0, :4, :4] == 0).all()
-    assert torch.equal(at_corner[1, 0, 4:, 4:], image[1, 0, 4:, 4:])
+    at_edge = augmented(image, numbers(cut_down=0.0, cut_right=0.75), ("cutout",))
+    assert (at_edge[1, 0, :4, 8:] == 0).all()
+    assert torch.equal(at_edge[1, 0, 4:], image[1, 0, 4:])
+    assert torch.equal(at_edge[1, 0, :, :8], image[1, 0, :, :8])
 
 
 def test_gradients_pass_only_where_the_image_is_visible() -> None:
@@ -104,6 +108,8 @@ def test_share_of_augmented_images_follows_the_probability() -> None:
     seen = augment(images, noise, "real")
     changed = (seen != images).flatten(1).any(1)
     assert 130 < changed.sum() < 230
+    of_fakes = (augment(images, noise, "fake") != images).flatten(1).any(1)
+    assert (of_fakes & changed).sum() < 90, "a row's real and generated image are chosen independently: 9 % are both"
     always = Augmenter(("color",))(images, noise, "real")
     assert torch.equal(seen[changed], always[changed])
     assert Augmenter(())(images, noise, "real") is images

@@ -213,3 +213,27 @@ def test_jointgan_report_gets_gradients_from_the_image_drawn_from_it(
     game.generator_loss(model, real, FAKE_LABELS, noise(), row_weights(real))[0].backward()
     for part in (model.report_prior, model.report_condition, model.image_generator.embed_labels):
         assert all(p.grad is not None and p.grad.abs().max() > 0 for p in part.parameters()), part
+
+
+def test_cogan_draws_labels_for_rows_without_them_before_it_learns_reports(
+    tiny_config: Config, tiny_spec: ModelSpec, make_batch: MakeBatch
+) -> None:
+    """In training mode all rows share the batch norms: what an unlabelled row holds in place of labels has no effect on
+    the others, and it is given labels that images do have."""
+    model = built(tiny_config, "cogan", tiny_spec)
+    assert isinstance(model, Cogan)
+    for parameter in model.report_generator.writer.parameters():
+        parameter.data *= 4  # what a fresh writer writes hardly depends on what it reads
+    config = with_overrides(tiny_config, {"model.kind": "cogan"}).model
+    weights = OFF | {"beta": 1.0, "teacher_forcing": 1.0}
+    (game,) = build_phases(config, LossConfig.model_validate(weights)).objectives
+    real = make_batch(NUM)
+    other, drawn = (replace(real, labels_BY=real.labels_BY.clone()) for _ in range(2))
+    other.labels_BY[1] = 1 - real.labels_BY[1]
+    drawn.labels_BY[1] = FAKE_LABELS[1]
+    drawn = replace(drawn, labelled_B=torch.ones(NUM).bool(), has_report_B=real.has_report_B & real.labelled_B)
+    words = [
+        game.generator_loss(model, batch, FAKE_LABELS, noise(), row_weights(batch))[1]["words"].item()
+        for batch in (real, other, drawn)
+    ]
+    assert words[1:] == pytest.approx(words[:1] * 2, rel=1e-6)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from emixer.config import Config, with_overrides
 from emixer.config.model import EmixerModelConfig, GumbelConfig
 from emixer.config.training import LossConfig
+from emixer.data.conditions import Conditions
 from emixer.errors import ConfigError
 from emixer.losses.emixer_objective import EmixerObjective
 from emixer.model_kinds import build_model, build_phases
@@ -173,7 +174,16 @@ def test_generator_terms_by_hand(model: Emixer, make_batch: MakeBatch) -> None:
         image = model.generate_images(FAKE_LABELS, noise())
         features = model.image_discriminator.features(image)
         logits = model.image_discriminator.real_logit(features, FAKE_LABELS, torch.ones(NUM).bool())
-    assert terms["image"].item() == pytest.approx(sum(softplus(-x) for x in logits.tolist()) / NUM, rel=1e-4)
+        decoder, critics = model.report_decoder, (model.report_discriminator, model.joint_discriminator)
+        words = decoder.relaxed(
+            decoder.read(image), FAKE_LABELS, noise(), GumbelConfig(), [torch.zeros(12, 1)]
+        ).words_BSW
+        of_report, of_pair = (
+            critic(*image_too, critic.reader.embed(words), words != PAD)  # each reads words by its own embedding
+            for critic, image_too in zip(critics, ((), (image,)), strict=True)
+        )
+    for name, logit_B in (("image", logits), ("report", of_report), ("joint", of_pair)):
+        assert terms[name].item() == pytest.approx(sum(softplus(-x) for x in logit_B.tolist()) / NUM, rel=1e-4), name
     assert terms["rotation"].item() == pytest.approx(rotation_by_hand(model, image), rel=1e-4)
 
 
@@ -247,6 +257,23 @@ def test_real_image_with_another_report_is_an_additional_fake(model: Emixer, mak
             pairs += 1
     assert 0 < pairs < NUM - 3
     assert terms["joint"].item() - without["joint"].item() == pytest.approx(0.5 * expected / NUM, rel=1e-3)
+
+
+def test_patients_who_differ_in_sex_alone_give_no_additional_fake(
+    tiny_config: Config, tiny_spec: ModelSpec, make_batch: MakeBatch
+) -> None:
+    vectors = ((0, 0, 0, 1, 0), (1, 0, 1, 0, 1))
+    spec = replace(tiny_spec, conditions=Conditions(("sex",), (("F", "M"),)), label_vectors=vectors)
+    model = build_model(with_overrides(tiny_config, {"model.conditions": ["sex"]}).model, spec)
+    sex_BC = torch.eye(2)[torch.arange(NUM) % 2]
+    real = make_batch(NUM)
+    real = replace(real, labels_BY=torch.cat([torch.zeros(NUM, 3), sex_BC], dim=1))
+    fake_BY = torch.cat([FAKE_LABELS, sex_BC], dim=1)
+    joint = [
+        game.discriminator_loss(model, real, fake_BY, noise(), row_weights(real))[1]["joint"].item()
+        for game in (objective(), objective(mismatched=0.5))
+    ]
+    assert joint[0] == joint[1]
 
 
 @pytest.mark.parametrize(("weights", "named"), [({"image_labels": 1.0, "labels": 0.0}, r"loss\.labels=0"),
@@ -391,13 +418,19 @@ def test_image_discriminators_read_augmented_images_but_the_decoder_does_not(
     model.image_discriminator.blocks.register_forward_pre_hook(note("image"))
     model.joint_discriminator.blocks.register_forward_pre_hook(note("joint"))
     model.report_decoder.encoder.get_submodule("features.conv0").register_forward_pre_hook(note("decoder"))
-    real = make_batch(NUM)
-    critics_loss(objective(augment=("cutout",), beta=0.0), model, real)
-    images, pairs, read = seen["image"][0], seen["joint"][0], seen["decoder"][0]
-    assert torch.equal(images, pairs)
-    gray_share_B = (images == 0).float().mean(dim=(1, 2, 3))
-    assert (gray_share_B >= 1 / 16).all()  # half the side squared, of which at least a quarter lies inside
-    assert ((read == 0).float().mean(dim=(1, 2, 3)) < 1 / 32).all()
+    for play in (critics_loss, generators_loss):
+        for inputs in seen.values():
+            inputs.clear()
+        play(objective(augment=("cutout",), alpha=0.0, beta=0.0), model, make_batch(NUM))
+        images, pairs = seen["image"][0], seen["joint"][0]
+        assert torch.equal(images, pairs)
+        gray_share_B = (images == 0).float().mean(dim=(1, 2, 3))
+        assert (gray_share_B >= 1 / 16).all()  # half the side squared, of which at least a quarter lies inside
+        for read in seen["decoder"]:
+            assert ((read == 0).float().mean(dim=(1, 2, 3)) < 1 / 32).all()
+        if play is critics_loss:
+            real_BCHW, fake_BCHW = (images == 0).chunk(2)
+            assert (real_BCHW != fake_BCHW).flatten(1).any(1).all(), "each has a square of its own"
 
 
 def test_shorter_real_reports_are_judged_as_if_padded(model: Emixer, make_batch: MakeBatch) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from emixer.config.training import LossConfig
+from emixer.losses.augmentation import NUM_UNIFORMS
 from emixer.losses.gradient_penalty import gradient_penalty
 from emixer.losses.image_game import ImageGame
 from emixer.models.noise import RowNoise
@@ -98,6 +99,14 @@ def test_adaptive_augmentation_follows_what_the_critic_is_trained_on(
     assert terms["real_sign"].item() == sign
 
 
+def test_relativistic_generator_is_compared_with_real_images_as_the_critic_sees_them(real: Batch) -> None:
+    own = game(adversarial="hinge", relativistic=True, augment=("color",))
+    term = own.generator_terms(LinearCritic(2.0), real, FAKE, FAKE_LABELS, NOISE, row_weights(real))["image"]
+    brightness_B = NOISE.uniform("augment/real", NUM_UNIFORMS)[:, 0]
+    # mean gray 0.5 + brightness - 0.5, against logits of 0
+    assert term.item() == pytest.approx(2 * brightness_B.mean().item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
 def test_gradient_penalty_of_a_linear_critic(share: float, real: Batch) -> None:
     critic = LinearCritic(2.0)
@@ -107,6 +116,18 @@ def test_gradient_penalty_of_a_linear_critic(share: float, real: Batch) -> None:
     assert term.item() == pytest.approx(2.0**2 / SIDE**2)
     (to_slope,) = torch.autograd.grad(term, critic.slope)
     assert to_slope.item() == pytest.approx(2 * 2.0 / SIDE**2)
+
+
+def test_gradient_penalty_is_that_of_each_image_with_its_own_labels(real: Batch) -> None:
+    class Steeper(LinearCritic):
+        def real_logit(self, features_BF: Tensor, labels_BY: Tensor, labelled_B: Tensor) -> Tensor:
+            return self.slope * features_BF[:, 0] * (1 + labels_BY.sum(dim=1).where(labelled_B, 0.0))
+
+    half = replace(real, labelled_B=torch.arange(NUM) % 4 < 2)
+    own = game(gradient_penalty=1.0, penalty_share=0.5)
+    term = own.critic_terms(Steeper(2.0), half, FAKE, FAKE_LABELS, NOISE, row_weights(half))["gradient_penalty"]
+    # slope 2 at real images; at generated ones 4 in rows 0 and 4, and 2 in 2 and 6, whose labels are not known
+    assert term.item() == pytest.approx((2**2 + (4**2 + 2**2) / 2) / 2 / SIDE**2)
 
 
 def test_gradient_penalty_against_differences_of_the_logit() -> None:

@@ -23,9 +23,9 @@ def test_images_are_rotated_as_by_numpy() -> None:
 def test_rotation_cross_entropy_by_hand() -> None:
     undecided = torch.zeros(8, 4)
     assert rotation_cross_entropy(undecided).item() == pytest.approx(2 * math.log(4))
-    right = torch.zeros(4, 4)
-    right[range(4), range(4)] = math.log(9)  # p = 9 / 12
-    assert rotation_cross_entropy(right).item() == pytest.approx(math.log(12 / 9))
+    right = torch.zeros(8, 4)
+    right[range(8), [0, 0, 1, 1, 2, 2, 3, 3]] = math.log(9)  # p = 9 / 12, of both images turned by 0, by 90, ...
+    assert rotation_cross_entropy(right).item() == pytest.approx(2 * math.log(12 / 9))
 
 
 @pytest.mark.parametrize("share", [0.25, 0.3, 1.0])
