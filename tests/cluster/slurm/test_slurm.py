@@ -1,8 +1,10 @@
 """Parsing the output of SLURM's commands; the environment a job gets; which jobs belong to a cluster."""
 
+from collections.abc import Callable
+
 import pytest
 
-from cluster.slurm import QueuedJob, duration_s, environment_of_user, moment
+from cluster.slurm import QueuedJob, accounted, duration_s, environment_of_user, memory_mb, moment
 from cluster.slurm.job_registry import comment, registered_jobs
 
 
@@ -29,6 +31,36 @@ def test_end_time_of_a_job_is_parsed() -> None:
     assert later is not None
     assert later - (moment("2026-03-01T14:30:00") or 0) == 5
     assert moment("N/A") is None
+
+
+def test_elements_of_an_array_are_found_in_the_one_line_that_accounts_give_to_several(
+    command: Callable[[str, str], None],
+) -> None:
+    lines = [
+        "7_[1,3-5%2]|CANCELLED by 1000",
+        "7_0|COMPLETED",
+        "8_[0-6:3]|CANCELLED",
+        "9_[1-2,...]|CANCELLED",
+        "10|RUNNING",
+    ]
+    command("sacct", "\n".join(f"echo '{line}'" for line in lines))
+    asked = ["7_0", "7_1", "7_2", "7_3", "7_5", "8_1", "8_3", "8_6", "9_2", "10", "11"]
+    assert accounted(asked) == {
+        "7_0": "COMPLETED",
+        **dict.fromkeys(("7_1", "7_3", "7_5", "8_3", "8_6", "9_2"), "CANCELLED"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("tres", "megabytes"),
+    [("cpu=4,mem=8G,node=2,billing=4", 4096), ("cpu=4,mem=1.50G,node=1", 1536), ("mem=512000K,node=1", 500),
+     ("cpu=4,node=1", None), ("", None)],
+)  # fmt: skip
+def test_memory_of_a_job_is_that_on_each_of_its_nodes(
+    tres: str, megabytes: int | None, command: Callable[[str, str], None]
+) -> None:
+    command("scontrol", f"echo 'JobId=7 ReqTRES=cpu=1,mem=99G,node=1 AllocTRES={tres} MinMemoryNode=0'")
+    assert memory_mb("7") == megabytes
 
 
 def job(job_id: str, text: str) -> QueuedJob:
