@@ -66,6 +66,8 @@ def test_images_of_a_subject_share_a_split_that_other_subjects_do_not_change(tmp
     )  # fmt: skip
     assert column(many, "split")[:200] == column(few, "split")
     assert column(many, "split")[0::2] == column(many, "split")[1::2]
+    # for ever: another release must not move test patients into training
+    assert column(many, "split")[:8:2] == ["validate", "test", "train", "train"]
     shares = [column(many, "split").count(split) / 400 for split in ("train", "validate", "test")]
     assert shares == pytest.approx([0.5, 0.2, 0.3], abs=0.08)
 

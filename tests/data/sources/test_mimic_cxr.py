@@ -88,6 +88,7 @@ def test_sex_and_age_come_from_mimic_ivs_patients(root: Path) -> None:
     metadata = [
         "dicom_id,subject_id,study_id,ViewPosition,StudyDate", "a-1,10000032,50414267,PA,21800506",
         "a-2,10000032,50414267,LATERAL,21830101", "b-1,19000001,58000001,PA,21000101",
+        "a-3,10000032,50414268,PA,21271231",
     ]  # fmt: skip
     (root / "mimic-cxr-2.0.0-metadata.csv.gz").write_bytes(gzip.compress("\n".join(metadata).encode()))
     patients = root / "patients.csv.gz"
@@ -98,9 +99,9 @@ def test_sex_and_age_come_from_mimic_ivs_patients(root: Path) -> None:
         )
     )
     images = read_collection(MimicCxrSource(root=root, patients=patients, views=("PA", "LATERAL"))).images
-    assert images["dicom_id"].to_pylist() == ["a-1", "a-2", "b-1"]
-    assert images["sex"].to_pylist() == ["F", "F", None]
-    assert images["age_years"].to_pylist() == [52, 55, None]  # 52 in 2180
+    assert images["dicom_id"].to_pylist() == ["a-1", "a-2", "b-1", "a-3"]
+    assert images["sex"].to_pylist() == ["F", "F", None, "F"]
+    assert images["age_years"].to_pylist() == [52, 55, None, None]  # 52 in 2180, which is -1 in 2127
     with pytest.raises(SourceError, match=r"ingest\.source\.patients=.* does not exist"):
         read_collection(MimicCxrSource(root=root, patients=root / "none.csv"))
     patients.write_bytes(gzip.compress(b"subject_id,gender,anchor_age,anchor_year\n12345678,M,60,2150\n"))

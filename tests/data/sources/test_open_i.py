@@ -63,6 +63,23 @@ def test_with_a_label_table_its_images_are_selected_with_split_and_labels(root: 
     assert collection.remarks == {"reports without a selected image": 2}
 
 
+def test_images_of_a_study_share_a_split_whatever_the_label_table_leaves_open(root: Path) -> None:
+    for study in range(10, 30):
+        (root / "ecgen-radiology" / f"{study}.xml").write_text(xml(f"CXR{study}", {}, [f"{study}f", f"{study}l"]))
+    settings = {"validate_fraction": 0.3, "test_fraction": 0.3}
+    images = read(root, **settings)
+    of_study = [{images[f"{study}{view}"]["split"] for view in "fl"} for study in range(10, 30)]
+    assert all(len(splits) == 1 for splits in of_study)
+    assert set.union(*of_study) == {"train", "validate", "test"}
+    (here,), (elsewhere, *_) = of_study[0], [split for split in ("train", "test") if split not in of_study[0]]
+    write_labels(root, ["dicom_id", "split"], ["10f,", "10l,", f"11f,{elsewhere}", f"11l,{elsewhere}"])
+    images = read(root, **settings)
+    assert [images[image]["split"] for image in ("10f", "10l", "11f", "11l")] == [here] * 2 + [elsewhere] * 2
+    write_labels(root, ["dicom_id", "split"], [f"10f,{elsewhere}", "10l,"])
+    with pytest.raises(SourceError, match="1 subjects have images in more than one split"):
+        read(root, **settings)
+
+
 def test_a_report_that_is_a_pipe_is_left_out_and_not_waited_for(root: Path) -> None:
     os.mkfifo(root / "ecgen-radiology/9.xml")
     assert [tuple(item) for item in read_collection(OpenISource(root=root)).left_out] == [

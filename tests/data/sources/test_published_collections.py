@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -197,6 +198,7 @@ def padchest(folder: Path) -> Path:
         "6,7_x6.png,0,S6,P4,EXCLUDE,['normal'],sin hallazgos .",
         "7,8_x7.png,0,S7,P5,PA,\"['scoliosis', 'kyphosis']\",escoliosis .",
         "8,9_x8.png,0,S8,,PA,['normal'],sin hallazgos .",
+        "9,10_x9.png,0,S9,P6,PA,\"['unchanged', 'cardiomegaly']\",sin cambios .",
     )  # fmt: skip
     for name in ("0", "54"):
         (folder / name).mkdir()
@@ -211,6 +213,7 @@ def test_padchest_maps_its_labels_and_counts_those_without_a_counterpart(tmp_pat
     assert present(collection, "4_x3.png") is None
     assert present(collection, "6_x5.png") is None
     assert present(collection, "8_x7.png") == set()
+    assert present(collection, "10_x9.png") == {"Cardiomegaly"}
     assert collection.unmapped_labels == {"scoliosis": 2, "kyphosis": 1}
     assert collection.not_selected == {
         "labelled exclude by the collection": 1, "of view EXCLUDE": 1, "of view L": 1,
@@ -259,7 +262,7 @@ def vindr(folder: Path) -> Path:
         folder, "annotations/image_labels_train.csv", ",".join(["image_id", "rad_id", *train]),
         vindr_row("aa", "R1", cardiomegaly=1, edema=1), vindr_row("aa", "R2", cardiomegaly=1),
         vindr_row("bb", "R1", no=1), vindr_row("aa", "R8", no=1), vindr_row("bb", "R9", no=1),
-        vindr_row("bb", "R10", no=1),
+        vindr_row("bb", "R10", no=1), vindr_row("dd", "R1", edema=1), vindr_row("dd", "R2"),
     )  # fmt: skip
     write(
         folder, "annotations/image_labels_test.csv", ",".join(["image_id", *published]),
@@ -272,13 +275,13 @@ def test_vindr_counts_the_votes_of_three_readers(tmp_path: Path) -> None:
     root = vindr(tmp_path)
     majority = read_collection(VindrCxrSource(root=root, validate_fraction=0))
     assert {image: present(majority, image) for image in rows(majority)} == {
-        "aa": {"Cardiomegaly"}, "bb": {"No Finding"}, "cc": {"Tuberculosis"},
-    }  # fmt: skip
+        "aa": {"Cardiomegaly"}, "bb": {"No Finding"}, "cc": {"Tuberculosis"}, "dd": set(),
+    }, "one of two is no majority"  # fmt: skip
     assert {image: (row["split"], row["image_path"], row["view"]) for image, row in rows(majority).items()} == {
         "aa": ("train", "train/aa.dicom", "PA"), "bb": ("train", "train/bb.dicom", "PA"),
-        "cc": ("test", "test/cc.dicom", "PA"),
+        "cc": ("test", "test/cc.dicom", "PA"), "dd": ("train", "train/dd.dicom", "PA"),
     }  # fmt: skip
-    assert majority.remarks == {"images on which the readers of train disagree": 1}
+    assert majority.remarks == {"images on which the readers of train disagree": 2}
     anyone = read_collection(VindrCxrSource(root=root, readers="any"))
     assert present(anyone, "aa") == {"Cardiomegaly", "Edema"}
     assert present(anyone, "bb") == {"No Finding"}
@@ -414,6 +417,79 @@ def test_mimic_cxr_images_may_be_dicom(tmp_path: Path) -> None:
         write(tmp_path, f"mimic-cxr-2.0.0-{name}.csv", *lines)
     (image,) = read_collection(MimicCxrSource(root=tmp_path, image_format="dicom")).images.to_pylist()
     assert image["image_path"] == "files/p10/p10000032/s50414267/a-1.dcm"
+
+
+# ---------------------------------------------------------------- patients and splits
+
+
+PATIENTS = [f"{patient:05d}" for patient in range(12)]
+
+
+def many_nih(folder: Path) -> NihCxr14Source:
+    names = [f"{patient}_{image}.png" for patient in PATIENTS for image in range(3)]
+    lines = [f"{name},Mass,0,{name[:5]},58,M,PA,1,2,0.1,0.1" for name in names]
+    write(folder, "Data_Entry_2017_v2020.csv", NIH_2020, *lines)
+    write(folder, "train_val_list.txt", *names[6:])
+    write(folder, "test_list.txt", *names[:6])
+    return NihCxr14Source(root=folder, validate_fraction=0.4)
+
+
+def many_chexpert(folder: Path) -> ChexpertSource:
+    for table, patients in (("train", PATIENTS[2:]), ("valid", PATIENTS[:2])):
+        images = [
+            f"A/{table}/patient{patient}/study{study}/view1_frontal.jpg" for patient in patients for study in "123"
+        ]
+        write(folder, f"{table}.csv", CHEXPERT_HEADER, *(f"{image},Male,60,Frontal,AP" + "," * 14 for image in images))
+    return ChexpertSource(root=folder, test_fraction=0.4)
+
+
+def many_padchest(folder: Path) -> PadChestSource:
+    lines = [f"0,{patient}_{n}.png,0,S{patient}{n},{patient},PA,['normal'],." for patient in PATIENTS for n in range(3)]
+    write(folder, "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", PADCHEST_HEADER, *lines)
+    return PadChestSource(root=folder, validate_fraction=0.3, test_fraction=0.4)
+
+
+def many_brax(folder: Path) -> BraxSource:
+    table = brax(folder) / "master_spreadsheet_update.csv"
+    header, line, _ = table.read_text().splitlines()
+    lines = [
+        line.replace("b.png,id_a,", f"{patient}-{n}.png,{patient},").replace(",A1,", f",A{n},")
+        for patient in PATIENTS for n in range(3)
+    ]  # fmt: skip
+    table.write_text("\n".join([header, *lines]))
+    return BraxSource(root=folder, validate_fraction=0.3, test_fraction=0.4)
+
+
+@pytest.mark.parametrize("make", [many_nih, many_chexpert, many_padchest, many_brax])
+def test_all_images_of_a_patient_are_in_one_split_and_those_of_official_ones_stay_there(
+    tmp_path: Path, make: Callable[[Path], Any]
+) -> None:
+    images = read_collection(make(tmp_path)).images.to_pylist()
+    assert len(images) == 36
+    splits = [{image["split"] for image in images if image["subject_id"].endswith(patient)} for patient in PATIENTS]
+    assert all(len(of_patient) == 1 for of_patient in splits)
+    assert set.union(*splits) == {"train", "validate", "test"}
+    official = {many_nih: {"test"}, many_chexpert: {"validate"}}.get(make)
+    if official is not None:
+        assert splits[:2] == [official] * 2
+        assert official not in splits[2:]
+
+
+def test_a_patient_in_two_official_splits_is_refused(tmp_path: Path) -> None:
+    nih_source = many_nih(tmp_path / "nih")
+    lists = [tmp_path / "nih" / name for name in ("train_val_list.txt", "test_list.txt")]
+    names = lists[1].read_text().split()
+    lists[0].write_text(lists[0].read_text() + names[0])
+    with pytest.raises(SourceError, match="1 images are in both official lists"):
+        read_collection(nih_source)
+    lists[1].write_text("\n".join(names[1:]))
+    with pytest.raises(SourceError, match="1 subjects have images in more than one split"):
+        read_collection(nih_source)
+    chexpert_source = many_chexpert(tmp_path / "chexpert")
+    valid = tmp_path / "chexpert" / "valid.csv"
+    valid.write_text(valid.read_text().replace("patient00000/study3", "patient00011/study9"))
+    with pytest.raises(SourceError, match="1 subjects have images in more than one split"):
+        read_collection(chexpert_source.model_copy(update={"test_fraction": 0.0}))
 
 
 # ---------------------------------------------------------------- tables of another version
