@@ -121,8 +121,9 @@ def test_without_a_window_deep_images_have_the_range_of_all_but_their_extremes()
     np.testing.assert_array_equal(decode_image(dicom_file(pixels, 16), 20, "crop"), expected)
     falling = dicom_file(pixels, 16, RescaleSlope=-2, RescaleIntercept=9000)
     np.testing.assert_array_equal(decode_image(falling, 20, "crop"), 255 - expected)
-    no_width = dicom_file(pixels, 16, WindowCenter=500, WindowWidth=0)
-    np.testing.assert_array_equal(decode_image(no_width, 20, "crop"), expected)
+    for width in (0, 1):  # of one value, a linear window would leave black and white
+        no_width = dicom_file(pixels, 16, WindowCenter=1200, WindowWidth=width)
+        np.testing.assert_array_equal(decode_image(no_width, 20, "crop"), expected)
 
 
 def test_eight_bit_images_without_a_window_keep_their_values_and_colour_becomes_luma() -> None:

@@ -54,6 +54,8 @@ def test_no_finding_says_that_findings_are_absent_but_nothing_of_devices() -> No
 def test_what_is_mentioned_beside_no_finding_stays() -> None:
     (row,) = resolved([{"No Finding": 1, "Fracture": 1, "Edema": U}], "ignore", "ignore")
     assert (row["Fracture"], row["Edema"], row["Pneumonia"]) == (1, None, 0)
+    (row,) = resolved([{"No Finding": U, "Fracture": 1}], "ignore", "ignore")
+    assert row["No Finding"] is None, "it is mentioned as uncertain"
 
 
 def test_a_device_or_an_uncertain_finding_does_not_deny_no_finding() -> None:

@@ -130,6 +130,7 @@ END = "\nIMPRESSION: No acute disease."
         f"FINDINGS:&nbsp;{CLEAR}<BR>IMPRESSION: No acute disease.",
         # lines and case
         f"findings: {CLEAR}\nimpression: no acute disease.",
+        f"Portable chest of today\n\nfindings: {CLEAR}",
         f"FINDINGS:\r{CLEAR}\rIMPRESSION: x.",
         "FINDINGS:\r\nThe lungs are clear.\r\nThe heart is normal in size.\r\n\r\nIMPRESSION:\r\nx.",
         # addenda
@@ -224,6 +225,8 @@ ONLY_IMPRESSION = "INDICATION: cough.\n\nIMPRESSION:  No acute process."
         (NO_SECTION, DEFAULT, ("The lungs are clear of disease.", Outcome.LAST_PARAGRAPH)),
         ("INDICATION: Cough and fever today.", DEFAULT, (None, Outcome.NO_FINDINGS)),
         ("FINDINGS: ___ \n\nIMPRESSION: ___", DEFAULT, (None, Outcome.NO_FINDINGS)),
+        ("REPORT: Chest today.\n\nIMPRESSION: Clear.", DEFAULT, ("Clear.", Outcome.IMPRESSION)),
+        ("REPORT: Chest clear again today.\n\nIMPRESSION: x.", DEFAULT, ("Chest clear again today.", Outcome.FINDINGS)),
         ("  \n ", DEFAULT, (None, Outcome.EMPTY)),
     ],
 )

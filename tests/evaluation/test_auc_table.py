@@ -42,6 +42,20 @@ def test_interval_is_as_wide_as_the_spread_over_fresh_samples() -> None:
     assert np.mean(widths) == pytest.approx(high - low, rel=0.2)
 
 
+def test_the_interval_of_the_mean_is_that_of_each_where_labels_are_alike_and_narrower_where_they_are_not() -> None:
+    scores, labels = images(100, seed=4)
+    subjects = [str(i) for i in range(100)]
+    for alike in (True, False):
+        columns = [0, 0, 0] if alike else [0, 1, 2]
+        table = auc_table(scores[:, columns], labels[:, columns], subjects, ("A", "B", "C"))
+        assert table.mean is not None
+        if alike:
+            assert (table.mean.low, table.mean.high) == pytest.approx((table.rows[0].low, table.rows[0].high))
+        else:
+            widths = [row.high - row.low for row in table.rows]
+            assert table.mean.high - table.mean.low == pytest.approx(np.mean(widths) / 3**0.5, rel=0.2)
+
+
 def test_copies_of_a_subjects_image_do_not_narrow_the_interval() -> None:
     scores, labels = images(100, seed=3)
     once = auc_table(scores, labels, [str(i) for i in range(100)], ("A", "B", "C")).rows[0]

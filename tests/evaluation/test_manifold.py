@@ -75,6 +75,8 @@ def test_image_on_the_surface_is_inside_for_precision_and_outside_for_density() 
     # 2 is as far from 1 as 0 is; the radii of generated images are 7
     scores = manifold_scores(on_a_line(0, 1), on_a_line(2, 9), num_neighbours=1)
     assert figures(scores) == (1 / 2, 1.0, 0.0, 0.0)
+    # the radii of generated images are 1
+    assert manifold_scores(on_a_line(-1, 3), on_a_line(0, 1, 2), num_neighbours=1).recall == 1.0
 
 
 @pytest.mark.parametrize("k", [1, 5])

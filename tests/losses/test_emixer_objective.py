@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from emixer.config import Config, with_overrides
-from emixer.config.model import EmixerModelConfig, GumbelConfig
+from emixer.config.model import GumbelConfig
 from emixer.config.training import LossConfig
 from emixer.data.conditions import Conditions
 from emixer.errors import ConfigError
@@ -68,21 +68,14 @@ def assert_reached(parameters: list[nn.Parameter], model: Emixer) -> None:
     assert unreached == []
 
 
-@pytest.mark.parametrize("straight_through", [True, False])
-def test_discriminator_loss_reaches_all_discriminator_parameters_and_no_others(
-    model: Emixer, make_batch: MakeBatch, straight_through: bool
+def test_losses_of_soft_words_reach_every_parameter_of_their_player_and_none_of_the_other(
+    model: Emixer, make_batch: MakeBatch
 ) -> None:
-    game = EmixerObjective(LossConfig(), GumbelConfig(straight_through=straight_through))
+    game = EmixerObjective(LossConfig(), GumbelConfig(straight_through=False))
     critics_loss(game, model, make_batch(NUM))
     assert_reached(model.discriminator_parameters(), model)
     assert all(parameter.grad is None for parameter in generator_side(model))
-
-
-@pytest.mark.parametrize("straight_through", [True, False])
-def test_generator_loss_reaches_all_generator_parameters_and_no_others(
-    model: Emixer, make_batch: MakeBatch, straight_through: bool
-) -> None:
-    game = EmixerObjective(LossConfig(), GumbelConfig(straight_through=straight_through))
+    model.zero_grad(set_to_none=True)
     generators_loss(game, model, make_batch(NUM))
     assert_reached(generator_side(model), model)
     assert all(parameter.grad is None for parameter in model.discriminator_parameters())
@@ -309,19 +302,6 @@ def test_adaptive_augmentation_outlives_a_phase(tiny_config: Config) -> None:
     assert game.probability.item() == pytest.approx(0.4)
 
 
-def test_loss_is_the_weighted_sum_of_its_terms(model: Emixer, make_batch: MakeBatch) -> None:
-    weights = {"image": 2.0, "report": 0.5, "joint": 3.0, "alpha": 0.2, "beta": 0.7, "teacher_forcing": 4.0,
-               "labels": 0.6, "image_labels": 0.9}  # fmt: skip
-    loss, terms = critics_loss(objective(**weights), model, make_batch(NUM))
-    expected = 2 * terms["image"] + 0.5 * terms["report"] + 3 * terms["joint"] + 0.7 * terms["rotation"]
-    torch.testing.assert_close(loss.detach(), expected)
-    loss, terms = generators_loss(objective(**weights), model, make_batch(NUM))
-    expected = 2 * terms["image"] + 0.5 * terms["report"] + 3 * terms["joint"] + 0.2 * terms["rotation"]
-    expected += 4 * (terms["words"] + terms["stops"]) + 0.6 * terms["labels"] + 0.9 * terms["image_labels"]
-    torch.testing.assert_close(loss.detach(), expected)
-    assert not any(term.requires_grad for term in terms.values())
-
-
 @pytest.mark.parametrize(
     ("weights", "idle"),
     [
@@ -347,24 +327,6 @@ def test_term_of_weight_zero_does_no_work(
     assert everything - worked >= (idle if "report" not in weights and "joint" not in weights else idle - reads_words)
     for name in idle:
         assert all(parameter.grad is None for parameter in model.get_submodule(name).parameters())
-
-
-def test_unlabelled_rows_and_rows_without_a_report_do_not_affect_those_terms(
-    model: Emixer, make_batch: MakeBatch
-) -> None:
-    real = make_batch(NUM)
-    labels, words = real.labels_BY.clone(), real.words_BSW.clone()
-    labels[1] = 1 - labels[1]
-    words[2, 0] = torch.tensor([5, 6, 2, 0, 0, 0])
-    _, terms = critics_loss(objective(), model, real)
-    weights = row_weights(real)
-    other = replace(real, labels_BY=labels, words_BSW=words)
-    for game_loss in (objective().discriminator_loss, objective().generator_loss):
-        first = game_loss(model, real, FAKE_LABELS, noise(), weights)[1]
-        second = game_loss(model, other, FAKE_LABELS, noise(), weights)[1]
-        for name in first:
-            torch.testing.assert_close(first[name], second[name], msg=name)
-    assert terms["report"].isfinite()
 
 
 def test_losses_are_finite_without_any_report_or_label(model: Emixer, make_batch: MakeBatch) -> None:
@@ -458,11 +420,3 @@ def test_model_of_three_channels_accepts_gray_images(
     assert isinstance(model, Emixer)
     for play in (critics_loss, generators_loss):
         assert play(objective(), model, make_batch(NUM))[0].isfinite()
-
-
-def test_game_in_which_one_side_learns_nothing_is_refused(tiny_config: Config) -> None:
-    assert isinstance(tiny_config.model, EmixerModelConfig)
-    with pytest.raises(ConfigError, match="no critic has anything to learn"):
-        build_phases(tiny_config.model, LossConfig(**OFF | {"teacher_forcing": 1.0}))
-    with pytest.raises(ConfigError, match="no generator has anything to learn"):
-        build_phases(tiny_config.model, LossConfig(**OFF | {"beta": 1.0}))

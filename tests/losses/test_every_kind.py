@@ -82,7 +82,7 @@ def test_terms_are_finite_and_add_up_to_the_loss(
     kind_config: Config, model: PairedModel, make_batch: MakeBatch
 ) -> None:
     weights = {"image": 0.5, "report": 0.7, "joint": 0.9, "alpha": 0.3, "beta": 0.6, "teacher_forcing": 2.0,
-               "labels": 0.8, "gradient_penalty": 0.4}  # fmt: skip
+               "labels": 0.8, "image_labels": 0.2, "gradient_penalty": 0.4}  # fmt: skip
     for game in games(kind_config, relativistic=True, **weights):
         sides = [(generators_loss, "alpha")] + [(critics_loss, "beta")] * game.has_critics
         for play, rotation in sides:

@@ -79,7 +79,11 @@ def test_images_of_a_subject_share_a_split_that_other_subjects_do_not_change(tmp
         ("image,Edema\na.png,1\n", {"label_columns": ("Edema",), "class_column": "Edema"}, "Give either"),
         ("image,Edema\na.png,1\n", {"label_columns": ("Oedema",)}, "no column 'Oedema'.* Did you mean 'Edema'"),
         ("image,Edema\na.png,2\n", {"label_columns": ("Edema",)}, "row 2, column 'Edema': the label is '2'"),
-        ("image,Edema\na.png,1\na.png,0\n", {"label_columns": ("Edema",)}, "rows 2 and 3 have the same image"),
+        (
+            "image,Edema\nb.png,1\nb.png,0\na.png,1\na.png,0\n",
+            {"label_columns": ("Edema",)},
+            "rows 2 and 3 have the same image",
+        ),
         ("image,Edema\n../a.png,1\n", {"label_columns": ("Edema",)}, "row 2: image is outside ingest.source.root"),
         ("image,Edema\n/a.png,1\n", {"label_columns": ("Edema",)}, "row 2: image is an absolute path"),
         ("image,Edema\nC:/a.png,1\n", {"label_columns": ("Edema",)}, "row 2: image is an absolute path"),
@@ -90,9 +94,9 @@ def test_images_of_a_subject_share_a_split_that_other_subjects_do_not_change(tmp
         ("image,Edema\n", {"label_columns": ("Edema",)}, "No image"),
         ("image,Edema,set\na.png,1,dev\n", {"label_columns": ("Edema",), "split_column": "set"}, "set is 'dev'"),
         (
-            "image,Edema,who,set\na.png,1,p,train\nb.png,1,p,test\n",
+            "image,Edema,who,set\na.png,1,p,train\nb.png,1,p,test\nc.png,1,q,test\nd.png,1,q,train\ne.png,1,r,test\n",
             {"label_columns": ("Edema",), "split_column": "set", "subject_column": "who"},
-            "1 subjects have images in more than one split",
+            "2 subjects have images in more than one split",
         ),
     ],
 )
