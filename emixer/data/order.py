@@ -82,11 +82,11 @@ class DataOrder:
         Windows are not shared between workers, so those begun are given up: at most `position.num_workers` windows
         lose their unread images for this epoch, and no image is read twice.
         """
-        if position.num_workers == num_workers:
-            return position
-        reached = [self.seek(position, worker) for worker in range(position.num_workers)]
-        begun = [next(windows) + (taken > 0) for windows, taken in reached]
-        return Position(num_workers, base=max(begun))
+        if position.num_workers == num_workers or not position.rows:
+            return replace(position, num_workers=num_workers)
+        last = position.advanced(-1)
+        begun = [next(self.seek(last, worker)[0]) for worker in range(position.num_workers)]
+        return Position(num_workers, base=max(begun) + 1)
 
     def epochs(self, position: Position) -> float:
         """Epochs read so far, over all workers."""

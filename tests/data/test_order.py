@@ -86,6 +86,12 @@ def test_changing_the_number_of_workers_repeats_nothing_and_skips_less_than_a_wi
         assert following >= after.base, "but what it has begun, no window of its own is lost"
 
 
+@pytest.mark.parametrize(("windows_each", "base"), [(0, 4), (1, 7), (2, 10)])
+def test_changing_the_number_of_workers_between_windows_loses_none(windows_each: int, base: int) -> None:
+    alike = DataOrder(group_rows=(16,) * 12, window_rows=32, seed=0)
+    assert alike.for_workers(Position(3, base=4, rows=32 * windows_each), 2) == Position(2, base=base)
+
+
 def test_the_same_number_of_workers_keeps_the_position() -> None:
     position = Position(2, base=4, rows=31)
     assert ORDER.for_workers(position, 2) == position
