@@ -45,6 +45,23 @@ def test_a_copy_is_flagged_and_an_image_that_is_near_to_everything_is_not() -> N
     assert found.copies.tolist() == [True, False, False]
 
 
+def test_a_copy_is_nearer_than_every_image_of_the_control() -> None:
+    control = Nearness(np.array([0.1, *np.linspace(8, 20, 399)]), np.full(400, 15.0))
+    found = nearer_than_control(Nearness(np.array([0.2, 0.05]), np.full(2, 21.0)), control, 0.01)
+    assert found.flagged.tolist() == [True, True]
+    assert found.copies.tolist() == [False, True]
+
+
+def test_the_balance_by_hand() -> None:
+    train = np.array([[1, 0], [1, 1], [2, 1], [0, 1]], np.float32)
+    held_out = np.array([[1], [0], [1], [1]], np.float32)
+    found = balance(train, held_out)
+    assert found.share == (2.5 / 4 + 2 / 4) / 2, "ties count half"
+    # of the two groups of training images the second is nearer for 1.5 images of four
+    width = 1.96 * (1 / 2 - 1.5 / 4)
+    assert found.interval == pytest.approx((found.share - width, found.share + width))
+
+
 def test_half_of_honest_images_are_nearer_to_training_images_than_to_as_many_held_out_ones() -> None:
     generator = np.random.default_rng(0)
     found = balance(generator.random((4000, 8), np.float32), generator.random((4000, 2), np.float32))

@@ -41,6 +41,13 @@ def test_a_changed_word_leaves_the_sequences_around_it(index: SpanIndex) -> None
     assert found.longest_N[0] == 6
 
 
+@pytest.mark.parametrize("owners", [(0, 1), (1, 0)])
+def test_of_several_patients_the_one_with_the_most_sequences_counts(owners: tuple[int, int]) -> None:
+    index = SpanIndex.of([(as_sentences([[OWN], [STOCK]]), np.array(owners))], 4, {*STOCK, *OWN})
+    found = index.look_up(as_sentences([[OWN, STOCK]]))
+    assert (found.identifying_N[0], found.owner_N[0]) == (len(OWN) - 3, owners[0])
+
+
 def test_a_sequence_may_span_sentences_but_not_reports(index: SpanIndex) -> None:
     found = index.look_up(as_sentences([[STOCK[-2:], OWN[:2]], [OWN[:2]], [OWN[2:4]]]))
     assert found.identifying_N.tolist() == [1, 0, 0]
@@ -87,6 +94,9 @@ def test_reports_are_flagged_by_what_held_out_reports_do() -> None:
     )
     assert found.copies.tolist() == [False, False, False, True]
     assert found.threshold == 4
+    found = find_copied_reports(shared([10, 51]), shared([0] * 97 + [1, 1, 50]), level=0.02)
+    assert found.flagged.tolist() == [True, True]
+    assert found.copies.tolist() == [False, True], "a held-out report has 50"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,10 @@ from emixer.config.model import ChestEncoderConfig
 from emixer.errors import CheckpointError
 from emixer.evaluation.features import FeatureExtractor
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
+from emixer.evaluation.label_faithfulness import EncoderJudge
 from emixer.models.chest_encoder import ChestEncoder
+from emixer.models.encoder_facts import EncoderFacts
+from emixer.models.encoder_weights import save_encoder_weights
 
 CPU = torch.device("cpu")
 
@@ -65,6 +68,19 @@ def test_pretrained_weights_name_the_metric_and_are_used(tmp_path: Path) -> None
     x = images(2, seed=4)
     assert extractor.name == "densenet121_nih"
     torch.testing.assert_close(extractor(x), encoder.final_features(x.float() / 127.5 - 1).detach())
+
+
+def test_encoder_as_judge_scores_labels_by_name_and_none_that_it_does_not_know(tmp_path: Path) -> None:
+    config = ChestEncoderConfig(growth=4, blocks=(1, 1, 1, 1), stem_channels=4, input_px=32, frozen=False)
+    names = ("Edema", "Fracture")
+    facts = EncoderFacts.of(config, label_names=names, collection="c", sources=("made",), images=9, test_auc={})
+    path = tmp_path / "encoder.safetensors"
+    save_encoder_weights(path, ChestEncoder(config, num_labels=2), facts)
+    extractor = FeatureExtractor.pretrained(config.model_copy(update={"weights": path}), CPU)
+    features = extractor(images(3, seed=5))
+    scores = EncoderJudge(extractor, ("Fracture", "Mass", "Edema")).score(features)
+    torch.testing.assert_close(scores[:, [2, 0]], extractor.label_logits(features))
+    assert scores[:, 1].isnan().all()
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

@@ -53,6 +53,14 @@ def test_labels_unknown_to_the_reader_do_not_count() -> None:
     assert one["report_positive_statements"] == 0.5
 
 
+def test_uncertain_statements_do_not_count_and_silence_denies() -> None:
+    states = [Mention.PRESENT, Mention.UNCERTAIN, Mention.NEGATED, Mention.UNMENTIONED]
+    mentions_NY = np.repeat(np.array(states, np.int8), 5)[:, None]
+    scores_NY = torch.tensor([2.0, 9.0, 1.0, 3.0]).repeat_interleave(5)[:, None]
+    # what is stated is shown more than what is denied and less than what is not mentioned; uncertain, most of all
+    assert agreement(scores_NY, mentions_NY, ("Edema",))(ALL)["pair_agreement"] == 0.5
+
+
 def test_chance_is_the_mean_f1_over_shuffled_reports() -> None:
     generator = np.random.default_rng(3)
     labels_NY = torch.from_numpy((generator.random((200, 2)) < [0.1, 0.4]).astype(np.float32))

@@ -37,9 +37,12 @@ PEOPLE = replace(
 """Healthy women in AP, men with edema in PA, women with edema and men with pneumonia of whom the view is not known."""
 
 
-@pytest.fixture(params=["train", "balanced"])
-def drawn_plan(request: pytest.FixtureRequest) -> LabelPlan:
-    return make_plan(request.param, (), SPEC, seed=3)
+@pytest.fixture(params=["train", "balanced", "listed", "completed"])
+def drawn_plan(request: pytest.FixtureRequest, tmp_path: Path) -> LabelPlan:
+    if request.param in ("train", "balanced"):
+        return make_plan(request.param, (), SPEC, seed=3)
+    listed = str(_written(tmp_path, "Edema,count\n1,3\n0,2\n"))
+    return make_plan(listed, (), SPEC if request.param == "listed" else PEOPLE, seed=3)
 
 
 def test_rows_of_a_plan_do_not_depend_on_where_reading_begins(drawn_plan: LabelPlan) -> None:
@@ -151,6 +154,9 @@ def test_digest_tells_plans_apart_by_content_not_by_place(tmp_path: Path) -> Non
     changed = read_plan(_written(tmp_path, "Edema\n0\n"), NAMES, NO_CONDITIONS)
     assert plan_digest(here) == plan_digest(there) != plan_digest(changed)
     assert plan_digest(make_plan("train", (), SPEC, 0)) != plan_digest(make_plan("balanced", (), SPEC, 0))
+    others = replace(PEOPLE, label_counts=(50, 30, 11, 10))
+    of_open_conditions = {plan_digest(make_plan("train", ("Edema",), spec, 0)) for spec in (PEOPLE, others)}
+    assert len(of_open_conditions) == 2, "they are drawn as other training images have them"
 
 
 def _written(folder: Path, text: str) -> Path:

@@ -1,11 +1,13 @@
 """The moving average of the sampling networks: its half-life, its ramp, and what rests."""
 
 import pytest
+import torch
 from torch import nn
 
 from emixer.config import Config, with_overrides
 from emixer.config.training import LossConfig
 from emixer.model_kinds import build_phases
+from emixer.models.spectral_norm import spectrally_normalized
 from emixer.training.ema import MovingAverage
 
 G, F = "image_generator", "report_decoder"
@@ -25,6 +27,19 @@ def test_half_life_is_a_tenth_of_the_images_trained_on_at_most(trained_on: int, 
     averaged = average.state_dict()
     assert averaged[f"{G}.weight"].item() == pytest.approx(1 - 0.5 ** (32 / half_life))
     assert averaged[f"{F}.weight"].item() == 0, "it rests"
+
+
+def test_statistics_of_batch_norms_are_averaged_and_unit_vectors_copied() -> None:
+    norm, linear = nn.BatchNorm1d(1), spectrally_normalized(nn.Linear(3, 2))
+    model = nn.ModuleDict({G: nn.Sequential(norm, linear)})
+    average = MovingAverage(model, (G,), half_life_images=100)
+    assert isinstance(norm.running_mean, torch.Tensor)
+    norm.running_mean.fill_(1)
+    linear.parametrizations.weight[0].left_O.copy_(torch.tensor([0.6, 0.8]))
+    average.update(32, {G: 64})
+    averaged = average.state_dict()
+    assert averaged[f"{G}.0.running_mean"].item() == pytest.approx(1 - 0.5 ** (32 / 6.4))
+    assert averaged[f"{G}.1.parametrizations.weight.0.left_O"].tolist() == pytest.approx([0.6, 0.8])
 
 
 @pytest.mark.parametrize(
