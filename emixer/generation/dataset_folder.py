@@ -1,5 +1,6 @@
 """The folder of a dataset: what of a plan is there, what is missing, and what is written beside the rows."""
 
+import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -11,14 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emixer.errors import RunFolderError
-from emixer.files import remove_partials, write_bytes
+from emixer.files import remove_partials, sha256_of, write_bytes
 from emixer.generation.card import dataset_card, write_card
 from emixer.generation.contact_sheet import CaptionedImage, contact_sheet
 from emixer.generation.dataset_files import DATA_FOLDER, FileWriter, Rows, is_finished, open_file, strangers
 from emixer.generation.generation_plan import GenerationPlan
-from emixer.generation.manifest import begin_manifest, finish_manifest, read_manifest, require_same
+from emixer.generation.manifest import MANIFEST_NAME, begin_manifest, finish_manifest, read_manifest, require_same
 from emixer.generation.screening import count_reasons
 from emixer.generation.training_data import TrainingData
+
+logger = logging.getLogger(__name__)
 
 _SHEET_IMAGES = 12
 
@@ -54,6 +57,16 @@ class DatasetFolder:
         """Files that are not there, or not whole, or not of this dataset."""
         mark = self.plan.fingerprint
         return [(name, rows) for name, rows in self.plan.layout.files if not is_finished(self.data / name, rows, mark)]
+
+    def drop_damaged(self) -> None:
+        """Deletes files that are not what the manifest of the finished dataset says, so that they are made again; else
+        the next manifest would vouch for them. Reads all bytes."""
+        listed = {file["name"]: file["sha256"] for file in (read_manifest(self.path) or {}).get("files", [])}
+        for name, _ in self.plan.layout.files:
+            path, expected = self.data / name, listed.get(f"{DATA_FOLDER}/{name}")
+            if expected is not None and path.exists() and not _has_digest(path, expected):
+                logger.warning("%s is not what %s says of it: its rows are generated again.", path, MANIFEST_NAME)
+                path.unlink()
 
     def begin(self) -> None:
         """Claims the folder, and clears away what a killed process left half-written."""
@@ -107,3 +120,10 @@ class DatasetFolder:
         row_format = self.plan.row_format
         known = [row[name] for name in row_format.conditions.names if row[name]]
         return [*(name for name in row_format.label_names if row[name]), *known]
+
+
+def _has_digest(path: Path, expected: str) -> bool:
+    try:
+        return sha256_of(path) == expected
+    except OSError:  # of a bad block
+        return False

@@ -1,6 +1,7 @@
 """`emixer generate`, from a run folder to a dataset that other tools open."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,20 @@ def test_same_command_again_makes_only_what_is_missing_or_damaged(made: Generate
     assert [file.read_bytes() for file in sorted((made.folder / "data").iterdir())] == contents
     assert files[0].stat().st_mtime_ns == untouched
     assert run(make_config(made.folder)).new_rows == 0
+
+
+@pytest.mark.ray
+def test_a_file_that_has_rotted_since_is_made_again_and_not_vouched_for(
+    made: GenerateResult, make_config: Make, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(made.folder, tmp_path / "copy")
+    rotten = copy / "data" / "train-00001-of-00003.parquet"
+    content = bytearray(rotten.read_bytes())
+    content[len(content) // 3] ^= 0xFF  # within an image: neither size nor footer tells
+    rotten.write_bytes(content)
+    assert run(make_config(copy)).new_rows == 64
+    for name in ("manifest.json", "data/train-00001-of-00003.parquet"):
+        assert (copy / name).read_bytes() == (made.folder / name).read_bytes()
 
 
 @pytest.mark.ray

@@ -110,6 +110,7 @@ def _generate(config: Config, plan_on: PlanOn, screen_plan: ScreenPlan | None, f
 
         plan = plan_on(_device(config.generate, existing, has_gpu))
         dataset = DatasetFolder.of(folder, plan)
+        dataset.drop_damaged()
         missing = sum(rows.num for _, rows in dataset.missing_files())
         if missing or (screen_plan is not None and described is None):
             session.enter_context(connect(config.ray))
