@@ -55,6 +55,12 @@ class Pairs(Sequence[Pair]):
     label_names: tuple[str, ...]
     conditions: dict[str, NDArray[Any]] = field(default_factory=dict)
     """What else they were conditioned on, text (N) by name: sex, age (a group), view. None: not known."""
+    rows: NDArray[np.int64] = None  # type: ignore[assignment]  # of which only the default is None
+    """(N,), the row of each in the sample of its seed, whose noise it has. Default: the first N."""
+
+    def __post_init__(self) -> None:
+        if self.rows is None:
+            object.__setattr__(self, "rows", np.arange(len(self.reports)))
 
     def __len__(self) -> int:
         return len(self.reports)
@@ -66,7 +72,8 @@ class Pairs(Sequence[Pair]):
     def __getitem__(self, index: int | slice) -> "Pair | Pairs":
         if isinstance(index, slice):
             beside = {name: values[index] for name, values in self.conditions.items()}
-            return Pairs(self.images[index], self.reports[index], self.labels[index], self.label_names, beside)
+            images, rows = self.images[index], self.rows[index]
+            return Pairs(images, self.reports[index], self.labels[index], self.label_names, beside, rows)
         row = range(len(self))[index]  # raises IndexError, and counts negative ones from the end
         told = {name: values[row] for name, values in self.conditions.items()}
         return Pair(self.images[row], self.reports[row], tuple(self.labels_of(row)), told)

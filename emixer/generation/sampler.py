@@ -7,10 +7,12 @@ Shapes: N rows, B rows of a block, C channels, H = W side [px], L labels, Y labe
 sentences, W words of a sentence.
 """
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +30,8 @@ from emixer.models.noise import BLOCK_ROWS, RepeatedNoise, RowNoise
 
 REDRAWN_ROWS = BLOCK_ROWS
 """Rows that are drawn together when one of them is drawn again: as few as share a block of noise."""
+_MAX_SEED = 2**63 - 1
+"""As of `generate.seed`, which is a column of 64 bits."""
 _STEP = 0  # generation has no steps: rows are told apart by their number
 _DEFAULT_BATCH = int(GenerateConfig.model_fields["batch_size"].default)
 _DEFAULT_TEMPERATURE = float(GenerateConfig.model_fields["temperature"].default)
@@ -84,23 +88,36 @@ class Sampler:
         of the training images. temperature: of the words; 0 takes the likeliest. sex, age [years, or a group], view: of
         every row; None draws them as training images with the row's labels have them.
 
-        Raises ConfigError for an unknown label or value, labels of another shape, or a negative seed.
+        Raises ConfigError for an unknown label or value, labels of another shape, or a seed or temperature that there
+        is not.
         """
         given = {"sex": sex, "age": age, "view": view}
+        _check(seed, temperature)
         vectors_NY, rows = self._asked(labels, num, seed, given)
-        return self._pairs(vectors_NY, rows, self.draw(vectors_NY, 0, seed, temperature))
+        return self._pairs(vectors_NY, np.arange(rows), self.draw(vectors_NY, 0, seed, temperature))
 
     def redraw(
         self, pairs: Pairs, labels: ArrayLike, seed: int = 0, temperature: float = _DEFAULT_TEMPERATURE
     ) -> Pairs:
-        """The first rows of `sample` with other labels, 0/1 of shape (num, L), and the noise and conditions of `pairs`:
-        what changes comes from the labels. seed, temperature: of `pairs`. Raises ConfigError for another shape.
+        """The rows of `pairs` with other labels, 0/1 of shape (num, L), and the same noise and conditions: what changes
+        comes from the labels. seed, temperature: of `pairs`, which may be a part of what was drawn. Raises ConfigError
+        for other labels.
         """
-        labels_NL = np.asarray(labels, np.uint8)
+        _check(seed, temperature)
+        labels_NL = self._by_row(self._array_of(labels))
         if labels_NL.shape != pairs.labels.shape:
             raise ConfigError(f"labels has shape {labels_NL.shape}. The pairs have labels of {pairs.labels.shape}.")
-        vectors_NY = self._whole_blocks(np.concatenate([labels_NL, self.columns_of(pairs)], axis=1))
-        return self._pairs(vectors_NY, len(pairs), self.draw(vectors_NY, 0, seed, temperature))
+        vectors_NY, rows_N = np.concatenate([labels_NL, self.columns_of(pairs)], axis=1), pairs.rows
+        placed, images, words = [], [], []
+        for first_row, here in _blocks_of(rows_N, self.batch_size):
+            vectors_BY = np.repeat(vectors_NY[here[:1]], self.batch_size, axis=0)  # no row depends on its neighbours
+            vectors_BY[rows_N[here] - first_row] = vectors_NY[here]
+            images_BHW, words_BSW = self.draw(vectors_BY, first_row, seed, temperature)
+            placed.append(here)
+            images.append(images_BHW[rows_N[here] - first_row])
+            words.append(words_BSW[rows_N[here] - first_row])
+        order_N = np.argsort(np.concatenate(placed))
+        return self._pairs(vectors_NY, rows_N, (np.concatenate(images)[order_N], np.concatenate(words)[order_N]))
 
     def interpolate(
         self,
@@ -121,13 +138,14 @@ class Sampler:
         """
         if num < 2 or row < 0:
             raise ConfigError(f"num={num}, row={row}: an interpolation has at least 2 steps, and rows count from 0.")
+        _check(seed, temperature)
         vectors_RY, _ = self._asked(list(start), row + 1, seed, {"sex": sex, "age": age, "view": view})
         ends_2L = np.stack([label_vector(list(labels), self.label_names) for labels in (start, end)])
         share_N1 = np.linspace(0, 1, num, dtype=np.float32)[:, None]
         labels_NL = (1 - share_N1) * ends_2L[0] + share_N1 * ends_2L[1]
         beside_NC = np.tile(vectors_RY[row, len(self.label_names) :], (num, 1))
         vectors_NY = self._whole_blocks(np.concatenate([labels_NL, beside_NC], axis=1, dtype=np.float32))
-        return self._pairs(vectors_NY, num, self.draw(vectors_NY, 0, seed, temperature, held_row=row))
+        return self._pairs(vectors_NY, np.full(num, row), self.draw(vectors_NY, 0, seed, temperature, held_row=row))
 
     def padded(self, num_rows: int) -> int:
         """The next multiple of the batch size."""
@@ -183,8 +201,6 @@ class Sampler:
         conditions: Mapping[str, str | int | None],
     ) -> tuple[Labels, int]:
         """Vectors of whole blocks, and how many of them are asked for. Raises ConfigError as `sample` says."""
-        if seed < 0:
-            raise ConfigError(f"seed={seed} is negative. Use 0 or more.")
         plan = self._plan(labels, {name: value for name, value in conditions.items() if value is not None}, seed)
         rows = num if num is not None else plan.num_rows or 1
         if rows < 1 or (plan.num_rows is not None and rows != plan.num_rows):
@@ -192,14 +208,17 @@ class Sampler:
         return plan.labels(0, self.padded(rows)), rows
 
     def _pairs(
-        self, vectors_NY: Labels | NDArray[np.float32], num: int, drawn: tuple[NDArray[np.uint8], NDArray[np.int32]]
+        self,
+        vectors_NY: Labels | NDArray[np.float32],
+        rows_N: NDArray[np.int64],
+        drawn: tuple[NDArray[np.uint8], NDArray[np.int32]],
     ) -> Pairs:
-        """The first `num` rows that were drawn for these vectors."""
-        images, words = drawn
+        """What was drawn for these vectors, without the padding behind it. rows: whose noise it has."""
+        (images, words), num = drawn, len(rows_N)
         first_condition = len(self.label_names)
         told = self.trained.spec.conditions.told(vectors_NY[:num, first_condition:].astype(np.uint8))
         reports = self.trained.vocabulary.decode(words[:num])
-        return Pairs(images[:num], reports, vectors_NY[:num, :first_condition], self.label_names, told)
+        return Pairs(images[:num], reports, vectors_NY[:num, :first_condition], self.label_names, told, rows_N)
 
     def columns_of(self, pairs: Pairs) -> Labels:
         """Columns of the conditions (N, C), 0 where one is not known."""
@@ -217,17 +236,33 @@ class Sampler:
         spec = self.trained.spec
         if labels is None:
             return make_plan("train", (), spec, seed, conditions)
-        given = np.asarray([labels] if isinstance(labels, str) else labels)
-        if given.dtype.kind in "UT" or given.size == 0:
-            return fixed_plan([str(name) for name in given.ravel()], spec, seed, conditions)
-        if given.ndim != 2 or given.shape[1] != len(spec.label_names) or not np.isin(given, (0, 1)).all():
-            raise ConfigError(
-                f"labels is an array of shape {given.shape}. Expected names, or 0 and 1 of shape (num, "
-                f"{len(spec.label_names)}) in the order {', '.join(spec.label_names)}."
-            )
-        beside_NC = np.tile(spec.conditions.vector(conditions), (len(given), 1))
-        vectors_NY = np.concatenate([given.astype(np.uint8), beside_NC], axis=1)
-        return completed(ListedPlan(vectors_NY, np.ones(len(given), np.int64), "given labels", len(given)), spec, seed)
+        given = self._array_of([labels] if isinstance(labels, str) else labels)
+        if given.ndim == 1 and all(isinstance(name, str) for name in given.tolist()):
+            return fixed_plan(given.tolist(), spec, seed, conditions)
+        labels_NL = self._by_row(given)
+        num = len(labels_NL)
+        vectors_NY = np.concatenate([labels_NL, np.tile(spec.conditions.vector(conditions), (num, 1))], axis=1)
+        return completed(ListedPlan(vectors_NY, np.ones(num, np.int64), "given labels", num), spec, seed)
+
+    def _array_of(self, labels: ArrayLike) -> NDArray[Any]:
+        try:
+            return np.asarray(labels)
+        except ValueError as error:  # lists of several lengths
+            raise self._wrong_labels("a list of lists of several lengths") from error
+
+    def _by_row(self, given: NDArray[Any]) -> Labels:
+        """A vector of labels for each row. Raises ConfigError for values other than 0 and 1, e.g. -1 for uncertain."""
+        if given.ndim != 2 or given.shape[1] != len(self.label_names) or not np.isin(given, (0, 1)).all():
+            raise self._wrong_labels(f"an array of shape {given.shape}")
+        if not len(given):
+            raise ConfigError("labels has no rows, so there is nothing to draw. Give at least one, or leave it out.")
+        return given.astype(np.uint8)
+
+    def _wrong_labels(self, given: str) -> ConfigError:
+        return ConfigError(
+            f"labels is {given}. Expected a list of names, which every row has, or 0 and 1 of shape (num, "
+            f"{len(self.label_names)}) in the order {', '.join(self.label_names)}."
+        )
 
 
 def load(
@@ -243,6 +278,25 @@ def load(
     Raises RunFolderError or CheckpointError when there is no checkpoint or it is damaged.
     """
     return Sampler(read_trained_model(Path(path), which), device, batch_size)
+
+
+def _check(seed: int, temperature: float) -> None:
+    """Raises ConfigError for what `emixer generate` refuses too."""
+    if not 0 <= seed <= _MAX_SEED:
+        raise ConfigError(f"seed={seed} is out of range. Use 0 to {_MAX_SEED}.")
+    if not (temperature >= 0 and math.isfinite(temperature)):
+        raise ConfigError(f"temperature={temperature} is out of range. Use 0 (the likeliest words) or more.")
+
+
+def _blocks_of(rows_N: NDArray[np.int64], size: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """First row and members of the blocks that these rows are in; a row that comes again gets a block of its own."""
+    seen: Counter[int] = Counter()
+    members: dict[tuple[int, int], list[int]] = {}
+    for place, row in enumerate(rows_N.tolist()):
+        members.setdefault((row // size, seen[row]), []).append(place)
+        seen[row] += 1
+    for (block, _), places in members.items():
+        yield block * size, np.array(places)
 
 
 def _gray_bytes(image_BCHW: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 from emixer.checkpoint import SAMPLER, Checkpoint, find_checkpoint, newest_readable, read_checkpoint
 from emixer.config.model import ModelConfig
 from emixer.data.vocabulary import Vocabulary
-from emixer.errors import CheckpointError
+from emixer.errors import CheckpointError, ConfigError
 from emixer.files import sha256_of
 from emixer.generation.published_model import is_published_model, open_published_model
 from emixer.model_kinds import build_model
@@ -53,6 +53,8 @@ class TrainedModel:
 
 def read_trained_model(path: Path, which: Which = "best") -> TrainedModel:
     """Reads what `emixer.load` reads, without building the networks: of a run, a checkpoint or a published model."""
+    if which not in get_args(Which):
+        raise ConfigError(f"which={which!r} is neither best nor last. For another checkpoint, give its folder.")
     if is_published_model(path):
         published = open_published_model(path)
         return _described(published.path, published.state, published.tensors, published.digest)

@@ -93,7 +93,8 @@ def _answer(sampler: Sampler, wish: Wish) -> dict[str, Any]:
 
 
 def _shown(drawn: Drawn) -> list[dict[str, Any]]:
-    columns = zip(encode_png(drawn.pairs.images), drawn.pairs.reports, drawn.captions, drawn.rows, strict=True)
+    pairs = drawn.pairs
+    columns = zip(encode_png(pairs.images), pairs.reports, drawn.captions, pairs.rows.tolist(), strict=True)
     return [
         {
             "image": f"data:image/png;base64,{b64encode(encoded).decode()}",

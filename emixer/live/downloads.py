@@ -50,7 +50,7 @@ def _parquet(sampler: Sampler, wish: Wish, drawn: Drawn) -> bytes:
     pairs = drawn.pairs
     vectors_NY = np.concatenate([pairs.labels.astype(np.uint8), sampler.columns_of(pairs)], axis=1)
     tables = []
-    for place, row in enumerate(drawn.rows):
+    for place, row in enumerate(pairs.rows.tolist()):
         here = slice(place, place + 1)
         tables.append(row_format.table(row, pairs.images[here], pairs.reports[here], vectors_NY[here]))
     out = io.BytesIO()

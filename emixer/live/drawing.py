@@ -29,8 +29,6 @@ class Drawn:
     """Pairs of a page or a sheet, in reading order."""
 
     pairs: Pairs
-    rows: tuple[int, ...]
-    """Row of each pair in the seed's sample."""
     captions: tuple[tuple[str, ...], ...]
     columns: int
     """Columns of a sheet."""
@@ -71,7 +69,7 @@ def draw(sampler: Sampler, wish: Wish) -> Drawn:
 
 def _drawn_pairs(sampler: Sampler, wish: Wish) -> Drawn:
     pairs = _sample(sampler, wish)
-    return Drawn(pairs, tuple(range(wish.num)), _captions(pairs), columns=4)
+    return Drawn(pairs, _captions(pairs), columns=4)
 
 
 def _swapped(sampler: Sampler, wish: Wish) -> Drawn:
@@ -81,8 +79,7 @@ def _swapped(sampler: Sampler, wish: Wish) -> Drawn:
     pairs = _sample(sampler, wish)
     others = sampler.redraw(pairs, pairs.labels.astype(np.uint8) ^ toggled_L, wish.seed, wish.temperature)
     both = _alternating(pairs, others)
-    rows = tuple(row for row in range(wish.num) for _ in range(2))
-    return Drawn(both, rows, _captions(both), columns=2)
+    return Drawn(both, _captions(both), columns=2)
 
 
 def _interpolated(sampler: Sampler, wish: Wish) -> Drawn:
@@ -92,7 +89,7 @@ def _interpolated(sampler: Sampler, wish: Wish) -> Drawn:
     captions = [[f"{step / (wish.steps - 1):.0%}"] for step in range(wish.steps)]
     captions[0] += wish.labels or ["no label"]
     captions[-1] += wish.to_labels or ["no label"]
-    return Drawn(pairs, (0,) * wish.steps, tuple(map(tuple, captions)), columns=wish.steps)
+    return Drawn(pairs, tuple(map(tuple, captions)), columns=wish.steps)
 
 
 def _sample(sampler: Sampler, wish: Wish) -> Pairs:
@@ -109,6 +106,7 @@ def _alternating(ones: Pairs, others: Pairs) -> Pairs:
         reports=[report for both in zip(ones.reports, others.reports, strict=True) for report in both],
         labels=np.stack([ones.labels, others.labels], axis=1).reshape(len(ones) * 2, -1).astype(np.uint8),
         conditions={name: np.repeat(values, 2) for name, values in ones.conditions.items()},
+        rows=np.repeat(ones.rows, 2),
     )
 
 

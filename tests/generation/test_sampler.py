@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,6 +158,57 @@ def test_other_labels_with_the_noise_held_are_those_of_a_sample_with_these_label
     assert (redrawn.images != base.images).any()
     with pytest.raises(ConfigError, match=r"The pairs have labels of \(5, 14\)"):
         sampler.redraw(base, other.labels[:3], seed=4)
+
+
+def test_part_of_what_was_drawn_keeps_its_noise_with_other_labels(sampler: Sampler) -> None:
+    num = 2 * BATCH
+    base, other = sampler.sample(["Edema"], num=num, seed=4), sampler.sample(["Fracture"], num=num, seed=4)
+    part = slice(BATCH + 5, 1, -4)  # of two blocks, backwards
+    redrawn = sampler.redraw(base[part], other.labels[part], seed=4)
+    np.testing.assert_array_equal(redrawn.images, other.images[part])
+    assert redrawn.reports == other.reports[part]
+    again = sampler.redraw(redrawn[1:3], base.labels[:2], seed=4)
+    np.testing.assert_array_equal(again.images, base.images[part][1:3])
+
+    strip = sampler.interpolate(["Edema"], [], num=3, seed=4, row=7)
+    of_one_row = sampler.redraw(strip, np.concatenate([base.labels[:2], other.labels[:1]]), seed=4)
+    for image, pairs in zip(of_one_row.images, (base, base, other), strict=True):
+        np.testing.assert_array_equal(image, pairs.images[7])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([["Edema"], ["Fracture"]], r"an array of shape \(2, 1\)\. Expected a list of names"),
+        ([["Edema"], ["Fracture", "Edema"]], "a list of lists of several lengths"),
+        (np.zeros((0, 14)), "no rows"),
+        (np.full((2, 14), -1, np.int8), "0 and 1"),
+        (np.full((2, 14), 0.5), "0 and 1"),
+    ],
+)
+def test_labels_by_row_that_say_nothing_are_refused(sampler: Sampler, labels: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        sampler.sample(labels)
+    with pytest.raises(ConfigError, match=message):
+        sampler.redraw(sampler.sample(num=2), labels)
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"temperature": float("nan")}, {"seed": 2**63}])
+def test_seeds_and_temperatures_that_generate_refuses_are_refused_here_too(
+    sampler: Sampler, wrong: dict[str, Any]
+) -> None:
+    for draw in (
+        lambda: sampler.sample(["Edema"], **wrong),
+        lambda: sampler.interpolate(["Edema"], [], **wrong),
+        lambda: sampler.redraw(sampler.sample(num=2), np.zeros((2, 14)), **wrong),
+    ):
+        with pytest.raises(ConfigError, match=f"{next(iter(wrong))}=.* is out of range"):
+            draw()
+
+
+def test_a_checkpoint_that_has_no_name_is_not_taken_for_the_last(tiny_run: Path) -> None:
+    with pytest.raises(ConfigError, match="which='images-000000000064' is neither best nor last"):
+        load(tiny_run, which="images-000000000064")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("row", [0, BATCH + 3])
