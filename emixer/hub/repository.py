@@ -13,9 +13,9 @@ from pathlib import Path
 
 from emixer._version import __version__
 from emixer.config.publish import REPOSITORY_NAME
-from emixer.errors import ConfigError, HubError
+from emixer.errors import CheckpointError, ConfigError, HubError
 from emixer.extras import to_install
-from emixer.generation.published_model import PUBLISHED_FILES, read_config
+from emixer.generation.published_model import CARD, PUBLISHED_FILES, open_published_model
 from emixer.hub.card import name_repository
 
 _LIBRARY = "emixer"
@@ -48,8 +48,8 @@ def push_to_hub(folder: Path | str, repository: str, private: bool = True) -> st
 
     private: whether the repository, created if there is none, must be private. Only the four files of a published model
     are sent, whatever else is in the folder; the card gets the repository's name. Raises ConfigError if the extra is
-    not installed, CheckpointError for a folder that is not a published model, HubError if the Hub refuses, or if the
-    repository is there already and public, before anything is sent.
+    not installed, CheckpointError for a folder that is not a published model or a damaged one, HubError if the Hub
+    refuses, or if the repository is there already and public, before anything is sent.
     """
     require_hub("Uploading a model")
     folder = Path(folder)
@@ -57,7 +57,9 @@ def push_to_hub(folder: Path | str, repository: str, private: bool = True) -> st
         raise ConfigError(
             f"{repository!r} is not the name of a repository. Expected ORG/NAME, e.g. my-lab/emixer-chest."
         )
-    read_config(folder)
+    open_published_model(folder)
+    if not (folder / CARD).exists():
+        raise CheckpointError(f"{folder} has no {CARD}, the model card. Publish the model again, into the same folder.")
     require_token()
     from huggingface_hub import HfApi
 

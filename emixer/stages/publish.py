@@ -16,12 +16,13 @@ from emixer.data.loader import open_windows
 from emixer.data.patients import patients_of_words
 from emixer.data.shards import ShardSet
 from emixer.data.vocabulary import Vocabulary
-from emixer.errors import ConfigError, RunFolderError, ShardError
+from emixer.errors import CheckpointError, ConfigError, RunFolderError, ShardError
 from emixer.generation.published_model import (
     CARD,
     PUBLISHED_FILES,
     WEIGHTS,
     is_published_model,
+    open_published_model,
     published_config,
     read_config,
     write_description,
@@ -92,7 +93,7 @@ def run(config: Config) -> PublishResult:
         require_token()
     publication = _prepare(config)
     with files.alone_at(folder, "publish"):
-        was_there = _is_same(folder, publication)
+        was_there = _is_same(folder, publication) and _is_whole(folder)
         if not was_there:
             _write(folder, publication)
     address = push_to_hub(folder, settings.push, settings.private) if settings.push is not None else None
@@ -218,13 +219,26 @@ def _is_same(folder: Path, publication: _Publication) -> bool:
     return True
 
 
+def _is_whole(folder: Path) -> bool:
+    """Whether the model of this config can be loaded, and has a card; if not, it is written again."""
+    try:
+        open_published_model(folder)
+    except CheckpointError:
+        return False
+    return (folder / CARD).exists()
+
+
 def _write(folder: Path, publication: _Publication) -> None:
     with files.written_aside(folder) as aside:
-        aside.mkdir()
+        if folder.exists():
+            shutil.copytree(folder, aside)  # of a damaged one, a completed card and what else is there stay
+        else:
+            aside.mkdir()
         # byte for byte, so that datasets of the run and of the published model name the same weights
         shutil.copyfile(publication.trained.path / f"{SAMPLER}.safetensors", aside / WEIGHTS)
         write_description(aside, _config_of(publication), publication.vocabulary)
-        files.write_text(aside / CARD, model_card(publication.facts))
+        if not (aside / CARD).exists():
+            files.write_text(aside / CARD, model_card(publication.facts))
 
 
 def _out(settings: PublishConfig) -> Path:

@@ -140,6 +140,22 @@ def test_publishing_again_keeps_a_completed_card(publish: Publish) -> None:
         publish(license="mit")
 
 
+@pytest.mark.parametrize("name", ["README.md", "model.safetensors", "vocabulary.json"])
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_publishing_again_mends_what_was_damaged_and_keeps_the_rest(
+    publish: Publish, published: Path, name: str, is_lost: bool
+) -> None:
+    folder = publish().folder
+    (folder / "notes.txt").write_text("ours")
+    (folder / name).unlink() if is_lost else (folder / name).write_bytes(b"{}")
+    again = publish()
+    assert again.was_there == (name == "README.md" and not is_lost)
+    expected = {path.name: path.read_bytes() for path in published.iterdir()} | {"notes.txt": b"ours"}
+    if again.was_there:  # a card may say what its owner wants
+        expected["README.md"] = b"{}"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == expected
+
+
 def test_a_folder_with_other_things_in_it_is_refused(publish: Publish, tmp_path: Path) -> None:
     (tmp_path / "published").mkdir()
     (tmp_path / "published" / "thesis.tex").write_text("years of work")
