@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from emixer.data.loader import fixed_binary_view
 from emixer.data.shards import ShardSet
+from emixer.errors import ShardError
 
 _CANDIDATES = 2000
 _COLUMNS = ["image", "report", "labels"]
@@ -32,9 +33,14 @@ class RealPairs:
 def read_real_pairs(shards: ShardSet, split: str, num: int, uncertain_is: int) -> RealPairs:
     """Read up to `num` labelled rows of a split that cover each label of its first rows; always the same ones.
 
-    uncertain_is: value of an uncertain label. Raises ShardError when the split is empty.
+    uncertain_is: value of an uncertain label. Raises ShardError when the split is empty or without labels.
     """
     table = _candidates(shards, split)
+    if not table.num_rows:
+        raise ShardError(
+            f"No image in the {split} split of {shards.folder} has labels, so no generated pair can be made to go with "
+            "one. Give --real false for a page without real images."
+        )
     labels_NY = _present(table, len(shards.info.label_names), uncertain_is)
     rows = _varied(labels_NY, num)
     side_px = shards.info.side_px

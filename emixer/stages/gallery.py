@@ -137,6 +137,8 @@ def _open(config: Config) -> tuple[Path, _Run | None, _Dataset | None]:
             "Neither gallery.run nor gallery.dataset is set. Give --run FOLDER, --dataset FOLDER, or both."
         )
     page = (settings.out or folder / _NAME).resolve()
+    if page.is_dir():
+        raise ConfigError(f"gallery.out={page} is a folder. Give the name of the HTML file, e.g. {page / _NAME}.")
     trained_run = _open_run(config, settings.run) if settings.run else None
     return (
         page,
@@ -165,7 +167,17 @@ def _open_shards(config: Config, run_config: Config, trained: TrainedModel) -> S
         raise ConfigError(
             f"The shards in {folder} have other labels than the run. Give --shards FOLDER that it was trained on."
         )
+    if _held_out(shards) is None:
+        raise ConfigError(
+            f"The shards in {folder} hold training images only, and those beside generated ones would show what the "
+            "model has seen. Give --real false for a page without real images."
+        )
     return shards
+
+
+def _held_out(shards: ShardSet) -> str | None:
+    """The split that real pairs are from."""
+    return next((split for split in ("validate", "test") if split in shards.splits), None)
 
 
 def _audit_of(dataset: _Dataset | None, page: Path) -> AuditLink | None:
@@ -210,7 +222,8 @@ def _sampled(config: Config, run: _Run) -> tuple[Comparison, ...]:
     settings, sampler = config.gallery, Sampler(run.trained)
     if run.shards is None:
         return _comparisons(sampler.sample(num=settings.pairs, seed=settings.seed), None)
-    split = "validate" if "validate" in run.shards.splits else run.shards.splits[-1]
+    split = _held_out(run.shards)
+    assert split is not None, "checked"
     uncertain_is = 1 if run.config.data.uncertain == "ones" else 0
     real = read_real_pairs(run.shards, split, settings.pairs, uncertain_is)
     return _comparisons(sampler.sample(labels=real.labels_NY, seed=settings.seed), real)

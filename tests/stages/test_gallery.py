@@ -1,20 +1,23 @@
 """Tests of the gallery stage and its command."""
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
 from emixer.cli.gallery import command
 from emixer.config import load_config
-from emixer.data.schema import ShardInfo
+from emixer.data.schema import ShardInfo, read_shard_info
 from emixer.data.shards import ShardSet, shard_name, write_shard
 from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
-from emixer.errors import CheckpointError, ConfigError, RunFolderError
-from emixer.files import write_json
+from emixer.errors import CheckpointError, ConfigError, RunFolderError, ShardError
+from emixer.files import sha256_of, write_json
 from emixer.gallery.page import Pair
 from emixer.gallery.real_pairs import read_real_pairs
 from emixer.gallery.sample_grid import draw_images
@@ -145,6 +148,36 @@ def test_shards_with_other_labels_are_refused(tiny_run: Path, tmp_path: Path) ->
     Vocabulary(SPECIAL_TOKENS).save(tmp_path / "vocabulary.json")
     with pytest.raises(ConfigError, match="other labels than the run"):
         gallery.run(load_config(extra={"gallery.run": tiny_run, "data.shards": tmp_path}))
+
+
+def test_training_images_are_not_shown_as_held_out_ones(
+    tiny_run: Path, make_shards: Callable[..., Path], tmp_path: Path
+) -> None:
+    keys = {"gallery.run": tiny_run, "gallery.out": tmp_path / "p.html", "data.shards": make_shards(tmp_path, train=16)}
+    for go in (gallery.run, gallery.describe):
+        with pytest.raises(ConfigError, match=r"hold training images only.*--real false"):
+            go(load_config(extra=keys))
+
+
+def test_held_out_images_without_labels_are_no_pairs_to_show(
+    tiny_run: Path, make_shards: Callable[..., Path], tmp_path: Path
+) -> None:
+    shards = make_shards(tmp_path / "shards", train=16, validate=16)
+    path, manifest = shards / shard_name("validate", 0), json.loads((shards / "manifest.json").read_text())
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("labels")
+    unlabelled = pa.nulls(table.num_rows, table.schema.field(place).type)
+    write_shard(path, table.set_column(place, table.schema.field(place), unlabelled), read_shard_info(path), 16)
+    listed = next(shard for shard in manifest["shards"] if shard["split"] == "validate")
+    listed |= {"num_bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    write_json(shards / "manifest.json", manifest)
+    with pytest.raises(ShardError, match=r"No image in the validate split of .* has labels.*--real false"):
+        gallery.run(load_config(extra={"gallery.run": tiny_run, "data.shards": shards, "gallery.out": tmp_path / "p"}))
+
+
+def test_a_folder_is_no_page(tiny_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"is a folder.*e\.g\. {tmp_path}/gallery\.html"):
+        gallery.describe(load_config(extra={"gallery.run": tiny_run, "gallery.out": tmp_path, "gallery.real": False}))
 
 
 def test_dry_run_says_what_it_would_do_and_writes_nothing(tiny_run: Path, tiny_shards: Path, tmp_path: Path) -> None:
