@@ -12,6 +12,8 @@ from emixer.generation.label_names import did_you_mean
 from emixer.generation.plan_kinds import ListedPlan
 
 _COUNT = "count"
+_MAX_ROWS = 10**12
+"""More than any disk holds; beyond 64 bits numbers of rows would wrap around."""
 
 
 def read_plan(path: Path, label_names: Sequence[str], conditions: Conditions) -> ListedPlan:
@@ -30,11 +32,13 @@ def read_plan(path: Path, label_names: Sequence[str], conditions: Conditions) ->
             ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"The label plan {path} cannot be read as CSV: {error}.") from error
+    num_rows = sum(count for count, _ in rows)
+    if not 0 < num_rows <= _MAX_ROWS:
+        listed = f"{num_rows:,} rows, more than {_MAX_ROWS:,}" if num_rows else "no rows"
+        raise ConfigError(f"The label plan {path} lists {listed}. Correct its column {_COUNT}, or use plan=train.")
     counts_K = np.array([count for count, _ in rows], np.int64)
-    if not counts_K.sum():
-        raise ConfigError(f"The label plan {path} lists no rows. Give at least one, or use plan=train.")
     vectors_KY = np.stack([vector_Y for _, vector_Y in rows])
-    return ListedPlan(vectors_KY, counts_K, f"the {counts_K.sum():,} rows listed in {path.name}", int(counts_K.sum()))
+    return ListedPlan(vectors_KY, counts_K, f"the {num_rows:,} rows listed in {path.name}", num_rows)
 
 
 def named_conditions(path: Path, conditions: Conditions) -> set[str]:

@@ -133,6 +133,8 @@ def test_csv_plan_without_counts_gives_each_row_once(tmp_path: Path) -> None:
         ("Edema,count\n1\n", "1 values in line 2; its header has 2"),
         ("Edema,count\n", "lists no rows"),
         ("Edema,count\n1,0\n", "lists no rows"),
+        ("Edema,count\n1,99999999999999999999\n", "99,999,999,999,999,999,999 rows, more than"),
+        ("Edema,count\n1,9223372036854775807\n0,9223372036854775807\n", "18,446,744,073,709,551,614 rows, more than"),
     ],
 )
 def test_csv_plan_that_cannot_be_used_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
