@@ -32,6 +32,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """
     if _is_there(folder):
         return _read(folder)
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"{folder} is a file. A dataset needs a folder: choose another name.")
     if folder.exists() and any(not is_bookkeeping(p) for p in folder.iterdir()):
         raise RunFolderError(
             f"{folder} is not empty and not a dataset of emixer (no {MANIFEST_NAME}). Choose a new folder."

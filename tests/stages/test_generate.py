@@ -15,7 +15,7 @@ from PIL import Image
 from emixer.cli.generate import command
 from emixer.config import Config, load_config
 from emixer.data.labels import CHEXPERT
-from emixer.errors import ConfigError, RunFolderError
+from emixer.errors import ConfigError, RunFolderError, StorageError
 from emixer.files import sha256_of
 from emixer.generation.sampler import load
 from emixer.stages.generate import GenerateResult, describe, run
@@ -181,6 +181,14 @@ def test_dry_run_says_how_much_and_touches_nothing(make_config: Make, tmp_path: 
     assert "600,000 pairs of 32 px" in text
     assert "74 of up to 8,192 rows, 74 still to make" in text
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_refuses_a_place_that_cannot_be_written(make_config: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFolderError, match=r"is a file\. A dataset needs a folder"):
+        describe(make_config(tmp_path / "file"))
+    with pytest.raises(StorageError, match="Not a directory"):
+        describe(make_config(tmp_path / "file" / "dataset"))
 
 
 def test_csv_plan_sets_the_number_of_rows(make_config: Make, tmp_path: Path) -> None:

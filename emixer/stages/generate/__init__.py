@@ -144,6 +144,7 @@ def describe(config: Config) -> str:
     plan = plan_on(_device(settings, read_manifest(folder), torch.cuda.is_available))
     layout, model = plan.layout, plan.trained.config
     missing = DatasetFolder.of(folder, plan).missing_files()
+    files.require_writable(folder)
     cpus = settings.cpus_per_sampler
     one = "GPU" if plan.device == "cuda" else "CPU" if cpus == 1 else f"{cpus} CPUs"
     samplers = f"{settings.num_samplers}, each on" if settings.num_samplers else "one for every"
