@@ -211,6 +211,8 @@ def _convert(flag: _Flag, value: Any) -> Any:
     if flag.setting.is_list:
         (element, *_) = get_args(flag.setting.annotation)
         parts = [part.strip() for text in value for part in text.split(",") if part.strip()]
+        if not parts:  # of a shell's variable that is not set: not a wish for the default
+            raise ConfigError(f"{flag.name} is empty. Expected {_metavar(flag.setting)}, or leave it out.")
         return tuple(_scalar(flag, part, element) for part in parts)
     if flag.setting.is_range:
         numbers = tuple(_scalar(flag, part, int) for part in value.split(","))

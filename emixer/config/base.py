@@ -25,7 +25,15 @@ class Section(BaseModel):
     @classmethod
     def _paths_are_absolute(cls, value: Any) -> Any:
         # Ray's workers run in folders of their own, and a run folder's config must mean the same from anywhere
-        return value.expanduser().absolute() if isinstance(value, Path) else value
+        return absolute(value) if isinstance(value, Path) else value
+
+
+def absolute(path: Path) -> Path:
+    """`path` from the working directory, or from the home that ~ or ~USER names. Raises ValueError for no such user."""
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{path.parts[0]} is nobody's home here; for a folder of that name, write ./{path}") from error
 
 
 def beside(shards: Path, what: str) -> Path:

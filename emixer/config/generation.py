@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from emixer.config.base import Section
+from emixer.config.base import Section, absolute
 from emixer.config.model import Condition
 
 
@@ -60,6 +60,11 @@ class GenerateConfig(Section):
     use_gpu: bool | None = None
     """Whether to use GPUs. None: if the cluster has any. CPUs and GPUs draw different numbers, so one dataset uses one
     kind."""
+
+    @field_validator("plan")
+    @classmethod
+    def _home_is_found(cls, value: str) -> str:
+        return str(absolute(Path(value))) if value.startswith("~") else value
 
 
 class GalleryConfig(Section):

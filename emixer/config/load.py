@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from emixer.config.base import Section
 from emixer.config.config import Config
-from emixer.config.packaged import packaged_configs, packaged_name
+from emixer.config.packaged import find_config, packaged_configs, packaged_name
 from emixer.config.settings import all_settings, kind_of, sections_in
 from emixer.errors import ConfigError
 
@@ -58,8 +58,8 @@ def load_config(
     overrides: Sequence[str] = (),
     extra: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Builds the config. Of several files a later one wins; `overrides` are `dotted.key=value` texts; `extra` maps
-    dotted keys to values and wins over all.
+    """Builds the config. Of several files a later one wins, and as text one may be the name of a config that comes with
+    emixer, e.g. "demo"; `overrides` are `dotted.key=value` texts; `extra` maps dotted keys to values and wins over all.
 
     Raises ConfigError for an unknown key (naming the nearest valid one), a value out of range, or an unreadable file.
     """
@@ -73,7 +73,8 @@ def merge_config(
 ) -> tuple[Tree, str]:
     """What `load_config` validates, and where it comes from, in words."""
     tree = Config().model_dump()
-    files = [Path(each) for each in ([file] if isinstance(file, Path | str) else file or ())]
+    given = [file] if isinstance(file, Path | str) else file or ()
+    files = [find_config(each) if isinstance(each, str) else each for each in given]
     for each in files:
         tree = _merge(tree, _without_empty_sections(_read_yaml(each), tree), [Config])
     assignments = [*map(_parse_override, overrides), *(extra or {}).items()]

@@ -39,11 +39,8 @@ def bound_socket(host: str, port: int, command: str) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         bound = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ConfigError(
-            f"host={host} is no address of this machine ({error.strerror}). Give --host 127.0.0.1, or a name or "
-            "number that `hostname --all-fqdns` or `ip address` shows."
-        ) from error
+    except (OSError, UnicodeError) as error:  # the latter of a name that cannot be one
+        raise _no_address(host, error) from error
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
@@ -102,7 +99,12 @@ def _cannot_bind(host: str, port: int, command: str, error: OSError) -> ConfigEr
             f"Port {port} on {host} may not be opened by this user. Give a --port of 1024 or more, and let a proxy "
             "listen on the lower one."
         )
+    return _no_address(host, error)
+
+
+def _no_address(host: str, error: OSError | UnicodeError) -> ConfigError:
+    reason = error.strerror if isinstance(error, OSError) else "not a name of a machine"
     return ConfigError(
-        f"host={host} is no address of this machine ({error.strerror}). Give --host 127.0.0.1, or a name or number "
-        "that `hostname --all-fqdns` or `ip address` shows."
+        f"host={host} is no address of this machine ({reason}). Give --host 127.0.0.1, or a name or number that "
+        "`hostname --all-fqdns` or `ip address` shows."
     )

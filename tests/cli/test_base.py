@@ -151,6 +151,8 @@ def test_flags_are_read_as_the_types_of_their_settings() -> None:
     [
         (["--studies", "1e6"], "--studies expects N (whole number); got '1e6'"),
         (["--use-gpu", "yes"], "--use-gpu expects true|false (true | false); got 'yes'"),
+        (["--labels", ""], "--labels is empty. Expected A,B,..."),
+        (["--labels", " , "], "--labels is empty"),
         (["--duplicates", "x"], "--duplicates expects X (number); got 'x'"),
         (["--studies", "0"], "phantom.studies: must be greater than or equal to 1 (given: 0)"),
         (["--side-px", "100"], "ingest.side_px: must be 32, 64, 128 or 256 (given: 100)"),

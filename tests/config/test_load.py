@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from emixer.config import Config, load_config, to_yaml, with_overrides
 from emixer.config.ingest import ImageFolderSource, OpenISource
 from emixer.config.model import CoganModelConfig, JointganModelConfig
+from emixer.config.packaged import packaged_configs
 from emixer.config.settings import all_settings
 from emixer.errors import ConfigError
 
@@ -135,6 +136,8 @@ def test_all_problems_are_named_at_once() -> None:
         ("generate.labels=Edema", "generate.labels: expected a list"),
         ("data.shards=2024", "data.shards: expected a path as text"),
         ("train=null", "train: is a section"),
+        ("generate.out=~nobody-here/x", "generate.out: ~nobody-here is nobody's home here"),
+        ("generate.plan=~nobody-here/x.csv", "generate.plan: ~nobody-here is nobody's home here"),
     ],
 )
 def test_a_wrong_value_is_answered_with_what_was_expected(override: str, expected: str) -> None:
@@ -305,12 +308,20 @@ def test_paths_become_absolute_from_where_the_command_is_run(tmp_path: Path, mon
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     monkeypatch.setenv("HOME", "/home/ada")
-    config = load_config(file, ["train.run=../run", "generate.out=/data/out"])
+    config = load_config(file, ["train.run=../run", "generate.out=/data/out", "generate.plan=~/plan.csv"])
+    assert config.generate.plan == "/home/ada/plan.csv"
     assert config.data.shards == tmp_path / "elsewhere" / "shards"
     assert config.ingest.source == OpenISource(root=Path("/home/ada/indiana"))
     assert config.generate.out == Path("/data/out")
     assert config.train.run is not None
     assert config.train.run.resolve() == tmp_path / "run"
+
+
+def test_a_packaged_config_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config("demo") == load_config(packaged_configs()["demo"])
+    (tmp_path / "demo").write_text("seed: 7\n")
+    assert load_config(["demo", Path("demo")], ["train.images=5"]).seed == load_config(Path("demo")).seed == 7
 
 
 def test_a_config_cannot_be_changed() -> None:

@@ -73,9 +73,7 @@ def test_only_the_four_files_are_sent_and_a_new_version_is_a_commit(hub: Hub, pu
     assert emixer.from_pretrained(NAME, revision=sha, device="cpu").label_names[0] == "Atelectasis"
 
 
-@pytest.mark.parametrize(
-    ("name", "message"), [("model.safetensors", "is damaged"), ("README.md", "has no README.md")]
-)
+@pytest.mark.parametrize(("name", "message"), [("model.safetensors", "is damaged"), ("README.md", "has no README.md")])
 def test_a_damaged_folder_is_not_sent(hub: Hub, publish: Publish, name: str, message: str) -> None:
     folder = publish().folder
     (folder / name).unlink()

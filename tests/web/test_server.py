@@ -63,7 +63,7 @@ def test_port_in_use_is_an_error_with_what_to_do() -> None:
             bound_socket("127.0.0.1", port, "hello")
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host", "a..b", "a" * 70])
 def test_address_of_another_machine_is_refused(host: str) -> None:
     with pytest.raises(ConfigError, match="is no address of this machine"):
         bound_socket(host, 0, "hello")
