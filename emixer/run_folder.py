@@ -3,6 +3,7 @@
 config.yaml     the resolved config          metrics.jsonl   one JSON object per line, in order of `images`
 run.json        stage, version               checkpoints/    see emixer.checkpoint
 samples/        grids                        tensorboard/    the values of metrics.jsonl
+trackers.json   ids of the run in W&B and MLflow, if `train.trackers` names them
 """
 
 import json
@@ -56,7 +57,7 @@ class RunFolder:
 
     def check(self, stage: str, config: Config) -> None:
         """Raise RunFolderError, naming the keys that differ, if a run of this stage and config can neither start nor
-        resume here. Touches nothing."""
+        resume here; StorageError if nothing can be written here. Touches nothing."""
         path = self.path
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"{path} is a file. A run needs a folder: choose another name.")
@@ -64,6 +65,7 @@ class RunFolder:
             self.require_same(stage, config)
         elif path.exists() and any(p for p in path.iterdir() if not _left_by_a_first_start(p)):
             raise RunFolderError(f"{path} is not empty and not a run folder of emixer. Choose a new folder.")
+        files.require_writable(path)
 
     @classmethod
     def open(cls, path: Path, stage: str) -> Self:
@@ -149,6 +151,16 @@ class RunFolder:
         kept = [line for line in self.metrics() if line["images"] <= images]
         files.write_text(self._metrics_file, "".join(json.dumps(line) + "\n" for line in kept))
 
+    def tracked_as(self, tracker: str) -> str | None:
+        """Return the id that W&B or MLflow has given this run; None if it does not know the run yet."""
+        known: str | None = self._tracked().get(tracker)
+        return known
+
+    def keep_tracked_as(self, tracker: str, run_id: str) -> None:
+        """Keep that id, under which the run is continued when it resumes."""
+        if self.tracked_as(tracker) != run_id:
+            files.write_json(self._trackers_file, self._tracked() | {tracker: run_id})
+
     def alone(self, stage: str) -> AbstractContextManager[None]:
         """Reserve the folder for the process that trains here. Raises RunFolderError when another one holds it."""
         return files.alone_in(self.path, stage)
@@ -204,6 +216,17 @@ class RunFolder:
     @property
     def _metrics_file(self) -> Path:
         return self.path / "metrics.jsonl"
+
+    @property
+    def _trackers_file(self) -> Path:
+        return self.path / "trackers.json"
+
+    def _tracked(self) -> dict[str, str]:
+        try:
+            found: dict[str, str] = json.loads(self._trackers_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        return found
 
     def _read_run(self) -> dict[str, Any]:
         try:

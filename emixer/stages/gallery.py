@@ -139,6 +139,7 @@ def _open(config: Config) -> tuple[Path, _Run | None, _Dataset | None]:
     page = (settings.out or folder / _NAME).resolve()
     if page.is_dir():
         raise ConfigError(f"gallery.out={page} is a folder. Give the name of the HTML file, e.g. {page / _NAME}.")
+    files.require_writable(page.parent)
     trained_run = _open_run(config, settings.run) if settings.run else None
     return (
         page,

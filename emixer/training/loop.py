@@ -116,6 +116,9 @@ class Reporter(Protocol):
     def finish(self) -> None:
         """Called once, after the last checkpoint."""
 
+    def close(self) -> None:
+        """Called once, however the training ends."""
+
 
 @dataclass
 class _Clock:

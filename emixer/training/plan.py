@@ -4,6 +4,7 @@ Independent of Ray: training in one process needs none.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
@@ -57,4 +58,5 @@ def train_from_last(plan: TrainPlan[State], device: torch.device, windows: ReadW
     iterations = -(-(plan.schedule.images - state.images) // state.images_per_iteration)
     images = iterations * state.images_per_iteration // world_size()
     stream = BatchStream(plan.reader, rows, state.position, rank(), windows, images)
-    train(state, plan.advance, stream, plan.make_reporter(plan, state))
+    with closing(plan.make_reporter(plan, state)) as reporter:
+        train(state, plan.advance, stream, reporter)

@@ -1,6 +1,5 @@
 """What a run writes during training: metrics.jsonl, TensorBoard, samples, checkpoints. Only the first worker writes."""
 
-import importlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -16,13 +15,13 @@ from emixer.run_folder import RunFolder
 from emixer.training.gradients import rank, world_size
 from emixer.training.loop import TrainableState
 from emixer.training.state import TrainState
+from emixer.training.trackers import Tracker, open_trackers
 
 SAMPLE_STEP = 2**62
 """Noise step of sample grids: the same noise each time, so that a viewer sees each image develop."""
 
 Draw = Callable[[RunFolder, TrainState, GeneratedPairs, torch.Tensor], None]
 Measure = Callable[[PairedModel], dict[str, float]]
-Tracker = Callable[[dict[str, float], int], None]
 
 
 class Recorder:
@@ -36,7 +35,7 @@ class Recorder:
         if rank() == 0:
             files.remove_partials(folder.checkpoints)  # of a worker that was killed while it saved
             folder.forget_after(state.images)
-            self._trackers = _open_trackers(folder, state)
+            self._trackers = open_trackers(folder, state.schedule.trackers, state.images)
 
     def log(self, values: dict[str, float]) -> None:
         """Write one line of losses and rates."""
@@ -62,6 +61,11 @@ class Recorder:
 
     def finish(self) -> None:
         """Do nothing."""
+
+    def close(self) -> None:
+        """Send what trackers have not sent yet."""
+        for tracker in self._trackers:
+            tracker.close()
 
     def _keep_if_best(self, value: float) -> None:
         """Save a checkpoint as the best if the first worker's `value` is lower than any before."""
@@ -97,8 +101,8 @@ class Recorder:
             return
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         self._folder.append_metrics({"images": self._state.images, **finite})
-        for track in self._trackers:
-            track(finite, self._state.images)
+        for tracker in self._trackers:
+            tracker.log(finite, self._state.images)
 
 
 class RunReporter(Recorder):
@@ -151,37 +155,6 @@ class averaged:  # noqa: N801 - reads as a statement: with averaged(state) as mo
     def __exit__(self, *error: Any) -> None:
         self._swap.__exit__(*error)
         self._state.model.train()
-
-
-def _open_trackers(folder: RunFolder, state: TrainableState) -> list[Tracker]:
-    extras = {"wandb": _to_wandb, "mlflow": _to_mlflow}
-    return [_to_tensorboard(folder, state.images), *(extras[name](folder) for name in state.schedule.trackers)]
-
-
-def _to_tensorboard(folder: RunFolder, images: int) -> Tracker:
-    from torch.utils.tensorboard import SummaryWriter
-
-    board = SummaryWriter(str(folder.tensorboard), purge_step=images + 1)  # hides work that is redone, from there on
-
-    def track(values: dict[str, float], images: int) -> None:
-        for name, value in values.items():
-            board.add_scalar(name, value, images)
-        board.flush()
-
-    return track
-
-
-def _to_wandb(folder: RunFolder) -> Tracker:
-    wandb = importlib.import_module("wandb")
-    run = wandb.init(project="emixer", dir=str(folder.path), id=folder.path.name, resume="allow")
-    return lambda values, images: run.log(values, step=images)
-
-
-def _to_mlflow(folder: RunFolder) -> Tracker:
-    mlflow = importlib.import_module("mlflow")
-    mlflow.set_experiment("emixer")
-    mlflow.start_run(run_name=folder.path.name)
-    return lambda values, images: mlflow.log_metrics({k.replace("/", "."): v for k, v in values.items()}, step=images)
 
 
 def wait_for_all() -> None:

@@ -20,7 +20,7 @@ from emixer.data.labels import CHEXPERT
 from emixer.data.schema import SPLITS
 from emixer.data.shards import ShardSet
 from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
-from emixer.errors import ConfigError, EmixerError, RunFolderError, ShardError
+from emixer.errors import ConfigError, EmixerError, RunFolderError, ShardError, StorageError
 from emixer.files import sha256_of
 from emixer.generation.manifest import begin_manifest
 from emixer.generation.trained_model import read_trained_model
@@ -268,6 +268,7 @@ def test_bad_input_is_one_paragraph(shards: Path, planted: Path, tmp_path: Path)
         (config(shards, small), ConfigError, "has 3 rows; an audit needs at least 20"),
         (config(shards, others), ShardError, "share no label"),
         (config(shards, planted, audit__encoder={"weights": "/nowhere.pt"}), ConfigError, "does not exist"),
+        (config(shards, planted, audit__out=planted / "manifest.json" / "out"), StorageError, "Not a directory"),
     ):
         with pytest.raises(kind, match=message):
             audit.describe(settings)

@@ -22,7 +22,7 @@ from emixer.data.pair_table import TableShape, read_real
 from emixer.data.shards import ShardSet
 from emixer.data.text import detokenize
 from emixer.data.vocabulary import Vocabulary
-from emixer.errors import ConfigError, EmixerError, RunFolderError
+from emixer.errors import ConfigError, EmixerError, RunFolderError, StorageError
 from emixer.evaluation import image_metrics
 from emixer.evaluation.summary import _number
 from emixer.models.chest_encoder import ChestEncoder
@@ -241,6 +241,8 @@ def test_bad_input_is_one_paragraph(tiny_shards: Path, make_dataset: MakeDataset
         evaluate.describe(config(tiny_shards, dataset, evaluate__images=10, evaluate__neighbours=12))
     with pytest.raises(ConfigError, match=r"evaluate\.features=.* is inside .*, which is made to be given away"):
         evaluate.run(config(tiny_shards, dataset, evaluate__features=dataset / "features"))
+    with pytest.raises(StorageError, match="Not a directory"):
+        evaluate.describe(config(tiny_shards, dataset, evaluate__out=dataset / "manifest.json" / "out"))
     with pytest.raises(ConfigError, match=r"evaluate\.inception=.*nowhere.pth does not exist"):
         evaluate.run(config(tiny_shards, dataset, evaluate__inception=tmp_path / "nowhere.pth"))
 

@@ -16,7 +16,7 @@ from emixer.config import load_config
 from emixer.data.schema import ShardInfo, read_shard_info
 from emixer.data.shards import ShardSet, shard_name, write_shard
 from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
-from emixer.errors import CheckpointError, ConfigError, RunFolderError, ShardError
+from emixer.errors import CheckpointError, ConfigError, RunFolderError, ShardError, StorageError
 from emixer.files import sha256_of, write_json
 from emixer.gallery.page import Pair
 from emixer.gallery.real_pairs import read_real_pairs
@@ -178,6 +178,10 @@ def test_held_out_images_without_labels_are_no_pairs_to_show(
 def test_a_folder_is_no_page(tiny_run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=rf"is a folder.*e\.g\. {tmp_path}/gallery\.html"):
         gallery.describe(load_config(extra={"gallery.run": tiny_run, "gallery.out": tmp_path, "gallery.real": False}))
+    with pytest.raises(StorageError, match="Not a directory"):
+        gallery.describe(
+            load_config(extra={"gallery.run": tiny_run, "gallery.out": tiny_run / "run.json" / "page.html"})
+        )
 
 
 def test_dry_run_says_what_it_would_do_and_writes_nothing(tiny_run: Path, tiny_shards: Path, tmp_path: Path) -> None:

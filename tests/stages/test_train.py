@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from emixer.checkpoint import find_checkpoint, save_checkpoint
 from emixer.cli.main import main
 from emixer.config import Config, load_config, to_yaml, with_overrides
-from emixer.errors import ConfigError, RunFolderError, ShardError
+from emixer.errors import ConfigError, RunFolderError, ShardError, StorageError
 from emixer.ray_session import nodes_in_use
 from emixer.run_folder import RunFolder
 from emixer.stages import encoder, train, tune
@@ -210,6 +210,8 @@ def test_dry_run_refuses_a_folder_that_the_run_would(tiny_config: Config, tmp_pa
     RunFolder.create_or_resume(tmp_path, "train", with_overrides(config, {"loss.alpha": 0.9}))
     with pytest.raises(RunFolderError, match=r"loss\.alpha: 0\.9 there, 0\.2 now"):
         train.describe(config)
+    with pytest.raises(StorageError, match="Not a directory"):
+        train.describe(with_overrides(config, {"train.run": tmp_path / "run.json" / "run"}))
 
 
 def test_dry_run_says_when_nothing_is_left_to_do(tiny_config: Config, tmp_path: Path) -> None:

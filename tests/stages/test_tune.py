@@ -245,6 +245,7 @@ def test_poor_trials_are_pruned_and_diverged_trials_are_marked(
         ({"tune__space": ["optim.lr_genrator log 1e-5 1e-4"]}, r"Did you mean optim\.lr_generator\?"),
         ({"tune__space": ["loss.alpha float 1 0"]}, r"inverted"),
         ({"tune__study": None}, r"tune\.study is not set"),
+        ({"tune__study": Path("/dev/null/study")}, r"Cannot write /dev/null/study: Not a directory"),
         ({"tune__pruner": "asha", "train__validate_every_images": 96}, r"nothing can be stopped early"),
         ({"tune__storage": "nosuch://x"}, r"tune\.storage=nosuch://x cannot be opened"),
         ({"model__side_px": 64}, r"images in .* have 32 px"),

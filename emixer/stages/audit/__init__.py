@@ -172,6 +172,7 @@ def _checked(config: Config) -> _Inputs:
     run = None if trained is None else trained.run_folder
     encoder = find_encoder(config, run)
     out = (settings.out or dataset / AUDIT_FOLDER).resolve()
+    files.require_writable(out)
     measured = measured_in(config, run, shards, dataset)
     remarks = (*remarks_on(checked), *encoder_remarks(encoder, shards))
     return _Inputs(dataset, manifest, shards, labels, Network(encoder), trained, out, measured, checked, remarks)

@@ -241,7 +241,9 @@ def _checked(config: Config) -> tuple[Path, dict[str, Any], ShardSet, Path, Path
     _check_encoder(config, compared_labels(dataset, manifest, shards))
     split_by(config, dataset, manifest, shards)
     kept = kept_in(settings.features, beside(shards.folder, "features"), "evaluate.features", dataset)
-    return dataset, manifest, shards, (settings.out or dataset / _OUT).resolve(), kept
+    out = (settings.out or dataset / _OUT).resolve()
+    files.require_writable(out)
+    return dataset, manifest, shards, out, kept
 
 
 def _require_neighbours(config: Config, dataset: Path, manifest: Mapping[str, Any], shards: ShardSet) -> None:

@@ -188,6 +188,7 @@ def _checked(config: Config) -> tuple[Path, Space, str]:
     if tune.study is None:
         raise ConfigError("tune.study is not set. Give --study FOLDER for the search and its trials.")
     folder = tune.study.resolve()
+    files.require_writable(folder)
     space = parse_space(tune.space, config)
     require_prunable(config)
     own = trial_config(TrialOrder(config, folder), 0, {})

@@ -1,0 +1,72 @@
+"""W&B and MLflow as published, recording on this machine. Need the extras `wandb` and `mlflow`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emixer.config import Config, with_overrides
+from emixer.training.trackers import open_trackers
+
+Train = Callable[..., Any]
+NAME = "generator.total"
+
+
+@pytest.fixture
+def mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    package = pytest.importorskip("mlflow", reason="needs emixer[mlflow]")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlflow").as_uri())
+    return package
+
+
+def test_a_run_that_resumes_is_one_run_in_mlflow_and_its_namesake_another(
+    mlflow: Any, tiny_config: Config, tmp_path: Path, train_locally: Train
+) -> None:
+    config = with_overrides(tiny_config, {"train.trackers": ["mlflow"], "train.images": 96})
+    for study in ("one", "other"):
+        train_locally(config, tmp_path / study / "trial", killed_after=64)
+        train_locally(config, tmp_path / study / "trial")
+    client = mlflow.MlflowClient()
+    (experiment,) = (each for each in client.search_experiments() if each.name == "emixer")
+    runs = client.search_runs([experiment.experiment_id])
+    assert [run.info.run_name for run in runs] == ["trial", "trial"]
+    for run in runs:
+        assert run.info.status == "FINISHED"
+        assert [value.step for value in client.get_metric_history(run.info.run_id, NAME)] == [32, 64, 96]
+
+
+def test_a_tracker_that_fails_does_not_end_the_training(
+    mlflow: Any, tiny_config: Config, tmp_path: Path, train_locally: Train, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = with_overrides(tiny_config, {"train.trackers": ["mlflow"], "train.images": 96})
+    folder = train_locally(config, tmp_path / "run", killed_after=64).folder
+    (_, tracker) = open_trackers(folder, ["mlflow"], images=64)
+    (tmp_path / "mlflow").rename(tmp_path / "gone")
+    (tmp_path / "mlflow").touch()
+    for images in (65, 66):
+        tracker.log({"x": 1.0}, images)
+    tracker.close()
+    assert sum("MLflow fails, and records no more" in message for message in caplog.messages) == 1
+    train_locally(config, tmp_path / "run")
+    assert sum("mlflow cannot be opened" in message for message in caplog.messages) == 1
+    assert [line["images"] for line in folder.metrics() if "images_per_s" in line] == [32, 64, 96]
+
+
+def test_a_run_has_one_id_in_wandb_however_often_it_resumes(
+    tiny_config: Config, tmp_path: Path, train_locally: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb", reason="needs emixer[wandb]")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    config = with_overrides(tiny_config, {"train.trackers": ["wandb"], "train.images": 96})
+    for study in ("one", "other"):
+        train_locally(config, tmp_path / study / "trial", killed_after=64)
+        train_locally(config, tmp_path / study / "trial")
+    ids = [
+        [folder.name.split("-")[-1] for folder in (tmp_path / study / "trial" / "wandb").glob("offline-run-*")]
+        for study in ("one", "other")
+    ]
+    assert [len(of_run) for of_run in ids] == [2, 2]
+    assert [len(set(of_run)) for of_run in ids] == [1, 1]
+    assert set(ids[0]) != set(ids[1])
