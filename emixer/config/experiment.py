@@ -13,6 +13,7 @@ from emixer.config.training import Augmentation
 Table = Literal["table1", "table2", "table3", "table5", "table9", "table10", "gain", "figures"]
 GainTask = Literal["images", "pairs", "reports"]
 Method = Literal["jointgan", "cogan", "smgan", "emixer"]
+_OF_METHODS = ("model", "loss", "optim", "train")
 TABLES_OF_OWN_GENERATORS: tuple[Table, ...] = ("gain", "table1", "table2")
 """Tables whose rows have a number of real pairs R each, on which their generators can be trained."""
 
@@ -126,8 +127,8 @@ class ExperimentConfig(Section):
     methods: tuple[Method, ...] = Field(("jointgan", "cogan", "smgan", "emixer"), strict=False)
     """Methods to run; rows of the others are omitted."""
     method_settings: tuple[str, ...] = Field((), strict=False)
-    """Settings in which a method's generators differ from the config, beside `model.kind`: `METHOD KEY=VALUE`, e.g.
-    `jointgan loss.joint=1`."""
+    """Settings of `model`, `loss`, `optim` or `train` in which a method's generators differ from the config, beside
+    `model.kind`: `METHOD KEY=VALUE`, e.g. `jointgan loss.joint=1`. What they are trained on is the same for all."""
     beyond: tuple[Method, ...] = Field(("emixer",), strict=False)
     """Methods for which table 1 also runs three variants that are not in the paper: five times as many synthetic as
     real pairs; pretraining on synthetic pairs; only the half of the synthetic pairs that a judge agrees with most."""
@@ -179,6 +180,11 @@ class ExperimentConfig(Section):
                 raise ValueError(
                     f"method_settings: {line!r} is not METHOD KEY=VALUE, e.g. jointgan loss.joint=1. Methods: "
                     f"{', '.join(get_args(Method))}"
+                )
+            if setting.split(".")[0] not in _OF_METHODS or setting.startswith("model.kind"):
+                raise ValueError(
+                    f"method_settings: {line!r} is not a setting of {', '.join(_OF_METHODS)}. All methods are trained "
+                    "on the same data, and only the method decides model.kind"
                 )
         self._require_generators()
         return self

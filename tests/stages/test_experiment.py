@@ -660,6 +660,9 @@ def test_generators_of_a_method_have_its_settings(config: Config, tmp_path: Path
             experiment__method_settings=["jointgan loss.joints=0.5"])  # fmt: skip
     with pytest.raises(EmixerError, match="'jointgan' is not METHOD KEY=VALUE"):
         changed(config, tmp_path, experiment__method_settings=["jointgan"])
+    for line in ("jointgan data.shards=/elsewhere", "jointgan seed=1", "jointgan model.kind=cogan"):
+        with pytest.raises(EmixerError, match=r"is not a setting of model, loss, optim, train\. All methods"):
+            changed(config, tmp_path, experiment__method_settings=[line])
 
 
 @pytest.mark.parametrize(
