@@ -405,8 +405,8 @@ def _reports(config: Config, sides: Sides, readers: _Readers) -> dict[str, Any]:
         if report and not np.isnan(vector_Y).any():
             references.setdefault(vector_Y.tobytes(), {})[study] = subject, report
     told = [n for n in range(sides.num) if held_out.reports[n]]
-    first_told = {sides.studies[n]: place for place, n in reversed(list(enumerate(told)))}
-    distinct = np.sort(np.array(list(first_told.values()), np.int64)) if told else np.arange(sides.num)
+    first_of_study = np.sort(np.unique([sides.studies[n] for n in told], return_index=True)[1])
+    distinct = first_of_study if told else np.arange(sides.num)
     subjects = sides.subjects("real")
     written = {
         "generated": _Written(
