@@ -65,6 +65,15 @@ def agreement(
     return _areas("pair_agreement", scores_NY, stated_NY, label_names, READABLE_LABELS, counted)
 
 
+def agreement_over(labels: Collection[str], found: Metrics) -> Metrics:
+    """What `agreement` found, with a mean over exactly these labels, so that means of several models are comparable: a
+    label that reports state, or fail to state, too seldom to be measured counts as chance. Unchanged without labels."""
+    if not labels:
+        return found
+    values = [found.get(f"pair_agreement/{label}", 0.5) for label in labels]
+    return found | {"pair_agreement": sum(values) / len(values)}
+
+
 def variety(reports: Sequence[Report]) -> Metrics:
     """distinct_reports and words_per_report."""
     if not reports:
@@ -161,6 +170,11 @@ def _over_labels(
     meant = [value for label, value in each.items() if counted is None or label in counted]
     mean = {name: sum(meant) / len(meant)} if meant else {}
     return mean | {f"{name}/{label}": value for label, value in each.items()}
+
+
+def measured_labels(name: str, metrics: Metrics) -> list[str]:
+    """Labels of which `metrics` has that metric."""
+    return [key.removeprefix(f"{name}/") for key in metrics if key.startswith(f"{name}/")]
 
 
 def _labels_in(metrics: Metrics) -> list[str]:

@@ -10,8 +10,8 @@ the metrics
     word_perplexity                   its exponential
     label_auc_{generated,real}        the judge's AUC of images against their labels, mean over labels
     label_auc_{generated,real}/<L>    ... of label L
-    pair_agreement_{generated,real}   the judge's AUC of images against what their own reports state, mean over labels;
-                                      also pair_agreement_.../<L>
+    pair_agreement_{generated,real}   the judge's AUC of images against what their own reports state, mean over the
+                                      labels that real reports state and deny often enough; also pair_agreement_.../<L>
     report_f1_{generated,real}        F1 of labels that reports state against the images' labels, mean over labels;
                                       also report_precision_..., report_recall_... and report_f1_.../<L>
     report_negative_precision_{generated,real}
@@ -42,7 +42,17 @@ from emixer.data.vocabulary import Vocabulary
 from emixer.evaluation.features import FeatureExtractor
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
 from emixer.evaluation.label_faithfulness import EncoderJudge, Judge, LabelJudge
-from emixer.evaluation.pair_metrics import ALL, Metrics, Report, agreement, faithfulness, label_areas, variety
+from emixer.evaluation.pair_metrics import (
+    ALL,
+    Metrics,
+    Report,
+    agreement,
+    agreement_over,
+    faithfulness,
+    label_areas,
+    measured_labels,
+    variety,
+)  # fmt: skip
 from emixer.evaluation.report_mentions import mentions, reads_language
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, LabelPrior, ModelSpec, PairedModel
@@ -110,7 +120,11 @@ class Validator:
         scores_NL = None if self.judge is None else self.judge.score(torch.cat(features)).cpu()
         reports = list(_reports(words, self.spec.tokens))
         generated = label_areas(scores_NL, labels_NL, self.spec.label_names)(ALL)
-        generated |= variety(reports) | _read(reports, scores_NL, labels_NL, self.spec, self.language)
+        generated |= variety(reports)
+        generated |= agreement_over(
+            measured_labels("pair_agreement_real", self.real),
+            _read(reports, scores_NL, labels_NL, self.spec, self.language),
+        )
         return {
             f"fid_{self.extractor.name}": frechet_distance(self.statistics, statistics),
             **_word_metrics(model, zip(self.batches, self._noise_of_batches(noise), strict=True)),

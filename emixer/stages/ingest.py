@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from emixer import files
 from emixer.config import Config
 from emixer.config.ingest import ImageFolderSource
 from emixer.data.ingest import Ingest, IngestOutcome, estimated_bytes, plan_ingest, run_ingest
@@ -107,6 +108,7 @@ def _planned(config: Config) -> Ingest:
         raise ConfigError(
             "ingest.source and ingest.out must be set, e.g. emixer ingest mimic-cxr --root DIR --out DIR."
         )
+    files.require_writable(config.ingest.out.absolute())
     return plan_ingest(config)
 
 

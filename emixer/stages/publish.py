@@ -244,4 +244,5 @@ def _write(folder: Path, publication: _Publication) -> None:
 def _out(settings: PublishConfig) -> Path:
     if settings.out is None:
         raise ConfigError("publish.out is not set. Give --out FOLDER.")
+    files.require_writable(settings.out.absolute())
     return settings.out

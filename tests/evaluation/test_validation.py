@@ -109,6 +109,20 @@ def test_pairs_that_ignore_their_labels_are_detected(validator: Validator) -> No
     assert metrics["report_f1_generated"] < 0.6
 
 
+def test_agreement_is_a_mean_over_the_labels_of_real_reports_whatever_generated_ones_state(
+    validator: Validator, validation: list[Batch]
+) -> None:
+    whole = Archive(validation)
+    whole.words[:, 1] = torch.tensor([4, 6, END, 0])  # "no pneumothorax", whatever the image shows
+    found = validator.validate(whole, noise(120))
+    assert "pair_agreement_generated/Pneumothorax" not in found, "never stated, so not measurable"
+    effusion = found["pair_agreement_generated/Pleural Effusion"]
+    assert effusion > 0.8
+    assert found["pair_agreement_generated"] == pytest.approx((effusion + 0.5) / 2)
+    whole.words[:] = 0
+    assert validator.validate(whole, noise(120))["pair_agreement_generated"] == 0.5, "reports that say nothing"
+
+
 def test_unlabelled_rows_get_labels_of_the_training_distribution(validation: list[Batch]) -> None:
     unlabelled = [
         Batch(b.image_BCHW, torch.zeros_like(b.labels_BY), torch.zeros_like(b.labelled_B), b.words_BSW, b.has_report_B)

@@ -197,6 +197,7 @@ def test_gain_is_relative_to_the_same_number_of_real_pairs_alone(
         experiment.describe(with_overrides(wanted, {"experiment.real_pairs": [10, 2000]}))
 
 
+@pytest.mark.thorough
 def test_seeds_use_several_generators_and_draws_of_real_pairs(ray_cluster: None, config: Config, given: Path) -> None:
     runs = [given / name for name in ("run", "second", "third")]
     for run in runs[1:]:
@@ -221,6 +222,7 @@ def test_seeds_use_several_generators_and_draws_of_real_pairs(ray_cluster: None,
         experiment.describe(twice)
 
 
+@pytest.mark.thorough
 def test_own_generator_is_trained_on_the_same_real_pairs_as_the_classifier(
     ray_cluster: None, config: Config, shards: Path, tmp_path: Path
 ) -> None:

@@ -493,6 +493,13 @@ def test_dry_run_says_how_much_and_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_dry_run_refuses_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    tree = good_tree(tmp_path / "source")
+    (tmp_path / "out").write_text("a file\n")
+    for out in (tmp_path / "out", tmp_path / "out" / "shards"):
+        assert f"Cannot write {out}: Not a directory." in fails(ingest(tree.root, out, "--dry-run"))
+
+
 def test_dry_run_that_finds_no_image_is_an_error_that_names_the_root(tmp_path: Path) -> None:
     tree = good_tree(tmp_path / "source")
     for path in tree.root.glob("files/**/*.jpg"):
