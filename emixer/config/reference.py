@@ -18,7 +18,7 @@ All stages share one config: a tree of settings, validated once and then immutab
 entries win:
 
 1. the defaults below, which are the paper's wherever it gives a number;
-2. `--config FILE`: YAML with any subset of keys, or the name of a shipped config such as `demo`; repeatable, later files win;
+2. `--config FILE`: YAML with any subset of keys, or a shipped config by name, e.g. `demo`; repeatable, later files win;
 3. `--set section.key=value`, repeatable; the value is YAML;
 4. the flags of a command. Each is a short name for one key, shown in brackets by `emixer STAGE --help`.
 
