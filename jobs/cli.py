@@ -3,6 +3,7 @@
 import functools
 import importlib
 import json
+import re
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -66,7 +67,7 @@ def main() -> None:
 def _job_command(command: click.Command, stage: str) -> click.Command:
     """Command of a stage, or group of its subcommands, that submits a job instead of running."""
     if isinstance(command, click.Group):
-        group = CommandGroup(command.name, context_settings=CONTEXT, help=command.help)
+        group = CommandGroup(command.name, context_settings=CONTEXT, help=_examples_as_jobs(command.help or ""))
         for name, child in command.commands.items():
             if name not in _BY_HAND.get(stage, ()):
                 group.add_command(_job_command(child, stage), name)
@@ -95,10 +96,17 @@ def _job_command(command: click.Command, stage: str) -> click.Command:
             option.help = "Check everything, print the sbatch script and exit."
     made = StageCommand(
         command.name, callback=invoke,
-        params=[*options, *_job_options()], help=command.help, context_settings=CONTEXT,
+        params=[*options, *_job_options()], help=_examples_as_jobs(command.help or ""), context_settings=CONTEXT,
     )  # fmt: skip
     made.own_parameters = command.own_parameters
     return made
+
+
+def _examples_as_jobs(text: str) -> str:
+    """Help of a stage whose example commands submit jobs: `emixer train ...` as `python -m jobs train ...`."""
+    stages = "|".join(STAGES)
+    text = re.sub(rf"^( +)emixer (?=(?:{stages})\b)", r"\1python -m jobs ", text, flags=re.MULTILINE)
+    return text.replace(" --ray-address auto", "")
 
 
 def _job_options() -> list[click.Parameter]:

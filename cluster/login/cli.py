@@ -51,9 +51,9 @@ def main() -> None:
     """An autoscaling Ray cluster on SLURM. Needs no administrator.
 
     \b
-      python -m cluster init > site.yaml          a first config for this site
-      python -m cluster up --config site.yaml     start it
-      python -m cluster submit -- emixer train --config run.yaml
+      python -m cluster init --out cluster.yaml   a first config for this site
+      python -m cluster up --config cluster.yaml  start it
+      python -m cluster submit -- emixer train --config paper --shards data/shards --run runs/paper
       python -m cluster status                    what runs, what waits and why
       python -m cluster down
 

@@ -74,7 +74,7 @@ class DemoResult(StageResult):
 def command(
     out: Path, files: tuple[Path, ...], overrides: tuple[str, ...], dry_run: bool, as_json: bool, debug: bool
 ) -> None:
-    """Run the whole pipeline on procedural chest images: six commands, six minutes on two CPU cores.
+    """Run the whole pipeline on procedural chest images: six commands, four to seven minutes on two CPU cores.
 
     Draws a phantom collection, ingests it, trains a small model, generates pairs, audits them and writes a web page.
     Needs no data and no GPU. After an interruption, run the same command again: it resumes where it stopped.

@@ -21,7 +21,7 @@ def command() -> None:
 
     \b
     On ChestX-ray14, 8 GPUs:
-      emixer ingest image-folder --root /data/nih --out nih-shards --side-px 128 ...
+      emixer ingest nih-cxr14 --root /data/nih-cxr14 --out nih-shards --side-px 128
       emixer encoder --shards nih-shards --run runs/encoder --num-workers 8 --precision bf16
     Then a generator that uses it:
       emixer train --config paper --shards mimic-shards --run runs/paper \\

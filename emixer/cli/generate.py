@@ -38,8 +38,8 @@ def command() -> None:
       emixer generate --run runs/first --plan plan.csv --out data/planned
     Alternating women and men, with a model trained with model.conditions=[sex, age, view]:
       emixer generate --run runs/first --num 500 --labels Edema --view PA --balance-by sex --out data/edema
-    To be given away: what repeats training data by the audit's measure is withheld, and others drawn in its place:
+    For sharing: pairs that the audit would flag are withheld and redrawn:
       emixer generate --run runs/first --num 1000 --audit data/shards --out data/synthetic
-    600,000 pairs on every GPU of a running cluster:
+    600,000 pairs, on all GPUs there are:
       emixer generate --run runs/paper --num 600_000 --seed 1 --ray-address auto --out /data/synthetic
     """

@@ -18,13 +18,13 @@ def command() -> None:
 
     Choose labels, seed and temperature and see up to 16 pairs; swap one label or go from one set of labels to another
     with the noise held; download what is shown as PNG or Parquet. Pairs are those that `emixer generate` writes for the
-    same seed and labels. Open the link that is printed: the token at its end lets nobody else in. The page is for this
-    machine alone unless --host says otherwise; then put a proxy with HTTPS in front, and give
-    its address as --url (docs/serve.md).
+    same seed and labels. Open the printed link: the token at its end keeps others out. The page is served to this
+    machine only, unless --host says otherwise; for others, put an HTTPS proxy in front and give its address as --url
+    (docs/serve.md).
 
     \b
       emixer serve --run runs/first
-    On a cluster's node, from your own machine through an SSH tunnel:
+    On a cluster node, reached from your own machine through an SSH tunnel:
       emixer serve --run runs/first --port 8766
       ssh -L 8766:localhost:8766 NODE
     """

@@ -17,9 +17,9 @@ def command() -> None:
     best by validation.metric, the last and the one before it are kept).
 
     \b
-    On this machine, in minutes:
+    In minutes on two CPU cores, with the phantom's shards:
       emixer train --config demo --shards data/shards --run runs/demo
-    On a cluster with 8 GPUs:
+    With 8 GPUs:
       emixer train --config paper --shards /data/shards --run runs/paper \\
           --ray-address auto --num-workers 8 --precision bf16
     With another learning rate:

@@ -22,7 +22,7 @@ def command() -> None:
     error if there is nothing to resume.
 
     \b
-    On this machine, around the demo's values:
+    Around the demo's values:
       emixer tune --config demo --shards data/shards --study runs/search \\
           --set train.validate_every_images=1000
     Other settings; the first trial uses the config's own values if they lie in the ranges:

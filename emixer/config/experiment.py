@@ -80,7 +80,7 @@ class EvaluateConfig(Section):
     """Folder of RadDino as published on the Hugging Face hub; extra `emixer[fid]`. None: not used."""
     chexbert: Path | None = Field(None, strict=False)
     """Folder with `chexbert.pth` and the `vocab.txt` of bert-base-uncased, to label reports in addition to this
-    project's rule-based labeller; extra `emixer[fid]`. None: not used."""
+    project's rule-based labeler; extra `emixer[fid]`. None: not used."""
     radgraph: Path | None = Field(None, strict=False)
     """Folder with the unpacked `radgraph-xl`, for RadGraph F1 against real reports with the same labels; extra
     `emixer[radgraph]`. None: not used."""

@@ -18,12 +18,12 @@ All stages share one config: a tree of settings, validated once and then immutab
 entries win:
 
 1. the defaults below, which are the paper's wherever it gives a number;
-2. `--config FILE`: YAML with any subset of keys; repeatable, later files win;
+2. `--config FILE`: YAML with any subset of keys, or a shipped config by name, e.g. `demo`; repeatable, later files win;
 3. `--set section.key=value`, repeatable; the value is YAML;
 4. the flags of a command. Each is a short name for one key, shown in brackets by `emixer STAGE --help`.
 
 ```
-emixer train --config configs/demo.yaml --set optim.lr_generator=1e-4 --shards data/shards --run runs/first
+emixer train --config demo --set optim.lr_generator=1e-4 --shards data/shards --run runs/first
 ```
 
 `--print-config` prints the resolved tree as YAML, which `--config` reads back to the same settings. `--dry-run` checks

@@ -15,8 +15,8 @@ from emixer.stages.audit.control import NUM_MEASURES
 from jobs.cli import main as jobs
 
 ROOT = Path(__file__).parents[2]
-SITE = "slurm:\n  partition: gpu\n  gpus_per_node: 4\n  nodes: 2\n  cpus: 32\n"
 PROGRAMS = {"emixer": emixer, "python -m jobs": jobs}
+FLAGS = re.DOTALL | re.MULTILINE
 _NO_STAGE = ("status", "logs", "cancel", "pipeline", "STAGE", "doctor", "demo", "completion", "--help")
 
 
@@ -36,9 +36,18 @@ def documented() -> list[tuple[str, str]]:
 
 def in_blocks(markdown: str) -> list[str]:
     text = markdown.replace("\\\n", " ")
-    fenced = "\n".join(re.findall(r"^```[a-z]*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE))
+    fenced = "\n".join(re.findall(r"^```[a-z]*\n(.*?)^```", text, FLAGS))
     indented = "\n".join(line.strip() for line in text.splitlines() if line.startswith("    "))
     return f"{fenced}\n{indented}".splitlines()
+
+
+def named_files() -> dict[str, str]:
+    """Config files that pages show, by the name in their first line: `# site.yaml`. Of one name, the last counts."""
+    pages = sorted((ROOT / "docs").glob("*.md"))
+    blocks = [
+        block for page in pages for block in re.findall(r"^```yaml\n(# (\S+\.yaml)\n.*?)^```", page.read_text(), FLAGS)
+    ]
+    return {name: text for text, name in blocks}
 
 
 def in_comments(config: str) -> list[str]:
@@ -51,7 +60,8 @@ def test_its_options_and_settings_exist(
     file: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    (tmp_path / "site.yaml").write_text(SITE)
+    for name, text in named_files().items():
+        (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     program = next(name for name in PROGRAMS if command.startswith(f"{name} "))
     words = [word for word in shlex.split(command.removeprefix(program), comments=True) if word != "..."]
@@ -59,6 +69,23 @@ def test_its_options_and_settings_exist(
         pytest.skip("no command of a stage: it has no --print-config")
     result = CliRunner().invoke(PROGRAMS[program], [*words, "--print-config"])
     assert result.exit_code == 0, result.output
+
+
+def test_the_files_of_the_mimic_cxr_guide_lead_through_its_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in named_files().items():
+        (tmp_path / name).write_text(re.sub(r"(?<= )/(data|shared)\b", rf"{tmp_path}/\1", text))
+    (tmp_path / "data" / "mimic-cxr-jpg").mkdir(parents=True)
+    (tmp_path / "shared" / "runs" / "encoder").mkdir(parents=True)
+    (tmp_path / "shared" / "runs" / "encoder" / "encoder.safetensors").touch()
+    pages = {command for file, command in documented() if file == "mimic-cxr.md" and "pipeline" in command}
+    (command,) = (command for command in pages if "--dry-run" in command)
+    done = CliRunner().invoke(jobs, shlex.split(command.removeprefix("python -m jobs"), comments=True))
+    assert done.exit_code == 0, done.output
+    for stage in ("ingest", "train", "generate", "evaluate", "audit"):
+        assert f"--comment=emixer:{stage}" in done.output
 
 
 def test_they_were_found() -> None:

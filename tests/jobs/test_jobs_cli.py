@@ -258,6 +258,14 @@ def test_results_that_could_not_be_written_are_refused_before_the_queue(tmp_path
         assert f"Or set {key} to another folder." in refused.output
 
 
+@pytest.mark.parametrize("stage", [["train"], ["generate"], ["ingest", "mimic-cxr"], ["experiment", "table1"]])
+def test_examples_in_the_help_are_jobs_with_options_that_jobs_have(stage: list[str]) -> None:
+    text = run(*stage, "--help").stdout
+    assert f"    python -m jobs {' '.join(stage)} --" in text
+    assert "    emixer " not in text
+    assert "--ray-address" not in text
+
+
 def test_array_has_a_job_and_a_folder_for_every_combination(tmp_path: Path, shards: Path) -> None:
     result = run(*training(tmp_path), "--array", "seed=0,1", "--array", "loss.alpha=0.5,1e-1", "--at-once", "3",
                  "--dry-run")  # fmt: skip
