@@ -165,14 +165,13 @@ _STATED = (
 _HEDGES = r"(likely|probabl[ey]|possibl[ey]|presum\S+)"
 
 CLAUSE_END_BEFORE_TERM = rf"""
-    but|however|although|though|except|aside|apart|despite|while|whereas
+    but|however|although|though|except|aside|apart|other than|despite|while|whereas
     (?<!nor is )(?<!nor are )there|(?<!excluded )(?<!ruled out )(?<!nor )(?<!no longer seen )(is|are|was|were)
     has|have|shows|demonstrates|now|which
     (?<!history )(?<!hx )(?<!removed )(?<!withdrawn )(?<!discontinued )(?<!absent )(?<!excluded )(?<!negative for )[;:]
     (?<!consistent )(?<!compatible )(?<!associated )with
     ,(?= (and )?{_HEDGES} )
-    , (and )?((a|an|the) )?{_STATES}
-    , (and )?((a|an|the) )?(left|right|bilateral)"""
+    (?<!if any )(?<!if present ), (and )?((a|an|the) )?({_STATES}|left|right|bilateral)"""
 NEGATION_END_BEFORE_TERM = rf"""
     and ({_STATES}|the|a|an)
     and(?= ([^ ,;]+ ){{1,4}}?{_STATED} )"""
@@ -202,7 +201,7 @@ NO_CHANGE = rf"""
     (no|not|lack of|without){_MUCH}( \S+ly| complete)* (changed|{_END})
     {_PARTLY} {_END}
     (until|to|ensure|document|confirm|verify)( complete| full| interval)? (resolution|clearing)( of)?
-    (no|not) (longer(?! {_SEEN} )|only)
+    (no|not) (longer(?! {_SEEN} )|only|more than)
     not (yet )?(been )?(removed|withdrawn|discontinued)"""
 STILL_THERE = rf"""
     {_NOT} (been )?(\S+ly )?(yet )?(been )?{_CHANGED}
@@ -221,7 +220,7 @@ NEGATION_BEFORE_TERM = r"""
     no|not|nothing|without|never|nor|neither|denies
     negative for
     (free|absence|lack|clear|clearing|resolution) of
-    absent|resolved
+    absent|resolved|rather than|instead of
     (rules|ruled|ruling) out
     excludes|excluded|excluding"""
 NEGATION_AFTER_TERM = rf"""
@@ -276,7 +275,8 @@ DOUBT_AFTER_TERM = rf"""
     (should|could|may|might|must) (also )?be (considered|present|excluded|ruled out|missed|there|hidden)
     (may|might|could) (also )?(exist|remain|persist)
     (is|are) (doubtful|uncertain)
-    , if (present|any)
+    ((is|are) (small|tiny|minimal|trace|mild) )?, if (present|any)
+    (is|are) (also )?favou?red(?! to)
     (needs?|has|have) to be (considered|excluded|ruled out)
     ((is|are|was|were|remains?) )?(difficult|hard|impossible) to (\S+ )?(exclude|rule out)
     versus|vs\.?

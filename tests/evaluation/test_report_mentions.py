@@ -280,6 +280,14 @@ SENTENCES = [
     ("Right chest wall port terminates in the SVC.", "Support Devices", PRESENT),
     ("Status post aortic valve replacement.", "Support Devices", PRESENT),
     ("This leads to volume overload.", "Support Devices", UNMENTIONED),
+    ("No more than mild edema.", "Edema", PRESENT),
+    ("No abnormality other than a small effusion.", "Pleural Effusion", PRESENT),
+    ("Other than a small effusion, no abnormality.", "Pleural Effusion", PRESENT),
+    ("Likely atelectasis rather than pneumonia.", "Pneumonia", NEGATED),
+    ("Rather than pneumonia, this likely reflects atelectasis.", "Pneumonia", NEGATED),
+    ("Atelectasis rather than pneumonia is favored.", "Atelectasis", UNCERTAIN),
+    ("Small, if any, left pleural effusion.", "Pleural Effusion", UNCERTAIN),
+    ("Pneumothorax is small, if any.", "Pneumothorax", UNCERTAIN),
 ]
 
 
