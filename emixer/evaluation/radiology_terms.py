@@ -206,7 +206,8 @@ NO_CHANGE = rf"""
 STILL_THERE = rf"""
     {_NOT} (been )?(\S+ly )?(yet )?(been )?{_CHANGED}
     {_NOT} (\S+ly )?(well|fully|completely|entirely|optimally|adequately) ({_SEEN}|evaluated|assessed|characterized)
-    {_NOT} (\S+ly )?(typical|characteristic|specific|kinked|fractured)
+    {_NOT} (\S+ly )?(typical|characteristic|specific|as(?! well)|under|kinked|fractured|advanced)
+    {_NOT} (\S+ly )?(calcified|cavitary|cavitated|spiculated|displaced|angulated|comminuted|loculated|layering)
     {_NOT} (previously|formerly) (been )?{_SEEN}
     {_NOT} (been )?(\S+ly )?{_SEEN}( \S+)?? {_EARLIER}
     (absent|not there) {_EARLIER}
@@ -266,7 +267,7 @@ DOUBT_BEFORE_TERM = r"""
     rule out|r / o|to exclude|to assess|consider
     correlat\S+|recommend\S*|evaluate|assess"""
 DOUBT_AFTER_TERM = rf"""
-    ((is|are|was|were|has|have|remains?) (\S+ )?)?(possible|questioned|suspected|questionable)
+    ((is|are|was|were|has|have|remains?) ((?!not )\S+ )?)?(possible|questioned|suspected|questionable)
     ((is|are|was|were) )?((thought|felt|considered|believed) )?((less|more|most|also|still|thought) )likely
     (is|are|was|were|remains?|seems?) likely(?= ([,(]|given|in|as|based|$))
     ((has|have|is|are|was|were|can|could|may|might) )?not (able to |possible to )?{_EXCLUDED}
