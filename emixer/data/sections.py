@@ -20,7 +20,7 @@ from typing import Literal
 
 from emixer.data.text import clean_text
 
-SECTION_VERSION = 2
+SECTION_VERSION = 3
 MissingFindings = Literal["drop", "impression", "impression-or-last-paragraph", "keep-without-report"]
 
 
@@ -42,23 +42,29 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Section:
-    """name: canonical, "" for what stands before the first header. text: the body, lines and all."""
+    """name: canonical, "" for what stands before the first header. text: the body, lines and all.
+
+    is_titled: the header is the title of the whole report (FINAL REPORT), so that the report may begin right below it.
+    """
 
     name: str
     text: str
+    is_titled: bool = False
 
 
 _NAMES = {
     "findings": r"FINDINGS?(?:\s*(?:AND|&|/|,|OR)\s*(?:IMPRESSIONS?|CONCLUSIONS?))?"
     r"|IMPRESSIONS?\s*(?:AND|&|/)\s*FINDINGS?|(?:CHEST|RADIOGRAPHIC|RADIOLOGICAL|IMAGING|(?:CHEST\s+)?X-?RAY)\s+FINDINGS",
-    "impression": r"(?:FINAL\s+)?IMPRESSIONS?|CONCLUSIONS?|OPINION",
+    "impression": r"(?:FINAL\s+)?IMPRESSIONS?|CONCLUSIONS?|OPINION|SUMMARY",
     "other": r"(?:CLINICAL\s+)?(?:INDICATIONS?|HISTORY|INFORMATION|DATA|STATEMENT|QUESTION)"
     r"|REASON\s+FOR\s+(?:THIS\s+)?(?:EXAM|EXAMINATION|STUDY)|INDICATIONS?\s+(?:AND|FOR)\s+\w+"
     r"|COMPARISONS?(?:\s+(?:STUDY|STUDIES|EXAMS?|FILMS?))?|TECHNIQUES?|EXAM(?:INATION)?S?(?:\s+TYPE)?|STUDY|PROCEDURES?"
     r"|(?:WET|PRELIMINARY)\s+(?:READ|REPORT)|(?:FINAL|INTERIM)\s+REPORT|NOTIFICATIONS?|RECOMMENDATIONS?(?:\(S\))?"
-    r"|ADDEND(?:UM|A)(?:\s*#?\s*\d+)?|DOSE|CONTRAST|ATTENDING|SIGNED(?:\s+BY)?|DICTATED(?:\s+BY)?",
+    r"|ADDEND(?:UM|A)(?:\s*#?\s*\d+)?|DOSE|CONTRAST|ATTENDING|(?:ELECTRONICALLY\s+)?SIGNED(?:\s+BY)?|DICTATED(?:\s+BY)?"
+    r"|(?:UNDERLYING\s+)?MEDICAL\s+CONDITION|PROCEDURE\s+COMMENTS?|END\s+OF\s+IMPRESSION|ACCESSION\s+NUMBER",
     "body": r"(?:RADIOLOGY\s+|X-?RAY\s+)?REPORT|(?:RADIOGRAPHIC\s+)?OBSERVATIONS?|RESULTS?|DESCRIPTION",
 }
+_WHOLE_REPORT = re.compile(r"(?:FINAL|INTERIM)\s+REPORT", re.IGNORECASE)
 _PATTERNS = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _NAMES.items()}
 _PHRASE = "|".join(_NAMES.values())
 _ALONE = "|".join(pattern for name, pattern in _NAMES.items() if name != "body")
@@ -101,6 +107,8 @@ _REFERENCE = re.compile(
     r"(?:\s+(?:sections?|above|below|for|details|full|report|and|findings?|impressions?)){0,4}[\s.!]*",
     re.IGNORECASE,
 )
+_CODE = re.compile(r"\d\s?-[A-Z ,]+")
+"""A summary of CheXpert Plus, such as 2-ABNORMAL, PREVIOUSLY REPORTED."""
 _PARAGRAPH = re.compile(r"\n[ \t]*\n")
 _LAST_PARAGRAPH_WORDS = 4
 
@@ -125,7 +133,10 @@ def split_sections(report: str) -> list[Section]:
         elif name in ("", "other"):
             sections.append((start, end, "body"))
     ends = [start for start, _, _ in sections[1:]] + [len(text)]
-    return [Section(name, text[begin:end]) for (_, begin, name), end in zip(sections, ends, strict=True)]
+    return [
+        Section(name, text[begin:end], bool(_WHOLE_REPORT.search(text, start, begin)))
+        for (start, begin, name), end in zip(sections, ends, strict=True)
+    ]
 
 
 def findings_of(report: str, rule: MissingFindings) -> tuple[str | None, Outcome]:
@@ -195,7 +206,8 @@ def _name(match: re.Match[str]) -> str:
 
 def _last(sections: list[Section], name: str, min_words: int = 1) -> str | None:
     texts = (_clean(section.text) for section in reversed(sections) if section.name == name)
-    return next((text for text in texts if _num_words(text) >= min_words and not _REFERENCE.fullmatch(text)), None)
+    told = (text for text in texts if not _REFERENCE.fullmatch(text) and not _CODE.fullmatch(text))
+    return next((text for text in told if _num_words(text) >= min_words), None)
 
 
 def _clean(text: str) -> str:
@@ -206,7 +218,7 @@ def _last_paragraph(sections: list[Section]) -> str | None:
     """The last paragraph that is not the first one under a header that announces something else."""
     for section in reversed(sections):
         paragraphs = _PARAGRAPH.split(section.text.strip("\n"))
-        if section.name:
+        if section.name and not section.is_titled:
             paragraphs = paragraphs[1:]
         for paragraph in reversed(paragraphs):
             text = _clean(paragraph)

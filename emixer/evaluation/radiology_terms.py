@@ -10,12 +10,13 @@ NO_FINDING = "No Finding"
 
 _EFFUSION = r"""
     (?<!pericardial )effusions?
+    pleural (and|or|/|and / or) pericardial effusions?
     pleural fluid
     (trace|small|tiny|minimal) ((amounts?|quantit(y|ies)|volumes?) of )?fluid(?! (overload|status|levels?))
     hydrothorax
     hydropneumothora(x|ces)"""
 _MASS = r"""
-    mass(es)?
+    (?<!body )mass(es)?(?! effect)
     tumou?rs?
     neoplasms?
     malignanc(y|ies)
@@ -29,16 +30,20 @@ _THICKENING = r"""
     pleural plaques?
     fibrothorax"""
 
+# said of what stands before it, unlike the adjective of another noun ("a large effusion")
+_OF_SUBJECT = r"(?= ([^\w\s]|_+|and|but|with\w*|in|on|at|for|due|given|as|than|since|when|which|compared|today|now|$))"
+_NOT_OF_SUBJECT = r"(normal|not|no|without|but|with|aort\w+|arter\w+|hil(a|ar|um)|effusions?|hernias?|;)"
+
 TERMS: dict[str, str] = {
     "Atelectasis": r"""
         atelecta(sis|ses|tic)
         (lobar|lung|lobe) collapse
         volume loss""",
-    "Cardiomegaly": r"""
+    "Cardiomegaly": rf"""
         cardiomegaly
         cardiac enlargement
         enlarge(d|ment)( of)?( the)? (heart|cardiac|cardio\S*)
-        (heart|cardiac|cardio\S*)( (?!normal|not|no|without|but)\S+){0,6} (enlarged|large|prominent)""",
+        (heart|cardiac|cardio\S*)( (?!{_NOT_OF_SUBJECT} )\S+){{0,6}} (enlarged|(large|prominent){_OF_SUBJECT})""",
     "Consolidation": r"""
         consolidat(ions?|ive)""",
     "Edema": r"""
@@ -48,9 +53,10 @@ TERMS: dict[str, str] = {
         chf
         kerley
         cephalization""",
-    "Enlarged Cardiomediastinum": r"""
-        (widen\w*|enlarge\w*|prominen\w*)( of)?( the)?( \S+)? \w*mediastin\w+
-        \w*mediastin\w+( (?!normal|not|no|without|but)\S+){0,5} (widen\w*|enlarge\w*|prominen\w*)""",
+    "Enlarged Cardiomediastinum": rf"""
+        (widen\w*|enlarge\w*|prominen\w*)( of)?( the)?( (?!and |or |but |with )\w\S*)? \w*mediastin\w+
+        \w*mediastin\w+( (?!({_NOT_OF_SUBJECT}|heart|cardiac) )\S+){{0,5}} (widen\w*|enlargement|prominence)
+        \w*mediastin\w+( (?!({_NOT_OF_SUBJECT}|heart|cardiac) )\S+){{0,5}} (enlarged|prominent){_OF_SUBJECT}""",
     "Fracture": r"""
         fractur(es?|ed)""",
     "Lung Lesion": rf"""{_MASS}{_NODULE}
@@ -59,9 +65,9 @@ TERMS: dict[str, str] = {
         opaci(ty|ties|fications?|fied)
         infiltrat(es?|ions?)
         airspace(?! consolidation)
-        air-space (disease|process)
+        air[ -]space (disease|process)
         interstitial markings
-        densit(y|ies)
+        (?<!bone )(?<!bony )(?<!osseous )(?<!mineral )(?<!metallic )densit(y|ies)
         reticula(tion|r)\S*""",
     "Pleural Effusion": _EFFUSION,
     "Pleural Other": rf"""{_THICKENING}
@@ -81,15 +87,16 @@ TERMS: dict[str, str] = {
         tubes?
         picc
         (central|venous|jugular|subclavian|ij|arterial) lines?
+        ett|ngt|ogt|dob+hof+|swan-ganz|tracheostomy|iabp|balloon pump|cannulas?
         lines?(?= (tips?|terminat\w+|ends?|is in place))
         port-?a-?cath\S*
         mediport
-        (chest|infusion) ports?
+        (chest|infusion|wall|subclavian|jugular|\S+-sided) ports?
         (sternotomy|sternal) wires
-        leads?
+        leads?(?! to)
         stents?
-        (prosthetic|mechanical|\S+ valve) valve
-        valve prosthes\w+
+        (prosthetic|mechanical) (\S+ )?valves?
+        valve (prosthes\w+|replacements?)
         devices?
         drains?""",
     "Effusion": _EFFUSION,
@@ -98,7 +105,7 @@ TERMS: dict[str, str] = {
     "Mass": _MASS,
     "Nodule": _NODULE,
     "Emphysema": r"""
-        (?<!subcutaneous )emphysema\w*
+        (?<!subcutaneous )(?<!tissue )(?<!tissues )(?<!surgical )(?<!mediastinal )emphysema\w*
         bull(ous|ae)
         blebs?
         copd
@@ -113,12 +120,16 @@ TERMS: dict[str, str] = {
 }
 """Terms of each label."""
 
-_NORMAL = r"(normal|unremarkable|within normal limits|not enlarged|not widened|preserved)"
-_NOT_BEFORE_NORMAL = r"(upper limits?|top|borderline|high|mildly|slightly|prominent|enlarged|but|with|except|lungs?)"
+_NOT_LARGE = r"(not|no longer)( \S+ly| (appear|seem)( to be)?)* (enlarged|widened)"
+_NORMAL = rf"(normal|unremarkable|within normal limits|preserved|{_NOT_LARGE})"
+_UPPER_NORMAL = r"(upper (limits?|normal)|(upper|top|high)-normal|top|borderline|high)"
+_NOT_BEFORE_NORMAL = rf"({_UPPER_NORMAL}|mildly|slightly|prominent|enlarged|but|with|except|lungs?)"
+_LISTED = r"(?!(is|are|was|were|appears?|remains?|stable|unchanged)\b)"
 
 NORMAL_STATEMENTS: dict[str, str] = {
     "Cardiomegaly": rf"""
         (heart|cardiac|cardio\S*)\b( (?!{_NOT_BEFORE_NORMAL}\b)[^ ;]+){{0,9}}? {_NORMAL}(?! except)
+        (heart|cardiac)( {_LISTED}[^ ;]+){{0,5}}? lungs( {_LISTED}[^ ;]+){{0,3}}? (is|are|appear) {_NORMAL}(?! except)
         normal( \S+)? (heart|cardiac|cardio\S*)(?! except)""",
     "Enlarged Cardiomediastinum": rf"""
         \w*mediastin\w+\b( (?!{_NOT_BEFORE_NORMAL}\b)[^ ;]+){{0,9}}? {_NORMAL}(?! except)
@@ -130,9 +141,9 @@ NORMAL_STATEMENTS: dict[str, str] = {
 """Statements that negate a label without naming it."""
 
 BORDERLINE_STATEMENTS: dict[str, str] = {
-    "Cardiomegaly": r"""
-        (heart|cardiac|cardio\S*)\b( (?!but\b)[^ ;]+){0,6}? (upper limits?|top|borderline|high)
-        (upper limits?|top|high)[ -]normal( \S+)? (heart|cardiac)
+    "Cardiomegaly": rf"""
+        (heart|cardiac|cardio\S*)\b( (?!but\b)[^ ;]+){{0,6}}? {_UPPER_NORMAL}
+        (upper limits?|top|high|upper)[ -]normal( \S+)? (heart|cardiac)
         borderline (cardiomegaly|heart|cardiac|enlarge\w+)""",
 }
 """Statements that make a label uncertain."""
@@ -146,16 +157,25 @@ _EARLIER = (
     r"|(on|in|at) the (study|film|radiograph|exam\S*) (of|from))"
 )
 _EXCLUDED = r"(be |been )?(\S+ly )?(excluded?|ruled? out)"
+_STATES = r"(small|mild|moderate|minimal|stable|unchanged|persistent|new|worsening)"
+_STATED = (
+    r"(remains?|persists?|(is|are)( again| now| \S+ly)? "
+    r"(small|mild|moderate|large|enlarged|normal|clear|unremarkable|intact|stable|unchanged|present))"
+)
 _HEDGES = r"(likely|probabl[ey]|possibl[ey]|presum\S+)"
 
 CLAUSE_END_BEFORE_TERM = rf"""
-    but|however|although|though|except|aside|apart|despite|while|whereas
-    there|(?<!excluded )(?<!ruled out )(is|are|was|were)|has|have|shows|demonstrates|now|which
+    but|however|although|though|except|aside|apart|other than|despite|while|whereas
+    (?<!nor is )(?<!nor are )there|(?<!excluded )(?<!ruled out )(?<!nor )(?<!no longer seen )(is|are|was|were)
+    has|have|shows|demonstrates|now|which
     (?<!history )(?<!hx )(?<!removed )(?<!withdrawn )(?<!discontinued )(?<!absent )(?<!excluded )(?<!negative for )[;:]
     (?<!consistent )(?<!compatible )(?<!associated )with
     ,(?= (and )?{_HEDGES} )
-    , (and )?((a|an|the) )?(small|mild|moderate|minimal|stable|unchanged|persistent|new|worsening)
-    , (and )?((a|an|the) )?(left|right|bilateral)"""
+    (?<!if any )(?<!if present ), (and )?((a|an|the) )?({_STATES}|left|right|bilateral)"""
+NEGATION_END_BEFORE_TERM = rf"""
+    and ({_STATES}|the|a|an)
+    and(?= ([^ ,;]+ ){{1,4}}?{_STATED} )"""
+"""A new statement, which a negation before it does not reach."""
 CLAUSE_END_AFTER_TERM = r"""
     but|however|although|though|except|while|whereas|there|with|;|after|since|following|because|when|where"""
 HISTORY = r"""
@@ -171,12 +191,23 @@ _CHANGED = (
     r"((in|de)creased?|(un)?changed|resolved|cleared|improved|worsened|progressed|enlarged|larger?|bigger|new|moved|removed"
     r"|different|(well|optimally|properly|ideally) (position|place)\S*)"
 )
+_END = r"(resolution|resolving|clearing|resolved|cleared)( of)?"
+_PARTLY = (
+    r"(partial(ly)?|incomplete(ly)?|near(ly)?|near-complete|near-total|almost|virtual(ly)?)"
+    r"( complete(ly)?| total(ly)?| interval)*"
+)
 NO_CHANGE = rf"""
     (no|not|without){_MUCH} (changes?|(in|de)creased?|changed|difference|improvement)( (in|of|from|since|to))?
-    (no|not) (longer|only)
+    (no|not|lack of|without){_MUCH}( \S+ly| complete)* (changed|{_END})
+    {_PARTLY} {_END}
+    (until|to|ensure|document|confirm|verify)( complete| full| interval)? (resolution|clearing)( of)?
+    (no|not) (longer(?! {_SEEN} )|only|more than)
     not (yet )?(been )?(removed|withdrawn|discontinued)"""
 STILL_THERE = rf"""
     {_NOT} (been )?(\S+ly )?(yet )?(been )?{_CHANGED}
+    {_NOT} (\S+ly )?(well|fully|completely|entirely|optimally|adequately) ({_SEEN}|evaluated|assessed|characterized)
+    {_NOT} (\S+ly )?(typical|characteristic|specific|as(?! well)|under|kinked|fractured|advanced)
+    {_NOT} (\S+ly )?(calcified|cavitary|cavitated|spiculated|displaced|angulated|comminuted|loculated|layering)
     {_NOT} (previously|formerly) (been )?{_SEEN}
     {_NOT} (been )?(\S+ly )?{_SEEN}( \S+)?? {_EARLIER}
     (absent|not there) {_EARLIER}
@@ -190,7 +221,7 @@ NEGATION_BEFORE_TERM = r"""
     no|not|nothing|without|never|nor|neither|denies
     negative for
     (free|absence|lack|clear|clearing|resolution) of
-    absent|resolved
+    absent|resolved|rather than|instead of
     (rules|ruled|ruling) out
     excludes|excluded|excluding"""
 NEGATION_AFTER_TERM = rf"""
@@ -210,6 +241,12 @@ DEVICE_GONE_BEFORE = r"""
 DEVICE_GONE_AFTER = r"""
     (removed|withdrawn|discontinued|pulled|explanted|taken out)
     removal"""
+_PART = r"(tips?|ends?|side ?-?(ports?|holes?))( of( \S+){1,4}?)?"
+_PLACE = r"(position|place|carina|svc|vein|cava|atrium|ventricle|stomach)"
+DEVICE_PART_UNSEEN = rf"""
+    {_PART}( (is|are|was|were))? ({_NOT}|no longer) (\S+ly |well )?({_SEEN}|included|imaged)
+    (is|are|was|were) {_NOT} (in|at|within) (\S+ ){{0,2}}?{_PLACE}"""
+"""A device of which these are said is there."""
 DEVICE_STAYS = rf"""
     {_NOT} (\S+ ){{0,2}}?(removed|withdrawn|discontinued|pulled|explanted|taken out)
     (be|being) (removed|withdrawn|discontinued|pulled)
@@ -230,8 +267,8 @@ DOUBT_BEFORE_TERM = r"""
     rule out|r / o|to exclude|to assess|consider
     correlat\S+|recommend\S*|evaluate|assess"""
 DOUBT_AFTER_TERM = rf"""
-    ((is|are|was|were|has|have|remains?) (\S+ )?)?(possible|questioned|suspected|questionable)
-    ((is|are|was|were) )?((less|more|most|also|still|thought) )likely
+    ((is|are|was|were|has|have|remains?) ((?!not )\S+ )?)?(possible|questioned|suspected|questionable)
+    ((is|are|was|were) )?((thought|felt|considered|believed) )?((less|more|most|also|still|thought) )likely
     (is|are|was|were|remains?|seems?) likely(?= ([,(]|given|in|as|based|$))
     ((has|have|is|are|was|were|can|could|may|might) )?not (able to |possible to )?{_EXCLUDED}
     (can ?not|can't|couldn't|could not) be (\S+ly )?(excluded|ruled out)
@@ -239,7 +276,8 @@ DOUBT_AFTER_TERM = rf"""
     (should|could|may|might|must) (also )?be (considered|present|excluded|ruled out|missed|there|hidden)
     (may|might|could) (also )?(exist|remain|persist)
     (is|are) (doubtful|uncertain)
-    , if (present|any)
+    ((is|are) (small|tiny|minimal|trace|mild) )?, if (present|any)
+    (is|are) (also )?favou?red(?! to)
     (needs?|has|have) to be (considered|excluded|ruled out)
     ((is|are|was|were|remains?) )?(difficult|hard|impossible) to (\S+ )?(exclude|rule out)
     versus|vs\.?

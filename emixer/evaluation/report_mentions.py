@@ -51,6 +51,7 @@ _TERMS = {label: terms.whole_words(lines) for label, lines in terms.TERMS.items(
 _NORMAL = {label: terms.whole_words(lines) for label, lines in terms.NORMAL_STATEMENTS.items()}
 _BORDERLINE = {label: terms.whole_words(lines) for label, lines in terms.BORDERLINE_STATEMENTS.items()}
 _ENDS_BEFORE = terms.whole_words(terms.CLAUSE_END_BEFORE_TERM)
+_NEGATION_ENDS = terms.whole_words(terms.NEGATION_END_BEFORE_TERM)
 _ENDS_AFTER = terms.whole_words(terms.CLAUSE_END_AFTER_TERM)
 _NO_CHANGE = terms.whole_words(terms.NO_CHANGE)
 _HISTORY = terms.whole_words(terms.HISTORY)
@@ -59,6 +60,7 @@ _STILL_THERE = terms.whole_words(terms.STILL_THERE)
 _LEFT_OPEN = terms.whole_words(terms.LEFT_OPEN)
 _DEVICE_GONE_BEFORE = terms.whole_words(terms.DEVICE_GONE_BEFORE)
 _DEVICE_GONE_AFTER = terms.whole_words(terms.DEVICE_GONE_AFTER)
+_DEVICE_PART_UNSEEN = terms.whole_words(terms.DEVICE_PART_UNSEEN)
 _DEVICE_STAYS = terms.whole_words(terms.DEVICE_STAYS)
 _UNDECIDED = terms.whole_words(terms.UNDECIDED)
 _NEGATED_BEFORE = terms.whole_words(terms.NEGATION_BEFORE_TERM)
@@ -107,8 +109,11 @@ def read_sentence(tokens: Sentence) -> dict[str, Mention]:
     for label, reader in _TERMS.items():
         for match in reader.finditer(sentence):
             mention = _judge(sentence, match)
-            if mention is Mention.PRESENT and label == _DEVICES and _device_is_gone(sentence, match):
-                mention = Mention.NEGATED
+            if label == _DEVICES:
+                if mention is Mention.PRESENT and _device_is_gone(sentence, match):
+                    mention = Mention.NEGATED
+                elif mention is Mention.NEGATED and _DEVICE_PART_UNSEEN.search(sentence):
+                    mention = Mention.PRESENT
             if mention is not Mention.UNMENTIONED:
                 _note(found, label, mention)
     for label, reader in _NORMAL.items():
@@ -175,7 +180,8 @@ def _judge(sentence: str, match: re.Match[str]) -> Mention:
         return denied if _NEGATED_BEFORE.search(before[told[-1].end() :]) else Mention.UNMENTIONED
     if _UNDECIDED.search(before):
         return Mention.UNCERTAIN
-    if _NEGATED_BEFORE.search(_without(_NO_CHANGE, before)):
+    statement = sentence[_last_end(_NEGATION_ENDS, sentence, match.start()) : match.start()]
+    if _NEGATED_BEFORE.search(_without(_NO_CHANGE, min(before, statement, key=len))):
         return denied
     if _DOUBT_BEFORE.search(before) or _DOUBT_AFTER.search(after):
         return Mention.UNCERTAIN
@@ -194,6 +200,11 @@ def _device_is_gone(sentence: str, match: re.Match[str]) -> bool:
 
 def _without(pattern: re.Pattern[str], text: str) -> str:
     return f" {' '.join(pattern.sub('', text).split())} "
+
+
+def _last_end(ends: re.Pattern[str], sentence: str, stop: int) -> int:
+    """Where the last match that ends by `stop` ends; what follows `stop` may decide what is a match."""
+    return max((end.end() for end in ends.finditer(sentence) if end.end() <= stop), default=0)
 
 
 def _clause_around(sentence: str, match: re.Match[str]) -> tuple[str, str]:

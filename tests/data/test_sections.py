@@ -236,6 +236,30 @@ def test_a_report_without_findings_follows_the_rule(
     assert findings_of(report, rule) == expected
 
 
+@pytest.mark.parametrize(
+    ("report", "expected"),
+    [
+        (f"   FINAL REPORT\n {CLEAR}\n", (CLEAR, Outcome.LAST_PARAGRAPH)),
+        (f"MEDICAL CONDITION:\n 50 year old.\n{'_' * 30}\n FINAL REPORT\n{CLEAR}", (CLEAR, Outcome.LAST_PARAGRAPH)),
+        ("UNDERLYING MEDICAL CONDITION: fever for two days.\n", (None, Outcome.NO_FINDINGS)),
+        (f"INDICATION: Cough.\n\n{CLEAR}\n\nElectronically signed by: ___ on ___", (CLEAR, Outcome.LAST_PARAGRAPH)),
+        ("HISTORY: Cough.\n\nSUMMARY: No acute disease.", ("No acute disease.", Outcome.IMPRESSION)),
+        (f"FINDINGS: {CLEAR}\nSUMMARY: No acute disease.", (CLEAR, Outcome.FINDINGS)),
+        (
+            "PROCEDURE COMMENTS: One view of the chest.\n\nIMPRESSION: 1. Clear.\n\nEND OF IMPRESSION:\n\n"
+            "SUMMARY: 2-ABNORMAL, PREVIOUSLY REPORTED\n\nACCESSION NUMBER: 7",
+            ("1. Clear.", Outcome.IMPRESSION),
+        ),
+        (
+            "CLINICAL HISTORY: 50 years.\n\nPROCEDURE COMMENTS: One view of the chest.\n\nSUMMARY: 2-ABNORMAL",
+            (None, Outcome.NO_FINDINGS),
+        ),
+    ],
+)
+def test_what_stands_around_a_report_is_not_taken_for_it(report: str, expected: tuple[str | None, Outcome]) -> None:
+    assert findings_of(report, DEFAULT) == expected
+
+
 def test_a_table_cell_may_hold_findings_alone_or_a_whole_report() -> None:
     assert findings_or_whole("The lungs are clear.", "drop") == ("The lungs are clear.", Outcome.WHOLE_TEXT)
     assert findings_or_whole(MIMIC, "drop")[1] == Outcome.FINDINGS

@@ -60,7 +60,7 @@ def read_chexpert(source: ChexpertSource) -> Collection:
         image_path=table["image"],
         labels=table["labels"],
         sex=sexes(table["Sex"]),
-        age_years=whole_years(table["Age"]),
+        age_years=_ages(table["Age"]),
         **reports,
     )
     require_images(images, source.root, not_selected)
@@ -73,6 +73,12 @@ def read_chexpert(source: ChexpertSource) -> Collection:
         has_reports=source.reports is not None,
         not_selected=not_selected,
     )
+
+
+def _ages(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Years; null for the 0 of a few images, which stands for unknown: the collection's patients are adults."""
+    years = whole_years(texts)
+    return pc.if_else(pc.equal(years, 0), pa.scalar(None, years.type), years)
 
 
 def _is_lateral(table: pa.Table) -> pa.ChunkedArray:

@@ -148,6 +148,14 @@ def test_chexperts_laterals_come_with_a_view_of_their_own_where_they_are_asked_f
     assert collection.not_selected == {}
 
 
+def test_the_age_0_of_chexpert_is_unknown(tmp_path: Path) -> None:
+    table = chexpert(tmp_path) / "train.csv"
+    table.write_text(table.read_text().replace("Female,68", "Unknown,0"))
+    train, valid = read_collection(ChexpertSource(root=tmp_path, test_fraction=0)).images.to_pylist()
+    assert (train["sex"], train["age_years"]) == (None, None)
+    assert (valid["sex"], valid["age_years"]) == ("M", 73)
+
+
 PLUS = "path_to_image,frontal_lateral,deid_patient_id,report,section_findings,section_impression,age,split"
 
 
