@@ -25,7 +25,7 @@ def _processors() -> Finding:
     usable, there = len(os.sched_getaffinity(0)), os.cpu_count() or 1
     busy = os.getloadavg()[0]
     words = f"{usable} of {there} CPUs, load {busy:.1f}" if usable < there else f"{there} CPUs, load {busy:.1f}"
-    if busy > usable:
+    if busy > there:  # of the whole machine: other jobs of a node keep to CPUs of their own
         return warning(
             "processors", words,
             "The CPUs are busy with other processes, which slows training. See docs/train.md#on-a-busy-machine.",

@@ -2,8 +2,9 @@
 
 import hmac
 from base64 import b64encode
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -21,6 +22,8 @@ from emixer.live.wish import Wish, read_wish
 from emixer.web.access import bearer_token, digest_of
 from emixer.web.headers import SecurityHeaders
 from emixer.web.requests import RefusedError, answer_refused, read_body
+
+_T = TypeVar("_T")
 
 
 def live_app(drawing: DrawingThread, limit: RateLimit, token_digest: str, name: str) -> Starlette:
@@ -61,7 +64,7 @@ class _Pages:
     async def draw(self, request: Request) -> Response:
         """Pairs, with their images as data URIs."""
         wish = await self._wish(request)
-        return JSONResponse(await self._drawing.run(partial(_answer, self._drawing.sampler, wish)))
+        return JSONResponse(await self._run(partial(_answer, self._drawing.sampler, wish)))
 
     async def download(self, request: Request) -> Response:
         """The same pairs, sampled again, as a file."""
@@ -69,14 +72,20 @@ class _Pages:
         if file_format not in FORMATS:
             raise RefusedError(404, f"There are downloads as {' and '.join(FORMATS)} only.")
         wish = await self._wish(request)
-        made = await self._drawing.run(partial(_file, self._drawing.sampler, wish, file_format))
+        made = await self._run(partial(_file, self._drawing.sampler, wish, file_format))
         return Response(made.content, media_type=made.media_type)
 
     async def _wish(self, request: Request) -> Wish:
         self._require_token(request)
-        wish = read_wish(await read_body(request))
-        self._limit.take()
-        return wish
+        return read_wish(await read_body(request))
+
+    async def _run(self, work: Callable[[], _T]) -> _T:
+        taken = self._limit.take()
+        try:
+            return await self._drawing.run(work)
+        except RefusedError:
+            self._limit.give_back(taken)
+            raise
 
     def _require_token(self, request: Request) -> None:
         token = bearer_token(request.headers.get("authorization"))

@@ -17,8 +17,8 @@ class RateLimit:
         self._most, self._clock = most, clock
         self._taken: deque[float] = deque()
 
-    def take(self) -> None:
-        """Count a request. Raises RefusedError with the time to wait when the limit is reached."""
+    def take(self) -> float:
+        """Count a request, and return its time. Raises RefusedError with the time to wait when the limit is reached."""
         now = self._clock()
         while self._taken and self._taken[0] <= now - _MINUTE_S:
             self._taken.popleft()
@@ -31,3 +31,9 @@ class RateLimit:
                 wait_s,
             )
         self._taken.append(now)
+        return now
+
+    def give_back(self, taken: float) -> None:
+        """Do not count a request that was refused after all. taken: what `take` returned."""
+        if taken in self._taken:  # else it is more than a minute ago
+            self._taken.remove(taken)

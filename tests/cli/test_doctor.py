@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from emixer.cli.main import main
+from emixer.doctor import State, machine
 
 
 @pytest.fixture
@@ -45,6 +46,17 @@ def test_a_machine_on_which_everything_works_is_healthy(ray_cluster: None, no_sl
     assert "ok      SLURM: not found" in told.output
     assert told.output.splitlines()[-1].startswith("No problems, ")
     assert list(tmp_path.iterdir()) == [no_slurm], "nothing is left behind"
+
+
+@pytest.mark.parametrize(("load", "state"), [(60.0, State.OK), (130.0, State.WARNING)])
+def test_the_load_of_a_shared_node_is_weighed_against_all_its_processors(
+    load: float, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {4, 5, 6, 7})
+    monkeypatch.setattr(os, "cpu_count", lambda: 128)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
+    (processors,) = (finding for finding in machine.look() if finding.check == "processors")
+    assert (processors.state, processors.what) == (state, f"4 of 128 CPUs, load {load}")
 
 
 @pytest.mark.ray

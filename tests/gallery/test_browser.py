@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from emixer.config import load_config
+from emixer.gallery.charts import charts_of_run
 from emixer.gallery.page import Comparison, Gallery, Pair, render
 from emixer.stages import gallery
 
@@ -52,6 +53,23 @@ def test_the_charts_are_drawn_and_tell_values_under_the_pointer(page, html: Path
     assert page.evaluate(first).endswith("images")
     page.evaluate(f"{svg}.dispatchEvent(new PointerEvent('pointerleave'))")
     assert page.evaluate(first) == "2"
+
+
+def test_lines_of_a_chart_differ_in_colour_and_tell_nothing_where_they_are_not(page, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    terms = ("total", "image", "rotation", "joint", "report", "image_labels", "image_conditions", "words", "stops",
+             "labels", "conditions")  # fmt: skip
+    metrics = [{"images": images, **{f"generator/{term}": 1.0 for term in terms}} for images in range(600, 1001, 100)]
+    begun = [{"images": images, "generator/words": 2.0} for images in range(100, 600, 100)]
+    (tmp_path / "page.html").write_text(render(Gallery("t", "l", charts=tuple(charts_of_run([*begun, *metrics])))))
+    for dark in (False, True):
+        page.open(tmp_path / "page.html", dark=dark)
+        colours = page.evaluate("[...document.querySelectorAll('.chart path')].map(p => getComputedStyle(p).stroke)")
+        assert len(colours) == len(set(colours)) == len(terms)
+    svg = "document.querySelector('svg[data-chart]')"
+    at = f"{svg}.getBoundingClientRect().left + {svg}.getBoundingClientRect().width * 0.2"
+    page.evaluate(f"{svg}.dispatchEvent(new PointerEvent('pointermove', {{clientX: {at}, bubbles: true}}))")
+    told = page.evaluate(f"[...{svg}.parentElement.querySelectorAll('.legend b')].map(value => value.textContent)")
+    assert sorted(told) == sorted(["- at 100 images", "2", *["-"] * 9])
 
 
 def test_a_label_button_leaves_only_the_pairs_with_that_label(page, html: Path) -> None:  # type: ignore[no-untyped-def]

@@ -141,6 +141,14 @@ def test_wrong_link_refusal_and_lost_server_are_reported(page: Page, live_run: P
     page.wait_for("document.querySelector('#problem').textContent.includes('cannot be reached')")
 
 
+def test_what_a_mail_puts_after_the_link_does_no_harm(page: Page, live: LiveServer) -> None:
+    for more in ("”", "%"):
+        page.open_url("about:blank")
+        page.open_url(live.link + more)
+        page.wait_for(f"{SHOWN} === 4 && {IDLE}")
+    assert page.errors == []
+
+
 def test_page_works_behind_a_proxy_and_says_when_that_answers_instead(page: Page, live: LiveServer) -> None:
     with proxy_to(live.port) as proxy:
         page.open_url(f"{proxy.url}#{live.token}")

@@ -139,8 +139,10 @@ def limited(live_run: Path) -> Iterator[LiveServer]:
 
 
 def test_draws_beyond_the_limit_per_minute_are_refused(limited: LiveServer) -> None:
-    assert [limited.draw(num=1).status for _ in range(2)] == [200, 200]
-    assert limited.draw(num=17).status == 413  # a refused request does not count
+    refused = [limited.draw(labels=["Oedema"]).status, limited.draw(num=17).status]
+    refused.append(limited.download("parquet", kind="interpolation").status)
+    assert refused == [422, 413, 422]
+    assert [limited.draw(num=1).status for _ in range(2)] == [200, 200]  # a refused request does not count
     answer = limited.draw(num=1)
     assert answer.status == 429
     assert 1 <= int(answer.headers["retry-after"]) <= 60

@@ -83,6 +83,14 @@ def test_wrong_link_is_reported_and_shows_nothing(served: StudyServer, page: Pag
     assert not [url for url in page.requests if "/pairs/" in url]
 
 
+def test_what_a_mail_puts_after_the_link_does_no_harm(served: StudyServer, page: Page) -> None:
+    for more in ("”", "%", ">.", "%20"):
+        page.open_url("about:blank")
+        page.open_url(served.link(0) + more)
+        page.wait_for(_ENABLED)
+    assert page.errors == []
+
+
 def test_double_click_saves_once_and_an_incomplete_pair_says_what_is_missing(
     served: StudyServer, reader: int, open_page: OpenPage
 ) -> None:

@@ -192,6 +192,6 @@ def test_record_names_everything_that_determines_the_bytes(tree: Path) -> None:
     record = json.loads((tree / "phantom.json").read_text())
     assert record == {
         "studies": STUDIES, "seed": 4, "height_px": 96, "duplicate_fraction": 0.2, "validate_fraction": 0.1,
-        "test_fraction": 0.1, "broken_files": 8, "layout": "mimic-cxr-jpg", "drawing_version": 1, "layout_version": 1,
+        "test_fraction": 0.1, "broken_files": 8, "layout": "mimic-cxr-jpg", "drawing_version": 2, "layout_version": 1,
         "complete": True,
     }  # fmt: skip

@@ -33,7 +33,7 @@ FACTORS = "factors.parquet"
 BROKEN = "broken.csv"
 CHECKSUMS = "SHA256SUMS.txt"
 RECORD = "phantom.json"
-DRAWING_VERSION = 1
+DRAWING_VERSION = 2
 """Changes whenever the same seed would give other bytes."""
 
 _STATE = ".phantom"
@@ -146,7 +146,7 @@ def finish(collection: Collection) -> None:
     for name, content in LAYOUTS[collection.layout].documents(lambda: _rows(out)):
         write_json(out / name, content)
     if collection.broken_files:
-        _write_csv(out / BROKEN, ("path", "damage"), _broken_rows(_rows(out)))
+        _write_csv(out / BROKEN, ("path", "damage"), _broken_rows(_rows(out), LAYOUTS[collection.layout]))
     _write_factors(out / FACTORS, _tables(out))
     with written_aside(out / CHECKSUMS) as aside, aside.open("w", encoding="utf-8") as file:
         for line in _checksum_lines(collection):
@@ -243,7 +243,7 @@ def _rows(out: Path) -> Iterator[dict[str, Any]]:
         yield from block.to_pylist()
 
 
-def _broken_rows(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+def _broken_rows(rows: Iterable[dict[str, Any]], layout: Layout) -> Iterator[tuple[str, str]]:
     """The file that each damage concerns; once a study."""
     seen: set[str] = set()
     for row in rows:
@@ -252,7 +252,7 @@ def _broken_rows(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
         seen.add(row["study_id"])
         home = f"files/p{row['subject_id'][:2]}/p{row['subject_id']}/s{row['study_id']}"
         is_image = row["damage"] in {str(damage) for damage in IMAGE_DAMAGES}
-        yield f"{home}/{row['dicom_id']}.jpg" if is_image else f"{home}.txt", row["damage"]
+        yield layout.image_path(row) if is_image else f"{home}.txt", row["damage"]
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:

@@ -94,6 +94,7 @@ class MimicCxr(MimicCxrJpg):
     """The same with DICOM images."""
 
     title = "MIMIC-CXR 2.0.0 (DICOM) with the tables of MIMIC-CXR-JPG"
+    version = 2
     ingest = "mimic-cxr --image-format dicom"
     dicom = True
     suffix = ".dcm"

@@ -22,6 +22,7 @@ from emixer.data.phantom.wording import (
     negative,
     normal_lungs,
     positive,
+    praises_bones,
     summary,
     without_history,
 )
@@ -90,7 +91,12 @@ def _body(
 ) -> list[Sentence]:
     present = findings.present()
     stated = [label for label in _ORDER if label in present and label not in uncertain]
-    sentences = [sentence for label in stated for sentence in positive(rng, findings, label)]
+    known = before.present() if before else frozenset()
+    sentences = [
+        sentence if label in known else without_history(sentence)
+        for label in stated
+        for sentence in positive(rng, findings, label)
+    ]
     sentences += [hedged(rng, findings, label) for label in _ORDER if label in uncertain]
     sentences += _changes(rng, stated, findings, before)
     if not _LUNG_LABELS & (present | uncertain) and rng.random() < 0.75:
@@ -98,7 +104,9 @@ def _body(
     absent = frozenset(Label) - present - uncertain - {Label.NO_FINDING, Label.SUPPORT_DEVICES}
     sentences += negative(rng, absent)[: max(1, _MOST_SENTENCES - len(sentences))]
     if len(sentences) < 3 or (len(sentences) < 6 and rng.random() < 0.35):
-        sentences.append(background(rng))
+        remark = background(rng)
+        if Label.FRACTURE not in present or not praises_bones(remark):
+            sentences.append(remark)
     return sentences
 
 

@@ -52,7 +52,7 @@ def positive(rng: np.random.Generator, findings: Findings, label: Label) -> list
 
 
 def without_history(sentence: Sentence) -> Sentence:
-    """The sentence as it stands in a patient's first report, which has nothing to look back on."""
+    """The sentence as it stands where no previous study shows what it tells of."""
     text = re.sub(r"^Again (?:seen|noted) (is|are)", r"There \1", sentence.text)
     text = text.replace("is again seen", "is present").replace("in unchanged position", "in place")
     return Sentence(text.replace("stable and unremarkable", "unremarkable"), sentence.states)
@@ -96,6 +96,11 @@ def background(rng: np.random.Generator) -> Sentence:
     return Sentence(expand(rng, _BACKGROUND[int(rng.integers(len(_BACKGROUND)))]))
 
 
+def praises_bones(remark: Sentence) -> bool:
+    """Whether a remark would contradict a fracture."""
+    return _WHOLE_BONES.search(remark.text) is not None
+
+
 def comparison(rng: np.random.Generator, label: Label, before: float, now: float) -> Sentence:
     """How a finding has changed since the patient's previous study; severities 0..1."""
     if before == 0:
@@ -106,8 +111,7 @@ def comparison(rng: np.random.Generator, label: Label, before: float, now: float
         change = "has (decreased|improved)"
     else:
         change = "(is|remains|appears) (unchanged|stable|similar)"
-    template = "The {noun} {change} (since|compared to|in comparison with) the (prior|previous) "
-    "(study|radiograph|exam) of ___."
+    template = "The {noun} {change} (since|compared to|in comparison with) the (prior|previous) study."
     return Sentence(expand(rng, template, noun=_CHANGING_NOUNS[label], change=change), {label: 1})
 
 
@@ -467,6 +471,7 @@ _BACKGROUND = (
     "The (soft tissues|bones) are unremarkable.",
     "Lung volumes are (normal|adequate).",
 )
+_WHOLE_BONES = re.compile(r"(osseous|bony) structures|bones")
 
 _CHANGING_NOUNS = {
     Label.PLEURAL_EFFUSION: "pleural effusion",

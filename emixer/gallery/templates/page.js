@@ -51,6 +51,8 @@ if (slider) {
 // Charts: the legend shows the values under the pointer
 const chartPoints = JSON.parse(document.getElementById("chart-points").textContent);
 
+const APART = 4; // points of one place: means over blocks of other lengths lie up to a block apart
+
 function nearest(points, x) {
   return points.reduce((best, point) => (Math.abs(point[0] - x) < Math.abs(best[0] - x) ? point : best));
 }
@@ -62,8 +64,11 @@ for (const svg of document.querySelectorAll("svg[data-chart]")) {
   svg.addEventListener("pointermove", (event) => {
     const box = svg.getBoundingClientRect();
     const x = ((event.clientX - box.left) / box.width) * svg.viewBox.baseVal.width;
-    const first = nearest(lines[0], x);
-    lines.forEach((points, index) => { values[index].textContent = nearest(points, first[0])[3]; });
+    const first = nearest(lines.flat(), x);
+    lines.forEach((points, index) => {
+      const point = nearest(points, first[0]);
+      values[index].textContent = Math.abs(point[0] - first[0]) <= APART ? point[3] : "-"; // begins later, or ended before
+    });
     values[0].textContent += ` at ${first[2]} images`;
     cursor.setAttribute("x1", first[0]);
     cursor.setAttribute("x2", first[0]);

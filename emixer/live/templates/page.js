@@ -1,7 +1,8 @@
 // The page: reads the form, requests pairs, shows them and offers downloads.
 const byId = (id) => document.getElementById(id);
 const form = byId("wish");
-const token = decodeURIComponent(location.hash.slice(1));
+// a mail may put a quote or a full stop after the link
+const token = /^[\w-]*/.exec(location.hash.slice(1))[0];
 let shown = null; // the wish shown on the page; downloads repeat it
 
 async function ask(path, wish) {

@@ -26,7 +26,8 @@ async function ask(path, options = {}) {
     "sent again. If this goes on, please tell the person who runs the study.");
 }
 
-const token = decodeURIComponent(location.hash.slice(1));
+// a mail may put a quote or a full stop after the link
+const token = /^[\w-]*/.exec(location.hash.slice(1))[0];
 const viewer = new Viewer(byId("canvas"), showView);
 const form = new Form(byId("answers"), keepDraft);
 const loaded = new Map(); // place -> promise of {report, image, version, rating}

@@ -1,5 +1,6 @@
 """The phantom in the layouts of published collections: each is read back by the source of that collection."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,18 @@ def test_an_interrupted_drawing_goes_on_and_gives_the_same_bytes(drawn: tuple[st
     finish(collection)
     for name in ("SHA256SUMS.txt", "factors.parquet"):
         assert (collection.out / name).read_bytes() == (root / name).read_bytes()
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if LAYOUTS[name].has_report_files])
+def test_broken_files_are_listed_by_the_names_that_they_have(layout: str, tmp_path: Path) -> None:
+    collection = Collection(tmp_path / "broken", 8, Settings(seed=4, height_px=96), broken_files=8, layout=layout)
+    collection.begin()
+    write_block(collection, 0, 8)
+    finish(collection)
+    with (collection.out / "broken.csv").open() as file:
+        damaged = {row["damage"]: row["path"] for row in csv.DictReader(file)}
+    assert len(damaged) == 8
+    assert [damage for damage, path in damaged.items() if not (collection.out / path).exists()] == ["missing report"]
 
 
 def test_the_rsna_layout_says_whose_images_they_are(drawn: tuple[str, Path]) -> None:

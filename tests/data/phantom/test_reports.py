@@ -55,6 +55,10 @@ def test_a_study_is_the_same_in_every_process() -> None:
     assert first == second
 
 
+def in_one_line(study: Study) -> str:
+    return re.sub(r"\s+", " ", study.report.text)
+
+
 def stated(text: str) -> dict[Label, int]:
     """Labels of the findings and impression of a report, by key words: 1 beats -1 beats 0."""
     headers = r"COMPARISONS?|TECHNIQUE|INDICATION|HISTORY|REASON FOR EXAM|CLINICAL \w+"
@@ -85,6 +89,38 @@ def test_what_is_drawn_is_stated_and_what_is_denied_is_not_drawn(studies: list[S
             assert (value, label in present) != (1, False) or label is Label.NO_FINDING
         missing = present - set(study.report.states) - {Label.NO_FINDING}
         assert not missing
+
+
+def test_a_comparison_ends_before_the_next_sentence_begins(studies: list[Study]) -> None:
+    compared = [
+        said
+        for study in studies
+        for said in re.findall(r"(?:since|compared to|comparison with) the [^.]*", in_one_line(study))
+    ]
+    assert len(compared) > 10
+    assert {said.split()[-1] for said in compared} == {"study"}, compared
+
+
+def test_nothing_is_both_seen_again_and_new(studies: list[Study]) -> None:
+    changes = Counter()
+    for study in studies:
+        text = in_one_line(study).lower()
+        for noun, is_new in re.findall(
+            r"the (pleural effusion|pneumothorax|pulmonary edema|cardiomegaly|consolidation)"
+            r" (?:(?:is|appears) (new)|has|is|remains|appears)",
+            text,
+        ):
+            seen_again = re.search(rf"(again (seen|noted)[^.]*{noun.split()[-1]}|{noun} is again)", text)
+            assert not (is_new and seen_again), text
+            changes[is_new or "known"] += 1
+    assert min(changes["new"], changes["known"]) > 5
+
+
+@pytest.mark.parametrize("index", [2779, 5114, 7801])  # those with a fracture whose remark is about bones
+def test_bones_with_a_fracture_are_not_called_unremarkable(index: int) -> None:
+    study = make_study(Settings(seed=0), index)
+    assert study.report.states[Label.FRACTURE] == 1
+    assert not re.search(r"(osseous|bony) structures|bones", in_one_line(study))
 
 
 def test_no_finding_excludes_every_other_label_but_devices(studies: list[Study]) -> None:
