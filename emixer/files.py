@@ -24,6 +24,7 @@ from emixer.errors import RunFolderError, StorageError
 logger = logging.getLogger(__name__)
 
 _ASIDE = ".partial-"
+_OLD = ".replaced-"
 _LOCK = ".lock"
 _KINDS = (
     (stat.S_ISDIR, "folder"),
@@ -110,11 +111,17 @@ def sha256_of(path: Path) -> str:
 
 def is_partial(path: Path) -> bool:
     """Return whether an interrupted `written_aside` may have left `path` behind."""
-    return path.name.startswith(_ASIDE)
+    return path.name.startswith((_ASIDE, _OLD))
 
 
 def remove_partials(folder: Path) -> None:
     """Delete what an interrupted run left behind in `folder`. Call only while no other writer is active there."""
+    for old in folder.glob(f"{_OLD}*"):
+        path = folder / old.name.removeprefix(_OLD).rpartition("-")[0]
+        if path.exists():
+            _remove(old)
+        else:  # killed between the two renames
+            old.replace(path)
     for path in folder.glob(f"{_ASIDE}*"):
         _remove(path)
 
@@ -267,9 +274,13 @@ def _replace(aside: Path, path: Path) -> None:
     if not (aside.is_dir() and path.exists()):
         aside.replace(path)
         return
-    old = path.with_name(f"{_ASIDE}old-{path.name}-{uuid.uuid4().hex[:8]}")
+    old = path.with_name(f"{_OLD}{path.name}-{uuid.uuid4().hex[:8]}")
     path.replace(old)  # a folder cannot be renamed over a non-empty one
-    aside.replace(path)
+    try:
+        aside.replace(path)
+    except OSError:
+        old.replace(path)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -1,5 +1,6 @@
 """A reader sees the old file or the complete new one, and a full disk harms nothing."""
 
+import errno
 import json
 import os
 import subprocess
@@ -62,6 +63,49 @@ def test_killed_writer_leaves_the_old_file_intact(tmp_path: Path) -> None:
     assert len(contents(tmp_path)) == 2
     files.remove_partials(tmp_path)
     assert contents(tmp_path) == ["a.txt"]
+
+
+def folder_named(path: Path, content: str) -> None:
+    with files.written_aside(path) as aside:
+        aside.mkdir()
+        (aside / "a.txt").write_text(content)
+
+
+def test_old_folder_comes_back_if_the_new_one_cannot_take_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, replace = tmp_path / "model", Path.replace
+    folder_named(path, "old")
+
+    def full(source: Path, target: Path) -> Path:
+        if target == path and source.name.startswith(".partial-"):
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(source), None, str(target))
+        return replace(source, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(StorageError):
+        folder_named(path, "new")
+    assert (path / "a.txt").read_text() == "old"
+    assert contents(tmp_path) == ["model"]
+
+
+def test_folder_of_a_writer_killed_between_its_renames_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "my-model"
+    folder_named(path, "old")
+    code = (
+        "import os, sys; from pathlib import Path; from emixer.files import written_aside\n"
+        "replace = Path.replace\n"
+        "def killed_after(*names): replace(*names); os.kill(os.getpid(), 9)\n"
+        "Path.replace = killed_after\n"
+        "with written_aside(Path(sys.argv[1])) as aside: aside.mkdir()\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, path], check=False)
+    assert killed.returncode == -9
+    assert not path.exists()
+    assert all(map(files.is_partial, tmp_path.iterdir()))
+    files.remove_partials(tmp_path)
+    assert contents(tmp_path) == ["my-model"]
+    assert (path / "a.txt").read_text() == "old"
 
 
 def test_folder_replaces_a_folder(tmp_path: Path) -> None:
