@@ -116,8 +116,8 @@ class Reporter(Protocol):
     def finish(self) -> None:
         """Called once, after the last checkpoint."""
 
-    def close(self) -> None:
-        """Called once, however the training ends."""
+    def close(self, has_failed: bool) -> None:
+        """Called once, however the training ends. has_failed: by an exception."""
 
 
 @dataclass

@@ -4,7 +4,6 @@ Independent of Ray: training in one process needs none.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
@@ -58,5 +57,10 @@ def train_from_last(plan: TrainPlan[State], device: torch.device, windows: ReadW
     iterations = -(-(plan.schedule.images - state.images) // state.images_per_iteration)
     images = iterations * state.images_per_iteration // world_size()
     stream = BatchStream(plan.reader, rows, state.position, rank(), windows, images)
-    with closing(plan.make_reporter(plan, state)) as reporter:
+    reporter = plan.make_reporter(plan, state)
+    has_failed = True
+    try:
         train(state, plan.advance, stream, reporter)
+        has_failed = False
+    finally:
+        reporter.close(has_failed)

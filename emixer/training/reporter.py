@@ -62,10 +62,10 @@ class Recorder:
     def finish(self) -> None:
         """Do nothing."""
 
-    def close(self) -> None:
-        """Send what trackers have not sent yet."""
+    def close(self, has_failed: bool) -> None:
+        """Send what trackers have not sent yet, and how the training ended."""
         for tracker in self._trackers:
-            tracker.close()
+            tracker.close(has_failed)
 
     def _keep_if_best(self, value: float) -> None:
         """Save a checkpoint as the best if the first worker's `value` is lower than any before."""

@@ -25,7 +25,8 @@ class Tracker:
     name: str
     write: Callable[[Values, int], Any]
     """Takes finite values and the number of images trained on."""
-    end: Callable[[], Any]
+    end: Callable[[bool], Any]
+    """Takes whether the training failed."""
     has_failed: bool = False
 
     def log(self, values: Values, images: int) -> None:
@@ -38,10 +39,10 @@ class Tracker:
             self.has_failed = True
             logger.warning("%s fails, and records no more of this training: %s", self.name, error)
 
-    def close(self) -> None:
-        """Send what is left. Raises nothing."""
+    def close(self, has_failed: bool) -> None:
+        """Send what is left, and how the training ended. Raises nothing."""
         with suppress(Exception):
-            self.end()
+            self.end(has_failed)
 
 
 def open_trackers(folder: RunFolder, names: Sequence[str], images: int) -> list[Tracker]:
@@ -70,7 +71,7 @@ def _tensorboard(folder: RunFolder, images: int) -> Tracker:
             board.add_scalar(name, value, images)
         board.flush()
 
-    return Tracker("TensorBoard", write, board.close)
+    return Tracker("TensorBoard", write, lambda _: board.close())
 
 
 def _wandb(folder: RunFolder) -> Tracker:
@@ -79,7 +80,11 @@ def _wandb(folder: RunFolder) -> Tracker:
         project=_PROJECT, name=folder.path.name, dir=str(folder.path), id=folder.tracked_as("wandb"), resume="allow"
     )
     folder.keep_tracked_as("wandb", run.id)
-    return Tracker("W&B", lambda values, images: run.log(values, step=images), run.finish)
+    return Tracker(
+        "W&B",
+        lambda values, images: run.log(values, step=images),
+        lambda has_failed: run.finish(exit_code=int(has_failed)),
+    )
 
 
 def _mlflow(folder: RunFolder) -> Tracker:
@@ -92,4 +97,4 @@ def _mlflow(folder: RunFolder) -> Tracker:
     def write(values: Values, images: int) -> None:
         mlflow.log_metrics({name.replace("/", "."): value for name, value in values.items()}, step=images)
 
-    return Tracker("MLflow", write, mlflow.end_run)
+    return Tracker("MLflow", write, lambda has_failed: mlflow.end_run("FAILED" if has_failed else "FINISHED"))

@@ -25,12 +25,17 @@ def test_a_run_that_resumes_is_one_run_in_mlflow_and_its_namesake_another(
     mlflow: Any, tiny_config: Config, tmp_path: Path, train_locally: Train
 ) -> None:
     config = with_overrides(tiny_config, {"train.trackers": ["mlflow"], "train.images": 96})
+    client = mlflow.MlflowClient()
+
+    def tracked() -> list[Any]:
+        (experiment,) = (each for each in client.search_experiments() if each.name == "emixer")
+        return list(client.search_runs([experiment.experiment_id]))
+
     for study in ("one", "other"):
         train_locally(config, tmp_path / study / "trial", killed_after=64)
+        assert [run.info.status for run in tracked()].count("FAILED") == 1
         train_locally(config, tmp_path / study / "trial")
-    client = mlflow.MlflowClient()
-    (experiment,) = (each for each in client.search_experiments() if each.name == "emixer")
-    runs = client.search_runs([experiment.experiment_id])
+    runs = tracked()
     assert [run.info.run_name for run in runs] == ["trial", "trial"]
     for run in runs:
         assert run.info.status == "FINISHED"
@@ -47,7 +52,7 @@ def test_a_tracker_that_fails_does_not_end_the_training(
     (tmp_path / "mlflow").touch()
     for images in (65, 66):
         tracker.log({"x": 1.0}, images)
-    tracker.close()
+    tracker.close(has_failed=False)
     assert sum("MLflow fails, and records no more" in message for message in caplog.messages) == 1
     train_locally(config, tmp_path / "run")
     assert sum("mlflow cannot be opened" in message for message in caplog.messages) == 1
