@@ -83,10 +83,10 @@ def test_wrong_link_is_reported_and_shows_nothing(served: StudyServer, page: Pag
     assert not [url for url in page.requests if "/pairs/" in url]
 
 
-def test_what_a_mail_puts_after_the_link_does_no_harm(served: StudyServer, page: Page) -> None:
+def test_what_a_mail_puts_after_the_link_does_no_harm(served: StudyServer, reader: int, page: Page) -> None:
     for more in ("”", "%", ">.", "%20"):
         page.open_url("about:blank")
-        page.open_url(served.link(0) + more)
+        page.open_url(served.link(reader) + more)
         page.wait_for(_ENABLED)
     assert page.errors == []
 
@@ -205,8 +205,10 @@ def test_window_level_zoom_and_pan_by_keys_mouse_and_touch(reader: int, open_pag
     assert brightness(page) == plain
     page.press("n")
     assert brightness(page)[0] == pytest.approx(255 - plain[0], abs=2)
-    page.press("f", "h", "h", "h", "h")
-    assert brightness(page)[1] > plain[1] * 1.2
+    page.press("f", "l", "l", "l", "l")  # more contrast alone may clip an image that is bright or dark in the middle
+    assert brightness(page)[1] < plain[1] / 1.2
+    page.press("h", "h", "h", "h")
+    assert brightness(page)[1] == pytest.approx(plain[1], rel=0.1)
     page.press("f")
     x, y = page.evaluate("(b => [b.x + b.width / 2, b.y + b.height / 2])(canvas.getBoundingClientRect())")
     for kind, button, place in (

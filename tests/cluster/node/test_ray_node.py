@@ -21,7 +21,7 @@ def test_ask_ray_waits_for_the_node_and_no_file_is_left(tmp_path: Path, disk: Pa
     with head_node(tmp_path, disk) as (head, process, log):
         state = None
         while state is None and process.poll() is None:
-            state = ask_ray(head, "--nodes=1", "--patience=20")
+            state = ask_ray(head, "--nodes=1", "--patience=120")
         assert state is not None, log.read_text()
         assert (list(state["joined"]), state["nodes"], state["demands"]) == (["head"], 1, [])
         too_many = ask_ray(head, "--nodes=2", "--patience=0.5")
