@@ -117,7 +117,7 @@ def demo_steps(config: Config, out: Path, given: Sequence[str]) -> tuple[Step, .
              words("phantom", out=phantom)),
         Step("ingests them into shards", quarter, words("ingest", "mimic-cxr", root=phantom, out=shards)),
         Step(f"trains on {config.train.images:,} images: words first, then images, then the full objective",
-             "four minutes", words("train", shards=shards, run=run)),
+             "five minutes", words("train", shards=shards, run=run)),
         Step(f"generates {config.generate.num or 1000:,} pairs", quarter, words("generate", run=run, out=dataset)),
         Step("audits them: do they repeat what the model was trained on?", quarter,
              words("audit", shards=shards, dataset=dataset)),
