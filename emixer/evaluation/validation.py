@@ -52,7 +52,7 @@ from emixer.evaluation.pair_metrics import (
     label_areas,
     measured_labels,
     variety,
-)  # fmt: skip
+)
 from emixer.evaluation.report_mentions import mentions, reads_language
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, LabelPrior, ModelSpec, PairedModel

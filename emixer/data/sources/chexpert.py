@@ -76,7 +76,7 @@ def read_chexpert(source: ChexpertSource) -> Collection:
 
 
 def _ages(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Years; null for the 0 of a few images, which stands for unknown: the collection's patients are adults."""
+    """Years; null for 0, which the loader of torchxrayvision takes for unknown as well."""
     years = whole_years(texts)
     return pc.if_else(pc.equal(years, 0), pa.scalar(None, years.type), years)
 
