@@ -105,7 +105,7 @@ class ImageFolderSource(Section):
     sex_column: str | None = None
     """Column with the patient's sex: F, M, female or male."""
     age_column: str | None = None
-    """Column with the patient's age at the image's date, in whole years: 58, 58.0 or 058Y."""
+    """Column with the patient's age at the image's date: 58, 58.5, 058Y, 007M; of a group (60-64, 90+), the lowest."""
     manufacturer_column: str | None = None
     """Column with the manufacturer of the device."""
     sex_and_age_from_headers: bool = False

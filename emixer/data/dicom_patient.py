@@ -6,18 +6,16 @@
 Neither says anything of the image, so nothing that is wrong with them keeps one out.
 """
 
-import re
 from typing import TYPE_CHECKING
 
-from emixer.data.schema import OLDEST_YEARS
+from emixer.data.ages import whole_years
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 PATIENT_TAGS = ("PatientSex", "PatientAge")
 
-_AGE = re.compile(r"(\d{1,3})([DWMY]?)")
-_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12, "Y": 1, "": 1}
+_NO_YEARS = ("0", "00", "000", "0Y", "00Y", "000Y")
 
 
 def sex_of(header: "Dataset") -> str | None:
@@ -32,11 +30,8 @@ def age_years_of(header: "Dataset") -> int | None:
     No years at all are none either: 000Y is what de-identification and devices without a date of birth write, while an
     infant's age stands in days, weeks or months.
     """
-    age = _AGE.fullmatch(_text(header, "PatientAge").upper())
-    if age is None or (int(age[1]) == 0 and _PER_YEAR[age[2]] == 1):
-        return None
-    years = int(int(age[1]) / _PER_YEAR[age[2]])
-    return years if years <= OLDEST_YEARS else None
+    age = _text(header, "PatientAge")
+    return None if age.upper() in _NO_YEARS else whole_years(age)
 
 
 def _text(header: "Dataset", keyword: str) -> str:

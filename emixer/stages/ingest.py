@@ -167,8 +167,9 @@ def _left_out(manifest: dict[str, Any]) -> list[str]:
         for reason, n in counts.items()
     ]
     lines = ["Excluded (listed in quarantine.parquet):", *lines] if lines else ["Excluded: none"]
-    lines += [f"  {count:>10,}  not selected: {reason}" for reason, count in manifest["not_selected"].items()]
-    lines += [f"  {count:>10,}  {remark}" for remark, count in manifest["remarks"].items()]
+    for title, counts in (("Not selected:", manifest["not_selected"]), ("Also noticed:", manifest["remarks"])):
+        if counts:
+            lines += [title, *(f"  {count:>10,}  {what}" for what, count in counts.items())]
     return [*lines, *_unmapped(manifest["unmapped_labels"])]
 
 

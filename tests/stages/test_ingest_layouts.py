@@ -29,6 +29,13 @@ def test_phantom_in_another_layout_is_ingested_by_one_command(layout: str, tmp_p
     manifest = json.loads((out / "manifest.json").read_text())
     kept = sum(split["images"] for split in manifest["splits"].values())
     assert kept + sum(manifest["left_out"].get("duplicate", {}).values()) == manifest["images_selected"] > 8
+    assert manifest["not_selected"] or manifest["remarks"]
+    summary = taken.output.splitlines()
+    for title, counts in (("Not selected:", manifest["not_selected"]), ("Also noticed:", manifest["remarks"])):
+        assert (title in summary) == bool(counts), taken.output
+        if counts:
+            listed = summary[summary.index(title) + 1 :][: len(counts)]
+            assert listed == [f"  {count:>10,}  {what}" for what, count in counts.items()]
     shards = ShardSet.open(out)
     rows = [row for split in shards.splits for path in shards.files(split) for row in pq.read_table(path).to_pylist()]
     assert {row["source"] for row in rows} == {"phantom"}

@@ -280,9 +280,14 @@ class Brax(Layout):
     def _entry(self, row: Row) -> tuple[Any, ...]:
         view = {"LATERAL": "L"}.get(row["projection"], row["projection"])
         return (
-            self.image_path(row), f"id_{row['subject_id']}", row["sex"], row["age_years"], row["study_id"],
+            self.image_path(row), f"id_{row['subject_id']}", row["sex"], _five_years(row["age_years"]), row["study_id"],
             *_four_values(row), view, "emixer",
         )  # fmt: skip
+
+
+def _five_years(age: int) -> str:
+    """The first year of its group, as BRAX is de-identified."""
+    return "85 or more" if age >= 85 else str(age // 5 * 5)
 
 
 LAYOUTS: dict[str, Layout] = {

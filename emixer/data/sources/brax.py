@@ -19,7 +19,10 @@ from emixer.data.sources.collection import (
     split_by_subject,
 )
 from emixer.data.sources.tables import (
+    AGE_EXPECTED,
     LABELS,
+    SEX_EXPECTED,
+    ages,
     find_table,
     label_vectors,
     read_table,
@@ -28,7 +31,7 @@ from emixer.data.sources.tables import (
     require_unique,
     require_version,
     sexes,
-    whole_years,
+    unread_cells,
 )
 
 _TABLE = "master_spreadsheet_update.csv"
@@ -58,11 +61,17 @@ def read_brax(source: BraxSource) -> Collection:
         image_path=table["PngPath"],
         labels=table[LABELS],
         sex=sexes(table["PatientSex"]),
-        age_years=whole_years(table["PatientAge"]),
+        age_years=ages(table["PatientAge"]),
         manufacturer=table["Manufacturer"],
     )
     require_images(images, path, not_selected)
     require_disjoint_subjects(images, path)
     return Collection(
-        source="brax", images=images, label_names=CHEXPERT, images_root=source.root, not_selected=not_selected
+        source="brax",
+        images=images,
+        label_names=CHEXPERT,
+        images_root=source.root,
+        not_selected=not_selected,
+        remarks=unread_cells("PatientSex", SEX_EXPECTED, table["PatientSex"], images["sex"])
+        | unread_cells("PatientAge", AGE_EXPECTED, table["PatientAge"], images["age_years"]),
     )

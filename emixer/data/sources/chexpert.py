@@ -25,13 +25,16 @@ from emixer.data.sources.collection import (
     split_by_subject,
 )
 from emixer.data.sources.tables import (
+    AGE_EXPECTED,
+    SEX_EXPECTED,
+    ages,
     find_table,
     label_vectors,
     read_table,
     require_unique,
     require_version,
     sexes,
-    whole_years,
+    unread_cells,
 )
 from emixer.errors import SourceError
 
@@ -72,12 +75,14 @@ def read_chexpert(source: ChexpertSource) -> Collection:
         images_root=source.root,
         has_reports=source.reports is not None,
         not_selected=not_selected,
+        remarks=unread_cells("Sex", SEX_EXPECTED, table["Sex"], images["sex"])
+        | unread_cells("Age", f"{AGE_EXPECTED}, and not 0", table["Age"], images["age_years"]),
     )
 
 
 def _ages(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     """Years; null for 0, which the loader of torchxrayvision takes for unknown as well."""
-    years = whole_years(texts)
+    years = ages(texts)
     return pc.if_else(pc.equal(years, 0), pa.scalar(None, years.type), years)
 
 

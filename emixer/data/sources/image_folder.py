@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from emixer.config.ingest import ImageFolderSource
 from emixer.data.labels import CHEXPERT, NIH14
-from emixer.data.schema import OLDEST_YEARS, SEX_AND_AGE, SPLITS
+from emixer.data.schema import SEX_AND_AGE, SPLITS
 from emixer.data.sources.collection import (
     Collection,
     image_table,
@@ -17,7 +17,10 @@ from emixer.data.sources.collection import (
     split_by_subject,
 )
 from emixer.data.sources.tables import (
+    AGE_EXPECTED,
     LABELS,
+    SEX_EXPECTED,
+    ages,
     label_lists,
     label_vectors,
     named_label_vectors,
@@ -28,7 +31,7 @@ from emixer.data.sources.tables import (
     require_present,
     require_unique,
     sexes,
-    whole_years,
+    unread_cells,
 )
 from emixer.errors import SourceError
 
@@ -103,12 +106,11 @@ def _remarks(source: ImageFolderSource, table: pa.Table, images: pa.Table) -> di
         each = "study" if source.study_column is not None else "image"
         remarks[f"images of unknown patients: each {each} counts as one (no subject_column)"] = images.num_rows
     for name, column, expected in (
-        ("sex", source.sex_column, "F, M, female or male"),
-        ("age_years", source.age_column, f"whole years up to {OLDEST_YEARS}"),
+        ("sex", source.sex_column, SEX_EXPECTED),
+        ("age_years", source.age_column, AGE_EXPECTED),
     ):
-        unread = 0 if column is None else images[name].null_count - table[column].null_count
-        if unread:
-            remarks[f"images whose {column!r} is not {expected}, so that it is unknown"] = unread
+        if column is not None:
+            remarks |= unread_cells(column, expected, table[column], images[name])
     return remarks
 
 
@@ -157,7 +159,7 @@ def _image_table(source: ImageFolderSource, table: pa.Table, num_labels: int) ->
         report=column(source.report_column, nothing),
         labels=table[LABELS],
         sex=sexes(column(source.sex_column, nothing)),
-        age_years=whole_years(column(source.age_column, nothing)),
+        age_years=ages(column(source.age_column, nothing)),
         manufacturer=column(source.manufacturer_column, nothing),
     )
 

@@ -24,7 +24,10 @@ from emixer.data.sources.collection import (
     split_by_subject,
 )
 from emixer.data.sources.tables import (
+    AGE_EXPECTED,
     LABELS,
+    SEX_EXPECTED,
+    ages,
     find_table,
     label_lists,
     named_label_vectors,
@@ -34,7 +37,7 @@ from emixer.data.sources.tables import (
     require_unique,
     require_version,
     sexes,
-    whole_years,
+    unread_cells,
 )
 from emixer.errors import SourceError
 
@@ -64,6 +67,10 @@ def read_nih_cxr14(source: NihCxr14Source) -> Collection:
     )
     listed = pc.is_valid(splits)
     ids, paths = table["Image Index"], _image_paths(source.root, table["Image Index"])
+    sex_column = next(name for name in _SEX if name in table.column_names)
+    sex, years = sexes(table[sex_column]), ages(table["Patient Age"])
+    remarks = unread_cells(sex_column, SEX_EXPECTED, table[sex_column], sex)
+    remarks |= unread_cells("Patient Age", AGE_EXPECTED, table["Patient Age"], years)
     images = image_table(
         len(NIH14),
         dicom_id=ids,
@@ -73,9 +80,11 @@ def read_nih_cxr14(source: NihCxr14Source) -> Collection:
         split=splits,
         image_path=paths,
         labels=table[LABELS],
-        sex=sexes(table[next(name for name in _SEX if name in table.column_names)]),
-        age_years=whole_years(table["Patient Age"]),
+        sex=sex,
+        age_years=years,
     ).filter(listed)
+    if not official:
+        remarks["images split by hash, since the official lists are missing"] = images.num_rows
     require_images(images, path, not_selected)
     require_disjoint_subjects(images, path)
     return Collection(
@@ -88,7 +97,7 @@ def read_nih_cxr14(source: NihCxr14Source) -> Collection:
             LeftOut(image, "table", "image is in neither official list")
             for image in paths.filter(pc.invert(listed)).to_pylist()
         ),
-        remarks={} if official else {"images split by hash, since the official lists are missing": images.num_rows},
+        remarks=remarks,
     )
 
 

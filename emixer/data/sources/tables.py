@@ -8,7 +8,7 @@ import csv
 import difflib
 import gzip
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from emixer.data.ages import whole_years
 from emixer.data.arrow_memory import release_unused
 from emixer.data.schema import OLDEST_YEARS
 from emixer.data.sorted_keys import sorted_rows
@@ -40,6 +41,8 @@ _NO_PATHS = {
 }
 """What no image's path may have, and what to tell whoever wrote it."""
 _SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
+SEX_EXPECTED, AGE_EXPECTED = "F, M, female or male", f"an age up to {OLDEST_YEARS} years"
+"""What a remark says of cells that were not read."""
 _LABELS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
 
 
@@ -308,14 +311,25 @@ def _listed(text: str, separator: str | None) -> list[str] | None:
 
 def sexes(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     """F or M of cells F, M, female and male, in whatever case; null for anything else."""
-    words = pc.index_in(pc.utf8_lower(texts), value_set=pa.array(list(_SEXES)))
-    return pa.chunked_array([pa.array(list(_SEXES.values())).take(words.combine_chunks())])
+    return _read_each(texts, lambda text: _SEXES.get(text.lower()), pa.string())
 
 
-def whole_years(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Years, int16, of cells such as 58, 58.0 and 058Y; null for anything else, and above OLDEST_YEARS."""
-    years = pc.struct_field(pc.extract_regex(texts, r"^(?P<years>\d{1,3})(?:\.0|Y)?$"), "years").cast(pa.int16())
-    return pc.if_else(pc.less_equal(years, OLDEST_YEARS), years, pa.scalar(None, pa.int16()))
+def ages(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Years, int16, of cells as `whole_years` reads them; null for anything else."""
+    return _read_each(texts, whole_years, pa.int16())
+
+
+def unread_cells(column: str, expected: str, texts: pa.ChunkedArray, values: pa.ChunkedArray) -> dict[str, int]:
+    """A remark that counts the cells of which `sexes` or `ages` made nothing; empty if there are none."""
+    count = values.null_count - texts.null_count
+    return {f"images whose {column!r} is not {expected}, so that it is unknown": count} if count else {}
+
+
+def _read_each(texts: pa.ChunkedArray, read: Callable[[str], Any], kind: pa.DataType) -> pa.ChunkedArray:
+    """What `read` makes of each cell that is not blank: each distinct text is read once."""
+    cells = texts.combine_chunks().dictionary_encode()
+    values = pa.array([read(text) for text in cells.dictionary.to_pylist()], kind)
+    return pa.chunked_array([values.take(cells.indices)])
 
 
 def whole_numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -226,18 +226,18 @@ def test_reports_are_in_the_language_that_is_given(tmp_path: Path) -> None:
 
 
 def test_sex_age_and_manufacturer_come_from_columns_and_cells_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
-    rows = ("a,F,58,X", "b,male,058Y,", "c,Female,58.0,X", "d,M,58.5,X", "e,missing,133,X", "f,,,", "g,W,alt,X")
+    rows = ("a,F,58,X", "b,male,058Y,", "c,Female,58.0,X", "d,M,90+,X", "e,missing,133,X", "f,,,", "g,W,alt,X")
     text = "\n".join(["image,Sex,Age,Maker,Who,Edema", *(f"{row},{row[0]},1" for row in rows)])
     collection = read(
         tmp_path, text, label_columns=("Edema",), subject_column="Who", sex_column="Sex", age_column="Age",
         manufacturer_column="Maker",
     )  # fmt: skip
     assert column(collection, "sex") == ["F", "M", "F", "M", None, None, None]
-    assert column(collection, "age_years") == [58, 58, 58, None, None, None, None]
+    assert column(collection, "age_years") == [58, 58, 58, 90, None, None, None]
     assert column(collection, "manufacturer") == ["X", None, "X", "X", "X", None, "X"]
     assert collection.remarks == {
         "images whose 'Sex' is not F, M, female or male, so that it is unknown": 2,
-        "images whose 'Age' is not whole years up to 120, so that it is unknown": 3,
+        "images whose 'Age' is not an age up to 120 years, so that it is unknown": 2,
     }
     assert collection.from_headers == ()
 

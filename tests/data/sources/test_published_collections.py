@@ -403,6 +403,22 @@ def test_brax_keeps_frontal_images_and_chexperts_labels(tmp_path: Path) -> None:
     assert (image["image_path"], image["study_id"], image["view"]) == ("images/id_a/b.png", "id_a/A1", "AP")
     assert (image["sex"], image["age_years"], image["manufacturer"]) == ("M", 60, "X")
     assert collection.not_selected == {"of view L": 1}
+    assert collection.remarks == {}
+
+
+def test_ages_of_brax_are_groups_of_five_years_and_the_lowest_counts(tmp_path: Path) -> None:
+    table = brax(tmp_path) / "master_spreadsheet_update.csv"
+    header, line, _ = table.read_text().splitlines()
+    cells = ("85 or more", "60-64", "0", "", "unknown", "250")
+    rows = (line.replace("b.png", f"{i}.png").replace("M,60.0", f"O,{cell}") for i, cell in enumerate(cells))
+    table.write_text("\n".join([header, *rows]))
+    collection = read_collection(BraxSource(root=tmp_path))
+    assert collection.images["age_years"].to_pylist() == [85, 60, 0, None, None, None]
+    assert collection.images["sex"].to_pylist() == [None] * 6
+    assert collection.remarks == {
+        "images whose 'PatientSex' is not F, M, female or male, so that it is unknown": 6,
+        "images whose 'PatientAge' is not an age up to 120 years, so that it is unknown": 2,
+    }
 
 
 def test_white_space_around_an_id_of_brax_makes_no_other_patient(tmp_path: Path) -> None:
