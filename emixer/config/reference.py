@@ -8,6 +8,7 @@ from typing import Any
 
 from emixer.config.base import Section
 from emixer.config.settings import Setting, all_settings
+from emixer.markdown import table_row
 
 _INTRODUCTION = """\
 # Configuration
@@ -90,7 +91,7 @@ def _row(setting: Setting) -> str:
     kind = ", ".join(filter(None, [setting.type_name, setting.bounds])) + (" or null" if setting.optional else "")
     default = "(required)" if setting.required else f"`{_yaml(setting.default)}`"
     cells = [f"`{setting.key.rpartition('.')[2]}`", kind, default, setting.description]
-    return "| " + " | ".join(_literal(cell).replace("|", "\\|") for cell in cells) + " |\n"
+    return table_row(map(_literal, cells)) + "\n"
 
 
 def _literal(text: str) -> str:

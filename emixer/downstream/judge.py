@@ -1,7 +1,7 @@
 """Selection of generated pairs: a judge trained on real pairs scores how well each agrees with its labels.
 
 For an image, the score is the probability that a classifier gives to each label as requested; for a report, whether the
-rule-based labeller finds each label stated exactly if it was requested. The best of each combination of labels are
+rule-based labeler finds each label stated exactly if it was requested. The best of each combination of labels are
 kept, so that selection does not change label frequencies: otherwise it would prefer normal images, where agreement is
 easy.
 
@@ -60,7 +60,7 @@ def _reports_agree(generated: PairTable, asked_NY: NDArray[np.bool_], real: Data
     if not readable:
         return np.zeros(len(generated))
     vocabulary = real.shape.vocabulary
-    # in pieces: the labeller remembers the sentences of a piece, and there may be hundreds of thousands of reports
+    # in pieces: the labeler remembers the sentences of a piece, and there may be hundreds of thousands of reports
     read = [mentions(_reports(piece, vocabulary), names) for piece in generated.batches(_READ_AT_ONCE)]
     stated_NY = np.concatenate(read) == Mention.PRESENT
     share_N: NDArray[np.float64] = (stated_NY == asked_NY)[:, readable].mean(1)

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from emixer.markdown import table_row
+
 _KINDS = ("generated", "real")
 _FIGURES = {
     "label_auc": "AUC against labels", "pair_agreement": "AUC against own reports", "report_f1": "report F1",
@@ -19,7 +21,7 @@ def group_tables(
         shown = [key for key in _FIGURES if any(key in group.get("generated", {}) for _, group in groups)]
         columns = [name, "images", f"AUC of the {name} judge", "Fréchet distance", *(_FIGURES[key] for key in shown)]
         lines += ["", f"## By {name}", "", *_told(name, content), "",
-                  f"| {' | '.join(columns)} |", f"| --- |{' ---: |' * (len(columns) - 1)}"]  # fmt: skip
+                  table_row(columns), f"| --- |{' ---: |' * (len(columns) - 1)}"]  # fmt: skip
         for value, group in groups:
             cells = [value, " / ".join(f"{group['images'][kind]:,}" for kind in _KINDS), _judged(group["shown"])]
             if "too_few" in group:
@@ -27,7 +29,7 @@ def group_tables(
             else:
                 cells.append(_distance(group))
                 cells += [_both(key, group, entry) for key in shown]
-            lines.append(f"| {' | '.join(cells)} |")
+            lines.append(table_row(cells))
     return lines
 
 

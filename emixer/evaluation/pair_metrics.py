@@ -95,7 +95,7 @@ def faithfulness(
     report_negative_precision is the share of all negations that are right; report_{positive,negative}_statements are
     numbers per report.
 
-    readable: labels known to the labeller of the reports; the others do not count.
+    readable: labels known to the labeler of the reports; the others do not count.
     """
     known_N = ~labels_NY.isnan().any(1).numpy()
     used_Y = _measurable(labels_NY[known_N]) & _among(label_names, readable)

@@ -1,11 +1,11 @@
-"""A small rule-based labeller of reports: each label is present, negated, uncertain or unmentioned.
+"""A small rule-based labeler of reports: each label is present, negated, uncertain or unmentioned.
 
 A sentence is searched for the terms of each label; a term is negated or made uncertain by trigger words before or
 after it within its clause (the idea of NegEx, Chapman et al. 2001). Normal statements ("the heart is normal in size")
 and the removal of a device also negate. History counts as unmentioned. Over a report, present takes precedence over
 uncertain, and uncertain over negated (as in the CheXpert labeler, Irvin et al. 2019).
 
-The labeller is small, so it misses rare wordings: compare its results on generated reports with those on real ones. Its
+The labeler is small, so it misses rare wordings: compare its results on generated reports with those on real ones. Its
 terms are in `radiology_terms`. It supports only English. ConText of medspacy and NegEx of negspacy were tried instead
 and did less well on the Indiana reports (docs/experiments.md).
 
@@ -42,7 +42,7 @@ class Mention(IntEnum):
 
 
 READABLE_LABELS = frozenset(terms.TERMS) | {terms.NO_FINDING}
-"""Labels that the labeller supports: the 14 of CheXpert and the 14 of NIH ChestX-ray14."""
+"""Labels that the labeler supports: the 14 of CheXpert and the 14 of NIH ChestX-ray14."""
 
 _STRENGTH = (Mention.UNMENTIONED, Mention.NEGATED, Mention.UNCERTAIN, Mention.PRESENT)
 _DEVICES = "Support Devices"
@@ -89,7 +89,7 @@ def mentions(
     """
     if not reads_language(language):
         raise ConfigError(
-            f"Reports in the language {language!r} cannot be labelled: the labeller supports only English "
+            f"Reports in the language {language!r} cannot be labelled: the labeler supports only English "
             f"({ENGLISH!r}). Omit report figures, or give reports in English."
         )
     seen: dict[str, dict[str, Mention]] = {}

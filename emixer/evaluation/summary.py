@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from emixer.evaluation.group_summary import group_tables
+from emixer.markdown import table_row
 
 _SHOWN = {
     "fid": "Fréchet distance", "kid": "kernel distance", "precision": "precision", "recall": "recall",
@@ -42,7 +43,7 @@ def markdown(content: Mapping[str, Any]) -> str:
             lines += ["", "| Fréchet distance of images with | generated | real | images per side |",
                       "| --- | ---: | ---: | ---: |"]  # fmt: skip
             lines += [
-                f"| {name} | {_number(label['fid'])} | {_number(label['real_fid'])} | {label['images']:,.0f} |"
+                table_row([name, _number(label["fid"]), _number(label["real_fid"]), f"{label['images']:,.0f}"])
                 for name, label in network["labels"].items()
             ]
     lines += ["", f"## Pairs, by the label judge: {content['pairs']['judge']}", "", *_table(content["pairs"])]
@@ -50,7 +51,7 @@ def markdown(content: Mapping[str, Any]) -> str:
     unread = content.get("reports_not_read")
     if unread:
         lines += ["", f"{unread['real']:,} real reports were not labelled: they are in the language "
-                  f"{unread['language']!r}, and the labeller supports only English. No figure uses them."]  # fmt: skip
+                  f"{unread['language']!r}, and the labeler supports only English. No figure uses them."]  # fmt: skip
     return "\n".join([*lines, *group_tables(content.get("by", {}), _entry)])
 
 
@@ -61,11 +62,11 @@ def _by_label(reports: Mapping[str, Any]) -> list[str]:
     if not names:
         return []
     columns = [("report_f1", "generated"), ("report_f1_over_chance", "above chance")]
-    lines = ["", f"| F1 of | {' | '.join(text for _, text in columns)} | real |", "| --- | ---: | ---: | ---: |"]
+    lines = ["", table_row(["F1 of", *(text for _, text in columns), "real"]), "| --- | ---: | ---: | ---: |"]
     for name in names:
         entries = [_entry(f"{key}/{name}", figures, spread) for key, _ in columns]
         real = _number(reports.get("real", {}).get(f"report_f1/{name}"))
-        lines.append(f"| {name} | {' | '.join(entries)} | {real} |")
+        lines.append(table_row([name, *entries, real]))
     return lines
 
 
@@ -82,7 +83,7 @@ def _table(columns: Mapping[str, Any]) -> list[str]:
     kinds = ("generated", "real")
     spread = columns.get("intervals", {})
     rows = [
-        f"| {text} | {' | '.join(_entry(k, columns.get(kind, {}), spread.get(kind, {})) for kind in kinds)} |"
+        table_row([text, *(_entry(k, columns.get(kind, {}), spread.get(kind, {})) for kind in kinds)])
         for k, text in _SHOWN.items() if any(k in columns.get(kind, {}) for kind in kinds)
     ]  # fmt: skip
     means = "; ".join(

@@ -21,7 +21,7 @@ the metrics
     words_per_report_{generated,real} mean number of words
 
 `real` is the same measurement on the real validation rows: what a perfect generator would score with this judge and
-labeller. A metric that cannot be measured (no labels, no reports or none in English, a label with too few images) is
+labeler. A metric that cannot be measured (no labels, no reports or none in English, a label with too few images) is
 omitted, never guessed.
 
 Shapes: B images of a batch, N images, F features, L labels, Y labels and columns of conditions, S sentences, W words of

@@ -7,7 +7,7 @@ Shapes: R resamples, U independent repetitions (seeds, or generators that are tr
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields
 from typing import Any
 
@@ -19,6 +19,7 @@ from emixer.experiments.cells import Cell, CellResult
 from emixer.experiments.paper import Printed
 from emixer.experiments.tables import Column, Row, Table
 from emixer.latex import in_latex
+from emixer.markdown import table_row
 
 _MARKS = (
     "▲ above, ▼ below the first row (of the same class, or with the same number of real pairs): the 95 % interval "
@@ -75,11 +76,11 @@ class FilledTable:
         """Markdown with the paper's figure beside each of ours, or with the gain where the paper has none."""
         beside = "(paper)" if self.table.has_printed else "gain"
         titles = [part for column in self.table.columns for part in (column.title, f"{column.title} {beside}")]
-        lines = [f"## {self.table.title}", "", *_markdown_row(["Method", "Data", *titles])]
+        lines = [f"## {self.table.title}", "", table_row(["Method", "Data", *titles])]
         lines += ["|" + " --- |" * (2 + len(titles))]
         for index, row in enumerate(self.table.rows):
             cells = [part for c, column in enumerate(self.table.columns) for part in self._both(index, c, row, column)]
-            lines += _markdown_row([row.method, row.data, *cells])
+            lines.append(table_row([row.method, row.data, *cells]))
         return "\n".join([*lines, "", *(f"- {note}" for note in self._notes()), ""])
 
     def csv(self) -> str:
@@ -278,10 +279,6 @@ def _gain(measured: _Measured, base: _Measured) -> tuple[float, float, float]:
         for seeds in seeds_of.values()
     ]
     return gain, *paired_interval(difference_U, mean_over(resampled_UR))
-
-
-def _markdown_row(cells: Sequence[str]) -> list[str]:
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"]
 
 
 def _number(value: float, column: Column) -> str:

@@ -10,6 +10,7 @@ import yaml
 from emixer.files import write_text
 from emixer.generation.dataset_files import DATA_FOLDER
 from emixer.generation.generation_plan import GenerationPlan
+from emixer.markdown import table_row
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
@@ -104,7 +105,7 @@ def _body(plan: GenerationPlan, manifest: Mapping[str, Any]) -> str:
         _shares(name, counts, rows) for name, counts in {"label": label_counts, **condition_counts}.items()
     )
     made = "\n".join(
-        f"| {name.replace('_', ' ')} | {value} |" for name, value in plan.settings.items() if value is not None
+        table_row([name.replace("_", " "), str(value)]) for name, value in plan.settings.items() if value is not None
     )
     screened = _screened(plan, manifest["audit"]) if "audit" in manifest else ""
     return f"""# Synthetic chest X-rays with reports
@@ -183,7 +184,7 @@ def _screened(plan: GenerationPlan, audit: Mapping[str, Any]) -> str:
 
 def _shares(name: str, counts: Mapping[str, int], rows: int) -> str:
     """A table of how many rows have each label, or each value of a condition."""
-    lines = "".join(f"| {value} | {count:,} | {count / rows:.1%} |\n" for value, count in counts.items())
+    lines = "".join(table_row([value, f"{count:,}", f"{count / rows:.1%}"]) + "\n" for value, count in counts.items())
     return f"| {name} | rows | share |\n| --- | --- | --- |\n{lines}"
 
 

@@ -13,6 +13,7 @@ from emixer.data.vocabulary import SPECIAL_TOKENS
 from emixer.files import write_text
 from emixer.generation.published_model import CARD
 from emixer.hub.disclosure import Withheld
+from emixer.markdown import table_row
 from emixer.models.paired_model import ModelSpec
 
 _NO_NAME_YET = "ORG/NAME"
@@ -137,7 +138,7 @@ def _conditions(spec: ModelSpec) -> str:
 
 def _counts(data: Mapping[str, Any]) -> str:
     names = ("images", "studies", "subjects")
-    return "".join(f"| {name} | {data[name]:,} |\n" for name in names if data.get(name) is not None)
+    return "".join(table_row([name, f"{data[name]:,}"]) + "\n" for name in names if data.get(name) is not None)
 
 
 def _withheld(withheld: Withheld) -> str:
@@ -156,13 +157,14 @@ def _measured(validation: Mapping[str, float]) -> str:
     for name, text in _FIGURES.items():
         generated, real = whole.get(name + _GENERATED), whole.get(name + _REAL)
         if generated is not None:
-            rows.append(f"| {text} | {generated:.3g} | {'' if real is None else f'{real:.3g}'} |\n")
+            rows.append([text, f"{generated:.3g}", "" if real is None else f"{real:.3g}"])
     for name in sorted(whole):
         if name.startswith("fid_"):
             encoder = name.removeprefix("fid_").replace("_", " ")
-            rows.append(f"| Fréchet distance of images ({encoder}) | {whole[name]:.3g} | |\n")
+            rows.append([f"Fréchet distance of images ({encoder})", f"{whole[name]:.3g}", ""])
     if "word_cross_entropy" in whole:
-        rows.append(f"| word cross-entropy of real reports [nats] | {whole['word_cross_entropy']:.3g} | |\n")
+        rows.append(["word cross-entropy of real reports [nats]", f"{whole['word_cross_entropy']:.3g}", ""])
     if not rows:
         return "Nothing was measured at this checkpoint.\n"
-    return "On the validate split.\n\n| figure | generated | real |\n| --- | --- | --- |\n" + "".join(rows)
+    lines = [table_row(["figure", "generated", "real"]), "| --- | --- | --- |", *map(table_row, rows)]
+    return "On the validate split.\n\n" + "\n".join(lines) + "\n"

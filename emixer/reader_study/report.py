@@ -6,10 +6,11 @@ Source: EMIXER §4.5.3 and figure 2: the paper's two radiologists gave one score
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from emixer.latex import in_latex
+from emixer.markdown import table_row
 from emixer.reader_study.folder import StudyFacts
 from emixer.reader_study.rating import KINDS, SCALES
 from emixer.reader_study.ratings import GUESS, MEASURES, WHOLE, Ratings
@@ -32,8 +33,8 @@ class Table:
 
     def markdown(self) -> list[str]:
         """Lines of a Markdown table."""
-        lines = [f"## {self.title}", "", _row(self.columns), "|" + " --- |" * len(self.columns)]
-        return [*lines, *map(_row, self.rows), ""]
+        lines = [f"## {self.title}", "", table_row(self.columns), "|" + " --- |" * len(self.columns)]
+        return [*lines, *map(table_row, self.rows), ""]
 
     def latex(self) -> list[str]:
         """Lines of a booktabs tabular."""
@@ -212,10 +213,6 @@ def _paper(name: str, digits: int) -> str:
     if mean is None:
         return _NOTHING
     return f"{mean:.{digits}f}" if sd is None else f"{mean} ± {sd}"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _csv_number(value: float | None) -> str:

@@ -24,7 +24,7 @@ class Aim:
     judged: bool = False
     """Whether it needs labels that the image judge knows."""
     read: bool = False
-    """Whether it needs labels that the report labeller knows."""
+    """Whether it needs labels that the report labeler knows."""
     real: str | None = None
     """The same metric of real images: if that is missing too, images cannot be measured this way."""
     undefined: float = math.nan
@@ -65,7 +65,7 @@ class ValidationRows:
     judged: Collection[str]
     """Labels that the image judge knows."""
     readable: Collection[str]
-    """Labels that the report labeller knows."""
+    """Labels that the report labeler knows."""
     enough: int
     """Images that must have a label, and images that must lack it, for it to be measured."""
 
@@ -86,7 +86,7 @@ def require_measurable(metrics: Sequence[TuneMetric], rows: ValidationRows) -> N
             )
         known = {label for label in rows.label_names if all(label in readers for readers in _readers(aim, rows))}
         if aim.of_labels and not known & _on_enough(rows):
-            who = "the image judge" if aim.judged else "the report labeller"
+            who = "the image judge" if aim.judged else "the report labeler"
             raise ConfigError(
                 f"tune.metrics names {name}, but among the {len(rows.labels_NY)} labelled validation images no label "
                 f"known to {who} has {rows.enough} positive and {rows.enough} negative ones. Raise validation.images, "

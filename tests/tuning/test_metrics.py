@@ -27,13 +27,13 @@ def test_labels_on_too_few_images_are_refused_but_fid_is_not(name: str) -> None:
     require_measurable(["fid"], few)
 
 
-def test_label_counts_only_where_judge_or_labeller_knows_it() -> None:
+def test_label_counts_only_where_judge_or_labeler_knows_it() -> None:
     judge_without_a, reader_without_a = replace(ROWS, judged=("B",)), replace(ROWS, readable=("B",))
     require_measurable(["report_f1"], judge_without_a)
     require_measurable(["label_auc"], reader_without_a)
     with pytest.raises(ConfigError, match="no label known to the image judge"):
         require_measurable(["label_auc"], judge_without_a)
-    with pytest.raises(ConfigError, match="no label known to the report labeller"):
+    with pytest.raises(ConfigError, match="no label known to the report labeler"):
         require_measurable(["report_f1"], reader_without_a)
     for rows in (judge_without_a, reader_without_a):
         with pytest.raises(ConfigError, match="names pair_agreement"):

@@ -214,7 +214,7 @@ def _split(config: Config, sides: Sides, features: Mapping[str, Tensor], scores:
 
 def _readers_in_words(config: Config) -> list[str]:
     given = {"CheXbert": config.evaluate.chexbert, "RadGraph": config.evaluate.radgraph}
-    return ["rule-based labeller", *(name for name, folder in given.items() if folder is not None)]
+    return ["rule-based labeler", *(name for name, folder in given.items() if folder is not None)]
 
 
 def _checked(config: Config) -> tuple[Path, dict[str, Any], ShardSet, Path, Path]:
