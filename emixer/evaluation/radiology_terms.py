@@ -13,6 +13,9 @@ _EFFUSION = r"""
     pleural (and|or|/|and / or) pericardial effusions?
     pleural fluid
     (trace|small|tiny|minimal) ((amounts?|quantit(y|ies)|volumes?) of )?fluid(?! (overload|status|levels?))
+    loculated (\S+ )?fluid
+    fluid (in|within|along|tracking (in|into|along)) (\S+ ){0,3}?fissures?
+    fissural fluid
     hydrothorax
     hydropneumothora(x|ces)"""
 _MASS = r"""
@@ -37,7 +40,7 @@ _NOT_OF_SUBJECT = r"(normal|not|no|without|but|with|aort\w+|arter\w+|hil(a|ar|um
 TERMS: dict[str, str] = {
     "Atelectasis": r"""
         atelecta(sis|ses|tic)
-        (lobar|lung|lobe) collapse
+        (?<!vertebral )(?<!body )(?<!vertebra )(?<!\d )collaps(e|ed)(?! (of|in) (\S+ ){0,3}?(vertebra\w*|[tl]\d+))
         volume loss""",
     "Cardiomegaly": rf"""
         cardiomegaly
@@ -124,6 +127,10 @@ _NOT_LARGE = r"(not|no longer)( \S+ly| (appear|seem)( to be)?)* (enlarged|widene
 _NORMAL = rf"(normal|unremarkable|within normal limits|preserved|{_NOT_LARGE})"
 _UPPER_NORMAL = r"(upper (limits?|normal)|(upper|top|high)-normal|top|borderline|high)"
 _NOT_BEFORE_NORMAL = rf"({_UPPER_NORMAL}|mildly|slightly|prominent|enlarged|but|with|except|lungs?)"
+_NO_FLUID = r"""
+        (costophrenic|cp) (angles|sulci|recesses) ((?!not )\S+ ){0,2}?(sharp|clear|preserved|maintained|unremarkable)(?! except)
+        (sharp|clear) (costophrenic|cp) (angles|sulci|recesses)
+        pleural (spaces|cavities)( \S+){0,2} (clear|normal|unremarkable|within normal limits)(?! except)"""
 _LISTED = r"(?!(is|are|was|were|appears?|remains?|stable|unchanged)\b)"
 
 NORMAL_STATEMENTS: dict[str, str] = {
@@ -137,6 +144,10 @@ NORMAL_STATEMENTS: dict[str, str] = {
     "Fracture": rf"""
         (osseous|bony|skeletal) structures( \S+){{0,3}} ({_NORMAL}|intact)
         (bones|ribs|bony thorax)( \S+){{0,3}} ({_NORMAL}|intact)""",
+    "Pleural Effusion": _NO_FLUID,
+    "Effusion": _NO_FLUID,
+    "Support Devices": r"""
+        extubat(ed|ion)""",
 }
 """Statements that negate a label without naming it."""
 
@@ -171,8 +182,10 @@ CLAUSE_END_BEFORE_TERM = rf"""
     (?<!history )(?<!hx )(?<!removed )(?<!withdrawn )(?<!discontinued )(?<!absent )(?<!excluded )(?<!negative for )[;:]
     (?<!consistent )(?<!compatible )(?<!associated )with
     ,(?= (and )?{_HEDGES} )
+    (assessed|evaluated|seen|determined|excluded|visualized|measured) (due to|secondary to|owing to|because of|given)
     (?<!if any )(?<!if present ), (and )?((a|an|the) )?({_STATES}|left|right|bilateral)"""
 NEGATION_END_BEFORE_TERM = rf"""
+    (rather than|instead of) [^,;]+ ,
     and ({_STATES}|the|a|an)
     and(?= ([^ ,;]+ ){{1,4}}?{_STATED} )"""
 """A new statement, which a negation before it does not reach."""
@@ -188,7 +201,7 @@ CONFIRMED_HISTORY = r"""
 """Exceptions: terms after these are findings."""
 _MUCH = r"( (significant|interval|definite|appreciable|substantial|great(ly)?|much|other|further))*"
 _CHANGED = (
-    r"((in|de)creased?|(un)?changed|resolved|cleared|improved|worsened|progressed|enlarged|larger?|bigger|new|moved|removed"
+    r"((in|de)creased?|(un)?changed|resolved|cleared|improved|worsened|progressed|enlarged|larger?|bigger|new|moved|removed|re-?expanded"
     r"|different|(well|optimally|properly|ideally) (position|place)\S*)"
 )
 _END = r"(resolution|resolving|clearing|resolved|cleared)( of)?"
@@ -199,6 +212,7 @@ _PARTLY = (
 NO_CHANGE = rf"""
     (no|not|without){_MUCH} (changes?|(in|de)creased?|changed|difference|improvement)( (in|of|from|since|to))?
     (no|not|lack of|without){_MUCH}( \S+ly| complete)* (changed|{_END})
+    (no|not|without)( (evidence|signs?) (of|for))?{_MUCH} (worsening|progression|enlargement|growth) (of|in)
     {_PARTLY} {_END}
     (until|to|ensure|document|confirm|verify)( complete| full| interval)? (resolution|clearing)( of)?
     (no|not) (longer(?! {_SEEN} )|only|more than)
@@ -222,12 +236,14 @@ NEGATION_BEFORE_TERM = r"""
     negative for
     (free|absence|lack|clear|clearing|resolution) of
     absent|resolved|rather than|instead of
+    (simulat|mimick)ing|simulates|mimics
     (rules|ruled|ruling) out
     excludes|excluded|excluding"""
 NEGATION_AFTER_TERM = rf"""
     {_FIRM_VERB} (not|no longer|unlikely|absent|excluded|ruled out|resolved|cleared|gone)
     ({_NOT}|no longer) {_SEEN}
     (has|have) (completely |largely )?(resolved|cleared)
+    (has|have|is|are) (now |fully |completely )*re-?expanded
     unlikely|resolved"""
 _PLURAL_OR_PAIR = r"(\( (s|es) \) )?((/|and|or|&) (\S+ ){1,2}?)?"
 ANSWERED_NO = rf"""
@@ -252,6 +268,7 @@ DEVICE_STAYS = rf"""
     (be|being) (removed|withdrawn|discontinued|pulled)
     (partially|partly) (removed|withdrawn|pulled)
     withdrawn (by|to|slightly|a)
+    withdrawn( \S+){{0,4}}? (now|tip|terminat\w+|ends)
     pulled back"""
 DOUBT_BEFORE_TERM = r"""
     \?
@@ -266,12 +283,12 @@ DOUBT_BEFORE_TERM = r"""
     versus|vs\.?|differential\S*
     rule out|r / o|to exclude|to assess|consider
     correlat\S+|recommend\S*|evaluate|assess"""
+_NO_CAUSE = r"(?! (represent|reflect|due to|related to|secondary to|caused)\w*)"
 DOUBT_AFTER_TERM = rf"""
     ((is|are|was|were|has|have|remains?) ((?!not )\S+ )?)?(possible|questioned|suspected|questionable)
-    ((is|are|was|were) )?((thought|felt|considered|believed) )?((less|more|most|also|still|thought) )likely
+    ((is|are|was|were) )?((thought|felt|considered|believed) )?((less|more|most|also|still|thought) )likely{_NO_CAUSE}
+    (is|are) ({_HEDGES} )?(artifactual|artefactual|projectional|factitious|spurious|an? (artifact|artefact))
     (is|are|was|were|remains?|seems?) likely(?= ([,(]|given|in|as|based|$))
-    ((has|have|is|are|was|were|can|could|may|might) )?not (able to |possible to )?{_EXCLUDED}
-    (can ?not|can't|couldn't|could not) be (\S+ly )?(excluded|ruled out)
     (is|are|remains?) (also )?(in the differential|a (possibility|consideration|concern|question)|considered|of concern)
     (should|could|may|might|must) (also )?be (considered|present|excluded|ruled out|missed|there|hidden)
     (may|might|could) (also )?(exist|remain|persist)
@@ -279,9 +296,12 @@ DOUBT_AFTER_TERM = rf"""
     ((is|are) (small|tiny|minimal|trace|mild) )?, if (present|any)
     (is|are) (also )?favou?red(?! to)
     (needs?|has|have) to be (considered|excluded|ruled out)
-    ((is|are|was|were|remains?) )?(difficult|hard|impossible) to (\S+ )?(exclude|rule out)
     versus|vs\.?
     \?(?= $)"""
+NOT_EXCLUDED_AFTER_TERM = rf"""
+    ((has|have|is|are|was|were|can|could|may|might) )?not (able to |possible to )?{_EXCLUDED}
+    (can ?not|can't|couldn't|could not) be (\S+ly )?(excluded|ruled out)
+    ((is|are|was|were|remains?) )?(difficult|hard|impossible) to (\S+ )?(exclude|rule out)"""
 _ALTHOUGH_ONE = (
     r"(although|though|however|but|yet)( \S+){0,4}? (one|ones|it|they|some|trace|amounts?) (\S+ ){0,4}?"
     r"(may|might|could|can ?not|can't|not) (be |been )?(\S+ly )?(be |been )?"

@@ -65,12 +65,15 @@ _DEVICE_STAYS = terms.whole_words(terms.DEVICE_STAYS)
 _UNDECIDED = terms.whole_words(terms.UNDECIDED)
 _NEGATED_BEFORE = terms.whole_words(terms.NEGATION_BEFORE_TERM)
 _DOUBT_BEFORE = terms.whole_words(terms.DOUBT_BEFORE_TERM)
+_VERBS_AND_ENDS = r"(?:is|are|was|were|has|have|with|but|and|,)"
 # a trigger after the term applies only if no other statement lies between
 _NEGATED_AFTER = re.compile(
     rf"^(?: (?!(?:is|are|was|were|has|have|had|with|but) )\S+)*? {terms.alternatives(terms.NEGATION_AFTER_TERM)} "
 )
 _DOUBT_AFTER = re.compile(
-    rf"^(?: (?!(?:is|are|was|were|has|have|with|but|and|,) )\S+){{0,4}}? {terms.alternatives(terms.DOUBT_AFTER_TERM)} "
+    rf"^(?: (?!{_VERBS_AND_ENDS} )\S+){{0,4}}? {terms.alternatives(terms.DOUBT_AFTER_TERM)} "
+    rf"|^(?: (?!(?:{_VERBS_AND_ENDS}|may|might|represents?|reflects?) )\S+){{0,8}}? "
+    rf"{terms.alternatives(terms.NOT_EXCLUDED_AFTER_TERM)} "
 )
 _ANSWERED_NO = re.compile(rf"^ {terms.alternatives(terms.ANSWERED_NO)} ")
 _VERB = re.compile(r" (?:is|are|was|were|appears?|remains?) ")
