@@ -127,10 +127,11 @@ _NOT_LARGE = r"(not|no longer)( \S+ly| (appear|seem)( to be)?)* (enlarged|widene
 _NORMAL = rf"(normal|unremarkable|within normal limits|preserved|{_NOT_LARGE})"
 _UPPER_NORMAL = r"(upper (limits?|normal)|(upper|top|high)-normal|top|borderline|high)"
 _NOT_BEFORE_NORMAL = rf"({_UPPER_NORMAL}|mildly|slightly|prominent|enlarged|but|with|except|lungs?)"
-_NO_FLUID = r"""
-        (costophrenic|cp) (angles|sulci|recesses) ((?!not )\S+ ){0,2}?(sharp|clear|preserved|maintained|unremarkable)(?! except)
-        (sharp|clear) (costophrenic|cp) (angles|sulci|recesses)
-        pleural (spaces|cavities)( \S+){0,2} (clear|normal|unremarkable|within normal limits)(?! except)"""
+_ANGLES = r"(costophrenic|cp) (angles|sulci|recesses)"
+_NO_FLUID = rf"""
+        {_ANGLES} ((?!not )\S+ ){{0,2}}?(sharp|clear|preserved|maintained|unremarkable)(?! except)
+        (sharp|clear) {_ANGLES}
+        pleural (spaces|cavities)( \S+){{0,2}} (clear|normal|unremarkable|within normal limits)(?! except)"""
 _LISTED = r"(?!(is|are|was|were|appears?|remains?|stable|unchanged)\b)"
 
 NORMAL_STATEMENTS: dict[str, str] = {

@@ -320,7 +320,7 @@ SENTENCES = [
     ("No evidence of enlargement of the nodule.", "Lung Lesion", PRESENT),
     ("The patient has been extubated.", "Support Devices", NEGATED),
     ("Status post extubation; the right PICC is unchanged.", "Support Devices", PRESENT),
-    ("Swan-Ganz catheter has been withdrawn and now terminates in the main pulmonary artery.", "Support Devices", PRESENT),
+    ("Swan-Ganz catheter has been withdrawn and now terminates in the pulmonary artery.", "Support Devices", PRESENT),
 ]
 
 
