@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from emixer.data.image_error import ImageError
 from emixer.data.images import Fit, read_image
 from emixer.data.plan import Workspace, read_aligned
-from emixer.data.schema import ENGLISH, KNOWN_OF_IMAGES
+from emixer.data.schema import ENGLISH, HEADER_COLUMNS
 from emixer.data.sections import MissingFindings, Outcome, findings_of, findings_or_whole, whole_of_another_language
 from emixer.data.text import tokenize
 from emixer.files import NotRegularError, read_regular, written_aside
@@ -34,13 +34,14 @@ class _ImageRow(NamedTuple):
     image_remark: str | None = None
     sex: str | None = None
     age_years: int | None = None
+    view: str | None = None
 
 
 @dataclass(frozen=True)
 class BlockDecoder:
     """How images and reports are read: a report is text of the image table, or a file below reports_root.
 
-    from_headers: what is kept of what DICOM headers tell of patients.
+    from_headers: columns that DICOM headers fill in.
     """
 
     workspace: Workspace
@@ -69,7 +70,7 @@ class BlockDecoder:
             "outcome": pa.array(outcomes, pa.string()),
         }
         for name in self.from_headers:
-            columns[name] = pa.array([getattr(row, name) for row in rows], KNOWN_OF_IMAGES[name])
+            columns[name] = pa.array([getattr(row, name) for row in rows], HEADER_COLUMNS[name])
         table = pa.table(columns)
         with written_aside(self.workspace.block(block)) as aside:
             pq.write_table(table, aside, compression={name: _COMPRESSION.get(name, "zstd") for name in _leaves(table)})
@@ -80,7 +81,7 @@ class BlockDecoder:
             read = read_image(_read(self.images_root / path), self.side_px, self.fit)
         except ImageError as error:
             return _ImageRow(image_reason=error.reason)
-        return _ImageRow(read.pixels_SS.tobytes(), None, read.remark, read.sex, read.age_years)
+        return _ImageRow(read.pixels_SS.tobytes(), None, read.remark, read.sex, read.age_years, read.view)
 
     def _read_reports(self, images: pa.Table) -> tuple[list[str | None], list[list[list[str]] | None], list[str]]:
         """Findings, their sentences, and the outcome of each image's report; each report is parsed once a block."""
@@ -97,8 +98,8 @@ class BlockDecoder:
     def _findings(self, path: str | None, text: str | None) -> tuple[str | None, Outcome]:
         if not self.has_reports:
             return None, Outcome.NOT_GIVEN
-        if text is not None and self.report_language != ENGLISH:
-            return whole_of_another_language(text)
+        if self.report_language != ENGLISH:  # nothing reads it, so no image is left out for want of one
+            return whole_of_another_language(text or "")
         if text is not None:
             return findings_or_whole(text, self.missing_findings)
         if path is None or self.reports_root is None:

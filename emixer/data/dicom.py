@@ -44,7 +44,7 @@ WHITE = 65535.0
 
 _PACKAGES = ("pydicom", "imagecodecs")
 _TAGS = [
-    "SOPClassUID", "Modality", "BurnedInAnnotation", "SamplesPerPixel", "PhotometricInterpretation",
+    "SOPClassUID", "Modality", "ViewPosition", "BurnedInAnnotation", "SamplesPerPixel", "PhotometricInterpretation",
     "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
     "PixelRepresentation", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "WindowCenter",
     "WindowWidth", "VOILUTFunction", "VOILUTSequence", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
@@ -59,6 +59,7 @@ _OTHER_MODALITIES = (
     "SR", "TG", "US", "VA", "XA", "XC",
 )  # fmt: skip
 """Those that a reason may name. A value that is none of the standard's could be anything."""
+_FRONTAL = ("AP", "PA")
 _MAX_PIXELS = 89_000_000
 _DEPTHS = range(1, 17)
 _FAR = 1e15
@@ -73,13 +74,14 @@ _DAMAGE = (
 class DicomImage:
     """pixels_HW: uint16, 0 black to WHITE. burnt_in: whether the header says that annotation is part of the pixels.
 
-    sex, age_years: of the patient at the time of the image; None where the header does not say.
+    sex, age_years: of the patient at the time of the image; None where the header does not say. view: AP or PA.
     """
 
     pixels_HW: NDArray[np.uint16]
     burnt_in: bool
     sex: str | None
     age_years: int | None
+    view: str | None
 
 
 def is_dicom(content: bytes) -> bool:
@@ -111,7 +113,9 @@ def read_dicom(content: bytes) -> DicomImage:
             _require_radiograph(header)
             pixels_HW = _shown(header, stored_pixels(header))
             burnt_in = header.get("BurnedInAnnotation") == "YES"
-            return DicomImage(pixels_HW, burnt_in, sex_of(header), age_years_of(header))
+            view = header.get("ViewPosition")
+            view = view if view in _FRONTAL else None
+            return DicomImage(pixels_HW, burnt_in, sex_of(header), age_years_of(header), view)
     except (ImageError, ConfigError):
         raise
     except MemoryError as error:

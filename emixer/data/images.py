@@ -60,6 +60,7 @@ class ReadImage(NamedTuple):
     remark: str | None = None
     sex: str | None = None
     age_years: int | None = None
+    view: str | None = None
 
 
 def read_image(content: bytes, side_px: int, fit: Fit) -> ReadImage:
@@ -69,7 +70,7 @@ def read_image(content: bytes, side_px: int, fit: Fit) -> ReadImage:
     if is_dicom(content):
         image = read_dicom(content)
         pixels_SS = _square(image.pixels_HW, side_px, fit, 0.0, WHITE)
-        return ReadImage(pixels_SS, BURNT_IN if image.burnt_in else None, image.sex, image.age_years)
+        return ReadImage(pixels_SS, BURNT_IN if image.burnt_in else None, image.sex, image.age_years, image.view)
     pixels_HW = _decode(content, side_px, fit)
     if max(pixels_HW.shape) > _MAX_SIDE_PX:
         raise ImageError("image is too large to be a radiograph")

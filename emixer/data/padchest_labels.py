@@ -1,8 +1,10 @@
 """PadChest's labels (Bustos et al. 2020, in English as its table has them) -> the 14 CheXpert observations.
 
-A label that stands here for no observation is counted as unmapped. The choice follows what CheXpert's labeler counts as
-a mention: healed fractures are fractures, fissures belong to the pleura, valves and stents are devices; signs that only
-suggest a disease (blunt angles, Kerley lines, heart insufficiency) stand for none.
+A label that stands here for no observation is counted as unmapped. The choice is this project's, from PadChest's own
+tree (empyema and hemothorax are pleural effusions, an air bronchogram is a consolidation, fissures are of the pleura)
+and from what CheXpert's labeler counts as a mention (heart failure and congestion are edema, healed fractures are
+fractures; valves, stents, plates and screws are devices). Where the two differ, the tree counts: granulomas and
+metastases are lesions. Signs that only suggest a disease (blunt angles, Kerley lines) stand for none.
 """
 
 from emixer.data.labels import Label
@@ -13,24 +15,26 @@ PADCHEST_LABELS: dict[Label, tuple[str, ...]] = {
         "segmental atelectasis", "total atelectasis",
     ),
     Label.CARDIOMEGALY: ("cardiomegaly",),
-    Label.CONSOLIDATION: ("consolidation",),
-    Label.EDEMA: ("pulmonary edema",),
+    Label.CONSOLIDATION: ("air bronchogram", "consolidation"),
+    Label.EDEMA: ("heart insufficiency", "hilar congestion", "pulmonary edema"),
     Label.ENLARGED_CARDIOMEDIASTINUM: ("mediastinal enlargement", "superior mediastinal enlargement"),
     Label.FRACTURE: (
         "callus rib fracture", "clavicle fracture", "fracture", "humeral fracture", "rib fracture",
-        "vertebral fracture",
+        "vertebral anterior compression", "vertebral compression", "vertebral fracture",
     ),
     Label.LUNG_LESION: (
-        "abscess", "calcified granuloma", "cavitation", "granuloma", "lung metastasis", "multiple nodules", "nodule",
-        "pulmonary mass",
+        "abscess", "calcified granuloma", "cavitation", "granuloma", "lung metastasis", "mass", "multiple nodules",
+        "nodule", "pulmonary mass",
     ),
     Label.LUNG_OPACITY: (
-        "alveolar pattern", "ground glass pattern", "increased density", "infiltrates", "interstitial pattern",
+        "air bronchogram", "alveolar pattern", "ground glass pattern", "increased density", "infiltrates",
+        "interstitial pattern",
         "miliary opacities", "reticular interstitial pattern", "reticulonodular interstitial pattern",
     ),
     Label.NO_FINDING: ("normal",),
     Label.PLEURAL_EFFUSION: (
-        "hydropneumothorax", "loculated fissural effusion", "loculated pleural effusion", "pleural effusion",
+        "empyema", "hemothorax", "hydropneumothorax", "loculated fissural effusion", "loculated pleural effusion",
+        "pleural effusion",
     ),
     Label.PLEURAL_OTHER: (
         "apical pleural thickening", "calcified pleural plaques", "calcified pleural thickening", "fissure thickening",
@@ -44,7 +48,8 @@ PADCHEST_LABELS: dict[Label, tuple[str, ...]] = {
         "central venous catheter via jugular vein", "central venous catheter via subclavian vein",
         "central venous catheter via umbilical vein", "chest drain tube", "dai", "double j stent",
         "dual chamber device", "electrical device", "endotracheal tube", "gastrostomy tube", "nephrostomy tube",
-        "nsg tube", "pacemaker", "reservoir central venous catheter", "single chamber device", "tracheostomy tube",
+        "humeral prosthesis", "nsg tube", "osteosynthesis material",
+        "pacemaker", "reservoir central venous catheter", "single chamber device", "tracheostomy tube",
         "ventriculoperitoneal drain tube",
     ),
 }  # fmt: skip

@@ -22,6 +22,8 @@ KNOWN_OF_IMAGES = {"sex": pa.string(), "age_years": pa.int16(), "manufacturer": 
 """Columns that shards have where the source knows them of any image: F or M; whole years at the image's date."""
 SEX_AND_AGE = ("sex", "age_years")
 """Those of them that DICOM headers may tell."""
+HEADER_COLUMNS = {"view": pa.string(), **{name: KNOWN_OF_IMAGES[name] for name in SEX_AND_AGE}}
+"""Columns that DICOM headers can fill in."""
 OLDEST_YEARS = 120
 """Greater ages are errors of whoever wrote them down: unknown."""
 SPLITS = ("train", "validate", "test")

@@ -24,7 +24,9 @@ def shard_of(folder: Path, from_headers: tuple[str, ...]) -> pa.Table:
     """Three DICOM images of one split, ingested step by step; a table gives the sex of `a` and the age of `c`."""
     for seed, (name, (sex, age)) in enumerate(HEADERS.items()):
         pixels = np.random.default_rng(seed).integers(0, 4096, (SIDE_PX, SIDE_PX), dtype=np.uint16)
-        (folder / f"{name}.dcm").write_bytes(dicom_file(pixels, 12, PatientSex=sex, PatientAge=age))
+        (folder / f"{name}.dcm").write_bytes(
+            dicom_file(pixels, 12, PatientSex=sex, PatientAge=age, ViewPosition={"a": "AP", "b": "PA"}.get(name, "LL"))
+        )
     ids = pa.array(list(HEADERS))
     images = image_table(
         1, dicom_id=ids, study_id=ids, subject_id=ids, split=pa.array(["train"] * 3),
@@ -50,7 +52,12 @@ def test_headers_fill_what_the_tables_leave_open(tmp_path: Path) -> None:
     assert rows["age_years"].to_pylist() == [61, 0, 33]
 
 
+def test_view_of_a_header_is_ap_or_pa_where_the_collection_says_so(tmp_path: Path) -> None:
+    assert shard_of(tmp_path, ("view",))["view"].to_pylist() == ["AP", "PA", None]
+
+
 def test_nothing_of_a_patient_is_taken_from_headers_unless_the_collection_says_so(tmp_path: Path) -> None:
     rows = shard_of(tmp_path, ())
     assert rows["sex"].to_pylist() == ["F", None, None]
+    assert rows["view"].null_count == 3
     assert rows["age_years"].to_pylist() == [None, None, 33]

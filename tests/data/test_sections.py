@@ -4,7 +4,14 @@ import time
 
 import pytest
 
-from emixer.data.sections import MissingFindings, Outcome, findings_of, findings_or_whole, split_sections
+from emixer.data.sections import (
+    MissingFindings,
+    Outcome,
+    findings_of,
+    findings_or_whole,
+    split_sections,
+    whole_of_another_language,
+)
 
 DEFAULT: MissingFindings = "impression-or-last-paragraph"
 
@@ -271,3 +278,15 @@ def test_no_text_of_a_report_is_lost_between_sections() -> None:
     sections = split_sections(MIMIC)
     assert [s.name for s in sections] == ["", "other", "other", "other", "other", "findings", "impression"]
     assert "pleural effusion" in sections[3].text
+
+
+@pytest.mark.parametrize("header", ["FINDINS", "FINDGINGS", "FINDNINGS", "FINIDNGS"])
+def test_section_headers_that_mimic_cxr_misspells_begin_a_section(header: str) -> None:
+    # those that MIT-LCP's own parser of mimic-cxr lists
+    report = f"COMPARISON: None.\n\n{header}:\nThe lungs are clear.\n\nIMPRESSON: No acute disease.\n"
+    assert findings_of(report, "drop")[0] == "The lungs are clear."
+
+
+def test_report_in_another_language_without_a_word_is_none_and_costs_no_image() -> None:
+    assert whole_of_another_language(". . . .") == (None, Outcome.NOT_GIVEN)
+    assert whole_of_another_language("derram pleural .") == ("derram pleural .", Outcome.OTHER_LANGUAGE)

@@ -28,11 +28,18 @@ def encode_png(image: Radiograph, *, deep: bool = False) -> bytes:
 
 
 def encode_dicom(
-    image: Radiograph, dicom_id: str, *, white_is_zero: bool, sex: str | None = None, age: str | None = None
+    image: Radiograph,
+    dicom_id: str,
+    *,
+    white_is_zero: bool,
+    sex: str | None = None,
+    age: str | None = None,
+    view: str | None = None,
 ) -> bytes:
     """Computed radiography of 12 bits with a window over all of them, whose identifiers are made of `dicom_id`.
 
-    sex, age: PatientSex and PatientAge; the age is written as given, whether or not the standard allows it.
+    sex, age, view: PatientSex, PatientAge and ViewPosition; the age is written as given, whether or not the standard
+    allows it.
     Raises ConfigError where the extra `dicom` is missing.
     """
     require_dicom("A phantom of DICOM images")
@@ -52,6 +59,8 @@ def encode_dicom(
         header.PatientSex = sex
     if age is not None:
         header.add(DataElement("PatientAge", "AS", age, validation_mode=IGNORE))
+    if view is not None:
+        header.ViewPosition = view
     header.SamplesPerPixel, header.PixelRepresentation = 1, 0
     header.PhotometricInterpretation = "MONOCHROME1" if white_is_zero else "MONOCHROME2"
     header.Rows, header.Columns = image.shape

@@ -223,11 +223,11 @@ class VindrCxr(Layout):
 
 
 class RsnaPneumonia(Layout):
-    """Frontal DICOM images with plain years for an age, a table of boxes and one of classes, and which images of NIH's
-    they are."""
+    """Frontal DICOM images with view and plain years for an age in their headers, a table of boxes and one of classes,
+    and which images of NIH's they are."""
 
     title = "RSNA Pneumonia Detection Challenge, stage 2"
-    version = 2
+    version = 3
     ingest = "rsna-pneumonia"
     dicom = True
     laterals = False
@@ -236,7 +236,7 @@ class RsnaPneumonia(Layout):
         return f"stage_2_train_images/{_image_id(row)}.dcm"
 
     def encode(self, image: Radiograph, row: Row) -> bytes:
-        return _dicom(image, row, sex=row["sex"], age=str(row["age_years"]))
+        return _dicom(image, row, sex=row["sex"], age=str(row["age_years"]), view=row["projection"])
 
     def tables(self, rows: Rows) -> Iterator[Table]:
         yield Table(

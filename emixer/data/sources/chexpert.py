@@ -42,6 +42,8 @@ _COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *CHEXPERT)
 _LATERAL = "LATERAL"
 _PATH = r"^[^/]+/(?P<image>(?:train|valid)/(?P<subject>patient\d+)/(?P<study>study\d+)/[^/]+)$"
 
+_ARCHIVES_OF_TRAIN = "CheXpert-v1.0 batch * (train *)"
+
 
 def read_chexpert(source: ChexpertSource) -> Collection:
     """Reads both tables. Raises SourceError when they are missing or of another version."""
@@ -53,14 +55,15 @@ def read_chexpert(source: ChexpertSource) -> Collection:
     table = pa.concat_tables([train, valid])
     table, not_selected = select_views(table, "Frontal/Lateral", source.views, keep_missing=False)
     reports = {} if source.reports is None else {"report": reports_of(source.reports, table["image"])}
+    images_root, paths_of_images = _image_paths(source.root, table)
     images = image_table(
         len(CHEXPERT),
         dicom_id=table["image"],
         study_id=pc.binary_join_element_wise(table["subject"], table["study"], "/"),
         subject_id=table["subject"],
-        view=pc.if_else(_is_lateral(table), pa.scalar(_LATERAL), table["AP/PA"]),
+        view=pc.if_else(_is_lateral(table), pa.scalar(_LATERAL), _frontal_view(table)),
         split=table["split"],
-        image_path=table["image"],
+        image_path=paths_of_images,
         labels=table["labels"],
         sex=sexes(table["Sex"]),
         age_years=_ages(table["Age"]),
@@ -72,12 +75,30 @@ def read_chexpert(source: ChexpertSource) -> Collection:
         source="chexpert",
         images=images,
         label_names=CHEXPERT,
-        images_root=source.root,
+        images_root=images_root,
         has_reports=source.reports is not None,
         not_selected=not_selected,
         remarks=unread_cells("Sex", SEX_EXPECTED, table["Sex"], images["sex"])
         | unread_cells("Age", f"{AGE_EXPECTED}, and not 0", table["Age"], images["age_years"]),
     )
+
+
+def _image_paths(root: Path, table: pa.Table) -> tuple[Path, pa.ChunkedArray]:
+    """Where images are, and their paths from there: below the tables, or as the four archives of the full size unpack,
+    patients of train in `CheXpert-v1.0 batch 2 (train 1)` and two more folders beside that of the tables."""
+    archives = sorted(root.absolute().parent.glob(_ARCHIVES_OF_TRAIN))
+    if (root / "train").exists() or not archives:
+        return root, table["image"]
+    folder_of = {patient.name: folder.name for folder in archives for patient in folder.iterdir()}
+    home = root.absolute().name
+    images, subjects = table["image"].to_pylist(), table["subject"].to_pylist()
+    paths = [
+        f"{folder_of[subject]}/{image.removeprefix('train/')}"
+        if image.startswith("train/") and subject in folder_of
+        else f"{home}/{image}"
+        for image, subject in zip(images, subjects, strict=True)
+    ]
+    return root.absolute().parent, pa.chunked_array([pa.array(paths, pa.string())])
 
 
 def _ages(texts: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -89,6 +110,12 @@ def _ages(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 def _is_lateral(table: pa.Table) -> pa.ChunkedArray:
     """The column AP/PA is blank there."""
     return pc.equal(pc.utf8_lower(table["Frontal/Lateral"]), "lateral")
+
+
+def _frontal_view(table: pa.Table) -> pa.ChunkedArray:
+    """AP or PA. The published table calls 17 frontal images LL or RL, which are lateral views elsewhere."""
+    named = table["AP/PA"]
+    return pc.if_else(pc.is_in(named, value_set=pa.array(["AP", "PA"])), named, pa.scalar(None, pa.string()))
 
 
 def _read(path: Path) -> pa.Table:

@@ -42,7 +42,7 @@ class Collection:
     not_selected: images that the settings leave out, by reason. left_out: images and files that the tables contradict.
     remarks: other counts a user should see. unmapped_labels: images by label of the source that has no counterpart
     here. report_language: reports in another language than English are kept as text, and neither parsed nor tokenized.
-    from_headers: those of SEX_AND_AGE that the images' DICOM headers tell where no table does.
+    from_headers: those of HEADER_COLUMNS that the images' DICOM headers tell where no table does.
     """
 
     source: str

@@ -67,6 +67,7 @@ def read_mimic_cxr(source: MimicCxrSource) -> Collection:
     release_unused()
     require_images(images, _find_table(source.root, "metadata"), not_selected)
     require_disjoint_subjects(images, _find_table(source.root, "split"))
+    unknown = images["age_years"].null_count if known else 0
     return Collection(
         source="mimic-cxr",
         images=images,
@@ -76,6 +77,7 @@ def read_mimic_cxr(source: MimicCxrSource) -> Collection:
         has_reports=True,
         not_selected=not_selected,
         left_out=left_out,
+        remarks={"images whose patient MIMIC-IV's table lacks, or gives no age": unknown} if unknown else {},
     )
 
 

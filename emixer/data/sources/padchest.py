@@ -30,6 +30,7 @@ from emixer.data.sources.collection import (
 )
 from emixer.data.sources.tables import (
     LABELS,
+    SEX_EXPECTED,
     find_table,
     label_lists,
     named_label_vectors,
@@ -38,6 +39,7 @@ from emixer.data.sources.tables import (
     require_unique,
     require_version,
     sexes,
+    unread_cells,
     without,
 )
 
@@ -53,7 +55,7 @@ def read_padchest(source: PadChestSource) -> Collection:
     """Reads the table. Raises SourceError when it is missing or of another version."""
     path = find_table(source.root, *_VERSIONS, "PADCHEST*.csv", "PADCHEST*.csv.gz", "padchest.csv")
     version = require_version(path, _VERSIONS)
-    table = read_table(path, _VERSIONS[version], _OPTIONAL)
+    table = _without_nan(read_table(path, _VERSIONS[version], _OPTIONAL))
     require_unique(path, table, "ImageID")
     for name in ("ImageID", "ImageDir"):
         require_inside(path, table, name)
@@ -88,9 +90,19 @@ def read_padchest(source: PadChestSource) -> Collection:
         has_reports=True,
         not_selected=not_selected,
         left_out=tuple(LeftOut(image, "table", "image has no patient or no study") for image in nameless.to_pylist()),
+        remarks=_remarks(table, images),
         unmapped_labels=_unmapped(cells),
         report_language="es",
     )
+
+
+def _without_nan(table: pa.Table) -> pa.Table:
+    """The table without the word nan, which its authors' program wrote for what was missing (labels and report of some
+    hundred images, among others)."""
+    for place, name in enumerate(table.column_names):
+        blank = pc.is_in(table[name], value_set=pa.array(["nan", "NaN", "None"]))
+        table = table.set_column(place, name, pc.if_else(blank, pa.scalar(None, pa.string()), table[name]))
+    return table
 
 
 def _known(table: pa.Table) -> dict[str, pa.ChunkedArray]:
@@ -103,6 +115,18 @@ def _known(table: pa.Table) -> dict[str, pa.ChunkedArray]:
     if "Manufacturer_DICOM" in table.column_names:
         known["manufacturer"] = table["Manufacturer_DICOM"]
     return known
+
+
+def _remarks(table: pa.Table, images: pa.Table) -> dict[str, int]:
+    remarks = {}
+    if "PatientSex_DICOM" in table.column_names:
+        remarks |= unread_cells("PatientSex_DICOM", SEX_EXPECTED, table["PatientSex_DICOM"], images["sex"])
+    if "PatientBirth" in table.column_names and "StudyDate_DICOM" in table.column_names:
+        dated = pc.and_(pc.is_valid(table["PatientBirth"]), pc.is_valid(table["StudyDate_DICOM"]))
+        count = pc.sum(pc.and_(dated, pc.is_null(images["age_years"]))).as_py()
+        if count:
+            remarks["images whose years of birth and study give no age, so that it is unknown"] = count
+    return remarks
 
 
 def _ages(births: pa.ChunkedArray, studies: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -75,7 +75,7 @@ def read_rsna_pneumonia(source: RsnaPneumoniaSource) -> Collection:
         images=images,
         label_names=_LABELS,
         images_root=source.root,
-        from_headers=SEX_AND_AGE,
+        from_headers=("view", *SEX_AND_AGE),
     )
 
 

@@ -123,6 +123,30 @@ def chexpert(folder: Path, archive: str = "CheXpert-v1.0-small") -> Path:
     return folder
 
 
+def test_frontal_images_of_chexpert_that_are_called_lateral_views_have_no_view(tmp_path: Path) -> None:
+    table = chexpert(tmp_path) / "train.csv"  # 16 rows of the published table say LL, one RL
+    table.write_text(table.read_text().replace("Frontal,AP", "Frontal,LL"))
+    images = read_collection(ChexpertSource(root=tmp_path, test_fraction=0)).images
+    assert images["view"].to_pylist() == [None, "PA"]
+
+
+def test_chexpert_in_full_size_is_found_as_its_four_archives_unpack(tmp_path: Path) -> None:
+    root = tmp_path / "CheXpert-v1.0 batch 1 (validate & csv)"
+    root.mkdir()
+    chexpert(root, "CheXpert-v1.0")
+    places = (root / "valid/patient64541/study1", tmp_path / "CheXpert-v1.0 batch 2 (train 1)/patient00001/study1")
+    for place in places:
+        place.mkdir(parents=True)
+        (place / "view1_frontal.jpg").touch()
+    (tmp_path / "CheXpert-v1.0 batch 4 (train 3)/patient50000").mkdir(parents=True)
+    collection = read_collection(ChexpertSource(root=root, test_fraction=0))
+    images = collection.images
+    assert all((collection.images_root / path).is_file() for path in images["image_path"].to_pylist())
+    assert images["dicom_id"].to_pylist() == [
+        "train/patient00001/study1/view1_frontal.jpg", "valid/patient64541/study1/view1_frontal.jpg",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("archive", ["CheXpert-v1.0-small", "CheXpert-v1.0"])
 def test_chexpert_keeps_frontal_images_and_all_four_values_of_its_labels(tmp_path: Path, archive: str) -> None:
     collection = read_collection(ChexpertSource(root=chexpert(tmp_path, archive), test_fraction=0))
@@ -232,6 +256,24 @@ def test_padchest_maps_its_labels_and_counts_those_without_a_counterpart(tmp_pat
     image = rows(collection)["3_x2.png"]
     assert (image["image_path"], image["view"], image["study_id"]) == ("54/3_x2.png", "AP_horizontal", "S2")
     assert (image["report"], collection.report_language) == ("Derrame .", "es")
+
+
+def test_what_the_authors_of_padchest_wrote_as_nan_is_missing(tmp_path: Path) -> None:
+    # pandas' astype(str) made it; seen in the published file as reports of images without labels
+    table = padchest(tmp_path) / "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
+    table.write_text(table.read_text().replace("S5,P3,PA,,", "S5,P3,PA,nan,nan"))
+    collection = read_collection(PadChestSource(root=tmp_path))
+    assert present(collection, "6_x5.png") is None
+    assert rows(collection)["6_x5.png"]["report"] is None
+    assert collection.unmapped_labels == {"scoliosis": 2, "kyphosis": 1}
+
+
+def test_padchest_labels_stand_for_what_its_tree_and_chexperts_labeler_make_of_them(tmp_path: Path) -> None:
+    table = padchest(tmp_path) / "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
+    listed = "['heart insufficiency', 'empyema', 'vertebral compression', 'mass']"
+    table.write_text(table.read_text() + f'10,11_x10.png,0,S10,P7,PA,"{listed}",derram .\n')
+    collection = read_collection(PadChestSource(root=tmp_path))
+    assert present(collection, "11_x10.png") == {"Edema", "Pleural Effusion", "Fracture", "Lung Lesion"}
 
 
 def test_padchest_knows_sex_and_the_age_in_the_year_of_the_study(tmp_path: Path) -> None:
