@@ -1,8 +1,9 @@
 """Share of generated images nearer to training images than to equally many held-out ones; by chance it is a half.
 
 The training images are split by subject into groups as large as the held-out one. Of the images of a model that does
-not memorise, half are nearer to any such group than to the held-out one, however blurred or similar they are. The
-spread around a half of shares between two groups of training images measures chance.
+not memorise, half are nearer to any such group than to the held-out one, however blurred or similar they are. Shares
+between two groups of training images stray from a half by chance, with twice the variance of a single group; a mean
+over G groups of one kind and K of the other has 1/G + 1/K of that.
 
 Shapes: N images, G groups of training images, K groups of held-out ones.
 Source: the DCR overfitting measure of SDMetrics; groups of equal size, and their spread, are ours.
@@ -12,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 LEAST_GROUPS = 4
 _MOST_GROUPS = 32
-_WIDTH = 1.96
-"""Standard deviations of a 95 % interval."""
+_QUANTILE = 0.975
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,11 @@ def balance(nearness_NG: NDArray[np.float32], held_out_NK: NDArray[np.float32]) 
     shares = [_share(train_N, other_N) for train_N in nearness_NG.T for other_N in held_out_NK.T]
     pairs = [(i, j) for i in range(nearness_NG.shape[1]) for j in range(i)]
     strays = [_share(nearness_NG[:, i], nearness_NG[:, j]) - 0.5 for i, j in pairs]
-    # groups of one collection: their spread around a half is the effect of exchanging the held-out group
-    width = _WIDTH * float(np.sqrt(np.mean(np.square(strays))))
+    of_one_group = float(np.mean(np.square(strays))) / 2
+    num_train, num_held_out = nearness_NG.shape[1], held_out_NK.shape[1]
+    width = float(stdtrit(num_train - 1, _QUANTILE)) * np.sqrt(of_one_group * (1 / num_train + 1 / num_held_out))
     share = float(np.mean(shares))
-    return Balance(share, (max(0.0, share - width), min(1.0, share + width)))
+    return Balance(share, (max(0.0, share - float(width)), min(1.0, share + float(width))))
 
 
 def _share(first_N: NDArray[np.float32], second_N: NDArray[np.float32]) -> float:

@@ -57,10 +57,12 @@ def find_copied_reports(generated: Shared, held_out: Shared, level: float) -> Re
 
 
 def report_figures(generated: Shared, held_out: Shared, findings: ReportFindings) -> dict[str, Any]:
-    """Figures of both sides. Contains no words of any report."""
+    """Figures of both sides; control: share of the held-out reports that the same threshold flags. Contains no words
+    of any report."""
     return {
         "threshold": findings.threshold,
         "flagged": share_of(findings.flagged),
+        "control": share_of(held_out.identifying_N >= findings.threshold),
         "copies": int(findings.copies.sum()),
         "generated": _side(generated),
         "held_out": _side(held_out),

@@ -77,7 +77,7 @@ def auc_table(
         LabelAuc(label_names[y], float(auc_Y[i]), float(low_Y[i]), float(high_Y[i]), present_Y[y], absent_Y[y])
         for i, y in enumerate(used)
     )
-    low, high = _interval(np.nanmean(resampled_RY, axis=1, keepdims=True))
+    low, high = _interval(resampled_RY.mean(axis=1, keepdims=True))
     mean = LabelAuc("mean", float(auc_Y.mean()), float(low[0]), float(high[0]), 0, 0)
     return AucTable(rows, mean, unmeasured)
 

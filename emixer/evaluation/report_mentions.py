@@ -24,6 +24,8 @@ from emixer.data.schema import ENGLISH
 from emixer.errors import ConfigError
 from emixer.evaluation import radiology_terms as terms
 
+LABELER_VERSION = 2
+"""Changes whenever reports are read differently: results that depend on it are not mixed."""
 Sentence = Sequence[str]
 """Lower-case tokens, without the full stop."""
 

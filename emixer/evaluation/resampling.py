@@ -15,6 +15,9 @@ from scipy import special
 LEVEL = 0.95
 MIN_SEEDS = 3
 """Minimum number of models of a kind to estimate how much retraining changes a figure."""
+MOST_UNDEFINED = 0.2
+"""Share of the resamples in which a figure with an interval may be undefined; of one that a single subject decides it
+is 0.37."""
 Figures = dict[str, float]
 Resampled = dict[str, NDArray[np.float64]]
 
@@ -50,8 +53,9 @@ def intervals(
 
 
 def interval(resampled_R: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % percentile interval of one figure; NaN if it is undefined in all resamples."""
-    if np.isnan(resampled_R).all():
+    """95 % percentile interval of one figure; NaN if it is undefined in more than MOST_UNDEFINED of the resamples: the
+    others, in which the few subjects that decide it happen to be, would understate how much it varies."""
+    if np.isnan(resampled_R).mean() > MOST_UNDEFINED:
         return np.nan, np.nan
     tail = 50 * (1 - LEVEL)
     low, high = np.nanpercentile(resampled_R, [tail, 100 - tail])

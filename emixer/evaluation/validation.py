@@ -34,6 +34,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -152,7 +153,9 @@ def _read(
         return {}
     stated_NL = mentions(reports, spec.label_names, language)
     of_reports = faithfulness(stated_NL, labels_NL, spec.label_names)(ALL)
-    return of_reports | agreement(scores_NL, stated_NL, spec.label_names)(ALL)
+    told_N = np.array([bool(report) for report in reports], bool)  # an empty report agrees with nothing and denies nothing
+    judged_NL = None if scores_NL is None else scores_NL[torch.from_numpy(told_N)]
+    return of_reports | agreement(judged_NL, stated_NL[told_N], spec.label_names)(ALL)
 
 
 def _fit_judge(extractor: FeatureExtractor, train: Iterable[Batch], num_labels: int) -> LabelJudge | None:

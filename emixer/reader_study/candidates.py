@@ -59,10 +59,12 @@ def real_candidates(shards: ShardSet, split: str, names: Sequence[str], uncertai
     shuffled_N = np.random.default_rng([seed, 0]).permutation(whole_N)
     if not len(shuffled_N):
         return Candidates(np.zeros((0, len(names)), np.uint8), shuffled_N, shuffled_N)
-    studies_N = table["study_id"].take(pa.array(shuffled_N)).to_numpy(zero_copy_only=False)
+    of_source = pc.binary_join_element_wise(table["source"], table["study_id"], "/")
+    studies_N = of_source.take(pa.array(shuffled_N)).to_numpy(zero_copy_only=False)
     rows_N = np.sort(shuffled_N[np.unique(studies_N.astype(str), return_index=True)[1]])
     taken = table.take(pa.array(rows_N)).combine_chunks()
-    subjects_N = taken["subject_id"].to_numpy(zero_copy_only=False).astype(str)
+    of_source = pc.binary_join_element_wise(taken["source"], taken["subject_id"], "/")
+    subjects_N = of_source.to_numpy(zero_copy_only=False).astype(str)
     columns = [shards.info.label_names.index(name) for name in names]
     labels_NY = _present(taken["labels"], len(shards.info.label_names), uncertain_is)[:, columns]
     subject_N = np.unique(subjects_N, return_inverse=True)[1].astype(np.int64)

@@ -10,7 +10,7 @@ import logging
 import time
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,13 +43,16 @@ _LOCK_S = 3.0
 _STORAGE_ERRORS = (OSError, ValueError, KeyError, OptunaError, SQLAlchemyError)
 DIVERGED, STARTS, REASON, REPEATS = "diverged", "starts", "reason", "repeats"
 """User attributes, among them why a trial failed or diverged, and the number of the trial whose values it repeats."""
+Basis = Mapping[str, str | int]
+NO_BASIS: Basis = {}
 
 
-def open_study(folder: Path, config: Config, space: Space, data: str = "") -> Study:
+def open_study(folder: Path, config: Config, space: Space, basis: Basis = NO_BASIS) -> Study:
     """Open or create the study, after repairing what a kill left in its journal. Call it with the folder's lock held.
 
-    data: digest of the images. Raises ConfigError when the storage cannot be opened, is locked or damaged, belongs to
-    another folder, or holds a study of other settings.
+    basis: what trials are measured on and by beside the settings, e.g. `data`, the digest of the images. Raises
+    ConfigError when the storage cannot be opened, is locked or damaged, belongs to another folder, or holds a study of
+    other settings.
     """
     tune = config.tune
     _quiet()
@@ -62,15 +65,15 @@ def open_study(folder: Path, config: Config, space: Space, data: str = "") -> St
             storage=storage, study_name=_study_name(tune, folder), directions=directions(tune.metrics),
             load_if_exists=True, pruner=_pruner(tune),
         )  # fmt: skip
-        _require_same(study, config, space, folder, data)
-        _adopt(study, folder, _said(config, space, data))
+        _require_same(study, config, space, folder, basis)
+        _adopt(study, folder, _said(config, space, basis))
         study.sampler = _sampler(config, len(study.get_trials(deepcopy=False)))
     except _STORAGE_ERRORS as error:
         raise _unusable(tune, folder, error) from error
     return study
 
 
-def look_at_study(folder: Path, config: Config, space: Space, data: str = "") -> Study | None:
+def look_at_study(folder: Path, config: Config, space: Space, basis: Basis = NO_BASIS) -> Study | None:
     """Return the study as it is, without changing anything; None if none was begun. Raises what `open_study` would."""
     tune = config.tune
     _quiet()
@@ -86,7 +89,7 @@ def look_at_study(folder: Path, config: Config, space: Space, data: str = "") ->
         if _study_name(tune, folder) not in names:
             return None
         study = optuna.load_study(study_name=_study_name(tune, folder), storage=storage)
-        _require_same(study, config, space, folder, data)
+        _require_same(study, config, space, folder, basis)
     except _STORAGE_ERRORS as error:
         raise _unusable(tune, folder, error) from error
     return study
@@ -206,11 +209,11 @@ def _pruner(tune: TuneConfig) -> BasePruner:
     return NopPruner()
 
 
-def _said(config: Config, space: Space, data: str) -> dict[str, Any]:
+def _said(config: Config, space: Space, basis: Basis) -> dict[str, Any]:
     """Return what defines a study: if any of it changed, its trials could not be compared."""
     return {
         "metrics": list(config.tune.metrics), "space": {key: repr(found) for key, found in space.items()},
-        "settings": _settings(config, space) | {"data": data},
+        "settings": _settings(config, space) | dict(basis),
     }  # fmt: skip
 
 
@@ -224,8 +227,8 @@ def _settings(config: Config, space: Space) -> dict[str, Any]:
     return {key: value for key, value in fixed.items() if key not in {*space, "train.images", "validation.sample_rows"}}
 
 
-def _require_same(study: Study, config: Config, space: Space, folder: Path, data: str) -> None:
-    before, said, named = study.user_attrs.get("emixer"), _said(config, space, data), _named(config.tune, folder)
+def _require_same(study: Study, config: Config, space: Space, folder: Path, basis: Basis) -> None:
+    before, said, named = study.user_attrs.get("emixer"), _said(config, space, basis), _named(config.tune, folder)
     elsewhere = "Choose another folder for tune.study, or the storage it was started with."
     if before is None:
         if study.get_trials(deepcopy=False):

@@ -57,9 +57,22 @@ def test_the_balance_by_hand() -> None:
     held_out = np.array([[1], [0], [1], [1]], np.float32)
     found = balance(train, held_out)
     assert found.share == (2.5 / 4 + 2 / 4) / 2, "ties count half"
-    # of the two groups of training images the second is nearer for 1.5 images of four
-    width = 1.96 * (1 / 2 - 1.5 / 4)
-    assert found.interval == pytest.approx((found.share - width, found.share + width))
+    # of the two groups of training images the second is nearer for 1.5 images of four: a stray of 1/8, whose square is
+    # twice the variance of one group; the mean is over two groups and one; 12.7 is Student's quantile for one degree
+    width = 12.7062047 * (1 / 8 / 2**0.5) * (1 / 2 + 1) ** 0.5
+    assert width > 1
+    assert found.interval == (0, 1)
+
+
+def test_the_interval_of_a_balance_holds_a_half_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    held = 0
+    for _ in range(200):
+        effects = generator.normal(0, 0.3, 12)  # groups differ, as those of people do
+        nearness = (generator.random((500, 12)) + effects).astype(np.float32)
+        low, high = balance(nearness[:, :8], nearness[:, 8:]).interval
+        held += low <= 0.5 <= high
+    assert 0.92 <= held / 200 <= 0.99
 
 
 def test_half_of_honest_images_are_nearer_to_training_images_than_to_as_many_held_out_ones() -> None:

@@ -17,7 +17,8 @@ def failed(**changed: Any) -> set[str]:
     """Names of the checks that fail if these figures, the others being innocent, lie where they are said to."""
     space = {"nearer_to_train": share(MOST_NEARER)}
     images: dict[str, Any] = {"copies": 0, "flagged": share(2 * LEVEL), "pixels": space, "features": space}
-    reports: Mapping[str, Any] = {"copies": 0, "flagged": share(LEVEL)}
+    control = {"share": LEVEL, "interval": [0.004, 0.03]}
+    reports: Mapping[str, Any] = {"copies": 0, "flagged": share(0.03), "control": control}
     innocent = {"auc": 0.6, "interval": [MOST_MEMBER_AREA, 0.65]}
     membership: dict[str, Any] = {"pixels": innocent, "features": innocent}
     told = {"disclosed": 0.1, "interval": [MOST_DISCLOSED, 0.15]}
@@ -46,7 +47,7 @@ def test_a_figure_fails_once_its_whole_interval_is_beyond_the_limit() -> None:
         ({"images": {"features": {"nearer_to_train": share(MOST_NEARER + above)}}}, {"nearer_to_train_features"}),
         ({"membership": {"pixels": beyond}}, {"membership_pixels"}),
         ({"attributes": {"age": {"features": told}}}, {"attribute_age_features"}),
-        ({"reports": {"flagged": share(LEVEL + above)}}, {"near_reports"}),
+        ({"reports": {"flagged": share(0.03 + above)}}, {"near_reports"}),
         ({"traces": {"dates": dates}}, {"traces_dates"}),
     ):
         assert failed(**changed) == names

@@ -78,3 +78,18 @@ def test_labels_with_too_few_images_are_named_and_not_measured() -> None:
     nothing = auc_table(scores, torch.zeros(60, 3), [str(i) for i in range(60)], ("A", "B", "C"))
     assert nothing.mean is None
     assert "no label has enough images" in str(nothing)
+
+
+def test_mean_of_a_resample_is_over_the_same_labels_as_the_table() -> None:
+    # B is easy and decided by three of a hundred people: without the resamples that lack them, or counting A alone
+    # there, the mean would be lower than both of its parts allow
+    labels = torch.zeros(200, 2)
+    labels[:100, 0] = 1
+    labels[:6, 1] = 1
+    scores = torch.stack([torch.linspace(1, 0, 200).roll(50), labels[:, 1] * 2 + torch.linspace(0, 1, 200)], 1)
+    table = auc_table(scores, labels, [str(i // 2) for i in range(200)], ("A", "B"))
+    a, b = table.rows
+    assert b.auc == 1
+    assert table.mean is not None
+    assert table.mean.low == pytest.approx((a.low + 1) / 2, abs=0.01)
+    assert table.mean.high == pytest.approx((a.high + 1) / 2, abs=0.01)

@@ -119,6 +119,11 @@ def test_agreement_is_a_mean_over_the_labels_of_real_reports_whatever_generated_
     effusion = found["pair_agreement_generated/Pleural Effusion"]
     assert effusion > 0.8
     assert found["pair_agreement_generated"] == pytest.approx((effusion + 0.5) / 2)
+    whole = Archive(validation)
+    whole.words[:, 1] = torch.tensor([4, 6, END, 0])
+    whole.words[::2] = 0
+    half = validator.validate(whole, noise(120))["pair_agreement_generated/Pleural Effusion"]
+    assert half == pytest.approx(effusion, abs=0.05), "empty reports deny nothing"
     whole.words[:] = 0
     assert validator.validate(whole, noise(120))["pair_agreement_generated"] == 0.5, "reports that say nothing"
 

@@ -16,9 +16,9 @@ SPACE = ["loss.alpha float 0 1"]
 BASE = with_overrides(Config(), {"tune.space": SPACE, "tune.startup_trials": 3})
 
 
-def opened(folder: Path, config: Config = BASE, data: str = "") -> optuna.Study:
+def opened(folder: Path, config: Config = BASE, basis: dict[str, str | int] | None = None) -> optuna.Study:
     folder.mkdir(parents=True, exist_ok=True)
-    return open_study(folder, config, parse_space(config.tune.space, config), data)
+    return open_study(folder, config, parse_space(config.tune.space, config), basis or {})
 
 
 def seen(folder: Path, config: Config = BASE) -> optuna.Study | None:
@@ -55,9 +55,11 @@ def test_study_resumes_with_changes_that_do_not_affect_its_trials(
 
 
 def test_study_does_not_resume_with_other_images(tmp_path: Path) -> None:
-    opened(tmp_path, data="these")
+    opened(tmp_path, basis={"data": "these", "labeler": 1})
     with pytest.raises(ConfigError, match=r"other images in data\.shards"):
-        opened(tmp_path, data="those")
+        opened(tmp_path, basis={"data": "those", "labeler": 1})
+    with pytest.raises(ConfigError, match="labeler: 1 there, 2 here"):
+        opened(tmp_path, basis={"data": "these", "labeler": 2})
 
 
 def test_folders_of_the_same_name_do_not_share_a_study(tmp_path: Path) -> None:

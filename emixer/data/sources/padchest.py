@@ -118,7 +118,7 @@ def _known(table: pa.Table) -> dict[str, pa.ChunkedArray]:
 
 
 def _remarks(table: pa.Table, images: pa.Table) -> dict[str, int]:
-    remarks = {}
+    remarks: dict[str, int] = {}
     if "PatientSex_DICOM" in table.column_names:
         remarks |= unread_cells("PatientSex_DICOM", SEX_EXPECTED, table["PatientSex_DICOM"], images["sex"])
     if "PatientBirth" in table.column_names and "StudyDate_DICOM" in table.column_names:

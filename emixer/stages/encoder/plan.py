@@ -88,9 +88,9 @@ class _Splits:
         """AUC of each label with intervals."""
         host = self._validation if split == "validate" and self._validation else self._read(split)
         subjects = [
-            subject
+            f"{row['source']}/{row['subject_id']}"  # two collections may number their subjects alike
             for file in self._shards.files(split)
-            for subject in pq.read_table(file, columns=["subject_id"])["subject_id"].to_pylist()
+            for row in pq.read_table(file, columns=["source", "subject_id"]).to_pylist()
         ]
         return auc_table(_logits(state, host), _labels(host), subjects, state.label_names, self._config.seed)
 

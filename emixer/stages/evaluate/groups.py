@@ -131,7 +131,10 @@ def _measured(split: Split, groups: Mapping[str, Mapping[str, NDArray[np.int64]]
         for kind, side in split.sides.items():
             rows_N, key = rows[kind], (value, kind)
             told_N = np.array([n for n in rows_N if side.reports[n]], np.int64)
+            # an empty generated report states none of its labels; a real image may have no report to judge
+            judged_N = rows_N if kind == "generated" else told_N
             stated_NL = mentions((side.reports[n] or [] for n in told_N), names)
+            all_stated_NL = mentions((side.reports[n] or [] for n in judged_N), names)
             tellers = [side.subjects[n] for n in told_N]
             kinds["label_auc"][key] = Measured(
                 partial(label_areas, side.scores_NL[rows_N], side.labels_NL[rows_N], names),
@@ -140,5 +143,8 @@ def _measured(split: Split, groups: Mapping[str, Mapping[str, NDArray[np.int64]]
             kinds["pair_agreement"][key] = Measured(
                 partial(agreement, side.scores_NL[told_N], stated_NL, names), tellers
             )
-            kinds["report_f1"][key] = Measured(partial(faithfulness, stated_NL, side.labels_NL[told_N], names), tellers)
+            kinds["report_f1"][key] = Measured(
+                partial(faithfulness, all_stated_NL, side.labels_NL[judged_N], names),
+                [side.subjects[n] for n in judged_N],
+            )
     return side_by_side(kinds, split.resamples)

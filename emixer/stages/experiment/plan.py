@@ -19,6 +19,7 @@ from emixer.data.schema import SPLITS
 from emixer.data.shard_subset import write_subset
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, RunFolderError, ShardError
+from emixer.evaluation.report_mentions import LABELER_VERSION
 from emixer.experiments.cells import Cell, Mix, ResultsFolder
 from emixer.experiments.tables import Table, dataset_rows, table_of
 from emixer.generation.dataset_files import Layout, check_layout
@@ -375,7 +376,7 @@ def _judgement_key(experiment: Experiment, cell: Cell, generated: Mapping[str, G
     settings = judge.downstream_settings(experiment.config.experiment.downstream)
     return judge.key({
         "shards": _digest(experiment.shards), "shape": experiment.shape.digest, "downstream": settings,
-        "generated": generated[mix.generator or ""].decoded.name,
+        "generated": generated[mix.generator or ""].decoded.name, "labeler": LABELER_VERSION,
     })  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from emixer.data.loader import open_windows
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, EmixerError
 from emixer.evaluation.auc_table import MIN_IMAGES
-from emixer.evaluation.report_mentions import READABLE_LABELS, reads_language
+from emixer.evaluation.report_mentions import LABELER_VERSION, READABLE_LABELS, reads_language
 from emixer.models.encoder_facts import read_encoder_facts
 from emixer.progress import Progress
 from emixer.ray_session import capacity, connect, free_abandoned
@@ -28,12 +28,12 @@ from emixer.run_folder import RunFolder
 from emixer.stages import train
 from emixer.stages.result import StageResult
 from emixer.stages.tune.trial import TrialOrder, run_folder_of, run_trial, trial_config
-from emixer.tuning.metrics import ValidationRows, require_measurable
+from emixer.tuning.metrics import AIMS, ValidationRows, require_measurable
 from emixer.tuning.report import write_report
 from emixer.tuning.searcher import StudyPruning, StudySearcher
 from emixer.tuning.space import Space, parse_space, values_of, written
 from emixer.tuning.space_syntax import ends, read_space, require_prunable
-from emixer.tuning.study import REASON, REPEATS, best, look_at_study, open_study, outcome, repeat_failed
+from emixer.tuning.study import REASON, REPEATS, Basis, best, look_at_study, open_study, outcome, repeat_failed
 
 logger = logging.getLogger(__name__)
 
@@ -107,10 +107,10 @@ def run(config: Config) -> TuneResult:
     Raises ConfigError, ShardError or RunFolderError before anything starts; EmixerError when the search was given up or
     no trial finished.
     """
-    folder, space, data = _checked(config)
+    folder, space, basis = _checked(config)
     _advise(config)
     with files.alone_in(folder, "tune"):  # two searches at once would run each other's trials
-        study = open_study(folder, config, space, data)
+        study = open_study(folder, config, space, basis)
         if not study.get_trials(deepcopy=False):
             shown = with_overrides(config, {"tune.storage": config.tune.written_storage})
             files.write_text(folder / "config.yaml", to_yaml(shown))
@@ -164,9 +164,9 @@ def _result(study: Study, folder: Path, config: Config, was_done: bool) -> TuneR
 
 def describe(config: Config) -> str:
     """Describe what `run` would do."""
-    folder, space, data = _checked(config)
+    folder, space, basis = _checked(config)
     _advise(config)
-    tune, study = config.tune, look_at_study(folder, config, space, data)
+    tune, study = config.tune, look_at_study(folder, config, space, basis)
     own = values_of(config, space)
     first = "sampled; the config's values are out of range" if own is None else f"the config's values: {written(own)}"
     begun = "" if study is None else f" (resumes: {_num_done(study)} of {tune.num_samples} trials done)"
@@ -182,8 +182,8 @@ def describe(config: Config) -> str:
     ])  # fmt: skip
 
 
-def _checked(config: Config) -> tuple[Path, Space, str]:
-    """Return the folder, the space, and the digest of the images."""
+def _checked(config: Config) -> tuple[Path, Space, Basis]:
+    """Return the folder, the space, and what trials are measured on and by."""
     tune = config.tune
     if tune.study is None:
         raise ConfigError("tune.study is not set. Give --study FOLDER for the search and its trials.")
@@ -198,10 +198,14 @@ def _checked(config: Config) -> tuple[Path, Space, str]:
     assert config.data.shards is not None, "checked with the training"
     shards = ShardSet.open(config.data.shards)
     require_measurable(tune.metrics, _validation_rows(config, shards))
-    data = hashlib.sha256("".join(file.sha256 for file in shards.shard_files).encode()).hexdigest()
-    if tune.resume and look_at_study(folder, config, space, data) is None:
+    basis: dict[str, str | int] = {
+        "data": hashlib.sha256("".join(file.sha256 for file in shards.shard_files).encode()).hexdigest()
+    }
+    if any(AIMS[name].read for name in tune.metrics):
+        basis["labeler"] = LABELER_VERSION
+    if tune.resume and look_at_study(folder, config, space, basis) is None:
         raise ConfigError(f"There is no study in {folder} to resume. Omit --resume to start one.")
-    return folder, space, data
+    return folder, space, basis
 
 
 def _validation_rows(config: Config, shards: ShardSet) -> ValidationRows:
