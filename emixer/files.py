@@ -13,6 +13,7 @@ import os
 import shutil
 import socket
 import stat
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 _ASIDE = ".partial-"
 _OLD = ".replaced-"
+LOCK_WAIT = "EMIXER_LOCK_WAIT_S"
+"""Environment variable: how long to wait for a place that another process is using [s]. Default: not at all."""
+_LOCK_POLL_S = 2.0
 _LOCK = ".lock"
 _KINDS = (
     (stat.S_ISDIR, "folder"),
@@ -184,11 +188,11 @@ def is_bookkeeping(path: Path) -> bool:
 def _locked(path: Path, place: Path, command: str) -> Iterator[None]:
     """Hold the lock file `path`, which is deleted afterwards."""
     try:
-        lock = _open_lock(path)
+        lock = _open_lock_within(path, float(os.environ.get(LOCK_WAIT) or 0))
     except BlockingIOError as error:
         raise RunFolderError(
             f"Another `emixer {command}`{_holder(path)} is already using {place}. Wait for it, stop it, or choose "
-            "another location."
+            f"another location. If its machine is down for good, delete {path}."
         ) from error
     except OSError as error:
         raise storage_error(path, error) from error
@@ -197,6 +201,18 @@ def _locked(path: Path, place: Path, command: str) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)  # while still locked: a process that has opened it sees that it is gone
+
+
+def _open_lock_within(path: Path, wait_s: float) -> TextIO:
+    """Open and lock the file; while another process holds it, try again for that long."""
+    end = time.monotonic() + wait_s
+    while True:
+        try:
+            return _open_lock(path)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(_LOCK_POLL_S)
 
 
 def _open_lock(path: Path) -> TextIO:

@@ -196,7 +196,8 @@ def pipeline(config: tuple[Path, ...], overrides: tuple[str, ...], stages: str, 
     """Submit several stages, each starting when the previous one has finished.
 
     Outputs are passed on: shards from ingest to encoder, train, evaluate and audit, the encoder to train's validation,
-    the run from train to generate, the dataset from generate to evaluate and audit, unless the config says otherwise.
+    the run from train to generate, the dataset from generate to evaluate and audit, unless the config says otherwise;
+    also from stages of an earlier pipeline with the same config.
     Resources of a single stage are set in slurm.stages, e.g. --set "slurm.stages={ingest: {gpus_per_node: 0}}".
     """
     with readable_errors(debug):
@@ -252,17 +253,17 @@ def _require_order(names: Sequence[str]) -> None:
 
 def _handed_on(config: Config, names: Sequence[str]) -> Config:
     values: dict[str, Any] = {}
-    if "ingest" in names and config.data.shards is None:
+    if config.data.shards is None:  # of an earlier call, if not of this one
         values["data.shards"] = config.ingest.out
     encoder = config.encoder
     if {"encoder", "train"} <= set(names) and config.validation.encoder is None and encoder.run is not None:
         weights = {"weights": encoder.run / WEIGHTS_NAME, "frozen": True}
         values["validation.encoder"] = encoder.network.model_dump() | weights
-    if "train" in names and config.generate.run is None:
+    if config.generate.run is None:
         values["generate.run"] = config.train.run
-    if "generate" in names and config.evaluate.dataset is None:
+    if config.evaluate.dataset is None:
         values["evaluate.dataset"] = config.generate.out
-    if "generate" in names and config.audit.dataset is None:
+    if config.audit.dataset is None:
         values["audit.dataset"] = config.generate.out
     return with_overrides(config, values)
 

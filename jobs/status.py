@@ -23,7 +23,10 @@ from jobs.run_stage import read_state
 from jobs.submit import COMMENT, JOB_NAME, Job, log_of, slurms_words, state_folder
 from jobs.task import TAKEN_BACK, TRIALS
 
-ALIVE = ("pending", "running", "completing", "configuring", "suspended", "requeued", "resizing", "stopped")
+ALIVE = (
+    "pending", "running", "completing", "configuring", "suspended", "requeued", "resizing", "stopped", "signaling",
+    "stage_out", "requeue_fed", "requeue_hold", "special_exit", "resv_del_hold",
+)  # fmt: skip
 """States of a job that may still write."""
 _OVER_SHOWN = 20
 _SAID = ("finished", "failed")
@@ -37,6 +40,14 @@ _ENDS = {
     "FAILED": "failed without an error message: see its log",
 }
 """Explanation of SLURM's final states, for jobs that did not record how they ended."""
+
+
+_HELD = {
+    "requeue_hold": "held after a requeue, as a node or a prolog failed",
+    "special_exit": "held, as it ended in a way that the site holds jobs for",
+    "resv_del_hold": "held, as its reservation is gone",
+}
+"""States of a job that waits for its user."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +160,8 @@ def _status(
         state = queued.state.lower()
         if state == "pending":
             return JobStatus(job, state, in_words(queued.reason), progress)
+        if state in _HELD:
+            return JobStatus(job, state, f"{_HELD[state]}: scontrol release {job.job_id}, or cancel it", progress)
         left = "" if queued.seconds_left is None else f", {_span(queued.seconds_left)} left"
         return JobStatus(job, state, f"{queued.node}{left}", progress)
     if said.get("state") in _SAID:

@@ -280,8 +280,9 @@ def _parameters(stage: str, slurm: SlurmConfig, after: Sequence[str]) -> dict[st
         "signal_delay_s": slurm.warn_s,
         "stderr_to_stdout": True,
         "setup": list(slurm.setup) or None,
-        # not every version of srun inherits this from sbatch; a task may use every CPU of its share
-        "srun_args": [f"--cpus-per-task={slurm.cpus}", "--kill-on-bad-exit=1"],
+        # not every version of srun inherits the first from sbatch: a task may use every CPU of its share. Where a site
+        # sets SBATCH_EXPORT=NONE, tasks would get neither slurm.setup's variables nor submitit's without the last
+        "srun_args": [f"--cpus-per-task={slurm.cpus}", "--kill-on-bad-exit=1", "--export=ALL"],
         "additional_parameters": {"requeue": True, "comment": f"{COMMENT}{stage}", **extra},
         **{name: value for name, value in named.items() if value is not None},
     }

@@ -11,6 +11,7 @@ stage resumes from what it finds on disk, so an interrupted job only has to be s
     cancelled           SLURM sends TERM: the job ends, even while saving, and does not return
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -38,6 +39,10 @@ TAKEN_BACK = "cancelled"
 """File in a job's folder that marks `python -m jobs cancel`. SLURM may soon forget a job that never started, and a job
 that requests its requeue at that very moment would come back."""
 _POLL_S = 0.2
+_REQUEUE_S = 30.0
+"""Part of `slurm.warn_s` that a job keeps for its requeue, if that is less than half of it."""
+_LOCK_WAIT_S = 300
+"""How long a stage that was requeued waits for its output: the node that failed may hold it a while longer."""
 _ASK_EVERY_S = 1.0
 _SAVE_WAIT_S = 10.0
 """Part of the 30 s that SLURM leaves between TERM and KILL."""
@@ -96,9 +101,13 @@ class StageTask:
         """Called by submitit near the time limit, before it requeues the job. Exits if the job must not be
         requeued."""
         job_id = submitit.JobEnvironment().job_id
-        self._save(job_id, self.tree["slurm"]["warn_s"] / 2)
+        warn_s = self.tree["slurm"]["warn_s"]
+        self._save(job_id, max(warn_s / 2, warn_s - _REQUEUE_S))
         if not self._may_requeue(job_id):
             raise SystemExit(1)
+        # of a requeue that was killed while it wrote: submitit (1.5) refuses to write beside it
+        for leftover in Path(self.cluster_folder).parent.glob(f"{job_id}/*.save_tmp"):
+            leftover.unlink(missing_ok=True)
         return submitit.helpers.DelayedSubmission(replace(self, _told_to_end=False, _told_at=0.0, _ask_at=0.0))
 
     def _run_stage(self, tree: dict[str, Any], folder: Path) -> None:
@@ -106,7 +115,12 @@ class StageTask:
         order = folder / ORDER_NAME
         files.write_json(order, {"module": self.module, "config": tree})
         job_id = submitit.JobEnvironment().job_id
-        process = subprocess.Popen([sys.executable, "-m", "jobs.run_stage", str(order)], preexec_fn=ignore_warnings)
+        environment = dict(os.environ)
+        if environment.get("SLURM_RESTART_COUNT", "0") != "0":
+            environment.setdefault(files.LOCK_WAIT, str(_LOCK_WAIT_S))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jobs.run_stage", str(order)], preexec_fn=ignore_warnings, env=environment
+        )
         try:
             while (code := process.poll()) is None and not self._is_to_leave(job_id):
                 time.sleep(_POLL_S)  # SLURM's signals are handled here
@@ -130,7 +144,7 @@ class StageTask:
         if self._is_taken_back(job_id):
             return True
         state = slurm.state_of(job_id)
-        if state is None or state == "RUNNING":  # a preemption has a grace time, and others may send TERM
+        if state is None or slurm.is_at_work(state):  # a preemption has a grace time, and others may send TERM
             return False
         is_late = now - self._told_at > _SAVE_WAIT_S
         return state.startswith("CANCELLED") or is_late or not any(f.save_is_requested for f in self._runs())
@@ -152,6 +166,13 @@ class StageTask:
             if self._is_to_leave(job_id):
                 return
             time.sleep(_POLL_S)
+        if any(folder.save_is_requested for folder in asked):
+            print(
+                f"No checkpoint was saved within {wait_s:.0f} s of SLURM's warning, since none is written before the "
+                "next log line: this job resumes from the last one. Raise slurm.warn_s, or log more often "
+                "(train.log_every_images).",
+                flush=True,
+            )
 
     def _may_requeue(self, job_id: str) -> bool:
         """Whether this job should request its requeue: while it runs, or when SLURM ends it only for its time limit.
@@ -163,7 +184,7 @@ class StageTask:
                 break
         if self._is_taken_back(job_id):
             return False
-        return found is None or found[0] == "RUNNING" or found[1] == "TimeLimit"
+        return found is None or slurm.is_at_work(found[0]) or found[1] == "TimeLimit"
 
     def _requeue_preempted(self, job_id: str) -> None:
         """Requeue this job if it was ended by a preemption, not by scancel.
@@ -172,7 +193,7 @@ class StageTask:
         """
         for _ in _until_slurm_answers():
             state = slurm.state_of(job_id)
-            if self._is_taken_back(job_id) or state not in ("RUNNING", None):
+            if self._is_taken_back(job_id) or not (state is None or slurm.is_at_work(state)):
                 return
             if state is not None:
                 try:

@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from emixer import files
-from emixer.errors import StorageError
+from emixer.errors import RunFolderError, StorageError
 
 
 def contents(folder: Path) -> list[str]:
@@ -115,6 +117,19 @@ def test_folder_replaces_a_folder(tmp_path: Path) -> None:
             (aside / value).write_text(value)
     assert contents(tmp_path) == ["folder"]
     assert contents(tmp_path / "folder") == ["second"]
+
+
+def test_place_that_is_in_use_is_waited_for_only_if_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a requeued job: the node that failed, or its file server, may hold the lock a while longer
+    with ExitStack() as other:
+        other.enter_context(files.alone_in(tmp_path, "train"))
+        message = "already using .* If its machine is down for good, delete "
+        with pytest.raises(RunFolderError, match=message), files.alone_in(tmp_path, "train"):
+            pass
+        monkeypatch.setenv(files.LOCK_WAIT, "60")
+        threading.Timer(0.5, other.pop_all().close).start()
+        with files.alone_in(tmp_path, "train"):
+            pass
 
 
 def test_folder_named_by_its_content_stays_when_another_process_finishes_later(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ _OVER = (
     "REVOKED", "LAUNCH_FAILED",
 )  # fmt: skip
 """States of a job that will not run again."""
+_AT_WORK = ("RUNNING", "SIGNALING", "RESIZING", "STOPPED", "SUSPENDED")
 _INVALID = "Invalid job id"
 _SIGNS_OF_SILENCE = (
     "Socket timed out", "Unable to contact slurm controller", "Connection refused", "Connection timed out",
@@ -69,6 +70,12 @@ class QueuedJob:
 def is_end(state: str) -> bool:
     """Whether that word of SLURM's means that the job will not run again."""
     return state.split("+")[0] in _OVER
+
+
+def is_at_work(state: str) -> bool:
+    """Whether that word of SLURM's means that the job has its nodes and is not being ended, e.g. SIGNALING, which it is
+    called from a signal on until its nodes have answered."""
+    return state.split("+")[0] in _AT_WORK
 
 
 def is_silence(words: str) -> bool:

@@ -106,7 +106,8 @@ class _Worker:
                     return self._left("the head no longer answers")
             if self._signals > answered:
                 answered = self._signals
-                if slurm.state_of(self._allocation.job_id) not in ("RUNNING", None):
+                state = slurm.state_of(self._allocation.job_id)
+                if state is not None and not slurm.is_at_work(state):
                     code = self._left("taken back")  # first of all: SLURM may leave it no more time
                     if process.poll() is None:
                         self._tell_ray(head, environment, 0)

@@ -11,6 +11,7 @@ from emixer.config.base import Section
 _OURS = (
     "job-name", "nodes", "ntasks", "output", "error", "signal", "dependency", "comment", "array", "requeue",
     "partition", "account", "qos", "constraint", "cpus-per-task", "mem", "time", "gpus-per-node",
+    "no-requeue", "ntasks-per-node", "parsable", "wait", "wrap", "open-mode",
 )  # fmt: skip
 STAGES = {
     "ingest": "Convert a raw collection to shards, as a job.",

@@ -153,7 +153,8 @@ def _read(
         return {}
     stated_NL = mentions(reports, spec.label_names, language)
     of_reports = faithfulness(stated_NL, labels_NL, spec.label_names)(ALL)
-    told_N = np.array([bool(report) for report in reports], bool)  # an empty report agrees with nothing and denies nothing
+    # an empty report agrees with nothing and denies nothing
+    told_N = np.array([bool(report) for report in reports], bool)
     judged_NL = None if scores_NL is None else scores_NL[torch.from_numpy(told_N)]
     return of_reports | agreement(judged_NL, stated_NL[told_N], spec.label_names)(ALL)
 

@@ -3,11 +3,13 @@
 import importlib.util
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from cluster.files import FreshView
 from emixer.background import repeated
 from emixer.checkpoint import Checkpoint, find_checkpoint
 from emixer.config import RayConfig
@@ -16,6 +18,9 @@ from emixer.errors import ConfigError, StoppedError
 from emixer.extras import to_install
 from emixer.progress import Progress
 from emixer.run_folder import RunFolder
+
+_SHARED_VIEW_S = 60.0
+"""How long NFS may remember that a file was not there."""
 
 _POLL_S = 0.5
 
@@ -86,7 +91,8 @@ def _stopped_by(
         if number == signal.SIGINT:
             progress.say("Stopping at the next log line, with a checkpoint. Ctrl-C again: at once, without one.")
 
-    if signal.SIGTERM in signals:  # else whoever heeds it may have asked already
+    is_trial = threading.current_thread() is not threading.main_thread()  # whose search may have asked already
+    if not is_trial:
         folder.answer_stop_request()  # of a former life
     before = {number: signal.signal(number, on_signal) for number in signals}
     try:
@@ -100,6 +106,22 @@ def _stopped_by(
         if received[0] == signal.SIGINT:
             raise KeyboardInterrupt(f"Interrupted; {saved}")
         raise StoppedError(f"Stopped by SIGTERM; {saved}")
+    if not is_trial and last is not None and last.images < images:
+        # not a finished run: what waits for a trained model, as dependent jobs do, must not start
+        saved = f"checkpoint saved at {last.images:,} of {images:,} images. Run the same command again to resume."
+        raise StoppedError(f"Stopped by the file stop-requested; {saved}")
+
+
+def trained_checkpoint(folder: RunFolder) -> Checkpoint:
+    """The last checkpoint of a run that has ended. A worker on another node has written it: this machine's view of a
+    shared folder may be a minute old."""
+    end = time.monotonic() + _SHARED_VIEW_S
+    while (last := find_checkpoint(folder.checkpoints, "last")) is None and time.monotonic() < end:
+        for place in (folder.path, folder.checkpoints):
+            FreshView(place).refresh()
+        time.sleep(1)
+    assert last is not None, "a finished run has a checkpoint"
+    return last
 
 
 @contextmanager

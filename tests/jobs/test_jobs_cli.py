@@ -58,7 +58,7 @@ def test_script_of_a_plain_job(tmp_path: Path, shards: Path) -> None:
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output {jobs}/%j/%j_%t_log.out --cpus-per-task=4 --kill-on-bad-exit=1 \
+srun --unbuffered --output {jobs}/%j/%j_%t_log.out --cpus-per-task=4 --kill-on-bad-exit=1 --export=ALL \
 {sys.executable} -u -m submitit.core._submit {jobs}/%j
 """
     )
@@ -111,7 +111,7 @@ module load cuda
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output {jobs}/%j/%j_%t_log.out --cpus-per-task=32 --kill-on-bad-exit=1 \
+srun --unbuffered --output {jobs}/%j/%j_%t_log.out --cpus-per-task=32 --kill-on-bad-exit=1 --export=ALL \
 {sys.executable} -u -m submitit.core._submit {jobs}/%j
 """
     )
@@ -198,6 +198,11 @@ def test_pipeline_passes_on_what_each_stage_makes(tmp_path: Path) -> None:
         "#SBATCH --dependency='afterok:<job of ingest>'", "#SBATCH --dependency='afterok:<job of train>'",
         "#SBATCH --dependency='afterok:<job of generate>'",
     ]  # fmt: skip
+    for folder in ("shards", "run"):  # as made by an earlier pipeline
+        (tmp_path / folder).mkdir()
+    rest = run("pipeline", *arguments, "--stages", "generate,evaluate", "--dry-run")
+    for made in ("data.shards is not set", "generate.run is not set", "evaluate.dataset is not set"):
+        assert made not in rest.output
     typo = run("pipeline", *arguments, "--stages", "generate,evaluate", "--set", "generate.run=/typo", "--dry-run")
     assert typo.exit_code == 2
     assert "generate.run=/typo does not exist" in typo.output
@@ -297,7 +302,7 @@ def test_array_has_a_job_and_a_folder_for_every_combination(tmp_path: Path, shar
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output {jobs}/%A_%a/%A_%a_%t_log.out --cpus-per-task=4 --kill-on-bad-exit=1 \
+srun --unbuffered --output {jobs}/%A_%a/%A_%a_%t_log.out --cpus-per-task=4 --kill-on-bad-exit=1 --export=ALL \
 {sys.executable} -u -m submitit.core._submit {jobs}/%j
 """
     )

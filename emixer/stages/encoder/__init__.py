@@ -14,7 +14,13 @@ from emixer.errors import ConfigError, ShardError
 from emixer.models.encoder_facts import WEIGHTS_NAME
 from emixer.run_folder import RunFolder
 from emixer.stages.result import StageResult
-from emixer.stages.training_run import check_batch_size, check_trackers, start_in_words, training_session
+from emixer.stages.training_run import (
+    check_batch_size,
+    check_trackers,
+    start_in_words,
+    trained_checkpoint,
+    training_session,
+)
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,7 @@ def run(config: Config) -> EncoderResult:
             evaluation_file.unlink(missing_ok=True)  # written last: if it exists, nothing is left to do
             with training_session(folder, "encoder", config.encoder.images, config.ray):
                 run_workers(make_encoder_plan(config, shards, path, collection))
-    last = find_checkpoint(folder.checkpoints, "last")
-    assert last is not None, "a finished run has a checkpoint"
+    last = trained_checkpoint(folder)
     evaluation = json.loads(evaluation_file.read_text(encoding="utf-8"))
     return EncoderResult(path, last.images, evaluation, was_done)
 

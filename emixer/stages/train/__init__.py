@@ -21,7 +21,13 @@ from emixer.models.encoder_facts import EncoderFacts, read_encoder_facts, requir
 from emixer.run_folder import RunFolder
 from emixer.stages.model_spec import model_spec
 from emixer.stages.result import StageResult
-from emixer.stages.training_run import check_batch_size, check_trackers, start_in_words, training_session
+from emixer.stages.training_run import (
+    check_batch_size,
+    check_trackers,
+    start_in_words,
+    trained_checkpoint,
+    training_session,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -89,8 +95,7 @@ def run(config: Config) -> TrainResult:
         if not was_done:
             with training_session(folder, "train", config.train.images, config.ray):
                 run_workers(make_plan(config, shards, reader, path))
-    last = find_checkpoint(folder.checkpoints, "last")
-    assert last is not None, "a finished run has a checkpoint"
+    last = trained_checkpoint(folder)
     measured: dict[str, float] = next(
         (line for line in reversed(folder.metrics()) if any("validation/" in k for k in line)), {}
     )
