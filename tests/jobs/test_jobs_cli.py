@@ -137,6 +137,8 @@ def test_folder_with_spaces_and_dollars_is_quoted(tmp_path: Path, shards: Path) 
         (["slurm.gres='gpu:a100:2'", "train.num_workers=8", "slurm.cpus=32"], "1 node(s) x 2 GPU(s) give 2"),
         (["slurm.extra=[--signal=USR1@5]"], "--signal is set by this program"),
         (["slurm.extra=[--mem=1G]"], "--mem is set by this program"),
+        (["slurm.extra=[--no-requeue]"], "--no-requeue is set by this program"),
+        (["slurm.extra=[--wait]"], "--wait is set by this program"),
         (["slurm.folder='/shared/a%u'"], "contains a %"),
         (["slurm.stages={trian: {cpus: 1}}"], "stages.trian: there is no such stage"),
         (["slurm.stages={train: {cpu: 1}}"], "stages.train.cpu: not a setting that can be overridden per stage"),

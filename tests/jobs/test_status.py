@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from jobs.status import all_jobs, latest, statuses, table
+from jobs.status import ALIVE, all_jobs, latest, statuses, table
 from jobs.submit import Job
 
 SHOWN = {
@@ -13,6 +13,8 @@ SHOWN = {
     "3": "COMPLETING|None|INVALID|n2|N/A|N/A",
     "4": "TIMEOUT|TimeLimit|INVALID||N/A|N/A",
     "5": "COMPLETED|None|INVALID||N/A|N/A",
+    "12": "REQUEUE_HOLD|None|INVALID|||N/A",
+    "13": "SIGNALING|None|0:10|n3|N/A|2026-03-01T12:00:00",
 }
 ACCOUNTS = ["7_[1,3-4%2]|CANCELLED by 1000", "8|OUT_OF_MEMORY", "9|RUNNING", "5|NODE_FAIL"]
 
@@ -39,6 +41,7 @@ def test_each_job_is_told_by_whoever_knows_most(tmp_path: Path, command: Callabl
         written(folder, "4", **running), written(folder, "5", state="failed", error="no images\nmore"),
         written(folder, "7_2"), written(folder, "7_3"), written(folder, "8", **running), written(folder, "9"),
         written(folder, "10"), written(folder, "11", state="finished", summary="100 images\nmore"),
+        written(folder, "12", **running), written(folder, "13", **running),
     ]  # fmt: skip
     (folder / "10" / "cancelled").touch()
     found = {status.job.job_id: (status.state, status.note) for status in statuses(jobs)}
@@ -51,7 +54,10 @@ def test_each_job_is_told_by_whoever_knows_most(tmp_path: Path, command: Callabl
         "8": ("out_of_memory", "out of memory: raise slurm.memory_gb and submit again to resume"),
         "9": ("gone", "unknown to SLURM, and no record that it finished"), "10": ("cancelled", ""),
         "11": ("finished", "100 images"),
+        "12": ("requeue_hold", "held after a requeue, as a node or a prolog failed: scontrol release 12, or cancel it"),
+        "13": ("signaling", "n3, 10 s left"),
     }  # fmt: skip
+    assert {"12", "13"} <= {job.job_id for job in jobs if found[job.job_id][0] in ALIVE}
     assert (tmp_path / "asked").read_text().split()[-2:] == ["-j", "7,8,9,10"], "only what nobody else knows"
 
 
