@@ -251,10 +251,12 @@ def test_one_seed_has_no_spread_and_the_note_says_one_seed() -> None:
 def test_figure_undefined_for_one_seed_is_not_defined() -> None:
     changed = results() | {Cell("images", MIXED, 1): images(math.nan, [math.nan] * 41)}
     assert filled(TABLE, (0, 1, 2), changed, MEASURED).missing[1, 0] == "not defined"
-    halved = results() | {Cell("images", MIXED, 1): images(0.8, [math.nan] * 20 + [0.8] * 21)}
-    entry = filled(TABLE, (0, 1, 2), halved, MEASURED).entries[1, 0]
-    assert entry is not None
-    assert math.isfinite(entry.low), "by the resamples that define it"
+    for undefined, has_interval in ((8, True), (20, False)):  # a fifth of 41 at most
+        resampled = [math.nan] * undefined + [0.8] * (41 - undefined)
+        changed = results() | {Cell("images", MIXED, 1): images(0.8, resampled)}
+        entry = filled(TABLE, (0, 1, 2), changed, MEASURED).entries[1, 0]
+        assert entry is not None
+        assert math.isfinite(entry.low) == has_interval
 
 
 def test_nothing_is_compared_if_the_first_row_is_missing() -> None:

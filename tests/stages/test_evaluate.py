@@ -76,7 +76,8 @@ def test_copies_of_held_out_pairs_score_best(tiny_shards: Path, make_dataset: Ma
     assert result["pairs"]["generated"]["label_auc"] == pytest.approx(result["pairs"]["real"]["label_auc"], abs=0.1)
     reports = result["reports"]
     assert reports["real"]["same_labels_bleu_1"] == pytest.approx(1), "here labels decide a report"
-    assert reports["generated"]["same_labels_bleu_1"] > 0.8, "but of copies of unlabelled images"
+    low = reports["generated"]["same_labels_bleu_1"]
+    assert 0 < low < 0.8, "few labels have two people here: most that are scored are copies of unlabelled images"
     for section, names in (
         ("pairs", ["label_auc", "pair_agreement"]),
         ("reports", ["report_f1", "same_labels_bleu_1"]),
@@ -162,8 +163,8 @@ def test_a_study_counts_once_for_variety_and_a_patients_reports_are_not_scored_a
     found = evaluate.run(config(shards, dataset)).content["reports"]
     assert found["real"]["distinct_reports"] == 1
     assert found["generated"]["distinct_reports"] == 1 / 8
-    assert found["generated"]["same_labels_scored"] == 1
-    assert "same_labels_scored" not in found["real"]
+    for kind in ("generated", "real"):
+        assert "same_labels_scored" not in found[kind], "there is nobody else"
     assert found["real"]["varied_reports"] == found["generated"]["varied_reports"] == 8
 
 
@@ -215,17 +216,18 @@ def test_images_without_labels_teach_no_judge_and_share_no_labels(tiny_shards: P
 
 
 def test_command_prints_and_writes_a_readable_table(tiny_shards: Path, make_dataset: MakeDataset) -> None:
-    dataset = make_dataset("test")
-    given = ["--dataset", str(dataset), "--shards", str(tiny_shards)]
+    dataset = make_dataset("validate")
+    given = ["--dataset", str(dataset), "--shards", str(tiny_shards), "--split", "validate"]
     planned = CliRunner().invoke(command, [*given, "--dry-run"])
-    assert "Would compare 16 of the 16 pairs" in planned.output
+    assert "Would compare 32 of the 32 pairs" in planned.output
     assert not (dataset / "evaluation").exists()
     done = CliRunner().invoke(command, given)
     assert done.exit_code == 0, done.output
     assert "| Fréchet distance |" in done.output
+    assert re.search(r"\| F1 of what .* labels \| [\d.]+ \[[\d.]+, [\d.]+\] \| [\d.]+ \[", done.output)
     assert re.search(r"\| \.\.\. CIDEr \| [\d.]+ \[[\d.]+, [\d.]+\] \|", done.output)
     assert (dataset / "evaluation" / "evaluation.md").read_text() in done.output
-    for identifier in pq.read_table(tiny_shards / "test-00000.parquet")["subject_id"].to_pylist():
+    for identifier in pq.read_table(tiny_shards / "validate-00000.parquet")["subject_id"].to_pylist():
         assert identifier not in done.output.replace(str(dataset), "")
 
 
