@@ -62,9 +62,10 @@ def balance(nearness_NG: NDArray[np.float32], held_out_NK: NDArray[np.float32]) 
     strays = [_share(nearness_NG[:, i], nearness_NG[:, j]) - 0.5 for i, j in pairs]
     of_one_group = float(np.mean(np.square(strays))) / 2
     num_train, num_held_out = nearness_NG.shape[1], held_out_NK.shape[1]
-    width = float(stdtrit(num_train - 1, _QUANTILE)) * np.sqrt(of_one_group * (1 / num_train + 1 / num_held_out))
+    spread = (of_one_group * (1 / num_train + 1 / num_held_out)) ** 0.5
+    width = float(stdtrit(num_train - 1, _QUANTILE)) * spread
     share = float(np.mean(shares))
-    return Balance(share, (max(0.0, share - float(width)), min(1.0, share + float(width))))
+    return Balance(share, (max(0.0, share - width), min(1.0, share + width)))
 
 
 def _share(first_N: NDArray[np.float32], second_N: NDArray[np.float32]) -> float:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emixer.data.dicom_patient import PATIENT_TAGS, age_years_of, sex_of
+from emixer.data.dicom_patient import PATIENT_TAGS, age_years_of, sex_of, view_of
 from emixer.data.dicom_pixels import require_decodable, stored_pixels
 from emixer.data.gray_range import range_of_levels
 from emixer.data.image_error import ImageError
@@ -44,7 +44,7 @@ WHITE = 65535.0
 
 _PACKAGES = ("pydicom", "imagecodecs")
 _TAGS = [
-    "SOPClassUID", "Modality", "ViewPosition", "BurnedInAnnotation", "SamplesPerPixel", "PhotometricInterpretation",
+    "SOPClassUID", "Modality", "BurnedInAnnotation", "SamplesPerPixel", "PhotometricInterpretation",
     "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
     "PixelRepresentation", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "WindowCenter",
     "WindowWidth", "VOILUTFunction", "VOILUTSequence", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
@@ -59,7 +59,6 @@ _OTHER_MODALITIES = (
     "SR", "TG", "US", "VA", "XA", "XC",
 )  # fmt: skip
 """Those that a reason may name. A value that is none of the standard's could be anything."""
-_FRONTAL = ("AP", "PA")
 _MAX_PIXELS = 89_000_000
 _DEPTHS = range(1, 17)
 _FAR = 1e15
@@ -113,9 +112,7 @@ def read_dicom(content: bytes) -> DicomImage:
             _require_radiograph(header)
             pixels_HW = _shown(header, stored_pixels(header))
             burnt_in = header.get("BurnedInAnnotation") == "YES"
-            view = header.get("ViewPosition")
-            view = view if view in _FRONTAL else None
-            return DicomImage(pixels_HW, burnt_in, sex_of(header), age_years_of(header), view)
+            return DicomImage(pixels_HW, burnt_in, sex_of(header), age_years_of(header), view_of(header))
     except (ImageError, ConfigError):
         raise
     except MemoryError as error:

@@ -1,9 +1,10 @@
-"""Sex and age of the patient in a DICOM header, as shards have them. Nothing else of a person is ever read.
+"""Sex and age of the patient, and the view, in a DICOM header. Nothing else of a person is ever read.
 
     PatientSex   F or M; O, which is also what collections write for "unknown", is null
     PatientAge   three digits and a unit: 045Y, 006M, 003W, 012D (PS3.5 6.2); RSNA's files have plain years, "51"
+    ViewPosition AP or PA
 
-Neither says anything of the image, so nothing that is wrong with them keeps one out.
+None of them is needed for the pixels, so nothing that is wrong with them keeps an image out.
 """
 
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from emixer.data.ages import whole_years
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-PATIENT_TAGS = ("PatientSex", "PatientAge")
+PATIENT_TAGS = ("PatientSex", "PatientAge", "ViewPosition")
 
 _NO_YEARS = ("0", "00", "000", "0Y", "00Y", "000Y")
 
@@ -32,6 +33,12 @@ def age_years_of(header: "Dataset") -> int | None:
     """
     age = _text(header, "PatientAge")
     return None if age.upper() in _NO_YEARS else whole_years(age)
+
+
+def view_of(header: "Dataset") -> str | None:
+    """AP or PA; None for anything else: other views have many spellings, and tables say which images are lateral."""
+    view = _text(header, "ViewPosition").upper()
+    return view if view in ("AP", "PA") else None
 
 
 def _text(header: "Dataset", keyword: str) -> str:

@@ -305,8 +305,9 @@ def test_elements_that_hold_no_text_cost_an_image_nothing_but_its_sex_and_age() 
     header = dicom_dataset(image(12), 12)
     header.add(DataElement("PatientSex", "SQ", [Dataset()]))
     header.add(DataElement("PatientAge", "OB", b"\xff\xfe\0\x80"))
+    header.add(DataElement("ViewPosition", "SQ", [Dataset()]))
     read = read_image(dicom_bytes(header), SIDE, "crop")
-    assert (read.sex, read.age_years) == (None, None)
+    assert (read.sex, read.age_years, read.view) == (None, None, None)
     np.testing.assert_array_equal(read.pixels_SS, shown(WHOLE))
 
 
