@@ -1,7 +1,7 @@
 """README.md of a generated dataset: the card that the Hugging Face hub shows, and what its user must know."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +104,7 @@ def _body(plan: GenerationPlan, manifest: Mapping[str, Any]) -> str:
     shares = "\n".join(
         _shares(name, counts, rows) for name, counts in {"label": label_counts, **condition_counts}.items()
     )
-    made = "\n".join(
-        table_row([name.replace("_", " "), str(value)]) for name, value in plan.settings.items() if value is not None
-    )
+    made = "\n".join(_settings(plan))
     screened = _screened(plan, manifest["audit"]) if "audit" in manifest else ""
     return f"""# Synthetic chest X-rays with reports
 
@@ -159,6 +157,12 @@ By `emixer generate` with {config.kind} after {plan.trained.images:,} training i
 The method: Biswal et al., *EMIXER: End-to-end Multimodal X-ray Generation via Self-supervision*, arXiv:2007.05597.
 `manifest.json` has the files' checksums.
 """
+
+
+def _settings(plan: GenerationPlan) -> Iterator[str]:
+    for name, value in plan.settings.items():
+        if value is not None:
+            yield table_row([name.replace("_", " "), str(value)])
 
 
 def _condition_columns(names: Iterable[str]) -> str:

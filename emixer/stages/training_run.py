@@ -101,15 +101,12 @@ def _stopped_by(
         for number, handler in before.items():
             signal.signal(number, handler)
     last = find_checkpoint(folder.checkpoints, "last")
-    if received and last is not None and last.images < images:
-        saved = f"checkpoint saved at {last.images:,} of {images:,} images. Run the same command again to resume."
-        if received[0] == signal.SIGINT:
-            raise KeyboardInterrupt(f"Interrupted; {saved}")
-        raise StoppedError(f"Stopped by SIGTERM; {saved}")
+    # no finished run: what waits for a trained model, as dependent jobs do, must not start
     if not is_trial and last is not None and last.images < images:
-        # not a finished run: what waits for a trained model, as dependent jobs do, must not start
         saved = f"checkpoint saved at {last.images:,} of {images:,} images. Run the same command again to resume."
-        raise StoppedError(f"Stopped by the file stop-requested; {saved}")
+        if received and received[0] == signal.SIGINT:
+            raise KeyboardInterrupt(f"Interrupted; {saved}")
+        raise StoppedError(f"Stopped by {'SIGTERM' if received else 'the file stop-requested'}; {saved}")
 
 
 def trained_checkpoint(folder: RunFolder) -> Checkpoint:

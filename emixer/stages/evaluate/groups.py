@@ -130,21 +130,20 @@ def _measured(split: Split, groups: Mapping[str, Mapping[str, NDArray[np.int64]]
     for value, rows in groups.items():
         for kind, side in split.sides.items():
             rows_N, key = rows[kind], (value, kind)
-            told_N = np.array([n for n in rows_N if side.reports[n]], np.int64)
+            stated_NL = mentions((side.reports[n] or [] for n in rows_N), names)
+            tells_N = np.array([bool(side.reports[n]) for n in rows_N], bool)
             # an empty generated report states none of its labels; a real image may have no report to judge
-            judged_N = rows_N if kind == "generated" else told_N
-            stated_NL = mentions((side.reports[n] or [] for n in told_N), names)
-            all_stated_NL = mentions((side.reports[n] or [] for n in judged_N), names)
-            tellers = [side.subjects[n] for n in told_N]
+            judged_N = tells_N | (kind == "generated")
             kinds["label_auc"][key] = Measured(
                 partial(label_areas, side.scores_NL[rows_N], side.labels_NL[rows_N], names),
                 [side.subjects[n] for n in rows_N],
             )
             kinds["pair_agreement"][key] = Measured(
-                partial(agreement, side.scores_NL[told_N], stated_NL, names), tellers
+                partial(agreement, side.scores_NL[rows_N[tells_N]], stated_NL[tells_N], names),
+                [side.subjects[n] for n in rows_N[tells_N]],
             )
             kinds["report_f1"][key] = Measured(
-                partial(faithfulness, all_stated_NL, side.labels_NL[judged_N], names),
-                [side.subjects[n] for n in judged_N],
+                partial(faithfulness, stated_NL[judged_N], side.labels_NL[rows_N[judged_N]], names),
+                [side.subjects[n] for n in rows_N[judged_N]],
             )
     return side_by_side(kinds, split.resamples)
