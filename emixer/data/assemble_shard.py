@@ -72,6 +72,8 @@ class ShardAssembler:
         Raises StorageError when it cannot be written, SourceError when an image has changed since it was judged.
         """
         shard = self.shards[index]
+        if read_record(self.workspace, shard.name) is not None:
+            return shard.num_images  # Ray runs a task again whose node died before it could say that it was done
         path = self.workspace.out / shard.name
         counts: dict[str, int] = {}
         num_kept = sum(pc.sum(self._selection(block)["keep"]).as_py() or 0 for block in shard.blocks)

@@ -14,6 +14,7 @@ Shapes: H, W of the image; V values that a pixel can have.
 import logging
 import struct
 import warnings
+import zlib
 from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
 DICOM_RULE = (
     "DICOM: rescale or modality table, then the first VOI table, its largest entry white, else the first window, "
-    "then MONOCHROME1 inverted; the rule of gray ranges where a header has no table and no window, or one of no width."
+    "then MONOCHROME1 inverted; the rule of gray ranges where a header has no table and no window, or one of no width, "
+    "over the pixels that are no padding."
 )
 """Stands in the manifest."""
 DICOM_NAME = r"\.(dcm|dicom)$"
@@ -47,7 +49,7 @@ _TAGS = [
     "SOPClassUID", "Modality", "BurnedInAnnotation", "SamplesPerPixel", "PhotometricInterpretation",
     "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
     "PixelRepresentation", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "WindowCenter",
-    "WindowWidth", "VOILUTFunction", "VOILUTSequence", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
+    "WindowWidth", "VOILUTFunction", "VOILUTSequence", "PixelPaddingValue", "PixelPaddingRangeLimit", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
     "FloatPixelData", "DoubleFloatPixelData", "PixelData",
 ]  # fmt: skip
 _MAGIC = slice(128, 132)
@@ -59,13 +61,15 @@ _OTHER_MODALITIES = (
     "SR", "TG", "US", "VA", "XA", "XC",
 )  # fmt: skip
 """Those that a reason may name. A value that is none of the standard's could be anything."""
+_BLANKED = ("RescaleSlope", "RescaleIntercept", "VOILUTFunction")
+"""Anonymisers leave some elements empty. pydicom takes them for values; an element without one is as good as none."""
 _MAX_PIXELS = 89_000_000
 _DEPTHS = range(1, 17)
 _FAR = 1e15
 # what pydicom and its decoders raise for headers and pixels that are damaged
 _DAMAGE = (
     OSError, SyntaxError, ValueError, EOFError, struct.error, LookupError, TypeError, ArithmeticError, RuntimeError,
-    AttributeError,
+    AttributeError, zlib.error,
 )  # fmt: skip
 
 
@@ -185,6 +189,9 @@ def _shades(header: "Dataset", stored_V: NDArray[np.int32], codes_HW: NDArray[np
     """For each value that can be stored, ascending: 0 for the darkest that is shown, 1 for the brightest."""
     from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
 
+    for name in _BLANKED:
+        if name in header and header.get(name) in (None, ""):
+            delattr(header, name)
     _widen_entries(header, "ModalityLUTSequence")
     values_V = apply_modality_lut(stored_V, header).astype(np.float64)
     table = _widen_entries(header, "VOILUTSequence")
@@ -202,8 +209,21 @@ def _shades(header: "Dataset", stored_V: NDArray[np.int32], codes_HW: NDArray[np
     if header.BitsStored == 8 and np.array_equal(values_V, stored_V) and stored_V[0] == 0:
         return values_V / 255
     order_V = np.argsort(values_V, kind="stable")
-    low, high = range_of_levels(values_V[order_V], np.bincount(codes_HW.ravel(), minlength=len(stored_V))[order_V])
+    low, high = range_of_levels(values_V[order_V], _pixels_of_each(header, stored_V, codes_HW)[order_V])
     return (values_V - low) / (high - low)
+
+
+def _pixels_of_each(
+    header: "Dataset", stored_V: NDArray[np.int32], codes_HW: NDArray[np.uint16]
+) -> NDArray[np.int64]:
+    """How many pixels have each value; those that pad the image do not count (PS3.3 C.7.5.1.1.2)."""
+    counts_V = np.bincount(codes_HW.ravel(), minlength=len(stored_V))
+    padding = header.get("PixelPaddingValue")
+    if padding is None:
+        return counts_V
+    ends = sorted((int(padding), int(header.get("PixelPaddingRangeLimit") or padding)))
+    image_V = np.where((stored_V >= ends[0]) & (stored_V <= ends[1]), 0, counts_V)
+    return image_V if image_V.any() else counts_V
 
 
 def _has_window(header: "Dataset") -> bool:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pydicom.uid import UID
 
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
+_END_OF_IMAGE, _PADDED_END = b"\xff\xd9", 16
+"""The last marker of JPEG, and how near the end of a frame it is, which may be padded."""
 _LUMA_AND_CHROMA = ("YBR_FULL", "YBR_FULL_422")
 
 
@@ -36,7 +38,7 @@ def require_decodable(header: "Dataset") -> None:
     the header around them."""
     from pydicom.encaps import get_frame
     from pydicom.pixels.decoders.base import get_decoder
-    from pydicom.uid import RLELossless
+    from pydicom.uid import JPEGLossless, JPEGLosslessSV1, JPEGTransferSyntaxes, RLELossless
 
     syntax = header.file_meta.TransferSyntaxUID
     try:
@@ -46,8 +48,11 @@ def require_decodable(header: "Dataset") -> None:
     if not known:
         raise ImageError("DICOM is compressed in a way that is not read")
     if syntax.is_encapsulated and syntax != RLELossless:
-        size = encoded_size(get_frame(header.PixelData, 0, number_of_frames=1))
-        if size != (header.Rows, header.Columns, header.SamplesPerPixel):
+        frame = get_frame(header.PixelData, 0, number_of_frames=1)
+        if encoded_size(frame) != (header.Rows, header.Columns, header.SamplesPerPixel):
+            raise ImageError("DICOM is damaged or cut short")
+        is_jpeg = syntax in (*JPEGTransferSyntaxes, JPEGLossless, JPEGLosslessSV1)
+        if is_jpeg and _END_OF_IMAGE not in frame[-_PADDED_END:]:  # libjpeg makes what is missing gray
             raise ImageError("DICOM is damaged or cut short")
 
 

@@ -3,8 +3,8 @@
 The rules, which `IMAGE_VERSION` stands for:
 1. JPEG, PNG, TIFF, BMP and DICOM are read; colour becomes luma, transparency is ignored, EXIF orientation is applied.
 2. Large JPEGs are decoded at 1/2, 1/4 or 1/8 of their size by the DCT itself, never below the size asked for.
-3. Images of 16 bits or more are scaled from the range of all but their extreme pixels (`gray_range`) to 0..255; 8-bit
-   images keep their values. DICOM has rules of its own (`emixer.data.dicom`).
+3. Gray images of 16 bits or more are scaled from the range of all but their extreme pixels (`gray_range`) to 0..255;
+   8-bit images keep their values. DICOM has rules of its own (`emixer.data.dicom`).
 4. `crop` takes the central square; `squeeze` changes the aspect; `pad` centres the image on black.
 5. Each pixel is the mean of the area it covers, rounded half up. Weights and sums are whole numbers held in float64,
    so the result is the same on every machine, whatever its BLAS. An image that is too small is enlarged the same way.
@@ -28,7 +28,7 @@ from emixer.data.dicom import WHITE, is_dicom, read_dicom
 from emixer.data.gray_range import gray_range
 from emixer.data.image_error import ImageError
 
-IMAGE_VERSION = 2
+IMAGE_VERSION = 3
 Fit = Literal["crop", "pad", "squeeze"]
 BURNT_IN = "annotation is burnt in, says its header"
 
@@ -111,16 +111,26 @@ def _decode(content: bytes, side_px: int, fit: Fit) -> NDArray[np.generic]:
 
 def _pixels(image: Image.Image, side_px: int, fit: Fit) -> NDArray[np.generic]:
     """Gray pixels (H, W) of 8 bits, 16 bits or more, after orientation."""
-    orientation = image.getexif().get(_ORIENTATION, 1)
     inverted = _white_is_zero(image)
+    _require_all_bits(image)
     if image.format == "JPEG":
         image.draft("L", fitted_size(image.size, side_px, fit))
+    image.load()  # a TIFF is turned by Pillow as it is loaded, and then no longer says that it has to be
+    orientation = image.getexif().get(_ORIENTATION, 1)
     if not (image.mode.startswith("I") or image.mode == "F" or image.mode == "L"):
         image = (image.convert("RGB") if image.mode in ("P", "PA") else image).convert("L")
     if orientation in _TRANSPOSE:
         image = image.transpose(_TRANSPOSE[orientation])
     pixels_HW = np.asarray(image)
     return np.iinfo(pixels_HW.dtype).max - pixels_HW if inverted and pixels_HW.dtype.kind in "iu" else pixels_HW
+
+
+def _require_all_bits(image: Image.Image) -> None:
+    """Raises ImageError for depths of which Pillow would keep the upper 8 bits: nearly black, if 12 of 16 are used."""
+    for tile in image.tile:
+        raw_mode = tile.args if isinstance(tile.args, str) else str((tile.args or [""])[0])
+        if ";16" in raw_mode and not image.mode.startswith("I"):
+            raise ImageError("image has 16 bits of each colour, or beside transparency; only gray ones are read")
 
 
 def _white_is_zero(image: Image.Image) -> bool:
@@ -186,7 +196,7 @@ def _sums_over_rows(pixels_HW: NDArray[np.generic], height: int) -> NDArray[np.f
     return sums_hW
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # up to 5 MB each: a collection may have as many sizes as images
 def _area_weights(length: int, new_length: int) -> NDArray[np.float64]:
     """Overlap of each new pixel with each old one, (new_length, length), in units of 1/new_length of an old pixel."""
     edges = np.arange(length + 1, dtype=np.int64) * new_length

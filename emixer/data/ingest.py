@@ -46,12 +46,16 @@ class Ingest:
 
 @dataclass(frozen=True)
 class IngestOutcome:
-    """out: shard folder. images_decoded: in this call, not by earlier ones it went on from; decode_s: of that."""
+    """out: shard folder. images_decoded: in this call, not by earlier ones it went on from; decode_s: of that.
+
+    shards_written: in this call, those without a kept image included.
+    """
 
     out: Path
     manifest: dict[str, Any]
     images_decoded: int
     decode_s: float
+    shards_written: int
 
 
 def plan_ingest(config: Config) -> Ingest:
@@ -90,7 +94,7 @@ def run_ingest(ingest: Ingest) -> IngestOutcome:
                 _assemble(ingest, missing)
         made = [records[shard.name] or read_record(workspace, shard.name) for shard in plan.shards]
         manifest = _finish(ingest, made)
-    return IngestOutcome(workspace.out, manifest, images_decoded, decode_s)
+    return IngestOutcome(workspace.out, manifest, images_decoded, decode_s, len(missing))
 
 
 def _decode(ingest: Ingest, missing: Sequence[PlannedShard]) -> int:

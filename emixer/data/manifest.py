@@ -29,7 +29,9 @@ DUPLICATE_RULE = (
     "Images with identical pixels in the shards are one image: one of test stays before one of "
     "validate before one of train, then the first dicom_id in alphabetical order."
 )
-_QUARANTINE_SCHEMA = pa.schema([("path", pa.string()), ("stage", pa.string()), ("reason", pa.string())])
+_QUARANTINE_SCHEMA = pa.schema(
+    [("path", pa.string()), ("stage", pa.string()), ("reason", pa.string()), ("kept", pa.bool_())]
+)
 
 
 def write_manifest(
@@ -60,7 +62,8 @@ def write_manifest(
         "reports": {split: _report_counts(kept, selection, split) for split in SPLITS},
         "images_selected": plan.num_planned,
         "not_selected": dict(collection.not_selected),
-        "left_out": _left_out_counts(quarantine),
+        "left_out": _counts_by_stage(quarantine.filter(pc.invert(quarantine["kept"]))),
+        "kept_with_remark": _counts(quarantine["reason"].filter(quarantine["kept"])),
         "remarks": dict(collection.remarks),
         "unmapped_labels": dict(collection.unmapped_labels),
         "vocabulary": _vocabulary_counts(vocabulary, counts),
@@ -77,10 +80,12 @@ def _quarantine(workspace: Workspace, collection: Collection, selection: pa.Tabl
             workspace.columns("image_path")["image_path"].filter(listed),
             selection["stage"].filter(listed),
             selection["reason"].filter(listed),
+            selection["keep"].filter(listed),
         ],
         schema=_QUARANTINE_SCHEMA,
     )
-    from_tables = pa.Table.from_pylist([row._asdict() for row in collection.left_out], schema=_QUARANTINE_SCHEMA)
+    rows = [row._asdict() | {"kept": False} for row in collection.left_out]
+    from_tables = pa.Table.from_pylist(rows, schema=_QUARANTINE_SCHEMA)
     return pa.concat_tables([from_tables, images]).sort_by([("path", "ascending")])
 
 
@@ -120,9 +125,9 @@ def _report_counts(kept: pa.Table, selection: pa.Table, split: str) -> dict[str,
     return _counts(outcomes)
 
 
-def _left_out_counts(quarantine: pa.Table) -> dict[str, dict[str, int]]:
-    stages = sorted(set(quarantine["stage"].to_pylist()))
-    return {stage: _counts(quarantine["reason"].filter(pc.equal(quarantine["stage"], stage))) for stage in stages}
+def _counts_by_stage(left_out: pa.Table) -> dict[str, dict[str, int]]:
+    stages = sorted(left_out["stage"].unique().to_pylist())
+    return {stage: _counts(left_out["reason"].filter(pc.equal(left_out["stage"], stage))) for stage in stages}
 
 
 def _counts(values: pa.ChunkedArray) -> dict[str, int]:

@@ -5,7 +5,7 @@ Parquet decodes it an order of magnitude faster than JPEG and stores it without 
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Self
 
@@ -78,15 +78,21 @@ class ShardInfo:
                 f"{origin} is a Parquet file but not an emixer shard (no `emixer` schema metadata). "
                 "Expected a folder written by `emixer ingest`."
             )
-        fields = json.loads(raw)
-        if fields.get("shard_version") != SHARD_VERSION:
+        told = json.loads(raw)
+        if told.get("shard_version") != SHARD_VERSION:
             raise ShardError(
-                f"{origin} has shard version {fields.get('shard_version')}, this emixer reads version {SHARD_VERSION}. "
+                f"{origin} has shard version {told.get('shard_version')}, this emixer reads version {SHARD_VERSION}. "
                 "Run `emixer ingest` again into a new folder."
             )
+        unknown = told.keys() - {field.name for field in fields(cls)}
+        if unknown:
+            raise ShardError(
+                f"{origin} is from a newer emixer: this one does not know {', '.join(sorted(unknown))}. "
+                "Use the version that wrote it, or run `emixer ingest` again into a new folder."
+            )
         for name in ("label_names", "known_of_images"):
-            fields[name] = tuple(fields.get(name, ()))
-        info = cls(**fields)
+            told[name] = tuple(told.get(name, ()))
+        info = cls(**told)
         expected = info.arrow_schema()
         if not schema.equals(expected, check_metadata=False):
             wrong = [f.name for f in expected if f.name not in schema.names or schema.field(f.name).type != f.type]

@@ -20,7 +20,7 @@ from typing import Literal
 
 from emixer.data.text import clean_text
 
-SECTION_VERSION = 4
+SECTION_VERSION = 5
 MissingFindings = Literal["drop", "impression", "impression-or-last-paragraph", "keep-without-report"]
 
 
@@ -93,6 +93,9 @@ _HEADER = re.compile(
 )
 _RULE = re.compile(r"^[ \t]*+(?:_{8,}|-{8,}|={8,}|\*{8,})[ \t]*+$", re.MULTILINE)
 _ORNAMENT = re.compile(r"^[ \t]*+(?:_{8,}|[-=*~#]{3,})[ \t]*+$|\A\s*+(?:_{8,}|[-=*~#]{2,})(?=\s)", re.MULTILINE)
+_FIRST_ITEM = re.compile(r"^[ \t]*+\(?1[.)][ \t]+[^\W\d_]", re.MULTILINE)
+_NEXT_ITEM = re.compile(r"(?<=[^\s.:;!?,])[ \t]*+\n\s*+(?=\(?\d{1,2}[.)][ \t]+[^\W\d_])")
+"""Items of a list without full stops, of which each line is a sentence."""
 _STRONG = re.compile(r"(?<![\w*])(\*{1,3})(?=[^\s*])([^*\n]{1,200})(?<=[^\s*])\1(?![\w*])")
 _TAG = re.compile(
     r"<(?P<end>/?)(?P<name>br|p|div|li|ul|ol|tr|td|table|h[1-6]|b|strong|i|em|u|span|font|pre)\b[^<>]{0,200}>", re.I
@@ -214,6 +217,8 @@ def _last(sections: list[Section], name: str, min_words: int = 1) -> str | None:
 
 
 def _clean(text: str) -> str:
+    if _FIRST_ITEM.search(text):
+        text = _NEXT_ITEM.sub(". ", text)
     return clean_text(_STRONG.sub(r"\2", _ORNAMENT.sub(" ", text)))
 
 

@@ -58,7 +58,13 @@ def judge(images: pa.Table, decoded: pa.Table, missing_findings: MissingFindings
         image_reason,
         pc.binary_join_element_wise("same pixels as another image, which is in ", original, ""),
         outcome,
-        pc.binary_join_element_wise(pc.if_else(without_text, outcome, None), "; image kept without it", ""),
+        pc.binary_join_element_wise(
+            pc.if_else(without_text, outcome, None),
+            "image kept without it",
+            remark,
+            "; ",
+            null_handling="skip",
+        ),
         pc.binary_join_element_wise(remark, "; image kept", ""),
     ]
     stages = [pa.scalar(stage) for stage in ("image", "duplicate", "report", "report", "image")]

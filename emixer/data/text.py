@@ -3,7 +3,8 @@
 The rules, which `TOKENIZER_VERSION` stands for:
 1. Clean text is NFKC, typographic quotes and dashes become ASCII, white space becomes single spaces. The masks of
    de-identification (`___` in MIMIC-CXR, `XXXX` in the Indiana collection) become one `___`.
-2. Tokens are lower case: masks, numbers with their decimals (2.5, 5:12), words with inner hyphens and apostrophes
+2. Tokens are lower case: masks, numbers with their decimals (2.5, 5:12) and without their unit or what else is written
+   close to them (1.5cm, 1.5x2.0, 8.5F), words with inner hyphens and apostrophes
    (left-sided, patient's), abbreviations with their dots (dr., a.m.), and every other sign alone.
 3. A sentence ends at . ! or ? unless the dot belongs to a number or an abbreviation. The stop itself is no token, but a
    question mark is one, since it says that something is not certain; before a word (? pneumonia) it ends nothing.
@@ -15,7 +16,7 @@ The rules, which `TOKENIZER_VERSION` stands for:
 import re
 import unicodedata
 
-TOKENIZER_VERSION = 2
+TOKENIZER_VERSION = 3
 MASK = "___"
 
 _ASCII = str.maketrans(
@@ -25,7 +26,8 @@ _ASCII = str.maketrans(
 )
 _MASKS = re.compile(r"_{2,}|(?<![^\W_])X{3,}(?![^\W_])")
 _LIST_NUMBER = re.compile(r"(?:^|(?<=[.:!?] ))\(?\d{1,2}[.)]\s+(?=[^\W\d_])")
-_UNIT = re.compile(r"(?<=\d)(?=(?:cm|mm|ml|kg|mg)\b)")
+_BEHIND_NUMBER = re.compile(r"\d(?=(?i:cm|mm|ml|kg|mg|cc)\b)|\d[.,:]\d+(?=[^\W\d_])")
+_BY = re.compile(r"(?<=\d) ?[xX] ?(?=\d)")
 _TITLES = ("dr", "mr", "mrs", "ms", "vs", "approx", "cf")
 """And the like: what may stand before a dot that ends no sentence."""
 _TOKEN = re.compile(
@@ -54,7 +56,7 @@ def clean_text(text: str) -> str:
 
 def tokenize(text: str) -> list[list[str]]:
     """Sentences of lower-case tokens of a clean text."""
-    text = _UNIT.sub(" ", _LIST_NUMBER.sub("", text))
+    text = _BEHIND_NUMBER.sub(r"\g<0> ", _BY.sub(" x ", _LIST_NUMBER.sub("", text)))
     lower = text.lower()
     if len(lower) != len(text):  # a few foreign letters change their length
         text = lower

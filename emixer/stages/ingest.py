@@ -30,10 +30,11 @@ class IngestResult(StageResult):
     manifest: dict[str, Any]
     images_decoded: int
     decode_s: float
+    shards_written: int
 
     @property
     def nothing_to_do(self) -> bool:
-        return not self.images_decoded
+        return not self.shards_written
 
     @property
     def outputs(self) -> Mapping[str, Path]:
@@ -41,10 +42,14 @@ class IngestResult(StageResult):
 
     @property
     def figures(self) -> Mapping[str, Any]:
-        told = ("images_selected", "splits", "labels", "reports", "left_out", "not_selected", "remarks",
-                "unmapped_labels", "vocabulary")  # fmt: skip
-        decoded = {"images_decoded": self.images_decoded, "decode_s": self.decode_s}
-        return {name: self.manifest[name] for name in told} | decoded
+        told = ("images_selected", "splits", "labels", "reports", "left_out", "kept_with_remark",
+                "not_selected", "remarks", "unmapped_labels", "vocabulary")  # fmt: skip
+        done = {
+            "images_decoded": self.images_decoded,
+            "decode_s": self.decode_s,
+            "shards_written": self.shards_written,
+        }
+        return {name: self.manifest[name] for name in told} | done
 
     def __str__(self) -> str:
         manifest = self.manifest
@@ -59,6 +64,8 @@ class IngestResult(StageResult):
         if self.images_decoded:
             rate = self.images_decoded / max(self.decode_s, 1e-9)
             lines.append(f"Decoded {self.images_decoded:,} images in {self.decode_s:,.0f} s ({rate:,.0f} images/s)")
+        elif self.shards_written:
+            lines.append(f"Wrote {self.shards_written:,} shards of images that were already decoded")
         else:
             lines.append("Already complete; nothing was written.")
         side_px = manifest["settings"]["side_px"]
@@ -73,7 +80,9 @@ def run(config: Config) -> IngestResult:
     Raises ConfigError, SourceError or RunFolderError before any image is opened; StorageError when a disk is full.
     """
     outcome: IngestOutcome = run_ingest(_planned(config))
-    return IngestResult(outcome.out, outcome.manifest, outcome.images_decoded, outcome.decode_s)
+    return IngestResult(
+        outcome.out, outcome.manifest, outcome.images_decoded, outcome.decode_s, outcome.shards_written
+    )
 
 
 def describe(config: Config) -> str:
@@ -167,7 +176,11 @@ def _left_out(manifest: dict[str, Any]) -> list[str]:
         for reason, n in counts.items()
     ]
     lines = ["Excluded (listed in quarantine.parquet):", *lines] if lines else ["Excluded: none"]
-    for title, counts in (("Not selected:", manifest["not_selected"]), ("Also noticed:", manifest["remarks"])):
+    for title, counts in (
+        ("Kept, but listed there too:", manifest["kept_with_remark"]),
+        ("Not selected:", manifest["not_selected"]),
+        ("Also noticed:", manifest["remarks"]),
+    ):
         if counts:
             lines += [title, *(f"  {count:>10,}  {what}" for what, count in counts.items())]
     return [*lines, *_unmapped(manifest["unmapped_labels"])]

@@ -7,7 +7,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.uid import RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from tests.data.dicom_files import dicom_bytes, dicom_dataset, jpeg_2000, jpeg_lossless, jpeg_ls
 
@@ -40,6 +40,12 @@ def _run_lengths(pixels: np.ndarray) -> bytes:
     return dicom_bytes(header)
 
 
+def _deflated(pixels: np.ndarray) -> bytes:
+    header = _dicom(pixels)
+    header.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    return dicom_bytes(header)
+
+
 def _dicom(pixels: np.ndarray) -> Dataset:
     return dicom_dataset(pixels, 12, WindowCenter=2048, WindowWidth=4096)
 
@@ -61,6 +67,7 @@ KINDS: dict[str, Callable[[np.ndarray], bytes]] = {
     "jpeg-ls": lambda pixels: dicom_bytes(jpeg_ls(_dicom(pixels))),
     "jpeg 2000": lambda pixels: dicom_bytes(jpeg_2000(_dicom(pixels))),
     "run lengths": _run_lengths,
+    "deflated": _deflated,
 }
 
 

@@ -12,9 +12,17 @@ from PIL import Image
 from pydicom.config import IGNORE
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut, convert_color_space
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import MPEG2MPML, JPEGBaseline8Bit, JPEGExtended12Bit, RLELossless
+from pydicom.uid import (
+    MPEG2MPML,
+    DeflatedExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLosslessSV1,
+    RLELossless,
+)
 
 from emixer.data.encoded_size import encoded_size
 from emixer.data.image_error import ImageError
@@ -265,6 +273,53 @@ def test_what_is_no_usable_image_has_a_reason_without_a_word_of_the_header(conte
     with pytest.raises(ImageError, match=f"^({reason})$") as caught:
         decode_image(content, SIDE, "crop")
     assert SECRET.lower() not in str(caught.value).lower()
+
+
+@pytest.mark.parametrize("lossy", [True, False])
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.2])
+def test_a_jpeg_without_its_end_is_damaged_though_its_wrapper_is_whole(lossy: bool, share: float) -> None:
+    """libjpeg fills up what is missing with gray and says so only in a warning."""
+    pixels = image(8, side=64)
+    header = dicom_dataset(pixels, 8)
+    stream = imagecodecs.jpeg8_encode(pixels.astype(np.uint8)) if lossy else first_frame(jpeg_lossless(header))
+    syntax = JPEGBaseline8Bit if lossy else JPEGLosslessSV1
+    shown(dicom_bytes(compressed(dicom_dataset(pixels, 8), stream + b"\0" * 3, syntax)))
+    with pytest.raises(ImageError, match="DICOM is damaged or cut short"):
+        shown(dicom_bytes(compressed(dicom_dataset(pixels, 8), stream[: int(len(stream) * share)], syntax)))
+
+
+def test_a_deflated_file_is_read_and_a_damaged_one_has_a_reason() -> None:
+    header = dicom_dataset(image(12), 12)
+    header.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    content = dicom_bytes(header)
+    np.testing.assert_array_equal(shown(content), shown(WHOLE))
+    with pytest.raises(ImageError, match="DICOM"):
+        shown(content[: len(content) * 7 // 10])
+
+
+@pytest.mark.parametrize("empty", [["VOILUTFunction"], ["RescaleSlope", "RescaleIntercept"], ["RescaleIntercept"]])
+def test_elements_that_were_blanked_count_as_absent(empty: list[str]) -> None:
+    window = {"WindowCenter": 1500, "WindowWidth": 2000}
+    header = dicom_dataset(image(12), 12, **window, RescaleSlope=1 if empty == ["RescaleIntercept"] else None)
+    for keyword in empty:
+        setattr(header, keyword, "")
+    np.testing.assert_array_equal(shown(dicom_bytes(header)), shown(dicom_file(image(12), 12, **window)))
+
+
+def test_padding_does_not_decide_the_gray_range() -> None:
+    """65535 around the anatomy is padding by its header, so that it does not turn all else black."""
+    pixels = np.full((SIDE, SIDE), 65535, np.uint16)
+    pixels[:, 4:] = np.arange(1000, 1000 + SIDE * 12).reshape(SIDE, 12)
+    seen = shown(dicom_file(pixels, 16, PixelPaddingValue=65535))
+    assert (seen[0, 4], seen[-1, -1]) == (0, 255)
+    assert (seen[:, :4] == 255).all()
+    of_a_range = shown(dicom_file(pixels, 16, PixelPaddingValue=60000, PixelPaddingRangeLimit=65535))
+    np.testing.assert_array_equal(of_a_range, seen)
+    assert shown(dicom_file(pixels, 16))[-1, -1] < 10
+
+
+def first_frame(header: Dataset) -> bytes:
+    return bytes(get_frame(header.PixelData, 0, number_of_frames=1))
 
 
 def test_video_is_compressed_in_a_way_that_is_not_read() -> None:

@@ -1,5 +1,7 @@
 """Image decoding: exact area means, every kind of file, and a reason for everything that cannot be used."""
 
+import struct
+import zlib
 from io import BytesIO
 
 import numpy as np
@@ -130,11 +132,47 @@ def test_colour_jpegs_give_their_luma() -> None:
     assert np.abs(small.astype(int) - resize_area(gradient(64, 64), 16, 16)).max() <= 2
 
 
-def test_exif_orientation_is_applied() -> None:
+ORIENTED = {
+    1: [[10, 20], [30, 40]], 2: [[20, 10], [40, 30]], 3: [[40, 30], [20, 10]], 4: [[30, 40], [10, 20]],
+    5: [[10, 30], [20, 40]], 6: [[30, 10], [40, 20]], 7: [[40, 20], [30, 10]], 8: [[20, 40], [10, 30]],
+}  # fmt: skip
+"""[[10, 20], [30, 40]] as the first row and column of each orientation say (TIFF 6.0, tag 274)."""
+
+
+@pytest.mark.parametrize("orientation", ORIENTED)
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_orientation_is_applied_once(kind: str, orientation: int) -> None:
+    """Pillow turns TIFFs as it loads them and leaves other files to the caller."""
     exif = Image.Exif()
-    exif[0x0112] = 6  # the top of the image is at the right of the picture
+    exif[0x0112] = orientation
     image = np.array([[10, 20], [30, 40]], np.uint8)
-    np.testing.assert_array_equal(decode_image(encoded(image, exif=exif), 2, "crop"), [[30, 10], [40, 20]])
+    shown = decode_image(encoded(image, kind, exif=exif), 2, "crop")
+    np.testing.assert_array_equal(shown, ORIENTED[orientation])
+
+
+def png_of_depth_16(colour_type: int, pixels_HWC: np.ndarray) -> bytes:
+    """PNG of 16 bits with colour or transparency, which Pillow does not write."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    height, width, _ = pixels_HWC.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels_HWC)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_depths_of_which_half_would_be_lost_are_refused(colour_type: int, channels: int) -> None:
+    """12-bit values in 16-bit colour: Pillow keeps the upper 8 bits, which leaves 4."""
+    pixels = np.random.default_rng(0).integers(0, 4096, (8, 8, channels))
+    with pytest.raises(ImageError, match="16 bits of each colour"):
+        decode_image(png_of_depth_16(colour_type, pixels), 8, "crop")
+    gray = png_of_depth_16(0, pixels[:, :, :1])
+    np.testing.assert_array_equal(
+        decode_image(gray, 8, "crop"), decode_image(encoded(pixels[:, :, 0].astype(np.uint16)), 8, "crop")
+    )
 
 
 JPEG = encoded(gradient(64, 64), "JPEG")

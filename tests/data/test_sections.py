@@ -48,6 +48,8 @@ MIMIC = """                                 FINAL REPORT
         ("COMPARISON: None. FINDINGS: In mid line. IMPRESSION: x.", "In mid line."),
         ("HISTORY: Cough  FINDINGS: After two spaces.", "After two spaces."),
         ("FINDINGS:\r\n Windows line ends.\r\n\r\nIMPRESSION: x.", "Windows line ends."),
+        ("FINDINGS:\n1. Large heart\n2. No effusion\n (3) Nodule", "1. Large heart. 2. No effusion. (3) Nodule"),
+        ("FINDINGS: Nodule in segment\n2. It is old.", "Nodule in segment 2. It is old."),
         (
             "FINDINGS: Heart normal.\n\nPORTABLE CHEST: Lungs clear.\n\nIMPRESSION: x",
             "Heart normal. PORTABLE CHEST: Lungs clear.",

@@ -71,6 +71,15 @@ def test_an_image_without_a_usable_report_follows_the_rule_and_is_listed_either_
     assert selection["counts_report"].to_pylist() == [False]
 
 
+def test_an_image_without_a_report_keeps_its_remark() -> None:
+    rows = [(name, name, "train", name, None, Outcome.NOT_UTF8.value) for name in "ab"]
+    selection = judged(rows, "keep-without-report", remarks={"a": "annotation is burnt in"})
+    assert selection["reason"].to_pylist() == [
+        f"{Outcome.NOT_UTF8.value}; image kept without it; annotation is burnt in",
+        f"{Outcome.NOT_UTF8.value}; image kept without it",
+    ]
+
+
 def test_images_of_a_collection_without_reports_are_kept() -> None:
     selection = judged([("a", "1", "train", "x", None, Outcome.NOT_GIVEN.value)])
     assert selection["keep"].to_pylist() == [True]

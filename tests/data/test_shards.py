@@ -133,6 +133,16 @@ def test_shards_of_another_version_are_refused(tmp_path: Path) -> None:
         ShardSet.open(tmp_path)
 
 
+def test_shards_that_say_more_than_this_version_knows_are_refused(tmp_path: Path) -> None:
+    write_set(tmp_path, {"train": [2]})
+    path = tmp_path / "train-00000.parquet"
+    table = pq.read_table(path)
+    told = json.loads(table.schema.metadata[b"emixer"]) | {"laterality": "left"}
+    pq.write_table(table.replace_schema_metadata({"emixer": json.dumps(told)}), path)
+    with pytest.raises(ShardError, match="newer emixer: this one does not know laterality"):
+        ShardSet.open(tmp_path)
+
+
 def test_parquet_of_another_schema_is_refused(tmp_path: Path) -> None:
     write_set(tmp_path, {"train": [2]})
     pq.write_table(pa.table({"x": [1]}), tmp_path / "train-00000.parquet")

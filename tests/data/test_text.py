@@ -13,6 +13,8 @@ from emixer.data.text import clean_text, detokenize, tokenize
         ("The lungs are clear. No effusion.", ["the lungs are clear", "no effusion"]),
         ("A 2.5 cm nodule. Heart normal", ["a 2.5 cm nodule", "heart normal"]),
         ("A 2.5cm nodule", ["a 2.5 cm nodule"]),
+        ("Measuring 1.5x2.0 cm, was 1.5 X 12CM.", ["measuring 1.5 x 2.0 cm , was 1.5 x 12 cm"]),
+        ("8.5F pigtail catheter. 1.2cc at 5.30pm.", ["8.5 f pigtail catheter", "1.2 cc at 5.30 pm"]),
         ("Wedging of T7. No fracture.", ["wedging of t7", "no fracture"]),
         ("Discussed with Dr. Who by phone.", ["discussed with dr. who by phone"]),
         ("Seen at 5:12 a.m. on the film.", ["seen at 5:12 a.m. on the film"]),

@@ -22,7 +22,7 @@ from PIL import Image
 from emixer.cli.main import main
 from emixer.config import load_config
 from emixer.data.assemble_shard import ShardAssembler
-from emixer.data.ingest import _decode, decoder_of, plan_ingest
+from emixer.data.ingest import _decode, _judge, decoder_of, plan_ingest
 from emixer.data.labels import CHEXPERT
 from emixer.data.selection import decide
 from emixer.data.shards import ShardSet
@@ -344,6 +344,31 @@ def test_killed_ingest_leaves_no_partial_shard_and_resumes(tmp_path: Path, ray_c
     assert result.exit_code == 0, result.output
     assert "Decoded 4 images" in result.output  # the train block existed
     assert ShardSet.open(out).num_rows("train") == 8
+
+
+@pytest.mark.ray
+def test_a_shard_that_is_whole_is_not_assembled_again_without_its_blocks(tmp_path: Path, ray_cluster: None) -> None:
+    """Ray runs a task again whose node died after the work and before the answer."""
+    settings = {"ingest.source.kind": "mimic-cxr", "ingest.source.root": good_tree(tmp_path / "source").root}
+    planned = plan_ingest(load_config(extra={**settings, "ingest.out": tmp_path / "out", "ingest.side_px": 32}))
+    with planned.workspace.opened(planned.plan) as plan:
+        _decode(planned, plan.shards)
+        _judge(planned)
+        assembler = ShardAssembler.of(plan, planned.workspace)
+        assert assembler.assemble(0) == assembler.assemble(0) > 0
+
+
+@pytest.mark.ray
+def test_ingest_killed_when_all_was_decoded_says_that_it_wrote_the_rest(tmp_path: Path, ray_cluster: None) -> None:
+    tree, out = good_tree(tmp_path / "source"), tmp_path / "out"
+    settings = {"ingest.source.kind": "mimic-cxr", "ingest.source.root": tree.root, "ingest.out": out}
+    planned = plan_ingest(load_config(extra={**settings, "ingest.side_px": 32}))
+    with planned.workspace.opened(planned.plan):
+        _decode(planned, planned.plan.shards)
+    told = json.loads(ingest(tree.root, out, "--json").stdout)
+    assert told["outcome"] == "done"
+    assert (told["figures"]["images_decoded"], told["figures"]["shards_written"]) == (0, 3)
+    assert json.loads(ingest(tree.root, out, "--json").stdout)["outcome"] == "nothing to do"
 
 
 @pytest.mark.ray

@@ -68,7 +68,8 @@ def test_dicom_images_are_ingested_and_other_files_listed_without_header_text(
         "cut.dcm": "DICOM is damaged or cut short",
     }
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["left_out"]["image"]["annotation is burnt in, says its header; image kept"] == 1
+    assert manifest["kept_with_remark"] == {"annotation is burnt in, says its header; image kept": 1}
+    assert manifest["images_selected"] == len(kept) + sum(sum(each.values()) for each in manifest["left_out"].values())
     assert manifest["gray_range_rules"][1].startswith("DICOM: rescale or modality table, then the first VOI table")
     secrets = (SECRET.encode(), b"19511231")
     assert not any(secret in path.read_bytes() for path in out.rglob("*") if path.is_file() for secret in secrets)
