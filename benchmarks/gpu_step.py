@@ -196,7 +196,7 @@ def chip(device: torch.device) -> tuple[str, float | None]:
     if device.type != "cuda":
         return "CPU", None
     name = torch.cuda.get_device_name(device)
-    return name, next((peak for part, peak in PEAK_BF16_TFLOPS.items() if part in name), None)
+    return name, next((peak for part, peak in PEAK_BF16_TFLOPS.items() if part in name.replace("-", " ").split()), None)
 
 
 def profiled(bench: Bench, precision: str, batch_size: int) -> str:

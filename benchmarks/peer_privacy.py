@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 from peer_environments import environment, run_in
 from worker_memory import Watch
 
-from emixer.audit.measured import Measured, Network
+from emixer.audit.measured import Measured
 from emixer.config import load_config
 from emixer.data.loader import fixed_binary_view
 from emixer.data.shards import ShardSet
+from emixer.evaluation.features import Network
 from emixer.files import sha256_of, write_json
 from emixer.generation.encoding import encode_png
 from emixer.generation.manifest import AUDIT_FOLDER, MANIFEST_NAME, read_finished_manifest

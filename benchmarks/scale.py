@@ -16,6 +16,7 @@ nodes         `python -m cluster` on the test bed of tests/slurm (root, Debian p
 import argparse
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -148,8 +149,7 @@ def measure_nodes(run: Path, shards: Path, num_nodes: int, num_rows: int, num_im
             )  # fmt: skip
 
         def events() -> Counter[str]:
-            lines = (folder / "rays" / "scale" / "events.jsonl").read_text().splitlines()
-            return Counter(str(json.loads(line)["what"]) for line in lines)
+            return Counter(str(event["what"]) for event in events_of(folder / "rays" / "scale"))
 
         chosen = ("--folder", str(folder / "rays"), "--name", "scale")
         emixer = ("submit", *chosen, "--", sys.executable, "-m", "emixer")
@@ -170,10 +170,21 @@ def measure_nodes(run: Path, shards: Path, num_nodes: int, num_rows: int, num_im
                 joined = sum(job["kind"] == "cpu" and job["state"] in ("busy", "idle") for job in status["jobs"])
                 print(f"{stage}: {time.monotonic() - began:.0f} s, {joined} nodes at its end; so far {dict(events())}")
                 print("  " + shown.strip().splitlines()[-1], flush=True)
+            why = Counter(
+                f"{event['what']}: {re.sub(r'[0-9]+', 'N', str(event['detail']))}"
+                for event in events_of(folder / "rays" / "scale")
+                if event["what"] in ("left", "refused")
+            )
+            print("\n".join(f"  {num} {reason}" for reason, num in why.most_common()), flush=True)
         finally:
             cluster("down", *chosen)
         print(f"files of pairs: {len(list((folder / 'pairs' / 'data').iterdir()))}; left behind: "
               f"{len(bed.processes_of('RAY_ON_SLURM='))} processes")  # fmt: skip
+
+
+def events_of(cluster_folder: Path) -> list[dict[str, Any]]:
+    """What a cluster has noted so far."""
+    return [json.loads(line) for line in (cluster_folder / "events.jsonl").read_text().splitlines()]
 
 
 def private_mb() -> float:

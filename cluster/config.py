@@ -5,7 +5,6 @@ Unknown keys, wrong types and contradictions are refused before anything is subm
 
 import difflib
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -233,7 +232,7 @@ def _in_words(key: str, error: Any) -> str:
 def _model_of(parent: str) -> type[BaseModel]:
     if not parent:
         return ClusterConfig
-    return HeadConfig if re.fullmatch("head", parent) else NodeType
+    return HeadConfig if parent == "head" else NodeType
 
 
 def _set(tree: dict[str, Any], override: str) -> None:

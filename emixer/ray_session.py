@@ -29,6 +29,7 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_task_oom_retries": "3",  # endless otherwise, in silence: of a task that needs more memory than there is
 }
 
 
@@ -49,6 +50,23 @@ def connect(config: RayConfig) -> Iterator[None]:
     with _started(config) if address is None else _joined(address):
         quiet_data()
         yield
+
+
+def keep_data_actors_here() -> None:
+    """Has Ray Data's two actors that outlive a program run on this node, and not on whichever worker reads first.
+
+    Ray Data (2.60) starts them where it is first used and never ends them, so that an autoscaling cluster would keep
+    that worker's node, which is never idle.
+    """
+    if is_one_machine():
+        return
+    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+        get_or_create_autoscaling_coordinator,
+    )
+    from ray.data._internal.stats import get_or_create_stats_actor
+
+    get_or_create_stats_actor()
+    get_or_create_autoscaling_coordinator()
 
 
 @contextmanager

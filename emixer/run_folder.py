@@ -17,6 +17,7 @@ from cluster.files import FreshView
 from emixer import files
 from emixer._version import __version__
 from emixer.config import Config, load_config, to_yaml
+from emixer.config.tree import leaves_of
 from emixer.errors import ConfigError, RunFolderError
 
 _RUN_VERSION = 1
@@ -249,11 +250,11 @@ class RunFolder:
             raise RunFolderError(
                 f"{self.path} belongs to `emixer {found}`; choose another folder for `emixer {stage}`."
             )
-        before, now = _leaves(self.config.model_dump(mode="json")), _leaves(config.model_dump(mode="json"))
+        before, now = (leaves_of(each.model_dump(mode="json")) for each in (self.config, config))
         differing = [
             f"  {key}: {before.get(key)!r} there, {now.get(key)!r} now"
             for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and not _is_free(key, stage, config)
+            if before.get(key) != now.get(key) and decides(key, stage, config)
         ]
         if differing:
             raise RunFolderError(
@@ -264,28 +265,17 @@ class RunFolder:
 
 def decides(key: str, stage: str, config: Config) -> bool:
     """Return whether a setting determines what a run of the stage computes."""
-    return not _is_free(key, stage, config)
+    if key == "train.images" and stage == "train" and (config.model.has_phases or config.optim.decay_report_decoder):
+        return True  # each update depends on the fraction of the run completed
+    return key not in _FREE_KEYS and key.split(".")[0] in _SECTIONS[stage]
 
 
 def decisive_settings(stage: str, config: Config) -> dict[str, Any]:
     """Return the settings that determine what a run computes, with their JSON values."""
-    leaves = _leaves(config.model_dump(mode="json"))
+    leaves = leaves_of(config.model_dump(mode="json"))
     return {key: value for key, value in leaves.items() if decides(key, stage, config)}
 
 
 def _left_by_a_first_start(path: Path) -> bool:
     """config.yaml is written before run.json; a start killed between the two may be repeated."""
     return files.is_bookkeeping(path) or path.name == "config.yaml"
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for name, value in tree.items():
-        leaves |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return leaves
-
-
-def _is_free(key: str, stage: str, config: Config) -> bool:
-    if key == "train.images" and stage == "train" and (config.model.has_phases or config.optim.decay_report_decoder):
-        return False  # each update depends on the fraction of the run completed
-    return key in _FREE_KEYS or key.split(".")[0] not in _SECTIONS[stage]

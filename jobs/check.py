@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from cluster.node.ray_node import MAX_DISK_PATH
 from emixer import files
 from emixer.config import Config, with_overrides
 from emixer.config.base import beside
@@ -185,8 +186,7 @@ def _fits(section: str, schedule: TrainConfig | EncoderConfig, config: Config) -
 
 
 def _local_disk(config: Config) -> None:
-    # Ray's socket paths add about 60 characters to its folder, and a socket path may have at most 107
-    if len(str(config.slurm.local_disk)) > 20:
+    if len(str(config.slurm.local_disk)) > MAX_DISK_PATH:
         raise ConfigError(
             f"slurm.local_disk={config.slurm.local_disk} is too long: Ray's socket paths below it would exceed Linux's "
             "limit of 107 characters. Use a short path, e.g. /tmp."

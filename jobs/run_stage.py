@@ -15,7 +15,7 @@ from typing import Any
 
 from emixer import files
 from emixer.config import validate
-from emixer.errors import EmixerError
+from emixer.errors import find_emixer_error
 
 STATE_NAME, ORDER_NAME = "state.json", "order.json"
 USERS_ERROR = 2
@@ -32,29 +32,17 @@ def run_stage(order: Path) -> int:
     files.write_json(state, {"state": "running", "since": time.time()})
     try:
         result = importlib.import_module(content["module"]).run(validate(content["config"], "the job"))
-    except EmixerError as error:
-        files.write_json(state, {"state": "failed", "error": error.message})
-        print(f"Error: {error.message}", file=sys.stderr, flush=True)
-        return USERS_ERROR
     except Exception as error:
-        known = _of_ours(error)
-        message = known or traceback.format_exception_only(error)[-1].strip()
+        known = find_emixer_error(error)  # itself, or the one that Ray has wrapped
+        message = known.message if known is not None else traceback.format_exception_only(error)[-1].strip()
         files.write_json(state, {"state": "failed", "error": message})
         if known is None:
             raise
-        print(f"Error: {known}", file=sys.stderr, flush=True)
+        print(f"Error: {message}", file=sys.stderr, flush=True)
         return USERS_ERROR
     files.write_json(state, {"state": "finished", "summary": str(result)})
     print(result, flush=True)
     return 0
-
-
-def _of_ours(error: Exception) -> str | None:
-    """Message of an EmixerError that Ray has wrapped; None for other errors."""
-    from emixer.errors import find_emixer_error
-
-    found = find_emixer_error(error)
-    return None if found is None else found.message
 
 
 def read_state(folder: Path) -> dict[str, Any]:

@@ -34,16 +34,23 @@ class DevTools:
     def command(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
         """Send a command and wait for its answer."""
         self._last_id += 1
-        message: dict[str, Any] = {"id": self._last_id, "method": method, "params": parameters}
+        own_id = self._last_id
+        message: dict[str, Any] = {"id": own_id, "method": method, "params": parameters}
         if session is not None:
             message["sessionId"] = session
         os.write(self._send, json.dumps(message).encode() + b"\0")
         while True:
             answer = self.next_message(_TIMEOUT_S)
             assert answer is not None, f"Chromium did not answer {method}"
-            if answer.get("id") == self._last_id:
+            if answer.get("id") == own_id:
                 assert "error" not in answer, answer
                 return dict(answer["result"])
+
+    def send(self, method: str, session: str, **parameters: Any) -> None:
+        """Send a command without waiting for its answer: for listeners, which are called while others wait."""
+        self._last_id += 1
+        message = {"id": self._last_id, "method": method, "params": parameters, "sessionId": session}
+        os.write(self._send, json.dumps(message).encode() + b"\0")
 
     def next_message(self, timeout_s: float) -> dict[str, Any] | None:
         """Return the browser's next message, or None after a silence."""
@@ -62,12 +69,14 @@ class DevTools:
 
 
 class Page:
-    """One tab. `errors` and `requests` collect what the page logs and requests from the network."""
+    """One tab. `errors`, `requests` and `dialogs` collect what the page logs, requests from the network and asks, e.g.
+    whether it may be left; every question is answered with yes."""
 
     def __init__(self, tools: DevTools) -> None:
         self._tools = tools
         self.errors: list[str] = []
         self.requests: list[str] = []
+        self.dialogs: list[str] = []
         self.target = tools.command("Target.createTarget", url="about:blank")["targetId"]
         self._session = tools.command("Target.attachToTarget", targetId=self.target, flatten=True)["sessionId"]
         tools.listeners[self._session] = self._note
@@ -149,6 +158,9 @@ class Page:
         printed = method == "Runtime.consoleAPICalled" and event["type"] in ("error", "assert", "warning")
         if method == "Runtime.exceptionThrown" or logged or printed:
             self.errors.append(json.dumps(event)[:500])
+        elif method == "Page.javascriptDialogOpening":
+            self.dialogs.append(event["type"])
+            self._tools.send("Page.handleJavaScriptDialog", self._session, accept=True)
         elif method == "Network.requestWillBeSent" and not event["request"]["url"].startswith("data:"):
             self.requests.append(event["request"]["url"])
 

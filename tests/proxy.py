@@ -1,6 +1,7 @@
 """A small reverse proxy with a log-in, which serves a page under a prefix and can be told to answer by itself."""
 
 import http.client
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -20,6 +21,8 @@ class Proxy(ThreadingHTTPServer):
     daemon_threads = True
     answers: int | None = None
     """HTTP status that it answers every request with, in HTML, instead of forwarding."""
+    message: str | None = None
+    """What it then says instead, as JSON, as the study's own server does."""
 
     def __init__(self, port: int) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -48,7 +51,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.server.answers is not None:
+        if self.server.answers is not None and self.server.message is not None:
+            content = json.dumps({"message": self.server.message}).encode()
+            self._answer(self.server.answers, [("Content-Type", "application/json")], content)
+        elif self.server.answers is not None:
             self._answer(self.server.answers, [("Content-Type", "text/html")], b"<h1>Refused by the proxy</h1>")
         elif self.path != PREFIX and _COOKIE not in self.headers.get("Cookie", ""):
             self._answer(403, [], b"Log in first")

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 
 from cluster import slurm
 from cluster.slurm import QueuedJob, SlurmSilenceError
@@ -125,9 +126,7 @@ class JobCache:
             # a site may change comments: what we have submitted is ours whatever it is called
             for job_id, registered in self._known.items():
                 if job_id in by_id and job_id not in shown:
-                    shown[job_id] = RegisteredJob(
-                        by_id[job_id], registered.attempt, registered.kind, registered.request
-                    )
+                    shown[job_id] = replace(registered, job=by_id[job_id])
             newer = {
                 job_id: self._known[job_id]
                 for job_id, at in self._submitted_at.items()

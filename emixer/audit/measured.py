@@ -22,50 +22,16 @@ from numpy.typing import NDArray
 
 from emixer import files
 from emixer.audit.pixels import COARSE_PX, SIDE_PX, coarse, ranked
-from emixer.config.model import ChestEncoderConfig
 from emixer.data.loader import fixed_binary_view
 from emixer.data.pair_table import decode_image
 from emixer.errors import ShardError
-from emixer.evaluation.features import RANDOM_NAME, RANDOM_PX, FeatureExtractor
+from emixer.evaluation.features import FeatureExtractor
 
 _VERSION = 1
 _BATCH = 256
 _DECODERS = 4
 _RANKS, _COARSE, _FEATURES, _DIGESTS = "ranks.npy", "coarse.npy", "features.npy", "digests.npy"
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Network:
-    """The encoder for features. config: None for the small one with random weights."""
-
-    config: ChestEncoderConfig | None
-
-    @property
-    def name(self) -> str:
-        """Readable name of the encoder."""
-        if self.config is None:
-            return RANDOM_NAME
-        return "torchxrayvision" if self.config.weights_from == "torchxrayvision" else "chest_encoder"
-
-    @property
-    def resized(self) -> str:
-        """How images are resized for it."""
-        return f"bilinear to {RANDOM_PX if self.config is None else self.config.input_px} px"
-
-    @property
-    def identity(self) -> str:
-        """Identity of the weights and the preprocessing."""
-        if self.config is None:
-            return f"{RANDOM_NAME}/1"
-        assert self.config.weights is not None, "checked before anything is measured"
-        return f"{files.sha256_of(self.config.weights)}/{self.config.input_px}/{self.config.weights_from}"
-
-    def load(self, device: torch.device) -> FeatureExtractor:
-        """Load the encoder. Raises CheckpointError when the weights do not fit."""
-        return (
-            FeatureExtractor.random(device) if self.config is None else FeatureExtractor.pretrained(self.config, device)
-        )
 
 
 @dataclass(frozen=True)

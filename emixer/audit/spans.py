@@ -85,14 +85,14 @@ class SpanIndex:
         found = Sequences.of(sentences, self.num_words, self.vocabulary)
         num = len(sentences)
         if not len(self.hash_L):
-            return Shared(np.zeros(num), np.zeros(num, np.int64), np.zeros(num, np.int64), np.full(num, _SEVERAL))
+            return Shared(np.zeros(num), np.zeros(num, np.int64), np.zeros(num, np.int64))
         place_L = np.searchsorted(self.hash_L, found.hash_L).clip(max=len(self.hash_L) - 1)
         known_L = self.hash_L[place_L] == found.hash_L
         owner_L = np.where(known_L, self.owner_L[place_L], _SEVERAL)
         all_N = np.bincount(found.report_L, minlength=num)
         shared_N = np.bincount(found.report_L, known_L, num) / np.maximum(all_N, 1)
-        identifying_N, owner_N = _most_of_one(found.report_L, owner_L, num)
-        return Shared(shared_N, identifying_N, self._longest(found.report_L, owner_L, num), owner_N)
+        identifying_N = _most_of_one(found.report_L, owner_L, num)
+        return Shared(shared_N, identifying_N, self._longest(found.report_L, owner_L, num))
 
     def _longest(self, report_L: Array, owner_L: Array, num: int) -> NDArray[np.int64]:
         """Number of words in each report's longest span that points to one patient."""
@@ -116,12 +116,10 @@ class Shared:
     """Largest number of sequences that occur only in the reports of one and the same patient."""
     longest_N: NDArray[np.int64]
     """Words of the longest span that points to a single patient; 0 for none."""
-    owner_N: NDArray[np.int64]
-    """Number of the patient that `identifying` points to, -1 for none."""
 
     def take(self, rows: Array) -> "Shared":
         """Select reports by row."""
-        return Shared(self.shared_N[rows], self.identifying_N[rows], self.longest_N[rows], self.owner_N[rows])
+        return Shared(self.shared_N[rows], self.identifying_N[rows], self.longest_N[rows])
 
 
 def read_reports(texts: Iterable[str | None]) -> pa.Array:
@@ -134,18 +132,16 @@ def as_sentences(reports: Sequence[Sequence[Sequence[str]] | None]) -> pa.Array:
     return pa.array(reports, SENTENCES)
 
 
-def _most_of_one(report_L: Array, owner_L: Array, num: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Highest number of sequences of each report that point to one patient, and that patient."""
+def _most_of_one(report_L: Array, owner_L: Array, num: int) -> NDArray[np.int64]:
+    """Highest number of sequences of each report that point to one patient."""
     counted = owner_L != _SEVERAL
-    most_N, who_N = np.zeros(num, np.int64), np.full(num, _SEVERAL)
+    most_N = np.zeros(num, np.int64)
     if not counted.any():
-        return most_N, who_N
+        return most_N
     width = int(owner_L.max()) + 1
     pair, count = np.unique(report_L[counted] * width + owner_L[counted], return_counts=True)
-    order = count.argsort(kind="stable")  # of several writes to one place, the last wins
-    most_N[pair[order] // width] = count[order]
-    who_N[pair[order] // width] = pair[order] % width
-    return most_N, who_N
+    np.maximum.at(most_N, pair // width, count)
+    return most_N
 
 
 def _words(sentences: pa.Array, vocabulary: Collection[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

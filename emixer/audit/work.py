@@ -13,10 +13,12 @@ from typing import Any
 import ray
 import torch
 
+from cluster.files import FreshView
 from emixer.audit.matching import QUERY_ROWS, Matches, Side, match_block, read_matches
-from emixer.audit.measured import ImageFile, Network, measure
+from emixer.audit.measured import ImageFile, measure
 from emixer.errors import find_emixer_error
-from emixer.evaluation.features import FeatureExtractor
+from emixer.evaluation.features import FeatureExtractor, Network
+from emixer.models.cuda import require_cuda
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,17 @@ class Share:
     @property
     def options(self) -> dict[str, Any]:
         """Options of the Ray task."""
-        return {"num_cpus": self.cpus, "num_gpus": 1 if self.gpu else 0, "max_retries": 3}
+        # max_calls: else Ray ends a process that had a GPU after one task, and the next loads torch and encoder again
+        return {"num_cpus": self.cpus, "num_gpus": 1 if self.gpu else 0, "max_retries": 3, "max_calls": 0}
 
     def device(self) -> torch.device:
-        """Device of the calling task, whose torch threads are set to its CPUs."""
+        """Device of the calling task, whose torch threads are set to its CPUs.
+
+        Raises ConfigError where torch cannot use the GPU.
+        """
         torch.set_num_threads(self.cpus)
+        if self.gpu:
+            require_cuda("audit.use_gpu")
         return torch.device("cuda" if self.gpu else "cpu")
 
 
@@ -60,6 +68,8 @@ def measure_all(
     pending = {task.remote(file, network, share): file for file in missing}
     for reference in _as_they_end(list(pending)):
         on_images(pending[reference].num_rows)
+    for folder in {file.kept.parent for file in missing}:
+        FreshView(folder).refresh()
 
 
 def match_all(

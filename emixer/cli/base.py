@@ -14,8 +14,9 @@ from emixer.cli.completion import complete_override, complete_setting
 from emixer.cli.config_file import CONFIG_FILE
 from emixer.cli.group import CONTEXT
 from emixer.config import Config, validate
-from emixer.config.load import Tree, merge_config
+from emixer.config.load import merge_config
 from emixer.config.settings import Setting, find_setting
+from emixer.config.tree import Tree, value_at
 from emixer.errors import ConfigError
 
 _FLAGS = "__emixer_flags__"
@@ -183,20 +184,13 @@ def configure_logging(debug: bool) -> None:
 def _require(tree: Tree, flags: Sequence[_Flag], requires: Sequence[str]) -> None:
     names = {flag.setting.key: flag.name for flag in flags}
     keys = dict.fromkeys([*(flag.setting.key for flag in flags if flag.required), *requires])
-    missing = [key for key in keys if _at(tree, key) is None]
+    missing = [key for key in keys if value_at(tree, key) is None]
     if missing:
         wanted = " and ".join(names.get(key, f"--set {key}=...") for key in missing)
         raise ConfigError(
             f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set. "
             f"Give {wanted}, or set {'it' if len(missing) == 1 else 'them'} in a --config file."
         )
-
-
-def _at(tree: Tree, key: str) -> Any:
-    node: Any = tree
-    for name in key.split("."):
-        node = node.get(name) if isinstance(node, dict) else None
-    return node
 
 
 def _values(flags: Sequence[_Flag], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,9 +15,8 @@ from emixer.config.base import Section
 from emixer.config.config import Config
 from emixer.config.packaged import find_config, packaged_configs, packaged_name
 from emixer.config.settings import all_settings, kind_of, sections_in
+from emixer.config.tree import Tree
 from emixer.errors import ConfigError
-
-Tree = dict[str, Any]
 
 _FLOAT = re.compile(
     r"^[-+]?(?:\d[\d_]*\.[\d_]*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(?:inf|nan))$"

@@ -36,6 +36,9 @@ class ImageDiscriminatorConfig(Section):
     """Spectral normalization of every layer."""
 
 
+WeightsFrom = Literal["emixer", "torchxrayvision"]
+
+
 class ChestEncoderConfig(Section):
     """DenseNet that provides features to the report decoder. EMIXER §3.2.2: DenseNet-121, v in R^512."""
 
@@ -50,7 +53,7 @@ class ChestEncoderConfig(Section):
     weights: Path | None = Field(None, strict=False)
     """State dict: safetensors of `emixer encoder`, or a torchxrayvision DenseNet-121 file. None: random
     initialisation."""
-    weights_from: Literal["emixer", "torchxrayvision"] = "emixer"
+    weights_from: WeightsFrom = "emixer"
     """Origin of the weights: torchxrayvision's expect images in [-1024, 1024], ours in [-1, 1]."""
     frozen: bool = True
     """Whether the encoder's weights are frozen. A randomly initialised encoder must not be."""

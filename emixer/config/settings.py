@@ -78,11 +78,6 @@ def find_setting(key: str, kind: str | None = None) -> Setting:
     raise KeyError(key)
 
 
-def dotted_keys() -> Iterator[str]:
-    """Every key once, e.g. `optim.lr_generator`."""
-    yield from dict.fromkeys(setting.key for setting in all_settings())
-
-
 def sections_in(annotation: Any) -> list[type[Section]]:
     """The section classes a field may hold: none for a plain value, several for a tagged section."""
     if isinstance(annotation, type) and issubclass(annotation, Section):

@@ -64,8 +64,8 @@ class LossConfig(Section):
     """Weight of the label cross-entropy of F's encoder on labelled real images, since words alone hardly train it. No
     effect on a frozen encoder. Also the weight of the cross-entropy of conditions, if there are any."""
     image_labels: float = Field(0.0, ge=0)
-    """Weight, for G, of the label cross-entropy of F's encoder on generated images, as in AC-GAN, and of that of
-    conditions. Needs `labels`, or the encoder's label head is untrained."""
+    """Weight, for EMIXER's G, of the label cross-entropy of F's encoder on generated images, as in AC-GAN, and of that
+    of conditions. Needs `labels`, or the encoder's label head is untrained. No effect on the other kinds of model."""
     mismatched: float = Field(0.0, ge=0)
     """Weight, for D_joint, of real images paired with real reports of other labels, as extra fakes (Reed et al. 2016).
     """
@@ -78,7 +78,7 @@ class LossConfig(Section):
     augment_images: int = Field(500_000, ge=1)
     """Images over which that probability can rise from 0 to 1."""
     report_gradient_to_image: bool = True
-    """Whether D_report and D_joint also train G through F, as in the paper."""
+    """Whether D_report and D_joint also train G, as in the paper; for JointGAN, whether its critic does through F."""
 
 
 class OptimConfig(Section):

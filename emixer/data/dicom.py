@@ -49,8 +49,8 @@ _TAGS = [
     "SOPClassUID", "Modality", "BurnedInAnnotation", "SamplesPerPixel", "PhotometricInterpretation",
     "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
     "PixelRepresentation", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "WindowCenter",
-    "WindowWidth", "VOILUTFunction", "VOILUTSequence", "PixelPaddingValue", "PixelPaddingRangeLimit", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
-    "FloatPixelData", "DoubleFloatPixelData", "PixelData",
+    "WindowWidth", "VOILUTFunction", "VOILUTSequence", "PixelPaddingValue", "PixelPaddingRangeLimit",
+    "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "FloatPixelData", "DoubleFloatPixelData", "PixelData",
 ]  # fmt: skip
 _MAGIC = slice(128, 132)
 _PRESENTATION_STATES = "1.2.840.10008.5.1.4.1.1.11."
@@ -213,9 +213,7 @@ def _shades(header: "Dataset", stored_V: NDArray[np.int32], codes_HW: NDArray[np
     return (values_V - low) / (high - low)
 
 
-def _pixels_of_each(
-    header: "Dataset", stored_V: NDArray[np.int32], codes_HW: NDArray[np.uint16]
-) -> NDArray[np.int64]:
+def _pixels_of_each(header: "Dataset", stored_V: NDArray[np.int32], codes_HW: NDArray[np.uint16]) -> NDArray[np.int64]:
     """How many pixels have each value; those that pad the image do not count (PS3.3 C.7.5.1.1.2)."""
     counts_V = np.bincount(codes_HW.ravel(), minlength=len(stored_V))
     padding = header.get("PixelPaddingValue")

@@ -17,11 +17,12 @@ import warnings
 from fractions import Fraction
 from functools import lru_cache
 from io import BytesIO
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from emixer.data.dicom import WHITE, is_dicom, read_dicom
@@ -109,14 +110,14 @@ def _decode(content: bytes, side_px: int, fit: Fit) -> NDArray[np.generic]:
         raise ImageError("image is damaged or cut short") from error
 
 
-def _pixels(image: Image.Image, side_px: int, fit: Fit) -> NDArray[np.generic]:
+def _pixels(opened: ImageFile, side_px: int, fit: Fit) -> NDArray[np.generic]:
     """Gray pixels (H, W) of 8 bits, 16 bits or more, after orientation."""
-    inverted = _white_is_zero(image)
-    _require_all_bits(image)
-    if image.format == "JPEG":
-        image.draft("L", fitted_size(image.size, side_px, fit))
-    image.load()  # a TIFF is turned by Pillow as it is loaded, and then no longer says that it has to be
-    orientation = image.getexif().get(_ORIENTATION, 1)
+    inverted = _white_is_zero(opened)
+    _require_all_bits(opened)
+    if opened.format == "JPEG":
+        opened.draft("L", fitted_size(opened.size, side_px, fit))
+    opened.load()  # a TIFF is turned by Pillow as it is loaded, and then no longer says that it has to be
+    orientation, image = opened.getexif().get(_ORIENTATION, 1), cast(Image.Image, opened)
     if not (image.mode.startswith("I") or image.mode == "F" or image.mode == "L"):
         image = (image.convert("RGB") if image.mode in ("P", "PA") else image).convert("L")
     if orientation in _TRANSPOSE:
@@ -125,7 +126,7 @@ def _pixels(image: Image.Image, side_px: int, fit: Fit) -> NDArray[np.generic]:
     return np.iinfo(pixels_HW.dtype).max - pixels_HW if inverted and pixels_HW.dtype.kind in "iu" else pixels_HW
 
 
-def _require_all_bits(image: Image.Image) -> None:
+def _require_all_bits(image: ImageFile) -> None:
     """Raises ImageError for depths of which Pillow would keep the upper 8 bits: nearly black, if 12 of 16 are used."""
     for tile in image.tile:
         raw_mode = tile.args if isinstance(tile.args, str) else str((tile.args or [""])[0])

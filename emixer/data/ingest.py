@@ -10,10 +10,11 @@ all, and what is there is not made again: giving the same command again goes on.
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow.compute as pc
 import ray.data
@@ -90,8 +91,10 @@ def run_ingest(ingest: Ingest) -> IngestOutcome:
                 start = time.monotonic()
                 images_decoded = _decode(ingest, missing)
                 decode_s = time.monotonic() - start
+                workspace.look_again()
                 _judge(ingest)
                 _assemble(ingest, missing)
+                workspace.look_again()
         made = [records[shard.name] or read_record(workspace, shard.name) for shard in plan.shards]
         manifest = _finish(ingest, made)
     return IngestOutcome(workspace.out, manifest, images_decoded, decode_s, len(missing))
@@ -159,8 +162,10 @@ def _run_tasks(label: str, work: Callable[[int], int], items: Sequence[int], tot
         return 0
     dataset = ray.data.from_items([{"item": item} for item in items], override_num_blocks=len(items))
     images: int = 0
-    with Progress(label, total, "images", done=done) as progress:
-        for row in dataset.map(_Task(work), num_cpus=1).iter_rows():
+    # closed on errors too: Ray Data's thread would go on, and call Ray once this process has left it
+    rows = closing(cast(Generator[dict[str, Any]], iter(dataset.map(_Task(work), num_cpus=1).iter_rows())))
+    with Progress(label, total, "images", done=done) as progress, rows as answers:
+        for row in answers:
             if row["error"]:
                 raise getattr(errors, row["error"])(row["message"])
             images += int(row["images"])

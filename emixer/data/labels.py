@@ -12,22 +12,27 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-CHEXPERT: tuple[str, ...] = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Consolidation",
-    "Edema",
-    "Enlarged Cardiomediastinum",
-    "Fracture",
-    "Lung Lesion",
-    "Lung Opacity",
-    "No Finding",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Pneumonia",
-    "Pneumothorax",
-    "Support Devices",
-)
+
+class Label(StrEnum):
+    """The CheXpert observations by name, for code that means one of them (the phantom draws each)."""
+
+    ATELECTASIS = "Atelectasis"
+    CARDIOMEGALY = "Cardiomegaly"
+    CONSOLIDATION = "Consolidation"
+    EDEMA = "Edema"
+    ENLARGED_CARDIOMEDIASTINUM = "Enlarged Cardiomediastinum"
+    FRACTURE = "Fracture"
+    LUNG_LESION = "Lung Lesion"
+    LUNG_OPACITY = "Lung Opacity"
+    NO_FINDING = "No Finding"
+    PLEURAL_EFFUSION = "Pleural Effusion"
+    PLEURAL_OTHER = "Pleural Other"
+    PNEUMONIA = "Pneumonia"
+    PNEUMOTHORAX = "Pneumothorax"
+    SUPPORT_DEVICES = "Support Devices"
+
+
+CHEXPERT = tuple(label.value for label in Label)
 """Columns of mimic-cxr-2.0.0-chexpert.csv.gz, in its order."""
 
 NIH14: tuple[str, ...] = (
@@ -83,26 +88,6 @@ VINDR28: tuple[str, ...] = (
 
 RESERVED_NAMES = ("image", "report", "seed", "index", "redraws", "withheld_for", "sex", "age", "view", "count")
 """No label may be named so: generated datasets and label plans have columns of these names."""
-
-
-class Label(StrEnum):
-    """The CheXpert observations by name, for code that means one of them (the phantom draws each)."""
-
-    ATELECTASIS = "Atelectasis"
-    CARDIOMEGALY = "Cardiomegaly"
-    CONSOLIDATION = "Consolidation"
-    EDEMA = "Edema"
-    ENLARGED_CARDIOMEDIASTINUM = "Enlarged Cardiomediastinum"
-    FRACTURE = "Fracture"
-    LUNG_LESION = "Lung Lesion"
-    LUNG_OPACITY = "Lung Opacity"
-    NO_FINDING = "No Finding"
-    PLEURAL_EFFUSION = "Pleural Effusion"
-    PLEURAL_OTHER = "Pleural Other"
-    PNEUMONIA = "Pneumonia"
-    PNEUMOTHORAX = "Pneumothorax"
-    SUPPORT_DEVICES = "Support Devices"
-
 
 _NOT_FINDINGS = (Label.NO_FINDING, Label.SUPPORT_DEVICES)
 

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cluster.files import FreshView
 from emixer._version import __version__
 from emixer.config.ingest import IngestConfig
 from emixer.data.arrow_memory import release_unused
@@ -226,6 +227,11 @@ class Workspace:
     def record(self, shard: str) -> Path:
         """What is known of a finished shard."""
         return self.state / "shards" / f"{Path(shard).stem}.json"
+
+    def look_again(self) -> None:
+        """Makes this machine see what tasks have written on others since it last looked."""
+        for folder in (self.out, self.state, self.blocks, self.state / "shards"):
+            FreshView(folder).refresh()
 
     def columns(self, *names: str) -> pa.Table:
         """Columns of the planned images, in the plan's order."""

@@ -102,6 +102,14 @@ class GroupReader:
         return pa.table({"image": image, "report": pa.array(pairs.reports), "labels": labels, "known": known})
 
 
+def unreadable_shard(path: Path, why: str) -> ShardError:
+    """The error for a shard that could be opened, and of which rows cannot be read."""
+    return ShardError(
+        f"{path} cannot be read any more ({why}). Look whether its disk is there, and run the same `emixer ingest` "
+        "command again if the file is damaged."
+    )
+
+
 def _read_group(
     path: Path, group: int, side_px: int, label_names: tuple[str, ...], policy: LabelPolicy
 ) -> PairArrays:  # fmt: skip
@@ -118,10 +126,7 @@ def _view_of_group(
         with pq.ParquetFile(path) as file:
             table = file.read_row_group(group, columns=_COLUMNS, use_threads=False)
     except (OSError, pa.ArrowException) as error:
-        raise ShardError(
-            f"{path} cannot be read any more ({type(error).__name__}). Look whether its disk is there, and run the "
-            "same `emixer ingest` command again if the file is damaged."
-        ) from error
+        raise unreadable_shard(path, type(error).__name__) from error
     image_NHW = fixed_binary_view(table["image"], np.uint8, (side_px, side_px))
     present, _, known = read_labels(table["labels"].combine_chunks(), policy, label_names)
     return PairArrays(image_NHW, table["report"].fill_null("").to_pylist(), present.astype(np.float32), known)

@@ -87,6 +87,10 @@ class Vocabulary:
         array = np.asarray(ids_NSW)
         return [detokenize([self.tokens_of(sentence) for sentence in report]) for report in array]
 
+    def sentences_of(self, ids_SW: ArrayLike) -> list[list[str]]:
+        """Sentences of one report as tokens; those without a token are left out."""
+        return [tokens for ids_W in np.asarray(ids_SW) if (tokens := self.tokens_of(ids_W))]
+
     def tokens_of(self, ids_W: ArrayLike) -> list[str]:
         """Tokens of one sentence up to END or PAD; START is skipped."""
         ids = np.asarray(ids_W)

@@ -61,11 +61,12 @@ class Fit:
 
 def fit(
     model: Model, loss_of: LossOf[Model], train: Mixture, validation: PairTable, settings: DownstreamConfig, seed: int,
-    device: torch.device,
+    device: torch.device, selects_by: LossOf[Model] | None = None,
 ) -> Fit:  # fmt: skip
     """Train `model`, and leave it with the weights whose loss on `validation` was lowest.
 
-    Raises DivergenceError when no validation loss was finite.
+    selects_by: that loss, where it is not the one that is minimised. Raises DivergenceError when no validation loss
+    was finite.
     """
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -91,7 +92,7 @@ def fit(
         seen += len(image_BCHW)
         if seen >= next_look:
             next_look = min(next_look + settings.validate_every_images, settings.images)
-            loss = _mean_loss(model, loss_of, validation, settings, device)
+            loss = _mean_loss(model, selects_by or loss_of, validation, settings, device)
             if loss < best.validation_loss:
                 best, best_state = Fit(seen, loss), copy.deepcopy(model.state_dict())
     if not math.isfinite(best.validation_loss):

@@ -8,15 +8,12 @@ easy.
 Shapes: N pairs, Y labels.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from emixer.config.experiment import DownstreamConfig
 from emixer.data.pair_table import PairTable
-from emixer.data.vocabulary import Vocabulary
 from emixer.downstream.models import Data, image_probabilities
 from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, mentions
 
@@ -61,12 +58,9 @@ def _reports_agree(generated: PairTable, asked_NY: NDArray[np.bool_], real: Data
         return np.zeros(len(generated))
     vocabulary = real.shape.vocabulary
     # in pieces: the labeler remembers the sentences of a piece, and there may be hundreds of thousands of reports
-    read = [mentions(_reports(piece, vocabulary), names) for piece in generated.batches(_READ_AT_ONCE)]
+    read = [
+        mentions(map(vocabulary.sentences_of, piece.words_NSW), names) for piece in generated.batches(_READ_AT_ONCE)
+    ]
     stated_NY = np.concatenate(read) == Mention.PRESENT
     share_N: NDArray[np.float64] = (stated_NY == asked_NY)[:, readable].mean(1)
     return share_N
-
-
-def _reports(pairs: PairTable, vocabulary: Vocabulary) -> Iterator[list[list[str]]]:
-    for words_SW in pairs.words_NSW:
-        yield [tokens for ids in words_SW if (tokens := vocabulary.tokens_of(ids))]

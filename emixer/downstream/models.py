@@ -103,7 +103,7 @@ def write_reports(
     model = ReportDecoder(
         settings.report_decoder, len(shape.label_names), len(shape.vocabulary), shape.max_sentences, shape.max_words
     )
-    found = _fit(model, _report_loss, data, settings, seed, device)
+    found = _fit(model, _report_loss, data, settings, seed, device, selects_by=_word_loss)
 
     def written(model: ReportDecoder, batch: PairBatch) -> Tensor:
         noise = RowNoise(0, 0, 0, len(batch.image_BCHW), device)  # unused: nothing is drawn at temperature 0
@@ -142,14 +142,25 @@ def _pair_logits(model: JointClassifier, batch: PairBatch) -> Tensor:
 
 def _report_loss(model: ReportDecoder, batch: PairBatch) -> tuple[Tensor, Tensor]:
     """Return nats of words and report ends, plus the mean label loss once per word, and the number of words."""
+    image_BPV = model.places(batch.image_BCHW)
+    of_words, num_words = _nats_of_words(model, image_BPV, batch)
+    of_labels, num_labels = label_loss(model.label_logits(image_BPV), batch.labels_BY)
+    return of_words + num_words * of_labels / num_labels.clamp(min=1), num_words
+
+
+def _word_loss(model: ReportDecoder, batch: PairBatch) -> tuple[Tensor, Tensor]:
+    """Return nats of words and report ends, and the number of words: labels that are learned by heart must not decide
+    which weights write best."""
+    return _nats_of_words(model, model.places(batch.image_BCHW), batch)
+
+
+def _nats_of_words(model: ReportDecoder, image_BPV: Tensor, batch: PairBatch) -> tuple[Tensor, Tensor]:
     has_report_B = (batch.words_BSW != PAD).flatten(1).any(1)
     target = Batch(
         batch.image_BCHW, batch.labels_BY, has_report_B, batch.words_BSW, has_report_B, batch.num_report_words
     )
-    image_BPV = model.places(batch.image_BCHW)
     nats = model.writer.nats(Condition(image_BPV), target)
-    of_labels, num_labels = label_loss(model.label_logits(image_BPV), batch.labels_BY)
-    return nats.words + nats.stops + nats.num_words * of_labels / num_labels.clamp(min=1), nats.num_words
+    return nats.words + nats.stops, nats.num_words
 
 
 def _fit_labels(
@@ -164,13 +175,18 @@ def _fit_labels(
 
 
 def _fit(
-    model: Model, loss_of: LossOf[Model], data: Data, settings: DownstreamConfig, seed: int, device: torch.device
-) -> Fit:
+    model: Model, loss_of: LossOf[Model], data: Data, settings: DownstreamConfig, seed: int, device: torch.device,
+    selects_by: LossOf[Model] | None = None,
+) -> Fit:  # fmt: skip
     """Train on `data.train`, or half of the steps on `data.first` and the rest on `data.train`."""
+
+    def fitted(mixture: Mixture, images: int) -> Fit:
+        part = settings.model_copy(update={"images": images})
+        return fit(model, loss_of, mixture, data.validation, part, seed, device, selects_by)
+
     if data.first is None:
-        return fit(model, loss_of, data.train, data.validation, settings, seed, device)
+        return fitted(data.train, settings.images)
     before = settings.images // 2
-    fit(model, loss_of, data.first, data.validation, settings.model_copy(update={"images": before}), seed, device)
-    after = settings.model_copy(update={"images": settings.images - before})
-    found = fit(model, loss_of, data.train, data.validation, after, seed, device)
+    fitted(data.first, before)
+    found = fitted(data.train, settings.images - before)
     return Fit(before + found.images, found.validation_loss)

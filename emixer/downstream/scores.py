@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emixer.evaluation.auc_table import MIN_IMAGES
+from emixer.evaluation.auc_table import measurable
 from emixer.evaluation.label_faithfulness import area_under_roc
 from emixer.evaluation.resampling import Figures
 
@@ -24,7 +24,7 @@ def label_figures(
     A label counts if at least MIN_IMAGES test images have it and as many do not; this is decided on all rows. acc:
     share of known labels with the logit on the correct side of 0. labels: 1, 0, NaN unknown.
     """
-    used = _measurable(labels_NY)
+    used = np.flatnonzero(measurable(labels_NY)).tolist()
 
     def measure(rows: NDArray[np.int64] | slice) -> Figures:
         logits, labels = logits_NY[rows][:, used], labels_NY[rows][:, used]
@@ -69,11 +69,6 @@ def _log_odds(logits_NY: Tensor) -> Tensor:
     others_NYY = logits_NY[:, None].repeat(1, logits_NY.shape[1], 1)
     others_NYY.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
     return logits_NY - others_NYY.logsumexp(2)
-
-
-def _measurable(labels_NY: Tensor) -> list[int]:
-    enough_Y = torch.minimum((labels_NY == 1).sum(0), (labels_NY == 0).sum(0)) >= MIN_IMAGES
-    return [y for y, enough in enumerate(enough_Y.tolist()) if enough]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -21,13 +21,19 @@ _RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class LabelAuc:
-    """One row of the table."""
+class Auc:
+    """An AUC with the bounds of its interval."""
 
     label: str
     auc: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class LabelAuc(Auc):
+    """One row of the table, with its numbers of images."""
+
     present: int
     absent: int
 
@@ -37,7 +43,7 @@ class AucTable:
     """Labels that could be measured, and their mean with its own interval."""
 
     rows: tuple[LabelAuc, ...]
-    mean: LabelAuc | None
+    mean: Auc | None
     unmeasured: tuple[str, ...]
     """Labels with fewer than MIN_IMAGES images on either side."""
 
@@ -56,13 +62,21 @@ class AucTable:
         return "\n".join(lines)
 
 
+def measurable(labels_NY: Tensor) -> NDArray[np.bool_]:
+    """Which labels (Y) have at least MIN_IMAGES images on both sides. labels: 1 present, 0 absent; NaN counts for
+    neither."""
+    fewer_Y = torch.minimum((labels_NY == 1).sum(0), (labels_NY == 0).sum(0))
+    measurable_Y: NDArray[np.bool_] = (fewer_Y >= MIN_IMAGES).cpu().numpy()
+    return measurable_Y
+
+
 def auc_table(
     scores_NY: Tensor, labels_NY: Tensor, subjects_N: Sequence[str], label_names: Sequence[str], seed: int = 0
 ) -> AucTable:
     """AUC table of scores. labels: 1 present, 0 absent, NaN unknown. Intervals: percentiles over 1000 resamples of the
     subjects."""
     present_Y, absent_Y = (labels_NY == 1).sum(0).tolist(), (labels_NY == 0).sum(0).tolist()
-    used = [y for y in range(len(label_names)) if min(present_Y[y], absent_Y[y]) >= MIN_IMAGES]
+    used = np.flatnonzero(measurable(labels_NY)).tolist()
     unmeasured = tuple(name for y, name in enumerate(label_names) if y not in used)
     if not used:
         return AucTable((), None, unmeasured)
@@ -78,7 +92,7 @@ def auc_table(
         for i, y in enumerate(used)
     )
     low, high = _interval(resampled_RY.mean(axis=1, keepdims=True))
-    mean = LabelAuc("mean", float(auc_Y.mean()), float(low[0]), float(high[0]), 0, 0)
+    mean = Auc("mean", float(auc_Y.mean()), float(low[0]), float(high[0]))
     return AucTable(rows, mean, unmeasured)
 
 

@@ -9,21 +9,23 @@ Shapes: B images of a batch, N images, C channels, H = W side [px], F features.
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
+from emixer import files
 from emixer.config.model import ChestEncoderConfig
 from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.encoder_facts import read_encoder_facts
 
-RANDOM_NAME, RANDOM_PX = "random_densenet", 64
+_RANDOM_NAME, _RANDOM_PX = "random_densenet", 64
 """Name of the small random DenseNet, and the size that its images are resized to [px]."""
 _RANDOM_SEED = 20200711
 _RANDOM_CONFIG = ChestEncoderConfig(
-    growth=16, blocks=(4, 8, 12, 8), stem_channels=32, input_px=RANDOM_PX, weights=None, frozen=False
+    growth=16, blocks=(4, 8, 12, 8), stem_channels=32, input_px=_RANDOM_PX, weights=None, frozen=False
 )
 
 
@@ -75,7 +77,7 @@ class FeatureExtractor(Features):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_RANDOM_SEED)
             encoder = ChestEncoder(_RANDOM_CONFIG, num_labels=1)
-        return cls(encoder, RANDOM_NAME, device)
+        return cls(encoder, _RANDOM_NAME, device)
 
     @torch.no_grad()
     def __call__(self, image_BCHW: Tensor) -> Tensor:
@@ -89,6 +91,39 @@ class FeatureExtractor(Features):
     def label_logits(self, features_NF: Tensor) -> Tensor:
         """Logits (N, labels of `label_names`) of the encoder's classifier on features."""
         return self._encoder.logits(features_NF)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A feature extractor that is not loaded yet. config: None for the small one with random weights."""
+
+    config: ChestEncoderConfig | None
+
+    @property
+    def name(self) -> str:
+        """Readable name of the encoder."""
+        if self.config is None:
+            return _RANDOM_NAME
+        return "torchxrayvision" if self.config.weights_from == "torchxrayvision" else "chest_encoder"
+
+    @property
+    def resized(self) -> str:
+        """How images are resized for it."""
+        return f"bilinear to {_RANDOM_PX if self.config is None else self.config.input_px} px"
+
+    @property
+    def identity(self) -> str:
+        """Identity of the weights and the preprocessing: features that are kept in files are found by it."""
+        if self.config is None:
+            return f"{_RANDOM_NAME}/1"
+        assert self.config.weights is not None, "checked before anything is measured"
+        return f"{files.sha256_of(self.config.weights)}/{self.config.input_px}/{self.config.weights_from}"
+
+    def load(self, device: torch.device) -> FeatureExtractor:
+        """Load the encoder. Raises CheckpointError when the weights do not fit."""
+        return (
+            FeatureExtractor.random(device) if self.config is None else FeatureExtractor.pretrained(self.config, device)
+        )
 
 
 def _named_after(weights: Path) -> str:

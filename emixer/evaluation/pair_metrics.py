@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emixer.evaluation.auc_table import MIN_IMAGES
+from emixer.evaluation.auc_table import measurable
 from emixer.evaluation.label_faithfulness import area_under_roc
 from emixer.evaluation.radiology_terms import NO_FINDING
 from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, score_mentions
@@ -98,7 +98,7 @@ def faithfulness(
     readable: labels known to the labeler of the reports; the others do not count.
     """
     known_N = ~labels_NY.isnan().any(1).numpy()
-    used_Y = _measurable(labels_NY[known_N]) & _among(label_names, readable)
+    used_Y = measurable(labels_NY[known_N]) & _among(label_names, readable)
     finding_Y = _among(label_names, readable) & ~_among(label_names, {NO_FINDING})
     denies = bool((mentions_NY[known_N][:, finding_Y] == Mention.NEGATED).any())
 
@@ -140,20 +140,13 @@ def _areas(
     if scores_NY is None or not len(labels_NY):
         return lambda _: {}
     scored_Y = ~scores_NY.isnan().any(0).numpy()
-    used_Y = _measurable(labels_NY) & scored_Y & _among(label_names, readable)
+    used_Y = measurable(labels_NY) & scored_Y & _among(label_names, readable)
 
     def measure(rows: Rows) -> Metrics:
         area_Y = area_under_roc(scores_NY[rows], labels_NY[rows]).numpy()
         return _over_labels(name, area_Y, used_Y, label_names, counted)
 
     return measure
-
-
-def _measurable(labels_NY: Tensor) -> NDArray[np.bool_]:
-    measurable_Y: NDArray[np.bool_] = (
-        ((labels_NY == 1).sum(0) >= MIN_IMAGES) & ((labels_NY == 0).sum(0) >= MIN_IMAGES)
-    ).numpy()
-    return measurable_Y
 
 
 def _among(label_names: Sequence[str], readable: Collection[str]) -> NDArray[np.bool_]:

@@ -176,8 +176,7 @@ def _known_labels(batch: Batch, num_labels: int) -> Tensor:
 def _reports(words: Iterable[Tensor], tokens: Sequence[str]) -> Iterator[Report]:
     vocabulary = Vocabulary(tuple(tokens))
     for words_BSW in words:
-        for words_SW in words_BSW.cpu().numpy():
-            yield [sentence for ids_W in words_SW if (sentence := vocabulary.tokens_of(ids_W))]
+        yield from map(vocabulary.sentences_of, words_BSW.cpu().numpy())
 
 
 def _named(metrics: Metrics, kind: str) -> Metrics:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from emixer.config.tree import leaves_of
 from emixer.experiments.cells import Cell, ResultsFolder
 
 _SHOWN = 3
@@ -29,7 +30,7 @@ def finished_cells(folder: ResultsFolder) -> list[FinishedCell]:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             about, seconds = content["about"], float(content["facts"].get("seconds", 0))
-            found.append(FinishedCell(about["name"], about["task"], _leaves(about["decided_by"]), seconds))
+            found.append(FinishedCell(about["name"], about["task"], leaves_of(about["decided_by"]), seconds))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     return found
@@ -38,7 +39,7 @@ def finished_cells(folder: ResultsFolder) -> list[FinishedCell]:
 def difference(cell: Cell, inputs: Mapping[str, Any], kept: Iterable[FinishedCell]) -> str:
     """How a cell to compute differs from the nearest finished one of its name, e.g. `inputs.downstream.lr 0.001 there,
     0.002 now`; empty if there is none."""
-    now = _leaves(cell.decided_by(inputs))
+    now = leaves_of(json.loads(json.dumps(cell.decided_by(inputs), default=str)))  # as it would stand in a file
     differing = [
         [f"{key} {_shown(there.get(key))} there, {_shown(now.get(key))} now"
          for key in sorted(there.keys() | now.keys()) if there.get(key) != now.get(key)]
@@ -69,14 +70,6 @@ def _span(seconds: float) -> str:
         if seconds >= 2 * unit_s:
             return f"{seconds / unit_s:,.0f} {unit}"
     return f"{seconds:,.0f} s"
-
-
-def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
-    tree = json.loads(json.dumps(tree, default=str)) if not prefix else tree
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
 
 
 def _shown(value: Any) -> str:

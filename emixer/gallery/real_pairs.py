@@ -11,13 +11,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from emixer.data.loader import fixed_binary_view
+from emixer.data.labels import LabelPolicy
+from emixer.data.loader import fixed_binary_view, read_labels
 from emixer.data.shards import ShardSet
 from emixer.errors import ShardError
 
 _CANDIDATES = 2000
 _COLUMNS = ["image", "report", "labels"]
-_UNCERTAIN = -1
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,19 @@ class RealPairs:
     """1 present, 0 absent or unknown."""
 
 
-def read_real_pairs(shards: ShardSet, split: str, num: int, uncertain_is: int) -> RealPairs:
+def read_real_pairs(shards: ShardSet, split: str, num: int, policy: LabelPolicy, remedy: str) -> RealPairs:
     """Read up to `num` labelled rows of a split that cover each label of its first rows; always the same ones.
 
-    uncertain_is: value of an uncertain label. Raises ShardError when the split is empty or without labels.
+    remedy: what to do about a split without labels, for the user of the command. Raises ShardError for such a split,
+    and for an empty one.
     """
     table = _candidates(shards, split)
     if not table.num_rows:
         raise ShardError(
-            f"No image in the {split} split of {shards.folder} has labels, so no generated pair can be made to go with "
-            "one. Give --real false for a page without real images."
+            f"No image in the {split} split of {shards.folder} has labels, so no generated pair can go with one. "
+            f"{remedy}"
         )
-    labels_NY = _present(table, len(shards.info.label_names), uncertain_is)
+    labels_NY, _, _ = read_labels(table["labels"].combine_chunks(), policy, shards.info.label_names)
     rows = _varied(labels_NY, num)
     side_px = shards.info.side_px
     table = table.take(pa.array(rows)).combine_chunks()
@@ -63,12 +64,6 @@ def _candidates(shards: ShardSet, split: str) -> pa.Table:
             if num_rows >= _CANDIDATES:
                 return pa.concat_tables(tables)
     return pa.concat_tables(tables)
-
-
-def _present(table: pa.Table, num_labels: int, uncertain_is: int) -> NDArray[np.uint8]:
-    values = pc.fill_null(table["labels"].combine_chunks().flatten(), 0)
-    labels_NY = values.to_numpy(zero_copy_only=False).reshape(-1, num_labels)
-    return np.where(labels_NY == _UNCERTAIN, uncertain_is, labels_NY == 1).astype(np.uint8)
 
 
 def _varied(labels_NY: NDArray[np.uint8], num: int) -> NDArray[np.int64]:

@@ -19,9 +19,8 @@ _TILE_PX, _GAP_PX, _MARGIN_PX = 240, 20, 28
 _TITLE_PX, _LABEL_PX, _REPORT_PX = 21, 14, 13
 _LEADING = 1.36
 _MAX_LABEL_LINES, _MAX_REPORT_LINES = 3, 9
-_BACKGROUND, _IMAGE = (13, 17, 22), (0, 0, 0)
+_BACKGROUND = (13, 17, 22)
 _TITLE_INK, _LABEL_INK, _REPORT_INK, _SOFT_INK = (240, 244, 248), (120, 214, 208), (205, 213, 222), (125, 138, 152)
-_KIND_INK = {"real": (150, 184, 230), "generated": (245, 171, 92)}
 
 Line = tuple[str, ImageFont.FreeTypeFont, tuple[int, int, int]]
 
@@ -32,16 +31,14 @@ def draw_pairs(
     reports: Sequence[str],
     path: Path,
     title: str,
-    kinds: Sequence[str] | None = None,
     columns: int = 4,
 ) -> None:
     """Write a PNG of rows of images, each with its labels and report below, wrapped and cut with an ellipsis.
 
-    kinds: "real" or "generated" for each image, if both are shown. Raises StorageError when the disk is full.
+    Raises StorageError when the disk is full.
     """
     assert len(images_NHW) == len(labels) == len(reports), "each image has labels and a report"
-    kinds = kinds or [""] * len(reports)
-    captions = [_caption(*parts) for parts in zip(kinds, labels, reports, strict=True)]
+    captions = [_caption(*parts) for parts in zip(labels, reports, strict=True)]
     _write(path, _compose(images_NHW, captions, title, columns, _TILE_PX))
 
 
@@ -80,14 +77,11 @@ def _tile(image_HW: NDArray[np.uint8], tile_px: int) -> Image.Image:
     return Image.fromarray(image_HW).resize((tile_px, tile_px), method).convert("RGB")
 
 
-def _caption(kind: str, labels: Sequence[str], report: str) -> list[Line]:
-    lines: list[Line] = []
-    if kind:
-        lines.append((kind.upper(), _font(_REPORT_PX - 2, bold=True), _KIND_INK.get(kind, _SOFT_INK)))
+def _caption(labels: Sequence[str], report: str) -> list[Line]:
     label_font, report_font = _font(_LABEL_PX, bold=True), _font(_REPORT_PX)
     named = ", ".join(labels).replace("_", " ")
     ink = _LABEL_INK if named else _SOFT_INK
-    lines += [(text, label_font, ink) for text in _wrapped(named or "no label", label_font, _MAX_LABEL_LINES)]
+    lines = [(text, label_font, ink) for text in _wrapped(named or "no label", label_font, _MAX_LABEL_LINES)]
     ink = _REPORT_INK if report else _SOFT_INK
     lines += [(text, report_font, ink) for text in _wrapped(report or "no report", report_font, _MAX_REPORT_LINES)]
     return lines

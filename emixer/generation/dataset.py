@@ -12,7 +12,8 @@ Shapes: N rows, Y labels and columns of conditions.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from emixer.generation.encode_rows import encode_rows, encode_rows_with
 from emixer.generation.generation_plan import Device, GenerationPlan, Screening
 from emixer.generation.sampler import Sampler
 from emixer.generation.screening import NEVER_PASSED, Redrawing, Screen
+from emixer.models.cuda import require_cuda
 from emixer.ray_session import capacity
 
 _TASKS_A_SAMPLER = 4
@@ -43,7 +45,9 @@ class SamplerActor:
     def __init__(self, shared: "ray.ObjectRef[tuple[GenerationPlan, Screen | None]]", is_encoded_apart: bool) -> None:
         self._plan, screen = ray.get(shared)
         self._vocabulary, self._is_encoded_apart = self._plan.trained.vocabulary, is_encoded_apart
-        if self._plan.device == "cpu":
+        if self._plan.device == "cuda":
+            require_cuda("generate.use_gpu")
+        else:
             torch.set_num_threads(self._plan.cpus_per_sampler)
         self._sampler = Sampler(self._plan.trained, self._plan.device, self._plan.batch_size)
         self._redrawing: Redrawing | None = None
@@ -86,15 +90,16 @@ def write_dataset(
     plan = dataset.plan
     dataset.begin()
     missing = dataset.missing_files()
-    tables = encoded_tables(plan, [rows for _, rows in missing], num_samplers, screen, actor)
-    for name, rows in missing:
-        with dataset.open_file(name, rows) as writer:
-            while not writer.is_full:
-                table = next(tables)
-                if plan.screening is not None:
-                    _refuse_flagged(table, plan, plan.screening)
-                writer.write(table)
-                on_rows(table.num_rows)
+    # closed on errors too: Ray Data's thread would go on, and call Ray once this process has left it
+    with closing(encoded_tables(plan, [rows for _, rows in missing], num_samplers, screen, actor)) as tables:
+        for name, rows in missing:
+            with dataset.open_file(name, rows) as writer:
+                while not writer.is_full:
+                    table = next(tables)
+                    if plan.screening is not None:
+                        _refuse_flagged(table, plan, plan.screening)
+                    writer.write(table)
+                    on_rows(table.num_rows)
 
 
 def encoded_tables(
@@ -104,7 +109,7 @@ def encoded_tables(
     screen: Screen | None = None,
     actor: type[SamplerActor] = SamplerActor,
     encode_apart: bool | None = None,
-) -> Iterator[pa.Table]:
+) -> Generator[pa.Table]:
     """The rows of `ranges`, in order, as tables ready to be written. No table spans two ranges.
 
     encode_apart: whether processes of their own encode; None: where GPUs draw.

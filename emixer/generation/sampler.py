@@ -19,13 +19,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from emixer.checkpoint import Which
 from emixer.config.generation import GenerateConfig
 from emixer.errors import ConfigError
 from emixer.generation.label_names import label_vector
 from emixer.generation.pairs import Pairs
 from emixer.generation.plan import completed, fixed_plan, make_plan
 from emixer.generation.plan_kinds import LabelPlan, Labels, ListedPlan
-from emixer.generation.trained_model import TrainedModel, Which, read_trained_model, sampling_model
+from emixer.generation.trained_model import TrainedModel, read_trained_model, sampling_model
 from emixer.models.noise import BLOCK_ROWS, RepeatedNoise, RowNoise
 
 REDRAWN_ROWS = BLOCK_ROWS
@@ -33,7 +34,7 @@ REDRAWN_ROWS = BLOCK_ROWS
 _MAX_SEED = 2**63 - 1
 """As of `generate.seed`, which is a column of 64 bits."""
 _STEP = 0  # generation has no steps: rows are told apart by their number
-_DEFAULT_BATCH = int(GenerateConfig.model_fields["batch_size"].default)
+DEFAULT_BATCH = int(GenerateConfig.model_fields["batch_size"].default)
 _DEFAULT_TEMPERATURE = float(GenerateConfig.model_fields["temperature"].default)
 
 _Number = TypeVar("_Number", np.uint8, np.float32)
@@ -43,7 +44,7 @@ class Sampler:
     """A trained model on a device, ready to draw. Make one with `emixer.load`."""
 
     def __init__(
-        self, trained: TrainedModel, device: torch.device | str | None = None, batch_size: int = _DEFAULT_BATCH
+        self, trained: TrainedModel, device: torch.device | str | None = None, batch_size: int = DEFAULT_BATCH
     ) -> None:
         """device: None takes CUDA where there is one. batch_size: rows drawn together; decides a row's last bits."""
         self.trained = trained
@@ -269,7 +270,7 @@ def load(
     path: Path | str,
     which: Which = "best",
     device: torch.device | str | None = None,
-    batch_size: int = _DEFAULT_BATCH,
+    batch_size: int = DEFAULT_BATCH,
 ) -> Sampler:
     """The sampler of a run folder (its `best` checkpoint, or the `last` where none was measured), of a checkpoint, or
     of a folder that `emixer publish` wrote.

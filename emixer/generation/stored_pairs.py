@@ -3,22 +3,20 @@
 Shapes: N pairs, H = W side [px], Y labels.
 """
 
-import io
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
 
+from emixer.data.pair_table import decode_image
+from emixer.data.parquet_rows import rows_of
 from emixer.errors import RunFolderError
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,7 @@ class StoredPairs:
 
 def read_stored_labels(dataset: Path, files: Sequence[str], label_names: Sequence[str]) -> NDArray[np.uint8]:
     """Labels (N, Y) of all pairs of the dataset's `files`. Raises RunFolderError when a file is damaged."""
-    tables = [_read(dataset / name, lambda file: file.read(columns=list(label_names))) for name in files]
-    return np.concatenate([_labels(table, label_names) for table in tables])
+    return np.concatenate([_labels(_read(dataset / name, label_names), label_names) for name in files])
 
 
 def read_stored_pairs(
@@ -45,53 +42,46 @@ def read_stored_pairs(
 ) -> StoredPairs:
     """Those rows of the dataset's `files`, in the order given; rows behind the end are left out.
 
-    Only row groups that hold one of them are read. Raises RunFolderError when a file is damaged.
+    Only row groups that hold one of them are read. Raises RunFolderError when a file or an image is damaged.
     """
-    columns = ["image", "report", *label_names]
-    found: dict[int, dict[str, Any]] = {}
-    first = 0
-    for name in files:
-        if first > max(rows, default=-1):
-            break
-        read, first = _read(dataset / name, partial(_rows_of, columns=columns, rows=rows, first=first))
-        found |= read
-    there = [found[row] for row in rows if row in found]
-    return StoredPairs(
-        np.stack([_decoded(row["image"]["bytes"]) for row in there]), tuple(row["report"] or "" for row in there),
-        np.array([[row[name] == 1 for name in label_names] for row in there], np.uint8),
-    )  # fmt: skip
+    paths = [dataset / name for name in files]
+    table = rows_of(paths, ["image", "report", *label_names], rows, _damaged)
+    images = []
+    for place, encoded in enumerate(pc.struct_field(table["image"], "bytes").to_pylist()):
+        if (image := decode_image(encoded)) is None:
+            raise _damaged(_file_of(paths, rows, place), "an image that cannot be decoded")
+        images.append(image)
+    reports = tuple(table["report"].fill_null("").to_pylist())
+    return StoredPairs(np.stack(images), reports, _labels(table, label_names))
 
 
-def _rows_of(
-    file: pq.ParquetFile, columns: list[str], rows: Sequence[int], first: int
-) -> tuple[dict[int, dict[str, Any]], int]:
-    """Of a file whose first row is the dataset's row `first`: the wanted rows, and the number of the next file's."""
-    found: dict[int, dict[str, Any]] = {}
-    for group in range(file.num_row_groups):
-        end = first + file.metadata.row_group(group).num_rows
-        wanted = [row for row in rows if first <= row < end]
-        if wanted:
-            table = file.read_row_group(group, columns=columns).take([row - first for row in wanted])
-            found |= dict(zip(wanted, table.to_pylist(), strict=True))
-        first = end
-    return found, first
-
-
-def _read(path: Path, read: Callable[[pq.ParquetFile], _T]) -> _T:
+def _read(path: Path, label_names: Sequence[str]) -> pa.Table:
     try:
         with pq.ParquetFile(path) as file:
-            return read(file)
+            return file.read(columns=list(label_names))
     except (OSError, pa.ArrowException) as error:
-        raise RunFolderError(
-            f"{path} cannot be read ({type(error).__name__}). Delete it and run the same `emixer generate` command "
-            "again to regenerate it."
-        ) from error
+        raise _damaged(path, type(error).__name__) from error
 
 
 def _labels(table: pa.Table, label_names: Sequence[str]) -> NDArray[np.uint8]:
-    return np.stack([table[name].to_numpy() == 1 for name in label_names], axis=1).astype(np.uint8)
+    labels_NY = np.zeros((table.num_rows, len(label_names)), np.uint8)
+    for y, name in enumerate(label_names):
+        labels_NY[:, y] = table[name].to_numpy() == 1
+    return labels_NY
 
 
-def _decoded(encoded: bytes) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(encoded)) as image:
-        return np.asarray(image.convert("L"))
+def _file_of(paths: Sequence[Path], rows: Sequence[int], place: int) -> Path:
+    """The file of one of the rows that were read, by its place among those."""
+    ends: list[int] = []
+    for path in paths:
+        ends.append(pq.read_metadata(path).num_rows + (ends[-1] if ends else 0))
+        if ends[-1] > max(rows):
+            break  # what lies behind was not read, and may be damaged itself
+    there = [row for row in rows if row < ends[-1]]
+    return paths[bisect_right(ends, there[place])]
+
+
+def _damaged(path: Path, why: str) -> RunFolderError:
+    return RunFolderError(
+        f"{path} cannot be read ({why}). Delete it and run the same `emixer generate` command again to regenerate it."
+    )

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from emixer.checkpoint import SAMPLER, Checkpoint, find_checkpoint, newest_readable, read_checkpoint
+from emixer.checkpoint import SAMPLER, Checkpoint, Which, find_checkpoint, newest_readable, read_checkpoint
 from emixer.config.model import ModelConfig
 from emixer.data.vocabulary import Vocabulary
 from emixer.errors import CheckpointError, ConfigError
@@ -18,8 +18,6 @@ from emixer.generation.published_model import is_published_model, open_published
 from emixer.model_kinds import build_model
 from emixer.models.paired_model import ModelSpec, PairedModel
 from emixer.run_folder import RunFolder
-
-Which = Literal["best", "last"]
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,15 @@ class TrainedModel:
 
     @property
     def run_folder(self) -> Path | None:
-        """The run folder that the checkpoint is in; None for a checkpoint elsewhere, and for a published model."""
-        path = self.path.resolve()
-        run = path.parent.parent
-        is_of_run = path.parent == RunFolder(run).checkpoints and (run / "run.json").exists()
-        return run if is_of_run else None
+        """The run folder that the checkpoint is in; None for a checkpoint elsewhere, and for a published model.
+
+        A checkpoint may be a link, from anywhere, and so may the folder `checkpoints`.
+        """
+        for path in (self.path.resolve(), self.path.absolute()):
+            run = path.parent.parent
+            if path.parent == RunFolder(run).checkpoints and (run / "run.json").exists():
+                return run
+        return None
 
     @property
     def vocabulary(self) -> Vocabulary:

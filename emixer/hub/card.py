@@ -1,5 +1,6 @@
 """README.md of a published model: the card that the Hugging Face Hub shows, and what whoever loads it must know."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from emixer.markdown import table_row
 from emixer.models.paired_model import ModelSpec
 
 _NO_NAME_YET = "ORG/NAME"
+_LOADED = re.compile(r'^(pairs = emixer\.from_pretrained\(")[^"]*("\)\.sample\()', re.MULTILINE)
+"""The line of the card that loads the model, around the repository's name."""
 _TAGS = ("emixer", "medical", "radiology", "chest-x-ray", "synthetic", "gan", "image-and-report")
 _FIGURES = {
     "label_auc": "AUC of labels in images, by a classifier of real ones",
@@ -105,10 +108,11 @@ Biswal et al., *EMIXER: End-to-end Multimodal X-ray Generation via Self-supervis
 
 
 def name_repository(folder: Path, repository: str) -> None:
-    """Puts the repository's name into the line of the card in `folder` that loads the model, unless it has one."""
+    """Puts the repository's name into the line of the card in `folder` that loads the model, in place of another's."""
     card = folder / CARD
     text = card.read_text(encoding="utf-8")
     named = text.replace(f'from_pretrained("{_NO_NAME_YET}")', f'from_pretrained("{repository}")')
+    named = _LOADED.sub(lambda found: f"{found[1]}{repository}{found[2]}", named)  # of an earlier repository
     if named != text:
         write_text(card, named)
 

@@ -4,21 +4,18 @@ from pathlib import Path
 
 import torch
 
-from emixer.config.generation import GenerateConfig
 from emixer.errors import CheckpointError, ConfigError
 from emixer.generation.published_model import read_config
-from emixer.generation.sampler import Sampler
+from emixer.generation.sampler import DEFAULT_BATCH, Sampler
 from emixer.generation.trained_model import read_trained_model
 from emixer.hub.repository import download, is_repository_name
-
-_DEFAULT_BATCH = int(GenerateConfig.model_fields["batch_size"].default)
 
 
 def from_pretrained(
     name_or_path: Path | str,
     revision: str | None = None,
     device: torch.device | str | None = None,
-    batch_size: int = _DEFAULT_BATCH,
+    batch_size: int = DEFAULT_BATCH,
 ) -> Sampler:
     """The sampler of a published model: a folder that `emixer publish` wrote, or ORG/NAME of the Hugging Face Hub.
 

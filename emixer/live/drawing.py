@@ -4,6 +4,7 @@ Shapes: N pairs, L labels.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from emixer.generation.pairs import Pairs
 from emixer.generation.sampler import Sampler
 from emixer.live.wish import Wish
 from emixer.web.requests import RefusedError
+
+logger = logging.getLogger(__name__)
 
 _MAX_WAITING = 8
 _RETRY_S = 2
@@ -43,7 +46,10 @@ class DrawingThread:
         self._executor = ThreadPoolExecutor(1, "drawing", initializer=torch.set_num_threads, initargs=(cpus,))
 
     async def run(self, work: Callable[[], _T]) -> _T:
-        """Run `work` in the thread. Raises RefusedError if too many wait, or for unknown labels or values."""
+        """Run `work` in the thread.
+
+        Raises RefusedError if too many wait, for unknown labels or values, or if the GPU has too little free memory.
+        """
         if self._waiting >= _MAX_WAITING:
             raise RefusedError(
                 429, f"{self._waiting} others are waiting for this model. Please try again in a moment.", _RETRY_S
@@ -53,6 +59,13 @@ class DrawingThread:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
         except EmixerError as error:
             raise RefusedError(422, str(error)) from error
+        except torch.OutOfMemoryError as error:
+            logger.error("Too little free GPU memory: %s", str(error).splitlines()[0])
+            raise RefusedError(
+                503,
+                "The server's GPU has too little free memory just now. Ask for fewer pairs, or try again later.",
+                _RETRY_S,
+            ) from error
         finally:
             self._waiting -= 1
 

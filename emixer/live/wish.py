@@ -37,11 +37,6 @@ class Wish(BaseModel):
     steps: int = Field(STEPS[0], ge=STEPS[0], le=STEPS[1])
     """For an interpolation: number of pairs, both ends included."""
 
-    @property
-    def conditions(self) -> dict[str, str | None]:
-        """Sex, age and view."""
-        return {"sex": self.sex, "age": self.age, "view": self.view}
-
 
 def read_wish(body: bytes) -> Wish:
     """Parse a wish from JSON. Raises RefusedError that names the wrong value and what is allowed."""

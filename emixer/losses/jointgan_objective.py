@@ -23,7 +23,8 @@ from emixer.config.model import GumbelConfig
 from emixer.config.training import LossConfig
 from emixer.errors import ConfigError
 from emixer.losses.augmentation import Augmenter
-from emixer.losses.rotation import in_all_rotations, rotated_images, rotation_term
+from emixer.losses.rotation import in_all_rotations, rotation_term
+from emixer.losses.row_share import rows_of_share
 from emixer.losses.terms import (
     Terms,
     padded_like,
@@ -123,8 +124,8 @@ class JointganObjective(Objective):
 
     def _rotation_term(self, model: Jointgan, image_BCHW: Tensor, noise: RowNoise, weights: RowWeights) -> Tensor:
         seen_BCHW = self.augment(image_BCHW, noise, "rotation")
-        turned = in_all_rotations(rotated_images(seen_BCHW, noise, self.loss.rotation_share))
-        logits = model.critic.rotation_logits(model.critic.features(turned))
+        rows_R = rows_of_share(noise.first_row, len(seen_BCHW), self.loss.rotation_share, seen_BCHW.device)
+        logits = model.critic.rotation_logits(model.critic.features(in_all_rotations(seen_BCHW[rows_R])))
         return rotation_term(logits, self.loss.rotation_share, weights)
 
     def _generated(

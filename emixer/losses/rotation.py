@@ -8,15 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from emixer.losses.row_share import rows_of_share
 from emixer.models.image_discriminator import NUM_ROTATIONS
-from emixer.models.noise import RowNoise
 from emixer.models.paired_model import RowWeights
-
-
-def rotated_images(image_BCHW: Tensor, noise: RowNoise, share: float) -> Tensor:
-    """Return image_RCHW, the images to rotate. noise: that of the images' rows."""
-    return image_BCHW[rows_of_share(noise.first_row, len(image_BCHW), share, image_BCHW.device)]
 
 
 def in_all_rotations(image_RCHW: Tensor) -> Tensor:

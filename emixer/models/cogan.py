@@ -86,13 +86,9 @@ class Cogan(PairedModel):
         """Samples come from the averages of both generators."""
         return ("image_generator", "report_generator")
 
-    def noise_shape(self) -> int:
-        """Dimensions of z."""
-        return self.image_generator.noise_size
-
     def tied(self, labels_BY: Tensor, noise: RowNoise) -> TiedState:
         """Run the tied layers on the stream "z"."""
-        z_BZ = noise.normal("z", self.noise_shape())
+        z_BZ = noise.normal("z", self.image_generator.noise_size)
         condition_BE = self.image_generator.embed_labels(labels_BY)
         return TiedState(z_BZ, condition_BE, self.image_generator.early(z_BZ, condition_BE, self.tied_blocks))
 

@@ -6,7 +6,6 @@ command that converts it to a state dict where torchxrayvision is installed.
 
 import pickle
 from pathlib import Path
-from typing import Literal
 
 import safetensors
 import safetensors.torch
@@ -15,10 +14,9 @@ from torch import Tensor, nn
 
 from emixer import files
 from emixer.checkpoint import write_tensors
+from emixer.config.model import WeightsFrom
 from emixer.errors import CheckpointError
 from emixer.models.encoder_facts import EncoderFacts
-
-WeightsFrom = Literal["emixer", "torchxrayvision"]
 
 _CONVERT = (
     'python -c "import torch, torchxrayvision as xrv; '

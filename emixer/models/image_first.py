@@ -53,13 +53,9 @@ class ImageFirstModel(PairedModel):
         """Samples come from the averages of G and F."""
         return ("image_generator", "report_decoder")
 
-    def noise_shape(self) -> int:
-        """Dimensions of z: a chunk for the stem and one for each block."""
-        return self.image_generator.noise_size
-
     def generate_images(self, labels_BY: Tensor, noise: RowNoise) -> Tensor:
         """Generate images (B, C, H, W) in [-1, 1] from the stream "z", in the current train and gradient modes."""
-        images_BCHW: Tensor = self.image_generator(noise.normal("z", self.noise_shape()), labels_BY)
+        images_BCHW: Tensor = self.image_generator(noise.normal("z", self.image_generator.noise_size), labels_BY)
         return images_BCHW
 
     @torch.no_grad()

@@ -94,10 +94,6 @@ class Jointgan(PairedModel):
         """Samples come from the averages of both generators."""
         return ("image_generator", "report_condition", "report_decoder", "report_prior")
 
-    def noise_shape(self) -> int:
-        """Dimensions of z."""
-        return self.image_generator.noise_size
-
     def images(
         self, labels_BY: Tensor, reports: Sequence[tuple[Tensor, Tensor]], noise: Sequence[RowNoise]
     ) -> tuple[Tensor, ...]:
@@ -105,22 +101,22 @@ class Jointgan(PairedModel):
         they are valid), in one pass of the image generator, with the stream "z" of one source in `noise` for each."""
         conditions = [self.image_generator.embed_labels(labels_BY)]
         conditions += [self.report_condition(embedded_BSWE, valid_BSW) for embedded_BSWE, valid_BSW in reports]
-        z_NZ = torch.cat([source.normal("z", self.noise_shape()) for source in noise])
+        z_NZ = torch.cat([source.normal("z", self.image_generator.noise_size) for source in noise])
         return self.image_generator.render(z_NZ, torch.cat(conditions)).chunk(len(conditions))
 
     def images_of_labels(self, labels_BY: Tensor, noise: RowNoise) -> Tensor:
         """p(image | labels) from the stream "z": image_BCHW in [-1, 1]."""
-        images_BCHW: Tensor = self.image_generator(noise.normal("z", self.noise_shape()), labels_BY)
+        images_BCHW: Tensor = self.image_generator(noise.normal("z", self.image_generator.noise_size), labels_BY)
         return images_BCHW
 
     def images_of_reports(self, embedded_BSWE: Tensor, valid_BSW: Tensor, noise: RowNoise) -> Tensor:
         """p(image | report) from the stream "z", for words embedded by `report_condition.reader`."""
         condition_BE = self.report_condition(embedded_BSWE, valid_BSW)
-        return self.image_generator.render(noise.normal("z", self.noise_shape()), condition_BE)
+        return self.image_generator.render(noise.normal("z", self.image_generator.noise_size), condition_BE)
 
     def condition_of_labels(self, labels_BY: Tensor, noise: RowNoise) -> Condition:
         """Return the input of p(report | labels), from the stream "z": the same v_BV at all places of an image."""
-        features_B1V: Tensor = self.report_prior(noise.normal("z", self.noise_shape()), labels_BY)
+        features_B1V: Tensor = self.report_prior(noise.normal("z", self.image_generator.noise_size), labels_BY)
         places_BPV = features_B1V.expand(-1, self.report_decoder.encoder.num_places, -1)
         return self.report_decoder.condition(places_BPV, labels_BY)
 

@@ -3,7 +3,8 @@
 A row of a training step, or of a generated dataset, gets the same numbers however the rows are spread over workers,
 micro-batches and restarts: rows are drawn in aligned blocks, each from its own generator seeded by (seed, step, name,
 block). So no random state needs to be saved, and two workers with half the batch reproduce what one worker does.
-CPU and CUDA generators give different streams; a run is reproducible per device type.
+CPU and CUDA generators give different streams, and CUDA's of one draw larger than the chip's grid depend on the
+model of GPU: a run is reproducible per kind of device, with large vocabularies per model of GPU.
 """
 
 import hashlib
@@ -18,11 +19,7 @@ BLOCK_ROWS = 16
 
 
 class NoiseSource(Protocol):
-    """Noise as networks draw it. Each `name` is an independent stream."""
-
-    def normal(self, name: str, *shape: int) -> Tensor:
-        """Standard normal, (rows, *shape) float32."""
-        ...
+    """Noise as report writers draw it. Each `name` is an independent stream."""
 
     def uniform(self, name: str, *shape: int) -> Tensor:
         """Uniform in [0, 1), (rows, *shape) float32."""
@@ -99,10 +96,6 @@ class StackedNoise:
     """The rows of several sources, stacked for one pass over concatenated batches."""
 
     parts: Sequence[RowNoise]
-
-    def normal(self, name: str, *shape: int) -> Tensor:
-        """As `RowNoise.normal`."""
-        return torch.cat([part.normal(name, *shape) for part in self.parts])
 
     def uniform(self, name: str, *shape: int) -> Tensor:
         """As `RowNoise.uniform`."""

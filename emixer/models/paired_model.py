@@ -186,10 +186,6 @@ class PairedModel(nn.Module, ABC):
         """Names of the submodules from whose moving average samples are drawn."""
 
     @abstractmethod
-    def noise_shape(self) -> int:
-        """Dimensions of the noise vector z."""
-
-    @abstractmethod
     def sample(self, labels_BY: Tensor, noise: RowNoise, temperature: float) -> GeneratedPairs:
         """Draw one pair per row, in eval mode and without gradients. temperature 0 takes the likeliest word."""
 

@@ -1,6 +1,6 @@
 """The folder of a study: what the server reads and, separately, the key that tells real from synthetic.
 
-study.json        settings, sources and counts              scores.sqlite  readers' orders and scores
+study.json        settings, sources and counts              scores.sqlite  readers' orders and scores; its owner's
 items.json        the blinded list: names and reports       images/        <item>.png, all of one size in px and bytes
 key.json          which item is real; readable only by its owner, and may be kept elsewhere
 readers.csv       each reader's token; links.csv: their links, once the study is served

@@ -163,7 +163,7 @@ class Report:
             "other pairs and other readers" if resamples_readers(self.ratings) else
             f"these readers on other pairs; what other readers would say cannot be told from fewer than {MIN_READERS}"
         )  # fmt: skip
-        return [
+        notes = [
             f"Mean ± sd over ratings [95 % interval, by resampling, for {whom}]. Intervals of κ are for these readers "
             f"on other pairs. Fewer than {MIN_PAIRS} pairs of a kind have none.",
             "A pair counts by its first showing; the second is for the agreement of a reader with themselves alone.",
@@ -171,8 +171,11 @@ class Report:
             "kappa its 0.832 is.",
             "The paper's two radiologists gave each pair of MIMIC-CXR one score from 1 to 10; here it is the mean of "
             "three. Ours are no reproduction of its figures.",
-            "Half of the pairs are real, so guessing blindly is right half of the time.",
         ]
+        kinds = [pair.entry.kind for pair in self.ratings.pairs]
+        if all(2 * kinds.count(kind) == len(kinds) for kind in KINDS):  # always so once all pairs are scored
+            notes.append("Half of the pairs are real, so guessing blindly is right half of the time.")
+        return notes
 
     def _comments(self) -> list[str]:
         said = [

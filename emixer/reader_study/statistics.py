@@ -67,11 +67,16 @@ def resamples_readers(ratings: Ratings) -> bool:
 
 
 def _draws(ratings: Ratings, num: int, seed: int) -> Iterator[tuple[Weights, Weights]]:
-    size = len(ratings.pairs)
+    size, cluster_N = len(ratings.pairs), np.array(ratings.clusters())
+    kind_N = np.array([pair.entry.kind for pair in ratings.pairs])
+    # within each kind: how many pairs are real is fixed by the design, and does not vary from study to study
+    rows_of = [np.flatnonzero(kind_N == kind) for kind in (_REAL, _SYNTHETIC) if (kind_N == kind).any()]
+    drawn = [resampled_rows(cluster_N[rows_N].tolist(), num, seed + 2 * n) for n, rows_N in enumerate(rows_of)]
     readers = [pair.reader for pair in ratings.pairs]
     of_readers = resampled_rows(readers, num, seed + 1) if resamples_readers(ratings) else itertools.repeat(None, num)
-    for pair_rows, reader_rows in zip(resampled_rows(ratings.clusters(), num, seed), of_readers, strict=True):
-        by_pair_N = np.bincount(pair_rows, minlength=size).astype(float)
+    for *pair_rows, reader_rows in zip(*drawn, of_readers, strict=True):
+        picked = np.concatenate([rows_N[inside] for rows_N, inside in zip(rows_of, pair_rows, strict=True)])
+        by_pair_N = np.bincount(picked, minlength=size).astype(float)
         by_reader_N = np.ones(size) if reader_rows is None else np.bincount(reader_rows, minlength=size)
         yield by_pair_N * by_reader_N, by_pair_N
 

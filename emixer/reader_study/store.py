@@ -120,7 +120,8 @@ class Store:
 
     @classmethod
     def create(cls, path: Path, study_id: str, readers: Sequence[NewReader]) -> None:
-        """Write the database of a new study."""
+        """Write the database of a new study, readable only by its owner: readers must not see each other's scores."""
+        path.touch(mode=0o600)
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.executescript(f"PRAGMA journal_mode = WAL; {_SCHEMA}")
             connection.execute("BEGIN")

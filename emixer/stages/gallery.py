@@ -13,6 +13,7 @@ import numpy as np
 from emixer import files
 from emixer.checkpoint import find_checkpoint
 from emixer.config import Config
+from emixer.data.labels import LabelPolicy
 from emixer.data.shards import ShardSet
 from emixer.data.vocabulary import read_written
 from emixer.errors import ConfigError
@@ -38,6 +39,7 @@ from emixer.run_folder import RunFolder
 from emixer.stages.result import StageResult
 
 _NAME = "gallery.html"
+_WITHOUT_REAL = "Give --real false for a page without real images."
 _SYNTHETIC = "Synthetic chest images with the reports generated with them."
 
 
@@ -171,7 +173,7 @@ def _open_shards(config: Config, run_config: Config, trained: TrainedModel) -> S
     if _held_out(shards) is None:
         raise ConfigError(
             f"The shards in {folder} hold training images only, and those beside generated ones would show what the "
-            "model has seen. Give --real false for a page without real images."
+            f"model has seen. {_WITHOUT_REAL}"
         )
     return shards
 
@@ -225,8 +227,8 @@ def _sampled(config: Config, run: _Run) -> tuple[Comparison, ...]:
         return _comparisons(sampler.sample(num=settings.pairs, seed=settings.seed), None)
     split = _held_out(run.shards)
     assert split is not None, "checked"
-    uncertain_is = 1 if run.config.data.uncertain == "ones" else 0
-    real = read_real_pairs(run.shards, split, settings.pairs, uncertain_is)
+    policy = LabelPolicy(run.config.data.uncertain, "zeros")
+    real = read_real_pairs(run.shards, split, settings.pairs, policy, _WITHOUT_REAL)
     return _comparisons(sampler.sample(labels=real.labels_NY, seed=settings.seed), real)
 
 

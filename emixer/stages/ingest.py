@@ -80,9 +80,7 @@ def run(config: Config) -> IngestResult:
     Raises ConfigError, SourceError or RunFolderError before any image is opened; StorageError when a disk is full.
     """
     outcome: IngestOutcome = run_ingest(_planned(config))
-    return IngestResult(
-        outcome.out, outcome.manifest, outcome.images_decoded, outcome.decode_s, outcome.shards_written
-    )
+    return IngestResult(outcome.out, outcome.manifest, outcome.images_decoded, outcome.decode_s, outcome.shards_written)
 
 
 def describe(config: Config) -> str:

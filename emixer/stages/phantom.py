@@ -136,13 +136,13 @@ def _write_blocks(config: Config, collection: Collection) -> None:
     import ray  # here, so that --dry-run and the pure functions do not need it
 
     from emixer.progress import Progress
-    from emixer.ray_session import connect
+    from emixer.ray_session import capacity, connect
 
     ranges = collection.unfinished(config.phantom.studies_per_task)
     done = collection.studies - sum(stop - start for start, stop in ranges)
     with connect(config.ray), Progress("phantom", collection.studies, "studies", done=done) as progress:
         task = ray.remote(num_cpus=1, max_retries=3)(write_block)
-        at_once = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        at_once = 2 * max(1, int(capacity().get("CPU", 1)))
         running: dict[Any, int] = {}
         for start, stop in ranges:
             if len(running) >= at_once:

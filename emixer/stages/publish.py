@@ -127,7 +127,8 @@ def _prepare(config: Config) -> _Publication:
         raise ConfigError(f"{settings.run} is a published model already. Give the run folder that it came from.")
     trained = read_trained_model(settings.run, settings.checkpoint)
     sampling_model(trained)  # the weights are all that sampling needs, and no more
-    shards = _shards(config, settings.run)
+    run_config = _run_config(trained)
+    shards = _shards(config, run_config)
     vocabulary = shards.vocabulary
     if vocabulary.tokens != trained.spec.tokens:
         raise ConfigError(
@@ -137,7 +138,7 @@ def _prepare(config: Config) -> _Publication:
     require_common_words(
         vocabulary, patients_of_words(shards).tolist(), settings.min_token_count, settings.min_token_patients
     )
-    patients = _patients_of_labels(trained, shards, settings.run)
+    patients = _patients_of_labels(trained, shards, run_config)
     spec, withheld = without_rare_combinations(trained.spec, patients, settings.min_patients)
     facts = PublishedFacts(
         model=without_paths(trained.config),
@@ -152,11 +153,11 @@ def _prepare(config: Config) -> _Publication:
     return _Publication(facts, trained, Vocabulary(vocabulary.tokens, min_token_count=vocabulary.min_token_count))
 
 
-def _patients_of_labels(trained: TrainedModel, shards: ShardSet, run: Path) -> list[int]:
+def _patients_of_labels(trained: TrainedModel, shards: ShardSet, run_config: Config) -> list[int]:
     """How many patients each combination of the model's spec has. Raises ConfigError for shards it is not of."""
-    config, model = _run_config(run), trained.config
+    model = trained.config
     reader = open_windows(
-        shards, "train", config.data, config.seed, model.max_sentences, model.max_words,
+        shards, "train", run_config.data, run_config.seed, model.max_sentences, model.max_words,
         conditions=trained.spec.conditions,
     )  # fmt: skip
     if model_spec(shards, reader) != trained.spec:
@@ -167,14 +168,19 @@ def _patients_of_labels(trained: TrainedModel, shards: ShardSet, run: Path) -> l
     return [int(num) for num in reader.patients_of_labels()]
 
 
-def _run_config(run: Path) -> Config:
-    """Config of the run, which may be given by a checkpoint in it."""
-    return RunFolder.open(run if (run / "run.json").exists() else run.parent.parent, "train").config
+def _run_config(trained: TrainedModel) -> Config:
+    """Config of the run that the checkpoint is in. Raises RunFolderError for a checkpoint elsewhere."""
+    if trained.run_folder is None:
+        raise RunFolderError(
+            f"The checkpoint {trained.path} is in no run folder, and only the run's config says which images and "
+            "labels it was trained on. Give the run folder that it came from: --run FOLDER."
+        )
+    return RunFolder.open(trained.run_folder, "train").config
 
 
-def _shards(config: Config, run: Path) -> ShardSet:
+def _shards(config: Config, run_config: Config) -> ShardSet:
     """What the model was trained on: `data.shards`, or else what the run names."""
-    folder = config.data.shards or _run_config(run).data.shards
+    folder = config.data.shards or run_config.data.shards
     if folder is None:
         raise ConfigError("data.shards is not set, and the run names none. Give --shards FOLDER.")
     try:

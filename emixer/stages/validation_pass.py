@@ -7,7 +7,7 @@ import torch
 from emixer.config import Config
 from emixer.data.loader import HostBatch, WindowReader, open_windows
 from emixer.data.shards import ShardSet
-from emixer.evaluation.features import FeatureExtractor
+from emixer.evaluation.features import Network
 from emixer.evaluation.validation import Validator
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, ModelSpec, PairedModel
@@ -27,7 +27,7 @@ def prepare_validator(config: Config, spec: ModelSpec, train: WindowReader, devi
         shards, "validate", config.data, config.seed, model.max_sentences, model.max_words, conditions=spec.conditions
     )
     return Validator.prepare(
-        _extractor(config, device),
+        Network(settings.encoder).load(device),
         spec,
         _device_batches(train.read_rows(settings.judge_images), device),
         list(_device_batches(validate.read_rows(settings.images), device)),
@@ -41,12 +41,6 @@ def validated(validator: Validator, model: PairedModel, config: Config) -> dict[
     num = sum(len(batch) for batch in validator.batches)
     noise = RowNoise(config.seed, _STEP, 0, num, validator.extractor.device)
     return validator.validate(model, noise, config.generate.temperature)
-
-
-def _extractor(config: Config, device: torch.device) -> FeatureExtractor:
-    if config.validation.encoder is None:
-        return FeatureExtractor.random(device)
-    return FeatureExtractor.pretrained(config.validation.encoder, device)
 
 
 def _device_batches(rows: HostBatch, device: torch.device) -> Iterator[Batch]:

@@ -22,6 +22,10 @@ class MovingAverage:
         self.half_life_images = half_life_images
         self._source = {name: model.get_submodule(name) for name in names}
         self._average = {name: copy.deepcopy(module).requires_grad_(False) for name, module in self._source.items()}
+        for average in self._average.values():
+            for part in average.modules():
+                if isinstance(part, nn.RNNBase):
+                    part.flatten_parameters()  # a copy's weights lie apart, and cuDNN would gather them at each call
         self._pairs = {name: self._pairs_of(name) for name in names}
 
     @property

@@ -95,6 +95,8 @@ class EncoderState:
         try:
             self.model.load_state_dict(checkpoint.tensors(NETWORKS, device))
             load_moments(self.optimizer, checkpoint.tensors(OPTIMIZER, device), "encoder")
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, KeyError) as error:
             raise CheckpointError(
                 f"{checkpoint.path} does not fit this encoder ({str(error).splitlines()[0]}). "

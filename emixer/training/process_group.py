@@ -11,12 +11,11 @@ from typing import Any
 
 import ray
 import ray.util
-import torch
 from ray.train.torch import TorchConfig
 from torch import distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from emixer.errors import ConfigError
+from emixer.models.cuda import require_cuda
 
 _LOOPBACK = "127.0.0.1"
 _COLLECTIVE_TIMEOUT_S = 3600  # the others wait while the first worker validates and writes
@@ -34,7 +33,7 @@ class _Backend(TorchConfig().backend_cls):  # type: ignore[misc]
     def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
         backend, timeout_s = backend_config.backend, backend_config.timeout_s
         if backend == "nccl":
-            worker_group.execute(_require_cuda)
+            worker_group.execute(require_cuda, "train.use_gpu")
         if worker_group.execute_single(0, ray.util.get_node_ip_address) != _LOOPBACK:
             super().on_start(worker_group, backend_config)
             return
@@ -69,14 +68,3 @@ def _join(backend: str, rank: int, num_workers: int, port: int, timeout_s: int) 
     timeout = timedelta(seconds=timeout_s)
     store = _hosted[0] if rank == 0 else TCPStore(_LOOPBACK, port, num_workers, timeout=timeout)
     distributed.init_process_group(backend, store=store, rank=rank, world_size=num_workers, timeout=timeout)
-
-
-def _require_cuda() -> None:
-    if not torch.cuda.is_available():
-        version = torch.__version__
-        built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
-        raise ConfigError(
-            f"Ray has a GPU for this worker on {socket.gethostname()}, but torch {version} ({built}) sees none there. "
-            "Check that nvidia-smi works on that node and its driver is new enough, or train on CPUs with "
-            "train.use_gpu=false."
-        )

@@ -19,6 +19,8 @@ from emixer.training.ema import MovingAverage
 
 _REPORT = "report"
 """Parameter group of F."""
+_REPORT_DECODER = "report_decoder"
+"""Name of the submodule that rests in SM-GAN's first phase."""
 _LAST_SHARE = 0.05
 """Fraction of F's learning rate left at the end of a run that decays it."""
 
@@ -108,14 +110,16 @@ class TrainState:
         )
 
     def follow_schedule(self) -> None:
-        """Set F's learning rate for the next step: a function of the images seen, so there is nothing to save."""
-        optim, schedule = self.config.optim, self.config.train
+        """Set F's learning rate for the next step: a function of the images seen since F's training began, which in
+        SM-GAN is late in the run, so there is nothing to save."""
+        optim = self.config.optim
         rate = optim.lr_report_decoder or optim.lr_generator
-        seen = self.images + self.images_per_iteration
-        if seen < optim.warmup_images_report_decoder:
-            rate *= seen / optim.warmup_images_report_decoder
+        began = self.phases.trained_since(self.progress, (_REPORT_DECODER,)).get(_REPORT_DECODER, 0.0)
+        seen = self.images - began * self.config.train.images
+        if seen + self.images_per_iteration < optim.warmup_images_report_decoder:
+            rate *= (seen + self.images_per_iteration) / optim.warmup_images_report_decoder
         if optim.decay_report_decoder:
-            rate *= 1 - (1 - _LAST_SHARE) * min(1.0, self.images / schedule.images)
+            rate *= 1 - (1 - _LAST_SHARE) * min(1.0, (self.progress - began) / (1 - began))
         for group in self.generator_optimizer.param_groups:
             if group["name"] == _REPORT:
                 group["lr"] = rate
@@ -161,6 +165,8 @@ class TrainState:
             self.ema.load_state_dict(checkpoint.tensors(SAMPLER, device))
             for name, optimizer in self._optimizers().items():
                 load_moments(optimizer, checkpoint.tensors(OPTIMIZER, device), name)
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, KeyError) as error:
             raise CheckpointError(
                 f"{checkpoint.path} does not fit this model ({str(error).splitlines()[0]}). "

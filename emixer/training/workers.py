@@ -17,19 +17,16 @@ import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
-from emixer import files
 from emixer.config.training import ScheduleConfig
 from emixer.data.loader import read_ahead
 from emixer.errors import ConfigError, DivergenceError
-from emixer.ray_session import capacity, is_one_machine, quiet_data, require_resource
+from emixer.ray_session import capacity, is_one_machine, keep_data_actors_here, quiet_data, require_resource
 from emixer.run_folder import RunFolder
-from emixer.training.gradients import rank
+from emixer.training.gradients import world_size
 from emixer.training.loop import State
 from emixer.training.plan import TrainPlan, train_from_last
 from emixer.training.process_group import process_group
 from emixer.training.save_ahead import save_before_moves
-
-_DIVERGED = "diverged.txt"
 
 
 def run_workers(plan: TrainPlan[State]) -> None:
@@ -39,7 +36,6 @@ def run_workers(plan: TrainPlan[State]) -> None:
     `train.max_failures` restarts.
     """
     schedule = plan.schedule
-    (plan.run / _DIVERGED).unlink(missing_ok=True)
     use_gpu = uses_gpu(schedule)
     require_room(schedule)
     resources = {"CPU": float(schedule.cpus_per_worker)} | ({"GPU": schedule.gpus_per_worker} if use_gpu else {})
@@ -59,10 +55,14 @@ def run_workers(plan: TrainPlan[State]) -> None:
             failure_config=FailureConfig(max_failures=schedule.max_failures),
         ),
     )
-    with _set_for_ray_train(), save_before_moves(RunFolder(plan.run), resources, most, schedule.resize_every_s):
-        _fit(trainer)
-    if (plan.run / _DIVERGED).exists():
-        raise DivergenceError((plan.run / _DIVERGED).read_text(encoding="utf-8"))
+    keep_data_actors_here()
+    with (
+        _set_for_ray_train(may_shrink=schedule.worker_range[0] < most),
+        save_before_moves(RunFolder(plan.run), resources, most, schedule.resize_every_s),
+    ):
+        diverged = _fit(trainer)
+    if diverged is not None:
+        raise DivergenceError(diverged)
 
 
 def require_room(schedule: ScheduleConfig) -> None:
@@ -85,30 +85,34 @@ def uses_gpu(schedule: ScheduleConfig) -> bool:
     return bool(capacity().get("GPU")) if schedule.use_gpu is None else schedule.use_gpu
 
 
-def _fit(trainer: TorchTrainer) -> None:
-    """Run `trainer.fit()` in a thread, where Ray Train leaves Ctrl-C to the caller.
+def _fit(trainer: TorchTrainer) -> str | None:
+    """Run `trainer.fit()` in a thread, where Ray Train leaves Ctrl-C to the caller. Returns what `_train_worker` does.
 
     In the main thread it (2.60) sets a handler that gives up what is not saved, then ends the process without a word.
     """
-    ended: Future[None] = Future()
+    ended: Future[str | None] = Future()
 
     def fit() -> None:
         try:
-            trainer.fit()
-            ended.set_result(None)
+            ended.set_result(trainer.fit().return_value)
         except BaseException as error:  # noqa: BLE001 - raised by `result`
             ended.set_exception(error)
 
     threading.Thread(target=fit, daemon=True).start()
-    ended.result()
+    return ended.result()
 
 
 @contextmanager
-def _set_for_ray_train() -> Iterator[None]:
-    """Set what Ray Train reads only from the environment, unless the user has set it."""
+def _set_for_ray_train(may_shrink: bool) -> Iterator[None]:
+    """Set what Ray Train reads only from the environment, unless the user has set it.
+
+    may_shrink: whether it can go on with fewer workers than it has.
+    """
     wanted = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}  # how soon it sees that workers have finished; default: 2 s
     if is_one_machine():
         wanted["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # a process that checks whether workers must move
+    if may_shrink:  # it first waits for a node that it does not know to be dead, then counts again; default: 60 s
+        wanted["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "20"
     ours = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(ours)
     try:
@@ -118,7 +122,8 @@ def _set_for_ray_train() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _train_worker(plan: TrainPlan[State]) -> None:
+def _train_worker(plan: TrainPlan[State]) -> str | None:
+    """Train as one of the workers. Returns why training diverged, None if it did not."""
     logging.getLogger("emixer").setLevel(logging.INFO)
     quiet_data()
     device = get_device()
@@ -127,6 +132,11 @@ def _train_worker(plan: TrainPlan[State]) -> None:
     try:
         train_from_last(plan, device, partial(read_ahead, plan.reader, num_tasks=plan.config.data.read_tasks))
     except DivergenceError as error:
-        # Every worker sees the same losses, and a restart would diverge again: end the run instead of failing it
-        if rank() == 0:
-            files.write_text(plan.run / _DIVERGED, error.message)
+        return error.message  # on every worker, and a restart would diverge again: end the run instead of failing it
+    except torch.OutOfMemoryError as error:
+        schedule = plan.schedule
+        raise ConfigError(
+            f"The GPU's memory does not hold {schedule.batch_size // world_size() // schedule.accumulate} images at a "
+            "time. Raise accumulate or num_workers, which changes no result, or check that nothing else uses the GPU."
+        ) from error
+    return None

@@ -11,6 +11,7 @@ from optuna.distributions import (
 )
 
 from emixer.config import Config
+from emixer.config.tree import value_at
 from emixer.tuning.space_syntax import SpaceLine, read_space
 
 Space = Mapping[str, BaseDistribution]
@@ -27,7 +28,7 @@ def values_of(config: Config, space: Space) -> dict[str, Any] | None:
     """Return the config's own values as a point of the space; None if it lies outside."""
     tree, point = config.model_dump(mode="json"), {}
     for key, distribution in space.items():
-        value = _at(tree, key)
+        value = value_at(tree, key)
         if isinstance(distribution, CategoricalDistribution):
             inside = value in distribution.choices
         else:
@@ -45,12 +46,6 @@ def _distribution(line: SpaceLine) -> BaseDistribution:
         return CategoricalDistribution(line.values)
     low, high = line.values
     return IntDistribution(low, high) if line.kind == "int" else FloatDistribution(low, high, log=line.kind == "log")
-
-
-def _at(tree: Any, key: str) -> Any:
-    for name in key.split("."):
-        tree = tree.get(name) if isinstance(tree, dict) else None
-    return tree
 
 
 def written(values: Values) -> str:

@@ -1,6 +1,6 @@
 """Reading requests of a browser, and answering errors with messages that its page can show."""
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 MAX_BODY_BYTES = 64 * 2**10
@@ -18,14 +18,20 @@ class RefusedError(Exception):
 
 
 async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
-    """Read the whole body. Raises RefusedError as soon as it exceeds the limit, whatever its header claims."""
+    """Read the whole body.
+
+    Raises RefusedError as soon as it exceeds the limit, whatever its header claims, and when the connection is lost.
+    """
     parts: list[bytes] = []
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > max_bytes:
-            raise RefusedError(413, f"This is more than {max_bytes // 2**10} KiB, and was not accepted.")
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > max_bytes:
+                raise RefusedError(413, f"This is more than {max_bytes // 2**10} KiB, and was not accepted.")
+            parts.append(part)
+    except ClientDisconnect:  # nobody is there to read the answer, and no operator needs a traceback
+        raise RefusedError(400, "The connection was lost before everything had arrived.") from None
     return b"".join(parts)
 
 

@@ -3,9 +3,11 @@
 import errno
 import ipaddress
 import logging
+import signal
 import socket
-from collections.abc import Callable
-from contextlib import closing, suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -70,8 +72,25 @@ def serve(app: "ASGIApp", bound: socket.socket, ready: Callable[[], None]) -> No
         proxy_headers=False,  # no response depends on who asks, or by which address
     )  # fmt: skip
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    with closing(bound), suppress(KeyboardInterrupt):  # re-raised by uvicorn after shutdown
+    with closing(bound), _sigterm_as_ctrl_c(), suppress(KeyboardInterrupt):  # re-raised by uvicorn after shutdown
         Server(config).run(sockets=[bound])
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt for the duration of the block, in the main thread.
+
+    After its shutdown uvicorn sends itself the signal again, and that would end the process before databases are closed
+    and locks released.
+    """
+    if threading.current_thread() is not threading.main_thread():  # gets no signals, nor may it handle any
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def address_in_words(bound: socket.socket, host: str) -> str:

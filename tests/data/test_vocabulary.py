@@ -56,6 +56,15 @@ def test_decoded_reports_are_readable_and_stop_at_end() -> None:
     assert vocabulary.decode(ids) == ["Lungs clear. No effusion.", ""]
 
 
+def test_sentences_without_a_token_are_left_out() -> None:
+    vocabulary = Vocabulary((*SPECIAL_TOKENS, "lungs", "clear"))
+    assert vocabulary.sentences_of([[4, 5, END], [END, 4, 5], [START, 5, PAD], [PAD] * 3]) == [
+        ["lungs", "clear"],
+        ["clear"],
+    ]
+    assert vocabulary.sentences_of(np.zeros((2, 3), np.int32)) == []
+
+
 def test_a_written_report_is_read_back_as_its_tokens_unknown_ones_too() -> None:
     vocabulary = Vocabulary((*SPECIAL_TOKENS, "seen", "by", "dr.", ",", "(", ")", "?"))
     ids = [[4, 5, 6, UNK, END], [UNK, 7, UNK, 8, UNK, 9, END], [10, UNK, END], [UNK, END]]

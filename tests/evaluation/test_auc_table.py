@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from emixer.evaluation.auc_table import auc_table
+from emixer.evaluation.auc_table import auc_table, measurable
 
 
 def images(num: int, seed: int, separation: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,6 +78,16 @@ def test_labels_with_too_few_images_are_named_and_not_measured() -> None:
     nothing = auc_table(scores, torch.zeros(60, 3), [str(i) for i in range(60)], ("A", "B", "C"))
     assert nothing.mean is None
     assert "no label has enough images" in str(nothing)
+
+
+def test_an_unknown_label_counts_for_neither_side() -> None:
+    labels = torch.zeros(10, 4)
+    labels[:5, 0] = 1
+    labels[:4, 1] = 1
+    labels[:6, 2] = 1
+    labels[:5, 3] = 1
+    labels[5, 3] = torch.nan
+    assert measurable(labels).tolist() == [True, False, False, False]
 
 
 def test_mean_of_a_resample_is_over_the_same_labels_as_the_table() -> None:

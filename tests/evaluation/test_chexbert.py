@@ -1,7 +1,6 @@
 """CheXbert with random weights made on the spot: the file layout of its authors, their classes, their order."""
 
 import json
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,12 @@ from emixer.errors import CheckpointError, ConfigError
 from emixer.evaluation.chexbert import CONDITIONS, WEIGHTS, Chexbert
 from emixer.evaluation.report_mentions import Mention
 
+pytestmark = pytest.mark.usefixtures("no_network")
 CPU = torch.device("cpu")
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "no", "edema", "effusion", "large", "heart", "."]
 SIZES = {"vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
          "intermediate_size": 32, "initializer_range": 0.5}  # fmt: skip
 REPORTS = ["No edema.", "Large heart.\nNo effusion.", "", "  ", "edema edema edema large", "heart"]
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make every attempt to use the network fail."""
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("a connection was opened")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Tests of emixer.evaluation.features."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from safetensors.torch import save_file
 
 from emixer.config.model import ChestEncoderConfig
 from emixer.errors import CheckpointError
-from emixer.evaluation.features import FeatureExtractor
+from emixer.evaluation.features import FeatureExtractor, Network
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
 from emixer.evaluation.label_faithfulness import EncoderJudge
 from emixer.models.chest_encoder import ChestEncoder
@@ -68,6 +69,26 @@ def test_pretrained_weights_name_the_metric_and_are_used(tmp_path: Path) -> None
     x = images(2, seed=4)
     assert extractor.name == "densenet121_nih"
     torch.testing.assert_close(extractor(x), encoder.final_features(x.float() / 127.5 - 1).detach())
+
+
+def test_network_is_known_by_its_weights_size_and_preprocessing(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"weights")
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    found = [
+        (network.name, network.resized, network.identity)
+        for network in (
+            Network(None),
+            Network(ChestEncoderConfig(weights=path, input_px=96)),
+            Network(ChestEncoderConfig(weights=path, input_px=224, weights_from="torchxrayvision")),
+        )
+    ]
+    # features that are kept in files are found by the last of these
+    assert found == [
+        ("random_densenet", "bilinear to 64 px", "random_densenet/1"),
+        ("chest_encoder", "bilinear to 96 px", f"{sha256}/96/emixer"),
+        ("torchxrayvision", "bilinear to 224 px", f"{sha256}/224/torchxrayvision"),
+    ]
 
 
 def test_encoder_as_judge_scores_labels_by_name_and_none_that_it_does_not_know(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Tests of emixer.evaluation.outside_features, with random weights made on the spot."""
 
 import json
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,9 @@ from emixer.errors import CheckpointError, ConfigError
 from emixer.evaluation.features import FeatureExtractor, Features
 from emixer.evaluation.outside_features import inception, rad_dino
 
+pytestmark = pytest.mark.usefixtures("no_network")
 CPU = torch.device("cpu")
 NEEDS = "needs emixer[fid]"
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make every attempt to use the network fail."""
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("a connection was opened")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
 def images(num: int, seed: int, height: int = 40, width: int = 40) -> torch.Tensor:

@@ -60,9 +60,6 @@ class Archive(PairedModel):
     def ema_modules(self) -> Sequence[str]:
         return ()
 
-    def noise_shape(self) -> int:
-        return 1
-
     def sample(self, labels_BY: Tensor, noise: RowNoise, temperature: float) -> GeneratedPairs:
         self.asked.append(labels_BY)
         rows = slice(noise.first_row, noise.first_row + noise.num_rows)

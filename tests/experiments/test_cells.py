@@ -39,9 +39,9 @@ def test_keys_of_earlier_cells_are_unchanged() -> None:
             "distance": "2a95ee82cd223ddf9a87"}  # fmt: skip
     for task, key in kept.items():
         assert Cell(task, Mix(1000, 500, "emixer"), 0).key({}) == key  # type: ignore[arg-type]
-    # task version 2: AUC ranks images at any level of confidence; a report generator's encoder is taught labels
-    second = {"classes": "1fa02d5135d41e44ef67", "reports": "4ad543c3e3849779672f"}
-    for task, key in second.items():
+    # AUC ranks images at any level of confidence; a report generator's encoder is taught labels, words select it
+    later_versions = {"classes": "1fa02d5135d41e44ef67", "reports": "4a8b4ee12876186e89c8"}
+    for task, key in later_versions.items():
         assert Cell(task, Mix(1000, 500, "emixer"), 0).key({}) == key  # type: ignore[arg-type]
     later = [Mix(1000, 500, "emixer", pretrains=True), Mix(1000, 500, "emixer", chosen_from=600)]
     assert len({Cell("images", mix, 0).key({}) for mix in (CELL.mix, *later)}) == 3

@@ -1,6 +1,7 @@
 """The first pairs of a dataset, whatever the sizes of its files and row groups."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,18 @@ def test_files_behind_the_last_pair_are_not_opened_and_a_damaged_one_is_named(da
     assert len(read_stored_pairs(dataset, FILES, ["Edema"], range(6))) == 6
     with pytest.raises(RunFolderError, match=r"b\.parquet cannot be read .* Delete it"):
         read_stored_pairs(dataset, FILES, ["Edema"], range(7))
+
+
+@pytest.mark.parametrize("rows", [range(10), [99, 8, 0], [7]])
+def test_an_image_that_cannot_be_decoded_is_damage_of_its_file(dataset: Path, rows: Sequence[int]) -> None:
+    table = pq.read_table(dataset / "b.parquet")
+    images = table["image"].to_pylist()
+    for row in (1, 2):
+        images[row]["bytes"] = images[row]["bytes"][:20]
+    pq.write_table(table.set_column(0, "image", pa.array(images)), dataset / "b.parquet", row_group_size=2)
+    assert len(read_stored_pairs(dataset, FILES, ["Edema"], [6, 9, 99])) == 2
+    with pytest.raises(RunFolderError, match=r"b\.parquet cannot be read \(an image that .* decoded\)\. Delete it"):
+        read_stored_pairs(dataset, FILES, ["Edema"], rows)
 
 
 def test_any_rows_are_read_in_the_order_given_and_labels_alone_of_all(dataset: Path) -> None:

@@ -1,5 +1,6 @@
 """`emixer publish`: what leaves a run, and what does not."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from emixer.cli.main import main
 from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
 from emixer.errors import CheckpointError, ConfigError, RunFolderError, ShardError
 from emixer.generation.published_model import PUBLISHED_FILES
+from emixer.hub.card import name_repository
 from emixer.stages.publish import PublishResult
 from tests.hub.conftest import SECRET, read_json, rewrite_train
 
@@ -130,6 +132,14 @@ def test_a_licence_must_be_chosen(trained_run: Path, tmp_path: Path) -> None:
     assert "license_name goes with license=other" in nameless.output
 
 
+def test_the_card_names_the_repository_it_was_last_sent_to(published: Path, tmp_path: Path) -> None:
+    card = tmp_path / "README.md"
+    card.write_text((published / "README.md").read_text() + '\nBetter: emixer.from_pretrained("their/own").sample()\n')
+    for name in ("my-lab/first", "my-lab/second"):
+        name_repository(tmp_path, name)
+        assert re.findall(r'from_pretrained\("(.*?)"', card.read_text()) == [name, "their/own"]
+
+
 def test_publishing_again_keeps_a_completed_card(publish: Publish) -> None:
     card = publish().folder / "README.md"
     card.write_text(card.read_text() + "\nContact: the lab.\n")
@@ -175,6 +185,26 @@ def test_other_shards_than_the_runs_are_refused(
         publish(run=moved)
     with pytest.raises(ConfigError, match="is a published model already"):
         publish(run=publish().folder)
+
+
+def test_a_checkpoint_may_be_a_link_from_elsewhere_or_in_a_linked_folder(
+    publish: Publish, published: Path, trained_run: Path, tmp_path: Path
+) -> None:
+    (checkpoint,) = (trained_run / "checkpoints").glob("images-*")
+    (tmp_path / "chosen").symlink_to(checkpoint)
+    moved = shutil.copytree(trained_run, tmp_path / "moved", ignore=shutil.ignore_patterns("checkpoints"))
+    (moved / "checkpoints").symlink_to(shutil.copytree(trained_run / "checkpoints", tmp_path / "disk"))
+    for name, given in {"by-link": tmp_path / "chosen", "on-a-disk": moved}.items():
+        folder = publish(run=given, out=tmp_path / name).folder
+        assert (folder / "config.json").read_bytes() == (published / "config.json").read_bytes()
+
+
+def test_a_checkpoint_outside_a_run_folder_is_refused(publish: Publish, trained_run: Path, tmp_path: Path) -> None:
+    (checkpoint,) = (trained_run / "checkpoints").glob("images-*")
+    copied = shutil.copytree(checkpoint, tmp_path / "copied")
+    with pytest.raises(RunFolderError, match=rf"checkpoint {copied} is in no run folder.*Give the run folder"):
+        publish(run=copied)
+    assert not (tmp_path / "published").exists()
 
 
 def test_what_is_no_published_model_is_refused(trained_run: Path, tmp_path: Path) -> None:

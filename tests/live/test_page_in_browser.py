@@ -156,3 +156,7 @@ def test_page_works_behind_a_proxy_and_says_when_that_answers_instead(page: Page
         proxy.answers = 504
         page.click("#draw")
         page.wait_for("document.querySelector('#problem').textContent.includes('a proxy in front of it answered 504')")
+        proxy.answers = 500
+        page.wait_for(IDLE)
+        page.click("#draw")
+        page.wait_for("document.querySelector('#problem').textContent.startsWith('The server failed.')")

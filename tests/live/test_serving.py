@@ -179,6 +179,21 @@ def test_drawing_leaves_the_event_loop_free_and_refuses_a_ninth_request(live_sam
         assert asyncio.run(visit(drawing)) == [True] * 8
 
 
+def test_too_little_gpu_memory_is_a_refusal_and_does_not_count(
+    live_sampler: Sampler, caplog: pytest.LogCaptureFixture
+) -> None:
+    def draw_too_much() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nMore.")
+
+    with (
+        closing(DrawingThread(live_sampler, torch.get_num_threads())) as drawing,
+        pytest.raises(RefusedError, match="too little free memory") as refused,
+    ):
+        asyncio.run(drawing.run(draw_too_much))
+    assert refused.value.status == 503
+    assert "Tried to allocate 9 GiB." in caplog.text
+
+
 def test_limit_holds_over_any_minute() -> None:
     now = 0.0
     limit = RateLimit(2, lambda: now)

@@ -15,20 +15,16 @@ from emixer.losses.emixer_objective import EmixerObjective
 from emixer.model_kinds import build_model, build_phases
 from emixer.models.emixer import Emixer
 from emixer.models.hierarchical_writer import HierarchicalWriter
-from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch, ModelSpec
 from emixer.models.report_writer import Condition
 from emixer.training.step import frozen, row_weights
+from tests.losses.players import critics_loss, fake_labels, generator_side, generators_loss, noise, unreached
 
 MakeBatch = Callable[[int], Batch]
 OFF = {"image": 0.0, "report": 0.0, "joint": 0.0, "alpha": 0.0, "beta": 0.0, "teacher_forcing": 0.0,
        "labels": 0.0}  # fmt: skip
 NUM = 8
-FAKE_LABELS = (torch.arange(NUM)[:, None] % torch.tensor([2, 3, 5]) == 0).float()
-
-
-def noise(num_rows: int = NUM, first_row: int = 0) -> RowNoise:
-    return RowNoise(seed=3, step=1, first_row=first_row, num_rows=num_rows, device=torch.device("cpu"))
+NOISE, FAKE_LABELS = noise(NUM), fake_labels(NUM)
 
 
 @pytest.fixture
@@ -44,40 +40,16 @@ def objective(**weights: float | bool | str | tuple[str, ...]) -> EmixerObjectiv
     return EmixerObjective(LossConfig.model_validate(weights), GumbelConfig())
 
 
-def generator_side(model: Emixer) -> list[nn.Parameter]:
-    return [parameter for group in model.generator_parameters().values() for parameter in group]
-
-
-def critics_loss(game: EmixerObjective, model: Emixer, real: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    with frozen(generator_side(model)):
-        loss, terms = game.discriminator_loss(model, real, FAKE_LABELS, noise(), row_weights(real))
-        loss.backward()
-    return loss, terms
-
-
-def generators_loss(game: EmixerObjective, model: Emixer, real: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    with frozen(model.discriminator_parameters()):
-        loss, terms = game.generator_loss(model, real, FAKE_LABELS, noise(), row_weights(real))
-        loss.backward()
-    return loss, terms
-
-
-def assert_reached(parameters: list[nn.Parameter], model: Emixer) -> None:
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    unreached = [names[id(p)] for p in parameters if p.grad is None or not p.grad.abs().max() > 0]
-    assert unreached == []
-
-
 def test_losses_of_soft_words_reach_every_parameter_of_their_player_and_none_of_the_other(
     model: Emixer, make_batch: MakeBatch
 ) -> None:
     game = EmixerObjective(LossConfig(), GumbelConfig(straight_through=False))
     critics_loss(game, model, make_batch(NUM))
-    assert_reached(model.discriminator_parameters(), model)
+    assert unreached(model.discriminator_parameters(), model) == []
     assert all(parameter.grad is None for parameter in generator_side(model))
     model.zero_grad(set_to_none=True)
     generators_loss(game, model, make_batch(NUM))
-    assert_reached(generator_side(model), model)
+    assert unreached(generator_side(model), model) == []
     assert all(parameter.grad is None for parameter in model.discriminator_parameters())
 
 
@@ -89,7 +61,7 @@ def test_each_text_discriminator_alone_trains_decoder_and_image_generator(
     # The number of sentences has no gradient, and the encoder learns from real images only
     untrained = (stop_head(model), model.report_decoder.encoder, model.report_decoder.label_head)
     without = {id(p) for module in untrained for p in module.parameters()}
-    assert_reached([p for p in generator_side(model) if id(p) not in without], model)
+    assert unreached([p for p in generator_side(model) if id(p) not in without], model) == []
     assert all(p.grad is None for p in model.report_decoder.encoder.parameters())
 
 
@@ -115,8 +87,8 @@ def test_discriminator_terms_by_hand(model: Emixer, make_batch: MakeBatch) -> No
     real = make_batch(NUM)
     _, terms = critics_loss(objective(), model, real)
     with torch.no_grad():
-        fake_image = model.generate_images(FAKE_LABELS, noise())
-        fake_words = model.report_decoder.sample(fake_image, FAKE_LABELS, noise(), 1.0, unknown=True)
+        fake_image = model.generate_images(FAKE_LABELS, NOISE)
+        fake_words = model.report_decoder.sample(fake_image, FAKE_LABELS, NOISE, 1.0, unknown=True)
 
     def image(row: int, images: Tensor, labels: Tensor, labelled: bool) -> float:
         features = model.image_discriminator.features(images[row : row + 1])
@@ -164,13 +136,11 @@ def test_generator_terms_by_hand(model: Emixer, make_batch: MakeBatch) -> None:
     model.image_generator.eval()  # so that the images below are those of the step
     _, terms = generators_loss(objective(), model, real)
     with torch.no_grad():
-        image = model.generate_images(FAKE_LABELS, noise())
+        image = model.generate_images(FAKE_LABELS, NOISE)
         features = model.image_discriminator.features(image)
         logits = model.image_discriminator.real_logit(features, FAKE_LABELS, torch.ones(NUM).bool())
         decoder, critics = model.report_decoder, (model.report_discriminator, model.joint_discriminator)
-        words = decoder.relaxed(
-            decoder.read(image), FAKE_LABELS, noise(), GumbelConfig(), [torch.zeros(12, 1)]
-        ).words_BSW
+        words = decoder.relaxed(decoder.read(image), FAKE_LABELS, NOISE, GumbelConfig(), [torch.zeros(12, 1)]).words_BSW
         of_report, of_pair = (
             critic(*image_too, critic.reader.embed(words), words != PAD)  # each reads words by its own embedding
             for critic, image_too in zip(critics, ((), (image,)), strict=True)
@@ -186,7 +156,7 @@ def test_teacher_forcing_terms_are_means_over_words_and_over_stop_decisions(
     real = make_batch(NUM)
     model.report_decoder.eval()
     _, terms = generators_loss(objective(**OFF | {"beta": 1.0, "teacher_forcing": 1.0}), model, real)
-    total, count = model.word_cross_entropy(real, noise())
+    total, count = model.word_cross_entropy(real, NOISE)
     assert terms["words"].item() == pytest.approx((total / count).item(), rel=1e-5)
     writer, places = model.report_decoder.writer, model.report_decoder.read(real.image_BCHW)
     assert isinstance(writer, HierarchicalWriter)
@@ -214,7 +184,7 @@ def test_encoder_learns_the_labels_of_labelled_real_images(model: Emixer, make_b
     costs = [cross_entropy(logits[row], real.labels_BY[row]) for row in range(NUM) if real.labelled_B[row]]
     assert len(costs) == NUM - 1
     assert terms["labels"].item() == pytest.approx(sum(costs) / len(costs), rel=1e-4)
-    assert_reached([*decoder.encoder.parameters(), *decoder.label_head.parameters()], model)
+    assert unreached([*decoder.encoder.parameters(), *decoder.label_head.parameters()], model) == []
 
 
 def test_image_labels_term_trains_the_generator_but_not_the_encoder(model: Emixer, make_batch: MakeBatch) -> None:
@@ -224,10 +194,10 @@ def test_image_labels_term_trains_the_generator_but_not_the_encoder(model: Emixe
     _, terms = generators_loss(objective(**weights), model, make_batch(NUM))
     decoder = model.report_decoder
     with torch.no_grad():
-        logits = decoder.label_head(decoder.encoder(model.generate_images(FAKE_LABELS, noise())))
+        logits = decoder.label_head(decoder.encoder(model.generate_images(FAKE_LABELS, NOISE)))
     costs = [cross_entropy(logits[row], FAKE_LABELS[row]) for row in range(NUM)]
     assert terms["image_labels"].item() == pytest.approx(sum(costs) / NUM, rel=1e-4)
-    assert_reached(list(model.image_generator.parameters()), model)
+    assert unreached(list(model.image_generator.parameters()), model) == []
     assert decoder.label_head.bias.grad is not None
     assert decoder.label_head.bias.grad.abs().max() < 1e-8  # from the real images only
 
@@ -263,7 +233,7 @@ def test_patients_who_differ_in_sex_alone_give_no_additional_fake(
     real = replace(real, labels_BY=torch.cat([torch.zeros(NUM, 3), sex_BC], dim=1))
     fake_BY = torch.cat([FAKE_LABELS, sex_BC], dim=1)
     joint = [
-        game.discriminator_loss(model, real, fake_BY, noise(), row_weights(real))[1]["joint"].item()
+        game.discriminator_loss(model, real, fake_BY, NOISE, row_weights(real))[1]["joint"].item()
         for game in (objective(), objective(mismatched=0.5))
     ]
     assert joint[0] == joint[1]

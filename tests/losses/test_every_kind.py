@@ -5,24 +5,19 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from emixer.config import Config
 from emixer.config.training import LossConfig
 from emixer.errors import ConfigError
 from emixer.model_kinds import build_model, build_phases
-from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, ModelSpec, Objective, PairedModel
-from emixer.training.step import frozen, row_weights
+from emixer.training.step import row_weights
+from tests.losses.players import critics_loss, fake_labels, generator_side, generators_loss, noise, unreached
 
 NUM = 16
-CPU = torch.device("cpu")
-FAKE_LABELS = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]).repeat(NUM // 2, 1)
+NOISE, FAKE_LABELS = noise(NUM), fake_labels(NUM)
 MakeBatch = Callable[[int], Batch]
-
-
-def noise(num_rows: int = NUM, first_row: int = 0) -> RowNoise:
-    return RowNoise(seed=3, step=1, first_row=first_row, num_rows=num_rows, device=CPU)
 
 
 @pytest.fixture
@@ -39,29 +34,6 @@ def games(config: Config, **loss: float) -> tuple[Objective, ...]:
     return build_phases(config.model, LossConfig.model_validate(loss)).objectives
 
 
-def generators(model: PairedModel) -> list[nn.Parameter]:
-    return [parameter for group in model.generator_parameters().values() for parameter in group]
-
-
-def critics_loss(game: Objective, model: PairedModel, real: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    with frozen(generators(model)):
-        loss, terms = game.discriminator_loss(model, real, FAKE_LABELS, noise(), row_weights(real))
-        loss.backward()
-    return loss, terms
-
-
-def generators_loss(game: Objective, model: PairedModel, real: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    with frozen(model.discriminator_parameters()):
-        loss, terms = game.generator_loss(model, real, FAKE_LABELS, noise(), row_weights(real))
-        loss.backward()
-    return loss, terms
-
-
-def unreached(parameters: list[nn.Parameter], model: PairedModel) -> list[str]:
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    return [names[id(p)] for p in parameters if p.grad is None or not p.grad.abs().max() > 0]
-
-
 def test_losses_reach_every_parameter_of_their_player_and_none_of_the_other(
     kind_config: Config, model: PairedModel, make_batch: MakeBatch
 ) -> None:
@@ -70,11 +42,11 @@ def test_losses_reach_every_parameter_of_their_player_and_none_of_the_other(
         if game.has_critics:
             critics_loss(game, model, real)
     assert unreached(model.discriminator_parameters(), model) == []
-    assert all(parameter.grad is None for parameter in generators(model))
+    assert all(parameter.grad is None for parameter in generator_side(model))
     model.zero_grad(set_to_none=True)
     for game in games(kind_config):
         generators_loss(game, model, real)
-    assert unreached(generators(model), model) == []
+    assert unreached(generator_side(model), model) == []
     assert all(parameter.grad is None for parameter in model.discriminator_parameters())
 
 
@@ -105,7 +77,7 @@ def test_content_of_missing_reports_and_labels_has_no_effect(
     for game in games(kind_config):
         losses = [game.generator_loss] + [game.discriminator_loss] * game.has_critics
         for loss in losses:
-            left, right = (loss(model, batch, FAKE_LABELS, noise(), weights)[0].item() for batch in (real, other))
+            left, right = (loss(model, batch, FAKE_LABELS, NOISE, weights)[0].item() for batch in (real, other))
             assert left == pytest.approx(right, rel=1e-6)
 
 
@@ -121,9 +93,9 @@ def test_whether_labels_are_known_does_not_tell_fakes_from_real_images(
     for game in games(kind_config, relativistic=relativistic):
         losses = [game.generator_loss, game.discriminator_loss] if game.has_critics else []
         for loss in losses:
-            before = [loss(model, real, FAKE_LABELS, noise(), row_weights(real))[0].item() for real in (known, unknown)]
+            before = [loss(model, real, FAKE_LABELS, NOISE, row_weights(real))[0].item() for real in (known, unknown)]
             mix_up_projections(model)
-            after = [loss(model, real, FAKE_LABELS, noise(), row_weights(real))[0].item() for real in (known, unknown)]
+            after = [loss(model, real, FAKE_LABELS, NOISE, row_weights(real))[0].item() for real in (known, unknown)]
             assert after[1] == pytest.approx(before[1], rel=1e-6)
             assert abs(after[0] - before[0]) > 1e-4
 
@@ -142,9 +114,9 @@ def test_micro_batches_add_up_to_the_batch(kind_config: Config, model: PairedMod
     for game in games(kind_config, word_dropout=0.5, relativistic=True, gradient_penalty=0.4, beta=0.5):
         losses = [game.generator_loss] + [game.discriminator_loss] * game.has_critics
         for loss in losses:
-            whole = loss(model, real, FAKE_LABELS, noise(), weights)[0].item()
+            whole = loss(model, real, FAKE_LABELS, NOISE, weights)[0].item()
             parts = [
-                loss(model, real.rows(first, 8), FAKE_LABELS[first : first + 8], noise().rows(first, 8), weights)[0]
+                loss(model, real.rows(first, 8), FAKE_LABELS[first : first + 8], NOISE.rows(first, 8), weights)[0]
                 for first in (0, 8)
             ]
             assert sum(part.item() for part in parts) == pytest.approx(whole, rel=1e-4)
@@ -171,7 +143,7 @@ def test_hidden_words_make_real_reports_harder_and_change_nothing_else(
     for seen, hidden in zip(games(kind_config), games(kind_config, word_dropout=0.9), strict=True):
         with torch.no_grad():
             terms, changed = (
-                game.generator_loss(model, real, FAKE_LABELS, noise(), row_weights(real))[1] for game in (seen, hidden)
+                game.generator_loss(model, real, FAKE_LABELS, NOISE, row_weights(real))[1] for game in (seen, hidden)
             )
         taught = {name for name in terms if name.startswith("words")}
         num_taught += len(taught)

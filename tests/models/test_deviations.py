@@ -28,7 +28,7 @@ def test_paper_config_has_the_papers_numbers_and_the_pages_parameter_counts() ->
     spec = ModelSpec(("label",) * 14, ("token",) * 10_000, ((0,) * 14,), (1,))
     model = build_model(config.model, spec, load_weights=False)
     assert isinstance(model, Emixer)
-    assert model.noise_shape() == 120
+    assert model.image_generator.noise_size == 120
     assert model.report_decoder.encoder.feature_size == 512
     written = {int(number.replace(",", "")) for number in re.findall(r"\| ([\d,]+) \|$", PAGE, re.MULTILINE)}
     networks = [*model.children(), model.report_decoder.encoder, model]

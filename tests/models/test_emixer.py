@@ -46,8 +46,7 @@ def test_step_starts_with_a_power_iteration_of_every_network_but_the_decoder(mod
     assert all(name.endswith(("left_O", "right_I")) for name in moved)
 
 
-def test_noise_and_averages_are_those_of_the_generating_networks(model: Emixer) -> None:
-    assert model.noise_shape() == model.image_generator.noise_size
+def test_averages_are_those_of_the_generating_networks(model: Emixer) -> None:
     assert set(model.ema_modules()) == {"image_generator", "report_decoder"}
 
 

@@ -132,7 +132,7 @@ class CountedNoise:
     """Noise that counts how many of the Gumbel draws are in memory at once."""
 
     def __init__(self, noise: RowNoise) -> None:
-        self.normal, self.uniform, self._gumbel = noise.normal, noise.uniform, noise.gumbel
+        self.uniform, self._gumbel = noise.uniform, noise.gumbel
         self.drawn: list[weakref.ref[np.ndarray]] = []
         self.most = 0
 

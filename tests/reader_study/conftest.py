@@ -18,7 +18,7 @@ from tests.datasets import write_pairs
 from tests.reader_study.study_server import StudyServer
 
 MakeDataset = Callable[..., Path]
-NUM_READERS = 12
+NUM_READERS = 24
 
 
 @pytest.fixture(scope="session")

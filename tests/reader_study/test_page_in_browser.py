@@ -6,7 +6,7 @@ import pytest
 
 from tests.browser import DevTools, Page
 from tests.proxy import proxy_to
-from tests.reader_study.study_server import StudyServer
+from tests.reader_study.study_server import StudyServer, rating
 
 pytestmark = pytest.mark.browser
 
@@ -14,6 +14,8 @@ Score = tuple[int, int, int, str]
 OpenPage = Callable[..., Page]
 NUM_SHOWINGS = 14
 _ENABLED = "!document.getElementById('answers').inert && !document.getElementById('reading').hidden"
+_PRELOADED = "performance.getEntriesByType('resource').filter(each => each.name.includes('/pairs/')).length >= 14"
+"""The pair shown and the six after it, each with its image."""
 _POSITION = "document.getElementById('position').textContent"
 _STATUS = "document.getElementById('status').textContent"
 _NOTICE = "document.getElementById('notice').hidden ? '' : document.getElementById('notice-text').textContent"
@@ -69,7 +71,7 @@ def test_two_concurrent_readers_finish_although_the_server_is_killed(
         expected = [(position, 1, *score_of(position, each), "") for position in range(NUM_SHOWINGS)]
         assert served.wait_for_saved(each, NUM_SHOWINGS) == expected
         page.wait_for(f"({_STATUS}) === 'All scores saved'")
-        assert page.evaluate("!document.getElementById('done').hidden")
+        assert page.evaluate("document.getElementById('done').innerText.includes('You may close this page')")
         assert [error for error in page.errors if '"text": "Failed to load resource' not in error] == []
 
 
@@ -142,7 +144,9 @@ def test_scores_are_kept_offline_and_sent_even_by_a_later_page(
     assert len(served.saved(reader)) == 3
     page.set_offline(True)
     give(page, score_of(3, 0))
+    assert page.dialogs == []
     page.open_url("about:blank")  # closed before anything could be sent
+    assert page.dialogs == ["beforeunload"]
     later = open_page(reader)
     assert served.wait_for_saved(reader, 4) == [(n, 1, *score_of(n, 0), "") for n in range(4)]
     assert later.evaluate(_POSITION).startswith("Pair 5 of 14 · 4 scored")
@@ -165,6 +169,158 @@ def test_scores_that_a_proxy_refuses_are_kept_and_sent_again(
         proxy.answers = None
         page.wait_for(f"({_STATUS}) === 'All scores saved' && ({_NOTICE}) === ''")
     assert served.saved(reader) == [(n, 1, *score_of(n, 0), "") for n in range(2)]
+
+
+@pytest.mark.parametrize("status", [401, 404, 409, 429])
+def test_scores_outlive_an_answer_that_does_not_concern_them(
+    served: StudyServer, reader: int, page: Page, status: int
+) -> None:
+    with proxy_to(served.port) as proxy:
+        page.open_url(f"{proxy.url}#{served.tokens[reader]}", 1440)
+        page.wait_for(f"{_ENABLED} && {_PRELOADED}")
+        page.evaluate("document.getElementById('help').close()")
+        proxy.answers = 502
+        give(page, score_of(0, 0))
+        page.wait_for(f"({_NOTICE}).includes('cannot be reached just now (code 502)')")
+        proxy.answers, proxy.message = status, "Another study is here"
+        page.wait_for(f"({_NOTICE}) === 'Another study is here'")
+        assert page.evaluate(_STATUS) == "1 score kept here, to be sent"
+        proxy.answers = None
+        page.wait_for(f"({_STATUS}) === 'All scores saved' && ({_NOTICE}) === ''")
+    assert served.saved(reader) == [(0, 1, *score_of(0, 0), "")]
+
+
+def test_refused_score_is_told_kept_as_a_draft_and_can_be_saved_again(
+    served: StudyServer, reader: int, page: Page
+) -> None:
+    with proxy_to(served.port) as proxy:
+        page.open_url(f"{proxy.url}#{served.tokens[reader]}", 1440)
+        page.wait_for(f"{_ENABLED} && {_PRELOADED}")
+        page.evaluate("document.getElementById('help').close()")
+        proxy.answers = 502
+        give(page, score_of(0, 0))
+        page.wait_for(f"({_NOTICE}).includes('code 502')")
+        proxy.answers, proxy.message = 422, "They are not complete."
+        page.wait_for(f"({_NOTICE}) === 'The scores of pair 1 were not saved. They are not complete.'")
+        proxy.answers = None
+        assert "0 scored" in page.evaluate(_POSITION)
+        page.press("ArrowLeft")
+        page.wait_for(f"({_POSITION}).startsWith('Pair 1 ') && {_ENABLED}")
+        assert page.evaluate("document.querySelector('[name=image]:checked').value") == str(score_of(0, 0)[0])
+        assert "Pair 1 of 14 · 0 scored" in page.evaluate(_POSITION)
+        page.press("Enter")
+        assert served.wait_for_saved(reader, 1) == [(0, 1, *score_of(0, 0), "")]
+        assert "were not saved" in page.evaluate(_NOTICE), "until it is closed"
+        page.click("#close-notice")
+        assert page.evaluate(_NOTICE) == ""
+
+
+def test_change_of_a_saved_score_is_sent_when_the_pair_is_left_in_any_way(
+    served: StudyServer, reader: int, open_page: OpenPage
+) -> None:
+    page = open_page(reader)
+    for position in range(2):
+        give(page, score_of(position, 0))
+    served.wait_for_saved(reader, 2)
+    page.press("ArrowLeft")
+    page.wait_for(f"({_POSITION}).startsWith('Pair 2') && {_ENABLED}")
+    page.press("9", "ArrowLeft")
+    page.wait_for(f"({_POSITION}).startsWith('Pair 1') && {_ENABLED}")
+    changed = (1, 2, 9, *score_of(1, 0)[1:], "")
+    assert served.wait_for_saved(reader, 3) == [(0, 1, *score_of(0, 0), ""), (1, 1, *score_of(1, 0), ""), changed]
+    page.click("#forward")  # unchanged: nothing is sent
+    page.wait_for(f"({_POSITION}).startsWith('Pair 2') && {_ENABLED}")
+    page.press("ArrowRight")
+    page.wait_for(f"({_POSITION}).startsWith('Pair 3') && {_ENABLED}")
+    page.press("7", "ArrowLeft")  # not saved yet, nor complete: a draft
+    page.wait_for(f"({_POSITION}).startsWith('Pair 2') && {_ENABLED} && ({_STATUS}) === 'All scores saved'")
+    assert len(served.saved(reader)) == 3
+
+
+def test_draft_gives_way_to_a_score_from_another_device_but_not_to_ones_own(
+    served: StudyServer, reader: int, open_page: OpenPage
+) -> None:
+    page = open_page(reader)
+    checked = "document.querySelector('[name=image]:checked').value"
+    page.wait_for(_PRELOADED)
+    page.set_offline(True)
+    page.press("7", "8", "9", "r")
+    page.press("Enter")
+    page.wait_for(f"({_POSITION}).startsWith('Pair 2') && {_ENABLED}")
+    page.press("ArrowLeft")
+    page.wait_for(f"({_POSITION}).startsWith('Pair 1') && {_ENABLED}")
+    page.press("2")  # a draft, begun before the score is sent
+    page.set_offline(False)
+    served.wait_for_saved(reader, 1)
+    page.wait_for(f"({_STATUS}) === 'All scores saved'")
+    again = open_page(reader)
+    again.press("ArrowLeft")
+    again.wait_for(f"({_POSITION}).startsWith('Pair 1') && {_ENABLED}")
+    assert again.evaluate(checked) == "2"
+    # another device, with a storage of its own
+    sent = rating(5) | {"known_version": 1}
+    served.ask(f"/api/pairs/{served.places(reader)[0]}/rating", served.tokens[reader], sent)
+    later = open_page(reader)
+    later.press("ArrowLeft")
+    later.wait_for(f"({_POSITION}).startsWith('Pair 1') && {_ENABLED}")
+    assert later.evaluate(checked) == "5"
+    later.press("ArrowRight")
+    later.wait_for(f"({_POSITION}).startsWith('Pair 2') && {_ENABLED}")
+    assert [row[:3] for row in served.saved(reader)] == [(0, 1, 7), (0, 2, 5)]
+
+
+def test_last_page_says_whether_all_scores_have_arrived(served: StudyServer, reader: int, open_page: OpenPage) -> None:
+    page = open_page(reader)
+    said = "document.getElementById('done').innerText"
+    for position in range(NUM_SHOWINGS):
+        if position == NUM_SHOWINGS - 1:
+            page.wait_for(f"({_STATUS}) === 'All scores saved'")
+            page.set_offline(True)
+        give(page, score_of(position, 0))
+    page.wait_for(f"({_STATUS}) === '1 score kept here, to be sent'")
+    assert "leave this page open" in page.evaluate(said)
+    assert "You may close this page" not in page.evaluate(said)
+    page.set_offline(False)
+    page.wait_for(f"({said}).includes('You may close this page')")
+    assert "leave this page open" not in page.evaluate(said)
+    assert len(served.saved(reader)) == NUM_SHOWINGS
+
+
+def test_every_replaced_score_is_told_until_the_reader_has_closed_it(
+    served: StudyServer, reader: int, page: Page
+) -> None:
+    with proxy_to(served.port) as proxy:
+        page.open_url(f"{proxy.url}#{served.tokens[reader]}", 1440)
+        page.wait_for(f"{_ENABLED} && {_PRELOADED}")
+        page.evaluate("document.getElementById('help').close()")
+        proxy.answers = 502
+        for place in served.places(reader)[:2]:  # another device, in the meantime
+            served.ask(f"/api/pairs/{place}/rating", served.tokens[reader], rating(9))
+        give(page, (2, 3, 4, "synthetic"))
+        give(page, (3, 4, 5, "synthetic"))
+        page.wait_for(f"({_NOTICE}).includes('code 502')")
+        proxy.answers = None
+        page.wait_for(f"({_STATUS}) === 'All scores saved'")
+        notice = page.evaluate(_NOTICE)
+        assert [f"Pair {n} had also been scored in another tab" in notice for n in (1, 2)] == [True, True]
+        assert "cannot be reached" not in notice
+        page.click("#close-notice")
+        assert page.evaluate(_NOTICE) == ""
+
+
+def test_image_that_the_server_cannot_read_is_told_as_such(
+    served: StudyServer, reader: int, open_page: OpenPage
+) -> None:
+    images = served.study / "images"
+    images.rename(served.study / "away")
+    try:
+        page = open_page(reader, ready=False)
+        notice = page.wait_for(_NOTICE)
+        assert notice == "The image cannot be read. Please tell the person who runs the study."
+        assert page.evaluate(_STATUS) == "Trying again …"
+    finally:
+        (served.study / "away").rename(images)
+    page.wait_for(f"{_ENABLED} && ({_NOTICE}) === ''")
 
 
 def test_two_tabs_do_not_overwrite_each_other_silently(served: StudyServer, reader: int, open_page: OpenPage) -> None:

@@ -18,6 +18,7 @@ from emixer.reader_study.folder import StudyFolder
 from emixer.reader_study.store import Store
 from emixer.stages.study import make as study_make
 from tests.reader_study.study_server import StudyServer, rating
+from tests.served import READY_S
 
 
 def pair_of(served: StudyServer, reader: int, index: int = 0) -> str:
@@ -193,6 +194,25 @@ def _kill_it_while_four_readers_score(server: StudyServer) -> None:
     for reader, position in acknowledged:
         pair = server.ask(f"/api/pairs/{places[reader][position]}", tokens[reader]).json
         assert pair["rating"]["image"] == 1 + position % 10
+
+
+def test_terminated_server_leaves_all_scores_in_the_database_and_no_lock(
+    study_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    folder = study_make.run(study_config(tmp_path / "study")).folder
+    server = StudyServer(folder)
+    assert server.ask(f"{pair_of(server, 0)}/rating", server.tokens[0], rating(8)).status == 200
+    process = server.process
+    assert process is not None
+    process.terminate()
+    out, errors = process.communicate(timeout=READY_S)
+    assert (process.returncode, errors) == (0, "")
+    assert "Stopped. 1 of " in out
+    assert not [path.name for path in folder.iterdir() if path.name == ".lock" or "-wal" in path.name]
+    copied = tmp_path / "scores.sqlite"
+    copied.write_bytes((folder / "scores.sqlite").read_bytes())
+    with closing(sqlite3.connect(copied)) as database:
+        assert database.execute("SELECT image FROM ratings").fetchall() == [(8,)]
 
 
 def test_full_disk_is_reported_and_loses_nothing(

@@ -8,9 +8,10 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from emixer.errors import RunFolderError
-from emixer.reader_study.folder import KeyEntry
+from emixer.reader_study.folder import KeyEntry, StudyFacts
 from emixer.reader_study.rating import Rating
 from emixer.reader_study.ratings import Ratings, read_ratings
+from emixer.reader_study.report import Report
 from emixer.reader_study.statistics import summarize
 from emixer.reader_study.store import Showing
 
@@ -98,6 +99,24 @@ def test_intervals_reflect_differences_between_three_or_more_readers() -> None:
     assert width(many(4, 30, spread=3.0), "image/difference") < 0.3 * width(many(4, 30, spread=3.0), "image/real")
     # with two readers they cannot be estimated
     assert width(many(2, 30, spread=3.0), "image/real") < 0.5
+
+
+def test_share_of_real_pairs_does_not_vary_between_resamples() -> None:
+    key, shown = {}, []
+    for n in range(12):
+        key[f"r{n}"], key[f"s{n}"] = KeyEntry("real", "Edema", (), n, n), KeyEntry("synthetic", "Edema", (), n, n)
+    for reader in ("one", "two"):  # everything is taken for real
+        shown += showings(reader, *((item, said(5)) for item in key))
+    figure = summarize(read_ratings(shown, key), resamples=200)["right/all"]
+    assert (figure.low, figure.value, figure.high) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_report_says_what_blind_guessing_gets_right_only_where_it_does() -> None:
+    half = "Half of the pairs are real"
+    facts = StudyFacts("id", "Study", 32, 2, 1, 2, {"Edema": 1, "Mass": 1}, 0, "shards", "pairs", "test", ("A",), "1")
+    for ratings, is_half in ((two_readers(), False), (many(2, 6, 0.0), True)):
+        report = Report(facts, ratings, summarize(ratings, resamples=20))
+        assert [half in text for text in (report.markdown(), report.latex())] == [is_half, is_half]
 
 
 def test_interval_of_the_difference_separates_a_gap_from_none() -> None:

@@ -21,13 +21,14 @@ from emixer.cli.study import command
 from emixer.config import Config
 from emixer.data.text import detokenize
 from emixer.errors import EmixerError
-from emixer.files import alone_in
+from emixer.files import alone_at, alone_in
 from emixer.reader_study.folder import StudyFolder
 from emixer.reader_study.rating import Rating
 from emixer.reader_study.store import Store
 from emixer.stages.study import make as study_make
 from emixer.stages.study import report as study_report
 from emixer.stages.study import serve as study_serve
+from emixer.stages.study.plan import StudyPlan
 from tests.answers import answer_of
 from tests.reader_study.conftest import MakeDataset
 
@@ -194,6 +195,82 @@ def test_dry_run_says_what_would_be_drawn_and_writes_nothing(
     assert not folder.exists()
     study_make.run(study_config(folder))
     assert "0 scores are in" in study_serve.describe(study_config(folder))
+
+
+def test_study_made_meanwhile_by_another_process_is_not_replaced(
+    study_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[study_make.MadeStudy] = []
+    plan = study_make.study_plan
+
+    def plan_and_be_overtaken(config: Config) -> StudyPlan:
+        found = plan(config)
+        monkeypatch.setattr(study_make, "study_plan", plan)
+        made.append(study_make.run(config))
+        return found
+
+    monkeypatch.setattr(study_make, "study_plan", plan_and_be_overtaken)
+    with pytest.raises(EmixerError, match="holds a study already"):
+        study_make.run(study_config(tmp_path / "study"))
+    assert StudyFolder.open(made[0].folder).facts == made[0].facts
+    with alone_at(tmp_path / "other", "study make"), pytest.raises(EmixerError, match="Another `emixer study make`"):
+        study_make.run(study_config(tmp_path / "other"))
+    assert [path.name for path in tmp_path.iterdir()] == ["study"], "no lock is left either"
+
+
+def test_what_a_report_tells_of_single_pairs_is_readable_by_the_owner_only(
+    study_config: MakeConfig, tmp_path: Path
+) -> None:
+    study = StudyFolder.open(study_make.run(study_config(tmp_path / "study", readers=1)).folder)
+    score_all(study)
+    out = study_report.run(study_config(study.path, resamples=20)).out
+    for path in (out / "study.md", out / "ratings.csv", study.scores):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def _saved_by_a_spreadsheet(text: str) -> bytes:
+    return text.replace("\n", "\r\n").encode("utf-8-sig")
+
+
+def _separated_by_semicolons(text: str) -> bytes:
+    return text.replace(",", ";").encode()
+
+
+def _of_another_encoding(text: str) -> bytes:
+    return text.encode("utf-16")
+
+
+def _without_a_token(text: str) -> bytes:
+    return f"{text}reader-9\n".encode()
+
+
+def test_links_are_written_from_what_a_spreadsheet_saved(study_config: MakeConfig, tmp_path: Path) -> None:
+    study = StudyFolder.open(study_make.run(study_config(tmp_path / "study", readers=2)).folder)
+    readers, address = study.path / "readers.csv", "http://a/"
+    text = readers.read_text()
+    expected = text.replace("token", "link").replace(",", ",http://a/#").replace("http://a/#link", "link")
+    for content in (text.encode(), _saved_by_a_spreadsheet(text)):
+        readers.write_bytes(content)
+        links = study_serve._write_links(study, address)
+        assert links is not None
+        assert links.read_text() == expected
+
+
+@pytest.mark.parametrize(
+    ("saved", "expected"),
+    [
+        (_separated_by_semicolons, "readers.csv has no column reader and no column token"),
+        (_of_another_encoding, "readers.csv cannot be read as CSV in UTF-8"),
+        (_without_a_token, "readers.csv has no token of reader-9"),
+    ],
+)
+def test_readers_that_cannot_be_read_are_not_served(
+    saved: Callable[[str], bytes], expected: str, study_config: MakeConfig, tmp_path: Path
+) -> None:
+    folder = study_make.run(study_config(tmp_path / "study", readers=2)).folder
+    (folder / "readers.csv").write_bytes(saved((folder / "readers.csv").read_text()))
+    with pytest.raises(EmixerError, match=f"{expected}.* Put back what `emixer study make` wrote"):
+        study_serve._write_links(StudyFolder.open(folder), "http://a/")
 
 
 Break = Callable[[Path, dict[str, Any], MakeDataset], None]

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "on-gpu"
 
@@ -47,6 +48,14 @@ def test_a_late_step_is_stopped_with_what_it_started_and_the_next_ones_run(on_gp
     assert "| broken | failed with exit status 3 |" in summary
     assert "| batch | images_per_s | failed |\n| --- | --- | --- |\n| 1 | 2.5 |  |\n|  |  | why |" in summary
     assert json.loads((tmp_path / "summary.json").read_text())["good"] == json.loads(rows)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_nothing_is_measured_as_if_there_were_one(tmp_path: Path) -> None:
+    found = subprocess.run([sys.executable, SCRIPT, "--out", tmp_path], capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert "sees no GPU" in found.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def _is_running(process: int) -> bool:

@@ -171,6 +171,23 @@ def test_page_and_figures_hold_training_data_only_on_request(found: AuditResult,
     assert shown.content["images"] == found.content["images"], "the same, from what was kept"
 
 
+def test_page_marks_and_warns_of_rows_whose_report_alone_is_a_copy(shards: Path, ray_cluster: None) -> None:
+    told, of_train = reports(NUM_TEST, seed=2), reports(NUM_TRAIN, seed=0)
+    told[::2] = of_train[: len(told[::2])]
+    dataset = write_dataset(shards.parent / "told", images(NUM_TEST, seed=2), told)
+    result = audit.run(config(shards, dataset, audit__pairs=100))
+    content = result.content
+    assert content["images"]["copies"] == 0
+    closest, told_of = content["closest"], reasons(result)
+    assert all(pair["flagged"] == (pair["index"] in told_of) for pair in closest)
+    copies = [pair["index"] for pair in closest if pair["copy"]]
+    assert len(copies) > 20
+    assert all(row % 2 == 0 for row in copies)
+    page = (result.out / "audit.html").read_text()
+    assert all(f"<h3>Row {row}: a copy</h3>" in page for row in copies)
+    assert "A copy shows what the training image or its report shows: treat this page as" in page
+
+
 def test_held_out_pairs_pass(shards: Path, ray_cluster: None) -> None:
     clean = write_dataset(shards.parent / "clean", images(NUM_TEST, seed=2), reports(NUM_TEST, seed=2))
     result = audit.run(config(shards, clean))

@@ -64,7 +64,9 @@ def test_file_states_its_facts_and_its_evaluation_is_written(trained: Path) -> N
     measured = [line for line in RunFolder(trained.parent).metrics() if "validation/auc" in line]
     assert [line["images"] for line in measured] == [96, 192]
     best = max(line["validation/auc"] for line in measured)
-    assert evaluation["validate"]["mean"]["auc"] == pytest.approx(best, abs=1e-6), "the best encoder is the one kept"
+    mean = evaluation["validate"]["mean"]
+    assert mean["auc"] == pytest.approx(best, abs=1e-6), "the best encoder is the one kept"
+    assert set(mean) == {"auc", "low", "high"}, "no images are the mean's own, to be counted"
 
 
 def times(run: Path) -> dict[Path, int]:

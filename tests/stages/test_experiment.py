@@ -13,7 +13,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +31,7 @@ from emixer.data.loader import fixed_binary_view
 from emixer.data.pair_table import read_real
 from emixer.data.schema import ShardInfo, read_shard_info
 from emixer.data.shards import ShardSet, write_shard
-from emixer.errors import DivergenceError, EmixerError, RunFolderError, StorageError, UnfinishedError
+from emixer.errors import DivergenceError, EmixerError, RunFolderError, ShardError, StorageError, UnfinishedError
 from emixer.evaluation.features import FeatureExtractor
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
 from emixer.files import alone_in, sha256_of
@@ -41,8 +42,11 @@ from emixer.models.encoder_weights import save_encoder_weights
 from emixer.run_folder import RunFolder
 from emixer.stages import experiment
 from emixer.stages.experiment import plan
-from emixer.stages.experiment.figures import alike
+from emixer.stages.experiment.cell import Generated
+from emixer.stages.experiment.figures import alike, draw_figures
+from emixer.stages.experiment.plan import Experiment
 from tests.answers import answer_of
+from tests.stages.unlabelled import remove_labels
 
 pytestmark = [pytest.mark.long, pytest.mark.ray]
 
@@ -321,6 +325,16 @@ def test_figures_are_real_and_generated_samples_as_png_and_pdf(ray_cluster: None
     drawn = [path.read_bytes() for path in result.paths]
     experiment.run(wanted)
     assert [path.read_bytes() for path in result.paths] == drawn, "the same pictures are the same files"
+
+
+def test_figures_without_labels_are_refused_with_what_this_command_can_do(
+    config: Config, make_shards: MakeShards, tmp_path: Path
+) -> None:
+    shards = make_shards(tmp_path, test=16)
+    remove_labels(shards, "test")
+    given = SimpleNamespace(config=config, shards=ShardSet.open(shards), generators=("emixer",))
+    with pytest.raises(ShardError, match=r"test split of .* has labels.* Ingest with label columns\.$"):
+        draw_figures(cast(Experiment, given), Generated(tmp_path, (), tmp_path))
 
 
 def test_real_images_are_matched_to_generated_ones_by_labels() -> None:

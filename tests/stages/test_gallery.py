@@ -1,23 +1,22 @@
 """Tests of the gallery stage and its command."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
 from emixer.cli.gallery import command
 from emixer.config import load_config
-from emixer.data.schema import ShardInfo, read_shard_info
+from emixer.data.labels import LabelPolicy
+from emixer.data.schema import ShardInfo
 from emixer.data.shards import ShardSet, shard_name, write_shard
 from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
 from emixer.errors import CheckpointError, ConfigError, RunFolderError, ShardError, StorageError
-from emixer.files import sha256_of, write_json
+from emixer.files import write_json
 from emixer.gallery.page import Pair
 from emixer.gallery.real_pairs import read_real_pairs
 from emixer.gallery.sample_grid import draw_images
@@ -25,6 +24,7 @@ from emixer.generation import load
 from emixer.run_folder import RunFolder
 from emixer.stages import gallery, generate
 from tests.answers import answer_of
+from tests.stages.unlabelled import remove_labels
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_generated_pairs_are_shown_next_to_real_ones_with_the_same_labels(
     assert str(out) in str(result)
     assert answer_of(result)["figures"] == {"pairs": 5, "shows_real_pairs": True, "bytes": out.stat().st_size}
     html = out.read_text()
-    real = read_real_pairs(ShardSet.open(tiny_shards), "validate", 5, uncertain_is=0)
+    real = read_real_pairs(ShardSet.open(tiny_shards), "validate", 5, LabelPolicy("zeros", "zeros"), "")
     pairs = load(tiny_run).sample(labels=real.labels_NY, seed=3)
     for image_HW in [*real.images_NHW, *pairs.images]:
         assert Pair(image_HW, "").uri in html
@@ -163,14 +163,7 @@ def test_held_out_images_without_labels_are_no_pairs_to_show(
     tiny_run: Path, make_shards: Callable[..., Path], tmp_path: Path
 ) -> None:
     shards = make_shards(tmp_path / "shards", train=16, validate=16)
-    path, manifest = shards / shard_name("validate", 0), json.loads((shards / "manifest.json").read_text())
-    table = pq.read_table(path)
-    place = table.schema.get_field_index("labels")
-    unlabelled = pa.nulls(table.num_rows, table.schema.field(place).type)
-    write_shard(path, table.set_column(place, table.schema.field(place), unlabelled), read_shard_info(path), 16)
-    listed = next(shard for shard in manifest["shards"] if shard["split"] == "validate")
-    listed |= {"num_bytes": path.stat().st_size, "sha256": sha256_of(path)}
-    write_json(shards / "manifest.json", manifest)
+    remove_labels(shards, "validate")
     with pytest.raises(ShardError, match=r"No image in the validate split of .* has labels.*--real false"):
         gallery.run(load_config(extra={"gallery.run": tiny_run, "data.shards": shards, "gallery.out": tmp_path / "p"}))
 

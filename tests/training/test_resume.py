@@ -101,6 +101,21 @@ def test_learning_rate_schedule_of_the_report_decoder_leaves_the_others_alone(
     assert {rate["image"] for rate in rates} == {1e-3}
 
 
+def test_schedule_of_a_report_decoder_that_rests_at_first_begins_when_its_training_does(
+    tiny_config: Config, tmp_path: Path, train_locally: Train
+) -> None:
+    """SM-GAN, 32 images a step: four steps of images, then four of words."""
+    settings = {"model.kind": "smgan", "model.decoder_share": 0.5, "optim.lr_report_decoder": 1e-3, "train.images": 256,
+                "optim.warmup_images_report_decoder": 64, "optim.decay_report_decoder": True}  # fmt: skip
+    state = train_locally(with_overrides(tiny_config, settings), tmp_path / "run").states[0]
+    rates = []
+    for state.iteration in range(4, 8):
+        state.follow_schedule()
+        rates += [group["lr"] for group in state.generator_optimizer.param_groups if group["name"] == "report"]
+    full = [1 - 0.95 * share for share in (0, 0.25, 0.5, 0.75)]
+    assert rates == pytest.approx([1e-3 * rate for rate in (0.5 * full[0], *full[1:])])
+
+
 def test_adaptive_augmentation_resumes_exactly(tiny_config: Config, tmp_path: Path, train_locally: Train) -> None:
     settings = {"loss.augment": ["translation"], "loss.augment_target": 0.01, "loss.augment_images": 400}
     config = with_overrides(tiny_config, settings)

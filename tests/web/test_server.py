@@ -1,5 +1,6 @@
 """The serving base, tested on a minimal page."""
 
+import asyncio
 import http.client
 import logging
 import os
@@ -7,16 +8,19 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from emixer.errors import ConfigError
 from emixer.web.access import bearer_token, digest_of, link, new_token
 from emixer.web.headers import SecurityHeaders, content_policy
+from emixer.web.requests import RefusedError, read_body
 from emixer.web.server import address_in_words, bound_socket, is_loopback, serve
 
 
@@ -28,7 +32,8 @@ def _uvicorns_logger_as_before() -> Iterator[None]:
     logger.setLevel(level)
 
 
-def test_application_is_served_until_the_process_is_interrupted() -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_application_is_served_until_the_process_is_interrupted(ending: signal.Signals) -> None:
     async def hello(request: object) -> PlainTextResponse:
         return PlainTextResponse("hello")
 
@@ -43,17 +48,30 @@ def test_application_is_served_until_the_process_is_interrupted() -> None:
         answer = connection.getresponse()
         answers.append((answer.status, answer.read(), answer.headers["Content-Security-Policy"]))
         connection.close()
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), ending)
 
+    handler = signal.getsignal(signal.SIGTERM)
     port = bound.getsockname()[1]
     assert address_in_words(bound, "127.0.0.1") == f"http://127.0.0.1:{port}/"
     thread = threading.Thread(target=ask_and_end)
     serve(app, bound, ready=thread.start)
     thread.join()
     assert answers == [(200, b"hello", policy)]
+    assert signal.getsignal(signal.SIGTERM) == handler
     with socket.socket() as free:  # the port is free again
         free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         free.bind(("127.0.0.1", port))
+
+
+def test_connection_lost_within_a_request_is_a_refusal_without_a_traceback() -> None:
+    messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    with pytest.raises(RefusedError, match="connection was lost") as refused:
+        asyncio.run(read_body(Request({"type": "http", "method": "POST", "headers": []}, receive)))
+    assert refused.value.status == 400
 
 
 def test_port_in_use_is_an_error_with_what_to_do() -> None:

@@ -82,11 +82,6 @@ class Chest:
         y = np.linspace(0, self.anatomy.lung_height, 200, dtype=np.float32)
         return 2 * float(self.anatomy.lung_wall(y).max())
 
-    def visible_lung(self) -> Plane:
-        """0..1: where aerated lung shows (H, W): inside the pleura, above the dome, outside the mediastinum."""
-        inside = self.canvas.edge(self.wall_distance) * self.canvas.edge(self.diaphragm_distance)
-        return np.asarray(inside * (1 - np.clip(self.mediastinum / 5, 0, 1)), dtype=np.float32)
-
     def _across(self) -> Plane:
         x, y = self.canvas.x_coarse, self.canvas.y_coarse
         wall = np.maximum(self.anatomy.lung_wall(y), 0.5)

@@ -21,9 +21,6 @@ from emixer.data.phantom.findings import (
 )
 from emixer.data.phantom.vessels import hilum, lung_tree
 
-_TISSUE = 0.75
-"""Tissue that replaces one cm of aerated lung adds this many cm of water to the path."""
-
 
 @dataclass
 class Lung:

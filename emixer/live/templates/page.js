@@ -15,6 +15,7 @@ async function ask(path, wish) {
   });
   if (answer.ok) return answer;
   const said = await answer.json().catch(() => ({}));
+  if (!said.message && answer.status === 500) throw new Error("The server failed. Its terminal says why: please tell the person who runs it.");
   throw new Error(said.message ?? `The server cannot be reached: a proxy in front of it answered ${answer.status}. It may have been ended, ` +
     "or takes longer than the proxy waits.");
 }

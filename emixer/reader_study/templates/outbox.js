@@ -44,6 +44,7 @@ class Drawer {
 class Outbox {
   static RETRY_MS = [500, 1000, 2000, 4000, 8000];
   static ABANDONED_MS = 60000; // after which a closed tab's ratings are taken over
+  static FINAL = [413, 422]; // answers by which the server refuses a rating for good: too long, not complete
 
   // send(entry): promise of the server's answer; onChange(waiting, message); onSaved(entry, answer); onRefused(entry, text)
   constructor(drawer, { send, onChange, onSaved, onRefused }) {
@@ -107,7 +108,8 @@ class Outbox {
     try {
       answer = await this.send(entry);
     } catch (error) {
-      if (!error.status || error.status >= 500 || error.status === 429) return error.status ? error.message : "offline";
+      // only what is wrong with the rating itself is final; a link, a study or a proxy may be right again later
+      if (!Outbox.FINAL.includes(error.status)) return error.status ? error.message : "offline";
       this.drawer.remove(entry.request);
       this.onRefused(entry, error.message);
       return "";

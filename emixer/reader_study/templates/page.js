@@ -35,7 +35,9 @@ let places = [];
 let index = 0;
 let drafts = null;
 let outbox = null;
-let troubled = false; // whether the notice explains why scores are waiting
+let shown = null; // the loaded pair that the form is about
+let outage = ""; // why scores are waiting or a pair cannot be loaded; ends by itself
+const notices = []; // what the reader has to close
 
 async function start() {
   let study;
@@ -44,7 +46,7 @@ async function start() {
     study = await (await ask("study")).json();
   } catch (error) {
     if (error.status && error.status < 500) return showProblem(error.message);
-    say("No connection to the server. Trying again …", "waiting");
+    showTrying(error);
     return setTimeout(start, RETRY_MS);
   }
   places = study.places;
@@ -82,6 +84,7 @@ async function go(to) {
   byId("done").hidden = true;
   byId("reading").hidden = false;
   showProgress();
+  shown = null;
   viewer.show(null);
   byId("report").textContent = "";
   byId("answers").inert = true;
@@ -91,17 +94,18 @@ async function go(to) {
   } catch (error) {
     if (index !== to) return;
     if (error.status && error.status < 500) return showProblem(error.message);
-    say("No connection to the server. Trying again …", "waiting");
+    showTrying(error);
     setTimeout(() => index === to && go(to), RETRY_MS);
     return;
   }
   if (index !== to) return;
+  shown = pair;
   places[to].version = Math.max(places[to].version, pair.version);
   viewer.show(pair.image);
   byId("report").textContent = pair.report || "This report is empty.";
   byId("report").classList.toggle("empty", !pair.report);
   byId("report").scrollTop = 0;
-  form.fill(drafts.get(place) ?? outbox.newest(place) ?? pair.rating);
+  form.fill(draftOf(places[to]) ?? outbox.newest(place) ?? pair.rating);
   byId("answers").inert = false;
   showWaiting(outbox.waiting().length, "");
   forget(to);
@@ -121,19 +125,28 @@ async function save() {
     say("Please fill in the marked rows.", "waiting");
     return;
   }
-  const at = places[index];
-  const rating = form.value();
-  const pair = await loaded.get(at.place);
-  const before = outbox.newest(at.place) ?? pair.rating;
-  if (!same(rating, before)) {
-    pair.rating = rating;
-    at.waiting = true;
-    drafts.remove(at.place);
-    outbox.put(at.place, rating, at.version);
-  }
+  putRating();
   const next = index + 1 < places.length ? index + 1 : firstOpen();
   if (firstOpen() < 0 && (index + 1 === places.length || next < 0)) return showDone();
   await go(next);
+}
+
+// back or forward: a score that was saved before is not left changed and unsent
+function move(step) {
+  if (!places[index + step]) return;
+  if (shown && isScored(places[index]) && !form.missing().length) putRating();
+  go(index + step);
+}
+
+function putRating() {
+  const at = places[index];
+  const rating = form.value();
+  const before = outbox.newest(at.place) ?? shown.rating;
+  drafts.remove(at.place);
+  if (same(rating, before)) return;
+  shown.rating = rating;
+  at.waiting = true;
+  outbox.put(at.place, rating, at.version);
 }
 
 const same = (a, b) => b && Object.keys(a).every((name) => a[name] === b[name]);
@@ -149,6 +162,8 @@ function onSaved(entry, answer) {
   const at = byPlace(entry.place);
   at.version = Math.max(at.version ?? 0, answer.version);
   at.waiting = outbox.newest(entry.place) !== undefined;
+  const draft = drafts.get(entry.place);
+  if (draft) drafts.put(entry.place, { ...draft, version: at.version }); // begun after this rating was given
   showProgress();
   if (answer.replaced) {
     const { image, report, agreement, guess } = answer.replaced;
@@ -159,22 +174,42 @@ function onSaved(entry, answer) {
 }
 
 function onRefused(entry, message) {
-  byPlace(entry.place).waiting = false;
+  const at = byPlace(entry.place);
+  at.waiting = outbox.newest(entry.place) !== undefined;
+  if (!at.waiting) {
+    // so that saving again sends it again
+    if (!drafts.get(entry.place)) drafts.put(entry.place, { version: at.version, rating: entry.rating });
+    loaded.get(entry.place)?.then((pair) => (pair.rating = null), () => {});
+  }
   showProgress();
-  notify(`The scores of pair ${places.indexOf(byPlace(entry.place)) + 1} were not saved. ${message}`);
+  notify(`The scores of pair ${places.indexOf(at) + 1} were not saved. ${message}`);
 }
 
 function keepDraft() {
-  if (drafts && !byId("answers").inert) drafts.put(places[index].place, form.value());
+  const { place, version } = places[index] ?? {};
+  if (drafts && !byId("answers").inert) drafts.put(place, { version, rating: form.value() });
+}
+
+// none if another tab or device has saved a newer version since
+function draftOf({ place, version }) {
+  const draft = drafts.get(place);
+  if (draft && draft.version >= version) return draft.rating;
+  drafts.remove(place);
 }
 
 function showWaiting(count, message) {
-  if (!count && troubled) byId("notice").hidden = true;
-  troubled = Boolean(count) && (troubled || !["", "again", "offline"].includes(message));
+  byId("all-sent").hidden = Boolean(count);
+  byId("not-sent").hidden = !count;
+  if (!count) showOutage("");
+  else if (!["", "again", "offline"].includes(message)) showOutage(message);
   if (!count) return say(places.some((place) => place.version) ? "All scores saved" : "");
   if (!message) return say("Saving …");
   say(`${count} ${count === 1 ? "score" : "scores"} kept here, to be sent`, "waiting");
-  if (troubled && message !== "again") notify(message);
+}
+
+function showTrying(error) {
+  say(error.status ? "Trying again …" : "No connection to the server. Trying again …", "waiting");
+  if (error.status) showOutage(error.message);
 }
 
 function showProgress() {
@@ -211,13 +246,30 @@ function say(text, kind = "") {
 }
 
 function notify(text) {
-  byId("notice-text").textContent = text;
-  byId("notice").hidden = false;
+  notices.push(text);
+  showNotices();
+}
+
+function showOutage(text) {
+  outage = text;
+  showNotices();
+}
+
+function showNotices() {
+  const texts = [...notices, outage].filter(Boolean);
+  const shownTexts = [...byId("notice-text").children].map((line) => line.textContent);
+  byId("notice").hidden = !texts.length;
+  if (texts.join("\n") === shownTexts.join("\n")) return; // screen readers say again what is put in again
+  byId("notice-text").replaceChildren(...texts.map((text) => Object.assign(document.createElement("p"), { textContent: text })));
+}
+
+function closeNotices() {
+  notices.length = 0;
+  showOutage("");
 }
 
 const brighten = (step) => viewer.setWindow(viewer.window, viewer.level - step);
 const sharpen = (factor) => viewer.setWindow(viewer.window * factor, viewer.level);
-const move = (step) => places[index + step] && go(index + step);
 const KEYS = {
   r: () => form.set("guess", "real"),
   s: () => form.set("guess", "synthetic"),
@@ -263,6 +315,7 @@ function press(event) {
 
 addEventListener("keydown", press);
 addEventListener("hashchange", () => location.reload());
+addEventListener("beforeunload", (event) => outbox?.waiting().length && event.preventDefault());
 byId("answers").addEventListener("submit", (event) => event.preventDefault());
 byId("save").addEventListener("click", (event) => event.detail < 2 && save()); // ignore a double click's second
 byId("back").addEventListener("click", () => move(-1));
@@ -270,7 +323,7 @@ byId("forward").addEventListener("click", () => move(1));
 byId("review").addEventListener("click", () => go(0));
 byId("open-help").addEventListener("click", () => byId("help").showModal());
 byId("help").addEventListener("close", () => byId("canvas").focus());
-byId("close-notice").addEventListener("click", () => (byId("notice").hidden = true));
+byId("close-notice").addEventListener("click", closeNotices);
 byId("zoom-in").addEventListener("click", () => viewer.zoom(1.25));
 byId("zoom-out").addEventListener("click", () => viewer.zoom(0.8));
 byId("invert").addEventListener("click", () => viewer.invert());

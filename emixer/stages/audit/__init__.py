@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from emixer import files
-from emixer.audit.measured import Network
 from emixer.audit.page import render
 from emixer.config import Config
 from emixer.data.collection import identify
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError
+from emixer.evaluation.features import Network
 from emixer.generation.card import state_audit
 from emixer.generation.manifest import AUDIT_FOLDER, read_finished_manifest
 from emixer.generation.trained_model import TrainedModel, read_trained_model

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from emixer.audit.control import least_control
 from emixer.audit.matching import Matches, Side
-from emixer.audit.measured import ImageFile, Measured, Network
+from emixer.audit.measured import ImageFile, Measured
 from emixer.audit.work import Search, Share, match_all, measure_all
 from emixer.config import Config
 from emixer.config.audit import AuditConfig
@@ -18,6 +18,7 @@ from emixer.config.model import ChestEncoderConfig
 from emixer.data.collection import identify
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
+from emixer.evaluation.features import Network
 from emixer.models.encoder_facts import read_encoder_facts
 from emixer.progress import Progress
 from emixer.ray_session import capacity

@@ -24,12 +24,12 @@ from emixer.audit.images import (
     share_of,
 )
 from emixer.audit.matching import Matches, Side
-from emixer.audit.measured import Network
 from emixer.audit.membership import member_area
 from emixer.audit.verdict import checks, verdict
 from emixer.audit.work import Search
 from emixer.config import Config
 from emixer.data.loader import fixed_binary_view
+from emixer.evaluation.features import Network
 from emixer.evaluation.spread import spread_rows
 from emixer.generation.trained_model import TrainedModel
 from emixer.stages.audit.attributes import attribute_figures
@@ -99,11 +99,11 @@ def findings(config: Config, audited: Audited) -> tuple[dict[str, Any], Closest]
     )
     found = checks(images, reports.figures, reports.traces, membership, level, attributes)
     reasons = {f"image_{space}": near.spaces[space].flagged for space in SPACES} | reports.reasons
-    flagged = any_of(list(reasons.values()))
+    flagged, copies = any_of(list(reasons.values())), near.copies | reports.copies
     index_N = audited.generated.index()
     content = {
         "verdict": verdict(found),
-        "summary": " ".join([_summary(flagged, near.copies | reports.copies), *reports.remarks]),
+        "summary": " ".join([_summary(flagged, copies), *reports.remarks]),
         "checks": [check.to_json() for check in found],
         "false_alarm": config.audit.false_alarm,
         "level": level,
@@ -124,7 +124,7 @@ def findings(config: Config, audited: Audited) -> tuple[dict[str, Any], Closest]
             "index": int(index_N[row]), "pixel_distance": float(distances.generated_to_train.pixel_distance[row]),
             "feature_distance": float(distances.generated_to_train.feature_distance[row]),
             "closeness": float(near.closeness_N[row]), "nearest_by": space,
-            "flagged": bool(near.flagged[row]), "copy": bool(near.copies[row]),
+            "flagged": bool(flagged[row]), "copy": bool(copies[row]),
         }
         for row, space in zip(closest.rows, closest.spaces, strict=True)
     ]  # fmt: skip

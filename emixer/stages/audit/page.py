@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from emixer.audit.images import SPACES
 from emixer.audit.page import AuditPage, CheckRow, ClosePair, Table
 from emixer.config import Config
 from emixer.data.loader import fixed_binary_view
+from emixer.data.parquet_rows import rows_of
+from emixer.data.row_groups import unreadable_shard
 from emixer.gallery.page import Facts, Pair
 from emixer.generation.stored_pairs import read_stored_pairs
 from emixer.stages.audit.findings import Audited, Closest
@@ -50,32 +51,26 @@ def _pairs(config: Config, audited: Audited, listed: Sequence[Mapping[str, Any]]
     made = audited.generated
     names = [file.path.relative_to(made.dataset).as_posix() for file in made.files]
     stored = read_stored_pairs(made.dataset, names, audited.labels, closest.rows.tolist())
+    train_rows = closest.train_rows.tolist()
+    of_train = _real_pairs(audited.train, train_rows) if config.audit.show_real else [None] * len(train_rows)
     pairs = []
-    for place, (entry, train_row) in enumerate(zip(listed, closest.train_rows.tolist(), strict=True)):
+    for place, (entry, real) in enumerate(zip(listed, of_train, strict=True)):
         mark = "a copy" if entry["copy"] else "flagged" if entry["flagged"] else "not flagged"
         note = (
             f"closeness {entry['closeness']:.2f} by {entry['nearest_by']}; distance {entry['pixel_distance']:.3f} by "
             f"pixels, {entry['feature_distance']:.3g} by features"
         )
-        real = _real_pair(audited.train, train_row) if config.audit.show_real else None
         generated = Pair(stored.images_NHW[place], stored.reports[place])
         pairs.append(ClosePair(f"Row {entry['index']:,}: {mark}", note, generated, real))
     return pairs
 
 
-def _real_pair(side: RealSide, row: int) -> Pair:
-    for file in side.files:
-        if row < file.num_rows:
-            break
-        row -= file.num_rows
-    with pq.ParquetFile(file.path) as parquet:
-        group = 0
-        while row >= parquet.metadata.row_group(group).num_rows:
-            row -= parquet.metadata.row_group(group).num_rows
-            group += 1
-        table = parquet.read_row_group(group, columns=["image", "report"]).slice(row, 1)
-    image = fixed_binary_view(table["image"], np.uint8, (file.side_px, file.side_px))[0]
-    return Pair(np.array(image), table["report"][0].as_py() or "")
+def _real_pairs(side: RealSide, rows: Sequence[int]) -> list[Pair]:
+    """Raises ShardError when a file is damaged."""
+    table = rows_of([file.path for file in side.files], ["image", "report"], rows, unreadable_shard)
+    side_px = side.files[0].side_px
+    images_NHW = fixed_binary_view(table["image"], np.uint8, (side_px, side_px))
+    return list(map(Pair, images_NHW, table["report"].fill_null("").to_pylist()))
 
 
 def _distances(content: Mapping[str, Any]) -> Table:

@@ -90,5 +90,5 @@ def _one_a_study(side: RealSide) -> Rows:
 
 
 def _together(parts: list[Shared]) -> Shared:
-    names = ("shared_N", "identifying_N", "longest_N", "owner_N")
+    names = ("shared_N", "identifying_N", "longest_N")
     return Shared(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

@@ -19,7 +19,7 @@ from emixer.data.collection import Collection
 from emixer.data.labels import LabelPolicy
 from emixer.data.loader import HostBatch, WindowReader, open_windows
 from emixer.data.shards import ShardSet
-from emixer.evaluation.auc_table import MIN_IMAGES, AucTable, auc_table
+from emixer.evaluation.auc_table import AucTable, auc_table, measurable
 from emixer.evaluation.label_faithfulness import area_under_roc
 from emixer.models.encoder_facts import WEIGHTS_NAME, EncoderFacts
 from emixer.models.encoder_weights import save_encoder_weights
@@ -76,10 +76,9 @@ class _Splits:
         known_NY = ~labels_NY.isnan()
         loss = functional.binary_cross_entropy_with_logits(logits_NY[known_NY], labels_NY[known_NY])
         area_Y = area_under_roc(logits_NY, labels_NY)
-        enough_Y = ((labels_NY == 1).sum(0) >= MIN_IMAGES) & ((labels_NY == 0).sum(0) >= MIN_IMAGES)
         each = {
             f"auc/{name}": area.item()
-            for name, area, enough in zip(state.label_names, area_Y, enough_Y, strict=True)
+            for name, area, enough in zip(state.label_names, area_Y, measurable(labels_NY), strict=True)
             if enough
         }
         return {"loss": loss.item(), **({"auc": sum(each.values()) / len(each)} if each else {}), **each}

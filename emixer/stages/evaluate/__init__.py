@@ -31,7 +31,7 @@ from emixer.data.shards import ShardSet
 from emixer.data.text import detokenize
 from emixer.errors import ConfigError, ShardError
 from emixer.evaluation.chexbert import CONDITIONS, Chexbert, check_chexbert
-from emixer.evaluation.features import RANDOM_NAME, RANDOM_PX, FeatureExtractor, Features
+from emixer.evaluation.features import FeatureExtractor, Features, Network
 from emixer.evaluation.image_metrics import LabelledImages, image_figures, label_distances
 from emixer.evaluation.label_faithfulness import EncoderJudge, Judge, LabelJudge
 from emixer.evaluation.outside_features import check_inception, check_rad_dino, inception, rad_dino
@@ -88,12 +88,18 @@ class EvaluateResult(StageResult):
 
 @dataclass(frozen=True)
 class _Network:
-    """A feature network, not yet loaded. identity: of its weights and preprocessing."""
+    """A feature network, ours or another's, not yet loaded. identity: of its weights and preprocessing."""
 
     name: str
     identity: str
     resized: str
     make: Callable[[torch.device], Features]
+
+    @classmethod
+    def of(cls, encoder: ChestEncoderConfig | None) -> "_Network":
+        """The network of a chest encoder, or the random one."""
+        network = Network(encoder)
+        return cls(network.name, network.identity, network.resized, network.load)
 
 
 @dataclass(frozen=True)
@@ -281,8 +287,8 @@ def _networks(config: Config) -> list[_Network]:
     found: list[_Network] = []
     encoder = settings.encoder or config.validation.encoder
     if encoder is not None:
-        found.append(_of_encoder(encoder))
-    found.append(_Network(RANDOM_NAME, f"{RANDOM_NAME}/1", f"bilinear to {RANDOM_PX} px", FeatureExtractor.random))
+        found.append(_Network.of(encoder))
+    found.append(_Network.of(None))
     if settings.inception is not None:
         weights = settings.inception
         found.append(_outside("inception", weights, "bilinear to 299 px", lambda device: inception(weights, device)))
@@ -290,14 +296,6 @@ def _networks(config: Config) -> list[_Network]:
         folder = settings.rad_dino
         found.append(_outside("rad_dino", folder, "by its preprocessor", lambda device: rad_dino(folder, device)))
     return found
-
-
-def _of_encoder(encoder: ChestEncoderConfig) -> _Network:
-    assert encoder.weights is not None
-    identity = f"{files.sha256_of(encoder.weights)}/{encoder.input_px}/{encoder.weights_from}"
-    name = "torchxrayvision" if encoder.weights_from == "torchxrayvision" else "chest_encoder"
-    return _Network(name, identity, f"bilinear to {encoder.input_px} px",
-                    lambda device: FeatureExtractor.pretrained(encoder, device))  # fmt: skip
 
 
 def _outside(name: str, weights: Path, resized: str, make: Callable[[torch.device], Features]) -> _Network:

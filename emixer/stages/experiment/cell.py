@@ -34,11 +34,12 @@ from emixer.downstream.fit import Fit
 from emixer.downstream.judge import agreement, most_agreed
 from emixer.downstream.models import Data, classify_classes, classify_images, classify_pairs, write_reports
 from emixer.downstream.scores import class_figures, label_figures
-from emixer.evaluation.features import FeatureExtractor
+from emixer.evaluation.features import FeatureExtractor, Network
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
 from emixer.evaluation.resampling import Figures, resampled_figures
 from emixer.evaluation.text_scores import text_scores
 from emixer.experiments.cells import Cell, CellResult, Mix
+from emixer.models.cuda import require_cuda
 
 _RESAMPLE_SEED = 20200711
 _BATCH = 128
@@ -77,8 +78,7 @@ def run_cell(order: CellOrder, *after: object) -> CellResult:
     after: tasks that must finish first; Ray waits for them.
     """
     start = time.monotonic()
-    if order.device == "cpu":
-        torch.set_num_threads(order.config.experiment.cpus_per_cell)
+    _use_device(order)
     work: Callable[[CellOrder], tuple[CellResult, Fit | None]] = {
         "images": _images, "pairs": _pairs, "reports": _reports, "classes": _classes, "distance": _distance
     }[order.cell.task]  # fmt: skip
@@ -87,6 +87,14 @@ def run_cell(order: CellOrder, *after: object) -> CellResult:
     if fit is not None:
         facts |= {"best_at_pairs": fit.images, "validation_loss": round(fit.validation_loss, 6)}
     return CellResult(result.figures, result.resampled, facts)
+
+
+def _use_device(order: CellOrder) -> None:
+    """Raises ConfigError where torch cannot use the GPU that Ray has for this task."""
+    if order.device == "cpu":
+        torch.set_num_threads(order.config.experiment.cpus_per_cell)
+    else:
+        require_cuda("experiment.use_gpu")
 
 
 def decode(order: CellOrder) -> int:
@@ -104,8 +112,7 @@ def judge(order: CellOrder, *after: object) -> None:
     assert path is not None
     if _judgement(path, mix.chosen_from) is not None:
         return
-    if order.device == "cpu":
-        torch.set_num_threads(order.config.experiment.cpus_per_cell)
+    _use_device(order)
     real, _ = _data(replace(order, cell=replace(order.cell, mix=Mix(mix.real, draw=mix.draw))))
     settings, _, device = _how(order)
     agreement_N = agreement(real, _generated(order, order.shape).head(mix.chosen_from), settings, device)
@@ -128,9 +135,8 @@ def _pairs(order: CellOrder) -> tuple[CellResult, Fit]:
 def _reports(order: CellOrder) -> tuple[CellResult, Fit]:
     data, test = _data(order)
     words_NSW, fit = write_reports(data, *_how(order))
-    vocabulary = data.shape.vocabulary
     rows = [n for n, report in enumerate(test.reports) if report and any(report)]
-    written = [[t for ids in words_NSW[n] if (t := vocabulary.tokens_of(ids))] for n in rows]
+    written = [data.shape.vocabulary.sentences_of(words_NSW[n]) for n in rows]
     scores = text_scores(written, [[report] for n in rows if (report := test.reports[n])])
     return _measured(order, scores.figures, [test.subjects[n] for n in rows]), fit
 
@@ -155,8 +161,7 @@ def _distance(order: CellOrder) -> tuple[CellResult, None]:
     assert config.data.shards is not None, "checked before anything started"
     real = _real(config.data.shards, "test", order.shape, policy_of(config)).table
     generated = _generated(order, order.shape).head(len(real))
-    encoder = config.validation.encoder
-    extractor = FeatureExtractor.random(device) if encoder is None else FeatureExtractor.pretrained(encoder, device)
+    extractor = Network(config.validation.encoder).load(device)
     of_real, of_generated = (_statistics(extractor, table.head(len(generated))) for table in (real, generated))
     facts = {"encoder": extractor.name, "images": len(generated), "input_px": extractor.input_px}
     return CellResult({"fid": frechet_distance(of_real, of_generated)}, {}, facts), None

@@ -164,7 +164,7 @@ def require_fitting(
         "model.kind": (wanted.model.kind, trained.config.kind),
         "model.side_px": (shards.info.side_px, trained.config.side_px),
     }
-    config = _config_of(run)
+    config = None if trained.run_folder is None else RunFolder.open(trained.run_folder, "train").config
     if config is not None:
         expected["data.labelled_fraction"] = (wanted.data.labelled_fraction, config.data.labelled_fraction)
     for key, (here, there) in expected.items():
@@ -222,12 +222,6 @@ def _require_unchanged(source: ShardSet, run: Path, config: Config, spec: ModelS
             f"experiment.runs: the shards in {source.folder} have changed since {run} was trained on them, so it may "
             "have seen images of their test split. Train it again, or restore the original shards."
         )
-
-
-def _config_of(run: Path) -> Config | None:
-    """Config of a run folder, or of the run folder that contains a checkpoint; None for a checkpoint elsewhere."""
-    found = next((folder for folder in (run, run.parent.parent) if (folder / "run.json").exists()), None)
-    return None if found is None else RunFolder.open(found, "train").config
 
 
 def _label_counts(shards: ShardSet, split: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

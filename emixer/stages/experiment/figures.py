@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from emixer import files
 from emixer.data.collection import identify
-from emixer.errors import ShardError
+from emixer.data.labels import LabelPolicy
 from emixer.experiments.figures import Sample, SamplePair, draw_images, draw_pairs
 from emixer.experiments.tables import NAMES
 from emixer.gallery.real_pairs import RealPairs, read_real_pairs
@@ -49,15 +49,10 @@ class FiguresResult(StageResult):
 
 
 def draw_figures(experiment: Experiment, generated: Generated) -> FiguresResult:
-    """Write figure8 to figure12 as PNG and PDF to `figures`."""
+    """Write figure8 to figure12 as PNG and PDF to `figures`. Raises ShardError when no test image has labels."""
     name = experiment.generators[0]
-    uncertain_is = 1 if experiment.config.data.uncertain == "ones" else 0
-    real = read_real_pairs(experiment.shards, "test", GRID_IMAGES, uncertain_is)
-    if not real.reports:
-        raise ShardError(
-            f"No image in the test split of {experiment.shards.folder} has labels, but synthetic samples are matched "
-            "to real ones by label. Ingest with label columns."
-        )
+    policy = LabelPolicy(experiment.config.data.uncertain, "zeros")
+    real = read_real_pairs(experiment.shards, "test", GRID_IMAGES, policy, "Ingest with label columns.")
     every_label = experiment.shards.info.label_names
     known = read_finished_manifest(generated.folder)["label_counts"]  # a given run may know fewer
     names = [label for label in every_label if label in known]

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emixer.audit.matching import Matches, Side
-from emixer.audit.measured import Network
 from emixer.audit.screen import COPIED_REPORT, REASONS, Screen
 from emixer.config import Config
 from emixer.config.model import ChestEncoderConfig
 from emixer.data.shards import ShardSet
+from emixer.evaluation.features import Network
 from emixer.generation.trained_model import TrainedModel
 from emixer.generation.training_data import TrainingData
 from emixer.stages.audit.control import (

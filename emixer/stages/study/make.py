@@ -19,6 +19,7 @@ from emixer.reader_study.folder import (
     READERS_NAME,
     SCORES_NAME,
     StudyFacts,
+    require_free,
     write_facts,
     write_key,
     write_private,
@@ -73,7 +74,8 @@ class MadeStudy(StageResult):
 def run(config: Config) -> MadeStudy:
     """Write the study's folder atomically.
 
-    Raises ConfigError, ShardError or RunFolderError when inputs are missing or do not fit.
+    Raises ConfigError, ShardError or RunFolderError when inputs are missing or do not fit; RunFolderError too when
+    another process makes a study there.
     """
     plan = study_plan(config)
     pairs = plan.read()
@@ -81,7 +83,8 @@ def run(config: Config) -> MadeStudy:
     facts = _facts(plan)
     images = [image_HW for side in pairs for image_HW in side.images_PHW]
     reports = dict(zip(items, [report for side in pairs for report in side.reports], strict=True))
-    with files.written_aside(plan.folder) as aside:
+    with files.alone_at(plan.folder, "study make"), files.written_aside(plan.folder) as aside:
+        require_free(plan.folder)  # another may have made one since the plan, and it may be served already
         (aside / IMAGES_FOLDER).mkdir(parents=True)
         # sorted by random name: in the order drawn, the first half would be the real ones
         for item, image_HW in sorted(zip(items, images, strict=True), key=lambda named: named[0]):

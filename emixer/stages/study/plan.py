@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from emixer import files
 from emixer.config import Config
 from emixer.config.study import StudyConfig
+from emixer.data.labels import LabelPolicy
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError
 from emixer.generation.manifest import read_finished_manifest
@@ -87,9 +88,9 @@ def study_plan(config: Config) -> StudyPlan:
     manifest = read_finished_manifest(dataset)
     names = _same_labels(shards, dataset, manifest)
     _require_same_size(shards, dataset, manifest)
-    uncertain_is = 1 if config.data.uncertain == "ones" else 0
+    policy = LabelPolicy(config.data.uncertain, "zeros")
     sides = (
-        real_candidates(shards, settings.split, names, uncertain_is, settings.seed),
+        real_candidates(shards, settings.split, names, policy, settings.seed),
         generated_candidates(dataset, _files_of(manifest), names),
     )
     balance, left_out = _balance(settings, names, sides)

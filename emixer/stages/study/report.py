@@ -8,7 +8,7 @@ from typing import Any
 from emixer import files
 from emixer.config import Config
 from emixer.errors import ConfigError, RunFolderError
-from emixer.reader_study.folder import StudyFolder
+from emixer.reader_study.folder import StudyFolder, write_private
 from emixer.reader_study.plot import plot
 from emixer.reader_study.ratings import Ratings, read_ratings
 from emixer.reader_study.report import Report, in_percent, in_words
@@ -62,12 +62,11 @@ def run(config: Config) -> StudyReport:
             f"study serve --study {study.path}` writes."
         )
     report = Report(study.facts, ratings, summarize(ratings, config.study.resamples))
-    texts = {
-        f"{_NAME}.md": report.markdown(), f"{_NAME}.csv": report.csv(), f"{_NAME}.tex": report.latex(),
-        "ratings.csv": report.ratings_csv(),
-    }  # fmt: skip
-    for name, text in texts.items():
-        files.write_text(out / name, text)
+    # with the key of single pairs, in ratings and comments
+    write_private(out / f"{_NAME}.md", report.markdown())
+    write_private(out / "ratings.csv", report.ratings_csv())
+    files.write_text(out / f"{_NAME}.csv", report.csv())
+    files.write_text(out / f"{_NAME}.tex", report.latex())
     files.write_bytes(out / f"{_NAME}.png", plot(report))
     return StudyReport(out, report)
 
