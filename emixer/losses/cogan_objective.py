@@ -24,7 +24,7 @@ from emixer.losses.terms import (
 from emixer.models.cogan import Cogan
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch, Objective, PairedModel, RowWeights
-from emixer.models.report_writer import Condition
+from emixer.models.report_writer import Condition, written_for
 
 
 class CoganObjective(Objective):
@@ -83,12 +83,7 @@ class CoganObjective(Objective):
 
     def _written(self, model: Cogan, condition: Condition, noise: RowNoise) -> tuple[Tensor, Tensor]:
         """Return generated words as the critic reads them (B, S, W, E), and where they are valid."""
-        writer, reader = model.report_generator.writer, model.critics.reader
-        if self.gumbel.straight_through and not torch.is_grad_enabled():
-            # Without gradients a straight-through word is a plain draw: one number per word, not one per token
-            words_BSW = writer.write(condition, noise, temperature=1.0, unknown=True)
-            return reader.embed(words_BSW), words_BSW != PAD
-        report = writer.write_relaxed(condition, noise, self.gumbel, [reader.embedding.weight])
+        report = written_for(model.report_generator.writer, condition, noise, self.gumbel, [model.critics.reader])
         return report.embedded_BSWE[0], report.valid
 
     def _report_term(

@@ -36,7 +36,7 @@ from emixer.losses.terms import (
 from emixer.models.emixer import Emixer
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch, Objective, PairedModel, RowWeights
-from emixer.models.report_writer import RelaxedReport
+from emixer.models.report_writer import RelaxedReport, written_for
 
 
 @dataclass(frozen=True)
@@ -120,17 +120,10 @@ class EmixerObjective(Objective):
 
     def _sampled_fakes(self, model: Emixer, labels_BY: Tensor, noise: RowNoise) -> _FakePairs:
         image_BCHW = model.generate_images(labels_BY, noise)
-        report_reader, joint_reader = model.report_discriminator.reader, model.joint_discriminator.reader
         if not self._uses_reports:
             nothing = labels_BY.new_empty(0)
             return _FakePairs(image_BCHW, labels_BY, nothing, nothing, nothing)
-        if self.gumbel.straight_through:
-            # Without gradients a straight-through word is a plain draw: one number per word, not one per token
-            words_BSW = model.report_decoder.sample(image_BCHW, labels_BY, noise, temperature=1.0, unknown=True)
-            return _FakePairs(
-                image_BCHW, labels_BY, words_BSW != PAD, report_reader.embed(words_BSW), joint_reader.embed(words_BSW)
-            )
-        report = self._relaxed(model, model.report_decoder.read(image_BCHW), labels_BY, noise)
+        report = self._report(model, model.report_decoder.read(image_BCHW), labels_BY, noise)
         return _FakePairs(image_BCHW, labels_BY, report.valid, *report.embedded_BSWE)
 
     def _report_term(self, model: Emixer, real: Batch, fake: _FakePairs, weights: RowWeights) -> Tensor:
@@ -183,7 +176,7 @@ class EmixerObjective(Objective):
             return terms
         if not self.loss.report_gradient_to_image:
             image_BPV, seen_BCHW = image_BPV.detach(), seen_BCHW.detach()
-        report = self._relaxed(model, image_BPV, labels_BY, noise)
+        report = self._report(model, image_BPV, labels_BY, noise)
         report_BSWE, joint_BSWE = report.embedded_BSWE
         if self.loss.report > 0:
             logit_B = model.report_discriminator(report_BSWE, report.valid)
@@ -195,6 +188,7 @@ class EmixerObjective(Objective):
 
     # Both sides
 
-    def _relaxed(self, model: Emixer, image_BPV: Tensor, labels_BY: Tensor, noise: RowNoise) -> RelaxedReport:
-        tables = [model.report_discriminator.reader.embedding.weight, model.joint_discriminator.reader.embedding.weight]
-        return model.report_decoder.relaxed(image_BPV, labels_BY, noise, self.gumbel, tables)
+    def _report(self, model: Emixer, image_BPV: Tensor, labels_BY: Tensor, noise: RowNoise) -> RelaxedReport:
+        """Return F's report of images as D_report and D_joint read it."""
+        decoder, readers = model.report_decoder, (model.report_discriminator.reader, model.joint_discriminator.reader)
+        return written_for(decoder.writer, decoder.condition(image_BPV, labels_BY), noise, self.gumbel, readers)

@@ -38,7 +38,7 @@ from emixer.models.jointgan import Jointgan
 from emixer.models.noise import NoiseSource, RowNoise, StackedNoise
 from emixer.models.pair_type_critic import NUM_PAIR_TYPES, REAL_PAIR
 from emixer.models.paired_model import PAD, Batch, Objective, PairedModel, RowWeights
-from emixer.models.report_writer import Condition
+from emixer.models.report_writer import Condition, written_for
 
 
 @dataclass(frozen=True)
@@ -168,13 +168,8 @@ class JointganObjective(Objective):
 
     def _written(self, model: Jointgan, condition: Condition, noise: NoiseSource) -> tuple[Tensor, Tensor, Tensor]:
         """Return reports as the critic reads them, as `report_condition` reads them, and where there is a word."""
-        writer, readers = model.report_decoder.writer, (model.critic.reader, model.report_condition.reader)
-        if self.gumbel.straight_through and not torch.is_grad_enabled():
-            # Without gradients a straight-through word is a plain draw: one number per word, not one per token
-            words_NSW = writer.write(condition, noise, temperature=1.0, unknown=True)
-            return readers[0].embed(words_NSW), readers[1].embed(words_NSW), words_NSW != PAD
-        tables = [reader.embedding.weight for reader in readers]
-        report = writer.write_relaxed(condition, noise, self.gumbel, tables)
+        readers = (model.critic.reader, model.report_condition.reader)
+        report = written_for(model.report_decoder.writer, condition, noise, self.gumbel, readers)
         critic_NSWE, condition_NSWE = report.embedded_BSWE
         return critic_NSWE, condition_NSWE, report.valid
 

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from emixer.config.model import (
-    GumbelConfig,
     HierarchicalWriterConfig,
     ReportDecoderConfig,
     ReportWriterConfig,
@@ -26,7 +25,7 @@ from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.hierarchical_writer import HierarchicalWriter
 from emixer.models.noise import NoiseSource
 from emixer.models.paired_model import Batch
-from emixer.models.report_writer import Condition, RelaxedReport, ReportWriter
+from emixer.models.report_writer import Condition, ReportWriter
 
 
 def build_writer(
@@ -104,22 +103,9 @@ class ReportDecoder(nn.Module):
         return Condition(image_BPV, labels_BY, labelled_B) if self.reads_labels else Condition(image_BPV)
 
     @torch.no_grad()
-    def sample(
-        self, image_BCHW: Tensor, labels_BY: Tensor, noise: NoiseSource, temperature: float, unknown: bool = False
-    ) -> Tensor:
+    def sample(self, image_BCHW: Tensor, labels_BY: Tensor, noise: NoiseSource, temperature: float) -> Tensor:
         """Sample token ids (B, S, W) of reports of images generated from these labels; see `ReportWriter.write`."""
-        return self.writer.write(self.condition(self.read(image_BCHW), labels_BY), noise, temperature, unknown)
-
-    def relaxed(
-        self,
-        image_BPV: Tensor,
-        labels_BY: Tensor,
-        noise: NoiseSource,
-        gumbel: GumbelConfig,
-        tables_KE: Sequence[Tensor],
-    ) -> RelaxedReport:
-        """Call `ReportWriter.write_relaxed` for images given the output of `read`."""
-        return self.writer.write_relaxed(self.condition(image_BPV, labels_BY), noise, gumbel, tables_KE)
+        return self.writer.write(self.condition(self.read(image_BCHW), labels_BY), noise, temperature)
 
     @torch.no_grad()
     def word_cross_entropy(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from emixer.config.model import GumbelConfig
 from emixer.models.conditioning import LabelEmbedding
 from emixer.models.noise import NoiseSource
 from emixer.models.paired_model import PAD, UNKNOWN, Batch, RowWeights
-from emixer.models.words import embedded
+from emixer.models.words import ReportReader, embedded
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,21 @@ class ReportWriter(nn.Module, ABC):
         The words are drawn first, without gradient; then one pass over all of them gives the distributions that
         gradients pass through. A gradient reaches what a word depends on, but not the relaxation of the words before.
         """
+
+
+def written_for(
+    writer: ReportWriter,
+    condition: Condition,
+    noise: NoiseSource,
+    gumbel: GumbelConfig,
+    readers: Sequence[ReportReader],
+) -> RelaxedReport:
+    """Sample free-running words as each of `readers` reads them: relaxed, or without gradients where none can pass."""
+    if gumbel.straight_through and not torch.is_grad_enabled():
+        # then a straight-through word is a plain draw: one number per word, not one per token
+        words_BSW = writer.write(condition, noise, temperature=1.0, unknown=True)
+        return RelaxedReport(words_BSW, tuple(reader.embed(words_BSW) for reader in readers))
+    return writer.write_relaxed(condition, noise, gumbel, [reader.embedding.weight for reader in readers])
 
 
 def has_words(num_words: int, unknown: bool) -> bool:

@@ -120,7 +120,9 @@ def jointgan_pairs(model: Jointgan, real: Batch) -> list[list[tuple[torch.Tensor
     image = model.images_of_labels(FAKE_LABELS, noise())
     seen = decoder.condition(decoder.read(real.image_BCHW), real.labels_BY, real.labelled_B)
     report_1 = decoder.writer.write(seen, noise().named("1"), 1.0, unknown=True)
-    report_3 = decoder.sample(image, FAKE_LABELS, noise().named("3"), 1.0, unknown=True)
+    report_3 = decoder.writer.write(
+        decoder.condition(decoder.read(image), FAKE_LABELS), noise().named("3"), 1.0, unknown=True
+    )
     alone = model.condition_of_labels(FAKE_LABELS, noise().named("report alone"))
     report_4 = decoder.writer.write(alone, noise().named("4"), 1.0, unknown=True)
     kinds = [

@@ -88,7 +88,9 @@ def test_discriminator_terms_by_hand(model: Emixer, make_batch: MakeBatch) -> No
     _, terms = critics_loss(objective(), model, real)
     with torch.no_grad():
         fake_image = model.generate_images(FAKE_LABELS, NOISE)
-        fake_words = model.report_decoder.sample(fake_image, FAKE_LABELS, NOISE, 1.0, unknown=True)
+        fake_words = model.report_decoder.writer.write(
+            model.report_decoder.condition(model.report_decoder.read(fake_image), FAKE_LABELS), NOISE, 1.0, unknown=True
+        )
 
     def image(row: int, images: Tensor, labels: Tensor, labelled: bool) -> float:
         features = model.image_discriminator.features(images[row : row + 1])
@@ -140,7 +142,9 @@ def test_generator_terms_by_hand(model: Emixer, make_batch: MakeBatch) -> None:
         features = model.image_discriminator.features(image)
         logits = model.image_discriminator.real_logit(features, FAKE_LABELS, torch.ones(NUM).bool())
         decoder, critics = model.report_decoder, (model.report_discriminator, model.joint_discriminator)
-        words = decoder.relaxed(decoder.read(image), FAKE_LABELS, NOISE, GumbelConfig(), [torch.zeros(12, 1)]).words_BSW
+        words = decoder.writer.write_relaxed(
+            decoder.condition(decoder.read(image), FAKE_LABELS), NOISE, GumbelConfig(), [torch.zeros(12, 1)]
+        ).words_BSW
         of_report, of_pair = (
             critic(*image_too, critic.reader.embed(words), words != PAD)  # each reads words by its own embedding
             for critic, image_too in zip(critics, ((), (image,)), strict=True)

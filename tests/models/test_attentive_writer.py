@@ -150,7 +150,7 @@ def test_gradient_of_a_word_reaches_the_image(decoder: ReportDecoder) -> None:
     table = torch.randn(NUM_WORDS, 3, generator=torch.Generator().manual_seed(1))
     noise = NOISE.rows(0, 2)
     image = images(2).requires_grad_()
-    report = decoder.relaxed(decoder.read(image), labels(2), noise, gumbel, [table])
+    report = decoder.writer.write_relaxed(decoder.condition(decoder.read(image), labels(2)), noise, gumbel, [table])
     report.embedded_BSWE[0][0, 0, 0].sum().backward()  # the first word of the first report
     assert image.grad is not None
 

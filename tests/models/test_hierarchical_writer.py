@@ -145,7 +145,9 @@ class CountedNoise:
 
 def test_gumbel_noise_of_a_step_is_not_kept_beside_that_of_all(decoder: ReportDecoder) -> None:
     noise = CountedNoise(NOISE.rows(0, 8))
-    decoder.relaxed(decoder.read(images(8)), labels(8), noise, GumbelConfig(), [torch.randn(12, 5)])
+    decoder.writer.write_relaxed(
+        decoder.condition(decoder.read(images(8)), labels(8)), noise, GumbelConfig(), [torch.randn(12, 5)]
+    )
     assert len(noise.drawn) > 3
     assert noise.most <= 2, "the last one, and the one before it"
 

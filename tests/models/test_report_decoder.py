@@ -26,7 +26,8 @@ from tests.models.conftest import (
 
 def sampled(decoder: ReportDecoder, rows: slice, temperature: float, unknown: bool = False) -> torch.Tensor:
     first, num = rows.start, rows.stop - rows.start
-    return decoder.sample(images(32)[rows], labels(32)[rows], NOISE.rows(first, num), temperature, unknown)
+    condition = decoder.condition(decoder.read(images(32)[rows]), labels(32)[rows])
+    return decoder.writer.write(condition, NOISE.rows(first, num), temperature, unknown)
 
 
 def test_reports_have_the_layout_of_a_batch_and_no_unknown_words(decoder: ReportDecoder) -> None:
@@ -82,7 +83,9 @@ def test_relaxed_reports_have_the_same_layout_and_pass_gradients_to_the_image(
     image = images(8).requires_grad_()
     tables = [torch.randn(NUM_WORDS, 3), torch.randn(NUM_WORDS, 5)]
     gumbel = GumbelConfig(straight_through=straight_through)
-    report = decoder.relaxed(decoder.read(image), labels(8), NOISE.rows(0, 8), gumbel, tables)
+    report = decoder.writer.write_relaxed(
+        decoder.condition(decoder.read(image), labels(8)), NOISE.rows(0, 8), gumbel, tables
+    )
     assert_layout(report.words_BSW)
     assert [part.shape for part in report.embedded_BSWE] == [(8, 4, 6, 3), (8, 4, 6, 5)]
     for part, table in zip(report.embedded_BSWE, tables, strict=True):
@@ -98,7 +101,9 @@ def test_relaxed_reports_work_in_mixed_precision(decoder: ReportDecoder, straigh
     image, table = images(8).requires_grad_(), torch.randn(NUM_WORDS, 3)
     gumbel = GumbelConfig(straight_through=straight_through)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        report = decoder.relaxed(decoder.read(image), labels(8), NOISE.rows(0, 8), gumbel, [table])
+        report = decoder.writer.write_relaxed(
+            decoder.condition(decoder.read(image), labels(8)), NOISE.rows(0, 8), gumbel, [table]
+        )
     assert_layout(report.words_BSW)
     (report.embedded_BSWE[0] * report.valid[..., None]).float().sum().backward()
     assert image.grad is not None
@@ -111,7 +116,9 @@ def test_relaxed_reports_do_not_depend_on_how_rows_are_split(decoder: ReportDeco
 
     def relaxed(first: int, num: int) -> RelaxedReport:
         image, label = images(32)[first : first + num], labels(32)[first : first + num]
-        return decoder.relaxed(decoder.read(image), label, NOISE.rows(first, num), gumbel, [table])
+        return decoder.writer.write_relaxed(
+            decoder.condition(decoder.read(image), label), NOISE.rows(first, num), gumbel, [table]
+        )
 
     whole, parts = relaxed(0, 32), [relaxed(first, 8) for first in range(0, 32, 8)]
     assert torch.equal(whole.words_BSW, torch.cat([part.words_BSW for part in parts]))
@@ -124,8 +131,10 @@ def test_relaxed_words_follow_the_sampling_distribution(decoder: ReportDecoder) 
     noise = RowNoise(seed=0, step=0, first_row=0, num_rows=512, device=torch.device("cpu"))
     with torch.no_grad():
         seen = decoder.read(image)
-        relaxed = decoder.relaxed(seen, wanted, noise, GumbelConfig(), [torch.zeros(NUM_WORDS, 1)]).words_BSW
-    words = decoder.sample(image, wanted, noise, temperature=1.0, unknown=True)
+        relaxed = decoder.writer.write_relaxed(
+            decoder.condition(seen, wanted), noise, GumbelConfig(), [torch.zeros(NUM_WORDS, 1)]
+        ).words_BSW
+    words = decoder.writer.write(decoder.condition(decoder.read(image), wanted), noise, temperature=1.0, unknown=True)
     share = [torch.bincount(w[:, 0, 0], minlength=NUM_WORDS) / 512 for w in (relaxed, words)]
     assert (share[0] - share[1]).abs().max() < 0.1
 
@@ -135,7 +144,9 @@ def test_free_running_reads_images_with_running_statistics(decoder: ReportDecode
     before = {name: tensor.clone() for name, tensor in decoder.encoder.state_dict().items()}
     decoder.sample(images(4), labels(4), NOISE.rows(0, 4), temperature=1.0)
     image = decoder.read(images(4))
-    decoder.relaxed(image, labels(4), NOISE.rows(0, 4), GumbelConfig(), [torch.zeros(NUM_WORDS, 1)])
+    decoder.writer.write_relaxed(
+        decoder.condition(image, labels(4)), NOISE.rows(0, 4), GumbelConfig(), [torch.zeros(NUM_WORDS, 1)]
+    )
     assert all(torch.equal(tensor, before[name]) for name, tensor in decoder.encoder.state_dict().items())
     assert decoder.encoder.training
 
@@ -177,7 +188,9 @@ def test_decoding_works_under_bfloat16_autocast(decoder: ReportDecoder) -> None:
         seen = decoder.read(image)
         assert decoder.labels_seen(seen).dtype == torch.float32
         assert_layout(decoder.sample(image.detach(), labels(4), NOISE.rows(0, 4), temperature=1.0))
-        report = decoder.relaxed(seen, labels(4), NOISE.rows(0, 4), GumbelConfig(), [torch.randn(NUM_WORDS, 3)])
+        report = decoder.writer.write_relaxed(
+            decoder.condition(seen, labels(4)), NOISE.rows(0, 4), GumbelConfig(), [torch.randn(NUM_WORDS, 3)]
+        )
     report.embedded_BSWE[0].sum().backward()
     assert image.grad is not None
     assert image.grad.isfinite().all()
