@@ -23,7 +23,7 @@ from emixer.evaluation.auc_table import MIN_IMAGES
 from emixer.evaluation.report_mentions import LABELER_VERSION, READABLE_LABELS, reads_language
 from emixer.models.encoder_facts import read_encoder_facts
 from emixer.progress import Progress
-from emixer.ray_session import capacity, connect, free_abandoned
+from emixer.ray_session import capacity, connect, free_abandoned, keep_data_actors_here
 from emixer.run_folder import RunFolder
 from emixer.stages import train
 from emixer.stages.result import StageResult
@@ -41,9 +41,10 @@ BEST = "best.yaml"
 _POLL_S = 1.0
 _FREE_EVERY_S = 2.0
 _LISTED = 8
-_TRIAL_BYTES = 1280 * 2**20
+_TRIAL_BYTES = 10**9
 """Memory of a trial on the node of its driver: half a GB for the driver, 0.4 for Ray Train's controller, 0.1 for its
-cleaner (imports alone, measured). It reserves no CPU, and its workers reserve their own resources."""
+cleaner (imports alone, measured). It reserves no CPU, and its workers reserve their own resources. A node that offers
+less, after Ray's object store, never runs one."""
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # a trial's line already gives the reason
@@ -241,6 +242,7 @@ def _search(config: Config, folder: Path, searcher: StudySearcher) -> None:
     from emixer.training.workers import require_room
 
     require_room(config.train)
+    keep_data_actors_here()  # not on the node of whichever trial reads first
 
     def ask_to_stop(number: int) -> None:
         RunFolder(run_folder_of(folder, number)).request_stop()
