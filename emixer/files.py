@@ -28,6 +28,8 @@ _ASIDE = ".partial-"
 _OLD = ".replaced-"
 LOCK_WAIT = "EMIXER_LOCK_WAIT_S"
 """Environment variable: how long to wait for a place that another process is using [s]. Default: not at all."""
+LOCK_OF_THE_DEAD_S = 300
+"""So long is enough where whoever used the place may be on a node that has failed: NFS keeps its lock for 90 s."""
 _LOCK_POLL_S = 2.0
 _LOCK = ".lock"
 _KINDS = (

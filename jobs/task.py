@@ -41,8 +41,6 @@ that requests its requeue at that very moment would come back."""
 _POLL_S = 0.2
 _REQUEUE_S = 30.0
 """Part of `slurm.warn_s` that a job keeps for its requeue, if that is less than half of it."""
-_LOCK_WAIT_S = 300
-"""How long a stage that was requeued waits for its output: the node that failed may hold it a while longer."""
 _ASK_EVERY_S = 1.0
 _SAVE_WAIT_S = 10.0
 """Part of the 30 s that SLURM leaves between TERM and KILL."""
@@ -117,7 +115,7 @@ class StageTask:
         job_id = submitit.JobEnvironment().job_id
         environment = dict(os.environ)
         if environment.get("SLURM_RESTART_COUNT", "0") != "0":
-            environment.setdefault(files.LOCK_WAIT, str(_LOCK_WAIT_S))
+            environment.setdefault(files.LOCK_WAIT, str(files.LOCK_OF_THE_DEAD_S))
         process = subprocess.Popen(
             [sys.executable, "-m", "jobs.run_stage", str(order)], preexec_fn=ignore_warnings, env=environment
         )

@@ -17,7 +17,7 @@ import warnings
 from fractions import Fraction
 from functools import lru_cache
 from io import BytesIO
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +117,8 @@ def _pixels(opened: ImageFile, side_px: int, fit: Fit) -> NDArray[np.generic]:
     if opened.format == "JPEG":
         opened.draft("L", fitted_size(opened.size, side_px, fit))
     opened.load()  # a TIFF is turned by Pillow as it is loaded, and then no longer says that it has to be
-    orientation, image = opened.getexif().get(_ORIENTATION, 1), cast(Image.Image, opened)
+    orientation = opened.getexif().get(_ORIENTATION, 1)
+    image: Image.Image = opened
     if not (image.mode.startswith("I") or image.mode == "F" or image.mode == "L"):
         image = (image.convert("RGB") if image.mode in ("P", "PA") else image).convert("L")
     if orientation in _TRANSPOSE:

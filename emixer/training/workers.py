@@ -137,6 +137,6 @@ def _train_worker(plan: TrainPlan[State]) -> str | None:
         schedule = plan.schedule
         raise ConfigError(
             f"The GPU's memory does not hold {schedule.batch_size // world_size() // schedule.accumulate} images at a "
-            "time. Raise accumulate or num_workers, which changes no result, or check that nothing else uses the GPU."
+            "time. Raise num_workers or accumulate, or check that nothing else uses the GPU."
         ) from error
     return None

@@ -40,6 +40,11 @@ def open_page(browser: DevTools, served: StudyServer) -> Iterator[OpenPage]:
         tab.close()
 
 
+def reach(page: Page, number: int) -> None:
+    """Wait until that pair can be scored."""
+    page.wait_for(f"({_POSITION}).startsWith('Pair {number} ') && {_ENABLED}")
+
+
 def give(page: Page, score: Score, then: str = "Enter") -> None:
     """Score a pair by keyboard and move on."""
     before = page.evaluate(_POSITION)
@@ -103,7 +108,7 @@ def test_double_click_saves_once_and_an_incomplete_pair_says_what_is_missing(
     assert page.evaluate(missing) == "report,agreement,guess"
     page.press("8", "9", "s")
     page.click("#save", times=2)
-    page.wait_for(f"({_POSITION}).startsWith('Pair 2 of 14') && {_ENABLED}")
+    reach(page, 2)
     assert served.wait_for_saved(reader, 1) == [(0, 1, 7, 8, 9, "synthetic", "")]
     assert page.evaluate(missing) == ""
 
@@ -116,12 +121,12 @@ def test_scores_can_be_changed_and_the_page_reopens_where_it_was(
         give(page, score_of(position, 0))
     page.press("c", *"Odd ribs")
     page.press("Escape", "ArrowLeft")
-    page.wait_for(f"({_POSITION}).startsWith('Pair 3') && {_ENABLED}")
+    reach(page, 3)
     assert page.evaluate("document.querySelector('[name=image]:checked').value") == str(score_of(2, 0)[0])
     page.press("ArrowUp", "4")
     page.click("#save")
     served.wait_for_saved(reader, 4)
-    page.wait_for(f"({_POSITION}).startsWith('Pair 4') && {_ENABLED}")
+    reach(page, 4)
     assert page.evaluate("document.getElementById('comment').value") == "Odd ribs"  # a draft
     again = open_page(reader)
     assert again.evaluate(_POSITION).startswith("Pair 4 of 14 · 3 scored")
@@ -205,7 +210,7 @@ def test_refused_score_is_told_kept_as_a_draft_and_can_be_saved_again(
         proxy.answers = None
         assert "0 scored" in page.evaluate(_POSITION)
         page.press("ArrowLeft")
-        page.wait_for(f"({_POSITION}).startsWith('Pair 1 ') && {_ENABLED}")
+        reach(page, 1)
         assert page.evaluate("document.querySelector('[name=image]:checked').value") == str(score_of(0, 0)[0])
         assert "Pair 1 of 14 · 0 scored" in page.evaluate(_POSITION)
         page.press("Enter")
@@ -223,15 +228,15 @@ def test_change_of_a_saved_score_is_sent_when_the_pair_is_left_in_any_way(
         give(page, score_of(position, 0))
     served.wait_for_saved(reader, 2)
     page.press("ArrowLeft")
-    page.wait_for(f"({_POSITION}).startsWith('Pair 2') && {_ENABLED}")
+    reach(page, 2)
     page.press("9", "ArrowLeft")
-    page.wait_for(f"({_POSITION}).startsWith('Pair 1') && {_ENABLED}")
+    reach(page, 1)
     changed = (1, 2, 9, *score_of(1, 0)[1:], "")
     assert served.wait_for_saved(reader, 3) == [(0, 1, *score_of(0, 0), ""), (1, 1, *score_of(1, 0), ""), changed]
     page.click("#forward")  # unchanged: nothing is sent
-    page.wait_for(f"({_POSITION}).startsWith('Pair 2') && {_ENABLED}")
+    reach(page, 2)
     page.press("ArrowRight")
-    page.wait_for(f"({_POSITION}).startsWith('Pair 3') && {_ENABLED}")
+    reach(page, 3)
     page.press("7", "ArrowLeft")  # not saved yet, nor complete: a draft
     page.wait_for(f"({_POSITION}).startsWith('Pair 2') && {_ENABLED} && ({_STATUS}) === 'All scores saved'")
     assert len(served.saved(reader)) == 3
@@ -246,26 +251,26 @@ def test_draft_gives_way_to_a_score_from_another_device_but_not_to_ones_own(
     page.set_offline(True)
     page.press("7", "8", "9", "r")
     page.press("Enter")
-    page.wait_for(f"({_POSITION}).startsWith('Pair 2') && {_ENABLED}")
+    reach(page, 2)
     page.press("ArrowLeft")
-    page.wait_for(f"({_POSITION}).startsWith('Pair 1') && {_ENABLED}")
+    reach(page, 1)
     page.press("2")  # a draft, begun before the score is sent
     page.set_offline(False)
     served.wait_for_saved(reader, 1)
     page.wait_for(f"({_STATUS}) === 'All scores saved'")
     again = open_page(reader)
     again.press("ArrowLeft")
-    again.wait_for(f"({_POSITION}).startsWith('Pair 1') && {_ENABLED}")
+    reach(again, 1)
     assert again.evaluate(checked) == "2"
     # another device, with a storage of its own
     sent = rating(5) | {"known_version": 1}
     served.ask(f"/api/pairs/{served.places(reader)[0]}/rating", served.tokens[reader], sent)
     later = open_page(reader)
     later.press("ArrowLeft")
-    later.wait_for(f"({_POSITION}).startsWith('Pair 1') && {_ENABLED}")
+    reach(later, 1)
     assert later.evaluate(checked) == "5"
     later.press("ArrowRight")
-    later.wait_for(f"({_POSITION}).startsWith('Pair 2') && {_ENABLED}")
+    reach(later, 2)
     assert [row[:3] for row in served.saved(reader)] == [(0, 1, 7), (0, 2, 5)]
 
 

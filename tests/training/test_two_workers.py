@@ -16,10 +16,12 @@ from emixer.config import Config, validate, with_overrides
 from emixer.data.loader import BatchStream, HostBatch, WindowReader, open_windows
 from emixer.data.order import Position
 from emixer.data.shards import ShardSet
+from emixer.errors import CheckpointError
 from emixer.model_kinds import build_model, build_phases
 from emixer.models.paired_model import PAD
 from emixer.stages.model_spec import model_spec
 from emixer.training.gradients import sum_gradients
+from emixer.training.plan import _require_same_start
 from emixer.training.state import TrainState
 from emixer.training.step import train_iteration
 
@@ -121,8 +123,17 @@ def _sum_in_process(rank: int, address: str) -> None:
     dist.destroy_process_group()
 
 
-def test_gradients_are_summed_over_workers_and_keep_their_shape() -> None:
+def _start_in_process(rank: int, address: str) -> None:
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    _require_same_start(640, torch.device("cpu"))
+    with pytest.raises(CheckpointError, match="found the checkpoint of 640 images and others that of 0"):
+        _require_same_start(640 * rank, torch.device("cpu"))
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("in_process", [_sum_in_process, _start_in_process])
+def test_gradients_are_summed_with_their_shape_and_workers_begin_at_one_point(in_process: Any) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    mp.spawn(_sum_in_process, args=(address,), nprocs=2)
+    mp.spawn(in_process, args=(address,), nprocs=2)

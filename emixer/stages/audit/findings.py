@@ -120,15 +120,24 @@ def findings(config: Config, audited: Audited) -> tuple[dict[str, Any], Closest]
     }  # fmt: skip
     closest = _closest(distances, near, config.audit.pairs)
     content["closest"] = [
+        {"index": int(index_N[row]), "flagged": bool(flagged[row]), "copy": bool(copies[row])} | where
+        for row, where in zip(closest.rows, _nearness(closest, distances, near), strict=True)
+    ]
+    return content, closest
+
+
+def _nearness(closest: Closest, distances: Distances, near: ImageFindings) -> list[dict[str, Any]]:
+    """How near each of the pairs is to its training image."""
+    of_train = distances.generated_to_train
+    return [
         {
-            "index": int(index_N[row]), "pixel_distance": float(distances.generated_to_train.pixel_distance[row]),
-            "feature_distance": float(distances.generated_to_train.feature_distance[row]),
-            "closeness": float(near.closeness_N[row]), "nearest_by": space,
-            "flagged": bool(flagged[row]), "copy": bool(copies[row]),
+            "pixel_distance": float(of_train.pixel_distance[row]),
+            "feature_distance": float(of_train.feature_distance[row]),
+            "closeness": float(near.closeness_N[row]),
+            "nearest_by": space,
         }
         for row, space in zip(closest.rows, closest.spaces, strict=True)
-    ]  # fmt: skip
-    return content, closest
+    ]
 
 
 def _matches(

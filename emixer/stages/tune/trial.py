@@ -24,8 +24,6 @@ from emixer.tuning.space import Values
 from emixer.tuning.study import DIVERGED, REASON
 
 _POLL_S = 0.5
-_LOCK_WAIT_S = 300
-"""NFS gives up the locks of a client that died after 90 s."""
 _END_S = 120.0
 """How long a training run may take to save and stop when its driver cannot continue."""
 
@@ -59,8 +57,8 @@ def trial_config(order: TrialOrder, number: int, values: Values) -> Config:
 def run_trial(given: dict[str, Any], order: TrialOrder) -> None:
     """Run a trial; called by Ray Tune in its own process. Raises errors that a restart may fix; others end a trial."""
     training: _Training | None = None
-    # the driver of a node that died holds its lock on a shared disk for a while; the search's own keeps others out
-    os.environ.setdefault(files.LOCK_WAIT, str(_LOCK_WAIT_S))
+    # an earlier driver of this trial may have died with its node; no other search is here, which has a lock of its own
+    os.environ.setdefault(files.LOCK_WAIT, str(files.LOCK_OF_THE_DEAD_S))
     try:
         config = trial_config(order, given[NUMBER], given[VALUES])
         training = _Training(config)
