@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import files
-from cluster.slurm import MARK
+from cluster.slurm import mark
 
 RENDEZVOUS, _LEAVING = "head.json", "leaving"
 
@@ -66,7 +66,7 @@ def node_environment(attempt: str, instance: str, node_type: str) -> dict[str, s
     return {
         "RAY_CLOUD_INSTANCE_ID": instance,
         "RAY_NODE_TYPE_NAME": node_type,
-        MARK: f"{attempt}-{instance}",
+        **mark(attempt, instance),
     }
 
 

@@ -44,14 +44,19 @@ def _encoder(config: Config, made: Made) -> None:
 def _train(config: Config, made: Made) -> None:
     _require("data.shards", config.data.shards, made)
     _require_output("train.run", config.train.run)
+    _encoders(config, made)
+    _same_side(config)
+    _fits("train", config.train, config)
+
+
+def _encoders(config: Config, made: Made) -> None:
+    """Require the weights of the encoders that training is given."""
     encoders = {
         "model.report_decoder.encoder": config.model.chest_encoder, "validation.encoder": config.validation.encoder
     }  # fmt: skip
     for key, encoder in encoders.items():
         if encoder is not None and encoder.weights is not None:
             _require(f"{key}.weights", encoder.weights, made)
-    _same_side(config)
-    _fits("train", config.train, config)
 
 
 def _same_side(config: Config) -> None:
@@ -113,8 +118,12 @@ def _experiment(config: Config, made: Made) -> None:
     settings = config.experiment
     _require("data.shards", config.data.shards, made)
     _require_output("experiment.out", settings.out)
-    if settings.covid is not None:
+    if settings.table == "table5":
         _require("experiment.covid", settings.covid, made)
+    for given in settings.runs:
+        _require("experiment.runs", Path(given.partition("=")[2]), made)
+    if not settings.runs:  # otherwise it may be that nothing is trained
+        _encoders(config, made)
     if settings.cpus_per_cell > config.slurm.cpus:
         raise ConfigError(
             f"experiment.cpus_per_cell={settings.cpus_per_cell} is more than a node has (slurm.cpus="

@@ -109,11 +109,14 @@ def _examples_as_jobs(text: str) -> str:
     return text.replace(" --ray-address auto", "")
 
 
+_AFTER = "Start when this job has finished. Repeatable."
+
+
 def _job_options() -> list[click.Parameter]:
     return [
         click.Option(["--executor"], type=click.Choice(["slurm", "local"]), default="slurm",
                      help="local: a background process on this machine, without SLURM."),
-        click.Option(["--after"], multiple=True, metavar="JOB", help="Start when this job has finished. Repeatable."),
+        click.Option(["--after"], multiple=True, metavar="JOB", help=_AFTER),
         click.Option(["--array"], multiple=True, metavar="KEY=V1,V2,...",
                      help="Submit a job array with one job per value of this setting, each in its own subfolder of the "
                           "output, e.g. --array seed=0,1,2. Repeatable: every combination."),
@@ -190,9 +193,17 @@ def _made_by(job_ids: Sequence[str], config: Config) -> Made:
               help="YAML config file. Repeatable: later files override earlier ones.")  # fmt: skip
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any setting. Repeatable.")
 @click.option("--stages", default="ingest,train,generate", show_default=True, help="Stages, in workflow order.")
+@click.option("--after", multiple=True, metavar="JOB", help=_AFTER)
 @click.option("--dry-run", is_flag=True, help="Check everything and print the scripts.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def pipeline(config: tuple[Path, ...], overrides: tuple[str, ...], stages: str, dry_run: bool, debug: bool) -> None:
+def pipeline(
+    config: tuple[Path, ...],
+    overrides: tuple[str, ...],
+    stages: str,
+    after: tuple[str, ...],
+    dry_run: bool,
+    debug: bool,
+) -> None:
     """Submit several stages, each starting when the previous one has finished.
 
     Outputs are passed on: shards from ingest to encoder, train, evaluate and audit, the encoder to train's validation,
@@ -204,18 +215,18 @@ def pipeline(config: tuple[Path, ...], overrides: tuple[str, ...], stages: str, 
         names = [name.strip() for name in stages.split(",") if name.strip()]
         _require_order(names)
         resolved = _handed_on(load_config(config, overrides), names)
-        made: list[Path] = []
+        made = _made_by(after, resolved) if after else ()
         for name in names:
             check_stage(name, _asking_as(name, resolved), made)
             output = output_of(name, resolved)
-            made += [] if output is None else [output]
+            if made is not None and output is not None:
+                made = [*made, output]
             if not dry_run:
                 _require_free(name, [resolved])
-        _submit_in_turn(names, resolved, dry_run)
+        _submit_in_turn(names, resolved, after, dry_run)
 
 
-def _submit_in_turn(names: Sequence[str], config: Config, dry_run: bool) -> None:
-    after: tuple[str, ...] = ()
+def _submit_in_turn(names: Sequence[str], config: Config, after: Sequence[str], dry_run: bool) -> None:
     submitted: list[Job] = []
     for name in names:
         try:
@@ -225,7 +236,7 @@ def _submit_in_turn(names: Sequence[str], config: Config, dry_run: bool) -> None
                 raise
             raise EmixerError(f"{name}: {error.message} {_taken_back(submitted)}") from error
         submitted += jobs
-        after = tuple(job.job_id for job in jobs) or (f"<job of {name}>",)
+        after = [job.job_id for job in jobs] or [f"<job of {name}>"]
 
 
 def _taken_back(jobs: Sequence[Job]) -> str:

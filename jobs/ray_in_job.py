@@ -17,7 +17,7 @@ from cluster.files import FreshView
 from cluster.node.ray_node import Share, StartError, ignore_warnings, ray_node, started_head, wait_for_port
 from cluster.node.ray_state import state_command
 from cluster.rendezvous import Head, free_port
-from cluster.slurm import MARK
+from cluster.slurm import mark
 from cluster.slurm.allocation import Allocation
 
 _HEAD_WAIT_S, _JOIN_WAIT_S, _POLL_S = 600.0, 300.0, 0.5
@@ -92,15 +92,15 @@ def _node(
     allocation: Allocation, folder: Path, disk: Path, head: Head, arguments: list[str]
 ) -> AbstractContextManager["subprocess.Popen[bytes]"]:
     share = Share(allocation.cpus, allocation.gpus, allocation.memory_mb)
-    environment = _environment(allocation, head)
+    name = f"{_attempt(allocation)}-{allocation.rank}"
     return ray_node(
-        share, environment, [*arguments, _NO_LOG_MONITOR], disk, environment[MARK], _log(folder, allocation)
+        share, _environment(allocation, head), [*arguments, _NO_LOG_MONITOR], disk, name, _log(folder, allocation)
     )
 
 
 def _environment(allocation: Allocation, head: Head) -> dict[str, str]:
     """Environment marked as this task's: another task of the job may be on the same machine."""
-    return head.environment() | {MARK: f"{_attempt(allocation)}-{allocation.rank}"}
+    return head.environment() | mark(_attempt(allocation), str(allocation.rank))
 
 
 def _log(folder: Path, allocation: Allocation) -> Path:

@@ -16,6 +16,7 @@ from cluster.errors import ClusterError
 
 MARK = "RAY_ON_SLURM"
 """Stands in the environment of every process of a cluster: how they are found when it is time to go."""
+
 _TIMEOUT_S = 30
 _OVER = (
     "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "PREEMPTED",
@@ -65,6 +66,15 @@ class QueuedJob:
     def is_leaving(self) -> bool:
         """Whether it is being ended now: its node is not free yet, but it does no more work."""
         return self.state == "COMPLETING"
+
+
+def mark(start: str, task: str) -> dict[str, str]:
+    """The mark of what one task of a job starts.
+
+    start: the job's id and how often it was started. Two SLURMs count their jobs alike, and a machine may be a node of
+    one and the login node of another: their names tell them apart.
+    """
+    return {MARK: f"{start}-{task}-{os.environ.get('SLURM_CLUSTER_NAME', '')}"}
 
 
 def is_end(state: str) -> bool:

@@ -23,7 +23,8 @@ def command() -> None:
     audit.json, with a verdict and the rows to withhold, and an HTML page.
 
     \b
-      emixer audit --dataset data/synthetic --shards data/shards
+    The demo's dataset (`--config demo`: it has too few held-out images for the default limit):
+      emixer audit --config demo --dataset data/synthetic --shards data/shards
     With the chest encoder's features and the model's own discriminator:
       emixer audit --dataset data/synthetic --shards data/shards --run runs/first \\
           --set audit.encoder.weights=runs/encoder/encoder.safetensors

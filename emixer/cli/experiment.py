@@ -33,6 +33,7 @@ def _table_command(name: str) -> click.Command:
 
     def function() -> None: ...
 
+    covid, runs = (" --covid /data/covid", "") if name == "table5" else ("", " --runs cogan=runs/cogan")
     sizes = "" if name == "gain" else " Sizes are the paper's times --scale."
 
     function.__doc__ = f"""{short}
@@ -43,13 +44,13 @@ def _table_command(name: str) -> click.Command:
 
     \b
     A dry run, then the experiment:
-      emixer experiment {name} --config paper --shards /data/shards --out results --dry-run
-      emixer experiment {name} --config paper --shards /data/shards --out results
+      emixer experiment {name} --config paper --shards /data/shards{covid} --out results --dry-run
+      emixer experiment {name} --config paper --shards /data/shards{covid} --out results
     With models that are already trained:
-      emixer experiment {name} ... --runs emixer=runs/paper --runs cogan=runs/cogan
+      emixer experiment {name} ... --runs emixer=runs/paper{runs}
     On two CPU cores, with the phantom:
       emixer experiment {name} --config demo --config experiment-demo \\
-          --shards demo/shards --out demo/experiments
+          --shards demo/shards{covid} --out demo/experiments
     """
     size = ("--real", "experiment.real_pairs") if name == "gain" else ("--scale", "experiment.scale")
     flags = [("--shards", "data.shards"), ("--out", "experiment.out"), size, ("--seeds", "experiment.seeds"),

@@ -39,7 +39,7 @@ def command() -> None:
     Alternating women and men, with a model trained with model.conditions=[sex, age, view]:
       emixer generate --run runs/first --num 500 --labels Edema --view PA --balance-by sex --out data/edema
     For sharing: pairs that the audit would flag are withheld and redrawn:
-      emixer generate --run runs/first --num 1000 --audit data/shards --out data/synthetic
+      emixer generate --config demo --run runs/first --num 1000 --audit data/shards --out data/audited
     600,000 pairs, on all GPUs there are:
       emixer generate --run runs/paper --num 600_000 --seed 1 --ray-address auto --out /data/synthetic
     """

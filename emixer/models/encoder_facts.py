@@ -52,8 +52,9 @@ class EncoderFacts:
         return {_KEY: json.dumps(fields)}
 
     def differences(self, network: ChestEncoderConfig) -> dict[str, tuple[Any, Any]]:
-        """Return the architecture settings that differ: name -> (in the file, in the config)."""
+        """Return the settings that do not fit the file: name -> (in the file, in the config)."""
         both = {name: (getattr(self, name), getattr(network, name)) for name in _ARCHITECTURE}
+        both["weights_from"] = ("emixer", network.weights_from)
         return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
 
 

@@ -16,13 +16,14 @@ from emixer import files
 from emixer.checkpoint import write_tensors
 from emixer.config.model import WeightsFrom
 from emixer.errors import CheckpointError
-from emixer.models.encoder_facts import EncoderFacts
+from emixer.models.encoder_facts import EncoderFacts, read_encoder_facts
 
 _CONVERT = (
     'python -c "import torch, torchxrayvision as xrv; '
     "torch.save(xrv.models.DenseNet(weights='densenet121-res224-nih').state_dict(), 'densenet121-nih.pt')\""
 )
 _XRV_CLASSES = 18
+_RANGES: dict[WeightsFrom, str] = {"emixer": "[-1, 1]", "torchxrayvision": "[-1024, 1024]"}
 _UNUSED = ("classifier.", "op_threshs")
 
 
@@ -44,10 +45,11 @@ def load_encoder_weights(encoder: nn.Module, path: Path, weights_from: WeightsFr
     Raises CheckpointError when the file is missing, holds a pickled module, or belongs to another network.
     """
     state = _read(path)
-    if weights_from == "emixer" and _is_from_torchxrayvision(state):
+    found = _source(path, state)
+    if found is not None and found != weights_from:
         raise CheckpointError(
-            f"{path} holds torchxrayvision weights, which expect images in [-1024, 1024]. "
-            "Set model.report_decoder.encoder.weights_from=torchxrayvision."
+            f"{path} holds weights from {found}, which expect images in {_RANGES[found]}. Set weights_from={found} for "
+            "this encoder, e.g. model.report_decoder.encoder.weights_from."
         )
     wanted = encoder.state_dict()
     usable = {name: tensor for name, tensor in state.items() if _shape(wanted.get(name)) == tensor.shape}
@@ -87,9 +89,14 @@ def _read(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def _is_from_torchxrayvision(state: dict[str, Tensor]) -> bool:
+def _source(path: Path, state: dict[str, Tensor]) -> WeightsFrom | None:
+    """Return whose weights these are, if that can be told."""
+    if read_encoder_facts(path) is not None:
+        return "emixer"
     classifier = state.get("classifier.weight")
-    return "op_threshs" in state or (classifier is not None and classifier.shape[0] == _XRV_CLASSES)
+    if "op_threshs" in state or (classifier is not None and classifier.shape[0] == _XRV_CLASSES):
+        return "torchxrayvision"
+    return None
 
 
 def _shape(tensor: Tensor | None) -> torch.Size | None:

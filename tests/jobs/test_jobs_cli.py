@@ -208,6 +208,12 @@ def test_pipeline_passes_on_what_each_stage_makes(tmp_path: Path) -> None:
     typo = run("pipeline", *arguments, "--stages", "generate,evaluate", "--set", "generate.run=/typo", "--dry-run")
     assert typo.exit_code == 2
     assert "generate.run=/typo does not exist" in typo.output
+    awaited = run("pipeline", *arguments, "--stages", "generate,evaluate", "--after", "7", "--dry-run")
+    assert [line for line in awaited.output.splitlines() if "dependency" in line] == [
+        "#SBATCH --dependency=afterok:7", "#SBATCH --dependency='afterok:<job of generate>'",
+    ]  # fmt: skip
+    to_come = ("--set", "generate.run=/to/come", "--stages", "generate,evaluate")
+    assert run("pipeline", *arguments, *to_come, "--after", "7", "--dry-run").exit_code == 0, "job 7 may write it"
     wrong = run("pipeline", *arguments, "--stages", "train,ingest", "--dry-run")
     assert "is in the wrong order" in wrong.output
     unknown = run("pipeline", "--stages", "trian", "--dry-run").output
@@ -239,6 +245,13 @@ def test_experiments_and_evaluations_can_be_jobs(tmp_path: Path, shards: Path) -
         "experiment", "table9", "--out", str(tmp_path / "tables"), "--set", "experiment.cpus_per_cell=8", *common
     )
     assert "experiment.cpus_per_cell=8 is more than a node has (slurm.cpus=4)" in small.output
+    table5 = ("experiment", "table5", "--out", str(tmp_path / "tables"), *common)
+    assert "experiment.covid is not set" in run(*table5).output
+    assert "experiment.covid=/typo does not exist" in run(*table5, "--covid", "/typo").output
+    given = run("experiment", "table9", "--out", str(tmp_path / "tables"), "--runs", "emixer=/typo", *common)
+    assert "experiment.runs=/typo does not exist" in given.output
+    paper = run("experiment", "table9", "--config", "paper", "--out", str(tmp_path / "tables"), *common)
+    assert "densenet121-nih.pt does not exist" in paper.output
     none = run("evaluate", "--dataset", str(tmp_path / "made"), *common)
     assert f"evaluate.dataset={tmp_path / 'made'} does not exist" in none.output
 

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from emixer.config.model import ChestEncoderConfig
 from emixer.errors import CheckpointError
 from emixer.models.chest_encoder import ChestEncoder
+from emixer.models.encoder_facts import EncoderFacts
+from emixer.models.encoder_weights import save_encoder_weights
 
 TINY = {"growth": 4, "blocks": (2, 2, 2, 2), "stem_channels": 8, "input_px": 32}
 
@@ -47,6 +49,19 @@ def test_torchxrayvision_weights_are_refused_under_our_input_range(tmp_path: Pat
     torch.save(xrayvision_state(), tmp_path / "nih.pt")
     with pytest.raises(CheckpointError, match="weights_from=torchxrayvision"):
         ChestEncoder(config(tmp_path / "nih.pt"))
+
+
+def test_our_own_file_is_refused_under_torchxrayvisions_input_range(tmp_path: Path) -> None:
+    """Its images would be 1024 times too bright; with 18 labels it was taken for torchxrayvision's."""
+    network = ChestEncoderConfig.model_validate(TINY | {"frozen": False})
+    names = tuple(f"label {index}" for index in range(18))
+    facts = EncoderFacts.of(
+        network, label_names=names, collection="0", sources=("nih-cxr14",), images=1, test_auc={}
+    )  # fmt: skip
+    save_encoder_weights(tmp_path / "encoder.safetensors", whole_network(), facts)
+    ChestEncoder(config(tmp_path / "encoder.safetensors"))
+    with pytest.raises(CheckpointError, match="weights_from=emixer"):
+        ChestEncoder(config(tmp_path / "encoder.safetensors", weights_from="torchxrayvision"))
 
 
 def test_pickled_module_is_refused_with_the_command_that_converts_it(tmp_path: Path) -> None:

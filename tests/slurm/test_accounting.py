@@ -106,11 +106,13 @@ def test_silent_job_is_gone_without_accounting(tiny_config: Config, tmp_path: Pa
 
 
 @pytest.mark.slurm_core
-def test_forgotten_job_is_a_valid_dependency_only_if_it_finished(tiny_config: Config, tmp_path: Path) -> None:
+def test_forgotten_job_is_a_valid_dependency_only_if_it_finished(
+    tiny_config: Config, tiny_run: Path, tmp_path: Path
+) -> None:
     """SLURM would treat `afterok` on such a job as satisfied and start the new job at once."""
     with forgetful_bed(accounting=False) as bed:
         site = site_on(bed, tiny_config, tmp_path)
-        finished = site.submit("train", "--run", str(tmp_path / "finished"))
+        finished = site.submit("generate", "--run", str(tiny_run), "--num", "16", "--out", str(tmp_path / "finished"))
         site.wait(finished, "finished")
         killed = kill_in_the_bud(site)
         waits = site.submit("train", "--run", str(tmp_path / "waits"), *HELD)

@@ -354,7 +354,8 @@ def test_clusters_of_two_users_are_isolated(make_cluster: Callable[..., Any], be
         bed.wait_for(lambda c=cluster, n=number: c.program_state(n)["state"] == "ended", 90, "the end of its tasks")
         assert cluster.program_state(number)["code"] == 0
     assert other.run_python("import os; print('uid', os.getuid())").stdout.split()[1] == "1"
-    connect = f"import ray; ray.init(address={mine.status()['address']!r}, logging_level='ERROR'); print('let in')"
+    few = "import os; os.environ['RAY_NUM_REDIS_GET_RETRIES'] = '5'"  # times to ask a head that does not answer
+    connect = f"{few}; import ray; ray.init({mine.status()['address']!r}, logging_level='ERROR'); print('let in')"
     refused = other.run_python(connect, check=False)  # with its own token
     assert refused.returncode != 0
     assert "let in" not in refused.stdout

@@ -58,6 +58,7 @@ class EncoderResult(StageResult):
         lines += [
             "Next:",
             "  emixer train ... --set model.report_decoder.encoder.frozen=true \\",
+            "      --set model.report_decoder.encoder.weights_from=emixer \\",
             f"      --set model.report_decoder.encoder.weights={weights} --set validation.encoder.weights={weights}",
         ]
         return "\n".join(lines)

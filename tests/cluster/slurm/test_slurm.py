@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cluster.slurm import QueuedJob, accounted, duration_s, environment_of_user, memory_mb, moment
+from cluster.slurm import QueuedJob, accounted, duration_s, environment_of_user, mark, memory_mb, moment
 from cluster.slurm.job_registry import comment, registered_jobs
 
 
@@ -24,6 +24,15 @@ def test_job_submitted_inside_a_job_inherits_no_options_and_no_token() -> None:
     assert environment_of_user(users | ours | login) == users | login
     of_job = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}
     assert environment_of_user(users | ours | login | of_job) == users
+
+
+def test_jobs_of_one_number_in_two_slurms_have_different_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What carries the mark of an ended job is killed; job 1 of the other one, on the same machine, is not its."""
+    marks = []
+    for name in ("alpha", "beta"):
+        monkeypatch.setenv("SLURM_CLUSTER_NAME", name)
+        marks.append(mark("1-0", "0"))
+    assert marks[0] != marks[1]
 
 
 def test_end_time_of_a_job_is_parsed() -> None:
