@@ -1,6 +1,6 @@
 """Generation: the whole pipeline against the bare forward pass, and memory against the number of rows.
 
-    python benchmarks/generation.py [--config configs/demo.yaml] [--rows 6144] [--device cpu] [--rounds 3]
+    python benchmarks/generation.py [--config configs/demo.yaml | --run RUN] [--rows 6144] [--device cpu] [--rounds 3]
 
 bare       one process calls the model's `sample` on the same batches, with a thread for each core of this machine, and
            throws the result away.
@@ -11,8 +11,10 @@ CPU time   of a pair: bare, and of all processes of the pipeline together betwee
            rows. On a machine that others use too this is the ratio to look at; on CPUs alone it bounds the other.
 memory     proportional set size of this and all Ray processes together, at the peak, for --rows / 10 and --rows.
 
-Weights are random: they cost what trained ones cost. Images of random weights are smooth, so they compress better than
-real ones; `--noise` adds noise to the pixels before they are encoded, which makes PNG do its worst.
+Without `--run` weights are random. Their reports are nearly as long as reports may be, four times as long as those of a
+trained model of the demo, so that the model takes a larger part of the time than it does in use. Images of random
+weights are smooth, so they compress better than real ones; `--noise` adds noise to the pixels before they are encoded,
+which makes PNG do its worst.
 """
 
 import argparse
@@ -38,14 +40,14 @@ from emixer.generation.dataset_folder import DatasetFolder
 from emixer.generation.generation_plan import Device, GenerationPlan
 from emixer.generation.plan import make_plan
 from emixer.generation.sampler import Sampler
-from emixer.generation.trained_model import TrainedModel
+from emixer.generation.trained_model import TrainedModel, read_trained_model
 from emixer.models.noise import RowNoise
 from emixer.ray_session import connect
 
 TEMPERATURE = 0.7
 _CLOCK = "EMIXER_BENCHMARK_CLOCK"
 _NOISE = "EMIXER_BENCHMARK_NOISE"
-_MEMORY_EVERY_S = 0.25
+_MEMORY_EVERY_S = 5.0  # a look takes 10 ms of CPU time, which counts as the pipeline's
 
 
 class TimedSampler(SamplerActor):
@@ -92,6 +94,7 @@ def main() -> None:
     """Times bare forward passes and the pipeline in turn, prints medians and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=Path("configs/demo.yaml"))
+    parser.add_argument("--run", type=Path, help="of `emixer train`; in place of random weights of --config")
     parser.add_argument("--rows", type=int, default=6144)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -104,7 +107,10 @@ def main() -> None:
     if args.noise:
         os.environ[_NOISE] = "1"
 
-    trained = random_model(load_config(args.config))
+    if args.run is None:
+        name, trained = args.config.stem, random_model(load_config(args.config))
+    else:
+        name, trained = str(args.run), read_trained_model(args.run, "best")
     plan = generation_plan(trained, args.rows, args.batch_size, args.device, args.threads)
     few_rows = replace(plan, layout=replace(plan.layout, num_rows=args.rows // 10))
     bare: list[BareRun] = []
@@ -119,7 +125,7 @@ def main() -> None:
                 print(
                     f"round: bare {bare[-1].rows_per_s:,.1f}, pipeline {runs[-1].rows_per_s:,.1f} pairs/s", flush=True
                 )
-    report(args.config.stem, plan, bare, runs, few)
+    report(name, plan, bare, runs, few)
 
 
 def report(name: str, plan: GenerationPlan, bare: list[BareRun], runs: list[PipelineRun], few: PipelineRun) -> None:

@@ -1,4 +1,4 @@
-"""Models of random weights, which cost what trained ones cost. Nothing to run."""
+"""Models of random weights. An attentive one writes longer reports than a trained one does. Nothing to run."""
 
 from pathlib import Path
 

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from cluster.errors import ClusterError
 from cluster.node.ray_node import MAX_DISK_PATH
+from cluster.slurm import OTHER_CLUSTER
+from cluster.slurm.gres import gpus
 from cluster.slurm.job_registry import CLEANUP, HEAD
 
 DEFAULT_FOLDER = Path("~/.ray-on-slurm")
@@ -67,6 +69,8 @@ class Ask(_Section):
             name = option.removeprefix("--").partition("=")[0]
             if not option.startswith("--") or "\n" in option:
                 raise ValueError(f"{option!r} is not a long sbatch option; write e.g. --exclusive")
+            if name in OTHER_CLUSTER:
+                raise ValueError(f"--{name} {OTHER_CLUSTER[name]}")
             if name in _OURS:
                 raise ValueError(f"--{name} is set by this program; remove it, or use the setting for it")
         return extra
@@ -114,6 +118,12 @@ class NodeType(Ask):
             raise ValueError(f"min={self.min} is more than max={self.max}")
         if self.gres and "gpu" in self.gres and not self.gpus:
             raise ValueError(f"gres={self.gres} requests GPUs: also set `gpus`, the number of GPUs per node, for Ray")
+        asked = sum(number for _, number in gpus(self.gres or ""))
+        if self.gres and self.gpus and asked != self.gpus:
+            raise ValueError(
+                f"gres={self.gres} requests {asked} GPUs per node, but gpus={self.gpus} is what Ray is told: make them "
+                "equal"
+            )
         reserved = {"CPU", "GPU", "memory", "object_store_memory"} & set(self.resources)
         if reserved:
             raise ValueError(f"resources: {', '.join(sorted(reserved))} is set by cpus, gpus and memory_gb")

@@ -121,9 +121,11 @@ def is_there(folder: Path, head: Head) -> bool:
 
 
 def ask_to_replace(folder: Path, job_id: str) -> None:
-    """That node will soon be taken from its work."""
-    (folder / _LEAVING).mkdir(exist_ok=True)
-    files.write_private(folder / _LEAVING / job_id, "")
+    """That node will soon be taken from its work, which a full disk must not end: then another node is requested
+    when this one is gone."""
+    with suppress(OSError):
+        (folder / _LEAVING).mkdir(exist_ok=True)
+        files.write_private(folder / _LEAVING / job_id, "")
 
 
 def to_be_replaced(folder: Path) -> list[str]:

@@ -20,4 +20,4 @@ if [ "$(echo "$wheels" | wc -l)" != 1 ]; then
     exit 2
 fi
 # Compiled here: the image is read-only later, and each of Ray's processes would compile what it imports anew
-pip install --no-cache-dir --compile --constraint requirements.lock "$@" "emixer[web,dicom] @ file://$PWD/$wheels"
+pip install --no-cache-dir --compile --constraint requirements.lock "$@" "emixer[dicom,web,hub] @ file://$PWD/$wheels"

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,7 @@ class Checkpoint:
     def tensors(self, part: str, device: str = "cpu") -> dict[str, Tensor]:
         """Read one of SAMPLER, NETWORKS, OPTIMIZER. Raises CheckpointError for a damaged file."""
         file = self.path / f"{part}.safetensors"
+        files.require_readable(file)
         try:
             expected = self.state["bytes"][part]
             if file.stat().st_size != expected:
@@ -88,8 +90,11 @@ def save_checkpoint(
 def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file. Raises OSError, as any write does: a full disk and an exceeded quota are told apart."""
     laid_out = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    file.touch()
+    permissions = stat.S_IMODE(file.stat().st_mode)
     try:
         safetensors.torch.save_file(laid_out, file, metadata=None if metadata is None else dict(metadata))
+        file.chmod(permissions)  # safetensors (0.8) leaves a file that only its owner may read
     except safetensors.SafetensorError as error:
         told = re.search(r"os error (\d+)", str(error))
         number = int(told[1]) if told else errno.EIO
@@ -109,26 +114,28 @@ def point(folder: Path, which: Which, path: Path) -> None:
 def find_checkpoint(folder: Path, which: Which) -> Checkpoint | None:
     """Return the checkpoint that `which` points to, or None if there is none yet. Raises CheckpointError when damaged.
 
-    If the last one was deleted by hand, as the error for a damaged checkpoint advises, the newest one left is last.
+    If it was deleted by hand, as the error for a damaged checkpoint advises, the newest one left is last, and none is
+    best.
     """
     path = _pointed(folder, which)
     if path is None:
         return None
-    if which == "last" and not path.exists():
-        return newest_readable(folder)
+    if not path.exists():
+        return newest_readable(folder) if which == "last" else None
     return read_checkpoint(path)
 
 
 def newest_readable(folder: Path) -> Checkpoint | None:
     """Return the newest checkpoint that can be opened: `last`, or an older one if `last` was deleted."""
     for path in sorted(folder.glob("images-*"), reverse=True):
-        if (path / _STATE).exists():
+        if files.is_there(path / _STATE):
             return read_checkpoint(path)
     return None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Open a checkpoint folder. Raises CheckpointError when it is missing, damaged or of another version."""
+    files.require_readable(path / _STATE)
     try:
         state = json.loads((path / _STATE).read_text(encoding="utf-8"))
         if not isinstance(state, dict):
@@ -150,12 +157,13 @@ def prune(folder: Path) -> None:
     best = _pointed(folder, "best")
     for path in sorted(folder.glob("images-*"))[:-2]:
         if path != best:
-            shutil.rmtree(path)
+            # NFS keeps what a process has mapped, here or in a notebook, and with it the folder, until a later pruning
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _pointed(folder: Path, which: Which) -> Path | None:
     pointer = folder / f"{which}.json"
-    if not pointer.exists():
+    if not files.is_there(pointer):
         return None
     try:
         return folder / str(json.loads(pointer.read_text(encoding="utf-8"))["name"])

@@ -132,9 +132,32 @@ def remove_partials(folder: Path) -> None:
         _remove(path)
 
 
+def require_readable(path: Path) -> None:
+    """Raise StorageError if `path` may not be read, or lies in a folder that may not be searched. What is not there is
+    another matter.
+
+    For before anything is read, so that nobody is told to delete as damaged what only is somebody else's.
+    """
+    try:
+        is_closed = path.exists() and not os.access(path, os.R_OK, effective_ids=True)
+    except PermissionError:  # a folder above it
+        is_closed = True
+    if is_closed:
+        raise _no_permission(path)
+
+
+def is_there(path: Path) -> bool:
+    """Return whether `path` exists. Raises StorageError as `require_readable` does."""
+    require_readable(path)
+    return path.exists()
+
+
 def require_writable(folder: Path) -> None:
     """Raise StorageError if `folder`, or the place where it would be created, is not writable. Writes nothing."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+    except PermissionError as error:
+        raise _no_permission(folder) from error
     code = errno.EACCES if existing.is_dir() else errno.ENOTDIR
     if code == errno.ENOTDIR or not os.access(existing, os.W_OK | os.X_OK):
         raise storage_error(folder, OSError(code, os.strerror(code)))
@@ -147,9 +170,9 @@ def alone_in(folder: Path, command: str) -> Iterator[None]:
     Raises RunFolderError when another process, on any node, holds it; a killed process releases it at once. On a file
     system without locks, only a warning is logged.
     """
-    if folder.exists() and not folder.is_dir():
-        raise RunFolderError(f"{folder} is a file. `emixer {command}` needs a folder: choose another name.")
     try:
+        if folder.exists() and not folder.is_dir():
+            raise RunFolderError(f"{folder} is a file. `emixer {command}` needs a folder: choose another name.")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(folder, error) from error
@@ -245,6 +268,15 @@ def _holder(path: Path) -> str:
     with suppress(OSError, UnicodeDecodeError):
         return f" ({path.read_text(encoding='utf-8')})"
     return ""
+
+
+def _no_permission(path: Path) -> StorageError:
+    """Return the StorageError for `path`, which is closed to this user, or the outermost folder above it that is."""
+    above = reversed(path.absolute().parents)
+    closed = next((folder for folder in above if not os.access(folder, os.X_OK, effective_ids=True)), path)
+    return StorageError(
+        f"No permission to read {closed}. Ask its owner for access (`chmod g+rX`), or give another path."
+    )
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:

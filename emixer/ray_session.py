@@ -1,10 +1,13 @@
 """Join a Ray cluster, or start one on this machine. The only place that calls ray.init."""
 
 import logging
+import math
 import os
+import platform
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any, Literal
 
 import ray
@@ -23,6 +26,8 @@ _LOCAL = "local"
 _STARTS = 3
 _ANSWER_S = 10
 """How long a cluster may take to accept a connection."""
+_CGROUP = Path("/sys/fs/cgroup")
+"""Where a container sees its own limits."""
 
 # Ray's metrics agents and usage reports are unwanted in a library run by hand in a hospital
 _QUIET = {
@@ -75,15 +80,23 @@ def _joined(address: str) -> Iterator[None]:
         _require_listener(address)
         with on_the_loopback() if is_on_the_loopback(address) else nullcontext():
             ray.init(address=address, **_quietly())
-    except (OSError, ray.exceptions.RaySystemError) as error:
+    except (OSError, RuntimeError, ray.exceptions.RayError) as error:
         raise EmixerError(
-            f"No Ray cluster answers at {address} ({error}). "
-            "Check that it runs (`ray status --address ...`), or unset ray.address and RAY_ADDRESS to start one here."
+            f"No Ray cluster answers at {address}, or it refuses this process ({_reason(error)}). Check that it runs "
+            "(`ray status --address ...`); if it has a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE "
+            "(`python -m cluster env` prints them); or unset ray.address and RAY_ADDRESS to start one here."
         ) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _reason(error: Exception) -> str:
+    """Return why `ray.init` failed, in one line. Ray (2.60) raises a ConnectionError without the reason; its cause has
+    it, as the last line of a printed traceback if the cluster refused this process."""
+    words = str(error.__cause__ or error).strip()
+    return " ".join(words.splitlines()[-1].split() if "Traceback (most recent" in words else words.split())
 
 
 def _require_listener(address: str) -> None:
@@ -97,6 +110,11 @@ def _require_listener(address: str) -> None:
 @contextmanager
 def _started(config: RayConfig) -> Iterator[None]:
     """Run a Ray on this machine, for this process only."""
+    if (system := platform.system()) != "Linux":
+        raise EmixerError(
+            f"emixer's stages run on Linux, and this is {system}. "
+            "Use a Linux machine, or the Docker image (docs/hpc.md)."
+        )
     with ExitStack() as stack:
         for left in reversed(range(_STARTS)):
             if _starts(stack.enter_context(surroundings(keep_logs=_is_debugging())), config):
@@ -194,10 +212,30 @@ def _own_places() -> list[Any]:
     ]
 
 
+def usable_cpus() -> int:
+    """Return how many CPUs this process may use: those that it is bound to, or fewer if its container has a limit.
+
+    `docker run --cpus` and Kubernetes limit the CPU time, and show all CPUs. As in Ray, fractions are rounded down.
+    """
+    if not hasattr(os, "sched_getaffinity"):  # not Linux, where only `emixer doctor` gets here
+        return os.cpu_count() or 1
+    return max(1, int(min(len(os.sched_getaffinity(0)), _limit_of_container())))
+
+
+def _limit_of_container() -> float:
+    """Return the CPUs that cgroup v2 or v1 allows in this container; infinity if it has no limit."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        with suppress(OSError, ValueError):  # cgroup of the other version; no limit: "max"
+            quota_us, period_us = map(int, " ".join((_CGROUP / name).read_text() for name in names).split())
+            if quota_us > 0:
+                return quota_us / period_us
+    return math.inf
+
+
 def _share(config: RayConfig) -> dict[str, Any]:
     """Return what Ray may use of this machine: the CPUs available to us; in a SLURM job, its allocation, which Ray
     does not query; and what the config sets."""
-    cpus = len(os.sched_getaffinity(0))
+    cpus = usable_cpus()
     share: dict[str, Any] = {"include_dashboard": False, "num_cpus": config.num_cpus or cpus}
     job = OwnShare.from_environment()
     if job is not None:

@@ -4,6 +4,7 @@ config.yaml     the resolved config          metrics.jsonl   one JSON object per
 run.json        stage, version               checkpoints/    see emixer.checkpoint
 samples/        grids                        tensorboard/    the values of metrics.jsonl
 trackers.json   ids of the run in W&B and MLflow, if `train.trackers` names them
+mlflow.db, mlartifacts/   of MLflow without a server
 """
 
 import json
@@ -58,11 +59,11 @@ class RunFolder:
 
     def check(self, stage: str, config: Config) -> None:
         """Raise RunFolderError, naming the keys that differ, if a run of this stage and config can neither start nor
-        resume here; StorageError if nothing can be written here. Touches nothing."""
+        resume here; StorageError if nothing can be read or written here. Touches nothing."""
         path = self.path
-        if path.exists() and not path.is_dir():
+        if files.is_there(path) and not path.is_dir():
             raise RunFolderError(f"{path} is a file. A run needs a folder: choose another name.")
-        if self._run_file.exists():
+        if files.is_there(self._run_file):
             self.require_same(stage, config)
         elif path.exists() and any(p for p in path.iterdir() if not _left_by_a_first_start(p)):
             raise RunFolderError(f"{path} is not empty and not a run folder of emixer. Choose a new folder.")
@@ -70,9 +71,10 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path, stage: str) -> Self:
-        """Open a finished or running run. Raises RunFolderError when there is none of that stage."""
+        """Open a finished or running run. Raises RunFolderError when there is none of that stage, StorageError when it
+        may not be read."""
         folder = cls(path)
-        if not folder._run_file.exists():
+        if not files.is_there(folder._run_file):
             raise RunFolderError(
                 f"{path} is not a run folder (no run.json). Give a folder written by `emixer {stage}`."
             )
@@ -119,7 +121,7 @@ class RunFolder:
 
         Raises RunFolderError for a file damaged in any other way.
         """
-        if not self._metrics_file.exists():
+        if not files.is_there(self._metrics_file):
             return []
         lines = self._metrics_file.read_text(encoding="utf-8").splitlines(keepends=True)
         whole = [line for line in lines if line.endswith("\n")]

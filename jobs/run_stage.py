@@ -10,12 +10,13 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from emixer import files
 from emixer.config import validate
-from emixer.errors import find_emixer_error
+from emixer.errors import StorageError, find_emixer_error
 
 STATE_NAME, ORDER_NAME = "state.json", "order.json"
 USERS_ERROR = 2
@@ -27,22 +28,27 @@ def run_stage(order: Path) -> int:
     # where TERM reaches all processes of a job, it has ended Ray too: there is nothing to wait for, and the parent task
     # has requested a checkpoint, if there is time for one
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    state = order.parent / STATE_NAME
     content: dict[str, Any] = json.loads(order.read_text(encoding="utf-8"))
-    files.write_json(state, {"state": "running", "since": time.time()})
+    write_state(order.parent, {"state": "running", "since": time.time()})
     try:
         result = importlib.import_module(content["module"]).run(validate(content["config"], "the job"))
     except Exception as error:
         known = find_emixer_error(error)  # itself, or the one that Ray has wrapped
         message = known.message if known is not None else traceback.format_exception_only(error)[-1].strip()
-        files.write_json(state, {"state": "failed", "error": message})
+        write_state(order.parent, {"state": "failed", "error": message})
         if known is None:
             raise
         print(f"Error: {message}", file=sys.stderr, flush=True)
         return USERS_ERROR
-    files.write_json(state, {"state": "finished", "summary": str(result)})
+    write_state(order.parent, {"state": "finished", "summary": str(result)})
     print(result, flush=True)
     return 0
+
+
+def write_state(folder: Path, state: dict[str, Any]) -> None:
+    """Record it, if the disk has room: the log and the exit code must say how the stage ended in any case."""
+    with suppress(StorageError):
+        files.write_json(folder / STATE_NAME, state)
 
 
 def read_state(folder: Path) -> dict[str, Any]:

@@ -126,16 +126,27 @@ def cancel(jobs: Sequence[Job]) -> None:
                 os.kill(int(job.job_id), signal.SIGTERM)
     queued = [job for job in alive if job.executor == "slurm"]
     _require_ours(queued)
+    named = _as_arrays(queued, jobs)
     marks = [Path(job.folder) / TAKEN_BACK for job in queued]
     for mark in marks:
-        mark.touch()  # before SLURM ends them: they check for it before they request a requeue
+        with suppress(OSError):  # a full disk: the jobs are cancelled all the same
+            mark.touch()  # before SLURM ends them: they check for it before they request a requeue
     try:
         with slurms_words():
-            slurm.cancel([job.job_id for job in queued])
+            slurm.cancel(named)
     except EmixerError:
         for mark in marks:
             mark.unlink(missing_ok=True)
         raise
+
+
+def _as_arrays(alive: Sequence[Job], asked: Sequence[Job]) -> list[str]:
+    """Ids of the jobs that are alive, or of arrays of which all jobs were asked for: SLURM may take longer over a
+    thousand ids than it is given."""
+    ids = {job.job_id for job in asked}
+    cut = {job.array_id for job in all_jobs(Path(asked[0].folder).parent) if job.job_id not in ids}
+    named = (job.job_id if job.array_id in cut else job.array_id or job.job_id for job in alive)
+    return list(dict.fromkeys(named))
 
 
 def _require_ours(jobs: Sequence[Job]) -> None:

@@ -31,7 +31,7 @@ from cluster.slurm.allocation import Allocation
 from emixer import files
 from emixer.config import validate
 from emixer.run_folder import RunFolder
-from jobs.run_stage import ORDER_NAME, STATE_NAME
+from jobs.run_stage import ORDER_NAME, STATE_NAME, write_state
 
 TRIALS = "trials/*"
 """Run folders of the trials, below the folder of a search."""
@@ -91,7 +91,7 @@ class StageTask:
             if self._told_to_end:  # before the stage began, so that there is nothing to save
                 self._requeue_preempted(submitit.JobEnvironment().job_id)
             else:
-                files.write_json(folder / STATE_NAME, {"state": "failed", "error": str(error)})
+                write_state(folder, {"state": "failed", "error": str(error)})
             print(f"Error: {error}", file=sys.stderr, flush=True)
             raise SystemExit(1) from error
 

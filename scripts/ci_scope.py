@@ -54,8 +54,9 @@ SUITES = {
         "Ray and its workers": Area(
             ("tests/test_ray_session.py", "tests/test_errors.py", "tests/stages/test_train.py"),
             (
-                "emixer/training/plan.py", "emixer/training/workers.py", "emixer/ray_session.py", "emixer/local_ray.py",
-                "cluster/node/",
+                "emixer/training/plan.py", "emixer/training/workers.py", "emixer/training/process_group.py",
+                "emixer/training/loop.py", "emixer/training/reporter.py", "emixer/ray_session.py",
+                "emixer/local_ray.py", "cluster/node/",
             ),
         ),
         "the demo": Area(("tests/cli/test_demo.py",), ("emixer/cli/demo.py",)),

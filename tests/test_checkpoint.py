@@ -2,7 +2,9 @@
 
 import errno
 import json
+import os
 import resource
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from emixer.checkpoint import (
     save_checkpoint,
 )
 from emixer.errors import CheckpointError, StorageError
+from tests.closed import closed, open_folder
 
 PARTS = (SAMPLER, NETWORKS, OPTIMIZER)
 
@@ -55,6 +58,16 @@ def test_checkpoint_round_trips(tmp_path: Path) -> None:
     for name, tensor in tensors.items():
         assert read[name].dtype == tensor.dtype
         assert torch.equal(read[name], tensor.detach()), name
+
+
+def test_all_files_of_a_checkpoint_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
+    """A colleague draws from a run in a shared folder. safetensors itself (0.8) writes files for their owner only."""
+    before = os.umask(0o027)
+    try:
+        written = list(save(tmp_path, 64).path.iterdir())
+    finally:
+        os.umask(before)
+    assert {oct(path.stat().st_mode & 0o777) for path in written} == {"0o640"}
 
 
 def test_nothing_is_pickled(tmp_path: Path) -> None:
@@ -152,11 +165,28 @@ def test_previous_checkpoint_is_last_after_deleting_a_damaged_one(tmp_path: Path
     assert found.images == 1
 
 
-def test_deleted_best_is_not_silently_replaced(tmp_path: Path) -> None:
-    save(tmp_path, 1)
-    (tmp_path / "best.json").write_text('{"name": "images-000000000099"}')
-    with pytest.raises(CheckpointError, match="images-000000000099"):
-        find_checkpoint(tmp_path, "best")
+def test_there_is_no_best_after_deleting_a_damaged_one(tmp_path: Path) -> None:
+    best = save(tmp_path, 1)
+    save(tmp_path, 2)
+    point(tmp_path, "best", best.path)
+    shutil.rmtree(best.path)
+    assert find_checkpoint(tmp_path, "best") is None
+
+
+@pytest.mark.parametrize("part", ["last.json", "images-000000000001", "images-000000000001/checkpoint.json"])
+def test_somebody_elses_checkpoint_is_not_called_damaged(part: str) -> None:
+    with open_folder() as folder:
+        save(folder, 1)
+        with closed(folder / part), pytest.raises(StorageError, match=f"No permission to read {folder / part}"):
+            find_checkpoint(folder, "last")
+
+
+def test_somebody_elses_tensors_are_not_called_damaged() -> None:
+    with open_folder() as folder:
+        checkpoint = save(folder, 1)
+        file = checkpoint.path / "networks.safetensors"
+        with closed(file), pytest.raises(StorageError, match=f"No permission to read {file}"):
+            checkpoint.tensors(NETWORKS)
 
 
 def test_pruning_keeps_the_best_and_the_last_two(tmp_path: Path) -> None:
@@ -172,6 +202,33 @@ def test_pruning_works_with_a_missing_best(tmp_path: Path) -> None:
     (tmp_path / "best.json").write_text('{"name": "images-000000000099"}')
     prune(tmp_path)
     assert [int(path.name[7:]) for path in sorted(tmp_path.glob("images-*"))] == [2, 3]
+
+
+def test_pruning_leaves_what_nfs_keeps_for_a_process_that_has_mapped_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, kept = os.unlink, "networks.safetensors"
+
+    def unlink_on_nfs(name: str, *, dir_fd: int | None = None) -> None:
+        if name == kept:
+            os.rename(name, ".nfs0001", src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        elif name != ".nfs0001":
+            real(name, dir_fd=dir_fd)
+
+    for images in (1, 2, 3):
+        save(tmp_path, images)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", unlink_on_nfs)
+        prune(tmp_path)
+    left = tmp_path / "images-000000000001"
+    assert names(left) == [".nfs0001"]
+    for path in (tmp_path / "images-000000000002", tmp_path / "images-000000000003"):
+        shutil.rmtree(path)
+    assert newest_readable(tmp_path) is None, "what is left is no checkpoint"
+    for images in (4, 5):
+        save(tmp_path, images)
+    prune(tmp_path)
+    assert not left.exists(), "nobody has it mapped any more"
 
 
 def test_numbers_not_in_json_are_refused_before_anything_is_replaced(tmp_path: Path) -> None:

@@ -3,8 +3,11 @@
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 CONTAINERS = ROOT / "containers"
@@ -40,6 +43,19 @@ def test_both_images_have_one_base_and_one_way_to_install() -> None:
     bases = set(re.findall(r"^(?:FROM|From:) (\S+)", docker + apptainer, flags=re.MULTILINE))
     assert len(bases) == 1
     assert all("install.sh" in text and "emixer doctor" in text for text in (docker, apptainer))
+
+
+def test_an_image_has_the_extras_that_need_no_other_system() -> None:
+    (extras,) = re.findall(r"emixer\[(.+?)\]", (CONTAINERS / "install.sh").read_text())
+    assert set(extras.split(",")) == {"dicom", "web", "hub"}
+    optional = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    locked = set(re.findall(r"^([\w.-]+)==", (ROOT / "requirements.lock").read_text(), flags=re.MULTILINE))
+    assert {Requirement(text).name for extra in extras.split(",") for text in optional[extra]} <= locked
+
+
+def test_an_apptainer_reads_and_writes_nothing_of_a_fixed_name_in_the_tmp_that_it_shares_with_other_users() -> None:
+    (environment,) = re.findall(r"^%environment\n((?: .*\n)*)", (CONTAINERS / "emixer.def").read_text(), re.MULTILINE)
+    assert "/tmp" not in environment
 
 
 def test_an_image_for_an_unknown_accelerator_is_refused() -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from emixer import files
 from emixer.errors import RunFolderError, StorageError
+from tests.closed import closed, open_folder
 
 
 def contents(folder: Path) -> list[str]:
@@ -192,6 +193,30 @@ def test_path_under_a_file_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="Check that the folder exists"):
         files.write_text(tmp_path / "file" / "a.txt", "x")
+
+
+def test_what_is_closed_is_named_whether_it_is_the_file_or_a_folder_above_it() -> None:
+    with open_folder() as folder:
+        file = folder / "run" / "deep" / "run.json"
+        file.parent.mkdir(parents=True)
+        file.write_text("{}")
+        for path in (file, folder / "run"):
+            with closed(path), pytest.raises(StorageError, match=f"No permission to read {path}. Ask its owner"):
+                files.require_readable(file)
+        with closed(folder / "run"), pytest.raises(StorageError, match=f"No permission to read {folder / 'run'}. Ask"):
+            files.is_there(folder / "run" / "absent")
+        assert files.is_there(file)
+        assert not files.is_there(folder / "absent" / "file")
+
+
+def test_place_in_somebody_elses_folder_is_not_writable(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir()
+    with closed(private):
+        with pytest.raises(StorageError, match="No permission to read"):
+            files.require_writable(private / "new" / "run")
+        with pytest.raises(StorageError, match="Cannot write"), files.alone_in(private / "new", "train"):
+            pass
 
 
 def test_missing_input_is_not_blamed_on_the_output(tmp_path: Path) -> None:

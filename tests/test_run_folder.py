@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from emixer.config import Config, load_config
-from emixer.errors import RunFolderError
+from emixer.errors import RunFolderError, StorageError
 from emixer.run_folder import RunFolder
+from tests.closed import closed, open_folder
 
 
 def config_with(**keys: Any) -> Config:
@@ -83,6 +84,19 @@ def test_missing_or_foreign_folder_cannot_be_opened(tmp_path: Path) -> None:
     for path in (tmp_path / "absent", tmp_path):
         with pytest.raises(RunFolderError, match=r"not a run folder \(no run\.json\)"):
             RunFolder.open(path, "train")
+
+
+def test_somebody_elses_run_is_told_apart_from_none_and_from_a_damaged_one() -> None:
+    with open_folder() as path:
+        run = RunFolder.create_or_resume(path, "train", Config())
+        run.append_metrics({"images": 10})
+        for read, part in (
+            (lambda: RunFolder.open(path, "train"), "."), (lambda: RunFolder.open(path, "train"), "run.json"),
+            (lambda: run.check("train", Config()), "."), (lambda: run.check("train", Config()), "run.json"),
+            (run.metrics, "metrics.jsonl"),
+        ):  # fmt: skip
+            with closed(path / part), pytest.raises(StorageError, match=f"No permission to read {path / part}"):
+                read()
 
 
 def test_run_of_another_version_is_refused(run: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,26 +106,26 @@ class Programs:
         while any(p.poll() is None for p in self._running.values()) and time.monotonic() < end:
             time.sleep(0.1)
         for program in programs(self._home):
-            if program.folder in self._running:
-                process = self._running.pop(program.folder)
-                _signal(process, signal.SIGKILL)
-                _ended(program, process.wait())
-            elif program.state()["state"] == "waiting":
-                _ended(program, -signal.SIGTERM)
+            with suppress(OSError):  # a state that cannot be written must not spare the others
+                if program.folder in self._running:
+                    process = self._running.pop(program.folder)
+                    _signal(process, signal.SIGKILL)
+                    _ended(program, process.wait())
+                elif program.state()["state"] == "waiting":
+                    _ended(program, -signal.SIGTERM)
 
     def _start(self, program: Program) -> None:
-        self._begun.add(program.folder)  # whatever becomes of it, it is not started twice
+        """Once it runs, or has ended, it is not started again; before, what cannot be written is tried again."""
         request = files.read_json(program.folder / _REQUEST)
         if not {"command", "cwd", "environment"} <= set(request):
             program.log.write_text(f"{program.folder / _REQUEST} is damaged; submit the program again.\n")
-            _ended(program, 127)
+            self._end_unstarted(program)
             return
         environment = {**request.pop("environment"), **self._ray}
         if "SLURM_CONF" in os.environ:
             environment["SLURM_CONF"] = os.environ["SLURM_CONF"]
-        files.write_json(program.folder / _REQUEST, request)  # there may be secrets in an environment
-        files.write_json(program.folder / _STATE, {"state": "running", "at": time.time()})
         with program.log.open("ab") as log:
+            files.write_json(program.folder / _STATE, {"state": "running", "at": time.time()})
             try:
                 self._running[program.folder] = subprocess.Popen(
                     request["command"], cwd=request["cwd"], env=environment, stdin=subprocess.DEVNULL, stdout=log,
@@ -132,12 +133,19 @@ class Programs:
                 )  # fmt: skip
             except OSError as error:
                 log.write(f"{error.filename or request['command'][0]}: {error.strerror}\n".encode())
-                _ended(program, 127)
+                self._end_unstarted(program)
+                return
+            self._begun.add(program.folder)
+        files.write_json(program.folder / _REQUEST, request)  # there may be secrets in an environment
+
+    def _end_unstarted(self, program: Program) -> None:
+        _ended(program, 127)
+        self._begun.add(program.folder)
 
     def _follow(self, program: Program, process: "subprocess.Popen[bytes]") -> None:
         if process.poll() is not None:
+            _ended(program, process.returncode)  # first: where it cannot be written, it is tried again
             del self._running[program.folder]
-            _ended(program, process.returncode)
         elif (program.folder / _STOP).exists():
             now = time.monotonic()
             if program.folder not in self._interrupted_at:
@@ -148,10 +156,10 @@ class Programs:
 
 
 def _ended(program: Program, code: int) -> None:
-    request = files.read_json(program.folder / _REQUEST)
-    if request.pop("environment", None) is not None:
-        files.write_json(program.folder / _REQUEST, request)  # it never started
     files.write_json(program.folder / _STATE, {"state": "ended", "code": code, "at": time.time()})
+    request = files.read_json(program.folder / _REQUEST)
+    if request.pop("environment", None) is not None:  # it never started, or the disk was full when it did
+        files.write_json(program.folder / _REQUEST, request)
 
 
 def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:

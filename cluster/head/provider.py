@@ -8,7 +8,9 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,8 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         self._jobs = JobCache(str(provider_config["key"]), self._attempt, float(provider_config["poll_s"]))
         self._refused: dict[str, _Refusal] = {}
         self._refusing = threading.Lock()
+        self._asked: Counter[str] = Counter()
+        self._asking = threading.Lock()
         self._avoided_until: dict[str, float] = {}
         self._limits = {name: int(node_type["max"]) for name, node_type in self._types.items()}
         self._failed: set[str] = set()
@@ -121,7 +125,7 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         self._warn_preempted(known)
         self._replace_leaving(known)
         self._give_up_pending(known)
-        self._set_limits(known)
+        self._set_limits()
         self._last = {i: w for i, w in self._jobs.look().items() if not w.job.is_leaving}
         return [HEAD, *(i for i in self._last if tag_filters.items() <= self.node_tags(i).items())]
 
@@ -168,11 +172,12 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         """
         node_type, request = tags[TAG_RAY_USER_NODE_TYPE], tags[TAG_RAY_LAUNCH_REQUEST]
         for _ in range(count):
-            end = time.monotonic() + _HOLD_S
-            while (why_not := self._launch(node_type, request)) is not None:
-                if time.monotonic() > end:
-                    raise SlurmRefusalError(why_not)
-                time.sleep(_LOOK_EVERY_S)
+            with self._being_asked(node_type):
+                end = time.monotonic() + _HOLD_S
+                while (why_not := self._launch(node_type, request)) is not None:
+                    if time.monotonic() > end:
+                        raise SlurmRefusalError(why_not)
+                    time.sleep(_LOOK_EVERY_S)
 
     def create_node(self, node_config: dict[str, Any], tags: dict[str, str], count: int) -> None:
         """The same, as older callers have it."""
@@ -192,6 +197,17 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         self._jobs.look_soon()
 
     # Launching
+
+    @contextmanager
+    def _being_asked(self, node_type: str) -> Iterator[None]:
+        """Counts a request of Ray's that has no job yet."""
+        with self._asking:
+            self._asked[node_type] += 1
+        try:
+            yield
+        finally:
+            with self._asking:
+                self._asked[node_type] -= 1
 
     def _launch(self, node_type: str, request: str) -> str | None:
         """Submits one job, if it may be now. Returns why not. Raises SlurmRefusalError when SLURM says no."""
@@ -327,24 +343,43 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
     def _closed(self) -> set[str]:
         """Types that are not asked for now; none where that would be all of them."""
         now = time.monotonic()
-        found = {name for name, until in list(self._avoided_until.items()) if until > now}
+        found = self._given_up()
         found |= {name for name, refusal in list(self._refused.items()) if refusal.avoided_until > now}
         return found if found != set(self._types) else set()
 
-    def _set_limits(self, known: Mapping[str, RegisteredJob]) -> None:
-        """Ray reads its config at each look: a type that is closed may keep the nodes that it has, and get no more."""
-        running = [worker.kind for worker in known.values() if worker.job.state == "RUNNING"]
-        closed = self._closed()
+    def _given_up(self) -> set[str]:
+        """Types whose jobs were pending for too long."""
+        now = time.monotonic()
+        return {name for name, until in list(self._avoided_until.items()) if until > now}
+
+    def _set_limits(self) -> None:
+        """Ray reads its config at each look: a type that is closed keeps what it has, and gets no more. Of one that was
+        given up, what is pending goes; after a refusal it keeps its place in the queue."""
+        closed, given_up = self._closed(), self._given_up()
+        # Ray counts its requests too, and would take back a job for each beyond the limit. They are read before the
+        # jobs, or one that has just become a job would be missed
+        with self._asking:
+            kept = self._asked.copy()
+        kept.update(
+            worker.kind for worker in self._jobs.look().values()
+            if not worker.job.is_leaving and not (worker.kind in given_up and worker.job.state == "PENDING")
+        )  # fmt: skip
         limits = {
-            name: running.count(name) if name in closed else int(node_type["max"])
-            for name, node_type in self._types.items()
+            name: kept[name] if name in closed else int(node_type["max"]) for name, node_type in self._types.items()
         }
         if limits == self._limits:
             return
+        try:
+            self._write_limits(limits)
+        except OSError as error:  # nodes are launched and released all the same
+            logger.warning("The limits of node types cannot be written, and stay as they are: %s", error)
+        else:
+            self._limits = limits
+
+    def _write_limits(self, limits: Mapping[str, int]) -> None:
         path = self._home / files.AUTOSCALING_NAME
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         for name, limit in limits.items():
             at_least = min(int(self._types[name]["min"]), limit)
             tree["available_node_types"][name] |= {"max_workers": limit, "min_workers": at_least}
         files.write_private(path, yaml.safe_dump(tree, sort_keys=False))
-        self._limits = limits

@@ -42,6 +42,16 @@ def _readable_errors(function: Callable[..., None]) -> Callable[..., None]:
         except ClusterError as error:
             click.echo(f"Error: {error.message}", err=True)
             sys.exit(2)
+        except BrokenPipeError:  # of a reader such as `head`: click knows what to do
+            raise
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            click.echo(
+                f"Error: {place}{error.strerror or error}. Free space or quota in the cluster's folder, or check who "
+                "may write there, and repeat the command.",
+                err=True,
+            )
+            sys.exit(2)
 
     return wrapped
 
@@ -133,7 +143,8 @@ def _shown(kind: str, options: Sequence[str], script: str) -> str:
 
 def _require_down(config: ClusterConfig) -> None:
     head = rendezvous.find(config.home)
-    jobs = [m for m in registered_jobs(slurm.my_jobs(), key_of(config.home)) if not m.job.is_over]
+    known = registered_jobs(slurm.my_jobs(), key_of(config.home))
+    jobs = [m for m in known if not m.job.is_over and not m.job.is_leaving]
     if any(m.kind == HEAD for m in jobs) or (head is not None and head.answers()):
         raise ClusterError(
             f"Cluster {config.name} is up or starting: see `python -m cluster status{_named(config.home)}`. To change "
@@ -163,6 +174,12 @@ def _start_head(config: ClusterConfig, attempt: str) -> "str | subprocess.Popen[
             return slurm.submit(script, head_options(config, attempt))
         except slurm.SlurmRefusalError as error:
             raise ClusterError(f"SLURM refused the head: {error.message}") from error
+        except slurm.SlurmSilenceError as error:
+            named = _named(config.home)
+            raise ClusterError(
+                f"SLURM did not say whether it has the head's job: {error.message}. `python -m cluster status{named}` "
+                f"shows it; `python -m cluster down{named}` cancels it."
+            ) from error
     with (config.home / "logs" / "head.out").open("ab") as log:
         return subprocess.Popen(
             ["/bin/bash", "-c", script], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
@@ -187,7 +204,7 @@ def _wait_for_head(config: ClusterConfig, attempt: str, started_as: "str | subpr
                 job = next((j for j in slurm.my_jobs() if j.job_id == job_id), None)
             except slurm.SlurmSilenceError:
                 continue
-            if job is None or job.is_over:
+            if job is None or job.is_over or job.is_leaving:
                 raise ClusterError(f"The head's job {job_id} ended before it was up{_tail(log)}")
             if job.state == "PENDING" and (words := in_words(job.reason)) != said:
                 said = words
@@ -309,13 +326,21 @@ def down(home: Path) -> None:
     """Stop the cluster: programs, workers, head and pending jobs."""
     identity.require_same(home)
     started = time.monotonic()
-    files.write_private(home / STOP_NAME, "")
     before = files.read_json(home / rendezvous.RENDEZVOUS)
+    try:
+        files.write_private(home / STOP_NAME, "")
+    except OSError as error:
+        click.echo(f"{home} is not writable ({error.strerror}): ending the head through SLURM.", err=True)
+        _end_head(home, before)
     told = False
     while True:
-        jobs = [m for m in registered_jobs(slurm.my_jobs(), key_of(home)) if not m.job.is_over]
-        slurm.cancel([m.job.job_id for m in jobs if m.kind == HEAD and m.job.state == "PENDING"])
         head, waited = rendezvous.find(home), time.monotonic() - started
+        jobs = [
+            m for m in registered_jobs(slurm.my_jobs(), key_of(home))
+            # a node that does not answer keeps its job in COMPLETING for hours
+            if not m.job.is_over and not (m.job.is_leaving and waited > _GRACE_S)
+        ]  # fmt: skip
+        slurm.cancel([m.job.job_id for m in jobs if m.kind == HEAD and m.job.state == "PENDING"])
         if not jobs and (head is None or waited > _GRACE_S) and not _is_running_here(before):
             break
         if waited > _DOWN_WAIT_S:
@@ -330,6 +355,14 @@ def down(home: Path) -> None:
     rendezvous.withdraw(home)
     identity.forget(home)
     click.echo(f"Cluster {home.name} is down after {time.monotonic() - started:.1f} s.")
+
+
+def _end_head(home: Path, announced: dict[str, Any]) -> None:
+    """Where it cannot be told through the cluster's folder."""
+    jobs = registered_jobs(slurm.my_jobs(), key_of(home))
+    slurm.cancel([m.job.job_id for m in jobs if m.kind == HEAD and not m.job.is_over])
+    if _is_running_here(announced):
+        os.kill(announced["pid"], signal.SIGTERM)
 
 
 def _is_running_here(announced: dict[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from cluster.event_log import Entry, EventLog
 from cluster.files import CONFIG_NAME
 from cluster.head.programs import Program, programs
 from cluster.node.ray_state import ask_ray, shape
-from cluster.slurm.job_registry import RegisteredJob, key_of, registered_jobs
+from cluster.slurm.job_registry import HEAD, RegisteredJob, key_of, registered_jobs
 from cluster.slurm.reasons import in_words
 
 _LATELY, _PROGRAMS_SHOWN, _WORKERS_SHOWN = 5, 5, 20
@@ -107,13 +107,15 @@ def screen(shot: Snapshot) -> str:
 
 def _headline(shot: Snapshot) -> str:
     name = shot.config.name
-    own = next((m for m in shot.jobs if m.kind == "head"), None)
+    heads = sorted((m for m in shot.jobs if m.kind == HEAD), key=lambda m: m.job.is_leaving)
+    own = heads[0] if heads else None  # an earlier one may still be leaving
     if shot.head is None:
         if own is None:
             return f"Cluster {name} is down. `python -m cluster up` starts it."
         if own.job.state == "PENDING":
             return f"Cluster {name}: its head, job {own.job.job_id}, is pending: {in_words(own.job.reason)}"
-        return f"Cluster {name}: its head, job {own.job.job_id} on {own.job.node}, is starting"
+        state = "ending" if own.job.is_leaving else "starting"
+        return f"Cluster {name}: its head, job {own.job.job_id} on {own.job.node}, is {state}"
     where = "on this login node" if own is None else f"job {own.job.job_id} on {own.job.node}, {_left(own)}"
     silent = "" if shot.demands is not None else ". Ray does not answer from here, so its state is not shown"
     return f"Cluster {name} is up at {shot.head.address} ({where}){silent}"

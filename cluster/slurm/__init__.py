@@ -31,6 +31,14 @@ _SIGNS_OF_SILENCE = (
 )  # fmt: skip
 
 
+OTHER_CLUSTER = dict.fromkeys(
+    ("cluster", "clusters"),
+    "would send the job to a SLURM cluster where its state is not looked for: set SLURM_CLUSTERS in the environment "
+    "instead, which every command of SLURM reads",
+)
+"""Options of sbatch that must not be given, and why."""
+
+
 class SlurmRefusalError(ClusterError):
     """SLURM said no; the message is what it said."""
 
@@ -231,10 +239,14 @@ def memory_mb(job_id: str, step: str | None = None) -> int | None:
 
 
 def environment_of_user(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without what SLURM sets inside of a job, which sbatch would take for options, what narrows the view of squeue and
-    scancel, and the address and token of a cluster. On a login node, a user's own SBATCH_ variables stay.
+    """Without what SLURM sets inside of a job, which sbatch would take for options, what narrows or changes what squeue
+    shows and scancel finds, and the address and token of a cluster. On a login node, a user's own SBATCH_ variables
+    stay, but for the one that sends jobs where squeue does not look.
     """
-    dropped = ["SQUEUE_", "SCANCEL_", "RAY_AUTH_", "RAY_ADDRESS", "RAY_CLOUD_INSTANCE_ID", "RAY_NODE_TYPE_NAME", MARK]
+    dropped = [
+        "SQUEUE_", "SCANCEL_", "SLURM_TIME_FORMAT", "SBATCH_CLUSTERS", "RAY_AUTH_", "RAY_ADDRESS",
+        "RAY_CLOUD_INSTANCE_ID", "RAY_NODE_TYPE_NAME", MARK,
+    ]  # fmt: skip
     if "SLURM_JOB_ID" in environment:
         dropped += ["SLURM_", "SBATCH_", "SRUN_"]
     kept = ("SLURM_CONF", "SLURM_CLUSTERS")
@@ -285,6 +297,7 @@ def _run(command: Sequence[str], script: str | None = None) -> "subprocess.Compl
     try:
         return subprocess.run(
             command, input=script, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S,
+            errors="replace",  # a comment of any of the user's jobs may be in another encoding
             env=environment_of_user(os.environ),
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:

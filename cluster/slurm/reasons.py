@@ -25,6 +25,10 @@ _WORDS = {
     "JobArrayTaskLimit": "the array's limit of running tasks is reached",
     "launch failed requeued held": "a node could not start it: scontrol release JOB, and tell the administrators",
 }
+_MORE_THAN_ALLOWED = (
+    "it asks for more than one job may have in this QOS or account, so it will never start: lower time_min, cpus, "
+    "memory_gb, GPUs or nodes"
+)
 _LIMITS = {
     "QOSMax": "you have reached your limit in this QOS",
     "QOSGrp": "all users of the QOS together have reached its limit",
@@ -40,7 +44,8 @@ def in_words(reason: str) -> str:
     """`Priority` -> `other jobs come first (Priority)`. A reason that is not known is given as it is."""
     name = reason.strip("()")
     key = name.split(",")[0].strip().replace("_", " ") if name.startswith("launch") else name.split(",")[0].strip()
-    words = _WORDS.get(key) or next((text for start, text in _LIMITS.items() if key.startswith(start)), None)
+    words = _WORDS.get(key) or (_MORE_THAN_ALLOWED if "PerJob" in key or "PerNode" in key else None)
+    words = words or next((text for start, text in _LIMITS.items() if key.startswith(start)), None)
     if not name or name == "None":
         return "just submitted; SLURM has not considered it yet"
     return f"{words} ({name})" if words else name

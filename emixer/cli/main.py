@@ -11,11 +11,14 @@ from emixer.cli.group import CONTEXT, CommandGroup
 _COMMANDS = {
     "doctor": ("emixer.cli.doctor", "Check this machine, and say how to fix what is wrong."),
     "demo": ("emixer.cli.demo", "Run the whole pipeline on procedural images: minutes, without data or GPU."),
-    "phantom": ("emixer.cli.phantom", "Write a procedural collection in the MIMIC-CXR-JPG layout."),
+    "phantom": (
+        "emixer.cli.phantom",
+        "Write a procedural collection in the layout of MIMIC-CXR-JPG or of another one.",
+    ),
     "ingest": ("emixer.cli.ingest", "Convert a raw collection to shards: Parquet, manifest, vocabulary."),
     "encoder": ("emixer.cli.encoder", "Train the chest encoder: features for reports and FID, label classifier."),
     "train": ("emixer.cli.train", "Train a model on shards with Ray Train; resumes automatically."),
-    "tune": ("emixer.cli.tune", "Search learning rates, alpha or any other settings with Ray Tune and Optuna."),
+    "tune": ("emixer.cli.tune", "Search learning rates, alpha or other settings of training with Ray Tune and Optuna."),
     "generate": ("emixer.cli.generate", "Write a synthetic paired dataset from a trained run."),
     "evaluate": ("emixer.cli.evaluate", "Compare a generated dataset with held-out real images and reports."),
     "audit": ("emixer.cli.audit", "Measure how much of its training data a generated dataset leaks."),

@@ -30,7 +30,8 @@ emixer train --config demo --set optim.lr_generator=1e-4 --shards data/shards --
 `--print-config` prints the resolved tree as YAML, which `--config` reads back to the same settings. `--dry-run` checks
 everything the stage needs and says what it would do, how much, and where. A run folder keeps the resolved tree as
 `config.yaml`; a run resumes only with the settings it was started with, and the error names the keys that differ.
-Hyperparameter search uses the same dotted keys. Environment variables are never settings.
+Hyperparameter search uses the same dotted keys. Environment variables are never settings, apart from RAY_ADDRESS
+(`ray.address`).
 
 ## Validation rules
 

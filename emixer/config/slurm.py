@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from cluster.slurm import OTHER_CLUSTER
 from cluster.slurm.gres import gpus
 from emixer.config.base import Section
 
@@ -104,6 +105,8 @@ class SlurmConfig(Section):
             name = option.removeprefix("--").partition("=")[0]
             if not option.startswith("--") or "\n" in option:
                 raise ValueError(f"extra: {option!r} is not a long sbatch option; write e.g. --exclusive")
+            if name in OTHER_CLUSTER:
+                raise ValueError(f"extra: --{name} {OTHER_CLUSTER[name]}")
             if name in _OURS:
                 raise ValueError(f"extra: --{name} is set by this program; remove it, or use the setting for it")
         return self

@@ -16,8 +16,8 @@ TuneMetric = Literal["fid", "word_cross_entropy", "label_auc", "report_f1", "pai
 
 
 class TuneConfig(Section):
-    """Hyperparameter search over any settings: each trial is a run of `emixer train`, an Optuna sampler proposes the
-    values, Ray Tune runs several trials at once."""
+    """Hyperparameter search over settings of training: each trial is a run of `emixer train`, an Optuna sampler
+    proposes the values, Ray Tune runs several trials at once."""
 
     study: Path | None = Field(None, strict=False)
     """Folder of the search: the study, a run folder per trial, tables and plots. An existing search is resumed."""
@@ -31,9 +31,9 @@ class TuneConfig(Section):
         ),
         strict=False,
     )
-    """Search space: `KEY float LOW HIGH`, `KEY log LOW HIGH`, `KEY int LOW HIGH` or `KEY choice A B ...`; KEY is any
-    setting in docs/configuration.md. Default: a factor of ten around the paper's learning rates, and the weight that it
-    searches."""
+    """Search space: `KEY float LOW HIGH`, `KEY log LOW HIGH`, `KEY int LOW HIGH` or `KEY choice A B ...`; KEY is a
+    setting of the sections data, model, loss, optim or train. Default: a factor of ten around the paper's learning
+    rates, and the weight alpha, for which it gives no value."""
     num_samples: int = Field(20, ge=1)
     """Total number of trials, including those of earlier calls and excluding failed ones."""
     budget_images: int = Field(1_000_000, ge=1)

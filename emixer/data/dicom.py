@@ -64,6 +64,8 @@ _OTHER_MODALITIES = (
 _BLANKED = ("RescaleSlope", "RescaleIntercept", "VOILUTFunction")
 """Anonymisers leave some elements empty. pydicom takes them for values; an element without one is as good as none."""
 _MAX_PIXELS = 89_000_000
+_MAX_INFLATED = 3 * _MAX_PIXELS
+"""Bytes of a deflated file, which is most of them pixels: three bytes each in colour, two in gray."""
 _DEPTHS = range(1, 17)
 _FAR = 1e15
 # what pydicom and its decoders raise for headers and pixels that are damaged
@@ -135,7 +137,22 @@ def _damage() -> tuple[type[Exception], ...]:
 def _header(content: bytes) -> "Dataset":
     from pydicom import dcmread
 
+    _require_bounded(content)
     return dcmread(BytesIO(content), specific_tags=[*_TAGS, *PATIENT_TAGS])
+
+
+def _require_bounded(content: bytes) -> None:
+    """Raises ImageError for a deflated file of more than any image needs: pydicom would inflate all of it at once,
+    before its sizes can be read."""
+    from pydicom.filereader import _read_file_meta_info, read_preamble
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    file = BytesIO(content)
+    read_preamble(file, force=False)
+    if _read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), _MAX_INFLATED + 1)
+        if len(inflated) > _MAX_INFLATED:
+            raise ImageError("image is too large to be a radiograph")
 
 
 def _require_radiograph(header: "Dataset") -> None:

@@ -35,6 +35,8 @@ from emixer.files import written_aside
 _IMAGES, _LABELS, _WORDS = "images.npy", "labels.npy", "words.npy"
 _DECODERS = 4
 _TABLE_VERSION = 2
+_FORMATS = ("PNG", "JPEG")
+"""What datasets hold. A dataset may be anybody's, and among Pillow's other formats is one that starts Ghostscript."""
 
 
 @dataclass(frozen=True)
@@ -251,7 +253,7 @@ def _decode_into(folder: Path, paths: Sequence[Path], shape: TableShape, rows: N
                 encoded = pc.struct_field(table["image"].combine_chunks(), "bytes").to_pylist()
                 for target, image in zip(images[part], pool.map(decode_image, encoded), strict=True):
                     if image is None:
-                        raise _damaged(path, "an image that cannot be decoded")
+                        raise _damaged(path, f"an image that cannot be decoded as {' or '.join(_FORMATS)}")
                     if image.shape != target.shape:
                         raise ShardError(
                             f"{path} holds images of {image.shape[1]} x {image.shape[0]} px; the real ones have "
@@ -303,9 +305,9 @@ def _new_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:
 
 
 def decode_image(encoded: bytes) -> NDArray[np.uint8] | None:
-    """Gray values (H, W) of a PNG or JPEG; None: it is no image."""
+    """Gray values (H, W) of a PNG or JPEG; None: it is neither, damaged, or too large for Pillow."""
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
             return np.asarray(image.convert("L"))
-    except (OSError, ValueError, SyntaxError):  # what Pillow raises for a damaged file
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow raises for a damaged file
         return None

@@ -9,6 +9,7 @@ Source: EMIXER §6.3.1 (tokens that occur at least six times).
 import json
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self
 
@@ -84,18 +85,18 @@ class Vocabulary:
 
     def decode(self, ids_NSW: ArrayLike) -> list[str]:
         """Readable reports: sentence case, punctuation in place. A report of PAD alone is an empty text."""
-        array = np.asarray(ids_NSW)
-        return [detokenize([self.tokens_of(sentence) for sentence in report]) for report in array]
+        return [detokenize([self._tokens(ids) for ids in report]) for report in np.asarray(ids_NSW).tolist()]
 
     def sentences_of(self, ids_SW: ArrayLike) -> list[list[str]]:
         """Sentences of one report as tokens; those without a token are left out."""
-        return [tokens for ids_W in np.asarray(ids_SW) if (tokens := self.tokens_of(ids_W))]
+        return [tokens for ids in np.asarray(ids_SW).tolist() if (tokens := self._tokens(ids))]
 
     def tokens_of(self, ids_W: ArrayLike) -> list[str]:
         """Tokens of one sentence up to END or PAD; START is skipped."""
-        ids = np.asarray(ids_W)
-        stops = np.flatnonzero((ids == END) | (ids == PAD))
-        return [self.tokens[i] for i in ids[: stops[0] if len(stops) else None] if i != START]
+        return self._tokens(np.asarray(ids_W).tolist())
+
+    def _tokens(self, ids: list[int]) -> list[str]:
+        return [self.tokens[i] for i in takewhile(lambda i: i not in (END, PAD), ids) if i != START]
 
     def save(self, path: Path) -> None:
         """Writes JSON atomically."""

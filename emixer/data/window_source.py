@@ -10,8 +10,9 @@ from ray.data.block import BlockMetadata
 
 
 class WindowSource(Datasource):  # type: ignore[misc]
-    """`windows_a_task` windows a read task, one block each; blocks keep the order of `windows` when the execution
-    preserves order. A task that reads several goes on with the next while Ray hands over the last."""
+    """`windows_a_task` windows a read task, each a chunk of its blocks, of which Ray Data makes as few as it can; they
+    keep the order of `windows` when the execution preserves order. A task that reads several goes on with the next
+    while Ray hands over the last."""
 
     def __init__(self, read_block: Callable[[int], pa.Table], windows: Sequence[int], windows_a_task: int) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 from emixer.doctor.finding import Finding, ok, warning
+from emixer.ray_session import usable_cpus
 
 _SHARED = Path("/dev/shm")  # noqa: S108 - where Ray's object store is mapped
 _FEW_FILES = 4096
@@ -22,7 +23,7 @@ def look() -> list[Finding]:
 
 
 def _processors() -> Finding:
-    usable, there = len(os.sched_getaffinity(0)), os.cpu_count() or 1
+    usable, there = usable_cpus(), os.cpu_count() or 1
     busy = os.getloadavg()[0]
     words = f"{usable} of {there} CPUs, load {busy:.1f}" if usable < there else f"{there} CPUs, load {busy:.1f}"
     if busy > there:  # of the whole machine: other jobs of a node keep to CPUs of their own

@@ -3,6 +3,7 @@
 Shapes: N images, Y labels.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,12 @@ class Auc:
     label: str
     auc: float
     low: float
+    """NaN, like `high`, where too few subjects decide it for an interval."""
     high: float
+
+    def __str__(self) -> str:
+        interval = "" if math.isnan(self.low) else f"{self.low:.3f} - {self.high:.3f}"
+        return f"{self.auc:.3f}  {interval:<13}"
 
 
 @dataclass(frozen=True)
@@ -53,10 +59,9 @@ class AucTable:
         width = max(len(row.label) for row in (*self.rows, self.mean))
         lines = [f"  {'label':<{width}}   AUC   95 % interval    present   absent"]
         lines += [
-            f"  {row.label:<{width}}  {row.auc:.3f}  {row.low:.3f} - {row.high:.3f}  {row.present:>9,} {row.absent:>8,}"
-            for row in self.rows
+            f"  {row.label:<{width}}  {Auc.__str__(row)}  {row.present:>9,} {row.absent:>8,}" for row in self.rows
         ]
-        lines.append(f"  {self.mean.label:<{width}}  {self.mean.auc:.3f}  {self.mean.low:.3f} - {self.mean.high:.3f}")
+        lines.append(f"  {self.mean.label:<{width}}  {self.mean}".rstrip())
         if self.unmeasured:
             lines.append(f"  fewer than {MIN_IMAGES} images on one side: {', '.join(self.unmeasured)}")
         return "\n".join(lines)

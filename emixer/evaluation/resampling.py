@@ -72,12 +72,14 @@ def paired_interval(difference_S: NDArray[np.float64], resampled_R: NDArray[np.f
     """95 % interval of the mean difference between two kinds of models, for retrained models and other subjects.
 
     difference: between two models of the same seed. resampled: mean difference in each resample of the subjects. NaN
-    for fewer than MIN_SEEDS models of a kind. A Student interval rather than resampled seeds: three seeds that all
-    differ in one direction, as happens by chance one time in four, would give an interval without 0.
+    for fewer than MIN_SEEDS models of a kind, and where `interval` would be. A Student interval rather than resampled
+    seeds: three seeds that all differ in one direction, as happens by chance one time in four, would give an interval
+    without 0.
     """
-    num, resampled_R = len(difference_S), resampled_R[np.isfinite(resampled_R)]
-    if num < MIN_SEEDS or len(resampled_R) < 2:
+    num, is_defined_R = len(difference_S), np.isfinite(resampled_R)
+    if num < MIN_SEEDS or is_defined_R.sum() < 2 or 1 - is_defined_R.mean() > MOST_UNDEFINED:
         return np.nan, np.nan
+    resampled_R = resampled_R[is_defined_R]
     by_training, by_subjects = float(difference_S.var(ddof=1)) / num, float(resampled_R.var(ddof=1))
     total, mean = by_training + by_subjects, float(difference_S.mean())
     if not total:

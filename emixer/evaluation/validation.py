@@ -17,7 +17,8 @@ the metrics
     report_negative_precision_{generated,real}
                                       share of negated findings that are absent; also the number of findings stated and
                                       negated per report: report_positive_statements_..., report_negative_statements_...
-    distinct_reports_{generated,real} number of distinct reports, by the number of reports
+    distinct_reports_generated        number of distinct reports, by the number of reports. Not of real ones: the images
+                                      of a study share its report
     words_per_report_{generated,real} mean number of words
 
 `real` is the same measurement on the real validation rows: what a perfect generator would score with this judge and
@@ -99,7 +100,7 @@ class Validator:
         with_report = torch.cat([batch.has_report_B for batch in validation]).cpu()
         every_report = list(_reports((batch.words_BSW for batch in validation), spec.tokens))
         reports = [report for report, has in zip(every_report, with_report, strict=True) if has]
-        real |= variety(reports)
+        real |= {name: value for name, value in variety(reports).items() if name != "distinct_reports"}
         real |= _read(reports, None if scores_NL is None else scores_NL[with_report], labels_NL[with_report], spec,
                       language)  # fmt: skip
         statistics = FeatureStatistics.of(features_NF)

@@ -21,6 +21,7 @@ from emixer.generation.manifest import fingerprint
 from emixer.generation.plan import make_plan
 from emixer.generation.plan_kinds import LabelPlan, plan_digest
 from emixer.generation.trained_model import TrainedModel
+from emixer.models.paired_model import ModelSpec
 
 Device = Literal["cpu", "cuda"]
 _DEFAULT_ROWS = 1000
@@ -99,6 +100,13 @@ class GenerationPlan:
         return dict(zip(spec.label_names, of_labels.tolist(), strict=True)), beside
 
 
+def plan_labels(settings: GenerateConfig, spec: ModelSpec) -> LabelPlan:
+    """Labels and conditions of the rows that the settings ask of such a model. Raises ConfigError."""
+    given: dict[str, str | int | None] = {"sex": settings.sex, "age": settings.age, "view": settings.view}
+    conditions = {name: value for name, value in given.items() if value is not None}
+    return make_plan(settings.plan, settings.labels, spec, settings.seed, conditions, settings.balance_by)
+
+
 def plan_generation(
     settings: GenerateConfig, trained: TrainedModel, screening: Screening | None = None
 ) -> Callable[[Device], GenerationPlan]:
@@ -106,10 +114,8 @@ def plan_generation(
 
     That may need Ray, and what is wrong is to be said before Ray starts. Raises ConfigError.
     """
-    given: dict[str, str | int | None] = {"sex": settings.sex, "age": settings.age, "view": settings.view}
-    conditions = {name: value for name, value in given.items() if value is not None}
     spec = trained.spec
-    labels = make_plan(settings.plan, settings.labels, spec, settings.seed, conditions, settings.balance_by)
+    labels = plan_labels(settings, spec)
     num_rows = settings.num or labels.num_rows or _DEFAULT_ROWS
     layout = Layout(num_rows, settings.rows_per_file, settings.rows_per_group)
     check_layout(layout, settings.batch_size, trained.config.side_px)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emixer.errors import RunFolderError
-from emixer.files import is_bookkeeping, sha256_of, write_json
+from emixer.files import is_bookkeeping, is_there, require_readable, sha256_of, write_json
 from emixer.generation.dataset_files import DATA_FOLDER, Layout
 
 MANIFEST_NAME = "manifest.json"
@@ -30,9 +30,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
     Raises RunFolderError when the folder holds something else, or the manifest is damaged or of another version.
     """
-    if _is_there(folder):
+    if is_there(folder / MANIFEST_NAME):
         return _read(folder)
-    if folder.exists() and not folder.is_dir():
+    if is_there(folder) and not folder.is_dir():
         raise RunFolderError(f"{folder} is a file. A dataset needs a folder: choose another name.")
     if folder.exists() and any(not is_bookkeeping(p) for p in folder.iterdir()):
         raise RunFolderError(
@@ -51,7 +51,7 @@ def is_dataset(folder: Path) -> bool:
 
 def read_finished_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a dataset that is complete. Raises RunFolderError when there is none."""
-    if not _is_there(folder):
+    if not is_there(folder / MANIFEST_NAME):
         raise RunFolderError(
             f"{folder} is not a finished dataset of `emixer generate` (no {MANIFEST_NAME}). Give the folder of one."
         )
@@ -61,10 +61,6 @@ def read_finished_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} is not a finished dataset. Run the same `emixer generate` command again to finish it."
         )
     return manifest
-
-
-def _is_there(folder: Path) -> bool:
-    return (folder / MANIFEST_NAME).exists()
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -96,9 +92,10 @@ def _is_manifest(content: Any) -> bool:
 def read_audit(folder: Path) -> dict[str, Any] | None:
     """What `emixer audit` wrote beside the dataset in `folder`; None where it was not audited, or elsewhere.
 
-    Raises RunFolderError when it is damaged.
+    Raises RunFolderError when it is damaged, StorageError when it may not be read.
     """
     path = folder / AUDIT_FOLDER / "audit.json"
+    require_readable(path)
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

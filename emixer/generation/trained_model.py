@@ -13,7 +13,7 @@ from emixer.checkpoint import SAMPLER, Checkpoint, Which, find_checkpoint, newes
 from emixer.config.model import ModelConfig
 from emixer.data.vocabulary import Vocabulary
 from emixer.errors import CheckpointError, ConfigError
-from emixer.files import sha256_of
+from emixer.files import is_there, sha256_of
 from emixer.generation.published_model import is_published_model, open_published_model
 from emixer.model_kinds import build_model
 from emixer.models.paired_model import ModelSpec, PairedModel
@@ -61,8 +61,9 @@ def read_trained_model(path: Path, which: Which = "best") -> TrainedModel:
         published = open_published_model(path)
         return _described(published.path, published.state, published.tensors, published.digest)
     checkpoint = _find(path, which)
+    tensors = checkpoint.tensors(SAMPLER)  # before the digest: this says what to do about a damaged or missing file
     digest = sha256_of(checkpoint.path / f"{SAMPLER}.safetensors")
-    return _described(checkpoint.path, checkpoint.state, checkpoint.tensors(SAMPLER), digest)
+    return _described(checkpoint.path, checkpoint.state, tensors, digest)
 
 
 def _described(path: Path, state: Mapping[str, Any], tensors: dict[str, Tensor], digest: str) -> TrainedModel:
@@ -87,7 +88,7 @@ def _described(path: Path, state: Mapping[str, Any], tensors: dict[str, Tensor],
 
 
 def _find(path: Path, which: Which) -> Checkpoint:
-    if (path / "checkpoint.json").exists():
+    if is_there(path / "checkpoint.json"):
         return read_checkpoint(path)
     folder = RunFolder.open(path, "train").checkpoints
     checkpoint = find_checkpoint(folder, which) or find_checkpoint(folder, "last") or newest_readable(folder)

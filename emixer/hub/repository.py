@@ -39,7 +39,7 @@ def require_token() -> None:
     if get_token() is None:
         raise HubError(
             "There is no token for the Hugging Face Hub. Run `hf auth login`, or set HF_TOKEN to a token with write "
-            "access, then run the same command again; the published folder is kept."
+            "access, then run the same command again."
         )
 
 

@@ -132,7 +132,8 @@ class JointganObjective(Objective):
         self, model: Jointgan, real: Batch, fake_labels_BY: Tensor, noise: RowNoise, weights: RowWeights
     ) -> _Pairs:
         """Generate kinds 1 to 4. All images are generated in one pass, so that batch norm sees images of every origin,
-        in training as in its running statistics; the reports of images are written in one pass too."""
+        in training as in its running statistics; the reports of images are written in one pass too. Under
+        `torch.no_grad` only the critic's word embeddings have a gradient."""
         alone = model.condition_of_labels(fake_labels_BY, noise.named("report alone"))
         critic_4, condition_4, valid_4 = self._written(model, alone, noise.named("4"))
         words_BSW = padded_like(real.words_BSW, valid_4)
@@ -150,15 +151,17 @@ class JointganObjective(Objective):
         )
         written = StackedNoise([noise.named("1"), noise.named("3")])
         critic_NSWE, _, valid_NSW = self._written(model, both, written)
-        critic_1, critic_3 = critic_NSWE.chunk(2)
         valid_1, valid_3 = valid_NSW.chunk(2)
-        critic_2 = model.critic.reader.embed(words_BSW)
+        with torch.enable_grad():
+            critic_1, critic_3 = critic_NSWE.chunk(2)
+            critic_2 = model.critic.reader.embed(words_BSW)
+            embedded_NSWE = torch.cat([critic_1, critic_2, critic_3, critic_4])
         num = len(real)
         with_report_B = real.has_report_B * weights.report
         each_B = weights.row.expand(num)
         return _Pairs(
             image_NCHW=torch.cat([real.image_BCHW, image_2, image_BCHW, image_4]),
-            embedded_NSWE=torch.cat([critic_1, critic_2, critic_3, critic_4]),
+            embedded_NSWE=embedded_NSWE,
             valid_NSW=torch.cat([valid_1, words_BSW != PAD, valid_3, valid_4]),
             labels_NY=torch.cat([real.labels_BY, real.labels_BY, fake_labels_BY, fake_labels_BY]),
             labelled_N=real.labelled_B.repeat(NUM_PAIR_TYPES - 1),  # else the critic tells kinds by them

@@ -179,15 +179,16 @@ class AttentiveWriter(ReportWriter):
         read_BTD = self.word_embedding(words_BT) if gumbel.straight_through else torch.stack(reads[:length], dim=1)
         logits_BTK = self.to_words(self._states(condition, read_BTD)[:, :-1]).float()
         logits_BTK = logits_BTK.masked_fill(self.forbidden_4K[self._standing(slot_BT)], -torch.inf)
-        table_KE = torch.cat(list(tables_KE), dim=1)
-        relaxed_BTE = relaxed_words(
-            logits_BTK.flatten(0, 1), torch.stack(noises[:length], dim=1).flatten(0, 1), words_BT.flatten(), table_KE,
-            gumbel,
-        ).unflatten(0, words_BT.shape)  # fmt: skip
-        outputs = torch.zeros(len(words_BT), self.max_length, table_KE.shape[1], device=words_BT.device)
-        # past a report's last word, slots are those without a word: their values are not valid
-        outputs = outputs.scatter(1, slot_BT[:, :, None].expand_as(relaxed_BTE), relaxed_BTE.to(outputs.dtype))
-        parts = outputs.unflatten(1, words_BSW.shape[1:]).split([table.shape[1] for table in tables_KE], dim=3)
+        gumbel_NK = torch.stack(noises[:length], dim=1).flatten(0, 1)
+        with torch.enable_grad():
+            table_KE = torch.cat(list(tables_KE), dim=1)
+            relaxed_BTE = relaxed_words(
+                logits_BTK.flatten(0, 1), gumbel_NK, words_BT.flatten(), table_KE, gumbel
+            ).unflatten(0, words_BT.shape)  # fmt: skip
+            outputs = torch.zeros(len(words_BT), self.max_length, table_KE.shape[1], device=words_BT.device)
+            # past a report's last word, slots are those without a word: their values are not valid
+            outputs = outputs.scatter(1, slot_BT[:, :, None].expand_as(relaxed_BTE), relaxed_BTE.to(outputs.dtype))
+            parts = outputs.unflatten(1, words_BSW.shape[1:]).split([table.shape[1] for table in tables_KE], dim=3)
         return RelaxedReport(words_BSW, tuple(parts))
 
     def _read(self, condition: Condition) -> Tensor:
@@ -228,11 +229,12 @@ class AttentiveWriter(ReportWriter):
         alive_M = torch.full((num,), has_words(self.forbidden_4K.shape[1], unknown), device=device)
         forbidden_4K = self.forbidden_4K.clone()
         forbidden_4K[:, UNKNOWN] |= not unknown
+        standing_T = self._standing(torch.arange(size + 1, device=device))
         read_MD = self.word_embedding.weight[START].expand(num, -1)
         for step in range(size):
             state_MD = self._step(read_MD[:, None], self.num_read + step, caches)[:, 0]
             logits_MK = self.to_words(self.norm(state_MD)).float()
-            logits_MK = logits_MK.masked_fill(forbidden_4K[self._standing(slot_M)], -torch.inf)
+            logits_MK = logits_MK.masked_fill(forbidden_4K[standing_T[slot_M]], -torch.inf)
             word_M, read_MD = choose(step, rows_M, logits_MK)
             word_M = word_M.where(alive_M, PAD)
             words_BT[rows_M, slot_M] = word_M

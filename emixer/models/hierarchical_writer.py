@@ -127,7 +127,9 @@ class HierarchicalWriter(ReportWriter):
     ) -> RelaxedReport:
         """See `ReportWriter.write_relaxed`."""
         plan = self.plan(condition)
-        topics_NE, table_KE = plan.topics_BSE.flatten(0, 1), torch.cat(list(tables_KE), dim=1)
+        topics_NE = plan.topics_BSE.flatten(0, 1)
+        with torch.enable_grad():
+            table_KE = torch.cat(list(tables_KE), dim=1)
         # Written in place: with the paper's sizes it takes gigabytes, so a list of steps and their stack do not fit
         size_NWK = (len(topics_NE), self.max_words, len(self.word_embedding.weight))
         gumbel_NWK = torch.empty(size_NWK, device=topics_NE.device)
@@ -155,13 +157,16 @@ class HierarchicalWriter(ReportWriter):
                 read_MWE = torch.stack([read_NE[group_M] for read_NE in soft_WNE[:width]], dim=1).detach()
                 logits_MWK = self._logits(topics_NE[group_M], read_MWE)
             logits_MWK = logits_MWK.float().masked_fill(self.forbidden_WK[:width], -torch.inf)
-            relaxed_MWE = relaxed_words(
-                logits_MWK.flatten(0, 1), gumbel_NWK[group_M, :width].flatten(0, 1), word_MW.flatten(), table_KE, gumbel
-            ).unflatten(0, word_MW.shape)
-            outputs_NWE[group_M, :width] = relaxed_MWE.to(
-                outputs_NWE.dtype
-            )  # soft words are half precision in autocast
-        parts = outputs_NWE.unflatten(0, (-1, self.max_sentences)).split([table.shape[1] for table in tables_KE], dim=3)
+            gumbel_NK = gumbel_NWK[group_M, :width].flatten(0, 1)
+            with torch.enable_grad():
+                relaxed_MWE = relaxed_words(
+                    logits_MWK.flatten(0, 1), gumbel_NK, word_MW.flatten(), table_KE, gumbel
+                ).unflatten(0, word_MW.shape)
+                # soft words are half precision in autocast
+                outputs_NWE[group_M, :width] = relaxed_MWE.to(outputs_NWE.dtype)
+        with torch.enable_grad():
+            outputs_BSWE = outputs_NWE.unflatten(0, (-1, self.max_sentences))
+            parts = outputs_BSWE.split([table.shape[1] for table in tables_KE], dim=3)
         return RelaxedReport(words_NW.unflatten(0, (-1, self.max_sentences)), tuple(parts))
 
     def _logits(self, topics_NE: Tensor, read_NWE: Tensor) -> Tensor:

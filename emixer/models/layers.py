@@ -85,7 +85,10 @@ class SelfAttention(nn.Module):
         key_BNC = _positions(functional.max_pool2d(self.key(x_BCHW), 2))
         value_BNC = _positions(functional.max_pool2d(self.value(x_BCHW), 2))
         # SAGAN does not divide by the square root of the width: q and k are spectrally normalized already
-        read_BNC = functional.scaled_dot_product_attention(query_BNC, key_BNC, value_BNC, scale=1.0)
+        if query_BNC.is_cuda:
+            read_BNC = functional.scaled_dot_product_attention(query_BNC, key_BNC, value_BNC, scale=1.0)
+        else:  # the same sums: torch has no fused kernel there for values of another width, and guards each softmax
+            read_BNC = torch.softmax(query_BNC @ key_BNC.transpose(1, 2), dim=-1) @ value_BNC
         read_BCHW: Tensor = self.out(read_BNC.transpose(1, 2).unflatten(2, x_BCHW.shape[2:]))
         return x_BCHW + self.gain.to(x_BCHW.dtype) * read_BCHW
 

@@ -93,6 +93,8 @@ class ReportWriter(nn.Module, ABC):
     ) -> RelaxedReport:
         """Sample free-running words by Gumbel-softmax, embedded in each of `tables_KE`.
 
+        The tables have a gradient also under `torch.no_grad`.
+
         The words are drawn first, without gradient; then one pass over all of them gives the distributions that
         gradients pass through. A gradient reaches what a word depends on, but not the relaxation of the words before.
         """
@@ -105,11 +107,13 @@ def written_for(
     gumbel: GumbelConfig,
     readers: Sequence[ReportReader],
 ) -> RelaxedReport:
-    """Sample free-running words as each of `readers` reads them: relaxed, or without gradients where none can pass."""
+    """Sample free-running words as each of `readers` reads them: relaxed, or, where no gradient is to reach the writer
+    (`torch.no_grad`), drawn. The readers' own tables have a gradient in both cases: critics train them."""
     if gumbel.straight_through and not torch.is_grad_enabled():
         # then a straight-through word is a plain draw: one number per word, not one per token
         words_BSW = writer.write(condition, noise, temperature=1.0, unknown=True)
-        return RelaxedReport(words_BSW, tuple(reader.embed(words_BSW) for reader in readers))
+        with torch.enable_grad():
+            return RelaxedReport(words_BSW, tuple(reader.embed(words_BSW) for reader in readers))
     return writer.write_relaxed(condition, noise, gumbel, [reader.embedding.weight for reader in readers])
 
 

@@ -78,9 +78,10 @@ class ReportReader(nn.Module):
         order_BT = torch.argsort(invalid_BT.byte(), dim=1, stable=True)
         if not order_BT.is_cuda:  # checking is free on a CPU, and saves steps that no report needs
             order_BT = order_BT[:, : max(int(length_B.max()), 1)]
-        embedded_BTE = embedded_BSWE.flatten(1, 2)
-        index_BTE = order_BT[:, :, None].expand(-1, -1, embedded_BTE.shape[2])
-        states_BTH, _ = self.lstm(embedded_BTE.gather(1, index_BTE))
+        of_report_B1 = torch.arange(len(order_BT), device=order_BT.device)[:, None] * invalid_BT.shape[1]
+        slot_N = (of_report_B1 + order_BT).flatten()
+        read_BTE = embedded_BSWE.flatten(0, 2).index_select(0, slot_N).unflatten(0, order_BT.shape)
+        states_BTH, _ = self.lstm(read_BTE)
         last_B = (length_B - 1).clamp(min=0)
         last_state_BH: Tensor = states_BTH[torch.arange(len(last_B), device=last_B.device), last_B]
         return last_state_BH

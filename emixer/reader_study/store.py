@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from emixer.errors import RunFolderError, StorageError
+from emixer.files import require_readable
 from emixer.reader_study.rating import Rating
 
 SCHEMA_VERSION = 1
@@ -140,8 +141,10 @@ class Store:
     def open(cls, path: Path, study_id: str, read_only: bool = False) -> Iterator[Self]:
         """Open the database of a study for the duration of the block.
 
-        Raises RunFolderError when it is missing, damaged, of another schema version or of another study.
+        Raises RunFolderError when it is missing, damaged, of another schema version or of another study, StorageError
+        when it may not be read.
         """
+        require_readable(path)
         if not path.is_file():
             raise RunFolderError(
                 f"There is no database {path}. Give a folder that `emixer study make` wrote, or copy the database back."

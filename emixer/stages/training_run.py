@@ -18,6 +18,7 @@ from emixer.errors import ConfigError, StoppedError
 from emixer.extras import to_install
 from emixer.progress import Progress
 from emixer.run_folder import RunFolder
+from emixer.training.trackers import require_absolute_store
 
 _SHARED_VIEW_S = 60.0
 """How long NFS may remember that a file was not there."""
@@ -37,10 +38,12 @@ def check_batch_size(section: str, schedule: TrainConfig | EncoderConfig) -> Non
 
 
 def check_trackers(section: str, schedule: TrainConfig | EncoderConfig) -> None:
-    """Raises ConfigError when a tracker is not installed."""
+    """Raises ConfigError when a tracker is not installed, or would write to a temporary folder."""
     for name in schedule.trackers:
         if importlib.util.find_spec(name) is None:
             raise ConfigError(f"{section}.trackers: {name} is not installed. Run {to_install(name)}, or remove it.")
+    if "mlflow" in schedule.trackers:
+        require_absolute_store(f"{section}.trackers")
 
 
 def start_in_words(last: Checkpoint | None, is_done: bool) -> str:

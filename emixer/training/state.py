@@ -222,7 +222,9 @@ def load_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], n
         if owner == name:
             parameter = parameters[int(index)]
             # The fused kernel walks memory: a moment needs its parameter's strides, which a file does not keep
-            laid_out = torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
+            # What is kept is a copy, or the file would stay mapped, and NFS could not delete its checkpoint
+            fits = tensor.shape == parameter.shape
+            laid_out = torch.empty_like(parameter).copy_(tensor) if fits else tensor.clone()
             state.setdefault(int(index), {})[field] = laid_out
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -5,16 +5,22 @@ A tracker that fails during training is named once in the log and gets no more v
 
 import importlib
 import logging
+import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from emixer.errors import ConfigError
 from emixer.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
 _PROJECT = "emixer"
+_MLFLOW_ADDRESS = "MLFLOW_TRACKING_URI"
+_RELATIVE = re.compile(r"file:[^/].*|sqlite(?:\+\w+)?:///[^/].*|(?!(?:databricks|uc)\b)[^/:][^:]*")
+"""MLflow's addresses of a store in the working directory: URLs, or a path without a scheme."""
 Values = dict[str, float]
 
 
@@ -61,6 +67,17 @@ def open_trackers(folder: RunFolder, names: Sequence[str], images: int) -> list[
     return found
 
 
+def require_absolute_store(setting: str) -> None:
+    """Raise ConfigError if MLflow would write where a training worker runs: in a folder that ends with its Ray."""
+    address = os.environ.get(_MLFLOW_ADDRESS, "")
+    if _RELATIVE.fullmatch(address):
+        raise ConfigError(
+            f"{setting}: {_MLFLOW_ADDRESS}={address} is relative to the working directory, which in training is one "
+            "that Ray deletes. Give an absolute path, e.g. sqlite:////shared/mlflow.db, or unset it to record in the "
+            "run folder."
+        )
+
+
 def _tensorboard(folder: RunFolder, images: int) -> Tracker:
     from torch.utils.tensorboard import SummaryWriter
 
@@ -89,6 +106,11 @@ def _wandb(folder: RunFolder) -> Tracker:
 
 def _mlflow(folder: RunFolder) -> Tracker:
     mlflow = importlib.import_module("mlflow")
+    is_in_folder = not mlflow.is_tracking_uri_set()
+    if is_in_folder:  # MLflow's default is the working directory, which Ray deletes
+        mlflow.set_tracking_uri(f"sqlite:///{folder.path.absolute() / 'mlflow.db'}")
+        if mlflow.get_experiment_by_name(_PROJECT) is None:
+            mlflow.create_experiment(_PROJECT, (folder.path.absolute() / "mlartifacts").as_uri())
     mlflow.set_experiment(_PROJECT)
     known = folder.tracked_as("mlflow")
     run = mlflow.start_run(run_id=known, run_name=None if known else folder.path.name)
@@ -97,4 +119,9 @@ def _mlflow(folder: RunFolder) -> Tracker:
     def write(values: Values, images: int) -> None:
         mlflow.log_metrics({name.replace("/", "."): value for name, value in values.items()}, step=images)
 
-    return Tracker("MLflow", write, lambda has_failed: mlflow.end_run("FAILED" if has_failed else "FINISHED"))
+    def end(has_failed: bool) -> None:
+        mlflow.end_run("FAILED" if has_failed else "FINISHED")
+        if is_in_folder:
+            mlflow.set_tracking_uri(None)  # it is the process's, whose next run has a folder of its own
+
+    return Tracker("MLflow", write, end)

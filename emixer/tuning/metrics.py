@@ -42,7 +42,9 @@ AIMS: Mapping[TuneMetric, Aim] = {
     "label_auc": Aim("label_auc_generated", "maximize", judged=True, real="label_auc_real"),
     "report_f1": Aim("report_f1_generated", "maximize", read=True),
     # reports that state almost nothing agree with their images by chance
-    "pair_agreement": Aim("pair_agreement_generated", "maximize", judged=True, read=True, undefined=0.5),
+    "pair_agreement": Aim(
+        "pair_agreement_generated", "maximize", judged=True, read=True, of_reports=True, undefined=0.5
+    ),
 }
 
 

@@ -138,9 +138,9 @@ def _pictures(study: Study, metrics: Sequence[str]) -> Iterator[tuple[str, bytes
     plots: dict[str, Callable[[], Any]] = {
         "Optimization history": lambda: drawn.plot_optimization_history(study, **named)
     }
-    if several:
+    if 1 < len(metrics) < 4:  # Optuna draws no more
         plots["Pareto front"] = lambda: drawn.plot_pareto_front(study)
-    elif any(len(t.intermediate_values) > 1 for t in study.get_trials(deepcopy=False)):
+    elif not several and any(len(t.intermediate_values) > 1 for t in study.get_trials(deepcopy=False)):
         plots["Validation passes"] = lambda: drawn.plot_intermediate_values(study)
     if keys and len(done) > 1:
         plots["Slices"] = lambda: drawn.plot_slice(study, params=keys, **named)

@@ -50,13 +50,24 @@ def test_a_machine_on_which_everything_works_is_healthy(ray_cluster: None, no_sl
 
 @pytest.mark.parametrize(("load", "state"), [(60.0, State.OK), (130.0, State.WARNING)])
 def test_the_load_of_a_shared_node_is_weighed_against_all_its_processors(
-    load: float, state: State, monkeypatch: pytest.MonkeyPatch
+    load: float, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("emixer.ray_session._CGROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {4, 5, 6, 7})
     monkeypatch.setattr(os, "cpu_count", lambda: 128)
     monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
     (processors,) = (finding for finding in machine.look() if finding.check == "processors")
     assert (processors.state, processors.what) == (state, f"4 of 128 CPUs, load {load}")
+
+
+def test_the_limit_of_a_container_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cpu.max").write_text("400000 100000\n")
+    monkeypatch.setattr("emixer.ray_session._CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)))
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "getloadavg", lambda: (1.0, 1.0, 1.0))
+    (processors,) = (finding for finding in machine.look() if finding.check == "processors")
+    assert processors.what == "4 of 64 CPUs, load 1.0"
 
 
 @pytest.mark.ray

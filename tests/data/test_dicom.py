@@ -1,6 +1,7 @@
 """DICOM images: the values are pydicom's own, every compression gives the same image, and the rest has a reason."""
 
 import struct
+import zlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -295,6 +296,21 @@ def test_a_deflated_file_is_read_and_a_damaged_one_has_a_reason() -> None:
     np.testing.assert_array_equal(shown(content), shown(WHOLE))
     with pytest.raises(ImageError, match="DICOM"):
         shown(content[: len(content) * 7 // 10])
+
+
+def test_a_deflated_file_is_refused_before_it_is_inflated_to_more_than_any_image_needs() -> None:
+    header = dicom_dataset(image(12), 12)
+    header.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    whole = dicom_bytes(header)
+    (meta_bytes,) = struct.unpack_from("<I", whole, 140)
+    squeeze = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+    size, zeros = 300 * 2**20, bytes(2**20)
+    pixels = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, size)
+    deflated = [squeeze.compress(part) for part in (pixels, *[zeros] * (size // len(zeros)))]
+    content = whole[: 144 + meta_bytes] + b"".join(deflated) + squeeze.flush()
+    assert len(content) < 2_000_000
+    with pytest.raises(ImageError, match="too large to be a radiograph"):
+        shown(content)
 
 
 @pytest.mark.parametrize("empty", [["VOILUTFunction"], ["RescaleSlope", "RescaleIntercept"], ["RescaleIntercept"]])

@@ -17,6 +17,7 @@ from emixer.data.labels import CHEXPERT
 from emixer.data.loader import BatchStream, HostBatch, WindowReader, open_windows, read_ahead
 from emixer.data.order import Position
 from emixer.data.shards import ShardSet
+from tests.processes import wait_until
 
 
 def reader_of(folder: Path, **settings: object) -> WindowReader:
@@ -185,11 +186,9 @@ def test_no_more_is_read_ahead_than_two_spans_hold(
     monkeypatch.setattr("emixer.data.loader._SPAN_BYTES", 8 * reader.window_bytes)
     windows = read_ahead(reader, range(200), num_tasks=2)
     next(windows)
-    read: list[int] = []
-    while not read or len(list(tmp_path.iterdir())) > read[-1]:  # until it reads no more
-        read.append(len(list(tmp_path.iterdir())))
-        time.sleep(2)
-    assert read[-1] == 16
+    assert wait_until(lambda: len(list(tmp_path.iterdir())) >= 16, 60)
+    time.sleep(1)  # in which it would read more
+    assert len(list(tmp_path.iterdir())) == 16
     assert sum(1 for _ in islice(windows, 11)) == 11  # into the next span
     windows.close()
 

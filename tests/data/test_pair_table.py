@@ -3,6 +3,8 @@
 import errno
 import io
 import os
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +63,13 @@ def generated_file(path: Path, images: list[np.ndarray], reports: list[str], lab
         "index": list(range(len(images))),
     }
     pq.write_table(pa.table(columns), path, row_group_size=2)
+
+
+def with_image(path: Path, encoded: bytes) -> None:
+    """Put those bytes in place of the file's first image."""
+    table = pq.read_table(path)
+    images = [{"bytes": encoded, "path": "0.png"}, *table["image"].to_pylist()[1:]]
+    pq.write_table(table.set_column(table.schema.get_field_index("image"), "image", pa.array(images)), path)
 
 
 @pytest.fixture
@@ -225,7 +234,7 @@ def test_a_mixture_copies_no_more_than_it_is_asked_for(monkeypatch: pytest.Monke
         (lambda f: f.unlink(), r"b\.parquet, of a generated dataset, is damaged \(FileNotFoundError\). Delete that"),
         (
             lambda f: f.write_bytes(f.read_bytes().replace(b"\x89PNG", b"XXXX")),
-            r"damaged \(an image that cannot be decoded\)",
+            r"damaged \(an image that cannot be decoded as PNG or JPEG\)",
         ),
     ],
 )
@@ -236,6 +245,26 @@ def test_a_damaged_file_of_a_dataset_is_named_and_leaves_nothing_behind(
     with pytest.raises(ShardError, match=message):
         open_generated(dataset, ["a.parquet", "b.parquet"], SHAPE, tmp_path / "caches" / "cache")
     assert not list((tmp_path / "caches").iterdir())
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF"])
+def test_no_other_kind_of_image_is_opened_than_datasets_hold(dataset: Path, tmp_path: Path, kind: str) -> None:
+    out = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(out, kind)
+    with_image(dataset / "b.parquet", out.getvalue())
+    with pytest.raises(ShardError, match=r"b\.parquet.*an image that cannot be decoded as PNG or JPEG"):
+        open_generated(dataset, ["a.parquet", "b.parquet"], SHAPE, tmp_path / "cache")
+
+
+def test_an_image_that_declares_a_huge_size_is_one_that_cannot_be_decoded(dataset: Path, tmp_path: Path) -> None:
+    out = io.BytesIO()
+    Image.new("L", (8, 8)).save(out, "PNG")
+    huge = bytearray(out.getvalue())
+    struct.pack_into(">II", huge, 16, 20_000, 20_000)
+    struct.pack_into(">I", huge, 29, zlib.crc32(huge[12:29]))
+    with_image(dataset / "b.parquet", bytes(huge))
+    with pytest.raises(ShardError, match=r"b\.parquet.*an image that cannot be decoded as PNG or JPEG"):
+        open_generated(dataset, ["a.parquet", "b.parquet"], SHAPE, tmp_path / "cache")
 
 
 def test_images_of_another_size_and_labels_without_a_column_are_refused(dataset: Path, tmp_path: Path) -> None:

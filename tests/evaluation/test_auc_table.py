@@ -1,5 +1,7 @@
 """AUCs with intervals, against scikit-learn and the known spread of samples."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -103,3 +105,16 @@ def test_mean_of_a_resample_is_over_the_same_labels_as_the_table() -> None:
     assert table.mean is not None
     assert table.mean.low == pytest.approx((a.low + 1) / 2, abs=0.01)
     assert table.mean.high == pytest.approx((a.high + 1) / 2, abs=0.01)
+
+
+def test_label_that_one_subject_decides_has_no_interval_and_says_so_by_leaving_it_out() -> None:
+    scores, labels = images(120, seed=0)
+    labels[:, 2] = 0
+    labels[:5, 2] = 1
+    subjects = ["one"] * 5 + [str(i) for i in range(115)]  # without "one", in 37 % of the resamples, C is undefined
+    table = auc_table(scores, labels, subjects, ("A", "B", "C"))
+    assert [math.isnan(row.low) for row in table.rows] == [False, False, True]
+    assert table.mean is not None
+    assert math.isnan(table.mean.high)
+    assert "nan" not in str(table)
+    assert f"{table.rows[2].auc:.3f}  {'':<13}  {5:>9} {115:>8}" in str(table)

@@ -256,7 +256,7 @@ def test_figure_undefined_for_one_seed_is_not_defined() -> None:
         changed = results() | {Cell("images", MIXED, 1): images(0.8, resampled)}
         entry = filled(TABLE, (0, 1, 2), changed, MEASURED).entries[1, 0]
         assert entry is not None
-        assert math.isfinite(entry.low) == has_interval
+        assert math.isfinite(entry.low) == math.isfinite(entry.gain_low) == has_interval
 
 
 def test_nothing_is_compared_if_the_first_row_is_missing() -> None:

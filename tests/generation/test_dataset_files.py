@@ -22,7 +22,8 @@ from emixer.generation.dataset_files import (
     open_file,
     strangers,
 )
-from emixer.generation.manifest import read_finished_manifest
+from emixer.generation.manifest import read_audit, read_finished_manifest, read_manifest
+from tests.closed import closed, open_folder
 
 FORMAT = RowFormat(("Edema", "Pleural Effusion"), seed=9, image_format="png")
 LAYOUT = Layout(num_rows=20, rows_per_file=8, rows_per_group=4)
@@ -124,6 +125,20 @@ def test_nobody_who_reads_a_folder_is_told_to_empty_it(tmp_path: Path, manifest:
     with pytest.raises(RunFolderError, match=message) as caught:
         read_finished_manifest(tmp_path)
     assert "empty" not in str(caught.value).replace(str(tmp_path), "")
+
+
+def test_somebody_elses_dataset_is_told_apart_from_none_and_from_a_damaged_one() -> None:
+    with open_folder() as folder:
+        manifest, audit = folder / "manifest.json", folder / "audit" / "audit.json"
+        audit.parent.mkdir()
+        for file in (manifest, audit):
+            file.write_text("{}")
+        for path, read in (
+            (folder, read_finished_manifest), (folder, read_manifest), (folder, read_audit),
+            (manifest, read_finished_manifest), (manifest, read_manifest), (audit, read_audit),
+        ):  # fmt: skip
+            with closed(path), pytest.raises(StorageError, match=f"No permission to read {path}"):
+                read(folder)
 
 
 def test_label_named_like_a_column_is_refused() -> None:

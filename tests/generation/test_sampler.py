@@ -12,11 +12,12 @@ import torch
 import emixer
 from emixer.config import validate
 from emixer.data.labels import CHEXPERT
-from emixer.errors import CheckpointError, ConfigError, RunFolderError
+from emixer.errors import CheckpointError, ConfigError, RunFolderError, StorageError
 from emixer.generation.sampler import Sampler, _gray_bytes, load
 from emixer.generation.trained_model import read_trained_model
 from emixer.model_kinds import build_model
 from emixer.models.noise import RowNoise
+from tests.closed import closed
 
 BATCH = 16
 
@@ -122,6 +123,31 @@ def test_run_checkpoint_and_last_checkpoint_are_loaded(tiny_run: Path, tmp_path:
     checkpoint = next((run / "checkpoints").glob("images-*"))
     digests = {load(path, device="cpu").trained.digest for path in (tiny_run, run, str(checkpoint))}
     assert len(digests) == 1
+
+
+def test_a_damaged_best_is_told_and_once_it_is_deleted_the_last_is_loaded(tiny_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    (saved,) = (run / "checkpoints").glob("images-*")
+    best = saved.with_name("images-000000000001")
+    shutil.copytree(saved, best)
+    (run / "checkpoints" / "best.json").write_text(f'{{"name": "{best.name}"}}')
+    (best / "sampler.safetensors").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"sampler\.safetensors cannot be read .* Delete this checkpoint's folder"
+    ):
+        read_trained_model(run)
+    shutil.rmtree(best)
+    assert read_trained_model(run).path == saved
+
+
+def test_somebody_elses_run_or_checkpoint_is_told_apart_from_none(tiny_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    (saved,) = (run / "checkpoints").glob("images-*")
+    for path in (run, saved):
+        with closed(run), pytest.raises(StorageError, match="No permission to read"):
+            read_trained_model(path)
 
 
 def test_folder_without_run_or_checkpoint_is_refused(tiny_run: Path, tmp_path: Path) -> None:

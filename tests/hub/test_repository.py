@@ -1,6 +1,5 @@
 """Upload to and download from a Hub that speaks huggingface_hub's protocol on this machine."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -9,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import emixer
+from emixer.cli.main import main
 from emixer.errors import CheckpointError, ConfigError, HubError
 from emixer.generation.published_model import PUBLISHED_FILES
 from emixer.stages.publish import PublishResult
@@ -105,8 +106,9 @@ def test_without_a_token_nothing_is_written_or_sent(
     hub: Hub, publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(HubError, match=r"There is no token .*hf auth login"):
+    with pytest.raises(HubError, match=r"There is no token .*hf auth login") as told:
         publish(push=NAME)
+    assert "kept" not in str(told.value)
     assert not (tmp_path / "published").exists()
     assert hub.requests == []
 
@@ -144,13 +146,11 @@ def test_names_that_cannot_be_and_revisions_of_folders_are_refused(published: Pa
         emixer.from_pretrained(published, revision="main")
 
 
-def test_without_the_extra_the_command_says_how_to_install_it(trained_run: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.modules['huggingface_hub'] = None\n"  # as if it were not installed
-        "from emixer.cli.main import main\n"
-        f"main(['publish', '--run', {str(trained_run)!r}, '--out', {str(tmp_path / 'out')!r}, '--license', 'mit', "
-        f"'--push', {NAME!r}])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ)
-    assert done.returncode == 2
+def test_without_the_extra_the_command_says_how_to_install_it(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # as if it were not installed
+    arguments = ["--run", str(trained_run), "--out", str(tmp_path / "out"), "--license", "mit", "--push", NAME]
+    done = CliRunner().invoke(main, ["publish", *arguments])
+    assert done.exit_code == 2
     assert "Run `pip install '.[hub]'` in a clone of emixer." in done.stderr

@@ -123,6 +123,11 @@ def test_folder_with_spaces_and_dollars_is_quoted(tmp_path: Path, shards: Path) 
     assert f"-m submitit.core._submit '{tmp_path}/my $HOME/%j'" in result.output
 
 
+def test_wckey_of_the_site_takes_the_place_of_submitits(tmp_path: Path, shards: Path) -> None:
+    shown = run(*training(tmp_path, "slurm.extra=[--wckey=chest]"), "--dry-run").output
+    assert [line for line in shown.splitlines() if "--wckey" in line] == ["#SBATCH --wckey=chest"]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -139,6 +144,7 @@ def test_folder_with_spaces_and_dollars_is_quoted(tmp_path: Path, shards: Path) 
         (["slurm.extra=[--mem=1G]"], "--mem is set by this program"),
         (["slurm.extra=[--no-requeue]"], "--no-requeue is set by this program"),
         (["slurm.extra=[--wait]"], "--wait is set by this program"),
+        (["slurm.extra=[--clusters=serial]"], "set SLURM_CLUSTERS in the environment instead"),
         (["slurm.folder='/shared/a%u'"], "contains a %"),
         (["slurm.stages={trian: {cpus: 1}}"], "stages.trian: there is no such stage"),
         (["slurm.stages={train: {cpu: 1}}"], "stages.train.cpu: not a setting that can be overridden per stage"),

@@ -1,5 +1,7 @@
 """`python -m jobs` where SLURM does not answer or its job ids come again, with stand-ins for its commands."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,3 +121,28 @@ def test_jobs_of_another_slurm_with_the_same_home_are_left_alone(
     assert not (tmp_path / "scancelled").exists()
     command("scontrol", "echo ClusterName = one")
     assert run("cancel", "7", *folder).exit_code == 0
+
+
+def test_full_disk_keeps_no_job_running(
+    settings: list[str], command: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted(settings, command, tmp_path)
+
+    def touch(path: Path) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(path))
+
+    monkeypatch.setattr(Path, "touch", touch)
+    assert run("cancel", "7", "--folder", str(tmp_path / "jobs")).exit_code == 0
+    assert (tmp_path / "scancelled").read_text().split() == ["--quiet", "7"]
+
+
+def test_array_is_cancelled_by_its_own_id(settings: list[str], command: Put, tmp_path: Path) -> None:
+    """SLURM may take longer over a thousand ids than it is given."""
+    command("sbatch", "echo Submitted batch job 7")
+    assert run("train", *given(settings), "--array", "seed=0,1,2").exit_code == 0
+    lines = [f"7_{element}|RUNNING|None|1:00|n1|N/A|N/A|emixer:train" for element in range(3)]
+    command("squeue", "\n".join(f"echo '{line}'" for line in lines))
+    folder = ("--folder", str(tmp_path / "jobs"))
+    assert run("cancel", "7_1", *folder).exit_code == 0
+    assert run("cancel", "7", *folder).exit_code == 0
+    assert (tmp_path / "scancelled").read_text().split() == ["--quiet", "7_1", "--quiet", "7"]

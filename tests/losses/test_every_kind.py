@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from emixer.config import Config
+from emixer.config import Config, with_overrides
 from emixer.config.training import LossConfig
 from emixer.errors import ConfigError
 from emixer.model_kinds import build_model, build_phases
@@ -17,6 +17,7 @@ from tests.losses.players import critics_loss, fake_labels, generator_side, gene
 
 NUM = 16
 NOISE, FAKE_LABELS = noise(NUM), fake_labels(NUM)
+STEP = 0.1
 MakeBatch = Callable[[int], Batch]
 
 
@@ -48,6 +49,35 @@ def test_losses_reach_every_parameter_of_their_player_and_none_of_the_other(
         generators_loss(game, model, real)
     assert unreached(generator_side(model), model) == []
     assert all(parameter.grad is None for parameter in model.discriminator_parameters())
+
+
+@pytest.mark.parametrize("straight_through", [True, False])
+def test_critics_learn_the_words_of_generated_reports_as_those_of_real_ones(
+    kind_config: Config, tiny_spec: ModelSpec, make_batch: MakeBatch, straight_through: bool
+) -> None:
+    """The gradient of each table of words is that of the whole loss, by finite differences; the words themselves do not
+    depend on it."""
+    if kind_config.model.kind == "smgan":
+        pytest.skip("has no critic of words")
+    config = with_overrides(kind_config, {"model.gumbel.straight_through": straight_through})
+    torch.manual_seed(0)
+    model = build_model(config.model, tiny_spec)
+    real = make_batch(NUM)
+    critics = {id(parameter) for parameter in model.discriminator_parameters()}
+    tables = [p for name, p in model.named_parameters() if "reader.embedding" in name and id(p) in critics]
+    assert tables
+    model.eval()
+    (game,) = games(config, relativistic=True)  # a hinge has kinks
+    critics_loss(game, model, real)
+    for table in tables:
+        assert table.grad is not None
+        away_VE = table.grad / table.grad.norm()
+        values = []
+        for step in (STEP, -STEP):
+            table.data += step * away_VE
+            values.append(game.discriminator_loss(model, real, FAKE_LABELS, NOISE, row_weights(real))[0].item())
+            table.data -= step * away_VE
+        assert (values[0] - values[1]) / (2 * STEP) == pytest.approx(table.grad.norm().item(), rel=0.1)
 
 
 def test_terms_are_finite_and_add_up_to_the_loss(

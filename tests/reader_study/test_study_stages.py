@@ -20,7 +20,7 @@ from PIL import Image
 from emixer.cli.study import command
 from emixer.config import Config
 from emixer.data.text import detokenize
-from emixer.errors import EmixerError
+from emixer.errors import EmixerError, StorageError
 from emixer.files import alone_at, alone_in
 from emixer.reader_study.folder import StudyFolder
 from emixer.reader_study.rating import Rating
@@ -30,6 +30,7 @@ from emixer.stages.study import report as study_report
 from emixer.stages.study import serve as study_serve
 from emixer.stages.study.plan import StudyPlan
 from tests.answers import answer_of
+from tests.closed import closed, open_folder
 from tests.reader_study.conftest import MakeDataset
 
 MakeConfig = Callable[..., Config]
@@ -384,6 +385,15 @@ def test_incomplete_study_folder_is_not_served(
     breaks(folder, other)
     with pytest.raises(EmixerError, match=expected):
         study_serve.run(study_config(folder, port=0))
+
+
+def test_somebody_elses_scores_are_not_called_damaged() -> None:
+    with open_folder() as folder:
+        Store.create(folder / "scores.sqlite", "a-study", [])
+        for path in (folder / "scores.sqlite", folder):
+            with closed(path), pytest.raises(StorageError, match=f"No permission to read {path}"):  # noqa: SIM117
+                with Store.open(folder / "scores.sqlite", "a-study", read_only=True):
+                    pass
 
 
 def test_study_is_served_by_one_server_at_a_time(study_config: MakeConfig, tmp_path: Path) -> None:

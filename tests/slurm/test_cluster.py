@@ -208,6 +208,7 @@ def test_preempted_node_takes_no_new_work_and_is_replaced_early(make_cluster: Ca
     bed.wait_for(lambda: len(cluster.events("asked")) == 2, 15, "a replacement")
     assert bed.state_of(victim["job"]) == "RUNNING", "its grace time lasts"
     assert bed.run(ends).stdout < end, "SLURM has moved its end"
+    bed.wait_for(lambda: cluster.events("draining"), 15, "the node being drained")
     (noted,) = cluster.events("draining")
     assert noted["detail"].startswith(f"job {victim['job']}, preempted, ")
     assert cluster.events("asked")[1]["detail"].endswith(f"for-{victim['job']}"), (

@@ -141,7 +141,7 @@ def test_finished_stage_says_so_and_stops(site: Any, tmp_path: Path) -> None:
 @pytest.mark.long
 def test_job_saves_and_goes_on_when_it_is_preempted_and_at_its_time_limit(site: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    job = site.submit("train", *LONG, "--set", "slurm.warn_s=75")
+    job = site.submit("train", *LONG, "--set", "slurm.warn_s=90")
 
     def restarts() -> int:
         shown = site.bed.run(["squeue", "-h", "-j", job, "-O", "RestartCnt"], check=False).stdout.strip()
@@ -163,7 +163,7 @@ def test_job_saves_and_goes_on_when_it_is_preempted_and_at_its_time_limit(site: 
     goes_on_from(preempted_at)
     assert restarts() == 1
 
-    set_time_limit(site, job, used_s(site, job) + 75)
+    set_time_limit(site, job, used_s(site, job) + 90)
     site.bed.wait_for(lambda: restarts() == 2, 180, "the requeue")
     stopped_at = saved(run)
     assert stopped_at > preempted_at, "a checkpoint outside of its turn"

@@ -24,6 +24,7 @@ from emixer.stages import encoder, train
 from emixer.stages.encoder.plan import make_encoder_plan
 from emixer.training.plan import train_from_last
 from tests.answers import answer_of
+from tests.here import trained_here
 
 NETWORK = {"growth": 4, "blocks": [1, 1, 1, 1], "stem_channels": 8, "input_px": 32}
 
@@ -103,7 +104,7 @@ def test_run_killed_before_writing_its_file_writes_the_same_file(
 
 @pytest.mark.ray
 def test_encoder_serves_as_report_encoder_fid_features_and_judge_in_training(
-    ray_cluster: None, trained: Path, tiny_config: Config, tmp_path: Path
+    trained: Path, tiny_config: Config, tmp_path: Path
 ) -> None:
     eyes = {f"model.report_decoder.encoder.{name}": value for name, value in NETWORK.items()}
     eyes |= {"model.report_decoder.encoder.weights": trained, "model.report_decoder.encoder.frozen": True}
@@ -112,7 +113,7 @@ def test_encoder_serves_as_report_encoder_fid_features_and_judge_in_training(
     with pytest.raises(ConfigError, match=r"trained on the collection of these shards \(tiny\)"):
         train.describe(config)
     config = with_overrides(config, {"model.report_decoder.encoder.same_collection": True})
-    train.run(config)
+    trained_here(config)
     measured = RunFolder(tmp_path / "run").metrics()[-1]
     assert measured["validation/fid_tiny_encoder"] > 0
     assert measured["validation/label_auc_real"] == pytest.approx(

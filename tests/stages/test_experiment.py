@@ -34,6 +34,7 @@ from emixer.data.shards import ShardSet, write_shard
 from emixer.errors import DivergenceError, EmixerError, RunFolderError, ShardError, StorageError, UnfinishedError
 from emixer.evaluation.features import FeatureExtractor
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
+from emixer.experiments.figures import draw_images
 from emixer.files import alone_in, sha256_of
 from emixer.generation.trained_model import read_trained_model
 from emixer.models.chest_encoder import ChestEncoder
@@ -46,6 +47,7 @@ from emixer.stages.experiment.cell import Generated
 from emixer.stages.experiment.figures import alike, draw_figures
 from emixer.stages.experiment.plan import Experiment
 from tests.answers import answer_of
+from tests.here import drawing_here, trained_here
 from tests.stages.unlabelled import remove_labels
 
 pytestmark = [pytest.mark.long, pytest.mark.ray]
@@ -182,7 +184,8 @@ def test_gain_is_relative_to_the_same_number_of_real_pairs_alone(
     before = list(map(times, made))
     wanted = changed(config, copied, "gain", experiment__real_pairs=[10, 30], experiment__multiples=[1, 6],
                      experiment__gain_tasks=["images"])  # fmt: skip
-    result = experiment.run(wanted)
+    with drawing_here():
+        result = experiment.run(wanted)
     assert (result.computed, result.kept) == (12, 3), "R30 alone, with S30 and with S180 are in table 1"
     assert list(map(times, made)) == before, "one model makes both datasets"
     manifest = json.loads((copied / "generators/emixer-balanced/dataset/manifest.json").read_text())
@@ -322,9 +325,10 @@ def test_figures_are_real_and_generated_samples_as_png_and_pdf(ray_cluster: None
         pdf = (copied / "figures" / f"figure{n}.pdf").read_bytes()
         assert pdf.startswith(b"%PDF")
         assert b"/FontFile2" in pdf, "text is text"
-    drawn = [path.read_bytes() for path in result.paths]
-    experiment.run(wanted)
-    assert [path.read_bytes() for path in result.paths] == drawn, "the same pictures are the same files"
+        assert b"/CreationDate" not in pdf
+    images = np.arange(1024, dtype=np.uint8).reshape(4, 16, 16)
+    first, again = (draw_images(images, "Four", columns=2) for _ in range(2))
+    assert first == again, "the same pictures are the same files"
 
 
 def test_figures_without_labels_are_refused_with_what_this_command_can_do(
@@ -430,7 +434,7 @@ def test_killed_experiment_resumes_from_its_last_cell(config: Config, copied: Pa
 
 
 def test_nothing_is_trained_or_selected_on_test_images(
-    ray_cluster: None, config: Config, filled: Path, make_shards: MakeShards, shards: Path, tmp_path: Path
+    config: Config, filled: Path, make_shards: MakeShards, shards: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """With other test images and all else equal, generator, pairs and downstream models are bit-identical."""
     other = make_shards(tmp_path / "shards", seed=1, train=96, validate=32, test=64)
@@ -441,7 +445,9 @@ def test_nothing_is_trained_or_selected_on_test_images(
     manifest["shards"] = kept + [entry for entry in manifest["shards"] if entry["split"] == "test"]
     (other / "manifest.json").write_text(json.dumps(manifest))
     assert sha256_of(ShardSet.open(other).files("test")[0]) != sha256_of(ShardSet.open(shards).files("test")[0])
-    experiment.run(changed(config, tmp_path / "out", data__shards=other))
+    monkeypatch.setattr(experiment.train, "run", trained_here)
+    with drawing_here():
+        experiment.run(changed(config, tmp_path / "out", data__shards=other))
 
     def weights(out: Path) -> list[str]:
         return [sha256_of(path) for path in sorted((out / "generators").rglob("sampler.safetensors"))]
@@ -646,7 +652,8 @@ def test_given_run_with_changed_shards_is_refused_and_with_missing_ones_noted(
     wanted = changed(config, given / "out", "table2", **runs)
     caveat = "Whether the given run of emixer has seen test images is unknown"
     assert caveat in experiment.describe(wanted)
-    assert caveat in experiment.run(wanted).filled.csv()
+    with drawing_here():
+        assert caveat in experiment.run(wanted).filled.csv()
 
 
 def test_settings_that_a_table_would_ignore_are_refused(config: Config, given: Path) -> None:

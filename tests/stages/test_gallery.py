@@ -24,6 +24,7 @@ from emixer.generation import load
 from emixer.run_folder import RunFolder
 from emixer.stages import gallery, generate
 from tests.answers import answer_of
+from tests.here import drawing_here
 from tests.stages.unlabelled import remove_labels
 
 
@@ -32,7 +33,8 @@ def dataset(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluste
     """A finished dataset of 32 pairs in two files."""
     out = tmp_path_factory.mktemp("dataset") / "synthetic"
     rows = {"generate.num": 32, "generate.batch_size": 16, "generate.rows_per_group": 16, "generate.rows_per_file": 16}
-    generate.run(load_config(extra={"generate.run": tiny_run, "generate.out": out, "generate.num_samplers": 1} | rows))
+    with drawing_here():
+        generate.run(load_config(extra={"generate.run": tiny_run, "generate.out": out} | rows))
     return out
 
 

@@ -19,6 +19,7 @@ from emixer.errors import ConfigError, RunFolderError, StorageError
 from emixer.files import sha256_of
 from emixer.generation.sampler import load
 from emixer.stages.generate import GenerateResult, describe, run
+from tests.here import drawing_here
 
 NUM = 150
 Make = Callable[..., Config]
@@ -29,7 +30,7 @@ def make_config(tiny_run: Path) -> Make:
     def make(out: Path, **settings: Any) -> Config:
         values = {
             "run": tiny_run, "out": out, "num": NUM, "seed": 4, "batch_size": 16, "rows_per_group": 32,
-            "rows_per_file": 64, "cpus_per_sampler": 1, **settings,
+            "rows_per_file": 64, "num_samplers": 1, "cpus_per_sampler": 1, **settings,
         }  # fmt: skip
         return load_config(extra={f"generate.{name}": value for name, value in values.items()})
 
@@ -127,7 +128,8 @@ def test_same_command_again_makes_only_what_is_missing_or_damaged(made: Generate
     untouched = files[0].stat().st_mtime_ns
     files[1].write_bytes(contents[1][:-50])
     files[2].unlink()
-    again = run(make_config(made.folder))
+    with drawing_here():
+        again = run(make_config(made.folder))
     assert again.new_rows == 64 + 22
     assert [file.read_bytes() for file in sorted((made.folder / "data").iterdir())] == contents
     assert files[0].stat().st_mtime_ns == untouched
@@ -143,7 +145,8 @@ def test_a_file_that_has_rotted_since_is_made_again_and_not_vouched_for(
     content = bytearray(rotten.read_bytes())
     content[len(content) // 3] ^= 0xFF  # within an image: neither size nor footer tells
     rotten.write_bytes(content)
-    assert run(make_config(copy)).new_rows == 64
+    with drawing_here():
+        assert run(make_config(copy)).new_rows == 64
     for name in ("manifest.json", "data/train-00001-of-00003.parquet"):
         assert (copy / name).read_bytes() == (made.folder / name).read_bytes()
 

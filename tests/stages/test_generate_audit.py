@@ -3,9 +3,6 @@
 import json
 import re
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 from click.testing import CliRunner
 
 from emixer.audit.screen import REASONS
@@ -28,15 +24,18 @@ from emixer.data.pair_table import decode_image
 from emixer.data.text import tokenize
 from emixer.data.vocabulary import Vocabulary
 from emixer.errors import ConfigError, ShardError, UnfinishedError
+from emixer.generation.dataset import write_dataset
+from emixer.generation.dataset_folder import DatasetFolder
 from emixer.generation.plan import make_plan
 from emixer.generation.published_model import WEIGHTS, published_config, write_description
 from emixer.generation.sampler import Pairs, Sampler, load
-from emixer.generation.screening import Judge
+from emixer.generation.screening import Judge, Screen
 from emixer.generation.trained_model import read_trained_model
-from emixer.stages import audit, gallery
+from emixer.stages import audit, gallery, generate
 from emixer.stages.generate import GenerateResult, describe, run
 from emixer.stages.generate.screen import check_screen, make_screen
 from tests.audit_data import write_shards
+from tests.here import drawing_here
 
 NUM, BATCH, SEED = 150, 16, 4
 NUM_TRAIN, NUM_HELD_OUT = 100, 300
@@ -163,45 +162,50 @@ def test_each_row_is_the_first_draw_that_passes_under_its_planned_labels(
         assert stored.report(row) == report
 
 
-def test_dataset_is_the_same_with_one_sampler_and_a_killed_driver(
-    made: GenerateResult, make_config: Make, tmp_path: Path
+def test_a_row_that_is_always_flagged_is_an_error_and_resumed_it_is_the_same_dataset_with_one_sampler(
+    made: GenerateResult, make_config: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    settings = make_config(tmp_path / "dataset")
-    (tmp_path / "config.yaml").write_text(settings.model_dump_json())
-    script = _KILLED.format(config=str(tmp_path / "config.yaml"), address=ray.get_runtime_context().gcs_address)
-    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    again = run(settings)
+    out = tmp_path / "dataset"
+    with pytest.raises(UnfinishedError, match=r"Row 3 \(.*as first drawn and in each of 0 redraws.*generate\.redraws"):
+        run(make_config(out, redraws=0))
+    assert not list((out / "data").glob("*.parquet")), "what is flagged stands in no file"
+    assert not json.loads((out / "manifest.json").read_text())["complete"]
+    with drawing_here():
+        with monkeypatch.context() as patch:
+            patch.setattr(generate, "write_dataset", dying_in_the_second_file)
+            with pytest.raises(_DiedError):
+                run(make_config(out))
+        assert [path.name for path in (out / "data").glob("*.parquet")] == ["train-00000-of-00003.parquet"]
+        again = run(make_config(out))
     assert again.new_rows == NUM - 64, "the first file was finished"
     assert again.audit == made.audit
     for name in ("manifest.json", *(f"data/{path.name}" for path in (made.folder / "data").iterdir())):
-        assert (again.folder / name).read_bytes() == (made.folder / name).read_bytes(), name
+        assert (out / name).read_bytes() == (made.folder / name).read_bytes(), name
 
 
-_KILLED = """
-import os, signal
-from pathlib import Path
-from emixer.config import load_config
-from emixer.stages import generate
+class _DiedError(Exception):
+    """Raised in place of the death of a driver, which tests/generation/test_dataset.py shows."""
 
-config = load_config([Path({config!r})], extra={{"ray.address": {address!r}}})
-written, write = 0, generate.write_dataset
 
-def die_in_the_second_file(num):
-    global written
-    written += num
-    if written > 64:
-        os.kill(os.getpid(), signal.SIGKILL)
+def dying_in_the_second_file(
+    dataset: DatasetFolder, num_samplers: int, on_rows: Callable[[int], None], screen: Screen | None
+) -> None:
+    rows = 0
 
-generate.write_dataset = lambda dataset, samplers, _, screen: write(dataset, samplers, die_in_the_second_file, screen)
-generate.run(config)
-"""
+    def written(num: int) -> None:
+        nonlocal rows
+        rows += num
+        if rows > 64:
+            raise _DiedError
+
+    write_dataset(dataset, num_samplers, written, screen)
 
 
 @pytest.fixture(scope="module")
 def plain(made: GenerateResult, make_config: Make, shards: Path) -> Path:
     """The same dataset without screening."""
-    return run(make_config(shards.parent / "plain", audit=None)).folder
+    with drawing_here():
+        return run(make_config(shards.parent / "plain", audit=None)).folder
 
 
 @pytest.fixture(scope="module")
@@ -250,18 +254,6 @@ def test_gallery_links_only_to_the_audit_of_its_own_dataset(
     shutil.copytree(made.folder / "audit", tmp_path / "other" / "audit")
     other = gallery.run(load_config(extra={"gallery.dataset": tmp_path / "other", "gallery.pairs": 1}))
     assert "Privacy audit" not in other.page.read_text(), "it is not of these rows"
-
-
-def test_row_that_is_always_flagged_is_an_error_and_more_redraws_resume(
-    made: GenerateResult, make_config: Make, tmp_path: Path
-) -> None:
-    with pytest.raises(UnfinishedError, match=r"Row 3 \(.*as first drawn and in each of 0 redraws.*generate\.redraws"):
-        run(make_config(tmp_path / "dataset", redraws=0))
-    assert not list((tmp_path / "dataset" / "data").glob("*.parquet")), "what is flagged stands in no file"
-    assert not json.loads((tmp_path / "dataset" / "manifest.json").read_text())["complete"]
-    run(make_config(tmp_path / "dataset"))
-    for path in (made.folder / "data").iterdir():
-        assert (tmp_path / "dataset" / "data" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_card_manifest_and_summary_state_thresholds_and_counts(made: GenerateResult) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from emixer.ray_session import nodes_in_use
 from emixer.run_folder import RunFolder
 from emixer.stages import encoder, train, tune
 from tests.answers import answer_of
+from tests.processes import assert_listen_on_the_loopback, children_of
 
 RATES = ("images_per_s", "wait_share")
 
@@ -61,24 +63,30 @@ def kill_a_worker_once_saved(run: Path, killed: list[int]) -> None:
         killed.append(pid)
 
 
+@pytest.mark.thorough
 @pytest.mark.ray
 def test_two_workers_train_validate_sample_and_save(ray_cluster: None, tiny_config: Config, tmp_path: Path) -> None:
     run = tmp_path / "run"
     config = with_overrides(tiny_config, {"train.num_workers": 2, "train.run": run, "train.images": 96})
     result = train.run(config)
-    assert result.images == 96
+    assert [line["images"] for line in losses(run)] == [32, 64, 96]
+    assert_ends_measured_drawn_and_saved(result, 96)
+
+
+def assert_ends_measured_drawn_and_saved(result: train.TrainResult, images: int) -> None:
+    assert result.images == images
     assert "word cross-entropy [nats]" in str(result)
     told = answer_of(result)
-    assert (told["outcome"], told["figures"]["images"], told["figures"]["best"]["value"]) == ("done", 96, result.best)
-    assert [line["images"] for line in losses(run)] == [32, 64, 96]
-    assert (run / "samples" / "images-000000000096.png").stat().st_size > 10_000
-    assert list((run / "tensorboard").glob("events.*"))
-    measured = RunFolder(run).metrics()[-1]
-    assert measured["validation/fid_random_densenet"] > 0
-    last = find_checkpoint(run / "checkpoints", "last")
+    figures = told["figures"]
+    assert (told["outcome"], figures["images"], figures["best"]["value"]) == ("done", images, result.best)
+    assert (result.run / "samples" / f"images-{images:012d}.png").stat().st_size > 10_000
+    assert list((result.run / "tensorboard").glob("events.*"))
+    assert RunFolder(result.run).metrics()[-1]["validation/fid_random_densenet"] > 0
+    checkpoints = result.run / "checkpoints"
+    last = find_checkpoint(checkpoints, "last")
     assert last is not None
-    assert last.images == 96
-    assert find_checkpoint(run / "checkpoints", "best") is None, "random features measure, but do not choose"
+    assert last.images == images
+    assert find_checkpoint(checkpoints, "best") is None, "random features measure, but do not choose"
 
 
 @pytest.mark.ray
@@ -133,18 +141,19 @@ def test_killed_worker_costs_no_loss_value(
     ray_cluster: None, tiny_config: Config, tmp_path: Path, train_locally: Callable[[Config, Path], Any]
 ) -> None:
     run = tmp_path / "run"
-    settings = {"train.images": 256, "train.save_every_images": 64, "train.validate_every_images": 10**6}
-    config = with_overrides(tiny_config, settings | {"train.sample_every_images": 10**6})
+    settings = {"train.images": 256, "train.save_every_images": 64, "train.validate_every_images": 256}
+    config = with_overrides(tiny_config, settings | {"train.sample_every_images": 256})
     killed: list[int] = []
     killer = threading.Thread(target=kill_a_worker_once_saved, args=(run, killed), daemon=True)
     killer.start()
-    train.run(with_overrides(config, {"train.run": run}))
+    result = train.run(with_overrides(config, {"train.run": run}))
     killer.join()
     assert killed, "the worker ended before it could be killed"
     train_locally(config, tmp_path / "whole")
     on_ray, whole = losses(run), losses(tmp_path / "whole")
     assert [line["images"] for line in on_ray] == list(range(32, 257, 32))
     assert on_ray == whole
+    assert_ends_measured_drawn_and_saved(result, 256)
 
 
 @pytest.mark.parametrize(
@@ -159,9 +168,9 @@ def test_stopped_run_saves_and_the_same_command_resumes(
 ) -> None:
     run = tmp_path / "run"
     settings = {
-        "train.run": run, "train.images": 100_000, "train.log_every_images": 64, "train.save_every_images": 10**9,
-        "train.validate_every_images": 10**9, "train.sample_every_images": 10**9, "ray.num_cpus": 2,
-        "ray.object_store_mb": 200,
+        "train.run": run, "train.images": 100_000, "train.num_workers": 2, "train.log_every_images": 64,
+        "train.save_every_images": 10**9, "train.validate_every_images": 10**9, "train.sample_every_images": 10**9,
+        "ray.num_cpus": 2, "ray.object_store_mb": 200,
     }  # fmt: skip
     (tmp_path / "run.yaml").write_text(to_yaml(with_overrides(tiny_config, settings)))
     command = [sys.executable, "-m", "emixer", "train", "--config", str(tmp_path / "run.yaml"), "--json"]
@@ -178,6 +187,8 @@ def test_stopped_run_saves_and_the_same_command_resumes(
             assert process.poll() is None
             assert time.monotonic() < end, "training did not begin"
             time.sleep(0.2)
+        if shutil.which("ss") is not None:
+            assert_listen_on_the_loopback(children_of(process.pid) | {process.pid})
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
         answer, said = process.communicate(timeout=120)
     assert process.returncode == code, said

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from emixer.cli.main import main
 from emixer.config import Config, load_config, to_yaml, with_overrides
@@ -28,14 +29,29 @@ from tests.stages.searches import opened, search
 
 pytestmark = pytest.mark.long
 
+OWN = {"optim.lr_generator": 1e-3, "loss.alpha": 0.2}
+"""Values of `tiny_config` in the space of `search`."""
+
 
 @pytest.fixture(scope="module")
 def searched(
     ray_cluster: None, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Config, tune.TuneResult]:
+    """A search of one trial, whose values are sampled: the config's own are out of range. Read-only."""
+    config = search(
+        tiny_config, tmp_path_factory.mktemp("searched") / "study", tune__num_samples=1,
+        tune__space=["optim.lr_generator log 2e-3 1e-2", "loss.alpha float 0 1"],
+    )  # fmt: skip
+    return config, tune.run(config)
+
+
+@pytest.fixture(scope="module")
+def searched_twice(
+    ray_cluster: None, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Config, tune.TuneResult]:
     """A search of two trials, one after the other, the second chosen by TPE. Read-only."""
     config = search(
-        tiny_config, tmp_path_factory.mktemp("searched") / "study", tune__max_concurrent=1, tune__num_samples=2,
+        tiny_config, tmp_path_factory.mktemp("searched-twice") / "study", tune__max_concurrent=1, tune__num_samples=2,
         tune__startup_trials=1,
     )  # fmt: skip
     return config, tune.run(config)
@@ -58,15 +74,29 @@ def folder_of(config: Config) -> Path:
     return config.tune.study
 
 
+@pytest.mark.thorough
 @pytest.mark.ray
-def test_search_starts_from_the_config_and_writes_its_results(
+def test_search_starts_from_the_config_and_writes_its_results(searched_twice: tuple[Config, tune.TuneResult]) -> None:
+    trials = assert_trials_and_results_are_written(*searched_twice, num=2)
+    assert trials[0].params == OWN
+    folder = folder_of(searched_twice[0])
+    assert (folder / "report.html").read_text().count("data:image/png;base64,") >= 3
+    assert (folder / "plots" / "parallel-coordinates.png").stat().st_size > 5000
+
+
+@pytest.mark.ray
+def test_trial_trains_with_its_sampled_values_and_the_search_writes_its_results(
     searched: tuple[Config, tune.TuneResult],
 ) -> None:
-    config, result = searched
+    (trial,) = assert_trials_and_results_are_written(*searched, num=1)
+    assert trial.params["optim.lr_generator"] >= 2e-3
+
+
+def assert_trials_and_results_are_written(config: Config, result: tune.TuneResult, num: int) -> list[FrozenTrial]:
+    """Return the trials, all finished."""
     folder = folder_of(config)
     trials = opened(folder).trials
-    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 2
-    assert trials[0].params == {"optim.lr_generator": 1e-3, "loss.alpha": 0.2}, "the config's own"
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * num
     for trial in trials:
         run = RunFolder.open(folder / "trials" / f"{trial.number:04d}", "train")
         assert run.config.optim.lr_generator == trial.params["optim.lr_generator"]
@@ -82,18 +112,29 @@ def test_search_starts_from_the_config_and_writes_its_results(
     found = load_config(folder / "best.yaml")
     assert found.loss.alpha == best.params["loss.alpha"]
     page = (folder / "report.html").read_text()
-    assert page.count('class="tag finished"') == 2
-    assert page.count("data:image/png;base64,") >= 3
-    assert (folder / "plots" / "parallel-coordinates.png").stat().st_size > 5000
-    assert "(resumes: 2 of 2 trials done)" in tune.describe(config)
+    assert page.count('class="tag finished"') == num
+    assert f"(resumes: {num} of {num} trials done)" in tune.describe(config)
     tune.run(with_overrides(config, {"tune.resume": True}))
     assert opened(folder).trials == trials, "a search that is through is not begun again"
+    return trials
+
+
+@pytest.mark.ray
+def test_first_trial_is_to_have_the_values_of_the_config(
+    ray_cluster: None, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune, "_search", lambda *_: None)
+    with pytest.raises(EmixerError, match="No trial finished"):
+        tune.run(search(tiny_config, tmp_path))
+    (waiting,) = opened(tmp_path).trials
+    assert waiting.state == TrialState.WAITING
+    assert waiting.system_attrs["fixed_params"] == OWN
 
 
 @pytest.mark.thorough
 @pytest.mark.ray
-def test_sequential_search_is_reproducible(searched: tuple[Config, tune.TuneResult], tmp_path: Path) -> None:
-    config, _ = searched
+def test_sequential_search_is_reproducible(searched_twice: tuple[Config, tune.TuneResult], tmp_path: Path) -> None:
+    config, _ = searched_twice
     tune.run(with_overrides(config, {"tune.study": tmp_path}))
     first, again = ([(t.params, t.value) for t in opened(folder).trials] for folder in (folder_of(config), tmp_path))
     assert again == first
@@ -281,7 +322,7 @@ def test_metric_that_validation_cannot_report_is_refused_before_any_trial(
     (shards / "manifest.json").write_text(json.dumps(manifest))
     needed = {
         "word_cross_entropy": "which needs reports", "label_auc": "but among the",
-        "report_f1": "which judges generated reports", "pair_agreement": "which judges generated reports",
+        "report_f1": "which judges generated reports", "pair_agreement": "which needs reports",
     }  # fmt: skip
     for metric, needs in needed.items():
         config = search(tiny_config, tmp_path / "study", data__shards=shards, tune__metrics=[metric])
@@ -291,13 +332,15 @@ def test_metric_that_validation_cannot_report_is_refused_before_any_trial(
 
 
 def test_locked_storage_is_refused_within_seconds(tiny_config: Config, tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/study.db"
+    url = f"sqlite:///{tmp_path}/study.db?timeout=1"
     optuna.create_study(storage=url, study_name="another")
+    started = time.monotonic()
     with sqlite3.connect(tmp_path / "study.db") as holder:
         holder.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(ConfigError, match=r"study\.db cannot be .*locked"):
+        with pytest.raises(ConfigError, match=r"study\.db\?timeout=1 cannot be .*locked"):
             tune.run(search(tiny_config, tmp_path / "study", tune__storage=url))
         holder.rollback()
+    assert time.monotonic() - started < 60, "the driver waits for the lock, and nothing else tries again"
 
 
 def test_foreign_study_is_refused(tiny_config: Config, tmp_path: Path) -> None:

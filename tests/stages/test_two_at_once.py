@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from emixer.cli.main import main
 from emixer.config import Config, to_yaml, with_overrides
+from emixer.data.labels import CHEXPERT
 from emixer.files import alone_at, alone_in
+from tests.datasets import write_pairs
 
 PLACES: Mapping[str, str] = {
     "phantom": "phantom.out", "train": "train.run", "encoder": "encoder.run", "generate": "generate.out",
@@ -26,9 +29,8 @@ def test_second_writer_to_one_place_is_refused(
     if command in ("generate", "gallery"):
         given |= {f"{command}.run": tiny_run}
     if command == "evaluate":
-        dataset = tmp_path / "dataset"
-        made = CliRunner().invoke(main, ["generate", "--run", str(tiny_run), "--num", "16", "--out", str(dataset)])
-        assert made.exit_code == 0, made.output
+        images, labels = np.zeros((16, 32, 32), np.uint8), np.zeros((16, len(CHEXPERT)), np.uint8)
+        dataset = write_pairs(tmp_path / "dataset", images, [""] * 16, labels, CHEXPERT, {})
         given |= {"evaluate.dataset": dataset, "evaluate.split": "test", "evaluate.neighbours": 3}
     (tmp_path / "config.yaml").write_text(to_yaml(with_overrides(tiny_config, given)))
     hold = alone_at if command == "gallery" else alone_in

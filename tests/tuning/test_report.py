@@ -56,6 +56,19 @@ def test_few_trials_give_no_importances(tmp_path: Path) -> None:
     assert "What mattered" not in (tmp_path / "report.html").read_text()
 
 
+def test_four_objectives_have_a_report_without_a_pareto_front(tmp_path: Path) -> None:
+    """Optuna draws fronts of two or three."""
+    metrics = ["fid", "word_cross_entropy", "label_auc", "report_f1"]
+    config = with_overrides(Config(), {"tune.space": SPACE, "tune.sampler": "random", "tune.metrics": metrics})
+    space = parse_space(SPACE, config)
+    study = open_study(tmp_path, config, space)
+    for number in range(6):
+        study.tell(study.ask(dict(space)), [number, 5 - number, 0.5, 0.1 * number])
+    write_report(study, tmp_path, metrics)
+    assert 'alt="Optimization history"' in (tmp_path / "report.html").read_text()
+    assert not (tmp_path / "plots" / "pareto-front.png").exists()
+
+
 def test_two_objectives_have_a_pareto_front_and_importances_of_the_first(tmp_path: Path) -> None:
     study = searched(tmp_path, 20, ["fid", "word_cross_entropy"])
     write_report(study, tmp_path, ["fid", "word_cross_entropy"])

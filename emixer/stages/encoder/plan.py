@@ -3,6 +3,7 @@
 Shapes: B images of a batch, N images, Y labels.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from emixer.data.collection import Collection
 from emixer.data.labels import LabelPolicy
 from emixer.data.loader import HostBatch, WindowReader, open_windows
 from emixer.data.shards import ShardSet
-from emixer.evaluation.auc_table import AucTable, auc_table, measurable
+from emixer.evaluation.auc_table import Auc, AucTable, auc_table, measurable
 from emixer.evaluation.label_faithfulness import area_under_roc
 from emixer.models.encoder_facts import WEIGHTS_NAME, EncoderFacts
 from emixer.models.encoder_weights import save_encoder_weights
@@ -126,8 +127,9 @@ def _conclude(run: Path, collection: Collection, splits: _Splits, state: Encoder
     files.write_json(run / EVALUATION_NAME, content)
 
 
-def _fields(row: object) -> dict[str, float]:
-    return {name: value for name, value in vars(row).items() if name != "label"}
+def _fields(row: Auc) -> dict[str, float | None]:
+    """None for the bounds of an interval that is not defined."""
+    return {name: None if math.isnan(value) else value for name, value in vars(row).items() if name != "label"}
 
 
 @torch.no_grad()

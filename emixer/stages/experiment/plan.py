@@ -23,11 +23,12 @@ from emixer.evaluation.report_mentions import LABELER_VERSION
 from emixer.experiments.cells import Cell, Mix, ResultsFolder
 from emixer.experiments.tables import Table, dataset_rows, table_of
 from emixer.generation.dataset_files import Layout, check_layout
-from emixer.generation.generation_plan import plan_generation
+from emixer.generation.generation_plan import plan_generation, plan_labels
 from emixer.generation.manifest import read_manifest, require_same
 from emixer.generation.trained_model import read_trained_model
 from emixer.run_folder import RunFolder
 from emixer.stages import train
+from emixer.stages.audit.control import check_control
 from emixer.stages.audit.training_data import shards_digest
 from emixer.stages.experiment.cell import CellOrder, Generated, policy_of
 from emixer.stages.experiment.checks import (
@@ -214,11 +215,30 @@ def _checked_generator(experiment: Experiment, name: str) -> bool:
         # the real pairs of a generator's own are written only when it is trained
         train.check(with_overrides(config, {"data.shards": experiment.shards.folder}))
         _require_same_training(experiment, name, is_generated=False)
+    _check_generation(experiment, name)
+    return known
+
+
+def _check_generation(experiment: Experiment, name: str) -> None:
+    """Raise ConfigError or ShardError for what would prevent generation only after the generator was trained."""
+    config = experiment.generator_config(name)
     settings = config.generate
     assert settings.num is not None, "the generator's config says how many pairs"
     layout = Layout(settings.num, settings.rows_per_file, settings.rows_per_group)
     check_layout(layout, settings.batch_size, config.model.side_px)
-    return known
+    if experiment.is_given(name):
+        spec = read_trained_model(experiment.run_of(name), settings.checkpoint).spec
+    else:
+        spec = spec_of(experiment.shards, config)
+    plan_labels(settings, spec)
+    if settings.audit is None:
+        return
+    if GeneratorName.parse(name).real:
+        raise ConfigError(
+            "generate.audit is set, but with generators_from=real each generator is trained on a part of the shards, "
+            "with which its audit would have to compare. Unset generate.audit, or use generators_from=train-split."
+        )
+    check_control(ShardSet.open(settings.audit), config.audit.false_alarm)
 
 
 def _covid(config: Config, shards: ShardSet) -> ShardSet | None:

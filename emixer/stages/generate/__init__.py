@@ -75,7 +75,7 @@ class GenerateResult(StageResult):
                 else [f"  {told_of(self.audit)}", *map("  Remark: {}".format, self.audit["remarks"])]
             ),
             *(f"  {name:<28} {count:>9,}  {count / self.rows:>6.1%}" for name, count in self._counted()),
-            f"Look at {self.folder / 'contact_sheet.png'}, or open it in Python:",
+            f"Look at {self.folder / 'contact_sheet.png'}, or open it in Python (pip install datasets):",
             "  from datasets import load_dataset",
             f'  pairs = load_dataset("parquet", data_files="{self.folder / DATA_FOLDER}/*.parquet", split="train")',
         ]

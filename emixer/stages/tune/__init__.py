@@ -205,6 +205,9 @@ def _checked(config: Config) -> tuple[Path, Space, Basis]:
     }
     if any(AIMS[name].read for name in tune.metrics):
         basis["labeler"] = LABELER_VERSION
+    for name, encoder in (("F's encoder", config.model.chest_encoder), ("encoder", config.validation.encoder)):
+        if encoder is not None and encoder.weights is not None:  # a path may come to hold another file
+            basis[name] = files.sha256_of(encoder.weights)
     if tune.resume and look_at_study(folder, config, space, basis) is None:
         raise ConfigError(f"There is no study in {folder} to resume. Omit --resume to start one.")
     return folder, space, basis

@@ -87,6 +87,10 @@ def test_screen_of_a_cluster_that_is_down_starting_or_silent(tmp_path: Path) -> 
     assert "its head, job 10, is pending: you have reached your limit in this QOS" in screen(
         snapshot(tmp_path / "b", head=None, jobs=pending)
     )
+    ending = (registered("10", "head", "COMPLETING", "n1"),)
+    assert "its head, job 10 on n1, is ending" in screen(snapshot(tmp_path / "d", head=None, jobs=ending))
+    again = (*ending, registered("17", "head", "PENDING", reason="Priority"))
+    assert "its head, job 17, is pending" in screen(snapshot(tmp_path / "e", head=None, jobs=again))
     silent = screen(snapshot(tmp_path / "c", demands=None, joined={}))
     assert "Ray does not answer from here" in silent
     assert "13   gpu   running" in silent

@@ -9,6 +9,10 @@ from cluster.slurm.reasons import in_words
         ("Priority", "other jobs come first (Priority)"),
         ("(Resources)", "waiting for nodes, CPUs, memory or GPUs to become free (Resources)"),
         ("QOSMaxGRESPerUser", "you have reached your limit in this QOS (QOSMaxGRESPerUser)"),
+        ("QOSMaxWallDurationPerJobLimit", "it asks for more than one job may have in this QOS or account, so it will "
+         "never start: lower time_min, cpus, memory_gb, GPUs or nodes (QOSMaxWallDurationPerJobLimit)"),
+        ("AssocMaxCpuPerJobLimit", "it asks for more than one job may have in this QOS or account, so it will never "
+         "start: lower time_min, cpus, memory_gb, GPUs or nodes (AssocMaxCpuPerJobLimit)"),
         ("AssocGrpCPUMinutesLimit", "your account has reached its limit (AssocGrpCPUMinutesLimit)"),
         ("ReqNodeNotAvail, UnavailableNodes:n3", "the nodes it needs are down, drained or reserved "
          "(ReqNodeNotAvail, UnavailableNodes:n3)"),

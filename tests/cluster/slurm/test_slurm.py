@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cluster.slurm import QueuedJob, accounted, duration_s, environment_of_user, mark, memory_mb, moment
+from cluster.slurm import QueuedJob, accounted, duration_s, environment_of_user, mark, memory_mb, moment, my_jobs
 from cluster.slurm.job_registry import comment, registered_jobs
 
 
@@ -19,7 +19,10 @@ def test_durations(shown: str, seconds: float | None) -> None:
 
 def test_job_submitted_inside_a_job_inherits_no_options_and_no_token() -> None:
     users = {"PATH": "/bin", "SLURM_CONF": "/etc/slurm.conf", "SLURM_CLUSTERS": "big", "RAY_DEDUP_LOGS": "0"}
-    ours = {"RAY_AUTH_TOKEN_PATH": "/t", "RAY_ADDRESS": "a:1", "RAY_ON_SLURM": "x", "SQUEUE_PARTITION": "gpu"}
+    ours = {
+        "RAY_AUTH_TOKEN_PATH": "/t", "RAY_ADDRESS": "a:1", "RAY_ON_SLURM": "x", "SQUEUE_PARTITION": "gpu",
+        "SLURM_TIME_FORMAT": "relative", "SBATCH_CLUSTERS": "serial",
+    }  # fmt: skip
     login = {"SBATCH_ACCOUNT": "chest"}
     assert environment_of_user(users | ours | login) == users | login
     of_job = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}
@@ -70,6 +73,14 @@ def test_memory_of_a_job_is_that_on_each_of_its_nodes(
 ) -> None:
     command("scontrol", f"echo 'JobId=7 ReqTRES=cpu=1,mem=99G,node=1 AllocTRES={tres} MinMemoryNode=0'")
     assert memory_mb("7") == megabytes
+
+
+def test_comment_in_another_encoding_hides_no_job(command: Callable[[str, str], None]) -> None:
+    command("squeue", r"printf '7|RUNNING|None|1:00|n1|N/A|N/A|caf\351\n8|PENDING|None|1:00||N/A|N/A|emixer:train\n'")
+    assert [(job.job_id, job.comment) for job in my_jobs()] == [
+        ("7", "caf\N{REPLACEMENT CHARACTER}"),
+        ("8", "emixer:train"),
+    ]
 
 
 def job(job_id: str, text: str) -> QueuedJob:
