@@ -53,7 +53,7 @@ class HubError(EmixerError):
 
 
 class StorageError(EmixerError):
-    """A disk is full or a path cannot be written."""
+    """A disk is full, or a path may not be written or read."""
 
 
 class DivergenceError(EmixerError):

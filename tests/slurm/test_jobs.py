@@ -72,6 +72,17 @@ def signal_task(site: Any, job: str, number: signal.Signals, program: str = "sub
         os.kill(pid, number)
 
 
+def goes_on(site: Any, job: str, run: Path) -> int:
+    """Wait until the job, which has just been stopped, has trained further than before. Return the image count of the
+    checkpoint that it went on from."""
+    at, reached = saved(run), images(run)  # lines beyond the checkpoint stand there until the training begins
+    before = lines_until(run, at)
+    further = lambda: site.bed.state_of(job) == "RUNNING" and images(run) > reached  # noqa: E731
+    site.bed.wait_for(further, 180, "going on from the checkpoint")
+    assert lines_until(run, at) == before
+    return at
+
+
 def used_s(site: Any, job: str) -> int:
     """Return for how long the job has run [s], according to SLURM."""
     minutes, _, seconds = site.bed.run(["squeue", "-h", "-j", job, "-o", "%M"]).stdout.strip().rpartition(":")
@@ -147,28 +158,19 @@ def test_job_saves_and_goes_on_when_it_is_preempted_and_at_its_time_limit(site: 
         shown = site.bed.run(["squeue", "-h", "-j", job, "-O", "RestartCnt"], check=False).stdout.strip()
         return int(shown or 0)
 
-    def goes_on_from(at: int) -> None:
-        before = lines_until(run, at)
-        running = lambda: site.bed.state_of(job) == "RUNNING" and images(run) > at + 64  # noqa: E731
-        site.bed.wait_for(running, 180, "going on from the checkpoint")
-        assert lines_until(run, at) == before
-
     site.bed.wait_for(lambda: images(run) >= 128, 90, "the first lines")
     RunFolder(run).request_save()  # the grace time may be too short for it on a busy machine
     site.bed.wait_for(lambda: saved(run) >= 128, 60, "a checkpoint")
     asked = ["-p", "high", "-N", "4", "-n", "16", "--mem=4G", "-o", "/dev/null", "--wrap", "sleep 8"]
     rival = site.bed.run(["sbatch", "--parsable", *asked]).stdout.strip()
     site.bed.wait_for(lambda: site.bed.state_of(rival) in ("RUNNING", "COMPLETED"), 60, "the rival running")
-    preempted_at = saved(run)
-    goes_on_from(preempted_at)
+    preempted_at = goes_on(site, job, run)
     assert restarts() == 1
 
     set_time_limit(site, job, used_s(site, job) + 90)
     site.bed.wait_for(lambda: restarts() == 2, 180, "the requeue")
-    stopped_at = saved(run)
-    assert stopped_at > preempted_at, "a checkpoint outside of its turn"
     set_time_limit(site, job, 600)
-    goes_on_from(stopped_at)
+    assert goes_on(site, job, run) > preempted_at, "a checkpoint outside of its turn"
     lines = [line["images"] for line in RunFolder(run).metrics()]
     assert lines == list(range(64, lines[-1] + 1, 64)), "no line twice, none missing"
     site.jobs("cancel", job)
@@ -207,9 +209,7 @@ def test_job_waits_for_a_silent_slurm_to_be_requeued(site: Any, tmp_path: Path, 
         os.kill(controller, signal.SIGCONT)
     restarts = ["squeue", "-h", "-j", job, "-O", "RestartCnt"]
     site.bed.wait_for(lambda: site.bed.run(restarts, check=False).stdout.strip() == "1", 120, "the requeue")
-    at = saved(run)
-    assert at >= 128
-    site.bed.wait_for(lambda: site.bed.state_of(job) == "RUNNING" and images(run) > at + 64, 120, "going on")
+    assert goes_on(site, job, run) >= 128
     site.jobs("cancel", job)
     assert_nothing_left(site, job)
 
