@@ -47,7 +47,7 @@ from emixer.ray_session import connect
 TEMPERATURE = 0.7
 _CLOCK = "EMIXER_BENCHMARK_CLOCK"
 _NOISE = "EMIXER_BENCHMARK_NOISE"
-_MEMORY_EVERY_S = 5.0  # a look takes 10 ms of CPU time, which counts as the pipeline's
+_MEMORY_EVERY_S = 5.0  # a look takes CPU time, which counts as the pipeline's
 
 
 class TimedSampler(SamplerActor):

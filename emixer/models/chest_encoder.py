@@ -17,13 +17,10 @@ from torch.nn import functional
 
 from emixer.config.model import ChestEncoderConfig
 from emixer.models.batch_norm import BatchNorm2d
-from emixer.models.encoder_weights import load_encoder_weights
+from emixer.models.encoder_weights import INPUT_RANGE, load_encoder_weights
 
 _BOTTLENECK = 4
 """Output channels of a dense layer's 1 x 1 convolution, in multiples of the growth rate."""
-
-_INPUT_RANGE = {"emixer": 1.0, "torchxrayvision": 1024.0}
-"""Images in [-1, 1] are multiplied by this: the range on which the weights were trained."""
 
 
 class ChestEncoder(nn.Module):
@@ -35,7 +32,7 @@ class ChestEncoder(nn.Module):
     def __init__(self, config: ChestEncoderConfig, num_labels: int | None = None, load_weights: bool = True) -> None:
         super().__init__()
         self.input_px = config.input_px
-        self.input_range = _INPUT_RANGE[config.weights_from]
+        self.input_range = INPUT_RANGE[config.weights_from]
         self.frozen = config.frozen
         channels = config.stem_channels
         stages = _stem(config.stem_channels)

@@ -23,7 +23,8 @@ _CONVERT = (
     "torch.save(xrv.models.DenseNet(weights='densenet121-res224-nih').state_dict(), 'densenet121-nih.pt')\""
 )
 _XRV_CLASSES = 18
-_RANGES: dict[WeightsFrom, str] = {"emixer": "[-1, 1]", "torchxrayvision": "[-1024, 1024]"}
+INPUT_RANGE: dict[WeightsFrom, float] = {"emixer": 1.0, "torchxrayvision": 1024.0}
+"""Images in [-1, 1] are multiplied by this: the range on which the weights were trained."""
 _UNUSED = ("classifier.", "op_threshs")
 
 
@@ -48,8 +49,9 @@ def load_encoder_weights(encoder: nn.Module, path: Path, weights_from: WeightsFr
     found = _source(path, state)
     if found is not None and found != weights_from:
         raise CheckpointError(
-            f"{path} holds weights from {found}, which expect images in {_RANGES[found]}. Set weights_from={found} for "
-            "this encoder, e.g. model.report_decoder.encoder.weights_from."
+            f"{path} holds weights from {found}, which expect images in [{-INPUT_RANGE[found]:g}, "
+            f"{INPUT_RANGE[found]:g}]. Set weights_from={found} for this encoder, e.g. "
+            "model.report_decoder.encoder.weights_from."
         )
     wanted = encoder.state_dict()
     usable = {name: tensor for name, tensor in state.items() if _shape(wanted.get(name)) == tensor.shape}

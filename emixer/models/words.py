@@ -78,8 +78,8 @@ class ReportReader(nn.Module):
         order_BT = torch.argsort(invalid_BT.byte(), dim=1, stable=True)
         if not order_BT.is_cuda:  # checking is free on a CPU, and saves steps that no report needs
             order_BT = order_BT[:, : max(int(length_B.max()), 1)]
-        of_report_B1 = torch.arange(len(order_BT), device=order_BT.device)[:, None] * invalid_BT.shape[1]
-        slot_N = (of_report_B1 + order_BT).flatten()
+        first_slot_B1 = torch.arange(len(order_BT), device=order_BT.device)[:, None] * invalid_BT.shape[1]
+        slot_N = (first_slot_B1 + order_BT).flatten()
         read_BTE = embedded_BSWE.flatten(0, 2).index_select(0, slot_N).unflatten(0, order_BT.shape)
         states_BTH, _ = self.lstm(read_BTE)
         last_B = (length_B - 1).clamp(min=0)
