@@ -1,4 +1,4 @@
-"""Surroundings of a Ray private to this process: its own folder, the loopback, a token, and a reaper that ends it.
+"""RayEnvironment of a Ray private to this process: its own folder, the loopback, a token, and a reaper that ends it.
 
 Anything else on the machine, be it a Ray of this user, of another user or a whole cluster, is neither joined nor
 disturbed. Nothing is left when the process ends, however it ends.
@@ -32,7 +32,7 @@ _RAYS = "ray"
 """Subfolder of ours for Ray, which makes the folder it is given accessible to everybody."""
 _LONGEST_SOCKET = f"/{_RAYS}/session_2026-11-28_01-34-36_829116_4194304/sockets/plasma_store"
 """Longest socket path that Ray creates in our folder; the last number is a process ID."""
-_MOST_BYTES = 107
+_MAX_BYTES = 107
 """Limit for the path of a socket (man 7 unix)."""
 _FOLDERS = ("RAY_TMPDIR", "TMPDIR")
 _TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105
@@ -41,8 +41,8 @@ _OWN_TOKEN = ("RAY_AUTH_MODE", _TOKEN, "RAY_AUTH_TOKEN_PATH")
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """Surroundings of one Ray. folder: for its files. mark: set in the environment of its processes, to find them."""
+class RayEnvironment:
+    """RayEnvironment of one Ray. folder: for its files. mark: set in the environment of its processes, to find them."""
 
     folder: Path
     mark: str
@@ -55,7 +55,7 @@ class Surroundings:
 
 
 @contextmanager
-def surroundings(*, keep_logs: bool) -> Iterator[Surroundings]:
+def ray_environment(*, keep_logs: bool) -> Iterator[RayEnvironment]:
     """Wrap the whole life of a Ray; when it or this process ends, nothing is left.
 
     keep_logs: keep the folder, which holds Ray's own logs. Raises StorageError when no folder can be created.
@@ -65,7 +65,7 @@ def surroundings(*, keep_logs: bool) -> Iterator[Surroundings]:
     if keep_logs:
         logger.debug("Ray's own logs are in %s/session_latest/logs, and stay there.", folder / _RAYS)
     with reaper(mark, folder, keep=keep_logs), _token():
-        yield Surroundings(folder / _RAYS, mark)
+        yield RayEnvironment(folder / _RAYS, mark)
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def is_on_the_loopback(address: str) -> bool:
 
 def _make_folder() -> Path:
     """Create a folder readable by this user only, where Ray puts its files by default if socket paths fit there."""
-    most = _MOST_BYTES - len(f"/{_PREFIX}12345678{_LONGEST_SOCKET}")
+    most = _MAX_BYTES - len(f"/{_PREFIX}12345678{_LONGEST_SOCKET}")
     for name in (*_FOLDERS, None):
         base = "/tmp" if name is None else os.environ.get(name)  # noqa: S108
         if not base:

@@ -14,9 +14,10 @@ import ray
 
 from cluster.node.ray_node import heap_mb, store_mb
 from cluster.slurm.allocation import OwnShare
+from emixer import sigterm
 from emixer.config import RayConfig
 from emixer.errors import ConfigError, EmixerError
-from emixer.local_ray import Surroundings, is_on_the_loopback, on_the_loopback, surroundings
+from emixer.local_ray import RayEnvironment, is_on_the_loopback, on_the_loopback, ray_environment
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def connect(config: RayConfig) -> Iterator[None]:
     if "RAY_AUTH_MODE" not in os.environ:  # no notice at every start that the secure default is on
         logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     address = address_of(config)
-    with _started(config) if address is None else _joined(address):
+    with sigterm.ends_this_process(), _started(config) if address is None else _joined(address):
         quiet_data()
         yield
 
@@ -78,7 +79,7 @@ def keep_data_actors_here() -> None:
 def _joined(address: str) -> Iterator[None]:
     try:
         _require_listener(address)
-        with on_the_loopback() if is_on_the_loopback(address) else nullcontext():
+        with sigterm.put_back(), on_the_loopback() if is_on_the_loopback(address) else nullcontext():
             ray.init(address=address, **_quietly())
     except (OSError, RuntimeError, ray.exceptions.RayError) as error:
         raise EmixerError(
@@ -117,7 +118,7 @@ def _started(config: RayConfig) -> Iterator[None]:
         )
     with ExitStack() as stack:
         for left in reversed(range(_STARTS)):
-            if _starts(stack.enter_context(surroundings(keep_logs=_is_debugging())), config):
+            if _starts(stack.enter_context(ray_environment(keep_logs=_is_debugging())), config):
                 break
             stack.close()
             load = f"load {os.getloadavg()[0]:.0f} on {os.cpu_count()} CPUs"
@@ -133,10 +134,10 @@ def _started(config: RayConfig) -> Iterator[None]:
             ray.shutdown()
 
 
-def _starts(own: Surroundings, config: RayConfig) -> bool:
+def _starts(own: RayEnvironment, config: RayConfig) -> bool:
     """Start a Ray. Returns False if the machine was too busy."""
     try:
-        with own.starting():
+        with sigterm.put_back(), own.starting():
             # without "local", ray.init joins any cluster that it finds on this machine, whoever owns it
             ray.init(address=_LOCAL, _temp_dir=str(own.folder), **_share(config), **_quietly())
     except Exception as error:

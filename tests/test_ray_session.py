@@ -217,6 +217,31 @@ def test_command_listens_only_on_the_loopback_and_leaves_nothing_after_kill_9(
     assert wait_until(lambda: not any(map(os.path.exists, folders)), 20)
 
 
+@pytest.mark.parametrize(
+    "begun",
+    ["ray::", pytest.param("gcs_server", marks=pytest.mark.thorough)],
+    ids=["while it works", "while Ray starts"],
+)
+def test_stage_that_sigterm_ends_says_so_with_its_exit_code(begun: str, tmp_path: Path) -> None:
+    """Ray (2.60) itself would end it with code 15 and print a C++ stack."""
+    command = [sys.executable, "-m", "emixer", "phantom", "--studies", "2000", "--out", str(tmp_path / "out"), "--json"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        [*command, "--set", "ray.num_cpus=1"], env=environment(), stdout=pipe, stderr=pipe, text=True
+    )
+    assert wait_until(lambda: any(begun in command_line(pid) for pid in children_of(process.pid)), 300)
+    children = children_of(process.pid)
+    process.terminate()
+    answer, said = process.communicate(timeout=120)
+    assert process.returncode == 143, said
+    told = json.loads(answer)
+    assert (told["outcome"], told["exit_code"], told["error"]["class"]) == ("stopped", 143, "StoppedError")
+    assert "Stopped by SIGTERM. Run the same command again to resume." in said
+    assert "***" not in said
+    assert "Traceback" not in said
+    assert wait_until(lambda: not any(map(command_line, children)), 20)
+
+
 def test_local_address_means_a_private_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert address_of(RayConfig()) is None

@@ -49,7 +49,9 @@ class readable_errors:  # noqa: N801 - reads as a statement
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> Literal[False]:
-        if error is None or self.debug or isinstance(error, SystemExit):
+        if error is None or self.debug:
+            return False
+        if isinstance(error, SystemExit) and not isinstance(error.__cause__, StoppedError):  # that of SIGTERM's handler
             return False
         if isinstance(error, KeyboardInterrupt):
             click.secho(f"\n{str(error) or _INTERRUPTED}", fg="yellow", err=True)
