@@ -15,7 +15,8 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,10 @@ from emixer.errors import CheckpointError
 CHECKPOINT_VERSION = 1
 SAMPLER, NETWORKS, OPTIMIZER = "sampler", "networks", "optimizer"
 _STATE = "checkpoint.json"
+_LAST_KEPT = 2
+"""The second to last covers for a damaged last."""
+MAX_KEPT = _LAST_KEPT + 1
+"""Most checkpoints that a run folder holds, with the best."""
 
 Which = Literal["best", "last"]
 
@@ -51,13 +56,14 @@ class Checkpoint:
         file = self.path / f"{part}.safetensors"
         files.require_readable(file)
         try:
-            expected = self.state["bytes"][part]
-            if file.stat().st_size != expected:
-                raise CheckpointError(
-                    f"{file} is damaged: {file.stat().st_size} bytes instead of {expected}. "
-                    "Delete this checkpoint's folder; the run then resumes from the previous one."
-                )
-            tensors: dict[str, Tensor] = safetensors.torch.load_file(file, device=device)
+            with reading(self.path):
+                expected = self.state["bytes"][part]
+                if file.stat().st_size != expected:
+                    raise CheckpointError(
+                        f"{file} is damaged: {file.stat().st_size} bytes instead of {expected}. "
+                        "Delete this checkpoint's folder; the run then resumes from the previous one."
+                    )
+                tensors: dict[str, Tensor] = safetensors.torch.load_file(file, device=device)
             return tensors
         except (OSError, KeyError, safetensors.SafetensorError) as error:
             raise CheckpointError(
@@ -67,13 +73,17 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: Path, images: int, parts: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
+    folder: Path,
+    images: int,
+    parts: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    is_best: bool = False,
 ) -> Checkpoint:
-    """Write `parts` (name -> tensors) and `state` as folder/images-<images> and point `last` to it.
+    """Write `parts` (name -> tensors) and `state` as folder/images-<images> and point `last`, and `best`, to it.
 
     Raises StorageError when the disk is full; older checkpoints stay as they are.
     """
-    path = path_of(folder, images)
+    path = folder / f"images-{images:012d}"
     with files.written_aside(path) as aside:
         aside.mkdir(parents=True)
         sizes = {}
@@ -83,6 +93,8 @@ def save_checkpoint(
             sizes[name] = file.stat().st_size
         content = {**state, "version": CHECKPOINT_VERSION, "images": images, "bytes": sizes}
         (aside / _STATE).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+    if is_best:  # first: a run that resumes from `last` believes that `best` has the value in its state
+        point(folder, "best", path)
     point(folder, "last", path)
     return Checkpoint(path, content)
 
@@ -99,11 +111,6 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         told = re.search(r"os error (\d+)", str(error))
         number = int(told[1]) if told else errno.EIO
         raise OSError(number, os.strerror(number) if told else str(error)) from error
-
-
-def path_of(folder: Path, images: int) -> Path:
-    """Return the path of the checkpoint at that many images."""
-    return folder / f"images-{images:012d}"
 
 
 def point(folder: Path, which: Which, path: Path) -> None:
@@ -137,7 +144,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Open a checkpoint folder. Raises CheckpointError when it is missing, damaged or of another version."""
     files.require_readable(path / _STATE)
     try:
-        state = json.loads((path / _STATE).read_text(encoding="utf-8"))
+        with reading(path):
+            state = json.loads((path / _STATE).read_text(encoding="utf-8"))
         if not isinstance(state, dict):
             raise ValueError(f"{_STATE} does not hold an object")
     except (OSError, ValueError) as error:
@@ -152,10 +160,23 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, state)
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Reads of the checkpoint at `path`, which a running training may delete meanwhile: raises CheckpointError when a
+    file is not there."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{error.filename or path} is not there: a running training deletes older checkpoints as it saves. Run the "
+            f"same command again. If that does not help, {path} is incomplete: delete that folder."
+        ) from error
+
+
 def prune(folder: Path) -> None:
-    """Delete all checkpoints except the last two and the best (the second to last covers for a damaged last)."""
+    """Delete all checkpoints except the last ones and the best."""
     best = _pointed(folder, "best")
-    for path in sorted(folder.glob("images-*"))[:-2]:
+    for path in sorted(folder.glob("images-*"))[:-_LAST_KEPT]:
         if path != best:
             # NFS keeps what a process has mapped, here or in a notebook, and with it the folder, until a later pruning
             shutil.rmtree(path, ignore_errors=True)

@@ -1,9 +1,12 @@
 """One progress line: rewritten in place on a terminal, printed periodically to a log file."""
 
+import os
 import shutil
 import sys
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -57,12 +60,11 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a line that stays above the progress line."""
-        if self._stream.isatty():
-            self._stream.write(f"\r\033[K{text}\n")
-            self._show()
-        else:
-            self._stream.write(f"{text}\n")
+        with expendable(self._stream):
+            self._stream.write(f"\r\033[K{text}\n" if self._stream.isatty() else f"{text}\n")
             self._stream.flush()
+        if self._stream.isatty():
+            self._show()
 
     @property
     def rate(self) -> float:
@@ -94,13 +96,39 @@ class Progress:
     def _show(self, last: bool = False) -> None:
         self._shown = time.monotonic()
         line = self.line()
-        if self._stream.isatty():
-            columns = shutil.get_terminal_size().columns  # a line that wraps could not be rewritten in place
-            self._stream.write(f"\r\033[K{line[: columns - 1]}" + ("\n" if last else ""))
-        elif not (last and line == self._last_line):
-            self._stream.write(line + "\n")
+        with expendable(self._stream):
+            if self._stream.isatty():
+                columns = shutil.get_terminal_size().columns  # a line that wraps could not be rewritten in place
+                self._stream.write(f"\r\033[K{line[: columns - 1]}" + ("\n" if last else ""))
+            elif not (last and line == self._last_line):
+                self._stream.write(line + "\n")
+            self._stream.flush()
         self._last_line = line
-        self._stream.flush()
+
+
+@contextmanager
+def expendable(stream: TextIO) -> Iterator[None]:
+    """Writes to a log in the block: a full disk or quota costs their lines, and neither the work nor the exit code.
+
+    What could not be written is dropped: with it still in the buffer, Python would exit with code 120.
+    """
+    try:
+        yield
+    except OSError:
+        with suppress(OSError):  # not a file
+            _drop_unwritten(stream)
+
+
+def _drop_unwritten(stream: TextIO) -> None:
+    descriptor = stream.fileno()
+    kept, nowhere = os.dup(descriptor), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, descriptor)
+        stream.flush()
+    finally:
+        os.dup2(kept, descriptor)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _rate(per_s: float, unit: str) -> str:

@@ -1,7 +1,7 @@
 """A run folder: the config of a stage, its metrics, and what it needs to resume.
 
 config.yaml     the resolved config          metrics.jsonl   one JSON object per line, in order of `images`
-run.json        stage, version               checkpoints/    see emixer.checkpoint
+run.json        stage, version, its images   checkpoints/    see emixer.checkpoint
 samples/        grids                        tensorboard/    the values of metrics.jsonl
 trackers.json   ids of the run in W&B and MLflow, if `train.trackers` names them
 mlflow.db, mlartifacts/   of MLflow without a server
@@ -9,10 +9,10 @@ mlflow.db, mlartifacts/   of MLflow without a server
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from cluster.files import FreshView
 from emixer import files
@@ -46,25 +46,30 @@ class RunFolder:
         self._requests = FreshView(path)
 
     @classmethod
-    def create_or_resume(cls, path: Path, stage: str, config: Config) -> Self:
-        """Create the folder, or resume in an existing one of the same stage and config. Raises as `check` does."""
+    def create_or_resume(cls, path: Path, stage: str, config: Config, data: str | None = None) -> Self:
+        """Create the folder, or resume in an existing one of the same stage, config and images. Raises as `check`
+        does.
+
+        data: digest of the images, which is kept in run.json.
+        """
         folder = cls(path)
-        folder.check(stage, config)
+        folder.check(stage, config, data)
         path.mkdir(parents=True, exist_ok=True)
         files.write_text(path / "config.yaml", to_yaml(config))
         files.write_json(
-            folder._run_file, {"run_version": _RUN_VERSION, "stage": stage, "package_version": __version__}
+            folder._run_file,
+            {"run_version": _RUN_VERSION, "stage": stage, "package_version": __version__, "data": data},
         )
         return folder
 
-    def check(self, stage: str, config: Config) -> None:
-        """Raise RunFolderError, naming the keys that differ, if a run of this stage and config can neither start nor
+    def check(self, stage: str, config: Config, data: str | None = None) -> None:
+        """Raise RunFolderError, saying what differs, if a run of this stage, config and images can neither start nor
         resume here; StorageError if nothing can be read or written here. Touches nothing."""
         path = self.path
         if files.is_there(path) and not path.is_dir():
             raise RunFolderError(f"{path} is a file. A run needs a folder: choose another name.")
         if files.is_there(self._run_file):
-            self.require_same(stage, config)
+            self.require_same(stage, config, data)
         elif path.exists() and any(p for p in path.iterdir() if not _left_by_a_first_start(p)):
             raise RunFolderError(f"{path} is not empty and not a run folder of emixer. Choose a new folder.")
         files.require_writable(path)
@@ -121,17 +126,11 @@ class RunFolder:
 
         Raises RunFolderError for a file damaged in any other way.
         """
-        if not files.is_there(self._metrics_file):
-            return []
-        lines = self._metrics_file.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]
-        try:
-            return [json.loads(line) for line in whole]
-        except ValueError as error:
-            raise RunFolderError(
-                f"{self._metrics_file} is damaged: a line among its {len(whole)} is not JSON. "
-                "Delete that line, or the file; the run can resume without it."
-            ) from error
+        return self.follow_metrics().lines()
+
+    def follow_metrics(self, prefix: str = "") -> "FollowedMetrics":
+        """Follow metrics.jsonl while it is written. prefix: only lines with a key that begins so."""
+        return FollowedMetrics(self._metrics_file, prefix)
 
     def last_metrics(self, key: str = "images") -> dict[str, Any] | None:
         """Return the last whole line with the key, or None; reads only the end of the file, however long the run."""
@@ -151,8 +150,15 @@ class RunFolder:
 
     def forget_after(self, images: int) -> None:
         """Drop metrics of work that the resumed checkpoint does not contain; that work is redone."""
-        kept = [line for line in self.metrics() if line["images"] <= images]
-        files.write_text(self._metrics_file, "".join(json.dumps(line) + "\n" for line in kept))
+        if not files.is_there(self._metrics_file):
+            files.write_text(self._metrics_file, "")  # shows that training has begun
+            return
+        with (
+            self._metrics_file.open("rb") as content,
+            files.written_aside(self._metrics_file) as aside,
+            aside.open("wb") as kept,
+        ):
+            kept.writelines(line for line, values in _whole_lines(content) if values["images"] <= images)
 
     def tracked_as(self, tracker: str) -> str | None:
         """Return the id that W&B or MLflow has given this run; None if it does not know the run yet."""
@@ -245,14 +251,16 @@ class RunFolder:
             )
         return run
 
-    def require_same(self, stage: str, config: Config) -> None:
-        """Raise RunFolderError, naming the keys, if the run here is of another stage or computes something else."""
-        found = self._read_run()["stage"]
-        if found != stage:
+    def require_same(self, stage: str, config: Config, data: str | None = None) -> None:
+        """Raise RunFolderError if the run here is of another stage, computes something else, naming the keys, or is on
+        other images. data: their digest; None: unknown, as in runs of older versions."""
+        run = self._read_run()
+        if run["stage"] != stage:
             raise RunFolderError(
-                f"{self.path} belongs to `emixer {found}`; choose another folder for `emixer {stage}`."
+                f"{self.path} belongs to `emixer {run['stage']}`; choose another folder for `emixer {stage}`."
             )
-        before, now = (leaves_of(each.model_dump(mode="json")) for each in (self.config, config))
+        config_before = self.config
+        before, now = (leaves_of(each.model_dump(mode="json")) for each in (config_before, config))
         differing = [
             f"  {key}: {before.get(key)!r} there, {now.get(key)!r} now"
             for key in sorted(before.keys() | now.keys())
@@ -263,6 +271,50 @@ class RunFolder:
                 f"{self.path} belongs to a run with another config:\n" + "\n".join(differing) + "\n"
                 "Use a new run folder, or resume with the settings of that run."
             )
+        if data is not None and (run.get("data") or data) != data:
+            raise RunFolderError(
+                f"{self.path} belongs to a run on other images than those in {config.data.shards}. Use a new run "
+                f"folder, or resume with the shards of that run, once in {config_before.data.shards}."
+            )
+
+
+class FollowedMetrics:
+    """The lines of a metrics.jsonl that is being written; each is parsed once, however often one looks."""
+
+    def __init__(self, file: Path, prefix: str) -> None:
+        self._file, self._prefix = file, prefix
+        self._inode = self._read = 0
+        self._lines: list[dict[str, Any]] = []
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the lines so far, except a last one that is not whole. Raises RunFolderError for a damaged file."""
+        if not files.is_there(self._file):
+            return []
+        with self._file.open("rb") as content:
+            found = os.fstat(content.fileno())
+            if found.st_ino != self._inode or found.st_size < self._read:  # a resumed run has written it anew
+                self._inode, self._read, self._lines = found.st_ino, 0, []
+            content.seek(self._read)
+            for line, values in _whole_lines(content):
+                self._read += len(line)
+                if any(key.startswith(self._prefix) for key in values):
+                    self._lines.append(values)
+        return list(self._lines)
+
+
+def _whole_lines(content: BinaryIO) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Yield the lines of a metrics.jsonl with their values, up to one cut short by a crash."""
+    for line in content:
+        if not line.endswith(b"\n"):
+            return
+        try:
+            values = json.loads(line)
+        except ValueError as error:
+            raise RunFolderError(
+                f"{content.name} is damaged: the line that ends at byte {content.tell():,} is not JSON. "
+                "Delete that line, or the file; the run can resume without it."
+            ) from error
+        yield line, values
 
 
 def decides(key: str, stage: str, config: Config) -> bool:

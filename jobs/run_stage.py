@@ -17,6 +17,7 @@ from typing import Any
 from emixer import files
 from emixer.config import validate
 from emixer.errors import StorageError, find_emixer_error
+from emixer.progress import expendable
 
 STATE_NAME, ORDER_NAME = "state.json", "order.json"
 USERS_ERROR = 2
@@ -38,10 +39,12 @@ def run_stage(order: Path) -> int:
         write_state(order.parent, {"state": "failed", "error": message})
         if known is None:
             raise
-        print(f"Error: {message}", file=sys.stderr, flush=True)
+        with expendable(sys.stderr):
+            print(f"Error: {message}", file=sys.stderr, flush=True)
         return USERS_ERROR
     write_state(order.parent, {"state": "finished", "summary": str(result)})
-    print(result, flush=True)
+    with expendable(sys.stdout):
+        print(result, flush=True)
     return 0
 
 

@@ -119,7 +119,7 @@ def test_overwritten_file_of_the_same_length_is_reported_as_damaged(tmp_path: Pa
 def test_missing_part_is_a_checkpoint_error(tmp_path: Path) -> None:
     checkpoint = save(tmp_path, 1)
     (checkpoint.path / "sampler.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"sampler\.safetensors cannot be read"):
+    with pytest.raises(CheckpointError, match=r"sampler\.safetensors is not there"):
         checkpoint.tensors(SAMPLER)
     with pytest.raises(CheckpointError, match="other"):
         checkpoint.tensors("other")
@@ -133,9 +133,12 @@ def test_damaged_checkpoint_json_is_a_checkpoint_error(tmp_path: Path, content: 
         find_checkpoint(tmp_path, "last")
 
 
-def test_folder_that_is_no_checkpoint_is_a_checkpoint_error(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is not a readable checkpoint"):
-        read_checkpoint(tmp_path / "absent")
+def test_checkpoint_that_a_training_has_deleted_meanwhile_is_to_be_read_again(tmp_path: Path) -> None:
+    checkpoint = save(tmp_path, 1)
+    shutil.rmtree(checkpoint.path)
+    for read in (lambda: read_checkpoint(checkpoint.path), lambda: checkpoint.tensors(NETWORKS)):
+        with pytest.raises(CheckpointError, match=r"is not there.*training deletes older.*Run the same command again"):
+            read()
 
 
 def test_checkpoint_of_another_version_is_refused_with_both_versions(tmp_path: Path) -> None:

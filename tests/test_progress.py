@@ -1,7 +1,11 @@
 """One progress line on any kind of output."""
 
 import io
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -113,3 +117,27 @@ def test_last_line_is_shown_if_the_work_fails() -> None:
 )
 def test_times_are_formatted_as_a_clock(seconds: float, shown: str) -> None:
     assert _clock(seconds) == shown
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_full_disk_under_the_log_costs_lines_and_not_the_work_or_its_exit_code(terminal: bool) -> None:
+    program = f"""
+import sys
+from emixer.progress import Progress
+
+sys.stderr.isatty = lambda: {terminal}
+try:
+    with Progress("train", 2, "images") as progress:
+        progress.update(1)
+        progress.say("a line")
+        progress.update(2)
+        raise KeyError("its own")
+except KeyError:
+    print("all the work")
+"""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=full, text=True, check=False,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+        )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "all the work\n")

@@ -53,6 +53,20 @@ def test_settings_that_affect_no_result_may_change_on_resume_and_are_kept(run: P
     assert RunFolder.create_or_resume(run, "train", config).config == config
 
 
+def test_other_images_are_refused_wherever_they_are(run: Path) -> None:
+    def on(shards: str, images: str | None) -> RunFolder:
+        return RunFolder.create_or_resume(run, "train", config_with(data__shards=shards), images)
+
+    on("first", "digest-1")  # in a run of an emixer that kept no digest
+    on("moved", "digest-1")
+    with pytest.raises(
+        RunFolderError, match=r"other images than those in \S+/other\..*the shards of that run, once in \S+/moved\."
+    ):
+        on("other", "digest-2")
+    assert RunFolder(run).config.data.shards == Path("moved").absolute()
+    on("moved", "digest-1")
+
+
 def test_another_stage_is_refused(run: Path) -> None:
     with pytest.raises(RunFolderError, match="belongs to `emixer train`"):
         RunFolder.create_or_resume(run, "generate", Config())
@@ -157,6 +171,27 @@ def test_non_finite_loss_is_refused(run: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         RunFolder(run).append_metrics({"images": 1, "loss": float("nan")})
     assert RunFolder(run).metrics() == []
+
+
+def test_followed_metrics_are_parsed_once_and_anew_when_a_resumed_run_drops_some(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, parsed = RunFolder(run), []
+    loads = json.loads
+    monkeypatch.setattr("emixer.run_folder.json.loads", lambda line: parsed.append(line) or loads(line))
+    followed = folder.follow_metrics("validation/")
+    assert followed.lines() == []
+    for images in range(10, 110, 10):
+        folder.append_metrics({"images": images} | ({"validation/fid": images} if images % 20 == 0 else {}))
+        assert [line["images"] for line in followed.lines()] == list(range(20, images + 1, 20))
+    assert len(parsed) == 10
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"images": 110, ')
+    assert len(followed.lines()) == 5
+    folder.forget_after(50)
+    for images in range(60, 160, 10):
+        folder.append_metrics({"images": images, "validation/fid": -images})
+    assert [line["validation/fid"] for line in followed.lines()] == [20, 40, *range(-60, -160, -10)]
 
 
 def test_last_metrics_are_read_from_the_end_of_a_long_file(tmp_path: Path) -> None:

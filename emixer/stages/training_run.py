@@ -16,8 +16,10 @@ from emixer.config import RayConfig
 from emixer.config.training import EncoderConfig, TrainConfig
 from emixer.errors import ConfigError, StoppedError
 from emixer.extras import to_install
+from emixer.files import remove_old_partials
 from emixer.progress import Progress
 from emixer.run_folder import RunFolder
+from emixer.sigterm import end_process
 from emixer.training.trackers import require_absolute_store
 
 _SHARED_VIEW_S = 60.0
@@ -25,16 +27,35 @@ _SHARED_VIEW_S = 60.0
 
 _POLL_S = 0.5
 
+_TOO_MANY_BATCHES = 16
+"""How many times the configured batch a batch for every number of workers of a range may be, to be worth advising."""
+
 
 def check_batch_size(section: str, schedule: TrainConfig | EncoderConfig) -> None:
     """Raises ConfigError when a batch cannot be split over workers and micro-batches."""
-    share = schedule.batch_unit
+    share, (fewest, most) = schedule.batch_unit, schedule.worker_range
     if schedule.batch_size % share:
-        lower = max(1, schedule.batch_size // share) * share
+        if fewest < most and share > _TOO_MANY_BATCHES * schedule.batch_size:
+            advice = _narrower(section, schedule)
+        else:
+            lower = max(1, schedule.batch_size // share) * share
+            advice = f"Use a multiple of {share}, e.g. {lower} or {lower + share}."
         raise ConfigError(
             f"{section}.batch_size={schedule.batch_size} cannot be split over {schedule.workers_in_words} worker(s) x "
-            f"{schedule.accumulate} micro-batch(es). Use a multiple of {share}, e.g. {lower} or {lower + share}."
+            f"{schedule.accumulate} micro-batch(es). {advice}"
         )
+
+
+def _narrower(section: str, schedule: TrainConfig | EncoderConfig) -> str:
+    """Advice for a range of workers so wide that no reasonable batch is a multiple of every number in it."""
+    (fewest, most), size = schedule.worker_range, schedule.batch_size
+    fits = [number for number in range(fewest, most + 1) if size % (number * schedule.accumulate) == 0]
+    upward = [number for place, number in enumerate(fits) if number == fewest + place]
+    downward = [number for place, number in enumerate(reversed(fits)) if number == most - place]
+    widest = max(upward, downward, key=len)
+    ranges = f"{section}.num_workers=[{min(widest)}, {max(widest)}], or " if len(widest) > 1 else ""
+    one = f"e.g. {max(fits)}" if fits else f"and a batch that is a multiple of it x {schedule.accumulate}"
+    return f"A batch must be a multiple of every number in the range: use {ranges}one number of workers, {one}."
 
 
 def check_trackers(section: str, schedule: TrainConfig | EncoderConfig) -> None:
@@ -62,7 +83,9 @@ def training_session(folder: RunFolder, stage: str, images: int, ray: RayConfig)
     """
     from emixer.ray_session import connect  # here, so that checks of a training need no Ray
 
-    ours = _signals_without_handler()  # asked before Ray is joined, which sets a handler of its own
+    for shared in (folder.path, folder.samples):  # requests to the run are written by others
+        remove_old_partials(shared)
+    ours = _signals_without_handler()
     with connect(ray), _run_progress(folder, stage, images) as progress, _stopped_by(ours, folder, images, progress):
         yield
 
@@ -74,8 +97,8 @@ def _signals_without_handler() -> list[signal.Signals]:
     """
     if threading.current_thread() is not threading.main_thread():
         return []
-    ending = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
-    return [number for number, handler in ending.items() if signal.getsignal(number) == handler]
+    ending = {signal.SIGTERM: (signal.SIG_DFL, end_process), signal.SIGINT: (signal.default_int_handler,)}
+    return [number for number, handlers in ending.items() if signal.getsignal(number) in handlers]
 
 
 @contextmanager

@@ -84,14 +84,11 @@ class Recorder:
     def _save(self, is_best: bool) -> None:
         if rank() == 0:
             folder, state = self._folder.checkpoints, self._state
-            if self._saved_at != state.images:  # else the validation pass has saved it as the best
+            if is_best or self._saved_at != state.images:  # else the validation pass has saved it as the best
                 measured = self._validation if self._validated_at == state.images else {}
-                checkpoint.save_checkpoint(
-                    folder, state.images, state.parts(), state.describe() | {"validation": measured}
-                )
+                described = state.describe() | {"validation": measured}
+                checkpoint.save_checkpoint(folder, state.images, state.parts(), described, is_best)
                 self._saved_at = state.images
-            if is_best:
-                checkpoint.point(folder, "best", checkpoint.path_of(folder, state.images))
             checkpoint.prune(folder)
             self._folder.answer_save_request()
         wait_for_all()

@@ -1,14 +1,21 @@
 """The moving average of the sampling networks: its half-life, its ramp, and what rests."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from emixer.config import Config, with_overrides
 from emixer.config.training import LossConfig
+from emixer.data.order import DataOrder
 from emixer.model_kinds import build_phases
+from emixer.models.paired_model import PairedModel
 from emixer.models.spectral_norm import spectrally_normalized
 from emixer.training.ema import MovingAverage
+from emixer.training.reporter import RunReporter
 
 G, F = "image_generator", "report_decoder"
 
@@ -61,3 +68,22 @@ def test_an_average_starts_anew_only_where_its_network_rested(
     phases = build_phases(with_overrides(tiny_config, {"model.kind": kind, **shares}).model, LossConfig())
     for progress, since in expected.items():
         assert phases.trained_since(progress, (G, F)) == pytest.approx(since)
+
+
+def test_validation_measures_the_averaged_networks_at_rest(
+    tiny_config: Config, tmp_path: Path, train_locally: Callable[..., Any]
+) -> None:
+    run = train_locally(with_overrides(tiny_config, {"train.images": 64, "optim.lr_generator": 0.01}), tmp_path / "run")
+    (state,) = run.states
+    seen = []
+
+    def measure(model: PairedModel) -> dict[str, float]:
+        seen.append((model.training, {name: tensor.clone() for name, tensor in model.state_dict().items()}))
+        return {"word_cross_entropy": 0.5}
+
+    RunReporter(run.folder, state, DataOrder((96,), 96, 0), lambda *_: None, measure).validate()
+    ((is_training, tensors),) = seen
+    assert not is_training
+    averages = state.ema.state_dict()
+    assert all(torch.equal(tensors[name], average) for name, average in averages.items())
+    assert any(not torch.equal(state.model.state_dict()[name], average) for name, average in averages.items())

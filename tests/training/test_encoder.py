@@ -1,5 +1,6 @@
 """The chest encoder's training loop, in this process."""
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from emixer.run_folder import RunFolder
 from emixer.stages.encoder.plan import make_encoder_plan
 from emixer.training.encoder import EncoderPlan, EncoderReporter, EncoderState, encoder_iteration
 from emixer.training.plan import train_from_last
+from tests.shard_columns import fill_column
 
 SMALL = {
     "encoder.network.growth": 4, "encoder.network.blocks": [1, 1, 1, 1], "encoder.network.stem_channels": 8,
@@ -114,6 +116,20 @@ def test_learns_what_the_images_show(small: Config, tmp_path: Path, train_here: 
     )
 
 
+def test_intervals_are_of_patients_and_of_one_patient_as_wide_as_a_point(
+    small: Config, tmp_path: Path, train_here: Callable[..., Trained], make_shards: Callable[..., Path]
+) -> None:
+    shards = make_shards(tmp_path / "shards", train=96, validate=64, test=64)
+    fill_column(shards, "validate", "subject_id", "p")
+    train_here(with_overrides(small, {"data.shards": shards, "encoder.images": 32}), tmp_path / "run")
+    evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    of_one, of_many = ([*evaluation[split]["labels"].values()] for split in ("validate", "test"))
+    assert of_one
+    assert all(row["low"] == row["auc"] == row["high"] for row in of_one), "resampled, she is always all images"
+    assert of_many
+    assert all(row["low"] < row["high"] for row in of_many)
+
+
 def batch(num: int = 8) -> HostBatch:
     generator = np.random.default_rng(0)
     known = generator.random((num, 14)) < 0.6
@@ -175,6 +191,20 @@ def test_images_without_known_labels_change_no_weight(small: Config) -> None:
     before = {name: parameter.clone() for name, parameter in state.model.named_parameters()}
     assert encoder_iteration(state, iter([nothing]))["encoder/loss"] == 0
     assert all(torch.equal(parameter, before[name]) for name, parameter in state.model.named_parameters())
+
+
+def test_gradients_of_micro_batches_add_up_to_that_of_the_whole_batch(small: Config) -> None:
+    gradients = []
+    for accumulate in (1, 4):
+        state = fresh(with_overrides(small, {"encoder.accumulate": accumulate}))
+        state.model.eval()  # in training, batch norm would mix the rows of a micro-batch
+        encoder_iteration(state, iter([batch(16)]))
+        gradients.append({name: parameter.grad for name, parameter in state.model.named_parameters()})
+    whole, quarters = gradients
+    for name, gradient in whole.items():
+        assert gradient is not None
+        assert gradient.abs().max() > 0, name
+        torch.testing.assert_close(quarters[name], gradient, rtol=1e-3, atol=1e-7, msg=name)
 
 
 def test_mixed_precision_and_micro_batches_agree_within_tolerance(

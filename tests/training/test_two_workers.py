@@ -1,10 +1,12 @@
 """Two workers with half the batch each compute what one worker computes with the whole batch."""
 
 import socket
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -20,8 +22,9 @@ from emixer.errors import CheckpointError
 from emixer.model_kinds import build_model, build_phases
 from emixer.models.paired_model import PAD
 from emixer.stages.model_spec import model_spec
+from emixer.training.game import game_plan
 from emixer.training.gradients import sum_gradients
-from emixer.training.plan import _require_same_start
+from emixer.training.plan import _require_same_start, train_from_last
 from emixer.training.state import TrainState
 from emixer.training.step import train_iteration
 
@@ -107,12 +110,13 @@ def test_losses_and_weights_equal_those_of_one_worker(case: str, halves: Path, t
         assert torch.allclose(both[0][1][key], value, atol=2e-3), key
 
 
-def _in_process(rank: int, address: str) -> None:
+def _in_process(rank: int, address: str, tree: dict[str, Any], run: Path) -> None:
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
     _require_summed_gradients(rank)
     _require_same_start(640, torch.device("cpu"))
     with pytest.raises(CheckpointError, match="found the checkpoint of 640 images and others that of 0"):
         _require_same_start(640 * rank, torch.device("cpu"))
+    _require_different_images(validate(tree, "test"), run)
     dist.destroy_process_group()
 
 
@@ -130,8 +134,32 @@ def _require_summed_gradients(rank: int) -> None:
     assert parameters[2].grad is None
 
 
-def test_gradients_are_summed_with_their_shape_and_workers_begin_at_one_point() -> None:
+class _SeenError(Exception):
+    """Raised in place of a training step."""
+
+
+def _require_different_images(config: Config, run: Path) -> None:
+    """In the first batches that training gives the workers."""
+    seen: list[bytes] = []
+
+    def look(state: TrainState, batches: Iterator[HostBatch]) -> NoReturn:
+        seen.extend(image.tobytes() for image in next(batches).image)
+        raise _SeenError
+
+    shards, reader = open_reader(config)
+    plan = game_plan(config, model_spec(shards, reader), reader, run, Mock())
+    with pytest.raises(_SeenError):
+        train_from_last(replace(plan, advance=look), torch.device("cpu"), lambda windows: map(reader.read, windows))
+    of_both: list[Any] = [None, None]
+    dist.all_gather_object(of_both, seen)
+    assert [len(of_one) for of_one in of_both] == [config.train.batch_size // 2] * 2
+    assert not set(of_both[0]) & set(of_both[1])
+
+
+def test_workers_sum_gradients_with_their_shape_begin_at_one_point_and_read_different_images(
+    tiny_config: Config, tmp_path: Path
+) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    mp.spawn(_in_process, args=(address,), nprocs=2)
+    mp.spawn(_in_process, args=(address, tiny_config.model_dump(), tmp_path), nprocs=2)

@@ -76,7 +76,7 @@ def run(config: Config) -> EncoderResult:
     shards, path = _checked(config)
     collection = identify(shards)
     with RunFolder(path).alone("encoder"):
-        folder = RunFolder.create_or_resume(path, "encoder", config)
+        folder = RunFolder.create_or_resume(path, "encoder", config, shards.digest())
         evaluation_file = path / EVALUATION_NAME
         was_done = _is_done(folder, config)
         if not was_done:
@@ -102,7 +102,7 @@ def describe(config: Config) -> str:
 
     shards, path = _checked(config)
     folder = RunFolder(path)
-    folder.check("encoder", config)
+    folder.check("encoder", config, shards.digest())
     settings, rows = config.encoder, shards.num_rows("train")
     labels = shards.manifest["labels"]["train"]["names"]
     encoder = ChestEncoder(settings.network, num_labels=len(shards.info.label_names), load_weights=False)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
@@ -16,12 +17,13 @@ from torch.nn import functional
 
 from emixer import files
 from emixer.config import Config
-from emixer.data.collection import Collection
+from emixer.data.collection import CollectionIdentity
 from emixer.data.labels import LabelPolicy
 from emixer.data.loader import HostBatch, WindowReader, open_windows
+from emixer.data.patients import PATIENT, subjects_in
 from emixer.data.shards import ShardSet
 from emixer.evaluation.auc_table import Auc, AucTable, auc_table, measurable
-from emixer.evaluation.label_faithfulness import area_under_roc
+from emixer.evaluation.label_faithfulness import roc_auc
 from emixer.models.encoder_facts import WEIGHTS_NAME, EncoderFacts
 from emixer.models.encoder_weights import save_encoder_weights
 from emixer.run_folder import RunFolder
@@ -36,7 +38,7 @@ _BATCH = 64
 class _Reporting:
     """Picklable factory of a worker's reporter."""
 
-    collection: Collection
+    collection: CollectionIdentity
 
     def __call__(self, plan: EncoderPlan, state: EncoderState) -> EncoderReporter:
         splits = _Splits(plan.config)
@@ -47,7 +49,7 @@ class _Reporting:
         return EncoderReporter(RunFolder(plan.run), state, plan.reader.order, splits.validation_metrics, conclude)
 
 
-def make_encoder_plan(config: Config, shards: ShardSet, run: Path, collection: Collection) -> EncoderPlan:
+def make_encoder_plan(config: Config, shards: ShardSet, run: Path, collection: CollectionIdentity) -> EncoderPlan:
     """Picklable plan with everything a worker needs."""
     reader = open_labelled(config, shards, "train")
     return encoder_plan(config, shards.info.label_names, reader, run, _Reporting(collection))
@@ -76,7 +78,7 @@ class _Splits:
         logits_NY, labels_NY = _logits(state, host), _labels(host)
         known_NY = ~labels_NY.isnan()
         loss = functional.binary_cross_entropy_with_logits(logits_NY[known_NY], labels_NY[known_NY])
-        area_Y = area_under_roc(logits_NY, labels_NY)
+        area_Y = roc_auc(logits_NY, labels_NY)
         each = {
             f"auc/{name}": area.item()
             for name, area, enough in zip(state.label_names, area_Y, measurable(labels_NY), strict=True)
@@ -87,11 +89,8 @@ class _Splits:
     def table(self, state: EncoderState, split: str) -> AucTable:
         """AUC of each label with intervals."""
         host = self._validation if split == "validate" and self._validation else self._read(split)
-        subjects = [
-            f"{row['source']}/{row['subject_id']}"  # two collections may number their subjects alike
-            for file in self._shards.files(split)
-            for row in pq.read_table(file, columns=["source", "subject_id"]).to_pylist()
-        ]
+        whose = pa.concat_tables(pq.read_table(file, columns=list(PATIENT)) for file in self._shards.files(split))
+        subjects = subjects_in(whose).tolist()
         return auc_table(_logits(state, host), _labels(host), subjects, state.label_names, self._config.seed)
 
     @property
@@ -103,7 +102,7 @@ class _Splits:
         return open_labelled(self._config, self._shards, split).read_rows(self._shards.num_rows(split))
 
 
-def _conclude(run: Path, collection: Collection, splits: _Splits, state: EncoderState, images: int) -> None:
+def _conclude(run: Path, collection: CollectionIdentity, splits: _Splits, state: EncoderState, images: int) -> None:
     tables = {split: splits.table(state, split) for split in splits.measured}
     network = state.config.encoder.network
     facts = EncoderFacts.of(

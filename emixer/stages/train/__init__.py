@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emixer.checkpoint import Checkpoint, find_checkpoint
+from emixer.checkpoint import MAX_KEPT, Checkpoint, find_checkpoint
 from emixer.config import Config
-from emixer.config.model import ChestEncoderConfig
 from emixer.data.collection import identify
 from emixer.data.conditions import Conditions
 from emixer.data.known_of_images import find_conditions
@@ -17,7 +16,8 @@ from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
 from emixer.evaluation.report_mentions import reads_language
 from emixer.evaluation.validation_table import validation_table
-from emixer.models.encoder_facts import EncoderFacts, read_encoder_facts, require_judge
+from emixer.models.encoder_facts import checked_facts, require_judge
+from emixer.models.paired_model import PairedModel
 from emixer.run_folder import RunFolder
 from emixer.stages.model_spec import model_spec
 from emixer.stages.result import StageResult
@@ -90,7 +90,7 @@ def run(config: Config) -> TrainResult:
         logger.warning("%s", " ".join(line.split()))
     path = _run_path(config)
     with RunFolder(path).alone("train"):
-        folder = RunFolder.create_or_resume(path, "train", config)
+        folder = RunFolder.create_or_resume(path, "train", config, _digest(shards))
         was_done = _is_done(find_checkpoint(folder.checkpoints, "last"), config)
         if not was_done:
             with training_session(folder, "train", config.train.images, config.ray):
@@ -104,6 +104,11 @@ def run(config: Config) -> TrainResult:
     return TrainResult(path, last.images, last.state["best"], metric, measured, was_done)
 
 
+def _digest(shards: ShardSet) -> str:
+    """Digest of the images that a model is trained and selected on."""
+    return shards.digest(("train", "validate"))
+
+
 def _is_done(last: Checkpoint | None, config: Config) -> bool:
     return last is not None and last.images >= config.train.images
 
@@ -114,12 +119,11 @@ def describe(config: Config) -> str:
 
     config, shards, reader = checked(config)
     train, folder = config.train, RunFolder(_run_path(config))
-    folder.check("train", config)
+    folder.check("train", config, _digest(shards))
     last = find_checkpoint(folder.checkpoints, "last")
     spec = model_spec(shards, reader)
     model = build_model(config.model, spec)
-    generators = sum(p.numel() for group in model.generator_parameters().values() for p in group)
-    critics = sum(p.numel() for p in model.discriminator_parameters())
+    generators, critics = _num_parameters(model)
     rows = shards.num_rows("train")
     return "\n".join([
         f"Would train {config.model.kind} at {config.model.side_px} px in {folder.path} "
@@ -132,7 +136,7 @@ def describe(config: Config) -> str:
         f"  schedule    {train.images:,} images = {train.images / rows:,.1f} epochs, batch {train.batch_size} over "
         f"{train.workers_in_words} worker(s) x {train.accumulate} micro-batch(es), {train.precision}",
         f"  parameters  {generators:,} in the generators, {critics:,} in the discriminators",
-        f"  checkpoint  {_checkpoint_bytes(generators, critics) / 1e6:,.0f} MB each, at most three kept",
+        f"  checkpoint  {_checkpoint_bytes(model) / 1e6:,.0f} MB each, at most {MAX_KEPT} kept",
     ])  # fmt: skip
 
 
@@ -187,7 +191,7 @@ def _check_weights(config: Config, shards: ShardSet) -> None:
             "then a fixed random DenseNet is used, and noted in the metric's name."
         )
     facts = {
-        key: _checked_facts(key, encoder)
+        key: checked_facts(key, encoder)
         for key, encoder in {"model.report_decoder.encoder": reader, "validation.encoder": judge}.items()
         if encoder is not None and encoder.weights is not None
     }
@@ -211,33 +215,27 @@ def _check_weights(config: Config, shards: ShardSet) -> None:
         )
 
 
-def _checked_facts(key: str, encoder: ChestEncoderConfig) -> EncoderFacts | None:
-    assert encoder.weights is not None
-    if not encoder.weights.exists():
-        raise ConfigError(f"{key}.weights={encoder.weights} does not exist. Give a weights file, or null.")
-    facts = read_encoder_facts(encoder.weights)
-    differing = {} if facts is None else facts.differences(encoder)
-    if differing:
-        held = ", ".join(f"{name} {there}" for name, (there, _) in differing.items())
-        here = ", ".join(f"{name} {here}" for name, (_, here) in differing.items())
-        raise ConfigError(
-            f"{encoder.weights} is an encoder with {held}; the config has {here}. Set "
-            + " ".join(f"{key}.{name}={_written(there)}" for name, (there, _) in differing.items())
-            + ", or give a matching file."
-        )
-    return facts
-
-
-def _written(value: object) -> str:
-    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
-
-
 def _run_path(config: Config) -> Path:
     if config.train.run is None:
         raise ConfigError("train.run is not set. Give --run FOLDER for checkpoints and metrics.")
     return config.train.run.resolve()
 
 
-def _checkpoint_bytes(generators: int, critics: int) -> int:
+def checkpoint_bytes(config: Config) -> int:
+    """Return the size of each checkpoint of a run. Raises what `check` raises."""
+    from emixer.model_kinds import build_model
+
+    config, shards, reader = checked(config)
+    return _checkpoint_bytes(build_model(config.model, model_spec(shards, reader)))
+
+
+def _num_parameters(model: PairedModel) -> tuple[int, int]:
+    """Return the numbers of the generators and of the discriminators."""
+    generators = sum(p.numel() for group in model.generator_parameters().values() for p in group)
+    return generators, sum(p.numel() for p in model.discriminator_parameters())
+
+
+def _checkpoint_bytes(model: PairedModel) -> int:
+    generators, critics = _num_parameters(model)
     averaged, networks, moments = generators, generators + critics, 2 * (generators + critics)
     return 4 * (averaged + networks + moments)
