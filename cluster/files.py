@@ -1,11 +1,12 @@
 """Small files of a cluster's folder: whole or not at all, for the owner's eyes only from their first byte."""
 
+import fcntl
 import json
 import os
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 CONFIG_NAME = "cluster.json"
 """The config that a cluster was started with, in its own folder."""
@@ -13,7 +14,10 @@ STOP_NAME = "stop"
 """Beside it: tells the head to stop."""
 AUTOSCALING_NAME = "autoscaling.yaml"
 """Config of Ray's autoscaler, read again at each update."""
+HEAD_LOCK_NAME = "head.lock"
+"""Held by the head for as long as it lives: it is announced only once Ray is up, half a minute after its start."""
 _FRESH_S = 1.0
+_LOCK_POLL_S = 0.2
 
 
 class FreshView:
@@ -54,3 +58,36 @@ def read_json(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def lock(path: Path, wait_s: float = 0.0) -> TextIO:
+    """The file, locked until it is closed or this process ends, however it ends. Tries for `wait_s`.
+
+    Raises BlockingIOError when another process, on any machine, holds it. Where the file system has no locks, it only
+    says so.
+    """
+    file, end = path.open("a"), time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                file.close()
+                raise
+            time.sleep(_LOCK_POLL_S)
+            continue
+        except OSError as error:
+            print(f"{path} cannot be locked ({error.strerror}): see that only one process uses its folder.", flush=True)
+        return file
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds it by `lock`; False where that cannot be known."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

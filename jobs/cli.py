@@ -24,7 +24,7 @@ from jobs.after import require_awaited
 from jobs.array import elements
 from jobs.check import Made, check_stage
 from jobs.status import ALIVE, all_jobs, cancel, find_jobs, latest, statuses, summary, table
-from jobs.submit import DEFAULT_FOLDER, Job, folder_of, log_of, output_of, require_slurm, script, submit
+from jobs.submit import DEFAULT_FOLDER, Job, folder_of, job_name, log_of, output_of, require_slurm, script, submit
 
 _BY_HAND = {"study": ("serve", "report")}
 """Subcommands that do not run as jobs: readers must reach the page, whose database is read where it is served."""
@@ -235,8 +235,21 @@ def _submit_in_turn(names: Sequence[str], config: Config, after: Sequence[str], 
             if not submitted:
                 raise
             raise EmixerError(f"{name}: {error.message} {_taken_back(submitted)}") from error
+        except KeyboardInterrupt as interrupt:
+            if not submitted:
+                raise
+            raise KeyboardInterrupt(_interrupted(name, submitted)) from interrupt
         submitted += jobs
         after = [job.job_id for job in jobs] or [f"<job of {name}>"]
+
+
+def _interrupted(name: str, earlier: Sequence[Job]) -> str:
+    """Take back what a pipeline has submitted, as its repetition would be refused. Returns that in words."""
+    click.echo("\nInterrupted: cancelling the stages already submitted.", err=True)
+    return (
+        f"Interrupted at {name}. {_taken_back(earlier)} SLURM may have the job of {name} all the same: look for it "
+        f"with `squeue --me --name={job_name(name)}`, and cancel it with `scancel`. Then run the same command again."
+    )
 
 
 def _taken_back(jobs: Sequence[Job]) -> str:

@@ -59,8 +59,11 @@ class JobStatus:
     """SLURM's state in lower case; `finished` or `failed` as recorded by the stage where that says more."""
     note: str
     """Why it waits, where it runs, or what went wrong."""
-    progress: str
-    """Progress of the stage; empty if unknown."""
+
+    @property
+    def progress(self) -> str:
+        """Progress of the stage; empty if unknown. Reads the run's config: only for jobs that are shown."""
+        return _progress(self.job)
 
     @property
     def log(self) -> Path:
@@ -166,29 +169,28 @@ def _status(
     job: Job, queued: slurm.QueuedJob | None, accounted: str | None, why_unknown: str | None = None
 ) -> JobStatus:  # fmt: skip
     said = read_state(state_folder(job))
-    progress = _progress(job)
     if queued is not None and not queued.is_over:
         state = queued.state.lower()
         if state == "pending":
-            return JobStatus(job, state, in_words(queued.reason), progress)
+            return JobStatus(job, state, in_words(queued.reason))
         if state in _HELD:
-            return JobStatus(job, state, f"{_HELD[state]}: scontrol release {job.job_id}, or cancel it", progress)
+            return JobStatus(job, state, f"{_HELD[state]}: scontrol release {job.job_id}, or cancel it")
         left = "" if queued.seconds_left is None else f", {_span(queued.seconds_left)} left"
-        return JobStatus(job, state, f"{queued.node}{left}", progress)
+        return JobStatus(job, state, f"{queued.node}{left}")
     if said.get("state") in _SAID:
         note = str(said.get("error") or said.get("summary") or "").splitlines()
-        return JobStatus(job, said["state"], note[0] if note else "", progress)
+        return JobStatus(job, said["state"], note[0] if note else "")
     if job.executor == "local":
         alive = _is_running(job)
-        return JobStatus(job, "running" if alive else "gone", "" if alive else "ended without a message", progress)
+        return JobStatus(job, "running" if alive else "gone", "" if alive else "ended without a message")
     if why_unknown is not None:
-        return JobStatus(job, "unknown", why_unknown, progress)
+        return JobStatus(job, "unknown", why_unknown)
     over = accounted if queued is None else queued.state
     if over is not None:
-        return JobStatus(job, over.lower(), _ENDS.get(over, ""), progress)
+        return JobStatus(job, over.lower(), _ENDS.get(over, ""))
     if (Path(job.folder) / TAKEN_BACK).exists():
-        return JobStatus(job, "cancelled", "", progress)
-    return JobStatus(job, "gone", "unknown to SLURM, and no record that it finished", progress)
+        return JobStatus(job, "cancelled", "")
+    return JobStatus(job, "gone", "unknown to SLURM, and no record that it finished")
 
 
 def _is_running(job: Job) -> bool:

@@ -271,7 +271,7 @@ def _parameters(stage: str, slurm: SlurmConfig, after: Sequence[str]) -> dict[st
     }  # fmt: skip
     extra = dict(_option(text) for text in slurm.extra)
     return {
-        "job_name": _job_name(stage),
+        "job_name": job_name(stage),
         "nodes": slurm.nodes,
         "ntasks_per_node": 1,
         "cpus_per_task": slurm.cpus,
@@ -288,7 +288,8 @@ def _parameters(stage: str, slurm: SlurmConfig, after: Sequence[str]) -> dict[st
     }
 
 
-def _job_name(stage: str) -> str:
+def job_name(stage: str) -> str:
+    """Name of the stage's jobs in SLURM."""
     return f"emixer-{stage}"
 
 
@@ -322,7 +323,7 @@ def _not_submitted(stage: str, error: Exception) -> EmixerError:
     words = str(error).splitlines()[0] if is_unclear else _words_of_sbatch(error)
     return EmixerError(
         f"SLURM did not say whether it has the job: {words}. Before you submit again, look for it with "
-        f"`squeue --me --name={_job_name(stage)}`, and cancel it with `scancel`."
+        f"`squeue --me --name={job_name(stage)}`, and cancel it with `scancel`."
     )
 
 

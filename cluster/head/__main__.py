@@ -43,6 +43,8 @@ _TIDY_S = 10.0
 """What is left of the head's time when its programs must have ended."""
 _KILL_WAIT_S = 30.0
 """What SLURM leaves between TERM and KILL, by default."""
+_LOCK_WAIT_S = 3.0
+"""`python -m cluster up` takes the lock for a moment, to see whether anybody has it."""
 
 
 class _Head:
@@ -60,7 +62,17 @@ class _Head:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def run(self) -> int:
-        """Returns the exit code: 0 if it was told to end."""
+        """Returns the exit code: 0 if it was told to end. Ends at once where the cluster has a head."""
+        path = self._home / files.HEAD_LOCK_NAME
+        try:
+            lock = files.lock(path, _LOCK_WAIT_S)
+        except BlockingIOError:
+            print(f"The cluster has a head already ({path} is locked): this one ends.", flush=True)
+            return 1
+        with lock:
+            return self._run_alone()
+
+    def _run_alone(self) -> int:
         home = self._home
         try:
             with ExitStack() as stack:

@@ -39,17 +39,17 @@ logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.25
 """How often the autoscaler looks for demand. Ray's own setting knows whole seconds only."""
-_LEAST_PAUSE_S = 0.05
+_MIN_PAUSE_S = 0.05
 """Between two looks, should Ray's loop not pause after all."""
 _INTERVAL = "AUTOSCALER_UPDATE_INTERVAL_S"
 """What the module of Ray's loop calls its pause [s]."""
-_FIRST_BACKOFF_S, _MOST_BACKOFF_S = 5.0, 300.0
+_FIRST_BACKOFF_S, _MAX_BACKOFF_S = 5.0, 300.0
 _HOLD_S = 100.0
 """How long a request that cannot be met now is held: Ray takes it for pending so long, and asks for nothing more. Each
 refusal would leave a row in Ray's tables for ever."""
 _AVOID_S = 600.0
 """How long a type is avoided whose job was pending for too long."""
-_LEAST_AVOIDED_S = 60.0
+_MIN_AVOIDED_S = 60.0
 """How long one that was refused is avoided at least."""
 _ASK_RAY_EVERY_S = 2.0
 _SETTLED_S = 60.0
@@ -70,7 +70,7 @@ class _Refusal:
     @property
     def avoided_until(self) -> float:
         """So long other types are asked for, where there are others."""
-        return self.at + max(self.wait_s, _LEAST_AVOIDED_S)
+        return self.at + max(self.wait_s, _MIN_AVOIDED_S)
 
 
 def _let_ray_pause() -> bool:
@@ -107,7 +107,7 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         self._warned: set[str] = set()
         self._not_replaced: set[str] = set()
         self._looked_at = self._ask_ray_at = self._ask_settled_at = 0.0
-        self._pause_s = _LEAST_PAUSE_S if _let_ray_pause() else _LOOK_EVERY_S
+        self._pause_s = _MIN_PAUSE_S if _let_ray_pause() else _LOOK_EVERY_S
         self._waits: list[dict[str, float]] = []
         self._last: dict[str, RegisteredJob] = {}
 
@@ -242,7 +242,7 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
             before, now = self._refused.get(node_type), time.monotonic()
             if before is not None and now < before.until:
                 return
-            wait_s = _FIRST_BACKOFF_S if before is None else min(2 * before.wait_s, _MOST_BACKOFF_S)
+            wait_s = _FIRST_BACKOFF_S if before is None else min(2 * before.wait_s, _MAX_BACKOFF_S)
             self._refused[node_type] = _Refusal(words, wait_s, now)
         self._events.note("refused", node_type, words)
 

@@ -19,7 +19,7 @@ import click
 from cluster import cleanup, files, rendezvous, slurm
 from cluster.config import DEFAULT_FOLDER, ClusterConfig, load_config, validate
 from cluster.errors import ClusterError
-from cluster.files import CONFIG_NAME, STOP_NAME
+from cluster.files import CONFIG_NAME, HEAD_LOCK_NAME, STOP_NAME
 from cluster.head import programs
 from cluster.head.autoscaling import head_options, head_script, worker_options, worker_script
 from cluster.login import site
@@ -88,7 +88,7 @@ def _of_cluster(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Output file. Default: print to stdout.")
 @_readable_errors
 def init(out: Path | None) -> None:
-    """Write a first config for this site, based on its partitions in sinfo."""
+    """Write a first config, based on the partitions of this site."""
     text = site.first_config(site.look())
     if out is None:
         click.echo(text, nl=False)
@@ -149,6 +149,12 @@ def _require_down(config: ClusterConfig) -> None:
         raise ClusterError(
             f"Cluster {config.name} is up or starting: see `python -m cluster status{_named(config.home)}`. To change "
             "its config, take it down first; to run a second cluster, use another name."
+        )
+    lock = config.home / HEAD_LOCK_NAME
+    if files.is_locked(lock):
+        raise ClusterError(
+            f"Cluster {config.name} has a head that is starting or ending. Wait half a minute for it, or end it with "
+            f"`python -m cluster down{_named(config.home)}`. If its machine is down for good, delete {lock}."
         )
     slurm.cancel([m.job.job_id for m in jobs])  # of a former life
 
@@ -250,7 +256,9 @@ def status(home: Path, as_json: bool) -> None:
 @_readable_errors
 @_of_cluster
 def submit(home: Path, command: tuple[str, ...], wait: bool) -> None:
-    """Run a driver program on the cluster's head, in this folder and with this shell's environment.
+    """Run a program on the cluster's head.
+
+    It runs in this folder and with this shell's environment.
 
     \b
       python -m cluster submit -- emixer generate --run runs/one --num 600000 --out pairs
@@ -311,7 +319,10 @@ def _follow(home: Path, program: programs.Program) -> int:
 @_readable_errors
 @_of_cluster
 def env(home: Path) -> None:
-    """Print the environment for programs you start on a cluster node yourself: eval "$(python -m cluster env)"."""
+    """Print the environment for programs you start on a node.
+
+    eval "$(python -m cluster env)"
+    """
     head = rendezvous.find(home)
     if head is None:
         raise ClusterError(f"Cluster {home.name} is not up: see `python -m cluster status{_named(home)}`.")
@@ -341,7 +352,8 @@ def down(home: Path) -> None:
             if not m.job.is_over and not (m.job.is_leaving and waited > _GRACE_S)
         ]  # fmt: skip
         slurm.cancel([m.job.job_id for m in jobs if m.kind == HEAD and m.job.state == "PENDING"])
-        if not jobs and (head is None or waited > _GRACE_S) and not _is_running_here(before):
+        is_seen = head is not None or files.is_locked(home / HEAD_LOCK_NAME)  # one that starts is not announced
+        if not jobs and (not is_seen or waited > _GRACE_S) and not _is_running_here(before):
             break
         if waited > _DOWN_WAIT_S:
             ids = ", ".join(m.job.job_id for m in jobs) or "none"

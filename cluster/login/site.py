@@ -11,8 +11,8 @@ from cluster.slurm import duration_s
 from cluster.slurm.gres import gpus
 
 _FORMAT = "%R|%a|%l|%c|%m|%G|%D|%f"
-_MOST_MIN = 24 * 60
-_LEAST_MIN = 5
+_MAX_MINUTES = 24 * 60
+_MIN_MINUTES = 5
 """Shorter ones leave no time beside `warn_s`."""
 _MEMORY_SHARE = 0.95
 
@@ -71,10 +71,10 @@ def groups(shown: str, default: set[str]) -> list[NodeGroup]:
 
 def first_config(found: Sequence[NodeGroup]) -> str:
     """YAML with comments. Raises ClusterError when no partition is up."""
-    long_enough = [g for g in found if g.time_limit_min is None or g.time_limit_min >= _LEAST_MIN]
+    long_enough = [g for g in found if g.time_limit_min is None or g.time_limit_min >= _MIN_MINUTES]
     if not long_enough:
         raise ClusterError(
-            f"sinfo shows no available partition with a time limit of at least {_LEAST_MIN} minutes: ask the site's "
+            f"sinfo shows no available partition with a time limit of at least {_MIN_MINUTES} minutes: ask the site's "
             "administrators."
         )
     ordered = sorted(_by_model(_merged(long_enough)), key=lambda g: (not g.is_default, g.partition, -g.gpus, g.gres))
@@ -152,7 +152,7 @@ def _name(group: NodeGroup, taken: set[str]) -> str:
 
 
 def _time(group: NodeGroup) -> int:
-    return min(group.time_limit_min or _MOST_MIN, _MOST_MIN)
+    return min(group.time_limit_min or _MAX_MINUTES, _MAX_MINUTES)
 
 
 def _round(gb: float) -> str:

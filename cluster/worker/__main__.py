@@ -27,7 +27,7 @@ _MEET_S = 75.0
 """NFS clients may remember for a minute that a file is not there."""
 _MARGIN_S = 5.0
 """How long before SLURM takes the node everything on it is ended."""
-_LEAST_GRACE_S = 5.0
+_MIN_GRACE_S = 5.0
 
 
 class _Worker:
@@ -124,7 +124,7 @@ class _Worker:
     def _drain(self, head: rendezvous.Head, environment: dict[str, str]) -> float:
         """Asks Ray to take the node out of service. Returns how many seconds it has."""
         left = slurm.seconds_left(self._allocation.job_id)
-        grace_s = max(_LEAST_GRACE_S, (60.0 if left is None else left) - _MARGIN_S)
+        grace_s = max(_MIN_GRACE_S, (60.0 if left is None else left) - _MARGIN_S)
         self._events.note("draining", self._type, f"job {self._allocation.job_id}, {grace_s:.0f} s left")
         if self._tell_ray(head, environment, int(grace_s)):
             rendezvous.ask_to_replace(self._home, self._allocation.job_id)

@@ -13,6 +13,7 @@ from emixer.cli.main import main as emixer
 from emixer.config import load_config
 from jobs.cli import _handed_on, main
 from jobs.submit import Job
+from tests.processes import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -284,6 +285,29 @@ def test_results_that_could_not_be_written_are_refused_before_the_queue(tmp_path
         assert f"Or set {key} to another folder." in refused.output
 
 
+@pytest.mark.parametrize(
+    ("stage", "key"),
+    [
+        ("evaluate", "evaluate.encoder"), ("evaluate", "validation.encoder"), ("audit", "audit.encoder"),
+        ("audit", "validation.encoder"), ("generate", "audit.encoder"), ("generate", "validation.encoder"),
+    ],
+)  # fmt: skip
+def test_weights_of_encoders_that_measure_are_looked_for_before_the_queue(
+    tmp_path: Path, shards: Path, stage: str, key: str
+) -> None:
+    (tmp_path / "made").mkdir()
+    given = {
+        "generate": ("--run", str(tmp_path / "made"), "--out", str(tmp_path / "out"), "--audit", str(shards)),
+    }.get(stage, ("--dataset", str(tmp_path / "made"), "--shards", str(shards)))
+    jobs = ("--set", f"slurm.folder={tmp_path / 'jobs'}", "--dry-run")
+    weights = tmp_path / "encoder.safetensors"
+    refused = run(stage, *given, "--set", f"{key}.weights={weights}", *jobs)
+    assert refused.exit_code == 2
+    assert f"{key}.weights={weights} does not exist" in refused.output
+    weights.touch()
+    assert run(stage, *given, "--set", f"{key}.weights={weights}", *jobs).exit_code == 0
+
+
 @pytest.mark.parametrize("stage", [["train"], ["generate"], ["ingest", "mimic-cxr"], ["experiment", "table1"]])
 def test_examples_in_the_help_are_jobs_with_options_that_jobs_have(stage: list[str]) -> None:
     text = run(*stage, "--help").stdout
@@ -392,12 +416,9 @@ def test_local_executor_runs_the_stage_in_its_own_process(tmp_path: Path, shards
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     job = shown.split("job ")[1].split()[0]
     folder = str(tmp_path / "jobs")
-    for _ in range(300):
-        status = run("status", "--folder", folder).output
-        if "failed" in status:
-            break
-        time.sleep(0.2)
-    assert "manifest" in status or "not finished" in status, status
+    wait_until(lambda: "failed" in run("status", "--folder", folder).output, 180)
+    status = run("status", "--folder", folder).output
+    assert f"{tmp_path / 'shards'} holds no shards (no manifest.json)" in status
     assert job in status
     assert "Error: " in run("logs", job, "--folder", folder).output
 
@@ -507,3 +528,27 @@ def test_only_the_draw_of_a_reader_study_can_be_a_job(tmp_path: Path, shards: Pa
     assert result.exit_code == 0, result.output
     assert "#SBATCH --job-name=emixer-study" in result.output
     assert "There is no command 'serve'" in run("study", "serve").output
+
+
+def test_interrupted_pipeline_takes_back_what_it_has_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled: list[str] = []
+
+    def submit_or_interrupt(stage: str, *rest: object) -> list[Job]:
+        if stage == "generate":
+            raise KeyboardInterrupt
+        return [Job(str(len(stage)), stage, "slurm", str(tmp_path / "jobs" / stage), None, (), 1000.0)]
+
+    monkeypatch.setattr("jobs.cli._submit", submit_or_interrupt)
+    monkeypatch.setattr("jobs.cli.cancel", lambda jobs: cancelled.extend(job.job_id for job in jobs))
+    root, pairs = tmp_path / "raw", tmp_path / "pairs"
+    root.mkdir()
+    settings = [f"ingest.source={{kind: mimic-cxr, root: {root}}}", f"ingest.out={tmp_path / 'shards'}",
+                f"train.run={tmp_path / 'run'}", f"generate.out={pairs}", "generate.num=10",
+                f"slurm.folder={tmp_path / 'jobs'}"]  # fmt: skip
+    result = run("pipeline", *(part for setting in settings for part in ("--set", setting)))
+    assert result.exit_code == 130, result.output
+    assert cancelled == ["6", "5"]
+    said = " ".join(result.output.split())
+    assert "Interrupted at generate. Earlier stages were cancelled: 6, 5." in said
+    assert "`squeue --me --name=emixer-generate`" in said
+    assert said.endswith("Then run the same command again.")

@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 
@@ -50,3 +51,14 @@ def test_stage_that_has_finished_has_not_failed_for_a_full_disk(
     order.write_text(json.dumps({"module": "stage_of_test", "config": {"seed": 1}}))
     assert run_stage(order) == 0
     assert capsys.readouterr().out == "all images\n"
+
+
+@pytest.mark.parametrize(("seed", "code"), [(0, USERS_ERROR), (1, 0)])
+def test_full_disk_under_the_log_changes_no_exit_code(
+    order: Path, seed: int, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order.write_text(json.dumps({"module": "stage_of_test", "config": {"seed": seed}}))
+    with ExitStack() as opened:
+        for name in ("stdout", "stderr"):
+            monkeypatch.setattr(sys, name, opened.enter_context(Path("/dev/full").open("w")))
+        assert run_stage(order) == code

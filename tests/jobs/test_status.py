@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from jobs.status import ALIVE, all_jobs, latest, statuses, table
 from jobs.submit import Job
 
@@ -59,6 +61,15 @@ def test_each_job_is_told_by_whoever_knows_most(tmp_path: Path, command: Callabl
     }  # fmt: skip
     assert {"12", "13"} <= {job.job_id for job in jobs if found[job.job_id][0] in ALIVE}
     assert (tmp_path / "asked").read_text().split()[-2:] == ["-j", "7,8,9,10"], "only what nobody else knows"
+
+
+def test_progress_is_read_only_of_the_jobs_that_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr("jobs.status._progress", lambda job: read.append(job.job_id) or "all")
+    jobs = [Job(f"{number}", "train", "local", str(tmp_path / f"{number}"), None, (), 1000.0) for number in range(50)]
+    shown = latest(statuses(jobs))
+    assert not read
+    assert table(shown).count("all") == len(read) == 20
 
 
 def test_jobs_stand_in_the_order_of_their_submission_and_all_that_are_alive_are_shown(tmp_path: Path) -> None:

@@ -90,3 +90,16 @@ def test_full_disk_is_a_paragraph_for_submit(home: Path, monkeypatch: pytest.Mon
     result = CliRunner().invoke(cli.main, ["submit", "--folder", str(home.parent), "--", "true"])
     assert result.exit_code == 2
     assert "Error: Disk quota exceeded. Free space or quota in the cluster's folder" in result.output
+
+
+def test_up_starts_no_second_head_while_one_is_starting(home: Path, tmp_path: Path, command: Put) -> None:
+    # it is no job of SLURM with head.where=here, and announces itself only when Ray is up
+    command("sbatch", f"touch {tmp_path}/submitted; echo 8")
+    with files.lock(home / files.HEAD_LOCK_NAME):
+        result = run(home, "up", "--no-wait", "--config", str(tmp_path / "cluster.yaml"))
+        assert result.exit_code == 2
+        assert "Cluster one has a head that is starting or ending." in result.output
+        assert f"end it with `python -m cluster down --folder {home.parent}`" in result.output
+        assert not (tmp_path / "submitted").exists()
+    result = run(home, "up", "--no-wait", "--config", str(tmp_path / "cluster.yaml"))
+    assert (result.exit_code, result.output) == (0, "one: head job 8\n")
