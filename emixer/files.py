@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _ASIDE = ".partial-"
 _OLD = ".replaced-"
+_ABANDONED_S = 24 * 3600
 LOCK_WAIT = "EMIXER_LOCK_WAIT_S"
 """Environment variable: how long to wait for a place that another process is using [s]. Default: not at all."""
 LOCK_OF_THE_DEAD_S = 300
@@ -122,14 +123,36 @@ def is_partial(path: Path) -> bool:
 
 def remove_partials(folder: Path) -> None:
     """Delete what an interrupted run left behind in `folder`. Call only while no other writer is active there."""
-    for old in folder.glob(f"{_OLD}*"):
-        path = folder / old.name.removeprefix(_OLD).rpartition("-")[0]
-        if path.exists():
-            _remove(old)
-        else:  # killed between the two renames
-            old.replace(path)
-    for path in folder.glob(f"{_ASIDE}*"):
-        _remove(path)
+    for left in [path for path in folder.glob(".*") if is_partial(path)]:
+        _remove_partial(left)
+
+
+def remove_partials_of(path: Path) -> None:
+    """Delete what interrupted writers of `path` left behind. Call only while it has no other writer."""
+    for left in [near for near in path.parent.glob(".*") if is_partial(near) and _name_of(near) == path.name]:
+        _remove_partial(left)
+
+
+def remove_old_partials(folder: Path) -> None:
+    """Delete what interrupted writers left behind in `folder`, in which others may be at work: what nobody has written
+    to for a day."""
+    for left in folder.glob(f"{_ASIDE}*"):
+        with suppress(OSError):  # gone meanwhile, or another user's
+            if time.time() - max(path.lstat().st_mtime for path in (left, *left.rglob("*"))) > _ABANDONED_S:
+                _remove(left)
+
+
+def _remove_partial(left: Path) -> None:
+    path = left.parent / _name_of(left)
+    if left.name.startswith(_OLD) and not path.exists():  # killed between the two renames
+        left.replace(path)
+    else:
+        _remove(left)
+
+
+def _name_of(partial: Path) -> str:
+    """Return the name of what `partial` was written for, or replaced."""
+    return partial.name.removeprefix(_ASIDE).removeprefix(_OLD).rpartition("-")[0]
 
 
 def require_readable(path: Path) -> None:
@@ -182,12 +205,16 @@ def alone_in(folder: Path, command: str) -> Iterator[None]:
 
 @contextmanager
 def alone_at(file: Path, command: str) -> Iterator[None]:
-    """As `alone_in`, for a command that writes one file, whose folder is created if missing."""
+    """As `alone_in`, for a command that writes one file or folder, whose folder is created if missing.
+
+    What interrupted writers of it left behind is deleted.
+    """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(file, error) from error
     with _locked(file.with_name(f".{file.name}{_LOCK}"), file, command):
+        remove_partials_of(file)
         yield
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -240,3 +241,33 @@ def test_checksum_is_that_of_sha256sum(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"abc")
     assert files.sha256_of(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def left_behind(path: Path, age_s: float = 0.0) -> Path:
+    """A half-written folder, as a killed writer of `path` leaves it."""
+    left = path.with_name(f".partial-{path.name}-01234567")
+    left.mkdir(parents=True)
+    (left / "a.txt").write_text("half")
+    for each in (left / "a.txt", left):
+        os.utime(each, (time.time() - age_s,) * 2)
+    return left
+
+
+def test_leftovers_for_one_path_go_once_it_is_taken_and_those_for_others_stay(tmp_path: Path) -> None:
+    path, near = tmp_path / "study", [tmp_path / "study-2", tmp_path / "a"]
+    of_path, of_others = left_behind(path), [left_behind(other) for other in near]
+    with files.alone_at(path, "study make"):
+        assert not of_path.exists()
+        assert all(left.exists() for left in of_others)
+
+
+def test_leftovers_in_a_shared_folder_go_when_nobody_has_written_to_them_for_a_day(tmp_path: Path) -> None:
+    old, young, written = (left_behind(tmp_path / name, age_s) for name, age_s in (("a", 9e4), ("b", 8e4), ("c", 9e4)))
+    (written / "a.txt").write_text("by a live process, which makes no new entry in its folder")
+    os.utime(written, (time.time() - 9e4,) * 2)
+    (tmp_path / "kept").touch()
+    os.utime(tmp_path / "kept", (0, 0))
+    files.remove_old_partials(tmp_path)
+    assert contents(tmp_path) == [young.name, written.name, "kept"]
+    assert not old.exists()
+    files.remove_old_partials(tmp_path / "missing")

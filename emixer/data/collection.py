@@ -14,7 +14,7 @@ from emixer.data.shards import ShardSet
 
 
 @dataclass(frozen=True)
-class Collection:
+class CollectionIdentity:
     """What `identify` found."""
 
     digest: str
@@ -22,7 +22,7 @@ class Collection:
     """Names in the shards' `source` column."""
 
 
-def identify(shards: ShardSet) -> Collection:
+def identify(shards: ShardSet) -> CollectionIdentity:
     """Reads two columns of all shards. No identifier leaves this function but inside the digest."""
     subjects: set[str] = set()
     sources: set[str] = set()
@@ -32,4 +32,4 @@ def identify(shards: ShardSet) -> Collection:
             sources |= set(pc.unique(table["source"]).to_pylist())
             subjects |= set(pc.unique(table["subject_id"]).to_pylist())
     digest = hashlib.blake2b("\n".join(sorted(subjects)).encode(), digest_size=16).hexdigest()
-    return Collection(digest, tuple(sorted(sources)))
+    return CollectionIdentity(digest, tuple(sorted(sources)))

@@ -3,7 +3,10 @@
 Every image of the block gets a row, in order, whatever is wrong with it; nothing here knows of other blocks.
 """
 
+import errno
 import hashlib
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,10 +20,18 @@ from emixer.data.plan import Workspace, read_aligned
 from emixer.data.schema import ENGLISH, HEADER_COLUMNS
 from emixer.data.sections import MissingFindings, Outcome, findings_of, findings_or_whole, whole_of_another_language
 from emixer.data.text import tokenize
+from emixer.errors import SourceError
 from emixer.files import NotRegularError, read_regular, written_aside
 
 _SENTENCES = pa.list_(pa.list_(pa.string()))
 _COMPRESSION = {"image": "none", "pixel_hash": "none"}
+_STORAGE_IS_AWAY = (errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN)
+_MACHINE_LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""None of these says anything of the one file: it is not quarantined for what passes."""
+_MISSING = "file is missing"
+_TELLING_FILES = 8
+"""So many that are all missing are not each missing by itself."""
+_GO_ON = "then run the same command again: what was decoded is kept, and nothing was quarantined for this."
 
 
 class _ImageRow(NamedTuple):
@@ -55,11 +66,20 @@ class BlockDecoder:
     from_headers: tuple[str, ...] = ()
 
     def decode(self, block: int) -> int:
-        """Writes the decoded block; returns its number of images. Raises StorageError when it cannot be written."""
+        """Writes the decoded block; returns its number of images.
+
+        Raises StorageError when it cannot be written, and SourceError, with nothing written, when the storage of the
+        collection is away: the block is decoded when the same ingest is run again.
+        """
         planned = read_aligned(self.workspace.plan_table, block)
-        rows = [self._decode_image(path) for path in planned["image_path"].to_pylist()]
+        paths = planned["image_path"].to_pylist()
+        rows = [self._decode_image(path) for path in paths]
+        if all(row.image_reason == _MISSING for row in rows):
+            _require_storage(self.images_root, paths)
         hashes = [None if row.image is None else hashlib.blake2b(row.image, digest_size=16).digest() for row in rows]
         reports, sentences, outcomes = self._read_reports(planned)
+        if self.reports_root is not None and all(outcome == Outcome.MISSING for outcome in outcomes):
+            _require_storage(self.reports_root, [path for path in planned["report_path"].to_pylist() if path])
         columns = {
             "image": pa.array([row.image for row in rows], pa.binary(self.side_px**2)),
             "pixel_hash": pa.array(hashes, pa.binary(16)),
@@ -78,7 +98,7 @@ class BlockDecoder:
 
     def _decode_image(self, path: str) -> _ImageRow:
         try:
-            read = read_image(_read(self.images_root / path), self.side_px, self.fit)
+            read = read_image(_read(self.images_root, path), self.side_px, self.fit)
         except ImageError as error:
             return _ImageRow(image_reason=error.reason)
         return _ImageRow(read.pixels_SS.tobytes(), None, read.remark, read.sex, read.age_years, read.view)
@@ -111,19 +131,56 @@ class BlockDecoder:
             return None, Outcome.NOT_UTF8
         except NotRegularError:
             return None, Outcome.NOT_REGULAR
-        except OSError:
+        except OSError as error:
+            _raise_if_passing(error, self.reports_root)
             return None, Outcome.MISSING
 
 
-def _read(path: Path) -> bytes:
+def _read(root: Path, path: str) -> bytes:
     try:
-        return read_regular(path)
+        return read_regular(root / path)
     except FileNotFoundError as error:
-        raise ImageError("file is missing") from error
+        raise ImageError(_MISSING) from error
     except NotRegularError as error:
         raise ImageError(f"not a regular file ({error.kind})") from error
     except OSError as error:
+        _raise_if_passing(error, root)
         raise ImageError(f"file cannot be read ({error.strerror or type(error).__name__})") from error
+
+
+def _raise_if_passing(error: OSError, root: Path) -> None:
+    """Raises SourceError for what concerns the storage or the machine and not the file."""
+    if error.errno in _STORAGE_IS_AWAY:
+        raise _away(root, os.strerror(error.errno)) from error
+    if error.errno in _MACHINE_LACKS:
+        raise SourceError(
+            f"Files under {root} cannot be read for now ({os.strerror(error.errno)}). Free memory, or raise the limit "
+            f"of open files (`ulimit -n`) on the machines of the ingest, {_GO_ON}"
+        ) from error
+
+
+def _require_storage(root: Path, paths: Sequence[str]) -> None:
+    """For files that are all missing: raises SourceError if the folders that they lie in are missing too, or empty as a
+    mount point is without its storage. Of a collection that is only there in part, some folder is."""
+    if len(paths) < _TELLING_FILES:
+        return
+    outermost = {root / Path(path).parts[0] if len(Path(path).parts) > 1 else root for path in paths}
+    if not any(_holds_anything(folder) for folder in outermost):
+        raise _away(root, "there is nothing where its files should be")
+
+
+def _holds_anything(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is not None
+    except OSError:
+        return False
+
+
+def _away(root: Path, why: str) -> SourceError:
+    return SourceError(
+        f"{root} is not available ({why}). Check that it is there, and mounted on every machine of the ingest, {_GO_ON}"
+    )
 
 
 def _leaves(table: pa.Table) -> list[str]:

@@ -162,15 +162,15 @@ def _require_radiograph(header: "Dataset") -> None:
         raise ImageError("DICOM is a presentation state, not an image")
     if modality and modality not in _RADIOGRAPHS:
         named = modality if modality in _OTHER_MODALITIES else "unknown"
-        raise ImageError(f"DICOM is no radiograph (modality {named})")
+        raise ImageError(f"DICOM is not a radiograph (modality {named})")
     if "PixelData" not in header or not header.PixelData:
         raise ImageError("DICOM holds no pixels, or is cut short before them")
     if int(header.get("NumberOfFrames") or 1) > 1:
-        raise ImageError("DICOM holds several frames")
+        raise ImageError("multi-frame DICOM")
     if header.Rows * header.Columns > _MAX_PIXELS:
         raise ImageError("image is too large to be a radiograph")
     if header.BitsStored not in _DEPTHS or header.get("HighBit", header.BitsStored - 1) != header.BitsStored - 1:
-        raise ImageError("DICOM stores its pixels in a way that is not read")
+        raise ImageError("unsupported DICOM pixel format")
     require_decodable(header)
 
 

@@ -46,7 +46,7 @@ def require_decodable(header: "Dataset") -> None:
     except NotImplementedError:
         known = False
     if not known:
-        raise ImageError("DICOM is compressed in a way that is not read")
+        raise ImageError("unsupported DICOM transfer syntax")
     if syntax.is_encapsulated and syntax != RLELossless:
         frame = get_frame(header.PixelData, 0, number_of_frames=1)
         if encoded_size(frame) != (header.Rows, header.Columns, header.SamplesPerPixel):
@@ -73,7 +73,7 @@ def stored_pixels(header: "Dataset") -> NDArray[Any]:
         return pixels
     if pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8:
         return np.asarray(Image.fromarray(pixels).convert("L"))
-    raise ImageError("DICOM stores its pixels in a way that is not read")
+    raise ImageError("unsupported DICOM pixel format")
 
 
 def _decoder_of(syntax: "UID", num_samples: int) -> "Callable[[bytes], NDArray[Any]] | None":

@@ -86,11 +86,6 @@ def _square(pixels_HW: NDArray[np.generic], side_px: int, fit: Fit, low: float, 
     return image_SS
 
 
-def decode_image(content: bytes, side_px: int, fit: Fit) -> NDArray[np.uint8]:
-    """The pixels of `read_image`."""
-    return read_image(content, side_px, fit).pixels_SS
-
-
 def _decode(content: bytes, side_px: int, fit: Fit) -> NDArray[np.generic]:
     try:
         with warnings.catch_warnings():
@@ -132,7 +127,7 @@ def _require_all_bits(image: ImageFile) -> None:
     for tile in image.tile:
         raw_mode = tile.args if isinstance(tile.args, str) else str((tile.args or [""])[0])
         if ";16" in raw_mode and not image.mode.startswith("I"):
-            raise ImageError("image has 16 bits of each colour, or beside transparency; only gray ones are read")
+            raise ImageError("16-bit colour, or 16-bit gray with transparency; only 16-bit gray is supported")
 
 
 def _white_is_zero(image: Image.Image) -> bool:

@@ -92,12 +92,16 @@ RESERVED_NAMES = ("image", "report", "seed", "index", "redraws", "withheld_for",
 _NOT_FINDINGS = (Label.NO_FINDING, Label.SUPPORT_DEVICES)
 
 
+Uncertain = Literal["ignore", "zeros", "ones"]
+Unmentioned = Literal["ignore", "zeros"]
+
+
 @dataclass(frozen=True)
 class LabelPolicy:
     """What a label that is uncertain (-1) or not mentioned (null) counts as."""
 
-    uncertain: Literal["zeros", "ones", "ignore"]
-    unmentioned: Literal["zeros", "ignore"]
+    uncertain: Uncertain
+    unmentioned: Unmentioned
 
     def resolve(
         self, values_NY: NDArray[np.int8], mentioned_NY: NDArray[np.bool_], names: tuple[str, ...]

@@ -306,7 +306,7 @@ def _read_span(reader: WindowReader, span: list[int], num_tasks: int) -> Generat
     # until Ray 2.64, which has no other way to prefer a node without insisting on it
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     # One task reads its whole share of the span: with a task a window, Ray Data ran them one after the other
-    source = WindowSource(partial(_read_block, ray.put(reader)), span, windows_a_task=-(-len(span) // num_tasks))
+    source = WindowSource(partial(_read_block, ray.put(reader)), span, windows_per_task=-(-len(span) // num_tasks))
     dataset = ray.data.read_datasource(
         source,
         override_num_blocks=source.num_tasks,

@@ -9,12 +9,11 @@ Shapes: N pairs, B pairs of a batch, H = W side [px], Y labels, S sentences, W w
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +23,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emixer.config.training import DataConfig
+from emixer.data.array_file import new_array
 from emixer.data.conditions import NO_CONDITIONS, Columns, Conditions
 from emixer.data.labels import LabelPolicy
 from emixer.data.loader import HostBatch, WindowReader, open_windows
+from emixer.data.patients import PATIENT, subjects_in
 from emixer.data.shards import ShardSet
 from emixer.data.vocabulary import Vocabulary, read_written
 from emixer.errors import ShardError
@@ -136,8 +137,7 @@ class RealPairs:
 
     table: PairTable
     subjects: tuple[str, ...]
-    """Whose image each is, with the source, since two may number their subjects alike: what intervals are resampled by.
-    Never printed."""
+    """Whose image each is, with the source: what intervals are resampled by. Never printed."""
     reports: tuple[list[list[str]] | None, ...]
     """Tokens as they stand, whatever the vocabulary and the lengths that a model knows."""
     columns_NC: Columns
@@ -150,12 +150,10 @@ class RealPairs:
     ) -> Self:  # fmt: skip
         """All pairs of a split, in the order of the shards. Raises ShardError when it is empty or lacks a label."""
         host = _reader(shards, split, shape, policy, 0, conditions).read_rows(shards.num_rows(split))
-        columns = ["source", "subject_id", "sentences"]
+        columns = ["sentences", *PATIENT]
         beside = pa.concat_tables(pq.read_table(file, columns=columns) for file in shards.files(split))
-        people = zip(beside["source"].to_pylist(), beside["subject_id"].to_pylist(), strict=True)
-        subjects = tuple(f"{source}/{subject}" for source, subject in people)
         reports = tuple(beside["sentences"].to_pylist())
-        return cls(_table(host, shards, shape), subjects, reports, _beside_labels(host, shards))
+        return cls(_table(host, shards, shape), tuple(subjects_in(beside)), reports, _beside_labels(host, shards))
 
 
 def read_real(
@@ -238,9 +236,9 @@ def _columns_of(wanted: Sequence[str], there: Sequence[str], whose: str) -> list
 
 def _decode_into(folder: Path, paths: Sequence[Path], shape: TableShape, rows: NDArray[np.int64] | None) -> None:
     num = sum(_opened(path).metadata.num_rows for path in paths) if rows is None else len(rows)
-    images = _new_array(folder / _IMAGES, np.uint8, (num, shape.side_px, shape.side_px))
-    labels = _new_array(folder / _LABELS, np.float32, (num, len(shape.label_names)))
-    words = _new_array(folder / _WORDS, np.int32, (num, shape.max_sentences, shape.max_words))
+    images = new_array(folder / _IMAGES, np.uint8, (num, shape.side_px, shape.side_px))
+    labels = new_array(folder / _LABELS, np.float32, (num, len(shape.label_names)))
+    words = new_array(folder / _WORDS, np.int32, (num, shape.max_sentences, shape.max_words))
     row = first = 0
     with ThreadPoolExecutor(_DECODERS) as pool:  # Pillow decodes without holding the interpreter
         for path in paths:
@@ -276,6 +274,14 @@ def _of_group(rows: NDArray[np.int64], first: int, num_rows: int) -> NDArray[np.
     return rows[start:stop] - first
 
 
+def read_generated_columns(path: Path, names: Sequence[str]) -> pa.Table:
+    """Columns of a file of a generated dataset. Raises ShardError when it is damaged or gone."""
+    try:
+        return pq.read_table(path, columns=list(names))
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(path, type(error).__name__) from error
+
+
 def _row_groups(path: Path, shape: TableShape) -> Iterator[pa.Table]:
     file = _opened(path)
     _columns_of(shape.label_names, file.schema_arrow.names, f"The pairs in {path}")
@@ -294,14 +300,10 @@ def _opened(path: Path) -> pq.ParquetFile:
 
 
 def _damaged(path: Path, why: str) -> ShardError:
-    return ShardError(f"{path}, of a generated dataset, is damaged ({why}). Delete that file; it will be regenerated.")
-
-
-def _new_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    with path.open("r+b") as file:  # a full disk is an error here, and would end the process where pages are written
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return array
+    return ShardError(
+        f"{path}, of a generated dataset, is damaged ({why}). Delete it and give the command that made the dataset "
+        "(e.g. `emixer generate`) again, which makes what is missing."
+    )
 
 
 def decode_image(encoded: bytes) -> NDArray[np.uint8] | None:

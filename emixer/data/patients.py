@@ -1,5 +1,5 @@
 """Whose an image is, for what must be told of patients and not of images: by source and subject, since two sources may
-number their subjects alike. Ids are hashed as they are read.
+number their subjects alike, and their studies.
 
 Shapes: N rows, G groups, V words of the vocabulary.
 """
@@ -17,12 +17,29 @@ from emixer.data.shards import ShardSet
 
 PATIENT = ("source", "subject_id")
 """Columns that identify a patient."""
+STUDY = ("source", "study_id")
+"""Columns that identify a study."""
+
+
+def subjects_in(table: pa.Table) -> NDArray[np.object_]:
+    """SOURCE/SUBJECT of each row (N), as text. Never printed. table: with the columns PATIENT."""
+    return _with_source(table, "subject_id")
+
+
+def studies_in(table: pa.Table) -> NDArray[np.object_]:
+    """SOURCE/STUDY of each row (N), as text. Never printed. table: with the columns STUDY."""
+    return _with_source(table, "study_id")
+
+
+def _with_source(table: pa.Table, name: str) -> NDArray[np.object_]:
+    joined = pc.binary_join_element_wise(table["source"], table[name], "/")
+    texts: NDArray[np.object_] = joined.to_numpy(zero_copy_only=False)
+    return texts
 
 
 def patients_in(table: pa.Table) -> NDArray[np.uint64]:
-    """A hash of the patient of each row (N)."""
-    named = pc.binary_join_element_wise(*(table[name] for name in PATIENT), "/")
-    hashes: NDArray[np.uint64] = pd.util.hash_array(named.to_numpy().astype(object))
+    """A hash of the patient of each row (N), for when there are too many to keep as text."""
+    hashes: NDArray[np.uint64] = pd.util.hash_array(subjects_in(table))
     return hashes
 
 

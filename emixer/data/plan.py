@@ -31,14 +31,22 @@ from emixer._version import __version__
 from emixer.config.ingest import IngestConfig
 from emixer.data.arrow_memory import release_unused
 from emixer.data.images import IMAGE_VERSION
-from emixer.data.schema import ENGLISH, KNOWN_OF_IMAGES, SHARD_GLOB, SHARD_VERSION, SPLITS, ShardInfo
+from emixer.data.schema import ENGLISH, KNOWN_OF_IMAGES, SHARD_VERSION, SPLITS, ShardInfo
 from emixer.data.sections import SECTION_VERSION
 from emixer.data.shards import shard_name
 from emixer.data.sources import Collection
 from emixer.data.table_digest import update_with
 from emixer.data.text import TOKENIZER_VERSION
 from emixer.errors import RunFolderError
-from emixer.files import alone_in, remove_partials, storage_error, write_json, written_aside
+from emixer.files import (
+    alone_in,
+    is_bookkeeping,
+    is_there,
+    remove_partials,
+    storage_error,
+    write_json,
+    written_aside,
+)
 
 IMAGES_PER_BLOCK = 256
 _ROWS_AT_ONCE = 65_536
@@ -250,6 +258,8 @@ class Workspace:
         except OSError as error:
             raise storage_error(self.state, error) from error
         with alone_in(self.out, "ingest"):
+            self.look_again()
+            self.check(plan)  # another process may have begun here since
             for folder in (self.out, self.state, self.blocks, self.state / "shards"):
                 remove_partials(folder)
             if not self.plan_json.exists():
@@ -259,13 +269,16 @@ class Workspace:
             yield plan
 
     def check(self, plan: Plan) -> None:
-        """Raises RunFolderError when the folder belongs to another ingest."""
-        if not self.plan_json.exists():
-            strangers = [p.name for split in SPLITS for p in self.out.glob(SHARD_GLOB.format(split=split))]
-            if strangers:
+        """Raises RunFolderError when the folder belongs to another ingest, or holds anything else.
+
+        StorageError when it may not be read.
+        """
+        if not is_there(self.plan_json):
+            there = self.out.iterdir() if self.out.is_dir() else ()
+            if any(path != self.state and not is_bookkeeping(path) for path in there):
                 raise RunFolderError(
-                    f"{self.out} already holds {len(strangers)} shards of unknown origin, e.g. {min(strangers)}. "
-                    "Choose an empty folder for ingest.out."
+                    f"{self.out} is not empty and not a folder of an ingest (no "
+                    f"{self.plan_json.relative_to(self.out)}). Choose an empty or new folder for ingest.out."
                 )
             return
         try:

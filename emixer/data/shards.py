@@ -3,9 +3,9 @@
 A finished folder holds `<split>-00000.parquet ...`, manifest.json, vocabulary.json and quarantine.parquet.
 """
 
+import hashlib
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,10 +14,11 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from emixer.data.row_group_writer import RowGroupWriter
 from emixer.data.schema import MANIFEST_NAME, SHARD_GLOB, SPLITS, VOCABULARY_NAME, ShardInfo, read_shard_info
 from emixer.data.vocabulary import Vocabulary
 from emixer.errors import ShardError
-from emixer.files import sha256_of, written_aside
+from emixer.files import require_readable, sha256_of, written_aside
 
 _INGEST_AGAIN = "Run the same `emixer ingest` command again; finished shards are kept."
 # pixels barely compress and must stream at tens of thousands of images a second; text and ids compress well
@@ -33,49 +34,17 @@ def shard_name(split: str, index: int) -> str:
     return f"{split}-{index:05d}.parquet"
 
 
-class ShardWriter:
-    """Appends tables of any length to one Parquet file, in row groups of `row_group_rows`. See `open_shard`."""
-
-    def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema, row_group_rows: int) -> None:
-        self._writer = writer
-        self._schema = schema
-        self._row_group_rows = row_group_rows
-        self._waiting: list[pa.Table] = []
-        self.num_rows = 0
-
-    def write(self, table: pa.Table) -> None:
-        """Adds rows; holds back at most one row group in memory."""
-        self.num_rows += table.num_rows
-        self._waiting.append(table.select(self._schema.names).cast(self._schema))
-        waiting = pa.concat_tables(self._waiting)
-        whole = waiting.num_rows - waiting.num_rows % self._row_group_rows
-        for start in range(0, whole, self._row_group_rows):
-            self._write_group(waiting.slice(start, self._row_group_rows))
-        self._waiting = [waiting.slice(whole)]
-
-    def finish(self) -> None:
-        """Writes the last, shorter row group."""
-        waiting = pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table()
-        if waiting.num_rows or not self.num_rows:
-            self._write_group(waiting)
-        self._waiting = []
-
-    def _write_group(self, table: pa.Table) -> None:
-        self._writer.write_table(table.combine_chunks(), row_group_size=self._row_group_rows)
-
-
 @contextmanager
-def open_shard(path: Path, info: ShardInfo, row_group_rows: int) -> Iterator[ShardWriter]:
+def open_shard(path: Path, info: ShardInfo, row_group_rows: int) -> Iterator[RowGroupWriter]:
     """Yields a writer of `path`; the file appears whole when the block ends, or not at all.
 
     Raises StorageError when the disk is full.
     """
-    schema = info.arrow_schema()
     with (
         written_aside(path) as aside,
-        pq.ParquetWriter(aside, schema, compression=_COMPRESSION, use_dictionary=_DICTIONARY) as parquet,
+        pq.ParquetWriter(aside, info.arrow_schema(), compression=_COMPRESSION, use_dictionary=_DICTIONARY) as parquet,
     ):
-        writer = ShardWriter(parquet, schema, row_group_rows)
+        writer = RowGroupWriter(parquet, row_group_rows)
         yield writer
         writer.finish()
 
@@ -114,13 +83,15 @@ class ShardSet:
     def open(cls, folder: Path) -> Self:
         """Opens what `emixer ingest` finished; reads every shard's footer, no rows.
 
-        Raises ShardError when something is missing, closed to this user, cut short, of another version, or does not
-        belong together.
+        Raises ShardError when something is missing, cut short, of another version, or does not belong together, and
+        StorageError when it is closed to this user.
         """
-        _require_readable(folder, "", MANIFEST_NAME, VOCABULARY_NAME)
+        for path in (folder, folder / MANIFEST_NAME, folder / VOCABULARY_NAME):
+            require_readable(path)
         manifest = _read_manifest(folder)
         listed = _listed_files(folder, manifest)
-        _require_readable(folder, *(file.name for file in listed))
+        for file in listed:
+            require_readable(folder / file.name)
         if not listed:
             raise ShardError(
                 f"{folder} has no shards: every image was excluded. See quarantine.parquet there for the reasons."
@@ -128,7 +99,7 @@ class ShardSet:
         infos = [_checked_info(folder / file.name, file) for file in listed]
         for file, info in zip(listed, infos, strict=True):
             _require_same(infos[0], info, folder / listed[0].name, folder / file.name)
-        _refuse_strangers(folder, {file.name for file in listed})
+        _refuse_unlisted_files(folder, {file.name for file in listed})
         return cls(folder, infos[0], manifest, Vocabulary.load(folder / VOCABULARY_NAME), tuple(listed))
 
     @property
@@ -145,12 +116,17 @@ class ShardSet:
         """Images of a split; 0 when it is empty."""
         return sum(f.num_rows for f in self.shard_files if f.split == split)
 
-    def num_reports(self, split: str) -> int:
-        """Images of a split that have a report that can be read; reads one column."""
-        columns = [
+    def has_reports(self, split: str) -> bool:
+        """Whether an image of the split has a report that can be read; reads shards up to the first one."""
+        columns = (
             pq.read_table(self.folder / f.name, columns=["sentences"])[0] for f in self.shard_files if f.split == split
-        ]
-        return sum(len(column) - column.null_count for column in columns)
+        )
+        return any(column.null_count < len(column) for column in columns)
+
+    def digest(self, splits: Sequence[str] = SPLITS) -> str:
+        """Digest of the images in these splits, from the checksums in the manifest, wherever the folder is."""
+        told = "".join(file.sha256 for file in self.shard_files if file.split in splits)
+        return hashlib.sha256(told.encode()).hexdigest()
 
     def verify(self) -> None:
         """Compares every shard's SHA-256 with the manifest, reading all bytes.
@@ -171,26 +147,6 @@ class ShardSet:
                 f"The split {split!r} of {self.folder} is empty; images are in: {', '.join(self.splits) or 'none'}. "
                 "Choose one of those, or ingest again with images for it."
             )
-
-
-def _require_readable(folder: Path, *names: str) -> None:
-    """Before anything is read, so that nobody is told to delete as damaged what only is somebody else's. What is not
-    there is another matter."""
-    for path in (folder / name for name in names):
-        try:
-            is_closed = path.exists() and not _may_read(path)
-        except PermissionError:  # a folder above it
-            is_closed = True
-        if is_closed:
-            raise ShardError(
-                f"No permission to read {path}. Ask its owner for read access to the shards, the manifest and the "
-                "vocabulary (`chmod g+r`), and for r and x on the folder."
-            )
-
-
-def _may_read(path: Path) -> bool:
-    needed = os.R_OK | os.X_OK if path.is_dir() else os.R_OK
-    return os.access(path, needed, effective_ids=True)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -242,7 +198,7 @@ def _require_same(first: ShardInfo, other: ShardInfo, first_path: Path, other_pa
             )
 
 
-def _refuse_strangers(folder: Path, listed: set[str]) -> None:
+def _refuse_unlisted_files(folder: Path, listed: set[str]) -> None:
     found = {path.name for split in SPLITS for path in folder.glob(SHARD_GLOB.format(split=split))}
     if found - listed:
         raise ShardError(

@@ -4,14 +4,15 @@ Shapes: B pairs of a batch, H = W side [px].
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
 from torch.utils.data import Dataset
 
-from emixer.data.labels import LabelPolicy
+from emixer.config.base import absolute
+from emixer.data.labels import LabelPolicy, Uncertain, Unmentioned
 from emixer.data.order import DataOrder
 from emixer.data.pair_items import PairItem, items_of
 from emixer.data.row_groups import GroupReader
@@ -104,7 +105,7 @@ class ShardPairs(Dataset[PairItem]):
 
         from emixer.data.window_source import WindowSource
 
-        source = WindowSource(self._reader.read_block, range(len(self._group_rows)), windows_a_task=1)
+        source = WindowSource(self._reader.read_block, range(len(self._group_rows)), windows_per_task=1)
         return ray.data.read_datasource(source, override_num_blocks=source.num_tasks)
 
 
@@ -117,9 +118,13 @@ def open_shards(
     """A split of what `emixer ingest` wrote, as a torch `Dataset`.
 
     uncertain, unmentioned: what such a label counts as; `ignore`: `known` is False there.
-    Raises ShardError when the folder is not finished, is damaged, or has nothing in the split.
+    Raises ConfigError for another policy, ShardError when the folder is not finished, is damaged, or has nothing in the
+    split.
     """
-    shards = ShardSet.open(Path(folder))
+    for name, value, kind in (("uncertain", uncertain, Uncertain), ("unmentioned", unmentioned, Unmentioned)):
+        if value not in get_args(kind):
+            raise ConfigError(f"{name}={value!r} is not a policy. Choose from: {', '.join(get_args(kind))}.")
+    shards = ShardSet.open(absolute(Path(folder)))
     groups: list[tuple[Path, int]] = []
     group_rows: list[int] = []
     for file in shards.files(split):

@@ -91,11 +91,8 @@ class Vocabulary:
         """Sentences of one report as tokens; those without a token are left out."""
         return [tokens for ids in np.asarray(ids_SW).tolist() if (tokens := self._tokens(ids))]
 
-    def tokens_of(self, ids_W: ArrayLike) -> list[str]:
-        """Tokens of one sentence up to END or PAD; START is skipped."""
-        return self._tokens(np.asarray(ids_W).tolist())
-
     def _tokens(self, ids: list[int]) -> list[str]:
+        """Tokens of one sentence up to END or PAD; START is skipped."""
         return [self.tokens[i] for i in takewhile(lambda i: i not in (END, PAD), ids) if i != START]
 
     def save(self, path: Path) -> None:

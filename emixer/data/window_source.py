@@ -10,14 +10,14 @@ from ray.data.block import BlockMetadata
 
 
 class WindowSource(Datasource):  # type: ignore[misc]
-    """`windows_a_task` windows a read task, each a chunk of its blocks, of which Ray Data makes as few as it can; they
-    keep the order of `windows` when the execution preserves order. A task that reads several goes on with the next
-    while Ray hands over the last."""
+    """`windows_per_task` windows a read task, each a chunk of its blocks, of which Ray Data makes as few as it can;
+    they keep the order of `windows` when the execution preserves order. A task that reads several goes on with the
+    next while Ray hands over the last."""
 
-    def __init__(self, read_block: Callable[[int], pa.Table], windows: Sequence[int], windows_a_task: int) -> None:
+    def __init__(self, read_block: Callable[[int], pa.Table], windows: Sequence[int], windows_per_task: int) -> None:
         super().__init__()
         self._read_block = read_block
-        self._parts = [windows[start : start + windows_a_task] for start in range(0, len(windows), windows_a_task)]
+        self._parts = [windows[start : start + windows_per_task] for start in range(0, len(windows), windows_per_task)]
 
     @property
     def num_tasks(self) -> int:

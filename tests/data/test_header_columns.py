@@ -1,4 +1,4 @@
-"""What DICOM headers tell of patients, on its way from the files into a shard."""
+"""What DICOM files show and their headers tell of patients, on its way into a shard."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from emixer.config.ingest import ImageFolderSource, IngestConfig
 from emixer.data.assemble_shard import ShardAssembler
 from emixer.data.decode_block import BlockDecoder
+from emixer.data.images import read_image
 from emixer.data.plan import Workspace, make_plan
 from emixer.data.schema import SEX_AND_AGE
 from emixer.data.selection import decide
@@ -44,6 +45,12 @@ def shard_of(folder: Path, from_headers: tuple[str, ...]) -> pa.Table:
         decide(plan, workspace, "drop")
         ShardAssembler.of(plan, workspace).assemble(0)
     return pq.read_table(workspace.out / plan.shards[0].name).sort_by("dicom_id")
+
+
+def test_a_row_holds_the_pixels_of_its_own_file(tmp_path: Path) -> None:
+    rows = shard_of(tmp_path, ())
+    for name, pixels in zip(rows["dicom_id"].to_pylist(), rows["image"].to_pylist(), strict=True):
+        assert pixels == read_image((tmp_path / f"{name}.dcm").read_bytes(), SIDE_PX, "crop").pixels_SS.tobytes(), name
 
 
 def test_headers_fill_what_the_tables_leave_open(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from emixer.data.image_error import ImageError
-from emixer.data.images import decode_image, fitted_size, resize_area
+from emixer.data.images import Fit, read_image, resize_area
 
 
 def encoded(pixels: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
@@ -47,42 +47,55 @@ def test_a_hand_computed_mean_is_rounded_half_up() -> None:
 
 def test_reduced_scale_decoding_differs_little_from_full_decoding() -> None:
     image = gradient(800, 640)
-    small = decode_image(encoded(image, "JPEG", quality=95), 64, "squeeze")
+    small = read_image(encoded(image, "JPEG", quality=95), 64, "squeeze").pixels_SS
     assert np.abs(small.astype(int) - resize_area(image, 64, 64)).max() <= 2
 
 
-@pytest.mark.parametrize(("side", "decoded"), [(32, (250, 300)), (256, (313, 375)), (320, (625, 750))])
+@pytest.mark.parametrize(
+    ("size", "side", "fit", "scale"),
+    [
+        ((640, 800), 64, "squeeze", 8),
+        ((2500, 3000), 256, "crop", 8),
+        ((2500, 3000), 320, "crop", 4),  # an eighth would be below
+    ],
+)
 def test_large_jpegs_are_decoded_at_the_smallest_scale_that_is_not_below_the_target(
-    side: int, decoded: tuple[int, int]
+    size: tuple[int, int], side: int, fit: Fit, scale: int
 ) -> None:
-    size = (2500, 3000) if side > 32 else (2000, 2400)
-    image = Image.open(BytesIO(encoded(np.zeros((size[1], size[0]), np.uint8), "JPEG")))
-    image.draft("L", fitted_size(image.size, side, "crop"))
-    assert image.size == decoded
-    assert min(image.size) >= side
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0]), dtype=np.uint8)
+    content = encoded(noise, "JPEG")
+    full, small = (Image.open(BytesIO(content)) for _ in range(2))
+    small.draft("L", (size[0] // scale, size[1] // scale))
+    assert small.size == (-(-size[0] // scale), -(-size[1] // scale))
+    assert min(small.size) >= side
+    shown = read_image(content, side, fit).pixels_SS
+    # without loss, so that nothing but the scale of the JPEG differs
+    by_scale = [read_image(encoded(np.asarray(image)), side, fit).pixels_SS for image in (small, full)]
+    np.testing.assert_array_equal(shown, by_scale[0])
+    assert (shown != by_scale[1]).mean() > 0.5
 
 
 def test_crop_takes_the_centre() -> None:
     image = np.zeros((4, 8), np.uint8)
     image[:, 2:6] = [[10, 20, 30, 40]] * 4
-    np.testing.assert_array_equal(decode_image(encoded(image), 4, "crop"), [[10, 20, 30, 40]] * 4)
+    np.testing.assert_array_equal(read_image(encoded(image), 4, "crop").pixels_SS, [[10, 20, 30, 40]] * 4)
 
 
 def test_pad_centres_on_black_and_squeeze_uses_all() -> None:
     image = np.full((4, 8), 100, np.uint8)
     image[:, 4:] = 200
-    padded = decode_image(encoded(image), 8, "pad")
+    padded = read_image(encoded(image), 8, "pad").pixels_SS
     assert padded[:2].max() == 0
     assert padded[6:].max() == 0
     np.testing.assert_array_equal(padded[2:6], image)
-    np.testing.assert_array_equal(decode_image(encoded(image), 4, "squeeze"), [[100, 100, 200, 200]] * 4)
+    np.testing.assert_array_equal(read_image(encoded(image), 4, "squeeze").pixels_SS, [[100, 100, 200, 200]] * 4)
 
 
 def test_sixteen_bit_images_are_scaled_from_their_own_range() -> None:
     image = np.array([[100, 1100], [2100, 4100]], np.uint16)
     expected = np.floor((image - 100.0) * 255 / 4000 + 0.5)
     for content in (encoded(image), encoded(image, "TIFF")):
-        np.testing.assert_array_equal(decode_image(content, 2, "crop"), expected)
+        np.testing.assert_array_equal(read_image(content, 2, "crop").pixels_SS, expected)
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
@@ -90,45 +103,45 @@ def test_a_marker_burnt_into_a_deep_image_does_not_blacken_it(dtype: type) -> No
     image = np.arange(1000, 1400).reshape(20, 20).astype(dtype)
     image[0, 0], image[19, 19] = 65535, 0  # of 400 pixels two on either side are outside
     expected = np.clip(np.floor((image.astype(float) - 1002) * 255 / (1397 - 1002) + 0.5), 0, 255)
-    np.testing.assert_array_equal(decode_image(encoded(image, "TIFF"), 20, "crop"), expected)
+    np.testing.assert_array_equal(read_image(encoded(image, "TIFF"), 20, "crop").pixels_SS, expected)
 
 
 def test_a_deep_image_that_is_nearly_all_background_keeps_its_extremes() -> None:
     image = np.full((30, 30), 500, np.uint16)
     image[15, 15], image[15, 16] = 900, 700
-    shown = decode_image(encoded(image), 30, "crop")
+    shown = read_image(encoded(image), 30, "crop").pixels_SS
     assert (shown[15, 15], shown[15, 16], shown[0, 0]) == (255, 128, 0)  # 127.5 is rounded up
 
 
 def test_sixteen_bit_tiffs_whose_zero_is_white_are_inverted() -> None:
     image = np.array([[0, 65535], [0, 0]], np.uint16)
     content = encoded(image, "TIFF", tiffinfo={262: 0})
-    np.testing.assert_array_equal(decode_image(content, 2, "crop"), [[255, 0], [255, 255]])
+    np.testing.assert_array_equal(read_image(content, 2, "crop").pixels_SS, [[255, 0], [255, 255]])
 
 
 def test_float_images_are_scaled_and_refused_when_not_finite() -> None:
     image = np.array([[0.0, 0.5], [1.0, 0.25]], np.float32)
-    np.testing.assert_array_equal(decode_image(encoded(image, "TIFF"), 2, "crop"), [[0, 128], [255, 64]])
+    np.testing.assert_array_equal(read_image(encoded(image, "TIFF"), 2, "crop").pixels_SS, [[0, 128], [255, 64]])
     image[0, 0] = np.nan
     with pytest.raises(ImageError, match="not finite"):
-        decode_image(encoded(image, "TIFF"), 2, "crop")
+        read_image(encoded(image, "TIFF"), 2, "crop")
 
 
 def test_colour_becomes_luma_and_palettes_and_transparency_are_read() -> None:
     colour = np.zeros((2, 2, 3), np.uint8)
     colour[0, 0], colour[1, 1] = (255, 0, 0), (0, 255, 0)
     expected = [[76, 0], [0, 150]]  # 0.299 and 0.587 of 255
-    np.testing.assert_array_equal(decode_image(encoded(colour), 2, "crop"), expected)
+    np.testing.assert_array_equal(read_image(encoded(colour), 2, "crop").pixels_SS, expected)
     alpha = np.dstack([colour, np.full((2, 2), 7, np.uint8)])
-    np.testing.assert_array_equal(decode_image(encoded(alpha), 2, "crop"), expected)
+    np.testing.assert_array_equal(read_image(encoded(alpha), 2, "crop").pixels_SS, expected)
     buffer = BytesIO()
     Image.fromarray(colour).quantize(4).save(buffer, "PNG")
-    np.testing.assert_allclose(decode_image(buffer.getvalue(), 2, "crop"), expected, atol=1)
+    np.testing.assert_allclose(read_image(buffer.getvalue(), 2, "crop").pixels_SS, expected, atol=1)
 
 
 def test_colour_jpegs_give_their_luma() -> None:
     colour = np.dstack([gradient(64, 64)] * 3)
-    small = decode_image(encoded(colour, "JPEG", quality=95), 16, "crop")
+    small = read_image(encoded(colour, "JPEG", quality=95), 16, "crop").pixels_SS
     assert np.abs(small.astype(int) - resize_area(gradient(64, 64), 16, 16)).max() <= 2
 
 
@@ -146,7 +159,7 @@ def test_orientation_is_applied_once(kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = np.array([[10, 20], [30, 40]], np.uint8)
-    shown = decode_image(encoded(image, kind, exif=exif), 2, "crop")
+    shown = read_image(encoded(image, kind, exif=exif), 2, "crop").pixels_SS
     np.testing.assert_array_equal(shown, ORIENTED[orientation])
 
 
@@ -167,11 +180,12 @@ def png_of_depth_16(colour_type: int, pixels_HWC: np.ndarray) -> bytes:
 def test_depths_of_which_half_would_be_lost_are_refused(colour_type: int, channels: int) -> None:
     """12-bit values in 16-bit colour: Pillow keeps the upper 8 bits, which leaves 4."""
     pixels = np.random.default_rng(0).integers(0, 4096, (8, 8, channels))
-    with pytest.raises(ImageError, match="16 bits of each colour"):
-        decode_image(png_of_depth_16(colour_type, pixels), 8, "crop")
+    with pytest.raises(ImageError, match="16-bit colour"):
+        read_image(png_of_depth_16(colour_type, pixels), 8, "crop")
     gray = png_of_depth_16(0, pixels[:, :, :1])
     np.testing.assert_array_equal(
-        decode_image(gray, 8, "crop"), decode_image(encoded(pixels[:, :, 0].astype(np.uint16)), 8, "crop")
+        read_image(gray, 8, "crop").pixels_SS,
+        read_image(encoded(pixels[:, :, 0].astype(np.uint16)), 8, "crop").pixels_SS,
     )
 
 
@@ -193,7 +207,7 @@ JPEG = encoded(gradient(64, 64), "JPEG")
 )
 def test_what_cannot_be_used_has_a_reason(content: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
-        decode_image(content, 16, "crop")
+        read_image(content, 16, "crop")
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded() -> None:
@@ -201,13 +215,13 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded() -> None:
     Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
     assert len(buffer.getvalue()) < 100_000
     with pytest.raises(ImageError, match="too large"):
-        decode_image(buffer.getvalue(), 16, "crop")
+        read_image(buffer.getvalue(), 16, "crop")
 
 
 def test_an_image_of_one_endless_row_is_refused() -> None:
     pixels = np.arange(70_000, dtype=np.uint16)[None] >> 9
     with pytest.raises(ImageError, match="too large"):
-        decode_image(encoded(pixels.astype(np.uint8)), 16, "squeeze")
+        read_image(encoded(pixels.astype(np.uint8)), 16, "squeeze")
 
 
 @settings(max_examples=60, deadline=None)
@@ -216,7 +230,7 @@ def test_a_damaged_file_gives_an_image_or_a_reason_and_nothing_else(position: in
     content = bytearray(JPEG)
     content[position] = value
     try:
-        image = decode_image(bytes(content[: max(length, position)]), 16, "crop")
+        image = read_image(bytes(content[: max(length, position)]), 16, "crop").pixels_SS
     except ImageError:
         return
     assert image.shape == (16, 16)

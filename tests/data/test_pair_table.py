@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from emixer.data import pair_table
+from emixer.data import array_file, pair_table
 from emixer.data.labels import CHEXPERT, LabelPolicy
 from emixer.data.pair_table import ChosenPairs, Mixture, PairTable, RealPairs, TableShape, open_generated, read_real
 from emixer.data.shards import ShardSet
@@ -231,7 +231,7 @@ def test_a_mixture_copies_no_more_than_it_is_asked_for(monkeypatch: pytest.Monke
     ("damage", "message"),
     [
         (lambda f: f.write_bytes(f.read_bytes()[:-9]), r"b\.parquet, of a generated dataset, is damaged"),
-        (lambda f: f.unlink(), r"b\.parquet, of a generated dataset, is damaged \(FileNotFoundError\). Delete that"),
+        (lambda f: f.unlink(), r"b\.parquet, of a generated dataset, is damaged \(FileNotFoundError\). Delete it and"),
         (
             lambda f: f.write_bytes(f.read_bytes().replace(b"\x89PNG", b"XXXX")),
             r"damaged \(an image that cannot be decoded as PNG or JPEG\)",
@@ -289,7 +289,7 @@ def test_a_full_disk_is_an_error_before_the_first_image_is_decoded(
     def full(descriptor: int, offset: int, size: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pair_table.os, "posix_fallocate", full)
+    monkeypatch.setattr(array_file.os, "posix_fallocate", full)
     monkeypatch.setattr(pair_table, "decode_image", lambda encoded: pytest.fail("an image was decoded"))
     with pytest.raises(StorageError, match="the disk or quota is full"):
         open_generated(dataset, ["a.parquet"], SHAPE, tmp_path / "caches" / "cache")

@@ -1,5 +1,7 @@
 """The plan: a fixed order, fair shards, and a fingerprint that changes with what changes a byte."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 from emixer.config.ingest import ImageFolderSource, IngestConfig
+from emixer.data import plan as plan_module
 from emixer.data.plan import IMAGES_PER_BLOCK, Plan, Workspace, make_plan, read_aligned, write_aligned
 from emixer.data.sources import Collection
 from emixer.data.sources.collection import image_table
@@ -111,3 +114,33 @@ def test_of_the_images_nothing_stays_in_memory_once_they_are_in_the_workspace(tm
         assert stored.images.get_total_buffer_size() < 100 < planned.images.get_total_buffer_size()
         assert stored.num_planned == 700
         assert workspace.columns("split", "dicom_id").equals(planned.images.select(["split", "dicom_id"]))
+
+
+def test_folder_taken_by_another_ingest_since_it_was_checked_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, alone_in = Workspace(tmp_path), plan_module.alone_in
+
+    @contextmanager
+    def waited_for(folder: Path, command: str) -> Iterator[None]:
+        with monkeypatch.context() as first:
+            first.setattr(plan_module, "alone_in", alone_in)
+            with workspace.opened(plan(8, side_px=32)):
+                pass
+        with alone_in(folder, command):
+            yield
+
+    monkeypatch.setattr(plan_module, "alone_in", waited_for)
+    refused = pytest.raises(RunFolderError, match="belongs to another ingest: side_px")
+    with refused, workspace.opened(plan(8, side_px=64)):
+        pass
+
+
+def test_ingest_killed_before_its_plan_was_whole_goes_on(tmp_path: Path) -> None:
+    workspace, planned = Workspace(tmp_path / "out"), plan(8)
+    workspace.state.mkdir(parents=True)
+    write_aligned(workspace.plan_table, planned.images, planned.block_starts)
+    (workspace.state / ".partial-plan.json-12345678").touch()
+    (workspace.out / ".lock").touch()
+    with workspace.opened(planned):
+        assert sorted(path.name for path in workspace.state.iterdir()) == ["plan.json", "plan.parquet"]

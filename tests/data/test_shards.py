@@ -14,7 +14,7 @@ import pytest
 from emixer.data.schema import ShardInfo
 from emixer.data.shards import ShardSet, open_shard, shard_name, write_shard
 from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
-from emixer.errors import ShardError
+from emixer.errors import ShardError, StorageError
 from emixer.files import sha256_of, write_json
 
 INFO = ShardInfo(
@@ -74,6 +74,14 @@ def test_an_opened_set_knows_its_files_rows_and_labels(tmp_path: Path) -> None:
     assert shards.info == INFO
     assert shards.splits == ("train", "validate")
     shards.verify()
+
+
+def test_reports_are_looked_for_up_to_the_first(tmp_path: Path) -> None:
+    write_set(tmp_path, {"train": [3, 2], "validate": [2]})
+    shards = ShardSet.open(tmp_path)
+    (tmp_path / shard_name("train", 1)).unlink()
+    assert shards.has_reports("train")
+    assert not shards.has_reports("test")
 
 
 def test_an_empty_split_says_where_images_are(tmp_path: Path) -> None:
@@ -201,7 +209,7 @@ def test_what_belongs_to_somebody_else_is_not_called_damaged(tmp_path: Path, clo
         os.seteuid(0)
         (folder / closed).chmod(0o700)
         os.seteuid(1)
-        with pytest.raises(ShardError, match="No permission to read") as raised:
+        with pytest.raises(StorageError, match="No permission to read") as raised:
             ShardSet.open(folder)
         assert str(folder / closed) in str(raised.value)
     finally:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -159,6 +160,18 @@ def test_a_folder_without_shards_and_a_shard_that_went_away_are_told(
     (tmp_path / "shards" / "train-00000.parquet").unlink()
     with pytest.raises(ShardError, match="cannot be read any more"):
         shards[0]
+
+
+@pytest.mark.parametrize("wrong", [{"uncertain": "one"}, {"unmentioned": "ones"}])
+def test_a_policy_that_there_is_not_is_refused(tiny_shards: Path, wrong: dict[str, Any]) -> None:
+    ((name, value),) = wrong.items()
+    with pytest.raises(ConfigError, match=rf"{name}='{value}' is not a policy\. Choose from: ignore, zeros"):
+        emixer.open_shards(tiny_shards, **wrong)
+
+
+def test_a_folder_below_home_is_found(tiny_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tiny_shards.parent))
+    assert len(emixer.open_shards(f"~/{tiny_shards.name}")) == 96
 
 
 @pytest.mark.ray

@@ -68,9 +68,10 @@ def test_sentences_without_a_token_are_left_out() -> None:
 def test_a_written_report_is_read_back_as_its_tokens_unknown_ones_too() -> None:
     vocabulary = Vocabulary((*SPECIAL_TOKENS, "seen", "by", "dr.", ",", "(", ")", "?"))
     ids = [[4, 5, 6, UNK, END], [UNK, 7, UNK, 8, UNK, 9, END], [10, UNK, END], [UNK, END]]
-    (text,) = vocabulary.decode([[sentence + [PAD] * (7 - len(sentence)) for sentence in ids]])
+    padded = [sentence + [PAD] * (7 - len(sentence)) for sentence in ids]
+    (text,) = vocabulary.decode([padded])
     assert text == "Seen by dr. <UNK>. <UNK>, <UNK> (<UNK>). ? <UNK>. <UNK>."
-    assert read_written(text) == [vocabulary.tokens_of(sentence) for sentence in ids]
+    assert read_written(text) == vocabulary.sentences_of(padded)
     assert read_written("") == []
 
 

@@ -403,12 +403,16 @@ def test_another_config_in_the_same_folder_is_one_clear_error(tmp_path: Path, ra
     assert stamps(out) == before
 
 
-def test_folder_with_shards_of_unknown_origin_is_left_alone(tmp_path: Path) -> None:
-    tree = good_tree(tmp_path / "source")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/train-00000.parquet").write_bytes(b"precious")
-    assert "unknown origin" in fails(ingest(tree.root, tmp_path / "out"))
-    assert (tmp_path / "out/train-00000.parquet").read_bytes() == b"precious"
+@pytest.mark.parametrize("name", ["train-00000.parquet", "manifest.json", "data/train-00000-of-00001.parquet"])
+def test_folder_with_anything_else_is_left_alone(tmp_path: Path, name: str) -> None:
+    # a dataset or a published model has a manifest.json too, which an ingest would delete
+    tree, there = good_tree(tmp_path / "source"), tmp_path / "out" / name
+    there.parent.mkdir(parents=True)
+    there.write_bytes(b"precious")
+    message = fails(ingest(tree.root, tmp_path / "out"))
+    assert "is not empty and not a folder of an ingest (no .ingest/plan.json)" in message
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == [there]
+    assert there.read_bytes() == b"precious"
 
 
 @pytest.mark.ray

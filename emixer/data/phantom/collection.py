@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,8 +27,9 @@ from emixer.data.phantom.damage import IMAGE_DAMAGES, Damage, broken_image, brok
 from emixer.data.phantom.factors import SCHEMA, factor_row
 from emixer.data.phantom.layouts import LAYOUTS, Layout, Row
 from emixer.data.phantom.study import ImagePlan, Settings, Study, make_study
+from emixer.data.row_group_writer import RowGroupWriter
 from emixer.errors import RunFolderError
-from emixer.files import is_bookkeeping, remove_partials, sha256_of, write_bytes, write_json, written_aside
+from emixer.files import is_bookkeeping, is_partial, remove_partials, sha256_of, write_bytes, write_json, written_aside
 
 FACTORS = "factors.parquet"
 BROKEN = "broken.csv"
@@ -48,7 +50,7 @@ the truth behind each image in factors.parquet. Dedicated to the public domain (
 
 
 @dataclass(frozen=True)
-class Collection:
+class PhantomCollection:
     """What is to be written where."""
 
     out: Path
@@ -100,7 +102,7 @@ class Collection:
         (self.out / _STATE).mkdir(exist_ok=True)
 
 
-def write_block(collection: Collection, start: int, stop: int) -> int:
+def write_block(collection: PhantomCollection, start: int, stop: int) -> int:
     """Writes the studies [start, stop) and the record that they are finished; returns the number of images.
 
     Studies whose folder is already there are kept. Raises StorageError when the disk is full.
@@ -137,7 +139,7 @@ def _keep_freed_memory() -> None:
     np.ones(31 * 2**20, dtype=np.uint8)
 
 
-def finish(collection: Collection) -> None:
+def finish(collection: PhantomCollection) -> None:
     """Writes the tables, factors and checksums from the blocks, and removes the blocks."""
     out = collection.out
     write_bytes(out / "README.txt", _README.format(title=LAYOUTS[collection.layout].title).encode())
@@ -151,9 +153,16 @@ def finish(collection: Collection) -> None:
     with written_aside(out / CHECKSUMS) as aside, aside.open("w", encoding="utf-8") as file:
         for line in _checksum_lines(collection):
             file.write(line)
+    _remove_all_partials(out)
     write_json(out / RECORD, {**collection.record(), "complete": True})
     shutil.rmtree(out / _STATE)
-    remove_partials(out)
+
+
+def _remove_all_partials(out: Path) -> None:
+    """In the folders of all patients too, where killed tasks were writing."""
+    for folder, subfolders, names in os.walk(out):
+        if any(is_partial(Path(name)) for name in (*subfolders, *names)):
+            remove_partials(Path(folder))
 
 
 def _read_record(out: Path) -> dict[str, Any] | None:
@@ -280,21 +289,14 @@ def _text(path: Path, *, compressed: bool) -> Iterator[TextIO]:
 
 def _write_factors(path: Path, tables: Iterable[pa.Table]) -> None:
     """Row groups of a fixed size, whatever the blocks were."""
-    with written_aside(path) as aside, pq.ParquetWriter(aside, SCHEMA) as writer:
-        waiting: list[pa.Table] = []
+    with written_aside(path) as aside, pq.ParquetWriter(aside, SCHEMA) as parquet:
+        writer = RowGroupWriter(parquet, _ROW_GROUP)
         for block in tables:
-            waiting.append(block.select(SCHEMA.names).replace_schema_metadata(None))
-            if sum(t.num_rows for t in waiting) >= _ROW_GROUP:
-                joined = pa.concat_tables(waiting)
-                whole = joined.num_rows // _ROW_GROUP * _ROW_GROUP
-                writer.write_table(joined.slice(0, whole).combine_chunks(), row_group_size=_ROW_GROUP)
-                waiting = [joined.slice(whole)]
-        rest = pa.concat_tables(waiting).combine_chunks()
-        if rest.num_rows:
-            writer.write_table(rest, row_group_size=_ROW_GROUP)
+            writer.write(block)
+        writer.finish()
 
 
-def _checksum_lines(collection: Collection) -> Iterator[str]:
+def _checksum_lines(collection: PhantomCollection) -> Iterator[str]:
     for _, _, path in _blocks(collection.out):
         for entry in json.loads(pq.read_schema(path).metadata[b"sums"]):
             yield f"{entry['sha256']}  {entry['path']}\n"

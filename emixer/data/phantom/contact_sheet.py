@@ -25,7 +25,7 @@ from emixer.files import write_bytes
 _COLUMNS = 7
 _SEED = 20
 _HEIGHT_PX = 512
-_MOST_BYTES = 300_000
+_MAX_BYTES = 300_000
 
 
 def one_image(number: int, findings: Findings) -> Radiograph:
@@ -97,9 +97,9 @@ def _small_png(page: Image.Image) -> bytes:
         image.putpalette([round(k * 255 / (levels - 1)) for k in range(levels) for _ in range(3)])
         buffer = io.BytesIO()
         image.save(buffer, format="PNG", optimize=True)
-        if buffer.tell() <= _MOST_BYTES:
+        if buffer.tell() <= _MAX_BYTES:
             return buffer.getvalue()
-    raise AssertionError(f"the page does not fit into {_MOST_BYTES} bytes")
+    raise AssertionError(f"the page does not fit into {_MAX_BYTES} bytes")
 
 
 if __name__ == "__main__":

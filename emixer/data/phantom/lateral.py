@@ -29,7 +29,7 @@ def render_lateral(anatomy: Anatomy, findings: Findings, frame: Frame, exposure:
     body = _body(canvas, anatomy, back, front)
     soft = body - 0.72 * lung + _heart(canvas, anatomy, findings) * np.minimum(lung / 8, 1)
     vessels = canvas.enlarge(smooth_noise(key.generator(Stream.VESSELS), canvas, 0.7))
-    soft += np.minimum(lung / 10, 1) * (0.22 * vessels + _hilum(canvas, anatomy)) - _trachea(canvas, anatomy)
+    soft += np.minimum(lung / 10, 1) * (0.22 * vessels + _hilum(canvas, anatomy)) - _trachea(canvas)
     attenuation = np.maximum(soft, 0) * np.float32(SOFT_PER_CM * 0.92)
     attenuation += _bones(canvas, anatomy, back, front) * np.float32(BONE_PER_CM)
     return develop(canvas, attenuation.astype(np.float32), exposure, key)
@@ -98,7 +98,7 @@ def _hilum(canvas: Canvas, anatomy: Anatomy) -> Plane:
     return plane
 
 
-def _trachea(canvas: Canvas, anatomy: Anatomy) -> Plane:
+def _trachea(canvas: Canvas) -> Plane:
     plane = np.zeros(canvas.shape, dtype=np.float32)
     y = np.linspace(-9, 10.5, 80, dtype=np.float32)
     canvas.add_lines(plane, 1.2 - 0.11 * y, y, np.full_like(y, 2.4 * 19.5 / 80), 0.45)

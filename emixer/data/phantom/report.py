@@ -43,7 +43,7 @@ _ORDER = (
     Label.ENLARGED_CARDIOMEDIASTINUM, Label.FRACTURE,
 )  # fmt: skip
 _LUNG_LABELS = frozenset(_ORDER[1:7])
-_MOST_SENTENCES = 9
+_MAX_SENTENCES = 9
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _body(
     if not _LUNG_LABELS & (present | uncertain) and rng.random() < 0.75:
         sentences.insert(0, normal_lungs(rng))
     absent = frozenset(Label) - present - uncertain - {Label.NO_FINDING, Label.SUPPORT_DEVICES}
-    sentences += negative(rng, absent)[: max(1, _MOST_SENTENCES - len(sentences))]
+    sentences += negative(rng, absent)[: max(1, _MAX_SENTENCES - len(sentences))]
     if len(sentences) < 3 or (len(sentences) < 6 and rng.random() < 0.35):
         remark = background(rng)
         if Label.FRACTURE not in present or not praises_bones(remark):

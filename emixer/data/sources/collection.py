@@ -150,8 +150,8 @@ def require_usable_names(label_names: Sequence[str]) -> None:
         other = spelling.setdefault(name.lower(), name)
         if name.lower() in RESERVED_NAMES:
             raise SourceError(
-                f"No label may be named {name!r}: generated datasets and label plans have other columns of the names "
-                f"{', '.join(RESERVED_NAMES)}. Rename it in the table."
+                f"No label may be named {name!r}: generated datasets and label plans reserve the names "
+                f"{', '.join(RESERVED_NAMES)} for other columns. Rename it in the table."
             )
         if other != name:
             raise SourceError(f"The labels {other!r} and {name!r} differ only in case. Spell them alike in the table.")

@@ -17,8 +17,8 @@ from emixer.config.ingest import (
     Source,
     VindrCxrSource,
 )
-from emixer.data.images import decode_image, read_image
-from emixer.data.phantom.collection import Collection, finish, write_block
+from emixer.data.images import read_image
+from emixer.data.phantom.collection import PhantomCollection, finish, write_block
 from emixer.data.phantom.image_files import encode_png
 from emixer.data.phantom.layouts import LAYOUTS
 from emixer.data.phantom.study import Settings, make_study
@@ -45,7 +45,7 @@ def source_of(layout: str, root: Path) -> Source:
 @pytest.fixture(scope="module", params=LAYOUTS)
 def drawn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     out = tmp_path_factory.mktemp("layouts") / request.param
-    collection = Collection(out, STUDIES, SETTINGS, layout=request.param)
+    collection = PhantomCollection(out, STUDIES, SETTINGS, layout=request.param)
     collection.begin()
     write_block(collection, 0, STUDIES)
     finish(collection)
@@ -68,8 +68,8 @@ def test_each_image_that_the_source_names_is_there_and_shows_what_was_drawn(draw
     assert set(paths) <= set(path_of)
     for path in paths[::8]:
         study, plan = plans[path_of[path]]
-        shown = decode_image((root / path).read_bytes(), 64, "squeeze").astype(int)
-        expected = decode_image(encode_png(study.render(plan)), 64, "squeeze").astype(int)
+        shown = read_image((root / path).read_bytes(), 64, "squeeze").pixels_SS.astype(int)
+        expected = read_image(encode_png(study.render(plan)), 64, "squeeze").pixels_SS.astype(int)
         tolerance = {".jpg": 15, ".png": 0}.get(Path(path).suffix, 1)  # 12 bits of DICOM are no multiple of 8
         if layout == "padchest":  # its 16-bit images have the range of all but their extremes
             assert np.corrcoef(shown.ravel(), expected.ravel())[0, 1] > 0.99
@@ -100,7 +100,7 @@ def test_labels_of_every_layout_are_those_of_the_factors(drawn: tuple[str, Path]
 
 def test_an_interrupted_drawing_goes_on_and_gives_the_same_bytes(drawn: tuple[str, Path], tmp_path: Path) -> None:
     layout, root = drawn
-    collection = Collection(tmp_path / "again", STUDIES, SETTINGS, layout=layout)
+    collection = PhantomCollection(tmp_path / "again", STUDIES, SETTINGS, layout=layout)
     collection.begin()
     write_block(collection, 0, 7)
     last = sorted(path for path in collection.out.rglob("*") if path.suffix in (".png", ".jpg", ".dcm", ".dicom"))[-1]
@@ -115,7 +115,9 @@ def test_an_interrupted_drawing_goes_on_and_gives_the_same_bytes(drawn: tuple[st
 
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if LAYOUTS[name].has_report_files])
 def test_broken_files_are_listed_by_the_names_that_they_have(layout: str, tmp_path: Path) -> None:
-    collection = Collection(tmp_path / "broken", 8, Settings(seed=4, height_px=96), broken_files=8, layout=layout)
+    collection = PhantomCollection(
+        tmp_path / "broken", 8, Settings(seed=4, height_px=96), broken_files=8, layout=layout
+    )
     collection.begin()
     write_block(collection, 0, 8)
     finish(collection)

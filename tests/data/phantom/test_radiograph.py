@@ -24,10 +24,12 @@ from emixer.data.phantom.findings import (
     WideMediastinum,
 )
 from emixer.data.phantom.lateral import render_lateral
+from emixer.data.phantom.opacities import diseased_lung
 from emixer.data.phantom.radiograph import Exposure, ImageKey, Radiograph, render_frontal
 from emixer.data.phantom.randomness import Stream, generator
 from emixer.data.phantom.sampling import sample_findings
 from emixer.data.phantom.study import Settings, make_study
+from emixer.data.phantom.vessels import vessel_thickness
 
 ROWS, COLUMNS = 256, 210
 SCALE = ROWS / 40.0
@@ -36,11 +38,19 @@ ANATOMY = Anatomy()
 HEALTHY = Findings(heart_ratio=0.44)
 KEY = ImageKey(seed=3, study=5, image=0)
 PACEMAKER = Device("pacemaker", Side.LEFT, "the right ventricle")
+COLLAPSE = Pneumothorax(Side.LEFT, 4.0, 0.7)
 PATCH = Opacity(Side.RIGHT, across=0.5, down=0.5, radius_cm=3.5, density=0.6, severity=0.6)
 
 
 def image(findings: Findings, heart_ratio: float | None = None) -> Radiograph:
     return render_frontal(ANATOMY, findings, heart_ratio or findings.heart_ratio, FRAME, Exposure(marker=None), KEY)
+
+
+def strands(findings: Findings) -> Plane:
+    """Thickness of vessels and lines in the lungs [cm]."""
+    chest = Chest(Canvas(FRAME), ANATOMY, findings, findings.heart_ratio)
+    vessels = vessel_thickness(chest, KEY.generator(Stream.VESSELS))
+    return diseased_lung(chest, vessels, KEY.generator(Stream.OPACITIES)).extra
 
 
 def box(x: tuple[float, float], y: tuple[float, float]) -> np.ndarray:
@@ -53,7 +63,7 @@ def mean_change(plane: Plane) -> float:
     return float(np.abs(plane).mean())
 
 
-# label, what is drawn, the box where a radiologist looks [cm], +1 brighter there, -1 darker, 0 either
+# label, what is drawn, the box where a radiologist looks [cm], +1 brighter there, 0 brighter in parts, darker in others
 CASES = {
     Label.ATELECTASIS: (
         {"atelectases": (Atelectasis(Side.LEFT, 2, 6.0, 1.5, 0.6),)}, (3, 12), (14, 23), 1),
@@ -85,7 +95,9 @@ def test_a_label_changes_the_image_where_a_radiologist_would_look(label: Label) 
     inside = box(x, y)
     assert mean_change(difference[inside]) > 4 * mean_change(difference[~inside])
     assert mean_change(difference[inside]) > 1.0
-    assert direction * difference[inside].mean() >= 0
+    brighter, darker = (difference[inside] > 10).mean(), (difference[inside] < -10).mean()
+    assert brighter > 0.02
+    assert darker < brighter / 2 if direction else darker > 0.02
 
 
 @pytest.mark.parametrize("side", Side)
@@ -106,10 +118,11 @@ def test_a_larger_effusion_brightens_more_of_the_image() -> None:
 
 
 def test_no_vessels_are_left_beyond_the_pleural_line() -> None:
-    collapsed = image(replace(HEALTHY, pneumothorax=Pneumothorax(Side.LEFT, 4.0, 0.7))).astype(float)
+    collapsed = image(replace(HEALTHY, pneumothorax=COLLAPSE)).astype(float)
     beyond = box((10.0, 11.2), (6, 10))
-    # darker than healthy lung, and without its fine structure
     assert collapsed[beyond].mean() < image(HEALTHY)[beyond].mean()
+    assert strands(HEALTHY)[beyond].max() > 0.5
+    assert strands(replace(HEALTHY, pneumothorax=COLLAPSE))[beyond].max() < 1e-3
 
 
 @pytest.mark.parametrize("heart_ratio", [0.40, 0.48, 0.55, 0.66])
