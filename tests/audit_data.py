@@ -54,9 +54,9 @@ def reports(num: int, seed: int) -> list[Report]:
 def write_shards(
     folder: Path, of_split: dict[str, tuple[Images, Sequence[Report] | None]], names: tuple[str, ...] = CHEXPERT,
     sexes: Mapping[str, Sequence[str | None]] | None = None,
-    labels: Mapping[str, Sequence[Sequence[int]]] | None = None,
+    labels: Mapping[str, Sequence[Sequence[int]]] | None = None, images_a_study: int = 1,
 ) -> Path:  # fmt: skip
-    """Write shards with one subject per image. names: of the labels. sexes, labels: by split; none is present in images
+    """Write shards with one study per subject. names: of the labels. sexes, labels: by split; none is present in images
     of a split without."""
     folder.mkdir(parents=True)
     info = ShardInfo(SIDE_PX, names, "findings", 1, "test", known_of_images=() if sexes is None else ("sex",))
@@ -64,9 +64,10 @@ def write_shards(
     for split, (image, told) in of_split.items():
         num, path = len(image), folder / shard_name(split, 0)
         ids = [f"secret-{split}-{row}" for row in range(num)]
+        whose = [f"secret-{split}-of-{row // images_a_study}" for row in range(num)]
         table = pa.table(
             {
-                "dicom_id": ids, "study_id": ids, "subject_id": ids, "view": ["PA"] * num, "split": [split] * num,
+                "dicom_id": ids, "study_id": whose, "subject_id": whose, "view": ["PA"] * num, "split": [split] * num,
                 "image": pa.array([each.tobytes() for each in image], pa.binary(SIDE_PX**2)),
                 "report": [None] * num if told is None else [detokenize(text) for text in told],
                 "sentences": [None] * num if told is None else list(told),

@@ -21,7 +21,7 @@ from emixer.evaluation.resampling import Figures, intervals
 
 Values = NDArray[Any]
 """Text, None where unknown."""
-LEAST_KNOWN = 20
+MIN_KNOWN = 20
 """Minimum number of images with a known value on each side."""
 
 
@@ -51,7 +51,7 @@ def disclosure(train: People, held_out: People, made: Values, num_resamples: int
     """
     train, held_out = train.known(), held_out.known()
     frequent = Counter(value for value in made if value is not None).most_common(1)
-    if min(len(train), len(held_out)) < LEAST_KNOWN or not frequent:
+    if min(len(train), len(held_out)) < MIN_KNOWN or not frequent:
         return None
     usual = frequent[0][0]
     truth = np.concatenate([train.truth, held_out.truth])

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-LEAST_GROUPS = 4
-_MOST_GROUPS = 32
+MIN_GROUPS = 4
+_MAX_GROUPS = 32
 _QUANTILE = 0.975
 
 
@@ -48,8 +48,8 @@ class Balance:
 
 
 def make_groups(train_owners: NDArray[np.int64], held_out_owners: NDArray[np.int64]) -> Groups | None:
-    """Group the images; None if there are too few training images for LEAST_GROUPS. owners: subject of each image."""
-    size = min(len(held_out_owners), len(train_owners) // (2 * LEAST_GROUPS))
+    """Group the images; None if there are too few training images for MIN_GROUPS. owners: subject of each image."""
+    size = min(len(held_out_owners), len(train_owners) // (2 * MIN_GROUPS))
     if size < 1:
         return None
     return Groups(_grouped(train_owners, size, seed=1), _grouped(held_out_owners, size, seed=2), size)
@@ -77,6 +77,6 @@ def _grouped(owners_N: NDArray[np.int64], size: int, seed: int) -> NDArray[np.in
     _, owner_N = np.unique(owners_N, return_inverse=True)
     order = np.random.default_rng(seed).permutation(owner_N.max() + 1)[owner_N].argsort(kind="stable")
     groups_N = np.full(len(owners_N), -1, np.int64)
-    num = min(len(owners_N) // size, _MOST_GROUPS)
+    num = min(len(owners_N) // size, _MAX_GROUPS)
     groups_N[order[: num * size]] = np.arange(num * size) // size
     return groups_N

@@ -34,7 +34,7 @@ def ranks_above(values_N: Values, control_M: Values) -> NDArray[np.float64]:
     return ranks_below(-np.asarray(values_N), -np.asarray(control_M))
 
 
-def least_control(level: float) -> int:
+def min_control(level: float) -> int:
     """Minimum number of control images for a p-value to reach `level`."""
     return int(np.ceil(1 / level)) - 1
 
@@ -65,7 +65,7 @@ class Verdicts:
 
 
 def nearer_than_control(images: Nearness, control: Nearness, level: float) -> Verdicts:
-    """Flag images by distance and ratio. The control must have at least `least_control(level)` images."""
+    """Flag images by distance and ratio. The control must have at least `min_control(level)` images."""
     by_distance = ranks_below(images.to_train, control.to_train)
     flagged = (by_distance <= level) & (ranks_below(images.ratio, control.ratio) <= level)
     num_flagged = int(level * (len(control.to_train) + 1) + _TINY)  # of the control plus the image itself

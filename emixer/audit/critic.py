@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from emixer.checkpoint import NETWORKS, read_checkpoint
 from emixer.config.model import ModelConfig
 from emixer.errors import CheckpointError
+from emixer.generation.published_model import is_published_model
 from emixer.losses.image_game import ImageCritic
 from emixer.model_kinds import build_model
 from emixer.models.cogan import Cogan
@@ -22,10 +23,12 @@ from emixer.models.smgan import Smgan
 
 
 def image_critic(checkpoint: Path, config: ModelConfig, spec: ModelSpec) -> ImageCritic | None:
-    """Trained image critic; None for a model or checkpoint without one.
+    """Trained image critic; None for a model or checkpoint without one, and for a published model.
 
     Raises CheckpointError when its weights are damaged or belong to another model.
     """
+    if is_published_model(checkpoint):
+        return None
     found = read_checkpoint(checkpoint)
     if NETWORKS not in found.state.get("bytes", {}):
         return None

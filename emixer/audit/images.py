@@ -15,7 +15,7 @@ from emixer.audit.control import Nearness, Verdicts, nearer_than_control, ranks_
 from emixer.audit.matching import Matches
 
 SPACES = ("pixels", "features")
-LEAST_ROWS_A_LABEL = 20
+MIN_ROWS_PER_LABEL = 20
 _QUANTILES = {"percent_1": 0.01, "percent_5": 0.05, "median": 0.5}
 
 
@@ -37,7 +37,7 @@ class Distances:
 
 
 @dataclass(frozen=True)
-class ImageFindings:
+class FlaggedImages:
     """Generated images nearer to training images than normal, in each space and in any."""
 
     spaces: Mapping[str, Verdicts]
@@ -57,17 +57,17 @@ class ImageFindings:
         return any_of([found.copies for found in self.spaces.values()])
 
 
-def find_near_images(distances: Distances, level: float) -> ImageFindings:
+def find_near_images(distances: Distances, level: float) -> FlaggedImages:
     """Find near images in each space. level: share of the control that each space would flag."""
     spaces = {space: nearer_than_control(*distances.of(space), level) for space in SPACES}
     relative = np.stack([
         _distance(distances.generated_to_train, space) / max(spaces[space].threshold, 1e-9) for space in SPACES
     ])  # fmt: skip
-    return ImageFindings(spaces, relative.min(0), relative.argmin(0))
+    return FlaggedImages(spaces, relative.min(0), relative.argmin(0))
 
 
 def image_figures(
-    distances: Distances, findings: ImageFindings, groups: Groups | None, level: float
+    distances: Distances, findings: FlaggedImages, groups: Groups | None, level: float
 ) -> dict[str, dict[str, Any]]:
     """Figures of the audit by space."""
     figures: dict[str, dict[str, Any]] = {}
@@ -102,11 +102,11 @@ def any_of(parts: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_]:
 
 
 def by_label(flagged_N: NDArray[np.bool_], labels_NY: NDArray[np.bool_], names: Sequence[str]) -> dict[str, Any]:
-    """Share of flagged images by label, for labels with at least LEAST_ROWS_A_LABEL images."""
+    """Share of flagged images by label, for labels with at least MIN_ROWS_PER_LABEL images."""
     return {
         name: share_of(flagged_N[labels_NY[:, y]])
         for y, name in enumerate(names)
-        if labels_NY[:, y].sum() >= LEAST_ROWS_A_LABEL
+        if labels_NY[:, y].sum() >= MIN_ROWS_PER_LABEL
     }
 
 

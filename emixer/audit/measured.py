@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from emixer import files
 from emixer.audit.pixels import COARSE_PX, SIDE_PX, coarse, ranked
+from emixer.data.array_file import new_array
 from emixer.data.loader import fixed_binary_view
 from emixer.data.pair_table import decode_image
 from emixer.errors import ShardError
@@ -71,8 +72,7 @@ def measure(file: ImageFile, extractor: FeatureExtractor) -> None:
             _FEATURES: (np.float16, (extractor.num_features,)), _DIGESTS: (np.uint64, ()),
         }  # fmt: skip
         arrays = {
-            name: np.lib.format.open_memmap(aside / name, mode="w+", dtype=dtype, shape=(file.num_rows, *shape))
-            for name, (dtype, shape) in shapes.items()
+            name: new_array(aside / name, dtype, (file.num_rows, *shape)) for name, (dtype, shape) in shapes.items()
         }
         row = 0
         for image_NHW in _images(file):

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emixer.evaluation.label_faithfulness import area_under_roc
+from emixer.evaluation.label_faithfulness import roc_auc
 from emixer.evaluation.resampling import Figures, intervals
 
 Values = NDArray[np.floating]
 
 
-def member_area(
+def membership_auc(
     member_N: Values, other_M: Values, subjects: Sequence[str], num_resamples: int
 ) -> tuple[float, tuple[float, float]]:
     """Area under the ROC curve of scores that are high for members, with its 95 % interval.
@@ -32,7 +32,7 @@ def member_area(
     is_member_N1 = (torch.arange(len(score_N1)) < len(member_N))[:, None]
 
     def measure(rows: NDArray[np.int64]) -> Figures:
-        area_Y = area_under_roc(score_N1[rows], is_member_N1[rows])
+        area_Y = roc_auc(score_N1[rows], is_member_N1[rows])
         return {"auc": float(area_Y)}
 
     found = intervals(measure, subjects, num_resamples)

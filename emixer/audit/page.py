@@ -5,15 +5,13 @@ It contains training images and reports only if requested.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-
-import jinja2
 
 from emixer._version import __version__
 from emixer.gallery.page import Facts, Pair, page_style
+from emixer.page_templates import render_page
 
-_TEMPLATES = Path(__file__).parent / "templates"
+_TEMPLATE = Path(__file__).parent / "templates" / "audit.html.jinja"
 
 
 @dataclass(frozen=True)
@@ -69,12 +67,4 @@ class AuditPage:
 
 def render(page: AuditPage) -> str:
     """Render the page as HTML."""
-    return _environment().get_template("audit.html.jinja").render(page=page, style=page_style(), version=__version__)
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    return render_page(_TEMPLATE, {"page": page, "style": page_style(), "version": __version__})

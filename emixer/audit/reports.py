@@ -18,7 +18,7 @@ _COPY_FACTOR = 2
 
 
 @dataclass(frozen=True)
-class ReportFindings:
+class FlaggedReports:
     """Generated reports that point to a single patient more often than normal."""
 
     flagged: NDArray[np.bool_]
@@ -42,21 +42,21 @@ class ReportControl:
         """Number of identifying sequences at which flagging begins."""
         return find_copied_reports(self.held_out, self.held_out, self.level).threshold
 
-    def judge(self, sentences: pa.Array) -> ReportFindings:
+    def judge(self, sentences: pa.Array) -> FlaggedReports:
         """Findings on generated reports, given as SENTENCES."""
         return find_copied_reports(self.index.look_up(sentences), self.held_out, self.level)
 
 
-def find_copied_reports(generated: Shared, held_out: Shared, level: float) -> ReportFindings:
+def find_copied_reports(generated: Shared, held_out: Shared, level: float) -> FlaggedReports:
     """Flag reports. level: share of the held-out reports that would be flagged."""
     flagged = ranks_above(generated.identifying_N, held_out.identifying_N) <= level
     num_flagged = int(level * (len(held_out.identifying_N) + 1) + 1e-9)
     threshold = int(np.sort(held_out.identifying_N)[::-1][num_flagged - 1]) + 1
     beyond = generated.identifying_N > max(held_out.identifying_N.max(), _COPY_FACTOR * threshold - 1)
-    return ReportFindings(flagged, flagged & beyond, threshold)
+    return FlaggedReports(flagged, flagged & beyond, threshold)
 
 
-def report_figures(generated: Shared, held_out: Shared, findings: ReportFindings) -> dict[str, Any]:
+def report_figures(generated: Shared, held_out: Shared, findings: FlaggedReports) -> dict[str, Any]:
     """Figures of both sides; control: share of the held-out reports that the same threshold flags. Contains no words
     of any report."""
     return {

@@ -71,14 +71,26 @@ class SpanIndex:
             found = Sequences.of(sentences, num_words, known)
             hashes.append(found.hash_L)
             owners.append(owner_N[found.report_L])
-        hash_L, owner_L = np.concatenate(hashes), np.concatenate(owners)
-        order = hash_L.argsort(kind="stable")
-        hash_L, owner_L = hash_L[order], owner_L[order]
-        first = np.flatnonzero(np.diff(hash_L, prepend=~hash_L[:1]) != 0) if len(hash_L) else np.empty(0, np.int64)
-        if not len(first):
+        # tens of millions of sequences: what is no longer needed is released at once
+        hash_L = np.concatenate(hashes)
+        hashes.clear()
+        owner_L = np.concatenate(owners)
+        owners.clear()
+        order = hash_L.argsort()
+        hash_L = hash_L[order]
+        owner_L = owner_L[order]
+        del order
+        if not len(hash_L):
             return cls(hash_L, owner_L, num_words, known)
-        lowest, highest = np.minimum.reduceat(owner_L, first), np.maximum.reduceat(owner_L, first)
-        return cls(hash_L[first], np.where(lowest == highest, lowest, _SEVERAL), num_words, known)
+        begins = np.ones(len(hash_L), bool)
+        begins[1:] = hash_L[1:] != hash_L[:-1]
+        other = ~begins
+        other[1:] &= owner_L[1:] != owner_L[:-1]
+        first = np.flatnonzero(begins)
+        hash_L = hash_L[first]
+        owner_L = owner_L[first]
+        owner_L[np.logical_or.reduceat(other, first)] = _SEVERAL
+        return cls(hash_L, owner_L, num_words, known)
 
     def look_up(self, sentences: pa.Array) -> "Shared":
         """Find what these reports share with the training reports."""

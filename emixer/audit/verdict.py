@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-MOST_NEARER = 0.52
+MAX_NEARER = 0.52
 """Limit of the share of images nearer to training images than to equally many held-out ones; 0.5 is chance."""
-MOST_MEMBER_AREA = 0.55
+MAX_MEMBERSHIP_AUC = 0.55
 """Limit of the area under the ROC curve of an attacker with the dataset; 0.5 is guessing."""
 
-MOST_DISCLOSED = 0.05
+MAX_DISCLOSED = 0.05
 """Limit of the additional share of right guesses for people that the model was trained on."""
 
 
@@ -48,16 +48,16 @@ def checks(
         if "nearer_to_train" in images[space]:
             nearer = images[space]["nearer_to_train"]
             what = f"images nearer to training images than to as many held-out ones, by {space}"
-            found.append(_figure(f"nearer_to_train_{space}", what, nearer["share"], nearer["interval"], MOST_NEARER))
+            found.append(_figure(f"nearer_to_train_{space}", what, nearer["share"], nearer["interval"], MAX_NEARER))
         member = membership[space]
         what = f"telling training from held-out images by the dataset (AUC), by {space}"
-        found.append(_figure(f"membership_{space}", what, member["auc"], member["interval"], MOST_MEMBER_AREA))
+        found.append(_figure(f"membership_{space}", what, member["auc"], member["interval"], MAX_MEMBERSHIP_AUC))
     for name, figures in attributes.items():
         for space, told in figures.items():
             if space != "not_measured":
                 what = f"guessing the {name} of training people by the dataset above that of held-out ones, by {space}"
                 found.append(
-                    _figure(f"attribute_{name}_{space}", what, told["disclosed"], told["interval"], MOST_DISCLOSED)
+                    _figure(f"attribute_{name}_{space}", what, told["disclosed"], told["interval"], MAX_DISCLOSED)
                 )
     if reports is not None:
         found.append(_none("report_copies", "reports that copy a patient's", reports["copies"]))

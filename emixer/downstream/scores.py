@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emixer.evaluation.auc_table import measurable
-from emixer.evaluation.label_faithfulness import area_under_roc
+from emixer.evaluation.label_faithfulness import roc_auc
 from emixer.evaluation.resampling import Figures
 
 
@@ -30,7 +30,7 @@ def label_figures(
         logits, labels = logits_NY[rows][:, used], labels_NY[rows][:, used]
         known = ~labels.isnan()
         right = ((logits > 0) == (labels == 1)) & known
-        auc, acc = area_under_roc(logits, labels).tolist(), (right.sum(0) / known.sum(0)).tolist()
+        auc, acc = roc_auc(logits, labels).tolist(), (right.sum(0) / known.sum(0)).tolist()
         each = {f"auc/{names[y]}": value for y, value in zip(used, auc, strict=True)}
         each |= {f"acc/{names[y]}": value for y, value in zip(used, acc, strict=True)}
         return {"auc": _mean(auc), "acc": _mean(acc), **each}
@@ -50,7 +50,7 @@ def class_figures(
         is_class, named = labels == 1, torch.nn.functional.one_hot(logits_NY[rows].argmax(1), len(names)).bool()
         hits = (is_class & named).sum(0)
         columns = {
-            "auc": area_under_roc(log_odds_NY[rows], labels),
+            "auc": roc_auc(log_odds_NY[rows], labels),
             "sensitivity": hits / is_class.sum(0),
             "ppv": hits / named.sum(0),
         }

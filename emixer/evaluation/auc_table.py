@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emixer.evaluation.label_faithfulness import area_under_roc
+from emixer.evaluation.label_faithfulness import roc_auc
 from emixer.evaluation.resampling import interval, resampled_rows
 
 MIN_IMAGES = 5
@@ -86,9 +86,9 @@ def auc_table(
     if not used:
         return AucTable((), None, unmeasured)
     scores_NY, labels_NY = scores_NY[:, used].cpu(), labels_NY[:, used].cpu()
-    auc_Y = area_under_roc(scores_NY, labels_NY).numpy()
+    auc_Y = roc_auc(scores_NY, labels_NY).numpy()
     resampled_RY = np.stack([
-        area_under_roc(scores_NY[rows], labels_NY[rows]).numpy()
+        roc_auc(scores_NY[rows], labels_NY[rows]).numpy()
         for rows in map(torch.from_numpy, resampled_rows(subjects_N, _RESAMPLES, seed))
     ])  # fmt: skip
     low_Y, high_Y = _interval(resampled_RY)

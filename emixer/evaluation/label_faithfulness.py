@@ -69,7 +69,7 @@ class LabelJudge:
         return ((features_NF.float() - self.mean_F) / self.scale_F) @ self.weight_FY
 
 
-def area_under_roc(scores_NY: Tensor, labels_NY: Tensor) -> Tensor:
+def roc_auc(scores_NY: Tensor, labels_NY: Tensor) -> Tensor:
     """AUC of each column by the rank statistic, ties counted half: (Y,) float64, NaN where only one class occurs.
 
     labels: 1 present, 0 absent; other values are excluded from that column. A column with a NaN score is NaN.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emixer.evaluation.auc_table import measurable
-from emixer.evaluation.label_faithfulness import area_under_roc
+from emixer.evaluation.label_faithfulness import roc_auc
 from emixer.evaluation.radiology_terms import NO_FINDING
 from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, score_mentions
 
@@ -40,7 +40,7 @@ def over_common_labels(makers: Mapping[Side, Callable[..., Measure]]) -> tuple[d
     return {side: maker(counted=common) for side, maker in makers.items()}, common
 
 
-def label_areas(
+def label_aucs(
     scores_NY: Tensor | None, labels_NY: Tensor, label_names: Sequence[str], counted: Collection[str] | None = None
 ) -> Measure:
     """label_auc, mean over labels, and label_auc/<L>. scores: of a judge; None without one. labels: NaN unknown.
@@ -143,7 +143,7 @@ def _areas(
     used_Y = measurable(labels_NY) & scored_Y & _among(label_names, readable)
 
     def measure(rows: Rows) -> Metrics:
-        area_Y = area_under_roc(scores_NY[rows], labels_NY[rows]).numpy()
+        area_Y = roc_auc(scores_NY[rows], labels_NY[rows]).numpy()
         return _over_labels(name, area_Y, used_Y, label_names, counted)
 
     return measure

@@ -15,7 +15,7 @@ from scipy import special
 LEVEL = 0.95
 MIN_SEEDS = 3
 """Minimum number of models of a kind to estimate how much retraining changes a figure."""
-MOST_UNDEFINED = 0.2
+MAX_UNDEFINED = 0.2
 """Share of the resamples in which a figure with an interval may be undefined; of one that a single subject decides it
 is 0.37."""
 Figures = dict[str, float]
@@ -53,9 +53,9 @@ def intervals(
 
 
 def interval(resampled_R: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % percentile interval of one figure; NaN if it is undefined in more than MOST_UNDEFINED of the resamples: the
+    """95 % percentile interval of one figure; NaN if it is undefined in more than MAX_UNDEFINED of the resamples: the
     others, in which the few subjects that decide it happen to be, would understate how much it varies."""
-    if np.isnan(resampled_R).mean() > MOST_UNDEFINED:
+    if np.isnan(resampled_R).mean() > MAX_UNDEFINED:
         return np.nan, np.nan
     tail = 50 * (1 - LEVEL)
     low, high = np.nanpercentile(resampled_R, [tail, 100 - tail])
@@ -77,7 +77,7 @@ def paired_interval(difference_S: NDArray[np.float64], resampled_R: NDArray[np.f
     without 0.
     """
     num, is_defined_R = len(difference_S), np.isfinite(resampled_R)
-    if num < MIN_SEEDS or is_defined_R.sum() < 2 or 1 - is_defined_R.mean() > MOST_UNDEFINED:
+    if num < MIN_SEEDS or is_defined_R.sum() < 2 or 1 - is_defined_R.mean() > MAX_UNDEFINED:
         return np.nan, np.nan
     resampled_R = resampled_R[is_defined_R]
     by_training, by_subjects = float(difference_S.var(ddof=1)) / num, float(resampled_R.var(ddof=1))

@@ -9,9 +9,9 @@ from emixer.markdown import table_row
 
 _SHOWN = {
     "fid": "Fréchet distance", "kid": "kernel distance", "precision": "precision", "recall": "recall",
-    "density": "density", "coverage": "coverage", "label_auc": "AUC of images against their labels",
-    "pair_agreement": "AUC of images against what their reports state",
-    "report_f1": "F1 of what reports state against the labels",
+    "density": "density", "coverage": "coverage", "label_auc": "label AUC of images",
+    "pair_agreement": "image-report agreement (AUC)",
+    "report_f1": "label F1 of reports",
     "report_f1_chance": "... of as many random statements",
     "report_f1_over_chance": "... above chance",
     "chexbert_report_f1": "... labelled by CheXbert",
@@ -28,7 +28,7 @@ _SHOWN = {
 
 def markdown(content: Mapping[str, Any]) -> str:
     """Content of evaluation.json as Markdown, every figure beside that of real images."""
-    real, num = content["real"], content["images_a_side"]
+    real, num = content["real"], content["images_per_side"]
     lines = [
         f"# {Path(content['dataset']['folder']).name}", "",
         f"{num:,} generated images compared with {num:,} of the {real['split']} split of "

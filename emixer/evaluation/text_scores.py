@@ -62,22 +62,17 @@ class BleuCounts:
 
 @dataclass(frozen=True, eq=False)
 class TextScores:
-    """Scores of all reports together, and of each in the order given."""
+    """Scores of each report, in the order given, from which `figures` makes those of any of them together."""
 
-    bleu_K: NDArray[np.float64]
-    """Corpus BLEU-1 to 4 in [0, 1]."""
-    rouge_l: float
-    """Mean of the reports' ROUGE-L in [0, 1]."""
-    cider: float
-    """Mean of the reports' CIDEr in [0, 10]: ten times the mean over n-gram orders, as in the library."""
-    bleu_NK: NDArray[np.float64]
-    """BLEU of each report alone. Its mean is not the corpus BLEU."""
-    rouge_l_N: NDArray[np.float64]
-    cider_N: NDArray[np.float64]
     bleu_counts: BleuCounts
+    rouge_l_N: NDArray[np.float64]
+    """In [0, 1]."""
+    cider_N: NDArray[np.float64]
+    """In [0, 10]: ten times the mean over n-gram orders, as in the library."""
 
     def figures(self, rows: NDArray[np.int64] | slice = _ALL) -> Figures:
-        """bleu_1 ... bleu_4, rouge_l and cider of the given rows; a row given twice counts twice.
+        """Corpus BLEU bleu_1 ... bleu_4, and the means rouge_l and cider, of the given rows; a row given twice counts
+        twice.
 
         The document frequencies of CIDEr remain those of all references.
         """
@@ -103,12 +98,9 @@ def text_scores(reports: Sequence[Report], references: Sequence[Sequence[Report]
     bleu = BleuScorer(n=MAX_ORDER)
     for n, line in generated.items():
         bleu += (line[0], written[n])
-    bleu_K, bleu_KN = bleu.compute_score(option="closest", verbose=0)
-    rouge_l, rouge_l_N = Rouge().compute_score(written, generated)
-    cider, cider_N = Cider(n=MAX_ORDER).compute_score(written, generated)
-    return TextScores(
-        np.array(bleu_K), float(rouge_l), float(cider), np.array(bleu_KN).T, rouge_l_N, cider_N, _bleu_counts(bleu)
-    )
+    _, rouge_l_N = Rouge().compute_score(written, generated)
+    _, cider_N = Cider(n=MAX_ORDER).compute_score(written, generated)
+    return TextScores(_bleu_counts(bleu), rouge_l_N, cider_N)
 
 
 def distinct_n(reports: Iterable[Report], n: int) -> float:

@@ -51,7 +51,7 @@ from emixer.evaluation.pair_metrics import (
     agreement,
     agreement_over,
     faithfulness,
-    label_areas,
+    label_aucs,
     measured_labels,
     variety,
 )
@@ -96,7 +96,7 @@ class Validator:
         features_NF = extractor.over(batch.image_BCHW for batch in validation)
         labels_NL = torch.cat([_known_labels(batch, spec.num_labels) for batch in validation]).cpu()
         scores_NL = None if decider is None else decider.score(features_NF).cpu()
-        real = label_areas(scores_NL, labels_NL, spec.label_names)(ALL)
+        real = label_aucs(scores_NL, labels_NL, spec.label_names)(ALL)
         with_report = torch.cat([batch.has_report_B for batch in validation]).cpu()
         every_report = list(_reports((batch.words_BSW for batch in validation), spec.tokens))
         reports = [report for report, has in zip(every_report, with_report, strict=True) if has]
@@ -121,7 +121,7 @@ class Validator:
         labels_NL = torch.cat(labels).cpu()
         scores_NL = None if self.judge is None else self.judge.score(torch.cat(features)).cpu()
         reports = list(_reports(words, self.spec.tokens))
-        generated = label_areas(scores_NL, labels_NL, self.spec.label_names)(ALL)
+        generated = label_aucs(scores_NL, labels_NL, self.spec.label_names)(ALL)
         generated |= variety(reports)
         generated |= agreement_over(
             measured_labels("pair_agreement_real", self.real),

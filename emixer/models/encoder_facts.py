@@ -74,6 +74,27 @@ def read_encoder_facts(path: Path) -> EncoderFacts | None:
         return None
 
 
+def checked_facts(key: str, encoder: ChestEncoderConfig) -> EncoderFacts | None:
+    """Return the header of the encoder's file; None for a file that is not of our encoder stage.
+
+    key: section of the encoder's settings. Raises ConfigError if the file is missing, or other settings than its own
+    are given.
+    """
+    if encoder.weights is None or not encoder.weights.exists():
+        raise ConfigError(f"{key}.weights={encoder.weights} does not exist. Give a weights file, or omit {key}.")
+    facts = read_encoder_facts(encoder.weights)
+    differing = {} if facts is None else facts.differences(encoder)
+    if differing:
+        held = ", ".join(f"{name} {there}" for name, (there, _) in differing.items())
+        here = ", ".join(f"{name} {here}" for name, (_, here) in differing.items())
+        raise ConfigError(
+            f"{encoder.weights} is an encoder with {held}; the config has {here}. Set "
+            + " ".join(f"{key}.{name}={_written(there)}" for name, (there, _) in differing.items())
+            + ", or give a matching file."
+        )
+    return facts
+
+
 def require_judge(facts: EncoderFacts | None, key: str, labels: Collection[str], what: str) -> None:
     """Raise ConfigError if the encoder that `key` names cannot judge images by any of `labels`.
 
@@ -90,3 +111,7 @@ def require_judge(facts: EncoderFacts | None, key: str, labels: Collection[str],
             f"({', '.join(labels)}). Give a judge trained on these labels, or use validation.judge=probe, which is "
             "fitted to them."
         )
+
+
+def _written(value: object) -> str:
+    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)

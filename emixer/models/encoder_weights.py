@@ -63,7 +63,7 @@ def load_encoder_weights(encoder: nn.Module, path: Path, weights_from: WeightsFr
         raise CheckpointError(
             f"{path} does not fit the chest encoder: {len(missing)} of {len(wanted)} tensors are missing or differ, "
             f"e.g. {name} is {_described(state.get(name))}, expected {list(wanted[name].shape)}. "
-            "Check model.report_decoder.encoder growth, blocks and stem_channels; images must have one channel."
+            "Check this encoder's growth, blocks and stem_channels; images must have one channel."
         )
     encoder.load_state_dict(usable, strict=False)
 

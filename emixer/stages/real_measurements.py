@@ -18,9 +18,7 @@ def kept_in(given: Path | None, default: Path, key: str, dataset: Path) -> Path:
     """
     folder = (given or default).resolve()
     setting = f"{key}={folder}" if given is not None else f"{folder}, the default of {key},"
-    shared = next(
-        (place for place in (folder, *folder.parents) if place == dataset.resolve() or _is_given_away(place)), None
-    )
+    shared = given_away_with(folder, dataset)
     if shared is not None:
         raise ConfigError(
             f"{setting} is inside {shared}, which is made to be given away, but will hold measurements of real images. "
@@ -34,6 +32,13 @@ def kept_in(given: Path | None, default: Path, key: str, dataset: Path) -> Path:
             "that you may write to, outside datasets and published models."
         ) from error
     return folder
+
+
+def given_away_with(folder: Path, dataset: Path) -> Path | None:
+    """The dataset or published model that `folder` lies in, or is; None: in none. dataset: the one at hand, begun or
+    not."""
+    places = (folder, *folder.parents)
+    return next((place for place in places if place == dataset.resolve() or _is_given_away(place)), None)
 
 
 def _is_given_away(folder: Path) -> bool:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emixer.audit.balance import balance, make_groups
-from emixer.audit.control import Nearness, least_control, nearer_than_control, ranks_above, ranks_below
+from emixer.audit.control import Nearness, min_control, nearer_than_control, ranks_above, ranks_below
 
 
 def test_ranks_are_those_of_conformal_prediction() -> None:
@@ -14,8 +14,8 @@ def test_ranks_are_those_of_conformal_prediction() -> None:
 
 
 @pytest.mark.parametrize("level", [0.1, 0.01, 1 / 300])
-def test_the_least_control_is_just_enough(level: float) -> None:
-    num = least_control(level)
+def test_the_min_control_is_just_enough(level: float) -> None:
+    num = min_control(level)
     assert ranks_below(np.zeros(1), np.ones(num))[0] <= level * (1 + 1e-9)
     assert ranks_below(np.zeros(1), np.ones(num - 1))[0] > level
 
@@ -53,15 +53,18 @@ def test_a_copy_is_nearer_than_every_image_of_the_control() -> None:
 
 
 def test_the_balance_by_hand() -> None:
-    train = np.array([[1, 0], [1, 1], [2, 1], [0, 1]], np.float32)
-    held_out = np.array([[1], [0], [1], [1]], np.float32)
+    train = np.array([[1, 0, 1], [1, 1, 0], [1, 1, 1], [1, 1, 1]], np.float32)
+    held_out = np.array([[1], [1], [1], [0]], np.float32)
     found = balance(train, held_out)
-    assert found.share == (2.5 / 4 + 2 / 4) / 2, "ties count half"
-    # of the two groups of training images the second is nearer for 1.5 images of four: a stray of 1/8, whose square is
-    # twice the variance of one group; the mean is over two groups and one; 12.7 is Student's quantile for one degree
-    width = 12.7062047 * (1 / 8 / 2**0.5) * (1 / 2 + 1) ** 0.5
-    assert width > 1
-    assert found.interval == (0, 1)
+    share = (2.5 / 4 + 2 / 4 + 2 / 4) / 3
+    assert found.share == pytest.approx(share), "ties count half"
+    # of the three groups of training images the first is nearer than each other for 2.5 images of four: strays of 1/8,
+    # 1/8 and 0, whose mean square is twice the variance of one group; the difference is between three groups and one;
+    # 4.3 is Student's quantile for two degrees of freedom
+    width = 4.3026527 * ((1 / 64 + 1 / 64) / 3 / 2 * (1 / 3 + 1)) ** 0.5
+    assert found.interval == pytest.approx((share - width, share + width))
+    # 12.7 for one degree, of strays of 1/8: wider than there are shares
+    assert balance(train[:, :2], held_out).interval == (0, 1)
 
 
 def test_the_interval_of_a_balance_holds_a_half_as_often_as_it_says() -> None:

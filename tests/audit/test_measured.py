@@ -1,13 +1,16 @@
-"""Two audits that measure the same images into the same folder at the same time."""
+"""Two audits that measure the same images into the same folder at the same time; a disk that is too small for one."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from emixer.audit.measured import ImageFile, Measured, measure
+from emixer.errors import StorageError
 from tests.audit_data import SIDE_PX, images, write_shards
 
 NUM = 6
@@ -45,3 +48,17 @@ def test_the_second_to_finish_leaves_what_the_first_one_reads(tmp_path: Path) ->
     assert list(file.kept.parent.iterdir()) == [file.kept], "nothing half-written stays behind"
     found = Measured.open([file]).features(np.arange(NUM))
     np.testing.assert_allclose(found[:, 0], image.mean((1, 2)), rtol=1e-3)  # kept with half the precision
+
+
+def test_disk_without_room_for_all_measurements_is_said_before_anything_is_measured(
+    tmp_path: Path, small_disk: Callable[[int], Path]
+) -> None:
+    # pages of a mapped file that find no room end the process by a signal, without a word
+    image, network = images(NUM, seed=0), Network()
+    shards = write_shards(tmp_path / "shards", {"train": (image, None)})
+    disk = small_disk(20)
+    file = ImageFile.of(shards / "train-00000.parquet", "shard", NUM, SIDE_PX, "sha256", "network", disk)
+    with pytest.raises(StorageError, match="the disk or quota is full"):
+        measure(file, network)
+    assert not network.is_at_work.is_set()
+    assert not list(disk.iterdir())

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from emixer.audit.critic import image_critic, real_logits
-from emixer.audit.membership import member_area
+from emixer.audit.membership import membership_auc
 from emixer.checkpoint import NETWORKS, SAMPLER, save_checkpoint
 from emixer.config import Config
 from emixer.model_kinds import build_model
@@ -15,7 +15,7 @@ from emixer.models.paired_model import ModelSpec
 
 
 def test_the_area_is_the_share_of_pairs_that_are_told_apart() -> None:
-    auc, (low, high) = member_area(
+    auc, (low, high) = membership_auc(
         np.array([3.0, 2.0, 1.0]), np.array([2.0, 0.0]), ["a", "b", "c", "d", "e"], num_resamples=50
     )
     assert auc == pytest.approx((2 + 1.5 + 1) / 6)
@@ -24,7 +24,7 @@ def test_the_area_is_the_share_of_pairs_that_are_told_apart() -> None:
 
 def test_guessing_is_a_half_and_its_interval_holds_it() -> None:
     generator = np.random.default_rng(0)
-    auc, (low, high) = member_area(
+    auc, (low, high) = membership_auc(
         generator.random(300), generator.random(300), [str(n) for n in range(600)], num_resamples=100
     )
     assert auc == pytest.approx(0.5, abs=0.05)

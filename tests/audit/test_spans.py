@@ -1,5 +1,7 @@
 """What reports repeat of training reports: word sequences of a single patient, not stock sentences."""
 
+import tracemalloc
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -74,6 +76,22 @@ def test_unknown_words_are_one_word_which_several_patients_use() -> None:
     assert told.look_up(training).identifying_N.tolist() == [1, 1], "one of them is in the vocabulary"
     untold = SpanIndex.of([(training, np.array([0, 1]))], 4, ("seen", "by", "again"))
     assert untold.look_up(training).identifying_N.tolist() == [0, 0]
+
+
+def test_index_is_gathered_in_little_more_than_twice_what_it_takes() -> None:
+    generator = np.random.default_rng(0)
+    words = [f"word{n}" for n in range(500)]
+    parts = [
+        as_sentences([[[str(word) for word in generator.choice(words, 50)]] for _ in range(100)]) for _ in "x" * 40
+    ]
+    tracemalloc.start()
+    try:
+        index = SpanIndex.of(((part, np.arange(100)) for part in parts), 8, words)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(index.hash_L) == 40 * 100 * (50 - 8 + 1), "all differ"
+    assert most < 45 * 40 * 100 * 50, "bytes"
 
 
 def test_without_training_reports_nothing_is_shared() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from emixer.audit.verdict import MOST_DISCLOSED, MOST_MEMBER_AREA, MOST_NEARER, checks, verdict
+from emixer.audit.verdict import MAX_DISCLOSED, MAX_MEMBERSHIP_AUC, MAX_NEARER, checks, verdict
 
 LEVEL = 0.01
 
@@ -15,13 +15,13 @@ def share(low: float) -> dict[str, Any]:
 
 def failed(**changed: Any) -> set[str]:
     """Names of the checks that fail if these figures, the others being innocent, lie where they are said to."""
-    space = {"nearer_to_train": share(MOST_NEARER)}
+    space = {"nearer_to_train": share(MAX_NEARER)}
     images: dict[str, Any] = {"copies": 0, "flagged": share(2 * LEVEL), "pixels": space, "features": space}
     control = {"share": LEVEL, "interval": [0.004, 0.03]}
     reports: Mapping[str, Any] = {"copies": 0, "flagged": share(0.03), "control": control}
-    innocent = {"auc": 0.6, "interval": [MOST_MEMBER_AREA, 0.65]}
+    innocent = {"auc": 0.6, "interval": [MAX_MEMBERSHIP_AUC, 0.65]}
     membership: dict[str, Any] = {"pixels": innocent, "features": innocent}
-    told = {"disclosed": 0.1, "interval": [MOST_DISCLOSED, 0.15]}
+    told = {"disclosed": 0.1, "interval": [MAX_DISCLOSED, 0.15]}
     attributes = {"sex": {"pixels": told, "features": told}, "age": {"not_measured": "no column"}}
     held_out = {"share": 0.02, "interval": [0.01, 0.05]}
     traces = {
@@ -39,12 +39,12 @@ def failed(**changed: Any) -> set[str]:
 def test_a_figure_fails_once_its_whole_interval_is_beyond_the_limit() -> None:
     assert failed() == set(), "each interval begins at the limit itself"
     above = 1e-6
-    beyond = {"auc": 0.7, "interval": [MOST_MEMBER_AREA + above, 0.8]}
-    told = {"disclosed": 0.2, "interval": [MOST_DISCLOSED + above, 0.3]}
+    beyond = {"auc": 0.7, "interval": [MAX_MEMBERSHIP_AUC + above, 0.8]}
+    told = {"disclosed": 0.2, "interval": [MAX_DISCLOSED + above, 0.3]}
     dates = {"generated": share(0.05 + above), "held_out": {"share": 0.02, "interval": [0.01, 0.05]}}
     for changed, names in (
         ({"images": {"flagged": share(2 * LEVEL + above)}}, {"near_images"}),
-        ({"images": {"features": {"nearer_to_train": share(MOST_NEARER + above)}}}, {"nearer_to_train_features"}),
+        ({"images": {"features": {"nearer_to_train": share(MAX_NEARER + above)}}}, {"nearer_to_train_features"}),
         ({"membership": {"pixels": beyond}}, {"membership_pixels"}),
         ({"attributes": {"age": {"features": told}}}, {"attribute_age_features"}),
         ({"reports": {"flagged": share(0.03 + above)}}, {"near_reports"}),

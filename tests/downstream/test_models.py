@@ -73,7 +73,7 @@ def test_report_writer_names_what_the_image_shows(data: Data, make_settings: Mak
     words_NSW, _ = write_reports(data, make_settings(images=6400), 0, CPU)
     assert (words_NSW.shape, words_NSW.dtype) == ((100, 2, 4), np.int32)
     tokens = data.shape.vocabulary
-    assert {tuple(tokens.tokens_of(s)) for report in words_NSW for s in report if s.any()} <= {
+    assert {tuple(sentence) for report in words_NSW for sentence in tokens.sentences_of(report)} <= {
         (name, "seen") for name in ("cardiomegaly", "edema", "normal")
     }
     named_NY = np.stack([(words_NSW == 4 + y).any((1, 2)) for y in range(2)], axis=1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from emixer.evaluation.pair_metrics import ALL, agreement, faithfulness, label_areas
+from emixer.evaluation.pair_metrics import ALL, agreement, faithfulness, label_aucs
 from emixer.evaluation.report_mentions import Mention
 from emixer.evaluation.resampling import intervals
 
@@ -22,7 +22,7 @@ def rare() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_resample_is_a_mean_over_the_labels_of_the_whole_set() -> None:
     scores_NY, labels_NY = rare()
-    measure = label_areas(scores_NY, labels_NY, NAMES)
+    measure = label_aucs(scores_NY, labels_NY, NAMES)
     whole = measure(ALL)
     assert whole["label_auc/Pneumonia"] == 1.0
     assert whole["label_auc"] == pytest.approx((whole["label_auc/Edema"] + 1) / 2)
@@ -35,7 +35,7 @@ def test_resample_is_a_mean_over_the_labels_of_the_whole_set() -> None:
 
 def test_label_undefined_on_the_rows_makes_the_mean_undefined() -> None:
     scores_NY, labels_NY = rare()
-    without = label_areas(scores_NY, labels_NY, NAMES)(np.arange(100, 300))
+    without = label_aucs(scores_NY, labels_NY, NAMES)(np.arange(100, 300))
     assert np.isnan(without["label_auc/Pneumonia"])
     assert np.isnan(without["label_auc"])
     assert without["label_auc/Edema"] > 0.5

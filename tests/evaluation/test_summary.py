@@ -10,7 +10,7 @@ def evaluation(**reports: Any) -> dict[str, Any]:
         "dataset": {"folder": "/data/made"},
         "real": {"collection": ["phantom"], "split": "test", "side_px": 32},
         "labels": {"compared": ["Edema"], "only_generated": [], "only_real": []},
-        "images_a_side": 100,
+        "images_per_side": 100,
         "images": {},
         "pairs": {"judge": "nobody"},
         "reports": reports,

@@ -4,15 +4,18 @@ import json
 import math
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu
 
-from emixer.checkpoint import NETWORKS, SAMPLER, save_checkpoint
+from emixer.audit.critic import image_critic
+from emixer.audit.spans import SpanIndex, as_sentences
+from emixer.checkpoint import NETWORKS, SAMPLER, read_checkpoint, save_checkpoint
 from emixer.cli.audit import command
 from emixer.config import Config, load_config
 from emixer.config.model import ChestEncoderConfig
@@ -22,17 +25,24 @@ from emixer.data.schema import SPLITS
 from emixer.data.shards import ShardSet
 from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
 from emixer.errors import ConfigError, EmixerError, RunFolderError, ShardError, StorageError
+from emixer.evaluation.spread import spread_rows
 from emixer.files import sha256_of
 from emixer.generation.manifest import begin_manifest
+from emixer.generation.published_model import WEIGHTS, published_config, write_description
 from emixer.generation.trained_model import read_trained_model
 from emixer.generation.training_data import TrainingData
 from emixer.model_kinds import build_model
 from emixer.models.chest_encoder import ChestEncoder
+from emixer.models.emixer import Emixer
 from emixer.models.encoder_facts import EncoderFacts
 from emixer.models.encoder_weights import save_encoder_weights
+from emixer.progress import Progress
 from emixer.run_folder import RunFolder
 from emixer.stages import audit
 from emixer.stages.audit import AuditResult
+from emixer.stages.audit.findings import _batches
+from emixer.stages.audit.reports import read_report_control
+from emixer.stages.audit.sides import HELD_OUT, TRAIN, RealSide, codes
 from emixer.stages.model_spec import spec_of
 from tests.answers import answer_of
 from tests.audit_data import images, reports, write_dataset, write_shards
@@ -122,6 +132,42 @@ def test_reports_copied_with_two_changed_words_are_withheld(found: AuditResult) 
     assert "report" in told[WITH_RARE_WORDS]
 
 
+def test_report_of_a_study_with_two_images_points_to_its_patient(tmp_path: Path) -> None:
+    told, held = reports(30, 0), reports(60, 1)
+    sides = {"train": (images(60, 0), [each for each in told for _ in range(2)]),
+             "test": (images(120, 1), [each for each in held for _ in range(2)])}  # fmt: skip
+    shards = ShardSet.open(write_shards(tmp_path / "shards", sides, images_a_study=2))
+    train, held_out = (RealSide.of(shards, splits, "", tmp_path) for splits in (TRAIN, HELD_OUT))
+    train_codes, _ = codes(train.subjects(), held_out.subjects())
+    control = read_report_control(load_config(), train, held_out, train_codes, level=0.02)
+    assert len(control.held_out.shared_N) == 60, "the images of a study share one report"
+    assert control.judge(as_sentences(told)).copies.all()
+    every_image = SpanIndex.of(
+        [(as_sentences(sides["train"][1]), train_codes)], load_config().audit.span_words, train.shards.vocabulary.tokens
+    )
+    assert (control.index.hash_L == every_image.hash_L).all(), "read once a study, with the same result"
+    assert (control.index.owner_L == every_image.owner_L).all()
+
+
+def test_reports_that_differ_between_the_images_of_a_study_are_all_compared(tmp_path: Path) -> None:
+    told = reports(60, 0)
+    sides = {"train": (images(60, 0), told), "test": (images(60, 1), reports(60, 1))}
+    shards = ShardSet.open(write_shards(tmp_path / "shards", sides, images_a_study=2))
+    train, held_out = (RealSide.of(shards, splits, "", tmp_path) for splits in (TRAIN, HELD_OUT))
+    train_codes, _ = codes(train.subjects(), held_out.subjects())
+    control = read_report_control(load_config(), train, held_out, train_codes, level=0.04)
+    assert (control.index.look_up(as_sentences(told)).shared_N == 1).all()
+
+
+def test_critic_is_asked_about_many_images_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
+    parts = np.split(images(150, 0), range(3, 150, 3))
+    with Progress("membership", 150, "images") as progress:
+        asked = list(_batches(iter(parts), progress))
+    assert [len(batch) for batch in asked] == [66, 66, 18]
+    assert (np.concatenate(asked) == np.concatenate(parts)).all()
+    assert "membership  150/150 images" in capsys.readouterr().err
+
+
 def test_few_other_rows_are_withheld(found: AuditResult) -> None:
     others = [row for row in reasons(found) if row > WITH_RARE_WORDS]
     assert len(others) <= 5, "1 % of 212 rows are expected by chance"
@@ -159,12 +205,29 @@ def test_results_are_written_and_stated_on_the_card(found: AuditResult, planted:
     assert "Whether the model was trained on these shards could not be checked" in found.content["remarks"][0]
 
 
-def test_page_and_figures_hold_training_data_only_on_request(found: AuditResult, shards: Path, planted: Path) -> None:
+def test_dataset_of_somebody_else_is_audited_without_its_card(
+    found: AuditResult, shards: Path, planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def read_only(path: Path, text: str) -> None:
+        raise StorageError(f"Cannot write {path}: Read-only file system.")
+
+    monkeypatch.setattr("emixer.generation.card.write_text", read_only)
+    result = audit.run(config(shards, planted, audit__out=tmp_path / "audit"))
+    assert result.content["verdict"] == found.content["verdict"]
+    assert json.loads((tmp_path / "audit" / "audit.json").read_text()) == result.content
+    assert f"Cannot write {planted / 'README.md'}: Read-only file system." in caplog.text
+    assert f"The verdict stands in {tmp_path / 'audit' / 'audit.json'}, but not in the dataset's card." in caplog.text
+
+
+def test_page_and_figures_hold_training_data_only_on_request(
+    found: AuditResult, shards: Path, planted: Path, tmp_path: Path
+) -> None:
     page = (found.out / "audit.html").read_text()
     assert page.count('<figure class="pair generated">') == 10
     assert '<figure class="pair real">' not in page
     assert "secret" not in page + (found.out / "audit.json").read_text()
-    shown = audit.run(config(shards, planted, audit__show_real=True, audit__pairs=3, audit__out=planted / "real"))
+    shown = audit.run(config(shards, planted, audit__show_real=True, audit__pairs=3, audit__out=tmp_path / "real"))
     with_real = (shown.out / "audit.html").read_text()
     assert with_real.count('<figure class="pair real">') == 3
     assert "Training images and reports stand on this page" in with_real
@@ -214,6 +277,8 @@ def test_copies_with_their_patients_sex_disclose_it(tmp_path: Path, ray_cluster:
         assert found["interval"][0] > 0.05
     failed = {check["name"] for check in content["checks"] if not check["passed"]}
     assert {"attribute_sex_pixels", "attribute_sex_features"} <= failed
+    assert {"membership_pixels", "membership_features"} <= failed
+    assert content["membership"]["pixels"]["auc"] == 1, "each training image is in the dataset, no held-out one is"
     assert content["attributes"]["age"] == {
         "not_measured": "the dataset has no column age: its model is not conditioned on it."
     }
@@ -281,7 +346,11 @@ def test_bad_input_is_one_paragraph(shards: Path, planted: Path, tmp_path: Path)
     for settings, kind, message in (
         (config(shards, None), ConfigError, r"audit\.dataset is not set"),
         (config(shards, tmp_path / "nowhere"), RunFolderError, "is not a finished dataset"),
-        (config(few, planted), ShardError, r"has 30 held-out images .* at least 299 are needed.*false_alarm=0\.097"),
+        (
+            config(few, planted),
+            ShardError,
+            r"has 30 held-out images .* at least 299 as the control.*false_alarm=0\.097",
+        ),
         (config(none, planted), ShardError, r"has 0 held-out images .* more held-out subjects\."),
         (config(shards, small), ConfigError, "has 3 rows; an audit needs at least 20"),
         (config(shards, others), ShardError, "share no label"),
@@ -309,6 +378,15 @@ def test_measurements_of_real_images_are_kept_where_nothing_is_given_away(
         audit.describe(config(few, planted, audit__measured=None))
     (tmp_path / "shards-measured").unlink()
     assert f"kept in     {tmp_path / 'shards-measured'}" in audit.describe(config(few, planted, audit__measured=None))
+
+
+def test_training_images_are_shown_in_no_folder_that_is_given_away(shards: Path, planted: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(planted)
+    for out in (None, planted / "real", tmp_path / "link" / "real"):
+        with pytest.raises(ConfigError, match=r"into .*, inside .*planted, which is made to be given .* Give --out"):
+            audit.describe(config(shards, planted, audit__show_real=True, audit__out=out))
+    outside = config(shards, planted, audit__show_real=True, audit__out=tmp_path / "real")
+    assert f"  written to  {tmp_path / 'real'}" in audit.describe(outside)
 
 
 def test_images_without_reports_are_audited_alone_and_with_the_discriminator(
@@ -341,10 +419,23 @@ def test_images_without_reports_are_audited_alone_and_with_the_discriminator(
     assert content["remarks"][-1] in (dataset / "README.md").read_text(), "who reads the card must know"
     assert list(content["membership"]) == ["pixels", "features", "discriminator"]
     critic = content["membership"]["discriminator"]
-    assert critic["images_a_side"] == 60
+    assert critic["images_per_side"] == 60
     # never trained: an area of chance, whose standard error is known (Mann and Whitney 1947)
     assert abs(critic["auc"] - 0.5) < 3 * math.sqrt((60 + 60 + 1) / (12 * 60 * 60))
+    members, others = (logits(run, rows) for rows in (images(60, 0), images(300, 1)[spread_rows(300, 60)]))
+    assert critic["auc"] == pytest.approx(mannwhitneyu(members, others).statistic / (60 * 60), abs=1e-3)
     assert critic["interval"][0] < critic["auc"] < critic["interval"][1]
+
+
+def logits(run: Path, image_NHW: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the logits of being real by the discriminator of `trained_run`, of images without labels."""
+    trained = read_trained_model(run)
+    model = build_model(trained.config, trained.spec)
+    model.load_state_dict(read_checkpoint(trained.path).tensors(NETWORKS))
+    discriminator = cast(Emixer, model.eval()).image_discriminator
+    with torch.no_grad():
+        features_NF = discriminator.features(torch.from_numpy(image_NHW)[:, None] / 127.5 - 1)
+        return discriminator.real_head(features_NF)[:, 0].numpy()
 
 
 def trained_run(folder: Path, settings: Config, shards: Path) -> tuple[Path, str]:
@@ -361,6 +452,19 @@ def trained_run(folder: Path, settings: Config, shards: Path) -> tuple[Path, str
     return run.path, sha256_of(saved.path / f"{SAMPLER}.safetensors")
 
 
+def test_published_model_has_no_discriminator_to_use(shards: Path, tiny_config: Config, tmp_path: Path) -> None:
+    run, digest = trained_run(tmp_path / "run", tiny_config, shards)
+    trained, published = read_trained_model(run), tmp_path / "published"
+    published.mkdir()
+    shutil.copyfile(trained.path / f"{SAMPLER}.safetensors", published / WEIGHTS)
+    facts = {"weights_sha256": digest, "training_data": {}}
+    write_description(published, published_config(trained.config, trained.spec, 100, facts), trained.vocabulary)
+    dataset = write_dataset(tmp_path / "dataset", images(30, 5), reports(30, 5), weights=digest)
+    for of, told in ((run, "used for membership inference"), (published, "not used: a published model has none")):
+        assert f"  critic      {told}\n" in audit.describe(config(shards, dataset, audit__run=of))
+    assert image_critic(published, trained.config, trained.spec) is None
+
+
 def test_encoder_trained_on_the_training_images_is_remarked_on(shards: Path, planted: Path, tmp_path: Path) -> None:
     network = ChestEncoderConfig.model_validate(
         {"growth": 4, "blocks": [1, 1, 1, 1], "stem_channels": 8, "input_px": 32, "frozen": False}
@@ -374,6 +478,8 @@ def test_encoder_trained_on_the_training_images_is_remarked_on(shards: Path, pla
         save_encoder_weights(weights, ChestEncoder(network, num_labels=1), facts)
         encoder = network.model_dump() | {"weights": weights}
         remarks[whose] = audit.describe(config(shards, planted, audit__encoder=encoder))
+        with pytest.raises(ConfigError, match=r"Set audit\.encoder\.input_px=32, or give a matching file"):
+            audit.describe(config(shards, planted, audit__encoder=encoder | {"input_px": 64}))
     of_same, of_other = remarks.values()
     assert "was trained on the training images of this very collection" in of_same
     assert "of this very collection" not in of_other

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,20 @@ def test_dry_run_refuses_a_folder_that_the_run_would(small: Config, tmp_path: Pa
     RunFolder.create_or_resume(tmp_path, "encoder", with_overrides(config, {"seed": 5}))
     with pytest.raises(RunFolderError, match="seed: 5 there, 0 now"):
         encoder.describe(config)
+
+
+def test_run_on_other_shards_is_refused(small: Config, tmp_path: Path, make_shards: Callable[..., Path]) -> None:
+    config = with_overrides(small, {"encoder.run": tmp_path / "run"})
+    assert config.data.shards is not None
+    RunFolder.create_or_resume(tmp_path / "run", "encoder", config, ShardSet.open(config.data.shards).digest())
+    other = with_overrides(
+        config, {"data.shards": make_shards(tmp_path / "other", seed=1, train=96, validate=32, test=16)}
+    )
+    for start in (encoder.describe, encoder.run):
+        with pytest.raises(RunFolderError, match=r"other images than those in .*/other"):
+            start(other)
+    moved = shutil.copytree(config.data.shards, tmp_path / "moved")
+    assert "new run" in encoder.describe(with_overrides(config, {"data.shards": moved}))
 
 
 def test_dry_run_says_when_nothing_is_left_to_do(small: Config, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from emixer.data.pair_table import TableShape, read_real
 from emixer.data.shards import ShardSet
 from emixer.data.text import detokenize
 from emixer.data.vocabulary import Vocabulary
-from emixer.errors import ConfigError, EmixerError, RunFolderError, StorageError
+from emixer.errors import ConfigError, EmixerError, RunFolderError, ShardError, StorageError
 from emixer.evaluation import image_metrics
 from emixer.evaluation.spread import spread_rows
 from emixer.evaluation.summary import _number
@@ -32,6 +32,7 @@ from emixer.models.encoder_weights import save_encoder_weights
 from emixer.stages import evaluate
 from tests.answers import answer_of
 from tests.datasets import write_pairs
+from tests.shard_columns import fill_column
 
 NETWORK = {"growth": 4, "blocks": [1, 1, 1, 1], "stem_channels": 8, "input_px": 32, "frozen": False}
 MakeDataset = Callable[..., Path]
@@ -67,7 +68,7 @@ def config(shards: Path, dataset: Path | None, **changed: Any) -> Config:
 def test_copies_of_held_out_pairs_score_best(tiny_shards: Path, make_dataset: MakeDataset) -> None:
     dataset = make_dataset("validate")
     result = evaluate.run(config(tiny_shards, dataset, evaluate__split="validate")).content
-    assert result["images_a_side"] == 32
+    assert result["images_per_side"] == 32
     images = result["images"]["random_densenet"]
     assert images["generated"]["fid"] == pytest.approx(0, abs=1e-6)
     assert [images["generated"][name] for name in ("precision", "recall", "coverage")] == [1, 1, 1]
@@ -168,6 +169,19 @@ def test_a_study_counts_once_for_variety_and_a_patients_reports_are_not_scored_a
     assert found["real"]["varied_reports"] == found["generated"]["varied_reports"] == 8
 
 
+def test_intervals_are_of_patients_and_of_one_patient_there_are_none(
+    tiny_shards: Path, make_dataset: MakeDataset, tmp_path: Path
+) -> None:
+    shards = shutil.copytree(tiny_shards, tmp_path / "shards")
+    fill_column(shards, "validate", "subject_id", "p")
+    content = evaluate.run(config(shards, make_dataset("validate"), evaluate__split="validate")).content
+    for section, name in (("pairs", "label_auc"), ("pairs", "pair_agreement"), ("reports", "report_f1")):
+        figures = content[section]
+        assert name in figures["real"]
+        assert name not in figures["intervals"]["real"]
+        assert name in figures["intervals"]["generated"], "each pair is of a patient of its own"
+
+
 def test_features_are_cached_by_content_and_recomputed_if_damaged(
     tiny_shards: Path, make_dataset: MakeDataset, tmp_path: Path
 ) -> None:
@@ -189,7 +203,7 @@ def test_rows_are_taken_from_the_whole_dataset(tiny_shards: Path, make_dataset: 
     """Neither the first ones nor every fourth: a plan may list its labels in blocks or take turns."""
     for name, rows in (("blocks", [0] * 32 + [1] * 32), ("turns", [0, 1] * 32)):
         content = evaluate.run(config(tiny_shards, make_dataset("train", name, rows_of_split=rows))).content
-        assert content["images_a_side"] == 16
+        assert content["images_per_side"] == 16
         reports = content["reports"]["generated"]
         assert reports["distinct_reports"] * reports["varied_reports"] == pytest.approx(2), name
 
@@ -252,12 +266,25 @@ def test_bad_input_is_one_paragraph(tiny_shards: Path, make_dataset: MakeDataset
         evaluate.run(config(tiny_shards, dataset, evaluate__inception=tmp_path / "nowhere.pth"))
 
 
+@pytest.mark.parametrize("content", [None, b"PAR1 cut short"])
+def test_a_file_that_went_away_or_broke_is_named_even_if_its_images_are_kept(
+    tiny_shards: Path, make_dataset: MakeDataset, content: bytes | None
+) -> None:
+    dataset = make_dataset("test")
+    evaluate.run(config(tiny_shards, dataset))
+    (file,) = (dataset / "data").iterdir()
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(
+        ShardError, match=rf"{file.name}, of a generated dataset, is damaged \(\w+\)\. Delete it and give"
+    ):
+        evaluate.run(config(tiny_shards, dataset))
+
+
 def test_dry_run_refuses_unsuitable_networks(tiny_shards: Path, make_dataset: MakeDataset, tmp_path: Path) -> None:
     dataset = make_dataset("test")
-    judge = {
-        "validation.judge": "encoder",
-        "evaluate.encoder": {**NETWORK, "weights": encoder_of(tmp_path, ("Hernia",))},
-    }
+    encoder = {**NETWORK, "weights": encoder_of(tmp_path, ("Hernia",))}
     for settings, message in (
         ({"evaluate.rad_dino": tiny_shards}, r"has no config\.json\. Expected a folder"),
         ({"evaluate.rad_dino": "/nowhere"}, r"evaluate\.rad_dino=/nowhere does not exist"),
@@ -265,7 +292,18 @@ def test_dry_run_refuses_unsuitable_networks(tiny_shards: Path, make_dataset: Ma
         ({"evaluate.inception": tiny_shards / "manifest.json"}, r"manifest\.json (is a pickled module|cannot be read)"),
         ({"validation.judge": "encoder"}, r"judge=encoder needs evaluate\.encoder\.weights"),
         ({"evaluate.encoder.weights": "/nowhere"}, r"evaluate\.encoder\.weights=/nowhere does not exist"),
-        (judge, r"weights has the labels Hernia; none of them is compared"),
+        (
+            {"validation.judge": "encoder", "evaluate.encoder": encoder},
+            r"weights has the labels Hernia; none of them is compared",
+        ),
+        (
+            {"evaluate.encoder": encoder | {"input_px": 64}},
+            r"with input_px 32; the config has input_px 64\. Set evaluate\.encoder\.input_px=32, or give a matching",
+        ),
+        (
+            {"validation.encoder": encoder | {"growth": 8}},
+            r"Set validation\.encoder\.growth=4",
+        ),
     ):
         with pytest.raises(EmixerError, match=message):
             evaluate.describe(with_overrides(config(tiny_shards, dataset), settings))

@@ -48,7 +48,7 @@ from emixer.stages.experiment.figures import alike, draw_figures
 from emixer.stages.experiment.plan import Experiment
 from tests.answers import answer_of
 from tests.here import drawing_here, trained_here
-from tests.stages.unlabelled import remove_labels
+from tests.shard_columns import fill_column
 
 pytestmark = [pytest.mark.long, pytest.mark.ray]
 
@@ -60,8 +60,12 @@ MakeShards = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def shards(make_shards: MakeShards, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards with 96 training and 64 test images."""
-    return make_shards(tmp_path_factory.mktemp("shards"), train=96, validate=32, test=64)
+    """Shards with 96 training and 64 test images, two of each test subject."""
+    made = make_shards(tmp_path_factory.mktemp("shards"), train=96, validate=32, test=64)
+    table = pq.read_table(made / "test-00000.parquet")
+    whose = pa.array([f"test-{row // 2}" for row in range(table.num_rows)])
+    rewritten(made, table.set_column(table.schema.get_field_index("subject_id"), "subject_id", whose))
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -114,7 +118,7 @@ def test_table_is_written_in_four_formats_with_the_papers_figures(filled: Path) 
     assert [row.split("|")[2].strip() for row in rows] == ["R30 + S15", "R30 + S30", "R30 + S90", "R30 + S180"]
     assert re.search(r"\| Only real \| R30 \| 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] \| 0\.824 \|", text)
     assert "Measured on tiny, 96 training images of 32 px" in text
-    assert "64 test images of 64 subjects" in text
+    assert "64 test images of 32 subjects" in text
     assert re.search(r"AUC and ACC over Atelectasis \d+, Edema \d+\. The paper's", text)
     assert (tables / "table1.png").read_bytes().startswith(b"\x89PNG")
 
@@ -285,9 +289,7 @@ def test_table3_trains_on_part_of_the_labels_and_measures_fid(
     networks = [tmp_path / name / "encoder.safetensors" for name in ("a", "b")]
     torch.manual_seed(0)
     for path in networks:
-        network = ChestEncoderConfig.model_validate(TINY)
-        facts = EncoderFacts.of(network, label_names=("A",), collection="", sources=(), images=1, test_auc={})
-        save_encoder_weights(path, ChestEncoder(network, num_labels=1), facts)
+        write_encoder(path)
     by_a, by_b = (with_overrides(wanted, {"validation.encoder": TINY | {"weights": path}}) for path in networks)
     to_do = [line for line in experiment.describe(by_a).splitlines() if line.startswith("  to do")]
     assert len(to_do) == 3
@@ -335,7 +337,7 @@ def test_figures_without_labels_are_refused_with_what_this_command_can_do(
     config: Config, make_shards: MakeShards, tmp_path: Path
 ) -> None:
     shards = make_shards(tmp_path, test=16)
-    remove_labels(shards, "test")
+    fill_column(shards, "test", "labels", None)
     given = SimpleNamespace(config=config, shards=ShardSet.open(shards), generators=("emixer",))
     with pytest.raises(ShardError, match=r"test split of .* has labels.* Ingest with label columns\.$"):
         draw_figures(cast(Experiment, given), Generated(tmp_path, (), tmp_path))
@@ -579,6 +581,23 @@ def refused(config: Config, given: Path, message: str, table: str = "table2", **
     assert not (given / "out").exists()
 
 
+def write_encoder(path: Path) -> None:
+    """Write an untrained encoder."""
+    network = ChestEncoderConfig.model_validate(TINY)
+    facts = EncoderFacts.of(network, label_names=("A",), collection="", sources=(), images=1, test_auc={})
+    save_encoder_weights(path, ChestEncoder(network, num_labels=1), facts)
+
+
+def test_encoder_of_another_size_is_refused_where_all_generators_are_given(config: Config, tmp_path: Path) -> None:
+    write_encoder(tmp_path / "encoder.safetensors")
+    (tmp_path / "run").mkdir()
+    refused(
+        config, tmp_path, r"with input_px 32; the config has input_px 64\. Set validation\.encoder\.input_px=32,",
+        experiment__runs=(f"emixer={tmp_path / 'run'}",),
+        validation__encoder=TINY | {"input_px": 64, "weights": tmp_path / "encoder.safetensors"},
+    )  # fmt: skip
+
+
 def test_given_run_must_match_the_table_in_kind_size_and_labels(
     config: Config, given: Path, shards: Path, make_shards: MakeShards
 ) -> None:
@@ -697,7 +716,7 @@ def test_generators_of_a_method_have_its_settings(config: Config, tmp_path: Path
         ({"generate__rows_per_group": 24}, r"generate\.rows_per_group=24 is not a multiple of generate\.batch_size=16"),
         (
             {"validation__encoder": TINY | {"weights": "/nowhere.pt"}},
-            r"does not exist, but is needed for FID",
+            r"validation\.encoder\.weights=/nowhere\.pt does not exist",
         ),
         ({"experiment__diseases": ("Hernia",)}, r"has no label Hernia"),
     ],

@@ -18,14 +18,14 @@ from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
 from emixer.errors import CheckpointError, ConfigError, RunFolderError, ShardError, StorageError
 from emixer.files import write_json
 from emixer.gallery.page import Pair
-from emixer.gallery.real_pairs import read_real_pairs
+from emixer.gallery.real_examples import read_real_examples
 from emixer.gallery.sample_grid import draw_images
 from emixer.generation import load
 from emixer.run_folder import RunFolder
 from emixer.stages import gallery, generate
 from tests.answers import answer_of
 from tests.here import drawing_here
-from tests.stages.unlabelled import remove_labels
+from tests.shard_columns import fill_column
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_generated_pairs_are_shown_next_to_real_ones_with_the_same_labels(
     assert str(out) in str(result)
     assert answer_of(result)["figures"] == {"pairs": 5, "shows_real_pairs": True, "bytes": out.stat().st_size}
     html = out.read_text()
-    real = read_real_pairs(ShardSet.open(tiny_shards), "validate", 5, LabelPolicy("zeros", "zeros"), "")
+    real = read_real_examples(ShardSet.open(tiny_shards), "validate", 5, LabelPolicy("zeros", "zeros"), "")
     pairs = load(tiny_run).sample(labels=real.labels_NY, seed=3)
     for image_HW in [*real.images_NHW, *pairs.images]:
         assert Pair(image_HW, "").uri in html
@@ -79,7 +79,7 @@ def test_figures_belong_to_the_checkpoint_shown(tiny_run: Path, tmp_path: Path) 
     html = result.page.read_text()
     assert result.page == run.path / "gallery.html"
     assert "<dd>4.25</dd>" in html
-    assert "AUC of labels in images (real: 0.88)" in html
+    assert "label AUC of images (real: 0.88)" in html
     assert "Grid of generated images with labels and reports after 1,000 images" in html
 
 
@@ -165,7 +165,7 @@ def test_held_out_images_without_labels_are_no_pairs_to_show(
     tiny_run: Path, make_shards: Callable[..., Path], tmp_path: Path
 ) -> None:
     shards = make_shards(tmp_path / "shards", train=16, validate=16)
-    remove_labels(shards, "validate")
+    fill_column(shards, "validate", "labels", None)
     with pytest.raises(ShardError, match=r"No image in the validate split of .* has labels.*--real false"):
         gallery.run(load_config(extra={"gallery.run": tiny_run, "data.shards": shards, "gallery.out": tmp_path / "p"}))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -104,14 +105,19 @@ def test_card_and_manifest_describe_the_dataset(made: GenerateResult) -> None:
     assert [(file["first_row"], file["rows"]) for file in manifest["files"]] == [(0, 64), (64, 64), (128, 22)]
     for file in manifest["files"]:
         assert file["sha256"] == sha256_of(made.folder / file["name"])
-    assert sum(manifest["label_counts"].values()) == sum(made.label_counts.values())
+    rows = pq.read_table(made.folder / "data")
+    counts = {name: sum(rows[name].to_pylist()) for name in CHEXPERT}
+    assert manifest["label_counts"] == made.label_counts == counts
+    assert all(f"| {name} | {count} | {count / NUM:.1%} |\n" in card for name, count in counts.items())
 
 
 @pytest.mark.ray
-def test_contact_sheet_is_a_picture_of_the_first_images(made: GenerateResult) -> None:
+def test_contact_sheet_is_a_picture_of_the_first_images(made: GenerateResult, tiny_run: Path) -> None:
     sheet = np.asarray(Image.open(made.folder / "contact_sheet.png"))
-    assert sheet.ndim == 3
-    assert sheet.std() > 10
+    pairs = load(tiny_run, device="cpu", batch_size=16).sample(num=NUM, seed=4)
+    for place in range(12):  # in rows of four, with each pixel eight times as wide and high
+        x, y = 16 + place % 4 * 272, 56 + place // 4 * 380
+        np.testing.assert_array_equal(sheet[y : y + 256 : 8, x : x + 256 : 8, 0], pairs.images[place])
 
 
 @pytest.mark.ray
@@ -134,6 +140,20 @@ def test_same_command_again_makes_only_what_is_missing_or_damaged(made: Generate
     assert [file.read_bytes() for file in sorted((made.folder / "data").iterdir())] == contents
     assert files[0].stat().st_mtime_ns == untouched
     assert run(make_config(made.folder)).new_rows == 0
+
+
+@pytest.mark.ray
+def test_same_command_again_leaves_a_card_that_its_owner_edited(
+    made: GenerateResult, make_config: Make, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(made.folder, tmp_path / "copy")
+    written = (copy / "README.md").read_text()
+    (copy / "README.md").write_text("license: mine\n")
+    assert run(make_config(copy)).new_rows == 0
+    assert (copy / "README.md").read_text() == "license: mine\n"
+    (copy / "README.md").unlink()
+    run(make_config(copy))
+    assert (copy / "README.md").read_text() == written
 
 
 @pytest.mark.ray

@@ -60,11 +60,11 @@ def test_dicom_images_are_ingested_and_other_files_listed_without_header_text(
     assert duplicate.startswith("same pixels")
     assert listed == {
         "marked.dicom": "annotation is burnt in, says its header; image kept",
-        "ultrasound.dcm": "DICOM is no radiograph (modality US)",
+        "ultrasound.dcm": "DICOM is not a radiograph (modality US)",
         "state.dcm": "DICOM is a presentation state, not an image",
-        "report.dcm": "DICOM is no radiograph (modality SR)",
+        "report.dcm": "DICOM is not a radiograph (modality SR)",
         "no-pixels.dcm": "DICOM holds no pixels, or is cut short before them",
-        "frames.dcm": "DICOM holds several frames",
+        "frames.dcm": "multi-frame DICOM",
         "cut.dcm": "DICOM is damaged or cut short",
     }
     manifest = json.loads((out / "manifest.json").read_text())

@@ -12,7 +12,7 @@ from PIL import Image
 
 from emixer.config import Config, load_config
 from emixer.data.labels import CHEXPERT
-from emixer.data.phantom.collection import Collection, finish, write_block
+from emixer.data.phantom.collection import PhantomCollection, finish, write_block
 from emixer.data.phantom.study import Settings
 from emixer.errors import ConfigError, RunFolderError
 from emixer.stages import phantom
@@ -44,7 +44,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
 def test_tree_does_not_depend_on_task_size_or_ray(tree: Path, tmp_path: Path) -> None:
     phantom.run(config(tmp_path / "ray", studies_per_task=7))
     assert contents(tmp_path / "ray") == contents(tree)
-    alone = Collection(tmp_path / "alone", STUDIES, Settings(4, 96, 0.2), broken_files=8)
+    alone = PhantomCollection(tmp_path / "alone", STUDIES, Settings(4, 96, 0.2), broken_files=8)
     alone.begin()
     write_block(alone, 0, STUDIES)
     finish(alone)
@@ -133,7 +133,7 @@ def test_factors_hold_the_ground_truth_of_every_image(tree: Path) -> None:
 
 def test_interrupted_run_resumes_and_writes_nothing_twice(tree: Path, tmp_path: Path, ray_cluster: None) -> None:
     out = tmp_path / "resumed"
-    half = Collection(out, STUDIES, Settings(4, 96, 0.2), broken_files=8)
+    half = PhantomCollection(out, STUDIES, Settings(4, 96, 0.2), broken_files=8)
     half.begin()
     write_block(half, 6, 12)
     first = sorted((path for path in out.rglob("*.jpg")), key=str)

@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from emixer.checkpoint import find_checkpoint, save_checkpoint
 from emixer.cli.main import main
 from emixer.config import Config, load_config, to_yaml, with_overrides
+from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, RunFolderError, ShardError, StorageError
 from emixer.ray_session import nodes_in_use
 from emixer.run_folder import RunFolder
@@ -223,6 +224,24 @@ def test_dry_run_refuses_a_folder_that_the_run_would(tiny_config: Config, tmp_pa
         train.describe(config)
     with pytest.raises(StorageError, match="Not a directory"):
         train.describe(with_overrides(config, {"train.run": tmp_path / "run.json" / "run"}))
+
+
+def test_finished_run_is_not_one_on_other_shards(
+    tiny_config: Config, tmp_path: Path, make_shards: Callable[..., Path]
+) -> None:
+    config = with_overrides(tiny_config, {"train.run": tmp_path / "run"})
+    assert config.data.shards is not None
+    digest = ShardSet.open(config.data.shards).digest(("train", "validate"))
+    folder = RunFolder.create_or_resume(tmp_path / "run", "train", config, digest)
+    save_checkpoint(folder.checkpoints, 160, {}, {"best": None})
+    other = with_overrides(
+        config, {"data.shards": make_shards(tmp_path / "other", seed=1, train=96, validate=32, test=16)}
+    )
+    for start in (train.describe, train.run):
+        with pytest.raises(RunFolderError, match=r"other images than those in .*/other"):
+            start(other)
+    moved = shutil.copytree(config.data.shards, tmp_path / "moved")
+    assert train.run(with_overrides(config, {"data.shards": moved})).was_done
 
 
 def test_dry_run_says_when_nothing_is_left_to_do(tiny_config: Config, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`emixer tune` on the tiny shards: whole searches of ordinary training runs."""
 
 import json
+import re
 import shutil
 import sqlite3
 import time
@@ -20,7 +21,7 @@ from emixer.data.schema import read_shard_info
 from emixer.data.shards import write_shard
 from emixer.errors import ConfigError, DivergenceError, EmixerError
 from emixer.run_folder import RunFolder
-from emixer.stages import tune
+from emixer.stages import train, tune
 from emixer.stages.tune.trial import TrialOrder, _finite, trial_config
 from emixer.tuning.space import parse_space
 from emixer.tuning.study import open_study
@@ -179,6 +180,15 @@ def test_non_finite_metric_is_a_divergence(tiny_config: Config, tmp_path: Path) 
     with pytest.raises(DivergenceError, match="fid is not finite after 32 images"):
         _finite(config, {"images": 32, "validation/words_per_report": 3.0})  # the reporter omitted it
     assert _finite(config, {"images": 32, "validation/fid_random": 3.0}) == [3.0]
+
+
+def test_says_what_the_checkpoints_of_all_trials_take(tiny_config: Config, tmp_path: Path) -> None:
+    config = search(tiny_config, tmp_path, tune__num_samples=5000)
+    trial = trial_config(TrialOrder(config, tmp_path), 0, {})
+    (each,) = re.findall(r"checkpoint  ([\d,]+) MB each, at most 3 kept", train.describe(trial))
+    (of_trial, of_all) = re.findall(r"checkpoints ([\d,]+) MB .*: ([\d,.]+) GB for 5000", tune.describe(config))[0]
+    assert float(of_trial) == pytest.approx(3 * float(each), abs=2)
+    assert float(of_all) == pytest.approx(5 * float(of_trial), abs=3)
 
 
 def test_warns_when_the_objective_is_fid_of_random_features(

@@ -1,5 +1,6 @@
 """`emixer audit`: how much of its training data a generated dataset leaks, with held-out data as the control."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ from emixer.audit.page import render
 from emixer.config import Config
 from emixer.data.collection import identify
 from emixer.data.shards import ShardSet
-from emixer.errors import ConfigError
+from emixer.errors import ConfigError, StorageError
 from emixer.evaluation.features import Network
 from emixer.generation.card import state_audit
 from emixer.generation.manifest import AUDIT_FOLDER, read_finished_manifest
+from emixer.generation.published_model import is_published_model
 from emixer.generation.trained_model import TrainedModel, read_trained_model
 from emixer.generation.training_data import TrainingData
 from emixer.ray_session import connect
@@ -23,9 +25,12 @@ from emixer.stages.audit.page import page_of
 from emixer.stages.audit.sides import HELD_OUT, TRAIN, GeneratedSide, RealSide
 from emixer.stages.audit.training_data import Checked, remarks_on, require_trained_on, shards_digest
 from emixer.stages.evaluate.sides import compared_labels
+from emixer.stages.real_measurements import given_away_with
 from emixer.stages.result import StageResult
 
-_LEAST_ROWS = 20
+logger = logging.getLogger(__name__)
+
+_MIN_ROWS = 20
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class _Inputs:
 
 
 def run(config: Config) -> AuditResult:
-    """Write audit.json and audit.html to `audit.out`, and state the verdict in the dataset's card.
+    """Write audit.json and audit.html to `audit.out`, and state the verdict in the dataset's card if it is writable.
 
     Raises ConfigError, RunFolderError, CheckpointError or ShardError when inputs are missing or do not belong together.
     """
@@ -99,26 +104,41 @@ def run(config: Config) -> AuditResult:
         content["remarks"] = [*inputs.remarks, *content["remarks"]]
         files.write_text(inputs.out / "audit.html", render(page_of(config, audited, content, closest)))
         files.write_json(inputs.out / "audit.json", content)
-        state_audit(inputs.dataset, content["verdict"], content["summary"], _compared(content["real"]))
+        _state_on_card(inputs, content)
     return AuditResult(inputs.out, content)
+
+
+def _state_on_card(inputs: _Inputs, content: Mapping[str, Any]) -> None:
+    """State the verdict in the dataset's card; only warn where that cannot be written, as of another's dataset."""
+    try:
+        state_audit(inputs.dataset, content["verdict"], content["summary"], _compared(content["real"]))
+    except StorageError as error:
+        logger.warning("%s The verdict stands in %s, but not in the dataset's card.", error, inputs.out / "audit.json")
 
 
 def describe(config: Config) -> str:
     """Describe what `run` would do."""
     inputs = _checked(config)
     train = inputs.shards.num_rows("train")
-    critic = "asked" if inputs.trained is not None else "not asked: no --run"
     return "\n".join([
         f"Would audit {inputs.manifest['rows']:,} pairs in {inputs.dataset}",
         f"  against     {train:,} training images, with {inputs.num_held_out:,} held-out ones as the control, "
         f"{inputs.shards.folder}",
         f"  measured by pixels, and by features of {inputs.network.name} ({inputs.network.resized})",
         f"  flagging    what {config.audit.false_alarm:.2%} of held-out data would be flagged by as well",
-        f"  critic      {critic}",
+        f"  critic      {_critic_in_words(inputs.trained)}",
         *(f"  remark      {remark}" for remark in inputs.remarks),
         f"  kept in     {inputs.measured}: small versions of the images",
         f"  written to  {inputs.out}",
     ])  # fmt: skip
+
+
+def _critic_in_words(trained: TrainedModel | None) -> str:
+    if trained is None:
+        return "not used: no --run"
+    if is_published_model(trained.path):
+        return "not used: a published model has none"
+    return "used for membership inference"
 
 
 def _about(inputs: _Inputs) -> dict[str, Any]:
@@ -159,9 +179,9 @@ def _checked(config: Config) -> _Inputs:
         raise ConfigError("data.shards is not set. Give --shards FOLDER, the images that the model was trained on.")
     dataset = settings.dataset.resolve()
     manifest = read_finished_manifest(dataset)
-    if manifest["rows"] < _LEAST_ROWS:
+    if manifest["rows"] < _MIN_ROWS:
         raise ConfigError(
-            f"{dataset} has {manifest['rows']} rows; an audit needs at least {_LEAST_ROWS} to say anything of a share. "
+            f"{dataset} has {manifest['rows']} rows; an audit needs at least {_MIN_ROWS} to estimate a share. "
             "Generate more."
         )
     shards = ShardSet.open(config.data.shards)
@@ -172,6 +192,11 @@ def _checked(config: Config) -> _Inputs:
     run = None if trained is None else trained.run_folder
     encoder = find_encoder(config, run)
     out = (settings.out or dataset / AUDIT_FOLDER).resolve()
+    if settings.show_real and (shared := given_away_with(out, dataset)) is not None:
+        raise ConfigError(
+            f"audit.show_real=true would write training images and reports into {out}, inside {shared}, which is made "
+            "to be given away. Give --out FOLDER (audit.out) outside datasets and published models."
+        )
     files.require_writable(out)
     measured = measured_in(config, run, shards, dataset)
     remarks = (*remarks_on(checked), *encoder_remarks(encoder, shards))

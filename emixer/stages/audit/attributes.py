@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from emixer.audit.attributes import LEAST_KNOWN, People, disclosure
+from emixer.audit.attributes import MIN_KNOWN, People, disclosure
 from emixer.audit.images import SPACES
 from emixer.audit.matching import Matches
 from emixer.data.conditions import AGE, SEX, Conditions
@@ -42,7 +42,7 @@ def _figures(
         train, held_out = (_people(name, conditions, told, space, *side) for side in sides)
         measured = disclosure(train, held_out, told, num_resamples)
         if measured is None:
-            return {"not_measured": f"{name} is known of fewer than {LEAST_KNOWN} images of a side."}
+            return {"not_measured": f"{name} is known of fewer than {MIN_KNOWN} images of a side."}
         found[space] = measured
     return found
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from emixer.audit.control import least_control
+from emixer.audit.control import min_control
 from emixer.audit.matching import Matches, Side
 from emixer.audit.measured import ImageFile, Measured
 from emixer.audit.work import Search, Share, match_all, measure_all
@@ -17,9 +17,10 @@ from emixer.config.base import beside
 from emixer.config.model import ChestEncoderConfig
 from emixer.data.collection import identify
 from emixer.data.shards import ShardSet
-from emixer.errors import ConfigError, ShardError
+from emixer.errors import ShardError
 from emixer.evaluation.features import Network
-from emixer.models.encoder_facts import read_encoder_facts
+from emixer.files import remove_old_partials
+from emixer.models.encoder_facts import checked_facts, read_encoder_facts
 from emixer.progress import Progress
 from emixer.ray_session import capacity
 from emixer.run_folder import RunFolder
@@ -28,7 +29,7 @@ from emixer.stages.real_measurements import kept_in
 
 NUM_MEASURES = 3
 """Pixels, features and reports: each may flag a third of `audit.false_alarm`."""
-_MOST_FALSE_ALARM = 0.1
+_MAX_FALSE_ALARM = 0.1
 
 
 def measured_and_matched(
@@ -39,6 +40,8 @@ def measured_and_matched(
 
     searches: called once everything is measured.
     """
+    for folder in {kept, *(file.kept.parent for file in image_files)}:
+        remove_old_partials(folder)  # small versions of patients' images, of killed audits
     gpu = bool(capacity().get("GPU")) if settings.use_gpu is None else settings.use_gpu
     share = Share(settings.cpus_per_task, gpu)
     with Progress("measure", sum(file.num_rows for file in image_files), "images") as progress:
@@ -62,27 +65,29 @@ def check_control(shards: ShardSet, false_alarm: float) -> None:
     if not shards.num_rows("train"):
         raise ShardError(f"{shards.folder} has no training images. Give the shards that the model was trained on.")
     held_out = sum(shards.num_rows(split) for split in HELD_OUT)
-    needed = least_control(false_alarm / NUM_MEASURES)
+    needed = min_control(false_alarm / NUM_MEASURES)
     if held_out < needed:
         most = math.ceil(1000 * NUM_MEASURES / (held_out + 1)) / 1000
         raise ShardError(
-            f"{shards.folder} has {held_out} held-out images (validate and test), the control of an audit. To tell "
-            f"what {false_alarm:.2%} of them do, shared out over {NUM_MEASURES} measures, at least {needed} are "
-            f"needed: of fewer, not even the nearest is rare. Ingest with more held-out subjects"
-            + (f", or set audit.false_alarm={most:g}." if most <= _MOST_FALSE_ALARM else ".")
+            f"{shards.folder} has {held_out} held-out images (validate and test). A false-alarm rate of "
+            f"{false_alarm:.2%}, split over {NUM_MEASURES} measures, needs at least {needed} as the control. Ingest "
+            f"with more held-out subjects"
+            + (f", or set audit.false_alarm={most:g}." if most <= _MAX_FALSE_ALARM else ".")
         )
 
 
 def find_encoder(config: Config, run: Path | None) -> ChestEncoderConfig | None:
     """Encoder of the settings, else of the run folder; None: random weights. Raises ConfigError if its file is
-    missing."""
-    encoder = config.audit.encoder or config.validation.encoder
+    missing or does not fit its settings."""
+    key, encoder = "audit.encoder", config.audit.encoder
+    if encoder is None and config.validation.encoder is not None:
+        key, encoder = "validation.encoder", config.validation.encoder
     if encoder is None and run is not None:
         of_run = RunFolder.open(run, "train").config
         own = of_run.model.chest_encoder
         encoder = of_run.validation.encoder or (own if own is not None and own.weights is not None else None)
-    if encoder is not None and (encoder.weights is None or not encoder.weights.exists()):
-        raise ConfigError(f"audit.encoder.weights={encoder.weights} does not exist. Give a weights file.")
+    if encoder is not None:
+        checked_facts(key, encoder)
     return encoder
 
 

@@ -1,6 +1,6 @@
 """From measured images and reports to the figures of an audit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from emixer.audit.critic import image_critic, real_logits
 from emixer.audit.images import (
     SPACES,
     Distances,
-    ImageFindings,
+    FlaggedImages,
     any_of,
     by_label,
     duplicates,
@@ -24,7 +24,7 @@ from emixer.audit.images import (
     share_of,
 )
 from emixer.audit.matching import Matches, Side
-from emixer.audit.membership import member_area
+from emixer.audit.membership import membership_auc
 from emixer.audit.verdict import checks, verdict
 from emixer.audit.work import Search
 from emixer.config import Config
@@ -32,6 +32,7 @@ from emixer.data.loader import fixed_binary_view
 from emixer.evaluation.features import Network
 from emixer.evaluation.spread import spread_rows
 from emixer.generation.trained_model import TrainedModel
+from emixer.progress import Progress
 from emixer.stages.audit.attributes import attribute_figures
 from emixer.stages.audit.control import NUM_MEASURES, control_searches, measured_and_matched
 from emixer.stages.audit.reports import AuditedReports
@@ -39,6 +40,8 @@ from emixer.stages.audit.sides import GeneratedSide, RealSide, codes
 
 _MEMBERS = 4_000
 """Maximum number of images on each side for membership inference."""
+_BATCH = 64
+"""Fewest images that the critic is asked about at a time: row groups have a few of them each."""
 Rows = NDArray[np.int64]
 
 
@@ -126,7 +129,7 @@ def findings(config: Config, audited: Audited) -> tuple[dict[str, Any], Closest]
     return content, closest
 
 
-def _nearness(closest: Closest, distances: Distances, near: ImageFindings) -> list[dict[str, Any]]:
+def _nearness(closest: Closest, distances: Distances, near: FlaggedImages) -> list[dict[str, Any]]:
     """How near each of the pairs is to its training image."""
     of_train = distances.generated_to_train
     return [
@@ -193,14 +196,15 @@ def _membership(config: Config, audited: Audited, matches: dict[str, Matches]) -
     critic = None if trained is None else image_critic(trained.path, trained.config, trained.spec)
     if critic is not None and trained is not None:
         num_columns = trained.spec.num_labels + trained.spec.num_conditions
-        scores["discriminator"] = tuple(
-            real_logits(critic, _images(side, rows), trained.config.channels, num_columns)
-            for side, rows in ((audited.train, members), (audited.held_out, others))
-        )  # type: ignore[assignment]
+        with Progress("membership", len(members) + len(others), "images") as progress:
+            scores["discriminator"] = tuple(
+                real_logits(critic, _batches(_images(side, rows), progress), trained.config.channels, num_columns)
+                for side, rows in ((audited.train, members), (audited.held_out, others))
+            )  # type: ignore[assignment]
     figures: dict[str, Any] = {}
     for name, (member_N, other_M) in scores.items():
-        auc, between = member_area(member_N, other_M, subjects, config.audit.resamples)
-        figures[name] = {"auc": auc, "interval": list(between), "images_a_side": len(members)}
+        auc, between = membership_auc(member_N, other_M, subjects, config.audit.resamples)
+        figures[name] = {"auc": auc, "interval": list(between), "images_per_side": len(members)}
     return figures
 
 
@@ -218,7 +222,25 @@ def _images(side: RealSide, rows: Rows) -> Iterator[NDArray[np.uint8]]:
                     yield np.array(fixed_binary_view(column, np.uint8, (side_px, side_px))[wanted])
 
 
-def _closest(distances: Distances, near: ImageFindings, num: int) -> Closest:
+def _batches(parts: Iterable[NDArray[np.uint8]], progress: Progress) -> Iterator[NDArray[np.uint8]]:
+    """Joins small parts, and counts the images that were dealt with."""
+    waiting: list[NDArray[np.uint8]] = []
+
+    def joined() -> Iterator[NDArray[np.uint8]]:
+        batch = np.concatenate(waiting)
+        waiting.clear()
+        yield batch
+        progress.advance(len(batch))
+
+    for part in parts:
+        waiting.append(part)
+        if sum(map(len, waiting)) >= _BATCH:
+            yield from joined()
+    if waiting:
+        yield from joined()
+
+
+def _closest(distances: Distances, near: FlaggedImages, num: int) -> Closest:
     rows = np.argsort(near.closeness_N, kind="stable")[:num]
     matches = distances.generated_to_train
     by_pixels = near.closest_space_N[rows] == 0

@@ -134,7 +134,7 @@ def _repeated(reports: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def _members(content: Mapping[str, Any]) -> Table:
     rows = tuple(
-        (f"by {name}", f"{found['auc']:.3f}", _between(found["interval"]), f"{found['images_a_side']:,}")
+        (f"by {name}", f"{found['auc']:.3f}", _between(found["interval"]), f"{found['images_per_side']:,}")
         for name, found in content["membership"].items()
     )
     note = (

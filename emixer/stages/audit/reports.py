@@ -1,19 +1,21 @@
 """The part of an audit that reads reports: repetitions of one patient's reports, names and dates."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from emixer.audit.control import least_control
+from emixer.audit.control import min_control
 from emixer.audit.images import share_of
 from emixer.audit.reports import ReportControl, find_copied_reports, report_figures
-from emixer.audit.spans import Shared, SpanIndex
+from emixer.audit.spans import SENTENCES, Shared, SpanIndex
 from emixer.audit.traces import IDENTIFYING, traces
 from emixer.config import Config
+from emixer.data.patients import STUDY
 from emixer.stages.audit.sides import GeneratedSide, RealSide
 
 Rows = NDArray[np.int64]
@@ -52,9 +54,9 @@ class AuditedReports:
 def why_no_control(train: RealSide, held_out: RealSide, level: float) -> str | None:
     """A remark for people if copies of training reports cannot be told from chance; None if they can."""
     begins = "Reports were searched for names, dates and long numbers, but not for copies of training reports: "
-    if not train.shards.num_reports("train"):
+    if not train.shards.has_reports("train"):
         return f"{begins}the training images have none."
-    num, needed = len(_one_a_study(held_out)), least_control(level)
+    num, needed = len(_one_a_study(held_out)), min_control(level)
     if num < needed:
         return f"{begins}{num:,} held-out studies have a report, and {needed:,} are needed as the control."
     return None
@@ -65,7 +67,7 @@ def read_report_control(
 ) -> ReportControl:
     """The control, for sides of which `why_no_control` is None."""
     index = SpanIndex.of(
-        ((part, train_codes[first : first + len(part)]) for first, part in train.sentences()),
+        ((part, train_codes[rows]) for rows, part in _each_once(train)),
         config.audit.span_words,
         train.shards.vocabulary.tokens,
     )
@@ -87,6 +89,18 @@ def _one_a_study(side: RealSide) -> Rows:
     told = np.flatnonzero(side.column("sentences").is_valid().to_numpy())
     _, first = np.unique(side.studies()[told], return_index=True)
     return told[np.sort(first)]
+
+
+def _each_once(side: RealSide) -> Iterator[tuple[Rows, pa.Array]]:
+    """Reports file by file, with their rows. The report that images of a study share comes once; those of a study
+    whose reports differ, as a table of one's own may have them, all do."""
+    first, key = 0, [*STUDY, "report"]
+    for file in side.files:
+        table = pq.read_table(file.path, columns=[*key, "sentences"])
+        numbered = table.select(key).append_column("row", pa.array(np.arange(len(table))))
+        rows = np.sort(numbered.group_by(key).aggregate([("row", "min")])["row_min"].to_numpy())
+        yield first + rows, table["sentences"].take(rows).combine_chunks().cast(SENTENCES)
+        first += file.num_rows
 
 
 def _together(parts: list[Shared]) -> Shared:

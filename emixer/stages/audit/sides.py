@@ -3,7 +3,7 @@
 Shapes: N images.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from emixer.audit.measured import ImageFile, Measured
 from emixer.audit.spans import SENTENCES, read_reports
+from emixer.data.pair_table import read_generated_columns
+from emixer.data.patients import PATIENT, STUDY, studies_in, subjects_in
 from emixer.data.shards import ShardSet
-from emixer.errors import ShardError
 
 TRAIN = ("train",)
 HELD_OUT = ("validate", "test")
@@ -57,11 +58,11 @@ class RealSide:
 
     def subjects(self) -> NDArray[np.str_]:
         """Subject of each image, with the source, since two sources may use the same ids."""
-        return self._named("subject_id")
+        return subjects_in(self._columns(PATIENT)).astype(str)
 
     def studies(self) -> NDArray[np.str_]:
         """Study of each image, with the source."""
-        return self._named("study_id")
+        return studies_in(self._columns(STUDY)).astype(str)
 
     def sentences(self) -> Iterator[tuple[int, pa.Array]]:
         """Reports file by file, preceded by the row of the first."""
@@ -70,9 +71,8 @@ class RealSide:
             yield first, pq.read_table(file.path, columns=["sentences"])["sentences"].combine_chunks().cast(SENTENCES)
             first += file.num_rows
 
-    def _named(self, column: str) -> NDArray[np.str_]:
-        sources, names = self.column("source").to_pylist(), self.column(column).to_pylist()
-        return np.array([f"{source}/{name}" for source, name in zip(sources, names, strict=True)])
+    def _columns(self, names: Sequence[str]) -> pa.Table:
+        return pa.concat_tables(pq.read_table(file.path, columns=list(names)) for file in self.files)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class GeneratedSide:
     def texts(self) -> Iterator[pa.Array]:
         """Reports, file by file."""
         for file in self.files:
-            yield self._read(file, ["report"])["report"].combine_chunks()
+            yield read_generated_columns(file.path, ["report"])["report"].combine_chunks()
 
     def sentences(self) -> Iterator[pa.Array]:
         """Reports as sentences of tokens, file by file."""
@@ -112,26 +112,17 @@ class GeneratedSide:
 
     def labels(self, names: tuple[str, ...]) -> NDArray[np.bool_]:
         """Whether each pair was generated with the label (N, Y)."""
-        tables = [self._read(file, list(names)) for file in self.files]
+        tables = [read_generated_columns(file.path, names) for file in self.files]
         return np.concatenate([np.stack([table[name].to_numpy() == 1 for name in names], 1) for table in tables])
 
     def index(self) -> NDArray[np.int64]:
         """Index of each row in the dataset."""
-        return np.concatenate([self._read(file, ["index"])["index"].to_numpy() for file in self.files])
+        return np.asarray(self.column("index").to_numpy(), np.int64)
 
     def column(self, name: str) -> pa.ChunkedArray:
         """One column of all rows."""
-        return pa.chunked_array([c for file in self.files for c in self._read(file, [name])[name].chunks])
-
-    @staticmethod
-    def _read(file: ImageFile, columns: list[str]) -> pa.Table:
-        try:
-            return pq.read_table(file.path, columns=columns)
-        except (OSError, pa.ArrowException) as error:
-            raise ShardError(
-                f"{file.path} is damaged ({type(error).__name__}). Delete it and give the same `emixer generate` "
-                "command again, which makes what is missing."
-            ) from error
+        tables = [read_generated_columns(file.path, [name]) for file in self.files]
+        return pa.chunked_array([chunk for table in tables for chunk in table[name].chunks])
 
 
 def codes(*names: NDArray[np.str_]) -> list[NDArray[np.int64]]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from emixer.data.conditions import Columns, Conditions
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
 from emixer.evaluation.label_faithfulness import LabelJudge
-from emixer.evaluation.pair_metrics import Report, agreement, faithfulness, label_areas
+from emixer.evaluation.pair_metrics import Report, agreement, faithfulness, label_aucs
 from emixer.evaluation.report_mentions import mentions
 from emixer.evaluation.resampling import Figures
 from emixer.evaluation.spread import spread_rows
@@ -100,7 +100,7 @@ def _shown(split: Split, kind: str, span: slice, values: Sequence[str]) -> dict[
     scores_NC = judge.score(side.features_NF[known_N])
     columns_NC = torch.from_numpy(side.columns_NC[known_N, span]).float()
     subjects = [side.subjects[n] for n in known_N.tolist()]
-    figures, spread = with_intervals(label_areas(scores_NC, columns_NC, values), subjects, split.resamples)
+    figures, spread = with_intervals(label_aucs(scores_NC, columns_NC, values), subjects, split.resamples)
     names = {value: f"label_auc/{value}" for value in values}
     return {
         value: {"auc": figures[name], "interval": spread.get(name)} for value, name in names.items() if name in figures
@@ -135,7 +135,7 @@ def _measured(split: Split, groups: Mapping[str, Mapping[str, NDArray[np.int64]]
             # an empty generated report states none of its labels; a real image may have no report to judge
             judged_N = tells_N | (kind == "generated")
             kinds["label_auc"][key] = Measured(
-                partial(label_areas, side.scores_NL[rows_N], side.labels_NL[rows_N], names),
+                partial(label_aucs, side.scores_NL[rows_N], side.labels_NL[rows_N], names),
                 [side.subjects[n] for n in rows_N],
             )
             kinds["pair_agreement"][key] = Measured(

@@ -15,13 +15,24 @@ from emixer.config import Config
 from emixer.data.conditions import Columns, Conditions
 from emixer.data.known_of_images import column_of, columns_of_values
 from emixer.data.labels import LabelPolicy
-from emixer.data.pair_table import PairTable, RealPairs, TableShape, open_generated, read_real_with
+from emixer.data.pair_table import (
+    PairTable,
+    RealPairs,
+    TableShape,
+    open_generated,
+    read_generated_columns,
+    read_real_with,
+)
+from emixer.data.patients import STUDY, studies_in
 from emixer.data.shards import ShardSet
 from emixer.data.vocabulary import read_written
 from emixer.errors import ConfigError, ShardError
 from emixer.evaluation.pair_metrics import Report
 from emixer.evaluation.report_mentions import reads_language
 from emixer.evaluation.spread import spread_rows
+
+DECODED = "decoded"
+"""Below the folder of an evaluation: pairs as arrays, which later evaluations there read."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +105,7 @@ def read_sides(config: Config, dataset: Path, manifest: Mapping[str, Any], shard
     names = [file["name"] for file in manifest["files"]]
     rows = spread_rows(manifest["rows"], num)
     made_of = _digest(manifest["files"], rows)
-    decoded = out / "decoded" / f"{made_of[:24]}-{shape.digest}"
+    decoded = out / DECODED / f"{made_of[:24]}-{shape.digest}"
     policy = LabelPolicy(config.data.uncertain, "zeros")
     conditions = split_by(config, dataset, manifest, shards)
     held_out = RealPairs.read(shards, config.evaluate.split, shape, policy, conditions)
@@ -138,7 +149,7 @@ def _known(dataset: Path, files: Sequence[str], conditions: Conditions, rows: ND
     """Condition columns of the generated pairs in `rows`."""
     if not conditions.names:
         return np.zeros((len(rows), 0), np.uint8)
-    tables = [pq.read_table(dataset / name, columns=list(conditions.names)) for name in files]
+    tables = [read_generated_columns(dataset / name, conditions.names) for name in files]
     return columns_of_values(pa.concat_tables(tables).take(rows), conditions)
 
 
@@ -162,7 +173,7 @@ def train_reports(shards: ShardSet) -> Iterator[Report]:
 
 
 def _reports(files: Sequence[Path], rows: NDArray[np.int64]) -> list[Report]:
-    texts = pa.concat_tables(pq.read_table(file, columns=["report"]) for file in files)["report"]
+    texts = pa.concat_tables(read_generated_columns(file, ["report"]) for file in files)["report"]
     return [read_written(text) for text in texts.take(rows).to_pylist()]
 
 
@@ -174,5 +185,4 @@ def _num_texts(shards: ShardSet, split: str, num: int) -> int:
 
 
 def _studies(shards: ShardSet, split: str) -> tuple[str, ...]:
-    tables = [pq.read_table(file, columns=["source", "study_id"]) for file in shards.files(split)]
-    return tuple(f"{row['source']}/{row['study_id']}" for table in tables for row in table.to_pylist())
+    return tuple(studies_in(pa.concat_tables(pq.read_table(file, columns=list(STUDY)) for file in shards.files(split))))

@@ -15,6 +15,7 @@ from emixer.config import Config
 from emixer.config.training import DataConfig
 from emixer.data.labels import LabelPolicy
 from emixer.data.loader import open_windows
+from emixer.data.patients import PATIENT, subjects_in
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
 from emixer.evaluation.auc_table import MIN_IMAGES
@@ -49,7 +50,7 @@ def require_rows(shards: ShardSet, table: Table) -> None:
                     f"{table.name} needs English reports; those in {shards.folder} are in the language "
                     f"{shards.info.report_language!r}. Use shards with English reports, or table5, table9 or table10."
                 )
-            if not shards.num_reports(split):
+            if not shards.has_reports(split):
                 raise ShardError(
                     f"{table.name} needs reports, but no image in the {split} split of {shards.folder} has one. "
                     "Use shards with reports, or table5, table9 or table10."
@@ -198,7 +199,8 @@ def require_unseen(trained_on: ShardSet, tested_on: ShardSet) -> None:
 
 def sources_of(shards: ShardSet, split: str) -> frozenset[str]:
     """Source collections of the images of a split."""
-    return frozenset(source for source, _ in _subjects(shards, (split,)))
+    columns = [pq.read_table(file, columns=["source"])["source"] for file in _files(shards, (split,))]
+    return frozenset(source for column in columns for source in column.unique().to_pylist())
 
 
 def same_label_counts(one: ModelSpec, other: ModelSpec) -> bool:
@@ -231,11 +233,11 @@ def _label_counts(shards: ShardSet, split: str, names: Sequence[str]) -> tuple[n
     return vectors[:, [reader.label_names.index(name) for name in names]].astype(np.int64), counts
 
 
-def _subjects(shards: ShardSet, splits: Sequence[str]) -> set[tuple[str, str]]:
-    """Subjects as (source, subject): two collections may use the same subject ids."""
-    found: set[tuple[str, str]] = set()
-    for split in splits:
-        for file in shards.files(split) if shards.num_rows(split) else ():
-            table = pq.read_table(file, columns=["source", "subject_id"])
-            found |= set(zip(table["source"].to_pylist(), table["subject_id"].to_pylist(), strict=True))
-    return found
+def _subjects(shards: ShardSet, splits: Sequence[str]) -> set[str]:
+    """Subjects, with the source."""
+    tables = (pq.read_table(file, columns=list(PATIENT)) for file in _files(shards, splits))
+    return {subject for table in tables for subject in subjects_in(table)}
+
+
+def _files(shards: ShardSet, splits: Sequence[str]) -> list[Path]:
+    return [file for split in splits if shards.num_rows(split) for file in shards.files(split)]

@@ -19,7 +19,7 @@ from emixer.data.collection import identify
 from emixer.data.labels import LabelPolicy
 from emixer.experiments.figures import Sample, SamplePair, draw_images, draw_pairs
 from emixer.experiments.tables import NAMES
-from emixer.gallery.real_pairs import RealPairs, read_real_pairs
+from emixer.gallery.real_examples import RealExamples, read_real_examples
 from emixer.generation.manifest import read_finished_manifest
 from emixer.generation.stored_pairs import StoredPairs, read_stored_labels, read_stored_pairs
 from emixer.stages.experiment.cell import Generated
@@ -52,7 +52,7 @@ def draw_figures(experiment: Experiment, generated: Generated) -> FiguresResult:
     """Write figure8 to figure12 as PNG and PDF to `figures`. Raises ShardError when no test image has labels."""
     name = experiment.generators[0]
     policy = LabelPolicy(experiment.config.data.uncertain, "zeros")
-    real = read_real_pairs(experiment.shards, "test", GRID_IMAGES, policy, "Ingest with label columns.")
+    real = read_real_examples(experiment.shards, "test", GRID_IMAGES, policy, "Ingest with label columns.")
     every_label = experiment.shards.info.label_names
     known = read_finished_manifest(generated.folder)["label_counts"]  # a given run may know fewer
     names = [label for label in every_label if label in known]
@@ -96,7 +96,7 @@ def alike(wanted_NY: NDArray[np.uint8], offered_MY: NDArray[np.uint8]) -> NDArra
 
 
 def _pairs(
-    real: RealPairs, stored: StoredPairs, names_of_real: Sequence[str], names_of_stored: Sequence[str]
+    real: RealExamples, stored: StoredPairs, names_of_real: Sequence[str], names_of_stored: Sequence[str]
 ) -> list[SamplePair]:
     """Pairs for two figures, evenly spaced from many labels to none; real images without a report come last."""
     order = sorted(range(len(stored)), key=lambda n: (not real.reports[n], -int(real.labels_NY[n].sum()), n))

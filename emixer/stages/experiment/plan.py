@@ -1,6 +1,5 @@
 """Inputs of an experiment, checked before anything starts, and the inputs that determine each of its cells."""
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from emixer.generation.dataset_files import Layout, check_layout
 from emixer.generation.generation_plan import plan_generation, plan_labels
 from emixer.generation.manifest import read_manifest, require_same
 from emixer.generation.trained_model import read_trained_model
+from emixer.models.encoder_facts import checked_facts
 from emixer.run_folder import RunFolder
 from emixer.stages import train
 from emixer.stages.audit.control import check_control
@@ -158,12 +158,8 @@ def checked(config: Config) -> Experiment:
     if not table.is_drawn:
         require_labels(shards, settings.diseases, "experiment.diseases")
         require_measurable(shards, settings.diseases, policy_of(config))
-    encoder = config.validation.encoder
-    if encoder is not None and (encoder.weights is None or not encoder.weights.exists()):
-        raise ConfigError(
-            f"validation.encoder.weights={encoder.weights} does not exist, but is needed for FID. Give a weights file, "
-            "or omit validation.encoder."
-        )
+    if config.validation.encoder is not None:  # generators that are given are not trained, but measured with it
+        checked_facts("validation.encoder", config.validation.encoder)
     experiment = Experiment(config, table, shards, _covid(config, shards), settings.out.resolve())
     unseen = {name: _checked_generator(experiment, name) for name in experiment.generators}
     return replace(experiment, unknown=tuple(name for name, known in unseen.items() if not known))
@@ -406,6 +402,4 @@ def trained_on(shards: ShardSet) -> str:
 
 
 def _digest(shards: ShardSet, splits: tuple[str, ...] = SPLITS) -> str:
-    """Digest of the images, from the checksums in the manifest."""
-    told = "".join(file.sha256 for file in shards.shard_files if file.split in splits)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    return shards.digest(splits)[:16]
