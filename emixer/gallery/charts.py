@@ -72,11 +72,11 @@ def charts_of_run(metrics: Metrics) -> list[Chart]:
          [Series(key.removeprefix("validation/fid_").replace("_", " "), key) for key in fid]),
         ("Word cross-entropy", "nats a word on held-out reports, teacher-forced; lower is better",
          [Series("held-out reports", "validation/word_cross_entropy")]),
-        ("Labels seen in images", "AUC of a judge fitted on real images; dashed: the same judge on held-out real ones",
+        ("Label AUC of images", "of a judge fitted on real images; dashed: the same judge on held-out real ones",
          _beside("validation/label_auc")),
-        ("Labels stated in reports", "mean F1 of a rule-based reader; dashed: the same reader on real held-out reports",
+        ("Label F1 of reports", "mean, by a rule-based reader; dashed: the same reader on real held-out reports",
          _beside("validation/report_f1")),
-        ("Images against their own reports", "AUC of the judge against what their reports state; dashed: real pairs",
+        ("Image-report agreement", "AUC of the judge against what their reports state; dashed: real pairs",
          _beside("validation/pair_agreement")),
     ]  # fmt: skip
     drawn = [_draw(title, note, series, metrics) for title, note, series in plans]

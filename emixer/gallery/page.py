@@ -10,10 +10,8 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
@@ -22,10 +20,16 @@ from PIL import Image
 from emixer._version import __version__
 from emixer.gallery import charts
 from emixer.gallery.charts import Chart
+from emixer.page_templates import Filters, render_page
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _GRID_WIDTH_PX = 1600
 _JPEG_QUALITY = 88
+_FILTERS: Filters = {
+    "words": lambda name: str(name).replace("_", " "),
+    "figure": lambda value: "-" if value is None else f"{value:.2f}",
+    "percent": lambda value: f"{100 * max(0.0, min(1.0, value)):.0f}",
+}
 
 
 @dataclass(frozen=True)
@@ -139,21 +143,18 @@ def render(gallery: Gallery) -> str:
     """Render the page as HTML."""
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (
-        _environment()
-        .get_template("page.html.jinja")
-        .render(
-            gallery=gallery,
-            label_filter=_label_filter(gallery.comparisons),
-            chart_width=charts.WIDTH,
-            chart_height=charts.HEIGHT,
-            chart_points=[[[list(p) for p in line.points] for line in chart.lines] for chart in gallery.charts],
-            style=page_style(),
-            script=Markup(script),  # noqa: S704 - our own file
-            script_digest=digest,
-            version=__version__,
-        )
-    )
+    values = {
+        "gallery": gallery,
+        "label_filter": _label_filter(gallery.comparisons),
+        "chart_width": charts.WIDTH,
+        "chart_height": charts.HEIGHT,
+        "chart_points": [[[list(p) for p in line.points] for line in chart.lines] for chart in gallery.charts],
+        "style": page_style(),
+        "script": Markup(script),  # noqa: S704 - our own file
+        "script_digest": digest,
+        "version": __version__,
+    }
+    return render_page(_TEMPLATES / "page.html.jinja", values, _FILTERS)
 
 
 def page_style() -> Markup:
@@ -190,18 +191,3 @@ def label_rows_of(measured: Mapping[str, float], label_names: Sequence[str]) -> 
 def _label_filter(comparisons: Sequence[Comparison]) -> list[tuple[str, int]]:
     names = [name for comparison in comparisons for name in comparison.labels]
     return sorted(((name, names.count(name)) for name in set(names)), key=lambda item: (-item[1], item[0]))
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["words"] = lambda name: str(name).replace("_", " ")
-    environment.filters["figure"] = lambda value: "-" if value is None else f"{value:.2f}"
-    environment.filters["percent"] = lambda value: f"{100 * max(0.0, min(1.0, value)):.0f}"
-    return environment

@@ -15,9 +15,9 @@ _GRID_NAME = re.compile(r"images-(\d+)\.png")
 _VALIDATION = "validation/"
 _FID = "validation/fid_"
 _HIGHLIGHTS = {
-    "validation/report_f1_generated": "F1 of labels in reports",
-    "validation/pair_agreement_generated": "AUC of images against their own reports",
-    "validation/label_auc_generated": "AUC of labels in images",
+    "validation/report_f1_generated": "label F1 of reports",
+    "validation/pair_agreement_generated": "image-report agreement (AUC)",
+    "validation/label_auc_generated": "label AUC of images",
     "validation/word_cross_entropy": "word cross-entropy [nats]",
 }
 

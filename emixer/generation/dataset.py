@@ -53,8 +53,8 @@ class SamplerActor:
         self._redrawing: Redrawing | None = None
         if self._plan.screening is not None:
             assert screen is not None, "made before anything is drawn"
-            judge, most_redraws = screen.open(self._plan.device), self._plan.screening.most_redraws
-            self._redrawing = Redrawing(self._sampler, judge, self._plan.labels.labels, most_redraws)
+            judge, max_redraws = screen.open(self._plan.device), self._plan.screening.max_redraws
+            self._redrawing = Redrawing(self._sampler, judge, self._plan.labels.labels, max_redraws)
 
     def __call__(self, task: Columns) -> Columns | pa.Table:
         """Draws the rows that `task` names, and encodes them if nobody else does."""
@@ -118,7 +118,7 @@ def encoded_tables(
         return
     if encode_apart is None:
         encode_apart = plan.device == "cuda"
-    size = _rows_a_task(plan, sum(rows.num for rows in ranges), num_samplers)
+    size = _rows_per_task(plan, sum(rows.num for rows in ranges), num_samplers)
     tasks = [{"first": part.first, "num": part.num} for rows in ranges for part in rows.split(size)]
     context = DataContext.get_current().copy()
     context.execution_options.preserve_order = True
@@ -175,15 +175,15 @@ def _refuse_flagged(table: pa.Table, plan: GenerationPlan, screening: Screening)
     has = [name for name, value in zip(names, plan.labels.labels(row, 1)[0, : len(names)], strict=True) if value]
     raise UnfinishedError(
         f"Row {row:,} ({', '.join(has) or 'no label'}) repeats training data by the audit's measure, as first drawn "
-        f"and in each of {screening.most_redraws} redraws ({reasons}), and no such pair is "
+        f"and in each of {screening.max_redraws} redraws ({reasons}), and no such pair is "
         "written. Finished files stay. Raise "
-        f"generate.redraws={screening.most_redraws} and give the same command again. If it stops once more, the model "
+        f"generate.redraws={screening.max_redraws} and give the same command again. If it stops once more, the model "
         "has memorized what it was trained on under these labels: use an earlier checkpoint or other labels, or train "
         "on more images."
     )
 
 
-def _rows_a_task(plan: GenerationPlan, num_rows: int, num_samplers: int) -> int:
+def _rows_per_task(plan: GenerationPlan, num_rows: int, num_samplers: int) -> int:
     """A row group at most; less where samplers would go short of work. What a row is does not depend on it."""
     blocks = math.ceil(num_rows / (plan.batch_size * num_samplers * _TASKS_A_SAMPLER))
     return min(plan.layout.rows_per_group, blocks * plan.batch_size)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from emixer.data.conditions import NO_CONDITIONS, Conditions
 from emixer.data.labels import RESERVED_NAMES
+from emixer.data.row_group_writer import RowGroupWriter
 from emixer.errors import ConfigError
 from emixer.files import is_partial, written_aside
 from emixer.generation.encoding import ImageFormat, encode
@@ -125,15 +126,16 @@ class RowFormat:
 
 
 class FileWriter:
-    """Appends tables of any length to one Parquet file in row groups. See `open_file`."""
+    """Appends tables of any length to the file of `rows`, in row groups. See `open_file`."""
 
-    def __init__(self, parquet: pq.ParquetWriter, rows: Rows, rows_per_group: int) -> None:
-        self._parquet = parquet
+    def __init__(self, groups: RowGroupWriter, rows: Rows) -> None:
+        self._groups = groups
         self._rows = rows
-        self._rows_per_group = rows_per_group
-        self._waiting: list[pa.Table] = []
-        self._num_waiting = 0
-        self.next_row = rows.first
+
+    @property
+    def next_row(self) -> int:
+        """The row of the dataset that comes next."""
+        return self._rows.first + self._groups.num_rows
 
     @property
     def is_full(self) -> bool:
@@ -141,24 +143,12 @@ class FileWriter:
         return self.next_row == self._rows.end
 
     def write(self, table: pa.Table) -> None:
-        """Adds the next rows; holds back at most one row group in memory."""
+        """Adds the next rows; holds back less than one row group in memory."""
         index_N = table["index"].to_numpy()
         expected_N = np.arange(self.next_row, self.next_row + table.num_rows)
         assert np.array_equal(index_N, expected_N), "rows arrive in order, without gap or double"
         assert expected_N[-1] < self._rows.end, "a table never reaches into the next file"
-        self.next_row += table.num_rows
-        self._waiting.append(table)
-        self._num_waiting += table.num_rows
-        if self.is_full or self._num_waiting >= self._rows_per_group:
-            self._flush()
-
-    def _flush(self) -> None:
-        waiting = pa.concat_tables(self._waiting)
-        end = waiting.num_rows if self.is_full else waiting.num_rows - waiting.num_rows % self._rows_per_group
-        for part in Rows(0, end).split(self._rows_per_group):
-            self._parquet.write_table(waiting.slice(part.first, part.num), row_group_size=self._rows_per_group)
-        rest = waiting.slice(end)
-        self._waiting, self._num_waiting = [rest], rest.num_rows
+        self._groups.write(table)
 
 
 @contextmanager
@@ -183,9 +173,11 @@ def open_file(path: Path, rows: Rows, layout: Layout, row_format: RowFormat, fin
             write_statistics=[name for name in others if name not in ("image.path", "report")],
         ) as parquet,
     ):
-        writer = FileWriter(parquet, rows, layout.rows_per_group)
+        groups = RowGroupWriter(parquet, layout.rows_per_group)
+        writer = FileWriter(groups, rows)
         yield writer
         assert writer.is_full, "a file is closed when all its rows are there"
+        groups.finish()
 
 
 def is_finished(path: Path, rows: Rows, fingerprint: str) -> bool:
@@ -198,7 +190,7 @@ def is_finished(path: Path, rows: Rows, fingerprint: str) -> bool:
     return metadata.num_rows == rows.num and mark == {"fingerprint": fingerprint, "first_row": rows.first}
 
 
-def strangers(folder: Path, layout: Layout) -> list[str]:
+def unlisted_files(folder: Path, layout: Layout) -> list[str]:
     """Parquet files in the data folder that do not belong to this layout; `datasets` would read them along."""
     names = {name for name, _ in layout.files}
     found = [path for path in (folder / DATA_FOLDER).glob("*.parquet") if not is_partial(path)]

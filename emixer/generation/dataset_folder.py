@@ -13,11 +13,18 @@ import pyarrow.parquet as pq
 
 from emixer.errors import RunFolderError
 from emixer.files import remove_partials, sha256_of, write_bytes
-from emixer.generation.card import dataset_card, write_card
+from emixer.generation.card import CARD_NAME, dataset_card, write_card
 from emixer.generation.contact_sheet import CaptionedImage, contact_sheet
-from emixer.generation.dataset_files import DATA_FOLDER, FileWriter, Rows, is_finished, open_file, strangers
+from emixer.generation.dataset_files import DATA_FOLDER, FileWriter, Rows, is_finished, open_file, unlisted_files
 from emixer.generation.generation_plan import GenerationPlan
-from emixer.generation.manifest import MANIFEST_NAME, begin_manifest, finish_manifest, read_manifest, require_same
+from emixer.generation.manifest import (
+    MANIFEST_NAME,
+    begin_manifest,
+    finish_manifest,
+    read_manifest,
+    reopen_manifest,
+    require_same,
+)
 from emixer.generation.screening import count_reasons
 from emixer.generation.training_data import TrainingData
 
@@ -39,7 +46,7 @@ class DatasetFolder:
         existing = read_manifest(path)
         if existing is not None:
             require_same(existing, plan.settings, path)
-            found = strangers(path, plan.layout)
+            found = unlisted_files(path, plan.layout)
             if found:
                 raise RunFolderError(
                     f"{path / DATA_FOLDER} holds {len(found)} Parquet file(s) that are not of this dataset, e.g. "
@@ -66,11 +73,13 @@ class DatasetFolder:
             path, expected = self.data / name, listed.get(f"{DATA_FOLDER}/{name}")
             if expected is not None and path.exists() and not _has_digest(path, expected):
                 logger.warning("%s is not what %s says of it: its rows are generated again.", path, MANIFEST_NAME)
+                reopen_manifest(self.path)
                 path.unlink()
 
     def begin(self) -> None:
         """Claims the folder, and clears away what a killed process left half-written."""
         begin_manifest(self.path, self.plan.settings)
+        reopen_manifest(self.path)  # of a finished dataset, a file of which was deleted
         self.data.mkdir(parents=True, exist_ok=True)
         remove_partials(self.data)
 
@@ -80,7 +89,8 @@ class DatasetFolder:
         return open_file(self.data / name, rows, plan.layout, plan.row_format, plan.fingerprint)
 
     def finish(self, screen: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Writes the manifest, which it returns, the card and the contact sheet of the complete dataset.
+        """Writes the manifest, which it returns, and the contact sheet of the complete dataset; the card too, unless it
+        was complete before.
 
         screen: by what pairs were judged; None: they were not.
         """
@@ -92,8 +102,10 @@ class DatasetFolder:
             about |= {"conditions": asdict(self.plan.row_format.conditions), "condition_counts": condition_counts}
         if screen is not None:
             about |= {"audit": {**screen, **self._withheld()}}
+        was_complete = (read_manifest(self.path) or {}).get("complete", False)
         manifest = finish_manifest(self.path, self.plan.settings, self.plan.layout, about)
-        write_card(self.path, dataset_card(self.plan, manifest))
+        if not (was_complete and (self.path / CARD_NAME).exists()):  # its owner may have edited it: licence, authors
+            write_card(self.path, dataset_card(self.plan, manifest))
         write_bytes(self.path / "contact_sheet.png", self._contact_sheet())
         return manifest
 

@@ -33,7 +33,7 @@ class Screening:
     """That flagged pairs are drawn again. settings: all that decides what is flagged, as plain values."""
 
     settings: Mapping[str, Any]
-    most_redraws: int
+    max_redraws: int
 
 
 @dataclass(frozen=True)

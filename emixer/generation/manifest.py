@@ -119,6 +119,13 @@ def begin_manifest(folder: Path, settings: Mapping[str, Any]) -> None:
         require_same(existing, settings, folder)
 
 
+def reopen_manifest(folder: Path) -> None:
+    """Says that the dataset in `folder` is not complete any more, before a file of it goes; it keeps what it lists."""
+    manifest = _read(folder)
+    if manifest["complete"]:
+        write_json(folder / MANIFEST_NAME, manifest | {"complete": False})
+
+
 def require_same(existing: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) -> None:
     """Raises RunFolderError, naming what differs, when the manifest `existing` in `folder` is of other settings."""
     before = existing["settings"]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageShow
 
+from emixer.config.base import absolute
 from emixer.errors import ConfigError, RunFolderError
 from emixer.files import is_bookkeeping, written_aside
 from emixer.generation.contact_sheet import CaptionedImage, contact_sheet
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 CSV_NAME = "pairs.csv"
 _SHOWN_ROWS = 3
-_MOST_IN_NOTEBOOK = 24
+_MAX_IN_NOTEBOOK = 24
 _IMAGE_STYLE = "width:160px;height:160px;background:#000;image-rendering:pixelated"
 
 
@@ -129,12 +130,14 @@ class Pairs(Sequence[Pair]):
     def save(self, folder: Path | str) -> Path:
         """Writes a PNG a pair and one CSV (file, report, a 0/1 column a label, conditions); returns the folder.
 
-        The folder appears whole or not at all. Raises RunFolderError when it holds something, StorageError when the
-        disk is full.
+        The folder appears whole or not at all. Raises RunFolderError when it holds something or is the working
+        directory, StorageError when the disk is full.
         """
-        folder = Path(folder)
+        folder = absolute(Path(folder))
+        if folder == Path.cwd():  # replaced, it would be gone for the process that works in it
+            raise RunFolderError(f"{folder} is the working directory. Choose a new folder in it.")
         if folder.exists() and not (folder.is_dir() and all(map(is_bookkeeping, folder.iterdir()))):
-            raise RunFolderError(f"{folder} exists and is no empty folder. Choose a new folder.")
+            raise RunFolderError(f"{folder} exists and is not empty. Choose a new folder.")
         names = [f"{index:06d}.png" for index in range(len(self))]
         with written_aside(folder) as aside:
             aside.mkdir()
@@ -157,7 +160,7 @@ class Pairs(Sequence[Pair]):
 
     def _repr_html_(self) -> str:
         """How notebooks show it: up to 24 pairs, everything inline, text escaped."""
-        shown = self[:_MOST_IN_NOTEBOOK]
+        shown = self[:_MAX_IN_NOTEBOOK]
         cells = "".join(
             f'<figure style="margin:0;width:160px"><img alt="" style="{_IMAGE_STYLE}" '
             f'src="data:image/png;base64,{b64encode(encoded).decode()}"><figcaption style="font-size:12px">'

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from emixer.checkpoint import Which
+from emixer.config.base import absolute
 from emixer.config.generation import GenerateConfig
 from emixer.errors import ConfigError
 from emixer.generation.label_names import label_vector
@@ -85,19 +86,20 @@ class Sampler:
     ) -> Pairs:
         """Draws `num` pairs; the first rows are the same whatever `num` is.
 
-        labels: names that every row has; or 0/1 of shape (num, L), one vector a row; or None for the joint distribution
-        of the training images. temperature: of the words; 0 takes the likeliest. sex, age [years, or a group], view: of
-        every row; None draws them as training images with the row's labels have them.
+        labels: names that every row has; or 0/1 of shape (num, L), one vector a row; or a DataFrame of these, whose
+        columns are the model's labels in any order; or None for the joint distribution of the training images.
+        temperature: of the words; 0 takes the likeliest. sex, age [years, or a group], view: of every row; None draws
+        them as training images with the row's labels have them.
 
-        Raises ConfigError for an unknown label or value, labels of another shape, or a seed or temperature that there
-        is not.
+        Raises ConfigError for an unknown label or value, labels of another shape or with other columns, or a seed or
+        temperature that there is not.
         """
         given = {"sex": sex, "age": age, "view": view}
         _check(seed, temperature)
         vectors_NY, rows = self._asked(labels, num, seed, given)
         return self._pairs(vectors_NY, np.arange(rows), self.draw(vectors_NY, 0, seed, temperature))
 
-    def redraw(
+    def relabel(
         self, pairs: Pairs, labels: ArrayLike, seed: int = 0, temperature: float = _DEFAULT_TEMPERATURE
     ) -> Pairs:
         """The rows of `pairs` with other labels, 0/1 of shape (num, L), and the same noise and conditions: what changes
@@ -246,15 +248,34 @@ class Sampler:
         return completed(ListedPlan(vectors_NY, np.ones(num, np.int64), "given labels", num), spec, seed)
 
     def _array_of(self, labels: ArrayLike) -> NDArray[Any]:
+        if hasattr(labels, "columns"):
+            labels = self._in_order(labels)
         try:
             return np.asarray(labels)
         except ValueError as error:  # lists of several lengths
             raise self._wrong_labels("a list of lists of several lengths") from error
 
+    def _in_order(self, table: Any) -> Any:
+        """A DataFrame with its columns in the order of the labels. Raises ConfigError unless they are the labels."""
+        given, wanted = Counter(map(str, table.columns)), Counter(self.label_names)
+        if given != wanted:
+            missing, others = (", ".join(names) or "none" for names in (wanted - given, given - wanted))
+            raise ConfigError(
+                f"labels has columns other than the model's labels (missing: {missing}; unknown or repeated: "
+                f"{others}). Give one column for each of {', '.join(self.label_names)}, in any order."
+            )
+        return table[list(self.label_names)]
+
     def _by_row(self, given: NDArray[Any]) -> Labels:
         """A vector of labels for each row. Raises ConfigError for values other than 0 and 1, e.g. -1 for uncertain."""
-        if given.ndim != 2 or given.shape[1] != len(self.label_names) or not np.isin(given, (0, 1)).all():
+        if given.ndim != 2 or given.shape[1] != len(self.label_names):
             raise self._wrong_labels(f"an array of shape {given.shape}")
+        num_wrong = int((~np.isin(given, (0, 1))).any(axis=1).sum())
+        if num_wrong:
+            raise ConfigError(
+                f"labels has values other than 0 and 1 in {num_wrong:,} of {len(given):,} rows. If they are -1 "
+                "(uncertain) or NaN (not mentioned), decide what these are, e.g. in pandas labels.fillna(0).clip(0, 1)."
+            )
         if not len(given):
             raise ConfigError("labels has no rows, so there is nothing to draw. Give at least one, or leave it out.")
         return given.astype(np.uint8)
@@ -278,7 +299,7 @@ def load(
     batch_size: that of a dataset whose rows are to be drawn again.
     Raises RunFolderError or CheckpointError when there is no checkpoint or it is damaged.
     """
-    return Sampler(read_trained_model(Path(path), which), device, batch_size)
+    return Sampler(read_trained_model(absolute(Path(path)), which), device, batch_size)
 
 
 def _check(seed: int, temperature: float) -> None:

@@ -63,9 +63,9 @@ def count_reasons(withheld_for: Iterable[str]) -> Counter[str]:
 class Redrawing:
     """Judges the rows of a task, and draws anew those that are flagged."""
 
-    def __init__(self, sampler: Sampler, judge: Judge, labels: Callable[[int, int], Labels], most_redraws: int) -> None:
+    def __init__(self, sampler: Sampler, judge: Judge, labels: Callable[[int, int], Labels], max_redraws: int) -> None:
         """labels: of `num` rows from a first one on, see `LabelPlan.labels`."""
-        self._sampler, self._judge, self._labels, self._most_redraws = sampler, judge, labels, most_redraws
+        self._sampler, self._judge, self._labels, self._max_redraws = sampler, judge, labels, max_redraws
 
     def replace_flagged(
         self, rows: Rows, images_NHW: NDArray[np.uint8], words_NSW: NDArray[np.int32], seed: int, temperature: float
@@ -78,7 +78,7 @@ class Redrawing:
         reasons_N = self._reasons(images_NHW, words_NSW, self._sampler.batch_size)[: rows.num]
         withheld_for: list[list[str]] = [[reasons] if reasons else [] for reasons in reasons_N.tolist()]
         waiting = np.flatnonzero(reasons_N)
-        for number in range(1, self._most_redraws + 1):
+        for number in range(1, self._max_redraws + 1):
             redraws_N[waiting] = number
             still = []
             for block in np.unique((rows.first + waiting) // REDRAWN_ROWS):
@@ -98,13 +98,13 @@ class Redrawing:
         return Redrawn(redraws_N, np.array([DRAWS_BETWEEN.join(draws) for draws in withheld_for], np.str_))
 
     def _reasons(
-        self, images_NHW: NDArray[np.uint8], words_NSW: NDArray[np.int32], rows_a_block: int
+        self, images_NHW: NDArray[np.uint8], words_NSW: NDArray[np.int32], rows_per_block: int
     ) -> NDArray[np.object_]:
         """Why each pair (N,) is flagged, as text; empty: it is not."""
         reports = self._sampler.trained.vocabulary.decode(words_NSW)
         reasons_N = np.full(len(reports), "", np.object_)
-        for first in range(0, len(reports), rows_a_block):
-            block = slice(first, first + rows_a_block)
+        for first in range(0, len(reports), rows_per_block):
+            block = slice(first, first + rows_per_block)
             found = self._judge(images_NHW[block], reports[block])
             for row in np.flatnonzero(np.logical_or.reduce(list(found.values()))):
                 reasons_N[first + row] = REASONS_BETWEEN.join(name for name, is_so in found.items() if is_so[row])

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from emixer.checkpoint import SAMPLER, Checkpoint, Which, find_checkpoint, newest_readable, read_checkpoint
+from emixer.checkpoint import SAMPLER, Checkpoint, Which, find_checkpoint, newest_readable, read_checkpoint, reading
 from emixer.config.model import ModelConfig
 from emixer.data.vocabulary import Vocabulary
 from emixer.errors import CheckpointError, ConfigError
@@ -62,7 +62,8 @@ def read_trained_model(path: Path, which: Which = "best") -> TrainedModel:
         return _described(published.path, published.state, published.tensors, published.digest)
     checkpoint = _find(path, which)
     tensors = checkpoint.tensors(SAMPLER)  # before the digest: this says what to do about a damaged or missing file
-    digest = sha256_of(checkpoint.path / f"{SAMPLER}.safetensors")
+    with reading(checkpoint.path):
+        digest = sha256_of(checkpoint.path / f"{SAMPLER}.safetensors")
     return _described(checkpoint.path, checkpoint.state, tensors, digest)
 
 

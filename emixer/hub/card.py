@@ -22,9 +22,9 @@ _LOADED = re.compile(r'^(pairs = emixer\.from_pretrained\(")[^"]*("\)\.sample\()
 """The line of the card that loads the model, around the repository's name."""
 _TAGS = ("emixer", "medical", "radiology", "chest-x-ray", "synthetic", "gan", "image-and-report")
 _FIGURES = {
-    "label_auc": "AUC of labels in images, by a classifier of real ones",
-    "report_f1": "F1 of labels in reports",
-    "pair_agreement": "AUC of images against their own reports",
+    "label_auc": "label AUC of images",
+    "report_f1": "label F1 of reports",
+    "pair_agreement": "image-report agreement (AUC)",
     "distinct_reports": "share of distinct reports",
     "words_per_report": "words per report",
 }

@@ -15,10 +15,10 @@ from starlette.routing import Route
 from emixer.generation.encoding import encode_png
 from emixer.generation.sampler import Sampler
 from emixer.live.downloads import FORMATS, Download, download
+from emixer.live.draw_request import DrawRequest, read_draw_request
 from emixer.live.drawing import DrawingThread, Drawn, draw
 from emixer.live.limits import RateLimit
 from emixer.live.page import page_html, page_policy
-from emixer.live.wish import Wish, read_wish
 from emixer.web.access import bearer_token, digest_of
 from emixer.web.headers import SecurityHeaders
 from emixer.web.requests import RefusedError, answer_refused, read_body
@@ -63,21 +63,21 @@ class _Pages:
 
     async def draw(self, request: Request) -> Response:
         """Pairs, with their images as data URIs."""
-        wish = await self._wish(request)
-        return JSONResponse(await self._run(partial(_answer, self._drawing.sampler, wish)))
+        wanted = await self._draw_request(request)
+        return JSONResponse(await self._run(partial(_answer, self._drawing.sampler, wanted)))
 
     async def download(self, request: Request) -> Response:
         """The same pairs, sampled again, as a file."""
         file_format = request.path_params["file_format"]
         if file_format not in FORMATS:
             raise RefusedError(404, f"There are downloads as {' and '.join(FORMATS)} only.")
-        wish = await self._wish(request)
-        made = await self._run(partial(_file, self._drawing.sampler, wish, file_format))
+        wanted = await self._draw_request(request)
+        made = await self._run(partial(_file, self._drawing.sampler, wanted, file_format))
         return Response(made.content, media_type=made.media_type)
 
-    async def _wish(self, request: Request) -> Wish:
+    async def _draw_request(self, request: Request) -> DrawRequest:
         self._require_token(request)
-        return read_wish(await read_body(request))
+        return read_draw_request(await read_body(request))
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         taken = self._limit.take()
@@ -96,9 +96,9 @@ class _Pages:
             )  # fmt: skip
 
 
-def _answer(sampler: Sampler, wish: Wish) -> dict[str, Any]:
-    drawn = draw(sampler, wish)
-    return {"kind": wish.kind, "pairs": _shown(drawn)}
+def _answer(sampler: Sampler, wanted: DrawRequest) -> dict[str, Any]:
+    drawn = draw(sampler, wanted)
+    return {"kind": wanted.kind, "pairs": _shown(drawn)}
 
 
 def _shown(drawn: Drawn) -> list[dict[str, Any]]:
@@ -115,5 +115,5 @@ def _shown(drawn: Drawn) -> list[dict[str, Any]]:
     ]
 
 
-def _file(sampler: Sampler, wish: Wish, file_format: str) -> Download:
-    return download(sampler, wish, draw(sampler, wish), file_format)
+def _file(sampler: Sampler, wanted: DrawRequest, file_format: str) -> Download:
+    return download(sampler, wanted, draw(sampler, wanted), file_format)

@@ -1,4 +1,4 @@
-"""From a wish to pairs: the same pairs that `emixer generate` writes for its seed, labels and conditions.
+"""From a request to pairs: the same pairs that `emixer generate` writes for its seed, labels and conditions.
 
 Shapes: N pairs, L labels.
 """
@@ -17,7 +17,7 @@ from emixer.errors import EmixerError
 from emixer.generation.label_names import label_vector
 from emixer.generation.pairs import Pairs
 from emixer.generation.sampler import Sampler
-from emixer.live.wish import Wish
+from emixer.live.draw_request import DrawRequest
 from emixer.web.requests import RefusedError
 
 logger = logging.getLogger(__name__)
@@ -74,40 +74,47 @@ class DrawingThread:
         self._executor.shutdown(cancel_futures=True)
 
 
-def draw(sampler: Sampler, wish: Wish) -> Drawn:
-    """Sample the pairs of a wish. Raises ConfigError for a label or value unknown to the model."""
+def draw(sampler: Sampler, wanted: DrawRequest) -> Drawn:
+    """Sample the pairs of a request. Raises ConfigError for a label or value unknown to the model."""
     drawers = {"pairs": _drawn_pairs, "swap": _swapped, "interpolation": _interpolated}
-    return drawers[wish.kind](sampler, wish)
+    return drawers[wanted.kind](sampler, wanted)
 
 
-def _drawn_pairs(sampler: Sampler, wish: Wish) -> Drawn:
-    pairs = _sample(sampler, wish)
+def _drawn_pairs(sampler: Sampler, wanted: DrawRequest) -> Drawn:
+    pairs = _sample(sampler, wanted)
     return Drawn(pairs, _captions(pairs), columns=4)
 
 
-def _swapped(sampler: Sampler, wish: Wish) -> Drawn:
+def _swapped(sampler: Sampler, wanted: DrawRequest) -> Drawn:
     """Each pair, followed by one of the same noise and conditions with the label swapped."""
-    assert wish.swapped is not None, "the wish was checked"
-    toggled_L = label_vector([wish.swapped], sampler.label_names)
-    pairs = _sample(sampler, wish)
-    others = sampler.redraw(pairs, pairs.labels.astype(np.uint8) ^ toggled_L, wish.seed, wish.temperature)
+    assert wanted.swapped is not None, "the request was checked"
+    toggled_L = label_vector([wanted.swapped], sampler.label_names)
+    pairs = _sample(sampler, wanted)
+    others = sampler.relabel(pairs, pairs.labels.astype(np.uint8) ^ toggled_L, wanted.seed, wanted.temperature)
     both = _alternating(pairs, others)
     return Drawn(both, _captions(both), columns=2)
 
 
-def _interpolated(sampler: Sampler, wish: Wish) -> Drawn:
+def _interpolated(sampler: Sampler, wanted: DrawRequest) -> Drawn:
     pairs = sampler.interpolate(
-        wish.labels, wish.to_labels, wish.steps, wish.seed, wish.temperature, sex=wish.sex, age=wish.age, view=wish.view
+        wanted.labels,
+        wanted.to_labels,
+        wanted.steps,
+        wanted.seed,
+        wanted.temperature,
+        sex=wanted.sex,
+        age=wanted.age,
+        view=wanted.view,
     )
-    captions = [[f"{step / (wish.steps - 1):.0%}"] for step in range(wish.steps)]
-    captions[0] += wish.labels or ["no label"]
-    captions[-1] += wish.to_labels or ["no label"]
-    return Drawn(pairs, tuple(map(tuple, captions)), columns=wish.steps)
+    captions = [[f"{step / (wanted.steps - 1):.0%}"] for step in range(wanted.steps)]
+    captions[0] += wanted.labels or ["no label"]
+    captions[-1] += wanted.to_labels or ["no label"]
+    return Drawn(pairs, tuple(map(tuple, captions)), columns=wanted.steps)
 
 
-def _sample(sampler: Sampler, wish: Wish) -> Pairs:
+def _sample(sampler: Sampler, wanted: DrawRequest) -> Pairs:
     return sampler.sample(
-        wish.labels, wish.num, wish.seed, wish.temperature, sex=wish.sex, age=wish.age, view=wish.view
+        wanted.labels, wanted.num, wanted.seed, wanted.temperature, sex=wanted.sex, age=wanted.age, view=wanted.view
     )
 
 

@@ -26,7 +26,7 @@ class RateLimit:
             wait_s = max(1, math.ceil(self._taken[0] + _MINUTE_S - now))
             raise RefusedError(
                 429,
-                f"This page draws at most {self._most} times a minute (serve.draws_a_minute). Please try again in "
+                f"This page draws at most {self._most} times a minute (serve.draws_per_minute). Please try again in "
                 f"{wait_s} s.",
                 wait_s,
             )

@@ -5,12 +5,12 @@ the token. It requests only its own server's `api/`, by relative URLs.
 from functools import cache
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
 from emixer._version import __version__
 from emixer.gallery.page import page_style
-from emixer.live.wish import MAX_PAIRS, MAX_SEED, MAX_TEMPERATURE, STEPS, Wish
+from emixer.live.draw_request import MAX_PAIRS, MAX_SEED, MAX_TEMPERATURE, STEPS, DrawRequest
+from emixer.page_templates import render_page
 from emixer.web.headers import content_policy
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -19,15 +19,12 @@ _TEMPLATES = Path(__file__).parent / "templates"
 @cache
 def page_html() -> str:
     """HTML of the page."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("page.html").render(
-        style=Markup(_style()), script=Markup(_script()),  # noqa: S704 - our own files
-        max_pairs=MAX_PAIRS, max_seed=MAX_SEED, max_temperature=MAX_TEMPERATURE, steps=STEPS, first=Wish(),
-        version=__version__,
-    )  # fmt: skip
+    values = {
+        "style": Markup(_style()), "script": Markup(_script()),  # noqa: S704 - our own files
+        "max_pairs": MAX_PAIRS, "max_seed": MAX_SEED, "max_temperature": MAX_TEMPERATURE, "steps": STEPS,
+        "first": DrawRequest(), "version": __version__,
+    }  # fmt: skip
+    return render_page(_TEMPLATES / "page.html", values)
 
 
 def page_policy() -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from emixer.data.labels import LabelPolicy
 from emixer.data.loader import fixed_binary_view, read_labels
 from emixer.data.parquet_rows import rows_of
+from emixer.data.patients import studies_in, subjects_in
 from emixer.data.row_groups import unreadable_shard
 from emixer.data.shards import ShardSet
 from emixer.data.text import detokenize, tokenize
@@ -61,16 +62,13 @@ def real_candidates(
     shuffled_N = np.random.default_rng([seed, 0]).permutation(whole_N)
     if not len(shuffled_N):
         return Candidates(np.zeros((0, len(names)), np.uint8), shuffled_N, shuffled_N)
-    of_source = pc.binary_join_element_wise(table["source"], table["study_id"], "/")
-    studies_N = of_source.take(pa.array(shuffled_N)).to_numpy(zero_copy_only=False)
+    studies_N = studies_in(table)[shuffled_N]
     rows_N = np.sort(shuffled_N[np.unique(studies_N.astype(str), return_index=True)[1]])
     taken = table.take(pa.array(rows_N)).combine_chunks()
-    of_source = pc.binary_join_element_wise(taken["source"], taken["subject_id"], "/")
-    subjects_N = of_source.to_numpy(zero_copy_only=False).astype(str)
     every_name = shards.info.label_names
     present_NY, _, _ = read_labels(taken["labels"].combine_chunks(), policy, every_name)
     labels_NY = present_NY[:, [every_name.index(name) for name in names]]
-    subject_N = np.unique(subjects_N, return_inverse=True)[1].astype(np.int64)
+    subject_N = np.unique(subjects_in(taken).astype(str), return_inverse=True)[1].astype(np.int64)
     return Candidates(labels_NY, rows_N, subject_N, tuple(sorted(pc.unique(taken["source"]).to_pylist())))
 
 

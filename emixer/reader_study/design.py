@@ -43,13 +43,16 @@ def draw(
 ) -> NDArray[np.int64] | None:
     """Draw rows (P,) at random, without repeats, that fill the strata in turn; None if not all can be filled.
 
-    A maximum matching of places and candidates: a candidate with several labels is used where it is needed.
+    A maximum matching of places and candidates: a candidate with several labels is used where it is needed. Of each
+    stratum, as many candidates as there are places suffice: whatever the other places use, one is left.
     """
     shuffled_N = np.random.default_rng(seed).permutation(len(may_stand_for_NS))
     stratum_Q = np.repeat(np.arange(len(quota_S)), quota_S)
     if not len(shuffled_N):
         return None
-    fits_QN = csr_array(may_stand_for_NS[shuffled_N].T[stratum_Q].astype(np.uint8))
+    fits_NS = may_stand_for_NS[shuffled_N]
+    fits_NS &= fits_NS.cumsum(axis=0) <= len(stratum_Q)
+    fits_QN = csr_array(fits_NS.T.astype(np.uint8))[stratum_Q]
     found_Q = maximum_bipartite_matching(fits_QN, perm_type="column")
     return None if (found_Q < 0).any() else shuffled_N[found_Q]
 

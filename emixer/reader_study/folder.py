@@ -130,7 +130,7 @@ def require_free(path: Path) -> None:
             "one, or delete that folder."
         )
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RunFolderError(f"{path} is there already and is no study. Choose a new --study.")
+        raise RunFolderError(f"{path} exists and is not a study. Choose a new --study.")
 
 
 def write_facts(folder: Path, facts: StudyFacts, reports: Mapping[str, str]) -> None:

@@ -6,9 +6,9 @@ It requests only its own server's `api/`, by relative URLs, so that a proxy may 
 from functools import cache
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
+from emixer.page_templates import render_page
 from emixer.reader_study.rating import HIGHEST, LOWEST, MAX_COMMENT
 from emixer.web.headers import content_policy
 
@@ -23,14 +23,11 @@ _SCALES = (
 
 def page_html(title: str) -> str:
     """HTML of the page of a study."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("page.html").render(
-        title=title, scales=_SCALES, scores=range(LOWEST, HIGHEST + 1), max_comment=MAX_COMMENT,
-        style=Markup(_style()), script=Markup(_script()),  # noqa: S704 - our own files
-    )  # fmt: skip
+    values = {
+        "title": title, "scales": _SCALES, "scores": range(LOWEST, HIGHEST + 1), "max_comment": MAX_COMMENT,
+        "style": Markup(_style()), "script": Markup(_script()),  # noqa: S704 - our own files
+    }  # fmt: skip
+    return render_page(_TEMPLATES / "page.html", values)
 
 
 def page_policy() -> str:

@@ -21,7 +21,7 @@ from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, mentions
 from emixer.gallery.charts import charts_of_run
 from emixer.gallery.label_swap import swap_labels, swap_strip, swap_vectors
 from emixer.gallery.page import AuditLink, Comparison, Gallery, Pair, SwapStrip, label_rows_of, render
-from emixer.gallery.real_pairs import RealPairs, read_real_pairs
+from emixer.gallery.real_examples import RealExamples, read_real_examples
 from emixer.gallery.run_page import (
     facts_of_dataset,
     facts_of_run,
@@ -228,7 +228,7 @@ def _sampled(config: Config, run: _Run) -> tuple[Comparison, ...]:
     split = _held_out(run.shards)
     assert split is not None, "checked"
     policy = LabelPolicy(run.config.data.uncertain, "zeros")
-    real = read_real_pairs(run.shards, split, settings.pairs, policy, _WITHOUT_REAL)
+    real = read_real_examples(run.shards, split, settings.pairs, policy, _WITHOUT_REAL)
     return _comparisons(sampler.sample(labels=real.labels_NY, seed=settings.seed), real)
 
 
@@ -258,7 +258,7 @@ def _swapped(config: Config, run: _Run) -> Iterator[SwapStrip]:
         yield swap_strip(pairs, [names[y] for y in labels], named)
 
 
-def _comparisons(generated: Pairs, real: RealPairs | None) -> tuple[Comparison, ...]:
+def _comparisons(generated: Pairs, real: RealExamples | None) -> tuple[Comparison, ...]:
     return tuple(
         Comparison(
             labels=tuple(generated.labels_of(i)),

@@ -12,7 +12,7 @@ from emixer import files
 from emixer.config import Config
 from emixer.data.dicom import require_dicom
 from emixer.data.labels import CHEXPERT
-from emixer.data.phantom.collection import FACTORS, Collection, finish, write_block
+from emixer.data.phantom.collection import FACTORS, PhantomCollection, finish, write_block
 from emixer.data.phantom.factors import column_name
 from emixer.data.phantom.layouts import LAYOUTS
 from emixer.data.phantom.study import Settings
@@ -104,7 +104,7 @@ def run(config: Config) -> PhantomResult:
     return _summarize(collection, already_there)
 
 
-def _collection(config: Config) -> Collection:
+def _collection(config: Config) -> PhantomCollection:
     phantom = config.phantom
     if phantom.out is None:
         raise ConfigError("phantom.out is not set. Give --out DIR for the collection.")
@@ -128,10 +128,10 @@ def _collection(config: Config) -> Collection:
         validate_fraction=phantom.validate_fraction,
         test_fraction=phantom.test_fraction,
     )
-    return Collection(phantom.out, phantom.studies, settings, phantom.broken_files, phantom.layout)
+    return PhantomCollection(phantom.out, phantom.studies, settings, phantom.broken_files, phantom.layout)
 
 
-def _write_blocks(config: Config, collection: Collection) -> None:
+def _write_blocks(config: Config, collection: PhantomCollection) -> None:
     """Write all unfinished blocks as Ray tasks, two in flight per CPU: none is idle, and no backlog builds up."""
     import ray  # here, so that --dry-run and the pure functions do not need it
 
@@ -158,7 +158,7 @@ def _collect(ray: Any, running: dict[Any, int], progress: Any) -> None:
     progress.advance(running.pop(ready))
 
 
-def _summarize(collection: Collection, already_there: bool) -> PhantomResult:
+def _summarize(collection: PhantomCollection, already_there: bool) -> PhantomResult:
     out = collection.out
     subjects: dict[str, set[str]] = {name: set() for name in SPLITS}
     studies: Counter[str] = Counter()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emixer import files
-from emixer.checkpoint import SAMPLER, read_checkpoint
+from emixer.checkpoint import SAMPLER, read_checkpoint, reading
 from emixer.config import Config
 from emixer.config.publish import PublishConfig
 from emixer.data.collection import identify
@@ -214,7 +214,7 @@ def _is_same(folder: Path, publication: _Publication) -> bool:
     if not folder.exists() or (folder.is_dir() and all(map(files.is_bookkeeping, folder.iterdir()))):
         return False
     if not is_published_model(folder):
-        raise RunFolderError(f"{folder} exists and is no published model. Choose a new folder.")
+        raise RunFolderError(f"{folder} exists and is not a published model. Choose a new folder.")
     before, now = read_config(folder), json.loads(json.dumps(_config_of(publication)))  # tuples are lists in a file
     differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if differing:
@@ -240,8 +240,9 @@ def _write(folder: Path, publication: _Publication) -> None:
             shutil.copytree(folder, aside)  # of a damaged one, a completed card and what else is there stay
         else:
             aside.mkdir()
-        # byte for byte, so that datasets of the run and of the published model name the same weights
-        shutil.copyfile(publication.trained.path / f"{SAMPLER}.safetensors", aside / WEIGHTS)
+        with reading(publication.trained.path):
+            # byte for byte, so that datasets of the run and of the published model name the same weights
+            shutil.copyfile(publication.trained.path / f"{SAMPLER}.safetensors", aside / WEIGHTS)
         write_description(aside, _config_of(publication), publication.vocabulary)
         if not (aside / CARD).exists():
             files.write_text(aside / CARD, model_card(publication.facts))

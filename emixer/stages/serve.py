@@ -59,7 +59,7 @@ def run(config: Config) -> ServedModel:
         sampler = Sampler(trained, _device(settings), settings.batch_size)
         token = new_token()
         with closing(DrawingThread(sampler, settings.cpus)) as drawing:
-            app = live_app(drawing, RateLimit(settings.draws_a_minute), digest_of(token), folder.name)
+            app = live_app(drawing, RateLimit(settings.draws_per_minute), digest_of(token), folder.name)
             address = link(settings.url or address_in_words(bound, settings.host), token)
             serve(app, bound, lambda: _announce(settings, address))
     return ServedModel(folder)
@@ -75,7 +75,7 @@ def describe(config: Config) -> str:
     address = settings.url or f"http://{settings.host}:{settings.port}/"
     return (
         f"Would serve {trained.path} ({trained.config.kind}, {trained.config.side_px} px) at {address}, at most "
-        f"{settings.draws_a_minute} draws a minute."
+        f"{settings.draws_per_minute} draws a minute."
     )
 
 

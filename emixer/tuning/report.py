@@ -10,50 +10,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
 from emixer import files
+from emixer.page_templates import render_page
 from emixer.tuning.study import REASON, STARTS, best, finished, outcome
 
 _PLOTS = "plots"
-_LEAST_FOR_IMPORTANCE = 5
+_MIN_FOR_IMPORTANCE = 5
 _WIDTH_IN, _HEIGHT_IN, _DPI = 10.0, 4.6, 110
-_PAGE = """\
-<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title><style>
-:root { color-scheme: light dark }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem } .note { opacity: .75 }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem }
-th, td { padding: .2rem .8rem .2rem 0; text-align: left; border-bottom: 1px solid #8884 } td.n { text-align: right }
-tr.best { font-weight: 600 } .tag { padding: 0 .4rem; border-radius: .4rem; background: #8883 }
-.failed, .diverged { background: #d334 } .scroll { overflow-x: auto }
-img { max-width: 100%; background: white; border-radius: .3rem }
-</style></head><body>
-<h1>{{ title }}</h1>
-<p>{{ summary }}</p>
-{% if importances %}<h2>What mattered</h2>
-<p class="note">PED-ANOVA: how far the best tenth of the trials concentrates in a setting, compared with all; shares of
-the sum. With few trials, a rough guide.</p>
-<table><tr><th>setting</th><th>share</th></tr>
-{% for name, share in importances.items() %}
-<tr><td>{{ name }}</td><td class="n">{{ "%.0f" % (100 * share) }} %</td></tr>{% endfor %}</table>{% endif %}
-<h2>All trials</h2><div class="scroll"><table><tr><th>trial</th><th>outcome</th>
-{% for name in metrics %}<th>{{ name }}</th>{% endfor %}{% for name in keys %}<th>{{ name }}</th>{% endfor %}
-<th>minutes</th><th>starts</th><th></th></tr>
-{% for row in rows %}<tr{% if row.best %} class="best"{% endif %}><td class="n">{{ row.number }}</td>
-<td><span class="tag {{ row.outcome }}">{{ row.outcome }}</span></td>
-{% for value in row.measured %}<td class="n">{{ value }}</td>{% endfor %}
-{% for value in row.params %}<td class="n">{{ value }}</td>{% endfor %}
-<td class="n">{{ row.minutes }}</td><td class="n">{{ row.starts }}</td>
-<td>{{ row.reason }}</td></tr>{% endfor %}</table></div>
-<p class="note">Pruned and diverged trials show the last value that they reported. The study is Optuna's own:
-<code>optuna.load_study</code> and <code>optuna-dashboard</code> open it.</p>
-{% for name, uri in plots.items() %}<h2>{{ name }}</h2><img alt="{{ name }}" src="{{ uri }}">{% endfor %}
-</body></html>
-"""
+_TEMPLATE = Path(__file__).parent / "templates" / "report.html.jinja"
 
 
 def write_report(study: Study, folder: Path, metrics: Sequence[str]) -> None:
@@ -72,19 +40,19 @@ def write_report(study: Study, folder: Path, metrics: Sequence[str]) -> None:
     keys = list(dict.fromkeys(key for trial in trials for key in trial.params))
     counts = Counter(outcome(trial) for trial in trials)
     counted = ", ".join(f"{count} {name}" for name, count in counts.items())
-    page = jinja2.Environment(autoescape=True).from_string(_PAGE)
-    files.write_text(folder / "report.html", page.render(
-        title=f"Search in {folder.name}", metrics=metrics, keys=keys, importances=shares, plots=plots,
-        summary=f"{len(trials)} trials ({counted})." + ("" if leader is None else f" Best: trial {leader.number}."),
-        rows=[_row(trial, keys, len(metrics), trial is leader or trial == leader) for trial in trials],
-    ))  # fmt: skip
+    values = {
+        "title": f"Search in {folder.name}", "metrics": metrics, "keys": keys, "importances": shares, "plots": plots,
+        "summary": f"{len(trials)} trials ({counted})." + ("" if leader is None else f" Best: trial {leader.number}."),
+        "rows": [_row(trial, keys, len(metrics), trial is leader or trial == leader) for trial in trials],
+    }  # fmt: skip
+    files.write_text(folder / "report.html", render_page(_TEMPLATE, values))
 
 
 def importances(study: Study) -> dict[str, float]:
     """Return each setting's share of importance for the first metric, largest first; empty with too few trials."""
     done = finished(study.get_trials(deepcopy=False))
     varied = {key for t in done for key in t.params if len({repr(o.params.get(key)) for o in done}) > 1}
-    if len(done) < _LEAST_FOR_IMPORTANCE or not varied:
+    if len(done) < _MIN_FOR_IMPORTANCE or not varied:
         return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -23,7 +23,7 @@ NUMBER, VALUES, STEP, MEASURED, ENDED = "number", "values", "step", "measured", 
 """Keys of a trial's input and of its reports."""
 FAILED, HOPELESS = "failed", "hopeless"
 """Outcomes of a trial that failed for good: by an error that a restart would not fix; by one that all trials share."""
-_MOST_FAILURES_IN_A_ROW = 3
+_MAX_CONSECUTIVE_FAILURES = 3
 _LOST = re.compile(r"The actor (died|\S+ is unavailable)")
 """Ray's message for a trial whose process is gone."""
 
@@ -43,7 +43,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._orphans = deque(t for t in trials if t.state == TrialState.RUNNING)
         counted = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
         self._left = num_samples - sum(t.state in counted for t in trials)
-        self._failures_in_a_row = 0
+        self._consecutive_failures = 0
         self._died_of: dict[str, str] = {}
         self.given_up: str | None = None
         """Why no more trials are proposed, if the search was given up."""
@@ -95,7 +95,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             reason = self._died_of.get(trial_id, "") if result is None else result.get(REASON, "")
             self._fail(trial, reason, is_hopeless=ended == HOPELESS)
             return
-        self._failures_in_a_row = 0
+        self._consecutive_failures = 0
         assert result is not None, "one without a result has failed"
         if result.get(ENDED) == DIVERGED:
             trial.set_user_attr(DIVERGED, True)
@@ -115,11 +115,11 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def _fail(self, trial: Trial, reason: str, is_hopeless: bool) -> None:
         trial.set_user_attr(REASON, reason)
         self._study.tell(trial, state=TrialState.FAIL)
-        self._failures_in_a_row += 1
+        self._consecutive_failures += 1
         if is_hopeless:
             self.given_up = f"trial {trial.number} failed with an error that would affect every trial: {reason}"
-        elif self._failures_in_a_row >= _MOST_FAILURES_IN_A_ROW:
-            self.given_up = f"{self._failures_in_a_row} trials in a row failed, the last: {reason}"
+        elif self._consecutive_failures >= _MAX_CONSECUTIVE_FAILURES:
+            self.given_up = f"{self._consecutive_failures} trials in a row failed, the last: {reason}"
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the study holds everything."""

@@ -238,7 +238,7 @@ def _require_same(study: Study, config: Config, space: Space, folder: Path, basi
         return
     is_begun = bool(study.get_trials(deepcopy=False)) or _identity(folder) is not None
     if is_begun and before.get("id") != _identity(folder):
-        raise ConfigError(f"{named} has the study of another folder of this name. {elsewhere}")
+        raise ConfigError(f"{named} holds a study of the same name that belongs to another folder. {elsewhere}")
     for name in ("metrics", "space"):
         if before.get(name) != said[name]:
             raise ConfigError(

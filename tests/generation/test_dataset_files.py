@@ -20,7 +20,7 @@ from emixer.generation.dataset_files import (
     check_layout,
     is_finished,
     open_file,
-    strangers,
+    unlisted_files,
 )
 from emixer.generation.manifest import read_audit, read_finished_manifest, read_manifest
 from tests.closed import closed, open_folder
@@ -103,7 +103,7 @@ def test_parquet_of_a_stranger_is_noticed_and_debris_is_not(tmp_path: Path) -> N
         ".partial-train-00002-of-00003.parquet-1",
     ):
         (data / name).touch()
-    assert strangers(tmp_path, LAYOUT) == ["train-00001-of-00009.parquet"]
+    assert unlisted_files(tmp_path, LAYOUT) == ["train-00001-of-00009.parquet"]
 
 
 @pytest.mark.parametrize(

@@ -60,13 +60,25 @@ def test_saved_pairs_are_png_files_and_a_table(pairs: Pairs, tmp_path: Path) -> 
 
 def test_a_folder_that_holds_something_is_left_alone(pairs: Pairs, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(RunFolderError, match="no empty folder"):
+    with pytest.raises(RunFolderError, match="is not empty"):
         pairs.save(tmp_path)
-    with pytest.raises(RunFolderError, match="no empty folder"):
+    with pytest.raises(RunFolderError, match="is not empty"):
         pairs.save(tmp_path / "mine.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     (tmp_path / "empty").mkdir()
     assert len(list(pairs.save(tmp_path / "empty").iterdir())) == 4
+
+
+def test_folder_may_be_below_home_but_not_the_working_directory_itself(
+    pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert pairs.save("~/four") == tmp_path / "four"
+    assert pairs.save("there") == tmp_path / "here" / "there"
+    with pytest.raises(RunFolderError, match=r"is the working directory\. Choose a new folder"):
+        pairs.save(".")
 
 
 def test_pairs_that_do_not_fit_on_the_disk_leave_nothing(pairs: Pairs, small_disk: Callable[[int], Path]) -> None:

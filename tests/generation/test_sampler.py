@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -116,12 +117,36 @@ def test_unknown_label_and_wrong_shape_are_refused(sampler: Sampler) -> None:
         sampler.sample(seed=-1)
 
 
-def test_run_checkpoint_and_last_checkpoint_are_loaded(tiny_run: Path, tmp_path: Path) -> None:
+def test_columns_of_a_table_are_taken_by_name(sampler: Sampler) -> None:
+    labels = np.random.default_rng(2).integers(0, 2, (3, len(CHEXPERT)))
+    table = pd.DataFrame(labels, columns=CHEXPERT)
+    np.testing.assert_array_equal(sampler.sample(table[list(reversed(CHEXPERT))]).labels, labels)
+    for wrong, message in (
+        (table.drop(columns=["Edema", "Fracture"]), r"\(missing: Edema, Fracture; unknown or repeated: none\)"),
+        (table.rename(columns={"Edema": "Oedema"}), r"\(missing: Edema; unknown or repeated: Oedema\)"),
+        (pd.concat([table, table[["Edema"]]], axis=1), r"\(missing: none; unknown or repeated: Edema\)"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            sampler.sample(wrong)
+
+
+@pytest.mark.parametrize("value", [-1, np.nan])
+def test_labels_that_are_not_known_are_told_from_labels_of_another_shape(sampler: Sampler, value: float) -> None:
+    labels = np.zeros((3, len(CHEXPERT)))
+    labels[1, 4:6] = value
+    with pytest.raises(ConfigError, match=r"values other than 0 and 1 in 1 of 3 rows\. If they are -1"):
+        sampler.sample(labels)
+
+
+def test_run_checkpoint_and_last_checkpoint_are_loaded(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     (run / "checkpoints" / "best.json").unlink()
     checkpoint = next((run / "checkpoints").glob("images-*"))
-    digests = {load(path, device="cpu").trained.digest for path in (tiny_run, run, str(checkpoint))}
+    monkeypatch.setenv("HOME", str(tmp_path))
+    digests = {load(path, device="cpu").trained.digest for path in (tiny_run, run, str(checkpoint), "~/run")}
     assert len(digests) == 1
 
 
@@ -133,9 +158,7 @@ def test_a_damaged_best_is_told_and_once_it_is_deleted_the_last_is_loaded(tiny_r
     shutil.copytree(saved, best)
     (run / "checkpoints" / "best.json").write_text(f'{{"name": "{best.name}"}}')
     (best / "sampler.safetensors").unlink()
-    with pytest.raises(
-        CheckpointError, match=r"sampler\.safetensors cannot be read .* Delete this checkpoint's folder"
-    ):
+    with pytest.raises(CheckpointError, match=r"sampler\.safetensors is not there.*delete that folder"):
         read_trained_model(run)
     shutil.rmtree(best)
     assert read_trained_model(run).path == saved
@@ -178,26 +201,26 @@ def test_checkpoint_that_names_no_model_is_refused(tiny_run: Path, tmp_path: Pat
 
 def test_other_labels_with_the_noise_held_are_those_of_a_sample_with_these_labels(sampler: Sampler) -> None:
     base, other = sampler.sample(["Edema"], num=5, seed=4), sampler.sample(["Fracture"], num=5, seed=4)
-    redrawn = sampler.redraw(base, other.labels, seed=4)
+    redrawn = sampler.relabel(base, other.labels, seed=4)
     np.testing.assert_array_equal(redrawn.images, other.images)
     assert redrawn.reports == other.reports
     assert (redrawn.images != base.images).any()
     with pytest.raises(ConfigError, match=r"The pairs have labels of \(5, 14\)"):
-        sampler.redraw(base, other.labels[:3], seed=4)
+        sampler.relabel(base, other.labels[:3], seed=4)
 
 
 def test_part_of_what_was_drawn_keeps_its_noise_with_other_labels(sampler: Sampler) -> None:
     num = 2 * BATCH
     base, other = sampler.sample(["Edema"], num=num, seed=4), sampler.sample(["Fracture"], num=num, seed=4)
     part = slice(BATCH + 5, 1, -4)  # of two blocks, backwards
-    redrawn = sampler.redraw(base[part], other.labels[part], seed=4)
+    redrawn = sampler.relabel(base[part], other.labels[part], seed=4)
     np.testing.assert_array_equal(redrawn.images, other.images[part])
     assert redrawn.reports == other.reports[part]
-    again = sampler.redraw(redrawn[1:3], base.labels[:2], seed=4)
+    again = sampler.relabel(redrawn[1:3], base.labels[:2], seed=4)
     np.testing.assert_array_equal(again.images, base.images[part][1:3])
 
     strip = sampler.interpolate(["Edema"], [], num=3, seed=4, row=7)
-    of_one_row = sampler.redraw(strip, np.concatenate([base.labels[:2], other.labels[:1]]), seed=4)
+    of_one_row = sampler.relabel(strip, np.concatenate([base.labels[:2], other.labels[:1]]), seed=4)
     for image, pairs in zip(of_one_row.images, (base, base, other), strict=True):
         np.testing.assert_array_equal(image, pairs.images[7])
 
@@ -216,7 +239,7 @@ def test_labels_by_row_that_say_nothing_are_refused(sampler: Sampler, labels: An
     with pytest.raises(ConfigError, match=message):
         sampler.sample(labels)
     with pytest.raises(ConfigError, match=message):
-        sampler.redraw(sampler.sample(num=2), labels)
+        sampler.relabel(sampler.sample(num=2), labels)
 
 
 @pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"temperature": float("nan")}, {"seed": 2**63}])
@@ -226,7 +249,7 @@ def test_seeds_and_temperatures_that_generate_refuses_are_refused_here_too(
     for draw in (
         lambda: sampler.sample(["Edema"], **wrong),
         lambda: sampler.interpolate(["Edema"], [], **wrong),
-        lambda: sampler.redraw(sampler.sample(num=2), np.zeros((2, 14)), **wrong),
+        lambda: sampler.relabel(sampler.sample(num=2), np.zeros((2, 14)), **wrong),
     ):
         with pytest.raises(ConfigError, match=f"{next(iter(wrong))}=.* is out of range"):
             draw()

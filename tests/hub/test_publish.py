@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
 from emixer.errors import CheckpointError, ConfigError, RunFolderError, ShardError
 from emixer.generation.published_model import PUBLISHED_FILES
 from emixer.hub.card import name_repository
+from emixer.stages import publish as stage
 from emixer.stages.publish import PublishResult
 from tests.hub.conftest import SECRET, read_json, rewrite_train
 
@@ -116,7 +118,7 @@ def test_the_card_says_what_whoever_loads_it_must_know(published: Path) -> None:
     assert (fields["library_name"], fields["license"]) == ("emixer", "cc-by-nc-4.0")
     assert {"emixer", "chest-x-ray", "synthetic"} <= set(fields["tags"])
     assert "| collections | tiny |\n| images | 96 |" in body
-    assert "| F1 of labels in reports | 0.625 | 0.875 |" in body
+    assert "| label F1 of reports | 0.625 | 0.875 |" in body
     assert "64,000 images" in body
     assert "data use agreement" in body.lower()
     assert "Not for diagnosis" in body
@@ -166,10 +168,26 @@ def test_publishing_again_mends_what_was_damaged_and_keeps_the_rest(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == expected
 
 
+def test_a_checkpoint_that_training_deletes_meanwhile_is_to_be_read_again(
+    publish: Publish, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(trained_run, tmp_path / "run")
+
+    def written_late(folder: Path, publication: Any) -> None:
+        shutil.rmtree(publication.trained.path)
+        write(folder, publication)
+
+    write = stage._write
+    monkeypatch.setattr(stage, "_write", written_late)
+    with pytest.raises(CheckpointError, match=r"is not there.*training deletes older.*Run the same command again"):
+        publish(run=run)
+    assert not (tmp_path / "published").exists()
+
+
 def test_a_folder_with_other_things_in_it_is_refused(publish: Publish, tmp_path: Path) -> None:
     (tmp_path / "published").mkdir()
     (tmp_path / "published" / "thesis.tex").write_text("years of work")
-    with pytest.raises(RunFolderError, match="exists and is no published model"):
+    with pytest.raises(RunFolderError, match="exists and is not a published model"):
         publish()
     assert (tmp_path / "published" / "thesis.tex").exists()
 

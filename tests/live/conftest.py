@@ -47,5 +47,5 @@ def live_sampler(live_run: Path) -> Sampler:
 
 @pytest.fixture(scope="session")
 def live(live_run: Path) -> Iterator[LiveServer]:
-    with closing(LiveServer(live_run, "--draws-a-minute", "10000")) as server:
+    with closing(LiveServer(live_run, "--draws-per-minute", "10000")) as server:
         yield server

@@ -20,8 +20,8 @@ class LiveServer(Server):
     def token(self) -> str:
         return self.link.partition("#")[2]
 
-    def draw(self, **wish: Any) -> Answer:
-        return self.ask("/api/draw", self.token, wish)
+    def draw(self, **request: Any) -> Answer:
+        return self.ask("/api/draw", self.token, request)
 
-    def download(self, file_format: str, **wish: Any) -> Answer:
-        return self.ask(f"/api/download/{file_format}", self.token, wish)
+    def download(self, file_format: str, **request: Any) -> Answer:
+        return self.ask(f"/api/download/{file_format}", self.token, request)

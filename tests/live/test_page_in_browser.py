@@ -123,7 +123,7 @@ def test_page_fits_a_phone(page: Page, live: LiveServer) -> None:
 
 
 def test_wrong_link_refusal_and_lost_server_are_reported(page: Page, live_run: Path) -> None:
-    server = LiveServer(live_run, "--draws-a-minute", "1")
+    server = LiveServer(live_run, "--draws-per-minute", "1")
     try:
         problem = (
             "document.querySelector('#problem').checkVisibility() && document.querySelector('#problem').textContent"

@@ -40,35 +40,35 @@ def images_of(pairs: list[dict[str, Any]]) -> NDArray[np.uint8]:
 def test_pairs_match_those_of_generate_with_the_same_seed_and_labels(
     live: LiveServer, live_run: Path, tmp_path: Path, ray_cluster: None
 ) -> None:
-    wish = {"labels": ["Edema", "Pleural_Thickening"], "seed": 7, "view": "PA"}
-    asked = {f"generate.{name}": value for name, value in (wish | {"num": 6, "run": live_run}).items()}
-    generate.run(load_config(extra=asked | {"generate.out": tmp_path / "pairs", "generate.use_gpu": False}))
+    asked = {"labels": ["Edema", "Pleural_Thickening"], "seed": 7, "view": "PA"}
+    settings = {f"generate.{name}": value for name, value in (asked | {"num": 6, "run": live_run}).items()}
+    generate.run(load_config(extra=settings | {"generate.out": tmp_path / "pairs", "generate.use_gpu": False}))
     (file,) = (tmp_path / "pairs" / DATA_FOLDER).glob("*.parquet")
     written = pq.read_table(file)
-    pairs = live.draw(num=6, **wish).json["pairs"]
+    pairs = live.draw(num=6, **asked).json["pairs"]
     np.testing.assert_array_equal(images_of(pairs), [decoded(row["bytes"]) for row in written["image"].to_pylist()])
     assert [pair["report"] for pair in pairs] == written["report"].to_pylist()
-    saved = live.download("parquet", num=6, **wish)
+    saved = live.download("parquet", num=6, **asked)
     assert pq.read_table(io.BytesIO(saved.body)).equals(written)
 
 
 def test_swap_changes_the_label_but_neither_noise_nor_conditions(live: LiveServer, live_sampler: Sampler) -> None:
     # drawn afresh, a pair without edema would be of a man: only women's conditions go with edema in training
-    wish = {"kind": "swap", "labels": ["Edema"], "swapped": "Edema", "num": 2, "seed": 3}
-    pairs = live.draw(**wish).json["pairs"]
+    asked = {"kind": "swap", "labels": ["Edema"], "swapped": "Edema", "num": 2, "seed": 3}
+    pairs = live.draw(**asked).json["pairs"]
     assert [pair["caption"] for pair in pairs] == [["Edema", "F", "PA"], ["no label", "F", "PA"]] * 2
     assert [pair["row"] for pair in pairs] == [0, 0, 1, 1]
     np.testing.assert_array_equal(images_of(pairs[::2]), live_sampler.sample(["Edema"], 2, seed=3).images)
     without = live_sampler.sample([], 2, seed=3, sex="F", view="PA")
     np.testing.assert_array_equal(images_of(pairs[1::2]), without.images)
-    table = pq.read_table(io.BytesIO(live.download("parquet", **wish).body))
+    table = pq.read_table(io.BytesIO(live.download("parquet", **asked).body))
     assert table["Edema"].to_pylist() == [1, 0, 1, 0]
     assert table["index"].to_pylist() == [0, 0, 1, 1]
 
 
 def test_interpolation_leads_from_one_pair_to_the_other(live: LiveServer, live_sampler: Sampler) -> None:
-    wish = {"kind": "interpolation", "labels": ["Edema"], "to_labels": ["No Finding"], "steps": 6, "sex": "M"}
-    pairs = live.draw(**wish, view="AP").json["pairs"]
+    asked = {"kind": "interpolation", "labels": ["Edema"], "to_labels": ["No Finding"], "steps": 6, "sex": "M"}
+    pairs = live.draw(**asked, view="AP").json["pairs"]
     images = images_of(pairs).astype(int)
     assert [pair["caption"][0] for pair in pairs] == ["0%", "20%", "40%", "60%", "80%", "100%"]
     for place, labels in ((0, ["Edema"]), (-1, ["No Finding"])):
@@ -85,7 +85,7 @@ def test_sheet_is_a_picture_of_all_pairs(live: LiveServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "status", "message"),
+    ("asked", "status", "message"),
     [
         ({"num": 17}, 413, "17 pairs are more than this page draws at once. Ask for at most 16; `emixer generate`"),
         ({"num": 0}, 422, "num: Input should be greater than or equal to 1"),
@@ -100,9 +100,9 @@ def test_sheet_is_a_picture_of_all_pairs(live: LiveServer) -> None:
     ],
 )
 def test_invalid_requests_are_refused_with_the_reason(
-    live: LiveServer, wish: dict[str, Any], status: int, message: str
+    live: LiveServer, asked: dict[str, Any], status: int, message: str
 ) -> None:
-    answer = live.draw(**wish)
+    answer = live.draw(**asked)
     assert (answer.status, message in answer.json["message"]) == (status, True), answer.json
 
 
@@ -133,7 +133,7 @@ def test_nothing_of_the_model_is_revealed_without_the_token(live: LiveServer, pa
 @pytest.fixture(scope="module")
 def limited(live_run: Path) -> Iterator[LiveServer]:
     """Two draws a minute, behind a proxy."""
-    more = ("--draws-a-minute", "2", "--url", "https://models.example.org/live")
+    more = ("--draws-per-minute", "2", "--url", "https://models.example.org/live")
     with closing(LiveServer(live_run, *more, address="https://models.example.org/live/#")) as server:
         yield server
 

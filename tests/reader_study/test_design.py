@@ -1,7 +1,11 @@
 """The draw: balance over labels, no pair twice, an order for each reader."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from emixer.reader_study.design import NO_LABEL, draw, evenly, orders, strata_of, widest_balance
 
@@ -36,6 +40,32 @@ def test_nothing_is_drawn_if_a_quota_cannot_be_filled() -> None:
     offered = strata_of(labels("AB", "A"), NAMES, ("A", "B"))
     assert draw(offered, np.array([1, 2]), [0]) is None
     assert draw(offered[:0], np.array([1, 0]), [0]) is None
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_draw_succeeds_whenever_all_candidates_together_fill_the_strata(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    offered = generator.random((40, 3)) < generator.random(3) / 2
+    quota = generator.integers(0, 6, 3)
+    places = np.repeat(np.arange(3), quota)
+    of_all = maximum_bipartite_matching(csr_array(offered.T[places].astype(np.uint8)), perm_type="column")
+    rows = draw(offered, quota, [seed])
+    assert (rows is not None) == bool((of_all >= 0).all())
+    if rows is not None:
+        assert len(set(rows.tolist())) == len(places)
+        assert offered[rows, places].all()
+
+
+def test_many_pairs_are_drawn_of_many_candidates_in_little_memory() -> None:
+    offered = np.ones((100_000, 2), bool)
+    tracemalloc.start()
+    try:
+        rows = draw(offered, np.array([200, 200]), [0])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert rows is not None
+    assert most < 20e6, "a table of places and candidates would take 40 MB"
 
 
 def test_seed_determines_the_draw_and_every_pair_can_be_drawn() -> None:

@@ -1,6 +1,7 @@
 """The stages and commands of a reader study: what is drawn, written and reported, and bad input."""
 
 import csv
+import io
 import json
 import shutil
 import sqlite3
@@ -63,8 +64,7 @@ def test_study_holds_each_drawn_pair_once_and_complete(
     key, reports = study.key(), study.reports()
     assert set(reports) == set(key) == {path.stem for path in (made.folder / "images").iterdir()}
     real_rows = pq.read_table(tiny_shards / "validate-00000.parquet")
-    stored = [pq.read_table(path)["report"] for path in sorted((generated / "data").glob("*.parquet"))]
-    written = [report for column in stored for report in column.to_pylist()]
+    made_rows = pq.read_table(generated / "data")
     assert Counter(entry.kind for entry in key.values()) == {"real": 6, "synthetic": 6}
     assert len({(entry.kind, entry.row) for entry in key.values()}) == 12
     for kind in ("real", "synthetic"):
@@ -77,7 +77,9 @@ def test_study_holds_each_drawn_pair_once_and_complete(
             assert image.tobytes() == real_rows["image"][entry.row].as_py()
             assert reports[item] == detokenize(real_rows["sentences"][entry.row].as_py())
         else:
-            assert reports[item] == written[entry.row]
+            encoded = made_rows["image"][entry.row].as_py()["bytes"]
+            np.testing.assert_array_equal(image, np.asarray(Image.open(io.BytesIO(encoded))))
+            assert reports[item] == made_rows["report"][entry.row].as_py()
     assert all("validate-" not in path.read_text() for path in made.folder.glob("*.json"))  # ids of the shards
 
 
@@ -300,7 +302,7 @@ def _is_a_study(tmp_path: Path, keys: dict[str, Any], make_dataset: MakeDataset)
     [
         (_other_size, {}, "images of 16 px, the shards .* of 32 px: readers could tell them apart"),
         (_other_labels, {}, r"do not match those of the shards .* \(extra: Hernia, Mass\)"),
-        (_is_there, {}, "is there already and is no study"),
+        (_is_there, {}, "exists and is not a study"),
         (_is_a_study, {}, "holds a study already"),
         (None, {"labels": ("Edma",)}, "study.labels: unknown label Edma. Choose from: Atelectasis, "),
         (

@@ -65,7 +65,7 @@ def test_study_does_not_resume_with_other_images(tmp_path: Path) -> None:
 def test_folders_of_the_same_name_do_not_share_a_study(tmp_path: Path) -> None:
     shared = with_overrides(BASE, {"tune.storage": f"sqlite:///{tmp_path}/study.db"})
     begun(tmp_path / "a" / "search", shared)
-    with pytest.raises(ConfigError, match="has the study of another folder of this name"):
+    with pytest.raises(ConfigError, match="holds a study of the same name that belongs to another folder"):
         opened(tmp_path / "b" / "search", shared)
     assert len(opened(tmp_path / "a" / "search", shared).trials) == 1
 

@@ -1,12 +1,12 @@
 // The page: reads the form, requests pairs, shows them and offers downloads.
 const byId = (id) => document.getElementById(id);
-const form = byId("wish");
+const form = byId("request");
 // a mail may put a quote or a full stop after the link
 const token = /^[\w-]*/.exec(location.hash.slice(1))[0];
-let shown = null; // the wish shown on the page; downloads repeat it
+let shown = null; // the request shown on the page; downloads repeat it
 
-async function ask(path, wish) {
-  const body = wish && JSON.stringify(wish);
+async function ask(path, request) {
+  const body = request && JSON.stringify(request);
   const headers = { Authorization: `Bearer ${token}`, ...(body && { "Content-Type": "application/json" }) };
   // credentials: for the log-in of a proxy; our server reads no cookies
   const options = { method: body ? "POST" : "GET", body, headers, cache: "no-store", credentials: "same-origin" };
@@ -48,7 +48,7 @@ const choice = (name, label) =>
 const condition = (name, values) =>
   make("label", {}, name[0].toUpperCase() + name.slice(1), make("select", { name }, option("", "as in training"), ...values.map((value) => option(value))));
 
-function wish() {
+function readForm() {
   const data = new FormData(form);
   const kind = data.get("kind");
   const wanted = { kind, labels: data.getAll("labels"), seed: Number(data.get("seed")), temperature: Number(data.get("temperature")) };
@@ -70,7 +70,7 @@ function showKind() {
 async function draw() {
   if (!form.reportValidity()) return;
   await busy("Drawing …", async () => {
-    const wanted = wish();
+    const wanted = readForm();
     const began = performance.now();
     const { pairs } = await (await ask("draw", wanted)).json();
     shown = wanted;

@@ -2,7 +2,7 @@
 
 // The radiograph on a canvas: zoom, pan, window and level, by mouse, keyboard and touch.
 class Viewer {
-  static MOST_ZOOM = 16;
+  static MAX_ZOOM = 16;
 
   constructor(canvas, onView) {
     this.canvas = canvas;
@@ -48,7 +48,7 @@ class Viewer {
   // factor: of the magnification; point: the fixed point, in canvas pixels from the centre
   zoom(factor, point = { x: 0, y: 0 }) {
     const before = this.magnification;
-    this.magnification = Math.min(Viewer.MOST_ZOOM, Math.max(1, before * factor));
+    this.magnification = Math.min(Viewer.MAX_ZOOM, Math.max(1, before * factor));
     const ratio = this.magnification / before;
     this.x = point.x + (this.x - point.x) * ratio;
     this.y = point.y + (this.y - point.y) * ratio;

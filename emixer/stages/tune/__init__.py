@@ -1,6 +1,5 @@
 """`emixer tune`: hyperparameter search. Combines the study, Ray Tune, ordinary training runs and the report."""
 
-import hashlib
 import logging
 import os
 from collections import Counter
@@ -15,6 +14,7 @@ from optuna.trial import FrozenTrial
 
 from emixer import files
 from emixer.background import repeated
+from emixer.checkpoint import MAX_KEPT
 from emixer.config import Config, to_yaml, with_overrides
 from emixer.data.loader import open_windows
 from emixer.data.shards import ShardSet
@@ -173,6 +173,7 @@ def describe(config: Config) -> str:
     first = "sampled; the config's values are out of range" if own is None else f"the config's values: {written(own)}"
     begun = "" if study is None else f" (resumes: {_num_done(study)} of {tune.num_samples} trials done)"
     prunes = tune.pruner != "none" and len(tune.metrics) == 1
+    of_trial = MAX_KEPT * train.checkpoint_bytes(trial_config(TrialOrder(config, folder), 0, {}))
     return "\n".join([
         f"Would search in {folder}{begun}:",
         *(f"  {line}" for line in tune.space),
@@ -181,6 +182,8 @@ def describe(config: Config) -> str:
         + (f"poor ones stopped early ({tune.pruner})" if prunes else "none stopped early"),
         f"  metrics     {', '.join(tune.metrics)}, measured every {config.train.validate_every_images:,} images",
         f"  each        trains {config.model.kind} at {config.model.side_px} px in {run_folder_of(folder, 0).parent}",
+        f"  checkpoints {of_trial / 1e6:,.0f} MB at most per trial, of which none are deleted: "
+        f"{tune.num_samples * of_trial / 1e9:,.1f} GB for {tune.num_samples}",
     ])  # fmt: skip
 
 
@@ -200,9 +203,7 @@ def _checked(config: Config) -> tuple[Path, Space, Basis]:
     assert config.data.shards is not None, "checked with the training"
     shards = ShardSet.open(config.data.shards)
     require_measurable(tune.metrics, _validation_rows(config, shards))
-    basis: dict[str, str | int] = {
-        "data": hashlib.sha256("".join(file.sha256 for file in shards.shard_files).encode()).hexdigest()
-    }
+    basis: dict[str, str | int] = {"data": shards.digest()}
     if any(AIMS[name].read for name in tune.metrics):
         basis["labeler"] = LABELER_VERSION
     for name, encoder in (("F's encoder", config.model.chest_encoder), ("encoder", config.validation.encoder)):
@@ -224,7 +225,7 @@ def _validation_rows(config: Config, shards: ShardSet) -> ValidationRows:
         judged = () if facts is None else facts.label_names
     return ValidationRows(
         labels_NY=rows.labels[rows.labelled], num_reports=int(rows.has_report.sum()),
-        teaches_reports=reads_language(shards.info.report_language) and shards.num_reports("train") > 0,
+        teaches_reports=reads_language(shards.info.report_language) and shards.has_reports("train"),
         label_names=names, judged=judged, readable=READABLE_LABELS, enough=MIN_IMAGES,
     )  # fmt: skip
 

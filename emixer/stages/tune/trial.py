@@ -80,10 +80,10 @@ def run_trial(given: dict[str, Any], order: TrialOrder) -> None:
 def _report(training: "_Training", config: Config) -> None:
     """Report validation passes to Ray Tune until training ends, then the outcome."""
     assert config.train.run is not None
-    folder, told = RunFolder(config.train.run), 0
+    validated, told = RunFolder(config.train.run).follow_metrics("validation/"), 0
     while True:
         is_over = training.is_over()
-        lines = [line for line in folder.metrics() if any(key.startswith("validation/") for key in line)]
+        lines = validated.lines()
         for line in lines[told:]:
             told += 1
             values = _finite(config, line)

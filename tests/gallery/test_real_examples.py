@@ -1,4 +1,4 @@
-"""Tests of emixer.gallery.real_pairs."""
+"""Tests of emixer.gallery.real_examples."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from emixer.data.shards import ShardSet, shard_name, write_shard
 from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
 from emixer.errors import ShardError
 from emixer.files import write_json
-from emixer.gallery.real_pairs import _varied, read_real_pairs
+from emixer.gallery.real_examples import _varied, read_real_examples
 
 ZEROS, REMEDY = LabelPolicy("zeros", "zeros"), "Ingest with label columns."
 
 
 def test_pairs_are_rows_of_the_split_with_their_own_report_and_labels(tiny_shards: Path) -> None:
     shards = ShardSet.open(tiny_shards)
-    pairs = read_real_pairs(shards, "validate", 10, ZEROS, REMEDY)
+    pairs = read_real_examples(shards, "validate", 10, ZEROS, REMEDY)
     rows = {row["image"]: row for row in pq.read_table(shards.files("validate")[0]).to_pylist()}
     assert pairs.images_NHW.shape == (10, 32, 32)
     for image_HW, report, labels_Y in zip(pairs.images_NHW, pairs.reports, pairs.labels_NY, strict=True):
@@ -29,7 +29,7 @@ def test_pairs_are_rows_of_the_split_with_their_own_report_and_labels(tiny_shard
 
 
 def test_images_without_labels_are_not_shown(tiny_shards: Path) -> None:
-    pairs = read_real_pairs(ShardSet.open(tiny_shards), "validate", 500, ZEROS, REMEDY)
+    pairs = read_real_examples(ShardSet.open(tiny_shards), "validate", 500, ZEROS, REMEDY)
     assert len(pairs.reports) == 28  # of 32, every eighth has none
 
 
@@ -58,10 +58,10 @@ def test_uncertain_labels_count_as_configured_and_null_ones_are_absent(tmp_path:
     Vocabulary(SPECIAL_TOKENS).save(tmp_path / "vocabulary.json")
     shards = ShardSet.open(tmp_path)
     for uncertain, expected in (("zeros", [[1, 0, 0], [0, 1, 0]]), ("ones", [[1, 1, 0], [0, 1, 1]])):
-        pairs = read_real_pairs(shards, "validate", 3, LabelPolicy(uncertain, "zeros"), REMEDY)  # type: ignore[arg-type]
+        pairs = read_real_examples(shards, "validate", 3, LabelPolicy(uncertain, "zeros"), REMEDY)  # type: ignore[arg-type]
         assert pairs.labels_NY.tolist() == expected
 
 
 def test_an_empty_split_is_refused(tiny_shards: Path) -> None:
     with pytest.raises(ShardError, match="no split"):
-        read_real_pairs(ShardSet.open(tiny_shards), "holdout", 3, ZEROS, REMEDY)
+        read_real_examples(ShardSet.open(tiny_shards), "holdout", 3, ZEROS, REMEDY)

@@ -21,7 +21,7 @@ _COLUMNS = ["image", "report", "labels"]
 
 
 @dataclass(frozen=True)
-class RealPairs:
+class RealExamples:
     """Images, reports and labels of the same rows."""
 
     images_NHW: NDArray[np.uint8]
@@ -30,7 +30,7 @@ class RealPairs:
     """1 present, 0 absent or unknown."""
 
 
-def read_real_pairs(shards: ShardSet, split: str, num: int, policy: LabelPolicy, remedy: str) -> RealPairs:
+def read_real_examples(shards: ShardSet, split: str, num: int, policy: LabelPolicy, remedy: str) -> RealExamples:
     """Read up to `num` labelled rows of a split that cover each label of its first rows; always the same ones.
 
     remedy: what to do about a split without labels, for the user of the command. Raises ShardError for such a split,
@@ -46,7 +46,7 @@ def read_real_pairs(shards: ShardSet, split: str, num: int, policy: LabelPolicy,
     rows = _varied(labels_NY, num)
     side_px = shards.info.side_px
     table = table.take(pa.array(rows)).combine_chunks()
-    return RealPairs(
+    return RealExamples(
         images_NHW=fixed_binary_view(table["image"], np.uint8, (side_px, side_px)).copy(),
         reports=tuple(report or "" for report in table["report"].to_pylist()),
         labels_NY=labels_NY[rows],

@@ -14,7 +14,7 @@ MAX_TEMPERATURE = 5.0
 _MAX_LABELS = 256
 
 
-class Wish(BaseModel):
+class DrawRequest(BaseModel):
     """Pairs with given labels; or each beside one with a label swapped; or an interpolation between two label sets."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -38,20 +38,20 @@ class Wish(BaseModel):
     """For an interpolation: number of pairs, both ends included."""
 
 
-def read_wish(body: bytes) -> Wish:
-    """Parse a wish from JSON. Raises RefusedError that names the wrong value and what is allowed."""
+def read_draw_request(body: bytes) -> DrawRequest:
+    """Parse a request from JSON. Raises RefusedError that names the wrong value and what is allowed."""
     try:
-        wish = Wish.model_validate_json(body)
+        wanted = DrawRequest.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the request"
         raise RefusedError(422, f"This cannot be drawn: {where}: {first['msg']}.") from error
-    if wish.num > MAX_PAIRS:
+    if wanted.num > MAX_PAIRS:
         raise RefusedError(
             413,
-            f"{wish.num:,} pairs are more than this page draws at once. Ask for at most {MAX_PAIRS}; `emixer generate` "
-            "makes any number.",
+            f"{wanted.num:,} pairs are more than this page draws at once. Ask for at most {MAX_PAIRS}; "
+            "`emixer generate` makes any number.",
         )
-    if wish.kind == "swap" and wish.swapped is None:
+    if wanted.kind == "swap" and wanted.swapped is None:
         raise RefusedError(422, "Choose the label that is to be swapped.")
-    return wish
+    return wanted
