@@ -32,7 +32,7 @@ from emixer.generation.dataset_files import DATA_FOLDER, Layout, RowFormat, open
 from emixer.generation.manifest import begin_manifest, fingerprint, finish_manifest
 from emixer.stages import audit
 
-_LEAST_HELD_OUT = 300
+_MIN_HELD_OUT = 300
 _BLOCK, _CHUNK = 2048, 2048
 
 
@@ -55,7 +55,7 @@ def measure(rows: int, side_px: int) -> None:
     """Audits so many generated images against as many training ones."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        held_out = max(rows // 10, _LEAST_HELD_OUT)
+        held_out = max(rows // 10, _MIN_HELD_OUT)
         shards = write_shards(folder / "shards", {"train": rows, "test": held_out}, side_px)
         dataset = write_dataset(folder / "dataset", rows, side_px)
         config = load_config(extra={"data.shards": shards, "audit.dataset": dataset})

@@ -25,7 +25,7 @@ from emixer.data.labels import LabelPolicy
 from emixer.data.pair_table import RealPairs, TableShape, open_generated
 from emixer.data.shards import ShardSet
 from emixer.evaluation.label_faithfulness import LabelJudge
-from emixer.evaluation.pair_metrics import label_areas
+from emixer.evaluation.pair_metrics import label_aucs
 from emixer.generation.manifest import read_finished_manifest
 from emixer.stages.evaluate.intervals import with_intervals
 
@@ -105,7 +105,7 @@ def _lines(where: str, span: slice, values: tuple[str, ...], sides: tuple[_Side,
     found = []
     for side in asked:
         columns_NC = torch.from_numpy(np.ascontiguousarray(side.columns_NC[:, span])).float()
-        areas = label_areas(judge.score(side.pixels_NP), columns_NC, values)
+        areas = label_aucs(judge.score(side.pixels_NP), columns_NC, values)
         found.append(with_intervals(areas, side.subjects, resamples))
     lines = []
     for place, value in enumerate(values if len(values) > 2 else values[:1]):  # of two, the other has the same AUC

@@ -69,9 +69,9 @@ class PipelineRun:
 
     rows_per_s: float
     rows_per_s_with_start: float
-    cpu_s_a_row: float
+    cpu_s_per_row: float
     peak_memory_mb: float
-    bytes_a_row: float
+    bytes_per_row: float
 
 
 @dataclass
@@ -79,7 +79,7 @@ class BareRun:
     """What the model alone took."""
 
     rows_per_s: float
-    cpu_s_a_row: float
+    cpu_s_per_row: float
 
 
 @dataclass
@@ -136,17 +136,16 @@ def report(name: str, plan: GenerationPlan, bare: list[BareRun], runs: list[Pipe
         return float(np.median(list(values)))
 
     ratio = median(run.rows_per_s / alone.rows_per_s for run, alone in zip(runs, bare, strict=True))
-    cpu_ratio = median(alone.cpu_s_a_row / run.cpu_s_a_row for run, alone in zip(runs, bare, strict=True))
+    cpu_ratio = median(alone.cpu_s_per_row / run.cpu_s_per_row for run, alone in zip(runs, bare, strict=True))
     on = "a GPU" if plan.device == "cuda" else f"{plan.cpus_per_sampler} thread(s) a sampler"
     print(f"\n{name}, {side} px, batch {plan.batch_size}, {on}, {rows:,} rows, median of {len(runs)} rounds")
     print(f"  bare forward            {median(run.rows_per_s for run in bare):10,.1f} pairs/s")
     print(f"  pipeline                {median(run.rows_per_s for run in runs):10,.1f} pairs/s   {ratio:.2f} of bare")
     print(f"  pipeline with start     {median(run.rows_per_s_with_start for run in runs):10,.1f} pairs/s")
-    print(f"  CPU time, bare          {median(run.cpu_s_a_row for run in bare) * 1e3:10,.2f} ms a pair")
-    print(
-        f"  CPU time, pipeline      {median(run.cpu_s_a_row for run in runs) * 1e3:10,.2f} ms a pair   {cpu_ratio:.2f}"
-    )
-    print(f"  a row on disk           {runs[0].bytes_a_row:10,.0f} bytes (raw image {side * side:,})")
+    print(f"  CPU time, bare          {median(run.cpu_s_per_row for run in bare) * 1e3:10,.2f} ms a pair")
+    cpu_s = median(run.cpu_s_per_row for run in runs)
+    print(f"  CPU time, pipeline      {cpu_s * 1e3:10,.2f} ms a pair   {cpu_ratio:.2f}")
+    print(f"  a row on disk           {runs[0].bytes_per_row:10,.0f} bytes (raw image {side * side:,})")
     print(f"  memory, {rows // 10:>9,} rows  {few.peak_memory_mb:10,.0f} MB at the peak")
     print(f"  memory, {rows:>9,} rows  {max(run.peak_memory_mb for run in runs):10,.0f} MB at the peak")
 
@@ -198,9 +197,9 @@ def run_pipeline(plan: GenerationPlan, folder: Path) -> PipelineRun:
     return PipelineRun(
         rows_per_s=rows / (end - float(clock.read_text())),
         rows_per_s_with_start=rows / (end - start),
-        cpu_s_a_row=(last_cpu_s - first_cpu_s) / max(1, last_rows - first_rows),
+        cpu_s_per_row=(last_cpu_s - first_cpu_s) / max(1, last_rows - first_rows),
         peak_memory_mb=memory.peak_mb,
-        bytes_a_row=num_bytes / rows,
+        bytes_per_row=num_bytes / rows,
     )
 
 

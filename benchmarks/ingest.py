@@ -9,7 +9,7 @@
                                        [--tables mimic-cxr]     of tables as MIMIC-CXR's instead of a CSV with reports
 
 decode    JPEGs of 2500 x 3000 at quality 95, with little grain (0.6 MB, as the phantom's) and with as much as gives
-          them the mean size of the images of MIMIC-CXR-JPG (1.5 MB). Ours: emixer's decode_image to 128 px. Peers:
+          them the mean size of the images of MIMIC-CXR-JPG (1.5 MB). Ours: emixer's read_image to 128 px. Peers:
           Pillow's full decode, convert("L") and resize with its default filter (bicubic) and two others. The ratio
           falls with grain: every coefficient has to be parsed, whether or not it is used.
 dicom     DICOM files of 2500 x 3000, 12 bits, JPEG lossless (benchmarks/lossless_dicom.py), read from disk. Peers: a
@@ -43,7 +43,7 @@ from PIL import Image
 from worker_memory import Watch
 
 from emixer.config import Config, load_config, with_overrides
-from emixer.data.images import decode_image
+from emixer.data.images import read_image
 
 SIDE_PX = 128
 
@@ -93,7 +93,7 @@ def compare_decoding(num_images: int, rounds: int, grain: float) -> None:
     """Times all methods on the same images in turn, `rounds` times; prints medians and ratios."""
     images = [large_image(seed, grain) for seed in range(num_images)]
     methods: dict[str, Callable[[bytes], object]] = {
-        "emixer decode_image, area means": lambda content: decode_image(content, SIDE_PX, "squeeze"),
+        "emixer read_image, area means": lambda content: read_image(content, SIDE_PX, "squeeze").pixels_SS,
         "Pillow full decode + bicubic (its default)": lambda content: full(content, Image.Resampling.BICUBIC),
         "Pillow full decode + Lanczos": lambda content: full(content, Image.Resampling.LANCZOS),
         "Pillow full decode + box": lambda content: full(content, Image.Resampling.BOX),
@@ -118,7 +118,7 @@ def compare_dicom(num_images: int, num_distinct: int, rounds: int) -> None:
         for number, file in enumerate(files):
             file.write_bytes(drawn[number % num_distinct])
         methods: dict[str, Callable[[Path], object]] = {
-            "emixer decode_image": lambda file: decode_image(file.read_bytes(), SIDE_PX, "squeeze")
+            "emixer read_image": lambda file: read_image(file.read_bytes(), SIDE_PX, "squeeze").pixels_SS
         }
         for plugin in plugins:
             methods[f"pydicom ({plugin}) + Pillow"] = lambda file, plugin=plugin: plain_dicom(file, plugin)

@@ -25,7 +25,7 @@ import numpy as np
 @contextmanager
 def served(run: str) -> Iterator[tuple[str, int, float]]:
     """The link of a server of the run, its process, and what its start took [s]."""
-    command = [sys.executable, "-m", "emixer", "serve", "--run", run, "--port", "0", "--draws-a-minute", "100000"]
+    command = [sys.executable, "-m", "emixer", "serve", "--run", run, "--port", "0", "--draws-per-minute", "100000"]
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

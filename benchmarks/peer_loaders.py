@@ -1,6 +1,6 @@
 """Loaders of other projects, each as its documentation has it; run by benchmarks/peers.py in their environments.
 
-    python peer_loaders.py SOURCE PEER FORM LEAST_CPU_S SIDE...       prints a JSON line for each cell of the table
+    python peer_loaders.py SOURCE PEER FORM MIN_CPU_S SIDE...       prints a JSON line for each cell of the table
 
 All run in this process, without workers, where they need the fewest CPU seconds: nothing is copied between processes.
 Their images arrive one by one and are put together by torch's own collate function, or in batches where they offer it.
@@ -233,12 +233,12 @@ PEERS: dict[str, Any] = {
 
 
 def compare(
-    open_loader: Callable[[bool], Loader], known: Known, least_cpu_s: float, has_reports: bool, facts: dict[str, Any]
+    open_loader: Callable[[bool], Loader], known: Known, min_cpu_s: float, has_reports: bool, facts: dict[str, Any]
 ) -> None:
     """Prints a line with the costs of images alone, and one of images with reports."""
     for with_reports in (False, True) if has_reports else (False,):
         loader = open_loader(with_reports)
-        found = measured(loader, known, least_cpu_s)
+        found = measured(loader, known, min_cpu_s)
         loader.close()
         print(json.dumps(facts | {"reports": with_reports} | found), flush=True)
     print(json.dumps(facts | {"resume": resumes(partial(open_loader, False), known)}), flush=True)
@@ -246,7 +246,7 @@ def compare(
 
 def main() -> None:
     """Writes the peer's own form of the data, then measures."""
-    source, peer, form, least_cpu_s = Path(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4])
+    source, peer, form, min_cpu_s = Path(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4])
     torch.set_num_threads(1)
     kind = PEERS[peer]
     for side in map(int, sys.argv[5:]):
@@ -260,7 +260,7 @@ def main() -> None:
             kind.write(folder, images, pngs, reports, form)
             known = Known(source / str(side) / "images.npy")
             facts = {"peer": peer, "form": form, "side_px": side}
-            compare(partial(kind, folder, form), known, least_cpu_s, not hasattr(kind, "without_reports"), facts)
+            compare(partial(kind, folder, form), known, min_cpu_s, not hasattr(kind, "without_reports"), facts)
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -19,7 +19,7 @@ from worker_memory import descendants
 
 BATCH = 128
 _BATCHES_BEFORE_STOP = 3
-_MOST_EPOCHS = 500
+_MAX_EPOCHS = 500
 
 
 class Batch(NamedTuple):
@@ -71,13 +71,13 @@ class Known:
         return [self._row_of[image] for image in pixels]
 
 
-def measured(loader: Loader, known: Known, least_cpu_s: float) -> dict[str, float]:
+def measured(loader: Loader, known: Known, min_cpu_s: float) -> dict[str, float]:
     """Costs of whole passes after a first one, in which each image must come once and unchanged."""
     first = [row for batch in loader.epoch() for row in known.rows(batch)]
     assert set(first) == set(range(len(known))), "all images come"
     images = epochs = 0
     cpu_start, start = tree_cpu_s(), time.perf_counter()
-    while tree_cpu_s() - cpu_start < least_cpu_s and epochs < _MOST_EPOCHS:
+    while tree_cpu_s() - cpu_start < min_cpu_s and epochs < _MAX_EPOCHS:
         images += sum(len(batch.image_BCHW) for batch in loader.epoch())
         epochs += 1
     cpu_s, wall_s = tree_cpu_s() - cpu_start, time.perf_counter() - start

@@ -1,6 +1,6 @@
 """Our loaders and a bare reader of the same shards, measured as the peers are; run by benchmarks/peers.py.
 
-    python peer_ours.py SOURCE LOADER LEAST_CPU_S SIDE...
+    python peer_ours.py SOURCE LOADER MIN_CPU_S SIDE...
 
 open-shards   emixer.open_shards(folder).stream(BATCH, seed=0): reports as text, read whether or not they are used.
 ray-data      what `emixer train` reads through: Ray Data, images, labels and reports as token ids, always.
@@ -146,7 +146,7 @@ LOADERS = {"open-shards": OpenShards, "ray-data": RayData, "pyarrow": BarePyarro
 
 def main() -> None:
     """Writes shards, then measures one of the loaders."""
-    source, name, least_cpu_s = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+    source, name, min_cpu_s = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     torch.set_num_threads(1)
     for side in map(int, sys.argv[4:]):
         images = np.load(source / str(side) / "images.npy", mmap_mode="r")
@@ -156,7 +156,7 @@ def main() -> None:
             write_shards(folder, images, reports)
             known = Known(source / str(side) / "images.npy")
             facts = {"peer": name, "form": "raw, Parquet", "side_px": side}
-            measure = partial(compare, partial(LOADERS[name], folder), known, least_cpu_s, True, facts)
+            measure = partial(compare, partial(LOADERS[name], folder), known, min_cpu_s, True, facts)
             if name == "ray-data":
                 with connect(RayConfig(num_cpus=2, object_store_mb=1000)):
                     measure()

@@ -47,21 +47,21 @@ def main() -> None:
         write_source(source, {side: args.images * 64 // side for side in args.sides}, args.drawn)
         cells: list[Cell] = []
         for name in args.only:
-            cells += run_one(name, source, args.sides, args.least_cpu_s, environments)
+            cells += run_one(name, source, args.sides, args.min_cpu_s, environments)
     for side in args.sides:
         print(table([cell for cell in cells if cell["side_px"] == side], side, args.images * 64 // side))
 
 
-def run_one(name: str, source: Path, sides: list[int], least_cpu_s: float, environments: Path) -> list[Cell]:
+def run_one(name: str, source: Path, sides: list[int], min_cpu_s: float, environments: Path) -> list[Cell]:
     """All measurements of a loader, in each form that it stores images in."""
     numbers = [str(side) for side in sides]
     if name in OURS:
-        printed = [run_in(Path(sys.executable), "peer_ours.py", str(source), name, str(least_cpu_s), *numbers)]
+        printed = [run_in(Path(sys.executable), "peer_ours.py", str(source), name, str(min_cpu_s), *numbers)]
     else:
         where, forms = PEERS[name]
         python = environment(where, environments)
         printed = [
-            run_in(python, "peer_loaders.py", str(source), name, form, str(least_cpu_s), *numbers) for form in forms
+            run_in(python, "peer_loaders.py", str(source), name, form, str(min_cpu_s), *numbers) for form in forms
         ]
     cells = [json.loads(line) for text in printed for line in text.splitlines() if line.startswith('{"peer"')]
     for cell in cells:

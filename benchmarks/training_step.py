@@ -253,11 +253,11 @@ def write_rows(folder: Path, config_file: Path, overrides: list[str]) -> None:
 
 
 def _image(study: "Study", side_px: int) -> np.ndarray:
-    from emixer.data.images import decode_image
+    from emixer.data.images import read_image
 
     jpeg = BytesIO()
     Image.fromarray(study.render(study.images[0])).save(jpeg, "JPEG", quality=92)
-    return decode_image(jpeg.getvalue(), side_px, "crop")
+    return read_image(jpeg.getvalue(), side_px, "crop").pixels_SS
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from emixer.audit.control import least_control
+from emixer.audit.control import min_control
 from emixer.cli.main import main as emixer
 from emixer.stages.audit.control import NUM_MEASURES
 from jobs.cli import main as jobs
@@ -109,7 +109,7 @@ def test_documented_audits_of_the_walk_through_ask_no_more_than_its_held_out_ima
         words = shlex.split(command.removeprefix("emixer "), comments=True)
         printed = CliRunner().invoke(emixer, [*words, "--print-config"])
         false_alarm = yaml.safe_load(printed.output)["audit"]["false_alarm"]
-        assert least_control(false_alarm / NUM_MEASURES) <= HELD_OUT_OF_DEMO, command
+        assert min_control(false_alarm / NUM_MEASURES) <= HELD_OUT_OF_DEMO, command
 
 
 def test_the_commands_from_images_to_pairs_in_the_readme_lead_to_a_training(

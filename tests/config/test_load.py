@@ -136,8 +136,8 @@ def test_all_problems_are_named_at_once() -> None:
         ("generate.labels=Edema", "generate.labels: expected a list"),
         ("data.shards=2024", "data.shards: expected a path as text"),
         ("train=null", "train: is a section"),
-        ("generate.out=~nobody-here/x", "generate.out: ~nobody-here is nobody's home here"),
-        ("generate.plan=~nobody-here/x.csv", "generate.plan: ~nobody-here is nobody's home here"),
+        ("generate.out=~nobody-here/x", "generate.out: ~nobody-here names no user of this machine"),
+        ("generate.plan=~nobody-here/x.csv", "generate.plan: ~nobody-here names no user of this machine"),
     ],
 )
 def test_a_wrong_value_is_answered_with_what_was_expected(override: str, expected: str) -> None:
