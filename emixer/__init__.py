@@ -3,7 +3,7 @@
 import emixer
 pairs = emixer.load("runs/first").sample(labels=["Pneumothorax"], num=4, seed=0)
 
-Every stage of the command line is a function of a config too: emixer.train(emixer.load_config("configs/demo.yaml")).
+Every stage of the command line is a function of a config too: emixer.train(emixer.load_config("demo")).
 """
 
 from importlib import import_module

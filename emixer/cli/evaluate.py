@@ -18,7 +18,7 @@ from emixer.cli.base import setting, stage_command
 def command() -> None:
     """Compare a generated dataset with held-out real images and reports.
 
-    Images: Frechet and kernel distance, precision, recall, density and coverage, for each network whose weights are
+    Images: Fréchet and kernel distance, precision, recall, density and coverage, for each network whose weights are
     given and for each label. Pairs: do images show their labels, and do reports say what the images show? Reports:
     which findings they state, how close they are to real ones with the same labels, how varied they are, how much is
     copied. Every figure is reported next to that of the same number of real images, with the network, the resize and

@@ -9,7 +9,12 @@ CONTEXT = {"max_content_width": 110, "help_option_names": ["-h", "--help"]}
 
 
 class CommandGroup(click.Group):
-    """A group that answers an unknown command with the nearest one."""
+    """A group that answers an unknown command with the nearest one, and whose help cuts no sentence off."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(200)) for name, command in commands if command])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

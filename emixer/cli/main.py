@@ -65,6 +65,6 @@ def main() -> None:
       emixer generate --run runs/first --num 1000 --out data/synthetic
       emixer gallery  --run runs/first
 
-    Every command resumes after an interruption and takes --config FILE, --set KEY=VALUE, --print-config, --dry-run
+    Every stage resumes after an interruption and takes --config FILE, --set KEY=VALUE, --print-config, --dry-run
     and --json. See `emixer COMMAND --help` for details.
     """

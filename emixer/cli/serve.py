@@ -9,7 +9,7 @@ from emixer.cli.base import setting, stage_command
 @setting("--host", "serve.host")
 @setting("--port", "serve.port")
 @setting("--url", "serve.url")
-@setting("--draws-a-minute", "serve.draws_a_minute")
+@setting("--draws-per-minute", "serve.draws_per_minute")
 @setting("--batch-size", "serve.batch_size")
 @setting("--cpus", "serve.cpus")
 @setting("--use-gpu", "serve.use_gpu")

@@ -15,9 +15,9 @@ class AuditConfig(Section):
     """Folder of a finished dataset, written by `emixer generate`."""
     run: Path | None = Field(None, strict=False)
     """Run folder of the model that generated it: its image discriminator is used for a membership test, and its encoder
-    for features if `audit.encoder` is not set. None: neither."""
+    for features if `audit.encoder` is not set. Default: neither."""
     encoder: ChestEncoderConfig | None = None
-    """DenseNet whose features are used to compare images; its `weights` must be set. None: that of
+    """DenseNet whose features are used to compare images; its `weights` must be set. Default: that of
     `validation.encoder`, else that of the run, else a small one with random weights."""
     false_alarm: float = Field(0.01, gt=0, le=0.1)
     """Share of held-out images and reports that may be flagged (false alarms), divided between pixels, features and
@@ -35,11 +35,11 @@ class AuditConfig(Section):
     """Resamples of the subjects for 95 % confidence intervals."""
     measured: Path | None = Field(None, strict=False)
     """Folder that caches image measurements by content, for reuse with other datasets and the same real images. It
-    holds small versions of real images: never share it; inside a dataset it is refused. None: `audit/measured` in the
-    run folder, if one is given, else `SHARDS-measured` beside the shards."""
+    holds small versions of real images: never share it; inside a dataset it is refused. Default: `audit/measured` in
+    the run folder, if one is given, else `SHARDS-measured` beside the shards."""
     out: Path | None = Field(None, strict=False)
-    """Output folder. None: `audit` in the dataset's folder."""
+    """Output folder. Default: `audit` in the dataset's folder."""
     cpus_per_task: int = Field(1, ge=1)
     """CPUs that Ray reserves for a task, and its number of threads."""
     use_gpu: bool | None = None
-    """Whether to use GPUs. None: if the cluster has any."""
+    """Whether to use GPUs. Default: if the cluster has any."""

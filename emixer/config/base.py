@@ -33,7 +33,7 @@ def absolute(path: Path) -> Path:
     try:
         return path.expanduser().absolute()
     except RuntimeError as error:
-        raise ValueError(f"{path.parts[0]} is nobody's home here; for a folder of that name, write ./{path}") from error
+        raise ValueError(f"{path.parts[0]} names no user of this machine; a folder of that name is ./{path}") from error
 
 
 def beside(shards: Path, what: str) -> Path:

@@ -21,14 +21,14 @@ class RayConfig(Section):
     """Where the work runs."""
 
     address: str | None = None
-    """A running cluster: `host:port` of its head, or `auto`. None: RAY_ADDRESS if set, else a local cluster started by
-    this process."""
+    """A running cluster: `host:port` of its head, or `auto`. Default: RAY_ADDRESS if set, else a local cluster started
+    by this process."""
     num_cpus: int | None = Field(None, ge=1)
-    """CPUs of that local cluster. None: all that this process may use."""
+    """CPUs of that local cluster. Default: all that this process may use."""
     num_gpus: int | None = Field(None, ge=0)
-    """GPUs of that local cluster. None: all that are visible."""
+    """GPUs of that local cluster. Default: all that are visible."""
     object_store_mb: int | None = Field(None, ge=80)
-    """Shared memory of the local cluster [MiB]. None: Ray's choice."""
+    """Shared memory of the local cluster [MiB]. Default: Ray's choice."""
 
 
 class Config(Section):

@@ -70,20 +70,20 @@ class EvaluateConfig(Section):
     split: Literal["validate", "test"] = "test"
     """Split of the real images used for comparison."""
     images: int | None = Field(None, ge=10)
-    """Images per side. None: as many as both sides have."""
+    """Images per side. Default: as many as both sides have."""
     encoder: ChestEncoderConfig | None = None
-    """DenseNet used for features, in addition to a small random one; its `weights` must be set. None:
+    """DenseNet used for features, in addition to a small random one; its `weights` must be set. Default:
     `validation.encoder`."""
     inception: Path | None = Field(None, strict=False)
-    """Weights of the Inception network used in the FID literature; extra `emixer[fid]`. None: not used."""
+    """Weights of the Inception network used in the FID literature; extra `emixer[fid]`. Default: not used."""
     rad_dino: Path | None = Field(None, strict=False)
-    """Folder of RadDino as published on the Hugging Face hub; extra `emixer[fid]`. None: not used."""
+    """Folder of RAD-DINO as published on the Hugging Face hub; extra `emixer[fid]`. Default: not used."""
     chexbert: Path | None = Field(None, strict=False)
     """Folder with `chexbert.pth` and the `vocab.txt` of bert-base-uncased, to label reports in addition to this
-    project's rule-based labeler; extra `emixer[fid]`. None: not used."""
+    project's rule-based labeler; extra `emixer[fid]`. Default: not used."""
     radgraph: Path | None = Field(None, strict=False)
     """Folder with the unpacked `radgraph-xl`, for RadGraph F1 against real reports with the same labels; extra
-    `emixer[radgraph]`. None: not used."""
+    `emixer[radgraph]`. Default: not used."""
     by: tuple[Condition, ...] = Field((), strict=False)
     """Report figures by sex, age or view; the dataset's model must have been conditioned on them."""
     neighbours: int = Field(5, ge=1)
@@ -94,12 +94,12 @@ class EvaluateConfig(Section):
     """Resamples of the subjects for 95 % confidence intervals of label and report metrics."""
     features: Path | None = Field(None, strict=False)
     """Folder that caches image features by content, for reuse with other datasets and the same real images. Inside a
-    dataset it is refused, since features of real images are not for sharing. None: `SHARDS-features` beside the
+    dataset it is refused, since features of real images are not for sharing. Default: `SHARDS-features` beside the
     shards."""
     out: Path | None = Field(None, strict=False)
-    """Output folder. None: `evaluation` in the dataset's folder."""
+    """Output folder. Default: `evaluation` in the dataset's folder."""
     use_gpu: bool | None = None
-    """Whether to use a GPU. None: if there is one."""
+    """Whether to use a GPU. Default: if there is one."""
 
 
 class ExperimentConfig(Section):
@@ -158,7 +158,7 @@ class ExperimentConfig(Section):
     gpus_per_cell: float = Field(1.0, gt=0, le=1)
     """GPUs per cell, if the cluster has GPUs; may be a fraction."""
     use_gpu: bool | None = None
-    """Whether to use GPUs. None: if the cluster has any."""
+    """Whether to use GPUs. Default: if the cluster has any."""
     resamples: int = Field(500, ge=20)
     """Resamples of the test subjects for 95 % confidence intervals."""
 

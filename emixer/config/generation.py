@@ -19,7 +19,7 @@ class GenerateConfig(Section):
     out: Path | None = Field(None, strict=False)
     """Output folder of the dataset."""
     num: int | None = Field(None, ge=1)
-    """Pairs to generate. None: as many as a CSV plan lists, else 1000."""
+    """Pairs to generate. Default: as many as a CSV plan lists, else 1000."""
     seed: int = Field(0, ge=0, le=2**63 - 1)
     """Row i depends only on the seed, on i, and on its labels and conditions."""
     labels: tuple[str, ...] = Field((), strict=False)
@@ -29,7 +29,7 @@ class GenerateConfig(Section):
     labels that co-occur with it in training), or a CSV file (one 0/1 column per label, optionally sex, age, view and
     `count`), repeated as needed."""
     sex: str | None = None
-    """Sex in every row, F or M, if the model is conditioned on it (model.conditions). None: sampled from training
+    """Sex in every row, F or M, if the model is conditioned on it (model.conditions). Default: sampled from training
     images with the row's labels; likewise age and view."""
     age: int | None = Field(None, ge=0, le=120)
     """Age in every row [years]; only its age group matters."""
@@ -49,17 +49,17 @@ class GenerateConfig(Section):
     temperature: float = Field(0.7, ge=0)
     """Sampling temperature of the words; 0 is greedy decoding."""
     audit: Path | None = Field(None, strict=False)
-    """Folder of the shards that the run was trained on: pairs that `emixer audit` would withhold are redrawn. None: no
-    screening. `audit.false_alarm`, `span_words` and `encoder` set the criteria."""
+    """Folder of the shards that the run was trained on: pairs that `emixer audit` would withhold are redrawn. Default:
+    no screening. `audit.false_alarm`, `span_words` and `encoder` set the criteria."""
     redraws: int = Field(10, ge=0, le=100)
     """Maximum number of redraws per flagged row; if all are flagged, the command fails. Does not affect the rows."""
     num_samplers: int | None = Field(None, ge=1)
-    """Sampler actors. None: one per GPU, or as many as the CPUs allow."""
+    """Sampler actors. Default: one per GPU, or as many as the CPUs allow."""
     cpus_per_sampler: int = Field(1, ge=1)
     """Threads per CPU sampler. It affects a row's last bits, so it is recorded."""
     use_gpu: bool | None = None
-    """Whether to use GPUs. None: if the cluster has any. CPUs and GPUs draw different numbers, so one dataset uses one
-    kind."""
+    """Whether to use GPUs. Default: if the cluster has any. CPUs and GPUs draw different numbers, so one dataset uses
+    one kind."""
 
     @field_validator("plan")
     @classmethod

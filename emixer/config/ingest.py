@@ -40,7 +40,7 @@ class MimicCxrSource(Section):
     labeler: Literal["chexpert", "negbio", "factors"] = "chexpert"
     """Which of the two published label tables to use; `factors`: the phantom's ground truth."""
     patients: Path | None = Field(None, strict=False)
-    """patients.csv.gz of MIMIC-IV, for sex and age, which MIMIC-CXR lacks. None: unknown."""
+    """patients.csv.gz of MIMIC-IV, for sex and age, which MIMIC-CXR lacks. Default: unknown."""
     views: tuple[str, ...] = Field(("PA", "AP"), strict=False)
     """ViewPosition values to keep; LATERAL and LL are lateral views."""
     keep_missing_view: bool = False
@@ -55,8 +55,8 @@ class OpenISource(Section):
     root: Path = Field(strict=False)
     """Folder with `ecgen-radiology/` and `images/`."""
     label_csv: Path | None = Field(None, strict=False)
-    """CSV with `dicom_id`, `gold_<finding>` columns and optionally `split` and `view`. None: `labels.csv` in root, if
-    present."""
+    """CSV with `dicom_id`, `gold_<finding>` columns and optionally `split` and `view`. Default: `labels.csv` in root,
+    if present."""
     views: tuple[str, ...] = Field((), strict=False)
     """Values of the CSV's `view` column to keep. Empty: all listed images."""
     validate_fraction: float = Field(0.1, ge=0, lt=1)
@@ -163,7 +163,7 @@ class ChexpertSource(Section):
     root: Path = Field(strict=False)
     """Folder with train.csv, valid.csv, `train/` and `valid/`."""
     reports: Path | None = Field(None, strict=False)
-    """df_chexpert_plus_240401.csv of CheXpert Plus, for reports, which v1.0 lacks. None: no reports."""
+    """df_chexpert_plus_240401.csv of CheXpert Plus, for reports, which v1.0 lacks. Default: no reports."""
     views: tuple[str, ...] = Field(("Frontal",), strict=False)
     """Frontal/Lateral values to keep. `Frontal,Lateral` also keeps laterals, as view LATERAL."""
     test_fraction: float = Field(0.1, ge=0, lt=1)
@@ -211,8 +211,8 @@ class RsnaPneumoniaSource(Section):
     root: Path = Field(strict=False)
     """Folder with stage_2_train_labels.csv, stage_2_detailed_class_info.csv and `stage_2_train_images/`."""
     nih_mapping: Path | None = Field(None, strict=False)
-    """pneumonia-challenge-dataset-mappings_2018.json of RSNA, for the patients, who are NIH's. None: each image counts
-    as one."""
+    """pneumonia-challenge-dataset-mappings_2018.json of RSNA, for the patients, who are NIH's. Default: each image
+    counts as one."""
     nih_root: Path | None = Field(None, strict=False)
     """NIH ChestX-ray14's folder; with nih_mapping, each patient is in the same split as there."""
     validate_fraction: float = Field(0.1, ge=0, lt=1)

@@ -51,7 +51,7 @@ class ChestEncoderConfig(Section):
     input_px: int = Field(224, ge=32, le=512)
     """Input size; images are resized to it [px]."""
     weights: Path | None = Field(None, strict=False)
-    """State dict: safetensors of `emixer encoder`, or a torchxrayvision DenseNet-121 file. None: random
+    """State dict: safetensors of `emixer encoder`, or a torchxrayvision DenseNet-121 file. Default: random
     initialisation."""
     weights_from: WeightsFrom = "emixer"
     """Origin of the weights: torchxrayvision's expect images in [-1024, 1024], ours in [-1, 1]."""

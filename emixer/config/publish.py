@@ -33,7 +33,7 @@ class PublishConfig(Section):
     """A vocabulary with words from the training reports of fewer patients than this is refused: a name may occur in all
     reports of one patient."""
     push: str | None = Field(None, pattern=f"^{REPOSITORY_NAME}$")
-    """Repository ORG/NAME on the Hugging Face Hub to upload the folder to. None: nothing leaves this machine."""
+    """Repository ORG/NAME on the Hugging Face Hub to upload the folder to. Default: nothing leaves this machine."""
     private: bool = True
     """Whether the repository must be private: a new one is created private, an existing public one is refused."""
 

@@ -40,7 +40,8 @@ Hyperparameter search uses the same dotted keys. Environment variables are never
   `train.images: 1e6` is a float in YAML and is rejected; the error says what to write: 1000000, or 1_000_000.
 - `1e-4` is a number here. Plain YAML 1.1 parsers read it as text; if other tools read your files, write `1.0e-4`.
 - Only `true` and `false` are booleans: `no`, `off` and `yes` are text. So are `010`, `1:30` and `2020-01-01`.
-- A section that is empty or has only comments changes nothing. Any other null means what the table says for None.
+- A section that is empty or has only comments changes nothing. Any other null means what the table says after
+  *Default*; `--set KEY=null` returns to it.
 - `ingest.source`, `model` and its `report_decoder` have a `kind` with its own keys. Choosing another kind drops the
   previous kind's keys, wherever they came from; keys set together with the new kind, in the same file or by `--set`,
   stay. For `model` and `report_decoder`, keys that both kinds have stay too: `--set model.kind=cogan` turns any config

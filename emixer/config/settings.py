@@ -39,7 +39,8 @@ class Setting:
     kind: str | None
     """Tag of the alternative it belongs to, e.g. `open-i`; None outside of tagged sections."""
     within: str | None
-    """Tag of the tagged section around that one: `emixer` for the kinds of its report decoder; None: there is none."""
+    """Tag of the tagged section around that one: `emixer` for the kinds of its report decoder; None if there is
+    none."""
 
     @property
     def type_name(self) -> str:

@@ -37,7 +37,7 @@ class SlurmConfig(Section):
     """One job: a Ray cluster on its nodes, and a stage that runs on it. Most settings are sbatch options."""
 
     partition: str | None = None
-    """--partition. None: the site's default."""
+    """--partition. Default: that of the site."""
     account: str | None = None
     """--account, which is charged for the job."""
     qos: str | None = None
@@ -65,7 +65,7 @@ class SlurmConfig(Section):
     setup: tuple[str, ...] = Field((), strict=False)
     """Shell lines to run before the stage, e.g. `[module load cuda]`."""
     folder: Path | None = Field(None, strict=False)
-    """Folder for job scripts, logs and states, visible to all nodes. None: ./slurm-jobs."""
+    """Folder for job scripts, logs and states, visible to all nodes. Default: ./slurm-jobs."""
     warn_s: int = Field(120, ge=30)
     """How long before the time limit SLURM signals the job, which then saves and requeues [s]."""
     max_requeues: int = Field(100, ge=0)

@@ -27,7 +27,8 @@ class StudyConfig(Section):
     """Labels to balance real and generated pairs over, by name; `no label` means pairs without any. Empty: all labels
     with enough real and generated pairs."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
-    """Seed for drawing and ordering pairs. Item names and readers' links are random regardless of it."""
+    """Seed for drawing the pairs. Readers' orders, item names and links are random regardless of it: a known seed would
+    give away which places are real."""
     title: str = Field("Chest radiographs and their reports", min_length=1, max_length=120)
     """Heading of the readers' page. It should not reveal what is studied."""
     host: str = "127.0.0.1"
@@ -35,11 +36,11 @@ class StudyConfig(Section):
     port: int = Field(8765, ge=0, le=65535)
     """Its port; 0 picks a free one."""
     url: str | None = None
-    """Public address of the readers' page, e.g. `https://study.example.org/reading/`. None: host and port."""
+    """Public address of the readers' page, e.g. `https://study.example.org/reading/`. Default: host and port."""
     key: Path | None = Field(None, strict=False)
-    """Path of `key.json` for `emixer study report`, if it was moved. None: in the study folder."""
+    """Path of `key.json` for `emixer study report`, if it was moved. Default: in the study folder."""
     out: Path | None = Field(None, strict=False)
-    """Output folder. None: `report` in the study folder."""
+    """Output folder. Default: `report` in the study folder."""
     resamples: int = Field(2000, ge=20, le=100_000)
     """Resamples of the pairs, and of the readers if there are at least three, for 95 % confidence intervals."""
 

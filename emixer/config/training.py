@@ -21,7 +21,7 @@ class DataConfig(Section):
     """Policy for uncertain labels (-1) that condition the networks: absent or present."""
     labelled_fraction: float = Field(1.0, gt=0, le=1)
     """Share of the labelled images of each class, chosen by a hash of their id, that keep their labels; the rest train
-    through the rotation loss. Paper §6.3.2: 30 % of each class."""
+    through the real/fake and rotation losses only. Paper §6.3.2: 30 % of each class."""
     window_rows: int = Field(4096, ge=16)
     """Size of the shuffle window [images]; it is filled with whole row groups in a new random order each epoch."""
     read_tasks: int = Field(2, ge=1)
@@ -73,8 +73,8 @@ class LossConfig(Section):
     """Differentiable augmentation of the inputs of D_image and D_joint; meant for collections of a few thousand images.
     """
     augment_target: float | None = Field(None, gt=0, lt=1)
-    """None: every image is augmented (DiffAugment). Else with a probability that rises from 0 while the mean sign of
-    D_image's logits on real images is above this value, and falls while it is below (ADA; its authors: 0.6)."""
+    """Default: every image is augmented (DiffAugment). Otherwise with a probability that rises from 0 while the mean
+    sign of D_image's logits on real images is above this value, and falls while it is below (ADA; its authors: 0.6)."""
     augment_images: int = Field(500_000, ge=1)
     """Images over which that probability can rise from 0 to 1."""
     report_gradient_to_image: bool = True
@@ -89,7 +89,7 @@ class OptimConfig(Section):
     lr_discriminator: float = Field(2e-4, gt=0, le=0.1)
     """Learning rate of the discriminators (the paper prints 2*10^4)."""
     lr_report_decoder: float | None = Field(None, gt=0, le=0.1)
-    """Learning rate of F; None: lr_generator."""
+    """Learning rate of F. Default: lr_generator."""
     beta1: float = Field(0.0, ge=0, lt=1)
     """Adam's beta1 for everything but F."""
     beta1_report_decoder: float = Field(0.9, ge=0, lt=1)
@@ -113,7 +113,7 @@ class ScheduleConfig(Section):
     """Ray Train workers, at least 1; one per GPU, or one per group of CPUs. `[MIN, MAX]` on an autoscaling cluster:
     training starts with MIN and resumes from its last checkpoint with more or fewer as nodes come and go."""
     use_gpu: bool | None = None
-    """Whether to use GPUs. None: if the cluster has any."""
+    """Whether to use GPUs. Default: if the cluster has any."""
     cpus_per_worker: int = Field(1, ge=1)
     """CPUs that Ray reserves for each worker."""
     gpus_per_worker: float = Field(1.0, gt=0, le=1)
@@ -169,6 +169,8 @@ class TrainConfig(ScheduleConfig):
     """Real images to train on: 400k generator steps x 2 discriminator steps x batch 512 in the paper."""
     batch_size: int = Field(512, ge=1)
     """Images per discriminator step, over all workers. The paper: 512."""
+    log_every_images: int = Field(10_240, ge=1)
+    """Interval of logging to metrics.jsonl and TensorBoard [images]."""
     ema_half_life_images: int = Field(50_000, ge=1)
     """Half-life of the exponential moving average of weights used for sampling [images]."""
     sample_every_images: int = Field(1_000_000, ge=1)
@@ -212,8 +214,8 @@ class ValidationConfig(Section):
     judge_images: int = Field(2000, ge=2)
     """Real train images used to fit the label judge."""
     encoder: ChestEncoderConfig | None = None
-    """DenseNet that provides features for FID and the judge; its `weights` must be set. None: a small random DenseNet,
-    noted in the metric's name."""
+    """DenseNet that provides features for FID and the judge; its `weights` must be set. Default: a small random
+    DenseNet, noted in the metric's name."""
     judge: Literal["probe", "encoder"] = "probe"
     """Label classifier for images: a linear probe on the encoder's features, fitted on real train images, or the
     encoder's own outputs for the labels it was trained on."""

@@ -54,10 +54,10 @@ class TuneConfig(Section):
     first_rung: int = Field(1, ge=1)
     """Earliest validation pass at which a trial may be stopped."""
     max_concurrent: int | None = Field(None, ge=1)
-    """Concurrent trials. None: as many as the cluster has room for at its maximum size."""
+    """Concurrent trials. Default: as many as the cluster has room for at its maximum size."""
     storage: str | None = None
-    """URL of the Optuna storage, e.g. `postgresql://...` or `sqlite:///study.db`. None: a journal file in the folder. A
-    password in it is not saved: use ~/.pgpass or similar if a job needs it."""
+    """URL of the Optuna storage, e.g. `postgresql://...` or `sqlite:///study.db`. Default: a journal file in the
+    folder. A password in it is not saved: use ~/.pgpass or similar if a job needs it."""
     max_failures: int = Field(2, ge=0)
     """How many times a trial whose processes died is restarted from its last checkpoint."""
 

@@ -10,7 +10,7 @@ from emixer.extras import to_install
 
 _EXTRAS = {
     "dicom": "DICOM images",
-    "fid": "Inception and RadDino features",
+    "fid": "Inception and RAD-DINO features",
     "radgraph": "RadGraph F1",
     "wandb": "Weights & Biases",
     "mlflow": "MLflow",
