@@ -238,7 +238,7 @@ def test_command_prints_and_writes_a_readable_table(tiny_shards: Path, make_data
     done = CliRunner().invoke(command, given)
     assert done.exit_code == 0, done.output
     assert "| Fréchet distance |" in done.output
-    assert re.search(r"\| F1 of what .* labels \| [\d.]+ \[[\d.]+, [\d.]+\] \| [\d.]+ \[", done.output)
+    assert re.search(r"\| label F1 of reports \| [\d.]+ \[[\d.]+, [\d.]+\] \| [\d.]+ \[", done.output)
     assert re.search(r"\| \.\.\. CIDEr \| [\d.]+ \[[\d.]+, [\d.]+\] \|", done.output)
     assert (dataset / "evaluation" / "evaluation.md").read_text() in done.output
     for identifier in pq.read_table(tiny_shards / "validate-00000.parquet")["subject_id"].to_pylist():
