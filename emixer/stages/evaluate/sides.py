@@ -155,8 +155,7 @@ def _known(dataset: Path, files: Sequence[str], conditions: Conditions, rows: ND
 
 def content_of(shards: ShardSet, split: str, num: int) -> str:
     """Identity of the pixels of the first `num` images of a split."""
-    digests = "".join(file.sha256 for file in shards.shard_files if file.split == split)
-    return f"{hashlib.sha256(digests.encode()).hexdigest()}/{split}/{num}"
+    return f"{shards.digest((split,))}/{split}/{num}"
 
 
 def _digest(listed: Sequence[Mapping[str, Any]], rows: NDArray[np.int64]) -> str:
