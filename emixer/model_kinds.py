@@ -11,6 +11,7 @@ from emixer.config.model import (
     SmganModelConfig,
 )
 from emixer.config.training import LossConfig
+from emixer.errors import ConfigError
 from emixer.losses.cogan_objective import CoganObjective
 from emixer.losses.emixer_objective import EmixerObjective
 from emixer.losses.jointgan_objective import JointganObjective
@@ -61,6 +62,11 @@ def _emixer_phases(model: EmixerModelConfig, loss: LossConfig) -> Phases:
         objectives.append(DecoderObjective(loss))
     if model.images_share > 0:
         ends.append(model.words_share + model.images_share)
+        if loss.image == loss.beta == 0:
+            raise ConfigError(
+                "loss.image and loss.beta are 0, so that D_image has nothing to learn while model.images_share trains "
+                "G against it alone. Set one of them above 0, or model.images_share=0."
+            )
         of_images = loss.model_copy(update={"report": 0.0, "joint": 0.0, "mismatched": 0.0})
         first_game = EmixerObjective(of_images, model.gumbel)
         augment = first_game.augment

@@ -47,7 +47,7 @@ class GenerateConfig(Section):
     rows_per_group: int = Field(512, ge=1)
     """Rows per Parquet row group, a multiple of batch_size; a group must stay under 300 MB."""
     temperature: float = Field(0.7, ge=0)
-    """Sampling temperature of the words; 0 is greedy decoding."""
+    """Sampling temperature of the words, not of how many sentences there are; 0: the likeliest of both."""
     audit: Path | None = Field(None, strict=False)
     """Folder of the shards that the run was trained on: pairs that `emixer audit` would withhold are redrawn. Default:
     no screening. `audit.false_alarm`, `span_words` and `encoder` set the criteria."""

@@ -1,6 +1,9 @@
 """CoGAN's game: an image critic against the image generator, a report critic against the report generator, coupled only
 through shared layers.
 
+Generated reports count where their row has a real one: else rows that lack both labels and report would tell the report
+critic that whatever it judges without labels is generated.
+
 Shapes: B rows, Y labels, S sentences, W words of a sentence, E embedding.
 Source: Liu & Tuzel 2016, §3; EMIXER §4.3. Departures: docs/deviations.md#baselines.
 """
@@ -22,6 +25,7 @@ from emixer.losses.terms import (
     with_channels,
 )
 from emixer.models.cogan import Cogan
+from emixer.models.conditioning import known_to_both
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch, Objective, PairedModel, RowWeights
 from emixer.models.report_writer import Condition, written_for
@@ -48,7 +52,9 @@ class CoganObjective(Objective):
             tied = model.tied(fake_labels_BY, noise)
             fake_BCHW = self.augment(model.images(tied), noise, "fake")
         real = replace(real, image_BCHW=self.augment(real.image_BCHW, noise, "real"))
-        terms = self.images.critic_terms(model.critics, real, fake_BCHW, fake_labels_BY, noise, weights)
+        terms = self.images.critic_terms(
+            model.critics, real, fake_BCHW, fake_labels_BY, noise, weights, model.spec.condition_sizes
+        )
         if self.loss.report > 0:
             with torch.no_grad():
                 fake_BSWE, valid_BSW = self._written(model, model.report_generator.read(tied.features_BFHW), noise)
@@ -66,11 +72,11 @@ class CoganObjective(Objective):
             if self.images.generator_learns:
                 fake_BCHW = self.augment(model.images(tied), noise, "fake")
                 shown = with_channels(real, model.channels)
-                terms |= self.images.generator_terms(model.critics, shown, fake_BCHW, fake_labels_BY, noise, weights)
-            if self.loss.report > 0:
-                terms["report"] = self._fooling_reports(
-                    model, tied.features_BFHW, fake_labels_BY, real.labelled_B, noise, weights
+                terms |= self.images.generator_terms(
+                    model.critics, shown, fake_BCHW, fake_labels_BY, noise, weights, model.spec.condition_sizes
                 )
+            if self.loss.report > 0:
+                terms["report"] = self._fooling_reports(model, tied.features_BFHW, real, fake_labels_BY, noise, weights)
         if self.loss.teacher_forcing > 0:
             generator = model.report_generator
             # A row without labels adds no loss but enters the batch norms, so it gets labels that images do have
@@ -97,19 +103,20 @@ class CoganObjective(Objective):
         )
         logit_real_B, logit_fake_B = critic.real_logit(
             features,
-            torch.cat([real.labels_BY, fake_labels_BY]),
+            torch.cat(known_to_both(real.labels_BY, fake_labels_BY, model.spec.condition_sizes)),
             real.labelled_B.repeat(2),
         ).chunk(2)
-        real_B = self.adversarial.real(logit_real_B).where(real.has_report_B, 0.0)
-        return real_B.sum() * weights.report + self.adversarial.fake(logit_fake_B).sum() * weights.row
+        per_row_B = self.adversarial.real(logit_real_B) + self.adversarial.fake(logit_fake_B)
+        return per_row_B.where(real.has_report_B, 0.0).sum() * weights.report
 
     def _fooling_reports(
-        self, model: Cogan, features_BFHW: Tensor, labels_BY: Tensor, labelled_B: Tensor, noise: RowNoise,
+        self, model: Cogan, features_BFHW: Tensor, real: Batch, fake_labels_BY: Tensor, noise: RowNoise,
         weights: RowWeights,
     ) -> Tensor:  # fmt: skip
         critic = model.critics
         if not self.loss.report_gradient_to_image:
             features_BFHW = features_BFHW.detach()
         fake_BSWE, valid_BSW = self._written(model, model.report_generator.read(features_BFHW), noise)
-        logit_B = critic.real_logit(critic.report_features(fake_BSWE, valid_BSW), labels_BY, labelled_B)
-        return self.adversarial.generator(logit_B).sum() * weights.row
+        _, fake_BY = known_to_both(real.labels_BY, fake_labels_BY, model.spec.condition_sizes)
+        logit_B = critic.real_logit(critic.report_features(fake_BSWE, valid_BSW), fake_BY, real.labelled_B)
+        return self.adversarial.generator(logit_B).where(real.has_report_B, 0.0).sum() * weights.report

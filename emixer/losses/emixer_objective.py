@@ -87,7 +87,9 @@ class EmixerObjective(Objective):
         real = replace(real, image_BCHW=self.augment(real.image_BCHW, noise, "real"))
         fake = replace(fake, image_BCHW=self.augment(fake.image_BCHW, noise, "fake"))
         critic = model.image_discriminator
-        terms = self.images.critic_terms(critic, real, fake.image_BCHW, fake.labels_BY, noise, weights)
+        terms = self.images.critic_terms(
+            critic, real, fake.image_BCHW, fake.labels_BY, noise, weights, model.spec.condition_sizes
+        )
         if self.loss.report > 0:
             terms["report"] = self._report_term(model, real, fake, weights)
         if self.loss.joint > 0:
@@ -106,7 +108,9 @@ class EmixerObjective(Objective):
             image_BCHW = model.generate_images(fake_labels_BY, noise)
             seen_BCHW = self.augment(image_BCHW, noise, "fake")
             critic = model.image_discriminator
-            terms |= self.images.generator_terms(critic, real, seen_BCHW, fake_labels_BY, noise, weights)
+            terms |= self.images.generator_terms(
+                critic, real, seen_BCHW, fake_labels_BY, noise, weights, model.spec.condition_sizes
+            )
             if self._uses_reports or self.loss.image_labels > 0:
                 terms |= self._through_decoder(model, image_BCHW, seen_BCHW, fake_labels_BY, noise, weights)
         terms |= teacher_forcing(model.report_decoder, real, weights, self.loss, noise)

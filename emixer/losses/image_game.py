@@ -7,13 +7,14 @@ With loss.relativistic, image l(D_image(I) - D_image(fake)) and image g(D_image(
 loss.gradient_penalty, the critic also minimises half its squared gradient at real and at fake images.
 
 Where an image has no labels, the fake of its row is judged without its own: else whether there are any would tell the
-critic what is real.
+critic what is real. Where either lacks a condition, both are judged without it.
 
 Shapes: B rows, R of them that are rotated, N images of any kind, C channels, H = W side [px], Y labels, F features.
 Source: EMIXER §3.2.3; Chen et al. 2019 (SSGAN); Huang et al. 2024 (R3GAN: relativistic, R1 and R2).
 Departures: docs/deviations.md#value-function.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -26,6 +27,7 @@ from emixer.losses.gradient_penalty import gradient_penalty
 from emixer.losses.rotation import in_all_rotations, rotation_term
 from emixer.losses.row_share import rows_of_share
 from emixer.losses.terms import Terms
+from emixer.models.conditioning import known_to_both
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, RowWeights
 
@@ -71,7 +73,7 @@ class ImageGame:
 
     def critic_terms(
         self, critic: ImageCritic, real: Batch, fake_BCHW: Tensor, fake_labels_BY: Tensor, noise: RowNoise,
-        weights: RowWeights,
+        weights: RowWeights, condition_sizes: Sequence[int] = (),
     ) -> Terms:  # fmt: skip
         """Return the critic's terms on images as it sees them, after `augment`."""
         if not self.critic_learns:
@@ -80,7 +82,7 @@ class ImageGame:
         features, of_turned = self._features(critic, images, real.image_BCHW, noise, turned=self.loss.beta > 0)
         terms: Terms = {}
         if self.loss.image > 0:
-            labels_NY = torch.cat([real.labels_BY, fake_labels_BY])
+            labels_NY = torch.cat(known_to_both(real.labels_BY, fake_labels_BY, condition_sizes))
             labelled_N = real.labelled_B.repeat(2)
             logit_real_B, logit_fake_B = critic.real_logit(features, labels_NY, labelled_N).chunk(2)
             followed_B = logit_real_B - logit_fake_B if self.loss.relativistic else logit_real_B
@@ -102,8 +104,8 @@ class ImageGame:
         return terms
 
     def generator_terms(
-        self, critic: ImageCritic, real: Batch, fake_BCHW: Tensor, labels_BY: Tensor, noise: RowNoise,
-        weights: RowWeights,
+        self, critic: ImageCritic, real: Batch, fake_BCHW: Tensor, fake_labels_BY: Tensor, noise: RowNoise,
+        weights: RowWeights, condition_sizes: Sequence[int] = (),
     ) -> Terms:  # fmt: skip
         """Return the generator's terms on images as the critic sees them, after `augment`. real: before it."""
         if not self.generator_learns:
@@ -112,11 +114,12 @@ class ImageGame:
         features, of_turned = self._features(critic, images, fake_BCHW, noise, turned=self.loss.alpha > 0)
         terms: Terms = {}
         if self.loss.image > 0:
-            logit_B = critic.real_logit(features, labels_BY, real.labelled_B)
+            real_BY, fake_BY = known_to_both(real.labels_BY, fake_labels_BY, condition_sizes)
+            logit_B = critic.real_logit(features, fake_BY, real.labelled_B)
             if self.loss.relativistic:
                 with torch.no_grad():
                     seen_BCHW = self.augment(real.image_BCHW, noise, "real")
-                    logit_real_B = critic.real_logit(critic.features(seen_BCHW), real.labels_BY, real.labelled_B)
+                    logit_real_B = critic.real_logit(critic.features(seen_BCHW), real_BY, real.labelled_B)
                 logit_B = logit_B - logit_real_B
             terms["image"] = self.adversarial.generator(logit_B).sum() * weights.row
         if self.loss.alpha > 0:

@@ -34,6 +34,7 @@ from emixer.losses.terms import (
     weighted_total,
     with_channels,
 )
+from emixer.models.conditioning import known_to_both
 from emixer.models.jointgan import Jointgan
 from emixer.models.noise import NoiseSource, RowNoise, StackedNoise
 from emixer.models.pair_type_critic import NUM_PAIR_TYPES, REAL_PAIR
@@ -51,7 +52,8 @@ class _Pairs:
     labels_NY: Tensor
     labelled_N: Tensor
     weight_N: Tensor
-    """Weight of each pair in the mean of its kind; 0 where the kind needs a report that the row does not have."""
+    """Weight of each pair in the mean of its kind; 0 where the row has no report, even of kinds that need none: else
+    rows that lack both labels and report would tell the critic that whatever it judges without labels is generated."""
     kind_N: Tensor
 
 
@@ -156,17 +158,15 @@ class JointganObjective(Objective):
             critic_1, critic_3 = critic_NSWE.chunk(2)
             critic_2 = model.critic.reader.embed(words_BSW)
             embedded_NSWE = torch.cat([critic_1, critic_2, critic_3, critic_4])
-        num = len(real)
-        with_report_B = real.has_report_B * weights.report
-        each_B = weights.row.expand(num)
+        real_BY, fake_BY = known_to_both(real.labels_BY, fake_labels_BY, model.spec.condition_sizes)
         return _Pairs(
             image_NCHW=torch.cat([real.image_BCHW, image_2, image_BCHW, image_4]),
             embedded_NSWE=embedded_NSWE,
             valid_NSW=torch.cat([valid_1, words_BSW != PAD, valid_3, valid_4]),
-            labels_NY=torch.cat([real.labels_BY, real.labels_BY, fake_labels_BY, fake_labels_BY]),
+            labels_NY=torch.cat([real_BY, real_BY, fake_BY, fake_BY]),
             labelled_N=real.labelled_B.repeat(NUM_PAIR_TYPES - 1),  # else the critic tells kinds by them
-            weight_N=torch.cat([each_B, with_report_B, each_B, each_B]),
-            kind_N=torch.arange(1, NUM_PAIR_TYPES, device=image_BCHW.device).repeat_interleave(num),
+            weight_N=(real.has_report_B * weights.report).repeat(NUM_PAIR_TYPES - 1),
+            kind_N=torch.arange(1, NUM_PAIR_TYPES, device=image_BCHW.device).repeat_interleave(len(real)),
         )
 
     def _written(self, model: Jointgan, condition: Condition, noise: NoiseSource) -> tuple[Tensor, Tensor, Tensor]:
@@ -183,7 +183,7 @@ def _real_pairs(model: Jointgan, real: Batch, generated: _Pairs, weights: RowWei
         image_NCHW=real.image_BCHW,
         embedded_NSWE=model.critic.reader.embed(words_BSW),
         valid_NSW=words_BSW != PAD,
-        labels_NY=real.labels_BY,
+        labels_NY=generated.labels_NY[: len(real)],  # of the real image too
         labelled_N=real.labelled_B,
         weight_N=real.has_report_B * weights.report,
         kind_N=torch.full_like(real.has_report_B, REAL_PAIR, dtype=torch.int64),

@@ -39,7 +39,9 @@ class ImageObjective(Objective):
         with torch.no_grad():
             fake_BCHW = self.augment(model.generate_images(fake_labels_BY, noise), noise, "fake")
         real = replace(real, image_BCHW=self.augment(real.image_BCHW, noise, "real"))
-        terms = self.images.critic_terms(model.image_discriminator, real, fake_BCHW, fake_labels_BY, noise, weights)
+        terms = self.images.critic_terms(
+            model.image_discriminator, real, fake_BCHW, fake_labels_BY, noise, weights, model.spec.condition_sizes
+        )
         return weighted_total(terms, self.loss, rotation=self.loss.beta)
 
     def generator_loss(
@@ -49,7 +51,9 @@ class ImageObjective(Objective):
         assert isinstance(model, Smgan)
         fake_BCHW = self.augment(model.generate_images(fake_labels_BY, noise), noise, "fake")
         real = with_channels(real, model.channels)
-        terms = self.images.generator_terms(model.image_discriminator, real, fake_BCHW, fake_labels_BY, noise, weights)
+        terms = self.images.generator_terms(
+            model.image_discriminator, real, fake_BCHW, fake_labels_BY, noise, weights, model.spec.condition_sizes
+        )
         return weighted_total(terms, self.loss, rotation=self.loss.alpha)
 
 

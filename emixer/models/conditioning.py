@@ -3,6 +3,8 @@
 Shapes: B rows, L labels, Y labels and columns of conditions, E embedding.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,6 +15,25 @@ def known_columns(labels_BY: Tensor, labelled_B: Tensor, num_labels: int) -> Ten
     conditions are 0 already."""
     is_condition_Y = torch.arange(labels_BY.shape[1], device=labels_BY.device) >= num_labels
     return labels_BY.where(labelled_B[:, None] | is_condition_Y, 0.0)
+
+
+def known_to_both(one_BY: Tensor, other_BY: Tensor, condition_sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return both with 0 for the conditions that either row lacks. condition_sizes: columns of each, after the labels.
+
+    For what critics are told of the real and the generated image of a row: else whether a condition is known would tell
+    them which is which, as images may lack what every draw has.
+    """
+    if not condition_sizes:
+        return one_BY, other_BY
+    num = sum(condition_sizes)
+    ones = zip(*(each_BY[:, -num:].split(list(condition_sizes), dim=1) for each_BY in (one_BY, other_BY)), strict=True)
+    known_BC = torch.cat([
+        (one.sum(dim=1, keepdim=True) * other.sum(dim=1, keepdim=True)).expand_as(one) for one, other in ones
+    ], dim=1)  # fmt: skip
+    one_BY, other_BY = (
+        torch.cat([each_BY[:, :-num], each_BY[:, -num:] * known_BC], dim=1) for each_BY in (one_BY, other_BY)
+    )
+    return one_BY, other_BY
 
 
 class LabelEmbedding(nn.Linear):

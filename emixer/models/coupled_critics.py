@@ -27,8 +27,10 @@ class CoupledCritics(LabelledHeads):
         self.blocks = down_blocks(images.channels, config.side_px, config.channels, images.spectral_norm)
         self.reader = ReportReader(num_words, reports.word_embedding, reports.hidden)
         self.embed_report = spectrally_normalized(nn.Linear(reports.hidden, features))
-        self.tied = nn.Sequential(spectrally_normalized(nn.Linear(features, features)), nn.LeakyReLU(_LEAK))
-        self.make_heads(features, num_labels, num_conditions=num_conditions)
+        self.tied = nn.Sequential(
+            spectrally_normalized(nn.Linear(features, features), images.spectral_norm), nn.LeakyReLU(_LEAK)
+        )
+        self.make_heads(features, num_labels, images.spectral_norm, num_conditions)
 
     def features(self, image_BCHW: Tensor) -> Tensor:
         """Return features_BF of images, after the tied layer. Summed over positions as in D_image."""

@@ -118,7 +118,7 @@ class HierarchicalWriter(ReportWriter):
             word_M = chosen(logits_MK, uniform_NW[rows_M, step], temperature)
             return word_M, self.word_embedding(word_M)
 
-        words_NW = self._free_running(plan, _sentences_kept(plan, noise, temperature), choose, unknown)
+        words_NW = self._free_running(plan, sentences_kept(plan, noise, temperature), choose, unknown)
         words_BSW: Tensor = words_NW.unflatten(0, (-1, self.max_sentences))
         return words_BSW
 
@@ -147,7 +147,7 @@ class HierarchicalWriter(ReportWriter):
             return word_M, read_ME
 
         with torch.no_grad():
-            words_NW = self._free_running(plan, _sentences_kept(plan, noise, temperature=1.0), choose, unknown=True)
+            words_NW = self._free_running(plan, sentences_kept(plan, noise, temperature=1.0), choose, unknown=True)
         outputs_NWE = torch.zeros(*words_NW.shape, table_KE.shape[1], device=words_NW.device)
         for group_M, width in _groups(words_NW):
             word_MW = words_NW[group_M, :width]
@@ -253,10 +253,20 @@ def _forbidden(max_words: int, num_words: int) -> Tensor:
     return forbidden_WK
 
 
-def _sentences_kept(plan: ReportPlan, noise: NoiseSource, temperature: float) -> Tensor:
-    """Return (B, S) bool: sentences up to and including the first that stops."""
-    stop_logits_BS2 = plan.stop_logits_BS2.detach()
-    uniform_BS = noise.uniform("stop", stop_logits_BS2.shape[1])
+def sentences_kept(plan: ReportPlan, noise: NoiseSource, temperature: float) -> Tensor:
+    """Return (B, S) bool: sentences up to and including the last. temperature 0: of the likeliest number of sentences.
+
+    Above 0 it applies to words only: a sharper choice at every sentence between going on, which is the likelier one at
+    most of them, and stopping would make reports longer than those that were learned.
+    """
+    stop_logits_BS2 = plan.stop_logits_BS2.detach().float()
     logit_BS = stop_logits_BS2[:, :, STOP] - stop_logits_BS2[:, :, CONTINUE]
-    stops_BS = logit_BS > 0 if temperature == 0 else uniform_BS < torch.sigmoid(logit_BS / temperature)
+    num_sentences = logit_BS.shape[1]
+    if temperature == 0:
+        goes_on_BS = functional.logsigmoid(-logit_BS)
+        stops_BS = functional.logsigmoid(logit_BS)
+        stops_BS[:, -1] = 0.0  # there are no more
+        last_B = (stops_BS + goes_on_BS.cumsum(dim=1) - goes_on_BS).argmax(dim=1)
+        return torch.arange(num_sentences, device=last_B.device) <= last_B[:, None]
+    stops_BS = noise.uniform("stop", num_sentences) < torch.sigmoid(logit_BS)
     return stops_BS.cumsum(dim=1) - stops_BS.long() == 0

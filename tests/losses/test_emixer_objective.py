@@ -261,6 +261,8 @@ def test_phases_are_words_then_images_then_the_full_game(tiny_config: Config) ->
     assert (game.loss.report, game.loss.joint) == (1, 1)
     with pytest.raises(ConfigError, match="leave no part of the run"):
         with_overrides(tiny_config, {"model.words_share": 0.5, "model.images_share": 0.5})
+    with pytest.raises(ConfigError, match=r"loss\.image and loss\.beta are 0, so that D_image has nothing"):
+        build_phases(with_overrides(tiny_config, shares).model, LossConfig(image=0, beta=0))
     with pytest.raises(ConfigError, match=r"loss\.teacher_forcing is 0"):
         build_phases(with_overrides(tiny_config, shares).model, LossConfig(teacher_forcing=0))
 

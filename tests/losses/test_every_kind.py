@@ -130,6 +130,23 @@ def test_whether_labels_are_known_does_not_tell_fakes_from_real_images(
             assert abs(after[0] - before[0]) > 1e-4
 
 
+def test_whether_there_is_a_report_does_not_tell_fakes_from_real_ones(
+    kind_config: Config, model: PairedModel, make_batch: MakeBatch
+) -> None:
+    """A critic that is told labels judges no generated report of a row without a real one: where such rows lack labels
+    too, it would know of all that it judges without labels that it is generated."""
+    if kind_config.model.kind not in ("cogan", "jointgan"):
+        pytest.skip("its text critics are not told labels")
+    real, other_labels = make_batch(NUM), FAKE_LABELS.clone()
+    other_labels[2] = 1 - other_labels[2]  # row 2 has no report
+    model.eval()
+    (game,) = games(kind_config)
+    for loss in (game.discriminator_loss, game.generator_loss):
+        terms = [loss(model, real, each, NOISE, row_weights(real))[1] for each in (FAKE_LABELS, other_labels)]
+        (name,) = {"report", "joint"} & set(terms[0])
+        assert terms[0][name].item() == pytest.approx(terms[1][name].item(), rel=1e-6)
+
+
 def mix_up_projections(model: PairedModel) -> None:
     """Let critics conclude something else from labels."""
     for name, parameter in model.named_parameters():

@@ -122,16 +122,19 @@ def test_nats_are_those_of_each_word_given_all_words_before_it(
     assert nats.num_words == (batch.words_BSW[batch.has_report_B] != PAD).sum()
 
 
-def test_report_that_fills_all_places_has_no_end_to_learn(decoder: ReportDecoder) -> None:
-    """With words up to the last place of the last sentence, nothing can follow them."""
+def test_report_that_fills_all_places_is_read_to_its_last_word(decoder: ReportDecoder) -> None:
+    """Words up to the last place of the last sentence, and the end after them, which free running never asks for."""
     writer = writer_of(decoder)
     words = torch.full((1, writer.max_sentences, writer.max_words), 5)
     words[:, :, -1] = END
     batch = Batch(images(1), labels(1), torch.ones(1).bool(), words, torch.ones(1).bool())
     with torch.no_grad():
         nats = writer.nats(decoder.condition(decoder.read(images(1)), labels(1)), batch)
+        ended = next_word_logits(
+            writer, decoder.condition(decoder.read(images(1)), labels(1)), 0, words.flatten().tolist()
+        )
     assert nats.num_words == words.numel()
-    assert torch.isfinite(nats.words)
+    assert nats.stops.item() == pytest.approx(-ended.log_softmax(0)[PAD].item(), rel=1e-4)
 
 
 def test_later_sentence_depends_on_earlier_ones(decoder: ReportDecoder) -> None:

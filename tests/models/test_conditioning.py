@@ -13,7 +13,7 @@ from emixer.errors import ConfigError
 from emixer.losses.terms import conditions_term
 from emixer.model_kinds import build_model, build_phases
 from emixer.models.cogan import Cogan
-from emixer.models.conditioning import LabelEmbedding, known_columns
+from emixer.models.conditioning import LabelEmbedding, known_columns, known_to_both
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, ModelSpec, PairedModel, RowWeights
 from emixer.training.step import row_weights
@@ -88,6 +88,33 @@ def test_discriminators_use_the_conditions_of_unlabelled_rows(
 
     assert loss(other_labels) == loss(real.labels_BY)
     assert loss(other_sex) != loss(real.labels_BY)
+
+
+def test_whether_a_condition_is_known_does_not_tell_fakes_from_real_images(
+    config: Config, model: PairedModel, make_batch: Callable[[int], Batch]
+) -> None:
+    """Every draw has a sex and a view. Where no real image has them, what critics make of them changes nothing."""
+    fake_BY = torch.tensor([[0.0, 0, 0, 1, 0, 1, 0]]).repeat(NUM, 1)
+    without = replace(make_batch(NUM), labelled_B=torch.zeros(NUM, dtype=torch.bool))
+    batches = [beside(without, torch.zeros(NUM, 4)), beside(without, fake_BY[:, 3:])]
+    model.eval()
+    for game in build_phases(config.model, config.loss).objectives:
+        for loss in [game.generator_loss, game.discriminator_loss] if game.has_critics else []:
+            before = [loss(model, real, fake_BY, noise(), row_weights(real))[0].item() for real in batches]
+            for name, parameter in model.named_parameters():
+                if ".projection." in name:
+                    parameter.data[:, -4:] = parameter.data[:, -4:].flip(1)
+            after = [loss(model, real, fake_BY, noise(), row_weights(real))[0].item() for real in batches]
+            assert after[0] == pytest.approx(before[0], rel=1e-6)
+            assert abs(after[1] - before[1]) > 1e-5
+
+
+def test_condition_that_either_row_lacks_is_known_to_neither() -> None:
+    one = torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 1, 1, 0]])
+    other = torch.tensor([[0.0, 0, 1, 0, 1], [1, 1, 0, 0, 1]])
+    found = known_to_both(one, other, (2, 2))
+    assert found[0].tolist() == [[1, 1, 0, 0, 0], [0, 0, 1, 1, 0]]
+    assert found[1].tolist() == [[0, 0, 1, 0, 0], [1, 1, 0, 0, 1]]
 
 
 def test_reports_depend_on_the_conditions(model: PairedModel, make_batch: Callable[[int], Batch]) -> None:

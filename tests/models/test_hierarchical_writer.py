@@ -2,7 +2,8 @@
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from emixer.config.model import GumbelConfig
-from emixer.models.hierarchical_writer import STOP, HierarchicalWriter, stop_cross_entropy
+from emixer.models.hierarchical_writer import STOP, HierarchicalWriter, sentences_kept, stop_cross_entropy
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import END, PAD, START, UNKNOWN, Batch
 from emixer.models.report_decoder import ReportDecoder
@@ -37,6 +38,7 @@ def written_word_by_word(decoder: ReportDecoder, images: Tensor, noise: RowNoise
     word_uniform = noise.uniform("words", writer.max_sentences, writer.max_words)
     reports = torch.full((len(images), writer.max_sentences, writer.max_words), PAD)
     for row, image in enumerate(images):
+        stop_logits = []
         features = decoder.encoder(image[None])
         if writer.label_embedding is not None:
             features = features + writer.label_embedding(labels(len(images))[row : row + 1])
@@ -65,13 +67,21 @@ def written_word_by_word(decoder: ReportDecoder, images: Tensor, noise: RowNoise
                 reports[row, sentence, place] = word
                 if word == END:
                     break
-            stop_logits = writer.stop(hidden)[0, 0]
-            if temperature == 0:
-                if stop_logits.argmax() == STOP:
-                    break
-            elif stop_uniform[row, sentence] < (stop_logits / temperature).softmax(0)[STOP]:
+            stop_logits.append(writer.stop(hidden)[0, 0])
+            if temperature > 0 and stop_uniform[row, sentence] < stop_logits[-1].softmax(0)[STOP]:
                 break
+        if temperature == 0:
+            reports[row, likeliest_length([logits.softmax(0)[STOP].item() for logits in stop_logits]) :] = PAD
     return reports
+
+
+def likeliest_length(stop_probabilities: Sequence[float]) -> int:
+    """Of a report that ends at sentence s with probability s unless it ended before; at the last in any case."""
+    goes_on, lengths = 1.0, []
+    for probability in (*stop_probabilities[:-1], 1.0):
+        lengths.append(goes_on * probability)
+        goes_on *= 1 - probability
+    return 1 + lengths.index(max(lengths))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
@@ -87,6 +97,23 @@ def test_stop_head_sets_the_number_of_sentences(decoder: ReportDecoder, bias: fl
         writer_of(decoder).stop.bias[STOP] += bias
     words = decoder.sample(images(8), labels(8), NOISE.rows(0, 8), temperature=1.0)
     assert ((words[:, :, 0] != PAD).sum(dim=1) == num_sentences).all()
+
+
+def test_temperature_does_not_change_how_long_reports_are(decoder: ReportDecoder) -> None:
+    """It is that of the words. Without one, a report has the likeliest number of sentences."""
+    num = 2048
+    hazards = torch.tensor([0.1, 0.3, 0.45, 1.0])  # lengths: 0.1, 0.27, 0.28, 0.35
+    with torch.no_grad():
+        writer_of(decoder).stop.weight.zero_()
+        plan = writer_of(decoder).plan(decoder.condition(decoder.read(images(num)), labels(num)))
+    plan = replace(plan, stop_logits_BS2=torch.stack([1 - hazards, hazards], dim=1).log().expand(num, 4, 2))
+
+    def share_of_lengths(temperature: float) -> list[float]:
+        kept_BS = sentences_kept(plan, NOISE.rows(0, num), temperature)
+        return (kept_BS.sum(dim=1).bincount(minlength=5)[1:] / num).tolist()
+
+    assert share_of_lengths(0.0) == [0, 0, 0, 1]
+    assert share_of_lengths(0.3) == share_of_lengths(1.0) == pytest.approx([0.1, 0.27, 0.28, 0.35], abs=0.03)
 
 
 def test_teacher_forced_logits_match_free_running_on_the_same_words(decoder: ReportDecoder) -> None:
