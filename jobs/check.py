@@ -8,6 +8,8 @@ from cluster.node.ray_node import MAX_DISK_PATH
 from emixer import files
 from emixer.config import Config, with_overrides
 from emixer.config.base import beside
+from emixer.config.experiment import ExperimentConfig
+from emixer.config.generator_name import GeneratorName
 from emixer.config.model import ChestEncoderConfig
 from emixer.config.training import EncoderConfig, TrainConfig
 from emixer.errors import ConfigError, StorageError
@@ -84,6 +86,11 @@ def _same_side(config: Config) -> None:
 
 
 def _tune(config: Config, made: Made) -> None:
+    if config.tune.storage != config.tune.written_storage:
+        raise ConfigError(
+            "A job's files would hold the password of tune.storage. Omit it from the URL, and let the driver find it, "
+            "e.g. in ~/.pgpass."
+        )
     _require_output("tune.study", config.tune.study)
     trial = with_overrides(config, {"train.run": config.tune.study})
     _train(trial, made)
@@ -134,15 +141,26 @@ def _experiment(config: Config, made: Made) -> None:
         _require("experiment.covid", settings.covid, made)
     for given in settings.runs:
         _require("experiment.runs", Path(given.partition("=")[2]), made)
-    if not settings.runs:  # otherwise it may be that nothing is trained
-        _encoders(config, made)
+    _measuring_encoder("validation.encoder", None, config, made)
     if settings.cpus_per_cell > config.slurm.cpus:
         raise ConfigError(
             f"experiment.cpus_per_cell={settings.cpus_per_cell} is more than a node has (slurm.cpus="
             f"{config.slurm.cpus}). Raise slurm.cpus, or lower experiment.cpus_per_cell."
         )
-    _same_side(config)
-    _fits("train", config.train, config)
+    if _trains(settings):
+        _encoders(config, made)
+        _same_side(config)
+        _fits("train", config.train, config)
+
+
+def _trains(settings: ExperimentConfig) -> bool:
+    """Whether the table needs a generator that no run is given for."""
+    from emixer.experiments.tables import table_of  # here: it imports numpy, which no other job's check needs
+
+    given = {GeneratorName.parse(run.partition("=")[0]) for run in settings.runs}
+    # the number of training images decides only about rows without a generator
+    needed = table_of(settings, num_train=0).generators(settings.seeds)
+    return any(GeneratorName.parse(name).model not in given for name in needed)
 
 
 def _study(config: Config, made: Made) -> None:

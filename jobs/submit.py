@@ -165,7 +165,10 @@ def _forget_namesake(job: Job) -> None:
 
 
 def _task(stage: str, module: str, config: Config) -> StageTask:
-    trained = {"train": config.train.run, "encoder": config.encoder.run, "tune": config.tune.study}.get(stage)
+    trained = {
+        "train": config.train.run, "encoder": config.encoder.run, "tune": config.tune.study,
+        "experiment": config.experiment.out,
+    }.get(stage)  # fmt: skip
     folder = folder_of(config.slurm) / CLUSTER_FOLDER
     return StageTask(module, config.model_dump(mode="json"), None if trained is None else str(trained), str(folder))
 

@@ -29,12 +29,13 @@ from cluster.files import FreshView
 from cluster.node.ray_node import ignore_warnings
 from cluster.slurm.allocation import Allocation
 from emixer import files
-from emixer.config import validate
 from emixer.run_folder import RunFolder
 from jobs.run_stage import ORDER_NAME, STATE_NAME, write_state
 
 TRIALS = "trials/*"
 """Run folders of the trials, below the folder of a search."""
+_GENERATORS = "generators/*/run"
+"""Run folders of the generators, below the folder of an experiment."""
 TAKEN_BACK = "cancelled"
 """File in a job's folder that marks `python -m jobs cancel`. SLURM may soon forget a job that never started, and a job
 that requests its requeue at that very moment would come back."""
@@ -58,7 +59,8 @@ class StageTask:
     tree: dict[str, Any]
     """Resolved config as plain values, as in YAML."""
     run_folder: str | None
-    """Folder where a checkpoint can be requested, if the stage trains; for a search, the folder of its trials."""
+    """Folder where a checkpoint can be requested, if the stage trains; for a search or an experiment, its own folder,
+    which holds those of its trials or generators."""
     cluster_folder: str
     """Folder where the tasks of a job meet; each job has a subfolder named by its id."""
     _told_to_end: bool = False
@@ -76,17 +78,18 @@ class StageTask:
             (folder / STATE_NAME).unlink(missing_ok=True)  # of an earlier run; other tasks may start after the stage
         if allocation is None:
             signal.signal(signal.SIGTERM, _end)
-            self._run_stage(self.tree, folder)
+            self._run_stage(folder)
             return
         from jobs import ray_in_job
 
-        disk = validate(self.tree, "the job").slurm.local_disk
+        # a tree that this version refuses is reported by the stage
+        disk = Path(self.tree["slurm"]["local_disk"])
         if allocation.rank > 0:
             ray_in_job.serve(allocation, folder, disk)
             return
         try:
             with ray_in_job.head(allocation, folder, disk, lambda: self._told_to_end) as head:
-                self._run_stage(self.tree | {"ray": self.tree["ray"] | {"address": head.address}}, folder)
+                self._run_stage(folder, head.address)
         except (RuntimeError, TimeoutError) as error:  # from Ray's nodes: errors of a stage stay in its own process
             if self._told_to_end:  # before the stage began, so that there is nothing to save
                 self._requeue_preempted(submitit.JobEnvironment().job_id)
@@ -108,12 +111,17 @@ class StageTask:
             leftover.unlink(missing_ok=True)
         return submitit.helpers.DelayedSubmission(replace(self, _told_to_end=False, _told_at=0.0, _ask_at=0.0))
 
-    def _run_stage(self, tree: dict[str, Any], folder: Path) -> None:
+    def _run_stage(self, folder: Path, ray_address: str | None = None) -> None:
+        """Run the stage in a process of its own. ray_address: of the job's cluster, if it has one."""
         folder.mkdir(parents=True, exist_ok=True)
         order = folder / ORDER_NAME
-        files.write_json(order, {"module": self.module, "config": tree})
+        # the job's own cluster is no setting: stages keep their config, and kept it would name a cluster that is gone
+        ours = {} if ray_address is None else {"ray": self.tree["ray"] | {"address": None}}
+        files.write_json(order, {"module": self.module, "config": self.tree | ours})
         job_id = submitit.JobEnvironment().job_id
         environment = dict(os.environ)
+        if ray_address is not None:
+            environment["RAY_ADDRESS"] = ray_address
         if environment.get("SLURM_RESTART_COUNT", "0") != "0":
             environment.setdefault(files.LOCK_WAIT, str(files.LOCK_OF_THE_DEAD_S))
         process = subprocess.Popen(
@@ -216,10 +224,13 @@ class StageTask:
             raise SystemExit(1)
 
     def _runs(self) -> list[RunFolder]:
-        """Busy run folders of the stage: its own, and those of its trials."""
-        root = None if self.run_folder is None else Path(self.run_folder)
-        folders = [RunFolder(path) for path in ([] if root is None else [root, *root.glob(TRIALS)]) if path.is_dir()]
-        return [folder for folder in folders if folder.is_busy]  # a finished trial would never answer
+        """Busy run folders of the stage: its own, and those of its trials or generators."""
+        if self.run_folder is None:
+            return []
+        root = Path(self.run_folder)
+        found = [root, *root.glob(TRIALS), *root.glob(_GENERATORS)]
+        folders = [RunFolder(path) for path in found if path.is_dir()]
+        return [folder for folder in folders if folder.is_busy]  # a finished one would never answer
 
 
 def _until_slurm_answers() -> Iterator[None]:

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from emixer.config.base import Section
+from emixer.config.base import Section, absolute
 from emixer.config.generator_name import BALANCED, GeneratorName
 from emixer.config.model import AttentiveDecoderConfig, ChestEncoderConfig, Condition, ReportDecoderConfig
 from emixer.config.training import Augmentation
@@ -161,6 +161,12 @@ class ExperimentConfig(Section):
     """Whether to use GPUs. Default: if the cluster has any."""
     resamples: int = Field(500, ge=20)
     """Resamples of the test subjects for 95 % confidence intervals."""
+
+    @field_validator("runs", mode="after")
+    @classmethod
+    def _folders_of_runs_are_absolute(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        named = (run.partition("=") for run in value)
+        return tuple(f"{name}{equals}{absolute(Path(folder)) if folder else ''}" for name, equals, folder in named)
 
     @model_validator(mode="after")
     def _consistent(self) -> "ExperimentConfig":

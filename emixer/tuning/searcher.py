@@ -4,6 +4,7 @@ Ray Tune's own record of a search is not used. A killed search resumes from the 
 are proposed again under their numbers, and find their run folders.
 """
 
+import logging
 import math
 import re
 from collections import deque
@@ -17,7 +18,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from emixer.tuning.space import Space
-from emixer.tuning.study import DIVERGED, REASON, STARTS
+from emixer.tuning.study import DIVERGED, REASON, REJECTED, STARTS
+
+logger = logging.getLogger(__name__)
 
 NUMBER, VALUES, STEP, MEASURED, ENDED = "number", "values", "step", "measured", "ended"
 """Keys of a trial's input and of its reports."""
@@ -85,7 +88,12 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if math.isfinite(value) and step not in self._reported[trial_id]:  # a restarted trial reports everything again
             self._reported[trial_id].add(step)
             trial.report(value, step)
-        return ENDED in result or not trial.should_prune()
+        if ENDED in result:
+            return True
+        # remembered: asked again in a later call, successive halving would speak only at the trial's next rung
+        if not trial.user_attrs.get(REJECTED) and trial.should_prune():
+            trial.set_user_attr(REJECTED, True)
+        return not trial.user_attrs.get(REJECTED)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Record in the study how a trial ended."""
@@ -116,10 +124,13 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         trial.set_user_attr(REASON, reason)
         self._study.tell(trial, state=TrialState.FAIL)
         self._consecutive_failures += 1
+        was_given_up = self.given_up is not None
         if is_hopeless:
             self.given_up = f"trial {trial.number} failed with an error that would affect every trial: {reason}"
         elif self._consecutive_failures >= _MAX_CONSECUTIVE_FAILURES:
             self.given_up = f"{self._consecutive_failures} trials in a row failed, the last: {reason}"
+        if self.given_up is not None and not was_given_up:
+            logger.warning("No further trials are started; those running end first: %s", self.given_up)
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the study holds everything."""

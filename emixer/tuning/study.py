@@ -41,8 +41,11 @@ STUDY_NAME, JOURNAL, IDENTITY = "emixer", "study.journal", "study.json"
 _LOCK_S = 3.0
 """Optuna holds its lock for milliseconds; a lock that stays for longer was left by a killed process."""
 _STORAGE_ERRORS = (OSError, ValueError, KeyError, OptunaError, SQLAlchemyError)
-DIVERGED, STARTS, REASON, REPEATS = "diverged", "starts", "reason", "repeats"
-"""User attributes, among them why a trial failed or diverged, and the number of the trial whose values it repeats."""
+DIVERGED, STARTS, REASON, REPEATS, REJECTED = "diverged", "starts", "reason", "repeats", "rejected"
+"""User attributes, among them why a trial failed or diverged, the number of the trial whose values it repeats, and
+whether the pruner has rejected it."""
+_COMPLETED_RUNG = "completed_rung_"
+"""How the system attributes begin in which Optuna's successive halving keeps a trial's values at its rungs."""
 Basis = Mapping[str, str | int]
 NO_BASIS: Basis = {}
 
@@ -201,8 +204,12 @@ def _sampler(config: Config, num_trials: int) -> BaseSampler:
     )  # fmt: skip
 
 
+def _halves(tune: TuneConfig) -> bool:
+    return tune.pruner == "asha" and len(tune.metrics) == 1
+
+
 def _pruner(tune: TuneConfig) -> BasePruner:
-    if tune.pruner == "asha" and len(tune.metrics) == 1:
+    if _halves(tune):
         return SuccessiveHalvingPruner(min_resource=tune.first_rung, reduction_factor=tune.reduction)
     if tune.pruner == "median" and len(tune.metrics) == 1:
         return MedianPruner(n_startup_trials=tune.reduction, n_warmup_steps=tune.first_rung)
@@ -211,10 +218,14 @@ def _pruner(tune: TuneConfig) -> BasePruner:
 
 def _said(config: Config, space: Space, basis: Basis) -> dict[str, Any]:
     """Return what defines a study: if any of it changed, its trials could not be compared."""
-    return {
-        "metrics": list(config.tune.metrics), "space": {key: repr(found) for key, found in space.items()},
+    tune = config.tune
+    said: dict[str, Any] = {
+        "metrics": list(tune.metrics), "space": {key: repr(found) for key, found in space.items()},
         "settings": _settings(config, space) | dict(basis),
     }  # fmt: skip
+    if _halves(tune):
+        said["rungs"] = {"tune.first_rung": tune.first_rung, "tune.reduction": tune.reduction}
+    return said
 
 
 def _settings(config: Config, space: Space) -> dict[str, Any]:
@@ -245,7 +256,10 @@ def _require_same(study: Study, config: Config, space: Space, folder: Path, basi
                 f"The study in {folder} has another tune.{name}: {before.get(name)} there, {said[name]} here. "
                 "Choose another folder for tune.study, or the settings it was started with."
             )
-    there, here = before.get("settings", {}), said["settings"]
+    there, here = dict(before.get("settings", {})), dict(said["settings"])
+    if "rungs" in before and "rungs" in said and _has_rungs(study):  # Optuna keeps values by rung, not by pass
+        there |= before["rungs"]
+        here |= said["rungs"]
     differing = [
         f"  {key}: {there.get(key)!r} there, {here.get(key)!r} here"
         if key != "data"
@@ -261,13 +275,22 @@ def _require_same(study: Study, config: Config, space: Space, folder: Path, basi
         )
 
 
+def _has_rungs(study: Study) -> bool:
+    """Return whether successive halving has compared trials."""
+    attributes = (name for trial in study.get_trials(deepcopy=False) for name in trial.system_attrs)
+    return any(name.startswith(_COMPLETED_RUNG) for name in attributes)
+
+
 def _adopt(study: Study, folder: Path, said: dict[str, Any]) -> None:
-    """Link a new study and its folder: a storage may hold studies of several folders."""
+    """Link a new study and its folder: a storage may hold studies of several folders. Keep the rungs of this call,
+    which are those of all calls so far, unless no trial has reached one."""
     known = study.user_attrs.get("emixer", {})
     if not known:
         known = {**said, "id": uuid.uuid4().hex}
         study.set_user_attr("emixer", known)
         study.set_metric_names(list(said["metrics"]))
+    elif "rungs" in said and known.get("rungs") != said["rungs"]:
+        study.set_user_attr("emixer", {**known, "rungs": said["rungs"]})
     if _identity(folder) is None:
         files.write_json(folder / IDENTITY, {"study": known["id"]})
 

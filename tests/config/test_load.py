@@ -138,6 +138,7 @@ def test_all_problems_are_named_at_once() -> None:
         ("train=null", "train: is a section"),
         ("generate.out=~nobody-here/x", "generate.out: ~nobody-here names no user of this machine"),
         ("generate.plan=~nobody-here/x.csv", "generate.plan: ~nobody-here names no user of this machine"),
+        ("experiment.runs=[emixer=~nobody-here/x]", "experiment.runs: ~nobody-here names no user of this machine"),
     ],
 )
 def test_a_wrong_value_is_answered_with_what_was_expected(override: str, expected: str) -> None:
@@ -308,8 +309,10 @@ def test_paths_become_absolute_from_where_the_command_is_run(tmp_path: Path, mon
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     monkeypatch.setenv("HOME", "/home/ada")
-    config = load_config(file, ["train.run=../run", "generate.out=/data/out", "generate.plan=~/plan.csv"])
+    runs = "experiment.runs=[emixer=~/a=b, emixer-30=../run]"
+    config = load_config(file, ["train.run=../run", "generate.out=/data/out", "generate.plan=~/plan.csv", runs])
     assert config.generate.plan == "/home/ada/plan.csv"
+    assert config.experiment.runs == ("emixer=/home/ada/a=b", f"emixer-30={tmp_path / 'elsewhere' / '../run'}")
     assert config.data.shards == tmp_path / "elsewhere" / "shards"
     assert config.ingest.source == OpenISource(root=Path("/home/ada/indiana"))
     assert config.generate.out == Path("/data/out")

@@ -263,6 +263,27 @@ def test_experiments_and_evaluations_can_be_jobs(tmp_path: Path, shards: Path) -
     assert f"evaluate.dataset={tmp_path / 'made'} does not exist" in none.output
 
 
+def test_only_an_experiment_that_trains_needs_room_and_encoders_for_it(tmp_path: Path, shards: Path) -> None:
+    """Table 3 needs three models of EMIXER."""
+
+    def table3(*settings: str, runs: tuple[str, ...] = ("emixer", "emixer-30", "emixer-50")) -> Result:
+        given = [part for name in runs for part in ("--runs", f"{name}={tmp_path}")]
+        asked = [part for setting in settings for part in ("--set", setting)]
+        where = ("--out", str(tmp_path / "tables"), "--shards", str(shards), "--set", f"slurm.folder={tmp_path}/jobs")
+        return run("experiment", "table3", "--methods", "emixer", *where, *given, *asked, "--dry-run")
+
+    large = ("train.num_workers=8", "slurm.gpus_per_node=1")
+    assert table3(*large).exit_code == 0, table3(*large).output
+    assert "train.num_workers=8 need one GPU each" in table3(*large, runs=("emixer", "emixer-50")).output
+    assert "train.num_workers=8 need one GPU each" in table3(*large, "experiment.generators=3").output
+    no_weights = "model.report_decoder.encoder.weights=/nowhere.pt"
+    assert table3(no_weights).exit_code == 0
+    assert "encoder.weights=/nowhere.pt does not exist" in table3(no_weights, runs=("emixer",)).output
+    judged = table3("validation.encoder.weights=/nowhere.pt")
+    assert judged.exit_code == 2
+    assert "validation.encoder.weights=/nowhere.pt does not exist" in judged.output
+
+
 def test_results_that_could_not_be_written_are_refused_before_the_queue(tmp_path: Path, shards: Path) -> None:
     """Also those that are kept beside the shards, which are often someone else's."""
     taken = tmp_path / "file"
@@ -494,6 +515,8 @@ def test_state_of_an_unfinished_job_is_unknown_without_squeue(tmp_path: Path, mo
         ),
         (["train.validate_every_images=1_000_000"], "nothing can be stopped early"),
         (["tune.sampler=gp", "train.validate_every_images=1_000"], "tune.sampler=gp ignores trials"),
+        (["tune.storage=postgresql://me:s3cret@host/db"], "would hold the password of tune.storage"),
+        (["tune.storage=postgresql://me@host/db?password=s3cret"], "would hold the password of tune.storage"),
     ],
 )
 def test_search_that_could_not_start_is_not_submitted(

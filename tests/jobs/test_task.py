@@ -1,16 +1,36 @@
-"""What a job does when its time is nearly over, without SLURM."""
+"""What a job hands to its stage, and what it does when its time is nearly over, without SLURM."""
 
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from cluster.rendezvous import Head
 from emixer.background import repeated
-from emixer.config import Config
+from emixer.config import Config, with_overrides
 from emixer.run_folder import RunFolder
+from jobs import ray_in_job
+from jobs.run_stage import USERS_ERROR, read_state
+from jobs.submit import _task
 from jobs.task import StageTask
 
 
-def test_only_training_trials_are_asked_for_a_checkpoint_and_awaited(tmp_path: Path) -> None:
-    over, training = (RunFolder.create_or_resume(tmp_path / "trials" / f"{n:04d}", "train", Config()) for n in (0, 1))
+@pytest.mark.parametrize(
+    ("stage", "key", "runs"),
+    [
+        ("tune", "tune.study", ("trials/0000", "trials/0001")),
+        ("experiment", "experiment.out", ("generators/emixer/run", "generators/emixer.1@R16.3-30/run")),
+    ],
+)
+def test_only_runs_that_train_are_asked_for_a_checkpoint_and_awaited(
+    tmp_path: Path, stage: str, key: str, runs: tuple[str, str]
+) -> None:
+    config = with_overrides(Config(), {key: tmp_path, "slurm.folder": tmp_path / "jobs"})
+    over, training = (RunFolder.create_or_resume(tmp_path / run, "train", config) for run in runs)
     with over.alone("train"):
         pass
     answered: list[bool] = []
@@ -20,10 +40,47 @@ def test_only_training_trials_are_asked_for_a_checkpoint_and_awaited(tmp_path: P
             answered.append(True)
             training.answer_save_request()
 
-    task = StageTask("emixer.stages.tune", {"slurm": {"warn_s": 120}}, str(tmp_path), str(tmp_path / "cluster"))
+    task = _task(stage, f"emixer.stages.{stage}", config)
     started = time.monotonic()
     with training.alone("train"), repeated(answer, 0.05):
         task._save("1", wait_s=60)
     assert answered
     assert not over.save_is_requested
     assert time.monotonic() - started < 30
+
+
+def in_a_job(tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return the state that the job leaves of a stage that tells the two addresses it finds."""
+    (tmp_path / "stage_of_test.py").write_text(
+        "import os\ndef run(config): return f\"{os.environ['RAY_ADDRESS']} {config.ray.address}\"\n"
+    )
+    given = {"SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_JOB_NODELIST": "n1",
+             "SLURM_CPUS_PER_TASK": "1", "PYTHONPATH": str(tmp_path)}  # fmt: skip
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+
+    @contextmanager
+    def head(*_: object) -> Iterator[Head]:
+        yield Head("10.0.0.1:6379", tmp_path / "token", "7-0")
+
+    monkeypatch.setattr(ray_in_job, "head", head)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        StageTask("stage_of_test", tree, None, str(tmp_path / "cluster"))()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return read_state(tmp_path / "cluster" / "7")
+
+
+def test_address_of_a_jobs_cluster_is_in_no_config_that_stages_keep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_overrides(Config(), {"ray.address": "10.9.9.9:1"})
+    assert in_a_job(config.model_dump(mode="json"), tmp_path, monkeypatch)["summary"] == "10.0.0.1:6379 None"
+
+
+def test_config_that_a_later_version_refuses_is_a_paragraph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit) as ended:
+        in_a_job(Config().model_dump(mode="json") | {"gone": {}}, tmp_path, monkeypatch)
+    assert ended.value.code == USERS_ERROR
+    assert "Invalid config from the job" in read_state(tmp_path / "cluster" / "7")["error"]

@@ -6,7 +6,8 @@ import shutil
 import sqlite3
 import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import optuna
 import pyarrow as pa
@@ -22,9 +23,11 @@ from emixer.data.shards import write_shard
 from emixer.errors import ConfigError, DivergenceError, EmixerError
 from emixer.run_folder import RunFolder
 from emixer.stages import train, tune
-from emixer.stages.tune.trial import TrialOrder, _finite, trial_config
+from emixer.stages.tune import trial as trial_of_search
+from emixer.stages.tune.trial import TrialOrder, _finite, _Training, trial_config
+from emixer.tuning.searcher import StudySearcher
 from emixer.tuning.space import parse_space
-from emixer.tuning.study import open_study
+from emixer.tuning.study import open_study, outcome
 from tests.answers import answer_of
 from tests.stages.searches import opened, search
 
@@ -180,6 +183,24 @@ def test_non_finite_metric_is_a_divergence(tiny_config: Config, tmp_path: Path) 
     with pytest.raises(DivergenceError, match="fid is not finite after 32 images"):
         _finite(config, {"images": 32, "validation/words_per_report": 3.0})  # the reporter omitted it
     assert _finite(config, {"images": 32, "validation/fid_random": 3.0}) == [3.0]
+
+
+def test_trial_stopped_before_its_first_validation_pass_is_pruned(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = search(tiny_config, tmp_path, tune__num_samples=1)
+    reports: list[dict[str, Any]] = []
+    monkeypatch.setattr(trial_of_search.tune, "report", reports.append)
+    stopped = SimpleNamespace(is_over=lambda: True, result=lambda: SimpleNamespace(images=16))
+    trial_of_search._report(cast(_Training, stopped), trial_config(TrialOrder(config, tmp_path), 0, {}))
+    space = parse_space(config.tune.space, config)
+    study = open_study(tmp_path, config, space)
+    searcher = StudySearcher(study, space, 1)
+    searcher.suggest("a")
+    (last,) = reports
+    assert searcher.take("a", last)
+    searcher.on_trial_complete("a", last)
+    assert [outcome(trial) for trial in study.trials] == ["pruned"]
 
 
 def test_says_what_the_checkpoints_of_all_trials_take(tiny_config: Config, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """The searcher on a real study: what it proposes, remembers and stops. Trials measure a formula here."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
 
+import pytest
 from optuna.trial import TrialState
 from ray import cloudpickle
 from ray.tune import TuneConfig
@@ -119,7 +121,25 @@ def test_regions_where_trials_diverge_are_avoided_however_long_those_lasted(tmp_
     assert sum(alpha > 0.5 for alpha in later) < 0.3 * len(later)
 
 
-def test_search_gives_up_after_a_hopeless_failure_or_three_in_a_row(tmp_path: Path) -> None:
+def test_trial_that_was_rejected_when_the_search_died_is_stopped_in_the_next(tmp_path: Path) -> None:
+    settings = config(tune__num_samples=2, tune__reduction=2)
+    searcher = searched(tmp_path / "s", settings, 0)
+    for name in ("good", "poor"):
+        searcher.suggest(name)
+    assert searcher.take("good", {STEP: 1, MEASURED: [0.1]})
+    assert not searcher.take("poor", {STEP: 1, MEASURED: [9.0]})
+    again = searched(tmp_path / "s", settings, 0)
+    for name in ("good", "poor"):
+        again.suggest(name)
+    assert again.take("good", {STEP: 1, MEASURED: [0.1]})
+    assert not again.take("poor", {STEP: 1, MEASURED: [9.0]})
+    assert again.take("poor", {STEP: 2, MEASURED: [0.1], ENDED: "finished"}), "too late: it has ended by itself"
+
+
+def test_search_gives_up_after_a_hopeless_failure_or_three_in_a_row(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
     for name, ends in {"full": [HOPELESS], "row": ["finished", FAILED, FAILED, FAILED]}.items():
         searcher = searched(tmp_path / name, config(tune__num_samples=9), 0)
         for index, ended in enumerate(ends):
@@ -128,6 +148,9 @@ def test_search_gives_up_after_a_hopeless_failure_or_three_in_a_row(tmp_path: Pa
             searcher.on_trial_complete(f"t{index}", {MEASURED: [1.0], ENDED: ended, REASON: "the disk is full"})
         assert "the disk is full" in str(searcher.given_up)
         assert searcher.suggest("next") == Searcher.FINISHED
+        (warned,) = caplog.messages
+        assert warned == f"No further trials are started; those running end first: {searcher.given_up}"
+        caplog.clear()
 
 
 def test_failed_trials_do_not_count_and_their_values_are_retried_once(tmp_path: Path) -> None:

@@ -54,6 +54,37 @@ def test_study_resumes_with_changes_that_do_not_affect_its_trials(
     assert len(opened(tmp_path, with_overrides(BASE, free)).trials) == 1
 
 
+@pytest.mark.parametrize(("key", "there", "here"), [("tune.first_rung", 3, 1), ("tune.reduction", 4, 2)])
+def test_study_whose_trials_were_halved_does_not_resume_with_other_rungs(
+    tmp_path: Path, key: str, there: int, here: int
+) -> None:
+    config = with_overrides(BASE, {key: there})
+    other = with_overrides(BASE, {key: here})
+    study = opened(tmp_path, other)
+    study.ask(dict(parse_space(SPACE, BASE)))
+    trial = opened(tmp_path, config).ask(dict(parse_space(SPACE, BASE)))  # none has reached a rung yet
+    trial.report(1.0, 3)
+    trial.should_prune()
+    for resume in (opened, seen):
+        with pytest.raises(ConfigError, match=rf"started with other settings(.|\n)*{key}: {there} there, {here} here"):
+            resume(tmp_path, other)
+    for pruner in ("none", "median", "asha"):
+        unused = {key: here} if pruner != "asha" else {}
+        assert opened(tmp_path, with_overrides(config, {"tune.pruner": pruner} | unused))
+
+
+def test_halved_study_that_was_begun_before_rungs_were_kept_resumes(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    study.set_user_attr("emixer", {key: value for key, value in study.user_attrs["emixer"].items() if key != "rungs"})
+    trial = opened(tmp_path, with_overrides(BASE, {"tune.pruner": "none"})).ask(dict(parse_space(SPACE, BASE)))
+    trial.study.pruner = study.pruner
+    trial.report(1.0, 1)
+    trial.should_prune()
+    assert opened(tmp_path, with_overrides(BASE, {"tune.first_rung": 2}))
+    with pytest.raises(ConfigError, match=r"tune\.first_rung: 2 there, 1 here"):
+        opened(tmp_path)
+
+
 def test_study_does_not_resume_with_other_images(tmp_path: Path) -> None:
     opened(tmp_path, basis={"data": "these", "labeler": 1})
     with pytest.raises(ConfigError, match=r"other images in data\.shards"):

@@ -297,7 +297,8 @@ def _measured_on(experiment: Experiment, results: Mapping[Cell, CellResult | str
 def _unknown_in_words(experiment: Experiment) -> str:
     """A caveat about generators with unknown training data; empty if there are none."""
     told = ", ".join(f"the given run of {name}" for name in experiment.unknown)
-    return f"Whether {told} has seen test images is unknown: its training shards are gone." if told else ""
+    why = "its training shards are gone or may not be read"
+    return f"Whether {told} has seen test images is unknown: {why}." if told else ""
 
 
 def _diseases_in_words(experiment: Experiment) -> str:

@@ -11,13 +11,14 @@ from typing import Self
 import numpy as np
 import pyarrow.parquet as pq
 
+from emixer import files
 from emixer.config import Config
 from emixer.config.training import DataConfig
 from emixer.data.labels import LabelPolicy
 from emixer.data.loader import open_windows
 from emixer.data.patients import PATIENT, subjects_in
 from emixer.data.shards import ShardSet
-from emixer.errors import ConfigError, ShardError
+from emixer.errors import ConfigError, ShardError, StorageError
 from emixer.evaluation.auc_table import MIN_IMAGES
 from emixer.evaluation.report_mentions import reads_language
 from emixer.experiments.tables import REAL_PAIRS, Table
@@ -157,8 +158,8 @@ def require_fitting(
     """Raise ConfigError if the run given for the generator `name` is of another kind or size, lacks labels, or its
     shards have changed since; ShardError if it was trained on test subjects of `tested`.
 
-    wanted: the config under which it would be trained here. Returns False if its shards are gone, so that this cannot
-    be checked.
+    wanted: the config under which it would be trained here. Returns False if its shards are gone or may not be read, so
+    that this cannot be checked.
     """
     trained = read_trained_model(run, wanted.generate.checkpoint)
     expected: dict[str, tuple[object, object]] = {
@@ -177,7 +178,7 @@ def require_fitting(
             f"experiment.runs: the model in {run} has no label {', '.join(missing)}. Give a run trained with it, or "
             f"choose experiment.diseases from: {', '.join(trained.spec.label_names)}."
         )
-    if config is None or config.data.shards is None or not config.data.shards.is_dir():
+    if config is None or config.data.shards is None or not _is_readable_folder(config.data.shards):
         return False
     source = ShardSet.open(config.data.shards)
     _require_unchanged(source, run, config, trained.spec)
@@ -185,6 +186,13 @@ def require_fitting(
         if other.folder.resolve() != source.folder.resolve():  # splits of one folder are compared anyway
             require_unseen(source, other)
     return True
+
+
+def _is_readable_folder(path: Path) -> bool:
+    try:
+        return files.is_there(path) and path.is_dir()
+    except StorageError:  # somebody else's
+        return False
 
 
 def require_unseen(trained_on: ShardSet, tested_on: ShardSet) -> None:

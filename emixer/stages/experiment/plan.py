@@ -27,7 +27,7 @@ from emixer.generation.manifest import read_manifest, require_same
 from emixer.generation.trained_model import read_trained_model
 from emixer.models.encoder_facts import checked_facts
 from emixer.run_folder import RunFolder
-from emixer.stages import train
+from emixer.stages import generate, train
 from emixer.stages.audit.control import check_control
 from emixer.stages.audit.training_data import shards_digest
 from emixer.stages.experiment.cell import CellOrder, Generated, policy_of
@@ -58,7 +58,7 @@ class Experiment:
     covid: ShardSet | None
     out: Path
     unknown: tuple[str, ...] = ()
-    """Generators whose training shards are gone."""
+    """Generators whose training shards are gone or may not be read."""
 
     @property
     def cells(self) -> list[Cell]:
@@ -175,7 +175,7 @@ def _require_used(settings: ExperimentConfig, table: Table, generators: Sequence
         )
     for run in settings.runs:
         name, _, folder = run.partition("=")
-        if not Path(folder).is_dir():
+        if not (files.is_there(Path(folder)) and Path(folder).is_dir()):
             raise ConfigError(
                 f"experiment.runs: {folder} for {name} does not exist. Give a run folder of `emixer train`."
             )
@@ -212,6 +212,7 @@ def _checked_generator(experiment: Experiment, name: str) -> bool:
         train.check(with_overrides(config, {"data.shards": experiment.shards.folder}))
         _require_same_training(experiment, name, is_generated=False)
     _check_generation(experiment, name)
+    _check_begun_pairs(experiment, name)
     return known
 
 
@@ -235,6 +236,17 @@ def _check_generation(experiment: Experiment, name: str) -> None:
             "with which its audit would have to compare. Unset generate.audit, or use generators_from=train-split."
         )
     check_control(ShardSet.open(settings.audit), config.audit.false_alarm)
+
+
+def _check_begun_pairs(experiment: Experiment, name: str) -> None:
+    """Raise RunFolderError if the generator's pairs were begun with other settings, with which they would have to be
+    finished."""
+    config, checkpoints = experiment.generator_config(name), experiment.run_of(name) / "checkpoints"
+    assert config.generate.out is not None, "the generator's config says where"
+    begun = read_manifest(config.generate.out)
+    is_trained = experiment.is_given(name) or find_checkpoint(checkpoints, "last") is not None
+    if begun is not None and not begun["complete"] and is_trained:
+        generate.describe(config)  # refuses what it could not finish
 
 
 def _covid(config: Config, shards: ShardSet) -> ShardSet | None:

@@ -93,8 +93,10 @@ def _report(training: "_Training", config: Config) -> None:
             break
         time.sleep(_POLL_S)
     result = training.result()
-    ended = "finished" if result.images >= config.train.images else "stopped"
-    tune.report({STEP: told, MEASURED: _finite(config, lines[-1]), ENDED: ended})
+    if result.images < config.train.images:  # perhaps before its first validation pass
+        tune.report({ENDED: "stopped"})
+        return
+    tune.report({STEP: told, MEASURED: _finite(config, lines[-1]), ENDED: "finished"})
 
 
 def _finite(config: Config, line: dict[str, float]) -> list[float]:
