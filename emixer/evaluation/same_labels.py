@@ -6,8 +6,9 @@ is possible. Reports of one patient repeat each other, so those of its own patie
 A generated report has no patient: it takes the place of one who has these labels, drawn at random, so that both have
 equally many references. With more, its best score over them would be higher for that alone.
 
-References are drawn anew for each report: were they the same few for all reports of a label vector, figures would depend
-on which these are, by more than their intervals, and CIDEr would weigh the words of the commonest vector with nearly 0.
+References are drawn anew for each report: were they the same few for all reports of a label vector, figures would
+depend on which these are, by more than their intervals, and CIDEr would weigh the words of the commonest vector with
+nearly 0.
 
 Source: ours; BLEU, ROUGE-L and CIDEr as in `text_scores`.
 """
