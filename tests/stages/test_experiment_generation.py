@@ -15,6 +15,7 @@ from emixer.stages import experiment
     ("settings", "message"),
     [
         ({"generate.plan": "typo.csv"}, r"generate\.plan=typo\.csv is neither"),
+        ({"generate.plan": "blocks.csv"}, r"blocks\.csv lists rows in order"),
         ({"generate.sex": "F"}, "sex"),
         ({"generate.labels": ["Edema"], "experiment.table": "gain"}, r"generate\.labels and generate\.plan=balanced"),
         ({"generate.audit": "/nowhere"}, "There is no folder"),
@@ -32,6 +33,9 @@ def test_pairs_that_could_not_be_generated_are_refused_by_the_dry_run(
         "experiment.seeds": [0], "experiment.methods": ["emixer"], "experiment.beyond": [],
         "experiment.diseases": ["Atelectasis"], "experiment.real_pairs": [16], "data.shards": shards,
     }  # fmt: skip
+    if settings.get("generate.plan") == "blocks.csv":
+        settings = {"generate.plan": tmp_path / "blocks.csv"}
+        settings["generate.plan"].write_text("Edema,Atelectasis,count\n1,0,100\n0,1,100\n")
     if settings.get("generate.audit") == "the shards":
         settings = {**settings, "generate.audit": shards}
     with pytest.raises((ConfigError, ShardError), match=message):
