@@ -34,8 +34,8 @@ def test_pairs_that_could_not_be_generated_are_refused_by_the_dry_run(
         "experiment.diseases": ["Atelectasis"], "experiment.real_pairs": [16], "data.shards": shards,
     }  # fmt: skip
     if settings.get("generate.plan") == "blocks.csv":
-        settings = {"generate.plan": tmp_path / "blocks.csv"}
-        settings["generate.plan"].write_text("Edema,Atelectasis,count\n1,0,100\n0,1,100\n")
+        (tmp_path / "blocks.csv").write_text("Edema,Atelectasis,count\n1,0,100\n0,1,100\n")
+        settings = {"generate.plan": str(tmp_path / "blocks.csv")}
     if settings.get("generate.audit") == "the shards":
         settings = {**settings, "generate.audit": shards}
     with pytest.raises((ConfigError, ShardError), match=message):
