@@ -89,7 +89,7 @@ class EvaluateConfig(Section):
     neighbours: int = Field(5, ge=1)
     """Nearest neighbours (k) for precision, recall, density and coverage."""
     references: int = Field(5, ge=1)
-    """Maximum number of real reports with the same labels that a generated report is scored against."""
+    """Maximum number of real reports with the same labels, drawn for each report, that it is scored against."""
     resamples: int = Field(500, ge=20)
     """Resamples of the subjects for 95 % confidence intervals of label and report metrics."""
     features: Path | None = Field(None, strict=False)

@@ -80,7 +80,7 @@ def roc_auc(scores_NY: Tensor, labels_NY: Tensor) -> Tensor:
     sorted_YN = scores_YN.sort(dim=1).values
     below_YN = torch.searchsorted(sorted_YN, scores_YN)
     up_to_YN = torch.searchsorted(sorted_YN, scores_YN, right=True)
-    rank_YN = (below_YN + up_to_YN + 1) / 2
+    rank_YN = (below_YN + up_to_YN + 1).double() / 2  # whole numbers divided are float32
     num_present_Y, num_absent_Y = present_YN.sum(1), absent_YN.sum(1)
     rank_sum_Y = (rank_YN * present_YN).sum(1)
     wins_Y = rank_sum_Y - num_present_Y * (num_present_Y + 1) / 2

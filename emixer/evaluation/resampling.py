@@ -68,22 +68,24 @@ def mean_over(resampled: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     return mean_R
 
 
-def paired_interval(difference_S: NDArray[np.float64], resampled_R: NDArray[np.float64]) -> tuple[float, float]:
+def paired_interval(
+    difference_S: NDArray[np.float64], resampled_R: NDArray[np.float64], num_subjects: int
+) -> tuple[float, float]:
     """95 % interval of the mean difference between two kinds of models, for retrained models and other subjects.
 
-    difference: between two models of the same seed. resampled: mean difference in each resample of the subjects. NaN
-    for fewer than MIN_SEEDS models of a kind, and where `interval` would be. A Student interval rather than resampled
-    seeds: three seeds that all differ in one direction, as happens by chance one time in four, would give an interval
-    without 0.
+    difference: between two models of the same seed. resampled: mean difference in each resample of the subjects, of
+    whom there are num_subjects. NaN for fewer than MIN_SEEDS models of a kind or two subjects, and where `interval`
+    would be. A Student interval rather than resampled seeds: three seeds that all differ in one direction, as happens
+    by chance one time in four, would give an interval without 0.
     """
     num, is_defined_R = len(difference_S), np.isfinite(resampled_R)
-    if num < MIN_SEEDS or is_defined_R.sum() < 2 or 1 - is_defined_R.mean() > MAX_UNDEFINED:
+    if num < MIN_SEEDS or num_subjects < 2 or is_defined_R.sum() < 2 or 1 - is_defined_R.mean() > MAX_UNDEFINED:
         return np.nan, np.nan
     resampled_R = resampled_R[is_defined_R]
     by_training, by_subjects = float(difference_S.var(ddof=1)) / num, float(resampled_R.var(ddof=1))
     total, mean = by_training + by_subjects, float(difference_S.mean())
     if not total:
         return mean, mean
-    freedom = total**2 / (by_training**2 / (num - 1) + by_subjects**2 / (len(resampled_R) - 1))
+    freedom = total**2 / (by_training**2 / (num - 1) + by_subjects**2 / (num_subjects - 1))
     half = float(special.stdtrit(freedom, (1 + LEVEL) / 2)) * total**0.5
     return mean - half, mean + half

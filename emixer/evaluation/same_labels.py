@@ -6,6 +6,10 @@ is possible. Reports of one patient repeat each other, so those of its own patie
 A generated report has no patient: it takes the place of one who has these labels, drawn at random, so that both have
 equally many references. With more, its best score over them would be higher for that alone.
 
+References are drawn anew for each report: were they the same few for all reports of a label vector, figures would
+depend on which these are, by more than their intervals, and CIDEr would weigh the words of the commonest vector with
+nearly 0.
+
 Source: ours; BLEU, ROUGE-L and CIDEr as in `text_scores`.
 """
 
@@ -25,7 +29,7 @@ def same_label_references(
     """References of each report, by row; rows without references are omitted.
 
     labels: label vector of each report. people: whose it is, and whose reports are no references for it; None for
-    a generated one. most: maximum number of references per report, the first ones.
+    a generated one. most: maximum number of references per report; if there are more, a fixed seed draws among them.
     """
     found = {}
     generator = np.random.default_rng(0)
@@ -33,7 +37,8 @@ def same_label_references(
         real = list(written.get(vector, {}).values())
         if person is None and real:
             person = real[generator.integers(len(real))][0]
-        others = [text for whose, text in real if whose != person][:most]
+        others = [text for whose, text in real if whose != person]
         if others:
-            found[row] = others
+            drawn = generator.choice(len(others), min(most, len(others)), replace=False)
+            found[row] = [others[n] for n in drawn]
     return found

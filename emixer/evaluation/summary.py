@@ -37,6 +37,7 @@ def markdown(content: Mapping[str, Any]) -> str:
         "95 % confidence intervals, subjects resampled. Compare figures only at the same number of images and with the "
         "same network.", "", _labels_in_words(content["labels"]),
     ]  # fmt: skip
+    lines += [part for remark in content.get("remarks", ()) for part in ("", f"**{remark}**")]
     for name, network in content["images"].items():
         lines += ["", f"## Images, by {name} ({network['resized']})", "", *_table(network)]
         if network["labels"]:

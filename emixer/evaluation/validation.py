@@ -8,12 +8,14 @@ the metrics
                                       features
     word_cross_entropy                mean -log p of the real reports' words, teacher-forced [nats]
     word_perplexity                   its exponential
-    label_auc_{generated,real}        the judge's AUC of images against their labels, mean over labels
+    label_auc_{generated,real}        the judge's AUC of images against their labels, mean over the labels that the real
+                                      rows have often enough
     label_auc_{generated,real}/<L>    ... of label L
     pair_agreement_{generated,real}   the judge's AUC of images against what their own reports state, mean over the
                                       labels that real reports state and deny often enough; also pair_agreement_.../<L>
-    report_f1_{generated,real}        F1 of labels that reports state against the images' labels, mean over labels;
-                                      also report_precision_..., report_recall_... and report_f1_.../<L>
+    report_f1_{generated,real}        F1 of labels that reports state against the images' labels, mean over the labels
+                                      that real rows with a report have often enough; also report_precision_...,
+                                      report_recall_... and report_f1_.../<L>
     report_negative_precision_{generated,real}
                                       share of negated findings that are absent; also the number of findings stated and
                                       negated per report: report_positive_statements_..., report_negative_statements_...
@@ -31,7 +33,7 @@ Source: EMIXER §6.3.3 (FID); the rest is ours.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -121,11 +123,14 @@ class Validator:
         labels_NL = torch.cat(labels).cpu()
         scores_NL = None if self.judge is None else self.judge.score(torch.cat(features)).cpu()
         reports = list(_reports(words, self.spec.tokens))
-        generated = label_aucs(scores_NL, labels_NL, self.spec.label_names)(ALL)
+        # fewer real rows have labels or a report: means are over what these can measure, on both sides
+        counted = measured_labels("label_auc_real", self.real) or None
+        generated = label_aucs(scores_NL, labels_NL, self.spec.label_names, counted)(ALL)
         generated |= variety(reports)
+        counted = measured_labels("report_f1_real", self.real) or None
         generated |= agreement_over(
             measured_labels("pair_agreement_real", self.real),
-            _read(reports, scores_NL, labels_NL, self.spec, self.language),
+            _read(reports, scores_NL, labels_NL, self.spec, self.language, counted),
         )
         return {
             f"fid_{self.extractor.name}": frechet_distance(self.statistics, statistics),
@@ -147,13 +152,15 @@ class Validator:
 
 
 def _read(
-    reports: Sequence[Report], scores_NL: Tensor | None, labels_NL: Tensor, spec: ModelSpec, language: str
-) -> Metrics:
-    """Metrics of what reports state, against labels and against the judge; empty for an unsupported language."""
+    reports: Sequence[Report], scores_NL: Tensor | None, labels_NL: Tensor, spec: ModelSpec, language: str,
+    counted: Collection[str] | None = None,
+) -> Metrics:  # fmt: skip
+    """Metrics of what reports state, against labels and against the judge; empty for an unsupported language. counted:
+    labels that means of report metrics are over; None: all that can be measured."""
     if not reads_language(language):
         return {}
     stated_NL = mentions(reports, spec.label_names, language)
-    of_reports = faithfulness(stated_NL, labels_NL, spec.label_names)(ALL)
+    of_reports = faithfulness(stated_NL, labels_NL, spec.label_names, counted=counted)(ALL)
     # an empty report agrees with nothing and denies nothing
     told_N = np.array([bool(report) for report in reports], bool)
     judged_NL = None if scores_NL is None else scores_NL[torch.from_numpy(told_N)]

@@ -141,11 +141,18 @@ class FilledTable:
         has_gains = any(entry and math.isfinite(entry.gain) for entry in self.entries.values())
         return [
             f"Ours: mean ± sd over {seeds} seed{plural} [95 % interval of the mean of these models, test subjects "
-            f"resampled]. {self.measured_on}" + (_NO_REPRODUCTION if self.table.has_printed else ""),
+            f"resampled]{self._distances()}. {self.measured_on}" + (_NO_REPRODUCTION if self.table.has_printed else ""),
             *([self._marks()] if marked else []),
             *([_FEW_SEEDS.format(seeds, plural, MIN_SEEDS)] if has_gains and seeds < MIN_SEEDS else []),
             *self.table.notes,
         ]
+
+    def _distances(self) -> str:
+        """What distances, which no downstream seed changes, are means over where that is more than one value."""
+        titles = [column.title for column in self.table.columns if column.task == "distance"]
+        if not titles or self.table.trainings == 1:
+            return ""
+        return f"; {', '.join(titles)}: over {self.table.trainings} trainings of the generator, without an interval"
 
     def _trainings(self) -> str:
         """Which variation between trainings of a generator the intervals include."""
@@ -227,6 +234,8 @@ class _Measured:
     """Value by seed."""
     resampled_of: Mapping[int, NDArray[np.float64]] | None
     """Values in each resample (R,), by seed."""
+    num_subjects: int
+    """Number of test subjects who are resampled; 0 if none are."""
     unit_of: Mapping[int, str]
     """Which independent repetition a seed belongs to."""
 
@@ -237,7 +246,10 @@ def _measured(name: str, found: Mapping[int, CellResult], units: Mapping[int, st
     if not all(map(math.isfinite, values.values())):
         return None
     has_resampled = all(name in result.resampled for result in found.values())
-    return _Measured(values, {seed: r.resampled[name] for seed, r in found.items()} if has_resampled else None, units)
+    if not has_resampled:
+        return _Measured(values, None, 0, units)
+    subjects = min(result.facts["test_subjects"] for result in found.values())
+    return _Measured(values, {seed: r.resampled[name] for seed, r in found.items()}, subjects, units)
 
 
 def _reason(found: Mapping[int, CellResult | str], measured: _Measured | None) -> str:
@@ -278,7 +290,7 @@ def _gain(measured: _Measured, base: _Measured) -> tuple[float, float, float]:
         mean_over([measured.resampled_of[seed] - base.resampled_of[seed] for seed in seeds])
         for seeds in seeds_of.values()
     ]
-    return gain, *paired_interval(difference_U, mean_over(resampled_UR))
+    return gain, *paired_interval(difference_U, mean_over(resampled_UR), measured.num_subjects)
 
 
 def _number(value: float, column: Column) -> str:

@@ -14,7 +14,7 @@ from emixer.markdown import table_row
 from emixer.reader_study.folder import StudyFacts
 from emixer.reader_study.rating import KINDS, SCALES
 from emixer.reader_study.ratings import GUESS, MEASURES, WHOLE, Ratings
-from emixer.reader_study.statistics import MIN_PAIRS, MIN_READERS, Figure, resamples_readers
+from emixer.reader_study.statistics import MIN_PAIRS, MIN_READERS, Figure, covers_other_readers
 
 PAPER = {"pair/real": (7.825, 1.17), "pair/synthetic": (7.34, 1.321), "pair/kappa between": (0.832, None)}
 """Mean and sd, for pairs of MIMIC-CXR at 128 px."""
@@ -160,11 +160,11 @@ class Report:
 
     def _notes(self) -> list[str]:
         whom = (
-            "other pairs and other readers" if resamples_readers(self.ratings) else
+            "other pairs and other readers" if covers_other_readers(self.ratings) else
             f"these readers on other pairs; what other readers would say cannot be told from fewer than {MIN_READERS}"
         )  # fmt: skip
         notes = [
-            f"Mean ± sd over ratings [95 % interval, by resampling, for {whom}]. Intervals of κ are for these readers "
+            f"Mean ± sd over ratings [95 % interval for {whom}]. Intervals of κ are for these readers "
             f"on other pairs. Fewer than {MIN_PAIRS} pairs of a kind have none.",
             "A pair counts by its first showing; the second is for the agreement of a reader with themselves alone.",
             "κ has quadratic weights: the mean over pairs of readers, and over readers. The paper does not say which "

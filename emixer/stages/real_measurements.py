@@ -1,14 +1,19 @@
 """Where measurements of real images are kept: never in a folder that is made to be given away.
 
-They are named by content, so that every audit, screening or evaluation with the same images can share a folder.
+They are named by content, so that every audit, screening or evaluation with the same images can share a folder. And
+whether their features can be compared: those of an encoder that was trained on some of them cannot without care.
 """
 
 from pathlib import Path
 
 from emixer import files
+from emixer.config.model import ChestEncoderConfig
+from emixer.data.collection import identify
+from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, StorageError
 from emixer.generation.manifest import is_dataset
 from emixer.generation.published_model import is_published_model
+from emixer.models.encoder_facts import read_encoder_facts
 
 
 def kept_in(given: Path | None, default: Path, key: str, dataset: Path) -> Path:
@@ -32,6 +37,19 @@ def kept_in(given: Path | None, default: Path, key: str, dataset: Path) -> Path:
             "that you may write to, outside datasets and published models."
         ) from error
     return folder
+
+
+def same_collection_remarks(encoder: ChestEncoderConfig, shards: ShardSet, hence: str) -> list[str]:
+    """Caveat if the encoder's file says that it was trained on the training images of these shards. hence: what follows
+    from it for the figures at hand."""
+    assert encoder.weights is not None, "checked"
+    facts = read_encoder_facts(encoder.weights)
+    if facts is None or facts.collection != identify(shards).digest:
+        return []
+    return [
+        "The encoder was trained on the training images of this very collection, and may know them better than "
+        f"held-out ones: {hence}, or give an encoder trained on another collection."
+    ]
 
 
 def given_away_with(folder: Path, dataset: Path) -> Path | None:

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
-from emixer.audit.balance import balance, make_groups
+from emixer.audit.balance import balance, make_groups, uneven_remarks
 from emixer.audit.control import Nearness, min_control, nearer_than_control, ranks_above, ranks_below
 
 
@@ -96,11 +97,39 @@ def test_images_that_repeat_training_images_tip_the_balance() -> None:
     assert all_of_them.interval[0] > 0.9
 
 
-def test_groups_are_of_one_size_and_hold_nearly_whole_patients() -> None:
-    groups = make_groups(np.repeat(np.arange(200), 4), np.arange(50))
+def test_groups_are_of_one_size_and_hold_one_image_of_each_patient() -> None:
+    groups = make_groups(np.tile(np.arange(205), 4), np.repeat(np.arange(25), 3))
     assert groups is not None
-    assert groups.size == 50
-    assert np.bincount(groups.train[groups.train >= 0]).tolist() == [50] * groups.num_train
-    torn = sum(len(set(groups.train[4 * subject : 4 * subject + 4])) > 1 for subject in range(200))
-    assert torn <= groups.num_train
-    assert make_groups(np.arange(5), np.arange(50)) is None, "not enough for several groups"
+    assert groups.size == 25
+    assert np.bincount(groups.train[groups.train >= 0]).tolist() == [25] * 8
+    assert (groups.train.reshape(4, 205) >= 0).sum(0).max() == 1
+    assert len({int(n) // 205 for n in np.flatnonzero(groups.train >= 0)}) == 4, "not always the first of a patient"
+    assert groups.num_held_out == 1
+    assert (groups.held_out.reshape(25, 3) >= 0).sum(1).tolist() == [1] * 25
+    assert make_groups(np.repeat(np.arange(7), 100), np.arange(50)) is None, "not enough for several groups"
+
+
+def test_honest_images_are_balanced_however_many_images_the_patients_of_a_split_have() -> None:
+    # as in the official splits of NIH: nine images a held-out patient, three of others
+    generator = np.random.default_rng(0)
+
+    def images(patients: int, each: int) -> np.ndarray:
+        person = generator.normal(size=(patients, 6)).repeat(each, axis=0)
+        return person + generator.normal(0, 0.2, person.shape)
+
+    train, held_out, generated = images(1200, 3), images(50, 9), images(2000, 1)
+    groups = make_groups(np.arange(1200).repeat(3), np.arange(50).repeat(9))
+    assert groups is not None
+
+    def nearness(real: np.ndarray, group: np.ndarray) -> np.ndarray:
+        trees = [cKDTree(real[group == n]) for n in range(group.max() + 1)]
+        return np.stack([-tree.query(generated)[0] for tree in trees], axis=1)
+
+    found = balance(nearness(train, groups.train), nearness(held_out, groups.held_out))
+    assert found.interval[0] < 0.5 < found.interval[1]
+
+
+def test_sides_that_are_no_random_split_of_patients_are_remarked_on() -> None:
+    (remark,) = uneven_remarks(np.arange(1200).repeat(3), np.arange(50).repeat(9))
+    assert "Training patients have 3.0 images each and held-out ones 9.0" in remark
+    assert not uneven_remarks(np.arange(1200).repeat(3), np.arange(50).repeat(4))

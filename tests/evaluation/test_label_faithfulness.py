@@ -15,7 +15,9 @@ def test_auc_matches_scikit_learn_with_ties() -> None:
     scores = torch.randint(0, 7, (200, 5), generator=generator).float()
     labels = (torch.rand(200, 5, generator=generator) < 0.3).float()
     expected = [roc_auc_score(labels[:, y], scores[:, y]) for y in range(5)]
-    np.testing.assert_allclose(roc_auc(scores, labels), expected)
+    areas = roc_auc(scores, labels)
+    assert areas.dtype == torch.float64
+    np.testing.assert_allclose(areas, expected, rtol=1e-12)
 
 
 def test_auc_by_hand() -> None:

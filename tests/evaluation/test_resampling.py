@@ -89,10 +89,22 @@ def test_mean_over_models_is_taken_per_resample() -> None:
 def test_paired_interval_reduces_to_students_t_or_to_the_spread_over_subjects() -> None:
     difference, still = np.array([0.01, 0.02, 0.03]), np.full(50, 0.02)
     # 0.02 ± t(0.975, 2) sd / sqrt(3)
-    assert paired_interval(difference, still) == pytest.approx((0.02 - 4.302653 * 0.01 / 3**0.5, 0.0448415), abs=1e-6)
+    assert paired_interval(difference, still, 200) == pytest.approx(
+        (0.02 - 4.302653 * 0.01 / 3**0.5, 0.0448415), abs=1e-6
+    )
     spread = np.random.default_rng(0).normal(0.02, 0.005, 5000)
-    low, high = paired_interval(np.full(3, 0.02), spread)
+    low, high = paired_interval(np.full(3, 0.02), spread, 500)
     assert (low, high) == pytest.approx((0.02 - 1.96 * 0.005, 0.02 + 1.96 * 0.005), rel=0.05)
-    assert paired_interval(difference[:2], still) == (pytest.approx(math.nan, nan_ok=True),) * 2
-    assert paired_interval(np.full(3, 0.5), np.full(9, 0.5)) == (0.5, 0.5), "the same each time"
-    assert all(map(math.isnan, paired_interval(difference, np.array([0.1, np.nan])))), "one resample tells no spread"
+    assert paired_interval(difference[:2], still, 200) == (pytest.approx(math.nan, nan_ok=True),) * 2
+    assert paired_interval(np.full(3, 0.5), np.full(9, 0.5), 200) == (0.5, 0.5), "the same each time"
+    assert all(map(math.isnan, paired_interval(difference, np.array([0.1, np.nan]), 200))), (
+        "one resample tells no spread"
+    )
+
+
+def test_paired_interval_does_not_narrow_with_more_resamples_of_the_same_few_subjects() -> None:
+    few, many = np.array([-1.0, 0, 1]) * 0.01, np.array([-1.0, *[0] * 198, 1]) * 0.01 * (199 / 2) ** 0.5  # sd 0.01
+    for resampled in (few, many):
+        # t(0.975, 9) sd
+        assert paired_interval(np.zeros(3), resampled, 10) == pytest.approx((-0.0226216, 0.0226216), abs=1e-6)
+    assert all(map(math.isnan, paired_interval(np.zeros(3), few, 1))), "one subject tells no spread"

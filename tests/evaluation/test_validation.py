@@ -1,6 +1,7 @@
 """Tests of emixer.evaluation.validation."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,6 +125,27 @@ def test_agreement_is_a_mean_over_the_labels_of_real_reports_whatever_generated_
     assert half == pytest.approx(effusion, abs=0.05), "empty reports deny nothing"
     whole.words[:] = 0
     assert validator.validate(whole, noise(120))["pair_agreement_generated"] == 0.5, "reports that say nothing"
+
+
+def test_means_are_over_the_labels_that_both_sides_can_measure(validation: list[Batch]) -> None:
+    # no real row with a pneumothorax has labels or a report
+    def without(batch: Batch) -> Batch:
+        has_none_B = batch.labels_BY[:, 1] == 0
+        return replace(batch, labelled_B=has_none_B, has_report_B=has_none_B)
+
+    some = [without(batch) for batch in validation]
+    validator = Validator.prepare(FeatureExtractor.random(CPU), SPEC, batches(200, seed=0), some)
+    whole = Archive(validation)
+    whole.words[:, 1] = torch.tensor([4, 6, END, 0])  # "no pneumothorax", whatever the image shows
+    found = validator.validate(whole, noise(120))
+    for name in ("label_auc", "report_f1"):
+        assert f"{name}_real/Pneumothorax" not in found
+        assert f"{name}_generated/Pneumothorax" in found
+        assert found[f"{name}_generated"] == found[f"{name}_generated/Pleural Effusion"]
+    whole_of_both = Validator.prepare(FeatureExtractor.random(CPU), SPEC, batches(200, seed=0), validation)
+    found = whole_of_both.validate(whole, noise(120))
+    each = [found[f"report_f1_generated/{label}"] for label in SPEC.label_names]
+    assert found["report_f1_generated"] == pytest.approx(sum(each) / 2)
 
 
 def test_unlabelled_rows_get_labels_of_the_training_distribution(validation: list[Batch]) -> None:

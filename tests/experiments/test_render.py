@@ -32,7 +32,7 @@ MEASURED = "Measured on tiny, 100 training images of 32 px."
 
 
 def images(auc: float, resampled: list[float] | None = None) -> CellResult:
-    return CellResult({"auc": auc}, {} if resampled is None else {"auc": np.array(resampled)}, {})
+    return CellResult({"auc": auc}, {} if resampled is None else {"auc": np.array(resampled)}, {"test_subjects": 41})
 
 
 def results() -> dict[Cell, CellResult | str]:
@@ -182,6 +182,13 @@ NOTES = [
     "twenty entries that do not differ would be marked.",
     "A note of its own.",
 ]
+
+
+def test_distances_of_several_generators_are_said_to_be_over_these() -> None:
+    one, two = (Table("made-up", "", (AUC, FID), (), trainings=trainings) for trainings in (1, 2))
+    note = "test subjects resampled]; FID_50 & more: over 2 trainings of the generator, without an interval. Measured"
+    assert note in filled(two, (0, 1, 2), {}, MEASURED).markdown()
+    assert "without an interval" not in filled(one, (0, 1, 2), {}, MEASURED).markdown()
 
 
 def test_table_as_markdown(table: FilledTable) -> None:

@@ -101,6 +101,36 @@ def test_intervals_reflect_differences_between_three_or_more_readers() -> None:
     assert width(many(2, 30, spread=3.0), "image/real") < 0.5
 
 
+def test_intervals_of_three_readers_hold_the_figure_of_all_readers() -> None:
+    # as often as they say; of percentiles of three resampled readers, four times in five
+    generator = np.random.default_rng(0)
+    key = {f"{kind[0]}{n}": KeyEntry(kind, "Edema", (), n, n) for n in range(10) for kind in ("real", "synthetic")}
+    held = {"image/real": 0, "image/difference": 0}
+    for _ in range(60):
+        shown, pair = [], dict(zip(key, generator.normal(0, 0.5, len(key)), strict=True))
+        for reader in range(3):
+            leaning = {"real": generator.normal(5.5, 1), "synthetic": generator.normal(5.5, 1)}
+            scores = {item: leaning[key[item].kind] + pair[item] + generator.normal(0, 0.5) for item in key}
+            rated = [(item, said(int(np.clip(round(score), 1, 10)))) for item, score in scores.items()]
+            shown += showings(f"reader-{reader}", *rated)
+        found = summarize(read_ratings(shown, key), resamples=40)
+        for name, figure in (("image/real", 5.5), ("image/difference", 0)):
+            held[name] += found[name].low <= figure <= found[name].high
+    assert min(held.values()) >= 54
+
+
+def test_intervals_for_other_readers_by_hand() -> None:
+    # pairs that are all alike, so that only readers differ: 6 ± t(0.975, 2) sd / sqrt(3)
+    key = {f"{kind[0]}{n}": KeyEntry(kind, "Edema", (), n, n) for n in range(5) for kind in ("real", "synthetic")}
+    shown = []
+    for reader, score in {"one": 5, "two": 6, "three": 7}.items():
+        shown += showings(reader, *((item, said(score)) for item in key))
+    found = summarize(read_ratings(shown, key), resamples=30)
+    assert (found["image/real"].low, found["image/real"].high) == pytest.approx((3.515864, 8.484138), abs=1e-5)
+    assert (found["image/difference"].low, found["image/difference"].high) == (0, 0)
+    assert (found["right/real"].low, found["right/real"].high) == (1, 1)
+
+
 def test_share_of_real_pairs_does_not_vary_between_resamples() -> None:
     key, shown = {}, []
     for n in range(12):

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from emixer.cli.evaluate import command
 from emixer.config import Config, load_config, with_overrides
 from emixer.config.model import ChestEncoderConfig
+from emixer.data.collection import identify
 from emixer.data.labels import CHEXPERT, LabelPolicy
 from emixer.data.loader import fixed_binary_view
 from emixer.data.pair_table import TableShape, read_real
@@ -309,10 +310,25 @@ def test_dry_run_refuses_unsuitable_networks(tiny_shards: Path, make_dataset: Ma
             evaluate.describe(with_overrides(config(tiny_shards, dataset), settings))
 
 
-def encoder_of(folder: Path, label_names: tuple[str, ...]) -> Path:
+def test_encoder_trained_on_the_train_images_of_the_real_column_is_remarked_on(
+    tiny_shards: Path, make_dataset: MakeDataset, tmp_path: Path
+) -> None:
+    dataset = make_dataset("validate")
+    collection = identify(ShardSet.open(tiny_shards)).digest
+    for whose, is_same in (("of somebody else", False), (collection, True)):
+        encoder = {**NETWORK, "weights": encoder_of(tmp_path, CHEXPERT, whose)}
+        settings = config(tiny_shards, dataset, evaluate__split="validate", validation__encoder=encoder)
+        assert ("of this very collection" in evaluate.describe(settings)) == is_same
+    found = evaluate.run(settings)
+    (remark,) = found.content["remarks"]
+    assert "real distances by it" in remark
+    assert remark in str(found)
+
+
+def encoder_of(folder: Path, label_names: tuple[str, ...], collection: str = "") -> Path:
     """Return an untrained encoder whose facts list those labels."""
     network = ChestEncoderConfig.model_validate(NETWORK)
-    facts = EncoderFacts.of(network, label_names=label_names, collection="", sources=(), images=1, test_auc={})
+    facts = EncoderFacts.of(network, label_names=label_names, collection=collection, sources=(), images=1, test_auc={})
     path = folder / "encoder.safetensors"
     save_encoder_weights(path, ChestEncoder(network, num_labels=len(label_names)), facts)
     return path

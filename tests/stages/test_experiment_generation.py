@@ -31,6 +31,7 @@ TABLE9 = {
     ("settings", "message"),
     [
         ({"generate.plan": "typo.csv"}, r"generate\.plan=typo\.csv is neither"),
+        ({"generate.plan": "blocks.csv"}, r"blocks\.csv lists rows in order"),
         ({"generate.sex": "F"}, "sex"),
         ({"generate.labels": ["Edema"], "experiment.table": "gain"}, r"generate\.labels and generate\.plan=balanced"),
         ({"generate.audit": "/nowhere"}, "There is no folder"),
@@ -44,6 +45,9 @@ def test_pairs_that_could_not_be_generated_are_refused_by_the_dry_run(
 ) -> None:
     shards = make_shards(tmp_path / "shards", train=96, validate=32, test=64)
     common = TABLE9 | {"experiment.out": tmp_path / "out", "data.shards": shards}
+    if settings.get("generate.plan") == "blocks.csv":
+        (tmp_path / "blocks.csv").write_text("Edema,Atelectasis,count\n1,0,100\n0,1,100\n")
+        settings = {"generate.plan": str(tmp_path / "blocks.csv")}
     if settings.get("generate.audit") == "the shards":
         settings = {**settings, "generate.audit": shards}
     with pytest.raises((ConfigError, ShardError), match=message):

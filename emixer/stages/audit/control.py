@@ -15,17 +15,16 @@ from emixer.config import Config
 from emixer.config.audit import AuditConfig
 from emixer.config.base import beside
 from emixer.config.model import ChestEncoderConfig
-from emixer.data.collection import identify
 from emixer.data.shards import ShardSet
 from emixer.errors import ShardError
 from emixer.evaluation.features import Network
 from emixer.files import remove_old_partials
-from emixer.models.encoder_facts import checked_facts, read_encoder_facts
+from emixer.models.encoder_facts import checked_facts
 from emixer.progress import Progress
 from emixer.ray_session import capacity
 from emixer.run_folder import RunFolder
 from emixer.stages.audit.sides import HELD_OUT
-from emixer.stages.real_measurements import kept_in
+from emixer.stages.real_measurements import kept_in, same_collection_remarks
 
 NUM_MEASURES = 3
 """Pixels, features and reports: each may flag a third of `audit.false_alarm`."""
@@ -104,11 +103,4 @@ def encoder_remarks(encoder: ChestEncoderConfig | None, shards: ShardSet) -> Seq
             "Features are those of a small DenseNet of random weights: they tell images apart, but know nothing of "
             "chests. Give audit.encoder.weights for features that do."
         ]
-    assert encoder.weights is not None, "checked"
-    facts = read_encoder_facts(encoder.weights)
-    if facts is not None and facts.collection == identify(shards).digest:
-        return [
-            "The encoder was trained on the training images of this very collection, and may know them better than "
-            "held-out ones: read distances by features with care, or give an encoder trained on another collection."
-        ]
-    return []
+    return same_collection_remarks(encoder, shards, "read distances by features with care")

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from emixer.audit.balance import Groups, make_groups
+from emixer.audit.balance import Groups, make_groups, uneven_remarks
 from emixer.audit.critic import image_critic, real_logits
 from emixer.audit.images import (
     SPACES,
@@ -119,7 +119,7 @@ def findings(config: Config, audited: Audited) -> tuple[dict[str, Any], Closest]
             {"index": int(index_N[row]), "reasons": [name for name, is_so in reasons.items() if is_so[row]]}
             for row in np.flatnonzero(flagged)
         ],
-        "remarks": reports.remarks,
+        "remarks": [*uneven_remarks(train_codes, held_out_codes), *reports.remarks],
     }  # fmt: skip
     closest = _closest(distances, near, config.audit.pairs)
     content["closest"] = [

@@ -48,7 +48,7 @@ from emixer.stages.evaluate.sides import (
     read_sides,
     split_by,
 )
-from emixer.stages.real_measurements import kept_in
+from emixer.stages.real_measurements import kept_in, same_collection_remarks
 from emixer.stages.result import StageResult
 
 _OUT = "evaluation"
@@ -125,6 +125,7 @@ def _evaluated(
         "images": images,
         "pairs": judged,
         "reports": report_figures(config, sides, readers),
+        **({"remarks": remarks} if (remarks := _remarks(config, shards)) else {}),
         **_unread(sides),
         **({"by": by} if by else {}),
     }  # fmt: skip
@@ -143,9 +144,22 @@ def describe(config: Config) -> str:
         *([f"  split by    {', '.join(config.evaluate.by)}"] if config.evaluate.by else []),
         f"  networks    {', '.join(f'{n.name} ({n.resized})' for n in feature_networks(config))}",
         f"  reports by  {', '.join(readers_in_words(config))}",
+        *(f"  remark      {remark}" for remark in _remarks(config, shards)),
         f"  kept in     {kept}: features of the images",
         f"  output      {out}",
     ])  # fmt: skip
+
+
+def _remarks(config: Config, shards: ShardSet) -> list[str]:
+    """Caveats for distances by the encoder."""
+    encoder = config.evaluate.encoder or config.validation.encoder
+    if encoder is None:
+        return []
+    return same_collection_remarks(
+        encoder, shards,
+        "real distances by it, from held-out to training images, are larger than a perfect generator's would be, so do "
+        "not take them for its score",
+    )  # fmt: skip
 
 
 def _unread(sides: Sides) -> dict[str, Any]:

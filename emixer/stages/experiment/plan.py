@@ -227,7 +227,11 @@ def _check_generation(experiment: Experiment, name: str) -> None:
         spec = read_trained_model(experiment.run_of(name), settings.checkpoint).spec
     else:
         spec = spec_of(experiment.shards, config)
-    plan_labels(settings, spec)
+    if plan_labels(settings, spec).num_rows is not None:
+        raise ConfigError(
+            f"generate.plan={settings.plan} lists rows in order, but mixtures with fewer pairs take the first ones, "
+            "which may have but one label. Set generate.plan=train or balanced."
+        )
     if settings.audit is None:
         return
     if GeneratorName.parse(name).real:
