@@ -313,8 +313,8 @@ def load(
     of a folder that `emixer publish` wrote.
 
     batch_size: that of a dataset whose rows are to be drawn again.
-    Raises RunFolderError or CheckpointError when there is no checkpoint or it is damaged, ConfigError for another `which`
-    or a batch size out of range.
+    Raises RunFolderError or CheckpointError when there is no checkpoint or it is damaged, ConfigError for another
+    `which` or a batch size out of range.
     """
     return Sampler(read_trained_model(absolute(Path(path)), which), device, batch_size)
 

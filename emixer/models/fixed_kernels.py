@@ -1,4 +1,4 @@
-"""Keep a computation from what its caller has set in torch: autocast, TF32, how kernels are chosen, the default dtype."""
+"""Keep a computation from what its caller has set in torch: autocast, TF32, the choice of kernels, the dtype."""
 
 import threading
 from collections.abc import Iterator
@@ -18,7 +18,9 @@ def fixed_kernels(device: torch.device, precision: Literal["tf32", "ieee"], dete
 
     precision: of products and convolutions of float32 on CUDA.
     """
-    cudnn, matmul, mkldnn = torch.backends.cudnn, torch.backends.cuda.matmul, torch.backends.mkldnn
+    matmul = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn  # not all of their attributes are in torch's types
+    mkldnn: Any = torch.backends.mkldnn
     name = "fp32_precision"  # the older switches raise once these have been set, even when they are only read
     wanted: list[tuple[Any, str, Any]] = [
         (cudnn, "enabled", True), (cudnn, "benchmark", False), (cudnn, "deterministic", deterministic),

@@ -50,7 +50,9 @@ def test_an_encoder_that_replaced_another_at_its_path_measures_itself(
     for seed in (0, 1):
         torch.manual_seed(seed)
         encoder = ChestEncoder(config.model_copy(update={"weights": None}), num_labels=1)
-        facts = EncoderFacts.of(config, label_names=("Edema",), collection="c", sources=("made",), images=9, test_auc={})
+        facts = EncoderFacts.of(
+            config, label_names=("Edema",), collection="c", sources=("made",), images=9, test_auc={}
+        )
         save_encoder_weights(tmp_path / "encoder.safetensors", encoder, facts)
         file = ImageFile.of(shards, "shard", NUM, SIDE_PX, "sha256", network.identity, tmp_path / "kept")
         measure_all([file], network, Share(cpus=1, gpu=False), on_images=lambda num: None)

@@ -135,7 +135,7 @@ def test_a_position_between_two_epochs_is_the_beginning_of_the_next(shards: Shar
     assert len(list(resumed)) == 5, "the same number keeps the position"
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # more workers than a small machine's CPUs
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # more workers than a machine's CPUs
 def test_a_position_is_refused_by_a_loader_with_other_workers(shards: ShardPairs) -> None:
     stopped = shards.stream(16, seed=3, window_rows=16)
     resumed = shards.stream(16, seed=3, window_rows=16)
@@ -145,7 +145,7 @@ def test_a_position_is_refused_by_a_loader_with_other_workers(shards: ShardPairs
     for _ in range(3):
         next(given)
     resumed.load_state_dict(stopped.state_dict())
-    with pytest.raises(ConfigError, match="parts 1 there, 2 here.*loader workers"):
+    with pytest.raises(ConfigError, match=r"parts 1 there, 2 here.*loader workers"):
         list(DataLoader(resumed, batch_size=None, num_workers=2))
     assert len(list(resumed)) == 3
 
