@@ -7,11 +7,19 @@ Every stage of the command line is a function of a config too: emixer.train(emix
 """
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cluster  # noqa: F401 - removes from the environment what would crash Ray
+import cluster  # removes from the environment what would crash Ray
 from emixer._version import __version__
 from emixer.errors import EmixerError
+
+_found = Path(str(cluster.__file__)).resolve()
+if _found.parent != Path(__file__).resolve().parent.with_name("cluster"):
+    raise ImportError(
+        f"{_found} was imported as `cluster`, and so hides a package of emixer of that name. Rename that file, restart "
+        "Python and import emixer again."
+    )
 
 if TYPE_CHECKING:
     from emixer.config import Config, load_config

@@ -1,6 +1,9 @@
 """What `import emixer` gives, and the page that tells of it."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +33,29 @@ def test_every_name_is_there_and_in_the_reference() -> None:
     assert set(emixer.__all__) - {"__version__"} == set(documented) - {"errors"}
     assert all(getattr(emixer, name) is not None for name in emixer.__all__)
     assert set(emixer.__all__) <= set(dir(emixer))
+
+
+def test_every_member_that_the_reference_lists_is_there() -> None:
+    text = (ROOT / "docs" / "api.md").read_text()
+    listed = re.findall(
+        r"^::: emixer\.(\w+)\n    options:\n(?:      .*\n)*?      members: \[(.*)\]$", text, flags=re.MULTILINE
+    )
+    assert {owner for owner, _ in listed} == {"Sampler", "errors"}
+    for owner, members in listed:
+        of = emixer.errors if owner == "errors" else getattr(emixer, owner)
+        assert [name for name in members.split(", ") if not hasattr(of, name)] == []
+
+
+@pytest.mark.parametrize("file", ["cluster.py", "cluster/__init__.py"])
+def test_a_file_that_hides_one_of_our_packages_is_named(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()
+    line = [sys.executable, "-c", "import emixer"]
+    told = subprocess.run(
+        line, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert told.returncode == 1
+    assert f"ImportError: {tmp_path / file} was imported as `cluster`" in told.stderr
 
 
 def test_every_stage_of_the_command_line_is_a_function() -> None:

@@ -65,7 +65,8 @@ def measure_all(
     missing = [file for file in image_files if not file.is_measured]
     on_images(sum(file.num_rows for file in image_files) - sum(file.num_rows for file in missing))
     task = ray.remote(**share.options)(_measure)
-    pending = {task.remote(file, network, share): file for file in missing}
+    identity = network.identity if missing else ""
+    pending = {task.remote(file, network, identity, share): file for file in missing}
     for reference in _as_they_end(list(pending)):
         on_images(pending[reference].num_rows)
     for folder in {file.kept.parent for file in missing}:
@@ -109,8 +110,8 @@ def _as_they_end(pending: list[Any]) -> Iterator[Any]:
             ray.cancel(reference)
 
 
-def _measure(file: ImageFile, network: Network, share: Share) -> None:
-    measure(file, _extractor(network, share.device()))
+def _measure(file: ImageFile, network: Network, identity: str, share: Share) -> None:
+    measure(file, _extractor(network, identity, share.device()))
 
 
 def _match(search: Search, first: int, share: Share, kept: Path) -> Path:
@@ -118,6 +119,6 @@ def _match(search: Search, first: int, share: Share, kept: Path) -> Path:
 
 
 @cache
-def _extractor(network: Network, device: torch.device) -> FeatureExtractor:
-    """Encoder, cached because Ray reuses its processes."""
+def _extractor(network: Network, identity: str, device: torch.device) -> FeatureExtractor:
+    """Encoder, cached because Ray reuses its processes. identity: the file of its weights may have been replaced."""
     return network.load(device)

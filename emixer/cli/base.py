@@ -84,6 +84,7 @@ def stage_command(
         ) -> Config:
             extra = {**(preset or {}), **_values(flags, given)}
             if ray_address is not None:
+                _require_text("--ray-address", ray_address, "ADDRESS")
                 extra["ray.address"] = ray_address
             tree, origin = merge_config(config, overrides, extra)
             if check:
@@ -201,13 +202,19 @@ def _values(flags: Sequence[_Flag], given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _require_text(name: str, text: str, expected: str) -> None:
+    if not text.strip():  # of a shell's variable that is not set: not a wish for the default
+        raise ConfigError(f"{name} is empty. Expected {expected}, or leave it out.")
+
+
 def _convert(flag: _Flag, value: Any) -> Any:
     if flag.setting.is_list:
         (element, *_) = get_args(flag.setting.annotation)
         parts = [part.strip() for text in value for part in text.split(",") if part.strip()]
-        if not parts:  # of a shell's variable that is not set: not a wish for the default
-            raise ConfigError(f"{flag.name} is empty. Expected {_metavar(flag.setting)}, or leave it out.")
+        _require_text(flag.name, "".join(parts), _metavar(flag.setting))
         return tuple(_scalar(flag, part, element) for part in parts)
+    if flag.setting.annotation is not str or not value:  # a separator may be a space
+        _require_text(flag.name, value, _metavar(flag.setting))
     if flag.setting.is_range:
         numbers = tuple(_scalar(flag, part, int) for part in value.split(","))
         return numbers[0] if len(numbers) == 1 else numbers

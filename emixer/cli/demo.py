@@ -146,7 +146,7 @@ def _shown(words: Sequence[str]) -> str:
 
 def _run(words: Sequence[str], *, captured: bool) -> tuple[int, dict[str, Any]]:
     """Returns the exit code, and with `captured` what the command printed as JSON."""
-    line = [sys.executable, "-m", "emixer", *words]
+    line = [sys.executable, "-P", "-m", "emixer", *words]  # -P: a file here may have the name of one of our packages
     to = subprocess.PIPE if captured else None
     with subprocess.Popen(line, stdout=to, text=True) as process, _signals_left_to(process) as received:
         printed, _ = process.communicate()

@@ -1,9 +1,9 @@
 """What every config section is: frozen, strict, closed."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, model_validator
 
 
 class Section(BaseModel):
@@ -20,6 +20,15 @@ class Section(BaseModel):
 
     keeps_settings_of_other_kinds: ClassVar[bool] = False
     """For a section tagged by `kind`: whether choosing another kind keeps the settings that both kinds have."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _paths_are_not_empty(cls, values: Any) -> Any:
+        for name, field in cls.model_fields.items() if isinstance(values, dict) else ():
+            # pathlib takes it for the current folder
+            if values.get(name) == "" and Path in (field.annotation, *get_args(field.annotation)):
+                raise ValueError(f"{name} is empty. Expected a path, or leave it out")
+        return values
 
     @field_validator("*", mode="after")
     @classmethod

@@ -65,6 +65,8 @@ class GroupReader:
     side_px: int
     label_names: tuple[str, ...]
     policy: LabelPolicy
+    digest: str
+    """Of the split's shards: others may come to the same paths."""
 
     def read(self, group: int) -> PairArrays:
         """The pairs of a row group. Raises ShardError when its file has become unreadable."""
@@ -90,7 +92,7 @@ class GroupReader:
 
     def kept(self, group: int) -> PairArrays:
         """As `read`, from memory where this process read it lately."""
-        return _kept_group(*self.groups[group], self.side_px, self.label_names, self.policy)
+        return _kept_group(self.digest, *self.groups[group], self.side_px, self.label_names, self.policy)
 
     def read_block(self, group: int) -> pa.Table:
         """The same as a block of Ray Data."""
@@ -132,4 +134,9 @@ def _view_of_group(
     return PairArrays(image_NHW, table["report"].fill_null("").to_pylist(), present.astype(np.float32), known)
 
 
-_kept_group = lru_cache(maxsize=_GROUPS_IN_MEMORY)(_read_group)
+@lru_cache(maxsize=_GROUPS_IN_MEMORY)
+def _kept_group(
+    digest: str, path: Path, group: int, side_px: int, label_names: tuple[str, ...], policy: LabelPolicy
+) -> PairArrays:  # fmt: skip
+    """digest: tells the shards apart that were at this path one after the other."""
+    return _read_group(path, group, side_px, label_names, policy)

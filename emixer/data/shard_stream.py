@@ -27,9 +27,19 @@ class ShardStream(IterableDataset[PairItem]):
     ) -> None:
         self._reader, self._order, self._batch_size = reader, order, batch_size
         self._shuffled, self._place = shuffled, place
-        self._given, self._resume_after = 0, 0
-        self.epoch = 0
-        """Set it before each epoch; other numbers, other orders."""
+        self._epoch, self._given, self._resume_after = 0, 0, 0
+        self._resumed: dict[str, Any] = {}
+
+    @property
+    def epoch(self) -> int:
+        """Set it before each epoch; other numbers, other orders. Another number begins at its first batch."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, number: int) -> None:
+        if number != self._epoch:  # the same one keeps the position: a loop that resumes sets it again
+            self._given = self._resume_after = 0
+        self._epoch = number
 
     def state_dict(self) -> dict[str, Any]:
         """Where this part of the epoch is: after so many of its batches."""
@@ -38,9 +48,16 @@ class ShardStream(IterableDataset[PairItem]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Let the next iteration begin after the batches of `state`; the one after it is a whole epoch again.
 
-        Raises ConfigError when `state` is of a stream of other data, settings or share.
+        Raises ConfigError when `state` is of a stream of other data, settings or share; so does that iteration, in a
+        loader with other workers.
         """
-        own, other = self._described(), dict(state["stream"])
+        self._require_same(state["stream"])
+        self.epoch = state["epoch"]
+        self._given = self._resume_after = state["batches"]
+        self._resumed = dict(state["stream"])
+
+    def _require_same(self, other: dict[str, Any]) -> None:
+        own = self._described()
         differing = [
             f"{name} {other.get(name)} there, {value} here" for name, value in own.items() if other.get(name) != value
         ]
@@ -49,10 +66,10 @@ class ShardStream(IterableDataset[PairItem]):
                 f"This position is of another stream: {'; '.join(differing)}. Resume with the same shards, settings, "
                 "processes and loader workers, or begin the epoch anew."
             )
-        self.epoch = state["epoch"]
-        self._given = self._resume_after = state["batches"]
 
     def __iter__(self) -> Iterator[PairItem]:
+        if self._resume_after:
+            self._require_same(self._resumed)  # only here does a stream that was resumed elsewhere know its worker
         self._given, self._resume_after = self._resume_after, 0
         for batch in self._batches(self._given * self._batch_size):
             self._given += 1  # before it is given: who asks for the state next has it

@@ -133,7 +133,8 @@ def open_shards(
         group_rows += [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     info = shards.info
     policy = LabelPolicy(uncertain, unmentioned)
-    return ShardPairs(GroupReader(tuple(groups), info.side_px, info.label_names, policy), tuple(group_rows))
+    reader = GroupReader(tuple(groups), info.side_px, info.label_names, policy, shards.digest((split,)))
+    return ShardPairs(reader, tuple(group_rows))
 
 
 def _place() -> tuple[int, int]:

@@ -24,7 +24,7 @@ def look() -> list[Finding]:
     findings = [ok("Python", ".".join(map(str, sys.version_info[:3])))]
     needed = [Requirement(text) for text in requires("emixer") or ()]
     always = [one for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
-    wrong = [(one, found) for one in always if (found := _version(one)) is None or found not in one.specifier]
+    wrong = [(one, found) for one in always if (found := _version(one)) is None or not _fits(one, found)]
     findings += [
         problem(
             "packages",
@@ -46,6 +46,11 @@ def _version(requirement: Requirement) -> str | None:
         return version(requirement.name)
     except PackageNotFoundError:
         return None
+
+
+def _fits(requirement: Requirement, found: str) -> bool:
+    """Whether that version is inside; so is one before a release, as NVIDIA's containers have of torch."""
+    return requirement.specifier.contains(found, prereleases=True)
 
 
 def _is_complete(extra: str, needed: list[Requirement]) -> bool:

@@ -10,7 +10,7 @@ sentences, W words of a sentence.
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from emixer.generation.pairs import Pairs
 from emixer.generation.plan import completed, fixed_plan, make_plan
 from emixer.generation.plan_kinds import LabelPlan, Labels, ListedPlan
 from emixer.generation.trained_model import TrainedModel, read_trained_model, sampling_model
+from emixer.models.fixed_kernels import fixed_kernels
 from emixer.models.noise import BLOCK_ROWS, RepeatedNoise, RowNoise
 
 REDRAWN_ROWS = BLOCK_ROWS
@@ -36,6 +37,8 @@ _MAX_SEED = 2**63 - 1
 """As of `generate.seed`, which is a column of 64 bits."""
 _STEP = 0  # generation has no steps: rows are told apart by their number
 DEFAULT_BATCH = int(GenerateConfig.model_fields["batch_size"].default)
+_MAX_BATCH = 1024
+"""As of `generate.batch_size`."""
 _DEFAULT_TEMPERATURE = float(GenerateConfig.model_fields["temperature"].default)
 
 _Number = TypeVar("_Number", np.uint8, np.float32)
@@ -47,11 +50,20 @@ class Sampler:
     def __init__(
         self, trained: TrainedModel, device: torch.device | str | None = None, batch_size: int = DEFAULT_BATCH
     ) -> None:
-        """device: None takes CUDA where there is one. batch_size: rows drawn together; decides a row's last bits."""
+        """device: None takes CUDA where there is one. batch_size: rows drawn together; decides a row's last bits.
+
+        Raises ConfigError for a batch size that `generate.batch_size` refuses too.
+        """
+        _check_batch(batch_size)
         self.trained = trained
         self.batch_size = batch_size
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._model = sampling_model(trained).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with self._same_kernels():
+            self._model = sampling_model(trained).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _same_kernels(self) -> AbstractContextManager[None]:
+        """Every sampler takes the same kernels and rounds alike, whatever its caller has set in torch."""
+        return fixed_kernels(self.device, "tf32", deterministic=True)
 
     def __repr__(self) -> str:
         config = self.trained.config
@@ -170,7 +182,7 @@ class Sampler:
         size = self.batch_size
         assert first_row % size == 0, "blocks are aligned"
         assert len(labels_NY) % size == 0, "blocks are whole"
-        with torch.inference_mode(), _same_kernels():
+        with torch.inference_mode(), self._same_kernels():
             all_labels_NY = torch.from_numpy(labels_NY).to(self.device, torch.float32)
             images, words = [], []
             for start in range(0, len(labels_NY), size):
@@ -191,7 +203,7 @@ class Sampler:
         assert first_row % REDRAWN_ROWS == 0, "blocks are aligned"
         assert len(labels_BY) == REDRAWN_ROWS, "blocks are whole"
         assert number > 0, "the first draw is that of `draw`"
-        with torch.inference_mode(), _same_kernels():
+        with torch.inference_mode(), self._same_kernels():
             noise = RowNoise(seed, _STEP, first_row, REDRAWN_ROWS, self.device).named(f"redraw {number}")
             pairs = self._model.sample(torch.from_numpy(labels_BY).to(self.device, torch.float32), noise, temperature)
             return _gray_bytes(pairs.image_BCHW).cpu().numpy(), pairs.words_BSW.int().cpu().numpy()
@@ -270,6 +282,10 @@ class Sampler:
         """A vector of labels for each row. Raises ConfigError for values other than 0 and 1, e.g. -1 for uncertain."""
         if given.ndim != 2 or given.shape[1] != len(self.label_names):
             raise self._wrong_labels(f"an array of shape {given.shape}")
+        if given.dtype == object:  # pandas' NA can be compared with nothing
+            import pandas as pd
+
+            given = np.where(pd.isna(given), np.nan, given)
         num_wrong = int((~np.isin(given, (0, 1))).any(axis=1).sum())
         if num_wrong:
             raise ConfigError(
@@ -297,7 +313,8 @@ def load(
     of a folder that `emixer publish` wrote.
 
     batch_size: that of a dataset whose rows are to be drawn again.
-    Raises RunFolderError or CheckpointError when there is no checkpoint or it is damaged.
+    Raises RunFolderError or CheckpointError when there is no checkpoint or it is damaged, ConfigError for another
+    `which` or a batch size out of range.
     """
     return Sampler(read_trained_model(absolute(Path(path)), which), device, batch_size)
 
@@ -308,6 +325,12 @@ def _check(seed: int, temperature: float) -> None:
         raise ConfigError(f"seed={seed} is out of range. Use 0 to {_MAX_SEED}.")
     if not (temperature >= 0 and math.isfinite(temperature)):
         raise ConfigError(f"temperature={temperature} is out of range. Use 0 (the likeliest words) or more.")
+
+
+def _check_batch(batch_size: int) -> None:
+    """Raises ConfigError for what `emixer generate` refuses too."""
+    if not 1 <= batch_size <= _MAX_BATCH:
+        raise ConfigError(f"batch_size={batch_size} is out of range. Use 1 to {_MAX_BATCH}.")
 
 
 def _blocks_of(rows_N: NDArray[np.int64], size: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
@@ -325,15 +348,3 @@ def _gray_bytes(image_BCHW: Tensor) -> Tensor:
     """[-1, 1] to uint8 (B, H, W), rounded to nearest; channels are equal in a radiograph and are averaged."""
     gray_BHW = image_BCHW.float().mean(dim=1)
     return gray_BHW.add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
-
-
-@contextmanager
-def _same_kernels() -> Iterator[None]:
-    """Kernels chosen by shape and never by timing, so that every sampler picks the same ones."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)

@@ -70,7 +70,7 @@ class RowNoise:
         first_block = self.first_row // BLOCK_ROWS
         num_blocks = (self.first_row + self.num_rows - 1) // BLOCK_ROWS - first_block + 1
         stream = self.prefix + name
-        drawn = torch.empty(num_blocks, BLOCK_ROWS, *shape, device=self.device)
+        drawn = torch.empty(num_blocks, BLOCK_ROWS, *shape, dtype=torch.float32, device=self.device)
         generator = torch.Generator(self.device)
         for index in range(num_blocks):
             fill(drawn[index], generator.manual_seed(_seed_of(self.seed, self.step, stream, first_block + index)))

@@ -1,5 +1,6 @@
 """Serving an ASGI application at one address until it is stopped. Loopback unless told otherwise."""
 
+import asyncio
 import errno
 import ipaddress
 import logging
@@ -35,7 +36,10 @@ def require_web(command: str) -> None:
 
 
 def bound_socket(host: str, port: int, command: str) -> socket.socket:
-    """Bind a listening socket; port 0 takes a free one. Raises ConfigError if the address cannot be bound."""
+    """Bind a listening socket; port 0 takes a free one. Raises ConfigError if the address cannot be bound, or if this
+    thread runs an event loop, as a notebook's does: `serve` runs one of its own.
+    """
+    _require_no_loop(command)
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -51,6 +55,18 @@ def bound_socket(host: str, port: int, command: str) -> socket.socket:
         bound.close()
         raise _cannot_bind(host, port, command, error) from error
     return bound
+
+
+def _require_no_loop(command: str) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    function = "emixer." + "_".join(reversed(command.split()))  # `study serve` is emixer.serve_study
+    raise ConfigError(
+        f"{function} cannot run in this thread, in which an event loop runs, as in a notebook. Run `emixer {command}` "
+        f"in a terminal, or threading.Thread(target={function}, args=(config,), daemon=True).start()."
+    )
 
 
 def serve(app: "ASGIApp", bound: socket.socket, ready: Callable[[], None]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from emixer.cli import demo
 from emixer.cli.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -52,12 +53,22 @@ def tiny() -> list[str]:
     return [word for setting in TINY for word in ("--set", setting)]
 
 
+def test_a_step_is_not_disturbed_by_a_file_with_the_name_of_one_of_our_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cluster.py").touch()
+    monkeypatch.chdir(tmp_path)
+    code, _ = demo._run(["--version"], captured=False)
+    assert code == 0
+
+
 def test_a_wheel_knows_the_demo_and_its_config_without_the_repository(start: Start, unpacked: Path) -> None:
     process = start("emixer", "demo", "--dry-run", "--json")
     printed, said = process.communicate()
     assert process.returncode == 0, said
     told = json.loads(printed)
     assert told["outcome"] == "dry run"
+    assert all((unpacked / package / "py.typed").exists() for package in ("emixer", "cluster", "jobs"))
     assert "draws 1,500 studies" in told["plan"]
     assert "trains on 24,000 images" in told["plan"]
     assert (unpacked / "emixer" / "configs" / "demo.yaml").read_bytes() == (ROOT / "configs" / "demo.yaml").read_bytes()

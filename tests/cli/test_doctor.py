@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from emixer.cli.main import main
-from emixer.doctor import State, machine
+from emixer.doctor import State, machine, packages
 
 
 @pytest.fixture
@@ -81,6 +81,15 @@ def test_a_folder_that_cannot_be_used_is_a_problem_with_a_remedy(
     assert f"-> mkdir -p {tmp_path / 'absent'}" in told.output
     assert f"problem folder {tmp_path / 'file'}" in told.output
     assert told.output.splitlines()[-1].startswith("2 problems, ")
+
+
+@pytest.mark.parametrize(
+    ("found", "fits"), [("2.12.0a0+nv26.02", True), ("2.12.0", True), ("2.10.1", False), ("2.16.0", False)]
+)
+def test_torch_of_a_container_counts_by_its_number(found: str, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "requires", lambda name: ["torch>=2.11,<2.16"])
+    monkeypatch.setattr(packages, "version", lambda name: found)
+    assert (State.PROBLEM in {finding.state for finding in packages.look()}) != fits
 
 
 @pytest.mark.ray

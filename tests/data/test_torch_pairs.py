@@ -120,6 +120,36 @@ def test_a_stream_resumes_with_the_batch_after_the_last_one_given(
     assert fingerprints(DataLoader(resumed, batch_size=None)) == fingerprints(batches), "then a whole epoch"
 
 
+def test_a_position_between_two_epochs_is_the_beginning_of_the_next(shards: ShardPairs) -> None:
+    stream = shards.stream(16, seed=3)
+    assert len(list(stream)) == 6
+    stream.epoch = 1
+    resumed = shards.stream(16, seed=3)
+    resumed.load_state_dict(json.loads(json.dumps(stream.state_dict())))
+    resumed.epoch = 1  # as a loop does that goes on with the number it stopped at
+    assert fingerprints(resumed) == fingerprints(stream)
+    given = iter(stream)
+    next(given)
+    resumed.load_state_dict(stream.state_dict())
+    resumed.epoch = 1
+    assert len(list(resumed)) == 5, "the same number keeps the position"
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # more workers than a machine's CPUs
+def test_a_position_is_refused_by_a_loader_with_other_workers(shards: ShardPairs) -> None:
+    stopped = shards.stream(16, seed=3, window_rows=16)
+    resumed = shards.stream(16, seed=3, window_rows=16)
+    resumed.load_state_dict(stopped.state_dict())
+    assert len(list(DataLoader(resumed, batch_size=None, num_workers=2))) == 6, "none had been given"
+    given = iter(stopped)
+    for _ in range(3):
+        next(given)
+    resumed.load_state_dict(stopped.state_dict())
+    with pytest.raises(ConfigError, match=r"parts 1 there, 2 here.*loader workers"):
+        list(DataLoader(resumed, batch_size=None, num_workers=2))
+    assert len(list(resumed)) == 3
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -160,6 +190,13 @@ def test_a_folder_without_shards_and_a_shard_that_went_away_are_told(
     (tmp_path / "shards" / "train-00000.parquet").unlink()
     with pytest.raises(ShardError, match="cannot be read any more"):
         shards[0]
+
+
+def test_shards_that_replaced_others_give_their_own_rows(make_shards: Callable[..., Path], tmp_path: Path) -> None:
+    before = emixer.open_shards(make_shards(tmp_path / "shards", train=16))[0]
+    after = emixer.open_shards(make_shards(tmp_path / "shards", seed=1, train=16))
+    assert not torch.equal(before["image"], after[0]["image"])
+    assert torch.equal(after[0]["image"], next(iter(after.stream(1)))["image"][0])
 
 
 @pytest.mark.parametrize("wrong", [{"uncertain": "one"}, {"unmentioned": "ones"}])

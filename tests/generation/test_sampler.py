@@ -2,6 +2,9 @@
 
 import dataclasses
 import shutil
+import threading
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +139,84 @@ def test_labels_that_are_not_known_are_told_from_labels_of_another_shape(sampler
     labels[1, 4:6] = value
     with pytest.raises(ConfigError, match=r"values other than 0 and 1 in 1 of 3 rows\. If they are -1"):
         sampler.sample(labels)
+
+
+@pytest.mark.parametrize("kind", ["Int64", "boolean"])
+def test_a_table_with_pandas_own_types_is_a_table_and_its_gaps_are_told(sampler: Sampler, kind: str) -> None:
+    labels = np.random.default_rng(2).integers(0, 2, (3, len(CHEXPERT)))
+    table = pd.DataFrame(labels, columns=CHEXPERT).astype(kind)
+    np.testing.assert_array_equal(sampler.sample(table).labels, labels)
+    table.loc[1, "Edema"] = pd.NA
+    with pytest.raises(ConfigError, match=r"values other than 0 and 1 in 1 of 3 rows.*labels\.fillna\(0\)"):
+        sampler.sample(table)
+
+
+@pytest.mark.parametrize("batch_size", [-1, 0, 1025])
+def test_a_batch_size_that_generate_refuses_is_refused_here_too(tiny_run: Path, batch_size: int) -> None:
+    with pytest.raises(ConfigError, match=rf"batch_size={batch_size} is out of range\. Use 1 to 1024"):
+        load(tiny_run, batch_size=batch_size)
+
+
+def settings_of_torch() -> tuple[object, ...]:
+    cudnn = torch.backends.cudnn
+    return (
+        torch.backends.cuda.matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.enabled, cudnn.benchmark,
+        cudnn.deterministic, torch.get_default_dtype(), torch.is_autocast_enabled("cpu"),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def as_before() -> Iterator[None]:
+    """Takes back what a test sets in torch."""
+    owners = (torch.backends.cudnn.conv, torch.backends.cuda.matmul, torch.backends)
+    dtype, precision = torch.get_default_dtype(), [owner.fp32_precision for owner in owners]
+    yield
+    torch.set_default_dtype(dtype)
+    for owner, value in zip(owners, precision, strict=True):
+        owner.fp32_precision = value
+
+
+@pytest.mark.usefixtures("as_before")
+@pytest.mark.parametrize("settings", ["autocast", "float64", "matmul tf32", "conv ieee", "all tf32"])
+def test_rows_do_not_depend_on_what_the_caller_set_in_torch(tiny_run: Path, sampler: Sampler, settings: str) -> None:
+    expected = sampler.sample(["Edema"], num=3, seed=4)
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings == "autocast"):
+        if settings == "float64":
+            torch.set_default_dtype(torch.float64)
+        elif settings == "matmul tf32":
+            torch.backends.cuda.matmul.fp32_precision = "tf32"
+        elif settings == "conv ieee":
+            torch.backends.cudnn.conv.fp32_precision = "ieee"
+        elif settings == "all tf32":
+            torch.backends.fp32_precision = "tf32"
+        before = settings_of_torch()
+        for drawn in (sampler, Sampler(read_trained_model(tiny_run), "cpu", BATCH)):
+            found = drawn.sample(["Edema"], num=3, seed=4)
+            np.testing.assert_array_equal(found.images, expected.images)
+            assert found.reports == expected.reports
+        assert settings_of_torch() == before
+
+
+def test_two_threads_that_draw_leave_the_settings_of_torch(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw, before = sampler._model.sample, (torch.get_float32_matmul_precision(), settings_of_torch())
+    number, second_began, first_ended = count(), threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any) -> object:
+        if next(number) == 0:
+            second_began.wait(1)  # in vain, if they draw one after the other
+        else:
+            second_began.set()
+            first_ended.wait(5)
+        return draw(*arguments)
+
+    monkeypatch.setattr(sampler._model, "sample", slowly)
+    first, second = (threading.Thread(target=sampler.sample, args=(["Edema"],)) for _ in range(2))
+    first.start()
+    second.start()
+    first.join()
+    first_ended.set()
+    second.join()
+    assert (torch.get_float32_matmul_precision(), settings_of_torch()) == before
 
 
 def test_run_checkpoint_and_last_checkpoint_are_loaded(

@@ -63,6 +63,41 @@ def test_application_is_served_until_the_process_is_interrupted(ending: signal.S
         free.bind(("127.0.0.1", port))
 
 
+@pytest.mark.parametrize(("command", "function"), [("serve", "serve"), ("study serve", "serve_study")])
+def test_a_notebook_is_told_to_serve_in_a_thread_which_works(command: str, function: str) -> None:
+    answers: list[int] = []
+
+    def serve_once() -> None:
+        async def hello(request: object) -> PlainTextResponse:
+            return PlainTextResponse("hello")
+
+        bound = bound_socket("127.0.0.1", 0, command)
+        port = bound.getsockname()[1]
+        answered = threading.Event()
+
+        def ask() -> None:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            connection.request("GET", "/")
+            answers.append(connection.getresponse().status)
+            connection.close()
+            answered.set()
+
+        daemon = threading.Thread(
+            target=serve, args=(Starlette(routes=[Route("/", hello)]), bound, threading.Thread(target=ask).start),
+            daemon=True,
+        )  # fmt: skip
+        daemon.start()
+        assert answered.wait(60)
+
+    async def notebook() -> None:
+        with pytest.raises(ConfigError, match=rf"threading\.Thread\(target=emixer\.{function}, args=\(config,\)"):
+            bound_socket("127.0.0.1", 0, command)
+        await asyncio.to_thread(serve_once)
+
+    asyncio.run(notebook())
+    assert answers == [200]
+
+
 def test_connection_lost_within_a_request_is_a_refusal_without_a_traceback() -> None:
     messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
 

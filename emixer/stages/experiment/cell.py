@@ -208,13 +208,26 @@ def _generated(order: CellOrder, shape: TableShape) -> PairTable:
     return open_generated(made.folder, made.files, shape, made.decoded)
 
 
-@lru_cache(maxsize=4)
 def _real(folder: Path, split: str, shape: TableShape, policy: LabelPolicy) -> RealPairs:
+    return _kept_real(folder, ShardSet.open(folder).digest((split,)), split, shape, policy)
+
+
+def _real_train(folder: Path, shape: TableShape, policy: LabelPolicy, num: int, draw: int) -> PairTable:
+    return _kept_real_train(folder, ShardSet.open(folder).digest(("train",)), shape, policy, num, draw)
+
+
+# kept because Ray reuses its processes, by digest because other shards may have come to the folder since
+
+
+@lru_cache(maxsize=4)
+def _kept_real(folder: Path, digest: str, split: str, shape: TableShape, policy: LabelPolicy) -> RealPairs:
     return RealPairs.read(ShardSet.open(folder), split, shape, policy)
 
 
 @lru_cache(maxsize=1)
-def _real_train(folder: Path, shape: TableShape, policy: LabelPolicy, num: int, draw: int) -> PairTable:
+def _kept_real_train(
+    folder: Path, digest: str, shape: TableShape, policy: LabelPolicy, num: int, draw: int
+) -> PairTable:  # fmt: skip
     return read_real(ShardSet.open(folder), "train", shape, policy, num, seed=draw)
 
 
