@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.node.ray_node import MAX_DISK_PATH
+from cluster.node.ray_node import require_short_disk_path
 from emixer import files
 from emixer.config import Config, with_overrides
 from emixer.config.base import beside
@@ -207,8 +207,7 @@ def _fits(section: str, schedule: TrainConfig | EncoderConfig, config: Config) -
 
 
 def _local_disk(config: Config) -> None:
-    if len(str(config.slurm.local_disk)) > MAX_DISK_PATH:
-        raise ConfigError(
-            f"slurm.local_disk={config.slurm.local_disk} is too long: Ray's socket paths below it would exceed Linux's "
-            "limit of 107 characters. Use a short path, e.g. /tmp."
-        )
+    try:
+        require_short_disk_path("slurm.local_disk", config.slurm.local_disk)
+    except ValueError as error:
+        raise ConfigError(f"{error}.") from error

@@ -145,6 +145,7 @@ def test_wckey_of_the_site_takes_the_place_of_submitits(tmp_path: Path, shards: 
         (["slurm.extra=[--mem=1G]"], "--mem is set by this program"),
         (["slurm.extra=[--no-requeue]"], "--no-requeue is set by this program"),
         (["slurm.extra=[--wait]"], "--wait is set by this program"),
+        (["slurm.extra=['--gres=gpu:2']"], "slurm.extra: --gres is set by this program"),
         (["slurm.extra=[--clusters=serial]"], "set SLURM_CLUSTERS in the environment instead"),
         (["slurm.folder='/shared/a%u'"], "contains a %"),
         (["slurm.stages={trian: {cpus: 1}}"], "stages.trian: there is no such stage"),
