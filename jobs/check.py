@@ -3,12 +3,12 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from cluster.node.ray_node import require_short_disk_path
 from emixer import files
 from emixer.config import Config, with_overrides
 from emixer.config.base import beside
-from emixer.config.model import ChestEncoderConfig
 from emixer.config.training import EncoderConfig, TrainConfig
 from emixer.errors import ConfigError, StorageError
 from emixer.tuning.space_syntax import ends, read_space, require_prunable
@@ -60,10 +60,9 @@ def _encoders(config: Config, made: Made) -> None:
             _require(f"{key}.weights", encoder.weights, made)
 
 
-def _measuring_encoder(key: str, encoder: ChestEncoderConfig | None, config: Config, made: Made) -> None:
-    """Require the weights of the encoder that measures images: `encoder`, which `key` names, else validation's."""
-    if encoder is None:
-        key, encoder = "validation.encoder", config.validation.encoder
+def _measuring_encoder(section: Literal["audit", "evaluate"], config: Config, made: Made) -> None:
+    """Require the weights of the encoder that measures images in that section."""
+    key, encoder = config.measuring_encoder(section)
     if encoder is not None:
         _require(f"{key}.weights", encoder.weights, made)
 
@@ -97,7 +96,7 @@ def _generate(config: Config, made: Made) -> None:
     _require("generate.run", config.generate.run, made)
     if config.generate.audit is not None:
         _require("generate.audit", config.generate.audit, made)
-        _measuring_encoder("audit.encoder", config.audit.encoder, config, made)
+        _measuring_encoder("audit", config, made)
     _require_output("generate.out", config.generate.out)
 
 
@@ -108,7 +107,7 @@ def _evaluate(config: Config, made: Made) -> None:
         path = getattr(config.evaluate, key)
         if path is not None:
             _require(f"evaluate.{key}", path, ())
-    _measuring_encoder("evaluate.encoder", config.evaluate.encoder, config, made)
+    _measuring_encoder("evaluate", config, made)
     assert config.data.shards is not None
     _require_output("evaluate.features", config.evaluate.features or beside(config.data.shards, "features"))
     _require_output("evaluate.out", config.evaluate.out or config.evaluate.dataset)
@@ -117,7 +116,7 @@ def _evaluate(config: Config, made: Made) -> None:
 def _audit(config: Config, made: Made) -> None:
     _require("data.shards", config.data.shards, made)
     _require("audit.dataset", config.audit.dataset, made)
-    _measuring_encoder("audit.encoder", config.audit.encoder, config, made)
+    _measuring_encoder("audit", config, made)
     if config.audit.run is not None:
         _require("audit.run", config.audit.run, made)
     else:

@@ -193,6 +193,7 @@ def _shares(name: str, counts: Mapping[str, int], rows: int) -> str:
 
 
 def _training_data(plan: GenerationPlan) -> str:
-    if not plan.trained.source:
+    if not plan.trained.training_data:
         return ""
-    return f" What the checkpoint says of its training data: `{json.dumps(plan.trained.source, ensure_ascii=False)}`."
+    told = json.dumps(plan.trained.training_data, ensure_ascii=False)
+    return f" What the published model says of its training data: `{told}`."

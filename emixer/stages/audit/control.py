@@ -17,7 +17,7 @@ from emixer.config.base import beside
 from emixer.config.model import ChestEncoderConfig
 from emixer.data.collection import identify
 from emixer.data.shards import ShardSet
-from emixer.errors import ShardError
+from emixer.errors import ConfigError, ShardError
 from emixer.evaluation.features import Network
 from emixer.files import remove_old_partials
 from emixer.models.encoder_facts import checked_facts, read_encoder_facts
@@ -79,15 +79,21 @@ def check_control(shards: ShardSet, false_alarm: float) -> None:
 def find_encoder(config: Config, run: Path | None) -> ChestEncoderConfig | None:
     """Encoder of the settings, else of the run folder; None: random weights. Raises ConfigError if its file is
     missing or does not fit its settings."""
-    key, encoder = "audit.encoder", config.audit.encoder
-    if encoder is None and config.validation.encoder is not None:
-        key, encoder = "validation.encoder", config.validation.encoder
+    key, encoder = config.measuring_encoder("audit")
     if encoder is None and run is not None:
-        of_run = RunFolder.open(run, "train").config
-        own = of_run.model.chest_encoder
-        encoder = of_run.validation.encoder or (own if own is not None and own.weights is not None else None)
+        encoder = _encoder_of(run)
     if encoder is not None:
         checked_facts(key, encoder)
+    return encoder
+
+
+def _encoder_of(run: Path) -> ChestEncoderConfig | None:
+    """Encoder of the run folder's settings. Raises ConfigError if its file is no longer there."""
+    settings = RunFolder.open(run, "train").config
+    own = settings.model.chest_encoder
+    encoder = settings.validation.encoder or (own if own is not None and own.weights is not None else None)
+    if encoder is not None and encoder.weights is not None and not encoder.weights.exists():
+        raise ConfigError(f"The encoder of {run}, {encoder.weights}, does not exist. Set audit.encoder.weights to it.")
     return encoder
 
 

@@ -39,7 +39,7 @@ class Measured:
     subjects: Sequence[str]
 
 
-@dataclass(frozen=True)
+@dataclass
 class SideBySide(Generic[Key]):
     """Figures of several sides with their intervals, and the labels that each figure is a mean over."""
 
