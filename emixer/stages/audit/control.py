@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from emixer.audit.control import min_control
 from emixer.audit.matching import Matches, Side
 from emixer.audit.measured import ImageFile, Measured
-from emixer.audit.work import Search, Share, match_all, measure_all
+from emixer.audit.work import Search, TaskResources, match_all, measure_all
 from emixer.config import Config
 from emixer.config.audit import AuditConfig
 from emixer.config.base import beside
@@ -43,12 +43,12 @@ def measured_and_matched(
     for folder in {kept, *(file.kept.parent for file in image_files)}:
         remove_old_partials(folder)  # small versions of patients' images, of killed audits
     gpu = bool(capacity().get("GPU")) if settings.use_gpu is None else settings.use_gpu
-    share = Share(settings.cpus_per_task, gpu)
+    resources = TaskResources(settings.cpus_per_task, gpu)
     with Progress("measure", sum(file.num_rows for file in image_files), "images") as progress:
-        measure_all(image_files, network, share, progress.advance)
+        measure_all(image_files, network, resources, progress.advance)
     wanted = searches()
     with Progress("match", sum(len(search.queries) for search in wanted.values()), "images") as progress:
-        return match_all(wanted, kept, share, progress.advance)
+        return match_all(wanted, kept, resources, progress.advance)
 
 
 def control_searches(train: Measured, held_out: Measured, held_out_codes: NDArray[np.int64]) -> dict[str, Search]:
