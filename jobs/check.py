@@ -9,7 +9,7 @@ from cluster.node.ray_node import require_short_disk_path
 from emixer import files
 from emixer.config import Config, with_overrides
 from emixer.config.base import beside
-from emixer.config.training import EncoderConfig, TrainConfig
+from emixer.config.training import EncoderConfig, TrainConfig, check_batch_size
 from emixer.errors import ConfigError, StorageError
 from emixer.tuning.space_syntax import ends, read_space, require_prunable
 
@@ -180,12 +180,7 @@ def _fits(section: str, schedule: TrainConfig | EncoderConfig, config: Config) -
             f"{section}.num_workers=[{fewest}, {workers}] is for an autoscaling cluster (`python -m cluster`); a job "
             "has a fixed number of nodes. Give one number."
         )
-    share = schedule.batch_unit
-    if schedule.batch_size % share:
-        raise ConfigError(
-            f"{section}.batch_size={schedule.batch_size} cannot be split over {workers} worker(s) x "
-            f"{schedule.accumulate} micro-batch(es). Use a multiple of {share}."
-        )
+    check_batch_size(section, schedule)
     gpus = slurm.nodes * slurm.gpus
     if schedule.use_gpu and not gpus:
         raise ConfigError(

@@ -24,6 +24,7 @@ from emixer.data.loader import HostBatch, WindowReader
 from emixer.data.order import DataOrder, Position
 from emixer.errors import CheckpointError
 from emixer.losses.augmentation import NUM_UNIFORMS, augmented
+from emixer.losses.terms import Terms
 from emixer.models.batch_norm import eval_mode
 from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.noise import RowNoise
@@ -32,7 +33,7 @@ from emixer.training.gradients import rank, sum_gradients, sum_over_workers, wor
 from emixer.training.plan import MakeReporter, TrainPlan
 from emixer.training.reporter import Recorder, wait_for_all
 from emixer.training.state import load_moments, moments_of
-from emixer.training.step import Terms, autocast, images_to_device, mirrored, moved
+from emixer.training.step import autocast, images_to_device, mirrored, moved
 
 
 @dataclass

@@ -16,12 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from emixer.data.loader import HostBatch
+from emixer.losses.terms import Terms
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch, Objective, RowWeights
 from emixer.training.gradients import rank, sum_gradients, sum_over_workers, world_size
 from emixer.training.state import TrainState
-
-Terms = dict[str, Tensor]
 
 
 def train_iteration(state: TrainState, batches: Iterator[HostBatch]) -> Terms:

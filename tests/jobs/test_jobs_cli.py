@@ -138,7 +138,7 @@ def test_wckey_of_the_site_takes_the_place_of_submitits(tmp_path: Path, shards: 
         ),
         (["train.use_gpu=true"], "the job requests no GPU"),
         (["train.num_workers=8"], "do not fit on 1 node(s) with 4 CPUs"),
-        (["train.num_workers=3"], "cannot be split over 3 worker(s)"),
+        (["train.num_workers=3"], "cannot be split over 3 worker(s) x 1 micro-batch(es). Use a multiple of 3, e.g. "),
         (["slurm.gres='gpu:a100:2'", "slurm.gpus_per_node=2"], "both request GPUs"),
         (["slurm.gres='gpu:a100:2'", "train.num_workers=8", "slurm.cpus=32"], "1 node(s) x 2 GPU(s) give 2"),
         (["slurm.extra=[--signal=USR1@5]"], "--signal is set by this program"),
