@@ -25,7 +25,7 @@ from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.hierarchical_writer import HierarchicalWriter
 from emixer.models.noise import NoiseSource
 from emixer.models.paired_model import Batch
-from emixer.models.report_writer import Condition, ReportWriter
+from emixer.models.report_writer import ReportWriter, WriterInput
 
 
 def build_writer(
@@ -97,10 +97,10 @@ class ReportDecoder(nn.Module):
         with _fixed(self.label_head):
             return self.label_logits(image_BPV)
 
-    def condition(self, image_BPV: Tensor, labels_BY: Tensor, labelled_B: Tensor | None = None) -> Condition:
+    def condition(self, image_BPV: Tensor, labels_BY: Tensor, labelled_B: Tensor | None = None) -> WriterInput:
         """Return the writer's input: the image's places and, if F reads them, the labels of rows that have them
         (labelled_B; None: all), followed by the conditions."""
-        return Condition(image_BPV, labels_BY, labelled_B) if self.reads_labels else Condition(image_BPV)
+        return WriterInput(image_BPV, labels_BY, labelled_B) if self.reads_labels else WriterInput(image_BPV)
 
     @torch.no_grad()
     def sample(self, image_BCHW: Tensor, labels_BY: Tensor, noise: NoiseSource, temperature: float) -> Tensor:
