@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emixer.evaluation.pair_metrics import Measure, over_common_labels
-from emixer.evaluation.resampling import Figures, intervals
+from emixer.evaluation.pair_metrics import over_common_labels
+from emixer.evaluation.resampling import Figures, Measure, intervals
 
 Spread = dict[str, tuple[float, float]]
 Key = TypeVar("Key", bound=Hashable)
