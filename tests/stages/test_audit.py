@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
 from emixer.audit.critic import image_critic
-from emixer.audit.spans import SpanIndex, as_sentences
+from emixer.audit.spans import SequenceIndex, as_sentences
 from emixer.checkpoint import NETWORKS, SAMPLER, read_checkpoint, save_checkpoint
 from emixer.cli.audit import command
 from emixer.config import Config, load_config
@@ -143,7 +143,7 @@ def test_report_of_a_study_with_two_images_points_to_its_patient(tmp_path: Path)
     control = read_report_control(load_config(), train, held_out, train_codes, level=0.02)
     assert len(control.held_out.shared_N) == 60, "the images of a study share one report"
     assert control.judge(as_sentences(told)).copies.all()
-    every_image = SpanIndex.of(
+    every_image = SequenceIndex.of(
         [(as_sentences(sides["train"][1]), train_codes)], load_config().audit.span_words, train.shards.vocabulary.tokens
     )
     assert (control.index.hash_L == every_image.hash_L).all(), "read once a study, with the same result"
