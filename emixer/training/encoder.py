@@ -28,8 +28,9 @@ from emixer.losses.terms import Terms
 from emixer.models.batch_norm import eval_mode
 from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.noise import RowNoise
+from emixer.models.workers import rank, world_size
 from emixer.run_folder import RunFolder
-from emixer.training.gradients import rank, sum_gradients, sum_over_workers, world_size
+from emixer.training.gradients import sum_gradients, sum_over_workers
 from emixer.training.plan import MakeReporter, TrainPlan
 from emixer.training.reporter import Recorder, wait_for_all
 from emixer.training.state import load_moments, moments_of

@@ -11,8 +11,8 @@ from emixer import checkpoint, files
 from emixer.data.order import DataOrder
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import GeneratedPairs, PairedModel
+from emixer.models.workers import rank, world_size
 from emixer.run_folder import RunFolder
-from emixer.training.gradients import rank, world_size
 from emixer.training.loop import TrainableState
 from emixer.training.state import TrainState
 from emixer.training.trackers import Tracker, open_trackers

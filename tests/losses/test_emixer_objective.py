@@ -14,10 +14,11 @@ from emixer.errors import ConfigError
 from emixer.losses.emixer_objective import EmixerObjective
 from emixer.model_kinds import build_model, build_phases
 from emixer.models.emixer import Emixer
+from emixer.models.frozen import frozen
 from emixer.models.hierarchical_writer import HierarchicalWriter
 from emixer.models.paired_model import PAD, Batch, ModelSpec
 from emixer.models.report_writer import WriterInput
-from emixer.training.step import frozen, row_weights
+from emixer.training.step import row_weights
 from tests.losses.players import critics_loss, fake_labels, generator_side, generators_loss, noise, unreached
 
 MakeBatch = Callable[[int], Batch]
