@@ -23,7 +23,7 @@ from emixer.data.loader import BatchStream, WindowReader, open_windows
 from emixer.data.order import Position
 from emixer.data.shards import ShardSet
 from emixer.data.vocabulary import Vocabulary
-from emixer.gallery.sample_grid import draw_images, draw_pairs
+from emixer.gallery.sample_grid import draw_pairs
 from emixer.model_kinds import build_model, build_phases
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import GeneratedPairs, PairedModel
@@ -128,7 +128,6 @@ def _draw(name: str, model: PairedModel, state: TrainState, out: Path) -> None:
     reports = Vocabulary(state.spec.tokens).decode(pairs.words_BSW.cpu().numpy())
     title = f"{name}, {state.images:,} images"
     draw_pairs(images, names, reports, out / f"{name}.png", title)
-    draw_images(images, out / f"{name}-images.png", title)
     repeats = sum(bool(re.search(r"\b(\w+) \1\b", report)) for report in reports)
     print(f"{name}: {repeats} of {len(reports)} reports repeat a word")
 

@@ -50,7 +50,7 @@ def main() -> None:
     generated = _generated(args.dataset, shards, conditions)
     print(f"{len(train.subjects):,} train images taught the judge.\n\n| images | value | generated | real | numbers |")
     print("| --- | --- | ---: | ---: | ---: |")
-    for name, span in conditions.spans.items():
+    for name, span in conditions.column_slices.items():
         for where, sides in _parts(name, conditions, (train, generated, real)):
             values = conditions.values_of(name)
             for line in _lines(where, span, values, sides, args.resamples):
@@ -87,7 +87,7 @@ def _generated(dataset: Path, shards: ShardSet, conditions: Conditions) -> _Side
 def _parts(name: str, conditions: Conditions, sides: tuple[_Side, ...]) -> list[tuple[str, tuple[_Side, ...]]]:
     parts = [("all", sides)]
     if name != VIEW and VIEW in conditions.names:
-        first = conditions.spans[VIEW].start
+        first = conditions.column_slices[VIEW].start
         for place, view in enumerate(conditions.values_of(VIEW)):
             parts.append((view, tuple(_rows(side, side.columns_NC[:, first + place] == 1) for side in sides)))
     return parts

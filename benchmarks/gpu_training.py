@@ -59,7 +59,7 @@ def main() -> None:
     device = torch.device(args.device)
     goes_on = (args.run / "run.json").exists()
     config = configured(args)
-    config, shards, reader = train.checked(config)
+    shards, reader = train.checked(config)
     if not goes_on and args.images is None:
         speed = speed_of(config, shards, reader, device, _TRIED_SHARE * args.seconds)
         images = int(speed * _TRAINING_SHARE * (args.seconds - (time.monotonic() - began)))

@@ -21,7 +21,7 @@ from emixer.config.model import HierarchicalWriterConfig
 from emixer.models.hierarchical_writer import STOP, HierarchicalWriter
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import END, PAD, START, UNKNOWN
-from emixer.models.report_writer import Condition
+from emixer.models.report_writer import WriterInput
 
 FEATURES, NUM_WORDS, MAX_SENTENCES, MAX_WORDS = 512, 2000, 8, 20
 TARGET_RATIO = 8.0
@@ -85,7 +85,9 @@ def main() -> int:
     image_BV = torch.randn(arguments.images, FEATURES)
     noise = RowNoise(0, 0, 0, arguments.images, torch.device("cpu"))
     one_after_another(writer, image_BV[:1], noise.rows(0, 1))  # warms up
-    together, parallel_s = timed(lambda: writer.write(Condition(image_BV[:, None]), noise, temperature=1.0), repeats=5)
+    together, parallel_s = timed(
+        lambda: writer.write(WriterInput(image_BV[:, None]), noise, temperature=1.0), repeats=5
+    )
     apart, serial_s = timed(lambda: one_after_another(writer, image_BV, noise), repeats=1)
     same = (together == apart).flatten(1).all(dim=1).float().mean().item()
     ratio = serial_s / parallel_s

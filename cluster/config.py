@@ -13,17 +13,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from cluster.errors import ClusterError
-from cluster.node.ray_node import MAX_DISK_PATH
-from cluster.slurm import OTHER_CLUSTER
+from cluster.node.ray_node import require_short_disk_path
 from cluster.slurm.gres import gpus
 from cluster.slurm.job_registry import CLEANUP, HEAD
+from cluster.slurm.options import require_allowed
 
 DEFAULT_FOLDER = Path("~/.ray-on-slurm")
-_OURS = (
-    "job-name", "nodes", "ntasks", "output", "error", "signal", "dependency", "comment", "array", "requeue",
-    "no-requeue", "parsable", "wrap", "partition", "account", "qos", "constraint", "cpus-per-task", "mem", "time",
-    "gpus-per-node",
-)  # fmt: skip
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
 """Lower case, digits and dashes: it stands in names and comments of jobs."""
 
@@ -66,13 +61,7 @@ class Ask(_Section):
     @classmethod
     def _options(cls, extra: tuple[str, ...]) -> tuple[str, ...]:
         for option in extra:
-            name = option.removeprefix("--").partition("=")[0]
-            if not option.startswith("--") or "\n" in option:
-                raise ValueError(f"{option!r} is not a long sbatch option; write e.g. --exclusive")
-            if name in OTHER_CLUSTER:
-                raise ValueError(f"--{name} {OTHER_CLUSTER[name]}")
-            if name in _OURS:
-                raise ValueError(f"--{name} is set by this program; remove it, or use the setting for it")
+            require_allowed(option)
         return extra
 
     @property
@@ -183,11 +172,7 @@ class ClusterConfig(_Section):
                     f"warn_s={self.warn_s} is at least half of the time limit of {name} (time_min={ask.time_min}); "
                     "lower it, or raise time_min"
                 )
-        if len(str(self.local_disk)) > MAX_DISK_PATH:
-            raise ValueError(
-                f"local_disk={self.local_disk} is too long: Ray's socket paths below it would exceed Linux's limit of "
-                "107 characters. Use a short path, e.g. /tmp"
-            )
+        require_short_disk_path("local_disk", self.local_disk)
         return self
 
     @property

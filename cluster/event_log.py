@@ -16,7 +16,7 @@ class Entry:
     at: float
     """Seconds since the epoch."""
     what: str
-    """asked, released, refused, joined, drained, left, head up, head down."""
+    """asked, released, refused, gave up, draining, left, ending, head up, head down."""
     node_type: str
     detail: str
 

@@ -309,7 +309,7 @@ def _no_permission(path: Path) -> StorageError:
 def storage_error(path: Path, error: OSError) -> StorageError:
     """Return the StorageError to show the user for an OSError raised while writing `path`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = _free_bytes(path)
+        free = free_bytes(path)
         return StorageError(
             f"Cannot write {path}: the disk or quota is full ({free / 2**20:.0f} MiB free). "
             "Finished files are intact. Free space or choose another folder, then run the same command again."
@@ -319,7 +319,8 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     )
 
 
-def _free_bytes(path: Path) -> int:
+def free_bytes(path: Path) -> int:
+    """Return the free space of the disk that `path` lies on, or would [bytes]."""
     existing = next((p for p in [path, *path.parents] if p.exists()), Path("/"))
     return shutil.disk_usage(existing).free
 

@@ -1,4 +1,4 @@
-"""RayEnvironment of a Ray private to this process: its own folder, the loopback, a token, and a reaper that ends it.
+"""A Ray private to this process: its own folder, the loopback, a token, and a reaper that ends it.
 
 Anything else on the machine, be it a Ray of this user, of another user or a whole cluster, is neither joined nor
 disturbed. Nothing is left when the process ends, however it ends.
@@ -42,7 +42,7 @@ _OWN_TOKEN = ("RAY_AUTH_MODE", _TOKEN, "RAY_AUTH_TOKEN_PATH")
 
 @dataclass(frozen=True)
 class RayEnvironment:
-    """RayEnvironment of one Ray. folder: for its files. mark: set in the environment of its processes, to find them."""
+    """Where one Ray keeps its files, and the mark of its processes: set in their environment, to find them."""
 
     folder: Path
     mark: str

@@ -187,21 +187,23 @@ def free_abandoned() -> None:
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 
     try:
-        places = _own_places()
+        groups = _own_placement_groups()
     except ray.exceptions.RayError as error:  # the cluster is overloaded; it is asked again
-        logger.debug("The cluster's places could not be listed: %s", error)
+        logger.debug("The cluster's placement groups could not be listed: %s", error)
         return
-    for found in places:
+    for found in groups:
         if found.creator_actor_dead and not ActorID(found.creator_actor_id).is_nil():
             remove_placement_group(PlacementGroup(PlacementGroupID(found.placement_group_id)))
 
 
 def nodes_in_use() -> frozenset[str]:
     """Return the ids of the nodes on which this program's training runs have reserved resources."""
-    return frozenset(bundle.node_id.hex() for found in _own_places() for bundle in found.bundles if bundle.node_id)
+    return frozenset(
+        bundle.node_id.hex() for found in _own_placement_groups() for bundle in found.bundles if bundle.node_id
+    )
 
 
-def _own_places() -> list[Any]:
+def _own_placement_groups() -> list[Any]:
     """Return this program's placement groups, as Ray's control store describes them."""
     from ray.core.generated.gcs_pb2 import PlacementGroupTableData
 

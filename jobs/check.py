@@ -3,15 +3,16 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from cluster.node.ray_node import MAX_DISK_PATH
+from cluster.node.ray_node import require_short_disk_path
 from emixer import files
 from emixer.config import Config, with_overrides
 from emixer.config.base import beside
 from emixer.config.experiment import ExperimentConfig
 from emixer.config.generator_name import GeneratorName
 from emixer.config.model import ChestEncoderConfig
-from emixer.config.training import EncoderConfig, TrainConfig
+from emixer.config.training import EncoderConfig, TrainConfig, check_batch_size
 from emixer.errors import ConfigError, StorageError
 from emixer.tuning.space_syntax import ends, read_space, require_prunable
 
@@ -58,15 +59,17 @@ def _encoders(config: Config, made: Made) -> None:
         "model.report_decoder.encoder": config.model.chest_encoder, "validation.encoder": config.validation.encoder
     }  # fmt: skip
     for key, encoder in encoders.items():
-        if encoder is not None and encoder.weights is not None:
-            _require(f"{key}.weights", encoder.weights, made)
+        _weights(key, encoder, made)
 
 
-def _measuring_encoder(key: str, encoder: ChestEncoderConfig | None, config: Config, made: Made) -> None:
-    """Require the weights of the encoder that measures images: `encoder`, which `key` names, else validation's."""
-    if encoder is None:
-        key, encoder = "validation.encoder", config.validation.encoder
-    if encoder is not None:
+def _measuring_encoder(section: Literal["audit", "evaluate"], config: Config, made: Made) -> None:
+    """Require the weights of the encoder that measures images in that section."""
+    key, encoder = config.measuring_encoder(section)
+    _weights(key, encoder, made)
+
+
+def _weights(key: str, encoder: ChestEncoderConfig | None, made: Made) -> None:
+    if encoder is not None and encoder.weights is not None:
         _require(f"{key}.weights", encoder.weights, made)
 
 
@@ -104,7 +107,7 @@ def _generate(config: Config, made: Made) -> None:
     _require("generate.run", config.generate.run, made)
     if config.generate.audit is not None:
         _require("generate.audit", config.generate.audit, made)
-        _measuring_encoder("audit.encoder", config.audit.encoder, config, made)
+        _measuring_encoder("audit", config, made)
     _require_output("generate.out", config.generate.out)
 
 
@@ -115,7 +118,7 @@ def _evaluate(config: Config, made: Made) -> None:
         path = getattr(config.evaluate, key)
         if path is not None:
             _require(f"evaluate.{key}", path, ())
-    _measuring_encoder("evaluate.encoder", config.evaluate.encoder, config, made)
+    _measuring_encoder("evaluate", config, made)
     assert config.data.shards is not None
     _require_output("evaluate.features", config.evaluate.features or beside(config.data.shards, "features"))
     _require_output("evaluate.out", config.evaluate.out or config.evaluate.dataset)
@@ -124,7 +127,7 @@ def _evaluate(config: Config, made: Made) -> None:
 def _audit(config: Config, made: Made) -> None:
     _require("data.shards", config.data.shards, made)
     _require("audit.dataset", config.audit.dataset, made)
-    _measuring_encoder("audit.encoder", config.audit.encoder, config, made)
+    _measuring_encoder("audit", config, made)
     if config.audit.run is not None:
         _require("audit.run", config.audit.run, made)
     else:
@@ -141,7 +144,7 @@ def _experiment(config: Config, made: Made) -> None:
         _require("experiment.covid", settings.covid, made)
     for given in settings.runs:
         _require("experiment.runs", Path(given.partition("=")[2]), made)
-    _measuring_encoder("validation.encoder", None, config, made)
+    _weights("validation.encoder", config.validation.encoder, made)
     if settings.cpus_per_cell > config.slurm.cpus:
         raise ConfigError(
             f"experiment.cpus_per_cell={settings.cpus_per_cell} is more than a node has (slurm.cpus="
@@ -199,12 +202,7 @@ def _fits(section: str, schedule: TrainConfig | EncoderConfig, config: Config) -
             f"{section}.num_workers=[{fewest}, {workers}] is for an autoscaling cluster (`python -m cluster`); a job "
             "has a fixed number of nodes. Give one number."
         )
-    share = schedule.batch_unit
-    if schedule.batch_size % share:
-        raise ConfigError(
-            f"{section}.batch_size={schedule.batch_size} cannot be split over {workers} worker(s) x "
-            f"{schedule.accumulate} micro-batch(es). Use a multiple of {share}."
-        )
+    check_batch_size(section, schedule)
     gpus = slurm.nodes * slurm.gpus
     if schedule.use_gpu and not gpus:
         raise ConfigError(
@@ -225,8 +223,7 @@ def _fits(section: str, schedule: TrainConfig | EncoderConfig, config: Config) -
 
 
 def _local_disk(config: Config) -> None:
-    if len(str(config.slurm.local_disk)) > MAX_DISK_PATH:
-        raise ConfigError(
-            f"slurm.local_disk={config.slurm.local_disk} is too long: Ray's socket paths below it would exceed Linux's "
-            "limit of 107 characters. Use a short path, e.g. /tmp."
-        )
+    try:
+        require_short_disk_path("slurm.local_disk", config.slurm.local_disk)
+    except ValueError as error:
+        raise ConfigError(f"{error}.") from error

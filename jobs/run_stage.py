@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from emixer import files
+from emixer.cli.answer import ExitCode
 from emixer.config import validate
 from emixer.errors import StorageError, find_emixer_error
 from emixer.progress import expendable
 
 STATE_NAME, ORDER_NAME = "state.json", "order.json"
-USERS_ERROR = 2
-"""Exit code for errors that the user can fix."""
 
 
 def run_stage(order: Path) -> int:
@@ -41,7 +40,7 @@ def run_stage(order: Path) -> int:
             raise
         with expendable(sys.stderr):
             print(f"Error: {message}", file=sys.stderr, flush=True)
-        return USERS_ERROR
+        return ExitCode.USERS_ERROR
     write_state(order.parent, {"state": "finished", "summary": str(result)})
     with expendable(sys.stdout):
         print(result, flush=True)

@@ -175,7 +175,7 @@ def _status(
             return JobStatus(job, state, in_words(queued.reason))
         if state in _HELD:
             return JobStatus(job, state, f"{_HELD[state]}: scontrol release {job.job_id}, or cancel it")
-        left = "" if queued.seconds_left is None else f", {_span(queued.seconds_left)} left"
+        left = "" if queued.seconds_left is None else f", {_duration(queued.seconds_left)} left"
         return JobStatus(job, state, f"{queued.node}{left}")
     if said.get("state") in _SAID:
         note = str(said.get("error") or said.get("summary") or "").splitlines()
@@ -236,7 +236,7 @@ def table(found: Sequence[JobStatus], now: float | None = None) -> str:
             status.job.job_id,
             f"{status.job.stage} {status.job.label}".strip(),
             status.state,
-            f"{_span((time.time() if now is None else now) - status.job.submitted)} ago",
+            f"{_duration((time.time() if now is None else now) - status.job.submitted)} ago",
             status.progress,
             status.note,
         )
@@ -250,7 +250,7 @@ def table(found: Sequence[JobStatus], now: float | None = None) -> str:
     return "\n".join(lines)
 
 
-def _span(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"

@@ -222,7 +222,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sampling = tuple(model.ema_modules())
     tensors = {key: value for key, value in model.state_dict().items() if key.startswith(sampling)}
     run = RunFolder.create_or_resume(tmp_path_factory.mktemp("runs") / "tiny", "train", config)
-    state = {"model": config.model.model_dump(mode="json"), "spec": spec.to_json(), "source": {}}
+    state = {"model": config.model.model_dump(mode="json"), "spec": spec.to_json()}
     checkpoint = save_checkpoint(run.checkpoints, 1000, {SAMPLER: tensors}, state)
     point(run.checkpoints, "best", checkpoint.path)
     return run.path

@@ -25,7 +25,7 @@ from emixer.training.plan import train_from_last
 
 def trained_here(config: Config) -> None:
     """Train as a Ray worker does: the stage's checks, its plan, its validation and samples."""
-    config, shards, reader = train.checked(config)
+    shards, reader = train.checked(config)
     assert config.train.run is not None
     RunFolder.create_or_resume(config.train.run, "train", config)
     torch.set_num_threads(config.train.cpus_per_worker)

@@ -108,7 +108,9 @@ class JobCache:
     def running(self) -> dict[str, RegisteredJob]:
         """Jobs by id that have started."""
         with self._lock:
-            return {job_id: m for job_id, m in self._known.items() if m.job.state == "RUNNING"}
+            return {
+                job_id: registered for job_id, registered in self._known.items() if registered.job.state == "RUNNING"
+            }
 
     def ending_early(self) -> list[str]:
         """Running jobs whose end has come nearer: they are being preempted."""
@@ -120,7 +122,11 @@ class JobCache:
             ]  # fmt: skip
 
     def _take(self, jobs: list[QueuedJob], asked_at: float) -> None:
-        shown = {m.job.job_id: m for m in registered_jobs(jobs, self._cluster, self._attempt) if m.is_worker}
+        shown = {
+            registered.job.job_id: registered
+            for registered in registered_jobs(jobs, self._cluster, self._attempt)
+            if registered.is_worker
+        }
         by_id = {job.job_id: job for job in jobs}
         with self._lock:
             # a site may change comments: what we have submitted is ours whatever it is called
@@ -137,7 +143,9 @@ class JobCache:
                 if registered.job.state == "RUNNING" and registered.job.ends is not None:
                     self._latest_end[job_id] = max(registered.job.ends, self._latest_end.get(job_id, 0.0))
             self._over = {job_id: registered for job_id, registered in shown.items() if registered.job.is_over}
-            self._known = {job_id: m for job_id, m in shown.items() if not m.job.is_over} | newer
+            self._known = {
+                job_id: registered for job_id, registered in shown.items() if not registered.job.is_over
+            } | newer
             self._submitted_at = {job_id: self._submitted_at[job_id] for job_id in newer}
             self._answered_at = asked_at
             if self._distrusted_at is not None and asked_at > self._distrusted_at:

@@ -126,8 +126,8 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         self._replace_leaving(known)
         self._give_up_pending(known)
         self._set_limits()
-        self._last = {i: w for i, w in self._jobs.look().items() if not w.job.is_leaving}
-        return [HEAD, *(i for i in self._last if tag_filters.items() <= self.node_tags(i).items())]
+        self._last = {job_id: worker for job_id, worker in self._jobs.look().items() if not worker.job.is_leaving}
+        return [HEAD, *(job_id for job_id in self._last if tag_filters.items() <= self.node_tags(job_id).items())]
 
     def is_running(self, node_id: str) -> bool:
         """Whether its job has started."""

@@ -144,8 +144,8 @@ def _shown(kind: str, options: Sequence[str], script: str) -> str:
 def _require_down(config: ClusterConfig) -> None:
     head = rendezvous.find(config.home)
     known = registered_jobs(slurm.my_jobs(), key_of(config.home))
-    jobs = [m for m in known if not m.job.is_over and not m.job.is_leaving]
-    if any(m.kind == HEAD for m in jobs) or (head is not None and head.answers()):
+    jobs = [each for each in known if not each.job.is_over and not each.job.is_leaving]
+    if any(each.kind == HEAD for each in jobs) or (head is not None and head.answers()):
         raise ClusterError(
             f"Cluster {config.name} is up or starting: see `python -m cluster status{_named(config.home)}`. To change "
             "its config, take it down first; to run a second cluster, use another name."
@@ -156,7 +156,7 @@ def _require_down(config: ClusterConfig) -> None:
             f"Cluster {config.name} has a head that is starting or ending. Wait half a minute for it, or end it with "
             f"`python -m cluster down{_named(config.home)}`. If its machine is down for good, delete {lock}."
         )
-    slurm.cancel([m.job.job_id for m in jobs])  # of a former life
+    slurm.cancel([each.job.job_id for each in jobs])  # of a former life
 
 
 def _prepare_home(config: ClusterConfig) -> None:
@@ -285,8 +285,8 @@ def _is_up(home: Path) -> bool:
         return True
     identity.require_same(home)
     return any(
-        m.kind == HEAD and m.job.state == "RUNNING"
-        for m in registered_jobs(slurm.my_jobs(), key_of(home), head.attempt)
+        each.kind == HEAD and each.job.state == "RUNNING"
+        for each in registered_jobs(slurm.my_jobs(), key_of(home), head.attempt)
     )
 
 
@@ -347,22 +347,22 @@ def down(home: Path) -> None:
     while True:
         head, waited = rendezvous.find(home), time.monotonic() - started
         jobs = [
-            m for m in registered_jobs(slurm.my_jobs(), key_of(home))
+            each for each in registered_jobs(slurm.my_jobs(), key_of(home))
             # a node that does not answer keeps its job in COMPLETING for hours
-            if not m.job.is_over and not (m.job.is_leaving and waited > _GRACE_S)
+            if not each.job.is_over and not (each.job.is_leaving and waited > _GRACE_S)
         ]  # fmt: skip
-        slurm.cancel([m.job.job_id for m in jobs if m.kind == HEAD and m.job.state == "PENDING"])
+        slurm.cancel([each.job.job_id for each in jobs if each.kind == HEAD and each.job.state == "PENDING"])
         is_seen = head is not None or files.is_locked(home / HEAD_LOCK_NAME)  # one that starts is not announced
         if not jobs and (not is_seen or waited > _GRACE_S) and not _is_running_here(before):
             break
         if waited > _DOWN_WAIT_S:
-            ids = ", ".join(m.job.job_id for m in jobs) or "none"
+            ids = ", ".join(each.job.job_id for each in jobs) or "none"
             raise ClusterError(f"The cluster is not down after {waited:.0f} s; remaining jobs: {ids}. See squeue.")
         if waited > _GRACE_S and not told:
             told = True
             cleanup.cancel_all(home)
         elif head is None:  # nobody is left to take them back
-            slurm.cancel([m.job.job_id for m in jobs if m.kind != HEAD])
+            slurm.cancel([each.job.job_id for each in jobs if each.kind != HEAD])
         time.sleep(_POLL_S / 2 if waited < _GRACE_S else 2)
     rendezvous.withdraw(home)
     identity.forget(home)
@@ -372,7 +372,7 @@ def down(home: Path) -> None:
 def _end_head(home: Path, announced: dict[str, Any]) -> None:
     """Where it cannot be told through the cluster's folder."""
     jobs = registered_jobs(slurm.my_jobs(), key_of(home))
-    slurm.cancel([m.job.job_id for m in jobs if m.kind == HEAD and not m.job.is_over])
+    slurm.cancel([each.job.job_id for each in jobs if each.kind == HEAD and not each.job.is_over])
     if _is_running_here(announced):
         os.kill(announced["pid"], signal.SIGTERM)
 

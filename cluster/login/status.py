@@ -44,7 +44,7 @@ def snapshot(config: ClusterConfig) -> Snapshot:
     """Asks SLURM, and Ray where its head answers. Raises ClusterError when SLURM does not answer."""
     home = config.home
     head = rendezvous.find(home)
-    jobs = [m for m in registered_jobs(slurm.my_jobs(), key_of(home)) if not m.job.is_over]
+    jobs = [each for each in registered_jobs(slurm.my_jobs(), key_of(home)) if not each.job.is_over]
     ray = ask_ray(head) if head is not None and head.answers() else None
     demands = None if ray is None else tuple((shape(d), n) for d, n in ray["demands"])
     joined, kept = ({}, {}) if ray is None else (ray["joined"], ray["kept"])
@@ -62,10 +62,10 @@ def to_json(shot: Snapshot) -> dict[str, Any]:
         "address": None if shot.head is None else shot.head.address,
         "jobs": [
             {
-                "job": m.job.job_id, "kind": m.kind, "state": _state(shot, m), "node": m.job.node,
-                "note": _note(shot, m),
+                "job": each.job.job_id, "kind": each.kind, "state": _state(shot, each), "node": each.job.node,
+                "note": _note(shot, each),
             }
-            for m in shot.jobs
+            for each in shot.jobs
         ],
         "demands": None if shot.demands is None else [{"shape": d, "count": n} for d, n in shot.demands],
         "programs": [
@@ -78,12 +78,14 @@ def to_json(shot: Snapshot) -> dict[str, Any]:
 def screen(shot: Snapshot) -> str:
     """For people."""
     parts = [_headline(shot), _types(shot)]
-    workers = [m for m in shot.jobs if m.is_worker]
+    workers = [each for each in shot.jobs if each.is_worker]
     if workers:
         chosen = workers
         if len(workers) > _WORKERS_SHOWN:  # those first that something is to be said of
-            chosen = sorted(workers, key=lambda m: _state(shot, m) in ("busy", "idle"))[:_WORKERS_SHOWN]
-        shown = [(m.job.job_id, m.kind, _state(shot, m), m.job.node or "-", _note(shot, m)) for m in chosen]
+            chosen = sorted(workers, key=lambda each: _state(shot, each) in ("busy", "idle"))[:_WORKERS_SHOWN]
+        shown = [
+            (each.job.job_id, each.kind, _state(shot, each), each.job.node or "-", _note(shot, each)) for each in chosen
+        ]
         more = len(workers) - len(chosen)
         parts.append(_table(("job", "type", "state", "node", ""), shown) + (f"\n({more} more: --json)" if more else ""))
     if shot.demands:
@@ -107,7 +109,7 @@ def screen(shot: Snapshot) -> str:
 
 def _headline(shot: Snapshot) -> str:
     name = shot.config.name
-    heads = sorted((m for m in shot.jobs if m.kind == HEAD), key=lambda m: m.job.is_leaving)
+    heads = sorted((each for each in shot.jobs if each.kind == HEAD), key=lambda each: each.job.is_leaving)
     own = heads[0] if heads else None  # an earlier one may still be leaving
     if shot.head is None:
         if own is None:
@@ -124,7 +126,7 @@ def _headline(shot: Snapshot) -> str:
 def _types(shot: Snapshot) -> str:
     rows = []
     for name, node_type in shot.config.node_types.items():
-        count = Counter(_state(shot, m) for m in shot.jobs if m.kind == name)
+        count = Counter(_state(shot, each) for each in shot.jobs if each.kind == name)
         rows.append((
             name, *(str(count[s] or "-") for s in ("busy", "idle", "starting", "pending", "draining", "leaving")),
             f"{node_type.min} to {node_type.max}", node_type.partition or "(default)",

@@ -40,7 +40,7 @@ _PORT_WAIT_S = 120.0
 _OWN_LOGS, _KEPT_BYTES = ("gcs_server.out", "gcs_server.err", "raylet.out", "raylet.err"), 4096
 _STARTED = "Ray runtime started"
 """What `ray start` writes once the node has joined."""
-MAX_DISK_PATH = 20
+_MAX_DISK_PATH = 20
 """Characters that the path of a node's local disk may have: Ray's sockets lie some 60 below, and 107 are allowed."""
 
 _Started = TypeVar("_Started")
@@ -69,6 +69,15 @@ class Share:
                 f"--memory={heap_mb(self.memory_mb) * 2**20}", f"--object-store-memory={store * 2**20}"
             ]  # fmt: skip
         return options
+
+
+def require_short_disk_path(key: str, path: Path) -> None:
+    """Raises ValueError if Ray's sockets could not be made on a node's local disk of that path, which `key` sets."""
+    if len(str(path)) > _MAX_DISK_PATH:
+        raise ValueError(
+            f"{key}={path} is too long: Ray's socket paths below it would exceed Linux's limit of 107 characters. Use "
+            "a short path, e.g. /tmp"
+        )
 
 
 def store_mb(memory_mb: int) -> int:

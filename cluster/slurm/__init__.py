@@ -31,14 +31,6 @@ _SIGNS_OF_SILENCE = (
 )  # fmt: skip
 
 
-OTHER_CLUSTER = dict.fromkeys(
-    ("cluster", "clusters"),
-    "would send the job to a SLURM cluster where its state is not looked for: set SLURM_CLUSTERS in the environment "
-    "instead, which every command of SLURM reads",
-)
-"""Options of sbatch that must not be given, and why."""
-
-
 class SlurmRefusalError(ClusterError):
     """SLURM said no; the message is what it said."""
 

@@ -39,6 +39,11 @@ def min_control(level: float) -> int:
     return int(np.ceil(1 / level)) - 1
 
 
+def num_flagged(level: float, num_control: int) -> int:
+    """How many of the control and the image itself are flagged at `level`."""
+    return int(level * (num_control + 1) + _TINY)
+
+
 @dataclass(frozen=True)
 class Nearness:
     """Distances of images to the nearest training and to the nearest held-out image."""
@@ -68,7 +73,6 @@ def nearer_than_control(images: Nearness, control: Nearness, level: float) -> Ve
     """Flag images by distance and ratio. The control must have at least `min_control(level)` images."""
     by_distance = ranks_below(images.to_train, control.to_train)
     flagged = (by_distance <= level) & (ranks_below(images.ratio, control.ratio) <= level)
-    num_flagged = int(level * (len(control.to_train) + 1) + _TINY)  # of the control plus the image itself
-    threshold = float(np.sort(control.to_train)[num_flagged - 1])
+    threshold = float(np.sort(control.to_train)[num_flagged(level, len(control.to_train)) - 1])
     beyond = (images.to_train < control.to_train.min()) & (images.to_train <= COPY_SHARE * threshold)
     return Verdicts(flagged, flagged & beyond, threshold)

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from emixer.audit.balance import Balance, Groups, balance
 from emixer.audit.control import Nearness, Verdicts, nearer_than_control, ranks_below
-from emixer.audit.matching import Matches
+from emixer.audit.matching import SPACES, Matches
 
-SPACES = ("pixels", "features")
 MIN_ROWS_PER_LABEL = 20
 _QUANTILES = {"percent_1": 0.01, "percent_5": 0.05, "median": 0.5}
 
@@ -31,8 +30,8 @@ class Distances:
     def of(self, space: str) -> tuple[Nearness, Nearness]:
         """Distances of the generated images and of the control in that space."""
         return (
-            Nearness(_distance(self.generated_to_train, space), _distance(self.generated_to_held_out, space)),
-            Nearness(_distance(self.held_out_to_train, space), _distance(self.held_out_to_held_out, space)),
+            Nearness(self.generated_to_train.distance(space), self.generated_to_held_out.distance(space)),
+            Nearness(self.held_out_to_train.distance(space), self.held_out_to_held_out.distance(space)),
         )
 
 
@@ -61,7 +60,7 @@ def find_near_images(distances: Distances, level: float) -> FlaggedImages:
     """Find near images in each space. level: share of the control that each space would flag."""
     spaces = {space: nearer_than_control(*distances.of(space), level) for space in SPACES}
     relative = np.stack([
-        _distance(distances.generated_to_train, space) / max(spaces[space].threshold, 1e-9) for space in SPACES
+        distances.generated_to_train.distance(space) / max(spaces[space].threshold, 1e-9) for space in SPACES
     ])  # fmt: skip
     return FlaggedImages(spaces, relative.min(0), relative.argmin(0))
 
@@ -128,12 +127,7 @@ def duplicates(generated: Matches, real: Matches, level: float) -> dict[str, Any
 def _balance(distances: Distances, groups: Groups | None, space: str) -> Balance | None:
     if groups is None:
         return None
-    name = "pixel_groups" if space == "pixels" else "feature_groups"
-    return balance(getattr(distances.generated_to_train, name), getattr(distances.generated_to_held_out, name))
-
-
-def _distance(matches: Matches, space: str) -> NDArray[np.float32]:
-    return matches.pixel_distance if space == "pixels" else matches.feature_distance
+    return balance(distances.generated_to_train.groups(space), distances.generated_to_held_out.groups(space))
 
 
 def _quantiles(values: NDArray[np.floating]) -> dict[str, float]:

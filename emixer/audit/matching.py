@@ -21,6 +21,8 @@ from emixer.audit.pixels import coarse, correlation, structures, templates, vari
 from emixer.audit.search import Best, Chunk, best_products
 from emixer.checkpoint import write_tensors
 
+SPACES = ("pixels", "features")
+"""How images are compared."""
 _VERSION = 2
 QUERY_ROWS = 2048
 """Queries per block, which is the unit of a task and of what an interrupted audit keeps."""
@@ -72,6 +74,18 @@ class Matches:
 
     def __len__(self) -> int:
         return len(self.pixel_row)
+
+    def distance(self, space: str) -> NDArray[np.float32]:
+        """(N) distances in one of SPACES; here and below."""
+        return self.pixel_distance if space == "pixels" else self.feature_distance
+
+    def row(self, space: str) -> NDArray[np.int64]:
+        """(N) rows of the nearest references."""
+        return self.pixel_row if space == "pixels" else self.feature_row
+
+    def groups(self, space: str) -> NDArray[np.float32]:
+        """(N, G) nearness by group."""
+        return self.pixel_groups if space == "pixels" else self.feature_groups
 
     @classmethod
     def concatenate(cls, parts: "list[Matches]") -> "Matches":

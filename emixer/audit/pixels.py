@@ -27,7 +27,6 @@ _STEP_PX = 3
 _FINE_PX = 2
 _STEPS = (-_STEP_PX, 0, _STEP_PX)
 _SHIFTS = tuple(product(_STEPS, repeat=2))
-NUM_VARIANTS = 2 * len(_SHIFTS)
 _MARGIN_PX = _STEP_PX + _FINE_PX
 """Border of the reference that is ignored, so that the compared area lies inside both images."""
 _TEMPLATE = (SIDE_PX - 2 * _MARGIN_PX) // 2

@@ -10,10 +10,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from emixer.audit.control import ranks_above
+from emixer.audit.control import num_flagged, ranks_above
 from emixer.audit.images import share_of
-from emixer.audit.spans import Shared, SpanIndex
+from emixer.audit.spans import SequenceIndex, Shared
 
+COPIED_REPORT = "report"
+"""Why such a report is withheld, as `withhold` in audit.json names it."""
 _COPY_FACTOR = 2
 
 
@@ -32,7 +34,7 @@ class FlaggedReports:
 class ReportControl:
     """Sequences of the training reports, and what held-out reports, one per study, share with them."""
 
-    index: SpanIndex
+    index: SequenceIndex
     held_out: Shared
     level: float
     """Share of the held-out reports that would be flagged."""
@@ -50,8 +52,8 @@ class ReportControl:
 def find_copied_reports(generated: Shared, held_out: Shared, level: float) -> FlaggedReports:
     """Flag reports. level: share of the held-out reports that would be flagged."""
     flagged = ranks_above(generated.identifying_N, held_out.identifying_N) <= level
-    num_flagged = int(level * (len(held_out.identifying_N) + 1) + 1e-9)
-    threshold = int(np.sort(held_out.identifying_N)[::-1][num_flagged - 1]) + 1
+    last = num_flagged(level, len(held_out.identifying_N)) - 1
+    threshold = int(np.sort(held_out.identifying_N)[::-1][last]) + 1
     beyond = generated.identifying_N > max(held_out.identifying_N.max(), _COPY_FACTOR * threshold - 1)
     return FlaggedReports(flagged, flagged & beyond, threshold)
 

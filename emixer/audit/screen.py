@@ -16,15 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from emixer.audit.control import nearer_than_control
-from emixer.audit.images import SPACES, Distances, find_near_images
-from emixer.audit.matching import Matches, References, Side, nearest
+from emixer.audit.images import Distances, find_near_images
+from emixer.audit.matching import SPACES, Matches, References, Side, nearest
 from emixer.audit.pixels import ranked
-from emixer.audit.reports import ReportControl
+from emixer.audit.reports import COPIED_REPORT, ReportControl
 from emixer.audit.spans import read_reports
 from emixer.audit.traces import IDENTIFYING, traces
 from emixer.evaluation.features import Network
 
-COPIED_REPORT = "report"
 REASONS = (*(f"image_{space}" for space in SPACES), COPIED_REPORT, *IDENTIFYING)
 """Why a pair may be withheld, as `withhold` in audit.json names it."""
 

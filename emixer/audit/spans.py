@@ -50,7 +50,7 @@ class Sequences:
 
 
 @dataclass(frozen=True)
-class SpanIndex:
+class SequenceIndex:
     """Sequences of the training reports, with their patient if they occur in only one patient's reports."""
 
     hash_L: NDArray[np.uint64]
@@ -62,7 +62,7 @@ class SpanIndex:
     """Words that are told apart."""
 
     @classmethod
-    def of(cls, parts: Iterable[tuple[pa.Array, Array]], num_words: int, vocabulary: Iterable[str]) -> "SpanIndex":
+    def of(cls, parts: Iterable[tuple[pa.Array, Array]], num_words: int, vocabulary: Iterable[str]) -> "SequenceIndex":
         """Build the index. parts: reports with the patient number of each, e.g. file by file. vocabulary: the words
         that the model can write."""
         known = frozenset(vocabulary)

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from emixer.audit.matching import SPACES
+from emixer.audit.traces import IDENTIFYING
+
 MAX_NEARER = 0.52
 """Limit of the share of images nearer to training images than to equally many held-out ones; 0.5 is chance."""
 MAX_MEMBERSHIP_AUC = 0.55
@@ -44,7 +47,7 @@ def checks(
     found = [_none("image_copies", "images that copy a training image", images["copies"])]
     found.append(_share("near_images", "images nearer to a training image than held-out ones", images["flagged"],
                         2 * level))  # fmt: skip
-    for space in ("pixels", "features"):
+    for space in SPACES:
         if "nearer_to_train" in images[space]:
             nearer = images[space]["nearer_to_train"]
             what = f"images nearer to training images than to as many held-out ones, by {space}"
@@ -65,7 +68,7 @@ def checks(
         # the threshold is one of finitely many held-out reports: it may flag more than `level` by chance
         found.append(_share("near_reports", what, reports["flagged"], reports["control"]["interval"][1]))
     for kind, sides in traces.items():
-        if kind != "masks" and sides["held_out"] is not None:
+        if kind in IDENTIFYING and sides["held_out"] is not None:
             what = f"reports with {kind}"
             found.append(_share(f"traces_{kind}", what, sides["generated"], sides["held_out"]["interval"][1]))
     return found

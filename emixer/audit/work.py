@@ -22,7 +22,7 @@ from emixer.models.cuda import require_cuda
 
 
 @dataclass(frozen=True)
-class Share:
+class TaskResources:
     """Resources of one task."""
 
     cpus: int
@@ -59,14 +59,14 @@ class Search:
 
 
 def measure_all(
-    image_files: Sequence[ImageFile], network: Network, share: Share, on_images: Callable[[int], None]
+    image_files: Sequence[ImageFile], network: Network, resources: TaskResources, on_images: Callable[[int], None]
 ) -> None:
     """Measure files that are not measured yet. Raises what a task raised; results of other tasks are kept."""
     missing = [file for file in image_files if not file.is_measured]
     on_images(sum(file.num_rows for file in image_files) - sum(file.num_rows for file in missing))
-    task = ray.remote(**share.options)(_measure)
+    task = ray.remote(**resources.options)(_measure)
     identity = network.identity if missing else ""
-    pending = {task.remote(file, network, identity, share): file for file in missing}
+    pending = {task.remote(file, network, identity, resources): file for file in missing}
     for reference in _as_they_end(list(pending)):
         on_images(pending[reference].num_rows)
     for folder in {file.kept.parent for file in missing}:
@@ -74,14 +74,14 @@ def measure_all(
 
 
 def match_all(
-    searches: Mapping[str, Search], kept: Path, share: Share, on_images: Callable[[int], None]
+    searches: Mapping[str, Search], kept: Path, resources: TaskResources, on_images: Callable[[int], None]
 ) -> dict[str, Matches]:
     """Matches of all queries, by name of the search."""
-    task = ray.remote(**share.options)(_match)
+    task = ray.remote(**resources.options)(_match)
     pending: dict[Any, tuple[str, int]] = {}
     for name, search in searches.items():
         shared = ray.put(search)  # owners and groups of all images, stored once for all its tasks
-        pending |= {task.remote(shared, first, share, kept): (name, first) for first in search.blocks}
+        pending |= {task.remote(shared, first, resources, kept): (name, first) for first in search.blocks}
     paths: dict[tuple[str, int], Path] = {}
     for reference in _as_they_end(list(pending)):
         name, first = pending[reference]
@@ -110,12 +110,12 @@ def _as_they_end(pending: list[Any]) -> Iterator[Any]:
             ray.cancel(reference)
 
 
-def _measure(file: ImageFile, network: Network, identity: str, share: Share) -> None:
-    measure(file, _extractor(network, identity, share.device()))
+def _measure(file: ImageFile, network: Network, identity: str, resources: TaskResources) -> None:
+    measure(file, _extractor(network, identity, resources.device()))
 
 
-def _match(search: Search, first: int, share: Share, kept: Path) -> Path:
-    return match_block(search.queries, first, search.references, share.device(), kept)
+def _match(search: Search, first: int, resources: TaskResources, kept: Path) -> Path:
+    return match_block(search.queries, first, search.references, resources.device(), kept)
 
 
 @cache

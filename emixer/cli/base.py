@@ -34,21 +34,17 @@ class _Flag:
         return self.setting.key.replace(".", "_")
 
 
-def setting(
-    flag: str, key: str, *, kind: str | None = None, required: bool = False, hidden: bool = False
-) -> Callable[[Callable[..., None]], Any]:
+def setting(flag: str, key: str, *, kind: str | None = None) -> Callable[[Callable[..., None]], Any]:
     """Adds a flag that sets the dotted config key `key`; type, help, range and default come from the config field.
 
     kind: which alternative of a tagged section is meant, e.g. `open-i`, where several have the key.
-    required: the stage does not start unless this flag, --set or --config gives a value.
     """
-    named = _Flag(flag, find_setting(key, kind), required)
+    named = _Flag(flag, find_setting(key, kind), required=False)
     alone: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if named.setting.annotation is bool else {}
     option = click.option(
         flag,
         named.parameter,
         multiple=named.setting.is_list,
-        hidden=hidden,
         metavar=_metavar(named.setting),
         shell_complete=complete_setting(named.setting),
         **alone,
@@ -71,9 +67,7 @@ def stage_command(
     """
 
     def decorate(function: Callable[..., None]) -> StageCommand:
-        flags = [
-            _Flag(f.name, f.setting, f.required or f.setting.key in requires) for f in getattr(function, _FLAGS, [])
-        ]
+        flags = [_Flag(f.name, f.setting, f.setting.key in requires) for f in getattr(function, _FLAGS, [])]
 
         def resolve(
             config: tuple[Path, ...],

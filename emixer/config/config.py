@@ -1,5 +1,7 @@
 """The one config object that every stage takes."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from emixer.config.audit import AuditConfig
@@ -7,7 +9,7 @@ from emixer.config.base import Section
 from emixer.config.experiment import EvaluateConfig, ExperimentConfig
 from emixer.config.generation import GalleryConfig, GenerateConfig
 from emixer.config.ingest import IngestConfig
-from emixer.config.model import EmixerModelConfig, ModelConfig
+from emixer.config.model import ChestEncoderConfig, EmixerModelConfig, ModelConfig
 from emixer.config.phantom import PhantomConfig
 from emixer.config.publish import PublishConfig
 from emixer.config.serve import ServeConfig
@@ -56,3 +58,10 @@ class Config(Section):
     serve: ServeConfig = Field(default_factory=ServeConfig)
     study: StudyConfig = Field(default_factory=StudyConfig)
     slurm: SlurmConfig = Field(default_factory=SlurmConfig)
+
+    def measuring_encoder(self, section: Literal["audit", "evaluate"]) -> tuple[str, ChestEncoderConfig | None]:
+        """The encoder that measures images in that section, its own or else validation's, and the key that sets it."""
+        own: ChestEncoderConfig | None = getattr(self, section).encoder
+        if own is None and self.validation.encoder is not None:
+            return "validation.encoder", self.validation.encoder
+        return f"{section}.encoder", own

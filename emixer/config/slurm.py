@@ -3,17 +3,12 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from cluster.slurm import OTHER_CLUSTER
 from cluster.slurm.gres import gpus
+from cluster.slurm.options import require_allowed
 from emixer.config.base import Section
 
-_OURS = (
-    "job-name", "nodes", "ntasks", "output", "error", "signal", "dependency", "comment", "array", "requeue",
-    "partition", "account", "qos", "constraint", "cpus-per-task", "mem", "time", "gpus-per-node",
-    "no-requeue", "ntasks-per-node", "parsable", "wait", "wrap", "open-mode",
-)  # fmt: skip
 STAGES = {
     "ingest": "Convert a raw collection to shards, as a job.",
     "encoder": "Train the chest encoder, as a job.",
@@ -84,6 +79,13 @@ class SlurmConfig(Section):
         """What a job of that stage asks for."""
         return type(self)(**self.model_dump(exclude={"stages"}) | self.stages.get(stage, {}))
 
+    @field_validator("extra")
+    @classmethod
+    def _options(cls, extra: tuple[str, ...]) -> tuple[str, ...]:
+        for option in extra:
+            require_allowed(option)
+        return extra
+
     @model_validator(mode="after")
     def _asks_once(self) -> "SlurmConfig":
         if self.gres and self.gpus_per_node:
@@ -101,14 +103,6 @@ class SlurmConfig(Section):
                 f"takes up to {_START_S} s. Set time_min to {-(-(self.warn_s + _EARLY_S + _START_S) // 60)} or more, "
                 "or lower warn_s"
             )
-        for option in self.extra:
-            name = option.removeprefix("--").partition("=")[0]
-            if not option.startswith("--") or "\n" in option:
-                raise ValueError(f"extra: {option!r} is not a long sbatch option; write e.g. --exclusive")
-            if name in OTHER_CLUSTER:
-                raise ValueError(f"extra: --{name} {OTHER_CLUSTER[name]}")
-            if name in _OURS:
-                raise ValueError(f"extra: --{name} is set by this program; remove it, or use the setting for it")
         return self
 
     @model_validator(mode="after")

@@ -8,8 +8,11 @@ from pydantic import Field, field_validator
 
 from emixer.config.base import Section
 from emixer.config.model import ChestEncoderConfig
+from emixer.errors import ConfigError
 
 Augmentation = Literal["color", "translation", "cutout"]
+_TOO_MANY_BATCHES = 16
+"""How many times the configured batch a batch for every number of workers of a range may be, to be worth advising."""
 
 
 class DataConfig(Section):
@@ -205,6 +208,33 @@ class EncoderConfig(ScheduleConfig):
     """Interval of the AUCs on the validation split [images]; the encoder with the best mean is kept."""
     save_every_images: int = Field(50_000, ge=1)
     """Interval of checkpoints [images]; a killed run loses at most this."""
+
+
+def check_batch_size(section: str, schedule: TrainConfig | EncoderConfig) -> None:
+    """Raises ConfigError when a batch cannot be split over workers and micro-batches."""
+    share, (fewest, most) = schedule.batch_unit, schedule.worker_range
+    if schedule.batch_size % share:
+        if fewest < most and share > _TOO_MANY_BATCHES * schedule.batch_size:
+            advice = _narrower(section, schedule)
+        else:
+            lower = max(1, schedule.batch_size // share) * share
+            advice = f"Use a multiple of {share}, e.g. {lower} or {lower + share}."
+        raise ConfigError(
+            f"{section}.batch_size={schedule.batch_size} cannot be split over {schedule.workers_in_words} worker(s) x "
+            f"{schedule.accumulate} micro-batch(es). {advice}"
+        )
+
+
+def _narrower(section: str, schedule: TrainConfig | EncoderConfig) -> str:
+    """Advice for a range of workers so wide that no reasonable batch is a multiple of every number in it."""
+    (fewest, most), size = schedule.worker_range, schedule.batch_size
+    fits = [number for number in range(fewest, most + 1) if size % (number * schedule.accumulate) == 0]
+    upward = [number for place, number in enumerate(fits) if number == fewest + place]
+    downward = [number for place, number in enumerate(reversed(fits)) if number == most - place]
+    widest = max(upward, downward, key=len)
+    ranges = f"{section}.num_workers=[{min(widest)}, {max(widest)}], or " if len(widest) > 1 else ""
+    one = f"e.g. {max(fits)}" if fits else f"and a batch that is a multiple of it x {schedule.accumulate}"
+    return f"A batch must be a multiple of every number in the range: use {ranges}one number of workers, {one}."
 
 
 class ValidationConfig(Section):

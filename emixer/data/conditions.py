@@ -38,7 +38,7 @@ class Conditions:
         return sum(map(len, self.values))
 
     @property
-    def spans(self) -> dict[str, slice]:
+    def column_slices(self) -> dict[str, slice]:
         """The columns of each condition."""
         ends = np.cumsum([0, *map(len, self.values)]).tolist()
         return {name: slice(*both) for name, both in zip(self.names, pairwise(ends), strict=True)}
@@ -78,13 +78,13 @@ class Conditions:
         vector_C = np.zeros(self.num_columns, np.uint8)
         for name, value in given.items():
             place = self.values_of(name).index(self.value(name, value))
-            vector_C[self.spans[name].start + place] = 1
+            vector_C[self.column_slices[name].start + place] = 1
         return vector_C
 
-    def told(self, columns_NC: Columns) -> dict[str, NDArray[Any]]:
+    def values_in_rows(self, columns_NC: Columns) -> dict[str, NDArray[Any]]:
         """Values (N) of each condition, as text, None where none of its columns is 1."""
         found = {}
-        for (name, span), values in zip(self.spans.items(), self.values, strict=True):
+        for (name, span), values in zip(self.column_slices.items(), self.values, strict=True):
             part = columns_NC[:, span] == 1
             texts = np.array([*values, None], object)
             found[name] = texts[np.where(part.any(axis=1), part.argmax(axis=1), len(values))]

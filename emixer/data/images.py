@@ -54,7 +54,7 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError,
 class ReadImage(NamedTuple):
     """pixels_SS: uint8 (side_px, side_px). remark: what its file says that a user should see; None for nothing.
 
-    sex, age_years: what a DICOM header says of the patient; None for nothing.
+    sex, age_years, view: what a DICOM header says of the patient and the view; None for nothing.
     """
 
     pixels_SS: NDArray[np.uint8]

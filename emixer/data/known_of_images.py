@@ -39,7 +39,7 @@ def columns_in(table: pa.Table, conditions: Conditions) -> Columns:
 def columns_of_values(table: pa.Table, conditions: Conditions) -> Columns:
     """The same of a table that has the values themselves, in columns named as the conditions are."""
     columns_NC = np.zeros((table.num_rows, conditions.num_columns), np.uint8)
-    for (name, span), values in zip(conditions.spans.items(), conditions.values, strict=True):
+    for (name, span), values in zip(conditions.column_slices.items(), conditions.values, strict=True):
         place = pc.index_in(table[name].combine_chunks(), value_set=pa.array(values))
         rows = np.flatnonzero(place.is_valid().to_numpy(zero_copy_only=False))
         columns_NC[rows, span.start + place.drop_null().to_numpy()] = 1

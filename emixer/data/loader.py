@@ -267,6 +267,14 @@ def open_windows(
     return reader
 
 
+def open_without_reports(
+    shards: ShardSet, split: str, config: DataConfig, seed: int, policy: LabelPolicy | None = None,
+    conditions: Conditions = NO_CONDITIONS,
+) -> WindowReader:  # fmt: skip
+    """As `open_windows`, for images and labels alone: reports are cut to the shortest there may be."""
+    return open_windows(shards, split, config, seed, max_sentences=1, max_words=2, policy=policy, conditions=conditions)
+
+
 def read_ahead(reader: WindowReader, windows: Iterable[int], num_tasks: int) -> Iterator[HostBatch]:
     """Windows in the given order, read by Ray tasks. Needs a Ray connection until it is exhausted or closed.
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emixer.config.training import DataConfig
-from emixer.data.loader import open_windows
+from emixer.data.loader import open_without_reports
 from emixer.data.manifest import label_counts, split_counts
 from emixer.data.schema import MANIFEST_NAME, VOCABULARY_NAME, ShardInfo
 from emixer.data.shards import ShardFile, ShardSet, open_shard, shard_name
@@ -27,7 +27,7 @@ def write_subset(shards: ShardSet, num: int, seed: int, out: Path) -> None:
 
     Raises ShardError when the train split has fewer, and StorageError when the disk is full.
     """
-    reader = open_windows(shards, "train", DataConfig(), seed, max_sentences=1, max_words=2)
+    reader = open_without_reports(shards, "train", DataConfig(), seed)
     if num > (there := shards.num_rows("train")):
         raise ShardError(f"{num:,} real images are needed; the train split of {shards.folder} has {there:,}.")
     images: dict[str, Iterable[pa.Table]] = {

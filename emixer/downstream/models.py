@@ -21,7 +21,7 @@ from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch
 from emixer.models.report_decoder import ReportDecoder
-from emixer.models.report_writer import Condition
+from emixer.models.report_writer import WriterInput
 from emixer.models.words import ReportReader
 
 
@@ -159,7 +159,7 @@ def _nats_of_words(model: ReportDecoder, image_BPV: Tensor, batch: PairBatch) ->
     target = Batch(
         batch.image_BCHW, batch.labels_BY, has_report_B, batch.words_BSW, has_report_B, batch.num_report_words
     )
-    nats = model.writer.nats(Condition(image_BPV), target)
+    nats = model.writer.nats(WriterInput(image_BPV), target)
     return nats.words + nats.stops, nats.num_words
 
 

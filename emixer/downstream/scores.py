@@ -4,21 +4,18 @@ Shapes: N test rows, Y labels or classes.
 Source: EMIXER §4.2: AUC and accuracy; table 5: AUC, sensitivity and positive predictive value.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from emixer.evaluation.auc_table import measurable
 from emixer.evaluation.label_faithfulness import roc_auc
-from emixer.evaluation.resampling import Figures
+from emixer.evaluation.resampling import Figures, Measure, Rows
 
 
-def label_figures(
-    logits_NY: Tensor, labels_NY: Tensor, names: Sequence[str]
-) -> Callable[[NDArray[np.int64] | slice], Figures]:
+def label_figures(logits_NY: Tensor, labels_NY: Tensor, names: Sequence[str]) -> Measure:
     """Return a measure of rows: `auc` and `acc`, means over labels, and `auc/<label>`, `acc/<label>`.
 
     A label counts if at least MIN_IMAGES test images have it and as many do not; this is decided on all rows. acc:
@@ -26,7 +23,7 @@ def label_figures(
     """
     used = np.flatnonzero(measurable(labels_NY)).tolist()
 
-    def measure(rows: NDArray[np.int64] | slice) -> Figures:
+    def measure(rows: Rows) -> Figures:
         logits, labels = logits_NY[rows][:, used], labels_NY[rows][:, used]
         known = ~labels.isnan()
         right = ((logits > 0) == (labels == 1)) & known
@@ -38,14 +35,12 @@ def label_figures(
     return measure
 
 
-def class_figures(
-    logits_NY: Tensor, labels_NY: Tensor, names: Sequence[str]
-) -> Callable[[NDArray[np.int64] | slice], Figures]:
+def class_figures(logits_NY: Tensor, labels_NY: Tensor, names: Sequence[str]) -> Measure:
     """Return a measure of rows with one class each: `auc/<class>` (log-odds against the others), `sensitivity/...`
     and `ppv/...` (of the likeliest class), and `acc`. NaN where a class does not occur, or is never predicted."""
     log_odds_NY = _log_odds(logits_NY.double())
 
-    def measure(rows: NDArray[np.int64] | slice) -> Figures:
+    def measure(rows: Rows) -> Figures:
         labels = labels_NY[rows]
         is_class, named = labels == 1, torch.nn.functional.one_hot(logits_NY[rows].argmax(1), len(names)).bool()
         hits = (is_class & named).sum(0)

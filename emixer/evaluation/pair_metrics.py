@@ -19,12 +19,9 @@ from emixer.evaluation.auc_table import measurable
 from emixer.evaluation.label_faithfulness import roc_auc
 from emixer.evaluation.radiology_terms import NO_FINDING
 from emixer.evaluation.report_mentions import READABLE_LABELS, Mention, score_mentions
+from emixer.evaluation.resampling import ALL, Figures, Measure, Rows
 
 Report = list[list[str]]
-Metrics = dict[str, float]
-Rows = NDArray[np.int64] | slice
-Measure = Callable[[Rows], Metrics]
-ALL = slice(None)
 Side = TypeVar("Side", bound=Hashable)
 
 
@@ -65,7 +62,7 @@ def agreement(
     return _areas("pair_agreement", scores_NY, stated_NY, label_names, READABLE_LABELS, counted)
 
 
-def agreement_over(labels: Collection[str], found: Metrics) -> Metrics:
+def agreement_over(labels: Collection[str], found: Figures) -> Figures:
     """What `agreement` found, with a mean over exactly these labels, so that means of several models are comparable: a
     label that reports state, or fail to state, too seldom to be measured counts as chance. Unchanged without labels."""
     if not labels:
@@ -74,7 +71,7 @@ def agreement_over(labels: Collection[str], found: Metrics) -> Metrics:
     return found | {"pair_agreement": sum(values) / len(values)}
 
 
-def variety(reports: Sequence[Report]) -> Metrics:
+def variety(reports: Sequence[Report]) -> Figures:
     """distinct_reports and words_per_report."""
     if not reports:
         return {}
@@ -102,7 +99,7 @@ def faithfulness(
     finding_Y = _among(label_names, readable) & ~_among(label_names, {NO_FINDING})
     denies = bool((mentions_NY[known_N][:, finding_Y] == Mention.NEGATED).any())
 
-    def measure(rows: Rows) -> Metrics:
+    def measure(rows: Rows) -> Figures:
         known_R = known_N[rows]
         scores = score_mentions(mentions_NY[rows][known_R], labels_NY[rows][known_R].numpy())
         over_Y = scores.f1_Y - scores.chance_f1_Y
@@ -122,7 +119,7 @@ def faithfulness(
     return measure
 
 
-def _statements(mentions_NY: NDArray[np.int8], labels_NY: Tensor) -> Metrics:
+def _statements(mentions_NY: NDArray[np.int8], labels_NY: Tensor) -> Figures:
     denied_NY = mentions_NY == Mention.NEGATED
     num = max(1, len(mentions_NY))
     right = (denied_NY & (labels_NY == 0).numpy()).sum()
@@ -142,7 +139,7 @@ def _areas(
     scored_Y = ~scores_NY.isnan().any(0).numpy()
     used_Y = measurable(labels_NY) & scored_Y & _among(label_names, readable)
 
-    def measure(rows: Rows) -> Metrics:
+    def measure(rows: Rows) -> Figures:
         area_Y = roc_auc(scores_NY[rows], labels_NY[rows]).numpy()
         return _over_labels(name, area_Y, used_Y, label_names, counted)
 
@@ -156,7 +153,7 @@ def _among(label_names: Sequence[str], readable: Collection[str]) -> NDArray[np.
 def _over_labels(
     name: str, value_Y: NDArray[np.float64], use_Y: NDArray[np.bool_], label_names: Sequence[str],
     counted: Collection[str] | None,
-) -> Metrics:  # fmt: skip
+) -> Figures:  # fmt: skip
     """Mean over the labels in use that are counted, and the value of each in use; NaN where undefined for these
     rows."""
     each = {label: float(v) for label, v, use in zip(label_names, value_Y, use_Y, strict=True) if use}
@@ -165,10 +162,10 @@ def _over_labels(
     return mean | {f"{name}/{label}": value for label, value in each.items()}
 
 
-def measured_labels(name: str, metrics: Metrics) -> list[str]:
+def measured_labels(name: str, metrics: Figures) -> list[str]:
     """Labels of which `metrics` has that metric."""
     return [key.removeprefix(f"{name}/") for key in metrics if key.startswith(f"{name}/")]
 
 
-def _labels_in(metrics: Metrics) -> list[str]:
+def _labels_in(metrics: Figures) -> list[str]:
     return list(dict.fromkeys(label for name in metrics for _, slash, label in [name.partition("/")] if slash))

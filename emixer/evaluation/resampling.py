@@ -19,6 +19,9 @@ MAX_UNDEFINED = 0.2
 """Share of the resamples in which a figure with an interval may be undefined; of one that a single subject decides it
 is 0.37."""
 Figures = dict[str, float]
+Rows = NDArray[np.int64] | slice
+Measure = Callable[[Rows], Figures]
+ALL = slice(None)
 Resampled = dict[str, NDArray[np.float64]]
 
 

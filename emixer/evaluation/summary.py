@@ -6,12 +6,13 @@ from typing import Any
 
 from emixer.evaluation.group_summary import group_tables
 from emixer.markdown import table_row
+from emixer.metric_names import METRIC_NAMES
 
 _SHOWN = {
     "fid": "Fréchet distance", "kid": "kernel distance", "precision": "precision", "recall": "recall",
-    "density": "density", "coverage": "coverage", "label_auc": "label AUC of images",
-    "pair_agreement": "image-report agreement (AUC)",
-    "report_f1": "label F1 of reports",
+    "density": "density", "coverage": "coverage", "label_auc": METRIC_NAMES["label_auc"],
+    "pair_agreement": METRIC_NAMES["pair_agreement"],
+    "report_f1": METRIC_NAMES["report_f1"],
     "report_f1_chance": "... of as many random statements",
     "report_f1_over_chance": "... above chance",
     "chexbert_report_f1": "... labelled by CheXbert",
@@ -20,8 +21,9 @@ _SHOWN = {
     "same_labels_radgraph_f1": "... RadGraph F1, against one of them",
     "same_labels_scored": "... share of reports with such references",
     "distinct_1": "distinct words", "distinct_2": "distinct pairs of words", "distinct_3": "distinct triples of words",
-    "varied_reports": "reports whose variety is measured, one a study", "distinct_reports": "share of distinct reports",
-    "words_per_report": "words per report",
+    "varied_reports": "reports whose variety is measured, one a study",
+    "distinct_reports": METRIC_NAMES["distinct_reports"],
+    "words_per_report": METRIC_NAMES["words_per_report"],
     "copied_reports": "share of reports copied from train", "copied_sentences": "share of sentences copied from train",
 }  # fmt: skip
 

@@ -25,7 +25,7 @@ from pycocoevalcap.rouge.rouge import Rouge
 
 from emixer.data.vocabulary import as_model_writes
 from emixer.evaluation.report_mentions import Sentence
-from emixer.evaluation.resampling import Figures
+from emixer.evaluation.resampling import ALL, Figures, Rows
 
 Report = Sequence[Sentence]
 """Sentences of tokens. A token is not empty and contains no white space."""
@@ -34,7 +34,6 @@ MAX_ORDER = 4
 """Longest n-grams of BLEU and CIDEr."""
 
 _TINY, _SMALL = 1e-15, 1e-9  # added by the library to numerators and denominators, so that 0 / 0 is not NaN
-_ALL = slice(None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +49,7 @@ class BleuCounts:
     reference_length_N: NDArray[np.int64]
     """Tokens of the reference nearest in length; the shorter of two equally near."""
 
-    def bleu(self, rows: NDArray[np.int64] | slice = _ALL) -> NDArray[np.float64]:
+    def bleu(self, rows: Rows = ALL) -> NDArray[np.float64]:
         """Corpus BLEU-1 to 4 (K,) in [0, 1] of the given rows; a row given twice counts twice."""
         precision_K = (self.matches_NK[rows].sum(0) + _TINY) / (self.ngrams_NK[rows].sum(0) + _SMALL)
         mean_K = np.cumprod(precision_K) ** (1 / np.arange(1, MAX_ORDER + 1))
@@ -70,7 +69,7 @@ class TextScores:
     cider_N: NDArray[np.float64]
     """In [0, 10]: ten times the mean over n-gram orders, as in the library."""
 
-    def figures(self, rows: NDArray[np.int64] | slice = _ALL) -> Figures:
+    def figures(self, rows: Rows = ALL) -> Figures:
         """Corpus BLEU bleu_1 ... bleu_4, and the means rouge_l and cider, of the given rows; a row given twice counts
         twice.
 

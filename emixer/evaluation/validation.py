@@ -47,8 +47,6 @@ from emixer.evaluation.features import FeatureExtractor
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
 from emixer.evaluation.label_faithfulness import EncoderJudge, Judge, LabelJudge
 from emixer.evaluation.pair_metrics import (
-    ALL,
-    Metrics,
     Report,
     agreement,
     agreement_over,
@@ -58,6 +56,7 @@ from emixer.evaluation.pair_metrics import (
     variety,
 )
 from emixer.evaluation.report_mentions import mentions, reads_language
+from emixer.evaluation.resampling import ALL, Figures
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, LabelPrior, ModelSpec, PairedModel
 
@@ -73,7 +72,7 @@ class Validator:
     """float32 labels of the real rows, NaN for a row without labels."""
     statistics: FeatureStatistics
     judge: Judge | None
-    real: Metrics
+    real: Figures
     language: str = ENGLISH
     """Language of the reports. Reports in an unsupported language are not scored."""
 
@@ -108,7 +107,7 @@ class Validator:
         statistics = FeatureStatistics.of(features_NF)
         return cls(extractor, spec, validation, labels_NL, statistics, decider, _named(real, "real"), language)
 
-    def validate(self, model: PairedModel, noise: RowNoise, temperature: float = 0.0) -> Metrics:
+    def validate(self, model: PairedModel, noise: RowNoise, temperature: float = 0.0) -> Figures:
         """Metrics of `model`. noise: one row per validation image; the same noise gives the same metrics."""
         assert noise.num_rows == len(self.labels_NL), "the noise has a row for each validation image"
         statistics = FeatureStatistics.empty(self.extractor.num_features, self.extractor.device)
@@ -154,7 +153,7 @@ class Validator:
 def _read(
     reports: Sequence[Report], scores_NL: Tensor | None, labels_NL: Tensor, spec: ModelSpec, language: str,
     counted: Collection[str] | None = None,
-) -> Metrics:  # fmt: skip
+) -> Figures:  # fmt: skip
     """Metrics of what reports state, against labels and against the judge; empty for an unsupported language. counted:
     labels that means of report metrics are over; None: all that can be measured."""
     if not reads_language(language):
@@ -187,14 +186,14 @@ def _reports(words: Iterable[Tensor], tokens: Sequence[str]) -> Iterator[Report]
         yield from map(vocabulary.sentences_of, words_BSW.cpu().numpy())
 
 
-def _named(metrics: Metrics, kind: str) -> Metrics:
+def _named(metrics: Figures, kind: str) -> Figures:
     """Insert the kind in metric names: report_f1/Edema -> report_f1_generated/Edema."""
     return {
         f"{name}_{kind}{slash}{label}": v for key, v in metrics.items() for name, slash, label in [key.partition("/")]
     }
 
 
-def _word_metrics(model: PairedModel, batches: Iterable[tuple[Batch, RowNoise]]) -> Metrics:
+def _word_metrics(model: PairedModel, batches: Iterable[tuple[Batch, RowNoise]]) -> Figures:
     sums = [torch.stack([part.double() for part in model.word_cross_entropy(*both)]) for both in batches]
     nats, num_words = torch.stack(sums).sum(0).tolist()
     if num_words == 0:

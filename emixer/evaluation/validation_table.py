@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping
 
+from emixer.metric_names import METRIC_NAMES, fid_network
+
 _PAIRED = {
-    "report_f1": "label F1 of reports", "report_f1_over_chance": "... above as many random statements",
+    "report_f1": METRIC_NAMES["report_f1"], "report_f1_over_chance": "... above as many random statements",
     "report_precision": "... precision", "report_recall": "... recall",
-    "pair_agreement": "image-report agreement (AUC)", "label_auc": "label AUC of images",
+    "pair_agreement": METRIC_NAMES["pair_agreement"], "label_auc": METRIC_NAMES["label_auc"],
     "report_positive_statements": "findings stated per report",
     "report_negative_statements": "findings denied per report",
-    "report_negative_precision": "... share of correct denials", "words_per_report": "words per report",
-    "distinct_reports": "share of distinct reports",
+    "report_negative_precision": "... share of correct denials", "words_per_report": METRIC_NAMES["words_per_report"],
+    "distinct_reports": METRIC_NAMES["distinct_reports"],
 }  # fmt: skip
 """Measured on generated and on real held-out pairs: `<key>_generated` and `<key>_real`."""
-_SINGLE = {"word_cross_entropy": "word cross-entropy [nats]"}
+_SINGLE = {"word_cross_entropy": METRIC_NAMES["word_cross_entropy"]}
 _FRECHET = "fid_"
 _IMPLIED = ("word_perplexity", "report_f1_chance_generated", "report_f1_chance_real")
 """Follows from what is shown."""
@@ -29,7 +31,7 @@ def validation_table(metrics: Mapping[str, float]) -> list[str]:
     if not values:
         return []
     rows = [(text, [f"{key}_generated", f"{key}_real"]) for key, text in _PAIRED.items()]
-    rows += [(f"Fréchet distance, {key.removeprefix(_FRECHET).replace('_', ' ')}", [key])
+    rows += [(f"Fréchet distance, {fid_network(key)}", [key])
              for key in values if key.startswith(_FRECHET)]  # fmt: skip
     rows += [(text, [key]) for key, text in _SINGLE.items()]
     shown = {key for _, keys in rows for key in keys}.union(_IMPLIED)

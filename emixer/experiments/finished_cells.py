@@ -56,16 +56,16 @@ def seconds_in_words(to_do: Sequence[Cell], kept: Iterable[FinishedCell]) -> str
     for other in kept:
         of_task.setdefault(other.task, []).append(other.seconds)
     mean = {task: sum(values) / len(values) for task, values in sorted(of_task.items())}
-    told = [f"{task} {_span(seconds)}" for task, seconds in mean.items()]
+    told = [f"{task} {_duration(seconds)}" for task, seconds in mean.items()]
     unknown = dict.fromkeys(cell.task for cell in to_do if cell.task not in mean)
     total = sum(mean.get(cell.task, 0) for cell in to_do)
     parts = [f"mean time of finished cells: {', '.join(told)}"] if told else []
-    parts += [f"remaining cells about {_span(total)} sequentially"] if told and to_do else []
+    parts += [f"remaining cells about {_duration(total)} sequentially"] if told and to_do else []
     parts += [f"no timing yet for {' and '.join(unknown)}"] if unknown else []
     return "; ".join(parts)
 
 
-def _span(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     for unit_s, unit in ((3600, "h"), (60, "min")):
         if seconds >= 2 * unit_s:
             return f"{seconds / unit_s:,.0f} {unit}"

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from emixer.metric_names import fid_network
+
 WIDTH, HEIGHT = 460, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 30
 _MAX_POINTS = 160
@@ -69,7 +71,7 @@ def charts_of_run(metrics: Metrics) -> list[Chart]:
         ("Discriminator losses", "lower: it tells real from generated", _terms(keys, "discriminator/")),
         ("Generator losses", "adversarial and rotation terms, words and stop decisions", _terms(keys, "generator/")),
         ("Fréchet distance of images", "lower is better; compare at the same number of images only",
-         [Series(key.removeprefix("validation/fid_").replace("_", " "), key) for key in fid]),
+         [Series(fid_network(key), key) for key in fid]),
         ("Word cross-entropy", "nats a word on held-out reports, teacher-forced; lower is better",
          [Series("held-out reports", "validation/word_cross_entropy")]),
         ("Label AUC of images", "of a judge fitted on real images; dashed: the same judge on held-out real ones",

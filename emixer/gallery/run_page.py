@@ -10,15 +10,16 @@ from emixer.data.schema import SPLITS
 from emixer.data.shards import ShardSet
 from emixer.errors import RunFolderError
 from emixer.gallery.page import Facts, Grid, read_grid
+from emixer.metric_names import METRIC_NAMES, fid_network
 
 _GRID_NAME = re.compile(r"images-(\d+)\.png")
 _VALIDATION = "validation/"
 _FID = "validation/fid_"
 _HIGHLIGHTS = {
-    "validation/report_f1_generated": "label F1 of reports",
-    "validation/pair_agreement_generated": "image-report agreement (AUC)",
-    "validation/label_auc_generated": "label AUC of images",
-    "validation/word_cross_entropy": "word cross-entropy [nats]",
+    "validation/report_f1_generated": METRIC_NAMES["report_f1"],
+    "validation/pair_agreement_generated": METRIC_NAMES["pair_agreement"],
+    "validation/label_auc_generated": METRIC_NAMES["label_auc"],
+    "validation/word_cross_entropy": METRIC_NAMES["word_cross_entropy"],
 }
 
 
@@ -57,8 +58,7 @@ def highlights_of_run(images: int, measured: Mapping[str, float]) -> tuple[tuple
             shown.append((f"{measured[key]:.2f}", name + beside))
     for key in sorted(measured):
         if key.startswith(_FID):
-            encoder = key.removeprefix(_FID).replace("_", " ")
-            shown.append((f"{measured[key]:.3g}", f"Fréchet distance of images ({encoder})"))
+            shown.append((f"{measured[key]:.3g}", f"Fréchet distance of images ({fid_network(key)})"))
     shown.append((f"{images:,}", "images trained on"))
     return tuple(shown)
 

@@ -39,24 +39,18 @@ def draw_pairs(
     """
     assert len(images_NHW) == len(labels) == len(reports), "each image has labels and a report"
     captions = [_caption(*parts) for parts in zip(labels, reports, strict=True)]
-    _write(path, _compose(images_NHW, captions, title, columns, _TILE_PX))
-
-
-def draw_images(images_NHW: NDArray[np.uint8], path: Path, title: str, columns: int = 8, tile_px: int = 160) -> None:
-    """Write a PNG of images only. Raises StorageError when the disk is full."""
-    captions: list[list[Line]] = [[] for _ in images_NHW]
-    _write(path, _compose(images_NHW, captions, title, columns, tile_px))
+    _write(path, _compose(images_NHW, captions, title, columns))
 
 
 def _compose(
-    images_NHW: NDArray[np.uint8], captions: Sequence[Sequence[Line]], title: str, columns: int, tile_px: int
+    images_NHW: NDArray[np.uint8], captions: Sequence[Sequence[Line]], title: str, columns: int
 ) -> Image.Image:
     columns = min(columns, max(len(captions), 1))
     starts = range(0, len(captions), columns)
     caption_px = [max(_height(caption) for caption in captions[start : start + columns]) for start in starts]
     top = _MARGIN_PX + round(_TITLE_PX * 2)
-    width = 2 * _MARGIN_PX + columns * tile_px + (columns - 1) * _GAP_PX
-    height = top + sum(tile_px + text_px + _GAP_PX for text_px in caption_px) - _GAP_PX + _MARGIN_PX
+    width = 2 * _MARGIN_PX + columns * _TILE_PX + (columns - 1) * _GAP_PX
+    height = top + sum(_TILE_PX + text_px + _GAP_PX for text_px in caption_px) - _GAP_PX + _MARGIN_PX
     sheet = Image.new("RGB", (width, height), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     title_font = _font(_TITLE_PX, bold=True)
@@ -65,16 +59,16 @@ def _compose(
     y = top
     for start, text_px in zip(starts, caption_px, strict=True):
         for place, caption in enumerate(captions[start : start + columns]):
-            x = _MARGIN_PX + place * (tile_px + _GAP_PX)
-            sheet.paste(_tile(images_NHW[start + place], tile_px), (x, y))
-            _write_lines(draw, caption, x, y + tile_px)
-        y += tile_px + text_px + _GAP_PX
+            x = _MARGIN_PX + place * (_TILE_PX + _GAP_PX)
+            sheet.paste(_tile(images_NHW[start + place]), (x, y))
+            _write_lines(draw, caption, x, y + _TILE_PX)
+        y += _TILE_PX + text_px + _GAP_PX
     return sheet
 
 
-def _tile(image_HW: NDArray[np.uint8], tile_px: int) -> Image.Image:
-    method = Image.Resampling.BICUBIC if len(image_HW) <= tile_px else Image.Resampling.LANCZOS
-    return Image.fromarray(image_HW).resize((tile_px, tile_px), method).convert("RGB")
+def _tile(image_HW: NDArray[np.uint8]) -> Image.Image:
+    method = Image.Resampling.BICUBIC if len(image_HW) <= _TILE_PX else Image.Resampling.LANCZOS
+    return Image.fromarray(image_HW).resize((_TILE_PX, _TILE_PX), method).convert("RGB")
 
 
 def _caption(labels: Sequence[str], report: str) -> list[Line]:
@@ -114,7 +108,7 @@ def _fitted(text: str, font: ImageFont.FreeTypeFont, width_px: int) -> str:
 
 
 def _height(lines: Sequence[Line]) -> int:
-    return 10 + round(sum(font.size * _LEADING for _, font, _ in lines)) if lines else 0
+    return 10 + round(sum(font.size * _LEADING for _, font, _ in lines))
 
 
 def _write_lines(draw: ImageDraw.ImageDraw, lines: Sequence[Line], x: int, y: int) -> None:

@@ -42,7 +42,7 @@ def dataset_card(plan: GenerationPlan, manifest: Mapping[str, Any]) -> str:
     return f"---\n{_front_matter(plan)}---\n\n{_body(plan, manifest)}"
 
 
-def told_of(audit: Mapping[str, Any]) -> str:
+def screening_in_words(audit: Mapping[str, Any]) -> str:
     """What was withheld as a dataset was made, in one line. audit: of its manifest."""
     withheld, most = audit["withheld"], len(audit["rows_by_redraws"]) - 1
     if not withheld:
@@ -179,8 +179,8 @@ def _screened(plan: GenerationPlan, audit: Mapping[str, Any]) -> str:
     remarks = "".join(f" {remark}" for remark in audit["remarks"])
     also = ", or its report to one patient's reports" if "report_sequences" in audit["thresholds"] else ""
     return (
-        f"- **Screened for what repeats training data.** {told_of(audit)} The question to each pair, as it was drawn: "
-        f"is its image nearer to one of {audit['train']:,} training images{also}, than all but "
+        f"- **Screened for what repeats training data.** {screening_in_words(audit)} The question to each pair, as it "
+        f"was drawn: is its image nearer to one of {audit['train']:,} training images{also}, than all but "
         f"{plan.settings['audit_false_alarm']:.2%} of {audit['held_out']:,} held-out ones are? Flagging begins at a "
         f"distance of {begins}. A report with a name, a date or a long number was withheld as well.{remarks}\n"
     )
@@ -193,6 +193,7 @@ def _shares(name: str, counts: Mapping[str, int], rows: int) -> str:
 
 
 def _training_data(plan: GenerationPlan) -> str:
-    if not plan.trained.source:
+    if not plan.trained.training_data:
         return ""
-    return f" What the checkpoint says of its training data: `{json.dumps(plan.trained.source, ensure_ascii=False)}`."
+    told = json.dumps(plan.trained.training_data, ensure_ascii=False)
+    return f" What the published model says of its training data: `{told}`."

@@ -117,7 +117,7 @@ class RowFormat:
         )
         labels_NL, beside_NC = np.split(labels_NY, [len(self.label_names)], axis=1)
         labels = [pa.array(column.astype(np.int8)) for column in labels_NL.T]
-        labels += [pa.array(values, pa.string()) for values in self.conditions.told(beside_NC).values()]
+        labels += [pa.array(values, pa.string()) for values in self.conditions.values_in_rows(beside_NC).values()]
         seed_N = np.full(len(index_N), self.seed, np.int64)
         columns = [image, pa.array(reports, pa.string()), *labels, pa.array(seed_N), pa.array(index_N)]
         if redraws_N is not None and withheld_for_N is not None:

@@ -92,7 +92,7 @@ class GenerationPlan:
         )
         spec = self.trained.spec
         of_labels, of_conditions = np.split(totals_Y, [spec.num_labels])
-        spans, values = spec.conditions.spans, spec.conditions.values
+        spans, values = spec.conditions.column_slices, spec.conditions.values
         beside = {
             name: dict(zip(named, of_conditions[span].tolist(), strict=True))
             for (name, span), named in zip(spans.items(), values, strict=True)

@@ -81,7 +81,9 @@ def fixed_plan(
 
 def completed(listed: ListedPlan, spec: ModelSpec, seed: int) -> LabelPlan:
     """A list of the model's vectors, with conditions that rows leave open drawn."""
-    spans = [(spec.num_labels + span.start, spec.num_labels + span.stop) for span in spec.conditions.spans.values()]
+    spans = [
+        (spec.num_labels + span.start, spec.num_labels + span.stop) for span in spec.conditions.column_slices.values()
+    ]
     if all(listed.vectors_KY[:, first:end].any(axis=1).all() for first, end in spans):
         return listed
     return CompletedPlan(listed, prior_of(spec), tuple(spans), seed)
@@ -131,7 +133,7 @@ def _turns_of(wanted: _Wanted, spec: ModelSpec, prior: Prior) -> Labels:
         return np.zeros((1, spec.num_conditions), np.uint8)
     is_asked_C = np.zeros(spec.num_conditions, bool)
     for name in wanted.balance_by:
-        is_asked_C[spec.conditions.spans[name]] = True
+        is_asked_C[spec.conditions.column_slices[name]] = True
     turns_TC: Labels = np.unique(prior.vectors_KY[:, spec.num_labels :] * is_asked_C, axis=0)
     is_known_T = turns_TC.sum(axis=1) == len(wanted.balance_by)
     if not is_known_T.any():

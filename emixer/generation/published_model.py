@@ -95,7 +95,7 @@ def open_published_model(path: Path) -> PublishedModel:
         if digest != config["weights_sha256"]:
             raise _damaged(path / WEIGHTS, "its SHA-256 is not the one in config.json")
         spec = {**config["spec"], "tokens": list(vocabulary.tokens)}
-        state = {"model": config["model"], "spec": spec, "images": config["images"], "source": config["training_data"]}
+        state = {key: config[key] for key in ("model", "images", "training_data")} | {"spec": spec}
     except (ShardError, OSError, KeyError, TypeError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
     return PublishedModel(path, state, digest)

@@ -231,7 +231,7 @@ class Sampler:
         """What was drawn for these vectors, without the padding behind it. rows: whose noise it has."""
         (images, words), num = drawn, len(rows_N)
         first_condition = len(self.label_names)
-        told = self.trained.spec.conditions.told(vectors_NY[:num, first_condition:].astype(np.uint8))
+        told = self.trained.spec.conditions.values_in_rows(vectors_NY[:num, first_condition:].astype(np.uint8))
         reports = self.trained.vocabulary.decode(words[:num])
         return Pairs(images[:num], reports, vectors_NY[:num, :first_condition], self.label_names, told, rows_N)
 

@@ -32,8 +32,8 @@ class TrainedModel:
     digest: str
     """SHA-256 of the weights' file."""
     path: Path
-    source: dict[str, Any]
-    """What the checkpoint says of its training data."""
+    training_data: dict[str, Any]
+    """Of a published model: what its config.json says of its training data. Empty for a checkpoint of a run."""
 
     @property
     def run_folder(self) -> Path | None:
@@ -84,7 +84,7 @@ def _described(path: Path, state: Mapping[str, Any], tensors: dict[str, Tensor],
         images=int(state["images"]),
         digest=digest,
         path=path,
-        source=dict(state.get("source") or {}),
+        training_data=dict(state.get("training_data") or {}),
     )
 
 

@@ -15,19 +15,14 @@ from emixer.files import write_text
 from emixer.generation.published_model import CARD
 from emixer.hub.disclosure import Withheld
 from emixer.markdown import table_row
+from emixer.metric_names import METRIC_NAMES, fid_network
 from emixer.models.paired_model import ModelSpec
 
 _NO_NAME_YET = "ORG/NAME"
 _LOADED = re.compile(r'^(pairs = emixer\.from_pretrained\(")[^"]*("\)\.sample\()', re.MULTILINE)
 """The line of the card that loads the model, around the repository's name."""
 _TAGS = ("emixer", "medical", "radiology", "chest-x-ray", "synthetic", "gan", "image-and-report")
-_FIGURES = {
-    "label_auc": "label AUC of images",
-    "report_f1": "label F1 of reports",
-    "pair_agreement": "image-report agreement (AUC)",
-    "distinct_reports": "share of distinct reports",
-    "words_per_report": "words per report",
-}
+_FIGURES = ("label_auc", "report_f1", "pair_agreement", "distinct_reports", "words_per_report")
 _REAL, _GENERATED = "_real", "_generated"
 
 
@@ -158,14 +153,13 @@ def _measured(validation: Mapping[str, float]) -> str:
     """Figures of whole splits; those of single labels may be those of a few patients."""
     whole = {name: value for name, value in validation.items() if "/" not in name}
     rows = []
-    for name, text in _FIGURES.items():
+    for name in _FIGURES:
         generated, real = whole.get(name + _GENERATED), whole.get(name + _REAL)
         if generated is not None:
-            rows.append([text, f"{generated:.3g}", "" if real is None else f"{real:.3g}"])
+            rows.append([METRIC_NAMES[name], f"{generated:.3g}", "" if real is None else f"{real:.3g}"])
     for name in sorted(whole):
         if name.startswith("fid_"):
-            encoder = name.removeprefix("fid_").replace("_", " ")
-            rows.append([f"Fréchet distance of images ({encoder})", f"{whole[name]:.3g}", ""])
+            rows.append([f"Fréchet distance of images ({fid_network(name)})", f"{whole[name]:.3g}", ""])
     if "word_cross_entropy" in whole:
         rows.append(["word cross-entropy of real reports [nats]", f"{whole['word_cross_entropy']:.3g}", ""])
     if not rows:

@@ -28,7 +28,7 @@ from emixer.models.cogan import Cogan
 from emixer.models.conditioning import known_to_both
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch, Objective, PairedModel, RowWeights
-from emixer.models.report_writer import Condition, written_for
+from emixer.models.report_writer import WriterInput, written_for
 
 
 class CoganObjective(Objective):
@@ -87,7 +87,7 @@ class CoganObjective(Objective):
             )
         return weighted_total(terms, self.loss, rotation=self.loss.alpha)
 
-    def _written(self, model: Cogan, condition: Condition, noise: RowNoise) -> tuple[Tensor, Tensor]:
+    def _written(self, model: Cogan, condition: WriterInput, noise: RowNoise) -> tuple[Tensor, Tensor]:
         """Return generated words as the critic reads them (B, S, W, E), and where they are valid."""
         report = written_for(model.report_generator.writer, condition, noise, self.gumbel, [model.critics.reader])
         return report.embedded_BSWE[0], report.valid

@@ -39,7 +39,7 @@ from emixer.models.jointgan import Jointgan
 from emixer.models.noise import NoiseSource, RowNoise, StackedNoise
 from emixer.models.pair_type_critic import NUM_PAIR_TYPES, REAL_PAIR
 from emixer.models.paired_model import PAD, Batch, Objective, PairedModel, RowWeights
-from emixer.models.report_writer import Condition, written_for
+from emixer.models.report_writer import WriterInput, written_for
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class JointganObjective(Objective):
             kind_N=torch.arange(1, NUM_PAIR_TYPES, device=image_BCHW.device).repeat_interleave(len(real)),
         )
 
-    def _written(self, model: Jointgan, condition: Condition, noise: NoiseSource) -> tuple[Tensor, Tensor, Tensor]:
+    def _written(self, model: Jointgan, condition: WriterInput, noise: NoiseSource) -> tuple[Tensor, Tensor, Tensor]:
         """Return reports as the critic reads them, as `report_condition` reads them, and where there is a word."""
         readers = (model.critic.reader, model.report_condition.reader)
         report = written_for(model.report_decoder.writer, condition, noise, self.gumbel, readers)

@@ -16,7 +16,7 @@ from emixer.errors import ConfigError
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch, RowWeights
 from emixer.models.report_decoder import ReportDecoder
-from emixer.models.report_writer import Condition, ReportWriter
+from emixer.models.report_writer import ReportWriter, WriterInput
 
 Terms = dict[str, Tensor]
 
@@ -89,7 +89,7 @@ def conditions_term(name: str, logits: Sequence[Tensor], labels_BY: Tensor, weig
 
 
 def teacher_forcing_terms(
-    writer: ReportWriter, condition: Condition, real: Batch, weights: RowWeights, loss: LossConfig, noise: RowNoise
+    writer: ReportWriter, condition: WriterInput, real: Batch, weights: RowWeights, loss: LossConfig, noise: RowNoise
 ) -> Terms:
     """Return the terms "words" and "stops": -log p of the real reports given features of any origin and the words
     before, except those that `loss.word_dropout` hides."""

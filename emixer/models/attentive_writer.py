@@ -23,10 +23,10 @@ from emixer.models.conditioning import LabelEmbedding
 from emixer.models.noise import NoiseSource
 from emixer.models.paired_model import END, PAD, START, UNKNOWN, Batch, RowWeights
 from emixer.models.report_writer import (
-    Condition,
     RelaxedReport,
     ReportNats,
     ReportWriter,
+    WriterInput,
     chosen,
     has_words,
     relaxed_words,
@@ -122,7 +122,7 @@ class AttentiveWriter(ReportWriter):
         self.to_words = nn.Linear(config.width, num_words)
         self.register_buffer("forbidden_4K", _forbidden(num_words), persistent=False)
 
-    def nats(self, condition: Condition, batch: Batch) -> ReportNats:
+    def nats(self, condition: WriterInput, batch: Batch) -> ReportNats:
         """See `ReportWriter.nats`."""
         words_BSW = batch.words_BSW.masked_fill(~batch.has_report_B[:, None, None], PAD)
         words_BT, slot_BT = in_one_sequence(words_BSW, batch.num_report_words)
@@ -145,7 +145,7 @@ class AttentiveWriter(ReportWriter):
         return weights.word
 
     @torch.no_grad()
-    def write(self, condition: Condition, noise: NoiseSource, temperature: float, unknown: bool = False) -> Tensor:
+    def write(self, condition: WriterInput, noise: NoiseSource, temperature: float, unknown: bool = False) -> Tensor:
         """See `ReportWriter.write`."""
         uniform_BT = noise.uniform("words", self.max_length)
 
@@ -156,7 +156,7 @@ class AttentiveWriter(ReportWriter):
         return self._free_running(condition, choose, unknown)
 
     def write_relaxed(
-        self, condition: Condition, noise: NoiseSource, gumbel: GumbelConfig, tables_KE: Sequence[Tensor]
+        self, condition: WriterInput, noise: NoiseSource, gumbel: GumbelConfig, tables_KE: Sequence[Tensor]
     ) -> RelaxedReport:
         """See `ReportWriter.write_relaxed`."""
         noises, reads = [], []
@@ -191,14 +191,14 @@ class AttentiveWriter(ReportWriter):
             parts = outputs.unflatten(1, words_BSW.shape[1:]).split([table.shape[1] for table in tables_KE], dim=3)
         return RelaxedReport(words_BSW, tuple(parts))
 
-    def _read(self, condition: Condition) -> Tensor:
+    def _read(self, condition: WriterInput) -> Tensor:
         """Return the inputs before START, (B, L, D)."""
         read_BLD: Tensor = self.read_places(condition.places_BPV)
         if self.label_embedding is None:
             return read_BLD
         return torch.cat([read_BLD, condition.embedded_labels(self.label_embedding)[:, None].to(read_BLD.dtype)], dim=1)
 
-    def _states(self, condition: Condition, read_BTD: Tensor) -> Tensor:
+    def _states(self, condition: WriterInput, read_BTD: Tensor) -> Tensor:
         """Return states (B, T + 1, D) after START and after each of the T words read: the input of `to_words`."""
         start_D = self.word_embedding.weight[START]
         h_BLD = torch.cat([self._read(condition), start_D.expand(len(read_BTD), 1, -1), read_BTD], dim=1)
@@ -212,7 +212,7 @@ class AttentiveWriter(ReportWriter):
         return states_BTD
 
     def _free_running(
-        self, condition: Condition, choose: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]], unknown: bool
+        self, condition: WriterInput, choose: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]], unknown: bool
     ) -> Tensor:
         """Return words (B, S, W). choose(step, rows_M, logits_MK): returns the words and next inputs of those rows.
 

@@ -17,6 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 
+from emixer.models.workers import world_size
+
 _MOMENTUM = 0.1
 _EPS = 1e-5
 _CONDITION_STD = 0.05
@@ -51,7 +53,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         """Normalize each channel, then scale and shift it if the layer is affine."""
         if not self.training:
             return self._by_running_statistics(h_BCHW)
-        if not (self.synchronized and _num_workers() > 1):
+        if not (self.synchronized and world_size() > 1):
             # The batch count that nn.BatchNorm2d keeps is not needed: momentum is fixed
             return functional.batch_norm(
                 h_BCHW, self.running_mean, self.running_var, self.weight, self.bias, True, _MOMENTUM, _EPS
@@ -131,7 +133,3 @@ def _moments_over_workers(h_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _per_channel(x_C: Tensor) -> Tensor:
     return x_C[None, :, None, None]
-
-
-def _num_workers() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

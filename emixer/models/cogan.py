@@ -25,7 +25,7 @@ from emixer.models.image_generator import ImageGenerator
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, GeneratedPairs, ModelSpec, PairedModel
 from emixer.models.report_decoder import build_writer
-from emixer.models.report_writer import Condition
+from emixer.models.report_writer import WriterInput
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class ReportGenerator(nn.Module):
         self.norm = BatchNorm2d(feature_size)
         self.writer = build_writer(config, feature_size, 1, 0, num_words, max_sentences, max_words)
 
-    def read(self, features_BFHW: Tensor) -> Condition:
+    def read(self, features_BFHW: Tensor) -> WriterInput:
         """Return the writer's input: one place, since there is no image with places to attend to."""
-        return Condition(functional.relu(self.norm(features_BFHW)).float().mean(dim=(2, 3))[:, None])
+        return WriterInput(functional.relu(self.norm(features_BFHW)).float().mean(dim=(2, 3))[:, None])
 
 
 class Cogan(PairedModel):

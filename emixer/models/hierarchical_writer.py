@@ -22,10 +22,10 @@ from emixer.models.noise import NoiseSource
 from emixer.models.paired_model import END, PAD, START, UNKNOWN, Batch, RowWeights
 from emixer.models.recurrent import Lstm
 from emixer.models.report_writer import (
-    Condition,
     RelaxedReport,
     ReportNats,
     ReportWriter,
+    WriterInput,
     chosen,
     has_words,
     relaxed_words,
@@ -76,7 +76,7 @@ class HierarchicalWriter(ReportWriter):
         self.to_words = nn.Linear(config.word_hidden, num_words)
         self.register_buffer("forbidden_WK", _forbidden(max_words, num_words), persistent=False)
 
-    def plan(self, condition: Condition, num_sentences: int | None = None) -> ReportPlan:
+    def plan(self, condition: WriterInput, num_sentences: int | None = None) -> ReportPlan:
         """Return topics and stop logits (float32) of the first `num_sentences` sentences; None: of max_sentences."""
         v_BV = condition.places_BPV.mean(dim=1)
         if self.label_embedding is not None:
@@ -90,7 +90,7 @@ class HierarchicalWriter(ReportWriter):
         read_NWE = self.word_embedding(functional.pad(words_NW[:, :-1], (1, 0), value=START))
         return self._logits(topics_NE, read_NWE)
 
-    def nats(self, condition: Condition, batch: Batch) -> ReportNats:
+    def nats(self, condition: WriterInput, batch: Batch) -> ReportNats:
         """See `ReportWriter.nats`."""
         plan = self.plan(condition, batch.words_BSW.shape[1])
         words_NW = batch.words_BSW.masked_fill(~batch.has_report_B[:, None, None], PAD).flatten(0, 1)
@@ -109,7 +109,7 @@ class HierarchicalWriter(ReportWriter):
         return weights.stop
 
     @torch.no_grad()
-    def write(self, condition: Condition, noise: NoiseSource, temperature: float, unknown: bool = False) -> Tensor:
+    def write(self, condition: WriterInput, noise: NoiseSource, temperature: float, unknown: bool = False) -> Tensor:
         """See `ReportWriter.write`."""
         plan = self.plan(condition)
         uniform_NW = noise.uniform("words", self.max_sentences, self.max_words).flatten(0, 1)
@@ -123,7 +123,7 @@ class HierarchicalWriter(ReportWriter):
         return words_BSW
 
     def write_relaxed(
-        self, condition: Condition, noise: NoiseSource, gumbel: GumbelConfig, tables_KE: Sequence[Tensor]
+        self, condition: WriterInput, noise: NoiseSource, gumbel: GumbelConfig, tables_KE: Sequence[Tensor]
     ) -> RelaxedReport:
         """See `ReportWriter.write_relaxed`."""
         plan = self.plan(condition)

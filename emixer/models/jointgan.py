@@ -22,7 +22,7 @@ from emixer.models.noise import RowNoise
 from emixer.models.pair_type_critic import PairTypeCritic
 from emixer.models.paired_model import PAD, Batch, GeneratedPairs, ModelSpec, PairedModel
 from emixer.models.report_decoder import ReportDecoder
-from emixer.models.report_writer import Condition
+from emixer.models.report_writer import WriterInput
 from emixer.models.words import ReportReader
 
 
@@ -114,7 +114,7 @@ class Jointgan(PairedModel):
         condition_BE = self.report_condition(embedded_BSWE, valid_BSW)
         return self.image_generator.render(noise.normal("z", self.image_generator.noise_size), condition_BE)
 
-    def condition_of_labels(self, labels_BY: Tensor, noise: RowNoise) -> Condition:
+    def condition_of_labels(self, labels_BY: Tensor, noise: RowNoise) -> WriterInput:
         """Return the input of p(report | labels), from the stream "z": the same v_BV at all places of an image."""
         features_B1V: Tensor = self.report_prior(noise.normal("z", self.image_generator.noise_size), labels_BY)
         places_BPV = features_B1V.expand(-1, self.report_decoder.encoder.num_places, -1)

@@ -144,7 +144,7 @@ class ModelSpec:
         """Return the most frequent value of each condition in the train split."""
         columns_KC = torch.tensor(self.label_vectors)[:, self.num_labels :]
         images_C = torch.tensor(self.label_counts) @ columns_KC
-        named = zip(self.conditions.spans.items(), self.conditions.values, strict=True)
+        named = zip(self.conditions.column_slices.items(), self.conditions.values, strict=True)
         return {name: values[int(images_C[span].argmax())] for (name, span), values in named}
 
     def to_json(self) -> dict[str, Any]:

@@ -8,8 +8,7 @@ of conditions, S sentences, W words of a sentence.
 Source: EMIXER §3.2.2, §6.2.2. Departures: docs/deviations.md#report-decoder.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +21,11 @@ from emixer.config.model import (
 from emixer.models.attentive_writer import AttentiveWriter
 from emixer.models.batch_norm import eval_mode
 from emixer.models.chest_encoder import ChestEncoder
+from emixer.models.frozen import frozen
 from emixer.models.hierarchical_writer import HierarchicalWriter
 from emixer.models.noise import NoiseSource
 from emixer.models.paired_model import Batch
-from emixer.models.report_writer import Condition, ReportWriter
+from emixer.models.report_writer import ReportWriter, WriterInput
 
 
 def build_writer(
@@ -66,7 +66,7 @@ class ReportDecoder(nn.Module):
         """Return the feature map (B, P, V) of real or generated images, by the encoder's running statistics: those of
         real images, also used in sampling. Gradients reach the images, but not the encoder, which learns from real
         images, see `places`."""
-        with eval_mode(self.encoder), _fixed(self.encoder):
+        with eval_mode(self.encoder), frozen(self.encoder.parameters()):
             return self.encoder.places(image_BCHW)
 
     def places(self, image_BCHW: Tensor) -> Tensor:
@@ -89,18 +89,18 @@ class ReportDecoder(nn.Module):
         """Return `condition_logits` given the output of `read`, without training the head, whatever the images show."""
         if self.condition_head is None:
             return ()
-        with _fixed(self.condition_head):
+        with frozen(self.condition_head.parameters()):
             return self.condition_logits(image_BPV)
 
     def labels_seen(self, image_BPV: Tensor) -> Tensor:
         """Return `label_logits` given the output of `read`, without training the head, whatever the images show."""
-        with _fixed(self.label_head):
+        with frozen(self.label_head.parameters()):
             return self.label_logits(image_BPV)
 
-    def condition(self, image_BPV: Tensor, labels_BY: Tensor, labelled_B: Tensor | None = None) -> Condition:
+    def condition(self, image_BPV: Tensor, labels_BY: Tensor, labelled_B: Tensor | None = None) -> WriterInput:
         """Return the writer's input: the image's places and, if F reads them, the labels of rows that have them
         (labelled_B; None: all), followed by the conditions."""
-        return Condition(image_BPV, labels_BY, labelled_B) if self.reads_labels else Condition(image_BPV)
+        return WriterInput(image_BPV, labels_BY, labelled_B) if self.reads_labels else WriterInput(image_BPV)
 
     @torch.no_grad()
     def sample(self, image_BCHW: Tensor, labels_BY: Tensor, noise: NoiseSource, temperature: float) -> Tensor:
@@ -118,18 +118,5 @@ class ReportDecoder(nn.Module):
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Return all parameters except those of a frozen encoder."""
-        frozen = {id(p) for p in self.encoder.parameters()} if self.encoder.frozen else set()
-        return [p for p in self.parameters() if id(p) not in frozen]
-
-
-@contextmanager
-def _fixed(module: nn.Module) -> Iterator[None]:
-    """Compute no gradient with respect to the weights of `module` within the block."""
-    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in learning:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in learning:
-            parameter.requires_grad_(True)
+        fixed = {id(p) for p in self.encoder.parameters()} if self.encoder.frozen else set()
+        return [p for p in self.parameters() if id(p) not in fixed]

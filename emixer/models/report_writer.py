@@ -48,7 +48,7 @@ class ReportNats:
 
 
 @dataclass(frozen=True)
-class Condition:
+class WriterInput:
     """The input from which reports are written."""
 
     places_BPV: Tensor
@@ -72,7 +72,7 @@ class ReportWriter(nn.Module, ABC):
     """Network that writes a report from a condition."""
 
     @abstractmethod
-    def nats(self, condition: Condition, batch: Batch) -> ReportNats:
+    def nats(self, condition: WriterInput, batch: Batch) -> ReportNats:
         """Return -log p of the batch's reports under teacher forcing; rows without a report are left out."""
 
     @abstractmethod
@@ -80,7 +80,7 @@ class ReportWriter(nn.Module, ABC):
         """Return the factor of `ReportNats.stops` in the mean, as `weights.word` is that of `words`."""
 
     @abstractmethod
-    def write(self, condition: Condition, noise: NoiseSource, temperature: float, unknown: bool = False) -> Tensor:
+    def write(self, condition: WriterInput, noise: NoiseSource, temperature: float, unknown: bool = False) -> Tensor:
         """Sample free-running token ids (B, S, W) in the layout of `Batch.words_BSW`, without gradient. Temperature 0
         takes the likeliest.
 
@@ -89,7 +89,7 @@ class ReportWriter(nn.Module, ABC):
 
     @abstractmethod
     def write_relaxed(
-        self, condition: Condition, noise: NoiseSource, gumbel: GumbelConfig, tables_KE: Sequence[Tensor]
+        self, condition: WriterInput, noise: NoiseSource, gumbel: GumbelConfig, tables_KE: Sequence[Tensor]
     ) -> RelaxedReport:
         """Sample free-running words by Gumbel-softmax, embedded in each of `tables_KE`.
 
@@ -102,7 +102,7 @@ class ReportWriter(nn.Module, ABC):
 
 def written_for(
     writer: ReportWriter,
-    condition: Condition,
+    condition: WriterInput,
     noise: NoiseSource,
     gumbel: GumbelConfig,
     readers: Sequence[ReportReader],

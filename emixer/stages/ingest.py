@@ -1,8 +1,6 @@
 """`emixer ingest`: raw collection -> shards, manifest, vocabulary, quarantine table."""
 
-import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +20,8 @@ _SIDE_OF_DEMO_PX = 32
 """Of the config that a first training is suggested with; with images of another size it is told theirs."""
 
 
-@dataclass(frozen=True)
-class IngestResult(StageResult):
+class IngestResult(IngestOutcome, StageResult):
     """What a finished ingest came to; prints as the summary of the command."""
-
-    out: Path
-    manifest: dict[str, Any]
-    images_decoded: int
-    decode_s: float
-    shards_written: int
 
     @property
     def nothing_to_do(self) -> bool:
@@ -79,8 +70,7 @@ def run(config: Config) -> IngestResult:
 
     Raises ConfigError, SourceError or RunFolderError before any image is opened; StorageError when a disk is full.
     """
-    outcome: IngestOutcome = run_ingest(_planned(config))
-    return IngestResult(outcome.out, outcome.manifest, outcome.images_decoded, outcome.decode_s, outcome.shards_written)
+    return IngestResult(**vars(run_ingest(_planned(config))))
 
 
 def describe(config: Config) -> str:
@@ -105,7 +95,7 @@ def describe(config: Config) -> str:
     lines.append(
         f"  {settings.side_px} x {settings.side_px} px, {settings.fit}; reports: {ingest.plan.info.section_rule}"
     )
-    free = _size(_free_bytes(ingest.workspace.out))
+    free = _size(files.free_bytes(ingest.workspace.out))
     lines.append(f"  disk: about {_size(needed)}, twice that while running; {free} free")
     return "\n".join(lines)
 
@@ -132,10 +122,6 @@ def _where_images_were_sought(ingest: Ingest, sampled: int) -> str:
         f"None of {sampled} sampled images exists under {root}: {column} relative to it. Check ingest.source.root, "
         "that the images are unpacked there, and that the names of files end as in the table."
     )
-
-
-def _free_bytes(folder: Path) -> int:
-    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
 
 
 def _split_table(manifest: dict[str, Any]) -> list[str]:

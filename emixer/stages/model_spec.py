@@ -2,7 +2,7 @@
 
 from emixer.config import Config
 from emixer.data.known_of_images import find_conditions
-from emixer.data.loader import WindowReader, open_windows
+from emixer.data.loader import WindowReader, open_without_reports
 from emixer.data.shards import ShardSet
 from emixer.errors import ShardError
 from emixer.models.paired_model import ModelSpec
@@ -28,7 +28,5 @@ def model_spec(shards: ShardSet, reader: WindowReader) -> ModelSpec:
 def spec_of(shards: ShardSet, config: Config) -> ModelSpec:
     """Model spec (words and labels) that training on these shards under that config would give."""
     conditions = find_conditions(shards, config.model.conditions, config.model.age_bounds)
-    reader = open_windows(
-        shards, "train", config.data, config.seed, max_sentences=1, max_words=2, conditions=conditions
-    )
+    reader = open_without_reports(shards, "train", config.data, config.seed, conditions=conditions)
     return model_spec(shards, reader)

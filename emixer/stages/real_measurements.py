@@ -55,8 +55,8 @@ def same_collection_remarks(encoder: ChestEncoderConfig, shards: ShardSet, hence
 def given_away_with(folder: Path, dataset: Path) -> Path | None:
     """The dataset or published model that `folder` lies in, or is; None: in none. dataset: the one at hand, begun or
     not."""
-    places = (folder, *folder.parents)
-    return next((place for place in places if place == dataset.resolve() or _is_given_away(place)), None)
+    folders = (folder, *folder.parents)
+    return next((each for each in folders if each == dataset.resolve() or _is_given_away(each)), None)
 
 
 def _is_given_away(folder: Path) -> bool:

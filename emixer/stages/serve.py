@@ -1,6 +1,5 @@
 """`emixer serve`: the live page of a trained model, until it is stopped."""
 
-import logging
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,9 +12,7 @@ from emixer.config.serve import ServeConfig
 from emixer.errors import ConfigError
 from emixer.stages.result import StageResult
 from emixer.web.access import digest_of, link, new_token
-from emixer.web.server import address_in_words, bound_socket, is_loopback, require_web, serve
-
-logger = logging.getLogger(__name__)
+from emixer.web.server import address_in_words, bound_socket, require_web, serve, warn_if_reachable
 
 _COMMAND = "serve"
 
@@ -96,10 +93,6 @@ def _device(settings: ServeConfig) -> str:
 
 
 def _announce(settings: ServeConfig, address: str) -> None:
-    if not is_loopback(settings.host):
-        logger.warning(
-            "host=%s can be reached by others, without encryption: let only a proxy with HTTPS reach this port "
-            "(docs/serve.md).", settings.host,
-        )  # fmt: skip
+    warn_if_reachable(settings.host, "docs/serve.md")
     click.echo(f"Open {address}")
     click.echo("Whoever has this link may draw pairs. They are synthetic and not for clinical use. Ctrl-C ends it.")

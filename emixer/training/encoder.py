@@ -24,15 +24,17 @@ from emixer.data.loader import HostBatch, WindowReader
 from emixer.data.order import DataOrder, Position
 from emixer.errors import CheckpointError
 from emixer.losses.augmentation import NUM_UNIFORMS, augmented
+from emixer.losses.terms import Terms
 from emixer.models.batch_norm import eval_mode
 from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.noise import RowNoise
+from emixer.models.workers import rank, world_size
 from emixer.run_folder import RunFolder
-from emixer.training.gradients import rank, sum_gradients, sum_over_workers, world_size
+from emixer.training.gradients import sum_gradients, sum_over_workers
 from emixer.training.plan import MakeReporter, TrainPlan
 from emixer.training.reporter import Recorder, wait_for_all
 from emixer.training.state import load_moments, moments_of
-from emixer.training.step import Terms, autocast, images_to_device, mirrored, moved
+from emixer.training.step import autocast, images_to_device, mirrored, moved
 
 
 @dataclass

@@ -10,7 +10,7 @@ from emixer.data.loader import WindowReader
 from emixer.data.order import Position
 from emixer.model_kinds import build_model, build_phases
 from emixer.models.paired_model import ModelSpec
-from emixer.training.gradients import world_size
+from emixer.models.workers import world_size
 from emixer.training.plan import MakeReporter, TrainPlan
 from emixer.training.state import TrainState
 from emixer.training.step import train_iteration

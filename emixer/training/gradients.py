@@ -11,17 +11,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from emixer.models.workers import world_size
+
 _BUCKET_BYTES = 32 * 2**20
-
-
-def world_size() -> int:
-    """Return the number of workers; 1 outside torch.distributed."""
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def rank() -> int:
-    """Return the index of this worker; 0 outside torch.distributed."""
-    return dist.get_rank() if dist.is_initialized() else 0
 
 
 def sum_over_workers(tensor: Tensor) -> Tensor:

@@ -19,9 +19,8 @@ from emixer.config.training import EncoderConfig, TrainConfig
 from emixer.data.loader import BatchStream, HostBatch
 from emixer.data.order import Position
 from emixer.errors import DivergenceError
+from emixer.losses.terms import Terms
 from emixer.training.gradients import sum_over_workers
-
-Terms = dict[str, Tensor]
 
 
 class TrainableState(Protocol):

@@ -18,8 +18,8 @@ from emixer.config.training import EncoderConfig, TrainConfig
 from emixer.data.loader import BatchStream, HostBatch, WindowReader
 from emixer.errors import CheckpointError
 from emixer.models.batch_norm import set_synchronized
+from emixer.models.workers import rank, world_size
 from emixer.run_folder import RunFolder
-from emixer.training.gradients import rank, world_size
 from emixer.training.loop import Advance, Reporter, State, train
 
 MakeReporter = Callable[["TrainPlan[State]", State], Reporter]

@@ -1,8 +1,8 @@
 """What a run writes during training: metrics.jsonl, TensorBoard, samples, checkpoints. Only the first worker writes."""
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -11,8 +11,8 @@ from emixer import checkpoint, files
 from emixer.data.order import DataOrder
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import GeneratedPairs, PairedModel
+from emixer.models.workers import rank, world_size
 from emixer.run_folder import RunFolder
-from emixer.training.gradients import rank, world_size
 from emixer.training.loop import TrainableState
 from emixer.training.state import TrainState
 from emixer.training.trackers import Tracker, open_trackers
@@ -137,21 +137,14 @@ class RunReporter(Recorder):
         self._keep_if_best(value)
 
 
-class averaged:  # noqa: N801 - reads as a statement: with averaged(state) as model
+@contextmanager
+def averaged(state: TrainState) -> Iterator[PairedModel]:
     """The model with its moving averages in place, in eval mode, for the duration of a block."""
-
-    def __init__(self, state: TrainState) -> None:
-        self._state = state
-        self._swap = state.ema.in_place(state.model)
-
-    def __enter__(self) -> PairedModel:
-        self._swap.__enter__()
-        self._state.model.eval()
-        return self._state.model
-
-    def __exit__(self, *error: Any) -> None:
-        self._swap.__exit__(*error)
-        self._state.model.train()
+    try:
+        with state.ema.in_place(state.model):
+            yield state.model.eval()
+    finally:
+        state.model.train()
 
 
 def wait_for_all() -> None:

@@ -8,7 +8,6 @@ Shapes: B images of a micro-batch on this worker, Y labels.
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from emixer.data.loader import HostBatch
+from emixer.losses.terms import Terms
+from emixer.models.frozen import frozen
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import PAD, Batch, Objective, RowWeights
-from emixer.training.gradients import rank, sum_gradients, sum_over_workers, world_size
+from emixer.models.workers import rank, world_size
+from emixer.training.gradients import sum_gradients, sum_over_workers
 from emixer.training.state import TrainState
-
-Terms = dict[str, Tensor]
 
 
 def train_iteration(state: TrainState, batches: Iterator[HostBatch]) -> Terms:
@@ -182,18 +182,6 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     """Return the autocast context for a forward pass in `precision`: fp32, bf16 or fp16."""
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
-
-
-@contextmanager
-def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Freeze `parameters` for the duration of the block."""
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
 
 
 _TORCH_DTYPES = {

@@ -20,9 +20,9 @@ from ray.train.torch import TorchTrainer, get_device
 from emixer.config.training import ScheduleConfig
 from emixer.data.loader import read_ahead
 from emixer.errors import ConfigError, DivergenceError
+from emixer.models.workers import world_size
 from emixer.ray_session import capacity, is_one_machine, keep_data_actors_here, quiet_data, require_resource
 from emixer.run_folder import RunFolder
-from emixer.training.gradients import world_size
 from emixer.training.loop import State
 from emixer.training.plan import TrainPlan, train_from_last
 from emixer.training.process_group import process_group

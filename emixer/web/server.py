@@ -123,6 +123,16 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def warn_if_reachable(host: str, guide: str) -> None:
+    """Warn of an address that is not of this machine alone. guide: the page that says what to do."""
+    if not is_loopback(host):
+        logger.warning(
+            "host=%s can be reached by others, without encryption: let only a proxy with HTTPS reach this port (%s).",
+            host,
+            guide,
+        )
+
+
 def _cannot_bind(host: str, port: int, command: str, error: OSError) -> ConfigError:
     if error.errno == errno.EADDRINUSE:
         return ConfigError(

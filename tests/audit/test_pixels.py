@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from torch import Tensor
 
-from emixer.audit.pixels import NUM_VARIANTS, coarse, correlation, ranked, structures, templates, variants
+from emixer.audit.pixels import coarse, correlation, ranked, structures, templates, variants
 from tests.audit_data import images
 
 NUM = 40
@@ -63,7 +63,7 @@ def test_other_images_correlate_less_than_noisy_copies(plain: Tensor) -> None:
 
 def shifted(image: NDArray[np.uint8], variant: int) -> NDArray[np.uint8]:
     """Return the image (64, 64) as a variant has it: mirrored, then moved, its border repeated."""
-    mirrored, (down, right) = variant >= NUM_VARIANTS // 2, SHIFTS[variant % (NUM_VARIANTS // 2)]
+    mirrored, (down, right) = variant >= len(SHIFTS), SHIFTS[variant % len(SHIFTS)]
     padded = np.pad(image[:, ::-1] if mirrored else image, 3, mode="edge")
     return padded[3 + down : 67 + down, 3 + right : 67 + right]
 
@@ -71,8 +71,8 @@ def shifted(image: NDArray[np.uint8], variant: int) -> NDArray[np.uint8]:
 def test_variants_are_descriptors_of_the_mirrored_and_shifted_image(plain: Tensor) -> None:
     ranks = ranked(plain[:4])
     found = variants(ranks)
-    assert len(found) == NUM_VARIANTS
-    for variant in range(NUM_VARIANTS):
+    assert len(found) == 2 * len(SHIFTS)
+    for variant in range(2 * len(SHIFTS)):
         means = np.stack([shifted(image, variant).reshape(8, 8, 8, 8).mean((1, 3)).ravel() for image in ranks.numpy()])
         centred = means - means.mean(1, keepdims=True)
         expected = centred / np.linalg.norm(centred, axis=1, keepdims=True)
@@ -88,7 +88,7 @@ def test_structures_are_differences_of_box_means(plain: Tensor) -> None:
     np.testing.assert_allclose(structures(ranks).numpy(), np.stack(expected), atol=1e-4)
 
 
-@pytest.mark.parametrize("variant", range(NUM_VARIANTS))
+@pytest.mark.parametrize("variant", range(2 * len(SHIFTS)))
 def test_correlation_is_the_highest_of_numpy_over_all_alignments(plain: Tensor, variant: int) -> None:
     ranks = ranked(plain[:2])
     query, reference = structures(ranks).numpy()

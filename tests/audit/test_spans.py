@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from emixer.audit.reports import find_copied_reports
-from emixer.audit.spans import Shared, SpanIndex, as_sentences, read_reports
+from emixer.audit.spans import SequenceIndex, Shared, as_sentences, read_reports
 from emixer.audit.traces import traces
 from emixer.data.text import tokenize
 from emixer.data.vocabulary import SPECIAL_TOKENS, Vocabulary
@@ -17,25 +17,25 @@ OWN = ["a", "calcified", "granuloma", "of", "4", "mm", "in", "the", "right", "up
 
 
 @pytest.fixture(scope="module")
-def index() -> SpanIndex:
+def index() -> SequenceIndex:
     """Patient 0 with the stock sentence and one of her own, patients 1 and 2 with the stock sentence alone."""
     parts = [as_sentences([[STOCK, OWN], [STOCK]]), as_sentences([None, [STOCK]])]
-    return SpanIndex.of([(parts[0], np.array([0, 1])), (parts[1], np.array([1, 2]))], 4, {*STOCK, *OWN})
+    return SequenceIndex.of([(parts[0], np.array([0, 1])), (parts[1], np.array([1, 2]))], 4, {*STOCK, *OWN})
 
 
-def test_stock_sentences_point_to_nobody(index: SpanIndex) -> None:
+def test_stock_sentences_point_to_nobody(index: SequenceIndex) -> None:
     found = index.look_up(as_sentences([[STOCK]]))
     assert found.shared_N.tolist() == [1.0]
     assert (found.identifying_N[0], found.longest_N[0]) == (0, 0)
 
 
-def test_a_patients_own_words_point_to_her(index: SpanIndex) -> None:
+def test_a_patients_own_words_point_to_her(index: SequenceIndex) -> None:
     found = index.look_up(as_sentences([[["new"], OWN], [["no", "other", "word"]], None]))
     assert found.identifying_N.tolist() == [len(OWN) - 3, 0, 0]
     assert found.longest_N.tolist() == [len(OWN), 0, 0]
 
 
-def test_a_changed_word_leaves_the_sequences_around_it(index: SpanIndex) -> None:
+def test_a_changed_word_leaves_the_sequences_around_it(index: SequenceIndex) -> None:
     changed = [*OWN[:6], "the", *OWN[7:]]
     found = index.look_up(as_sentences([[changed]]))
     assert found.identifying_N[0] == 3 + 3, "of 13 words, sequences of four before and behind the seventh"
@@ -44,12 +44,12 @@ def test_a_changed_word_leaves_the_sequences_around_it(index: SpanIndex) -> None
 
 @pytest.mark.parametrize("owners", [(0, 1), (1, 0)])
 def test_of_several_patients_the_one_with_the_most_sequences_counts(owners: tuple[int, int]) -> None:
-    index = SpanIndex.of([(as_sentences([[OWN], [STOCK]]), np.array(owners))], 4, {*STOCK, *OWN})
+    index = SequenceIndex.of([(as_sentences([[OWN], [STOCK]]), np.array(owners))], 4, {*STOCK, *OWN})
     found = index.look_up(as_sentences([[OWN, STOCK]]))
     assert found.identifying_N.tolist() == [len(OWN) - 3]
 
 
-def test_a_sequence_may_span_sentences_but_not_reports(index: SpanIndex) -> None:
+def test_a_sequence_may_span_sentences_but_not_reports(index: SequenceIndex) -> None:
     found = index.look_up(as_sentences([[STOCK[-2:], OWN[:2]], [OWN[:2]], [OWN[2:4]]]))
     assert found.identifying_N.tolist() == [1, 0, 0]
 
@@ -62,7 +62,7 @@ def test_a_copy_in_which_the_model_writes_unk_shares_as_much_as_one_with_every_w
     words = dict.fromkeys(word for sentence in RARE for word in sentence if word not in unknown)
     vocabulary = Vocabulary((*SPECIAL_TOKENS, *words, *(word for word in STOCK if word not in words)))
     training = as_sentences([RARE, [STOCK]])
-    index = SpanIndex.of([(training, np.array([0, 1]))], 4, vocabulary.tokens)
+    index = SequenceIndex.of([(training, np.array([0, 1]))], 4, vocabulary.tokens)
     (copy,) = vocabulary.decode(vocabulary.encode_sentences(training.slice(0, 1), 2, 12))
     assert ("<UNK>" in copy) == bool(unknown)
     found = index.look_up(read_reports([copy, None, "Grade <UNK> opacity near the left."]))
@@ -72,9 +72,9 @@ def test_a_copy_in_which_the_model_writes_unk_shares_as_much_as_one_with_every_w
 
 def test_unknown_words_are_one_word_which_several_patients_use() -> None:
     training = as_sentences([[["seen", "by", "smith", "again"]], [["seen", "by", "miller", "again"]]])
-    told = SpanIndex.of([(training, np.array([0, 1]))], 4, ("seen", "by", "smith", "again"))
+    told = SequenceIndex.of([(training, np.array([0, 1]))], 4, ("seen", "by", "smith", "again"))
     assert told.look_up(training).identifying_N.tolist() == [1, 1], "one of them is in the vocabulary"
-    untold = SpanIndex.of([(training, np.array([0, 1]))], 4, ("seen", "by", "again"))
+    untold = SequenceIndex.of([(training, np.array([0, 1]))], 4, ("seen", "by", "again"))
     assert untold.look_up(training).identifying_N.tolist() == [0, 0]
 
 
@@ -86,7 +86,7 @@ def test_index_is_gathered_in_little_more_than_twice_what_it_takes() -> None:
     ]
     tracemalloc.start()
     try:
-        index = SpanIndex.of(((part, np.arange(100)) for part in parts), 8, words)
+        index = SequenceIndex.of(((part, np.arange(100)) for part in parts), 8, words)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -95,7 +95,7 @@ def test_index_is_gathered_in_little_more_than_twice_what_it_takes() -> None:
 
 
 def test_without_training_reports_nothing_is_shared() -> None:
-    empty = SpanIndex.of([], 4, OWN)
+    empty = SequenceIndex.of([], 4, OWN)
     assert empty.look_up(as_sentences([[OWN]])).shared_N.tolist() == [0]
 
 

@@ -35,9 +35,11 @@ def run(config):
 '''
 
 
-@stage_command("draw", stage="stage_of_the_cli_test", preset={"ingest.fit": "pad"}, requires=("ingest.out",))
+@stage_command(
+    "draw", stage="stage_of_the_cli_test", preset={"ingest.fit": "pad"}, requires=("phantom.out", "ingest.out")
+)
 @setting("--studies", "phantom.studies")
-@setting("--out", "phantom.out", required=True)
+@setting("--out", "phantom.out")
 @setting("--side-px", "ingest.side_px")
 @setting("--duplicates", "phantom.duplicate_fraction")
 @setting("--use-gpu", "train.use_gpu")

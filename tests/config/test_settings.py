@@ -1,5 +1,6 @@
 """Every setting is described, bounded, and reachable by its dotted key."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from emixer.config import Config, load_config
 from emixer.config.base import Section
 from emixer.config.settings import Setting, all_settings, find_setting
+from emixer.config.training import TrainConfig, check_batch_size
 from emixer.errors import ConfigError
 
 SETTINGS = list(all_settings())
@@ -78,3 +80,21 @@ def test_settings_are_leaves_and_no_sections() -> None:
     assert not {"optim", "ingest.source", "model.gumbel"} & keys
     with pytest.raises(KeyError):
         find_setting("optim")
+
+
+@pytest.mark.parametrize(
+    ("workers", "batch_size", "accumulate", "advice"),
+    [
+        ((8, 64), 512, 1, "every number in the range: use one number of workers, e.g. 64."),
+        ((1, 30), 512, 1, "use train.num_workers=[1, 2], or one number of workers, e.g. 16."),
+        ((2, 30), 48, 2, "use train.num_workers=[2, 4], or one number of workers, e.g. 24."),
+        ((30, 40), 7, 2, "use one number of workers, and a batch that is a multiple of it x 2."),
+        ((1, 4), 10, 1, "Use a multiple of 12, e.g. 12 or 24."),
+    ],
+)
+def test_batch_that_no_range_of_workers_fits_says_which_would(
+    workers: tuple[int, int], batch_size: int, accumulate: int, advice: str
+) -> None:
+    schedule = TrainConfig(num_workers=workers, batch_size=batch_size, accumulate=accumulate)
+    with pytest.raises(ConfigError, match=re.escape(advice)):
+        check_batch_size("train", schedule)

@@ -38,7 +38,7 @@ def test_what_is_known_is_one_column_and_what_is_not_is_none() -> None:
     columns_NC = columns_in(table, CONDITIONS)
     # 17 years and PA are values that the model's training images do not have
     assert columns_NC.tolist() == [[1, 0, 0, 1, 0, 0, 1], [0, 1, 0, 0, 0, 0, 0], [0] * 7]
-    told = {name: values.tolist() for name, values in CONDITIONS.told(columns_NC).items()}
+    told = {name: values.tolist() for name, values in CONDITIONS.values_in_rows(columns_NC).items()}
     assert told == {"sex": ["F", "M", None], "age": ["60-79", None, None], "view": ["LATERAL", None, None]}
     assert CONDITIONS.vector({"sex": "f", "age": 61, "view": "lateral"}).tolist() == columns_NC[0].tolist()
 
@@ -78,7 +78,7 @@ def test_conditions_have_the_values_of_train_and_batches_their_columns(
     assert conditions.values[0] == ("18-39", "40-59", "60-79", "80+")  # nobody is younger
     reader = open_windows(shards, "train", DataConfig(), 0, 4, 6, conditions=conditions)
     host = reader.read_rows(48)
-    told = conditions.told(host.labels[:, 14:])
+    told = conditions.values_in_rows(host.labels[:, 14:])
     assert told["sex"].tolist() == sexes
     for age, group in zip(ages, told["age"], strict=True):
         assert (group is None) == (age is None)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from emixer.evaluation.pair_metrics import ALL, agreement, faithfulness, label_aucs
+from emixer.evaluation.pair_metrics import agreement, faithfulness, label_aucs
 from emixer.evaluation.report_mentions import Mention
-from emixer.evaluation.resampling import intervals
+from emixer.evaluation.resampling import ALL, intervals
 
 NAMES = ("Edema", "Pneumonia")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from emixer.gallery.sample_grid import _font, _wrapped, draw_images, draw_pairs
+from emixer.gallery.sample_grid import _font, _wrapped, draw_pairs
 
 LONG = "There is a small left pleural effusion with adjacent atelectasis. " * 20
 
@@ -44,14 +44,6 @@ def test_text_is_wrapped_to_the_width_of_an_image_and_cut_with_an_ellipsis() -> 
     assert lines[-1].endswith("…")
     assert _wrapped("Clear lungs.", _font(13), 4) == ["Clear lungs."]
     assert _wrapped("y" * 200, _font(13), 4)[0].endswith("…")  # a word wider than the image
-
-
-def test_images_alone_keep_no_room_for_text(tmp_path: Path) -> None:
-    path = tmp_path / "images.png"
-    draw_images(images(3, side_px=256), path, "Three", columns=2, tile_px=100)
-    picture = brightness(path)
-    assert picture.shape[1] == 2 * 28 + 2 * 100 + 20
-    assert (picture == 200).sum() >= 3 * 100 * 100
 
 
 def test_a_grid_of_no_images_is_a_picture_with_a_title(tmp_path: Path) -> None:

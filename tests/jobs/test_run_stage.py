@@ -11,9 +11,10 @@ from types import ModuleType
 import pytest
 
 from emixer import files
+from emixer.cli.answer import ExitCode
 from emixer.config import Config
 from emixer.errors import ConfigError, StorageError
-from jobs.run_stage import USERS_ERROR, run_stage
+from jobs.run_stage import run_stage
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_failure_is_a_paragraph_on_a_full_disk_too(order: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_stage(order) == USERS_ERROR
+    assert run_stage(order) == ExitCode.USERS_ERROR
     assert capsys.readouterr().err == "Error: no images\n"
 
 
@@ -53,7 +54,7 @@ def test_stage_that_has_finished_has_not_failed_for_a_full_disk(
     assert capsys.readouterr().out == "all images\n"
 
 
-@pytest.mark.parametrize(("seed", "code"), [(0, USERS_ERROR), (1, 0)])
+@pytest.mark.parametrize(("seed", "code"), [(0, ExitCode.USERS_ERROR), (1, 0)])
 def test_full_disk_under_the_log_changes_no_exit_code(
     order: Path, seed: int, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,7 +34,7 @@ def live_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = build_model(config.model, spec)
     tensors = {key: value for key, value in model.state_dict().items() if key.startswith(tuple(model.ema_modules()))}
     run = RunFolder.create_or_resume(tmp_path_factory.mktemp("runs") / "live", "train", config)
-    state = {"model": config.model.model_dump(mode="json"), "spec": spec.to_json(), "source": {}}
+    state = {"model": config.model.model_dump(mode="json"), "spec": spec.to_json()}
     point(run.checkpoints, "best", save_checkpoint(run.checkpoints, 1000, {SAMPLER: tensors}, state).path)
     return run.path
 

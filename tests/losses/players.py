@@ -6,9 +6,10 @@ Shapes: B rows of a batch, Y = 3 labels.
 import torch
 from torch import Tensor, nn
 
+from emixer.models.frozen import frozen
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import Batch, Objective, PairedModel
-from emixer.training.step import frozen, row_weights
+from emixer.training.step import row_weights
 
 
 def noise(num_rows: int, first_row: int = 0) -> RowNoise:

@@ -14,10 +14,11 @@ from emixer.errors import ConfigError
 from emixer.losses.emixer_objective import EmixerObjective
 from emixer.model_kinds import build_model, build_phases
 from emixer.models.emixer import Emixer
+from emixer.models.frozen import frozen
 from emixer.models.hierarchical_writer import HierarchicalWriter
 from emixer.models.paired_model import PAD, Batch, ModelSpec
-from emixer.models.report_writer import Condition
-from emixer.training.step import frozen, row_weights
+from emixer.models.report_writer import WriterInput
+from emixer.training.step import row_weights
 from tests.losses.players import critics_loss, fake_labels, generator_side, generators_loss, noise, unreached
 
 MakeBatch = Callable[[int], Batch]
@@ -164,7 +165,7 @@ def test_teacher_forcing_terms_are_means_over_words_and_over_stop_decisions(
     assert terms["words"].item() == pytest.approx((total / count).item(), rel=1e-5)
     writer, places = model.report_decoder.writer, model.report_decoder.read(real.image_BCHW)
     assert isinstance(writer, HierarchicalWriter)
-    stops = writer.plan(Condition(places)).stop_logits_BS2.log_softmax(2)
+    stops = writer.plan(WriterInput(places)).stop_logits_BS2.log_softmax(2)
     costs = []
     for row in range(NUM):
         num_sentences = int((real.words_BSW[row, :, 0] != PAD).sum())

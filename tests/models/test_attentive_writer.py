@@ -12,7 +12,7 @@ from emixer.models.attentive_writer import AttentiveWriter
 from emixer.models.noise import RowNoise
 from emixer.models.paired_model import END, PAD, START, UNKNOWN, Batch
 from emixer.models.report_decoder import ReportDecoder
-from emixer.models.report_writer import Condition
+from emixer.models.report_writer import WriterInput
 from tests.models.conftest import KINDS_OF_DECODER, NOISE, NUM_WORDS, MakeDecoder, images, labels
 
 
@@ -44,7 +44,7 @@ def torch_transformer(writer: AttentiveWriter) -> nn.TransformerEncoder:
 
 
 @torch.no_grad()
-def next_word_logits(writer: AttentiveWriter, condition: Condition, row: int, words: Sequence[int]) -> Tensor:
+def next_word_logits(writer: AttentiveWriter, condition: WriterInput, row: int, words: Sequence[int]) -> Tensor:
     """Return logits (K,) of the word after `words`, reading the whole sequence anew."""
     read = [writer.read_places(condition.places_BPV[row])]
     if writer.label_embedding is not None:
@@ -61,7 +61,9 @@ def next_word_logits(writer: AttentiveWriter, condition: Condition, row: int, wo
     return logits
 
 
-def written_word_by_word(writer: AttentiveWriter, condition: Condition, noise: RowNoise, temperature: float) -> Tensor:
+def written_word_by_word(
+    writer: AttentiveWriter, condition: WriterInput, noise: RowNoise, temperature: float
+) -> Tensor:
     """Write one report after another, rereading the whole sequence for each word."""
     uniform = noise.uniform("words", writer.max_sentences * writer.max_words)
     reports = torch.full((len(condition), writer.max_sentences, writer.max_words), PAD)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
 from emixer.audit.critic import image_critic
-from emixer.audit.spans import SpanIndex, as_sentences
+from emixer.audit.spans import SequenceIndex, as_sentences
 from emixer.checkpoint import NETWORKS, SAMPLER, read_checkpoint, save_checkpoint
 from emixer.cli.audit import command
 from emixer.config import Config, load_config
@@ -40,6 +40,7 @@ from emixer.progress import Progress
 from emixer.run_folder import RunFolder
 from emixer.stages import audit
 from emixer.stages.audit import AuditResult
+from emixer.stages.audit.control import find_encoder
 from emixer.stages.audit.findings import _batches
 from emixer.stages.audit.reports import read_report_control
 from emixer.stages.audit.sides import HELD_OUT, TRAIN, RealSide, codes
@@ -142,7 +143,7 @@ def test_report_of_a_study_with_two_images_points_to_its_patient(tmp_path: Path)
     control = read_report_control(load_config(), train, held_out, train_codes, level=0.02)
     assert len(control.held_out.shared_N) == 60, "the images of a study share one report"
     assert control.judge(as_sentences(told)).copies.all()
-    every_image = SpanIndex.of(
+    every_image = SequenceIndex.of(
         [(as_sentences(sides["train"][1]), train_codes)], load_config().audit.span_words, train.shards.vocabulary.tokens
     )
     assert (control.index.hash_L == every_image.hash_L).all(), "read once a study, with the same result"
@@ -447,7 +448,7 @@ def trained_run(folder: Path, settings: Config, shards: Path) -> tuple[Path, str
     state = model.state_dict()
     tensors = {name: tensor for name, tensor in state.items() if name.startswith(tuple(model.ema_modules()))}
     run = RunFolder.create_or_resume(folder, "train", settings)
-    about = {"model": settings.model.model_dump(mode="json"), "spec": spec.to_json(), "source": {}}
+    about = {"model": settings.model.model_dump(mode="json"), "spec": spec.to_json()}
     saved = save_checkpoint(run.checkpoints, 100, {SAMPLER: tensors, NETWORKS: state}, about)
     return run.path, sha256_of(saved.path / f"{SAMPLER}.safetensors")
 
@@ -484,6 +485,15 @@ def test_encoder_trained_on_the_training_images_is_remarked_on(shards: Path, pla
     assert "was trained on the training images of this very collection" in of_same
     assert "of this very collection" not in of_other
     assert "features of chest_encoder (bilinear to 32 px)" in of_other
+
+
+def test_encoder_of_the_run_that_was_moved_is_told_as_the_runs(shards: Path, planted: Path, tmp_path: Path) -> None:
+    lost = tmp_path / "lost.safetensors"
+    settings = load_config(extra={"validation.encoder": {"weights": lost}, "train.run": tmp_path / "run"})
+    run = RunFolder.create_or_resume(tmp_path / "run", "train", settings).path
+    with pytest.raises(ConfigError) as caught:
+        find_encoder(config(shards, planted), run)
+    assert caught.value.message == (f"The encoder of {run}, {lost}, does not exist. Set audit.encoder.weights to it.")
 
 
 def test_images_of_another_size_are_refused(shards: Path, tmp_path: Path, ray_cluster: None) -> None:

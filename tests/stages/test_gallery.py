@@ -19,7 +19,7 @@ from emixer.errors import CheckpointError, ConfigError, RunFolderError, ShardErr
 from emixer.files import write_json
 from emixer.gallery.page import Pair
 from emixer.gallery.real_examples import read_real_examples
-from emixer.gallery.sample_grid import draw_images
+from emixer.gallery.sample_grid import draw_pairs
 from emixer.generation import load
 from emixer.run_folder import RunFolder
 from emixer.stages import gallery, generate
@@ -74,7 +74,7 @@ def test_figures_belong_to_the_checkpoint_shown(tiny_run: Path, tmp_path: Path) 
     for images, distance in ((500, 9.125), (1000, 4.25), (2000, 17.5)):  # the checkpoint is at 1,000 images
         areas = {"validation/label_auc_generated": 0.75, "validation/label_auc_real": 0.88}
         run.append_metrics({"images": images, "validation/fid_random_densenet": distance, **areas})
-    draw_images(np.zeros((1, 32, 32), np.uint8), run.samples / "images-000000001000.png", "One")
+    draw_pairs(np.zeros((1, 32, 32), np.uint8), [[]], [""], run.samples / "images-000000001000.png", "One")
     result = gallery.run(load_config(extra={"gallery.run": run.path, "gallery.real": False}))
     html = result.page.read_text()
     assert result.page == run.path / "gallery.html"

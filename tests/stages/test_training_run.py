@@ -1,6 +1,5 @@
 """How the context of a training run heeds requests to stop."""
 
-import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,12 +11,11 @@ import torch
 
 from emixer.checkpoint import save_checkpoint
 from emixer.config import Config
-from emixer.config.training import TrainConfig
-from emixer.errors import ConfigError, StoppedError
+from emixer.errors import StoppedError
 from emixer.progress import Progress
 from emixer.run_folder import RunFolder
 from emixer.sigterm import ends_this_process
-from emixer.stages.training_run import _signals_without_handler, _stopped_by, check_batch_size, trained_checkpoint
+from emixer.stages.training_run import _signals_without_handler, _stopped_by, trained_checkpoint
 
 IMAGES = 100
 
@@ -35,24 +33,6 @@ def heeding(folder: RunFolder, *signals: signal.Signals) -> Iterator[None]:
 
 def save(folder: RunFolder, images: int) -> None:
     save_checkpoint(folder.checkpoints, images, {"model": {"w": torch.zeros(1)}}, {})
-
-
-@pytest.mark.parametrize(
-    ("workers", "batch_size", "accumulate", "advice"),
-    [
-        ((8, 64), 512, 1, "every number in the range: use one number of workers, e.g. 64."),
-        ((1, 30), 512, 1, "use train.num_workers=[1, 2], or one number of workers, e.g. 16."),
-        ((2, 30), 48, 2, "use train.num_workers=[2, 4], or one number of workers, e.g. 24."),
-        ((30, 40), 7, 2, "use one number of workers, and a batch that is a multiple of it x 2."),
-        ((1, 4), 10, 1, "Use a multiple of 12, e.g. 12 or 24."),
-    ],
-)
-def test_batch_that_no_range_of_workers_fits_says_which_would(
-    workers: tuple[int, int], batch_size: int, accumulate: int, advice: str
-) -> None:
-    schedule = TrainConfig(num_workers=workers, batch_size=batch_size, accumulate=accumulate)
-    with pytest.raises(ConfigError, match=re.escape(advice)):
-        check_batch_size("train", schedule)
 
 
 @pytest.mark.parametrize("signals", [(), (signal.SIGTERM,)], ids=["another handles SIGTERM, as in a job", "by hand"])

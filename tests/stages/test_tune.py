@@ -24,7 +24,7 @@ from emixer.errors import ConfigError, DivergenceError, EmixerError
 from emixer.run_folder import RunFolder
 from emixer.stages import train, tune
 from emixer.stages.tune import trial as trial_of_search
-from emixer.stages.tune.trial import TrialOrder, _finite, _Training, trial_config
+from emixer.stages.tune.trial import SearchInputs, _finite, _Training, trial_config
 from emixer.tuning.searcher import StudySearcher
 from emixer.tuning.space import parse_space
 from emixer.tuning.study import open_study, outcome
@@ -192,7 +192,7 @@ def test_trial_stopped_before_its_first_validation_pass_is_pruned(
     reports: list[dict[str, Any]] = []
     monkeypatch.setattr(trial_of_search.tune, "report", reports.append)
     stopped = SimpleNamespace(is_over=lambda: True, result=lambda: SimpleNamespace(images=16))
-    trial_of_search._report(cast(_Training, stopped), trial_config(TrialOrder(config, tmp_path), 0, {}))
+    trial_of_search._report(cast(_Training, stopped), trial_config(SearchInputs(config, tmp_path), 0, {}))
     space = parse_space(config.tune.space, config)
     study = open_study(tmp_path, config, space)
     searcher = StudySearcher(study, space, 1)
@@ -205,7 +205,7 @@ def test_trial_stopped_before_its_first_validation_pass_is_pruned(
 
 def test_says_what_the_checkpoints_of_all_trials_take(tiny_config: Config, tmp_path: Path) -> None:
     config = search(tiny_config, tmp_path, tune__num_samples=5000)
-    trial = trial_config(TrialOrder(config, tmp_path), 0, {})
+    trial = trial_config(SearchInputs(config, tmp_path), 0, {})
     (each,) = re.findall(r"checkpoint  ([\d,]+) MB each, at most 3 kept", train.describe(trial))
     (of_trial, of_all) = re.findall(r"checkpoints ([\d,]+) MB .*: ([\d,.]+) GB for 5000", tune.describe(config))[0]
     assert float(of_trial) == pytest.approx(3 * float(each), abs=2)
@@ -231,7 +231,7 @@ def test_resume_flag_requires_a_study(tiny_config: Config, tmp_path: Path) -> No
 
 def test_password_is_never_written_to_a_folder(tiny_config: Config, tmp_path: Path) -> None:
     config = search(tiny_config, tmp_path, tune__storage="postgresql://me:s3cret@host/db")
-    assert trial_config(TrialOrder(config, tmp_path), 0, {}).tune.storage == "postgresql://me@host/db"
+    assert trial_config(SearchInputs(config, tmp_path), 0, {}).tune.storage == "postgresql://me@host/db"
 
 
 @pytest.mark.thorough

@@ -23,7 +23,7 @@ class Stream(IntEnum):
     DEVICES = 9
     NOISE = 10
     IDENTITY = 11
-    DAMAGE = 12
+    # 12 was a stream of earlier versions: leave it unused
     SKELETON = 13
 
 

@@ -8,8 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from emixer.audit.attributes import MIN_KNOWN, People, disclosure
-from emixer.audit.images import SPACES
-from emixer.audit.matching import Matches
+from emixer.audit.matching import SPACES, Matches
 from emixer.data.conditions import AGE, SEX, Conditions
 from emixer.data.known_of_images import column_of, values_in
 from emixer.stages.audit.sides import GeneratedSide, RealSide
@@ -53,5 +52,4 @@ def _people(
     column = column_of(name)
     table = pa.table({column: side.column(column).take(rows)})
     truth = values_in(table, name, conditions.age_bounds).to_numpy(zero_copy_only=False)
-    row = nearest.pixel_row if space == "pixels" else nearest.feature_row
-    return People(truth, told[row], side.subjects()[rows].tolist())
+    return People(truth, told[nearest.row(space)], side.subjects()[rows].tolist())

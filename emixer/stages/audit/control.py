@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from emixer.audit.control import min_control
 from emixer.audit.matching import Matches, Side
 from emixer.audit.measured import ImageFile, Measured
-from emixer.audit.work import Search, Share, match_all, measure_all
+from emixer.audit.work import Search, TaskResources, match_all, measure_all
 from emixer.config import Config
 from emixer.config.audit import AuditConfig
 from emixer.config.base import beside
 from emixer.config.model import ChestEncoderConfig
 from emixer.data.shards import ShardSet
-from emixer.errors import ShardError
+from emixer.errors import ConfigError, ShardError
 from emixer.evaluation.features import Network
 from emixer.files import remove_old_partials
 from emixer.models.encoder_facts import checked_facts
@@ -42,12 +42,12 @@ def measured_and_matched(
     for folder in {kept, *(file.kept.parent for file in image_files)}:
         remove_old_partials(folder)  # small versions of patients' images, of killed audits
     gpu = bool(capacity().get("GPU")) if settings.use_gpu is None else settings.use_gpu
-    share = Share(settings.cpus_per_task, gpu)
+    resources = TaskResources(settings.cpus_per_task, gpu)
     with Progress("measure", sum(file.num_rows for file in image_files), "images") as progress:
-        measure_all(image_files, network, share, progress.advance)
+        measure_all(image_files, network, resources, progress.advance)
     wanted = searches()
     with Progress("match", sum(len(search.queries) for search in wanted.values()), "images") as progress:
-        return match_all(wanted, kept, share, progress.advance)
+        return match_all(wanted, kept, resources, progress.advance)
 
 
 def control_searches(train: Measured, held_out: Measured, held_out_codes: NDArray[np.int64]) -> dict[str, Search]:
@@ -78,15 +78,21 @@ def check_control(shards: ShardSet, false_alarm: float) -> None:
 def find_encoder(config: Config, run: Path | None) -> ChestEncoderConfig | None:
     """Encoder of the settings, else of the run folder; None: random weights. Raises ConfigError if its file is
     missing or does not fit its settings."""
-    key, encoder = "audit.encoder", config.audit.encoder
-    if encoder is None and config.validation.encoder is not None:
-        key, encoder = "validation.encoder", config.validation.encoder
+    key, encoder = config.measuring_encoder("audit")
     if encoder is None and run is not None:
-        of_run = RunFolder.open(run, "train").config
-        own = of_run.model.chest_encoder
-        encoder = of_run.validation.encoder or (own if own is not None and own.weights is not None else None)
+        encoder = _encoder_of(run)
     if encoder is not None:
         checked_facts(key, encoder)
+    return encoder
+
+
+def _encoder_of(run: Path) -> ChestEncoderConfig | None:
+    """Encoder of the run folder's settings. Raises ConfigError if its file is no longer there."""
+    settings = RunFolder.open(run, "train").config
+    own = settings.model.chest_encoder
+    encoder = settings.validation.encoder or (own if own is not None and own.weights is not None else None)
+    if encoder is not None and encoder.weights is not None and not encoder.weights.exists():
+        raise ConfigError(f"The encoder of {run}, {encoder.weights}, does not exist. Set audit.encoder.weights to it.")
     return encoder
 
 

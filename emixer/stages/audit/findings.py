@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from emixer.audit.balance import Groups, make_groups, uneven_remarks
 from emixer.audit.critic import image_critic, real_logits
 from emixer.audit.images import (
-    SPACES,
     Distances,
     FlaggedImages,
     any_of,
@@ -23,7 +22,7 @@ from emixer.audit.images import (
     image_figures,
     share_of,
 )
-from emixer.audit.matching import Matches, Side
+from emixer.audit.matching import SPACES, Matches, Side
 from emixer.audit.membership import membership_auc
 from emixer.audit.verdict import checks, verdict
 from emixer.audit.work import Search
@@ -187,11 +186,9 @@ def _membership(config: Config, audited: Audited, matches: dict[str, Matches]) -
     members, others = _asked(audited)
     subjects = [*audited.train.subjects()[members].tolist(), *audited.held_out.subjects()[others].tolist()]
     scores = {
-        "pixels": (-matches["members_to_generated"].pixel_distance, -matches["others_to_generated"].pixel_distance),
-        "features": (
-            -matches["members_to_generated"].feature_distance, -matches["others_to_generated"].feature_distance
-        ),
-    }  # fmt: skip
+        space: (-matches["members_to_generated"].distance(space), -matches["others_to_generated"].distance(space))
+        for space in SPACES
+    }
     trained = audited.trained
     critic = None if trained is None else image_critic(trained.path, trained.config, trained.spec)
     if critic is not None and trained is not None:
@@ -243,9 +240,9 @@ def _batches(parts: Iterable[NDArray[np.uint8]], progress: Progress) -> Iterator
 def _closest(distances: Distances, near: FlaggedImages, num: int) -> Closest:
     rows = np.argsort(near.closeness_N, kind="stable")[:num]
     matches = distances.generated_to_train
-    by_pixels = near.closest_space_N[rows] == 0
-    train_rows = np.where(by_pixels, matches.pixel_row[rows], matches.feature_row[rows])
-    return Closest(rows, train_rows, tuple(SPACES[space] for space in near.closest_space_N[rows]))
+    spaces = tuple(SPACES[space] for space in near.closest_space_N[rows])
+    train_rows = np.array([matches.row(space)[row] for row, space in zip(rows, spaces, strict=True)], np.int64)
+    return Closest(rows, train_rows, spaces)
 
 
 def _summary(flagged: NDArray[np.bool_], copies: NDArray[np.bool_]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from emixer.audit.images import SPACES
+from emixer.audit.matching import SPACES
 from emixer.audit.page import AuditPage, CheckRow, ClosePair, Table
 from emixer.config import Config
 from emixer.data.loader import fixed_binary_view

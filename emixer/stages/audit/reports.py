@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from emixer.audit.control import min_control
 from emixer.audit.images import share_of
-from emixer.audit.reports import ReportControl, find_copied_reports, report_figures
-from emixer.audit.spans import SENTENCES, Shared, SpanIndex
+from emixer.audit.reports import COPIED_REPORT, ReportControl, find_copied_reports, report_figures
+from emixer.audit.spans import SENTENCES, SequenceIndex, Shared
 from emixer.audit.traces import IDENTIFYING, traces
 from emixer.config import Config
 from emixer.data.patients import STUDY
@@ -48,7 +48,7 @@ class AuditedReports:
         of_generated = _together([control.index.look_up(part) for part in made.sentences()])
         copied = find_copied_reports(of_generated, control.held_out, level)
         figures = report_figures(of_generated, control.held_out, copied)
-        return cls(figures, told, {"report": copied.flagged} | reasons, copied.copies, [])
+        return cls(figures, told, {COPIED_REPORT: copied.flagged} | reasons, copied.copies, [])
 
 
 def why_no_control(train: RealSide, held_out: RealSide, level: float) -> str | None:
@@ -66,7 +66,7 @@ def read_report_control(
     config: Config, train: RealSide, held_out: RealSide, train_codes: Rows, level: float
 ) -> ReportControl:
     """The control, for sides of which `why_no_control` is None."""
-    index = SpanIndex.of(
+    index = SequenceIndex.of(
         ((part, train_codes[rows]) for rows, part in _each_once(train)),
         config.audit.span_words,
         train.shards.vocabulary.tokens,

@@ -8,19 +8,14 @@ from typing import Any
 
 from emixer.checkpoint import find_checkpoint
 from emixer.config import Config
+from emixer.config.training import check_batch_size
 from emixer.data.collection import identify
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
 from emixer.models.encoder_facts import WEIGHTS_NAME
 from emixer.run_folder import RunFolder
 from emixer.stages.result import StageResult
-from emixer.stages.training_run import (
-    check_batch_size,
-    check_trackers,
-    start_in_words,
-    trained_checkpoint,
-    training_session,
-)
+from emixer.stages.training_run import check_trackers, start_in_words, trained_checkpoint, training_session
 
 
 @dataclass(frozen=True)

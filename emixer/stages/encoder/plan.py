@@ -19,7 +19,7 @@ from emixer import files
 from emixer.config import Config
 from emixer.data.collection import CollectionIdentity
 from emixer.data.labels import LabelPolicy
-from emixer.data.loader import HostBatch, WindowReader, open_windows
+from emixer.data.loader import HostBatch, WindowReader, open_without_reports
 from emixer.data.patients import PATIENT, subjects_in
 from emixer.data.shards import ShardSet
 from emixer.evaluation.auc_table import Auc, AucTable, auc_table, measurable
@@ -58,7 +58,7 @@ def make_encoder_plan(config: Config, shards: ShardSet, run: Path, collection: C
 def open_labelled(config: Config, shards: ShardSet, split: str) -> WindowReader:
     """Images of a split, labels read by `encoder.uncertain` and `encoder.unmentioned`. Reports are truncated."""
     policy = LabelPolicy(config.encoder.uncertain, config.encoder.unmentioned)
-    return open_windows(shards, split, config.data, config.seed, max_sentences=1, max_words=2, policy=policy)
+    return open_without_reports(shards, split, config.data, config.seed, policy)
 
 
 class _Splits:

@@ -238,9 +238,7 @@ def _require_neighbours(config: Config, dataset: Path, manifest: Mapping[str, An
 def _check_encoder(config: Config, labels: Sequence[str]) -> None:
     """Raise ConfigError if the encoder's file is missing or does not fit its settings, or if its outputs are to judge
     labels but cannot."""
-    key, encoder = "evaluate.encoder", config.evaluate.encoder
-    if encoder is None and config.validation.encoder is not None:
-        key, encoder = "validation.encoder", config.validation.encoder
+    key, encoder = config.measuring_encoder("evaluate")
     facts = None if encoder is None else checked_facts(key, encoder)
     if config.validation.judge == "encoder":
         require_judge(facts, f"{key}.weights", labels, "is compared")

@@ -47,7 +47,7 @@ def feature_networks(config: Config) -> list[FeatureNetwork]:
     """Feature networks, a chest encoder first if there is one; the label judge uses features of the first."""
     settings = config.evaluate
     found: list[FeatureNetwork] = []
-    encoder = settings.encoder or config.validation.encoder
+    _, encoder = config.measuring_encoder("evaluate")
     if encoder is not None:
         found.append(FeatureNetwork.of(encoder))
     found.append(FeatureNetwork.of(None))

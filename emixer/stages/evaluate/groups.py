@@ -64,7 +64,7 @@ def by_groups(split: Split) -> dict[str, Any]:
     each group its numbers of images, figures and intervals (`too_few` if not measured), and under `shown` the AUC of a
     judge that separates it from the others."""
     content = {}
-    for (name, span), values in zip(split.conditions.spans.items(), split.conditions.values, strict=True):
+    for (name, span), values in zip(split.conditions.column_slices.items(), split.conditions.values, strict=True):
         rows = {
             value: {kind: np.flatnonzero(side.columns_NC[:, span.start + place]) for kind, side in split.sides.items()}
             for place, value in enumerate(values)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emixer.evaluation.pair_metrics import Measure, over_common_labels
-from emixer.evaluation.resampling import Figures, intervals
+from emixer.evaluation.pair_metrics import over_common_labels
+from emixer.evaluation.resampling import Figures, Measure, intervals
 
 Spread = dict[str, tuple[float, float]]
 Key = TypeVar("Key", bound=Hashable)
@@ -39,7 +39,7 @@ class Measured:
     subjects: Sequence[str]
 
 
-@dataclass(frozen=True)
+@dataclass
 class SideBySide(Generic[Key]):
     """Figures of several sides with their intervals, and the labels that each figure is a mean over."""
 

@@ -36,14 +36,13 @@ from emixer.downstream.models import Data, classify_classes, classify_images, cl
 from emixer.downstream.scores import class_figures, label_figures
 from emixer.evaluation.features import FeatureExtractor, Network
 from emixer.evaluation.fid import FeatureStatistics, frechet_distance
-from emixer.evaluation.resampling import Figures, resampled_figures
+from emixer.evaluation.resampling import ALL, Measure, resampled_figures
 from emixer.evaluation.text_scores import text_scores
 from emixer.experiments.cells import Cell, CellResult, Mix
 from emixer.models.cuda import require_cuda
 
 _RESAMPLE_SEED = 20200711
 _BATCH = 128
-_ALL = slice(None)
 _DIGITS = 6
 """Digits of resampled figures, of which a result holds thousands."""
 _ONE_HOT = LabelPolicy("zeros", "zeros")
@@ -241,12 +240,10 @@ def _labels(pairs: RealPairs) -> Tensor:
     return torch.from_numpy(np.array(pairs.table.labels_NY))
 
 
-def _measured(
-    order: CellOrder, measure: Callable[[NDArray[np.int64] | slice], Figures], subjects: Sequence[str]
-) -> CellResult:
+def _measured(order: CellOrder, measure: Measure, subjects: Sequence[str]) -> CellResult:
     resampled = resampled_figures(measure, subjects, order.config.experiment.resamples, _RESAMPLE_SEED)
     rounded = {name: values_R.round(_DIGITS) for name, values_R in resampled.items()}
-    return CellResult(measure(_ALL), rounded, {"test_rows": len(subjects), "test_subjects": len(set(subjects))})
+    return CellResult(measure(ALL), rounded, {"test_rows": len(subjects), "test_subjects": len(set(subjects))})
 
 
 def _statistics(extractor: FeatureExtractor, table: PairTable) -> FeatureStatistics:

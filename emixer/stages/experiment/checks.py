@@ -15,7 +15,7 @@ from emixer import files
 from emixer.config import Config
 from emixer.config.training import DataConfig
 from emixer.data.labels import LabelPolicy
-from emixer.data.loader import open_windows
+from emixer.data.loader import open_without_reports
 from emixer.data.patients import PATIENT, subjects_in
 from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError, StorageError
@@ -95,7 +95,7 @@ class Diseases:
     @classmethod
     def of(cls, shards: ShardSet, names: Sequence[str], policy: LabelPolicy) -> Self:
         """Count the labels of the test images. policy: how downstream models read labels."""
-        reader = open_windows(shards, "test", DataConfig(), 0, max_sentences=1, max_words=2, policy=policy)
+        reader = open_without_reports(shards, "test", DataConfig(), 0, policy)
         columns = [reader.label_names.index(name) for name in names]
         present_Y, absent_Y = (counts_Y[columns].tolist() for counts_Y in reader.known_counts())
         sides = dict(zip(names, zip(present_Y, absent_Y, strict=True), strict=True))
@@ -236,7 +236,7 @@ def _require_unchanged(source: ShardSet, run: Path, config: Config, spec: ModelS
 
 def _label_counts(shards: ShardSet, split: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Distinct vectors of the named labels, int64 (K, Y), 1 present, and the number of images with each (K)."""
-    reader = open_windows(shards, split, DataConfig(), seed=0, max_sentences=1, max_words=2)
+    reader = open_without_reports(shards, split, DataConfig(), seed=0)
     vectors, counts = reader.label_counts()
     return vectors[:, [reader.label_names.index(name) for name in names]].astype(np.int64), counts
 

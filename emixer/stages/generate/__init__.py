@@ -13,7 +13,7 @@ from emixer import files
 from emixer.config import Config
 from emixer.config.generation import GenerateConfig
 from emixer.errors import ConfigError
-from emixer.generation.card import told_of
+from emixer.generation.card import screening_in_words
 from emixer.generation.dataset import choose_samplers, write_dataset
 from emixer.generation.dataset_files import DATA_FOLDER
 from emixer.generation.dataset_folder import DatasetFolder
@@ -72,7 +72,7 @@ class GenerateResult(StageResult):
             *(
                 []
                 if self.audit is None
-                else [f"  {told_of(self.audit)}", *map("  Remark: {}".format, self.audit["remarks"])]
+                else [f"  {screening_in_words(self.audit)}", *map("  Remark: {}".format, self.audit["remarks"])]
             ),
             *(f"  {name:<28} {count:>9,}  {count / self.rows:>6.1%}" for name, count in self._counted()),
             f"Look at {self.folder / 'contact_sheet.png'}, or open it in Python (pip install datasets):",

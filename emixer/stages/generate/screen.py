@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emixer.audit.matching import Matches, Side
-from emixer.audit.screen import COPIED_REPORT, REASONS, Screen
+from emixer.audit.reports import COPIED_REPORT
+from emixer.audit.screen import REASONS, Screen
 from emixer.config import Config
 from emixer.config.model import ChestEncoderConfig
 from emixer.data.shards import ShardSet

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import logging
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,9 +17,7 @@ from emixer.reader_study.folder import LINKS_NAME, READERS_NAME, StudyFolder, wr
 from emixer.reader_study.store import Store
 from emixer.stages.result import StageResult
 from emixer.web.access import link
-from emixer.web.server import address_in_words, bound_socket, is_loopback, require_web, serve
-
-logger = logging.getLogger(__name__)
+from emixer.web.server import address_in_words, bound_socket, require_web, serve, warn_if_reachable
 
 _COMMAND = "study serve"
 _PUT_BACK = (
@@ -71,12 +68,7 @@ def run(config: Config) -> ServedStudy:
         app = study_app(study, store)
         address = settings.url or address_in_words(bound, settings.host)
         links = _write_links(study, address)
-        if not is_loopback(settings.host):
-            logger.warning(
-                "host=%s is reachable by others without encryption: let only an HTTPS proxy reach this port "
-                "(docs/study.md).",
-                settings.host,
-            )
+        warn_if_reachable(settings.host, "docs/study.md")
         serve(app, bound, lambda: _announce(study, address, links))
         showings = store.showings()
     return ServedStudy(study.path, sum(showing.rating is not None for showing in showings), len(showings))

@@ -8,6 +8,7 @@ from typing import Any
 
 from emixer.checkpoint import MAX_KEPT, Checkpoint, find_checkpoint
 from emixer.config import Config
+from emixer.config.training import check_batch_size
 from emixer.data.collection import identify
 from emixer.data.conditions import Conditions
 from emixer.data.known_of_images import find_conditions
@@ -21,13 +22,7 @@ from emixer.models.paired_model import PairedModel
 from emixer.run_folder import RunFolder
 from emixer.stages.model_spec import model_spec
 from emixer.stages.result import StageResult
-from emixer.stages.training_run import (
-    check_batch_size,
-    check_trackers,
-    start_in_words,
-    trained_checkpoint,
-    training_session,
-)
+from emixer.stages.training_run import check_trackers, start_in_words, trained_checkpoint, training_session
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +80,7 @@ def run(config: Config) -> TrainResult:
     from emixer.stages.train.plan import make_plan
     from emixer.training.workers import run_workers
 
-    config, shards, reader = checked(config)
+    shards, reader = checked(config)
     for line in _unread(shards):
         logger.warning("%s", " ".join(line.split()))
     path = _run_path(config)
@@ -117,7 +112,7 @@ def describe(config: Config) -> str:
     """Describe what `run` would do. Raises what it raises before anything starts."""
     from emixer.model_kinds import build_model
 
-    config, shards, reader = checked(config)
+    shards, reader = checked(config)
     train, folder = config.train, RunFolder(_run_path(config))
     folder.check("train", config, _digest(shards))
     last = find_checkpoint(folder.checkpoints, "last")
@@ -159,7 +154,7 @@ def check(config: Config) -> None:
     checked(config)
 
 
-def checked(config: Config) -> tuple[Config, ShardSet, WindowReader]:
+def checked(config: Config) -> tuple[ShardSet, WindowReader]:
     """Return the checked inputs. Raises ConfigError or ShardError for all that can be wrong before a worker starts."""
     model = config.model
     if config.data.shards is None:
@@ -180,7 +175,7 @@ def checked(config: Config) -> tuple[Config, ShardSet, WindowReader]:
     reader = open_windows(
         shards, "train", config.data, config.seed, model.max_sentences, model.max_words, conditions=conditions
     )
-    return config, shards, reader
+    return shards, reader
 
 
 def _check_weights(config: Config, shards: ShardSet) -> None:
@@ -225,7 +220,7 @@ def checkpoint_bytes(config: Config) -> int:
     """Return the size of each checkpoint of a run. Raises what `check` raises."""
     from emixer.model_kinds import build_model
 
-    config, shards, reader = checked(config)
+    shards, reader = checked(config)
     return _checkpoint_bytes(build_model(config.model, model_spec(shards, reader)))
 
 

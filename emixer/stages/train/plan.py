@@ -15,11 +15,11 @@ from emixer.data.vocabulary import Vocabulary
 from emixer.evaluation.validation import Validator
 from emixer.gallery.sample_grid import draw_pairs
 from emixer.models.paired_model import GeneratedPairs, ModelSpec, PairedModel
+from emixer.models.workers import rank
 from emixer.run_folder import RunFolder
 from emixer.stages.model_spec import model_spec
 from emixer.stages.validation_pass import prepare_validator, validated
 from emixer.training.game import GamePlan, game_plan
-from emixer.training.gradients import rank
 from emixer.training.reporter import RunReporter
 from emixer.training.state import TrainState
 

@@ -27,7 +27,7 @@ from emixer.ray_session import capacity, connect, free_abandoned, keep_data_acto
 from emixer.run_folder import RunFolder
 from emixer.stages import train
 from emixer.stages.result import StageResult
-from emixer.stages.tune.trial import TrialOrder, run_folder_of, run_trial, trial_config
+from emixer.stages.tune.trial import SearchInputs, run_folder_of, run_trial, trial_config
 from emixer.tuning.metrics import AIMS, ValidationRows, require_measurable
 from emixer.tuning.report import write_report
 from emixer.tuning.searcher import StudyPruning, StudySearcher
@@ -173,7 +173,7 @@ def describe(config: Config) -> str:
     first = "sampled; the config's values are out of range" if own is None else f"the config's values: {written(own)}"
     begun = "" if study is None else f" (resumes: {_num_done(study)} of {tune.num_samples} trials done)"
     prunes = tune.pruner != "none" and len(tune.metrics) == 1
-    of_trial = MAX_KEPT * train.checkpoint_bytes(trial_config(TrialOrder(config, folder), 0, {}))
+    of_trial = MAX_KEPT * train.checkpoint_bytes(trial_config(SearchInputs(config, folder), 0, {}))
     return "\n".join([
         f"Would search in {folder}{begun}:",
         *(f"  {line}" for line in tune.space),
@@ -196,7 +196,7 @@ def _checked(config: Config) -> tuple[Path, Space, Basis]:
     files.require_writable(folder)
     space = parse_space(tune.space, config)
     require_prunable(config)
-    own = trial_config(TrialOrder(config, folder), 0, {})
+    own = trial_config(SearchInputs(config, folder), 0, {})
     train.check(own)
     for end in ends(read_space(tune.space, config), own):
         train.check(end)
@@ -255,7 +255,7 @@ def _search(config: Config, folder: Path, searcher: StudySearcher) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    trainable = tune.with_parameters(run_trial, order=TrialOrder(config, folder))
+    trainable = tune.with_parameters(run_trial, inputs=SearchInputs(config, folder))
     tuner = Tuner(
         tune.with_resources(trainable, PlacementGroupFactory([{"memory": _TRIAL_BYTES}])),
         tune_config=TuneConfig(

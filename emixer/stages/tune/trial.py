@@ -29,7 +29,7 @@ _END_S = 120.0
 
 
 @dataclass(frozen=True)
-class TrialOrder:
+class SearchInputs:
     """What all trials of a search share. Picklable."""
 
     config: Config
@@ -41,26 +41,26 @@ def run_folder_of(study: Path, number: int) -> Path:
     return study / "trials" / f"{number:04d}"
 
 
-def trial_config(order: TrialOrder, number: int, values: Values) -> Config:
+def trial_config(inputs: SearchInputs, number: int, values: Values) -> Config:
     """Return the config of a trial, as for `emixer train`."""
     return with_overrides(
-        order.config,
+        inputs.config,
         {
-            "train.images": order.config.tune.budget_images,
+            "train.images": inputs.config.tune.budget_images,
             **values,
-            "train.run": run_folder_of(order.study, number),
-            "tune.storage": order.config.tune.written_storage,
+            "train.run": run_folder_of(inputs.study, number),
+            "tune.storage": inputs.config.tune.written_storage,
         },
     )
 
 
-def run_trial(given: dict[str, Any], order: TrialOrder) -> None:
+def run_trial(given: dict[str, Any], inputs: SearchInputs) -> None:
     """Run a trial; called by Ray Tune in its own process. Raises errors that a restart may fix; others end a trial."""
     training: _Training | None = None
     # an earlier driver of this trial may have died with its node; no other search is here, which has a lock of its own
     os.environ.setdefault(files.LOCK_WAIT, str(files.LOCK_OF_THE_DEAD_S))
     try:
-        config = trial_config(order, given[NUMBER], given[VALUES])
+        config = trial_config(inputs, given[NUMBER], given[VALUES])
         training = _Training(config)
         training.start()
         _report(training, config)
