@@ -16,7 +16,7 @@ from cluster.errors import ClusterError
 from cluster.node.ray_node import require_short_disk_path
 from cluster.slurm.gres import gpus
 from cluster.slurm.job_registry import CLEANUP, HEAD
-from cluster.slurm.options import require_allowed
+from cluster.slurm.options import SbatchOptions
 
 DEFAULT_FOLDER = Path("~/.ray-on-slurm")
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
@@ -54,15 +54,8 @@ class Ask(_Section):
     """--mem: memory of the node [GB]."""
     time_min: int = Field(24 * 60, ge=1)
     """--time [min]."""
-    extra: tuple[str, ...] = ()
+    extra: SbatchOptions = ()
     """Further sbatch options, e.g. `[--exclusive, --reservation=maintenance]`."""
-
-    @field_validator("extra")
-    @classmethod
-    def _options(cls, extra: tuple[str, ...]) -> tuple[str, ...]:
-        for option in extra:
-            require_allowed(option)
-        return extra
 
     @property
     def memory_mb(self) -> int:

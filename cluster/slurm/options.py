@@ -1,5 +1,9 @@
 """Which options of sbatch users may give themselves, in `extra` of a cluster or a job."""
 
+from typing import Annotated
+
+from pydantic import AfterValidator
+
 OTHER_CLUSTER = dict.fromkeys(
     ("cluster", "clusters"),
     "would send the job to a SLURM cluster where its state is not looked for: set SLURM_CLUSTERS in the environment "
@@ -14,8 +18,13 @@ SET_BY_US = (
 """Options that every job is given anyway, that have a setting of their own, or that change what sbatch answers."""
 
 
-def require_allowed(option: str) -> None:
-    """Raises ValueError unless it is a long option of sbatch that neither is set by us nor makes us lose the job."""
+def _allowed(options: tuple[str, ...]) -> tuple[str, ...]:
+    for option in options:
+        _require_allowed(option)
+    return options
+
+
+def _require_allowed(option: str) -> None:
     name = option.removeprefix("--").partition("=")[0]
     if not option.startswith("--") or "\n" in option:
         raise ValueError(f"{option!r} is not a long sbatch option; write e.g. --exclusive")
@@ -23,3 +32,7 @@ def require_allowed(option: str) -> None:
         raise ValueError(f"--{name} {OTHER_CLUSTER[name]}")
     if name in SET_BY_US:
         raise ValueError(f"--{name} is set by this program; remove it, or use the setting for it")
+
+
+SbatchOptions = Annotated[tuple[str, ...], AfterValidator(_allowed)]
+"""Long options of sbatch, of which none is set by us or makes us lose the job."""

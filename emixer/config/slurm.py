@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from cluster.slurm.gres import gpus
-from cluster.slurm.options import require_allowed
+from cluster.slurm.options import SbatchOptions
 from emixer.config.base import Section
 
 STAGES = {
@@ -55,7 +55,7 @@ class SlurmConfig(Section):
     """--mail-user, who is notified."""
     mail_type: str = "END,FAIL"
     """--mail-type, if mail_user is set."""
-    extra: tuple[str, ...] = Field((), strict=False)
+    extra: SbatchOptions = Field((), strict=False)
     """Further sbatch options, e.g. `[--exclusive, --reservation=maintenance]`."""
     setup: tuple[str, ...] = Field((), strict=False)
     """Shell lines to run before the stage, e.g. `[module load cuda]`."""
@@ -78,13 +78,6 @@ class SlurmConfig(Section):
     def of(self, stage: str) -> "SlurmConfig":
         """What a job of that stage asks for."""
         return type(self)(**self.model_dump(exclude={"stages"}) | self.stages.get(stage, {}))
-
-    @field_validator("extra")
-    @classmethod
-    def _options(cls, extra: tuple[str, ...]) -> tuple[str, ...]:
-        for option in extra:
-            require_allowed(option)
-        return extra
 
     @model_validator(mode="after")
     def _asks_once(self) -> "SlurmConfig":
