@@ -10,6 +10,11 @@ METRIC_NAMES = {
 }
 
 
+def fid_name(name: str) -> str:
+    """What a Fréchet distance is called beside other metrics of images and reports."""
+    return f"Fréchet distance of images ({fid_network(name)})"
+
+
 def fid_network(name: str) -> str:
     """The network in the name of a Fréchet distance: `random densenet` of `validation/fid_random_densenet`."""
     return name.partition("fid_")[2].replace("_", " ")

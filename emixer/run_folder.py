@@ -55,7 +55,7 @@ class RunFolder:
         folder = cls(path)
         folder.check(stage, config, data)
         path.mkdir(parents=True, exist_ok=True)
-        files.write_text(path / "config.yaml", to_yaml(config))
+        files.write_text(path / "config.yaml", to_yaml(config.without_password()))
         files.write_json(
             folder._run_file,
             {"run_version": _RUN_VERSION, "stage": stage, "package_version": __version__, "data": data},

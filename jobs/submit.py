@@ -170,7 +170,12 @@ def _task(stage: str, module: str, config: Config) -> StageTask:
         "experiment": config.experiment.out,
     }.get(stage)  # fmt: skip
     folder = folder_of(config.slurm) / CLUSTER_FOLDER
-    return StageTask(module, config.model_dump(mode="json"), None if trained is None else str(trained), str(folder))
+    return StageTask(
+        module,
+        config.without_password().model_dump(mode="json"),
+        None if trained is None else str(trained),
+        str(folder),
+    )
 
 
 @contextmanager

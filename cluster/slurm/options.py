@@ -15,7 +15,8 @@ SET_BY_US = (
     "array", "requeue", "no-requeue", "parsable", "wait", "wrap", "partition", "account", "qos", "constraint",
     "cpus-per-task", "mem", "time", "gpus-per-node", "gres",
 )  # fmt: skip
-"""Options that every job is given anyway, that have a setting of their own, or that change what sbatch answers."""
+"""Options that every job is given anyway, that have settings for clusters and for jobs, or that change what sbatch
+answers."""
 
 
 def _allowed(options: tuple[str, ...]) -> tuple[str, ...]:

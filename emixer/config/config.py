@@ -1,6 +1,6 @@
 """The one config object that every stage takes."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -58,6 +58,11 @@ class Config(Section):
     serve: ServeConfig = Field(default_factory=ServeConfig)
     study: StudyConfig = Field(default_factory=StudyConfig)
     slurm: SlurmConfig = Field(default_factory=SlurmConfig)
+
+    def without_password(self) -> Self:
+        """The config as files and pages may hold it."""
+        tune = self.tune.model_copy(update={"storage": self.tune.written_storage})
+        return self.model_copy(update={"tune": tune})
 
     def measuring_encoder(self, section: Literal["audit", "evaluate"]) -> tuple[str, ChestEncoderConfig | None]:
         """The encoder that measures images in that section, its own or else validation's, and the key that sets it."""

@@ -65,8 +65,8 @@ class LossConfig(Section):
     small collections more slowly. Ends of sentences are never hidden."""
     labels: float = Field(1.0, ge=0)
     """Weight of the label cross-entropy of F's encoder on labelled real images, since words alone hardly train it. No
-    effect on a frozen encoder. Also the weight of the cross-entropy of conditions, if there are
-    any: a mean over all images, so that one that few images have weighs little."""
+    effect on a frozen encoder. Also the weight of the cross-entropy of conditions, if there are any: a mean over all
+    images, so that one that few images have weighs little."""
     image_labels: float = Field(0.0, ge=0)
     """Weight, for EMIXER's G, of the label cross-entropy of F's encoder on generated images, as in AC-GAN, and of that
     of conditions. Needs `labels`, or the encoder's label head is untrained. No effect on the other kinds of model."""

@@ -76,10 +76,10 @@ def paired_interval(
 ) -> tuple[float, float]:
     """95 % interval of the mean difference between two kinds of models, for retrained models and other subjects.
 
-    difference: between two models of the same seed. resampled: mean difference in each resample of the subjects, of
-    whom there are num_subjects. NaN for fewer than MIN_SEEDS models of a kind or two subjects, and where `interval`
-    would be. A Student interval rather than resampled seeds: three seeds that all differ in one direction, as happens
-    by chance one time in four, would give an interval without 0.
+    difference: between two models of the same seed; of readers, one value each. resampled: mean difference in each
+    resample of the subjects, of whom there are num_subjects. NaN for fewer than MIN_SEEDS models of a kind or two
+    subjects, and where `interval` would be. A Student interval rather than resampled seeds: three seeds that all differ
+    in one direction, as happens by chance one time in four, would give an interval without 0.
     """
     num, is_defined_R = len(difference_S), np.isfinite(resampled_R)
     if num < MIN_SEEDS or num_subjects < 2 or is_defined_R.sum() < 2 or 1 - is_defined_R.mean() > MAX_UNDEFINED:

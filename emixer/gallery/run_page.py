@@ -10,7 +10,7 @@ from emixer.data.schema import SPLITS
 from emixer.data.shards import ShardSet
 from emixer.errors import RunFolderError
 from emixer.gallery.page import Facts, Grid, read_grid
-from emixer.metric_names import METRIC_NAMES, fid_network
+from emixer.metric_names import METRIC_NAMES, fid_name
 
 _GRID_NAME = re.compile(r"images-(\d+)\.png")
 _VALIDATION = "validation/"
@@ -58,7 +58,7 @@ def highlights_of_run(images: int, measured: Mapping[str, float]) -> tuple[tuple
             shown.append((f"{measured[key]:.2f}", name + beside))
     for key in sorted(measured):
         if key.startswith(_FID):
-            shown.append((f"{measured[key]:.3g}", f"Fréchet distance of images ({fid_network(key)})"))
+            shown.append((f"{measured[key]:.3g}", fid_name(key)))
     shown.append((f"{images:,}", "images trained on"))
     return tuple(shown)
 

@@ -69,6 +69,8 @@ class GenerationPlan:
             "cpus_per_sampler": self.cpus_per_sampler if self.device == "cpu" else None,
             "emixer": __version__,
             "torch": torch.__version__,
+            # by the rule until 2026-11-30, a temperature below 1 made reports of a hierarchical decoder longer
+            **({"sentences": 2} if self.trained.config.report_decoder.kind == "hierarchical" else {}),
             **({} if self.screening is None else self.screening.settings),
         }
 

@@ -15,7 +15,7 @@ from emixer.files import write_text
 from emixer.generation.published_model import CARD
 from emixer.hub.disclosure import Withheld
 from emixer.markdown import table_row
-from emixer.metric_names import METRIC_NAMES, fid_network
+from emixer.metric_names import METRIC_NAMES, fid_name
 from emixer.models.paired_model import ModelSpec
 
 _NO_NAME_YET = "ORG/NAME"
@@ -159,7 +159,7 @@ def _measured(validation: Mapping[str, float]) -> str:
             rows.append([METRIC_NAMES[name], f"{generated:.3g}", "" if real is None else f"{real:.3g}"])
     for name in sorted(whole):
         if name.startswith("fid_"):
-            rows.append([f"Fréchet distance of images ({fid_network(name)})", f"{whole[name]:.3g}", ""])
+            rows.append([fid_name(name), f"{whole[name]:.3g}", ""])
     if "word_cross_entropy" in whole:
         rows.append(["word cross-entropy of real reports [nats]", f"{whole['word_cross_entropy']:.3g}", ""])
     if not rows:

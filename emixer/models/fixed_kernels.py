@@ -16,7 +16,7 @@ _LOCK = threading.RLock()  # the settings are the process's: who begins amid ano
 def fixed_kernels(device: torch.device, precision: Literal["tf32", "ieee"], deterministic: bool) -> Iterator[None]:
     """Kernels chosen by shape and never by timing, float32 throughout, without autocast; one thread at a time.
 
-    precision: of products and convolutions of float32 on CUDA.
+    precision: of float32 products, and on CUDA of convolutions and recurrent layers too; those of a CPU are exact.
     """
     matmul = torch.backends.cuda.matmul
     cudnn: Any = torch.backends.cudnn  # not all of their attributes are in torch's types

@@ -20,7 +20,7 @@ NUM_ROTATIONS = 4
 class LabelledHeads(nn.Module):
     """Real or fake given labels, and which way up, from features: the heads of a critic."""
 
-    def make_heads(self, features: int, num_labels: int, spectral_norm: bool = True, num_conditions: int = 0) -> None:
+    def make_heads(self, features: int, num_labels: int, spectral_norm: bool, num_conditions: int = 0) -> None:
         """Add the heads, after any other layers."""
         self.num_labels = num_labels
         self.real_head = spectrally_normalized(nn.Linear(features, 1), spectral_norm)

@@ -10,18 +10,19 @@ Source: EMIXER §4.5.3 (mean, sd, kappa); Efron 1979; Student 1908, as in `resam
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emixer.evaluation.resampling import interval, paired_interval, resampled_rows
+from emixer.evaluation.resampling import MIN_SEEDS, interval, paired_interval, resampled_rows
 from emixer.reader_study.kappa import weighted_kappa
 from emixer.reader_study.rating import HIGHEST, LOWEST
 from emixer.reader_study.ratings import GUESS, MEASURES, WHOLE, Ratings, value_of
 
-MIN_READERS = 3
+MIN_READERS = MIN_SEEDS
 """Minimum number of readers for intervals that also cover other readers."""
 MIN_PAIRS = 5
 """Minimum number of pairs of a kind for an interval: resamples of fewer differ too little from each other."""
@@ -73,18 +74,27 @@ def summarize(ratings: Ratings, resamples: int, seed: int = 0) -> dict[str, Figu
 
 
 def covers_other_readers(ratings: Ratings) -> bool:
-    """Whether intervals also cover other readers."""
-    return len(ratings.readers) >= MIN_READERS
+    """Whether intervals also cover other readers: there are enough of them who have scored enough pairs."""
+    return len(_readers_in_earnest(ratings)) >= MIN_READERS
+
+
+def _readers_in_earnest(ratings: Ratings) -> list[str]:
+    """Readers who have scored MIN_PAIRS pairs of each kind: what others say of one or two tells nothing of a reader."""
+    scored = Counter((pair.reader, pair.entry.kind) for pair in ratings.pairs)
+    kinds = {kind for _, kind in scored}
+    return [reader for reader in ratings.readers if all(scored[reader, kind] >= MIN_PAIRS for kind in kinds)]
 
 
 def _for_other_readers(
     ratings: Ratings, name: str, measure: Measure, resampled_R: Weights, num_pairs: int
 ) -> tuple[float, float]:
-    """Interval around a mean for other readers and other pairs, within what scores can be; NaN if it is defined for
-    fewer than MIN_READERS of the readers."""
+    """Interval around a mean for other readers and other pairs, within what scores can be; for these readers where the
+    mean is defined for fewer than MIN_READERS of those who have scored enough pairs."""
     reader_N = np.array([pair.reader for pair in ratings.pairs])
-    of_readers = np.array([measure((reader_N == reader).astype(float)) for reader in ratings.readers])
+    of_readers = np.array([measure((reader_N == reader).astype(float)) for reader in _readers_in_earnest(ratings)])
     of_readers = of_readers[np.isfinite(of_readers)]
+    if len(of_readers) < MIN_READERS:
+        return interval(resampled_R)
     low, high = paired_interval(of_readers, resampled_R, num_pairs)
     # readers who have not finished count for less in the figure than in the mean over readers
     moved = measure(np.ones(len(reader_N))) - (low + high) / 2

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from optuna.pruners import NopPruner
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -88,7 +89,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if math.isfinite(value) and step not in self._reported[trial_id]:  # a restarted trial reports everything again
             self._reported[trial_id].add(step)
             trial.report(value, step)
-        if ENDED in result:
+        if ENDED in result or isinstance(self._study.pruner, NopPruner):  # perhaps the pruner was another before
             return True
         # remembered: asked again in a later call, successive halving would speak only at the trial's next rung
         if not trial.user_attrs.get(REJECTED) and trial.should_prune():

@@ -11,7 +11,7 @@ import torch
 
 from emixer.audit import work
 from emixer.audit.measured import ImageFile, Measured
-from emixer.audit.work import Share, measure_all
+from emixer.audit.work import TaskResources, measure_all
 from emixer.config.model import ChestEncoderConfig
 from emixer.evaluation.features import Network
 from emixer.models.chest_encoder import ChestEncoder
@@ -55,6 +55,6 @@ def test_an_encoder_that_replaced_another_at_its_path_measures_itself(
         )
         save_encoder_weights(tmp_path / "encoder.safetensors", encoder, facts)
         file = ImageFile.of(shards, "shard", NUM, SIDE_PX, "sha256", network.identity, tmp_path / "kept")
-        measure_all([file], network, Share(cpus=1, gpu=False), on_images=lambda num: None)
+        measure_all([file], network, TaskResources(cpus=1, gpu=False), on_images=lambda num: None)
         found.append(Measured.open([file]).features(np.arange(NUM)))
     assert not np.array_equal(*found)

@@ -11,10 +11,13 @@ import pytest
 
 from cluster.rendezvous import Head
 from emixer.background import repeated
+from emixer.cli.answer import ExitCode
 from emixer.config import Config, with_overrides
+from emixer.experiments.cells import ResultsFolder
 from emixer.run_folder import RunFolder
+from emixer.stages.tune.trial import run_folder_of
 from jobs import ray_in_job
-from jobs.run_stage import USERS_ERROR, read_state
+from jobs.run_stage import read_state
 from jobs.submit import _task
 from jobs.task import StageTask
 
@@ -22,12 +25,13 @@ from jobs.task import StageTask
 @pytest.mark.parametrize(
     ("stage", "key", "runs"),
     [
-        ("tune", "tune.study", ("trials/0000", "trials/0001")),
-        ("experiment", "experiment.out", ("generators/emixer/run", "generators/emixer.1@R16.3-30/run")),
+        ("tune", "tune.study", [run_folder_of(Path(), number) for number in (0, 1)]),
+        ("experiment", "experiment.out",
+         [ResultsFolder(Path()).generator(name) / "run" for name in ("emixer", "emixer.1@R16.3-30")]),
     ],
-)
+)  # fmt: skip
 def test_only_runs_that_train_are_asked_for_a_checkpoint_and_awaited(
-    tmp_path: Path, stage: str, key: str, runs: tuple[str, str]
+    tmp_path: Path, stage: str, key: str, runs: list[Path]
 ) -> None:
     config = with_overrides(Config(), {key: tmp_path, "slurm.folder": tmp_path / "jobs"})
     over, training = (RunFolder.create_or_resume(tmp_path / run, "train", config) for run in runs)
@@ -79,8 +83,18 @@ def test_address_of_a_jobs_cluster_is_in_no_config_that_stages_keep(
     assert in_a_job(config.model_dump(mode="json"), tmp_path, monkeypatch)["summary"] == "10.0.0.1:6379 None"
 
 
+def test_files_of_jobs_and_runs_hold_no_password(tmp_path: Path) -> None:
+    storage = {"tune.storage": "postgresql://me:s3cret@host/db", "slurm.folder": tmp_path / "jobs"}
+    config = with_overrides(Config(), storage)
+    assert "s3cret" not in str(_task("train", "emixer.stages.train", config).tree)
+    RunFolder.create_or_resume(tmp_path / "run", "train", config)
+    written = (tmp_path / "run" / "config.yaml").read_text()
+    assert "s3cret" not in written
+    assert "me@host" in written
+
+
 def test_config_that_a_later_version_refuses_is_a_paragraph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as ended:
         in_a_job(Config().model_dump(mode="json") | {"gone": {}}, tmp_path, monkeypatch)
-    assert ended.value.code == USERS_ERROR
+    assert ended.value.code == ExitCode.USERS_ERROR
     assert "Invalid config from the job" in read_state(tmp_path / "cluster" / "7")["error"]

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from emixer.config.model import ImageDiscriminatorConfig
+from emixer.config.model import CoganModelConfig, ImageDiscriminatorConfig
+from emixer.models.coupled_critics import CoupledCritics
 from emixer.models.image_discriminator import ImageDiscriminator
 
 
@@ -58,3 +59,13 @@ def test_logits_are_float32_under_bfloat16_autocast() -> None:
         features = critic.features(torch.rand(2, 1, 32, 32))
         logit = critic.real_logit(features, torch.zeros(2, 14), torch.ones(2, dtype=torch.bool))
         assert logit.dtype == critic.rotation_logits(features).dtype == features.dtype == torch.float32
+
+
+def test_spectral_norm_can_be_left_out_of_every_layer_of_an_image_critic() -> None:
+    bare = ImageDiscriminatorConfig(channels=4, spectral_norm=False)
+    tied = CoupledCritics(CoganModelConfig(image_discriminator=bare, side_px=32), num_labels=3, num_words=12)
+    of_reports = ("embed_report", "reader")
+    for critic in (ImageDiscriminator(bare, 3, 32, 1), tied):
+        names = [name for name, _ in critic.named_parameters() if not name.startswith(of_reports)]
+        assert names
+        assert not any("parametrizations" in name for name in names)

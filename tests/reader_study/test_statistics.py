@@ -131,6 +131,14 @@ def test_intervals_for_other_readers_by_hand() -> None:
     assert (found["right/real"].low, found["right/real"].high) == (1, 1)
 
 
+def test_reader_who_has_hardly_begun_decides_no_interval() -> None:
+    ratings = many(2, 30, spread=0.0)
+    shown = [Showing(pair.reader, position, pair.item, pair.rating) for position, pair in enumerate(ratings.pairs)]
+    key = {pair.item: pair.entry for pair in ratings.pairs}
+    third = [*shown, *showings("third", ("r0", said(1, 1, 1)), ("s0", said(1, 1, 1)))]
+    assert width(read_ratings(third, key), "image/real") < 2 * width(ratings, "image/real")
+
+
 def test_share_of_real_pairs_does_not_vary_between_resamples() -> None:
     key, shown = {}, []
     for n in range(12):

@@ -226,6 +226,12 @@ def test_dry_run_refuses_a_folder_that_the_run_would(tiny_config: Config, tmp_pa
         train.describe(with_overrides(config, {"train.run": tmp_path / "run.json" / "run"}))
 
 
+def test_dry_run_refuses_losses_that_leave_a_player_nothing_to_learn(tiny_config: Config, tmp_path: Path) -> None:
+    bare = {"train.run": tmp_path / "run", "model.images_share": 0.3, "loss.image": 0.0, "loss.beta": 0.0}
+    with pytest.raises(ConfigError, match="D_image has nothing to learn"):
+        train.describe(with_overrides(tiny_config, bare))
+
+
 def test_finished_run_is_not_one_on_other_shards(
     tiny_config: Config, tmp_path: Path, make_shards: Callable[..., Path]
 ) -> None:

@@ -134,6 +134,10 @@ def test_trial_that_was_rejected_when_the_search_died_is_stopped_in_the_next(tmp
     assert again.take("good", {STEP: 1, MEASURED: [0.1]})
     assert not again.take("poor", {STEP: 1, MEASURED: [9.0]})
     assert again.take("poor", {STEP: 2, MEASURED: [0.1], ENDED: "finished"}), "too late: it has ended by itself"
+    without = searched(tmp_path / "s", config(tune__num_samples=2, tune__pruner="none"), 0)
+    for name in ("good", "poor"):
+        without.suggest(name)
+    assert without.take("poor", {STEP: 3, MEASURED: [9.0]})
 
 
 def test_search_gives_up_after_a_hopeless_failure_or_three_in_a_row(

@@ -152,7 +152,7 @@ def describe(config: Config) -> str:
 
 def _remarks(config: Config, shards: ShardSet) -> list[str]:
     """Caveats for distances by the encoder."""
-    encoder = config.evaluate.encoder or config.validation.encoder
+    _, encoder = config.measuring_encoder("evaluate")
     if encoder is None:
         return []
     return same_collection_remarks(

@@ -250,6 +250,7 @@ def _check_begun_pairs(experiment: Experiment, name: str) -> None:
     begun = read_manifest(config.generate.out)
     is_trained = experiment.is_given(name) or find_checkpoint(checkpoints, "last") is not None
     if begun is not None and not begun["complete"] and is_trained:
+        _require_same_training(experiment, name, is_generated=True)
         generate.describe(config)  # refuses what it could not finish
 
 

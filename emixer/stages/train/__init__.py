@@ -17,6 +17,7 @@ from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, ShardError
 from emixer.evaluation.report_mentions import reads_language
 from emixer.evaluation.validation_table import validation_table
+from emixer.model_kinds import build_phases
 from emixer.models.encoder_facts import checked_facts, require_judge
 from emixer.models.paired_model import PairedModel
 from emixer.run_folder import RunFolder
@@ -76,7 +77,6 @@ def run(config: Config) -> TrainResult:
     Raises ConfigError, ShardError or RunFolderError before anything starts; DivergenceError when losses are not finite;
     StoppedError when it was stopped by SIGTERM, KeyboardInterrupt by Ctrl-C.
     """
-    from emixer.model_kinds import build_phases
     from emixer.stages.train.plan import make_plan
     from emixer.training.workers import run_workers
 
@@ -166,6 +166,7 @@ def checked(config: Config) -> tuple[ShardSet, WindowReader]:
             f"Set model.side_px={shards.info.side_px}, or ingest with side_px={model.side_px}."
         )
     check_batch_size("train", config.train)
+    build_phases(model, config.loss)  # refuses losses that leave a player nothing to learn
     _check_weights(config, shards)
     check_trackers("train", config.train)
     for split in ("train", "validate"):

@@ -114,8 +114,7 @@ def run(config: Config) -> TuneResult:
     with files.alone_in(folder, "tune"):  # two searches at once would run each other's trials
         study = open_study(folder, config, space, basis)
         if not study.get_trials(deepcopy=False):
-            shown = with_overrides(config, {"tune.storage": config.tune.written_storage})
-            files.write_text(folder / "config.yaml", to_yaml(shown))
+            files.write_text(folder / "config.yaml", to_yaml(config.without_password()))
             own = values_of(config, space)
             if own is not None:
                 study.enqueue_trial(own)

@@ -43,15 +43,8 @@ def run_folder_of(study: Path, number: int) -> Path:
 
 def trial_config(inputs: SearchInputs, number: int, values: Values) -> Config:
     """Return the config of a trial, as for `emixer train`."""
-    return with_overrides(
-        inputs.config,
-        {
-            "train.images": inputs.config.tune.budget_images,
-            **values,
-            "train.run": run_folder_of(inputs.study, number),
-            "tune.storage": inputs.config.tune.written_storage,
-        },
-    )
+    own = {"train.images": inputs.config.tune.budget_images, **values, "train.run": run_folder_of(inputs.study, number)}
+    return with_overrides(inputs.config.without_password(), own)
 
 
 def run_trial(given: dict[str, Any], inputs: SearchInputs) -> None:
