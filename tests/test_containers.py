@@ -27,7 +27,7 @@ def test_what_dockerignore_lets_in_makes_the_whole_wheel_and_is_nothing_but_the_
     listed = subprocess.run(["git", "ls-files", *let_in], cwd=ROOT, capture_output=True, text=True, check=True)
     names = listed.stdout.splitlines()
     assert {Path(name).suffix for name in names} <= {
-        ".py", ".yaml", ".toml", ".lock", ".md", ".sh", ".jinja", ".js", ".css", ".html", ""
+        ".py", ".yaml", ".toml", ".lock", ".md", ".sh", ".jinja", ".js", ".css", ".html", ".typed", ""
     }  # fmt: skip
     for name in names:
         copy = tmp_path / "context" / name
