@@ -486,10 +486,10 @@ def test_folder_names_may_contain_blanks_and_quotes(make_cluster: Callable[..., 
     cluster.assert_nothing_left()
 
 
-def test_ten_minute_guide(make_cluster: Callable[..., Any], tmp_path: Path) -> None:
-    """The guide's commands verbatim, on fewer images."""
+def test_quick_start(make_cluster: Callable[..., Any], tmp_path: Path) -> None:
+    """The commands of docs/cluster.md, on fewer images."""
     root = Path(__file__).parents[2]
-    guide = (root / "docs" / "cluster.md").read_text().split("## Ten minutes")[1].split("```")[1].replace("\\\n", " ")
+    guide = (root / "docs" / "cluster.md").read_text().split("## Quick start")[1].split("```")[1].replace("\\\n", " ")
     commands = [shlex.split(line, comments=True) for line in guide.splitlines() if line.startswith("python -m cluster")]
     assert [command[3] for command in commands] == ["init", "up", "up", *["submit"] * 3, "status", "down"]
     fewer = {
