@@ -29,6 +29,7 @@ from emixer.models.noise import RowNoise
 from emixer.models.paired_model import GeneratedPairs, PairedModel
 from emixer.stages.model_spec import model_spec
 from emixer.stages.validation_pass import prepare_validator, validated
+from emixer.training.kernels import use_fast_kernels
 from emixer.training.reporter import SAMPLE_STEP, averaged
 from emixer.training.state import TrainState
 from emixer.training.step import train_iteration
@@ -56,8 +57,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.backends.cudnn.benchmark = True
-    torch.set_float32_matmul_precision("high")
+    use_fast_kernels()
     rows = {}
     for variant in args.variant:
         name, _, parts = variant.partition(":")

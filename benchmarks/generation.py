@@ -160,7 +160,7 @@ def run_bare(plan: GenerationPlan, threads: int) -> BareRun:
 
     def forward(block: int) -> None:
         noise = RowNoise(0, 0, block * plan.batch_size, plan.batch_size, sampler.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), sampler._same_kernels():
             sampler._model.sample(labels, noise, TEMPERATURE)
 
     forward(0)

@@ -35,6 +35,7 @@ from emixer.data.order import Position
 from emixer.files import write_json, write_text
 from emixer.model_kinds import build_model, build_phases
 from emixer.models.paired_model import ModelSpec
+from emixer.training.kernels import use_fast_kernels
 from emixer.training.state import TrainState
 from emixer.training.step import train_iteration
 
@@ -71,8 +72,7 @@ class Bench:
 def main() -> None:
     """Measures, prints, and writes a file of rows."""
     args = parser().parse_args()
-    torch.backends.cudnn.benchmark = True
-    torch.set_float32_matmul_precision("high")
+    use_fast_kernels()
     with tempfile.TemporaryDirectory() as folder:
         write_rows(Path(folder) / "rows", args.config, args.set)
         bench = Bench(args.config, args.set, Path(folder) / "rows", torch.device(args.device))
@@ -196,6 +196,8 @@ def chip(device: torch.device) -> tuple[str, float | None]:
     if device.type != "cuda":
         return "CPU", None
     name = torch.cuda.get_device_name(device)
+    if "MIG" in name.split():  # a part of the chip
+        return name, None
     return name, next((peak for part, peak in PEAK_BF16_TFLOPS.items() if part in name.replace("-", " ").split()), None)
 
 

@@ -101,7 +101,7 @@ def save_checkpoint(
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file. Raises OSError, as any write does: a full disk and an exceeded quota are told apart."""
-    laid_out = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    laid_out = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     file.touch()
     permissions = stat.S_IMODE(file.stat().st_mode)
     try:

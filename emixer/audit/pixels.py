@@ -90,7 +90,7 @@ def correlation(query_PSS: Tensor, template_PTT: Tensor, variant_P: Tensor) -> T
     mirrored_P = variant_P >= len(_SHIFTS)
     query_PSS = torch.where(mirrored_P[:, None, None], query_PSS.flip(2), query_PSS)
     field_PSS = _around(query_PSS, variant_P % len(_SHIFTS), 2 * (_TEMPLATE + _FINE_PX))
-    with fixed_kernels(field_PSS.device, "ieee", deterministic=False):  # TF32 would blur what tells a copy
+    with fixed_kernels(field_PSS.device, "ieee", deterministic=True):  # TF32 would blur what tells a copy
         products = functional.conv2d(field_PSS[None], template_PTT[:, None], dilation=2, groups=len(template_PTT))
     highest_P: Tensor = (products[0, :, :_ALIGNMENTS, :_ALIGNMENTS] / _lengths(field_PSS)).amax((1, 2))
     return highest_P.clamp(-1, 1)

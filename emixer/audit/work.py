@@ -31,8 +31,7 @@ class TaskResources:
     @property
     def options(self) -> dict[str, Any]:
         """Options of the Ray task."""
-        # max_calls: else Ray ends a process that had a GPU after one task, and the next loads torch and encoder again
-        return {"num_cpus": self.cpus, "num_gpus": 1 if self.gpu else 0, "max_retries": 3, "max_calls": 0}
+        return {"num_cpus": self.cpus, "num_gpus": 1 if self.gpu else 0, "max_retries": 3}
 
     def device(self) -> torch.device:
         """Device of the calling task, whose torch threads are set to its CPUs.

@@ -20,6 +20,7 @@ from emixer import files
 from emixer.config.model import ChestEncoderConfig
 from emixer.models.chest_encoder import ChestEncoder
 from emixer.models.encoder_facts import read_encoder_facts
+from emixer.models.fixed_kernels import fixed_kernels
 
 _RANDOM_NAME, _RANDOM_PX = "random_densenet", 64
 """Name of the small random DenseNet, and the size that its images are resized to [px]."""
@@ -81,16 +82,21 @@ class FeatureExtractor(Features):
 
     @torch.no_grad()
     def __call__(self, image_BCHW: Tensor) -> Tensor:
-        """Features (B, F) float32. Images: uint8 gray values, or floats in [-1, 1]."""
+        """Features (B, F) float32, exact on any device: stored ones of a CPU are compared with those of a GPU.
+
+        Images: uint8 gray values, or floats in [-1, 1].
+        """
         image_BCHW = image_BCHW.to(self.device)
         if image_BCHW.dtype == torch.uint8:
             image_BCHW = image_BCHW.float() / 127.5 - 1
-        return self._encoder.final_features(image_BCHW.float())
+        with fixed_kernels(self.device, "ieee", deterministic=True):
+            return self._encoder.final_features(image_BCHW.float())
 
     @torch.no_grad()
     def label_logits(self, features_NF: Tensor) -> Tensor:
         """Logits (N, labels of `label_names`) of the encoder's classifier on features."""
-        return self._encoder.logits(features_NF)
+        with fixed_kernels(self.device, "ieee", deterministic=True):
+            return self._encoder.logits(features_NF)
 
 
 @dataclass(frozen=True)

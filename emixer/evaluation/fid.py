@@ -61,11 +61,12 @@ def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> flo
     tr (S1 S2)^(1/2) is computed from the eigenvalues of the symmetric S1^(1/2) S2 S1^(1/2), which are real and, up to
     rounding, nonnegative even for singular covariances. Raises ValueError for fewer than two images on a side.
     """
-    covariance_1, covariance_2 = first.covariance(), second.covariance().to(first.mean_F.device)
+    # on the CPU: its solver also takes singular matrices, and many GPUs are slow in double precision
+    covariance_1, covariance_2 = first.covariance().cpu(), second.covariance().cpu()
     root_1 = _symmetric_root(covariance_1)
     middle = root_1 @ covariance_2 @ root_1
     overlap = torch.linalg.eigvalsh((middle + middle.T) / 2).clamp_min(0).sqrt().sum()
-    shift = (first.mean_F - second.mean_F.to(first.mean_F.device)).square().sum()
+    shift = (first.mean_F.cpu() - second.mean_F.cpu()).square().sum()
     distance = shift + covariance_1.trace() + covariance_2.trace() - 2 * overlap
     return max(float(distance), 0.0)
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from emixer.errors import CheckpointError, ConfigError
 from emixer.evaluation.features import Features
 from emixer.extras import to_install
+from emixer.models.fixed_kernels import fixed_kernels
 
 
 class _OutsideFeatures(Features):
@@ -32,7 +33,9 @@ class _OutsideFeatures(Features):
 
     @torch.no_grad()
     def __call__(self, image_BCHW: Tensor) -> Tensor:
-        return self._forward(_gray_values(image_BCHW.to(self.device))).float()
+        gray_B3HW = _gray_values(image_BCHW.to(self.device))
+        with fixed_kernels(self.device, "ieee", deterministic=True):
+            return self._forward(gray_B3HW).float()
 
 
 def inception(weights: Path, device: torch.device) -> Features:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import ray
 import torch
 from numpy.typing import NDArray
-from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+from ray.data import ActorPoolStrategy, DataContext
 
 from emixer.errors import ConfigError, UnfinishedError
 from emixer.generation.dataset_files import Rows
@@ -58,7 +58,14 @@ class SamplerActor:
 
     def __call__(self, task: Columns) -> Columns | pa.Table:
         """Draws the rows that `task` names, and encodes them if nobody else does."""
-        drawn = self.draw(task)
+        try:
+            drawn = self.draw(task)
+        except torch.OutOfMemoryError as error:
+            raise ConfigError(
+                f"The GPU's memory does not hold {self._plan.batch_size} pairs at a time. Check that nothing else uses "
+                "the GPU, or generate with a lower generate.batch_size into a new folder: a dataset has one for all of "
+                "its rows."
+            ) from error
         return drawn if self._is_encoded_apart else encode_rows(drawn, self._plan.row_format, self._vocabulary)
 
     def draw(self, task: Columns) -> Columns:
@@ -108,16 +115,11 @@ def encoded_tables(
     num_samplers: int,
     screen: Screen | None = None,
     actor: type[SamplerActor] = SamplerActor,
-    encode_apart: bool | None = None,
 ) -> Generator[pa.Table]:
-    """The rows of `ranges`, in order, as tables ready to be written. No table spans two ranges.
-
-    encode_apart: whether processes of their own encode; None: where GPUs draw.
-    """
+    """The rows of `ranges`, in order, as tables ready to be written. No table spans two ranges."""
     if not ranges:
         return
-    if encode_apart is None:
-        encode_apart = plan.device == "cuda"
+    on_gpus = plan.device == "cuda"
     size = _rows_per_task(plan, sum(rows.num for rows in ranges), num_samplers)
     tasks = [{"first": part.first, "num": part.num} for rows in ranges for part in rows.split(size)]
     context = DataContext.get_current().copy()
@@ -126,22 +128,21 @@ def encoded_tables(
     with DataContext.current(context):
         rows = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
             actor,
-            fn_constructor_args=(ray.put((plan, screen)), encode_apart),
-            batch_size=None,
+            fn_constructor_args=(ray.put((plan, screen)), on_gpus),
+            batch_size=1,  # one task; with GPUs Ray Data takes no None
             batch_format="numpy",
             compute=ActorPoolStrategy(size=min(num_samplers, len(tasks))),
-            num_gpus=1 if plan.device == "cuda" else None,
-            num_cpus=1 if plan.device == "cuda" else plan.cpus_per_sampler,
+            num_gpus=1 if on_gpus else None,
+            # the CPUs beside GPUs are the encoders': if samplers held some, a node with few would leave GPUs idle
+            num_cpus=0 if on_gpus else plan.cpus_per_sampler,
         )
-        if encode_apart:
-            num_encoders = max(num_samplers, int(capacity().get("CPU", 1)) - num_samplers)
+        if on_gpus:
             rows = rows.map_batches(
                 encode_rows_with,
                 fn_args=(ray.put((plan.row_format, plan.trained.vocabulary)),),
                 batch_size=None,
                 batch_format="numpy",
-                num_cpus=0,  # samplers may hold all CPUs; a CPU for each encoder would then never be free
-                compute=TaskPoolStrategy(size=min(num_encoders, len(tasks))),
+                num_cpus=1,  # without one they would run on a cluster's head, too
             )
         yield from rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 

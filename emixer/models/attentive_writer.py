@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from emixer.config.model import AttentiveWriterConfig, GumbelConfig
 from emixer.models.conditioning import LabelEmbedding
+from emixer.models.host_reads import free_to_read
 from emixer.models.noise import NoiseSource
 from emixer.models.paired_model import END, PAD, START, UNKNOWN, Batch, RowWeights
 from emixer.models.report_writer import (
@@ -131,7 +132,7 @@ class AttentiveWriter(ReportWriter):
         target_BT = functional.pad(words_BT, (0, 1), value=PAD)
         is_word_BT = target_BT != PAD
         has_ended_BT = ~is_word_BT & functional.pad(is_word_BT[:, :-1], (1, 0))  # PAD right after the last END
-        if not target_BT.is_cuda:  # checking is free on a CPU, and saves the logits of positions that no report has
+        if free_to_read(target_BT):  # saves the logits of positions that no report has
             used_BT = is_word_BT | has_ended_BT
             states_BTD, target_BT = states_BTD[used_BT], target_BT[used_BT]
             is_word_BT, has_ended_BT = is_word_BT[used_BT], has_ended_BT[used_BT]
@@ -174,7 +175,7 @@ class AttentiveWriter(ReportWriter):
 
         with torch.no_grad():
             words_BSW = self._free_running(condition, choose, unknown=True)
-        words_BT, slot_BT = in_one_sequence(words_BSW, len(noises) if words_BSW.is_cuda else None)
+        words_BT, slot_BT = in_one_sequence(words_BSW, None if free_to_read(words_BSW) else len(noises))
         length = words_BT.shape[1]
         read_BTD = self.word_embedding(words_BT) if gumbel.straight_through else torch.stack(reads[:length], dim=1)
         logits_BTK = self.to_words(self._states(condition, read_BTD)[:, :-1]).float()
@@ -242,7 +243,7 @@ class AttentiveWriter(ReportWriter):
             slot_M = torch.where(word_M == END, next_sentence_M, slot_M + (word_M != PAD))
             alive_M = (word_M != PAD) & (slot_M < size)
             slot_M = slot_M.where(alive_M, size)
-            if alive_M.is_cuda:
+            if not free_to_read(alive_M):
                 if (step + 1) % _LOOK_EVERY == 0 and not alive_M.any():
                     break
                 continue

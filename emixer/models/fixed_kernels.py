@@ -28,14 +28,16 @@ def fixed_kernels(device: torch.device, precision: Literal["tf32", "ieee"], dete
         (mkldnn.matmul, name, precision), (mkldnn.conv, name, "ieee"), (mkldnn.rnn, name, "ieee"),
     ]  # fmt: skip
     with _LOCK, full_precision(device):
-        dtype = torch.get_default_dtype()
+        dtype, plans_attention = torch.get_default_dtype(), torch.backends.cuda.cudnn_sdp_enabled()
         before = [(owner, name, getattr(owner, name)) for owner, name, _ in wanted]
         torch.set_default_dtype(torch.float32)
+        torch.backends.cuda.enable_cudnn_sdp(False)  # cuDNN plans attention anew for each length
         _set(wanted)
         try:
             yield
         finally:
             _set(before)
+            torch.backends.cuda.enable_cudnn_sdp(plans_attention)
             torch.set_default_dtype(dtype)
 
 

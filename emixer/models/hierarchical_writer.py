@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from emixer.config.model import GumbelConfig, HierarchicalWriterConfig
 from emixer.models.conditioning import LabelEmbedding
+from emixer.models.host_reads import free_to_read
 from emixer.models.noise import NoiseSource
 from emixer.models.paired_model import END, PAD, START, UNKNOWN, Batch, RowWeights
 from emixer.models.recurrent import Lstm
@@ -194,7 +195,7 @@ class HierarchicalWriter(ReportWriter):
         _, state = self.word_lstm(topics_NE[:, None])
         read_ME = self._start(plan)
         for step in range(self.max_words):
-            if not alive_M.is_cuda and not alive_M.all():
+            if free_to_read(alive_M) and not alive_M.all():
                 rows_M, read_ME = rows_M[alive_M], read_ME[alive_M]
                 state = (state[0][:, alive_M], state[1][:, alive_M])
                 alive_M = alive_M[alive_M]
@@ -233,7 +234,7 @@ def _groups(words_NW: Tensor) -> Iterator[tuple[Tensor | slice, int]]:
 
     Without any word, one sentence of padding: every parameter then gets a gradient, of 0, as on other workers, which
     wait to add theirs."""
-    if words_NW.is_cuda:
+    if not free_to_read(words_NW):
         yield slice(None), words_NW.shape[1]
         return
     length_N = (words_NW != PAD).sum(dim=1)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emixer.models.batch_norm import ConditionalBatchNorm2d
+from emixer.models.full_precision import full_precision
 from emixer.models.spectral_norm import spectrally_normalized
 
 _ATTENTION_REDUCTION = 8
@@ -86,7 +87,8 @@ class SelfAttention(nn.Module):
         value_BNC = _positions(functional.max_pool2d(self.value(x_BCHW), 2))
         # SAGAN does not divide by the square root of the width: q and k are spectrally normalized already
         if query_BNC.is_cuda:
-            read_BNC = functional.scaled_dot_product_attention(query_BNC, key_BNC, value_BNC, scale=1.0)
+            one_head = (query_BNC[:, None], key_BNC[:, None], value_BNC[:, None])  # older torch fuses nothing without
+            read_BNC = functional.scaled_dot_product_attention(*one_head, scale=1.0)[:, 0]
         else:  # the same sums: torch has no fused kernel there for values of another width, and guards each softmax
             read_BNC = torch.softmax(query_BNC @ key_BNC.transpose(1, 2), dim=-1) @ value_BNC
         read_BCHW: Tensor = self.out(read_BNC.transpose(1, 2).unflatten(2, x_BCHW.shape[2:]))
@@ -98,7 +100,8 @@ def _positions(h_BCHW: Tensor) -> Tensor:
 
 
 def _doubled(h_BCHW: Tensor) -> Tensor:
-    return functional.interpolate(h_BCHW, scale_factor=2.0, mode="nearest")
+    with full_precision(h_BCHW.device):  # autocast of a GPU would make float32 of copied values, and all that follows
+        return functional.interpolate(h_BCHW, scale_factor=2.0, mode="nearest")
 
 
 def _after_doubling(conv: nn.Conv2d, h_BCHW: Tensor) -> Tensor:

@@ -54,9 +54,7 @@ class RowNoise:
         """Standard Gumbel, (num_rows, *shape) float32, always finite."""
         smallest = torch.finfo(torch.float32).tiny  # a uniform number may be 0, whose logarithm is not finite
         # starting from torch's own exponential distribution takes six times as long on a CPU
-        return self._draw(
-            name, shape, lambda t, g: t.uniform_(generator=g).clamp_(min=smallest).log_().neg_().log_().neg_()
-        )
+        return self.uniform(name, *shape).clamp_(min=smallest).log_().neg_().log_().neg_()
 
     def rows(self, first: int, num: int) -> "RowNoise":
         """Return the noise of rows [first, first + num) of these rows, for a micro-batch."""

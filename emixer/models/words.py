@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from emixer.models.host_reads import free_to_read
 from emixer.models.paired_model import PAD
 from emixer.models.recurrent import Lstm
 
@@ -51,7 +52,7 @@ def in_one_sequence(words_BSW: Tensor, num_words: int | None) -> tuple[Tensor, T
     is_word_BN = words_BN != PAD
     # A stable sort moves the words of all sentences together, in order, without reading the lengths
     slot_BN = torch.argsort(is_word_BN.byte(), dim=1, descending=True, stable=True)
-    if num_words is None and not words_BN.is_cuda:
+    if num_words is None and free_to_read(words_BN):
         num_words = int(is_word_BN.sum(dim=1).max())
     slot_BT = slot_BN[:, :num_words]
     return words_BN.gather(1, slot_BT), slot_BT
@@ -76,7 +77,7 @@ class ReportReader(nn.Module):
         length_B = (~invalid_BT).sum(dim=1)
         # A stable sort moves the words of all sentences together, in order, without reading the lengths
         order_BT = torch.argsort(invalid_BT.byte(), dim=1, stable=True)
-        if not order_BT.is_cuda:  # checking is free on a CPU, and saves steps that no report needs
+        if free_to_read(order_BT):  # saves steps that no report needs
             order_BT = order_BT[:, : max(int(length_B.max()), 1)]
         first_slot_B1 = torch.arange(len(order_BT), device=order_BT.device)[:, None] * invalid_BT.shape[1]
         slot_N = (first_slot_B1 + order_BT).flatten()

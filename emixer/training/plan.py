@@ -20,6 +20,7 @@ from emixer.errors import CheckpointError
 from emixer.models.batch_norm import set_synchronized
 from emixer.models.workers import rank, world_size
 from emixer.run_folder import RunFolder
+from emixer.training.kernels import use_fast_kernels
 from emixer.training.loop import Advance, Reporter, State, train
 
 MakeReporter = Callable[["TrainPlan[State]", State], Reporter]
@@ -46,8 +47,7 @@ def train_from_last(plan: TrainPlan[State], device: torch.device, windows: ReadW
 
     windows: reads windows by number, see `BatchStream`.
     """
-    torch.backends.cudnn.benchmark = True
-    torch.set_float32_matmul_precision("high")
+    use_fast_kernels()
     torch.manual_seed(plan.config.seed)  # the same initial weights on every worker
     state = plan.make_state(plan, device)
     set_synchronized(state.model, plan.schedule.sync_batch_norm)

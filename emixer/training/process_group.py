@@ -5,6 +5,7 @@ does the group: the store through which its workers find each other has no passw
 every interface.
 """
 
+import os
 import socket
 from datetime import timedelta
 from typing import Any
@@ -33,7 +34,7 @@ class _Backend(TorchConfig().backend_cls):  # type: ignore[misc]
     def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
         backend, timeout_s = backend_config.backend, backend_config.timeout_s
         if backend == "nccl":
-            worker_group.execute(require_cuda, "train.use_gpu")
+            worker_group.execute(require_cuda, "use_gpu")
         if worker_group.execute_single(0, ray.util.get_node_ip_address) != _LOOPBACK:
             super().on_start(worker_group, backend_config)
             return
@@ -65,6 +66,8 @@ def _host_store(num_workers: int, timeout_s: int) -> int:
 
 def _join(backend: str, rank: int, num_workers: int, port: int, timeout_s: int) -> None:
     """Join the group, on every worker."""
+    # NCCL's own sockets, opened at the first collective, take any other interface unless told
+    os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
     timeout = timedelta(seconds=timeout_s)
     store = _hosted[0] if rank == 0 else TCPStore(_LOOPBACK, port, num_workers, timeout=timeout)
     distributed.init_process_group(backend, store=store, rank=rank, world_size=num_workers, timeout=timeout)

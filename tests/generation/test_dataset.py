@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import ray
+import torch
 
 from emixer.errors import ConfigError
 from emixer.generation.dataset import SamplerActor, choose_samplers, encoded_tables, write_dataset
@@ -76,9 +77,66 @@ def test_rows_of_one_sampler_that_is_killed_are_the_same(
             return super().draw(task)
 
     plan = make_generation_plan(150)
-    rows = pa.concat_tables(encoded_tables(plan, [Rows(0, 150)], 1, actor=Mortal, encode_apart=True))
+    rows = pa.concat_tables(encoded_tables(plan, [Rows(0, 150)], 1, actor=Mortal))
     assert marker.exists()
     assert rows.equals(expected_rows)
+
+
+def test_rows_of_samplers_on_gpus_are_encoded_on_the_cpus_beside_them(
+    expected_rows: pa.Table, tiny_run: Path, tmp_path: Path
+) -> None:
+    """Ray is told of two GPUs, on a node with one CPU; samplers that hold them draw on the CPU."""
+    rows = tmp_path / "rows.arrow"
+    script = _DRIVER_WITH_GPUS.format(run=str(tiny_run), rows=str(rows))
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert pa.ipc.open_file(rows).read_all().equals(expected_rows)
+    assert ended.stdout == "samplers 2\n"
+
+
+def test_a_full_gpu_is_told_with_what_to_lower(make_generation_plan: Callable[[int], GenerationPlan]) -> None:
+    class Large(SamplerActor):
+        def draw(self, task: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    sampler = Large(ray.put((make_generation_plan(100), None)), True)
+    with pytest.raises(ConfigError, match=r"does not hold 16 pairs at a time.*lower generate\.batch_size"):
+        sampler({"first": np.array([0]), "num": np.array([32])})
+
+
+_DRIVER_WITH_GPUS = """
+from dataclasses import replace
+from pathlib import Path
+import pyarrow as pa
+import ray
+from ray.data import DataContext
+from emixer.config import RayConfig
+from emixer.generation.dataset import SamplerActor, choose_samplers, encoded_tables
+from emixer.generation.dataset_files import Layout, RowFormat, Rows
+from emixer.generation.generation_plan import GenerationPlan
+from emixer.generation.plan import make_plan
+from emixer.generation.trained_model import read_trained_model
+from emixer.ray_session import connect
+
+class OnCpu(SamplerActor):
+    def __init__(self, shared, is_encoded_apart):
+        plan, screen = ray.get(shared)
+        assert ray.get_runtime_context().get_assigned_resources()["GPU"] == 1
+        super().__init__(ray.put((replace(plan, device="cpu"), screen)), is_encoded_apart)
+
+trained = read_trained_model(Path({run!r}))
+plan = GenerationPlan(
+    trained, make_plan("train", (), trained.spec, 4), Layout(150, 64, 32),
+    RowFormat(trained.spec.label_names, 4, "png"), 16, 0.7, "cuda", 1,
+)
+with connect(RayConfig(num_cpus=1, num_gpus=2)):
+    num_samplers = choose_samplers(None, 1, "cuda", growing=False)
+    tables = list(encoded_tables(plan, [Rows(0, 150)], num_samplers, actor=OnCpu))
+with pa.OSFile({rows!r}, "wb") as sink, pa.ipc.new_file(sink, tables[0].schema) as writer:
+    for table in tables:
+        writer.write_table(table)
+print("samplers", num_samplers)
+"""
 
 
 def test_dataset_whose_driver_was_killed_is_finished_without_gap_or_double(

@@ -362,6 +362,12 @@ def test_bad_input_is_one_paragraph(shards: Path, planted: Path, tmp_path: Path)
             audit.describe(settings)
 
 
+def test_a_gpu_that_nobody_has_is_not_waited_for(shards: Path, planted: Path, tmp_path: Path) -> None:
+    settings = config(shards, planted, audit__out=tmp_path, audit__use_gpu=True)
+    with pytest.raises(ConfigError, match=r"has 0 GPUs here but needs 1 to start: .*audit\.use_gpu=false"):
+        audit.run(settings)
+
+
 def test_measurements_of_real_images_are_kept_where_nothing_is_given_away(
     shards: Path, planted: Path, tmp_path: Path
 ) -> None:

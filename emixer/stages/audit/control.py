@@ -21,7 +21,7 @@ from emixer.evaluation.features import Network
 from emixer.files import remove_old_partials
 from emixer.models.encoder_facts import checked_facts
 from emixer.progress import Progress
-from emixer.ray_session import capacity
+from emixer.ray_session import capacity, require_resource
 from emixer.run_folder import RunFolder
 from emixer.stages.audit.sides import HELD_OUT
 from emixer.stages.real_measurements import kept_in, same_collection_remarks
@@ -42,6 +42,8 @@ def measured_and_matched(
     for folder in {kept, *(file.kept.parent for file in image_files)}:
         remove_old_partials(folder)  # small versions of patients' images, of killed audits
     gpu = bool(capacity().get("GPU")) if settings.use_gpu is None else settings.use_gpu
+    if gpu:
+        require_resource("GPU", 1, "a task of the audit has one. Set audit.use_gpu=false, or join a cluster with GPUs.")
     resources = TaskResources(settings.cpus_per_task, gpu)
     with Progress("measure", sum(file.num_rows for file in image_files), "images") as progress:
         measure_all(image_files, network, resources, progress.advance)

@@ -22,7 +22,7 @@ from emixer.generation.manifest import read_manifest
 from emixer.generation.screening import Screen
 from emixer.generation.trained_model import read_trained_model
 from emixer.progress import Progress
-from emixer.ray_session import address_of, capacity, connect
+from emixer.ray_session import capacity, connect, is_one_machine
 from emixer.stages.generate.screen import ScreenPlan, check_screen, describe_screen, make_screen
 from emixer.stages.result import StageResult
 
@@ -182,7 +182,7 @@ def _device(settings: GenerateConfig, existing: dict[str, Any] | None, has_gpu: 
 
 def _write(config: Config, dataset: DatasetFolder, missing_rows: int, screen: Screen | None) -> None:
     settings, num_rows = config.generate, dataset.plan.layout.num_rows
-    growing = address_of(config.ray) is not None
+    growing = not is_one_machine()
     num_samplers = choose_samplers(settings.num_samplers, settings.cpus_per_sampler, dataset.plan.device, growing)
     kept = num_rows - missing_rows
     with Progress("generate", num_rows, "pairs", done=kept) as progress:
