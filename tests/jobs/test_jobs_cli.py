@@ -330,6 +330,32 @@ def test_weights_of_encoders_that_measure_are_looked_for_before_the_queue(
     assert run(stage, *given, "--set", f"{key}.weights={weights}", *jobs).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("stage", "section"),
+    [
+        ("generate", "generate"), ("generate", "audit"), ("evaluate", "evaluate"), ("audit", "audit"),
+        ("experiment", "experiment"), ("experiment", "generate"),
+    ],
+)  # fmt: skip
+def test_stage_that_is_to_use_a_gpu_must_request_one(tmp_path: Path, shards: Path, stage: str, section: str) -> None:
+    """A section of another stage counts where the stage does that work too: screening, and generators of a table."""
+    made = tmp_path / "made"
+    made.mkdir()
+    arguments = {
+        "generate": ("generate", "--run", str(made), "--out", str(tmp_path / "out"), "--audit", str(shards)),
+        "experiment": ("experiment", "table9", "--out", str(tmp_path / "tables"), "--shards", str(shards)),
+    }.get(stage, (stage, "--dataset", str(made), "--shards", str(shards)))
+    asked = ("--set", f"slurm.folder={tmp_path / 'jobs'}", "--set", f"{section}.use_gpu=true", "--dry-run")
+    refused = run(*arguments, *asked)
+    assert refused.exit_code == 2
+    assert f"{section}.use_gpu=true, but the job requests no GPU. Set slurm.gpus_per_node or slurm.gres" in " ".join(
+        refused.output.split()
+    )
+    for request in ("slurm.gpus_per_node=1", "slurm.gres='gpu:a100:1'", f"{section}.use_gpu=false"):
+        result = run(*arguments, *asked, "--set", request)
+        assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize("stage", [["train"], ["generate"], ["ingest", "mimic-cxr"], ["experiment", "table1"]])
 def test_examples_in_the_help_are_jobs_with_options_that_jobs_have(stage: list[str]) -> None:
     text = run(*stage, "--help").stdout
