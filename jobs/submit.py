@@ -33,10 +33,10 @@ OUTPUT_KEYS = {
     "experiment": "experiment.out", "study": "study.folder",
 }  # fmt: skip
 """The setting of each stage that names the folder it writes."""
-_GPUS = ("GPUS", "GPUS_PER_NODE", "GPUS_PER_TASK")
+_GPUS = ("GPUS", "GPUS_PER_NODE", "GPUS_PER_SOCKET", "GPUS_PER_TASK", "GRES")
 _VARIABLES = {
     "time": ("TIMELIMIT",), "mem": ("MEM_PER_NODE", "MEM_PER_CPU", "MEM_PER_GPU"), "requeue": ("NO_REQUEUE",),
-    "array": ("ARRAY_INX",), "gpus-per-node": _GPUS, "gres": _GPUS,
+    "array": ("ARRAY_INX",), "gpus-per-node": _GPUS, "gres": _GPUS, "cpus-per-task": ("CPUS_PER_GPU",),
 }  # fmt: skip
 """What follows SBATCH_ in the variables for an option of sbatch and for its opposites, beside its own name."""
 _SUBMITITS = ("signal", "output", "error", "open-mode", "array", "wait")

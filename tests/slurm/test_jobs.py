@@ -356,19 +356,24 @@ def test_sbatch_refusal_is_quoted(site: Any) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("array", [(), ("--array", "seed=1,2")])
-def test_settings_take_precedence_over_variables_of_sbatch(site: Any, array: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("array", "gpus"),
+    [((), "slurm.gres='gpu:2'"), (("--array", "seed=1,2"), "slurm.gres='gpu:2'"), ((), "slurm.gpus_per_node=2")],
+)
+def test_settings_take_precedence_over_variables_of_sbatch(site: Any, array: tuple[str, ...], gpus: str) -> None:
     of_user = {
         "SBATCH_PARTITION": "short", "SBATCH_TIMELIMIT": "1", "SBATCH_NO_REQUEUE": "1", "SBATCH_MEM_PER_CPU": "10",
         "SBATCH_GPUS_PER_NODE": "1", "SBATCH_OUTPUT": "/nowhere", "SBATCH_ARRAY_INX": "0-9", "SBATCH_ACCOUNT": "chest",
+        "SBATCH_GRES": "gpu:1", "SBATCH_GPUS_PER_SOCKET": "1", "SBATCH_CPUS_PER_GPU": "1",
     }  # fmt: skip
-    asked = ("slurm.partition=main", "slurm.gres='gpu:2'", "slurm.extra=[--hold]")
+    asked = ("slurm.partition=main", gpus, "slurm.extra=[--hold]")
     settings = (part for setting in asked for part in ("--set", setting))
     job = site.submit("train", *settings, *array, environment=of_user)
     (shown,) = site.bed.run(["scontrol", "--oneliner", "show", "job", job]).stdout.splitlines()
     expected = {
         "Partition": "main", "TimeLimit": "00:30:00", "Requeue": "1", "MinMemoryNode": "2G",
-        "TresPerNode": "gres:gpu:2", "ArrayTaskId": "0-1%2" if array else None,
+        "TresPerNode": "gres:gpu:2", "TresPerSocket": None, "CpusPerTres": None, "CPUs/Task": "2",
+        "ArrayTaskId": "0-1%2" if array else None,
         "Account": "chest",  # what is not set is left to the user's variables
     }  # fmt: skip
     found = dict(part.partition("=")[::2] for part in shown.split())
