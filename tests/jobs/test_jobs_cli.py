@@ -1,6 +1,7 @@
 """`python -m jobs` without SLURM: scripts verbatim, and what is refused before submission."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -495,6 +496,38 @@ def test_local_job_is_cancelled_and_a_second_job_on_its_folder_is_refused(tmp_pa
         time.sleep(0.2)
     assert "gone" in run("status", "--folder", folder).output
     assert "nothing to cancel here" in run("cancel", job, "--folder", folder).output
+
+
+@pytest.mark.parametrize(
+    ("visible", "request_of_job", "given"),
+    [
+        (None, "slurm.gpus_per_node=2", "0,1"), ("3,5", "slurm.gpus_per_node=1", "3"),
+        ("3,5", "slurm.gres='gpu:a100:2'", "3,5"), ("GPU-8932f937, GPU-1a2b", "slurm.gpus_per_node=1", "GPU-8932f937"),
+        ("3", "slurm.gpus_per_node=0", ""),
+    ],
+)  # fmt: skip
+def test_local_job_sees_as_many_of_the_users_gpus_as_it_requests(
+    tmp_path: Path, shards: Path, visible: str | None, request_of_job: str, given: str
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    environment |= {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    command = [sys.executable, "-m", "jobs", *training(tmp_path, request_of_job), "--executor", "local"]
+    submitted = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment)
+    job = submitted.stdout.split("job ")[1].split()[0]  # a local job's id is that of its process
+    of_job = Path("/proc", job, "environ").read_text().split("\0")
+    run("cancel", job, "--folder", str(tmp_path / "jobs"))
+    assert f"CUDA_VISIBLE_DEVICES={given}" in of_job
+
+
+@pytest.mark.parametrize("visible", ["3", "3,-1,5", ""])
+def test_local_job_that_requests_more_gpus_than_are_visible_is_refused(
+    tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch, visible: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    refused = run(*training(tmp_path, "slurm.gpus_per_node=2"), "--executor", "local")
+    assert refused.exit_code == 2
+    shown = f"requests 2 GPU(s), but CUDA_VISIBLE_DEVICES={visible} shows {1 if visible else 0}. Change it, or lower"
+    assert shown in " ".join(refused.output.split())
 
 
 def test_unknown_job_is_answered_with_where_to_look(tmp_path: Path) -> None:
