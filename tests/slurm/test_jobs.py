@@ -216,29 +216,36 @@ def test_job_waits_for_a_silent_slurm_to_be_requeued(site: Any, tmp_path: Path, 
 
 IN_A_JOB = (
     "from emixer.config import RayConfig; from emixer.ray_session import connect; import ray\n"
+    "from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager as driver\n"
+    "driver.get_current_node_num_accelerators = staticmethod(lambda: 4)\n"
     "with connect(RayConfig()):\n"
     "    has = ray.cluster_resources()\n"
     "    memory, store = (round(has[name] / 2**20) for name in ('memory', 'object_store_memory'))\n"
-    "    print(f\"offers {has['CPU']:g} CPU, {memory} + {store} MB\")"
+    "    print(f\"offers {has['CPU']:g} CPU, {has.get('GPU', 0):g} GPU, {memory} + {store} MB\")"
 )
+"""What a command's Ray offers on a node where NVIDIA's driver shows four GPUs to every process."""
 
 
 @pytest.mark.parametrize(
     ("by_hand", "offered"),
     [
         # 450 of the 1,500 MB are the object store's
-        (["srun", "-n1", "-c1", "--mem=1500"], ["1 CPU, 1050 + 450 MB"]),
-        (["srun", "-N1", "-n2", "-c1", "--mem=3000"], ["1 CPU, 1050 + 450 MB"] * 2),
+        (["srun", "-n1", "-c1", "--mem=1500"], ["1 CPU, 0 GPU, 1050 + 450 MB"]),
+        (["srun", "-n1", "-c1", "--mem=1500", "--gres=gpu:1"], ["1 CPU, 1 GPU, 1050 + 450 MB"]),
+        (["srun", "-N1", "-n2", "-c1", "--mem=3000"], ["1 CPU, 0 GPU, 1050 + 450 MB"] * 2),
         # a step without --exact may use all CPUs of the job, whatever its number of tasks
-        (["salloc", "--quiet", "-n2", "--mem=2000", "srun", "-n1", "--mem=1500"], ["2 CPU, 1050 + 450 MB"]),
-        (["salloc", "--quiet", "-n2", "--mem=2000", "srun", "-n1", "--exact", "--mem=1500"], ["1 CPU, 1050 + 450 MB"]),
-        (["salloc", "--quiet", "-n2", "-N1", "--mem=2000"], ["2 CPU, 1400 + 600 MB"]),
+        (["salloc", "--quiet", "-n2", "--mem=2000", "srun", "-n1", "--mem=1500"], ["2 CPU, 0 GPU, 1050 + 450 MB"]),
+        (
+            ["salloc", "--quiet", "-n2", "--mem=2000", "srun", "-n1", "--exact", "--mem=1500"],
+            ["1 CPU, 0 GPU, 1050 + 450 MB"],
+        ),
+        (["salloc", "--quiet", "-n2", "-N1", "--mem=2000"], ["2 CPU, 0 GPU, 1400 + 600 MB"]),
     ],
 )
 def test_emixer_run_by_hand_in_a_job_offers_ray_the_resources_of_the_job(
     site: Any, by_hand: list[str], offered: list[str]
 ) -> None:
-    """On a node of 5,000 MB, on a machine with more of everything."""
+    """On a node of 5,000 MB and two GPUs, on a machine with more of everything."""
     program = [*by_hand, sys.executable, "-c", IN_A_JOB]
     done = site.bed.run(program, environment={"PYTHONPATH": str(Path(__file__).parents[2])}, timeout_s=300)
     assert [line.removeprefix("offers ") for line in done.stdout.splitlines() if "offers" in line] == offered
