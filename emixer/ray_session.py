@@ -237,12 +237,17 @@ def _limit_of_container() -> float:
 
 def _share(config: RayConfig) -> dict[str, Any]:
     """Return what Ray may use of this machine: the CPUs available to us; in a SLURM job, its allocation, which Ray
-    does not query; and what the config sets."""
+    does not query; and what the config sets.
+
+    NVIDIA's driver shows Ray every GPU of a node, also those of others, unless SLURM confines jobs by cgroups.
+    """
     cpus = usable_cpus()
     share: dict[str, Any] = {"include_dashboard": False, "num_cpus": config.num_cpus or cpus}
     job = OwnShare.from_environment()
     if job is not None:
         share["num_cpus"] = config.num_cpus or min(job.cpus, cpus)
+        if job.gpus is not None:
+            share["num_gpus"] = job.gpus
         if job.memory_mb is not None:
             share["_memory"] = heap_mb(job.memory_mb) * 2**20
             share["object_store_memory"] = store_mb(job.memory_mb) * 2**20

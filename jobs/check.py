@@ -109,6 +109,7 @@ def _generate(config: Config, made: Made) -> None:
         _require("generate.audit", config.generate.audit, made)
         _measuring_encoder("audit", config, made)
     _require_output("generate.out", config.generate.out)
+    _require_gpu_to_generate(config)
 
 
 def _evaluate(config: Config, made: Made) -> None:
@@ -122,6 +123,7 @@ def _evaluate(config: Config, made: Made) -> None:
     assert config.data.shards is not None
     _require_output("evaluate.features", config.evaluate.features or beside(config.data.shards, "features"))
     _require_output("evaluate.out", config.evaluate.out or config.evaluate.dataset)
+    _require_gpu("evaluate", config.evaluate.use_gpu, config)
 
 
 def _audit(config: Config, made: Made) -> None:
@@ -134,6 +136,7 @@ def _audit(config: Config, made: Made) -> None:
         assert config.data.shards is not None
         _require_output("audit.measured", config.audit.measured or beside(config.data.shards, "measured"))
     _require_output("audit.out", config.audit.out or config.audit.dataset)
+    _require_gpu("audit", config.audit.use_gpu, config)
 
 
 def _experiment(config: Config, made: Made) -> None:
@@ -150,20 +153,30 @@ def _experiment(config: Config, made: Made) -> None:
             f"experiment.cpus_per_cell={settings.cpus_per_cell} is more than a node has (slurm.cpus="
             f"{config.slurm.cpus}). Raise slurm.cpus, or lower experiment.cpus_per_cell."
         )
-    if _trains(settings):
+    _require_gpu("experiment", settings.use_gpu, config)
+    models = _models(settings)
+    if models:
+        _require_gpu_to_generate(config)
+    if models - {GeneratorName.parse(run.partition("=")[0]) for run in settings.runs}:
         _encoders(config, made)
         _same_side(config)
         _fits("train", config.train, config)
 
 
-def _trains(settings: ExperimentConfig) -> bool:
-    """Whether the table needs a generator that no run is given for."""
+def _models(settings: ExperimentConfig) -> set[GeneratorName]:
+    """Models whose pairs the table needs, given or to be trained."""
     from emixer.experiments.tables import table_of  # here: it imports numpy, which no other job's check needs
 
-    given = {GeneratorName.parse(run.partition("=")[0]) for run in settings.runs}
     # the number of training images decides only about rows without a generator
     needed = table_of(settings, num_train=0).generators(settings.seeds)
-    return any(GeneratorName.parse(name).model not in given for name in needed)
+    return {GeneratorName.parse(name).model for name in needed}
+
+
+def _require_gpu_to_generate(config: Config) -> None:
+    """Require the GPUs that samplers, and the audit that screens their pairs, are to use."""
+    _require_gpu("generate", config.generate.use_gpu, config)
+    if config.generate.audit is not None:
+        _require_gpu("audit", config.audit.use_gpu, config)
 
 
 def _study(config: Config, made: Made) -> None:
@@ -194,6 +207,14 @@ def _require(key: str, path: Path | None, made: Made) -> None:
         raise ConfigError(f"{key}={path} does not exist. Correct it, or use --after with the job that will write it.")
 
 
+def _require_gpu(section: str, use_gpu: bool | None, config: Config) -> None:
+    """Require that the job requests GPUs if the section is to use them: Ray would wait for them silently."""
+    if use_gpu and not config.slurm.gpus:
+        raise ConfigError(
+            f"{section}.use_gpu=true, but the job requests no GPU. Set slurm.gpus_per_node or slurm.gres."
+        )
+
+
 def _fits(section: str, schedule: TrainConfig | EncoderConfig, config: Config) -> None:
     """Require that the configured workers fit on the requested nodes."""
     slurm, (fewest, workers) = config.slurm, schedule.worker_range
@@ -203,11 +224,8 @@ def _fits(section: str, schedule: TrainConfig | EncoderConfig, config: Config) -
             "has a fixed number of nodes. Give one number."
         )
     check_batch_size(section, schedule)
+    _require_gpu(section, schedule.use_gpu, config)
     gpus = slurm.nodes * slurm.gpus
-    if schedule.use_gpu and not gpus:
-        raise ConfigError(
-            f"{section}.use_gpu=true, but the job requests no GPU. Set slurm.gpus_per_node or slurm.gres."
-        )
     if gpus and workers > gpus and schedule.use_gpu is not False:
         asked = "slurm.gres" if slurm.gres else "slurm.gpus_per_node"
         raise ConfigError(

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,14 +34,15 @@ OUTPUT_KEYS = {
     "experiment": "experiment.out", "study": "study.folder",
 }  # fmt: skip
 """The setting of each stage that names the folder it writes."""
-_GPUS = ("GPUS", "GPUS_PER_NODE", "GPUS_PER_TASK")
+_GPUS = ("GPUS", "GPUS_PER_NODE", "GPUS_PER_SOCKET", "GPUS_PER_TASK", "GRES")
 _VARIABLES = {
     "time": ("TIMELIMIT",), "mem": ("MEM_PER_NODE", "MEM_PER_CPU", "MEM_PER_GPU"), "requeue": ("NO_REQUEUE",),
-    "array": ("ARRAY_INX",), "gpus-per-node": _GPUS, "gres": _GPUS,
+    "array": ("ARRAY_INX",), "gpus-per-node": _GPUS, "gres": _GPUS, "cpus-per-task": ("CPUS_PER_GPU",),
 }  # fmt: skip
 """What follows SBATCH_ in the variables for an option of sbatch and for its opposites, beside its own name."""
 _SUBMITITS = ("signal", "output", "error", "open-mode", "array", "wait")
 """Options that submitit gives, or relies on not being given."""
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 COMMENT = "emixer:"
 """How the comment of each job begins."""
 _MAX_AT_ONCE = 1000
@@ -315,12 +317,27 @@ def _python() -> str:
 
 
 def _local_executor(config: Config) -> submitit.LocalExecutor:
-    executor = submitit.LocalExecutor(folder=folder_of(config.slurm) / "%j", max_num_timeout=config.slurm.max_requeues)
+    slurm, visible = config.slurm, _visible_gpus()
+    if visible is not None and slurm.gpus > len(visible):
+        raise ConfigError(
+            f"The job requests {slurm.gpus} GPU(s), but CUDA_VISIBLE_DEVICES={os.environ[_VISIBLE]} shows "
+            f"{len(visible)}. Change it, or lower slurm.gpus_per_node or slurm.gres."
+        )
+    executor = submitit.LocalExecutor(folder=folder_of(slurm) / "%j", max_num_timeout=slurm.max_requeues)
     executor.update_parameters(
-        timeout_min=config.slurm.time_min, stderr_to_stdout=True, gpus_per_node=config.slurm.gpus_per_node,
-        signal_delay_s=config.slurm.warn_s,
-    )  # fmt: skip
+        timeout_min=slurm.time_min, stderr_to_stdout=True, gpus_per_node=slurm.gpus, signal_delay_s=slurm.warn_s
+    )
+    if visible is not None:  # not above, where submitit takes numbers only: CUDA also names GPUs by UUIDs
+        executor.parameters["visible_gpus"] = visible
     return executor
+
+
+def _visible_gpus() -> tuple[str, ...] | None:
+    """GPUs that the user lets programs see, as CUDA reads it: up to a -1. None where all are visible."""
+    if _VISIBLE not in os.environ:
+        return None
+    names = (name.strip() for name in os.environ[_VISIBLE].split(","))
+    return tuple(takewhile(lambda name: name not in ("", "-1"), names))
 
 
 def _not_submitted(stage: str, error: Exception) -> EmixerError:

@@ -277,6 +277,15 @@ def test_limit_of_a_container_counts_beside_the_cpus_it_shows(
     assert _share(RayConfig(num_cpus=3))["num_cpus"] == 3
 
 
+def test_gpus_of_the_config_count_in_a_job_that_slurm_gave_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("SLURM") or name == "CUDA_VISIBLE_DEVICES"]:
+        monkeypatch.delenv(name)
+    assert "num_gpus" not in _share(RayConfig()), "all that Ray finds"
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    assert _share(RayConfig())["num_gpus"] == 0
+    assert _share(RayConfig(num_gpus=2))["num_gpus"] == 2
+
+
 @pytest.mark.parametrize(
     ("command", "code", "told"),
     [

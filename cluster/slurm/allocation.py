@@ -58,6 +58,8 @@ class OwnShare:
     script."""
 
     cpus: int
+    gpus: int | None
+    """0 where SLURM gave none; None: those that are visible."""
     memory_mb: int | None
     """None where SLURM does not share out memory."""
 
@@ -74,7 +76,8 @@ class OwnShare:
         on_node = int(environment.get("SLURM_CPUS_ON_NODE") or _first(environment.get("SLURM_JOB_CPUS_PER_NODE", "1")))
         tasks = 1 if step is None else _first(environment.get("SLURM_STEP_TASKS_PER_NODE", "1"))
         memory_mb = slurm.memory_mb(job_id, step) or _memory_mb(environment, on_node)
-        return cls(max(on_node // tasks, 1), None if memory_mb is None else memory_mb // tasks)
+        has_gpus = _names_gpus(environment) or "CUDA_VISIBLE_DEVICES" in environment
+        return cls(max(on_node // tasks, 1), None if has_gpus else 0, None if memory_mb is None else memory_mb // tasks)
 
 
 def _first(counts: str) -> int:
@@ -93,9 +96,14 @@ def _gpus(environment: Mapping[str, str]) -> int:
     """SLURM names the GPUs of a step in CUDA_VISIBLE_DEVICES, by numbers or UUIDs."""
     if "SLURM_GPUS_ON_NODE" in environment:
         return int(environment["SLURM_GPUS_ON_NODE"])
-    if not any(name.startswith("SLURM") and "GPU" in name for name in environment):
+    if not _names_gpus(environment):
         return 0
     return len([device for device in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if device])
+
+
+def _names_gpus(environment: Mapping[str, str]) -> bool:
+    """Whether SLURM has said anything of GPUs, in any of its variables, which differ between its versions."""
+    return any(name.startswith("SLURM") and "GPU" in name for name in environment)
 
 
 def _memory_mb(environment: Mapping[str, str], cpus: int) -> int | None:

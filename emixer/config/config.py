@@ -28,7 +28,7 @@ class RayConfig(Section):
     num_cpus: int | None = Field(None, ge=1)
     """CPUs of that local cluster. Default: all that this process may use."""
     num_gpus: int | None = Field(None, ge=0)
-    """GPUs of that local cluster. Default: all that are visible."""
+    """GPUs of that local cluster. Default: all that are visible; none in a SLURM job that was given none."""
     object_store_mb: int | None = Field(None, ge=80)
     """Shared memory of the local cluster [MiB]. Default: Ray's choice."""
 

@@ -1,6 +1,7 @@
 """`python -m jobs` without SLURM: scripts verbatim, and what is refused before submission."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -330,6 +331,32 @@ def test_weights_of_encoders_that_measure_are_looked_for_before_the_queue(
     assert run(stage, *given, "--set", f"{key}.weights={weights}", *jobs).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("stage", "section"),
+    [
+        ("generate", "generate"), ("generate", "audit"), ("evaluate", "evaluate"), ("audit", "audit"),
+        ("experiment", "experiment"), ("experiment", "generate"),
+    ],
+)  # fmt: skip
+def test_stage_that_is_to_use_a_gpu_must_request_one(tmp_path: Path, shards: Path, stage: str, section: str) -> None:
+    """A section of another stage counts where the stage does that work too: screening, and generators of a table."""
+    made = tmp_path / "made"
+    made.mkdir()
+    arguments = {
+        "generate": ("generate", "--run", str(made), "--out", str(tmp_path / "out"), "--audit", str(shards)),
+        "experiment": ("experiment", "table9", "--out", str(tmp_path / "tables"), "--shards", str(shards)),
+    }.get(stage, (stage, "--dataset", str(made), "--shards", str(shards)))
+    asked = ("--set", f"slurm.folder={tmp_path / 'jobs'}", "--set", f"{section}.use_gpu=true", "--dry-run")
+    refused = run(*arguments, *asked)
+    assert refused.exit_code == 2
+    assert f"{section}.use_gpu=true, but the job requests no GPU. Set slurm.gpus_per_node or slurm.gres" in " ".join(
+        refused.output.split()
+    )
+    for request in ("slurm.gpus_per_node=1", "slurm.gres='gpu:a100:1'", f"{section}.use_gpu=false"):
+        result = run(*arguments, *asked, "--set", request)
+        assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize("stage", [["train"], ["generate"], ["ingest", "mimic-cxr"], ["experiment", "table1"]])
 def test_examples_in_the_help_are_jobs_with_options_that_jobs_have(stage: list[str]) -> None:
     text = run(*stage, "--help").stdout
@@ -469,6 +496,38 @@ def test_local_job_is_cancelled_and_a_second_job_on_its_folder_is_refused(tmp_pa
         time.sleep(0.2)
     assert "gone" in run("status", "--folder", folder).output
     assert "nothing to cancel here" in run("cancel", job, "--folder", folder).output
+
+
+@pytest.mark.parametrize(
+    ("visible", "request_of_job", "given"),
+    [
+        (None, "slurm.gpus_per_node=2", "0,1"), ("3,5", "slurm.gpus_per_node=1", "3"),
+        ("3,5", "slurm.gres='gpu:a100:2'", "3,5"), ("GPU-8932f937, GPU-1a2b", "slurm.gpus_per_node=1", "GPU-8932f937"),
+        ("3", "slurm.gpus_per_node=0", ""),
+    ],
+)  # fmt: skip
+def test_local_job_sees_as_many_of_the_users_gpus_as_it_requests(
+    tmp_path: Path, shards: Path, visible: str | None, request_of_job: str, given: str
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    environment |= {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    command = [sys.executable, "-m", "jobs", *training(tmp_path, request_of_job), "--executor", "local"]
+    submitted = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment)
+    job = submitted.stdout.split("job ")[1].split()[0]  # a local job's id is that of its process
+    of_job = Path("/proc", job, "environ").read_text().split("\0")
+    run("cancel", job, "--folder", str(tmp_path / "jobs"))
+    assert f"CUDA_VISIBLE_DEVICES={given}" in of_job
+
+
+@pytest.mark.parametrize("visible", ["3", "3,-1,5", ""])
+def test_local_job_that_requests_more_gpus_than_are_visible_is_refused(
+    tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch, visible: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    refused = run(*training(tmp_path, "slurm.gpus_per_node=2"), "--executor", "local")
+    assert refused.exit_code == 2
+    shown = f"requests 2 GPU(s), but CUDA_VISIBLE_DEVICES={visible} shows {1 if visible else 0}. Change it, or lower"
+    assert shown in " ".join(refused.output.split())
 
 
 def test_unknown_job_is_answered_with_where_to_look(tmp_path: Path) -> None:

@@ -216,29 +216,36 @@ def test_job_waits_for_a_silent_slurm_to_be_requeued(site: Any, tmp_path: Path, 
 
 IN_A_JOB = (
     "from emixer.config import RayConfig; from emixer.ray_session import connect; import ray\n"
+    "from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager as driver\n"
+    "driver.get_current_node_num_accelerators = staticmethod(lambda: 4)\n"
     "with connect(RayConfig()):\n"
     "    has = ray.cluster_resources()\n"
     "    memory, store = (round(has[name] / 2**20) for name in ('memory', 'object_store_memory'))\n"
-    "    print(f\"offers {has['CPU']:g} CPU, {memory} + {store} MB\")"
+    "    print(f\"offers {has['CPU']:g} CPU, {has.get('GPU', 0):g} GPU, {memory} + {store} MB\")"
 )
+"""What a command's Ray offers on a node where NVIDIA's driver shows four GPUs to every process."""
 
 
 @pytest.mark.parametrize(
     ("by_hand", "offered"),
     [
         # 450 of the 1,500 MB are the object store's
-        (["srun", "-n1", "-c1", "--mem=1500"], ["1 CPU, 1050 + 450 MB"]),
-        (["srun", "-N1", "-n2", "-c1", "--mem=3000"], ["1 CPU, 1050 + 450 MB"] * 2),
+        (["srun", "-n1", "-c1", "--mem=1500"], ["1 CPU, 0 GPU, 1050 + 450 MB"]),
+        (["srun", "-n1", "-c1", "--mem=1500", "--gres=gpu:1"], ["1 CPU, 1 GPU, 1050 + 450 MB"]),
+        (["srun", "-N1", "-n2", "-c1", "--mem=3000"], ["1 CPU, 0 GPU, 1050 + 450 MB"] * 2),
         # a step without --exact may use all CPUs of the job, whatever its number of tasks
-        (["salloc", "--quiet", "-n2", "--mem=2000", "srun", "-n1", "--mem=1500"], ["2 CPU, 1050 + 450 MB"]),
-        (["salloc", "--quiet", "-n2", "--mem=2000", "srun", "-n1", "--exact", "--mem=1500"], ["1 CPU, 1050 + 450 MB"]),
-        (["salloc", "--quiet", "-n2", "-N1", "--mem=2000"], ["2 CPU, 1400 + 600 MB"]),
+        (["salloc", "--quiet", "-n2", "--mem=2000", "srun", "-n1", "--mem=1500"], ["2 CPU, 0 GPU, 1050 + 450 MB"]),
+        (
+            ["salloc", "--quiet", "-n2", "--mem=2000", "srun", "-n1", "--exact", "--mem=1500"],
+            ["1 CPU, 0 GPU, 1050 + 450 MB"],
+        ),
+        (["salloc", "--quiet", "-n2", "-N1", "--mem=2000"], ["2 CPU, 0 GPU, 1400 + 600 MB"]),
     ],
 )
 def test_emixer_run_by_hand_in_a_job_offers_ray_the_resources_of_the_job(
     site: Any, by_hand: list[str], offered: list[str]
 ) -> None:
-    """On a node of 5,000 MB, on a machine with more of everything."""
+    """On a node of 5,000 MB and two GPUs, on a machine with more of everything."""
     program = [*by_hand, sys.executable, "-c", IN_A_JOB]
     done = site.bed.run(program, environment={"PYTHONPATH": str(Path(__file__).parents[2])}, timeout_s=300)
     assert [line.removeprefix("offers ") for line in done.stdout.splitlines() if "offers" in line] == offered
@@ -356,19 +363,24 @@ def test_sbatch_refusal_is_quoted(site: Any) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("array", [(), ("--array", "seed=1,2")])
-def test_settings_take_precedence_over_variables_of_sbatch(site: Any, array: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("array", "gpus"),
+    [((), "slurm.gres='gpu:2'"), (("--array", "seed=1,2"), "slurm.gres='gpu:2'"), ((), "slurm.gpus_per_node=2")],
+)
+def test_settings_take_precedence_over_variables_of_sbatch(site: Any, array: tuple[str, ...], gpus: str) -> None:
     of_user = {
         "SBATCH_PARTITION": "short", "SBATCH_TIMELIMIT": "1", "SBATCH_NO_REQUEUE": "1", "SBATCH_MEM_PER_CPU": "10",
         "SBATCH_GPUS_PER_NODE": "1", "SBATCH_OUTPUT": "/nowhere", "SBATCH_ARRAY_INX": "0-9", "SBATCH_ACCOUNT": "chest",
+        "SBATCH_GRES": "gpu:1", "SBATCH_GPUS_PER_SOCKET": "1", "SBATCH_CPUS_PER_GPU": "1",
     }  # fmt: skip
-    asked = ("slurm.partition=main", "slurm.gres='gpu:2'", "slurm.extra=[--hold]")
+    asked = ("slurm.partition=main", gpus, "slurm.extra=[--hold]")
     settings = (part for setting in asked for part in ("--set", setting))
     job = site.submit("train", *settings, *array, environment=of_user)
     (shown,) = site.bed.run(["scontrol", "--oneliner", "show", "job", job]).stdout.splitlines()
     expected = {
         "Partition": "main", "TimeLimit": "00:30:00", "Requeue": "1", "MinMemoryNode": "2G",
-        "TresPerNode": "gres:gpu:2", "ArrayTaskId": "0-1%2" if array else None,
+        "TresPerNode": "gres:gpu:2", "TresPerSocket": None, "CpusPerTres": None, "CPUs/Task": "2",
+        "ArrayTaskId": "0-1%2" if array else None,
         "Account": "chest",  # what is not set is left to the user's variables
     }  # fmt: skip
     found = dict(part.partition("=")[::2] for part in shown.split())

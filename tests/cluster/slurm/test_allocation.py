@@ -59,5 +59,18 @@ def test_share_of_a_process_started_by_hand(by: str, environment: dict[str, str]
     assert found.cpus == expected, by
 
 
+@pytest.mark.parametrize(
+    ("more", "gpus"),
+    [
+        ({}, 0), ({"SLURM_JOB_GPUS": "2"}, None), ({"SLURM_GPUS_ON_NODE": "1", "CUDA_VISIBLE_DEVICES": "0"}, None),
+        ({"CUDA_VISIBLE_DEVICES": ""}, None),
+    ],
+)  # fmt: skip
+def test_share_has_no_gpu_where_slurm_says_nothing_of_any(more: dict[str, str], gpus: int | None) -> None:
+    found = OwnShare.from_environment({"SLURM_JOB_ID": "77", **more})
+    assert found is not None
+    assert found.gpus == gpus
+
+
 def test_there_is_no_share_outside_a_job() -> None:
     assert OwnShare.from_environment({"SLURM_CONF": "/etc/slurm.conf"}) is None
