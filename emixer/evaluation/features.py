@@ -82,7 +82,7 @@ class FeatureExtractor(Features):
 
     @torch.no_grad()
     def __call__(self, image_BCHW: Tensor) -> Tensor:
-        """Features (B, F) float32, exact on any device: stored ones of a CPU are compared with those of a GPU.
+        """Features (B, F), in full float32 on any device: stored ones of a CPU are compared with those of a GPU.
 
         Images: uint8 gray values, or floats in [-1, 1].
         """
