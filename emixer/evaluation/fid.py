@@ -61,7 +61,7 @@ def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> flo
     tr (S1 S2)^(1/2) is computed from the eigenvalues of the symmetric S1^(1/2) S2 S1^(1/2), which are real and, up to
     rounding, nonnegative even for singular covariances. Raises ValueError for fewer than two images on a side.
     """
-    # on the CPU: its solver also takes singular matrices, and many GPUs are slow in double precision
+    # on the CPU: many GPUs are slow in double precision, and their solvers may fail on singular matrices
     covariance_1, covariance_2 = first.covariance().cpu(), second.covariance().cpu()
     root_1 = _symmetric_root(covariance_1)
     middle = root_1 @ covariance_2 @ root_1

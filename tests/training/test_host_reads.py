@@ -1,4 +1,7 @@
-"""What a step does on a device that the host would have to wait for, seen on a CPU that is treated as one."""
+"""What a step does on a device that the host would have to wait for, seen on a CPU that is treated as one.
+
+Reports have 24 words at most: the attentive writer's look every 32, whether any report goes on, is not reached.
+"""
 
 import sys
 import traceback
