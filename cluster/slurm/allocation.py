@@ -76,8 +76,13 @@ class OwnShare:
         on_node = int(environment.get("SLURM_CPUS_ON_NODE") or _first(environment.get("SLURM_JOB_CPUS_PER_NODE", "1")))
         tasks = 1 if step is None else _first(environment.get("SLURM_STEP_TASKS_PER_NODE", "1"))
         memory_mb = slurm.memory_mb(job_id, step) or _memory_mb(environment, on_node)
-        has_gpus = _names_gpus(environment) or "CUDA_VISIBLE_DEVICES" in environment
-        return cls(max(on_node // tasks, 1), None if has_gpus else 0, None if memory_mb is None else memory_mb // tasks)
+        gpus = 0 if withholds_gpus(environment) else None
+        return cls(max(on_node // tasks, 1), gpus, None if memory_mb is None else memory_mb // tasks)
+
+
+def withholds_gpus(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this is inside of a job to which SLURM gave no GPU, whatever the node's driver shows."""
+    return "SLURM_JOB_ID" in environment and not _names_gpus(environment) and "CUDA_VISIBLE_DEVICES" not in environment
 
 
 def _first(counts: str) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 
+from cluster.slurm.allocation import withholds_gpus
 from emixer.doctor.finding import Finding, ok, problem, warning
 
 _DRIVER = Path("/dev/nvidiactl")
@@ -13,6 +14,8 @@ _GIB = 2**30
 
 def look() -> list[Finding]:
     """Check the GPUs that torch can use, bf16 support and NCCL."""
+    if withholds_gpus():
+        return [ok("GPU", "none: SLURM gave this job none; request them with --gpus or --gres")]
     if not torch.cuda.is_available():
         built = f"torch was built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is a CPU-only build"
         if not _DRIVER.exists():

@@ -27,10 +27,10 @@ from emixer.errors import ConfigError, UnfinishedError
 from emixer.generation.dataset_files import Rows
 from emixer.generation.dataset_folder import DatasetFolder
 from emixer.generation.encode_rows import encode_rows, encode_rows_with
-from emixer.generation.generation_plan import Device, GenerationPlan, Screening
+from emixer.generation.generation_plan import GenerationPlan, Screening
 from emixer.generation.sampler import Sampler
 from emixer.generation.screening import NEVER_PASSED, Redrawing, Screen
-from emixer.models.cuda import require_cuda
+from emixer.models.cuda import Device, require_cuda
 from emixer.ray_session import capacity
 
 _TASKS_A_SAMPLER = 4

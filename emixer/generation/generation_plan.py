@@ -9,7 +9,7 @@ Shapes: N rows, Y labels and columns of conditions.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +21,9 @@ from emixer.generation.manifest import fingerprint
 from emixer.generation.plan import make_plan
 from emixer.generation.plan_kinds import LabelPlan, plan_digest
 from emixer.generation.trained_model import TrainedModel
+from emixer.models.cuda import Device
 from emixer.models.paired_model import ModelSpec
 
-Device = Literal["cpu", "cuda"]
 _DEFAULT_ROWS = 1000
 _COUNT_ROWS = 2**20
 

@@ -28,6 +28,7 @@ from emixer.generation.pairs import Pairs
 from emixer.generation.plan import completed, fixed_plan, make_plan
 from emixer.generation.plan_kinds import LabelPlan, Labels, ListedPlan
 from emixer.generation.trained_model import TrainedModel, read_trained_model, sampling_model
+from emixer.models.cuda import has_gpu
 from emixer.models.fixed_kernels import fixed_kernels
 from emixer.models.noise import BLOCK_ROWS, RepeatedNoise, RowNoise
 
@@ -50,14 +51,15 @@ class Sampler:
     def __init__(
         self, trained: TrainedModel, device: torch.device | str | None = None, batch_size: int = DEFAULT_BATCH
     ) -> None:
-        """device: None takes CUDA where there is one. batch_size: rows drawn together; decides a row's last bits.
+        """device: None takes CUDA where there is a GPU for this process. batch_size: rows drawn together, which
+        decides a row's last bits.
 
         Raises ConfigError for a batch size that `generate.batch_size` refuses too.
         """
         _check_batch(batch_size)
         self.trained = trained
         self.batch_size = batch_size
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device(device or ("cuda" if has_gpu() else "cpu"))
         with self._same_kernels():
             self._model = sampling_model(trained).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -47,13 +47,14 @@ def run(config: Config) -> ServedModel:
     from emixer.live.app import live_app
     from emixer.live.drawing import DrawingThread
     from emixer.live.limits import RateLimit
+    from emixer.models.cuda import choose_device
 
     settings = config.serve
     folder = _run_of(settings)
     trained = read_trained_model(folder, settings.checkpoint)
     bound = bound_socket(settings.host, settings.port, _COMMAND)
     with closing(bound):
-        sampler = Sampler(trained, _device(settings), settings.batch_size)
+        sampler = Sampler(trained, choose_device(settings.use_gpu, "serve.use_gpu"), settings.batch_size)
         token = new_token()
         with closing(DrawingThread(sampler, settings.cpus)) as drawing:
             app = live_app(drawing, RateLimit(settings.draws_per_minute), digest_of(token), folder.name)
@@ -80,16 +81,6 @@ def _run_of(settings: ServeConfig) -> Path:
     if settings.run is None:
         raise ConfigError("serve.run is not set. Give --run FOLDER.")
     return settings.run
-
-
-def _device(settings: ServeConfig) -> str:
-    """Device to sample on. Raises ConfigError if a GPU is required but missing."""
-    import torch
-
-    has_gpu = torch.cuda.is_available()
-    if settings.use_gpu and not has_gpu:
-        raise ConfigError("serve.use_gpu=true, but torch sees no GPU here. Leave it out, or look at `emixer doctor`.")
-    return "cuda" if has_gpu and settings.use_gpu is not False else "cpu"
 
 
 def _announce(settings: ServeConfig, address: str) -> None:

@@ -33,6 +33,7 @@ from emixer.evaluation.radgraph_f1 import check_radgraph
 from emixer.evaluation.report_mentions import mentions
 from emixer.evaluation.summary import markdown
 from emixer.generation.manifest import read_finished_manifest
+from emixer.models.cuda import choose_device
 from emixer.models.encoder_facts import checked_facts, require_judge
 from emixer.progress import Progress
 from emixer.stages.evaluate.features import FeatureNetwork, all_features, feature_networks
@@ -92,7 +93,7 @@ def _evaluated(
     config: Config, dataset: Path, manifest: dict[str, Any], shards: ShardSet, out: Path, kept: Path
 ) -> dict[str, Any]:
     networks = feature_networks(config)
-    device = torch.device(_device(config))
+    device = torch.device(choose_device(config.evaluate.use_gpu, "evaluate.use_gpu"))
     readers = Readers.of(config, device)
     sides = read_sides(config, dataset, manifest, shards, out)
     images: dict[str, Any] = {}
@@ -290,9 +291,3 @@ def _judge(
         )
     judge = LabelJudge.fit(sample[is_labelled_N].to(device), labels_NY[is_labelled_N].to(device))
     return judge, f"linear probe of {network.name}, fitted on {is_labelled_N.sum():,} train images"
-
-
-def _device(config: Config) -> str:
-    if config.evaluate.use_gpu and not torch.cuda.is_available():
-        raise ConfigError("evaluate.use_gpu=true, but this machine has no GPU. Unset it, or use a machine with one.")
-    return "cuda" if torch.cuda.is_available() and config.evaluate.use_gpu is not False else "cpu"

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from emixer import files
 from emixer.config import Config
 from emixer.config.generation import GenerateConfig
@@ -17,10 +15,11 @@ from emixer.generation.card import screening_in_words
 from emixer.generation.dataset import choose_samplers, write_dataset
 from emixer.generation.dataset_files import DATA_FOLDER
 from emixer.generation.dataset_folder import DatasetFolder
-from emixer.generation.generation_plan import Device, GenerationPlan, Screening, plan_generation
+from emixer.generation.generation_plan import GenerationPlan, Screening, plan_generation
 from emixer.generation.manifest import read_manifest
 from emixer.generation.screening import Screen
 from emixer.generation.trained_model import read_trained_model
+from emixer.models.cuda import Device, has_gpu
 from emixer.progress import Progress
 from emixer.ray_session import capacity, connect, is_one_machine
 from emixer.stages.generate.screen import ScreenPlan, check_screen, describe_screen, make_screen
@@ -104,11 +103,11 @@ def _generate(config: Config, plan_on: PlanOn, screen_plan: ScreenPlan | None, f
     described = None if existing is None else existing.get("audit")
     with ExitStack() as session:
 
-        def has_gpu() -> bool:
+        def cluster_has_gpu() -> bool:
             session.enter_context(connect(config.ray))
             return bool(capacity().get("GPU"))
 
-        plan = plan_on(_device(config.generate, existing, has_gpu))
+        plan = plan_on(_device(config.generate, existing, cluster_has_gpu))
         dataset = DatasetFolder.of(folder, plan)
         dataset.drop_damaged()
         missing = sum(rows.num for _, rows in dataset.missing_files())
@@ -141,7 +140,7 @@ def describe(config: Config) -> str:
     folder = _out(settings)
     plan_on, screen_plan = _checked(config)
     # Ray, which knows of GPUs on other nodes, is not started for a look
-    plan = plan_on(_device(settings, read_manifest(folder), torch.cuda.is_available))
+    plan = plan_on(_device(settings, read_manifest(folder), has_gpu))
     layout, model = plan.layout, plan.trained.config
     missing = DatasetFolder.of(folder, plan).missing_files()
     files.require_writable(folder)
