@@ -227,6 +227,24 @@ class Cluster:
         lines = (self.home / "events.jsonl").read_text().splitlines()
         return [event for event in map(json.loads, lines) if event["what"] == what]
 
+    def most_workers(self) -> int:
+        """Return how many workers the cluster had at most, from asking SLURM for a job to its end.
+
+        How many were asked for in all depends on the machine: on a busy one, a node may be idle long enough to be
+        released before Ray gives it a task, and is asked for again.
+        """
+        present: set[str] = set()
+        most = 0
+        for line in (self.home / "events.jsonl").read_text().splitlines():
+            event = json.loads(line)
+            job = event["detail"].removeprefix("job ").split(":")[0].split()[:1]
+            if event["what"] == "asked":
+                present.update(job)
+            elif event["what"] in ("released", "left"):
+                present.difference_update(job)
+            most = max(most, len(present))
+        return most
+
     def program_state(self, number: int) -> dict[str, Any]:
         """Return a program's state, exit code and log, read from where `status` reads them."""
         (program,) = (each for each in programs(self.home) if each.number == number)
