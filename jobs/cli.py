@@ -248,7 +248,8 @@ def _interrupted(name: str, earlier: Sequence[Job]) -> str:
     click.echo("\nInterrupted: cancelling the stages already submitted.", err=True)
     return (
         f"Interrupted at {name}. {_taken_back(earlier)} SLURM may have the job of {name} all the same: look for it "
-        f"with `squeue --me --name={job_name(name)}`, and cancel it with `scancel`. Then run the same command again."
+        f"with `squeue --me --all --name={job_name(name)}`, and cancel it with `scancel`. Then run the same command "
+        "again."
     )
 
 

@@ -348,7 +348,7 @@ def _not_submitted(stage: str, error: Exception) -> EmixerError:
     words = str(error).splitlines()[0] if is_unclear else _words_of_sbatch(error)
     return EmixerError(
         f"SLURM did not say whether it has the job: {words}. Before you submit again, look for it with "
-        f"`squeue --me --name={job_name(stage)}`, and cancel it with `scancel`."
+        f"`squeue --me --all --name={job_name(stage)}`, and cancel it with `scancel`."
     )
 
 

@@ -108,7 +108,10 @@ def submit(script: str, options: Sequence[str]) -> str:
 
 def my_jobs() -> list[QueuedJob]:
     """All jobs of this user that SLURM still knows, jobs of arrays one by one. Raises SlurmSilenceError."""
-    shown = _ask(["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T|%r|%L|%N|%S|%e|%k"])
+    # without --all, squeue leaves out hidden partitions, the user's own jobs there included
+    shown = _ask(
+        ["squeue", "--me", "--all", "--noheader", "--array", "--states=all", "--format=%i|%T|%r|%L|%N|%S|%e|%k"]
+    )
     return [_parsed(line) for line in shown.splitlines() if line.count("|") >= 7]
 
 

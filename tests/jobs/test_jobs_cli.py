@@ -633,5 +633,5 @@ def test_interrupted_pipeline_takes_back_what_it_has_submitted(tmp_path: Path, m
     assert cancelled == ["6", "5"]
     said = " ".join(result.output.split())
     assert "Interrupted at generate. Earlier stages were cancelled: 6, 5." in said
-    assert "`squeue --me --name=emixer-generate`" in said
+    assert "`squeue --me --all --name=emixer-generate`" in said
     assert said.endswith("Then run the same command again.")

@@ -42,7 +42,7 @@ def test_job_that_slurm_may_have_is_not_called_refused(answer: str, settings: li
     result = run("train", *given(settings))
     assert result.exit_code == 2
     assert "SLURM did not say whether it has the job: " in result.output
-    assert "`squeue --me --name=emixer-train`" in result.output
+    assert "`squeue --me --all --name=emixer-train`" in result.output
     assert "refused" not in result.output
 
 

@@ -83,6 +83,11 @@ def test_comment_in_another_encoding_hides_no_job(command: Callable[[str, str], 
     ]
 
 
+def test_jobs_in_hidden_partitions_are_listed(command: Callable[[str, str], None]) -> None:
+    command("squeue", 'case " $* " in *" --all "*) echo "7|RUNNING|None|1:00|n1|N/A|N/A|emixer:train";; esac')
+    assert [job.job_id for job in my_jobs()] == ["7"]
+
+
 def job(job_id: str, text: str) -> QueuedJob:
     return QueuedJob(job_id, "RUNNING", "None", None, "n1", "N/A", None, text)
 
