@@ -24,6 +24,8 @@ _OVER = (
 )  # fmt: skip
 """States of a job that will not run again."""
 _AT_WORK = ("RUNNING", "SIGNALING", "RESIZING", "STOPPED", "SUSPENDED")
+_USERS_OWN = tuple(f"SBATCH_{name}" for name in ("ACCOUNT", "PARTITION", "QOS", "CONSTRAINT", "RESERVATION", "WCKEY"))
+"""Variables by which users say who pays for their jobs and where they run. SLURM sets none of them inside of a job."""
 _INVALID = "Invalid job id"
 _SIGNS_OF_SILENCE = (
     "Socket timed out", "Unable to contact slurm controller", "Connection refused", "Connection timed out",
@@ -236,15 +238,17 @@ def memory_mb(job_id: str, step: str | None = None) -> int | None:
 def environment_of_user(environment: Mapping[str, str]) -> dict[str, str]:
     """Without what SLURM sets inside of a job, which sbatch would take for options, what narrows or changes what squeue
     shows and scancel finds, and the address and token of a cluster. On a login node, a user's own SBATCH_ variables
-    stay, but for the one that sends jobs where squeue does not look.
+    stay, but for the one that sends jobs where squeue does not look; inside of a job, those that say who pays and
+    where.
     """
     dropped = [
         "SQUEUE_", "SCANCEL_", "SLURM_TIME_FORMAT", "SBATCH_CLUSTERS", "RAY_AUTH_", "RAY_ADDRESS",
         "RAY_CLOUD_INSTANCE_ID", "RAY_NODE_TYPE_NAME", MARK,
     ]  # fmt: skip
     if "SLURM_JOB_ID" in environment:
+        # of the others, some are SLURM's (SBATCH_CPU_BIND, SBATCH_MEM_BIND), and some may be of the size of this job
         dropped += ["SLURM_", "SBATCH_", "SRUN_"]
-    kept = ("SLURM_CONF", "SLURM_CLUSTERS")
+    kept = ("SLURM_CONF", "SLURM_CLUSTERS", *_USERS_OWN)
     return {k: v for k, v in environment.items() if k in kept or not k.startswith(tuple(dropped))}
 
 

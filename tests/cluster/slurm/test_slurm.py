@@ -1,10 +1,21 @@
 """Parsing the output of SLURM's commands; the environment a job gets; which jobs belong to a cluster."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from cluster.slurm import QueuedJob, accounted, duration_s, environment_of_user, mark, memory_mb, moment, my_jobs
+from cluster.slurm import (
+    QueuedJob,
+    accounted,
+    duration_s,
+    environment_of_user,
+    mark,
+    memory_mb,
+    moment,
+    my_jobs,
+    submit,
+)
 from cluster.slurm.job_registry import comment, registered_jobs
 
 
@@ -17,16 +28,31 @@ def test_durations(shown: str, seconds: float | None) -> None:
     assert duration_s(shown) == seconds
 
 
-def test_job_submitted_inside_a_job_inherits_no_options_and_no_token() -> None:
+def test_job_submitted_inside_a_job_inherits_who_pays_but_neither_its_size_nor_its_token() -> None:
     users = {"PATH": "/bin", "SLURM_CONF": "/etc/slurm.conf", "SLURM_CLUSTERS": "big", "RAY_DEDUP_LOGS": "0"}
     ours = {
         "RAY_AUTH_TOKEN_PATH": "/t", "RAY_ADDRESS": "a:1", "RAY_ON_SLURM": "x", "SQUEUE_PARTITION": "gpu",
         "SLURM_TIME_FORMAT": "relative", "SBATCH_CLUSTERS": "serial",
     }  # fmt: skip
-    login = {"SBATCH_ACCOUNT": "chest"}
-    assert environment_of_user(users | ours | login) == users | login
-    of_job = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}
-    assert environment_of_user(users | ours | login | of_job) == users
+    pays = {
+        "SBATCH_ACCOUNT": "chest", "SBATCH_PARTITION": "gpu", "SBATCH_QOS": "long", "SBATCH_CONSTRAINT": "a100",
+        "SBATCH_RESERVATION": "night", "SBATCH_WCKEY": "x",
+    }  # fmt: skip
+    login = {"SBATCH_TIMELIMIT": "10"}
+    assert environment_of_user(users | ours | pays | login) == users | pays | login
+    of_job = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_JOB_ACCOUNT": "chest", "SBATCH_MEM_BIND": "none"}
+    assert environment_of_user(users | ours | pays | login | of_job) == users | pays
+
+
+def test_worker_asked_for_by_a_head_in_a_job_is_paid_by_the_users_account(
+    command: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    of_head = {"SLURM_JOB_ID": "7", "SLURM_JOB_QOS": "x", "SBATCH_QOS": "long", "SBATCH_EXCLUSIVE": "1"}
+    for name, value in of_head.items():
+        monkeypatch.setenv(name, value)
+    command("sbatch", f'echo "$SBATCH_QOS,$SBATCH_EXCLUSIVE,$SLURM_JOB_QOS" > {tmp_path}/seen; echo 8')
+    assert submit("#!/bin/sh", []) == "8"
+    assert (tmp_path / "seen").read_text() == "long,,\n"
 
 
 def test_jobs_of_one_number_in_two_slurms_have_different_marks(monkeypatch: pytest.MonkeyPatch) -> None:
