@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -143,12 +144,13 @@ def submit(
         if executor == "slurm":
             with slurms_words():
                 identity.remember(folder)
+        since_ns = _clock_of(folder)
         with warnings.catch_warnings(), _own_output(executor == "local"), environment:
             warnings.simplefilter("ignore")
             with chosen.batch():  # one job for one task, an array for several
                 submitted = [chosen.submit(_task(stage, module, config)) for config in configs.values()]
         return [
-            _listed(str(made.job_id), stage, executor, config, after, label)
+            _listed(str(made.job_id), stage, executor, config, after, label, since_ns)
             for (label, config), made in zip(configs.items(), submitted, strict=True)
         ]
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
@@ -160,14 +162,23 @@ def submit(
         raise _taken_back(chosen.started, executor, why) from error
 
 
-def _listed(job_id: str, stage: str, executor: Executor, config: Config, after: Sequence[str], label: str) -> Job:
-    """Record a job in its folder. Raises OSError or StorageError where that cannot be written."""
+def _clock_of(folder: Path) -> int:
+    """Now, as the folder's file system dates its files [ns]: this machine may have another clock."""
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        return Path(file.name).stat().st_mtime_ns
+
+
+def _listed(
+    job_id: str, stage: str, executor: Executor, config: Config, after: Sequence[str], label: str, since_ns: int
+) -> Job:  # fmt: skip
+    """Record a job in its folder. since_ns: before its submission. Raises OSError or StorageError where that cannot be
+    written."""
     run, folder = output_of(stage, config), folder_of(config.slurm) / job_id
     job = Job(
         job_id, stage, executor, str(folder), None if run is None else str(run), tuple(after), time.time(), label
     )  # fmt: skip
     folder.mkdir(exist_ok=True)
-    _forget_namesake(job)
+    _forget_namesake(job, since_ns)
     job.save()
     return job
 
@@ -189,10 +200,13 @@ def _taken_back(job_id: str, executor: Executor, why: StorageError) -> EmixerErr
     return EmixerError(f"Job {job_id} was cancelled, as its files could not be written. {why.message}")
 
 
-def _forget_namesake(job: Job) -> None:
-    """Remove what an earlier job of the same number recorded, which SLURM may have given out again."""
-    (Path(job.folder) / TAKEN_BACK).unlink(missing_ok=True)
-    (state_folder(job) / STATE_NAME).unlink(missing_ok=True)
+def _forget_namesake(job: Job, since_ns: int) -> None:
+    """Remove what an earlier job of the same number recorded, which SLURM may have given out again. What is newer than
+    the submission is the job's own: an element of a large array may end before all of them are listed."""
+    for path in (Path(job.folder) / TAKEN_BACK, state_folder(job) / STATE_NAME):
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime_ns < since_ns:
+                path.unlink()
 
 
 def _task(stage: str, module: str, config: Config) -> StageTask:

@@ -91,6 +91,16 @@ def test_what_an_earlier_job_of_the_same_number_left_does_not_count(
     assert "of an earlier job" not in run("status", "--folder", str(tmp_path / "jobs")).output
 
 
+def test_element_that_ends_while_others_are_being_listed_keeps_its_record(
+    settings: list[str], command: Put, tmp_path: Path
+) -> None:
+    state = tmp_path / "jobs" / "cluster" / "7_1" / "state.json"
+    said = '{"state": "failed", "error": "no shards"}'
+    command("sbatch", f"mkdir -p {state.parent}; echo '{said}' > {state}; echo Submitted batch job 7")
+    assert run("train", *given(settings), "--array", "seed=0,1,2").exit_code == 0
+    assert "no shards" in run("status", "--folder", str(tmp_path / "jobs")).output
+
+
 def test_another_job_of_the_same_number_is_not_cancelled(settings: list[str], command: Put, tmp_path: Path) -> None:
     folder = submitted(settings, command, tmp_path)
     cancel = ("cancel", "7", "--folder", str(tmp_path / "jobs"))
