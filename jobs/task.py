@@ -69,8 +69,10 @@ class StageTask:
 
     def __call__(self) -> None:
         """Run in every task. Exits with the stage's exit code if that is not 0."""
-        allocation = Allocation.from_environment()
-        folder = Path(self.cluster_folder) / submitit.JobEnvironment().job_id
+        environment = submitit.JobEnvironment()
+        # a local job in the shell of srun or salloc is none of the surrounding job's tasks: it has its share alone
+        allocation = None if environment.cluster == "local" else Allocation.from_environment()
+        folder = Path(self.cluster_folder) / environment.job_id
         if allocation is not None and allocation.rank == 0:
             signal.signal(signal.SIGTERM, self._on_term)
         if allocation is None or allocation.rank == 0:
