@@ -141,6 +141,8 @@ def test_wckey_of_the_site_takes_the_place_of_submitits(tmp_path: Path, shards: 
         (["train.num_workers=8"], "do not fit on 1 node(s) with 4 CPUs"),
         (["train.num_workers=3"], "cannot be split over 3 worker(s) x 1 micro-batch(es). Use a multiple of 3, e.g. "),
         (["slurm.gres='gpu:a100:2'", "slurm.gpus_per_node=2"], "both request GPUs"),
+        (["slurm.gres='shard:2'"], "shards of GPUs, which are not supported. Request a GPU, e.g. gpu:1, or a part"),
+        (["slurm.stages={train: {gres: 'shard:a100:2'}}"], "shards of GPUs, which are not supported"),
         (["slurm.gres='gpu:a100:2'", "train.num_workers=8", "slurm.cpus=32"], "1 node(s) x 2 GPU(s) give 2"),
         (["slurm.extra=[--signal=USR1@5]"], "--signal is set by this program"),
         (["slurm.extra=[--mem=1G]"], "--mem is set by this program"),
