@@ -24,6 +24,10 @@ _OVER = (
 )  # fmt: skip
 """States of a job that will not run again."""
 _AT_WORK = ("RUNNING", "SIGNALING", "RESIZING", "STOPPED", "SUSPENDED")
+_HELD = ("REQUEUE_HOLD", "SPECIAL_EXIT")
+"""States of a job that is to run again, but not before somebody releases it."""
+_NOT_STARTED = ("launch failed requeued held", "user env retrieval failed")
+"""How the reason begins of a job that is pending for the same, as its node could not start it."""
 _USERS_OWN = tuple(f"SBATCH_{name}" for name in ("ACCOUNT", "PARTITION", "QOS", "CONSTRAINT", "RESERVATION", "WCKEY"))
 """Variables by which users say who pays for their jobs and where they run. SLURM sets none of them inside of a job."""
 _INVALID = "Invalid job id"
@@ -68,6 +72,13 @@ class QueuedJob:
     def is_leaving(self) -> bool:
         """Whether it is being ended now: its node is not free yet, but it does no more work."""
         return self.state == "COMPLETING"
+
+    @property
+    def is_held_for_failure(self) -> bool:
+        """Whether it could not be started, or has failed, and SLURM holds it: with a prolog that fails, even a job that
+        must not be requeued. Not one that somebody holds."""
+        not_started = self.state == "PENDING" and self.reason.replace("_", " ").strip("()").startswith(_NOT_STARTED)
+        return not_started or self.state.split("+")[0] in _HELD
 
 
 def mark(start: str, task: str) -> dict[str, str]:
