@@ -4,6 +4,7 @@ Every command may fail, hang or be refused: each has a time limit, and "SLURM di
 says no".
 """
 
+import calendar
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from cluster.errors import ClusterError
 
@@ -18,6 +20,8 @@ MARK = "RAY_ON_SLURM"
 """Stands in the environment of every process of a cluster: how they are found when it is time to go."""
 
 _TIMEOUT_S = 30
+_TIME = "%Y-%m-%dT%H:%M:%S"
+"""How SLURM writes a time."""
 _OVER = (
     "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "PREEMPTED",
     "REVOKED", "LAUNCH_FAILED",
@@ -58,7 +62,7 @@ class QueuedJob:
     """Until its time limit; None if it has none or has not started."""
     node: str
     start: str
-    """When it started, or is expected to; N/A if SLURM cannot tell."""
+    """When it started, or is expected to, in local time; N/A if SLURM cannot tell."""
     ends: float | None
     """When SLURM will end it: its time limit, or the end of its grace time when it is preempted [s since the epoch]."""
     comment: str
@@ -277,19 +281,27 @@ def duration_s(shown: str) -> float | None:
 
 def _parsed(line: str) -> QueuedJob:
     job_id, state, reason, left, node, start, end, comment = line.split("|", 7)
-    return QueuedJob(job_id, state, reason, duration_s(left), node, start, moment(end), comment)
+    return QueuedJob(job_id, state, reason, duration_s(left), node, _in_local_time(start), moment(end), comment)
 
 
 def moment(shown: str) -> float | None:
-    """`2026-03-01T14:30:00` in local time [seconds since the epoch]; None for anything else, e.g. N/A."""
+    """`2026-03-01T14:30:00` in UTC, as squeue is asked for it [seconds since the epoch]; None for anything else, e.g.
+    N/A."""
     try:
-        return time.mktime(time.strptime(shown, "%Y-%m-%dT%H:%M:%S"))
+        return float(calendar.timegm(time.strptime(shown, _TIME)))
     except (ValueError, OverflowError):
         return None
 
 
+def _in_local_time(shown: str) -> str:
+    """The same moment as people here write it; what is no moment stays as it is."""
+    at = moment(shown)
+    return shown if at is None else time.strftime(_TIME, time.localtime(at))
+
+
 def _ask(command: Sequence[str]) -> str:
-    done = _run(command)
+    # where clocks are set back, an hour of local time comes twice: a job's end could seem to have moved by an hour
+    done = _run(command, more={"TZ": "UTC0"})
     if done.returncode:
         raise SlurmSilenceError(f"{command[0]} failed: {_words(done.stderr) or done.returncode}")
     return done.stdout
@@ -303,12 +315,15 @@ def _require_accepted(command: str, done: "subprocess.CompletedProcess[str]") ->
         raise SlurmRefusalError(words)
 
 
-def _run(command: Sequence[str], script: str | None = None) -> "subprocess.CompletedProcess[str]":
+def _run(
+    command: Sequence[str], script: str | None = None, more: Mapping[str, str] = MappingProxyType({})
+) -> "subprocess.CompletedProcess[str]":  # fmt: skip
+    """more: environment, over the user's."""
     try:
         return subprocess.run(
             command, input=script, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S,
             errors="replace",  # a comment of any of the user's jobs may be in another encoding
-            env=environment_of_user(os.environ),
+            env=environment_of_user(os.environ) | dict(more),
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SlurmSilenceError(

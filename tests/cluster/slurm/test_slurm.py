@@ -1,6 +1,7 @@
 """Parsing the output of SLURM's commands; the environment a job gets; which jobs belong to a cluster."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from cluster.slurm import (
     memory_mb,
     moment,
     my_jobs,
+    seconds_left,
     submit,
 )
 from cluster.slurm.job_registry import comment, registered_jobs
@@ -69,6 +71,40 @@ def test_end_time_of_a_job_is_parsed() -> None:
     assert later is not None
     assert later - (moment("2026-03-01T14:30:00") or 0) == 5
     assert moment("N/A") is None
+
+
+def test_times_of_a_job_are_the_same_in_every_time_zone(
+    command: Callable[[str, str], None], berlin: None
+) -> None:  # fmt: skip
+    """02:30 in summer time, half an hour before the clocks are set back, and an hour later."""
+    summer, winter = 1792888200, 1792891800
+    times = " ".join(f"$(date -d @{at} +%FT%T)" for at in (summer, winter))
+    command("squeue", f'set -- {times}; echo "7|RUNNING|None|1:00|n1|$1|$2|x"; echo "8|RUNNING|None|1:00|n1|$2|$1|x"')
+    assert [(job.ends, job.start) for job in my_jobs()] == [
+        (winter, "2026-10-25T02:30:00"), (summer, "2026-10-25T02:30:00"),
+    ]  # fmt: skip
+    command("squeue", f"date -d @{summer} +%FT%T")
+    left = seconds_left("7")
+    assert left is not None
+    assert abs(left - (summer - time.time())) < 60
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_submission_keeps_the_users_time_zone(
+    command: Callable[[str, str], None], berlin: None, tmp_path: Path
+) -> None:  # fmt: skip
+    """sbatch reads times, e.g. of --begin."""
+    command("sbatch", f"echo $TZ > {tmp_path}/zone; echo 8")
+    submit("#!/bin/sh", [])
+    assert (tmp_path / "zone").read_text() == "Europe/Berlin\n"
 
 
 def test_elements_of_an_array_are_found_in_the_one_line_that_accounts_give_to_several(
