@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -69,6 +70,8 @@ class Job:
     """Seconds since the epoch."""
     label: str = ""
     """The settings in which it differs from the others of its array."""
+    host: str = ""
+    """Machine on which a local job runs; empty for one of SLURM's, and in files of before."""
 
     @property
     def array_id(self) -> str | None:
@@ -175,7 +178,8 @@ def _listed(
     written."""
     run, folder = output_of(stage, config), folder_of(config.slurm) / job_id
     job = Job(
-        job_id, stage, executor, str(folder), None if run is None else str(run), tuple(after), time.time(), label
+        job_id, stage, executor, str(folder), None if run is None else str(run), tuple(after), time.time(), label,
+        socket.gethostname() if executor == "local" else "",
     )  # fmt: skip
     folder.mkdir(exist_ok=True)
     _forget_namesake(job, since_ns)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -483,6 +484,7 @@ def test_local_job_is_cancelled_and_a_second_job_on_its_folder_is_refused(tmp_pa
     )
     folder = str(tmp_path / "jobs")
     assert "running" in run("status", "--folder", folder).output
+    assert Job.load(tmp_path / "jobs" / job).host == socket.gethostname()
     again = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert again.returncode == 2
     assert f"Job {job} (running) already writes to" in again.stderr
@@ -498,6 +500,22 @@ def test_local_job_is_cancelled_and_a_second_job_on_its_folder_is_refused(tmp_pa
         time.sleep(0.2)
     assert "gone" in run("status", "--folder", folder).output
     assert "nothing to cancel here" in run("cancel", job, "--folder", folder).output
+
+
+def test_local_job_of_another_machine_is_neither_gone_nor_joined_by_a_second_one(tmp_path: Path, shards: Path) -> None:
+    """Login nodes share a home folder: the process of a job is on one of them."""
+    folder = tmp_path / "jobs" / "7"
+    folder.mkdir(parents=True)
+    Job("7", "train", "local", str(folder), str(tmp_path / "run"), (), time.time(), host="login2").save()
+    where = ("--folder", str(tmp_path / "jobs"))
+    assert "unknown" in run("status", *where).output
+    assert "on login2: run status there" in run("status", *where).output
+    assert "runs on another machine: nothing to cancel here" in run("cancel", "7", *where).output
+    refused = run(*training(tmp_path), "--executor", "local")
+    assert refused.exit_code == 2
+    said = " ".join(refused.output.split())
+    assert f"Job 7 on login2 may still be writing to {tmp_path / 'run'}." in said
+    assert f"delete {folder}" in said
 
 
 @pytest.mark.parametrize(
