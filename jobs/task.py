@@ -25,6 +25,7 @@ from typing import Any
 import submitit
 
 from cluster import slurm
+from cluster.errors import ClusterError
 from cluster.files import FreshView
 from cluster.node.ray_node import ignore_warnings
 from cluster.slurm.allocation import Allocation
@@ -92,7 +93,11 @@ class StageTask:
         try:
             with ray_in_job.head(allocation, folder, disk, lambda: self._told_to_end) as head:
                 self._run_stage(folder, head.address)
-        except (RuntimeError, TimeoutError) as error:  # from Ray's nodes: errors of a stage stay in its own process
+        except (
+            RuntimeError,
+            TimeoutError,
+            ClusterError,
+        ) as error:  # from Ray's nodes: errors of a stage stay in its own process
             if self._told_to_end:  # before the stage began, so that there is nothing to save
                 self._requeue_preempted(submitit.JobEnvironment().job_id)
             else:

@@ -186,6 +186,14 @@ def cluster_name() -> str:
     return found[1]
 
 
+def node_address(node: str) -> str:
+    """Name or address by which SLURM reaches the node. Raises SlurmSilenceError, also where it knows no such node."""
+    found = re.search(r"\bNodeAddr=(\S+)", _ask(["scontrol", "--oneliner", "show", "node", node]))
+    if found is None:
+        raise SlurmSilenceError(f"scontrol did not report the address of {node}")
+    return found[1]
+
+
 def partitions(shown: str) -> str:
     """What sinfo says, in lines of that format. Raises SlurmSilenceError."""
     return _ask(["sinfo", "--noheader", f"--format={shown}"])
